@@ -1,1 +1,1 @@
-"""The HTTP shell. Thin until the service exists: it says that it is alive, and nothing else."""
+"""The HTTP API and the console."""

@@ -1,4 +1,4 @@
-"""The ASGI application: routers, problems, middleware, put together around one service."""
+"""The ASGI application: routers, middleware and error handlers around one service."""
 
 from importlib import import_module
 from importlib.metadata import version
@@ -11,17 +11,17 @@ from fastapi.responses import RedirectResponse
 from fastapi.routing import APIRoute
 
 from api import ofrep, openapi
-from api.auth import Authenticate, Judged
-from api.console.late_console import LateConsole
-from api.idempotency import Idempotency
-from api.limits import Limits
-from api.oidc import Provider, router_of
-from api.problems import EVERYWHERE, Problem, install
-from api.request_metrics import Counting, Counts
+from api.auth import AuthenticationMiddleware, PermissionCheck
+from api.console.late_console import LazyConsole
+from api.idempotency import IdempotencyMiddleware
+from api.limits import LimitsMiddleware
+from api.oidc import IdentityProvider, build_router
+from api.problems import COMMON_RESPONSES, Problem, install_handlers
+from api.request_metrics import RequestCounts, RequestMetricsMiddleware
 from rollout.services.engine.service import Service
 
 ROUTERS = (
-    "assignments",  # asked most, so looked at first
+    "assignments",  # first because it gets the most requests
     "records",
     "health",
     "metrics",
@@ -48,87 +48,93 @@ ROUTERS = (
     "cleanings",
     "training",
 )
-HOME = "/console"
-ABOUT = (
-    "Who decides this case, right now, and who may change that. Every problem is RFC 9457 and "
-    "says the next step. Times carry their offset. Asking again with the same keys is safe."
+CONSOLE_PATH = "/console"
+DESCRIPTION = (
+    "Decide who handles each case, the model or a human, and control where the model may act. "
+    "Errors are RFC 9457 problems whose `detail` has the next step. Times include a UTC offset. "
+    "Requests are safe to retry with the same keys, or with an `Idempotency-Key`."
 )
 
 
-def create(service: Service, openid: Provider | None = None) -> FastAPI:
+def create_app(service: Service, openid: IdentityProvider | None = None) -> FastAPI:
     """Return the application of one replica.
 
     Args:
-        service: what it serves.
-        openid: where people may sign in beside their passwords.
+        service: the service it exposes.
+        openid: an identity provider for sign-in, besides passwords.
 
     Raises:
-        RuntimeError: a route has no `operation_id`, or says not who may ask it.
+        RuntimeError: a route has no `operation_id`, or no permission check.
     """
     app = FastAPI(
         title="rollout",
         version=version("rollout-controller"),
-        description=ABOUT,
-        docs_url=None,  # its pages would load scripts from elsewhere; `/docs` is our own
+        description=DESCRIPTION,
+        docs_url=None,  # FastAPI's page loads scripts from a CDN; see api/openapi.py
         redoc_url=None,
     )
-    app.state.service, app.state.counts = service, Counts()
+    app.state.service, app.state.counts = service, RequestCounts()
     for name in ROUTERS:
-        include(app, import_module(f"api.routers.{name}").router)
-    include(app, ofrep.router)
+        add_routes(app, import_module(f"api.routers.{name}").router)
+    add_routes(app, ofrep.router)
     if openid is not None:
-        include(app, router_of(openid))
-    include(app, openapi.router)
-    app.mount(HOME, LateConsole(service, openid=openid is not None))
-    app.add_api_route("/", _home, include_in_schema=False)
-    install(app)
-    app.add_middleware(Counting, counts=app.state.counts)  # next to the routes: it names them
-    app.add_middleware(Idempotency, service=service)  # the last one added is asked first
-    app.add_middleware(Limits, clock=service.clock)
-    app.add_middleware(Authenticate, service=service)
-    app.openapi = lambda: _described(app)  # type: ignore[method-assign]
+        add_routes(app, build_router(openid))
+    add_routes(app, openapi.router)
+    app.mount(CONSOLE_PATH, LazyConsole(service, openid=openid is not None))
+    app.add_api_route("/", _redirect_home, include_in_schema=False)
+    install_handlers(app)
+    # The last one added runs first; metrics run last because they need the matched route.
+    app.add_middleware(RequestMetricsMiddleware, counts=app.state.counts)
+    app.add_middleware(IdempotencyMiddleware, service=service)
+    app.add_middleware(LimitsMiddleware, clock=service.clock)
+    app.add_middleware(AuthenticationMiddleware, service=service)
+    app.openapi = lambda: _build_openapi(app)  # type: ignore[method-assign]
     return app
 
 
-async def _home() -> RedirectResponse:
-    """Lead whoever types the address alone to the console."""
-    return RedirectResponse(f"{HOME}/")
+async def _redirect_home() -> RedirectResponse:
+    """Redirect to the console."""
+    return RedirectResponse(f"{CONSOLE_PATH}/")
 
 
-def _described(app: FastAPI) -> dict[str, Any]:
-    """Return the OpenAPI document, with the one form of all problems in it."""
+def _build_openapi(app: FastAPI) -> dict[str, Any]:
+    """Return the OpenAPI document, with the schema of problems."""
     if app.openapi_schema is None:
         document = get_openapi(
-            title=app.title, version=app.version, description=ABOUT, routes=app.routes
+            title=app.title, version=app.version, description=DESCRIPTION, routes=app.routes
         )
         schemas = document.setdefault("components", {}).setdefault("schemas", {})
         problem_schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas |= {**problem_schema.pop("$defs", {}), "Problem": problem_schema}
-        schemas["JsonValue"]["title"] = "JsonValue"  # pydantic's own, which gives it none
+        schemas["JsonValue"]["title"] = "JsonValue"  # pydantic sets no title
         app.openapi_schema = document
     return app.openapi_schema
 
 
-def include(app: FastAPI, router: APIRouter) -> None:
-    """Put a router's routes into `app`; one that says not who may ask it starts no service.
+def add_routes(app: FastAPI, router: APIRouter) -> None:
+    """Add a router's routes to `app`.
 
-    They are put there as they are: FastAPI's `include_router` would read each of them once more.
+    The routes are added directly: FastAPI's `include_router` would parse each of them again.
 
     Raises:
-        RuntimeError: names the open routes, or those without an `operation_id`.
+        RuntimeError: routes lack a permission check or an `operation_id`; the message names them.
     """
     routes = [route for route in router.routes if isinstance(route, APIRoute)]
     nameless = [r.path for r in routes if r.include_in_schema and r.operation_id is None]
     if nameless:
         raise RuntimeError(f"no operation_id in {', '.join(nameless)}: clients are generated by it")
     api_routes = [route for route in routes if route.path.startswith("/v1")]
-    unprotected_paths = [route.path for route in api_routes if not _judged(route.dependant)]
+    unprotected_paths = [
+        route.path for route in api_routes if not _has_permission_check(route.dependant)
+    ]
     if unprotected_paths:
         raise RuntimeError(f"no `By` in {', '.join(unprotected_paths)}: say who may ask")
     for route in api_routes:
-        route.responses = EVERYWHERE | route.responses
+        route.responses = COMMON_RESPONSES | route.responses
     app.router.routes.extend(router.routes)
 
 
-def _judged(dependant: Dependant) -> bool:
-    return isinstance(dependant.call, Judged) or any(map(_judged, dependant.dependencies))
+def _has_permission_check(dependant: Dependant) -> bool:
+    return isinstance(dependant.call, PermissionCheck) or any(
+        map(_has_permission_check, dependant.dependencies)
+    )

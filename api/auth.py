@@ -1,7 +1,7 @@
-"""Who asks: a key in `Authorization: Bearer`, or the session cookie of the console.
+"""Authentication of requests, by API key or by the console's session cookie.
 
-The middleware finds out who it is and nothing more. What they may do is said at each route by
-`By`, and judged again in the services.
+The middleware only identifies the caller. Each route requires a permission with
+`RequirePermission`; the services check permissions on sites.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -13,134 +13,139 @@ from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.priority_threads import at_once, narrows
-from api.session_cookie import token_of
-from rollout.core.errors import CrossSite, Unauthenticated
-from rollout.core.scope.permissions import Act, Caller, require
+from api.priority_threads import is_narrowing, run_with_priority
+from api.session_cookie import read_session_token
+from rollout.core.errors import CrossSiteRequestError, UnauthenticatedError
+from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.services.engine.service import Service
 
-CSRF = b"x-csrf-token"  # the page's token, given when the session began
-SAFE = frozenset({"GET", "HEAD", "OPTIONS"})
-FROM = b"sec-fetch-site"
-OWN = frozenset({"same-origin", "none"})
-ANOTHER = "a page of another site may not do this; open the console itself"
-FOR = b"sec-fetch-dest"
-OPENED = frozenset({"document", "empty"})
-"""What a session asks for: pages that somebody opens, and what our script fetches. A picture of a
-case could have an address here, and showing it would else be taken for a look by the person."""
-NO_PICTURE = "a session opens pages; this was asked for as a part of one"
-PAGES = "/console/"  # forms carry their token in the body: each route asks for it by `Signed`
-KEY = b"x-api-key"  # as OpenFeature clients may send it
-Aside = Callable[[Callable[[], Caller]], Awaitable[Caller]]
-NOBODY = "send an API key: `Authorization: Bearer ro_…`; `rollout keys create` creates one"
+CSRF_HEADER = b"x-csrf-token"  # the session's CSRF token
+SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
+FETCH_SITE_HEADER = b"sec-fetch-site"
+OWN_SITES = frozenset({"same-origin", "none"})
+CROSS_SITE_TEXT = "a page of another site may not do this; open the console itself"
+FETCH_DEST_HEADER = b"sec-fetch-dest"
+PAGE_DESTINATIONS = frozenset({"document", "empty"})
+"""Destinations allowed for sessions: pages, and fetches of our script. A case's picture could have
+a URL of this service, and loading it must not count as an action of the user."""
+NOT_A_PAGE_TEXT = "a session opens pages; this was asked for as a part of one"
+CONSOLE_PATH = "/console/"  # forms send the token in the body; each route checks it by `Signed`
+API_KEY_HEADER = b"x-api-key"  # as OpenFeature clients may send it
+ThreadRunner = Callable[[Callable[[], Caller]], Awaitable[Caller]]
+NO_KEY_TEXT = "send an API key: `Authorization: Bearer ro_…`; `rollout keys create` creates one"
 
 
 @dataclass(frozen=True, slots=True)
-class Authenticate:
-    """Put the caller, or the reason why there is none, into the request's state."""
+class AuthenticationMiddleware:
+    """Middleware that stores the caller, or the error, in the request's state."""
 
     app: ASGIApp
     service: Service
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Find out who asks, without holding up other requests while the database is asked."""
+        """Identify the caller; database reads run on a thread."""
         if scope["type"] == "http":
-            scope.setdefault("state", {})["who"] = await self._who(scope)
+            scope.setdefault("state", {})["caller"] = await self._identify_caller(scope)
         await self.app(scope, receive, send)
 
-    async def _who(self, scope: Scope) -> Caller | Exception:
+    async def _identify_caller(self, scope: Scope) -> Caller | Exception:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         try:
-            run_in_thread = at_once if narrows(scope) else run_in_threadpool
-            is_form = str(scope["path"]).startswith(PAGES)
-            return await self._caller(
-                headers, scope["method"], scope["scheme"], run_in_thread, form=is_form
+            run_in_thread = run_with_priority if is_narrowing(scope) else run_in_threadpool
+            is_form = str(scope["path"]).startswith(CONSOLE_PATH)
+            return await self._find_caller(
+                headers, scope["method"], scope["scheme"], run_in_thread, is_form=is_form
             )
-        except Exception as error:  # noqa: BLE001 - raised again where a route asks who it is
+        except Exception as error:  # noqa: BLE001 - raised again by get_caller
             return error
 
-    async def _caller(
+    async def _find_caller(
         self,
         headers: Mapping[bytes, str],
         method: str,
         scheme: str,
-        aside: Aside,
+        run_in_thread: ThreadRunner,
         *,
-        form: bool,
+        is_form: bool,
     ) -> Caller:
         at = self.service.clock.now()
         kind, _, key = headers.get(b"authorization", "").partition(" ")
-        kind, key = (kind, key) if kind else ("bearer", headers.get(KEY, ""))
+        kind, key = (kind, key) if kind else ("bearer", headers.get(API_KEY_HEADER, ""))
         if kind.lower() == "bearer" and key:
-            authenticator, text = self.service.door, key.strip()
-            cached_caller = authenticator.at_hand(
-                text, at
-            )  # on most requests: no thread, no waiting
+            authenticator, text = self.service.authenticator, key.strip()
+            cached_caller = authenticator.find_cached_caller(text, at)  # no thread on most requests
             if cached_caller is not None:
                 return cached_caller
-            return await aside(partial(authenticator.caller_of_key, text, at))
-        token = token_of(scheme, headers)
+            return await run_in_thread(partial(authenticator.authenticate_key, text, at))
+        token = read_session_token(scheme, headers)
         if not token:
-            raise Unauthenticated(NOBODY)
-        if method not in SAFE and headers.get(FROM, "cross-site") not in OWN:
-            raise CrossSite(ANOTHER)
-        if headers.get(FOR, "document") not in OPENED:
-            raise CrossSite(NO_PICTURE)
-        page_token = None if method in SAFE or form else headers.get(CSRF, "")
-        if page_token is None:  # nothing to compare: pages that look for changes ask often
-            cached_caller = self.service.door.session_at_hand(token, at)
+            raise UnauthenticatedError(NO_KEY_TEXT)
+        if (
+            method not in SAFE_METHODS
+            and headers.get(FETCH_SITE_HEADER, "cross-site") not in OWN_SITES
+        ):
+            raise CrossSiteRequestError(CROSS_SITE_TEXT)
+        if headers.get(FETCH_DEST_HEADER, "document") not in PAGE_DESTINATIONS:
+            raise CrossSiteRequestError(NOT_A_PAGE_TEXT)
+        page_token = None if method in SAFE_METHODS or is_form else headers.get(CSRF_HEADER, "")
+        if page_token is None:  # pages that poll for changes need no thread
+            cached_caller = self.service.authenticator.find_cached_session_caller(token, at)
             if cached_caller is not None:
                 return cached_caller
-        load_caller = partial(self.service.door.caller_of_session, token, at, csrf=page_token)
-        return await aside(load_caller)
+        load_caller = partial(
+            self.service.authenticator.authenticate_session, token, at, csrf=page_token
+        )
+        return await run_in_thread(load_caller)
 
 
-def caller(request: Request) -> Caller:
-    """Return who asks.
+def get_caller(request: Request) -> Caller:
+    """Return the caller of a request.
 
     Raises:
-        Unauthenticated: nobody that is known.
+        UnauthenticatedError: the caller is unknown.
     """
-    result = request.state.who
+    result = request.state.caller
     if isinstance(result, Exception):
         raise result
-    assert isinstance(result, Caller)  # noqa: S101 - the middleware puts one or the other
+    assert isinstance(result, Caller)  # noqa: S101 - the middleware sets one or the other
     return result
 
 
-class Judged:
-    """A route's condition: the caller may do `act` in the path's rollout."""
+class PermissionCheck:
+    """A dependency that requires a permission in the path's rollout."""
 
-    def __init__(self, act: Act) -> None:
-        self.act = act
+    def __init__(self, permission: Permission) -> None:
+        self.permission = permission
 
     async def __call__(self, request: Request) -> Caller:
-        """Return the caller, or refuse; sites are judged in the service."""
-        found = caller(request)
-        if self.act is Act.BE:  # whoever is known; what they are shown is theirs alone
-            return found
-        require(found, self.act, str(request.path_params.get("rollout", "")))
-        return found
+        """Return the caller, or raise an error; services check sites."""
+        caller = get_caller(request)
+        if (
+            self.permission is Permission.IDENTIFY
+        ):  # any known caller; the route returns only their own data
+            return caller
+        require_permission(caller, self.permission, str(request.path_params.get("rollout", "")))
+        return caller
 
 
-class WayIn(Judged):
-    """A route that is asked before anybody is known, from no page of another site."""
+class SignInAccess(PermissionCheck):
+    """A dependency of routes without authentication; it refuses cross-site requests."""
 
     def __init__(self) -> None:
-        super().__init__(Act.BE)
+        super().__init__(Permission.IDENTIFY)
 
     async def __call__(self, request: Request) -> Caller:
-        """Refuse what a browser sends for another site; anybody else may try."""
-        if request.headers.get(FROM.decode(), "none") not in OWN:
-            raise CrossSite(ANOTHER)
-        return NOBODY_YET
+        """Return the anonymous caller, or refuse a cross-site request."""
+        if request.headers.get(FETCH_SITE_HEADER.decode(), "none") not in OWN_SITES:
+            raise CrossSiteRequestError(CROSS_SITE_TEXT)
+        return ANONYMOUS
 
 
-NOBODY_YET = Caller("")
-Anybody = Annotated[Caller, Depends(WayIn())]
-"""The annotation of the few routes by which people come in."""
+ANONYMOUS = Caller("")
+AnonymousCaller = Annotated[Caller, Depends(SignInAccess())]
+"""The caller of routes for signing in."""
 
 
-def By(act: Act) -> Any:  # noqa: N802 - read as a word of the route's signature
-    """Say who may ask a route; it stands in the annotation of the route's `who`."""
-    return Depends(Judged(act))
+def RequirePermission(permission: Permission) -> Any:  # noqa: N802 - used as an annotation
+    """Return the dependency that requires a permission for a route."""
+    return Depends(PermissionCheck(permission))

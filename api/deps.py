@@ -1,28 +1,28 @@
-"""What routes are given: the service, the instant of asking, who asks."""
+"""Dependencies of routes: the service, the current time, the caller."""
 
 from datetime import datetime
 from typing import Annotated
 
 from fastapi import Depends, Request
 
-from api.auth import By
-from rollout.core.scope.permissions import Act, Caller
+from api.auth import RequirePermission
+from rollout.core.scope.permissions import Caller, Permission
 from rollout.services.engine.service import Service
 
-__all__ = ["Act", "By", "Caller", "Now", "Served"]
+__all__ = ["Caller", "CurrentTime", "Permission", "RequirePermission", "ServiceDependency"]
 
 
-async def _served(request: Request) -> Service:
+async def _get_service(request: Request) -> Service:
     service = request.app.state.service
-    assert isinstance(service, Service)  # noqa: S101 - `create` puts it there
+    assert isinstance(service, Service)  # noqa: S101 - set by create_app
     return service
 
 
-Served = Annotated[Service, Depends(_served)]
+ServiceDependency = Annotated[Service, Depends(_get_service)]
 
 
-async def _now(service: Served) -> datetime:
+async def _get_time(service: ServiceDependency) -> datetime:
     return service.clock.now()
 
 
-Now = Annotated[datetime, Depends(_now)]
+CurrentTime = Annotated[datetime, Depends(_get_time)]

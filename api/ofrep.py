@@ -1,9 +1,9 @@
-"""OFREP: any OpenFeature client may ask who decides a case.
+"""OFREP: OpenFeature clients evaluate who decides a case.
 
-A rollout has six flags, `gate.<rollout>.decider` and its companions. The targeting key is the
-case's key; `site`, `at`, `version`, `confidence` and what windows ask for are attributes. Doubt is
-an answer, `human`, and never an error, which a client could turn into a default of its own.
-Contract: open-feature/protocol, service/openapi.yaml 0.3.0.
+A rollout has six flags: `gate.<rollout>.decider` and the other facets. The targeting key is the
+case's key; `site`, `at`, `version`, `confidence` and the attributes of windows are in the context.
+Doubt is answered with `human` and never with an error, because a client replaces errors by its own
+default. Contract: open-feature/protocol, service/openapi.yaml 0.3.0.
 """
 
 import json
@@ -17,58 +17,69 @@ from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
 
-from api.deps import Act, By, Caller, Served
-from api.problems import problems
-from api.schemas.assignments import AssignmentQuestion, inlined
+from api.deps import Caller, Permission, RequirePermission, ServiceDependency
+from api.problems import build_problem_responses
+from api.schemas.assignments import AssignmentQuestion
+from api.schemas.examples import inline_schema
 from rollout.core.calendar.sites import SHADOW
-from rollout.core.errors import NotAllowed, UnknownRollout
+from rollout.core.errors import NotAllowedError, UnknownRolloutError
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.assignment import Assignment
-from rollout.services.assignments.assignments import UNKNOWN, Answers, answer, by_people, names
+from rollout.services.assignments.assignments import (
+    UNKNOWN_ROLLOUT,
+    AssignmentAnswers,
+    answer_questions,
+    assign_all_to_humans,
+    load_rollout_names,
+)
 from rollout.services.engine.service import Service
 
 router = APIRouter(prefix="/ofrep/v1/evaluate/flags", tags=["openfeature"])
 
-KEY: Final = re.compile(r"gate\.(?P<rollout>[A-Za-z0-9._-]+)\.(?P<facet>[a-z-]+)")
-PASSING: Final = frozenset({"permit", "fresh_until"})
-OWN: Final = frozenset({"targetingKey", "site", "at", "version", "episode", "confidence"})
-Errors = Literal["PARSE_ERROR", "TARGETING_KEY_MISSING", "INVALID_CONTEXT", "GENERAL"]
-Value = bool | str | int | float | dict[str, JsonValue]
-Facet = Callable[[Assignment, Policy | None], Value]
+FLAG_PATTERN: Final = re.compile(r"gate\.(?P<rollout>[A-Za-z0-9._-]+)\.(?P<facet>[a-z-]+)")
+VOLATILE_METADATA: Final = frozenset({"permit", "fresh_until"})
+CONTEXT_FIELDS: Final = frozenset(
+    {"targetingKey", "site", "at", "version", "episode", "confidence"}
+)
+ErrorCode = Literal["PARSE_ERROR", "TARGETING_KEY_MISSING", "INVALID_CONTEXT", "GENERAL"]
+FlagValue = bool | str | int | float | dict[str, JsonValue]
+Facet = Callable[[Assignment, Policy | None], FlagValue]
 
 
-def _rung(made: Assignment, policy: Policy | None) -> int:
-    return 0 if policy is None else policy.rungs.index(made.stage)
+def _get_stage_level(assignment: Assignment, policy: Policy | None) -> int:
+    return 0 if policy is None else policy.stage_ids.index(assignment.stage)
 
 
-def _rate(made: Assignment, policy: Policy | None) -> float:
-    stage_level = _rung(made, policy)
+def _get_audit_rate(assignment: Assignment, policy: Policy | None) -> float:
+    stage_level = _get_stage_level(assignment, policy)
     return (
-        0.0 if policy is None or not stage_level else float(policy.stage(stage_level).audit or 0.0)
+        0.0
+        if policy is None or not stage_level
+        else float(policy.get_stage(stage_level).audit or 0.0)
     )
 
 
-def _decision(made: Assignment, policy: Policy | None) -> dict[str, JsonValue]:
+def _build_decision(assignment: Assignment, policy: Policy | None) -> dict[str, JsonValue]:
     return {
-        "decider": made.decider,
-        "stage": made.stage,
-        "stage_level": _rung(made, policy),
-        "exposure": made.exposure,
-        "audited": made.audited,
-        "share": made.share,
+        "decider": assignment.decider,
+        "stage": assignment.stage,
+        "stage_level": _get_stage_level(assignment, policy),
+        "exposure": assignment.exposure,
+        "audited": assignment.is_audited,
+        "share": assignment.share,
     }
 
 
 FACETS: Final[Mapping[str, Facet]] = {
-    "decider": lambda made, _: made.decider,
-    "model-may-act": lambda made, _: made.decider == "model",
-    "audit": lambda made, _: made.audited,
-    "audit-rate": _rate,
-    "stage": _rung,
-    "decision": _decision,
+    "decider": lambda assignment, _: assignment.decider,
+    "model-may-act": lambda assignment, _: assignment.decider == "model",
+    "audit": lambda assignment, _: assignment.is_audited,
+    "audit-rate": _get_audit_rate,
+    "stage": _get_stage_level,
+    "decision": _build_decision,
 }
 
 EXAMPLE: dict[str, Any] = {
@@ -94,23 +105,25 @@ class FlagEvaluationRequest(BaseModel):
 
     model_config = ConfigDict(json_schema_extra={"example": EXAMPLE})
 
-    context: dict[str, JsonValue] = Field(description="`targetingKey` is the case's key")
+    context: dict[str, JsonValue] = Field(
+        description="`targetingKey` (the case's key) and the attributes of the case"
+    )
 
 
 class FlagEvaluation(BaseModel):
-    """A flag's value; `variant` is always given."""
+    """A flag's value with its variant, reason and metadata."""
 
     model_config = ConfigDict(json_schema_extra={"example": FLAG})
 
     key: str
     reason: Literal["STATIC", "SPLIT"]
     variant: str
-    value: Value
+    value: FlagValue
     metadata: dict[str, bool | str | int | float]
 
 
 class FlagEvaluationList(BaseModel):
-    """All flags of all rollouts that the caller may ask about."""
+    """All flags of all rollouts for which you can request assignments."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"flags": [FLAG]}})
 
@@ -118,15 +131,15 @@ class FlagEvaluationList(BaseModel):
 
 
 class FlagEvaluationFailure(BaseModel):
-    """Why nothing was evaluated."""
+    """The reason why nothing was evaluated."""
 
     key: str | None = None
-    errorCode: Errors  # noqa: N815 - the protocol's name
+    errorCode: ErrorCode  # noqa: N815 - the protocol's name
     errorDetails: str  # noqa: N815 - the protocol's name
 
 
 class FlagNotFound(BaseModel):
-    """There is no such flag."""
+    """The flag does not exist, or you cannot read its rollout."""
 
     key: str
     errorCode: Literal["FLAG_NOT_FOUND"]  # noqa: N815 - the protocol's name
@@ -134,33 +147,36 @@ class FlagNotFound(BaseModel):
 
 
 @dataclass(frozen=True, slots=True)
-class Evaluated:
-    """What was answered for one rollout; `policy` has the stage, None for shadow."""
+class Evaluation:
+    """The answer for one rollout; `policy` is None in shadow."""
 
     rollout: str
-    answers: Answers
-    made: Assignment
+    answers: AssignmentAnswers
+    assignment: Assignment
     policy: Policy | None
 
 
-class UnfitError(Exception):
-    """A body that can't be evaluated: the protocol's code, and what to do."""
+class InvalidContextError(Exception):
+    """A body that can't be evaluated, with the protocol's error code."""
 
-    def __init__(self, code: Errors, details: str) -> None:
+    def __init__(self, code: ErrorCode, details: str) -> None:
         super().__init__(details)
         self.code, self.details = code, details
 
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
-    **problems(401, 403, 408, 413, 415, 422, 429, 503),
-    400: {"model": FlagEvaluationFailure, "description": "not evaluated"},
+    **build_problem_responses(401, 403, 408, 413, 415, 422, 429, 503),
+    400: {
+        "model": FlagEvaluationFailure,
+        "description": "the context is invalid; nothing was evaluated",
+    },
 }
 NO_FLAG: dict[int | str, dict[str, Any]] = {
-    404: {"model": FlagNotFound, "description": "no such flag"}
+    404: {"model": FlagNotFound, "description": "the flag does not exist"}
 }
-UNCHANGED: dict[int | str, dict[str, Any]] = {304: {"description": "as the ETag says"}}
-SCHEMA = {"application/json": {"schema": inlined(FlagEvaluationRequest)}}
-BODY = {"requestBody": {"required": True, "content": SCHEMA}}
+NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "unchanged since the ETag"}}
+BODY_SCHEMA = {"application/json": {"schema": inline_schema(TypeAdapter(FlagEvaluationRequest))}}
+BODY = {"requestBody": {"required": True, "content": BODY_SCHEMA}}
 
 
 @router.post(
@@ -172,20 +188,28 @@ BODY = {"requestBody": {"required": True, "content": SCHEMA}}
     openapi_extra=BODY,
 )
 async def evaluate_flag(
-    key: str, request: Request, service: Served, who: Annotated[Caller, By(Act.BE)]
+    key: str,
+    request: Request,
+    service: ServiceDependency,
+    caller: Annotated[Caller, RequirePermission(Permission.IDENTIFY)],
 ) -> Response:
-    """Evaluate a flag for the case that the targeting key names."""
-    found = KEY.fullmatch(key)
-    if found is None or found["facet"] not in FACETS:
-        return _not_found(key)
+    """Evaluate one flag for the case of the targeting key.
+
+    The flags of a rollout are `gate.{rollout}.decider`, `.model-may-act`, `.audit`, `.audit-rate`,
+    `.stage` and `.decision`. Missing or unknown values in the context result in `human`, not in an
+    error.
+    """
+    evaluation = FLAG_PATTERN.fullmatch(key)
+    if evaluation is None or evaluation["facet"] not in FACETS:
+        return _build_not_found(key)
     try:
-        question = _question(await request.body())
-        told = await run_in_threadpool(_evaluate, service, who, found["rollout"], question)
-    except UnfitError as unfit:
-        return _failed(unfit, key)
-    except UnknownRollout:
-        return _not_found(key)
-    return JSONResponse(_flag(told, found["facet"]))
+        question = _parse_question(await request.body())
+        flag = await run_in_threadpool(_evaluate, service, caller, evaluation["rollout"], question)
+    except InvalidContextError as error:
+        return _build_failure(error, key)
+    except UnknownRolloutError:
+        return _build_not_found(key)
+    return JSONResponse(_build_flag(flag, evaluation["facet"]))
 
 
 @router.post(
@@ -193,174 +217,196 @@ async def evaluate_flag(
     operation_id="evaluateFlags",
     summary="Evaluate all flags (OFREP)",
     response_model=FlagEvaluationList,
-    responses=RESPONSES | UNCHANGED,
+    responses=RESPONSES | NOT_MODIFIED,
     openapi_extra=BODY,
 )
 async def evaluate_flags(
     request: Request,
-    service: Served,
-    who: Annotated[Caller, By(Act.BE)],
+    service: ServiceDependency,
+    caller: Annotated[Caller, RequirePermission(Permission.IDENTIFY)],
     *,
     if_none_match: Annotated[str | None, Header(max_length=300)] = None,
     etag: Annotated[str | None, Query(alias="flagConfigEtag", max_length=300)] = None,
     modified: Annotated[str | None, Query(alias="flagConfigLastModified", max_length=40)] = None,
 ) -> Response:
-    """Evaluate every flag of every rollout that the caller may ask about, for one case.
+    """Evaluate all flags of all your rollouts for one case.
 
-    The ETag covers what was answered, not when: the same answers again are not sent again.
+    The ETag depends on the values only. If it matches `If-None-Match`, the response is 304.
     """
     try:
         _check_hints(etag, modified)
-        question = _question(await request.body())
-    except UnfitError as unfit:
-        return _failed(unfit, None)
-    told = await run_in_threadpool(_evaluate_all, service, who, question)
-    flags = [_flag(of, facet) for of in told for facet in FACETS]
-    tag = _etag(flags)
-    if if_none_match is not None and tag in {t.strip() for t in if_none_match.split(",")}:
+        question = _parse_question(await request.body())
+    except InvalidContextError as error:
+        return _build_failure(error, None)
+    evaluations = await run_in_threadpool(_evaluate_all, service, caller, question)
+    flags = [_build_flag(evaluation, facet) for evaluation in evaluations for facet in FACETS]
+    tag = _compute_etag(flags)
+    if if_none_match is not None and tag in {
+        known_tag.strip() for known_tag in if_none_match.split(",")
+    }:
         return Response(status_code=304, headers={"ETag": tag})
     return JSONResponse({"flags": flags}, headers={"ETag": tag})
 
 
-def _evaluate(service: Service, who: Caller, name: str, one: AssignmentQuestion) -> Evaluated:
-    """Ask who decides; a site that the caller may not ask about is a person's.
+def _evaluate(
+    service: Service, caller: Caller, rollout_name: str, question: AssignmentQuestion
+) -> Evaluation:
+    """Return the answer of one rollout; without permission at the site it is `human`.
 
     Raises:
-        UnknownRollout: there is none that the caller may see.
-        NotAllowed: the caller may ask about no site of it.
+        UnknownRolloutError: the caller can see no such rollout.
+        NotAllowedError: the caller may request assignments at no site of it.
     """
     try:
-        answers = answer(service, who, name, (one,), None)
-    except NotAllowed as error:
-        if not who.may_somewhere(Act.ASK, name):
+        answers = answer_questions(service, caller, rollout_name, (question,), None)
+    except NotAllowedError as error:
+        if not caller.has_permission_somewhere(Permission.REQUEST_ASSIGNMENT, rollout_name):
             raise
-        answers = by_people((one,), str(error), service.clock.now())
-    assignment = answers.rulings[0].assignment
-    if assignment.because == UNKNOWN:
-        raise UnknownRollout(UNKNOWN)
-    return Evaluated(name, answers, assignment, _policy(service, name, assignment))
+        answers = assign_all_to_humans((question,), str(error), service.clock.now())
+    assignment = answers.assignments[0].assignment
+    if assignment.reason == UNKNOWN_ROLLOUT:
+        raise UnknownRolloutError(UNKNOWN_ROLLOUT)
+    return Evaluation(
+        rollout_name, answers, assignment, _find_policy(service, rollout_name, assignment)
+    )
 
 
-def _evaluate_all(service: Service, who: Caller, one: AssignmentQuestion) -> list[Evaluated]:
-    return [_evaluate(service, who, rollout_name, one) for rollout_name in names(service, who)]
+def _evaluate_all(
+    service: Service, caller: Caller, question: AssignmentQuestion
+) -> list[Evaluation]:
+    return [
+        _evaluate(service, caller, rollout_name, question)
+        for rollout_name in load_rollout_names(service, caller)
+    ]
 
 
-def _policy(service: Service, name: str, made: Assignment) -> Policy | None:
-    """Return the policy that a stage above shadow is one of; shadow is in none."""
-    cached_rollout = None if made.stage == SHADOW else service.watch.at_hand(name)
-    policy = None if cached_rollout is None else cached_rollout.standing.policy
-    return policy if policy is not None and made.stage in policy.rungs else None
+def _find_policy(service: Service, rollout_name: str, assignment: Assignment) -> Policy | None:
+    """Return the policy in force that has the assignment's stage, or None."""
+    cached_rollout = (
+        None if assignment.stage == SHADOW else service.state_cache.find_cached(rollout_name)
+    )
+    policy = None if cached_rollout is None else cached_rollout.state.policy
+    return policy if policy is not None and assignment.stage in policy.stage_ids else None
 
 
-def _flag(told: Evaluated, facet: str) -> dict[str, Any]:
-    assignment = told.made
-    value = FACETS[facet](assignment, told.policy)
-    optional_metadata = {"permit": told.answers.permits[0], "hash": told.answers.hash or None}
+def _build_flag(evaluation: Evaluation, facet: str) -> dict[str, Any]:
+    assignment = evaluation.assignment
+    value = FACETS[facet](assignment, evaluation.policy)
+    optional_metadata = {
+        "permit": evaluation.answers.permits[0],
+        "hash": evaluation.answers.hash or None,
+    }
     metadata = {
-        "rollout": told.rollout,
+        "rollout": evaluation.rollout,
         "decider": assignment.decider,
         "stage": assignment.stage,
         "exposure": assignment.exposure,
-        "audited": assignment.audited,
+        "audited": assignment.is_audited,
         "share": assignment.share,
-        "reason": assignment.because,
+        "reason": assignment.reason,
         "revision": assignment.revision,
         "lease": assignment.lease.total_seconds(),
-        "fresh_until": (told.answers.at + assignment.lease).isoformat(),
+        "fresh_until": (evaluation.answers.at + assignment.lease).isoformat(),
         **{name: text for name, text in optional_metadata.items() if text is not None},
     }
     return {
-        "key": f"gate.{told.rollout}.{facet}",
+        "key": f"gate.{evaluation.rollout}.{facet}",
         "reason": "STATIC" if assignment.stage == SHADOW else "SPLIT",
-        "variant": _variant(value, assignment),
+        "variant": _format_variant(value, assignment),
         "value": value,
         "metadata": metadata,
     }
 
 
-def _variant(value: Value, made: Assignment) -> str:
+def _format_variant(value: FlagValue, assignment: Assignment) -> str:
     match value:
         case bool():
             return "on" if value else "off"
         case str():
             return value
-    return made.stage
+    return assignment.stage
 
 
-def _etag(flags: list[dict[str, Any]]) -> str:
-    stable_flags = [flag | {"metadata": _lasting(flag["metadata"])} for flag in flags]
+def _compute_etag(flags: list[dict[str, Any]]) -> str:
+    stable_flags = [flag | {"metadata": _drop_volatile(flag["metadata"])} for flag in flags]
     return f'"{sha256(json.dumps(stable_flags, sort_keys=True).encode()).hexdigest()[:32]}"'
 
 
-def _lasting(metadata: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in metadata.items() if name not in PASSING}
+def _drop_volatile(metadata: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in metadata.items() if name not in VOLATILE_METADATA}
 
 
-def _question(body: bytes) -> AssignmentQuestion:
-    """Read the context.
+def _parse_question(body: bytes) -> AssignmentQuestion:
+    """Return the question in an evaluation context.
 
     Raises:
-        UnfitError: it is none, or names no case.
+        InvalidContextError: the context is missing, or has no targeting key.
     """
     try:
         content = json.loads(body)
     except (ValueError, RecursionError):
-        raise UnfitError("PARSE_ERROR", "the body is no JSON") from None
+        raise InvalidContextError("PARSE_ERROR", "the body is no JSON") from None
     context = content.get("context", {}) if isinstance(content, dict) else None
     if not isinstance(context, dict):
-        raise UnfitError("INVALID_CONTEXT", 'send {"context": {"targetingKey": "…", …}}')
+        raise InvalidContextError("INVALID_CONTEXT", 'send {"context": {"targetingKey": "…", …}}')
     if not isinstance(context.get("targetingKey"), str) or not context["targetingKey"]:
-        raise UnfitError("TARGETING_KEY_MISSING", "`targetingKey` is the key of the case, a text")
+        raise InvalidContextError(
+            "TARGETING_KEY_MISSING", "`targetingKey` is the key of the case, a text"
+        )
     try:
-        return AssignmentQuestion(**_fields(context))
+        return AssignmentQuestion(**_parse_fields(context))
     except ValidationError as error:
         problems_text = "; ".join(f"{f['loc'][-1]}: {f['msg']}" for f in error.errors()[:3])
-        raise UnfitError("INVALID_CONTEXT", problems_text) from None
+        raise InvalidContextError("INVALID_CONTEXT", problems_text) from None
 
 
-def _fields(context: Mapping[str, Any]) -> dict[str, Any]:
+def _parse_fields(context: Mapping[str, Any]) -> dict[str, Any]:
     texts = {name: context.get(name) for name in ("site", "version", "episode")}
-    attributes = {k: v for k, v in context.items() if k not in OWN and isinstance(v, str)}
+    attributes = {
+        k: v for k, v in context.items() if k not in CONTEXT_FIELDS and isinstance(v, str)
+    }
     return {
         "key": context["targetingKey"],
         **{name: text for name, text in texts.items() if isinstance(text, str)},
-        "at": _instant(context.get("at")),
-        "confidence": _number(context.get("confidence")),
+        "at": _parse_instant(context.get("at")),
+        "confidence": _parse_number(context.get("confidence")),
         "attributes": {name: text for name, text in attributes.items() if name},
     }
 
 
-def _instant(said: object) -> datetime | None:
-    """Return a written time; None, so a person's case, for what is none."""
+def _parse_instant(value: object) -> datetime | None:
+    """Return a time, or None if it is invalid, which results in `human`."""
     try:
-        return datetime.fromisoformat(said) if isinstance(said, str) else None
+        return datetime.fromisoformat(value) if isinstance(value, str) else None
     except ValueError:
         return None
 
 
-def _number(said: object) -> float | None:
-    """Return a finite number; None for what is none, or too large to be one."""
-    if isinstance(said, bool) or not isinstance(said, int | float):
+def _parse_number(value: object) -> float | None:
+    """Return a finite number, or None if it is anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
-        return float(said) if math.isfinite(said) else None
+        return float(value) if math.isfinite(value) else None
     except OverflowError:
         return None
 
 
 def _check_hints(etag: str | None, modified: str | None) -> None:
-    """Refuse hints of an event stream that say nothing; others change no answer."""
-    is_valid_time = modified is None or modified.isdigit() or _instant(modified) is not None
+    """Refuse invalid hints of an event stream; valid ones have no effect."""
+    is_valid_time = modified is None or modified.isdigit() or _parse_instant(modified) is not None
     if etag == "" or not is_valid_time:
-        raise UnfitError("GENERAL", "flagConfigEtag or flagConfigLastModified says nothing")
+        raise InvalidContextError(
+            "GENERAL", "flagConfigEtag or flagConfigLastModified says nothing"
+        )
 
 
-def _failed(unfit: UnfitError, key: str | None) -> JSONResponse:
+def _build_failure(error: InvalidContextError, key: str | None) -> JSONResponse:
     key_field = {} if key is None else {"key": key}
-    return JSONResponse({**key_field, "errorCode": unfit.code, "errorDetails": unfit.details}, 400)
+    return JSONResponse({**key_field, "errorCode": error.code, "errorDetails": error.details}, 400)
 
 
-def _not_found(key: str) -> JSONResponse:
+def _build_not_found(key: str) -> JSONResponse:
     details = f"flags are gate.<rollout>.<{'|'.join(FACETS)}> of rollouts that you may ask about"
     body = {"key": key, "errorCode": "FLAG_NOT_FOUND", "errorDetails": details}
     return JSONResponse(body, 404)

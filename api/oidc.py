@@ -1,16 +1,13 @@
-"""OpenID Connect as an option: people sign in at their own provider, and come back known.
+"""Sign-in by OpenID Connect, if configured.
 
-Off unless configured. Whom the provider names has to be here already: nobody is added and no
-right is given. What has to be remembered between leaving and coming back is one random seed in a
-cookie; state, nonce and PKCE's verifier follow from it, so nothing is stored.
+Only users that already exist can sign in; no account or role is created. A cookie with one random
+seed is the only state during the sign-in: OAuth state, nonce and PKCE verifier derive from it.
 """
 
 from dataclasses import dataclass, field
 from hashlib import sha256
 from hmac import compare_digest
 from hmac import new as keyed
-from importlib import import_module
-from importlib.util import find_spec
 from typing import Annotated, Protocol
 from urllib.parse import urlsplit
 
@@ -18,38 +15,36 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
 from api import session_cookie
-from api.deps import Now, Served
-from rollout.core.errors import Refusal, Unauthenticated
-from rollout.services.access.keys import SIZE, read_token, write_token
-from rollout.settings import Settings
+from api.deps import CurrentTime, ServiceDependency
+from rollout.core.errors import RefusalError, UnauthenticatedError
+from rollout.services.access.keys import TOKEN_BYTES, read_token, write_token
 
 PATH = "/sign-in/openid"
-BACK = f"{PATH}/callback"
-AWAY = 600  # seconds that somebody may take at their provider
-PACKAGES = ("authlib", "joserfc", "httpx2")
-STALE = "this sign-in is not the one that this browser began, or took too long; begin again"
-Word = Annotated[str, Query(max_length=4_000)]
+CALLBACK_PATH = f"{PATH}/callback"
+SIGN_IN_SECONDS = 600  # time limit at the provider
+STALE_SIGN_IN = "this sign-in is not the one that this browser began, or took too long; begin again"
+QueryText = Annotated[str, Query(max_length=4_000)]
 
 
-class ProviderFailed(Refusal):
-    """The identity provider did not answer as it should; nothing is known of who asks."""
+class ProviderError(RefusalError):
+    """The identity provider failed or returned an invalid response."""
 
     code = "identity-provider"
 
 
 @dataclass(frozen=True, slots=True)
-class Client:
-    """This service as the provider knows it."""
+class OpenIdClient:
+    """This service as a client of the identity provider."""
 
     issuer: str
     id: str
     secret: str = field(repr=False)
-    comes_back_to: str
+    redirect_uri: str
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
-    """Whom a provider vouches for; `email` only where it says that it has verified it."""
+class OpenIdIdentity:
+    """A user as the provider identifies them; `email` only if it is verified."""
 
     issuer: str
     subject: str
@@ -57,68 +52,46 @@ class Identity:
 
 
 @dataclass(frozen=True, slots=True)
-class Secrets:
-    """What proves that who comes back is who left, all made of one seed."""
+class SignInSecrets:
+    """The secrets of one sign-in, derived from one seed."""
 
     state: str
     nonce: str
     verifier: str
 
     @classmethod
-    def of(cls, seed: bytes) -> "Secrets":
-        """Return the three of a seed."""
-        return cls(*(_derived(seed, purpose) for purpose in (b"state", b"nonce", b"verifier")))
+    def from_seed(cls, seed: bytes) -> "SignInSecrets":
+        """Return the secrets of a seed."""
+        return cls(
+            *(_derive_secret(seed, purpose) for purpose in (b"state", b"nonce", b"verifier"))
+        )
 
 
-class Provider(Protocol):
-    """An identity provider, as this service speaks with it."""
+class IdentityProvider(Protocol):
+    """An identity provider."""
 
-    def leave(self, secrets: Secrets) -> str:
-        """Return where the browser goes to sign in."""
+    def build_sign_in_url(self, secrets: SignInSecrets) -> str:
+        """Return the URL to which the browser goes to sign in."""
         ...
 
-    def identity(self, code: str, secrets: Secrets, now: float) -> Identity:
-        """Return for whom the provider gave the code.
+    def fetch_identity(self, code: str, secrets: SignInSecrets, now: float) -> OpenIdIdentity:
+        """Return the user for whom the provider issued the code.
 
         Raises:
-            Unauthenticated: it vouches for nobody, or not to us.
-            ProviderFailed: it can't be asked.
+            UnauthenticatedError: the code or the ID token is invalid.
+            ProviderError: the provider can't be reached.
         """
         ...
 
 
-def configured(settings: Settings, transport: object = None) -> Provider | None:
-    """Return the provider that the settings name; None where they name none.
+def is_secure(url: str) -> bool:
+    """Return whether secrets may be sent to a URL: over TLS, or on this machine.
 
-    Args:
-        settings: `oidc_issuer`, `oidc_client_id`, `oidc_client_secret`, `public_url`.
-        transport: an httpx2 transport; by default the network.
-
-    Raises:
-        Refusal: a setting or a package is missing; says which.
-    """
-    client_settings = (settings.oidc_issuer, settings.oidc_client_id, settings.oidc_client_secret)
-    if not any(client_settings):
-        return None
-    if not all(client_settings):
-        raise Refusal("OIDC takes ROLLOUT_OIDC_ISSUER, _CLIENT_ID and _CLIENT_SECRET: all or none")
-    if not secure(settings.oidc_issuer):
-        raise Refusal(f"ROLLOUT_OIDC_ISSUER={settings.oidc_issuer}: write it with https://")
-    if missing := [name for name in PACKAGES if find_spec(name) is None]:
-        raise Refusal(
-            f"OpenID Connect needs {', '.join(missing)}: pip install 'rollout-controller[oidc]'"
-        )
-    redirect_uri = settings.public_url.rstrip("/") + BACK
-    provider: Provider = import_module("api.oidc_provider").AuthlibProvider(
-        Client(*client_settings, redirect_uri), transport
-    )
-    return provider
-
-
-def secure(url: str) -> bool:
-    """Say whether secrets may be sent there: over TLS, or on one's own machine.
-
-    >>> secure("https://id.example.org"), secure("http://id.example.org"), secure("http://[::1]:9")
+    >>> (
+    ...     is_secure("https://id.example.org"),
+    ...     is_secure("http://id.example.org"),
+    ...     is_secure("http://[::1]:9"),
+    ... )
     (True, False, True)
     """
     parts = urlsplit(url)
@@ -128,37 +101,41 @@ def secure(url: str) -> bool:
     )
 
 
-def router_of(provider: Provider) -> APIRouter:
-    """Return the two pages by which people leave for their provider and come back."""
+def build_router(provider: IdentityProvider) -> APIRouter:
+    """Return the routes that start and finish a sign-in."""
     router = APIRouter(include_in_schema=False)
 
     @router.get(PATH)
-    def leave(request: Request, service: Served) -> Response:
-        seed = service.entropy(SIZE)
-        answer = RedirectResponse(provider.leave(Secrets.of(seed)), 303)
-        session_cookie.lay(request, answer, write_token(seed), AWAY)
+    def begin_sign_in(request: Request, service: ServiceDependency) -> Response:
+        seed = service.entropy(TOKEN_BYTES)
+        answer = RedirectResponse(provider.build_sign_in_url(SignInSecrets.from_seed(seed)), 303)
+        session_cookie.set_sign_in_seed(request, answer, write_token(seed), SIGN_IN_SECONDS)
         return answer
 
-    @router.get(BACK)
-    def come_back(
-        request: Request, service: Served, now: Now, code: Word = "", state: Word = ""
+    @router.get(CALLBACK_PATH)
+    def finish_sign_in(
+        request: Request,
+        service: ServiceDependency,
+        now: CurrentTime,
+        code: QueryText = "",
+        state: QueryText = "",
     ) -> Response:
-        seed = read_token(session_cookie.laid(request))
-        secrets = Secrets.of(seed)
+        seed = read_token(session_cookie.get_sign_in_seed(request))
+        secrets = SignInSecrets.from_seed(seed)
         is_same_state = compare_digest(state.encode(), secrets.state.encode())
-        if not code or not is_same_state or len(seed) != SIZE:
-            raise Unauthenticated(STALE)
-        identity = provider.identity(code, secrets, now.timestamp())
-        signed_in = service.signing.by_identity(
+        if not code or not is_same_state or len(seed) != TOKEN_BYTES:
+            raise UnauthenticatedError(STALE_SIGN_IN)
+        identity = provider.fetch_identity(code, secrets, now.timestamp())
+        signed_in = service.sign_in.sign_in_with_identity(
             identity.issuer, identity.subject, identity.email, at=now
         )
         answer = RedirectResponse("/", 303)
-        session_cookie.lay(request, answer, "", 0)
-        session_cookie.give(request, answer, signed_in, now)
+        session_cookie.set_sign_in_seed(request, answer, "", 0)
+        session_cookie.set_session(request, answer, signed_in, now)
         return answer
 
     return router
 
 
-def _derived(seed: bytes, use: bytes) -> str:
-    return write_token(keyed(seed, b"openid " + use, sha256).digest())
+def _derive_secret(seed: bytes, purpose: bytes) -> str:
+    return write_token(keyed(seed, b"openid " + purpose, sha256).digest())

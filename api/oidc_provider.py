@@ -1,10 +1,10 @@
-"""An OpenID Connect provider, spoken with through Authlib: codes with PKCE, signed ID tokens."""
+"""An OpenID Connect provider through Authlib: codes with PKCE, signed ID tokens."""
 
 from threading import Lock
 from typing import Any
 
 import httpx2
-from authlib.common.errors import AuthlibBaseError  # type: ignore[import-untyped]  # it has none
+from authlib.common.errors import AuthlibBaseError  # type: ignore[import-untyped]  # no types
 from authlib.integrations.httpx_client import OAuth2Client  # type: ignore[import-untyped]
 from authlib.oidc.core import CodeIDToken  # type: ignore[import-untyped]
 from joserfc import jwt
@@ -12,58 +12,58 @@ from joserfc.errors import InvalidKeyIdError, JoseError
 from joserfc.jwk import KeySet
 from joserfc.jws import JWSRegistry
 
-from api.oidc import Client, Identity, ProviderFailed, Secrets, secure
-from rollout.core.errors import Unauthenticated
+from api.oidc import OpenIdClient, OpenIdIdentity, ProviderError, SignInSecrets, is_secure
+from rollout.core.errors import UnauthenticatedError
 
 DISCOVERY = "/.well-known/openid-configuration"
-SIGNED_BY = frozenset({"RS256", "PS256", "ES256"})
-"""Signatures of the provider's own key; never `none`, and never our secret."""
+SIGNATURE_ALGORITHMS = frozenset({"RS256", "PS256", "ES256"})
+"""Asymmetric algorithms only: never `none`, and never our client secret as a key."""
 ENDPOINTS = ("authorization_endpoint", "token_endpoint", "jwks_uri")
-SECONDS = 5.0
-LEEWAY = 60  # seconds by which its clock may be off
-NOT_OURS = "the identity provider's word can't be believed; begin again, or tell an admin"
+TIMEOUT_SECONDS = 5.0
+CLOCK_LEEWAY = 60  # seconds between the provider's clock and ours
+UNBELIEVED_ANSWER = "the identity provider's word can't be believed; begin again, or tell an admin"
 
 
 class AuthlibProvider:
-    """One provider: what it says of itself and its keys are read once and kept."""
+    """One provider; its metadata and keys are fetched once and cached."""
 
-    def __init__(self, client: Client, transport: httpx2.BaseTransport | None = None) -> None:
-        """Ask nothing yet."""
+    def __init__(self, client: OpenIdClient, transport: httpx2.BaseTransport | None = None) -> None:
+        """Fetch nothing yet."""
         self._client, self._transport = client, transport
-        self._about: dict[str, Any] | None = None
+        self._metadata: dict[str, Any] | None = None
         self._keys: KeySet | None = None
         self._lock = Lock()
 
-    def leave(self, secrets: Secrets) -> str:
-        """Return where the browser goes to sign in."""
-        with self._session() as session:
+    def build_sign_in_url(self, secrets: SignInSecrets) -> str:
+        """Return the URL to which the browser goes to sign in."""
+        with self._open_session() as session:
             url, _ = session.create_authorization_url(
-                self._described()["authorization_endpoint"],
+                self._load_metadata()["authorization_endpoint"],
                 state=secrets.state,
                 nonce=secrets.nonce,
                 code_verifier=secrets.verifier,
             )
         return str(url)
 
-    def identity(self, code: str, secrets: Secrets, now: float) -> Identity:
-        """Return for whom the provider gave the code.
+    def fetch_identity(self, code: str, secrets: SignInSecrets, now: float) -> OpenIdIdentity:
+        """Return the user for whom the provider issued the code.
 
         Args:
-            code: as the browser brought it.
-            secrets: those that it left with.
+            code: the `code` parameter of the callback.
+            secrets: those of this sign-in.
             now: seconds since 1970.
 
         Raises:
-            Unauthenticated: it vouches for nobody, or not to us, not now, not for this browser.
-            ProviderFailed: it can't be asked.
+            UnauthenticatedError: the code or ID token is invalid, expired or for another client.
+            ProviderError: the provider can't be reached.
         """
-        metadata = self._described()
+        metadata = self._load_metadata()
         try:
-            with self._session() as session:
+            with self._open_session() as session:
                 token_response = session.fetch_token(
                     metadata["token_endpoint"], code=code, code_verifier=secrets.verifier
                 )
-            token = self._read(str(token_response.get("id_token", "")))
+            token = self._decode_token(str(token_response.get("id_token", "")))
             claims = CodeIDToken(
                 token.claims,
                 token.header,
@@ -77,82 +77,84 @@ class AuthlibProvider:
                     "access_token": token_response.get("access_token"),
                 },
             )
-            claims.validate(now=int(now), leeway=LEEWAY)
+            claims.validate(now=int(now), leeway=CLOCK_LEEWAY)
         except (AuthlibBaseError, JoseError, ValueError) as error:
-            raise Unauthenticated(NOT_OURS) from error
+            raise UnauthenticatedError(UNBELIEVED_ANSWER) from error
         except httpx2.HTTPError as error:
-            raise _failed(error) from error
+            raise _build_provider_error(error) from error
         email = str(claims["email"]) if claims.get("email_verified") is True else ""
-        return Identity(self._client.issuer, str(claims["sub"]), email)
+        return OpenIdIdentity(self._client.issuer, str(claims["sub"]), email)
 
-    def _session(self) -> Any:
+    def _open_session(self) -> Any:
         return OAuth2Client(
             self._client.id,
             self._client.secret,
             scope="openid email",
-            redirect_uri=self._client.comes_back_to,
+            redirect_uri=self._client.redirect_uri,
             code_challenge_method="S256",
             transport=self._transport,
-            timeout=SECONDS,
+            timeout=TIMEOUT_SECONDS,
         )
 
-    def _read(self, text: str) -> jwt.Token:
-        """Return an ID token whose signature is one of the provider's keys; ask for new ones once.
+    def _decode_token(self, text: str) -> jwt.Token:
+        """Return an ID token with a valid signature; reload the keys once if needed.
 
         Raises:
-            JoseError: it is none, or not signed by them.
+            JoseError: the token is malformed, or not signed by the provider's keys.
         """
         try:
-            return self._decoded(text, self._known_keys())
+            return self._decode(text, self._load_keys())
         except InvalidKeyIdError:
-            return self._decoded(text, self._known_keys(anew=True))
+            return self._decode(text, self._load_keys(refresh=True))
 
-    def _decoded(self, text: str, keys: KeySet) -> jwt.Token:
-        algorithms = self._described().get("id_token_signing_alg_values_supported", ["RS256"])
+    def _decode(self, text: str, keys: KeySet) -> jwt.Token:
+        algorithms = self._load_metadata().get("id_token_signing_alg_values_supported", ["RS256"])
         allowed = JWSRegistry(
-            algorithms=sorted(SIGNED_BY & set(algorithms)), strict_check_header=False
+            algorithms=sorted(SIGNATURE_ALGORITHMS & set(algorithms)), strict_check_header=False
         )
         return jwt.decode(text, keys, registry=allowed)
 
-    def _known_keys(self, *, anew: bool = False) -> KeySet:
+    def _load_keys(self, *, refresh: bool = False) -> KeySet:
         with self._lock:
-            if self._keys is None or anew:
-                key_set: Any = self._asked((self._about or {})["jwks_uri"])
+            if self._keys is None or refresh:
+                key_set: Any = self._fetch((self._metadata or {})["jwks_uri"])
                 self._keys = KeySet.import_key_set(key_set)
             return self._keys
 
-    def _described(self) -> dict[str, Any]:
-        """Return what the provider says of itself, if that is what it should say.
+    def _load_metadata(self) -> dict[str, Any]:
+        """Return the provider's metadata, checked.
 
         Raises:
-            ProviderFailed: it says something else.
+            ProviderError: the issuer differs, or an endpoint is not secure.
         """
         with self._lock:
-            if self._about is None:
-                metadata = self._asked(self._client.issuer.rstrip("/") + DISCOVERY)
-                insecure = [name for name in ENDPOINTS if not secure(str(metadata.get(name, "")))]
+            if self._metadata is None:
+                metadata = self._fetch(self._client.issuer.rstrip("/") + DISCOVERY)
+                insecure = [
+                    name for name in ENDPOINTS if not is_secure(str(metadata.get(name, "")))
+                ]
                 if metadata.get("issuer") != self._client.issuer or insecure:
-                    raise ProviderFailed(
+                    raise ProviderError(
                         f"{self._client.issuer} says it is {metadata.get('issuer')}, with no secure"
                         f" {' or '.join(insecure) or 'end'}; set ROLLOUT_OIDC_ISSUER as it"
                         " writes it"
                     )
-                self._about = metadata
-            return self._about
+                self._metadata = metadata
+            return self._metadata
 
-    def _asked(self, url: str) -> dict[str, Any]:
+    def _fetch(self, url: str) -> dict[str, Any]:
         try:
-            with httpx2.Client(transport=self._transport, timeout=SECONDS) as client:
+            with httpx2.Client(transport=self._transport, timeout=TIMEOUT_SECONDS) as client:
                 answer = client.get(url)
                 answer.raise_for_status()
                 content: dict[str, Any] = answer.json()
         except (httpx2.HTTPError, ValueError) as error:
-            raise _failed(error) from error
+            raise _build_provider_error(error) from error
         return content
 
 
-def _failed(error: Exception) -> ProviderFailed:
-    return ProviderFailed(
+def _build_provider_error(error: Exception) -> ProviderError:
+    return ProviderError(
         f"the identity provider can't be asked ({type(error).__name__}); try again, or sign in "
         "by password"
     )

@@ -1,4 +1,4 @@
-"""`/docs`: every operation with its example, on a page that loads nothing from elsewhere."""
+"""`/docs`: all operations with examples, on a page without external resources."""
 
 import json
 from collections.abc import Iterator, Mapping
@@ -17,7 +17,7 @@ Document = Mapping[str, Any]
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One operation as the page shows it; examples are written JSON by media type or status."""
+    """An operation on the page; examples are JSON texts by media type or status."""
 
     id: str
     method: str
@@ -26,22 +26,22 @@ class Operation:
     description: str
     parameters: tuple[Mapping[str, Any], ...]
     bodies: tuple[tuple[str, str], ...]
-    answers: tuple[tuple[str, str], ...]
+    responses: tuple[tuple[str, str], ...]
 
 
 @router.get("/docs")
-def docs(request: Request) -> HTMLResponse:
-    """Show what the API can do."""
-    return HTMLResponse(page(request.app.openapi()))
+def show_docs(request: Request) -> HTMLResponse:
+    """Return the page with all operations."""
+    return HTMLResponse(render_docs(request.app.openapi()))
 
 
-def page(document: Document) -> str:
-    """Return the page for an OpenAPI document."""
+def render_docs(document: Document) -> str:
+    """Return the page of an OpenAPI document."""
     info = document["info"]
     tags: dict[str, list[Operation]] = {}
-    for tag, operation in _operations(document):
+    for tag, operation in _list_operations(document):
         tags.setdefault(tag, []).append(operation)
-    template = _environment().get_template("operations.html.j2")
+    template = _load_environment().get_template("operations.html.j2")
     return template.render(
         title=info["title"],
         version=info["version"],
@@ -51,42 +51,44 @@ def page(document: Document) -> str:
 
 
 @lru_cache(maxsize=1)
-def _environment() -> Environment:
+def _load_environment() -> Environment:
     return Environment(loader=PackageLoader("api"), autoescape=select_autoescape(default=True))
 
 
-def _operations(document: Document) -> Iterator[tuple[str, Operation]]:
+def _list_operations(document: Document) -> Iterator[tuple[str, Operation]]:
     for path, methods in document["paths"].items():
         for method in METHODS:
             if method in methods:
-                yield _operation(document, path, method, methods[method])
+                yield _build_operation(document, path, method, methods[method])
 
 
-def _operation(document: Document, path: str, method: str, said: Document) -> tuple[str, Operation]:
-    body = said.get("requestBody", {}).get("content", {})
-    answers = {s: a.get("content", {}) for s, a in said["responses"].items() if s[0] == "2"}
-    examples = ((s, e) for s, c in answers.items() for _, e in _examples(document, c))
+def _build_operation(
+    document: Document, path: str, method: str, spec: Document
+) -> tuple[str, Operation]:
+    body = spec.get("requestBody", {}).get("content", {})
+    answers = {s: a.get("content", {}) for s, a in spec["responses"].items() if s[0] == "2"}
+    examples = ((s, e) for s, c in answers.items() for _, e in _list_examples(document, c))
     operation = Operation(
         id=f"{method}-{path.strip('/').replace('/', '-')}",
         method=method.upper(),
         path=path,
-        summary=said.get("summary", ""),
-        description=said.get("description", ""),
-        parameters=tuple(said.get("parameters", ())),
-        bodies=tuple(_examples(document, body)),
-        answers=tuple(examples),
+        summary=spec.get("summary", ""),
+        description=spec.get("description", ""),
+        parameters=tuple(spec.get("parameters", ())),
+        bodies=tuple(_list_examples(document, body)),
+        responses=tuple(examples),
     )
-    return (said.get("tags") or ["other"])[0], operation
+    return (spec.get("tags") or ["other"])[0], operation
 
 
-def _examples(document: Document, content: Document) -> Iterator[tuple[str, str]]:
-    """Yield the example of each media type that has one, at its place or in its schema."""
+def _list_examples(document: Document, content: Document) -> Iterator[tuple[str, str]]:
+    """Yield the example of each media type, from the media type or its schema."""
     for media, spec in content.items():
         example = spec.get("example")
         if example is None and spec.get("examples"):
             example = next(iter(spec["examples"].values())).get("value")
         if example is None:
-            example = _of_schema(document, spec.get("schema", {}))
+            example = _find_schema_example(document, spec.get("schema", {}))
         if example is not None:
             text = (
                 example
@@ -96,7 +98,7 @@ def _examples(document: Document, content: Document) -> Iterator[tuple[str, str]
             yield media, text
 
 
-def _of_schema(document: Document, schema: Document) -> Any:
+def _find_schema_example(document: Document, schema: Document) -> Any:
     schema_name = schema.get("$ref", "").rsplit("/", 1)[-1]
     target = document["components"]["schemas"].get(schema_name, schema)
     return target.get("example") or next(iter(target.get("examples", ())), None)

@@ -1,4 +1,4 @@
-"""Pages of a list: `after` is the cursor that the page before gave, opaque to who asks."""
+"""Pages of a list; `after` is an opaque cursor from the previous page."""
 
 import base64
 import binascii
@@ -8,67 +8,78 @@ from typing import Annotated, Generic, TypeVar
 from fastapi import Query
 from pydantic import BaseModel, Field
 
-from rollout.core.errors import Refusal
+from rollout.core.errors import RefusalError
 
 T = TypeVar("T")
-MOST = 1_000
-DIGITS = 15  # of a revision or place: far from what a database can not hold
+MAX_ITEMS = 1_000
+MAX_DIGITS = 15  # far below the largest integer of a database
 
-Limit = Annotated[int, Query(ge=1, le=MOST, description="how many at most")]
-After = Annotated[str | None, Query(description="`next` of the page before", max_length=500)]
+Limit = Annotated[int, Query(ge=1, le=MAX_ITEMS, description="maximum number of items")]
+After = Annotated[
+    str | None, Query(description="cursor: `next` of the previous page", max_length=500)
+]
 
 
 class Page(BaseModel, Generic[T]):
-    """Some of a list, and where to go on; `next` is null at its end."""
+    """A page of a list. `next` is null on the last page."""
 
     items: list[T]
-    next: str | None = Field(default=None, description="give it as `after`")
+    next: str | None = Field(
+        default=None, description="cursor for the next page, as `after`; null on the last page"
+    )
 
 
-def cursor(place: str) -> str:
-    """Return a place in a list as text that nobody reads."""
-    return base64.urlsafe_b64encode(place.encode()).decode().rstrip("=")
+def encode_cursor(position: str) -> str:
+    """Return a position in a list as an opaque cursor."""
+    return base64.urlsafe_b64encode(position.encode()).decode().rstrip("=")
 
 
-def place_of(given: str | None) -> str | None:
-    """Return the place that a cursor stands for, None for the beginning.
+def decode_cursor(cursor: str | None) -> str | None:
+    """Return the position of a cursor, or None for the start.
 
     Raises:
-        Refusal: it is none that we gave.
+        RefusalError: the cursor is invalid.
     """
-    if given is None:
+    if cursor is None:
         return None
     try:
-        padded = given.encode("ascii") + b"=" * (-len(given) % 4)
+        padded = cursor.encode("ascii") + b"=" * (-len(cursor) % 4)
         return base64.b64decode(padded, altchars=b"-_", validate=True).decode()
     except (UnicodeError, binascii.Error) as error:
-        raise Refusal("`after` is no cursor of ours; leave it out to begin anew") from error
+        raise RefusalError("`after` is no cursor of ours; leave it out to begin anew") from error
 
 
-def page_of(items: Sequence[T], name: Callable[[T], str], after: str | None, limit: int) -> Page[T]:
-    """Return some of a list that is at hand, told apart by `name`.
+def build_page(
+    items: Sequence[T], name: Callable[[T], str], after: str | None, limit: int
+) -> Page[T]:
+    """Return one page of a list whose items have unique names.
 
-    A cursor whose item is gone begins anew: nothing of such a list is ever deleted.
+    A cursor of an unknown item starts again; items of such lists are never deleted.
 
     Raises:
-        Refusal: `after` is no cursor of ours.
+        RefusalError: `after` is invalid.
     """
-    position = place_of(after)
+    position = decode_cursor(after)
     start = next((index for index, item in enumerate(items, start=1) if name(item) == position), 0)
     page_items = list(items[start : start + limit])
     has_more = len(items) > start + limit
-    return Page(items=page_items, next=cursor(name(page_items[-1])) if has_more else None)
+    return Page(items=page_items, next=encode_cursor(name(page_items[-1])) if has_more else None)
 
 
-def number_of(given: str | None) -> int | None:
-    """Return the number that a cursor stands for, None for the beginning.
+def encode_number(number: int | None) -> str | None:
+    """Return a cursor for a number, or None at the end of a list."""
+    return None if number is None else encode_cursor(str(number))
+
+
+def decode_number(cursor: str | None) -> int | None:
+    """Return the number in a cursor, or None for the start.
 
     Raises:
-        Refusal: it is none that we gave.
+        RefusalError: the cursor is invalid.
     """
-    position = place_of(given)
+    position = decode_cursor(cursor)
     if position is None:
         return None
-    if not (position.isascii() and position.isdigit() and len(position) <= DIGITS):
-        raise Refusal("`after` is no cursor of ours; leave it out to begin anew")
+    if not (position.isascii() and position.isdigit() and len(position) <= MAX_DIGITS):
+        raise RefusalError("`after` is no cursor of ours; leave it out to begin anew")
     return int(position)

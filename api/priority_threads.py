@@ -1,4 +1,4 @@
-"""Threads that are kept for what narrows: no number of other requests holds up a stop."""
+"""Threads reserved for requests that narrow, so that load never delays a stop."""
 
 from collections.abc import Callable, Coroutine, Mapping
 from functools import partial, wraps
@@ -6,34 +6,34 @@ from typing import Any, Final, ParamSpec, TypeVar
 
 from anyio import CapacityLimiter, to_thread
 
-NARROWING: Final = ("/stops", "/narrowings", "/rejection", "/retirement")
+NARROWING_PATHS: Final = ("/stops", "/narrowings", "/rejection", "/retirement")
 NARROWING_PAGES: Final = (
     *("/stop", "/stop/confirm", "/stop/done"),
     *("/narrow", "/narrow/confirm", "/narrow/done", "/rejection"),
 )
-THREADS: Final = CapacityLimiter(8)
+PRIORITY_THREADS: Final = CapacityLimiter(8)
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
-def narrows(scope: Mapping[str, Any]) -> bool:
-    """Say whether a request can only make less of what is allowed."""
+def is_narrowing(scope: Mapping[str, Any]) -> bool:
+    """Return whether a request can only narrow what the model may do."""
     path = str(scope["path"])
-    if path.startswith("/console/"):  # there the page with the form too
+    if path.startswith("/console/"):  # GET as well: the page with the form
         return path.endswith(NARROWING_PAGES)
-    return scope["method"] == "POST" and path.startswith("/v1/") and path.endswith(NARROWING)
+    return scope["method"] == "POST" and path.startswith("/v1/") and path.endswith(NARROWING_PATHS)
 
 
-async def at_once(work: Callable[[], T]) -> T:
-    """Do something on a thread that only narrowing takes."""
-    return await to_thread.run_sync(work, limiter=THREADS)
+async def run_with_priority(work: Callable[[], T]) -> T:
+    """Run a function on a reserved thread."""
+    return await to_thread.run_sync(work, limiter=PRIORITY_THREADS)
 
 
-def narrowing(handler: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
-    """Let a route's handler run on a thread that only narrowing takes."""
+def prioritize(handler: Callable[P, T]) -> Callable[P, Coroutine[Any, Any, T]]:
+    """Run a route's handler on a reserved thread."""
 
     @wraps(handler)
-    async def handle(*args: P.args, **more: P.kwargs) -> T:
-        return await at_once(partial(handler, *args, **more))
+    async def handle(*args: P.args, **kwargs: P.kwargs) -> T:
+        return await run_with_priority(partial(handler, *args, **kwargs))
 
     return handle

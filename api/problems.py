@@ -1,4 +1,4 @@
-"""Refusals as RFC 9457 problems: one table of status numbers, one shape, always a next step."""
+"""Errors as RFC 9457 problems: one table of statuses, and one schema."""
 
 import logging
 from collections.abc import Mapping, Sequence
@@ -11,14 +11,14 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
 
-from rollout.core.errors import Refusal
-from rollout.store.database.errors import UNKEPT, StoreError
+from rollout.core.errors import RefusalError
+from rollout.store.database.errors import StoreError, UnstorableValueError
 
 MEDIA_TYPE = "application/problem+json"
-MOST_FAULTS = 20
-LONGEST = 300  # letters of one fault: what was sent is not sent back at length
+MAX_FAULTS = 20
+MAX_FAULT_LENGTH = 300  # characters: responses don't repeat long input
 
-STATUS: Mapping[str, int] = {
+STATUS_BY_CODE: Mapping[str, int] = {
     "unauthenticated": 401,
     "not-allowed": 403,
     "own-proposal": 403,
@@ -69,20 +69,20 @@ STATUS: Mapping[str, int] = {
     "unsafe-database": 503,
     "database-error": 503,
 }
-"""The HTTP status of each refusal's code. A code that is not listed is 422."""
+"""HTTP status of each error code; the default is 422."""
 
 log = logging.getLogger("rollout.api")
 
 
 class FieldFault(BaseModel):
-    """One thing that is wrong with a body or a parameter."""
+    """One invalid field of a body, or one invalid parameter."""
 
     where: str
     text: str
 
 
 class Problem(BaseModel):
-    """Why something was not done, and what to do next."""
+    """An error: what happened, where, and what to do next."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -105,25 +105,28 @@ class Problem(BaseModel):
     faults: list[FieldFault] = Field(default_factory=list)
 
 
-def problem(
+def build_problem(
     code: str, detail: str, status: int | None = None, faults: Sequence[FieldFault] = ()
 ) -> JSONResponse:
-    """Return the answer for a refusal.
+    """Return the response for an error.
 
     Args:
-        code: names the refusal for programs, as `own-proposal`.
-        detail: what is wrong and what to do next, for people.
-        status: by default as the table says.
-        faults: each thing that is wrong with a body.
+        code: identifies the error for programs, such as `own-proposal`.
+        detail: what is wrong and what to do next, for humans.
+        status: by default the one of `STATUS_BY_CODE`.
+        faults: the invalid parts of a body.
     """
-    number = STATUS.get(code, 422) if status is None else status
+    number = STATUS_BY_CODE.get(code, 422) if status is None else status
     content = Problem(
         type=f"/problems/{code}",
         title=code.replace("-", " ").capitalize(),
         status=number,
-        detail=_whole(detail),
+        detail=_to_sendable(detail),
         code=code,
-        faults=[FieldFault(where=_whole(fault.where), text=_whole(fault.text)) for fault in faults],
+        faults=[
+            FieldFault(where=_to_sendable(fault.where), text=_to_sendable(fault.text))
+            for fault in faults
+        ],
     )
     headers = {"Retry-After": "1"} if number in {429, 503} else {}
     if number == HTTPStatus.UNAUTHORIZED:
@@ -132,13 +135,13 @@ def problem(
     return JSONResponse(body, number, headers, media_type=MEDIA_TYPE)
 
 
-def _whole(text: str) -> str:
-    """Return text that can be sent: what was given may hold half letters, and is told of."""
+def _to_sendable(text: str) -> str:
+    """Return text without lone surrogates, which UTF-8 can't encode."""
     return text.encode("utf-8", "replace").decode()
 
 
-def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """Return what a route's `responses` says of the problems that it may answer with."""
+def build_problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
+    """Return a route's OpenAPI `responses` for problems."""
     content = {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     return {
         status: {"description": HTTPStatus(status).phrase, "content": content}
@@ -146,66 +149,74 @@ def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     }
 
 
-EVERYWHERE = problems(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503)
-"""What any route under /v1 may answer with."""
+COMMON_RESPONSES = build_problem_responses(400, 401, 403, 404, 408, 409, 413, 415, 422, 429, 503)
+"""The problems that every route under /v1 can return."""
 
 
-def install(app: FastAPI) -> None:
-    """Answer every refusal and fault of `app` with a problem."""
-    app.add_exception_handler(Refusal, _refused)
-    app.add_exception_handler(StoreError, _refused)
-    app.add_exception_handler(RequestValidationError, _malformed)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(UNKEPT, _unkept)
-    app.add_exception_handler(Exception, _broken)
+def install_handlers(app: FastAPI) -> None:
+    """Install handlers that return every error as a problem."""
+    app.add_exception_handler(RefusalError, _handle_refusal)
+    app.add_exception_handler(StoreError, _handle_refusal)
+    app.add_exception_handler(RequestValidationError, _handle_invalid_request)
+    app.add_exception_handler(HTTPException, _handle_http_error)
+    app.add_exception_handler(UnstorableValueError, _handle_unstorable_text)
+    app.add_exception_handler(Exception, _handle_unexpected_error)
 
 
-def _refused(_request: Request, error: Exception) -> JSONResponse:
-    lines: tuple[str, ...] = getattr(error, "faults", ())  # of a policy: one line for each
-    faults = [_line_fault(line) for line in lines[:MOST_FAULTS]]
-    text = "\n".join(line[:LONGEST] for line in lines[:MOST_FAULTS]) if lines else str(error)
-    return problem(getattr(error, "code", "refused"), text, faults=faults)
+def _handle_refusal(_request: Request, error: Exception) -> JSONResponse:
+    lines: tuple[str, ...] = getattr(error, "faults", ())  # of a policy: one line per fault
+    faults = [_parse_policy_fault(line) for line in lines[:MAX_FAULTS]]
+    text = (
+        "\n".join(line[:MAX_FAULT_LENGTH] for line in lines[:MAX_FAULTS]) if lines else str(error)
+    )
+    return build_problem(getattr(error, "code", "refused"), text, faults=faults)
 
 
-def _line_fault(line: str) -> FieldFault:
-    """Return a fault of a policy: its line and field, what is wrong and what would be right."""
+def _parse_policy_fault(line: str) -> FieldFault:
+    """Return a policy fault: its line and field, what is wrong, what is right."""
     location, field, text = (*line.split(": ", 2), "", "")[:3]
     return FieldFault(
-        where=f"line {location.rpartition(':')[2]}, {field}"[:LONGEST], text=text[:LONGEST]
+        where=f"line {location.rpartition(':')[2]}, {field}"[:MAX_FAULT_LENGTH],
+        text=text[:MAX_FAULT_LENGTH],
     )
 
 
-def _malformed(_request: Request, error: Exception) -> JSONResponse:
+def _handle_invalid_request(_request: Request, error: Exception) -> JSONResponse:
     errors = error.errors() if isinstance(error, RequestValidationError) else []
     faults = [
-        FieldFault(where=_where(error_item["loc"]), text=str(error_item["msg"])[:LONGEST])
+        FieldFault(
+            where=_format_location(error_item["loc"]),
+            text=str(error_item["msg"])[:MAX_FAULT_LENGTH],
+        )
         for error_item in errors
     ]
     detail = "the request is not of its form; each fault says where"
-    return problem("malformed", detail, 422, faults[:MOST_FAULTS])
+    return build_problem("malformed", detail, 422, faults[:MAX_FAULTS])
 
 
-def _where(place: Sequence[object]) -> str:
-    return ".".join(str(part) for part in place)[:LONGEST]
+def _format_location(location: Sequence[object]) -> str:
+    return ".".join(str(part) for part in location)[:MAX_FAULT_LENGTH]
 
 
-def _http(_request: Request, error: Exception) -> JSONResponse:
+def _handle_http_error(_request: Request, error: Exception) -> JSONResponse:
     status = error.status_code if isinstance(error, HTTPException) else 500
     phrase = HTTPStatus(status).phrase
     code = {404: "not-found", 405: "method-not-allowed"}.get(status, phrase.lower())
-    answer = problem(code.replace(" ", "-"), f"{phrase}; /docs lists what there is", status)
+    answer = build_problem(code.replace(" ", "-"), f"{phrase}; /docs lists what there is", status)
     for name, value in (getattr(error, "headers", None) or {}).items():
         answer.headers[name] = value
     return answer
 
 
-def _unkept(_request: Request, _error: Exception) -> JSONResponse:
-    """Answer for what PostgreSQL takes in no text: NUL; nothing of the request is kept."""
-    return problem("malformed", "a text holds what no database keeps, as NUL; leave it out", 422)
+def _handle_unstorable_text(_request: Request, _error: Exception) -> JSONResponse:
+    """Return the response for text that PostgreSQL rejects, such as NUL."""
+    return build_problem(
+        "malformed", "a text holds what no database keeps, as NUL; leave it out", 422
+    )
 
 
-def _broken(request: Request, error: Exception) -> JSONResponse:
+def _handle_unexpected_error(request: Request, error: Exception) -> JSONResponse:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return problem(
+    return build_problem(
         "internal-error", "a fault of the service; whether it was done is not known", 500
     )

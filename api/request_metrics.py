@@ -1,4 +1,4 @@
-"""What one process has answered, counted: requests, assignments by decider, records by verdict."""
+"""Counters of one process: requests, assignments by decider, records by status."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -8,50 +8,50 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 @dataclass(slots=True)
-class Counts:
-    """Sums since the process began, by their labels.
+class RequestCounts:
+    """Counts since the process started, by their labels.
 
     Attributes:
-        requests: by method, route and status. Routes, not paths: those would never end.
+        requests: by method, route and status. Routes, because paths are unbounded.
         assignments: by rollout and decider.
-        records: by rollout and verdict.
+        records: by rollout and status.
     """
 
     requests: Counter[tuple[str, str, int]] = field(default_factory=Counter)
     assignments: Counter[tuple[str, str]] = field(default_factory=Counter)
     records: Counter[tuple[str, str]] = field(default_factory=Counter)
 
-    def assigned(self, rollout: str, deciders: Iterable[str]) -> None:
-        """Count who decides."""
+    def count_assignments(self, rollout: str, deciders: Iterable[str]) -> None:
+        """Count assignments by decider."""
         for decider, n in Counter(deciders).items():
             self.assignments[rollout, decider] += n
 
-    def recorded(self, rollout: str, verdicts: Iterable[str]) -> None:
-        """Count what became of records."""
-        for status, n in Counter(verdicts).items():
+    def count_records(self, rollout: str, statuses: Iterable[str]) -> None:
+        """Count records by status."""
+        for status, n in Counter(statuses).items():
             self.records[rollout, str(status)] += n
 
 
 @dataclass(frozen=True, slots=True)
-class Counting:
-    """The middleware that counts requests by how routes answered them.
+class RequestMetricsMiddleware:
+    """Middleware that counts the requests that reach a route.
 
-    What is refused before it reaches a route, as too large or too many, is not among them.
+    Requests that other middleware refuses, such as too large ones, are not counted.
     """
 
     app: ASGIApp
-    counts: Counts
+    counts: RequestCounts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Note the status as it is sent."""
+        """Count the request when its status is sent."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
 
-        async def noting(message: Message) -> None:
+        async def send_and_count(message: Message) -> None:
             if message["type"] == "http.response.start":
                 route = getattr(scope.get("route"), "path", "")
                 self.counts.requests[scope["method"], route, message["status"]] += 1
             await send(message)
 
-        await self.app(scope, receive, noting)
+        await self.app(scope, receive, send_and_count)

@@ -1,36 +1,39 @@
-"""`rollout serve`: one replica of the service, until it is told to stop."""
+"""`rollout serve`: run one replica of the service until it is stopped."""
 
 import gc
 import os
 import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib import import_module
+from importlib.util import find_spec
 from types import FrameType
 
 import typer
 import uvicorn
 
-from api.app import create
-from api.oidc import configured
-from api.routers.events import Streams, streams_of
+from api.app import create_app
+from api.oidc import CALLBACK_PATH, IdentityProvider, OpenIdClient, is_secure
+from api.routers.events import EventStreams, get_streams
 from rollout import faults
-from rollout.core.errors import Refusal
-from rollout.scheduler.jobs import Waking
-from rollout.services.access.authentication import Door
-from rollout.services.access.users import first_link
-from rollout.services.engine.service import Service, service_on
-from rollout.services.support.channels import channels_of, readable_by_others
+from rollout.core.errors import RefusalError
+from rollout.scheduler.jobs import JobScheduler
+from rollout.services.access.authentication import Authenticator
+from rollout.services.access.users import create_first_link
+from rollout.services.engine.service import Service, build_service
+from rollout.services.support.channels import load_channels, warn_if_readable_by_others
 from rollout.services.support.clock import SystemClock
 from rollout.settings import Settings, read_settings
-from rollout.store.database.append_only_checks import forgetful_settings, missing_triggers
-from rollout.store.database.errors import StoreError, UnsafeDatabase
-from rollout.store.database.migrations import require_current
+from rollout.store.database.append_only_checks import find_missing_triggers, find_unsafe_settings
+from rollout.store.database.errors import StoreError, UnsafeDatabaseError
+from rollout.store.database.migrations import check_schema_current
 from rollout.store.database.session import Database
 
-GRACE = 5  # seconds for open requests and streams when it is told to stop
-KEEP_ALIVE = 75  # seconds: a client that asks rarely must not meet a connection just closed
-FORGETFUL = "--accept-lost-records"
-FIRST = """\
+SHUTDOWN_SECONDS = 5  # for open requests and streams on shutdown
+KEEP_ALIVE_SECONDS = 75  # longer than the polling interval of clients
+OPENID_PACKAGES = ("authlib", "joserfc", "httpx2")
+ACCEPT_LOSS_OPTION = "--accept-lost-records"
+FIRST_ADMIN_TEXT = """\
 There are no users yet. To become the first admin, open this link within 24 hours (it works once)
   {address}/console/come-in?token={token}
 and choose a name and a password. Or run on this machine
@@ -39,103 +42,135 @@ and choose a name and a password. Or run on this machine
 
 
 def serve(host: str, port: int, *, accept_lost_records: bool = False) -> None:
-    """Serve until told to stop.
+    """Run the service until it is stopped.
 
     Raises:
-        Refusal: the database or a setting is not right; says what to do.
+        RefusalError: the database or a setting is invalid; the message has the remedy.
     """
     try:
         settings = read_settings(os.environ)
-        with opened(settings, accept_lost_records=accept_lost_records) as service:
-            run(service, settings, host, port)
+        with open_service(settings, accept_lost_records=accept_lost_records) as service:
+            run_server(service, settings, host, port)
     except StoreError as error:
-        raise Refusal(str(error)) from error
+        raise RefusalError(str(error)) from error
 
 
 @contextmanager
-def opened(settings: Settings, *, accept_lost_records: bool = False) -> Iterator[Service]:
-    """Open the database and check that it can be trusted.
+def open_service(settings: Settings, *, accept_lost_records: bool = False) -> Iterator[Service]:
+    """Open the database and check that it is safe to use.
 
     Raises:
-        StoreError: it can't; says what to do.
-        ValueError: the file of channels is none; says what would be right.
+        StoreError: the database is not safe; the message has the remedy.
+        ValueError: the channels file is invalid.
     """
-    channels = channels_of(settings.channels_file, settings.public_url)
-    if warning := readable_by_others(settings.channels_file):
+    channels = load_channels(settings.channels_file, settings.public_url)
+    if warning := warn_if_readable_by_others(settings.channels_file):
         typer.echo(warning, err=True)
     database = Database(settings.database_url)
     try:
-        require_current(database)
-        check_safe(database, accept_lost_records=accept_lost_records)
+        check_schema_current(database)
+        check_database_safety(database, accept_lost_records=accept_lost_records)
         clock = SystemClock()
-        yield service_on(database, Door(database, clock), clock, channels=channels)
+        yield build_service(database, Authenticator(database, clock), clock, channels=channels)
     finally:
         database.close()
 
 
-def check_safe(database: Database, *, accept_lost_records: bool) -> None:
-    """Refuse a database that would lose or change what it acknowledged, and a process with faults.
+def check_database_safety(database: Database, *, accept_lost_records: bool) -> None:
+    """Refuse a database that could lose or change records, and fault injection.
 
     Raises:
-        UnsafeDatabase: says what is wrong.
+        UnsafeDatabaseError: the message names what is wrong.
     """
-    if faults.installed():
-        raise UnsafeDatabase(
+    if faults.has_actions():
+        raise UnsafeDatabaseError(
             "fault injection is installed in this process: it is for tests only, start another one"
         )
-    with database.reading() as transaction:
-        missing = missing_triggers(transaction)
-        unsafe_settings = forgetful_settings(transaction)
+    with database.begin_read() as transaction:
+        missing = find_missing_triggers(transaction)
+        unsafe_settings = find_unsafe_settings(transaction)
     if missing:
-        raise UnsafeDatabase(f"triggers are missing: {', '.join(missing)}; run `rollout doctor`")
+        raise UnsafeDatabaseError(
+            f"triggers are missing: {', '.join(missing)}; run `rollout doctor`"
+        )
     if unsafe_settings and not accept_lost_records:
         setting_names = ", ".join(unsafe_settings)
-        raise UnsafeDatabase(
+        raise UnsafeDatabaseError(
             f"{setting_names} is off, so records could be lost; turn it on, or start with"
-            f" {FORGETFUL}"
+            f" {ACCEPT_LOSS_OPTION}"
         )
 
 
-def run(service: Service, settings: Settings, host: str, port: int) -> None:
-    """Serve until SIGINT or SIGTERM."""
-    scheduler = Waking(
-        service, owner=f"{os.getpid()}-{secrets.token_hex(4)}", every=settings.poll_interval
+def run_server(service: Service, settings: Settings, host: str, port: int) -> None:
+    """Run the server until SIGINT or SIGTERM."""
+    scheduler = JobScheduler(
+        service, owner=f"{os.getpid()}-{secrets.token_hex(4)}", interval=settings.poll_interval
     )
-    app = create(service, configured(settings))
+    app = create_app(service, build_provider(settings))
     config = uvicorn.Config(
         app,
         host=host,
         port=port,
         log_level="warning",
-        timeout_graceful_shutdown=GRACE,
-        timeout_keep_alive=KEEP_ALIVE,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
         server_header=False,
     )
-    say_first_link(service, f"http://{host}:{port}")
+    print_first_link(service, f"http://{host}:{port}")
     scheduler.start()
     try:
         typer.echo(f"rollout is serving on http://{host}:{port} (Ctrl-C to stop)", err=True)
-        gc.freeze()  # what was imported stays: looking through it cost a quarter of ingest
-        Server(config, streams_of(app)).run()
+        gc.freeze()  # scanning imported objects took a quarter of ingest time
+        StreamAwareServer(config, get_streams(app)).run()
     finally:
         scheduler.stop()
 
 
-class Server(uvicorn.Server):
-    """A server whose event streams end when it is told to stop, instead of being waited for."""
+def build_provider(settings: Settings, transport: object = None) -> IdentityProvider | None:
+    """Return the provider that the settings name, or None.
 
-    def __init__(self, config: uvicorn.Config, streams: Streams) -> None:
+    Args:
+        settings: `oidc_issuer`, `oidc_client_id`, `oidc_client_secret`, `public_url`.
+        transport: an httpx2 transport; by default the network.
+
+    Raises:
+        RefusalError: a setting or a package is missing; the message names it.
+    """
+    client_settings = (settings.oidc_issuer, settings.oidc_client_id, settings.oidc_client_secret)
+    if not any(client_settings):
+        return None
+    if not all(client_settings):
+        raise RefusalError(
+            "OIDC takes ROLLOUT_OIDC_ISSUER, _CLIENT_ID and _CLIENT_SECRET: all or none"
+        )
+    if not is_secure(settings.oidc_issuer):
+        raise RefusalError(f"ROLLOUT_OIDC_ISSUER={settings.oidc_issuer}: write it with https://")
+    if missing := [name for name in OPENID_PACKAGES if find_spec(name) is None]:
+        raise RefusalError(
+            f"OpenID Connect needs {', '.join(missing)}: pip install 'rollout-controller[oidc]'"
+        )
+    redirect_uri = settings.public_url.rstrip("/") + CALLBACK_PATH
+    provider: IdentityProvider = import_module("api.oidc_provider").AuthlibProvider(
+        OpenIdClient(*client_settings, redirect_uri), transport
+    )
+    return provider
+
+
+class StreamAwareServer(uvicorn.Server):
+    """A server that ends its event streams on shutdown instead of waiting for them."""
+
+    def __init__(self, config: uvicorn.Config, streams: EventStreams) -> None:
         super().__init__(config)
         self._streams = streams
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """Let streams end, then stop as always."""
+        """End the streams, then stop as usual."""
         self._streams.close()
         super().handle_exit(sig, frame)
 
 
-def say_first_link(service: Service, address: str) -> None:
-    """Print the one-time token by which the first person comes in, if there is nobody yet."""
-    token = first_link(service.database, service.clock.now(), service.entropy(32).hex())
+def print_first_link(service: Service, address: str) -> None:
+    """Print the one-time link for the first admin, if there are no users."""
+    token = create_first_link(service.database, service.clock.now(), service.entropy(32).hex())
     if token is not None:
-        typer.echo(FIRST.format(address=address, token=token), err=True)
+        typer.echo(FIRST_ADMIN_TEXT.format(address=address, token=token), err=True)

@@ -1,7 +1,7 @@
-"""The cookie of a session: for this host alone, out of reach of scripts and of other sites.
+"""The session cookie: for this host only, and not readable by scripts or other sites.
 
-Over TLS, and behind a proxy that ends it, the cookie is `__Host-rollout`, which browsers keep only
-if it is secure. Without TLS there is a plain one, on one's own machine and nowhere else.
+Over TLS, also behind a proxy that terminates it, the cookie is `__Host-rollout`, which browsers
+keep only if it is secure. Without TLS, it is a plain cookie on the local machine only.
 """
 
 from collections.abc import Mapping
@@ -10,75 +10,77 @@ from http.cookies import CookieError, SimpleCookie
 
 from fastapi import Request, Response
 
-from rollout.services.access.sign_in import SignedIn
+from rollout.services.access.sign_in import StartedSession
 
-SECURE, PLAIN = "__Host-rollout", "rollout"
-AWAY = "-away"
-OWN_MACHINE = frozenset({"localhost", "127.0.0.1", "[::1]"})
+SECURE_NAME, PLAIN_NAME = "__Host-rollout", "rollout"
+SIGN_IN_SUFFIX = "-away"
+LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
-def token_of(scheme: str, headers: Mapping[bytes, str]) -> str:
-    """Return the token that a request brings, "" where it brings none.
+def read_session_token(scheme: str, headers: Mapping[bytes, str]) -> str:
+    """Return the session token of a request, or "".
 
     Args:
         scheme: `http` or `https`.
-        headers: by name in small letters.
+        headers: by lower-case name.
     """
     try:
         cookies = SimpleCookie(headers.get(b"cookie", ""))
     except CookieError:
         return ""
-    cookie = cookies.get(name_for(scheme, headers.get(b"host", "")))
+    cookie = cookies.get(choose_cookie_name(scheme, headers.get(b"host", "")))
     return "" if cookie is None else cookie.value
 
 
-def name_for(scheme: str, host: str) -> str:
+def choose_cookie_name(scheme: str, host: str) -> str:
     """Return the cookie's name for a host, with or without its port.
 
-    >>> name_for("http", "localhost:8000"), name_for("http", "example.org")
+    >>> choose_cookie_name("http", "localhost:8000"), choose_cookie_name("http", "example.org")
     ('rollout', '__Host-rollout')
     """
     hostname = host if host.endswith("]") else host.rsplit(":", 1)[0]
-    return PLAIN if scheme == "http" and hostname in OWN_MACHINE else SECURE
+    return PLAIN_NAME if scheme == "http" and hostname in LOCAL_HOSTS else SECURE_NAME
 
 
-def give(request: Request, response: Response, signed_in: SignedIn, at: datetime) -> None:
-    """Put a session's token into the answer, for as long as the session may last."""
+def set_session(
+    request: Request, response: Response, signed_in: StartedSession, at: datetime
+) -> None:
+    """Set the session cookie, until the session expires."""
     max_age = int((signed_in.expires_at - at).total_seconds())
-    _set(response, _name(request), signed_in.token, max_age)
+    _set_cookie(response, _get_name(request), signed_in.token, max_age)
 
 
-def take_back(request: Request, response: Response) -> None:
-    """Make the browser forget the cookie."""
-    _set(response, _name(request), "", 0)
+def clear_session(request: Request, response: Response) -> None:
+    """Delete the session cookie."""
+    _set_cookie(response, _get_name(request), "", 0)
 
 
-def of(request: Request) -> str:
-    """Return the token that a request brings, "" where it brings none."""
-    return request.cookies.get(_name(request), "")
+def get_session_token(request: Request) -> str:
+    """Return the session token of a request, or ""."""
+    return request.cookies.get(_get_name(request), "")
 
 
-def lay(request: Request, response: Response, seed: str, left: int) -> None:
-    """Give a browser that leaves for its identity provider what it needs to come back."""
-    _set(response, _name(request) + AWAY, seed, left)
+def set_sign_in_seed(request: Request, response: Response, seed: str, max_age: int) -> None:
+    """Set the cookie with the seed of a sign-in by OpenID Connect."""
+    _set_cookie(response, _get_name(request) + SIGN_IN_SUFFIX, seed, max_age)
 
 
-def laid(request: Request) -> str:
-    """Return what a browser was given when it left, "" where it was given nothing."""
-    return request.cookies.get(_name(request) + AWAY, "")
+def get_sign_in_seed(request: Request) -> str:
+    """Return the seed of the sign-in in progress, or ""."""
+    return request.cookies.get(_get_name(request) + SIGN_IN_SUFFIX, "")
 
 
-def _name(request: Request) -> str:
-    return name_for(request.url.scheme, request.headers.get("host", ""))
+def _get_name(request: Request) -> str:
+    return choose_cookie_name(request.url.scheme, request.headers.get("host", ""))
 
 
-def _set(response: Response, name: str, value: str, left: int) -> None:
+def _set_cookie(response: Response, name: str, value: str, max_age: int) -> None:
     response.set_cookie(
         name,
         value,
-        max_age=left,
+        max_age=max_age,
         path="/",
-        secure=name.startswith(SECURE),
+        secure=name.startswith(SECURE_NAME),
         httponly=True,
         samesite="lax",
     )

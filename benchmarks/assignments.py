@@ -46,23 +46,23 @@ gates: [{{to: autonomous, require: [{{measure: agreement, at_least: 95%}}]}}]
 
 def fill(url: str, count: int = SITES) -> list[str]:
     """Make the rollout with a grant in every cell, and machines that may ask; return their keys."""
-    from rollout.core.scope.commands import Person
+    from rollout.core.scope.commands import Actor
     from rollout.core.scope.events import VersionFirstUsed, Widened
-    from rollout.core.scope.permissions import Caller, Right
+    from rollout.core.scope.permissions import AssignedRole, Caller
     from rollout.services.access import keys, users
-    from rollout.services.engine.policy_application import apply
-    from rollout.services.engine.rollout_state import standing
+    from rollout.services.engine.policy_application import apply_policy
+    from rollout.services.engine.rollout_state import load_rollout_state
     from rollout.store.database.migrations import upgrade
     from rollout.store.database.session import Database
     from rollout.store.ledger.ledger import Ledger
-    from rollout.store.ledger.versions import VersionFacts, Versions
+    from rollout.store.ledger.versions import VersionInfo, VersionStore
 
     upgrade(url)
-    database, admin = Database(url), Caller("ada", rights=(Right("admin"),))
-    apply(database, policy_text(count), Person("ada"), START, salt=bytes(32))
-    with database.writing() as transaction:
-        stood = standing(transaction, NAME)
-        Versions(transaction, stood.rollout).tell(VersionFacts("v1", "bench"), at=START)
+    database, admin = Database(url), Caller("ada", role_assignments=(AssignedRole("admin"),))
+    apply_policy(database, policy_text(count), Actor("ada"), START, salt=bytes(32))
+    with database.begin_write() as transaction:
+        stood = load_rollout_state(transaction, NAME)
+        VersionStore(transaction, stood.rollout).record_info(VersionInfo("v1", "bench"), at=START)
         engine = {"at": START, "by": "policy"}
         grants = (
             Widened(
@@ -77,18 +77,25 @@ def fill(url: str, count: int = SITES) -> list[str]:
         )
         events = (VersionFirstUsed(**engine, version="v1"), *grants)
         Ledger(transaction, stood.rollout).append(events, after=stood.scope.revision)
-    users.first_admin(database, "ada", at=START)
+    users.create_first_admin(database, "ada", at=START)
     made = []
     for number in range(CALLERS):
-        rights = (Right("ingest", NAME),)
-        users.add(database, admin, f"box-{number}", at=START, rights=rights, machine=True)
+        rights = (AssignedRole("ingest", NAME),)
+        users.create_account(
+            database,
+            admin,
+            f"box-{number}",
+            at=START,
+            role_assignments=rights,
+            is_service_account=True,
+        )
         made.append(_key(database, admin, f"box-{number}", keys))
     database.close()
     return made
 
 
 def _key(database: Any, admin: Any, name: str, keys: Any) -> str:
-    text: str = keys.make(database, admin, name, at=START, chance=os.urandom(38)).text
+    text: str = keys.create_key(database, admin, name, at=START, random_bytes=os.urandom(38)).text
     return text
 
 
@@ -111,14 +118,14 @@ def serve(which: str, url: str) -> None:
 
 def ours(url: str) -> Any:
     """Return the service's application."""
-    from api.app import create
-    from rollout.services.access.authentication import Door
-    from rollout.services.engine.service import service_on
+    from api.app import create_app
+    from rollout.services.access.authentication import Authenticator
+    from rollout.services.engine.service import build_service
     from rollout.services.support.clock import SystemClock
     from rollout.store.database.session import Database
 
     database, clock = Database(url), SystemClock()
-    return create(service_on(database, Door(database, clock), clock))
+    return create_app(build_service(database, Authenticator(database, clock), clock))
 
 
 def bare() -> Any:

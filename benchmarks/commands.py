@@ -34,12 +34,13 @@ def _stops() -> tuple[tuple[float, float], list[tuple[float, float]]]:
 
 
 def _stop(database: Any, site: str) -> tuple[float, float]:
-    from rollout.core.scope.permissions import Caller, Right
-    from rollout.services.stops.stops import Named, stop
+    from rollout.core.scope.permissions import AssignedRole, Caller
+    from rollout.services.stops.stop_targets import StopTarget
+    from rollout.services.stops.stops import stop_cells
 
-    ana = Caller("ana", rights=(Right("operator"),))
+    ana = Caller("ana", role_assignments=(AssignedRole("operator"),))
     cpu, wall = time.process_time(), time.perf_counter()
-    stop(database, ana, NAME, Named(sites=(site,)), at=datetime.now(UTC))
+    stop_cells(database, ana, NAME, StopTarget(sites=(site,)), at=datetime.now(UTC))
     return (time.process_time() - cpu) * 1e3, (time.perf_counter() - wall) * 1e3
 
 

@@ -18,29 +18,30 @@ import polars as pl
 from argon2 import PasswordHasher
 from starlette.testclient import TestClient
 
-from api.app import create
-from rollout.core.scope.commands import Approve, Person
-from rollout.core.scope.permissions import Right
+from api.app import create_app
+from rollout.core.scope.commands import Actor, ApproveProposal
+from rollout.core.scope.permissions import AssignedRole
 from rollout.services.access import users
-from rollout.services.access.authentication import Door
-from rollout.services.access.sign_in import SigningIn
-from rollout.services.engine.command_handler import carry_out
-from rollout.services.engine.policy_application import apply
-from rollout.services.engine.rollout_state import Standing, standing
-from rollout.services.engine.service import service_on
+from rollout.services.access.authentication import Authenticator
+from rollout.services.access.sign_in import SignIn
+from rollout.services.engine.command_handler import execute_command
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
+from rollout.services.engine.service import build_service
 from rollout.services.engine.ticks import Ticker
-from rollout.services.engine.unit_counting import ingest
-from rollout.services.stops.stops import Named, stop
-from rollout.services.support.clock import SetClock
+from rollout.services.records.record_import import import_records
+from rollout.services.stops.stop_targets import StopTarget
+from rollout.services.stops.stops import stop_cells
+from rollout.services.support.clock import ManualClock
 from rollout.store.database.migrations import upgrade
 from rollout.store.database.session import Database
 from rollout.tally.frames import (
     REMARK_SCHEMA,
-    Records,
-    cases_schema,
-    decisions_schema,
-    outcomes_schema,
-    predictions_schema,
+    RecordFrames,
+    build_cases_schema,
+    build_decisions_schema,
+    build_outcomes_schema,
+    build_predictions_schema,
 )
 
 START = datetime(2027, 1, 4, tzinfo=UTC)
@@ -82,7 +83,7 @@ def policy_text(sites: int) -> str:
     return POLICY.format(sites=", ".join(rows))
 
 
-def history(sites: int, each: int) -> Records:
+def history(sites: int, each: int) -> RecordFrames:
     """Return `each` cases of every cell over three days, answered by two versions and judged."""
     rows = [
         {
@@ -108,14 +109,14 @@ def history(sites: int, each: int) -> Records:
         **{"value:parcel": pl.lit("sound")},
     )
     none = pl.DataFrame(schema=REMARK_SCHEMA)
-    return Records(
-        cases=_fitted(frame.with_columns(occurred_at="at"), cases_schema()),
-        predictions=_fitted(pl.concat(said), predictions_schema(["parcel"])),
-        decisions=_fitted(judged, decisions_schema(["parcel"])),
-        outcomes=pl.DataFrame(schema=outcomes_schema(["parcel"])),
-        set_aside=none,
+    return RecordFrames(
+        cases=_fitted(frame.with_columns(occurred_at="at"), build_cases_schema()),
+        predictions=_fitted(pl.concat(said), build_predictions_schema(["parcel"])),
+        decisions=_fitted(judged, build_decisions_schema(["parcel"])),
+        outcomes=pl.DataFrame(schema=build_outcomes_schema(["parcel"])),
+        rejected=none,
         notes=none,
-        read={},
+        row_counts={},
     )
 
 
@@ -135,8 +136,8 @@ def _fitted(frame: pl.DataFrame, schema: dict[str, pl.DataType]) -> pl.DataFrame
 
 def fill(database: Database, sites: int = SITES, each: int = 40) -> None:
     """Make the rollout: count, propose, approve and widen, and stop one site."""
-    apply(database, policy_text(sites), Person("zoe"), START, salt=bytes(32))
-    ingest(database, "bench", history(sites, each), END)
+    apply_policy(database, policy_text(sites), Actor("zoe"), START, salt=bytes(32))
+    import_records(database, "bench", history(sites, each), END)
     ticker = Ticker(database, "bench", "filling")
     ticker.tick(END)
     for hour in (1, 2):
@@ -145,32 +146,40 @@ def fill(database: Database, sites: int = SITES, each: int = 40) -> None:
 
 
 def _approve_all(database: Database, at: datetime) -> None:
-    with database.reading() as transaction:
-        proposals = list(standing(transaction, "bench").scope.proposals.values())
+    with database.begin_read() as transaction:
+        proposals = list(load_rollout_state(transaction, "bench").scope.proposals.values())
     for number, proposal in enumerate(proposals):
         for name in ("dan", "eve")[: 1 if number % 5 == 0 else 2]:
-            person = Person(name, ("operator",))
-            yes = Approve(at=at, by=person, proposal=proposal.id, evidence=proposal.evidence)
-            carry_out(database, "bench", partial(_as_it_is, yes))
+            person = Actor(name, ("operator",))
+            yes = ApproveProposal(
+                at=at, by=person, proposal=proposal.id, evidence_hash=proposal.evidence_hash
+            )
+            execute_command(database, "bench", partial(_as_it_is, yes))
 
 
-def _as_it_is(command: Approve, _: Standing) -> Approve:
+def _as_it_is(command: ApproveProposal, _: RolloutState) -> ApproveProposal:
     return command
 
 
 def client_of(database: Database, now: datetime) -> TestClient:
     """Return a browser in which ana, who operates everything, has signed in."""
-    clock = SetClock(now)
-    users.first_admin(database, "ada", at=now)
-    ada = users.local_caller(database, "ada")
-    users.add(database, ada, "ana", at=now, rights=(Right("operator"), Right("viewer")))
-    ana = users.local_caller(database, "ana")
-    stop(database, ana, "bench", Named(sites=("site-7",)), at=now, reason="a try")
-    service = service_on(database, Door(database, clock), clock)
+    clock = ManualClock(now)
+    users.create_first_admin(database, "ada", at=now)
+    ada = users.load_local_caller(database, "ada")
+    users.create_account(
+        database,
+        ada,
+        "ana",
+        at=now,
+        role_assignments=(AssignedRole("operator"), AssignedRole("viewer")),
+    )
+    ana = users.load_local_caller(database, "ana")
+    stop_cells(database, ana, "bench", StopTarget(sites=("site-7",)), at=now, reason="a try")
+    service = build_service(database, Authenticator(database, clock), clock)
     quick = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
-    service = replace(service, signing=SigningIn(database, clock, token_bytes, quick))
-    service.signing.set_password(ada, "ana", PASSWORD, at=now)
-    client = TestClient(create(service), base_url="http://localhost:8000")
+    service = replace(service, sign_in=SignIn(database, clock, token_bytes, quick))
+    service.sign_in.set_password(ada, "ana", PASSWORD, at=now)
+    client = TestClient(create_app(service), base_url="http://localhost:8000")
     client.headers["Sec-Fetch-Site"] = "same-origin"
     fields = {"name": "ana", "password": PASSWORD, "to": ""}
     client.post("/console/sign-in", data=fields, follow_redirects=False)

@@ -33,24 +33,24 @@ ZONES = ("America/Vancouver", "Europe/Lisbon", "Asia/Tokyo", "UTC")
 
 def fill(url: str) -> None:
     """Make the rollouts, and somebody who reads and operates all of them."""
-    from rollout.core.scope.commands import Person
-    from rollout.core.scope.permissions import Caller, Right
+    from rollout.core.scope.commands import Actor
+    from rollout.core.scope.permissions import AssignedRole, Caller
     from rollout.services.access import users
-    from rollout.services.access.sign_in import SigningIn
-    from rollout.services.engine.policy_application import apply
+    from rollout.services.access.sign_in import SignIn
+    from rollout.services.engine.policy_application import apply_policy
     from rollout.services.support.clock import SystemClock
     from rollout.store.database.migrations import upgrade
     from rollout.store.database.session import Database
 
     upgrade(url)
-    database, admin = Database(url), Caller("ada", rights=(Right("admin"),))
+    database, admin = Database(url), Caller("ada", role_assignments=(AssignedRole("admin"),))
     for n in range(ROLLOUTS):
         text = POLICY.format(n=n, zone=ZONES[n % len(ZONES)], hour=5 + n % 4)
-        apply(database, text, Person("ada"), START, salt=bytes(32))
-    users.first_admin(database, "ada", at=START)
-    rights = (Right("operator"), Right("viewer"))
-    users.add(database, admin, "ana", at=START, rights=rights)
-    signing = SigningIn(database, SystemClock(), bytes)
+        apply_policy(database, text, Actor("ada"), START, salt=bytes(32))
+    users.create_first_admin(database, "ada", at=START)
+    rights = (AssignedRole("operator"), AssignedRole("viewer"))
+    users.create_account(database, admin, "ana", at=START, role_assignments=rights)
+    signing = SignIn(database, SystemClock(), bytes)
     signing.set_password(admin, "ana", PASSWORD, at=START)
     database.close()
 

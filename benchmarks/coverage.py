@@ -11,28 +11,28 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.stats import binom
 
-from rollout.core.statistics.evidence import lower_bounds
-from rollout.reports.figures.ratings import People, people
-from rollout.reports.statistics.bounds import cost_bounds
+from rollout.core.statistics.evidence import compute_lower_bounds
+from rollout.reports.figures.ratings import RaterAgreement, compute_rater_agreement
+from rollout.reports.statistics.bounds import compute_cost_bounds
 from rollout.reports.statistics.chance_agreement import (
-    ac1,
-    ac1_with_interval,
-    kappa,
-    kappa_with_interval,
+    compute_ac1,
+    compute_ac1_with_interval,
+    compute_kappa,
+    compute_kappa_with_interval,
 )
 from rollout.reports.statistics.differences import (
-    Side,
-    adopted,
-    difference_by_day,
-    period_difference,
+    ComparedSide,
+    compute_adoption,
+    compute_difference_by_day,
+    compute_period_difference,
 )
 from rollout.reports.statistics.intervals import (
-    at_most,
     clopper_pearson,
-    clustered_share,
-    independent_share,
-    paired_change,
-    weighted_share,
+    compute_clustered_share,
+    compute_independent_share,
+    compute_paired_change,
+    compute_upper_bound,
+    compute_weighted_share,
 )
 
 Floats = NDArray[np.float64]
@@ -70,7 +70,7 @@ def one_sided(_: Draws, __: int) -> Shares:
     """Exact: "at most" of a share of errors."""
     found = {}
     for n in (59, 299, 1000):
-        highs = np.array([at_most(count, n) for count in range(n + 1)])
+        highs = np.array([compute_upper_bound(count, n) for count in range(n + 1)])
         for rate in (0.002, 0.01, 0.05):
             covers = highs >= rate
             found[f"n {n:,}, true share {rate}"] = float(
@@ -103,7 +103,7 @@ def _one_audit(draws: Draws, strata: tuple[tuple[int, float, float], ...], truth
         read = draws.binomial(n, chance)
         errors.append(draws.random(read) < rate)
         chances.append(np.full(read, chance))
-    one = weighted_share(np.concatenate(errors), np.concatenate(chances))
+    one = compute_weighted_share(np.concatenate(errors), np.concatenate(chances))
     return inside((one.low, one.high), truth)
 
 
@@ -121,7 +121,7 @@ def _one_burst(draws: Draws, most: int, alike: float, rate: float) -> bool:
     sizes = draws.integers(1, most + 1, 300)
     same = draws.random(300) < alike
     counts = np.where(same, sizes * (draws.random(300) < rate), draws.binomial(sizes, rate))
-    one = clustered_share(counts, sizes)
+    one = compute_clustered_share(counts, sizes)
     return inside((one.low, one.high), rate)
 
 
@@ -134,8 +134,9 @@ def corrected(draws: Draws, runs: int) -> Shares:
         np.fill_diagonal(truth, often_each * 0.92)
         tables = draws.multinomial(500, truth.ravel(), runs).reshape(runs, labels, labels)
         for name, whole, of in (
-            ("kappa", kappa(truth), kappa_with_interval), ("AC1", ac1(truth), ac1_with_interval),
-        ):  # fmt: skip
+            ("kappa", compute_kappa(truth), compute_kappa_with_interval),
+            ("AC1", compute_ac1(truth), compute_ac1_with_interval),
+        ):
             ends = (of(table.astype(float)) for table in tables)
             found[f"{name}, {labels} labels, the rarest {rare:.0%}"] = often(
                 inside((one.low, one.high), whole) for one in ends if one.value is not None
@@ -162,13 +163,15 @@ def several(draws: Draws, runs: int) -> Shares:
     return found
 
 
-def _judge(draws: Draws, cases: int, persons: int, burst: int) -> People:
+def _judge(draws: Draws, cases: int, persons: int, burst: int) -> RaterAgreement:
     """Return what people say of cases in bursts that are all alike."""
     right = draws.choice(4, cases, p=[0.02, 0.08, 0.2, 0.7])
     guess = draws.integers(0, 4, (cases, persons))
     said = np.where(draws.random((cases, persons)) < 0.9, right[:, None], guess)
     counts = (said[:, :, None] == np.arange(4)).sum(axis=1)
-    return people(np.repeat(counts, burst, axis=0), np.repeat(np.arange(cases), burst))
+    return compute_rater_agreement(
+        np.repeat(counts, burst, axis=0), np.repeat(np.arange(cases), burst)
+    )
 
 
 def paired(draws: Draws, runs: int) -> Shares:
@@ -176,7 +179,7 @@ def paired(draws: Draws, runs: int) -> Shares:
     found = {}
     for n, first, second in ((200, 0.02, 0.01), (1000, 0.012, 0.004), (500, 0.002, 0.002)):
         counts = draws.multinomial(n, [first, second, 1 - first - second], runs)
-        ones = (paired_change(int(b), int(c), n) for b, c, _ in counts)
+        ones = (compute_paired_change(int(b), int(c), n) for b, c, _ in counts)
         truth = 100 * (first - second)
         found[f"n {n:,}, {first} and {second}"] = often(
             inside((one.low, one.high), truth) for one in ones
@@ -190,9 +193,9 @@ def paired_bursts(draws: Draws, runs: int) -> Shares:
     def one() -> bool:
         gaps = 5 * draws.choice([1, -1, 0], 400, p=[0.05, 0.03, 0.92])
         sizes = np.full(400, 5)
-        effective = independent_share(gaps, sizes, np.abs(gaps))
+        effective = compute_independent_share(gaps, sizes, np.abs(gaps))
         first, second = int((gaps > 0).sum()), int((gaps < 0).sum())
-        change = paired_change(5 * first, 5 * second, 2000, effective)
+        change = compute_paired_change(5 * first, 5 * second, 2000, effective)
         return inside((change.low, change.high), 2.0)
 
     return {"400 bursts of five": often(one() for _ in range(runs))}
@@ -208,7 +211,7 @@ def periods(draws: Draws, runs: int) -> Shares:
         (60, 0.0, 900, 0.01),
     ):
         counts = zip(draws.binomial(n, first, runs), draws.binomial(m, second, runs), strict=True)
-        ones = (period_difference(int(a), n, int(b), m) for a, b in counts)
+        ones = (compute_period_difference(int(a), n, int(b), m) for a, b in counts)
         found[f"{first} of {n:,} and {second} of {m:,}"] = often(
             inside((one.low, one.high), 100 * (first - second)) for one in ones
         )
@@ -228,7 +231,7 @@ def by_day(draws: Draws, runs: int) -> Shares:
 
 def _one_swing(draws: Draws, days: int, masses: Sequence[float | None]) -> bool:
     first, second = (_days(draws, days, 0.3, mass) for mass in masses)
-    change = difference_by_day(*first, *second)
+    change = compute_difference_by_day(*first, *second)
     return inside((change.low, change.high), 0.0)
 
 
@@ -245,7 +248,7 @@ def anchored(draws: Draws, runs: int) -> Shares:
         blind = draws.binomial(n, agreement, runs)
         seen = draws.binomial(n, agreement + (1 - agreement) * share, runs)
         ones = (
-            adopted(Side(float(a), n, n), Side(float(b), n, n))
+            compute_adoption(ComparedSide(float(a), n, n), ComparedSide(float(b), n, n))
             for a, b in zip(blind, seen, strict=True)
         )
         found[f"n {n:,} each, agreement {agreement}, taken over {share}"] = often(
@@ -261,13 +264,13 @@ def every_look(draws: Draws, runs: int) -> Shares:
         agreed = np.cumsum(draws.random((runs, 2000)) < rate, axis=1)
         looks = np.unique(np.geomspace(1, 2000, 60).astype(int))
         s = agreed[:, looks - 1]
-        lows = lower_bounds(s.ravel(), (looks - s).ravel(), alpha=0.05).reshape(s.shape)
+        lows = compute_lower_bounds(s.ravel(), (looks - s).ravel(), alpha=0.05).reshape(s.shape)
         found[f"share {rate}, 60 looks up to 2,000"] = float((lows <= rate).all(axis=1).mean())
     levels, chances = np.array([0.0, 0.25, 1.0]), np.array([0.95, 0.04, 0.01])
     drawn = draws.choice(3, (runs, 1000), p=chances)
     looks = np.unique(np.geomspace(5, 1000, 12).astype(int))
     counts = np.stack([(drawn == level).cumsum(axis=1)[:, looks - 1] for level in range(3)], axis=2)
-    highs = cost_bounds(counts.reshape(-1, 3), tuple(levels), alpha=0.05)
+    highs = compute_cost_bounds(counts.reshape(-1, 3), tuple(levels), alpha=0.05)
     covers = highs.reshape(runs, len(looks)) >= chances @ levels
     found["mean cost, 12 looks up to 1,000"] = float(covers.all(axis=1).mean())
     return found

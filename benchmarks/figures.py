@@ -186,10 +186,10 @@ def some_pairs(generator: np.random.Generator, start: int, n: int) -> Found:
 
 def by_rollout(file: Path, _pairs: int) -> Callable[[], Found]:
     """Compare as `rollout compare` does: with intervals, kappas and AC1 besides."""
-    from rollout.services.replay.compare import compare
+    from rollout.services.replay.compare import compare_pair_file
 
     def work() -> Found:
-        done = compare(file)
+        done = compare_pair_file(file)
         (one,) = done.comparisons
         matrix = one.label_matrix
         cells = {
@@ -207,18 +207,18 @@ def by_rollout(file: Path, _pairs: int) -> Callable[[], Found]:
 
 def by_intervals(file: Path, _pairs: int) -> Callable[[], Found]:
     """Work out again the intervals of a comparison, which the others don't."""
-    from rollout.reports.statistics.chance_agreement import both_with_intervals
-    from rollout.reports.statistics.intervals import share
-    from rollout.services.replay.compare import compare
+    from rollout.reports.statistics.chance_agreement import compute_kappa_and_ac1
+    from rollout.reports.statistics.intervals import compute_share
+    from rollout.services.replay.compare import compare_pair_file
 
-    (one,) = compare(file).comparisons
+    (one,) = compare_pair_file(file).comparisons
     shares = [one.agreement, *(cell.agreement for cell in one.cells)]
     shares += [own for label in one.labels for own in (label.precision, label.recall)]
 
     def work() -> Found:
-        both_with_intervals(one.label_matrix.table)
+        compute_kappa_and_ac1(one.label_matrix.table)
         for own in shares:
-            share(own.count, own.n)
+            compute_share(own.count, own.n)
         return {}
 
     return work
@@ -369,20 +369,20 @@ def by_facts(file: Path, pairs: int) -> Callable[[], Found]:
     from history import write_history
     from run import POLICY as WHOLE
 
-    from rollout.formats.records.files import Sources
-    from rollout.reports.figures.facts import facts_of
-    from rollout.services.replay.replay import Order, replay
-    from rollout.services.replay.replay_output import inputs_of
+    from rollout.formats.records.files import RecordPaths
+    from rollout.reports.figures.facts import compute_report_facts
+    from rollout.services.replay.replay import ReplayRequest, replay_files
+    from rollout.services.replay.replay_output import build_replay_inputs
 
     folder = file.parent
     write_history(folder, pairs)
     policy = folder / "policy.yaml"
     policy.write_text(WHOLE.format(sites=", ".join(f"site-{n}" for n in range(50))))
-    sources = Sources(folder / "predictions.csv", folder / "decisions.csv")
-    inputs = inputs_of(replay(Order(policy=policy, sources=sources)))
+    sources = RecordPaths(folder / "predictions.csv", folder / "decisions.csv")
+    inputs = build_replay_inputs(replay_files(ReplayRequest(policy=policy, sources=sources)))
 
     def work() -> Found:
-        facts_of(inputs)
+        compute_report_facts(inputs)
         return {}
 
     return work

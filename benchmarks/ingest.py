@@ -236,28 +236,30 @@ def ours(url: str) -> Iterator[Any]:
     """Return the service on an empty database."""
     from datetime import UTC, datetime
 
-    from api.app import create
-    from rollout.core.scope.commands import Person
-    from rollout.core.scope.permissions import Caller, Right
-    from rollout.services.engine.policy_application import apply
-    from rollout.services.engine.service import service_on
+    from api.app import create_app
+    from rollout.core.scope.commands import Actor
+    from rollout.core.scope.permissions import AssignedRole, Caller
+    from rollout.services.engine.policy_application import apply_policy
+    from rollout.services.engine.service import build_service
     from rollout.store.database.migrations import upgrade
     from rollout.store.database.session import Database
 
     upgrade(url)
     database = Database(url)
-    apply(database, POLICY, Person("ana"), datetime(2026, 1, 1, tzinfo=UTC))
-    box = Caller("box", machine=True, rights=(Right("ingest", "bench"),))
+    apply_policy(database, POLICY, Actor("ana"), datetime(2026, 1, 1, tzinfo=UTC))
+    box = Caller(
+        "box", is_service_account=True, role_assignments=(AssignedRole("ingest", "bench"),)
+    )
 
     class Door:
-        def caller_of_key(self, *_: object, **__: object) -> Caller:
+        def authenticate_key(self, *_: object, **__: object) -> Caller:
             return box
 
-        at_hand = caller_of_session = caller_of_key
+        find_cached_caller = authenticate_session = authenticate_key
 
-    service = service_on(database, Door())  # type: ignore[arg-type]
+    service = build_service(database, Door())  # type: ignore[arg-type]
     try:
-        yield create(service)
+        yield create_app(service)
     finally:
         database.close()
 

@@ -24,10 +24,10 @@ Found = dict[str, Any]
 
 def by_store(file: Path, pairs: int) -> Callable[[], Found]:
     """Keep the sums and losses of a file's pairs as counting would, and read them as served."""
-    from rollout.core.scope.permissions import Caller, Right
-    from rollout.reports.figures.comparison import comparisons
-    from rollout.services.divergences.top_losses import counted_losses
-    from rollout.services.replay.compare import compare
+    from rollout.core.scope.permissions import AssignedRole, Caller
+    from rollout.reports.figures.comparison import compute_comparisons
+    from rollout.services.divergences.top_losses import load_costliest_counted_pairs
+    from rollout.services.replay.compare import compare_pair_file
     from rollout.store.counting.matrices import Matrices
     from rollout.store.database.migrations import upgrade
     from rollout.store.database.session import Database
@@ -36,18 +36,18 @@ def by_store(file: Path, pairs: int) -> Callable[[], Found]:
     upgrade(url)
     database = Database(url)
     rollout = kept(database, file)
-    right = [loss.case_key for loss in compare(file).top_losses]
-    viewer = Caller("viewer", rights=(Right("viewer"),))
+    right = [loss.case_key for loss in compare_pair_file(file).top_losses]
+    viewer = Caller("viewer", role_assignments=(AssignedRole("viewer"),))
 
     def sums() -> str:
-        with database.reading() as transaction:
-            frame = Matrices(transaction, rollout).frame(track="gate", version="v1")
-        (one,) = comparisons(frame)
+        with database.begin_read() as transaction:
+            frame = Matrices(transaction, rollout).load_frame(track="gate", version="v1")
+        (one,) = compute_comparisons(frame)
         assert one.agreement.n == pairs  # noqa: S101 - it is what we measure
         return f"{frame.height:,}"
 
     def losses() -> None:
-        found = counted_losses(database, viewer, "bench", AT + timedelta(days=9))
+        found = load_costliest_counted_pairs(database, viewer, "bench", AT + timedelta(days=9))
         assert [one.loss.case_key for one in found] == right  # noqa: S101 - it is what we measure
 
     def work() -> Found:
@@ -68,31 +68,30 @@ def by_store(file: Path, pairs: int) -> Callable[[], Found]:
 
 def kept(database: Any, file: Path) -> Any:
     """Write a file's pairs into a store's sums and losses, and return the rollout."""
-    from rollout.core.scope.commands import Person
+    from rollout.core.scope.commands import Actor
     from rollout.formats.records.pair_files import scan_pairs
     from rollout.reports.inputs.counted import count_pairs
-    from rollout.services.engine.policy_application import apply
-    from rollout.services.engine.rollout_state import standing
+    from rollout.services.engine.policy_application import apply_policy
+    from rollout.services.engine.rollout_state import load_rollout_state
     from rollout.services.engine.ticks import Ticker
-    from rollout.store.counting.counts import Key
+    from rollout.store.counting.counts import TallyKey, ValueIds
     from rollout.store.counting.matrices import Matrices
-    from rollout.store.database.string_ids import Interned
-    from rollout.store.ledger.versions import VersionFacts, Versions
+    from rollout.store.ledger.versions import VersionInfo, VersionStore
     from rollout.store.tables.tables import count_classes, count_series
 
-    apply(database, POLICY, Person("ana"), AT - timedelta(days=2))
-    with database.writing() as transaction:
-        stood = standing(transaction, "bench")
-        Versions(transaction, stood.rollout).tell(VersionFacts("v1", "bench"), at=AT)
+    apply_policy(database, POLICY, Actor("ana"), AT - timedelta(days=2))
+    with database.begin_write() as transaction:
+        stood = load_rollout_state(transaction, "bench")
+        VersionStore(transaction, stood.rollout).record_info(VersionInfo("v1", "bench"), at=AT)
     Ticker(database, "bench", "one").tick(AT)
-    with database.writing() as transaction:
-        rollout = standing(transaction, "bench").rollout
+    with database.begin_write() as transaction:
+        rollout = load_rollout_state(transaction, "bench").rollout
         rows = list(count_pairs(scan_pairs(file)).table.iter_rows(named=True))
         whose = [("gate", "v1", r["site"], r["window"], "d", 1) for r in rows]
         kinds = [("label", r["model"], r["human"], "", 0) for r in rows]
-        series = Interned(transaction, rollout, count_series).number(whose)
-        classes = Interned(transaction, rollout, count_classes).number(kinds)
-        keys = [Key(1, 0, series[w], classes[k], 0) for w, k in zip(whose, kinds, strict=True)]
+        series = ValueIds(transaction, rollout, count_series).assign_ids(whose)
+        classes = ValueIds(transaction, rollout, count_classes).assign_ids(kinds)
+        keys = [TallyKey(1, 0, series[w], classes[k], 0) for w, k in zip(whose, kinds, strict=True)]
         sums = dict(zip(keys, (r["n"] for r in rows), strict=True))
         Matrices(transaction, rollout).add(sums)
         keep_losses(transaction, rollout, scan_pairs(file), classes)
@@ -103,20 +102,20 @@ def keep_losses(transaction: Any, rollout: Any, pairs: Any, classes: Any) -> Non
     """Write every pair that differs; of the surest hundred there are records, too."""
     import polars as pl
 
-    from rollout.store.database.bulk import insert_quietly
-    from rollout.store.records.records import Records
+    from rollout.store.database.bulk import insert_ignoring_conflicts
+    from rollout.store.records.records import RecordStore
     from rollout.store.tables.tables import top_losses
 
     differ = pairs.filter(pl.col("human") != pl.col("model")).collect()
     differ = differ.sort("confidence", "case_key", descending=[True, False])
     for row in differ.head(100).iter_rows(named=True):
-        Records(transaction, rollout).keep(records_of(row), received_at=AT)
+        RecordStore(transaction, rollout).store(records_of(row), received_at=AT)
     columns = differ.select("model", "human", "confidence").iter_rows()
     rows = [
         (rollout.number, number, "v1", classes["label", model, human, "", 0], sure, 1)
         for number, (model, human, sure) in enumerate(columns, start=1)
     ]
-    insert_quietly(transaction, top_losses, rows)
+    insert_ignoring_conflicts(transaction, top_losses, rows)
 
 
 def records_of(row: Found) -> list[Any]:

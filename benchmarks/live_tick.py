@@ -11,19 +11,19 @@ from time import process_time
 
 import polars as pl
 
-from rollout.core.scope.commands import Person
-from rollout.services.engine.policy_application import apply
+from rollout.core.scope.commands import Actor
+from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.ticks import Ticker
-from rollout.services.engine.unit_counting import ingest
+from rollout.services.records.record_import import import_records
 from rollout.store.database.migrations import upgrade
 from rollout.store.database.session import Database
 from rollout.tally.frames import (
     REMARK_SCHEMA,
-    Records,
-    cases_schema,
-    decisions_schema,
-    outcomes_schema,
-    predictions_schema,
+    RecordFrames,
+    build_cases_schema,
+    build_decisions_schema,
+    build_outcomes_schema,
+    build_predictions_schema,
 )
 
 START = datetime(2027, 1, 1, tzinfo=UTC)
@@ -61,7 +61,7 @@ def policy_text(cells: int) -> str:
     return POLICY.format(sites=", ".join(f"site-{n}" for n in range(cells // WINDOWS)))
 
 
-def history(cells: int, each: int, first: datetime, apart: int = 6) -> Records:
+def history(cells: int, each: int, first: datetime, apart: int = 6) -> RecordFrames:
     """Return `each` cases of every cell, answered and judged, from `first` on.
 
     With the windows' starts less than 6 h apart, all are in one window.
@@ -79,11 +79,11 @@ def history(cells: int, each: int, first: datetime, apart: int = 6) -> Records:
     frame = pl.DataFrame(rows, schema_overrides={"at": pl.Datetime("us", "UTC")})
     label = pl.lit("sound")
     none = pl.DataFrame(schema=REMARK_SCHEMA)
-    return Records(
-        cases=_fitted(frame.with_columns(occurred_at="at"), cases_schema()),
+    return RecordFrames(
+        cases=_fitted(frame.with_columns(occurred_at="at"), build_cases_schema()),
         predictions=_fitted(
             frame.with_columns(version=pl.lit("v1"), **{"value:parcel": label}),
-            predictions_schema(["parcel"]),
+            build_predictions_schema(["parcel"]),
         ),
         decisions=_fitted(
             frame.with_columns(
@@ -93,12 +93,12 @@ def history(cells: int, each: int, first: datetime, apart: int = 6) -> Records:
                 exposure=pl.lit("blind"),
                 **{"value:parcel": label},
             ),
-            decisions_schema(["parcel"]),
+            build_decisions_schema(["parcel"]),
         ),
-        outcomes=pl.DataFrame(schema=outcomes_schema(["parcel"])),
-        set_aside=none,
+        outcomes=pl.DataFrame(schema=build_outcomes_schema(["parcel"])),
+        rejected=none,
         notes=none,
-        read={},
+        row_counts={},
     )
 
 
@@ -115,8 +115,8 @@ def fill(folder: Path, cells: int, each: int = 2) -> None:
     """Make a database in which `each` cases of every cell were counted."""
     upgrade(_url(folder))
     database = Database(_url(folder))
-    apply(database, policy_text(cells), Person("bench"), START, salt=bytes(32))
-    ingest(database, "bench", history(cells, each, START), START)
+    apply_policy(database, policy_text(cells), Actor("bench"), START, salt=bytes(32))
+    import_records(database, "bench", history(cells, each, START), START)
     Ticker(database, "bench", "filling").tick(DAY)
 
 
@@ -136,7 +136,7 @@ def live_ticks(folder: Path, cells: int) -> Callable[[], str]:
         first = _took(lambda: ticker.tick(DAY + HOUR))
         idle = min(_took(partial(ticker.tick, DAY + n * HOUR)) for n in (2, 3, 4))
         rest = _resident()
-        ingest(database, "bench", few, DAY + 5 * HOUR)
+        import_records(database, "bench", few, DAY + 5 * HOUR)
         some = _took(lambda: ticker.tick(DAY + 6 * HOUR))
         return (
             f"first {first:.2f} s CPU, idle {idle * 1000:.0f} ms, "

@@ -78,13 +78,15 @@ def _answers(port: int) -> bool:
 def _ticked(url: str) -> bool:
     from rollout.store.database.rollouts import Rollouts
     from rollout.store.database.session import Database
-    from rollout.store.ledger.tick_slots import Slots
+    from rollout.store.ledger.tick_slots import TickSlots
 
     database = Database(url)
     try:
-        with database.reading() as transaction:
+        with database.begin_read() as transaction:
             rollout = Rollouts(transaction).find(NAME)
-            return rollout is not None and Slots(transaction, rollout).last_done() is not None
+            return (
+                rollout is not None and TickSlots(transaction, rollout).load_last_done() is not None
+            )
     finally:
         database.close()
 

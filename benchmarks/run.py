@@ -102,15 +102,15 @@ def polars_part(folder: Path) -> Callable[[], str]:
 
 def replay_part(folder: Path) -> Callable[[], str]:
     """Replay the same files under a policy with four windows and hourly slots."""
-    from rollout.formats.records.files import Sources
-    from rollout.services.replay.replay import Order, replay
+    from rollout.formats.records.files import RecordPaths
+    from rollout.services.replay.replay import ReplayRequest, replay_files
 
     policy = folder / "policy.yaml"
     policy.write_text(POLICY.format(sites=", ".join(f"site-{n}" for n in range(50))))
-    sources = Sources(folder / "predictions.csv", folder / "decisions.csv")
+    sources = RecordPaths(folder / "predictions.csv", folder / "decisions.csv")
 
     def run() -> str:
-        done = replay(Order(policy=policy, sources=sources)).replayed
+        done = replay_files(ReplayRequest(policy=policy, sources=sources)).result
         return f"{len(done.events):,} events, {done.ticks:,} of {_slots(done):,} slots decided"
 
     return run

@@ -79,45 +79,48 @@ def found(seed: int) -> dict[str, list[str]]:
     """Make a mail room, replay it, return per version what is named, the strongest first."""
     import generate
 
-    from rollout.reports.figures.slices import name_words, slice_searches
+    from rollout.reports.figures.slices import compute_slice_searches, format_slice_name
 
     with tempfile.TemporaryDirectory() as folder, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # its summary takes means of planted letters: none here
         generate.write(generate.happen(seed), Path(folder))
         inputs = _inputs(Path(folder))
-    searches = slice_searches(inputs.records, inputs.cases, inputs.policy)
-    return {s.version: [name_words(each.names) for each in s.found] for s in searches}
+    searches = compute_slice_searches(inputs.records, inputs.cases, inputs.policy)
+    return {s.version: [format_slice_name(each.names) for each in s.found] for s in searches}
 
 
 def _inputs(folder: Path | None) -> Any:
-    from rollout.formats.records.files import Sources
-    from rollout.services.replay.replay import replay
-    from rollout.services.replay.replay_output import inputs_of
-    from rollout.services.reports.demo_records import order
+    from rollout.formats.records.files import RecordPaths
+    from rollout.services.replay.replay import replay_files
+    from rollout.services.replay.replay_output import build_replay_inputs
+    from rollout.services.reports.demo_records import build_demo_order
 
-    asked = order()
+    asked = build_demo_order()
     if folder is not None:
         names = ("predictions", "decisions", "cases", "outcomes")
         paths = {name: folder / f"{name}.csv.gz" for name in names}
-        asked = dataclasses.replace(asked, sources=Sources(**paths))
-    inputs = inputs_of(replay(asked))
+        asked = dataclasses.replace(asked, sources=RecordPaths(**paths))
+    inputs = build_replay_inputs(replay_files(asked))
     return dataclasses.replace(inputs, policy=dataclasses.replace(inputs.policy, slices=ATTRIBUTES))
 
 
 def dealt_anew(copies: int) -> int:
     """Return in how many copies of the shipped records anything is named."""
-    from rollout.reports.figures.slices import large_enough, named
-    from rollout.reports.inputs.pairs import case_facts
-    from rollout.reports.inputs.slice_units import dimensions, first_verdicts, with_clock
+    from rollout.reports.figures.slices import count_testable_slices, find_divergent_slices
+    from rollout.reports.inputs.pairs import build_case_frame
+    from rollout.reports.inputs.slice_units import add_clock, build_dimensions, find_first_decisions
 
     inputs = _inputs(None)
     (lever,) = inputs.policy.levers
-    facts = with_clock(case_facts(inputs.records, inputs.cases), inputs.policy)
-    frame = first_verdicts(inputs.records, facts, "v1", lever)
-    cuts = dimensions(frame, inputs.policy, lever)
-    looked_at = sum(large_enough(cut) for cut in cuts)
+    facts = add_clock(build_case_frame(inputs.records, inputs.cases), inputs.policy)
+    frame = find_first_decisions(inputs.records, facts, "v1", lever)
+    cuts = build_dimensions(frame, inputs.policy, lever)
+    looked_at = sum(count_testable_slices(cut) for cut in cuts)
     generator, differs = np.random.default_rng(1), frame["differs"].to_numpy()
-    return sum(bool(named(cuts, generator.permutation(differs), looked_at)) for _ in range(copies))
+    return sum(
+        bool(find_divergent_slices(cuts, generator.permutation(differs), looked_at))
+        for _ in range(copies)
+    )
 
 
 if __name__ == "__main__":

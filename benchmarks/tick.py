@@ -5,14 +5,14 @@ from datetime import UTC, datetime, timedelta
 from time import perf_counter
 
 from rollout.core.calendar.sites import Site, Window
-from rollout.core.policy.cell_evidence import Counted, Known
+from rollout.core.policy.cell_evidence import EvidenceCounts, VersionEvidence
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import EvidenceRules, Gate, Policy, Stage
 from rollout.core.scope.commands import Tick
 from rollout.core.scope.decider import decide
 from rollout.core.scope.events import PolicyApplied, VersionFirstUsed
-from rollout.core.scope.projection import fold
+from rollout.core.scope.projection import apply_events
 
 START = datetime(2027, 1, 1, tzinfo=UTC)
 REQUIRED = (
@@ -41,7 +41,7 @@ def policy_of(cells: int) -> Policy:
 def tick_over(cells: int) -> Callable[[], str]:
     """Return a run of one tick over `cells` cells, the first one done beforehand."""
     policy = policy_of(cells)
-    counted = Counted(
+    counted = EvidenceCounts(
         closed=400,
         missing=4,
         days=20,
@@ -53,8 +53,8 @@ def tick_over(cells: int) -> Callable[[], str]:
             ("cost", None, None): (378, 22),
         },
     )
-    known = Known(attempt=counted, entered=counted)
-    scope = fold(
+    known = VersionEvidence(attempt=counted, entered=counted)
+    scope = apply_events(
         [
             PolicyApplied(at=START, by="bench", number=1, policy_hash="bench"),
             VersionFirstUsed(at=START, by="bench", version="v1"),

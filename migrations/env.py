@@ -8,16 +8,16 @@ from typing import Any, Literal
 from alembic import context
 from sqlalchemy import Connection
 
-from rollout.store.database.errors import UnsafeDatabase
-from rollout.store.tables.columns import Instant, Plain
+from rollout.store.database.errors import UnsafeDatabaseError
+from rollout.store.tables.columns import InstantType, JsonType
 from rollout.store.tables.tables import metadata
 
 
 def plain_type(kind: str, item: object, _context: object) -> str | Literal[False]:
     """Write a type of ours as what the database has: a revision must not change with the code."""
-    if kind == "type" and isinstance(item, Instant):
+    if kind == "type" and isinstance(item, InstantType):
         return "sa.BigInteger()"
-    if kind == "type" and isinstance(item, Plain):
+    if kind == "type" and isinstance(item, JsonType):
         return "sa.Text()"
     return False
 
@@ -44,7 +44,7 @@ def migrate(connection: Connection) -> None:
     if sqlite:
         broken = connection.exec_driver_sql("pragma foreign_key_check").all()
         if broken:
-            raise UnsafeDatabase(f"rows refer to rows that are not there: {broken[:5]}")
+            raise UnsafeDatabaseError(f"rows refer to rows that are not there: {broken[:5]}")
 
 
 def _driver(connection: Connection) -> Any:

@@ -1,16 +1,16 @@
-"""Named places at which a test lets the program fail. In production nothing is ever installed.
+"""Named points at which tests inject faults; production installs no action.
 
-A point stands after the step that it is named for. Its name is `path.step`, in small letters,
-words joined by `-`: the path as its part of the program is called, the step in the past tense.
+A point follows the step that it names. Its name is `path.step`: small letters, words joined by `-`,
+the step in the past tense.
 
     ingest      parsed · set-aside · records · due
     tick        claimed · taken · counted · tallied · through-read · evidence · not-done
-    command     read (the standing and the rights) · decided
+    command     read (state and roles) · decided
     append      locked · inserted · moved
     policy      created · kept
     purge       deleted
     migration   step (each statement)
-    commit      before · after (of every writing transaction, whatever it is for)
+    commit      before · after (of every writing transaction)
     assign      read · kept
     review      claimed · shown · decided · due
     records     answered (each part of a streamed answer)
@@ -19,61 +19,59 @@ words joined by `-`: the path as its part of the program is called, the step in 
     reply       sought · kept (the answer under an `Idempotency-Key`)
     cleaning    read · kept
 
-Points of further paths are written in the same way, in a line of their own.
-`tests/faults` finds points by running into them: a new one needs no list, only a step of its
-script that passes there.
+Add points of further paths here. `tests/faults` finds points by running into them.
 
-No setting and no variable of the environment installs anything: only code does, by `during`.
-`serve` asks `installed()` as it starts, and refuses.
+Only code installs actions, by `install_action`; no setting does. `serve` checks `has_actions()` at
+its start and refuses.
 """
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
-Action = Callable[[str], object]
-"""What happens at a point; it is given the point's name."""
+FaultAction = Callable[[str], object]
+"""Called at a point with its name."""
 
-EVERY: Final = "*"
-"""The name under which an action is installed at all points that have none of their own."""
+ALL_POINTS: Final = "*"
+"""Name of an action for all points without their own."""
 
-_installed: dict[str, Action] = {}
+_actions: dict[str, FaultAction] = {}
 
 
-def point(name: str) -> None:
-    """Let happen what is installed at this point: in production nothing.
+def reach_point(name: str) -> None:
+    """Run the action installed at this point, if any.
 
-    >>> point("append.locked")
+    >>> reach_point("append.locked")
     """
-    action = _installed.get(name) or _installed.get(EVERY)
+    action = _actions.get(name) or _actions.get(ALL_POINTS)
     if action is not None:
         action(name)
 
 
 @contextmanager
-def during(action: Action, name: str = EVERY) -> Iterator[None]:
-    """Install an action within a block, in this process; what was there before comes back.
+def install_action(action: FaultAction, name: str = ALL_POINTS) -> Iterator[None]:
+    """Install an action within a block, in this process.
 
     >>> passed = []
-    >>> with during(passed.append):
-    ...     point("append.locked")
-    >>> point("append.locked")
+    >>> with install_action(passed.append):
+    ...     reach_point("append.locked")
+    >>> reach_point("append.locked")
     >>> passed
     ['append.locked']
     """
-    previous = dict(_installed)
-    _installed[name] = action
+    previous = dict(_actions)
+    _actions[name] = action
     try:
         yield
     finally:
-        _installed.clear()
-        _installed.update(previous)
+        _actions.clear()
+        _actions.update(previous)
 
 
-def installed() -> bool:
-    """Say whether anything is installed anywhere: a program that serves people must not start.
+def has_actions() -> bool:
+    """Return whether any action is installed.
 
-    >>> installed()
+    >>> has_actions()
     False
     """
-    return bool(_installed)
+    return bool(_actions)

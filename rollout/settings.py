@@ -42,7 +42,7 @@ RENAMED = {
 
 
 def read_settings(environment: Mapping[str, str]) -> Settings:
-    """Read the settings from environment variables.
+    """Return the settings from environment variables.
 
     Raises:
         ValueError: a value is malformed or a name is old; the text has the correct form.

@@ -12,28 +12,33 @@ from typing import Any
 
 from rollout.core.calendar.sites import Cell, Site, Window
 from rollout.core.ledger.ledger_texts import derive_salts
-from rollout.core.policy.cell_evidence import Counted, GuardReading, Key, Known
+from rollout.core.policy.cell_evidence import (
+    EvidenceCounts,
+    GuardReading,
+    MeasureKey,
+    VersionEvidence,
+)
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import EvidenceRules, Gate, Guard, Policy, Stage, Where
 from rollout.core.scope.commands import (
-    Acknowledge,
+    AcknowledgeIncident,
+    Actor,
+    AddVersion,
     ApplyPolicy,
-    Approve,
-    AskResume,
+    ApproveProposal,
     Command,
-    Narrow,
-    Person,
-    Reject,
-    Retire,
-    See,
+    NarrowCells,
+    ProposeResume,
+    RejectProposal,
+    RetireVersion,
     StopCells,
     Tick,
 )
 from rollout.core.scope.decider import decide
-from rollout.core.scope.events import Event, PolicyApplied, ProposalRaised
-from rollout.core.scope.projection import fold
-from rollout.core.scope.scope import Proposal, Scope, stage_at
+from rollout.core.scope.events import LedgerEvent, PolicyApplied, ProposalRaised
+from rollout.core.scope.projection import apply_events
+from rollout.core.scope.scope import ProposalState, Scope, compute_stage_level
 
 SALTS = derive_salts(b"tests")
 NOON = datetime(2027, 6, 1, 12, tzinfo=UTC)
@@ -45,12 +50,12 @@ CREEK_NIGHT = Cell("creek", "night")
 LAKE = Cell("lake", "day")
 LAKE_NIGHT = Cell("lake", "night")
 
-ANA, BO, DAN = (Person(name) for name in ("ana", "bo", "dan"))
-CY = Person("cy", ("safety",))
-BOT = Person("bot", ("operator", "safety"), machine=True)
+ANA, BO, DAN = (Actor(name) for name in ("ana", "bo", "dan"))
+CY = Actor("cy", ("safety",))
+BOT = Actor("bot", ("operator", "safety"), is_service_account=True)
 
 AGREEMENT = Condition("agreement", 0.95, at_least=True)
-AGREEMENT_KEY: Key = AGREEMENT.key
+AGREEMENT_KEY: MeasureKey = AGREEMENT.key
 
 SUPERVISED = Stage("supervised", blind=0.5, lasts=90 * DAY)
 AUTONOMOUS = Stage("autonomous", audit=0.1, lasts=90 * DAY)
@@ -99,10 +104,10 @@ def gates(*, supervised: Mapping[str, Any] | None = None, **autonomous: Any) -> 
     return (replace(TO_SUPERVISED, **(supervised or {})), replace(TO_AUTONOMOUS, **autonomous))
 
 
-def counted(agreed: int, disagreed: int = 0, *, missing: int = 0, days: int = 30) -> Counted:
+def counted(agreed: int, disagreed: int = 0, *, missing: int = 0, days: int = 30) -> EvidenceCounts:
     """Return units of which `agreed` + `disagreed` were judged, by two people."""
     judged = agreed + disagreed
-    return Counted(
+    return EvidenceCounts(
         closed=judged + missing,
         missing=missing,
         days=days,
@@ -111,28 +116,32 @@ def counted(agreed: int, disagreed: int = 0, *, missing: int = 0, days: int = 30
     )
 
 
-def known(seen: Counted, *, span: Counted | None = None, **changes: Any) -> Known:
+def known(
+    seen: EvidenceCounts, *, span: EvidenceCounts | None = None, **changes: Any
+) -> VersionEvidence:
     """Return evidence that says the same for attempt, stage and the span of every grant."""
     spans = {stage.id: seen if span is None else span for stage in (SUPERVISED, AUTONOMOUS)}
-    return Known(**{"attempt": seen, "entered": seen, "spans": spans, **changes})
+    return VersionEvidence(**{"attempt": seen, "entered": seen, "spans": spans, **changes})
 
 
 MET = known(counted(2000))  # opens both gates, at every attempt that a test reaches
 BETWEEN = known(counted(120, 2))  # above its line, but not enough to open a gate
 TURNED = known(counted(80, 40))
-NOTHING = Known()
+NOTHING = VersionEvidence()
 
 
-def alarm(*guards: Guard, of: Known = MET) -> Known:
+def alarm(*guards: Guard, of: VersionEvidence = MET) -> VersionEvidence:
     """Return the evidence `of` a cell with these guards in alarm."""
     return replace(
-        of, guards={g.id: GuardReading(alarm=True, value="9", records=9) for g in guards}
+        of, guards={g.id: GuardReading(is_alarm=True, value="9", records=9) for g in guards}
     )
 
 
-def good(since: datetime, *guards: Guard, of: Known = MET) -> Known:
+def good(since: datetime, *guards: Guard, of: VersionEvidence = MET) -> VersionEvidence:
     """Return the evidence `of` a cell with these guards good since an instant."""
-    return replace(of, guards={g.id: GuardReading(alarm=False, good_since=since) for g in guards})
+    return replace(
+        of, guards={g.id: GuardReading(is_alarm=False, good_since=since) for g in guards}
+    )
 
 
 def narrow_only(sites: tuple[str, ...] = (), windows: tuple[str, ...] = ()) -> Where:
@@ -153,14 +162,14 @@ class Rollout:
         self.scope, self.events, self.at = Scope(), [], at
         self.do(ApplyPolicy(at=at, by=ANA, policy=self.policy))
         for version in versions or ("v1",):
-            self.do(See(at=self.at, version=version))
+            self.do(AddVersion(at=self.at, version=version))
 
-    events: list[Event]
+    events: list[LedgerEvent]
 
-    def do(self, command: Command) -> tuple[Event, ...]:
+    def do(self, command: Command) -> tuple[LedgerEvent, ...]:
         """Decide one command and keep what follows."""
         events = decide(command, self.scope, self.policy)
-        self.scope = fold(events, self.scope)
+        self.scope = apply_events(events, self.scope)
         self.events.extend(events)
         for event in events:
             if isinstance(event, PolicyApplied):
@@ -173,27 +182,30 @@ class Rollout:
         return self
 
     def tick(
-        self, evidence: Mapping[Cell, Known] | None = None, version: str = "v1", **more: Known
-    ) -> tuple[Event, ...]:
+        self,
+        evidence: Mapping[Cell, VersionEvidence] | None = None,
+        version: str = "v1",
+        **more: VersionEvidence,
+    ) -> tuple[LedgerEvent, ...]:
         """Tick a slot later with evidence of `version` by cell, of others in CREEK by name."""
         self.after(TICK)
         found = {(cell, version): seen for cell, seen in (evidence or {}).items()}
         found |= {(CREEK, name): seen for name, seen in more.items()}
-        return self.do(Tick(at=self.at, evidence=found, pending=self.policies))
+        return self.do(Tick(at=self.at, evidence=found, pending_policies=self.policies))
 
-    def edit(self, new: Policy, by: Person = ANA) -> tuple[Event, ...]:
+    def edit(self, new: Policy, by: Actor = ANA) -> tuple[LedgerEvent, ...]:
         """Apply a policy, or raise it."""
         self.policies[new.hash] = new
         return self.do(ApplyPolicy(at=self.at, by=by, policy=new))
 
-    def approve(self, proposal: Proposal | ProposalRaised | str, *people: Person) -> None:
+    def approve(self, proposal: ProposalState | ProposalRaised | str, *people: Actor) -> None:
         """Let people say yes to what they were shown."""
         name = proposal if isinstance(proposal, str) else _id(proposal)
         for person in people:
-            evidence = self.scope.proposals[name].evidence
-            self.do(Approve(at=self.at, by=person, proposal=name, evidence=evidence))
+            evidence = self.scope.proposals[name].evidence_hash
+            self.do(ApproveProposal(at=self.at, by=person, proposal=name, evidence_hash=evidence))
 
-    def open(self, kind: str = "", cell: Cell | None = None) -> Proposal:
+    def open(self, kind: str = "", cell: Cell | None = None) -> ProposalState:
         """Return the one open proposal of a kind, and of a cell if one is named."""
         found = [
             p
@@ -203,45 +215,47 @@ class Rollout:
         (only,) = found
         return only
 
-    def raised(self, cell: Cell = CREEK, version: str = "v1") -> Proposal:
+    def raised(self, cell: Cell = CREEK, version: str = "v1") -> ProposalState:
         """Tick with met evidence and return the proposal that it raised."""
         self.tick({cell: MET}, version)
-        state = self.scope.state(cell, version)
+        state = self.scope.get_cell_state(cell, version)
         assert state.proposal is not None
         return self.scope.proposals[state.proposal]
 
-    def approved(self, cell: Cell = CREEK, version: str = "v1") -> Proposal:
+    def approved(self, cell: Cell = CREEK, version: str = "v1") -> ProposalState:
         """Raise a proposal and have it approved by everybody it asks."""
         proposal = self.raised(cell, version)
         people = {"operator": [BO, DAN], "safety": [CY]}
         self.approve(proposal, *[people[group].pop() for group in proposal.needs])
         return proposal
 
-    def widen(self, cell: Cell = CREEK, version: str = "v1") -> tuple[Event, ...]:
+    def widen(self, cell: Cell = CREEK, version: str = "v1") -> tuple[LedgerEvent, ...]:
         """Raise, approve and apply the next step of a cell."""
         self.approved(cell, version)
         return self.tick({cell: MET}, version)
 
-    def narrow(self, to: str = "shadow", *cells: Cell, by: Person = BO) -> tuple[Event, ...]:
+    def narrow(self, to: str = "shadow", *cells: Cell, by: Actor = BO) -> tuple[LedgerEvent, ...]:
         """Narrow cells, CREEK by default."""
-        return self.do(Narrow(at=self.at, by=by, cells=cells or (CREEK,), to=to))
+        return self.do(NarrowCells(at=self.at, by=by, cells=cells or (CREEK,), to=to))
 
-    def stop(self, *cells: Cell, by: Person = BO, drill: bool = False) -> tuple[Event, ...]:
+    def stop(self, *cells: Cell, by: Actor = BO, drill: bool = False) -> tuple[LedgerEvent, ...]:
         """Stop cells, CREEK by default."""
         return self.do(StopCells(at=self.at, by=by, cells=cells or (CREEK,), drill=drill))
 
-    def ask_resume(self, stop: str | None = None, by: Person = BO) -> tuple[Event, ...]:
+    def ask_resume(self, stop: str | None = None, by: Actor = BO) -> tuple[LedgerEvent, ...]:
         """Ask for the end of a stop, by default of the only one."""
         name = next(iter(self.scope.stops)) if stop is None else stop
-        return self.do(AskResume(at=self.at, by=by, stop=name))
+        return self.do(ProposeResume(at=self.at, by=by, stop=name))
 
-    def retire(self, version: str = "v1", by: Person = BO) -> tuple[Event, ...]:
+    def retire(self, version: str = "v1", by: Actor = BO) -> tuple[LedgerEvent, ...]:
         """Retire a version."""
-        return self.do(Retire(at=self.at, by=by, version=version))
+        return self.do(RetireVersion(at=self.at, by=by, version=version))
 
     def stage(self, cell: Cell = CREEK, version: str = "v1", at: datetime | None = None) -> str:
         """Return the name of the stage on which a version stands."""
-        return self.policy.rungs[stage_at(self.scope, self.policy, cell, version, at or self.at)]
+        return self.policy.stage_ids[
+            compute_stage_level(self.scope, self.policy, cell, version, at or self.at)
+        ]
 
 
 def supervised(*args: Any, **changes: Any) -> Rollout:
@@ -267,12 +281,12 @@ def eventful() -> Rollout:
     rollout.tick(v2=MET)
     rollout.approve(rollout.open("takeover"), BO, DAN)
     rollout.tick(v2=MET)
-    rollout.do(Reject(at=rollout.at, by=BO, proposal=rollout.raised(LAKE).id))
+    rollout.do(RejectProposal(at=rollout.at, by=BO, proposal=rollout.raised(LAKE).id))
     rollout.raised(LAKE, "v2")
     rollout.after(15 * DAY).tick({LAKE: MET}, "v2")
     rollout.stop(CREEK)
     rollout.ask_resume()
-    rollout.approve(rollout.open("resume"), DAN, Person("eve"))
+    rollout.approve(rollout.open("resume"), DAN, Actor("eve"))
     rollout.tick()
     rollout.edit(policy(slices=("weather",)))
     rollout.approve(rollout.edit(policy(slices=("weather",), lease=HOUR))[0], BO, CY)
@@ -284,15 +298,15 @@ def eventful() -> Rollout:
     rollout.after(90 * DAY).tick()
     rollout.widen(version="v2")
     rollout.narrow()
-    rollout.do(Acknowledge(at=rollout.at, by=BO, incident="I-1"))
+    rollout.do(AcknowledgeIncident(at=rollout.at, by=BO, incident="I-1"))
     rollout.retire("v2")
     return rollout
 
 
-def kinds(events: tuple[Event, ...]) -> list[str]:
+def kinds(events: tuple[LedgerEvent, ...]) -> list[str]:
     """Return the names of events, in order."""
     return [type(event).__name__ for event in events]
 
 
-def _id(proposal: Proposal | ProposalRaised) -> str:
-    return proposal.id if isinstance(proposal, Proposal) else proposal.proposal
+def _id(proposal: ProposalState | ProposalRaised) -> str:
+    return proposal.id if isinstance(proposal, ProposalState) else proposal.proposal

@@ -12,12 +12,12 @@ from dataclasses import dataclass
 from sqlalchemy import text
 from sqlalchemy.exc import DatabaseError
 
-from rollout.core.ledger.ledger import BrokenChainError
+from rollout.core.ledger.ledger import BrokenLedgerError
 from rollout.core.records.records import Case, Decision, Outcome, Prediction, Record
-from rollout.core.scope.scope import stage_at
+from rollout.core.scope.scope import compute_stage_level
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.records.record_rows import FORMS
-from rollout.store.tables.columns import plain, stored
+from rollout.store.records.record_rows import RECORD_SCHEMAS
+from rollout.store.tables.columns import encode_instant, encode_json
 from tests.slow_fold import SlowFold
 
 OF_A_RECORD = {Case: (), Prediction: ("version",), Decision: ("reviewer",), Outcome: ()}
@@ -86,7 +86,7 @@ def _stored(transaction, rollout, record):
     where = " and ".join(f"r.{name} = :{name}" for name in own)
     names = ", ".join(f"r.{name}" for name in _columns(record))
     query = (
-        f"select {names} from {FORMS[type(record)].table.name} r "  # noqa: S608 - names of ours
+        f"select {names} from {RECORD_SCHEMAS[type(record)].table.name} r "  # noqa: S608 - names of ours
         "join external_keys k on k.id = r.case_id and k.kind = 'case' and k.key = :key "
         f"where r.rollout = :rollout and {where}"
     )
@@ -100,8 +100,8 @@ def _columns(record):
 
 def _content(record):
     if isinstance(record, Case):
-        return record.site, stored(record.occurred_at)
-    return (plain(dict(record.answers)),)
+        return record.site, encode_instant(record.occurred_at)
+    return (encode_json(dict(record.answers)),)
 
 
 def nothing_lost(transaction, rollout, told):
@@ -166,7 +166,7 @@ def _told(revision, body, texts, names):
 
 def _said(body):
     """Return a body without what is empty: an answer has an empty reason, a row has none."""
-    return plain({key: value for key, value in body.items() if value or key not in TYPED})
+    return encode_json({key: value for key, value in body.items() if value or key not in TYPED})
 
 
 def chain_whole(transaction, rollout):
@@ -183,7 +183,7 @@ def chain_whole(transaction, rollout):
         wrong.append(f"O2 the head is {head}, not the last of {len(revisions)} rows")
     try:
         Ledger(transaction, rollout).verify()
-    except BrokenChainError as broken:
+    except BrokenLedgerError as broken:
         wrong.append(f"O2 {broken}")
     return wrong
 
@@ -196,7 +196,7 @@ def refuses_doubles(database, rollout):
         "where rollout = :rollout and revision = 1"
     )
     taken = []
-    with suppress(Undone), database.writing() as transaction:
+    with suppress(Undone), database.begin_write() as transaction:
         with suppress(DatabaseError):
             transaction.execute(text(again), {"rollout": rollout.number})
             taken.append("O2 the database takes a second row at revision 1")
@@ -219,13 +219,13 @@ def scope_held(transaction, rollout, policies, instants):
     slow = SlowFold(policies).read(ledger_rows(transaction, rollout))
     wrong = list(slow.faults)
     try:
-        scope = Ledger(transaction, rollout).scope()
+        scope = Ledger(transaction, rollout).load_scope()
     except Exception as error:  # noqa: BLE001 - whatever it is, the rollout can't be read any more
         return [*wrong, f"O3 the ledger can't be folded: {error!r}"]
     for cell, version in scope.cells:
         for at in instants:
-            most = slow.stage(cell.site, cell.window, version, stored(at))
-            found = stage_at(scope, slow.policy, cell, version, at)
+            most = slow.stage(cell.site, cell.window, version, encode_instant(at))
+            found = compute_stage_level(scope, slow.policy, cell, version, at)
             if found > most:
                 wrong.append(f"O3 {cell} {version} at {at} stands on {found}, may on {most}")
     return wrong
@@ -413,15 +413,17 @@ def never_wider(transaction, rollout, policies, right, instants, late):
         late: how much later than without faults a grant may have been given, and so may end.
     """
     try:
-        scope = Ledger(transaction, rollout).scope()
+        scope = Ledger(transaction, rollout).load_scope()
     except Exception:  # noqa: BLE001 - `scope_held` tells of it
         return []
     wrong = []
     for cell, version in scope.cells:
         for at in instants:
-            found = stage_at(scope, policies[scope.policy_hash], cell, version, at)
+            found = compute_stage_level(scope, policies[scope.policy_hash], cell, version, at)
             policy = policies[right.policy_hash]
-            most = max(stage_at(right, policy, cell, version, t) for t in (at, at - late))
+            most = max(
+                compute_stage_level(right, policy, cell, version, t) for t in (at, at - late)
+            )
             if found > most:
                 wrong.append(f"O5 {cell} {version} at {at}: {found}, without faults {most}")
     return wrong

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 
 import uvicorn
 
-from api.app import create
-from rollout.services.access.authentication import Door
-from rollout.services.engine.service import service_on
+from api.app import create_app
+from rollout.services.access.authentication import Authenticator
+from rollout.services.engine.service import build_service
 from rollout.services.support.clock import SystemClock
 
 
@@ -16,11 +16,11 @@ from rollout.services.support.clock import SystemClock
 def served(database):
     """Yield the service's address."""
     clock = SystemClock()
-    service = service_on(database, Door(database, clock), clock)
+    service = build_service(database, Authenticator(database, clock), clock)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(create(service), port=port, log_level="warning"))
+    server = uvicorn.Server(uvicorn.Config(create_app(service), port=port, log_level="warning"))
     thread = threading.Thread(target=server.run)
     thread.start()
     try:

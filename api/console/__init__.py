@@ -1,1 +1,1 @@
-"""The console: pages for people, on the service's own acts and rights."""
+"""Console pages, on top of the services and their permission checks."""

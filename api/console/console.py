@@ -1,7 +1,7 @@
-"""The console as an application of its own, mounted beside the API: pages where that has problems.
+"""The console application, mounted beside the API.
 
-It has no right and no rule of its own. Each page asks the services what the API asks, as the person
-who is signed in, and shows what they answer or why they refuse.
+Pages call the same services as the API, as the signed-in user, so both enforce the same
+permissions.
 """
 
 from dataclasses import dataclass
@@ -12,14 +12,14 @@ from fastapi import FastAPI
 from fastapi.middleware.gzip import GZipMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.console.errors import install
+from api.console.errors import install_handlers
 from api.console.page import assets, revision
 from rollout.services.engine.service import Service
-from rollout.services.engine.state_cache import Revisions
+from rollout.services.engine.state_cache import RevisionCache
 
-CLOSED: Final = b"default-src 'none'; frame-ancestors 'none'"
-"""The policy of what is no page: files, redirects, the script and the style sheet themselves."""
-PAGES: Final = (
+CLOSED_POLICY: Final = b"default-src 'none'; frame-ancestors 'none'"
+"""Policy of responses that are no pages: files, redirects, script, style sheet."""
+PAGE_MODULES: Final = (
     "users.sign_in",
     "proposals.proposal",
     "rollouts.overview",
@@ -45,39 +45,39 @@ PAGES: Final = (
 )
 
 
-def create_console(service: Service, *, openid: bool = False) -> FastAPI:
-    """Return the console of one replica, to be mounted at `visitor.HOME`."""
+def create_console(service: Service, *, has_openid: bool = False) -> FastAPI:
+    """Return the console of one replica, mounted at `page_context.HOME`."""
     console = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
-    console.state.service, console.state.openid = service, openid
-    console.state.revisions = Revisions(service.database, service.clock)
-    page_modules = (import_module(f"api.console.{name}") for name in PAGES)
+    console.state.service, console.state.openid = service, has_openid
+    console.state.revisions = RevisionCache(service.database, service.clock)
+    page_modules = (import_module(f"api.console.{name}") for name in PAGE_MODULES)
     for module in (
         assets,
         revision,
         *page_modules,
-    ):  # as they are: `include_router` reads each once more
+    ):  # `include_router` would parse each route again
         console.router.routes.extend(module.router.routes)
-    install(console)
-    console.add_middleware(Closed)
+    install_handlers(console)
+    console.add_middleware(ContentPolicyMiddleware)
     console.add_middleware(GZipMiddleware, minimum_size=1_000, compresslevel=5)
     return console
 
 
 @dataclass(frozen=True, slots=True)
-class Closed:
-    """Give each answer that has no policy of its own one that lets nothing."""
+class ContentPolicyMiddleware:
+    """Add a Content-Security-Policy that allows nothing, unless a response has one."""
 
     app: ASGIApp
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer with a Content-Security-Policy, whatever the answer is."""
+        """Send the response with a Content-Security-Policy."""
 
-        async def sending(message: Message) -> None:
+        async def send_with_policy(message: Message) -> None:
             if message["type"] == "http.response.start":
                 headers = message["headers"]
                 if all(name.lower() != b"content-security-policy" for name, _ in headers):
-                    headers = [*headers, (b"content-security-policy", CLOSED)]
+                    headers = [*headers, (b"content-security-policy", CLOSED_POLICY)]
                 message = {**message, "headers": headers}
             await send(message)
 
-        await self.app(scope, receive, sending)
+        await self.app(scope, receive, send_with_policy)

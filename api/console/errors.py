@@ -1,4 +1,4 @@
-"""Refusals as pages: what was not done, why, and what to do next."""
+"""Error pages: what was not done, why, and what to do next."""
 
 import logging
 from functools import partial
@@ -10,67 +10,73 @@ from fastapi.responses import RedirectResponse, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
 
-from api.console.page.page import page
-from api.console.page.page_context import SignInFirst, known, sign_in_for
-from api.console.proposals.proposal_text import told
-from api.priority_threads import at_once, narrows
-from api.problems import STATUS
-from rollout.core.errors import Refusal
-from rollout.store.database.errors import UNKEPT, StoreError
+from api.console.page.page import render_page
+from api.console.page.page_context import SignInRequiredError, build_sign_in_path, find_visitor
+from api.console.proposals.proposal_text import format_refusal
+from api.priority_threads import is_narrowing, run_with_priority
+from api.problems import STATUS_BY_CODE
+from rollout.core.errors import RefusalError
+from rollout.store.database.errors import StoreError, UnstorableValueError
 
 log = logging.getLogger("rollout.console")
-NO_PAGE = "There is no such page; the overview leads to those that there are."
-NO_FORM = "The page was asked for in a form that it doesn't know; go back and load it again."
-NUL = "A text holds what no database keeps, as NUL. Leave it out; nothing was done."
-BROKEN = "A fault of the service; whether it was done is not known. Look before you try again."
+NO_PAGE_TEXT = "This page doesn't exist. Go to the overview to find others."
+INVALID_REQUEST_TEXT = "The request has an invalid value. Go back and reload the page."
+UNSTORABLE_TEXT = (
+    "A text contains a character that can't be stored, such as NUL. Nothing was done; remove it."
+)
+UNEXPECTED_ERROR_TEXT = (
+    "The service failed, perhaps after it did what you asked. Check before you try again."
+)
 
 
-def install(console: FastAPI) -> None:
-    """Answer every refusal and fault of the console with a page."""
-    console.add_exception_handler(SignInFirst, _sign_in)
-    console.add_exception_handler(Refusal, _refused)
-    console.add_exception_handler(StoreError, _refused)
-    console.add_exception_handler(RequestValidationError, _malformed)
-    console.add_exception_handler(HTTPException, _http)
-    console.add_exception_handler(UNKEPT, _unkept)
-    console.add_exception_handler(Exception, _broken)
+def install_handlers(console: FastAPI) -> None:
+    """Register the handlers that turn errors of the console into pages."""
+    console.add_exception_handler(SignInRequiredError, _redirect_to_sign_in)
+    console.add_exception_handler(RefusalError, _handle_refusal)
+    console.add_exception_handler(StoreError, _handle_refusal)
+    console.add_exception_handler(RequestValidationError, _handle_invalid_request)
+    console.add_exception_handler(HTTPException, _handle_http_error)
+    console.add_exception_handler(UnstorableValueError, _handle_unstorable_text)
+    console.add_exception_handler(Exception, _handle_unexpected_error)
 
 
-async def _sign_in(_request: Request, error: Exception) -> Response:
-    return_path = error.wanted if isinstance(error, SignInFirst) else ""
-    return RedirectResponse(sign_in_for(return_path), HTTPStatus.SEE_OTHER)
+async def _redirect_to_sign_in(_request: Request, error: Exception) -> Response:
+    return_path = error.return_path if isinstance(error, SignInRequiredError) else ""
+    return RedirectResponse(build_sign_in_path(return_path), HTTPStatus.SEE_OTHER)
 
 
-async def _refused(request: Request, error: Exception) -> Response:
+async def _handle_refusal(request: Request, error: Exception) -> Response:
     code = str(getattr(error, "code", "refused"))
-    return await _problem(request, str(error), STATUS.get(code, 422), code)
+    return await _render_problem(request, str(error), STATUS_BY_CODE.get(code, 422), code)
 
 
-async def _malformed(request: Request, _error: Exception) -> Response:
-    return await _problem(request, NO_FORM, 422)
+async def _handle_invalid_request(request: Request, _error: Exception) -> Response:
+    return await _render_problem(request, INVALID_REQUEST_TEXT, 422)
 
 
-async def _unkept(request: Request, _error: Exception) -> Response:
-    return await _problem(request, NUL, 422)
+async def _handle_unstorable_text(request: Request, _error: Exception) -> Response:
+    return await _render_problem(request, UNSTORABLE_TEXT, 422)
 
 
-async def _http(request: Request, error: Exception) -> Response:
+async def _handle_http_error(request: Request, error: Exception) -> Response:
     status = error.status_code if isinstance(error, HTTPException) else 500
     if status == HTTPStatus.NOT_FOUND:
-        return await _problem(request, NO_PAGE, status)
-    return await _problem(request, f"{HTTPStatus(status).phrase}. {NO_PAGE}", status)
+        return await _render_problem(request, NO_PAGE_TEXT, status)
+    return await _render_problem(request, f"{HTTPStatus(status).phrase}. {NO_PAGE_TEXT}", status)
 
 
-async def _broken(request: Request, error: Exception) -> Response:
+async def _handle_unexpected_error(request: Request, error: Exception) -> Response:
     log.error("%s %s failed", request.method, request.url.path, exc_info=error)
-    return await _problem(request, BROKEN, 500)
+    return await _render_problem(request, UNEXPECTED_ERROR_TEXT, 500)
 
 
-async def _problem(request: Request, says: str, status: int, code: str = "") -> Response:
-    """Return the page that says it; of a stop on the threads that only narrowing takes."""
+async def _render_problem(request: Request, text: str, status: int, code: str = "") -> Response:
+    """Render an error page; errors of stops use the priority threads."""
     title = HTTPStatus(status).phrase.capitalize()
-    visitor = known(request)
-    message = told(says, visitor.name if visitor else "")
+    visitor = find_visitor(request)
+    message = format_refusal(text, visitor.name if visitor else "")
     context = {"says": message, "title": title, "code": code}
-    render = partial(page, request, visitor, "refused", status, **context)
-    return await (at_once(render) if narrows(request.scope) else run_in_threadpool(render))
+    render = partial(render_page, request, visitor, "refused", status, **context)
+    return await (
+        run_with_priority(render) if is_narrowing(request.scope) else run_in_threadpool(render)
+    )

@@ -1,33 +1,37 @@
-"""The console of a replica, made when somebody first opens it: boxes alone never need it."""
+"""The console of a replica, created at its first request."""
 
 from importlib import import_module
 from threading import Lock
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from api.priority_threads import at_once
+from api.priority_threads import run_with_priority
 from rollout.services.engine.service import Service
 
 
-class LateConsole:
-    """The application at `/console`; its pages take 5 MiB, which a replica saves until then."""
+class LazyConsole:
+    """The application at `/console`, created on first use.
+
+    Its pages take 5 MiB, which replicas that serve only clients save.
+    """
 
     def __init__(self, service: Service, *, openid: bool) -> None:
-        """Make nothing yet."""
         self._service, self._openid = service, openid
-        self._made: ASGIApp | None = None
+        self._console: ASGIApp | None = None
         self._lock = Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer as the console does."""
-        console = self._made
+        console = self._console
         if console is None:
-            console = await at_once(self._make)  # a stop may be what opens it
+            console = await run_with_priority(
+                self._create_console
+            )  # the first request may be a stop
         await console(scope, receive, send)
 
-    def _make(self) -> ASGIApp:
+    def _create_console(self) -> ASGIApp:
         with self._lock:
-            if self._made is None:
+            if self._console is None:
                 module = import_module("api.console.console")
-                self._made = module.create_console(self._service, openid=self._openid)
-            return self._made
+                self._console = module.create_console(self._service, has_openid=self._openid)
+            return self._console

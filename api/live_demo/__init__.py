@@ -1,1 +1,1 @@
-"""`rollout demo --serve`: the mail room as live traffic through the service's own API."""
+"""`rollout demo --serve`: the mail room as live traffic through the service's API."""

@@ -1,4 +1,4 @@
-"""The live demo put together: the service in a thread, the story in this one."""
+"""The live demo: the service runs in a thread, the simulation in this one."""
 
 import threading
 import time
@@ -11,19 +11,25 @@ import httpx
 import typer
 import uvicorn
 
-from api.app import create
-from api.live_demo.approving import Colleague
-from api.live_demo.output import Teller
-from api.live_demo.player import STEP, Player
-from api.live_demo.stage import MACHINE, OPERATORS, THIRD, Stage, stage
-from rollout.scheduler.jobs import Waking
-from rollout.services.replay.demo_traffic import letters, trained_until
+from api.app import create_app
+from api.live_demo.approving import DemoApprover
+from api.live_demo.output import LedgerNarrator
+from api.live_demo.player import STEP, DemoPlayer
+from api.live_demo.stage import (
+    OPERATORS,
+    RESUME_APPROVER,
+    SERVICE_ACCOUNT,
+    DemoService,
+    open_demo_service,
+)
+from rollout.scheduler.jobs import JobScheduler
+from rollout.services.replay.demo_traffic import load_letters, load_training_ends
 
-WAKE = 0.1  # seconds between two looks at the slots: an hour of the story is soon over
-KEPT_ALIVE = 86_400  # seconds; a connection that idles for an hour of the story is used again
-AFTER = timedelta(hours=4)
+WAKE_SECONDS = 0.1  # short, because a simulated hour is short
+KEEP_ALIVE_SECONDS = 86_400  # connections stay idle between simulated hours
+APPROVAL_DELAY = timedelta(hours=4)
 DAY = timedelta(days=1)
-ABOUT = """\
+INTRODUCTION = """\
 THE MAIL ROOM, LIVE at {address}
 Four offices sort letters. Scanners ask the service who decides each one. A day takes {day:.0f} s.
 {second}
@@ -41,29 +47,31 @@ stops cells in two steps; "Stops that hold" asks for a resume. Or in another ter
   rollout resume {rollout} STOP                         (id from `status`; bo and cy approve)
 The API documentation is at {address}/docs. Ctrl-C ends the demo and removes its files.
 """
-ALONE = "bo approves each proposal after four simulated hours; the second approval is yours."
+ONE_APPROVER_TEXT = (
+    "bo approves each proposal after four simulated hours; the second approval is yours."
+)
 AUTO_APPROVE = "ana and bo both approve after four simulated hours: you only watch."
 
 
 def play_live(port: int, seconds_a_day: float, *, auto_approve: bool) -> None:
-    """Play the mail room live until its end, or until Ctrl-C.
+    """Play the mail room until its end, or until Ctrl-C.
 
     Args:
-        port: to listen on, on this machine alone.
-        seconds_a_day: how long a day of the story takes, if the machine keeps up.
-        auto_approve: whether both operators approve by themselves.
+        port: the local port to listen on.
+        seconds_a_day: real seconds for one simulated day, if the machine is fast enough.
+        auto_approve: whether both operators approve automatically.
     """
-    story = letters()
+    story = load_letters()
     address = f"http://127.0.0.1:{port}"
     with (
-        stage(story[0].at - STEP) as demo,
-        served(demo, port),
-        clients(demo, address) as api_clients,
+        open_demo_service(story[0].at - STEP) as demo,
+        serve_api(demo, port),
+        open_clients(demo, address) as api_clients,
     ):
-        approval_text = AUTO_APPROVE if auto_approve else ALONE
+        approval_text = AUTO_APPROVE if auto_approve else ONE_APPROVER_TEXT
         day = seconds_a_day
         typer.echo(
-            ABOUT.format(
+            INTRODUCTION.format(
                 address=address,
                 day=day,
                 week=7 * day / 60,
@@ -73,60 +81,67 @@ def play_live(port: int, seconds_a_day: float, *, auto_approve: bool) -> None:
                 rollout=demo.policy.rollout,
             )
         )
-        player = Player(api_clients[MACHINE], demo.clock, demo.policy, story, trained_until())
+        player = DemoPlayer(
+            api_clients[SERVICE_ACCOUNT], demo.clock, demo.policy, story, load_training_ends()
+        )
         approver_names = OPERATORS if auto_approve else OPERATORS[1:]
         approvers = [
-            Colleague(api_clients[name], demo.policy.rollout, AFTER) for name in approver_names
+            DemoApprover(api_clients[name], demo.policy.rollout, APPROVAL_DELAY)
+            for name in approver_names
         ]
-        resume_approver = Colleague(
-            api_clients[THIRD], demo.policy.rollout, AFTER, frozenset({"resume"})
+        resume_approver = DemoApprover(
+            api_clients[RESUME_APPROVER], demo.policy.rollout, APPROVAL_DELAY, frozenset({"resume"})
         )
         approvers.append(resume_approver)
-        narrator = Teller(api_clients[MACHINE], demo.policy, story[0].at)
+        narrator = LedgerNarrator(api_clients[SERVICE_ACCOUNT], demo.policy, story[0].at)
         _play(player, approvers, narrator, pace=seconds_a_day * (STEP / DAY))
         typer.echo("The demo traffic is over; the service runs until Ctrl-C.")
         threading.Event().wait()
 
 
-def _play(player: Player, colleagues: list[Colleague], teller: Teller, pace: float) -> None:
-    """Step through the story, `pace` seconds a step; look at what follows once an hour of it."""
+def _play(
+    player: DemoPlayer, approvers: list[DemoApprover], narrator: LedgerNarrator, pace: float
+) -> None:
+    """Step through the simulation, `pace` seconds a step; report every simulated hour."""
     hour = day = None
     zone = ZoneInfo(player.policy.sites[0].timezone)
-    while not player.over:
+    while not player.is_over:
         started = time.monotonic()
         player.step()
         now = player.clock.now()
         if hour != now.hour:
             hour = now.hour
-            _look_around(colleagues, teller, now)
+            _approve_and_report(approvers, narrator, now)
         local_time = now.astimezone(zone)
-        if day != local_time.date():  # days may pass without any other news
+        if day != local_time.date():  # print each day, also without other news
             day = local_time.date()
             typer.echo(f"{local_time:%a} {local_time.day} {local_time:%b}")
         time.sleep(max(0.0, started + pace - time.monotonic()))
 
 
-def _look_around(colleagues: list[Colleague], teller: Teller, now: datetime) -> None:
-    for approver in colleagues:
-        approver.look(now)
-    for line in teller.news():
+def _approve_and_report(
+    approvers: list[DemoApprover], narrator: LedgerNarrator, now: datetime
+) -> None:
+    for approver in approvers:
+        approver.approve_due(now)
+    for line in narrator.describe_news():
         typer.echo(line)
 
 
 @contextmanager
-def served(made: Stage, port: int) -> Iterator[None]:
-    """Serve the API in a thread, and tick, within the block.
+def serve_api(demo: DemoService, port: int) -> Iterator[None]:
+    """Run the API in a thread, and the scheduler, within the block.
 
     Raises:
-        OSError: the port is taken.
+        OSError: the port is in use.
     """
-    app = create(made.service)
+    app = create_app(demo.service)
     config = uvicorn.Config(
-        app, "127.0.0.1", port, log_level="warning", timeout_keep_alive=KEPT_ALIVE
+        app, "127.0.0.1", port, log_level="warning", timeout_keep_alive=KEEP_ALIVE_SECONDS
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="service", daemon=True)
-    scheduler = Waking(made.service, "demo", every=WAKE)
+    scheduler = JobScheduler(demo.service, "demo", interval=WAKE_SECONDS)
     thread.start()
     while not server.started:
         if not thread.is_alive():
@@ -142,11 +157,11 @@ def served(made: Stage, port: int) -> Iterator[None]:
 
 
 @contextmanager
-def clients(made: Stage, address: str) -> Iterator[dict[str, httpx.Client]]:
-    """Give a client for each key."""
+def open_clients(demo: DemoService, address: str) -> Iterator[dict[str, httpx.Client]]:
+    """Yield an HTTP client for each key."""
     clients = {
         name: httpx.Client(base_url=address, headers={"Authorization": f"Bearer {key}"}, timeout=30)
-        for name, key in made.keys.items()
+        for name, key in demo.keys.items()
     }
     try:
         yield clients

@@ -1,4 +1,4 @@
-"""What happens in the story, a line each, as the ledger says it."""
+"""The ledger's events as lines of text."""
 
 import json
 from collections.abc import Iterator
@@ -7,47 +7,53 @@ from datetime import datetime
 
 import httpx
 
-from rollout.core.ledger.ledger import Row, event_of
+from rollout.core.ledger.ledger import CanonicalRow, parse_event
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.events import Approved, Event, ProposalRaised
-from rollout.reports.text.event_text import Telling, happening
+from rollout.core.scope.events import Approved, LedgerEvent, ProposalRaised
+from rollout.reports.text.event_text import EventDescriber, describe_event
 
-UNTOLD = frozenset({"RolloutCreated"})
+HIDDEN_KINDS = frozenset({"RolloutCreated"})
 
 
 @dataclass(slots=True)
-class Teller:
-    """Reads the ledger through the API and says what is new in it."""
+class LedgerNarrator:
+    """A reader that describes new ledger events."""
 
     client: httpx.Client
     policy: Policy
-    since: datetime
+    reference_date: datetime
     _revision: int = 0
-    _raised: dict[str, ProposalRaised] = field(default_factory=dict)
-    _yes: dict[str, list[str]] = field(default_factory=dict)
+    _proposals: dict[str, ProposalRaised] = field(default_factory=dict)
+    _approvers: dict[str, list[str]] = field(default_factory=dict)
 
-    def news(self) -> Iterator[str]:
-        """Yield a line for each event since the last time."""
+    def describe_news(self) -> Iterator[str]:
+        """Yield a line for each event since the last call."""
         path = f"/v1/rollouts/{self.policy.rollout}/ledger"
         response = self.client.get(path, params={"after": self._revision})
         response.raise_for_status()
         for line in response.text.splitlines():
             row = json.loads(line)
             row.pop("hash")
-            yield from self._told(Row(**row))
+            yield from self._describe_row(CanonicalRow(**row))
 
-    def _told(self, row: Row) -> Iterator[str]:
-        event = event_of(row)
+    def _describe_row(self, row: CanonicalRow) -> Iterator[str]:
+        event = parse_event(row)
         self._revision = row.revision
-        self._note(event)
-        describer = Telling(self.policy, self._raised, self._yes, simulated=False, since=self.since)
-        description = happening(row.revision, event, describer)
-        if description.kind not in UNTOLD:
+        self._record_event(event)
+        describer = EventDescriber(
+            self.policy,
+            self._proposals,
+            self._approvers,
+            is_simulated=False,
+            reference_date=self.reference_date,
+        )
+        description = describe_event(row.revision, event, describer)
+        if description.kind not in HIDDEN_KINDS:
             location = f"{description.site} {description.window}: " if description.site else ""
             yield f"{description.local:>16}  {location}{description.brief}"
 
-    def _note(self, event: Event) -> None:
+    def _record_event(self, event: LedgerEvent) -> None:
         if isinstance(event, ProposalRaised):
-            self._raised[event.proposal] = event
+            self._proposals[event.proposal] = event
         elif isinstance(event, Approved):
-            self._yes.setdefault(event.proposal, []).append(event.by)
+            self._approvers.setdefault(event.proposal, []).append(event.by)

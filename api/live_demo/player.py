@@ -1,7 +1,7 @@
-"""The mail room's scanners and clerks, played through the HTTP API as any client would be.
+"""The mail room's scanners and clerks, simulated as clients of the HTTP API.
 
-The player moves the clock that server, clients and leases share: a step of the story, what comes
-in within it, and only then the next step. On a slow machine the story is slower, never different.
+The player moves the clock that server, clients and leases share, so a slow machine slows the
+simulation but does not change it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,138 +14,149 @@ from typing import Any
 import httpx
 
 from rollout.core.policy.policy import Policy
-from rollout.services.replay.demo_traffic import Letter, Reading, Verdict
-from rollout.services.support.clock import SetClock
+from rollout.services.replay.demo_traffic import DemoDecision, DemoLetter, DemoPrediction
+from rollout.services.support.clock import ManualClock
 
-STEP = timedelta(minutes=2)  # live questions may be about the last five minutes
-AT_ONCE = 100  # questions, or records, in one request
-BY_HAND = timedelta(seconds=20)  # from a clerk's verdict to the bin
-Item = dict[str, Any]
+STEP = timedelta(minutes=2)  # below the five minutes for which live requests are accepted
+BATCH_SIZE = 100  # items in one request
+SORTING_TIME = timedelta(seconds=20)  # from a clerk's decision to the action
+JsonObject = dict[str, Any]
 
 
 @dataclass(slots=True)
-class Player:
-    """Scanners that ask who decides, clerks who say what they read, bins that are filled.
+class DemoPlayer:
+    """The scanners that request assignments, and the clerks who decide.
 
     Attributes:
-        client: speaks to the service with the mail room's key.
-        clock: is moved here, by nobody else.
-        policy: of the rollout: which action a label leads to.
-        letters: in the order in which they come in.
-        trained_until: by version, up to when its training cases reach; told before it is used.
+        client: an HTTP client with the mail room's key.
+        clock: the shared clock; only the player moves it.
+        policy: of the rollout; it maps labels to actions.
+        letters: in order of arrival.
+        trained_until: by version, the time up to which its training cases reach.
     """
 
     client: httpx.Client
-    clock: SetClock
+    clock: ManualClock
     policy: Policy
-    letters: Sequence[Letter]
+    letters: Sequence[DemoLetter]
     trained_until: Mapping[str, str]
-    _told: set[str] = field(default_factory=set)
-    _next: int = 0
-    _later: list[tuple[datetime, int, Item]] = field(default_factory=list)
+    _reported_versions: set[str] = field(default_factory=set)
+    _next_letter: int = 0
+    _scheduled: list[tuple[datetime, int, JsonObject]] = field(default_factory=list)
     _numbers: Iterator[int] = field(default_factory=count)
 
     @property
-    def over(self) -> bool:
-        """Say whether every letter has come in and all that is said of it was sent."""
-        return self._next == len(self.letters) and not self._later
+    def is_over(self) -> bool:
+        """Return whether all letters were scanned and all records sent."""
+        return self._next_letter == len(self.letters) and not self._scheduled
 
     def step(self) -> None:
-        """Let one step of the story happen."""
-        self.clock.move(STEP)
+        """Simulate one step."""
+        self.clock.advance(STEP)
         now = self.clock.now()
-        scanned = self._came(now)
-        for batch in _some(scanned):
-            for letter, answers in zip(batch, self._ask(batch), strict=True):
-                self._follow(letter, answers)
-        self._send(self._due(now))
+        scanned = self._take_scanned(now)
+        for batch in _split_batches(scanned):
+            for letter, answers in zip(batch, self._ask_deciders(batch), strict=True):
+                self._schedule_effects(letter, answers)
+        self._send_records(self._take_due(now))
 
-    def _came(self, now: datetime) -> list[Letter]:
-        """Return the letters that were scanned by now, each with all its readings at hand."""
-        first = self._next
-        while self._next < len(self.letters) and _scanned(self.letters[self._next]) <= now:
-            self._next += 1
-        return list(self.letters[first : self._next])
+    def _take_scanned(self, now: datetime) -> list[DemoLetter]:
+        """Return the letters that were scanned by now."""
+        first = self._next_letter
+        while (
+            self._next_letter < len(self.letters)
+            and _get_scan_time(self.letters[self._next_letter]) <= now
+        ):
+            self._next_letter += 1
+        return list(self.letters[first : self._next_letter])
 
-    def _ask(self, letters: Sequence[Letter]) -> list[list[Item]]:
-        """Ask who decides each letter, once for each version that has read it."""
-        self._tell({reading.version for letter in letters for reading in letter.readings})
+    def _ask_deciders(self, letters: Sequence[DemoLetter]) -> list[list[JsonObject]]:
+        """Request assignments, one for each letter and version."""
+        self._report_versions(
+            {reading.version for letter in letters for reading in letter.predictions}
+        )
         questions = [
-            _question(letter, reading) for letter in letters for reading in letter.readings
+            _build_question(letter, reading) for letter in letters for reading in letter.predictions
         ]
         answers = iter(self._post("assignments", {"questions": questions})["answers"])
-        return [[next(answers) for _ in letter.readings] for letter in letters]
+        return [[next(answers) for _ in letter.predictions] for letter in letters]
 
-    def _tell(self, versions: set[str]) -> None:
-        """Say of versions that were not used before what they were trained on."""
-        for version in sorted(versions - self._told):
+    def _report_versions(self, versions: set[str]) -> None:
+        """Report the training end of versions before their first use."""
+        for version in sorted(versions - self._reported_versions):
             facts = {"trained_until": self.trained_until[version]}
-            self._send_to("PUT", f"versions/{version}", facts)
-        self._told |= versions
+            self._request("PUT", f"versions/{version}", facts)
+        self._reported_versions |= versions
 
-    def _follow(self, letter: Letter, answers: Sequence[Item]) -> None:
-        """Do what the answers say: the model acts, or clerks do; and note what comes later."""
-        pairs = zip(letter.readings, answers, strict=True)
+    def _schedule_effects(self, letter: DemoLetter, answers: Sequence[JsonObject]) -> None:
+        """Schedule the records that follow from the assignments of a letter."""
+        pairs = zip(letter.predictions, answers, strict=True)
         acting_answer = next(((r, a) for r, a in pairs if a["decider"] == "model"), None)
         is_assisted = any(a["exposure"] == "assisted" for a in answers)
         if acting_answer is not None:
-            self._act(letter, *acting_answer)
+            self._schedule_model_action(letter, *acting_answer)
         if acting_answer is None or acting_answer[1]["audited"]:
-            for decision in letter.verdicts:
-                self._plan(decision.at, _decision(letter, decision, assisted=is_assisted))
-        if acting_answer is None and letter.verdicts and not letter.verdicts[0].unsure:
-            self._put_in_bin(letter, letter.verdicts[0])
+            for decision in letter.decisions:
+                self._schedule(decision.at, _build_decision(letter, decision, assisted=is_assisted))
+        if acting_answer is None and letter.decisions and not letter.decisions[0].unsure:
+            self._schedule_human_action(letter, letter.decisions[0])
         if letter.known_at is not None:
-            outcome = {"kind": "outcome", "key": letter.key, "answers": {"digit": letter.truth}}
-            self._plan(letter.known_at, {**outcome, "at": letter.known_at.isoformat()})
+            outcome = {
+                "kind": "outcome",
+                "key": letter.key,
+                "answers": {"digit": letter.true_label},
+            }
+            self._schedule(letter.known_at, {**outcome, "at": letter.known_at.isoformat()})
 
-    def _act(self, letter: Letter, reading: Reading, answer: Item) -> None:
+    def _schedule_model_action(
+        self, letter: DemoLetter, reading: DemoPrediction, answer: JsonObject
+    ) -> None:
         details = {"by": "model", "version": reading.version, "permit": answer["permit"]}
-        at = _scanned(letter)
-        self._plan(at, self._action(letter, reading.label, at) | details)
+        at = _get_scan_time(letter)
+        self._schedule(at, self._build_action(letter, reading.label, at) | details)
 
-    def _put_in_bin(self, letter: Letter, verdict: Verdict) -> None:
-        at = verdict.at + BY_HAND
-        self._plan(at, self._action(letter, verdict.label, at) | {"by": "person"})
+    def _schedule_human_action(self, letter: DemoLetter, decision: DemoDecision) -> None:
+        at = decision.at + SORTING_TIME
+        self._schedule(at, self._build_action(letter, decision.label, at) | {"by": "person"})
 
-    def _action(self, letter: Letter, label: str, at: datetime) -> Item:
+    def _build_action(self, letter: DemoLetter, label: str, at: datetime) -> JsonObject:
         (lever,) = self.policy.levers
-        action = lever.action(label)
+        action = lever.find_action(label)
         item = {"kind": "action", "key": letter.key, "lever": lever.id, "action": action}
         return {**item, "at": at.isoformat()}
 
-    def _plan(self, at: datetime, item: Item) -> None:
-        heappush(self._later, (at, next(self._numbers), item))
+    def _schedule(self, at: datetime, item: JsonObject) -> None:
+        heappush(self._scheduled, (at, next(self._numbers), item))
 
-    def _due(self, now: datetime) -> list[Item]:
+    def _take_due(self, now: datetime) -> list[JsonObject]:
         due = []
-        while self._later and self._later[0][0] <= now:
-            due.append(heappop(self._later)[2])
+        while self._scheduled and self._scheduled[0][0] <= now:
+            due.append(heappop(self._scheduled)[2])
         return due
 
-    def _send(self, items: Sequence[Item]) -> None:
-        for batch in _some(items):
+    def _send_records(self, items: Sequence[JsonObject]) -> None:
+        for batch in _split_batches(items):
             answers = self._post("records", {"items": list(batch)})["items"]
             refused = [answer for answer in answers if answer["status"] in {"conflict", "rejected"}]
             if refused:
-                raise RuntimeError(f"the service would not take what the demo sent: {refused[0]}")
+                raise RuntimeError(f"the service rejected a record of the demo: {refused[0]}")
 
-    def _post(self, what: str, body: Item) -> Item:
-        return self._send_to("POST", what, body)
+    def _post(self, resource: str, body: JsonObject) -> JsonObject:
+        return self._request("POST", resource, body)
 
-    def _send_to(self, method: str, what: str, body: Item) -> Item:
-        path = f"/v1/rollouts/{self.policy.rollout}/{what}"
+    def _request(self, method: str, resource: str, body: JsonObject) -> JsonObject:
+        path = f"/v1/rollouts/{self.policy.rollout}/{resource}"
         response = self.client.request(method, path, json=body)
         response.raise_for_status()
-        content: Item = response.json()
+        content: JsonObject = response.json()
         return content
 
 
-def _scanned(letter: Letter) -> datetime:
-    return max((letter.at, *(reading.at for reading in letter.readings)))
+def _get_scan_time(letter: DemoLetter) -> datetime:
+    return max((letter.at, *(reading.at for reading in letter.predictions)))
 
 
-def _question(letter: Letter, reading: Reading) -> Item:
+def _build_question(letter: DemoLetter, reading: DemoPrediction) -> JsonObject:
     return {
         "site": letter.site,
         "at": letter.at.isoformat(),
@@ -158,18 +169,18 @@ def _question(letter: Letter, reading: Reading) -> Item:
     }
 
 
-def _decision(letter: Letter, verdict: Verdict, *, assisted: bool) -> Item:
+def _build_decision(letter: DemoLetter, decision: DemoDecision, *, assisted: bool) -> JsonObject:
     return {
         "kind": "decision",
         "key": letter.key,
-        "reviewer": verdict.reviewer,
-        "answers": {"digit": None if verdict.unsure else verdict.label},
-        "unsure": verdict.unsure,
+        "reviewer": decision.reviewer,
+        "answers": {"digit": None if decision.unsure else decision.label},
+        "unsure": decision.unsure,
         "exposure": "assisted" if assisted else "blind",
-        "submitted_at": verdict.at.isoformat(),
+        "submitted_at": decision.at.isoformat(),
     }
 
 
-def _some(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
-    for start in range(0, len(items), AT_ONCE):
-        yield items[start : start + AT_ONCE]
+def _split_batches(items: Sequence[Any]) -> Iterator[Sequence[Any]]:
+    for start in range(0, len(items), BATCH_SIZE):
+        yield items[start : start + BATCH_SIZE]

@@ -1,1 +1,1 @@
-"""One module a noun; each says who may do what in one sentence and calls one service."""
+"""Routers: one module for each resource of the API."""

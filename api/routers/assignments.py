@@ -1,7 +1,7 @@
-"""Who decides these cases, right now: answered from memory, with nothing waited for.
+"""Assignments: who decides a case, answered from memory where possible.
 
-The body is read and the answer written here, each once: a box asks for every picture. What is
-answered is what `AssignmentResult` says; a test compares.
+Clients send a request for every picture, so this module parses the body and formats the response
+without FastAPI's generic code. A test compares the response with `AssignmentResult`.
 """
 
 import json
@@ -17,8 +17,8 @@ from fastapi.routing import APIRoute
 from pydantic import TypeAdapter, ValidationError
 from starlette.concurrency import run_in_threadpool
 
-from api.auth import Judged
-from api.deps import Act, By, Caller
+from api.auth import PermissionCheck
+from api.deps import Caller, Permission, RequirePermission
 from api.schemas.assignments import (
     ANSWER,
     QUESTION,
@@ -28,24 +28,30 @@ from api.schemas.assignments import (
     AssignmentResult,
     AssignmentResultList,
     QuestionFields,
-    inlined,
-    quickly,
+    parse_quickly,
 )
-from api.schemas.examples import answers
-from rollout.formats.records.parse import MOST_TOLD
-from rollout.services.assignments.assignments import Answers, Recorded, Seen, answer, at_hand
-from rollout.services.engine.assignment_cache import Ruling
+from api.schemas.examples import build_responses, inline_schema
+from rollout.formats.records.parse import MAX_DETAILED_FAULTS
+from rollout.services.assignments.assignments import (
+    AssignmentAnswers,
+    ClientHead,
+    answer_from_memory,
+    answer_questions,
+)
+from rollout.services.assignments.question_records import RecordingResult
+from rollout.services.engine.assignment_cache import SharedAssignment
 
 
-class Quick(APIRoute):
-    """A route that is called as its signature says, without solving that each time anew.
+class FastAssignmentRoute(APIRoute):
+    """A route that calls its handler directly, without dependency resolution.
 
-    FastAPI's own way costs as much as the answer. Who may ask is judged all the same.
+    FastAPI's dependency resolution costs as much as the answer itself. The permission is still
+    checked.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return what answers a request."""
-        check_permission = Judged(Act.ASK)
+        """Return the function that handles a request."""
+        check_permission = PermissionCheck(Permission.REQUEST_ASSIGNMENT)
 
         async def handle(request: Request) -> Response:
             caller = await check_permission(request)
@@ -54,19 +60,26 @@ class Quick(APIRoute):
         return handle
 
 
-router = APIRouter(prefix="/v1/rollouts/{rollout}", tags=["assignments"], route_class=Quick)
-FORM = TypeAdapter(AssignmentBody)
+router = APIRouter(
+    prefix="/v1/rollouts/{rollout}", tags=["assignments"], route_class=FastAssignmentRoute
+)
+BODY_ADAPTER = TypeAdapter(AssignmentBody)
 BODY = {
     "required": True,
     "content": {
         "application/json": {
-            "schema": {"anyOf": [inlined(AssignmentRequest), inlined(AssignmentBatchRequest)]},
+            "schema": {
+                "anyOf": [
+                    inline_schema(TypeAdapter(AssignmentRequest)),
+                    inline_schema(TypeAdapter(AssignmentBatchRequest)),
+                ]
+            },
             "example": QUESTION,
         }
     },
 }
-CROWDED = f"over {MOST_TOLD} faults; look at the form of a question"
-MUDDLED = {"loc": ("questions",), "msg": "give one question or `questions`, not both"}
+TOO_MANY_FAULTS_TEXT = f"over {MAX_DETAILED_FAULTS} faults; look at the form of a question"
+BOTH_FORMS_FAULT = {"loc": ("questions",), "msg": "give one question or `questions`, not both"}
 
 
 @router.post(
@@ -74,104 +87,116 @@ MUDDLED = {"loc": ("questions",), "msg": "give one question or `questions`, not 
     operation_id="requestAssignments",
     summary="Ask who decides a case, or many cases",
     response_model=AssignmentResult | AssignmentResultList,
-    responses=answers(ANSWER),
+    responses=build_responses(ANSWER),
     openapi_extra={"requestBody": BODY},
 )
 async def request_assignments(
-    rollout: str, request: Request, who: Annotated[Caller, By(Act.ASK)]
+    rollout: str,
+    request: Request,
+    caller: Annotated[Caller, RequirePermission(Permission.REQUEST_ASSIGNMENT)],
 ) -> Response:
-    """Say who decides one case, or each of many, and keep the predictions that came along.
+    """Return who decides a case, or each case of a batch.
 
-    Whatever is unknown, missing or in doubt is a person's; `reason` says why. Act on it only for
-    `lease` seconds, counted by a clock that never stops from before the question was sent.
+    If the request carries predictions, they are stored like records. Unknown sites, versions or
+    rollouts and incomplete questions get `human`; `reason` explains why.
+
+    Use an answer for at most `lease` seconds. Count them from before you sent the request, on a
+    monotonic clock that continues during sleep. On an error or a timeout, a human decides. It is
+    safe to retry.
     """
     service = request.app.state.service
-    body = _read(await request.body())
-    asked: Sequence[QuestionFields] = body.questions if body.many else (body,)
-    seen = (
-        None if body.ledger_head is None else Seen(body.ledger_head.revision, body.ledger_head.hash)
+    body = _parse_body(await request.body())
+    questions: Sequence[QuestionFields] = body.questions if body.is_batch else (body,)
+    client_head = (
+        None
+        if body.ledger_head is None
+        else ClientHead(body.ledger_head.revision, body.ledger_head.hash)
     )
-    found = at_hand(service, who, rollout, asked, seen)
-    if found is None:
-        found = await run_in_threadpool(answer, service, who, rollout, asked, seen)
-    request.app.state.counts.assigned(rollout, (r.assignment.decider for r in found.rulings))
-    texts = _texts(found, asked)
-    text = f'{{"answers":[{",".join(texts)}]}}' if body.many else texts[0]
+    answers = answer_from_memory(service, caller, rollout, questions, client_head)
+    if answers is None:
+        answers = await run_in_threadpool(
+            answer_questions, service, caller, rollout, questions, client_head
+        )
+    request.app.state.counts.count_assignments(
+        rollout, (r.assignment.decider for r in answers.assignments)
+    )
+    texts = _format_answers(answers, questions)
+    text = f'{{"answers":[{",".join(texts)}]}}' if body.is_batch else texts[0]
     return Response(text, media_type="application/json")
 
 
-def _read(body: bytes) -> Any:
-    """Return what is asked, as `AssignmentBody` has it.
+def _parse_body(body: bytes) -> Any:
+    """Return the parsed body, as `AssignmentBody` defines it.
 
     Raises:
-        RequestValidationError: the body is none of both forms; each fault says where.
+        RequestValidationError: the body has neither form; each fault has its location.
     """
-    parsed = quickly(body)
+    parsed = parse_quickly(body)
     if parsed is not None:
         return parsed
     try:
-        parsed_slowly = FORM.validate_json(body)
+        parsed_slowly = BODY_ADAPTER.validate_json(body)
     except ValidationError as error:
-        if error.error_count() > MOST_TOLD:
-            raise RequestValidationError([{"loc": (), "msg": CROWDED}]) from None
+        if error.error_count() > MAX_DETAILED_FAULTS:
+            raise RequestValidationError([{"loc": (), "msg": TOO_MANY_FAULTS_TEXT}]) from None
         faults = error.errors(include_url=False, include_input=False, include_context=False)
         raise RequestValidationError(faults) from None
-    if parsed_slowly.muddled:
-        raise RequestValidationError([MUDDLED])
+    if parsed_slowly.mixes_forms:
+        raise RequestValidationError([BOTH_FORMS_FAULT])
     return parsed_slowly
 
 
-def _texts(found: Answers, asked: Sequence[QuestionFields]) -> list[str]:
-    """Write each answer; what is the same for all cases alike is written once."""
-    assignments = set(found.rulings)
+def _format_answers(answers: AssignmentAnswers, questions: Sequence[QuestionFields]) -> list[str]:
+    """Format each answer; parts that several cases share are formatted once."""
+    assignments = set(answers.assignments)
     shared_text_by_assignment = {
-        assignment_item: (
-            f"{_about(assignment_item, found.hash)},{_fresh(assignment_item, found.at)}"
+        assignment: ",".join(
+            (_format_assignment(assignment, answers.hash), _format_expiry(assignment, answers.at))
         )
-        for assignment_item in assignments
+        for assignment in assignments
     }
-    parts = zip(asked, found.rulings, found.permits, found.recorded, strict=True)
+    parts = zip(questions, answers.assignments, answers.permits, answers.recorded, strict=True)
     return [
-        f'{{"key":{encode_basestring_ascii(question.key)},"permit":{_text(permit)},'
-        f'"recorded":{_recorded(record_result)},{shared_text_by_assignment[assignment]}}}'
+        f'{{"key":{encode_basestring_ascii(question.key)},"permit":{_format_optional_text(permit)},'
+        f'"recorded":{_format_record_result(record_result)},{shared_text_by_assignment[assignment]}}}'
         for question, assignment, permit, record_result in parts
     ]
 
 
-def _text(text: str | None) -> str:
+def _format_optional_text(text: str | None) -> str:
     return "null" if text is None else encode_basestring_ascii(text)
 
 
-def _recorded(recorded: Recorded | None) -> str:
-    if recorded is None:
+def _format_record_result(record_result: RecordingResult | None) -> str:
+    if record_result is None:
         return "null"
-    return json.dumps({"status": recorded.verdict, "reason": recorded.reason})
+    return json.dumps({"status": record_result.status, "reason": record_result.reason})
 
 
-def _fresh(ruling: Ruling, at: datetime) -> str:
-    return f'"fresh_until":"{(at + ruling.assignment.lease).isoformat()}"'
+def _format_expiry(assignment: SharedAssignment, at: datetime) -> str:
+    return f'"fresh_until":"{(at + assignment.assignment.lease).isoformat()}"'
 
 
 @lru_cache(maxsize=4_096)
-def _about(ruling: Ruling, head: str) -> str:
-    decision = ruling.assignment
+def _format_assignment(assignment: SharedAssignment, head_hash: str) -> str:
+    decision = assignment.assignment
     fields = {
         "decider": decision.decider,
         "stage": decision.stage,
         "exposure": decision.exposure,
-        "audited": decision.audited,
+        "audited": decision.is_audited,
         "share": decision.share,
-        "reason": decision.because,
+        "reason": decision.reason,
         "unanswered": [
             {
                 "lever": fallback.lever,
                 "action": fallback.action,
                 "answer_within": fallback.after.total_seconds(),
             }
-            for fallback in decision.unanswered
+            for fallback in decision.fallbacks
         ],
         "revision": decision.revision,
-        "hash": head,
+        "hash": head_hash,
         "lease": decision.lease.total_seconds(),
     }
     return json.dumps(fields)[1:-1]

@@ -1,12 +1,12 @@
-"""The manual history: what people did before there was a model here."""
+"""Baselines: how often humans acted before the rollout."""
 
 from typing import Annotated, Any
 
 from fastapi import APIRouter
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from api.deps import Act, By, Caller, Now, Served
-from rollout.services.records.baselines import Done, baselines_of, vouch
+from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from rollout.services.records.baselines import BaselineCount, load_baselines, store_baselines
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/baselines", tags=["records"])
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern="^[^\\x00]*$")]
@@ -22,7 +22,7 @@ EXAMPLE: dict[str, Any] = {
 
 
 class BaselineEntry(BaseModel):
-    """How often people did an action in a cell, from `since` up to `until` (outside)."""
+    """A count of one action by humans in a cell, from `since` to `until` (exclusive)."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": EXAMPLE})
 
@@ -36,7 +36,7 @@ class BaselineEntry(BaseModel):
 
 
 class BaselineImportRequest(BaseModel):
-    """A history; all of it is kept, or nothing."""
+    """Baselines to import."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"items": [EXAMPLE]}})
 
@@ -44,7 +44,7 @@ class BaselineImportRequest(BaseModel):
 
 
 class ImportedBaseline(BaselineEntry):
-    """The same, with who vouches for it."""
+    """A baseline and the user who imported it."""
 
     model_config = ConfigDict(
         from_attributes=True, json_schema_extra={"example": {**EXAMPLE, "imported_by": "ana"}}
@@ -54,7 +54,10 @@ class ImportedBaseline(BaselineEntry):
 
 
 class BaselineList(BaseModel):
-    """What holds: of several about the same cell, action and span the last one."""
+    """The current baselines.
+
+    If several entries have the same cell, action and time span, only the last one is listed.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={"example": {"items": [{**EXAMPLE, "imported_by": "ana"}]}}
@@ -64,7 +67,7 @@ class BaselineList(BaseModel):
 
 
 class BaselineImportResult(BaseModel):
-    """How many were new; the others held already."""
+    """The number of new entries; entries that were already stored are not counted."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"new": 1}})
 
@@ -77,19 +80,25 @@ class BaselineImportResult(BaseModel):
 def import_baselines(
     rollout: str,
     history: BaselineImportRequest,
-    service: Served,
-    who: Annotated[Caller, By(Act.ADMINISTER)],
-    now: Now,
+    service: ServiceDependency,
+    caller: Annotated[Caller, RequirePermission(Permission.ADMINISTER)],
+    now: CurrentTime,
 ) -> BaselineImportResult:
-    """Keep the manual history on your word. The same again changes nothing."""
-    result = [Done(**item.model_dump()) for item in history.items]
-    return BaselineImportResult(new=vouch(service.database, who, rollout, result, now))
+    """Import how often humans acted before the rollout.
+
+    Each entry is stored with your name. All entries are stored, or none. It is safe to retry:
+    entries that are already stored change nothing. Requires the admin role.
+    """
+    result = [BaselineCount(**item.model_dump()) for item in history.items]
+    return BaselineImportResult(new=store_baselines(service.database, caller, rollout, result, now))
 
 
 @router.get("", operation_id="listBaselines", summary="List baselines")
 def list_baselines(
-    rollout: str, service: Served, who: Annotated[Caller, By(Act.READ)]
+    rollout: str,
+    service: ServiceDependency,
+    caller: Annotated[Caller, RequirePermission(Permission.READ)],
 ) -> BaselineList:
-    """Return the manual history of the sites that you may read, with who vouches for it."""
-    baselines = baselines_of(service.database, who, rollout)
+    """Return the baselines of the sites you can read."""
+    baselines = load_baselines(service.database, caller, rollout)
     return BaselineList(items=[ImportedBaseline.model_validate(baseline) for baseline in baselines])

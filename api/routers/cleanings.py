@@ -1,4 +1,4 @@
-"""Cleaning: cases to look at again, and what people choose about them for the next training."""
+"""Label cleaning: cases whose labels need a check, and choices for training."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -7,16 +7,22 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from api.deps import Act, By, Caller, Now, Served
-from api.paging import After, Limit, Page, cursor, number_of, page_of
-from api.schemas.examples import answers
-from rollout.reports.figures.label_issues import WorkItem
-from rollout.reports.inputs.losses import DIFFER, TOP
-from rollout.services.divergences.top_losses import counted_losses
-from rollout.services.training.cleaning import Wish, choices_of, choose, note_shown, work_list
+from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.paging import After, Limit, Page, build_page, decode_number, encode_number
+from api.schemas.examples import build_responses
+from rollout.reports.figures.label_issues import LabelIssue
+from rollout.reports.inputs.losses import HUMANS_DISAGREE, MAX_LISTED
+from rollout.services.divergences.top_losses import load_costliest_counted_pairs
+from rollout.services.training.cleaning import (
+    CleaningChoiceRequest,
+    load_choices,
+    load_label_issues,
+    record_work_list_exposure,
+    store_choices,
+)
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/cleanings", tags=["training"])
-Reader = Annotated[Caller, By(Act.READ)]
+Reader = Annotated[Caller, RequirePermission(Permission.READ)]
 Instant = Annotated[AwareDatetime | None, Query(examples=["2027-06-01T00:00:00Z"])]
 NO_NUL = "^[^\\x00]*$"
 Name = Annotated[str, Field(max_length=200, pattern=NO_NUL)]
@@ -32,7 +38,7 @@ CHOICE: dict[str, Any] = {
     "version": "v7",
     "report": "R-12",
 }
-LISTED: dict[str, Any] = {
+WORK_ITEM: dict[str, Any] = {
     "case_key": "creek-0412",
     "version": "v7",
     "lever": "alarm",
@@ -49,12 +55,22 @@ LISTED: dict[str, Any] = {
     "votes": [["no-bear", 1]],
     "choice": CHOICE,
 }
-WISH: dict[str, Any] = {"key": "creek-0412", "choice": "relabel", "label": "bear", "reason": "ears"}
-ANSWER: dict[str, Any] = {"key": "creek-0412", "lever": "alarm", "status": "saved", "reason": ""}
+CHOICE_REQUEST: dict[str, Any] = {
+    "key": "creek-0412",
+    "choice": "relabel",
+    "label": "bear",
+    "reason": "ears",
+}
+CHOICE_RESULT: dict[str, Any] = {
+    "key": "creek-0412",
+    "lever": "alarm",
+    "status": "saved",
+    "reason": "",
+}
 
 
 class TrainingChoice(BaseModel):
-    """What somebody chose, when and why. A choice is never evidence."""
+    """A user's choice about a label for training. It is never evidence."""
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": CHOICE})
 
@@ -70,9 +86,9 @@ class TrainingChoice(BaseModel):
 
 
 class CleaningItem(BaseModel):
-    """A case to look at again. `choice` is what holds, null while nobody chose."""
+    """A case whose label needs a check. `choice` is the current choice, or null."""
 
-    model_config = ConfigDict(json_schema_extra={"example": LISTED})
+    model_config = ConfigDict(json_schema_extra={"example": WORK_ITEM})
 
     case_key: str
     version: str
@@ -91,33 +107,36 @@ class CleaningItem(BaseModel):
     choice: TrainingChoice | None
 
     @classmethod
-    def of(cls, item: WorkItem) -> "CleaningItem":
-        """Return an item of the list as it is sent."""
+    def of(cls, item: LabelIssue) -> "CleaningItem":
+        """Return an item with its current choice."""
         fields = [name for name in cls.model_fields if name != "choice"]
-        held = None if item.choice is None else TrainingChoice.model_validate(item.choice)
-        return cls(**{name: getattr(item.loss, name) for name in fields}, choice=held)
+        choice = None if item.choice is None else TrainingChoice.model_validate(item.choice)
+        return cls(**{name: getattr(item.loss, name) for name in fields}, choice=choice)
 
 
 class CleaningItemList(Page[CleaningItem]):
-    """Cases to look at again, the costliest first."""
+    """Cases whose labels need a check, the costliest first."""
 
 
 class TrainingChoiceList(Page[TrainingChoice]):
-    """Training choices, the newest first."""
+    """Training choices, newest first."""
 
 
 class TopLossList(BaseModel):
-    """The largest losses of what was counted, the dearest first."""
+    """The costliest divergences in the evidence, the costliest first."""
 
-    model_config = ConfigDict(json_schema_extra={"example": {"items": [LISTED]}})
+    model_config = ConfigDict(json_schema_extra={"example": {"items": [WORK_ITEM]}})
 
     items: list[CleaningItem]
 
 
 class ChoiceEntry(BaseModel):
-    """What you choose: relabel (with `label`), drop or keep. `lever` may be left out of one."""
+    """A choice: `relabel` (with `label`), `drop` or `keep`.
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": WISH})
+    `lever` is optional if the policy has one lever.
+    """
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": CHOICE_REQUEST})
 
     key: Annotated[str, Field(min_length=1, max_length=200, pattern=NO_NUL)]
     choice: Name
@@ -129,17 +148,19 @@ class ChoiceEntry(BaseModel):
 
 
 class ChoiceRequest(BaseModel):
-    """Choices; each is answered, and one that is refused fails no other."""
+    """Choices to store. Each has its own result; a rejected one does not affect the others."""
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"items": [WISH]}})
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"example": {"items": [CHOICE_REQUEST]}}
+    )
 
     items: list[ChoiceEntry] = Field(max_length=1_000)
 
 
 class ChoiceResult(BaseModel):
-    """What became of a choice: `saved`, `unchanged` as it holds already, or `rejected` and why."""
+    """The result of one choice: `saved`, `unchanged`, or `rejected` with a reason."""
 
-    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": ANSWER})
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": CHOICE_RESULT})
 
     key: str
     lever: str
@@ -148,24 +169,28 @@ class ChoiceResult(BaseModel):
 
 
 class ChoiceResultList(BaseModel):
-    """The answers, in the order of the choices."""
+    """The results, in the order of the choices."""
 
-    model_config = ConfigDict(json_schema_extra={"example": {"items": [ANSWER]}})
+    model_config = ConfigDict(json_schema_extra={"example": {"items": [CHOICE_RESULT]}})
 
     items: list[ChoiceResult]
 
 
-COUNTED = answers({"items": [{**LISTED, "kind": DIFFER, "choice": None}]})
-LIST = answers({"items": [LISTED], "next": None})
-CHOICES = answers({"items": [CHOICE], "next": None})
+COUNTED_RESPONSES = build_responses(
+    {"items": [{**WORK_ITEM, "kind": HUMANS_DISAGREE, "choice": None}]}
+)
+LIST_RESPONSES = build_responses({"items": [WORK_ITEM], "next": None})
+CHOICES_RESPONSES = build_responses({"items": [CHOICE], "next": None})
 
 
-def _asked(
+def _get_list_options(
     since: Instant = None,
     until: Instant = None,
-    has_choice: Annotated[bool | None, Query(description="only with, or without, a choice")] = None,
+    has_choice: Annotated[
+        bool | None, Query(description="only items with (or without) a choice")
+    ] = None,
 ) -> dict[str, Any]:
-    return {"since": since, "until": until, "chosen": has_choice}
+    return {"since": since, "until": until, "has_choice": has_choice}
 
 
 @router.get(
@@ -173,25 +198,26 @@ def _asked(
     operation_id="listCleaningItems",
     summary="List cases whose labels to check",
     response_model=CleaningItemList,
-    responses=LIST,
+    responses=LIST_RESPONSES,
 )
 def list_cleaning_items(
     rollout: str,
-    service: Served,
-    who: Reader,
-    now: Now,
-    asked: Annotated[dict[str, Any], Depends(_asked)],
+    service: ServiceDependency,
+    caller: Reader,
+    now: CurrentTime,
+    options: Annotated[dict[str, Any], Depends(_get_list_options)],
     after: After = None,
     limit: Limit = 100,
 ) -> Page[CleaningItem]:
-    """Return where a version was sure and wrong, people differ or a person may have slipped.
+    """Return the cases whose labels are most likely wrong, costliest first.
 
-    Of cases that occurred in the last 30 days, or from `since` up to `until`, the dearest first.
-    No case that people still judge is on it.
+    A case is listed if a version was confident and disagreed with the human, if reviewers disagree,
+    or if a reviewer may have made a slip. Covers cases of the last 30 days, or from `since` to
+    `until` (exclusive). Cases under review are excluded. Listed cases count as shown to you.
     """
-    found = work_list(service.database, who, rollout, now, **asked)
-    page = page_of(found, lambda item: item.name, after, limit)
-    note_shown(service.database, who, rollout, page.items, now)
+    issues = load_label_issues(service.database, caller, rollout, now, **options)
+    page = build_page(issues, lambda item: item.name, after, limit)
+    record_work_list_exposure(service.database, caller, rollout, page.items, now)
     return Page(items=[CleaningItem.of(item) for item in page.items], next=page.next)
 
 
@@ -199,27 +225,29 @@ def list_cleaning_items(
     "/top-losses",
     operation_id="listTopLosses",
     summary="List the costliest divergences",
-    responses=COUNTED,
+    responses=COUNTED_RESPONSES,
 )
 def list_top_losses(
     rollout: str,
-    service: Served,
-    who: Reader,
-    now: Now,
+    service: ServiceDependency,
+    caller: Reader,
+    now: CurrentTime,
     version: Annotated[str | None, Query(max_length=200, pattern=NO_NUL)] = None,
-    has_choice: Annotated[bool | None, Query(description="only with, or without, a choice")] = None,
-    limit: Annotated[int, Query(ge=1, le=100)] = TOP,
+    has_choice: Annotated[
+        bool | None, Query(description="only items with (or without) a choice")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=100)] = MAX_LISTED,
 ) -> TopLossList:
-    """Return the pairs where people said otherwise and the version was surest, cost times loss.
+    """Return the divergences with the highest cost times loss.
 
-    Of all units that are evidence, by an index: it takes as long for ten as for ten million. No
-    case that people still judge is among them, and what you are shown is noted.
+    Covers all units that are evidence. The response time does not depend on their number. Cases
+    under review are excluded. Listed cases count as shown to you.
     """
-    found = counted_losses(
-        service.database, who, rollout, now, version=version, chosen=has_choice, most=limit
+    losses = load_costliest_counted_pairs(
+        service.database, caller, rollout, now, version=version, has_choice=has_choice, limit=limit
     )
-    note_shown(service.database, who, rollout, found, now)
-    return TopLossList(items=[CleaningItem.of(item) for item in found])
+    record_work_list_exposure(service.database, caller, rollout, losses, now)
+    return TopLossList(items=[CleaningItem.of(item) for item in losses])
 
 
 @router.get(
@@ -227,36 +255,43 @@ def list_top_losses(
     operation_id="listTrainingChoices",
     summary="List training choices",
     response_model=TrainingChoiceList,
-    responses=CHOICES,
+    responses=CHOICES_RESPONSES,
 )
 def list_training_choices(
     rollout: str,
-    service: Served,
-    who: Reader,
-    now: Now,
+    service: ServiceDependency,
+    caller: Reader,
+    now: CurrentTime,
     after: After = None,
     limit: Limit = 100,
 ) -> Page[TrainingChoice]:
-    """Return every choice, newest first; of several about one case and lever the newest holds.
+    """Return every choice, newest first.
 
-    A page may hold fewer than `limit` and yet go on: what is of other sites, or judged just now
-    as a known case, is left out.
+    If there are several choices on one case and lever, the newest applies. Choices at sites you
+    cannot read and choices on gold cases under review are excluded, so a page can hold fewer than
+    `limit` items before the last page: continue until `next` is null.
     """
-    place = number_of(after)
-    found, last = choices_of(service.database, who, rollout, now, before=place, limit=limit)
-    items = [TrainingChoice.model_validate(one) for one in found]
-    return Page(items=items, next=None if last is None else cursor(str(last)))
+    position = decode_number(after)
+    choices, last = load_choices(
+        service.database, caller, rollout, now, before=position, limit=limit
+    )
+    items = [TrainingChoice.model_validate(choice) for choice in choices]
+    return Page(items=items, next=encode_number(last))
 
 
 @router.post("", operation_id="recordTrainingChoices", summary="Record training choices")
 def record_training_choices(
     rollout: str,
-    wishes: ChoiceRequest,
-    service: Served,
-    who: Annotated[Caller, By(Act.OPERATE)],
-    now: Now,
+    body: ChoiceRequest,
+    service: ServiceDependency,
+    caller: Annotated[Caller, RequirePermission(Permission.OPERATE)],
+    now: CurrentTime,
 ) -> ChoiceResultList:
-    """Keep choices for the next export. No record changes, and nothing of it is evidence."""
-    wanted = [Wish(**one.model_dump()) for one in wishes.items]
-    found = choose(service.database, who, rollout, wanted, now)
-    return ChoiceResultList(items=[ChoiceResult.model_validate(one) for one in found])
+    """Store choices for the next export of training rows.
+
+    Records and evidence do not change. It is safe to retry: a choice that already applies returns
+    `unchanged`. Requires the operator role.
+    """
+    requests = [CleaningChoiceRequest(**choice.model_dump()) for choice in body.items]
+    results = store_choices(service.database, caller, rollout, requests, now)
+    return ChoiceResultList(items=[ChoiceResult.model_validate(result) for result in results])

@@ -1,14 +1,19 @@
-"""What was sent to whom, and one more try of what was given up."""
+"""Report deliveries: list them, send a report, retry a failed one."""
 
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Path, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.deps import Act, By, Caller, Now, Served
-from api.paging import After, Limit, cursor, number_of
-from api.schemas.examples import LATER, NOON, answers
-from rollout.services.delivery.outbox import DeliveryStatus, deliveries_of, retry, send_report
+from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.paging import After, Limit, decode_number, encode_number
+from api.schemas.examples import LATER, NOON, build_responses
+from rollout.services.delivery.outbox import (
+    DeliveryStatus,
+    load_deliveries,
+    queue_report,
+    requeue_delivery,
+)
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/deliveries", tags=["reports"])
 DELIVERY: dict[str, Any] = {
@@ -24,13 +29,15 @@ DELIVERY: dict[str, Any] = {
     "sent_at": None,
     "error": "Failed to send JSON POST notification: Internal server error., error=500.",
 }
-AGAIN = DELIVERY | {"state": "waiting", "attempts": 0, "next_at": LATER}
-State = Annotated[Literal["waiting", "sent", "failed", "all"], Query(description="which of them")]
-Number = Annotated[int, Path(ge=1, lt=2**53, description="number of a delivery")]
+QUEUED_DELIVERY = DELIVERY | {"state": "waiting", "attempts": 0, "next_at": LATER}
+State = Annotated[
+    Literal["waiting", "sent", "failed", "all"], Query(description="state of the deliveries")
+]
+Number = Annotated[int, Path(ge=1, lt=2**53, description="`id` of the delivery")]
 
 
 class DeliveryList(BaseModel):
-    """Some deliveries, the newest first; `next` is null at the end."""
+    """A page of deliveries, newest first. `next` is null on the last page."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"items": [DELIVERY], "next": None}})
 
@@ -41,40 +48,42 @@ class DeliveryList(BaseModel):
 @router.get("", operation_id="listDeliveries", summary="List report deliveries")
 def list_deliveries(
     rollout: str,
-    service: Served,
-    who: Annotated[Caller, By(Act.READ)],
+    service: ServiceDependency,
+    caller: Annotated[Caller, RequirePermission(Permission.READ)],
     state: State = "all",
     after: After = None,
     limit: Limit = 50,
 ) -> DeliveryList:
-    """Return each report on its way to a channel: sent, waiting, or given up, with the reason."""
-    found = deliveries_of(
+    """Return report deliveries with their state, newest first.
+
+    A failed delivery has the reason of the last attempt in `error`.
+    """
+    deliveries = load_deliveries(
         service.database,
-        who,
+        caller,
         rollout,
         state=None if state == "all" else state,
-        before=number_of(after),
+        before=decode_number(after),
         limit=limit,
     )
-    further = None if found.before is None else cursor(str(found.before))
-    return DeliveryList(items=list(found.items), next=further)
+    return DeliveryList(items=list(deliveries.items), next=encode_number(deliveries.before))
 
 
 class DeliveryRequest(BaseModel):
-    """Which report goes to which channels of the policy."""
+    """The report to send and the channels to send it to."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"example": {"report": 12, "channels": ["rangers"]}}
     )
 
-    report: Annotated[int, Field(ge=1, lt=2**53, description="number of a report")]
+    report: Annotated[int, Field(ge=1, lt=2**53, description="`id` of the report")]
     channels: Annotated[list[str], Field(min_length=1, max_length=100)]
 
 
 class QueuedDeliveryList(BaseModel):
-    """What is on its way, or was sent before."""
+    """The deliveries that were queued, or sent earlier."""
 
-    model_config = ConfigDict(json_schema_extra={"example": {"items": [AGAIN]}})
+    model_config = ConfigDict(json_schema_extra={"example": {"items": [QUEUED_DELIVERY]}})
 
     items: list[DeliveryStatus]
 
@@ -83,27 +92,34 @@ class QueuedDeliveryList(BaseModel):
 def create_deliveries(
     rollout: str,
     body: DeliveryRequest,
-    service: Served,
-    now: Now,
-    who: Annotated[Caller, By(Act.OPERATE)],
+    service: ServiceDependency,
+    now: CurrentTime,
+    caller: Annotated[Caller, RequirePermission(Permission.OPERATE)],
 ) -> QueuedDeliveryList:
-    """Queue a report for channels that the policy names. What was sent there once stays so."""
-    found = send_report(service.database, who, rollout, body.report, body.channels, at=now)
-    return QueuedDeliveryList(items=list(found))
+    """Queue a report for delivery to channels.
+
+    The policy must name the channels. It is safe to retry: a report is sent to a channel once.
+    Fails with 404 if the report or a channel does not exist.
+    """
+    deliveries = queue_report(service.database, caller, rollout, body.report, body.channels, at=now)
+    return QueuedDeliveryList(items=list(deliveries))
 
 
 @router.post(
     "/{delivery}/retry",
     operation_id="retryDelivery",
     summary="Retry a failed delivery",
-    responses=answers(AGAIN),
+    responses=build_responses(QUEUED_DELIVERY),
 )
 def retry_delivery(
     rollout: str,
     delivery: Number,
-    service: Served,
-    now: Now,
-    who: Annotated[Caller, By(Act.OPERATE)],
+    service: ServiceDependency,
+    now: CurrentTime,
+    caller: Annotated[Caller, RequirePermission(Permission.OPERATE)],
 ) -> DeliveryStatus:
-    """Have a delivery that was given up tried again, from the first try on."""
-    return retry(service.database, who, rollout, delivery, at=now)
+    """Queue a failed delivery again, with a new series of attempts.
+
+    Fails with 409 if the report was already sent.
+    """
+    return requeue_delivery(service.database, caller, rollout, delivery, at=now)

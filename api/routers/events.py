@@ -1,4 +1,4 @@
-"""Server-sent events: something has changed, read it again."""
+"""Server-sent events: one event for each new revision of a ledger."""
 
 import json
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -10,22 +10,22 @@ from fastapi import APIRouter, FastAPI, Header, Request
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from api.auth import Authenticate
-from api.deps import Act, By, Caller, Served
-from rollout.core.errors import Refusal, TooManyTries
-from rollout.core.scope.permissions import require
+from api.auth import AuthenticationMiddleware
+from api.deps import Caller, Permission, RequirePermission, ServiceDependency
+from rollout.core.errors import RefusalError, TooManyAttemptsError
+from rollout.core.scope.permissions import require_permission
 from rollout.services.engine.service import Service
 from rollout.store.database.errors import StoreError
-from rollout.store.ledger.ledger import Head
+from rollout.store.ledger.ledger import StoredLedgerHead
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}", tags=["events"])
-MOST = 200  # streams of one process
-EVERY = 0.5  # seconds between two looks
-SILENCE = 15.0  # seconds after which a comment shows that the stream is alive
+MAX_STREAMS = 200  # per process
+POLL_SECONDS = 0.5  # seconds
+COMMENT_SECONDS = 15.0  # seconds without an event
 MEDIA_TYPE = "text/event-stream"
 STREAM: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "events; `id` is the revision, and `Last-Event-ID` goes on from there",
+        "description": "events; `id` is the revision, from which `Last-Event-ID` continues",
         "content": {
             MEDIA_TYPE: {
                 "schema": {"type": "string"},
@@ -37,24 +37,24 @@ STREAM: dict[int | str, dict[str, Any]] = {
 }
 
 
-class Streams:
-    """The open streams of one process; `close` ends them, so that nothing waits for them."""
+class EventStreams:
+    """The number of open streams of one process, and whether they are closing."""
 
     def __init__(self) -> None:
-        """None is open."""
+        """Start with no open stream."""
         self.open = 0
         self.closing = False
 
     def close(self) -> None:
-        """Let every stream end at its next look, half a second from now at the latest."""
+        """End every stream at its next poll, within half a second."""
         self.closing = True
 
 
-def streams_of(app: FastAPI) -> Streams:
+def get_streams(app: FastAPI) -> EventStreams:
     """Return the streams of an application."""
-    streams: Streams | None = getattr(app.state, "streams", None)
+    streams: EventStreams | None = getattr(app.state, "streams", None)
     if streams is None:
-        streams = app.state.streams = Streams()
+        streams = app.state.streams = EventStreams()
     return streams
 
 
@@ -68,79 +68,84 @@ def streams_of(app: FastAPI) -> Streams:
 async def stream_events(
     rollout: str,
     request: Request,
-    service: Served,
-    who: Annotated[Caller, By(Act.WATCH)],
+    service: ServiceDependency,
+    caller: Annotated[Caller, RequirePermission(Permission.READ_SCOPE)],
     last_event_id: Annotated[str | None, Header(max_length=100)] = None,
 ) -> StreamingResponse:
-    """Tell of the present revision, and of each later one within a second.
+    """Return a stream with the current revision and each later one.
 
-    The stream ends when the caller's rights do, and when the service stops: connect again.
+    A new revision is sent within a second. Events carry no content: read the changed resources
+    again. The stream ends when your permission ends or the service stops. Reconnect with
+    `Last-Event-ID`. If too many streams are open, the request fails with 429: retry later, or poll.
     """
-    streams = streams_of(request.app)
-    if streams.open >= MOST:
-        raise TooManyTries(f"{MOST} streams are open here; connect again in a while, or poll")
-    await run_in_threadpool(service.watch.rollout, rollout)
-    again = partial(_allowed, request, service, who, rollout)
-    told = changes(service, streams, rollout, last_event_id, again)
+    streams = get_streams(request.app)
+    if streams.open >= MAX_STREAMS:
+        raise TooManyAttemptsError(
+            f"{MAX_STREAMS} streams are open here; connect again in a while, or poll"
+        )
+    await run_in_threadpool(service.state_cache.load_rollout, rollout)
+    check_access = partial(_has_access, request, service, caller, rollout)
+    changes = stream_changes(service, streams, rollout, last_event_id, check_access)
     headers = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
-    return StreamingResponse(told, media_type=MEDIA_TYPE, headers=headers)
+    return StreamingResponse(changes, media_type=MEDIA_TYPE, headers=headers)
 
 
-async def changes(
+async def stream_changes(
     service: Service,
-    streams: Streams,
+    streams: EventStreams,
     rollout: str,
-    last: str | None,
-    allowed: Callable[[], Awaitable[bool]],
+    last_revision: str | None,
+    check_access: Callable[[], Awaitable[bool]],
 ) -> AsyncIterator[str]:
-    """Yield an event for each new head, and a comment when nothing was said for a while.
+    """Yield an event for each new head, and comments to keep the connection alive.
 
     Args:
         service: the replica.
         streams: those of this process.
         rollout: its name.
-        last: the revision that was heard of last, as `Last-Event-ID` brings it.
-        allowed: says whether the caller may still listen; asked at each look.
+        last_revision: the revision of `Last-Event-ID`.
+        check_access: returns whether the caller may still read; called at each poll.
     """
     streams.open += 1
-    silent_seconds, sent_revision = 0.0, last
+    silent_seconds, sent_revision = 0.0, last_revision
     try:
-        while not streams.closing and await allowed():
-            head = await run_in_threadpool(_head, service, rollout)
+        while not streams.closing and await check_access():
+            head = await run_in_threadpool(_find_head, service, rollout)
             if head is None:
-                return  # the database can't be asked: who connects again is told so
+                return  # the database is unavailable: a reconnect returns the error
             if str(head.revision) != sent_revision:
-                yield _event(rollout, head)
+                yield _format_event(rollout, head)
                 silent_seconds, sent_revision = 0.0, str(head.revision)
-            elif silent_seconds >= SILENCE:
+            elif silent_seconds >= COMMENT_SECONDS:
                 yield ": still here\n\n"
                 silent_seconds = 0.0
-            await anyio.sleep(EVERY)
-            silent_seconds += EVERY
+            await anyio.sleep(POLL_SECONDS)
+            silent_seconds += POLL_SECONDS
     finally:
         streams.open -= 1
 
 
-def _head(service: Service, rollout: str) -> Head | None:
+def _find_head(service: Service, rollout: str) -> StoredLedgerHead | None:
     try:
-        return service.watch.rollout(rollout).head
-    except (StoreError, Refusal):
+        return service.state_cache.load_rollout(rollout).head
+    except (StoreError, RefusalError):
         return None
 
 
-def _event(rollout: str, head: Head) -> str:
+def _format_event(rollout: str, head: StoredLedgerHead) -> str:
     fields: dict[str, Any] = {"rollout": rollout, "revision": head.revision, "hash": head.hash}
     data = json.dumps(fields, separators=(",", ":"))
     return f"id: {head.revision}\nevent: changed\ndata: {data}\n\n"
 
 
-async def _allowed(request: Request, service: Service, who: Caller, rollout: str) -> bool:
-    """Say whether whoever opened the stream may still listen: keys and rights end meanwhile."""
-    current_caller = await Authenticate(request.app, service)._who(request.scope)  # noqa: SLF001 - as at the door
-    if isinstance(current_caller, Exception) or current_caller.name != who.name:
+async def _has_access(request: Request, service: Service, caller: Caller, rollout: str) -> bool:
+    """Return whether the caller still has the permission to read the stream."""
+    middleware = AuthenticationMiddleware(request.app, service)
+    current_caller = await middleware._identify_caller(request.scope)  # noqa: SLF001 - the same check as for any request
+    if isinstance(current_caller, Exception) or current_caller.name != caller.name:
         return False
     try:
-        require(current_caller, Act.WATCH, rollout)
-    except Refusal:
+        require_permission(current_caller, Permission.READ_SCOPE, rollout)
+    except RefusalError:
         return False
     return True

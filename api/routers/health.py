@@ -1,18 +1,18 @@
-"""Is the process alive, and may it be sent traffic?"""
+"""Health checks: is the process alive, can it take requests?"""
 
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict
 
-from api.deps import Served
-from api.problems import problem, problems
-from rollout.services.engine.readiness import faults_of
+from api.deps import ServiceDependency
+from api.problems import build_problem, build_problem_responses
+from rollout.services.engine.clock_check import check_readiness
 
 router = APIRouter(prefix="/health", tags=["health"])
 
 
 class Liveness(BaseModel):
-    """The process runs."""
+    """The process is running."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"live": True}})
 
@@ -20,7 +20,7 @@ class Liveness(BaseModel):
 
 
 class Readiness(BaseModel):
-    """The process can answer: its tables are current, its clock and the database's agree."""
+    """The process can take requests: the schema is current and the clocks agree."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"ready": True}})
 
@@ -29,7 +29,7 @@ class Readiness(BaseModel):
 
 @router.get("/live", operation_id="getLiveness", summary="Check that the process is alive")
 async def get_liveness() -> Liveness:
-    """Answer while the process runs."""
+    """Return 200 while the process is running."""
     return Liveness(live=True)
 
 
@@ -38,9 +38,12 @@ async def get_liveness() -> Liveness:
     operation_id="getReadiness",
     summary="Check that the process can take requests",
     response_model=Readiness,
-    responses=problems(503),
+    responses=build_problem_responses(503),
 )
-def get_readiness(service: Served) -> Readiness | JSONResponse:
-    """Ask the database; what stands in the way is said, without names of hosts or people."""
-    faults = faults_of(service.database, service.clock)
-    return problem("not-ready", "; ".join(faults), 503) if faults else Readiness(ready=True)
+def get_readiness(service: ServiceDependency) -> Readiness | JSONResponse:
+    """Return 200 if the process can take requests, otherwise 503.
+
+    Checks the database's schema and its clock. The problem's `detail` lists what failed.
+    """
+    faults = check_readiness(service.database, service.clock)
+    return build_problem("not-ready", "; ".join(faults), 503) if faults else Readiness(ready=True)

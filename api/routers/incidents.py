@@ -1,20 +1,20 @@
-"""Incidents: what tripped, what it did, and that somebody has seen it."""
+"""Incidents: list them, get one, acknowledge one."""
 
 from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict
 
-from api.deps import Act, By, Caller, Now, Served
-from api.paging import After, Limit, cursor, number_of
-from api.schemas.examples import CELL, NOON, answers, written
+from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.paging import After, Limit, decode_number, encode_number
+from api.schemas.examples import CELL, NOON, build_command_example, build_responses
 from api.schemas.stops import Reason
-from rollout.services.engine.command_results import CommandResult
+from rollout.services.engine.command_handler import CommandResult
 from rollout.services.incidents.incidents import (
     IncidentStatus,
-    acknowledge,
-    incident_of,
-    incidents_of,
+    load_incident,
+    load_incidents,
+    record_acknowledgement,
 )
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/incidents", tags=["incidents"])
@@ -33,13 +33,17 @@ INCIDENT: dict[str, Any] = {
     "note": "",
     "revision": 42,
 }
-SEEN = written("IncidentAcknowledged", "bo", {"incident": "I-3", "note": "snow on the lens"})
-WHICH = {"open": False, "acknowledged": True, "all": None}
-State = Annotated[Literal["open", "acknowledged", "all"], Query(description="which of them")]
+ACKNOWLEDGED = build_command_example(
+    "IncidentAcknowledged", "bo", {"incident": "I-3", "note": "snow on the lens"}
+)
+ACKNOWLEDGED_BY_STATE = {"open": False, "acknowledged": True, "all": None}
+State = Annotated[
+    Literal["open", "acknowledged", "all"], Query(description="state of the incidents")
+]
 
 
 class IncidentList(BaseModel):
-    """Some incidents, the newest first; `next` is null at the end."""
+    """A page of incidents, newest first. `next` is null on the last page."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"items": [INCIDENT], "next": None}})
 
@@ -48,7 +52,7 @@ class IncidentList(BaseModel):
 
 
 class AcknowledgementRequest(BaseModel):
-    """What whoever has seen it says to it."""
+    """An optional note on the incident."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"example": {"note": "snow on the lens"}}
@@ -60,51 +64,59 @@ class AcknowledgementRequest(BaseModel):
 @router.get("", operation_id="listIncidents", summary="List incidents")
 def list_incidents(
     rollout: str,
-    service: Served,
-    who: Annotated[Caller, By(Act.READ)],
+    service: ServiceDependency,
+    caller: Annotated[Caller, RequirePermission(Permission.READ)],
     state: State = "open",
     after: After = None,
     limit: Limit = 50,
 ) -> IncidentList:
-    """Return what a person has to look at, or has, the newest first."""
-    found = incidents_of(
+    """Return incidents, newest first; by default only open ones."""
+    incidents = load_incidents(
         service,
-        who,
+        caller,
         rollout,
-        acknowledged=WHICH[state],
-        before=number_of(after),
+        acknowledged=ACKNOWLEDGED_BY_STATE[state],
+        before=decode_number(after),
         limit=limit,
     )
-    further = None if found.before is None else cursor(str(found.before))
-    return IncidentList(items=list(found.items), next=further)
+    return IncidentList(items=list(incidents.items), next=encode_number(incidents.before))
 
 
 @router.get(
     "/{incident}",
     operation_id="getIncident",
     summary="Get an incident",
-    responses=answers(INCIDENT),
+    responses=build_responses(INCIDENT),
 )
 def get_incident(
-    rollout: str, incident: str, service: Served, who: Annotated[Caller, By(Act.READ)]
+    rollout: str,
+    incident: str,
+    service: ServiceDependency,
+    caller: Annotated[Caller, RequirePermission(Permission.READ)],
 ) -> IncidentStatus:
-    """Return what tripped and what it did."""
-    return incident_of(service, who, rollout, incident)
+    """Return an incident with its cause and its effect."""
+    return load_incident(service, caller, rollout, incident)
 
 
 @router.post(
     "/{incident}/acknowledgement",
     operation_id="acknowledgeIncident",
     summary="Acknowledge an incident",
-    responses=answers(SEEN),
+    responses=build_responses(ACKNOWLEDGED),
 )
 def acknowledge_incident(
     rollout: str,
     incident: str,
     body: AcknowledgementRequest,
-    service: Served,
-    now: Now,
-    who: Annotated[Caller, By(Act.OPERATE)],
+    service: ServiceDependency,
+    now: CurrentTime,
+    caller: Annotated[Caller, RequirePermission(Permission.OPERATE)],
 ) -> CommandResult:
-    """Say that an incident was seen; it gives nothing back."""
-    return acknowledge(service.database, who, rollout, incident, at=now, note=body.note)
+    """Acknowledge an incident.
+
+    This closes the incident. It does not restore a stage or a grant. It is safe to retry: the first
+    acknowledgement is kept. Requires the operator role.
+    """
+    return record_acknowledgement(
+        service.database, caller, rollout, incident, at=now, note=body.note
+    )

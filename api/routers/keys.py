@@ -1,48 +1,66 @@
-"""Keys: shown once when they are made, listed without their secret, revoked at once."""
+"""API keys: create, list and revoke them."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from api.deps import Act, By, Caller, Now, Served
-from api.paging import After, Limit, Page, page_of
-from api.schemas.examples import answers
+from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.paging import After, Limit, Page, build_page
+from api.schemas.examples import build_responses
 from api.schemas.users import KEY, ApiKeyList, ApiKeyMetadata, ApiKeyRequest, CreatedApiKey
 from rollout.services.access import keys
 
 router = APIRouter(prefix="/v1/keys", tags=["keys"])
-KEYS = answers({"items": [KEY], "next": None})
-Anyone = Annotated[Caller, By(Act.BE)]
+KEYS_RESPONSES = build_responses({"items": [KEY], "next": None})
+Anyone = Annotated[Caller, RequirePermission(Permission.IDENTIFY)]
 Holder = Annotated[
-    str | None, Query(max_length=64, description="by default oneself; of an admin, all")
+    str | None, Query(max_length=64, description="account name; default: your own, for admins all")
 ]
 
 
 @router.get(
-    "", operation_id="listKeys", summary="List API keys", response_model=ApiKeyList, responses=KEYS
+    "",
+    operation_id="listKeys",
+    summary="List API keys",
+    response_model=ApiKeyList,
+    responses=KEYS_RESPONSES,
 )
 def list_keys(
-    service: Served, who: Anyone, holder: Holder = None, after: After = None, limit: Limit = 100
+    service: ServiceDependency,
+    caller: Anyone,
+    holder: Holder = None,
+    after: After = None,
+    limit: Limit = 100,
 ) -> Page[ApiKeyMetadata]:
-    """Return one's own keys, or as an admin anybody's, oldest first."""
-    found = [
-        ApiKeyMetadata.model_validate(key) for key in keys.keys_of(service.database, who, holder)
+    """Return your API keys, oldest first; admins can list all keys.
+
+    Secrets are never included.
+    """
+    listed_keys = [
+        ApiKeyMetadata.model_validate(key)
+        for key in keys.load_keys(service.database, caller, holder)
     ]
-    return page_of(found, lambda key: key.prefix, after, limit)
+    return build_page(listed_keys, lambda key: key.prefix, after, limit)
 
 
 @router.post("", operation_id="createKey", summary="Create an API key", status_code=201)
-def create_key(asked: ApiKeyRequest, service: Served, who: Anyone, now: Now) -> CreatedApiKey:
-    """Return the key, this once. People make their own, an admin anybody's."""
-    made = keys.make(
+def create_key(
+    body: ApiKeyRequest, service: ServiceDependency, caller: Anyone, now: CurrentTime
+) -> CreatedApiKey:
+    """Return a new API key with its secret.
+
+    The secret is shown only once and cannot be retrieved later. Users create keys for themselves,
+    admins for any account.
+    """
+    created_key = keys.create_key(
         service.database,
-        who,
-        asked.holder or who.name,
-        chance=service.entropy(keys.CHANCE),
+        caller,
+        body.holder or caller.name,
+        random_bytes=service.entropy(keys.KEY_BYTES),
         at=now,
-        expires_at=asked.expires_at,
+        expires_at=body.expires_at,
     )
-    return CreatedApiKey.of(made)
+    return CreatedApiKey.of(created_key)
 
 
 @router.delete(
@@ -52,6 +70,9 @@ def create_key(asked: ApiKeyRequest, service: Served, who: Anyone, now: Now) -> 
     status_code=204,
     response_class=Response,
 )
-def revoke_key(prefix: str, service: Served, who: Anyone, now: Now) -> None:
-    """End a key; within a second it opens nothing on any replica. Again is no error."""
-    keys.revoke(service.database, who, prefix, at=now)
+def revoke_key(prefix: str, service: ServiceDependency, caller: Anyone, now: CurrentTime) -> None:
+    """Revoke an API key.
+
+    Every replica rejects the key within one second. It is safe to retry.
+    """
+    keys.revoke_key(service.database, caller, prefix, at=now)

@@ -1,4 +1,4 @@
-"""The ledger: every row as it is stored, and whether the chain is whole."""
+"""The audit ledger: read its rows and verify its hashes."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -8,15 +8,19 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field
 
-from api.deps import Act, By, Caller, Served
+from api.deps import Caller, Permission, RequirePermission, ServiceDependency
 from api.paging import Limit
-from api.schemas.examples import CELL, answers
-from rollout.services.ledger.ledger_pages import LedgerVerification, ledger_lines, verification
+from api.schemas.examples import CELL, build_responses
+from rollout.services.ledger.ledger_reader import (
+    LedgerVerification,
+    iterate_ledger_lines,
+    verify_stored_ledger,
+)
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/ledger", tags=["ledger"])
 NDJSON, JSON = "application/x-ndjson", "application/json"
-MOST_REVISION = 2**31 - 1  # what the database can hold
-Revision = Annotated[int, Query(ge=0, le=MOST_REVISION)]
+MAX_REVISION = 2**31 - 1  # the largest integer of the database
+Revision = Annotated[int, Query(ge=0, le=MAX_REVISION)]
 ROW: dict[str, Any] = {
     "rollout": "bear-alarm",
     "revision": 42,
@@ -40,16 +44,16 @@ VERIFIED: dict[str, Any] = {
 
 
 class LedgerRowText(BaseModel):
-    """A typed text with the salt of its hash, outside the hashed row."""
+    """A text that the ledger stores outside the hashed row, with its salt."""
 
     salt: str
     text: str
 
 
 class LedgerRow(BaseModel):
-    """A row as it was written; times are in microseconds since 1970, UTC: see `docs/audit.md`.
+    """A row as stored. `at` is in microseconds since 1970 (UTC); see `docs/audit.md`.
 
-    A row of form 1 has `house` in the place of `access_head`, and neither `slot` nor `texts`.
+    Rows of form 1 have `house` instead of `access_head`, and neither `slot` nor `texts`.
     """
 
     rollout: str
@@ -67,7 +71,7 @@ class LedgerRow(BaseModel):
 
 
 class LedgerRowList(BaseModel):
-    """Some rows; `next` is the `after` of the next page, null at the end."""
+    """A page of rows. `next` is the next page's `after`, or null on the last page."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"items": [ROW], "next": 42}})
 
@@ -77,7 +81,7 @@ class LedgerRowList(BaseModel):
 
 LINES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "a row a line; as a page where JSON is asked for",
+        "description": "one row on each line; a page if `Accept` includes JSON",
         "content": {NDJSON: {"schema": {"type": "string"}, "example": json.dumps(ROW) + "\n"}},
     }
 }
@@ -93,27 +97,29 @@ LINES: dict[int | str, dict[str, Any]] = {
 def read_ledger(
     rollout: str,
     request: Request,
-    service: Served,
-    who: Annotated[Caller, By(Act.READ)],
+    service: ServiceDependency,
+    caller: Annotated[Caller, RequirePermission(Permission.READ)],
     after: Revision = 0,
     limit: Limit = 1_000,
 ) -> Response:
-    """Return the rows after a revision: all of them as NDJSON, or a page with `Accept: {JSON}`.
+    """Return ledger rows after a revision, oldest first.
 
-    The lines are what `rollout ledger verify` reads; rows that come meanwhile are left out.
+    By default all rows are streamed as NDJSON, which `rollout ledger verify` accepts. With `Accept:
+    application/json` the response is one page. Rows appended during the request are not included.
     """
     if JSON not in request.headers.get("accept", ""):
-        lines = ledger_lines(service, who, rollout, after=after)
-        return StreamingResponse(_ended(lines), media_type=NDJSON)
+        lines = iterate_ledger_lines(service, caller, rollout, after=after)
+        return StreamingResponse(_end_lines(lines), media_type=NDJSON)
     rows = [
-        json.loads(line) for line in ledger_lines(service, who, rollout, after=after, limit=limit)
+        json.loads(line)
+        for line in iterate_ledger_lines(service, caller, rollout, after=after, limit=limit)
     ]
-    further = rows[-1]["revision"] if len(rows) == limit else None
-    page = LedgerRowList(items=[LedgerRow.model_validate(row) for row in rows], next=further)
+    next_cursor = rows[-1]["revision"] if len(rows) == limit else None
+    page = LedgerRowList(items=[LedgerRow.model_validate(row) for row in rows], next=next_cursor)
     return Response(page.model_dump_json(exclude_unset=True), media_type=JSON)
 
 
-def _ended(lines: Iterable[str]) -> Iterator[str]:
+def _end_lines(lines: Iterable[str]) -> Iterator[str]:
     return (f"{line}\n" for line in lines)
 
 
@@ -121,14 +127,18 @@ def _ended(lines: Iterable[str]) -> Iterator[str]:
     "/verification",
     operation_id="verifyLedger",
     summary="Verify the audit ledger",
-    responses=answers(VERIFIED),
+    responses=build_responses(VERIFIED),
 )
 def verify_ledger(
     rollout: str,
-    service: Served,
-    who: Annotated[Caller, By(Act.READ)],
-    revision: Annotated[int | None, Query(ge=1, le=MOST_REVISION)] = None,
+    service: ServiceDependency,
+    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+    revision: Annotated[int | None, Query(ge=1, le=MAX_REVISION)] = None,
     row_hash: Annotated[str | None, Query(alias="hash", max_length=64)] = None,
 ) -> LedgerVerification:
-    """Recompute every link. Give a row seen earlier: only so does a chain cut short show."""
-    return verification(service, who, rollout, revision=revision, row_hash=row_hash)
+    """Recompute every hash of the ledger and return the result.
+
+    A truncated or completely rewritten ledger can be valid in itself. To detect that, pass the
+    `revision` and `hash` of a row that you saved earlier.
+    """
+    return verify_stored_ledger(service, caller, rollout, revision=revision, row_hash=row_hash)

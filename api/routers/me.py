@@ -1,22 +1,28 @@
-"""Who asks: what the service takes them for."""
+"""The current account: its roles and its password."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Response
 
-from api.deps import Act, By, Caller, Now, Served
+from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.schemas.users import CurrentAccount, PasswordRequest, RoleAssignment
 
 router = APIRouter(prefix="/v1/me", tags=["users"])
-Anyone = Annotated[Caller, By(Act.BE)]
+Anyone = Annotated[Caller, RequirePermission(Permission.IDENTIFY)]
 
 
 @router.get("", operation_id="getCurrentAccount", summary="Get the current account and its roles")
-def get_current_account(who: Anyone) -> CurrentAccount:
-    """Return the caller's name and rights, as of a revision of the house chain."""
-    roles = [RoleAssignment.model_validate(right) for right in who.rights]
+def get_current_account(caller: Anyone) -> CurrentAccount:
+    """Return your account name and roles.
+
+    `access_head` is the revision of the access ledger that they come from.
+    """
+    roles = [RoleAssignment.model_validate(right) for right in caller.role_assignments]
     return CurrentAccount(
-        name=who.name, service_account=who.machine, roles=roles, access_head=who.house
+        name=caller.name,
+        service_account=caller.is_service_account,
+        roles=roles,
+        access_head=caller.access_head,
     )
 
 
@@ -27,6 +33,13 @@ def get_current_account(who: Anyone) -> CurrentAccount:
     status_code=204,
     response_class=Response,
 )
-def set_password(asked: PasswordRequest, service: Served, who: Anyone, now: Now) -> None:
-    """Set one's own password; every session of one's own ends, this one too."""
-    service.signing.set_password(who, who.name, asked.password, at=now, current=asked.current)
+def set_password(
+    body: PasswordRequest, service: ServiceDependency, caller: Anyone, now: CurrentTime
+) -> None:
+    """Set your password.
+
+    `current` is required if you have a password. All your sessions end, including this one.
+    """
+    service.sign_in.set_password(
+        caller, caller.name, body.password, at=now, current_password=body.current
+    )

@@ -1,6 +1,6 @@
-"""Metrics in the text format of Prometheus. The API key must be able to read all rollouts.
+"""Metrics in the text format of Prometheus (version 0.0.4).
 
-Format: prometheus.io/docs/instrumenting/exposition_formats (version 0.0.4).
+Format: prometheus.io/docs/instrumenting/exposition_formats.
 """
 
 from collections.abc import Iterable, Iterator
@@ -9,10 +9,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Request
 from fastapi.responses import PlainTextResponse
 
-from api.deps import Act, By, Caller, Now, Served
-from api.problems import EVERYWHERE
-from api.request_metrics import Counts
-from rollout.services.engine.metrics import Gauges, gauges_of
+from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.problems import COMMON_RESPONSES
+from api.request_metrics import RequestCounts
+from rollout.services.engine.metrics import RolloutMetrics, load_all_metrics
 
 router = APIRouter(prefix="/metrics", tags=["health"])
 MEDIA_TYPE = "text/plain; version=0.0.4; charset=utf-8"
@@ -21,13 +21,13 @@ EXAMPLE = (
     "# TYPE rollout_pending_entries gauge\n"
     'rollout_pending_entries{rollout="bear-alarm"} 12\n'
 )
-ANSWER: dict[int | str, dict[str, Any]] = {
+METRICS_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "one sample a line",
+        "description": "one sample on each line",
         "content": {"text/plain": {"schema": {"type": "string"}, "example": EXAMPLE}},
     }
 }
-GAUGES = {
+GAUGE_TEXTS = {
     "ledger_revision": "Revision of the ledger.",
     "open_proposals": "Open proposals.",
     "open_incidents": "Incidents that are not acknowledged.",
@@ -36,7 +36,7 @@ GAUGES = {
     "failed_deliveries": "Deliveries of reports that failed for good.",
     "slot_age_seconds": "Seconds since the start of the newest slot with a finished tick.",
 }
-Line = tuple[dict[str, str], float]
+MetricLine = tuple[dict[str, str], float]
 
 
 @router.get(
@@ -44,19 +44,25 @@ Line = tuple[dict[str, str], float]
     operation_id="getMetrics",
     summary="Get metrics in Prometheus text format",
     response_class=PlainTextResponse,
-    responses=EVERYWHERE | ANSWER,
+    responses=COMMON_RESPONSES | METRICS_RESPONSES,
 )
 def get_metrics(
-    request: Request, service: Served, now: Now, who: Annotated[Caller, By(Act.READ)]
+    request: Request,
+    service: ServiceDependency,
+    now: CurrentTime,
+    caller: Annotated[Caller, RequirePermission(Permission.READ)],
 ) -> PlainTextResponse:
-    """Return what this process counted since it began, and how every rollout stands."""
-    found = gauges_of(service, who, at=now)
-    parts = [*_counted(request.app.state.counts), *_standing(found)]
+    """Return counters of this process and gauges of every rollout.
+
+    Counters start at zero when the process starts. Requires read permission on all rollouts.
+    """
+    gauges = load_all_metrics(service, caller, at=now)
+    parts = [*_format_counters(request.app.state.counts), *_format_gauges(gauges)]
     return PlainTextResponse("".join(parts), media_type=MEDIA_TYPE)
 
 
-def _counted(counts: Counts) -> Iterator[str]:
-    yield from _metric(
+def _format_counters(counts: RequestCounts) -> Iterator[str]:
+    yield from _format_metric(
         "http_requests_total",
         "counter",
         "HTTP requests, by method, route and status.",
@@ -65,7 +71,7 @@ def _counted(counts: Counts) -> Iterator[str]:
             for (method, route, status), count in counts.requests.items()
         ),
     )
-    yield from _metric(
+    yield from _format_metric(
         "assignments_total",
         "counter",
         "Assignments, by who decides.",
@@ -74,7 +80,7 @@ def _counted(counts: Counts) -> Iterator[str]:
             for (route, decider), count in counts.assignments.items()
         ),
     )
-    yield from _metric(
+    yield from _format_metric(
         "records_total",
         "counter",
         "Records sent, by status.",
@@ -85,22 +91,24 @@ def _counted(counts: Counts) -> Iterator[str]:
     )
 
 
-def _standing(found: Iterable[Gauges]) -> Iterator[str]:
-    rollouts = tuple(found)
-    for name, help_text in GAUGES.items():
+def _format_gauges(rollout_metrics: Iterable[RolloutMetrics]) -> Iterator[str]:
+    rollouts = tuple(rollout_metrics)
+    for name, help_text in GAUGE_TEXTS.items():
         values = ((metrics.name, getattr(metrics, name)) for metrics in rollouts)
         metric_lines = (
             ({"rollout": rollout}, value) for rollout, value in values if value is not None
         )
-        yield from _metric(name, "gauge", help_text, metric_lines)
+        yield from _format_metric(name, "gauge", help_text, metric_lines)
 
 
-def _metric(name: str, kind: str, says: str, lines: Iterable[Line]) -> Iterator[str]:
-    yield f"# HELP rollout_{name} {says}\n# TYPE rollout_{name} {kind}\n"
-    for labels, value in lines:
-        label_text = ",".join(f'{label}="{_escaped(text)}"' for label, text in labels.items())
+def _format_metric(
+    name: str, kind: str, help_text: str, metric_lines: Iterable[MetricLine]
+) -> Iterator[str]:
+    yield f"# HELP rollout_{name} {help_text}\n# TYPE rollout_{name} {kind}\n"
+    for labels, value in metric_lines:
+        label_text = ",".join(f'{label}="{_escape_label(text)}"' for label, text in labels.items())
         yield f"rollout_{name}{{{label_text}}} {value}\n"
 
 
-def _escaped(text: str) -> str:
+def _escape_label(text: str) -> str:
     return text.replace("\\", "\\\\").replace('"', '\\"').replace("\n", "\\n")

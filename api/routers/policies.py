@@ -1,38 +1,42 @@
-"""The policy: what one would ask for and change, putting one in force, reading one."""
+"""Policies: plan, apply and get one."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AwareDatetime
 
-from api.deps import Act, By, Caller, Now, Served
-from api.schemas.examples import answers
+from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.schemas.examples import build_responses
 from api.schemas.policies import APPLIED, BODY, IN_FORCE, PLANNED
-from rollout.core.errors import PolicyRefused
+from rollout.core.errors import PolicyRefusedError
 from rollout.services.policies import policies
 
 router = APIRouter(prefix="/v1", tags=["policies"])
-LONGEST = 400_000  # bytes: room for as many sites as there may be cells; read within seconds
-STATUS = {"created": 201, "proposed": 202}
-Instant = Annotated[AwareDatetime | None, Query(description="an instant with its offset; now")]
+MAX_POLICY_BYTES = 400_000  # enough for the maximum number of sites, and parsed within seconds
+STATUS_BY_OUTCOME = {"created": 201, "proposed": 202}
+Instant = Annotated[AwareDatetime | None, Query(description="time with UTC offset; default: now")]
 
 
-async def _text(request: Request) -> str:
-    """Return the body as the text that it is.
+async def _read_text(request: Request) -> str:
+    """Return the body as text.
 
     Raises:
-        PolicyRefused: it is too long, or not UTF-8.
+        PolicyRefusedError: it is too long, or not UTF-8.
     """
     body = await request.body()
-    if len(body) > LONGEST:
-        raise PolicyRefused(f"a policy of {len(body)} bytes; at most {LONGEST} are read")
+    if len(body) > MAX_POLICY_BYTES:
+        raise PolicyRefusedError(
+            f"a policy of {len(body)} bytes; at most {MAX_POLICY_BYTES} are read"
+        )
     try:
         return body.decode()
     except UnicodeDecodeError as error:
-        raise PolicyRefused(f"not UTF-8 at byte {error.start}; save the policy as UTF-8") from None
+        raise PolicyRefusedError(
+            f"not UTF-8 at byte {error.start}; save the policy as UTF-8"
+        ) from None
 
 
-Text = Annotated[str, Depends(_text)]
+PolicyText = Annotated[str, Depends(_read_text)]
 
 
 @router.post(
@@ -40,13 +44,20 @@ Text = Annotated[str, Depends(_text)]
     operation_id="planPolicy",
     summary="Plan a policy",
     openapi_extra=BODY,
-    responses=answers(PLANNED),
+    responses=build_responses(PLANNED),
 )
 def plan_policy(
-    text: Text, service: Served, now: Now, who: Annotated[Caller, By(Act.BE)]
+    text: PolicyText,
+    service: ServiceDependency,
+    now: CurrentTime,
+    caller: Annotated[Caller, RequirePermission(Permission.IDENTIFY)],
 ) -> policies.PolicyPlan:
-    """Say what a policy would ask for, in decisions and days, and what it would change."""
-    return policies.planned(service, who, text, at=now, channels=service.channels.names)
+    """Return what a policy requires, and what it would change.
+
+    The requirements are in decisions and days. Nothing is stored. Fails with 422 if the policy is
+    invalid; `faults` lists each line and field.
+    """
+    return policies.preview_policy(service, caller, text, at=now, channels=service.channels.names)
 
 
 @router.put(
@@ -54,41 +65,50 @@ def plan_policy(
     operation_id="applyPolicy",
     summary="Apply a policy",
     openapi_extra=BODY,
-    responses=answers(APPLIED, 200, 201, 202, model=policies.PolicyResult),
+    responses=build_responses(APPLIED, 200, 201, 202, model=policies.PolicyResult),
 )
 def apply_policy(
     rollout: str,
-    text: Text,
+    text: PolicyText,
     response: Response,
-    service: Served,
-    now: Now,
-    who: Annotated[Caller, By(Act.ADMINISTER)],
+    service: ServiceDependency,
+    now: CurrentTime,
+    caller: Annotated[Caller, RequirePermission(Permission.ADMINISTER)],
 ) -> policies.PolicyResult:
-    """Put a policy in force, or raise it where it loosens. The first one makes the rollout.
+    """Apply a policy, or propose it if it loosens the current one.
 
-    One that is raised waits for approvals under the policy in force; its author may not give one.
+    The first policy of a rollout creates it. A policy that loosens a requirement returns 202 and
+    takes effect after the approvals that the current policy requires; its author cannot approve it.
+    Fails with 422 if the policy is invalid. It is safe to retry: applying the current policy
+    returns `unchanged`.
     """
-    done = policies.put(
+    result = policies.put_policy(
         service.database,
-        who,
+        caller,
         rollout,
         text,
         at=now,
-        salt=service.entropy(policies.SALT),
+        salt=service.entropy(policies.SALT_BYTES),
         channels=service.channels.names,
     )
-    response.status_code = STATUS.get(done.outcome, 200)
-    return done
+    response.status_code = STATUS_BY_OUTCOME.get(result.outcome, 200)
+    return result
 
 
 @router.get(
     "/rollouts/{rollout}/policy",
     operation_id="getPolicy",
     summary="Get the policy",
-    responses=answers(IN_FORCE),
+    responses=build_responses(IN_FORCE),
 )
 def get_policy(
-    rollout: str, service: Served, who: Annotated[Caller, By(Act.READ)], at: Instant = None
+    rollout: str,
+    service: ServiceDependency,
+    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+    at: Instant = None,
 ) -> policies.PolicyInForce:
-    """Return the policy in force now or at an instant, as it was given."""
-    return policies.policy_at(service, who, rollout, at=at)
+    """Return the policy in force now or at a given time.
+
+    `text` is the policy exactly as it was submitted.
+    """
+    return policies.load_policy_at(service, caller, rollout, at=at)

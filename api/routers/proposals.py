@@ -1,14 +1,14 @@
-"""What waits for people: read it, say yes or no to it, raise what the tick does not."""
+"""Proposals: list, create, approve and reject them."""
 
 from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from api.deps import Act, By, Caller, Now, Served
-from api.paging import After, Limit, cursor, number_of
-from api.priority_threads import narrowing
-from api.schemas.examples import answers, written
+from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.paging import After, Limit, decode_number, encode_number
+from api.priority_threads import prioritize
+from api.schemas.examples import build_command_example, build_responses
 from api.schemas.proposals import (
     APPROVAL,
     EVIDENCE,
@@ -21,19 +21,27 @@ from api.schemas.proposals import (
     RejectionRequest,
 )
 from rollout.core.calendar.sites import Cell
-from rollout.core.errors import Refusal
-from rollout.services.engine.command_results import CommandResult
+from rollout.core.errors import RefusalError
+from rollout.services.engine.command_handler import CommandResult
 from rollout.services.engine.service import Service
 from rollout.services.proposals import proposals
-from rollout.services.proposals.proposal_details import STATES, Proposal, listing, one
+from rollout.services.proposals.proposal_details import (
+    PROPOSAL_STATES,
+    Proposal,
+    load_proposal,
+    load_proposals,
+)
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}", tags=["proposals"])
 
 State = Annotated[
     list[str] | None,
-    Query(description=f"any of {', '.join(STATES)}; by default open and approved", max_length=6),
+    Query(
+        description=f"any of {', '.join(PROPOSAL_STATES)}; default: open and approved",
+        max_length=6,
+    ),
 ]
-RAISED = written(
+RAISED = build_command_example(
     "ProposalRaised",
     "ana",
     {"proposal": "P-9", "kind": "takeover", "version": "v8", "to": "supervised"},
@@ -41,76 +49,88 @@ RAISED = written(
     required_approvals=["operator", "operator"],
     evidence_hash=EVIDENCE,
 )
-REJECTED = written("ProposalRejected", "bo", {"proposal": "P-7", "reason": "after the holidays"})
+REJECTED = build_command_example(
+    "ProposalRejected", "bo", {"proposal": "P-7", "reason": "after the holidays"}
+)
 
 
 @router.get("/proposals", operation_id="listProposals", summary="List proposals")
 def list_proposals(
     rollout: str,
-    service: Served,
-    now: Now,
-    who: Annotated[Caller, By(Act.READ)],
+    service: ServiceDependency,
+    now: CurrentTime,
+    caller: Annotated[Caller, RequirePermission(Permission.READ)],
     state: State = None,
     after: After = None,
     limit: Limit = 50,
 ) -> ProposalList:
-    """Return what waits for people, or what became of it, the newest first."""
-    found = listing(
+    """Return proposals, newest first; by default the open and approved ones."""
+    proposals = load_proposals(
         service,
-        who,
+        caller,
         rollout,
         at=now,
         states=("open", "approved") if state is None else tuple(state),
-        before=number_of(after),
+        before=decode_number(after),
         limit=limit,
     )
-    further = None if found.before is None else cursor(str(found.before))
-    return ProposalList(items=list(found.items), next=further)
+    return ProposalList(items=list(proposals.items), next=encode_number(proposals.before))
 
 
 @router.get(
     "/proposals/{proposal}",
     operation_id="getProposal",
     summary="Get a proposal",
-    responses=answers(PROPOSAL),
+    responses=build_responses(PROPOSAL),
 )
 def get_proposal(
-    rollout: str, proposal: str, service: Served, now: Now, who: Annotated[Caller, By(Act.READ)]
+    rollout: str,
+    proposal: str,
+    service: ServiceDependency,
+    now: CurrentTime,
+    caller: Annotated[Caller, RequirePermission(Permission.READ)],
 ) -> Proposal:
-    """Return what would be allowed where and until when, on which frozen evidence, and who may."""
-    return one(service, who, rollout, proposal, at=now)
+    """Return a proposal with its frozen evidence and its approvals.
+
+    `can_approve` tells whether you can approve it now.
+    """
+    return load_proposal(service, caller, rollout, proposal, at=now)
 
 
 @router.post(
     "/proposals",
     operation_id="createProposal",
     summary="Create a proposal",
-    responses=answers(RAISED, 200, 201, model=proposals.ProposalResult),
+    responses=build_responses(RAISED, 200, 201, model=proposals.ProposalResult),
 )
 def create_proposal(
     rollout: str,
     body: ProposalRequest,
     response: Response,
-    service: Served,
-    now: Now,
-    who: Annotated[Caller, By(Act.OPERATE)],
+    service: ServiceDependency,
+    now: CurrentTime,
+    caller: Annotated[Caller, RequirePermission(Permission.OPERATE)],
 ) -> proposals.ProposalResult:
-    """Propose a takeover, a renewal or a clock's correction; one that is open is the answer."""
-    done = _raised(rollout, body, service, now, who)
-    response.status_code = 201 if done.events else 200
-    return done
+    """Create a takeover, a renewal or a clock correction.
+
+    Returns 201 for a new proposal, or 200 with the open proposal if there is one like it. The
+    scheduler creates widenings; `proposeResume` creates resumes. Requires the operator role.
+    """
+    result = _raise_proposal(rollout, body, service, now, caller)
+    response.status_code = 201 if result.events else 200
+    return result
 
 
-def _raised(
-    rollout: str, body: ProposalRequest, service: Service, now: datetime, who: Caller
+def _raise_proposal(
+    rollout: str, body: ProposalRequest, service: Service, now: datetime, caller: Caller
 ) -> proposals.ProposalResult:
     if body.kind == proposals.CLOCK:
-        return proposals.correct_clock(service.database, who, rollout, at=now)
+        return proposals.propose_clock_correction(service.database, caller, rollout, at=now)
     if body.site is None or body.window is None or body.version is None or body.to is None:
-        raise Refusal(f"a {body.kind} needs site, window, version and to")
+        raise RefusalError(f"a {body.kind} needs site, window, version and to")
     cell = Cell(body.site, body.window)
-    return proposals.raise_for_cell(
-        service.database, who, rollout, body.kind, cell, body.version, body.to, at=now
+    return proposals.raise_cell_proposal(
+        service.database, caller, rollout, body.kind, cell, body.version, body.to, at=now
     )
 
 
@@ -118,19 +138,25 @@ def _raised(
     "/proposals/{proposal}/approvals",
     operation_id="approveProposal",
     summary="Approve a proposal",
-    responses=answers(APPROVAL),
+    responses=build_responses(APPROVAL),
 )
 def approve_proposal(
     rollout: str,
     proposal: str,
     body: ApprovalRequest,
-    service: Served,
-    now: Now,
-    who: Annotated[Caller, By(Act.APPROVE)],
+    service: ServiceDependency,
+    now: CurrentTime,
+    caller: Annotated[Caller, RequirePermission(Permission.APPROVE)],
 ) -> proposals.ApprovalReceipt:
-    """Say yes to what was shown; the same yes once more gets the first answer again."""
-    return proposals.approve(
-        service.database, who, rollout, proposal, body.evidence_hash, at=now, reason=body.reason
+    """Approve a proposal by the hash of its evidence.
+
+    After the last required approval, the next tick applies the proposal if the evidence still
+    supports it. You cannot approve your own proposal (403). If the evidence has changed, the
+    request fails with 409: get the proposal again. It is safe to retry: the first receipt is
+    returned.
+    """
+    return proposals.approve_proposal(
+        service.database, caller, rollout, proposal, body.evidence_hash, at=now, reason=body.reason
     )
 
 
@@ -138,30 +164,41 @@ def approve_proposal(
     "/proposals/{proposal}/rejection",
     operation_id="rejectProposal",
     summary="Reject a proposal",
-    responses=answers(REJECTED),
+    responses=build_responses(REJECTED),
 )
-@narrowing
+@prioritize
 def reject_proposal(
     rollout: str,
     proposal: str,
     body: RejectionRequest,
-    service: Served,
-    now: Now,
-    who: Annotated[Caller, By(Act.APPROVE)],
+    service: ServiceDependency,
+    now: CurrentTime,
+    caller: Annotated[Caller, RequirePermission(Permission.APPROVE)],
 ) -> CommandResult:
-    """Say no: nothing like it is raised for a while. What is closed already stays so."""
-    return proposals.reject(service.database, who, rollout, proposal, at=now, reason=body.reason)
+    """Reject a proposal.
+
+    The scheduler does not create a similar proposal for some time. It is safe to retry: a closed
+    proposal does not change.
+    """
+    return proposals.reject_proposal(
+        service.database, caller, rollout, proposal, at=now, reason=body.reason
+    )
 
 
 @router.post("/approvals", operation_id="approveProposals", summary="Approve several proposals")
 def approve_proposals(
     rollout: str,
     body: BatchApprovalRequest,
-    service: Served,
-    now: Now,
-    who: Annotated[Caller, By(Act.APPROVE)],
+    service: ServiceDependency,
+    now: CurrentTime,
+    caller: Annotated[Caller, RequirePermission(Permission.APPROVE)],
 ) -> ApprovalResultList:
-    """Say yes to several, each by its own hash; one that is refused fails no other."""
-    wanted = [(each.proposal, each.evidence_hash, each.reason) for each in body.approvals]
-    given = proposals.approve_each(service.database, who, rollout, wanted, at=now)
-    return ApprovalResultList(items=list(given))
+    """Approve several proposals, each by the hash of its evidence.
+
+    Each approval has its own result; one that fails does not affect the others.
+    """
+    requests = [
+        (approval.proposal, approval.evidence_hash, approval.reason) for approval in body.approvals
+    ]
+    results = proposals.approve_proposals(service.database, caller, rollout, requests, at=now)
+    return ApprovalResultList(items=list(results))

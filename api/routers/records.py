@@ -1,4 +1,4 @@
-"""Everything that is ingested comes in here: JSON or NDJSON, an answer for each item."""
+"""Records: store a batch as JSON or NDJSON, with a result for each item."""
 
 import json
 from collections.abc import Iterable, Iterator, Sequence
@@ -11,52 +11,67 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import StreamingResponse
 from starlette.concurrency import run_in_threadpool
 
-from api.deps import Act, By, Caller, Served
-from api.problems import problem
-from api.request_metrics import Counts
-from api.schemas.records import ANSWER, ITEMS, RecordResultList, item_schema
+from api.deps import Caller, Permission, RequirePermission, ServiceDependency
+from api.problems import build_problem
+from api.request_metrics import RequestCounts
+from api.schemas.examples import inline_schema
+from api.schemas.records import ITEMS, RECORD_RESULT, RecordResultList
 from rollout import faults
 from rollout.core.records.records import Heartbeat
-from rollout.core.scope.permissions import require
-from rollout.formats.records.parse import Acted, Reader, Sent, TooManyItems, numbered_lines
+from rollout.core.scope.permissions import require_permission
+from rollout.formats.records.parse import (
+    ActionWithPermit,
+    ItemReader,
+    SentItem,
+    TooManyItemsError,
+    split_lines,
+)
+from rollout.formats.records.schema import ITEM_ADAPTER
 from rollout.services.engine.service import Service
-from rollout.services.records.ingest import reader, receive
-from rollout.store.database.errors import OutcomeUnknown, StoreError
-from rollout.store.records.records import Answer
+from rollout.services.records.ingest import build_reader, ingest_items
+from rollout.store.database.errors import CommitUnknownError, StoreError
+from rollout.store.records.records import RecordReceipt
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}", tags=["records"])
-lines_of = msgspec.json.Encoder().encode_lines
+encode_lines = msgspec.json.Encoder().encode_lines
 JSON, NDJSON = "application/json", "application/x-ndjson"
 LINES = frozenset({NDJSON, "application/ndjson", "application/jsonl"})
-LARGEST_JSON = 8 * 2**20
-ITEM = item_schema()
+MAX_JSON_BYTES = 8 * 2**20
+ITEM = inline_schema(ITEM_ADAPTER)
 LINE = json.dumps(ITEMS[0])
-LIST = {"type": "array", "items": ITEM, "maxItems": 10_000}
+ITEMS_SCHEMA = {"type": "array", "items": ITEM, "maxItems": 10_000}
 BODY = {
     "required": True,
     "content": {
         JSON: {
             "schema": {
                 "anyOf": [
-                    {"type": "object", "required": ["items"], "properties": {"items": LIST}},
-                    LIST,
+                    {
+                        "type": "object",
+                        "required": ["items"],
+                        "properties": {"items": ITEMS_SCHEMA},
+                    },
+                    ITEMS_SCHEMA,
                 ]
             },
             "example": {"items": ITEMS},
         },
-        NDJSON: {"schema": {"type": "string", "description": "an item a line"}, "example": LINE},
+        NDJSON: {
+            "schema": {"type": "string", "description": "one item on each line"},
+            "example": LINE,
+        },
     },
 }
-ANSWERS: dict[int | str, dict[str, Any]] = {
+RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "An answer for each item. Of NDJSON a line each, in the form of `items`.",
-        "content": {NDJSON: {"schema": {"type": "string"}, "example": ANSWER}},
+        "description": "a result for each item; for NDJSON, one result on each line",
+        "content": {NDJSON: {"schema": {"type": "string"}, "example": RECORD_RESULT}},
     }
 }
 
 
 class RecordResultStruct(msgspec.Struct, frozen=True, gc=False):
-    """What became of an item: an `AnswerOut`, as light as it can be."""
+    """The result of one item: a `RecordResult` that is fast to encode."""
 
     index: int
     key: str
@@ -69,99 +84,118 @@ class RecordResultStruct(msgspec.Struct, frozen=True, gc=False):
     operation_id="storeRecords",
     summary="Store cases, predictions, decisions, actions, outcomes and heartbeats",
     response_model=RecordResultList,
-    responses=ANSWERS,
+    responses=RESPONSES,
     openapi_extra={"requestBody": BODY},
 )
 async def store_records(
     rollout: str,
     request: Request,
-    service: Served,
-    who: Annotated[Caller, By(Act.RECORD)],
+    service: ServiceDependency,
+    caller: Annotated[Caller, RequirePermission(Permission.SEND_RECORDS)],
 ) -> Response:
-    """Keep each item once and answer it; one bad item takes nothing from its neighbours.
+    """Store each item once and return a result for each.
 
-    Send items in any order, and again where you got no answer. What can't be used becomes a
-    rejected record with its reason. Each line of NDJSON is answered by a line; `not_stored` or
-    `unknown` means that the database failed on the way: send these lines again.
+    Items can be in any order. An item that cannot be used becomes a rejected record with a reason
+    and does not affect the others.
+
+    If you get no response, retry: records that are already stored return `duplicate`. NDJSON
+    requests get one result line for each line. `not_stored` or `unknown` means that the database
+    failed; send these lines again.
     """
     body, counts, at = await request.body(), request.app.state.counts, service.clock.now()
     kind = request.headers.get("content-type", JSON).partition(";")[0].strip().lower()
     if kind in LINES:
-        parts = _streamed(service, who, rollout, body, at, counts)
-        first = await run_in_threadpool(next, parts, b"")  # what refuses all of it is a problem
+        parts = _stream_lines(service, caller, rollout, body, at, counts)
+        first = await run_in_threadpool(
+            next, parts, b""
+        )  # an error of the whole request becomes a problem
         return StreamingResponse(chain([first], parts), media_type=NDJSON)
     if kind != JSON:
-        says = f"{kind} is none of {JSON} and {NDJSON}; name one as Content-Type"
-        return problem("unsupported-media-type", says, 415)
-    return await run_in_threadpool(_whole, service, who, rollout, body, at, counts)
+        result = f"{kind} is none of {JSON} and {NDJSON}; name one as Content-Type"
+        return build_problem("unsupported-media-type", result, 415)
+    return await run_in_threadpool(_store_json, service, caller, rollout, body, at, counts)
 
 
-def _whole(
-    service: Service, who: Caller, rollout: str, body: bytes, at: datetime, counts: Counts
+def _store_json(
+    service: Service,
+    caller: Caller,
+    rollout: str,
+    body: bytes,
+    now: datetime,
+    counts: RequestCounts,
 ) -> Response:
-    require(who, Act.RECORD, rollout)
-    if len(body) > LARGEST_JSON:
-        raise TooManyItems(f"JSON has at most {LARGEST_JSON // 2**20} MiB; send it as NDJSON")
-    items = reader(service, rollout, at).body(body)
-    results = receive(service, who, rollout, items, at)
-    counts.recorded(rollout, (result.verdict for result in results))
-    item_results = _told(range(len(items)), items, results)
+    require_permission(caller, Permission.SEND_RECORDS, rollout)
+    if len(body) > MAX_JSON_BYTES:
+        raise TooManyItemsError(
+            f"JSON has at most {MAX_JSON_BYTES // 2**20} MiB; send it as NDJSON"
+        )
+    items = build_reader(service, rollout, now).read_body(body)
+    results = ingest_items(service, caller, rollout, items, now)
+    counts.count_records(rollout, (result.status for result in results))
+    item_results = _build_results(range(len(items)), items, results)
     return Response(msgspec.json.encode({"items": item_results}), media_type=JSON)
 
 
-def _streamed(
-    service: Service, who: Caller, rollout: str, body: bytes, at: datetime, counts: Counts
+def _stream_lines(
+    service: Service,
+    caller: Caller,
+    rollout: str,
+    body: bytes,
+    now: datetime,
+    counts: RequestCounts,
 ) -> Iterator[bytes]:
-    """Yield the answers to NDJSON, as many at once as are kept in one transaction."""
-    require(who, Act.RECORD, rollout)
-    item_reader, failure_text = reader(service, rollout, at), ""
-    for numbers, lines in numbered_lines(body):
+    """Yield the results of NDJSON lines, one part for each transaction."""
+    require_permission(caller, Permission.SEND_RECORDS, rollout)
+    item_reader, failure_text = build_reader(service, rollout, now), ""
+    for numbers, lines in split_lines(body):
         status = "not_stored"
         if not failure_text:
             try:
-                results, encoded = _kept(service, who, rollout, item_reader, numbers, lines)
-                counts.recorded(rollout, (result.verdict for result in results))
+                results, encoded = _store_lines(
+                    service, caller, rollout, item_reader, numbers, lines
+                )
+                counts.count_records(rollout, (result.status for result in results))
                 yield encoded
-                faults.point("records.answered")
+                faults.reach_point("records.answered")
                 continue
             except StoreError as error:
                 failure_text = f"{error}; send this line and those after it again"
-                status = "unknown" if isinstance(error, OutcomeUnknown) else status
-        yield _not_kept(numbers, status, failure_text)
+                status = "unknown" if isinstance(error, CommitUnknownError) else status
+        yield _encode_failures(numbers, status, failure_text)
 
 
-def _kept(
+def _store_lines(
     service: Service,
-    who: Caller,
+    caller: Caller,
     rollout: str,
-    reads: Reader,
+    item_reader: ItemReader,
     numbers: Sequence[int],
     lines: Sequence[bytes],
-) -> tuple[Sequence[Answer], bytes]:
-    items = reads.lines(lines)
-    results = receive(service, who, rollout, items, reads.now)
-    return results, lines_of(_told(numbers, items, results))
+) -> tuple[Sequence[RecordReceipt], bytes]:
+    items = item_reader.read_lines(lines)
+    results = ingest_items(service, caller, rollout, items, item_reader.now)
+    return results, encode_lines(_build_results(numbers, items, results))
 
 
-def _not_kept(numbers: Iterable[int], verdict: str, reason: str) -> bytes:
-    return lines_of([RecordResultStruct(number, "", verdict, reason) for number in numbers])
+def _encode_failures(numbers: Iterable[int], status: str, reason: str) -> bytes:
+    return encode_lines([RecordResultStruct(number, "", status, reason) for number in numbers])
 
 
-def _told(
-    numbers: Iterable[int], sent: Sequence[Sent], answers: Sequence[Answer]
+def _build_results(
+    numbers: Iterable[int], items: Sequence[SentItem], results: Sequence[RecordReceipt]
 ) -> list[RecordResultStruct]:
     return [
         RecordResultStruct(
             number,
-            item.key if isinstance(item, tuple) else _key(item),
-            result.verdict,
+            item.key if isinstance(item, tuple) else _get_key(item),
+            result.status,
             result.reason,
         )
-        for number, item, result in zip(numbers, sent, answers, strict=True)
+        for number, item, result in zip(numbers, items, results, strict=True)
     ]
 
 
-def _key(item: Sent) -> str:
-    if isinstance(item, Acted):
+def _get_key(item: SentItem) -> str:
+    if isinstance(item, ActionWithPermit):
         return item.action.key
     return item.site if isinstance(item, Heartbeat) else item.key

@@ -1,17 +1,17 @@
-"""What could not be used: conflicts and rejects, as they came."""
+"""Rejected records: items that conflict or could not be used."""
 
 from typing import Annotated
 
 from fastapi import APIRouter
 
-from api.deps import Act, By, Caller, Now, Served
-from api.paging import After, Limit, Page, cursor, number_of
-from api.schemas.examples import answers
-from api.schemas.records import SET_ASIDE, RejectedRecord, RejectedRecordList
-from rollout.services.divergences.case_explanation import aside_of
+from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.paging import After, Limit, Page, decode_number, encode_number
+from api.schemas.examples import build_responses
+from api.schemas.records import REJECTED_RECORD, RejectedRecord, RejectedRecordList
+from rollout.services.divergences.rejected_records import load_rejected_records
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/rejected-records", tags=["records"])
-ITEMS = answers({"items": [SET_ASIDE], "next": None})
+REJECTED_RECORDS_RESPONSES = build_responses({"items": [REJECTED_RECORD], "next": None})
 
 
 @router.get(
@@ -19,18 +19,23 @@ ITEMS = answers({"items": [SET_ASIDE], "next": None})
     operation_id="listRejectedRecords",
     summary="List rejected records",
     response_model=RejectedRecordList,
-    responses=ITEMS,
+    responses=REJECTED_RECORDS_RESPONSES,
 )
 def list_rejected_records(
     rollout: str,
-    service: Served,
-    who: Annotated[Caller, By(Act.READ)],
-    now: Now,
+    service: ServiceDependency,
+    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+    now: CurrentTime,
     after: After = None,
     limit: Limit = 100,
 ) -> Page[RejectedRecord]:
-    """Return each item that was rejected or contradicts what is kept, once, with the reason."""
-    place = number_of(after) or 0
-    found = aside_of(service.database, who, rollout, now, after=place, limit=limit)
-    items = [RejectedRecord.model_validate(one) for one in found]
-    return Page(items=items, next=cursor(str(items[-1].number)) if len(items) == limit else None)
+    """Return rejected and conflicting items with the reason, oldest first.
+
+    Each item is listed once, as it was sent.
+    """
+    position = decode_number(after) or 0
+    rejected_records = load_rejected_records(
+        service.database, caller, rollout, now, after=position, limit=limit
+    )
+    items = [RejectedRecord.model_validate(record) for record in rejected_records]
+    return Page(items=items, next=encode_number(items[-1].number) if len(items) == limit else None)

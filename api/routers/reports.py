@@ -1,7 +1,6 @@
-"""Reports: what was made and sealed, one to be read in every form, and having one made now.
+"""Reports: list, create and get them.
 
-What makes and draws them is imported when the first one is asked for: at rest a service does
-without.
+The modules that build reports are imported on first use to keep an idle service small.
 """
 
 from dataclasses import dataclass
@@ -10,24 +9,24 @@ from typing import Annotated, Any, Final, Literal
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from api.deps import Act, By, Caller, Now, Served
-from api.paging import After, Limit, cursor, number_of
-from api.schemas.examples import answers
-from rollout.store.reports.reports import LONGEST
+from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.paging import After, Limit, decode_number, encode_number
+from api.schemas.examples import build_responses
+from rollout.store.reports.reports import MAX_NAME_LENGTH
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/reports", tags=["reports"])
 
 View = Literal["operator", "engineer", "auditor"]
 Form = Literal["html", "json", "csv", "markdown"]
-MOST_NUMBER = 2**31 - 1
-MEDIA: Final = {
+MAX_NUMBER = 2**31 - 1
+MEDIA_TYPES: Final = {
     "html": "text/html; charset=utf-8",
     "json": "application/json",
     "csv": "text/csv; charset=utf-8",
     "markdown": "text/markdown; charset=utf-8",
 }
-ENDING: Final = {"html": "html", "json": "json", "csv": "csv", "markdown": "md"}
-LOADS_NOTHING = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
+FILE_ENDINGS: Final = {"html": "html", "json": "json", "csv": "csv", "markdown": "md"}
+CLOSED_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
 REPORT: dict[str, Any] = {
     "id": 12,
     "name": "week",
@@ -40,13 +39,13 @@ REPORT: dict[str, Any] = {
     "hash": "9f2c…",
     "made_at": "2027-06-15T07:00:00Z",
 }
-ASKED: dict[str, Any] = {
+REPORT_REQUEST: dict[str, Any] = {
     "name": "week",
     "since": "2027-06-07T00:00:00Z",
     "until": "2027-06-14T00:00:00Z",
     "view": "operator",
 }
-WRITTEN: Final[dict[str, Any]] = {
+FORMAT_EXAMPLES: Final[dict[str, Any]] = {
     "html": "<!doctype html>…",
     "json": {"schema": "rollout-report/1", "edition": {"name": "week", "version": 2}},
     "csv": "case_key,version,lever,site,window,…",
@@ -54,22 +53,22 @@ WRITTEN: Final[dict[str, Any]] = {
 }
 TEXT: Final = {"type": "string"}
 SCHEMAS: Final = {"html": TEXT, "json": {"type": "object"}, "csv": TEXT, "markdown": TEXT}
-FORMS: dict[int | str, dict[str, Any]] = {
+FORMAT_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "the report; its form by `format`, else by Accept, else HTML",
+        "description": "the report, in the form of `format` or `Accept`; default: HTML",
         "content": {
-            MEDIA[form].partition(";")[0]: {"schema": SCHEMAS[form], "example": example}
-            for form, example in WRITTEN.items()
+            MEDIA_TYPES[form].partition(";")[0]: {"schema": SCHEMAS[form], "example": example}
+            for form, example in FORMAT_EXAMPLES.items()
         },
     }
 }
 
 
 class ReportMetadata(BaseModel):
-    """A report, without what it says.
+    """A report without its content.
 
-    `state` is `provisional` until `due` and the tick after it, then `final`. `hash` is the SHA-256
-    of its JSON form, which the ledger cites.
+    `state` is `provisional` until the first tick after `due`, then `final`. `hash` is the SHA-256
+    of the JSON form; the ledger contains it.
     """
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": REPORT})
@@ -87,7 +86,7 @@ class ReportMetadata(BaseModel):
 
 
 class ReportList(BaseModel):
-    """Some reports, the newest first; `next` is null at the end."""
+    """A page of reports, newest first. `next` is null on the last page."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"items": [REPORT], "next": None}})
 
@@ -96,14 +95,14 @@ class ReportList(BaseModel):
 
 
 class ReportRequest(BaseModel):
-    """What is asked for: by default of everything, up to the last slot of the tick.
+    """The report to create; by default it covers everything up to the last tick.
 
-    The same name and span make a further version of the same report; nothing new makes none.
+    The same name and time span create a new version of the same report, if there is something new.
     """
 
-    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": ASKED})
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": REPORT_REQUEST})
 
-    name: str = Field(default="on-demand", min_length=1, max_length=LONGEST)
+    name: str = Field(default="on-demand", min_length=1, max_length=MAX_NAME_LENGTH)
     since: AwareDatetime | None = None
     until: AwareDatetime | None = None
     view: View = "operator"
@@ -112,19 +111,26 @@ class ReportRequest(BaseModel):
 @router.get("", operation_id="listReports", summary="List reports")
 def list_reports(
     rollout: str,
-    service: Served,
-    who: Annotated[Caller, By(Act.READ)],
-    name: Annotated[str | None, Query(max_length=LONGEST, description="of this name alone")] = None,
+    service: ServiceDependency,
+    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+    name: Annotated[
+        str | None, Query(max_length=MAX_NAME_LENGTH, description="only reports with this name")
+    ] = None,
     after: After = None,
     limit: Limit = 50,
 ) -> ReportList:
-    """Return the reports that were made, the newest first."""
-    from rollout.services.reports.archive import reports_of  # noqa: PLC0415 - see above
+    """Return the reports without their content, newest first."""
+    from rollout.services.reports.archive import load_reports  # noqa: PLC0415 - see above
 
-    reports = reports_of(
-        service.database, who, rollout, name=name, before=number_of(after), limit=limit
+    reports = load_reports(
+        service.database,
+        caller,
+        rollout,
+        report_name=name,
+        before=decode_number(after),
+        limit=limit,
     )
-    next_cursor = cursor(str(reports[-1].id)) if len(reports) == limit else None
+    next_cursor = encode_number(reports[-1].id) if len(reports) == limit else None
     return ReportList(
         items=[ReportMetadata.model_validate(report) for report in reports], next=next_cursor
     )
@@ -134,46 +140,46 @@ def list_reports(
     "",
     operation_id="createReport",
     summary="Create a report",
-    responses=answers(REPORT, 200, 201, model=ReportMetadata),
+    responses=build_responses(REPORT, 200, 201, model=ReportMetadata),
 )
 def create_report(
     rollout: str,
-    asked: ReportRequest,
+    body: ReportRequest,
     response: Response,
-    service: Served,
-    who: Annotated[Caller, By(Act.READ)],
-    now: Now,
+    service: ServiceDependency,
+    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+    now: CurrentTime,
 ) -> ReportMetadata:
-    """Make a report now, seal it and keep it; where nothing has changed, return the last version.
+    """Create a report of the cases from `since` to `until` (exclusive).
 
-    It is of the cases that occurred from `since` up to `until`. Cases that somebody may still
-    judge without the model's answer in sight are in none.
+    Returns 201 with a new version, or 200 with the latest version if nothing has changed. Cases
+    that a reviewer may still decide blind are excluded.
     """
-    from rollout.services.reports.archive import ask_report, brief  # noqa: PLC0415 - see above
-    from rollout.services.reports.builder import Asked  # noqa: PLC0415
+    from rollout.services.reports.archive import request_report, summarize_report  # noqa: PLC0415 - see above
+    from rollout.services.reports.builder import ReportOptions  # noqa: PLC0415
 
-    wanted = Asked(since=asked.since, until=asked.until, view=asked.view)
-    made = ask_report(service.database, who, rollout, asked.name, wanted, now)
-    response.status_code = 201 if made.new else 200
-    return ReportMetadata.model_validate(brief(made))
+    options = ReportOptions(since=body.since, until=body.until, view=body.view)
+    report = request_report(service.database, caller, rollout, body.name, options, now)
+    response.status_code = 201 if report.is_new else 200
+    return ReportMetadata.model_validate(summarize_report(report))
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
-    """How a report is to be shown."""
+class ReportFormat:
+    """The requested format and view of a report."""
 
     form: str
     view: str | None
 
 
-async def _look(
+async def _get_report_format(
     request: Request,
     form: Annotated[
-        Form | None, Query(alias="format", description="by default what Accept asks for")
+        Form | None, Query(alias="format", description="default: as in `Accept`")
     ] = None,
-    view: Annotated[View | None, Query(description="of HTML: the part for one reader")] = None,
-) -> Look:
-    return Look(form or form_of(request.headers.get("accept", "")), view)
+    view: Annotated[View | None, Query(description="for HTML: the part for one role")] = None,
+) -> ReportFormat:
+    return ReportFormat(form or choose_format(request.headers.get("accept", "")), view)
 
 
 @router.get(
@@ -181,55 +187,61 @@ async def _look(
     operation_id="getReport",
     summary="Get a report",
     response_class=Response,
-    responses=FORMS,
+    responses=FORMAT_RESPONSES,
 )
 def get_report(
     rollout: str,
     report: int,
-    service: Served,
-    who: Annotated[Caller, By(Act.READ)],
-    now: Now,
-    look: Annotated[Look, Depends(_look)],
+    service: ServiceDependency,
+    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+    now: CurrentTime,
+    report_format: Annotated[ReportFormat, Depends(_get_report_format)],
 ) -> Response:
-    """Return a report as HTML, JSON, Markdown, or its divergences as CSV.
+    """Return a report as HTML, JSON or Markdown, or its divergences as CSV.
 
-    The JSON is the text that was sealed: its SHA-256 is `hash`. To a reviewer the rows of cases
-    that were put before them since are left out, and `Rollout-Withheld-Rows` counts these. Who has
-    read it is put no known case from before its end.
+    The SHA-256 of the JSON form is `hash`. If you are a reviewer, rows of cases that you were
+    assigned later are removed; `Rollout-Withheld-Rows` has their number. After you read a report,
+    you get no gold cases from before the end of its time span.
     """
-    from rollout.services.reports.archive import report_of, written  # noqa: PLC0415 - see above
+    from rollout.services.reports.archive import format_report, load_report  # noqa: PLC0415 - see above
 
-    number = report if 0 < report <= MOST_NUMBER else 0
-    shown = report_of(service.database, who, rollout, number, now)
-    kept = shown.report
+    number = report if 0 < report <= MAX_NUMBER else 0
+    report_view = load_report(service.database, caller, rollout, number, now)
+    stored_report = report_view.report
     headers = {
-        "Content-Disposition": f'inline; filename="report-{report}.{ENDING[look.form]}"',
-        "Content-Security-Policy": LOADS_NOTHING,
-        "Rollout-Report-Hash": kept.hash,
-        "Rollout-Report-Made-At": kept.made_at.isoformat(),
-        "Rollout-Report-State": kept.state,
-        "Rollout-Withheld-Rows": str(shown.kept_back),
+        "Content-Disposition": (
+            f'inline; filename="report-{report}.{FILE_ENDINGS[report_format.form]}"'
+        ),
+        "Content-Security-Policy": CLOSED_POLICY,
+        "Rollout-Report-Hash": stored_report.hash,
+        "Rollout-Report-Made-At": stored_report.made_at.isoformat(),
+        "Rollout-Report-State": stored_report.state,
+        "Rollout-Withheld-Rows": str(report_view.withheld_cases),
     }
-    page = written(shown, look.form, look.view)
-    return Response(page, media_type=MEDIA[look.form], headers=headers)
+    page = format_report(report_view, report_format.form, report_format.view)
+    return Response(page, media_type=MEDIA_TYPES[report_format.form], headers=headers)
 
 
-def form_of(accept: str) -> str:
-    """Return the form that an Accept header asks for first; HTML where it names none of ours.
+def choose_format(accept: str) -> str:
+    """Return the format that an Accept header prefers; by default HTML.
 
-    >>> form_of("text/markdown"), form_of("application/json, text/html;q=0.5"), form_of("*/*")
+    >>> (
+    ...     choose_format("text/markdown"),
+    ...     choose_format("application/json, text/html;q=0.5"),
+    ...     choose_format("*/*"),
+    ... )
     ('markdown', 'json', 'html')
     """
-    formats_by_media = {media.partition(";")[0]: form for form, media in MEDIA.items()}
+    formats_by_media = {media.partition(";")[0]: form for form, media in MEDIA_TYPES.items()}
     parts = [part.partition(";") for part in accept.lower().split(",")]
     weighted = [
-        (_weight(rest), -index, name.strip()) for index, (name, _, rest) in enumerate(parts)
+        (_parse_weight(rest), -index, name.strip()) for index, (name, _, rest) in enumerate(parts)
     ]
     names = [name for weight, _, name in sorted(weighted, reverse=True) if weight > 0]
     return next((formats_by_media[name] for name in names if name in formats_by_media), "html")
 
 
-def _weight(parameters: str) -> float:
+def _parse_weight(parameters: str) -> float:
     for parameter in parameters.split(";"):
         name, _, value = parameter.strip().partition("=")
         if name == "q":

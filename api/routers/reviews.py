@@ -1,10 +1,10 @@
-"""The review queue: take the next case, judge it, give it back, look what the model said."""
+"""The review queue: claim, decide and release review tasks."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Path, status
 
-from api.deps import Act, By, Caller, Now, Served
+from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.paging import Limit
 from api.schemas.reviews import (
     AdjudicationRequest,
@@ -21,28 +21,39 @@ from api.schemas.reviews import (
 from rollout.services.reviews import reviews
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/reviews", tags=["reviews"])
-Reviewer = Annotated[Caller, By(Act.REVIEW)]
-Operator = Annotated[Caller, By(Act.OPERATE)]
-Admin = Annotated[Caller, By(Act.ADMINISTER)]
-Review = Annotated[int, Path(ge=1, lt=2**53, description="number of a review that you took")]
-NOTHING = status.HTTP_204_NO_CONTENT
+Reviewer = Annotated[Caller, RequirePermission(Permission.REVIEW)]
+Operator = Annotated[Caller, RequirePermission(Permission.OPERATE)]
+Admin = Annotated[Caller, RequirePermission(Permission.ADMINISTER)]
+Review = Annotated[int, Path(ge=1, lt=2**53, description="`review` of a task that you claimed")]
+NO_CONTENT = status.HTTP_204_NO_CONTENT
 
 
 @router.get("", operation_id="getReviewQueue", summary="Get my review queue")
-def get_review_queue(rollout: str, service: Served, who: Reviewer, now: Now) -> ReviewQueue:
-    """Return the cases that you hold, and by queue how many more could be given to you."""
-    state = service.watch.rollout(rollout).standing
-    return ReviewQueue.of(reviews.mine(service.database, who, state, now))
+def get_review_queue(
+    rollout: str, service: ServiceDependency, caller: Reviewer, now: CurrentTime
+) -> ReviewQueue:
+    """Return your claimed review tasks and the number of available ones."""
+    state = service.state_cache.load_rollout(rollout).state
+    return ReviewQueue.of(reviews.load_own_reviews(service.database, caller, state, now))
 
 
 @router.post("/claims", operation_id="claimNextReview", summary="Claim the next review tasks")
 def claim_next_review(
-    rollout: str, wanted: ClaimRequest, service: Served, who: Reviewer, now: Now
+    rollout: str,
+    body: ClaimRequest,
+    service: ServiceDependency,
+    caller: Reviewer,
+    now: CurrentTime,
 ) -> ReviewQueue:
-    """Claim tasks until you have `claims`, for ten minutes each. Repeating the request is safe."""
-    state = service.watch.rollout(rollout).standing
-    found = reviews.claim(service.database, who, state, now, kind=wanted.kind, hold=wanted.claims)
-    return ReviewQueue.of(found)
+    """Claim review tasks until you hold `claims` of them.
+
+    A claim lasts ten minutes. It is safe to retry: tasks that you hold count.
+    """
+    state = service.state_cache.load_rollout(rollout).state
+    queue = reviews.claim_reviews(
+        service.database, caller, state, now, kind=body.kind, target_count=body.claims
+    )
+    return ReviewQueue.of(queue)
 
 
 @router.post(
@@ -51,12 +62,22 @@ def claim_next_review(
     summary="Submit a decision on a review task",
 )
 def submit_decision(
-    rollout: str, review: Review, verdict: DecisionRequest, service: Served, who: Reviewer, now: Now
+    rollout: str,
+    review: Review,
+    body: DecisionRequest,
+    service: ServiceDependency,
+    caller: Reviewer,
+    now: CurrentTime,
 ) -> ReviewDecision:
-    """Store your verdict. The same again answers the same; `supersedes` corrects it."""
-    state = service.watch.rollout(rollout).standing
+    """Store your decision on a review task.
+
+    To correct a decision, send its revision as `supersedes`. Fails with 409 if your claim has
+    expired and another reviewer has the task. It is safe to retry: the same decision returns the
+    same result.
+    """
+    state = service.state_cache.load_rollout(rollout).state
     return ReviewDecision.of(
-        reviews.decide(service.database, who, state, review, verdict.said(), now)
+        reviews.submit_decision(service.database, caller, state, review, body.to_draft(), now)
     )
 
 
@@ -64,12 +85,17 @@ def submit_decision(
     "/{review}/release",
     operation_id="releaseReview",
     summary="Release a review task",
-    status_code=NOTHING,
+    status_code=NO_CONTENT,
 )
-def release_review(rollout: str, review: Review, service: Served, who: Reviewer) -> None:
-    """Give a case back unjudged; somebody else may have it at once."""
-    state = service.watch.rollout(rollout).standing
-    reviews.release(service.database, who, state, review)
+def release_review(
+    rollout: str, review: Review, service: ServiceDependency, caller: Reviewer
+) -> None:
+    """Release a review task without a decision.
+
+    Other reviewers can claim it immediately.
+    """
+    state = service.state_cache.load_rollout(rollout).state
+    reviews.release_review(service.database, caller, state, review)
 
 
 @router.get(
@@ -78,37 +104,63 @@ def release_review(rollout: str, review: Review, service: Served, who: Reviewer)
     summary="Reveal the model's answers after a decision",
 )
 def reveal_model_answers(
-    rollout: str, review: Review, service: Served, who: Reviewer, now: Now
+    rollout: str, review: Review, service: ServiceDependency, caller: Reviewer, now: CurrentTime
 ) -> RevealedAnswers:
-    """Return what each version said of a case that you have judged, if the policy reveals it."""
-    state = service.watch.rollout(rollout).standing
-    return RevealedAnswers.of(reviews.reveal(service.database, who, state, review, now))
+    """Return each version's answer to a case that you decided.
+
+    Fails with 403 if the policy does not reveal answers.
+    """
+    state = service.state_cache.load_rollout(rollout).state
+    return RevealedAnswers.of(
+        reviews.reveal_predictions(service.database, caller, state, review, now)
+    )
 
 
 @router.post(
     "/adjudications",
     operation_id="requestAdjudication",
     summary="Request an adjudication of a case",
-    status_code=NOTHING,
+    status_code=NO_CONTENT,
 )
 def request_adjudication(
-    rollout: str, wanted: AdjudicationRequest, service: Served, who: Operator, now: Now
+    rollout: str,
+    body: AdjudicationRequest,
+    service: ServiceDependency,
+    caller: Operator,
+    now: CurrentTime,
 ) -> None:
-    """Ask somebody who has not judged the case. For reports and training, never evidence."""
-    state = service.watch.rollout(rollout).standing
-    reviews.ask_adjudication(service.database, who, state, wanted.case, wanted.version, now)
+    """Request a decision from a reviewer who has not decided the case.
+
+    Adjudications are used in reports and training. They are never evidence. Requires the operator
+    role.
+    """
+    state = service.state_cache.load_rollout(rollout).state
+    reviews.request_adjudication(service.database, caller, state, body.case, body.version, now)
 
 
 @router.post(
-    "/gold-cases", operation_id="addGoldCase", summary="Add a gold case", status_code=NOTHING
+    "/gold-cases", operation_id="addGoldCase", summary="Add a gold case", status_code=NO_CONTENT
 )
 def add_gold_case(
-    rollout: str, known: GoldCaseRequest, service: Served, who: Admin, now: Now
+    rollout: str,
+    body: GoldCaseRequest,
+    service: ServiceDependency,
+    caller: Admin,
+    now: CurrentTime,
 ) -> None:
-    """Have people judge a case whose answer is known, as any other. It is never evidence."""
-    state = service.watch.rollout(rollout).standing
-    reviews.seed(
-        service.database, who, state, known.case, known.answers, people=known.reviewers, at=now
+    """Add a case with a known answer to the blind review queue.
+
+    Reviewers cannot distinguish it from other cases. It is never evidence. Requires the admin role.
+    """
+    state = service.state_cache.load_rollout(rollout).state
+    reviews.seed_gold_case(
+        service.database,
+        caller,
+        state,
+        body.case,
+        body.answers,
+        reviewer_count=body.reviewers,
+        at=now,
     )
 
 
@@ -118,11 +170,14 @@ def add_gold_case(
     summary="Release the review tasks of an absent reviewer",
 )
 def reassign_reviews(
-    rollout: str, away: ReassignmentRequest, service: Served, who: Operator
+    rollout: str, body: ReassignmentRequest, service: ServiceDependency, caller: Operator
 ) -> ReassignmentResult:
-    """Put back at once what somebody holds; without it their claims run out by themselves."""
-    state = service.watch.rollout(rollout).standing
-    released = reviews.reassign(service.database, who, state, away.reviewer)
+    """Release all review tasks of an absent reviewer immediately.
+
+    Without this request, claims expire after ten minutes. Requires the operator role.
+    """
+    state = service.state_cache.load_rollout(rollout).state
+    released = reviews.release_reviewer_claims(service.database, caller, state, body.reviewer)
     return ReassignmentResult(released=released)
 
 
@@ -132,10 +187,14 @@ def reassign_reviews(
     summary="List review tasks that are due or overdue",
 )
 def list_overdue_reviews(
-    rollout: str, service: Served, who: Operator, now: Now, limit: Limit = 100
+    rollout: str, service: ServiceDependency, caller: Operator, now: CurrentTime, limit: Limit = 100
 ) -> OverdueReviewList:
-    """Return seats without a verdict in the last quarter of their grace, or just past it."""
-    state = service.watch.rollout(rollout).standing
+    """Return undecided review tasks that are close to or past their deadline.
+
+    A task is listed from the last quarter of its time limit, soonest deadline first. Requires the
+    operator role.
+    """
+    state = service.state_cache.load_rollout(rollout).state
     return OverdueReviewList.of(
-        list(reviews.overdue(service.database, who, state, now, limit=limit))
+        list(reviews.load_overdue_reviews(service.database, caller, state, now, limit=limit))
     )

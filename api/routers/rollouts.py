@@ -1,4 +1,4 @@
-"""The rollouts, and how each stands."""
+"""Rollouts: list them and get their current state."""
 
 from datetime import datetime
 from typing import Annotated, Any
@@ -6,8 +6,8 @@ from typing import Annotated, Any
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict
 
-from api.deps import Act, By, Caller, Served
-from rollout.services.cells.overview import overview, rollouts_of
+from api.deps import Caller, Permission, RequirePermission, ServiceDependency
+from rollout.services.cells.overview import load_rollout_overview, load_rollouts
 
 router = APIRouter(prefix="/v1/rollouts", tags=["rollouts"])
 EXAMPLE: dict[str, Any] = {
@@ -25,7 +25,7 @@ EXAMPLE: dict[str, Any] = {
 
 
 class RolloutStatus(BaseModel):
-    """A rollout: where its ledger is, what waits."""
+    """A rollout: the head of its ledger and the number of open items."""
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": EXAMPLE})
 
@@ -42,7 +42,7 @@ class RolloutStatus(BaseModel):
 
 
 class RolloutList(BaseModel):
-    """The rollouts that the caller may read."""
+    """The rollouts that the caller can read."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"items": [EXAMPLE]}})
 
@@ -50,15 +50,19 @@ class RolloutList(BaseModel):
 
 
 @router.get("", operation_id="listRollouts", summary="List rollouts")
-def list_rollouts(service: Served, who: Annotated[Caller, By(Act.BE)]) -> RolloutList:
-    """Return each rollout that the caller may read, by name."""
-    found = rollouts_of(service.database, who)
-    return RolloutList(items=[RolloutStatus.model_validate(one) for one in found])
+def list_rollouts(
+    service: ServiceDependency, caller: Annotated[Caller, RequirePermission(Permission.IDENTIFY)]
+) -> RolloutList:
+    """Return the rollouts that you can read, sorted by name."""
+    rollouts = load_rollouts(service.database, caller)
+    return RolloutList(items=[RolloutStatus.model_validate(item) for item in rollouts])
 
 
 @router.get("/{rollout}", operation_id="getRollout", summary="Get a rollout")
 def get_rollout(
-    rollout: str, service: Served, who: Annotated[Caller, By(Act.READ)]
+    rollout: str,
+    service: ServiceDependency,
+    caller: Annotated[Caller, RequirePermission(Permission.READ)],
 ) -> RolloutStatus:
-    """Return where the rollout's ledger is and what waits."""
-    return RolloutStatus.model_validate(overview(service.database, who, rollout))
+    """Return a rollout with its ledger head and its open items."""
+    return RolloutStatus.model_validate(load_rollout_overview(service.database, caller, rollout))

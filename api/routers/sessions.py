@@ -1,76 +1,92 @@
-"""Sessions of browsers: sign in, sign out, and the one-time links by which people first come in."""
+"""Browser sessions: sign in, sign out, and one-time links."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
 from api import session_cookie
-from api.auth import Anybody
-from api.deps import Act, By, Caller, Now, Served
+from api.auth import AnonymousCaller
+from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.schemas.users import BrowserSession, LinkSignInRequest, SignInRequest
 
 router = APIRouter(prefix="/v1/session", tags=["sessions"])
-Anyone = Annotated[Caller, By(Act.BE)]
-Everywhere = Annotated[bool, Query(description="end every session of mine")]
+Anyone = Annotated[Caller, RequirePermission(Permission.IDENTIFY)]
+Everywhere = Annotated[bool, Query(description="end all your sessions")]
 
 
 @router.post("", operation_id="signIn", summary="Sign in with a password")
 def sign_in(
-    asked: SignInRequest,
+    body: SignInRequest,
     request: Request,
     response: Response,
-    service: Served,
-    now: Now,
-    _who: Anybody,
+    service: ServiceDependency,
+    now: CurrentTime,
+    _caller: AnonymousCaller,
 ) -> BrowserSession:
-    """Begin a session of at most 12 hours, over after 2 idle ones; its cookie is set.
+    """Start a session and set its cookie.
 
-    A name that failed five times, or an address that failed twenty, waits up to half a minute.
+    A session lasts at most 12 hours and ends after 2 idle hours. After five failed attempts with a
+    name, or twenty from an address, requests fail with 429 for up to 30 seconds.
     """
-    started_session = service.signing.by_password(
-        asked.name, asked.password, address=_address(request), at=now
+    started_session = service.sign_in.sign_in_with_password(
+        body.name, body.password, address=_get_client_address(request), at=now
     )
-    session_cookie.give(request, response, started_session, now)
+    session_cookie.set_session(request, response, started_session, now)
     return BrowserSession.of(started_session)
 
 
 @router.post("/link", operation_id="signInByLink", summary="Sign in with a one-time link")
 def sign_in_by_link(
-    asked: LinkSignInRequest,
+    body: LinkSignInRequest,
     request: Request,
     response: Response,
-    service: Served,
-    now: Now,
-    _who: Anybody,
+    service: ServiceDependency,
+    now: CurrentTime,
+    _caller: AnonymousCaller,
 ) -> BrowserSession:
-    """Set a password by a link, once, and begin a session. The first admin's link asks a name."""
-    started_session = service.signing.by_link(
-        asked.token, asked.password, at=now, address=_address(request), name=asked.name
+    """Set a password with a one-time link and start a session.
+
+    `name` is required for the first admin's link.
+    """
+    started_session = service.sign_in.sign_in_with_link(
+        body.token, body.password, at=now, address=_get_client_address(request), user_name=body.name
     )
-    session_cookie.give(request, response, started_session, now)
+    session_cookie.set_session(request, response, started_session, now)
     return BrowserSession.of(started_session)
 
 
 @router.get("", operation_id="getSession", summary="Get my session")
-def get_session(request: Request, service: Served, _who: Anyone) -> BrowserSession:
-    """Return the session with its page's token, for a page that was loaded again."""
-    return BrowserSession.of(service.signing.current(session_cookie.of(request)))
+def get_session(request: Request, service: ServiceDependency, _caller: Anyone) -> BrowserSession:
+    """Return your session and its CSRF token.
+
+    Use this after a page reload.
+    """
+    return BrowserSession.of(
+        service.sign_in.load_current_session(session_cookie.get_session_token(request))
+    )
 
 
 @router.delete(
     "", operation_id="signOut", summary="Sign out", status_code=204, response_class=Response
 )
 def sign_out(
-    request: Request, service: Served, who: Anyone, now: Now, everywhere: Everywhere = False
+    request: Request,
+    service: ServiceDependency,
+    caller: Anyone,
+    now: CurrentTime,
+    everywhere: Everywhere = False,
 ) -> Response:
-    """End this session, or every one of mine; within a second they open nothing anywhere."""
+    """End this session, or all your sessions with `everywhere`.
+
+    Every replica rejects the session within one second.
+    """
     if everywhere:
-        service.signing.sign_out_everywhere(who, who.name, at=now)
-    service.signing.sign_out(session_cookie.of(request), at=now)
+        service.sign_in.sign_out_everywhere(caller, caller.name, at=now)
+    service.sign_in.sign_out(session_cookie.get_session_token(request), at=now)
     response = Response(status_code=204)
-    session_cookie.take_back(request, response)
+    session_cookie.clear_session(request, response)
     return response
 
 
-def _address(request: Request) -> str:
+def _get_client_address(request: Request) -> str:
     return "" if request.client is None else request.client.host

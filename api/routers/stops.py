@@ -1,85 +1,120 @@
-"""Less, at once: stop, narrow, and ask for a stop's end."""
+"""Stops and narrowings: reduce the model's scope at once."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Response
 
-from api.deps import Act, By, Caller, Now, Served
-from api.priority_threads import narrowing
-from api.schemas.examples import answers
+from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.priority_threads import prioritize
+from api.schemas.examples import build_responses
 from api.schemas.stops import NARROWED, RESUME, STOPPED, STOPS, NarrowingRequest, StopRequest
 from rollout.services.stops import stops
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}", tags=["stops"])
-Operator = Annotated[Caller, By(Act.OPERATE)]
+Operator = Annotated[Caller, RequirePermission(Permission.OPERATE)]
 
 
 @router.get(
-    "/stops", operation_id="listStops", summary="List active stops", responses=answers(STOPS)
+    "/stops",
+    operation_id="listStops",
+    summary="List active stops",
+    responses=build_responses(STOPS),
 )
 def list_stops(
-    rollout: str, service: Served, now: Now, who: Annotated[Caller, By(Act.READ)]
+    rollout: str,
+    service: ServiceDependency,
+    now: CurrentTime,
+    caller: Annotated[Caller, RequirePermission(Permission.READ)],
 ) -> stops.StopList:
-    """Return the stops that hold, how soon a new one would, and when that was last tried."""
-    return stops.stops_of(service, who, rollout, at=now)
+    """Return the active stops, and how soon a new stop would hold.
+
+    `last_drill` is the time of the last drill.
+    """
+    return stops.load_stops(service, caller, rollout, at=now)
 
 
 @router.post(
     "/stops",
     operation_id="createStop",
     summary="Stop the model in some cells or everywhere",
-    responses=answers(STOPPED, 200, 201, model=stops.StopResult),
+    responses=build_responses(STOPPED, 200, 201, model=stops.StopResult),
 )
-@narrowing
+@prioritize
 def create_stop(
-    rollout: str, body: StopRequest, response: Response, service: Served, now: Now, who: Operator
+    rollout: str,
+    body: StopRequest,
+    response: Response,
+    service: ServiceDependency,
+    now: CurrentTime,
+    caller: Operator,
 ) -> stops.StopResult:
-    """Withhold what is granted, as far as the caller may; what was left out stands in the answer.
+    """Stop the model in the selected cells, so that humans decide.
 
-    It is never too wide, and waits for no reason. Asked once more it answers what holds.
+    The stop applies to all selected cells that you may operate. The others are listed in
+    `excluded`. No reason is required. Returns 201 for a new stop, or 200 if active stops already
+    cover the cells. It is safe to retry. Rate limits do not apply.
     """
-    done = stops.stop(
-        service.database, who, rollout, body.named, at=now, reason=body.reason, drill=body.drill
+    result = stops.stop_cells(
+        service.database,
+        caller,
+        rollout,
+        body.target,
+        at=now,
+        reason=body.reason,
+        is_drill=body.drill,
     )
-    service.watch.doubt(rollout)  # here it holds for the next question, elsewhere within moments
-    response.status_code = 201 if done.events else 200
-    return done
+    service.state_cache.invalidate(rollout)  # other replicas notice it within moments
+    response.status_code = 201 if result.events else 200
+    return result
 
 
 @router.post(
     "/narrowings",
     operation_id="createNarrowing",
     summary="Narrow cells to a lower stage",
-    responses=answers(NARROWED, 200, 201, model=stops.NarrowingResult),
+    responses=build_responses(NARROWED, 200, 201, model=stops.NarrowingResult),
 )
-@narrowing
+@prioritize
 def create_narrowing(
     rollout: str,
     body: NarrowingRequest,
     response: Response,
-    service: Served,
-    now: Now,
-    who: Operator,
+    service: ServiceDependency,
+    now: CurrentTime,
+    caller: Operator,
 ) -> stops.NarrowingResult:
-    """Take what is granted above a stage away, as far as the caller may."""
-    done = stops.narrow(
-        service.database, who, rollout, body.named, body.to, at=now, reason=body.reason
+    """Narrow the selected cells to a lower stage.
+
+    Grants above `to` end in all selected cells that you may operate. The others are listed in
+    `excluded`. It is safe to retry. Rate limits do not apply.
+    """
+    result = stops.narrow_cells(
+        service.database, caller, rollout, body.target, body.to, at=now, reason=body.reason
     )
-    service.watch.doubt(rollout)
-    response.status_code = 201 if done.events else 200
-    return done
+    service.state_cache.invalidate(rollout)
+    response.status_code = 201 if result.events else 200
+    return result
 
 
 @router.post(
     "/stops/{stop}/resume",
     operation_id="proposeResume",
     summary="Propose to end a stop",
-    responses=answers(RESUME, 200, 201, model=stops.ResumeResult),
+    responses=build_responses(RESUME, 200, 201, model=stops.ResumeResult),
 )
 def propose_resume(
-    rollout: str, stop: str, response: Response, service: Served, now: Now, who: Operator
+    rollout: str,
+    stop: str,
+    response: Response,
+    service: ServiceDependency,
+    now: CurrentTime,
+    caller: Operator,
 ) -> stops.ResumeResult:
-    """Propose that a stop is taken back; others approve it, and whoever asks may not."""
-    done = stops.ask_resume(service.database, who, rollout, stop, at=now)
-    response.status_code = 201 if done.events else 200
-    return done
+    """Create a proposal to end a stop.
+
+    Other users must approve it; you cannot approve it yourself. Returns 201 for a new proposal, or
+    200 if one is already open.
+    """
+    result = stops.propose_resume(service.database, caller, rollout, stop, at=now)
+    response.status_code = 201 if result.events else 200
+    return result

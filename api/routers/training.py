@@ -1,4 +1,4 @@
-"""Rows to train on, and the manifest that says what they are."""
+"""Training rows and their manifest."""
 
 from typing import Annotated, Any, Literal
 
@@ -6,10 +6,11 @@ from fastapi import APIRouter, Depends, Query
 from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from api.deps import Act, By, Caller, Now, Served
-from rollout.reports.figures.label_sources import PEOPLES
-from rollout.reports.figures.training import Export, plain_manifest, written
-from rollout.services.training.training import Wanted, training
+from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from rollout.reports.figures.label_sources import HUMAN_SOURCES
+from rollout.reports.figures.training import TrainingExport, build_manifest_values, format_rows
+from rollout.services.training.training import TrainingOptions
+from rollout.services.training.training import export_training_rows as build_training_export
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/training", tags=["training"])
 Form = Literal["jsonl", "csv", "parquet"]
@@ -49,7 +50,7 @@ MANIFEST: dict[str, Any] = {
 }
 FILE: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "a row a case and lever; its ETag is the manifest's sha256",
+        "description": "one row for each case and lever; the ETag is the manifest's `sha256`",
         "content": {
             MEDIA["jsonl"]: {"schema": {"type": "string"}, "example": ROW},
             MEDIA["csv"]: {"schema": {"type": "string"}, "example": TABLE},
@@ -63,7 +64,7 @@ FILE: dict[int | str, dict[str, Any]] = {
 
 
 class TrainingSource(BaseModel):
-    """How many rows have their label from there, and what they weigh together."""
+    """The number and total weight of rows whose label has this source."""
 
     source: str
     rows: int
@@ -71,7 +72,7 @@ class TrainingSource(BaseModel):
 
 
 class TrainingManifest(BaseModel):
-    """What an export holds. `sha256` is of its rows as JSON lines, whatever the form."""
+    """A description of an export. `sha256` is the hash of its rows as JSON Lines."""
 
     model_config = ConfigDict(json_schema_extra={"example": MANIFEST}, protected_namespaces=())
 
@@ -91,29 +92,31 @@ class TrainingManifest(BaseModel):
     sha256: str
 
 
-Reader = Annotated[Caller, By(Act.READ)]
+Reader = Annotated[Caller, RequirePermission(Permission.READ)]
 Sources = Annotated[
     list[Source] | None,
-    Query(description="from where labels may come; by default all but what the model made"),
+    Query(description="sources of labels; default: all except `model-made`"),
 ]
 Instant = Annotated[AwareDatetime | None, Query(examples=["2027-05-01T00:00:00Z"])]
 
 
-def _wanted(source: Sources = None, since: Instant = None, until: Instant = None) -> Wanted:
-    return Wanted(tuple(source or PEOPLES), since, until)
+def _get_options(
+    source: Sources = None, since: Instant = None, until: Instant = None
+) -> TrainingOptions:
+    return TrainingOptions(tuple(source or HUMAN_SOURCES), since, until)
 
 
-def _found(
+def _build_export(
     rollout: str,
-    service: Served,
-    who: Reader,
-    now: Now,
-    wanted: Annotated[Wanted, Depends(_wanted)],
-) -> Export:
-    return training(service.database, who, rollout, wanted, now)
+    service: ServiceDependency,
+    caller: Reader,
+    now: CurrentTime,
+    options: Annotated[TrainingOptions, Depends(_get_options)],
+) -> TrainingExport:
+    return build_training_export(service.database, caller, rollout, options, now)
 
 
-Found = Annotated[Export, Depends(_found)]
+RequestedExport = Annotated[TrainingExport, Depends(_build_export)]
 
 
 @router.get(
@@ -124,21 +127,22 @@ Found = Annotated[Export, Depends(_found)]
     responses=FILE,
 )
 def export_training_rows(
-    found: Found, form: Annotated[Form, Query(alias="format")] = "jsonl"
+    export: RequestedExport, form: Annotated[Form, Query(alias="format")] = "jsonl"
 ) -> StreamingResponse:
-    """Return a row for each case and lever with a label: from whom it is, and what it weighs.
+    """Return a row for each labeled case and lever.
 
-    No case that people still judge is among them. What was dropped is left out.
+    Each row has the label, its source and its weight. Cases under review and cases with the choice
+    `drop` are excluded.
     """
-    sent = StreamingResponse(written(found.rows, form), media_type=MEDIA[form])
-    sent.headers["ETag"] = f'"{found.manifest.sha256}"'
-    sent.headers["Content-Disposition"] = f'attachment; filename="training.{form}"'
-    return sent
+    response = StreamingResponse(format_rows(export.rows, form), media_type=MEDIA[form])
+    response.headers["ETag"] = f'"{export.manifest.sha256}"'
+    response.headers["Content-Disposition"] = f'attachment; filename="training.{form}"'
+    return response
 
 
 @router.get(
     "/manifest", operation_id="getTrainingManifest", summary="Get the manifest of the training rows"
 )
-def get_training_manifest(found: Found) -> TrainingManifest:
-    """Return counts by source, weights, span, versions, policy and the hash of the same rows."""
-    return TrainingManifest.model_validate(plain_manifest(found.manifest))
+def get_training_manifest(export: RequestedExport) -> TrainingManifest:
+    """Return the manifest of the rows that the same query exports."""
+    return TrainingManifest.model_validate(build_manifest_values(export.manifest))

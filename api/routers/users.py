@@ -1,19 +1,19 @@
-"""People and machines: an admin adds them and says what they may do."""
+"""Users and service accounts: create them and change their roles."""
 
 from typing import Annotated
 
 from fastapi import APIRouter
 
-from api.deps import Act, By, Caller, Now, Served
-from api.paging import After, Limit, Page, page_of
-from api.schemas.examples import answers
-from api.schemas.users import PERSON, PasswordLink, User, UserChangeRequest, UserList, UserRequest
+from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.paging import After, Limit, Page, build_page
+from api.schemas.examples import build_responses
+from api.schemas.users import USER, PasswordLink, User, UserChangeRequest, UserList, UserRequest
 from rollout.services.access import users
-from rollout.services.access.keys import SIZE, write_token
+from rollout.services.access.keys import TOKEN_BYTES, write_token
 
 router = APIRouter(prefix="/v1/users", tags=["users"])
-PEOPLE = answers({"items": [PERSON], "next": None})
-Admin = Annotated[Caller, By(Act.ADMINISTER)]
+USERS_RESPONSES = build_responses({"items": [USER], "next": None})
+Admin = Annotated[Caller, RequirePermission(Permission.ADMINISTER)]
 
 
 @router.get(
@@ -21,35 +21,52 @@ Admin = Annotated[Caller, By(Act.ADMINISTER)]
     operation_id="listUsers",
     summary="List users and service accounts",
     response_model=UserList,
-    responses=PEOPLE,
+    responses=USERS_RESPONSES,
 )
-def list_users(service: Served, who: Admin, after: After = None, limit: Limit = 100) -> Page[User]:
-    """Return everybody who ever had a name here, in the order in which they came."""
-    found = users.everybody(service.database, who)
-    return page_of([User.of(one) for one in found], lambda one: one.name, after, limit)
+def list_users(
+    service: ServiceDependency, caller: Admin, after: After = None, limit: Limit = 100
+) -> Page[User]:
+    """Return all users and service accounts, oldest first.
+
+    Disabled accounts are included. Requires the admin role.
+    """
+    accounts = users.load_accounts(service.database, caller)
+    return build_page([User.of(user) for user in accounts], lambda user: user.name, after, limit)
 
 
 @router.post(
     "", operation_id="createUser", summary="Create a user or a service account", status_code=201
 )
-def create_user(asked: UserRequest, service: Served, who: Admin, now: Now) -> User:
-    """Give a name to somebody; it is never given again. Machines may be ingest and viewer."""
-    added = users.add(
+def create_user(
+    body: UserRequest, service: ServiceDependency, caller: Admin, now: CurrentTime
+) -> User:
+    """Create a user or a service account.
+
+    A name cannot be reused, even after the account is disabled (409). Service accounts can have the
+    roles `ingest` and `viewer`. Requires the admin role.
+    """
+    account = users.create_account(
         service.database,
-        who,
-        asked.name,
+        caller,
+        body.name,
         at=now,
-        machine=asked.service_account,
-        email=asked.email,
-        rights=[form.right for form in asked.roles],
+        is_service_account=body.service_account,
+        email=body.email,
+        role_assignments=[form.assigned_role for form in body.roles],
     )
-    return User.of(added)
+    return User.of(account)
 
 
 @router.patch("/{name}", operation_id="updateUser", summary="Disable a user or change their roles")
-def update_user(name: str, asked: UserChangeRequest, service: Served, who: Admin, now: Now) -> User:
-    """Do all of it or nothing. Disabling ends keys, sessions, password and rights at once."""
-    return User.of(users.amend(service.database, who, name, asked.amendment, at=now))
+def update_user(
+    name: str, body: UserChangeRequest, service: ServiceDependency, caller: Admin, now: CurrentTime
+) -> User:
+    """Disable or enable an account, or change its roles or email.
+
+    All changes are applied, or none. When an account is disabled, its keys, sessions, password and
+    roles end immediately. Requires the admin role.
+    """
+    return User.of(users.update_account(service.database, caller, name, body.amendment, at=now))
 
 
 @router.post(
@@ -58,9 +75,15 @@ def update_user(name: str, asked: UserChangeRequest, service: Served, who: Admin
     summary="Create a one-time link to set a password",
     status_code=201,
 )
-def create_password_link(name: str, service: Served, who: Admin, now: Now) -> PasswordLink:
-    """Return a token that works once, within a day; give it to nobody else."""
-    secret = write_token(service.entropy(SIZE))
+def create_password_link(
+    name: str, service: ServiceDependency, caller: Admin, now: CurrentTime
+) -> PasswordLink:
+    """Return a one-time token to set a password.
+
+    The token expires after one day. Send it only to the user. Requires the admin role.
+    """
+    secret = write_token(service.entropy(TOKEN_BYTES))
     return PasswordLink(
-        name=name, token=users.link(service.database, who, name, at=now, secret=secret)
+        name=name,
+        token=users.create_sign_in_link(service.database, caller, name, at=now, secret=secret),
     )

@@ -1,17 +1,22 @@
-"""The model versions: side by side, and out of service."""
+"""Model versions: list, compare and retire them."""
 
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Path
 from pydantic import AwareDatetime, BaseModel, ConfigDict
 
-from api.deps import Act, By, Caller, Now, Served
-from api.priority_threads import narrowing
-from api.schemas.examples import CELL, NOON, answers, written
+from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.priority_threads import prioritize
+from api.schemas.examples import CELL, NOON, build_command_example, build_responses
 from api.schemas.stops import Reason
-from rollout.services.divergences.matrices import VersionMatrix, matrix_of
-from rollout.services.engine.command_results import CommandResult
-from rollout.services.engine.versions import VersionStatus, retire, tell, versions_of
+from rollout.services.divergences.matrices import VersionMatrix, load_version_confusion
+from rollout.services.engine.command_handler import CommandResult
+from rollout.services.engine.versions import (
+    VersionStatus,
+    load_versions,
+    record_training_end,
+    retire_model_version,
+)
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/versions", tags=["versions"])
 VERSION: dict[str, Any] = {
@@ -63,11 +68,13 @@ MATRIX: dict[str, Any] = {
         }
     ],
 }
-RETIRED = written("VersionRetired", "bo", {"version": "v6", "reason": "no longer served"})
+RETIRED = build_command_example(
+    "VersionRetired", "bo", {"version": "v6", "reason": "no longer served"}
+)
 
 
 class VersionList(BaseModel):
-    """Every version that was ever seen, in that order; there are at most 20 open ones."""
+    """Every model version, in order of first use; at most 20 are not retired."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"items": [VERSION]}})
 
@@ -75,7 +82,7 @@ class VersionList(BaseModel):
 
 
 class RetirementRequest(BaseModel):
-    """Why a version is no longer served."""
+    """An optional reason for the retirement."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"example": {"reason": "no longer served"}}
@@ -85,7 +92,7 @@ class RetirementRequest(BaseModel):
 
 
 class TrainingCutoff(BaseModel):
-    """What is said of a version."""
+    """The time up to which a version's training cases reach."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -104,55 +111,69 @@ def set_training_cutoff(
     rollout: str,
     version: Annotated[str, Path(min_length=1, max_length=200)],
     body: TrainingCutoff,
-    service: Served,
-    now: Now,
-    who: Annotated[Caller, By(Act.RECORD)],
+    service: ServiceDependency,
+    now: CurrentTime,
+    caller: Annotated[Caller, RequirePermission(Permission.SEND_RECORDS)],
 ) -> TrainingCutoff:
-    """Keep up to when its training cases reach: what it says of those is no evidence."""
+    """Set the time up to which a version's training cases reach.
+
+    Predictions on cases up to this time are excluded from evidence. It is safe to retry.
+    """
     until = body.trained_until
-    tell(service.database, who, rollout, version, trained_until=until, at=now)
+    record_training_end(service.database, caller, rollout, version, trained_until=until, at=now)
     return body
 
 
 @router.get("", operation_id="listVersions", summary="List model versions")
 def list_versions(
-    rollout: str, service: Served, now: Now, who: Annotated[Caller, By(Act.READ)]
+    rollout: str,
+    service: ServiceDependency,
+    now: CurrentTime,
+    caller: Annotated[Caller, RequirePermission(Permission.READ)],
 ) -> VersionList:
-    """Return the versions side by side: where each acts, what is proposed for it."""
-    return VersionList(items=list(versions_of(service, who, rollout, at=now)))
+    """Return each version with the cells where it acts and its open proposals."""
+    return VersionList(items=list(load_versions(service, caller, rollout, at=now)))
 
 
 @router.get(
     "/{version:path}/matrix",
     operation_id="getVersionMatrix",
     summary="Get a version's confusion matrices against human decisions",
-    responses=answers(MATRIX),
+    responses=build_responses(MATRIX),
 )
 def get_version_matrix(
-    rollout: str, version: str, service: Served, who: Annotated[Caller, By(Act.READ)]
+    rollout: str,
+    version: str,
+    service: ServiceDependency,
+    caller: Annotated[Caller, RequirePermission(Permission.READ)],
 ) -> VersionMatrix:
-    """Return confusion, figures of labels, and agreement of every cell, from what was counted.
+    """Return a version's confusion matrices against human decisions.
 
-    People stand in rows, the model in columns. No record is read: it takes as long for ten units
-    as for ten million.
+    Rows are human decisions, columns the version's answers. The figures come from stored counts, so
+    the response time does not depend on the number of cases.
     """
-    return matrix_of(service, who, rollout, version)
+    return load_version_confusion(service, caller, rollout, version)
 
 
 @router.post(
     "/{version:path}/retirement",
     operation_id="retireVersion",
     summary="Retire a version",
-    responses=answers(RETIRED),
+    responses=build_responses(RETIRED),
 )
-@narrowing
+@prioritize
 def retire_version(
     rollout: str,
     version: str,
     body: RetirementRequest,
-    service: Served,
-    now: Now,
-    who: Annotated[Caller, By(Act.OPERATE)],
+    service: ServiceDependency,
+    now: CurrentTime,
+    caller: Annotated[Caller, RequirePermission(Permission.OPERATE)],
 ) -> CommandResult:
-    """Take a version out of service everywhere; it loses what it holds, and gets nothing back."""
-    return retire(service.database, who, rollout, version, at=now, reason=body.reason)
+    """Retire a version in all cells.
+
+    Its grants end and cannot be restored. It is safe to retry. Requires the operator role.
+    """
+    return retire_model_version(
+        service.database, caller, rollout, version, at=now, reason=body.reason
+    )

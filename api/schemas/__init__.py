@@ -1,1 +1,1 @@
-"""Bodies that more than one route speaks."""
+"""Schemas that several routes share."""

@@ -1,4 +1,4 @@
-"""Questions "who decides?" as they come in, and answers as they go out."""
+"""Schemas of assignment requests and responses."""
 
 import re
 from collections.abc import Mapping
@@ -8,17 +8,25 @@ from typing import Annotated, Any, Final, get_type_hints
 
 from msgspec import UNSET, Meta, Struct, UnsetType, defstruct
 from msgspec.json import Decoder
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from rollout.formats.records.parse import AMISS
-from rollout.formats.records.schema import Answers, Name, Share, Short, Texts, Time, type_of
-from rollout.store.records.record_rows import LONGEST_KEY
+from rollout.formats.records.parse import PARSE_ERRORS
+from rollout.formats.records.schema import (
+    Answers,
+    Name,
+    Share,
+    ShortText,
+    TextMap,
+    TimeText,
+    convert_type,
+)
+from rollout.store.records.record_rows import MAX_KEY_LENGTH
 
-MOST = 1_000  # questions at once
-Said = Annotated[str, Field(max_length=LONGEST_KEY)]
+MAX_QUESTIONS = 1_000  # in one request
+BoundedText = Annotated[str, Field(max_length=MAX_KEY_LENGTH)]
 FORM = ConfigDict(extra="forbid", strict=True, allow_inf_nan=False)
-NONE: list[Any] = []  # what `questions` is where it was left out
+NO_QUESTIONS: list[Any] = []  # marks an omitted `questions`
 
 QUESTION: dict[str, Any] = {
     "site": "creek",
@@ -52,7 +60,7 @@ ANSWER: dict[str, Any] = {
 
 
 class AssignmentPrediction(BaseModel):
-    """What the version says of the case; `error` where it failed."""
+    """A version's prediction of the case, to be stored; `error` if it failed."""
 
     model_config = FORM
 
@@ -60,12 +68,14 @@ class AssignmentPrediction(BaseModel):
     confidence: Share | None = None
     probabilities: Annotated[dict[Name, Share], Field(max_length=1_000)] | None = None
     latency_ms: float | None = Field(default=None, ge=0)
-    error: Short | None = None
-    at: Time | None = Field(default=None, description="when it was made; by default the case's")
+    error: ShortText | None = None
+    at: TimeText | None = Field(
+        default=None, description="when it was made; default: the case's time"
+    )
 
 
 class ClientLedgerHead(BaseModel):
-    """The highest row of the ledger that the client was ever told of."""
+    """The newest ledger revision that the client knows, with its hash."""
 
     model_config = FORM
 
@@ -74,7 +84,7 @@ class ClientLedgerHead(BaseModel):
 
 
 class QuestionFields:
-    """What is asked about a case, however it was read."""
+    """The fields of a question, whichever parser read it."""
 
     __slots__ = ()
 
@@ -89,12 +99,12 @@ class QuestionFields:
     prediction: AssignmentPrediction | None
 
     @property
-    def predicted(self) -> bool:
-        """Say whether a prediction came with the question."""
+    def has_prediction(self) -> bool:
+        """Return whether the question carries a prediction."""
         return self.prediction is not None
 
-    def items(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-        """Return the case and its prediction, as they would be sent as records."""
+    def build_records(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """Return the case and its prediction as records."""
         case = {
             "kind": "case",
             "key": self.key,
@@ -104,102 +114,115 @@ class QuestionFields:
             "attributes": self.attributes or {},
             "media": self.media or {},
         }
-        said: dict[str, Any] = {"kind": "prediction", "key": self.key, "version": self.version}
+        prediction: dict[str, Any] = {
+            "kind": "prediction",
+            "key": self.key,
+            "version": self.version,
+        }
         if self.prediction is not None:
-            said |= self.prediction.model_dump()
-        if said.get("confidence") is None:
-            said["confidence"] = self.confidence
-        return case, said
+            prediction |= self.prediction.model_dump()
+        if prediction.get("confidence") is None:
+            prediction["confidence"] = self.confidence
+        return case, prediction
 
 
-# Dataclasses, not models: half the time for each of a batch.
+# Dataclasses, not models: parsing a batch takes half the time.
 
 
 @dataclass(slots=True, config=FORM)
 class AssignmentQuestion(QuestionFields):
-    """A case to be decided. Whatever is left out or unknown makes it a person's."""
+    """A case to be decided. Missing or unknown values result in `human`."""
 
-    site: Said = ""
+    site: BoundedText = ""
     at: datetime | None = None
-    key: Said = ""
-    version: Said = ""
-    episode: Said | None = None
+    key: BoundedText = ""
+    version: BoundedText = ""
+    episode: BoundedText | None = None
     confidence: float | None = None
-    attributes: Texts | None = None
-    media: Texts | None = None
+    attributes: TextMap | None = None
+    media: TextMap | None = None
     prediction: AssignmentPrediction | None = None
 
 
 @dataclass(slots=True, config=ConfigDict(**FORM, json_schema_extra={"example": QUESTION}))
 class AssignmentRequest(AssignmentQuestion):
-    """One case to be decided."""
+    """A request for one case."""
 
     ledger_head: ClientLedgerHead | None = None
 
 
 @dataclass(slots=True, config=ConfigDict(**FORM, json_schema_extra={"example": QUESTIONS}))
 class AssignmentBatchRequest:
-    """Several cases to be decided."""
+    """A request for several cases."""
 
-    questions: Annotated[list[AssignmentQuestion], Field(max_length=MOST)]
+    questions: Annotated[list[AssignmentQuestion], Field(max_length=MAX_QUESTIONS)]
     ledger_head: ClientLedgerHead | None = None
 
 
 @dataclass(slots=True, config=FORM)
 class AssignmentBody(AssignmentRequest):
-    """One question or many, read in one pass; which of them is told by what is set."""
+    """One question or several, parsed in one pass."""
 
-    questions: Annotated[list[AssignmentQuestion], Field(max_length=MOST)] = Field(
-        default_factory=lambda: NONE
+    questions: Annotated[list[AssignmentQuestion], Field(max_length=MAX_QUESTIONS)] = Field(
+        default_factory=lambda: NO_QUESTIONS
     )
 
     @property
-    def many(self) -> bool:
-        """Say whether it is the form of many."""
-        return self.questions is not NONE
+    def is_batch(self) -> bool:
+        """Return whether `questions` is set."""
+        return self.questions is not NO_QUESTIONS
 
     @property
-    def muddled(self) -> bool:
-        """Say whether it is neither form: `questions` beside the fields of one."""
-        return self.many and replace(self, questions=NONE, ledger_head=None) != AssignmentBody()
+    def mixes_forms(self) -> bool:
+        """Return whether `questions` and fields of a single question are set."""
+        return (
+            self.is_batch
+            and replace(self, questions=NO_QUESTIONS, ledger_head=None) != AssignmentBody()
+        )
 
 
 class UnansweredAction(BaseModel):
-    """What is done when no person answers within so many seconds."""
+    """The action to take if no human answers in time."""
 
     lever: str
     action: str
-    answer_within: float = Field(description="seconds")
+    answer_within: float = Field(description="seconds after which to take the action")
 
 
 class RecordedStatus(BaseModel):
-    """What became of case and prediction."""
+    """The result of storing the case and its prediction."""
 
-    status: str = Field(description="accepted, duplicate, conflict or rejected")
+    status: str = Field(description="`accepted`, `duplicate`, `conflict` or `rejected`")
     reason: str
 
 
 class AssignmentResult(BaseModel):
-    """Who decides a case."""
+    """Who decides a case, and for how long the answer may be used."""
 
     model_config = ConfigDict(json_schema_extra={"example": ANSWER})
 
     key: str
-    decider: str = Field(description="human or model")
+    decider: str = Field(description="`human` or `model`")
     stage: str
-    exposure: str = Field(description="blind or assisted: what a person may see of the model")
+    exposure: str = Field(
+        description="whether reviewers see the model's answer: `blind` or `assisted`"
+    )
     audited: bool
     share: float
     reason: str
     unanswered: list[UnansweredAction]
     revision: int
     hash: str
-    permit: str | None = Field(description="send it back with the action")
-    lease: float = Field(
-        description="seconds for which this may be used, by a clock that counts sleep too, read "
-        "before the question was sent"
+    permit: str | None = Field(
+        description="send it with the action to authorize it; null if there is none"
     )
-    fresh_until: datetime = Field(description="for people to read; machines count the lease")
+    lease: float = Field(
+        description="seconds for which the answer may be used, from before the request was sent, "
+        "on a monotonic clock that continues during sleep"
+    )
+    fresh_until: datetime = Field(
+        description="when the lease ends by the server's clock; programs use `lease`"
+    )
     recorded: RecordedStatus | None
 
 
@@ -211,89 +234,76 @@ class AssignmentResultList(BaseModel):
     answers: list[AssignmentResult]
 
 
-def inlined(form: Any) -> Mapping[str, Any]:
-    """Return a form's JSON schema with everything that it refers to put in its place."""
-    schema = TypeAdapter(form).json_schema()
-    inlined_schema = _inlined(schema, schema.get("$defs", {}))
-    return {name: part for name, part in inlined_schema.items() if name != "$defs"}
+UNSUPPORTED_TEXT: Final = re.compile(
+    rb"\.[0-9]{7}(?<=:[0-9]{2}\.[0-9]{7})"
+)  # starts at the point, which is rare in a body, so that the search is fast
+"""A time finer than microseconds: msgspec rounds it, pydantic truncates it."""
 
+ESCAPED_TEXT: Final = re.compile(rb"\\u00[0-7]")
+"""An escaped ASCII character: it can hide such a time, or a NUL, at which msgspec stops."""
 
-def _inlined(part: Any, defs: Mapping[str, Any]) -> Any:
-    if isinstance(part, dict) and "$ref" in part:
-        return _inlined(defs[part["$ref"].rsplit("/", 1)[-1]], defs)
-    if isinstance(part, dict):
-        return {name: _inlined(inner_part, defs) for name, inner_part in part.items()}
-    return [_inlined(inner_part, defs) for inner_part in part] if isinstance(part, list) else part
-
-
-SMALLER: Final = re.compile(rb"\.[0-9]{7}(?<=:[0-9]{2}\.[0-9]{7})")  # by its point, which is rare
-"""A time in less than microseconds: msgspec would round it, and records leave the rest off."""
-
-ESCAPED: Final = re.compile(rb"\\u00[0-7]")
-"""An ASCII letter escaped: of a time it could hide smaller parts, or a NUL, where msgspec stops."""
-
-NOTHING: Final = AssignmentQuestion()
+EMPTY_QUESTION: Final = AssignmentQuestion()
 FIELDS: Final = [
-    (name, type_of(hint), getattr(NOTHING, name))
+    (name, convert_type(hint), getattr(EMPTY_QUESTION, name))
     for name, hint in get_type_hints(AssignmentQuestion, include_extras=True).items()
     if name != "prediction"
 ]
 
 
-class Alone(QuestionFields):
+class PredictionlessQuestion(QuestionFields):
     """A question without a prediction."""
 
     __slots__ = ()
     prediction = None
 
 
-class Body(Alone):
-    """One question or many."""
+class QuestionBody(PredictionlessQuestion):
+    """One question or several, without predictions."""
 
     __slots__ = ()
     questions: Any
 
     @property
-    def many(self) -> bool:
-        """Say whether it is the form of many."""
+    def is_batch(self) -> bool:
+        """Return whether `questions` is set."""
         return self.questions is not UNSET
 
 
-def _struct(name: str, fields: list[Any], *bases: type) -> Any:
+def _define_struct(name: str, fields: list[Any], *bases: type) -> Any:
     all_bases = (*bases, Struct)
     return defstruct(name, fields, bases=all_bases, forbid_unknown_fields=True, gc=False)
 
 
-_LedgerHead: Final = _struct(
+_LedgerHead: Final = _define_struct(
     "LedgerHead",
     [
-        (name, type_of(hint))
+        (name, convert_type(hint))
         for name, hint in get_type_hints(ClientLedgerHead, include_extras=True).items()
     ],
 )
-_Question: Any = _struct("Question", FIELDS, Alone)
-_Questions: Any = Annotated[list[_Question], Meta(max_length=MOST)]
-_Body: Final = _struct(
+_Question: Any = _define_struct("Question", FIELDS, PredictionlessQuestion)
+_Questions: Any = Annotated[list[_Question], Meta(max_length=MAX_QUESTIONS)]
+_Body: Final = _define_struct(
     "Body",
     [
         *FIELDS,
         ("ledger_head", _LedgerHead | None, None),
         ("questions", _Questions | UnsetType, UNSET),
     ],
-    Body,
+    QuestionBody,
 )
 _BODY: Final[Decoder[Any]] = Decoder(_Body)
 
 
-def quickly(body: bytes) -> Any | None:
-    """Return what is asked, as `BodyIn` gives it; None where the forms have to look at it."""
-    if SMALLER.search(body) or (b"\\" in body and ESCAPED.search(body)):
+def parse_quickly(body: bytes) -> Any | None:
+    """Return the body parsed by msgspec, or None if pydantic must parse it."""
+    if UNSUPPORTED_TEXT.search(body) or (b"\\" in body and ESCAPED_TEXT.search(body)):
         return None
     try:
         body_value = _BODY.decode(body)
-    except AMISS:
+    except PARSE_ERRORS:
         return None
-    has_both_forms = body_value.many and body_value != _Body(
+    has_both_forms = body_value.is_batch and body_value != _Body(
         questions=body_value.questions, ledger_head=body_value.ledger_head
     )
     return None if has_both_forms else body_value

@@ -1,4 +1,4 @@
-"""Cells and their evidence as they are answered: numbers that a reader can draw and compare."""
+"""Schemas of cells and their evidence."""
 
 from datetime import datetime
 from math import isfinite
@@ -9,7 +9,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from api.schemas.examples import NOON
 from rollout.services.cells.cells import CellStatus, GuardStatus
 
-NOW: dict[str, Any] = {
+CELL_STATUS: dict[str, Any] = {
     "site": "creek",
     "window": "night",
     "stage": "supervised",
@@ -76,7 +76,7 @@ EVIDENCE: dict[str, Any] = {
     "next_step": "autonomous: 12 of 30 days",
     "path": [PATH],
 }
-HAPPENED: dict[str, Any] = {
+EVENT_DESCRIPTION: dict[str, Any] = {
     "revision": 41,
     "at": NOON,
     "local": "Tue 1 Jun 06:00",
@@ -88,19 +88,19 @@ HAPPENED: dict[str, Any] = {
 }
 
 
-def _finite(value: Any) -> Any:
-    """Return None for what has no number: JSON knows no infinity."""
+def _drop_non_finite(value: Any) -> Any:
+    """Return None for infinite numbers and NaN, which JSON can't represent."""
     return None if isinstance(value, float) and not isfinite(value) else value
 
 
-Number = Annotated[float | None, BeforeValidator(_finite)]
-FROM = ConfigDict(from_attributes=True)
+Number = Annotated[float | None, BeforeValidator(_drop_non_finite)]
+FROM_ATTRIBUTES = ConfigDict(from_attributes=True)
 
 
 class GateCondition(BaseModel):
-    """A condition of a gate on the evidence that there is: see `docs/api.md`."""
+    """A condition of a gate with its current evidence; see `docs/api.md`."""
 
-    model_config = FROM
+    model_config = FROM_ATTRIBUTES
 
     condition: str
     measure: str
@@ -122,9 +122,9 @@ class GateCondition(BaseModel):
 
 
 class GateProgress(BaseModel):
-    """The gate in play: its conditions, and what is missing beside them in words."""
+    """The next gate: its conditions, and in `missing` its other unmet requirements."""
 
-    model_config = FROM
+    model_config = FROM_ATTRIBUTES
 
     to: str
     risk: float
@@ -135,9 +135,9 @@ class GateProgress(BaseModel):
 
 
 class EvidencePath(BaseModel):
-    """How a condition's evidence went, look by look; lists run in parallel, at most 400 long."""
+    """The course of a condition's evidence. The lists are parallel, with at most 400 items."""
 
-    model_config = FROM
+    model_config = FROM_ATTRIBUTES
 
     condition: str
     measure: str
@@ -153,9 +153,9 @@ class EvidencePath(BaseModel):
 
 
 class CellEvidence(BaseModel):
-    """What one version has shown in the cell, and what decides about its next step."""
+    """The evidence of one version in the cell, and its next step."""
 
-    model_config = FROM
+    model_config = FROM_ATTRIBUTES
 
     version: str
     stage: str
@@ -173,9 +173,9 @@ class CellEvidence(BaseModel):
 
 
 class CellActivity(BaseModel):
-    """One row of the ledger about the cell, in words."""
+    """A ledger event about the cell, as text."""
 
-    model_config = FROM
+    model_config = FROM_ATTRIBUTES
 
     revision: int
     at: datetime
@@ -188,13 +188,13 @@ class CellActivity(BaseModel):
 
 
 class CellDetails(BaseModel):
-    """A cell: what is allowed now, its evidence against the lines, its guards, its history."""
+    """A cell with its state, evidence, guards and history."""
 
     model_config = ConfigDict(
         from_attributes=True,
         json_schema_extra={
             "example": {
-                "status": NOW,
+                "status": CELL_STATUS,
                 "evidence": [EVIDENCE],
                 "guards": [
                     {
@@ -206,7 +206,7 @@ class CellDetails(BaseModel):
                         "last_alarm": None,
                     }
                 ],
-                "history": [HAPPENED],
+                "history": [EVENT_DESCRIPTION],
             }
         },
     )
@@ -218,7 +218,7 @@ class CellDetails(BaseModel):
 
 
 class CellList(BaseModel):
-    """Some cells, in the policy's order, as of a revision; `next` is null at the end."""
+    """A page of cells in the policy's order. `next` is null on the last page."""
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -227,7 +227,7 @@ class CellList(BaseModel):
                 "revision": 42,
                 "hash": "9f2c…",
                 "policy": 3,
-                "items": [NOW],
+                "items": [CELL_STATUS],
                 "next": None,
             }
         }

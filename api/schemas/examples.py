@@ -1,23 +1,30 @@
-"""Examples of answers in the OpenAPI document, and of what commands answer with."""
+"""Parts of the OpenAPI document: examples, responses and inlined schemas."""
 
+from collections.abc import Mapping
 from typing import Any
+
+from pydantic import TypeAdapter
 
 HEAD: dict[str, Any] = {"rollout": "bear-alarm", "revision": 42, "hash": "9f2c…"}
 CELL: dict[str, Any] = {"site": "creek", "window": "night"}
 NOON, LATER = "2027-06-01T12:00:00Z", "2027-06-15T12:00:00Z"
 
 
-def answers(
+def build_responses(
     example: Any, *statuses: int, model: type[Any] | None = None
 ) -> dict[int | str, dict[str, Any]]:
-    """Return what a route's `responses` says of its answer.
+    """Return a route's OpenAPI `responses` with an example.
 
     Args:
-        example: of it.
-        statuses: that it may have, by default 200 alone.
-        model: of the answer; needed where there are several statuses.
+        example: the example of a response body.
+        statuses: the possible statuses, by default only 200.
+        model: the type of the body; needed if there are several statuses.
     """
-    status_texts = {200: "done, or it held already", 201: "it is new", 202: "it waits for people"}
+    status_texts = {
+        200: "the result, or the existing state if nothing changed",
+        201: "created",
+        202: "proposed; needs approvals",
+    }
     responses: dict[int | str, dict[str, Any]] = {}
     for status in statuses or (200,):
         content = {"application/json": {"example": example}}
@@ -27,7 +34,30 @@ def answers(
     return responses
 
 
-def written(event: str, by: str, body: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """Return an example of what a command wrote."""
+def build_command_example(
+    event: str, by: str, body: dict[str, Any], **extra: Any
+) -> dict[str, Any]:
+    """Return an example of a command's result."""
     events = [{"at": NOON, "kind": event, "by": by, "body": body}]
-    return {**HEAD, "events": events, **more}
+    return {**HEAD, "events": events, **extra}
+
+
+def inline_schema(adapter: TypeAdapter[Any]) -> Mapping[str, Any]:
+    """Return a type's JSON schema with all references replaced by their targets."""
+    schema = adapter.json_schema()
+    inlined_schema: Mapping[str, Any] = _inline_part(schema, schema.get("$defs", {}))
+    return inlined_schema
+
+
+def _inline_part(part: Any, definitions: Mapping[str, Any]) -> Any:
+    if isinstance(part, list):
+        return [_inline_part(inner_part, definitions) for inner_part in part]
+    if not isinstance(part, dict):
+        return part
+    if "$ref" in part:
+        return _inline_part(definitions[part["$ref"].rsplit("/", 1)[-1]], definitions)
+    return {
+        name: _inline_part(inner_part, definitions)
+        for name, inner_part in part.items()
+        if name not in {"$defs", "discriminator"}
+    }

@@ -1,8 +1,8 @@
-"""Policies as they are sent and answered."""
+"""OpenAPI body and examples of policies."""
 
 from typing import Any
 
-from api.schemas.examples import NOON, written
+from api.schemas.examples import NOON, build_command_example
 
 TEXT = """rollout: parcel-damage
 timezone: Europe/Vienna
@@ -36,7 +36,7 @@ BODY: dict[str, Any] = {
         },
     }
 }
-"""The policy file is the body, as it stands: YAML or JSON."""
+"""The body is the policy file itself: YAML or JSON."""
 
 PLANNED: dict[str, Any] = {
     "rollout": "parcel-damage",
@@ -55,7 +55,7 @@ PLANNED: dict[str, Any] = {
     "warnings": [],
     "text": "Plan of parcel-damage: 2 cells, shadow → supervised → autonomous\n…",
 }
-APPLIED = written(
+APPLIED = build_command_example(
     "PolicyApplied",
     "ana",
     {"number": 2, "policy": "5be1…"},

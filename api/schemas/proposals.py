@@ -1,4 +1,4 @@
-"""What is asked about proposals, and examples of the answers."""
+"""Schemas of proposals and approvals, with examples."""
 
 from typing import Annotated, Any, Literal
 
@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from api.schemas.examples import LATER, NOON
 from rollout.services.proposals.proposal_details import Proposal
-from rollout.services.proposals.proposals import MOST_AT_ONCE, ApprovalResult
+from rollout.services.proposals.proposals import MAX_APPROVALS_PER_CALL, ApprovalResult
 
 Hash = Annotated[str, StringConstraints(max_length=64)]
 Id = Annotated[str, StringConstraints(max_length=64)]
@@ -55,9 +55,10 @@ PROPOSAL: dict[str, Any] = {
 
 
 class ProposalRequest(BaseModel):
-    """What an operator proposes: a takeover, a renewal, or that the ledger's clock is set right.
+    """A takeover, a renewal or a correction of the ledger's clock.
 
-    A widening is raised by the tick alone, a resume at its stop.
+    A takeover or renewal needs `site`, `window`, `version` and `to`. The scheduler creates
+    widenings; `proposeResume` creates resumes.
     """
 
     model_config = ConfigDict(
@@ -81,7 +82,7 @@ class ProposalRequest(BaseModel):
 
 
 class ApprovalRequest(BaseModel):
-    """A yes to what was shown: `evidence_hash` as the proposal has it."""
+    """An approval with the proposal's `evidence_hash`."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"example": {"evidence_hash": EVIDENCE}}
@@ -92,7 +93,7 @@ class ApprovalRequest(BaseModel):
 
 
 class RejectionRequest(BaseModel):
-    """A no, and why."""
+    """An optional reason for the rejection."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"example": {"reason": "after the holidays"}}
@@ -102,7 +103,7 @@ class RejectionRequest(BaseModel):
 
 
 class BatchApproval(ApprovalRequest):
-    """One of several yeses."""
+    """One approval of a batch."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -113,7 +114,7 @@ class BatchApproval(ApprovalRequest):
 
 
 class BatchApprovalRequest(BaseModel):
-    """Several yeses, each to what was shown with its own hash."""
+    """Several approvals, each with the evidence hash of its proposal."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -122,11 +123,11 @@ class BatchApprovalRequest(BaseModel):
         },
     )
 
-    approvals: list[BatchApproval] = Field(min_length=1, max_length=MOST_AT_ONCE)
+    approvals: list[BatchApproval] = Field(min_length=1, max_length=MAX_APPROVALS_PER_CALL)
 
 
 class ProposalList(BaseModel):
-    """Some proposals, the newest first; `next` is null at the end."""
+    """A page of proposals, newest first. `next` is null on the last page."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"items": [PROPOSAL], "next": None}})
 
@@ -135,7 +136,7 @@ class ProposalList(BaseModel):
 
 
 class ApprovalResultList(BaseModel):
-    """What became of each of several yeses, in their order."""
+    """The result of each approval, in the order of the request."""
 
     model_config = ConfigDict(
         json_schema_extra={

@@ -1,4 +1,4 @@
-"""What is sent as records and what is answered; cases explained; what was set aside."""
+"""Schemas of records, explained cases and rejected records."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -7,7 +7,6 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from api.paging import Page
-from rollout.formats.records.schema import ITEM
 
 CASE = {
     "kind": "case",
@@ -36,40 +35,27 @@ DECISION = {
 ITEMS: list[Mapping[str, Any]] = [CASE, PREDICTION, DECISION]
 
 
-def _inlined(part: Any, defs: Mapping[str, Any]) -> Any:
-    if isinstance(part, dict) and "$ref" in part:
-        return _inlined(defs[part["$ref"].rsplit("/", 1)[-1]], defs)
-    if isinstance(part, dict):
-        remaining = {
-            key: value for key, value in part.items() if key not in {"$defs", "discriminator"}
-        }
-        return {name: _inlined(inner_part, defs) for name, inner_part in remaining.items()}
-    return [_inlined(inner_part, defs) for inner_part in part] if isinstance(part, list) else part
-
-
-def item_schema() -> Mapping[str, Any]:
-    """Return the JSON schema of one item."""
-    schema = ITEM.json_schema()
-    inlined_schema: Mapping[str, Any] = _inlined(schema, schema["$defs"])
-    return inlined_schema
-
-
 class RecordResult(BaseModel):
-    """What became of one item."""
+    """The result of one item."""
 
-    index: int = Field(description="the item's place in the body, from 0; of NDJSON the line's")
+    index: int = Field(description="zero-based index of the item, or of the NDJSON line")
     key: str
     status: Literal["accepted", "duplicate", "conflict", "rejected", "not_stored", "unknown"]
-    reason: str = Field(description="why it was not used, or what it waits for; mostly empty")
+    reason: str = Field(description="why the item was not used, or what is missing; usually empty")
 
 
-ANSWER: dict[str, Any] = {"index": 0, "key": "creek-0412", "status": "accepted", "reason": ""}
+RECORD_RESULT: dict[str, Any] = {
+    "index": 0,
+    "key": "creek-0412",
+    "status": "accepted",
+    "reason": "",
+}
 
 
 class RecordResultList(BaseModel):
-    """What became of each item, in the order of the body."""
+    """The result of each item, in the order of the request."""
 
-    model_config = ConfigDict(json_schema_extra={"example": {"items": [ANSWER]}})
+    model_config = ConfigDict(json_schema_extra={"example": {"items": [RECORD_RESULT]}})
 
     items: list[RecordResult]
 
@@ -99,12 +85,14 @@ class CaseSummary(BaseModel):
     received_at: datetime
     episode: str | None = None
     attributes: dict[str, str]
-    versions: list[str] = Field(description="who predicted; empty where that is not shown to you")
-    differs: bool | None = Field(description="a prediction and a verdict differ; null: not shown")
+    versions: list[str] = Field(description="versions with a prediction; empty if hidden")
+    differs: bool | None = Field(
+        description="whether a prediction and a human decision differ; null if hidden"
+    )
 
 
 class CasePrediction(BaseModel):
-    """A version's answer, and the assignment that was given with it."""
+    """A version's prediction, and the assignment it was made under."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -121,7 +109,7 @@ class CasePrediction(BaseModel):
 
 
 class CaseDecision(BaseModel):
-    """A person's verdict, and how much of the model they had seen."""
+    """A human decision, and the reviewer's exposure to the model's answer."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -136,7 +124,7 @@ class CaseDecision(BaseModel):
 
 
 class CaseAction(BaseModel):
-    """What was done, and by what permission."""
+    """An action, and whether it was authorized."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -161,7 +149,7 @@ class CaseOutcome(BaseModel):
 
 
 class CountedUnit(BaseModel):
-    """Where the case was counted: on which track, in which slot and attempt, as what."""
+    """An entry of the case in the evidence: track, slot, attempt and values."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -180,9 +168,9 @@ class CountedUnit(BaseModel):
 
 
 class CaseExplanation(BaseModel):
-    """One case: who decided, by what permission, what was said, and where it was counted.
+    """A case with its predictions, decisions, actions, outcomes and evidence.
 
-    `hidden`: what versions and others said is kept from you, because you may judge the case.
+    If `hidden` is true, answers are left out because you may be asked to review the case.
     """
 
     model_config = ConfigDict(
@@ -204,7 +192,7 @@ class CaseExplanation(BaseModel):
     case: CaseSummary
     hidden: bool
     pending: str = Field(
-        validation_alias="waits", description="what has yet to come before the case is settled"
+        validation_alias="waits", description="what is missing before the case is complete"
     )
     predictions: list[CasePrediction]
     decisions: list[CaseDecision]
@@ -213,7 +201,7 @@ class CaseExplanation(BaseModel):
     counted_units: list[CountedUnit] = Field(validation_alias="counted")
 
 
-SET_ASIDE: dict[str, Any] = {
+REJECTED_RECORD: dict[str, Any] = {
     "number": 7,
     "received_at": "2027-06-01T12:00:00Z",
     "kind": "case",
@@ -224,9 +212,9 @@ SET_ASIDE: dict[str, Any] = {
 
 
 class RejectedRecord(BaseModel):
-    """Something that could not be used, as it came, with the reason."""
+    """An item that could not be used, as it was sent, with the reason."""
 
-    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": SET_ASIDE})
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": REJECTED_RECORD})
 
     number: int
     received_at: datetime
@@ -237,8 +225,8 @@ class RejectedRecord(BaseModel):
 
 
 class RejectedRecordList(Page[RejectedRecord]):
-    """Rejected records, the oldest first."""
+    """Rejected records, oldest first."""
 
 
 class CaseList(Page[CaseSummary]):
-    """Cases, the newest first."""
+    """Cases, newest first."""

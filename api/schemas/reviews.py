@@ -1,4 +1,4 @@
-"""Bodies of the review queue. They are what reviewers see: nothing may be added without thought."""
+"""Schemas of the review queue. Reviewers see every field, so new fields can unblind them."""
 
 from datetime import datetime
 from typing import Annotated, Any, Literal
@@ -6,14 +6,19 @@ from typing import Annotated, Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field, StringConstraints
 
 from rollout.core.policy.levers import Lever
-from rollout.services.reviews.review_queue import Answer, Desk, Task
-from rollout.services.reviews.reviews import MOST_AHEAD, Late, Said, Verdict
-from rollout.store.records.record_rows import LONGEST_KEY
+from rollout.services.reviews.review_queue import ClaimedTask, ModelAnswer, ReviewerTasks
+from rollout.services.reviews.reviews import (
+    MAX_CLAIMED_CASES,
+    DecisionDraft,
+    OverdueTask,
+    StoredDecision,
+)
+from rollout.store.records.record_rows import MAX_KEY_LENGTH
 
-MOST_PEOPLE = 50
+MAX_REVIEWERS = 50
 Kind = Literal["blind", "assisted", "adjudicate"]
 Name = Annotated[
-    str, StringConstraints(min_length=1, max_length=LONGEST_KEY, pattern=r"^[^\x00]+$")
+    str, StringConstraints(min_length=1, max_length=MAX_KEY_LENGTH, pattern=r"^[^\x00]+$")
 ]
 Number = Annotated[int, Field(ge=1, lt=2**53)]
 
@@ -31,12 +36,12 @@ TASK: dict[str, Any] = {
     "decisions": [],
 }
 LEVER: dict[str, Any] = {"id": "alarm", "labels": ["bear", "no-bear"], "number": None}
-DESK: dict[str, Any] = {
+OWN_TASKS: dict[str, Any] = {
     "levers": [LEVER],
     "tasks": [TASK],
     "waiting": {"blind": 7, "assisted": 0, "adjudicate": 0},
 }
-VERDICT: dict[str, Any] = {
+DECISION: dict[str, Any] = {
     "review": 4182,
     "case": "meadow-004182",
     "answers": {"alarm": "bear"},
@@ -45,10 +50,10 @@ VERDICT: dict[str, Any] = {
     "revision": 1,
     "at": "2027-06-16T23:48:20-07:00",
 }
-REVEALED: dict[str, Any] = {
+REVEALED_ANSWERS: dict[str, Any] = {
     "answers": [{"version": "v7", "answers": {"alarm": "no-bear"}, "confidence": 0.61}]
 }
-LATE: dict[str, Any] = {
+OVERDUE_REVIEW: dict[str, Any] = {
     "review": 4170,
     "case": "meadow-004170",
     "site": "meadow",
@@ -58,25 +63,28 @@ LATE: dict[str, Any] = {
 }
 
 
-def _example(example: Any, *, closed: bool = False) -> ConfigDict:
-    """Return how a body is read: with an example, and if `closed` with no field but its own."""
+def _build_config(example: Any, *, is_input: bool = False) -> ConfigDict:
+    """Return a model's configuration; `is_input` forbids unknown fields."""
     extra = {"example": example}
-    if closed:
+    if is_input:
         return ConfigDict(extra="forbid", json_schema_extra=extra)
     return ConfigDict(from_attributes=True, json_schema_extra=extra)
 
 
 class ClaimRequest(BaseModel):
-    """How many cases the reviewer wants to hold, and of which queue; left out: as they are due."""
+    """The number of review tasks to hold, and optionally their queue.
 
-    model_config = _example({"kind": "blind", "claims": 2}, closed=True)
+    Without `kind`, tasks are claimed in the order in which they are due.
+    """
+
+    model_config = _build_config({"kind": "blind", "claims": 2}, is_input=True)
 
     kind: Kind | None = None
-    claims: int = Field(default=1, ge=1, le=MOST_AHEAD)
+    claims: int = Field(default=1, ge=1, le=MAX_CLAIMED_CASES)
 
 
 class NumberRange(BaseModel):
-    """A lever whose answer is a number."""
+    """The range of a lever whose answer is a number."""
 
     model_config = ConfigDict(from_attributes=True)
 
@@ -86,9 +94,9 @@ class NumberRange(BaseModel):
 
 
 class ReviewLever(BaseModel):
-    """What is decided: one of some labels, or a number."""
+    """A decision variable of the case: labels or a number range."""
 
-    model_config = _example(LEVER)
+    model_config = _build_config(LEVER)
 
     id: str
     labels: list[str]
@@ -96,15 +104,15 @@ class ReviewLever(BaseModel):
 
     @classmethod
     def of(cls, lever: Lever) -> "ReviewLever":
-        """Return a lever as it goes out; what its answers lead to is nothing that is asked."""
+        """Return a lever without the actions that its answers lead to."""
         number = None if lever.number is None else NumberRange.model_validate(lever.number)
         return cls(id=lever.id, labels=list(lever.labels), number=number)
 
 
 class VersionAnswer(BaseModel):
-    """What a version said of a case; null where it failed."""
+    """A version's answer to a case; an answer is null if the version failed."""
 
-    model_config = _example(REVEALED["answers"][0])
+    model_config = _build_config(REVEALED_ANSWERS["answers"][0])
 
     version: str
     answers: dict[str, str | None]
@@ -112,9 +120,9 @@ class VersionAnswer(BaseModel):
 
 
 class ReviewTask(BaseModel):
-    """A case to judge, with all that the reviewer may see of it."""
+    """A review task with everything that the reviewer may see."""
 
-    model_config = _example(TASK)
+    model_config = _build_config(TASK)
 
     review: int
     kind: Kind
@@ -123,14 +131,18 @@ class ReviewTask(BaseModel):
     occurred_at: datetime
     attributes: dict[str, str]
     media: dict[str, str]
-    answer_by: datetime | None = Field(description="then whoever acts stops waiting")
-    claimed_until: datetime = Field(description="then somebody else may be given it")
-    model_answer: VersionAnswer | None = Field(description="of an assisted review alone")
-    decisions: list[dict[str, str | None]] = Field(description="of an adjudication alone")
+    answer_by: datetime | None = Field(
+        description="after this time, the client no longer waits for the answer"
+    )
+    claimed_until: datetime = Field(
+        description="after this time, other reviewers can claim the task"
+    )
+    model_answer: VersionAnswer | None = Field(description="only for assisted reviews")
+    decisions: list[dict[str, str | None]] = Field(description="only for adjudications")
 
     @classmethod
-    def of(cls, task: Task) -> "ReviewTask":
-        """Return a task as it goes out."""
+    def of(cls, task: ClaimedTask) -> "ReviewTask":
+        """Return the schema of a claimed task."""
         return cls(
             review=task.review,
             kind=task.kind,
@@ -141,12 +153,12 @@ class ReviewTask(BaseModel):
             media=dict(task.case.media),
             answer_by=task.answer_by,
             claimed_until=task.claimed_until,
-            model_answer=_answer(task.proposal),
+            model_answer=_build_answer(task.proposal),
             decisions=[dict(answers) for answers in task.verdicts],
         )
 
 
-def _answer(answer: Answer | None) -> VersionAnswer | None:
+def _build_answer(answer: ModelAnswer | None) -> VersionAnswer | None:
     if answer is None:
         return None
     lever_answers = dict(answer.answers)
@@ -156,9 +168,9 @@ def _answer(answer: Answer | None) -> VersionAnswer | None:
 
 
 class ReviewQueueCounts(BaseModel):
-    """How many cases could be given to the reviewer, by queue."""
+    """The number of tasks available to the reviewer, by queue."""
 
-    model_config = _example(DESK["waiting"])
+    model_config = _build_config(OWN_TASKS["waiting"])
 
     blind: int
     assisted: int
@@ -166,29 +178,32 @@ class ReviewQueueCounts(BaseModel):
 
 
 class ReviewQueue(BaseModel):
-    """What is asked, the cases that the reviewer holds, and how many more wait."""
+    """The levers, the reviewer's claimed tasks and the number of available ones."""
 
-    model_config = _example(DESK)
+    model_config = _build_config(OWN_TASKS)
 
     levers: list[ReviewLever]
     tasks: list[ReviewTask]
     waiting: ReviewQueueCounts
 
     @classmethod
-    def of(cls, desk: Desk) -> "ReviewQueue":
-        """Return a desk as it goes out."""
+    def of(cls, reviewer_tasks: ReviewerTasks) -> "ReviewQueue":
+        """Return the schema of a reviewer's tasks."""
         return cls(
-            levers=[ReviewLever.of(lever) for lever in desk.levers],
-            tasks=[ReviewTask.of(task) for task in desk.tasks],
-            waiting=ReviewQueueCounts.model_validate(dict(desk.waiting)),
+            levers=[ReviewLever.of(lever) for lever in reviewer_tasks.levers],
+            tasks=[ReviewTask.of(task) for task in reviewer_tasks.tasks],
+            waiting=ReviewQueueCounts.model_validate(dict(reviewer_tasks.waiting)),
         )
 
 
 class DecisionRequest(BaseModel):
-    """A verdict: an answer by lever, or `unsure`. A lever left out, or null, is unsure alone."""
+    """A decision: an answer by lever, or `unsure`.
 
-    model_config = _example(
-        {"answers": {"alarm": "bear"}, "started_at": "2027-06-16T23:48:05-07:00"}, closed=True
+    A lever that is missing or null counts as unsure.
+    """
+
+    model_config = _build_config(
+        {"answers": {"alarm": "bear"}, "started_at": "2027-06-16T23:48:05-07:00"}, is_input=True
     )
 
     answers: dict[Name, Name | None] = Field(default_factory=dict, max_length=50)
@@ -196,26 +211,29 @@ class DecisionRequest(BaseModel):
     note: str | None = Field(default=None, max_length=2_000)
     started_at: AwareDatetime | None = None
     exposure: Literal["blind", "assisted", "revealed"] = Field(
-        default="blind", description="what the reviewer owns up to; it only makes it worse"
+        default="blind",
+        description="what the reviewer had seen; it can only make the stored exposure less blind",
     )
-    supersedes: Number | None = Field(default=None, description="the revision that this corrects")
+    supersedes: Number | None = Field(
+        default=None, description="the revision that this decision corrects"
+    )
 
-    def said(self) -> Said:
-        """Return it as the service takes it."""
-        return Said(
+    def to_draft(self) -> DecisionDraft:
+        """Return the decision as the service takes it."""
+        return DecisionDraft(
             answers=self.answers,
             unsure=self.unsure,
             note=self.note,
             started_at=self.started_at,
-            claims=self.exposure,
+            claimed_exposure=self.exposure,
             supersedes=self.supersedes,
         )
 
 
 class ReviewDecision(BaseModel):
-    """A verdict as it is stored."""
+    """A stored decision."""
 
-    model_config = _example(VERDICT)
+    model_config = _build_config(DECISION)
 
     review: int
     case: str
@@ -226,82 +244,87 @@ class ReviewDecision(BaseModel):
     at: datetime
 
     @classmethod
-    def of(cls, stored: Verdict) -> "ReviewDecision":
-        """Return a verdict as it goes out."""
+    def of(cls, stored: StoredDecision) -> "ReviewDecision":
+        """Return the schema of a stored decision."""
         return cls.model_validate(stored)
 
 
 class RevealedAnswers(BaseModel):
-    """What each version said."""
+    """The answer of each version."""
 
-    model_config = _example(REVEALED)
+    model_config = _build_config(REVEALED_ANSWERS)
 
     answers: list[VersionAnswer]
 
     @classmethod
-    def of(cls, answers: tuple[Answer, ...]) -> "RevealedAnswers":
-        """Return answers as they go out."""
+    def of(cls, answers: tuple[ModelAnswer, ...]) -> "RevealedAnswers":
+        """Return the schema of revealed answers."""
         return cls(answers=[VersionAnswer.model_validate(answer) for answer in answers])
 
 
 class AdjudicationRequest(BaseModel):
-    """A case to be settled; `version`: whose answer is set beside those of people."""
+    """A case to adjudicate.
 
-    model_config = _example({"case": "meadow-004182", "version": "v7"}, closed=True)
+    The answer of `version`, if given, is shown beside the human decisions.
+    """
+
+    model_config = _build_config({"case": "meadow-004182", "version": "v7"}, is_input=True)
 
     case: Name
     version: Name | None = None
 
 
 class GoldCaseRequest(BaseModel):
-    """A stored case with what is right, and how many people are to judge it."""
+    """A stored case, its known answers and the number of reviewers to ask."""
 
-    model_config = _example(
-        {"case": "meadow-003107", "answers": {"alarm": "bear"}, "reviewers": 3}, closed=True
+    model_config = _build_config(
+        {"case": "meadow-003107", "answers": {"alarm": "bear"}, "reviewers": 3}, is_input=True
     )
 
     case: Name
     answers: dict[Name, Name] = Field(min_length=1, max_length=50)
-    reviewers: int = Field(ge=1, le=MOST_PEOPLE)
+    reviewers: int = Field(ge=1, le=MAX_REVIEWERS)
 
 
 class ReassignmentRequest(BaseModel):
-    """Somebody who is away."""
+    """The absent reviewer."""
 
-    model_config = _example({"reviewer": "ana"}, closed=True)
+    model_config = _build_config({"reviewer": "ana"}, is_input=True)
 
     reviewer: Name
 
 
 class ReassignmentResult(BaseModel):
-    """How many cases went back into the queue."""
+    """The number of review tasks that were released."""
 
-    model_config = _example({"released": 2})
+    model_config = _build_config({"released": 2})
 
     released: int
 
 
 class OverdueReview(BaseModel):
-    """A seat without a verdict that runs out soon, or did."""
+    """An undecided review task that is close to or past its deadline."""
 
-    model_config = _example(LATE)
+    model_config = _build_config(OVERDUE_REVIEW)
 
     review: int
     case: str
     site: str
     kind: Kind
     due_at: datetime
-    reviewer: str | None = Field(description="who has it now")
+    reviewer: str | None = Field(description="the reviewer who holds the task")
 
 
 class OverdueReviewList(BaseModel):
-    """Seats without a verdict, the first to run out first."""
+    """Overdue review tasks, soonest deadline first."""
 
-    model_config = _example({"items": [LATE]})
+    model_config = _build_config({"items": [OVERDUE_REVIEW]})
 
     items: list[OverdueReview]
 
     @classmethod
-    def of(cls, late: list[Late]) -> "OverdueReviewList":
-        """Return them as they go out."""
-        return cls(items=[OverdueReview.model_validate(one, from_attributes=True) for one in late])
+    def of(cls, tasks: list[OverdueTask]) -> "OverdueReviewList":
+        """Return the schema of overdue tasks."""
+        return cls(
+            items=[OverdueReview.model_validate(task, from_attributes=True) for task in tasks]
+        )

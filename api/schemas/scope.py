@@ -1,4 +1,4 @@
-"""The scope as it goes out: what a client needs to decide as the server would."""
+"""The schema of a snapshot: what a client needs to decide like the server."""
 
 from datetime import datetime
 from typing import Any
@@ -39,7 +39,7 @@ SCOPE: dict[str, Any] = {
 
 
 class ScopePolicy(BaseModel):
-    """The policy in force; its hash is the SHA-256 of the text."""
+    """The policy in force. `hash` is the SHA-256 of `text`."""
 
     number: int
     hash: str
@@ -47,7 +47,7 @@ class ScopePolicy(BaseModel):
 
 
 class ScopeVersion(BaseModel):
-    """A version that was seen."""
+    """A model version known to the rollout."""
 
     id: str
     first_used_at: datetime
@@ -55,7 +55,7 @@ class ScopeVersion(BaseModel):
 
 
 class ScopeGrant(BaseModel):
-    """A rung, from one instant to another."""
+    """A stage that is granted for a time span."""
 
     stage: str
     since: datetime
@@ -63,7 +63,7 @@ class ScopeGrant(BaseModel):
 
 
 class ScopeCell(BaseModel):
-    """What a version holds in a cell."""
+    """The grants of one version in a cell, and the guards that suspend them."""
 
     site: str
     window: str
@@ -73,48 +73,56 @@ class ScopeCell(BaseModel):
 
 
 class ScopeStop(BaseModel):
-    """Cells in which a person withholds every grant."""
+    """An active stop and its cells."""
 
     id: str
     cells: list[Cell]
 
 
 class ScopeSite(BaseModel):
-    """How long this may be used at a site, and what actions there bring back."""
+    """A site's lease and the permit to send back with actions there."""
 
     site: str
-    lease: float | None = Field(description="seconds, by a clock that counts sleep; null: no lease")
+    lease: float | None = Field(
+        description="seconds, on a clock that continues during sleep; null if there is no lease"
+    )
     permit: str | None
 
 
 class ScopeSnapshot(BaseModel):
-    """What is allowed where, at one revision."""
+    """Which version may act at which stage in each cell, at one revision."""
 
     model_config = ConfigDict(json_schema_extra={"example": SCOPE})
 
     rollout: str
     revision: int
     hash: str
-    scope_at: datetime | None = Field(description="the ledger's last instant; time is never before")
+    scope_at: datetime | None = Field(
+        description="the ledger's time; never treat the current time as earlier than this"
+    )
     policy: ScopePolicy | None
     versions: list[ScopeVersion]
     cells: list[ScopeCell]
     stops: list[ScopeStop]
     sites: list[ScopeSite]
-    salt: str | None = Field(description="hexadecimal; null for who may not draw, and of the past")
-    issued_at: datetime | None = Field(description="null of the past")
+    salt: str | None = Field(
+        description="hexadecimal; null for a past `at` or without permission at all sites"
+    )
+    issued_at: datetime | None = Field(description="null for a past `at`")
 
 
-def scope_out(made: Snapshot) -> ScopeSnapshot:
-    """Write a snapshot."""
-    scope = made.scope
-    policy = ScopePolicy(number=scope.policy_number, hash=scope.policy_hash, text=made.text)
+def build_scope(snapshot: Snapshot) -> ScopeSnapshot:
+    """Return the schema of a snapshot."""
+    scope = snapshot.scope
+    policy = ScopePolicy(
+        number=scope.policy_number, hash=scope.policy_hash, text=snapshot.policy_text
+    )
     return ScopeSnapshot(
-        rollout=made.rollout,
-        revision=made.revision,
-        hash=made.hash,
+        rollout=snapshot.rollout,
+        revision=snapshot.revision,
+        hash=snapshot.hash,
         scope_at=scope.at,
-        policy=None if made.policy is None else policy,
+        policy=None if snapshot.policy is None else policy,
         versions=[
             ScopeVersion(
                 id=version_item.id,
@@ -124,28 +132,32 @@ def scope_out(made: Snapshot) -> ScopeSnapshot:
             for version_item in scope.versions.values()
         ],
         cells=[
-            _cell(cell.site, cell.window, version, state) for cell, version, state in made.cells
+            _build_cell(cell.site, cell.window, version, state)
+            for cell, version, state in snapshot.cells
         ],
         stops=[
-            ScopeStop(id=stop.id, cells=_places(made, stop.id)) for stop in scope.stops.values()
+            ScopeStop(id=stop.id, cells=_list_stop_cells(snapshot, stop.id))
+            for stop in scope.stops.values()
         ],
-        sites=[_site(made, site) for site in made.sites],
-        salt=None if made.salt is None else made.salt.hex(),
-        issued_at=made.issued_at,
+        sites=[_build_site(snapshot, site) for site in snapshot.sites],
+        salt=None if snapshot.salt is None else snapshot.salt.hex(),
+        issued_at=snapshot.issued_at,
     )
 
 
-def _site(made: Snapshot, site: str) -> ScopeSite:
-    lease = made.leases.get(site)
+def _build_site(snapshot: Snapshot, site: str) -> ScopeSite:
+    lease = snapshot.leases.get(site)
     seconds = None if lease is None else lease.total_seconds()
-    return ScopeSite(site=site, lease=seconds, permit=made.permits.get(site))
+    return ScopeSite(site=site, lease=seconds, permit=snapshot.permits.get(site))
 
 
-def _places(made: Snapshot, stop: str) -> list[Cell]:
-    return [cell for cell in sorted(made.scope.stops[stop].cells) if cell.site in made.sites]
+def _list_stop_cells(snapshot: Snapshot, stop: str) -> list[Cell]:
+    return [
+        cell for cell in sorted(snapshot.scope.stops[stop].cells) if cell.site in snapshot.sites
+    ]
 
 
-def _cell(site: str, window: str, version: str, state: CellState) -> ScopeCell:
+def _build_cell(site: str, window: str, version: str, state: CellState) -> ScopeCell:
     return ScopeCell(
         site=site,
         window=window,

@@ -1,31 +1,31 @@
-"""Which cells are to be narrowed or stopped, as they are named."""
+"""Schemas of stops and narrowings, with examples."""
 
 import json
 from typing import Annotated, Any
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
-from api.schemas.examples import CELL, NOON, written
+from api.schemas.examples import CELL, NOON, build_command_example
 from rollout.core.calendar.sites import Cell
-from rollout.services.stops.stops import Named
+from rollout.services.stops.stop_targets import StopTarget
 
-MOST_SAID = 2_000  # letters of a reason that are kept
-Name = Annotated[str, Field(description="what fits nothing takes nothing from what fits")]
+MAX_REASON_LENGTH = 2_000  # characters; the rest is cut off
+Name = Annotated[str, Field(description="a name without a match is ignored")]
 
 
-def _reason(said: object) -> str:
-    """Return a reason in letters that can be kept: it is asked for, and holds up nothing."""
-    text = said if isinstance(said, str) else "" if said is None else json.dumps(said)
-    cleaned = text[:MOST_SAID].encode(errors="replace").decode()
+def _clean_reason(value: object) -> str:
+    """Return a reason that can be stored; a malformed reason never delays a stop."""
+    text = value if isinstance(value, str) else "" if value is None else json.dumps(value)
+    cleaned = text[:MAX_REASON_LENGTH].encode(errors="replace").decode()
     return cleaned.replace("\0", "\N{REPLACEMENT CHARACTER}")
 
 
-Reason = Annotated[str, BeforeValidator(_reason), WithJsonSchema({"default": ""})]
-REACH: list[dict[str, Any]] = [
+Reason = Annotated[str, BeforeValidator(_clean_reason), WithJsonSchema({"default": ""})]
+STOP_LATENCIES: list[dict[str, Any]] = [
     {"site": "creek", "within_seconds": 60.5},
     {"site": "far-camp", "within_seconds": 43200.5},
 ]
-HELD: dict[str, Any] = {
+ACTIVE_STOP: dict[str, Any] = {
     "id": "S-42",
     "by": "bo",
     "at": NOON,
@@ -35,22 +35,22 @@ HELD: dict[str, Any] = {
     "resume_proposal": "",
     "resume_required_approvals": ["operator", "operator"],
 }
-SAYS = (
+STOP_TEXT = (
     "it holds for the next question, and every effect of earlier answers has ended: creek within 1m"
 )
-LEFT_OUT = [{"target": "far-camp", "reason": "bo is no operator there"}]
-STOPPED = written(
+EXCLUDED_TARGETS = [{"target": "far-camp", "reason": "bo is no operator there"}]
+STOPPED = build_command_example(
     "Stopped",
     "bo",
     {"stop": "S-42", "cells": [CELL], "reason": "smoke", "drill": False},
     cells=[CELL],
-    excluded=LEFT_OUT,
-    active_stops=[HELD],
-    stop_latency=REACH[:1],
+    excluded=EXCLUDED_TARGETS,
+    active_stops=[ACTIVE_STOP],
+    stop_latency=STOP_LATENCIES[:1],
     last_drill=None,
-    text=SAYS,
+    text=STOP_TEXT,
 )
-NARROWED = written(
+NARROWED = build_command_example(
     "Narrowed",
     "bo",
     {
@@ -61,11 +61,11 @@ NARROWED = written(
         "reason": "fog",
     },
     cells=[CELL],
-    excluded=LEFT_OUT,
-    stop_latency=REACH[:1],
-    text=SAYS,
+    excluded=EXCLUDED_TARGETS,
+    stop_latency=STOP_LATENCIES[:1],
+    text=STOP_TEXT,
 )
-RESUME = written(
+RESUME = build_command_example(
     "ProposalRaised",
     "bo",
     {"proposal": "P-8", "kind": "resume", "about": "S-42"},
@@ -76,14 +76,14 @@ RESUME = written(
     text="P-8 needs 2 operators other than bo",
 )
 STOPS: dict[str, Any] = {
-    "items": [HELD],
-    "stop_latency": REACH,
+    "items": [ACTIVE_STOP],
+    "stop_latency": STOP_LATENCIES,
     "last_drill": "2027-05-03T09:00:00Z",
 }
 
 
 class CellSelector(BaseModel):
-    """A cell by its two names."""
+    """A cell: a site and a window."""
 
     model_config = ConfigDict(json_schema_extra={"example": CELL})
 
@@ -92,26 +92,26 @@ class CellSelector(BaseModel):
 
 
 class TargetFields(BaseModel):
-    """Cells by name, by patterns of sites and windows with `*` (both have to fit), or all.
+    """The cells to select, by name, by patterns with `*`, or all.
 
-    A field that is not known holds nothing up.
+    If both `sites` and `windows` are given, both must match. Unknown fields are ignored.
     """
 
     cells: list[CellSelector] = Field(default_factory=list, max_length=10_000)
     sites: list[Name] = Field(default_factory=list, max_length=1_000)
     windows: list[Name] = Field(default_factory=list, max_length=1_000)
     all: bool = False
-    reason: Reason = Field(default="", description="nothing waits for it")
+    reason: Reason = Field(default="", description="optional")
 
     @property
-    def named(self) -> Named:
-        """Return which cells are meant."""
+    def target(self) -> StopTarget:
+        """Return the selected cells."""
         cells = tuple(Cell(cell.site, cell.window) for cell in self.cells)
-        return Named(cells, tuple(self.sites), tuple(self.windows), self.all)
+        return StopTarget(cells, tuple(self.sites), tuple(self.windows), self.all)
 
 
 class StopRequest(TargetFields):
-    """What is to be stopped; a drill holds all the same."""
+    """The cells to stop. A drill stops them like any other stop."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"all": True, "reason": "smoke"}})
 
@@ -119,7 +119,7 @@ class StopRequest(TargetFields):
 
 
 class NarrowingRequest(TargetFields):
-    """What is to go down, and to which stage."""
+    """The cells to narrow, and the stage to narrow them to."""
 
     model_config = ConfigDict(
         json_schema_extra={"example": {"sites": ["creek"], "to": "supervised", "reason": "fog"}},

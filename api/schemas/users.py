@@ -1,4 +1,4 @@
-"""The forms of people, rights, keys and sessions."""
+"""Schemas of accounts, roles, API keys and sessions."""
 
 from datetime import datetime
 from typing import Any, Literal
@@ -6,21 +6,26 @@ from typing import Any, Literal
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from api.paging import Page
-from rollout.core.scope.permissions import Right
-from rollout.services.access.keys import MadeKey
-from rollout.services.access.sign_in import SignedIn
-from rollout.services.access.users import Amendment, Member
+from rollout.core.scope.permissions import AssignedRole
+from rollout.services.access.keys import CreatedKey
+from rollout.services.access.sign_in import StartedSession
+from rollout.services.access.users import AccountUpdate, UserAccount
 
-RIGHT: dict[str, Any] = {"role": "operator", "rollout": "bear-alarm", "site": "creek", "group": ""}
-NAMED = "1 to 64 letters, digits and . _ @ -"
-PERSON: dict[str, Any] = {
+ROLE_ASSIGNMENT: dict[str, Any] = {
+    "role": "operator",
+    "rollout": "bear-alarm",
+    "site": "creek",
+    "group": "",
+}
+NAME_RULE = "1 to 64 letters, digits or any of . _ @ -"
+USER: dict[str, Any] = {
     "name": "bo",
     "service_account": False,
     "added_at": "2027-06-01T12:00:00Z",
     "disabled_at": None,
     "email": "bo@example.org",
     "has_password": True,
-    "roles": [RIGHT],
+    "roles": [ROLE_ASSIGNMENT],
 }
 KEY: dict[str, Any] = {
     "holder": "creek-box",
@@ -34,10 +39,13 @@ SESSION: dict[str, Any] = {"name": "bo", "csrf": "q83v…", "expires_at": "2027-
 
 
 class RoleAssignment(BaseModel):
-    """A role in one rollout or all ("") and at one site or all (""); an approver has a group."""
+    """A role, limited to a rollout and a site; `""` means all of them.
+
+    Approvers also have a group.
+    """
 
     model_config = ConfigDict(
-        extra="forbid", from_attributes=True, json_schema_extra={"example": RIGHT}
+        extra="forbid", from_attributes=True, json_schema_extra={"example": ROLE_ASSIGNMENT}
     )
 
     role: Literal["viewer", "reviewer", "operator", "approver", "ingest", "admin"]
@@ -46,29 +54,29 @@ class RoleAssignment(BaseModel):
     group: str = Field(default="", max_length=64)
 
     @property
-    def right(self) -> Right:
-        """Return it as the core has it."""
-        return Right(self.role, self.rollout, self.site, self.group)
+    def assigned_role(self) -> AssignedRole:
+        """Return the role as the core defines it."""
+        return AssignedRole(self.role, self.rollout, self.site, self.group)
 
 
 class UserRequest(BaseModel):
-    """Somebody new, or a machine."""
+    """A user or service account to create."""
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"example": {"name": "bo", "roles": [RIGHT]}}
+        extra="forbid", json_schema_extra={"example": {"name": "bo", "roles": [ROLE_ASSIGNMENT]}}
     )
 
-    name: str = Field(max_length=64, description=NAMED)
+    name: str = Field(max_length=64, description=NAME_RULE)
     service_account: bool = False
     email: str = Field(default="", max_length=320)
     roles: list[RoleAssignment] = Field(default_factory=list, max_length=50)
 
 
 class UserChangeRequest(BaseModel):
-    """What is to change; what is left out stays."""
+    """The changes to an account; omitted fields stay as they are."""
 
     model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"example": {"grant_roles": [RIGHT]}}
+        extra="forbid", json_schema_extra={"example": {"grant_roles": [ROLE_ASSIGNMENT]}}
     )
 
     disabled: bool | None = None
@@ -77,20 +85,20 @@ class UserChangeRequest(BaseModel):
     revoke_roles: list[RoleAssignment] = Field(default_factory=list, max_length=50)
 
     @property
-    def amendment(self) -> Amendment:
-        """Return it as the service takes it."""
-        return Amendment(
-            disabled=self.disabled,
+    def amendment(self) -> AccountUpdate:
+        """Return the changes as the service takes them."""
+        return AccountUpdate(
+            is_disabled=self.disabled,
             email=self.email,
-            give=tuple(form.right for form in self.grant_roles),
-            take=tuple(form.right for form in self.revoke_roles),
+            roles_to_grant=tuple(form.assigned_role for form in self.grant_roles),
+            roles_to_revoke=tuple(form.assigned_role for form in self.revoke_roles),
         )
 
 
 class User(BaseModel):
-    """Somebody, or a machine, and what they may do."""
+    """A user or service account with its roles."""
 
-    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": PERSON})
+    model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": USER})
 
     name: str
     service_account: bool = Field(validation_alias="machine")
@@ -101,13 +109,13 @@ class User(BaseModel):
     roles: list[RoleAssignment] = Field(validation_alias="rights")
 
     @classmethod
-    def of(cls, member: Member) -> "User":
-        """Return what is shown of somebody."""
-        return cls.model_validate(member)
+    def of(cls, account: UserAccount) -> "User":
+        """Return the schema of an account."""
+        return cls.model_validate(account)
 
 
 class PasswordLink(BaseModel):
-    """A link's token, this once: whoever has it sets the password."""
+    """A one-time token; whoever has it can set the password."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"name": "bo", "token": "9bX0…"}})
 
@@ -116,11 +124,16 @@ class PasswordLink(BaseModel):
 
 
 class CurrentAccount(BaseModel):
-    """Who asks, with the rights of a revision of the house chain."""
+    """Your account and its roles, at a revision of the access ledger."""
 
     model_config = ConfigDict(
         json_schema_extra={
-            "example": {"name": "bo", "service_account": False, "roles": [RIGHT], "access_head": 12}
+            "example": {
+                "name": "bo",
+                "service_account": False,
+                "roles": [ROLE_ASSIGNMENT],
+                "access_head": 12,
+            }
         }
     )
 
@@ -131,7 +144,7 @@ class CurrentAccount(BaseModel):
 
 
 class PasswordRequest(BaseModel):
-    """One's own new password, with the present one where there is one."""
+    """A new password, and the current one if there is one."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -145,20 +158,20 @@ class PasswordRequest(BaseModel):
 
 
 class ApiKeyRequest(BaseModel):
-    """A key to be made: of oneself, or as an admin of anybody."""
+    """An API key to create, for yourself or, as an admin, for any account."""
 
     model_config = ConfigDict(
         extra="forbid", json_schema_extra={"example": {"holder": "creek-box"}}
     )
 
-    holder: str | None = Field(default=None, max_length=64, description="by default oneself")
+    holder: str | None = Field(default=None, max_length=64, description="default: your own account")
     expires_at: AwareDatetime | None = Field(
-        default=None, description="by default in 365 days for service accounts, in 90 for users"
+        default=None, description="default: in 365 days for service accounts, in 90 days for users"
     )
 
 
 class CreatedApiKey(BaseModel):
-    """A key, this once."""
+    """A new API key with its secret, which is shown only once."""
 
     model_config = ConfigDict(
         from_attributes=True,
@@ -178,15 +191,18 @@ class CreatedApiKey(BaseModel):
     key: str
 
     @classmethod
-    def of(cls, made: MadeKey) -> "CreatedApiKey":
-        """Return the answer to whoever made it."""
+    def of(cls, created_key: CreatedKey) -> "CreatedApiKey":
+        """Return the schema of a new key."""
         return cls(
-            holder=made.holder, prefix=made.prefix, expires_at=made.expires_at, key=made.text
+            holder=created_key.holder,
+            prefix=created_key.prefix,
+            expires_at=created_key.expires_at,
+            key=created_key.text,
         )
 
 
 class ApiKeyMetadata(BaseModel):
-    """A key as it may be listed."""
+    """An API key without its secret."""
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": KEY})
 
@@ -211,7 +227,7 @@ class SignInRequest(BaseModel):
 
 
 class LinkSignInRequest(BaseModel):
-    """A one-time link, the password to be set, and for the first admin's link a name."""
+    """A one-time token, the new password and, for the first admin, a name."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -224,7 +240,7 @@ class LinkSignInRequest(BaseModel):
 
 
 class BrowserSession(BaseModel):
-    """A session; what changes something brings `csrf` in the header `X-CSRF-Token`."""
+    """A session. Requests that change something send `csrf` as `X-CSRF-Token`."""
 
     model_config = ConfigDict(from_attributes=True, json_schema_extra={"example": SESSION})
 
@@ -233,8 +249,8 @@ class BrowserSession(BaseModel):
     expires_at: datetime
 
     @classmethod
-    def of(cls, signed_in: SignedIn) -> "BrowserSession":
-        """Return what a page is told; the token itself is in the cookie alone."""
+    def of(cls, signed_in: StartedSession) -> "BrowserSession":
+        """Return the schema of a session; only the cookie contains its token."""
         return cls.model_validate(signed_in)
 
 

@@ -1,7 +1,8 @@
-"""The few calls that all boxes make: ask, look whether a person has decided, send records."""
+"""What the example clients share: their options, and calls of the API."""
 
 import json
 import sys
+from argparse import ArgumentParser
 from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, Self
@@ -10,14 +11,14 @@ import httpx
 
 
 class Service:
-    """A rollout, as its boxes ask it.
+    """The API of one rollout.
 
-    Doubt is for the caller: whatever raises here (no network, 503, a key that was revoked) means
-    that people decide.
+    Every call can raise an error, for example without a network, on a 503 or after the key was
+    revoked. Treat every error as "a human decides".
     """
 
     def __init__(self, url: str, key: str, rollout: str, transport: Any = None) -> None:
-        """Connect; `transport` is another one for tests."""
+        """Open a connection; tests pass their own `transport`."""
         headers = {"Authorization": f"Bearer {key}"}
         self._http = httpx.Client(
             base_url=f"{url}/v1/rollouts/{rollout}/",
@@ -37,54 +38,61 @@ class Service:
     ) -> None:
         self._http.close()
 
-    def ask(self, question: dict[str, Any]) -> dict[str, Any]:
-        """Say what the model predicted, and return who decides."""
-        told: dict[str, Any] = self._json(self._http.post("assignments", json=question))
-        reason = (told["recorded"] or {}).get("reason")
-        if reason:  # the prediction was not kept as this box sent it
+    def request_assignment(self, question: dict[str, Any]) -> dict[str, Any]:
+        """Return who decides the case; the prediction is stored."""
+        assignment: dict[str, Any] = _parse(self._http.post("assignments", json=question))
+        reason = (assignment["recorded"] or {}).get("reason")
+        if reason:  # the prediction was not stored as sent
             print(f"{question['key']}: {reason}", file=sys.stderr)
-        return told
+        return assignment
 
-    def scope(self, **asked: Any) -> dict[str, Any]:
-        """Return a snapshot of what is allowed where."""
-        return self._json(self._http.get("scope", params=asked))
+    def fetch_scope(self, **parameters: Any) -> dict[str, Any]:
+        """Return a snapshot of the scope."""
+        return _parse(self._http.get("scope", params=parameters))
 
-    def verdict(self, key: str, lever: str) -> str | None:
-        """Return what a person has said of a case, None as long as nobody has."""
-        found = self._json(self._http.get(f"cases/{key}"))
-        said = [d["answers"].get(lever) for d in found["decisions"] if not d["unsure"]]
-        return said[-1] if said else None
+    def fetch_decision(self, key: str, lever: str) -> str | None:
+        """Return the latest human decision on a case, or None."""
+        case = _parse(self._http.get(f"cases/{key}"))
+        labels = [d["answers"].get(lever) for d in case["decisions"] if not d["unsure"]]
+        return labels[-1] if labels else None
 
     def send(self, *items: dict[str, Any]) -> list[dict[str, Any]]:
-        """Send records; sending the same again is safe. Return what became of each."""
-        answers: list[dict[str, Any]] = self._json(self._http.post("records", json=items))["items"]
-        return answers
+        """Send records and return the result of each; sending twice is safe."""
+        return _parse(self._http.post("records", json=items))["items"]
 
     def send_lines(self, lines: list[str]) -> list[dict[str, Any]]:
-        """Send spooled records, one JSON text a line. Return what became of each."""
+        """Send records, one JSON text a line, and return the result of each."""
         headers = {"Content-Type": "application/x-ndjson"}
         body = "".join(f"{line}\n" for line in lines)
-        answer = self._http.post("records", content=body, headers=headers)
-        answer.raise_for_status()
-        return [json.loads(line) for line in answer.text.splitlines()]
-
-    @staticmethod
-    def _json(answer: httpx.Response) -> Any:
-        answer.raise_for_status()
-        return answer.json()
+        response = self._http.post("records", content=body, headers=headers)
+        response.raise_for_status()
+        return [json.loads(line) for line in response.text.splitlines()]
 
 
-def now() -> str:
-    """Return the instant, with its offset."""
-    return datetime.now(UTC).isoformat()
+def _parse(response: httpx.Response) -> Any:
+    response.raise_for_status()
+    return response.json()
 
 
-def question(site: str, key: str, version: str, label: str, confidence: float) -> dict[str, Any]:
-    """Return the question about one picture, with the model's prediction in it."""
+def build_parser(description: str) -> ArgumentParser:
+    """Return a parser with the options of all clients."""
+    parser = ArgumentParser(description=description)
+    parser.add_argument("--url", required=True, help="address of the service")
+    parser.add_argument("--key", required=True, help="an API key with the role ingest")
+    parser.add_argument("--rollout", required=True)
+    parser.add_argument("--site", required=True)
+    parser.add_argument("--version", required=True, help="of the model")
+    return parser
+
+
+def build_question(
+    site: str, key: str, version: str, label: str, confidence: float
+) -> dict[str, Any]:
+    """Return a question about one picture, with the model's prediction."""
     prediction = {"answers": {"alarm": label}, "confidence": confidence}
     return {
         "site": site,
-        "at": now(),
+        "at": _format_now(),
         "key": key,
         "version": version,
         "confidence": confidence,
@@ -92,9 +100,14 @@ def question(site: str, key: str, version: str, label: str, confidence: float) -
     }
 
 
-def action(
-    key: str, done: str, by: str, version: str = "", permit: str | None = None
+def build_action(
+    key: str, action: str, by: str, version: str = "", permit: str | None = None
 ) -> dict[str, Any]:
-    """Return the record of what was done about a case."""
-    said = {"kind": "action", "key": key, "lever": "alarm", "action": done, "by": by, "at": now()}
-    return said | ({"version": version, "permit": permit} if by == "model" else {})
+    """Return the record of an action on a case."""
+    record = {"kind": "action", "key": key, "lever": "alarm", "action": action, "by": by}
+    record["at"] = _format_now()
+    return record | ({"version": version, "permit": permit} if by == "model" else {})
+
+
+def _format_now() -> str:
+    return datetime.now(UTC).isoformat()

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from rollout.core.statistics.sampling import draws
+from rollout.core.statistics.sampling import compute_sampling_values
 
 START = datetime(2026, 1, 5, 6, tzinfo=UTC)  # a Monday, midnight in Chicago
 SHIFT = timedelta(hours=8)
@@ -70,7 +70,9 @@ def _draws(seed: int) -> dict[tuple[int, str], tuple[str, float]]:
         for number in range(SHIFTS)
         for district in INCIDENTS
     }
-    made = zip(keys.values(), draws(bytes(32), "stage", keys.values()), strict=True)
+    made = zip(
+        keys.values(), compute_sampling_values(bytes(32), "stage", keys.values()), strict=True
+    )
     return dict(zip(keys, made, strict=True))
 
 

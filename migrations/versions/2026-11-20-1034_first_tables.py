@@ -8,7 +8,7 @@ Back: `rollout db downgrade base` drops every table with all that is in it.
 import sqlalchemy as sa
 from alembic import op
 
-from rollout.store.tables.append_only import FUNCTION, triggers
+from rollout.store.tables.append_only import TRIGGER_FUNCTION, build_triggers
 
 revision = "0001"
 down_revision = None
@@ -80,9 +80,9 @@ def upgrade() -> None:
     make_tables()
     engine = op.get_bind().dialect.name
     if engine == "postgresql":
-        op.execute(FUNCTION)
+        op.execute(TRIGGER_FUNCTION)
     for table, purgeable in APPEND_ONLY.items():
-        for statement in triggers(engine, table, purgeable=purgeable).values():
+        for statement in build_triggers(engine, table, purgeable=purgeable).values():
             op.execute(statement)
 
 

@@ -9,7 +9,7 @@ Back: the table is dropped with what was chosen. Records are as they were: a cho
 import sqlalchemy as sa
 from alembic import op
 
-from rollout.store.tables.append_only import triggers
+from rollout.store.tables.append_only import build_triggers
 
 revision = "0006"
 down_revision = "0005"
@@ -37,7 +37,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id", name="pk_cleanings"),
     )
     op.create_index("ix_cleanings_rollout_case_id", "cleanings", ["rollout", "case_id"])
-    for made in triggers(op.get_bind().dialect.name, "cleanings", purgeable=True).values():
+    for made in build_triggers(op.get_bind().dialect.name, "cleanings", purgeable=True).values():
         op.execute(made)
 
 

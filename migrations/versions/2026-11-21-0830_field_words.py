@@ -18,7 +18,7 @@ from dataclasses import dataclass
 
 from alembic import op
 
-from rollout.store.tables.append_only import triggers
+from rollout.store.tables.append_only import build_triggers
 
 revision = "0012"
 down_revision = "0011"
@@ -370,7 +370,7 @@ def drop_triggers(tables: Mapping[str, bool]) -> None:
     """Let the rows of append-only tables be written until the end of this transaction."""
     engine = op.get_bind().dialect.name
     for table, purgeable in tables.items():
-        for name in triggers(engine, table, purgeable=purgeable):
+        for name in build_triggers(engine, table, purgeable=purgeable):
             run(f"drop trigger {name}" + ("" if engine == "sqlite" else f" on {table}"))
 
 
@@ -378,5 +378,5 @@ def make_triggers(tables: Mapping[str, bool]) -> None:
     """Let nobody change the rows of append-only tables again."""
     engine = op.get_bind().dialect.name
     for table, purgeable in tables.items():
-        for statement in triggers(engine, table, purgeable=purgeable).values():
+        for statement in build_triggers(engine, table, purgeable=purgeable).values():
             run(statement)

@@ -4,15 +4,23 @@ from typing import Annotated, Any
 
 import typer
 
-from rollout.cli.errors import refusals
-from rollout.cli.output import tell, written_text
-from rollout.cli.plan_and_status import AsJson, At, By, Group, Name, Question, Reason, person
-from rollout.cli.remote import Server, path_of
+from rollout.cli.errors import print_refusals
+from rollout.cli.output import JsonFlag, format_command_result, print_answer
+from rollout.cli.remote import ServerUrl, build_path
+from rollout.cli.runner import (
+    ActorName,
+    CommandRequest,
+    GroupNames,
+    PastInstant,
+    ReasonText,
+    RolloutName,
+    build_runner,
+)
 from rollout.services.engine import versions
 from rollout.services.incidents import incidents
 from rollout.services.proposals import proposals
 from rollout.services.stops import stops
-from rollout.services.stops.stops import Named
+from rollout.services.stops.stop_targets import StopTarget
 
 Sites = Annotated[
     list[str] | None, typer.Option("--site", help="site or pattern with * (repeatable)")
@@ -20,21 +28,21 @@ Sites = Annotated[
 Windows = Annotated[
     list[str] | None, typer.Option("--window", help="window or pattern with * (repeatable)")
 ]
-Every = Annotated[bool, typer.Option("--all", help="all cells")]
-Proposal = Annotated[
+EveryCell = Annotated[bool, typer.Option("--all", help="all cells")]
+ProposalId = Annotated[
     str, typer.Argument(help="id from `rollout proposals`, as P-1", metavar="PROPOSAL")
 ]
 
 
-def approve(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a person may give
-    rollout: Name,
-    proposal: Proposal,
+def approve(  # noqa: PLR0913, PLR0917 - one parameter for each option
+    rollout: RolloutName,
+    proposal: ProposalId,
     evidence_hash: Annotated[str, typer.Option(help="hash from `rollout proposals`")],
-    by: By = "",
-    group: Group = None,
-    server: Server = None,
-    at: At = None,
-    as_json: AsJson = False,
+    by: ActorName = "",
+    group: GroupNames = None,
+    server: ServerUrl = None,
+    at: PastInstant = None,
+    as_json: JsonFlag = False,
 ) -> None:
     """Approve a proposal. After the last approval, the next tick applies it.
 
@@ -43,198 +51,198 @@ def approve(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a pers
     On a service: `ROLLOUT_API_KEY=ro_… rollout approve ramps P-1 --evidence-hash HASH --server
     URL`
     """
-    path = path_of(rollout, "proposals", proposal, "approvals")
-    request = Question(
+    path = build_path(rollout, "proposals", proposal, "approvals")
+    request = CommandRequest(
         "POST",
         path,
-        lambda context: proposals.approve(
+        lambda context: proposals.approve_proposal(
             context.database, context.caller, rollout, proposal, evidence_hash, at=context.at
         ),
         {"evidence_hash": evidence_hash},
     )
-    (result,) = person(server, by, group, at).answer(request)
+    (result,) = build_runner(server, by, group, at).run(request)
     approval_text = f"{result['at']} Approved {result['proposal']}\n{result['text']}"
-    tell(result, approval_text, as_json=as_json)
+    print_answer(result, approval_text, as_json=as_json)
 
 
-def reject(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a person may give
-    rollout: Name,
-    proposal: Proposal,
-    by: By = "",
-    group: Group = None,
-    reason: Reason = "",
-    server: Server = None,
-    at: At = None,
-    as_json: AsJson = False,
+def reject(  # noqa: PLR0913, PLR0917 - one parameter for each option
+    rollout: RolloutName,
+    proposal: ProposalId,
+    by: ActorName = "",
+    group: GroupNames = None,
+    reason: ReasonText = "",
+    server: ServerUrl = None,
+    at: PastInstant = None,
+    as_json: JsonFlag = False,
 ) -> None:
     """Reject a proposal. A similar one is raised again only after the policy's quiet time.
 
     Example: `rollout reject ramps P-1 --by ana --reason "after the holidays"`
     """
-    request = Question(
+    request = CommandRequest(
         "POST",
-        path_of(rollout, "proposals", proposal, "rejection"),
-        lambda context: proposals.reject(
+        build_path(rollout, "proposals", proposal, "rejection"),
+        lambda context: proposals.reject_proposal(
             context.database, context.caller, rollout, proposal, at=context.at, reason=reason
         ),
         {"reason": reason},
     )
-    _tell(person(server, by, group, at).answer(request), as_json=as_json)
+    _print_result(build_runner(server, by, group, at).run(request), as_json=as_json)
 
 
-def narrow(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a person may give
-    rollout: Name,
+def narrow(  # noqa: PLR0913, PLR0917 - one parameter for each option
+    rollout: RolloutName,
     to: Annotated[str, typer.Option(help="highest stage that stays, or shadow")],
-    by: By = "",
+    by: ActorName = "",
     site: Sites = None,
     window: Windows = None,
-    every: Every = False,
-    reason: Reason = "",
-    server: Server = None,
-    at: At = None,
-    as_json: AsJson = False,
+    every: EveryCell = False,
+    reason: ReasonText = "",
+    server: ServerUrl = None,
+    at: PastInstant = None,
+    as_json: JsonFlag = False,
 ) -> None:
     """Narrow cells to a stage at once: end every grant above it.
 
     Example: `rollout narrow ramps --to shadow --site ramp-a --by ana`
     """
-    target = _named(site, window, every=every)
-    request = Question(
+    target = _build_target(site, window, every=every)
+    request = CommandRequest(
         "POST",
-        path_of(rollout, "narrowings"),
-        lambda context: stops.narrow(
+        build_path(rollout, "narrowings"),
+        lambda context: stops.narrow_cells(
             context.database, context.caller, rollout, target, to, at=context.at, reason=reason
         ),
-        {**_sent(target), "to": to, "reason": reason},
+        {**_build_body(target), "to": to, "reason": reason},
     )
-    _tell(person(server, by, None, at).answer(request), as_json=as_json)
+    _print_result(build_runner(server, by, None, at).run(request), as_json=as_json)
 
 
-def stop(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a person may give
-    rollout: Name,
-    by: By = "",
+def stop(  # noqa: PLR0913, PLR0917 - one parameter for each option
+    rollout: RolloutName,
+    by: ActorName = "",
     site: Sites = None,
     window: Windows = None,
-    every: Every = False,
+    every: EveryCell = False,
     drill: Annotated[
         bool, typer.Option(help="mark the stop as a drill; it takes effect all the same")
     ] = False,
-    reason: Reason = "",
-    server: Server = None,
-    at: At = None,
-    as_json: AsJson = False,
+    reason: ReasonText = "",
+    server: ServerUrl = None,
+    at: PastInstant = None,
+    as_json: JsonFlag = False,
 ) -> None:
     """Stop cells at once: humans decide every case until a resume is approved.
 
     Example: `rollout stop ramps --all --by ana`
     """
-    target = _named(site, window, every=every)
-    request = Question(
+    target = _build_target(site, window, every=every)
+    request = CommandRequest(
         "POST",
-        path_of(rollout, "stops"),
-        lambda context: stops.stop(
+        build_path(rollout, "stops"),
+        lambda context: stops.stop_cells(
             context.database,
             context.caller,
             rollout,
             target,
             at=context.at,
             reason=reason,
-            drill=drill,
+            is_drill=drill,
         ),
-        {**_sent(target), "reason": reason, "drill": drill},
+        {**_build_body(target), "reason": reason, "drill": drill},
     )
-    _tell(person(server, by, None, at).answer(request), as_json=as_json)
+    _print_result(build_runner(server, by, None, at).run(request), as_json=as_json)
 
 
 def resume(
-    rollout: Name,
+    rollout: RolloutName,
     stopped: Annotated[
         str, typer.Argument(help="id from `rollout status`, as S-12", metavar="STOP")
     ],
-    by: By = "",
-    server: Server = None,
-    at: At = None,
-    as_json: AsJson = False,
+    by: ActorName = "",
+    server: ServerUrl = None,
+    at: PastInstant = None,
+    as_json: JsonFlag = False,
 ) -> None:
     """Propose to end a stop. Other users approve it with the hash from `rollout proposals`.
 
     Example: `rollout resume ramps S-12 --by ana`
     """
-    request = Question(
+    request = CommandRequest(
         "POST",
-        path_of(rollout, "stops", stopped, "resume"),
-        lambda context: stops.ask_resume(
+        build_path(rollout, "stops", stopped, "resume"),
+        lambda context: stops.propose_resume(
             context.database, context.caller, rollout, stopped, at=context.at
         ),
     )
-    _tell(person(server, by, None, at).answer(request), as_json=as_json)
+    _print_result(build_runner(server, by, None, at).run(request), as_json=as_json)
 
 
 def retire(
-    rollout: Name,
+    rollout: RolloutName,
     version: Annotated[str, typer.Argument(help="model version to retire", metavar="VERSION")],
-    by: By = "",
-    reason: Reason = "",
-    server: Server = None,
-    at: At = None,
-    as_json: AsJson = False,
+    by: ActorName = "",
+    reason: ReasonText = "",
+    server: ServerUrl = None,
+    at: PastInstant = None,
+    as_json: JsonFlag = False,
 ) -> None:
     """Retire a model version everywhere: its grants end and it gets no new ones.
 
     Example: `rollout retire ramps v1 --by ana`
     """
-    request = Question(
+    request = CommandRequest(
         "POST",
-        path_of(rollout, "versions", version, "retirement"),
-        lambda context: versions.retire(
+        build_path(rollout, "versions", version, "retirement"),
+        lambda context: versions.retire_model_version(
             context.database, context.caller, rollout, version, at=context.at, reason=reason
         ),
         {"reason": reason},
     )
-    _tell(person(server, by, None, at).answer(request), as_json=as_json)
+    _print_result(build_runner(server, by, None, at).run(request), as_json=as_json)
 
 
 def acknowledge(
-    rollout: Name,
+    rollout: RolloutName,
     incident: Annotated[
         str, typer.Argument(help="id from `rollout incidents`, as I-1", metavar="INCIDENT")
     ],
-    by: By = "",
+    by: ActorName = "",
     note: Annotated[str, typer.Option(help="what you found, stored in the ledger")] = "",
-    server: Server = None,
-    at: At = None,
-    as_json: AsJson = False,
+    server: ServerUrl = None,
+    at: PastInstant = None,
+    as_json: JsonFlag = False,
 ) -> None:
     """Acknowledge an incident. This restores no grant.
 
     Example: `rollout acknowledge ramps I-1 --by ana --note "snow on the lens"`
     """
-    request = Question(
+    request = CommandRequest(
         "POST",
-        path_of(rollout, "incidents", incident, "acknowledgement"),
-        lambda context: incidents.acknowledge(
+        build_path(rollout, "incidents", incident, "acknowledgement"),
+        lambda context: incidents.record_acknowledgement(
             context.database, context.caller, rollout, incident, at=context.at, note=note
         ),
         {"note": note},
     )
-    _tell(person(server, by, None, at).answer(request), as_json=as_json)
+    _print_result(build_runner(server, by, None, at).run(request), as_json=as_json)
 
 
-def _named(site: list[str] | None, window: list[str] | None, *, every: bool) -> Named:
-    with refusals():
+def _build_target(site: list[str] | None, window: list[str] | None, *, every: bool) -> StopTarget:
+    with print_refusals():
         if not (site or window or every):
             raise ValueError("no cells are named; add --site NAME, --window NAME or --all")
-    return Named((), tuple(site or ()), tuple(window or ()), every)
+    return StopTarget((), tuple(site or ()), tuple(window or ()), every)
 
 
-def _sent(named: Named) -> dict[str, Any]:
+def _build_body(target: StopTarget) -> dict[str, Any]:
     return {
-        "sites": list(named.sites),
-        "windows": list(named.windows),
-        "all": named.everything,
+        "sites": list(target.sites),
+        "windows": list(target.windows),
+        "all": target.is_everything,
     }
 
 
-def _tell(answers: list[Any], *, as_json: bool) -> None:
+def _print_result(answers: list[Any], *, as_json: bool) -> None:
     (result,) = answers
-    tell(result, written_text(result), as_json=as_json)
+    print_answer(result, format_command_result(result), as_json=as_json)

@@ -7,25 +7,30 @@ from typing import Annotated
 
 import typer
 
-from rollout.cli.errors import refusals
-from rollout.cli.output import tell
-from rollout.cli.plan_and_status import AsJson, By, Here, Name, Question, person
-from rollout.cli.remote import Server, path_of
-from rollout.services.records.baselines import Done, vouch
+from rollout.cli.errors import print_refusals
+from rollout.cli.output import JsonFlag, print_answer
+from rollout.cli.remote import ServerUrl, build_path
+from rollout.cli.runner import (
+    ActorName,
+    CommandRequest,
+    LocalContext,
+    RolloutName,
+    build_runner,
+)
+from rollout.services.records.baselines import BaselineCount, store_baselines
 
 COLUMNS = ("site", "window", "lever", "action", "n", "since", "until")
-File = Annotated[
+BaselineFile = Annotated[
     Path, typer.Argument(help=f"CSV with columns {', '.join(COLUMNS)}", metavar="FILE")
 ]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("baseline")(baseline)
-
-
-def baseline(
-    rollout: Name, file: File, by: By = "", server: Server = None, as_json: AsJson = False
+def import_baseline(
+    rollout: RolloutName,
+    file: BaselineFile,
+    by: ActorName = "",
+    server: ServerUrl = None,
+    as_json: JsonFlag = False,
 ) -> None:
     """Import how often each action was taken before the model, from a CSV file.
 
@@ -35,30 +40,36 @@ def baseline(
 
     Example: `rollout baseline ramps manual-2026.csv --by zoe`
     """
-    with refusals():
-        baseline_counts = _read(file)
+    with print_refusals():
+        baseline_counts = _read_counts(file)
     items = [
-        {column: _written(getattr(baseline_count, column)) for column in COLUMNS}
+        {column: _to_plain(getattr(baseline_count, column)) for column in COLUMNS}
         for baseline_count in baseline_counts
     ]
 
-    def here(me: Here) -> dict[str, int]:
-        return {"new": vouch(me.database, me.caller, rollout, baseline_counts, me.at)}
+    def run_locally(context: LocalContext) -> dict[str, int]:
+        return {
+            "new": store_baselines(
+                context.database, context.caller, rollout, baseline_counts, context.at
+            )
+        }
 
-    path = path_of(rollout, "baselines")
-    (result,) = person(server, by).answer(Question("POST", path, here, {"items": items}))
-    tell(result, f"{result['new']} of {len(baseline_counts)} rows are new", as_json=as_json)
+    path = build_path(rollout, "baselines")
+    (result,) = build_runner(server, by).run(
+        CommandRequest("POST", path, run_locally, {"items": items})
+    )
+    print_answer(result, f"{result['new']} of {len(baseline_counts)} rows are new", as_json=as_json)
 
 
-def _written(value: object) -> object:
+def _to_plain(value: object) -> object:
     return value.isoformat() if isinstance(value, datetime) else value
 
 
-def _read(file: Path) -> list[Done]:
+def _read_counts(file: Path) -> list[BaselineCount]:
     """Return the rows of a file.
 
     Raises:
-        ValueError: names the line, and what would be right.
+        ValueError: a column is missing or a line is invalid.
     """
     with file.open(encoding="utf-8-sig", newline="") as text:
         rows = csv.DictReader(text)
@@ -66,19 +77,15 @@ def _read(file: Path) -> list[Done]:
         if missing_columns:
             raise ValueError(
                 f"{file}: column {', '.join(missing_columns)} is missing; required columns:"
-                f" {_needed()}"
+                f" {', '.join(COLUMNS)}"
             )
-        return [_done(file, rows.line_num, row) for row in rows]
+        return [_parse_count(file, rows.line_num, row) for row in rows]
 
 
-def _needed() -> str:
-    return ", ".join(COLUMNS)
-
-
-def _done(file: Path, line: int, row: dict[str, str]) -> Done:
+def _parse_count(file: Path, line: int, row: dict[str, str]) -> BaselineCount:
     try:
         since, until = (datetime.fromisoformat(row[column]) for column in ("since", "until"))
         names = {column: row[column] for column in COLUMNS[:4]}
-        return Done(**names, n=int(row["n"]), since=since, until=until)
+        return BaselineCount(**names, n=int(row["n"]), since=since, until=until)
     except (TypeError, ValueError) as error:
         raise ValueError(f"{file}, line {line}: {error}") from error

@@ -1,6 +1,6 @@
 """`rollout channels`: list the channels that reports are sent to, and test one.
 
-Addresses are secret and stand only in the file that ROLLOUT_CHANNELS_FILE names.
+Addresses are secret and stored only in the file that ROLLOUT_CHANNELS_FILE names.
 """
 
 import json
@@ -11,21 +11,25 @@ from typing import Annotated
 
 import typer
 
-from rollout.cli.errors import refusals
-from rollout.core.errors import Refusal
-from rollout.services.delivery.sending import Message, send
-from rollout.services.support.channels import Channels, channels_of, readable_by_others
+from rollout.cli.errors import print_refusals
+from rollout.cli.output import JsonFlag
+from rollout.core.errors import RefusalError
+from rollout.services.delivery.sending import ChannelMessage, send_in_process
+from rollout.services.support.channels import Channels, load_channels, warn_if_readable_by_others
 
-FILE = "ROLLOUT_CHANNELS_FILE"
-TITLE = "rollout: test message"
-BODY = "A test of this channel: reports of **rollout** arrive here."
-NONE = f"no channel is configured; set {FILE} to a file with a line `name: url` for each channel"
+CHANNELS_VARIABLE = "ROLLOUT_CHANNELS_FILE"
+TEST_TITLE = "rollout: test message"
+TEST_BODY = "A test of this channel: reports of **rollout** arrive here."
+NO_CHANNELS_TEXT = (
+    f"no channel is configured; set {CHANNELS_VARIABLE} to a file with a line `name: url` for each"
+    " channel"
+)
 
 app = typer.Typer(no_args_is_help=True)
 
 
 @app.callback()
-def group() -> None:
+def describe_commands() -> None:
     """List and test the channels that reports are sent to.
 
     Channels are read from the file that ROLLOUT_CHANNELS_FILE names, on this host.
@@ -36,21 +40,22 @@ def group() -> None:
 
 @app.command("list")
 def list_channels(
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON and nothing else")] = False,
+    as_json: JsonFlag = False,
 ) -> None:
     """List channels by name and kind, without their secrets.
 
     Example: `rollout channels list`
     """
-    with refusals():
-        configured_channels = _channels()
-        warn_of_readers(os.environ)
-    masked_urls = {name: configured_channels.masked(name) for name in configured_channels.names}
+    with print_refusals():
+        configured_channels = _load_channels()
+        warn_of_file_readers(os.environ)
+    masked_urls = {name: configured_channels.mask_url(name) for name in configured_channels.names}
     if as_json:
         typer.echo(json.dumps(masked_urls))
         return
     typer.echo(
-        "\n".join(f"{name}: {masked_url}" for name, masked_url in masked_urls.items()) or NONE
+        "\n".join(f"{name}: {masked_url}" for name, masked_url in masked_urls.items())
+        or NO_CHANNELS_TEXT
     )
 
 
@@ -64,35 +69,39 @@ def test_channel(
 
     Example: `rollout channels test rangers`
     """
-    with refusals(stopped="the message may have been sent"):
-        configured_channels = _channels()
+    with print_refusals(interrupted_text="the message may have been sent"):
+        configured_channels = _load_channels()
         if name not in configured_channels.urls:
             names = ", ".join(configured_channels.names) or "none"
-            raise Refusal(f"channel {name} is not in the file {FILE}; its channels: {names}")
+            raise RefusalError(
+                f"channel {name} is not in the file {CHANNELS_VARIABLE}; its channels: {names}"
+            )
         key = f"test-{secrets.token_hex(4)}"
-        error = send(Message(configured_channels.urls[name], TITLE, BODY, key))
+        error = send_in_process(
+            ChannelMessage(configured_channels.urls[name], TEST_TITLE, TEST_BODY, key)
+        )
         if error:
-            raise Refusal(f"{name} ({configured_channels.masked(name)}): {error}")
+            raise RefusalError(f"{name} ({configured_channels.mask_url(name)}): {error}")
     typer.echo(
-        f"{name} ({configured_channels.masked(name)}) accepted the message; check that it arrived"
+        f"{name} ({configured_channels.mask_url(name)}) accepted the message; check that it arrived"
     )
 
 
-def configured() -> tuple[str, ...] | None:
-    """Return the names of the channels that are configured here; None where no file is named.
+def list_configured_names() -> tuple[str, ...] | None:
+    """Return the names of configured channels, or None without a channels file.
 
     Raises:
-        ValueError: the file is none of channels.
+        ValueError: the file is not a valid channels file.
     """
-    return _channels().names if os.environ.get(FILE) else None
+    return _load_channels().names if os.environ.get(CHANNELS_VARIABLE) else None
 
 
-def warn_of_readers(environment: Mapping[str, str]) -> None:
-    """Say on standard error where others may read the file of channels."""
-    warning = readable_by_others(environment.get(FILE, ""))
+def warn_of_file_readers(environment: Mapping[str, str]) -> None:
+    """Warn on standard error if others can read the channels file."""
+    warning = warn_if_readable_by_others(environment.get(CHANNELS_VARIABLE, ""))
     if warning:
         typer.echo(warning, err=True)
 
 
-def _channels() -> Channels:
-    return channels_of(os.environ.get(FILE, ""), "")
+def _load_channels() -> Channels:
+    return load_channels(os.environ.get(CHANNELS_VARIABLE, ""), "")

@@ -6,28 +6,28 @@ from typing import Annotated, Any
 
 import typer
 
-from rollout.cli.errors import refusals
-from rollout.cli.import_records import (
-    Choices,
-    Columns,
-    Decisions,
-    Mapped,
-    Outcomes,
-    OwnCases,
-    Predictions,
-    chosen_in,
-    found_in,
+from rollout.cli.errors import print_refusals
+from rollout.cli.record_options import (
+    CasesFile,
+    ChoicesFile,
+    ColumnFile,
+    ColumnMappings,
+    DecisionsFile,
+    OutcomesFile,
+    PolicyFile,
+    PredictionsFile,
+    read_choices,
+    read_input_files,
 )
-from rollout.cli.replay import PolicyFile
-from rollout.services.support.atomic_files import write_whole
-from rollout.services.training.cleaning_files import list_of_files, list_text
+from rollout.services.support.atomic_files import write_files_atomically
+from rollout.services.training.cleaning_files import format_work_list, list_file_label_issues
 
 app = typer.Typer(no_args_is_help=True)
-To = Annotated[Path | None, typer.Option(help="file to write (default: print)")]
+OutputFile = Annotated[Path | None, typer.Option(help="file to write (default: print)")]
 
 
 @app.callback()
-def group() -> None:
+def describe_commands() -> None:
     """Clean training data: list cases that stand out, and relabel, drop or keep them.
 
     A choice changes training exports only. It is never evidence.
@@ -37,16 +37,16 @@ def group() -> None:
 
 
 @app.command("list-files")
-def list_files(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a person may give
+def list_files(  # noqa: PLR0913, PLR0917 - one parameter for each option
     policy: PolicyFile,
-    predictions: Predictions,
-    decisions: Decisions,
-    cases: OwnCases = None,
-    outcomes: Outcomes = None,
-    columns: Columns = None,
-    mapped: Mapped = None,
-    choices: Choices = None,
-    out: To = None,
+    predictions: PredictionsFile,
+    decisions: DecisionsFile,
+    cases: CasesFile = None,
+    outcomes: OutcomesFile = None,
+    columns: ColumnFile = None,
+    mapped: ColumnMappings = None,
+    choices: ChoicesFile = None,
+    out: OutputFile = None,
 ) -> None:
     """List cases of recorded files to look at again, as CSV, costliest first.
 
@@ -57,10 +57,10 @@ def list_files(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a p
     Example: `rollout clean list-files policy.yaml --predictions p.csv --decisions d.csv
     --out list.csv`
     """
-    with refusals():
-        files = found_in(policy, predictions, decisions, cases, outcomes, columns, mapped)
-        file_choices = chosen_in(choices, files, datetime.now(UTC))
-        text = list_text(list_of_files(files, file_choices))
+    with print_refusals():
+        files = read_input_files(policy, predictions, decisions, cases, outcomes, columns, mapped)
+        file_choices = read_choices(choices, files, datetime.now(UTC))
+        text = format_work_list(list_file_label_issues(files, file_choices))
         write_or_print(text, out)
 
 
@@ -69,11 +69,11 @@ def write_or_print(text: str, out: Path | None) -> None:
     if out is None:
         typer.echo(text, nl=False)
     else:
-        write_whole(out.parent, {out.name: text.encode()})
+        write_files_atomically(out.parent, {out.name: text.encode()})
 
 
-def choices_text(answers: list[Any]) -> str:
-    """Return how many choices were stored, and each that was refused."""
+def format_choice_results(answers: list[Any]) -> str:
+    """Return the number of stored choices, and each refused one."""
     counts = dict.fromkeys(("saved", "unchanged", "rejected"), 0)
     for answer in answers:
         counts[answer["status"]] += 1

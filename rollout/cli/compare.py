@@ -1,4 +1,4 @@
-"""`rollout compare`: the figures of one file of pairs, before there is a policy or a service."""
+"""`rollout compare`: figures of a file of pairs, without a policy or a service."""
 
 import json
 from collections.abc import Iterator
@@ -9,19 +9,20 @@ from typing import Annotated
 import typer
 from pydantic_core import to_jsonable_python
 
-from rollout.cli.errors import refusals, width
-from rollout.reports.pages.comparison_text import comparison_text, table_text
-from rollout.reports.text.formatting import decimal, number
-from rollout.services.replay.compare import Compared, TopLoss
-from rollout.services.replay.compare import compare as compare_file
+from rollout.cli.errors import get_text_width, print_refusals
+from rollout.cli.output import JsonFlag
+from rollout.reports.pages.comparison_text import render_comparison, render_table
+from rollout.reports.text.formatting import format_count, format_decimal
+from rollout.services.replay.compare import PairComparison, PairLoss
+from rollout.services.replay.compare import compare_pair_file as compare_file
 
-File = Annotated[
+PairFile = Annotated[
     Path, typer.Argument(help="file of pairs: Parquet, CSV or JSON lines", metavar="PAIRS")
 ]
 
 
 def compare(
-    pairs: File,
+    pairs: PairFile,
     policy: Annotated[
         Path | None, typer.Option(help="policy with costs, actions and the order of labels")
     ] = None,
@@ -30,7 +31,7 @@ def compare(
         list[str] | None,
         typer.Option("--map", help="column name in the file, for example human=answer"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON and nothing else")] = False,
+    as_json: JsonFlag = False,
 ) -> None:
     """Compare human answers with the model's on a file of pairs.
 
@@ -43,31 +44,33 @@ def compare(
 
     With what mistakes cost: `rollout compare pairs.csv --policy policy.yaml --map human=answer`
     """
-    with refusals():
-        comparison = compare_file(pairs, policy=policy, lever=lever, mapped=tuple(mapped or ()))
+    with print_refusals():
+        comparison = compare_file(
+            pairs, policy=policy, lever=lever, column_mappings=tuple(mapped or ())
+        )
     plain_comparison = to_jsonable_python(comparison)
     typer.echo(
         json.dumps(plain_comparison, ensure_ascii=False)
         if as_json
-        else "\n".join(_lines(comparison))
+        else "\n".join(_format_comparison(comparison))
     )
 
 
-def _lines(found: Compared) -> Iterator[str]:
-    yield f"{found.file}: {number(found.rows)} rows"
-    yield fill(found.basis, width())
-    for version_comparison in found.comparisons:
-        yield from ("", comparison_text(version_comparison))
+def _format_comparison(comparison: PairComparison) -> Iterator[str]:
+    yield f"{comparison.file}: {format_count(comparison.rows)} rows"
+    yield fill(comparison.basis, get_text_width())
+    for version_comparison in comparison.comparisons:
+        yield from ("", render_comparison(version_comparison))
     yield ""
-    if not found.with_confidence:
+    if not comparison.with_confidence:
         yield "Top losses: not available, because the file has no confidences"
         return
     yield "Top losses: the model was confident and humans disagreed (loss in nats × cost)"
     header = ("case", "where", "human", "model", "confidence", "loss", "cost")
-    yield from table_text([header, *map(_row, found.top_losses)], left=4)
+    yield from render_table([header, *map(_format_loss, comparison.top_losses)], left_aligned=4)
 
 
-def _row(loss: TopLoss) -> tuple[str, ...]:
+def _format_loss(loss: PairLoss) -> tuple[str, ...]:
     location = " · ".join(part for part in (loss.version, loss.site, loss.window) if part)
-    figures = (f"{loss.confidence:g}", decimal(loss.loss, 2), f"{loss.cost:g}")
+    figures = (f"{loss.confidence:g}", format_decimal(loss.loss, 2), f"{loss.cost:g}")
     return (loss.case_key, location, loss.human, loss.model, *figures)

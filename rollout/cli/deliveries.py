@@ -5,26 +5,32 @@ from typing import Annotated, Any
 
 import typer
 
-from rollout.cli.output import tell
-from rollout.cli.plan_and_status import AsJson, By, Here, Name, Question, person
-from rollout.cli.records_input import ALL, listed
-from rollout.cli.remote import Server, path_of
-from rollout.services.delivery.outbox import deliveries_of, retry, send_report
+from rollout.cli.output import JsonFlag, print_answer
+from rollout.cli.remote import ServerUrl, build_path
+from rollout.cli.runner import (
+    ActorName,
+    CommandRequest,
+    LocalContext,
+    RolloutName,
+    build_runner,
+)
+from rollout.cli.status import NO_LIMIT, list_items
+from rollout.services.delivery.outbox import load_deliveries, queue_report, requeue_delivery
 
-NONE = "no deliveries yet; `reports` in the policy defines what is sent to which channel"
+NO_DELIVERIES = "no deliveries yet; `reports` in the policy defines what is sent to which channel"
 
 
-def deliveries(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a person may give
-    rollout: Name,
+def manage_deliveries(  # noqa: PLR0913, PLR0917 - one parameter for each option
+    rollout: RolloutName,
     failed: Annotated[bool, typer.Option("--failed", help="only failed deliveries")] = False,
     again: Annotated[int | None, typer.Option("--retry", help="retry this delivery, by id")] = None,
     report: Annotated[int | None, typer.Option("--send", help="send this report, by id")] = None,
     to: Annotated[
         list[str] | None, typer.Option(help="with --send: channel to send to (repeatable)")
     ] = None,
-    by: By = "",
-    server: Server = None,
-    as_json: AsJson = False,
+    by: ActorName = "",
+    server: ServerUrl = None,
+    as_json: JsonFlag = False,
 ) -> None:
     """List deliveries of reports, retry a failed one, or send a report.
 
@@ -36,52 +42,73 @@ def deliveries(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a p
     """
     if report is not None:
         body = {"report": report, "channels": to or []}
-        request = Question(
+        request = CommandRequest(
             "POST",
-            path_of(rollout, "deliveries"),
-            lambda context: _sent(context, rollout, report, to),
+            build_path(rollout, "deliveries"),
+            lambda context: _queue_report(context, rollout, report, to),
             body,
         )
-        (queued_deliveries,) = person(server, by).answer(request)
-        tell(queued_deliveries, "\n".join(map(line, queued_deliveries["items"])), as_json=as_json)
+        (queued_deliveries,) = build_runner(server, by).run(request)
+        print_answer(
+            queued_deliveries,
+            "\n".join(map(format_delivery, queued_deliveries["items"])),
+            as_json=as_json,
+        )
         return
     if again is not None:
-        path = path_of(rollout, "deliveries", str(again), "retry")
-        request = Question(
+        path = build_path(rollout, "deliveries", str(again), "retry")
+        request = CommandRequest(
             "POST",
             path,
-            lambda context: retry(context.database, context.caller, rollout, again, at=context.at),
+            lambda context: requeue_delivery(
+                context.database, context.caller, rollout, again, at=context.at
+            ),
         )
-        (retried_delivery,) = person(server, by).answer(request)
-        tell(retried_delivery, line(retried_delivery), as_json=as_json)
+        (retried_delivery,) = build_runner(server, by).run(request)
+        print_answer(retried_delivery, format_delivery(retried_delivery), as_json=as_json)
         return
     state = "failed" if failed else "all"
 
-    def here(me: Here) -> Any:
+    def run_locally(context: LocalContext) -> Any:
         state_filter = "failed" if failed else None
-        return deliveries_of(me.database, me.caller, rollout, state=state_filter, limit=ALL).items
+        return load_deliveries(
+            context.database, context.caller, rollout, state=state_filter, limit=NO_LIMIT
+        ).items
 
-    delivery_list = listed(server, path_of(rollout, "deliveries"), {"state": state}, None, here)
-    tell(delivery_list, "\n".join(map(line, delivery_list)) or NONE, as_json=as_json)
+    delivery_list = list_items(
+        server, build_path(rollout, "deliveries"), {"state": state}, None, run_locally
+    )
+    print_answer(
+        delivery_list,
+        "\n".join(map(format_delivery, delivery_list)) or NO_DELIVERIES,
+        as_json=as_json,
+    )
 
 
-def _sent(me: Here, rollout: str, report: int, to: list[str] | None) -> dict[str, Any]:
-    """Queue a report; return what the route answers."""
+def _queue_report(
+    context: LocalContext, rollout: str, report: int, to: list[str] | None
+) -> dict[str, Any]:
+    """Queue a report and return its deliveries as the route does."""
     if not to:
         raise ValueError("no channel is named; add --to CHANNEL, as in the policy")
-    return {"items": send_report(me.database, me.caller, rollout, report, to, at=me.at)}
+    return {
+        "items": queue_report(context.database, context.caller, rollout, report, to, at=context.at)
+    }
 
 
-def line(one: Mapping[str, Any]) -> str:
-    """Say of one delivery where it is."""
-    summary = f"{one['id']} report {one['report']} to {one['channel']} ({one['subject']})"
-    if one["state"] == "sent":
-        return f"{summary}: sent {one['sent_at']}"
-    error_text = f": {one['error']}" if one["error"] else ""
-    attempts = one["attempts"]
+def format_delivery(delivery: Mapping[str, Any]) -> str:
+    """Return a delivery as a line: report, channel and state."""
+    summary = (
+        f"{delivery['id']} report {delivery['report']} to {delivery['channel']}"
+        f" ({delivery['subject']})"
+    )
+    if delivery["state"] == "sent":
+        return f"{summary}: sent {delivery['sent_at']}"
+    error_text = f": {delivery['error']}" if delivery["error"] else ""
+    attempts = delivery["attempts"]
     attempt_text = (
         f"after {attempts} {'try' if attempts == 1 else 'tries'}" if attempts else "not tried yet"
     )
-    if one["state"] == "failed":
+    if delivery["state"] == "failed":
         return f"{summary}: failed {attempt_text}{error_text}"
-    return f"{summary}: next try {one['next_at']}, {attempt_text}{error_text}"
+    return f"{summary}: next try {delivery['next_at']}, {attempt_text}{error_text}"

@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from rollout.cli.entry import entry
-from rollout.cli.errors import refusals
-from rollout.cli.progress import progress_bar
-from rollout.services.reports.demo_records import play
-from rollout.services.support.atomic_files import check_folder, write_whole
+from rollout.cli.errors import print_refusals
+from rollout.cli.progress import show_progress
+from rollout.cli.serve import load_service_command
+from rollout.services.reports.demo_records import run_demo
+from rollout.services.support.atomic_files import check_folder, write_files_atomically
 
 
 def demo(
@@ -37,13 +37,13 @@ def demo(
     Live: `rollout demo --serve`, then approve and stop in another terminal or in the browser
     """
     if serve:
-        with refusals(stopped="nothing is left behind"):
-            entry("demo-live")(port, seconds_per_day, auto_approve=auto_approve)
+        with print_refusals(interrupted_text="nothing is left behind"):
+            load_service_command("demo-live")(port, seconds_per_day, auto_approve=auto_approve)
         return
-    with refusals():
+    with print_refusals():
         check_folder(out)
-        with progress_bar() as report_progress:
-            story, files = play(report_progress)
-        write_whole(out, files)
+        with show_progress() as report_progress:
+            story, files = run_demo(report_progress)
+        write_files_atomically(out, files)
     typer.echo(story)
     typer.echo(f"Written: {', '.join(sorted(files))}\nOpen {out / 'report.html'}")

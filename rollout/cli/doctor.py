@@ -5,18 +5,19 @@ from typing import Annotated
 
 import typer
 
-from rollout.cli.plan_and_status import unchecked
-from rollout.services.process.health_checks import checks
+from rollout.cli.output import JsonFlag
+from rollout.cli.runner import open_unchecked_database
+from rollout.services.process.health_checks import run_health_checks
 
 
-def doctor(
+def run_doctor(
     rebuild: Annotated[
         bool,
         typer.Option(
             "--rebuild", help="recompute every derived table and compare; changes nothing"
         ),
     ] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="print JSON and nothing else")] = False,
+    as_json: JsonFlag = False,
 ) -> None:
     """Check the database: tables, triggers, ledgers, reports. Exit 1 if a check fails.
 
@@ -26,11 +27,11 @@ def doctor(
     Example: `rollout doctor --rebuild`
     """
     check_results = []
-    with unchecked() as database:
-        for check in checks(database, rebuilt=rebuild):
-            check_results.append({"check": check.what, "faults": list(check.faults)})
+    with open_unchecked_database() as database:
+        for check in run_health_checks(database, rebuilds=rebuild):
+            check_results.append({"check": check.title, "faults": list(check.faults)})
             if not as_json:
-                typer.echo(f"{'FAIL' if check.faults else 'ok':6}{check.what}")
+                typer.echo(f"{'FAIL' if check.faults else 'ok':6}{check.title}")
                 for fault in check.faults:
                     typer.echo(f"      {fault}")
     if as_json:

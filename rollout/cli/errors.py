@@ -1,52 +1,45 @@
-"""Errors as a user sees them: a message, an exit code, no traceback."""
+"""Print errors as a message with an exit code, without a traceback."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from shutil import get_terminal_size
 
 import typer
 
-from rollout.core.errors import Refusal
+from rollout.core.errors import RefusalError
 
-INTERRUPTED = 130
-REFUSED = 2
-NARROW, WIDE = 40, 80
+EXIT_INTERRUPTED = 130
+EXIT_REFUSED = 2
+MIN_WIDTH, MAX_WIDTH = 40, 80
 
 
 @contextmanager
-def refusals(stopped: str = "nothing was written") -> Iterator[None]:
-    """Turn refusals and unreadable files into a message on standard error and exit code 2.
+def print_refusals(interrupted_text: str = "nothing was written") -> Iterator[None]:
+    """Print refusals and unreadable files on standard error and exit with code 2.
 
-    Args:
-        stopped: what is so after Ctrl-C.
+    `interrupted_text` states the result of Ctrl-C, which exits with code 130.
     """
     try:
         yield
     except KeyboardInterrupt:
-        typer.echo(f"\nstopped; {stopped}", err=True)
-        raise typer.Exit(INTERRUPTED) from None
+        typer.echo(f"\nstopped; {interrupted_text}", err=True)
+        raise typer.Exit(EXIT_INTERRUPTED) from None
     except OSError as error:
         file_text = f"{error.filename}: " if error.filename is not None else ""
-        typer.echo(f"{file_text}{_plain(error)}", err=True)
-        raise typer.Exit(REFUSED) from None
-    except (Refusal, ValueError) as error:
-        notes = getattr(error.__cause__, "__notes__", ())  # what only this machine may be told
+        typer.echo(f"{file_text}{_format_os_error(error)}", err=True)
+        raise typer.Exit(EXIT_REFUSED) from None
+    except (RefusalError, ValueError) as error:
+        notes = getattr(error.__cause__, "__notes__", ())  # details for the local terminal only
         typer.echo("\n".join([str(error) or type(error).__name__, *notes]), err=True)
-        raise typer.Exit(REFUSED) from None
+        raise typer.Exit(EXIT_REFUSED) from None
 
 
-def _plain(error: OSError) -> str:
-    """Return what the system says is wrong, without number and quotes; begins in lower case."""
+def _format_os_error(error: OSError) -> str:
+    """Return the text of a system error without number and quotes, in lower case."""
     error_text = error.strerror or str(error) or type(error).__name__
     return error_text[:1].lower() + error_text[1:]
 
 
-def width() -> int:
-    """Return how many columns text may have: those of the terminal, between 40 and 80."""
-    return max(NARROW, min(WIDE, get_terminal_size((WIDE, 24)).columns))
-
-
-def to_terminal() -> bool:
-    """Say whether a person is watching standard error."""
-    return sys.stderr.isatty()
+def get_text_width() -> int:
+    """Return the width for text: that of the terminal, from 40 to 80 columns."""
+    return max(MIN_WIDTH, min(MAX_WIDTH, get_terminal_size((MAX_WIDTH, 24)).columns))

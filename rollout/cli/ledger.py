@@ -5,14 +5,14 @@ from typing import Annotated
 
 import typer
 
-from rollout.cli.errors import refusals
-from rollout.services.ledger.ledger_verification import verify
+from rollout.cli.errors import print_refusals
+from rollout.services.ledger.ledger_verification import verify_ledger_file
 
 app = typer.Typer(no_args_is_help=True)
 
 
 @app.callback()
-def group() -> None:
+def describe_commands() -> None:
     """Export and verify ledgers.
 
     A rollout's ledger holds every change of its scope; the access ledger holds every change of
@@ -33,13 +33,13 @@ def verify_file(
     """Verify a ledger: recompute every hash. Exit 1 and name the first bad line.
 
     The hashes show edited, deleted and swapped rows. Rows cut off at the end, or a ledger whose
-    hashes were all made anew, show only against a hash that you kept elsewhere: pass it as
+    hashes were all recomputed, show only against a hash that you kept elsewhere: pass it as
     `--head`.
 
     Example: `rollout ledger verify rollout-demo/ledger.jsonl`
     """
-    with refusals():
-        verification = verify(file, head)
+    with print_refusals():
+        verification = verify_ledger_file(file, head)
     if verification.fault:
         typer.echo(f"{file}: {verification.fault}", err=True)
         raise typer.Exit(1)

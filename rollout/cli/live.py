@@ -9,48 +9,55 @@ from typing import Annotated, Any
 
 import typer
 
-from rollout.cli import approvals, records_input
-from rollout.cli.channels import configured
-from rollout.cli.errors import refusals
-from rollout.cli.output import changes_text, event_text, tell
-from rollout.cli.plan_and_status import (
-    DEFAULT,
-    URL,
-    AsJson,
-    At,
-    By,
-    Here,
-    Name,
-    Question,
-    database_of,
-    instant_of,
-    opened,
-    person,
-    sentences,
+from rollout.cli import approvals, status
+from rollout.cli.channels import list_configured_names
+from rollout.cli.errors import print_refusals
+from rollout.cli.output import JsonFlag, format_changes, format_event, print_answer
+from rollout.cli.record_options import (
+    CasesFile,
+    ColumnFile,
+    ColumnMappings,
+    DecisionsFile,
+    OutcomesFile,
+    PolicyFile,
+    PredictionsFile,
+    TrainingEnds,
 )
-from rollout.cli.remote import Server, path_of
-from rollout.cli.replay import salt_of, trained
-from rollout.core.errors import Refusal
+from rollout.cli.remote import ServerUrl, build_path
+from rollout.cli.replay import parse_salt, parse_training_end
+from rollout.cli.runner import (
+    DATABASE_VARIABLE,
+    DEFAULT_DATABASE_URL,
+    ActorName,
+    CommandRequest,
+    LocalContext,
+    PastInstant,
+    RolloutName,
+    build_runner,
+    connect_database,
+    convert_store_errors,
+    open_database,
+    parse_instant,
+)
+from rollout.core.errors import RefusalError
 from rollout.formats.policy.reader import read_policy
-from rollout.formats.records.files import Sources
-from rollout.services.engine.command_results import Event, written
-from rollout.services.engine.rollout_state import standing
+from rollout.formats.records.files import RecordPaths
+from rollout.services.engine.command_handler import Event, build_command_result
+from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
-from rollout.services.engine.unit_counting import ingest
 from rollout.services.ledger.ledger_forms import change_forms
-from rollout.services.policies.policies import planned, put
-from rollout.services.replay.replay import Order, records_of
-from rollout.store.database.database_roles import grant
-from rollout.store.database.migrations import current, head, upgrade
+from rollout.services.policies.policies import preview_policy, put_policy
+from rollout.services.records.record_import import import_records
+from rollout.services.replay.replay import ReplayRequest, read_request_records
+from rollout.store.database.database_roles import grant_privileges
+from rollout.store.database.migrations import find_head_revision, load_current_revision, upgrade
 from rollout.store.ledger.ledger import Ledger
-
-__all__ = ["opened", "register"]
 
 database_app = typer.Typer(no_args_is_help=True)
 
 
 @database_app.callback()
-def group() -> None:
+def describe_commands() -> None:
     """Create and upgrade the tables of the database in ROLLOUT_DATABASE_URL.
 
     Example: `rollout db upgrade`
@@ -65,10 +72,10 @@ def upgrade_tables() -> None:
 
     Example: `rollout db upgrade`
     """
-    with refusals(), sentences():
-        upgrade(os.environ.get(URL, DEFAULT))
-        typer.echo(f"tables are at revision {head()}")
-        with database_of() as database:
+    with print_refusals(), convert_store_errors():
+        upgrade(os.environ.get(DATABASE_VARIABLE, DEFAULT_DATABASE_URL))
+        typer.echo(f"tables are at revision {find_head_revision()}")
+        with connect_database() as database:
             changed = change_forms(database, datetime.now(UTC))
         for name in changed:
             typer.echo(f"{name}: the ledger goes on in form 2")
@@ -88,43 +95,47 @@ def grant_role(
 
     Example: `rollout db grant rollout_service`
     """
-    with refusals(), sentences(), database_of() as database:
+    with print_refusals(), convert_store_errors(), connect_database() as database:
         if database.engine.dialect.name == "sqlite":
             raise ValueError("SQLite has no roles: protect the file by its permissions instead")
-        with database.writing() as transaction:
-            grant(transaction, role)
+        with database.begin_write() as transaction:
+            grant_privileges(transaction, role)
     typer.echo(
         f"{role} can run the service: set ROLLOUT_DATABASE_URL with this role for `rollout serve`"
     )
 
 
 @database_app.command("current")
-def current_tables() -> None:
+def show_table_revision() -> None:
     """Print the revision of the tables; exit 1 if this program needs another.
 
     Example: `rollout db current`
     """
-    with refusals(), sentences():
-        table_revision = current(os.environ.get(URL, DEFAULT))
-    typer.echo(f"tables: {table_revision or 'none'}; needed by this program: {head()}")
-    if table_revision != head():
+    with print_refusals(), convert_store_errors():
+        table_revision = load_current_revision(
+            os.environ.get(DATABASE_VARIABLE, DEFAULT_DATABASE_URL)
+        )
+    typer.echo(
+        f"tables: {table_revision or 'none'}; needed by this program: {find_head_revision()}"
+    )
+    if table_revision != find_head_revision():
         typer.echo("run `rollout db upgrade`", err=True)
         raise typer.Exit(1)
 
 
 def apply(
-    policy: Annotated[Path, typer.Argument(help="policy file, YAML or JSON", metavar="POLICY")],
-    by: By = "",
+    policy: PolicyFile,
+    by: ActorName = "",
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="print what would change, and change nothing")
     ] = False,
-    server: Server = None,
-    at: At = None,
+    server: ServerUrl = None,
+    at: PastInstant = None,
     salt: Annotated[
         str | None,
         typer.Option(help="hex salt of a new rollout, local database only (default: random)"),
     ] = None,
-    as_json: AsJson = False,
+    as_json: JsonFlag = False,
 ) -> None:
     """Apply a policy. A new one creates the rollout; a looser one becomes a proposal.
 
@@ -135,59 +146,55 @@ def apply(
 
     On a service: `ROLLOUT_API_KEY=ro_… rollout apply policy.yaml --server URL`
     """
-    with refusals():
+    with print_refusals():
         rollout_name, text = read_policy(policy).rollout, policy.read_text(encoding="utf-8")
-        salt_bytes = None if salt is None else salt_of(salt)
-        configured_names = None if server else configured()
+        salt_bytes = None if salt is None else parse_salt(salt)
+        configured_names = None if server else list_configured_names()
         if salt_bytes and server:
-            raise Refusal("--salt works on the local database only; leave it out with --server")
-    runner = person(server, by, None, at)
+            raise RefusalError(
+                "--salt works on the local database only; leave it out with --server"
+            )
+    runner = build_runner(server, by, None, at)
     if dry_run:
 
-        def dry(me: Here) -> Any:
-            return planned(me.service, me.caller, text, at=me.at, channels=configured_names)
+        def preview(context: LocalContext) -> Any:
+            return preview_policy(
+                context.service, context.caller, text, at=context.at, channels=configured_names
+            )
 
-        (result,) = runner.answer(Question("POST", "/v1/plan", dry, text=text))
-        tell(result, "\n".join([changes_text(result), *result["warnings"]]), as_json=as_json)
+        (result,) = runner.run(CommandRequest("POST", "/v1/plan", preview, text=text))
+        print_answer(
+            result, "\n".join([format_changes(result), *result["warnings"]]), as_json=as_json
+        )
         return
 
-    def here(me: Here) -> Any:
-        return put(
-            me.database,
-            me.caller,
+    def run_locally(context: LocalContext) -> Any:
+        return put_policy(
+            context.database,
+            context.caller,
             rollout_name,
             text,
-            at=me.at,
+            at=context.at,
             salt=salt_bytes,
             channels=configured_names,
         )
 
-    (result,) = runner.answer(Question("PUT", path_of(rollout_name, "policy"), here, text=text))
-    tell(result, "\n".join([result["text"], *result["warnings"]]), as_json=as_json)
+    (result,) = runner.run(
+        CommandRequest("PUT", build_path(rollout_name, "policy"), run_locally, text=text)
+    )
+    print_answer(result, "\n".join([result["text"], *result["warnings"]]), as_json=as_json)
 
 
-def import_records(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a person may give
-    rollout: Name,
-    predictions: Annotated[
-        Path, typer.Option(help="predictions of the model: CSV, JSON lines or Parquet")
-    ],
-    decisions: Annotated[Path, typer.Option(help="human decisions")],
-    cases: Annotated[
-        Path | None, typer.Option(help="sites, times and attributes of the cases")
-    ] = None,
-    outcomes: Annotated[Path | None, typer.Option(help="outcomes that became known later")] = None,
-    columns: Annotated[
-        Path | None, typer.Option(help="YAML file that maps our column names to yours")
-    ] = None,
-    mapped: Annotated[
-        list[str] | None,
-        typer.Option("--map", help="map one column, as predictions.case_key=image (repeatable)"),
-    ] = None,
-    trained_until: Annotated[
-        list[str] | None,
-        typer.Option(help="VERSION=TIME: cases up to this time are no evidence for the version"),
-    ] = None,
-    as_json: AsJson = False,
+def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each option
+    rollout: RolloutName,
+    predictions: PredictionsFile,
+    decisions: DecisionsFile,
+    cases: CasesFile = None,
+    outcomes: OutcomesFile = None,
+    columns: ColumnFile = None,
+    mapped: ColumnMappings = None,
+    trained_until: TrainingEnds = None,
+    as_json: JsonFlag = False,
 ) -> None:
     """Import recorded files into the database (safe to repeat).
 
@@ -197,19 +204,21 @@ def import_records(  # noqa: PLR0913, PLR0917 - one parameter for each flag that
 
     Example: `rollout import ramps --predictions predictions.csv --decisions decisions.csv`
     """
-    with opened() as database:
-        with database.reading() as transaction:
-            state = standing(transaction, rollout)
-            made_at = next(Ledger(transaction, state.rollout).events(until=1)).at
-        sources = Sources(predictions, decisions, cases, outcomes)
-        request = Order(Path(), sources, columns=columns, mapped=tuple(mapped or ()))
-        records = records_of(request, state.policy)
-        training_ends = dict(trained(text) for text in trained_until or ())
-        counts = ingest(database, rollout, records, datetime.now(UTC), training_ends)
+    with open_database() as database:
+        with database.begin_read() as transaction:
+            state = load_rollout_state(transaction, rollout)
+            made_at = next(Ledger(transaction, state.rollout).list_events(until=1)).at
+        sources = RecordPaths(predictions, decisions, cases, outcomes)
+        request = ReplayRequest(
+            Path(), sources, columns=columns, column_mappings=tuple(mapped or ())
+        )
+        records = read_request_records(request, state.policy)
+        training_ends = dict(parse_training_end(text) for text in trained_until or ())
+        counts = import_records(database, rollout, records, datetime.now(UTC), training_ends)
         status_counts = {
             kind: dict(counts_by_status) for kind, counts_by_status in sorted(counts.items())
         }
-        status_counts["unreadable_or_repeated"] = {"rejected": records.set_aside.height}
+        status_counts["unreadable_or_repeated"] = {"rejected": records.rejected.height}
     _warn_of_early_cases(int((records.cases["occurred_at"] < made_at).sum()), made_at)
     if as_json:
         typer.echo(json.dumps(status_counts))
@@ -231,7 +240,7 @@ def _warn_of_early_cases(cases: int, made_at: datetime) -> None:
         )
 
 
-def tick(rollout: Name, at: At = None, as_json: AsJson = False) -> None:
+def tick(rollout: RolloutName, at: PastInstant = None, as_json: JsonFlag = False) -> None:
     """Count new evidence and widen or narrow, on the local database, for one slot.
 
     `rollout serve` ticks by itself. Without a service, run this once a slot, by cron or a timer;
@@ -240,9 +249,9 @@ def tick(rollout: Name, at: At = None, as_json: AsJson = False) -> None:
 
     Example: `rollout tick ramps`
     """
-    with opened() as database:
-        events = Ticker(database, rollout, f"cli-{secrets.token_hex(4)}").tick(instant_of(at))
-        result = None if events is None else written(database, rollout, events)
+    with open_database() as database:
+        events = Ticker(database, rollout, f"cli-{secrets.token_hex(4)}").tick(parse_instant(at))
+        result = None if events is None else build_command_result(database, rollout, events)
     if result is None:
         typer.echo(
             "[]"
@@ -250,25 +259,25 @@ def tick(rollout: Name, at: At = None, as_json: AsJson = False) -> None:
             else "nothing to do: this slot is done, or another process is working on it"
         )
         return
-    _tell(result.events, as_json=as_json)
+    _print_events(result.events, as_json=as_json)
 
 
-def _tell(events: tuple[Event, ...], *, as_json: bool) -> None:
+def _print_events(events: tuple[Event, ...], *, as_json: bool) -> None:
     rows = [
         {"at": event.at.isoformat(), "kind": event.kind, "by": event.by, "body": event.body}
         for event in events
     ]
-    text = "\n".join(event_text(row) for row in rows)
-    tell(rows, text or "nothing changed", as_json=as_json)
+    text = "\n".join(format_event(row) for row in rows)
+    print_answer(rows, text or "nothing changed", as_json=as_json)
 
 
 def register(app: typer.Typer, ledger: typer.Typer) -> None:
-    """Put the commands of a live rollout beside the others.
+    """Add the commands of a live rollout.
 
-    `ledger verify` takes the place of the one that reads files alone.
+    `ledger verify` replaces the command that reads only files.
     """
     app.add_typer(database_app, name="db")
-    app.command("import")(import_records)
+    app.command("import")(import_record_files)
     decision_commands = (
         approvals.approve,
         approvals.reject,
@@ -281,12 +290,12 @@ def register(app: typer.Typer, ledger: typer.Typer) -> None:
     for command in (
         apply,
         tick,
-        records_input.status,
-        records_input.proposals,
-        records_input.incidents,
+        status.status,
+        status.proposals,
+        status.incidents,
         *decision_commands,
     ):
         app.command(command.__name__)(command)
-    ledger.command("export")(records_input.export)
-    ledger.command("export-access")(records_input.export_access)
-    ledger.command("verify")(records_input.verify)
+    ledger.command("export")(status.export)
+    ledger.command("export-access")(status.export_access)
+    ledger.command("verify")(status.verify)

@@ -7,55 +7,58 @@ from typing import Annotated, Any
 import typer
 
 from rollout.cli import clean, training
-from rollout.cli.clean import To, choices_text, write_or_print
-from rollout.cli.errors import refusals
-from rollout.cli.output import tell
-from rollout.cli.plan_and_status import (
-    WHOEVER,
-    AsJson,
-    By,
-    Here,
-    Name,
-    Question,
-    instant_of,
-    opened,
-    person,
+from rollout.cli.clean import OutputFile, format_choice_results, write_or_print
+from rollout.cli.errors import print_refusals
+from rollout.cli.output import JsonFlag, print_answer
+from rollout.cli.remote import ServerUrl, build_path
+from rollout.cli.runner import (
+    LOCAL_READER,
+    ActorName,
+    CommandRequest,
+    LocalContext,
+    RolloutName,
+    build_runner,
+    open_database,
+    parse_instant,
 )
-from rollout.cli.remote import Server, path_of
-from rollout.cli.training import From, Out, form_of, said_of, write_export
-from rollout.reports.figures.label_sources import PEOPLES
-from rollout.services.divergences.top_losses import counted_losses
-from rollout.services.training.cleaning import Wish, choose, work_list
-from rollout.services.training.cleaning_files import list_text, read_filled
-from rollout.services.training.training import Wanted
-from rollout.services.training.training import training as rows_of
+from rollout.cli.training import SourceNames, TrainingFile, find_format, format_export, write_export
+from rollout.reports.figures.label_sources import HUMAN_SOURCES
+from rollout.services.divergences.top_losses import load_costliest_counted_pairs
+from rollout.services.training.cleaning import (
+    CleaningChoiceRequest,
+    load_label_issues,
+    store_choices,
+)
+from rollout.services.training.cleaning_files import format_work_list, read_filled_rows
+from rollout.services.training.training import TrainingOptions
+from rollout.services.training.training import export_training_rows as rows_of
 
 Since = Annotated[str | None, typer.Option(help="first time of occurrence, as 2027-06-01T00:00Z")]
 Until = Annotated[str | None, typer.Option(help="end of the span, exclusive (default: now)")]
-AT_ONCE = 1_000  # choices of one request
+CHOICES_PER_REQUEST = 1_000  # choices of one request
 
 
 def register() -> None:
-    """Put these commands beside those that read files."""
+    """Add the commands for live rollouts to those for files."""
     clean.app.command("list")(list_work)
-    clean.app.command("apply")(apply)
-    training.app.command("export")(export)
+    clean.app.command("apply")(apply_choices)
+    training.app.command("export")(export_rows)
 
 
-NOTHING = (
+NOTHING_LISTED = (
     "no case of the span (--since, --until) stands out: predictions without a confidence and"
     " cases with open review tasks are not listed; `rollout report --format csv` has every"
     " divergence"
 )
 
-NONE_COUNTED = (
+NO_COUNTED_CASES = (
     "no counted case has a human decision that differs from a prediction with a confidence; cases"
     " are counted when they close"
 )
 
 
 def list_work(
-    rollout: Name,
+    rollout: RolloutName,
     since: Since = None,
     until: Until = None,
     every: Annotated[
@@ -67,7 +70,7 @@ def list_work(
     limit: Annotated[
         int, typer.Option(min=1, max=1_000, help="with --top-losses: number of cases")
     ] = 20,
-    out: To = None,
+    out: OutputFile = None,
 ) -> None:
     """List cases of a live rollout to look at again, as CSV, costliest first.
 
@@ -82,26 +85,33 @@ def list_work(
     """
     if top_losses and (since or until):
         raise typer.BadParameter("--top-losses covers all counted cases; omit --since and --until")
-    has_choice, at = None if every else False, instant_of(None)
-    with opened() as database:
+    has_choice, at = None if every else False, parse_instant(None)
+    with open_database() as database:
         if top_losses:
-            items = counted_losses(database, WHOEVER, rollout, at, chosen=has_choice, most=limit)
+            items = load_costliest_counted_pairs(
+                database, LOCAL_READER, rollout, at, has_choice=has_choice, limit=limit
+            )
         else:
-            period = {"since": _instant(since), "until": _instant(until)}
-            items = work_list(database, WHOEVER, rollout, at, chosen=has_choice, **period)
-        write_or_print(list_text(items), out)
+            period = {
+                "since": _parse_optional_instant(since),
+                "until": _parse_optional_instant(until),
+            }
+            items = load_label_issues(
+                database, LOCAL_READER, rollout, at, has_choice=has_choice, **period
+            )
+        write_or_print(format_work_list(items), out)
     if not items:
-        typer.echo(NONE_COUNTED if top_losses else NOTHING, err=True)
+        typer.echo(NO_COUNTED_CASES if top_losses else NOTHING_LISTED, err=True)
 
 
-def apply(
-    rollout: Name,
+def apply_choices(
+    rollout: RolloutName,
     file: Annotated[
         Path, typer.Argument(help="list with the column choice filled in", metavar="FILE")
     ],
-    by: By = "",
-    server: Server = None,
-    as_json: AsJson = False,
+    by: ActorName = "",
+    server: ServerUrl = None,
+    as_json: JsonFlag = False,
 ) -> None:
     """Store the choices of a filled list. A refused choice does not affect the others.
 
@@ -109,8 +119,8 @@ def apply(
 
     Example: `rollout clean apply ramps list.csv --by mia`
     """
-    with refusals():
-        rows = read_filled(file)
+    with print_refusals():
+        rows = read_filled_rows(file)
     choice_requests = [
         {
             "key": row.key,
@@ -124,28 +134,40 @@ def apply(
         for row in rows
     ]
     batches = [
-        choice_requests[start : start + AT_ONCE]
-        for start in range(0, len(choice_requests), AT_ONCE)
+        choice_requests[start : start + CHOICES_PER_REQUEST]
+        for start in range(0, len(choice_requests), CHOICES_PER_REQUEST)
     ]
-    requests = [_question(rollout, batch) for batch in batches]
+    requests = [_build_request(rollout, batch) for batch in batches]
     results = [
-        result for answer in person(server, by).answer(*requests) for result in answer["items"]
+        result for answer in build_runner(server, by).run(*requests) for result in answer["items"]
     ]
-    tell({"items": results}, choices_text(results), as_json=as_json)
+    print_answer({"items": results}, format_choice_results(results), as_json=as_json)
     if any(answer["status"] == "rejected" for answer in results):
         raise typer.Exit(1)
 
 
-def _question(rollout: str, wishes: list[dict[str, Any]]) -> Question:
-    def here(me: Here) -> dict[str, Any]:
-        parsed_requests = [Wish(**choice_request) for choice_request in wishes]
-        return {"items": choose(me.database, me.caller, rollout, parsed_requests, me.at)}
+def _build_request(rollout: str, choice_requests: list[dict[str, Any]]) -> CommandRequest:
+    def run_locally(context: LocalContext) -> dict[str, Any]:
+        parsed_requests = [
+            CleaningChoiceRequest(**choice_request) for choice_request in choice_requests
+        ]
+        return {
+            "items": store_choices(
+                context.database, context.caller, rollout, parsed_requests, context.at
+            )
+        }
 
-    return Question("POST", path_of(rollout, "cleanings"), here, {"items": wishes})
+    return CommandRequest(
+        "POST", build_path(rollout, "cleanings"), run_locally, {"items": choice_requests}
+    )
 
 
-def export(
-    rollout: Name, out: Out, since: Since = None, until: Until = None, source: From = None
+def export_rows(
+    rollout: RolloutName,
+    out: TrainingFile,
+    since: Since = None,
+    until: Until = None,
+    source: SourceNames = None,
 ) -> None:
     """Export training rows of a live rollout, one for each closed case and lever.
 
@@ -155,13 +177,17 @@ def export(
 
     Example: `rollout training export ramps --out training.parquet`
     """
-    with opened() as database:
-        file_format = form_of(out)
-        options = Wanted(tuple(source or PEOPLES), _instant(since), _instant(until))
-        training_export = rows_of(database, WHOEVER, rollout, options, instant_of(None))
+    with open_database() as database:
+        file_format = find_format(out)
+        options = TrainingOptions(
+            tuple(source or HUMAN_SOURCES),
+            _parse_optional_instant(since),
+            _parse_optional_instant(until),
+        )
+        training_export = rows_of(database, LOCAL_READER, rollout, options, parse_instant(None))
         write_export(training_export, out, file_format)
-    typer.echo(said_of(training_export, out))
+    typer.echo(format_export(training_export, out))
 
 
-def _instant(text: str | None) -> datetime | None:
-    return None if text is None else instant_of(text)
+def _parse_optional_instant(text: str | None) -> datetime | None:
+    return None if text is None else parse_instant(text)

@@ -1,4 +1,4 @@
-"""`rollout`: the commands, put together."""
+"""The command line `rollout`: all commands and groups."""
 
 from importlib.util import find_spec
 
@@ -33,13 +33,13 @@ app.add_typer(channels.app, name="channels")
 app.add_typer(clean.app, name="clean")
 app.add_typer(training.app, name="training")
 
-if find_spec("sqlalchemy") and find_spec("alembic"):  # the extra `server`: replay does without
+if find_spec("sqlalchemy") and find_spec("alembic"):  # the extra `server`; replay works without it
     from rollout.cli import baseline, deliveries, doctor, live, live_training, reporting, users
 
     live.register(app, ledger.app)
     users.register(app)
-    baseline.register(app)
-    reporting.register(app)
     live_training.register()
-    app.command("doctor")(doctor.doctor)
-    app.command("deliveries")(deliveries.deliveries)
+    app.command("baseline")(baseline.import_baseline)
+    app.command("report")(reporting.create_report)
+    app.command("doctor")(doctor.run_doctor)
+    app.command("deliveries")(deliveries.manage_deliveries)

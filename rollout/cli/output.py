@@ -2,12 +2,13 @@
 
 import json
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import Annotated, Any
 
 import typer
 
-Answer = Mapping[str, Any]
-SHOWN = (
+JsonObject = Mapping[str, Any]
+JsonFlag = Annotated[bool, typer.Option("--json", help="print JSON and nothing else")]
+EVENT_FIELDS = (
     "proposal",
     "stop",
     "incident",
@@ -20,21 +21,21 @@ SHOWN = (
 )
 
 
-def tell(answer: Any, text: str, *, as_json: bool) -> None:
+def print_answer(answer: Any, text: str, *, as_json: bool) -> None:
     """Print an answer as JSON, or as its text."""
     typer.echo(json.dumps(answer) if as_json else text)
 
 
-def event_text(event: Answer) -> str:
-    """Say an event in a line: when, what, and about what."""
+def format_event(event: JsonObject) -> str:
+    """Return an event as a line: time, kind and subject."""
     body = event["body"]
-    field_values = " ".join(str(body[key]) for key in SHOWN if body.get(key))
+    field_values = " ".join(str(body[key]) for key in EVENT_FIELDS if body.get(key))
     return f"{event['at']} {event['kind']} {field_values}".rstrip()
 
 
-def written_text(answer: Answer) -> str:
-    """Say what a command wrote, what was left out, and what it comes to."""
-    lines = [event_text(event) for event in answer["events"]] or ["nothing changed"]
+def format_command_result(answer: JsonObject) -> str:
+    """Return the events of a command, excluded targets, and the new revision."""
+    lines = [format_event(event) for event in answer["events"]] or ["nothing changed"]
     lines += [
         f"excluded: {excluded_target['target']}: {excluded_target['reason']}"
         for excluded_target in answer.get("excluded", ())
@@ -47,13 +48,13 @@ def written_text(answer: Answer) -> str:
     return "\n".join(lines)
 
 
-def status_text(found: Answer) -> str:
-    """Write a status: a line for each cell, proposal and stop, with what comes next."""
-    return "\n".join(_status(found))
+def format_status(rollout_status: JsonObject) -> str:
+    """Return a status as text: cells with their next steps, proposals and stops."""
+    return "\n".join(_iterate_status_lines(rollout_status))
 
 
-def _status(found: Answer) -> Iterator[str]:
-    rollout_overview = found["rollout"]
+def _iterate_status_lines(rollout_status: JsonObject) -> Iterator[str]:
+    rollout_overview = rollout_status["rollout"]
     counting_text = (
         f"last tick {rollout_overview['ticked_at'] or 'never'}, {rollout_overview['pending']}"
         " pending"
@@ -67,77 +68,88 @@ def _status(found: Answer) -> Iterator[str]:
             f"  {rollout_overview['undelivered']} undelivered: see `rollout deliveries"
             f" {rollout_overview['name']}`"
         )
-    for cell in found["cells"]:
-        yield f"  {_cell(cell)}"
+    for cell in rollout_status["cells"]:
+        yield f"  {_format_cell(cell)}"
         yield f"      {cell['next_step']}"
-    for proposal in found["proposals"]:
-        yield from _proposal(proposal)
-    for stop in found["stops"]["items"]:
-        cells = ", ".join(_named(cell) for cell in stop["cells"])
+    for proposal in rollout_status["proposals"]:
+        yield from _format_proposal(proposal)
+    for stop in rollout_status["stops"]["items"]:
+        cells = ", ".join(_format_cell_name(cell) for cell in stop["cells"])
         drill = " (a drill)" if stop["drill"] else ""
         yield f"  {stop['id']}: stopped by {stop['by']}{drill}: {cells}"
 
 
-def _named(cell: Answer) -> str:
+def _format_cell_name(cell: JsonObject) -> str:
     return f"{cell['site']} · {cell['window']}"
 
 
-def _cell(cell: Answer) -> str:
+def _format_cell(cell: JsonObject) -> str:
     version_text = f" by {cell['version']}" if cell["version"] else ""
     withholding_texts = (
         [f"suspended by {', '.join(cell['suspended_by'])}"] if cell["suspended_by"] else []
     )
     withholding_texts += ["stopped"] if cell["stops"] else []
     withholding_texts += [f"until {cell['until']}"] if cell["until"] else []
-    return "; ".join([f"{_named(cell)}: {cell['stage']}{version_text}", *withholding_texts])
+    return "; ".join(
+        [f"{_format_cell_name(cell)}: {cell['stage']}{version_text}", *withholding_texts]
+    )
 
 
-def proposals_text(found: list[Any]) -> str:
-    """Write proposals, three lines each."""
-    lines = [line for proposal in found for line in _proposal(proposal)]
+def format_proposals(proposals: list[Any]) -> str:
+    """Return proposals as text, three lines each."""
+    lines = [line for proposal in proposals for line in _format_proposal(proposal)]
     return "\n".join(lines) or "no proposal needs approval"
 
 
-def _proposal(one: Answer) -> Iterator[str]:
-    cell = _named(one) if one["site"] else one["about"]
-    summary = f"{one['kind']} of {cell} {one['version']} {one['to']}".rstrip()
-    approvers = ", ".join(approval["by"] for approval in one["approvals"]) or "no one yet"
-    state = f"{one['state']} until {one['expires_at']}" if one["state"] == "open" else one["state"]
-    needs = ", ".join(one["required_approvals"])
-    yield f"  {one['id']}: {summary}; needs {needs}; approved by {approvers}; {state}"
-    yield f"      {one['allows']}"
-    yield f"      --evidence-hash {one['evidence_hash']}"
+def _format_proposal(proposal: JsonObject) -> Iterator[str]:
+    cell = _format_cell_name(proposal) if proposal["site"] else proposal["about"]
+    summary = f"{proposal['kind']} of {cell} {proposal['version']} {proposal['to']}".rstrip()
+    approvers = ", ".join(approval["by"] for approval in proposal["approvals"]) or "no one yet"
+    state = (
+        f"{proposal['state']} until {proposal['expires_at']}"
+        if proposal["state"] == "open"
+        else proposal["state"]
+    )
+    needs = ", ".join(proposal["required_approvals"])
+    yield f"  {proposal['id']}: {summary}; needs {needs}; approved by {approvers}; {state}"
+    yield f"      {proposal['allows']}"
+    yield f"      --evidence-hash {proposal['evidence_hash']}"
 
 
-def proposal_text(one: Answer, *, known: bool) -> str:
-    """Write one proposal with its frozen evidence; where the caller is known, why they may not."""
-    lines = [*_proposal(one), *(f"      {line}" for line in one["readings"])]
-    if one["closed_reason"]:
-        lines.append(f"      {one['closed_reason']}")
-    if known and one["state"] == "open" and not one["can_approve"]:
-        lines.append(f"      you may not: {one['cannot_approve_reason']}")
+def format_proposal_details(proposal: JsonObject, *, is_caller_known: bool) -> str:
+    """Return a proposal with its frozen evidence, and why a known caller can't approve."""
+    lines = [*_format_proposal(proposal), *(f"      {line}" for line in proposal["readings"])]
+    if proposal["closed_reason"]:
+        lines.append(f"      {proposal['closed_reason']}")
+    if is_caller_known and proposal["state"] == "open" and not proposal["can_approve"]:
+        lines.append(f"      you can't approve it: {proposal['cannot_approve_reason']}")
     return "\n".join(lines)
 
 
-def incidents_text(found: list[Any], *, every: bool) -> str:
-    """Write incidents, a line each."""
+def format_incidents(incidents: list[Any], *, every: bool) -> str:
+    """Return incidents as text, a line each."""
     empty_text = "no incidents" if every else "no open incidents; --all lists acknowledged ones too"
-    return "\n".join(f"  {_incident(incident)}" for incident in found) or empty_text
+    return "\n".join(f"  {_format_incident(incident)}" for incident in incidents) or empty_text
 
 
-def _incident(one: Answer) -> str:
-    location = f" {_named(one)} {one['version']}".rstrip() if one["site"] else ""
-    acknowledgement = f"; acknowledged by {one['acknowledged_by']}: {one['note']}".rstrip(": ")
-    summary = (
-        f"{one['id']} {one['opened_at']} {one['kind']}{location}: {one['effect']}: {one['reason']}"
+def _format_incident(incident: JsonObject) -> str:
+    location = (
+        f" {_format_cell_name(incident)} {incident['version']}".rstrip() if incident["site"] else ""
     )
-    return f"{summary}{acknowledgement}" if one["acknowledged_by"] else summary
+    acknowledgement = f"; acknowledged by {incident['acknowledged_by']}: {incident['note']}".rstrip(
+        ": "
+    )
+    summary = (
+        f"{incident['id']} {incident['opened_at']} {incident['kind']}{location}:"
+        f" {incident['effect']}: {incident['reason']}"
+    )
+    return f"{summary}{acknowledgement}" if incident["acknowledged_by"] else summary
 
 
-def changes_text(planned: Answer) -> str:
-    """Say what a policy would change."""
-    changes = planned["changes"]
-    lines = [f"Applied to {planned['rollout']} now, the policy {OUTCOMES[changes['outcome']]}"]
+def format_changes(preview: JsonObject) -> str:
+    """Return the changes that a policy would make, as text."""
+    changes = preview["changes"]
+    lines = [f"Applied to {preview['rollout']} now, the policy {OUTCOME_TEXTS[changes['outcome']]}"]
     labels = {
         "loosens": "looser",
         "required_approvals": "needs approval of",
@@ -151,7 +163,7 @@ def changes_text(planned: Answer) -> str:
     return "\n".join(lines)
 
 
-OUTCOMES = {
+OUTCOME_TEXTS = {
     "create": "creates the rollout, with every cell in shadow",
     "unchanged": "changes nothing: it is in force, or already proposed",
     "apply": "takes effect at once",

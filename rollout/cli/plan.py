@@ -1,37 +1,32 @@
-"""`rollout plan` and `rollout init`: what a policy will ask for; a first policy from files."""
+"""`rollout plan` and `rollout init`: preview a policy, draft one from files."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from rollout.cli.channels import configured
-from rollout.cli.errors import refusals
-from rollout.cli.output import changes_text
-from rollout.cli.remote import Server, ask_server
+from rollout.cli.channels import list_configured_names
+from rollout.cli.errors import print_refusals
+from rollout.cli.output import format_changes
+from rollout.cli.record_options import CasesFile, ColumnFile, ColumnMappings, PolicyFile
+from rollout.cli.remote import ServerUrl, request_json
 from rollout.formats.policy.reader import read_policy
-from rollout.formats.records.files import Sources
-from rollout.services.policies.planning import draft as draft_text
-from rollout.services.policies.planning import plan as plan_of
-from rollout.services.policies.planning import plan_text
-from rollout.services.policies.traffic import recorded_traffic
-from rollout.services.replay.replay import Order, records_of
-
-Columns = Annotated[Path | None, typer.Option(help="YAML file that maps our column names to yours")]
-Mapped = Annotated[
-    list[str] | None,
-    typer.Option("--map", help="map one column, as predictions.case_key=image (repeatable)"),
-]
+from rollout.formats.records.files import RecordPaths
+from rollout.services.policies.planning import build_policy_plan as plan_of
+from rollout.services.policies.planning import draft_policy_from_files as draft_text
+from rollout.services.policies.planning import format_plan
+from rollout.services.policies.traffic import compute_recorded_traffic
+from rollout.services.replay.replay import ReplayRequest, read_request_records
 
 
 def plan(
-    policy: Annotated[Path, typer.Argument(help="policy file, YAML or JSON", metavar="POLICY")],
+    policy: PolicyFile,
     predictions: Annotated[Path | None, typer.Option(help="recorded traffic")] = None,
     decisions: Annotated[Path | None, typer.Option(help="recorded traffic")] = None,
     cases: Annotated[Path | None, typer.Option(help="recorded traffic")] = None,
-    columns: Columns = None,
-    mapped: Mapped = None,
-    server: Server = None,
+    columns: ColumnFile = None,
+    mapped: ColumnMappings = None,
+    server: ServerUrl = None,
 ) -> None:
     """Print how many decisions and days a policy needs, and what it would miss.
 
@@ -40,21 +35,25 @@ def plan(
 
     Example: `rollout plan config/policies/mail-room.yaml`
     """
-    with refusals():
+    with print_refusals():
         loaded_policy = read_policy(policy)
         if server and not (predictions or decisions):
             text = policy.read_text(encoding="utf-8")
-            preview = ask_server(server, "POST", "/v1/plan", text=text)
-            typer.echo(f"{preview['text']}\n\n{changes_text(preview)}")
+            preview = request_json(server, "POST", "/v1/plan", text=text)
+            typer.echo(f"{preview['text']}\n\n{format_changes(preview)}")
             return
         traffic = None
         if predictions is not None and decisions is not None:
-            sources = Sources(predictions, decisions, cases)
-            request = Order(policy, sources, columns=columns, mapped=tuple(mapped or ()))
-            traffic = recorded_traffic(records_of(request, loaded_policy), loaded_policy)
+            sources = RecordPaths(predictions, decisions, cases)
+            request = ReplayRequest(
+                policy, sources, columns=columns, column_mappings=tuple(mapped or ())
+            )
+            traffic = compute_recorded_traffic(
+                read_request_records(request, loaded_policy), loaded_policy
+            )
         elif (predictions or decisions) is not None:
             raise ValueError("recorded traffic needs both files: --predictions and --decisions")
-        typer.echo(plan_text(plan_of(loaded_policy, traffic, channels=configured())))
+        typer.echo(format_plan(plan_of(loaded_policy, traffic, channels=list_configured_names())))
 
 
 def draft(
@@ -67,23 +66,21 @@ def draft(
     decisions: Annotated[Path, typer.Argument(help="human decisions", metavar="DECISIONS")],
     rollout: Annotated[str, typer.Option(help="name of the rollout")] = "my-rollout",
     timezone: Annotated[str, typer.Option(help="time zone of times without offset")] = "UTC",
-    cases: Annotated[
-        Path | None, typer.Option(help="sites, times and attributes of the cases")
-    ] = None,
-    columns: Columns = None,
-    mapped: Mapped = None,
+    cases: CasesFile = None,
+    columns: ColumnFile = None,
+    mapped: ColumnMappings = None,
 ) -> None:
     """Print a minimal policy for two recorded files, with comments on what to change first.
 
     Example: `rollout init predictions.csv decisions.csv --timezone Europe/Vienna > policy.yaml`
     """
-    with refusals():
-        sources = Sources(predictions, decisions, cases)
+    with print_refusals():
+        sources = RecordPaths(predictions, decisions, cases)
         text = draft_text(
             sources,
             rollout=rollout,
             timezone=timezone,
             columns=columns,
-            mapped=tuple(mapped or ()),
+            column_mappings=tuple(mapped or ()),
         )
         typer.echo(text, nl=False)

@@ -1,29 +1,33 @@
-"""A bar on standard error for what takes long; nothing where no person watches."""
+"""A progress bar on standard error, shown only in a terminal."""
 
+import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
-from rollout.cli.errors import to_terminal
-
-Told = Callable[[str, int, int], None]
+ProgressReporter = Callable[[str, int, int], None]
 
 
 @contextmanager
-def progress_bar() -> Iterator[Told]:
-    """Yield a function that is told what is being done, how far, of how much."""
+def show_progress() -> Iterator[ProgressReporter]:
+    """Yield a function for progress reports: task name, steps done, steps in all."""
     console = Console(stderr=True)
+    is_hidden = not sys.stderr.isatty()
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn())
     with Progress(
-        *columns, TimeElapsedColumn(), console=console, transient=True, disable=not to_terminal()
+        *columns,
+        TimeElapsedColumn(),
+        console=console,
+        transient=True,
+        disable=is_hidden,
     ) as bar:
         tasks_by_name: dict[str, object] = {}
 
-        def told(what: str, done: int, of: int) -> None:
-            if what not in tasks_by_name:
-                tasks_by_name[what] = bar.add_task(what, total=of)
-            bar.update(tasks_by_name[what], completed=done, total=of)  # type: ignore[arg-type]
+        def report_progress(task_name: str, done: int, total: int) -> None:
+            if task_name not in tasks_by_name:
+                tasks_by_name[task_name] = bar.add_task(task_name, total=total)
+            bar.update(tasks_by_name[task_name], completed=done, total=total)  # type: ignore[arg-type]
 
-        yield told
+        yield report_progress

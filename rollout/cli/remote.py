@@ -8,34 +8,34 @@ from urllib.parse import quote
 
 import typer
 
-from rollout.core.errors import Refusal
+from rollout.core.errors import RefusalError
 
-SERVER, KEY = "ROLLOUT_SERVER", "ROLLOUT_API_KEY"
-PATIENCE = 30.0  # seconds
-AT_ONCE = 500  # items of a page
+SERVER_VARIABLE, KEY_VARIABLE = "ROLLOUT_SERVER", "ROLLOUT_API_KEY"
+TIMEOUT = 30.0  # seconds
+ITEMS_PER_PAGE = 500  # items of a page
 YAML, JSON = "application/yaml", "application/json"
 
-Server = Annotated[
+ServerUrl = Annotated[
     str | None,
     typer.Option(
         "--server",
-        envvar=SERVER,
-        help=f"URL of a service, with the API key in {KEY} (default: the database in "
+        envvar=SERVER_VARIABLE,
+        help=f"URL of a service, with the API key in {KEY_VARIABLE} (default: the database in "
         "ROLLOUT_DATABASE_URL, else sqlite:///rollout.db)",
     ),
 ]
 
 
-def path_of(rollout: str, *parts: str) -> str:
-    """Return the path of something in a rollout.
+def build_path(rollout: str, *parts: str) -> str:
+    """Return the path of a resource of a rollout.
 
-    >>> path_of("ramps", "versions", "models/v7 b", "retirement")
+    >>> build_path("ramps", "versions", "models/v7 b", "retirement")
     '/v1/rollouts/ramps/versions/models/v7%20b/retirement'
     """
     return "/v1/rollouts/" + "/".join(quote(part) for part in (rollout, *parts))
 
 
-def ask_server(
+def request_json(
     server: str,
     method: str,
     path: str,
@@ -44,61 +44,56 @@ def ask_server(
     text: str | None = None,
     params: dict[str, Any] | None = None,
 ) -> Any:
-    """Ask a service, and return what its JSON says.
+    """Send a request to a service and return its JSON answer.
 
-    Args:
-        server: its address, as `https://rollout.example`.
-        method: of HTTP.
-        path: from `/v1` on.
-        body: to be sent as JSON.
-        text: to be sent as it stands: a policy.
-        params: of the query.
+    `body` is sent as JSON, `text` (a policy) unchanged.
 
     Raises:
-        Refusal: it refused, in its own words, or can't be reached.
+        RefusalError: the service refused or can't be reached.
     """
-    response = _sent(server, method, path, body=body, text=text, params=params)
+    response = _send_request(server, method, path, body=body, text=text, params=params)
     try:
         return response.json()
     except ValueError:
-        raise Refusal(
-            f"{server} returned no JSON; check that --server or {SERVER} is a rollout service"
+        raise RefusalError(
+            f"{server} returned no JSON; check that --server or {SERVER_VARIABLE} is a rollout"
+            " service"
         ) from None
 
 
-def lines_of_server(server: str, path: str) -> list[str]:
+def request_lines(server: str, path: str) -> list[str]:
     """Return the lines of an NDJSON answer.
 
     Raises:
-        Refusal: as for `ask_server`.
+        RefusalError: as for `request_json`.
     """
-    text: str = _sent(server, "GET", path, body=None, text=None, params=None).text
+    text: str = _send_request(server, "GET", path, body=None, text=None, params=None).text
     return text.splitlines()
 
 
-def text_of_server(server: str, path: str, params: dict[str, Any]) -> str:
-    """Return an answer as the text that it is.
+def request_text(server: str, path: str, params: dict[str, Any]) -> str:
+    """Return the text of an answer.
 
     Raises:
-        Refusal: as for `ask_server`.
+        RefusalError: as for `request_json`.
     """
-    text: str = _sent(server, "GET", path, body=None, text=None, params=params).text
+    text: str = _send_request(server, "GET", path, body=None, text=None, params=params).text
     return text
 
 
-def pages_of_server(server: str, path: str, params: dict[str, Any]) -> list[Any]:
+def request_all_pages(server: str, path: str, params: dict[str, Any]) -> list[Any]:
     """Return the items of all pages of a list."""
     items: list[Any] = []
-    page_params: dict[str, Any] = {**params, "limit": AT_ONCE}
+    page_params: dict[str, Any] = {**params, "limit": ITEMS_PER_PAGE}
     while True:
-        page = ask_server(server, "GET", path, params=page_params)
+        page = request_json(server, "GET", path, params=page_params)
         items += page["items"]
         if page["next"] is None:
             return items
         page_params["after"] = page["next"]
 
 
-def _sent(
+def _send_request(
     server: str,
     method: str,
     path: str,
@@ -107,8 +102,11 @@ def _sent(
     text: str | None,
     params: dict[str, Any] | None,
 ) -> Any:
-    httpx = _httpx()
-    headers = {"Authorization": f"Bearer {_key()}", "Accept": f"{JSON}, application/x-ndjson;q=0.5"}
+    httpx = _import_httpx()
+    headers = {
+        "Authorization": f"Bearer {_get_api_key()}",
+        "Accept": f"{JSON}, application/x-ndjson;q=0.5",
+    }
     if path.endswith("/ledger"):
         headers["Accept"] = "application/x-ndjson"
     content = None if body is None else json.dumps(body)
@@ -123,40 +121,44 @@ def _sent(
             content=content,
             params=params,
             headers=headers,
-            timeout=PATIENCE,
+            timeout=TIMEOUT,
         )
     except (httpx.HTTPError, httpx.InvalidURL) as error:
-        raise Refusal(f"{server} can't be reached ({error}); check --server or {SERVER}") from None
+        raise RefusalError(
+            f"{server} can't be reached ({error}); check --server or {SERVER_VARIABLE}"
+        ) from None
     if not response.is_success:
-        raise Refusal(_detail(server, response))
+        raise RefusalError(_find_problem_detail(server, response))
     return response
 
 
-def _detail(server: str, answer: Any) -> str:
-    """Return what a problem says."""
+def _find_problem_detail(server: str, response: Any) -> str:
+    """Return the detail of a problem document."""
     try:
-        detail = answer.json()["detail"]
+        detail = response.json()["detail"]
     except (ValueError, KeyError, TypeError):
         return (
-            f"{server} returned {answer.status_code} without a problem document; check that "
-            f"--server or {SERVER} is a rollout service"
+            f"{server} returned {response.status_code} without a problem document; check that "
+            f"--server or {SERVER_VARIABLE} is a rollout service"
         )
     return str(detail)
 
 
-def _key() -> str:
-    key = os.environ.get(KEY, "").strip()
+def _get_api_key() -> str:
+    key = os.environ.get(KEY_VARIABLE, "").strip()
     if not key:
-        raise Refusal(
-            f"{KEY} is not set; set it to your API key (`rollout keys create` creates one)"
+        raise RefusalError(
+            f"{KEY_VARIABLE} is not set; set it to your API key (`rollout keys create` creates one)"
         )
     if not (key.isascii() and key.isprintable()):
-        raise Refusal(f"{KEY} is no API key: it has characters that no key has; it looks like ro_…")
+        raise RefusalError(
+            f"{KEY_VARIABLE} is no API key: it has characters that no key has; it looks like ro_…"
+        )
     return key
 
 
-def _httpx() -> Any:
+def _import_httpx() -> Any:
     try:
         return import_module("httpx")
     except ImportError:
-        raise Refusal("--server needs httpx; run pip install httpx") from None
+        raise RefusalError("--server needs httpx; run pip install httpx") from None

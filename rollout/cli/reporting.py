@@ -7,14 +7,19 @@ from typing import Annotated, Any, Final
 import typer
 from pydantic_core import to_jsonable_python
 
-from rollout.cli.errors import refusals
-from rollout.cli.output import tell
-from rollout.cli.plan_and_status import AsJson, Asker, Here, Name, Question
-from rollout.cli.remote import Server, path_of, text_of_server
-from rollout.core.errors import Refusal
+from rollout.cli.errors import print_refusals
+from rollout.cli.output import JsonFlag, print_answer
+from rollout.cli.remote import ServerUrl, build_path, request_text
+from rollout.cli.runner import (
+    CommandRequest,
+    LocalContext,
+    RequestRunner,
+    RolloutName,
+)
+from rollout.core.errors import RefusalError
 
 ON_DEMAND = "on-demand"
-ENDINGS: Final = {
+FORMATS_BY_SUFFIX: Final = {
     ".html": "html",
     ".json": "json",
     ".csv": "csv",
@@ -23,37 +28,36 @@ ENDINGS: Final = {
 }
 VIEWS: Final = ("operator", "engineer", "auditor")
 
-Of = Annotated[str | None, typer.Option(help="time with its offset, as 2027-06-01T00:00Z")]
-View = Annotated[str, typer.Option(help=f"audience: {', '.join(VIEWS)}")]
+InstantOption = Annotated[
+    str | None, typer.Option(help="time with its offset, as 2027-06-01T00:00Z")
+]
+ViewOption = Annotated[str, typer.Option(help=f"audience: {', '.join(VIEWS)}")]
 Format = Annotated[
     str | None,
     typer.Option(
         "--format", help="html, json, csv (all divergences) or markdown (default: by file name)"
     ),
 ]
-Out = Annotated[Path | None, typer.Option(help="file to write (default: print)", metavar="FILE")]
+OutputFile = Annotated[
+    Path | None, typer.Option(help="file to write (default: print)", metavar="FILE")
+]
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command."""
-    app.command("report")(report)
-
-
-def report(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a person may give
-    rollout: Name,
-    since: Of = None,
-    until: Of = None,
-    view: View = "operator",
+def create_report(  # noqa: PLR0913, PLR0917 - one parameter for each option
+    rollout: RolloutName,
+    since: InstantOption = None,
+    until: InstantOption = None,
+    view: ViewOption = "operator",
     form: Format = None,
-    out: Out = None,
+    out: OutputFile = None,
     name: Annotated[
         str, typer.Option(help="name; a report of the same name is its next version")
     ] = ON_DEMAND,
     by: Annotated[
         str, typer.Option(help="acting user, local database only; stored in the ledger")
     ] = "",
-    server: Server = None,
-    as_json: AsJson = False,
+    server: ServerUrl = None,
+    as_json: JsonFlag = False,
 ) -> None:
     """Create a report on the cases of a span, seal it in the ledger, and write it.
 
@@ -67,51 +71,78 @@ def report(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a perso
 
     Every divergence, as CSV: `rollout report ramps --out all.csv`, on a service with `--server URL`
     """
-    with refusals():
-        period = {"since": _instant("--since", since), "until": _instant("--until", until)}
-        report_format = _form(form, out)
-        report_options = {"name": name, "view": _view(view), **period}
-    created_report, text = _asked(Asker(server, by), rollout, report_options, report_format)
+    with print_refusals():
+        period = {
+            "since": _parse_instant("--since", since),
+            "until": _parse_instant("--until", until),
+        }
+        report_format = _select_format(form, out)
+        report_options = {"name": name, "view": _check_view(view), **period}
+    created_report, text = _request_report(
+        RequestRunner(server, by), rollout, report_options, report_format
+    )
     if out is not None:
-        with refusals():
+        with print_refusals():
             out.write_text(text, encoding="utf-8", newline="")
     result = {**created_report, "file": None if out is None else str(out)}
-    tell(result, text.rstrip("\n") if out is None else _line(result), as_json=as_json)
+    print_answer(
+        result, text.rstrip("\n") if out is None else _format_result(result), as_json=as_json
+    )
 
 
-def _asked(
-    asker: Asker, rollout: str, asked: dict[str, Any], form: str
+def _request_report(
+    runner: RequestRunner, rollout: str, report_options: dict[str, Any], report_format: str
 ) -> tuple[dict[str, Any], str]:
-    """Return what was made, and its text in one form."""
-    path = path_of(rollout, "reports")
-    if asker.server:
-        body = {key: _written(value) for key, value in asked.items() if value is not None}
-        (created_report,) = asker.answer(Question("POST", path, lambda _: None, body))
-        with refusals():
-            params = {"format": form, "view": asked["view"]}
-            return created_report, text_of_server(
-                asker.server, f"{path}/{created_report['id']}", params
+    """Return the created report and its text in one format."""
+    path = build_path(rollout, "reports")
+    if runner.server:
+        body = {key: _to_plain(value) for key, value in report_options.items() if value is not None}
+        (created_report,) = runner.run(CommandRequest("POST", path, lambda _: None, body))
+        with print_refusals():
+            params = {"format": report_format, "view": report_options["view"]}
+            return created_report, request_text(
+                runner.server, f"{path}/{created_report['id']}", params
             )
-    (result,) = asker.answer(
-        Question("POST", path, lambda context: _here(context, rollout, asked, form))
+    (result,) = runner.run(
+        CommandRequest(
+            "POST",
+            path,
+            lambda context: _create_local_report(context, rollout, report_options, report_format),
+        )
     )
     return result["made"], result["text"]
 
 
-def _here(me: Here, rollout: str, asked: dict[str, Any], form: str) -> dict[str, Any]:
-    from rollout.services.reports.archive import ask_report, brief, report_of, written  # noqa: PLC0415 - what draws is slow to import
-    from rollout.services.reports.builder import Asked  # noqa: PLC0415
-
-    parsed_options = Asked(asked["since"], asked["until"], asked["view"])
-    created_report = ask_report(
-        me.database, me.caller, rollout, asked["name"], parsed_options, me.at
+def _create_local_report(
+    context: LocalContext, rollout: str, report_options: dict[str, Any], report_format: str
+) -> dict[str, Any]:
+    from rollout.services.reports.archive import (  # noqa: PLC0415 - charts are slow to import
+        format_report,
+        load_report,
+        request_report,
+        summarize_report,
     )
-    report_view = report_of(me.database, me.caller, rollout, created_report.number, me.at)
-    text = written(report_view, form, asked["view"]).decode()
-    return {"made": to_jsonable_python(brief(created_report)), "text": text}
+    from rollout.services.reports.builder import ReportOptions  # noqa: PLC0415
+
+    parsed_options = ReportOptions(
+        report_options["since"], report_options["until"], report_options["view"]
+    )
+    created_report = request_report(
+        context.database,
+        context.caller,
+        rollout,
+        report_options["name"],
+        parsed_options,
+        context.at,
+    )
+    report_view = load_report(
+        context.database, context.caller, rollout, created_report.number, context.at
+    )
+    text = format_report(report_view, report_format, report_options["view"]).decode()
+    return {"made": to_jsonable_python(summarize_report(created_report)), "text": text}
 
 
-def _instant(option: str, text: str | None) -> datetime | None:
+def _parse_instant(option: str, text: str | None) -> datetime | None:
     if text is None:
         return None
     try:
@@ -123,33 +154,41 @@ def _instant(option: str, text: str | None) -> datetime | None:
     return parsed_time
 
 
-def _view(view: str) -> str:
+def _check_view(view: str) -> str:
     if view not in VIEWS:
-        raise Refusal(f"--view {view} does not exist; choose one of {', '.join(VIEWS)}")
+        raise RefusalError(f"--view {view} does not exist; choose one of {', '.join(VIEWS)}")
     return view
 
 
-def _form(form: str | None, out: Path | None) -> str:
-    known_formats = sorted(set(ENDINGS.values()))
+def _select_format(form: str | None, out: Path | None) -> str:
+    known_formats = sorted(set(FORMATS_BY_SUFFIX.values()))
     if form is None:
         suffix = ".md" if out is None else out.suffix.lower()
-        if suffix not in ENDINGS:
-            raise Refusal(f"--out {out}: end it in {', '.join(ENDINGS)}, or add --format")
-        return ENDINGS[suffix]
+        if suffix not in FORMATS_BY_SUFFIX:
+            raise RefusalError(
+                f"--out {out}: end it in {', '.join(FORMATS_BY_SUFFIX)}, or add --format"
+            )
+        return FORMATS_BY_SUFFIX[suffix]
     if form not in known_formats:
-        raise Refusal(f"--format {form} does not exist; choose one of {', '.join(known_formats)}")
+        raise RefusalError(
+            f"--format {form} does not exist; choose one of {', '.join(known_formats)}"
+        )
     return form
 
 
-def _written(value: object) -> object:
+def _to_plain(value: object) -> object:
     return value.isoformat() if isinstance(value, datetime) else value
 
 
-def _line(made: dict[str, Any]) -> str:
-    """Say what was written where."""
-    state = made["state"].upper()
-    until = f"; can be final from {made['due']}" if made["state"] == "provisional" else ""
+def _format_result(created_report: dict[str, Any]) -> str:
+    """Return a line about the written report: file, version, state and hash."""
+    state = created_report["state"].upper()
+    until = (
+        f"; can be final from {created_report['due']}"
+        if created_report["state"] == "provisional"
+        else ""
+    )
     return (
-        f"{made['file']}: report {made['id']} ({made['name']}), version {made['version']}, "
-        f"{state}{until}; sealed as {made['hash']}"
+        f"{created_report['file']}: report {created_report['id']} ({created_report['name']}),"
+        f" version {created_report['version']}, {state}{until}; sealed as {created_report['hash']}"
     )

@@ -1,11 +1,14 @@
 """`rollout serve`: run one replica of the service."""
 
+from collections.abc import Callable
+from importlib.metadata import entry_points
 from typing import Annotated
 
 import typer
 
-from rollout.cli.entry import entry
-from rollout.cli.errors import refusals
+from rollout.cli.errors import print_refusals
+
+COMMAND_GROUP = "rollout.commands"
 
 
 def serve(
@@ -30,5 +33,23 @@ def serve(
 
     Example: `rollout serve --port 8000`
     """
-    with refusals(stopped="all work that had begun is finished"):
-        entry("serve")(host, port, accept_lost_records=accept_lost_records)
+    with print_refusals(interrupted_text="all work that had begun is finished"):
+        load_service_command("serve")(host, port, accept_lost_records=accept_lost_records)
+
+
+def load_service_command(name: str) -> Callable[..., None]:
+    """Return a command of the installed service.
+
+    Raises:
+        ValueError: the service is not installed.
+    """
+    commands = list(entry_points(group=COMMAND_GROUP, name=name))
+    try:
+        (command,) = (entry_point.load() for entry_point in commands)
+    except (ImportError, ValueError) as error:
+        error_text = (
+            f"`{name}` needs the service; run pip install 'rollout-controller[server,demo]'"
+        )
+        raise ValueError(f"{error_text} ({error})") from None
+    typed_command: Callable[..., None] = command
+    return typed_command

@@ -6,37 +6,37 @@ from typing import Annotated
 
 import typer
 
-from rollout.cli.errors import refusals
-from rollout.cli.import_records import (
-    Choices,
-    Columns,
-    Decisions,
-    Mapped,
-    Outcomes,
-    OwnCases,
-    Predictions,
-    chosen_in,
-    found_in,
+from rollout.cli.errors import print_refusals
+from rollout.cli.record_options import (
+    CasesFile,
+    ChoicesFile,
+    ColumnFile,
+    ColumnMappings,
+    DecisionsFile,
+    OutcomesFile,
+    PolicyFile,
+    PredictionsFile,
+    read_choices,
+    read_input_files,
 )
-from rollout.cli.replay import PolicyFile
-from rollout.reports.figures.label_sources import PEOPLES, SOURCES
+from rollout.reports.figures.label_sources import HUMAN_SOURCES, SOURCES
 from rollout.reports.figures.training import (
-    FORMS,
-    Export,
-    digest,
-    manifest_text,
-    named_hash,
-    read_rows,
-    written,
+    FORMATS,
+    TrainingExport,
+    compute_digest,
+    format_rows,
+    read_manifest_hash,
+    read_training_rows,
+    render_manifest,
 )
-from rollout.services.support.atomic_files import write_whole
-from rollout.services.training.cleaning_files import export_of_files
+from rollout.services.support.atomic_files import write_files_atomically
+from rollout.services.training.cleaning_files import export_files_for_training
 
 app = typer.Typer(no_args_is_help=True)
-Out = Annotated[
-    Path, typer.Option(help=f"file to write; its extension sets the format: {', '.join(FORMS)}")
+TrainingFile = Annotated[
+    Path, typer.Option(help=f"file to write; its extension sets the format: {', '.join(FORMATS)}")
 ]
-From = Annotated[
+SourceNames = Annotated[
     list[str] | None,
     typer.Option(
         "--source",
@@ -46,7 +46,7 @@ From = Annotated[
 
 
 @app.callback()
-def group() -> None:
+def describe_commands() -> None:
     """Export training rows with a manifest, and verify them against it.
 
     Example: `rollout training export ramps --out training.parquet`
@@ -54,17 +54,17 @@ def group() -> None:
 
 
 @app.command("export-files")
-def export_files(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a person may give
+def export_files(  # noqa: PLR0913, PLR0917 - one parameter for each option
     policy: PolicyFile,
-    predictions: Predictions,
-    decisions: Decisions,
-    out: Out,
-    cases: OwnCases = None,
-    outcomes: Outcomes = None,
-    columns: Columns = None,
-    mapped: Mapped = None,
-    choices: Choices = None,
-    source: From = None,
+    predictions: PredictionsFile,
+    decisions: DecisionsFile,
+    out: TrainingFile,
+    cases: CasesFile = None,
+    outcomes: OutcomesFile = None,
+    columns: ColumnFile = None,
+    mapped: ColumnMappings = None,
+    choices: ChoicesFile = None,
+    source: SourceNames = None,
 ) -> None:
     """Export training rows of recorded files, one for each case and lever.
 
@@ -74,30 +74,31 @@ def export_files(  # noqa: PLR0913, PLR0917 - one parameter for each flag that a
     Example: `rollout training export-files policy.yaml --predictions p.csv --decisions d.csv
     --choices list.csv --out training.parquet`
     """
-    with refusals():
-        form = form_of(out)
-        files = found_in(policy, predictions, decisions, cases, outcomes, columns, mapped)
-        file_choices = chosen_in(choices, files, datetime.now(UTC))
-        export = export_of_files(files, tuple(source or PEOPLES), file_choices)
+    with print_refusals():
+        form = find_format(out)
+        files = read_input_files(policy, predictions, decisions, cases, outcomes, columns, mapped)
+        file_choices = read_choices(choices, files, datetime.now(UTC))
+        export = export_files_for_training(files, tuple(source or HUMAN_SOURCES), file_choices)
         write_export(export, out, form)
-    typer.echo(said_of(export, out))
+    typer.echo(format_export(export, out))
 
 
 @app.command("verify")
-def verify(
+def verify_rows(
     file: Annotated[Path, typer.Argument(help="exported rows, in any format", metavar="FILE")],
     manifest: Annotated[
-        Path | None, typer.Option(help="manifest to verify against (default: FILE.manifest.json)")
+        Path | None,
+        typer.Option(help="manifest to verify against (default: FILE.manifest.json)"),
     ] = None,
 ) -> None:
     """Verify exported rows against the hash in their manifest. Exit 1 if they differ.
 
     Example: `rollout training verify training.parquet`
     """
-    with refusals():
-        rows_hash = digest(read_rows(file))
-        manifest_file = manifest_path(file) if manifest is None else manifest
-        manifest_hash = named_hash(manifest_file)
+    with print_refusals():
+        rows_hash = compute_digest(read_training_rows(file))
+        manifest_file = find_manifest_path(file) if manifest is None else manifest
+        manifest_hash = read_manifest_hash(manifest_file)
     if rows_hash != manifest_hash:
         typer.echo(
             f"{file}: the rows differ from {manifest_file.name}: hash {rows_hash}, expected"
@@ -108,34 +109,34 @@ def verify(
     typer.echo(f"{file}: rows match {manifest_file.name}, hash {rows_hash}")
 
 
-def form_of(out: Path) -> str:
-    """Return the form that a file's ending says.
+def find_format(out: Path) -> str:
+    """Return the format for the suffix of a file.
 
     Raises:
-        ValueError: it is none that there is.
+        ValueError: the suffix is unknown.
     """
     form = out.suffix.removeprefix(".")
-    if form not in FORMS:
-        raise ValueError(f"--out {out} has no known format; end it in .{', .'.join(FORMS)}")
+    if form not in FORMATS:
+        raise ValueError(f"--out {out} has no known format; end it in .{', .'.join(FORMATS)}")
     return form
 
 
-def manifest_path(file: Path) -> Path:
-    """Return where the manifest of exported rows stands."""
+def find_manifest_path(file: Path) -> Path:
+    """Return the path of the manifest of exported rows."""
     return file.with_name(f"{file.name}.manifest.json")
 
 
-def write_export(export: Export, out: Path, form: str) -> None:
+def write_export(export: TrainingExport, out: Path, file_format: str) -> None:
     """Write rows and their manifest, both or none."""
     files = {
-        out.name: b"".join(written(export.rows, form)),
-        manifest_path(out).name: manifest_text(export.manifest).encode(),
+        out.name: b"".join(format_rows(export.rows, file_format)),
+        find_manifest_path(out).name: render_manifest(export.manifest).encode(),
     }
-    write_whole(out.parent, files)
+    write_files_atomically(out.parent, files)
 
 
-def said_of(export: Export, out: Path) -> str:
-    """Say in a few lines what was written."""
+def format_export(export: TrainingExport, out: Path) -> str:
+    """Return a summary of written rows: counts, sources, exclusions and hash."""
     export_manifest = export.manifest
     sources = ", ".join(
         f"{source_count.rows} {source_count.source}"

@@ -1,1 +1,1 @@
-"""Who decides, judged where the case is: a snapshot of the scope, used for as long as its lease."""
+"""Client library: decides with a local snapshot of the scope for its lease."""

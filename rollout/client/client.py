@@ -1,105 +1,118 @@
-"""A box in the field: it keeps one snapshot, renews it in time, and decides by it meanwhile."""
+"""Edge client: keeps one snapshot, renews it and decides with it."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
 
-from rollout.client.clocks import Clocks, MachineClocks, Reading
-from rollout.client.leases import left
-from rollout.client.local_scope import Load, LocalScope, NoSnapshotError, read_scope
-from rollout.client.seen_heads import Head, HeadInMemory, Heads
-from rollout.core.scope.assignment import Assignment, Question
+from rollout.client.clocks import ClockReading, Clocks, MachineClocks
+from rollout.client.leases import compute_time_left
+from rollout.client.local_scope import (
+    InvalidSnapshotError,
+    LoadPolicy,
+    LocalScope,
+    parse_snapshot,
+)
+from rollout.client.seen_heads import HeadStore, LedgerHead, MemoryHeadStore
+from rollout.core.scope.assignment import Assignment, CaseQuestion
 
-Fetch = Callable[[Head], Mapping[str, Any]]
-"""Asks GET `scope` with the known head, `ledger_revision` and `ledger_hash`; the body, parsed."""
+FetchScope = Callable[[LedgerHead], Mapping[str, Any]]
+"""Returns the parsed body of GET `scope`, sent with `ledger_revision` and `ledger_hash`."""
 
-NO_SCOPE = Assignment(
+HUMAN_WITHOUT_SCOPE = Assignment(
     "human", "shadow", "blind", False, 1.0, "no scope was read yet", 0, timedelta(0)
 )
 
 
-class SetBackError(NoSnapshotError):
-    """The service's ledger lacks a row that this box was told of: it was set back."""
+class LedgerRolledBackError(InvalidSnapshotError):
+    """The service's ledger lacks an entry that this client has seen."""
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """A snapshot, and both clocks as they were before it was asked for."""
+class HeldSnapshot:
+    """A snapshot, and both clocks as they were before it was requested."""
 
-    local: LocalScope
-    sent: Reading
+    snapshot: LocalScope
+    requested_at: ClockReading
 
 
 @dataclass(slots=True)
-class Box:
-    """One site's client. A lease is in memory alone: a restart forgets it.
+class EdgeClient:
+    """One site's client. A restart forgets its lease.
 
     Attributes:
-        site: where it stands.
-        fetch: asks the service for the scope.
-        load: reads a policy's text.
-        clocks: of the machine.
-        takes: the longest time from a decision to its effect.
-        heads: where the highest head is kept, a file if it is to outlive a restart.
+        fetch_scope: requests the scope from the service.
+        load_policy: parses a policy's text.
+        action_delay: the longest time from a decision to its effect.
+        head_store: stores the newest head; use a file to keep it over a restart.
     """
 
     site: str
-    fetch: Fetch
-    load: Load
+    fetch_scope: FetchScope
+    load_policy: LoadPolicy
     clocks: Clocks = field(default_factory=MachineClocks)
-    takes: timedelta = timedelta(0)
-    heads: Heads = field(default_factory=HeadInMemory)
-    held: Held | None = None
+    action_delay: timedelta = timedelta(0)
+    head_store: HeadStore = field(default_factory=MemoryHeadStore)
+    snapshot: HeldSnapshot | None = None
 
     def renew(self) -> None:
-        """Ask for the scope; the one before stays, for as long as its lease, if that fails.
+        """Fetch the scope; on errors the last one stays for its lease.
 
         Raises:
-            NoSnapshotError: what came is none that can be decided by.
-            SetBackError: the service lacks what this box has seen; its people have to look.
+            InvalidSnapshotError: the response is no usable snapshot.
+            LedgerRolledBackError: the service lacks an entry that this client has seen; alert a
+                user.
         """
-        known_head, requested_at = self.heads.highest(), self.clocks.read()
-        scope_snapshot = read_scope(self.fetch(known_head), self.load)
+        known_head, requested_at = self.head_store.load(), self.clocks.read()
+        scope_snapshot = parse_snapshot(self.fetch_scope(known_head), self.load_policy)
         if not scope_snapshot.head.follows(known_head):
-            raise SetBackError(
+            raise LedgerRolledBackError(
                 f"{known_head} was seen, and now the ledger ends with {scope_snapshot.head}"
             )
         if scope_snapshot.head != known_head:
-            self.heads.keep(scope_snapshot.head)
-        self.held = Held(scope_snapshot, requested_at)
+            self.head_store.store(scope_snapshot.head)
+        self.snapshot = HeldSnapshot(scope_snapshot, requested_at)
 
     @property
-    def due(self) -> bool:
-        """Say whether it is time to renew: a third of the lease has passed, or nothing is held."""
-        snapshot = self.held
+    def is_renewal_due(self) -> bool:
+        """Return whether a third of the lease has passed.
+
+        True without a snapshot.
+        """
+        snapshot = self.snapshot
         if snapshot is None:
             return True
-        full_lease = snapshot.local.leases.get(self.site, timedelta(0))
-        return self._left(snapshot, self.clocks.read(), self.site) <= full_lease * 2 / 3
+        full_lease = snapshot.snapshot.leases.get(self.site, timedelta(0))
+        return (
+            self._compute_time_left(snapshot, self.clocks.read(), self.site) <= full_lease * 2 / 3
+        )
 
-    def decide(self, asked: Question) -> Assignment:
-        """Say who decides a case: people when the lease is over or anything else is in doubt.
+    def decide(self, question: CaseQuestion) -> Assignment:
+        """Return who decides a case; in doubt the human.
 
-        Begin an act of the model at once, and have it done within `takes`.
+        Start an action of the model at once, and finish it within `action_delay`.
         """
-        snapshot, now = self.held, self.clocks.read()
+        snapshot, now = self.snapshot, self.clocks.read()
         if snapshot is None:
-            return NO_SCOPE
-        time_left = self._left(snapshot, now, asked.site)
-        return snapshot.local.assign(asked, now=self._now(snapshot, now), left=time_left)
+            return HUMAN_WITHOUT_SCOPE
+        time_left = self._compute_time_left(snapshot, now, question.site)
+        return snapshot.snapshot.decide_assignment(
+            question, now=self._estimate_now(snapshot, now), time_left=time_left
+        )
 
     @property
     def permit(self) -> str:
-        """Return what actions here bring back; "" where nothing is held."""
-        return "" if self.held is None else self.held.local.permits.get(self.site, "")
+        """Return the permit to send with actions, or ""."""
+        return "" if self.snapshot is None else self.snapshot.snapshot.permits.get(self.site, "")
 
-    def _left(self, held: Held, now: Reading, site: str) -> timedelta:
-        full_lease = held.local.leases.get(site, timedelta(0))
-        return left(full_lease, held.sent, now, self.takes)
+    def _compute_time_left(self, snapshot: HeldSnapshot, now: ClockReading, site: str) -> timedelta:
+        full_lease = snapshot.snapshot.leases.get(site, timedelta(0))
+        return compute_time_left(full_lease, snapshot.requested_at, now, self.action_delay)
 
-    def _now(self, held: Held, now: Reading) -> datetime:
-        """Return the server's instant or a little later; the wall clock is not believed."""
-        if now.boot is None or held.sent.boot is None:
+    def _estimate_now(self, snapshot: HeldSnapshot, now: ClockReading) -> datetime:
+        """Return the server's time or slightly later, without the wall clock."""
+        if now.boot is None or snapshot.requested_at.boot is None:
             return now.wall
-        return held.local.issued_at + timedelta(seconds=now.boot - held.sent.boot)
+        return snapshot.snapshot.issued_at + timedelta(
+            seconds=now.boot - snapshot.requested_at.boot
+        )

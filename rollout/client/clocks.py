@@ -1,4 +1,4 @@
-"""The two clocks of a box: one that people set, one that counts since the machine started."""
+"""The wall clock and the boot clock of a client's machine."""
 
 import sys
 import time
@@ -8,34 +8,37 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """Both clocks, read at once; `boot` is None where no clock counts through sleep."""
+class ClockReading:
+    """Both clocks, read at once.
+
+    `boot` is None without a clock that counts sleep.
+    """
 
     boot: float | None
     wall: datetime
 
 
 class Clocks(Protocol):
-    """What tells the time on a box."""
+    """Both clocks of a client."""
 
-    def read(self) -> Reading:
-        """Read both clocks."""
+    def read(self) -> ClockReading:
+        """Return a reading of both clocks."""
         ...
 
 
 class MachineClocks:
     """The clocks of this machine.
 
-    A lease is counted in seconds since boot, sleep included: `CLOCK_BOOTTIME` on Linux,
-    `CLOCK_MONOTONIC` on macOS. Elsewhere no clock is known to do that, so there is no lease.
+    Leases are counted in seconds since boot, including sleep: `CLOCK_BOOTTIME` on Linux,
+    `CLOCK_MONOTONIC` on macOS. Other systems have no such clock, so no lease.
     """
 
-    def read(self) -> Reading:
-        """Read both clocks."""
-        return Reading(_boot(), datetime.now(UTC))
+    def read(self) -> ClockReading:
+        """Return a reading of both clocks."""
+        return ClockReading(_read_boot_clock(), datetime.now(UTC))
 
 
-def _boot() -> float | None:
+def _read_boot_clock() -> float | None:
     if sys.platform == "darwin":
         return time.clock_gettime(time.CLOCK_MONOTONIC)
     clock = getattr(time, "CLOCK_BOOTTIME", None)

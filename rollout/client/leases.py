@@ -1,43 +1,55 @@
-"""How long an answer may still be used: a duration, counted from before the question was sent.
+"""Time left of a lease, counted from before the request was sent.
 
-The answer was made after the question was sent, so whoever counts from sending stops in time
-whatever the network, the wall clock or sleep did. Then every effect under an old scope ends by
-the change's commit + the replica's staleness + the lease, without any clocks agreeing.
+The service answers after the request was sent, so counting from sending ends in time whatever the
+network, the wall clock or sleep do. Every effect under an old scope then ends by the change's
+commit + the replica's staleness + the lease, without synchronized clocks.
 """
 
 from datetime import timedelta
 from typing import Final
 
-from rollout.client.clocks import Reading
+from rollout.client.clocks import ClockReading
 
-RATE: Final = 1e-3
-"""How much faster or slower than true time a boot clock may run."""
-BACK: Final = timedelta(seconds=1)
-"""How far the wall clock may go back between two readings; further, and somebody set it."""
-NOTHING: Final = timedelta(0)
+MAX_CLOCK_DRIFT: Final = 1e-3
+"""Relative drift of a boot clock from true time."""
+MAX_STEP_BACK: Final = timedelta(seconds=1)
+"""Tolerated step back of the wall clock; a longer one means that it was set."""
+NO_TIME: Final = timedelta(0)
 
 
-def left(
-    lease: timedelta, sent: Reading, now: Reading, takes: timedelta = timedelta(0)
+def compute_time_left(
+    lease: timedelta,
+    requested_at: ClockReading,
+    now: ClockReading,
+    action_delay: timedelta = timedelta(0),
 ) -> timedelta:
-    """Return for how long an act of the model may still be begun; 0 or less: people decide.
+    """Return how long the model may still start an action.
+
+    0 or less means that a human decides.
 
     Args:
-        lease: as the answer says.
-        sent: both clocks, read before the question was sent.
-        now: both clocks.
-        takes: the longest time from this check to the act's effect.
+        requested_at: both clocks before the request was sent.
+        action_delay: the longest time from this check to the action's effect.
 
     >>> from datetime import UTC, datetime
     >>> noon = datetime(2027, 6, 1, 12, tzinfo=UTC)
-    >>> sent, later = Reading(5.0, noon), Reading(25.0, noon + timedelta(seconds=20))
-    >>> left(timedelta(minutes=1), sent, later).total_seconds()
+    >>> requested_at, later = (
+    ...     ClockReading(5.0, noon),
+    ...     ClockReading(25.0, noon + timedelta(seconds=20)),
+    ... )
+    >>> compute_time_left(timedelta(minutes=1), requested_at, later).total_seconds()
     39.94
-    >>> left(timedelta(minutes=1), sent, Reading(None, noon)).total_seconds()
+    >>> compute_time_left(
+    ...     timedelta(minutes=1), requested_at, ClockReading(None, noon)
+    ... ).total_seconds()
     0.0
     """
-    if sent.boot is None or now.boot is None or now.boot < sent.boot:
-        return NOTHING
-    if not -BACK <= now.wall - sent.wall <= lease:
-        return NOTHING
-    return lease * (1 - RATE) - takes - timedelta(seconds=now.boot - sent.boot)
+    if requested_at.boot is None or now.boot is None or now.boot < requested_at.boot:
+        return NO_TIME
+    if not -MAX_STEP_BACK <= now.wall - requested_at.wall <= lease:
+        return NO_TIME
+    return (
+        lease * (1 - MAX_CLOCK_DRIFT)
+        - action_delay
+        - timedelta(seconds=now.boot - requested_at.boot)
+    )

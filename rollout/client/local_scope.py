@@ -1,4 +1,4 @@
-"""A snapshot as the service sends it, read into the values that `assign` takes."""
+"""Snapshots of the scope as the service sends them."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -6,37 +6,35 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from typing import Any
 
-from rollout.client.seen_heads import Head
+from rollout.client.seen_heads import LedgerHead
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.assignment import Assignment, Question, assign
-from rollout.core.scope.scope import CellState, Grant, Scope, Stop, Version, place
+from rollout.core.scope.assignment import Assignment, CaseQuestion, decide_assignment
+from rollout.core.scope.scope import CellState, Grant, Scope, Stop, Version, set_cell_state
 
-Load = Callable[[str], Policy]
-"""Reads a policy's text: `rollout.formats.policy.reader.load_policy`."""
+LoadPolicy = Callable[[str], Policy]
+"""Parses a policy's text: `rollout.formats.policy.reader.parse_policy`."""
 
 
-class NoSnapshotError(ValueError):
-    """What was sent is no snapshot that can be decided by; the text says why."""
+class InvalidSnapshotError(ValueError):
+    """The response is no usable snapshot; the text gives the reason."""
 
 
 @dataclass(frozen=True, slots=True)
 class LocalScope:
-    """A scope at one revision, with what it takes to decide by it.
+    """A scope at one revision, with all that assignments need.
 
     Attributes:
-        rollout: its name.
-        head: the row that it is the fold of.
-        scope: versions, stops and the cells of its sites.
-        policy: the policy in force.
-        salt: what draws are made with; empty where the key may not draw.
-        issued_at: the server's instant of giving it.
-        leases: by site, how long it may be used.
-        permits: by site, what actions bring back.
+        head: of the ledger at that revision.
+        scope: versions, stops and the cells of the client's sites.
+        salt: of sampling values; empty if the key may not compute them.
+        issued_at: the server's time of the response.
+        leases: by site.
+        permits: by site, sent with actions.
     """
 
     rollout: str
-    head: Head
+    head: LedgerHead
     scope: Scope
     policy: Policy
     salt: bytes = field(repr=False)
@@ -44,58 +42,57 @@ class LocalScope:
     leases: Mapping[str, timedelta]
     permits: Mapping[str, str]
 
-    def assign(self, asked: Question, *, now: datetime, left: timedelta) -> Assignment:
-        """Say who decides, as the service would; people for a site that it has no lease for.
+    def decide_assignment(
+        self, question: CaseQuestion, *, now: datetime, time_left: timedelta
+    ) -> Assignment:
+        """Return who decides, as the service would.
 
-        Args:
-            asked: the case.
-            now: the instant, by the server's clock.
-            left: what is left of the lease.
+        A human for sites without a lease. `now` is by the server's clock.
         """
-        usable_time = left if self.salt and asked.site in self.leases else timedelta(0)
-        salt = self.salt or b"-"  # nothing is drawn with it: without a lease people decide
-        return assign(self.scope, self.policy, salt, asked, now=now, left=usable_time)
+        usable_time = time_left if self.salt and question.site in self.leases else timedelta(0)
+        salt = self.salt or b"-"  # unused: without a lease a human decides
+        return decide_assignment(
+            self.scope, self.policy, salt, question, now=now, time_left=usable_time
+        )
 
 
-def read_scope(said: Mapping[str, Any], load: Load) -> LocalScope:
-    """Read a snapshot.
-
-    Args:
-        said: the body of GET `scope`, parsed.
-        load: reads the policy's text.
+def parse_snapshot(body: Mapping[str, Any], load_policy: LoadPolicy) -> LocalScope:
+    """Return the snapshot of a parsed body of GET `scope`.
 
     Raises:
-        NoSnapshotError: it is none, it is of the past, or its policy's text is another's.
+        InvalidSnapshotError: a part is missing or malformed, or the policy's text has another hash.
     """
     try:
-        return _read(said, load)
+        return _parse_snapshot(body, load_policy)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise NoSnapshotError(f"no snapshot to decide by: {error!r}") from error
+        raise InvalidSnapshotError(f"no snapshot to decide by: {error!r}") from error
 
 
-def _read(said: Mapping[str, Any], load: Load) -> LocalScope:
-    policy, leased_sites = said["policy"], [site for site in said["sites"] if site["permit"]]
+def _parse_snapshot(body: Mapping[str, Any], load_policy: LoadPolicy) -> LocalScope:
+    policy, leased_sites = body["policy"], [site for site in body["sites"] if site["permit"]]
     if sha256(policy["text"].encode()).hexdigest() != policy["hash"]:
         raise ValueError("the policy's text is not the one of its hash")
     return LocalScope(
-        rollout=said["rollout"],
-        head=Head(said["revision"], said["hash"]),
-        scope=_scope(said),
-        policy=load(policy["text"]),
-        salt=bytes.fromhex(said["salt"] or ""),
-        issued_at=_instant(said["issued_at"]),
+        rollout=body["rollout"],
+        head=LedgerHead(body["revision"], body["hash"]),
+        scope=_parse_scope(body),
+        policy=load_policy(policy["text"]),
+        salt=bytes.fromhex(body["salt"] or ""),
+        issued_at=_parse_instant(body["issued_at"]),
         leases={site["site"]: timedelta(seconds=site["lease"]) for site in leased_sites},
         permits={site["site"]: site["permit"] for site in leased_sites},
     )
 
 
-def _scope(said: Mapping[str, Any]) -> Scope:
-    versions = {version_body["id"]: _version(version_body) for version_body in said["versions"]}
+def _parse_scope(body: Mapping[str, Any]) -> Scope:
+    versions = {
+        version_body["id"]: _parse_version(version_body) for version_body in body["versions"]
+    }
     cells: dict[tuple[Cell, str], CellState] = {}
     holders: dict[Cell, str] = {}
-    for cell_body in said["cells"]:
-        state = _state(cell_body, versions[cell_body["version"]])
-        place(
+    for cell_body in body["cells"]:
+        state = _parse_cell_state(cell_body, versions[cell_body["version"]])
+        set_cell_state(
             cells,
             holders,
             Cell(cell_body["site"], cell_body["window"]),
@@ -103,38 +100,40 @@ def _scope(said: Mapping[str, Any]) -> Scope:
             state,
         )
     return Scope(
-        policy_number=said["policy"]["number"],
-        policy_hash=said["policy"]["hash"],
+        policy_number=body["policy"]["number"],
+        policy_hash=body["policy"]["hash"],
         versions=versions,
         cells=cells,
-        stops={stop["id"]: _stop(stop) for stop in said["stops"]},
-        at=_instant(said["scope_at"]),
-        revision=said["revision"],
+        stops={stop["id"]: _parse_stop(stop) for stop in body["stops"]},
+        at=_parse_instant(body["scope_at"]),
+        revision=body["revision"],
         _holders=holders,
     )
 
 
-def _version(said: Mapping[str, Any]) -> Version:
-    return Version(said["id"], _instant(said["first_used_at"]), retired=said["retired"])
+def _parse_version(body: Mapping[str, Any]) -> Version:
+    return Version(body["id"], _parse_instant(body["first_used_at"]), retired=body["retired"])
 
 
-def _state(said: Mapping[str, Any], version: Version) -> CellState:
-    grants = tuple(_grant(grant) for grant in said["grants"])
-    return replace(version.begun, grants=grants, suspended_by=frozenset(said["suspended_by"]))
+def _parse_cell_state(body: Mapping[str, Any], version: Version) -> CellState:
+    grants = tuple(_parse_grant(grant) for grant in body["grants"])
+    return replace(
+        version.initial_state, grants=grants, suspended_by=frozenset(body["suspended_by"])
+    )
 
 
-def _grant(said: Mapping[str, Any]) -> Grant:
-    since, until = _instant(said["since"]), _instant(said["until"])
-    return Grant(said["stage"], since, until, proposal="", held_since=since)
+def _parse_grant(body: Mapping[str, Any]) -> Grant:
+    since, until = _parse_instant(body["since"]), _parse_instant(body["until"])
+    return Grant(body["stage"], since, until, proposal="", held_since=since)
 
 
-def _stop(said: Mapping[str, Any]) -> Stop:
-    cells = frozenset(Cell(cell["site"], cell["window"]) for cell in said["cells"])
-    return Stop(said["id"], cells, by="", at=datetime.min)  # noqa: DTZ901 - nobody asks when
+def _parse_stop(body: Mapping[str, Any]) -> Stop:
+    cells = frozenset(Cell(cell["site"], cell["window"]) for cell in body["cells"])
+    return Stop(body["id"], cells, by="", at=datetime.min)  # noqa: DTZ901 - not used
 
 
-def _instant(said: str) -> datetime:
-    at = datetime.fromisoformat(said)
+def _parse_instant(text: str) -> datetime:
+    at = datetime.fromisoformat(text)
     if at.utcoffset() is None:
-        raise ValueError(f"{said} has no zone")
+        raise ValueError(f"{text} has no zone")
     return at

@@ -1,4 +1,4 @@
-"""The highest row of a ledger that a box was ever told of: what it holds against a lost stop."""
+"""Newest ledger head that a client knows; it detects a ledger set back."""
 
 import json
 import os
@@ -8,66 +8,66 @@ from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
-    """A row's place in its ledger; 0 and "" before anything was seen."""
+class LedgerHead:
+    """Revision and hash of a ledger entry; 0 and "" before the first."""
 
     revision: int = 0
     hash: str = ""
 
-    def follows(self, known: "Head") -> bool:
-        """Say whether it may come after what is known: later, or the very same row."""
-        return self.revision > known.revision or self == known
+    def follows(self, known_head: "LedgerHead") -> bool:
+        """Return whether it is newer than `known_head` or equal."""
+        return self.revision > known_head.revision or self == known_head
 
 
-class Heads(Protocol):
-    """Where the highest head is kept."""
+class HeadStore(Protocol):
+    """Storage of the newest head."""
 
-    def highest(self) -> Head:
-        """Return the highest head."""
+    def load(self) -> LedgerHead:
+        """Return the newest head."""
         ...
 
-    def keep(self, head: Head) -> None:
-        """Keep a head."""
+    def store(self, head: LedgerHead) -> None:
+        """Store a head."""
         ...
 
 
 @dataclass(slots=True)
-class HeadInMemory:
+class MemoryHeadStore:
     """A head that a restart forgets."""
 
-    head: Head = Head()
+    head: LedgerHead = LedgerHead()
 
-    def highest(self) -> Head:
-        """Return the highest head."""
+    def load(self) -> LedgerHead:
+        """Return the newest head."""
         return self.head
 
-    def keep(self, head: Head) -> None:
-        """Keep a head."""
+    def store(self, head: LedgerHead) -> None:
+        """Store a head."""
         self.head = head
 
 
 @dataclass(frozen=True, slots=True)
-class HeadFile:
-    """A head that outlives a restart, in a file; of a lease nothing ever does."""
+class FileHeadStore:
+    """A head in a file, which survives a restart."""
 
     path: Path
 
-    def highest(self) -> Head:
-        """Return the highest head; none where there is no file.
+    def load(self) -> LedgerHead:
+        """Return the newest head, an empty one without a file.
 
         Raises:
-            ValueError: the file holds something else; delete it only if the ledger began anew.
+            ValueError: the file is malformed; delete it only if the ledger began anew.
         """
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
-            return Head(int(content["revision"]), str(content["hash"]))
+            return LedgerHead(int(content["revision"]), str(content["hash"]))
         except FileNotFoundError:
-            return Head()
+            return LedgerHead()
         except (KeyError, TypeError, ValueError) as error:
             raise ValueError(f"{self.path} holds no head: {error!r}") from error
 
-    def keep(self, head: Head) -> None:
-        """Keep a head; a crash meanwhile leaves the one before."""
+    def store(self, head: LedgerHead) -> None:
+        """Store a head atomically."""
         new_file = self.path.with_name(self.path.name + ".new")
         with new_file.open("w", encoding="utf-8") as file:
             json.dump({"revision": head.revision, "hash": head.hash}, file)

@@ -1,166 +1,154 @@
-"""Refusals: what was asked for, why it can't be, and what to do next.
+"""Errors of requests that are refused; `code` names each in API and CLI.
 
-    Refusal
-    ├── UnknownProposal, UnknownCell, UnknownVersion, UnknownRollout,
-    │   UnknownIncident                                  nothing of that name
-    ├── OwnProposal, AlreadyApproved, NotEligible, MachineKey, NotAllowed   this person may not
-    ├── Unauthenticated, CrossSite                       nobody knows who asks, or from where
-    ├── UnknownPerson, UnknownKey, NameTaken, LastAdmin, HouseInhabited, PersonRefused
-    │                                                    people and keys can't be changed so
-    ├── TooManyTries                                     wait
-    ├── EvidenceMoved, ProposalClosed, StaleRevision     it changed meanwhile
-    ├── NotNarrower                                      would widen, and narrowing never does
-    └── PolicyRefused                                    the policy's text or number is wrong
-
-The core knows no status numbers; `code` names the refusal for machines.
+The text of an error says what happened and what to do next. `api/problems.py` maps codes to HTTP.
 """
 
 
-class Refusal(Exception):  # noqa: N818 - a refusal is an answer, not a fault of the program
-    """Something asked for that is not done. `str()` says why and what to do next."""
+class RefusalError(Exception):
+    """A request that is refused. `str()` gives the reason and the next step."""
 
     code = "refused"
 
 
-class UnknownProposal(Refusal):
-    """No proposal of that id is open in this rollout."""
+class UnknownProposalError(RefusalError):
+    """The rollout has no open proposal of that id."""
 
     code = "unknown-proposal"
 
 
-class UnknownCell(Refusal):
+class UnknownCellError(RefusalError):
     """The policy has no such site or window."""
 
     code = "unknown-cell"
 
 
-class UnknownVersion(Refusal):
-    """No prediction of that version was ever seen."""
+class UnknownVersionError(RefusalError):
+    """The rollout has no prediction or question of that version."""
 
     code = "unknown-version"
 
 
-class UnknownRollout(Refusal):
-    """No rollout of that name, or none that the caller may see."""
+class UnknownRolloutError(RefusalError):
+    """No such rollout exists, or the caller has no role in it."""
 
     code = "unknown-rollout"
 
 
-class Unauthenticated(Refusal):
-    """Nobody is known by that key, password or session; which of these is wrong is not said."""
+class UnauthenticatedError(RefusalError):
+    """A wrong key, password or session; the text does not say which."""
 
     code = "unauthenticated"
 
 
-class CrossSite(Refusal):
-    """A page of another site asked in the name of somebody who is signed in here."""
+class CrossSiteRequestError(RefusalError):
+    """A page of another site sent a request with a user's session."""
 
     code = "cross-site"
 
 
-class UnknownPerson(Refusal):
-    """Nobody of that name was ever added."""
+class UnknownUserError(RefusalError):
+    """No account of that name exists."""
 
     code = "unknown-user"
 
 
-class UnknownKey(Refusal):
-    """No key of that prefix, or none that the caller may see."""
+class UnknownKeyError(RefusalError):
+    """No key of that prefix exists, or the caller may not see it."""
 
     code = "unknown-key"
 
 
-class NameTaken(Refusal):
-    """Somebody has that name, or one that reads like it, or that e-mail address."""
+class NameTakenError(RefusalError):
+    """Another account has that name, a confusable one, or that e-mail address."""
 
     code = "name-taken"
 
 
-class LastAdmin(Refusal):
-    """Nobody would be left who may change people."""
+class LastAdminError(RefusalError):
+    """The change would leave no admin."""
 
     code = "last-admin"
 
 
-class HouseInhabited(Refusal):
-    """The first admin comes in once; now those who are there give rights."""
+class AdminExistsError(RefusalError):
+    """The one-time setup of the first admin is over."""
 
     code = "first-admin-exists"
 
 
-class PersonRefused(Refusal):
-    """A name, role, password or key can't be as it was asked; the text says what would be right."""
+class InvalidAccountError(RefusalError):
+    """A malformed name, role, password or key."""
 
     code = "user-refused"
 
 
-class TooManyTries(Refusal):
-    """Too many failed; it is tried again after a while."""
+class TooManyAttemptsError(RefusalError):
+    """Too many failed attempts; the caller has to wait."""
 
     code = "too-many-requests"
 
 
-class UnknownIncident(Refusal):
+class UnknownIncidentError(RefusalError):
     """No incident of that id was ever opened in this rollout."""
 
     code = "unknown-incident"
 
 
-class NotAllowed(Refusal):
-    """The caller has no right to it; the text says which role has."""
+class NotAllowedError(RefusalError):
+    """The caller lacks a permission; the text names the roles that have it."""
 
     code = "not-allowed"
 
 
-class OwnProposal(Refusal):
-    """Nobody approves what they raised or edited."""
+class OwnProposalError(RefusalError):
+    """The approver raised the proposal."""
 
     code = "own-proposal"
 
 
-class AlreadyApproved(Refusal):
-    """One person is one approval, whatever keys they hold and groups they have come into."""
+class AlreadyApprovedError(RefusalError):
+    """The user has approved already, with another key or group."""
 
     code = "already-approved"
 
 
-class NotEligible(Refusal):
-    """The person stands in no group that still has to approve."""
+class NotEligibleError(RefusalError):
+    """The policy does not allow this now, or not by this user."""
 
     code = "not-eligible"
 
 
-class MachineKey(Refusal):
-    """Only people approve."""
+class UserRequiredError(RefusalError):
+    """A service account sent a command that only users may send."""
 
     code = "service-account-key"
 
 
-class EvidenceMoved(Refusal):
-    """The hash that was cited is not the proposal's."""
+class EvidenceChangedError(RefusalError):
+    """The cited evidence hash is not the proposal's."""
 
     code = "evidence-changed"
 
 
-class ProposalClosed(Refusal):
+class ProposalClosedError(RefusalError):
     """The proposal was applied, rejected, voided or has expired."""
 
     code = "proposal-closed"
 
 
-class StaleRevision(Refusal):
-    """Somebody else changed the rollout first: read again and decide again."""
+class StaleRevisionError(RefusalError):
+    """Another process changed the rollout first; read and decide again."""
 
     code = "stale-revision"
 
 
-class NotNarrower(Refusal):
-    """Narrowing goes down; going up needs a proposal."""
+class NotNarrowerError(RefusalError):
+    """The command would widen; widening needs a proposal."""
 
     code = "not-narrower"
 
 
-class PolicyRefused(Refusal):
-    """The policy can't be applied as it stands."""
+class PolicyRefusedError(RefusalError):
+    """The policy or one of its limits refuses this."""
 
     code = "policy-refused"

@@ -1,1 +1,1 @@
-"""The engine over recorded history, in simulated time: the same functions as live, no server."""
+"""Replay of recorded history in simulated time, with the live engine's functions."""

@@ -1,4 +1,4 @@
-"""When a replay next has to decide: each cell's next slot, found anew where something moved."""
+"""Agenda of a replay: each cell's next slot that needs a decision."""
 
 from collections.abc import Callable, Iterable, Sequence
 from collections.abc import Set as AbstractSet
@@ -8,7 +8,7 @@ from rollout.core.policy.policy import Policy
 from rollout.core.scope.events import (
     Approved,
     CellEvent,
-    Event,
+    LedgerEvent,
     PolicyApplied,
     ProposalExpired,
     ProposalRaised,
@@ -19,128 +19,134 @@ from rollout.core.scope.events import (
     VersionRetired,
 )
 from rollout.core.scope.scope import Scope
-from rollout.replay.fast_forward import Interest, ending_slots, timed_slots
+from rollout.replay.fast_forward import SlotInterest, list_ending_slots, list_timed_slots
 
-Key = tuple[Cell, str]
-NEVER = 2**62
-EVERYWHERE = (Stopped, Resumed, VersionRetired, PolicyApplied)  # they name no single cell
+CellVersion = tuple[Cell, str]
+NEVER_SLOT = 2**62
+EVENTS_ON_ALL_CELLS = (Stopped, Resumed, VersionRetired, PolicyApplied)
 
 
 class Agenda:
     """Next slots of interest by cell and version.
 
-    Args:
-        policy: the policy that is replayed.
-        interest: says, for a key, a scope and a slot, when the key's evidence next matters.
+    `find_next_slot` returns when a key's evidence next matters, from a scope and a slot on.
     """
 
-    def __init__(self, policy: Policy, interest: Callable[[Key, Scope, int], Interest]) -> None:
-        self._policy, self._interest = policy, interest
-        self._endings = ending_slots(policy)
-        self._of_evidence: dict[Key, int] = {}
-        self._of_time: dict[Key, int] = {}
-        self._waiting: set[Key] = set()
-        self._keys: dict[Cell, list[Key]] = {}
-        self._cell_of: dict[str, Cell] = {}
+    def __init__(
+        self, policy: Policy, find_next_slot: Callable[[CellVersion, Scope, int], SlotInterest]
+    ) -> None:
+        self._policy, self._find_next_slot = policy, find_next_slot
+        self._ending_slots = list_ending_slots(policy)
+        self._evidence_slots: dict[CellVersion, int] = {}
+        self._time_slots: dict[CellVersion, int] = {}
+        self._held_keys: set[CellVersion] = set()
+        self._keys_by_cell: dict[Cell, list[CellVersion]] = {}
+        self._cell_by_proposal: dict[str, Cell] = {}
 
-    def add(self, keys: Iterable[Key]) -> None:
-        """Take up cells and versions that are now known; those that were change nothing."""
+    def add_keys(self, keys: Iterable[CellVersion]) -> None:
+        """Add cells and versions; known ones stay unchanged."""
         for key in keys:
-            if key in self._of_evidence:
+            if key in self._evidence_slots:
                 continue
-            self._keys.setdefault(key[0], []).append(key)
-            self._forget(key)
+            self._keys_by_cell.setdefault(key[0], []).append(key)
+            self._forget_key(key)
 
-    def touch(self, events: Iterable[Event]) -> set[Cell]:
-        """Find anew whatever the events have moved; return their cells."""
+    def apply_events(self, events: Iterable[LedgerEvent]) -> set[Cell]:
+        """Reset the cells that the events changed, and return them."""
         event_list = tuple(events)
-        cells = {cell for event in event_list if (cell := self._cell(event)) is not None}
-        if any(isinstance(event, EVERYWHERE) for event in event_list):
-            cells |= set(self._keys)
+        cells = {cell for event in event_list if (cell := self._find_cell(event)) is not None}
+        if any(isinstance(event, EVENTS_ON_ALL_CELLS) for event in event_list):
+            cells |= set(self._keys_by_cell)
         for cell in cells:
-            self.forget(cell)
+            self.forget_cell(cell)
         return cells
 
     @property
-    def waiting(self) -> AbstractSet[Key]:
-        """Return the cells and versions that a wave holds, looked at in every slot."""
-        return self._waiting
+    def held_keys(self) -> AbstractSet[CellVersion]:
+        """Return the cells and versions that a wave holds.
 
-    def keys(self, cell: Cell) -> Sequence[Key]:
+        They are evaluated in every slot.
+        """
+        return self._held_keys
+
+    def get_keys(self, cell: Cell) -> Sequence[CellVersion]:
         """Return the versions known in a cell."""
-        return self._keys.get(cell, ())
+        return self._keys_by_cell.get(cell, ())
 
-    def forget(self, cell: Cell) -> None:
-        """Find anew when the cell's versions matter."""
-        for key in self._keys.get(cell, ()):
-            self._forget(key)
+    def forget_cell(self, cell: Cell) -> None:
+        """Reset the next slots of the cell's versions."""
+        for key in self._keys_by_cell.get(cell, ()):
+            self._forget_key(key)
 
-    def _cell(self, event: Event) -> Cell | None:
-        """Return the cell that an event is about; a proposal's events name it by the proposal."""
+    def _find_cell(self, event: LedgerEvent) -> Cell | None:
+        """Return the cell of an event, also by its proposal, or None."""
         if isinstance(event, CellEvent):
             return event.cell
         if isinstance(event, ProposalRaised) and event.cell is not None:
-            self._cell_of[event.proposal] = event.cell
+            self._cell_by_proposal[event.proposal] = event.cell
             return event.cell
         if isinstance(event, Approved | ProposalExpired | ProposalVoided | ProposalRejected):
-            return self._cell_of.get(event.proposal)
+            return self._cell_by_proposal.get(event.proposal)
         return None
 
-    def _forget(self, key: Key) -> None:
-        self._of_evidence[key] = self._of_time[key] = -NEVER
+    def _forget_key(self, key: CellVersion) -> None:
+        self._evidence_slots[key] = self._time_slots[key] = -NEVER_SLOT
 
-    def next(self, scope: Scope, slot: int) -> int:
-        """Return the first slot from `slot` on in which something may follow."""
-        self._refresh(scope, slot)
+    def find_next_slot(self, scope: Scope, slot: int) -> int:
+        """Return the first slot from `slot` on that may lead to events."""
+        self._update_slots(scope, slot)
         next_ending = next(
-            (ending_slot for ending_slot in self._endings if ending_slot >= slot), NEVER
+            (ending_slot for ending_slot in self._ending_slots if ending_slot >= slot), NEVER_SLOT
         )
         return min(
-            (next_ending, *self._of_evidence.values(), *self._of_time.values()), default=NEVER
+            (next_ending, *self._evidence_slots.values(), *self._time_slots.values()),
+            default=NEVER_SLOT,
         )
 
-    def due(self, scope: Scope, slot: int) -> set[Cell]:
-        """Return the cells in which something may follow in this very slot."""
-        self._refresh(scope, slot)
-        if slot in self._endings:
-            return set(self._keys)
-        slot_tables = (self._of_evidence, self._of_time)
+    def list_due_cells(self, scope: Scope, slot: int) -> set[Cell]:
+        """Return the cells in which this slot may lead to events."""
+        self._update_slots(scope, slot)
+        if slot in self._ending_slots:
+            return set(self._keys_by_cell)
+        slot_tables = (self._evidence_slots, self._time_slots)
         return {
             key[0] for table in slot_tables for key, key_slot in table.items() if key_slot == slot
         }
 
-    def stirred(self, events: Iterable[Event], scope: Scope, slot: int) -> set[Cell]:
-        """Return the cells that events of this slot make matter in it.
+    def find_affected_cells(
+        self, events: Iterable[LedgerEvent], scope: Scope, slot: int
+    ) -> set[Cell]:
+        """Return the cells that this slot's events affect in the same slot.
 
-        A guard's reach brings other cells into play, a wave may open with what is applied, and a
-        stop that ends names no cells.
+        A guard may reach other cells, an applied proposal may open a wave, and the end of a stop
+        names no cells.
 
         Args:
             events: what was decided so far.
-            scope: what they make of the scope.
+            scope: the scope after these events.
             slot: the slot that is being decided.
         """
         event_list = tuple(events)
-        cells = {cell for event in event_list if (cell := self._cell(event)) is not None}
+        cells = {cell for event in event_list if (cell := self._find_cell(event)) is not None}
         if any(isinstance(event, Resumed) for event in event_list):
-            cells |= set(self._keys)  # what a stop withheld may go on in the same slot
+            cells |= set(self._keys_by_cell)  # stopped cells may continue in the same slot
         released_keys = (
-            key for key in self._waiting if self._interest(key, scope, slot).at == slot
+            key for key in self._held_keys if self._find_next_slot(key, scope, slot).slot == slot
         )
         return cells.union(cell for cell, _ in released_keys)
 
-    def _refresh(self, scope: Scope, slot: int) -> None:
-        for key, key_slot in self._of_evidence.items():
-            if key_slot < slot or key in self._waiting:
-                self._read_evidence(key, scope, slot)
-        for key, key_slot in self._of_time.items():
+    def _update_slots(self, scope: Scope, slot: int) -> None:
+        for key, key_slot in self._evidence_slots.items():
+            if key_slot < slot or key in self._held_keys:
+                self._update_evidence_slot(key, scope, slot)
+        for key, key_slot in self._time_slots.items():
             if key_slot < slot:
-                times = timed_slots(scope, self._policy, *key)
-                self._of_time[key] = min(
-                    (timed_slot for timed_slot in times if timed_slot >= slot), default=NEVER
+                times = list_timed_slots(scope, self._policy, *key)
+                self._time_slots[key] = min(
+                    (timed_slot for timed_slot in times if timed_slot >= slot), default=NEVER_SLOT
                 )
 
-    def _read_evidence(self, key: Key, scope: Scope, slot: int) -> None:
-        next_slot = self._interest(key, scope, slot)
-        self._of_evidence[key] = NEVER if next_slot.at is None else next_slot.at
-        (self._waiting.add if next_slot.waits else self._waiting.discard)(key)
+    def _update_evidence_slot(self, key: CellVersion, scope: Scope, slot: int) -> None:
+        next_slot = self._find_next_slot(key, scope, slot)
+        self._evidence_slots[key] = NEVER_SLOT if next_slot.slot is None else next_slot.slot
+        (self._held_keys.add if next_slot.is_held_by_wave else self._held_keys.discard)(key)

@@ -1,4 +1,4 @@
-"""Replay: decide, slot by slot, over a history that is known whole, giving away nothing early."""
+"""Replay of a whole history, slot by slot, without using later records early."""
 
 import heapq
 from collections.abc import Callable, Collection, Iterator, Mapping
@@ -10,275 +10,292 @@ from itertools import count
 
 from rollout.core.access.accounts import REPLAY, SIMULATED
 from rollout.core.calendar.sites import Cell
-from rollout.core.errors import ProposalClosed
-from rollout.core.policy.cell_evidence import Known
+from rollout.core.errors import ProposalClosedError
+from rollout.core.policy.cell_evidence import VersionEvidence
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.commands import Approve, Command, Person, See, Tick
+from rollout.core.scope.commands import Actor, AddVersion, ApproveProposal, Command, Tick
 from rollout.core.scope.decider import decide
 from rollout.core.scope.events import (
-    Event,
+    LedgerEvent,
     PolicyApplied,
     ProposalRaised,
     RolloutCreated,
     VersionFirstUsed,
 )
-from rollout.core.scope.projection import fold
-from rollout.core.scope.scope import ENGINE, CellState, Scope, acting
-from rollout.core.statistics.sampling import draws
+from rollout.core.scope.projection import apply_events
+from rollout.core.scope.scope import ENGINE, CellState, Scope, find_acting_version
+from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.replay.agenda import Agenda
-from rollout.replay.fast_forward import Interest, interest
-from rollout.tally.evidence_view import Feeds, Sight
-from rollout.tally.slots import instant, slot_after
-from rollout.tally.stage_history import Timeline, bands, shares_of
-from rollout.tally.unit_arrays import Ints, Rows, Units
+from rollout.replay.fast_forward import SlotInterest, find_interest
+from rollout.tally.evidence_view import EvidenceView, GuardFeeds
+from rollout.tally.slots import find_slot_after, to_instant
+from rollout.tally.stage_history import StageHistory, build_stage_shares, find_buckets
+from rollout.tally.unit_arrays import IntArray, TalliedUnits, UnitArrays
 
-Key = tuple[Cell, str]
-Progress = Callable[[int, int], None]
+CellVersion = tuple[Cell, str]
+ReportProgress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, slots=True)
-class Course:
-    """How a replay is run.
+class ReplayOptions:
+    """Options of a replay.
 
     Attributes:
-        salt: what draws are made with; the same salt gives the same replay.
-        approve_after: how long simulated people take; None: nobody ever approves.
-        skip: leave out the slots in which nothing can happen. The ledger is the same either way.
+        salt: of sampling values; the same salt gives the same replay.
+        approval_delay: delay of simulated approvals; None: none are given.
+        skip_idle_slots: skip slots in which nothing can happen; the ledger is the same either way.
     """
 
     salt: bytes = bytes(32)
-    approve_after: timedelta | None = timedelta(hours=4)
-    skip: bool = True
+    approval_delay: timedelta | None = timedelta(hours=4)
+    skip_idle_slots: bool = True
 
 
 @dataclass(frozen=True)
-class Replayed:
-    """What a replay came to.
+class ReplayResult:
+    """Result of a replay.
 
     Attributes:
-        policy: the policy that was replayed.
         events: the whole ledger, in order.
-        scope: the scope after the last of them.
-        timelines: per cell the stages it stood on, for whichever version acted.
+        scope: the scope after the last event.
+        stage_histories: per cell the stages of the acting version.
         units: what was counted.
-        sights: per version and cell what the engine was shown at the end.
-        first_slot, last_slot: the span that was ticked through.
-        ticks: how many slots were decided.
+        views: per version and cell the evidence that the engine saw at the end.
+        first_slot, last_slot: the replayed span.
+        ticks: number of decided slots.
     """
 
     policy: Policy
-    events: tuple[Event, ...]
+    events: tuple[LedgerEvent, ...]
     scope: Scope
-    timelines: Mapping[Cell, Timeline]
-    units: Units
-    sights: Mapping[Key, Sight]
+    stage_histories: Mapping[Cell, StageHistory]
+    units: TalliedUnits
+    views: Mapping[CellVersion, EvidenceView]
     first_slot: int
     last_slot: int
     ticks: int
 
 
-class Shown(Mapping[Key, Known]):
-    """Evidence at one slot, each cell's read off when the decision asks for it."""
+class SlotEvidence(Mapping[CellVersion, VersionEvidence]):
+    """Evidence at one slot, read for a cell at its first access."""
 
-    def __init__(self, sights: Mapping[Key, Sight], slot: int) -> None:
-        self._sights, self._slot = sights, slot
-        self._read: dict[Key, Known] = {}
+    def __init__(self, views: Mapping[CellVersion, EvidenceView], slot: int) -> None:
+        self._views, self._slot = views, slot
+        self._evidence_cache: dict[CellVersion, VersionEvidence] = {}
 
-    def __getitem__(self, key: Key) -> Known:
-        """Return what is known of one version in one cell."""
-        if key not in self._read:
-            self._read[key] = self._sights[key].known(self._slot)
-        return self._read[key]
+    def __getitem__(self, key: CellVersion) -> VersionEvidence:
+        """Return the evidence of one version in one cell."""
+        if key not in self._evidence_cache:
+            self._evidence_cache[key] = self._views[key].read_evidence(self._slot)
+        return self._evidence_cache[key]
 
-    def __iter__(self) -> Iterator[Key]:
+    def __iter__(self) -> Iterator[CellVersion]:
         """Iterate over the cells and versions, in their order."""
-        return iter(self._sights)
+        return iter(self._views)
 
     def __len__(self) -> int:
         """Return the number of cells and versions."""
-        return len(self._sights)
+        return len(self._views)
 
 
 class Replay:
-    """One run. It holds what changes from slot to slot; everything else is a value."""
+    """The mutable state of one replay."""
 
     def __init__(
         self,
-        units: Units,
+        units: TalliedUnits,
         policy: Policy,
-        feeds: Feeds,
-        seen: Mapping[str, datetime],
-        course: Course,
+        feeds: GuardFeeds,
+        first_seen: Mapping[str, datetime],
+        options: ReplayOptions,
     ) -> None:
-        self._units, self._policy, self._feeds, self._course = units, policy, feeds, course
-        self._shares = shares_of(policy)
-        self._bands: Ints | None = None
-        self._timelines = {cell: Timeline() for cell in policy.cells}
-        self._sights: dict[Key, Sight] = {}
+        self._units, self._policy, self._feeds, self._options = units, policy, feeds, options
+        self._shares = build_stage_shares(policy)
+        self._buckets: IntArray | None = None
+        self._stage_histories = {cell: StageHistory() for cell in policy.cells}
+        self._views: dict[CellVersion, EvidenceView] = {}
         self._queue: list[tuple[datetime, int, Command]] = []
-        self._turn = count()
-        self._keys = sorted(key for key in units.cells if key[0] in policy.known)
-        self._agenda = Agenda(policy, self._interest)
-        self._begin(seen)
+        self._counter = count()
+        self._keys = sorted(key for key in units.cells if key[0] in policy.cell_set)
+        self._agenda = Agenda(policy, self._find_interest)
+        self._start(first_seen)
 
-    def _begin(self, seen: Mapping[str, datetime]) -> None:
-        start = instant(self._units.first_slot, self._policy.tick)
-        salt_hash = sha256(self._course.salt).hexdigest()
-        self._events: list[Event] = [
+    def _start(self, first_seen: Mapping[str, datetime]) -> None:
+        start = to_instant(self._units.first_slot, self._policy.tick)
+        salt_hash = sha256(self._options.salt).hexdigest()
+        self._events: list[LedgerEvent] = [
             RolloutCreated(at=start, by=ENGINE, salt_hash=salt_hash),
             PolicyApplied(at=start, by=REPLAY, number=1, policy_hash=self._policy.hash),
         ]
-        self._scope = fold(self._events)
-        for version, at in sorted(seen.items(), key=lambda item: (item[1], item[0])):
-            self._ask(See(at=max(at, start), version=version))
+        self._scope = apply_events(self._events)
+        for version, at in sorted(first_seen.items(), key=lambda item: (item[1], item[0])):
+            self._queue_command(AddVersion(at=max(at, start), version=version))
 
-    def _ask(self, command: Command) -> None:
-        heapq.heappush(self._queue, (command.at, next(self._turn), command))
+    def _queue_command(self, command: Command) -> None:
+        heapq.heappush(self._queue, (command.at, next(self._counter), command))
 
-    def run(self, progress: Progress | None = None) -> Replayed:
-        """Tick from the first slot to the last in which anything is counted."""
+    def run(self, progress: ReportProgress | None = None) -> ReplayResult:
+        """Tick from the first slot to the last with counts; return the result."""
         first, last, ticks = self._units.first_slot, self._units.last_slot, 0
         slot, slot_count = first, last - first + 1
-        while (slot := self._next(slot)) <= last:
-            self._take_until(instant(slot, self._policy.tick))
-            if self._course.skip and self._next(slot) > slot:
-                continue  # what people did meanwhile moved the next slot of interest
-            self._tick(slot)
+        while (slot := self._find_next_slot(slot)) <= last:
+            self._apply_commands_until(to_instant(slot, self._policy.tick))
+            if self._options.skip_idle_slots and self._find_next_slot(slot) > slot:
+                continue  # an approval moved the next slot of interest
+            self._run_tick(slot)
             ticks, slot = ticks + 1, slot + 1
-            _tell(progress, slot - first, slot_count)
-        _tell(progress, slot_count, slot_count)
-        return self._replayed(ticks)
+            _report_progress(progress, slot - first, slot_count)
+        _report_progress(progress, slot_count, slot_count)
+        return self._build_result(ticks)
 
-    def _take_until(self, at: datetime) -> None:
-        """Carry out the commands that are due by `at`."""
+    def _apply_commands_until(self, at: datetime) -> None:
+        """Apply the commands that are due by `at`."""
         while self._queue and self._queue[0][0] <= at:
             command = heapq.heappop(self._queue)[2]
-            with suppress(ProposalClosed):  # it was voided before the simulated person came
-                self._add(decide(command, self._scope, self._policy))
+            with suppress(ProposalClosedError):  # voided before the simulated approval
+                self._append_events(decide(command, self._scope, self._policy))
 
-    def _tick(self, slot: int) -> None:
-        due_cells = self._agenda.due(self._scope, slot) if self._course.skip else self._policy.known
-        changed_cells = self._add(self._decided(slot, due_cells))
+    def _run_tick(self, slot: int) -> None:
+        due_cells = (
+            self._agenda.list_due_cells(self._scope, slot)
+            if self._options.skip_idle_slots
+            else self._policy.cell_set
+        )
+        changed_cells = self._append_events(self._decide_cells(slot, due_cells))
         for cell in changed_cells.union(due_cells):
-            self._mark(cell, slot)
+            self._record_stage(cell, slot)
 
-    def _decided(self, slot: int, cells: Collection[Cell]) -> tuple[Event, ...]:
-        """Decide on what is known of `cells`, and of those that what follows there stirs."""
-        views = {key: self._sight(key) for key in self._known_keys() if key[0] in cells}
-        at = instant(slot, self._policy.tick)
-        tick = Tick(at=at, evidence=Shown(views, slot), slot=at)
+    def _decide_cells(self, slot: int, cells: Collection[Cell]) -> tuple[LedgerEvent, ...]:
+        """Return the events of `cells` and of every cell that these affect."""
+        views = {key: self._get_view(key) for key in self._list_known_keys() if key[0] in cells}
+        at = to_instant(slot, self._policy.tick)
+        tick = Tick(at=at, evidence=SlotEvidence(views, slot), slot=at)
         events = decide(tick, self._scope, self._policy)
-        if not events or not self._course.skip:
+        if not events or not self._options.skip_idle_slots:
             return events
-        affected_cells = self._agenda.stirred(events, fold(events, self._scope), slot)
+        affected_cells = self._agenda.find_affected_cells(
+            events, apply_events(events, self._scope), slot
+        )
         return (
             events
             if affected_cells.issubset(cells)
-            else self._decided(slot, affected_cells.union(cells))
+            else self._decide_cells(slot, affected_cells.union(cells))
         )
 
-    def _mark(self, cell: Cell, slot: int) -> None:
-        """Note the stage on which the cell stands from this slot on."""
-        if self._scope.holder(cell) is None and not self._timelines[cell].slots:
+    def _record_stage(self, cell: Cell, slot: int) -> None:
+        """Record the stage of the cell from this slot on."""
+        if self._scope.get_holder(cell) is None and not self._stage_histories[cell].slots:
             return
-        acting_stage = acting(self._scope, self._policy, cell, instant(slot, self._policy.tick))
-        new_history = self._timelines[cell].after(
+        acting_stage = find_acting_version(
+            self._scope, self._policy, cell, to_instant(slot, self._policy.tick)
+        )
+        new_history = self._stage_histories[cell].extend(
             slot, 0 if acting_stage is None else acting_stage[1]
         )
-        if new_history is not self._timelines[cell]:
-            self._timelines[cell] = new_history
-            self._agenda.forget(cell)  # a trial may end without an event: more is shown from now on
+        if new_history is not self._stage_histories[cell]:
+            self._stage_histories[cell] = new_history
+            # a trial may end without an event, which changes the visible evidence
+            self._agenda.forget_cell(cell)
 
-    def _add(self, events: tuple[Event, ...]) -> set[Cell]:
-        """Append events; return the cells that they are about."""
+    def _append_events(self, events: tuple[LedgerEvent, ...]) -> set[Cell]:
+        """Append events; return their cells."""
         self._events.extend(events)
-        self._scope = fold(events, self._scope)
+        self._scope = apply_events(events, self._scope)
         for event in events:
             if isinstance(event, ProposalRaised):
-                self._approve_later(event)
+                self._queue_approvals(event)
             if isinstance(event, VersionFirstUsed):
-                self._agenda.add(key for key in self._keys if key[1] == event.version)
-        return self._agenda.touch(events)
+                self._agenda.add_keys(key for key in self._keys if key[1] == event.version)
+        return self._agenda.apply_events(events)
 
-    def _approve_later(self, raised: ProposalRaised) -> None:
-        """Let simulated people say yes, one for each group that is asked."""
-        if self._course.approve_after is None:
+    def _queue_approvals(self, event: ProposalRaised) -> None:
+        """Queue a simulated approval for each needed group."""
+        if self._options.approval_delay is None:
             return
-        for number, group in enumerate(raised.needs, start=1):
-            actor = Person(f"{SIMULATED}{number}", (group,))
-            at = raised.at + self._course.approve_after
-            self._ask(
-                Approve(at=at, by=actor, proposal=raised.proposal, evidence=raised.evidence_hash)
+        for number, group in enumerate(event.needs, start=1):
+            actor = Actor(f"{SIMULATED}{number}", (group,))
+            at = event.at + self._options.approval_delay
+            self._queue_command(
+                ApproveProposal(
+                    at=at, by=actor, proposal=event.proposal, evidence_hash=event.evidence_hash
+                )
             )
 
-    def _known_keys(self) -> list[Key]:
+    def _list_known_keys(self) -> list[CellVersion]:
         return [key for key in self._keys if key[1] in self._scope.versions]
 
-    def _next(self, slot: int) -> int:
-        """Return the first slot from `slot` on that has to be decided."""
-        if not self._course.skip:
+    def _find_next_slot(self, slot: int) -> int:
+        """Return the first slot from `slot` on that needs a decision."""
+        if not self._options.skip_idle_slots:
             return slot
-        next_slot = self._agenda.next(self._scope, slot)
+        next_slot = self._agenda.find_next_slot(self._scope, slot)
         if self._queue:
-            command_slot = slot_after(self._queue[0][0], self._policy.tick)
+            command_slot = find_slot_after(self._queue[0][0], self._policy.tick)
             next_slot = min(next_slot, max(slot, command_slot))
         return next_slot
 
-    def _interest(self, key: Key, scope: Scope, slot: int) -> Interest:
-        return interest(self._sight(key), scope, slot)
+    def _find_interest(self, key: CellVersion, scope: Scope, slot: int) -> SlotInterest:
+        return find_interest(self._get_view(key), scope, slot)
 
-    def _sight(self, key: Key) -> Sight:
-        """Return what the engine is shown of a cell, made anew when its state has moved."""
+    def _get_view(self, key: CellVersion) -> EvidenceView:
+        """Return the evidence view of a cell, rebuilt after changes."""
         cell, version = key
-        state, stage_history = self._scope.state(cell, version), self._timelines[cell]
-        view = self._sights.get(key)
-        if view is None or not shows_the_same(view, state, stage_history):
-            view = self._sights[key] = Sight(
+        state, stage_history = (
+            self._scope.get_cell_state(cell, version),
+            self._stage_histories[cell],
+        )
+        view = self._views.get(key)
+        if view is None or not is_view_current(view, state, stage_history):
+            view = self._views[key] = EvidenceView(
                 cell=cell,
                 version=version,
                 rows=self._units.cells[key],
-                kinds=self._units.kinds,
+                unit_classes=self._units.unit_classes,
                 policy=self._policy,
                 state=state,
                 first_seen=self._scope.versions[version].first_seen,
-                timeline=stage_history,
+                stage_history=stage_history,
                 shares=self._shares,
-                band_of=self._band_of,
+                find_buckets=self._find_buckets,
                 feeds=self._feeds,
             )
         return view
 
-    def _band_of(self, rows: Rows) -> Ints:
-        """Return the band of each row's draw; draws are made when a first cell leaves shadow."""
-        if self._bands is None:
-            sampling_values = draws(self._course.salt, "stage", self._units.unit_keys)
-            self._bands = bands(self._shares, sampling_values)
-        buckets: Ints = self._bands[rows.unit]
+    def _find_buckets(self, rows: UnitArrays) -> IntArray:
+        """Return the sampling bucket of each row, computed at first use."""
+        if self._buckets is None:
+            sampling_values = compute_sampling_values(
+                self._options.salt, "stage", self._units.unit_keys
+            )
+            self._buckets = find_buckets(self._shares, sampling_values)
+        buckets: IntArray = self._buckets[rows.unit]
         return buckets
 
-    def _replayed(self, ticks: int) -> Replayed:
-        return Replayed(
+    def _build_result(self, ticks: int) -> ReplayResult:
+        return ReplayResult(
             policy=self._policy,
             events=tuple(self._events),
             scope=self._scope,
-            timelines=self._timelines,
+            stage_histories=self._stage_histories,
             units=self._units,
-            sights={key: self._sight(key) for key in self._known_keys()},
+            views={key: self._get_view(key) for key in self._list_known_keys()},
             first_slot=self._units.first_slot,
             last_slot=self._units.last_slot,
             ticks=ticks,
         )
 
 
-def _tell(progress: Progress | None, done: int, of: int) -> None:
+def _report_progress(progress: ReportProgress | None, done_count: int, total: int) -> None:
     if progress is not None:
-        progress(done, of)
+        progress(done_count, total)
 
 
-def shows_the_same(sight: Sight, state: CellState, timeline: Timeline) -> bool:
-    """Say whether a sight still shows what the engine would be shown: proposals change nothing."""
-    return sight.timeline is timeline and _basis(sight.state) == _basis(state)
+def is_view_current(view: EvidenceView, state: CellState, stage_history: StageHistory) -> bool:
+    """Return whether a view still shows the engine's evidence."""
+    return view.stage_history is stage_history and _get_view_basis(view.state) == _get_view_basis(
+        state
+    )
 
 
-def _basis(state: CellState) -> tuple[object, ...]:
-    return (state.grants, state.attempt, state.attempt_since, state.changed_at, state.alarms)
+def _get_view_basis(state: CellState) -> tuple[object, ...]:
+    return (state.grants, state.attempt, state.attempt_since, state.changed_at, state.last_alarms)

@@ -1,7 +1,6 @@
-"""Which slots matter: the ones in which a decision could return anything.
+"""Slots in which a decision could return events; a replay skips all others.
 
-Between them every reading is the same and nobody has asked for anything, so `decide` is called
-only there. A property test holds the ledgers with and without it equal.
+A property test compares the ledgers with and without skipping.
 """
 
 from collections.abc import Iterator
@@ -9,106 +8,114 @@ from datetime import datetime
 from typing import NamedTuple
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.calendar.timezones import end_of_local_day
+from rollout.core.calendar.timezones import compute_end_of_local_day
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.proposals import is_challenger, renewal_starts
-from rollout.core.scope.scope import CellState, Proposal, Scope, held_rung
-from rollout.core.scope.waves import wave_holds
-from rollout.tally.evidence_view import Sight
-from rollout.tally.slots import instant, slot_after
+from rollout.core.scope.proposals import compute_renewal_start, is_challenger
+from rollout.core.scope.scope import CellState, ProposalState, Scope, compute_held_level
+from rollout.core.scope.waves import find_wave_hold
+from rollout.tally.evidence_view import EvidenceView
+from rollout.tally.slots import find_slot_after, to_instant
 
 
-class Interest(NamedTuple):
-    """When a cell's evidence next matters. `waits`: a wave holds it, so other cells decide."""
+class SlotInterest(NamedTuple):
+    """When a cell's evidence next matters, and whether a wave holds the cell."""
 
-    at: int | None
-    waits: bool = False
+    slot: int | None
+    is_held_by_wave: bool = False
 
 
-def interest(sight: Sight, scope: Scope, slot: int) -> Interest:
-    """Return the first slot from `slot` on in which something may follow from the cell's evidence.
+def find_interest(view: EvidenceView, scope: Scope, slot: int) -> SlotInterest:
+    """Return the next slot in which the cell's evidence may lead to events.
 
-    `at` None: nothing ever, as things stand. An idle slot costs time, no more.
+    `slot` is None if no later slot can. A superfluous slot only costs time.
     """
-    state = scope.state(sight.cell, sight.version)
-    if state.suspended_by or state.reported:
-        return Interest(slot)
-    slots = [series.next_alarm(slot) for series in sight.guard_paths.values()]
+    state = scope.get_cell_state(view.cell, view.version)
+    if state.suspended_by or state.reported_guards:
+        return SlotInterest(slot)
+    slots = [series.find_next_alarm(slot) for series in view.guard_series.values()]
     is_held = False
     if state.proposal is not None:
-        slots.append(_of_proposal(sight, scope.proposals[state.proposal], slot))
+        slots.append(_find_proposal_slot(view, scope.proposals[state.proposal], slot))
     else:
-        raising_slots, is_held = _of_gates(sight, scope, state, slot)
+        raising_slots, is_held = _find_gate_slots(view, scope, state, slot)
         slots += raising_slots
-    return Interest(
-        min((found_slot for found_slot in slots if found_slot is not None), default=None), is_held
-    )
+    return SlotInterest(min((s for s in slots if s is not None), default=None), is_held)
 
 
-def _of_proposal(sight: Sight, proposal: Proposal, slot: int) -> int | None:
-    """Return where an open proposal may be applied or void: every slot, once it is approved."""
-    if proposal.approved and not sight.policy.observe:
+def _find_proposal_slot(view: EvidenceView, proposal: ProposalState, slot: int) -> int | None:
+    """Return when an open proposal may be applied or voided.
+
+    An approved one is evaluated in every slot.
+    """
+    if proposal.is_approved and not view.policy.observe:
         return slot
-    stage_level = sight.policy.rungs.index(proposal.to)
+    stage_level = view.policy.stage_ids.index(proposal.to)
     if proposal.kind == "renewal":
-        series = sight.renewal_path(stage_level)
+        series = view.get_renewal_series(stage_level)
     else:
-        minimum_window = sight.attempt if proposal.kind == "takeover" else sight.entered
-        series = sight.gate_path(stage_level, minimum_window)
-    return series.next(series.turned, slot)
+        minimum_window = view.attempt_window if proposal.kind == "takeover" else view.entered_window
+        series = view.get_gate_series(stage_level, minimum_window)
+    return series.find_next(series.has_turned, slot)
 
 
-def _of_gates(
-    sight: Sight, scope: Scope, state: CellState, slot: int
+def _find_gate_slots(
+    view: EvidenceView, scope: Scope, state: CellState, slot: int
 ) -> tuple[list[int | None], bool]:
-    """Return where something may be raised (renewal, widening, takeover), and if a wave holds."""
-    version = scope.versions[sight.version]
-    if version.retired or scope.stopped(sight.cell):
+    """Return slots of possible proposals, and whether a wave holds the cell."""
+    version = scope.versions[view.version]
+    if version.retired or scope.is_stopped(view.cell):
         return [], False
     if state.quiet_until is not None:
-        slot = max(slot, slot_after(state.quiet_until, sight.policy.tick))
-    holder = scope.holder(sight.cell)
-    if holder is not None and holder != sight.version:
-        can_take_over = is_challenger(scope, sight.version, holder)
-        return ([_takeover(sight, scope, holder, slot)] if can_take_over else []), False
-    widening, is_held = _widening(sight, scope, state, slot)
-    return [*_renewals(sight, state, slot), widening], is_held
+        slot = max(slot, find_slot_after(state.quiet_until, view.policy.tick))
+    holder = scope.get_holder(view.cell)
+    if holder is not None and holder != view.version:
+        can_take_over = is_challenger(scope, view.version, holder)
+        return ([_find_takeover_slot(view, scope, holder, slot)] if can_take_over else []), False
+    widening, is_held = _find_widening_slot(view, scope, state, slot)
+    return [*_list_renewal_slots(view, state, slot), widening], is_held
 
 
-def _takeover(sight: Sight, scope: Scope, holder: str, slot: int) -> int | None:
-    policy, at = sight.policy, instant(slot, sight.policy.tick)
-    stage_level = held_rung(policy, scope.state(sight.cell, holder), at)
-    if stage_level == 0 or policy.gate(stage_level, sight.cell) is None:
+def _find_takeover_slot(view: EvidenceView, scope: Scope, holder: str, slot: int) -> int | None:
+    policy, at = view.policy, to_instant(slot, view.policy.tick)
+    stage_level = compute_held_level(policy, scope.get_cell_state(view.cell, holder), at)
+    if stage_level == 0 or policy.find_gate(stage_level, view.cell) is None:
         return None
-    series = sight.gate_path(stage_level, sight.attempt)
-    return series.next(series.met, slot)
+    series = view.get_gate_series(stage_level, view.attempt_window)
+    return series.find_next(series.is_met, slot)
 
 
-def _widening(sight: Sight, scope: Scope, state: CellState, slot: int) -> tuple[int | None, bool]:
-    policy, at = sight.policy, instant(slot, sight.policy.tick)
-    stage_level = held_rung(policy, state, at) + 1
-    if stage_level > policy.ceiling(sight.cell, at) or policy.gate(stage_level, sight.cell) is None:
+def _find_widening_slot(
+    view: EvidenceView, scope: Scope, state: CellState, slot: int
+) -> tuple[int | None, bool]:
+    policy, at = view.policy, to_instant(slot, view.policy.tick)
+    stage_level = compute_held_level(policy, state, at) + 1
+    if (
+        stage_level > policy.compute_ceiling(view.cell, at)
+        or policy.find_gate(stage_level, view.cell) is None
+    ):
         return None, False
-    series = sight.gate_path(stage_level, sight.entered)
-    met_slot = series.next(series.met, slot)
-    if met_slot == slot and wave_holds(scope, policy, sight.cell, stage_level, at):
-        return None, True  # an event or a wave that ripens opens it: both are slots of their own
+    series = view.get_gate_series(stage_level, view.entered_window)
+    met_slot = series.find_next(series.is_met, slot)
+    if met_slot == slot and find_wave_hold(scope, policy, view.cell, stage_level, at):
+        return None, True  # the slot that opens the wave is listed itself
     return met_slot, False
 
 
-def _renewals(sight: Sight, state: CellState, slot: int) -> Iterator[int | None]:
-    policy, at = sight.policy, instant(slot, sight.policy.tick)
-    for stage_level in range(1, held_rung(policy, state, at) + 1):
-        if policy.gate(stage_level, sight.cell) is not None:
-            series = sight.renewal_path(stage_level)
-            renewal_slot = slot_after(renewal_starts(policy, state, stage_level), policy.tick)
-            yield series.next(series.met, max(slot, renewal_slot))
+def _list_renewal_slots(view: EvidenceView, state: CellState, slot: int) -> Iterator[int | None]:
+    policy, at = view.policy, to_instant(slot, view.policy.tick)
+    for stage_level in range(1, compute_held_level(policy, state, at) + 1):
+        if policy.find_gate(stage_level, view.cell) is not None:
+            series = view.get_renewal_series(stage_level)
+            renewal_slot = find_slot_after(
+                compute_renewal_start(policy, state, stage_level), policy.tick
+            )
+            yield series.find_next(series.is_met, max(slot, renewal_slot))
 
 
-def ending_slots(policy: Policy) -> tuple[int, ...]:
+def list_ending_slots(policy: Policy) -> tuple[int, ...]:
     """Return the slots in which a limit ends a trial, of all cells."""
     end_slots = {
-        slot_after(end_of_local_day(site, limit.ends), policy.tick)
+        find_slot_after(compute_end_of_local_day(site, limit.ends), policy.tick)
         for limit in policy.limits
         if limit.ends is not None
         for site in policy.sites
@@ -116,14 +123,14 @@ def ending_slots(policy: Policy) -> tuple[int, ...]:
     return tuple(sorted(end_slots))
 
 
-def timed_slots(scope: Scope, policy: Policy, cell: Cell, version: str) -> Iterator[int]:
-    """Yield the slots in which time alone brings something to a cell: ends, ripe waves."""
-    state = scope.state(cell, version)
-    for at in _times(scope, state, policy):
-        yield slot_after(at, policy.tick)
+def list_timed_slots(scope: Scope, policy: Policy, cell: Cell, version: str) -> Iterator[int]:
+    """Yield the slots in which time alone changes a cell: ends, ready waves."""
+    state = scope.get_cell_state(cell, version)
+    for at in _list_change_times(scope, state, policy):
+        yield find_slot_after(at, policy.tick)
 
 
-def _times(scope: Scope, state: CellState, policy: Policy) -> Iterator[datetime]:
+def _list_change_times(scope: Scope, state: CellState, policy: Policy) -> Iterator[datetime]:
     if state.proposal is not None:
         yield scope.proposals[state.proposal].expires_at
     for grant in state.grants:

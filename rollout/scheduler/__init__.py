@@ -1,1 +1,1 @@
-"""What wakes by itself. It only wakes: who does a slot is decided in the database."""
+"""Background jobs; the database decides which replica runs each."""

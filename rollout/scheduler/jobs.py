@@ -1,7 +1,7 @@
-"""APScheduler in memory, one in every replica: it passes the time in and calls a service.
+"""Background jobs of a replica: ticks, retention, reports.
 
-Its own job store would run each job once in each replica. Here every replica looks every second
-which slots are due, and the database gives each slot to one of them.
+APScheduler's own job store would run each job once in each replica. Here every replica checks every
+second which slots are due, and the database gives each slot to one of them.
 """
 
 import logging
@@ -12,139 +12,151 @@ from threading import Event, Thread
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
-from rollout.services.delivery.delivery import ReportsOut, deliver
-from rollout.services.delivery.sending import Send, send
-from rollout.services.engine.clock_check import Agreement, tell
-from rollout.services.engine.retention import tidy
+from rollout.services.delivery.delivery import ReportPublisher, deliver_due_reports
+from rollout.services.delivery.sending import MessageSender, send_in_process
+from rollout.services.engine.clock_check import ClockCheck, report_clock_skew
+from rollout.services.engine.retention import delete_expired
 from rollout.services.engine.service import Service
-from rollout.services.engine.ticks import Ticking
-from rollout.services.reports.schedule import ReportRounds
+from rollout.services.engine.ticks import TickScheduler
+from rollout.services.reports.schedule import ReportScheduler
 
-EVERY = 10.0  # seconds between two looks
-GRACE = 10.0  # seconds for the message that is on its way when it is told to stop
-LONGEST = 60.0  # seconds that one pass sends: then it is looked again what is due
+PASS_INTERVAL = 10.0  # seconds between two passes
+STOP_GRACE = 10.0  # seconds to finish a delivery at a stop
+MAX_PASS_TIME = 60.0  # seconds of deliveries before due reports are listed again
 log = logging.getLogger("rollout.scheduler")
 
 
-class Posting:
-    """One replica's maker and sender of reports."""
+class ReportWorker:
+    """A replica's thread that makes and sends reports."""
 
     def __init__(
-        self, service: Service, owner: str, *, by: Send = send, every: float = EVERY
+        self,
+        service: Service,
+        owner: str,
+        *,
+        send_message: MessageSender = send_in_process,
+        interval: float = PASS_INTERVAL,
     ) -> None:
-        """Start nothing yet.
+        """Build the worker without starting it.
 
-        Args:
-            service: the replica.
-            owner: by which the reports that it claims are known.
-            by: sends a message.
-            every: seconds between two looks.
+        `owner` is the name in the claims of reports.
         """
-        self._service, self._by, self._every = service, by, every
-        self._reports = ReportsOut(service)
-        self._rounds = ReportRounds(service, self._reports.make, owner)
-        self._agreement = Agreement(service.database, service.clock)
-        self._silent: frozenset[str] = frozenset()
-        self._told = Event()
+        self._service, self._send, self._interval = service, send_message, interval
+        self._report_builder = ReportPublisher(service)
+        self._report_rounds = ReportScheduler(service, self._report_builder.make_report, owner)
+        self._clock_check = ClockCheck(service.database, service.clock)
+        self._silent_channels: frozenset[str] = frozenset()
+        self._stop_event = Event()
         self._thread = Thread(target=self._run, name="posting", daemon=True)
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start the thread."""
         self._thread.start()
 
     def stop(self) -> None:
-        """Look no more. A message that is on its way has `GRACE`; later it is sent once more."""
-        self._told.set()
+        """Stop the jobs. A message in delivery gets `STOP_GRACE` to finish."""
+        self._stop_event.set()
         if self._thread.is_alive():
-            self._thread.join(GRACE)
+            self._thread.join(STOP_GRACE)
 
     def _run(self) -> None:
-        while not self._told.wait(self._every):
+        while not self._stop_event.wait(self._interval):
             try:
-                self._pass()
+                self._run_pass()
             except Exception:
                 log.exception("no report was made or sent; it is tried again")
 
-    def _pass(self) -> None:
-        clock = self._agreement.now()
-        if clock.apart:
-            return  # the tick tells of it
-        for name, error in self._rounds.look(clock.at).items():
+    def _run_pass(self) -> None:
+        clock = self._clock_check.now()
+        if clock.skew_text:
+            return  # the tick reports it
+        for name, error in self._report_rounds.run_report_jobs(clock.at).items():
             log.error("no report of %s; it is tried again: %s", name, error, exc_info=error)
         started_at = time.monotonic()
 
-        def goes_on() -> bool:
-            return not self._told.is_set() and time.monotonic() - started_at < LONGEST
+        def has_time_left() -> bool:
+            return not self._stop_event.is_set() and time.monotonic() - started_at < MAX_PASS_TIME
 
-        result = deliver(self._service, self._reports.write, self._by, goes_on, self._silent)
-        self._silent = result.silent
-        for line in result.failed:
+        result = deliver_due_reports(
+            self._service,
+            self._report_builder.render_report,
+            self._send,
+            has_time_left,
+            self._silent_channels,
+        )
+        self._silent_channels = result.failed_channels
+        for line in result.failures:
             log.warning("%s", line)
 
 
 MINUTE, HOUR = 60, 3600
-logging.getLogger("apscheduler").setLevel(logging.ERROR)  # a pass that is skipped is not missed
+logging.getLogger("apscheduler").setLevel(logging.ERROR)  # skipped passes are normal
 
 
-class Waking:
-    """One replica's scheduler."""
+class JobScheduler:
+    """A replica's scheduler."""
 
-    def __init__(self, service: Service, owner: str, every: float = 1.0) -> None:
-        """Start nothing yet.
+    def __init__(self, service: Service, owner: str, interval: float = 1.0) -> None:
+        """Build the scheduler without starting it.
 
-        Args:
-            service: the replica.
-            owner: by which the slots that it claims are known.
-            every: seconds between two looks.
+        `owner` is the name in the claims of slots.
         """
         self._service = service
-        self._ticking = Ticking(service.database, owner)
-        self._agreement = Agreement(service.database, service.clock)
-        self._posting = Posting(service, owner)
-        self._apart = False
+        self._tick_runner = TickScheduler(service.database, owner)
+        self._clock_check = ClockCheck(service.database, service.clock)
+        self._report_worker = ReportWorker(service, owner)
+        self._is_clock_apart = False
         self._scheduler = BackgroundScheduler(
             timezone="UTC",
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
         )
-        self._scheduler.add_job(self._loud(self._tick), "interval", seconds=every, id="tick")
-        self._scheduler.add_job(self._loud(self._tidy), "interval", seconds=HOUR, id="tidy")
-        self._scheduler.add_job(self._loud(self._note), "interval", seconds=MINUTE, id="uses")
+        self._scheduler.add_job(
+            self._log_errors(self._run_tick), "interval", seconds=interval, id="tick"
+        )
+        self._scheduler.add_job(
+            self._log_errors(self._run_retention), "interval", seconds=HOUR, id="tidy"
+        )
+        self._scheduler.add_job(
+            self._log_errors(self._record_key_uses), "interval", seconds=MINUTE, id="uses"
+        )
 
     def start(self) -> None:
-        """Begin to look."""
+        """Start all jobs."""
         self._scheduler.start()
-        self._posting.start()
+        self._report_worker.start()
 
     def stop(self) -> None:
-        """Finish the pass that runs, and look no more."""
+        """Finish the running job and stop."""
         self._scheduler.shutdown(wait=True)
-        self._posting.stop()
+        self._report_worker.stop()
 
-    def _tick(self) -> None:
-        clock = self._agreement.now()
-        if clock.apart and not self._apart:
-            log.error("%s; until then only narrowing is written", clock.apart)
-            tell(self._service.database, clock)
-        self._apart = bool(clock.apart)
-        now = None if self._apart else self._service.clock.now
-        result = self._ticking.look(clock.at, narrow_only=self._apart, now=now)
-        for name, error in result.failed.items():
+    def _run_tick(self) -> None:
+        clock = self._clock_check.now()
+        if clock.skew_text and not self._is_clock_apart:
+            log.error("%s; until then only narrowing is written", clock.skew_text)
+            report_clock_skew(self._service.database, clock)
+        self._is_clock_apart = bool(clock.skew_text)
+        now = None if self._is_clock_apart else self._service.clock.now
+        result = self._tick_runner.run_due_ticks(
+            clock.at, narrow_only=self._is_clock_apart, get_time=now
+        )
+        for name, error in result.errors.items():
             log.error("tick of %s failed; it is tried again: %s", name, error, exc_info=error)
 
-    def _tidy(self) -> None:
-        tidy(self._service.database, self._service.clock.now())
+    def _run_retention(self) -> None:
+        delete_expired(self._service.database, self._service.clock.now())
 
-    def _note(self) -> None:
-        self._service.door.note_uses(self._service.clock.now())
+    def _record_key_uses(self) -> None:
+        self._service.authenticator.write_last_uses(self._service.clock.now())
 
-    def _loud(self, job: Callable[[], None]) -> Callable[[], None]:
-        """Return a job whose failure is told and ends nothing."""
+    def _log_errors(self, job: Callable[[], None]) -> Callable[[], None]:
+        """Return the job with errors logged instead of raised."""
 
         @wraps(job)
-        def told() -> None:
+        def run_job() -> None:
             try:
                 job()
             except Exception:
                 log.exception("%s failed; it is tried again", job.__name__)
 
-        return told
+        return run_job

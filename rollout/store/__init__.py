@@ -1,1 +1,1 @@
-"""The database: tables, the only commit, and one repository per noun."""
+"""The database: tables, transactions and a repository for each noun."""

@@ -1,1 +1,1 @@
-"""From records to units to counts, written once: the only place that counts."""
+"""From records to units to counts, for replay and the service alike."""

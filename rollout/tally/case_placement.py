@@ -1,7 +1,7 @@
-"""Where and when each case of a history was: its window, local day, unit and pick.
+"""The window, local day, unit and pick of each case in a history.
 
-This is the part of counting that no dataframe expression can say (sun, holidays, time zones,
-keyed draws), done once per case before `resolve`.
+This part of counting needs sun, holidays, time zones and keyed sampling values, which no dataframe
+expression computes. It runs once for each case, before `resolve_units`.
 """
 
 from collections.abc import Mapping
@@ -14,67 +14,71 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rollout.core.calendar.sites import Site, windows_at
-from rollout.core.calendar.timezones import local_days
+from rollout.core.calendar.instants import EPOCH, count_micros
+from rollout.core.calendar.sites import Site
+from rollout.core.calendar.timezones import compute_local_days
+from rollout.core.calendar.windows import find_windows
 from rollout.core.policy.policy import Policy
-from rollout.core.statistics.sampling import draws
-from rollout.tally.frames import ATTRIBUTE, Records
-from rollout.tally.reviewer_checks import asked_of, mark_left_out, seen_blind
-from rollout.tally.slots import EPOCH, micros
-from rollout.tally.unit_keys import unit_key
-from rollout.tally.units import Placed
+from rollout.core.statistics.sampling import compute_sampling_values
+from rollout.tally.frames import ATTRIBUTE_PREFIX, RecordFrames
+from rollout.tally.reviewer_checks import (
+    compute_required_reliability,
+    is_blind_decision,
+    mark_excluded,
+)
+from rollout.tally.units import PlacedRecords, build_unit_key
 
 NO_TIME, UNKNOWN_SITE, NO_EPISODE = "no time", "unknown site", "no episode"
 
 
 @dataclass(frozen=True, slots=True)
-class History:
-    """Records placed under a policy, and how many cases could not be, by reason."""
+class PlacedHistory:
+    """Placed records, and the number of excluded cases by reason."""
 
-    placed: Placed
+    placed: PlacedRecords
     cases: pl.DataFrame
-    left_out: Mapping[str, int]
+    excluded: Mapping[str, int]
 
 
-def place(
-    records: Records,
+def place_cases(
+    records: RecordFrames,
     policy: Policy,
     salt: bytes,
     trained_until: Mapping[str, datetime] | None = None,
-) -> History:
-    """Place every case that has a time, a site of the policy and a unit; count the others."""
-    cases, excluded_counts = _placeable(records, policy)
-    cases = _windowed(cases, policy)
-    cases = cases.with_columns(pick=_picks(cases, salt))
+) -> PlacedHistory:
+    """Place the cases with a time, a known site and a unit."""
+    cases, excluded_counts = _select_placeable(records, policy)
+    cases = _add_windows(cases, policy)
+    cases = cases.with_columns(pick=_compute_picks(cases, salt))
     trained_until_micros = {
-        version: micros(at - EPOCH) for version, at in (trained_until or {}).items()
+        version: count_micros(at - EPOCH) for version, at in (trained_until or {}).items()
     }
     decisions = records.decisions.join(cases.select("case_key", "t"), on="case_key")
     decisions = decisions.with_columns(at=pl.coalesce(pl.col("at").dt.epoch("us"), "t")).drop("t")
-    blind = decisions.filter(seen_blind(policy))
-    placed = Placed(
-        cases=_lazy(
+    blind = decisions.filter(is_blind_decision(policy))
+    placed = PlacedRecords(
+        cases=_to_lazy(
             cases.select("case_key", "site", "window", "unit", "pick", "day", "t", "received")
         ),
-        predictions=_lazy(records.predictions.with_columns(at=pl.col("at").dt.epoch("us"))),
-        decisions=_lazy(mark_left_out(blind, asked_of(records, policy))),
-        assisted=_lazy(decisions.filter(pl.col("exposure") == "assisted")),
+        predictions=_to_lazy(records.predictions.with_columns(at=pl.col("at").dt.epoch("us"))),
+        decisions=_to_lazy(mark_excluded(blind, compute_required_reliability(records, policy))),
+        assisted_decisions=_to_lazy(decisions.filter(pl.col("exposure") == "assisted")),
         trained_until=trained_until_micros,
     )
-    return History(placed, cases, excluded_counts)
+    return PlacedHistory(placed, cases, excluded_counts)
 
 
-def _lazy(frame: pl.DataFrame) -> nw.LazyFrame[Any]:
+def _to_lazy(frame: pl.DataFrame) -> nw.LazyFrame[Any]:
     return nw.from_native(frame.lazy())
 
 
-def _placeable(records: Records, policy: Policy) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Return the cases that can be evidence at all, with `t`, `received` and `unit`."""
+def _select_placeable(records: RecordFrames, policy: Policy) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Return the cases that can be evidence, with `t`, `received` and `unit`."""
     t = pl.col("occurred_at").dt.epoch("us")
     cases = records.cases.with_columns(
         t=t,
         received=pl.coalesce(pl.col("received_at").dt.epoch("us"), t),
-        unit=unit_key(policy),
+        unit=build_unit_key(policy),
     )
     conditions = {
         NO_TIME: pl.col("t").is_not_null(),
@@ -89,12 +93,14 @@ def _placeable(records: Records, policy: Policy) -> tuple[pl.DataFrame, dict[str
     return cases, excluded_counts
 
 
-def _windowed(cases: pl.DataFrame, policy: Policy) -> pl.DataFrame:
-    """Add each case's window and local day, site by site."""
+def _add_windows(cases: pl.DataFrame, policy: Policy) -> pl.DataFrame:
+    """Add each case's window and local day."""
     parts = [
         part.with_columns(
-            window=_windows(part, policy.site[site], policy),
-            day=pl.Series(local_days(policy.site[site], _instants(part)), dtype=pl.Int64),
+            window=_find_case_windows(part, policy.sites_by_id[site], policy),
+            day=pl.Series(
+                compute_local_days(policy.sites_by_id[site], _get_instants(part)), dtype=pl.Int64
+            ),
         )
         for (site,), part in cases.partition_by("site", as_dict=True, maintain_order=True).items()
     ]
@@ -103,20 +109,22 @@ def _windowed(cases: pl.DataFrame, policy: Policy) -> pl.DataFrame:
     return pl.concat(parts)
 
 
-def _instants(part: pl.DataFrame) -> NDArray[np.datetime64]:
+def _get_instants(part: pl.DataFrame) -> NDArray[np.datetime64]:
     return part["t"].to_numpy().astype("datetime64[us]")
 
 
-def _windows(part: pl.DataFrame, site: Site, policy: Policy) -> pl.Series:
-    names = [name for name in part.columns if name.startswith(ATTRIBUTE)]
-    attributes = {n.removeprefix(ATTRIBUTE): part[n].to_numpy() for n in names}
-    return pl.Series(windows_at(site, policy.windows, _instants(part), attributes), dtype=pl.String)
+def _find_case_windows(part: pl.DataFrame, site: Site, policy: Policy) -> pl.Series:
+    names = [name for name in part.columns if name.startswith(ATTRIBUTE_PREFIX)]
+    attributes = {n.removeprefix(ATTRIBUTE_PREFIX): part[n].to_numpy() for n in names}
+    return pl.Series(
+        find_windows(site, policy.windows, _get_instants(part), attributes), dtype=pl.String
+    )
 
 
-def _picks(cases: pl.DataFrame, salt: bytes) -> pl.Series:
-    """Return the draw by which an episode's unit is picked; 0 where there is nothing to pick."""
+def _compute_picks(cases: pl.DataFrame, salt: bytes) -> pl.Series:
+    """Return the sampling values that pick units; 0 without a choice."""
     shares_unit = cases.select(pl.len().over("unit") > 1).to_series()
     keys = cases.filter(shares_unit)["case_key"].to_list()
     picks = np.zeros(cases.height)
-    picks[shares_unit.to_numpy()] = draws(salt, "pick", keys)
+    picks[shares_unit.to_numpy()] = compute_sampling_values(salt, "pick", keys)
     return pl.Series(picks)

@@ -1,102 +1,116 @@
-"""Counts of one span of a cell's evidence at any slot, without counting again."""
+"""Cumulative counts of a time span of a cell's evidence, readable at any slot."""
 
 from functools import cached_property
 
 import numpy as np
 
-from rollout.core.policy.cell_evidence import Counted
+from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.measures import Condition
-from rollout.tally.unit_arrays import Bools, Ints, Kinds, Rows
+from rollout.tally.unit_arrays import BoolArray, IntArray, UnitArrays, UnitClasses
 
 
-class Span:
-    """Gate rows that a span holds, cumulated; `at` reads them off at a slot.
+class CountWindow:
+    """Cumulative counts of a span's gate rows.
 
     Args:
         rows: the rows of the span, sorted by slot.
-        kinds: the history's classes.
-        conditions: the measures whose counts are wanted.
+        unit_classes: the classes of the history.
+        conditions: the conditions whose counts are needed.
     """
 
-    def __init__(self, rows: Rows, kinds: Kinds, conditions: tuple[Condition, ...]) -> None:
+    def __init__(
+        self, rows: UnitArrays, unit_classes: UnitClasses, conditions: tuple[Condition, ...]
+    ) -> None:
         self._rows = rows
-        self._kinds = kinds
+        self._unit_classes = unit_classes
         self._conditions = {condition.key: condition for condition in conditions}
 
     @cached_property
-    def slots(self) -> Ints:
-        """Return the slots in which something is counted, ascending."""
+    def slots(self) -> IntArray:
+        """Return the slots in which rows are counted, ascending."""
         return np.unique(self._rows.slot)
 
-    def places(self, slots: Ints) -> Ints:
-        """Return how many rows are counted by each slot."""
+    def count_rows_by(self, slots: IntArray) -> IntArray:
+        """Return the number of rows up to each slot."""
         return np.searchsorted(self._rows.slot, slots, side="right")
 
-    def counts(self, condition: Condition) -> Ints:
-        """Return the condition's counts after each number of rows, shape (rows + 1, width)."""
-        counts = self._counts.get(condition.key)
+    def get_counts(self, condition: Condition) -> IntArray:
+        """Return the condition's counts after each number of rows.
+
+        The shape is (rows + 1, width).
+        """
+        counts = self._counts_cache.get(condition.key)
         if counts is None:
-            counts = self._counts[condition.key] = _cumulated(
-                self._kinds.takes(condition)[self._rows.kind]
+            counts = self._counts_cache[condition.key] = _cumulate(
+                self._unit_classes.get_class_counts(condition)[self._rows.unit_class]
             )
         return counts
 
     @cached_property
-    def _counts(self) -> dict[tuple[str, str | None, str | None], Ints]:
+    def _counts_cache(self) -> dict[tuple[str, str | None, str | None], IntArray]:
         return {}
 
     @cached_property
-    def closed(self) -> Ints:
-        """Return units closed after each number of rows."""
-        return _cumulated(self._whole.astype(np.int64))
+    def closed_counts(self) -> IntArray:
+        """Return the closed units after each number of rows."""
+        return _cumulate(self._is_whole_unit.astype(np.int64))
 
     @cached_property
-    def missing(self) -> Ints:
-        """Return units without a verdict after each number of rows."""
-        return _cumulated((self._whole & self._kinds.missing[self._rows.kind]).astype(np.int64))
+    def missing_counts(self) -> IntArray:
+        """Return the units without a decision after each number of rows."""
+        return _cumulate(
+            (self._is_whole_unit & self._unit_classes.is_missing[self._rows.unit_class]).astype(
+                np.int64
+            )
+        )
 
     @cached_property
-    def days(self) -> Ints:
-        """Return local days with a judged unit after each number of rows."""
-        return _distinct(self._rows.day, self._judged)
+    def judged_counts(self) -> IntArray:
+        """Return the units with a decision after each number of rows."""
+        return self.closed_counts - self.missing_counts
 
     @cached_property
-    def reviewers(self) -> Ints:
-        """Return different people with a judged unit after each number of rows."""
-        return _distinct(self._rows.reviewer, self._judged)
+    def day_counts(self) -> IntArray:
+        """Return the local days with a decision after each number of rows."""
+        return _count_distinct(self._rows.day, self._is_judged)
 
     @cached_property
-    def _whole(self) -> Bools:
-        return self._kinds.whole[self._rows.kind]
+    def reviewer_counts(self) -> IntArray:
+        """Return the reviewers with a decision after each number of rows."""
+        return _count_distinct(self._rows.reviewer, self._is_judged)
 
     @cached_property
-    def _judged(self) -> Bools:
-        return self._whole & ~self._kinds.missing[self._rows.kind]
+    def _is_whole_unit(self) -> BoolArray:
+        return self._unit_classes.is_whole_unit[self._rows.unit_class]
 
-    def at(self, slot: int) -> Counted:
-        """Return what is counted by `slot`, that slot included."""
-        position = int(self.places(np.array([slot]))[0])
-        return Counted(
-            closed=int(self.closed[position]),
-            missing=int(self.missing[position]),
-            days=int(self.days[position]),
-            reviewers=int(self.reviewers[position]),
+    @cached_property
+    def _is_judged(self) -> BoolArray:
+        return self._is_whole_unit & ~self._unit_classes.is_missing[self._rows.unit_class]
+
+    def count_at(self, slot: int) -> EvidenceCounts:
+        """Return the counts up to and including `slot`."""
+        position = int(self.count_rows_by(np.array([slot]))[0])
+        return EvidenceCounts(
+            closed=int(self.closed_counts[position]),
+            missing=int(self.missing_counts[position]),
+            days=int(self.day_counts[position]),
+            reviewers=int(self.reviewer_counts[position]),
             counts={
-                key: tuple(self.counts(condition)[position].tolist())
+                key: tuple(self.get_counts(condition)[position].tolist())
                 for key, condition in self._conditions.items()
             },
         )
 
 
-def _cumulated(gains: Ints) -> Ints:
-    start = np.zeros((1, *gains.shape[1:]), dtype=np.int64)
-    return np.concatenate([start, np.cumsum(gains, axis=0)])
+def _cumulate(increments: IntArray) -> IntArray:
+    start = np.zeros((1, *increments.shape[1:]), dtype=np.int64)
+    return np.concatenate([start, np.cumsum(increments, axis=0)])
 
 
-def _distinct(values: Ints, mask: Bools) -> Ints:
-    """Return how many different values stand among the masked rows after each number of rows."""
+def _count_distinct(values: IntArray, mask: BoolArray) -> IntArray:
+    """Return the number of different masked values after each number of rows."""
     is_first = np.zeros(len(values), dtype=np.int64)
     positions = np.flatnonzero(mask)
     _, first_positions = np.unique(values[positions], return_index=True)
     is_first[positions[first_positions]] = 1
-    return _cumulated(is_first)
+    return _cumulate(is_first)

@@ -1,6 +1,6 @@
-"""Which of a case's blind verdicts count, and as what: the first, the second, the majority.
+"""The blind decisions of a case that count: the first, the second and the majority.
 
-Written on narwhals expressions, as `units` is; instants are whole microseconds since 1970, UTC.
+Written as narwhals expressions, like `units`; times are whole microseconds since 1970, UTC.
 """
 
 from collections.abc import Sequence
@@ -9,82 +9,88 @@ from typing import Any
 import narwhals as nw
 
 from rollout.core.policy.policy import Policy
-from rollout.tally.frames import VALUE
+from rollout.tally.frames import VALUE_PREFIX
 
 Frame = nw.LazyFrame[Any]
 
 
-def verdicts_of(decisions: Frame, picked: Frame, policy: Policy) -> Frame:
-    """Return per case the first and second blind verdict, and the one that counts for gates.
+def resolve_decisions(decisions: Frame, picked_cases: Frame, policy: Policy) -> Frame:
+    """Return by case the first, the second and the gate's blind decision.
 
-    With `verdicts: n` the gate's is the majority of the first n, none without one. A verdict whose
-    reviewer is left out keeps its place, so that nobody else's takes it, and is no vote.
+    With `verdicts: n` the gate's decision is the majority of the first n, or none. The decision of
+    an excluded reviewer keeps its place, so that no other takes it, but is no vote.
     """
-    columns = [VALUE + lever.id for lever in policy.levers]
-    numbered, decision_count = seated(decisions), policy.evidence.verdicts
-    if decision_count > 1:  # all n are asked alike: the first is whichever comes first
-        asked_decisions = numbered.filter(nw.col("place") <= decision_count)
-        numbered = asked_decisions.with_columns(place=turn("case_key"))
-    first = at_place(numbered, 1, "first", columns, keep=("at", "reviewer", "left_out"))
-    second = at_place(numbered, 2, "second", columns, keep=("at", "left_out"))
+    columns = [VALUE_PREFIX + lever.id for lever in policy.levers]
+    numbered, decision_count = number_decisions(decisions), policy.evidence.verdicts
+    if decision_count > 1:  # all n are requested at once, so order them by time
+        requested_decisions = numbered.filter(nw.col("place") <= decision_count)
+        numbered = requested_decisions.with_columns(place=rank_by_time("case_key"))
+    first = select_rank(numbered, 1, "first", columns, kept_columns=("at", "reviewer", "left_out"))
+    second = select_rank(numbered, 2, "second", columns, kept_columns=("at", "left_out"))
     both_decisions = first.join(second, on="case_key", how="left").with_columns(
-        **{f"second:{c}": _unless(nw.col("second_left_out"), f"second:{c}") for c in columns}
+        **{f"second:{c}": _drop_excluded(nw.col("second_left_out"), f"second:{c}") for c in columns}
     )
     if decision_count == 1:
         gate_answers = {
-            f"gate:{c}": _unless(nw.col("first_left_out"), f"first:{c}") for c in columns
+            f"gate:{c}": _drop_excluded(nw.col("first_left_out"), f"first:{c}") for c in columns
         }
         return both_decisions.with_columns(**gate_answers, gate_at=nw.col("first_at"))
-    closing_decisions = numbered.join(picked.select("case_key", "due"), on="case_key", how="inner")
-    known_in_time = closing_decisions.filter(nw.col("at") <= nw.col("due"), ~nw.col("left_out"))
+    closing_decisions = numbered.join(
+        picked_cases.select("case_key", "due"), on="case_key", how="inner"
+    )
+    decisions_in_time = closing_decisions.filter(nw.col("at") <= nw.col("due"), ~nw.col("left_out"))
     return both_decisions.join(
-        _majority(known_in_time, decision_count, columns), on="case_key", how="left"
+        _find_majority(decisions_in_time, decision_count, columns), on="case_key", how="left"
     )
 
 
-def _unless(left_out: nw.Expr, said: str) -> nw.Expr:
-    return nw.when(~left_out).then(nw.col(said))
+def _drop_excluded(is_excluded: nw.Expr, column: str) -> nw.Expr:
+    return nw.when(~is_excluded).then(nw.col(column))
 
 
-def seated(decisions: Frame) -> Frame:
-    """Number each case's verdicts by their seats (`place`), in cases without seats by their times.
+def number_decisions(decisions: Frame) -> Frame:
+    """Number each case's decisions (`place`): by review task, else by time.
 
-    Of several people in one seat the earliest counts. Where the draw seated somebody, a verdict
-    without a seat was not asked for.
+    Of several reviewers in one task the earliest counts. In a case with review tasks, decisions
+    without one are dropped, because nobody requested them.
     """
-    asked_decisions = decisions.filter(~nw.col("seat").is_null())
+    requested_decisions = decisions.filter(~nw.col("seat").is_null())
     other_decisions = decisions.filter(nw.col("seat").is_null()).join(
-        asked_decisions, on="case_key", how="anti"
+        requested_decisions, on="case_key", how="anti"
     )
-    task_decisions = asked_decisions.with_columns(
-        place=nw.col("seat").cast(nw.Int64), turn=turn("case_key", "seat")
+    task_decisions = requested_decisions.with_columns(
+        place=nw.col("seat").cast(nw.Int64), turn=rank_by_time("case_key", "seat")
     )
-    timed_decisions = other_decisions.with_columns(place=turn("case_key"), turn=nw.lit(1, nw.Int64))
+    timed_decisions = other_decisions.with_columns(
+        place=rank_by_time("case_key"), turn=nw.lit(1, nw.Int64)
+    )
     return nw.concat([task_decisions.filter(nw.col("turn") == 1), timed_decisions], how="vertical")
 
 
-def turn(*within: str) -> nw.Expr:
-    """Return the number of a verdict within its group, in the order of time, from 1."""
-    rank = nw.col("case_key").cum_count().over(*within, order_by=["at", "reviewer"])
+def rank_by_time(*group_columns: str) -> nw.Expr:
+    """Return a decision's number within its group by time, from 1."""
+    rank = nw.col("case_key").cum_count().over(*group_columns, order_by=["at", "reviewer"])
     return rank.cast(nw.Int64)
 
 
-def at_place(
-    seated: Frame, place: int, prefix: str, columns: Sequence[str], keep: tuple[str, ...]
+def select_rank(
+    numbered: Frame, rank: int, prefix: str, columns: Sequence[str], kept_columns: tuple[str, ...]
 ) -> Frame:
-    """Return the verdicts in one place of each case, their columns named by `prefix`."""
-    ranked_decisions = seated.filter(nw.col("place") == place)
-    names = {c: f"{prefix}:{c}" for c in columns} | {k: f"{prefix}_{k}" for k in keep}
+    """Return the decisions with this number, their columns prefixed."""
+    ranked_decisions = numbered.filter(nw.col("place") == rank)
+    names = {c: f"{prefix}:{c}" for c in columns} | {k: f"{prefix}_{k}" for k in kept_columns}
     return ranked_decisions.select(
         "case_key", *(nw.col(old).alias(new) for old, new in names.items())
     )
 
 
-def _majority(asked: Frame, count: int, columns: Sequence[str]) -> Frame:
-    result = asked.group_by("case_key").agg(gate_at=nw.col("at").max())
+def _find_majority(
+    requested_decisions: Frame, decision_count: int, columns: Sequence[str]
+) -> Frame:
+    result = requested_decisions.group_by("case_key").agg(gate_at=nw.col("at").max())
     for column in columns:
-        votes = asked.group_by("case_key", column).agg(votes=nw.len())
-        winners = votes.filter(nw.col("votes") * 2 > count)
+        votes = requested_decisions.group_by("case_key", column).agg(votes=nw.len())
+        winners = votes.filter(nw.col("votes") * 2 > decision_count)
         winning_answers = winners.select("case_key", nw.col(column).alias(f"gate:{column}"))
         result = result.join(winning_answers, on="case_key", how="left")
     return result

@@ -1,7 +1,7 @@
-"""What the engine is shown of one version in one cell, at any slot.
+"""Evidence visible to the engine for one version in one cell, by slot.
 
-A sight is made for one state and one timeline; when either changes a new one is made. It reads
-the same counts at a slot whether every slot is looked at or only the ones that matter.
+A view is built for one cell state and one stage history; when either changes, a new one is built.
+Its counts at a slot do not depend on which other slots are read.
 """
 
 from collections.abc import Callable, Iterable
@@ -14,284 +14,317 @@ from typing import Protocol
 import numpy as np
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.cell_evidence import Known
-from rollout.core.policy.gates import risk_of, scaled_levels, scaled_line
-from rollout.core.policy.measures import DETECTED, Condition
-from rollout.core.policy.policy import Guard, Policy
+from rollout.core.policy.cell_evidence import VersionEvidence
+from rollout.core.policy.gates import compute_risk, scale_cost_levels, scale_cost_threshold
+from rollout.core.policy.measures import DETECTOR_MEASURES, Condition
+from rollout.core.policy.policy import Guard, Minimum, Policy
 from rollout.core.scope.scope import CellState
-from rollout.core.statistics.gate_thresholds import gate_line, log_e_cost_path, log_e_parity_path
-from rollout.tally.count_windows import Span
-from rollout.tally.guard_series import GuardPath, detector_path, share_path, silence_path
-from rollout.tally.slots import slot_after, slot_before
-from rollout.tally.stage_history import Shares, Timeline
-from rollout.tally.unit_arrays import Bools, CellRows, Ints, Kinds, Rows
+from rollout.core.statistics.gate_thresholds import (
+    compute_cost_log_e_path,
+    compute_parity_log_e_path,
+    get_gate_threshold,
+)
+from rollout.tally.count_windows import CountWindow
+from rollout.tally.guard_series import (
+    GuardSeries,
+    compute_detector_series,
+    compute_share_series,
+    compute_silence_series,
+)
+from rollout.tally.slots import find_slot_after, find_slot_before
+from rollout.tally.stage_history import StageHistory, StageShares
+from rollout.tally.unit_arrays import BoolArray, CellUnitArrays, IntArray, UnitArrays, UnitClasses
 
 
-class Feeds(Protocol):
-    """Records that guards look at beside verdicts: answers, silence and harm."""
+class GuardFeeds(Protocol):
+    """Records that guards read besides decisions: answers, arrivals and harm."""
 
-    def answers(self, cell: Cell, version: str, guard: Guard) -> tuple[Ints, Ints, Bools]:
-        """Return (slot, occurred, bad) of each answer, or harm, that the guard looks at."""
+    def read_answers(
+        self, cell: Cell, version: str, guard: Guard
+    ) -> tuple[IntArray, IntArray, BoolArray]:
+        """Return slot, occurred slot and badness of a guard's answers.
+
+        For guards of harm these are outcomes instead.
+        """
         ...
 
-    def heard(self, site: str) -> Ints:
-        """Return the slots in which anything came from the site."""
+    def slots_with_records(self, site: str) -> IntArray:
+        """Return the slots in which the site sent anything."""
         ...
 
     @property
-    def until(self) -> int:
-        """Return the last slot in which anything came from anywhere."""
+    def last_slot(self) -> int:
+        """Return the last slot in which any site sent anything."""
         ...
 
 
-_WITH_NOTHING = np.array([-(2**62)])  # before all slots: a gate is read there too
+_BEFORE_ALL_SLOTS = np.array([-(2**62)])  # before all slots, where gates are read too
 
 
 @dataclass(frozen=True)
-class GatePath:
-    """Whether a gate is met, and has turned, from each slot until the next.
+class GateSeries:
+    """Where a gate is met, and has turned, by slot.
 
-    Most gates that are looked at have no proposal open: `turned` is read when it is asked for.
+    Each value holds until the next slot. Most gates have no open proposal, so `has_turned` is
+    computed on demand.
     """
 
-    slots: Ints
-    met: Bools
-    read_turned: Callable[[], Bools]
+    slots: IntArray
+    is_met: BoolArray
+    compute_turned: Callable[[], BoolArray]
 
     @cached_property
-    def turned(self) -> Bools:
+    def has_turned(self) -> BoolArray:
         """Return where the gate has turned."""
-        return self.read_turned()
+        return self.compute_turned()
 
-    def next(self, which: Bools, slot: int) -> int | None:
-        """Return the first slot from `slot` on at which `which` holds, None if there is none."""
+    def find_next(self, holds: BoolArray, slot: int) -> int | None:
+        """Return the first slot from `slot` on at which `holds` is true."""
         position = int(np.searchsorted(self.slots, slot, side="right")) - 1
-        if position >= 0 and which[position]:
+        if position >= 0 and holds[position]:
             return slot
-        later_positions = np.flatnonzero(which[position + 1 :])
+        later_positions = np.flatnonzero(holds[position + 1 :])
         return int(self.slots[position + 1 + later_positions[0]]) if len(later_positions) else None
 
 
 @dataclass(frozen=True)
-class Sight:
-    """One version in one cell under one state.
+class EvidenceView:
+    """Evidence of one version in one cell under one state.
 
     Attributes:
-        cell, version, rows, kinds, policy: what is looked at, by which rules.
-        state: grants, attempt and when the stage last changed.
-        first_seen: when the version was first seen; a state that never changed begins there.
-        timeline: the cell's stages, which decided what was shown.
-        shares, band_of: the policy's shares, and the band of each row's draw.
-        feeds: what guards look at beside verdicts.
+        rows: the units of the version in the cell.
+        state: grants, attempt and the last change of the stage.
+        first_seen: when the version was first seen; a state that never changed starts there.
+        stage_history: the cell's stages, which determined the reviews.
+        shares: the policy's shares by stage level.
+        find_buckets: returns the bucket of each row's sampling value.
+        feeds: records that guards read besides decisions.
     """
 
     cell: Cell
     version: str
-    rows: CellRows
-    kinds: Kinds
+    rows: CellUnitArrays
+    unit_classes: UnitClasses
     policy: Policy
     state: CellState
     first_seen: datetime
-    timeline: Timeline
-    shares: Shares
-    band_of: Callable[[Rows], Ints]
-    feeds: Feeds
+    stage_history: StageHistory
+    shares: StageShares
+    find_buckets: Callable[[UnitArrays], IntArray]
+    feeds: GuardFeeds
 
-    def known(self, slot: int) -> Known:
-        """Return everything that a decision about the cell looks at."""
-        return Known(
-            attempt=self.attempt.at(slot),
-            entered=self.entered.at(slot),
-            spans={stage: window.at(slot) for stage, window in self.spans.items()},
+    def read_evidence(self, slot: int) -> VersionEvidence:
+        """Return all evidence for a decision about the cell."""
+        return VersionEvidence(
+            attempt=self.attempt_window.count_at(slot),
+            entered=self.entered_window.count_at(slot),
+            spans={stage: window.count_at(slot) for stage, window in self.grant_windows.items()},
             guards={
-                guard_id: series.at(slot, self.policy.tick)
-                for guard_id, series in self.guard_paths.items()
+                guard_id: series.read_at(slot, self.policy.tick)
+                for guard_id, series in self.guard_series.items()
             },
         )
 
     @cached_property
     def conditions(self) -> tuple[Condition, ...]:
-        """Return every condition that some gate of the cell asks for."""
-        stage_levels = range(1, len(self.policy.rungs))
+        """Return all conditions of the cell's gates."""
+        stage_levels = range(1, len(self.policy.stage_ids))
         return tuple(
             dict.fromkeys(
-                c for level in stage_levels for c in self.policy.required(level, self.cell)
+                c for level in stage_levels for c in self.policy.list_conditions(level, self.cell)
             )
         )
 
-    def _since(self, at: datetime) -> int:
+    def _find_first_slot(self, at: datetime) -> int:
         """Return the first slot whose units count from `at` on."""
         tick = self.policy.tick
-        return slot_before(at, tick) if at == self.first_seen else slot_after(at, tick)
+        return find_slot_before(at, tick) if at == self.first_seen else find_slot_after(at, tick)
 
     @cached_property
-    def _gate(self) -> Rows:
-        """Return the gate rows of this attempt that the engine was shown."""
-        rows = self._shown(self.rows.gate)
+    def _gate_rows(self) -> UnitArrays:
+        """Return the visible gate rows of this attempt."""
+        rows = self._select_visible(self.rows.gate)
         if self.state.attempt == 1:
             return rows
-        return rows.where(rows.occurred >= self._since(self.state.attempt_since))
+        return rows.select(rows.occurred >= self._find_first_slot(self.state.attempt_since))
 
-    def _shown(self, rows: Rows) -> Rows:
-        if not self.timeline.ever_left_shadow:
+    def _select_visible(self, rows: UnitArrays) -> UnitArrays:
+        if not self.stage_history.ever_left_shadow:
             return rows
-        return rows.where(self.band_of(rows) < self.shares.seen[self.timeline.at(rows.occurred)])
+        return rows.select(
+            self.find_buckets(rows)
+            < self.shares.reviewed_buckets[self.stage_history.find_levels(rows.occurred)]
+        )
 
-    def _span(self, since: datetime) -> Span:
-        rows = self._gate
-        is_kept = rows.where(rows.occurred >= self._since(since))
-        return Span(is_kept, self.kinds, self.conditions)
-
-    @cached_property
-    def attempt(self) -> Span:
-        """Return all evidence of the attempt."""
-        return Span(self._gate, self.kinds, self.conditions)
+    def _build_window(self, since: datetime) -> CountWindow:
+        rows = self._gate_rows
+        is_kept = rows.select(rows.occurred >= self._find_first_slot(since))
+        return CountWindow(is_kept, self.unit_classes, self.conditions)
 
     @cached_property
-    def entered(self) -> Span:
+    def attempt_window(self) -> CountWindow:
+        """Return the evidence of the attempt."""
+        return CountWindow(self._gate_rows, self.unit_classes, self.conditions)
+
+    @cached_property
+    def entered_window(self) -> CountWindow:
         """Return the evidence since the cell entered its stage."""
-        return self._span(self.state.changed_at)
+        return self._build_window(self.state.changed_at)
 
     @cached_property
-    def spans(self) -> dict[str, Span]:
-        """Return the evidence within the span of each grant."""
-        return {grant.stage: self._span(grant.since) for grant in self.state.grants}
+    def grant_windows(self) -> dict[str, CountWindow]:
+        """Return the evidence since the start of each grant, by stage."""
+        return {grant.stage: self._build_window(grant.since) for grant in self.state.grants}
 
-    def gate_path(self, rung: int, since: Span) -> GatePath:
-        """Return where the gate to `rung` is met, its minimum counted in `since`."""
-        key = (rung, since is self.attempt)
-        if key not in self._paths:
-            self._paths[key] = self._gate_path(rung, since)
-        return self._paths[key]
+    def get_gate_series(self, stage_level: int, minimum_window: CountWindow) -> GateSeries:
+        """Return where the gate to `stage_level` is met; minimums count in `minimum_window`."""
+        key = (stage_level, minimum_window is self.attempt_window)
+        if key not in self._series_cache:
+            self._series_cache[key] = self._compute_gate_series(stage_level, minimum_window)
+        return self._series_cache[key]
 
     @cached_property
-    def _paths(self) -> dict[tuple[int, bool | None], GatePath]:
+    def _series_cache(self) -> dict[tuple[int, bool | None], GateSeries]:
         return {}
 
-    def _gate_path(self, rung: int, since: Span) -> GatePath:
-        gate = self.policy.gate(rung, self.cell)
-        assert gate is not None  # noqa: S101 - the caller asks only for gates that exist
-        slots = np.union1d(_WITH_NOTHING, np.union1d(self.attempt.slots, since.slots))
-        attempt_positions, minimum_positions = self.attempt.places(slots), since.places(slots)
-        risk = risk_of(gate, self.state.attempt)
-        minimum = gate.minimum
-        judged_counts = since.closed[minimum_positions] - since.missing[minimum_positions]
-        holds = (judged_counts >= minimum.units) & (
-            since.reviewers[minimum_positions] >= minimum.reviewers
-        )
-        holds &= since.days[minimum_positions] >= minimum.days
-        closed_counts, missing_counts = (
-            self.attempt.closed[attempt_positions],
-            self.attempt.missing[attempt_positions],
-        )
-        holds &= missing_counts <= self.policy.evidence.missing_at_most * closed_counts
-        conditions = self.policy.required(rung, self.cell)
-        is_met = self._all_reach(conditions, self.attempt, attempt_positions, holds, risk)
-        compute_not_turned = partial(
-            self._all_reach, conditions, self.attempt, attempt_positions, holds, 1.0
-        )
-        return GatePath(slots, is_met, lambda: ~compute_not_turned())
+    def _compute_gate_series(self, stage_level: int, minimum_window: CountWindow) -> GateSeries:
+        gate = self.policy.find_gate(stage_level, self.cell)
+        assert gate is not None  # noqa: S101 - callers pass stage levels with gates
+        window = self.attempt_window
+        slots = np.union1d(_BEFORE_ALL_SLOTS, np.union1d(window.slots, minimum_window.slots))
+        positions = window.count_rows_by(slots)
+        missing_limit = self.policy.evidence.missing_at_most * window.closed_counts[positions]
+        holds = _is_minimum_met(gate.minimum, minimum_window, slots)
+        holds &= window.missing_counts[positions] <= missing_limit
+        conditions = self.policy.list_conditions(stage_level, self.cell)
+        compute_met = partial(self._are_all_met, conditions, window, positions, holds)
+        is_met = compute_met(compute_risk(gate, self.state.attempt))
+        return GateSeries(slots, is_met, lambda: ~compute_met(1.0))
 
-    def _all_reach(
-        self, asked: Iterable[Condition], span: Span, places: Ints, holds: Bools, risk: float
-    ) -> Bools:
-        """Return where the gate's minimum holds and every condition reaches its line."""
+    def _are_all_met(
+        self,
+        conditions: Iterable[Condition],
+        window: CountWindow,
+        positions: IntArray,
+        holds: BoolArray,
+        risk: float,
+    ) -> BoolArray:
+        """Return where the minimum holds and all conditions reach their threshold."""
         result = holds.copy()
-        for condition in asked:
+        for condition in conditions:
             if not result.any():
                 break
-            result[result] = self._reaches(condition, span.counts(condition)[places[result]], risk)
+            result[result] = self._is_condition_met(
+                condition, window.get_counts(condition)[positions[result]], risk
+            )
         return result
 
-    def renewal_path(self, rung: int) -> GatePath:
-        """Return where the grant of `rung` may be renewed on its own span's evidence."""
-        if (rung, None) not in self._paths:
-            self._paths[rung, None] = self._renewal_path(rung)
-        return self._paths[rung, None]
+    def get_renewal_series(self, stage_level: int) -> GateSeries:
+        """Return where a grant may be renewed on its own evidence."""
+        if (stage_level, None) not in self._series_cache:
+            self._series_cache[stage_level, None] = self._compute_renewal_series(stage_level)
+        return self._series_cache[stage_level, None]
 
-    def _renewal_path(self, rung: int) -> GatePath:
-        gate, window = self.policy.gate(rung, self.cell), self.spans[self.policy.rungs[rung]]
-        assert gate is not None  # noqa: S101 - a grant stands on a gate
-        slots = np.union1d(_WITH_NOTHING, window.slots)
-        positions = window.places(slots)
-        judged_counts = window.closed[positions] - window.missing[positions]
-        is_met = (judged_counts >= max(gate.minimum.units, 1)) & (
-            window.reviewers[positions] >= gate.minimum.reviewers
+    def _compute_renewal_series(self, stage_level: int) -> GateSeries:
+        gate = self.policy.find_gate(stage_level, self.cell)
+        window = self.grant_windows[self.policy.stage_ids[stage_level]]
+        assert gate is not None  # noqa: S101 - each grant has a gate
+        slots = np.union1d(_BEFORE_ALL_SLOTS, window.slots)
+        positions = window.count_rows_by(slots)
+        holds = (window.judged_counts[positions] >= max(gate.minimum.units, 1)) & (
+            window.reviewer_counts[positions] >= gate.minimum.reviewers
         )
-        is_met = self._all_reach(
-            self.policy.required(rung, self.cell), window, positions, is_met, 1.0
-        )
-        return GatePath(slots, is_met, lambda: ~is_met)
+        conditions = self.policy.list_conditions(stage_level, self.cell)
+        is_met = self._are_all_met(conditions, window, positions, holds, 1.0)
+        return GateSeries(slots, is_met, lambda: ~is_met)
 
-    def _reaches(self, condition: Condition, counts: Ints, risk: float) -> Bools:
-        """Return whether log E reaches ln(1/risk) at each row of cumulated counts."""
+    def _is_condition_met(self, condition: Condition, counts: IntArray, risk: float) -> BoolArray:
+        """Return whether log E reaches ln(1/risk) at each row of counts."""
         if condition.measure == "cost":
-            levels, threshold = scaled_levels(self.policy), scaled_line(condition, self.policy)
-            return log_e_cost_path(counts, levels=levels, at_most=threshold) >= -log(risk)
+            levels = scale_cost_levels(self.policy)
+            threshold = scale_cost_threshold(condition, self.policy)
+            return compute_cost_log_e_path(counts, levels=levels, at_most=threshold) >= -log(risk)
         if condition.measure == "parity":
-            return log_e_parity_path(counts, margin=-condition.line) >= -log(risk)
-        return gate_line(condition.line, risk).met_at(counts[:, 0], counts[:, 1])
+            return compute_parity_log_e_path(counts, margin=-condition.line) >= -log(risk)
+        return get_gate_threshold(condition.line, risk).are_met(counts[:, 0], counts[:, 1])
 
     @cached_property
-    def guard_paths(self) -> dict[str, GuardPath]:
-        """Return what each guard reads; none where the version holds nothing."""
+    def guard_series(self) -> dict[str, GuardSeries]:
+        """Return the readings of each guard; none without grants."""
         if not self.state.grants:
             return {}
-        guards = self.policy.guards_of(self.cell)
-        return {guard.id: self._guard_path(guard) for guard in guards}
+        guards = self.policy.list_guards(self.cell)
+        return {guard.id: self._compute_guard_series(guard) for guard in guards}
 
-    def _guard_path(self, guard: Guard) -> GuardPath:
+    def _compute_guard_series(self, guard: Guard) -> GuardSeries:
         measure = guard.condition.measure
-        if measure in DETECTED:
-            rows = self._assisted if measure == "override" else self._shown(self.rows.guard)
-            return detector_path(guard, self._since_change(rows, guard), self.kinds, self.policy)
+        if measure in DETECTOR_MEASURES:
+            rows = self._select_detector_rows(guard)
+            return compute_detector_series(guard, rows, self.unit_classes, self.policy)
         if measure == "heartbeat":
-            slots_with_records = self.feeds.heard(self.cell.site)
-            return silence_path(guard, slots_with_records, self.feeds.until, self.policy)
+            slots = self.feeds.slots_with_records(self.cell.site)
+            return compute_silence_series(guard, slots, self.feeds.last_slot, self.policy)
         if measure in {"missing", "unaudited"}:
-            rows = self._closed(measure)
-            return share_path(guard, rows.slot, self.kinds.missing[rows.kind], self.policy)
-        answer_slots, occurred_slots, is_bad = self.feeds.answers(self.cell, self.version, guard)
-        since = self._harm_since(guard) if measure == "harm" else self.state.changed_at
-        is_kept = occurred_slots >= self._since(since)
-        return share_path(guard, answer_slots[is_kept], is_bad[is_kept], self.policy)
+            rows = self._select_closed(measure)
+            return compute_share_series(
+                guard, rows.slot, self.unit_classes.is_missing[rows.unit_class], self.policy
+            )
+        answer_slots, occurred_slots, is_bad = self.feeds.read_answers(
+            self.cell, self.version, guard
+        )
+        since = self._find_harm_start(guard) if measure == "harm" else self.state.changed_at
+        is_kept = occurred_slots >= self._find_first_slot(since)
+        return compute_share_series(guard, answer_slots[is_kept], is_bad[is_kept], self.policy)
 
-    def _harm_since(self, guard: Guard) -> datetime:
-        """Return when the cell left shadow, or harm last narrowed it: no case narrows twice."""
-        left_shadow_at, last_alarm = (
-            self.state.grants[0].held_since,
-            self.state.alarms.get(guard.id),
-        )
-        return (
-            left_shadow_at
-            if last_alarm is None or guard.then == "report"
-            else max(left_shadow_at, last_alarm)
-        )
+    def _find_harm_start(self, guard: Guard) -> datetime:
+        """Return when the cell left shadow, or harm last narrowed it.
+
+        So no case narrows a cell twice.
+        """
+        left_shadow_at = self.state.grants[0].held_since
+        last_alarm = self.state.last_alarms.get(guard.id)
+        if last_alarm is None or guard.then == "report":
+            return left_shadow_at
+        return max(left_shadow_at, last_alarm)
 
     @property
-    def _assisted(self) -> Rows:
-        """Return the units of which a person saw the proposal, by stage and draw."""
+    def _assisted_rows(self) -> UnitArrays:
+        """Return the units whose reviewer saw the proposal, by stage and bucket."""
         rows = self.rows.assisted
-        stage_levels = self.timeline.at(rows.occurred)
-        is_confirmed = (stage_levels > 0) & ~self.shares.decides[stage_levels]
-        return rows.where(is_confirmed & (self.band_of(rows) >= self.shares.blind[stage_levels]))
+        stage_levels = self.stage_history.find_levels(rows.occurred)
+        is_confirmed = (stage_levels > 0) & ~self.shares.model_decides[stage_levels]
+        return rows.select(
+            is_confirmed & (self.find_buckets(rows) >= self.shares.blind_buckets[stage_levels])
+        )
 
-    def _since_change(self, rows: Rows, guard: Guard) -> Rows:
-        """Return the rows since the stage changed, and since the guard last gave alarm."""
-        is_kept = rows.occurred >= self._since(self.state.changed_at)
-        last_alarm = self.state.alarms.get(guard.id)
+    def _select_detector_rows(self, guard: Guard) -> UnitArrays:
+        """Return a guard's rows since the stage's change and its last alarm."""
+        is_override = guard.condition.measure == "override"
+        rows = self._assisted_rows if is_override else self._select_visible(self.rows.guard)
+        is_kept = rows.occurred >= self._find_first_slot(self.state.changed_at)
+        last_alarm = self.state.last_alarms.get(guard.id)
         if last_alarm is not None:
-            is_kept &= rows.slot > slot_before(last_alarm, self.policy.tick)
-        return rows.where(is_kept)
+            is_kept &= rows.slot > find_slot_before(last_alarm, self.policy.tick)
+        return rows.select(is_kept)
 
-    def _closed(self, measure: str) -> Rows:
-        """Return the closed units since the stage changed; of audits alone for `unaudited`."""
-        rows = self._shown(self.rows.gate)
-        is_kept = self.kinds.whole[rows.kind]
-        is_kept &= rows.occurred >= self._since(self.state.changed_at)
+    def _select_closed(self, measure: str) -> UnitArrays:
+        """Return the closed units since the stage's change; audits for `unaudited`."""
+        rows = self._select_visible(self.rows.gate)
+        is_kept = self.unit_classes.is_whole_unit[rows.unit_class]
+        is_kept &= rows.occurred >= self._find_first_slot(self.state.changed_at)
         if measure == "unaudited":
-            stage_levels = self.timeline.at(rows.occurred)
-            is_kept &= self.shares.decides[stage_levels] & (
-                self.band_of(rows) >= self.shares.blind[stage_levels]
+            stage_levels = self.stage_history.find_levels(rows.occurred)
+            is_kept &= self.shares.model_decides[stage_levels] & (
+                self.find_buckets(rows) >= self.shares.blind_buckets[stage_levels]
             )
-        return rows.where(is_kept)
+        return rows.select(is_kept)
+
+
+def _is_minimum_met(minimum: Minimum, window: CountWindow, slots: IntArray) -> BoolArray:
+    """Return at which slots the window has enough units, reviewers and days."""
+    positions = window.count_rows_by(slots)
+    return (
+        (window.judged_counts[positions] >= minimum.units)
+        & (window.reviewer_counts[positions] >= minimum.reviewers)
+        & (window.day_counts[positions] >= minimum.days)
+    )

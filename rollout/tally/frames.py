@@ -1,9 +1,8 @@
-"""The records of a history as typed frames, and the account of every row that was read.
+"""The records of a history as typed frames, with an account of all rows.
 
-Whoever reads records (files, imports, a store) ends here, and whoever counts starts here. A frame
-holds only rows that are used; rows that are not stand in `set_aside`, each with its reason; rows
-that are used with a reserve stand in both their frame and `notes`. For each kind of record
-rows read = rows used + rows set aside.
+Files, imports and the store produce these frames, and counting reads them. A frame holds only used
+rows; `rejected` holds the other rows with their reasons; used rows with a remark are also in
+`notes`. For each kind of record: rows read = rows used + rows rejected.
 """
 
 from __future__ import annotations
@@ -17,13 +16,13 @@ import polars as pl
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-VALUE = "value:"
+VALUE_PREFIX = "value:"
 """Prefix of a lever's answer in predictions, decisions and outcomes: `value:alarm`."""
-ATTRIBUTE = "attribute:"
+ATTRIBUTE_PREFIX = "attribute:"
 """Prefix of a case's attribute in cases: `attribute:camera`."""
 
-RIGHT = "right:"
-"""Prefix of a lever's right answer in known cases: `right:alarm`."""
+GOLD_PREFIX = "right:"
+"""Prefix of a lever's right answer in gold cases: `right:alarm`."""
 
 INSTANT = pl.Datetime("us", "UTC")
 EXPOSURES = ("blind", "assisted", "revealed", "unknown")
@@ -31,8 +30,11 @@ EXPOSURES = ("blind", "assisted", "revealed", "unknown")
 Schema = dict[str, pl.DataType]
 
 
-class Kind(StrEnum):
-    """What a file holds; the order is the order in which files may describe a case."""
+class RecordKind(StrEnum):
+    """The kind of records in a file.
+
+    Files may describe a case in this order.
+    """
 
     CASES = "cases"
     PREDICTIONS = "predictions"
@@ -40,69 +42,69 @@ class Kind(StrEnum):
     OUTCOMES = "outcomes"
 
 
-class Reason(StrEnum):
-    """Why a row was set aside, or what a note says of a row that is used."""
+class RemarkReason(StrEnum):
+    """Why a row was rejected, or the note on a used row."""
 
-    # Set aside: the row cannot be read.
+    # Rejected: the row can't be read.
     BAD_ENCODING = "bad-encoding"  # bytes that are not UTF-8
-    BAD_QUOTING = "bad-quoting"  # a quote that is never closed, or stands inside a bare field
+    BAD_QUOTING = "bad-quoting"  # a quote that is not closed, or inside an unquoted field
     FIELD_COUNT = "field-count"  # more or fewer fields than the header
-    BAD_JSON = "bad-json"  # no JSON object, or one that names a key twice
-    MISSING_VALUE = "missing-value"  # a blank where a record must have something
+    BAD_JSON = "bad-json"  # not a JSON object, or with a duplicate key
+    MISSING_VALUE = "missing-value"  # a required value is blank
     BAD_NUMBER = "bad-number"
-    BAD_WORD = "bad-word"  # none of the few words that the column may hold
-    # Set aside when a record's own time is meant, a note when it is the case's.
-    IMPOSSIBLE_TIME = "impossible-time"  # of the right form, but no such date or hour: 29 February
-    UNREADABLE_TIME = "unreadable-time"  # not of the form of a time
-    # Set aside: the row can be read, and is not used.
-    NO_CASE_YET = "no case yet"  # no file says at which site the case was
-    DUPLICATE = "duplicate"  # says again what an earlier row says
-    CONFLICT = "conflict"  # same key as an earlier row, other content; as a note: of its case
+    BAD_WORD = "bad-word"  # not one of the column's allowed words
+    # Rejected for a record's own time; a note for the case's time.
+    IMPOSSIBLE_TIME = "impossible-time"  # valid form, but no such date or hour: 30 February
+    UNREADABLE_TIME = "unreadable-time"  # not a time
+    # Rejected: the row can be read, but is not used.
+    NO_CASE_YET = "no case yet"  # no file has the case's site
+    DUPLICATE = "duplicate"  # repeats an earlier row
+    CONFLICT = "conflict"  # key of an earlier row, other content; as a note: of the case
     SEVERAL_LABELS = "several-labels"  # one reviewer, one case, different answers
     # Notes: the row is used.
-    NO_TIME = "no-time"  # no file says when the case occurred
-    GAP_TIME = "gap-time"  # a local time that the spring change leaves out
-    AMBIGUOUS_TIME = "ambiguous-time"  # a local time that the autumn change holds twice
+    NO_TIME = "no-time"  # no file has the case's time
+    GAP_TIME = "gap-time"  # a local time skipped by the change to summer time
+    AMBIGUOUS_TIME = "ambiguous-time"  # a local time that occurs twice at the change to winter time
     FAILED = "failed"  # a prediction without an answer
     UNSURE = "unsure"  # a decision without an answer
-    DROPPED_ANSWER = "dropped-answer"  # an answer beside an error, or beside "unsure"
+    DROPPED_ANSWER = "dropped-answer"  # an answer together with an error or "unsure"
     VARIES = "varies"  # an attribute with several values within one case; the first is kept
-    IGNORED = "ignored"  # a column that nothing uses
+    IGNORED = "ignored"  # an unused column
 
 
-UNREADABLE = frozenset(
+UNREADABLE_REASONS = frozenset(
     {
-        Reason.BAD_ENCODING,
-        Reason.BAD_QUOTING,
-        Reason.FIELD_COUNT,
-        Reason.BAD_JSON,
-        Reason.MISSING_VALUE,
-        Reason.BAD_NUMBER,
-        Reason.BAD_WORD,
-        Reason.IMPOSSIBLE_TIME,
-        Reason.UNREADABLE_TIME,
+        RemarkReason.BAD_ENCODING,
+        RemarkReason.BAD_QUOTING,
+        RemarkReason.FIELD_COUNT,
+        RemarkReason.BAD_JSON,
+        RemarkReason.MISSING_VALUE,
+        RemarkReason.BAD_NUMBER,
+        RemarkReason.BAD_WORD,
+        RemarkReason.IMPOSSIBLE_TIME,
+        RemarkReason.UNREADABLE_TIME,
     }
 )
-"""Reasons at which strict reading stops: something in the row could not be read."""
+"""Reasons at which strict reading stops: a part of the row is unreadable."""
 
 REMARK_SCHEMA: Schema = {
-    "records": pl.String(),  # a Kind
+    "records": pl.String(),  # a RecordKind
     "file": pl.String(),  # its name, without folders
-    "line": pl.Int64(),  # 1-based physical line (Parquet: row); null when of a whole column
-    "column": pl.String(),  # as the file calls it; null when of the whole row
-    "reason": pl.String(),  # a Reason
-    "detail": pl.String(),  # the text that was found, or a sentence
-    "case_key": pl.String(),  # null when it could not be read
+    "line": pl.Int64(),  # physical line from 1 (Parquet: row); null for a whole column
+    "column": pl.String(),  # its name in the file; null for the whole row
+    "reason": pl.String(),  # a RemarkReason
+    "detail": pl.String(),  # the text in the file, or a sentence
+    "case_key": pl.String(),  # null if unreadable
 }
-"""Schema of `Records.set_aside` and `Records.notes`."""
+"""Schema of `RecordFrames.rejected` and `RecordFrames.notes`."""
 
 
-def cases_schema(attributes: Sequence[str] = ()) -> Schema:
-    """Columns of `Records.cases`: one row per case, in order of first mention.
+def build_cases_schema(attributes: Sequence[str] = ()) -> Schema:
+    """Return the schema of cases: one row a case, by first mention.
 
-    `occurred_at` is null when the time is missing, impossible or unreadable; `occurred_text` is
-    as written; `hour_written` is the hour of the day as written (0 to 23, no zone applied), also
-    of an impossible date. Such cases count in record-level figures and never in evidence.
+    `occurred_at` is null if the time is missing, impossible or unreadable; `occurred_text` is the
+    time as written; `hour_written` is its hour as written (0 to 23, no zone applied), also of an
+    impossible date. Cases without `occurred_at` count in figures of records, never in evidence.
     """
     return {
         "case_key": pl.String(),
@@ -112,20 +114,20 @@ def cases_schema(attributes: Sequence[str] = ()) -> Schema:
         "hour_written": pl.Int8(),
         "episode": pl.String(),
         "received_at": INSTANT,
-        **{ATTRIBUTE + name: pl.String() for name in attributes},
+        **{ATTRIBUTE_PREFIX + name: pl.String() for name in attributes},
     }
 
 
-def predictions_schema(levers: Sequence[str]) -> Schema:
-    """Columns of `Records.predictions`: one row per case and version.
+def build_predictions_schema(levers: Sequence[str]) -> Schema:
+    """Return the schema of predictions: one row a case and version.
 
-    A null value is a failed prediction; `confidence` is a share, 0 to 1; `at` null means that
-    the record has no time of its own (its case's holds); `latency_ms` is at least 0.
+    A null value is a failed prediction; `confidence` is in [0, 1]; `at` is null if the record has
+    no time of its own, and then the case's time counts; `latency_ms` is at least 0.
     """
     return {
         "case_key": pl.String(),
         "version": pl.String(),
-        **{VALUE + lever: pl.String() for lever in levers},
+        **{VALUE_PREFIX + lever: pl.String() for lever in levers},
         "confidence": pl.Float64(),
         "at": INSTANT,
         "latency_ms": pl.Float64(),
@@ -133,18 +135,18 @@ def predictions_schema(levers: Sequence[str]) -> Schema:
     }
 
 
-def decisions_schema(levers: Sequence[str]) -> Schema:
-    """Columns of `Records.decisions`: one row per case and reviewer.
+def build_decisions_schema(levers: Sequence[str]) -> Schema:
+    """Return the schema of decisions: one row a case and reviewer.
 
-    `unsure` is true where any lever has no answer. `exposure` is one of `EXPOSURES`, `unknown`
-    where the file does not say; what that means for evidence is the policy's business.
-    `started_at` is when the person began on the case, null where nobody noted it or where `at` is
-    not known by itself: how long a decision took is `at` less `started_at`.
+    `unsure` is true if any lever has no answer. `exposure` is one of `EXPOSURES`, `unknown` if the
+    file has none; the policy decides what that means for evidence. `started_at` is when the
+    reviewer began, null if unknown or if `at` is not the record's own time; the decision took `at`
+    − `started_at`.
     """
     return {
         "case_key": pl.String(),
         "reviewer": pl.String(),
-        **{VALUE + lever: pl.String() for lever in levers},
+        **{VALUE_PREFIX + lever: pl.String() for lever in levers},
         "unsure": pl.Boolean(),
         "exposure": pl.String(),
         "seat": pl.Int16(),
@@ -153,27 +155,27 @@ def decisions_schema(levers: Sequence[str]) -> Schema:
     }
 
 
-def known_schema(levers: Sequence[str]) -> Schema:
-    """Columns of `Records.known`: one row per known case and person who judged it.
+def build_gold_schema(levers: Sequence[str]) -> Schema:
+    """Return the schema of decisions on gold cases, one a reviewer.
 
-    `right:<lever>` is the answer that is known, null on a lever of which none is.
+    `right:<lever>` is the known answer, null on a lever without one.
     """
     return {
         "case_key": pl.String(),
         "reviewer": pl.String(),
-        **{VALUE + lever: pl.String() for lever in levers},
-        **{RIGHT + lever: pl.String() for lever in levers},
+        **{VALUE_PREFIX + lever: pl.String() for lever in levers},
+        **{GOLD_PREFIX + lever: pl.String() for lever in levers},
         "unsure": pl.Boolean(),
         "at": INSTANT,
         "started_at": INSTANT,
     }
 
 
-def outcomes_schema(levers: Sequence[str]) -> Schema:
-    """Columns of `Records.outcomes`: one row per case; a value, a harm, or both."""
+def build_outcomes_schema(levers: Sequence[str]) -> Schema:
+    """Return the schema of outcomes: value, harm, or both for a case."""
     return {
         "case_key": pl.String(),
-        **{VALUE + lever: pl.String() for lever in levers},
+        **{VALUE_PREFIX + lever: pl.String() for lever in levers},
         "harm": pl.String(),
         "at": INSTANT,
     }
@@ -181,54 +183,57 @@ def outcomes_schema(levers: Sequence[str]) -> Schema:
 
 @dataclass(frozen=True, slots=True)
 class RowCount:
-    """What became of the rows of one file: `rows` = `used` + the sum of `set_aside`.
+    """The row counts of one file.
 
-    Notes are counted beside this: a row with two notes counts twice, and a row that is set aside
-    may have one too.
+    `rows` is `used` + the sum of `rejected`. Notes are counted separately: a row with two notes
+    counts twice, and a rejected row may have one.
     """
 
     file: str
     rows: int
     used: int
-    set_aside: Mapping[str, int] = field(default_factory=dict)
+    rejected: Mapping[str, int] = field(default_factory=dict)
     notes: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def adds_up(self) -> bool:
-        """Say whether every row read is either used or set aside."""
-        return self.rows == self.used + sum(self.set_aside.values())
+        """Return whether each row read is either used or rejected."""
+        return self.rows == self.used + sum(self.rejected.values())
 
 
 @dataclass(frozen=True, slots=True)
-class Records:
-    """A history: its cases, what was said of them, and what became of every row.
+class RecordFrames:
+    """A history: its cases, their records, and an account of all rows.
 
-    `read` has one entry per file, by `Kind`. No outcomes file gives an empty frame. `known` holds
-    verdicts on known cases, which are no records of those cases: a service has them, files don't.
-    Of a part of a history `people` says how everybody stands in the whole of it, as
-    `rollout.tally.reviewer_checks.standings` gives it; None where that follows from these records.
+    `row_counts` has one entry a file, by `RecordKind`. Without an outcomes file the frame is empty.
+    `gold_decisions` has the decisions on gold cases, which are no records: only a service has them.
+    For a part of a history, `reliability` is the result of
+    `rollout.tally.reviewer_checks.compute_reliability` for the whole; None means to compute it from
+    these records.
     """
 
     cases: pl.DataFrame
     predictions: pl.DataFrame
     decisions: pl.DataFrame
     outcomes: pl.DataFrame
-    set_aside: pl.DataFrame
+    rejected: pl.DataFrame
     notes: pl.DataFrame
-    read: Mapping[Kind, RowCount]
-    known: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=known_schema(())))
-    people: pl.DataFrame | None = None
+    row_counts: Mapping[RecordKind, RowCount]
+    gold_decisions: pl.DataFrame = field(
+        default_factory=lambda: pl.DataFrame(schema=build_gold_schema(()))
+    )
+    reliability: pl.DataFrame | None = None
 
     @property
     def levers(self) -> tuple[str, ...]:
-        """Ids of the levers, in the order of the policy."""
-        return _named(VALUE, self.predictions)
+        """Return the ids of the levers, in the order of the policy."""
+        return _strip_prefix(VALUE_PREFIX, self.predictions)
 
     @property
     def attributes(self) -> tuple[str, ...]:
-        """Names of the cases' attributes, without prefix."""
-        return _named(ATTRIBUTE, self.cases)
+        """Return the names of the cases' attributes, without prefix."""
+        return _strip_prefix(ATTRIBUTE_PREFIX, self.cases)
 
 
-def _named(prefix: str, frame: pl.DataFrame) -> tuple[str, ...]:
+def _strip_prefix(prefix: str, frame: pl.DataFrame) -> tuple[str, ...]:
     return tuple(name.removeprefix(prefix) for name in frame.columns if name.startswith(prefix))

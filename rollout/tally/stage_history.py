@@ -1,4 +1,4 @@
-"""Which stage a cell stood on, slot by slot, and so which verdicts its engine was given."""
+"""The stages of a cell by slot, which determine the decisions its engine receives."""
 
 from dataclasses import dataclass, field
 
@@ -6,64 +6,69 @@ import numpy as np
 from numpy.typing import NDArray
 
 from rollout.core.policy.policy import Policy
-from rollout.tally.unit_arrays import Bools, Ints
+from rollout.tally.unit_arrays import BoolArray, IntArray
 
 
 @dataclass(frozen=True, slots=True)
-class Timeline:
-    """Rungs of one cell's acting version. `rungs[i]` holds from `slots[i]` on; before: shadow."""
+class StageHistory:
+    """The stage levels of a cell's acting version.
+
+    `stage_levels[i]` holds from `slots[i]` on; shadow before the first.
+    """
 
     slots: tuple[int, ...] = ()
-    rungs: tuple[int, ...] = ()
+    stage_levels: tuple[int, ...] = ()
 
-    def after(self, slot: int, rung: int) -> "Timeline":
-        """Return the timeline with `rung` from `slot` on; itself where nothing changes."""
-        if rung == (self.rungs[-1] if self.rungs else 0):
+    def extend(self, slot: int, stage_level: int) -> "StageHistory":
+        """Return the history with `stage_level` from `slot` on."""
+        if stage_level == (self.stage_levels[-1] if self.stage_levels else 0):
             return self
         if self.slots and self.slots[-1] == slot:
-            return Timeline(self.slots[:-1], self.rungs[:-1]).after(slot, rung)
-        return Timeline((*self.slots, slot), (*self.rungs, rung))
+            return StageHistory(self.slots[:-1], self.stage_levels[:-1]).extend(slot, stage_level)
+        return StageHistory((*self.slots, slot), (*self.stage_levels, stage_level))
 
-    def at(self, occurred: Ints) -> Ints:
-        """Return the rung in each slot."""
+    def find_levels(self, slots: IntArray) -> IntArray:
+        """Return the stage level in each slot."""
         if not self.slots:
-            return np.zeros(len(occurred), dtype=np.int64)
-        stage_levels = np.array((0, *self.rungs), dtype=np.int64)
-        return stage_levels[np.searchsorted(np.array(self.slots), occurred, side="right")]
+            return np.zeros(len(slots), dtype=np.int64)
+        stage_levels = np.array((0, *self.stage_levels), dtype=np.int64)
+        return stage_levels[np.searchsorted(np.array(self.slots), slots, side="right")]
 
     @property
     def ever_left_shadow(self) -> bool:
-        """Say whether any verdict was withheld at any time."""
-        return any(self.rungs)
+        """Return whether the cell was ever above shadow."""
+        return any(self.stage_levels)
 
 
 @dataclass(frozen=True)
-class Shares:
-    """Per rung how many bands get a blind verdict, and how many of these people decide unseen."""
+class StageShares:
+    """The numbers of reviewed and of blind buckets, by stage level."""
 
-    seen: Ints
-    blind: Ints
-    decides: Bools
-    cuts: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
+    reviewed_buckets: IntArray
+    blind_buckets: IntArray
+    model_decides: BoolArray
+    bucket_edges: NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
 
 
-def shares_of(policy: Policy) -> Shares:
-    """Return the policy's shares as arrays over its rungs."""
-    stage_levels = range(len(policy.rungs))
-    return Shares(
-        seen=np.array(
-            [policy.seen_bands(stage_level) for stage_level in stage_levels], dtype=np.int64
+def build_stage_shares(policy: Policy) -> StageShares:
+    """Return the policy's shares as arrays over its stage levels."""
+    stage_levels = range(len(policy.stage_ids))
+    return StageShares(
+        reviewed_buckets=np.array(
+            [policy.count_reviewed_buckets(stage_level) for stage_level in stage_levels],
+            dtype=np.int64,
         ),
-        blind=np.array(
-            [policy.blind_bands(stage_level) for stage_level in stage_levels], dtype=np.int64
+        blind_buckets=np.array(
+            [policy.count_blind_buckets(stage_level) for stage_level in stage_levels],
+            dtype=np.int64,
         ),
-        decides=np.array(
-            [r > 0 and policy.stage(r).model_decides for r in stage_levels], dtype=bool
+        model_decides=np.array(
+            [r > 0 and policy.get_stage(r).model_decides for r in stage_levels], dtype=bool
         ),
-        cuts=np.array(policy.cuts),
+        bucket_edges=np.array(policy.bucket_edges),
     )
 
 
-def bands(shares: Shares, draws: NDArray[np.float64]) -> Ints:
-    """Return for each draw how many of the policy's cuts lie at or below it."""
-    return np.searchsorted(shares.cuts, draws, side="right").astype(np.int64)
+def find_buckets(shares: StageShares, sampling_values: NDArray[np.float64]) -> IntArray:
+    """Return the bucket of each sampling value: how many edges it reaches."""
+    return np.searchsorted(shares.bucket_edges, sampling_values, side="right").astype(np.int64)

@@ -1,7 +1,7 @@
-"""One version's units in one cell as arrays, in the order of the slots that count them.
+"""One version's units in one cell as arrays, ordered by the slot that counts them.
 
-This is the seam between replay and the service (model.md §7): whoever fills it, what follows is
-the same. Slots are whole ticks since 1970, UTC.
+Replay and the service both produce these arrays; all later steps are shared. Slots are whole ticks
+since 1970, UTC.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,149 +13,160 @@ import polars as pl
 from numpy.typing import NDArray
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.measures import MISSING, Condition, Kind, parity_class, success
+from rollout.core.policy.measures import (
+    MISSING,
+    Condition,
+    UnitClass,
+    compute_parity_class,
+    is_success,
+)
 from rollout.core.policy.policy import Policy
 
-Ints = NDArray[np.int64]
-Bools = NDArray[np.bool_]
-KIND = ("lever", "predicted", "decided", "second", "level")
+IntArray = NDArray[np.int64]
+BoolArray = NDArray[np.bool_]
+CLASS_COLUMNS = ("lever", "predicted", "decided", "second", "level")
 
 
 @dataclass(frozen=True)
-class Rows:
-    """Units of one track, shape (rows,) each, sorted by `slot`.
+class UnitArrays:
+    """Units of one track, each array of shape (rows,), sorted by `slot`.
 
     Attributes:
         slot: when the unit is counted.
         occurred: the slot at or before the unit's time.
-        kind: index into the kinds of the history.
-        reviewer: number of the person whose verdict counts, -1 without one.
+        unit_class: index in the history's classes.
+        reviewer: number of the reviewer whose decision counts, -1 without one.
         day: local day number of the unit.
-        unit: number of the unit in the history: what its draw is made of.
+        unit: number of the unit in the history, from whose key the sampling value is computed.
     """
 
-    slot: Ints
-    occurred: Ints
-    kind: Ints
-    reviewer: Ints
-    day: Ints
-    unit: Ints
+    slot: IntArray
+    occurred: IntArray
+    unit_class: IntArray
+    reviewer: IntArray
+    day: IntArray
+    unit: IntArray
 
     def __len__(self) -> int:
         """Return the number of rows."""
         return len(self.slot)
 
-    def where(self, mask: Bools) -> "Rows":
-        """Return the rows that `mask` keeps."""
-        return Rows(
+    def select(self, mask: BoolArray) -> "UnitArrays":
+        """Return the rows at which `mask` is true."""
+        return UnitArrays(
             self.slot[mask],
             self.occurred[mask],
-            self.kind[mask],
+            self.unit_class[mask],
             self.reviewer[mask],
             self.day[mask],
             self.unit[mask],
         )
 
 
-def empty_rows() -> Rows:
-    """Return no rows."""
+def build_empty_arrays() -> UnitArrays:
+    """Return arrays without rows."""
     empty = np.empty(0, dtype=np.int64)
-    return Rows(empty, empty, empty, empty, empty, empty)
+    return UnitArrays(empty, empty, empty, empty, empty, empty)
 
 
 @dataclass(frozen=True)
-class CellRows:
+class CellUnitArrays:
     """The three tracks of one version in one cell."""
 
-    gate: Rows = field(default_factory=empty_rows)
-    guard: Rows = field(default_factory=empty_rows)
-    assisted: Rows = field(default_factory=empty_rows)
+    gate: UnitArrays = field(default_factory=build_empty_arrays)
+    guard: UnitArrays = field(default_factory=build_empty_arrays)
+    assisted: UnitArrays = field(default_factory=build_empty_arrays)
 
 
 @dataclass(frozen=True)
-class Kinds:
-    """All classes that the units of a history fall into, and what each measure takes from them."""
+class UnitClasses:
+    """All classes of a history's units, and the counts of each measure."""
 
-    kinds: tuple[Kind, ...]
+    classes: tuple[UnitClass, ...]
     policy: Policy
 
     @cached_property
-    def whole(self) -> Bools:
-        """Return which kinds stand for a unit as a whole, so that units are counted once."""
+    def is_whole_unit(self) -> BoolArray:
+        """Return which classes represent whole units, so that each unit counts once."""
         return np.array(
-            [unit_class.lever == self.policy.whole for unit_class in self.kinds], dtype=bool
+            [unit_class.lever == self.policy.whole_unit_lever for unit_class in self.classes],
+            dtype=bool,
         )
 
     @cached_property
-    def missing(self) -> Bools:
-        """Return which kinds have no blind verdict."""
-        return np.array([unit_class.decided == MISSING for unit_class in self.kinds], dtype=bool)
+    def is_missing(self) -> BoolArray:
+        """Return which classes have no blind decision."""
+        return np.array([unit_class.decided == MISSING for unit_class in self.classes], dtype=bool)
 
-    def takes(self, condition: Condition) -> Ints:
-        """Return what a condition's counts gain by one unit of each kind, shape (kinds, width)."""
-        class_counts = self._takes.get(condition.key)
+    def get_class_counts(self, condition: Condition) -> IntArray:
+        """Return the counts of a unit of each class, shape (classes, width)."""
+        class_counts = self._class_counts.get(condition.key)
         if class_counts is None:
-            class_counts = self._takes[condition.key] = np.array(
-                [self._take(condition, unit_class) for unit_class in self.kinds], dtype=np.int64
-            ).reshape(len(self.kinds), self.width(condition))
+            class_counts = self._class_counts[condition.key] = np.array(
+                [self._build_class_counts(condition, unit_class) for unit_class in self.classes],
+                dtype=np.int64,
+            ).reshape(len(self.classes), self.get_count_width(condition))
         return class_counts
 
     @cached_property
-    def _takes(self) -> dict[tuple[str, str | None, str | None], Ints]:
+    def _class_counts(self) -> dict[tuple[str, str | None, str | None], IntArray]:
         return {}
 
-    def width(self, condition: Condition) -> int:
+    def get_count_width(self, condition: Condition) -> int:
         """Return how many numbers a condition's counts have."""
         widths = {"cost": len(self.policy.cost_levels), "parity": 4, "action_change": 3}
         return widths.get(condition.measure, 2)
 
-    def _take(self, condition: Condition, kind: Kind) -> list[int]:
-        row = [0] * self.width(condition)
-        column = self._place(condition, kind)
+    def _build_class_counts(self, condition: Condition, unit_class: UnitClass) -> list[int]:
+        row = [0] * self.get_count_width(condition)
+        column = self._find_count_column(condition, unit_class)
         if column is not None:
             row[column] = 1
         return row
 
-    def _place(self, condition: Condition, kind: Kind) -> int | None:
-        if kind.lever != (condition.lever or self.policy.whole):
-            return self._act_place(condition, kind) if condition.action else None
+    def _find_count_column(self, condition: Condition, unit_class: UnitClass) -> int | None:
+        if unit_class.lever != (condition.lever or self.policy.whole_unit_lever):
+            return self._find_action_column(condition, unit_class) if condition.action else None
         match condition.measure:
             case "cost":
-                return kind.level
+                return unit_class.level
             case "parity":
-                return parity_class(kind)
+                return compute_parity_class(unit_class)
             case "action_change":
-                return self._act_place(condition, kind)
-        is_counted_success = success(condition, kind)
+                return self._find_action_column(condition, unit_class)
+        is_counted_success = is_success(condition, unit_class)
         return None if is_counted_success is None else int(not is_counted_success)
 
-    def _act_place(self, condition: Condition, kind: Kind) -> int | None:
-        """Return 0 where the model alone acts so, 1 the person alone, 2 both or neither."""
-        lever = self.policy.lever.get(kind.lever)
-        if lever is None or condition.action not in lever.actions or kind.decided == MISSING:
+    def _find_action_column(self, condition: Condition, unit_class: UnitClass) -> int | None:
+        """Return whose action it is: 0 the model's, 1 the human's.
+
+        2 means both or neither; None that the unit does not count.
+        """
+        lever = self.policy.levers_by_id.get(unit_class.lever)
+        if lever is None or condition.action not in lever.actions or unit_class.decided == MISSING:
             return None
-        model_acts = lever.action(kind.predicted) == condition.action
-        human_acts = lever.action(kind.decided) == condition.action
+        model_acts = lever.find_action(unit_class.predicted) == condition.action
+        human_acts = lever.find_action(unit_class.decided) == condition.action
         return 2 if model_acts == human_acts else int(human_acts)
 
 
 @dataclass(frozen=True)
-class Units:
-    """A history's units, by cell and version, with what their numbers stand for."""
+class TalliedUnits:
+    """A history's units by cell and version, with their keys."""
 
-    cells: Mapping[tuple[Cell, str], CellRows]
-    kinds: Kinds
+    cells: Mapping[tuple[Cell, str], CellUnitArrays]
+    unit_classes: UnitClasses
     unit_keys: Sequence[str]
     reviewers: Sequence[str]
     first_slot: int
     last_slot: int
 
 
-def gather(frame: pl.DataFrame, policy: Policy) -> Units:
-    """Turn the frame of `resolve` into arrays; rows that are no evidence stay out."""
+def build_units(frame: pl.DataFrame, policy: Policy) -> TalliedUnits:
+    """Return the evidence in a frame of `resolve_units` as arrays."""
     evidence = frame.filter(pl.col("excluded").is_null())
-    classes = evidence.select(KIND).unique(maintain_order=True).with_row_index("kind")
-    encoded = evidence.join(classes, on=KIND, how="left", nulls_equal=True).select(
+    classes = evidence.select(CLASS_COLUMNS).unique(maintain_order=True).with_row_index("kind")
+    encoded = evidence.join(classes, on=CLASS_COLUMNS, how="left", nulls_equal=True).select(
         *("track", "site", "window", "version", "slot", "occurred", "day"),
         pl.col("unit").rank("dense").cast(pl.Int64) - 1,
         pl.col("reviewer").rank("dense").fill_null(0).cast(pl.Int64) - 1,
@@ -165,34 +176,34 @@ def gather(frame: pl.DataFrame, policy: Policy) -> Units:
     reviewers = (
         evidence.select(pl.col("reviewer").drop_nulls().unique().sort()).to_series().to_list()
     )
-    return Units(
-        cells=dict(_cells(encoded)),
-        kinds=Kinds(tuple(Kind(*row[1:]) for row in classes.iter_rows()), policy),
+    return TalliedUnits(
+        cells=dict(_split_cells(encoded)),
+        unit_classes=UnitClasses(tuple(UnitClass(*row[1:]) for row in classes.iter_rows()), policy),
         unit_keys=unit_keys,
         reviewers=reviewers,
-        first_slot=_least(encoded["occurred"]),
-        last_slot=_most(encoded["slot"]),
+        first_slot=_find_min(encoded["occurred"]),
+        last_slot=_find_max(encoded["slot"]),
     )
 
 
-def _least(column: pl.Series) -> int:
+def _find_min(column: pl.Series) -> int:
     return 0 if column.is_empty() else int(column.min())  # type: ignore[arg-type]
 
 
-def _most(column: pl.Series) -> int:
+def _find_max(column: pl.Series) -> int:
     return 0 if column.is_empty() else int(column.max())  # type: ignore[arg-type]
 
 
-def _cells(coded: pl.DataFrame) -> Iterator[tuple[tuple[Cell, str], CellRows]]:
-    parts = coded.sort("slot", "occurred", "unit").partition_by(
+def _split_cells(encoded: pl.DataFrame) -> Iterator[tuple[tuple[Cell, str], CellUnitArrays]]:
+    parts = encoded.sort("slot", "occurred", "unit").partition_by(
         "site", "window", "version", as_dict=True
     )
     for (site, window, version), cell_rows in sorted(parts.items()):
         tracks = cell_rows.partition_by("track", as_dict=True)
-        rows = {str(track): _rows(track_rows) for (track,), track_rows in tracks.items()}
-        yield (Cell(str(site), str(window)), str(version)), CellRows(**rows)
+        rows = {str(track): _build_arrays(track_rows) for (track,), track_rows in tracks.items()}
+        yield (Cell(str(site), str(window)), str(version)), CellUnitArrays(**rows)
 
 
-def _rows(part: pl.DataFrame) -> Rows:
+def _build_arrays(part: pl.DataFrame) -> UnitArrays:
     columns = ("slot", "occurred", "kind", "reviewer", "day", "unit")
-    return Rows(*(part[name].to_numpy().astype(np.int64) for name in columns))
+    return UnitArrays(*(part[name].to_numpy().astype(np.int64) for name in columns))

@@ -1,10 +1,10 @@
 """A rollout of two sites by two windows for tests of the API: proposals without records."""
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.scope.commands import Approve, Person, See, Tick
-from rollout.services.engine.command_handler import carry_out
-from rollout.services.engine.policy_application import apply
-from rollout.services.engine.rollout_state import standing
+from rollout.core.scope.commands import Actor, AddVersion, ApproveProposal, Tick
+from rollout.services.engine.command_handler import execute_command
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.rollout_state import load_rollout_state
 from tests.factories import MET
 from tests.store.snapshots import filled_once
 
@@ -35,19 +35,19 @@ STRICTER = POLICY.replace("97%", "98%")
 @filled_once
 def founded(database, at, *versions):
     """Apply the policy and see the versions, `v1` by default."""
-    apply(database, POLICY, Person("zoe"), at, salt=bytes(32))
+    apply_policy(database, POLICY, Actor("zoe"), at, salt=bytes(32))
     for version in versions or ("v1",):
-        carry_out(database, "bears", lambda _, v=version: See(at=at, version=v))
+        execute_command(database, "bears", lambda _, v=version: AddVersion(at=at, version=v))
 
 
 @filled_once
 def tick(database, at, *, cells=(CREEK,), of=MET, version="v1", others=None):
     """Decide on made-up evidence of some cells, as a tick would."""
     evidence = {(cell, version): of for cell in cells} | (others or {})
-    return carry_out(
+    return execute_command(
         database,
         "bears",
-        lambda stood: Tick(at=at, evidence=evidence, pending=stood.pending),
+        lambda stood: Tick(at=at, evidence=evidence, pending_policies=stood.pending),
     )
 
 
@@ -56,9 +56,11 @@ def approved(database, at, *people):
     """Approve everything that is open, and apply it."""
     scope = scope_of(database)
     for proposal in scope.proposals.values():
-        for person in people or (Person("dan"), Person("eve")):
-            yes = Approve(at=at, by=person, proposal=proposal.id, evidence=proposal.evidence)
-            carry_out(database, "bears", lambda _, yes=yes: yes)
+        for person in people or (Actor("dan"), Actor("eve")):
+            yes = ApproveProposal(
+                at=at, by=person, proposal=proposal.id, evidence_hash=proposal.evidence_hash
+            )
+            execute_command(database, "bears", lambda _, yes=yes: yes)
     return tick(database, at, cells=())
 
 
@@ -67,9 +69,9 @@ def widened(database, at, *cells):
     """Bring cells to supervised."""
     tick(database, at, cells=cells or (CREEK,))
     approved(database, at)
-    assert scope_of(database).holder((cells or (CREEK,))[0]) == "v1"
+    assert scope_of(database).get_holder((cells or (CREEK,))[0]) == "v1"
 
 
 def scope_of(database):
-    with database.reading() as transaction:
-        return standing(transaction, "bears").scope
+    with database.begin_read() as transaction:
+        return load_rollout_state(transaction, "bears").scope

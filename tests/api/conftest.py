@@ -3,11 +3,11 @@
 import pytest
 from starlette.testclient import TestClient
 
-from api.app import create
-from rollout.core.errors import Unauthenticated
-from rollout.core.scope.permissions import ROLES, Caller, Right
-from rollout.services.engine.service import service_on
-from rollout.services.support.clock import SetClock
+from api.app import create_app
+from rollout.core.errors import UnauthenticatedError
+from rollout.core.scope.permissions import ROLES, AssignedRole, Caller
+from rollout.services.engine.service import build_service
+from rollout.services.support.clock import ManualClock
 from tests.factories import NOON
 from tests.store.conftest import _nothing_left_running, database, other, url
 
@@ -27,24 +27,26 @@ class Doorkeeper:
     """Let in whom a test names: the token is the caller's name, `viewer` to `admin` are there."""
 
     def __init__(self):
-        self.callers = {role: Caller(role, role == "ingest", (Right(role),)) for role in ROLES}
-        every = tuple(Right(role) for role in ROLES)
-        self.callers |= {name: Caller(name, rights=every) for name in ("ana", "bo", "cy")}
+        self.callers = {
+            role: Caller(role, role == "ingest", (AssignedRole(role),)) for role in ROLES
+        }
+        every = tuple(AssignedRole(role) for role in ROLES)
+        self.callers |= {name: Caller(name, role_assignments=every) for name in ("ana", "bo", "cy")}
 
     def let_in(self, name, *rights, machine=False):
         self.callers[name] = Caller(name, machine, rights)
 
-    def caller_of_key(self, text, at, *, csrf=None):  # noqa: ARG002 - a door's form
+    def authenticate_key(self, text, at, *, csrf=None):  # noqa: ARG002 - a door's form
         if text not in self.callers:
-            raise Unauthenticated("no such key; ask an admin for one")
+            raise UnauthenticatedError("no such key; ask an admin for one")
         return self.callers[text]
 
-    at_hand = caller_of_session = caller_of_key
+    find_cached_caller = authenticate_session = authenticate_key
 
-    def session_at_hand(self, text, at):  # noqa: ARG002 - a door's form
+    def find_cached_session_caller(self, text, at):  # noqa: ARG002 - a door's form
         return None
 
-    def note_uses(self, at):  # noqa: ARG002 - a door's form
+    def write_last_uses(self, at):  # noqa: ARG002 - a door's form
         return False
 
 
@@ -55,12 +57,12 @@ def door():
 
 @pytest.fixture
 def clock():
-    return SetClock(NOON)
+    return ManualClock(NOON)
 
 
 @pytest.fixture
 def service(database, door, clock):
-    return service_on(database, door, clock, entropy=bytes)
+    return build_service(database, door, clock, entropy=bytes)
 
 
 class Asking(TestClient):
@@ -73,5 +75,5 @@ class Asking(TestClient):
 
 @pytest.fixture
 def client(service):
-    with Asking(create(service), raise_server_exceptions=False) as asking:
+    with Asking(create_app(service), raise_server_exceptions=False) as asking:
         yield asking.by("ana")

@@ -2,12 +2,12 @@
 
 import pytest
 
-from rollout.core.errors import StaleRevision
+from rollout.core.errors import StaleRevisionError
 from rollout.core.scope.events import IncidentAcknowledged, IncidentOpened
 from rollout.core.scope.permits import Permit
-from rollout.services.engine.rollout_state import standing
-from rollout.services.records.ingest import keep_asked
-from rollout.services.records.late_actions import CAME, MOVED
+from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.services.records.ingest import store_asked_cases
+from rollout.services.records.unauthorized_actions import CASE_CAME_LATER, CASE_CORRECTED_LATER
 from rollout.store.ledger.ledger import Ledger
 from tests.api.field_box import (
     BEARS,
@@ -41,8 +41,8 @@ def autonomous(database, policy=field.POLICY):
 
 def opened(database):
     """Return every incident that was ever opened."""
-    with database.reading() as transaction:
-        events = Ledger(transaction, standing(transaction, "bears").rollout).events()
+    with database.begin_read() as transaction:
+        events = Ledger(transaction, load_rollout_state(transaction, "bears").rollout).list_events()
         return [event for event in events if isinstance(event, IncidentOpened)]
 
 
@@ -69,7 +69,7 @@ def test_a_case_that_is_elsewhere_than_was_asked_is_an_incident(client, database
     autonomous(database)
     acted(client)
     assert send(client, case(site="dale"))[0]["status"] == "accepted"
-    assert incidents(database) == [("c1", "dale · day", CAME)]
+    assert incidents(database) == [("c1", "dale · day", CASE_CAME_LATER)]
     assert permissions(client) == ["authorized"]  # what was kept stays as it was
 
 
@@ -95,7 +95,7 @@ def test_so_is_one_in_another_window_or_burst_or_in_doubt(client, database, poli
     permit = asked(client, **told)
     acted(client, permit)
     send(client, *later)
-    assert [(about, why) for about, _, why in incidents(database)] == [("c1", CAME)]
+    assert [(about, why) for about, _, why in incidents(database)] == [("c1", CASE_CAME_LATER)]
 
 
 @pytest.mark.parametrize(
@@ -119,7 +119,7 @@ def test_a_lease_is_held_to_the_cell_of_its_revision(client, database, clock, si
     autonomous(database)
     permit = asked(client)
     field.stop(database, ("creek", "day"), at=NOON + SECOND)
-    clock.move(30 * SECOND)
+    clock.advance(30 * SECOND)
     acted(client, permit, at=NOON + 20 * SECOND)
     send(client, case(site=site))
     assert permissions(client) == ["authorized_within_lease"]
@@ -130,7 +130,7 @@ def test_a_stop_after_the_action_is_no_fault_of_the_action(client, database, clo
     autonomous(database)
     acted(client, at=NOON + SECOND)
     field.stop(database, ("creek", "day"), at=NOON + 10 * SECOND)
-    clock.move(DAY)
+    clock.advance(DAY)
     send(client, case())
     assert incidents(database) == []
 
@@ -139,7 +139,7 @@ def test_nor_is_one_before_it_that_nobody_could_know(client, database, clock):
     autonomous(database)
     acted(client, at=NOON + 30 * SECOND)  # the box's clock is ahead
     field.stop(database, ("creek", "day"), at=NOON + SECOND)
-    clock.move(MINUTE)
+    clock.advance(MINUTE)
     send(client, case())
     assert incidents(database) == []
 
@@ -147,10 +147,10 @@ def test_nor_is_one_before_it_that_nobody_could_know(client, database, clock):
 def test_nor_is_a_clock_that_is_behind(client, database, clock):
     field.found(database)
     field.widen(database, ("creek", "day"), at=NOON + SECOND)
-    clock.move(2 * SECOND)
+    clock.advance(2 * SECOND)
     permit = asked(client)
     field.stop(database, ("lake", "day"), at=NOON + 3 * SECOND)
-    clock.move(2 * SECOND)
+    clock.advance(2 * SECOND)
     acted(client, permit, at=NOON)  # before anything was granted
     send(client, case())
     assert permissions(client) == ["authorized_within_lease"]
@@ -173,7 +173,7 @@ def test_a_corrected_case_is_judged_again_and_told_once(client, database, seen):
     acted(client)
     send(client, case())
     send(client, case(site="dale", revision=2))
-    assert incidents(database) == [("c1", "dale · day", MOVED)]
+    assert incidents(database) == [("c1", "dale · day", CASE_CORRECTED_LATER)]
     if seen:
         acknowledge(database)
     send(client, case(revision=3))
@@ -186,11 +186,14 @@ def test_a_later_action_about_a_case_that_was_told_of_is_told_too(client, databa
     acted(client)
     send(client, case(site="dale"))
     acknowledge(database)
-    clock.move(SECOND)
+    clock.advance(SECOND)
     send(client, case(revision=2))
     acted(client, revision=2)
     send(client, case(site="dale", revision=3))
-    assert incidents(database) == [("c1", "dale · day", CAME), ("c1", "dale · day", MOVED)]
+    assert incidents(database) == [
+        ("c1", "dale · day", CASE_CAME_LATER),
+        ("c1", "dale · day", CASE_CORRECTED_LATER),
+    ]
 
 
 def test_what_was_told_is_not_told_again_beside_something_new(client, database, clock):
@@ -198,7 +201,7 @@ def test_what_was_told_is_not_told_again_beside_something_new(client, database, 
     acted(client)
     send(client, case(site="dale"))
     acknowledge(database)
-    clock.move(SECOND)
+    clock.advance(SECOND)
     acted(client, asked(client, "c2"), key="c2")
     send(client, case(site="dale", revision=2, media={"picture": "a.jpg"}), case("c2", "dale"))
     assert [about for about, _, _ in incidents(database)] == ["c1", "c2"]
@@ -215,16 +218,16 @@ def test_a_correction_that_moves_nothing_is_none_whatever_was_said_since(client,
 
 def test_a_permit_of_long_ago_gives_nothing_back_by_a_correction(client, database, clock, service):
     autonomous(database)
-    with database.reading() as transaction:
-        revision = standing(transaction, "bears").scope.revision
+    with database.begin_read() as transaction:
+        revision = load_rollout_state(transaction, "bears").scope.revision
     permit = Permit("model", revision, NOON, 12 * HOUR)  # the lake's whole lease
     field.stop(database, ("lake", "day"), at=NOON + SECOND)
-    clock.move(14 * HOUR)
-    signed = service.permits.sign(permit, "bears", "c1", "v1")
+    clock.advance(14 * HOUR)
+    signed = service.permit_signer.sign(permit, "bears", "c1", "v1")
     send(client, case(), action(signed, at=NOON + 13 * HOUR))
     assert permissions(client) == ["authorized"]
     send(client, case(site="lake", revision=2))
-    assert incidents(database) == [("c1", "lake · day", MOVED)]
+    assert incidents(database) == [("c1", "lake · day", CASE_CORRECTED_LATER)]
 
 
 def test_a_snapshots_action_stays_in_lease_where_its_case_was_corrected(client, database, clock):
@@ -232,14 +235,14 @@ def test_a_snapshots_action_stays_in_lease_where_its_case_was_corrected(client, 
     body = client.by("ingest").get(f"{BEARS}/scope").json()
     (permit,) = [site["permit"] for site in body["sites"] if site["site"] == "lake"]
     field.stop(database, ("lake", "day"), at=NOON + MINUTE)
-    clock.move(3 * HOUR)
+    clock.advance(3 * HOUR)
     when = NOON + 2 * HOUR
     send(client, case(site="lake", at=when), action(permit, at=when))
     assert permissions(client) == ["authorized_within_lease"]
     send(client, case(site="lake", at=when, attributes={"fog": "no"}, revision=2))
     assert incidents(database) == []
     send(client, case(site="dale", at=when, revision=3))
-    assert incidents(database) == [("c1", "dale · day", MOVED)]
+    assert incidents(database) == [("c1", "dale · day", CASE_CORRECTED_LATER)]
 
 
 @pytest.mark.parametrize(("site", "opened"), [("dale", 1), ("creek", 0)])
@@ -259,13 +262,13 @@ def test_a_question_is_kept_though_others_came_first(client, database, monkeypat
     tries = []
 
     def late(*given):
-        kept = keep_asked(*given)
+        kept = store_asked_cases(*given)
         tries.append(kept)
         if len(tries) == 1:
-            raise StaleRevision("somebody stopped it")
+            raise StaleRevisionError("somebody stopped it")
         return kept
 
-    monkeypatch.setattr("rollout.services.assignments.assignments.keep_asked", late)
+    monkeypatch.setattr("rollout.services.assignments.question_records.store_asked_cases", late)
     question = field.question("c1", "dale", prediction={"answers": {"alarm": "bear"}})
     told = client.by("ingest").post(f"{BEARS}/assignments", json=question).json()
     assert (told["recorded"]["status"], len(tries)) == ("accepted", 2)
@@ -274,7 +277,7 @@ def test_a_question_is_kept_though_others_came_first(client, database, monkeypat
 
 @pytest.mark.parametrize(
     ("first", "then", "told"),
-    [("creek", "dale", [("c1", "dale · day", CAME)]), ("dale", "lake", [])],
+    [("creek", "dale", [("c1", "dale · day", CASE_CAME_LATER)]), ("dale", "lake", [])],
 )
 def test_of_several_cases_in_one_batch_the_newest_counts(client, database, first, then, told):
     autonomous(database)
@@ -286,16 +289,16 @@ def test_of_several_cases_in_one_batch_the_newest_counts(client, database, first
 def test_of_several_cases_that_come_with_an_action_the_newest_counts(client, database):
     autonomous(database)
     send(client, case(), case(site="dale", revision=2), action(asked(client)))
-    assert incidents(database) == [("c1", "dale · day", CAME)]
+    assert incidents(database) == [("c1", "dale · day", CASE_CAME_LATER)]
 
 
 def test_a_case_that_comes_while_its_action_is_judged_is_looked_at(client, database, monkeypatch):
     autonomous(database)
     permit = asked(client)
     send(client, case(site="dale"))
-    monkeypatch.setattr("rollout.services.records.ingest.known_by_key", lambda *_: {})
+    monkeypatch.setattr("rollout.services.records.ingest.load_cases_by_key", lambda *_: {})
     acted(client, permit)
-    assert [(about, why) for about, _, why in incidents(database)] == [("c1", CAME)]
+    assert [(about, why) for about, _, why in incidents(database)] == [("c1", CASE_CAME_LATER)]
 
 
 def test_who_acts_once_more_without_a_permit_hides_nothing(client, database):
@@ -304,7 +307,7 @@ def test_who_acts_once_more_without_a_permit_hides_nothing(client, database):
     send(client, action(None, revision=2))
     acknowledge(database)
     send(client, case(site="dale"))
-    assert [why for _, _, why in incidents(database)][1:] == [CAME]
+    assert [why for _, _, why in incidents(database)][1:] == [CASE_CAME_LATER]
 
 
 def test_what_was_no_permission_is_told_but_once_and_a_person_needs_none(client, database):
@@ -325,13 +328,14 @@ def test_many_actions_are_told_in_one_append_and_say_nothing_of_what_was_done(
         acted(client, permit, key=f"c{n}", revision=2, action="nothing")
     reads = []
     monkeypatch.setattr(
-        "rollout.services.records.ingest.standing", lambda *a: (reads.append(a), standing(*a))[1]
+        "rollout.services.records.unauthorized_actions.load_rollout_state",
+        lambda *a: (reads.append(a), load_rollout_state(*a))[1],
     )
     send(client, *(case(f"c{n}", "dale") for n in range(3)), action(None, "c9"))
     assert [about for about, _, _ in incidents(database)] == ["c9", "c0", "c1", "c2"]
     assert len(reads) == 1
     last = opened(database)[-1]
-    assert last.reason == f"v1 acted on c2: {CAME}"
+    assert last.reason == f"v1 acted on c2: {CASE_CAME_LATER}"
     assert "siren" not in str(last)
 
 
@@ -340,7 +344,7 @@ def test_nothing_is_read_for_new_cases_nor_for_what_is_said_of_known_ones(
     client, database, monkeypatch
 ):
     autonomous(database)
-    monkeypatch.setattr("rollout.services.records.late_actions.Acts", None)
+    monkeypatch.setattr("rollout.services.records.unauthorized_actions.ActionStore", None)
     permit = asked(client)
     items = [case("c2"), prediction("c2"), case(), prediction(), action(permit)]
     more = [case("c3"), prediction(version="v2"), action(permit, lever="gate")]

@@ -11,14 +11,14 @@ from datetime import timedelta
 import pytest
 from starlette.testclient import TestClient
 
-from api.app import create
-from rollout.core.scope.commands import Person
-from rollout.core.scope.permissions import ROLES, Right
+from api.app import create_app
+from rollout.core.scope.commands import Actor
+from rollout.core.scope.permissions import ROLES, AssignedRole
 from rollout.services.access import keys
-from rollout.services.access.authentication import STALE, Door
-from rollout.services.access.users import Amendment, amend
-from rollout.services.engine.policy_application import apply
-from rollout.services.engine.service import service_on
+from rollout.services.access.authentication import MAX_CACHE_AGE, Authenticator
+from rollout.services.access.users import AccountUpdate, update_account
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.service import build_service
 from tests.api.bears import POLICY, V1
 from tests.api.test_schemathesis import app, asking, everything
 from tests.api.test_shell import problem_of
@@ -57,8 +57,8 @@ def test_no_spelling_of_a_path_opens_a_door(asking, path):
     del asking.headers["Authorization"]
     answer = asking.get(path)
     assert answer.status_code in {401, 404}, answer.text
-    door = asking.app.state.service.door
-    door.let_in("eve", Right("viewer", "wolves"))
+    door = asking.app.state.service.authenticator
+    door.let_in("eve", AssignedRole("viewer", "wolves"))
     answer = asking.by("eve").get(path)
     assert answer.status_code in {403, 404}, answer.text
     assert "creek" not in answer.text
@@ -69,7 +69,7 @@ def test_what_is_open_is_a_short_list(asking, clock):
     paths = asking.get("/openapi.json").json()["paths"]
     found = {path for path in paths if asking.get(path).status_code == 200}
     assert found == {"/health/live", "/health/ready"}
-    clock.move(HOUR)  # tries without a key are few at once
+    clock.advance(HOUR)  # tries without a key are few at once
     others = {getattr(route, "path", "") for route in asking.app.routes} - set(paths) - {""}
     assert {path for path in others if "{" not in path} == OPEN
     assert asking.get("/docs").status_code == 200  # what the API can do is no secret
@@ -78,7 +78,7 @@ def test_what_is_open_is_a_short_list(asking, clock):
 
 
 def test_figures_are_for_whoever_reads_everything_and_are_right(asking, door):
-    door.let_in("eve", Right("viewer", "bears"), Right("ingest"))
+    door.let_in("eve", AssignedRole("viewer", "bears"), AssignedRole("ingest"))
     assert problem_of(asking.by("eve").get("/metrics")) == (403, "not-allowed")
     asking.by("ingest").post(f"{V1}/assignments", json={"key": "k", "site": "creek"})
     asking.by("every").get(f"{V1}/cases/c0")
@@ -194,13 +194,15 @@ def open_parts(schema, described, at="", seen=()):
 def replicas(database, other, clock):
     """Return a client of each of two services on one database, with people in it."""
     furnish(database)
-    made = [service_on(one, Door(one, clock), clock, chance) for one in (database, other)]
-    with TestClient(create(made[0])) as one, TestClient(create(made[1])) as two:
+    made = [
+        build_service(one, Authenticator(one, clock), clock, chance) for one in (database, other)
+    ]
+    with TestClient(create_app(made[0])) as one, TestClient(create_app(made[1])) as two:
         yield one, two
 
 
 def key_of(database, name):
-    return keys.make(database, ADA, name, chance=chance(), at=NOON)
+    return keys.create_key(database, ADA, name, random_bytes=chance(), at=NOON)
 
 
 def statuses(replicas, key, path="/v1/me"):
@@ -222,7 +224,7 @@ def test_no_other_text_is_a_key(replicas, database, clock):
         text[::-1],
         text.rpartition("_")[0],
     ):
-        clock.move(timedelta(minutes=1))  # tries without a key are few at once
+        clock.advance(timedelta(minutes=1))  # tries without a key are few at once
         found = [
             client.get("/v1/me", headers={"Authorization": b"Bearer " + wrong.encode()})
             for client in replicas
@@ -233,16 +235,16 @@ def test_no_other_text_is_a_key(replicas, database, clock):
 def test_a_key_is_over_when_it_expires(replicas, database, clock):
     made = key_of(database, "bo")
     assert statuses(replicas, made.text) == [200, 200]
-    clock.move(made.expires_at - NOON)
+    clock.advance(made.expires_at - NOON)
     assert statuses(replicas, made.text) == [401, 401]
 
 
 def revoked(database, made, at):
-    keys.revoke(database, ADA, made.prefix, at=at)
+    keys.revoke_key(database, ADA, made.prefix, at=at)
 
 
 def disabled(database, made, at):
-    amend(database, ADA, "bo", Amendment(disabled=True), at=at)
+    update_account(database, ADA, "bo", AccountUpdate(is_disabled=True), at=at)
 
 
 @pytest.mark.parametrize("ended", [revoked, disabled])
@@ -252,15 +254,21 @@ def test_a_key_that_is_ended_opens_nothing_on_any_replica_within_a_second(
     made = key_of(database, "bo")
     assert statuses(replicas, made.text) == [200, 200]
     ended(database, made, clock.now())
-    clock.move(timedelta(seconds=STALE))
-    assert STALE < 1
+    clock.advance(timedelta(seconds=MAX_CACHE_AGE))
+    assert MAX_CACHE_AGE < 1
     assert statuses(replicas, made.text) == [401, 401]
 
 
 def test_a_right_that_is_taken_is_gone_on_every_replica_within_a_second(replicas, database, clock):
     made = key_of(database, "bo")
-    amend(database, ADA, "bo", Amendment(take=(Right("operator", "ramps"),)), at=clock.now())
-    clock.move(timedelta(seconds=STALE))
+    update_account(
+        database,
+        ADA,
+        "bo",
+        AccountUpdate(roles_to_revoke=(AssignedRole("operator", "ramps"),)),
+        at=clock.now(),
+    )
+    clock.advance(timedelta(seconds=MAX_CACHE_AGE))
     assert statuses(replicas, made.text, "/v1/rollouts/ramps") == [404, 404]
 
 
@@ -271,8 +279,8 @@ def test_a_right_that_is_taken_is_gone_on_every_replica_within_a_second(replicas
 def packs(asking, database, door):
     """Return a client that asks as somebody with every right in `wolves`, beside `bears`."""
     text = POLICY.replace("rollout: bears", "rollout: wolves")
-    apply(database, text, Person("zoe"), NOON - DAY, salt=bytes(32))
-    door.let_in("eve", *(Right(role, "wolves") for role in ROLES))
+    apply_policy(database, text, Actor("zoe"), NOON - DAY, salt=bytes(32))
+    door.let_in("eve", *(AssignedRole(role, "wolves") for role in ROLES))
     return asking.by("eve")
 
 
@@ -350,7 +358,7 @@ def test_a_key_of_somebody_else_can_not_be_told_from_none(replicas, database):
 
 def test_who_holds_a_case_is_not_told_to_others(asking, door):
     for name in ("vera", "walt"):
-        door.let_in(name, Right("reviewer"))
+        door.let_in(name, AssignedRole("reviewer"))
     (task,) = asking.by("vera").post(f"{V1}/reviews/claims", json={"claims": 1}).json()["tasks"]
     where, body = f"{V1}/reviews/{task['review']}", {"answers": {"alarm": "bear"}}
     asking.by("walt")

@@ -3,7 +3,7 @@
 import re
 from pathlib import Path
 
-from api.problems import STATUS
+from api.problems import STATUS_BY_CODE
 from tests.api.test_rights_matrix import BEARS, MATRIX
 
 PAGE = (Path(__file__).parents[2] / "docs/api.md").read_text(encoding="utf-8")
@@ -19,4 +19,4 @@ def test_every_route_is_named():
 
 
 def test_every_refusal_is_named():
-    assert [code for code in STATUS if f"`{code}`" not in PAGE] == []
+    assert [code for code in STATUS_BY_CODE if f"`{code}`" not in PAGE] == []

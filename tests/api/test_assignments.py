@@ -5,18 +5,18 @@ from datetime import timedelta
 
 import pytest
 
-from api.app import create
+from api.app import create_app
 from api.schemas.assignments import AssignmentResult
-from rollout.core.scope.permissions import Right
+from rollout.core.scope.permissions import AssignedRole
 from rollout.core.scope.permits import Permit
-from rollout.services.engine.rollout_state import standing
-from rollout.services.engine.service import service_on
-from rollout.services.engine.state_cache import STALE
-from rollout.services.support.clock import SetClock
-from rollout.store.database.errors import DatabaseBusy
+from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.services.engine.service import build_service
+from rollout.services.engine.state_cache import MAX_STALENESS
+from rollout.services.support.clock import ManualClock
+from rollout.store.database.errors import DatabaseBusyError
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.versions import Versions
+from rollout.store.ledger.versions import VersionStore
 from tests.api.conftest import Asking
 from tests.factories import DAY, MINUTE, NOON
 from tests.services import bear_field as field
@@ -30,7 +30,9 @@ AUDITED, ALONE = keys(0.1)[0], keys(0.1, below=False)[0]
 @pytest.fixture(autouse=True)
 def _clocks_agree(monkeypatch):
     """The clock of tests is set; a database's own is not."""
-    monkeypatch.setattr("rollout.services.engine.state_cache.askew", lambda *_: timedelta(0))
+    monkeypatch.setattr(
+        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: timedelta(0)
+    )
 
 
 @pytest.fixture
@@ -44,13 +46,13 @@ def ask(client, key="c1", site="creek", by="ingest", **changed):
     return AssignmentResult.model_validate(answer.json(), extra="forbid")
 
 
-def passed(clock, seconds=STALE):
-    clock.move(timedelta(seconds=seconds))
+def passed(clock, seconds=MAX_STALENESS):
+    clock.advance(timedelta(seconds=seconds))
 
 
 def head_of(database):
-    with database.reading() as transaction:
-        return Ledger(transaction, Rollouts(transaction).find("bears")).head()
+    with database.begin_read() as transaction:
+        return Ledger(transaction, Rollouts(transaction).find("bears")).load_head()
 
 
 def predicted(answer="bear", **more):
@@ -85,8 +87,8 @@ def test_at_supervised_a_person_confirms_or_decides_blind(client, bears):
 def test_the_permit_names_case_version_and_what_was_answered(client, service, bears):
     told = ask(client, ALONE)
     permit = Permit("model", told.revision, NOON, MINUTE)
-    assert service.permits.read(told.permit, "bears", ALONE, "v1") == permit
-    assert service.permits.read(told.permit, "bears", AUDITED, "v1") is None
+    assert service.permit_signer.read_permit(told.permit, "bears", ALONE, "v1") == permit
+    assert service.permit_signer.read_permit(told.permit, "bears", AUDITED, "v1") is None
 
 
 @on_sqlite
@@ -116,12 +118,12 @@ def test_a_rollout_that_is_not_there_is_peoples_to_who_may_see_it(client, door, 
     url = "/v1/rollouts/none/assignments"
     told = client.by("ingest").post(url, json=question()).json()
     assert (told["decider"], told["lease"], told["permit"]) == ("human", 0.0, None)
-    door.let_in("box", Right("ingest", "bears"), machine=True)
+    door.let_in("box", AssignedRole("ingest", "bears"), machine=True)
     assert client.by("box").post(url, json=question()).status_code == 404
 
 
 def test_each_site_is_asked_for_by_who_may(client, door, bears):
-    door.let_in("box", Right("ingest", "bears", "creek"), machine=True)
+    door.let_in("box", AssignedRole("ingest", "bears", "creek"), machine=True)
     assert ask(client, by="box").decider == "model"
     both = {"questions": [question(), question(site="lake")]}
     refused = client.by("box").post(URL, json=both)
@@ -175,7 +177,7 @@ def test_a_body_of_another_form_is_a_problem(client, bears, body):
 def test_a_prediction_is_kept_with_the_assignment_that_it_got(client, database, bears):
     told = ask(client, AUDITED, prediction=predicted())
     assert told.recorded.status == "accepted"
-    with database.reading() as transaction:
+    with database.begin_read() as transaction:
         rows = transaction.connection.exec_driver_sql(
             "select scope_revision, decider, exposure, share from predictions"
         ).all()
@@ -229,10 +231,10 @@ def test_what_can_not_be_kept_is_not_answered(client, service, monkeypatch, bear
 
     @contextmanager
     def busy():
-        raise DatabaseBusy("somebody holds a lock; ask again")
+        raise DatabaseBusyError("somebody holds a lock; ask again")
         yield
 
-    monkeypatch.setattr(type(service.database), "writing", lambda _: busy())
+    monkeypatch.setattr(type(service.database), "begin_write", lambda _: busy())
     refused = client.by("ingest").post(URL, json=question(ALONE, prediction=predicted()))
     assert (refused.status_code, refused.json()["code"]) == (503, "database-busy")
     assert refused.headers["retry-after"] == "1"
@@ -240,17 +242,17 @@ def test_what_can_not_be_kept_is_not_answered(client, service, monkeypatch, bear
 
 def test_a_new_version_is_told_and_people_decide(client, database, bears):
     assert ask(client, version="v2").decider == "human"
-    with database.reading() as transaction:
+    with database.begin_read() as transaction:
         rollout = Rollouts(transaction).find("bears")
-        assert list(Versions(transaction, rollout).all()) == ["v1", "v2"]
+        assert list(VersionStore(transaction, rollout).list_all()) == ["v1", "v2"]
 
 
 def test_made_up_versions_are_not_kept_beyond_twenty(client, database, bears):
     for number in range(30):
         ask(client, version=f"made-up-{number}")
-    with database.reading() as transaction:
+    with database.begin_read() as transaction:
         rollout = Rollouts(transaction).find("bears")
-        assert len(Versions(transaction, rollout).all()) == 20
+        assert len(VersionStore(transaction, rollout).list_all()) == 20
 
 
 # Doubt about the replica itself
@@ -268,10 +270,10 @@ def test_without_the_database_people_decide(client, service, clock, monkeypatch,
 
     @contextmanager
     def gone():
-        raise DatabaseBusy("no connection")
+        raise DatabaseBusyError("no connection")
         yield
 
-    monkeypatch.setattr(type(service.database), "reading", lambda _: gone())
+    monkeypatch.setattr(type(service.database), "begin_read", lambda _: gone())
     assert ask(client, ALONE).decider == "model"  # confirmed a moment ago
     passed(clock)
     told = ask(client, ALONE)
@@ -282,14 +284,14 @@ def test_without_the_database_people_decide(client, service, clock, monkeypatch,
 def test_a_replica_whose_clock_is_off_lets_people_decide(client, clock, monkeypatch, bears):
     assert ask(client, ALONE).decider == "model"
     off = timedelta(seconds=5, microseconds=1)
-    monkeypatch.setattr("rollout.services.engine.state_cache.askew", lambda *_: off)
+    monkeypatch.setattr("rollout.services.engine.state_cache.measure_clock_skew", lambda *_: off)
     passed(clock, 6)
     told = ask(client, ALONE)
     assert told.decider == "human"
     assert "clock" in told.reason
     assert ask(client, ALONE).decider == "human"  # also from memory
     monkeypatch.setattr(
-        "rollout.services.engine.state_cache.askew", lambda *_: timedelta(seconds=5)
+        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: timedelta(seconds=5)
     )
     passed(clock, 6)
     assert ask(client, ALONE).decider == "model"
@@ -300,7 +302,8 @@ def test_clocks_are_compared_every_few_seconds_and_not_at_each_question(
 ):
     asked = []
     monkeypatch.setattr(
-        "rollout.services.engine.state_cache.askew", lambda *_: asked.append(1) or timedelta(0)
+        "rollout.services.engine.state_cache.measure_clock_skew",
+        lambda *_: asked.append(1) or timedelta(0),
     )
     for _ in range(20):
         ask(client, ALONE)
@@ -341,15 +344,15 @@ def test_a_ledger_that_was_set_back_is_found_by_the_first_box_that_asks(
 
 
 def incidents(database):
-    with database.reading() as transaction:
-        return list(standing(transaction, "bears").scope.open_incidents.values())
+    with database.begin_read() as transaction:
+        return list(load_rollout_state(transaction, "bears").scope.open_incidents.values())
 
 
 def test_the_answer_changes_within_a_second_of_a_change_on_every_replica(
     client, other, door, database, clock, bears
 ):
-    second = SetClock(NOON)
-    with Asking(create(service_on(other, door, second, entropy=bytes))) as elsewhere:
+    second = ManualClock(NOON)
+    with Asking(create_app(build_service(other, door, second, entropy=bytes))) as elsewhere:
         boxes = [client.by("ingest"), elsewhere.by("ingest")]
         night = question(ALONE, at=NOON.replace(hour=21).isoformat())
         clock.at = second.at = NOON.replace(hour=21)

@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.scope.commands import Person
-from rollout.core.scope.permissions import Right
-from rollout.services.engine.policy_application import apply
+from rollout.core.scope.commands import Actor
+from rollout.core.scope.permissions import AssignedRole
+from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.ticks import Ticker
 from tests.api.test_records import case, decision, prediction, sent
 from tests.api.test_shell import POLICY, problem_of
@@ -17,7 +17,7 @@ RAMPS = "/v1/rollouts/ramps"
 
 @pytest.fixture(autouse=True)
 def _ramps(database):
-    apply(database, POLICY, Person("zoe"), NOON - timedelta(days=1))
+    apply_policy(database, POLICY, Actor("zoe"), NOON - timedelta(days=1))
 
 
 def judged(key, said="sound", decided="sound", **more):
@@ -60,7 +60,7 @@ def test_cases_are_filtered(client):
 
 def test_a_right_for_one_site_shows_its_cases_alone(client, door):
     sent(client, *judged("here"), *judged("there", site="ramp-b"))
-    door.let_in("eve", Right("viewer", "ramps", "ramp-a"))
+    door.let_in("eve", AssignedRole("viewer", "ramps", "ramp-a"))
     assert keys(client, by="eve") == ["here"]
     assert keys(client, by="eve", site="ramp-b") == []
     assert problem_of(client.get(f"{RAMPS}/cases/there")) == (404, "unknown-case")

@@ -5,20 +5,20 @@ from datetime import timedelta
 
 import pytest
 
-from api.app import create
-from rollout.core.policy.cell_evidence import Known
+from api.app import create_app
+from rollout.core.policy.cell_evidence import VersionEvidence
 from rollout.core.policy.gates import read_gate
-from rollout.core.scope.commands import Person
-from rollout.core.scope.permissions import Right
-from rollout.formats.policy.reader import load_policy
-from rollout.services.engine.evidence_reader import known_of
-from rollout.services.engine.policy_application import apply
-from rollout.services.engine.rollout_state import standing
-from rollout.services.engine.service import service_on
+from rollout.core.scope.commands import Actor
+from rollout.core.scope.permissions import AssignedRole
+from rollout.formats.policy.reader import parse_policy
+from rollout.services.engine.evidence_reader import load_cell_evidence
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.services.engine.service import build_service
 from rollout.services.engine.ticks import Ticker
-from rollout.services.engine.unit_counting import ingest
-from rollout.services.support.clock import SetClock
-from rollout.tally.slots import instant
+from rollout.services.records.record_import import import_records
+from rollout.services.support.clock import ManualClock
+from rollout.tally.slots import to_instant
 from tests.api.bears import CREEK, V1, founded, tick, widened
 from tests.api.conftest import Asking
 from tests.api.test_shell import problem_of
@@ -37,14 +37,14 @@ def bears(database):
 @pytest.fixture
 def story(database, clock):
     """Return a rollout whose records were counted, with the instant of the last tick."""
-    policy = load_policy(BY_CASE)
+    policy = parse_policy(BY_CASE)
     history = a_history(replace(STORY, slots=40), policy)
     slots, _ = replayed(history, policy, None)
-    first, last = instant(slots[0], policy.tick), instant(slots[-20], policy.tick)
-    apply(database, BY_CASE, Person("zoe"), first, salt=bytes(32))
-    ingest(database, "story", history, first)
+    first, last = to_instant(slots[0], policy.tick), to_instant(slots[-20], policy.tick)
+    apply_policy(database, BY_CASE, Actor("zoe"), first, salt=bytes(32))
+    import_records(database, "story", history, first)
     Ticker(database, "story", "one").tick(last)
-    clock.move(last - clock.now())
+    clock.advance(last - clock.now())
     return last
 
 
@@ -63,7 +63,7 @@ def test_every_cell_says_what_is_allowed_and_what_comes_next(client, database, b
 
 def test_a_grant_that_has_ended_gives_nothing_though_no_tick_ran(client, clock, database, bears):
     widened(database, NOON)
-    clock.move(90 * DAY)
+    clock.advance(90 * DAY)
     assert client.get(f"{V1}/cells/creek/day").json()["status"]["stage"] == "shadow"
 
 
@@ -90,26 +90,26 @@ def test_a_cell_shows_the_evidence_that_the_engine_was_shown(client, database, s
 
 
 def test_what_is_read_for_people_is_what_the_ticker_decided_on(database, story):
-    with database.reading() as transaction:
-        stood = standing(transaction, "story")
+    with database.begin_read() as transaction:
+        stood = load_rollout_state(transaction, "story")
     for proposal in stood.scope.proposals.values():
-        known = known_of(database, stood, proposal.cell, proposal.version)
-        assert isinstance(known, Known)
+        known = load_cell_evidence(database, stood, proposal.cell, proposal.version)
+        assert isinstance(known, VersionEvidence)
         reading = read_gate(stood.policy, proposal.cell, 1, 1, known.attempt, known.entered)
-        assert reading.met
+        assert reading.is_met
     assert stood.scope.proposals
 
 
 def test_what_was_counted_later_is_seen_at_the_next_look(client, database, clock, story):
     before = client.get(f"{V1_STORY}/cells/s0/day").json()["evidence"][0]["closed_units"]
     Ticker(database, "story", "two").tick(story + timedelta(hours=30))
-    clock.move(timedelta(hours=30))
+    clock.advance(timedelta(hours=30))
     assert client.get(f"{V1_STORY}/cells/s0/day").json()["evidence"][0]["closed_units"] > before
 
 
 def test_a_cell_that_is_not_there_and_a_site_of_others(client, door, bears):
     assert problem_of(client.get(f"{V1}/cells/creek/dusk")) == (404, "unknown-cell")
-    door.let_in("eve", Right("viewer", "bears", "lake"))
+    door.let_in("eve", AssignedRole("viewer", "bears", "lake"))
     assert problem_of(client.by("eve").get(f"{V1}/cells/creek/day")) == (403, "not-allowed")
     mine = client.get(f"{V1}/cells").json()["items"]
     assert {cell["site"] for cell in mine} == {"lake"}
@@ -121,7 +121,7 @@ def test_versions_stand_side_by_side_and_one_is_retired(client, door, database):
     found = client.get(f"{V1}/versions").json()["items"]
     assert [one["version"] for one in found] == ["v1", "v2"]
     assert found[0]["acting_cells"] == [{"site": "creek", "window": "day", "stage": "supervised"}]
-    door.let_in("eve", Right("operator", "bears", "creek"))
+    door.let_in("eve", AssignedRole("operator", "bears", "creek"))
     path = f"{V1}/versions/v1/retirement"
     assert problem_of(client.by("eve").post(path, json={})) == (403, "not-allowed")
     done = client.by("bo").post(path, json={"reason": "old"}).json()
@@ -136,15 +136,15 @@ def test_versions_stand_side_by_side_and_one_is_retired(client, door, database):
 def test_another_replica_answers_by_an_approval_within_a_second(client, database, other, door):
     founded(database, NOON)
     tick(database, NOON)
-    clock = SetClock(NOON)
-    second = Asking(create(service_on(other, door, clock, entropy=bytes))).by("ana")
+    clock = ManualClock(NOON)
+    second = Asking(create_app(build_service(other, door, clock, entropy=bytes))).by("ana")
     assert second.get(f"{V1}/cells/creek/day").json()["status"]["stage"] == "shadow"
-    watched = second.app.state.service.watch
-    assert watched.rollout("bears").standing.scope.holder(CREEK) is None
+    watched = second.app.state.service.state_cache
+    assert watched.load_rollout("bears").state.scope.get_holder(CREEK) is None
     evidence = client.get(f"{V1}/proposals/P-1").json()["evidence_hash"]
     for name in ("ana", "bo"):
         client.by(name).post(f"{V1}/proposals/P-1/approvals", json={"evidence_hash": evidence})
     tick(database, NOON + TICK)
     assert second.get(f"{V1}/cells/creek/day").json()["status"]["stage"] == "supervised"
-    clock.move(timedelta(seconds=0.6))
-    assert watched.rollout("bears").standing.scope.holder(CREEK) == "v1"
+    clock.advance(timedelta(seconds=0.6))
+    assert watched.load_rollout("bears").state.scope.get_holder(CREEK) == "v1"

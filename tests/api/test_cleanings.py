@@ -9,13 +9,13 @@ from hashlib import sha256
 import polars as pl
 import pytest
 
-from rollout.core.scope.commands import Person
-from rollout.core.scope.permissions import Right
-from rollout.reports.figures.training import digest
-from rollout.services.engine.policy_application import apply
-from rollout.services.engine.rollout_state import standing
-from rollout.store.records.exposures import Shown
-from rollout.store.records.external_keys import CallerKeys
+from rollout.core.scope.commands import Actor
+from rollout.core.scope.permissions import AssignedRole
+from rollout.reports.figures.training import compute_digest
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.store.records.exposures import ExposureStore
+from rollout.store.records.external_keys import ExternalKeys
 from tests.api.test_records import case, decision, prediction, sent
 from tests.api.test_shell import POLICY, problem_of
 from tests.factories import NOON
@@ -26,7 +26,7 @@ LATER = timedelta(days=2)
 
 @pytest.fixture(autouse=True)
 def _ramps(database):
-    apply(database, POLICY, Person("zoe"), NOON - timedelta(days=1))
+    apply_policy(database, POLICY, Actor("zoe"), NOON - timedelta(days=1))
 
 
 def judged(key, said="sound", decided="sound", sure=0.9, **more):
@@ -43,7 +43,7 @@ def closed(client, clock):
     there = judged("there", said="damaged", sure=0.95, site="ramp-b")
     damaged = judged("hurt", said="damaged", decided="damaged", sure=0.6)
     sent(client, *alike, *here, *there, *damaged)
-    clock.move(LATER)
+    clock.advance(LATER)
 
 
 def listed(client, by="viewer", **asked):
@@ -147,7 +147,7 @@ def test_no_case_that_people_still_judge_is_shown_to_anybody(client, clock, clos
     assert client.get(f"{RAMPS}/training/manifest").json()["excluded"] == {"open for review": 1}
     ((verdict, reason),) = chosen(client, wish("open"))
     assert (verdict, "still judged" in reason) == ("rejected", True)
-    clock.move(LATER)
+    clock.advance(LATER)
     assert "open" in keys(client)
     assert "open" in labels(client)
 
@@ -168,16 +168,16 @@ def test_a_known_case_is_hidden_from_everybody_while_people_judge_it(client, clo
 def test_what_a_person_is_shown_is_noted(client, database, closed):
     keys(client, by="viewer")
     rows(client, by="ana")  # who may review, too
-    with database.reading() as transaction:
-        rollout = standing(transaction, "ramps").rollout
-        number = CallerKeys(transaction, rollout).find(["here"])["here"]
-        shown = Shown(transaction, rollout)
-        assert shown.of("viewer", {number}) == {number: {("prediction", "cleaning")}}
-        assert shown.of("ana", {number}) == {number: {("prediction", "training")}}
+    with database.begin_read() as transaction:
+        rollout = load_rollout_state(transaction, "ramps").rollout
+        number = ExternalKeys(transaction, rollout).find_ids(["here"])["here"]
+        shown = ExposureStore(transaction, rollout)
+        assert shown.list_for_reviewer("viewer", {number}) == {number: {("prediction", "cleaning")}}
+        assert shown.list_for_reviewer("ana", {number}) == {number: {("prediction", "training")}}
 
 
 def test_a_right_for_one_site_lists_chooses_and_exports_there_alone(client, door, closed):
-    door.let_in("eve", Right("operator", "ramps", "ramp-b"))
+    door.let_in("eve", AssignedRole("operator", "ramps", "ramp-b"))
     assert keys(client, by="eve") == ["there"]
     assert list(labels(client, by="eve")) == ["there"]
     answers = chosen(client, wish("here"), wish("there"), by="eve")
@@ -204,7 +204,7 @@ def test_every_form_holds_the_rows_that_the_manifest_names(client, closed):
     }
     assert {answer.headers["etag"] for answer in found.values()} == {f'"{manifest["sha256"]}"'}
     assert sha256(found["jsonl"].content).hexdigest() == manifest["sha256"]
-    assert digest(pl.read_parquet(found["parquet"].content)) == manifest["sha256"]
+    assert compute_digest(pl.read_parquet(found["parquet"].content)) == manifest["sha256"]
     table = list(csv.DictReader(io.StringIO(found["csv"].text)))
     assert len(table) == manifest["rows"] == 7
     assert (manifest["rollout"], manifest["versions"]) == ("ramps", ["v1"])

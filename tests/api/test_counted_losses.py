@@ -6,18 +6,18 @@ from random import Random
 
 import pytest
 
-from rollout.core.scope.commands import Person
-from rollout.core.scope.permissions import Caller, Right
-from rollout.reports.inputs.losses import WRONG
-from rollout.services.divergences.top_losses import counted_losses
-from rollout.services.engine.policy_application import apply
-from rollout.services.engine.rollout_state import standing
+from rollout.core.scope.commands import Actor
+from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.reports.inputs.losses import CONFIDENT_WRONG
+from rollout.services.divergences.top_losses import load_costliest_counted_pairs
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
-from rollout.services.replay.compare import compare
-from rollout.services.training.cleaning import work_list
-from rollout.store.records.exposures import Shown
-from rollout.store.records.external_keys import CallerKeys
-from rollout.store.records.recent_units import Newest
+from rollout.services.replay.compare import compare_pair_file
+from rollout.services.training.cleaning import load_label_issues
+from rollout.store.records.exposures import ExposureStore
+from rollout.store.records.external_keys import ExternalKeys
+from rollout.store.records.newest_records import NewestRecords
 from tests.api.test_cleanings import RAMPS, chosen, judged, wish
 from tests.api.test_records import case, sent
 from tests.api.test_shell import POLICY, problem_of
@@ -25,14 +25,14 @@ from tests.factories import NOON
 from tests.store.counted_units import counts, unit
 
 LATER = timedelta(days=2)
-VIEWER = Caller("vi", rights=(Right("viewer"),))
+VIEWER = Caller("vi", role_assignments=(AssignedRole("viewer"),))
 COSTS = "labels: [damaged, sound], costs: [{did: sound, right: damaged, cost: 5}, {cost: 1}]"
 DEAR = POLICY.replace("labels: [damaged, sound]", COSTS)
 
 
 @pytest.fixture(autouse=True)
 def _ramps(database):
-    apply(database, DEAR, Person("zoe"), NOON - timedelta(days=1))
+    apply_policy(database, DEAR, Actor("zoe"), NOON - timedelta(days=1))
 
 
 def some_pairs(n=60, seed=3):
@@ -57,7 +57,7 @@ def counted(client, clock, database, pairs):
 
 
 def ticked(clock, database, span=LATER):
-    clock.move(span)
+    clock.advance(span)
     Ticker(database, "ramps", "one").tick(clock.now())
 
 
@@ -96,16 +96,19 @@ def test_they_are_the_pairs_that_differ_the_largest_loss_first(client, three):
 def test_the_index_says_of_each_case_what_the_records_of_the_span_say(client, clock, database):
     """A span lists, beside others, where the version was surer than it is on average."""
     counted(client, clock, database, some_pairs())
-    span = [item.loss for item in work_list(database, VIEWER, "ramps", clock.now())]
-    wrong = {loss.case_key: loss for loss in span if loss.kind == WRONG}
-    found = [item.loss for item in counted_losses(database, VIEWER, "ramps", clock.now(), most=100)]
+    span = [item.loss for item in load_label_issues(database, VIEWER, "ramps", clock.now())]
+    wrong = {loss.case_key: loss for loss in span if loss.kind == CONFIDENT_WRONG}
+    found = [
+        item.loss
+        for item in load_costliest_counted_pairs(database, VIEWER, "ramps", clock.now(), limit=100)
+    ]
     assert len(found) > len(wrong) > 5
     mine = [loss for loss in found if loss.case_key in wrong]
     assert [loss.case_key for loss in mine] == list(wrong)
     for loss in mine:
         own, theirs = asdict(loss), asdict(wrong[loss.case_key])
         assert own.pop("loss") == pytest.approx(theirs.pop("loss"))
-        assert (own.pop("kind"), theirs.pop("kind")) == ("people said otherwise", WRONG)
+        assert (own.pop("kind"), theirs.pop("kind")) == ("people said otherwise", CONFIDENT_WRONG)
         assert own == theirs
 
 
@@ -116,8 +119,10 @@ def test_the_index_lists_what_compare_lists_of_the_same_pairs(client, clock, dat
     file, policy = tmp_path / "pairs.csv", tmp_path / "policy.yaml"
     file.write_text("\n".join(["case_key,site,human,model,confidence", *lines]))
     policy.write_text(DEAR)
-    right = compare(file, policy=policy).top_losses
-    found = [item.loss for item in counted_losses(database, VIEWER, "ramps", clock.now())]
+    right = compare_pair_file(file, policy=policy).top_losses
+    found = [
+        item.loss for item in load_costliest_counted_pairs(database, VIEWER, "ramps", clock.now())
+    ]
     assert len(found) == 20
     names = ("case_key", "site", "human", "model", "confidence", "cost")
     told = [tuple(getattr(loss, name) for name in names) for loss in found]
@@ -126,10 +131,12 @@ def test_the_index_lists_what_compare_lists_of_the_same_pairs(client, clock, dat
 
 def test_what_a_person_is_shown_is_noted_as_on_the_work_list(client, database, three):
     keys(client, by="viewer", limit=2)
-    with database.reading() as transaction:
-        rollout = standing(transaction, "ramps").rollout
-        numbers = CallerKeys(transaction, rollout).find(["first", "second", "third"])
-        shown = Shown(transaction, rollout).of("viewer", set(numbers.values()))
+    with database.begin_read() as transaction:
+        rollout = load_rollout_state(transaction, "ramps").rollout
+        numbers = ExternalKeys(transaction, rollout).find_ids(["first", "second", "third"])
+        shown = ExposureStore(transaction, rollout).list_for_reviewer(
+            "viewer", set(numbers.values())
+        )
     both = {numbers["first"], numbers["second"]}
     assert shown == {number: {("prediction", "cleaning")} for number in both}
 
@@ -157,24 +164,26 @@ def test_a_case_that_was_counted_and_is_open_again_is_not_listed(client, clock, 
 
 
 def test_who_reads_one_site_is_shown_that_one(client, door, three):
-    door.let_in("eve", Right("viewer", "ramps", "ramp-b"))
+    door.let_in("eve", AssignedRole("viewer", "ramps", "ramp-b"))
     assert keys(client, "eve") == ["third"]
     assert keys(client, "eve", limit=1) == ["third"]
 
 
 def test_a_case_that_moved_is_shown_only_to_who_reads_where_it_is_now(client, clock, door, three):
-    door.let_in("eve", Right("viewer", "ramps", "ramp-b"))
+    door.let_in("eve", AssignedRole("viewer", "ramps", "ramp-b"))
     sent(client, case("third", site="ramp-a", revision=2))
-    clock.move(LATER)  # until when it was open again
+    clock.advance(LATER)  # until when it was open again
     assert keys(client, "eve") == []
     assert "third" in keys(client)
 
 
 def test_cases_of_other_sites_are_not_even_looked_up(client, door, three, monkeypatch):
     asked = []
-    own = Newest.cases
-    monkeypatch.setattr(Newest, "cases", lambda self, n: asked.append(set(n)) or own(self, n))
-    door.let_in("eve", Right("viewer", "ramps", "ramp-b"))
+    own = NewestRecords.load_cases
+    monkeypatch.setattr(
+        NewestRecords, "load_cases", lambda self, n: asked.append(set(n)) or own(self, n)
+    )
+    door.let_in("eve", AssignedRole("viewer", "ramps", "ramp-b"))
     assert keys(client, "eve") == ["third"]
     assert len(set.union(*asked)) == 1
 
@@ -198,8 +207,8 @@ def test_a_case_that_was_counted_twice_is_listed_once_and_one_of_no_lever_never(
     """Under another policy it was part of an episode, and judged on a lever that is gone."""
     said = {"case_key": "first", "predicted": "damaged", "decided": "sound", "second": "sound"}
     levers = (unit("e", lever=lever, **said) for lever in ("parcel", "lid"))
-    with database.reading() as transaction:
-        rollout = standing(transaction, "ramps").rollout
+    with database.begin_read() as transaction:
+        rollout = load_rollout_state(transaction, "ramps").rollout
     assert counts(database, rollout, *levers, by_episode=True) == 1
     assert keys(client) == ["first", "second", "third"]
 

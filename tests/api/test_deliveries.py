@@ -4,14 +4,14 @@ from dataclasses import replace
 
 import pytest
 
-from api.app import create
-from rollout.core.scope.commands import Person
-from rollout.core.scope.permissions import Right
-from rollout.services.engine.policy_application import apply
+from api.app import create_app
+from rollout.core.scope.commands import Actor
+from rollout.core.scope.permissions import AssignedRole
+from rollout.services.engine.policy_application import apply_policy
 from rollout.services.support.channels import Channels
 from rollout.store.database.rollouts import Rollouts
-from rollout.store.reports.deliveries import Deliveries, Letter, Outbox
-from rollout.store.reports.reports import Report, Reports
+from rollout.store.reports.deliveries import DeliveryStore, NewDelivery, Outbox
+from rollout.store.reports.reports import ReportStore, StoredReport
 from tests.api.bears import POLICY, V1, founded
 from tests.api.conftest import Asking
 from tests.api.test_shell import problem_of
@@ -25,25 +25,25 @@ UNHEARD = "reports[0]: nobody configured the channel rangers: nothing reaches it
 def sent(database):
     """Return a rollout with a delivery that was sent, one that was given up, one that waits."""
     founded(database, NOON)
-    apply(database, POLICY + REPORTS.replace("ops", "ops, chat"), Person("zoe"), NOON)
-    with database.writing() as transaction:
-        own = Deliveries(transaction, Rollouts(transaction).find("bears"))
+    apply_policy(database, POLICY + REPORTS.replace("ops", "ops, chat"), Actor("zoe"), NOON)
+    with database.begin_write() as transaction:
+        own = DeliveryStore(transaction, Rollouts(transaction).find("bears"))
         for channel in ("ops", "chat", "rangers"):
-            own.queue(Letter(12, channel, "schedule", "morning report", "- lead"), at=NOON)
-    settle(database, "sent", at=NOON)
-    settle(database, "failed", error="refused")
+            own.add(NewDelivery(12, channel, "schedule", "morning report", "- lead"), at=NOON)
+    settle(database, "record_sent", at=NOON)
+    settle(database, "record_failed", error="refused")
 
 
 def settle(database, how, **more):
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         outbox = Outbox(transaction)
-        taken = outbox.take(at=NOON, lease=HOUR)
+        taken = outbox.take_next(at=NOON, lease=HOUR)
         assert getattr(outbox, how)(taken, **more)
 
 
 def sealed(database):
     """Return the number of a report that says nothing."""
-    report = Report(
+    report = StoredReport(
         name="week",
         since=NOON - HOUR,
         until=NOON,
@@ -57,8 +57,8 @@ def sealed(database):
         made_at=NOON,
         sealed_in=1,
     )
-    with database.writing() as transaction:
-        return Reports(transaction, Rollouts(transaction).find("bears")).seal(report)
+    with database.begin_write() as transaction:
+        return ReportStore(transaction, Rollouts(transaction).find("bears")).store(report)
 
 
 def found(client, **params):
@@ -113,7 +113,7 @@ def test_what_was_given_up_is_seen_and_tried_again_once_an_operator_says_so(clie
 
 
 def test_a_report_is_sent_to_channels_of_the_policy_alone(client, database):
-    apply(database, POLICY + REPORTS, Person("zoe"), NOON - HOUR, salt=bytes(32))
+    apply_policy(database, POLICY + REPORTS, Actor("zoe"), NOON - HOUR, salt=bytes(32))
     body = {"report": sealed(database), "channels": ["ops", "rangers"]}
     assert problem_of(client.by("viewer").post(f"{V1}/deliveries", json=body))[0] == 403
     items = client.by("operator").post(f"{V1}/deliveries", json=body).json()["items"]
@@ -136,7 +136,7 @@ def test_what_arrived_or_never_was_is_refused(client, sent):
 
 
 def test_of_another_rollout_none_is_there(client, door, sent):
-    door.let_in("eve", Right("operator", "wolves"))
+    door.let_in("eve", AssignedRole("operator", "wolves"))
     assert problem_of(client.by("eve").get(f"{V1}/deliveries")) == (404, "unknown-rollout")
 
 
@@ -144,7 +144,7 @@ def test_of_another_rollout_none_is_there(client, door, sent):
 def told(service):
     """Return a client of a service that knows one channel."""
     channels = Channels({"ops": "json://ops.example.org/hunter2"})
-    with Asking(create(replace(service, channels=channels))) as asking:
+    with Asking(create_app(replace(service, channels=channels))) as asking:
         yield asking.by("ana")
 
 

@@ -10,11 +10,11 @@ import httpx
 import pytest
 import uvicorn
 
-from api.app import create
+from api.app import create_app
 from api.routers import events
-from api.routers.events import Streams, changes, streams_of
-from rollout.core.scope.permissions import Right
-from rollout.services.engine.service import service_on
+from api.routers.events import EventStreams, get_streams, stream_changes
+from rollout.core.scope.permissions import AssignedRole
+from rollout.services.engine.service import build_service
 from rollout.services.support.clock import SystemClock
 from tests.api.bears import V1, founded, tick
 from tests.api.test_shell import problem_of
@@ -31,8 +31,8 @@ def bears(database):
 @pytest.fixture
 def quick(monkeypatch):
     """Look often, so that a test waits for nothing."""
-    monkeypatch.setattr(events, "EVERY", 0.01)
-    monkeypatch.setattr(events, "SILENCE", 0.02)
+    monkeypatch.setattr(events, "POLL_SECONDS", 0.01)
+    monkeypatch.setattr(events, "COMMENT_SECONDS", 0.02)
 
 
 async def yes():
@@ -44,7 +44,7 @@ def heard(service, count, *, last=None, streams=None, allowed=yes, between=None)
 
     async def listen():
         found = []
-        told = changes(service, streams or Streams(), "bears", last, allowed)
+        told = stream_changes(service, streams or EventStreams(), "bears", last, allowed)
         async with aclosing(told):
             async for event in told:
                 found.append(event)
@@ -69,7 +69,7 @@ def test_the_present_revision_comes_first_and_then_each_change(
     assert first.endswith("\n\n")
     said = json.loads(second.split("data: ")[1])
     assert (said["rollout"], said["revision"]) == ("bears", 4)
-    head = service.watch.confirmed("bears").head
+    head = service.state_cache.reload_rollout("bears").head
     assert said["hash"] == head.hash
 
 
@@ -87,7 +87,7 @@ def test_a_stream_ends_with_the_rights_with_the_service_and_with_the_database(
         asked.append(1)
         return len(asked) <= 3
 
-    streams = Streams()
+    streams = EventStreams()
     assert len(heard(service, 99, streams=streams, allowed=three_times)) <= 3
     assert streams.open == 0
     assert len(heard(service, 99, streams=streams, between=streams.close)) == 1
@@ -95,13 +95,13 @@ def test_a_stream_ends_with_the_rights_with_the_service_and_with_the_database(
 
 
 def test_so_many_streams_and_no_more(client, monkeypatch, bears):
-    monkeypatch.setattr(events, "MOST", 0)
+    monkeypatch.setattr(events, "MAX_STREAMS", 0)
     assert problem_of(client.get(f"{V1}/events")) == (429, "too-many-requests")
 
 
 def test_who_may_not_watch_hears_nothing(client, door, bears):
     assert problem_of(client.by("reviewer").get(f"{V1}/events")) == (403, "not-allowed")
-    door.let_in("eve", Right("viewer", "wolves"))
+    door.let_in("eve", AssignedRole("viewer", "wolves"))
     assert problem_of(client.by("eve").get(f"{V1}/events")) == (404, "unknown-rollout")
     assert problem_of(client.by("ana").get("/v1/rollouts/none/events")) == (404, "unknown-rollout")
 
@@ -109,8 +109,8 @@ def test_who_may_not_watch_hears_nothing(client, door, bears):
 @on_sqlite
 @pytest.mark.enable_socket  # a real server on this machine: how streams end shows in no other way
 def test_an_open_stream_ends_when_rights_end_and_holds_no_shutdown(database, door, bears):
-    service = service_on(database, door, SystemClock(), entropy=bytes)
-    app = create(service)
+    service = build_service(database, door, SystemClock(), entropy=bytes)
+    app = create_app(service)
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
@@ -131,12 +131,12 @@ def test_an_open_stream_ends_when_rights_end_and_holds_no_shutdown(database, doo
             with asking.stream("GET", url, headers={"Authorization": "Bearer ana"}) as stream:
                 lines = stream.iter_lines()
                 assert next(lines).startswith("id: ")
-                assert streams_of(app).open == 1
-                streams_of(app).close()
+                assert get_streams(app).open == 1
+                get_streams(app).close()
                 server.should_exit = True
                 list(lines)
     finally:
         server.should_exit = True
         thread.join(15)
     assert not thread.is_alive()
-    assert streams_of(app).open == 0
+    assert get_streams(app).open == 0

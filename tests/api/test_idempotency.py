@@ -7,9 +7,9 @@ import pytest
 from fastapi import APIRouter
 from fastapi.responses import JSONResponse
 
-from api.app import create, include
-from api.deps import Act, By
-from api.idempotency import SECRET
+from api.app import add_routes, create_app
+from api.deps import Permission, RequirePermission
+from api.idempotency import SECRET_PATHS
 from rollout import faults
 from tests.api.conftest import Asking
 
@@ -18,15 +18,15 @@ KEY = {"Idempotency-Key": "k-1"}
 
 @pytest.fixture
 def counting(service):
-    numbers, app = count(1), create(service)
+    numbers, app = count(1), create_app(service)
     for prefix in ("/v1/counted", "/v1/keys/counted"):
         router = APIRouter(prefix=prefix, include_in_schema=False)
 
-        @router.post("", dependencies=[By(Act.BE)])
+        @router.post("", dependencies=[RequirePermission(Permission.IDENTIFY)])
         def counted(status: int = 200) -> JSONResponse:
             return JSONResponse({"n": next(numbers)}, status)
 
-        include(app, router)
+        add_routes(app, router)
     with Asking(app, raise_server_exceptions=False) as asking:
         yield asking.by("ana")
 
@@ -54,7 +54,7 @@ def test_keys_are_each_callers_own(counting):
 
 def test_a_kept_answer_expires(counting, clock):
     asked(counting)
-    clock.move(timedelta(days=1))
+    clock.advance(timedelta(days=1))
     assert [asked(counting) for _ in range(2)] == [(200, 2)] * 2
 
 
@@ -68,11 +68,11 @@ def test_a_refusal_is_kept_and_a_fault_of_ours_is_not(counting):
 
 
 def test_every_path_that_answers_with_a_secret_is_one_of_the_service(service):
-    paths = {route.path for route in create(service).routes}
-    assert [path for path in SECRET if path not in paths] == []
+    paths = {route.path for route in create_app(service).routes}
+    assert [path for path in SECRET_PATHS if path not in paths] == []
     with_secrets = {"/v1/keys", "/v1/users/{name}/link", "/v1/session", "/v1/session/link"}
     assert with_secrets <= paths
-    assert all(path.startswith(SECRET) for path in with_secrets)
+    assert all(path.startswith(SECRET_PATHS) for path in with_secrets)
 
 
 def test_an_answer_with_a_secret_is_never_kept(counting):
@@ -88,7 +88,7 @@ def test_what_can_not_be_kept_is_not_said(counting):
     def fails(_point):
         raise OSError("no space left on device")
 
-    with faults.during(fails, "reply.kept"):
+    with faults.install_action(fails, "reply.kept"):
         assert asked(counting) == (503, "outcome-unknown")
     assert [asked(counting) for _ in range(2)] == [(200, 2)] * 2
 
@@ -101,6 +101,6 @@ def test_of_two_who_ask_at_once_both_hear_the_answer_that_stands(counting):
             inner.append(None)
             inner[0] = asked(counting)
 
-    with faults.during(asks_too, "reply.sought"):
+    with faults.install_action(asks_too, "reply.sought"):
         outer = asked(counting)
     assert inner == [outer] == [(200, 1)]

@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 
 from rollout.core.policy.cell_evidence import GuardReading
-from rollout.core.scope.permissions import Right
-from rollout.formats.policy.reader import load_policy
+from rollout.core.scope.permissions import AssignedRole
+from rollout.formats.policy.reader import parse_policy
 from tests.api.bears import CREEK, LAKE, POLICY, V1, founded, scope_of, tick, widened
 from tests.api.test_shell import problem_of
 from tests.factories import HOUR, MET, NOON, TICK
@@ -17,9 +17,9 @@ def alarmed(database):
     """Return a rollout whose creek was narrowed by a guard."""
     founded(database, NOON)
     widened(database, NOON, CREEK, LAKE)
-    guards = load_policy(POLICY).guards_of(CREEK)
+    guards = parse_policy(POLICY).list_guards(CREEK)
     (guard,) = (guard for guard in guards if guard.condition.measure == "agreement")
-    loud = replace(MET, guards={guard.id: GuardReading(alarm=True, value="12", records=40)})
+    loud = replace(MET, guards={guard.id: GuardReading(is_alarm=True, value="12", records=40)})
     tick(database, NOON + TICK, cells=(CREEK,), of=loud)
     tick(database, NOON + 2 * TICK, cells=(LAKE,), of=loud)
 
@@ -51,7 +51,7 @@ def _ids(client, state):
 
 
 def test_an_operator_of_another_site_sees_and_acknowledges_their_own(client, door, alarmed):
-    door.let_in("eve", Right("operator", "bears", "lake"))
+    door.let_in("eve", AssignedRole("operator", "bears", "lake"))
     client.by("eve")
     assert _ids(client, "all") == ["I-2"]
     assert problem_of(client.get(f"{V1}/incidents/I-1")) == (403, "not-allowed")
@@ -71,7 +71,7 @@ def test_a_clock_that_is_behind_is_an_incident_of_no_site(client, door, database
     tick(database, NOON + 3 * TICK)
     one = client.get(f"{V1}/incidents").json()["items"][0]
     assert (one["kind"], one["site"]) == ("clock", "")
-    door.let_in("eve", Right("operator", "bears", "lake"))
+    door.let_in("eve", AssignedRole("operator", "bears", "lake"))
     path = f"{V1}/incidents/{one['id']}/acknowledgement"
     assert client.by("eve").post(path, json={}).status_code == 200
     assert one["id"] not in scope_of(database).open_incidents

@@ -5,9 +5,9 @@ import json
 import pytest
 from sqlalchemy import text
 
-from rollout.core.ledger.ledger import BrokenChainError, verified
-from rollout.core.scope.permissions import Right
-from rollout.services.ledger import ledger_pages
+from rollout.core.ledger.ledger import BrokenLedgerError, verify_lines
+from rollout.core.scope.permissions import AssignedRole
+from rollout.services.ledger import ledger_reader
 from tests.api.bears import V1, founded, widened
 from tests.api.test_shell import problem_of
 from tests.factories import NOON
@@ -28,8 +28,8 @@ def lines_of(client, **params):
 
 
 def test_the_chain_comes_line_by_line_as_it_is_verified(client, monkeypatch, bears):
-    monkeypatch.setattr(ledger_pages, "AT_ONCE", 2)
-    rows = list(verified(lines_of(client)))
+    monkeypatch.setattr(ledger_reader, "ROWS_PER_TRANSACTION", 2)
+    rows = list(verify_lines(lines_of(client)))
     head = client.get(V1).json()
     assert (rows[-1].revision, rows[-1].hash) == (head["revision"], head["hash"])
     assert lines_of(client, after=head["revision"]) == []
@@ -73,13 +73,15 @@ def test_a_chain_that_was_touched_is_named_where_it_breaks(client, database, bea
     found = client.get(f"{V1}/ledger/verification").json()
     assert (found["intact"], found["rows"]) == (False, 1)
     assert "line 2" in found["fault"]
-    with pytest.raises(BrokenChainError, match="line 2"):
-        list(verified(lines_of(client)))
+    with pytest.raises(BrokenLedgerError, match="line 2"):
+        list(verify_lines(lines_of(client)))
 
 
 def test_a_chain_is_not_read_in_part(client, door, bears):
-    door.let_in("eve", Right("viewer", "bears", "creek"))
+    door.let_in("eve", AssignedRole("viewer", "bears", "creek"))
     for path in ("ledger", "ledger/verification"):
         assert problem_of(client.by("eve").get(f"{V1}/{path}")) == (403, "not-allowed")
-    door.let_in("eve", Right("viewer", "bears", "creek"), Right("viewer", "bears", "lake"))
+    door.let_in(
+        "eve", AssignedRole("viewer", "bears", "creek"), AssignedRole("viewer", "bears", "lake")
+    )
     assert client.by("eve").get(f"{V1}/ledger").status_code == 200

@@ -8,23 +8,23 @@ import pytest
 from fastapi import APIRouter, Request
 
 from api import limits
-from api.app import create, include
-from api.deps import Act, By
+from api.app import add_routes, create_app
+from api.deps import Permission, RequirePermission
 from tests.api.conftest import Asking
 
 MIB = 2**20
 router = APIRouter(prefix="/v1/echo", include_in_schema=False)
 
 
-@router.post("", dependencies=[By(Act.BE)])
+@router.post("", dependencies=[RequirePermission(Permission.IDENTIFY)])
 async def echo(request: Request) -> dict[str, int]:
     return {"bytes": len(await request.body())}
 
 
 @pytest.fixture
 def app(service):
-    made = create(service)
-    include(made, router)
+    made = create_app(service)
+    add_routes(made, router)
     return made
 
 
@@ -84,19 +84,19 @@ def test_what_is_held_is_given_back(echoing, app):
         sent(echoing, b"x" * MIB)
         sent(echoing, b"x" * 10 * MIB)
     middleware = app.middleware_stack
-    while not isinstance(middleware, limits.Limits):
+    while not isinstance(middleware, limits.LimitsMiddleware):
         middleware = middleware.app
-    assert middleware.held == 0
+    assert middleware.held_bytes == 0
 
 
 def test_too_much_at_once_is_refused_shortly(echoing, monkeypatch):
-    monkeypatch.setattr(limits, "BUDGET", MIB - 1)
+    monkeypatch.setattr(limits, "MAX_TOTAL_BYTES", MIB - 1)
     assert sent(echoing, b"x" * MIB) == (503, "too-many-requests")
     assert sent(echoing, b"x") == (200, 1)
 
 
 def test_a_body_that_never_ends_is_given_up(service, monkeypatch):
-    monkeypatch.setattr(limits, "SECONDS", 0.05)
+    monkeypatch.setattr(limits, "BODY_TIMEOUT", 0.05)
     said = []
 
     async def never():
@@ -106,19 +106,19 @@ def test_a_body_that_never_ends_is_given_up(service, monkeypatch):
         said.append(message)
 
     scope = {"type": "http", "method": "POST", "path": "/v1/echo", "headers": [], "state": {}}
-    asyncio.run(limits.Limits(create(service), service.clock)(scope, never, send))
+    asyncio.run(limits.LimitsMiddleware(create_app(service), service.clock)(scope, never, send))
     assert said[0]["status"] == 408
 
 
 def test_one_caller_can_not_take_all_the_time_and_a_stop_is_never_held_up(
     echoing, clock, monkeypatch
 ):
-    monkeypatch.setattr(limits, "BURST", 2.0)
+    monkeypatch.setattr(limits, "CALLER_BURST", 2.0)
     assert [sent(echoing, b"x")[0] for _ in range(3)] == [200, 200, 429]
     assert sent(echoing.by("bo"), b"x")[0] == 200
     stop = echoing.by("ana").post("/v1/rollouts/none/stops")
     assert stop.status_code != 429
-    clock.move(timedelta(seconds=1))
+    clock.advance(timedelta(seconds=1))
     assert sent(echoing, b"x")[0] == 200
 
 

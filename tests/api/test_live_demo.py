@@ -4,14 +4,14 @@ from datetime import timedelta
 
 import pytest
 
-from api.app import create
-from api.live_demo.approving import Colleague
-from api.live_demo.output import Teller
-from api.live_demo.player import STEP, Player
-from api.live_demo.stage import MACHINE, OPERATORS, THIRD, stage
-from rollout.core.scope.scope import acting
-from rollout.services.engine.ticks import Ticking
-from rollout.services.replay.demo_traffic import letters, trained_until
+from api.app import create_app
+from api.live_demo.approving import DemoApprover
+from api.live_demo.output import LedgerNarrator
+from api.live_demo.player import STEP, DemoPlayer
+from api.live_demo.stage import OPERATORS, RESUME_APPROVER, SERVICE_ACCOUNT, open_demo_service
+from rollout.core.scope.scope import find_acting_version
+from rollout.services.engine.ticks import TickScheduler
+from rollout.services.replay.demo_traffic import load_letters, load_training_ends
 from tests.api.conftest import Asking
 
 pytestmark = pytest.mark.simulation
@@ -21,17 +21,17 @@ DAYS = 2
 
 @pytest.fixture(scope="module")
 def story():
-    return letters()
+    return load_letters()
 
 
 @pytest.fixture
 def staged(story):
-    with stage(story[0].at - STEP) as made:
+    with open_demo_service(story[0].at - STEP) as made:
         yield made
 
 
 def asking(made, name):
-    client = Asking(create(made.service))
+    client = Asking(create_app(made.service))
     client.headers["Authorization"] = f"Bearer {made.keys[name]}"
     return client
 
@@ -39,11 +39,13 @@ def asking(made, name):
 def played(made, story, days):
     """Play some days, with a tick at each hour, as the demo does."""
     some = [letter for letter in story if letter.at < story[0].at + timedelta(days=days)]
-    player = Player(asking(made, MACHINE), made.clock, made.policy, some, trained_until())
-    ticking = Ticking(made.service.database, "test")
+    player = DemoPlayer(
+        asking(made, SERVICE_ACCOUNT), made.clock, made.policy, some, load_training_ends()
+    )
+    ticking = TickScheduler(made.service.database, "test")
     while made.clock.now() < story[0].at + timedelta(days=days):
         player.step()
-        assert ticking.look(made.clock.now()).failed == {}
+        assert ticking.run_due_ticks(made.clock.now()).errors == {}
     return player
 
 
@@ -63,26 +65,26 @@ def test_the_colleague_approves_what_is_proposed_a_while_after(staged, story):
     stopped = looser.post("/v1/rollouts/mail-room/stops", json={"all": True, "reason": "look"})
     (stop,) = [e["body"]["stop"] for e in stopped.json()["events"] if "stop" in e["body"]]
     looser.post(f"/v1/rollouts/mail-room/stops/{stop}/resume")
-    colleague = Colleague(asking(staged, "bo"), "mail-room", timedelta(hours=4))
-    colleague.look(staged.clock.now())
+    colleague = DemoApprover(asking(staged, "bo"), "mail-room", timedelta(hours=4))
+    colleague.approve_due(staged.clock.now())
     (waits,) = looser.get("/v1/rollouts/mail-room/proposals").json()["items"]
     assert waits["approvals"] == []
-    staged.clock.move(timedelta(hours=4))
-    colleague.look(staged.clock.now())
+    staged.clock.advance(timedelta(hours=4))
+    colleague.approve_due(staged.clock.now())
     (waits,) = looser.get("/v1/rollouts/mail-room/proposals").json()["items"]
     assert [yes["by"] for yes in waits["approvals"]] == ["bo"]
 
 
 def test_what_happens_is_told_once(staged, story):
     played(staged, story, DAYS / 8)
-    teller = Teller(asking(staged, MACHINE), staged.policy, story[0].at)
-    told = list(teller.news())
+    teller = LedgerNarrator(asking(staged, SERVICE_ACCOUNT), staged.policy, story[0].at)
+    told = list(teller.describe_news())
     assert any("v1 seen first" in line for line in told)
-    assert list(teller.news()) == []
+    assert list(teller.describe_news()) == []
     assert set(OPERATORS) == {"ana", "bo"}
     assert (
-        acting(
-            staged.service.watch.rollout("mail-room").standing.scope,
+        find_acting_version(
+            staged.service.state_cache.load_rollout("mail-room").state.scope,
             staged.policy,
             staged.policy.cells[0],
             staged.clock.now(),
@@ -95,12 +97,14 @@ def test_a_stop_can_be_taken_back_by_the_two_others(staged):
     ana, path = asking(staged, "ana"), "/v1/rollouts/mail-room"
     stop = ana.post(f"{path}/stops", json={"all": True}).json()["events"][0]["body"]["stop"]
     ana.post(f"{path}/stops/{stop}/resume")
-    (*_, said) = Teller(asking(staged, MACHINE), staged.policy, staged.clock.now()).news()
+    (*_, said) = LedgerNarrator(
+        asking(staged, SERVICE_ACCOUNT), staged.policy, staged.clock.now()
+    ).describe_news()
     assert "asks for 2 approvals; resume of S-" in said
-    staged.clock.move(timedelta(hours=4))
-    for name in ("bo", THIRD):
+    staged.clock.advance(timedelta(hours=4))
+    for name in ("bo", RESUME_APPROVER):
         kinds = frozenset({"resume"})
-        Colleague(asking(staged, name), "mail-room", timedelta(hours=4), kinds).look(
+        DemoApprover(asking(staged, name), "mail-room", timedelta(hours=4), kinds).approve_due(
             staged.clock.now()
         )
     (found,) = ana.get(f"{path}/proposals", params={"state": "approved"}).json()["items"]

@@ -6,7 +6,7 @@ from datetime import timedelta
 import pytest
 from jsonschema import Draft202012Validator
 
-from rollout.core.scope.permissions import Right
+from rollout.core.scope.permissions import AssignedRole
 from tests.api.test_assignments import ALONE, AUDITED
 from tests.factories import DAY, MINUTE, NOON
 from tests.services import bear_field as field
@@ -33,7 +33,9 @@ SUCCESS = {
 
 @pytest.fixture(autouse=True)
 def _clocks_agree(monkeypatch):
-    monkeypatch.setattr("rollout.services.engine.state_cache.askew", lambda *_: timedelta(0))
+    monkeypatch.setattr(
+        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: timedelta(0)
+    )
 
 
 @pytest.fixture
@@ -59,7 +61,9 @@ def test_the_model_decides_where_it_was_allowed_to(client, service, bears):
     about = told["metadata"]
     assert (about["lease"], about["stage"], about["audited"]) == (60.0, "autonomous", False)
     assert about["fresh_until"] == (NOON + MINUTE).isoformat()
-    assert service.permits.read(about["permit"], "bears", ALONE, "v1").decider == "model"
+    assert (
+        service.permit_signer.read_permit(about["permit"], "bears", ALONE, "v1").decider == "model"
+    )
 
 
 @on_sqlite
@@ -118,7 +122,7 @@ def test_doubt_is_the_answer_human_and_never_an_error(client, bears, changed):
 
 @on_sqlite
 def test_a_site_that_one_may_not_ask_about_is_a_persons(client, door, bears):
-    door.let_in("box", Right("ingest", "bears", "lake"), machine=True)
+    door.let_in("box", AssignedRole("ingest", "bears", "lake"), machine=True)
     assert evaluate(client, by="box", site="lake")["value"] == "model"
     told = evaluate(client, by="box")
     assert (told["value"], told["metadata"]["lease"]) == ("human", 0.0)
@@ -160,7 +164,7 @@ def test_a_flag_that_is_not_there_is_404(client, bears, key):
 
 @on_sqlite
 def test_who_may_not_ask_is_refused(client, door, bears):
-    door.let_in("eve", Right("ingest", "other"), machine=True)
+    door.let_in("eve", AssignedRole("ingest", "other"), machine=True)
     url = f"{URL}/gate.bears.decider"
     assert client.by("eve").post(url, json=context()).status_code == 404
     assert client.by("viewer").post(url, json=context()).status_code == 403
@@ -177,13 +181,13 @@ def test_all_flags_come_at_once_and_the_same_are_not_sent_again(client, database
     assert len(flags) == 6
     assert flags["gate.bears.model-may-act"] is True
     tag = {"If-None-Match": first.headers["etag"]}
-    clock.move(timedelta(seconds=1))
+    clock.advance(timedelta(seconds=1))
     again = client.post(URL, json=context(), headers=tag)
     assert (again.status_code, again.content) == (304, b"")
     elsewhere = client.post(URL, json=context(site="dale"), headers=tag)
     assert elsewhere.status_code == 200  # the same case key at a site where people decide
     field.stop(database, ("creek", "day"))
-    clock.move(timedelta(seconds=1))
+    clock.advance(timedelta(seconds=1))
     assert client.post(URL, json=context(), headers=tag).status_code == 200
 
 

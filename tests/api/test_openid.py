@@ -11,14 +11,14 @@ from joserfc import jwt
 from joserfc.jwk import OctKey, RSAKey
 from starlette.testclient import TestClient
 
-from api import oidc
-from api.app import create
-from api.oidc import configured
-from rollout.core.errors import Refusal
-from rollout.services.access.authentication import Door
-from rollout.services.access.sign_in import SigningIn
-from rollout.services.access.users import Amendment, amend, everybody
-from rollout.services.engine.service import service_on
+from api import oidc, serve
+from api.app import create_app
+from api.serve import build_provider
+from rollout.core.errors import RefusalError
+from rollout.services.access.authentication import Authenticator
+from rollout.services.access.sign_in import SignIn
+from rollout.services.access.users import AccountUpdate, load_accounts, update_account
+from rollout.services.engine.service import build_service
 from rollout.settings import Settings
 from tests.factories import DAY, NOON
 from tests.services.access.test_sign_in import QUICK
@@ -99,15 +99,15 @@ def provider():
 @pytest.fixture
 def house(database):
     furnish(database)
-    amend(database, ADA, "bo", Amendment(email="bo@example.org"), at=NOON)
+    update_account(database, ADA, "bo", AccountUpdate(email="bo@example.org"), at=NOON)
     return database
 
 
 @pytest.fixture
 def browser(house, clock, provider):
-    service = service_on(house, Door(house, clock), clock, chance)
-    service = replace(service, signing=SigningIn(house, clock, chance, QUICK))
-    app = create(service, configured(SETTINGS, httpx2.MockTransport(provider)))
+    service = build_service(house, Authenticator(house, clock), clock, chance)
+    service = replace(service, sign_in=SignIn(house, clock, chance, QUICK))
+    app = create_app(service, build_provider(SETTINGS, httpx2.MockTransport(provider)))
     with TestClient(app, base_url=SETTINGS.public_url, follow_redirects=False) as made:
         yield made
 
@@ -164,10 +164,10 @@ def test_the_provider_is_asked_with_a_challenge_a_state_and_a_nonce(browser, pro
     ],
 )
 def test_an_address_that_is_not_verified_or_not_known_is_nobody(browser, provider, house, claims):
-    before = everybody(house, ADA)
+    before = load_accounts(house, ADA)
     provider.claims = claims
     assert "ask an admin to add you" in refused(browser, sign_in(browser, provider))
-    assert everybody(house, ADA) == before
+    assert load_accounts(house, ADA) == before
 
 
 @pytest.mark.parametrize(
@@ -213,7 +213,7 @@ def test_only_the_browser_that_left_comes_back(browser, provider):
 
 def test_without_a_cookie_there_is_no_state_that_fits(browser, provider):
     provider.claims = VERIFIED
-    state = oidc.Secrets.of(b"").state
+    state = oidc.SignInSecrets.from_seed(b"").state
     refused(browser, browser.get(f"/sign-in/openid/callback?code=c0de&state={state}"))
 
 
@@ -240,8 +240,8 @@ def test_a_provider_that_says_it_is_another_is_refused(browser, provider, said):
 
 
 def test_it_is_off_unless_it_is_configured(house, clock):
-    assert configured(Settings()) is None
-    app = create(service_on(house, Door(house, clock), clock, chance))
+    assert build_provider(Settings()) is None
+    app = create_app(build_service(house, Authenticator(house, clock), clock, chance))
     with TestClient(app) as plain:
         assert plain.get("/sign-in/openid").status_code == 404
 
@@ -255,15 +255,17 @@ def test_it_is_off_unless_it_is_configured(house, clock):
     ids=["half", "no TLS"],
 )
 def test_half_a_configuration_is_refused(settings, says):
-    with pytest.raises(Refusal, match=says):
-        configured(settings)
+    with pytest.raises(RefusalError, match=says):
+        build_provider(settings)
 
 
 def test_without_its_packages_the_refusal_says_what_to_install(monkeypatch):
-    monkeypatch.setattr(oidc, "find_spec", {}.get)
-    with pytest.raises(Refusal, match=r"pip install 'rollout-controller\[oidc\]'"):
-        configured(SETTINGS)
+    monkeypatch.setattr(serve, "find_spec", {}.get)
+    with pytest.raises(RefusalError, match=r"pip install 'rollout-controller\[oidc\]'"):
+        build_provider(SETTINGS)
 
 
 def test_no_secret_is_told():
-    assert SETTINGS.oidc_client_secret not in repr(oidc.Client(ISSUER, "rollout", "s" * 40, ""))
+    assert SETTINGS.oidc_client_secret not in repr(
+        oidc.OpenIdClient(ISSUER, "rollout", "s" * 40, "")
+    )

@@ -5,12 +5,12 @@ from dataclasses import replace
 import pytest
 from starlette.testclient import TestClient
 
-from api.app import create
+from api.app import create_app
 from rollout.services.access import keys
-from rollout.services.access.authentication import STALE, Door
-from rollout.services.access.sign_in import SigningIn
-from rollout.services.access.users import Amendment, amend, first_link
-from rollout.services.engine.service import service_on
+from rollout.services.access.authentication import MAX_CACHE_AGE, Authenticator
+from rollout.services.access.sign_in import SignIn
+from rollout.services.access.users import AccountUpdate, create_first_link, update_account
+from rollout.services.engine.service import build_service
 from tests.factories import DAY, NOON
 from tests.services.access.test_sign_in import QUICK
 from tests.services.houses import ADA, BO, PASSWORD, chance, furnish
@@ -21,8 +21,8 @@ OTHER = "staple horse correct"
 
 @pytest.fixture
 def service(database, clock):
-    made = service_on(database, Door(database, clock), clock, chance)
-    return replace(made, signing=SigningIn(database, clock, chance, QUICK))
+    made = build_service(database, Authenticator(database, clock), clock, chance)
+    return replace(made, sign_in=SignIn(database, clock, chance, QUICK))
 
 
 @pytest.fixture
@@ -33,13 +33,13 @@ def house(database):
 
 @pytest.fixture
 def browser(service):
-    with TestClient(create(service), base_url="https://rollout.example.org") as made:
+    with TestClient(create_app(service), base_url="https://rollout.example.org") as made:
         yield made
 
 
 def keyed(browser, database, name):
     """Return headers of somebody's key."""
-    made = keys.make(database, ADA, name, chance=chance(), at=NOON)
+    made = keys.create_key(database, ADA, name, random_bytes=chance(), at=NOON)
     return {"Authorization": f"Bearer {made.text}"}
 
 
@@ -54,7 +54,7 @@ def as_bo(browser, house):
 
 
 def sign_in(browser, service, **more):
-    service.signing.set_password(ADA, "bo", PASSWORD, at=NOON)
+    service.sign_in.set_password(ADA, "bo", PASSWORD, at=NOON)
     body = {"name": "bo", "password": PASSWORD, **more}
     return browser.post("/v1/session", json=body, headers=HERE)
 
@@ -137,13 +137,13 @@ def test_a_link_lets_somebody_in_once(browser, as_ada):
 
 
 def test_the_first_admin_comes_in_by_the_link_that_serve_printed(browser, service):
-    token = first_link(service.database, NOON, chance(32).hex())
+    token = create_first_link(service.database, NOON, chance(32).hex())
     body = {"token": token, "password": PASSWORD, "name": "zoe"}
     browser.post("/v1/session/link", json=body).raise_for_status()
     assert browser.get("/v1/me").json()["roles"] == [
         {"role": "admin", "rollout": "", "site": "", "group": ""}
     ]
-    assert first_link(service.database, NOON, chance(32).hex()) is None
+    assert create_first_link(service.database, NOON, chance(32).hex()) is None
 
 
 # Keys
@@ -166,7 +166,7 @@ def test_a_revoked_key_opens_nothing_within_half_a_second(browser, clock, as_ada
     for _ in range(2):
         gone = browser.delete(f"/v1/keys/{mine['prefix']}", headers=as_ada)
         assert (gone.status_code, gone.content) == (204, b"")
-    clock.since_boot += STALE
+    clock.since_boot += MAX_CACHE_AGE
     assert code(browser.get("/v1/me", headers=as_bo)) == (401, "unauthenticated")
 
 
@@ -208,7 +208,7 @@ def test_a_session_is_a_cookie_that_no_script_and_no_other_site_gets(browser, se
 
 
 def test_on_ones_own_machine_a_plain_cookie_does(service, house):
-    with TestClient(create(service), base_url="http://localhost:8000") as near:
+    with TestClient(create_app(service), base_url="http://localhost:8000") as near:
         cookie = sign_in(near, service).headers["set-cookie"]
         assert cookie.startswith("rollout=")
         assert "Secure" not in cookie
@@ -238,7 +238,7 @@ def test_another_site_changes_nothing_by_a_cookie(browser, service, house, sent,
     csrf = sign_in(browser, service).json()["csrf"]
     headers = {name: csrf if value == "right" else value for name, value in sent.items()}
     assert code(browser.post("/v1/keys", json={}, headers=headers)) == refused
-    assert keys.keys_of(house, BO) == ()
+    assert keys.load_keys(house, BO) == ()
 
 
 def test_the_page_itself_changes_something_also_after_it_was_loaded_again(browser, service, house):
@@ -250,7 +250,7 @@ def test_the_page_itself_changes_something_also_after_it_was_loaded_again(browse
 
 
 def test_a_form_on_another_site_signs_nobody_in(browser, service, house):
-    service.signing.set_password(ADA, "bo", PASSWORD, at=NOON)
+    service.sign_in.set_password(ADA, "bo", PASSWORD, at=NOON)
     body = {"name": "bo", "password": PASSWORD}
     answer = browser.post("/v1/session", json=body, headers={"Sec-Fetch-Site": "cross-site"})
     assert code(answer) == (403, "cross-site")
@@ -265,7 +265,7 @@ def test_signing_out_ends_the_session_and_forgets_the_cookie(browser, service, c
     page = {**HERE, "X-CSRF-Token": answer.json()["csrf"]}
     assert browser.delete("/v1/session", headers=page).status_code == 204
     assert not browser.cookies
-    clock.since_boot += STALE
+    clock.since_boot += MAX_CACHE_AGE
     assert code(browser.get("/v1/me", headers={"Cookie": token})) == (401, "unauthenticated")
 
 
@@ -273,7 +273,7 @@ def test_signing_out_everywhere_ends_every_session(browser, service, clock, as_b
     one, two = (sign_in(browser, service).headers["set-cookie"].split(";")[0] for _ in "12")
     browser.cookies.clear()
     assert browser.delete("/v1/session?everywhere=true", headers=as_bo).status_code == 204
-    clock.since_boot += STALE
+    clock.since_boot += MAX_CACHE_AGE
     for cookie in (one, two):
         assert browser.get("/v1/me", headers={"Cookie": cookie}).status_code == 401
 
@@ -293,7 +293,7 @@ def test_ones_own_password_is_set_with_the_present_one(browser, service, clock, 
     assert code(browser.put("/v1/me/password", json=wrong, headers=page)) == (403, "not-allowed")
     right = {"password": OTHER, "current": PASSWORD}
     assert browser.put("/v1/me/password", json=right, headers=page).status_code == 204
-    clock.since_boot += STALE
+    clock.since_boot += MAX_CACHE_AGE
     assert browser.get("/v1/me").status_code == 401
     body = {"name": "bo", "password": OTHER}
     assert browser.post("/v1/session", json=body, headers=HERE).status_code == 200
@@ -304,8 +304,8 @@ def test_nothing_outlives_its_person_or_its_time(browser, service, clock, house,
     sign_in(browser, service)
     assert browser.get("/v1/me").status_code == 200
     if what == "disabled":
-        amend(house, ADA, "bo", Amendment(disabled=True), at=NOON)
-        clock.since_boot += STALE
+        update_account(house, ADA, "bo", AccountUpdate(is_disabled=True), at=NOON)
+        clock.since_boot += MAX_CACHE_AGE
     else:
-        clock.move(DAY)
+        clock.advance(DAY)
     assert code(browser.get("/v1/me")) == (401, "unauthenticated")

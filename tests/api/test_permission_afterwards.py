@@ -6,7 +6,7 @@ import pytest
 
 from rollout.core.scope.permits import Permit
 from rollout.services.assignments.snapshots import LOCAL
-from rollout.services.engine.rollout_state import standing
+from rollout.services.engine.rollout_state import load_rollout_state
 from tests.factories import HOUR, MINUTE, NOON
 from tests.services import bear_field as field
 
@@ -17,7 +17,9 @@ SECOND = timedelta(seconds=1)
 @pytest.fixture(autouse=True)
 def _bears(database, monkeypatch):
     """Set the clock of tests; a database's own is not."""
-    monkeypatch.setattr("rollout.services.engine.state_cache.askew", lambda *_: timedelta(0))
+    monkeypatch.setattr(
+        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: timedelta(0)
+    )
     field.autonomous(database)
 
 
@@ -40,8 +42,8 @@ def permission(client, key="c1"):
 
 
 def incidents(database):
-    with database.reading() as transaction:
-        scope = standing(transaction, "bears").scope
+    with database.begin_read() as transaction:
+        scope = load_rollout_state(transaction, "bears").scope
     return [(i.kind, i.about, str(i.cell), i.version) for i in scope.open_incidents.values()]
 
 
@@ -62,7 +64,7 @@ def test_an_action_as_it_was_answered_is_permitted(client, database):
 def test_an_action_after_a_stop_and_within_its_lease_is_in_lease(client, database, clock):
     told = asked(client)
     field.stop(database, ("creek", "day"), at=NOON + SECOND)
-    clock.move(30 * SECOND)
+    clock.advance(30 * SECOND)
     answer_to(client, case(), action(told["permit"], at=NOON + 20 * SECOND))
     assert permission(client) == "authorized_within_lease"
     assert incidents(database) == []
@@ -83,8 +85,10 @@ def test_a_lease_ends_and_no_answer_is_issued_after_a_stop_was_known(
 ):
     revision = asked(client)["revision"]
     field.stop(database, ("creek", "day"), at=NOON + SECOND)
-    clock.move(5 * MINUTE)
-    permit = service.permits.sign(Permit("model", revision, issued, MINUTE), "bears", "c1", "v1")
+    clock.advance(5 * MINUTE)
+    permit = service.permit_signer.sign(
+        Permit("model", revision, issued, MINUTE), "bears", "c1", "v1"
+    )
     answer = answer_to(client, case(), action(permit, at=acted))
     assert permission(client) == expected
     assert answer["status"] == "accepted"
@@ -108,7 +112,7 @@ def test_a_permit_for_another_case_version_or_decider_permits_nothing(client, da
     told = asked(client)
     for key, version in (("c2", "v1"), ("c1", "v2")):
         answer_to(client, case(key), action(told["permit"], key, version=version))
-    human = service.permits.sign(
+    human = service.permit_signer.sign(
         Permit("human", told["revision"], NOON, MINUTE), "bears", "c3", "v1"
     )
     reason = answer_to(client, case("c3"), action(human, "c3"))["reason"]
@@ -125,7 +129,9 @@ def test_what_a_person_did_needs_no_permit(client, database):
 def test_a_box_that_decides_by_a_snapshot_is_held_to_it(client, database, service, clock):
     revision = asked(client)["revision"]
     lease = 12 * HOUR
-    permit = service.permits.sign(Permit(LOCAL, revision, NOON - HOUR, lease), "bears", "lake")
+    permit = service.permit_signer.sign(
+        Permit(LOCAL, revision, NOON - HOUR, lease), "bears", "lake"
+    )
     late = [case("c1", "lake"), case("c2", "dale"), case("c3", "lake", NOON.replace(hour=7))]
     for key in ("c1", "c2", "c3"):
         answer_to(client, *late, action(permit, key))
@@ -133,7 +139,7 @@ def test_a_box_that_decides_by_a_snapshot_is_held_to_it(client, database, servic
     assert permission(client, "c2") == "unauthorized"  # the permit is for another site
     assert permission(client, "c3") == "unauthorized"  # by night nothing is granted
     field.stop(database, ("lake", "day"), at=NOON + MINUTE)
-    clock.move(13 * HOUR)
+    clock.advance(13 * HOUR)
     for key, hours in (("c4", 10), ("c5", 12)):
         items = [case(key, "lake"), action(permit, key, at=NOON + hours * HOUR)]
         answer_to(client, *items)
@@ -145,9 +151,11 @@ def test_a_snapshot_is_in_lease_after_a_stop_that_could_not_be_known(
     client, database, service, clock
 ):
     revision = asked(client)["revision"]
-    permit = service.permits.sign(Permit(LOCAL, revision, NOON - HOUR, 12 * HOUR), "bears", "lake")
+    permit = service.permit_signer.sign(
+        Permit(LOCAL, revision, NOON - HOUR, 12 * HOUR), "bears", "lake"
+    )
     field.stop(database, ("lake", "day"), at=NOON + MINUTE)
-    clock.move(3 * HOUR)
+    clock.advance(3 * HOUR)
     when = NOON + 2 * HOUR
     answer_to(client, case("c1", "lake", when), action(permit, at=when))
     assert permission(client) == "authorized_within_lease"

@@ -2,7 +2,7 @@
 
 import pytest
 
-from rollout.core.scope.permissions import Right
+from rollout.core.scope.permissions import AssignedRole
 from tests.api.bears import LOOSER, POLICY, STRICTER, V1, founded, tick, widened
 from tests.api.test_shell import problem_of
 from tests.factories import HOUR, NOON, TICK
@@ -96,7 +96,7 @@ def test_a_plan_names_the_cells_that_lose_what_they_hold(client, database, bears
 
 
 def test_who_may_not_read_a_rollout_learns_nothing_of_it_by_planning(client, door, bears):
-    door.let_in("eve", Right("viewer", "wolves"))
+    door.let_in("eve", AssignedRole("viewer", "wolves"))
     found = client.by("eve").post("/v1/plan", content=POLICY).json()["changes"]
     assert found["outcome"] == "create"
     assert problem_of(client.by("reviewer").post("/v1/plan", content=POLICY)) == (
@@ -106,7 +106,7 @@ def test_who_may_not_read_a_rollout_learns_nothing_of_it_by_planning(client, doo
 
 
 def test_the_policy_of_any_instant_can_be_read(client, database, clock, bears):
-    clock.move(HOUR)
+    clock.advance(HOUR)
     put(client, STRICTER)
     then = client.get(f"{V1}/policy", params={"at": NOON.isoformat()}).json()
     assert (then["number"], then["text"], then["by"]) == (1, POLICY, "zoe")
@@ -132,7 +132,7 @@ def test_the_author_of_an_edit_may_not_approve_it_and_others_put_it_in_force(
         f"{V1}/proposals/{raised['proposal']}/approvals",
         {"evidence_hash": raised["evidence_hash"]},
     )
-    door.let_in("sam", Right("approver", "bears", "", "safety"))
+    door.let_in("sam", AssignedRole("approver", "bears", "", "safety"))
     assert problem_of(client.by("cy").post(path, json=yes)) == (403, "own-proposal")
     assert client.by("bo").post(path, json=yes).status_code == 200
     assert client.by("sam").post(path, json=yes).json()["approvals_missing"] == 0

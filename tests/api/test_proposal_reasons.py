@@ -19,7 +19,7 @@ def reasons(client, proposal):
 
 
 def test_a_yes_keeps_the_reason_that_came_with_it_and_needs_none(client, raised):
-    path, evidence = f"{V1}/proposals/P-1/approvals", raised["P-1"].evidence
+    path, evidence = f"{V1}/proposals/P-1/approvals", raised["P-1"].evidence_hash
     said = {"evidence_hash": evidence, "reason": "two cubs"}
     assert client.by("ana").post(path, json=said).status_code == 200
     again = client.by("ana").post(path, json=said | {"reason": "another"})
@@ -30,7 +30,7 @@ def test_a_yes_keeps_the_reason_that_came_with_it_and_needs_none(client, raised)
 
 def test_of_several_yeses_each_has_its_own_reason(client, raised):
     wanted = [
-        {"proposal": name, "evidence_hash": raised[name].evidence, "reason": f"{name} seen"}
+        {"proposal": name, "evidence_hash": raised[name].evidence_hash, "reason": f"{name} seen"}
         for name in ("P-1", "P-2")
     ]
     client.post(f"{V1}/approvals", json={"approvals": wanted})
@@ -39,13 +39,13 @@ def test_of_several_yeses_each_has_its_own_reason(client, raised):
 
 
 def test_a_reason_of_a_closed_proposal_is_still_shown(client, database, raised):
-    said = {"evidence_hash": raised["P-1"].evidence, "reason": "two cubs"}
+    said = {"evidence_hash": raised["P-1"].evidence_hash, "reason": "two cubs"}
     client.by("ana").post(f"{V1}/proposals/P-1/approvals", json=said)
     client.by("bo").post(f"{V1}/proposals/P-1/rejection", json={"reason": "no"})
     assert reasons(client, "P-1") == [("ana", "two cubs")]
 
 
 def test_a_reason_that_is_too_long_is_refused(client, raised):
-    said = {"evidence_hash": raised["P-1"].evidence, "reason": "x" * 2_001}
+    said = {"evidence_hash": raised["P-1"].evidence_hash, "reason": "x" * 2_001}
     assert client.post(f"{V1}/proposals/P-1/approvals", json=said).status_code == 422
     assert reasons(client, "P-1") == []

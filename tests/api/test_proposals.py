@@ -2,7 +2,7 @@
 
 import pytest
 
-from rollout.core.scope.permissions import Right
+from rollout.core.scope.permissions import AssignedRole
 from tests.api.bears import CREEK, LAKE, LOOSER, V1, approved, founded, scope_of, tick, widened
 from tests.api.test_shell import problem_of
 from tests.factories import HOUR, MET, NOON, TICK
@@ -22,7 +22,10 @@ def raised(database, bears):
 
 
 def approve(client, by, proposal, **changes):
-    path, body = f"{V1}/proposals/{proposal.id}/approvals", {"evidence_hash": proposal.evidence}
+    path, body = (
+        f"{V1}/proposals/{proposal.id}/approvals",
+        {"evidence_hash": proposal.evidence_hash},
+    )
     return client.by(by).post(path, json=body | changes)
 
 
@@ -32,7 +35,7 @@ def test_a_proposal_says_what_it_allows_on_which_evidence_and_who_may(client, ra
     one = client.get(f"{V1}/proposals/P-1").json()
     assert one["allows"].startswith("v1 goes up to supervised at creek in day until")
     assert "agreement at least 95 %: 2000 of 2000" in one["readings"][0]
-    assert one["evidence_hash"] == raised["P-1"].evidence
+    assert one["evidence_hash"] == raised["P-1"].evidence_hash
     assert (one["state"], one["approvals_missing"], one["groups_missing"]) == (
         "open",
         2,
@@ -88,12 +91,12 @@ def test_a_proposal_that_never_was_is_not_there(client, raised):
 
 
 def test_a_key_of_a_machine_approves_nothing(client, door, raised):
-    door.let_in("bot", Right("operator"), machine=True)
+    door.let_in("bot", AssignedRole("operator"), machine=True)
     assert problem_of(approve(client, "bot", raised["P-1"])) == (403, "service-account-key")
 
 
 def test_an_operator_of_another_site_may_neither_approve_nor_reject(client, door, raised):
-    door.let_in("eve", Right("operator", "bears", "lake"))
+    door.let_in("eve", AssignedRole("operator", "bears", "lake"))
     assert problem_of(approve(client, "eve", raised["P-1"])) == (403, "not-allowed")
     no = client.by("eve").post(f"{V1}/proposals/P-1/rejection", json={})
     assert problem_of(no) == (403, "not-allowed")
@@ -107,11 +110,11 @@ def test_a_group_counts_only_where_it_is_held(client, door, database, raised):
     tick(database, NOON + TICK)
     (one,) = (p for p in scope_of(database).proposals.values() if p.cell == CREEK)
     assert one.needs == ("operator", "safety")
-    door.let_in("sam", Right("approver", "bears", "lake", "safety"))
+    door.let_in("sam", AssignedRole("approver", "bears", "lake", "safety"))
     assert problem_of(approve(client, "sam", one)) == (403, "not-allowed")
-    door.let_in("sam", Right("approver", "bears", "creek", "safety"))
+    door.let_in("sam", AssignedRole("approver", "bears", "creek", "safety"))
     assert approve(client, "sam", one).json()["groups"] == ["safety"]
-    door.let_in("pat", Right("approver", "bears", "", "finance"))
+    door.let_in("pat", AssignedRole("approver", "bears", "", "finance"))
     assert problem_of(approve(client, "pat", one)) == (403, "not-eligible")
 
 
@@ -128,7 +131,7 @@ def test_a_no_closes_it_and_once_more_changes_nothing(client, raised):
 
 def test_of_several_yeses_one_that_is_refused_fails_no_other(client, raised):
     wanted = [
-        {"proposal": "P-1", "evidence_hash": raised["P-1"].evidence},
+        {"proposal": "P-1", "evidence_hash": raised["P-1"].evidence_hash},
         {"proposal": "P-9", "evidence_hash": ""},
         {"proposal": "P-2", "evidence_hash": "0"},
     ]
@@ -159,7 +162,7 @@ def test_a_policy_asks_for_rights_at_all_sites_and_not_for_its_authors(client, d
         {"evidence_hash": proposal["evidence_hash"]},
     )
     assert problem_of(client.by("ana").post(path, json=body)) == (403, "own-proposal")
-    door.let_in("eve", Right("operator", "bears", "lake"))
+    door.let_in("eve", AssignedRole("operator", "bears", "lake"))
     assert problem_of(client.by("eve").post(path, json=body)) == (403, "not-allowed")
     assert client.by("bo").post(path, json=body).status_code == 200
 
@@ -190,7 +193,7 @@ def test_a_ledger_that_is_ahead_is_set_right_by_people(client, database, bears):
 def test_a_takeover_on_evidence_that_bears_it_is_raised_once(client, database, monkeypatch):
     founded(database, NOON, "v1", "v2")
     widened(database, NOON)
-    monkeypatch.setattr("rollout.services.proposals.proposals.known_of", lambda *_: MET)
+    monkeypatch.setattr("rollout.services.proposals.proposals.load_cell_evidence", lambda *_: MET)
     body = {"kind": "takeover", "site": "creek", "window": "day", "version": "v2"}
     raised = client.by("cy").post(f"{V1}/proposals", json=body | {"to": "supervised"})
     assert (raised.status_code, raised.json()["required_approvals"]) == (
@@ -211,7 +214,7 @@ def test_a_takeover_on_evidence_that_bears_it_is_raised_once(client, database, m
 
 
 def test_an_operator_proposes_nothing_at_another_site(client, door, database, bears):
-    door.let_in("eve", Right("operator", "bears", "lake"))
+    door.let_in("eve", AssignedRole("operator", "bears", "lake"))
     body = {"kind": "takeover", "site": "creek", "window": "day", "version": "v1"}
     asked = client.by("eve").post(f"{V1}/proposals", json=body | {"to": "supervised"})
     assert problem_of(asked) == (403, "not-allowed")

@@ -10,10 +10,10 @@ import pytest
 from fastapi import APIRouter
 from pydantic import BaseModel
 
-from api.app import create, include
-from api.problems import STATUS
-from rollout.services.access.authentication import Door
-from rollout.services.engine.service import service_on
+from api.app import add_routes, create_app
+from api.problems import STATUS_BY_CODE
+from rollout.services.access.authentication import Authenticator
+from rollout.services.engine.service import build_service
 from rollout.services.support.clock import SystemClock
 from rollout.store.database.session import Database
 
@@ -26,7 +26,7 @@ def document(tmp_path_factory):
     """The names are those of any database, so one is enough."""
     clock = SystemClock()
     database = Database(f"sqlite:///{tmp_path_factory.mktemp('none')}/none.db")
-    yield create(service_on(database, Door(database, clock), clock)).openapi()
+    yield create_app(build_service(database, Authenticator(database, clock), clock)).openapi()
     database.close()
 
 
@@ -86,7 +86,7 @@ def test_components_keep_their_names_keys_and_values(document, snapshot):
 
 
 def test_problem_codes_keep_their_names(snapshot):
-    assert dict(STATUS) == snapshot
+    assert dict(STATUS_BY_CODE) == snapshot
 
 
 def test_each_operation_has_an_id_of_its_own_a_summary_and_a_tag(document):
@@ -98,7 +98,7 @@ def test_each_operation_has_an_id_of_its_own_a_summary_and_a_tag(document):
 
 
 def test_a_route_function_is_called_like_its_operation(service):
-    routes = [r for r in create(service).routes if getattr(r, "operation_id", None)]
+    routes = [r for r in create_app(service).routes if getattr(r, "operation_id", None)]
     snake = {r.operation_id: re.sub("([A-Z])", r"_\1", r.operation_id).lower() for r in routes}
     assert {r.operation_id: r.endpoint.__name__ for r in routes} == snake
 
@@ -129,11 +129,11 @@ SERVICES = (
     "rollout.reports.figures.comparison",
     "rollout.reports.figures.confusion",
     "rollout.reports.statistics.intervals",
-    "rollout.services.engine.command_results",
+    "rollout.services.engine.command_handler",
     "rollout.services.cells.cells",
     "rollout.services.delivery.outbox",
     "rollout.services.incidents.incidents",
-    "rollout.services.ledger.ledger_pages",
+    "rollout.services.ledger.ledger_reader",
     "rollout.services.divergences.matrices",
     "rollout.services.policies.policies",
     "rollout.services.proposals.proposal_details",
@@ -152,4 +152,4 @@ def test_an_operation_without_an_id_starts_no_service(service):
         """Nobody named it."""
 
     with pytest.raises(RuntimeError, match="no operation_id in /v1/nameless"):
-        include(create(service), router)
+        add_routes(create_app(service), router)

@@ -9,8 +9,8 @@ from fastapi.exceptions import RequestValidationError
 from hypothesis import given
 from pydantic import ValidationError
 
-from api.routers.assignments import FORM, _read
-from api.schemas.assignments import MOST, AssignmentQuestion, quickly
+from api.routers.assignments import BODY_ADAPTER, _parse_body
+from api.schemas.assignments import MAX_QUESTIONS, AssignmentQuestion, parse_quickly
 from tests.formats.spoilt import spoilt
 
 AT = "2027-06-01T12:00:00"
@@ -60,19 +60,22 @@ def told(asked):
 
 def alike(body):
     """Assert that what is read quickly is what the forms read, and return whether it was."""
-    quick = quickly(body)
+    quick = parse_quickly(body)
     if quick is None:
         return False
-    form = FORM.validate_json(body)
-    assert not form.muddled
-    assert quick.many is form.many
+    form = BODY_ADAPTER.validate_json(body)
+    assert not form.mixes_forms
+    assert quick.is_batch is form.is_batch
     for one, other in zip(
-        quick.questions if quick.many else [quick],
-        form.questions if form.many else [form],
+        quick.questions if quick.is_batch else [quick],
+        form.questions if form.is_batch else [form],
         strict=True,
     ):
         assert told(one) == told(other)
-        assert (one.predicted, one.items()) == (other.predicted, other.items())
+        assert (one.has_prediction, one.build_records()) == (
+            other.has_prediction,
+            other.build_records(),
+        )
     assert (quick.ledger_head is None) is (form.ledger_head is None)
     if form.ledger_head is not None:
         assert (quick.ledger_head.revision, quick.ledger_head.hash) == (
@@ -101,8 +104,8 @@ def test_what_boxes_send_is_read_quickly():
 @pytest.mark.parametrize("parts", ["1234567", "123456789"])
 def test_a_time_in_less_than_microseconds_is_left_to_the_forms(parts):
     body = json.dumps(QUESTION | {"at": f"{AT}.{parts}Z"}).encode()
-    assert quickly(body) is None
-    assert FORM.validate_json(body).at.microsecond == 123_456
+    assert parse_quickly(body) is None
+    assert BODY_ADAPTER.validate_json(body).at.microsecond == 123_456
 
 
 @pytest.mark.parametrize("said", [0.1234567890123456, 12.12345678, 1e-7])
@@ -120,7 +123,7 @@ def test_a_confidence_may_have_any_number_of_digits(said):
     ],
 )
 def test_a_time_with_escaped_letters_is_left_to_the_forms(at):
-    assert quickly(b'{"at": "%b"}' % at.encode()) is None
+    assert parse_quickly(b'{"at": "%b"}' % at.encode()) is None
 
 
 def test_texts_with_escaped_letters_are_read_quickly():
@@ -142,26 +145,26 @@ def test_a_spoilt_body_is_read_as_the_forms_read_it_or_left_to_them(body):
     "body",
     [
         {"questions": [QUESTION], "site": "creek"},
-        {"questions": [QUESTION] * (MOST + 1)},
+        {"questions": [QUESTION] * (MAX_QUESTIONS + 1)},
         QUESTION | {"prediction": {"answers": {}}},
         [QUESTION],
     ],
     ids=["both forms", "too many", "with a prediction", "a list"],
 )
 def test_what_a_struct_does_not_take_is_left_to_the_forms(body):
-    assert quickly(json.dumps(body).encode()) is None
+    assert parse_quickly(json.dumps(body).encode()) is None
 
 
 @pytest.mark.parametrize("body", [b"", b"{", b"null", b"[" * 100_000, b'{"a":' * 100_000, b"\xff"])
 def test_what_is_no_question_is_left_to_the_forms(body):
-    assert quickly(body) is None
+    assert parse_quickly(body) is None
     with pytest.raises(ValidationError):
-        FORM.validate_json(body)
+        BODY_ADAPTER.validate_json(body)
 
 
 @pytest.mark.parametrize(("many", "told"), [(1_000, 1_000), (1_001, 1)])
 def test_faults_by_the_thousand_are_not_told_one_by_one(many, told):
     body = json.dumps(QUESTION | {f"x{n}": 1 for n in range(many)}).encode()
     with pytest.raises(RequestValidationError) as raised:
-        _read(body)
+        _parse_body(body)
     assert len(raised.value.errors()) == told

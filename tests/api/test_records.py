@@ -6,16 +6,16 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.scope.commands import Person
-from rollout.core.scope.permissions import Right
-from rollout.services.engine.policy_application import apply
-from rollout.services.engine.rollout_state import standing
-from rollout.store.database.errors import DatabaseBusy, OutcomeUnknown
+from rollout.core.scope.commands import Actor
+from rollout.core.scope.permissions import AssignedRole
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.store.database.errors import CommitUnknownError, DatabaseBusyError
 from rollout.store.database.rollouts import Rollouts
-from rollout.store.records.external_keys import CallerKeys
-from rollout.store.records.records import Verdict
-from rollout.store.records.rejected_records import SetAside
-from rollout.store.reviews.reviews import Reviews
+from rollout.store.records.external_keys import ExternalKeys
+from rollout.store.records.records import RecordStatus
+from rollout.store.records.rejected_records import RejectedRecords
+from rollout.store.reviews.reviews import ReviewTaskStore
 from tests.api.test_shell import POLICY, problem_of
 from tests.factories import NOON
 
@@ -25,7 +25,7 @@ LINES = {"Content-Type": "application/x-ndjson"}
 
 @pytest.fixture(autouse=True)
 def _ramps(database):
-    apply(database, POLICY, Person("zoe"), NOON - timedelta(days=1))
+    apply_policy(database, POLICY, Actor("zoe"), NOON - timedelta(days=1))
 
 
 def case(key="c1", site="ramp-a", at="2027-06-01T11:00:00Z", **more):
@@ -57,9 +57,9 @@ def verdicts(client, *items, by="ingest"):
 
 
 def kept_aside(database):
-    with database.reading() as transaction:
+    with database.begin_read() as transaction:
         rollout = Rollouts(transaction).find("ramps")
-        return [kept.item for kept in SetAside(transaction, rollout).after()]
+        return [kept.item for kept in RejectedRecords(transaction, rollout).list_after()]
 
 
 def test_each_kind_is_accepted_and_known_again(client):
@@ -72,8 +72,8 @@ def test_each_kind_is_accepted_and_known_again(client):
         {"kind": "outcome", "key": "c1", "at": "2027-06-01T11:59:00Z", "harm": "torn"},
         {"kind": "heartbeat", "site": "ramp-a", "at": "2027-06-01T11:59:00Z"},
     ]
-    assert verdicts(client, *items) == [Verdict.ACCEPTED] * 6
-    assert verdicts(client, *items) == [Verdict.DUPLICATE] * 6
+    assert verdicts(client, *items) == [RecordStatus.ACCEPTED] * 6
+    assert verdicts(client, *items) == [RecordStatus.DUPLICATE] * 6
 
 
 def test_other_content_under_a_known_key_is_a_conflict_and_set_aside(client, database):
@@ -177,17 +177,17 @@ def test_a_broken_line_in_the_middle_is_set_aside_and_the_others_are_kept(client
 def test_where_the_database_fails_on_the_way_the_rest_is_undone_and_says_so(
     client, service, monkeypatch
 ):
-    monkeypatch.setattr("rollout.formats.records.parse.LINES_AT_ONCE", 2)
-    writing, times = type(service.database).writing, iter([True, False])
+    monkeypatch.setattr("rollout.formats.records.parse.LINES_PER_CHUNK", 2)
+    writing, times = type(service.database).begin_write, iter([True, False])
 
     def once(database):
         if next(times):
             return writing(database)
-        raise DatabaseBusy("the database is busy; nothing was done, ask again")
+        raise DatabaseBusyError("the database is busy; nothing was done, ask again")
 
     lines = "\n".join(json.dumps(case(f"c{n}")) for n in range(6))
     with monkeypatch.context() as failing:
-        failing.setattr(type(service.database), "writing", once)
+        failing.setattr(type(service.database), "begin_write", once)
         answer = client.by("ingest").post(WHERE, content=lines, headers=LINES)
     told = [json.loads(line) for line in answer.text.splitlines()]
     assert [one["status"] for one in told] == ["accepted"] * 2 + ["not_stored"] * 4
@@ -199,9 +199,9 @@ def test_where_the_database_fails_on_the_way_the_rest_is_undone_and_says_so(
 
 def test_what_is_not_known_to_be_done_is_unknown(client, service, monkeypatch):
     def broken(_):
-        raise OutcomeUnknown("the connection broke while committing")
+        raise CommitUnknownError("the connection broke while committing")
 
-    monkeypatch.setattr(type(service.database), "writing", broken)
+    monkeypatch.setattr(type(service.database), "begin_write", broken)
     lines = json.dumps(case())
     answer = client.by("ingest").post(WHERE, content=lines, headers=LINES)
     assert json.loads(answer.text)["status"] == "unknown"
@@ -210,14 +210,14 @@ def test_what_is_not_known_to_be_done_is_unknown(client, service, monkeypatch):
 
 def test_a_case_that_came_with_its_verdict_asks_nobody_else(client, database):
     sent(client, case("judged"), prediction("judged"), decision("judged"), case("open"))
-    with database.reading() as transaction:
-        stood = standing(transaction, "ramps")
-        numbers = CallerKeys(transaction, stood.rollout).find(["judged", "open"])
-        seats = Reviews(transaction, stood.rollout).of_cases(numbers.values())
+    with database.begin_read() as transaction:
+        stood = load_rollout_state(transaction, "ramps")
+        numbers = ExternalKeys(transaction, stood.rollout).find_ids(["judged", "open"])
+        seats = ReviewTaskStore(transaction, stood.rollout).list_of_cases(numbers.values())
         assert [seat.case_id for seat in seats if seat.state == "open"] == [numbers["open"]]
     sent(client, decision("open"))
-    with database.reading() as transaction:
-        seats = Reviews(transaction, stood.rollout).of_cases(numbers.values())
+    with database.begin_read() as transaction:
+        seats = ReviewTaskStore(transaction, stood.rollout).list_of_cases(numbers.values())
         assert [seat.case_id for seat in seats if seat.state == "open"] == []
 
 
@@ -284,7 +284,7 @@ def test_what_comes_before_its_case_waits_for_it(client):
 
 def test_a_right_for_one_site_holds_for_each_item(client, door):
     sent(client, case("theirs", site="ramp-b"))
-    door.let_in("box", Right("ingest", "ramps", "ramp-a"), machine=True)
+    door.let_in("box", AssignedRole("ingest", "ramps", "ramp-a"), machine=True)
     items = [
         case("mine"),
         prediction("mine"),

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from jsonschema import Draft202012Validator
 
-from api.routers.reports import form_of
-from rollout.core.scope.permissions import Right
+from api.routers.reports import choose_format
+from rollout.core.scope.permissions import AssignedRole
 from rollout.services.engine.ticks import Ticker
 from tests.api.test_shell import problem_of
 from tests.factories import DAY, HOUR, NOON
@@ -35,7 +35,7 @@ def bears(database, clock):
         model = "bear" if number == 3 else "none"
         keep(database, f"case-{number}", NOON - HOUR, model=model, received=NOON)
     Ticker(database, "bears", "one").tick(NOON)
-    clock.move(HOUR)
+    clock.advance(HOUR)
     return database
 
 
@@ -122,7 +122,7 @@ def test_a_report_that_is_not_there_is_unknown(client, made, number):
 
 @on_sqlite
 def test_who_reads_one_site_reads_no_report(client, door, made):
-    door.let_in("cy", Right("viewer", "bears", "creek"))
+    door.let_in("cy", AssignedRole("viewer", "bears", "creek"))
     for path in (PATH, f"{PATH}/{made['id']}"):
         assert problem_of(client.by("cy").get(path)) == (403, "not-allowed")
     refused = client.by("cy").post(PATH, json=SPAN)
@@ -144,4 +144,4 @@ def test_who_reads_one_site_reads_no_report(client, door, made):
     ],
 )
 def test_the_form_follows_what_a_client_would_rather_have(accept, form):
-    assert form_of(accept) == form
+    assert choose_format(accept) == form

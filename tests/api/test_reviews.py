@@ -2,7 +2,7 @@
 
 import pytest
 
-from rollout.core.scope.permissions import Right
+from rollout.core.scope.permissions import AssignedRole
 from tests.api.review_desk import ReviewDesk
 from tests.services.review_room import MINUTE, Room, policy_text
 
@@ -104,7 +104,7 @@ def test_a_verdict_that_stands_is_a_conflict_and_one_that_no_lever_has_a_fault(d
 
 
 def test_machines_and_people_without_the_right_are_refused(desk):
-    desk.door.let_in("box", Right("reviewer", "bears"), machine=True)
+    desk.door.let_in("box", AssignedRole("reviewer", "bears"), machine=True)
     assert problem_of(desk.post("box", "/claims", {})) == (403, "service-account-key")
     assert problem_of(desk.get("viewer")) == (403, "not-allowed")
 
@@ -141,7 +141,7 @@ def test_a_known_case_is_added_and_judged_like_any_other(desk):
 
 def test_a_case_that_comes_in_is_judged_here_and_explained_with_its_verdict(database):
     desk = ReviewDesk(Room(database))
-    desk.door.let_in("box", Right("ingest", "bears"), machine=True)
+    desk.door.let_in("box", AssignedRole("ingest", "bears"), machine=True)
     asked, said = {"kind": "case", "key": "a"}, {"kind": "prediction", "key": "a", "version": "v1"}
     items = [
         {**asked, "site": "creek", "occurred_at": "2027-06-01T11:59:00Z"},
@@ -158,7 +158,7 @@ def test_a_case_that_comes_in_is_judged_here_and_explained_with_its_verdict(data
 
 def test_a_case_that_comes_in_with_its_verdict_is_not_asked_about(database):
     desk = ReviewDesk(Room(database, text=policy_text(further="outside: blind")))
-    desk.door.let_in("box", Right("ingest", "bears"), machine=True)
+    desk.door.let_in("box", AssignedRole("ingest", "bears"), machine=True)
     case = {"kind": "case", "key": "a", "site": "creek", "occurred_at": "2027-06-01T11:59:00Z"}
     said = {"kind": "decision", "key": "a", "reviewer": "eve", **BEAR}
     desk.client.by("box").post("/v1/rollouts/bears/records", json={"items": [said]})

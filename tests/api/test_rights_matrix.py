@@ -9,12 +9,12 @@ from typing import NamedTuple
 import pytest
 from fastapi.routing import APIRoute
 
-from api.app import create
-from api.routers.events import streams_of
+from api.app import create_app
+from api.routers.events import get_streams
 from rollout.core.policy.cell_evidence import GuardReading
-from rollout.core.scope.permissions import ROLES, Right
-from rollout.formats.policy.reader import load_policy
-from rollout.services.access.users import first_admin
+from rollout.core.scope.permissions import ROLES, AssignedRole
+from rollout.formats.policy.reader import parse_policy
+from rollout.services.access.users import create_first_admin
 from tests.api.bears import CREEK, POLICY, STRICTER, V1, founded, scope_of, tick, widened
 from tests.api.test_shell import problem_of
 from tests.factories import HOUR, MET, NOON, TICK
@@ -134,18 +134,18 @@ def routes_of(routes):
 
 
 def test_every_route_has_a_row_and_every_row_a_route(service):
-    found = sorted(routes_of(create(service).routes))
+    found = sorted(routes_of(create_app(service).routes))
     assert found == sorted(MATRIX)
 
 
 @pytest.fixture
 def bears(database):
     """Return what paths name: a proposal, a stop and an incident, all of creek by day."""
-    first_admin(database, "eve", at=NOON)  # who changes people is one of them
+    create_first_admin(database, "eve", at=NOON)  # who changes people is one of them
     founded(database, NOON, "v1", "v2")
     widened(database, NOON)
-    guards = load_policy(POLICY).guards_of(CREEK)
-    loud = {g.id: GuardReading(alarm=True, value="12", records=40) for g in guards}
+    guards = parse_policy(POLICY).list_guards(CREEK)
+    loud = {g.id: GuardReading(is_alarm=True, value="12", records=40) for g in guards}
     tick(database, NOON + TICK, of=replace(MET, guards=loud))
     tick(database, NOON + 2 * TICK)
     scope = scope_of(database)
@@ -176,7 +176,7 @@ def stopped(client, bears):
 @pytest.fixture
 def asked(client, door, stopped):
     """Return what asks a route as somebody with one right, and says how it was answered."""
-    streams_of(client.app).close()  # a stream would never end
+    get_streams(client.app).close()  # a stream would never end
 
     def ask(name, *rights):
         door.let_in("eve", *rights)
@@ -198,7 +198,7 @@ def test_what_a_role_may_not_do_is_refused_and_changes_nothing(asked, database, 
     before = scope_of(database)
     for name, row in MATRIX.items():
         if role not in row.roles:
-            assert asked(name, Right(role)) in REFUSED, name
+            assert asked(name, AssignedRole(role)) in REFUSED, name
     assert scope_of(database) == before
 
 
@@ -206,7 +206,7 @@ def test_what_a_role_may_not_do_is_refused_and_changes_nothing(asked, database, 
 def test_what_a_role_may_do_it_may(asked, role):
     for name, row in MATRIX.items():
         if role in row.roles and row.where not in {DOOR, SELF}:
-            status, code = asked(name, Right(role))
+            status, code = asked(name, AssignedRole(role))
             assert (status, code) not in REFUSED, name
             assert status != 500, name  # 503: people decide while the clock is set by a test
 
@@ -216,9 +216,9 @@ def test_a_role_at_another_site_is_none_here(asked, database, role):
     before = scope_of(database)
     for name, row in OF_BEARS.items():
         if role in row.roles and row.where in {SITE, SITES}:
-            assert asked(name, Right(role, "bears", "lake")) == (403, "not-allowed"), name
+            assert asked(name, AssignedRole(role, "bears", "lake")) == (403, "not-allowed"), name
         if role in row.roles and row.where == SITES:
-            assert asked(name, Right(role, "bears", "creek")) == (403, "not-allowed"), name
+            assert asked(name, AssignedRole(role, "bears", "creek")) == (403, "not-allowed"), name
     assert scope_of(database) == before
 
 
@@ -226,24 +226,24 @@ def test_a_role_at_another_site_is_none_here(asked, database, role):
 def test_a_role_at_the_site_is_enough_there(asked, role):
     for name, row in OF_BEARS.items():
         if role in row.roles and row.where in {SITE, PART} and role != "admin":
-            assert asked(name, Right(role, "bears", "creek")) not in REFUSED, name
+            assert asked(name, AssignedRole(role, "bears", "creek")) not in REFUSED, name
 
 
 @pytest.mark.parametrize("role", ROLES)
 def test_of_another_rollout_nothing_is_there(asked, database, role):
     before = scope_of(database)
     for name in OF_BEARS:
-        assert asked(name, Right(role, "wolves")) == (404, "unknown-rollout"), name
+        assert asked(name, AssignedRole(role, "wolves")) == (404, "unknown-rollout"), name
     for name, row in MATRIX.items():
         if row.where == HOUSE:
-            assert asked(name, Right(role, "wolves")) == (403, "not-allowed"), name
+            assert asked(name, AssignedRole(role, "wolves")) == (403, "not-allowed"), name
     assert scope_of(database) == before
 
 
 def test_nobody_without_a_key_comes_further_than_the_door(client, clock, stopped):
     del client.headers["Authorization"]
     for name, row in MATRIX.items():
-        clock.move(HOUR)  # tries without a key are few at once
+        clock.advance(HOUR)  # tries without a key are few at once
         if row.where != DOOR:
             method, path = name.split()
             for part, value in stopped.items():

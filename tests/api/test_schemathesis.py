@@ -24,12 +24,12 @@ from schemathesis.specs.openapi.checks import (
 )
 from sqlalchemy import select
 
-from api.app import create
-from api.routers.events import streams_of
+from api.app import create_app
+from api.routers.events import get_streams
 from rollout.core.policy.cell_evidence import GuardReading
-from rollout.core.scope.permissions import ROLES, Right
-from rollout.formats.policy.reader import load_policy
-from rollout.services.access.users import add, first_admin
+from rollout.core.scope.permissions import ROLES, AssignedRole
+from rollout.formats.policy.reader import parse_policy
+from rollout.services.access.users import create_account, create_first_admin
 from rollout.store.tables.columns import metadata
 from tests.api.bears import CREEK, LAKE, LOOSER, POLICY, STRICTER, V1, founded, tick, widened
 from tests.api.conftest import Asking
@@ -64,21 +64,25 @@ def known_case(key, site):
 @pytest.fixture
 def app(service, database, door, monkeypatch):
     """Return the application of a rollout with a proposal, an incident, a stop, cases, people."""
-    for module in ("state_cache", "readiness"):
-        monkeypatch.setattr(f"rollout.services.engine.{module}.askew", lambda *_: timedelta(0))
-    first_admin(database, "admin", at=NOON)
+    for module in ("state_cache", "clock_check"):
+        monkeypatch.setattr(
+            f"rollout.services.engine.{module}.measure_clock_skew", lambda *_: timedelta(0)
+        )
+    create_first_admin(database, "admin", at=NOON)
     for role in ROLES:
         if role != "admin":
-            add(database, door.callers["admin"], role, at=NOON, machine=role == "ingest")
-    door.let_in("every", *(Right(role) for role in ROLES))
+            create_account(
+                database, door.callers["admin"], role, at=NOON, is_service_account=role == "ingest"
+            )
+    door.let_in("every", *(AssignedRole(role) for role in ROLES))
     founded(database, NOON - DAY, "v1", "v2")
     widened(database, NOON - DAY)
-    guards = load_policy(POLICY).guards_of(CREEK)
-    loud = {g.id: GuardReading(alarm=True, value="12", records=40) for g in guards}
+    guards = parse_policy(POLICY).list_guards(CREEK)
+    loud = {g.id: GuardReading(is_alarm=True, value="12", records=40) for g in guards}
     tick(database, NOON - DAY + TICK, of=replace(MET, guards=loud))
     tick(database, NOON - DAY + 2 * TICK, cells=(CREEK, LAKE))
-    made = create(replace(service, entropy=chance))  # no two keys or links alike
-    streams_of(made).close()  # a stream would never end
+    made = create_app(replace(service, entropy=chance))  # no two keys or links alike
+    get_streams(made).close()  # a stream would never end
     return made
 
 
@@ -181,7 +185,7 @@ def drawn(strategy, times):
 
 def everything(database, but=()):
     """Return each row of each table."""
-    with database.reading() as transaction:
+    with database.begin_read() as transaction:
         return {
             table.name: sorted(map(tuple, transaction.execute(select(table))), key=repr)
             for table in metadata.sorted_tables
@@ -234,7 +238,7 @@ def test_a_viewer_changes_nothing_but_that_reports_are_there(app, asking, databa
 
 
 def test_who_reads_and_may_still_judge_sees_no_prediction(app, asking, database, door):
-    door.let_in("both", Right("viewer"), Right("reviewer"), Right("operator"))
+    door.let_in("both", AssignedRole("viewer"), AssignedRole("reviewer"), AssignedRole("operator"))
     answers, wrong = played(app, database, "both", but=judging)
     assert wrong == []
     assert marks_in(answers) == []
@@ -267,7 +271,7 @@ def marks_in(answers):
 
 
 def test_every_operation_has_an_example_of_what_is_sent_and_answered(service):
-    described = create(service).openapi()
+    described = create_app(service).openapi()
     schemas = described["components"]["schemas"]
 
     def shown(content):

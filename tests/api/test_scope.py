@@ -6,7 +6,7 @@ from hashlib import sha256
 import pytest
 
 from api.schemas.scope import ScopeSnapshot
-from rollout.core.scope.permissions import Right
+from rollout.core.scope.permissions import AssignedRole
 from rollout.services.assignments.snapshots import LOCAL
 from tests.api.test_shell import problem_of
 from tests.factories import DAY, HOUR, MINUTE, NOON
@@ -18,7 +18,9 @@ URL = "/v1/rollouts/bears/scope"
 
 @pytest.fixture(autouse=True)
 def _clocks_agree(monkeypatch):
-    monkeypatch.setattr("rollout.services.engine.state_cache.askew", lambda *_: timedelta(0))
+    monkeypatch.setattr(
+        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: timedelta(0)
+    )
 
 
 @pytest.fixture
@@ -36,14 +38,14 @@ def test_a_machine_that_may_ask_gets_salt_leases_and_permits(client, service, be
     told = read(client)
     assert told.salt == field.SALT.hex()
     assert {s.site: s.lease for s in told.sites} == {"creek": 60.0, "lake": 43_200.0, "dale": 60.0}
-    lake = service.permits.read(told.sites[1].permit, "bears", "lake")
+    lake = service.permit_signer.read_permit(told.sites[1].permit, "bears", "lake")
     assert (lake.decider, lake.revision, lake.issued_at, lake.lease) == (
         LOCAL,
         told.revision,
         NOON,
         12 * HOUR,
     )
-    assert service.permits.read(told.sites[1].permit, "bears", "creek") is None
+    assert service.permit_signer.read_permit(told.sites[1].permit, "bears", "creek") is None
     assert told.issued_at == NOON
 
 
@@ -56,7 +58,7 @@ def test_a_viewer_gets_neither_salt_nor_permit(client, bears):
 
 @on_sqlite
 def test_the_salt_is_for_who_may_draw_at_all_sites_that_are_asked(client, door, bears):
-    rights = [Right("ingest", "bears", "creek"), Right("viewer", "bears", "lake")]
+    rights = [AssignedRole("ingest", "bears", "creek"), AssignedRole("viewer", "bears", "lake")]
     door.let_in("box", *rights, machine=True)
     assert read(client, by="box", site="creek").salt is not None
     assert read(client, by="box", site=["creek", "lake"]).salt is None
@@ -82,7 +84,7 @@ def test_the_policy_comes_with_its_text_and_hash(client, bears):
 def test_a_stop_is_in_the_next_snapshot(client, database, clock, bears):
     before = read(client)
     field.stop(database, ("creek", "day"), ("lake", "day"))
-    clock.move(timedelta(seconds=0.5))
+    clock.advance(timedelta(seconds=0.5))
     told = read(client, site="creek")
     assert told.revision == before.revision + 1
     assert [[c.site for c in stop.cells] for stop in told.stops] == [["creek"]]
@@ -91,13 +93,13 @@ def test_a_stop_is_in_the_next_snapshot(client, database, clock, bears):
 def test_an_unchanged_scope_is_not_sent_again(client, database, clock, bears):
     first = client.by("ingest").get(URL)
     tag = first.headers["etag"]
-    clock.move(timedelta(seconds=3))
+    clock.advance(timedelta(seconds=3))
     same = client.get(URL, headers={"If-None-Match": f'"x", {tag}'})
     assert (same.status_code, same.content, same.headers["etag"]) == (304, b"", tag)
     assert client.get(URL, params={"site": "lake"}).headers["etag"] != tag
     assert client.by("viewer").get(URL).headers["etag"] != tag
     field.stop(database, ("creek", "day"))
-    clock.move(timedelta(seconds=1))
+    clock.advance(timedelta(seconds=1))
     assert client.by("ingest").get(URL, headers={"If-None-Match": tag}).status_code == 200
 
 
@@ -131,7 +133,9 @@ def test_a_ledger_that_was_set_back_is_found_and_nothing_is_leased(client, bears
 
 @on_sqlite
 def test_a_replica_whose_clock_is_off_leases_nothing(client, monkeypatch, bears):
-    monkeypatch.setattr("rollout.services.engine.state_cache.askew", lambda *_: 6 * MINUTE)
+    monkeypatch.setattr(
+        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: 6 * MINUTE
+    )
     assert problem_of(client.by("ingest").get(URL)) == (503, "clock-skew")
     assert read(client, by="viewer").revision > 0
 

@@ -11,9 +11,9 @@ from contextlib import contextmanager
 import httpx
 import pytest
 
-from api.serve import check_safe
+from api.serve import check_database_safety
 from rollout import faults
-from rollout.store.database.errors import UnsafeDatabase
+from rollout.store.database.errors import UnsafeDatabaseError
 from rollout.store.database.migrations import downgrade
 from rollout.store.database.session import Database
 from tests.api.conftest import _nothing_left_running
@@ -89,22 +89,22 @@ def test_a_database_without_tables_or_with_old_ones_is_refused_with_the_command_
 def test_a_process_in_which_faults_are_installed_serves_nobody(tmp_path):
     with fresh("sqlite", tmp_path) as url:
         database = Database(url)
-        check_safe(database, accept_lost_records=False)
+        check_database_safety(database, accept_lost_records=False)
         with (
-            faults.during(lambda _: None),
-            pytest.raises(UnsafeDatabase, match="fault injection is installed"),
+            faults.install_action(lambda _: None),
+            pytest.raises(UnsafeDatabaseError, match="fault injection is installed"),
         ):
-            check_safe(database, accept_lost_records=True)
+            check_database_safety(database, accept_lost_records=True)
         database.close()
 
 
 def test_a_server_that_may_lose_what_it_acknowledged_is_refused_unless_told_so(
     tmp_path, monkeypatch
 ):
-    monkeypatch.setattr("api.serve.forgetful_settings", lambda _: ("fsync",))
+    monkeypatch.setattr("api.serve.find_unsafe_settings", lambda _: ("fsync",))
     with fresh("sqlite", tmp_path) as url:
         database = Database(url)
-        with pytest.raises(UnsafeDatabase, match=r"fsync is off.*--accept-lost-records"):
-            check_safe(database, accept_lost_records=False)
-        check_safe(database, accept_lost_records=True)
+        with pytest.raises(UnsafeDatabaseError, match=r"fsync is off.*--accept-lost-records"):
+            check_database_safety(database, accept_lost_records=False)
+        check_database_safety(database, accept_lost_records=True)
         database.close()

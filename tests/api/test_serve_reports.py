@@ -5,12 +5,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rollout.core.scope.commands import OpenIncident, Person
-from rollout.services.engine.command_handler import carry_out
-from rollout.services.engine.policy_application import apply
+from rollout.core.scope.commands import Actor, OpenIncident
+from rollout.services.engine.command_handler import execute_command
+from rollout.services.engine.policy_application import apply_policy
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database
-from rollout.store.reports.deliveries import Deliveries
+from rollout.store.reports.deliveries import DeliveryStore
 from tests.api.bears import POLICY
 from tests.api.conftest import _nothing_left_running
 from tests.api.test_serve import serving, until_ready
@@ -26,16 +26,16 @@ REPORTS = "reports: [{name: morning, to: [ops]}]\n"
 def alarmed(url):
     """Make a rollout with an open incident; return its database."""
     database, now = Database(url), datetime.now(UTC)
-    apply(database, POLICY + REPORTS, Person("zoe"), now - timedelta(hours=1))
+    apply_policy(database, POLICY + REPORTS, Actor("zoe"), now - timedelta(hours=1))
     opened = OpenIncident(at=now, kind="unauthorized", reason="nobody allowed it")
-    carry_out(database, "bears", lambda _: opened)
+    execute_command(database, "bears", lambda _: opened)
     return database
 
 
 def states(database):
-    with database.reading() as transaction:
-        found = Deliveries(transaction, Rollouts(transaction).find("bears")).page()
-    return [(one.letter.channel, one.letter.reason, one.state) for one in found]
+    with database.begin_read() as transaction:
+        found = DeliveryStore(transaction, Rollouts(transaction).find("bears")).list_page()
+    return [(one.request.channel, one.request.reason, one.state) for one in found]
 
 
 def until(condition):

@@ -5,11 +5,11 @@ from typing import Annotated
 import pytest
 from fastapi import APIRouter, FastAPI
 
-from api.app import create, include
-from api.deps import Act, By, Caller
-from rollout.core.scope.commands import Person
-from rollout.core.scope.permissions import Right
-from rollout.services.engine.policy_application import apply
+from api.app import add_routes, create_app
+from api.deps import Caller, Permission, RequirePermission
+from rollout.core.scope.commands import Actor
+from rollout.core.scope.permissions import AssignedRole
+from rollout.services.engine.policy_application import apply_policy
 from tests.api.conftest import Asking
 from tests.factories import NOON
 
@@ -25,7 +25,7 @@ gates: [{to: supervised, require: [{measure: agreement, at_least: 95%}]}]
 
 @pytest.fixture
 def ramps(database):
-    apply(database, POLICY, Person("zoe"), NOON)
+    apply_policy(database, POLICY, Actor("zoe"), NOON)
 
 
 def problem_of(answer):
@@ -51,7 +51,7 @@ def test_a_rollout_is_listed_and_shown(client, ramps):
 
 
 def test_a_rollout_that_is_not_there_and_one_not_to_be_seen_answer_alike(client, door, ramps):
-    door.let_in("eve", Right("viewer", "other"))
+    door.let_in("eve", AssignedRole("viewer", "other"))
     assert problem_of(client.by("eve").get("/v1/rollouts/ramps")) == (404, "unknown-rollout")
     assert problem_of(client.by("ana").get("/v1/rollouts/none")) == (404, "unknown-rollout")
     assert client.by("eve").get("/v1/rollouts").json() == {"items": []}
@@ -73,7 +73,7 @@ def test_a_route_that_says_not_who_may_ask_keeps_the_service_from_starting(servi
     def nobody_is_asked() -> None: ...
 
     with pytest.raises(RuntimeError, match="/v1/open/door"):
-        include(create(service), router)
+        add_routes(create_app(service), router)
 
 
 def test_a_form_of_another_site_is_refused(client, door):
@@ -85,9 +85,9 @@ def test_a_form_of_another_site_is_refused(client, door):
 
 
 def test_a_fault_of_ours_is_a_problem_without_its_text(service):
-    app = create(service)
+    app = create_app(service)
 
-    def broken(who: Annotated[Caller, By(Act.BE)]) -> None:
+    def broken(who: Annotated[Caller, RequirePermission(Permission.IDENTIFY)]) -> None:
         raise ZeroDivisionError("secret")
 
     app.get("/v1/broken")(broken)

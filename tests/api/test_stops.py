@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.scope.permissions import Right
+from rollout.core.scope.permissions import AssignedRole
 from tests.api.bears import CREEK, LAKE, POLICY, V1, founded, scope_of, tick, widened
 from tests.api.test_shell import problem_of
 from tests.factories import HOUR, NOON, TICK
@@ -50,7 +50,7 @@ def test_a_stop_once_more_answers_what_holds(client, bears):
 
 
 def test_an_operator_of_one_site_stops_that_and_is_told_what_was_left_out(client, door, bears):
-    door.let_in("eve", Right("operator", "bears", "creek"))
+    door.let_in("eve", AssignedRole("operator", "bears", "creek"))
     done = stop(client, "eve", all=True)
     assert done.status_code == 201
     assert {cell["site"] for cell in done.json()["cells"]} == {"creek"}
@@ -76,14 +76,14 @@ def test_a_stop_may_be_of_one_cell_and_of_patterns(client, bears):
 
 def test_a_lease_that_was_longer_until_a_moment_ago_still_counts(client, clock, bears):
     shorter = POLICY.replace("lease: 12h", "lease: 1h")
-    clock.move(TICK)
+    clock.advance(TICK)
     assert client.by("ana").put(f"{V1}/policy", content=shorter).status_code == 200
-    clock.move(HOUR)
+    clock.advance(HOUR)
     reach = {
         r["site"]: r["within_seconds"] for r in client.get(f"{V1}/stops").json()["stop_latency"]
     }
     assert reach["lake"] == 11 * 3600 + 0.5
-    clock.move(timedelta(days=1))
+    clock.advance(timedelta(days=1))
     reach = {
         r["site"]: r["within_seconds"] for r in client.get(f"{V1}/stops").json()["stop_latency"]
     }
@@ -119,7 +119,7 @@ def test_a_stop_ends_by_a_resume_that_others_approve(client, database, bears):
 
 def test_a_resume_asks_for_rights_at_every_site_of_the_stop(client, door, bears):
     held = stop(client, all=True).json()["active_stops"][0]
-    door.let_in("eve", Right("operator", "bears", "creek"))
+    door.let_in("eve", AssignedRole("operator", "bears", "creek"))
     asked = client.by("eve").post(f"{V1}/stops/{held['id']}/resume")
     assert problem_of(asked) == (403, "not-allowed")
 
@@ -148,7 +148,9 @@ def asked(client):
 @pytest.mark.parametrize(("what", "body"), [("stops", {}), ("narrowings", {"to": "shadow"})])
 def test_here_the_very_next_question_is_answered_under_it(client, bears, monkeypatch, what, body):
     """Other replicas read it within half a second; the one that took it knows at once."""
-    monkeypatch.setattr("rollout.services.engine.state_cache.askew", lambda *_: timedelta(0))
+    monkeypatch.setattr(
+        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: timedelta(0)
+    )
     before = asked(client)
     done = client.by("bo").post(f"{V1}/{what}", json={"all": True, **body}).json()
     assert before["revision"] < asked(client)["revision"] == done["revision"]

@@ -17,15 +17,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rollout.core.records.records import Prediction
-from rollout.core.scope.permissions import Right
-from rollout.core.statistics.sampling import draw
-from rollout.services.engine.rollout_state import standing
+from rollout.core.scope.permissions import AssignedRole
+from rollout.core.statistics.sampling import compute_sampling_value
+from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
-from rollout.services.engine.unit_counting import queue
-from rollout.services.reports.archive import FORMS
+from rollout.services.engine.unit_counting import queue_cases
+from rollout.services.reports.archive import REPORT_FORMATS
 from rollout.store.database.session import Database
-from rollout.store.ledger.versions import VersionFacts, Versions
-from rollout.store.records.external_keys import CallerKeys
+from rollout.store.ledger.versions import VersionInfo, VersionStore
+from rollout.store.records.external_keys import ExternalKeys
 from tests.api.review_desk import ReviewDesk
 from tests.chance import without_chance
 from tests.services.review_room import START, Room, person, policy_text
@@ -35,7 +35,10 @@ pytestmark = pytest.mark.exhaustive
 
 PEOPLE = ("ana", "bo", "cy", "eve")
 EVE = person(
-    "eve", Right("viewer", "bears"), Right("reviewer", "bears"), Right("operator", "bears")
+    "eve",
+    AssignedRole("viewer", "bears"),
+    AssignedRole("reviewer", "bears"),
+    AssignedRole("operator", "bears"),
 )
 SITES = st.sampled_from(["creek", "lake"])
 
@@ -185,11 +188,13 @@ class Played:
 
     def tick(self):
         """Count what is due of every case; the room itself queues none."""
-        with self.room.database.writing() as transaction:
-            stood = standing(transaction, "bears")
-            Versions(transaction, stood.rollout).tell(VersionFacts("v1", "test"), at=START)
-            numbers = CallerKeys(transaction, stood.rollout).find(self.keys)
-            queue(transaction, stood, set(numbers.values()), self.room.at)
+        with self.room.database.begin_write() as transaction:
+            stood = load_rollout_state(transaction, "bears")
+            VersionStore(transaction, stood.rollout).record_info(
+                VersionInfo("v1", "test"), at=START
+            )
+            numbers = ExternalKeys(transaction, stood.rollout).find_ids(self.keys)
+            queue_cases(transaction, stood, set(numbers.values()), self.room.at)
         Ticker(self.room.database, "bears", "one").tick(self.room.at)
 
     def report(self, forms):
@@ -204,7 +209,7 @@ class Played:
 
 def drawn_to_be_unseen(key):
     """Say whether a person judges the case unseen above shadow: of others reports may tell."""
-    return draw(bytes(32), "stage", key) < 0.5
+    return compute_sampling_value(bytes(32), "stage", key) < 0.5
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -307,13 +312,13 @@ def test_a_report_says_nothing_of_cases_that_may_still_be_judged(rung):
         *(("judge-number", "ana", number, "fox") for number in range(4, 40)),
         ("wait", 60),
         ("tick",),
-        ("report", FORMS),
+        ("report", REPORT_FORMATS),
         ("seed", 0),
-        ("report", FORMS),
+        ("report", REPORT_FORMATS),
     ]
     one, other = both(rung, 3, script, CLOSED)
     assert one == other
-    pages = [answer for answer in one if isinstance(answer, tuple) and answer[0] in FORMS]
+    pages = [answer for answer in one if isinstance(answer, tuple) and answer[0] in REPORT_FORMATS]
     assert len(pages) == 8
     assert all(answer[1] == 200 for answer in pages)
     assert not any(b"case-5" in answer[-1] for answer in pages)

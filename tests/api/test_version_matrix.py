@@ -5,9 +5,9 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.scope.commands import Person
-from rollout.core.scope.permissions import Right
-from rollout.services.engine.policy_application import apply
+from rollout.core.scope.commands import Actor
+from rollout.core.scope.permissions import AssignedRole
+from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.ticks import Ticker
 from tests.api.test_cleanings import RAMPS, judged
 from tests.api.test_records import case, decision, prediction, sent
@@ -20,7 +20,7 @@ HEAT = "levers: [{id: heat, number: {in: C, from: 0, to: 40, tolerance: 1}}, "
 
 @pytest.fixture(autouse=True)
 def _ramps(database):
-    apply(database, POLICY, Person("zoe"), NOON - timedelta(days=1))
+    apply_policy(database, POLICY, Actor("zoe"), NOON - timedelta(days=1))
 
 
 def counted(client, clock, database, *told):
@@ -29,7 +29,7 @@ def counted(client, clock, database, *told):
     false = [item for n in range(3) for item in judged(f"other-{n}", said="damaged")]
     there = judged("there", decided="damaged", site="ramp-b")
     sent(client, *alike, *false, *there, *told)
-    clock.move(LATER)
+    clock.advance(LATER)
     Ticker(database, "ramps", "one").tick(clock.now())
 
 
@@ -71,7 +71,7 @@ def test_an_unknown_version_is_said_to_be(client, clock, database):
 
 def test_who_reads_one_site_is_told_of_that_one(client, clock, database, door):
     counted(client, clock, database)
-    door.let_in("eve", Right("viewer", "ramps", "ramp-b"))
+    door.let_in("eve", AssignedRole("viewer", "ramps", "ramp-b"))
     (one,) = matrix(client, "eve")["items"]
     assert {cell["site"] for cell in one["cells"]} == {"ramp-b"}
     assert one["agreement"]["n"] == 1
@@ -79,14 +79,14 @@ def test_who_reads_one_site_is_told_of_that_one(client, clock, database, door):
 
 def test_a_number_and_all_levers_together_are_told_by_how_many_agree(client, clock, database):
     two = POLICY.replace("levers: [", HEAT).replace("rollout: ramps", "rollout: ovens")
-    apply(database, two, Person("zoe"), NOON - timedelta(days=1))
+    apply_policy(database, two, Actor("zoe"), NOON - timedelta(days=1))
     said = {"parcel": "sound", "heat": "20"}
     told = [prediction("c1", answers=said), decision("c1", answers={**said, "heat": "25"})]
     sent_to = client.by("ingest").post(
         "/v1/rollouts/ovens/records", json={"items": [case("c1"), *told]}
     )
     assert sent_to.status_code == 200, sent_to.text
-    clock.move(LATER)
+    clock.advance(LATER)
     Ticker(database, "ovens", "one").tick(clock.now())
     found = client.by("viewer").get("/v1/rollouts/ovens/versions/v1/matrix").json()["items"]
     by_lever = {one["lever"]: one for one in found}

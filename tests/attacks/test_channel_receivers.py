@@ -4,7 +4,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from rollout.services.delivery.sending import Message, send
+from rollout.services.delivery.sending import ChannelMessage, send_in_process
 from tests.services.receivers import serving, webhook
 
 pytestmark = pytest.mark.enable_socket  # receivers on this machine
@@ -44,14 +44,14 @@ class Talker(Elsewhere):
 
 def message(server):
     url = f"json://127.0.0.1:{server.server_address[1]}/hook?+X-Token=hunter2"
-    return Message(url, "bears: morning report", "# Bears", "7-3fe1c0de", "<p>97 %")
+    return ChannelMessage(url, "bears: morning report", "# Bears", "7-3fe1c0de", "<p>97 %")
 
 
 def test_a_receiver_leads_a_report_to_no_other_address():
     """An address was given by who owns the machine; what answers there may be somebody else's."""
     with webhook() as inside, serving(ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere)) as hook:
         hook.leads_to = f"http://127.0.0.1:{inside.server_address[1]}/admin"
-        error = send(message(hook))
+        error = send_in_process(message(hook))
         assert inside.came == []
     assert "307" in error
 
@@ -59,6 +59,6 @@ def test_a_receiver_leads_a_report_to_no_other_address():
 def test_a_receiver_that_answers_without_end_takes_no_memory_of_the_machine():
     with serving(ThreadingHTTPServer(("127.0.0.1", 0), Talker)) as hook:
         hook.said = 0
-        error = send(message(hook))
+        error = send_in_process(message(hook))
         assert hook.said < PIECES
     assert error

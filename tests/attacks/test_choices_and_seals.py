@@ -1,27 +1,29 @@
 """Reports and choices change nothing that anything is decided by."""
 
-from rollout.core.scope.permissions import Caller, Right
-from rollout.services.engine.rollout_state import standing
-from rollout.services.reports.archive import ask_report, report_of
-from rollout.services.reports.builder import Asked
-from rollout.services.training.cleaning import Wish, choose
+from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.services.reports.archive import load_report, request_report
+from rollout.services.reports.builder import ReportOptions
+from rollout.services.training.cleaning import CleaningChoiceRequest, store_choices
 from rollout.store.ledger.ledger import Ledger
 from tests.factories import DAY, NOON
 from tests.services.reports.test_builder import bears, tick
 
 __all__ = ["bears"]
-ANA = Caller("ana", rights=(Right("operator", "bears"), Right("viewer", "bears")))
+ANA = Caller(
+    "ana", role_assignments=(AssignedRole("operator", "bears"), AssignedRole("viewer", "bears"))
+)
 NOTHING = {"revision", "at", "head"}
 
 
 def stood(database):
-    with database.reading() as transaction:
-        return standing(transaction, "bears")
+    with database.begin_read() as transaction:
+        return load_rollout_state(transaction, "bears")
 
 
 def ledger(database):
-    with database.reading() as transaction:
-        return [row.kind for row in Ledger(transaction, stood(database).rollout).rows()]
+    with database.begin_read() as transaction:
+        return [row.kind for row in Ledger(transaction, stood(database).rollout).list_rows()]
 
 
 def decided(scope):
@@ -33,10 +35,12 @@ def test_a_choice_writes_nothing_into_the_ledger_and_a_report_its_seal_alone(bea
     at = NOON + 2 * DAY
     tick(bears, at)
     before, kinds = stood(bears).scope, ledger(bears)
-    (answer,) = choose(bears, ANA, "bears", [Wish(key="case-3", choice="drop")], at)
+    (answer,) = store_choices(
+        bears, ANA, "bears", [CleaningChoiceRequest(key="case-3", choice="drop")], at
+    )
     assert answer.status == "saved"
     assert ledger(bears) == kinds
-    made = ask_report(bears, ANA, "bears", "week", Asked(), at)
-    report_of(bears, ANA, "bears", made.number, at)
+    made = request_report(bears, ANA, "bears", "week", ReportOptions(), at)
+    load_report(bears, ANA, "bears", made.number, at)
     assert ledger(bears) == [*kinds, "ReportSealed"]
     assert decided(stood(bears).scope) == decided(before)

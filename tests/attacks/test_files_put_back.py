@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from rollout.core.scope.permissions import Caller, Right
+from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.services.engine.rollout_state import NoSuchRolloutError
-from rollout.services.engine.service import service_on
+from rollout.services.engine.service import build_service
 from rollout.services.stops import stops as stopping
 from rollout.store.database.session import Database
 from tests.factories import NOON
@@ -15,8 +15,8 @@ from tests.services import bear_field as field
 from tests.store.databases import on_sqlite
 
 pytestmark = on_sqlite
-WHO = Caller("ana", rights=(Right("operator"),))
-ALL = stopping.Named(everything=True)
+WHO = Caller("ana", role_assignments=(AssignedRole("operator"),))
+ALL = stopping.StopTarget(is_everything=True)
 
 
 def path_of(url):
@@ -42,25 +42,29 @@ def backup(url, database, tmp_path):
 
 
 def held(database):
-    stops = stopping.stops_of
-    service = service_on(database, None, entropy=bytes)
-    return len(stops(service, Caller("eve", rights=(Right("viewer"),)), "bears", at=NOON).items)
+    stops = stopping.load_stops
+    service = build_service(database, None, entropy=bytes)
+    return len(
+        stops(
+            service, Caller("eve", role_assignments=(AssignedRole("viewer"),)), "bears", at=NOON
+        ).items
+    )
 
 
 def test_a_stop_after_a_file_was_put_back_is_seen_by_who_was_there_before(url, database, backup):
     assert held(database) == 0
     put_back(url, backup)
     other = Database(url)
-    stopping.stop(other, WHO, "bears", ALL, at=NOON)
+    stopping.stop_cells(other, WHO, "bears", ALL, at=NOON)
     other.close()
     assert held(database) == 1
 
 
 def test_what_is_written_after_a_file_was_put_back_is_in_the_file(url, database, backup):
-    stopping.stop(database, WHO, "bears", ALL, at=NOON)
+    stopping.stop_cells(database, WHO, "bears", ALL, at=NOON)
     put_back(url, backup)
     assert held(database) == 0
-    stopping.stop(database, WHO, "bears", ALL, at=NOON)
+    stopping.stop_cells(database, WHO, "bears", ALL, at=NOON)
     other = Database(url)
     assert held(other) == 1
     other.close()
@@ -68,18 +72,18 @@ def test_what_is_written_after_a_file_was_put_back_is_in_the_file(url, database,
 
 def test_a_watch_folds_anew_what_was_put_back(url, database, backup, monkeypatch):
     monkeypatch.setattr(
-        "rollout.services.engine.state_cache.askew", lambda *_: type(NOON - NOON)(0)
+        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: type(NOON - NOON)(0)
     )
-    service = service_on(database, None, entropy=bytes)
-    stopping.stop(database, WHO, "bears", ALL, at=NOON)
-    assert len(service.watch.confirmed("bears").standing.scope.stops) == 1
+    service = build_service(database, None, entropy=bytes)
+    stopping.stop_cells(database, WHO, "bears", ALL, at=NOON)
+    assert len(service.state_cache.reload_rollout("bears").state.scope.stops) == 1
     put_back(url, backup)
-    assert len(service.watch.confirmed("bears").standing.scope.stops) == 0
+    assert len(service.state_cache.reload_rollout("bears").state.scope.stops) == 0
 
 
 def test_names_of_rollouts_that_are_not_there_leave_nothing_behind(database):
-    service = service_on(database, None, entropy=bytes)
+    service = build_service(database, None, entropy=bytes)
     for number in range(20):
         with pytest.raises(NoSuchRolloutError):
-            service.watch.rollout(f"no-{number}")
-    assert not service.watch._locks
+            service.state_cache.load_rollout(f"no-{number}")
+    assert not service.state_cache._locks

@@ -11,9 +11,9 @@ import pytest
 from rollout.core.records.records import Action, Case
 from rollout.core.scope.events import IncidentAcknowledged, IncidentOpened
 from rollout.core.scope.permits import Permit
-from rollout.core.scope.projection import fold
-from rollout.services.engine.rollout_state import standing
-from rollout.services.records.action_authorization import Known, Permission
+from rollout.core.scope.projection import apply_events
+from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.services.records.action_authorization import ActionAuthorizer, CaseWithConfidence
 from rollout.store.ledger.ledger import Ledger
 from tests.factories import DAY, NOON
 from tests.services import bear_field as field
@@ -47,14 +47,14 @@ def test_late_actions_do_not_fold_the_ledger_each(database, service, monkeypatch
     def counted(events, scope):
         known = tuple(events)
         folded.extend(known)
-        return fold(known, scope)
+        return apply_events(known, scope)
 
-    monkeypatch.setattr("rollout.services.records.action_authorization.fold", counted)
-    monkeypatch.setattr("rollout.store.ledger.ledger.fold", counted)
-    with database.reading() as transaction:
-        stood = standing(transaction, "bears")
+    monkeypatch.setattr("rollout.services.records.action_authorization.apply_events", counted)
+    monkeypatch.setattr("rollout.store.ledger.ledger.apply_events", counted)
+    with database.begin_read() as transaction:
+        stood = load_rollout_state(transaction, "bears")
         folded.clear()
-        permission = Permission(transaction, stood, service.permits)
+        permission = ActionAuthorizer(transaction, stood, service.permit_signer)
         for n in range(0, LONG // 2, 2)[::order]:
             at = NOON - DAY + n * SECOND + SECOND / 2
             assert judged(permission, service, f"c{n}", at) == "authorized"
@@ -62,24 +62,24 @@ def test_late_actions_do_not_fold_the_ledger_each(database, service, monkeypatch
 
 
 def judged(permission, service, key, at):
-    permit = service.permits.sign(Permit("model", 3, at, 2 * SECOND), "bears", key, "v1")
+    permit = service.permit_signer.sign(Permit("model", 3, at, 2 * SECOND), "bears", key, "v1")
     action = Action(
         key=key, lever="alarm", action="siren", by="model", at=at, permission="", version="v1"
     )
     case = Case(key=key, site="creek", occurred_at=NOON, window="day")
-    return permission.judge(action, permit, Known(case, {})).action.permission
+    return permission.authorize(action, permit, CaseWithConfidence(case, {})).action.permission
 
 
 @on_sqlite
 def test_what_was_once_is_what_the_whole_chain_says(database, service):
     field.autonomous(database, NOON - 2 * DAY)
     long_ledger(database)
-    with database.reading() as transaction:
-        stood = standing(transaction, "bears")
+    with database.begin_read() as transaction:
+        stood = load_rollout_state(transaction, "bears")
         ledger = Ledger(transaction, stood.rollout)
-        past = Permission(transaction, stood, service.permits)._past
+        past = ActionAuthorizer(transaction, stood, service.permit_signer)._scope_history
         for revision in (377, 12, 50, 51, 0, 200, 199, 378, 1, 400):
-            assert past.scope(revision) == fold(ledger.events(until=revision))
+            assert past.get_scope(revision) == apply_events(ledger.list_events(until=revision))
 
 
 @on_sqlite
@@ -90,8 +90,8 @@ def test_a_flood_of_unpermitted_actions_is_recorded_and_fills_no_ledger(database
     items = [done | when | {"key": f"c{n}", "version": f"x{n}"} for n in range(200)]
     answers = client.by("ingest").post("/v1/rollouts/bears/records", json=items).json()["items"]
     assert {a["reason"].partition(":")[0] for a in answers} == {"unpermitted"}
-    with database.reading() as transaction:
-        scope = standing(transaction, "bears").scope
+    with database.begin_read() as transaction:
+        scope = load_rollout_state(transaction, "bears").scope
     assert 0 < len(scope.open_incidents) <= 50
 
 
@@ -100,7 +100,8 @@ def test_a_flood_of_unpermitted_actions_is_told_at_once(database, client, monkey
     field.autonomous(database, NOON - 2 * DAY)
     reads = []
     monkeypatch.setattr(
-        "rollout.services.records.ingest.standing", lambda *a: (reads.append(a), standing(*a))[1]
+        "rollout.services.records.unauthorized_actions.load_rollout_state",
+        lambda *a: (reads.append(a), load_rollout_state(*a))[1],
     )
     done = {"kind": "action", "lever": "alarm", "action": "siren", "by": "model"}
     items = [done | {"at": NOON.isoformat(), "key": f"c{n}", "version": "v1"} for n in range(40)]

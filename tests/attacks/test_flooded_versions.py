@@ -4,7 +4,7 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.scope.permissions import Right
+from rollout.core.scope.permissions import AssignedRole
 from tests.api.bears import tick
 from tests.factories import NOON
 from tests.services import bear_field as field
@@ -14,7 +14,9 @@ BEARS = "/v1/rollouts/bears"
 
 @pytest.fixture(autouse=True)
 def _bears(database, monkeypatch):
-    monkeypatch.setattr("rollout.services.engine.state_cache.askew", lambda *_: timedelta(0))
+    monkeypatch.setattr(
+        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: timedelta(0)
+    )
     field.autonomous(database)
 
 
@@ -51,13 +53,13 @@ def test_an_operator_makes_room_for_a_version_that_was_kept_out(client, door, da
     flood(client)
     tick(database, NOON, cells=())  # with the next one they stand in the ledger
     assert predict(client, "v2") == "rejected"
-    door.let_in("eve", Right("operator"), Right("viewer"))
+    door.let_in("eve", AssignedRole("operator"), AssignedRole("viewer"))
     there = client.by("eve").get(f"{BEARS}/versions").json()["items"]
     strangers = [one["version"] for one in there if one["version"].startswith("x")]
     assert len(strangers) == 19
     for name in strangers:
         path = f"{BEARS}/versions/{name}/retirement"
         assert client.by("eve").post(path, json={}).status_code == 200
-    clock.move(timedelta(seconds=1))  # a replica knows of it after half a second
+    clock.advance(timedelta(seconds=1))  # a replica knows of it after half a second
     assert predict(client, "v2") == "accepted"
     assert asked(client) == "model"

@@ -1,7 +1,7 @@
 """A lying box: it asks about one thing, does another, and brings back a permit that is real."""
 
-from rollout.core.scope.commands import Person
-from rollout.services.engine.policy_application import apply
+from rollout.core.scope.commands import Actor
+from rollout.services.engine.policy_application import apply_policy
 from tests.api.bears import approved
 from tests.api.field_box import (
     BURSTS,
@@ -37,7 +37,7 @@ def test_nor_does_a_lease_that_was_asked_for_at_one_site_lead_to_another(client,
     autonomous(database)
     permit = asked(client)
     field.stop(database, ("lake", "day"), at=NOON + SECOND)  # any later row of the ledger will do
-    clock.move(30 * SECOND)
+    clock.advance(30 * SECOND)
     send(client, case(site="dale"), action(permit, at=NOON + 20 * SECOND))
     assert permissions(client) == ["unauthorized"]
 
@@ -79,7 +79,7 @@ def test_a_permit_does_one_action_and_a_correction_is_judged_once_more(client, d
     items = send(client, case(), action(permit), action(permit), action(permit, at=NOON + SECOND))
     assert [i["status"] for i in items] == ["accepted", "accepted", "duplicate", "conflict"]
     field.stop(database, ("creek", "day"), at=NOON + SECOND)
-    clock.move(10 * MINUTE)
+    clock.advance(10 * MINUTE)
     send(client, action(permit, at=NOON + 5 * MINUTE, revision=2, action="nothing"))
     assert "unauthorized" in permissions(client)
 
@@ -93,9 +93,11 @@ def test_an_action_dated_ahead_of_a_stop_is_none_before_the_stop(client, databas
 def test_a_policy_that_calls_the_hours_otherwise_takes_no_lease_back(client, database, clock):
     autonomous(database)
     permit = asked(client)
-    apply(database, field.POLICY.replace("id: day", "id: light"), Person("zoe"), NOON + SECOND)
+    apply_policy(
+        database, field.POLICY.replace("id: day", "id: light"), Actor("zoe"), NOON + SECOND
+    )
     approved(database, NOON + SECOND)
-    clock.move(30 * SECOND)
+    clock.advance(30 * SECOND)
     assert asked(client) is None
     send(client, case(), action(permit, at=NOON + 20 * SECOND))
     assert permissions(client) == ["authorized_within_lease"]

@@ -3,8 +3,8 @@
 import pytest
 
 from rollout.core.records.records import Action, Case, Decision, Prediction
-from rollout.services.engine.rollout_state import standing
-from rollout.store.records.records import Records, Verdict
+from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.store.records.records import RecordStatus, RecordStore
 from tests.factories import NOON
 from tests.services import bear_field as field
 
@@ -22,7 +22,10 @@ def test_a_name_in_a_key_that_can_not_be_stored_is_rejected_alone(database, kind
         "window": Case(key="b", site="creek", occurred_at=NOON, window=name),
     }
     case = Case(key="a", site="creek", occurred_at=NOON, window="day")
-    with database.writing() as transaction:
-        store = Records(transaction, standing(transaction, field.NAME).rollout)
-        kept = store.keep([case, odd[kind]], received_at=NOON)
-    assert [answer.verdict for answer in kept.answers] == [Verdict.ACCEPTED, Verdict.REJECTED]
+    with database.begin_write() as transaction:
+        store = RecordStore(transaction, load_rollout_state(transaction, field.NAME).rollout)
+        kept = store.store([case, odd[kind]], received_at=NOON)
+    assert [answer.status for answer in kept.results] == [
+        RecordStatus.ACCEPTED,
+        RecordStatus.REJECTED,
+    ]

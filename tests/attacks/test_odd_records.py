@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from rollout.core.scope.permissions import Right
+from rollout.core.scope.permissions import AssignedRole
 from tests.factories import NOON
 from tests.services import bear_field as field
 
@@ -181,7 +181,7 @@ def test_two_items_on_a_line_are_no_item(client, bears, line):
 
 
 def test_keys_of_one_site_alone_may_be_odd_too(client, door, bears):
-    door.let_in("box", Right("ingest", "bears", "creek"), machine=True)
+    door.let_in("box", AssignedRole("ingest", "bears", "creek"), machine=True)
     body = json.dumps(
         [said("a\\"), case("a\\"), said('{"'), said("\x7f"), case("lake", site="lake")]
     )

@@ -2,21 +2,21 @@
 
 from sqlalchemy import func, select
 
-from rollout.store.counting.purge import old_cases, purge
+from rollout.store.counting.purge import list_old_cases, purge_records
 from rollout.store.tables.tables import count_queue, exposures, reviews
 from tests.services.review_room import ANA, BO, DAY, Room, policy_text
 
 
 def count(room, table):
-    with room.database.reading() as transaction:
+    with room.database.begin_read() as transaction:
         return transaction.execute(select(func.count()).select_from(table)).scalar_one()
 
 
 def purged(room, before):
-    with room.database.writing() as transaction:
+    with room.database.begin_write() as transaction:
         transaction.execute(count_queue.delete())  # all is counted
-        old = old_cases(transaction, room.stood.rollout, before=before, limit=9)
-        return purge(transaction, room.stood.rollout, before=before, case_ids=old)
+        old = list_old_cases(transaction, room.stood.rollout, before=before, limit=9)
+        return purge_records(transaction, room.stood.rollout, before=before, case_ids=old)
 
 
 def test_reviews_of_a_purged_case_leave_with_it(database):

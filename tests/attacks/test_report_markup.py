@@ -9,21 +9,23 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout.core.records.records import Case, Decision, Prediction
-from rollout.core.scope.commands import Person
-from rollout.core.scope.permissions import Caller, Right
-from rollout.reports.inputs.table_cells import as_text, as_texts, said_in
-from rollout.services.engine.policy_application import apply
-from rollout.services.engine.rollout_state import standing
+from rollout.core.scope.commands import Actor
+from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.reports.inputs.table_cells import escape_cell, escape_frame, unescape_cell
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
-from rollout.services.engine.unit_counting import queue
-from rollout.services.records.review_tasks import seed
-from rollout.services.reports.archive import report_of, written
-from rollout.services.reports.builder import Asked, make_report
-from rollout.store.records.records import Records
+from rollout.services.engine.unit_counting import queue_cases
+from rollout.services.records.review_tasks import seed_gold_case
+from rollout.services.reports.archive import format_report, load_report
+from rollout.services.reports.builder import ReportOptions, create_report
+from rollout.store.records.records import RecordStore
 from tests.factories import DAY, HOUR, NOON
 from tests.services.reports.test_builder import VIEWER
 
-EVE = Caller("eve", rights=(Right("viewer", "bears"), Right("reviewer", "bears")))
+EVE = Caller(
+    "eve", role_assignments=(AssignedRole("viewer", "bears"), AssignedRole("reviewer", "bears"))
+)
 EVIL = '"><script>alert(1)</script><img src=x onerror=alert(2)>'
 LINK = "[win](javascript:alert(3))"
 POLICY = f"""
@@ -44,9 +46,9 @@ BEAR, NONE = f"bear{EVIL}", f"none{LINK}"
 @pytest.fixture
 def report(database):
     """Return the number of a report in which every name is an attack."""
-    apply(database, POLICY, Person("zoe"), NOON - 2 * DAY, salt=bytes(32))
-    with database.writing() as transaction:
-        stood = standing(transaction, "bears")
+    apply_policy(database, POLICY, Actor("zoe"), NOON - 2 * DAY, salt=bytes(32))
+    with database.begin_write() as transaction:
+        stood = load_rollout_state(transaction, "bears")
         (window,) = {cell.window for cell in stood.policy.cells}
         records = []
         for number in range(30):
@@ -80,22 +82,22 @@ def report(database):
                     note=EVIL,
                 ),
             ]
-        kept = Records(transaction, stood.rollout).keep(records, received_at=NOON)
-        queue(transaction, stood, set(kept.case_ids.values()), NOON)
+        kept = RecordStore(transaction, stood.rollout).store(records, received_at=NOON)
+        queue_cases(transaction, stood, set(kept.case_ids.values()), NOON)
     Ticker(database, "bears", "one").tick(NOON + 2 * DAY)
-    return make_report(database, "bears", "week", Asked(), NOON + 2 * DAY).number
+    return create_report(database, "bears", "week", ReportOptions(), NOON + 2 * DAY).number
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_no_name_is_markup_on_a_page_or_in_a_summary(database, report):
-    shown = report_of(database, VIEWER, "bears", report, NOON + 2 * DAY)
+    shown = load_report(database, VIEWER, "bears", report, NOON + 2 * DAY)
     for view in ("operator", "engineer", "auditor", None):
-        page = written(shown, "html", view).decode()
+        page = format_report(shown, "html", view).decode()
         assert "alert(1)" in page
         assert not re.search(r"<(script|img)\b", page, re.IGNORECASE)
         assert not re.search(r"(href|src)=.javascript", page, re.IGNORECASE)
         assert not re.search(r"<[a-z]+[^>]* on\w+=", re.sub(r'"[^"]*"', '""', page))
-    text = written(shown, "markdown").decode()
+    text = format_report(shown, "markdown").decode()
     assert "alert(1)" in text
     assert not re.search(r"(?<!\\)<(script|img)", text)
     assert not re.search(r"(?<!\\)\]\(", text)
@@ -104,8 +106,8 @@ def test_no_name_is_markup_on_a_page_or_in_a_summary(database, report):
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_no_cell_of_the_table_is_a_formula(database, report):
     """A table is opened in spreadsheets: what begins with = + - @ is computed there."""
-    shown = report_of(database, VIEWER, "bears", report, NOON + 2 * DAY)
-    table = written(shown, "csv").decode()
+    shown = load_report(database, VIEWER, "bears", report, NOON + 2 * DAY)
+    table = format_report(shown, "csv").decode()
     assert "alert(1)" in table
     assert not re.search(r'(^|,)"?[=@]', table, re.MULTILINE)
     assert f"'=4{EVIL}" in {row["case_key"] for row in csv.DictReader(table.splitlines())}
@@ -115,21 +117,21 @@ def test_no_cell_of_the_table_is_a_formula(database, report):
 def test_a_key_that_is_a_formula_is_kept_back_like_any_other(database, report):
     """What stands in the table is not the key: whoever judges the case now is not given its row."""
     key, at = f"=4{EVIL}", NOON + 3 * DAY
-    with database.reading() as transaction:
-        stood = standing(transaction, "bears")
-    admin = Caller("dan", rights=(Right("admin", "bears"),))
-    seed(database, admin, stood, key, {"alarm": BEAR}, people=1, at=at)
-    hers = report_of(database, EVE, "bears", report, at)
-    assert hers.kept_back == 1
-    assert "=4" in report_of(database, VIEWER, "bears", report, at).divergences
+    with database.begin_read() as transaction:
+        stood = load_rollout_state(transaction, "bears")
+    admin = Caller("dan", role_assignments=(AssignedRole("admin", "bears"),))
+    seed_gold_case(database, admin, stood, key, {"alarm": BEAR}, reviewer_count=1, at=at)
+    hers = load_report(database, EVE, "bears", report, at)
+    assert hers.withheld_cases == 1
+    assert "=4" in load_report(database, VIEWER, "bears", report, at).divergences
     assert "=4" not in hers.divergences
 
 
 @given(st.text(alphabet="'=+-@\t\r.e15a", max_size=8))
 def test_what_was_said_is_read_out_of_a_cell_again(said):
-    cell = as_text(said)
-    assert said_in(cell) == said
+    cell = escape_cell(said)
+    assert unescape_cell(cell) == said
     assert not re.match(r"[=@\t\r]", cell)
-    assert as_texts(pl.DataFrame({"a": [said]}))["a"].to_list() == [cell]
+    assert escape_frame(pl.DataFrame({"a": [said]}))["a"].to_list() == [cell]
     if cell[:1] in {"+", "-"}:
         float(cell)

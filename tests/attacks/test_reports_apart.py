@@ -4,23 +4,27 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.records.reviews import ReviewGone, StillOpen, VerdictStands
-from rollout.core.scope.permissions import Caller, Right
-from rollout.services.delivery.delivery import ReportsOut, deliver
-from rollout.services.engine.service import service_on
-from rollout.services.records.review_tasks import seed
-from rollout.services.reports.archive import report_of
-from rollout.services.reports.builder import Asked, make_report
-from rollout.services.reviews.reviews import release
+from rollout.core.records.reviews import (
+    DecisionConflictError,
+    ReviewReassignedError,
+    ReviewStillOpenError,
+)
+from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.services.delivery.delivery import ReportPublisher, deliver_due_reports
+from rollout.services.engine.service import build_service
+from rollout.services.records.review_tasks import seed_gold_case
+from rollout.services.reports.archive import load_report
+from rollout.services.reports.builder import ReportOptions, create_report
+from rollout.services.reviews.reviews import release_review
 from rollout.services.support.channels import Channels
-from rollout.store.access.users import People
-from rollout.store.records.external_keys import CallerKeys
-from rollout.store.records.recent_units import Newest
-from rollout.store.reports.deliveries import Deliveries, Letter
+from rollout.store.access.users import Users
+from rollout.store.records.external_keys import ExternalKeys
+from rollout.store.records.newest_records import NewestRecords
+from rollout.store.reports.deliveries import DeliveryStore, NewDelivery
 from tests.attacks.test_reports_that_tell import EVE
 from tests.services.review_room import ANA, BO, DAN, START, Room
 
-EVE_BEFORE = Caller("eve", rights=(Right("viewer", "bears"),))
+EVE_BEFORE = Caller("eve", role_assignments=(AssignedRole("viewer", "bears"),))
 """The same person before they were let review."""
 on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
@@ -35,16 +39,18 @@ def room(database):
 
 
 def made(room, name="week", since=None, until=None):
-    span = Asked(since=since, until=until or room.at)
-    return make_report(room.database, "bears", name, span, room.at).number
+    span = ReportOptions(since=since, until=until or room.at)
+    return create_report(room.database, "bears", name, span, room.at).number
 
 
 def read(room, caller, number):
-    return report_of(room.database, caller, "bears", number, room.at)
+    return load_report(room.database, caller, "bears", number, room.at)
 
 
 def seeded(room, key="case-1", people=1):
-    seed(room.database, DAN, room.stood, key, {"alarm": "bear"}, people=people, at=room.at)
+    seed_gold_case(
+        room.database, DAN, room.stood, key, {"alarm": "bear"}, reviewer_count=people, at=room.at
+    )
 
 
 def test_a_known_case_is_not_given_to_who_read_a_report_with_it_and_one_without(room):
@@ -97,9 +103,9 @@ def test_new_cases_are_given_to_who_reads_reports(room):
 
 
 def exposures(room, key):
-    with room.database.reading() as transaction:
-        numbers = CallerKeys(transaction, room.stood.rollout).find([key])
-        found = Newest(transaction, room.stood.rollout).decisions(numbers.values())
+    with room.database.begin_read() as transaction:
+        numbers = ExternalKeys(transaction, room.stood.rollout).find_ids([key])
+        found = NewestRecords(transaction, room.stood.rollout).load_decisions(numbers.values())
         return {name: one.exposure for name, one in found[numbers[key]].items()}
 
 
@@ -108,9 +114,9 @@ def test_who_holds_a_known_case_while_they_read_can_not_judge_it_any_more(room):
     seeded(room)
     task = room.take(EVE)
     read(room, EVE, number)
-    with pytest.raises(ReviewGone):
+    with pytest.raises(ReviewReassignedError):
         room.judge(EVE, task.review, "bear")
-    release(room.database, EVE, room.stood, task.review)
+    release_review(room.database, EVE, room.stood, task.review)
     assert room.take(EVE) is None
     assert room.take(BO).case.key == "case-1"
 
@@ -121,7 +127,7 @@ def test_a_verdict_on_a_known_case_of_last_week_stands_once_a_report_is_read(roo
     task = room.take(EVE)
     room.judge(EVE, task.review, "fox")
     read(room, EVE, made(room, since=room.at - HOUR))
-    with pytest.raises(VerdictStands):
+    with pytest.raises(DecisionConflictError):
         room.judge(EVE, task.review, "bear", supersedes=1)
 
 
@@ -147,14 +153,19 @@ def send(room, door, clock):
         channels = Channels(
             {"ops": "json://ops.example.org"}, readers={"ops": readers} if named else {}
         )
-        service = service_on(room.database, door, clock, entropy=bytes, channels=channels)
+        service = build_service(room.database, door, clock, entropy=bytes, channels=channels)
         number = made(room)
-        with room.database.writing() as transaction:
-            People(transaction).add("eve", at=room.at)
-            queue = Deliveries(transaction, room.stood.rollout)
-            queue.queue(Letter(number, "ops", "demand", "week report"), at=room.at)
-        clock.move(room.at - clock.now())
-        assert deliver(service, ReportsOut(service).write, lambda _: "").sent == 1
+        with room.database.begin_write() as transaction:
+            Users(transaction).add("eve", at=room.at)
+            queue = DeliveryStore(transaction, room.stood.rollout)
+            queue.add(NewDelivery(number, "ops", "demand", "week report"), at=room.at)
+        clock.advance(room.at - clock.now())
+        assert (
+            deliver_due_reports(
+                service, ReportPublisher(service).render_report, lambda _: ""
+            ).sent_count
+            == 1
+        )
 
     return sent
 
@@ -170,7 +181,7 @@ def test_who_reads_a_channel_is_not_given_what_went_through_it(room, send):
 @on_sqlite
 def test_what_went_through_a_channel_that_names_no_readers_is_nobodys_to_judge(room, send):
     send(named=False)
-    with pytest.raises(StillOpen, match="name who reads"):
+    with pytest.raises(ReviewStillOpenError, match="name who reads"):
         seeded(room)
 
 
@@ -180,14 +191,14 @@ def test_a_case_that_is_known_when_it_goes_out_to_unknown_readers_is_given_to_no
     task = room.take(EVE)
     send(named=False)
     assert room.take(BO) is None
-    with pytest.raises(ReviewGone):
+    with pytest.raises(ReviewReassignedError):
         room.judge(EVE, task.review, "bear")
 
 
 @on_sqlite
 def test_a_reader_whom_nobody_knows_by_that_name_may_be_anybody(room, send):
     send("eve", "evee")
-    with pytest.raises(StillOpen, match="name who reads"):
+    with pytest.raises(ReviewStillOpenError, match="name who reads"):
         seeded(room)
 
 

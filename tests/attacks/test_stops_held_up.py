@@ -6,10 +6,10 @@ import time
 
 import pytest
 
-from api.priority_threads import THREADS
+from api.priority_threads import PRIORITY_THREADS
 from rollout.core.calendar.sites import Cell
-from rollout.core.scope.permissions import Right
-from rollout.store.database.write_lock import Turns
+from rollout.core.scope.permissions import AssignedRole
+from rollout.store.database.write_lock import WriteLock
 from tests.api.bears import CREEK, LAKE, V1, approved, founded, scope_of, tick, widened
 from tests.factories import NOON
 from tests.store.databases import on_sqlite
@@ -32,7 +32,7 @@ def stop(client, body=None, headers=None):
 
 
 def stopped(database, cell=CREEK):
-    return scope_of(database).stopped(cell)
+    return scope_of(database).is_stopped(cell)
 
 
 def resume(client, database):
@@ -80,7 +80,7 @@ def test_no_reason_holds_up_a_stop_or_a_narrowing(client, database, reason, kept
     assert held["reason"] == kept
     body = json.dumps({"sites": ["lake"], "to": "shadow", "reason": reason})
     assert client.by("bo").post(f"{V1}/narrowings", content=body, headers=JSON).status_code == 201
-    assert scope_of(database).holder(LAKE) is None
+    assert scope_of(database).get_holder(LAKE) is None
 
 
 @pytest.mark.parametrize(
@@ -100,7 +100,7 @@ def test_what_is_wrong_in_a_stop_takes_nothing_from_what_is_right(client, databa
 
 
 def test_a_full_house_of_bodies_holds_up_no_stop(client, database, monkeypatch):
-    monkeypatch.setattr("api.limits.BUDGET", 10)
+    monkeypatch.setattr("api.limits.MAX_TOTAL_BYTES", 10)
     refused = client.by("ana").post(f"{V1}/approvals", json={"approvals": []})
     assert refused.status_code == 503
     assert stop(client).status_code == 201
@@ -115,8 +115,10 @@ def test_requests_that_hang_hold_up_no_stop(client, database, service, monkeypat
         go_on.wait(20)
         return []
 
-    monkeypatch.setattr("api.routers.records.receive", hang)
-    monkeypatch.setattr(service.door, "at_hand", lambda *_: None)  # and everybody is looked up
+    monkeypatch.setattr("api.routers.records.ingest_items", hang)
+    monkeypatch.setattr(
+        service.authenticator, "find_cached_caller", lambda *_: None
+    )  # and everybody is looked up
     box = {"Authorization": "Bearer ingest"}
     many = [
         threading.Thread(
@@ -140,14 +142,14 @@ def test_requests_that_hang_hold_up_no_stop(client, database, service, monkeypat
 
 
 def test_threads_are_kept_for_what_narrows():
-    assert THREADS.total_tokens > 0
+    assert PRIORITY_THREADS.total_tokens > 0
 
 
 def test_who_narrows_is_let_in_before_those_who_record():
-    turns, came = Turns(5), []
+    turns, came = WriteLock(5), []
 
     def take(name, *, first):
-        with turns.turn(first=first):
+        with turns.hold(is_urgent=first):
             came.append(name)
 
     def started(name, *, first):
@@ -156,7 +158,7 @@ def test_who_narrows_is_let_in_before_those_who_record():
         time.sleep(0.02)
         return thread
 
-    with turns.turn():
+    with turns.hold():
         asked = [("batch 1", False), ("stop 1", True), ("batch 2", False), ("stop 2", True)]
         waiting = [started(name, first=first) for name, first in asked]
     for thread in waiting:
@@ -166,7 +168,7 @@ def test_who_narrows_is_let_in_before_those_who_record():
 
 def test_a_stop_that_finds_everything_stopped_waits_for_nobody(client, database):
     stop(client)
-    with database.writing():  # somebody writes, and does not come to an end
+    with database.begin_write():  # somebody writes, and does not come to an end
         began = time.monotonic()
         assert stop(client).status_code == 200
         assert time.monotonic() - began < 2
@@ -182,11 +184,13 @@ def test_a_stop_holds_while_a_policy_and_widenings_are_applied(client, database)
     tick(database, NOON, cells=(Cell("creek", "night"),))
     assert stop(client).status_code == 201
     approved(database, NOON)
-    assert all(scope_of(database).stopped(cell) for cell in (CREEK, LAKE, Cell("creek", "night")))
+    assert all(
+        scope_of(database).is_stopped(cell) for cell in (CREEK, LAKE, Cell("creek", "night"))
+    )
 
 
 def test_an_operator_of_one_site_stops_it_among_others(client, database, door):
-    door.let_in("eve", Right("operator", "bears", "creek"))
+    door.let_in("eve", AssignedRole("operator", "bears", "creek"))
     body = {"sites": ["lake", "creek", "nowhere"]}
     assert client.by("eve").post(f"{V1}/stops", json=body).status_code == 201
     assert (stopped(database), stopped(database, LAKE)) == (True, False)

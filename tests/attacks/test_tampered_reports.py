@@ -3,8 +3,8 @@
 import pytest
 from sqlalchemy import text
 
-from rollout.services.process.health_checks import checks
-from rollout.services.reports.builder import Asked, make_report
+from rollout.services.process.health_checks import run_health_checks
+from rollout.services.reports.builder import ReportOptions, create_report
 from tests.services.review_room import Room
 
 on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
@@ -14,13 +14,13 @@ SEALS = "bears: reports match their seals in the ledger"
 @pytest.fixture
 def bears(database):
     room = Room(database)
-    make_report(database, "bears", "week", Asked(), room.at)
-    make_report(database, "bears", "month", Asked(), room.at)
+    create_report(database, "bears", "week", ReportOptions(), room.at)
+    create_report(database, "bears", "month", ReportOptions(), room.at)
     return database
 
 
 def faults(database):
-    found = {check.what: check.faults for check in checks(database)}
+    found = {check.title: check.faults for check in run_health_checks(database)}
     return found[SEALS]
 
 
@@ -42,7 +42,7 @@ def test_untouched_reports_have_no_fault(bears):
     ],
 )
 def test_a_report_that_was_changed_is_found(bears, change):
-    with bears.writing() as transaction:
+    with bears.begin_write() as transaction:
         for what in ("update", "delete"):
             transaction.execute(text(f"drop trigger reports_refuses_{what}"))
         transaction.execute(text(change))

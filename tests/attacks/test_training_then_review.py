@@ -4,19 +4,21 @@ from types import SimpleNamespace
 
 import pytest
 
-from rollout.core.errors import StaleRevision
-from rollout.core.scope.permissions import Caller, Right
-from rollout.services.records.review_tasks import seed
+from rollout.core.errors import StaleRevisionError
+from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.services.records.review_tasks import seed_gold_case
 from rollout.services.training import training as exporting
-from rollout.services.training.cleaning import note_shown
-from rollout.services.training.training import Wanted, training
+from rollout.services.training.cleaning import record_work_list_exposure
+from rollout.services.training.training import TrainingOptions, export_training_rows
 from tests.factories import HOUR
 from tests.services.review_room import ANA, DAN, Room
 
 on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-VIEWER = Caller("eve", rights=(Right("viewer", "bears"),))
-REVIEWER = Caller("eve", rights=(Right("viewer", "bears"), Right("reviewer", "bears")))
-OF_A_SITE = Caller("lu", rights=(Right("viewer", "bears", "lake"),))
+VIEWER = Caller("eve", role_assignments=(AssignedRole("viewer", "bears"),))
+REVIEWER = Caller(
+    "eve", role_assignments=(AssignedRole("viewer", "bears"), AssignedRole("reviewer", "bears"))
+)
+OF_A_SITE = Caller("lu", role_assignments=(AssignedRole("viewer", "bears", "lake"),))
 
 
 @pytest.fixture
@@ -27,12 +29,14 @@ def room(database):
 
 
 def seeded(room):
-    seed(room.database, DAN, room.stood, "case-1", {"alarm": "bear"}, people=1, at=room.at)
+    seed_gold_case(
+        room.database, DAN, room.stood, "case-1", {"alarm": "bear"}, reviewer_count=1, at=room.at
+    )
 
 
 @on_sqlite
 def test_a_viewer_who_becomes_a_reviewer_is_not_given_what_they_exported(room):
-    found = training(room.database, VIEWER, "bears", Wanted(), room.at)
+    found = export_training_rows(room.database, VIEWER, "bears", TrainingOptions(), room.at)
     assert found.rows["case_key"].to_list() == ["case-1"]
     seeded(room)
     assert room.take(REVIEWER) is None
@@ -42,24 +46,24 @@ def test_a_viewer_who_becomes_a_reviewer_is_not_given_what_they_exported(room):
 def test_an_export_of_one_site_counts_no_case_of_another(room):
     """How many are open elsewhere is not theirs to know."""
     room.arrive("case-2", "case-3", said="fox").later(HOUR)
-    found = training(room.database, OF_A_SITE, "bears", Wanted(), room.at)
+    found = export_training_rows(room.database, OF_A_SITE, "bears", TrainingOptions(), room.at)
     assert found.manifest.excluded.get("open for review", 0) == 0
-    whole = training(room.database, VIEWER, "bears", Wanted(), room.at)
+    whole = export_training_rows(room.database, VIEWER, "bears", TrainingOptions(), room.at)
     assert whole.manifest.excluded["open for review"] == 2
 
 
 @on_sqlite
 def test_a_case_that_is_taken_while_rows_are_made_leaves_in_none_of_them(room, monkeypatch):
-    made = exporting.export_of_records
+    made = exporting.build_export_from_records
 
     def taken_meanwhile(*given, **more):
         seeded(room)
         assert room.take(REVIEWER)
         return made(*given, **more)
 
-    monkeypatch.setattr(exporting, "export_of_records", taken_meanwhile)
-    with pytest.raises(StaleRevision):
-        training(room.database, REVIEWER, "bears", Wanted(), room.at)
+    monkeypatch.setattr(exporting, "build_export_from_records", taken_meanwhile)
+    with pytest.raises(StaleRevisionError):
+        export_training_rows(room.database, REVIEWER, "bears", TrainingOptions(), room.at)
 
 
 @on_sqlite
@@ -67,5 +71,5 @@ def test_a_case_that_is_taken_while_the_list_is_made_is_on_no_page_of_it(room):
     item = SimpleNamespace(loss=SimpleNamespace(case_key="case-1"))
     seeded(room)
     assert room.take(REVIEWER)
-    with pytest.raises(StaleRevision):
-        note_shown(room.database, REVIEWER, "bears", [item], room.at)
+    with pytest.raises(StaleRevisionError):
+        record_work_list_exposure(room.database, REVIEWER, "bears", [item], room.at)

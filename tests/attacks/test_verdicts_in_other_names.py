@@ -4,11 +4,11 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.formats.policy.reader import load_policy
-from rollout.services.engine.rollout_state import standing
+from rollout.formats.policy.reader import parse_policy
+from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.store.records.history import StoredHistory
-from rollout.tally.case_placement import place
-from rollout.tally.units import resolve
+from rollout.tally.case_placement import place_cases
+from rollout.tally.units import resolve_units
 from tests.factories import MINUTE, NOON
 from tests.services import bear_field as field
 
@@ -18,7 +18,9 @@ HOUR = timedelta(hours=1)
 
 @pytest.fixture(autouse=True)
 def _shadow(database, monkeypatch):
-    monkeypatch.setattr("rollout.services.engine.state_cache.askew", lambda *_: timedelta(0))
+    monkeypatch.setattr(
+        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: timedelta(0)
+    )
     field.found(database)
 
 
@@ -60,19 +62,19 @@ def closing(database):
 
 
 def units(database, track):
-    policy = load_policy(field.POLICY)
-    with database.reading() as transaction:
-        rollout = standing(transaction, field.NAME).rollout
-        records = StoredHistory(transaction, rollout, levers=["alarm"]).records()
-    history = place(records, policy, field.SALT)
-    rows = resolve(history.placed, policy).collect().to_native()
+    policy = parse_policy(field.POLICY)
+    with database.begin_read() as transaction:
+        rollout = load_rollout_state(transaction, field.NAME).rollout
+        records = StoredHistory(transaction, rollout, levers=["alarm"]).load_records()
+    history = place_cases(records, policy, field.SALT)
+    rows = resolve_units(history.placed, policy).collect().to_native()
     return [row for row in rows.to_dicts() if row["track"] == track]
 
 
 def test_a_machine_does_not_correct_what_a_person_said_in_their_seat(client, database, clock):
     send(client, case(), prediction("none"))
     judge(client, "bear")
-    clock.move(MINUTE)
+    clock.advance(MINUTE)
     send(client, decision("none", clock.now(), revision=2))
     assert counted(database) == [("none", "bear", None)]
     (said,) = client.by("viewer").get(f"{BEARS}/cases/c1").json()["decisions"]
@@ -82,7 +84,7 @@ def test_a_machine_does_not_correct_what_a_person_said_in_their_seat(client, dat
 def test_a_person_corrects_what_they_said_in_their_seat(client, database, clock):
     send(client, case(), prediction("none"))
     number = judge(client, "bear")
-    clock.move(MINUTE)
+    clock.advance(MINUTE)
     changed = {"answers": {"alarm": "none"}, "supersedes": 1}
     client.by("ana").post(f"{BEARS}/reviews/{number}/decision", json=changed)
     assert counted(database) == [("none", "none", None)]
@@ -94,7 +96,7 @@ def test_a_prediction_that_comes_after_the_verdict_is_none_whatever_time_it_name
 ):
     send(client, case())
     judge(client, "bear")
-    clock.move(HOUR)
+    clock.advance(HOUR)
     send(client, prediction("bear", said_at))
     assert [excluded for _, _, excluded in counted(database)] == ["after the verdict"]
 
@@ -102,7 +104,7 @@ def test_a_prediction_that_comes_after_the_verdict_is_none_whatever_time_it_name
 def test_nor_is_a_prediction_that_is_corrected_after_the_verdict(client, database, clock):
     send(client, case(), prediction("none"))
     judge(client, "bear")
-    clock.move(HOUR)
+    clock.advance(HOUR)
     send(client, prediction("bear", NOON, revision=2))
     assert counted(database) == [("none", "bear", None)]
 
@@ -111,7 +113,7 @@ def test_nor_is_a_case_moved_away_or_held_open_once_it_is_judged(client, databas
     send(client, case(), prediction("none"))
     before = closing(database)
     judge(client, "bear")
-    clock.move(HOUR)
+    clock.advance(HOUR)
     send(client, case() | {"site": "nowhere", "revision": 2})
     assert counted(database) == [("none", "bear", None)]
     assert closing(database) == before
@@ -119,7 +121,7 @@ def test_nor_is_a_case_moved_away_or_held_open_once_it_is_judged(client, databas
 
 def test_before_it_is_judged_a_case_is_corrected(client, database, clock):
     send(client, case(), prediction("none"))
-    clock.move(MINUTE)
+    clock.advance(MINUTE)
     send(client, case() | {"site": "lake", "revision": 2}, prediction("bear", revision=2))
     judge(client, "bear")
     assert counted(database) == [("bear", "bear", None)]

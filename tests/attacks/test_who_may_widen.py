@@ -2,14 +2,14 @@
 
 import pytest
 
-from rollout.core.scope.permissions import Right
+from rollout.core.scope.permissions import AssignedRole
 from rollout.services.access import users
-from rollout.services.access.users import Amendment
+from rollout.services.access.users import AccountUpdate
 from rollout.services.proposals import proposals
 from tests.api.bears import CREEK, LAKE, LOOSER, V1, founded, scope_of, tick, widened
 from tests.factories import DAY, NOON, TURNED
 
-OPERATOR, SAFETY = Right("operator"), Right("approver", group="safety")
+OPERATOR, SAFETY = AssignedRole("operator"), AssignedRole("approver", group="safety")
 
 
 @pytest.fixture(autouse=True)
@@ -24,13 +24,13 @@ def raised(database):
 
 
 def approve(client, by, proposal, evidence=None):
-    body = {"evidence_hash": evidence or proposal.evidence}
+    body = {"evidence_hash": evidence or proposal.evidence_hash}
     answer = client.by(by).post(f"{V1}/proposals/{proposal.id}/approvals", json=body)
     return answer.status_code, answer.json().get("code", "")
 
 
 def holder(database):
-    return scope_of(database).holder(CREEK)
+    return scope_of(database).get_holder(CREEK)
 
 
 def test_one_person_with_both_groups_fills_one_seat(client, database, door):
@@ -60,7 +60,7 @@ def test_a_machine_that_was_given_every_role_approves_nothing(client, database, 
 def test_an_operator_of_a_site_approves_no_policy_no_resume_beyond_it_and_no_clock(
     client, database, door
 ):
-    door.let_in("eve", Right("operator", "bears", "creek"))
+    door.let_in("eve", AssignedRole("operator", "bears", "creek"))
     widened(database, NOON, CREEK, LAKE)
     client.by("ana").put(f"{V1}/policy", content=LOOSER, headers={"Content-Type": "text/yaml"})
     client.by("ana").post(f"{V1}/stops", json={"all": True})
@@ -92,13 +92,15 @@ def test_evidence_that_turns_after_the_last_yes_widens_nothing(client, database)
 
 def test_a_yes_that_was_given_by_right_counts_when_its_giver_has_left(client, database, service):
     """By the table of transitions: eligible when they approve; the row cites the house then."""
-    users.first_admin(database, "zoe", at=NOON)
-    zoe = users.local_caller(database, "zoe")
-    users.add(database, zoe, "pat", at=NOON, rights=(OPERATOR,))
-    pat = users.local_caller(database, "pat")
+    users.create_first_admin(database, "zoe", at=NOON)
+    zoe = users.load_local_caller(database, "zoe")
+    users.create_account(database, zoe, "pat", at=NOON, role_assignments=(OPERATOR,))
+    pat = users.load_local_caller(database, "pat")
     proposal = raised(database)
-    said = proposals.approve(database, pat, "bears", proposal.id, proposal.evidence, at=NOON)
-    users.amend(database, zoe, "pat", Amendment(disabled=True), at=NOON + DAY)
+    said = proposals.approve_proposal(
+        database, pat, "bears", proposal.id, proposal.evidence_hash, at=NOON
+    )
+    users.update_account(database, zoe, "pat", AccountUpdate(is_disabled=True), at=NOON + DAY)
     approve(client, "bo", proposal)
     tick(database, NOON + DAY)
     assert holder(database) == "v1"

@@ -5,16 +5,16 @@ from datetime import timedelta
 import pytest
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.scope.commands import OpenIncident, Person
-from rollout.core.scope.permissions import Right
-from rollout.services.delivery.delivery import Written, deliver
-from rollout.services.engine.command_handler import carry_out
-from rollout.services.engine.policy_application import apply
-from rollout.services.engine.service import service_on
-from rollout.services.incidents.incidents import note_of
+from rollout.core.scope.commands import Actor, OpenIncident
+from rollout.core.scope.permissions import AssignedRole
+from rollout.services.delivery.delivery import RenderedReport, deliver_due_reports
+from rollout.services.engine.command_handler import execute_command
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.service import build_service
+from rollout.services.incidents.incidents import build_incident_notification
 from rollout.services.support.channels import Channels
 from rollout.store.database.rollouts import Rollouts
-from rollout.store.reports.deliveries import Deliveries, Letter, Outbox
+from rollout.store.reports.deliveries import DeliveryStore, NewDelivery, Outbox
 from tests.api.bears import POLICY, founded
 from tests.api.test_deliveries import REPORTS, sealed
 from tests.api.test_shell import problem_of
@@ -29,22 +29,22 @@ DELIVERIES = "/v1/rollouts/bears/deliveries"
 def bears(database):
     """Return a rollout whose policy sends reports to ops and rangers."""
     founded(database, NOON - HOUR)
-    apply(database, POLICY + REPORTS, Person("zoe"), NOON - HOUR / 2)
+    apply_policy(database, POLICY + REPORTS, Actor("zoe"), NOON - HOUR / 2)
     return database
 
 
 def queued(database, *channels, reports=(12,)):
-    with database.writing() as transaction:
-        own = Deliveries(transaction, Rollouts(transaction).find("bears"))
+    with database.begin_write() as transaction:
+        own = DeliveryStore(transaction, Rollouts(transaction).find("bears"))
         for report in reports:
             for channel in channels:
-                own.queue(Letter(report, channel, "schedule", "morning report"), at=NOON)
+                own.add(NewDelivery(report, channel, "schedule", "morning report"), at=NOON)
 
 
 @on_sqlite
 def test_who_operates_at_one_site_sends_no_report_of_every_site(client, door, bears):
     number = sealed(bears)
-    door.let_in("cy", Right("operator", "bears", "creek"))
+    door.let_in("cy", AssignedRole("operator", "bears", "creek"))
     body = {"report": number, "channels": ["ops"]}
     assert problem_of(client.by("cy").post(DELIVERIES, json=body)) == (403, "not-allowed")
     assert client.by("ana").get(DELIVERIES).json()["items"] == []
@@ -53,10 +53,10 @@ def test_who_operates_at_one_site_sends_no_report_of_every_site(client, door, be
 @on_sqlite
 def test_what_a_policy_takes_a_channel_away_from_is_not_tried_again(client, bears):
     queued(bears, "ops")
-    with bears.writing() as transaction:
+    with bears.begin_write() as transaction:
         outbox = Outbox(transaction)
-        outbox.failed(outbox.take(at=NOON, lease=HOUR), error="refused")
-    apply(bears, POLICY + REPORTS.replace("ops, ", ""), Person("zoe"), NOON)
+        outbox.record_failed(outbox.take_next(at=NOON, lease=HOUR), error="refused")
+    apply_policy(bears, POLICY + REPORTS.replace("ops, ", ""), Actor("zoe"), NOON)
     assert problem_of(client.post(f"{DELIVERIES}/1/retry")) == (404, "unknown-channel")
 
 
@@ -64,22 +64,24 @@ def test_what_a_policy_takes_a_channel_away_from_is_not_tried_again(client, bear
 def send(bears, door, clock):
     """Return what sends what is due; channels called hung take half a minute and fail."""
     urls = {name: f"json://{name}.example.org" for name in ("ops", "rangers", "hung-1", "hung-2")}
-    service = service_on(bears, door, clock, entropy=bytes, channels=Channels(urls))
+    service = build_service(bears, door, clock, entropy=bytes, channels=Channels(urls))
     given = []
 
     def post(message):
         given.append(message.url.split("//")[1].split(".")[0])
         if "hung" not in given[-1]:
             return ""
-        clock.move(timedelta(seconds=30))
+        clock.advance(timedelta(seconds=30))
         return "no answer within 30 s"
 
     def write(_name, _report):
-        return Written("3fe1" * 16, "# all is well", "")
+        return RenderedReport("3fe1" * 16, "# all is well", "")
 
     def sent(last):
         began = clock.now()
-        return deliver(service, write, post, lambda: clock.now() - began < PASS, last).silent
+        return deliver_due_reports(
+            service, write, post, lambda: clock.now() - began < PASS, last
+        ).failed_channels
 
     sent.given = given
     return sent
@@ -89,7 +91,7 @@ def send(bears, door, clock):
 def test_two_channels_that_hang_hold_up_no_other_for_longer_than_a_pass(send, bears):
     """Each has much to be sent, and all of it is older than what goes to the others."""
     policy = (POLICY + REPORTS).replace("to: [ops, rangers]", "to: [ops, rangers, hung-1, hung-2]")
-    apply(bears, policy, Person("zoe"), NOON - HOUR / 3)
+    apply_policy(bears, policy, Actor("zoe"), NOON - HOUR / 3)
     queued(bears, "hung-1", "hung-2", reports=range(10, 30))
     queued(bears, "ops")
     send(send(frozenset()))
@@ -102,9 +104,9 @@ def test_what_a_box_calls_its_version_is_no_markup_in_a_chat(bears):
     incident = OpenIncident(
         at=NOON, kind="unauthorized", reason="it acted", cell=Cell("creek", "day"), version=name
     )
-    carry_out(bears, "bears", lambda _: incident)
-    with bears.reading() as transaction:
-        note = note_of(transaction, Rollouts(transaction).find("bears"), None)
+    execute_command(bears, "bears", lambda _: incident)
+    with bears.begin_read() as transaction:
+        note = build_incident_notification(transaction, Rollouts(transaction).find("bears"), None)
     outside = "".join(note.lead.split("`")[::2])
     assert not set("[]<>#") & set(outside)
     assert "\n" not in note.lead

@@ -3,7 +3,7 @@
 from contextlib import ExitStack, contextmanager
 from unittest import mock
 
-from api.app import create
+from api.app import create_app
 from tests.browser.chromium import WIDE, chromium
 from tests.browser.town import busy, served, town
 from tests.services.houses import PASSWORD
@@ -14,10 +14,10 @@ from tests.store.databases import fresh
 def served_town(folder, hours=0, *, odd=True, **how):
     """Found a town on SQLite, let hours pass, serve it; give the town with its `address`."""
     with (
-        mock.patch("api.limits.STRANGERS_BURST", 1e9),  # tests sign in faster than people
+        mock.patch("api.limits.ANONYMOUS_BURST", 1e9),  # tests sign in faster than people
         fresh("sqlite", folder) as url,
         town(url, odd=odd) as made,
-        served(create(made.service)) as address,
+        served(create_app(made.service)) as address,
     ):
         made.hours(hours, **how)
         made.address = address

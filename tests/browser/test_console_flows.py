@@ -9,8 +9,8 @@ import time
 import pytest
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.scope.scope import acting
-from rollout.services.engine.rollout_state import standing
+from rollout.core.scope.scope import find_acting_version
+from rollout.services.engine.rollout_state import load_rollout_state
 from tests.browser.chromium import PHONE, chromium, needs_chromium
 from tests.browser.console_pages import served_town, windows
 from tests.browser.town import NAME
@@ -43,9 +43,9 @@ def opened(browser, made):
 
 def stage_of(town, cell=CREEK):
     """Return who acts in a cell and on which rung."""
-    with town.database.reading() as transaction:
-        stood = standing(transaction, NAME)
-    return acting(stood.scope, stood.policy, cell, town.clock.now())
+    with town.database.begin_read() as transaction:
+        stood = load_rollout_state(transaction, NAME)
+    return find_acting_version(stood.scope, stood.policy, cell, town.clock.now())
 
 
 def decide(window, name, verdict="Approve", reason="seen on both cameras"):
@@ -60,10 +60,10 @@ def decide(window, name, verdict="Approve", reason="seen on both cameras"):
 def test_a_cell_becomes_eligible_before_ones_eyes_and_two_people_widen_it(made, opened):
     made.hours(1)
     ana, vic = opened().as_("ana").page, opened().as_("vic").open(f"/rollouts/{NAME}")
-    assert "Nothing waits for you" in ana.inner_text("h1")
+    assert "No pending tasks" in ana.inner_text("h1")
     made.hours(1)
     ana.wait_for_selector(PROPOSAL, timeout=PATIENCE)
-    assert "Nothing waits for you" not in ana.inner_text("h1")
+    assert "No pending tasks" not in ana.inner_text("h1")
     decide(opened(), "ana")
     assert stage_of(made) is None
     decide(opened(), "bo")
@@ -101,7 +101,7 @@ def test_somebody_stops_in_two_steps_and_others_see_it(made, opened, script):
     page = opened(script=script, width=PHONE).as_("ana").open(f"/rollouts/{NAME}")
     page.click("a:has-text('Stop…')")
     page.fill("#reason", "smoke in the valley")
-    page.click("button:has-text('Go on to confirm')")
+    page.click("button:has-text('Continue')")
     assert stage_of(made) == ("v1", 1)
     page.click("button:has-text('Stop now')")
     assert stopped(made)
@@ -110,8 +110,8 @@ def test_somebody_stops_in_two_steps_and_others_see_it(made, opened, script):
 
 
 def stopped(town, cell=CREEK):
-    with town.database.reading() as transaction:
-        return standing(transaction, NAME).scope.stopped(cell)
+    with town.database.begin_read() as transaction:
+        return load_rollout_state(transaction, NAME).scope.is_stopped(cell)
 
 
 def test_an_approval_of_what_moved_is_refused_with_the_reason_kept(made, opened):
@@ -150,8 +150,8 @@ def test_a_policy_is_planned_compared_and_applied(made, opened):
     page.click("button:has-text('Plan')")
     assert "85" in page.inner_text("main")
     page.click("button:has-text('Apply')")
-    with made.database.reading() as transaction:
-        assert standing(transaction, NAME).scope.policy_number == 2
+    with made.database.begin_read() as transaction:
+        assert load_rollout_state(transaction, NAME).scope.policy_number == 2
 
 
 ENTRIES = {

@@ -12,10 +12,10 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from rollout.core.scope.permissions import Right
+from rollout.core.scope.permissions import AssignedRole
 from rollout.services.access import users
-from rollout.services.access.sign_in import SigningIn
-from rollout.services.engine.rollout_state import standing
+from rollout.services.access.sign_in import SignIn
+from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.support.clock import SystemClock
 from rollout.store.database.session import Database
 from tests.api import bears
@@ -37,12 +37,15 @@ def furnished(url):
     database, now = Database(url), datetime.now(UTC)
     bears.founded(database, now - timedelta(hours=2))
     bears.tick(database, now - timedelta(hours=1))
-    users.first_admin(database, "ada", at=now)
-    ada = users.local_caller(database, "ada")
-    signing = SigningIn(database, SystemClock(), chance, HASHER)
+    users.create_first_admin(database, "ada", at=now)
+    ada = users.load_local_caller(database, "ada")
+    signing = SignIn(database, SystemClock(), chance, HASHER)
     for name in ("ana", "bo", "vic"):
-        rights = (Right("viewer"), *((Right("operator"),) if name != "vic" else ()))
-        users.add(database, ada, name, at=now, rights=rights)
+        rights = (
+            AssignedRole("viewer"),
+            *((AssignedRole("operator"),) if name != "vic" else ()),
+        )
+        users.create_account(database, ada, name, at=now, role_assignments=rights)
         signing.set_password(ada, name, PASSWORD, at=now)
     return database
 
@@ -102,9 +105,9 @@ def _lived(opened, database):
         page.click("form button:has-text('Approve')")
     assert "2 of 2" in page.inner_text("aside")
     page.click("a:has-text('Stop…')")
-    page.click("button:has-text('Go on to confirm')")
+    page.click("button:has-text('Continue')")
     page.click("button:has-text('Stop now')")
     vic.wait_for_selector("[data-live=cells] :text('Stopped')", timeout=PATIENCE)
-    with database.reading() as transaction:
-        stood = standing(transaction, "bears")
-    assert stood.scope.stopped(bears.CREEK)
+    with database.begin_read() as transaction:
+        stood = load_rollout_state(transaction, "bears")
+    assert stood.scope.is_stopped(bears.CREEK)

@@ -35,10 +35,10 @@ def test_two_people_approve_without_scripts_in_two_browsers_and_a_third_sees_it(
         assert f"{name} looked" in page.inner_text("aside")
     watched.wait_for_selector("#changed:not([hidden])", timeout=WAITED)
     watched.click("#changed a")
-    assert "All approvals are there" in watched.inner_text(".lede")
+    assert "All approvals are given" in watched.inner_text(".lede")
     town.hours(1)
     applied = vic.open(f"{BEARS}/proposals/P-1")
-    assert "It was approved and holds since then" in applied.inner_text(".lede")
+    assert "It was approved and applied" in applied.inner_text(".lede")
 
 
 def test_typed_text_and_focus_survive_what_others_do_meanwhile(town):
@@ -63,16 +63,16 @@ def test_a_site_of_an_odd_name_is_stopped_without_scripts_by_keyboard_and_resume
     page.wait_for_selector("#reach")
     page.select_option("#reach", label=ODD)
     page.fill("#reason", "smoke")
-    page.focus("text=Go on to confirm")
+    page.focus("text=Continue")
     page.keyboard.press("Enter")
     page.wait_for_selector("text=Stop now")
     assert ODD in page.inner_text("h1")
     page.focus("text=Stop now")
     page.keyboard.press("Enter")
-    page.wait_for_selector("text=Stopped: people decide")
+    page.wait_for_selector("text=Stopped: humans decide")
     assert "“smoke”" in page.inner_text("main")
     assert "broken in" not in page.title()
-    page.click("text=Ask for a resume")
+    page.click("text=Request resume")
     assert page.inner_text("h1").startswith("Resume after stop S-")
     assert "ana raised" in page.inner_text("aside")
     assert window.heard == []
@@ -86,5 +86,5 @@ def test_several_are_approved_at_once_by_their_boxes(town):
     for number in range(count):
         boxes.nth(number).check()
     page.fill("#reason", "all seen")
-    page.click("text=Approve those ticked")
+    page.click("text=Approve selected")
     assert page.inner_text("h1") == f"{count} approved"

@@ -8,15 +8,15 @@ from functools import cache
 
 import pytest
 
-from rollout.formats.policy.reader import load_policy
-from rollout.reports.figures.facts import facts_of
-from rollout.reports.figures.report_version import Changed
-from rollout.reports.inputs.pictures import embedded
-from rollout.reports.pages.html_report import html_report
+from rollout.formats.policy.reader import parse_policy
+from rollout.reports.figures.facts import compute_report_facts
+from rollout.reports.figures.report_version import FigureChange
+from rollout.reports.inputs.pictures import embed_picture
+from rollout.reports.pages.html_report import render_html_report
 from rollout.services.engine.ticks import Ticker
-from rollout.services.replay.replay import replay
-from rollout.services.replay.replay_output import facts_of_replay
-from rollout.services.reports.demo_records import order
+from rollout.services.replay.replay import replay_files
+from rollout.services.replay.replay_output import compute_replay_facts
+from rollout.services.reports.demo_records import build_demo_order
 from tests.browser.chromium import (
     LARGE,
     OPENED,
@@ -53,7 +53,7 @@ A4 = (595, 842)
 
 def pictures(keys):
     """Return a picture of 60 by 40 points for two of three cases, and a link for the third."""
-    drawn = [embedded(small_png(60, 40)), "https://pictures.example/7.jpg"]
+    drawn = [embed_picture(small_png(60, 40)), "https://pictures.example/7.jpg"]
     return {key: (drawn[not place % 3],) for place, key in enumerate(sorted(keys))}
 
 
@@ -72,11 +72,11 @@ def small_png(width, height):
 @cache
 def facts_told(name):
     if name == "mail room":
-        return facts_of_replay(replay(order()))
-    inputs = inputs_of(story(), load_policy(BEARS))
+        return compute_replay_facts(replay_files(build_demo_order()))
+    inputs = inputs_of(story(), parse_policy(BEARS))
     if name == "pictures":
-        return facts_of(replace(inputs, media=pictures))
-    facts = facts_of(inputs)
+        return compute_report_facts(replace(inputs, media=pictures))
+    facts = compute_report_facts(inputs)
     if name == "bears":
         return facts
     edition = replace(
@@ -87,7 +87,7 @@ def facts_told(name):
         kept_back=1,
         version=2,
         due=facts.identity.last,
-        changed=(Changed("price.cases", "1", None),),
+        changed=(FigureChange("price.cases", "1", None),),
     )
     return replace(facts, edition=edition)
 
@@ -99,7 +99,7 @@ def page_file(tmp_path_factory):
     @cache
     def written(name, view=None):
         path = folder / f"{name} {view}.html"
-        path.write_text(html_report(facts_told(name), view), encoding="utf-8")
+        path.write_text(render_html_report(facts_told(name), view), encoding="utf-8")
         return path
 
     return written
@@ -159,8 +159,8 @@ def test_a_report_of_a_service_that_still_waits_is_as_good_a_page(database, open
     keep(database, "early", NOON - DAY + MINUTE)
     Ticker(database, "bears", "one").tick(NOON + HOUR)
     path = tmp_path / "service.html"
-    facts = facts_of(of_store(database, "bears", at=NOON + HOUR))
-    path.write_text(html_report(facts), encoding="utf-8")
+    facts = compute_report_facts(of_store(database, "bears", at=NOON + HOUR))
+    path.write_text(render_html_report(facts), encoding="utf-8")
     page = opened(path, PHONE, "dark")
     assert "PROVISIONAL" in page.locator(".edition").inner_text()
     assert broken_rules(page) == []

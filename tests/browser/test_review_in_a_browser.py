@@ -5,7 +5,7 @@ from unittest import mock
 
 import pytest
 
-from api.app import create
+from api.app import create_app
 from rollout.store.database.session import Database
 from tests.browser.chromium import PHONE, SMALLEST, WIDE, chromium, needs_chromium
 from tests.browser.console_pages import windows
@@ -50,13 +50,13 @@ def browser():
 def served_hall(folder, **more):
     """Serve a hall of its own; its clock stands still."""
     with (
-        mock.patch("api.limits.STRANGERS_BURST", 1e9),
+        mock.patch("api.limits.ANONYMOUS_BURST", 1e9),
         fresh("sqlite", folder) as url,
     ):
         database = Database(url)
         hall = ReadingRoom(database, **{"reveal": "after", **more})
         try:
-            with served(create(hall.service)) as address:
+            with served(create_app(hall.service)) as address:
                 hall.address = address
                 yield hall
         finally:
@@ -93,7 +93,7 @@ def press(page, key):
 
 
 def form_of(page):
-    return page.get_attribute("#verdict", "action")
+    return page.get_attribute("#decision", "action")
 
 
 def test_twenty_cases_are_judged_by_keyboard_alone(hall, opened):
@@ -190,7 +190,7 @@ def test_without_script_everything_works_by_touch_and_in_two_tabs(hall, opened):
     assert (form_of(second), form_of(page) == first) == (first, False)
     second.click("button:has-text('Fox')")
     page = second
-    assert "You had answered that case already" in page.inner_text("main")
+    assert "You already answered that case" in page.inner_text("main")
     page.click("a:has-text('Undo last: bear')")
     assert form_of(page) == first
     page.click("button:has-text('Unsure')")
@@ -308,7 +308,7 @@ def test_the_tab_key_reaches_everything_in_reading_order_and_shows_where_it_is(h
         "N None",
         "U Unsure",
         "Z Undo",
-        "What",
+        "Model",
         "Add",
         "Keys",
     ]

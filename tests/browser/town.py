@@ -16,22 +16,23 @@ import uvicorn
 from argon2 import PasswordHasher
 from starlette.testclient import TestClient
 
-from api.app import create
+from api.app import create_app
 from rollout.core.calendar.sites import Cell
-from rollout.core.scope.commands import Person
-from rollout.core.scope.permissions import Caller, Right
+from rollout.core.scope.commands import Actor
+from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.services.access import keys, users
-from rollout.services.access.authentication import Door
-from rollout.services.access.sign_in import SigningIn
-from rollout.services.engine.policy_application import apply
-from rollout.services.engine.rollout_state import standing
-from rollout.services.engine.service import Service, service_on
-from rollout.services.engine.ticks import Ticking
+from rollout.services.access.authentication import Authenticator
+from rollout.services.access.sign_in import SignIn
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.services.engine.service import Service, build_service
+from rollout.services.engine.ticks import TickScheduler
 from rollout.services.proposals import proposals
-from rollout.services.reports.archive import ask_report
-from rollout.services.reports.builder import Asked
-from rollout.services.stops import stops
-from rollout.services.support.clock import SetClock
+from rollout.services.reports.archive import request_report
+from rollout.services.reports.builder import ReportOptions
+from rollout.services.stops.stop_targets import StopTarget
+from rollout.services.stops.stops import stop_cells
+from rollout.services.support.clock import ManualClock
 from rollout.store.database.session import Database
 from tests.api.test_serve import free_port
 from tests.browser.pictures import picture
@@ -76,25 +77,25 @@ tick: 1h
 lease: 1m
 """
 PEOPLE = {
-    "ada": (Right("admin"),),
-    "ana": (Right("operator"), Right("viewer")),
-    "bo": (Right("operator"), Right("viewer")),
-    "cy": (Right("operator"), Right("viewer")),
-    "sue": (Right("approver", group="safety"), Right("viewer")),
-    "rita": (Right("reviewer"),),
-    "ron": (Right("reviewer", NAME, "creek"),),
-    "vic": (Right("viewer"),),
-    "cleo": (Right("operator", NAME, "creek"), Right("viewer", NAME, "creek")),
+    "ada": (AssignedRole("admin"),),
+    "ana": (AssignedRole("operator"), AssignedRole("viewer")),
+    "bo": (AssignedRole("operator"), AssignedRole("viewer")),
+    "cy": (AssignedRole("operator"), AssignedRole("viewer")),
+    "sue": (AssignedRole("approver", group="safety"), AssignedRole("viewer")),
+    "rita": (AssignedRole("reviewer"),),
+    "ron": (AssignedRole("reviewer", NAME, "creek"),),
+    "vic": (AssignedRole("viewer"),),
+    "cleo": (AssignedRole("operator", NAME, "creek"), AssignedRole("viewer", NAME, "creek")),
 }
 """Everybody signs in with `houses.PASSWORD`."""
 HASHER = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
 
 
 @dataclass(slots=True)
-class TownClock(SetClock):
+class TownClock(ManualClock):
     """A clock whose hours are moved by hand, while its seconds go by as everywhere."""
 
-    def boot(self):
+    def read_boot_clock(self):
         """Return seconds since the machine started."""
         return time.monotonic() + self.since_boot
 
@@ -105,10 +106,10 @@ class Town:
 
     url: str
     database: Database
-    clock: SetClock
+    clock: ManualClock
     service: Service
     box: TestClient
-    ticking: Ticking
+    ticking: TickScheduler
     odd: bool = True
     sent: int = 0
 
@@ -123,13 +124,13 @@ class Town:
         for _ in range(n):
             for site in everywhere if sites is None else sites:
                 self._hour(site, right)
-            self.clock.move(HOUR)
+            self.clock.advance(HOUR)
             self.tick()
         return self
 
     def tick(self):
         """Let the engine look, as it does in every slot."""
-        self.ticking.look(self.clock.now())
+        self.ticking.run_due_ticks(self.clock.now())
 
     def send(self, *items):
         """Send records; each has to be accepted."""
@@ -177,23 +178,25 @@ def town(url, *, odd=True) -> Iterator[Town]:
     database = Database(url)
     clock = TownClock(START)
     text = POLICY if odd else POLICY.replace(json.dumps(ODD), PLAIN).replace(SAID, "")
-    apply(database, text, Person("zoe"), START - HOUR, salt=bytes(32))
-    users.first_admin(database, "ada", at=START)
-    ada = users.local_caller(database, "ada")
+    apply_policy(database, text, Actor("zoe"), START - HOUR, salt=bytes(32))
+    users.create_first_admin(database, "ada", at=START)
+    ada = users.load_local_caller(database, "ada")
     for name, rights in PEOPLE.items():
         if name != "ada":
-            users.add(database, ada, name, at=START, rights=rights)
-    rights = (Right("ingest"), Right("viewer"))
-    users.add(database, ada, "box", at=START, machine=True, rights=rights)
-    key = keys.make(database, ada, "box", chance=chance(), at=START).text
-    made = service_on(database, Door(database, clock), clock, chance)
-    made = replace(made, signing=SigningIn(database, clock, chance, HASHER))
+            users.create_account(database, ada, name, at=START, role_assignments=rights)
+    rights = (AssignedRole("ingest"), AssignedRole("viewer"))
+    users.create_account(
+        database, ada, "box", at=START, is_service_account=True, role_assignments=rights
+    )
+    key = keys.create_key(database, ada, "box", random_bytes=chance(), at=START).text
+    made = build_service(database, Authenticator(database, clock), clock, chance)
+    made = replace(made, sign_in=SignIn(database, clock, chance, HASHER))
     for name in PEOPLE:
-        made.signing.set_password(ada, name, PASSWORD, at=START)
-    with TestClient(create(made)) as box:
+        made.sign_in.set_password(ada, name, PASSWORD, at=START)
+    with TestClient(create_app(made)) as box:
         box.headers["Authorization"] = f"Bearer {key}"
         try:
-            yield Town(url, database, clock, made, box, Ticking(database, "town"), odd)
+            yield Town(url, database, clock, made, box, TickScheduler(database, "town"), odd)
         finally:
             database.close()
 
@@ -218,33 +221,33 @@ def served(app) -> Iterator[str]:
 def busy(town):
     """Let everything happen that pages tell of: a widening, an alarm, a stop, open reviews."""
     town.hours(10)
-    everything = {p.id: p.evidence for p in scope_of(town).proposals.values()}
+    everything = {p.id: p.evidence_hash for p in scope_of(town).proposals.values()}
     creek = [p for p in scope_of(town).proposals.values() if p.cell.site == "creek"]
     for name in ("ana", "bo"):
-        by = Caller(name, rights=PEOPLE[name])
+        by = Caller(name, role_assignments=PEOPLE[name])
         for one in creek:
-            proposals.approve(
+            proposals.approve_proposal(
                 town.database, by, NAME, one.id, everything[one.id], at=town.clock.now()
             )
     town.hours(1)
     town.hours(4, sites=("creek",), right=0.0)
     town.hours(10)
-    ana = Caller("ana", rights=PEOPLE["ana"])
-    stops.stop(
+    ana = Caller("ana", role_assignments=PEOPLE["ana"])
+    stop_cells(
         town.database,
         ana,
         NAME,
-        stops.Named(cells=(Cell("lake", "day"),)),
+        StopTarget(cells=(Cell("lake", "day"),)),
         at=town.clock.now(),
         reason=town.script,
     )
     town.hours(1)
     town.waits(3)
-    ask_report(town.database, ana, NAME, "weekly", Asked(), town.clock.now())
+    request_report(town.database, ana, NAME, "weekly", ReportOptions(), town.clock.now())
     return town
 
 
 def scope_of(town):
     """Return the scope as it is."""
-    with town.database.reading() as transaction:
-        return standing(transaction, NAME).scope
+    with town.database.begin_read() as transaction:
+        return load_rollout_state(transaction, NAME).scope

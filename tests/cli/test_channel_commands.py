@@ -7,13 +7,13 @@ from typer.testing import CliRunner
 
 from rollout.cli import channels as commands
 from rollout.cli.main import app
-from rollout.core.scope.commands import Person
-from rollout.services.access.users import first_admin
-from rollout.services.engine.policy_application import apply
+from rollout.core.scope.commands import Actor
+from rollout.services.access.users import create_first_admin
+from rollout.services.engine.policy_application import apply_policy
 from rollout.store.database.migrations import upgrade
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database
-from rollout.store.reports.deliveries import Deliveries, Letter, Outbox
+from rollout.store.reports.deliveries import DeliveryStore, NewDelivery, Outbox
 from tests.api.bears import POLICY
 from tests.factories import HOUR, NOON
 
@@ -70,7 +70,7 @@ def test_a_channel_is_tried_by_a_message(configured, monkeypatch):
         given.append(message)
         return errors.pop(0)
 
-    monkeypatch.setattr(commands, "send", send)
+    monkeypatch.setattr(commands, "send_in_process", send)
     assert (
         "ops (json://ops.example.org) accepted the message" in run("channels", "test", "ops").stdout
     )
@@ -99,13 +99,13 @@ def given_up(folder):
     url = "sqlite:///rollout.db"
     upgrade(url)
     database = Database(url)
-    apply(database, POLICY, Person("zoe"), NOON)
-    with database.writing() as transaction:
-        own = Deliveries(transaction, Rollouts(transaction).find("bears"))
+    apply_policy(database, POLICY, Actor("zoe"), NOON)
+    with database.begin_write() as transaction:
+        own = DeliveryStore(transaction, Rollouts(transaction).find("bears"))
         for channel in ("ops", "chat"):
-            own.queue(Letter(12, channel, "schedule", "morning report"), at=NOON)
+            own.add(NewDelivery(12, channel, "schedule", "morning report"), at=NOON)
         outbox = Outbox(transaction)
-        outbox.failed(outbox.take(at=NOON, lease=HOUR), error="refused")
+        outbox.record_failed(outbox.take_next(at=NOON, lease=HOUR), error="refused")
     yield database
     database.close()
 
@@ -118,7 +118,7 @@ def test_deliveries_are_listed_and_tried_again(given_up):
     assert "1 undelivered" in run("status", "bears").stdout
     retry = ("deliveries", "bears", "--retry", "1", "--by", "ana")
     assert "names none: add it" in run(*retry, code=2).stderr
-    apply(given_up, POLICY + REPORTS, Person("ana"), NOON + HOUR)
+    apply_policy(given_up, POLICY + REPORTS, Actor("ana"), NOON + HOUR)
     again = run(*retry).stdout
     assert again.startswith("1 report 12 to ops (morning report): next try")
     assert "undelivered" not in run("status", "bears").stdout
@@ -132,11 +132,11 @@ def test_a_report_is_sent_to_channels_of_the_policy(given_up):
     send = ("deliveries", "bears", "--send", "12", "--by", "ana")
     assert "no channel is named; add --to" in run(*send, code=2).stderr
     assert "names none: add it" in run(*send, "--to", "ops", code=2).stderr
-    apply(given_up, POLICY + REPORTS, Person("ana"), NOON + HOUR)
+    apply_policy(given_up, POLICY + REPORTS, Actor("ana"), NOON + HOUR)
     assert "bears has no report 12" in run(*send, "--to", "ops", code=2).stderr
 
 
 def test_once_somebody_is_here_it_takes_an_operator(given_up):
-    first_admin(given_up, "zoe", at=NOON)
+    create_first_admin(given_up, "zoe", at=NOON)
     refused = run("deliveries", "bears", "--retry", "1", "--by", "zoe", code=2)
     assert "operator" in refused.stderr

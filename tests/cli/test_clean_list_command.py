@@ -8,15 +8,15 @@ from typer.testing import CliRunner
 
 from rollout.cli.main import app
 from rollout.core.records.records import Case, Decision, Prediction
-from rollout.core.scope.commands import Person
-from rollout.services.engine.count_queue import queue
-from rollout.services.engine.policy_application import apply
-from rollout.services.engine.rollout_state import standing
+from rollout.core.scope.commands import Actor
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
-from rollout.services.records.ingest import told_of
+from rollout.services.engine.unit_counting import queue_new_cases
+from rollout.services.engine.versions import record_new_versions
 from rollout.store.database.migrations import upgrade
 from rollout.store.database.session import Database
-from rollout.store.records.records import Records
+from rollout.store.records.records import RecordStore
 from tests.api.test_shell import POLICY
 
 NOW = datetime.now(UTC)
@@ -35,13 +35,13 @@ def _ramps(tmp_path, monkeypatch):
     url = "sqlite:///rollout.db"
     upgrade(url)
     database = Database(url)
-    apply(database, POLICY, Person("zoe"), AT - timedelta(days=1))
-    with database.writing() as transaction:
-        stood = standing(transaction, "ramps")
+    apply_policy(database, POLICY, Actor("zoe"), AT - timedelta(days=1))
+    with database.begin_write() as transaction:
+        stood = load_rollout_state(transaction, "ramps")
         items = [item for pair in PAIRS for item in records(*pair)]
-        told_of(transaction, database, stood, items, AT)
-        kept = Records(transaction, stood.rollout).keep(items, received_at=AT)
-        queue(transaction, stood, kept, AT)
+        record_new_versions(transaction, database, stood, items, AT)
+        kept = RecordStore(transaction, stood.rollout).store(items, received_at=AT)
+        queue_new_cases(transaction, stood, kept, AT)
     database.close()
 
 

@@ -30,19 +30,19 @@ def test_sqlite_has_no_roles_to_grant_to(rollout):
 @on_postgresql
 def test_a_role_that_is_granted_to_may_run_the_service(rollout, url):
     database = Database(url)
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         transaction.execute(text("drop role if exists rollout_granted"))
         transaction.execute(text("create role rollout_granted"))
     try:
         assert rollout("db", "grant", "rollout_granted").exit_code == 0
-        with database.reading() as transaction:
+        with database.begin_read() as transaction:
             query = "select has_table_privilege('rollout_granted', 'ledger', '{}')"
             asked = [
                 transaction.execute(text(query.format(p))).scalar() for p in ("insert", "update")
             ]
         assert asked == [True, False]
     finally:
-        with database.writing() as transaction:
+        with database.begin_write() as transaction:
             transaction.execute(text("drop owned by rollout_granted"))
             transaction.execute(text("drop role rollout_granted"))
         database.close()

@@ -7,16 +7,16 @@ import pytest
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
-from rollout.core.scope.permissions import ADMIN, OPERATOR, Caller, Right
-from rollout.services.access.keys import CHANCE, make
-from rollout.services.access.users import add, first_admin
+from rollout.core.scope.permissions import ADMIN, OPERATOR, AssignedRole, Caller
+from rollout.services.access.keys import KEY_BYTES, create_key
+from rollout.services.access.users import create_account, create_first_admin
 from rollout.store.database.session import Database
 from tests.api.bears import CREEK, POLICY, STRICTER, founded, scope_of, tick
 from tests.served import served
 from tests.store.databases import close_templates, fresh
 
 pytestmark = pytest.mark.enable_socket  # a server on this machine is asked
-ADMINISTRATOR = Caller("zoe", rights=(Right(ADMIN),))
+ADMINISTRATOR = Caller("zoe", role_assignments=(AssignedRole(ADMIN),))
 NOW = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
 
 
@@ -41,13 +41,28 @@ def database(tmp_path, monkeypatch):
 @pytest.fixture
 def keys(database):
     """Return a key each of two operators and of a machine that only reads."""
-    first_admin(database, "zoe", at=NOW)
+    create_first_admin(database, "zoe", at=NOW)
     for name in ("ana", "bo"):
-        add(database, ADMINISTRATOR, name, at=NOW, rights=(Right(OPERATOR), Right(ADMIN)))
-    add(database, ADMINISTRATOR, "screen", at=NOW, machine=True, rights=(Right("viewer"),))
+        create_account(
+            database,
+            ADMINISTRATOR,
+            name,
+            at=NOW,
+            role_assignments=(AssignedRole(OPERATOR), AssignedRole(ADMIN)),
+        )
+    create_account(
+        database,
+        ADMINISTRATOR,
+        "screen",
+        at=NOW,
+        is_service_account=True,
+        role_assignments=(AssignedRole("viewer"),),
+    )
     now = datetime.now(UTC)
     return {
-        name: make(database, ADMINISTRATOR, name, chance=bytes([n]) * CHANCE, at=now).text
+        name: create_key(
+            database, ADMINISTRATOR, name, random_bytes=bytes([n]) * KEY_BYTES, at=now
+        ).text
         for n, name in enumerate(("ana", "bo", "screen"), start=1)
     }
 
@@ -97,14 +112,14 @@ def _told_to_all(found):
 
 def test_an_approval_a_stop_and_a_resume_through_the_service(database, keys, url):
     ana, bo = ({"key": keys[name], "server": url} for name in ("ana", "bo"))
-    evidence = scope_of(database).proposals["P-1"].evidence
+    evidence = scope_of(database).proposals["P-1"].evidence_hash
     first = done("approve", "bears", "P-1", "--evidence-hash", evidence, **ana)
     assert "1 of 2 approvals" in first
     assert done("approve", "bears", "P-1", "--evidence-hash", evidence, **ana) == first
     last = done("approve", "bears", "P-1", "--evidence-hash", evidence, **bo)
     assert "the last approval" in last
     tick(database, datetime.now(UTC))
-    assert scope_of(database).holder(CREEK) == "v1"
+    assert scope_of(database).get_holder(CREEK) == "v1"
     assert "Stopped" in done("stop", "bears", "--all", "--reason", "smoke", **bo)
     (stop,) = json.loads(done("status", "bears", "--json", **ana))["stops"]["items"]
     assert (stop["by"], stop["reason"]) == ("bo", "smoke")

@@ -4,26 +4,26 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from rollout.cli.errors import INTERRUPTED, REFUSED, refusals
+from rollout.cli.errors import EXIT_INTERRUPTED, EXIT_REFUSED, print_refusals
 from rollout.cli.main import app
 
 
 @pytest.mark.parametrize(
     ("raised", "code", "says"),
     [
-        (KeyboardInterrupt(), INTERRUPTED, "\nstopped; nothing was written\n"),
-        (ValueError("add an offset"), REFUSED, "add an offset\n"),
-        (FileNotFoundError(2, "No such file", "a.csv"), REFUSED, "a.csv: no such file\n"),
+        (KeyboardInterrupt(), EXIT_INTERRUPTED, "\nstopped; nothing was written\n"),
+        (ValueError("add an offset"), EXIT_REFUSED, "add an offset\n"),
+        (FileNotFoundError(2, "No such file", "a.csv"), EXIT_REFUSED, "a.csv: no such file\n"),
     ],
 )
 def test_a_sentence_and_an_exit_code_no_traceback(capsys, raised, code, says):
-    with pytest.raises(typer.Exit) as left, refusals():
+    with pytest.raises(typer.Exit) as left, print_refusals():
         raise raised
     assert (left.value.exit_code, capsys.readouterr().err) == (code, says)
 
 
 def test_a_service_that_is_stopped_does_not_say_that_nothing_was_written(capsys):
-    with pytest.raises(typer.Exit), refusals(stopped="what was begun is finished"):
+    with pytest.raises(typer.Exit), print_refusals(interrupted_text="what was begun is finished"):
         raise KeyboardInterrupt
     assert capsys.readouterr().err == "\nstopped; what was begun is finished\n"
 
@@ -36,7 +36,7 @@ def test_a_database_that_cannot_be_opened_is_a_sentence(monkeypatch, url, line):
     monkeypatch.setenv("ROLLOUT_DATABASE_URL", url)
     monkeypatch.delenv("ROLLOUT_SERVER", raising=False)
     done = CliRunner().invoke(app, line.split())
-    assert done.exit_code == REFUSED
+    assert done.exit_code == EXIT_REFUSED
     said, why = done.stderr.splitlines()
     assert said == "the database can't be opened; look at ROLLOUT_DATABASE_URL"
     assert ("unable to open database file" in why) or ("/nowhere" in why)

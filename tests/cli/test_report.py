@@ -7,13 +7,13 @@ import pytest
 from starlette.testclient import TestClient
 from typer.testing import CliRunner
 
-from api.app import create
+from api.app import create_app
 from rollout.cli import remote
 from rollout.cli.main import app
-from rollout.core.scope.permissions import Caller, Right
-from rollout.services.engine.service import service_on
+from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.services.engine.service import build_service
 from rollout.services.engine.ticks import Ticker
-from rollout.services.support.clock import SetClock
+from rollout.services.support.clock import ManualClock
 from rollout.store.database.migrations import upgrade
 from rollout.store.database.session import Database
 from tests.api.conftest import Doorkeeper
@@ -103,9 +103,9 @@ def test_what_can_not_be_is_refused_with_what_would_be_right(database, words, sa
 
 def test_a_service_gives_the_same(database, tmp_path, monkeypatch):
     door = Doorkeeper()
-    door.callers["vi"] = Caller("vi", rights=(Right("viewer", "bears"),))
-    service = service_on(database, door, SetClock(NOON), entropy=bytes)
-    client = TestClient(create(service), raise_server_exceptions=False)
+    door.callers["vi"] = Caller("vi", role_assignments=(AssignedRole("viewer", "bears"),))
+    service = build_service(database, door, ManualClock(NOON), entropy=bytes)
+    client = TestClient(create_app(service), raise_server_exceptions=False)
 
     class Httpx:
         HTTPError = InvalidURL = ConnectionError
@@ -115,7 +115,7 @@ def test_a_service_gives_the_same(database, tmp_path, monkeypatch):
             path = url.removeprefix("http://here")
             return client.request(method, path, content=content, params=params, headers=headers)
 
-    monkeypatch.setattr(remote, "_httpx", lambda: Httpx)
+    monkeypatch.setattr(remote, "_import_httpx", lambda: Httpx)
     there = {"ROLLOUT_SERVER": "http://here", "ROLLOUT_API_KEY": "vi"}
     told = json.loads(run(*SPAN, "--out", "there.json", "--json", **there).stdout)
     done = run(*SPAN, "--out", "here.json")

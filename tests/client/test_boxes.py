@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from api.schemas.scope import scope_out
-from rollout.client.client import Box, SetBackError
-from rollout.client.clocks import MachineClocks, Reading
-from rollout.client.leases import BACK, RATE, left
-from rollout.client.local_scope import NoSnapshotError, read_scope
-from rollout.client.seen_heads import Head, HeadFile
-from rollout.core.scope.assignment import Question, assign
+from api.schemas.scope import build_scope
+from rollout.client.client import EdgeClient, LedgerRolledBackError
+from rollout.client.clocks import ClockReading, MachineClocks
+from rollout.client.leases import MAX_CLOCK_DRIFT, MAX_STEP_BACK, compute_time_left
+from rollout.client.local_scope import InvalidSnapshotError, parse_snapshot
+from rollout.client.seen_heads import FileHeadStore, LedgerHead
+from rollout.core.scope.assignment import CaseQuestion, decide_assignment
 from rollout.services.assignments.snapshots import Snapshot
 from tests.factories import HOUR, MINUTE, NOON, autonomous, eventful, policy
 
@@ -35,7 +35,7 @@ def said(rollout, *, issued_at=None, salt=SALT, number=None, sites=("creek", "la
         revision=scope.revision if number is None else number,
         hash=f"{scope.revision:064x}",
         policy=rollout.policy,
-        text=TEXT,
+        policy_text=TEXT,
         sites=sites,
         scope=scope,
         salt=salt,
@@ -43,7 +43,7 @@ def said(rollout, *, issued_at=None, salt=SALT, number=None, sites=("creek", "la
         permits=dict.fromkeys(sites, "permit"),
         issued_at=issued_at or rollout.at,
     )
-    body = json.loads(scope_out(made).model_dump_json())
+    body = json.loads(build_scope(made).model_dump_json())
     body["policy"]["hash"] = HASH
     return body
 
@@ -55,7 +55,7 @@ BEFORE, AFTER = said(OPEN), said(STOPPED)
 
 
 def local(rollout, **changed):
-    return read_scope(said(rollout, **changed), lambda _: rollout.policy)
+    return parse_snapshot(said(rollout, **changed), lambda _: rollout.policy)
 
 
 @dataclass
@@ -66,7 +66,7 @@ class Hands:
     wall: datetime = NOON + HOUR
 
     def read(self):
-        return Reading(self.boot, self.wall)
+        return ClockReading(self.boot, self.wall)
 
     def move(self, seconds):
         self.boot += seconds
@@ -75,11 +75,13 @@ class Hands:
 
 def box_of(*bodies, hands=None, **more):
     given_out = iter(bodies)
-    return Box("creek", lambda _: next(given_out), lambda _: OPEN.policy, hands or Hands(), **more)
+    return EdgeClient(
+        "creek", lambda _: next(given_out), lambda _: OPEN.policy, hands or Hands(), **more
+    )
 
 
 def ask(box, key="k9", at=NOON + HOUR, site="creek", version="v1"):
-    return box.decide(Question(site, at, version, key))
+    return box.decide(CaseQuestion(site, at, version, key))
 
 
 # The same answers as the service's
@@ -95,18 +97,26 @@ def ask(box, key="k9", at=NOON + HOUR, site="creek", version="v1"):
 )
 def test_a_snapshot_answers_as_the_scope_that_it_was_made_of(rollout, site, version, key, later):
     now = NOON + later
-    asked = Question(site, now, version, key)
-    wanted = assign(rollout.scope, rollout.policy, SALT, asked, now=now, left=LEASE)
-    told = local(rollout).assign(asked, now=now, left=LEASE)
+    asked = CaseQuestion(site, now, version, key)
+    wanted = decide_assignment(rollout.scope, rollout.policy, SALT, asked, now=now, time_left=LEASE)
+    told = local(rollout).decide_assignment(asked, now=now, time_left=LEASE)
     assert told == wanted or (site == "moon" and told.decider == wanted.decider == "human")
 
 
 def test_without_the_salt_or_a_lease_people_decide():
-    asked, now = Question("creek", OPEN.at, "v1", "k9"), OPEN.at
-    assert local(OPEN).assign(asked, now=now, left=LEASE).decider == "model"
-    assert local(OPEN, salt=None).assign(asked, now=now, left=LEASE).decider == "human"
-    assert local(OPEN, sites=("lake",)).assign(asked, now=now, left=LEASE).decider == "human"
-    assert local(OPEN).assign(asked, now=now, left=timedelta(0)).because == "the lease has ended"
+    asked, now = CaseQuestion("creek", OPEN.at, "v1", "k9"), OPEN.at
+    assert local(OPEN).decide_assignment(asked, now=now, time_left=LEASE).decider == "model"
+    assert (
+        local(OPEN, salt=None).decide_assignment(asked, now=now, time_left=LEASE).decider == "human"
+    )
+    assert (
+        local(OPEN, sites=("lake",)).decide_assignment(asked, now=now, time_left=LEASE).decider
+        == "human"
+    )
+    assert (
+        local(OPEN).decide_assignment(asked, now=now, time_left=timedelta(0)).reason
+        == "the lease has ended"
+    )
 
 
 @pytest.mark.parametrize(
@@ -122,40 +132,49 @@ def test_without_the_salt_or_a_lease_people_decide():
     ],
 )
 def test_what_is_no_snapshot_is_refused(spoilt):
-    with pytest.raises(NoSnapshotError):
-        read_scope(spoilt, lambda _: OPEN.policy)
+    with pytest.raises(InvalidSnapshotError):
+        parse_snapshot(spoilt, lambda _: OPEN.policy)
 
 
 # The lease
 
 
 def readings(seconds, *, wall=None):
-    sent = Reading(5.0, NOON)
+    sent = ClockReading(5.0, NOON)
     gone = timedelta(seconds=seconds)
-    return sent, Reading(5.0 + seconds, NOON + (gone if wall is None else wall))
+    return sent, ClockReading(5.0 + seconds, NOON + (gone if wall is None else wall))
 
 
 def test_a_lease_is_a_little_shorter_than_said_by_the_clocks_error_and_the_act():
-    at_once = left(LEASE, *readings(0))
-    assert at_once == LEASE * (1 - RATE)
-    assert left(LEASE, *readings(20), takes=TAKES) == at_once - 22 * SECOND
-    assert left(LEASE, *readings(60)) < timedelta(0)
+    at_once = compute_time_left(LEASE, *readings(0))
+    assert at_once == LEASE * (1 - MAX_CLOCK_DRIFT)
+    assert compute_time_left(LEASE, *readings(20), action_delay=TAKES) == at_once - 22 * SECOND
+    assert compute_time_left(LEASE, *readings(60)) < timedelta(0)
 
 
 @pytest.mark.parametrize(
     ("wall", "usable"),
-    [(-BACK, True), (-BACK - SECOND / 1000, False), (LEASE, True), (LEASE + SECOND / 1000, False)],
+    [
+        (-MAX_STEP_BACK, True),
+        (-MAX_STEP_BACK - SECOND / 1000, False),
+        (LEASE, True),
+        (LEASE + SECOND / 1000, False),
+    ],
 )
 def test_a_wall_clock_that_was_set_ends_the_lease(wall, usable):
-    assert (left(LEASE, *readings(10, wall=wall)) > timedelta(0)) == usable
+    assert (compute_time_left(LEASE, *readings(10, wall=wall)) > timedelta(0)) == usable
 
 
 def test_without_a_clock_that_counts_sleep_there_is_no_lease():
     sent, now = readings(1)
     assert (
-        left(LEASE, Reading(None, NOON), now) == left(LEASE, sent, Reading(None, NOON)) == BACK * 0
+        compute_time_left(LEASE, ClockReading(None, NOON), now)
+        == compute_time_left(LEASE, sent, ClockReading(None, NOON))
+        == MAX_STEP_BACK * 0
     )
-    assert left(LEASE, now, sent) == BACK * 0  # it went back: the machine started anew
+    assert (
+        compute_time_left(LEASE, now, sent) == MAX_STEP_BACK * 0
+    )  # it went back: the machine started anew
 
 
 def test_this_machine_counts_seconds_since_it_started():
@@ -170,8 +189,8 @@ def test_this_machine_counts_seconds_since_it_started():
 
 def test_before_it_has_read_anything_people_decide_and_it_is_time_to_ask():
     box = box_of()
-    assert ask(box).because == "no scope was read yet"
-    assert box.due
+    assert ask(box).reason == "no scope was read yet"
+    assert box.is_renewal_due
     assert box.permit == ""
 
 
@@ -179,9 +198,9 @@ def test_it_renews_after_a_third_of_the_lease_and_stops_at_its_end():
     hands = Hands()
     box = box_of(BEFORE, hands=hands)
     box.renew()
-    assert (box.due, box.permit, ask(box).decider) == (False, "permit", "model")
+    assert (box.is_renewal_due, box.permit, ask(box).decider) == (False, "permit", "model")
     hands.move(21)
-    assert box.due
+    assert box.is_renewal_due
     assert ask(box).decider == "model"
     hands.move(38.9)
     assert ask(box).decider == "model"
@@ -195,8 +214,8 @@ def test_a_case_of_another_site_has_that_sites_lease():
     box = box_of(body, hands=hands)
     box.renew()
     hands.move(5)
-    assert ask(box, site="creek").because == "the model decides"
-    assert ask(box, site="lake").because == "the lease has ended"
+    assert ask(box, site="creek").reason == "the model decides"
+    assert ask(box, site="lake").reason == "the lease has ended"
 
 
 def test_a_failed_renewal_leaves_the_lease_that_there_is():
@@ -204,7 +223,7 @@ def test_a_failed_renewal_leaves_the_lease_that_there_is():
     box = box_of(BEFORE, {"not": "a scope"}, hands=hands)
     box.renew()
     hands.move(30)
-    with pytest.raises(NoSnapshotError):
+    with pytest.raises(InvalidSnapshotError):
         box.renew()
     assert ask(box).decider == "model"
     hands.move(30)
@@ -224,26 +243,28 @@ def test_a_renewal_that_narrows_holds_at_once():
 def test_a_ledger_that_was_set_back_renews_nothing(body):
     box = box_of(AFTER, body)
     box.renew()
-    with pytest.raises(SetBackError):
+    with pytest.raises(LedgerRolledBackError):
         box.renew()
     assert ask(box).decider == "human"
 
 
 def test_it_says_the_highest_head_with_each_question():
     asked = []
-    box = Box("creek", lambda head: asked.append(head) or AFTER, lambda _: OPEN.policy, Hands())
+    box = EdgeClient(
+        "creek", lambda head: asked.append(head) or AFTER, lambda _: OPEN.policy, Hands()
+    )
     box.renew()
     box.renew()
-    assert asked == [Head(), Head(AFTER["revision"], AFTER["hash"])]
+    assert asked == [LedgerHead(), LedgerHead(AFTER["revision"], AFTER["hash"])]
 
 
 def test_a_restart_forgets_the_lease_and_keeps_the_head(tmp_path):
-    heads = HeadFile(tmp_path / "head.json")
-    assert heads.highest() == Head()
-    box_of(AFTER, heads=heads).renew()
-    again = box_of(BEFORE, heads=heads)
+    heads = FileHeadStore(tmp_path / "head.json")
+    assert heads.load() == LedgerHead()
+    box_of(AFTER, head_store=heads).renew()
+    again = box_of(BEFORE, head_store=heads)
     assert ask(again).decider == "human"
-    with pytest.raises(SetBackError):
+    with pytest.raises(LedgerRolledBackError):
         again.renew()
     assert [path.name for path in tmp_path.iterdir()] == ["head.json"]
 
@@ -251,7 +272,7 @@ def test_a_restart_forgets_the_lease_and_keeps_the_head(tmp_path):
 def test_a_file_that_holds_no_head_is_not_taken_for_a_beginning(tmp_path):
     (tmp_path / "head.json").write_text("{}", encoding="utf-8")
     with pytest.raises(ValueError, match="holds no head"):
-        HeadFile(tmp_path / "head.json").highest()
+        FileHeadStore(tmp_path / "head.json").load()
 
 
 # Whatever the clocks do
@@ -265,8 +286,8 @@ def chance(seed):
 class World:
     """A service that is stopped at an instant, and a box whose clocks are as bad as they get.
 
-    `now` is true time in seconds. The boot clock runs up to `RATE` off; the wall clock is off by
-    minutes and set again now and then; the box sleeps, also while it waits for an answer.
+    `now` is true time in seconds. The boot clock runs up to `MAX_CLOCK_DRIFT` off; the wall clock
+    is off by minutes and set again now and then; the box sleeps, also while it waits for an answer.
     """
 
     chance: Random
@@ -279,7 +300,7 @@ class World:
     server_off: float = field(init=False)
 
     def __post_init__(self):
-        self.rate = 1 + self.chance.uniform(-RATE, RATE)
+        self.rate = 1 + self.chance.uniform(-MAX_CLOCK_DRIFT, MAX_CLOCK_DRIFT)
         self.off = self.chance.uniform(-300, 300)
         self.server_off = self.chance.uniform(-5, 5)
 
@@ -289,7 +310,7 @@ class World:
 
     def read(self):
         counted = self.now - (self.slept if self.awake_clock else 0.0)
-        return Reading(
+        return ClockReading(
             1_000 + counted * self.rate, NOON + HOUR + timedelta(seconds=self.now + self.off)
         )
 
@@ -307,7 +328,9 @@ class World:
     def something_happens(self, box):
         kind = self.chance.random()
         near = 0 <= self.stopped_at + STALE.total_seconds() - self.now < 2
-        if (box.due and kind < 0.3 and self.now < self.stopped_at) or (near and kind < 0.5):
+        if (box.is_renewal_due and kind < 0.3 and self.now < self.stopped_at) or (
+            near and kind < 0.5
+        ):
             box.renew()  # later nothing gets through: who gets through is told
         elif kind < 0.32:
             self.off = self.chance.uniform(-300, 300)  # somebody or NTP sets the clock
@@ -323,7 +346,7 @@ class World:
         while self.now < self.stopped_at + 150:
             self.something_happens(box)
             at = NOON + HOUR + timedelta(seconds=self.now)
-            if box.decide(Question("creek", at, "v1", "k9")).decider == "model":
+            if box.decide(CaseQuestion("creek", at, "v1", "k9")).decider == "model":
                 effect = self.now + self.chance.uniform(0, TAKES.total_seconds())
                 worst = max(worst, effect - end)
         return worst
@@ -332,34 +355,41 @@ class World:
 @settings(max_examples=150)
 @given(st.integers(0, 2**32), st.floats(0, 200))
 def test_every_act_under_the_old_scope_ends_by_the_stop_plus_staleness_plus_lease(seed, stop):
-    assert World(chance(seed), stop).overrun(Box) <= 0
+    assert World(chance(seed), stop).overrun(EdgeClient) <= 0
 
 
-class ByInstant(Box):
+class ByInstant(EdgeClient):
     """The mutant that takes `fresh_until` for an instant of its own clock."""
 
-    def _left(self, held, now, site):
-        return held.local.issued_at + held.local.leases[site] - now.wall - self.takes
+    def _compute_time_left(self, held, now, site):
+        return held.snapshot.issued_at + held.snapshot.leases[site] - now.wall - self.action_delay
 
 
-class FromReceipt(Box):
+class FromReceipt(EdgeClient):
     """The mutant that counts from when the answer came."""
 
     def renew(self):
         super().renew()
-        object.__setattr__(self.held, "sent", self.clocks.read())
+        object.__setattr__(self.snapshot, "requested_at", self.clocks.read())
 
-    def _left(self, held, now, site):
-        return left(
-            held.local.leases[site], held.sent, Reading(now.boot, held.sent.wall), self.takes
+    def _compute_time_left(self, held, now, site):
+        return compute_time_left(
+            held.snapshot.leases[site],
+            held.requested_at,
+            ClockReading(now.boot, held.requested_at.wall),
+            self.action_delay,
         )
 
 
-class NoTimeToAct(Box):
+class NoTimeToAct(EdgeClient):
     """The mutant that forgets how long an act takes."""
 
-    def _left(self, held, now, site):
-        return left(held.local.leases[site], held.sent, Reading(now.boot, held.sent.wall))
+    def _compute_time_left(self, held, now, site):
+        return compute_time_left(
+            held.snapshot.leases[site],
+            held.requested_at,
+            ClockReading(now.boot, held.requested_at.wall),
+        )
 
 
 @pytest.mark.parametrize(
@@ -374,4 +404,4 @@ def test_a_mutant_of_the_lease_rule_is_caught(mutant, awake_clock):
 
 def test_the_rule_itself_passes_where_the_mutants_fail():
     worlds = (World(chance(n), 50 + n % 100) for n in range(120))
-    assert max(world.overrun(Box) for world in worlds) <= 0
+    assert max(world.overrun(EdgeClient) for world in worlds) <= 0

@@ -9,10 +9,10 @@ from unittest import mock
 import pytest
 from sqlalchemy import MetaData, create_engine
 
-from api.app import create
-from api.console.console import PAGES
+from api.app import create_app
+from api.console.console import PAGE_MODULES
 from api.console.page import assets, revision
-from rollout.core.scope.permissions import Right
+from rollout.core.scope.permissions import AssignedRole
 from rollout.services.access import users
 from tests.browser.town import START, busy, town
 from tests.console.conftest import Browsing
@@ -29,15 +29,15 @@ FILLED = {
 
 def with_eve(made):
     """Let eve in, who reviews, reads and operates."""
-    ada = users.local_caller(made.database, "ada")
-    rights = (Right("reviewer"), Right("viewer"), Right("operator"))
-    users.add(made.database, ada, "eve", at=START, rights=rights)
-    made.service.signing.set_password(ada, "eve", PASSWORD, at=START)
+    ada = users.load_local_caller(made.database, "ada")
+    rights = (AssignedRole("reviewer"), AssignedRole("viewer"), AssignedRole("operator"))
+    users.create_account(made.database, ada, "eve", at=START, role_assignments=rights)
+    made.service.sign_in.set_password(ada, "eve", PASSWORD, at=START)
 
 
 @contextmanager
 def browsing(made):
-    with Browsing(create(made.service), base_url="http://localhost:8000") as opened:
+    with Browsing(create_app(made.service), base_url="http://localhost:8000") as opened:
         opened.headers["Sec-Fetch-Site"] = "same-origin"
         yield opened
 
@@ -45,7 +45,7 @@ def browsing(made):
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     with (
-        mock.patch("api.limits.STRANGERS_BURST", 1e9),
+        mock.patch("api.limits.ANONYMOUS_BURST", 1e9),
         fresh("sqlite", tmp_path_factory.mktemp("town")) as url,
         town(url) as found,
     ):
@@ -69,7 +69,7 @@ def browser(opened):
 
 def routes(method):
     """Return every route of the console that takes a method."""
-    pages = [import_module(f"api.console.{name}") for name in PAGES]
+    pages = [import_module(f"api.console.{name}") for name in PAGE_MODULES]
     found = [route for module in (assets, revision, *pages) for route in module.router.routes]
     return [route for route in found if method in route.methods]
 

@@ -10,14 +10,14 @@ from dataclasses import replace
 import pytest
 from starlette.testclient import TestClient
 
-from api.app import create
-from api.console.page.form import TOKEN
-from rollout.core.scope.permissions import Right
+from api.app import create_app
+from api.console.page.form import TOKEN_FIELD
+from rollout.core.scope.permissions import AssignedRole
 from rollout.services.access import users
-from rollout.services.access.authentication import Door
-from rollout.services.access.sign_in import SigningIn
-from rollout.services.engine.service import service_on
-from rollout.services.support.clock import SetClock
+from rollout.services.access.authentication import Authenticator
+from rollout.services.access.sign_in import SignIn
+from rollout.services.engine.service import build_service
+from rollout.services.support.clock import ManualClock
 from tests.api import bears
 from tests.console.told_cases import CLOSED, some
 from tests.factories import NOON
@@ -30,13 +30,13 @@ from tests.store.snapshots import filled_once
 __all__ = ["_nothing_left_running", "database", "other"]
 
 PEOPLE = {
-    "ada": (Right("admin"),),
-    "ana": (Right("operator"), Right("viewer")),
-    "bo": (Right("operator"), Right("viewer")),
-    "sue": (Right("approver", group="safety"), Right("viewer")),
-    "rita": (Right("reviewer"),),
-    "vic": (Right("viewer"),),
-    "cleo": (Right("operator", "bears", "creek"),),
+    "ada": (AssignedRole("admin"),),
+    "ana": (AssignedRole("operator"), AssignedRole("viewer")),
+    "bo": (AssignedRole("operator"), AssignedRole("viewer")),
+    "sue": (AssignedRole("approver", group="safety"), AssignedRole("viewer")),
+    "rita": (AssignedRole("reviewer"),),
+    "vic": (AssignedRole("viewer"),),
+    "cleo": (AssignedRole("operator", "bears", "creek"),),
 }
 """Everybody signs in with `PASSWORD`; cleo operates one site alone."""
 
@@ -57,33 +57,33 @@ def url(request, tmp_path):
 def inhabited(database):
     """Make the bears' rollout and everybody, each with a password."""
     bears.founded(database, NOON)
-    users.first_admin(database, "ada", at=NOON)
-    ada = users.local_caller(database, "ada")
+    users.create_first_admin(database, "ada", at=NOON)
+    ada = users.load_local_caller(database, "ada")
     for name, rights in PEOPLE.items():
         if name != "ada":
-            users.add(database, ada, name, at=NOON, rights=rights)
-    signing = SigningIn(database, SetClock(NOON), chance, QUICK)
+            users.create_account(database, ada, name, at=NOON, role_assignments=rights)
+    signing = SignIn(database, ManualClock(NOON), chance, QUICK)
     for name in PEOPLE:
         signing.set_password(ada, name, PASSWORD, at=NOON)
 
 
 @pytest.fixture
 def clock():
-    return SetClock(NOON)
+    return ManualClock(NOON)
 
 
 @pytest.fixture
 def service(database, clock):
     inhabited(database)
-    made = service_on(database, Door(database, clock), clock, chance)
-    return replace(made, signing=SigningIn(database, clock, chance, QUICK))
+    made = build_service(database, Authenticator(database, clock), clock, chance)
+    return replace(made, sign_in=SignIn(database, clock, chance, QUICK))
 
 
 @pytest.fixture
 def told(service, clock):
     """Return a service with four divergences and two cases alike, all of them closed."""
     some(service.database)
-    clock.move(CLOSED - NOON)
+    clock.advance(CLOSED - NOON)
     return service
 
 
@@ -114,18 +114,20 @@ class Browsing(TestClient):
     def submit(self, path, status=303, *, on=None, **fields):
         """Send a form with the token of the page that it stands on; return the answer."""
         token = token_of(self.page(on or path))
-        answer = self.post(f"/console{path}", data={TOKEN: token, **fields}, follow_redirects=False)
+        answer = self.post(
+            f"/console{path}", data={TOKEN_FIELD: token, **fields}, follow_redirects=False
+        )
         assert answer.status_code == status, (answer.status_code, answer.text[-900:])
         return answer
 
 
 def token_of(page):
     """Return the page's token from a form of the page."""
-    return re.search(rf'name="{TOKEN}" value="([^"]*)"', page)[1]
+    return re.search(rf'name="{TOKEN_FIELD}" value="([^"]*)"', page)[1]
 
 
 @pytest.fixture
 def browser(service):
-    with Browsing(create(service), base_url="http://localhost:8000") as made:
+    with Browsing(create_app(service), base_url="http://localhost:8000") as made:
         made.headers["Sec-Fetch-Site"] = "same-origin"
         yield made

@@ -2,11 +2,11 @@
 
 import re
 
-from rollout.services.engine.rollout_state import standing
+from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
 from rollout.store.database.rollouts import Rollouts
-from rollout.store.ledger.tick_slots import Slots
-from rollout.tally.slots import instant, slot_before
+from rollout.store.ledger.tick_slots import TickSlots
+from rollout.tally.slots import find_slot_before, to_instant
 from tests.console.told_cases import CLOSED
 
 HERE = "/rollouts/bears/divergences"
@@ -36,12 +36,12 @@ def fields(page, **chosen):
 
 def count(database, *, at=CLOSED):
     """Count what has closed, in every rollout, as a tick does: in the next slot that is free."""
-    with database.reading() as transaction:
-        names = [rollout.name for rollout in Rollouts(transaction).all()]
+    with database.begin_read() as transaction:
+        names = [rollout.name for rollout in Rollouts(transaction).list_all()]
     for name in names:
-        with database.reading() as transaction:
-            stood = standing(transaction, name)
-            last = Slots(transaction, stood.rollout).last_done()
+        with database.begin_read() as transaction:
+            stood = load_rollout_state(transaction, name)
+            last = TickSlots(transaction, stood.rollout).load_last_done()
         tick = stood.policy.tick
-        slot = max(slot_before(at, tick), 0 if last is None else last + 1)
-        Ticker(database, name, "counting").tick(instant(slot, tick))
+        slot = max(find_slot_before(at, tick), 0 if last is None else last + 1)
+        Ticker(database, name, "counting").tick(to_instant(slot, tick))

@@ -2,8 +2,8 @@
 
 import re
 
-from rollout.core.scope.commands import See
-from rollout.services.engine.command_handler import carry_out
+from rollout.core.scope.commands import AddVersion
+from rollout.services.engine.command_handler import execute_command
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger.ledger import Ledger
 from tests.factories import NOON
@@ -13,9 +13,9 @@ XSS = "<script>alert(1)</script>\"'"
 
 
 def rows(service, kind):
-    with service.database.reading() as transaction:
+    with service.database.begin_read() as transaction:
         rollout = Rollouts(transaction).find("bears")
-        return list(Ledger(transaction, rollout).rows(kinds=(kind,)))
+        return list(Ledger(transaction, rollout).list_rows(kinds=(kind,)))
 
 
 def heading(page):
@@ -23,4 +23,4 @@ def heading(page):
 
 
 def seen(service, version):
-    carry_out(service.database, "bears", lambda _: See(at=NOON, version=version))
+    execute_command(service.database, "bears", lambda _: AddVersion(at=NOON, version=version))

@@ -8,29 +8,29 @@ from types import SimpleNamespace
 
 import pytest
 
-from api.app import create
-from rollout.core.scope.permissions import Right
+from api.app import create_app
+from rollout.core.scope.permissions import AssignedRole
 from rollout.services.access import users
-from rollout.services.access.authentication import Door
-from rollout.services.access.sign_in import SigningIn
-from rollout.services.engine.service import service_on
-from rollout.services.support.clock import SetClock
-from rollout.store.records.external_keys import CallerKeys
-from rollout.store.records.recent_units import Newest
+from rollout.services.access.authentication import Authenticator
+from rollout.services.access.sign_in import SignIn
+from rollout.services.engine.service import build_service
+from rollout.services.support.clock import ManualClock
+from rollout.store.records.external_keys import ExternalKeys
+from rollout.store.records.newest_records import NewestRecords
 from tests.console.conftest import Browsing
 from tests.services.access.test_sign_in import QUICK
 from tests.services.houses import PASSWORD
 from tests.services.review_room import Room, policy_text
 
-REVIEWS = Right("reviewer", "bears")
+REVIEWS = AssignedRole("reviewer", "bears")
 STAFF = {
     "rita": (REVIEWS,),
     "ron": (REVIEWS,),
     "roy": (REVIEWS,),
-    "cleo": (Right("reviewer", "bears", "creek"),),
-    "eve": (REVIEWS, Right("viewer", "bears"), Right("operator", "bears")),
-    "ona": (Right("operator", "bears"),),
-    "vic": (Right("viewer", "bears"),),
+    "cleo": (AssignedRole("reviewer", "bears", "creek"),),
+    "eve": (REVIEWS, AssignedRole("viewer", "bears"), AssignedRole("operator", "bears")),
+    "ona": (AssignedRole("operator", "bears"),),
+    "vic": (AssignedRole("viewer", "bears"),),
 }
 PICTURE = (
     "data:image/gif;base64,R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"  # one pixel
@@ -40,19 +40,19 @@ ADJUDICATION = "/rollouts/bears/adjudication"
 FORM = re.compile(r'action="/console(/rollouts/bears/(?:review|adjudication)/\d+)"')
 
 
-class FixedWatch:
-    """Know one standing: the room's."""
+class FixedStateCache:
+    """Hold one rollout state: the room's."""
 
-    askew = False
+    is_clock_skewed = False
 
     def __init__(self, room):
         self.room = room
 
-    def rollout(self, _name):
-        return SimpleNamespace(standing=self.room.stood)
+    def load_rollout(self, _name):
+        return SimpleNamespace(state=self.room.stood)
 
-    def everything(self):
-        return (self.rollout("bears"),)
+    def load_all(self):
+        return (self.load_rollout("bears"),)
 
 
 def counted():
@@ -66,26 +66,26 @@ class ReadingRoom:
 
     def __init__(self, database, rung=0, text=None, **more):
         self.room = Room(database, rung, text or policy_text(**more))
-        self.clock = SetClock(self.room.at)
-        users.first_admin(database, "ada", at=self.room.at)
-        ada = users.local_caller(database, "ada")
+        self.clock = ManualClock(self.room.at)
+        users.create_first_admin(database, "ada", at=self.room.at)
+        ada = users.load_local_caller(database, "ada")
         for name, rights in STAFF.items():
-            users.add(database, ada, name, at=self.room.at, rights=rights)
+            users.create_account(database, ada, name, at=self.room.at, role_assignments=rights)
         chance = counted()
-        made = service_on(database, Door(database, self.clock), self.clock, chance)
-        made = replace(made, signing=SigningIn(database, self.clock, chance, QUICK))
+        made = build_service(database, Authenticator(database, self.clock), self.clock, chance)
+        made = replace(made, sign_in=SignIn(database, self.clock, chance, QUICK))
         for name in STAFF:
-            made.signing.set_password(ada, name, PASSWORD, at=self.room.at)
-        fixed = replace(made, watch=FixedWatch(self.room))
+            made.sign_in.set_password(ada, name, PASSWORD, at=self.room.at)
+        fixed = replace(made, state_cache=FixedStateCache(self.room))
         self.service = fixed if rung else made  # in shadow the ledger itself says how it stands
 
     def later(self, span):
         self.room.later(span)
-        self.clock.move(span)
+        self.clock.advance(span)
 
     @contextmanager
     def browsing(self):
-        with Browsing(create(self.service), base_url="http://localhost:8000") as made:
+        with Browsing(create_app(self.service), base_url="http://localhost:8000") as made:
             made.headers["Sec-Fetch-Site"] = "same-origin"
             yield made
 
@@ -114,11 +114,11 @@ def hidden(page, name):
 
 def verdicts(hall, who):
     """Return what somebody said, by case."""
-    with hall.room.database.reading() as transaction:
-        numbers = CallerKeys(transaction, hall.room.stood.rollout).find(
+    with hall.room.database.begin_read() as transaction:
+        numbers = ExternalKeys(transaction, hall.room.stood.rollout).find_ids(
             [f"case-{n}" for n in range(30)]
         )
-        said = Newest(transaction, hall.room.stood.rollout).decisions(numbers.values())
+        said = NewestRecords(transaction, hall.room.stood.rollout).load_decisions(numbers.values())
         return {key: said[n][who] for key, n in numbers.items() if who in said.get(n, {})}
 
 

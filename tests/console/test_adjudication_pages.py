@@ -45,7 +45,7 @@ def test_a_third_person_sees_the_answers_side_by_side_without_names(hall, browse
     split(hall, "case-1", said=("none", "bear"))
     browser.as_("rita")
     listed = browser.page(ADJUDICATION)
-    assert "<h1>1 conflict waits for you</h1>" in listed
+    assert "<h1>1 conflict for you</h1>" in listed
     page = browser.page(NEXT)
     assert re.findall(r"Answer \d</span><br><strong>(\w+)<", page) == ["Bear", "None"]
     assert "0 done, 1 to go" in page
@@ -60,7 +60,7 @@ def test_what_settles_a_case_is_kept_and_is_no_evidence(hall, browser):
     (said,) = verdicts(hall, "rita").values()
     assert (said.answers, said.exposure, said.note) == ({"alarm": "fox"}, "revealed", "a fox")
     answered(browser, "bear", page=NEXT)
-    assert "No conflict waits for you any more." in browser.get(f"/console{NEXT}").text
+    assert "No more conflicts for you." in browser.get(f"/console{NEXT}").text
 
 
 def test_what_was_settled_may_be_settled_otherwise(hall, browser):
@@ -81,23 +81,23 @@ def test_who_judged_the_case_is_not_asked_to_settle_it(hall, browser):
     answered(browser.as_("ron"), "fox")
     for name, waits in (("rita", False), ("ron", False), ("roy", True)):
         browser.as_(name)
-        assert ("1 conflict waits" in browser.page(ADJUDICATION)) == waits
+        assert ("1 conflict for you" in browser.page(ADJUDICATION)) == waits
         assert (form_of(browser.get(f"/console{NEXT}").text) is not None) == waits
 
 
 def test_review_says_how_many_conflicts_wait_besides(hall, browser):
     split(hall, "case-1")
-    assert "1 conflict to settle" in browser.as_("rita").page("/rollouts/bears/review")
+    assert "1 conflict to adjudicate" in browser.as_("rita").page("/rollouts/bears/review")
 
 
 def test_an_operator_sees_which_cases_wait_and_whether_somebody_is_at_them(hall, browser):
     split(hall, "case-1", "case-2")
-    assert browser.as_("ona").page(ADJUDICATION).count(">Waits<") == 2
+    assert browser.as_("ona").page(ADJUDICATION).count(">Open<") == 2
     browser.as_("rita").page(NEXT)
     page = browser.as_("ona").page(ADJUDICATION)
-    assert (page.count(">Waits<"), page.count("Somebody is at it")) == (1, 1)
+    assert (page.count(">Open<"), page.count("In progress")) == (1, 1)
     assert "rita" not in page
-    assert "Conflicts are settled by people with the role reviewer" in page
+    assert "Users with the role reviewer adjudicate conflicts" in page
     browser.page(NEXT, 403)
 
 
@@ -119,7 +119,7 @@ def test_an_operator_has_a_case_settled_with_the_answer_of_a_version(hall, brows
     assert 'name="case" value="case-1"' in page
     fields = {"case": "case-1", "version": "v1"}
     answer = browser.submit(ADJUDICATION, **fields)
-    assert "is asked to settle it" in browser.get(answer.headers["location"]).text
+    assert "will adjudicate" in browser.get(answer.headers["location"]).text
     told = browser.as_("rita").page(NEXT)
     assert re.findall(r"Answer \d</span><br><strong>(\w+)<", told) == ["Bear", "Fox"]
     assert "v1" not in told
@@ -130,8 +130,8 @@ def test_an_operator_has_a_case_settled_with_the_answer_of_a_version(hall, brows
     [
         ({"case": "", "version": ""}, "Write the case&#39;s key"),
         ({"case": ODD, "version": ""}, "There is no case &#34;&gt;&lt;script"),
-        ({"case": "open-1", "version": ""}, "People are still to judge this case blind"),
-        ({"case": "case-1", "version": "v9"}, "v9 said nothing of this case"),
+        ({"case": "open-1", "version": ""}, "Reviewers may still decide this case blind"),
+        ({"case": "case-1", "version": "v9"}, "v9 has not answered this case"),
     ],
 )
 def test_a_case_that_can_not_be_settled_comes_back_with_the_reason(hall, browser, fields, says):
@@ -153,8 +153,10 @@ def test_somebody_who_may_not_operate_asks_for_nothing(hall, browser):
 def test_a_list_leaves_out_what_the_operator_may_still_judge(hall, browser):
     split(hall, "case-1", "case-2")
     hall.later(6 * MINUTE)
-    asked = {"people": 1, "at": hall.room.at}
-    reviews.seed(hall.room.database, DAN, hall.room.stood, "case-1", {"alarm": "bear"}, **asked)
+    asked = {"reviewer_count": 1, "at": hall.room.at}
+    reviews.seed_gold_case(
+        hall.room.database, DAN, hall.room.stood, "case-1", {"alarm": "bear"}, **asked
+    )
     page = browser.as_("eve").page(ADJUDICATION)
     assert ("case-1" in page, "case-2" in page) == (False, True)
     assert "case-1" in browser.as_("ona").page(ADJUDICATION)

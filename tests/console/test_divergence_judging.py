@@ -4,13 +4,13 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.scope.permissions import Right
-from rollout.services.access.users import local_caller
-from rollout.services.engine.rollout_state import standing
-from rollout.services.reviews.reviews import claim
-from rollout.store.records.exposures import Shown
-from rollout.store.records.external_keys import CallerKeys
-from rollout.store.reviews.cleanings import Cleanings
+from rollout.core.scope.permissions import AssignedRole
+from rollout.services.access.users import load_local_caller
+from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.services.reviews.reviews import claim_reviews
+from rollout.store.records.exposures import ExposureStore
+from rollout.store.records.external_keys import ExternalKeys
+from rollout.store.reviews.cleanings import CleaningStore
 from tests.console.divergence_rows import HERE, count, fields, row_of, rows
 from tests.console.told_cases import (
     CLOSED,
@@ -29,17 +29,19 @@ def told(told):
 
 
 def choices(service):
-    with service.database.reading() as transaction:
-        stood = standing(transaction, "bears")
-        return [one.choice for one in Cleanings(transaction, stood.rollout).page()]
+    with service.database.begin_read() as transaction:
+        stood = load_rollout_state(transaction, "bears")
+        return [one.choice for one in CleaningStore(transaction, stood.rollout).list_page()]
 
 
 def shown_to(service, name, key):
-    with service.database.reading() as transaction:
-        rollout = standing(transaction, "bears").rollout
-        number = CallerKeys(transaction, rollout).find([key])[key]
-        store = Shown(transaction, rollout)
-        return store.of(name, {number}).get(number, frozenset()), store.told(name)
+    with service.database.begin_read() as transaction:
+        rollout = load_rollout_state(transaction, "bears").rollout
+        number = ExternalKeys(transaction, rollout).find_ids([key])[key]
+        store = ExposureStore(transaction, rollout)
+        return store.list_for_reviewer(name, {number}).get(
+            number, frozenset()
+        ), store.load_figures_until(name)
 
 
 def test_judgements_of_several_rows_are_saved_at_once_and_the_filter_stays(browser, told):
@@ -59,7 +61,7 @@ def test_judgements_of_several_rows_are_saved_at_once_and_the_filter_stays(brows
     }
     assert {one.version for one in choices(told)} == {"v1"}
     page = browser.page(f"{HERE}?saved=2&work=done")
-    assert "2 judgements saved." in page
+    assert "2 choices saved." in page
     assert "Relabel as none, by ana: “a bush”" in page
     assert set(rows(page)) == {"missed", "false-1"}
     assert set(rows(browser.page(f"{HERE}?work=open"))) == {"false-2", "lake-1"}
@@ -77,7 +79,7 @@ def test_what_is_refused_comes_back_as_it_was_typed_and_its_neighbour_is_saved(b
     assert 'value="say &lt;why&gt;"' in answer.text
     row = answer.text.split(f'id="row-{n}"')[1].split("</fieldset>")[0]
     assert 'value="relabel" checked' in row
-    assert "1 judgement saved. What was not stands below" in answer.text
+    assert "1 choice saved. The others are listed below" in answer.text
     assert [one.key for one in choices(told)] == ["false-1"]
 
 
@@ -92,11 +94,11 @@ def test_a_form_in_which_nothing_was_chosen_says_so(browser, told):
 
 def test_who_may_read_and_not_choose_sees_why_and_no_form(browser, told):
     page = browser.as_("vic").page(HERE)
-    assert "Only an operator at the case's site says what training does with it" in page.replace(
+    assert "Only an operator at the case's site chooses what training does with it" in page.replace(
         "&#39;", "'"
     )
     assert 'type="radio"' not in page
-    assert "Save judgements" not in page
+    assert "Save choices" not in page
     assert rows(page) == ["false-1", "false-2", "missed", "lake-1"]
     operator = browser.as_("ana").page(HERE)
     chosen = fields(operator, missed=("keep", "", ""))
@@ -106,10 +108,10 @@ def test_who_may_read_and_not_choose_sees_why_and_no_form(browser, told):
 
 def test_an_operator_of_one_site_judges_its_cases_alone(browser, told):
     assert rows(browser.as_("cleo").page(HERE)) == ["false-1", "false-2", "missed"]
-    newcomer(told, "dot", Right("operator", "bears", "creek"), Right("viewer"))
+    newcomer(told, "dot", AssignedRole("operator", "bears", "creek"), AssignedRole("viewer"))
     page = browser.as_("dot").page(HERE)
     assert page.count("<fieldset") == 3
-    assert "An operator at lake judges it." in page
+    assert "An operator at lake can choose." in page
     chosen = fields(page, missed=("keep", "", ""))
     n = row_of(page, "lake-1")
     ana = browser.as_("ana").page(HERE)
@@ -149,13 +151,13 @@ def test_what_a_person_is_shown_is_noted_as_any_page_notes_it(browser, told):
 
 def test_who_read_the_figures_is_given_no_known_case_from_before(browser, told):
     mia(told)
-    newcomer(told, "nan", Right("reviewer"), Right("viewer"))
+    newcomer(told, "nan", AssignedRole("reviewer"), AssignedRole("viewer"))
     browser.as_("mia").page(f"{HERE}?site=lake&human=bear")  # no row at all: figures tell
     asked_again(told, "same-1", CLOSED, count=2)
-    with told.database.reading() as transaction:
-        stood = standing(transaction, "bears")
+    with told.database.begin_read() as transaction:
+        stood = load_rollout_state(transaction, "bears")
     given = {}
     for name in ("mia", "nan"):
-        reviewer = local_caller(told.database, name)
-        given[name] = claim(told.database, reviewer, stood, CLOSED, hold=3)
+        reviewer = load_local_caller(told.database, name)
+        given[name] = claim_reviews(told.database, reviewer, stood, CLOSED, target_count=3)
     assert [len(given[name].tasks) for name in ("mia", "nan")] == [0, 1]

@@ -9,14 +9,14 @@ from datetime import timedelta
 import pytest
 
 from rollout.core.records.records import Prediction
-from rollout.core.scope.commands import Person
+from rollout.core.scope.commands import Actor
 from rollout.core.scope.events import VersionFirstUsed
-from rollout.services.access.users import local_caller
-from rollout.services.divergences.divergence_list import Asked, divergence_list
-from rollout.services.engine.policy_application import apply
-from rollout.services.engine.rollout_state import standing
+from rollout.services.access.users import load_local_caller
+from rollout.services.divergences.divergence_list import DivergenceQuery, load_divergence_page
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.versions import VersionFacts, Versions
+from rollout.store.ledger.versions import VersionInfo, VersionStore
 from tests.api.bears import POLICY
 from tests.console.divergence_rows import HERE, count, fields, rows
 from tests.console.told_cases import (
@@ -56,10 +56,10 @@ def for_tags(database, key, model, person, rollout="tags"):
     said = {"key": key, "answers": {"alarm": model}, "at": AT, "confidence": 0.9}
     given = replace(verdict(key, "none"), answers={"alarm": person})
     seen = VersionFirstUsed(at=NOON, by="policy", version="v1")
-    with database.writing() as transaction:
-        stood = standing(transaction, rollout)
+    with database.begin_write() as transaction:
+        stood = load_rollout_state(transaction, rollout)
         if "v1" not in stood.scope.versions:
-            Versions(transaction, stood.rollout).tell(VersionFacts("v1", "test"), at=NOON)
+            VersionStore(transaction, stood.rollout).record_info(VersionInfo("v1", "test"), at=NOON)
             Ledger(transaction, stood.rollout).append([seen], after=stood.scope.revision)
     tell(database, case(key), Prediction(version="v1", **said), given, rollout=rollout)
 
@@ -68,7 +68,7 @@ def test_the_only_rollout_is_gone_to_and_of_several_one_is_chosen(browser, told)
     answer = browser.as_("ana").get("/console/divergences", follow_redirects=False)
     assert answer.headers["location"] == "/console/rollouts/bears/divergences"
     other = POLICY.replace("rollout: bears", "rollout: a-second")
-    apply(told.database, other, Person("zoe"), NOON, salt=bytes(32))
+    apply_policy(told.database, other, Actor("zoe"), NOON, salt=bytes(32))
     page = browser.page("/divergences")
     assert 'href="/console/rollouts/a-second/divergences"' in page
     assert 'href="/console/rollouts/bears/divergences"' in page
@@ -130,7 +130,7 @@ def test_slices_that_the_policy_names_can_be_chosen(browser, service, clock):
     sliced(service.database)
     judged(service.database, "a", "bear", "none", attributes={"camera": "north"})
     judged(service.database, "b", "bear", "none", attributes={"camera": "south", "fog": "yes"})
-    clock.move(CLOSED - NOON)
+    clock.advance(CLOSED - NOON)
     count(service.database)
     browser.as_("ana")
     assert rows(browser.page(HERE)) == ["a", "b"]
@@ -148,7 +148,7 @@ def test_slices_that_the_policy_names_can_be_chosen(browser, service, clock):
     [
         ("since=yesterday", "since", "Write a day as"),
         ("until=9999-12-31", "until", "Write a day as"),
-        ("since=2027-06-03&until=2027-06-02", "since", "no later than"),
+        ("since=2027-06-03&until=2027-06-02", "since", "not after the last day"),
         ("since=2028-01-01", "since", "is not before"),
         ("until=2026-01-01", "since", "let the span end after it"),
         ("cost=dear", "cost", "Write a cost"),
@@ -170,7 +170,7 @@ def test_a_filter_that_means_nothing_comes_back_with_what_was_typed(
 def test_a_long_list_comes_in_pages_that_say_where_they_are(browser, service, clock):
     for n in range(30):
         judged(service.database, f"c{n:02}", "bear", "none", sure=0.5 + n / 100)
-    clock.move(CLOSED - NOON)
+    clock.advance(CLOSED - NOON)
     count(service.database)
     page = browser.as_("ana").page(HERE)
     assert "1–25 of 30" in page
@@ -179,7 +179,7 @@ def test_a_long_list_comes_in_pages_that_say_where_they_are(browser, service, cl
     rest = browser.page(further.replace("&amp;", "&"))
     assert "26–30 of 30" in rest
     assert rows(rest) == ["c04", "c03", "c02", "c01", "c00"]
-    assert "Back to the dearest" in rest
+    assert "Back to the costliest" in rest
     assert "Show the next" not in rest
 
 
@@ -189,7 +189,7 @@ def test_nobody_without_a_right_to_read_comes_in(browser, told):
     browser.page("/rollouts/bears/training", 403)
     browser.page("/rollouts/bears/training/manifest", 403)
     browser.as_("ana").page("/rollouts/wolves/divergences", 404)
-    assert "There is no rollout that you may read" in browser.as_("rita").page("/divergences")
+    assert "You have no permission to read a rollout" in browser.as_("rita").page("/divergences")
 
 
 def test_the_table_is_in_the_form_of_a_reports_and_holds_the_filter(browser, told):
@@ -221,7 +221,7 @@ def test_markup_in_keys_attributes_reasons_and_filters_is_text(browser, service,
     sliced(service.database)
     nasty = {"camera": NASTY, NASTY: "x", "<b>lens</b>": "<u>"}
     judged(service.database, NASTY, "bear", "none", attributes=nasty, episode=NASTY)
-    clock.move(CLOSED - NOON)
+    clock.advance(CLOSED - NOON)
     count(service.database)
     page = browser.as_("ana").page(HERE)
     chosen = fields(page) | {"choice-0": "keep", "reason-0": NASTY}
@@ -235,9 +235,9 @@ def test_markup_in_keys_attributes_reasons_and_filters_is_text(browser, service,
 
 
 def test_markup_in_labels_and_actions_is_text(browser, service, clock):
-    apply(service.database, MARKED, Person("zoe"), NOON, salt=bytes(32))
+    apply_policy(service.database, MARKED, Actor("zoe"), NOON, salt=bytes(32))
     for_tags(service.database, "c1", "<i>no</i>", "<i>yes</i>")
-    clock.move(CLOSED - NOON)
+    clock.advance(CLOSED - NOON)
     count(service.database)
     page = browser.as_("ana").page("/rollouts/tags/divergences")
     assert "&lt;i&gt;yes&lt;/i&gt;" in page
@@ -256,7 +256,7 @@ def test_pictures_stand_in_the_page_only_where_its_policy_lets_them(browser, ser
     }
     for key, link in links.items():
         judged(service.database, key, "bear", "none", media={"still": link})
-    clock.move(CLOSED - NOON)
+    clock.advance(CLOSED - NOON)
     count(service.database)
     page = browser.as_("ana").page(HERE)
     found = {key: page.split(f'cases/{key}"')[0].rsplit("<tr", 1)[1] for key in links}
@@ -271,11 +271,11 @@ def test_pictures_stand_in_the_page_only_where_its_policy_lets_them(browser, ser
 
 
 def test_an_empty_list_says_why_and_what_to_do(browser, service, clock):
-    clock.move(CLOSED - NOON)
+    clock.advance(CLOSED - NOON)
     count(service.database)
     page = browser.as_("ana").page(HERE)
     assert "No case of v1 could be compared here" in page
-    assert "see whether verdicts wait in Review" in page
+    assert "check Review for pending cases" in page
     judged(service.database, "same", "bear", "bear")
     count(service.database)
     page = browser.page(HERE)
@@ -285,21 +285,21 @@ def test_an_empty_list_says_why_and_what_to_do(browser, service, clock):
     assert "Clear the filter" in page
     some(service.database)
     count(service.database)
-    assert "Take a part of the filter away" in browser.page(f"{HERE}?cost=9")
+    assert "Remove a part of the filter" in browser.page(f"{HERE}?cost=9")
 
 
 def test_a_rollout_in_which_no_version_was_seen_says_so(browser, service):
     other = POLICY.replace("rollout: bears", "rollout: empty")
-    apply(service.database, other, Person("zoe"), NOON, salt=bytes(32))
+    apply_policy(service.database, other, Actor("zoe"), NOON, salt=bytes(32))
     page = browser.as_("ana").page("/rollouts/empty/divergences")
-    assert "No version of a model was ever heard of here" in page
+    assert "No model version has sent predictions yet" in page
 
 
 def test_numbers_differ_beyond_their_tolerance_and_have_no_matrix(browser, service, clock):
-    apply(service.database, SCALES, Person("zoe"), NOON, salt=bytes(32))
+    apply_policy(service.database, SCALES, Actor("zoe"), NOON, salt=bytes(32))
     for key, model in (("near", "10.5"), ("far", "17")):
         for_tags(service.database, key, model, "10", rollout="scales")
-    clock.move(CLOSED - NOON)
+    clock.advance(CLOSED - NOON)
     count(service.database)
     here = "/rollouts/scales/divergences"
     page = browser.as_("ana").page(here)
@@ -314,21 +314,23 @@ def test_numbers_differ_beyond_their_tolerance_and_have_no_matrix(browser, servi
 
 
 def test_the_service_keeps_to_the_sites_that_a_caller_reads(told):
-    cleo, vic = (local_caller(told.database, name) for name in ("cleo", "vic"))
-    asked = Asked(since=AT - timedelta(hours=1))
-    mine = divergence_list(told.database, cleo, "bears", asked, CLOSED)
-    assert (mine.count, mine.compared, mine.offered.sites) == (3, 4, ("creek",))
-    whole = divergence_list(told.database, vic, "bears", asked, CLOSED)
-    assert (whole.count, whole.compared, whole.offered.sites) == (4, 6, ("creek", "lake"))
+    cleo, vic = (load_local_caller(told.database, name) for name in ("cleo", "vic"))
+    asked = DivergenceQuery(since=AT - timedelta(hours=1))
+    mine = load_divergence_page(told.database, cleo, "bears", asked, CLOSED)
+    assert (mine.count, mine.compared, mine.filter_options.sites) == (3, 4, ("creek",))
+    whole = load_divergence_page(told.database, vic, "bears", asked, CLOSED)
+    assert (whole.count, whole.compared, whole.filter_options.sites) == (4, 6, ("creek", "lake"))
 
 
 def test_the_page_says_what_is_left_out_and_how_far_back_it_reaches(browser, told, monkeypatch):
     page = browser.as_("vic").page(HERE)
-    assert "Open cases are left out: those that people may still judge" in page.replace("\n", " ")
+    assert "Open cases, which reviewers may still decide blind, are excluded" in page.replace(
+        "\n", " "
+    )
     assert "back to" not in page
     judged(told.database, "newer", "bear", "none", at=AT + timedelta(days=1))
     count(told.database)
-    monkeypatch.setattr("rollout.services.divergences.divergence_list.MANY", 1)
+    monkeypatch.setattr("rollout.services.divergences.divergence_list.MAX_COMPARED_UNITS", 1)
     page = browser.page(HERE)
     assert rows(page) == ["newer"]
     assert "here back to 2 Jun 2027" in page

@@ -14,7 +14,7 @@ from urllib.parse import urldefrag, urljoin, urlsplit
 
 import pytest
 
-from api.app import create
+from api.app import create_app
 from tests.browser.town import SCRIPT, busy, town
 from tests.console.conftest import Browsing
 from tests.store.databases import fresh
@@ -72,12 +72,12 @@ class Read(HTMLParser):
 @contextmanager
 def _opened(engine, folder):
     with (
-        mock.patch("api.limits.STRANGERS_BURST", 1e9),
+        mock.patch("api.limits.ANONYMOUS_BURST", 1e9),
         fresh(engine, folder) as url,
         town(url) as made,
     ):
         busy(made)
-        with Browsing(create(made.service), base_url="http://localhost:8000") as opened:
+        with Browsing(create_app(made.service), base_url="http://localhost:8000") as opened:
             opened.headers["Sec-Fetch-Site"] = "same-origin"
             yield opened
 

@@ -5,12 +5,12 @@ import re
 
 import pytest
 
-from rollout.core.scope.commands import Person, Retire, See
-from rollout.services.engine.command_handler import carry_out
-from rollout.services.engine.policy_application import apply
+from rollout.core.scope.commands import Actor, AddVersion, RetireVersion
+from rollout.services.engine.command_handler import execute_command
+from rollout.services.engine.policy_application import apply_policy
 from tests.api.bears import CREEK, POLICY, approved, scope_of, widened
 from tests.factories import DAY, HOUR, NOON
-from tests.store.database.test_ledger_store import tamper
+from tests.store.ledger.test_ledger import tamper
 
 ON_BOTH_ENGINES = True
 SCRIPT = '"><script>alert(1)</script>'
@@ -22,10 +22,10 @@ def lived(service, clock):
     """Let things happen: creek is widened, a version is retired with an evil reason."""
     database = service.database
     widened(database, NOON, CREEK)
-    carry_out(database, "bears", lambda _: See(at=NOON + HOUR, version=SCRIPT))
-    retire = Retire(at=NOON + HOUR, by=Person("ana"), version=SCRIPT, reason=SCRIPT)
-    carry_out(database, "bears", lambda _: retire)
-    clock.move(DAY)
+    execute_command(database, "bears", lambda _: AddVersion(at=NOON + HOUR, version=SCRIPT))
+    retire = RetireVersion(at=NOON + HOUR, by=Actor("ana"), version=SCRIPT, reason=SCRIPT)
+    execute_command(database, "bears", lambda _: retire)
+    clock.advance(DAY)
 
 
 def rows(text):
@@ -74,43 +74,43 @@ def test_rows_about_a_site_hold_the_approvals_that_name_its_proposal_alone(brows
     text = browser.as_("vic").page(f"{PATH}?site=creek&kind=proposals")
     assert "approved by dan" in text
     text = browser.page(f"{PATH}?site=lake&kind=proposals")
-    assert "No row fits" in text
+    assert "No matching entries" in text
 
 
 def test_a_time_that_is_none_is_said_and_everything_typed_is_kept(browser, lived):
     text = browser.as_("vic").page(f"{PATH}?since=tomorrow&who=dan", 422)
-    assert "Write a time as 2027-06-17T15:30" in text
+    assert "Write a time such as 2027-06-17T15:30" in text
     assert 'value="tomorrow"' in text
     assert 'value="dan"' in text
-    assert "No row fits" in browser.page(f"{PATH}?until=0001-01-01T00:00%2B14:00")
+    assert "No matching entries" in browser.page(f"{PATH}?until=0001-01-01T00:00%2B14:00")
 
 
 def test_older_rows_come_by_pages_and_none_twice(browser, lived, monkeypatch):
-    monkeypatch.setattr("api.console.ledger.ledger.ROWS", 3)
+    monkeypatch.setattr("api.console.ledger.ledger.PAGE_SIZE", 3)
     text, found = browser.as_("vic").page(PATH), []
-    while "Older rows</a>" in text:
+    while "Older entries</a>" in text:
         found += rows(text)
-        href = re.search(r'href="/console([^"]*)">Older rows', text)[1].replace("&amp;", "&")
+        href = re.search(r'href="/console([^"]*)">Older entries', text)[1].replace("&amp;", "&")
         text = browser.page(href)
     found += rows(text)
     assert found == list(range(max(found), 0, -1))
 
 
 def test_a_search_in_a_site_goes_on_where_it_ended(browser, lived, monkeypatch):
-    monkeypatch.setattr("api.console.ledger.ledger.ROWS", 1)
+    monkeypatch.setattr("api.console.ledger.ledger.PAGE_SIZE", 1)
     text, found = browser.as_("vic").page(f"{PATH}?site=creek"), []
-    while "Older rows</a>" in text:
+    while "Older entries</a>" in text:
         found += rows(text)
-        href = re.search(r'href="/console([^"]*)">Older rows', text)[1].replace("&amp;", "&")
+        href = re.search(r'href="/console([^"]*)">Older entries', text)[1].replace("&amp;", "&")
         text = browser.page(href)
-    monkeypatch.setattr("api.console.ledger.ledger.ROWS", 50)
+    monkeypatch.setattr("api.console.ledger.ledger.PAGE_SIZE", 50)
     assert found + rows(text) == rows(browser.page(f"{PATH}?site=creek"))
 
 
 def test_verifying_says_whole_with_the_head(browser, lived):
     text = browser.as_("vic").submit(PATH, 200).text
-    assert "Whole</span>" in text
-    assert "rows 1 to" in text
+    assert "Intact</span>" in text
+    assert "entries 1 to" in text
 
 
 def test_verifying_says_where_the_chain_breaks(browser, service, lived):
@@ -118,18 +118,18 @@ def test_verifying_says_where_the_chain_breaks(browser, service, lived):
     text = browser.as_("vic").submit(PATH, 200).text
     assert "Broken</span>" in text
     assert "Line 3" in text
-    assert "2 rows before it are whole" in text
+    assert "2 entries before it are intact" in text
 
 
 def test_a_row_seen_earlier_is_compared(browser, lived):
     lines = browser.as_("vic").get("/v1/rollouts/bears/ledger").text.splitlines()
     seen = json.loads(lines[1])["hash"]
     fields = {"seen-revision": "2", "seen-hash": f"{seen[:8].upper()} {seen[8:]}"}
-    assert "Held</span>" in browser.submit(PATH, 200, **fields).text
+    assert "Match</span>" in browser.submit(PATH, 200, **fields).text
     wrong = {"seen-revision": "2", "seen-hash": "00"}
-    assert "Not held</span>" in browser.submit(PATH, 200, **wrong).text
+    assert "No match</span>" in browser.submit(PATH, 200, **wrong).text
     half = browser.submit(PATH, 422, **{"seen-revision": "", "seen-hash": "ab"}).text
-    assert "both or neither" in half
+    assert "or neither" in half
     assert 'value="ab"' in half
 
 
@@ -154,11 +154,11 @@ def test_who_reads_one_rollout_alone_is_led_to_its_ledger(browser, lived):
 
 def test_the_house_chain_is_for_admins(browser, lived):
     text = browser.as_("ada").page("/ledger")
-    assert "People, rights and keys" in text
+    assert "Access ledger" in text
     text = browser.page("/ledger/house")
     assert "rita is reviewer in all rollouts" in text
     assert "has a new password" in text
-    assert "Whole</span>" in browser.submit("/ledger/house", 200).text
+    assert "Intact</span>" in browser.submit("/ledger/house", 200).text
     assert "is added" not in browser.page("/ledger/house?kind=rights").split("<tbody")[1]
     lines = browser.get("/console/ledger/house/lines").text.splitlines()
     assert f'"revision":{len(lines)}' in lines[-1]
@@ -168,7 +168,7 @@ def test_the_house_chain_is_for_admins(browser, lived):
 
 def test_rows_about_a_site_that_is_gone_are_told_still(browser, service, lived):
     gone = POLICY.replace("sites: [creek, {id: lake, lease: 12h}]", "sites: [lake]")
-    apply(service.database, gone, Person("zoe"), NOON + DAY)
+    apply_policy(service.database, gone, Actor("zoe"), NOON + DAY)
     approved(service.database, NOON + DAY)
     text = browser.as_("vic").page(PATH)
     assert "policy 2 applied by zoe" in text

@@ -33,7 +33,7 @@ def test_it_asks_how_far_and_down_to_which_stage_and_says_what_it_is_not(browser
         "supervised",
     ]
     assert "It is no stop" in page
-    assert "Ends grants above a stage for good" in page
+    assert "Ends grants above a stage permanently" in page
     assert "approved by others" in page
 
 
@@ -46,13 +46,13 @@ def test_step_two_lists_which_grants_would_end(browser, wide):
 
 def test_where_nothing_stands_above_the_stage_there_is_no_button(browser, wide):
     page = browser.as_("ana").page(f"{CONFIRM}?reach=all&to=supervised")
-    assert "Nothing there holds a grant above supervised" in page
+    assert "No grant there is above supervised" in page
     assert "Narrow now" not in page
 
 
 def test_narrowing_ends_the_grants_and_says_what_is_gone(browser, service, wide):
     answer = narrow(browser.as_("ana"), reason=f"fog {XSS}")
-    assert scope_of(service.database).holder(CREEK) is None
+    assert scope_of(service.database).get_holder(CREEK) is None
     page = browser.page(answer.headers["location"].removeprefix("/console"))
     assert heading(page) == "You have narrowed 1 cell"
     assert 'data-label="From">supervised' in page
@@ -75,16 +75,16 @@ def test_narrowing_to_what_is_no_stage_comes_back_with_what_was_typed(browser, s
     assert XSS not in page
     assert "There is a problem" in browser.page(f"{CONFIRM}?reach=all&to=autonomous", 422)
     assert "There is a problem" in narrow(browser, 422, reach="nowhere").text
-    assert scope_of(service.database).holder(CREEK) == "v1"
+    assert scope_of(service.database).get_holder(CREEK) == "v1"
 
 
 def test_an_operator_of_one_site_narrows_that_alone(browser, service):
     widened(service.database, NOON, CREEK)
     browser.as_("cleo")
     page = browser.page(f"{CONFIRM}?reach=all&to=shadow")
-    assert "Left out: lake (cleo is no operator there)" in page
+    assert "Excluded: lake (cleo is no operator there)" in page
     assert narrow(browser).status_code == 303
-    assert scope_of(service.database).holder(CREEK) is None
+    assert scope_of(service.database).get_holder(CREEK) is None
     assert "vic" in browser.as_("vic").page(NARROW, 403)
 
 
@@ -93,4 +93,4 @@ def test_a_renewal_of_what_was_narrowed_is_not_offered(browser, service, wide):
     tick(service.database, NOON + TICK, cells=())
     approved(service.database, NOON + TICK)
     page = browser.page("/rollouts/bears/proposals")
-    assert "Nothing now: a renewal can be asked for" in page
+    assert "Nothing now: renewals are possible" in page

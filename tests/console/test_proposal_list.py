@@ -1,6 +1,6 @@
 """The list of proposals: several approved at once, closed ones, those raised by hand."""
 
-from rollout.services.access.users import local_caller
+from rollout.services.access.users import load_local_caller
 from rollout.services.proposals import proposals
 from tests.api.bears import CREEK, approved, tick, widened
 from tests.console.raised_proposals import LIST, XSS, heading, rows, seen
@@ -8,20 +8,20 @@ from tests.factories import DAY, NOON
 
 
 def tick_boxes(raised, *names):
-    return [f"{name}.{raised[name].evidence}" for name in names]
+    return [f"{name}.{raised[name].evidence_hash}" for name in names]
 
 
 def test_several_are_approved_at_once_each_by_its_own_hash(browser, service, raised):
     page = browser.as_("ana").page(LIST)
-    assert heading(page) == "2 proposals wait"
+    assert heading(page) == "2 open proposals"
     for value in tick_boxes(raised, "P-1", "P-2"):
         assert f'value="{value}"' in page
     moved = f"P-2.{'0' * 64}"
     fields = {"approve": [*tick_boxes(raised, "P-1"), moved], "reason": "both seen"}
     answer = browser.submit("/rollouts/bears/approvals", on=LIST, **fields)
     told = browser.page(answer.headers["location"].removeprefix("/console"))
-    assert heading(told) == "1 approved, 1 had moved"
-    assert "1 approval missing." in told
+    assert heading(told) == "1 approved, 1 with changed evidence"
+    assert "Needs 1 more approval." in told
     assert [row.fields["reason"] for row in rows(service, "Approved")] == ["both seen"]
 
 
@@ -58,14 +58,14 @@ def test_who_may_approve_nothing_gets_the_list_without_boxes(browser, raised):
 
 def test_an_empty_list_says_when_something_will_stand_there(browser):
     page = browser.as_("ana").page(LIST)
-    assert heading(page) == "No proposal waits"
-    assert "The tick raises one as soon as" in page
+    assert heading(page) == "No open proposals"
+    assert "A tick raises a proposal when" in page
     assert "None yet" in page
 
 
 def test_closed_ones_are_listed_by_what_became_of_them_a_page_at_a_time(browser, service, raised):
-    ana = local_caller(service.database, "ana")
-    proposals.reject(service.database, ana, "bears", "P-1", at=NOON, reason=XSS)
+    ana = load_local_caller(service.database, "ana")
+    proposals.reject_proposal(service.database, ana, "bears", "P-1", at=NOON, reason=XSS)
     approved(service.database, NOON)
     page = browser.as_("ana").page(f"{LIST}?state=rejected")
     closed = page.split('id="closed"')[1]
@@ -87,7 +87,7 @@ def test_an_operator_asks_for_a_takeover_and_is_told_what_is_missing(browser, se
     refused = browser.submit(f"{LIST}/raise", 403, on=LIST, what=what)
     assert "v2 may not take over creek · day yet" in refused.text
     nonsense = browser.submit(f"{LIST}/raise", 422, on=LIST, what=f"takeover/{XSS}")
-    assert "Choose what is to be proposed" in nonsense.text
+    assert "Choose what to propose" in nonsense.text
     assert XSS not in nonsense.text
 
 

@@ -33,13 +33,13 @@ def test_one_rollout_with_something_is_gone_straight_into(hall, browser):
 
 
 def test_where_nothing_waits_the_page_says_what_to_do_next(hall, browser):
-    assert "Nothing waits for you" in browser.as_("rita").page("/review")
-    assert "Look again" in browser.page(REVIEW)
+    assert "No cases to review" in browser.as_("rita").page("/review")
+    assert "Reload" in browser.page(REVIEW)
 
 
 def test_who_reviews_nowhere_is_told_who_could_change_that(hall, browser):
     said = browser.as_("vic").page("/review")
-    assert "An admin gives it" in said
+    assert "An admin grants it" in said
     assert "it needs the role reviewer: ask an admin" in browser.page(REVIEW, 403)
     assert "data-key" not in said
 
@@ -93,7 +93,7 @@ def test_what_is_sent_twice_is_kept_once_and_judges_nothing_else(hall, browser):
         assert again.headers["location"] == f"/console{REVIEW}"
     assert len(verdicts(hall, "rita")) == 1
     other = browser.submit(form_of(first), on=REVIEW, **{**sent, "lever.alarm": "fox"})
-    assert "You had answered that case already" in browser.get(other.headers["location"]).text
+    assert "You already answered that case" in browser.get(other.headers["location"]).text
     (said,) = verdicts(hall, "rita").values()
     assert (said.answers, said.revision) == ({"alarm": "bear"}, 1)
 
@@ -105,7 +105,7 @@ def test_a_case_that_somebody_else_took_meanwhile_leads_on_with_one_line(hall, b
     browser.as_("ron").page(REVIEW)
     browser.as_("rita")
     answer = browser.submit(form, on=REVIEW, **{"lever.alarm": "bear"})
-    assert "Somebody else has that case by now" in browser.get(answer.headers["location"]).text
+    assert "That case was given to another reviewer" in browser.get(answer.headers["location"]).text
     assert verdicts(hall, "rita") == {}
 
 
@@ -114,7 +114,7 @@ def test_a_live_case_says_until_when_and_what_happens_then(hall, browser):
     page = browser.as_("rita").page(REVIEW)
     assert re.search(r"Answer by <strong><time [^>]*>12:02:00 UTC</time></strong>; then ring", page)
     hall.later(3 * MINUTE)
-    assert "Its time ran out at <time" in browser.page(REVIEW)
+    assert "The deadline was <time" in browser.page(REVIEW)
 
 
 def test_an_answer_that_came_too_late_is_kept_and_says_so(hall, browser):
@@ -225,7 +225,7 @@ def test_who_confirms_sees_the_proposal_before_and_after(database):
 @pytest.mark.parametrize(
     ("fields", "says", "at"),
     [
-        ({}, "Give an answer, or say that you are unsure", "answer-1"),
+        ({}, "Choose an answer, or Unsure", "answer-1"),
         ({"lever.alarm": "wolf"}, "Give Alarm one of these", "answer-1"),
         ({"lever.alarm": "bear", "note": "x" * 2001}, "Shorten the note", "note"),
         ({"lever.alarm": "bear", "note": "a\0b"}, "The note has a NUL character", "note"),
@@ -317,8 +317,10 @@ def test_several_questions_are_answered_together_and_one_may_stay_open(database)
 def test_a_known_case_looks_like_any_other_and_is_no_record(hall, browser):
     hall.room.arrive("case-1", said="fox")
     hall.later(DAY + MINUTE)
-    asked = {"people": 1, "at": hall.room.at}
-    reviews.seed(hall.room.database, DAN, hall.room.stood, "case-1", {"alarm": "bear"}, **asked)
+    asked = {"reviewer_count": 1, "at": hall.room.at}
+    reviews.seed_gold_case(
+        hall.room.database, DAN, hall.room.stood, "case-1", {"alarm": "bear"}, **asked
+    )
     browser.as_("rita")
     assert form_of(browser.page(REVIEW))
     answered(browser, "fox", note="quick")

@@ -7,18 +7,18 @@ from html import unescape
 import pytest
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.scope.commands import Person, See, StopCells
-from rollout.formats.policy.reader import load_policy
-from rollout.services.access.users import local_caller
-from rollout.services.cells.cell_table import cell_rows
-from rollout.services.divergences.action_change import action_changes_of
-from rollout.services.engine.command_handler import carry_out
-from rollout.services.engine.policy_application import apply
+from rollout.core.scope.commands import Actor, AddVersion, StopCells
+from rollout.formats.policy.reader import parse_policy
+from rollout.services.access.users import load_local_caller
+from rollout.services.cells.cell_table import load_cell_page
+from rollout.services.divergences.action_change import load_action_changes
+from rollout.services.engine.command_handler import execute_command
+from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.ticks import Ticker
-from rollout.services.engine.unit_counting import ingest
-from rollout.services.proposals.eligible_approvers import waiting_for
-from rollout.services.proposals.proposals import approve
-from rollout.tally.slots import instant
+from rollout.services.proposals.eligible_approvers import list_pending_approvals
+from rollout.services.proposals.proposals import approve_proposal
+from rollout.services.records.record_import import import_records
+from rollout.tally.slots import to_instant
 from tests.api import bears
 from tests.factories import BETWEEN, HOUR, MET, NOON
 from tests.replay.stories import a_history
@@ -41,16 +41,16 @@ def region(page, name):
 
 
 def test_the_first_sentence_says_what_is_allowed_now(browser, database):
-    assert "People decide everything." in browser.as_("vic").page(BEARS)
+    assert "Humans decide everything." in browser.as_("vic").page(BEARS)
     bears.widened(database, NOON)
     said = plain(browser.page(BEARS))
-    assert "People confirm v1 at creek by day. People decide everything else." in said
+    assert "Humans confirm v1 at creek by day. Humans decide everything else." in said
 
 
 def test_whoever_may_approve_is_led_to_what_closes_first(browser, database):
     bears.tick(database, NOON, cells=(bears.CREEK, bears.LAKE))
     page = browser.as_("ana").page(BEARS)
-    assert "2 widenings wait for you." in page
+    assert "2 widenings need your approval." in page
     assert f'class="btn btn-primary" href="/console{BEARS}/proposals/P-1"' in page
     assert page.count("btn-primary") == 1
 
@@ -58,10 +58,8 @@ def test_whoever_may_approve_is_led_to_what_closes_first(browser, database):
 def test_whoever_may_not_approve_is_told_that_it_waits_for_others(browser, database):
     bears.tick(database, NOON)
     page = browser.as_("vic").page(BEARS)
-    assert "One widening waits for others." in page
-    assert "creek · day has met its gate for supervised. It waits for 2 of 2 approvals" in plain(
-        page
-    )
+    assert "1 widening needs approval by others." in page
+    assert "creek · day has met its gate for supervised. Needs 2 more approvals" in plain(page)
     assert "btn-primary" not in page
 
 
@@ -69,15 +67,15 @@ def test_my_own_yes_leaves_nothing_for_me(browser, database, service):
     bears.tick(database, NOON)
     browser.as_("ana")
     scope = bears.scope_of(database)
-    stood = service.watch.confirmed("bears").standing
-    ana = local_caller(database, "ana")
-    assert [p.id for p in waiting_for(stood, ana, at=NOON)] == ["P-1"]
-    assert "One widening waits for you." in browser.page(BEARS)
-    evidence = scope.proposals["P-1"].evidence
-    approve(database, ana, "bears", "P-1", evidence, at=NOON)
-    assert "One widening waits for others." in browser.page(BEARS)
+    stood = service.state_cache.reload_rollout("bears").state
+    ana = load_local_caller(database, "ana")
+    assert [p.id for p in list_pending_approvals(stood, ana, at=NOON)] == ["P-1"]
+    assert "1 widening needs your approval." in browser.page(BEARS)
+    evidence = scope.proposals["P-1"].evidence_hash
+    approve_proposal(database, ana, "bears", "P-1", evidence, at=NOON)
+    assert "1 widening needs approval by others." in browser.page(BEARS)
     assert "ana approved" in plain(browser.page(BEARS))
-    assert "One widening waits for you." in browser.as_("bo").page(BEARS)
+    assert "1 widening needs your approval." in browser.as_("bo").page(BEARS)
 
 
 def test_the_map_says_what_the_table_of_cells_says(browser, database):
@@ -106,13 +104,13 @@ def test_the_map_says_what_the_table_of_cells_says(browser, database):
 
 def test_a_stopped_cell_stands_with_bars_its_tag_and_the_reason(browser, database):
     bears.widened(database, NOON)
-    stop = StopCells(at=NOON, by=Person("bo"), cells=(bears.CREEK,), reason=HOSTILE)
-    carry_out(database, "bears", lambda _: stop)
+    stop = StopCells(at=NOON, by=Actor("bo"), cells=(bears.CREEK,), reason=HOSTILE)
+    execute_command(database, "bears", lambda _: stop)
     page = browser.as_("ana").page(BEARS)
     assert '<path class="p-held"' in page
     assert "<script>alert" not in page
     assert HOSTILE in unescape(page)
-    assert "Withheld (stopped) at creek by day: people decide there." in plain(page)
+    assert "Withheld (stopped) at creek by day: humans decide there." in plain(page)
     assert f'href="/console{BEARS}/stops"' in page
 
 
@@ -127,7 +125,7 @@ def test_limits_say_how_soon_a_stop_arrives_and_which_policy_holds(browser):
     text = plain(browser.as_("vic").page(BEARS).split("<h2>Limits</h2>")[1])
     assert "creek within 1 min, lake within 12 h. No drill yet." in text
     assert "Number 1" in text
-    assert "None: every cell may go up to autonomous." in text
+    assert "None: every cell may reach autonomous." in text
 
 
 def test_waves_and_freezes_are_told(browser, database):
@@ -138,11 +136,11 @@ def test_waves_and_freezes_are_told(browser, database):
         "freezes: [{hours: 'Jun 05', reason: fair}]\n"
         "limits: [{never_above: supervised, windows: [night]}]\n",
     )
-    apply(database, more.replace("lake, lease", "lake, wave: 2, lease"), Person("zoe"), NOON)
+    apply_policy(database, more.replace("lake, lease", "lake, wave: 2, lease"), Actor("zoe"), NOON)
     text = plain(browser.as_("vic").page(BEARS).split("<h2>Limits</h2>")[1])
     assert "1: creek; 2: lake." in text
     assert "0 of at most 3 cells, 1 d each." in text
-    assert "fair, Jun 05: nothing widens; narrowing goes on. Next: Sat 5 Jun 00:00 UTC." in text
+    assert "fair, Jun 05: nothing widens; narrowing still works. Next: Sat 5 Jun 00:00 UTC." in text
     assert "Everywhere by night: never above supervised." in text
 
 
@@ -154,7 +152,7 @@ def test_who_reads_one_site_sees_that_one_alone(browser, database):
     assert "creek · day" in page
     browser.page(f"{BEARS}/cells/lake/day", 403)
     assert f"{BEARS}/ledger" not in page
-    assert "whoever may read every site reads it" in page
+    assert "to read it, you need to read every site" in page
     assert f"{BEARS}/ledger" in browser.as_("vic").page(BEARS)
 
 
@@ -170,7 +168,7 @@ def test_a_rollout_or_cell_that_is_not_there_is_a_page_that_says_so(browser):
 
 def test_who_sees_no_other_rollout_learns_no_name_of_one(browser, database):
     other = bears.POLICY.replace("rollout: bears", "rollout: secret")
-    apply(database, other, Person("zoe"), NOON, salt=bytes(32))
+    apply_policy(database, other, Actor("zoe"), NOON, salt=bytes(32))
     assert "secret" not in browser.as_("cleo").page("/rollouts/nothing", 404)
     for path in ("/rollouts/secret", "/rollouts/secret/cells/creek/day"):
         assert "No rollout secret that cleo may see" in browser.page(path, 404)
@@ -184,7 +182,7 @@ def test_one_cell_leads_to_its_own_stop_and_narrowing(browser, database):
     assert f'href="/console{BEARS}/narrow?reach=cell/creek/day"' in page
     seen = browser.as_("vic").page(CREEK)
     assert "Stop this cell" not in seen
-    assert "Stopping and narrowing is for operators of creek." in seen
+    assert "Only operators of creek can stop or narrow." in seen
 
 
 def test_one_cell_tells_its_own_history_and_guards(browser, database):
@@ -199,22 +197,22 @@ def test_one_cell_tells_its_own_history_and_guards(browser, database):
 @pytest.fixture
 def story(database, clock, service):
     """Return a browser's service with a rollout whose records were counted."""
-    policy = load_policy(BY_CASE)
+    policy = parse_policy(BY_CASE)
     history = a_history(STORY, policy)
     slots, _ = replayed(history, policy, None)
-    first, last = instant(slots[0], policy.tick), instant(slots[-20], policy.tick)
-    apply(database, BY_CASE, Person("zoe"), first, salt=bytes(32))
-    ingest(database, "story", history, first)
+    first, last = to_instant(slots[0], policy.tick), to_instant(slots[-20], policy.tick)
+    apply_policy(database, BY_CASE, Actor("zoe"), first, salt=bytes(32))
+    import_records(database, "story", history, first)
     Ticker(database, "story", "one").tick(last)
-    clock.move(last - clock.now())
+    clock.advance(last - clock.now())
     return service
 
 
 def test_evidence_stands_against_its_lines_with_bound_and_counts(story, browser):
     page = browser.as_("vic").page("/rollouts/story")
     cells = region(page, "cells-h")
-    assert re.search(r'aria-label="[\d.]+\s%, at least [\d.]+\s%, line [\d.]+\s%"', cells)
-    assert re.search(r"\d+ of \d+; line \d+", plain(cells))
+    assert re.search(r'aria-label="[\d.]+\s%, at least [\d.]+\s%, threshold [\d.]+\s%"', cells)
+    assert re.search(r"\d+ of \d+; threshold \d+", plain(cells))
 
 
 def test_actions_are_compared_on_the_same_cases_with_their_interval(story, browser):
@@ -236,27 +234,27 @@ def test_one_cells_evidence_is_drawn_with_its_table(story, browser):
 
 def test_every_page_asks_the_core_whose_turn_it_is(database, service):
     bears.tick(database, NOON)
-    stood = service.watch.confirmed("bears").standing
+    stood = service.state_cache.reload_rollout("bears").state
     for name, turns in {"ana": 1, "vic": 0, "sue": 0, "cleo": 1}.items():
-        found = waiting_for(stood, local_caller(database, name), at=NOON)
+        found = list_pending_approvals(stood, load_local_caller(database, name), at=NOON)
         assert len(found) == turns, name
 
 
 def test_a_row_is_shown_for_each_cell_a_page_at_a_time(database, service):
-    ana = local_caller(database, "ana")
-    found = cell_rows(service, ana, "bears", at=NOON, first=1, limit=2)
+    ana = load_local_caller(database, "ana")
+    found = load_cell_page(service, ana, "bears", at=NOON, first_index=1, limit=2)
     assert [row.cell for row in found.rows] == [Cell("creek", "night"), Cell("lake", "day")]
-    assert (found.first, found.after) == (1, 3)
-    assert cell_rows(service, ana, "bears", at=NOON, first=3, limit=2).after is None
+    assert (found.first_index, found.next_index) == (1, 3)
+    assert load_cell_page(service, ana, "bears", at=NOON, first_index=3, limit=2).next_index is None
 
 
 def test_more_cells_than_a_page_holds_lead_on(browser, database):
     sites = ", ".join(f"s{n}" for n in range(20))
     many = bears.POLICY.replace("[creek, {id: lake, lease: 12h}]", f"[{sites}]")
-    apply(
+    apply_policy(
         database,
         many.replace("rollout: bears", "rollout: many"),
-        Person("zoe"),
+        Actor("zoe"),
         NOON,
         salt=bytes(32),
     )
@@ -275,8 +273,8 @@ def test_names_with_everything_in_them_are_text_and_addresses_hold(browser, data
     odd = bears.POLICY.replace(
         "sites: [creek, {id: lake, lease: 12h}]", 'sites: ["a/b?c#d <i>\\"\'&"]'
     )
-    apply(
-        database, odd.replace("rollout: bears", "rollout: odd"), Person("zoe"), NOON, salt=bytes(32)
+    apply_policy(
+        database, odd.replace("rollout: bears", "rollout: odd"), Actor("zoe"), NOON, salt=bytes(32)
     )
     page = browser.as_("ana").page("/rollouts/odd")
     assert "<i>" not in page
@@ -287,7 +285,7 @@ def test_names_with_everything_in_them_are_text_and_addresses_hold(browser, data
 
 def test_a_cell_below_its_line_says_so_and_a_challenger_stands_beside(browser, database):
     bears.widened(database, NOON, bears.CREEK)
-    carry_out(database, "bears", lambda _: See(at=NOON + HOUR, version="v2"))
+    execute_command(database, "bears", lambda _: AddVersion(at=NOON + HOUR, version="v2"))
     others = {(bears.CREEK, "v2"): MET}
     bears.tick(database, NOON + HOUR, of=BETWEEN, others=others)
     page = browser.as_("vic").page(BEARS)
@@ -310,23 +308,23 @@ def test_live_regions_hold_no_form(browser, database):
 def test_the_words_page_is_there_for_everybody(browser):
     for name in ("rita", "vic"):
         page = browser.as_(name).page("/words")
-        assert "Held: not on course" in page
+        assert "Held: off course" in page
         assert page.count('class="tag tag-') == 17
 
 
 def test_a_minute_later_the_same_page_is_the_same(browser, clock):
     before = plain(browser.as_("vic").page(BEARS).split('<section class="section halves"')[1])
-    clock.move(timedelta(seconds=1))
+    clock.advance(timedelta(seconds=1))
     assert plain(browser.page(BEARS).split('<section class="section halves"')[1]) == before
 
 
 def test_actions_add_up_to_the_cases_that_both_decided(story):
-    found = action_changes_of(story, local_caller(story.database, "vic"), "story", ("v1",))
+    found = load_action_changes(story, load_local_caller(story.database, "vic"), "story", ("v1",))
     assert found
     n = found[0].change.n
-    assert sum(one.by_people for one in found) == n
+    assert sum(one.by_humans for one in found) == n
     assert n * 0.9 < sum(one.by_model for one in found) <= n  # no answer is no action
     for one in found:
-        gap = one.by_model - one.by_people
+        gap = one.by_model - one.by_humans
         assert one.change.first_only - one.change.second_only == gap
         assert one.change.low <= one.change.per_100 <= one.change.high

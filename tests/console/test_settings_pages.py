@@ -6,8 +6,8 @@ from urllib.parse import unquote
 
 import pytest
 
-from rollout.services.access.keys import keys_of
-from rollout.services.access.users import local_caller
+from rollout.services.access.keys import load_keys
+from rollout.services.access.users import load_local_caller
 from tests.services.houses import PASSWORD
 
 NEW = "a new long sentence"
@@ -15,7 +15,7 @@ SCRIPT = '"><script>alert(1)</script>'
 
 
 def keys(service, name):
-    return keys_of(service.database, local_caller(service.database, name), name)
+    return load_keys(service.database, load_local_caller(service.database, name), name)
 
 
 def once(text):
@@ -25,7 +25,7 @@ def once(text):
 def test_settings_say_who_one_is_and_who_can_what_one_cannot(browser):
     text = browser.as_("ana").page("/settings")
     assert "You are ana: operator in all rollouts; viewer in all rollouts" in text
-    assert "takes an admin of all rollouts" in text
+    assert "Only an admin of all rollouts can" in text
     assert "/console/settings/people" not in text
     text = browser.as_("ada").page("/settings")
     assert "/console/settings/people" in text
@@ -39,7 +39,7 @@ def test_a_new_password_ends_every_session_and_opens_the_next(browser, clock):
     answer = browser.submit("/settings", 200, **fields)
     assert "Your password is set" in answer.text
     assert answer.headers["cache-control"] == "no-store"
-    clock.move(timedelta(seconds=1))
+    clock.advance(timedelta(seconds=1))
     browser.cookies.update(before)
     assert browser.get("/console/settings", follow_redirects=False).status_code == 303
     browser.cookies.clear()
@@ -68,7 +68,7 @@ def test_signing_out_everywhere_is_a_form_of_the_settings(browser, clock):
     browser.as_("ana")
     other = dict(browser.cookies)
     browser.as_("ana").submit("/sign-out", on="/settings", everywhere="yes")
-    clock.move(timedelta(seconds=1))
+    clock.advance(timedelta(seconds=1))
     browser.cookies.clear()
     browser.cookies.update(other)
     assert browser.get("/console/settings", follow_redirects=False).status_code == 303
@@ -86,7 +86,10 @@ def test_single_keys_are_switched_off_in_a_cookie(browser):
 def test_without_scripts_the_zone_is_kept_by_a_form(browser):
     browser.as_("vic").submit("/settings/clock", on="/settings", zone="america/edmonton")
     assert unquote(browser.cookies["rollout-zone"]) == "America/Edmonton"
-    assert "in brackets follows America/Edmonton, as this browser said" in browser.page("/settings")
+    assert (
+        "your timezone, America/Edmonton, follows in brackets. This browser sent it."
+        in browser.page("/settings")
+    )
     text = browser.submit("/settings/clock", 422, on="/settings", zone=SCRIPT).text
     assert "there is none called" in text
     assert SCRIPT not in text
@@ -103,7 +106,7 @@ def test_a_key_is_shown_once_and_sending_the_form_again_makes_no_other(browser, 
         browser.get("/v1/me", headers={"Authorization": f"Bearer {secret}"}).json()["name"] == "ana"
     )
     again = browser.submit("/settings/keys", 422, **form).text
-    assert "made already and shown once" in again
+    assert "already created and shown once" in again
     assert secret not in again
     assert len(keys(service, "ana")) == 1
     assert secret not in browser.page("/settings/keys")

@@ -3,14 +3,14 @@
 from datetime import timedelta
 
 from rollout.core.records.records import Case, Decision, Prediction
-from rollout.core.scope.commands import Person
-from rollout.core.scope.permissions import Right
+from rollout.core.scope.commands import Actor
+from rollout.core.scope.permissions import AssignedRole
 from rollout.services.access import users
-from rollout.services.engine.policy_application import apply
-from rollout.services.engine.rollout_state import standing
-from rollout.services.engine.unit_counting import queue
-from rollout.services.records.review_tasks import seed
-from rollout.store.records.records import Records
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.services.engine.unit_counting import queue_cases
+from rollout.services.records.review_tasks import seed_gold_case
+from rollout.store.records.records import RecordStore
 from tests.api.bears import POLICY
 from tests.factories import NOON
 from tests.services.houses import PASSWORD
@@ -24,10 +24,10 @@ SLICED = POLICY + 'slices: [camera, "<b>lens</b>"]\ncharter: {objective: rest, c
 
 def tell(database, *records, at=AT, rollout="bears"):
     """Keep records as they come in."""
-    with database.writing() as transaction:
-        stood = standing(transaction, rollout)
-        kept = Records(transaction, stood.rollout).keep(records, received_at=at)
-        queue(transaction, stood, set(kept.case_ids.values()), at)
+    with database.begin_write() as transaction:
+        stood = load_rollout_state(transaction, rollout)
+        kept = RecordStore(transaction, stood.rollout).store(records, received_at=at)
+        queue_cases(transaction, stood, set(kept.case_ids.values()), at)
 
 
 def case(key, *, site="creek", at=AT, window="day", **more):
@@ -73,25 +73,31 @@ def some(database):
 
 def asked_again(service, key, at, count=1):
     """Put a closed case before people once more, as a known one."""
-    database, ada = service.database, users.local_caller(service.database, "ada")
-    with database.reading() as transaction:
-        stood = standing(transaction, "bears")
-    seed(database, ada, stood, key, {"alarm": "bear"}, people=count, at=at)
+    database, ada = service.database, users.load_local_caller(service.database, "ada")
+    with database.begin_read() as transaction:
+        stood = load_rollout_state(transaction, "bears")
+    seed_gold_case(database, ada, stood, key, {"alarm": "bear"}, reviewer_count=count, at=at)
 
 
 def newcomer(service, name, *rights):
     """Let somebody in who signs in like all others."""
-    ada = users.local_caller(service.database, "ada")
-    users.add(service.database, ada, name, at=NOON, rights=rights)
-    service.signing.set_password(ada, name, PASSWORD, at=NOON)
+    ada = users.load_local_caller(service.database, "ada")
+    users.create_account(service.database, ada, name, at=NOON, role_assignments=rights)
+    service.sign_in.set_password(ada, name, PASSWORD, at=NOON)
 
 
 def mia(service):
     """Let mia in, who operates, reads and judges."""
-    newcomer(service, "mia", Right("operator"), Right("viewer"), Right("reviewer"))
+    newcomer(
+        service,
+        "mia",
+        AssignedRole("operator"),
+        AssignedRole("viewer"),
+        AssignedRole("reviewer"),
+    )
 
 
 @filled_once
 def sliced(database, text=SLICED):
     """Name slices and the unit of costs in the policy."""
-    apply(database, text, Person("zoe"), NOON)
+    apply_policy(database, text, Actor("zoe"), NOON)

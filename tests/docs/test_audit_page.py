@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from rollout.core.ledger.ledger import chain, row_of, verified
+from rollout.core.ledger.ledger import build_ledger, build_row, verify_lines
 from rollout.core.scope.events import ProposalRaised
 from tests.core.ledger.test_form1 import LATER, OLD, OLD_ACCESS, mixed
 from tests.factories import SALTS, eventful
 
 PAGE = (Path(__file__).parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")
 VERIFY, APPROVALS = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
-NEW = [row.text() for row in chain("bear-alarm", eventful().events, SALTS)]
+NEW = [row.format() for row in build_ledger("bear-alarm", eventful().events, SALTS)]
 
 
 def run(program, lines, folder):
@@ -40,8 +40,8 @@ def test_a_stranger_verifies_a_ledger(lines, tmp_path):
 
 
 def test_a_stranger_counts_erased_texts(tmp_path):
-    row = row_of("r", 1, LATER[0], "", salts=SALTS)
-    said = run(VERIFY, [replace(row, texts={}).text()], tmp_path)
+    row = build_row("r", 1, LATER[0], "", salts=SALTS)
+    said = run(VERIFY, [replace(row, texts={}).format()], tmp_path)
     assert said == f"1 rows, 1 texts erased, head {row.hash}"
 
 
@@ -64,8 +64,8 @@ def test_a_stranger_finds_what_was_changed(change, says, tmp_path):
 
 def again(lines):
     """Return a row of form 2 that follows form 1 without the row that ends it."""
-    row, last = list(verified(lines))[-1], json.loads(lines[-4])
-    return replace(row, revision=last["revision"] + 1, previous=last["hash"]).text()
+    row, last = list(verify_lines(lines))[-1], json.loads(lines[-4])
+    return replace(row, revision=last["revision"] + 1, previous=last["hash"]).format()
 
 
 def test_a_stranger_recomputes_what_was_approved(tmp_path):

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from rollout.client.client import Box
+from rollout.client.client import EdgeClient
 from tests.docs.pages import text_of
 
 PAGE = "docs/clients.md"
@@ -40,5 +40,5 @@ def test_without_a_scope_the_snippet_gets_human(tmp_path, monkeypatch):
 
 def test_what_the_page_names_of_a_client_exists():
     named = set(re.findall(r"`client\.(\w+)`", text_of(PAGE)))
-    assert named == {"due", "permit"}
-    assert all(isinstance(getattr(Box, name), property) for name in named)
+    assert named == {"is_renewal_due", "permit"}
+    assert all(isinstance(getattr(EdgeClient, name), property) for name in named)

@@ -14,12 +14,12 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
-from api.app import create
+from api.app import create_app
 from rollout.cli.main import app
-from rollout.core.scope.permissions import OPERATOR, Right
+from rollout.core.scope.permissions import OPERATOR, AssignedRole
 from rollout.services.access import keys, users
-from rollout.services.access.authentication import Door
-from rollout.services.engine.service import service_on
+from rollout.services.access.authentication import Authenticator
+from rollout.services.engine.service import build_service
 from rollout.services.support.clock import SystemClock
 from rollout.store.database.session import Database
 from tests import recorded
@@ -70,12 +70,14 @@ def key_of(name, *, new):
     database, now = Database("sqlite:///rollout.db"), datetime.now(UTC)
     try:
         if new:
-            users.first_admin(database, "zoe", at=now)
-            zoe = users.local_caller(database, "zoe")
-            right = Right(OPERATOR, "ramps")
-            users.add(database, zoe, name, at=now, rights=[right])
-        zoe = users.local_caller(database, "zoe")
-        return keys.make(database, zoe, name, chance=os.urandom(keys.CHANCE), at=now).text
+            users.create_first_admin(database, "zoe", at=now)
+            zoe = users.load_local_caller(database, "zoe")
+            right = AssignedRole(OPERATOR, "ramps")
+            users.create_account(database, zoe, name, at=now, role_assignments=[right])
+        zoe = users.load_local_caller(database, "zoe")
+        return keys.create_key(
+            database, zoe, name, random_bytes=os.urandom(keys.KEY_BYTES), at=now
+        ).text
     finally:
         database.close()
 
@@ -210,7 +212,11 @@ def test_a_command_that_does_not_exist_would_be_found(line, fault):
 
 def test_every_address_of_a_page_exists(tmp_path):
     clock, database = SystemClock(), Database(f"sqlite:///{tmp_path}/none.db")
-    known = list(create(service_on(database, Door(database, clock), clock)).openapi()["paths"])
+    known = list(
+        create_app(build_service(database, Authenticator(database, clock), clock)).openapi()[
+            "paths"
+        ]
+    )
     for page in PAGES:
         for found in re.findall(r"(?<!ofrep)(/v1/[a-z{][^\s`\"'?)]*)", text_of(page)):
             parts = found.rstrip(".,;/").split("/")

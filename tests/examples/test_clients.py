@@ -1,4 +1,4 @@
-"""The four boxes of `examples/clients`, run against the service as a box would run them."""
+"""The four clients of `examples/clients`, run against the service."""
 
 import runpy
 import sys
@@ -9,8 +9,8 @@ import httpx
 import pytest
 from starlette.testclient import TestClient
 
-from api.app import create
-from rollout.services.engine.service import service_on
+from api.app import create_app
+from rollout.services.engine.service import build_service
 from rollout.services.support.clock import SystemClock
 from rollout.store.database.session import Database
 from tests.api.conftest import Doorkeeper
@@ -37,7 +37,7 @@ def database(tmp_path):
 
 @pytest.fixture
 def app(database):
-    with TestClient(create(service_on(database, Doorkeeper(), SystemClock()))) as client:
+    with TestClient(create_app(build_service(database, Doorkeeper(), SystemClock()))) as client:
         yield client
 
 
@@ -101,47 +101,47 @@ def widen(database, to="autonomous"):
 PICTURE = ("--case", ALONE, "--label", "bear")
 
 
-def test_a_box_in_shadow_says_what_the_model_predicted_and_people_decide(run, app):
-    assert run("shadow_box", *PICTURE) == f"{ALONE}: human (shadow: people decide)"
+def test_a_client_in_shadow_sends_predictions_and_a_human_decides(run, app):
+    assert run("shadow_client", *PICTURE) == f"{ALONE}: human (shadow: people decide)"
     (prediction,) = explained(app, ALONE)["predictions"]
     assert (prediction["answers"], prediction["decider"]) == ({"alarm": "bear"}, "human")
 
 
-def test_a_supervised_box_does_what_the_person_said(run, app, database):
+def test_a_supervised_client_does_what_the_person_said(run, app, database):
     widen(database, "supervised")
     verdict = {"kind": "decision", "key": ALONE, "reviewer": "ana", "answers": {"alarm": "none"}}
     sent = app.post(
         "/v1/rollouts/bears/records", json=[verdict], headers={"Authorization": "Bearer ingest"}
     )
     assert sent.status_code == 200
-    assert run("supervised_box", *PICTURE, "--every", "0.1").endswith("did nothing")
+    assert run("supervised_client", *PICTURE, "--every", "0.1").endswith("did nothing")
     (action,) = explained(app, ALONE)["actions"]
     assert (action["action"], action["by"]) == ("nothing", "person")
 
 
-def test_a_supervised_box_waits_no_longer_than_the_policy_says(run, app, database):
+def test_a_supervised_client_waits_no_longer_than_the_policy_says(run, app, database):
     widen(database, "supervised")
-    assert run("supervised_box", *PICTURE, "--every", "0.1").endswith("did siren")
+    assert run("supervised_client", *PICTURE, "--every", "0.1").endswith("did siren")
 
 
 @pytest.mark.parametrize(("key", "end"), [(ALONE, "did siren"), (AUDITED, "did siren, audited")])
-def test_an_autonomous_box_acts_at_once_by_its_permit(run, app, database, key, end):
+def test_an_autonomous_client_acts_at_once_by_its_permit(run, app, database, key, end):
     widen(database)
-    assert run("autonomous_box", "--case", key, "--label", "bear").endswith(end)
+    assert run("autonomous_client", "--case", key, "--label", "bear").endswith(end)
     (action,) = explained(app, key)["actions"]
     assert (action["by"], action["authorization"]) == ("model", "authorized")
 
 
-def test_an_autonomous_box_without_a_network_leaves_it_to_people(run, database):
+def test_an_autonomous_client_without_a_network_leaves_it_to_people(run, database):
     widen(database)
     run.bridge.broken = True
-    assert run("autonomous_box", *PICTURE) == f"{ALONE}: people decide (no network)"
+    assert run("autonomous_client", *PICTURE) == f"{ALONE}: a human decides (no network)"
 
 
-def test_an_offline_box_decides_by_its_snapshot_and_sends_at_night(run, app, database, tmp_path):
+def test_an_offline_client_decides_by_its_snapshot_and_sends_at_night(run, app, database, tmp_path):
     widen(database)
     day = ("--folder", str(tmp_path), "--case", f"{ALONE}=bear", "--case", f"{AUDITED}=none")
-    said = run("offline_box", *day).splitlines()
+    said = run("offline_client", *day).splitlines()
     assert said == [
         f"{ALONE}: model (the model decides)",
         f"{AUDITED}: model (audited)",
@@ -153,22 +153,24 @@ def test_an_offline_box_decides_by_its_snapshot_and_sends_at_night(run, app, dat
     assert not (tmp_path / "spool.ndjson").exists()
 
 
-def test_an_offline_box_past_its_lease_does_what_is_done_unanswered(run, app, tmp_path):
-    said = run("offline_box", "--folder", str(tmp_path), "--case", f"{ALONE}=none").splitlines()
+def test_an_offline_client_past_its_lease_does_what_is_done_unanswered(run, app, tmp_path):
+    said = run("offline_client", "--folder", str(tmp_path), "--case", f"{ALONE}=none").splitlines()
     assert said[0] == f"{ALONE}: human (shadow: people decide)"
     (action,) = explained(app, ALONE)["actions"]
     assert (action["action"], action["by"]) == ("siren", "person")
 
 
-@pytest.mark.parametrize("name", ["shadow_box", "supervised_box", "autonomous_box", "offline_box"])
+@pytest.mark.parametrize(
+    "name", ["shadow_client", "supervised_client", "autonomous_client", "offline_client"]
+)
 def test_each_says_what_it_does(run, name, capsys):
     with pytest.raises(SystemExit):
         runpy.run_path(str(CLIENTS / f"{name}.py"))["main"](["--help"])
     assert "--rollout" in capsys.readouterr().out
 
 
-def test_a_prediction_that_was_not_kept_is_named(run, capsys):
-    main = runpy.run_path(str(CLIENTS / "shadow_box.py"))["main"]
+def test_a_prediction_that_was_not_stored_is_named(run, capsys):
+    main = runpy.run_path(str(CLIENTS / "shadow_client.py"))["main"]
     there = ("--url", "http://testserver", "--key", "ingest", "--rollout", "bears")
     for label in ("bear", "none"):
         asked = [*there, "--site", "creek", "--version", "v1", "--case", ALONE, "--label", label]

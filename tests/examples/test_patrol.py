@@ -10,11 +10,11 @@ import pytest
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
-from rollout.formats.records.files import Sources
-from rollout.reports.figures.feedback_loop import feedback_of
-from rollout.reports.inputs.inputs import Inputs
-from rollout.services.replay.replay import Order
-from rollout.services.training.cleaning_files import read_files
+from rollout.formats.records.files import RecordPaths
+from rollout.reports.figures.feedback_loop import compute_feedback
+from rollout.reports.inputs.inputs import ReportInputs
+from rollout.services.replay.replay import ReplayRequest
+from rollout.services.training.cleaning_files import read_recorded_files
 from tests.docs.pages import ROOT, text_of
 
 PATROL = ROOT / "examples/patrol"
@@ -30,24 +30,24 @@ def write():
 def fed(folder):
     """Return what the report says of feedback, without replaying."""
     named = [folder / f"{name}.csv" for name in ("predictions", "decisions", "outcomes")]
-    sources = Sources(named[0], named[1], None, named[2])
-    found = read_files(Order(PATROL / "policy.yaml", sources))
+    sources = RecordPaths(named[0], named[1], None, named[2])
+    found = read_recorded_files(ReplayRequest(PATROL / "policy.yaml", sources))
     times = found.records.cases["occurred_at"]
-    inputs = Inputs(
+    inputs = ReportInputs(
         policy=found.policy,
         events=(),
         timelines={},
-        sights={},
+        evidence_views={},
         units=pl.DataFrame(),
         records=found.records,
         cases=found.cases,
-        left_out={},
+        unplaced={},
         first=times.min(),
         last=times.max(),
         salt=bytes(32),
-        simulated=True,
+        is_simulated=True,
     )
-    (one,) = feedback_of(inputs)
+    (one,) = compute_feedback(inputs)
     return one
 
 

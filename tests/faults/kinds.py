@@ -55,7 +55,7 @@ def pause(meanwhile):
     """Return an action that lets `meanwhile` happen elsewhere before this replica goes on."""
 
     def act(arm):
-        with faults.during(arm.elsewhere.append):
+        with faults.install_action(arm.elsewhere.append):
             meanwhile()
 
     return act

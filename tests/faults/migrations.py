@@ -6,9 +6,14 @@ From nothing to the newest tables, and to these from the first ones that were ev
 from dataclasses import dataclass
 
 from rollout import faults
-from rollout.store.database.append_only_checks import missing_triggers
+from rollout.store.database.append_only_checks import find_missing_triggers
 from rollout.store.database.errors import StoreError
-from rollout.store.database.migrations import current, drift, head, upgrade
+from rollout.store.database.migrations import (
+    find_drift,
+    find_head_revision,
+    load_current_revision,
+    upgrade,
+)
 from rollout.store.database.session import Database
 from tests.faults import kinds
 from tests.faults.forks import Died, Fork
@@ -44,14 +49,14 @@ class MigrationTrial:
         found = Fork(lambda _: self._broken_off(url)).answer()
         if not isinstance(found, Died) and found != "raised":
             yield f"statement {self.hit} was never reached"
-        if current(url) not in {self.since, head()}:
-            yield f"it broke off at {current(url)}: neither nothing nor all"
+        if load_current_revision(url) not in {self.since, find_head_revision()}:
+            yield f"it broke off at {load_current_revision(url)}: neither nothing nor all"
         upgrade(url)
         yield from whole_schema(url)
 
     def _broken_off(self, url):
         try:
-            with faults.during(Arm(self.hit, ACTS[self.kind])):
+            with faults.install_action(Arm(self.hit, ACTS[self.kind])):
                 upgrade(url)
         except (Injected, StoreError):
             return "raised"
@@ -60,13 +65,13 @@ class MigrationTrial:
 
 def whole_schema(url):
     """Yield what of the tables or triggers is not as the program has them."""
-    if current(url) != head():
-        yield f"the schema is at {current(url)}, not {head()}"
-    for difference in drift(url):
+    if load_current_revision(url) != find_head_revision():
+        yield f"the schema is at {load_current_revision(url)}, not {find_head_revision()}"
+    for difference in find_drift(url):
         yield f"the schema differs: {difference}"
     database = Database(url)
-    with database.reading() as transaction:
-        for name in missing_triggers(transaction):
+    with database.begin_read() as transaction:
+        for name in find_missing_triggers(transaction):
             yield f"the trigger {name} is missing"
     database.close()
 
@@ -83,7 +88,7 @@ def statements(copies, since):
     """Return how many statements make all tables that a database lacks."""
     url = made(copies, since)
     passed = []
-    with faults.during(passed.append):
+    with faults.install_action(passed.append):
         upgrade(url)
     copies.drop(url)
     return passed.count("migration.step")

@@ -13,17 +13,17 @@ from unittest import mock
 
 from sqlalchemy import text, update
 
-from rollout.core.scope import approvals, decider
+from rollout.core.scope import approvals
 from rollout.core.scope.scope import Grant
 from rollout.store.counting import counter
-from rollout.store.counting.count_queue import DueQueue
-from rollout.store.counting.counted_units import Counted
+from rollout.store.counting.count_queue import CountQueue
+from rollout.store.counting.counted_units import CountedUnits
 from rollout.store.database import session
 from rollout.store.database.session import Database
-from rollout.store.ledger.evidence import Evidence
+from rollout.store.ledger.evidence import EvidenceStore
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.records.external_keys import CallerKeys
-from rollout.store.records.records import Records
+from rollout.store.records.external_keys import ExternalKeys
+from rollout.store.records.records import RecordStore
 from rollout.store.tables.tables import evidence_heads, ledger_heads
 from tests.faults import outgoing_mutants
 from tests.faults.instead import instead
@@ -108,7 +108,7 @@ def _no_key(_stack, copies, url):
 def _after_ignored(stack, _copies, _url):
     def append(original):
         def anywhere(self, events, *, after, access_head=None):
-            return original(self, events, after=self.head().revision, access_head=access_head)
+            return original(self, events, after=self.load_head().revision, access_head=access_head)
 
         return anywhere
 
@@ -126,7 +126,7 @@ def _unguarded_head(stack, copies, url):
 
         return blindly
 
-    instead(stack, Ledger, "_move", move)
+    instead(stack, Ledger, "_move_head", move)
 
 
 # Counting
@@ -134,38 +134,40 @@ def _unguarded_head(stack, copies, url):
 
 def _through_ignored(stack, _copies, _url):
     def through(original):
-        return lambda self, *, hold=False: original(self, hold=False)  # noqa: ARG005 - broken
+        return lambda self, *, lock=False: original(self, lock=False)  # noqa: ARG005 - broken
 
     def move(_original):
         def blindly(self, *, after, to):
-            self._transaction.execute(update(evidence_heads).where(self._head).values(through=to))
+            self._transaction.execute(
+                update(evidence_heads).where(self._own_head).values(through=to)
+            )
 
         return blindly
 
-    instead(stack, Evidence, "through", through)
-    instead(stack, Evidence, "move", move)
+    instead(stack, EvidenceStore, "get_last_slot", through)
+    instead(stack, EvidenceStore, "advance", move)
 
 
 def _closed_grows(stack, _copies, _url):
-    class NeverClosed(Evidence):
-        def through(self, *, hold=False):  # noqa: ARG002 - just that is broken
+    class NeverClosed(EvidenceStore):
+        def get_last_slot(self, *, lock=False):  # noqa: ARG002 - just that is broken
             return -1
 
-    instead(stack, counter, "Evidence", lambda _: NeverClosed)
+    instead(stack, counter, "EvidenceStore", lambda _: NeverClosed)
 
 
 def _due_apart(stack, _copies, _url):
     def take(original):
         def taken(self, **how):
             batch = original(self, **how)
-            self.done(batch)
+            self.delete(batch)
             self._transaction.connection.exec_driver_sql("commit")
             self._transaction.connection.exec_driver_sql("begin")
             return batch
 
         return taken
 
-    instead(stack, DueQueue, "take", take)
+    instead(stack, CountQueue, "take", take)
 
 
 def _unmarked(stack, _copies, _url):
@@ -176,7 +178,7 @@ def _unmarked(stack, _copies, _url):
 
         return all_of_them
 
-    instead(stack, Counted, "mark", mark)
+    instead(stack, CountedUnits, "store", mark)
 
 
 def _purge_counted(stack, copies, url):
@@ -195,7 +197,7 @@ def _purge_counted(stack, copies, url):
 
         return counted_too
 
-    instead(stack, CallerKeys, "purge", purge)
+    instead(stack, ExternalKeys, "purge", purge)
 
 
 # Answers and people
@@ -207,8 +209,8 @@ def _reply_early(stack, _copies, _url):
     def keep(original):
         def remembered(self, items, **how):
             kept = original(self, items, **how)
-            pairs = zip(items, kept.answers, strict=True)
-            told.append([Kept(record, str(answer.verdict)) for record, answer in pairs])
+            pairs = zip(items, kept.results, strict=True)
+            told.append([Kept(record, str(answer.status)) for record, answer in pairs])
             return kept
 
         return remembered
@@ -224,27 +226,27 @@ def _reply_early(stack, _copies, _url):
         return answered_first
 
     stack.enter_context(mock.patch.object(Database, "early", None, create=True))
-    instead(stack, Records, "keep", keep)
-    instead(stack, Database, "writing", writing)
+    instead(stack, RecordStore, "store", keep)
+    instead(stack, Database, "begin_write", writing)
 
 
 def _no_hash(stack, _copies, _url):
-    def approve(original):
-        def whatever_was_shown(command, draft):
-            shown = draft.scope.proposals[command.proposal].evidence
-            return original(replace(command, evidence=shown), draft)
+    def approved_before(original):
+        def whatever_was_shown(command, proposal, at):
+            shown = replace(command, evidence_hash=proposal.evidence_hash)
+            return original(shown, proposal, at)
 
         return whatever_was_shown
 
-    instead(stack, decider, "approve", approve)
+    instead(stack, approvals, "_is_already_approved", approved_before)
 
 
 def _own_yes(stack, _copies, _url):
-    instead(stack, approvals, "_may_approve", lambda _: lambda *_: None)
+    instead(stack, approvals, "_check_can_approve", lambda _: lambda *_: None)
 
 
 def _never_lapses(stack, _copies, _url):
-    instead(stack, Grant, "valid", lambda _: lambda _self, _at: True)
+    instead(stack, Grant, "is_valid", lambda _: lambda _self, _at: True)
 
 
 MUTANTS = (

@@ -5,26 +5,28 @@ from dataclasses import replace
 from unittest import mock
 
 from api import idempotency
-from api.idempotency import Idempotency
+from api.idempotency import IdempotencyMiddleware
 from rollout.services.delivery import delivery
 from rollout.services.reports import builder
-from rollout.store.database.idempotency_keys import Reply
+from rollout.store.database.idempotency_keys import IdempotentResponse
 from rollout.store.database.session import Database
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.reports.reports import Reports
+from rollout.store.reports.reports import ReportStore
 from tests.faults.instead import instead
 
 
 def seal_alone(stack, _copies, _url):
     def seal(_original):
         def unledgered(transaction, stood, report, _by):
-            kept = replace(report, sealed_in=Ledger(transaction, stood.rollout).head().revision)
-            number = Reports(transaction, stood.rollout).seal(kept)
-            return builder.Made(number, kept, new=True)
+            kept = replace(
+                report, sealed_in=Ledger(transaction, stood.rollout).load_head().revision
+            )
+            number = ReportStore(transaction, stood.rollout).store(kept)
+            return builder.CreatedReport(number, kept, is_new=True)
 
         return unledgered
 
-    instead(stack, builder, "_seal", seal)
+    instead(stack, builder, "_seal_report", seal)
 
 
 def seal_apart(stack, _copies, _url):
@@ -36,36 +38,36 @@ def seal_apart(stack, _copies, _url):
 
         return in_another_transaction
 
-    instead(stack, Reports, "seal", seal)
+    instead(stack, ReportStore, "store", seal)
 
 
 def mark_early(stack, _copies, _url):
     def tried(original):
         def marked_first(service, taken, write, by):
-            delivery._note(service, taken, "")
+            delivery._record_attempt(service, taken, "")
             return original(service, taken, write, by)
 
         return marked_first
 
-    instead(stack, delivery, "_tried", tried)
+    instead(stack, delivery, "_try_delivery", tried)
 
 
 def key_of_try(stack, _copies, _url):
     def key_of(original):
         return lambda taken, report: f"{original(taken, report)}-{taken.attempts}"
 
-    instead(stack, delivery, "key_of", key_of)
+    instead(stack, delivery, "build_delivery_key", key_of)
 
 
 def reply_uncommitted(stack, _copies, _url):
     def call(_original):
         async def kept_first(self, scope, receive, send):
             message = await receive()
-            who, key = scope["state"]["who"].name, idempotency._key(scope)
-            asked = idempotency._hash(scope, message["body"])
-            found = self._find(who, key)
+            who, key = scope["state"]["caller"].name, idempotency._find_key(scope)
+            asked = idempotency._hash_request(scope, message["body"])
+            found = self._find_response(who, key)
             if found is not None:
-                await idempotency._again(found, asked)(scope, receive, send)
+                await idempotency._replay_response(found, asked)(scope, receive, send)
                 return
             parts = []
 
@@ -74,21 +76,21 @@ def reply_uncommitted(stack, _copies, _url):
 
             with ExitStack() as uncommitted:
                 writing, reading = _left_open(uncommitted)
-                with mock.patch.multiple(Database, writing=writing, reading=reading):
-                    await self.app(scope, idempotency._first(message, receive), hear)
+                with mock.patch.multiple(Database, begin_write=writing, begin_read=reading):
+                    await self.app(scope, idempotency.replay_message(message, receive), hear)
                 body = b"".join(part.get("body", b"") for part in parts).decode()
-                self._keep(who, key, Reply(asked, parts[0]["status"], body))
+                self._store_reply(who, key, IdempotentResponse(asked, parts[0]["status"], body))
             for part in parts:
                 await send(part)
 
         return kept_first
 
-    instead(stack, Idempotency, "__call__", call)
+    instead(stack, IdempotencyMiddleware, "__call__", call)
 
 
 def _left_open(stack):
     """Return a `writing` that commits with the stack's end, and a `reading` that sees it before."""
-    begin, look, begun = Database.writing, Database.reading, []
+    begin, look, begun = Database.begin_write, Database.begin_read, []
 
     @contextmanager
     def writing(self, **how):

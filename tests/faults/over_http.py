@@ -6,18 +6,18 @@ from contextlib import suppress
 
 from fastapi import FastAPI
 
-from api.app import include
-from api.auth import Authenticate
-from api.idempotency import Idempotency
-from api.problems import install
+from api.app import add_routes
+from api.auth import AuthenticationMiddleware
+from api.idempotency import IdempotencyMiddleware
+from api.problems import install_handlers
 from api.routers import stops
-from rollout.core.errors import Refusal
+from rollout.core.errors import RefusalError
 from tests.faults.outgoing import Replied
 
 UNSURE = {"outcome-unknown", "refused"}
 
 
-class Refused(Refusal):
+class RequestRefusedError(RefusalError):
     """A problem by which a request was answered."""
 
     def __init__(self, code, detail):
@@ -33,10 +33,10 @@ def application(service):
     """Return the application with the routes that the script asks."""
     app = FastAPI()
     app.state.service = service
-    include(app, stops.router)
-    install(app)
-    app.add_middleware(Idempotency, service=service)
-    app.add_middleware(Authenticate, service=service)
+    add_routes(app, stops.router)
+    install_handlers(app)
+    app.add_middleware(IdempotencyMiddleware, service=service)
+    app.add_middleware(AuthenticationMiddleware, service=service)
     return app
 
 
@@ -49,7 +49,7 @@ def post(app, path, who, key, heard):
         heard: is told the `Replied` as its last byte has come, whatever happens afterwards.
 
     Raises:
-        Refused: it was answered by a problem.
+        RequestRefusedError: it was answered by a problem.
         UnansweredError: nobody knows what came of it.
     """
     parts, said = [], []
@@ -70,7 +70,7 @@ def post(app, path, who, key, heard):
         found = json.loads(said[0].body)
         if found["code"] in UNSURE:
             raise UnansweredError(found["detail"])
-        raise Refused(found["code"], found["detail"])
+        raise RequestRefusedError(found["code"], found["detail"])
     return said[0]
 
 

@@ -13,44 +13,44 @@ from typing import Any
 
 from sqlalchemy import event
 
-from rollout.core.errors import Refusal
-from rollout.core.ledger.ledger import fields_of
+from rollout.core.errors import RefusalError
+from rollout.core.ledger.ledger import list_fields
 from rollout.core.records.records import Case, Decision, Prediction
-from rollout.core.scope.permissions import Caller, Right
+from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.services.assignments import assignments
-from rollout.services.delivery.delivery import ReportsOut, deliver
-from rollout.services.delivery.delivery import Written as Letter
+from rollout.services.delivery.delivery import RenderedReport as Letter
+from rollout.services.delivery.delivery import ReportPublisher, deliver_due_reports
 from rollout.services.engine import retention
-from rollout.services.engine.rollout_state import standing
-from rollout.services.engine.service import service_on
+from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.services.engine.service import build_service
 from rollout.services.engine.ticks import Ticker
 from rollout.services.policies import policies
 from rollout.services.proposals import proposals
-from rollout.services.records.ingest import receive
+from rollout.services.records.ingest import ingest_items
 from rollout.services.reports import archive
-from rollout.services.reports.builder import Asked as AskedReport
-from rollout.services.reports.schedule import ReportRounds
+from rollout.services.reports.builder import ReportOptions as AskedReport
+from rollout.services.reports.schedule import ReportScheduler
 from rollout.services.reviews import decisions, reviews
 from rollout.services.stops import stops
-from rollout.services.stops.stops import Named
+from rollout.services.stops.stop_targets import StopTarget
 from rollout.services.support.channels import Channels
-from rollout.services.support.clock import SetClock
+from rollout.services.support.clock import ManualClock
 from rollout.services.training import cleaning
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database
-from rollout.store.reports.reports import Reports
+from rollout.store.reports.reports import ReportStore
 from tests.faults import over_http
 from tests.faults.outgoing import Chose, Received, Sealed
 from tests.oracles import Kept, Row, Written
 
 NAME = "trail"
-ADMIN, OPERATOR = Right("admin"), Right("operator")
+ADMIN, OPERATOR = AssignedRole("admin"), AssignedRole("operator")
 CALLERS = {
-    "ana": Caller("ana", rights=(ADMIN, OPERATOR)),
-    **{name: Caller(name, rights=(OPERATOR,)) for name in ("bo", "dan", "eve")},
-    "cy": Caller("cy", rights=(Right("approver", group="safety"),)),
-    "tim": Caller("tim", rights=(Right("reviewer"),)),
-    "box": Caller("box", machine=True, rights=(Right("ingest"),)),
+    "ana": Caller("ana", role_assignments=(ADMIN, OPERATOR)),
+    **{name: Caller(name, role_assignments=(OPERATOR,)) for name in ("bo", "dan", "eve")},
+    "cy": Caller("cy", role_assignments=(AssignedRole("approver", group="safety"),)),
+    "tim": Caller("tim", role_assignments=(AssignedRole("reviewer"),)),
+    "box": Caller("box", is_service_account=True, role_assignments=(AssignedRole("ingest"),)),
 }
 
 
@@ -60,7 +60,7 @@ CHANNELS = Channels({"rangers": "json://hooks.example.org"}, "https://rollout.ex
 class Door:
     """Lets in whoever names one of `CALLERS`."""
 
-    def at_hand(self, text, _at):
+    def find_cached_caller(self, text, _at):
         """Return the caller of that name."""
         return CALLERS[text]
 
@@ -69,7 +69,7 @@ class UndeliveredError(Exception):
     """A message could not be sent."""
 
 
-class NothingWaits(Refusal):
+class NothingPendingError(RefusalError):
     """What a client wants to answer is not there: it looks again later."""
 
     code = "nothing-waits"
@@ -84,7 +84,7 @@ class Question:
     confidence: float | None = None
     episode: str | None = None
     attributes: Mapping[str, str] = field(default_factory=dict)
-    predicted: bool = True
+    has_prediction: bool = True
 
     @property
     def key(self) -> str:
@@ -102,7 +102,7 @@ class Question:
     def version(self) -> str:
         return self.prediction.version
 
-    def items(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+    def build_records(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
         """Return both as they would be sent."""
         occurred = self.at.isoformat()
         case = {"kind": "case", "key": self.key, "site": self.site, "occurred_at": occurred}
@@ -135,9 +135,11 @@ class Replica:
     def __post_init__(self):
         self.database = Database(self.url)
         self.ticker = Ticker(self.database, NAME, self.owner)
-        self.clock = SetClock(datetime.fromisoformat("2027-06-01T00:00Z"))
-        self.service = service_on(self.database, Door(), self.clock, bytes, CHANNELS)
-        self.rounds = ReportRounds(self.service, ReportsOut(self.service).make, self.owner)
+        self.clock = ManualClock(datetime.fromisoformat("2027-06-01T00:00Z"))
+        self.service = build_service(self.database, Door(), self.clock, bytes, CHANNELS)
+        self.rounds = ReportScheduler(
+            self.service, ReportPublisher(self.service).make_report, self.owner
+        )
         engine = self.database.engine
         event.listen(engine, "checkout", lambda raw, *_: self.held.append(raw))
         event.listen(engine, "checkin", lambda raw, *_: self._let_go(raw))
@@ -159,33 +161,37 @@ class Replica:
     def apply(self, text, who, at):
         """Put a policy."""
         salt = bytes(32)
-        return _written(policies.put(self.database, CALLERS[who], NAME, text, at=at, salt=salt))
+        return _written(
+            policies.put_policy(self.database, CALLERS[who], NAME, text, at=at, salt=salt)
+        )
 
     def send(self, items, at):
         """Send records."""
-        answers = receive(self.service, CALLERS["box"], NAME, items, at)
+        answers = ingest_items(self.service, CALLERS["box"], NAME, items, at)
         pairs = zip(items, answers, strict=True)
-        return [Kept(record, str(answer.verdict)) for record, answer in pairs]
+        return [Kept(record, str(answer.status)) for record, answer in pairs]
 
     def ask(self, case, prediction, _at):
         """Ask who decides a case, and hand in its prediction."""
         question = Question(case, prediction)
-        (told,) = assignments.answer(self.service, CALLERS["box"], NAME, [question], None).recorded
-        return [Kept(case, told.verdict), Kept(prediction, told.verdict)]
+        (told,) = assignments.answer_questions(
+            self.service, CALLERS["box"], NAME, [question], None
+        ).recorded
+        return [Kept(case, told.status), Kept(prediction, told.status)]
 
     def tick(self, at):
         """Do the slot that `at` lies in; None where it is somebody else's."""
         events = self.ticker.tick(at)
         if events is None:
             return None
-        return [Written(type(e).__name__, e.by, fields_of(e)) for e in events]
+        return [Written(type(e).__name__, e.by, list_fields(e)) for e in events]
 
     def approve(self, kind, who, step, at, evidence=None):
         """Approve the one open proposal of a kind, with the evidence that is shown, or another."""
         proposal, hash_shown = self.look(step, lambda: self._waiting(kind))
         cited = hash_shown if evidence is None else evidence
         self.cited.append((who, proposal, cited))
-        said = proposals.approve(self.database, CALLERS[who], NAME, proposal, cited, at=at)
+        said = proposals.approve_proposal(self.database, CALLERS[who], NAME, proposal, cited, at=at)
         return [Row(said.revision, said.hash)]
 
     def look(self, step, find):
@@ -197,23 +203,23 @@ class Replica:
     def _waiting(self, kind):
         found = [p for p in self.stood().scope.proposals.values() if p.kind == kind]
         if not found:
-            raise NothingWaits(f"no {kind} waits")
-        return found[0].id, found[0].evidence
+            raise NothingPendingError(f"no {kind} waits")
+        return found[0].id, found[0].evidence_hash
 
     def stood(self):
         """Return how the rollout stands."""
-        with self.database.reading() as transaction:
-            return standing(transaction, NAME)
+        with self.database.begin_read() as transaction:
+            return load_rollout_state(transaction, NAME)
 
     def narrow(self, who, cells, to, at):
         """Narrow cells."""
-        named = Named(cells=cells)
-        return _written(stops.narrow(self.database, CALLERS[who], NAME, named, to, at=at))
+        named = StopTarget(cells=cells)
+        return _written(stops.narrow_cells(self.database, CALLERS[who], NAME, named, to, at=at))
 
     def stop(self, who, at):
         """Stop everything."""
-        named = Named(everything=True)
-        return _written(stops.stop(self.database, CALLERS[who], NAME, named, at=at))
+        named = StopTarget(is_everything=True)
+        return _written(stops.stop_cells(self.database, CALLERS[who], NAME, named, at=at))
 
     def ask_resume(self, who, _at):
         """Ask for the end of the one stop, over HTTP, under a key of one's own."""
@@ -228,7 +234,7 @@ class Replica:
 
     def claim(self, who, at):
         """Take a case to judge."""
-        desk = reviews.claim(self.database, CALLERS[who], self.stood(), at)
+        desk = reviews.claim_reviews(self.database, CALLERS[who], self.stood(), at)
         self.shown["review", who] = desk.tasks[0].review
         return []
 
@@ -236,41 +242,43 @@ class Replica:
         """Judge the case that one holds."""
         caller, stood = CALLERS[who], self.stood()
         number = self.look(("review", who), lambda: self._held(caller, stood, at))
-        said = decisions.Said(answers={"alarm": label})
-        given = decisions.decide(self.database, caller, stood, number, said, at)
+        said = decisions.DecisionDraft(answers={"alarm": label})
+        given = decisions.submit_decision(self.database, caller, stood, number, said, at)
         answers = dict(given.answers)
         kept = Decision(key=given.case, reviewer=who, answers=answers, exposure="blind")
         return [Kept(kept, "accepted")]
 
     def _held(self, caller, stood, at):
-        held = reviews.mine(self.database, caller, stood, at).tasks
+        held = reviews.load_own_reviews(self.database, caller, stood, at).tasks
         if not held:
-            raise NothingWaits(f"{caller.name} holds no case")
+            raise NothingPendingError(f"{caller.name} holds no case")
         return held[0].review
 
     def look_for_reports(self, at):
         """Make what reports are due."""
-        for error in self.rounds.look(at).values():
+        for error in self.rounds.run_report_jobs(at).values():
             raise error
         return []
 
     def ask_report(self, who, since, until, at):
         """Have a report made of a span."""
         wanted = AskedReport(since, until, "auditor")
-        made = archive.ask_report(self.database, CALLERS[who], NAME, "audit", wanted, at)
+        made = archive.request_report(self.database, CALLERS[who], NAME, "audit", wanted, at)
         return [Sealed(made.number, made.report.hash)]
 
     def deliver(self):
         """Send what is due."""
-        for line in deliver(self.service, self._write, by=self._post).failed:
+        for line in deliver_due_reports(
+            self.service, self._write, send_message=self._post
+        ).failures:
             raise UndeliveredError(line)
         return []
 
     def _write(self, _name, report):
         """Write a report out by its hash alone: forms are slow, and fail at no point."""
-        with self.database.reading() as transaction:
-            kept = Reports(transaction, Rollouts(transaction).find(NAME)).get(report)
-        return Letter(hash=kept.hash, summary="", page="")
+        with self.database.begin_read() as transaction:
+            kept = ReportStore(transaction, Rollouts(transaction).find(NAME)).get(report)
+        return Letter(hash=kept.hash, summary="", html="")
 
     def _post(self, message):
         (link,) = re.findall(r"https://\S+/reports/\d+", message.body)
@@ -281,15 +289,15 @@ class Replica:
 
     def choose(self, who, key, choice, at):
         """Choose what becomes of a case in training."""
-        wish = cleaning.Wish(key=key, choice=choice, reason="fog")
-        (chosen,) = cleaning.choose(self.database, CALLERS[who], NAME, [wish], at)
+        wish = cleaning.CleaningChoiceRequest(key=key, choice=choice, reason="fog")
+        (chosen,) = cleaning.store_choices(self.database, CALLERS[who], NAME, [wish], at)
         if chosen.status == cleaning.REJECTED:
-            raise Refusal(chosen.reason)
+            raise RefusalError(chosen.reason)
         return [Chose(who, key, choice)]
 
     def purge(self, at):
         """Delete records of the age that the policy says."""
-        retention.purge_old(self.database, NAME, at)
+        retention.purge_old_records(self.database, NAME, at)
         return []
 
 

@@ -3,33 +3,33 @@
 import pytest
 
 from rollout import faults
-from rollout.services.support.clock import SetClock
+from rollout.services.support.clock import ManualClock
 from tests.factories import HOUR, NOON
 from tests.faults.kinds import Arm, Injected, raises, step
 
 
 def test_nothing_happens_where_nothing_is_installed():
-    assert not faults.installed()
-    faults.point("append.locked")
+    assert not faults.has_actions()
+    faults.reach_point("append.locked")
 
 
 def test_an_action_of_a_name_goes_before_that_of_all():
     every, own = [], []
-    with faults.during(every.append), faults.during(own.append, "append.locked"):
-        assert faults.installed()
-        faults.point("append.locked")
-        faults.point("append.moved")
+    with faults.install_action(every.append), faults.install_action(own.append, "append.locked"):
+        assert faults.has_actions()
+        faults.reach_point("append.locked")
+        faults.reach_point("append.moved")
     assert (every, own) == (["append.moved"], ["append.locked"])
 
 
 def test_what_was_installed_before_comes_back_after_an_error():
     outer = []
-    with faults.during(outer.append):
-        with pytest.raises(Injected), faults.during(Arm(0, raises)):
-            faults.point("tick.taken")
-        faults.point("tick.counted")
+    with faults.install_action(outer.append):
+        with pytest.raises(Injected), faults.install_action(Arm(0, raises)):
+            faults.reach_point("tick.taken")
+        faults.reach_point("tick.counted")
     assert outer == ["tick.counted"]
-    assert not faults.installed()
+    assert not faults.has_actions()
 
 
 def test_the_kth_point_fails_once_or_from_there_on():
@@ -48,15 +48,15 @@ def test_the_kth_point_fails_once_or_from_there_on():
 
 
 def test_a_clock_steps_at_a_point_and_the_time_since_boot_does_not():
-    clock = SetClock(NOON, since_boot=5.0)
-    with faults.during(Arm(1, step(clock, -HOUR))):
-        faults.point("assign.read")
+    clock = ManualClock(NOON, since_boot=5.0)
+    with faults.install_action(Arm(1, step(clock, -HOUR))):
+        faults.reach_point("assign.read")
         assert clock.now() == NOON
-        faults.point("assign.kept")
-    assert (clock.now(), clock.boot()) == (NOON - HOUR, 5.0)
+        faults.reach_point("assign.kept")
+    assert (clock.now(), clock.read_boot_clock()) == (NOON - HOUR, 5.0)
 
 
 def test_no_variable_of_the_environment_installs_anything(monkeypatch):
     monkeypatch.setenv("ROLLOUT_FAULTS", "append.locked=kill")
-    faults.point("append.locked")
-    assert not faults.installed()
+    faults.reach_point("append.locked")
+    assert not faults.has_actions()

@@ -4,9 +4,9 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from rollout import faults
-from rollout.core.scope.projection import fold
+from rollout.core.scope.projection import apply_events
 from rollout.store.database.rollouts import Rollouts
-from rollout.tally.slots import slot_before
+from rollout.tally.slots import find_slot_before
 from tests import oracles
 from tests.faults import kinds, outgoing
 from tests.faults.forks import Died, Fork
@@ -116,7 +116,7 @@ class Client:
         def armed(early=None):
             self.replica.database.early = early  # for who answers too early
             self.replica.tell = early and (lambda said: early(_asked(said)))
-            with faults.during(arm):
+            with faults.install_action(arm):
                 return ask(step, self.replica, at), self.replica.cited
 
         if self.trial.kind != "kill":
@@ -205,7 +205,7 @@ class Client:
 
     def look(self):
         """Note how far evidence reaches."""
-        with self.replica.database.reading() as transaction:
+        with self.replica.database.begin_read() as transaction:
             rollout = Rollouts(transaction).find(NAME)
             if rollout is not None:
                 self.seen.append(oracles.Evidence.of(transaction, rollout))
@@ -215,7 +215,7 @@ class Client:
     def judge_answers(self):
         """Look for what was answered, before a purge deletes some of it."""
         pairs = [p for asked in self.asked for p in asked.answer if isinstance(p, oracles.Kept)]
-        with self.replica.database.reading() as transaction:
+        with self.replica.database.begin_read() as transaction:
             rollout = Rollouts(transaction).find(NAME)
             self.wrong += oracles.accepted_once(transaction, rollout, pairs)
             self.wrong += outgoing.chosen_once(transaction, rollout, self.told_of())
@@ -233,7 +233,7 @@ class Client:
         if not purged:
             self.judge_answers()
         told, received = self.told_of(), self.replica.received
-        with self.replica.database.reading() as transaction:
+        with self.replica.database.begin_read() as transaction:
             rollout = Rollouts(transaction).find(NAME)
             of = (transaction, rollout)
             self.wrong += [
@@ -244,8 +244,8 @@ class Client:
                 *oracles.counted_once(*of),
                 *oracles.evidence_stands(*of, self.seen),
                 *oracles.same(oracles.whole(*of), right),
-                *oracles.never_wider(*of, POLICIES, fold(right_events), instants, LATEST),
-                *oracles.slots_done(*of, slot_before(STEPS[last].at, TICK)),
+                *oracles.never_wider(*of, POLICIES, apply_events(right_events), instants, LATEST),
+                *oracles.slots_done(*of, find_slot_before(STEPS[last].at, TICK)),
                 *outgoing.reports_sealed(*of, told),
                 *outgoing.delivered(*of, received, self.world.queued[last]),
                 *outgoing.one_key_each(received),

@@ -4,10 +4,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from rollout import faults
-from rollout.core.errors import Refusal
-from rollout.formats.policy.reader import load_policy
+from rollout.core.errors import RefusalError
+from rollout.formats.policy.reader import parse_policy
 from rollout.services.engine.rollout_state import NoSuchRolloutError
-from rollout.store.database.errors import DatabaseBusy
+from rollout.store.database.errors import DatabaseBusyError
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger.ledger import Ledger
 from tests.faults.outgoing import Received, queued
@@ -15,7 +15,7 @@ from tests.faults.replica import NAME, Replica
 from tests.faults.script import LOOSER, POLICY, script
 from tests.oracles import Evidence, Whole, whole
 
-POLICIES = {policy.hash: policy for policy in map(load_policy, (POLICY, LOOSER))}
+POLICIES = {policy.hash: policy for policy in map(parse_policy, (POLICY, LOOSER))}
 
 
 @dataclass(frozen=True)
@@ -33,7 +33,7 @@ def ask(step, replica, at=None):
     replica.set_clock(now)
     try:
         answer = step.ask(replica, now)
-    except (Refusal, DatabaseBusy) as refusal:
+    except (RefusalError, DatabaseBusyError) as refusal:
         return Asked("refused", refusal.code)
     except NoSuchRolloutError:
         return Asked("refused", "no-such-rollout")
@@ -80,12 +80,12 @@ def recorded(copies):
         world.shown.append(dict(replica.shown))
         world.received.append(list(replica.received))
         passed = []
-        with faults.during(passed.append):
+        with faults.install_action(passed.append):
             world.asked.append(ask(step, replica))
         world.passed.append(passed)
-        with replica.database.reading() as transaction:
+        with replica.database.begin_read() as transaction:
             rollout = Rollouts(transaction).find(NAME)
-            events = tuple(Ledger(transaction, rollout).events())
+            events = tuple(Ledger(transaction, rollout).list_events())
             world.right.append((whole(transaction, rollout), events))
             world.queued.append(queued(transaction, rollout))
             world.evidence.append(Evidence.of(transaction, rollout))

@@ -13,12 +13,12 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.formats.records.files import Sources
-from rollout.reports.figures.facts import facts_of
-from rollout.reports.figures.ratings import people
-from rollout.reports.pages.json_report import json_report
-from rollout.services.replay.replay import Order, replay
-from rollout.services.replay.replay_output import inputs_of
+from rollout.formats.records.files import RecordPaths
+from rollout.reports.figures.facts import compute_report_facts
+from rollout.reports.figures.ratings import compute_rater_agreement
+from rollout.reports.pages.json_report import render_json_report
+from rollout.services.replay.replay import ReplayRequest, replay_files
+from rollout.services.replay.replay_output import build_replay_inputs
 
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT.parent / "shared/data/cifar10-humans"
@@ -80,11 +80,13 @@ def report(tmp_path_factory):
         minute(frame).drop("lever", "model", strict=False).write_csv(folder / f"{name}.csv")
     read("outcomes.csv.gz").write_csv(folder / "outcomes.csv")
     (folder / "policy.yaml").write_text(POLICY)
-    sources = Sources(
+    sources = RecordPaths(
         folder / "predictions.csv", folder / "decisions.csv", outcomes=folder / "outcomes.csv"
     )
-    facts = facts_of(inputs_of(replay(Order(folder / "policy.yaml", sources))))
-    return json.loads(json_report(facts))
+    facts = compute_report_facts(
+        build_replay_inputs(replay_files(ReplayRequest(folder / "policy.yaml", sources)))
+    )
+    return json.loads(render_json_report(facts))
 
 
 @pytest.fixture(scope="module")
@@ -131,7 +133,7 @@ def test_the_best_network_is_at_the_ceiling_and_the_worst_is_not(beside):
 
 def test_all_choices_of_all_cases(counts):
     values = counts.drop("case_key").to_numpy().astype(np.int64)
-    found = people(values, np.arange(len(values)))
+    found = compute_rater_agreement(values, np.arange(len(values)))
     assert (found.cases, found.verdicts) == (10_000, 511_000)
     assert found.alpha.value == pytest.approx(0.915055, abs=5e-7)
     assert found.pairwise == pytest.approx(0.923530, abs=5e-7)
@@ -147,7 +149,7 @@ def test_fleiss_of_the_cases_with_51_choices(counts, first, cases, kappa):
     values = counts.head(first).drop("case_key").to_numpy().astype(np.int64)
     same = values[values.sum(axis=1) == 51]
     assert len(same) == cases
-    found = people(same, np.arange(cases))
+    found = compute_rater_agreement(same, np.arange(cases))
     assert found.fleiss.value == pytest.approx(kappa, abs=5e-7)
 
 

@@ -12,14 +12,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.formats.records.files import Sources
-from rollout.reports.figures.facts import facts_of
-from rollout.reports.pages.divergences_csv import divergences_csv
-from rollout.reports.pages.html_report import html_report
-from rollout.reports.pages.json_report import json_report
-from rollout.reports.pages.summary import headline, sentences
-from rollout.services.replay.replay import Order, replay
-from rollout.services.replay.replay_output import inputs_of
+from rollout.formats.records.files import RecordPaths
+from rollout.reports.figures.facts import compute_report_facts
+from rollout.reports.inputs.divergences import render_divergences_csv
+from rollout.reports.pages.html_report import render_html_report
+from rollout.reports.pages.json_report import render_json_report
+from rollout.reports.pages.summary import describe_results, format_headline
+from rollout.services.replay.replay import ReplayRequest, replay_files
+from rollout.services.replay.replay_output import build_replay_inputs
 
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT.parent / "shared/data/camera-traps"
@@ -55,18 +55,20 @@ SITES = """
 
 @pytest.fixture(scope="module")
 def inputs():
-    sources = Sources(RECORDS / "predictions.csv", RECORDS / "decisions.csv")
-    return inputs_of(replay(Order(ROOT / "config/policies/camera-traps.yaml", sources)))
+    sources = RecordPaths(RECORDS / "predictions.csv", RECORDS / "decisions.csv")
+    return build_replay_inputs(
+        replay_files(ReplayRequest(ROOT / "config/policies/camera-traps.yaml", sources))
+    )
 
 
 @pytest.fixture(scope="module")
 def facts(inputs):
-    return facts_of(inputs)
+    return compute_report_facts(inputs)
 
 
 @pytest.fixture(scope="module")
 def report(facts):
-    return json.loads(json_report(facts))
+    return json.loads(render_json_report(facts))
 
 
 @pytest.fixture(scope="module")
@@ -170,18 +172,18 @@ def test_nothing_is_ever_widened_anywhere(facts):
     assert len(facts.stages) == 22
     assert not [h for h in facts.timeline if h.kind in {"ProposalRaised", "Widened"}]
     assert facts.price.cases == 0
-    assert headline(facts) == "Nothing is widened: all 22 cells in shadow"
-    assert any("67.2" in line for line in sentences(facts))
+    assert format_headline(facts) == "Nothing is widened: all 22 cells in shadow"
+    assert any("67.2" in line for line in describe_results(facts))
 
 
 def test_every_divergence_is_listed_the_dearest_first(inputs, facts):
-    frame = pl.read_csv(divergences_csv(inputs), infer_schema=False)
+    frame = pl.read_csv(render_divergences_csv(inputs), infer_schema=False)
     assert frame.height == facts.divergences.count == 14_829 - 9_958
     assert frame["human"][0] == "lynx"
     assert set(frame["site"]) <= {site.id for site in inputs.policy.sites}
 
 
 def test_the_page_is_whole_and_not_too_large(facts):
-    text = html_report(facts)
+    text = render_html_report(facts)
     assert len(text.encode()) < 600_000
     assert "computo-2022" in text

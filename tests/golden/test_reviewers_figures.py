@@ -11,11 +11,11 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from rollout.formats.records.files import Sources
-from rollout.reports.figures.facts import facts_of
-from rollout.reports.pages.json_report import json_report
-from rollout.services.replay.replay import Order, replay
-from rollout.services.replay.replay_output import inputs_of
+from rollout.formats.records.files import RecordPaths
+from rollout.reports.figures.facts import compute_report_facts
+from rollout.reports.pages.json_report import render_json_report
+from rollout.services.replay.replay import ReplayRequest, replay_files
+from rollout.services.replay.replay_output import build_replay_inputs
 
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT.parent / "shared/data/object-recognition-humans/decisions.csv.gz"
@@ -70,11 +70,13 @@ gates: [{{to: supervised, require: [{{measure: agreement, at_least: 99%}}]}}]
 tick: 1d
 """
     )
-    sources = Sources(
+    sources = RecordPaths(
         folder / "predictions.csv", folder / "decisions.csv", outcomes=folder / "outcomes.csv"
     )
-    facts = facts_of(inputs_of(replay(Order(folder / "policy.yaml", sources))))
-    return json.loads(json_report(facts))
+    facts = compute_report_facts(
+        build_replay_inputs(replay_files(ReplayRequest(folder / "policy.yaml", sources)))
+    )
+    return json.loads(render_json_report(facts))
 
 
 @pytest.fixture(scope="module", params=TASKS)

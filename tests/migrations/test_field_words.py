@@ -7,10 +7,10 @@ import pytest
 from sqlalchemy import Boolean, Float, Integer, LargeBinary, MetaData, inspect, text
 from sqlalchemy.exc import IntegrityError
 
-from rollout.store.database.append_only_checks import missing_triggers
-from rollout.store.database.database_roles import grant
-from rollout.store.database.migrations import downgrade, drift, upgrade
-from rollout.store.database.session import Database, engine_of
+from rollout.store.database.append_only_checks import find_missing_triggers
+from rollout.store.database.database_roles import grant_privileges
+from rollout.store.database.migrations import downgrade, find_drift, upgrade
+from rollout.store.database.session import Database, create_database_engine
 from rollout.store.tables.append_only import APPEND_ONLY
 from tests.store.databases import on_postgresql
 
@@ -50,7 +50,7 @@ VALUES = {  # by table and column as they were named before; at most `ROWS` of e
 
 def reflected(url):
     """Return the tables of a database as they are there, but for those that hold no data."""
-    found, engine = MetaData(), engine_of(url)
+    found, engine = MetaData(), create_database_engine(url)
     found.reflect(engine)
     engine.dispose()
     return [t for t in found.sorted_tables if t.name not in {"alembic_version", "purging"}]
@@ -77,7 +77,7 @@ def row_of(table, number):
 
 def fill(url):
     tables = reflected(url)
-    with closing(Database(url)) as database, database.writing() as transaction:
+    with closing(Database(url)) as database, database.begin_write() as transaction:
         for table in tables:
             rows = [row_of(table, number) for number in range(1, ROWS + 1)]
             transaction.execute(table.insert(), rows)
@@ -86,7 +86,7 @@ def fill(url):
 def contents(url):
     """Return the rows of each table, in the order of its columns."""
     tables = reflected(url)
-    with closing(Database(url)) as database, database.reading() as transaction:
+    with closing(Database(url)) as database, database.begin_read() as transaction:
         return {
             table.name: sorted(map(tuple, transaction.execute(table.select())), key=repr)
             for table in tables
@@ -98,7 +98,7 @@ by_name = itemgetter("name")
 
 def form(url):
     """Return what each table is made of, as text: conditions of indexes are objects."""
-    engine = engine_of(url)
+    engine = create_database_engine(url)
     seen = inspect(engine)
     found = {
         name: _plainly(
@@ -173,7 +173,7 @@ def test_up_and_down_append_only_tables_refuse_changes(filled):
                 name = new if to == AFTER else old
                 with (
                     pytest.raises(IntegrityError, match=f"{name} is append-only"),
-                    database.writing() as transaction,
+                    database.begin_write() as transaction,
                 ):
                     transaction.execute(text(f"update {name} set rollout = 7"))  # noqa: S608 - ours
 
@@ -185,9 +185,9 @@ def old_append_only():
 
 def test_the_form_afterwards_is_that_of_the_program(filled):
     upgrade(filled)
-    assert drift(filled) == []
-    with closing(Database(filled)) as database, database.reading() as transaction:
-        assert missing_triggers(transaction) == ()
+    assert find_drift(filled) == []
+    with closing(Database(filled)) as database, database.begin_read() as transaction:
+        assert find_missing_triggers(transaction) == ()
 
 
 @on_postgresql
@@ -196,21 +196,21 @@ def test_a_role_keeps_what_it_was_granted_and_gains_nothing(filled):
     upgrade(filled)
     with closing(Database(filled)) as database:
         try:
-            with database.writing() as transaction:
+            with database.begin_write() as transaction:
                 transaction.execute(text(f"create role {role}"))
-                grant(transaction, role)
+                grant_privileges(transaction, role)
             downgrade(filled, BEFORE)
             assert allowed(database, role, "shown", "people") == (True, False, True, True)
             upgrade(filled)
             assert allowed(database, role, "exposures", "users") == (True, False, True, True)
         finally:
-            with database.writing() as transaction:
+            with database.begin_write() as transaction:
                 transaction.execute(text(f"drop owned by {role}"))
                 transaction.execute(text(f"drop role {role}"))
 
 
 def allowed(database, role, append_only, other):
-    with database.reading() as transaction:
+    with database.begin_read() as transaction:
         asked = [
             f"has_table_privilege('{role}', '{append_only}', 'insert')",
             f"has_table_privilege('{role}', '{append_only}', 'update')",

@@ -5,7 +5,7 @@ from contextlib import closing
 import pytest
 from sqlalchemy import text
 
-from rollout.store.database.migrations import current, downgrade, upgrade
+from rollout.store.database.migrations import downgrade, load_current_revision, upgrade
 from rollout.store.database.session import Database
 from tests.migrations.test_field_words import reflected, row_of
 
@@ -19,7 +19,7 @@ def filled(url):
     """Return a database of before, with a row in each table and an incident of each kind."""
     upgrade(url, BEFORE)
     tables = reflected(url)
-    with closing(Database(url)) as database, database.writing() as transaction:
+    with closing(Database(url)) as database, database.begin_write() as transaction:
         for table in tables:
             rows = [row_of(table, 1)]
             if table.name == "incidents":
@@ -29,13 +29,13 @@ def filled(url):
 
 
 def read(url, query):
-    with closing(Database(url)) as database, database.reading() as transaction:
+    with closing(Database(url)) as database, database.begin_read() as transaction:
         return [tuple(row) for row in transaction.execute(text(query))]
 
 
 def add_row(url, **values):
     (table,) = (t for t in reflected(url) if t.name == "ledger")
-    with closing(Database(url)) as database, database.writing() as transaction:
+    with closing(Database(url)) as database, database.begin_write() as transaction:
         transaction.execute(table.insert(), [{**row_of(table, 2), **values}])
 
 
@@ -67,5 +67,5 @@ def test_there_is_no_way_back_once_a_ledger_has_left_form_1(filled, row):
     add_row(filled, **row)
     with pytest.raises(RuntimeError, match="restore the backup"):
         downgrade(filled, BEFORE)
-    assert current(filled) == AFTER
+    assert load_current_revision(filled) == AFTER
     assert kinds(filled) == NOW

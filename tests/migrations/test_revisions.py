@@ -7,20 +7,20 @@ import pytest
 from alembic.script import ScriptDirectory
 from sqlalchemy import insert, inspect, select, text
 
-from rollout.store.counting.top_losses import Losses
+from rollout.store.counting.top_losses import StoredLosses
 from rollout.store.database import migrations
-from rollout.store.database.append_only_checks import missing_triggers
-from rollout.store.database.errors import DatabaseBusy, SchemaMismatch
+from rollout.store.database.append_only_checks import find_missing_triggers
+from rollout.store.database.errors import DatabaseBusyError, SchemaMismatchError
 from rollout.store.database.migrations import (
-    current,
+    check_schema_current,
     downgrade,
-    drift,
-    head,
-    require_current,
+    find_drift,
+    find_head_revision,
+    load_current_revision,
     upgrade,
 )
 from rollout.store.database.rollouts import Rollouts
-from rollout.store.database.session import SQLITE_PRAGMAS, Database, engine_of
+from rollout.store.database.session import SQLITE_PRAGMAS, Database, create_database_engine
 from rollout.store.tables.tables import (
     api_keys,
     cases,
@@ -60,12 +60,12 @@ def downgrade():
     with op.batch_alter_table("cases") as cases:
         cases.drop_column("weather")
 """
-HEAD = head()
+HEAD = find_head_revision()
 FURTHER_ONE = "9000"
 
 
 def tables(url):
-    engine = engine_of(url)
+    engine = create_database_engine(url)
     names = set(inspect(engine).get_table_names())
     engine.dispose()
     return names
@@ -77,7 +77,7 @@ def opened(url):
 
 def fill(url):
     """Write some rows, a key that refers to a user among them."""
-    with opened(url) as database, database.writing() as transaction:
+    with opened(url) as database, database.begin_write() as transaction:
         Rollouts(transaction).create("bear-alarm", salt=bytes(32), at=NOON)
         for table in (users, api_keys, cases):
             transaction.execute(insert(table).values(row(table.name)))
@@ -85,7 +85,7 @@ def fill(url):
 
 def contents(url):
     """Return the rows of the tables that `fill` writes, without columns that came later."""
-    with opened(url) as database, database.reading() as transaction:
+    with opened(url) as database, database.begin_read() as transaction:
         kept = [users.c["id", "name"], api_keys.c, cases.c]
         return [transaction.execute(select(*columns)).all() for columns in kept]
 
@@ -96,31 +96,31 @@ def further(tmp_path, monkeypatch):
 
     def add(recreate="auto", last="pass"):
         copy = tmp_path / "migrations"
-        shutil.copytree(migrations.folder(), copy)
+        shutil.copytree(migrations.find_migrations_folder(), copy)
         text = FURTHER.format(recreate=recreate, last=last, head=HEAD, further=FURTHER_ONE)
         (copy / "versions" / "further.py").write_text(text)
-        monkeypatch.setattr(migrations, "folder", lambda: copy)
+        monkeypatch.setattr(migrations, "find_migrations_folder", lambda: copy)
 
     return add
 
 
 def test_an_upgrade_makes_every_table_of_the_program(url):
-    assert current(url) is None
+    assert load_current_revision(url) is None
     upgrade(url)
     assert tables(url) == {*metadata.tables, "alembic_version"}
-    assert current(url) == head()
+    assert load_current_revision(url) == find_head_revision()
 
 
 def test_what_an_upgrade_makes_differs_in_nothing_from_the_program(url):
     upgrade(url)
-    assert drift(url) == []
+    assert find_drift(url) == []
 
 
 def test_a_table_that_the_program_does_not_know_is_drift(url):
     upgrade(url)
-    with opened(url) as database, database.writing() as transaction:
+    with opened(url) as database, database.begin_write() as transaction:
         transaction.execute(text("create table stray (id integer)"))
-    assert [kind for kind, *_ in drift(url)] == ["remove_table"]
+    assert [kind for kind, *_ in find_drift(url)] == ["remove_table"]
 
 
 def test_down_leaves_nothing_and_up_again_makes_it_anew(url):
@@ -147,7 +147,7 @@ def test_an_upgrade_of_a_filled_database_keeps_every_row(url, further, recreate)
     before = contents(url)
     further(recreate)
     upgrade(url)
-    assert current(url) == FURTHER_ONE
+    assert load_current_revision(url) == FURTHER_ONE
     assert contents(url) == before
     downgrade(url, HEAD)
     assert contents(url) == before
@@ -157,8 +157,11 @@ def test_a_table_that_sqlite_copied_lost_its_triggers_and_they_are_named(tmp_pat
     url = f"sqlite:///{tmp_path / 'copied.db'}"
     further("always")
     upgrade(url)
-    with opened(url) as database, database.reading() as transaction:
-        assert missing_triggers(transaction) == ("cases_refuses_delete", "cases_refuses_update")
+    with opened(url) as database, database.begin_read() as transaction:
+        assert find_missing_triggers(transaction) == (
+            "cases_refuses_delete",
+            "cases_refuses_update",
+        )
 
 
 def test_an_upgrade_that_fails_changes_nothing(url, further):
@@ -168,9 +171,9 @@ def test_an_upgrade_that_fails_changes_nothing(url, further):
     further(last="raise RuntimeError")
     with pytest.raises(RuntimeError):
         upgrade(url)
-    assert current(url) == HEAD
+    assert load_current_revision(url) == HEAD
     assert contents(url) == before
-    assert drift(url) == []
+    assert find_drift(url) == []
 
 
 def test_an_upgrade_does_not_queue_everybody_behind_itself(url, further, monkeypatch):
@@ -179,22 +182,22 @@ def test_an_upgrade_does_not_queue_everybody_behind_itself(url, further, monkeyp
     further()
     monkeypatch.setattr(migrations, "LOCK_TIMEOUT", "100ms")
     monkeypatch.setitem(SQLITE_PRAGMAS, "busy_timeout", ("100", 100))
-    with opened(url) as database, database.writing() as transaction:
+    with opened(url) as database, database.begin_write() as transaction:
         transaction.execute(insert(cases).values(row("cases")))
-        with pytest.raises(DatabaseBusy):
+        with pytest.raises(DatabaseBusyError):
             upgrade(url)
-    assert current(url) == HEAD
+    assert load_current_revision(url) == HEAD
 
 
 def test_no_tables_are_refused_with_the_command_to_run(url):
-    with opened(url) as database, pytest.raises(SchemaMismatch, match="rollout db upgrade"):
-        require_current(database)
+    with opened(url) as database, pytest.raises(SchemaMismatchError, match="rollout db upgrade"):
+        check_schema_current(database)
 
 
 def test_the_programs_own_schema_is_accepted(url):
     upgrade(url)
     with opened(url) as database:
-        require_current(database)
+        check_schema_current(database)
 
 
 def test_an_older_schema_is_refused_with_the_command_to_run(url, further):
@@ -202,35 +205,35 @@ def test_an_older_schema_is_refused_with_the_command_to_run(url, further):
     further()
     with (
         opened(url) as database,
-        pytest.raises(SchemaMismatch, match="older; run `rollout db upgrade`"),
+        pytest.raises(SchemaMismatchError, match="older; run `rollout db upgrade`"),
     ):
-        require_current(database)
+        check_schema_current(database)
 
 
 def test_a_newer_schema_is_refused(url):
     upgrade(url)
     with opened(url) as database:
-        with database.writing() as transaction:
+        with database.begin_write() as transaction:
             transaction.execute(text("update alembic_version set version_num = '9999'"))
-        with pytest.raises(SchemaMismatch, match="9999, newer"):
-            require_current(database)
+        with pytest.raises(SchemaMismatchError, match="9999, newer"):
+            check_schema_current(database)
 
 
 def test_every_revision_says_why_what_it_locks_and_how_to_go_back():
-    for path in (migrations.folder() / "versions").glob("*.py"):
+    for path in (migrations.find_migrations_folder() / "versions").glob("*.py"):
         said = path.read_text().split('"""')[1]
         assert [w for w in ("Why:", "Locks:", "Back:") if w not in said] == []
 
 
 def test_matrices_are_filled_with_what_was_counted_before_there_were_any(url):
     upgrade(url)
-    with opened(url) as database, database.writing() as transaction:
+    with opened(url) as database, database.begin_write() as transaction:
         for slot, kind, n in ((1, 1, 5), (2, 1, 7), (2, 2, 1)):
             own = {"rollout": 1, "slot": slot, "class_id": kind, "n": n}
             transaction.execute(insert(counts_table).values({**row("counts"), **own}))
     downgrade(url, "0007")
     upgrade(url)
-    with opened(url) as database, database.reading() as transaction:
+    with opened(url) as database, database.begin_read() as transaction:
         found = transaction.execute(
             select(confusion_matrices.c["class_id", "n"]).order_by(confusion_matrices.c.class_id)
         )
@@ -240,7 +243,7 @@ def test_matrices_are_filled_with_what_was_counted_before_there_were_any(url):
 def test_losses_are_filled_with_what_was_counted_before_there_were_any(url):
     upgrade(url)
     with opened(url) as database:
-        with database.writing() as transaction:
+        with database.begin_write() as transaction:
             rollout = Rollouts(transaction).create("bear-alarm", salt=bytes(32), at=NOON)
         told(database, rollout, "a", "b", "c", "d")
         said = {"decided": "none", "lever": "alarm"}
@@ -258,15 +261,15 @@ def test_losses_are_filled_with_what_was_counted_before_there_were_any(url):
     with opened(url) as database:
         assert kept(database) == before
         assert [row.version for row in before] == ["v1", "v1"]
-        with database.reading() as transaction:
-            assert Losses(transaction, rollout).differences() == {}
+        with database.begin_read() as transaction:
+            assert StoredLosses(transaction, rollout).find_differences() == {}
 
 
 def kept(database):
-    with database.reading() as transaction:
+    with database.begin_read() as transaction:
         return transaction.execute(select(top_losses).order_by(top_losses.c.case_id)).all()
 
 
 def test_the_last_revision_is_the_one_that_alembic_finds():
-    scripts = ScriptDirectory.from_config(migrations.config())
-    assert head() == scripts.get_current_head()
+    scripts = ScriptDirectory.from_config(migrations.build_config())
+    assert find_head_revision() == scripts.get_current_head()

@@ -5,10 +5,10 @@ from datetime import timedelta
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, precondition, rule
 
-from rollout.client.leases import left
-from rollout.client.local_scope import read_scope
-from rollout.core.scope.assignment import Question
-from rollout.formats.policy.reader import load_policy
+from rollout.client.leases import compute_time_left
+from rollout.client.local_scope import parse_snapshot
+from rollout.core.scope.assignment import CaseQuestion
+from rollout.formats.policy.reader import parse_policy
 from tests.promises.live_checks import draw_of
 from tests.promises.live_lots import BAD, GOOD, replicas, versions
 from tests.promises.live_world import (
@@ -43,12 +43,12 @@ class Boxes(RuleBasedStateMachine):
             for one in said:
                 items += [world.case(one), world.prediction(one)]
             world.send(items)
-            world.clock.move(10 * MINUTE)
+            world.clock.advance(10 * MINUTE)
             if judged:
                 world.send([v for one in said if (v := self._verdict(one, quality))])
             self.checks.seen[f"records of a {quality} {version}"] += len(items)
             world.to_next_slot()
-            world.clock.move(SECOND)
+            world.clock.advance(SECOND)
             world.tick()
             self.checks.follow()
 
@@ -86,7 +86,7 @@ class Boxes(RuleBasedStateMachine):
             ]
         elif how == 2:
             assert world.send(items[:0:-1]) == ["accepted"] * 2
-            world.clock.move(3 * MINUTE)
+            world.clock.advance(3 * MINUTE)
             assert world.send(items[:1]) == ["accepted"]
             world.plain = False  # replay knows no case that came after its own verdict
         elif how == 3:
@@ -145,7 +145,7 @@ class Boxes(RuleBasedStateMachine):
         """Set the second replica's clock; it notices within seconds."""
         world = self.world
         world.off = {id(world.databases[1]): timedelta(seconds=off)} if off else {}
-        world.clock.move(6 * SECOND)
+        world.clock.advance(6 * SECOND)
 
     @rule(span=st.sampled_from([0 * SECOND, 30 * SECOND, 2 * MINUTE, HOUR]), stopped=st.booleans())
     def offline(self, span, stopped):
@@ -154,16 +154,16 @@ class Boxes(RuleBasedStateMachine):
         world.settle()
         told = world.get("box", "/scope")
         assert told.status_code == 200, told.text
-        scope, sent = read_scope(told.json(), load_policy), Reading(world.clock)
+        scope, sent = parse_snapshot(told.json(), parse_policy), Reading(world.clock)
         if stopped:
             world.stop("bo", SITES)
         before = world.rows[: scope.head.revision]
-        world.clock.move(span)
+        world.clock.advance(span)
         for site in SITES * 4:
             one = world.new_case(site, "v1")
-            rest = left(scope.leases[site], sent, Reading(world.clock))
-            asked = Question(site, world.now, "v1", one.key, confidence=one.marker)
-            made = scope.assign(asked, now=world.now, left=rest)
+            rest = compute_time_left(scope.leases[site], sent, Reading(world.clock))
+            asked = CaseQuestion(site, world.now, "v1", one.key, confidence=one.marker)
+            made = scope.decide_assignment(asked, now=world.now, time_left=rest)
             if span >= MINUTE:
                 assert made.decider == "human"
             fold = type(self.checks.slow)(self.checks.slow.policies).read(before)
@@ -183,10 +183,10 @@ class Boxes(RuleBasedStateMachine):
         world = self.world
         one, answer, asked_at = self.answers.pop(which % len(self.answers))
         if how == "late":
-            world.clock.move(2 * MINUTE)
+            world.clock.advance(2 * MINUTE)
         if how == "stopped":
             world.stop("bo", [one.site])
-            world.clock.move(SECOND)
+            world.clock.advance(SECOND)
         world.settle()
         permit = {"none": "", "foreign": "", "forged": answer["permit"][:-1] + "x"}.get(how)
         key = one.key
@@ -222,7 +222,7 @@ class Reading:
     """Both clocks of a box, as the service's."""
 
     def __init__(self, clock):
-        self.boot, self.wall = clock.boot(), clock.now()
+        self.boot, self.wall = clock.read_boot_clock(), clock.now()
 
 
 def _micros(at):

@@ -11,9 +11,9 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 from math import inf, log
 
-from rollout.core.scope.scope import stage_at
+from rollout.core.scope.scope import compute_stage_level
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.tables.columns import instant_of, stored
+from rollout.store.tables.columns import decode_instant, encode_instant
 from tests.oracles import (
     chain_whole,
     counted_once,
@@ -90,7 +90,7 @@ class Checks:
         )
         slot = at // stored_span(HOUR)
         of = {"site": body["site"], "version": body["version"], "slot": slot}
-        with self.world.databases[0].reading() as transaction:
+        with self.world.databases[0].begin_read() as transaction:
             rows = rows_of(transaction, self.world.rollout, query, **of)
         newest = max((row[2] for row in rows), default=1)
         mine = [row for row in rows if row[2] == newest]
@@ -104,7 +104,7 @@ class Checks:
     def whole(self):
         """Promise 5, and what counting owes: the ledger's replay is the scope, bit by bit."""
         world = self.world
-        with world.databases[0].reading() as transaction:
+        with world.databases[0].begin_read() as transaction:
             rollout = world.rollout
             instants = [world.now, *self._ends()]
             wrong = [
@@ -115,25 +115,27 @@ class Checks:
             ]
             assert not wrong, wrong
             ledger = Ledger(transaction, rollout)
-            scope, policy = ledger.scope(), POLICIES[self.slow.policy.hash]
+            scope, policy = ledger.load_scope(), POLICIES[self.slow.policy.hash]
         world.settle()
         for service in world.services:
-            watched = service.watch.confirmed("story")
-            assert watched.standing.scope == scope
+            watched = service.state_cache.reload_rollout("story")
+            assert watched.state.scope == scope
             assert watched.head.revision == scope.revision == len(world.rows)
         for cell, version in scope.cells:
             for at in instants:
-                found = stage_at(scope, policy, cell, version, at)
+                found = compute_stage_level(scope, policy, cell, version, at)
                 assert found == self.rung(cell.site, version, at), (cell, version, at)
 
     def _ends(self):
         ends = {grant[2] for grants in self.slow.grants.values() for grant in grants}
-        return [at for end in sorted(ends)[-4:] for at in (instant_of(end - 1), instant_of(end))]
+        return [
+            at for end in sorted(ends)[-4:] for at in (decode_instant(end - 1), decode_instant(end))
+        ]
 
     # Questions: promises 2, 3 and 4
 
     def rung(self, site, version, at):
-        return self.slow.stage(site, WINDOW, version, stored(at))
+        return self.slow.stage(site, WINDOW, version, encode_instant(at))
 
     def answered(self, asked, answers, *, doubted=False):
         """Compare answers with what the ledger's rows allow; `doubted`: people decide."""
@@ -167,9 +169,9 @@ class Checks:
         person = ("human", "shadow", "blind", False)
         if at is None or not version or not asked.get("key") or asked["site"] not in SITES:
             return person
-        if abs(stored(datetime.fromisoformat(at)) - stored(now)) > 5 * 60 * 10**6:
+        if abs(encode_instant(datetime.fromisoformat(at)) - encode_instant(now)) > 5 * 60 * 10**6:
             return person
-        rung = fold.stage(asked["site"], WINDOW, version, stored(now))
+        rung = fold.stage(asked["site"], WINDOW, version, encode_instant(now))
         if rung == 0:
             return person
         stage, drawn = policy.stages[rung - 1], draw_of(asked["key"])
@@ -182,12 +184,12 @@ class Checks:
 
     def _until(self, fold, asked):
         grants = fold.grants[asked["site"], WINDOW, asked["version"]]
-        return instant_of(min(grant[2] for grant in grants))
+        return decode_instant(min(grant[2] for grant in grants))
 
     def _count_doubts(self, fold, asked):
         """Note the cases that promises 2 and 3 are about."""
         key = (asked.get("site"), WINDOW, asked.get("version"))
-        grants, now = fold.grants.get(key, ()), stored(self.world.now)
+        grants, now = fold.grants.get(key, ()), encode_instant(self.world.now)
         if any(key[:2] in cells for cells in fold.stops.values()) and grants:
             self.seen["asked of a stopped cell with grants"] += 1
         if any(grant[2] <= now for grant in grants):
@@ -221,7 +223,7 @@ class Checks:
             "select d.exposure from decisions d join external_keys k on k.id = d.case_id "
             "where d.rollout = :rollout and k.key = :key and d.reviewer = :who"
         )
-        with self.world.databases[0].reading() as transaction:
+        with self.world.databases[0].begin_read() as transaction:
             rows = rows_of(transaction, self.world.rollout, query, key=key, who=who)
         assert ("blind",) not in rows, f"{who} had seen {key}"
         self.seen["verdicts of who had seen the prediction"] += 1

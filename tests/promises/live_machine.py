@@ -85,7 +85,7 @@ class Life(Boxes, Deeds):
     @rule(span=spans)
     def wait(self, span):
         """Let time pass in which no process looks at anything: downtime, if it is long."""
-        self.world.clock.move(span)
+        self.world.clock.advance(span)
 
     @rule(replica=replicas)
     def tick(self, replica):

@@ -11,12 +11,11 @@ from unittest import mock
 
 from rollout.core.scope import approvals, decider, proposals
 from rollout.core.scope.permits import Permit
-from rollout.core.scope.scope import Grant, Proposal, Scope
-from rollout.services.divergences import case_explanation
-from rollout.services.engine.permit_signing import Permitting
-from rollout.services.engine.state_cache import Watch
+from rollout.core.scope.scope import Grant, ProposalState, Scope
+from rollout.services.engine.permit_signing import PermitSigner
+from rollout.services.engine.state_cache import StateCache
 from rollout.services.records import action_authorization
-from rollout.services.reviews import decisions
+from rollout.services.reviews import decisions, exposure
 from tests.promises import live_boxes, live_scenes
 
 
@@ -51,11 +50,10 @@ def _always(answer):
 
 
 def _whatever_was_shown(right):
-    def approve(command, draft):
-        shown = draft.scope.proposals[command.proposal].evidence
-        return right(replace(command, evidence=shown), draft)
+    def approved_before(command, proposal, at):
+        return right(replace(command, evidence_hash=proposal.evidence_hash), proposal, at)
 
-    return approve
+    return approved_before
 
 
 def _any_text(right):
@@ -85,41 +83,67 @@ def _claimed(right):
 
 SCENES = live_scenes
 MUTANTS = (
-    Mutant("lapse only by tick", Grant, "valid", _always(answer=True), SCENES.expired),
-    Mutant("approval without hash", decider, "approve", _whatever_was_shown, SCENES.widened),
+    Mutant("lapse only by tick", Grant, "is_valid", _always(answer=True), SCENES.expired),
     Mutant(
-        "approver is raiser", approvals, "_may_approve", _always(None), SCENES.raised_by_oneself
+        "approval without hash",
+        approvals,
+        "_is_already_approved",
+        _whatever_was_shown,
+        SCENES.widened,
     ),
-    Mutant("machines approve", decider, "_only_people", _always(None), SCENES.widened),
-    Mutant("one person fills all places", Proposal, "approved", _fills_by_one, SCENES.widened),
-    Mutant("applied without approval", Proposal, "approved", _asked_for_nothing, SCENES.widened),
-    Mutant("applied on evidence that turned", proposals, "_turned", _always(None), SCENES.turned),
-    Mutant("a replica goes on from memory", Watch, "_fresh", _always(answer=True), SCENES.stopped),
-    Mutant("a stop withholds nothing", Scope, "stopped", _always(answer=False), SCENES.stopped),
-    Mutant("a permit is not checked", Permitting, "read", _any_text, SCENES.acted),
+    Mutant(
+        "approver is raiser",
+        approvals,
+        "_check_can_approve",
+        _always(None),
+        SCENES.raised_by_oneself,
+    ),
+    Mutant("machines approve", decider, "_require_user", _always(None), SCENES.widened),
+    Mutant(
+        "one person fills all places", ProposalState, "is_approved", _fills_by_one, SCENES.widened
+    ),
+    Mutant(
+        "applied without approval", ProposalState, "is_approved", _asked_for_nothing, SCENES.widened
+    ),
+    Mutant(
+        "applied on evidence that turned",
+        proposals,
+        "_find_void_reason",
+        _always(None),
+        SCENES.turned,
+    ),
+    Mutant(
+        "a replica goes on from memory",
+        StateCache,
+        "_is_fresh",
+        _always(answer=True),
+        SCENES.stopped,
+    ),
+    Mutant("a stop withholds nothing", Scope, "is_stopped", _always(answer=False), SCENES.stopped),
+    Mutant("a permit is not checked", PermitSigner, "read_permit", _any_text, SCENES.acted),
     Mutant(
         "a lease never ends",
-        action_authorization.Permission,
-        "_in_lease",
+        action_authorization.ActionAuthorizer,
+        "_is_authorized_within_lease",
         _always(answer=True),
         SCENES.narrow_after_answer,
     ),
     Mutant(
         "an offline box ignores its lease",
         live_boxes,
-        "left",
+        "compute_time_left",
         _always(timedelta(minutes=1)),
         SCENES.offline,
     ),
     Mutant(
         "a clock far off is trusted",
-        Watch,
-        "askew",
+        StateCache,
+        "is_clock_skewed",
         lambda _: property(lambda _self: False),
         SCENES.askew,
     ),
-    Mutant("a claim decides the exposure", decisions, "exposure", _claimed, SCENES.judged),
-    Mutant("a page shows it", case_explanation, "hidden_from", _always(frozenset()), SCENES.judged),
-    Mutant("guards never alarm", decider, "alarms", _always(None), SCENES.unwatched),
-    Mutant("a silent site goes on", decider, "alarms", _always(None), SCENES.silent),
+    Mutant("a claim decides the exposure", decisions, "compute_exposure", _claimed, SCENES.judged),
+    Mutant("a page shows it", exposure, "_load_blind_reviews", _always({}), SCENES.judged),
+    Mutant("guards never alarm", decider, "apply_alarms", _always(None), SCENES.unwatched),
+    Mutant("a silent site goes on", decider, "apply_alarms", _always(None), SCENES.silent),
 )

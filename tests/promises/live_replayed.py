@@ -5,16 +5,16 @@ from itertools import zip_longest
 
 import numpy as np
 
-from rollout.core.scope.commands import See, Tick
+from rollout.core.scope.commands import AddVersion, Tick
 from rollout.core.scope.decider import decide
 from rollout.core.scope.events import PolicyApplied, RolloutCreated
-from rollout.core.scope.projection import fold
-from rollout.replay.engine import Course, Replay, Shown
+from rollout.core.scope.projection import apply_events
+from rollout.replay.engine import Replay, ReplayOptions, SlotEvidence
 from rollout.replay.record_feed import HistoryFeeds
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.versions import Versions
+from rollout.store.ledger.versions import VersionStore
 from rollout.store.records.history import StoredHistory
-from rollout.tally.slots import instant, slot_after
+from rollout.tally.slots import find_slot_after, to_instant
 from tests.promises.live_world import HOUR, POLICIES, SITES, Ticked
 from tests.replay.stories import prepared
 
@@ -22,36 +22,38 @@ from tests.replay.stories import prepared
 class Again(Replay):
     """Replay's engine, with people who do what they did, and ticks where there were some."""
 
-    def _begin(self, seen):
+    def _start(self, seen):
         self._events, self._seen = [], seen
 
-    def _approve_later(self, raised):
+    def _queue_approvals(self, raised):
         """Nobody is simulated."""
 
     def through(self, created, log):
         """Go through what was done, in its order; return the events."""
-        self._scope = fold(())
-        self._add(created)
+        self._scope = apply_events(())
+        self._append_events(created)
         for done in log:
             if isinstance(done, Ticked):
-                self._see(instant(done.slot, self._policy.tick))
+                self._see(to_instant(done.slot, self._policy.tick))
                 self._now = done.now
-                self._tick(done.slot)
+                self._run_tick(done.slot)
             else:
-                self._add(decide(done, self._scope, self._policy))
+                self._append_events(decide(done, self._scope, self._policy))
         return tuple(self._events)
 
     def _see(self, until):
         for at, version in sorted((at, version) for version, at in self._seen.items()):
             if at <= until and version not in self._scope.versions:
-                self._add(decide(See(at=at, version=version), self._scope, self._policy))
+                self._append_events(
+                    decide(AddVersion(at=at, version=version), self._scope, self._policy)
+                )
 
-    def _decided(self, slot, cells):
+    def _decide_cells(self, slot, cells):
         """As replay decides, at the instant at which a tick does that came late."""
-        sights = {key: self._sight(key) for key in self._known_keys() if key[0] in cells}
-        judged = instant(slot, self._policy.tick)
+        sights = {key: self._get_view(key) for key in self._list_known_keys() if key[0] in cells}
+        judged = to_instant(slot, self._policy.tick)
         at = max(judged, min(self._scope.at, self._now))
-        tick = Tick(at=at, evidence=Shown(sights, slot), slot=judged)
+        tick = Tick(at=at, evidence=SlotEvidence(sights, slot), slot=judged)
         return decide(tick, self._scope, self._policy)
 
 
@@ -60,24 +62,27 @@ class Feeds(HistoryFeeds):
 
     def __init__(self, records, history, policy, beats, until):
         super().__init__(records, history, policy)
-        self._heartbeats, self.until = beats, until
+        self._heartbeats, self.last_slot = beats, until
 
-    def heard(self, site):
-        beats = [slot_after(beat, HOUR) for beat in self._heartbeats[site]]
-        return np.union1d(super().heard(site), np.array(beats, dtype=np.int64))
+    def slots_with_records(self, site):
+        beats = [find_slot_after(beat, HOUR) for beat in self._heartbeats[site]]
+        return np.union1d(super().slots_with_records(site), np.array(beats, dtype=np.int64))
 
 
 def replayed(world):
     """Return the events of a run, and those of its replay."""
     policy = next(iter(p for p in POLICIES.values() if p.hash == world.rows[1][4]["policy_hash"]))
-    with world.databases[0].reading() as transaction:
-        live = tuple(Ledger(transaction, world.rollout).events())
-        known = Versions(transaction, world.rollout).all()
+    with world.databases[0].begin_read() as transaction:
+        live = tuple(Ledger(transaction, world.rollout).list_events())
+        known = VersionStore(transaction, world.rollout).list_all()
         stored = StoredHistory(transaction, world.rollout, levers=["alarm"])
-        history, beats = stored.records(), {site: stored.heartbeats(site) for site in SITES}
+        history, beats = (
+            stored.load_records(),
+            {site: stored.load_heartbeats(site) for site in SITES},
+        )
     made = prepared(history, policy, salt=bytes(32))
     seen = {name: version.first_seen_at for name, version in known.items()}
-    course = Course(approve_after=None, skip=False)
+    course = ReplayOptions(approval_delay=None, skip_idle_slots=False)
     until = max(done.slot for done in world.log if isinstance(done, Ticked))
     feeds = Feeds(history, made.placed, policy, beats, until)
     again = Again(made.units, policy, feeds, seen, course)

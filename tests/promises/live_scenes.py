@@ -47,7 +47,7 @@ def turned(life):
     world.send([world.case(one, early) for one in said])
     world.send([world.prediction(one, early) for one in said])
     world.send([world.verdict(one, "none", at=early + SECOND) for one in said])
-    world.clock.move(2 * HOUR)  # downtime: what waits is due, and one pass sees all of it
+    world.clock.advance(2 * HOUR)  # downtime: what waits is due, and one pass sees all of it
     world.tick()
     life.checks.follow()
     assert life.checks.seen["Widened"] == 0
@@ -144,7 +144,7 @@ def narrow_after_answer(life):
     life.climb(2)
     _granted(life)
     _granted(life)
-    life.world.clock.move(2 * HOUR)
+    life.world.clock.advance(2 * HOUR)
     life.world.stop("bo", SITES)
     life.act("valid", 0)
     assert life.checks.seen["an action was unauthorized"] == 1

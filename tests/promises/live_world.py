@@ -11,28 +11,28 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from unittest import mock
 
-from api.app import create
+from api.app import create_app
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.commands import (
-    Approve,
-    AskResume,
-    Narrow,
+    AddVersion,
+    ApproveProposal,
+    NarrowCells,
     OpenIncident,
-    Reject,
-    Retire,
-    See,
+    ProposeResume,
+    RejectProposal,
+    RetireVersion,
 )
 from rollout.core.scope.commands import StopCells as Stop
-from rollout.core.scope.permissions import Caller, Right
-from rollout.formats.policy.reader import load_policy
+from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.formats.policy.reader import parse_policy
 from rollout.services.engine import state_cache
-from rollout.services.engine.service import service_on
-from rollout.services.engine.ticks import Ticking
-from rollout.services.support.clock import SetClock
+from rollout.services.engine.service import build_service
+from rollout.services.engine.ticks import TickScheduler
+from rollout.services.support.clock import ManualClock
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database
-from rollout.store.tables.columns import instant_of, stored
-from rollout.tally.slots import instant, slot_before
+from rollout.store.tables.columns import decode_instant, encode_instant
+from rollout.tally.slots import find_slot_before, to_instant
 from tests.api.conftest import Asking, Doorkeeper
 from tests.oracles import ledger_rows, rows_of
 from tests.store.databases import fresh
@@ -41,7 +41,7 @@ START = datetime(2027, 6, 1, 6, tzinfo=UTC)
 NAME, V1 = "story", "/v1/rollouts/story"
 SITES, WINDOW = ("s0", "s1"), "always"
 HOUR, MINUTE, SECOND = timedelta(hours=1), timedelta(minutes=1), timedelta(seconds=1)
-SETTLED = timedelta(seconds=state_cache.STALE) + timedelta(seconds=0.1)
+SETTLED = timedelta(seconds=state_cache.MAX_STALENESS) + timedelta(seconds=0.1)
 LABELS = ("bear", "none")
 POLICY = """
 rollout: story
@@ -82,23 +82,33 @@ TEXTS = {
     "redefined": policy_text(grace="2h"),
     "less blind": policy_text(blind="40%"),
 }
-POLICIES = {policy.hash: policy for policy in map(load_policy, TEXTS.values())}
+POLICIES = {policy.hash: policy for policy in map(parse_policy, TEXTS.values())}
 
-OPERATOR, REVIEWER = Right("operator", NAME), Right("reviewer", NAME)
+OPERATOR, REVIEWER = AssignedRole("operator", NAME), AssignedRole("reviewer", NAME)
 CALLERS = {
     caller.name: caller
     for caller in (
-        Caller("zoe", rights=(Right("admin", NAME), OPERATOR)),
-        Caller("bo", rights=(OPERATOR,)),
-        Caller("dan", rights=(OPERATOR, Right("approver", NAME, group="safety"))),
-        Caller("cy", rights=(Right("approver", NAME, group="safety"),)),
-        Caller("eve", rights=(Right("operator", NAME, "s0"),)),
-        Caller("ann", rights=(REVIEWER,)),
-        Caller("ben", rights=(Right("reviewer", NAME, "s0"),)),
-        Caller("vic", rights=(REVIEWER, Right("viewer", NAME), OPERATOR)),
-        Caller("box", machine=True, rights=(Right("ingest", NAME),)),
-        Caller("bot", machine=True, rights=(OPERATOR, Right("approver", NAME, group="safety"))),
-        Caller("far", rights=(Right("operator", "another"), Right("approver", "another", "", "x"))),
+        Caller("zoe", role_assignments=(AssignedRole("admin", NAME), OPERATOR)),
+        Caller("bo", role_assignments=(OPERATOR,)),
+        Caller("dan", role_assignments=(OPERATOR, AssignedRole("approver", NAME, group="safety"))),
+        Caller("cy", role_assignments=(AssignedRole("approver", NAME, group="safety"),)),
+        Caller("eve", role_assignments=(AssignedRole("operator", NAME, "s0"),)),
+        Caller("ann", role_assignments=(REVIEWER,)),
+        Caller("ben", role_assignments=(AssignedRole("reviewer", NAME, "s0"),)),
+        Caller("vic", role_assignments=(REVIEWER, AssignedRole("viewer", NAME), OPERATOR)),
+        Caller("box", is_service_account=True, role_assignments=(AssignedRole("ingest", NAME),)),
+        Caller(
+            "bot",
+            is_service_account=True,
+            role_assignments=(OPERATOR, AssignedRole("approver", NAME, group="safety")),
+        ),
+        Caller(
+            "far",
+            role_assignments=(
+                AssignedRole("operator", "another"),
+                AssignedRole("approver", "another", "", "x"),
+            ),
+        ),
     )
 }
 PEOPLE = ("zoe", "bo", "dan", "cy", "eve", "vic", "bot", "far")
@@ -130,16 +140,18 @@ class World:
     def __init__(self, engine="sqlite"):
         self._undo, self.engine = ExitStack(), engine
         folder = Path(self._undo.enter_context(TemporaryDirectory()))
-        self.clock = SetClock(START)
+        self.clock = ManualClock(START)
         self.off = {}  # by database, how far a replica's clock is off
-        far = mock.patch.object(state_cache, "askew", self._askew)
+        far = mock.patch.object(state_cache, "measure_clock_skew", self._askew)
         self._undo.enter_context(far)
         door, url = Doorkeeper(), self._undo.enter_context(fresh(engine, folder))
         door.callers |= CALLERS
         self.databases = [Database(url), Database(url)]
-        self.services = [service_on(one, door, self.clock, entropy=bytes) for one in self.databases]
-        self.clients = [Asking(create(one)) for one in self.services]
-        self.tickers = [Ticking(one, f"replica-{n}") for n, one in enumerate(self.databases)]
+        self.services = [
+            build_service(one, door, self.clock, entropy=bytes) for one in self.databases
+        ]
+        self.clients = [Asking(create_app(one)) for one in self.services]
+        self.tickers = [TickScheduler(one, f"replica-{n}") for n, one in enumerate(self.databases)]
         for client in self.clients:
             self._undo.enter_context(client)
         for one in self.databases:
@@ -149,7 +161,7 @@ class World:
         self.bodies = []  # (reviewer, text, hidden from them before)
         self.plain, self.grown, self.numbers = True, False, 0
         assert self.put_policy("first").status_code == 201
-        with self.databases[0].reading() as transaction:
+        with self.databases[0].begin_read() as transaction:
             self.rollout = Rollouts(transaction).find(NAME)
         self.read()
 
@@ -167,7 +179,7 @@ class World:
 
     def settle(self):
         """Let just so much time pass that nobody answers from what was."""
-        self.clock.move(SETTLED)
+        self.clock.advance(SETTLED)
 
     def request(self, who, method, path, body=None, *, replica=0, **more):
         """Ask as somebody. Only the last of them may be the server's fault."""
@@ -190,31 +202,31 @@ class World:
 
     def read(self, *, ticked=False):
         """Read what the ledger holds by now; note what nobody asked for by name."""
-        with self.databases[0].reading() as transaction:
+        with self.databases[0].begin_read() as transaction:
             rows = ledger_rows(transaction, self.rollout)
         assert rows[: len(self.rows)] == self.rows, "a row of the ledger changed"
         for row in rows[len(self.rows) :]:
             if row[2] == "VersionFirstUsed" and not ticked:
-                self.log.append(See(at=instant_of(row[1]), version=row[4]["version"]))
+                self.log.append(AddVersion(at=decode_instant(row[1]), version=row[4]["version"]))
             if row[2] == "IncidentOpened" and row[4]["kind"] in {
                 "unauthorized",
                 "ledger_rolled_back",
             }:
                 own = {name: row[4][name] for name in ("kind", "reason", "version", "about")}
                 cell = Cell(row[4]["site"], row[4]["window"]) if row[4].get("site") else None
-                self.log.append(OpenIncident(at=instant_of(row[1]), cell=cell, **own))
+                self.log.append(OpenIncident(at=decode_instant(row[1]), cell=cell, **own))
         self.grown, self.rows = len(rows) > len(self.rows), rows
-        self.heads.append((self.clock.boot(), len(rows)))
+        self.heads.append((self.clock.read_boot_clock(), len(rows)))
 
     def least_revision(self):
         """Return the revision that no answer given now may be older than."""
-        since = self.clock.boot() - state_cache.STALE
+        since = self.clock.read_boot_clock() - state_cache.MAX_STALENESS
         return max(revision for boot, revision in self.heads if boot <= since)
 
     # People
 
     def as_person(self, who, sites=()):
-        return CALLERS[who].person(NAME, tuple(sites))
+        return CALLERS[who].as_actor(NAME, tuple(sites))
 
     def put_policy(self, which, who="zoe"):
         answer = self.clients[0].by(who).put(f"{V1}/policy", content=TEXTS[which])
@@ -229,15 +241,17 @@ class World:
         )
         self.cited.append((who, proposal, evidence))
         if self.grown:
-            yes = {"proposal": proposal, "evidence": evidence}
-            self.log.append(Approve(at=self.now, by=self.as_person(who), **yes))
+            yes = {"proposal": proposal, "evidence_hash": evidence}
+            self.log.append(ApproveProposal(at=self.now, by=self.as_person(who), **yes))
         return answer
 
     def reject(self, who, proposal):
         answer = self.post(who, f"/proposals/{proposal}/rejection", {"reason": "later"})
         if self.grown:
             self.log.append(
-                Reject(at=self.now, by=self.as_person(who), proposal=proposal, reason="later")
+                RejectProposal(
+                    at=self.now, by=self.as_person(who), proposal=proposal, reason="later"
+                )
             )
         return answer
 
@@ -263,20 +277,20 @@ class World:
         answer = self.post(who, "/narrowings", {"sites": sites, "to": to}, replica=replica)
         if self.grown:
             by = self.as_person(who)
-            self.log.append(Narrow(at=self.now, by=by, cells=_cells(answer), to=to))
+            self.log.append(NarrowCells(at=self.now, by=by, cells=_cells(answer), to=to))
         return answer
 
     def resume(self, who, stop):
         answer = self.post(who, f"/stops/{stop}/resume")
         if self.grown:
-            self.log.append(AskResume(at=self.now, by=self.as_person(who), stop=stop))
+            self.log.append(ProposeResume(at=self.now, by=self.as_person(who), stop=stop))
         return answer
 
     def retire(self, who, version):
         answer = self.post(who, f"/versions/{version}/retirement", {"reason": "old"})
         if self.grown:
             self.log.append(
-                Retire(at=self.now, by=self.as_person(who), version=version, reason="old")
+                RetireVersion(at=self.now, by=self.as_person(who), version=version, reason="old")
             )
         return answer
 
@@ -325,22 +339,22 @@ class World:
     def tick(self, replica=0):
         """Look at what is due, as the scheduler would."""
         now = self.now
-        looked = self.tickers[replica].look(now)
-        assert not looked.failed, looked.failed
+        looked = self.tickers[replica].run_due_ticks(now)
+        assert not looked.errors, looked.errors
         self.read(ticked=True)
-        if NAME in looked.done:
-            self.log.append(Ticked(slot_before(now, HOUR), now))
-        return looked.done.get(NAME)
+        if NAME in looked.events_by_rollout:
+            self.log.append(Ticked(find_slot_before(now, HOUR), now))
+        return looked.events_by_rollout.get(NAME)
 
     def to_next_slot(self):
-        ahead = instant(slot_before(self.now, HOUR) + 1, HOUR) - self.now
-        self.clock.move(ahead)
+        ahead = to_instant(find_slot_before(self.now, HOUR) + 1, HOUR) - self.now
+        self.clock.advance(ahead)
 
     # Reviewers
 
     def hidden_from(self, who):
         """Return the cases that somebody may still judge blind, by SQL of our own."""
-        sites = [r.site for r in CALLERS[who].rights if r.role == "reviewer"]
+        sites = [r.site for r in CALLERS[who].role_assignments if r.role == "reviewer"]
         query = (
             "select k.key, r.site, r.reviewer, r.claimed_until from reviews r "
             "join external_keys k on k.id = r.case_id where r.rollout = :rollout "
@@ -348,8 +362,8 @@ class World:
             "and (r.due_at is null or r.due_at > :now) and not exists (select 1 from decisions d "
             "where d.rollout = r.rollout and d.case_id = r.case_id and d.reviewer = :who)"
         )
-        with self.databases[0].reading() as transaction:
-            rows = rows_of(transaction, self.rollout, query, now=stored(self.now), who=who)
+        with self.databases[0].begin_read() as transaction:
+            rows = rows_of(transaction, self.rollout, query, now=encode_instant(self.now), who=who)
         return frozenset(key for key, site, *_ in rows if "" in sites or site in sites)
 
 

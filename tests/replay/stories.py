@@ -12,8 +12,8 @@ import polars as pl
 from hypothesis import strategies as st
 
 from rollout.core.calendar.sites import Site, Window
-from rollout.core.policy.levers import Cost, Lever
-from rollout.core.policy.measures import OPERATIONAL, Condition
+from rollout.core.policy.levers import CostRule, Lever
+from rollout.core.policy.measures import OPERATIONAL_MEASURES, Condition
 from rollout.core.policy.policy import (
     EvidenceRules,
     Freeze,
@@ -26,19 +26,19 @@ from rollout.core.policy.policy import (
     Waves,
     Where,
 )
-from rollout.replay.engine import Course, Replay
+from rollout.replay.engine import Replay, ReplayOptions
 from rollout.replay.record_feed import HistoryFeeds
-from rollout.services.replay.replay import first_seen
-from rollout.tally.case_placement import History, place
+from rollout.services.replay.replay import find_first_predictions
+from rollout.tally.case_placement import PlacedHistory, place_cases
 from rollout.tally.frames import (
-    Records,
-    cases_schema,
-    decisions_schema,
-    outcomes_schema,
-    predictions_schema,
+    RecordFrames,
+    build_cases_schema,
+    build_decisions_schema,
+    build_outcomes_schema,
+    build_predictions_schema,
 )
-from rollout.tally.unit_arrays import Units, gather
-from rollout.tally.units import resolve
+from rollout.tally.unit_arrays import TalliedUnits, build_units
+from rollout.tally.units import resolve_units
 from tests.tally.histories import START, records
 
 LABELS = ("bear", "fox", "none")
@@ -46,9 +46,9 @@ LEVER = Lever(
     id="alarm",
     labels=LABELS,
     actions=("ring", "wait", "wait"),
-    costs=(Cost(5, did="wait", right="ring"), Cost(1)),
+    costs=(CostRule(5, did="wait", right="ring"), CostRule(1)),
 )
-SECOND = Lever(id="gate", labels=LABELS, actions=LABELS, costs=(Cost(2),))
+SECOND = Lever(id="gate", labels=LABELS, actions=LABELS, costs=(CostRule(2),))
 
 
 # Policies. `pick` chooses one of its arguments: a seeded generator's, or Hypothesis'.
@@ -151,7 +151,7 @@ def _guards(pick, policy):
 def _guard(pick, policy):
     watched, over = _watched(pick, policy)
     then = ("one-stage", "shadow", "report")
-    if watched.measure in OPERATIONAL:
+    if watched.measure in OPERATIONAL_MEASURES:
         then += ("suspend", "suspend", "suspend")
     return Guard(
         watched,
@@ -190,13 +190,13 @@ def _watched(pick, policy):
 def _limits(pick, policy):
     where = pick(Where(), Where(sites=("s0",)), Where(windows=("day",)))
     end = (START + pick(20, 50, 90) * policy.tick).date()
-    cap = Limit(never_above=pick(*policy.rungs), where=Where(sites=("s0",)))
+    cap = Limit(never_above=pick(*policy.stage_ids), where=Where(sites=("s0",)))
     return pick((), (), (), (), (cap,), (Limit(ends=end, where=where),))
 
 
 def _waves(pick, policy):
     return Waves(
-        stage=pick(*policy.rungs[1:]),
+        stage=pick(*policy.stage_ids[1:]),
         hold=pick(0, 0, 3, 10.5) * policy.tick,
         share=pick(0.4, 1.0),
         at_once=pick(None, 1, 2),
@@ -250,7 +250,9 @@ def a_course(pick, policy, *, skip=True):
     """Return a course whose approvals take some ticks, or never come."""
     delay = pick(None, 0, 0, 0.3, 1, 1, 4.7)
     after = None if delay is None else delay * policy.tick
-    return Course(salt=bytes([pick(0, 1, 2)]) * 32, approve_after=after, skip=skip)
+    return ReplayOptions(
+        salt=bytes([pick(0, 1, 2)]) * 32, approval_delay=after, skip_idle_slots=skip
+    )
 
 
 def a_history(story, policy):
@@ -280,7 +282,7 @@ def a_history(story, policy):
             episode=pl.lit(None),
             received_at=pl.lit(None),
         )
-        .cast(cases_schema()),
+        .cast(build_cases_schema()),
         pl.concat(
             [
                 _said(rng, story, policy, keys, at, truth, number)
@@ -319,7 +321,7 @@ def _said(rng, story, policy, keys, at, truth, number):
             "latency_ms": slow,
             "error": [None] * len(at),
         },
-        schema=predictions_schema(names),
+        schema=build_predictions_schema(names),
     )
 
 
@@ -347,7 +349,7 @@ def _given(rng, story, policy, keys, at, truth):
                     "at": _instants(given[mine], policy),
                     "started_at": [None] * int(mine.sum()),
                 },
-                schema=decisions_schema(names),
+                schema=build_decisions_schema(names),
             )
         )
     return pl.concat(parts)
@@ -362,7 +364,7 @@ def _harmed(rng, policy, keys, at, names):
             "harm": ["bite"] * int(mine.sum()),
             "at": _instants(at[mine] + rng.exponential(5, int(mine.sum())), policy),
         },
-        schema=outcomes_schema(names),
+        schema=build_outcomes_schema(names),
     )
 
 
@@ -374,9 +376,9 @@ class Prepared:
     """Everything that a replay is made of."""
 
     policy: Policy
-    history: Records
-    placed: History
-    units: Units
+    history: RecordFrames
+    placed: PlacedHistory
+    units: TalliedUnits
     feeds: HistoryFeeds
     seen: dict
 
@@ -387,7 +389,7 @@ class Prepared:
 
 def prepared(history, policy, salt=bytes(32), trained_until=None):
     """Place, resolve and gather a history once, for any number of runs."""
-    placed = place(history, policy, salt, trained_until)
-    units = gather(resolve(placed.placed, policy).collect("polars").to_native(), policy)
+    placed = place_cases(history, policy, salt, trained_until)
+    units = build_units(resolve_units(placed.placed, policy).collect("polars").to_native(), policy)
     feeds = HistoryFeeds(history, placed, policy)
-    return Prepared(policy, history, placed, units, feeds, first_seen(history, placed))
+    return Prepared(policy, history, placed, units, feeds, find_first_predictions(history, placed))

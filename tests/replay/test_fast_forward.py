@@ -20,12 +20,12 @@ TELLING = {
 def alike(policy, story, course):
     """Replay twice; return the run that left slots out and the one that did not."""
     ready = prepared(a_history(story, policy), policy, course.salt)
-    quick, whole = ready.run(course), ready.run(replace(course, skip=False))
+    quick, whole = ready.run(course), ready.run(replace(course, skip_idle_slots=False))
     for mine, theirs in zip(quick.events, whole.events, strict=False):
         assert mine == theirs
     assert len(quick.events) == len(whole.events)
     assert quick.scope == whole.scope
-    assert quick.timelines == whole.timelines
+    assert quick.stage_histories == whole.stage_histories
     return quick, whole
 
 

@@ -10,19 +10,19 @@ import polars as pl
 import pytest
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.statistics.evidence import log_e_value
-from rollout.formats.records.files import Sources
-from rollout.replay.engine import Course
-from rollout.services.replay.replay import Order, replay, replay_records
+from rollout.core.statistics.evidence import compute_log_e
+from rollout.formats.records.files import RecordPaths
+from rollout.replay.engine import ReplayOptions
+from rollout.services.replay.replay import ReplayRequest, replay_files, replay_records
 
 ROOT = Path(__file__).parents[2]
 RECORDS = ROOT / "examples" / "mail-room" / "records"
 LISBON_DAY, LISBON_NIGHT = Cell("lisbon", "day"), Cell("lisbon", "night")
 HALIFAX_NIGHT = Cell("halifax", "night")
 FIRST = datetime(2025, 9, 28, 14, tzinfo=UTC)  # "day n" of mailroom.md counts from here
-ORDER = Order(
+ORDER = ReplayRequest(
     policy=ROOT / "config" / "policies" / "mail-room.yaml",
-    sources=Sources(
+    sources=RecordPaths(
         predictions=RECORDS / "predictions.csv.gz",
         decisions=RECORDS / "decisions.csv.gz",
         cases=RECORDS / "cases.csv.gz",
@@ -37,12 +37,12 @@ ORDER = Order(
 
 @pytest.fixture(scope="module")
 def told():
-    return replay(ORDER)
+    return replay_files(ORDER)
 
 
 @pytest.fixture(scope="module")
 def events(told):
-    return told.replayed.events
+    return told.result.events
 
 
 def moves(events, cell=None, version=None):
@@ -108,10 +108,10 @@ def test_halifax_by_night_is_never_widened_nor_even_proposed(events):
 
 
 def test_the_evidence_of_halifax_by_night_stays_far_below_its_line(told):
-    sight = told.replayed.sights[HALIFAX_NIGHT, "v1"]
+    sight = told.result.views[HALIFAX_NIGHT, "v1"]
     (line,) = {c for c in sight.conditions if c.measure == "agreement"}
-    counts = sight.attempt.counts(line).tolist()
-    highest = max(log_e_value(*pair, at_least=line.line) for pair in counts)
+    counts = sight.attempt_window.get_counts(line).tolist()
+    highest = max(compute_log_e(*pair, at_least=line.line) for pair in counts)
     assert highest <= 1.5 < np.log(1 / 0.05)
 
 
@@ -138,20 +138,22 @@ def test_every_approval_is_simulated_and_said_to_be(events):
 
 def test_two_replays_tell_one_story(told, events):
     again = replay_records(ORDER, told.policy, told.records)
-    assert again.replayed.events == events
-    assert again.replayed.timelines == told.replayed.timelines
+    assert again.result.events == events
+    assert again.result.stage_histories == told.result.stage_histories
 
 
 @pytest.mark.simulation
 def test_leaving_slots_out_changes_nothing_and_leaves_most_out(told, events):
-    whole = replay_records(replace(ORDER, course=Course(skip=False)), told.policy, told.records)
-    assert whole.replayed.events == events
-    assert told.replayed.ticks * 10 < whole.replayed.ticks
+    whole = replay_records(
+        replace(ORDER, options=ReplayOptions(skip_idle_slots=False)), told.policy, told.records
+    )
+    assert whole.result.events == events
+    assert told.result.ticks * 10 < whole.result.ticks
 
 
 def test_another_salt_tells_another_story_with_the_same_end_in_halifax(told, events):
-    salted = replace(ORDER, course=Course(salt=b"another"))
-    other = replay_records(salted, told.policy, told.records).replayed.events
+    salted = replace(ORDER, options=ReplayOptions(salt=b"another"))
+    other = replay_records(salted, told.policy, told.records).result.events
     assert other != events
     assert moves(other, HALIFAX_NIGHT) == []
     assert [step[:2] for step in moves(other, LISBON_DAY, "v1")] == [
@@ -163,8 +165,8 @@ def test_another_salt_tells_another_story_with_the_same_end_in_halifax(told, eve
 
 
 def test_nobody_approving_widens_nothing(told):
-    alone = replace(ORDER, course=Course(approve_after=None))
-    events = replay_records(alone, told.policy, told.records).replayed.events
+    alone = replace(ORDER, options=ReplayOptions(approval_delay=None))
+    events = replay_records(alone, told.policy, told.records).result.events
     assert moves(events) == []
 
 

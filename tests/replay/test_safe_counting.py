@@ -8,15 +8,15 @@ import polars as pl
 import pytest
 
 from rollout.core.calendar.sites import Site
-from rollout.core.policy.gates import risk_of
+from rollout.core.policy.gates import compute_risk
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Minimum, Stage
 from rollout.core.scope.scope import CellState
-from rollout.core.statistics.evidence import log_e_value
-from rollout.core.statistics.sampling import draw
-from rollout.replay.engine import Course
-from rollout.tally.evidence_view import Sight
-from rollout.tally.stage_history import Timeline, shares_of
+from rollout.core.statistics.evidence import compute_log_e
+from rollout.core.statistics.sampling import compute_sampling_value
+from rollout.replay.engine import ReplayOptions
+from rollout.tally.evidence_view import EvidenceView
+from rollout.tally.stage_history import StageHistory, build_stage_shares
 from tests.replay.stories import prepared
 from tests.tally.histories import (
     HOUR,
@@ -34,7 +34,7 @@ from tests.tally.histories import (
     records,
 )
 
-AT_ONCE = Course(approve_after=timedelta())
+AT_ONCE = ReplayOptions(approval_delay=timedelta())
 EASY = Minimum(units=0, days=0, reviewers=0)
 
 
@@ -168,10 +168,12 @@ def test_after_an_alarm_evidence_starts_from_zero_at_a_smaller_risk():
     for attempt, (since, proposal) in enumerate(zip(alarms, raised, strict=False), start=1):
         (reading,) = proposal.readings
         agreed, n = (int(word) for word in reading.split(": ")[1].split(",")[0].split(" of "))
-        assert reading.endswith(f"(risk {risk_of(gate, attempt):g})")
+        assert reading.endswith(f"(risk {compute_risk(gate, attempt):g})")
         assert n <= (proposal.at - since) / HOUR
-        assert log_e_value(agreed, n - agreed, at_least=0.8) >= -np.log(risk_of(gate, attempt))
-    assert risk_of(gate, 2) == gate.risk / 6
+        assert compute_log_e(agreed, n - agreed, at_least=0.8) >= -np.log(
+            compute_risk(gate, attempt)
+        )
+    assert compute_risk(gate, 2) == gate.risk / 6
 
 
 # One event, one narrowing
@@ -259,9 +261,9 @@ def test_an_autonomous_cell_is_known_by_its_audits_alone():
     replayed = run(policy, history_of(agreeing(range(300))))
     since = moves(replayed, "Widened")[0].at
     later = [n for n in range(300) if hour(n) >= since]
-    audited = [n for n in later if draw(SALT, "stage", f"c{n}") < 0.25]
-    (sight,) = replayed.sights.values()
-    known = sight.known(replayed.last_slot)
+    audited = [n for n in later if compute_sampling_value(SALT, "stage", f"c{n}") < 0.25]
+    (sight,) = replayed.views.values()
+    known = sight.read_evidence(replayed.last_slot)
     assert known.entered.closed == len(audited) < len(later) / 2
 
 
@@ -271,7 +273,7 @@ def test_a_challenger_sees_what_the_acting_stage_shows():
     rows = agreeing(range(300))
     second = [(key, "fox", {"version": "v2"}) for key, _, _ in rows[1]]
     replayed = run(policy, history_of((rows[0], rows[1] + second, rows[2])))
-    one, two = (s.known(replayed.last_slot).attempt for s in replayed.sights.values())
+    one, two = (s.read_evidence(replayed.last_slot).attempt for s in replayed.views.values())
     assert one.closed == two.closed < 200
 
 
@@ -286,15 +288,15 @@ def reading_of(stage, guard):
     rows = agreeing(range(300))
     seen = [(key, "bear", {"at": at + 0.5, "exposure": "assisted"}) for key, at, _ in rows[0]]
     replayed = run(policy, history_of((rows[0], rows[1], rows[2] + seen)))
-    (sight,) = replayed.sights.values()
+    (sight,) = replayed.views.values()
     (widened,) = moves(replayed, "Widened")
-    return sight.known(replayed.last_slot).guards[guard.id].records, widened.at
+    return sight.read_evidence(replayed.last_slot).guards[guard.id].records, widened.at
 
 
 def drawn_since(at, low, high):
     """Count the units since an instant whose draw lies in [low, high)."""
     later = [n for n in range(300) if hour(n) >= at]
-    return sum(low <= draw(SALT, "stage", f"c{n}") < high for n in later)
+    return sum(low <= compute_sampling_value(SALT, "stage", f"c{n}") < high for n in later)
 
 
 def test_overrides_are_counted_where_a_person_confirms_what_was_not_drawn_blind():
@@ -358,20 +360,20 @@ def ever_open(history, policy):
     met = []
     for (cell, version), rows in ready.units.cells.items():
         state = CellState(attempt_since=START, changed_at=START)
-        sight = Sight(
+        sight = EvidenceView(
             cell=cell,
             version=version,
             rows=rows,
-            kinds=ready.units.kinds,
+            unit_classes=ready.units.unit_classes,
             policy=policy,
             state=state,
             first_seen=START,
-            timeline=Timeline(),
-            shares=shares_of(policy),
-            band_of=lambda rows: rows.unit,
+            stage_history=StageHistory(),
+            shares=build_stage_shares(policy),
+            find_buckets=lambda rows: rows.unit,
             feeds=ready.feeds,
         )
-        met.append(sight.gate_path(1, sight.attempt).met.any())
+        met.append(sight.get_gate_series(1, sight.attempt_window).is_met.any())
     return float(np.mean(met))
 
 

@@ -6,12 +6,13 @@ import numpy as np
 import polars as pl
 import pytest
 
+from rollout.core.calendar.instants import count_micros
 from rollout.core.policy.policy import Stage
-from rollout.core.scope.projection import fold
-from rollout.core.scope.scope import Scope, acting
-from rollout.core.statistics.sampling import draws
-from rollout.tally.slots import instant, micros
-from rollout.tally.stage_history import Timeline, bands, shares_of
+from rollout.core.scope.projection import apply_events
+from rollout.core.scope.scope import Scope, find_acting_version
+from rollout.core.statistics.sampling import compute_sampling_values
+from rollout.tally.slots import to_instant
+from rollout.tally.stage_history import StageHistory, build_stage_shares, find_buckets
 from tests.replay.stories import LABELS, a_course, a_history, a_policy, a_story, prepared, seeded
 from tests.tally.histories import a_policy as small_policy
 
@@ -29,12 +30,12 @@ def hidden_cases(ready, replayed, salt):
     """Return the cases of the units for which no blind verdict was asked on any track."""
     policy, cases = replayed.policy, ready.placed.cases
     rungs = np.zeros(cases.height, dtype=np.int64)
-    occurred = (cases["t"] // micros(policy.tick)).to_numpy()
-    for cell, timeline in replayed.timelines.items():
+    occurred = (cases["t"] // count_micros(policy.tick)).to_numpy()
+    for cell, timeline in replayed.stage_histories.items():
         here = ((cases["site"] == cell.site) & (cases["window"] == cell.window)).to_numpy()
-        rungs[here] = timeline.at(occurred[here])
+        rungs[here] = timeline.find_levels(occurred[here])
     seen = np.array([1.0, *(s.blind + (1 - s.blind) * (s.audit or 0) for s in policy.stages)])
-    number = draws(salt, "stage", cases["unit"].to_list())
+    number = compute_sampling_values(salt, "stage", cases["unit"].to_list())
     return cases.filter(number >= seen[rungs])["case_key"]
 
 
@@ -91,7 +92,7 @@ def test_verdicts_that_were_not_shown_need_not_exist(seed):
     replayed = ready.run(course)
     keys = hidden_cases(ready, replayed, course.salt)
     again = prepared(changed(history, keys, gone), policy, course.salt).run(course)
-    end = instant(min(again.last_slot, replayed.last_slot), policy.tick)
+    end = to_instant(min(again.last_slot, replayed.last_slot), policy.tick)
     ledgers = [[e for e in run.events if e.at <= end] for run in (replayed, again)]
     assert ledgers[0] == ledgers[1]
 
@@ -112,12 +113,12 @@ def test_a_timeline_is_the_stage_that_the_ledger_gives_at_each_slot(seed):
     replayed = prepared(history, policy, course.salt).run(course)
     scope, left = Scope(), list(replayed.events)
     for slot in range(replayed.first_slot, replayed.last_slot + 1):
-        at = instant(slot, policy.tick)
+        at = to_instant(slot, policy.tick)
         while left and left[0].at <= at:
-            scope = fold([left.pop(0)], scope)
+            scope = apply_events([left.pop(0)], scope)
         for cell in policy.cells:
-            here = acting(scope, policy, cell, at)
-            rung = replayed.timelines[cell].at(np.array([slot]))[0]
+            here = find_acting_version(scope, policy, cell, at)
+            rung = replayed.stage_histories[cell].find_levels(np.array([slot]))[0]
             assert rung == (0 if here is None else here[1]), (cell, at)
 
 
@@ -126,38 +127,38 @@ def test_a_timeline_is_the_stage_that_the_ledger_gives_at_each_slot(seed):
 
 def test_blind_below_the_blind_share_and_audited_from_it_on():
     policy = small_policy(stages=(Stage("a", blind=0.25), Stage("b", blind=0.25, audit=0.5)))
-    shares = shares_of(policy)
+    shares = build_stage_shares(policy)
     below = np.nextafter
     numbers = np.array([0.0, below(0.25, 0), 0.25, below(0.625, 0), 0.625, below(1, 0)])
-    band = bands(shares, numbers)
-    assert (band < shares.blind[2]).tolist() == [True, True, False, False, False, False]
-    assert (band < shares.seen[2]).tolist() == [True, True, True, True, False, False]
-    assert (band < shares.seen[1]).tolist() == [True, True, False, False, False, False]
-    assert (band < shares.seen[0]).all()
-    assert [policy.band(float(number)) for number in numbers] == band.tolist()
+    band = find_buckets(shares, numbers)
+    assert (band < shares.blind_buckets[2]).tolist() == [True, True, False, False, False, False]
+    assert (band < shares.reviewed_buckets[2]).tolist() == [True, True, True, True, False, False]
+    assert (band < shares.reviewed_buckets[1]).tolist() == [True, True, False, False, False, False]
+    assert (band < shares.reviewed_buckets[0]).all()
+    assert [policy.find_bucket(float(number)) for number in numbers] == band.tolist()
 
 
 def test_without_a_blind_share_nobody_decides_unseen():
     policy = small_policy(stages=(Stage("b", blind=0.0, audit=1.0),))
-    shares = shares_of(policy)
-    band = bands(shares, np.array([0.0, 0.5, np.nextafter(1, 0)]))
-    assert not (band < shares.blind[1]).any()
-    assert (band < shares.seen[1]).all()
-    assert shares.decides.tolist() == [False, True]
+    shares = build_stage_shares(policy)
+    band = find_buckets(shares, np.array([0.0, 0.5, np.nextafter(1, 0)]))
+    assert not (band < shares.blind_buckets[1]).any()
+    assert (band < shares.reviewed_buckets[1]).all()
+    assert shares.model_decides.tolist() == [False, True]
 
 
 # Timelines
 
 
 def test_a_timeline_holds_the_last_rung_of_a_slot():
-    timeline = Timeline().after(5, 1).after(5, 2).after(8, 2).after(9, 0)
-    assert (timeline.slots, timeline.rungs) == ((5, 9), (2, 0))
-    assert timeline.at(np.array([4, 5, 8, 9, 30])).tolist() == [0, 2, 2, 0, 0]
+    timeline = StageHistory().extend(5, 1).extend(5, 2).extend(8, 2).extend(9, 0)
+    assert (timeline.slots, timeline.stage_levels) == ((5, 9), (2, 0))
+    assert timeline.find_levels(np.array([4, 5, 8, 9, 30])).tolist() == [0, 2, 2, 0, 0]
     assert timeline.ever_left_shadow
 
 
 def test_a_rung_given_and_taken_in_one_slot_never_was():
-    timeline = Timeline().after(5, 1).after(5, 0)
-    assert timeline == Timeline()
+    timeline = StageHistory().extend(5, 1).extend(5, 0)
+    assert timeline == StageHistory()
     assert not timeline.ever_left_shadow
-    assert timeline.at(np.array([5])).tolist() == [0]
+    assert timeline.find_levels(np.array([5])).tolist() == [0]

@@ -9,25 +9,25 @@ import polars as pl
 import pytest
 
 from rollout.core.policy.policy import Policy
-from rollout.formats.policy.reader import load_policy
-from rollout.replay.engine import Course, Replay
+from rollout.formats.policy.reader import parse_policy
+from rollout.replay.engine import Replay, ReplayOptions
 from rollout.replay.record_feed import HistoryFeeds
-from rollout.reports.figures.facts import Facts, facts_of
-from rollout.reports.inputs.inputs import Inputs, Source
-from rollout.tally.case_placement import place
+from rollout.reports.figures.facts import ReportFacts, compute_report_facts
+from rollout.reports.inputs.inputs import ReportInputs, SourceFile
+from rollout.tally.case_placement import place_cases
 from rollout.tally.frames import (
     REMARK_SCHEMA,
-    Kind,
-    Records,
+    RecordFrames,
+    RecordKind,
     RowCount,
-    cases_schema,
-    decisions_schema,
-    outcomes_schema,
-    predictions_schema,
+    build_cases_schema,
+    build_decisions_schema,
+    build_outcomes_schema,
+    build_predictions_schema,
 )
-from rollout.tally.slots import instant
-from rollout.tally.unit_arrays import gather
-from rollout.tally.units import resolve
+from rollout.tally.slots import to_instant
+from rollout.tally.unit_arrays import build_units
+from rollout.tally.units import resolve_units
 
 NOON = datetime(2026, 3, 2, 11, tzinfo=UTC)  # a Monday, noon in Vienna
 
@@ -74,34 +74,34 @@ class Case:
         return (("ana", self.human),) if isinstance(self.human, str) else self.human
 
 
-def records_of(cases: Iterable[Case]) -> Records:
+def records_of(cases: Iterable[Case]) -> RecordFrames:
     cases = list(cases)
     later = timedelta(minutes=10)
     rows = {
-        Kind.CASES: [
+        RecordKind.CASES: [
             {"case_key": c.key, "site": c.site, "occurred_at": c.at, "episode": c.episode,
              "occurred_text": c.at.isoformat() if c.at else "29 February",
              "hour_written": c.at.hour if c.at and c.hour is None else c.hour}
             for c in cases
         ],
-        Kind.PREDICTIONS: [
+        RecordKind.PREDICTIONS: [
             {"case_key": c.key, "version": version, "value:alarm": label, "confidence": 0.9}
             for c in cases for version, label in c.model.items()
         ],
-        Kind.DECISIONS: [
+        RecordKind.DECISIONS: [
             {"case_key": c.key, "reviewer": who, "value:alarm": label, "unsure": label is None,
              "exposure": c.exposure, "seat": seat, "at": c.at + later if c.at else None}
             for c in cases for seat, (who, label) in enumerate(c.verdicts, start=1)
         ],
-        Kind.OUTCOMES: [
+        RecordKind.OUTCOMES: [
             {"case_key": c.key, "value:alarm": c.outcome} for c in cases if c.outcome is not None
         ],
     }  # fmt: skip
     schemas = {
-        Kind.CASES: cases_schema(),
-        Kind.PREDICTIONS: predictions_schema(["alarm"]),
-        Kind.DECISIONS: decisions_schema(["alarm"]),
-        Kind.OUTCOMES: outcomes_schema(["alarm"]),
+        RecordKind.CASES: build_cases_schema(),
+        RecordKind.PREDICTIONS: build_predictions_schema(["alarm"]),
+        RecordKind.DECISIONS: build_decisions_schema(["alarm"]),
+        RecordKind.OUTCOMES: build_outcomes_schema(["alarm"]),
     }
     frames = {
         kind: pl.DataFrame(rows[kind], schema={n: schemas[kind][n] for n in schemas[kind]})
@@ -109,32 +109,32 @@ def records_of(cases: Iterable[Case]) -> Records:
     }
     nothing = pl.DataFrame(schema=REMARK_SCHEMA)
     read = {k: RowCount(f"{k}.csv", f.height, f.height) for k, f in frames.items()}
-    return Records(*(frames[kind] for kind in schemas), nothing, nothing, read)
+    return RecordFrames(*(frames[kind] for kind in schemas), nothing, nothing, read)
 
 
-def inputs_of(cases: Iterable[Case], policy: Policy, salt: bytes = bytes(32)) -> Inputs:
+def inputs_of(cases: Iterable[Case], policy: Policy, salt: bytes = bytes(32)) -> ReportInputs:
     records = records_of(cases)
-    history = place(records, policy, salt)
-    units = resolve(history.placed, policy).collect("polars").to_native()
-    gathered = gather(units, policy)
+    history = place_cases(records, policy, salt)
+    units = resolve_units(history.placed, policy).collect("polars").to_native()
+    gathered = build_units(units, policy)
     versions = sorted(records.predictions["version"].unique())
     seen = {version: history.cases["occurred_at"].min() for version in versions}
     feeds = HistoryFeeds(records, history, policy)
-    replayed = Replay(gathered, policy, feeds, seen, Course(salt=salt)).run()
-    return Inputs(
+    replayed = Replay(gathered, policy, feeds, seen, ReplayOptions(salt=salt)).run()
+    return ReportInputs(
         policy=policy,
         events=replayed.events,
-        timelines=replayed.timelines,
-        sights=replayed.sights,
+        timelines=replayed.stage_histories,
+        evidence_views=replayed.views,
         units=units,
         records=records,
         cases=history.cases,
-        left_out=history.left_out,
-        first=instant(replayed.first_slot, policy.tick),
-        last=instant(replayed.last_slot, policy.tick),
+        unplaced=history.excluded,
+        first=to_instant(replayed.first_slot, policy.tick),
+        last=to_instant(replayed.last_slot, policy.tick),
         salt=salt,
-        simulated=True,
-        sources=(Source("policy.yaml", "0" * 64),),
+        is_simulated=True,
+        sources=(SourceFile("policy.yaml", "0" * 64),),
         command="rollout replay policy.yaml --predictions p.csv --decisions d.csv",
         product="rollout-controller 0",
     )
@@ -169,28 +169,28 @@ def story() -> list[Case]:
 
 @pytest.fixture(scope="session")
 def bears() -> Policy:
-    return load_policy(BEARS)
+    return parse_policy(BEARS)
 
 
 @cache
-def _told() -> tuple[Inputs, Facts]:
-    inputs = inputs_of(story(), load_policy(BEARS))
-    return inputs, facts_of(inputs)
+def _told() -> tuple[ReportInputs, ReportFacts]:
+    inputs = inputs_of(story(), parse_policy(BEARS))
+    return inputs, compute_report_facts(inputs)
 
 
 @pytest.fixture(scope="session")
-def told() -> tuple[Inputs, Facts]:
+def told() -> tuple[ReportInputs, ReportFacts]:
     """Return the inputs and the facts of the story."""
     return _told()
 
 
 @pytest.fixture(scope="session")
-def facts(told: tuple[Inputs, Facts]) -> Facts:
+def facts(told: tuple[ReportInputs, ReportFacts]) -> ReportFacts:
     return told[1]
 
 
 @pytest.fixture(scope="session")
-def replay_of(bears: Policy) -> Callable[..., Inputs]:
+def replay_of(bears: Policy) -> Callable[..., ReportInputs]:
     """Return a function from cases to what a report of their replay is made of."""
     return lambda cases, policy=bears: inputs_of(cases, policy)
 

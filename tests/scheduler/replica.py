@@ -8,9 +8,9 @@ import signal
 import sys
 import time
 
-from rollout.scheduler.jobs import Waking
-from rollout.services.access.authentication import Door
-from rollout.services.engine.service import service_on
+from rollout.scheduler.jobs import JobScheduler
+from rollout.services.access.authentication import Authenticator
+from rollout.services.engine.service import build_service
 from rollout.services.engine.ticks import Ticker
 from rollout.services.support.clock import SystemClock
 from rollout.store.database.session import Database
@@ -22,13 +22,15 @@ def main(owner: str) -> None:
     def said(self: Ticker, at, **more):
         events = tick(self, at, **more)
         if events is not None:
-            os.write(1, f"{self._name} {at.isoformat()}\n".encode())
+            os.write(1, f"{self._rollout_name} {at.isoformat()}\n".encode())
         return events
 
     Ticker.tick = said
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     database, clock = Database(os.environ["ROLLOUT_DATABASE_URL"]), SystemClock()
-    waking = Waking(service_on(database, Door(database, clock), clock), owner, every=0.1)
+    waking = JobScheduler(
+        build_service(database, Authenticator(database, clock), clock), owner, interval=0.1
+    )
     waking.start()
     while True:
         time.sleep(1)

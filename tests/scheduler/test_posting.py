@@ -8,19 +8,19 @@ from dataclasses import replace
 import pytest
 
 from rollout.core.records.records import Case, Decision, Prediction
-from rollout.core.scope.commands import OpenIncident, Person
+from rollout.core.scope.commands import Actor, OpenIncident
 from rollout.core.scope.events import ReportSealed
-from rollout.scheduler.jobs import Posting
+from rollout.scheduler.jobs import ReportWorker
 from rollout.services.engine import clock_check
-from rollout.services.engine.command_handler import carry_out
-from rollout.services.engine.policy_application import apply
+from rollout.services.engine.command_handler import execute_command
+from rollout.services.engine.policy_application import apply_policy
 from rollout.services.support.channels import Channels
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.records.records import Records
-from rollout.store.reports.deliveries import Deliveries
+from rollout.store.records.records import RecordStore
+from rollout.store.reports.deliveries import DeliveryStore
 from rollout.store.reports.report_runs import ReportRuns
-from rollout.store.reports.reports import Reports
+from rollout.store.reports.reports import ReportStore
 from tests.api.bears import POLICY
 from tests.api.conftest import _nothing_left_running, client, clock, database, door, service, url
 from tests.factories import DAY, HOUR, NOON
@@ -47,28 +47,28 @@ def post():
 
 def fill(database):
     """Make the rollout, with one case that a version and a person answered."""
-    apply(database, POLICY + REPORTS, Person("zoe"), NOON - DAY, salt=bytes(32))
+    apply_policy(database, POLICY + REPORTS, Actor("zoe"), NOON - DAY, salt=bytes(32))
     said, at = {"alarm": "none"}, NOON - HOUR
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         records = [
             Case(key="c-1", site="creek", occurred_at=at, window="day"),
             Prediction(key="c-1", version="v1", answers=said, at=at),
             Decision(key="c-1", reviewer="pat", answers=said, exposure="blind", submitted_at=at),
         ]
         rollout = Rollouts(transaction).find("bears")
-        Records(transaction, rollout).keep(records, received_at=at)
+        RecordStore(transaction, rollout).store(records, received_at=at)
 
 
 @pytest.fixture
 def posting(service, post, monkeypatch):
     """Return a replica's posting, begun; PostgreSQL's clock, which no test can set, is silent."""
-    monkeypatch.setattr(clock_check, "instant_of_database", lambda _: None)
+    monkeypatch.setattr(clock_check, "load_database_time", lambda _: None)
     fill(service.database)
-    made = Posting(
+    made = ReportWorker(
         replace(service, channels=Channels({"ops": URL}, "https://rollout.example")),
         "here",
-        by=post,
-        every=0.02,
+        send_message=post,
+        interval=0.02,
     )
     made.start()
     yield made
@@ -82,26 +82,28 @@ def happens(condition):
 
 def kept(database):
     """Return the reports, the deliveries and the sealed hashes, the oldest first."""
-    with database.reading() as transaction:
+    with database.begin_read() as transaction:
         rollout = Rollouts(transaction).find("bears")
-        reports = Reports(transaction, rollout).before()[::-1]
-        deliveries = Deliveries(transaction, rollout).page()[::-1]
-        events = Ledger(transaction, rollout).events()
+        reports = ReportStore(transaction, rollout).list_before()[::-1]
+        deliveries = DeliveryStore(transaction, rollout).list_page()[::-1]
+        events = Ledger(transaction, rollout).list_events()
         sealed = [e.sha256 for e in events if isinstance(e, ReportSealed)]
     return reports, deliveries, sealed
 
 
 def begun(database):
     """Say whether the first look is over, from which on reports are due."""
-    with database.reading() as transaction:
-        return ReportRuns(transaction, Rollouts(transaction).find("bears")).done_up_to("morning")
+    with database.begin_read() as transaction:
+        return ReportRuns(transaction, Rollouts(transaction).find("bears")).load_done_mark(
+            "morning"
+        )
 
 
 def test_a_report_is_made_sealed_and_sent_when_the_clock_reaches_its_time(
     posting, post, database, clock
 ):
     assert happens(lambda: begun(database))
-    clock.move(DAY)
+    clock.advance(DAY)
     assert happens(lambda: post.given)
     posting.stop()
     (report,), (delivery,), sealed = kept(database)
@@ -111,7 +113,7 @@ def test_a_report_is_made_sealed_and_sent_when_the_clock_reaches_its_time(
         NOON.replace(hour=7) + DAY,
     )
     assert sealed == [report.hash]
-    assert (delivery.letter.report, delivery.state) == (report.id, "sent")
+    assert (delivery.request.report, delivery.state) == (report.id, "sent")
     (message,) = post.given
     assert report.hash in message.body
     assert "# bears" in message.body
@@ -122,7 +124,7 @@ def test_a_report_is_made_sealed_and_sent_when_the_clock_reaches_its_time(
 def test_an_incident_is_told_of_with_a_report(posting, post, database, service, clock):
     assert happens(lambda: begun(database))
     opened = OpenIncident(at=NOON, kind="unauthorized", reason="case c-1: `nobody` allowed it")
-    carry_out(database, "bears", lambda _: opened)
+    execute_command(database, "bears", lambda _: opened)
     clock.since_boot += 1
     assert happens(lambda: post.given)
     (message,) = post.given
@@ -143,9 +145,9 @@ def test_a_channel_that_takes_long_holds_up_no_tick_and_stopping_waits_for_it(
 
     post.hold, post.fails = hold, ["no answer"]
     assert happens(lambda: begun(database))
-    clock.move(DAY)
+    clock.advance(DAY)
     assert sending.wait(20)
-    apply(database, POLICY, Person("zoe"), NOON + DAY)  # who writes meanwhile is not held up
+    apply_policy(database, POLICY, Actor("zoe"), NOON + DAY)  # who writes meanwhile is not held up
     threading.Timer(0.2, over.set).start()
     with caplog.at_level(logging.WARNING, logger="rollout.scheduler"):
         posting.stop()
@@ -156,13 +158,13 @@ def test_a_channel_that_takes_long_holds_up_no_tick_and_stopping_waits_for_it(
 
 def test_while_clocks_disagree_nothing_counts_as_made(posting, post, database, clock, monkeypatch):
     assert happens(lambda: begun(database))
-    look, looked = posting._rounds.look, []
+    look, looked = posting._report_rounds.run_report_jobs, []
 
     def looking(at):
         looked.append(at)
         return look(at)
 
-    monkeypatch.setattr(posting._rounds, "look", looking)
+    monkeypatch.setattr(posting._report_rounds, "run_report_jobs", looking)
     assert happens(lambda: looked)
     clock.at += 900 * DAY  # the wall clock alone: no such time has passed
     threading.Event().wait(0.3)
@@ -178,7 +180,7 @@ def test_a_pass_that_fails_whole_is_told_and_the_next_one_comes(
     posting, post, database, clock, monkeypatch, caplog
 ):
     assert happens(lambda: begun(database))
-    look, failed = posting._rounds.look, []
+    look, failed = posting._report_rounds.run_report_jobs, []
 
     def failing(at):
         if not failed:
@@ -187,8 +189,8 @@ def test_a_pass_that_fails_whole_is_told_and_the_next_one_comes(
         return look(at)
 
     with caplog.at_level(logging.ERROR, logger="rollout.scheduler"):
-        monkeypatch.setattr(posting._rounds, "look", failing)
-        clock.move(DAY)
+        monkeypatch.setattr(posting._report_rounds, "run_report_jobs", failing)
+        clock.advance(DAY)
         assert happens(lambda: post.given)
     assert "no report was made or sent" in caplog.text
 
@@ -196,7 +198,7 @@ def test_a_pass_that_fails_whole_is_told_and_the_next_one_comes(
 def test_a_viewer_reads_no_address_anywhere(posting, post, service, database, clock, client):
     post.fails = ["no answer"]
     assert happens(lambda: begun(database))
-    clock.move(DAY)
+    clock.advance(DAY)
     assert happens(lambda: post.given)
     posting.stop()
     found = client.by("viewer").get("/v1/rollouts/bears/deliveries").json()

@@ -14,12 +14,12 @@ import pytest
 from sqlalchemy import func, select
 
 from rollout.core.records.records import Case, Decision, Prediction
-from rollout.core.scope.commands import Person
-from rollout.services.engine.policy_application import apply
-from rollout.services.engine.rollout_state import standing
-from rollout.store.counting.count_queue import CAME, Due, DueQueue
+from rollout.core.scope.commands import Actor
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.store.counting.count_queue import CASE_RECEIVED, CountQueue, DueCase
 from rollout.store.database.session import Database
-from rollout.store.records.records import Records
+from rollout.store.records.records import RecordStore
 from rollout.store.tables.tables import count_queue, counted_units, counts, tick_slots
 from tests.store.databases import close_server, fresh
 
@@ -57,10 +57,10 @@ def fill(database):
     said = {"parcel": "sound"}
     for n in range(ROLLOUTS):
         name = f"r{n}"
-        apply(database, POLICY.format(name=name, tick=TICK), Person("zoe"), past)
-        with database.writing() as transaction:
-            stood = standing(transaction, name)
-            kept = Records(transaction, stood.rollout).keep(
+        apply_policy(database, POLICY.format(name=name, tick=TICK), Actor("zoe"), past)
+        with database.begin_write() as transaction:
+            stood = load_rollout_state(transaction, name)
+            kept = RecordStore(transaction, stood.rollout).store(
                 [
                     Case(key="c", site="ramp", occurred_at=past, window="always"),
                     Prediction(key="c", version="v1", answers=said, at=past),
@@ -70,8 +70,8 @@ def fill(database):
                 ],
                 received_at=past,
             )
-            came = (Due(past, number, CAME) for number in kept.case_ids.values())
-            DueQueue(transaction, stood.rollout).add(came)
+            came = (DueCase(past, number, CASE_RECEIVED) for number in kept.case_ids.values())
+            CountQueue(transaction, stood.rollout).add(came)
 
 
 @contextmanager
@@ -91,7 +91,7 @@ def replica(url, owner, folder):
 
 
 def one(database, query):
-    with database.reading() as transaction:
+    with database.begin_read() as transaction:
         return transaction.execute(query).scalar_one()
 
 

@@ -6,15 +6,15 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.scope.commands import Person
+from rollout.core.scope.commands import Actor
 from rollout.core.scope.events import IncidentOpened
-from rollout.scheduler.jobs import Waking
+from rollout.scheduler.jobs import JobScheduler
 from rollout.services.engine import clock_check
-from rollout.services.engine.policy_application import apply
+from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.ticks import Ticker
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.tick_slots import Slots
+from rollout.store.ledger.tick_slots import TickSlots
 from tests.api.conftest import (
     _nothing_left_running,
     clock,
@@ -39,16 +39,16 @@ gates: [{{to: supervised, require: [{{measure: agreement, at_least: 95%}}]}}]
 @pytest.fixture
 def waking(service, monkeypatch):
     """Return a scheduler that runs; PostgreSQL's clock, which no test can set, says nothing."""
-    monkeypatch.setattr(clock_check, "instant_of_database", lambda _: None)
-    made = Waking(service, "here", every=0.02)
+    monkeypatch.setattr(clock_check, "load_database_time", lambda _: None)
+    made = JobScheduler(service, "here", interval=0.02)
     made.start()
     yield made
     made.stop()
 
 
 def last_done(database, name):
-    with database.reading() as transaction:
-        return Slots(transaction, Rollouts(transaction).find(name)).last_done()
+    with database.begin_read() as transaction:
+        return TickSlots(transaction, Rollouts(transaction).find(name)).load_last_done()
 
 
 def happens(condition):
@@ -57,12 +57,12 @@ def happens(condition):
 
 
 def test_a_slot_is_done_when_the_clock_reaches_it(waking, database, clock):
-    apply(database, POLICY.format("ramps"), Person("zoe"), NOON)
+    apply_policy(database, POLICY.format("ramps"), Actor("zoe"), NOON)
     assert happens(lambda: last_done(database, "ramps") is not None)
     first = last_done(database, "ramps")
-    clock.move(timedelta(minutes=15))
+    clock.advance(timedelta(minutes=15))
     assert happens(lambda: last_done(database, "ramps") == first + 1)
-    clock.move(timedelta(hours=1))  # four slots missed are one pass
+    clock.advance(timedelta(hours=1))  # four slots missed are one pass
     assert happens(lambda: last_done(database, "ramps") == first + 5)
 
 
@@ -70,14 +70,14 @@ def test_a_rollout_that_fails_holds_up_no_other_and_is_told(waking, database, mo
     tick = Ticker.tick
 
     def failing(self, at, **more):
-        if self._name == "bad":
+        if self._rollout_name == "bad":
             raise ZeroDivisionError("broken rollout")
         return tick(self, at, **more)
 
     monkeypatch.setattr(Ticker, "tick", failing)
     with caplog.at_level(logging.ERROR, logger="rollout.scheduler"):
         for name in ("bad", "good"):
-            apply(database, POLICY.format(name), Person("zoe"), NOON)
+            apply_policy(database, POLICY.format(name), Actor("zoe"), NOON)
         assert happens(lambda: last_done(database, "good") is not None)
         assert happens(lambda: "tick of bad failed" in caplog.text)
 
@@ -85,8 +85,8 @@ def test_a_rollout_that_fails_holds_up_no_other_and_is_told(waking, database, mo
 def test_a_pass_that_fails_whole_is_told_and_the_next_one_comes(
     waking, service, database, monkeypatch, caplog
 ):
-    apply(database, POLICY.format("ramps"), Person("zoe"), NOON)
-    look, failed = waking._ticking.look, []
+    apply_policy(database, POLICY.format("ramps"), Actor("zoe"), NOON)
+    look, failed = waking._tick_runner.run_due_ticks, []
 
     def failing(at, **more):
         if not failed:
@@ -95,7 +95,7 @@ def test_a_pass_that_fails_whole_is_told_and_the_next_one_comes(
         return look(at, **more)
 
     with caplog.at_level(logging.ERROR, logger="rollout.scheduler"):
-        monkeypatch.setattr(waking._ticking, "look", failing)
+        monkeypatch.setattr(waking._tick_runner, "run_due_ticks", failing)
         assert happens(lambda: failed and last_done(database, "ramps") is not None)
         assert "failed; it is tried again" in caplog.text
 
@@ -104,18 +104,18 @@ def test_a_database_whose_clock_is_another_is_no_reason_to_believe_the_later(
     service, clock, monkeypatch
 ):
     told = [NOON]
-    monkeypatch.setattr(clock_check, "instant_of_database", lambda _: told[0])
-    agreed = clock_check.Agreement(service.database, clock)
-    assert agreed.now() == clock_check.Agreed(NOON)
+    monkeypatch.setattr(clock_check, "load_database_time", lambda _: told[0])
+    agreed = clock_check.ClockCheck(service.database, clock)
+    assert agreed.now() == clock_check.CheckedTime(NOON)
     told[0] = NOON + timedelta(minutes=2)
     assert agreed.now().at == NOON
-    assert "the database's clock" in agreed.now().apart
+    assert "the database's clock" in agreed.now().skew_text
     told[0] = NOON - timedelta(minutes=2)
     assert agreed.now().at == NOON - timedelta(minutes=2)
 
 
 def test_clocks_that_disagree_open_one_incident_and_widen_nothing(waking, database, clock, caplog):
-    apply(database, POLICY.format("ramps"), Person("zoe"), NOON)
+    apply_policy(database, POLICY.format("ramps"), Actor("zoe"), NOON)
     assert happens(lambda: last_done(database, "ramps") is not None)
     first = last_done(database, "ramps")
     with caplog.at_level(logging.ERROR, logger="rollout.scheduler"):
@@ -123,7 +123,7 @@ def test_clocks_that_disagree_open_one_incident_and_widen_nothing(waking, databa
         assert happens(lambda: "only narrowing is written" in caplog.text)
     clock.since_boot += 15 * 60
     assert happens(lambda: last_done(database, "ramps") == first + 1)
-    with database.reading() as transaction:
-        events = list(Ledger(transaction, Rollouts(transaction).find("ramps")).events())
+    with database.begin_read() as transaction:
+        events = list(Ledger(transaction, Rollouts(transaction).find("ramps")).list_events())
     assert [e.kind for e in events if isinstance(e, IncidentOpened)] == ["clock"]
     assert max(e.at for e in events) < NOON + timedelta(hours=1)  # the ledger is not poisoned

@@ -1,13 +1,13 @@
 """A rollout with grants, on a database: its events are appended as a tick would write them."""
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.scope.commands import Person
+from rollout.core.scope.commands import Actor
 from rollout.core.scope.events import Stopped, VersionFirstUsed, Widened
-from rollout.core.statistics.sampling import draw
-from rollout.services.engine.policy_application import apply
-from rollout.services.engine.rollout_state import standing
+from rollout.core.statistics.sampling import compute_sampling_value
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.versions import VersionFacts, Versions
+from rollout.store.ledger.versions import VersionInfo, VersionStore
 from tests.factories import DAY, NOON
 from tests.store.snapshots import filled_once
 
@@ -35,16 +35,16 @@ lease: 1m
 @filled_once
 def found(database, at=NOON - DAY, policy=POLICY, version="v1"):
     """Put the policy in force and let a version be seen."""
-    apply(database, policy, Person("zoe"), at, salt=SALT)
-    with database.writing() as transaction:
-        stood = standing(transaction, NAME)
-        Versions(transaction, stood.rollout).tell(VersionFacts(version, "test"), at=at)
+    apply_policy(database, policy, Actor("zoe"), at, salt=SALT)
+    with database.begin_write() as transaction:
+        stood = load_rollout_state(transaction, NAME)
+        VersionStore(transaction, stood.rollout).record_info(VersionInfo(version, "test"), at=at)
     append(database, VersionFirstUsed(at=at, by="policy", version=version))
 
 
 def append(database, *events):
-    with database.writing() as transaction:
-        stood = standing(transaction, NAME)
+    with database.begin_write() as transaction:
+        stood = load_rollout_state(transaction, NAME)
         return Ledger(transaction, stood.rollout).append(events, after=stood.scope.revision)
 
 
@@ -93,5 +93,5 @@ def question(key="c1", site="creek", **changed):
 
 def keys(share, *, below=True):
     """Return keys whose draw lies below a share, or not."""
-    drawn = ((str(n), draw(SALT, "stage", str(n))) for n in range(1_000))
+    drawn = ((str(n), compute_sampling_value(SALT, "stage", str(n))) for n in range(1_000))
     return [key for key, number in drawn if (number < share) == below]

@@ -2,18 +2,18 @@
 
 from itertools import count
 
-from rollout.core.ledger.ledger import event_of
-from rollout.core.scope.permissions import Caller, Right
+from rollout.core.ledger.ledger import parse_event
+from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.services.access import users
-from rollout.store.access.access_ledger import house_head
+from rollout.store.access.access_ledger import load_access_head
 from rollout.store.database.rollouts import HOUSE_CHAIN, Rollouts
 from rollout.store.ledger.ledger import Ledger
 from tests.factories import NOON
 from tests.store.snapshots import filled_once
 
-ADA = Caller("ada", rights=(Right("admin"),))
-BO = Caller("bo", rights=(Right("operator", "ramps"),))
-BOX = Caller("box", machine=True, rights=(Right("ingest", "ramps"),))
+ADA = Caller("ada", role_assignments=(AssignedRole("admin"),))
+BO = Caller("bo", role_assignments=(AssignedRole("operator", "ramps"),))
+BOX = Caller("box", is_service_account=True, role_assignments=(AssignedRole("ingest", "ramps"),))
 PASSWORD = "correct horse battery"  # noqa: S105 - bo's, in tests alone
 _numbers = count(1)
 
@@ -26,21 +26,28 @@ def chance(size=38):
 @filled_once
 def furnish(database):
     """Make a rollout, ada the admin, bo who operates it, and box that sends to it."""
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         Rollouts(transaction).create("ramps", salt=bytes(32), at=NOON)
-    users.first_admin(database, "ada", at=NOON)
-    users.add(database, ADA, "bo", at=NOON, rights=BO.rights)
-    users.add(database, ADA, "box", at=NOON, machine=True, rights=BOX.rights)
+    users.create_first_admin(database, "ada", at=NOON)
+    users.create_account(database, ADA, "bo", at=NOON, role_assignments=BO.role_assignments)
+    users.create_account(
+        database,
+        ADA,
+        "box",
+        at=NOON,
+        is_service_account=True,
+        role_assignments=BOX.role_assignments,
+    )
 
 
 def chain_of(database):
     """Return the house chain's events, verified."""
-    with database.reading() as transaction:
-        if house_head(transaction).revision is None:
+    with database.begin_read() as transaction:
+        if load_access_head(transaction).revision is None:
             return []
         ledger = Ledger(transaction, HOUSE_CHAIN)
         ledger.verify()
-        return [event_of(row) for row in ledger.rows()]
+        return [parse_event(row) for row in ledger.list_rows()]
 
 
 def kinds(database, after=0):

@@ -5,15 +5,15 @@ from datetime import UTC, datetime, timedelta
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.records.records import Case, Prediction
-from rollout.core.scope.commands import Person
-from rollout.core.scope.permissions import Caller, Right
+from rollout.core.scope.commands import Actor
+from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.core.scope.scope import CellState, Grant, Scope, Version
-from rollout.services.engine.policy_application import apply
-from rollout.services.engine.rollout_state import Standing, standing
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.reviews import reviews
-from rollout.services.reviews.reviews import Said
+from rollout.services.reviews.reviews import DecisionDraft
 from rollout.store.database.session import Database
-from rollout.store.records.records import Records
+from rollout.store.records.records import RecordStore
 
 START = datetime(2027, 6, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -44,14 +44,14 @@ def policy_text(verdicts=1, second="0%", reveal="never", further="outside: unkno
 
 def person(name, *rights, machine=False):
     """Return somebody with rights, by default to review everywhere."""
-    return Caller(name, machine, rights or (Right("reviewer", "bears"),))
+    return Caller(name, machine, rights or (AssignedRole("reviewer", "bears"),))
 
 
 ANA, BO, CY = person("ana"), person("bo"), person("cy")
-DAN = person("dan", Right("operator", "bears"), Right("admin", "bears"))
+DAN = person("dan", AssignedRole("operator", "bears"), AssignedRole("admin", "bears"))
 
 
-def on_stage(stood: Standing, rung: int, version: str = "v1") -> Standing:
+def on_stage(stood: RolloutState, rung: int, version: str = "v1") -> RolloutState:
     """Return the standing with the version on a rung in every cell."""
     scope: Scope = replace(stood.scope, versions={version: Version(version, START - 9 * DAY)})
     for cell in stood.policy.cells:
@@ -60,7 +60,7 @@ def on_stage(stood: Standing, rung: int, version: str = "v1") -> Standing:
             for number, stage in enumerate(stood.policy.stages[:rung])
         )
         state = CellState(START - DAY, START - DAY, grants)
-        scope = scope.with_state(Cell(cell.site, cell.window), version, state)
+        scope = scope.replace_cell_state(Cell(cell.site, cell.window), version, state)
     return replace(stood, scope=scope)
 
 
@@ -74,9 +74,9 @@ class Room:
     at: datetime = START
 
     def __post_init__(self):
-        apply(self.database, self.text, Person("dan"), START - 10 * DAY, salt=bytes(32))
-        with self.database.reading() as transaction:
-            self.stood = on_stage(standing(transaction, "bears"), self.rung)
+        apply_policy(self.database, self.text, Actor("dan"), START - 10 * DAY, salt=bytes(32))
+        with self.database.begin_read() as transaction:
+            self.stood = on_stage(load_rollout_state(transaction, "bears"), self.rung)
 
     def arrive(self, *keys, site="creek", said="bear", occurred_at=None, **more):
         """Let cases come in together with what v1 says, if anything."""
@@ -96,22 +96,22 @@ class Room:
         answers = more.get("answers") or [
             Prediction(key=k, version="v1", answers={"alarm": said}, **given) for k in keys
         ]
-        with self.database.writing() as transaction:
+        with self.database.begin_write() as transaction:
             items = cases if said is None else [*cases, *answers]
-            Records(transaction, self.stood.rollout).keep(items, received_at=self.at)
+            RecordStore(transaction, self.stood.rollout).store(items, received_at=self.at)
             reviews.open_reviews(transaction, self.stood, cases, self.at)
         return self
 
     def keep(self, *records):
-        with self.database.writing() as transaction:
-            Records(transaction, self.stood.rollout).keep(records, received_at=self.at)
+        with self.database.begin_write() as transaction:
+            RecordStore(transaction, self.stood.rollout).store(records, received_at=self.at)
 
     def later(self, span):
         self.at += span
         return self
 
     def claim(self, who, **more):
-        return reviews.claim(self.database, who, self.stood, self.at, **more).tasks
+        return reviews.claim_reviews(self.database, who, self.stood, self.at, **more).tasks
 
     def take(self, who, **more):
         """Return the one case that somebody is given, None if there is none."""
@@ -121,25 +121,25 @@ class Room:
 
     def judge(self, who, review, label="bear", **more):
         answers = {} if label is None else {"alarm": label}
-        said = Said(answers=answers, unsure=label is None, **more)
-        return reviews.decide(self.database, who, self.stood, review, said, self.at)
+        said = DecisionDraft(answers=answers, unsure=label is None, **more)
+        return reviews.submit_decision(self.database, who, self.stood, review, said, self.at)
 
     def done(self, who, label="bear", **more):
         """Let somebody judge the next case."""
         return self.judge(who, self.take(who, **more).review, label)
 
     def mine(self, who):
-        return reviews.mine(self.database, who, self.stood, self.at)
+        return reviews.load_own_reviews(self.database, who, self.stood, self.at)
 
     def reveal(self, who, review):
-        return reviews.reveal(self.database, who, self.stood, review, self.at)
+        return reviews.reveal_predictions(self.database, who, self.stood, review, self.at)
 
     def may_see(self, who, key):
-        with self.database.reading() as transaction:
-            return reviews.may_see_prediction(transaction, self.stood, who, key, self.at)
+        with self.database.begin_read() as transaction:
+            return reviews.can_see_prediction(transaction, self.stood, who, key, self.at)
 
     def show(self, who, key, page="case"):
-        with self.database.writing() as transaction:
-            reviews.record_shown(
-                transaction, self.stood, who, [key], what="prediction", page=page, at=self.at
+        with self.database.begin_write() as transaction:
+            reviews.record_exposure(
+                transaction, self.stood, who, [key], content="prediction", page=page, at=self.at
             )

@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import select
 
-from rollout.core.statistics.sampling import draw
+from rollout.core.statistics.sampling import compute_sampling_value
 from rollout.store.database.session import Database
 from rollout.store.tables.tables import decisions
 from tests.services.review_room import ANA
@@ -11,7 +11,7 @@ from tests.store.databases import fresh
 
 SHADOW, SUPERVISED, AUTONOMOUS = 0, 1, 2
 KEYS = tuple(f"k{number}" for number in range(40))
-DRAWN = {key: draw(bytes(32), "stage", key) for key in KEYS}
+DRAWN = {key: compute_sampling_value(bytes(32), "stage", key) for key in KEYS}
 LOW = next(key for key in KEYS if DRAWN[key] < 0.5)  # blind when supervised, audited after
 HIGH = next(key for key in KEYS if DRAWN[key] >= 0.5)
 
@@ -26,7 +26,7 @@ def lite(tmp_path):
 
 
 def stored(room, table=decisions):
-    with room.database.reading() as transaction:
+    with room.database.begin_read() as transaction:
         return list(transaction.execute(select(table)))
 
 

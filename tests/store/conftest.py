@@ -1,4 +1,4 @@
-"""A database with the tables, on each engine."""
+"""Fixtures: a database with tables, on each engine."""
 
 import pytest
 

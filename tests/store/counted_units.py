@@ -1,9 +1,11 @@
-"""Units of a rollout, counted and marked as the service does."""
+"""Count units of a rollout as the service does."""
 
 import polars as pl
 
 from rollout.store.counting import counter
-from rollout.store.counting.counted_units import Counted
+from rollout.store.counting.counted_units import CountedUnits
+from rollout.store.counting.counts import Tallies
+from rollout.store.ledger.evidence import EvidenceStore
 
 
 def unit(name, slot=1, **changes):
@@ -34,23 +36,29 @@ def unit(name, slot=1, **changes):
 
 def counts(database, rollout, *units, by_episode=False):
     frame = pl.DataFrame(list(units), infer_schema_length=None)
-    with database.writing() as transaction:
-        return counter.count(transaction, rollout, frame, by_episode=by_episode)
+    with database.begin_write() as transaction:
+        return counter.count_units(transaction, rollout, frame, by_episode=by_episode)
 
 
 def advance(database, rollout, after, to):
-    with database.writing() as transaction:
-        return counter.advance(transaction, rollout, after=after, to=to)["n"].sum()
+    with database.begin_write() as transaction:
+        return advance_in(transaction, rollout, after, to)
+
+
+def advance_in(transaction, rollout, after, to):
+    """Make slots up to `to` evidence, and return how many units they add."""
+    EvidenceStore(transaction, rollout).advance(after=after, to=to)
+    return Tallies(transaction, rollout).load_frame(after=after, until=to)["n"].sum()
 
 
 def marks(database, rollout):
-    with database.reading() as transaction:
-        return list(Counted(transaction, rollout).all())
+    with database.begin_read() as transaction:
+        return list(CountedUnits(transaction, rollout).list_all())
 
 
 def wrong(database, rollout):
     """Return the tallies and the matrices that are not what the marks add up to."""
-    with database.reading() as transaction:
-        right = counter.marked(transaction, rollout)
-        sums = counter.differences(transaction, rollout)
-        return {**sums, **counter.matrix_differences(transaction, rollout, right)}
+    with database.begin_read() as transaction:
+        right = counter.compute_expected_tallies(transaction, rollout)
+        sums = counter.find_differences(transaction, rollout)
+        return {**sums, **counter.find_matrix_differences(transaction, rollout, right)}

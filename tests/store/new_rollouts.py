@@ -1,4 +1,4 @@
-"""Rollouts for tests of the store: each new, with a name that no other has."""
+"""New rollouts for tests of the store, each with a unique name."""
 
 from itertools import count
 
@@ -16,5 +16,5 @@ def rollout(database):
 
 
 def created(database):
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         return Rollouts(transaction).create(next(NAMES), salt=bytes(32), at=NOON)

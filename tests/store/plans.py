@@ -1,4 +1,4 @@
-"""How SQLite answers a question: what it reads, and by which index."""
+"""SQLite's query plans: what a query reads, and by which index."""
 
 from collections.abc import Callable
 

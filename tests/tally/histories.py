@@ -12,16 +12,16 @@ from rollout.core.calendar.sites import Site, Window
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import EvidenceRules, Gate, Guard, Minimum, Policy, Stage
-from rollout.tally.case_placement import place
+from rollout.tally.case_placement import place_cases
 from rollout.tally.frames import (
     REMARK_SCHEMA,
-    Records,
-    cases_schema,
-    decisions_schema,
-    outcomes_schema,
-    predictions_schema,
+    RecordFrames,
+    build_cases_schema,
+    build_decisions_schema,
+    build_outcomes_schema,
+    build_predictions_schema,
 )
-from rollout.tally.units import resolve
+from rollout.tally.units import resolve_units
 
 START = datetime(2025, 6, 2, tzinfo=UTC)
 SALT = bytes(32)
@@ -92,7 +92,7 @@ def cases(*rows, attributes=()):
             }
             for key, at, more in ((*row, {})[:3] for row in rows)
         ],
-        schema=cases_schema(attributes),
+        schema=build_cases_schema(attributes),
     )
 
 
@@ -111,7 +111,7 @@ def predictions(*rows, levers=("alarm",)):
             }
             for key, said, more in ((*row, {})[:3] for row in rows)
         ],
-        schema=predictions_schema(levers),
+        schema=build_predictions_schema(levers),
     )
 
 
@@ -130,7 +130,7 @@ def decisions(*rows, levers=("alarm",)):
             }
             for key, said, more in ((*row, {})[:3] for row in rows)
         ],
-        schema=decisions_schema(levers),
+        schema=build_decisions_schema(levers),
     )
 
 
@@ -141,7 +141,7 @@ def outcomes(*rows, levers=("alarm",)):
             {"case_key": key, **_values(levers, None), "harm": harm, "at": hour(at)}
             for key, harm, at in rows
         ],
-        schema=outcomes_schema(levers),
+        schema=build_outcomes_schema(levers),
     )
 
 
@@ -153,21 +153,21 @@ def _values(levers, said):
 def records(case_rows, prediction_rows=None, decision_rows=None, outcome_rows=None):
     """Return a history of frames; those left out are empty."""
     none = pl.DataFrame(schema=REMARK_SCHEMA)
-    return Records(
+    return RecordFrames(
         cases=case_rows,
         predictions=predictions() if prediction_rows is None else prediction_rows,
         decisions=decisions() if decision_rows is None else decision_rows,
         outcomes=outcomes() if outcome_rows is None else outcome_rows,
-        set_aside=none,
+        rejected=none,
         notes=none,
-        read={},
+        row_counts={},
     )
 
 
 def resolved(history, policy, trained_until=None, salt=SALT):
-    """Return the rows of `resolve`, the gate track's first."""
-    placed = place(history, policy, salt, trained_until).placed
-    frame = resolve(placed, policy).collect("polars").to_native()
+    """Return the rows of `resolve_units`, the gate track's first."""
+    placed = place_cases(history, policy, salt, trained_until).placed
+    frame = resolve_units(placed, policy).collect("polars").to_native()
     return frame.sort("track", "site", "unit", "version", "lever")
 
 

@@ -1,9 +1,9 @@
-"""Readings of guards taken the plainest way: one slot after the other, unit by unit."""
+"""Readings of guards computed slot by slot and unit by unit."""
 
 from math import ceil
 
-from rollout.core.policy.gates import scaled_levels, scaled_line
-from rollout.core.statistics.detector import ActionChangeDetector, CostDetector, Detector
+from rollout.core.policy.gates import scale_cost_levels, scale_cost_threshold
+from rollout.core.statistics.detector import ActionChangeDetector, AgreementDetector, CostDetector
 
 
 class Plain:
@@ -17,20 +17,20 @@ class Plain:
         every = guard.false_alarm_every
         match condition.measure:
             case "cost":
-                self.detector = CostDetector(scaled_line(condition, policy), every)
+                self.detector = CostDetector(scale_cost_threshold(condition, policy), every)
             case "action_change":
                 self.detector = ActionChangeDetector(condition.line, every)
             case "override":
-                self.detector = Detector(1 - condition.line, every)
+                self.detector = AgreementDetector(1 - condition.line, every)
             case _:
-                self.detector = Detector(condition.line, every)
+                self.detector = AgreementDetector(condition.line, every)
         self.bad = self.records = 0
 
     def see(self, kinds):
         """Take in the units of one slot."""
         condition = self.guard.condition
         if condition.measure != "action_change":
-            lever = condition.lever or self.policy.whole
+            lever = condition.lever or self.policy.whole_unit_lever
             kinds = [kind for kind in kinds if kind.lever == lever]
         getattr(self, condition.measure, self.share)(kinds)
 
@@ -43,21 +43,21 @@ class Plain:
         good = sum(kind.predicted == kind.decided for kind in kinds)
         self._moved(len(kinds) - good, kinds)
         if kinds:
-            self.detector = self.detector.after(good, len(kinds))
+            self.detector = self.detector.update(good, len(kinds))
 
     def cost(self, kinds):
         levels = range(len(self.policy.cost_levels))
         counts = [sum(kind.level == level for kind in kinds) for level in levels]
         self._moved(sum(counts[1:]), kinds)
-        self.detector = self.detector.after(scaled_levels(self.policy), counts)
+        self.detector = self.detector.update(scale_cost_levels(self.policy), counts)
 
     def action_change(self, kinds):
-        levers = self.policy.lever
+        levers = self.policy.levers_by_id
         kinds = [k for k in kinds if k.lever in levers and "ring" in levers[k.lever].actions]
         acts = [(kind.predicted == "bear", kind.decided == "bear") for kind in kinds]
         model, person = acts.count((True, False)), acts.count((False, True))
         self._moved(model, kinds)
-        self.detector = self.detector.after(model, person, len(acts))
+        self.detector = self.detector.update(model, person, len(acts))
 
     def _moved(self, bad, kinds):
         self.bad += bad

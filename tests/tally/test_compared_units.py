@@ -1,11 +1,11 @@
-"""What a unit's answers cost and how they compare: labels, numbers, several levers together."""
+"""Costs and comparisons of units: labels, numbers, several levers."""
 
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from rollout.core.policy.levers import Cost, Lever, Margin, Number
+from rollout.core.policy.levers import CostRule, Lever, Margin, Number
 from rollout.core.policy.measures import FAILED, MISSING, OUTSIDE
 from rollout.tally.units import UNLISTED
 from tests.tally.histories import (
@@ -25,7 +25,9 @@ from tests.tally.histories import (
 POLICY = a_policy()
 
 
-COSTLY = replace(ALARM, costs=(Cost(20, did="wait", right="ring"), Cost(1, did="ring"), Cost(3)))
+COSTLY = replace(
+    ALARM, costs=(CostRule(20, did="wait", right="ring"), CostRule(1, did="ring"), CostRule(3))
+)
 
 
 @pytest.mark.parametrize(
@@ -49,12 +51,14 @@ def test_costs_agree_with_the_levers_own_table():
     policy = replace(POLICY, levers=(COSTLY,))
     for said in ALARM.labels:
         for verdict in ALARM.labels:
-            expected = COSTLY.cost(COSTLY.action(said), COSTLY.action(verdict))
+            expected = COSTLY.compute_cost(COSTLY.find_action(said), COSTLY.find_action(verdict))
             assert only(one(said, verdict, policy))["cost"] == expected
 
 
 def test_more_than_64_cost_levels_are_rounded_up():
-    levers = tuple(Lever(f"l{i}", ("a", "b"), ("a", "b"), costs=(Cost(2.0**i),)) for i in range(7))
+    levers = tuple(
+        Lever(f"l{i}", ("a", "b"), ("a", "b"), costs=(CostRule(2.0**i),)) for i in range(7)
+    )
     policy = replace(POLICY, levers=levers)
     names = [lever.id for lever in levers]
     history = records(
@@ -72,9 +76,9 @@ PRICE = Lever(
     "price",
     number=Number("EUR", 0, 100, Margin(0.1, relative=True)),
     costs=(
-        Cost(9, over=Margin(0.5, relative=True)),
-        Cost(4, under=Margin(30)),
-        Cost(2, off=Margin(5)),
+        CostRule(9, over=Margin(0.5, relative=True)),
+        CostRule(4, under=Margin(30)),
+        CostRule(2, off=Margin(5)),
     ),
 )
 
@@ -111,7 +115,7 @@ def number(said, verdict, lever=PRICE):
 
 
 def test_a_plain_tolerance_is_the_same_everywhere():
-    lever = replace(PRICE, number=Number("EUR", 0, 100, Margin(2)), costs=(Cost(1),))
+    lever = replace(PRICE, number=Number("EUR", 0, 100, Margin(2)), costs=(CostRule(1),))
     assert only(number("3", "1", lever))["predicted"] == "agree"
     assert only(number("99.5", "97", lever))["predicted"] == "over"
 
@@ -132,7 +136,7 @@ def test_number_costs_agree_with_the_levers_own():
     )
     rows = track(resolved(history, replace(POLICY, levers=(PRICE,))))
     found = {row["case_key"]: row["cost"] for row in rows}
-    costs = [PRICE.cost_of_number(*pair) for pair in zip(said, verdicts, strict=True)]
+    costs = [PRICE.compute_number_cost(*pair) for pair in zip(said, verdicts, strict=True)]
     assert found == dict(zip(keys, costs, strict=True))
 
 

@@ -1,4 +1,4 @@
-"""Counting is written once: Polars and DuckDB count alike, and so does any order of the rows."""
+"""Counts are equal on Polars and DuckDB and in any order of rows."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout.core.policy.levers import Cost, Lever, Margin, Number
+from rollout.core.policy.levers import CostRule, Lever, Margin, Number
 from rollout.core.policy.measures import MISSING
-from rollout.tally.case_placement import place
-from rollout.tally.unit_arrays import gather
-from rollout.tally.units import resolve, tally
+from rollout.tally.case_placement import place_cases
+from rollout.tally.unit_arrays import build_units
+from rollout.tally.units import count_units, resolve_units
 from tests.tally.histories import (
     ALARM,
     SALT,
@@ -30,7 +30,7 @@ from tests.tally.histories import (
 PRICE = Lever(
     "price",
     number=Number("EUR", 0, 10, Margin(0.5)),
-    costs=(Cost(2, over=Margin(0.2, relative=True)), Cost(1, off=Margin(0.6))),
+    costs=(CostRule(2, over=Margin(0.2, relative=True)), CostRule(1, off=Margin(0.6))),
     answer_within=timedelta(minutes=30),
 )
 ANSWERS = {
@@ -94,7 +94,7 @@ def situations(draw, most=8):
 
 def on_duckdb(placed, connection):
     frames = {}
-    for name in ("cases", "predictions", "decisions", "assisted"):
+    for name in ("cases", "predictions", "decisions", "assisted_decisions"):
         connection.register(name, getattr(placed, name).collect("polars").to_native().to_arrow())
         frames[name] = nw.from_native(connection.table(name))
     return replace(placed, **frames)
@@ -121,7 +121,7 @@ def without(placed, *people):
 def test_polars_and_duckdb_resolve_alike(connection, situation, trained):
     policy, history = situation
     until = {} if trained is None else {"v1": hour(trained)}
-    placed = without(place(history, policy, SALT, until).placed, "bo")
+    placed = without(place_cases(history, policy, SALT, until).placed, "bo")
     elsewhere = on_duckdb(placed, connection)
     assert _resolved(placed, policy).equals(_resolved(elsewhere, policy))
 
@@ -130,16 +130,18 @@ def test_polars_and_duckdb_resolve_alike(connection, situation, trained):
 @given(situation=situations(most=25))
 def test_polars_and_duckdb_count_alike(connection, situation):
     policy, history = situation
-    placed = place(history, policy, SALT).placed
+    placed = place_cases(history, policy, SALT).placed
     counts, theirs = (
-        collected(tally(resolve(it, policy), by=("reviewer", "day")), pl.all())
+        collected(
+            count_units(resolve_units(it, policy), extra_columns=("reviewer", "day")), pl.all()
+        )
         for it in (placed, on_duckdb(placed, connection))
     )
     assert counts.equals(theirs.cast({"n": counts.schema["n"]}))
 
 
 def _resolved(placed, policy):
-    return collected(resolve(placed, policy), ORDER)
+    return collected(resolve_units(placed, policy), ORDER)
 
 
 @settings(max_examples=15, deadline=None)
@@ -154,7 +156,9 @@ def test_rows_in_any_order_give_the_same_units(situation, data):
             for name in ("cases", "predictions", "decisions")
         },
     )
-    once, again = (_resolved(place(it, policy, SALT).placed, policy) for it in (history, mixed))
+    once, again = (
+        _resolved(place_cases(it, policy, SALT).placed, policy) for it in (history, mixed)
+    )
     assert once.equals(again)
 
 
@@ -162,7 +166,7 @@ def test_rows_in_any_order_give_the_same_units(situation, data):
 @given(situation=situations(), people=st.sets(st.sampled_from(["ana", "bo", "cy", "di"])))
 def test_leaving_verdicts_out_takes_them_from_gates_and_changes_nothing_else(situation, people):
     policy, history = situation
-    placed = place(history, policy, SALT).placed
+    placed = place_cases(history, policy, SALT).placed
     before, after = _resolved(placed, policy), _resolved(without(placed, *people), policy)
     pairs = before.join(after, on=ORDER, suffix=":after")
     assert pairs.height == before.height == after.height
@@ -179,7 +183,7 @@ def test_leaving_verdicts_out_takes_them_from_gates_and_changes_nothing_else(sit
 @given(situation=situations())
 def test_each_unit_is_counted_once_on_each_track_after_it_occurred(situation):
     policy, history = situation
-    frame = _resolved(place(history, policy, SALT).placed, policy)
+    frame = _resolved(place_cases(history, policy, SALT).placed, policy)
     assert not frame.select(ORDER).is_duplicated().any()
     assert (frame["slot"] > frame["occurred"]).all()
     asked = history.predictions.join(history.cases, on="case_key")
@@ -195,9 +199,9 @@ def _rows(policy):
 @given(situation=situations())
 def test_arrays_hold_what_the_tally_counts(situation):
     policy, history = situation
-    frame = _resolved(place(history, policy, SALT).placed, policy)
-    units = gather(frame, policy)
-    counted = tally(nw.from_native(frame.lazy())).collect("polars").to_native()
+    frame = _resolved(place_cases(history, policy, SALT).placed, policy)
+    units = build_units(frame, policy)
+    counted = count_units(nw.from_native(frame.lazy())).collect("polars").to_native()
     for row in counted.iter_rows(named=True):
         cell = next(c for c in units.cells if (c[0].window, c[1]) == ("always", row["version"]))
         rows = getattr(units.cells[cell], row["track"])
@@ -205,7 +209,7 @@ def test_arrays_hold_what_the_tally_counts(situation):
             i
             for i in range(len(rows))
             if (rows.slot[i], rows.occurred[i]) == (row["slot"], row["occurred"])
-            and _as_row(units.kinds.kinds[rows.kind[i]]) == _as_row_of(row)
+            and _as_row(units.unit_classes.classes[rows.unit_class[i]]) == _as_row_of(row)
         ]
         assert len(same) == row["n"]
     rows = [len(t) for c in units.cells.values() for t in (c.gate, c.guard, c.assisted)]

@@ -41,7 +41,7 @@
     const part = Array.from(document.querySelectorAll("[data-key]")).find((one) => one.dataset.key === wanted);
     if (part === undefined) return;
     event.preventDefault();
-    const answers = part.closest("#verdict") !== null;
+    const answers = part.closest("#decision") !== null;
     if (!answers || performance.now() - since >= SEEN) press(part);
   });
 })();

@@ -1,4 +1,4 @@
-"""The filter of the divergences: what stands in its form, and what it asks for."""
+"""The filter form of the divergences."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,102 +7,117 @@ from typing import Final
 from urllib.parse import urlencode
 from zoneinfo import ZoneInfo
 
-from rollout.services.divergences.divergence_list import Asked
+from rollout.services.divergences.divergence_list import DivergenceQuery
 
-NAMES: Final = ("version", "lever", "site", "window", "human", "model", "cost", "since", "until")
-WORK: Final = {"open": False, "done": True}
-ABOUT: Final = "is "
-"""What stands before an attribute's name in the form: `is camera`."""
-NO_DAY: Final = "Write a day as 2027-06-17, or leave it empty"
-BACKWARDS: Final = "Let the first day be no later than the last one"
-EARLIEST: Final = date(1970, 1, 1)
-"""No case is older: a day before means this one."""
-NO_COST: Final = "Write a cost as a number, as 20, or leave it empty"
+FIELD_NAMES: Final = (
+    "version",
+    "lever",
+    "site",
+    "window",
+    "human",
+    "model",
+    "cost",
+    "since",
+    "until",
+)
+HAS_CHOICE_BY_WORK: Final = {"open": False, "done": True}
+ATTRIBUTE_PREFIX: Final = "is "
+"""Prefix of an attribute's name in the form: `is camera`."""
+INVALID_DAY_TEXT: Final = "Write a day as YYYY-MM-DD, or leave it empty"
+REVERSED_DAYS_TEXT: Final = "Choose a first day that is not after the last day"
+MIN_DAY: Final = date(1970, 1, 1)
+"""No case is older; earlier days are read as this one."""
+INVALID_COST_TEXT: Final = "Write a cost as a number, such as 20, or leave it empty"
 
 
 @dataclass(frozen=True, slots=True)
-class Sought:
-    """What somebody typed into the form, what it asks for, and what is wrong with it.
+class DivergenceSearch:
+    """Values typed into the filter form, parsed query and errors.
 
     Attributes:
-        typed: each field as it was typed; those that were left empty are left out.
-        asked: what it asks for, without the fields that are wrong.
-        errors: by field, in words.
+        typed: by field, as typed; empty fields are dropped.
+        criteria: the query, without invalid fields.
+        errors: messages by field.
     """
 
     typed: Mapping[str, str]
-    asked: Asked
+    criteria: DivergenceQuery
     errors: Mapping[str, str] = field(default_factory=dict)
 
     @property
-    def narrowed(self) -> bool:
-        """Say whether anything but whose answers and which days was chosen."""
+    def is_narrowed(self) -> bool:
+        """Return whether a filter besides version, lever and days is set."""
         return bool(self.typed.keys() - {"version", "lever", "since", "until"})
 
-    def query(self, **changed: str) -> str:
-        """Return it as a query, with some fields changed; empty ones are left out.
+    def to_query(self, **changes: str) -> str:
+        """Return the URL query with some fields changed, without empty fields.
 
-        >>> Sought({"site": "creek & lake"}, Asked()).query(after="9f")
+        >>> DivergenceSearch({"site": "creek & lake"}, DivergenceQuery()).to_query(after="9f")
         '?site=creek+%26+lake&after=9f'
         """
-        filled = {name: value for name, value in {**self.typed, **changed}.items() if value}
+        filled = {name: value for name, value in {**self.typed, **changes}.items() if value}
         return f"?{urlencode(filled)}" if filled else ""
 
 
-def sought(given: Mapping[str, str], zone: str) -> Sought:
-    """Return what a query asks for.
+def parse_divergence_search(fields: Mapping[str, str], timezone: str) -> DivergenceSearch:
+    """Parse the filter from the fields of a URL.
 
     Args:
-        given: the fields of the address.
-        zone: of the policy, in which days begin.
+        fields: the fields of the URL.
+        timezone: of the policy; days begin in it.
     """
     names = [
         field_name
-        for field_name in given
-        if field_name in {*NAMES, "work"} or field_name.startswith(ABOUT)
+        for field_name in fields
+        if field_name in {*FIELD_NAMES, "work"} or field_name.startswith(ATTRIBUTE_PREFIX)
     ]
-    typed = {name: given[name] for name in names if given[name]}
+    typed = {name: fields[name] for name in names if fields[name]}
     errors: dict[str, str] = {}
-    since = _day(typed, "since", zone, errors)
-    until = _day(typed, "until", zone, errors, end=True)
+    since = _parse_day(typed, "since", timezone, errors)
+    until = _parse_day(typed, "until", timezone, errors, is_end=True)
     if since is not None and until is not None and since >= until:
-        errors["since"] = BACKWARDS
-    criteria = Asked(
+        errors["since"] = REVERSED_DAYS_TEXT
+    criteria = DivergenceQuery(
         **{name: typed.get(name) for name in ("version", "lever", "site", "window")},
         human=typed.get("human"),
         model=typed.get("model"),
-        cost=_cost(typed, errors),
+        min_cost=_parse_cost(typed, errors),
         slices={
-            field_name.removeprefix(ABOUT): value
+            field_name.removeprefix(ATTRIBUTE_PREFIX): value
             for field_name, value in typed.items()
-            if field_name.startswith(ABOUT)
+            if field_name.startswith(ATTRIBUTE_PREFIX)
         },
         since=None if errors else since,
         until=None if errors else until,
-        chosen=WORK.get(typed.get("work", "")),
+        has_choice=HAS_CHOICE_BY_WORK.get(typed.get("work", "")),
     )
-    return Sought(typed, criteria, errors)
+    return DivergenceSearch(typed, criteria, errors)
 
 
-def _day(
-    typed: Mapping[str, str], name: str, zone: str, errors: dict[str, str], *, end: bool = False
+def _parse_day(
+    typed: Mapping[str, str],
+    name: str,
+    timezone: str,
+    errors: dict[str, str],
+    *,
+    is_end: bool = False,
 ) -> datetime | None:
-    """Return when a day begins, or the next one; None where none is named."""
+    """Return the start of a day, or of the next one with `is_end`."""
     text = typed.get(name)
     if text is None:
         return None
     try:
-        day = max(date.fromisoformat(text), EARLIEST)
-        starts_at = datetime.combine(day + timedelta(days=end), time(), ZoneInfo(zone))
+        day = max(date.fromisoformat(text), MIN_DAY)
+        starts_at = datetime.combine(day + timedelta(days=is_end), time(), ZoneInfo(timezone))
         return starts_at.astimezone(UTC)
     except (ValueError, OverflowError):
-        errors[name] = NO_DAY
+        errors[name] = INVALID_DAY_TEXT
         return None
 
 
-def _cost(typed: Mapping[str, str], errors: dict[str, str]) -> float | None:
+def _parse_cost(typed: Mapping[str, str], errors: dict[str, str]) -> float | None:
     try:
         return float(typed["cost"]) if "cost" in typed else None
     except ValueError:
-        errors["cost"] = NO_COST
+        errors["cost"] = INVALID_COST_TEXT
         return None

@@ -1,4 +1,4 @@
-"""What the divergences say in a sentence, whose they are, and why somebody may not judge them."""
+"""Text of the divergences page."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,130 +7,143 @@ from typing import Final
 
 from rollout.core.policy.levers import Lever
 from rollout.reports.text import formatting
-from rollout.services.divergences.divergence_figures import Worst
-from rollout.services.divergences.divergence_list import MANY, DivergenceList
+from rollout.services.divergences.divergence_figures import CostliestKind
+from rollout.services.divergences.divergence_list import MAX_COMPARED_UNITS, DivergenceList
 from rollout.services.engine.versions import VersionStatus
 
-WHO_JUDGES: Final = (
-    "Only an operator at the case's site says what training does with it: what the next version "
-    "learns is a decision about what it will do. An admin gives that right."
+CLEANING_PERMISSION_TEXT: Final = (
+    "Only an operator at the case's site chooses what training does with it. An admin can grant "
+    "that role."
 )
 
 
 @dataclass(frozen=True, slots=True)
 class VersionChoice:
-    """A version in the form, with where it stands: `v7, acting`."""
+    """A version in the form with its status: `v7, acting`."""
 
     version: str
-    says: str
+    text: str
 
 
-def version_choices(known: Sequence[VersionStatus], chosen: str) -> list[VersionChoice]:
-    """Return the versions that can be chosen, the newest first, and one that was named anyhow."""
+def build_version_choices(statuses: Sequence[VersionStatus], selected: str) -> list[VersionChoice]:
+    """Return the selectable versions, newest first, and the selected one."""
     choices = [
-        VersionChoice(status.version, f"{status.version}, {_stands(status)}") for status in known
+        VersionChoice(status.version, f"{status.version}, {_describe_version_status(status)}")
+        for status in statuses
     ]
-    listed_versions = {status.version for status in known}
+    listed_versions = {status.version for status in statuses}
     extra_choices = (
-        [VersionChoice(chosen, chosen)] if chosen and chosen not in listed_versions else []
+        [VersionChoice(selected, selected)] if selected and selected not in listed_versions else []
     )
     return [*extra_choices, *reversed(choices)]
 
 
-def _stands(version: VersionStatus) -> str:
+def _describe_version_status(version: VersionStatus) -> str:
     if version.retired:
         return "retired"
     return "acting" if version.acting_cells else "in shadow"
 
 
-def lede(found: DivergenceList) -> str:
-    """Say how many divergences there are and what they cost, in a sentence or two."""
-    compared_text = f"{formatting.several(found.compared, 'compared case')} from {days(found)}"
-    if not found.count:
-        return f"Of {compared_text} none differs so."
-    verb = "differs" if found.count == 1 else "differ"
-    sentence = f"{formatting.number(found.count)} of {compared_text} {verb}, {_in_action(found)}."
-    if found.worst is None:
+def describe_divergences(divergences: DivergenceList) -> str:
+    """Describe how many divergences there are and what they cost."""
+    compared_text = (
+        f"{formatting.format_quantity(divergences.compared, 'compared case')} from"
+        f" {format_days(divergences)}"
+    )
+    if not divergences.count:
+        return f"None of {compared_text} differs."
+    verb = "differs" if divergences.count == 1 else "differ"
+    sentence = (
+        f"{formatting.format_count(divergences.count)} of {compared_text} {verb},"
+        f" {_describe_action_share(divergences)}."
+    )
+    if divergences.costliest_kind is None:
         return f"{sentence} They cost nothing."
-    return f"{sentence} {_worst(found, found.worst)}"
+    return f"{sentence} {_describe_costliest(divergences, divergences.costliest_kind)}"
 
 
-def days(found: DivergenceList) -> str:
-    """Say the span, in days of the policy's zone: `16 Sep 2027 to 15 Oct 2027`."""
-    timezone, last_instant = found.policy.timezone, found.until - timedelta(microseconds=1)
+def format_days(divergences: DivergenceList) -> str:
+    """Format the period in days of the policy's timezone: `16 Sep 2027 to 15 Oct 2027`."""
+    timezone, last_instant = (
+        divergences.policy.timezone,
+        divergences.until - timedelta(microseconds=1),
+    )
     return (
-        f"{formatting.day_text(found.since, timezone)} to"
-        f" {formatting.day_text(last_instant, timezone)}"
+        f"{formatting.format_day(divergences.since, timezone)} to"
+        f" {formatting.format_day(last_instant, timezone)}"
     )
 
 
-def reach(found: DivergenceList) -> str:
-    """Say what is left out of the list and its figures, and how far back they reach."""
+def describe_coverage(divergences: DivergenceList) -> str:
+    """Describe which cases the list excludes and how far back it reaches."""
     text = (
-        "Open cases are left out: those that people may still judge without the model's answer. "
-        "A case is here once it has closed and was counted."
+        "Open cases, which reviewers may still decide blind, are excluded. "
+        "A case is listed once it has closed and was counted."
     )
-    if not found.cut:
+    if not divergences.is_truncated:
         return text
-    first_day = formatting.day_text(found.since, found.policy.timezone)
+    first_day = formatting.format_day(divergences.since, divergences.policy.timezone)
     return (
-        f"{text} Only the newest are looked at, {formatting.number(MANY)} at most: "
-        f"here back to {first_day}. "
-        "For earlier ones choose earlier days."
+        f"{text} Only the newest {formatting.format_count(MAX_COMPARED_UNITS)} are compared:"
+        f" here back to {first_day}. For earlier ones choose earlier days."
     )
 
 
-def _worst(found: DivergenceList, worst: Worst) -> str:
+def _describe_costliest(divergences: DivergenceList, costliest: CostliestKind) -> str:
     cost_unit, answer_text = (
-        found.policy.charter.cost_in,
-        f"where {found.version} said {worst.model}",
+        divergences.policy.charter.cost_in,
+        f"where {divergences.version} said {costliest.model}",
     )
-    if found.count == 1:
-        return f"It was {worst.human} {answer_text}, and cost {cost(worst.cost)} {cost_unit}."
-    verb = "was" if worst.count == 1 else "were"
+    if divergences.count == 1:
+        return (
+            f"It was {costliest.human} {answer_text}, and cost {format_cost(costliest.cost)}"
+            f" {cost_unit}."
+        )
+    verb = "was" if costliest.count == 1 else "were"
     return (
-        f"Together they cost {cost(found.cost)} {cost_unit}: {formatting.number(worst.count)}"
-        f" {verb} {worst.human} {answer_text}, and cost {cost(worst.cost)} of it."
+        f"Together they cost {format_cost(divergences.cost)} {cost_unit}:"
+        f" {formatting.format_count(costliest.count)} {verb} {costliest.human} {answer_text}, and"
+        f" cost {format_cost(costliest.cost)} of it."
     )
 
 
-def _in_action(found: DivergenceList) -> str:
-    if found.in_action == found.count:
-        return "in what is done too" if found.count == 1 else "all of them in what is done too"
-    return f"{formatting.number(found.in_action)} of them in what is done"
+def _describe_action_share(divergences: DivergenceList) -> str:
+    if divergences.action_count == divergences.count:
+        return "also in the action" if divergences.count == 1 else "all of them also in the action"
+    return f"{formatting.format_count(divergences.action_count)} of them also in the action"
 
 
-def cost(value: float) -> str:
-    """Say a cost without needless digits.
+def format_cost(value: float) -> str:
+    """Format a cost without trailing zeros.
 
-    >>> cost(20.0), cost(1234.5), cost(0.125)
+    >>> format_cost(20.0), format_cost(1234.5), format_cost(0.125)
     ('20', '1,234.5', '0.125')
     """
     return f"{value:,.3f}".rstrip("0").rstrip(".")
 
 
-def unit_of(lever: Lever) -> str:
-    """Return what stands behind an answer of a lever with numbers; "" for labels."""
+def format_unit(lever: Lever) -> str:
+    """Return the unit of a number lever, with a space; "" for labels."""
     return "" if lever.number is None else f" {lever.number.unit}".rstrip()
 
 
-def nothing_says(found: DivergenceList, *, narrowed: bool) -> str:
-    """Say why a list is empty and what to do next."""
-    if not found.version:
+def explain_empty_list(divergences: DivergenceList, *, is_narrowed: bool) -> str:
+    """Explain why the list is empty and what to do next."""
+    if not divergences.version:
         return (
-            "No version of a model was ever heard of here. Send cases with its predictions and "
-            "people's verdicts; docs/api.md says how."
+            "No model version has sent predictions yet. Send cases, predictions and decisions; "
+            "docs/api.md shows how."
         )
-    if not found.compared:
+    if not divergences.compared:
         return (
-            f"No case of {found.version} could be compared here. A case is compared once it has "
-            "closed and a blind verdict of people stands beside the model's answer: choose "
-            "earlier days or another place, or see whether verdicts wait in Review."
+            f"No case of {divergences.version} could be compared here. A case is compared once it"
+            " has closed with a blind decision and the model's answer: choose earlier days or"
+            " another site, or check Review for pending cases."
         )
-    if narrowed:
-        return f"No divergence of {found.version} is like this. Take a part of the filter away."
+    if is_narrowed:
+        return f"No divergence of {divergences.version} matches. Remove a part of the filter."
     return (
-        f"{found.version} and people gave the same answer to all "
-        f"{formatting.several(found.compared, 'compared case')} of these days. "
+        f"{divergences.version} and the reviewers gave the same answer to all "
+        f"{formatting.format_quantity(divergences.compared, 'compared case')} of these days. "
         "Earlier days may differ."
     )

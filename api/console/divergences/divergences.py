@@ -1,96 +1,120 @@
-"""The divergences: where a version and people differ, what it cost, what training does with it."""
+"""Divergences pages: where model and humans differ, its cost, and choices for training."""
 
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from api.console.divergences.divergence_filter import ABOUT, Sought, sought
-from api.console.divergences.divergence_text import (
-    WHO_JUDGES,
-    cost,
-    lede,
-    nothing_says,
-    reach,
-    unit_of,
-    version_choices,
+from api.console.divergences.divergence_filter import (
+    ATTRIBUTE_PREFIX,
+    DivergenceSearch,
+    parse_divergence_search,
 )
-from api.console.divergences.matrix_table import action_table, label_table
-from api.console.page.form import Form, Signed
-from api.console.page.page import page, to
-from api.console.page.page_context import Visiting, Visitor
-from api.console.page.text import segment
-from api.console.reviews.case_text import case_address
-from api.console.reviews.cleaning_form import Answered, Typed, answered, handle, wishes
-from api.console.reviews.pictures import picture
+from api.console.divergences.divergence_text import (
+    CLEANING_PERMISSION_TEXT,
+    build_version_choices,
+    describe_coverage,
+    describe_divergences,
+    explain_empty_list,
+    format_cost,
+    format_unit,
+)
+from api.console.divergences.matrix_table import build_action_table, build_label_table
+from api.console.page.form import Form, SignedForm
+from api.console.page.page import redirect_to, render_page
+from api.console.page.page_context import CurrentVisitor, Visitor
+from api.console.page.text import encode_segment
+from api.console.reviews.case_text import build_case_path
+from api.console.reviews.cleaning_form import (
+    CleaningFormResult,
+    TypedChoice,
+    build_form_result,
+    encode_case_key,
+    parse_choice_requests,
+)
+from api.console.reviews.pictures import build_picture
 from api.routers.training import Form as FileForm
 from api.routers.training import TrainingManifest, export_training_rows
-from rollout.core.errors import Refusal, UnknownVersion
-from rollout.core.scope.permissions import Act, require
+from rollout.core.errors import RefusalError, UnknownVersionError
+from rollout.core.scope.permissions import Permission, require_permission
 from rollout.reports.figures.comparison import Comparison
-from rollout.reports.figures.label_sources import PEOPLES
-from rollout.reports.figures.training import plain_manifest
-from rollout.services.cells.overview import rollouts_of
+from rollout.reports.figures.label_sources import HUMAN_SOURCES
+from rollout.reports.figures.training import build_manifest_values
+from rollout.services.cells.overview import load_rollouts
 from rollout.services.divergences.divergence_list import (
-    Asked,
     DivergenceList,
-    divergence_list,
-    divergence_table,
+    DivergenceQuery,
+    export_divergences_csv,
+    load_divergence_page,
 )
-from rollout.services.divergences.matrices import matrix_of
-from rollout.services.engine.rollout_state import Standing
-from rollout.services.engine.versions import versions_of
-from rollout.services.reports.inputs import NothingToReport
-from rollout.services.training.cleaning import choose
-from rollout.services.training.training import Wanted, training
+from rollout.services.divergences.matrices import load_version_confusion
+from rollout.services.engine.rollout_state import RolloutState
+from rollout.services.engine.versions import load_versions
+from rollout.services.reports.inputs import NothingToReportError
+from rollout.services.training.cleaning import store_choices
+from rollout.services.training.training import TrainingOptions
+from rollout.services.training.training import export_training_rows as training
 
 router = APIRouter()
-After = Annotated[str, Query(max_length=100)]
-Saved = Annotated[int, Query(ge=0, le=1_000)]
-PAGE = 25
-NO_TYPED = Typed()
+CursorQuery = Annotated[str, Query(max_length=100)]
+SavedCount = Annotated[int, Query(ge=0, le=1_000)]
+PAGE_SIZE = 25
+EMPTY_CHOICE = TypedChoice()
 
 
 @router.get("/divergences")
-def choose_rollout(request: Request, visitor: Visiting) -> Response:
-    """Lead to the rollout's divergences; where there are several, ask which."""
+def show_rollout_choice(request: Request, visitor: CurrentVisitor) -> Response:
+    """Show the only rollout's divergences, or a choice of rollouts."""
     rollout_names = [
-        rollout_item.name for rollout_item in rollouts_of(visitor.service.database, visitor.caller)
+        rollout_item.name
+        for rollout_item in load_rollouts(visitor.service.database, visitor.caller)
     ]
     if len(rollout_names) == 1:
-        return to(f"/rollouts/{segment(rollout_names[0])}/divergences")
-    return page(request, visitor, "divergences_of", names=rollout_names)
+        return redirect_to(f"/rollouts/{encode_segment(rollout_names[0])}/divergences")
+    return render_page(request, visitor, "divergences_of", names=rollout_names)
 
 
 @router.get("/rollouts/{rollout}/divergences")
-def read(
-    request: Request, rollout: str, visitor: Visiting, after: After = "", saved: Saved = 0
+def show_divergences(
+    request: Request,
+    rollout: str,
+    visitor: CurrentVisitor,
+    after: CursorQuery = "",
+    saved: SavedCount = 0,
 ) -> Response:
-    """Show divergences, the dearest first, and the form that judges them."""
-    return _shown(request, visitor, rollout, after, Answered(kept=saved))
+    """Show divergences, costliest first, and the form for training choices."""
+    return _render_divergences(
+        request, visitor, rollout, after, CleaningFormResult(stored_count=saved)
+    )
 
 
 @router.post("/rollouts/{rollout}/divergences")
-def judge(
-    request: Request, rollout: str, form: Signed, visitor: Visiting, after: After = ""
+def submit_choices(
+    request: Request,
+    rollout: str,
+    form: SignedForm,
+    visitor: CurrentVisitor,
+    after: CursorQuery = "",
 ) -> Response:
-    """Keep what was chosen in the rows; what is refused comes back with all that was typed."""
-    require(visitor.caller, Act.OPERATE, rollout)
-    result = _judged(rollout, form, visitor)
-    if result.refused:
-        return _shown(request, visitor, rollout, after, result)
-    query = _sought(request, visitor, rollout).query(after=after, saved=str(result.kept))
-    return to(f"/rollouts/{segment(rollout)}/divergences{query}")
+    """Store the choices of the form; show rejected rows again with errors."""
+    require_permission(visitor.caller, Permission.OPERATE, rollout)
+    result = _store_choices(rollout, form, visitor)
+    if result.has_errors:
+        return _render_divergences(request, visitor, rollout, after, result)
+    query = _parse_search(request, visitor, rollout).to_query(
+        after=after, saved=str(result.stored_count)
+    )
+    return redirect_to(f"/rollouts/{encode_segment(rollout)}/divergences{query}")
 
 
 @router.get("/rollouts/{rollout}/divergences.csv")
-def table(request: Request, rollout: str, visitor: Visiting) -> Response:
-    """Send every divergence of the filter, in the form of a report's divergences.csv."""
-    search = _sought(request, visitor, rollout)
+def send_divergences_csv(request: Request, rollout: str, visitor: CurrentVisitor) -> Response:
+    """Send all divergences of the filter, in the format of a report's divergences.csv."""
+    search = _parse_search(request, visitor, rollout)
     if search.errors:
-        raise Refusal("; ".join(search.errors.values()))
+        raise RefusalError("; ".join(search.errors.values()))
     database, at = visitor.service.database, visitor.at
-    text = divergence_table(database, visitor.caller, rollout, search.asked, at)
+    text = export_divergences_csv(database, visitor.caller, rollout, search.criteria, at)
     headers = {
         "Content-Disposition": 'attachment; filename="divergences.csv"',
         "Cache-Control": "no-store",
@@ -99,154 +123,191 @@ def table(request: Request, rollout: str, visitor: Visiting) -> Response:
 
 
 @router.get("/rollouts/{rollout}/training")
-def rows(rollout: str, visitor: Visiting, form: FileForm = "jsonl") -> StreamingResponse:
-    """Send the rows to train on: the same file as the API's."""
+def send_training_rows(
+    rollout: str, visitor: CurrentVisitor, form: FileForm = "jsonl"
+) -> StreamingResponse:
+    """Send the training rows, the same file as the API's."""
     training_export = training(
-        visitor.service.database, visitor.caller, rollout, Wanted(PEOPLES), visitor.at
+        visitor.service.database,
+        visitor.caller,
+        rollout,
+        TrainingOptions(HUMAN_SOURCES),
+        visitor.at,
     )
     return export_training_rows(training_export, form)
 
 
 @router.get("/rollouts/{rollout}/training/manifest")
-def manifest(rollout: str, visitor: Visiting) -> TrainingManifest:
-    """Send what the rows to train on are, as the API does."""
+def send_training_manifest(rollout: str, visitor: CurrentVisitor) -> TrainingManifest:
+    """Send the manifest of the training rows, as the API does."""
     training_export = training(
-        visitor.service.database, visitor.caller, rollout, Wanted(PEOPLES), visitor.at
+        visitor.service.database,
+        visitor.caller,
+        rollout,
+        TrainingOptions(HUMAN_SOURCES),
+        visitor.at,
     )
-    return TrainingManifest.model_validate(plain_manifest(training_export.manifest))
+    return TrainingManifest.model_validate(build_manifest_values(training_export.manifest))
 
 
-def _judged(rollout: str, form: Form, visitor: Visitor) -> Answered:
+def _store_choices(rollout: str, form: Form, visitor: Visitor) -> CleaningFormResult:
     try:
-        requests = wishes(form, form.one("version"), form.one("lever"))
-    except Refusal as error:
-        return Answered(whole=str(error))
+        requests = parse_choice_requests(form, form.get_text("version"), form.get_text("lever"))
+    except RefusalError as error:
+        return CleaningFormResult(form_error=str(error))
     database, at = visitor.service.database, visitor.at
-    results = choose(database, visitor.caller, rollout, requests, at) if requests else ()
-    return answered(requests, results)
+    results = store_choices(database, visitor.caller, rollout, requests, at) if requests else ()
+    return build_form_result(requests, results)
 
 
-def _standing(visitor: Visitor, rollout: str) -> Standing:
-    require(visitor.caller, Act.READ, rollout)
-    return visitor.service.watch.confirmed(rollout).standing
+def _load_state(visitor: Visitor, rollout: str) -> RolloutState:
+    require_permission(visitor.caller, Permission.READ, rollout)
+    return visitor.service.state_cache.reload_rollout(rollout).state
 
 
-def _sought(request: Request, visitor: Visitor, rollout: str) -> Sought:
-    timezone = _standing(visitor, rollout).policy.timezone
-    return sought(dict(request.query_params), timezone)
+def _parse_search(request: Request, visitor: Visitor, rollout: str) -> DivergenceSearch:
+    timezone = _load_state(visitor, rollout).policy.timezone
+    return parse_divergence_search(dict(request.query_params), timezone)
 
 
-def _found(
-    visitor: Visitor, rollout: str, wanted: Sought, after: str
+def _load_divergences(
+    visitor: Visitor, rollout: str, search: DivergenceSearch, after: str
 ) -> tuple[DivergenceList, dict[str, str]]:
-    """Return the list, and what is wrong with what was asked for: then it is of the last days."""
+    """Return the list and the errors of the filter; with errors, the default period."""
     database, caller, at = visitor.service.database, visitor.caller, visitor.at
     try:
-        divergences = divergence_list(
-            database, caller, rollout, wanted.asked, at, after=after, limit=PAGE
+        divergences = load_divergence_page(
+            database, caller, rollout, search.criteria, at, after=after, limit=PAGE_SIZE
         )
-    except NothingToReport as error:
-        default_query = Asked(version=wanted.asked.version, lever=wanted.asked.lever)
-        divergences = divergence_list(database, caller, rollout, default_query, at, limit=PAGE)
+    except NothingToReportError as error:
+        default_query = DivergenceQuery(
+            version=search.criteria.version, lever=search.criteria.lever
+        )
+        divergences = load_divergence_page(
+            database, caller, rollout, default_query, at, limit=PAGE_SIZE
+        )
         return divergences, {"since": str(error)}
-    return divergences, dict(wanted.errors)
+    return divergences, dict(search.errors)
 
 
-def _shown(
-    request: Request, visitor: Visitor, rollout: str, after: str, done: Answered
+def _render_divergences(
+    request: Request, visitor: Visitor, rollout: str, after: str, result: CleaningFormResult
 ) -> Response:
-    search = _sought(request, visitor, rollout)
-    divergences, errors = _found(visitor, rollout, search, after)
-    errors |= _faults(divergences, done)
-    return page(
+    search = _parse_search(request, visitor, rollout)
+    divergences, errors = _load_divergences(visitor, rollout, search, after)
+    errors |= _list_row_errors(divergences, result)
+    return render_page(
         request,
         visitor,
         "divergences",
         422 if errors else 200,
         rollout=rollout,
-        here=f"/rollouts/{segment(rollout)}/divergences",
-        found=divergences,
+        here=f"/rollouts/{encode_segment(rollout)}/divergences",
+        divergences=divergences,
         errors=errors,
-        sought=search,
+        search=search,
         typed=search.typed,
-        done=done,
-        lede=lede(divergences),
-        reach=reach(divergences),
-        nothing=nothing_says(divergences, narrowed=search.narrowed),
-        cost=cost,
-        **_filter(visitor, rollout, divergences),
-        **_figures(visitor, rollout, divergences),
-        **_list(visitor, rollout, divergences, done),
-        **_pages(rollout, search, divergences, after),
+        result=result,
+        lede=describe_divergences(divergences),
+        coverage=describe_coverage(divergences),
+        nothing=explain_empty_list(divergences, is_narrowed=search.is_narrowed),
+        cost=format_cost,
+        **_build_filter_context(visitor, rollout, divergences),
+        **_build_figures_context(visitor, rollout, divergences),
+        **_build_list_context(visitor, rollout, divergences, result),
+        **_build_paging_context(rollout, search, divergences, after),
     )
 
 
-def _faults(found: DivergenceList, done: Answered) -> dict[str, str]:
-    """Return why rows of the form were refused, by their places; those elsewhere together."""
-    row_numbers = {row.divergence.case_key: index for index, row in enumerate(found.rows)}
+def _list_row_errors(divergences: DivergenceList, result: CleaningFormResult) -> dict[str, str]:
+    """Return errors of rows by their position; errors of other rows together."""
+    row_numbers = {row.divergence.case_key: index for index, row in enumerate(divergences.rows)}
     row_errors = {
-        f"row-{row_numbers[key]}": text for key, text in done.errors.items() if key in row_numbers
+        f"row-{row_numbers[key]}": text for key, text in result.errors.items() if key in row_numbers
     }
-    other_errors = [text for key, text in done.errors.items() if key not in row_numbers]
-    form_error = "; ".join([*other_errors, *([done.whole] if done.whole else [])])
+    other_errors = [text for key, text in result.errors.items() if key not in row_numbers]
+    form_error = "; ".join([*other_errors, *([result.form_error] if result.form_error else [])])
     return row_errors | ({"list": form_error} if form_error else {})
 
 
-def _filter(visitor: Visitor, rollout: str, found: DivergenceList) -> dict[str, Any]:
-    statuses = versions_of(visitor.service, visitor.caller, rollout, at=visitor.at)
+def _build_filter_context(
+    visitor: Visitor, rollout: str, divergences: DivergenceList
+) -> dict[str, Any]:
+    statuses = load_versions(visitor.service, visitor.caller, rollout, at=visitor.at)
     return {
-        "versions": version_choices(statuses, found.version),
-        "levers": [lever.id for lever in found.policy.levers],
-        "costs": [cost(value) for value in found.offered.costs],
-        "about": ABOUT,
+        "versions": build_version_choices(statuses, divergences.version),
+        "levers": [lever.id for lever in divergences.policy.levers],
+        "costs": [format_cost(value) for value in divergences.filter_options.costs],
+        "about": ATTRIBUTE_PREFIX,
     }
 
 
-def _figures(visitor: Visitor, rollout: str, found: DivergenceList) -> dict[str, Any]:
+def _build_figures_context(
+    visitor: Visitor, rollout: str, divergences: DivergenceList
+) -> dict[str, Any]:
     return {
-        "labels": None if found.labels is None else label_table(found.labels),
-        "actions": None if found.actions is None else action_table(found.actions),
-        "evidence": _evidence(visitor, rollout, found),
-        "cost_in": found.policy.charter.cost_in,
+        "labels": None
+        if divergences.label_matrix is None
+        else build_label_table(divergences.label_matrix),
+        "actions": None
+        if divergences.action_matrix is None
+        else build_action_table(divergences.action_matrix),
+        "evidence": _find_comparison(visitor, rollout, divergences),
+        "cost_in": divergences.policy.charter.cost_in,
     }
 
 
-def _list(visitor: Visitor, rollout: str, found: DivergenceList, done: Answered) -> dict[str, Any]:
-    lever, rows = found.policy.lever[found.lever], found.rows
+def _build_list_context(
+    visitor: Visitor, rollout: str, divergences: DivergenceList, result: CleaningFormResult
+) -> dict[str, Any]:
+    lever, rows = divergences.policy.levers_by_id[divergences.lever], divergences.rows
     return {
         "lever": lever,
-        "unit": unit_of(lever),
-        "judged": {row.name: _may_judge(visitor, rollout, row.divergence.site) for row in rows},
-        "operates": visitor.caller.may_somewhere(Act.OPERATE, rollout),
-        "who_judges": WHO_JUDGES,
-        "row_typed": {row.name: done.typed.get(row.divergence.case_key, NO_TYPED) for row in rows},
-        "zone_of": {site.id: site.timezone for site in found.policy.sites},
-        "zone": found.policy.timezone,
-        "picture": picture,
-        "handle": handle,
-        "case_address": case_address,
+        "unit": format_unit(lever),
+        "judged": {
+            row.divergence_id: _can_choose(visitor, rollout, row.divergence.site) for row in rows
+        },
+        "operates": visitor.caller.has_permission_somewhere(Permission.OPERATE, rollout),
+        "who_judges": CLEANING_PERMISSION_TEXT,
+        "row_typed": {
+            row.divergence_id: result.typed.get(row.divergence.case_key, EMPTY_CHOICE)
+            for row in rows
+        },
+        "zone_of": {site.id: site.timezone for site in divergences.policy.sites},
+        "zone": divergences.policy.timezone,
+        "picture": build_picture,
+        "handle": encode_case_key,
+        "case_address": build_case_path,
     }
 
 
-def _pages(rollout: str, wanted: Sought, found: DivergenceList, after: str) -> dict[str, str]:
-    """Return the addresses of this page of the list, of the next one, and of the first."""
-    page_path = f"/rollouts/{segment(rollout)}/divergences"
+def _build_paging_context(
+    rollout: str, search: DivergenceSearch, divergences: DivergenceList, after: str
+) -> dict[str, str]:
+    """Return the URLs of this page, the next one and the first one."""
+    page_path = f"/rollouts/{encode_segment(rollout)}/divergences"
     return {
-        "query": wanted.query(after=after if found.first > 1 else ""),
-        "further": page_path + wanted.query(after=found.next) if found.next else "",
-        "start": page_path + wanted.query() if found.first > 1 else "",
+        "query": search.to_query(after=after if divergences.first_position > 1 else ""),
+        "further": page_path + search.to_query(after=divergences.next_id)
+        if divergences.next_id
+        else "",
+        "start": page_path + search.to_query() if divergences.first_position > 1 else "",
     }
 
 
-def _may_judge(visitor: Visitor, rollout: str, site: str) -> bool:
-    return visitor.may(Act.OPERATE, rollout, site)
+def _can_choose(visitor: Visitor, rollout: str, site: str) -> bool:
+    return visitor.has_permission(Permission.OPERATE, rollout, site)
 
 
-def _evidence(visitor: Visitor, rollout: str, found: DivergenceList) -> Comparison | None:
-    """Return what gates counted of the version on the lever; None where they counted nothing."""
+def _find_comparison(
+    visitor: Visitor, rollout: str, divergences: DivergenceList
+) -> Comparison | None:
+    """Return the counted comparison of the version on the lever, if there is one."""
     try:
-        matrices = matrix_of(visitor.service, visitor.caller, rollout, found.version)
-    except UnknownVersion:
+        matrices = load_version_confusion(
+            visitor.service, visitor.caller, rollout, divergences.version
+        )
+    except UnknownVersionError:
         return None
-    lever_comparisons = (item for item in matrices.items if item.lever == found.lever)
+    lever_comparisons = (item for item in matrices.items if item.lever == divergences.lever)
     return next(lever_comparisons, None)

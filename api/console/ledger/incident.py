@@ -1,55 +1,59 @@
-"""One incident: what tripped, what it did, how it comes back, and that somebody has seen it."""
+"""The page of one incident, and its acknowledgement."""
 
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
 
 from api.console.ledger import incident_text as words
-from api.console.ledger.ledger_text import lines_told
-from api.console.page.form import Signed
-from api.console.page.page import page, to
-from api.console.page.page_context import Visiting, Visitor
-from api.console.page.revision import live
-from api.console.page.stop_target import cell_value
-from api.console.page.text import segment
+from api.console.ledger.ledger_text import describe_ledger_entries
+from api.console.page.form import SignedForm
+from api.console.page.page import redirect_to, render_page
+from api.console.page.page_context import CurrentVisitor, Visitor
+from api.console.page.revision import build_live_region
+from api.console.page.stop_target import format_cell_value
+from api.console.page.text import encode_segment
 from rollout.core.calendar.sites import SHADOW, Cell
-from rollout.core.scope.permissions import Act
-from rollout.reports.text.event_text import Zoned
-from rollout.services.incidents.incident_impact import Aftermath, aftermath
-from rollout.services.incidents.incidents import acknowledge, incident_of
+from rollout.core.scope.permissions import Permission
+from rollout.reports.text.event_text import ZonedEventDescriber
+from rollout.services.incidents.incident_impact import IncidentImpact, load_incident_impact
+from rollout.services.incidents.incidents import load_incident, record_acknowledgement
 
 router = APIRouter()
-LONGEST: Final = 2_000  # letters of a note that are kept
-TOO_LONG: Final = f"Shorten the note: at most {LONGEST:,} letters are kept"
-BEFORE: Final = "{} had acknowledged it already, so your note was not kept: {}"
+MAX_NOTE_LENGTH: Final = 2_000  # maximum characters of a stored note
+NOTE_TOO_LONG_TEXT: Final = f"Shorten the note: at most {MAX_NOTE_LENGTH:,} letters are kept"
+ALREADY_ACKNOWLEDGED_TEXT: Final = "{} had acknowledged it already, so your note was not kept: {}"
 
 
 @router.get("/rollouts/{rollout}/incidents/{incident}")
-def incident(request: Request, visitor: Visiting, rollout: str, incident: str) -> Response:
-    """Show what tripped, what it did, and how it comes back."""
-    return _shown(request, visitor, rollout, incident)
+def show_incident(
+    request: Request, visitor: CurrentVisitor, rollout: str, incident: str
+) -> Response:
+    """Show what tripped, its effect, and how to recover."""
+    return _render_incident(request, visitor, rollout, incident)
 
 
 @router.post("/rollouts/{rollout}/incidents/{incident}")
-def acknowledge_it(
-    request: Request, visitor: Visiting, rollout: str, incident: str, form: Signed
+def submit_acknowledgement(
+    request: Request, visitor: CurrentVisitor, rollout: str, incident: str, form: SignedForm
 ) -> Response:
-    """Say that somebody has seen it; it gives nothing back."""
-    note = form.whole("note").strip()
-    if len(note) > LONGEST:
-        errors = {"note": TOO_LONG}
-        return _shown(request, visitor, rollout, incident, errors=errors, typed={"note": note})
+    """Acknowledge the incident; this restores nothing."""
+    note = form.get_raw_text("note").strip()
+    if len(note) > MAX_NOTE_LENGTH:
+        errors = {"note": NOTE_TOO_LONG_TEXT}
+        return _render_incident(
+            request, visitor, rollout, incident, errors=errors, typed={"note": note}
+        )
     database, caller = visitor.service.database, visitor.caller
-    result = acknowledge(database, caller, rollout, incident, at=visitor.at, note=note)
+    result = record_acknowledgement(database, caller, rollout, incident, at=visitor.at, note=note)
     if not result.events and note:
-        incident_details = incident_of(visitor.service, caller, rollout, incident)
+        incident_details = load_incident(visitor.service, caller, rollout, incident)
         if (incident_details.acknowledged_by, incident_details.note) != (visitor.name, note):
-            errors = {"": BEFORE.format(incident_details.acknowledged_by, note)}
-            return _shown(request, visitor, rollout, incident, errors=errors)
-    return to(f"/rollouts/{segment(rollout)}/incidents/{segment(incident)}")
+            errors = {"": ALREADY_ACKNOWLEDGED_TEXT.format(incident_details.acknowledged_by, note)}
+            return _render_incident(request, visitor, rollout, incident, errors=errors)
+    return redirect_to(f"/rollouts/{encode_segment(rollout)}/incidents/{encode_segment(incident)}")
 
 
-def _shown(
+def _render_incident(
     request: Request,
     visitor: Visitor,
     rollout: str,
@@ -58,46 +62,56 @@ def _shown(
     errors: dict[str, str] | None = None,
     typed: dict[str, str] | None = None,
 ) -> Response:
-    live_region = live(request, visitor, rollout)
-    impact = aftermath(visitor.service, visitor.caller, rollout, incident, at=visitor.at)
+    live_region = build_live_region(request, visitor, rollout)
+    impact = load_incident_impact(visitor.service, visitor.caller, rollout, incident, at=visitor.at)
     incident_details = impact.incident
-    return page(
+    return render_page(
         request,
         visitor,
         "incident",
         422 if errors else 200,
         live=live_region,
         rollout=rollout,
-        found=impact,
-        told=incident_details,
-        zone=impact.policy.zone_of(incident_details.site),
-        tag=words.tag_of(incident_details.kind, incident_details.effect),
-        heading=words.heading_of(impact),
-        tripped=words.tripped(impact),
-        did=words.did(impact),
-        returns=words.returns(impact, visitor, rollout),
-        counted=words.counted_rows(impact),
-        told_lines=_lines(impact),
-        reads_all=all(visitor.may(Act.READ, rollout, site) for site in impact.policy.site),
-        own=frozenset(entry.row.revision for entry in impact.did),
-        narrower=_narrower(impact),
-        who_may=words.who_may(visitor, rollout, incident_details),
+        impact=impact,
+        incident=incident_details,
+        zone=impact.policy.get_timezone(incident_details.site),
+        tag=words.get_incident_tag(incident_details.kind, incident_details.effect),
+        heading=words.format_page_heading(impact),
+        tripped=words.describe_trigger(impact),
+        effect=words.describe_incident_effect(impact),
+        returns=words.describe_recovery(impact, visitor, rollout),
+        counted=words.build_count_rows(impact),
+        entries=_describe_entries(impact),
+        reads_all=all(
+            visitor.has_permission(Permission.READ, rollout, site)
+            for site in impact.policy.sites_by_id
+        ),
+        own=frozenset(entry.row.revision for entry in impact.own_entries),
+        narrower=_find_narrowable_cell(impact),
+        who_may=words.explain_permission(visitor, rollout, incident_details),
         errors=errors or {},
         typed=typed or {},
     )
 
 
-def _narrower(found: Aftermath) -> str:
-    """Return the incident's cell as the narrowing page names it, "" where nothing is left there."""
-    cell = Cell(found.incident.site, found.incident.window)
+def _find_narrowable_cell(impact: IncidentImpact) -> str:
+    """Return the incident's cell for the narrowing page, "" if nothing is granted there."""
+    cell = Cell(impact.incident.site, impact.incident.window)
     is_acting = any(
-        affected_cell.cell == cell and affected_cell.now != SHADOW for affected_cell in found.cells
+        affected_cell.cell == cell and affected_cell.stage_now != SHADOW
+        for affected_cell in impact.cells
     )
-    return cell_value(cell) if is_acting else ""
+    return format_cell_value(cell) if is_acting else ""
 
 
-def _lines(found: Aftermath) -> tuple[object, ...]:
-    """Return the rows about its cells in words, oldest first."""
-    entries = (*found.earlier, *found.did, *found.since)
-    describer = Zoned(found.policy, found.raised, found.approved, simulated=False, since=None)
-    return lines_told(entries, describer)
+def _describe_entries(impact: IncidentImpact) -> tuple[object, ...]:
+    """Return the ledger entries of its cells in words, oldest first."""
+    entries = (*impact.earlier_entries, *impact.own_entries, *impact.later_entries)
+    describer = ZonedEventDescriber(
+        impact.policy,
+        impact.cited_proposals,
+        impact.approvers,
+        is_simulated=False,
+        reference_date=None,
+    )
+    return describe_ledger_entries(entries, describer)

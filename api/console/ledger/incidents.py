@@ -1,42 +1,55 @@
-"""The incidents of every rollout that one may read: those that nobody has seen come first."""
+"""The incidents that the visitor may read, open ones first."""
 
 from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api.console.ledger.incident_text import heading, tag_of
-from api.console.page.page import page
-from api.console.page.page_context import HOME, Visiting, Visitor
-from api.console.page.revision import live
-from api.paging import cursor, place_of
-from rollout.core.calendar.instants import EPOCH, MICROSECOND, micros
-from rollout.core.errors import Refusal
-from rollout.core.scope.permissions import Act, require
-from rollout.services.incidents.incidents import IncidentRow, Place, all_incidents
+from api.console.ledger.incident_text import format_heading, get_incident_tag
+from api.console.page.page import render_page
+from api.console.page.page_context import HOME, CurrentVisitor, Visitor
+from api.console.page.revision import build_live_region
+from api.paging import decode_cursor, encode_cursor
+from rollout.core.calendar.instants import EPOCH, MICROSECOND, to_micros
+from rollout.core.errors import RefusalError
+from rollout.core.scope.permissions import Permission, require_permission
+from rollout.services.incidents.incidents import IncidentCursor, IncidentRow, load_all_incidents
 
 router = APIRouter()
-OPEN_AT_ONCE: Final = 100
-SEEN_AT_ONCE: Final = 25
-PARTS: Final = 3  # of a cursor: instant, rollout, revision
-MOST: Final = 2**53
-After = Annotated[str, Query(max_length=200)]
+MAX_OPEN_INCIDENTS: Final = 100
+PAGE_SIZE: Final = 25
+CURSOR_PARTS: Final = 3  # parts of a cursor: instant, rollout, revision
+MAX_NUMBER: Final = 2**53
+CursorQuery = Annotated[str, Query(max_length=200)]
 
 
 @router.get("/incidents")
-def incidents(request: Request, visitor: Visiting, older: After = "", seen: After = "") -> Response:
-    """Show open incidents, then by pages those that somebody has seen."""
-    if not visitor.may_somewhere(Act.READ):
-        require(visitor.caller, Act.READ, "")
+def show_incidents(
+    request: Request,
+    visitor: CurrentVisitor,
+    older: CursorQuery = "",
+    acknowledged_cursor: CursorQuery = "",
+) -> Response:
+    """Show open incidents, then pages of acknowledged ones."""
+    if not visitor.has_permission_somewhere(Permission.READ):
+        require_permission(visitor.caller, Permission.READ, "")
     database, caller = visitor.service.database, visitor.caller
-    live_region = live(request, visitor)
-    open_page = all_incidents(
-        database, caller, acknowledged=False, before=_place(older), limit=OPEN_AT_ONCE
+    live_region = build_live_region(request, visitor)
+    open_page = load_all_incidents(
+        database,
+        caller,
+        acknowledged=False,
+        before=_parse_position(older),
+        limit=MAX_OPEN_INCIDENTS,
     )
-    acknowledged_page = all_incidents(
-        database, caller, acknowledged=True, before=_place(seen), limit=SEEN_AT_ONCE
+    acknowledged_page = load_all_incidents(
+        database,
+        caller,
+        acknowledged=True,
+        before=_parse_position(acknowledged_cursor),
+        limit=PAGE_SIZE,
     )
-    timezones = _zones(visitor, (*open_page.items, *acknowledged_page.items))
-    return page(
+    timezones = _load_timezones(visitor, (*open_page.items, *acknowledged_page.items))
+    return render_page(
         request,
         visitor,
         "incidents",
@@ -44,38 +57,38 @@ def incidents(request: Request, visitor: Visiting, older: After = "", seen: Afte
         waiting=open_page.items,
         known=acknowledged_page.items,
         zones=timezones,
-        heading=heading,
-        tag_of=tag_of,
-        first=not (older or seen),
-        older=_href("older", open_page.before),
-        earlier=_href("seen", acknowledged_page.before),
+        heading=format_heading,
+        tag_of=get_incident_tag,
+        first=not (older or acknowledged_cursor),
+        older=_build_page_path("older", open_page.before),
+        earlier=_build_page_path("seen", acknowledged_page.before),
     )
 
 
-def _zones(visitor: Visitor, rows: tuple[IncidentRow, ...]) -> dict[tuple[str, str], str]:
-    """Return the zone of each incident's site, the rollout's where it is of none."""
+def _load_timezones(visitor: Visitor, rows: tuple[IncidentRow, ...]) -> dict[tuple[str, str], str]:
+    """Return the timezone of each incident's site, or the rollout's."""
     timezones: dict[tuple[str, str], str] = {}
     for row in rows:
-        policy = visitor.service.watch.rollout(row.rollout).standing.policy
-        timezones[row.rollout, row.site] = policy.zone_of(row.site)
+        policy = visitor.service.state_cache.load_rollout(row.rollout).state.policy
+        timezones[row.rollout, row.site] = policy.get_timezone(row.site)
     return timezones
 
 
-def _href(name: str, place: Place | None) -> str:
-    if place is None:
+def _build_page_path(name: str, position: IncidentCursor | None) -> str:
+    if position is None:
         return ""
-    cursor_text = f"{micros(place.at)}.{place.rollout}.{place.revision}"
-    return f"{HOME}/incidents?{name}={cursor(cursor_text)}"
+    cursor_text = f"{to_micros(position.at)}.{position.rollout}.{position.revision}"
+    return f"{HOME}/incidents?{name}={encode_cursor(cursor_text)}"
 
 
-def _place(given: str) -> Place | None:
-    decoded = place_of(given or None)
+def _parse_position(cursor_text: str) -> IncidentCursor | None:
+    decoded = decode_cursor(cursor_text or None)
     if decoded is None:
         return None
     parts = decoded.split(".")
-    if len(parts) != PARTS or not all(
+    if len(parts) != CURSOR_PARTS or not all(
         part_text.isascii() and part_text.isdigit() for part_text in parts
     ):
-        raise Refusal("this address leads nowhere; begin anew at Incidents")
-    at, rollout, revision = (min(int(part), MOST) for part in parts)
-    return Place(EPOCH + at * MICROSECOND, rollout, min(revision, 2**31 - 1))
+        raise RefusalError("this address leads nowhere; begin anew at Incidents")
+    at, rollout, revision = (min(int(part), MAX_NUMBER) for part in parts)
+    return IncidentCursor(EPOCH + at * MICROSECOND, rollout, min(revision, 2**31 - 1))

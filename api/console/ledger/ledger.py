@@ -1,4 +1,4 @@
-"""The ledgers: what ever changed what is allowed, whether the chain is whole, and its lines."""
+"""Ledger pages: entries, verification and export."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -7,35 +7,37 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
-from api.console.ledger.ledger_filter import Sought, sought
-from api.console.ledger.ledger_text import GROUPS, HOUSE_GROUPS, lines_of
-from api.console.page.form import Form, Signed
-from api.console.page.page import page, to
-from api.console.page.page_context import Visiting, Visitor
-from api.console.page.revision import live
-from api.console.page.text import segment
-from rollout.core.scope.permissions import Act
-from rollout.services.cells.overview import rollouts_of
-from rollout.services.ledger.ledger_pages import LedgerVerification, ledger_lines, verification
+from api.console.ledger.ledger_filter import LedgerSearch, parse_ledger_search
+from api.console.ledger.ledger_text import ACCESS_EVENT_GROUPS, EVENT_GROUPS, describe_ledger_page
+from api.console.page.form import Form, SignedForm
+from api.console.page.page import redirect_to, render_page
+from api.console.page.page_context import CurrentVisitor, Visitor
+from api.console.page.revision import build_live_region
+from api.console.page.text import encode_segment
+from rollout.core.scope.permissions import Permission
+from rollout.services.cells.overview import load_rollouts
 from rollout.services.ledger.ledger_reader import (
-    ChainPage,
-    house_lines,
-    house_page,
-    house_verification,
-    ledger_page,
+    LedgerPage,
+    LedgerVerification,
+    iterate_access_ledger_lines,
+    iterate_ledger_lines,
+    load_access_ledger_page,
+    load_ledger_page,
+    verify_access_ledger,
+    verify_stored_ledger,
 )
 
 router = APIRouter()
 NDJSON: Final = "application/x-ndjson"
-ROWS: Final = 50
-MOST_REVISION: Final = 2**31 - 1
-Before = Annotated[int | None, Query(ge=1, le=MOST_REVISION)]
-ASK_BOTH: Final = "Give the revision and the hash that you saw there, both or neither"
+PAGE_SIZE: Final = 50
+MAX_REVISION: Final = 2**31 - 1
+RevisionQuery = Annotated[int | None, Query(ge=1, le=MAX_REVISION)]
+BOTH_FIELDS_TEXT: Final = "Give both the revision and the hash, or neither"
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """A ledger that can be opened, or why it can't."""
+class LedgerChoice:
+    """A ledger to open, or the reason why it can't be read."""
 
     name: str
     rows: int
@@ -44,193 +46,227 @@ class Choice:
 
 
 @router.get("/ledger")
-def choose(request: Request, visitor: Visiting) -> Response:
-    """Show which ledgers there are; who may read just one is shown that."""
-    choices = _choices(visitor)
+def show_ledgers(request: Request, visitor: CurrentVisitor) -> Response:
+    """Show the readable ledgers; redirect if there is only one."""
+    choices = _list_choices(visitor)
     if len(choices) == 1 and not choices[0].withheld:
-        return to(choices[0].href)
-    return page(request, visitor, "ledgers", choices=choices)
+        return redirect_to(choices[0].href)
+    return render_page(request, visitor, "ledgers", choices=choices)
 
 
 @router.get("/rollouts/{rollout}/ledger")
-def ledger(request: Request, visitor: Visiting, rollout: str, before: Before = None) -> Response:
-    """Show a rollout's ledger, the newest row first."""
-    return _ledger(request, visitor, rollout, before)
+def show_ledger(
+    request: Request, visitor: CurrentVisitor, rollout: str, before: RevisionQuery = None
+) -> Response:
+    """Show a rollout's ledger, newest entry first."""
+    return _render_rollout_ledger(request, visitor, rollout, before)
 
 
 @router.post("/rollouts/{rollout}/ledger")
-def verify(request: Request, visitor: Visiting, rollout: str, form: Signed) -> Response:
-    """Recompute every link, and show the ledger with what was found."""
-    known_row, errors = _seen_earlier(form)
+def submit_verification(
+    request: Request, visitor: CurrentVisitor, rollout: str, form: SignedForm
+) -> Response:
+    """Verify the hash chain and show the ledger with the result."""
+    known_row, errors = _parse_known_row(form)
     if errors:
-        return _ledger(request, visitor, rollout, None, typed=form, errors=errors)
-    verification_result = verification(
+        return _render_rollout_ledger(request, visitor, rollout, None, typed=form, errors=errors)
+    verification_result = verify_stored_ledger(
         visitor.service, visitor.caller, rollout, revision=known_row[0], row_hash=known_row[1]
     )
-    return _ledger(request, visitor, rollout, None, found=verification_result, typed=form)
+    return _render_rollout_ledger(
+        request, visitor, rollout, None, verification_result=verification_result, typed=form
+    )
 
 
 @router.get("/rollouts/{rollout}/ledger/lines")
-def export(visitor: Visiting, rollout: str) -> Response:
-    """Give the rows as they are kept, a line each: what `rollout ledger verify` checks."""
-    return _file(ledger_lines(visitor.service, visitor.caller, rollout), f"{rollout}-ledger")
+def export_ledger(visitor: CurrentVisitor, rollout: str) -> Response:
+    """Export the stored entries as JSON Lines, for `rollout ledger verify`."""
+    return _build_file_response(
+        iterate_ledger_lines(visitor.service, visitor.caller, rollout), f"{rollout}-ledger"
+    )
 
 
 @router.get("/ledger/house")
-def house(request: Request, visitor: Visiting, before: Before = None) -> Response:
-    """Show the chain of people, rights and keys."""
-    return _house(request, visitor, before)
+def show_access_ledger(
+    request: Request, visitor: CurrentVisitor, before: RevisionQuery = None
+) -> Response:
+    """Show the access ledger: accounts, roles and keys."""
+    return _render_access_ledger(request, visitor, before)
 
 
 @router.post("/ledger/house")
-def verify_house(request: Request, visitor: Visiting, _form: Signed) -> Response:
-    """Recompute every link of it, and show it with what was found."""
-    verification_result = house_verification(visitor.service, visitor.caller)
-    return _house(request, visitor, None, verification_result)
+def submit_access_verification(
+    request: Request, visitor: CurrentVisitor, _form: SignedForm
+) -> Response:
+    """Verify the access ledger's chain and show it with the result."""
+    verification_result = verify_access_ledger(visitor.service, visitor.caller)
+    return _render_access_ledger(request, visitor, None, verification_result)
 
 
 @router.get("/ledger/house/lines")
-def export_house(visitor: Visiting) -> Response:
-    """Give its rows as they are kept, a line each."""
-    return _file(house_lines(visitor.service, visitor.caller), "house")
+def export_access_ledger(visitor: CurrentVisitor) -> Response:
+    """Export the access ledger's stored entries as JSON Lines."""
+    return _build_file_response(
+        iterate_access_ledger_lines(visitor.service, visitor.caller), "house"
+    )
 
 
-def _choices(visitor: Visitor) -> tuple[Choice, ...]:
+def _list_choices(visitor: Visitor) -> tuple[LedgerChoice, ...]:
     database = visitor.service.database
     choices = [
-        _choice(visitor, rollout_item.name, rollout_item.revision)
-        for rollout_item in rollouts_of(database, visitor.caller)
+        _build_choice(visitor, rollout_item.name, rollout_item.revision)
+        for rollout_item in load_rollouts(database, visitor.caller)
     ]
-    if visitor.may(Act.ADMINISTER):
-        choices.append(Choice("People, rights and keys", 0, "/ledger/house", ""))
+    if visitor.has_permission(Permission.ADMINISTER):
+        choices.append(LedgerChoice("Access ledger", 0, "/ledger/house", ""))
     return tuple(choices)
 
 
-def _choice(visitor: Visitor, name: str, rows: int) -> Choice:
-    sites = visitor.service.watch.rollout(name).standing.policy.site
-    hidden_sites = [site for site in sites if not visitor.may(Act.READ, name, site)]
-    return Choice(name, rows, f"/rollouts/{segment(name)}/ledger", ", ".join(hidden_sites))
+def _build_choice(visitor: Visitor, rollout_name: str, rows: int) -> LedgerChoice:
+    sites = visitor.service.state_cache.load_rollout(rollout_name).state.policy.sites_by_id
+    hidden_sites = [
+        site for site in sites if not visitor.has_permission(Permission.READ, rollout_name, site)
+    ]
+    return LedgerChoice(
+        rollout_name,
+        rows,
+        f"/rollouts/{encode_segment(rollout_name)}/ledger",
+        ", ".join(hidden_sites),
+    )
 
 
-def _ledger(
+def _render_rollout_ledger(
     request: Request,
     visitor: Visitor,
     rollout: str,
     before: int | None,
     *,
-    found: LedgerVerification | None = None,
+    verification_result: LedgerVerification | None = None,
     typed: Form | None = None,
     errors: dict[str, str] | None = None,
 ) -> Response:
     service, caller = visitor.service, visitor.caller
-    live_region = live(request, visitor, rollout)
-    timezone = _zone(visitor, rollout)
-    search = sought(request, GROUPS, timezone)
-    ledger_rows = ledger_page(
-        service, caller, rollout, search.looked, site=search.site, before=before, limit=ROWS
+    live_region = build_live_region(request, visitor, rollout)
+    timezone = _get_timezone(visitor, rollout)
+    search = parse_ledger_search(request, EVENT_GROUPS, timezone)
+    ledger_rows = load_ledger_page(
+        service,
+        caller,
+        rollout,
+        search.row_filter,
+        site=search.site,
+        before=before,
+        limit=PAGE_SIZE,
     )
     assert ledger_rows.policy is not None  # noqa: S101 - a rollout's ledger has one
-    return _shown(
+    return _render_ledger(
         request,
         visitor,
         ledger_rows,
         search,
-        found,
+        verification_result,
         {**search.errors, **(errors or {})},
         typed,
         live=live_region,
         rollout=rollout,
         zone=timezone,
-        sites=tuple(ledger_rows.policy.site),
-        groups=GROUPS,
+        sites=tuple(ledger_rows.policy.sites_by_id),
+        groups=EVENT_GROUPS,
     )
 
 
-def _house(
-    request: Request, visitor: Visitor, before: int | None, found: LedgerVerification | None = None
+def _render_access_ledger(
+    request: Request,
+    visitor: Visitor,
+    before: int | None,
+    verification_result: LedgerVerification | None = None,
 ) -> Response:
-    search = sought(request, HOUSE_GROUPS, visitor.zone)
-    ledger_rows = house_page(
-        visitor.service, visitor.caller, search.looked, before=before, limit=ROWS
+    search = parse_ledger_search(request, ACCESS_EVENT_GROUPS, visitor.zone)
+    ledger_rows = load_access_ledger_page(
+        visitor.service, visitor.caller, search.row_filter, before=before, limit=PAGE_SIZE
     )
     errors = dict(search.errors)
-    return _shown(
+    return _render_ledger(
         request,
         visitor,
         ledger_rows,
         search,
-        found,
+        verification_result,
         errors,
         None,
         zone=visitor.zone,
         sites=(),
-        groups=HOUSE_GROUPS,
+        groups=ACCESS_EVENT_GROUPS,
     )
 
 
-def _shown(
+def _render_ledger(
     request: Request,
     visitor: Visitor,
-    chain: ChainPage,
-    search: Sought,
-    found: LedgerVerification | None,
+    ledger_rows: LedgerPage,
+    search: LedgerSearch,
+    verification_result: LedgerVerification | None,
     errors: dict[str, str],
     form: Form | None,
-    **shown: object,
+    **context: object,
 ) -> Response:
-    typed = {**search.typed, **_typed(form)}
-    next_path = "" if chain.before is None else request.url.path + search.query(before=chain.before)
-    return page(
+    typed = {**search.typed, **_get_typed_fields(form)}
+    next_path = (
+        ""
+        if ledger_rows.next_before is None
+        else request.url.path + search.to_query(before=ledger_rows.next_before)
+    )
+    return render_page(
         request,
         visitor,
         "ledger",
         422 if errors else 200,
-        chain=chain,
-        lines=lines_of(chain),
+        ledger=ledger_rows,
+        lines=describe_ledger_page(ledger_rows),
         search=search,
-        found=found,
+        verification=verification_result,
         errors=errors,
         typed=typed,
         further=next_path,
-        newest=request.url.path + search.query(),
+        newest=request.url.path + search.to_query(),
         is_first="before" not in request.query_params,
-        **shown,
+        **context,
     )
 
 
-def _typed(form: Form | None) -> dict[str, str]:
+def _get_typed_fields(form: Form | None) -> dict[str, str]:
     names = ("seen-revision", "seen-hash")
-    return {name: "" if form is None else form.one(name) for name in names}
+    return {name: "" if form is None else form.get_text(name) for name in names}
 
 
-def _seen_earlier(form: Form) -> tuple[tuple[int | None, str | None], dict[str, str]]:
-    """Return the row that the reader saw earlier, and what is wrong with how it was typed."""
-    revision, row_hash = form.one("seen-revision"), form.one("seen-hash")
+def _parse_known_row(form: Form) -> tuple[tuple[int | None, str | None], dict[str, str]]:
+    """Parse the entry that the reader knows; return it and the errors."""
+    revision, row_hash = form.get_text("seen-revision"), form.get_text("seen-hash")
     if not revision and not row_hash:
         return (None, None), {}
     if not (revision and row_hash):
-        return (None, None), {"seen-hash" if revision else "seen-revision": ASK_BOTH}
-    is_valid = revision.isascii() and revision.isdigit() and len(revision) < len(str(MOST_REVISION))
+        return (None, None), {"seen-hash" if revision else "seen-revision": BOTH_FIELDS_TEXT}
+    is_valid = revision.isascii() and revision.isdigit() and len(revision) < len(str(MAX_REVISION))
     if not is_valid:
-        return (None, None), {"seen-revision": "Write the revision as a whole number, as 214"}
+        return (None, None), {"seen-revision": "Write the revision as a whole number, such as 214"}
     return (int(revision), "".join(row_hash.split()).lower()), {}
 
 
-def _zone(visitor: Visitor, rollout: str) -> str:
-    """Return the rollout's zone, the reader's where they may not know the rollout."""
-    if not visitor.caller.sees(rollout):
+def _get_timezone(visitor: Visitor, rollout: str) -> str:
+    """Return the rollout's timezone; the visitor's if they may not see the rollout."""
+    if not visitor.caller.can_see(rollout):
         return visitor.zone
-    return visitor.service.watch.rollout(rollout).standing.policy.timezone
+    return visitor.service.state_cache.load_rollout(rollout).state.policy.timezone
 
 
-def _file(lines: Iterable[str], name: str) -> Response:
+def _build_file_response(lines: Iterable[str], name: str) -> Response:
     headers = {
         "Content-Disposition": f'attachment; filename="{name}.jsonl"',
         "Cache-Control": "no-store",
         "X-Content-Type-Options": "nosniff",
     }
-    return StreamingResponse(_ended(lines), media_type=NDJSON, headers=headers)
+    return StreamingResponse(_end_lines(lines), media_type=NDJSON, headers=headers)
 
 
-def _ended(lines: Iterable[str]) -> Iterator[str]:
+def _end_lines(lines: Iterable[str]) -> Iterator[str]:
     return (f"{line}\n" for line in lines)

@@ -1,4 +1,4 @@
-"""What a reader looks for in a chain: the fields of the filter form, read and kept."""
+"""The filter form of a ledger."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,68 +9,71 @@ from zoneinfo import ZoneInfo
 
 from fastapi import Request
 
-from api.console.ledger.ledger_text import actor_named
-from rollout.services.ledger.ledger_reader import Looked
+from api.console.ledger.ledger_text import parse_actor
+from rollout.services.ledger.ledger_reader import LedgerFilter
 
-FIELDS: Final = ("kind", "who", "site", "since", "until")
-NO_TIME: Final = "Write a time as 2027-06-17T15:30, or leave it empty"
-LONGEST: Final = 200  # letters of what is looked for
-Groups = Mapping[str, tuple[str, tuple[str, ...]]]
+FILTER_FIELDS: Final = ("kind", "who", "site", "since", "until")
+INVALID_TIME_TEXT: Final = "Write a time such as 2027-06-17T15:30, or leave it empty"
+MAX_FIELD_LENGTH: Final = 200  # maximum characters of a filter field
+EventGroups = Mapping[str, tuple[str, tuple[str, ...]]]
 
 
 @dataclass(frozen=True, slots=True)
-class Sought:
-    """What was typed, what it means, and what is wrong with it.
+class LedgerSearch:
+    """Values typed into the filter form, parsed filter and errors.
 
     Attributes:
-        typed: the fields as they came, for the form.
-        looked: what rows must be.
-        errors: a field's name and what to do about it; what is wrong is not looked for.
+        typed: the fields as typed, for the form.
+        row_filter: the conditions on entries.
+        errors: messages by field; invalid fields don't filter.
     """
 
     typed: Mapping[str, str]
-    looked: Looked
+    row_filter: LedgerFilter
     errors: Mapping[str, str]
 
     @property
     def site(self) -> str:
-        """Return the site that is looked for, "" for all."""
+        """Return the site to filter by, "" for all."""
         return self.typed["site"]
 
     @property
-    def narrows(self) -> bool:
-        """Say whether anything is left out."""
+    def is_narrowed(self) -> bool:
+        """Return whether any filter is set."""
         return any(self.typed.values())
 
-    def query(self, **more: object) -> str:
-        """Return the same search as the end of an address, with a place to go on from."""
+    def to_query(self, **extra: object) -> str:
+        """Return the filter as a URL query, with extra parameters."""
         filled = {name: value for name, value in self.typed.items() if value}
-        parameters = {**filled, **{name: str(value) for name, value in more.items()}}
+        parameters = {**filled, **{name: str(value) for name, value in extra.items()}}
         return f"?{urlencode(parameters)}" if parameters else ""
 
 
-def sought(request: Request, groups: Groups, zone: str) -> Sought:
-    """Read the filter form of an address.
+def parse_ledger_search(request: Request, groups: EventGroups, zone: str) -> LedgerSearch:
+    """Parse the filter form of a URL.
 
     Args:
-        request: what was asked.
-        groups: the kinds that there are to choose from.
-        zone: of the clock on which times are typed.
+        request: the request.
+        groups: the selectable kinds of events.
+        zone: timezone of typed times.
     """
-    fields = {name: request.query_params.get(name, "").strip()[:LONGEST] for name in FIELDS}
+    fields = {
+        name: request.query_params.get(name, "").strip()[:MAX_FIELD_LENGTH]
+        for name in FILTER_FIELDS
+    }
     errors: dict[str, str] = {}
     times: dict[str, datetime | None] = {}
     for name in ("since", "until"):
         try:
-            times[name] = _instant(fields[name], zone)
+            times[name] = _parse_instant(fields[name], zone)
         except ValueError:
-            times[name], errors[name] = None, NO_TIME
+            times[name], errors[name] = None, INVALID_TIME_TEXT
     kinds = groups.get(fields["kind"], ("", ()))[1]
-    row_filter = Looked(kinds, actor_named(fields["who"]), times["since"], times["until"])
-    return Sought(fields, row_filter, errors)
+    row_filter = LedgerFilter(kinds, parse_actor(fields["who"]), times["since"], times["until"])
+    return LedgerSearch(fields, row_filter, errors)
 
 
-def _instant(typed: str, zone: str) -> datetime | None:
+def _parse_instant(typed: str, zone: str) -> datetime | None:
     if not typed:
         return None
     instant = datetime.fromisoformat(typed)

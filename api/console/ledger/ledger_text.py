@@ -1,4 +1,4 @@
-"""Rows of a chain as people read them: what happened in words, where, by whom."""
+"""Ledger entries in words."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -19,20 +19,20 @@ from rollout.core.access.access_events import (
     UserDisabled,
     UserEnabled,
 )
-from rollout.core.ledger.ledger import event_of
-from rollout.core.scope.events import Event
-from rollout.core.scope.permissions import Right
+from rollout.core.ledger.ledger import parse_event
+from rollout.core.scope.events import LedgerEvent
+from rollout.core.scope.permissions import AssignedRole
 from rollout.core.scope.scope import ENGINE
-from rollout.reports.text.event_text import Zoned, happening
-from rollout.reports.text.formatting import day_text
-from rollout.services.ledger.ledger_reader import ChainPage, KeptRow
+from rollout.reports.text.event_text import ZonedEventDescriber, describe_event
+from rollout.reports.text.formatting import format_day
+from rollout.services.ledger.ledger_reader import LedgerEntry, LedgerPage
 
-BY_ITSELF: Final = "the engine"
-WIDER: Final = ("Widened", "Renewed", "TakenOver", "Resumed", "SuspensionCleared")
-NARROWER: Final = ("Narrowed", "Suspended", "GrantExpired", "Stopped")
-GROUPS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
-    "wider": ("Widened, renewed, taken over, resumed, cleared", WIDER),
-    "narrower": ("Narrowed, suspended, stopped, lapsed", NARROWER),
+ENGINE_NAME: Final = "the engine"
+WIDENING_KINDS: Final = ("Widened", "Renewed", "TakenOver", "Resumed", "SuspensionCleared")
+NARROWING_KINDS: Final = ("Narrowed", "Suspended", "GrantExpired", "Stopped")
+EVENT_GROUPS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
+    "wider": ("Widened, renewed, taken over, resumed, cleared", WIDENING_KINDS),
+    "narrower": ("Narrowed, suspended, stopped, lapsed", NARROWING_KINDS),
     "proposals": (
         "Proposals and approvals",
         (
@@ -48,26 +48,26 @@ GROUPS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "versions": ("Versions", ("VersionFirstUsed", "VersionRetired")),
     "other": ("Reports, clock, deletions", ("ReportSealed", "ClockCorrected", "RecordsPurged")),
 }
-"""What a rollout's ledger can be looked through for: a name in addresses, words, kinds of rows."""
-HOUSE_GROUPS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
-    "people": ("People", ("UserAdded", "UserDisabled", "UserEnabled", "EmailSet")),
-    "rights": ("Rights", ("RoleGranted", "RoleRevoked")),
+"""Filter choices of a rollout's ledger: label and event kinds by URL name."""
+ACCESS_EVENT_GROUPS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
+    "people": ("Users", ("UserAdded", "UserDisabled", "UserEnabled", "EmailSet")),
+    "rights": ("Roles", ("RoleGranted", "RoleRevoked")),
     "keys": ("Keys", ("KeyCreated", "KeyRevoked")),
     "ways-in": ("Passwords and links", ("PasswordSet", "OneTimeLinkCreated", "IdentityLinked")),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One row in words.
+class LedgerLine:
+    """One ledger entry in words.
 
     Attributes:
-        revision, at, kind, hash: as it is kept.
-        zone: on whose clock it is told; "" on the reader's.
-        says: what happened.
-        where: the cell and version, "" where it is about none.
-        by: who did it.
-        proposal, incident: what it is about, for a link; "" for none.
+        revision, at, kind, hash: as stored.
+        zone: timezone of its time; "" for the visitor's.
+        text: what happened.
+        location: cell and version, "" if it concerns none.
+        by: the actor.
+        proposal, incident: ids for links, or "".
         tone: `wider`, `narrower` or "".
     """
 
@@ -76,83 +76,87 @@ class Line:
     kind: str
     hash: str
     zone: str
-    says: str
-    where: str
+    text: str
+    location: str
     by: str
     proposal: str
     incident: str
     tone: str
 
 
-def lines_of(page: ChainPage) -> tuple[Line, ...]:
-    """Return the rows of a page in words, in their order."""
+def describe_ledger_page(page: LedgerPage) -> tuple[LedgerLine, ...]:
+    """Describe the entries of a page, in their order."""
     if page.policy is None:
-        return tuple(_of_house(entry) for entry in page.items)
-    describer = Zoned(page.policy, page.raised, page.approved, simulated=False, since=None)
-    return lines_told(page.items, describer)
+        return tuple(_describe_access_entry(entry) for entry in page.items)
+    describer = ZonedEventDescriber(
+        page.policy, page.cited_proposals, page.approvers, is_simulated=False, reference_date=None
+    )
+    return describe_ledger_entries(page.items, describer)
 
 
-def lines_told(rows: Iterable[KeptRow], told: Zoned) -> tuple[Line, ...]:
-    """Return rows of a rollout's ledger in words, in their order."""
-    return tuple(_line(entry, told) for entry in rows)
+def describe_ledger_entries(
+    entries: Iterable[LedgerEntry], describer: ZonedEventDescriber
+) -> tuple[LedgerLine, ...]:
+    """Describe entries of a rollout's ledger, in their order."""
+    return tuple(_describe_entry(entry, describer) for entry in entries)
 
 
-def said_by(actor: str) -> str:
-    """Return who did something as people read it.
+def format_actor(actor: str) -> str:
+    """Return the display name of an actor.
 
-    >>> said_by("bo"), said_by("policy")
+    >>> format_actor("bo"), format_actor("policy")
     ('bo', 'the engine')
     """
-    return BY_ITSELF if actor == ENGINE else actor
+    return ENGINE_NAME if actor == ENGINE else actor
 
 
-def actor_named(typed: str) -> str:
-    """Return the actor that a reader means.
+def parse_actor(typed: str) -> str:
+    """Return the actor's name for a typed display name.
 
-    >>> actor_named(" The engine "), actor_named("bo")
+    >>> parse_actor(" The engine "), parse_actor("bo")
     ('policy', 'bo')
     """
     name = typed.strip()
-    return ENGINE if name.lower() in {BY_ITSELF, "engine"} else name
+    return ENGINE if name.lower() in {ENGINE_NAME, "engine"} else name
 
 
-def _line(kept: KeptRow, told: Zoned) -> Line:
-    event = event_of(kept.row)
-    description = happening(kept.row.revision, event, told)
-    cell = told.cell(event)
+def _describe_entry(entry: LedgerEntry, describer: ZonedEventDescriber) -> LedgerLine:
+    event = parse_event(entry.row)
+    description = describe_event(entry.row.revision, event, describer)
+    cell = describer.find_cell(event)
     parts = (description.site, description.window, description.version)
-    tones = {**dict.fromkeys(WIDER, "wider"), **dict.fromkeys(NARROWER, "narrower")}
-    return Line(
+    tones = {**dict.fromkeys(WIDENING_KINDS, "wider"), **dict.fromkeys(NARROWING_KINDS, "narrower")}
+    return LedgerLine(
         revision=description.revision,
         at=description.at,
         kind=description.kind,
-        hash=kept.hash,
-        zone=told.zone(cell),
-        says=_unlabelled(description.text, description.version, in_cell=cell is not None),
-        where=" · ".join(part for part in parts if part) if cell is not None else "",
-        by=said_by(description.by),
-        proposal=str(kept.row.fields.get("proposal") or ""),
-        incident=str(kept.row.fields.get("incident") or ""),
+        hash=entry.hash,
+        zone=describer.find_zone(cell),
+        text=_drop_version(description.text, description.version, has_cell=cell is not None),
+        location=" · ".join(part for part in parts if part) if cell is not None else "",
+        by=format_actor(description.by),
+        proposal=str(entry.row.fields.get("proposal") or ""),
+        incident=str(entry.row.fields.get("incident") or ""),
         tone=tones.get(description.kind, ""),
     )
 
 
-def _unlabelled(text: str, version: str | None, *, in_cell: bool) -> str:
-    """Return what happened without the version that stands beside the cell already."""
-    return text.removeprefix(f"{version} ").removeprefix(f"{version}: ") if in_cell else text
+def _drop_version(text: str, version: str | None, *, has_cell: bool) -> str:
+    """Return the text without the version, which the location already names."""
+    return text.removeprefix(f"{version} ").removeprefix(f"{version}: ") if has_cell else text
 
 
-def _of_house(kept: KeptRow) -> Line:
-    event = event_of(kept.row)
-    return Line(
-        revision=kept.row.revision,
+def _describe_access_entry(entry: LedgerEntry) -> LedgerLine:
+    event = parse_event(entry.row)
+    return LedgerLine(
+        revision=entry.row.revision,
         at=event.at,
-        kind=kept.row.event_kind,
-        hash=kept.hash,
+        kind=entry.row.event_kind,
+        hash=entry.hash,
         zone="",
-        says=_in_house(event),
-        where="",
-        by=said_by(event.by),
+        text=_describe_access_event(event),
+        location="",
+        by=format_actor(event.by),
         proposal="",
         incident="",
         tone="",
@@ -160,64 +164,64 @@ def _of_house(kept: KeptRow) -> Line:
 
 
 @singledispatch
-def _in_house(event: Event) -> str:
+def _describe_access_event(event: LedgerEvent) -> str:
     return type(event).__name__
 
 
-@_in_house.register
+@_describe_access_event.register
 def _(event: UserAdded) -> str:
-    return f"{event.user} is added{', a machine' if event.service_account else ''}"
+    return f"{event.user} is added{', a service account' if event.service_account else ''}"
 
 
-@_in_house.register
+@_describe_access_event.register
 def _(event: UserDisabled) -> str:
-    return f"{event.user} is disabled: password, keys, sessions, links and rights end"
+    return f"{event.user} is disabled: password, keys, sessions, links and roles end"
 
 
-@_in_house.register
+@_describe_access_event.register
 def _(event: UserEnabled) -> str:
-    return f"{event.user} may come in again, without any right"
+    return f"{event.user} is enabled again, without any role"
 
 
-@_in_house.register
+@_describe_access_event.register
 def _(event: PasswordSet) -> str:
-    return f"{event.user} has a new password; every session of theirs ends"
+    return f"{event.user} has a new password; all their sessions end"
 
 
-@_in_house.register
+@_describe_access_event.register
 def _(event: EmailSet) -> str:
     return f"{event.user} has another e-mail address, or none"
 
 
-@_in_house.register
+@_describe_access_event.register
 def _(event: IdentityLinked) -> str:
     return f"{event.user} is linked to their account at {event.issuer}"
 
 
-@_in_house.register
+@_describe_access_event.register
 def _(event: RoleGranted) -> str:
-    return f"{event.user} is {_right(event)}"
+    return f"{event.user} is {_format_role_assignment(event)}"
 
 
-@_in_house.register
+@_describe_access_event.register
 def _(event: RoleRevoked) -> str:
-    return f"{event.user} is no longer {_right(event)}"
+    return f"{event.user} is no longer {_format_role_assignment(event)}"
 
 
-@_in_house.register
+@_describe_access_event.register
 def _(event: KeyCreated) -> str:
-    return f"key {event.prefix} of {event.user} is made, until {day_text(event.expires_at)}"
+    return f"key {event.prefix} of {event.user} is created, until {format_day(event.expires_at)}"
 
 
-@_in_house.register
+@_describe_access_event.register
 def _(event: KeyRevoked) -> str:
     return f"key {event.prefix} of {event.user} is revoked"
 
 
-@_in_house.register
+@_describe_access_event.register
 def _(event: OneTimeLinkCreated) -> str:
-    return f"a one-time link is made for {event.user or 'the first admin'}"
+    return f"a one-time link is created for {event.user or 'the first admin'}"
 
 
-def _right(event: RoleGranted | RoleRevoked) -> str:
-    return str(Right(event.role, event.rollout, event.site, event.group))
+def _format_role_assignment(event: RoleGranted | RoleRevoked) -> str:
+    return str(AssignedRole(event.role, event.rollout, event.site, event.group))

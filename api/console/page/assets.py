@@ -1,4 +1,4 @@
-"""The style sheet and the one script, each under the hash of what it holds: kept for a year."""
+"""Style sheet and scripts, cached for a year under the hash of their content."""
 
 from functools import cache
 from hashlib import sha256
@@ -10,41 +10,43 @@ from fastapi import APIRouter, HTTPException, Response
 from api.console.page.page_context import HOME
 
 router = APIRouter()
-TYPES: Final = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8"}
-NAMES: Final = ("console.css", "live.js", "review.js")
-FOREVER: Final = "public, max-age=31536000, immutable"
-ASKED_AGAIN: Final = "no-cache"
+MEDIA_TYPES: Final = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8"}
+ASSET_NAMES: Final = ("console.css", "live.js", "review.js")
+IMMUTABLE_CACHE: Final = "public, max-age=31536000, immutable"
+REVALIDATED_CACHE: Final = "no-cache"
 
 
 @router.get("/assets/{name}")
-def asset(name: str, of: str = "") -> Response:
-    """Return a file of the console's own.
+def send_asset(name: str, of: str = "") -> Response:
+    """Return one of the console's files.
 
     Raises:
-        HTTPException: there is none of that name.
+        HTTPException: unknown name.
     """
-    if name not in NAMES:
+    if name not in ASSET_NAMES:
         raise HTTPException(404)
-    cache_control = FOREVER if of == _hash(name) else ASKED_AGAIN
-    media_type = TYPES[name.rpartition(".")[2]]
-    return Response(_read(name), media_type=media_type, headers={"Cache-Control": cache_control})
+    cache_control = IMMUTABLE_CACHE if of == _compute_hash(name) else REVALIDATED_CACHE
+    media_type = MEDIA_TYPES[name.rpartition(".")[2]]
+    return Response(
+        _read_asset(name), media_type=media_type, headers={"Cache-Control": cache_control}
+    )
 
 
-def address(name: str) -> str:
-    """Return where a page finds a file, under the hash of its content."""
-    return f"{HOME}/assets/{name}?of={_hash(name)}"
+def build_asset_url(name: str) -> str:
+    """Return the URL of a file, with the hash of its content."""
+    return f"{HOME}/assets/{name}?of={_compute_hash(name)}"
 
 
-def text(name: str) -> str:
-    """Return what a file holds, for a page that carries it in itself."""
-    return _read(name).decode()
+def read_asset_text(name: str) -> str:
+    """Return the text of a file, to be inlined in a page."""
+    return _read_asset(name).decode()
 
 
 @cache
-def _read(name: str) -> bytes:
+def _read_asset(name: str) -> bytes:
     return files("api.console").joinpath("assets", name).read_bytes()
 
 
 @cache
-def _hash(name: str) -> str:
-    return sha256(_read(name)).hexdigest()[:16]
+def _compute_hash(name: str) -> str:
+    return sha256(_read_asset(name)).hexdigest()[:16]

@@ -1,4 +1,4 @@
-"""A cell as it is told of: what is known of it, and the form of a sentence about it."""
+"""One cell as pages describe it: its context, sentences and address."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -11,121 +11,135 @@ from fastapi import Request
 from markupsafe import Markup
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.errors import UnknownCell
+from rollout.core.errors import UnknownCellError
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.scope import CellState, Proposal, Scope, filled, held_rung
+from rollout.core.scope.scope import (
+    CellState,
+    ProposalState,
+    Scope,
+    compute_held_level,
+    count_filled_needs,
+)
 from rollout.reports.figures.evidence_facts import EvidenceFacts
-from rollout.reports.text.formatting import several
-from rollout.services.cells.cell_table import CellRow, Lately
+from rollout.reports.text.formatting import format_quantity
+from rollout.services.cells.cell_table import CellSummary, RecentChanges
 
-Clock = Callable[[datetime], Markup]
-"""How an instant is shown: on the site's clock, and the reader's beside it."""
+TimeFormatter = Callable[[datetime], Markup]
+"""Formats an instant by the site's clock, with the visitor's in brackets."""
 
-ORDER: Final = (
+STATE_ORDER: Final = (
     "stopped", "suspended", "narrowed", "lapsing", "lapsed", "unaudited", "stale", "reported",
-    "eligible", "approved", "too few", "below the line", "not on course", "missing verdicts",
+    "eligible", "approved", "too few", "below threshold", "off course", "missing decisions",
     "wave", "rejected", "ceiling", "no data", "",
 )  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
-class Saying:
-    """One sentence that holds of a cell.
+class CellSentence:
+    """One sentence that applies to a cell.
 
     Attributes:
-        state: which of `ORDER` it is.
-        kind: the shape and colour of its tag.
-        tag: the tag's words; "" for a sentence that has none.
-        says: the sentence.
+        state: one of `STATE_ORDER`.
+        kind: shape and colour of its tag.
+        tag: the tag's text; "" without a tag.
+        text: the sentence.
     """
 
     state: str
     kind: str
     tag: str
-    says: Markup
+    text: Markup
 
 
 @dataclass(frozen=True, slots=True)
-class CellWords:
-    """A cell in words: the tag that comes first, and all sentences in the same order."""
+class CellDescription:
+    """A cell in words: its first tag, and all sentences in state order."""
 
     kind: str
     tag: str
-    sayings: tuple[Saying, ...]
+    sentences: tuple[CellSentence, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """A cell as it is told of."""
+class CellContext:
+    """Everything that the sentences about a cell are computed from."""
 
     policy: Policy
     scope: Scope
-    row: CellRow
-    lately: Lately
+    summary: CellSummary
+    recent_changes: RecentChanges
     at: datetime
-    clock: Clock
+    format_time: TimeFormatter
 
     @property
     def cell(self) -> Cell:
-        """The cell."""
-        return self.row.cell
+        """The described cell."""
+        return self.summary.cell
 
     @property
-    def state(self) -> CellState | None:
-        """What whoever acts there holds, None in shadow."""
-        acting_version = self.scope.holder(self.cell)
-        return None if acting_version is None else self.scope.state(self.cell, acting_version)
+    def cell_state(self) -> CellState | None:
+        """State of the acting version, or None in shadow."""
+        acting_version = self.scope.get_holder(self.cell)
+        return (
+            None if acting_version is None else self.scope.get_cell_state(self.cell, acting_version)
+        )
 
     @property
-    def held(self) -> int:
-        """The rung whose grants are valid, whatever withholds them."""
-        return 0 if self.state is None else held_rung(self.policy, self.state, self.at)
+    def held_level(self) -> int:
+        """Stage level of the valid grants, even if they are withheld."""
+        return (
+            0
+            if self.cell_state is None
+            else compute_held_level(self.policy, self.cell_state, self.at)
+        )
 
     @property
-    def main(self) -> EvidenceFacts | None:
-        """The evidence that is told first."""
-        return main_evidence(self.row, self.scope)
+    def main_facts(self) -> EvidenceFacts | None:
+        """Evidence that the page shows first."""
+        return find_main_evidence(self.summary, self.scope)
 
     @property
-    def zone(self) -> ZoneInfo:
-        """The site's zone."""
-        return ZoneInfo(self.policy.site[self.cell.site].timezone)
+    def timezone(self) -> ZoneInfo:
+        """Timezone of the site."""
+        return ZoneInfo(self.policy.sites_by_id[self.cell.site].timezone)
 
 
-def main_evidence(row: CellRow, scope: Scope) -> EvidenceFacts | None:
-    """Return the evidence of whoever holds the cell; in shadow of the version seen last."""
-    acting_version = scope.holder(row.cell)
+def find_main_evidence(summary: CellSummary, scope: Scope) -> EvidenceFacts | None:
+    """Return evidence of the acting version, or in shadow of the latest version."""
+    acting_version = scope.get_holder(summary.cell)
     candidates = [
-        facts for facts in row.evidence if facts.version == acting_version
-    ] or row.evidence[-1:]
+        facts for facts in summary.evidence if facts.version == acting_version
+    ] or summary.evidence[-1:]
     return candidates[0] if candidates else None
 
 
-def open_here(seen: Seen) -> list[Proposal]:
-    """Return the proposals that are open about the cell."""
-    return [proposal for proposal in seen.scope.proposals.values() if proposal.cell == seen.cell]
+def list_open_proposals(context: CellContext) -> list[ProposalState]:
+    """Return the open proposals for the cell."""
+    return [
+        proposal for proposal in context.scope.proposals.values() if proposal.cell == context.cell
+    ]
 
 
-def say(text: str, *values: object) -> Markup:
-    """Return a sentence of our own with values in it, escaped."""
+def format_sentence(text: str, *values: object) -> Markup:
+    """Return one of our sentences with escaped values."""
     return Markup(text).format(*values)  # noqa: S704 - the sentences are all ours
 
 
-def missing(proposal: Proposal) -> str:
-    """Say how many approvals are missing: `1 of 2 approvals`."""
-    needed = len(proposal.needs)
-    return f"{needed - filled(proposal.needs, proposal.approvals)} of {several(needed, 'approval')}"
+def describe_missing_approvals(proposal: ProposalState) -> str:
+    """Format the number of missing approvals: `1 more approval`."""
+    missing_count = len(proposal.needs) - count_filled_needs(proposal.needs, proposal.approvals)
+    return format_quantity(missing_count, "more approval")
 
 
-def cell_named(request: Request, decoded: str) -> Cell:
-    """Return the cell whose names end the address, as they were written there.
+def parse_cell_address(request: Request, decoded: str) -> Cell:
+    """Parse the site and window at the end of a URL path.
 
     Args:
-        request: with the address before its escapes were taken away.
-        decoded: the same part without them: what a proxy has undone can be split there alone.
+        request: has the path with its percent escapes.
+        decoded: the decoded path, used if a proxy has already decoded the path.
 
     Raises:
-        UnknownCell: there are no two names.
+        UnknownCellError: the path doesn't end with two names.
     """
     raw_path = (
         bytes(request.scope.get("raw_path") or b"").decode("ascii", "replace").partition("?")[0]
@@ -134,6 +148,6 @@ def cell_named(request: Request, decoded: str) -> Cell:
     if len(parts) != 2:
         parts = decoded.split("/")
     if len(parts) != 2:
-        raise UnknownCell("an address of a cell ends with its site and its window")
+        raise UnknownCellError("the address of a cell ends with its site and its window")
     site, window = map(unquote, parts)
     return Cell(site, window)

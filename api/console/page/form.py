@@ -1,4 +1,4 @@
-"""What a form sends: its fields, once its page's token was found right."""
+"""Submitted forms: their fields, after the page token was checked."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,97 +8,107 @@ from urllib.parse import parse_qs
 from fastapi import Depends, Request
 
 from api import session_cookie
-from api.auth import FROM, OWN
-from api.console.page.page_context import SignInFirst, Visiting, Visitor, wanted
-from api.console.page.page_token import unmasked
-from rollout.core.errors import CrossSite, Refusal, Unauthenticated
+from api.auth import FETCH_SITE_HEADER, OWN_SITES
+from api.console.page.page_context import (
+    CurrentVisitor,
+    SignInRequiredError,
+    Visitor,
+    get_return_path,
+)
+from api.console.page.page_token import unmask_token
+from rollout.core.errors import CrossSiteRequestError, RefusalError, UnauthenticatedError
 
-TOKEN: Final = "page_token"  # noqa: S105 - a field's name
-MOST_FIELDS: Final = 2_000
-ANOTHER: Final = "this form came from another site; open the console itself"
+TOKEN_FIELD: Final = "page_token"  # noqa: S105 - a field's name
+MAX_FIELDS: Final = 2_000
+CROSS_SITE_TEXT: Final = "this form came from another site; open the console itself"
 
 
 @dataclass(frozen=True, slots=True)
 class Form:
-    """The fields of a form; a name that was sent twice has two values."""
+    """The fields of a form; a repeated name has several values."""
 
     fields: Mapping[str, list[str]]
 
-    def one(self, name: str) -> str:
-        """Return a field's text without spaces around it, "" where nothing was sent."""
+    def get_text(self, name: str) -> str:
+        """Return a field's text without surrounding spaces, "" if missing."""
         return self.fields.get(name, [""])[-1].strip()
 
-    def whole(self, name: str) -> str:
-        """Return a field's text as it was typed, with the line ends of files."""
+    def get_raw_text(self, name: str) -> str:
+        """Return a field's text as typed, with line ends normalized."""
         return self.fields.get(name, [""])[-1].replace("\r\n", "\n")
 
-    def every(self, name: str) -> tuple[str, ...]:
-        """Return every value of a name."""
+    def get_values(self, name: str) -> tuple[str, ...]:
+        """Return all values of a name."""
         return tuple(self.fields.get(name, ()))
 
-    def has(self, name: str) -> bool:
-        """Say whether a box is ticked or a button was pressed."""
+    def has_field(self, name: str) -> bool:
+        """Return whether a box is ticked or a button was pressed."""
         return name in self.fields
 
 
-async def _form(request: Request) -> Form:
-    """Read a form from this site; of nobody in particular.
+async def _read_form(request: Request) -> Form:
+    """Read a form that needs no session.
 
     Raises:
-        CrossSite: a page of another site sent it.
-        Refusal: it is no form.
+        CrossSiteRequestError: a page of another site sent it.
+        RefusalError: the body is no form.
     """
-    if request.headers.get(FROM.decode(), "cross-site") not in OWN:
-        raise CrossSite(ANOTHER)
+    if request.headers.get(FETCH_SITE_HEADER.decode(), "cross-site") not in OWN_SITES:
+        raise CrossSiteRequestError(CROSS_SITE_TEXT)
     body = await request.body()
     try:
         text = body.decode("utf-8")
-        return Form(parse_qs(text, keep_blank_values=True, max_num_fields=MOST_FIELDS))
+        return Form(parse_qs(text, keep_blank_values=True, max_num_fields=MAX_FIELDS))
     except ValueError as error:
-        raise Refusal("this is no form of the console; go back and load the page again") from error
+        raise RefusalError(
+            "this is not a form of the console; go back and reload the page"
+        ) from error
 
 
-Posted = Annotated[Form, Depends(_form)]
-"""The annotation of a form that strangers may send: sign-in and set-up."""
+PostedForm = Annotated[Form, Depends(_read_form)]
+"""Annotation of forms without a session: sign-in and set-up."""
 
 
-async def _signed(request: Request, form: Posted, visitor: Visiting) -> Form:
-    """Let a form pass that was written on a page of this very session.
+async def _check_form_token(request: Request, form: PostedForm, visitor: CurrentVisitor) -> Form:
+    """Check that the form comes from a page of this session.
 
     Raises:
-        CrossSite: its token is missing or of another session.
-        SignInFirst: the session is over.
+        CrossSiteRequestError: its token is missing or of another session.
+        SignInRequiredError: the session is over.
     """
-    authenticator, token = visitor.service.door, session_cookie.of(request)
+    authenticator, token = visitor.service.authenticator, session_cookie.get_session_token(request)
     try:
-        authenticator.check_page_token(token, unmasked(form.one(TOKEN)))
-    except Unauthenticated as error:
-        raise SignInFirst(wanted(request)) from error
+        authenticator.check_page_token(token, unmask_token(form.get_text(TOKEN_FIELD)))
+    except UnauthenticatedError as error:
+        raise SignInRequiredError(get_return_path(request)) from error
     return form
 
 
-Signed = Annotated[Form, Depends(_signed)]
-"""The annotation of a form that somebody signed in has sent: every other one."""
+SignedForm = Annotated[Form, Depends(_check_form_token)]
+"""Annotation of forms of signed-in users."""
 
-__all__ = ["TOKEN", "Form", "Posted", "Signed", "Visitor"]
-
-
-MOST: Final = 2_000
-"""Letters of a reason that are kept."""
-
-FOR: Final = {"approve": "it is kept with your approval", "reject": "it is kept with your no"}
+__all__ = ["TOKEN_FIELD", "Form", "PostedForm", "SignedForm", "Visitor"]
 
 
-def fault(reason: str, act: str) -> str:
-    """Say what is wrong with a reason to approve or reject, "" for nothing.
+MAX_REASON_LENGTH: Final = 2_000
+"""Maximum characters of a stored reason."""
 
-    >>> fault("", "approve"), fault("two cubs", "reject")
+PURPOSES: Final = {
+    "approve": "it is kept with your approval",
+    "reject": "it is kept with your rejection",
+}
+
+
+def find_reason_fault(reason: str, decision: str) -> str:
+    """Return the error of a reason to approve or reject, "" if valid.
+
+    >>> find_reason_fault("", "approve"), find_reason_fault("two cubs", "reject")
     ('Write a reason: it is kept with your approval', '')
     """
     if not reason:
-        return f"Write a reason: {FOR[act]}"
-    if len(reason) > MOST:
-        return f"Say it in at most {MOST:,} letters; these are {len(reason):,}"
+        return f"Write a reason: {PURPOSES[decision]}"
+    if len(reason) > MAX_REASON_LENGTH:
+        return f"Shorten the reason to {MAX_REASON_LENGTH:,} characters; it has {len(reason):,}"
     if "\0" in reason:
-        return "The reason holds a letter that no database keeps (NUL); write it again"
+        return "The reason contains a NUL character, which can't be stored; remove it"
     return ""

@@ -1,4 +1,4 @@
-"""The main navigation: the entries that a person may open, with what waits behind them."""
+"""The main navigation: entries that the visitor may open, with pending counts."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -6,14 +6,14 @@ from typing import Final
 
 from api.console.page.page_context import HOME, Visitor
 from api.priority_threads import NARROWING_PAGES
-from rollout.core.scope.permissions import Act
-from rollout.services.reviews.review_queue import review_counts
+from rollout.core.scope.permissions import Permission
+from rollout.services.reviews.review_queue import count_pending_reviews
 from rollout.store.database.errors import StoreError
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One entry; `current` on its own page, `waiting` says how many things, None where none do."""
+class NavigationEntry:
+    """One entry; `current` on its own page, `waiting` the pending count or None."""
 
     name: str
     href: str
@@ -21,75 +21,74 @@ class Entry:
     waiting: int | None = None
 
 
-def _reads(visitor: Visitor) -> bool:
-    return visitor.may_somewhere(Act.READ)
+def _can_read(visitor: Visitor) -> bool:
+    return visitor.has_permission_somewhere(Permission.READ)
 
 
-def _reviews(visitor: Visitor) -> bool:
-    return visitor.may_somewhere(Act.REVIEW)
+def _can_review(visitor: Visitor) -> bool:
+    return visitor.has_permission_somewhere(Permission.REVIEW)
 
 
-def _anybody(_visitor: Visitor) -> bool:
+def _allow_all(_visitor: Visitor) -> bool:
     return True
 
 
-def _reviews_waiting(visitor: Visitor) -> int:
-    return sum(review_counts(visitor.service, visitor.caller, visitor.at).values())
+def _count_reviews(visitor: Visitor) -> int:
+    return sum(count_pending_reviews(visitor.service, visitor.caller, visitor.at).values())
 
 
-def _incidents_open(visitor: Visitor) -> int:
-    """Return how many incidents nobody has acknowledged, of those that the visitor may read."""
+def _count_open_incidents(visitor: Visitor) -> int:
+    """Return the number of open incidents that the visitor may read."""
     count = 0
-    for cached_rollout in visitor.service.watch.everything():
-        rollout_name = cached_rollout.standing.rollout.name
-        for incident in cached_rollout.standing.scope.open_incidents.values():
+    for cached_rollout in visitor.service.state_cache.load_all():
+        rollout_name = cached_rollout.state.rollout.name
+        for incident in cached_rollout.state.scope.open_incidents.values():
             if incident.cell is None:
-                count += visitor.caller.may_somewhere(Act.READ, rollout_name)
+                count += visitor.caller.has_permission_somewhere(Permission.READ, rollout_name)
             else:
-                count += visitor.may(Act.READ, rollout_name, incident.cell.site)
+                count += visitor.has_permission(Permission.READ, rollout_name, incident.cell.site)
     return count
 
 
-WAITING: Final[Mapping[str, Callable[[Visitor], int]]] = {
-    "Review": _reviews_waiting,
-    "Incidents": _incidents_open,
+PENDING_COUNTERS: Final[Mapping[str, Callable[[Visitor], int]]] = {
+    "Review": _count_reviews,
+    "Incidents": _count_open_incidents,
 }
-ENTRIES: Final[tuple[tuple[str, str, Callable[[Visitor], bool]], ...]] = (
-    ("Overview", "/", _anybody),
-    ("Review", "/review", _reviews),
-    ("Divergences", "/divergences", _reads),
-    ("Incidents", "/incidents", _reads),
-    ("Reports", "/reports", _reads),
-    ("Ledger", "/ledger", _reads),
-    ("Settings", "/settings", _anybody),
+ENTRY_RULES: Final[tuple[tuple[str, str, Callable[[Visitor], bool]], ...]] = (
+    ("Overview", "/", _allow_all),
+    ("Review", "/review", _can_review),
+    ("Divergences", "/divergences", _can_read),
+    ("Incidents", "/incidents", _can_read),
+    ("Reports", "/reports", _can_read),
+    ("Ledger", "/ledger", _can_read),
+    ("Settings", "/settings", _allow_all),
 )
 
 
-ALSO: Final[Mapping[str, tuple[str, ...]]] = {"/review": ("/adjudication",)}
-"""Pages that belong to an entry of another name."""
+EXTRA_PATHS: Final[Mapping[str, tuple[str, ...]]] = {"/review": ("/adjudication",)}
+"""Paths that belong to an entry with another name."""
 
 
-def navigation(visitor: Visitor, path: str) -> tuple[Entry, ...]:
-    """Return the entries of the pages that the visitor may open; others are absent."""
+def build_navigation(visitor: Visitor, path: str) -> tuple[NavigationEntry, ...]:
+    """Return the entries of the pages that the visitor may open."""
     return tuple(
-        Entry(
+        NavigationEntry(
             name,
             HOME + entry_path,
-            current=_at(entry_path, path),
-            waiting=_waiting(name, visitor, path),
+            current=_is_current(entry_path, path),
+            waiting=_count_pending(name, visitor, path),
         )
-        for name, entry_path, is_allowed in ENTRIES
+        for name, entry_path, is_allowed in ENTRY_RULES
         if is_allowed(visitor)
     )
 
 
-def _waiting(name: str, visitor: Visitor, path: str) -> int | None:
-    """Return what waits behind an entry, None where nothing does: no number is the good case.
+def _count_pending(name: str, visitor: Visitor, path: str) -> int | None:
+    """Return the pending count of an entry, or None.
 
-    The pages by which somebody stops ask nothing that they don't need, and a database that can't
-    be asked takes no page away.
+    Pages for stopping load no counts, and a database failure never breaks a page.
     """
-    count_pending = WAITING.get(name)
+    count_pending = PENDING_COUNTERS.get(name)
     if count_pending is None or path.endswith(NARROWING_PAGES):
         return None
     try:
@@ -98,14 +97,14 @@ def _waiting(name: str, visitor: Visitor, path: str) -> int | None:
         return None
 
 
-def _at(entry: str, path: str) -> bool:
-    if entry == "/":
+def _is_current(entry_path: str, path: str) -> bool:
+    if entry_path == "/":
         is_rollout_page = path.startswith(f"{HOME}/rollouts")
-        return path == f"{HOME}/" or (is_rollout_page and not _elsewhere(path))
-    return path.startswith(HOME + entry) or any(
-        f"{prefix}/" in f"{path}/" for prefix in (entry, *ALSO.get(entry, ()))
+        return path == f"{HOME}/" or (is_rollout_page and not _belongs_elsewhere(path))
+    return path.startswith(HOME + entry_path) or any(
+        f"{prefix}/" in f"{path}/" for prefix in (entry_path, *EXTRA_PATHS.get(entry_path, ()))
     )
 
 
-def _elsewhere(path: str) -> bool:
-    return any(_at(entry_path, path) for _, entry_path, _ in ENTRIES[1:])
+def _belongs_elsewhere(path: str) -> bool:
+    return any(_is_current(entry_path, path) for _, entry_path, _ in ENTRY_RULES[1:])

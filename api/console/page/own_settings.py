@@ -1,4 +1,4 @@
-"""What a browser keeps of its own: whether single keys judge cases, and the zone of its clock."""
+"""Browser settings (single keys, timezone) and the tokens of key forms."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,51 +10,51 @@ from zoneinfo import available_timezones
 from fastapi import Request, Response
 
 from api.console.page.page_context import HOME
-from rollout.services.access.keys import CHANCE, PREFIX, ApiKey
+from rollout.services.access.keys import KEY_BYTES, PREFIX_BYTES, ApiKey
 
-ONCE: Final = 16
-"""Bytes by which a page's form is told from the same page opened again."""
-SHOWN: Final = (
-    "This key was made already and shown once. If nobody kept it, revoke {} and make another"
+FORM_TOKEN_BYTES: Final = 16
+"""Random bytes that tell two openings of the same form apart."""
+ALREADY_CREATED_TEXT: Final = (
+    "This key was already created and shown once. If nobody saved it, revoke {} and create another"
 )
 
 
 @dataclass(frozen=True, slots=True)
 class KeyState:
-    """A key as it is listed: `state` is valid, revoked or over."""
+    """A listed key; `state` is valid, revoked or over."""
 
     key: ApiKey
     state: str
 
 
-def states(keys: tuple[ApiKey, ...], at: datetime) -> tuple[KeyState, ...]:
-    """Return keys with their state, those that open something first, the newest on top."""
-    key_states = [KeyState(key, _state(key, at)) for key in reversed(keys)]
+def list_key_states(keys: tuple[ApiKey, ...], at: datetime) -> tuple[KeyState, ...]:
+    """Return keys with their state, valid ones first, then newest first."""
+    key_states = [KeyState(key, _get_state(key, at)) for key in reversed(keys)]
     return tuple(sorted(key_states, key=lambda key_state: key_state.state != "valid"))
 
 
-def once(entropy: Callable[[int], bytes]) -> str:
-    """Return what a form carries so that sending it again makes no second key."""
-    return entropy(ONCE).hex()
+def create_form_token(entropy: Callable[[int], bytes]) -> str:
+    """Return a form token, so that resending the form creates no second key."""
+    return entropy(FORM_TOKEN_BYTES).hex()
 
 
-def prefix_of(told: str, holder: str) -> bytes:
-    """Return the prefix of the key that a form makes: the same whenever it is sent."""
-    return sha256(f"{holder}\n{told}".encode()).digest()[:PREFIX]
+def compute_prefix(form_token: str, holder: str) -> bytes:
+    """Return the prefix of the key for a form token, always the same."""
+    return sha256(f"{holder}\n{form_token}".encode()).digest()[:PREFIX_BYTES]
 
 
-def chance_of(told: str, holder: str, entropy: Callable[[int], bytes]) -> bytes:
-    """Return the chance that a key is made with: the form's prefix, and a secret of this moment."""
-    return prefix_of(told, holder) + entropy(CHANCE - PREFIX)
+def compute_key_entropy(form_token: str, holder: str, entropy: Callable[[int], bytes]) -> bytes:
+    """Return a source of entropy: the form's prefix, then a new secret."""
+    return compute_prefix(form_token, holder) + entropy(KEY_BYTES - PREFIX_BYTES)
 
 
-def made_before(told: str, holder: str, keys: tuple[ApiKey, ...]) -> str:
-    """Say that the form made its key already, "" where it has not."""
-    prefix = prefix_of(told, holder).hex()
-    return SHOWN.format(prefix) if any(key.prefix == prefix for key in keys) else ""
+def explain_existing_key(form_token: str, holder: str, keys: tuple[ApiKey, ...]) -> str:
+    """Return the error if the form has already created its key, else ""."""
+    prefix = compute_prefix(form_token, holder).hex()
+    return ALREADY_CREATED_TEXT.format(prefix) if any(key.prefix == prefix for key in keys) else ""
 
 
-def _state(key: ApiKey, at: datetime) -> str:
+def _get_state(key: ApiKey, at: datetime) -> str:
     if key.revoked_at is not None:
         return "revoked"
     return "over" if key.expires_at is not None and key.expires_at <= at else "valid"
@@ -62,25 +62,25 @@ def _state(key: ApiKey, at: datetime) -> str:
 
 KEYS_COOKIE: Final = "rollout-keys"
 OFF: Final = "off"
-YEAR: Final = 365 * 86_400
-"""How long a browser keeps it, in seconds."""
+YEAR_SECONDS: Final = 365 * 86_400
+"""How long a browser keeps a setting, in seconds."""
 
 
-def keeps_keys(request: Request) -> bool:
-    """Say whether the review page listens to single keys here: it does until it is told not to."""
+def has_single_keys(request: Request) -> bool:
+    """Return whether single keys are on in this browser; by default they are."""
     return request.cookies.get(KEYS_COOKIE) != OFF
 
 
-def keep_keys(answer: Response, said: str) -> None:
-    """Have the browser keep whether single keys judge: all but `off` means that they do."""
-    value = OFF if said == OFF else "on"
-    answer.set_cookie(KEYS_COOKIE, value, YEAR, path=HOME, httponly=True, samesite="lax")
+def store_single_keys(response: Response, choice: str) -> None:
+    """Store in the browser whether single keys are on; only `off` disables them."""
+    value = OFF if choice == OFF else "on"
+    response.set_cookie(KEYS_COOKIE, value, YEAR_SECONDS, path=HOME, httponly=True, samesite="lax")
 
 
-def zone_named(typed: str) -> str:
-    """Return the zone of that name, however its letters are written; "" where there is none.
+def find_timezone(typed: str) -> str:
+    """Return the IANA name of a timezone, ignoring case; "" if unknown.
 
-    >>> zone_named(" europe/vienna "), zone_named("Vienna")
+    >>> find_timezone(" europe/vienna "), find_timezone("Vienna")
     ('Europe/Vienna', '')
     """
     name = typed.strip().casefold()

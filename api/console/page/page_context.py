@@ -1,4 +1,4 @@
-"""Who looks at a page: the caller, their page's token, the zone of their clock."""
+"""The visitor of a page: caller, page token and timezone."""
 
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -9,11 +9,11 @@ from zoneinfo import available_timezones
 from fastapi import Depends, Request
 
 from api import session_cookie
-from api.auth import caller
-from api.console.page.page_token import masked
-from rollout.core.errors import Unauthenticated
+from api.auth import get_caller
+from api.console.page.page_token import mask_token
+from rollout.core.errors import UnauthenticatedError
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.permissions import Act, Caller
+from rollout.core.scope.permissions import Caller, Permission
 from rollout.services.engine.service import Service
 
 HOME: Final = "/console"
@@ -21,28 +21,28 @@ ZONE_COOKIE: Final = "rollout-zone"
 UTC: Final = "UTC"
 
 
-class SignInFirst(Unauthenticated):
-    """Nobody is signed in: the page is behind the door, and comes after it.
+class SignInRequiredError(UnauthenticatedError):
+    """Nobody is signed in.
 
     Attributes:
-        wanted: the path that was asked for, with its query.
+        return_path: the requested path with its query.
     """
 
-    def __init__(self, wanted: str) -> None:
+    def __init__(self, return_path: str) -> None:
         super().__init__("sign in first")
-        self.wanted = wanted
+        self.return_path = return_path
 
 
 @dataclass(frozen=True, slots=True)
 class Visitor:
-    """A person with a page open.
+    """A signed-in user with a page open.
 
     Attributes:
-        caller: who, with the rights of now.
-        page_token: what their forms bring back, so that no other site can write them.
-        zone: of their own clock, an IANA name; `UTC` where they never said.
-        service: the replica that they look at.
-        at: when they asked.
+        caller: the user with current permissions.
+        page_token: sent back by forms, against cross-site requests.
+        zone: IANA name of their timezone; `UTC` by default.
+        service: the replica's service.
+        at: time of the request.
     """
 
     caller: Caller
@@ -53,96 +53,106 @@ class Visitor:
 
     @property
     def name(self) -> str:
-        """Their name."""
+        """Name of the user."""
         return self.caller.name
 
     @property
     def roles(self) -> str:
-        """Their roles in words, as in the header of each page."""
-        return ", ".join(dict.fromkeys(assignment.role for assignment in self.caller.rights))
+        """Roles in words, for the page header."""
+        return ", ".join(
+            dict.fromkeys(assignment.role for assignment in self.caller.role_assignments)
+        )
 
     @property
-    def operates(self) -> bool:
-        """Say whether they may stop anything anywhere."""
-        return self.may_somewhere(Act.OPERATE)
+    def can_operate(self) -> bool:
+        """Return whether they may stop anything anywhere."""
+        return self.has_permission_somewhere(Permission.OPERATE)
 
-    def may(self, act: Act, rollout: str = "", site: str = "") -> bool:
-        """Say whether they may do it at a site; without a rollout: in all of them."""
-        return self.caller.may(act, rollout, site)
+    def has_permission(self, permission: Permission, rollout: str = "", site: str = "") -> bool:
+        """Return whether they have a permission at a site; without rollout, everywhere."""
+        return self.caller.has_permission(permission, rollout, site)
 
-    def sites(self, act: Act, rollout: str, policy: Policy) -> tuple[str, ...]:
-        """Return the sites of a rollout's policy at which they may do it, in its order."""
-        return tuple(site for site in policy.site if self.may(act, rollout, site))
+    def list_permitted_sites(
+        self, permission: Permission, rollout: str, policy: Policy
+    ) -> tuple[str, ...]:
+        """Return the sites of a policy at which they have a permission."""
+        return tuple(
+            site for site in policy.sites_by_id if self.has_permission(permission, rollout, site)
+        )
 
-    def may_somewhere(self, act: Act) -> bool:
-        """Say whether they may do it anywhere at all."""
+    def has_permission_somewhere(self, permission: Permission) -> bool:
+        """Return whether they have a permission anywhere."""
         return any(
-            self.caller.may_somewhere(act, assignment.rollout) for assignment in self.caller.rights
+            self.caller.has_permission_somewhere(permission, assignment.rollout)
+            for assignment in self.caller.role_assignments
         )
 
 
-async def _visitor(request: Request) -> Visitor:
-    """Return who looks; asks no database: the door has just seen the session.
+async def _get_visitor(request: Request) -> Visitor:
+    """Return the visitor without asking the database; the session was just checked.
 
     Raises:
-        SignInFirst: nobody who is known, or a key: pages are for people.
+        SignInRequiredError: no user is signed in, or the caller used a key.
     """
     try:
-        return _looking(request)
-    except Unauthenticated as error:
-        raise SignInFirst(wanted(request)) from error
+        return _build_visitor(request)
+    except UnauthenticatedError as error:
+        raise SignInRequiredError(get_return_path(request)) from error
 
 
-def known(request: Request) -> Visitor | None:
-    """Return who looks, None where nobody is signed in or the door can't tell."""
+def find_visitor(request: Request) -> Visitor | None:
+    """Return the visitor, or None if nobody is signed in or authentication fails."""
     try:
-        return _looking(request)
-    except Exception:  # noqa: BLE001 - a page that says what is wrong needs nobody
+        return _build_visitor(request)
+    except Exception:  # noqa: BLE001 - the error page needs no visitor
         return None
 
 
-def _looking(request: Request) -> Visitor:
-    service = served(request)
-    who, token = caller(request), service.door.page_token(session_cookie.of(request))
-    page_token = masked(token, service.entropy)
-    return Visitor(who, page_token, zone_of(request), service, service.clock.now())
+def _build_visitor(request: Request) -> Visitor:
+    service = get_service(request)
+    caller, token = (
+        get_caller(request),
+        service.authenticator.build_page_token(session_cookie.get_session_token(request)),
+    )
+    page_token = mask_token(token, service.entropy)
+    return Visitor(caller, page_token, get_timezone(request), service, service.clock.now())
 
 
-def served(request: Request) -> Service:
-    """Return the replica that a page is asked of."""
+def get_service(request: Request) -> Service:
+    """Return the service of the replica."""
     service = request.app.state.service
     assert isinstance(service, Service)  # noqa: S101 - `create_console` puts it there
     return service
 
 
-def sign_in_for(path: str) -> str:
-    """Return where to sign in, to come back to `path` afterwards."""
+def build_sign_in_path(path: str) -> str:
+    """Return the URL of the sign-in page that leads back to `path`."""
     return f"{HOME}/sign-in" + (f"?to={quote(path, safe='/')}" if path else "")
 
 
-def own_path(said: str) -> str:
-    """Return a path of this console that a link named, the overview for anything else.
+def get_safe_path(path: str) -> str:
+    """Return a path of this console from a link, or the overview.
 
-    >>> own_path("/console/ledger?kind=Stopped"), own_path("//elsewhere.example/console/")
+    >>> get_safe_path("/console/ledger?kind=Stopped"), get_safe_path("//elsewhere.example/console/")
     ('/console/ledger?kind=Stopped', '/console/')
     """
-    is_safe = said.startswith(f"{HOME}/") and said.isprintable() and "\\" not in said
-    return said if is_safe else f"{HOME}/"
+    is_safe = path.startswith(f"{HOME}/") and path.isprintable() and "\\" not in path
+    return path if is_safe else f"{HOME}/"
 
 
-def wanted(request: Request) -> str:
-    """Return the path that was asked for; of a form, the page that it stood on."""
+def get_return_path(request: Request) -> str:
+    """Return the requested path; for a form, the path of its page."""
     if request.method not in {"GET", "HEAD"}:
         return HOME + "/"
     query = f"?{request.url.query}" if request.url.query else ""
     return quote(request.url.path, safe="/") + query
 
 
-def zone_of(request: Request) -> str:
-    """Return the zone that the browser told of, `UTC` where it told of none that exists."""
+def get_timezone(request: Request) -> str:
+    """Return the timezone from the browser's cookie, or `UTC`."""
     timezone = request.cookies.get(ZONE_COOKIE, "").replace("%2F", "/")
     return timezone if timezone in available_timezones() else UTC
 
 
-Visiting = Annotated[Visitor, Depends(_visitor)]
-"""The annotation of whoever looks at a page."""
+CurrentVisitor = Annotated[Visitor, Depends(_get_visitor)]
+"""Annotation of the signed-in visitor."""

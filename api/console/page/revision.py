@@ -1,4 +1,4 @@
-"""The revision of what a page shows: a few bytes that open pages ask for every second."""
+"""The revision of a page's data, polled by open pages every second."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,80 +9,84 @@ from urllib.parse import quote
 from fastapi import APIRouter, Header, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from api.auth import caller
+from api.auth import get_caller
 from api.console.page.page_context import HOME, Visitor
-from rollout.core.errors import Unauthenticated
-from rollout.core.scope.permissions import Act, Caller
-from rollout.services.engine.state_cache import Revisions
+from rollout.core.errors import UnauthenticatedError
+from rollout.core.scope.permissions import Caller, Permission
+from rollout.services.engine.state_cache import RevisionCache
 
 router = APIRouter()
 NO_STORE: Final = "no-store"
-LOOKS: Final = "This page looks for changes every second."
+LIVE_TEXT: Final = "This page updates every second."
 
 
 @dataclass(frozen=True, slots=True)
-class Live:
-    """What a page with live regions carries.
+class LiveRegion:
+    """Attributes of a page with live regions.
 
     Attributes:
-        revision: of what it showed when it was made.
-        at: where to ask for the one of now.
-        says: the line at its foot.
+        revision: of the data at rendering.
+        at: URL of the current revision.
+        text: the line in the footer.
     """
 
     revision: str
     at: str
-    says: str
+    text: str
 
 
 @router.get("/revision")
-async def revision(
+async def check_revision(
     request: Request,
     rollout: Annotated[str, Query(max_length=200)] = "",
     if_none_match: Annotated[str | None, Header(max_length=100)] = None,
 ) -> Response:
-    """Answer 304 while nothing moved that the asker may read; 401 tells a page to load anew."""
+    """Answer 304 if nothing readable changed; 401 makes the page reload."""
     try:
-        who = caller(request)
-    except Unauthenticated:
+        caller = get_caller(request)
+    except UnauthenticatedError:
         return Response(status_code=401)
-    cache = _known(request)
-    revisions = cache.at_hand()
+    cache = _get_revision_cache(request)
+    revisions = cache.find_cached()
     if revisions is None:
-        revisions = await run_in_threadpool(cache.all)
-    tag = f'"{_of(revisions, who, rollout)}"'
+        revisions = await run_in_threadpool(cache.load)
+    tag = f'"{_compute_page_revision(revisions, caller, rollout)}"'
     headers = {"ETag": tag, "Cache-Control": NO_STORE}
     return Response(status_code=304 if if_none_match == tag else 200, headers=headers)
 
 
-def live(request: Request, visitor: Visitor, rollout: str = "", *, says: str = LOOKS) -> Live:
-    """Return what a page carries so that it hears of changes.
+def build_live_region(
+    request: Request, visitor: Visitor, rollout: str = "", *, text: str = LIVE_TEXT
+) -> LiveRegion:
+    """Return the live region of a page.
 
-    To be asked before what the page shows is read: then nothing that comes between is missed.
+    Call it before loading the page's data, so that no change in between is missed.
 
     Args:
-        request: what was asked.
-        visitor: who looks.
-        rollout: whose page it is; "" for one that shows all of them.
-        says: the line at the page's foot.
+        request: the request.
+        visitor: the visitor.
+        rollout: its name; "" for a page of all rollouts.
+        text: the line in the footer.
     """
     query = f"?rollout={quote(rollout, safe='')}" if rollout else ""
-    return Live(
-        _of(_known(request).all(), visitor.caller, rollout), f"{HOME}/revision{query}", says
+    return LiveRegion(
+        _compute_page_revision(_get_revision_cache(request).load(), visitor.caller, rollout),
+        f"{HOME}/revision{query}",
+        text,
     )
 
 
-def _known(request: Request) -> Revisions:
+def _get_revision_cache(request: Request) -> RevisionCache:
     cache = request.app.state.revisions
-    assert isinstance(cache, Revisions)  # noqa: S101 - `create_console` puts it there
+    assert isinstance(cache, RevisionCache)  # noqa: S101 - `create_console` puts it there
     return cache
 
 
-def _of(found: Mapping[str, str], who: Caller, rollout: str) -> str:
-    names = (rollout,) if rollout else sorted(found)
+def _compute_page_revision(revisions: Mapping[str, str], caller: Caller, rollout: str) -> str:
+    names = (rollout,) if rollout else sorted(revisions)
     readable = [
-        f"{rollout_name} {found.get(rollout_name)}"
+        f"{rollout_name} {revisions.get(rollout_name)}"
         for rollout_name in names
-        if who.may_somewhere(Act.READ, rollout_name)
+        if caller.has_permission_somewhere(Permission.READ, rollout_name)
     ]
     return sha256("\n".join(readable).encode()).hexdigest()[:24]

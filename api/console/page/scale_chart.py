@@ -1,23 +1,23 @@
-"""A bound beside its line, drawn: the share so far as a dot, how far it may be off as a bar."""
+"""A small chart: estimate as a dot, bound as a bar, threshold as a mark."""
 
 from markupsafe import Markup
 
-from api.console.page.figures import bound_of, line_of, value_of
+from api.console.page.figures import format_bound, format_estimate, format_threshold
 
 
-def pixels(value: float) -> str:
-    """Return a coordinate or a length, without a decimal that says nothing.
+def format_pixels(value: float) -> str:
+    """Format a coordinate or length without needless decimals.
 
-    >>> pixels(12.04), pixels(12.25)
+    >>> format_pixels(12.04), format_pixels(12.25)
     ('12', '12.2')
     """
     return f"{value:.1f}".removesuffix(".0")
 
 
 LEFT, WIDTH = 6, 228
-SPREAD = 2.4
-"""The drawing shows so many times what lies between a line and all right."""
-DRAWN = Markup(
+RANGE_FACTOR = 2.4
+"""The scale spans this multiple of the distance between threshold and perfect."""
+SVG_TEMPLATE = Markup(
     '<svg class="chart scale" width="240" height="34" viewBox="0 0 240 34" role="img" '
     'aria-label="{0}"><rect class="g-track" x="6" y="8" width="228" height="8" rx="1"/>'
     '<rect class="g-reach" x="{1}" y="8" width="{2}" height="8"/>{3}'
@@ -27,42 +27,49 @@ DRAWN = Markup(
 )
 
 
-def scale(
-    measure: str, line: float, estimate: float | None, bound: float | None, *, at_least: bool
+def draw_scale(
+    measure: str, threshold: float, estimate: float | None, bound: float | None, *, at_least: bool
 ) -> Markup:
-    """Return a drawing of 240 by 34 px, with its figures as its label; "" without any.
+    """Draw a chart of 240 by 34 px, labelled with its figures.
 
     A bound beyond the edge is drawn as an arrow there.
     """
     if estimate is None or bound is None or measure == "parity":
         return Markup("")
     low, high = (
-        (max(0.0, 1 - SPREAD * (1 - line)), 1.0) if at_least else (0.0, SPREAD * line or 1.0)
+        (max(0.0, 1 - RANGE_FACTOR * (1 - threshold)), 1.0)
+        if at_least
+        else (0.0, RANGE_FACTOR * threshold or 1.0)
     )
 
     def x(value: float) -> float:
         return LEFT + WIDTH * min(max((value - low) / (high - low), 0.0), 1.0)
 
-    estimate_x, bound_x, threshold_x = x(estimate), x(bound), x(line)
+    estimate_x, bound_x, threshold_x = x(estimate), x(bound), x(threshold)
     is_inside = low < bound < high
     edge = (
-        Markup('<line class="g-lowmark" x1="{0}" x2="{0}" y1="5" y2="19"/>').format(pixels(bound_x))
+        Markup('<line class="g-lowmark" x1="{0}" x2="{0}" y1="5" y2="19"/>').format(
+            format_pixels(bound_x)
+        )
         if is_inside
         else Markup('<path class="g-lowmark" d="M{} 7 {} 12l{} 5" fill="none"/>').format(
             *(("12", "6", "6") if at_least else ("228", "234", "-6"))
         )
     )
-    return DRAWN.format(
-        said(measure, line, estimate, bound, at_least=at_least),
-        pixels(min(estimate_x, bound_x)), pixels(abs(estimate_x - bound_x)), edge,
-        pixels(estimate_x), pixels(threshold_x),
-        pixels(min(max(threshold_x, 24), 216)), line_of(measure, line),
+    return SVG_TEMPLATE.format(
+        describe_scale(measure, threshold, estimate, bound, at_least=at_least),
+        format_pixels(min(estimate_x, bound_x)), format_pixels(abs(estimate_x - bound_x)), edge,
+        format_pixels(estimate_x), format_pixels(threshold_x),
+        format_pixels(min(max(threshold_x, 24), 216)), format_threshold(measure, threshold),
     )  # fmt: skip
 
 
-def said(measure: str, line: float, estimate: float, bound: float, *, at_least: bool) -> str:
-    """Say the figures of a drawing."""
+def describe_scale(
+    measure: str, threshold: float, estimate: float, bound: float, *, at_least: bool
+) -> str:
+    """Describe the figures of a chart."""
     return (
-        f"{value_of(measure, estimate)}, {bound_of(measure, bound, line, at_least=at_least)}, "
-        f"line {line_of(measure, line)}"
+        f"{format_estimate(measure, estimate)},"
+        f" {format_bound(measure, bound, threshold, at_least=at_least)}, threshold"
+        f" {format_threshold(measure, threshold)}"
     )

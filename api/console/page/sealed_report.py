@@ -1,7 +1,7 @@
-"""A sealed report in a browser: the very page, under a policy that lets its own style and no other.
+"""Content-Security-Policy of a sealed report.
 
-The page can't say what it needs, as it is sealed. So its policy names the hash of its one style
-sheet and of each style attribute; scripts, forms and anything from elsewhere are let by none.
+A sealed page can't change, so its policy lists the hashes of its style sheet and style attributes.
+Scripts, forms and external resources are forbidden.
 """
 
 import base64
@@ -9,30 +9,34 @@ from hashlib import sha256
 from html.parser import HTMLParser
 from typing import Final
 
-CLOSED: Final = (
+CLOSED_POLICY: Final = (
     "default-src 'none'; img-src data:; base-uri 'none'; form-action 'none'; "
     "frame-ancestors 'none'; sandbox"
 )
 
 
-def policy_of(page: str) -> str:
-    """Return the Content-Security-Policy of a page that is all in one file.
+def build_content_policy(page: str) -> str:
+    """Return the Content-Security-Policy of a self-contained page.
 
-    >>> policy_of("<style>p{}</style><p>well")[:60]
+    >>> build_content_policy("<style>p{}</style><p>well")[:60]
     "style-src 'unsafe-hashes' 'sha256-gG2yISYereRMiG2lMXrbiUgi0U"
     """
-    parser = _Styles()
+    parser = _StyleParser()
     parser.feed(page)
-    hash_sources = " ".join(f"'sha256-{_hashed(text)}'" for text in dict.fromkeys(parser.texts))
-    return f"style-src 'unsafe-hashes' {hash_sources}; {CLOSED}" if hash_sources else CLOSED
+    hash_sources = " ".join(f"'sha256-{_hash_text(text)}'" for text in dict.fromkeys(parser.texts))
+    return (
+        f"style-src 'unsafe-hashes' {hash_sources}; {CLOSED_POLICY}"
+        if hash_sources
+        else CLOSED_POLICY
+    )
 
 
-def _hashed(text: str) -> str:
+def _hash_text(text: str) -> str:
     return base64.b64encode(sha256(text.encode()).digest()).decode()
 
 
-class _Styles(HTMLParser):
-    """The first style sheet of a page and its style attributes; what else there may be is none."""
+class _StyleParser(HTMLParser):
+    """Collects the first style sheet and the style attributes of a page."""
 
     def __init__(self) -> None:
         super().__init__(convert_charrefs=True)

@@ -1,4 +1,4 @@
-"""Stages as pages mark them: a code of letters, a pattern that survives grey, who decides."""
+"""Stage markers (code, pattern, text) and grants as pages show them."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,22 +7,22 @@ from typing import Final
 
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.proposals import renewal_starts
-from rollout.services.cells.cell_table import Cells
+from rollout.core.scope.proposals import compute_renewal_start
+from rollout.services.cells.cell_table import CellListPage
 
 
 @dataclass(frozen=True, slots=True)
 class GrantRow:
-    """One grant.
+    """One grant in the table.
 
     Attributes:
-        cell, stage, version: what it is of.
-        since, until: its span.
-        by: who approved it.
-        zone: of the site.
-        tag: the kind and word of what is said beside its end, none where all is well.
-        proposal: the proposal that it stands on.
-        renewal: the id of an open renewal of it, "" without one.
+        cell, stage, version: what it allows.
+        since, until: its period.
+        by: the approvers.
+        zone: timezone of the site.
+        tag: tag kind and text beside its end; empty if all is well.
+        proposal: the proposal that it came from.
+        renewal: id of its open renewal, or "".
     """
 
     cell: Cell
@@ -37,22 +37,22 @@ class GrantRow:
     renewal: str
 
 
-def grants_of(found: Cells, cells: Iterable[Cell]) -> tuple[GrantRow, ...]:
-    """Return the grants that cells hold, withheld ones too: they go on ageing."""
-    return tuple(row for cell in cells for row in _of_cell(found, cell))
+def build_grant_rows(cell_page: CellListPage, cells: Iterable[Cell]) -> tuple[GrantRow, ...]:
+    """Return all grants of the cells, also withheld ones, which go on ageing."""
+    return tuple(row for cell in cells for row in _build_cell_grants(cell_page, cell))
 
 
-def _of_cell(found: Cells, cell: Cell) -> Iterator[GrantRow]:
-    scope, policy = found.stood.scope, found.stood.policy
-    acting_version = scope.holder(cell)
+def _build_cell_grants(cell_page: CellListPage, cell: Cell) -> Iterator[GrantRow]:
+    scope, policy = cell_page.state.scope, cell_page.state.policy
+    acting_version = scope.get_holder(cell)
     if acting_version is None:
         return
-    cell_state = scope.state(cell, acting_version)
+    cell_state = scope.get_cell_state(cell, acting_version)
     for grant in reversed(cell_state.grants):
-        has_ended = found.at >= grant.until
-        is_in_policy = grant.stage in policy.rungs
-        is_lapsing = is_in_policy and found.at >= renewal_starts(
-            policy, cell_state, policy.rungs.index(grant.stage)
+        has_ended = cell_page.at >= grant.until
+        is_in_policy = grant.stage in policy.stage_ids
+        is_lapsing = is_in_policy and cell_page.at >= compute_renewal_start(
+            policy, cell_state, policy.stage_ids.index(grant.stage)
         )
         tag = ("warn", "Lapsed") if has_ended else ("warn", "Lapsing") if is_lapsing else None
         renewals = (
@@ -66,58 +66,59 @@ def _of_cell(found: Cells, cell: Cell) -> Iterator[GrantRow]:
             version=acting_version,
             since=grant.since,
             until=grant.until,
-            by=found.lately.approvers.get(grant.proposal, ()),
-            zone=policy.site[cell.site].timezone,
+            by=cell_page.recent_changes.approvers.get(grant.proposal, ()),
+            zone=policy.sites_by_id[cell.site].timezone,
             tag=tag,
             proposal=grant.proposal,
             renewal=next(renewals, ""),
         )
 
 
-EMPTY, HATCHED, SOLID, HELD = "0", "1", "2", "held"
-PEOPLE_DECIDE: Final = "people decide"
+EMPTY, HATCHED, SOLID, WITHHELD = "0", "1", "2", "held"
+HUMANS_DECIDE: Final = "humans decide"
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
-    """How a stage is drawn and said.
+class StageMarker:
+    """How a stage is drawn and described.
 
     Attributes:
-        name: of the stage, as the policy calls it.
-        code: its first two letters, or three where two stages begin alike.
-        look: `0` empty, `1` hatched, `2` solid, `held` bars: the classes and patterns of the maps.
-        says: who decides there.
+        name: the stage's name in the policy.
+        code: first two letters; three if two stages begin alike.
+        pattern: `0` empty, `1` hatched, `2` solid, `held` bars: the classes and patterns of the
+            maps.
+        text: who decides at this stage.
     """
 
     name: str
     code: str
-    look: str
-    says: str
+    pattern: str
+    text: str
 
 
-def marks_of(policy: Policy) -> Mapping[str, Mark]:
-    """Return the mark of each stage of a policy by its name, shadow first."""
-    codes = _codes(policy.rungs)
-    markers = {SHADOW: Mark(SHADOW, codes[SHADOW], EMPTY, PEOPLE_DECIDE)}
+def build_stage_markers(policy: Policy) -> Mapping[str, StageMarker]:
+    """Return a marker for each stage of a policy, shadow first."""
+    codes = _compute_codes(policy.stage_ids)
+    markers = {SHADOW: StageMarker(SHADOW, codes[SHADOW], EMPTY, HUMANS_DECIDE)}
     for stage in policy.stages:
         pattern, text = (
-            (SOLID, "model decides") if stage.model_decides else (HATCHED, "people confirm")
+            (SOLID, "model decides") if stage.model_decides else (HATCHED, "humans confirm")
         )
-        markers[stage.id] = Mark(stage.id, codes[stage.id], pattern, text)
+        markers[stage.id] = StageMarker(stage.id, codes[stage.id], pattern, text)
     return markers
 
 
-def withheld(marks: Mapping[str, Mark]) -> Mark:
-    """Return the mark of a cell whose grants are withheld: people decide, as in shadow."""
-    return Mark("suspended or stopped", marks[SHADOW].code, HELD, PEOPLE_DECIDE)
+def build_withheld_marker(markers: Mapping[str, StageMarker]) -> StageMarker:
+    """Return the marker of a cell whose grants are withheld."""
+    return StageMarker("suspended or stopped", markers[SHADOW].code, WITHHELD, HUMANS_DECIDE)
 
 
-def withheld_as(marks: Mapping[str, Mark], word: str) -> Mark:
-    """Return the same mark under one word alone: `stopped` or `suspended`."""
-    return Mark(word, marks[SHADOW].code, HELD, PEOPLE_DECIDE)
+def build_named_withheld_marker(markers: Mapping[str, StageMarker], name: str) -> StageMarker:
+    """Return that marker with one state as its name: `stopped` or `suspended`."""
+    return StageMarker(name, markers[SHADOW].code, WITHHELD, HUMANS_DECIDE)
 
 
-def _codes(names: Sequence[str]) -> dict[str, str]:
+def _compute_codes(names: Sequence[str]) -> dict[str, str]:
     for letter_count in range(2, max(map(len, names)) + 1):
         codes = {name: name[:letter_count].capitalize() for name in names}
         if len(set(codes.values())) == len(names):
@@ -125,10 +126,10 @@ def _codes(names: Sequence[str]) -> dict[str, str]:
     return {name: name for name in names}
 
 
-SHOWN_STAGES: Final = (
-    Mark("shadow", "Sh", EMPTY, "people decide"),
-    Mark("supervised", "Su", HATCHED, "people confirm"),
-    Mark("autonomous", "Au", SOLID, "model decides"),
-    Mark("suspended or stopped", "Sh", HELD, "people decide"),
+COMMON_LEGEND: Final = (
+    StageMarker("shadow", "Sh", EMPTY, HUMANS_DECIDE),
+    StageMarker("supervised", "Su", HATCHED, "humans confirm"),
+    StageMarker("autonomous", "Au", SOLID, "model decides"),
+    StageMarker("suspended or stopped", "Sh", WITHHELD, HUMANS_DECIDE),
 )
-"""The legend where rollouts with stages of their own stand side by side."""
+"""Legend of the overview, where rollouts may have their own stages."""

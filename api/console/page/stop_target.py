@@ -1,4 +1,4 @@
-"""How far a stop or a narrowing goes: everything, one site, or one cell."""
+"""Stop targets: everything, one site or one cell; and their latency in words."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,132 +6,147 @@ from datetime import timedelta
 from typing import Final
 from urllib.parse import unquote
 
-from api.console.page.text import segment
-from api.console.page.time_format import took
+from api.console.page.text import encode_segment
+from api.console.page.time_format import format_time_span
 from rollout.core.calendar.sites import Cell
-from rollout.core.errors import Refusal
-from rollout.reports.text.formatting import listed, several
-from rollout.services.engine.state_cache import STALE
+from rollout.core.errors import RefusalError
+from rollout.reports.text.formatting import format_quantity, join_words
+from rollout.services.engine.state_cache import MAX_STALENESS
 from rollout.services.stops.stop_latency import StopLatency
-from rollout.services.stops.stop_targets import Holding, Stoppable
-from rollout.services.stops.stops import Named
+from rollout.services.stops.stop_options import CellGrant, StopOptions
+from rollout.services.stops.stop_targets import StopTarget
 
 ALL, SITE, CELL = "all", "site", "cell"
-CHOOSE: Final = "Choose how far: everything, a site or a cell"
-MOST_CELLS: Final = 500  # that a page lists one by one: of more a site is chosen
+CHOOSE_TARGET_TEXT: Final = "Choose how far: everything, a site or a cell"
+MAX_CELLS: Final = 500  # beyond this number of cells the form offers only sites
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class TargetChoice:
     """One choice of the form."""
 
     value: str
-    says: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Far:
-    """What is meant, and how a sentence calls it."""
+class TargetSelection:
+    """The chosen target, and its name in sentences."""
 
     value: str
-    named: Named
-    says: str
+    target: StopTarget
+    text: str
 
 
-def everything(found: Stoppable) -> Choice:
-    """Return the widest choice: all that is the person's."""
-    cells, sites = several(len(found.cells), "cell"), several(len(found.sites), "site")
-    target_text = "Everything" if not found.others else "All that you operate"
-    return Choice(ALL, f"{target_text}: {sites}, {cells}")
+def build_widest_choice(options: StopOptions) -> TargetChoice:
+    """Return the widest choice: everything that the user may stop."""
+    cells, sites = (
+        format_quantity(len(options.cells), "cell"),
+        format_quantity(len(options.sites), "site"),
+    )
+    target_text = "Everything" if not options.other_sites else "All that you operate"
+    return TargetChoice(ALL, f"{target_text}: {sites}, {cells}")
 
 
-def sites_of(found: Stoppable) -> list[Choice]:
+def build_site_choices(options: StopOptions) -> list[TargetChoice]:
     """Return a choice for each site."""
-    return [Choice(f"{SITE}/{segment(site)}", site) for site in found.sites]
+    return [TargetChoice(f"{SITE}/{encode_segment(site)}", site) for site in options.sites]
 
 
-def cells_of(found: Stoppable) -> list[Choice]:
-    """Return a choice for each cell, none where they are too many to look through."""
-    if len(found.cells) > MOST_CELLS:
+def build_cell_choices(options: StopOptions) -> list[TargetChoice]:
+    """Return a choice for each cell; none if there are too many."""
+    if len(options.cells) > MAX_CELLS:
         return []
-    return [Choice(cell_value(cell_grant.cell), str(cell_grant.cell)) for cell_grant in found.cells]
+    return [
+        TargetChoice(format_cell_value(cell_grant.cell), str(cell_grant.cell))
+        for cell_grant in options.cells
+    ]
 
 
-def cell_value(cell: Cell) -> str:
-    """Return a cell as a form sends it: names may hold anything."""
-    return f"{CELL}/{segment(cell.site)}/{segment(cell.window)}"
+def format_cell_value(cell: Cell) -> str:
+    """Return a cell's form value; names are percent-encoded."""
+    return f"{CELL}/{encode_segment(cell.site)}/{encode_segment(cell.window)}"
 
 
-def far_of(value: str) -> Far:
-    """Read how far a form goes.
+def parse_target(value: str) -> TargetSelection:
+    """Parse the target of a form.
 
     Raises:
-        Refusal: it is none of the choices.
+        RefusalError: unknown target.
 
-    >>> far_of("site/north%2Fgate").says, far_of("cell/creek/day").says, far_of("all").says
+    >>> (
+    ...     parse_target("site/north%2Fgate").text,
+    ...     parse_target("cell/creek/day").text,
+    ...     parse_target("all").text,
+    ... )
     ('north/gate', 'creek · day', 'everything')
     """
     match [unquote(part) for part in value.split("/")]:
         case ["all"]:
-            return Far(value, Named(everything=True), "everything")
+            return TargetSelection(value, StopTarget(is_everything=True), "everything")
         case ["site", str(site)] if site:
-            return Far(value, Named(cells=(), sites=(_exactly(site),)), site)
+            return TargetSelection(
+                value, StopTarget(cells=(), sites=(_check_exact_site(site),)), site
+            )
         case ["cell", str(site), str(window)] if site and window:
-            return Far(value, Named(cells=(Cell(site, window),)), str(Cell(site, window)))
-    raise Refusal(CHOOSE)
+            return TargetSelection(
+                value, StopTarget(cells=(Cell(site, window),)), str(Cell(site, window))
+            )
+    raise RefusalError(CHOOSE_TARGET_TEXT)
 
 
-def _exactly(site: str) -> str:
-    """Refuse a pattern: a form chooses sites that there are, by name."""
+def _check_exact_site(site: str) -> str:
+    """Reject patterns: the form offers only exact site names."""
     if "*" in site:
-        raise Refusal(CHOOSE)
+        raise RefusalError(CHOOSE_TARGET_TEXT)
     return site
 
 
-def span_text(within: float) -> str:
-    """Say a reach; the half second of a replica's staleness stands beside longer leases unsaid.
+def format_latency(seconds: float) -> str:
+    """Format the stop latency. Replica staleness (0.5 s) is dropped for long leases.
 
-    >>> span_text(60.5), span_text(43_200.5), span_text(0.5)
+    >>> format_latency(60.5), format_latency(43_200.5), format_latency(0.5)
     ('1 min', '12 h', '1 s')
     """
-    return took(timedelta(seconds=max(round(within - STALE), 1)))
+    return format_time_span(timedelta(seconds=max(round(seconds - MAX_STALENESS), 1)))
 
 
-def reach_text(reach: Sequence[StopLatency]) -> str:
-    """Say how soon it holds, sites that are as quick as each other together, quickest first.
+def describe_stop_latency(latencies: Sequence[StopLatency]) -> str:
+    """Describe the stop latency by groups of equally fast sites, fastest first.
 
-    >>> reach_text([Reach("far", 43_200.5), Reach("creek", 60.5), Reach("lake", 60.5)])
-    'creek and lake within 1 min, far within 12 h'
+    `creek and lake within 1 min, far within 12 h`
     """
     sites_by_latency: dict[str, list[str]] = {}
-    for latency in sorted(reach, key=lambda latency_item: latency_item.within_seconds):
-        sites_by_latency.setdefault(span_text(latency.within_seconds), []).append(latency.site)
-    return ", ".join(f"{_some(sites)} within {span}" for span, sites in sites_by_latency.items())
+    for latency in sorted(latencies, key=lambda latency_item: latency_item.within_seconds):
+        sites_by_latency.setdefault(format_latency(latency.within_seconds), []).append(latency.site)
+    return ", ".join(
+        f"{_join_sites(sites)} within {span}" for span, sites in sites_by_latency.items()
+    )
 
 
-MOST_NAMED: Final = 6
+MAX_NAMED_SITES: Final = 6
 
 
-def _some(sites: list[str]) -> str:
-    hidden_count = len(sites) - MOST_NAMED
+def _join_sites(sites: list[str]) -> str:
+    hidden_count = len(sites) - MAX_NAMED_SITES
     if hidden_count < 2:
-        return listed(sites)
-    return listed([*sites[:MOST_NAMED], f"{hidden_count} more sites"])
+        return join_words(sites)
+    return join_words([*sites[:MAX_NAMED_SITES], f"{hidden_count} more sites"])
 
 
-def until_then(held: Sequence[Holding], site: str) -> str:
-    """Say what may still be done at a site until a stop has reached it."""
-    site_grants = [cell_grant for cell_grant in held if cell_grant.cell.site == site]
+def describe_interim(cell_grants: Sequence[CellGrant], site: str) -> str:
+    """Describe what may still happen at a site until a stop takes effect."""
+    site_grants = [cell_grant for cell_grant in cell_grants if cell_grant.cell.site == site]
     deciding_versions = sorted(
         {cell_grant.version for cell_grant in site_grants if cell_grant.model_decides}
     )
     if deciding_versions:
-        return f"{listed(deciding_versions)} may act alone on answers already given"
+        return f"{join_words(deciding_versions)} may act alone on earlier assignments"
     supervised_versions = sorted(
         {cell_grant.version for cell_grant in site_grants if cell_grant.stage != "shadow"}
     )
     if supervised_versions:
-        return f"People confirm what {listed(supervised_versions)} proposes, as now"
-    if any(cell_grant.stopped for cell_grant in site_grants):
-        return "Stopped already: people decide"
-    return "Nothing acts here: people decide"
+        return f"Humans confirm what {join_words(supervised_versions)} proposes, as now"
+    if any(cell_grant.is_stopped for cell_grant in site_grants):
+        return "Already stopped: humans decide"
+    return "No version acts here: humans decide"

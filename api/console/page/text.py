@@ -1,28 +1,28 @@
-"""Small words of pages that no other module has: parts of addresses, groups of a hash."""
+"""Text helpers of pages: URL segments, hash groups, sentences."""
 
 import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
-_KEPT: Final = re.compile(
+_TAG_OR_PERCENT: Final = re.compile(
     r"(<(textarea|option|pre|script)\b.*?</\2>|<[^>]*>)| %", re.DOTALL | re.IGNORECASE
 )
 
 
-def segment(name: str) -> str:
-    """Return a name as one part of an address.
+def encode_segment(name: str) -> str:
+    """Return a name as one segment of a URL path.
 
-    >>> segment("north/gate 2")
+    >>> encode_segment("north/gate 2")
     'north%2Fgate%202'
     """
     return quote(name, safe="")
 
 
-def grouped(text: str, groups: int | None = None) -> str:
-    """Return a hash in groups of four, the first few of them or all.
+def group_hash(text: str, groups: int | None = None) -> str:
+    """Return a hash in groups of four characters, all or the first `count`.
 
-    >>> grouped("9f2cab01ffee", 2), grouped("9f2cab01")
+    >>> group_hash("9f2cab01ffee", 2), group_hash("9f2cab01")
     ('9f2c ab01 …', '9f2c ab01')
     """
     parts = [text[i : i + 4] for i in range(0, len(text), 4)]
@@ -30,32 +30,32 @@ def grouped(text: str, groups: int | None = None) -> str:
     return " ".join(parts[:groups]) + (" …" if is_cut else "")
 
 
-def full_stop(text: str) -> str:
-    """Return a sentence with its full stop, which an ellipsis is too.
+def add_full_stop(text: str) -> str:
+    """Return a sentence with a full stop, unless it ends with one.
 
-    >>> full_stop("v1 is seen"), full_stop("hash 9f2c…"), full_stop("whole.")
+    >>> add_full_stop("v1 is seen"), add_full_stop("hash 9f2c…"), add_full_stop("whole.")
     ('v1 is seen.', 'hash 9f2c…', 'whole.')
     """
     return text if text.endswith((".", "…", "!", "?")) else f"{text}."
 
 
-def first_large(text: str) -> str:
-    """Return a text with a large first letter, the rest as it is; "" stays."""
+def capitalize_first(text: str) -> str:
+    """Return a text with an upper-case first letter; "" stays ""."""
     return text[:1].upper() + text[1:]
 
 
-def unbroken(html: str) -> str:
-    r"""Keep numbers and their per cent sign on one line, where text is read and not sent back.
+def join_percent_signs(html: str) -> str:
+    r"""Join numbers and percent signs with no-break spaces, outside form fields.
 
-    >>> unbroken('<p>5 %</p><input value="5 %"><textarea>5 %</textarea>')
+    >>> join_percent_signs('<p>5 %</p><input value="5 %"><textarea>5 %</textarea>')
     '<p>5\xa0%</p><input value="5 %"><textarea>5 %</textarea>'
     """
-    return _KEPT.sub(lambda match: match[1] or "\u00a0%", html)
+    return _TAG_OR_PERCENT.sub(lambda match: match[1] or "\u00a0%", html)
 
 
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
-    "segment": segment,
-    "grouped": grouped,
-    "full_stop": full_stop,
-    "first_large": first_large,
+    "segment": encode_segment,
+    "grouped": group_hash,
+    "full_stop": add_full_stop,
+    "first_large": capitalize_first,
 }

@@ -1,4 +1,4 @@
-"""Times as pages show them: the site's clock first, then the viewer's, always with the offset."""
+"""Times on pages: by the site's clock first, then the visitor's."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
@@ -9,69 +9,89 @@ from markupsafe import Markup
 
 from api.console.page.page_context import Visitor
 
-NEAR: Final = timedelta(days=14)
-BESIDE: Final = Markup(' <span class="soft nowrap">({} for you)</span>')
-UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
+WEEKDAY_RANGE: Final = timedelta(days=14)
+VIEWER_TIME: Final = Markup(' <span class="soft nowrap">({} for you)</span>')
+DURATION_UNITS: Final = ((86_400, "d"), (3_600, "h"), (60, "min"), (1, "s"))
 
 
-def site_time(at: datetime, zone: str, visitor: Visitor, *, seconds: bool = False) -> Markup:
-    """Show an instant on a site's clock, and on the viewer's where that reads otherwise.
+def format_site_time(at: datetime, zone: str, visitor: Visitor, *, seconds: bool = False) -> Markup:
+    """Format an instant by the site's clock, and the visitor's if it differs.
 
-    The weekday stands within 14 days, the year where it isn't this one. Where clocks go back the
-    zone's letters tell the two hours apart.
+    Within 14 days it has a weekday; outside this year it has a year. The timezone's
+    abbreviation tells the repeated hour in autumn apart.
     """
     local_time = at.astimezone(ZoneInfo(zone))
-    element = _time(local_time, on_clock(local_time, visitor.at, seconds=seconds))
+    element = _format_time_element(
+        local_time, format_local_time(local_time, visitor.at, seconds=seconds)
+    )
     viewer_time = at.astimezone(ZoneInfo(visitor.zone))
     if viewer_time.utcoffset() == local_time.utcoffset():
         return element
     same_day_text = (
-        _clock(viewer_time, seconds=seconds) if viewer_time.date() == local_time.date() else ""
+        _format_clock(viewer_time, seconds=seconds)
+        if viewer_time.date() == local_time.date()
+        else ""
     )
-    viewer_text = same_day_text or on_clock(viewer_time, visitor.at, seconds=seconds)
-    return element + BESIDE.format(viewer_text)
+    viewer_text = same_day_text or format_local_time(viewer_time, visitor.at, seconds=seconds)
+    return element + VIEWER_TIME.format(viewer_text)
 
 
-def clock_time(at: datetime, zone: str, visitor: Visitor) -> Markup:
-    """Show the clock time of an instant of today to the second, without its day."""
+def format_clock_time(at: datetime, zone: str, visitor: Visitor) -> Markup:
+    """Format today's clock time to the second, without the day."""
     local_time, viewer_time = at.astimezone(ZoneInfo(zone)), at.astimezone(ZoneInfo(visitor.zone))
-    element = _time(local_time, _clock(local_time, seconds=True))
+    element = _format_time_element(local_time, _format_clock(local_time, seconds=True))
     if viewer_time.utcoffset() == local_time.utcoffset():
         return element
-    return element + BESIDE.format(_clock(viewer_time, seconds=True))
+    return element + VIEWER_TIME.format(_format_clock(viewer_time, seconds=True))
 
 
-def your_time(at: datetime, visitor: Visitor, *, seconds: bool = False) -> Markup:
-    """Show an instant that belongs to no site, on the viewer's clock."""
+def format_viewer_time(at: datetime, visitor: Visitor, *, seconds: bool = False) -> Markup:
+    """Format an instant that belongs to no site, by the visitor's clock."""
     viewer_time = at.astimezone(ZoneInfo(visitor.zone))
-    return _time(viewer_time, on_clock(viewer_time, visitor.at, seconds=seconds))
+    return _format_time_element(
+        viewer_time, format_local_time(viewer_time, visitor.at, seconds=seconds)
+    )
 
 
-def on_clock(here: datetime, now: datetime, *, seconds: bool = False) -> str:
-    """Say a local time in words.
+def format_local_time(local_time: datetime, now: datetime, *, seconds: bool = False) -> str:
+    """Format a local time.
 
     >>> zone = ZoneInfo("America/Vancouver")
-    >>> on_clock(datetime(2027, 6, 20, 11, 2, tzinfo=zone), datetime(2027, 6, 17, tzinfo=zone))
+    >>> format_local_time(
+    ...     datetime(2027, 6, 20, 11, 2, tzinfo=zone), datetime(2027, 6, 17, tzinfo=zone)
+    ... )
     'Sun 20 Jun 11:02 PDT'
-    >>> on_clock(datetime(2026, 1, 2, 3, 4, tzinfo=zone), datetime(2027, 6, 17, tzinfo=zone))
+    >>> format_local_time(
+    ...     datetime(2026, 1, 2, 3, 4, tzinfo=zone), datetime(2027, 6, 17, tzinfo=zone)
+    ... )
     '2 Jan 2026 03:04 PST'
     """
-    is_near = abs(here - now) <= NEAR
-    day = f"{here:%a} {here.day} {here:%b}" if is_near else f"{here.day} {here:%b}"
-    year = "" if here.year == now.astimezone(here.tzinfo).year else f" {here.year}"
-    return f"{day}{year} {_clock(here, seconds=seconds)}"
+    is_near = abs(local_time - now) <= WEEKDAY_RANGE
+    day = (
+        f"{local_time:%a} {local_time.day} {local_time:%b}"
+        if is_near
+        else f"{local_time.day} {local_time:%b}"
+    )
+    year = (
+        "" if local_time.year == now.astimezone(local_time.tzinfo).year else f" {local_time.year}"
+    )
+    return f"{day}{year} {_format_clock(local_time, seconds=seconds)}"
 
 
-def took(span: timedelta | float) -> str:
-    """Say a length of time in two units at most.
+def format_time_span(span: timedelta | float) -> str:
+    """Format a duration in at most two units.
 
-    >>> took(timedelta(days=2, hours=18, minutes=5)), took(timedelta(minutes=38)), took(0.4)
+    >>> (
+    ...     format_time_span(timedelta(days=2, hours=18, minutes=5)),
+    ...     format_time_span(timedelta(minutes=38)),
+    ...     format_time_span(0.4),
+    ... )
     ('2 d 18 h', '38 min', '0 s')
     """
     seconds = span.total_seconds() if isinstance(span, timedelta) else span
     remaining = round(max(0.0, seconds))
     parts: list[str] = []
-    for size, name in UNITS:
+    for size, name in DURATION_UNITS:
         count, remaining = divmod(remaining, size)
         if count or parts or name == "s":
             parts.append(f"{count} {name}" if count or not parts else "")
@@ -80,30 +100,30 @@ def took(span: timedelta | float) -> str:
     return " ".join(part for part in parts if part)
 
 
-def ago(at: datetime, visitor: Visitor) -> str:
-    """Say how long ago; for live regions alone, elsewhere it goes stale."""
-    return f"{took(visitor.at - at)} ago"
+def format_time_since(at: datetime, visitor: Visitor) -> str:
+    """Format how long ago it was; only for live regions."""
+    return f"{format_time_span(visitor.at - at)} ago"
 
 
-def until(at: datetime, visitor: Visitor) -> str:
-    """Say how long it is until then; for live regions alone."""
-    return took(at - visitor.at)
+def format_time_until(at: datetime, visitor: Visitor) -> str:
+    """Format how long it is until then; only for live regions."""
+    return format_time_span(at - visitor.at)
 
 
-def _time(here: datetime, says: str) -> Markup:
-    return Markup('<time datetime="{}">{}</time>').format(here.isoformat(), says)
+def _format_time_element(local_time: datetime, text: str) -> Markup:
+    return Markup('<time datetime="{}">{}</time>').format(local_time.isoformat(), text)
 
 
-def _clock(here: datetime, *, seconds: bool) -> str:
-    zone = here.tzname() or ""
-    return f"{here:%H:%M:%S} {zone}" if seconds else f"{here:%H:%M} {zone}"
+def _format_clock(local_time: datetime, *, seconds: bool) -> str:
+    zone = local_time.tzname() or ""
+    return f"{local_time:%H:%M:%S} {zone}" if seconds else f"{local_time:%H:%M} {zone}"
 
 
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
-    "site_time": site_time,
-    "clock_time": clock_time,
-    "your_time": your_time,
-    "took": took,
-    "ago": ago,
-    "until": until,
+    "site_time": format_site_time,
+    "clock_time": format_clock_time,
+    "your_time": format_viewer_time,
+    "took": format_time_span,
+    "ago": format_time_since,
+    "until": format_time_until,
 }

@@ -1,4 +1,4 @@
-"""What waits for a person: what closes first comes first."""
+"""Pending tasks of a visitor, in the order of their deadlines."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -6,41 +6,41 @@ from datetime import datetime
 from typing import Final
 
 from api.console.page.page_context import Visitor
-from api.console.page.text import segment
-from rollout.core.errors import Refusal
-from rollout.core.scope.permissions import Act
+from api.console.page.text import encode_segment
+from rollout.core.errors import RefusalError
+from rollout.core.scope.permissions import Permission
 from rollout.core.scope.scope import Incident
-from rollout.core.scope.scope import Proposal as ScopeProposal
-from rollout.reports.text.formatting import cell_name, several
-from rollout.services.cells.overview import Line
-from rollout.services.proposals.eligible_approvers import waiting_for
-from rollout.services.proposals.proposal_details import Proposal, one
+from rollout.core.scope.scope import ProposalState as ScopeProposal
+from rollout.reports.text.formatting import format_cell_name, format_quantity
+from rollout.services.cells.overview import RolloutSummary
+from rollout.services.proposals.eligible_approvers import list_pending_approvals
+from rollout.services.proposals.proposal_details import Proposal, load_proposal
 
-MOST: Final = 25
-"""Things that are shown; more of them are counted."""
-KINDS: Final = {
+MAX_TASKS: Final = 25
+"""Maximum number of listed tasks; further ones are counted."""
+TITLE_FORMATS: Final = {
     "widening": "Widen {cell} to {to}",
     "renewal": "Renew {cell}, {to}",
     "takeover": "Let {version} take over {cell}, {to}",
-    "resume": "Resume what stop {about} withholds",
+    "resume": "Resume after stop {about}",
     "policy": "Change the policy",
-    "clock": "Set the ledger's time right",
+    "clock": "Correct the ledger's time",
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Thing:
-    """One thing that waits.
+class PendingTask:
+    """One pending task.
 
     Attributes:
-        title: what is to be done, in a few words.
-        rollout: where.
-        detail: the figures that decide, in a line.
-        closes: when it can't be done any more; None where it waits for ever.
-        since: when it happened; None of what is only asked for.
-        zone: of the site that it is about, the policy's where it is about none.
-        href: where it is done, below the console's home.
-        does: the words of the link.
+        title: the task in a few words.
+        rollout: its rollout.
+        detail: the relevant figures.
+        closes: its deadline, or None.
+        since: when the incident happened; None for proposals.
+        zone: timezone of the site, or of the policy.
+        href: path of its page, below the console's home.
+        link_text: text of the link.
     """
 
     title: str
@@ -50,92 +50,117 @@ class Thing:
     since: datetime | None
     zone: str
     href: str
-    does: str
+    link_text: str
 
 
-def things(lines: Sequence[Line], visitor: Visitor) -> tuple[tuple[Thing, ...], int]:
-    """Return what waits for a visitor, at most `MOST`, and how many things there are."""
-    approvals = sorted(_asked(lines, visitor), key=lambda pair: pair[1].expires_at)
-    details = [_approval(summary, proposal, visitor) for summary, proposal in approvals[:MOST]]
+def list_pending_tasks(
+    summaries: Sequence[RolloutSummary], visitor: Visitor
+) -> tuple[tuple[PendingTask, ...], int]:
+    """Return at most `MAX_TASKS` pending tasks, and their total number."""
+    approvals = sorted(
+        _list_approvable_proposals(summaries, visitor), key=lambda pair: pair[1].expires_at
+    )
+    details = [
+        _build_approval_task(summary, proposal, visitor)
+        for summary, proposal in approvals[:MAX_TASKS]
+    ]
     approval_tasks = [task for task in details if task is not None]
-    incident_tasks = list(_incidents(lines, visitor))
-    hidden_count = max(0, len(approvals) - MOST)
-    return tuple([*approval_tasks, *incident_tasks][:MOST]), len(approval_tasks) + len(
+    incident_tasks = list(_list_incident_tasks(summaries, visitor))
+    hidden_count = max(0, len(approvals) - MAX_TASKS)
+    return tuple([*approval_tasks, *incident_tasks][:MAX_TASKS]), len(approval_tasks) + len(
         incident_tasks
     ) + hidden_count
 
 
-def title_of(shown: Proposal) -> str:
-    """Say what a proposal would do, in a few words.
+def format_proposal_title(details: Proposal) -> str:
+    """Format what a proposal would do.
 
-    >>> KINDS["widening"].format(cell="creek · day", to="supervised", version="v7", about="")
+    >>> TITLE_FORMATS["widening"].format(
+    ...     cell="creek · day", to="supervised", version="v7", about=""
+    ... )
     'Widen creek · day to supervised'
     """
-    cell = cell_name(shown.site, shown.window)
-    title_format = KINDS.get(shown.kind, "Decide about {cell}")
-    return title_format.format(cell=cell, to=shown.to, version=shown.version, about=shown.about)
+    cell = format_cell_name(details.site, details.window)
+    title_format = TITLE_FORMATS.get(details.kind, "Decide about {cell}")
+    return title_format.format(
+        cell=cell, to=details.to, version=details.version, about=details.about
+    )
 
 
-def _asked(lines: Iterable[Line], visitor: Visitor) -> Iterator[tuple[Line, ScopeProposal]]:
-    """Yield the proposals to which a yes of the visitor's would count now."""
-    for summary in lines:
-        for proposal in waiting_for(summary.stood, visitor.caller, at=visitor.at):
+def _list_approvable_proposals(
+    summaries: Iterable[RolloutSummary], visitor: Visitor
+) -> Iterator[tuple[RolloutSummary, ScopeProposal]]:
+    """Yield the proposals that the visitor can approve now."""
+    for summary in summaries:
+        for proposal in list_pending_approvals(summary.state, visitor.caller, at=visitor.at):
             yield summary, proposal
 
 
-def _approval(line: Line, proposal: ScopeProposal, visitor: Visitor) -> Thing | None:
-    """Return a proposal as what waits, None where the visitor may not approve it after all."""
+def _build_approval_task(
+    summary: RolloutSummary, proposal: ScopeProposal, visitor: Visitor
+) -> PendingTask | None:
+    """Return a proposal's task, or None if the visitor may not approve it."""
     try:
-        details = one(visitor.service, visitor.caller, line.name, proposal.id, at=visitor.at)
-    except Refusal:
+        details = load_proposal(
+            visitor.service, visitor.caller, summary.name, proposal.id, at=visitor.at
+        )
+    except RefusalError:
         return None
     if not details.can_approve:
         return None
     approved_count = len(details.required_approvals) - details.approvals_missing
-    evidence = [line.partition(", log E")[0] for line in details.readings[:1] if details.site]
-    version = f"{line.name} {details.version}".strip()
-    return Thing(
-        title=title_of(details),
-        rollout=line.name,
+    evidence = [summary.partition(", log E")[0] for summary in details.readings[:1] if details.site]
+    version = f"{summary.name} {details.version}".strip()
+    return PendingTask(
+        title=format_proposal_title(details),
+        rollout=summary.name,
         detail=(
             version,
             *evidence,
-            f"{approved_count} of {several(len(details.required_approvals), 'approval')}",
+            f"{approved_count} of {format_quantity(len(details.required_approvals), 'approval')}",
         ),
         closes=details.expires_at,
         since=None,
-        zone=line.stood.policy.zone_of(details.site),
-        href=f"/rollouts/{segment(line.name)}/proposals/{segment(details.id)}",
-        does="Read and decide",
+        zone=summary.state.policy.get_timezone(details.site),
+        href=f"/rollouts/{encode_segment(summary.name)}/proposals/{encode_segment(details.id)}",
+        link_text="Read and decide",
     )
 
 
-def _incidents(lines: Iterable[Line], visitor: Visitor) -> Iterator[Thing]:
-    for summary in lines:
-        for incident in open_incidents(summary, visitor):
-            if visitor.may(Act.OPERATE, summary.name, _site(incident)):
-                yield _incident(summary, incident)
+def _list_incident_tasks(
+    summaries: Iterable[RolloutSummary], visitor: Visitor
+) -> Iterator[PendingTask]:
+    for summary in summaries:
+        for incident in list_open_incidents(summary, visitor):
+            if visitor.has_permission(Permission.OPERATE, summary.name, _get_site(incident)):
+                yield _build_incident_task(summary, incident)
 
 
-def open_incidents(line: Line, visitor: Visitor) -> list[Incident]:
-    """Return the incidents that the visitor may read and nobody has acknowledged."""
-    incidents = line.stood.scope.open_incidents.values()
-    return [incident for incident in incidents if visitor.may(Act.READ, line.name, _site(incident))]
+def list_open_incidents(summary: RolloutSummary, visitor: Visitor) -> list[Incident]:
+    """Return the open incidents that the visitor may read."""
+    incidents = summary.state.scope.open_incidents.values()
+    return [
+        incident
+        for incident in incidents
+        if visitor.has_permission(Permission.READ, summary.name, _get_site(incident))
+    ]
 
 
-def _incident(line: Line, incident: Incident) -> Thing:
-    location = "" if incident.cell is None else cell_name(incident.cell.site, incident.cell.window)
-    return Thing(
+def _build_incident_task(summary: RolloutSummary, incident: Incident) -> PendingTask:
+    location = (
+        "" if incident.cell is None else format_cell_name(incident.cell.site, incident.cell.window)
+    )
+    return PendingTask(
         title=f"Acknowledge: {incident.kind}" + (f" at {location}" if location else ""),
-        rollout=line.name,
-        detail=(f"{line.name} {incident.version}".strip(), incident.reason),
+        rollout=summary.name,
+        detail=(f"{summary.name} {incident.version}".strip(), incident.reason),
         closes=None,
         since=incident.at,
-        zone=line.stood.policy.zone_of(_site(incident)),
-        href=f"/rollouts/{segment(line.name)}/incidents/{segment(incident.id)}",
-        does="Read the incident",
+        zone=summary.state.policy.get_timezone(_get_site(incident)),
+        href=f"/rollouts/{encode_segment(summary.name)}/incidents/{encode_segment(incident.id)}",
+        link_text="Read the incident",
     )
 
 
-def _site(incident: Incident) -> str:
+def _get_site(incident: Incident) -> str:
     return "" if incident.cell is None else incident.cell.site

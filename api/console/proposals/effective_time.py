@@ -1,70 +1,70 @@
-"""When an approved proposal takes effect, and what would hold it back."""
+"""When an approved proposal takes effect, and what delays it."""
 
 from datetime import datetime
 
-from api.console.page.time_format import took
+from api.console.page.time_format import format_time_span
 from api.console.proposals.proposal_text import APPROVED, CLOCK, POLICY, RENEWAL, RESUME, WIDENING
 from rollout.core.calendar.sites import Cell
-from rollout.core.scope.proposals import alarmed
-from rollout.core.scope.waves import settling, wave_holds
-from rollout.reports.text.formatting import several
-from rollout.services.engine.rollout_state import Standing
+from rollout.core.scope.proposals import has_alarm
+from rollout.core.scope.waves import find_wave_hold, is_settling
+from rollout.reports.text.formatting import format_quantity
+from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.proposals.proposal_details import Proposal
 
 
-def takes_effect(stood: Standing, shown: Proposal, at: datetime) -> str:
-    """Say what the reader's own yes would set off, or what an approved proposal waits for."""
-    hold = held_back(stood, shown, at)
-    if shown.state != APPROVED and shown.approvals_missing > 1:
-        remaining_text = several(shown.approvals_missing - 1, "more approval", "more approvals")
-        hold_text = f"; as it stands it then waits for the {hold}" if hold else ""
-        return f"After yours it takes {remaining_text}{hold_text}."
-    prefix = "" if shown.state == APPROVED else "Yours is the last approval: it "
-    effect = f"waits for the {hold}" if hold else f"takes effect {_soon(stood, shown)}"
+def describe_effect(state: RolloutState, details: Proposal, at: datetime) -> str:
+    """Describe the effect of the visitor's approval, or what an approved proposal waits for."""
+    hold = describe_hold(state, details, at)
+    if details.state != APPROVED and details.approvals_missing > 1:
+        remaining_text = format_quantity(details.approvals_missing - 1, "more approval")
+        hold_text = f"; then it waits for the {hold}" if hold else ""
+        return f"After yours it needs {remaining_text}{hold_text}."
+    prefix = "" if details.state == APPROVED else "Yours is the last approval: it "
+    effect = f"waits for the {hold}" if hold else f"takes effect {_describe_delay(state, details)}"
     return f"{prefix}{effect}." if prefix else f"It {effect}."
 
 
-def _soon(stood: Standing, shown: Proposal) -> str:
-    return "at once" if shown.kind == CLOCK else f"within {took(stood.policy.tick)}"
+def _describe_delay(state: RolloutState, details: Proposal) -> str:
+    return "at once" if details.kind == CLOCK else f"within {format_time_span(state.policy.tick)}"
 
 
-def held_back(stood: Standing, shown: Proposal, at: datetime) -> str:
-    """Say what would hold a proposal back now, "" where nothing does: as a tick would find it.
+def describe_hold(state: RolloutState, details: Proposal, at: datetime) -> str:
+    """Describe what would delay a proposal now, "" if nothing would.
 
-    Whatever else an observing policy lets through, it grants nothing.
+    An observing policy grants nothing.
     """
-    policy, scope = stood.policy, stood.scope
+    policy, scope = state.policy, state.scope
     at = at if scope.at is None else max(at, scope.at)
-    if shown.kind in {CLOCK, POLICY}:
+    if details.kind in {CLOCK, POLICY}:
         return ""
-    if policy.observe and shown.kind != RESUME:
-        return "end of observing: under this policy nothing is granted"
-    for cell in _cells(stood, shown):
-        if (freeze := policy.frozen(cell, at)) is not None:
+    if policy.observe and details.kind != RESUME:
+        return "end of observing: this policy grants nothing"
+    for cell in _list_cells(state, details):
+        if (freeze := policy.find_freeze(cell, at)) is not None:
             return f"end of the freeze ({freeze.reason})"
-    if shown.kind == RESUME:
+    if details.kind == RESUME:
         return ""
-    return _of_cell(stood, shown, Cell(shown.site, shown.window), at)
+    return _describe_cell_hold(state, details, Cell(details.site, details.window), at)
 
 
-def _of_cell(stood: Standing, shown: Proposal, cell: Cell, at: datetime) -> str:
-    policy, scope = stood.policy, stood.scope
-    if cell not in policy.known or shown.to not in policy.rungs:
+def _describe_cell_hold(state: RolloutState, details: Proposal, cell: Cell, at: datetime) -> str:
+    policy, scope = state.policy, state.scope
+    if cell not in policy.cell_set or details.to not in policy.stage_ids:
         return ""
-    if scope.stopped(cell):
+    if scope.is_stopped(cell):
         return "resume of the stop that holds the cell"
-    if alarmed(scope, cell, shown.version):
+    if has_alarm(scope, cell, details.version):
         return "end of a guard's alarm there"
-    if shown.kind == RENEWAL:
+    if details.kind == RENEWAL:
         return ""
-    wave = wave_holds(scope, policy, cell, policy.rungs.index(shown.to), at)
-    if shown.kind == WIDENING and wave is not None:
+    wave = find_wave_hold(scope, policy, cell, policy.stage_ids.index(details.to), at)
+    if details.kind == WIDENING and wave is not None:
         return f"wave before it ({wave})"
-    return "cells that were widened lately to settle" if settling(scope, policy, at) else ""
+    return "recently widened cells to settle" if is_settling(scope, policy, at) else ""
 
 
-def _cells(stood: Standing, shown: Proposal) -> list[Cell]:
-    """Return the cells that a proposal is about, those that the policy knows."""
-    stop = stood.scope.stops.get(shown.about)
-    cells = stop.cells if shown.kind == RESUME and stop else {Cell(shown.site, shown.window)}
-    return sorted(cells & stood.policy.known)
+def _list_cells(state: RolloutState, details: Proposal) -> list[Cell]:
+    """Return the proposal's cells that the policy contains."""
+    stop = state.scope.stops.get(details.about)
+    cells = stop.cells if details.kind == RESUME and stop else {Cell(details.site, details.window)}
+    return sorted(cells & state.policy.cell_set)

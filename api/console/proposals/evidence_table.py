@@ -1,157 +1,183 @@
-"""The figures of a proposal's evidence in words: no share alone, no bound rounded up."""
+"""Rows of a proposal's evidence tables."""
 
 import re
 from dataclasses import dataclass
 from typing import Final
 
-from api.console.page.figures import bound_alone, value_of
-from api.console.page.text import first_large
+from api.console.page.figures import format_bound_value, format_estimate
+from api.console.page.text import capitalize_first
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Policy
-from rollout.reports.text.formatting import number, per_cent
-from rollout.services.proposals.proposal_evidence import FIGURES, Beside, Line, Weighed
+from rollout.reports.text.formatting import format_count, format_percent
+from rollout.services.proposals.proposal_evidence import (
+    FROZEN_FIGURES_PATTERN,
+    ConditionEvidence,
+    GateMinimumProgress,
+    ReadingComparison,
+)
 
-NOTHING: Final = "–"
+NO_VALUE: Final = "–"
 MET, NOT_MET = "met", "not met"
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """A condition as the table shows it; `now` says what it is today."""
+class ConditionRow:
+    """A condition in the table; `now` describes today's evidence."""
 
     name: str
     counted: str
     share: str
     bound: str
-    line: str
+    threshold: str
     met: bool
     now: str
 
 
 @dataclass(frozen=True, slots=True)
-class BesideRow:
-    """What a gate asks for beside its conditions: what there is, the line, whether it is met."""
+class RequirementRow:
+    """A minimum of the gate: its count, its threshold, whether it is met."""
 
     name: str
     have: str
-    line: str
+    threshold: str
     met: bool
 
 
-def brief(because: tuple[str, ...], *, most: int = 3) -> str:
-    """Say frozen readings in a breath, without how they were weighed.
+def format_brief(readings: tuple[str, ...], *, limit: int = 3) -> str:
+    """Format frozen readings briefly, without e-values.
 
-    >>> brief(("agreement at least 95 %: 245 of 248, log E 4.271300 of 2.995732 (risk 0.05)",))
+    >>> format_brief(
+    ...     ("agreement at least 95 %: 245 of 248, log E 4.271300 of 2.995732 (risk 0.05)",)
+    ... )
     'agreement at least 95 %: 245 of 248'
     """
-    texts = [FIGURES.sub(_counted, reading) for reading in because]
-    more_text = [f"{len(texts) - most} more"] if len(texts) > most else []
-    return "; ".join([*texts[:most], *more_text])
+    texts = [FROZEN_FIGURES_PATTERN.sub(_format_match_counts, reading) for reading in readings]
+    more_text = [f"{len(texts) - limit} more"] if len(texts) > limit else []
+    return "; ".join([*texts[:limit], *more_text])
 
 
-def _counted(found: re.Match[str]) -> str:
-    counts = found["counts"]
+def _format_match_counts(match: re.Match[str]) -> str:
+    counts = match["counts"]
     return f": {counts}" if " of " in counts else f": {sum(map(int, counts.split()))} units"
 
 
-def rows_of(lines: tuple[Line, ...], policy: Policy) -> tuple[Row, ...]:
-    """Return the rows of the conditions whose figures can be read; others stand as text."""
+def build_condition_rows(
+    readings: tuple[ReadingComparison, ...], policy: Policy
+) -> tuple[ConditionRow, ...]:
+    """Return the rows of the conditions whose figures could be parsed."""
     return tuple(
-        _row(reading, reading.frozen, policy) for reading in lines if reading.frozen is not None
+        _build_row(reading, reading.frozen, policy)
+        for reading in readings
+        if reading.frozen is not None
     )
 
 
-def plain_lines(lines: tuple[Line, ...]) -> tuple[str, ...]:
-    """Return the readings of which nothing but the text is left."""
-    return tuple(reading.text for reading in lines if reading.frozen is None)
+def list_plain_readings(readings: tuple[ReadingComparison, ...]) -> tuple[str, ...]:
+    """Return the readings whose figures could not be parsed."""
+    return tuple(reading.text for reading in readings if reading.frozen is None)
 
 
-def _row(line: Line, frozen: Weighed, policy: Policy) -> Row:
-    return Row(
-        name=name_of(frozen.condition),
-        counted=counted_text(frozen, policy),
-        share=estimate_text(frozen),
-        bound=bound_text(frozen),
-        line=line_text(frozen.condition),
-        met=frozen.met,
-        now=_now(line.now, frozen, policy),
+def _build_row(
+    reading: ReadingComparison, frozen: ConditionEvidence, policy: Policy
+) -> ConditionRow:
+    return ConditionRow(
+        name=format_condition_name(frozen.condition),
+        counted=format_evidence_counts(frozen, policy),
+        share=format_evidence_estimate(frozen),
+        bound=format_evidence_bound(frozen),
+        threshold=format_condition_threshold(frozen.condition),
+        met=frozen.is_met,
+        now=_describe_change(reading.current, frozen, policy),
     )
 
 
-def _now(now: Weighed | None, frozen: Weighed, policy: Policy) -> str:
-    if now is None:
-        return "not asked for any more"
-    if now.counts == frozen.counts:
+def _describe_change(
+    current: ConditionEvidence | None, frozen: ConditionEvidence, policy: Policy
+) -> str:
+    if current is None:
+        return "no longer required"
+    if current.counts == frozen.counts:
         return "unchanged"
-    bound = bound_text(now)
-    side = "at least" if now.condition.at_least else "at most"
-    least = "" if bound == NOTHING else f", {side} {bound}"
-    return f"{counted_text(now, policy)}{least}: {MET if now.met else NOT_MET}"
+    bound = format_evidence_bound(current)
+    side = "at least" if current.condition.at_least else "at most"
+    least = "" if bound == NO_VALUE else f", {side} {bound}"
+    return f"{format_evidence_counts(current, policy)}{least}: {MET if current.is_met else NOT_MET}"
 
 
-def name_of(condition: Condition) -> str:
-    """Return what is measured, without its line.
+def format_condition_name(condition: Condition) -> str:
+    """Return the measure of a condition, without its threshold.
 
-    >>> name_of(Condition("recall", 0.8, at_least=True, label="bear"))
+    >>> format_condition_name(Condition("recall", 0.8, at_least=True, label="bear"))
     'Recall of bear'
     """
     label = condition.label or condition.action
     lever_text = f" ({condition.lever})" if condition.lever else ""
     name = condition.measure.replace("_", " ") + (f" of {label}" if label else "") + lever_text
-    return first_large(name)
+    return capitalize_first(name)
 
 
-def line_text(condition: Condition) -> str:
-    """Return what is asked for: `95 %`, or `at most 0.2` where less is better."""
-    return condition.line_text if condition.at_least else f"at most {condition.line_text}"
+def format_condition_threshold(condition: Condition) -> str:
+    """Return the threshold: `95 %`, or `at most 0.2` if less is better."""
+    return condition.threshold_text if condition.at_least else f"at most {condition.threshold_text}"
 
 
-def counted_text(weighed: Weighed, policy: Policy) -> str:
-    """Return the counts in words: of shares agreeing ones, of costs units by what they cost."""
-    counts = weighed.counts
-    if weighed.condition.measure == "cost":
+def format_evidence_counts(evidence: ConditionEvidence, policy: Policy) -> str:
+    """Format the counts: agreeing units for shares, units by cost level for costs."""
+    counts = evidence.counts
+    if evidence.condition.measure == "cost":
         levels = zip(policy.cost_levels, counts, strict=True)
-        return ", ".join(f"{number(count)} at {level:g}" for level, count in levels if count) or "0"
+        return (
+            ", ".join(f"{format_count(count)} at {level:g}" for level, count in levels if count)
+            or "0"
+        )
     if len(counts) == 2:
-        return f"{number(counts[0])} of {number(sum(counts))}"
-    return f"{number(sum(counts))} with two verdicts"
+        return f"{format_count(counts[0])} of {format_count(sum(counts))}"
+    return f"{format_count(sum(counts))} with two decisions"
 
 
-def estimate_text(weighed: Weighed) -> str:
-    """Return the plain share or mean cost."""
-    if weighed.estimate is None:
-        return NOTHING
-    return value_of(weighed.condition.measure, weighed.estimate)
+def format_evidence_estimate(evidence: ConditionEvidence) -> str:
+    """Format the observed share or mean cost."""
+    if evidence.estimate is None:
+        return NO_VALUE
+    return format_estimate(evidence.condition.measure, evidence.estimate)
 
 
-def bound_text(weighed: Weighed) -> str:
-    """Return the bound, with as many digits as it takes not to read like a line it isn't."""
-    if weighed.bound is None:
-        return NOTHING
-    condition = weighed.condition
-    return bound_alone(
-        condition.measure, weighed.bound, condition.line, at_least=condition.at_least
+def format_evidence_bound(evidence: ConditionEvidence) -> str:
+    """Format the bound with enough digits not to read like its threshold."""
+    if evidence.bound is None:
+        return NO_VALUE
+    condition = evidence.condition
+    return format_bound_value(
+        condition.measure, evidence.bound, condition.line, at_least=condition.at_least
     )
 
 
-def beside_rows(beside: Beside) -> tuple[BesideRow, ...]:
-    """Return what a gate asks for beside evidence, as counted now."""
-    minimum, missing, missing_limit = beside.minimum, beside.missing, beside.missing_at_most
-    count_text = f"{number(missing)} of {number(beside.closed)}"
-    share_text = f", {per_cent(missing / beside.closed)}" if beside.closed else ""
-    is_met = missing <= missing_limit * beside.closed
+def build_requirement_rows(progress: GateMinimumProgress) -> tuple[RequirementRow, ...]:
+    """Return the rows of the gate's minimums, as counted now."""
+    minimum, missing, missing_limit = (
+        progress.minimum,
+        progress.missing_units,
+        progress.missing_at_most,
+    )
+    count_text = f"{format_count(missing)} of {format_count(progress.closed_units)}"
+    share_text = (
+        f", {format_percent(missing / progress.closed_units)}" if progress.closed_units else ""
+    )
+    is_met = missing <= missing_limit * progress.closed_units
     return (
-        _at_least("Units", beside.units, minimum.units),
-        _at_least("Days", beside.days, minimum.days),
-        _at_least("Reviewers", beside.reviewers, minimum.reviewers),
-        BesideRow(
-            "Missing verdicts",
+        _build_minimum_row("Units", progress.units, minimum.units),
+        _build_minimum_row("Days", progress.days, minimum.days),
+        _build_minimum_row("Reviewers", progress.reviewers, minimum.reviewers),
+        RequirementRow(
+            "Missing decisions",
             count_text + share_text,
-            f"at most {per_cent(missing_limit, 0)}",
+            f"at most {format_percent(missing_limit, 0)}",
             is_met,
         ),
     )
 
 
-def _at_least(name: str, have: int, need: int) -> BesideRow:
-    return BesideRow(name, number(have), f"at least {number(need)}", have >= need)
+def _build_minimum_row(name: str, count: int, minimum: int) -> RequirementRow:
+    return RequirementRow(
+        name, format_count(count), f"at least {format_count(minimum)}", count >= minimum
+    )

@@ -1,4 +1,4 @@
-"""What an operator may propose by hand: renewals in time, takeovers, a correction of the clock."""
+"""Proposals that operators make by hand: renewal, takeover, clock correction."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,23 +6,23 @@ from datetime import datetime
 from typing import Final
 from urllib.parse import unquote
 
-from api.console.page.stop_target import Choice
-from api.console.page.text import segment
+from api.console.page.stop_target import TargetChoice
+from api.console.page.text import encode_segment
 from rollout.core.calendar.sites import Cell
-from rollout.core.errors import Refusal
+from rollout.core.errors import RefusalError
 from rollout.core.scope.clock_correction import CLOCK_TOLERANCE
-from rollout.core.scope.proposals import renewal_starts, takeover_rungs
-from rollout.core.scope.scope import held_rung
-from rollout.services.engine.rollout_state import Standing
+from rollout.core.scope.proposals import compute_renewal_start, list_takeover_levels
+from rollout.core.scope.scope import compute_held_level
+from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.proposals.proposals import CLOCK, RENEWAL, TAKEOVER
 
-MOST: Final = 200  # that a page offers
-PARTS: Final = 5
+MAX_OPTIONS: Final = 200  # maximum number of options on a page
+VALUE_PARTS: Final = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """What is to be proposed; of a clock's correction the kind alone."""
+class ManualProposal:
+    """A manual proposal; a clock correction has only a kind."""
 
     kind: str
     cell: Cell
@@ -31,67 +31,73 @@ class Wanted:
 
     @property
     def value(self) -> str:
-        """Return it as a form sends it: names may hold anything."""
+        """Return its form value; names are percent-encoded."""
         parts = (self.kind, self.cell.site, self.cell.window, self.version, self.to)
-        return "/".join(map(segment, parts))
+        return "/".join(map(encode_segment, parts))
 
 
-def wanted_of(value: str) -> Wanted:
-    """Read what a form has sent.
+def parse_manual_proposal(value: str) -> ManualProposal:
+    """Parse the form value of a manual proposal.
 
     Raises:
-        Refusal: it is none of the choices.
+        RefusalError: unknown option.
 
-    >>> wanted_of("renewal/north%2Fgate/day/v1/supervised").cell
+    >>> parse_manual_proposal("renewal/north%2Fgate/day/v1/supervised").cell
     Cell(site='north/gate', window='day')
     """
     parts = [unquote(part) for part in value.split("/")]
-    if len(parts) != PARTS or parts[0] not in {RENEWAL, TAKEOVER, CLOCK}:
-        raise Refusal("Choose what is to be proposed")
+    if len(parts) != VALUE_PARTS or parts[0] not in {RENEWAL, TAKEOVER, CLOCK}:
+        raise RefusalError("Choose what to propose")
     kind, site, window, version, to = parts
-    return Wanted(kind, Cell(site, window), version, to)
+    return ManualProposal(kind, Cell(site, window), version, to)
 
 
-def options_of(stood: Standing, sites: frozenset[str], at: datetime) -> tuple[Choice, ...]:
-    """Return what may be proposed at some sites now; whether the evidence holds is judged then."""
-    options: list[Choice] = []
-    for cell in stood.policy.cells:
+def list_options(
+    state: RolloutState, sites: frozenset[str], at: datetime
+) -> tuple[TargetChoice, ...]:
+    """Return the possible proposals at some sites; evidence is judged on submission."""
+    options: list[TargetChoice] = []
+    for cell in state.policy.cells:
         if cell.site in sites:
             options += (
-                Choice(manual_proposal.value, text)
-                for manual_proposal, text in _of_cell(stood, cell, at)
+                TargetChoice(manual_proposal.value, text)
+                for manual_proposal, text in _list_cell_options(state, cell, at)
             )
-        if len(options) >= MOST:
+        if len(options) >= MAX_OPTIONS:
             break
-    return tuple(options[:MOST])
+    return tuple(options[:MAX_OPTIONS])
 
 
-def clock_is_off(stood: Standing, at: datetime) -> bool:
-    """Say whether the ledger's time is ahead of the clock."""
-    return stood.scope.at is not None and stood.scope.at > at + CLOCK_TOLERANCE
+def is_clock_behind(state: RolloutState, at: datetime) -> bool:
+    """Return whether the ledger's time is ahead of the clock."""
+    return state.scope.at is not None and state.scope.at > at + CLOCK_TOLERANCE
 
 
-def _of_cell(stood: Standing, cell: Cell, at: datetime) -> Iterator[tuple[Wanted, str]]:
-    scope, policy, acting_version = stood.scope, stood.policy, stood.scope.holder(cell)
-    if acting_version is None or scope.stopped(cell):
+def _list_cell_options(
+    state: RolloutState, cell: Cell, at: datetime
+) -> Iterator[tuple[ManualProposal, str]]:
+    scope, policy, acting_version = state.scope, state.policy, state.scope.get_holder(cell)
+    if acting_version is None or scope.is_stopped(cell):
         return
     at = at if scope.at is None else max(at, scope.at)
-    cell_state = scope.state(cell, acting_version)
-    for stage_level in range(1, held_rung(policy, cell_state, at) + 1):
-        stage = policy.rungs[stage_level]
-        if cell_state.proposal is None and at >= renewal_starts(policy, cell_state, stage_level):
+    cell_state = scope.get_cell_state(cell, acting_version)
+    for stage_level in range(1, compute_held_level(policy, cell_state, at) + 1):
+        stage = policy.stage_ids[stage_level]
+        if cell_state.proposal is None and at >= compute_renewal_start(
+            policy, cell_state, stage_level
+        ):
             yield (
-                Wanted(RENEWAL, cell, acting_version, stage),
+                ManualProposal(RENEWAL, cell, acting_version, stage),
                 f"{cell}: renew {stage} of {acting_version}",
             )
     for version, version_state in scope.versions.items():
         if (
             version == acting_version
             or version_state.retired
-            or scope.state(cell, version).proposal is not None
+            or scope.get_cell_state(cell, version).proposal is not None
         ):
             continue
-        for stage_level in takeover_rungs(policy, cell_state, at):
-            stage = policy.rungs[stage_level]
+        for stage_level in list_takeover_levels(policy, cell_state, at):
+            stage = policy.stage_ids[stage_level]
             text = f"{cell}: {version} takes the place of {acting_version} at {stage}"
-            yield Wanted(TAKEOVER, cell, version, stage), text
+            yield ManualProposal(TAKEOVER, cell, version, stage), text

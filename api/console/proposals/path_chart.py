@@ -1,4 +1,4 @@
-"""How evidence went, drawn: the plain figure, its bound at every look, the line to be reached."""
+"""Charts of evidence over time: estimate, always-valid bound and threshold."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -7,21 +7,26 @@ from zoneinfo import ZoneInfo
 
 from markupsafe import Markup
 
-from api.console.page.figures import COSTS, bound_of, line_of, value_of
-from api.console.page.scale_chart import pixels
-from api.console.page.text import first_large
-from api.console.proposals.hold_reason import subject
+from api.console.page.figures import (
+    COST_MEASURES,
+    format_bound,
+    format_estimate,
+    format_threshold,
+    get_condition_subject,
+)
+from api.console.page.scale_chart import format_pixels
+from api.console.page.text import capitalize_first
 from rollout.reports.figures.evidence_facts import EvidenceFacts
-from rollout.reports.inputs.evidence_paths import Path
+from rollout.reports.inputs.evidence_paths import EvidenceSeries
 
-MOST_CHARTS = 6
-SPREAD = 2
-ROWS = 8
-"""Looks that the table beside a chart tells of."""
+MAX_CHARTS = 6
+RANGE_FACTOR = 2
+MAX_TABLE_ROWS = 8
+"""Maximum number of looks in the table beside a chart."""
 
 
 @dataclass(frozen=True, slots=True)
-class Look:
+class EvidenceLook:
     """One row of the table beside a chart."""
 
     at: datetime
@@ -31,19 +36,19 @@ class Look:
 
 
 @dataclass(frozen=True, slots=True)
-class PathChart:
-    """A chart in its two widths, with its title, what it says, and its table."""
+class EvidencePathChart:
+    """A chart in two widths, with title, description and table."""
 
     title: str
-    says: str
+    text: str
     wide: Markup
     narrow: Markup
-    looks: tuple[Look, ...]
+    looks: tuple[EvidenceLook, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class _Sheet:
-    """A drawing's size, and the values at its lower and upper edge."""
+class _ChartFrame:
+    """Size of a drawing, and the values at its lower and upper edge."""
 
     width: int
     height: int
@@ -68,134 +73,169 @@ class _Sheet:
         return self.height - 30
 
 
-def path_charts(evidence: Iterable[EvidenceFacts], zone: str) -> tuple[PathChart, ...]:
-    """Return a chart for each version and condition of the gate that is looked at last.
+def build_path_charts(
+    evidence: Iterable[EvidenceFacts], timezone: str
+) -> tuple[EvidencePathChart, ...]:
+    """Return a chart for each version and condition of the latest gate.
 
-    What has no bound at every look, as parity, is left to the numbers.
+    Measures without an always-valid bound, such as parity, have none.
     """
     charts = [
-        _chart(facts.version, path, f"{version_index}-{path_index}", zone)
+        _build_chart(facts.version, path, f"{version_index}-{path_index}", timezone)
         for version_index, facts in enumerate(evidence)
-        for path_index, path in enumerate(_newest(facts.path))
+        for path_index, path in enumerate(_select_latest_paths(facts.path))
     ]
-    return tuple(charts[:MOST_CHARTS])
+    return tuple(charts[:MAX_CHARTS])
 
 
-def _newest(paths: Sequence[Path]) -> list[Path]:
-    """Return the last stretch of each condition that can be drawn."""
+def _select_latest_paths(paths: Sequence[EvidenceSeries]) -> list[EvidenceSeries]:
+    """Return the latest path of each condition that can be drawn."""
     latest = {path.condition: path for path in paths if len(path.at) > 1 and path.bound}
     return list(latest.values())
 
 
-def _chart(version: str, path: Path, name: str, zone: str) -> PathChart:
-    title = f"{subject(path.condition)} of {version}, towards {path.to}"
-    description = _says(path)
-    low, high = _range(path)
+def _build_chart(
+    version: str, path: EvidenceSeries, chart_id: str, timezone: str
+) -> EvidencePathChart:
+    title = f"{get_condition_subject(path.condition)} of {version}, towards {path.to}"
+    description = _describe_path(path)
+    low, high = _compute_range(path)
     frame_values = (low, high, path.at[0], path.at[-1])
-    return PathChart(
-        title=first_large(title),
-        says=description,
-        wide=_drawn(path, _Sheet(660, 250, *frame_values), f"w{name}", title, description, zone),
-        narrow=_drawn(path, _Sheet(300, 210, *frame_values), f"n{name}", title, description, zone),
-        looks=tuple(_looks(path)),
+    return EvidencePathChart(
+        title=capitalize_first(title),
+        text=description,
+        wide=_draw_path(
+            path, _ChartFrame(660, 250, *frame_values), f"w{chart_id}", title, description, timezone
+        ),
+        narrow=_draw_path(
+            path, _ChartFrame(300, 210, *frame_values), f"n{chart_id}", title, description, timezone
+        ),
+        looks=tuple(_list_looks(path)),
     )
 
 
-def _says(path: Path) -> str:
-    estimate = value_of(path.measure, path.estimate[-1])
-    estimate_text = f"{estimate} {'over' if path.measure in COSTS else 'of'} {path.n[-1]:,}"
-    bound_text = bound_of(path.measure, path.bound[-1], path.line, at_least=path.at_least)
+def _describe_path(path: EvidenceSeries) -> str:
+    estimate = format_estimate(path.measure, path.estimate[-1])
+    estimate_text = f"{estimate} {'over' if path.measure in COST_MEASURES else 'of'} {path.n[-1]:,}"
+    bound_text = format_bound(path.measure, path.bound[-1], path.line, at_least=path.at_least)
     verb = "meets" if (path.bound[-1] >= path.line) == path.at_least else "does not meet"
-    threshold = line_of(path.measure, path.line)
+    threshold = format_threshold(path.measure, path.line)
     edges = ("Upper", "lower") if path.at_least else ("Lower", "upper")
     band_text = f"{edges[0]} edge of the band: what was found so far; {edges[1]}: the bound."
     return (
-        f"At the last look {estimate_text}, {bound_text}; that {verb} the line of {threshold}."
+        f"At the last look {estimate_text}, {bound_text}; that {verb} the threshold of {threshold}."
         f" {band_text}"
     )
 
 
-def _range(path: Path) -> tuple[float, float]:
-    """Return the values at the edges: the first looks, of a few records, may lie beyond them."""
+def _compute_range(path: EvidenceSeries) -> tuple[float, float]:
+    """Return the edge values; a few early looks may lie outside."""
     latest_values = (path.bound[-1], path.estimate[-1], path.line)
     if path.at_least:
-        return max(0.0, 1 - SPREAD * (1 - min(latest_values))), 1.0
-    return 0.0, SPREAD * max(latest_values) or 1.0
+        return max(0.0, 1 - RANGE_FACTOR * (1 - min(latest_values))), 1.0
+    return 0.0, RANGE_FACTOR * max(latest_values) or 1.0
 
 
-def _looks(path: Path) -> Iterable[Look]:
-    step = max(1, -(-len(path.at) // ROWS))
+def _list_looks(path: EvidenceSeries) -> Iterable[EvidenceLook]:
+    step = max(1, -(-len(path.at) // MAX_TABLE_ROWS))
     indexes = sorted({*range(0, len(path.at), step), len(path.at) - 1})
     for index in indexes:
-        bound_text = bound_of(path.measure, path.bound[index], path.line, at_least=path.at_least)
-        yield Look(
-            path.at[index], path.n[index], value_of(path.measure, path.estimate[index]), bound_text
+        bound_text = format_bound(
+            path.measure, path.bound[index], path.line, at_least=path.at_least
+        )
+        yield EvidenceLook(
+            path.at[index],
+            path.n[index],
+            format_estimate(path.measure, path.estimate[index]),
+            bound_text,
         )
 
 
-def _drawn(path: Path, sheet: _Sheet, name: str, title: str, says: str, zone: str) -> Markup:
+def _draw_path(
+    path: EvidenceSeries,
+    frame: _ChartFrame,
+    chart_id: str,
+    title: str,
+    description: str,
+    timezone: str,
+) -> Markup:
     parts = [
-        *_ruler(path, sheet),
-        _band(path, sheet),
-        _line("g-est", path.at, path.estimate, sheet),
-        _line("g-low", path.at, path.bound, sheet),
-        _gate(path, sheet),
-        *_days(path, sheet, zone),
+        *_draw_ruler(path, frame),
+        _draw_band(path, frame),
+        _draw_line("g-est", path.at, path.estimate, frame),
+        _draw_line("g-low", path.at, path.bound, frame),
+        _draw_threshold(path, frame),
+        *_draw_dates(path, frame, timezone),
     ]
     return Markup(
         '<svg class="chart" width="{0}" height="{1}" viewBox="0 0 {0} {1}" role="img" '
         'aria-labelledby="{2}-t {2}-d"><title id="{2}-t">{3}</title><desc id="{2}-d">{4}</desc>\n'
         "{5}</svg>"
-    ).format(sheet.width, sheet.height, name, title, says, Markup("\n").join(parts))
+    ).format(frame.width, frame.height, chart_id, title, description, Markup("\n").join(parts))
 
 
-def _ruler(path: Path, sheet: _Sheet) -> Iterable[Markup]:
+def _draw_ruler(path: EvidenceSeries, frame: _ChartFrame) -> Iterable[Markup]:
     for part in range(4):
-        value = sheet.low + (sheet.high - sheet.low) * part / 3
-        y = sheet.y(value)
-        label = value_of(path.measure, round(value, 3))
+        value = frame.low + (frame.high - frame.low) * part / 3
+        y = frame.y(value)
+        label = format_estimate(path.measure, round(value, 3))
         yield Markup(
             '<line class="g-line" x1="{0}" x2="{1}" y1="{2}" y2="{2}"/>'
             '<text x="{3}" y="{4}" text-anchor="end">{5}</text>'
-        ).format(sheet.left, sheet.width - 10, pixels(y), sheet.left - 6, pixels(y + 4), label)
+        ).format(
+            frame.left,
+            frame.width - 10,
+            format_pixels(y),
+            frame.left - 6,
+            format_pixels(y + 4),
+            label,
+        )
 
 
-def _steps(at: Sequence[datetime], values: Sequence[float], sheet: _Sheet) -> str:
-    """Return a path in steps: a value holds until the next look."""
-    start = f"M{pixels(sheet.x(at[0]))} {pixels(sheet.y(values[0]))}"
+def _build_step_path(at: Sequence[datetime], values: Sequence[float], frame: _ChartFrame) -> str:
+    """Return an SVG path in steps: a value holds until the next look."""
+    start = f"M{format_pixels(frame.x(at[0]))} {format_pixels(frame.y(values[0]))}"
     later_points = zip(at[1:], values[1:], strict=True)
     return start + "".join(
-        f"H{pixels(sheet.x(instant))}V{pixels(sheet.y(value))}" for instant, value in later_points
+        f"H{format_pixels(frame.x(instant))}V{format_pixels(frame.y(value))}"
+        for instant, value in later_points
     )
 
 
-def _line(name: str, at: Sequence[datetime], values: Sequence[float], sheet: _Sheet) -> Markup:
-    return Markup('<path class="{}" d="{}"/>').format(name, _steps(at, values, sheet))
+def _draw_line(
+    css_class: str, at: Sequence[datetime], values: Sequence[float], frame: _ChartFrame
+) -> Markup:
+    return Markup('<path class="{}" d="{}"/>').format(
+        css_class, _build_step_path(at, values, frame)
+    )
 
 
-def _band(path: Path, sheet: _Sheet) -> Markup:
-    upper_path = _steps(path.at, path.estimate, sheet)
+def _draw_band(path: EvidenceSeries, frame: _ChartFrame) -> Markup:
+    upper_path = _build_step_path(path.at, path.estimate, frame)
     lower_path = "".join(
-        f"V{pixels(sheet.y(value))}H{pixels(sheet.x(previous))}"
+        f"V{format_pixels(frame.y(value))}H{format_pixels(frame.x(previous))}"
         for value, previous in zip(reversed(path.bound[:-1]), reversed(path.at[:-1]), strict=True)
     )
     return Markup('<path class="g-band" d="{}{}Z"/>').format(upper_path, lower_path)
 
 
-def _gate(path: Path, sheet: _Sheet) -> Markup:
-    y = sheet.y(path.line)
+def _draw_threshold(path: EvidenceSeries, frame: _ChartFrame) -> Markup:
+    y = frame.y(path.line)
     return Markup(
         '<line class="g-gate" x1="{0}" x2="{1}" y1="{2}" y2="{2}"/>'
         '<text class="t-strong" x="{3}" y="{4}">line {5}</text>'
     ).format(
-        sheet.left, sheet.width - 10, pixels(y), sheet.left + 8, pixels(y - 6),
-        line_of(path.measure, path.line),
+        frame.left, frame.width - 10, format_pixels(y), frame.left + 8, format_pixels(y - 6),
+        format_threshold(path.measure, path.line),
     )  # fmt: skip
 
 
-def _days(path: Path, sheet: _Sheet, zone: str) -> Iterable[Markup]:
+def _draw_dates(path: EvidenceSeries, frame: _ChartFrame, timezone: str) -> Iterable[Markup]:
     for at, anchor in ((path.at[0], "start"), (path.at[-1], "end")):
-        local_time = at.astimezone(ZoneInfo(zone))
+        local_time = at.astimezone(ZoneInfo(timezone))
         yield Markup('<text x="{}" y="{}" text-anchor="{}">{}</text>').format(
-            pixels(sheet.x(at)), sheet.height - 8, anchor, f"{local_time.day} {local_time:%b %H:%M}"
+            format_pixels(frame.x(at)),
+            frame.height - 8,
+            anchor,
+            f"{local_time.day} {local_time:%b %H:%M}",
         )

@@ -1,4 +1,4 @@
-"""One proposal: what it asks, on which evidence, and the yes or no of whoever may decide."""
+"""The page of one proposal, its approval and its rejection."""
 
 from difflib import unified_diff
 from hashlib import sha256
@@ -6,124 +6,155 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from api.console.page.form import Form, Signed, fault
-from api.console.page.page import page, to
-from api.console.page.page_context import Visiting, Visitor
-from api.console.page.revision import live
-from api.console.page.stages import marks_of
-from api.console.page.text import segment
-from api.console.proposals.effective_time import takes_effect
-from api.console.proposals.evidence_table import beside_rows, brief, plain_lines, rows_of
-from api.console.proposals.path_chart import path_charts
+from api.console.page.form import Form, SignedForm, find_reason_fault
+from api.console.page.page import redirect_to, render_page
+from api.console.page.page_context import CurrentVisitor, Visitor
+from api.console.page.revision import build_live_region
+from api.console.page.stages import build_stage_markers
+from api.console.page.text import encode_segment
+from api.console.proposals.effective_time import describe_effect
+from api.console.proposals.evidence_table import (
+    build_condition_rows,
+    build_requirement_rows,
+    format_brief,
+    list_plain_readings,
+)
+from api.console.proposals.path_chart import build_path_charts
 from api.console.proposals.proposal_text import (
     APPROVED,
     OPEN,
-    lede,
-    meaning,
-    question,
-    rejecting,
-    told,
+    build_meaning,
+    build_question,
+    describe_progress,
+    describe_rejection,
+    format_refusal,
 )
-from api.console.proposals.window_times import Falls, falls
-from api.console.reviews.pictures import cards_of
-from api.priority_threads import narrowing
-from api.problems import STATUS
+from api.console.proposals.window_times import WindowTimes, compute_window_times
+from api.console.reviews.pictures import build_cards
+from api.priority_threads import prioritize
+from api.problems import STATUS_BY_CODE
 from rollout.core.calendar.sites import Cell
-from rollout.core.errors import EvidenceMoved, Refusal
-from rollout.core.scope.permissions import Act
-from rollout.services.cells.cells import cell_of
-from rollout.services.divergences.action_change import action_changes_of
-from rollout.services.divergences.costliest_cases import WorstCases, worst_cases
-from rollout.services.engine.rollout_state import Standing
-from rollout.services.policies.policies import proposed_policy
+from rollout.core.errors import EvidenceChangedError, RefusalError
+from rollout.core.scope.permissions import Permission
+from rollout.services.cells.cells import load_cell
+from rollout.services.divergences.action_change import load_action_changes
+from rollout.services.divergences.costliest_cases import (
+    CostliestDivergences,
+    load_costliest_divergences,
+)
+from rollout.services.engine.rollout_state import RolloutState
+from rollout.services.policies.policies import load_proposed_policy
 from rollout.services.proposals import proposals
-from rollout.services.proposals.approval_permissions import too_few, who_can
-from rollout.services.proposals.eligible_approvers import needs_text
-from rollout.services.proposals.proposal_details import Proposal, one, sites_of
-from rollout.services.proposals.proposal_evidence import evidence_of, raised_on
-from rollout.services.stops.stop_targets import Holding, holdings
-from rollout.services.stops.stops import ActiveStop, stops_of
+from rollout.services.proposals.approval_permissions import (
+    describe_missing_approvers,
+    load_eligible_approvers,
+)
+from rollout.services.proposals.eligible_approvers import format_needs
+from rollout.services.proposals.proposal_details import Proposal, find_proposal_sites, load_proposal
+from rollout.services.proposals.proposal_evidence import (
+    find_readings_by_evidence,
+    load_proposal_evidence,
+)
+from rollout.services.stops.stop_options import CellGrant, list_cell_grants
+from rollout.services.stops.stops import ActiveStop, load_stops
 
 router = APIRouter()
-LIVE = "This page looks for changes every second; what you type stays."
+LIVE_TEXT = "This page updates every second; what you type stays."
 CONFLICT, UNPROCESSABLE = 409, 422
 
 
-def path_of(rollout: str, proposal: str) -> str:
-    """Return where a proposal is shown."""
-    return f"/rollouts/{segment(rollout)}/proposals/{segment(proposal)}"
+def build_proposal_path(rollout: str, proposal: str) -> str:
+    """Return the path of a proposal's page."""
+    return f"/rollouts/{encode_segment(rollout)}/proposals/{encode_segment(proposal)}"
 
 
 @router.get("/rollouts/{rollout}/proposals/{proposal}")
-def read(request: Request, rollout: str, proposal: str, visitor: Visiting) -> Response:
+def show_proposal(
+    request: Request, rollout: str, proposal: str, visitor: CurrentVisitor
+) -> Response:
     """Show a proposal, open or closed."""
-    return _shown(request, visitor, rollout, proposal)
+    return _render_proposal(request, visitor, rollout, proposal)
 
 
 @router.get("/rollouts/{rollout}/proposals/{proposal}/policy")
-def policy_text(request: Request, rollout: str, proposal: str, visitor: Visiting) -> Response:
-    """Show the policy that a proposal would put in force, against the one that is."""
-    policy = proposed_policy(visitor.service, visitor.caller, rollout, proposal)
-    before, after = policy.in_force.splitlines(), policy.text.splitlines()
+def show_proposed_policy(
+    request: Request, rollout: str, proposal: str, visitor: CurrentVisitor
+) -> Response:
+    """Show the proposed policy against the one in force."""
+    policy = load_proposed_policy(visitor.service, visitor.caller, rollout, proposal)
+    before, after = policy.current_text.splitlines(), policy.proposed_text.splitlines()
     diff_text = "\n".join(unified_diff(before, after, "in force", "proposed", lineterm="", n=3))
-    return page(
+    return render_page(
         request, visitor, "proposed_policy", rollout=rollout, policy=policy, changes=diff_text
     )
 
 
 @router.post("/rollouts/{rollout}/proposals/{proposal}/approvals")
-def approve(
-    request: Request, rollout: str, proposal: str, form: Signed, visitor: Visiting
+def submit_approval(
+    request: Request, rollout: str, proposal: str, form: SignedForm, visitor: CurrentVisitor
 ) -> Response:
-    """Say yes to the evidence that was shown."""
-    reason, evidence_hash = form.one("reason"), form.one("evidence")
-    if reason_fault := fault(reason, "approve"):
-        return _again(request, visitor, rollout, proposal, form, {"reason": reason_fault})
+    """Approve the proposal on the evidence that was shown."""
+    reason, evidence_hash = form.get_text("reason"), form.get_text("evidence")
+    if reason_fault := find_reason_fault(reason, "approve"):
+        return _render_proposal_again(
+            request, visitor, rollout, proposal, form, {"reason": reason_fault}
+        )
     try:
-        proposals.approve(
+        proposals.approve_proposal(
             visitor.service.database, visitor.caller, rollout, proposal, evidence_hash,
             at=visitor.at, reason=reason,
         )  # fmt: skip
-    except Refusal as error:
-        return _refused(request, visitor, rollout, proposal, form, error)
-    return to(path_of(rollout, proposal))
+    except RefusalError as error:
+        return _render_refusal(request, visitor, rollout, proposal, form, error)
+    return redirect_to(build_proposal_path(rollout, proposal))
 
 
 @router.post("/rollouts/{rollout}/proposals/{proposal}/rejection")
-@narrowing
-def reject(
-    request: Request, rollout: str, proposal: str, form: Signed, visitor: Visiting
+@prioritize
+def submit_rejection(
+    request: Request, rollout: str, proposal: str, form: SignedForm, visitor: CurrentVisitor
 ) -> Response:
-    """Say no, on a thread that is kept for what narrows."""
-    reason = form.one("reason")
-    if reason_fault := fault(reason, "reject"):
-        return _again(request, visitor, rollout, proposal, form, {"reason": reason_fault})
+    """Reject the proposal, on the threads reserved for narrowing."""
+    reason = form.get_text("reason")
+    if reason_fault := find_reason_fault(reason, "reject"):
+        return _render_proposal_again(
+            request, visitor, rollout, proposal, form, {"reason": reason_fault}
+        )
     try:
-        proposals.reject(
+        proposals.reject_proposal(
             visitor.service.database, visitor.caller, rollout, proposal,
             at=visitor.at, reason=reason,
         )  # fmt: skip
-    except Refusal as error:
-        return _refused(request, visitor, rollout, proposal, form, error)
-    return to(path_of(rollout, proposal))
+    except RefusalError as error:
+        return _render_refusal(request, visitor, rollout, proposal, form, error)
+    return redirect_to(build_proposal_path(rollout, proposal))
 
 
-def _refused(
-    request: Request, visitor: Visitor, rollout: str, proposal: str, form: Form, refused: Refusal
+def _render_refusal(
+    request: Request, visitor: Visitor, rollout: str, proposal: str, form: Form, error: RefusalError
 ) -> Response:
-    """Show the proposal as it is now, with the reason kept; what moved stands beside it."""
+    """Show the current proposal with the typed reason and the changed evidence."""
     earlier_readings: tuple[str, ...] | None = None
-    if isinstance(refused, EvidenceMoved):
-        readings = raised_on(visitor.service, visitor.caller, rollout, form.one("evidence"))
-        earlier_readings = tuple(brief((reading,)) for reading in readings)
-    status = STATUS.get(refused.code, UNPROCESSABLE)
-    errors = {"": told(str(refused), visitor.name)}
-    return _again(
-        request, visitor, rollout, proposal, form, errors, status=status, before=earlier_readings
+    if isinstance(error, EvidenceChangedError):
+        readings = find_readings_by_evidence(
+            visitor.service, visitor.caller, rollout, form.get_text("evidence")
+        )
+        earlier_readings = tuple(format_brief((reading,)) for reading in readings)
+    status = STATUS_BY_CODE.get(error.code, UNPROCESSABLE)
+    errors = {"": format_refusal(str(error), visitor.name)}
+    return _render_proposal_again(
+        request,
+        visitor,
+        rollout,
+        proposal,
+        form,
+        errors,
+        status=status,
+        earlier_readings=earlier_readings,
     )
 
 
-def _again(  # noqa: PLR0913 - a form, what is wrong with it, what moved
+def _render_proposal_again(  # noqa: PLR0913 - a form, what is wrong with it, what moved
     request: Request,
     visitor: Visitor,
     rollout: str,
@@ -132,112 +163,129 @@ def _again(  # noqa: PLR0913 - a form, what is wrong with it, what moved
     errors: dict[str, str],
     *,
     status: int = UNPROCESSABLE,
-    before: tuple[str, ...] | None = None,
+    earlier_readings: tuple[str, ...] | None = None,
 ) -> Response:
-    typed = {"reason": form.one("reason")}
-    context = {"errors": errors, "typed": typed, "before": before}
-    return _shown(request, visitor, rollout, proposal, status, **context)
+    typed = {"reason": form.get_text("reason")}
+    context = {"errors": errors, "typed": typed, "earlier_readings": earlier_readings}
+    return _render_proposal(request, visitor, rollout, proposal, status, **context)
 
 
-def _shown(
-    request: Request, visitor: Visitor, rollout: str, proposal: str, status: int = 200, **more: Any
+def _render_proposal(
+    request: Request,
+    visitor: Visitor,
+    rollout: str,
+    proposal: str,
+    status: int = 200,
+    **context: Any,
 ) -> Response:
-    live_region = live(request, visitor, rollout, says=LIVE)
-    details = one(visitor.service, visitor.caller, rollout, proposal, at=visitor.at)
-    state = visitor.service.watch.confirmed(rollout).standing
+    live_region = build_live_region(request, visitor, rollout, text=LIVE_TEXT)
+    details = load_proposal(visitor.service, visitor.caller, rollout, proposal, at=visitor.at)
+    state = visitor.service.state_cache.reload_rollout(rollout).state
     proposal_question, costliest = (
-        question(state, details, visitor.at),
-        _worst(visitor, rollout, state, details),
+        build_question(state, details, visitor.at),
+        _load_costliest(visitor, rollout, state, details),
     )
     base_context: dict[str, Any] = {
-        "before": None,
-        "rests_on": [brief((reading,)) for reading in details.readings],
+        "earlier_readings": None,
+        "rests_on": [format_brief((reading,)) for reading in details.readings],
         "rollout": rollout,
         "live": live_region,
         "p": details,
         "question": proposal_question,
-        "marks": marks_of(state.policy),
-        "meaning": meaning(state, details, visitor.at),
-        "falls": _falls(state, details, visitor),
-        "asks_for": needs_text(details.required_approvals),
-        "why_not": told(details.cannot_approve_reason, visitor.name, details.version),
-        "effect": takes_effect(state, details, visitor.at),
-        "rejecting": rejecting(details, state.policy),
-        "waits": details.state in {OPEN, APPROVED},
-        "version_hash": version_of(details),
-        "may_reject": _may_reject(visitor, rollout, state, details),
-        "others": _others(visitor, rollout, details),
-        "too_few": too_few(visitor.service, visitor.caller, rollout, details.id),
-        "successor": _successor(state, details),
-        "holdings": _comes_back(state, details, visitor),
-        "worst": costliest,
-        "cards": () if costliest is None else cards_of(rollout, costliest.items),
-        "stop": _stop(visitor, rollout, details),
-        **_figures(visitor, rollout, state, details),
-        **_went(visitor, rollout, state, details),
+        "marks": build_stage_markers(state.policy),
+        "meaning": build_meaning(state, details, visitor.at),
+        "falls": _find_window_times(state, details, visitor),
+        "asks_for": format_needs(details.required_approvals),
+        "why_not": format_refusal(details.cannot_approve_reason, visitor.name, details.version),
+        "effect": describe_effect(state, details, visitor.at),
+        "rejecting": describe_rejection(details, state.policy),
+        "is_pending": details.state in {OPEN, APPROVED},
+        "version_hash": compute_page_version(details),
+        "may_reject": _can_reject(visitor, rollout, state, details),
+        "others": _list_other_approvers(visitor, rollout, details),
+        "too_few": describe_missing_approvers(visitor.service, visitor.caller, rollout, details.id),
+        "successor": _find_successor(state, details),
+        "holdings": _list_resumed_grants(state, details, visitor),
+        "costliest": costliest,
+        "cards": () if costliest is None else build_cards(rollout, costliest.items),
+        "stop": _find_stop(visitor, rollout, details),
+        **_build_evidence_context(visitor, rollout, state, details),
+        **_build_history_context(visitor, rollout, state, details),
     }
-    return page(request, visitor, "proposal", status, **{**base_context, **more})
+    return render_page(request, visitor, "proposal", status, **{**base_context, **context})
 
 
-def version_of(shown: Proposal) -> str:
-    """Return a text that is another when the page of a proposal says something else."""
-    parts = (shown.evidence_hash, shown.state, *(approval.by for approval in shown.approvals))
+def compute_page_version(details: Proposal) -> str:
+    """Return a text that changes with the content of the page."""
+    parts = (details.evidence_hash, details.state, *(approval.by for approval in details.approvals))
     return sha256("\n".join(parts).encode()).hexdigest()[:16]
 
 
-def _figures(visitor: Visitor, rollout: str, stood: Standing, shown: Proposal) -> dict[str, Any]:
-    evidence = evidence_of(visitor.service, visitor.caller, rollout, shown)
-    rows = rows_of(evidence.lines, stood.policy)
+def _build_evidence_context(
+    visitor: Visitor, rollout: str, state: RolloutState, details: Proposal
+) -> dict[str, Any]:
+    evidence = load_proposal_evidence(visitor.service, visitor.caller, rollout, details)
+    rows = build_condition_rows(evidence.readings, state.policy)
     return {
         "evidence": evidence,
         "rows": rows,
-        "lede": lede(shown, met=bool(rows) and all(row.met for row in rows)),
-        "plain": plain_lines(evidence.lines),
-        "beside": () if evidence.beside is None else beside_rows(evidence.beside),
+        "lede": describe_progress(details, is_met=bool(rows) and all(row.met for row in rows)),
+        "plain_readings": list_plain_readings(evidence.readings),
+        "requirements": ()
+        if evidence.minimum_progress is None
+        else build_requirement_rows(evidence.minimum_progress),
     }
 
 
-def _went(visitor: Visitor, rollout: str, stood: Standing, shown: Proposal) -> dict[str, Any]:
-    """Return how the evidence went and what would be done otherwise; nothing of what is closed."""
-    cell = Cell(shown.site, shown.window)
-    if shown.state not in {OPEN, APPROVED} or cell not in stood.policy.known:
+def _build_history_context(
+    visitor: Visitor, rollout: str, state: RolloutState, details: Proposal
+) -> dict[str, Any]:
+    """Return evidence paths and action changes; empty for closed proposals."""
+    cell = Cell(details.site, details.window)
+    if details.state not in {OPEN, APPROVED} or cell not in state.policy.cell_set:
         return {"charts": (), "changes": ()}
     service, caller = visitor.service, visitor.caller
-    detail = cell_of(service, caller, rollout, cell, at=visitor.at)
-    version_evidence = [facts for facts in detail.evidence if facts.version == shown.version]
-    timezone = stood.policy.site[cell.site].timezone
+    detail = load_cell(service, caller, rollout, cell, at=visitor.at)
+    version_evidence = [facts for facts in detail.evidence if facts.version == details.version]
+    timezone = state.policy.sites_by_id[cell.site].timezone
     return {
-        "charts": path_charts(version_evidence, timezone),
-        "changes": action_changes_of(service, caller, rollout, (shown.version,), cell),
+        "charts": build_path_charts(version_evidence, timezone),
+        "changes": load_action_changes(service, caller, rollout, (details.version,), cell),
     }
 
 
-def _falls(stood: Standing, shown: Proposal, visitor: Visitor) -> Falls | None:
-    cell = Cell(shown.site, shown.window)
-    return falls(stood.policy, cell, visitor.at) if cell in stood.policy.known else None
+def _find_window_times(
+    state: RolloutState, details: Proposal, visitor: Visitor
+) -> WindowTimes | None:
+    cell = Cell(details.site, details.window)
+    return (
+        compute_window_times(state.policy, cell, visitor.at)
+        if cell in state.policy.cell_set
+        else None
+    )
 
 
-def _may_reject(visitor: Visitor, rollout: str, stood: Standing, shown: Proposal) -> bool:
-    """Say whether the visitor may say no: also to their own, and to one that is approved."""
-    if shown.state not in {OPEN, APPROVED}:
+def _can_reject(visitor: Visitor, rollout: str, state: RolloutState, details: Proposal) -> bool:
+    """Return whether the visitor can reject it, also their own or approved ones."""
+    if details.state not in {OPEN, APPROVED}:
         return False
-    sites = sites_of(stood, shown.id)
-    return all(visitor.may(Act.APPROVE, rollout, site) for site in sites)
+    sites = find_proposal_sites(state, details.id)
+    return all(visitor.has_permission(Permission.APPROVE, rollout, site) for site in sites)
 
 
-def _others(visitor: Visitor, rollout: str, shown: Proposal) -> tuple[str, ...]:
-    """Return who else can decide, where the visitor can't."""
-    if shown.can_approve or shown.state != OPEN:
+def _list_other_approvers(visitor: Visitor, rollout: str, details: Proposal) -> tuple[str, ...]:
+    """Return who else can decide if the visitor can't."""
+    if details.can_approve or details.state != OPEN:
         return ()
-    return who_can(visitor.service, visitor.caller, rollout, shown)
+    return load_eligible_approvers(visitor.service, visitor.caller, rollout, details)
 
 
-def _successor(stood: Standing, shown: Proposal) -> str:
-    """Return the open proposal that asks the same after this one was closed, "" without one."""
-    if shown.state in {OPEN, APPROVED}:
+def _find_successor(state: RolloutState, details: Proposal) -> str:
+    """Return the open proposal with the same request after this one closed, or ""."""
+    if details.state in {OPEN, APPROVED}:
         return ""
-    subject = (shown.kind, shown.site, shown.window, shown.version, shown.about)
-    for proposal_item in stood.scope.proposals.values():
+    subject = (details.kind, details.site, details.window, details.version, details.about)
+    for proposal_item in state.scope.proposals.values():
         cell = proposal_item.cell or Cell("", "")
         if (
             proposal_item.kind,
@@ -250,24 +298,30 @@ def _successor(stood: Standing, shown: Proposal) -> str:
     return ""
 
 
-def _comes_back(stood: Standing, shown: Proposal, visitor: Visitor) -> tuple[Holding, ...]:
-    """Return what the cells of a resume hold, as far as the visitor may read."""
-    stop = stood.scope.stops.get(shown.about)
-    if shown.kind != "resume" or stop is None:
+def _list_resumed_grants(
+    state: RolloutState, details: Proposal, visitor: Visitor
+) -> tuple[CellGrant, ...]:
+    """Return the grants that a resume restores, as far as the visitor may read."""
+    stop = state.scope.stops.get(details.about)
+    if details.kind != "resume" or stop is None:
         return ()
-    return tuple(holdings(stood, sorted(stop.cells & stood.policy.known), visitor.at))
+    return tuple(list_cell_grants(state, sorted(stop.cells & state.policy.cell_set), visitor.at))
 
 
-def _stop(visitor: Visitor, rollout: str, shown: Proposal) -> ActiveStop | None:
-    """Return the stop that a resume is about, while it holds."""
-    if shown.kind != "resume":
+def _find_stop(visitor: Visitor, rollout: str, details: Proposal) -> ActiveStop | None:
+    """Return the active stop that a resume is about."""
+    if details.kind != "resume":
         return None
-    stops = stops_of(visitor.service, visitor.caller, rollout, at=visitor.at)
-    return next((stop for stop in stops.items if stop.id == shown.about), None)
+    stops = load_stops(visitor.service, visitor.caller, rollout, at=visitor.at)
+    return next((stop for stop in stops.items if stop.id == details.about), None)
 
 
-def _worst(visitor: Visitor, rollout: str, stood: Standing, shown: Proposal) -> WorstCases | None:
-    cell = Cell(shown.site, shown.window)
-    if cell not in stood.policy.known:
+def _load_costliest(
+    visitor: Visitor, rollout: str, state: RolloutState, details: Proposal
+) -> CostliestDivergences | None:
+    cell = Cell(details.site, details.window)
+    if cell not in state.policy.cell_set:
         return None
-    return worst_cases(visitor.service, visitor.caller, rollout, cell, shown.version, at=visitor.at)
+    return load_costliest_divergences(
+        visitor.service, visitor.caller, rollout, cell, details.version, at=visitor.at
+    )

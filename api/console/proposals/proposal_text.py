@@ -1,33 +1,33 @@
-"""A proposal as a question: what it asks, what a yes means, what became of it."""
+"""Text of proposals: question, effect of an approval, result."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from api.console.page.time_format import took
-from rollout.core.calendar.sites import ALWAYS, SHADOW, Cell
+from api.console.page.time_format import format_time_span
+from rollout.core.calendar.sites import ALWAYS_WINDOW, SHADOW, Cell
 from rollout.core.policy.policy import Policy, Stage
-from rollout.core.scope.scope import acting
-from rollout.reports.text.formatting import listed, sentence, several
-from rollout.services.engine.rollout_state import Standing
+from rollout.core.scope.scope import find_acting_version
+from rollout.reports.text.formatting import format_quantity, join_words, to_sentence
+from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.proposals.proposal_details import Proposal
 
 OPEN, APPROVED = "open", "approved"
 WIDENING, RENEWAL, TAKEOVER = "widening", "renewal", "takeover"
 RESUME, POLICY, CLOCK = "resume", "policy", "clock"
-USUAL: Final = frozenset({"supervised", "autonomous"})
-"""Stages whose names say no more than the sentence does."""
+COMMON_STAGES: Final = frozenset({"supervised", "autonomous"})
+"""Stages whose effect the sentences name without the stage."""
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
+class ProposalQuestion:
     """A proposal in words.
 
     Attributes:
-        asks: the heading, a question.
-        yes: what a yes lets happen, without until when.
-        until: until when, applied now; None where it does not end by itself.
-        zone: the clock that its times are told by.
+        asks: heading, a question.
+        yes: effect of an approval, without its end.
+        until: end if applied now; None if it doesn't end by itself.
+        zone: timezone of its times.
     """
 
     asks: str
@@ -37,226 +37,239 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Meaning:
-    """What a grant allows, said of a proposal about a cell.
+class GrantMeaning:
+    """What a grant allows, for a proposal about a cell.
 
     Attributes:
-        now: the stage on which the cell stands.
-        now_says: what that means, of whichever version acts.
-        then: the stage that is proposed.
-        then_says: what it means.
-        lapses_to: where the cell goes when the grant ends.
-        not_allowed: what stays out of reach.
-        unanswered: what happens where nobody answers.
-        lasts: for how long.
+        current_stage: the cell's stage.
+        current_text: its meaning for the acting version.
+        proposed_stage: the proposed stage.
+        proposed_text: its meaning.
+        lapses_to: the stage after the grant ends.
+        not_allowed: what stays forbidden.
+        fallback_texts: what happens without an answer in time.
+        lasts: duration of the grant.
     """
 
-    now: str
-    now_says: str
-    then: str
-    then_says: str
+    current_stage: str
+    current_text: str
+    proposed_stage: str
+    proposed_text: str
     lapses_to: str
     not_allowed: str
-    unanswered: tuple[str, ...]
+    fallback_texts: tuple[str, ...]
     lasts: timedelta
 
 
-def question(stood: Standing, shown: Proposal, at: datetime) -> Question:
-    """Say what a proposal asks, were it applied at an instant."""
-    policy, stage = stood.policy, stage_of(stood, shown)
-    timezone = policy.zone_of(shown.site)
+def build_question(state: RolloutState, details: Proposal, at: datetime) -> ProposalQuestion:
+    """Describe what a proposal would do if applied at an instant."""
+    policy, stage = state.policy, find_proposed_stage(state, details)
+    timezone = policy.get_timezone(details.site)
     if stage is None:
-        heading, approval_text = _at_large(stood, shown)
-        return Question(heading, approval_text, None, timezone)
-    location = place(shown.site, shown.window)
-    heading, approval_text = _of_cell(stood, shown, stage, location)
-    return Question(heading, approval_text, at + stage.lasts, timezone)
+        heading, approval_text = _describe_general_question(state, details)
+        return ProposalQuestion(heading, approval_text, None, timezone)
+    location = describe_location(details.site, details.window)
+    heading, approval_text = _describe_cell_question(state, details, stage, location)
+    return ProposalQuestion(heading, approval_text, at + stage.lasts, timezone)
 
 
-def stage_of(stood: Standing, shown: Proposal) -> Stage | None:
-    """Return the stage that is proposed in a cell, None where the policy knows one of them not."""
-    policy, cell = stood.policy, Cell(shown.site, shown.window)
-    if cell not in policy.known or shown.to not in policy.rungs[1:]:
+def find_proposed_stage(state: RolloutState, details: Proposal) -> Stage | None:
+    """Return the proposed stage, or None if the policy lacks a stage."""
+    policy, cell = state.policy, Cell(details.site, details.window)
+    if cell not in policy.cell_set or details.to not in policy.stage_ids[1:]:
         return None
-    return policy.stage(policy.rungs.index(shown.to))
+    return policy.get_stage(policy.stage_ids.index(details.to))
 
 
-def place(site: str, window: str) -> str:
-    """Say a cell as a place in a sentence.
+def describe_location(site: str, window: str) -> str:
+    """Format a cell as a location in a sentence.
 
-    >>> place("meadow", "night"), place("ramp-a", "dry hours"), place("lab", "always")
+    >>> (
+    ...     describe_location("meadow", "night"),
+    ...     describe_location("ramp-a", "dry hours"),
+    ...     describe_location("lab", "always"),
+    ... )
     ('at meadow by night', 'at ramp-a in “dry hours”', 'at lab')
     """
-    if window == ALWAYS:
+    if window == ALWAYS_WINDOW:
         return f"at {site}"
     return f"at {site} by {window}" if window in {"day", "night"} else f"at {site} in “{window}”"
 
 
-def acts(stage: Stage) -> str:
-    """Say what a version does at a stage, after “let”."""
-    return ("decide by itself" if stage.model_decides else "act under supervision") + _named(stage)
+def describe_acting(stage: Stage) -> str:
+    """Describe what a version does at a stage, after "let"."""
+    return (
+        "decide by itself" if stage.model_decides else "act under supervision"
+    ) + _format_stage_name(stage)
 
 
-def acting_so(stage: Stage) -> str:
-    """Say the same after “go on”."""
+def describe_continued_acting(stage: Stage) -> str:
+    """Describe what a version does at a stage, after "go on"."""
     action_text = "deciding by itself" if stage.model_decides else "acting under supervision"
-    return action_text + _named(stage)
+    return action_text + _format_stage_name(stage)
 
 
-def _named(stage: Stage) -> str:
-    return "" if stage.id in USUAL else f" (stage {stage.id})"
+def _format_stage_name(stage: Stage) -> str:
+    return "" if stage.id in COMMON_STAGES else f" (stage {stage.id})"
 
 
-def _of_cell(stood: Standing, shown: Proposal, stage: Stage, where: str) -> tuple[str, str]:
-    version = shown.version
-    match shown.kind:
+def _describe_cell_question(
+    state: RolloutState, details: Proposal, stage: Stage, location: str
+) -> tuple[str, str]:
+    version = details.version
+    match details.kind:
         case "renewal":
-            action_text = f"{version} go on {acting_so(stage)} {where}"
+            action_text = f"{version} go on {describe_continued_acting(stage)} {location}"
             return f"Let {action_text}?", f"Approving lets {action_text}"
         case "takeover":
-            acting_version = stood.scope.holder(Cell(shown.site, shown.window))
+            acting_version = state.scope.get_holder(Cell(details.site, details.window))
             replaced_version = (
                 acting_version if acting_version not in {None, version} else "the acting version"
             )
-            action_text = f"{version} take the place of {replaced_version} {where}"
-            return f"Let {action_text}?", f"Approving lets {action_text}, {acting_so(stage)},"
-    action_text = f"{version} {acts(stage)} {where}"
+            action_text = f"{version} take the place of {replaced_version} {location}"
+            return (
+                f"Let {action_text}?",
+                f"Approving lets {action_text}, {describe_continued_acting(stage)},",
+            )
+    action_text = f"{version} {describe_acting(stage)} {location}"
     return f"Let {action_text}?", f"Approving lets {action_text}"
 
 
-def _at_large(stood: Standing, shown: Proposal) -> tuple[str, str]:
-    match shown.kind:
+def _describe_general_question(state: RolloutState, details: Proposal) -> tuple[str, str]:
+    match details.kind:
         case "resume":
-            cells = several(max(len(shown.readings) - 1, 0), "cell")
-            effect_text = f"Approving gives back what stop {shown.about} withholds in {cells}"
-            return f"Resume after stop {shown.about}?", f"{effect_text}, less what lapsed meanwhile"
-        case "policy":
-            count_text = several(max(len(shown.readings) - 1, 0), "thing")
-            number = stood.scope.policy_number
-            approval_text = (
-                f"Approving puts it in the place of policy {number} and loosens {count_text}"
+            cells = format_quantity(max(len(details.readings) - 1, 0), "cell")
+            effect_text = f"Approving restores what stop {details.about} withholds in {cells}"
+            return (
+                f"Resume after stop {details.about}?",
+                f"{effect_text}, without what lapsed meanwhile",
             )
-            return "Put a looser policy in force?", approval_text
+        case "policy":
+            count_text = format_quantity(max(len(details.readings) - 1, 0), "setting")
+            number = state.scope.policy_number
+            approval_text = f"Approving replaces policy {number} and loosens {count_text}"
+            return "Apply a looser policy?", approval_text
         case "clock":
-            effect_text = f"sets the ledger's time back to {shown.about}"
+            effect_text = f"sets the ledger's time back to {details.about}"
             approval_text = f"Approving {effect_text}; what lapsed stays lapsed"
             return "Set the ledger's time back to the clock's?", approval_text
-    location = place(shown.site, shown.window)
+    location = describe_location(details.site, details.window)
     return (
-        f"{shown.kind.capitalize()} of {shown.version} to {shown.to} {location}?",
-        "The policy knows this cell or stage no more",
+        f"{details.kind.capitalize()} of {details.version} to {details.to} {location}?",
+        "The policy no longer has this cell or stage",
     )
 
 
-def meaning(stood: Standing, shown: Proposal, at: datetime) -> Meaning | None:
-    """Say what a proposal about a cell allows, None of others."""
-    stage = stage_of(stood, shown)
+def build_meaning(state: RolloutState, details: Proposal, at: datetime) -> GrantMeaning | None:
+    """Return what a proposal about a cell allows; None for other kinds."""
+    stage = find_proposed_stage(state, details)
     if stage is None:
         return None
-    policy, cell = stood.policy, Cell(shown.site, shown.window)
-    at = at if stood.scope.at is None else max(at, stood.scope.at)
-    acting_version = acting(stood.scope, policy, cell, at)
-    stage_level = policy.rungs.index(stage.id)
-    current_stage = SHADOW if acting_version is None else policy.rungs[acting_version[1]]
-    return Meaning(
-        now=current_stage,
-        now_says=_now_says(policy, acting_version, shown.version),
-        then=stage.id,
-        then_says=_then_says(policy, stage, shown.version),
-        lapses_to=policy.rungs[stage_level - 1],
-        not_allowed=_not_allowed(policy, cell, stage_level, at, shown),
-        unanswered=tuple(_unanswered(policy)),
+    policy, cell = state.policy, Cell(details.site, details.window)
+    at = at if state.scope.at is None else max(at, state.scope.at)
+    acting_version = find_acting_version(state.scope, policy, cell, at)
+    stage_level = policy.stage_ids.index(stage.id)
+    current_stage = SHADOW if acting_version is None else policy.stage_ids[acting_version[1]]
+    return GrantMeaning(
+        current_stage=current_stage,
+        current_text=_describe_current_stage(policy, acting_version, details.version),
+        proposed_stage=stage.id,
+        proposed_text=_describe_stage(policy, stage, details.version),
+        lapses_to=policy.stage_ids[stage_level - 1],
+        not_allowed=_describe_restrictions(policy, cell, stage_level, at, details),
+        fallback_texts=tuple(_describe_fallbacks(policy)),
         lasts=stage.lasts,
     )
 
 
-def _now_says(policy: Policy, here: tuple[str, int] | None, version: str) -> str:
-    if here is None:
-        return f"People decide and see nothing of {version}."
-    return _then_says(policy, policy.stage(here[1]), here[0])
+def _describe_current_stage(
+    policy: Policy, acting_version: tuple[str, int] | None, version: str
+) -> str:
+    if acting_version is None:
+        return f"Humans decide and see nothing of {version}."
+    return _describe_stage(policy, policy.get_stage(acting_version[1]), acting_version[0])
 
 
-def _then_says(policy: Policy, stage: Stage, version: str) -> str:
+def _describe_stage(policy: Policy, stage: Stage, version: str) -> str:
     unit = "episodes" if policy.evidence.unit == "episode" else "cases"
-    blind_text = f"In {stage.blind * 100:g} % of {unit} people answer without seeing it"
+    blind_text = f"In {stage.blind * 100:g} % of {unit} humans answer without seeing it"
     if stage.model_decides:
-        audit_text = f"{(stage.audit or 0) * 100:g} % of that is judged afterwards"
+        audit_text = f"{(stage.audit or 0) * 100:g} % of its decisions are audited afterwards"
         return f"{version} decides by itself; {audit_text}." + (
             f" {blind_text}." if stage.blind else ""
         )
     rest_share = f"{(1 - stage.blind) * 100:g} % of {unit}"
     assisted_text = (
-        f"In {rest_share} the person sees what {version} proposes and confirms or overrides it"
+        f"In {rest_share} a human sees what {version} proposes and confirms or overrides it"
     )
     return f"{assisted_text}." + (f" {blind_text}." if stage.blind else "")
 
 
-def _not_allowed(policy: Policy, cell: Cell, rung: int, at: datetime, shown: Proposal) -> str:
-    stage, ceiling = policy.stage(rung), policy.ceiling(cell, at)
-    restriction = "" if stage.model_decides else f"{shown.version} does nothing by itself. "
-    if rung == len(policy.stages):
+def _describe_restrictions(
+    policy: Policy, cell: Cell, stage_level: int, at: datetime, details: Proposal
+) -> str:
+    stage, ceiling = policy.get_stage(stage_level), policy.compute_ceiling(cell, at)
+    restriction = "" if stage.model_decides else f"{details.version} does nothing by itself. "
+    if stage_level == len(policy.stages):
         return f"{restriction}There is no stage above it."
-    if ceiling <= rung:
+    if ceiling <= stage_level:
         return (
-            f"{restriction}The policy allows no more than {policy.rungs[ceiling]} here: the"
-            " ceiling."
+            f"{restriction}The policy allows at most {policy.stage_ids[ceiling]} here: the ceiling."
         )
-    return f"{restriction}Going on to {policy.rungs[rung + 1]} asks for a proposal of its own."
+    return f"{restriction}Widening to {policy.stage_ids[stage_level + 1]} needs another proposal."
 
 
-def _unanswered(policy: Policy) -> list[str]:
-    """Say for each lever what happens where nobody answers in time."""
+def _describe_fallbacks(policy: Policy) -> list[str]:
+    """Describe for each lever what happens without an answer in time."""
     texts = []
     for lever in policy.levers:
         prefix = "" if len(policy.levers) == 1 else f"{lever.id}: "
         if lever.answer_within is None or lever.unanswered is None:
             texts.append(f"{prefix}The case waits: the policy sets no time to answer.")
         else:
-            texts.append(f"{prefix}After {took(lever.answer_within)}: {lever.unanswered}.")
+            texts.append(
+                f"{prefix}After {format_time_span(lever.answer_within)}: {lever.unanswered}."
+            )
     return texts
 
 
-def lede(shown: Proposal, *, met: bool) -> str:
-    """Say how far it is: whether its conditions were met, who has said yes, how many decide."""
-    if shown.state == APPROVED:
-        return "All approvals are there."
-    if shown.state != OPEN:
-        return CLOSED[shown.state]
-    gate_text = "Every condition of the gate was met when it was raised. " if met else ""
-    approvers = [approval.by for approval in shown.approvals]
+def describe_progress(details: Proposal, *, is_met: bool) -> str:
+    """Describe conditions met, approvals so far and approvals needed."""
+    if details.state == APPROVED:
+        return "All approvals are given."
+    if details.state != OPEN:
+        return CLOSED_STATE_TEXTS[details.state]
+    gate_text = "Every condition of the gate was met when it was raised. " if is_met else ""
+    approvers = [approval.by for approval in details.approvals]
     verb = "has" if len(approvers) == 1 else "have"
-    approved_text = (
-        f"{listed(approvers)} {verb} approved" if approvers else "Nobody has approved yet"
-    )
-    missing_text = "one" if shown.approvals_missing == 1 else str(shown.approvals_missing)
-    more_word = "more " if approvers else ""
-    decide_text = "person decides" if shown.approvals_missing == 1 else "people decide"
-    return f"{gate_text}{approved_text}; {missing_text} {more_word}{decide_text}."
+    approved_text = f"{join_words(approvers)} {verb} approved" if approvers else "No approvals yet"
+    missing_text = format_quantity(details.approvals_missing, "more approval")
+    return f"{gate_text}{approved_text}; needs {missing_text}."
 
 
-def told(says: str, *names: str) -> str:
-    """Make a sentence of a refusal; one that begins with a name leaves it as it is written.
+def format_refusal(text: str, *names: str) -> str:
+    """Return a refusal as a sentence; a user's name at its start stays unchanged.
 
-    >>> told("v2 may not yet", "v2"), told("no cell fits")
+    >>> format_refusal("v2 may not yet", "v2"), format_refusal("no cell fits")
     ('v2 may not yet.', 'No cell fits.')
     """
-    capitalized = sentence(says)
-    starts_with_name = any(says.startswith(f"{name} ") for name in names if name)
-    return says[:1] + capitalized[1:] if starts_with_name else capitalized
+    capitalized = to_sentence(text)
+    starts_with_name = any(text.startswith(f"{name} ") for name in names if name)
+    return text[:1] + capitalized[1:] if starts_with_name else capitalized
 
 
-CLOSED: Final = {
-    "applied": "It was approved and holds since then, unless something narrowed it again.",
+CLOSED_STATE_TEXTS: Final = {
+    "applied": "It was approved and applied; later narrowings may have ended it.",
     "rejected": "It was rejected; nothing changed.",
-    "void": "It lost its ground before it was applied; nothing changed.",
+    "void": "Its conditions no longer held before it was applied; nothing changed.",
     "expired": "It closed without enough approvals; nothing changed.",
 }
 
 
-def rejecting(shown: Proposal, policy: Policy) -> str:
-    """Say what a no sets off, and how a yes is taken back."""
-    if not shown.site:
-        return "Rejecting closes it; it can be asked for again."
-    quiet_period = took(policy.after_rejection)
-    hint = "An approval is taken back by narrowing, which needs one person."
-    return f"Rejecting keeps it quiet for {quiet_period}. {hint}"
+def describe_rejection(details: Proposal, policy: Policy) -> str:
+    """Describe the effect of a rejection and how to withdraw an approval."""
+    if not details.site:
+        return "Rejecting closes it; it can be proposed again."
+    quiet_period = format_time_span(policy.after_rejection)
+    hint = "To withdraw an approval, narrow; that needs no approval."
+    return f"After a rejection nothing is proposed here for {quiet_period}. {hint}"

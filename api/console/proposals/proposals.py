@@ -1,4 +1,4 @@
-"""The proposals of a rollout: what waits, several approved at once, what became of the others."""
+"""The list of a rollout's proposals, with approval of several at once."""
 
 import re
 from collections.abc import Sequence
@@ -8,38 +8,50 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api.console.page.form import Form, Signed, fault
-from api.console.page.page import page, to
-from api.console.page.page_context import Visiting, Visitor
-from api.console.page.revision import live
-from api.console.page.text import segment
-from api.console.proposals.evidence_table import brief
-from api.console.proposals.manual_proposal import Wanted, clock_is_off, options_of, wanted_of
-from api.console.proposals.proposal import path_of, version_of
-from api.console.proposals.proposal_text import Question, question, told
-from api.problems import STATUS
-from rollout.core.errors import Refusal, UnknownProposal
-from rollout.core.scope.permissions import Act
+from api.console.page.form import Form, SignedForm, find_reason_fault
+from api.console.page.page import redirect_to, render_page
+from api.console.page.page_context import CurrentVisitor, Visitor
+from api.console.page.revision import build_live_region
+from api.console.page.text import encode_segment
+from api.console.proposals.evidence_table import format_brief
+from api.console.proposals.manual_proposal import (
+    ManualProposal,
+    is_clock_behind,
+    list_options,
+    parse_manual_proposal,
+)
+from api.console.proposals.proposal import build_proposal_path, compute_page_version
+from api.console.proposals.proposal_text import ProposalQuestion, build_question, format_refusal
+from api.problems import STATUS_BY_CODE
+from rollout.core.errors import RefusalError, UnknownProposalError
+from rollout.core.scope.permissions import Permission
 from rollout.services.proposals import proposals
-from rollout.services.proposals.proposal_details import STATES, Proposal, listing, one
-from rollout.services.proposals.proposals import CLOCK, MOST_AT_ONCE, ProposalResult
+from rollout.services.proposals.proposal_details import (
+    PROPOSAL_STATES,
+    Proposal,
+    load_proposal,
+    load_proposals,
+)
+from rollout.services.proposals.proposals import CLOCK, MAX_APPROVALS_PER_CALL, ProposalResult
 
 router = APIRouter()
-AT_ONCE: Final = 25
-CLOSED: Final = tuple(state for state in STATES if state not in {"open", "approved"})
-GIVEN: Final = re.compile(r"(P-[0-9]{1,12})\.([0-9a-f]{0,64})")
-State = Annotated[str, Query(max_length=20)]
-After = Annotated[int | None, Query(ge=1, le=2**53)]
-Several = Annotated[list[str] | None, Query(max_length=MOST_AT_ONCE)]
-TICK_ONE = "Tick at least one proposal; nothing was approved"
+PAGE_SIZE: Final = 25
+CLOSED_STATES: Final = tuple(
+    state for state in PROPOSAL_STATES if state not in {"open", "approved"}
+)
+APPROVAL_PATTERN: Final = re.compile(r"(P-[0-9]{1,12})\.([0-9a-f]{0,64})")
+StateQuery = Annotated[str, Query(max_length=20)]
+NumberQuery = Annotated[int | None, Query(ge=1, le=2**53)]
+ApprovalIds = Annotated[list[str] | None, Query(max_length=MAX_APPROVALS_PER_CALL)]
+NONE_SELECTED_TEXT = "Tick at least one proposal; nothing was approved"
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """A proposal in the list, whether its box is ticked, why the visitor can't approve it."""
+class ProposalLine:
+    """A listed proposal, whether its box is ticked, why it can't be approved."""
 
-    shown: Proposal
-    question: Question
+    details: Proposal
+    question: ProposalQuestion
     value: str
     ticked: bool
     why_not: str
@@ -47,110 +59,140 @@ class Line:
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
-    """What became of one of several: `kind` and word of its tag, and why where it was refused."""
+class ApprovalNotice:
+    """Result for one of several approvals: tag kind, tag text, refusal reason."""
 
-    shown: Proposal
+    details: Proposal
     kind: str
     tag: str
-    why: str
+    reason: str
 
 
-def list_of(rollout: str) -> str:
-    """Return where the proposals of a rollout are listed."""
-    return f"/rollouts/{segment(rollout)}/proposals"
+def build_list_path(rollout: str) -> str:
+    """Return the path of a rollout's proposal list."""
+    return f"/rollouts/{encode_segment(rollout)}/proposals"
 
 
 @router.get("/rollouts/{rollout}/proposals")
-def read(
-    request: Request, rollout: str, visitor: Visiting, state: State = "", after: After = None
+def show_proposals(
+    request: Request,
+    rollout: str,
+    visitor: CurrentVisitor,
+    state: StateQuery = "",
+    after: NumberQuery = None,
 ) -> Response:
-    """Show what waits, then what became of the others, a page at a time."""
-    return _shown(request, visitor, rollout, state=state, after=after)
+    """Show open proposals, then pages of closed ones."""
+    return _render_proposals(request, visitor, rollout, state=state, after=after)
 
 
 @router.post("/rollouts/{rollout}/approvals")
-def approve_several(request: Request, rollout: str, form: Signed, visitor: Visiting) -> Response:
-    """Say yes to those that are ticked, each by the hash that it was shown with."""
-    reason = form.one("reason")
-    matches = [match for match in map(GIVEN.fullmatch, form.every("approve")) if match]
-    errors = {"approve": TICK_ONE} if not matches else {}
-    if reason_fault := fault(reason, "approve"):
+def submit_approvals(
+    request: Request, rollout: str, form: SignedForm, visitor: CurrentVisitor
+) -> Response:
+    """Approve the ticked proposals, each with the evidence hash that was shown."""
+    reason = form.get_text("reason")
+    matches = [
+        match for match in map(APPROVAL_PATTERN.fullmatch, form.get_values("approve")) if match
+    ]
+    errors = {"approve": NONE_SELECTED_TEXT} if not matches else {}
+    if reason_fault := find_reason_fault(reason, "approve"):
         errors["reason"] = reason_fault
     if errors:
-        return _shown(request, visitor, rollout, 422, errors=errors, form=form)
-    approvals = [(match[1], match[2], reason) for match in matches[:MOST_AT_ONCE]]
-    proposals.approve_each(
+        return _render_proposals(request, visitor, rollout, 422, errors=errors, form=form)
+    approvals = [(match[1], match[2], reason) for match in matches[:MAX_APPROVALS_PER_CALL]]
+    proposals.approve_proposals(
         visitor.service.database, visitor.caller, rollout, approvals, at=visitor.at
     )
     query = urlencode(
         [("p", f"{proposal}.{evidence_hash}") for proposal, evidence_hash, _ in approvals]
     )
-    return to(f"/rollouts/{segment(rollout)}/approvals?{query}")
+    return redirect_to(f"/rollouts/{encode_segment(rollout)}/approvals?{query}")
 
 
 @router.get("/rollouts/{rollout}/approvals")
-def approved(request: Request, rollout: str, visitor: Visiting, p: Several = None) -> Response:
-    """Show what became of several: read from the ledger, the address only names them."""
+def show_approvals(
+    request: Request, rollout: str, visitor: CurrentVisitor, p: ApprovalIds = None
+) -> Response:
+    """Show the results of several approvals, as the ledger has them."""
     if not p:
-        return to(list_of(rollout))
-    matches = [candidates for candidates in map(GIVEN.fullmatch, p or ()) if candidates]
-    candidates = [_outcome(visitor, rollout, item[1], item[2]) for item in matches]
+        return redirect_to(build_list_path(rollout))
+    matches = [candidates for candidates in map(APPROVAL_PATTERN.fullmatch, p or ()) if candidates]
+    candidates = [_build_approval_result(visitor, rollout, item[1], item[2]) for item in matches]
     outcomes = [item for item in candidates if item is not None]
     approved_count = sum(item.kind == "good" for item in outcomes)
-    changed_count = sum(item.tag == MOVED for item in outcomes)
+    changed_count = sum(item.tag == EVIDENCE_CHANGED_TAG for item in outcomes)
     counts = {
-        "yes": approved_count,
-        "moved": changed_count,
-        "others": len(outcomes) - approved_count - changed_count,
+        "approved_count": approved_count,
+        "changed_count": changed_count,
+        "other_count": len(outcomes) - approved_count - changed_count,
     }
-    return page(request, visitor, "approvals", rollout=rollout, outcomes=outcomes, **counts)
+    return render_page(request, visitor, "approvals", rollout=rollout, outcomes=outcomes, **counts)
 
 
 @router.post("/rollouts/{rollout}/proposals/raise")
-def raise_one(request: Request, rollout: str, form: Signed, visitor: Visiting) -> Response:
-    """Propose a takeover, a renewal, or that the ledger's time goes back."""
+def submit_proposal(
+    request: Request, rollout: str, form: SignedForm, visitor: CurrentVisitor
+) -> Response:
+    """Make a takeover, a renewal or a clock correction a proposal."""
     try:
-        raised_proposal = _raised(visitor, rollout, wanted_of(form.one("what")))
-    except Refusal as error:
-        status = STATUS.get(error.code, 422)
-        errors = {"what": told(str(error), visitor.name, *_versions(visitor, rollout))}
-        return _shown(request, visitor, rollout, status, errors=errors, form=form)
-    return to(path_of(rollout, raised_proposal.proposal))
+        raised_proposal = _raise_proposal(
+            visitor, rollout, parse_manual_proposal(form.get_text("what"))
+        )
+    except RefusalError as error:
+        status = STATUS_BY_CODE.get(error.code, 422)
+        errors = {
+            "what": format_refusal(str(error), visitor.name, *_list_versions(visitor, rollout))
+        }
+        return _render_proposals(request, visitor, rollout, status, errors=errors, form=form)
+    return redirect_to(build_proposal_path(rollout, raised_proposal.proposal))
 
 
-def _raised(visitor: Visitor, rollout: str, wanted: Wanted) -> ProposalResult:
+def _raise_proposal(
+    visitor: Visitor, rollout: str, manual_proposal: ManualProposal
+) -> ProposalResult:
     database, caller, at = visitor.service.database, visitor.caller, visitor.at
-    if wanted.kind == CLOCK:
-        return proposals.correct_clock(database, caller, rollout, at=at)
-    return proposals.raise_for_cell(
-        database, caller, rollout, wanted.kind, wanted.cell, wanted.version, wanted.to, at=at
+    if manual_proposal.kind == CLOCK:
+        return proposals.propose_clock_correction(database, caller, rollout, at=at)
+    return proposals.raise_cell_proposal(
+        database,
+        caller,
+        rollout,
+        manual_proposal.kind,
+        manual_proposal.cell,
+        manual_proposal.version,
+        manual_proposal.to,
+        at=at,
     )
 
 
-MOVED = "Had moved"
+EVIDENCE_CHANGED_TAG = "Evidence changed"
 
 
-def _outcome(visitor: Visitor, rollout: str, proposal: str, evidence: str) -> Outcome | None:
-    """Say what became of a yes, None of what never was."""
+def _build_approval_result(
+    visitor: Visitor, rollout: str, proposal: str, evidence_hash: str
+) -> ApprovalNotice | None:
+    """Return the result of one approval, or None if the visitor gave none."""
     try:
-        details = one(visitor.service, visitor.caller, rollout, proposal, at=visitor.at)
-    except UnknownProposal:
+        details = load_proposal(visitor.service, visitor.caller, rollout, proposal, at=visitor.at)
+    except UnknownProposalError:
         return None
     if (
         any(approval.by == visitor.name for approval in details.approvals)
-        and details.evidence_hash == evidence
+        and details.evidence_hash == evidence_hash
     ):
-        return Outcome(details, "good", "Approved by you", "")
-    if details.evidence_hash != evidence:
-        return Outcome(
-            details, "warn", MOVED, "It rests on other evidence than was shown; read it."
+        return ApprovalNotice(details, "good", "Approved by you", "")
+    if details.evidence_hash != evidence_hash:
+        return ApprovalNotice(
+            details,
+            "warn",
+            EVIDENCE_CHANGED_TAG,
+            "Its evidence is no longer the one shown. Read it again.",
         )
-    reason = told(details.cannot_approve_reason or "it still waits", visitor.name)
-    return Outcome(details, "mute", "Not approved", reason)
+    reason = format_refusal(details.cannot_approve_reason or "it still waits", visitor.name)
+    return ApprovalNotice(details, "mute", "Not approved", reason)
 
 
-def _shown(  # noqa: PLR0913 - a list, its filter, and a form that comes back
+def _render_proposals(  # noqa: PLR0913 - a list, its filter, and a form that comes back
     request: Request,
     visitor: Visitor,
     rollout: str,
@@ -161,71 +203,77 @@ def _shown(  # noqa: PLR0913 - a list, its filter, and a form that comes back
     errors: dict[str, str] | None = None,
     form: Form | None = None,
 ) -> Response:
-    live_region = live(request, visitor, rollout)
+    live_region = build_live_region(request, visitor, rollout)
     service, caller, at = visitor.service, visitor.caller, visitor.at
-    states = (state,) if state in CLOSED else CLOSED
-    closed_page = listing(
-        service, caller, rollout, at=at, states=states, before=after, limit=AT_ONCE
+    states = (state,) if state in CLOSED_STATES else CLOSED_STATES
+    closed_page = load_proposals(
+        service, caller, rollout, at=at, states=states, before=after, limit=PAGE_SIZE
     )
     open_proposals = (
-        () if after else listing(service, caller, rollout, at=at, limit=MOST_AT_ONCE).items
+        ()
+        if after
+        else load_proposals(service, caller, rollout, at=at, limit=MAX_APPROVALS_PER_CALL).items
     )
-    lines = _lines(visitor, rollout, open_proposals, () if form is None else form.every("approve"))
-    next_path = None if closed_page.before is None else _further(rollout, state, closed_page.before)
-    reason = "" if form is None else form.one("reason")
+    lines = _build_lines(
+        visitor, rollout, open_proposals, () if form is None else form.get_values("approve")
+    )
+    next_path = (
+        None if closed_page.before is None else _build_next_path(rollout, state, closed_page.before)
+    )
+    reason = "" if form is None else form.get_text("reason")
     context: dict[str, Any] = {
         "rollout": rollout,
         "live": live_region,
         "lines": lines,
-        "closed": _lines(visitor, rollout, closed_page.items, ()),
-        "states": CLOSED,
-        "state": state if state in CLOSED else "",
+        "closed": _build_lines(visitor, rollout, closed_page.items, ()),
+        "states": CLOSED_STATES,
+        "state": state if state in CLOSED_STATES else "",
         "first_page": after is None,
         "further": next_path,
-        "may_approve": any(line.shown.can_approve for line in lines),
+        "may_approve": any(line.details.can_approve for line in lines),
         "errors": errors or {},
         "typed": {"reason": reason},
-        "version_hash": "-".join(version_of(line.shown)[:4] for line in lines),
-        **_to_raise(visitor, rollout),
+        "version_hash": "-".join(compute_page_version(line.details)[:4] for line in lines),
+        **_build_manual_context(visitor, rollout),
     }
-    return page(request, visitor, "proposals", status, **context)
+    return render_page(request, visitor, "proposals", status, **context)
 
 
-def _lines(
+def _build_lines(
     visitor: Visitor, rollout: str, items: Sequence[Proposal], ticked: Sequence[str]
-) -> list[Line]:
-    state = visitor.service.watch.confirmed(rollout).standing
+) -> list[ProposalLine]:
+    state = visitor.service.state_cache.reload_rollout(rollout).state
     values = [f"{details.id}.{details.evidence_hash}" for details in items]
-    questions = [question(state, details, visitor.at) for details in items]
+    questions = [build_question(state, details, visitor.at) for details in items]
     return [
-        Line(
-            shown=details,
+        ProposalLine(
+            details=details,
             question=question,
             value=value,
             ticked=value in ticked,
-            why_not=told(details.cannot_approve_reason, visitor.name),
-            brief=brief(details.readings),
+            why_not=format_refusal(details.cannot_approve_reason, visitor.name),
+            brief=format_brief(details.readings),
         )
         for details, question, value in zip(items, questions, values, strict=True)
     ]
 
 
-def _to_raise(visitor: Visitor, rollout: str) -> dict[str, Any]:
+def _build_manual_context(visitor: Visitor, rollout: str) -> dict[str, Any]:
     """Return what the visitor may propose by hand."""
-    state = visitor.service.watch.confirmed(rollout).standing
-    sites = frozenset(visitor.sites(Act.OPERATE, rollout, state.policy))
-    has_all_sites = bool(sites) and len(sites) == len(state.policy.site)
+    state = visitor.service.state_cache.reload_rollout(rollout).state
+    sites = frozenset(visitor.list_permitted_sites(Permission.OPERATE, rollout, state.policy))
+    has_all_sites = bool(sites) and len(sites) == len(state.policy.sites_by_id)
     return {
         "operates_here": bool(sites),
-        "options": options_of(state, sites, visitor.at),
-        "clock": "clock////" if has_all_sites and clock_is_off(state, visitor.at) else "",
+        "options": list_options(state, sites, visitor.at),
+        "clock": "clock////" if has_all_sites and is_clock_behind(state, visitor.at) else "",
     }
 
 
-def _versions(visitor: Visitor, rollout: str) -> tuple[str, ...]:
-    return tuple(visitor.service.watch.confirmed(rollout).standing.scope.versions)
+def _list_versions(visitor: Visitor, rollout: str) -> tuple[str, ...]:
+    return tuple(visitor.service.state_cache.reload_rollout(rollout).state.scope.versions)
 
 
-def _further(rollout: str, state: str, before: int) -> str:
+def _build_next_path(rollout: str, state: str, before: int) -> str:
     query = urlencode({"state": state, "after": before} if state else {"after": before})
-    return f"/console{list_of(rollout)}?{query}"
+    return f"/console{build_list_path(rollout)}?{query}"

@@ -1,7 +1,6 @@
-"""Reports: those that were made, one made now, one read as it was sealed, where it was sent.
+"""Report pages: list, new report, sealed report, its details and deliveries.
 
-What makes and draws them is imported when the first one is asked for: at rest a service does
-without.
+The modules that build and draw reports are imported on first use, to save memory.
 """
 
 from collections.abc import Mapping
@@ -9,57 +8,57 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api.console.divergences.divergence_filter import sought
-from api.console.page.form import Form, Signed
-from api.console.page.page import page, to
-from api.console.page.page_context import Visiting, Visitor
-from api.console.page.sealed_report import CLOSED, policy_of
-from api.console.page.text import first_large, segment
-from api.paging import cursor, number_of
-from api.routers.reports import MOST_NUMBER, Look, View
+from api.console.divergences.divergence_filter import parse_divergence_search
+from api.console.page.form import Form, SignedForm
+from api.console.page.page import redirect_to, render_page
+from api.console.page.page_context import CurrentVisitor, Visitor
+from api.console.page.sealed_report import CLOSED_POLICY, build_content_policy
+from api.console.page.text import capitalize_first, encode_segment
+from api.paging import decode_number, encode_cursor
+from api.routers.reports import MAX_NUMBER, ReportFormat, View
 from api.routers.reports import Form as FileForm
 from api.routers.reports import get_report as as_api
-from rollout.core.errors import NotAllowed, Refusal, UnknownRollout
-from rollout.core.scope.permissions import Act, require
+from rollout.core.errors import NotAllowedError, RefusalError, UnknownRolloutError
+from rollout.core.scope.permissions import Permission, require_permission
 
 if TYPE_CHECKING:
-    from rollout.services.reports.builder import Asked
+    from rollout.services.reports.builder import ReportOptions
 
 router = APIRouter()
-PAGE: Final = 25
-VIEWS: Final = {
+PAGE_SIZE: Final = 25
+VIEW_TEXTS: Final = {
     "operator": "Operator: what it may do now, what decides next",
     "engineer": "Engineer: every figure with its interval",
     "auditor": "Auditor: who decided what, by which evidence",
 }
-FILES: Final = {
+FILE_TEXTS: Final = {
     "json": "JSON, the text that was sealed",
     "csv": "CSV of all divergences",
     "markdown": "Markdown summary",
 }
 ON_DEMAND: Final = "on-demand"
 FIELDS: Final = ("rollout", "name", "since", "until", "view")
-After = Annotated[str | None, Query(max_length=500)]
+CursorQuery = Annotated[str | None, Query(max_length=500)]
 
 
 @router.get("/reports")
-def browse(request: Request, visitor: Visiting, after: After = None) -> Response:
-    """Show the reports of every rollout that the visitor may read, newest first."""
-    return _shelf(request, visitor, after)
+def show_reports(request: Request, visitor: CurrentVisitor, after: CursorQuery = None) -> Response:
+    """Show the reports of all readable rollouts, newest first."""
+    return _render_reports(request, visitor, after)
 
 
 @router.post("/reports")
-def make(request: Request, form: Signed, visitor: Visiting) -> Response:
-    """Have a report made now; one that can't be comes back with why, and all that was typed."""
-    from rollout.services.reports.archive import ask_report  # noqa: PLC0415 - see above
+def submit_report_request(request: Request, form: SignedForm, visitor: CurrentVisitor) -> Response:
+    """Build a report; show the form again with errors if that fails."""
+    from rollout.services.reports.archive import request_report  # noqa: PLC0415 - see above
 
-    typed = {rollout_name: form.one(rollout_name) for rollout_name in FIELDS}
+    typed = {rollout_name: form.get_text(rollout_name) for rollout_name in FIELDS}
     rollout_name = typed["rollout"]
     try:
-        report_request, errors = _asked(visitor, rollout_name, form)
+        report_request, errors = _parse_request(visitor, rollout_name, form)
         if errors:
-            return _shelf(request, visitor, None, typed, errors)
-        report = ask_report(
+            return _render_reports(request, visitor, None, typed, errors)
+        report = request_report(
             visitor.service.database,
             visitor.caller,
             rollout_name,
@@ -67,120 +66,136 @@ def make(request: Request, form: Signed, visitor: Visiting) -> Response:
             report_request,
             visitor.at,
         )
-    except Refusal as error:
-        return _shelf(request, visitor, None, typed, {_field(error): _mend(error)})
-    return to(f"/rollouts/{segment(rollout_name)}/reports/{report.number}/about")
+    except RefusalError as error:
+        return _render_reports(
+            request, visitor, None, typed, {_get_error_field(error): _describe_error(error)}
+        )
+    return redirect_to(f"/rollouts/{encode_segment(rollout_name)}/reports/{report.number}/about")
 
 
 @router.get("/rollouts/{rollout}/reports")
-def of_rollout(rollout: str, visitor: Visiting) -> Response:
-    """Lead to the list: it is of all rollouts."""
-    require(visitor.caller, Act.READ, rollout)
-    return to("/reports")
+def redirect_to_reports(rollout: str, visitor: CurrentVisitor) -> Response:
+    """Redirect to the list of all rollouts' reports."""
+    require_permission(visitor.caller, Permission.READ, rollout)
+    return redirect_to("/reports")
 
 
 @router.get("/rollouts/{rollout}/reports/{report}")
-def read(rollout: str, report: int, visitor: Visiting, view: View | None = None) -> Response:
-    """Show a report exactly as it was sealed, under a policy of its own."""
-    response = _as_api(visitor, rollout, report, Look("html", view))
-    response.headers["Content-Security-Policy"] = policy_of(bytes(response.body).decode())
+def show_report(
+    rollout: str, report: int, visitor: CurrentVisitor, view: View | None = None
+) -> Response:
+    """Show a report exactly as sealed, under its own content policy."""
+    response = _get_api_response(visitor, rollout, report, ReportFormat("html", view))
+    response.headers["Content-Security-Policy"] = build_content_policy(
+        bytes(response.body).decode()
+    )
     return response
 
 
 @router.get("/rollouts/{rollout}/reports/{report}/file")
-def file(rollout: str, report: int, visitor: Visiting, form: FileForm = "json") -> Response:
-    """Send a report as a file, with the bytes that the API gives."""
-    response = _as_api(visitor, rollout, report, Look(form, None))
-    response.headers["Content-Security-Policy"] = CLOSED
+def send_report_file(
+    rollout: str, report: int, visitor: CurrentVisitor, form: FileForm = "json"
+) -> Response:
+    """Send a report as a file, with the same bytes as the API."""
+    response = _get_api_response(visitor, rollout, report, ReportFormat(form, None))
+    response.headers["Content-Security-Policy"] = CLOSED_POLICY
     disposition = response.headers["Content-Disposition"]
     response.headers["Content-Disposition"] = disposition.replace("inline", "attachment", 1)
     return response
 
 
 @router.get("/rollouts/{rollout}/reports/{report}/about")
-def about(request: Request, rollout: str, report: int, visitor: Visiting) -> Response:
-    """Show what a report is, how to read it and where it went; nothing of what it says."""
-    from rollout.services.reports.archive import kept_report, sent_of  # noqa: PLC0415 - see above
+def show_report_details(
+    request: Request, rollout: str, report: int, visitor: CurrentVisitor
+) -> Response:
+    """Show details of a report, its formats and deliveries, without its content."""
+    from rollout.services.reports.archive import load_listed_report, load_report_deliveries  # noqa: PLC0415 - see above
 
-    database, number = visitor.service.database, _number(report)
-    listed_report = kept_report(database, visitor.caller, rollout, number)
-    return page(
+    database, number = visitor.service.database, _limit_number(report)
+    listed_report = load_listed_report(database, visitor.caller, rollout, number)
+    return render_page(
         request,
         visitor,
         "report",
         rollout=rollout,
-        kept=listed_report,
-        report=listed_report.report,
-        here=f"/rollouts/{segment(rollout)}/reports/{number}",
-        views=VIEWS,
-        files=FILES,
-        sent=sent_of(database, visitor.caller, rollout, number),
+        listed=listed_report,
+        report=listed_report.summary,
+        here=f"/rollouts/{encode_segment(rollout)}/reports/{number}",
+        views=VIEW_TEXTS,
+        files=FILE_TEXTS,
+        sent=load_report_deliveries(database, visitor.caller, rollout, number),
     )
 
 
-def _as_api(visitor: Visitor, rollout: str, report: int, look: Look) -> Response:
-    """Return what the API answers to the same person."""
-    require(visitor.caller, Act.READ, rollout)
-    response = as_api(rollout, report, visitor.service, visitor.caller, visitor.at, look)
+def _get_api_response(
+    visitor: Visitor, rollout: str, report: int, report_format: ReportFormat
+) -> Response:
+    """Return the API's response to the same caller."""
+    require_permission(visitor.caller, Permission.READ, rollout)
+    response = as_api(rollout, report, visitor.service, visitor.caller, visitor.at, report_format)
     response.headers["Cache-Control"] = "no-store"
     return response
 
 
-def _number(report: int) -> int:
-    return report if 0 < report <= MOST_NUMBER else 0
+def _limit_number(report: int) -> int:
+    return report if 0 < report <= MAX_NUMBER else 0
 
 
-def _asked(visitor: Visitor, rollout: str, form: Form) -> tuple["Asked", Mapping[str, str]]:
-    """Return what a form asks for: days are those of the policy's zone, and end by now."""
+def _parse_request(
+    visitor: Visitor, rollout: str, form: Form
+) -> tuple["ReportOptions", Mapping[str, str]]:
+    """Parse the form; days are in the policy's timezone and end by now."""
     from rollout.services.reports.builder import VIEWS as KNOWN  # noqa: PLC0415 - see above
-    from rollout.services.reports.builder import Asked  # noqa: PLC0415
+    from rollout.services.reports.builder import ReportOptions  # noqa: PLC0415
 
-    require(visitor.caller, Act.READ, rollout)
-    timezone = visitor.service.watch.confirmed(rollout).standing.policy.timezone
-    search = sought({"since": form.one("since"), "until": form.one("until")}, timezone)
-    until = search.asked.until
+    require_permission(visitor.caller, Permission.READ, rollout)
+    timezone = visitor.service.state_cache.reload_rollout(rollout).state.policy.timezone
+    search = parse_divergence_search(
+        {"since": form.get_text("since"), "until": form.get_text("until")}, timezone
+    )
+    until = search.criteria.until
     ends_at = None if until is None else min(until, visitor.at)
-    view = form.one("view") or KNOWN[0]
-    return Asked(since=search.asked.since, until=ends_at, view=view), search.errors
+    view = form.get_text("view") or KNOWN[0]
+    return ReportOptions(since=search.criteria.since, until=ends_at, view=view), search.errors
 
 
-def _field(refusal: Refusal) -> str:
-    if isinstance(refusal, NotAllowed | UnknownRollout):
+def _get_error_field(error: RefusalError) -> str:
+    if isinstance(error, NotAllowedError | UnknownRolloutError):
         return "rollout"
-    return "name" if str(refusal).startswith("name it") else "since"
+    return "name" if str(error).startswith("name it") else "since"
 
 
-def _mend(refusal: Refusal) -> str:
-    """Say what a refusal means here, and what to do."""
-    if isinstance(refusal, NotAllowed):
+def _describe_error(error: RefusalError) -> str:
+    """Describe what a refusal means and what to do."""
+    if isinstance(error, NotAllowedError):
         return (
             "A report is of all sites of a rollout, and you read some of them; an admin can give "
             "you the right to read all"
         )
-    return first_large(str(refusal))
+    return capitalize_first(str(error))
 
 
-def _shelf(
+def _render_reports(
     request: Request,
     visitor: Visitor,
     after: str | None,
     typed: Mapping[str, str] | None = None,
     errors: Mapping[str, str] | None = None,
 ) -> Response:
-    from rollout.services.reports.archive import shelf  # noqa: PLC0415 - see above
+    from rollout.services.reports.archive import load_report_page  # noqa: PLC0415 - see above
 
-    report_page = shelf(
-        visitor.service.database, visitor.caller, before=number_of(after), limit=PAGE
+    report_page = load_report_page(
+        visitor.service.database, visitor.caller, before=decode_number(after), limit=PAGE_SIZE
     )
     context: dict[str, Any] = {
         "shelf": report_page,
         "further": ""
-        if report_page.before is None
-        else f"/reports?after={cursor(str(report_page.before))}",
+        if report_page.next_before is None
+        else f"/reports?after={encode_cursor(str(report_page.next_before))}",
         "start": "/reports" if after else "",
-        "views": VIEWS,
+        "views": VIEW_TEXTS,
         "on_demand": ON_DEMAND,
         "typed": typed or {},
         "errors": errors or {},
     }
-    return page(request, visitor, "reports", 422 if errors else 200, **context)
+    return render_page(request, visitor, "reports", 422 if errors else 200, **context)

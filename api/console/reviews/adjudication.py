@@ -1,87 +1,112 @@
-"""Adjudication: cases on which people differ, settled by somebody who had no seat there.
+"""Adjudication pages: conflicting decisions, resolved by another reviewer.
 
-What was said stands side by side without names. It is for reports and training, never evidence.
+The reviewer sees the decisions without names. The result is used in reports and training, never as
+evidence.
 """
 
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from api.console.page.form import Form, Signed
-from api.console.page.page import page, to
-from api.console.page.page_context import Visiting, Visitor
-from api.console.page.text import segment
-from api.console.reviews.review import brought_back
-from api.console.reviews.review_case import sheet_of
-from api.console.reviews.review_form import SAYS, Around, judge, judging_page, standing_for
-from rollout.core.errors import UnknownVersion
-from rollout.core.records.reviews import StillOpen, UnknownCase
-from rollout.core.scope.permissions import Act
-from rollout.services.engine.rollout_state import Standing
-from rollout.services.reviews.review_queue import Desk, conflicts
-from rollout.services.reviews.reviews import ask_adjudication, claim, mine
+from api.console.page.form import Form, SignedForm
+from api.console.page.page import redirect_to, render_page
+from api.console.page.page_context import CurrentVisitor, Visitor
+from api.console.page.text import encode_segment
+from api.console.reviews.review import render_decided_case
+from api.console.reviews.review_case import build_review_case
+from api.console.reviews.review_form import (
+    RESULT_TEXTS,
+    ReviewPageContext,
+    load_review_state,
+    render_review_page,
+    submit_decision_form,
+)
+from rollout.core.errors import UnknownVersionError
+from rollout.core.records.reviews import ReviewStillOpenError, UnknownCaseError
+from rollout.core.scope.permissions import Permission
+from rollout.services.engine.rollout_state import RolloutState
+from rollout.services.reviews.review_queue import ReviewerTasks, load_adjudication_cases
+from rollout.services.reviews.reviews import claim_reviews, load_own_reviews, request_adjudication
 
 router = APIRouter()
-Number = Annotated[int, Path(ge=1, lt=2**53)]
-Word = Annotated[str, Query(max_length=1_000)]
+TaskNumber = Annotated[int, Path(ge=1, lt=2**53)]
+QueryText = Annotated[str, Query(max_length=1_000)]
 SETTLED = "settled"
-ASKED = "Somebody who has not judged it is asked to settle it."
-DONE = "No conflict waits for you any more."
-FIELD = {UnknownCase: "case", StillOpen: "case", UnknownVersion: "version"}
+REQUESTED_TEXT = "A reviewer who has not decided it will adjudicate."
+NONE_LEFT_TEXT = "No more conflicts for you."
+FIELD_BY_ERROR = {
+    UnknownCaseError: "case",
+    ReviewStillOpenError: "case",
+    UnknownVersionError: "version",
+}
 
 
 @router.get("/rollouts/{rollout}/adjudication")
-def listed(
-    request: Request, visitor: Visiting, rollout: str, case: Word = "", after: Word = ""
+def show_conflicts(
+    request: Request,
+    visitor: CurrentVisitor,
+    rollout: str,
+    case: QueryText = "",
+    after: QueryText = "",
 ) -> Response:
-    """Show how many conflicts wait for the visitor, and to operators which there are."""
-    return _list(request, visitor, rollout, after=after, typed={"case": case})
+    """Show the visitor's pending conflicts, and to operators all open ones."""
+    return _render_conflicts(request, visitor, rollout, after=after, typed={"case": case})
 
 
 @router.post("/rollouts/{rollout}/adjudication")
-def ask(request: Request, form: Signed, visitor: Visiting, rollout: str) -> Response:
-    """Have a case settled that people have judged, or that nobody judges blind any more."""
-    state = _standing(visitor, rollout)
-    key, version = form.one("case"), form.one("version")
+def submit_adjudication_request(
+    request: Request, form: SignedForm, visitor: CurrentVisitor, rollout: str
+) -> Response:
+    """Request adjudication of a case that nobody may still judge blind."""
+    state = _load_state(visitor, rollout)
+    key, version = form.get_text("case"), form.get_text("version")
     try:
-        ask_adjudication(
+        request_adjudication(
             visitor.service.database, visitor.caller, state, key, version or None, visitor.at
         )
-    except tuple(FIELD) as error:
-        errors = {FIELD[type(error)]: _mended(error, form)}
+    except tuple(FIELD_BY_ERROR) as error:
+        errors = {FIELD_BY_ERROR[type(error)]: _describe_error(error, form)}
         typed = {"case": key, "version": version}
-        return _list(request, visitor, rollout, typed=typed, errors=errors)
-    return to(f"/rollouts/{segment(rollout)}/adjudication?after=asked")
+        return _render_conflicts(request, visitor, rollout, typed=typed, errors=errors)
+    return redirect_to(f"/rollouts/{encode_segment(rollout)}/adjudication?after=asked")
 
 
 @router.get("/rollouts/{rollout}/adjudication/next")
-def next_conflict(request: Request, visitor: Visiting, rollout: str, after: Word = "") -> Response:
-    """Show the conflict that the visitor holds, or take the next one."""
-    state = standing_for(visitor, rollout)
+def show_next_conflict(
+    request: Request, visitor: CurrentVisitor, rollout: str, after: QueryText = ""
+) -> Response:
+    """Show the visitor's claimed conflict, or claim the next one."""
+    state = load_review_state(visitor, rollout)
     database, caller = visitor.service.database, visitor.caller
-    own_tasks = claim(database, caller, state, visitor.at, kind="adjudicate")
+    own_tasks = claim_reviews(database, caller, state, visitor.at, kind="adjudicate")
     task = next((task for task in own_tasks.tasks if task.kind == "adjudicate"), None)
     if task is None:
-        return to(f"/rollouts/{segment(rollout)}/adjudication?after={after or SETTLED}")
-    context = Around(says=SAYS.get(after, ""), to_go=_to_settle(own_tasks))
-    return judging_page(request, visitor, state, sheet_of(task, state, visitor.at), context)
+        return redirect_to(
+            f"/rollouts/{encode_segment(rollout)}/adjudication?after={after or SETTLED}"
+        )
+    context = ReviewPageContext(text=RESULT_TEXTS.get(after, ""), to_go=_count_conflicts(own_tasks))
+    return render_review_page(
+        request, visitor, state, build_review_case(task, state, visitor.at), context
+    )
 
 
 @router.get("/rollouts/{rollout}/adjudication/{number}")
-def again(request: Request, visitor: Visiting, rollout: str, number: Number) -> Response:
-    """Bring back a case that the visitor has settled, if it may still be settled otherwise."""
-    return brought_back(request, visitor, standing_for(visitor, rollout), number)
+def show_settled_case(
+    request: Request, visitor: CurrentVisitor, rollout: str, number: TaskNumber
+) -> Response:
+    """Show a case that the visitor has adjudicated, if the decision can change."""
+    return render_decided_case(request, visitor, load_review_state(visitor, rollout), number)
 
 
 @router.post("/rollouts/{rollout}/adjudication/{number}")
-def settle(
-    request: Request, form: Signed, visitor: Visiting, rollout: str, number: Number
+def submit_settlement(
+    request: Request, form: SignedForm, visitor: CurrentVisitor, rollout: str, number: TaskNumber
 ) -> Response:
-    """Keep what settles a case, and go on to the next conflict."""
-    return judge(request, form, visitor, rollout, number, "adjudication")
+    """Store the adjudication and continue with the next conflict."""
+    return submit_decision_form(request, form, visitor, rollout, number, "adjudication")
 
 
-def _list(
+def _render_conflicts(
     request: Request,
     visitor: Visitor,
     rollout: str,
@@ -91,12 +116,16 @@ def _list(
     errors: dict[str, str] | None = None,
 ) -> Response:
     service, caller = visitor.service, visitor.caller
-    state = _standing(visitor, rollout)
-    can_review = caller.may_somewhere(Act.REVIEW, rollout)
-    can_operate = caller.may_somewhere(Act.OPERATE, rollout)
-    own_tasks = mine(service.database, caller, state, visitor.at) if can_review else None
-    open_conflicts = conflicts(service.database, caller, state, visitor.at) if can_operate else ()
-    return page(
+    state = _load_state(visitor, rollout)
+    can_review = caller.has_permission_somewhere(Permission.REVIEW, rollout)
+    can_operate = caller.has_permission_somewhere(Permission.OPERATE, rollout)
+    own_tasks = (
+        load_own_reviews(service.database, caller, state, visitor.at) if can_review else None
+    )
+    open_conflicts = (
+        load_adjudication_cases(service.database, caller, state, visitor.at) if can_operate else ()
+    )
+    return render_page(
         request,
         visitor,
         "adjudication",
@@ -104,36 +133,36 @@ def _list(
         rollout=rollout,
         reviews=can_review,
         operates=can_operate,
-        waits=0 if own_tasks is None else _to_settle(own_tasks),
+        pending_count=0 if own_tasks is None else _count_conflicts(own_tasks),
         conflicts=[
-            (conflict, state.policy.zone_of(conflict.case.site)) for conflict in open_conflicts
+            (conflict, state.policy.get_timezone(conflict.case.site)) for conflict in open_conflicts
         ],
         versions=sorted(state.scope.versions),
-        says={"asked": ASKED, SETTLED: DONE, **SAYS}.get(after, ""),
+        message={"asked": REQUESTED_TEXT, SETTLED: NONE_LEFT_TEXT, **RESULT_TEXTS}.get(after, ""),
         typed=typed,
         errors=errors or {},
     )
 
 
-def _standing(visitor: Visitor, rollout: str) -> Standing:
-    """Return how a rollout stands, to whoever reviews or operates in it; others are refused."""
-    if visitor.caller.may_somewhere(Act.OPERATE, rollout):
-        return visitor.service.watch.rollout(rollout).standing
-    return standing_for(visitor, rollout)
+def _load_state(visitor: Visitor, rollout: str) -> RolloutState:
+    """Return the rollout's state for reviewers and operators; refuse others."""
+    if visitor.caller.has_permission_somewhere(Permission.OPERATE, rollout):
+        return visitor.service.state_cache.load_rollout(rollout).state
+    return load_review_state(visitor, rollout)
 
 
-def _to_settle(desk: Desk) -> int:
-    claimed_count = sum(task.kind == "adjudicate" for task in desk.tasks)
-    return claimed_count + desk.waiting["adjudicate"]
+def _count_conflicts(own_tasks: ReviewerTasks) -> int:
+    claimed_count = sum(task.kind == "adjudicate" for task in own_tasks.tasks)
+    return claimed_count + own_tasks.waiting["adjudicate"]
 
 
-def _mended(refused: Exception, form: Form) -> str:
-    """Say what is wrong with the case or the version that was asked for."""
-    case, version = form.one("case"), form.one("version")
-    if isinstance(refused, UnknownVersion):
-        return f"{version} said nothing of this case; leave the version out, or take another"
-    if isinstance(refused, StillOpen):
-        return "People are still to judge this case blind; ask again once they have"
+def _describe_error(error: Exception, form: Form) -> str:
+    """Describe what is wrong with the requested case or version."""
+    case, version = form.get_text("case"), form.get_text("version")
+    if isinstance(error, UnknownVersionError):
+        return f"{version} has not answered this case; choose another version or none"
+    if isinstance(error, ReviewStillOpenError):
+        return "Reviewers may still decide this case blind; try again after that"
     if not case:
-        return "Write the case's key, as it stands on its page"
+        return "Write the case's key, as on its page"
     return f"There is no case {case}; copy the key from its page"

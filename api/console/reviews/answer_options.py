@@ -1,56 +1,48 @@
-"""What a reviewer is asked: the question, the answers that there are and the key of each."""
+"""Questions of a review, their answers and keyboard keys."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from api.console.page.text import first_large
+from api.console.page.text import capitalize_first
 from rollout.core.policy.levers import Lever, Number
-from rollout.reports.text.formatting import several
+from rollout.reports.text.formatting import format_quantity
 
 UNSURE_KEY, UNDO_KEY, NOTE_KEY, HELP_KEY = "u", "z", ".", "?"
-TAKEN: Final = frozenset({UNSURE_KEY, UNDO_KEY, NOTE_KEY, HELP_KEY})
-"""Keys that mean the same on every page, whatever the labels are."""
+RESERVED_KEYS: Final = frozenset({UNSURE_KEY, UNDO_KEY, NOTE_KEY, HELP_KEY})
+"""Keys with the same meaning on every page."""
 
-MOST_LETTERS: Final = 8
-"""Up to so many labels have a letter of their own name; of more, the first ten have a digit."""
+MAX_LETTER_LABELS: Final = 8
+"""With more labels, the first ten have digits instead of letters."""
 
 DIGITS: Final = "1234567890"
 
 
-def keys_of(labels: Sequence[str]) -> tuple[str, ...]:
-    """Return a key for each label, "" for one that is left without.
+def assign_keys(labels: Sequence[str]) -> tuple[str, ...]:
+    """Return a key for each label, "" if none is left.
 
-    A label of one letter or digit is its own key: whoever reads a 3 presses 3, whatever else the
-    policy lists.
-
-    >>> keys_of(["bear", "no bear", "badger"]), keys_of(["unknown", "7"])
-    (('b', 'n', 'a'), ('n', '7'))
-    >>> keys_of(["zz", "b", "bb"]), keys_of(["zz", "1"])
-    (('1', 'b', '2'), ('2', '1'))
-    >>> "".join(keys_of(list("0123456789")))
-    '0123456789'
+    A label of one letter or digit is its own key.
     """
-    own_keys = [_own(label) for label in labels]
+    own_keys = [_get_own_key(label) for label in labels]
     keys: list[str] = []
     for label, key in zip(labels, own_keys, strict=True):
         if key and own_keys.count(key) == 1:
             keys.append(key)
             continue
-        candidates = DIGITS if len(labels) > MOST_LETTERS else [*_letters(label), *DIGITS]
-        keys.append(_first(candidates, {*TAKEN, *own_keys, *keys}))
+        candidates = DIGITS if len(labels) > MAX_LETTER_LABELS else [*_list_letters(label), *DIGITS]
+        keys.append(_find_free_key(candidates, {*RESERVED_KEYS, *own_keys, *keys}))
     return tuple(keys)
 
 
-def _own(label: str) -> str:
-    """Return the key that a label is by itself, "" where it is longer or the key is taken."""
+def _get_own_key(label: str) -> str:
+    """Return the key that a one-character label is itself, or ""."""
     lowered = label.lower()
     is_key = len(lowered) == 1 and lowered.isascii() and lowered.isalnum()
-    return lowered if is_key and lowered not in TAKEN else ""
+    return lowered if is_key and lowered not in RESERVED_KEYS else ""
 
 
-def _letters(label: str) -> list[str]:
-    """Return the characters of a label that are one key each, in small letters."""
+def _list_letters(label: str) -> list[str]:
+    """Return the label's characters that are single keys, in lower case."""
     return [
         lowered
         for character in label
@@ -58,97 +50,97 @@ def _letters(label: str) -> list[str]:
     ]
 
 
-def _first(wanted: Iterable[str], used: set[str]) -> str:
-    return next((key for key in wanted if key not in used), "")
+def _find_free_key(candidates: Iterable[str], used_keys: set[str]) -> str:
+    return next((key for key in candidates if key not in used_keys), "")
 
 
-FEW = 4
-"""Up to so many labels stand in the question itself."""
+MAX_TITLE_LABELS = 4
+"""With more labels, the question doesn't list them."""
 
 UNSURE = "unsure"
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
-    """An answer: what is sent, how it reads, and its key ("" for none)."""
+class AnswerOption:
+    """An answer: submitted value, text and key ("" for none)."""
 
     value: str
-    says: str
+    text: str
     key: str
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """One lever as it is asked: `field` is its name in the form, `choices` or `number` answer it.
+class LeverQuestion:
+    """The question of one lever, answered by `choices` or by `number`.
 
-    `place` counts from 1: ids of a page are made of it, since a lever may be called anything.
+    `position` counts from 1; element ids use it, since a lever's name may contain anything.
     """
 
     field: str
-    place: int
+    position: int
     lever: str
-    choices: tuple[Choice, ...]
+    choices: tuple[AnswerOption, ...]
     number: Number | None
 
     @property
     def range(self) -> str:
-        """What a number has to be."""
+        """Text of the allowed range."""
         if self.number is None:
             return ""
         return f"a number from {self.number.low:g} to {self.number.high:g} {self.number.unit}"
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """All that is asked about a case; `buttons`: one press of a button is the whole answer."""
+class AnswerForm:
+    """All questions about a case; `buttons`: pressing one button answers it."""
 
     title: str
-    questions: tuple[Question, ...]
+    questions: tuple[LeverQuestion, ...]
     buttons: bool
 
 
-def asked(levers: Sequence[Lever]) -> Asked:
-    """Return what a policy's levers ask."""
-    lever_labels = [words_of(lever.labels) for lever in levers]
-    keys = iter(keys_of([text for labels in lever_labels for text in labels.values()]))
+def build_answer_form(levers: Sequence[Lever]) -> AnswerForm:
+    """Return the questions for a policy's levers."""
+    lever_labels = [format_labels(lever.labels) for lever in levers]
+    keys = iter(assign_keys([text for labels in lever_labels for text in labels.values()]))
     questions = tuple(
-        Question(
-            field=field_of(lever),
-            place=position,
+        LeverQuestion(
+            field=get_field_name(lever),
+            position=position,
             lever=lever.id,
-            choices=tuple(Choice(label, text, next(keys)) for label, text in labels.items()),
+            choices=tuple(AnswerOption(label, text, next(keys)) for label, text in labels.items()),
             number=lever.number,
         )
         for position, (lever, labels) in enumerate(zip(levers, lever_labels, strict=True), start=1)
     )
     is_single_choice = len(questions) == 1 and questions[0].number is None
-    return Asked(title_of(questions), questions, buttons=is_single_choice)
+    return AnswerForm(describe_questions(questions), questions, buttons=is_single_choice)
 
 
-def field_of(lever: Lever) -> str:
-    """Return the name of a lever's field: its own, so that a policy that changed mixes up none."""
+def get_field_name(lever: Lever) -> str:
+    """Return the field name of a lever, distinct also after policy changes."""
     return f"lever.{lever.id}"
 
 
-def title_of(questions: Sequence[Question]) -> str:
+def describe_questions(questions: Sequence[LeverQuestion]) -> str:
     """Return the question in one line."""
     if len(questions) != 1:
-        return f"{several(len(questions), 'question')} about this case"
+        return f"{format_quantity(len(questions), 'question')} about this case"
     (question,) = questions
     if question.number is not None:
-        return f"{first_large(question.lever)}: how many {question.number.unit}?"
-    if len(question.choices) <= FEW:
-        texts = [choice.says for choice in question.choices]
-        return first_large(
+        return f"{capitalize_first(question.lever)}: how many {question.number.unit}?"
+    if len(question.choices) <= MAX_TITLE_LABELS:
+        texts = [choice.text for choice in question.choices]
+        return capitalize_first(
             f"{', '.join(texts[:-1])} or {texts[-1]}?" if texts[1:] else f"{texts[0]}?"
         )
-    return f"{first_large(question.lever)}: which of these?"
+    return f"{capitalize_first(question.lever)}: which of these?"
 
 
-def words_of(labels: Sequence[str]) -> Mapping[str, str]:
-    """Return how labels read: with spaces for dashes, unless two of them would read the same.
+def format_labels(labels: Sequence[str]) -> Mapping[str, str]:
+    """Return labels with spaces for dashes, unless two would read the same.
 
-    >>> words_of(["no-bear", "bear"]), words_of(["a-b", "a b"])
+    >>> format_labels(["no-bear", "bear"]), format_labels(["a-b", "a b"])
     ({'no-bear': 'no bear', 'bear': 'bear'}, {'a-b': 'a-b', 'a b': 'a b'})
     """
     readable = [" ".join(label.replace("-", " ").replace("_", " ").split()) for label in labels]
@@ -156,25 +148,25 @@ def words_of(labels: Sequence[str]) -> Mapping[str, str]:
     return dict(zip(labels, readable if is_unambiguous else labels, strict=True))
 
 
-def said(levers: Sequence[Lever], answers: Mapping[str, str | None]) -> str:
-    """Say an answer in words; "unsure" where it holds none.
+def describe_answers(levers: Sequence[Lever], answers: Mapping[str, str | None]) -> str:
+    """Format answers; "unsure" if there are none.
 
-    Levers that the policy doesn't have any more are told as they were sent.
+    Answers of levers that the policy no longer has stay as sent.
     """
     parts = [
-        f"{lever_id}: {_one(levers, lever_id, value)}"
+        f"{lever_id}: {_describe_answer(levers, lever_id, value)}"
         if len(levers) > 1
-        else _one(levers, lever_id, value)
+        else _describe_answer(levers, lever_id, value)
         for lever_id, value in answers.items()
         if value is not None
     ]
     return ", ".join(parts) or UNSURE
 
 
-def _one(levers: Sequence[Lever], name: str, value: str) -> str:
-    lever = next((lever for lever in levers if lever.id == name), None)
+def _describe_answer(levers: Sequence[Lever], lever_id: str, value: str) -> str:
+    lever = next((lever for lever in levers if lever.id == lever_id), None)
     if lever is None:
         return value
     if lever.number is not None:
         return f"{value} {lever.number.unit}"
-    return words_of(lever.labels).get(value, value)
+    return format_labels(lever.labels).get(value, value)

@@ -1,117 +1,128 @@
-"""Cases: the newest of a rollout, one found by its key, one explained."""
+"""Case pages: newest cases, search by key, explanation of one case."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api.console.page.page import page, to
-from api.console.page.page_context import Visiting, Visitor
-from api.console.page.text import segment
+from api.console.page.page import redirect_to, render_page
+from api.console.page.page_context import CurrentVisitor, Visitor
+from api.console.page.text import encode_segment
 from api.console.reviews import case_text
-from api.console.reviews.case_text import case_address, in_path
-from api.console.reviews.pictures import pictures
-from api.paging import cursor, number_of
-from rollout.core.records.reviews import UnknownCase
-from rollout.core.scope.permissions import Act, require
-from rollout.services.divergences.case_explanation import Filter, case_story, cases_of
+from api.console.reviews.case_text import build_case_path, fits_in_path
+from api.console.reviews.pictures import list_pictures
+from api.paging import decode_number, encode_cursor
+from rollout.core.records.reviews import UnknownCaseError
+from rollout.core.scope.permissions import Permission, require_permission
+from rollout.services.divergences.case_explanation import load_case_explanation
+from rollout.services.divergences.cases import CaseFilter, find_cases
 
 router = APIRouter()
-LONGEST = 200
-PAGE = 25
-Key = Annotated[str, Query(max_length=2_000)]
-After = Annotated[str | None, Query(max_length=500)]
+MAX_KEY_LENGTH = 200
+PAGE_SIZE = 25
+CaseKeyQuery = Annotated[str, Query(max_length=2_000)]
+CursorQuery = Annotated[str | None, Query(max_length=500)]
 
 
 @router.get("/rollouts/{rollout}/cases")
-def search(
-    request: Request, rollout: str, visitor: Visiting, key: Key = "", after: After = None
+def find_case(
+    request: Request,
+    rollout: str,
+    visitor: CurrentVisitor,
+    key: CaseKeyQuery = "",
+    after: CursorQuery = None,
 ) -> Response:
-    """Find a case by its key, or show the newest."""
-    if key and not in_path(key):
-        return _explained(request, rollout, visitor, key)
+    """Find a case by its key, or show the newest cases."""
+    if key and not fits_in_path(key):
+        return _render_case(request, rollout, visitor, key)
     key_text = key.strip()
     return (
-        to(case_address(rollout, key_text))
+        redirect_to(build_case_path(rollout, key_text))
         if key_text
-        else _newest(request, rollout, visitor, after)
+        else _render_newest_cases(request, rollout, visitor, after)
     )
 
 
 @router.get("/rollouts/{rollout}/cases/{key:path}")
-def read(request: Request, rollout: str, key: str, visitor: Visiting) -> Response:
-    """Explain one case: who decided, by what permission, what was said, where it was counted."""
-    return _explained(request, rollout, visitor, key)
+def show_case(request: Request, rollout: str, key: str, visitor: CurrentVisitor) -> Response:
+    """Explain one case: decider, permit, answers, use as evidence."""
+    return _render_case(request, rollout, visitor, key)
 
 
-def _newest(request: Request, rollout: str, visitor: Visitor, after: str | None) -> Response:
-    require(visitor.caller, Act.EXPLAIN, rollout)
-    database, before = visitor.service.database, number_of(after)
-    case_page = cases_of(
-        database, visitor.caller, rollout, Filter(), visitor.at, before=before, limit=PAGE
+def _render_newest_cases(
+    request: Request, rollout: str, visitor: Visitor, after: str | None
+) -> Response:
+    require_permission(visitor.caller, Permission.READ_CASES, rollout)
+    database, before = visitor.service.database, decode_number(after)
+    case_page = find_cases(
+        database, visitor.caller, rollout, CaseFilter(), visitor.at, before=before, limit=PAGE_SIZE
     )
-    cases_path = f"/rollouts/{segment(rollout)}/cases"
-    return page(
+    cases_path = f"/rollouts/{encode_segment(rollout)}/cases"
+    return render_page(
         request,
         visitor,
         "cases",
         rollout=rollout,
         here=cases_path,
         cases=case_page.items,
-        zones=_zones(visitor, rollout),
-        further=f"{cases_path}?after={cursor(str(case_page.next))}" if case_page.next else "",
+        zones=_load_timezones(visitor, rollout),
+        further=f"{cases_path}?after={encode_cursor(str(case_page.next))}"
+        if case_page.next
+        else "",
         start=cases_path if after else "",
         missing="",
-        case_address=case_address,
+        case_address=build_case_path,
     )
 
 
-def _zones(visitor: Visitor, rollout: str) -> dict[str, str]:
-    """Return the zone of each site, under "" the policy's."""
-    policy = visitor.service.watch.confirmed(rollout).standing.policy
+def _load_timezones(visitor: Visitor, rollout: str) -> dict[str, str]:
+    """Return the timezone of each site, and of the policy under ""."""
+    policy = visitor.service.state_cache.reload_rollout(rollout).state.policy
     return {site.id: site.timezone for site in policy.sites} | {"": policy.timezone}
 
 
-def _explained(request: Request, rollout: str, visitor: Visitor, key: str) -> Response:
-    require(visitor.caller, Act.EXPLAIN, rollout)
-    if not 0 < len(key) <= LONGEST or "\0" in key:  # no case has such a key
-        return _unknown(request, rollout, visitor, key)
+def _render_case(request: Request, rollout: str, visitor: Visitor, key: str) -> Response:
+    require_permission(visitor.caller, Permission.READ_CASES, rollout)
+    if not 0 < len(key) <= MAX_KEY_LENGTH or "\0" in key:  # no stored case has such a key
+        return _render_unknown_case(request, rollout, visitor, key)
     try:
-        story = case_story(visitor.service.database, visitor.caller, rollout, key, visitor.at)
-    except UnknownCase:
-        return _unknown(request, rollout, visitor, key)
-    return page(
+        story = load_case_explanation(
+            visitor.service.database, visitor.caller, rollout, key, visitor.at
+        )
+    except UnknownCaseError:
+        return _render_unknown_case(request, rollout, visitor, key)
+    return render_page(
         request,
         visitor,
         "case",
         rollout=rollout,
-        case=story.explained.case,
-        explained=story.explained,
+        case=story.case_details.case,
+        explained=story.case_details,
         story=story,
-        open=story.closes > visitor.at,
+        open=story.closes_at > visitor.at,
         words=case_text,
-        pictures=pictures(story.media),
-        history=case_text.history(story),
+        pictures=list_pictures(story.media),
+        history=case_text.list_case_events(story),
     )
 
 
-def _unknown(request: Request, rollout: str, visitor: Visitor, key: str) -> Response:
-    """Say that there is no such case, with the search beside it: nothing else is shown."""
-    cases_path = f"/rollouts/{segment(rollout)}/cases"
+def _render_unknown_case(request: Request, rollout: str, visitor: Visitor, key: str) -> Response:
+    """Show that the case doesn't exist, with the search form and nothing else."""
+    cases_path = f"/rollouts/{encode_segment(rollout)}/cases"
     context = {
         "cases": (),
         "zones": {},
         "further": "",
         "start": cases_path,
-        "missing": key[:LONGEST],
+        "missing": key[:MAX_KEY_LENGTH],
     }
-    return page(
+    return render_page(
         request,
         visitor,
         "cases",
         404,
         rollout=rollout,
         here=cases_path,
-        case_address=case_address,
-        typed={"key": key[:LONGEST]},
+        case_address=build_case_path,
+        typed={"key": key[:MAX_KEY_LENGTH]},
         **context,
     )

@@ -1,4 +1,4 @@
-"""What a case brought for the eye: pictures, further links, and what can only be read."""
+"""Media of a case: pictures, links and texts."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -6,74 +6,77 @@ from dataclasses import dataclass
 from typing import Final
 from urllib.parse import urlsplit
 
-from api.console.page.page import POLICY
+from api.console.page.page import CONTENT_POLICY
 from rollout.reports.inputs.pictures import is_link
 
-EMBEDDED: Final = "data:image/"
-NO_PICTURES: Final = re.compile(
+EMBEDDED_PREFIX: Final = "data:image/"
+NOT_PICTURE_SUFFIX: Final = re.compile(
     r"\.(mp4|webm|mov|avi|mkv|mp3|wav|flac|ogg|pdf|html?|txt|json|csv)$"
 )
-HOST: Final = re.compile(r"([A-Za-z0-9.\-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
-"""A host as it may stand in a header, with its port."""
+HOST_PATTERN: Final = re.compile(r"([A-Za-z0-9.\-]+|\[[0-9A-Fa-f:.]+\])(:[0-9]{1,5})?")
+"""A host, with an optional port, that is safe in a header."""
 
-IMAGES: Final = "img-src 'self' data: https:"
+IMAGE_SOURCES: Final = "img-src 'self' data: https:"
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """A medium by the name that it was sent under."""
+class CaseMedium:
+    """One medium by its name."""
 
     name: str
     address: str
 
 
 @dataclass(frozen=True, slots=True)
-class Media:
-    """Pictures stand in the page, links lead out of it, and texts are shown as they were sent."""
+class CaseMedia:
+    """Media of a case: embedded pictures, outgoing links, plain texts."""
 
-    pictures: tuple[Seen, ...]
-    links: tuple[Seen, ...]
-    texts: tuple[Seen, ...]
+    pictures: tuple[CaseMedium, ...]
+    links: tuple[CaseMedium, ...]
+    texts: tuple[CaseMedium, ...]
 
 
-def media_of(media: Mapping[str, str]) -> Media:
-    """Sort what a case brought.
+def sort_media(media: Mapping[str, str]) -> CaseMedia:
+    """Sort the media of a case.
 
-    An address of the web is taken for a picture unless its name says otherwise: cameras and
-    stores of pictures seldom give them an ending.
+    Web addresses count as pictures unless the name says otherwise, since cameras and picture stores
+    seldom use file extensions.
     """
-    media_by_kind: dict[str, list[Seen]] = {"picture": [], "link": [], "text": []}
+    media_by_kind: dict[str, list[CaseMedium]] = {"picture": [], "link": [], "text": []}
     for name, address in media.items():
-        media_by_kind[_kind(address)].append(Seen(name, address))
-    return Media(
+        media_by_kind[_classify_address(address)].append(CaseMedium(name, address))
+    return CaseMedia(
         tuple(media_by_kind["picture"]), tuple(media_by_kind["link"]), tuple(media_by_kind["text"])
     )
 
 
-def _kind(address: str) -> str:
-    if address.startswith(EMBEDDED):
+def _classify_address(address: str) -> str:
+    if address.startswith(EMBEDDED_PREFIX):
         return "picture"
     if not is_link(address):
         return "text"
-    return "link" if NO_PICTURES.search(urlsplit(address).path.lower()) else "picture"
+    return "link" if NOT_PICTURE_SUFFIX.search(urlsplit(address).path.lower()) else "picture"
 
 
-def fetched(media: Iterable[Media]) -> tuple[str, ...]:
-    """Return the addresses of pictures that a browser has to fetch, each once."""
+def list_remote_pictures(media: Iterable[CaseMedia]) -> tuple[str, ...]:
+    """Return the distinct URLs of pictures that a browser has to fetch."""
     addresses = (picture.address for case_media in media for picture in case_media.pictures)
     return tuple(
-        dict.fromkeys(address for address in addresses if not address.startswith(EMBEDDED))
+        dict.fromkeys(address for address in addresses if not address.startswith(EMBEDDED_PREFIX))
     )
 
 
-def policy_for(addresses: Iterable[str]) -> str:
-    """Return the page's Content-Security-Policy, with the hosts of pictures that have no TLS.
+def build_picture_policy(addresses: Iterable[str]) -> str:
+    """Return the page's Content-Security-Policy, allowing plain-HTTP picture hosts.
 
-    Cameras on a network of their own often have none. Others stay shut out.
-
-    >>> "http://cam.local:8080;" in policy_for(["http://cam.local:8080/7.jpg"])
-    True
+    Cameras in private networks often have no TLS. Other hosts stay blocked.
     """
     parts = (urlsplit(address) for address in addresses)
-    hosts = {part.netloc for part in parts if part.scheme == "http" and HOST.fullmatch(part.netloc)}
-    return POLICY.replace(IMAGES, " ".join([IMAGES, *(f"http://{host}" for host in sorted(hosts))]))
+    hosts = {
+        part.netloc
+        for part in parts
+        if part.scheme == "http" and HOST_PATTERN.fullmatch(part.netloc)
+    }
+    return CONTENT_POLICY.replace(
+        IMAGE_SOURCES, " ".join([IMAGE_SOURCES, *(f"http://{host}" for host in sorted(hosts))])
+    )

@@ -1,22 +1,27 @@
-"""Judgements of divergences: the rows of one form, what they wish, and what became of each."""
+"""The form for training choices on divergences, and its result."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 from api.console.page.form import Form
-from api.paging import cursor, place_of
-from rollout.core.errors import Refusal
+from api.paging import decode_cursor, encode_cursor
+from rollout.core.errors import RefusalError
 from rollout.core.records.label_cleaning import RELABEL
-from rollout.services.training.cleaning import REJECTED, SAVED, Chosen, Wish
+from rollout.services.training.cleaning import (
+    REJECTED,
+    SAVED,
+    CleaningChoiceRequest,
+    CleaningChoiceResult,
+)
 
-MOST: Final = 200  # rows of one form
-NOTHING: Final = "Choose keep, relabel or drop for at least one case; nothing was saved"
+MAX_ROWS: Final = 200  # maximum rows of one form
+NO_CHOICE_TEXT: Final = "Choose keep, relabel or drop for at least one case; nothing was saved"
 
 
 @dataclass(frozen=True, slots=True)
-class Typed:
-    """What was typed in one row."""
+class TypedChoice:
+    """Values typed in one row."""
 
     choice: str = ""
     label: str = ""
@@ -24,83 +29,92 @@ class Typed:
 
 
 @dataclass(frozen=True, slots=True)
-class Answered:
-    """A form once its wishes were answered.
+class CleaningFormResult:
+    """Result of a submitted form.
 
     Attributes:
-        kept: how many judgements hold now that did not before.
-        typed: by key what was typed in rows that were refused.
-        errors: by key why each was refused.
-        whole: what is wrong with the form itself; "" for nothing.
+        stored_count: number of new choices.
+        typed: typed values of refused rows, by case key.
+        errors: messages by case key.
+        form_error: message about the whole form, or "".
     """
 
-    kept: int = 0
-    typed: Mapping[str, Typed] = field(default_factory=dict)
+    stored_count: int = 0
+    typed: Mapping[str, TypedChoice] = field(default_factory=dict)
     errors: Mapping[str, str] = field(default_factory=dict)
-    whole: str = ""
+    form_error: str = ""
 
     @property
-    def refused(self) -> bool:
-        """Say whether the form has to be shown again."""
-        return bool(self.errors or self.whole)
+    def has_errors(self) -> bool:
+        """Return whether the form has to be shown again."""
+        return bool(self.errors or self.form_error)
 
 
-def handle(key: str) -> str:
-    r"""Return a key as a field holds it: a browser changes line ends, but none of these letters.
+def encode_case_key(key: str) -> str:
+    r"""Encode a case key for a field, safe from line-end changes of browsers.
 
-    >>> place_of(handle("creek\r\n0412"))
+    >>> decode_cursor(encode_case_key("creek\r\n0412"))
     'creek\r\n0412'
     """
-    return cursor(key)
+    return encode_cursor(key)
 
 
-def wishes(form: Form, version: str, lever: str) -> list[Wish]:
-    """Return what a form wishes: a row in which nothing was chosen wishes nothing.
+def parse_choice_requests(form: Form, version: str, lever: str) -> list[CleaningChoiceRequest]:
+    """Return the choices of a form; empty rows have none.
 
     Raises:
-        Refusal: a row names no case of ours.
+        RefusalError: a row has an invalid case key.
     """
-    row_numbers = [row_number for row_number in range(MOST) if form.one(f"choice-{row_number}")]
-    return [_wish(form, row_number, version, lever) for row_number in row_numbers]
+    row_numbers = [
+        row_number for row_number in range(MAX_ROWS) if form.get_text(f"choice-{row_number}")
+    ]
+    return [_parse_choice_request(form, row_number, version, lever) for row_number in row_numbers]
 
 
-def _wish(form: Form, number: int, version: str, lever: str) -> Wish:
-    key, choice = place_of(form.one(f"case-{number}")), form.one(f"choice-{number}")
+def _parse_choice_request(
+    form: Form, row_number: int, version: str, lever: str
+) -> CleaningChoiceRequest:
+    key, choice = (
+        decode_cursor(form.get_text(f"case-{row_number}")),
+        form.get_text(f"choice-{row_number}"),
+    )
     if not key:
-        raise Refusal("a row of the form names no case; load the page again")
-    label = form.whole(f"label-{number}") if choice == RELABEL else ""
-    return Wish(
+        raise RefusalError("a row of the form names no case; load the page again")
+    label = form.get_raw_text(f"label-{row_number}") if choice == RELABEL else ""
+    return CleaningChoiceRequest(
         key=key,
         choice=choice,
         lever=lever,
         label=label or None,
-        reason=form.one(f"reason-{number}"),
+        reason=form.get_text(f"reason-{row_number}"),
         version=version,
     )
 
 
-def answered(wished: Sequence[Wish], answers: Sequence[Chosen]) -> Answered:
-    """Return what became of a form; nothing chosen at all is what is wrong with it."""
-    if not wished:
-        return Answered(whole=NOTHING)
-    pairs = list(zip(wished, answers, strict=True))
+def build_form_result(
+    requests: Sequence[CleaningChoiceRequest], results: Sequence[CleaningChoiceResult]
+) -> CleaningFormResult:
+    """Return the result of a form; a form without any choice is an error."""
+    if not requests:
+        return CleaningFormResult(form_error=NO_CHOICE_TEXT)
+    pairs = list(zip(requests, results, strict=True))
     rejected = [(request, result) for request, result in pairs if result.status == REJECTED]
-    return Answered(
-        kept=sum(result.status == SAVED for result in answers),
+    return CleaningFormResult(
+        stored_count=sum(result.status == SAVED for result in results),
         typed={
-            request_item.key: Typed(
+            request_item.key: TypedChoice(
                 request_item.choice, request_item.label or "", request_item.reason
             )
             for request_item, _ in rejected
         },
         errors={
-            request_item.key: _mend(request_item, result_item.reason)
+            request_item.key: _describe_rejection(request_item, result_item.reason)
             for request_item, result_item in rejected
         },
     )
 
 
-def _mend(wish: Wish, reason: str) -> str:
-    if wish.choice == RELABEL and not wish.label:
-        return f"{wish.key}: choose the label that it should have"
-    return f"{wish.key}: {reason}"
+def _describe_rejection(request: CleaningChoiceRequest, reason: str) -> str:
+    if request.choice == RELABEL and not request.label:
+        return f"{request.key}: choose the label that it should have"
+    return f"{request.key}: {reason}"

@@ -1,31 +1,31 @@
-"""Pictures of cases: shown where the page's policy lets them, else a link that nobody follows."""
+"""Pictures of cases: embedded if the page's policy allows it, else linked."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from api.console.page.page_context import HOME
-from api.console.reviews.case_text import case_address
-from rollout.reports.inputs.pictures import is_link, picture_of
-from rollout.services.divergences.costliest_cases import WorstCase
+from api.console.reviews.case_text import build_case_path
+from rollout.reports.inputs.pictures import find_picture, is_link
+from rollout.services.divergences.costliest_cases import CostliestDivergence
 
 HTTPS: Final = "https:"
 
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture: `src` where it can stand in the page, `href` where it is on the web."""
+    """A picture: `src` to embed it, `href` to link it."""
 
     src: str | None
     href: str | None
 
 
-def picture(address: str | None) -> Picture | None:
-    """Return what a page does with a picture's address; None where there is none.
+def build_picture(address: str | None) -> Picture | None:
+    """Return how a page shows a picture's URL; None without one.
 
-    >>> picture("https://pictures.example/7.jpg").src
+    >>> build_picture("https://pictures.example/7.jpg").src
     'https://pictures.example/7.jpg'
-    >>> picture("http://pictures.example/7.jpg").src is None
+    >>> build_picture("http://pictures.example/7.jpg").src is None
     True
     """
     if address is None:
@@ -37,60 +37,63 @@ def picture(address: str | None) -> Picture | None:
     return Picture(address if address.lower().startswith(HTTPS) else None, address)
 
 
-def pictures(media: Mapping[str, str]) -> list[tuple[str, Picture]]:
-    """Return the pictures of a case with their names; what leads nowhere is left out."""
+def list_pictures(media: Mapping[str, str]) -> list[tuple[str, Picture]]:
+    """Return the pictures of a case with their names, without dead ones."""
     named_pictures = (
-        (name, picture(picture_of([media[name]], embeds=True))) for name in sorted(media)
+        (name, build_picture(find_picture([media[name]], may_embed=True))) for name in sorted(media)
     )
     return [
         (name, picture_item) for name, picture_item in named_pictures if picture_item is not None
     ]
 
 
-EMBEDDED: Final = "data:"
-MOST: Final = 12  # attributes that a card names
+EMBEDDED_PREFIX: Final = "data:"
+MAX_ATTRIBUTES: Final = 12  # maximum attributes on a card
 
 
 @dataclass(frozen=True, slots=True)
-class Card:
-    """A case on which they differ.
+class DivergenceCard:
+    """A case with differing decisions.
 
     Attributes:
-        case: itself.
-        does: what the version would have done in place of what the person did, in words.
-        picture: its name and where it is; None where the case has none.
-        about: attributes in words.
-        href: the page that explains the case.
+        case: the case.
+        differences_text: what the version would have done and what the human did, in
+            words.
+        picture: name and address, or None.
+        attributes: formatted attributes.
+        href: path of the case's page.
     """
 
-    case: WorstCase
-    does: str
+    case: CostliestDivergence
+    differences_text: str
     picture: tuple[str, Picture] | None
-    about: tuple[tuple[str, str], ...]
+    attributes: tuple[tuple[str, str], ...]
     href: str
 
 
-def cards_of(rollout: str, cases: Iterable[WorstCase]) -> tuple[Card, ...]:
-    """Return the cards of some cases, in their order."""
-    return tuple(_card(rollout, case) for case in cases)
+def build_cards(rollout: str, cases: Iterable[CostliestDivergence]) -> tuple[DivergenceCard, ...]:
+    """Return cards of some cases, in their order."""
+    return tuple(_build_card(rollout, case) for case in cases)
 
 
-def _card(rollout: str, case: WorstCase) -> Card:
-    case_pictures = pictures({**case.attributes, **case.media})
+def _build_card(rollout: str, case: CostliestDivergence) -> DivergenceCard:
+    case_pictures = list_pictures({**case.attributes, **case.media})
     attributes = [
-        (name, value) for name, value in case.attributes.items() if not value.startswith(EMBEDDED)
+        (name, value)
+        for name, value in case.attributes.items()
+        if not value.startswith(EMBEDDED_PREFIX)
     ]
-    return Card(
+    return DivergenceCard(
         case=case,
-        does="; ".join(_does(case)),
+        differences_text="; ".join(_describe_differences(case)),
         picture=case_pictures[0] if case_pictures else None,
-        about=tuple(attributes[:MOST]),
-        href=HOME + case_address(rollout, case.key),
+        attributes=tuple(attributes[:MAX_ATTRIBUTES]),
+        href=HOME + build_case_path(rollout, case.key),
     )
 
 
-def _does(case: WorstCase) -> Iterator[str]:
-    for answer in case.said:
+def _describe_differences(case: CostliestDivergence) -> Iterator[str]:
+    for answer in case.differences:
         if answer.model_action and answer.model_action != answer.human_action:
             yield f"{answer.model_action} instead of {answer.human_action or 'nothing known'}"
         else:

@@ -1,63 +1,78 @@
-"""Review: one case, no hint, a key for each answer, and the next case."""
+"""Review pages: one case, without hints, answered by a key."""
 
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Request, Response
 
-from api.console.page.form import Signed
-from api.console.page.own_settings import keep_keys
-from api.console.page.page import page, to
-from api.console.page.page_context import HOME, Visiting, Visitor, own_path
-from api.console.page.text import segment
-from api.console.reviews.answer_options import said
-from api.console.reviews.review_case import in_order, presses, section_of, sheet_again, sheet_of
-from api.console.reviews.review_form import (
-    SAYS,
-    Around,
-    judge,
-    judging_page,
-    lately,
-    on,
-    standing_for,
-    stands_because,
+from api.console.page.form import SignedForm
+from api.console.page.own_settings import store_single_keys
+from api.console.page.page import redirect_to, render_page
+from api.console.page.page_context import HOME, CurrentVisitor, Visitor, get_safe_path
+from api.console.page.text import encode_segment
+from api.console.reviews.answer_options import describe_answers
+from api.console.reviews.review_case import (
+    build_decided_case,
+    build_review_case,
+    get_section,
+    is_urgent,
+    sort_tasks,
 )
-from rollout.core.scope.permissions import Act
-from rollout.services.engine.rollout_state import Standing
-from rollout.services.reviews.own_decisions import own_verdict
-from rollout.services.reviews.review_queue import Task, review_counts
-from rollout.services.reviews.reviews import claim, mine, release, reveal
+from api.console.reviews.review_form import (
+    RESULT_TEXTS,
+    ReviewPageContext,
+    find_undo_obstacle,
+    load_review_state,
+    load_todays_decisions,
+    redirect_to_next,
+    render_review_page,
+    submit_decision_form,
+)
+from rollout.core.scope.permissions import Permission
+from rollout.services.engine.rollout_state import RolloutState
+from rollout.services.reviews.own_decisions import load_own_decision
+from rollout.services.reviews.review_queue import ClaimedTask, count_pending_reviews
+from rollout.services.reviews.reviews import (
+    claim_reviews,
+    load_own_reviews,
+    release_review,
+    reveal_predictions,
+)
 
 router = APIRouter()
-Number = Annotated[int, Path(ge=1, lt=2**53)]
-After = Annotated[str, Query(max_length=20)]
-AHEAD = 2
-"""Cases held at once: the one on the page, and the next, whose picture is loaded meanwhile."""
+TaskNumber = Annotated[int, Path(ge=1, lt=2**53)]
+ResultQuery = Annotated[str, Query(max_length=20)]
+CLAIM_COUNT = 2
+"""Claimed cases: the current one, and the next, to preload its picture."""
 
 
 @router.get("/review")
-def choose(request: Request, visitor: Visiting) -> Response:
-    """Go straight in where one rollout has something for the visitor, else let them choose."""
-    review_totals = review_counts(visitor.service, visitor.caller, visitor.at)
+def show_review_choice(request: Request, visitor: CurrentVisitor) -> Response:
+    """Redirect to the only rollout with pending cases, else show a choice."""
+    review_totals = count_pending_reviews(visitor.service, visitor.caller, visitor.at)
     if len(review_totals) == 1:
-        return to(f"/rollouts/{segment(next(iter(review_totals)))}/review")
-    can_review = visitor.may_somewhere(Act.REVIEW)
-    return page(request, visitor, "review_choice", waiting=review_totals, may=can_review)
+        return redirect_to(f"/rollouts/{encode_segment(next(iter(review_totals)))}/review")
+    can_review = visitor.has_permission_somewhere(Permission.REVIEW)
+    return render_page(request, visitor, "review_choice", waiting=review_totals, may=can_review)
 
 
 @router.post("/review/keys")
-def set_keys(form: Signed) -> Response:
-    """Switch single keys off or on, for this browser."""
-    response = to(own_path(form.one("to")).removeprefix(HOME))
-    keep_keys(response, form.one("keys"))
+def save_key_setting(form: SignedForm) -> Response:
+    """Switch single keys on or off for this browser."""
+    response = redirect_to(get_safe_path(form.get_text("to")).removeprefix(HOME))
+    store_single_keys(response, form.get_text("keys"))
     return response
 
 
 @router.get("/rollouts/{rollout}/review")
-def next_case(request: Request, visitor: Visiting, rollout: str, after: After = "") -> Response:
-    """Show the case that the visitor holds, or take the next one."""
-    state = standing_for(visitor, rollout)
-    reviewer_tasks = claim(visitor.service.database, visitor.caller, state, visitor.at, hold=AHEAD)
-    claimed_tasks = in_order(
+def show_next_case(
+    request: Request, visitor: CurrentVisitor, rollout: str, after: ResultQuery = ""
+) -> Response:
+    """Show the visitor's claimed case, or claim the next one."""
+    state = load_review_state(visitor, rollout)
+    reviewer_tasks = claim_reviews(
+        visitor.service.database, visitor.caller, state, visitor.at, target_count=CLAIM_COUNT
+    )
+    claimed_tasks = sort_tasks(
         (
             claimed_task
             for claimed_task in reviewer_tasks.tasks
@@ -65,78 +80,95 @@ def next_case(request: Request, visitor: Visiting, rollout: str, after: After = 
         ),
         visitor.at,
     )
-    page_tasks = _kept(visitor, state, claimed_tasks)
-    context = Around(
-        says=SAYS.get(after, ""),
+    page_tasks = _release_urgent_tasks(visitor, state, claimed_tasks)
+    context = ReviewPageContext(
+        text=RESULT_TEXTS.get(after, ""),
         to_go=len(claimed_tasks)
         + reviewer_tasks.waiting["blind"]
         + reviewer_tasks.waiting["assisted"],
-        ahead=tuple(task.case for task in page_tasks[1:]),
+        upcoming_cases=tuple(task.case for task in page_tasks[1:]),
         to_settle=reviewer_tasks.waiting["adjudicate"]
         + len(reviewer_tasks.tasks)
         - len(claimed_tasks),
     )
-    review_case = sheet_of(page_tasks[0], state, visitor.at) if page_tasks else None
-    return judging_page(request, visitor, state, review_case, context)
+    review_case = build_review_case(page_tasks[0], state, visitor.at) if page_tasks else None
+    return render_review_page(request, visitor, state, review_case, context)
 
 
-def _kept(visitor: Visitor, stood: Standing, held: list[Task]) -> list[Task]:
-    """Give back what presses but is not on the page: nobody is to wait for it here."""
-    urgent_tasks = [task for task in held[1:] if presses(task, visitor.at)]
+def _release_urgent_tasks(
+    visitor: Visitor, state: RolloutState, claimed_tasks: list[ClaimedTask]
+) -> list[ClaimedTask]:
+    """Release claimed urgent tasks that are not on the page."""
+    urgent_tasks = [task for task in claimed_tasks[1:] if is_urgent(task, visitor.at)]
     for task in urgent_tasks:
-        release(visitor.service.database, visitor.caller, stood, task.review)
-    return [task for task in held if task not in urgent_tasks]
+        release_review(visitor.service.database, visitor.caller, state, task.review)
+    return [task for task in claimed_tasks if task not in urgent_tasks]
 
 
 @router.post("/rollouts/{rollout}/review/leave")
-def leave(_form: Signed, visitor: Visiting, rollout: str) -> Response:
-    """Give back what the visitor holds, so that others have it at once, and go to the overview."""
-    state = standing_for(visitor, rollout)
+def leave_review(_form: SignedForm, visitor: CurrentVisitor, rollout: str) -> Response:
+    """Release all claims and redirect to the overview."""
+    state = load_review_state(visitor, rollout)
     database = visitor.service.database
-    for task in mine(database, visitor.caller, state, visitor.at).tasks:
-        release(database, visitor.caller, state, task.review)
-    return to("/")
+    for task in load_own_reviews(database, visitor.caller, state, visitor.at).tasks:
+        release_review(database, visitor.caller, state, task.review)
+    return redirect_to("/")
 
 
 @router.post("/rollouts/{rollout}/review/{number}")
-def answer(
-    request: Request, form: Signed, visitor: Visiting, rollout: str, number: Number
+def submit_answer(
+    request: Request, form: SignedForm, visitor: CurrentVisitor, rollout: str, number: TaskNumber
 ) -> Response:
-    """Keep a verdict and go on to the next case."""
-    return judge(request, form, visitor, rollout, number, "review")
+    """Store a decision and continue with the next case."""
+    return submit_decision_form(request, form, visitor, rollout, number, "review")
 
 
 @router.get("/rollouts/{rollout}/review/{number}")
-def again(request: Request, visitor: Visiting, rollout: str, number: Number) -> Response:
-    """Bring back a case that the visitor has judged, if its answer may still be another."""
-    state = standing_for(visitor, rollout)
-    return brought_back(request, visitor, state, number)
+def show_decided_case(
+    request: Request, visitor: CurrentVisitor, rollout: str, number: TaskNumber
+) -> Response:
+    """Show a case that the visitor decided, if the decision can change."""
+    state = load_review_state(visitor, rollout)
+    return render_decided_case(request, visitor, state, number)
 
 
-def brought_back(request: Request, visitor: Visitor, stood: Standing, number: int) -> Response:
-    """Return the page of a case that was judged, or of why its answer stands."""
+def render_decided_case(
+    request: Request, visitor: Visitor, state: RolloutState, task_number: int
+) -> Response:
+    """Return the page of a decided case, or why its decision is final."""
     database, caller = visitor.service.database, visitor.caller
-    claimed_tasks = mine(database, caller, stood, visitor.at).tasks
-    if any(task.review == number for task in claimed_tasks):
-        section = next(section_of(task.kind) for task in claimed_tasks if task.review == number)
-        return on(stood.rollout.name, section)
-    decision = own_verdict(database, caller, stood, number)
-    reason = stands_because(decision, lately(visitor, stood).last, visitor.at)
-    review_case = sheet_again(decision, stood)
+    claimed_tasks = load_own_reviews(database, caller, state, visitor.at).tasks
+    if any(task.review == task_number for task in claimed_tasks):
+        section = next(
+            get_section(task.kind) for task in claimed_tasks if task.review == task_number
+        )
+        return redirect_to_next(state.rollout.name, section)
+    decision = load_own_decision(database, caller, state, task_number)
+    reason = find_undo_obstacle(
+        decision, load_todays_decisions(visitor, state).recent_decisions, visitor.at
+    )
+    review_case = build_decided_case(decision, state)
     if not reason:
-        return judging_page(request, visitor, stood, review_case, Around())
-    return page(
-        request, visitor, "review_stands", sheet=review_case, why=reason, rollout=stood.rollout.name
+        return render_review_page(request, visitor, state, review_case, ReviewPageContext())
+    return render_page(
+        request,
+        visitor,
+        "review_stands",
+        review_case=review_case,
+        reason=reason,
+        rollout=state.rollout.name,
     )
 
 
 @router.get("/rollouts/{rollout}/review/{number}/model")
-def model(request: Request, visitor: Visiting, rollout: str, number: Number) -> Response:
-    """Show what each version said of a case that the visitor has judged, if the policy lets it."""
-    state = standing_for(visitor, rollout)
+def show_model_answers(
+    request: Request, visitor: CurrentVisitor, rollout: str, number: TaskNumber
+) -> Response:
+    """Show each version's answer to a decided case, if the policy allows it."""
+    state = load_review_state(visitor, rollout)
     database, caller = visitor.service.database, visitor.caller
-    predictions = reveal(database, caller, state, number, visitor.at)
-    decision = own_verdict(database, caller, state, number)
+    predictions = reveal_predictions(database, caller, state, number, visitor.at)
+    decision = load_own_decision(database, caller, state, number)
     levers = state.policy.levers
     has_answers = [
         any(value is not None for value in prediction.answers.values())
@@ -145,10 +177,12 @@ def model(request: Request, visitor: Visiting, rollout: str, number: Number) -> 
     answers = [
         (
             prediction.version,
-            said(levers, prediction.answers) if has_answer else "",
+            describe_answers(levers, prediction.answers) if has_answer else "",
             prediction.confidence,
         )
         for prediction, has_answer in zip(predictions, has_answers, strict=True)
     ]
-    review_case = sheet_again(decision, state)
-    return page(request, visitor, "review_model", sheet=review_case, told=answers, rollout=rollout)
+    review_case = build_decided_case(decision, state)
+    return render_page(
+        request, visitor, "review_model", review_case=review_case, answers=answers, rollout=rollout
+    )

@@ -1,132 +1,138 @@
-"""The sheet before a reviewer: one case with all that they may see of it, and nothing else."""
+"""The review case: what a reviewer may see of a case."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from api.console.page.text import first_large
-from api.console.reviews.answer_options import said
-from api.console.reviews.case_media import Media, media_of
+from api.console.page.text import capitalize_first
+from api.console.reviews.answer_options import describe_answers
+from api.console.reviews.case_media import CaseMedia, sort_media
 from rollout.core.records.records import Case
-from rollout.reports.text.formatting import listed
-from rollout.services.engine.rollout_state import Standing
-from rollout.services.reviews.own_decisions import OwnVerdict
-from rollout.services.reviews.review_queue import Answer, Queue, Task
-from rollout.services.reviews.reviews import CLAIM
+from rollout.reports.text.formatting import join_words
+from rollout.services.engine.rollout_state import RolloutState
+from rollout.services.reviews.own_decisions import OwnDecision
+from rollout.services.reviews.review_queue import ClaimedTask, ModelAnswer, ReviewQueue
+from rollout.services.reviews.reviews import CLAIM_DURATION
 
-SECTIONS: Final = {"adjudicate": "adjudication"}
+SECTIONS_BY_QUEUE: Final = {"adjudicate": "adjudication"}
 
 
 @dataclass(frozen=True, slots=True)
-class Pressing:
-    """Somebody waits for the answer: until when, and what is done without it."""
+class AnswerDeadline:
+    """Deadline of an urgent task, and the fallback without an answer."""
 
-    by: datetime
-    then: str
+    answer_by: datetime
+    fallback: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Sheet:
-    """A case to judge, or one that was judged and is looked at again.
+class ReviewCase:
+    """A case to decide, or a decided one shown again.
 
     Attributes:
-        review: number of the review, which the answer is sent to.
-        section: `review` or `adjudication`: where its page is.
-        case: as it was sent.
-        zone: of the site's clock.
-        media: what it brought for the eye.
-        pressing: if somebody waits for the answer; `too_late`: since when nobody does any more.
-        proposal: of an assisted review what the model says, in words; "" for all others.
-        verdicts: of an adjudication the answers that were given, in words.
-        revision: of the answer that stands, None where none was given.
-        stands: that answer in words; `note`: what was written beside it.
+        review: number of the review task.
+        section: `review` or `adjudication`, part of its path.
+        case: the case as sent.
+        zone: timezone of the site.
+        media: its media.
+        pressing: deadline of an urgent task; `too_late`: a missed deadline.
+        proposal: the model's answer in an assisted review, else "".
+        answers: the conflicting answers of an adjudication.
+        revision: revision of the stored answer, or None.
+        stands: the stored answer in words; `note`: its note.
     """
 
     review: int
     section: str
     case: Case
     zone: str
-    media: Media
-    pressing: Pressing | None = None
+    media: CaseMedia
+    pressing: AnswerDeadline | None = None
     too_late: datetime | None = None
     proposal: str = ""
-    verdicts: tuple[str, ...] = ()
+    answers: tuple[str, ...] = ()
     revision: int | None = None
     stands: str = ""
     note: str = ""
 
 
-def presses(task: Task, at: datetime) -> bool:
-    """Say whether somebody still waits for the answer."""
+def is_urgent(task: ClaimedTask, at: datetime) -> bool:
+    """Return whether the answer is still needed by a deadline."""
     return task.answer_by is not None and at < task.answer_by
 
 
-def in_order(tasks: Iterable[Task], at: datetime) -> list[Task]:
-    """Return what somebody holds in the order in which it is to be judged: as it is given out."""
+def sort_tasks(tasks: Iterable[ClaimedTask], at: datetime) -> list[ClaimedTask]:
+    """Sort claimed tasks in the order in which they were given out."""
     task_list = list(tasks)
-    urgent = [(task.answer_by, index) for index, task in enumerate(task_list) if presses(task, at)]
+    urgent = [
+        (task.answer_by, index) for index, task in enumerate(task_list) if is_urgent(task, at)
+    ]
     urgent_tasks = [task_list[index] for _, index in sorted(urgent)]
-    return [*urgent_tasks, *(task for task in task_list if not presses(task, at))]
+    return [*urgent_tasks, *(task for task in task_list if not is_urgent(task, at))]
 
 
-def sheet_of(task: Task, stood: Standing, at: datetime) -> Sheet:
-    """Return the sheet of a case that somebody holds."""
+def build_review_case(task: ClaimedTask, state: RolloutState, at: datetime) -> ReviewCase:
+    """Return the review case of a claimed task."""
     deadline = task.answer_by
-    was_urgent = deadline is not None and task.claimed_until - CLAIM < deadline <= at
-    return Sheet(
+    was_urgent = deadline is not None and task.claimed_until - CLAIM_DURATION < deadline <= at
+    return ReviewCase(
         review=task.review,
-        section=section_of(task.kind),
+        section=get_section(task.kind),
         case=task.case,
-        zone=stood.policy.zone_of(task.case.site),
-        media=media_of(task.case.media),
-        pressing=Pressing(deadline, then_of(stood))
+        zone=state.policy.get_timezone(task.case.site),
+        media=sort_media(task.case.media),
+        pressing=AnswerDeadline(deadline, describe_fallback(state))
         if deadline is not None and at < deadline
         else None,
         too_late=deadline if was_urgent else None,
-        proposal=proposal_of(task.proposal, stood),
-        verdicts=tuple(
-            first_large(said(stood.policy.levers, answers)) for answers in task.verdicts
+        proposal=describe_model_answer(task.proposal, state),
+        answers=tuple(
+            capitalize_first(describe_answers(state.policy.levers, answers))
+            for answers in task.verdicts
         ),
     )
 
 
-def sheet_again(verdict: OwnVerdict, stood: Standing) -> Sheet:
-    """Return the sheet of a case that somebody has judged, with what they said."""
-    return Sheet(
-        review=verdict.review,
-        section=section_of(verdict.kind),
-        case=verdict.case,
-        zone=stood.policy.zone_of(verdict.case.site),
-        media=media_of(verdict.case.media),
-        proposal=proposal_of(verdict.proposal, stood),
-        revision=verdict.revision,
-        stands=said(stood.policy.levers, verdict.answers),
-        note=verdict.note or "",
+def build_decided_case(decision: OwnDecision, state: RolloutState) -> ReviewCase:
+    """Return the review case of a decided task, with its decision."""
+    return ReviewCase(
+        review=decision.task_number,
+        section=get_section(decision.kind),
+        case=decision.case,
+        zone=state.policy.get_timezone(decision.case.site),
+        media=sort_media(decision.case.media),
+        proposal=describe_model_answer(decision.proposal, state),
+        revision=decision.revision,
+        stands=describe_answers(state.policy.levers, decision.answers),
+        note=decision.note or "",
     )
 
 
-def section_of(kind: Queue) -> str:
-    """Return where cases of a queue have their page."""
-    return SECTIONS.get(kind, "review")
+def get_section(kind: ReviewQueue) -> str:
+    """Return the path part of a task kind's pages."""
+    return SECTIONS_BY_QUEUE.get(kind, "review")
 
 
-def then_of(stood: Standing) -> str:
-    """Return what is done where nobody answers in time: of the levers that wait the shortest."""
+def describe_fallback(state: RolloutState) -> str:
+    """Describe the fallback of the levers with the shortest time limit."""
     fallbacks = [
         (lever.answer_within, lever.unanswered)
-        for lever in stood.policy.levers
+        for lever in state.policy.levers
         if lever.answer_within
     ]
     shortest = min((period for period, _ in fallbacks), default=None)
     names = [fallback for period, fallback in fallbacks if period == shortest and fallback]
-    return listed(list(dict.fromkeys(names)))
+    return join_words(list(dict.fromkeys(names)))
 
 
-def proposal_of(answer: Answer | None, stood: Standing) -> str:
-    """Say what the model proposes, "" for nothing."""
+def describe_model_answer(answer: ModelAnswer | None, state: RolloutState) -> str:
+    """Describe the model's proposal, or ""."""
     if answer is None:
         return ""
-    levers = stood.policy.levers
+    levers = state.policy.levers
     has_answer = any(value is not None for value in answer.answers.values())
-    return f"{answer.version}: {said(levers, answer.answers) if has_answer else 'no answer'}"
+    return (
+        f"{answer.version}:"
+        f" {describe_answers(levers, answer.answers) if has_answer else 'no answer'}"
+    )

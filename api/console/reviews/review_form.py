@@ -1,4 +1,4 @@
-"""The page on which a case is judged, shared by review and adjudication, and what it sends."""
+"""The review form and its page, shared by review and adjudication."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -11,76 +11,98 @@ from fastapi.responses import RedirectResponse
 from pydantic import ValidationError
 
 from api.console.page.form import Form
-from api.console.page.own_settings import keeps_keys
-from api.console.page.page import page, to
+from api.console.page.own_settings import has_single_keys
+from api.console.page.page import redirect_to, render_page
 from api.console.page.page_context import Visitor
-from api.console.page.text import first_large, segment
-from api.console.reviews.answer_options import Asked, Question, asked, said
-from api.console.reviews.case_media import fetched, media_of, policy_for
-from api.console.reviews.review_case import Sheet, section_of, sheet_again, sheet_of
+from api.console.page.text import capitalize_first, encode_segment
+from api.console.reviews.answer_options import (
+    AnswerForm,
+    LeverQuestion,
+    build_answer_form,
+    describe_answers,
+)
+from api.console.reviews.case_media import build_picture_policy, list_remote_pictures, sort_media
+from api.console.reviews.review_case import (
+    ReviewCase,
+    build_decided_case,
+    build_review_case,
+    get_section,
+)
 from api.schemas.reviews import DecisionRequest
-from rollout.core.errors import Refusal
+from rollout.core.errors import RefusalError
 from rollout.core.policy.levers import Lever
 from rollout.core.records.records import Case
 from rollout.core.records.reviews import (
-    BadVerdict,
-    ReviewGone,
-    VerdictStands,
-    answer_by,
-    check_begun,
+    DecisionConflictError,
+    InvalidDecisionError,
+    ReviewReassignedError,
+    check_started_at,
+    compute_answer_deadline,
 )
-from rollout.core.scope.permissions import Act, require
-from rollout.services.engine.rollout_state import Standing
-from rollout.services.reviews.own_decisions import Lately, OwnVerdict, judged_lately, own_verdict
-from rollout.services.reviews.reviews import Said, decide, mine
+from rollout.core.scope.permissions import Permission, require_permission
+from rollout.services.engine.rollout_state import RolloutState
+from rollout.services.reviews.own_decisions import (
+    OwnDecision,
+    OwnDecisions,
+    load_own_decision,
+    load_own_decisions,
+)
+from rollout.services.reviews.reviews import DecisionDraft as Said
+from rollout.services.reviews.reviews import load_own_reviews, submit_decision
 
-STILL: Final = timedelta(seconds=30)
-LAST: Final = 2
-"""The last so many answers: each may be taken back until the next but one is given."""
+UNDO_PERIOD: Final = timedelta(seconds=30)
+UNDO_COUNT: Final = 2
+"""Number of latest decisions that can be undone."""
 
-TOLD: Final = "You have been shown what the model said of it, so your answer stands."
-LATER: Final = "You have answered others since, so your answer stands."
-
-
-def stands_because(verdict: OwnVerdict, last: Sequence[OwnVerdict], at: datetime) -> str:
-    """Return why an answer can't be taken back any more, "" where it can.
-
-    Args:
-        verdict: the answer.
-        last: what the same person answered last, the newest first.
-        at: now.
-    """
-    if verdict.stands:
-        return TOLD
-    is_recent = any(verdict.review == recent.review for recent in last[:LAST])
-    return "" if is_recent or at - verdict.at <= STILL else LATER
+REVEALED_TEXT: Final = "You have been shown what the model said of it, so your answer stands."
+ANSWERED_SINCE_TEXT: Final = "You have answered others since, so your answer stands."
 
 
-def to_undo(
-    last: Sequence[OwnVerdict], at: datetime, *, before: int | None = None
-) -> OwnVerdict | None:
-    """Return the answer that Undo brings back, None where there is none.
+def find_undo_obstacle(
+    decision: OwnDecision, recent_decisions: Sequence[OwnDecision], at: datetime
+) -> str:
+    """Return why a decision can't be undone any more, or "".
 
     Args:
-        last: what somebody answered last, the newest first.
+        decision: the decision.
+        recent_decisions: the reviewer's latest decisions, newest first.
         at: now.
-        before: number of the review that was brought back already: the one before it is next.
     """
-    task_numbers = [recent.review for recent in last]
-    start = task_numbers.index(before) + 1 if before in task_numbers else 0
-    decision = next(iter(last[start:]), None)
-    return None if decision is None or stands_because(decision, last, at) else decision
+    if decision.is_final:
+        return REVEALED_TEXT
+    is_recent = any(
+        decision.task_number == recent.task_number for recent in recent_decisions[:UNDO_COUNT]
+    )
+    return "" if is_recent or at - decision.at <= UNDO_PERIOD else ANSWERED_SINCE_TEXT
+
+
+def find_undoable_decision(
+    recent_decisions: Sequence[OwnDecision], at: datetime, *, undone_task: int | None = None
+) -> OwnDecision | None:
+    """Return the decision that Undo brings back, or None.
+
+    Args:
+        recent_decisions: the reviewer's latest decisions, newest first.
+        at: now.
+        undone_task: a task that was brought back already; the one before it is next.
+    """
+    task_numbers = [recent.task_number for recent in recent_decisions]
+    start = task_numbers.index(undone_task) + 1 if undone_task in task_numbers else 0
+    decision = next(iter(recent_decisions[start:]), None)
+    return (
+        None if decision is None or find_undo_obstacle(decision, recent_decisions, at) else decision
+    )
 
 
 UNSURE: Final = "unsure"
 NOTE: Final = "note"
-FIRST: Final = "answer-1"
-TOO_LONG: Final = "Shorten the note to 2,000 characters; it is kept with your answer"
-NO_ANSWER: Final = "Give an answer, or say that you are unsure"
+FIRST_ANSWER: Final = "answer-1"
+NOTE_TOO_LONG_TEXT: Final = "Shorten the note to 2,000 characters; it is stored with your answer"
+NO_ANSWER_TEXT: Final = "Choose an answer, or Unsure"
 
 
-class Unsound(Refusal):
-    """The form holds no verdict; `errors` says by a field's id what to mend."""
+class InvalidReviewFormError(RefusalError):
+    """The form has no valid decision; `errors` has messages by field id."""
 
     code = "bad-decision"
 
@@ -90,64 +112,71 @@ class Unsound(Refusal):
 
 
 @dataclass(frozen=True, slots=True)
-class Typed:
-    """What stood in the form: answers by their fields, the note, when it was begun."""
+class TypedDecision:
+    """Values typed into the form: answers by field, note, start time."""
 
     answers: Mapping[str, str]
     note: str
-    began: str
+    begun_at: str
     supersedes: str
 
 
-def typed_in(form: Form, questions: Sequence[Question]) -> Typed:
-    """Return what was typed, to be shown again."""
+def read_typed_decision(form: Form, questions: Sequence[LeverQuestion]) -> TypedDecision:
+    """Return the typed values, to show them again."""
     answers = {
-        question.field: form.every(question.field)[-1]
+        question.field: form.get_values(question.field)[-1]
         for question in questions
-        if form.every(question.field)
+        if form.get_values(question.field)
     }
-    return Typed(answers, form.whole(NOTE), form.one("began"), form.one("supersedes"))
+    return TypedDecision(
+        answers, form.get_raw_text(NOTE), form.get_text("began"), form.get_text("supersedes")
+    )
 
 
-def said_in(form: Form, levers: Sequence[Lever], at: datetime) -> Said:
-    """Return the verdict that a form holds.
+def parse_decision(form: Form, levers: Sequence[Lever], at: datetime) -> Said:
+    """Parse the decision of a form.
 
     Raises:
-        Unsound: an answer is missing, or none that the lever has; the note is too long.
+        InvalidReviewFormError: an answer is missing or not one of the lever's; the note is too
+            long.
     """
-    answer_form = asked(levers)
-    typed = typed_in(form, answer_form.questions)
-    is_unsure = form.has(UNSURE)
-    answers = {} if is_unsure else _answers(answer_form, typed)
+    answer_form = build_answer_form(levers)
+    typed = read_typed_decision(form, answer_form.questions)
+    is_unsure = form.has_field(UNSURE)
+    answers = {} if is_unsure else _read_answers(answer_form, typed)
     if not is_unsure and not answers:
-        raise Unsound({FIRST: NO_ANSWER})
+        raise InvalidReviewFormError({FIRST_ANSWER: NO_ANSWER_TEXT})
     try:
         return DecisionRequest(
             answers=dict(answers),
             unsure=is_unsure,
             note=typed.note.strip() or None,
-            started_at=_begun(typed.began, at),
+            started_at=_parse_begun(typed.begun_at, at),
             supersedes=int(typed.supersedes) if typed.supersedes.isdigit() else None,
-        ).said()
+        ).to_draft()
     except ValidationError as error:
         fields = {str(fault["loc"][0]) for fault in error.errors()}
-        raise Unsound({NOTE: TOO_LONG} if NOTE in fields else {FIRST: NO_ANSWER}) from error
+        raise InvalidReviewFormError(
+            {NOTE: NOTE_TOO_LONG_TEXT} if NOTE in fields else {FIRST_ANSWER: NO_ANSWER_TEXT}
+        ) from error
 
 
-def wrong(refused: Exception, asked_now: Asked) -> Mapping[str, str]:
-    """Return by a field's id what the service found wrong with an answer."""
-    text = str(refused)
-    for question in asked_now.questions:
+def describe_errors(error: Exception, answer_form: AnswerForm) -> Mapping[str, str]:
+    """Return the service's error by field id."""
+    text = str(error)
+    for question in answer_form.questions:
         if text.startswith(f"{question.lever}: "):
             expected = question.range or "one of these"
-            return {f"answer-{question.place}": f"Give {first_large(question.lever)} {expected}"}
-    return {NOTE if text.startswith("the note") else FIRST: first_large(text)}
+            return {
+                f"answer-{question.position}": f"Give {capitalize_first(question.lever)} {expected}"
+            }
+    return {NOTE if text.startswith("the note") else FIRST_ANSWER: capitalize_first(text)}
 
 
-def _answers(page: Asked, typed: Typed) -> Mapping[str, str]:
-    """Return the answers by lever; a field that was left empty is unsure on that lever alone."""
+def _read_answers(answer_form: AnswerForm, typed: TypedDecision) -> Mapping[str, str]:
+    """Return the answers by lever; an empty field means unsure on that lever."""
     typed_answers = (
-        (question, typed.answers.get(question.field, "")) for question in page.questions
+        (question, typed.answers.get(question.field, "")) for question in answer_form.questions
     )
     return {
         question.lever: answer.strip() if question.number else answer
@@ -156,187 +185,238 @@ def _answers(page: Asked, typed: Typed) -> Mapping[str, str]:
     }
 
 
-def _begun(text: str, at: datetime) -> datetime | None:
-    """Return when the form was begun; None where that can't be: it is no reason to refuse."""
+def _parse_begun(text: str, at: datetime) -> datetime | None:
+    """Return when the form was opened; None if the value is implausible."""
     try:
         began_at = datetime.fromisoformat(text)
-        check_begun(began_at, at)
-    except (ValueError, TypeError, BadVerdict):  # no time, one without a zone, or far away
+        check_started_at(began_at, at)
+    except (
+        ValueError,
+        TypeError,
+        InvalidDecisionError,
+    ):  # no time, no timezone, or far from now
         return None
     return began_at
 
 
-JUST: Final = timedelta(minutes=2)
-GONE, STOOD, FIXED = "gone", "stood", "fixed"
-SAYS: Final[Mapping[str, str]] = {
-    GONE: "Somebody else has that case by now, or it was answered: what you sent was not kept.",
-    STOOD: "You had answered that case already, and that answer stands. Undo changes it.",
-    FIXED: "That answer can't be taken back any more: it stands as it was.",
-    "left": "Nothing is held for you any more.",
+RECENT_PERIOD: Final = timedelta(minutes=2)
+REASSIGNED, ALREADY_DECIDED, FINAL = "gone", "stood", "fixed"
+RESULT_TEXTS: Final[Mapping[str, str]] = {
+    REASSIGNED: (
+        "That case was given to another reviewer or already answered. Your answer was not stored."
+    ),
+    ALREADY_DECIDED: "You already answered that case. Use Undo to change your answer.",
+    FINAL: "That answer can no longer be changed.",
+    "left": "Your claims are released.",
 }
-"""What became of the last answer, by the word in the address of the page that follows."""
+"""Results of the last decision, by the word in the next page's URL."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Around:
-    """What stands around a case on its page.
+class ReviewPageContext:
+    """What the page shows around a case.
 
     Attributes:
-        says: one line on what became of the answer before.
-        to_go: how many cases wait, this one among them; None where that is not said.
-        to_settle: how many conflicts wait for the same person, by the way.
-        ahead: cases whose pictures are loaded meanwhile: held for the same person already.
-        typed: what stood in a form that comes back, with `errors`.
+        text: one line about the previous decision.
+        to_go: pending cases, including this one; None if not shown.
+        to_settle: the visitor's pending conflicts.
+        upcoming_cases: claimed cases whose pictures are preloaded.
+        typed: typed values of a refused form, with `errors`.
     """
 
-    says: str = ""
+    text: str = ""
     to_go: int | None = None
     to_settle: int = 0
-    ahead: tuple[Case, ...] = ()
-    typed: Typed | None = None
+    upcoming_cases: tuple[Case, ...] = ()
+    typed: TypedDecision | None = None
     errors: Mapping[str, str] = field(default_factory=dict)
 
 
-def standing_for(visitor: Visitor, rollout: str) -> Standing:
-    """Return how a rollout stands, to somebody who reviews in it.
+def load_review_state(visitor: Visitor, rollout: str) -> RolloutState:
+    """Load the rollout's state for a reviewer.
 
     Raises:
-        UnknownRollout: to them there is none.
-        NotAllowed: they review nowhere in it; the text says who could.
+        UnknownRolloutError: the visitor can't see the rollout.
+        NotAllowedError: the visitor is no reviewer in it.
     """
-    require(visitor.caller, Act.REVIEW, rollout)
-    return visitor.service.watch.rollout(rollout).standing
+    require_permission(visitor.caller, Permission.REVIEW, rollout)
+    return visitor.service.state_cache.load_rollout(rollout).state
 
 
-def lately(visitor: Visitor, stood: Standing) -> Lately:
-    """Return what the visitor judged since their midnight, and last of all."""
+def load_todays_decisions(visitor: Visitor, state: RolloutState) -> OwnDecisions:
+    """Return the visitor's decisions since their midnight, and the latest ones."""
     local_time = visitor.at.astimezone(ZoneInfo(visitor.zone))
     since = local_time.replace(hour=0, minute=0, second=0, microsecond=0)
-    return judged_lately(visitor.service.database, visitor.caller, stood, since)
+    return load_own_decisions(visitor.service.database, visitor.caller, state, since)
 
 
-def judging_page(
-    request: Request, visitor: Visitor, stood: Standing, sheet: Sheet | None, around: Around
+def render_review_page(
+    request: Request,
+    visitor: Visitor,
+    state: RolloutState,
+    review_case: ReviewCase | None,
+    context: ReviewPageContext,
 ) -> Response:
-    """Return the page of a case, or of none that waits."""
-    own_decisions = lately(visitor, stood)
-    undone_task = None if sheet is None or sheet.revision is None else sheet.review
-    media = [media_of(case.media) for case in around.ahead]
-    picture_urls = () if sheet is None else fetched([sheet.media])
-    response = page(
+    """Return the page of a case, or of an empty queue."""
+    own_decisions = load_todays_decisions(visitor, state)
+    undone_task = (
+        None if review_case is None or review_case.revision is None else review_case.review
+    )
+    media = [sort_media(case.media) for case in context.upcoming_cases]
+    picture_urls = () if review_case is None else list_remote_pictures([review_case.media])
+    response = render_page(
         request,
         None,
         "review",
-        422 if around.errors else 200,
-        looks=visitor,
+        422 if context.errors else 200,
+        reader=visitor,
         page_token=visitor.page_token,
-        rollout=stood.rollout.name,
-        asked=asked(stood.policy.levers),
-        sheet=sheet,
-        around=around,
-        errors=around.errors,
-        typed=_typed(sheet, around, visitor.at),
-        done=own_decisions.count,
-        undo=_undo(own_decisions, visitor, stood, undone_task),
-        ask_model=_to_ask(own_decisions, stood) if undone_task is None else None,
-        late=_late(own_decisions, stood, visitor.at) if undone_task is None else None,
-        prefetch=[address for address in fetched(media) if address not in picture_urls],
-        single_keys=keeps_keys(request),
+        rollout=state.rollout.name,
+        answer_form=build_answer_form(state.policy.levers),
+        review_case=review_case,
+        context=context,
+        errors=context.errors,
+        typed=_get_typed(review_case, context, visitor.at),
+        decision_count=own_decisions.count,
+        undo=_build_undo(own_decisions, visitor, state, undone_task),
+        ask_model=_find_model_answer_path(own_decisions, state) if undone_task is None else None,
+        missed_deadline=_find_missed_deadline(own_decisions, state, visitor.at)
+        if undone_task is None
+        else None,
+        prefetch=[
+            address for address in list_remote_pictures(media) if address not in picture_urls
+        ],
+        single_keys=has_single_keys(request),
     )
-    response.headers["Content-Security-Policy"] = policy_for([*picture_urls, *fetched(media)])
+    response.headers["Content-Security-Policy"] = build_picture_policy(
+        [*picture_urls, *list_remote_pictures(media)]
+    )
     return response
 
 
-def judge(
-    request: Request, form: Form, visitor: Visitor, rollout: str, number: int, section: str
+def submit_decision_form(
+    request: Request, form: Form, visitor: Visitor, rollout: str, task_number: int, section: str
 ) -> Response:
-    """Keep the verdict that a form holds, and go on to the next case.
+    """Store the decision of a form and continue with the next case.
 
-    The form names the review that it judges: sent twice, or from a page that was gone back to, it
-    is kept once, and never for another case.
+    The form names its review task, so resubmitting it stores nothing twice and never
+    answers another case.
     """
-    state = standing_for(visitor, rollout)
+    state = load_review_state(visitor, rollout)
     levers = state.policy.levers
     try:
-        decision = said_in(form, levers, visitor.at)
-        decide(visitor.service.database, visitor.caller, state, number, decision, visitor.at)
-    except Unsound as error:
-        return _back(request, form, visitor, state, number, error.errors)
-    except BadVerdict as error:
-        return _back(request, form, visitor, state, number, wrong(error, asked(levers)))
-    except ReviewGone:
-        return on(rollout, section, GONE)
-    except VerdictStands:
-        return on(rollout, section, FIXED if form.one("supersedes") else STOOD)
-    return on(rollout, section)
+        decision = parse_decision(form, levers, visitor.at)
+        submit_decision(
+            visitor.service.database, visitor.caller, state, task_number, decision, visitor.at
+        )
+    except InvalidReviewFormError as error:
+        return _render_rejected_form(request, form, visitor, state, task_number, error.errors)
+    except InvalidDecisionError as error:
+        return _render_rejected_form(
+            request,
+            form,
+            visitor,
+            state,
+            task_number,
+            describe_errors(error, build_answer_form(levers)),
+        )
+    except ReviewReassignedError:
+        return redirect_to_next(rollout, section, REASSIGNED)
+    except DecisionConflictError:
+        return redirect_to_next(
+            rollout, section, FINAL if form.get_text("supersedes") else ALREADY_DECIDED
+        )
+    return redirect_to_next(rollout, section)
 
 
-def on(rollout: str, section: str, after: str = "") -> RedirectResponse:
-    """Go on to the next case of a queue, with a word on what became of the last."""
+def redirect_to_next(rollout: str, section: str, result: str = "") -> RedirectResponse:
+    """Redirect to the next case of a queue, with the result of the last."""
     queue_path = "review" if section == "review" else "adjudication/next"
-    return to(f"/rollouts/{segment(rollout)}/{queue_path}" + (f"?after={after}" if after else ""))
+    return redirect_to(
+        f"/rollouts/{encode_segment(rollout)}/{queue_path}" + (f"?after={result}" if result else "")
+    )
 
 
-def _back(
+def _render_rejected_form(
     request: Request,
     form: Form,
     visitor: Visitor,
-    stood: Standing,
-    number: int,
+    state: RolloutState,
+    task_number: int,
     errors: Mapping[str, str],
 ) -> Response:
-    """Show the case again with what was typed; one that is gone meanwhile is not shown."""
-    claimed_tasks = mine(visitor.service.database, visitor.caller, stood, visitor.at).tasks
-    task = next((task for task in claimed_tasks if task.review == number), None)
-    typed = typed_in(form, asked(stood.policy.levers).questions)
-    context = Around(typed=typed, errors=errors)
+    """Show the case again with the typed values, unless it was reassigned."""
+    claimed_tasks = load_own_reviews(
+        visitor.service.database, visitor.caller, state, visitor.at
+    ).tasks
+    task = next((task for task in claimed_tasks if task.review == task_number), None)
+    typed = read_typed_decision(form, build_answer_form(state.policy.levers).questions)
+    context = ReviewPageContext(typed=typed, errors=errors)
     if task is not None:
-        review_case = sheet_of(task, stood, visitor.at)
+        review_case = build_review_case(task, state, visitor.at)
     else:
-        decision = own_verdict(visitor.service.database, visitor.caller, stood, number)
-        review_case = sheet_again(decision, stood)
-    return judging_page(request, visitor, stood, review_case, context)
+        decision = load_own_decision(visitor.service.database, visitor.caller, state, task_number)
+        review_case = build_decided_case(decision, state)
+    return render_review_page(request, visitor, state, review_case, context)
 
 
-def _typed(sheet: Sheet | None, around: Around, at: datetime) -> Typed:
-    if around.typed is not None:
-        return around.typed
-    revision = "" if sheet is None or sheet.revision is None else str(sheet.revision)
-    return Typed({}, "" if sheet is None else sheet.note, at.isoformat(), revision)
+def _get_typed(
+    review_case: ReviewCase | None, context: ReviewPageContext, at: datetime
+) -> TypedDecision:
+    if context.typed is not None:
+        return context.typed
+    revision = (
+        "" if review_case is None or review_case.revision is None else str(review_case.revision)
+    )
+    return TypedDecision(
+        {}, "" if review_case is None else review_case.note, at.isoformat(), revision
+    )
 
 
-def _undo(
-    before: Lately, visitor: Visitor, stood: Standing, brought: int | None
+def _build_undo(
+    own_decisions: OwnDecisions, visitor: Visitor, state: RolloutState, undone_task: int | None
 ) -> Mapping[str, str] | None:
-    """Return the answer that Undo brings back: its words and where it is."""
-    decision = to_undo(before.last, visitor.at, before=brought)
+    """Return text and path of the decision that Undo brings back."""
+    decision = find_undoable_decision(
+        own_decisions.recent_decisions, visitor.at, undone_task=undone_task
+    )
     if decision is None:
         return None
-    text = said(stood.policy.levers, decision.answers)
-    return {"says": text, "at": _at(stood, decision.review, section_of(decision.kind))}
+    text = describe_answers(state.policy.levers, decision.answers)
+    return {
+        "says": text,
+        "at": _build_task_path(state, decision.task_number, get_section(decision.kind)),
+    }
 
 
-def _to_ask(before: Lately, stood: Standing) -> str | None:
-    """Return where the model's answer to the last case stands, if the policy lets it be seen."""
-    if stood.policy.reveal != "after" or not before.last:
+def _find_model_answer_path(own_decisions: OwnDecisions, state: RolloutState) -> str | None:
+    """Return the path of the model's answers to the last case, if allowed."""
+    if state.policy.reveal != "after" or not own_decisions.recent_decisions:
         return None
-    return _at(stood, before.last[0].review, "review") + "/model"
+    return (
+        _build_task_path(state, own_decisions.recent_decisions[0].task_number, "review") + "/model"
+    )
 
 
-def _at(stood: Standing, review: int, section: str) -> str:
-    return f"/rollouts/{segment(stood.rollout.name)}/{section}/{review}"
+def _build_task_path(state: RolloutState, task_number: int, section: str) -> str:
+    return f"/rollouts/{encode_segment(state.rollout.name)}/{section}/{task_number}"
 
 
-def _late(before: Lately, stood: Standing, at: datetime) -> Mapping[str, object] | None:
-    """Return until when the last answer was waited for, if it came after that a moment ago."""
-    if not before.last or at - before.last[0].at > JUST:
+def _find_missed_deadline(
+    own_decisions: OwnDecisions, state: RolloutState, at: datetime
+) -> Mapping[str, object] | None:
+    """Return the deadline that the last decision has just missed."""
+    if (
+        not own_decisions.recent_decisions
+        or at - own_decisions.recent_decisions[0].at > RECENT_PERIOD
+    ):
         return None
-    recent_decisions = before.last[0]
-    deadline = answer_by(stood.policy, recent_decisions.case.occurred_at)
+    recent_decisions = own_decisions.recent_decisions[0]
+    deadline = compute_answer_deadline(state.policy, recent_decisions.case.occurred_at)
     if (
         deadline is None
         or recent_decisions.started_at is None
         or not recent_decisions.started_at < deadline <= recent_decisions.at
     ):
         return None
-    return {"by": deadline, "zone": stood.policy.zone_of(recent_decisions.case.site)}
+    return {"by": deadline, "zone": state.policy.get_timezone(recent_decisions.case.site)}

@@ -1,16 +1,16 @@
-"""Who reviews where: the reviewers of a rollout with their sites, and the sites that have none."""
+"""Review coverage: reviewers by site, and sites with too few."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.permissions import REVIEWER
-from rollout.services.access.users import Member
+from rollout.services.access.users import UserAccount
 
 
 @dataclass(frozen=True, slots=True)
-class Reviewing:
-    """A reviewer and where: `everywhere`, or at some sites of the policy."""
+class ReviewerSites:
+    """A reviewer's sites; `everywhere` means all sites of the policy."""
 
     name: str
     everywhere: bool
@@ -18,42 +18,46 @@ class Reviewing:
 
 
 @dataclass(frozen=True, slots=True)
-class Where:
-    """A rollout's reviewers; `nobody` names the sites that none of them reviews at.
+class ReviewCoverage:
+    """Reviewers of a rollout, and the sites without or with one reviewer.
 
-    `alone` names those at which only one does: too few where a case is read twice.
+    One reviewer is too few where two reviewers decide each case.
     """
 
     rollout: str
     sites: int
-    reviewers: tuple[Reviewing, ...]
-    nobody: tuple[str, ...]
-    alone: tuple[str, ...]
+    reviewers: tuple[ReviewerSites, ...]
+    unreviewed_sites: tuple[str, ...]
+    single_reviewer_sites: tuple[str, ...]
 
 
-def where(members: Iterable[Member], rollout: str, policy: Policy) -> Where:
-    """Return who reviews where in a rollout."""
+def compute_review_coverage(
+    users: Iterable[UserAccount], rollout: str, policy: Policy
+) -> ReviewCoverage:
+    """Return the review coverage of a rollout."""
     candidates = [
-        _reviewing(user_item, rollout, policy)
-        for user_item in members
+        _build_reviewer_sites(user_item, rollout, policy)
+        for user_item in users
         if user_item.disabled_at is None
     ]
     reviewers = tuple(user_item for user_item in candidates if user_item.sites)
-    counts = {site: sum(site in user_item.sites for user_item in reviewers) for site in policy.site}
-    return Where(
+    counts = {
+        site: sum(site in user_item.sites for user_item in reviewers) for site in policy.sites_by_id
+    }
+    return ReviewCoverage(
         rollout=rollout,
-        sites=len(policy.site),
+        sites=len(policy.sites_by_id),
         reviewers=reviewers,
-        nobody=tuple(site for site, count in counts.items() if count == 0),
-        alone=tuple(site for site, count in counts.items() if count == 1),
+        unreviewed_sites=tuple(site for site, count in counts.items() if count == 0),
+        single_reviewer_sites=tuple(site for site, count in counts.items() if count == 1),
     )
 
 
-def _reviewing(member: Member, rollout: str, policy: Policy) -> Reviewing:
-    reviewer_roles = [assignment for assignment in member.rights if assignment.role == REVIEWER]
+def _build_reviewer_sites(user: UserAccount, rollout: str, policy: Policy) -> ReviewerSites:
+    reviewer_roles = [assignment for assignment in user.rights if assignment.role == REVIEWER]
     sites = tuple(
         site
-        for site in policy.site
-        if any(assignment.reaches(rollout, site) for assignment in reviewer_roles)
+        for site in policy.sites_by_id
+        if any(assignment.covers(rollout, site) for assignment in reviewer_roles)
     )
-    return Reviewing(member.name, len(sites) == len(policy.site), sites)
+    return ReviewerSites(user.name, len(sites) == len(policy.sites_by_id), sites)

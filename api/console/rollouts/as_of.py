@@ -1,64 +1,64 @@
-"""The instant that a page is asked about: typed by the site's clock, or named by a link."""
+"""The requested instant of a page, typed in the site's time or linked."""
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Final
 from zoneinfo import ZoneInfo
 
-MEND: Final = "Write a day and a time, as 2027-06-17T14:32; leave it empty for now"
-EARLIEST: Final = datetime(1970, 1, 1, tzinfo=UTC)
-"""No rollout is older, and every clock can tell what is later."""
-FUTURE: Final = "That is still to come; what is allowed then is decided until then"
+TIME_FORMAT_TEXT: Final = "Write a day and time such as 2027-06-17T14:32; leave it empty for now"
+MIN_TIME: Final = datetime(1970, 1, 1, tzinfo=UTC)
+"""No rollout is older; every timezone can represent later instants."""
+FUTURE_TIME_TEXT: Final = "This time is in the future; choose an earlier one"
 
 
 @dataclass(frozen=True, slots=True)
-class AsOf:
-    """What was asked for.
+class RequestedTime:
+    """The requested instant.
 
     Attributes:
-        when: the instant; None for now.
-        typed: what stands in the field.
-        wrong: why nothing of the past is shown, "" where nothing is wrong.
+        at: the instant; None means now.
+        typed: value of the field.
+        error: message about an invalid value, or "".
     """
 
-    when: datetime | None
+    at: datetime | None
     typed: str
-    wrong: str = ""
+    error: str = ""
 
     @property
     def link(self) -> str:
-        """The instant as links name it, "" for now."""
-        return "" if self.when is None else link_of(self.when)
+        """The instant in links, "" for now."""
+        return "" if self.at is None else format_link_time(self.at)
 
 
-def as_of(said: str, zone: str, now: datetime) -> AsOf:
-    """Return the instant that somebody asked for; without an offset by the clock of a zone.
+def parse_requested_time(text: str, zone: str, now: datetime) -> RequestedTime:
+    """Parse a requested instant; without an offset it is in the given timezone.
 
     >>> noon = datetime(2027, 6, 17, 12, tzinfo=UTC)
-    >>> as_of("2027-06-16T14:32", "America/Vancouver", noon).when.isoformat()
+    >>> parse_requested_time("2027-06-16T14:32", "America/Vancouver", noon).at.isoformat()
     '2027-06-16T14:32:00-07:00'
-    >>> as_of("yesterday", "UTC", noon).wrong == MEND
+    >>> parse_requested_time("yesterday", "UTC", noon).error == TIME_FORMAT_TEXT
     True
     """
-    if not said:
-        return AsOf(None, typed_of(now, zone))
+    if not text:
+        return RequestedTime(None, format_form_time(now, zone))
     try:
-        at = datetime.fromisoformat(said)
+        at = datetime.fromisoformat(text)
         at = at.replace(tzinfo=ZoneInfo(zone)) if at.tzinfo is None else at
-        typed = typed_of(at, zone)
-        is_future, is_valid = at.astimezone(UTC) > now, at.astimezone(UTC) >= EARLIEST
+        typed = format_form_time(at, zone)
+        is_future, is_valid = at.astimezone(UTC) > now, at.astimezone(UTC) >= MIN_TIME
     except (ValueError, OverflowError):
-        return AsOf(None, said, MEND)
+        return RequestedTime(None, text, TIME_FORMAT_TEXT)
     if not is_valid:
-        return AsOf(None, said, MEND)
-    return AsOf(None, typed, FUTURE) if is_future else AsOf(at, typed)
+        return RequestedTime(None, text, TIME_FORMAT_TEXT)
+    return RequestedTime(None, typed, FUTURE_TIME_TEXT) if is_future else RequestedTime(at, typed)
 
 
-def typed_of(at: datetime, zone: str) -> str:
-    """Return an instant as the field of a form holds it."""
+def format_form_time(at: datetime, zone: str) -> str:
+    """Format an instant for a form field."""
     return f"{at.astimezone(ZoneInfo(zone)):%Y-%m-%dT%H:%M}"
 
 
-def link_of(at: datetime) -> str:
-    """Return an instant as links name it: to the microsecond, in UTC."""
+def format_link_time(at: datetime) -> str:
+    """Format an instant for links: UTC, to the microsecond."""
     return at.astimezone(UTC).replace(tzinfo=None).isoformat() + "Z"

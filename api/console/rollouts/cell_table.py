@@ -1,4 +1,4 @@
-"""The table of cells: each with its stage, its tag, its evidence against lines, its sentences."""
+"""Rows of the cell table: stage, tag, evidence against thresholds, sentences."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -7,209 +7,251 @@ from typing import Final, NamedTuple
 
 from markupsafe import Markup
 
-from api.console.page.cell_view import Clock
-from api.console.page.figures import bound_of, counts_of, line_of, value_of
-from api.console.page.scale_chart import scale
-from api.console.page.stages import Mark
-from api.console.page.stop_target import cell_value
-from api.console.page.text import full_stop
-from api.console.page.time_format import took
-from api.console.proposals.hold_reason import subject
-from api.console.rollouts.cell_text import CellWords, cell_words, main_evidence
-from api.console.rollouts.map_rows import Course
+from api.console.page.cell_view import TimeFormatter
+from api.console.page.figures import (
+    format_bound,
+    format_counts,
+    format_estimate,
+    format_threshold,
+    get_condition_subject,
+)
+from api.console.page.scale_chart import draw_scale
+from api.console.page.stages import StageMarker
+from api.console.page.stop_target import format_cell_value
+from api.console.page.text import add_full_stop
+from api.console.page.time_format import format_time_span
+from api.console.rollouts.cell_text import CellDescription, describe_cell, find_main_evidence
+from api.console.rollouts.map_rows import StageSchedule
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.scope import Scope
 from rollout.reports.figures.evidence_facts import ConditionFacts, EvidenceFacts
-from rollout.services.cells.cell_table import CellRow, Cells, HeldLine
+from rollout.services.cells.cell_table import CellListPage, CellSummary, PassedThreshold
 
 AGREEMENT: Final = "agreement"
 
 
-class Against(NamedTuple):
-    """A line, and on which side of it is well."""
+class MeasureThreshold(NamedTuple):
+    """A threshold of a measure and its direction."""
 
     measure: str
-    line: float
+    threshold: float
     at_least: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Measured:
-    """A measure against its line.
+class MeasureReading:
+    """A measure against its threshold.
 
     Attributes:
-        name: what is measured.
-        estimate, bound, line: in words; "" where there is no bound.
-        counts: what was counted, in words.
-        met: whether the line is met.
-        drawn: the drawing, "" where there is none.
-        none: whether nothing was counted yet.
+        name: the measure.
+        estimate, bound, threshold: formatted; bound "" if there is none.
+        counts: formatted counts.
+        met: whether the threshold is met.
+        drawing: chart, or "".
+        is_empty: whether nothing was counted.
     """
 
     name: str
     estimate: str
     bound: str
-    line: str
+    threshold: str
     counts: str
     met: bool
-    drawn: Markup
-    none: bool
+    drawing: Markup
+    is_empty: bool
 
 
 @dataclass(frozen=True, slots=True)
-class TableRow:
-    """A cell as the table shows it.
+class CellTableRow:
+    """A row of the cell table.
 
     Attributes:
-        cell: which.
-        mark: the stage that is allowed, drawn as on the map.
-        words: its tag and its sentences.
-        version: whose evidence it is, "" without any.
-        measured: its evidence against its lines, the first one drawn.
-        until, left: when its grant ends, and how long that is; None and "" in shadow.
-        proposal: the id of one that is open here, "" without any.
-        value: how the stop and narrow pages call it.
-        zone: of its site.
+        cell: the cell.
+        mark: marker of the allowed stage.
+        words: tag and sentences.
+        version: version of the evidence, or "".
+        measured: evidence against thresholds; the first one has a chart.
+        until, time_left: end of its grant and the time until then; None and "" in shadow.
+        proposal: id of an open proposal, or "".
+        value: its form value on the stop and narrow pages.
+        zone: timezone of its site.
     """
 
     cell: Cell
-    mark: Mark
-    words: CellWords
+    mark: StageMarker
+    words: CellDescription
     version: str
-    measured: tuple[Measured, ...]
+    measured: tuple[MeasureReading, ...]
     until: datetime | None
-    left: str
+    time_left: str
     proposal: str
     value: str
     zone: str
 
 
 @dataclass(frozen=True, slots=True)
-class Rival:
-    """A version that does not act in a cell, beside the one that does."""
+class ChallengerComparison:
+    """A challenger in a cell beside the acting version."""
 
     cell: Cell
     acting: str
-    acts: Measured | None
+    acting_reading: MeasureReading | None
     version: str
-    has: Measured | None
-    says: str
+    challenger_reading: MeasureReading | None
+    text: str
 
 
-def table_rows(
-    found: Cells, courses: Mapping[Cell, Course], clocks: Mapping[str, Clock]
-) -> tuple[TableRow, ...]:
-    """Return the cells as the table shows them.
+def build_cell_rows(
+    cell_page: CellListPage,
+    schedules: Mapping[Cell, StageSchedule],
+    time_formatters: Mapping[str, TimeFormatter],
+) -> tuple[CellTableRow, ...]:
+    """Return the rows of a page of cells.
 
     Args:
-        found: some cells.
-        courses: how each is drawn.
-        clocks: by site how its times are shown.
+        cell_page: the cells.
+        schedules: stage markers by cell.
+        time_formatters: time formatters by site.
     """
     return tuple(
-        table_row(found, summary, courses, clocks[summary.cell.site]) for summary in found.rows
+        build_cell_row(cell_page, summary, schedules, time_formatters[summary.cell.site])
+        for summary in cell_page.rows
     )
 
 
-def table_row(found: Cells, row: CellRow, courses: Mapping[Cell, Course], clock: Clock) -> TableRow:
-    """Return one cell as the table shows it."""
-    scope, policy = found.stood.scope, found.stood.policy
-    evidence = main_evidence(row, scope)
-    return TableRow(
-        cell=row.cell,
-        mark=courses[row.cell].mark,
-        words=cell_words(policy, scope, row, found.lately, found.at, clock),
+def build_cell_row(
+    cell_page: CellListPage,
+    summary: CellSummary,
+    schedules: Mapping[Cell, StageSchedule],
+    format_time: TimeFormatter,
+) -> CellTableRow:
+    """Return the row of one cell."""
+    scope, policy = cell_page.state.scope, cell_page.state.policy
+    evidence = find_main_evidence(summary, scope)
+    return CellTableRow(
+        cell=summary.cell,
+        mark=schedules[summary.cell].marker,
+        words=describe_cell(
+            policy, scope, summary, cell_page.recent_changes, cell_page.at, format_time
+        ),
         version="" if evidence is None else evidence.version,
-        measured=measured_of(evidence, row.held),
-        until=row.now.until,
-        left="" if row.now.until is None else took(row.now.until - found.at),
-        proposal=row.now.proposals[0] if row.now.proposals else "",
-        value=cell_value(row.cell),
-        zone=policy.site[row.cell.site].timezone,
+        measured=build_measure_readings(evidence, summary.passed_thresholds),
+        until=summary.status.until,
+        time_left=""
+        if summary.status.until is None
+        else format_time_span(summary.status.until - cell_page.at),
+        proposal=summary.status.proposals[0] if summary.status.proposals else "",
+        value=format_cell_value(summary.cell),
+        zone=policy.sites_by_id[summary.cell.site].timezone,
     )
 
 
-def measured_of(main: EvidenceFacts | None, held: Sequence[HeldLine]) -> tuple[Measured, ...]:
-    """Return evidence against the lines of the gate ahead, at the top of the one behind.
+def build_measure_readings(
+    evidence: EvidenceFacts | None, passed_thresholds: Sequence[PassedThreshold]
+) -> tuple[MeasureReading, ...]:
+    """Return evidence against the next gate's thresholds, or the passed gate's at the top.
 
-    Where it asks for a measure twice, as the gates below do too, the stricter line counts.
+    If a measure has several thresholds, the strictest counts.
     """
-    if main is not None and main.gate is not None:
+    if evidence is not None and evidence.gate is not None:
         readings = [
-            (condition.line, condition.at_least, _ahead(condition))
-            for condition in main.gate.conditions
+            (condition.line, condition.at_least, _build_gate_reading(condition))
+            for condition in evidence.gate.conditions
         ]
     else:
         readings = [
-            (passed.condition.line, passed.condition.at_least, _behind(passed)) for passed in held
+            (passed.condition.line, passed.condition.at_least, _build_passed_reading(passed))
+            for passed in passed_thresholds
         ]
-    strictest: dict[str, tuple[float, Measured]] = {}
+    strictest: dict[str, tuple[float, MeasureReading]] = {}
     for threshold, at_least, reading in readings:
         strictness = threshold if at_least else -threshold
         previous = strictest.get(reading.name)
         if previous is None or strictness > previous[0]:
             strictest[reading.name] = (strictness, reading)
-    return tuple(sorted((reading for _, reading in strictest.values()), key=_order))
+    return tuple(sorted((reading for _, reading in strictest.values()), key=_get_reading_order))
 
 
-def _order(one: Measured) -> bool:
-    """Order what is measured: agreement comes first, as what most gates ask for."""
-    return one.name != AGREEMENT
+def _get_reading_order(reading: MeasureReading) -> bool:
+    """Put agreement first, the measure of most gates."""
+    return reading.name != AGREEMENT
 
 
-def _ahead(c: ConditionFacts) -> Measured:
-    threshold = Against(c.measure, c.line, c.at_least)
-    return _measured(subject(c.condition), threshold, c.counts, c.estimate, c.bound, met=c.met)
+def _build_gate_reading(condition: ConditionFacts) -> MeasureReading:
+    threshold = MeasureThreshold(condition.measure, condition.line, condition.at_least)
+    return _build_reading(
+        get_condition_subject(condition.condition),
+        threshold,
+        condition.counts,
+        condition.estimate,
+        condition.bound,
+        is_met=condition.met,
+    )
 
 
-def _behind(h: HeldLine) -> Measured:
-    condition = h.condition
-    threshold = Against(condition.measure, condition.line, condition.at_least)
-    is_met = h.bound is not None and (h.bound >= condition.line) == condition.at_least
-    return _measured(subject(str(condition)), threshold, h.counts, h.estimate, h.bound, met=is_met)
+def _build_passed_reading(passed: PassedThreshold) -> MeasureReading:
+    condition = passed.condition
+    threshold = MeasureThreshold(condition.measure, condition.line, condition.at_least)
+    is_met = passed.bound is not None and (passed.bound >= condition.line) == condition.at_least
+    return _build_reading(
+        get_condition_subject(str(condition)),
+        threshold,
+        passed.counts,
+        passed.estimate,
+        passed.bound,
+        is_met=is_met,
+    )
 
 
-def _measured(
+def _build_reading(
     name: str,
-    against: Against,
+    measure_threshold: MeasureThreshold,
     counts: tuple[int, ...],
     estimate: float | None,
     bound: float | None,
     *,
-    met: bool,
-) -> Measured:
-    measure, threshold, at_least = against
-    return Measured(
+    is_met: bool,
+) -> MeasureReading:
+    measure, threshold, at_least = measure_threshold
+    return MeasureReading(
         name=name,
-        estimate=value_of(measure, estimate),
-        bound="" if bound is None else bound_of(measure, bound, threshold, at_least=at_least),
-        line=line_of(measure, threshold),
-        counts=counts_of(measure, counts),
-        met=met,
-        drawn=scale(measure, threshold, estimate, bound, at_least=at_least),
-        none=estimate is None,
+        estimate=format_estimate(measure, estimate),
+        bound="" if bound is None else format_bound(measure, bound, threshold, at_least=at_least),
+        threshold=format_threshold(measure, threshold),
+        counts=format_counts(measure, counts),
+        met=is_met,
+        drawing=draw_scale(measure, threshold, estimate, bound, at_least=at_least),
+        is_empty=estimate is None,
     )
 
 
-def rivals_of(found: Cells) -> tuple[Rival, ...]:
-    """Return every version that doesn't act in a cell of the table, beside what acts there."""
-    scope = found.stood.scope
+def build_challenger_comparisons(cell_page: CellListPage) -> tuple[ChallengerComparison, ...]:
+    """Return every challenger in the cells beside the acting version."""
+    scope = cell_page.state.scope
     return tuple(
-        _rival(summary, scope, acting_evidence, challenger_evidence)
-        for summary in found.rows
-        if (acting_evidence := main_evidence(summary, scope)) is not None
+        _build_challenger_comparison(summary, scope, acting_evidence, challenger_evidence)
+        for summary in cell_page.rows
+        if (acting_evidence := find_main_evidence(summary, scope)) is not None
         for challenger_evidence in summary.evidence
         if challenger_evidence.version != acting_evidence.version
     )
 
 
-def _rival(row: CellRow, scope: Scope, main: EvidenceFacts, other: EvidenceFacts) -> Rival:
-    acting_readings, challenger_readings = measured_of(main, row.held), measured_of(other, ())
-    return Rival(
-        cell=row.cell,
-        acting=main.version if scope.holder(row.cell) else "",
-        acts=acting_readings[0] if acting_readings else None,
-        version=other.version,
-        has=challenger_readings[0] if challenger_readings else None,
-        says=full_stop(other.decides_next),
+def _build_challenger_comparison(
+    summary: CellSummary,
+    scope: Scope,
+    acting_evidence: EvidenceFacts,
+    challenger_evidence: EvidenceFacts,
+) -> ChallengerComparison:
+    acting_readings, challenger_readings = (
+        build_measure_readings(acting_evidence, summary.passed_thresholds),
+        build_measure_readings(challenger_evidence, ()),
+    )
+    return ChallengerComparison(
+        cell=summary.cell,
+        acting=acting_evidence.version if scope.get_holder(summary.cell) else "",
+        acting_reading=acting_readings[0] if acting_readings else None,
+        version=challenger_evidence.version,
+        challenger_reading=challenger_readings[0] if challenger_readings else None,
+        text=add_full_stop(challenger_evidence.decides_next),
     )

@@ -1,4 +1,4 @@
-"""What a cell says: its tag and every sentence that holds, of what the service knows."""
+"""A cell in words: its tag and all sentences that apply."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -7,187 +7,238 @@ from typing import Final
 from markupsafe import Markup
 
 from api.console.page.cell_view import (
-    ORDER,
-    CellWords,
-    Clock,
-    Saying,
-    Seen,
-    main_evidence,
-    missing,
-    open_here,
-    say,
+    STATE_ORDER,
+    CellContext,
+    CellDescription,
+    CellSentence,
+    TimeFormatter,
+    describe_missing_approvals,
+    find_main_evidence,
+    format_sentence,
+    list_open_proposals,
 )
-from api.console.page.time_format import took
-from api.console.page.waiting_text import eligible
-from api.console.proposals.hold_reason import ceiling, holding, no_data, rejected
-from rollout.core.policy.policy import Policy, duration_text
-from rollout.core.scope.proposals import alarmed, renewal_starts
+from api.console.page.time_format import format_time_span
+from api.console.rollouts.cell_gates import (
+    describe_ceiling,
+    describe_gate_needs,
+    describe_open_proposals,
+    describe_rejection,
+    describe_silence,
+)
+from rollout.core.policy.policy import Policy, format_duration
+from rollout.core.scope.proposals import compute_renewal_start, has_alarm
 from rollout.core.scope.scope import CellState, Scope
-from rollout.core.scope.stops import resume_needs
-from rollout.reports.text.formatting import separated, several
-from rollout.services.cells.cell_table import CellRow, Lately
+from rollout.core.scope.stops import find_resume_needs
+from rollout.reports.text.formatting import add_separators, format_quantity
+from rollout.services.cells.cell_table import CellSummary, RecentChanges
 
-__all__ = ["CellWords", "Clock", "Saying", "cell_words", "main_evidence"]
+__all__ = [
+    "CellDescription",
+    "CellSentence",
+    "TimeFormatter",
+    "describe_cell",
+    "find_main_evidence",
+]
 
 
-def cell_words(
-    policy: Policy, scope: Scope, row: CellRow, lately: Lately, at: datetime, clock: Clock
-) -> CellWords:
-    """Return what a cell says.
+def describe_cell(
+    policy: Policy,
+    scope: Scope,
+    summary: CellSummary,
+    recent_changes: RecentChanges,
+    at: datetime,
+    format_time: TimeFormatter,
+) -> CellDescription:
+    """Describe a cell in words.
 
     Args:
         policy: the policy in force.
-        scope: the fold of the ledger.
-        row: the cell with its evidence.
-        lately: what happened to cells within seven days.
-        at: the instant that is told of.
-        clock: how a time is shown.
+        scope: the projected scope.
+        summary: the cell with its evidence.
+        recent_changes: changes of cells within seven days.
+        at: the described instant.
+        format_time: formats times.
     """
-    context = Seen(policy, scope, row, lately, at, clock)
-    sentences = [sentence for describe in _TELLING for sentence in describe(context)]
-    sentences.sort(key=lambda sentence: ORDER.index(sentence.state))
+    context = CellContext(policy, scope, summary, recent_changes, at, format_time)
+    sentences = [sentence for describe in _DESCRIBERS for sentence in describe(context)]
+    sentences.sort(key=lambda sentence: STATE_ORDER.index(sentence.state))
     first = next((sentence for sentence in sentences if sentence.tag), None)
     if first is None:
-        return CellWords("", "", tuple(sentences))
-    return CellWords(first.kind, first.tag, tuple(sentences))
+        return CellDescription("", "", tuple(sentences))
+    return CellDescription(first.kind, first.tag, tuple(sentences))
 
 
-# What withholds, what was taken
+# Stops, suspensions and narrowings
 
 
-def _stopped(seen: Seen) -> Iterator[Saying]:
-    for stop in seen.scope.stops.values():
-        if seen.cell not in stop.cells:
+def _describe_stops(context: CellContext) -> Iterator[CellSentence]:
+    for stop in context.scope.stops.values():
+        if context.cell not in stop.cells:
             continue
-        reason = seen.lately.reasons.get(stop.id, "")
+        reason = context.recent_changes.stop_reasons.get(stop.id, "")
         drill_text = " (a drill)" if stop.drill else ""
-        needs = len(resume_needs(seen.scope, seen.policy, stop, seen.at))
+        needs = len(find_resume_needs(context.scope, context.policy, stop, context.at))
         resume_text = (
-            _resume(seen, stop.id) or f"Resuming needs {several(needs, 'person', 'people')}."
+            _describe_resume(context, stop.id)
+            or f"Resuming needs {format_quantity(needs, 'approval')}."
         )
-        text = say(
+        text = format_sentence(
             "Stopped by {}{}, {}: {}. {}",
-            stop.by, drill_text, seen.clock(stop.at), _quoted(reason), resume_text,
+            stop.by, drill_text, context.format_time(stop.at), _quote_reason(reason), resume_text,
         )  # fmt: skip
-        yield Saying("stopped", "stopped", "Stopped", text)
+        yield CellSentence("stopped", "stopped", "Stopped", text)
 
 
-def _resume(seen: Seen, stop: str) -> str:
-    """Say how far a resume is that was asked for, "" where none was."""
-    for proposal in seen.scope.proposals.values():
-        if proposal.kind == "resume" and proposal.about == stop:
-            if proposal.approved:
+def _describe_resume(context: CellContext, stop_id: str) -> str:
+    """Describe the progress of a requested resume, or ""."""
+    for proposal in context.scope.proposals.values():
+        if proposal.kind == "resume" and proposal.about == stop_id:
+            if proposal.is_approved:
                 return f"Its resume, {proposal.id}, is approved."
-            return f"Its resume, {proposal.id}, waits for {missing(proposal)}."
+            return f"Its resume, {proposal.id}, needs {describe_missing_approvals(proposal)}."
     return ""
 
 
-def _quoted(reason: str) -> str:
+def _quote_reason(reason: str) -> str:
     return f"“{reason}”" if reason else "no reason given"
 
 
-def _suspended(seen: Seen) -> Iterator[Saying]:
-    cell_state = seen.state
+def _describe_suspension(context: CellContext) -> Iterator[CellSentence]:
+    cell_state = context.cell_state
     if cell_state is None or not cell_state.suspended_by:
         return
-    event = seen.lately.suspended.get(seen.cell)
-    guards = [g for g in seen.policy.guards_of(seen.cell) if g.id in cell_state.suspended_by]
-    reasons = [separated(event.reason)] if event is not None and event.reason else []
+    event = context.recent_changes.suspended_cells.get(context.cell)
+    guards = [
+        g for g in context.policy.list_guards(context.cell) if g.id in cell_state.suspended_by
+    ]
+    reasons = [add_separators(event.reason)] if event is not None and event.reason else []
     reasons = reasons or sorted(cell_state.suspended_by)
-    durations = [g.over or seen.policy.tick for g in guards]
+    durations = [g.over or context.policy.tick for g in guards]
     return_text = (
-        f" Returns by itself after {took(max(durations))} within the line." if durations else ""
+        f" Returns automatically after {format_time_span(max(durations))} within the threshold."
+        if durations
+        else ""
     )
     since = max(
         (at for name, at in cell_state.suspensions if name in cell_state.suspended_by), default=None
     )
-    since_text = Markup("") if since is None else say(" since {}", seen.clock(since))
-    text = say("People decide{}: {}.{}", since_text, "; ".join(reasons), return_text)
-    yield Saying("suspended", "suspended", "Suspended", text)
+    since_text = (
+        Markup("") if since is None else format_sentence(" since {}", context.format_time(since))
+    )
+    text = format_sentence("Humans decide{}: {}.{}", since_text, "; ".join(reasons), return_text)
+    yield CellSentence("suspended", "suspended", "Suspended", text)
 
 
-def _narrowed(seen: Seen) -> Iterator[Saying]:
-    event = seen.lately.narrowed.get(seen.cell)
+def _describe_narrowing(context: CellContext) -> Iterator[CellSentence]:
+    event = context.recent_changes.narrowed_cells.get(context.cell)
     if event is None:
         return
-    reason = separated(event.reason) if event.guard else f"by {event.by}: {_quoted(event.reason)}"
-    local_time = event.at.astimezone(seen.zone)
-    text = say(
+    reason = (
+        add_separators(event.reason)
+        if event.guard
+        else f"by {event.by}: {_quote_reason(event.reason)}"
+    )
+    local_time = event.at.astimezone(context.timezone)
+    text = format_sentence(
         "Narrowed from {} to {} on {}: {}.{}",
-        event.from_stage, event.to_stage, seen.clock(event.at), reason,
-        " Evidence starts anew." if event.restart else "",
+        event.from_stage, event.to_stage, context.format_time(event.at), reason,
+        " Evidence restarts." if event.restart else "",
     )  # fmt: skip
-    yield Saying("narrowed", "bad", f"Narrowed {local_time.day} {local_time:%b}", text)
+    yield CellSentence("narrowed", "bad", f"Narrowed {local_time.day} {local_time:%b}", text)
 
 
 # Grants and their ends
 
 
-def _lapsing(seen: Seen) -> Iterator[Saying]:
-    cell_state, policy = seen.state, seen.policy
-    for stage_level in range(seen.held, 0, -1):
-        assert cell_state is not None  # noqa: S101 - a rung is held
-        grant = next(g for g in cell_state.grants if g.stage == policy.rungs[stage_level])
-        since = renewal_starts(policy, cell_state, stage_level)
-        if seen.at < since:
+def _describe_lapsing_grants(context: CellContext) -> Iterator[CellSentence]:
+    cell_state, policy = context.cell_state, context.policy
+    for stage_level in range(context.held_level, 0, -1):
+        assert cell_state is not None  # noqa: S101 - a stage level is held
+        grant = next(g for g in cell_state.grants if g.stage == policy.stage_ids[stage_level])
+        since = compute_renewal_start(policy, cell_state, stage_level)
+        if context.at < since:
             continue
-        text = say(
+        text = format_sentence(
             "Lapses to {} in {}, {}, unless renewed. {}",
-            policy.rungs[stage_level - 1], took(grant.until - seen.at), seen.clock(grant.until),
-            _renewal(seen, cell_state, stage_level, since),
-        )  # fmt: skip
-        yield Saying("lapsing", "warn", "Lapsing", text)
-
-
-def _renewal(seen: Seen, state: CellState, rung: int, since: datetime) -> Markup:
-    stage = seen.policy.rungs[rung]
-    for proposal in open_here(seen):
-        if proposal.kind == "renewal" and proposal.to == stage:
-            if proposal.approved:
-                return Markup("The renewal is approved.")
-            return say("The renewal waits for {}.", missing(proposal))
-    if state.quiet_until is not None and seen.at < state.quiet_until:
-        return say(
-            "A proposal was rejected: none is raised before {}.", seen.clock(state.quiet_until)
+            policy.stage_ids[stage_level - 1],
+            format_time_span(grant.until - context.at),
+            context.format_time(grant.until),
+            _describe_renewal(context, cell_state, stage_level, since),
         )
-    if alarmed(seen.scope, seen.cell, seen.row.now.version) or seen.scope.stopped(seen.cell):
-        return Markup("None is proposed while it is withheld or a guard is in alarm.")
-    if seen.at - since > seen.policy.tick:
-        return Markup("The gate doesn’t hold on this grant’s evidence, so no renewal is proposed.")
+        yield CellSentence("lapsing", "warn", "Lapsing", text)
+
+
+def _describe_renewal(
+    context: CellContext, cell_state: CellState, stage_level: int, since: datetime
+) -> Markup:
+    stage = context.policy.stage_ids[stage_level]
+    for proposal in list_open_proposals(context):
+        if proposal.kind == "renewal" and proposal.to == stage:
+            if proposal.is_approved:
+                return Markup("The renewal is approved.")
+            return format_sentence("The renewal needs {}.", describe_missing_approvals(proposal))
+    if cell_state.quiet_until is not None and context.at < cell_state.quiet_until:
+        return format_sentence(
+            "A proposal was rejected. The next one is raised after {} at the earliest.",
+            context.format_time(cell_state.quiet_until),
+        )
+    if has_alarm(
+        context.scope, context.cell, context.summary.status.version
+    ) or context.scope.is_stopped(context.cell):
+        return Markup("No renewal is proposed while the grant is withheld or a guard is in alarm.")
+    if context.at - since > context.policy.tick:
+        return Markup("The gate isn’t met on this grant’s evidence, so no renewal is proposed.")
     return Markup("")
 
 
-def _lapsed(seen: Seen) -> Iterator[Saying]:
-    event, cell_state = seen.lately.lapsed.get(seen.cell), seen.state
+def _describe_lapse(context: CellContext) -> Iterator[CellSentence]:
+    event, cell_state = context.recent_changes.expired_cells.get(context.cell), context.cell_state
     end_times = (
-        [] if cell_state is None else [g.until for g in cell_state.grants if g.until <= seen.at]
+        [] if cell_state is None else [g.until for g in cell_state.grants if g.until <= context.at]
     )
     ended_at = max([*end_times, *([event.until] if event is not None else [])], default=None)
-    if ended_at is None or ended_at > seen.at:
+    if ended_at is None or ended_at > context.at:
         return
-    stage_text = "" if seen.row.now.withheld else f" {seen.row.now.stage.capitalize()} since then."
-    text = say(
-        "The grant ended {}.{} Nothing failed: nobody renewed it.", seen.clock(ended_at), stage_text
+    stage_text = (
+        ""
+        if context.summary.status.withheld
+        else f" {context.summary.status.stage.capitalize()} since then."
     )
-    yield Saying("lapsed", "warn", "Lapsed", text)
+    text = format_sentence(
+        "The grant ended {}.{} It was not renewed; nothing failed.",
+        context.format_time(ended_at),
+        stage_text,
+    )
+    yield CellSentence("lapsed", "warn", "Lapsed", text)
 
 
-def _reported(seen: Seen) -> Iterator[Saying]:
-    """Tell of guards that are in alarm and narrow nothing."""
-    cell_state = seen.state
-    for guard in seen.policy.guards_of(seen.cell):
-        if cell_state is None or guard.id not in cell_state.reported:
+def _describe_alarms(context: CellContext) -> Iterator[CellSentence]:
+    """Describe guards in alarm that only report."""
+    cell_state = context.cell_state
+    for guard in context.policy.list_guards(context.cell):
+        if cell_state is None or guard.id not in cell_state.reported_guards:
             continue
         measure = guard.condition.measure
         tag = {"unaudited": "unaudited", "heartbeat": "stale"}.get(measure, "reported")
-        period_text = "" if guard.over is None else f" over {duration_text(guard.over)}"
-        text = say(
-            "In alarm: {}{}. It is reported and narrows nothing.", str(guard.condition), period_text
+        period_text = "" if guard.over is None else f" over {format_duration(guard.over)}"
+        text = format_sentence(
+            "In alarm: {}{}. The guard only reports; nothing is narrowed.",
+            str(guard.condition),
+            period_text,
         )
-        yield Saying(tag, "warn", tag.capitalize(), text)
+        yield CellSentence(tag, "warn", tag.capitalize(), text)
 
 
-_TELLING: Final = (
-    _stopped, _suspended, _narrowed, _lapsing, _lapsed, _reported, eligible, holding,
-    rejected, ceiling, no_data,
-)  # fmt: skip
+_DESCRIBERS: Final = (
+    _describe_stops,
+    _describe_suspension,
+    _describe_narrowing,
+    _describe_lapsing_grants,
+    _describe_lapse,
+    _describe_alarms,
+    describe_open_proposals,
+    describe_gate_needs,
+    describe_rejection,
+    describe_ceiling,
+    describe_silence,
+)

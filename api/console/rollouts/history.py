@@ -1,56 +1,59 @@
-"""The history as a page tells it: each change with its mark, its place and the map of then."""
+"""Rows of the history timeline."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
-from api.console.ledger.ledger_text import NARROWER, WIDER
-from api.console.page.text import full_stop
-from api.console.rollouts.as_of import link_of
+from api.console.ledger.ledger_text import NARROWING_KINDS, WIDENING_KINDS
+from api.console.page.text import add_full_stop
+from api.console.rollouts.as_of import format_link_time
 from rollout.core.policy.policy import Policy
-from rollout.reports.text.event_text import Happening
-from rollout.reports.text.formatting import cell_name
-from rollout.services.ledger.activity import CHANGES
+from rollout.reports.text.event_text import EventDescription
+from rollout.reports.text.formatting import format_cell_name
+from rollout.services.ledger.activity import SCOPE_CHANGES
 
-NARROWS: Final = frozenset({*NARROWER, "VersionRetired"})
-CHANGING: Final = frozenset(kind.__name__ for kind in CHANGES)
+NARROWING_ENTRY_KINDS: Final = frozenset({*NARROWING_KINDS, "VersionRetired"})
+MAP_CHANGE_KINDS: Final = frozenset(kind.__name__ for kind in SCOPE_CHANGES)
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One line of the history.
+class HistoryEntry:
+    """One row of the history.
 
     Attributes:
-        at, zone: when, and on whose clock it is told.
-        mark: `is-wider`, `is-narrower` or "": the shape beside it.
-        cell: the cell that it is about, "" where it is about none.
-        says: what happened.
-        then: how a link names its instant, where the map changed; "" where it didn't.
-        revision: its place in the ledger.
+        at, zone: time and its timezone.
+        mark: `is-wider`, `is-narrower` or "": its CSS class.
+        cell: its cell, or "".
+        text: the event in words.
+        link_time: its instant for links, "" if the map did not change.
+        revision: its ledger revision.
     """
 
     at: datetime
     zone: str
     mark: str
     cell: str
-    says: str
-    then: str
+    text: str
+    link_time: str
     revision: int
 
 
-def entries(items: Iterable[Happening], policy: Policy) -> tuple[Entry, ...]:
-    """Return what happened as the page's timeline tells it, in the order given."""
-    return tuple(_entry(item, policy) for item in items)
+def build_history_entries(
+    items: Iterable[EventDescription], policy: Policy
+) -> tuple[HistoryEntry, ...]:
+    """Return the rows of the timeline, in the given order."""
+    return tuple(_build_entry(item, policy) for item in items)
 
 
-def _entry(item: Happening, policy: Policy) -> Entry:
-    return Entry(
+def _build_entry(item: EventDescription, policy: Policy) -> HistoryEntry:
+    return HistoryEntry(
         at=item.at,
-        zone=policy.zone_of(item.site or ""),
-        mark="is-wider" * (item.kind in WIDER) or "is-narrower" * (item.kind in NARROWS),
-        cell=cell_name(item.site, item.window),
-        says=full_stop(item.text),
-        then=link_of(item.at) if item.kind in CHANGING else "",
+        zone=policy.get_timezone(item.site or ""),
+        mark="is-wider" * (item.kind in WIDENING_KINDS)
+        or "is-narrower" * (item.kind in NARROWING_ENTRY_KINDS),
+        cell=format_cell_name(item.site, item.window),
+        text=add_full_stop(item.text),
+        link_time=format_link_time(item.at) if item.kind in MAP_CHANGE_KINDS else "",
         revision=item.revision,
     )

@@ -1,116 +1,127 @@
-"""Narrow: the two steps of a stop with the stage to go down to, then what is gone."""
+"""Narrow pages: form, confirmation and result."""
 
 from typing import Annotated, Final
 from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api.console.page.form import Form, Signed
-from api.console.page.page import page, to
-from api.console.page.page_context import Visiting, Visitor
-from api.console.page.stop_target import far_of
-from api.console.page.text import segment
-from api.console.proposals.proposal_text import told
-from api.console.rollouts.stop import first_step, second_step
-from api.priority_threads import narrowing
-from api.problems import STATUS
-from api.schemas.stops import MOST_SAID, StopRequest
+from api.console.page.form import Form, SignedForm
+from api.console.page.page import redirect_to, render_page
+from api.console.page.page_context import CurrentVisitor, Visitor
+from api.console.page.stop_target import parse_target
+from api.console.page.text import encode_segment
+from api.console.proposals.proposal_text import format_refusal
+from api.console.rollouts.stop import render_first_step, render_second_step
+from api.priority_threads import prioritize
+from api.problems import STATUS_BY_CODE
+from api.schemas.stops import MAX_REASON_LENGTH, StopRequest
 from rollout.core.calendar.sites import SHADOW
-from rollout.core.errors import NotNarrower, Refusal
+from rollout.core.errors import NotNarrowerError, RefusalError
 from rollout.core.policy.policy import Policy
 from rollout.services.stops import stops
-from rollout.services.stops.stop_targets import narrowed_by
+from rollout.services.stops.stop_options import load_own_narrowings
 
 router = APIRouter()
-Word = Annotated[str, Query(max_length=2_000)]
-Number = Annotated[int, Query(ge=0, le=2**53)]
-MOST: Final = 10_000  # narrowings that one command makes
+QueryText = Annotated[str, Query(max_length=2_000)]
+NumberQuery = Annotated[int, Query(ge=0, le=2**53)]
+MAX_NARROWINGS: Final = 10_000  # maximum cells that one command narrows
 FIELDS: Final = ("reach", "reason", "to")
 UNPROCESSABLE: Final = 422
 
 
 @router.get("/rollouts/{rollout}/narrow")
-@narrowing
-def ask(
-    request: Request, rollout: str, visitor: Visiting,
-    reach: Word = "", reason: Word = "", to: Word = "",
+@prioritize
+def show_narrow_form(
+    request: Request, rollout: str, visitor: CurrentVisitor,
+    reach: QueryText = "", reason: QueryText = "", to: QueryText = "",
 ) -> Response:  # fmt: skip
-    """Ask how far and down to which stage."""
+    """Show the form for target and stage."""
     typed = {"reach": reach, "reason": reason, "to": to}
-    return first_step(request, visitor, "narrow", rollout, typed=typed)
+    return render_first_step(request, visitor, "narrow", rollout, typed=typed)
 
 
 @router.get("/rollouts/{rollout}/narrow/confirm")
-@narrowing
-def confirm(
-    request: Request, rollout: str, visitor: Visiting,
-    reach: Word = "", reason: Word = "", to: Word = SHADOW,
+@prioritize
+def show_confirmation(
+    request: Request, rollout: str, visitor: CurrentVisitor,
+    reach: QueryText = "", reason: QueryText = "", to: QueryText = SHADOW,
 ) -> Response:  # fmt: skip
-    """Say which grants would end, and ask for the second yes."""
-    typed = {"reach": reach, "reason": reason[:MOST_SAID], "to": to}
+    """Show which grants would end, to confirm."""
+    typed = {"reach": reach, "reason": reason[:MAX_REASON_LENGTH], "to": to}
     try:
-        policy = visitor.service.watch.confirmed(rollout).standing.policy
-        above = policy.rungs[_rung(policy, to) + 1 :]
-        return second_step(request, visitor, "narrow_confirm", rollout, typed, above=above)
-    except Refusal as error:
-        return _again(request, visitor, rollout, typed, error)
+        policy = visitor.service.state_cache.reload_rollout(rollout).state.policy
+        above = policy.stage_ids[_parse_stage_level(policy, to) + 1 :]
+        return render_second_step(request, visitor, "narrow_confirm", rollout, typed, above=above)
+    except RefusalError as error:
+        return _render_form_again(request, visitor, rollout, typed, error)
 
 
 @router.post("/rollouts/{rollout}/narrow/confirm")
-@narrowing
-def narrow(request: Request, rollout: str, form: Signed, visitor: Visiting) -> Response:
-    """Narrow, and go on to what is gone."""
+@prioritize
+def submit_narrowing(
+    request: Request, rollout: str, form: SignedForm, visitor: CurrentVisitor
+) -> Response:
+    """Narrow and redirect to the result."""
     try:
-        result = _narrowed(visitor, rollout, form)
-    except Refusal as error:
-        typed = {name: form.one(name) for name in FIELDS}
-        return _again(request, visitor, rollout, typed, error)
-    visitor.service.watch.doubt(rollout)
+        result = _narrow_cells(visitor, rollout, form)
+    except RefusalError as error:
+        typed = {name: form.get_text(name) for name in FIELDS}
+        return _render_form_again(request, visitor, rollout, typed, error)
+    visitor.service.state_cache.invalidate(rollout)
     count = sum(event.kind == "Narrowed" for event in result.events)
     query = urlencode({"until": result.revision, "count": count})
-    return to(f"/rollouts/{segment(rollout)}/narrow/done?{query}")
+    return redirect_to(f"/rollouts/{encode_segment(rollout)}/narrow/done?{query}")
 
 
 @router.get("/rollouts/{rollout}/narrow/done")
-@narrowing
-def done(
-    request: Request, rollout: str, visitor: Visiting, until: Number = 0, count: Number = 0
+@prioritize
+def show_result(
+    request: Request,
+    rollout: str,
+    visitor: CurrentVisitor,
+    until: NumberQuery = 0,
+    count: NumberQuery = 0,
 ) -> Response:
-    """Say what is gone: read from the ledger, the address only says where."""
-    narrowings = narrowed_by(
-        visitor.service, visitor.caller, rollout, until=until, count=min(count, MOST)
+    """Show the result as the ledger has it."""
+    narrowings = load_own_narrowings(
+        visitor.service, visitor.caller, rollout, until=until, count=min(count, MAX_NARROWINGS)
     )
-    policy = visitor.service.watch.confirmed(rollout).standing.policy
-    return page(
-        request, visitor, "narrow_done", rollout=rollout, gone=narrowings, zone=policy.timezone
+    policy = visitor.service.state_cache.reload_rollout(rollout).state.policy
+    return render_page(
+        request,
+        visitor,
+        "narrow_done",
+        rollout=rollout,
+        narrowings=narrowings,
+        zone=policy.timezone,
     )
 
 
-def _narrowed(visitor: Visitor, rollout: str, form: Form) -> stops.NarrowingResult:
-    return stops.narrow(
+def _narrow_cells(visitor: Visitor, rollout: str, form: Form) -> stops.NarrowingResult:
+    return stops.narrow_cells(
         visitor.service.database,
         visitor.caller,
         rollout,
-        far_of(form.one("reach")).named,
-        form.one("to"),
+        parse_target(form.get_text("reach")).target,
+        form.get_text("to"),
         at=visitor.at,
-        reason=StopRequest(reason=form.one("reason")).reason,
+        reason=StopRequest(reason=form.get_text("reason")).reason,
     )
 
 
-def _rung(policy: Policy, to: str) -> int:
-    if to not in policy.rungs[:-1]:
-        raise NotNarrower(f"Choose a stage to go down to: {', '.join(policy.rungs[:-1])}")
-    return policy.rungs.index(to)
+def _parse_stage_level(policy: Policy, stage: str) -> int:
+    if stage not in policy.stage_ids[:-1]:
+        raise NotNarrowerError(f"Choose a stage to narrow to: {', '.join(policy.stage_ids[:-1])}")
+    return policy.stage_ids.index(stage)
 
 
-def _again(
-    request: Request, visitor: Visitor, rollout: str, typed: dict[str, str], refused: Refusal
+def _render_form_again(
+    request: Request, visitor: Visitor, rollout: str, typed: dict[str, str], error: RefusalError
 ) -> Response:
-    """Show step 1 again with what was typed and what is wrong."""
-    is_stage_error = isinstance(
-        refused, NotNarrower
-    )  # a choice of the form, whatever the API calls it
-    errors = {"to" if is_stage_error else "reach": told(str(refused), visitor.name)}
-    status = UNPROCESSABLE if is_stage_error else STATUS.get(refused.code, UNPROCESSABLE)
-    return first_step(request, visitor, "narrow", rollout, status, typed=typed, errors=errors)
+    """Show the form again with typed values and errors."""
+    is_stage_error = isinstance(error, NotNarrowerError)  # the form's field for the API's name
+    errors = {"to" if is_stage_error else "reach": format_refusal(str(error), visitor.name)}
+    status = UNPROCESSABLE if is_stage_error else STATUS_BY_CODE.get(error.code, UNPROCESSABLE)
+    return render_first_step(
+        request, visitor, "narrow", rollout, status, typed=typed, errors=errors
+    )

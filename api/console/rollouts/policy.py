@@ -1,6 +1,6 @@
-"""A rollout's policy: what is in force, earlier ones, and a new one with its plan before it holds.
+"""Policy pages: policy in force, earlier ones, and planning a new one.
 
-Nothing is applied that was not planned on the page before, against the policy that still holds.
+Only a planned text can be applied, and only while the policy it was planned against is in force.
 """
 
 from dataclasses import dataclass
@@ -8,258 +8,279 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api.console.page.form import Form, Signed
-from api.console.page.page import page, to
-from api.console.page.page_context import Visiting, Visitor
-from api.console.page.revision import live
-from api.console.page.text import first_large, segment
+from api.console.page.form import Form, SignedForm
+from api.console.page.page import redirect_to, render_page
+from api.console.page.page_context import CurrentVisitor, Visitor
+from api.console.page.revision import build_live_region
+from api.console.page.text import capitalize_first, encode_segment
 from api.console.rollouts.policy_text import (
-    OUTCOMES,
-    Change,
-    Difference,
-    Fault,
-    changes,
-    differences,
-    faults,
-    in_area,
-    kept,
+    OUTCOME_TEXTS,
+    PolicyChange,
+    PolicyDiffLine,
+    PolicyFault,
+    build_policy_faults,
+    compare_policy_texts,
+    escape_for_textarea,
+    escape_text,
+    list_policy_changes,
 )
-from api.routers.policies import LONGEST
+from api.routers.policies import MAX_POLICY_BYTES
 from api.schemas.policies import TEXT
-from rollout.core.errors import NotAllowed, PolicyRefused, Refusal, UnknownRollout
+from rollout.core.errors import (
+    NotAllowedError,
+    PolicyRefusedError,
+    RefusalError,
+    UnknownRolloutError,
+)
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.permissions import Act, require
-from rollout.formats.policy.reader import PolicyFaults, load_policy
-from rollout.services.incidents.incidents import channels_told
+from rollout.core.scope.permissions import Permission, require_permission
+from rollout.formats.policy.reader import InvalidPolicyError, parse_policy
+from rollout.services.incidents.incidents import list_incident_channels
 from rollout.services.policies import policies
-from rollout.services.policies.policies import policies_of, policy_numbered
-from rollout.services.proposals.eligible_approvers import needs_text
-from rollout.services.support.channels import channel_warnings
+from rollout.services.policies.policies import load_policies, load_policy_by_number
+from rollout.services.proposals.eligible_approvers import format_needs
+from rollout.services.support.channels import list_channel_warnings
 
 router = APIRouter()
-Number = Annotated[int | None, Query(ge=1, le=2**31 - 1)]
-EMPTY: Final = "Paste a policy: one YAML or JSON document"
-OTHER: Final = "The text is of {}, not of {}. Change its first line, or go to that rollout's page."
-MOVED: Final = (
+PolicyNumber = Annotated[int | None, Query(ge=1, le=2**31 - 1)]
+EMPTY_POLICY_TEXT: Final = "Paste a policy: one YAML or JSON document"
+OTHER_ROLLOUT_TEXT: Final = (
+    "The text is of {}, not of {}. Change its first line, or go to that rollout's page."
+)
+POLICY_CHANGED_TEXT: Final = (
     "Policy {} came into force since this was planned, so it was not applied. Your text is kept: "
     "plan it again and read what it changes now."
 )
-THERE: Final = "There is a rollout {} already. Change its policy on its own page."
+ROLLOUT_EXISTS_TEXT: Final = "There is a rollout {} already. Change its policy on its own page."
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """A plan as it is shown: of which text, against which policy in force ("" for none)."""
+class PolicyPlanView:
+    """A plan on the page: planned text and policy in force ("" for none)."""
 
     text: str
     against: str
     planned: policies.PolicyPlan
     outcome: str
-    changes: tuple[Change, ...]
-    differences: tuple[Difference, ...] | None
+    changes: tuple[PolicyChange, ...]
+    differences: tuple[PolicyDiffLine, ...] | None
     needs: str
 
 
 @router.get("/rollouts/{rollout}/settings")
-def settings(request: Request, visitor: Visiting, rollout: str, policy: Number = None) -> Response:
+def show_policy(
+    request: Request, visitor: CurrentVisitor, rollout: str, policy: PolicyNumber = None
+) -> Response:
     """Show the policy in force, or an earlier one."""
-    return _shown(request, visitor, rollout, number=policy)
+    return _render_policy(request, visitor, rollout, number=policy)
 
 
 @router.post("/rollouts/{rollout}/settings")
-def change(request: Request, visitor: Visiting, rollout: str, form: Signed) -> Response:
-    """Plan a new text, or apply one that was planned."""
-    require(visitor.caller, Act.READ, rollout)
-    text = form.whole("text")
+def submit_policy(
+    request: Request, visitor: CurrentVisitor, rollout: str, form: SignedForm
+) -> Response:
+    """Plan a new text, or apply a planned one."""
+    require_permission(visitor.caller, Permission.READ, rollout)
+    text = form.get_raw_text("text")
     try:
-        if form.has("apply"):
-            return _apply(visitor, rollout, text, form)
-        plan_view = _plan(visitor, rollout, text)
-    except Refusal as error:
-        return _shown(request, visitor, rollout, text=text, refused=error)
-    return _shown(request, visitor, rollout, text=text, seen=plan_view)
+        if form.has_field("apply"):
+            return _apply_policy(visitor, rollout, text, form)
+        plan_view = _plan_policy(visitor, rollout, text)
+    except RefusalError as error:
+        return _render_policy(request, visitor, rollout, text=text, error=error)
+    return _render_policy(request, visitor, rollout, text=text, plan_view=plan_view)
 
 
 @router.get("/new")
-def new(request: Request, visitor: Visiting) -> Response:
-    """Ask for the first policy of a rollout that is not there yet."""
-    return _new(request, visitor)
+def show_new_rollout(request: Request, visitor: CurrentVisitor) -> Response:
+    """Show the form for the first policy of a new rollout."""
+    return _render_new_rollout(request, visitor)
 
 
 @router.post("/new")
-def make(request: Request, visitor: Visiting, form: Signed) -> Response:
-    """Plan a rollout, or make it."""
-    text = form.whole("text")
+def submit_new_rollout(request: Request, visitor: CurrentVisitor, form: SignedForm) -> Response:
+    """Plan a new rollout, or create it."""
+    text = form.get_raw_text("text")
     try:
-        rollout_name = _checked(text).rollout
-        _not_there(visitor, rollout_name)
-        if form.has("apply"):
-            return _apply(visitor, rollout_name, text, form)
-        plan_view = _plan(visitor, rollout_name, text)
-    except Refusal as error:
-        return _new(request, visitor, text=text, refused=error)
-    return _new(request, visitor, text=text, seen=plan_view)
+        rollout_name = _parse_policy(text).rollout
+        _check_new_rollout(visitor, rollout_name)
+        if form.has_field("apply"):
+            return _apply_policy(visitor, rollout_name, text, form)
+        plan_view = _plan_policy(visitor, rollout_name, text)
+    except RefusalError as error:
+        return _render_new_rollout(request, visitor, text=text, error=error)
+    return _render_new_rollout(request, visitor, text=text, plan_view=plan_view)
 
 
-def _apply(visitor: Visitor, rollout: str, text: str, form: Form) -> Response:
-    service, current_hash = visitor.service, _in_force(visitor, rollout)
-    if form.one("against") != current_hash:
+def _apply_policy(visitor: Visitor, rollout: str, text: str, form: Form) -> Response:
+    service, current_hash = visitor.service, _get_policy_hash(visitor, rollout)
+    if form.get_text("against") != current_hash:
         current_number = (
-            "" if not current_hash else policies_of(service, visitor.caller, rollout)[0].number
+            "" if not current_hash else load_policies(service, visitor.caller, rollout)[0].number
         )
-        raise PolicyRefused(MOVED.format(current_number))
-    result = policies.put(
+        raise PolicyRefusedError(POLICY_CHANGED_TEXT.format(current_number))
+    result = policies.put_policy(
         service.database,
         visitor.caller,
         rollout,
         text,
         at=visitor.at,
-        salt=service.entropy(policies.SALT),
+        salt=service.entropy(policies.SALT_BYTES),
         channels=service.channels.names,
     )
     if result.proposal:
-        return to(f"/rollouts/{segment(rollout)}/proposals/{segment(result.proposal)}")
-    return to(f"/rollouts/{segment(rollout)}/settings")
+        return redirect_to(
+            f"/rollouts/{encode_segment(rollout)}/proposals/{encode_segment(result.proposal)}"
+        )
+    return redirect_to(f"/rollouts/{encode_segment(rollout)}/settings")
 
 
-def _plan(visitor: Visitor, rollout: str, text: str) -> Seen:
+def _plan_policy(visitor: Visitor, rollout: str, text: str) -> PolicyPlanView:
     service, caller = visitor.service, visitor.caller
-    policy = _checked(text)
+    policy = _parse_policy(text)
     if policy.rollout != rollout:
-        raise PolicyRefused(OTHER.format(policy.rollout, rollout))
-    current_hash = _in_force(visitor, rollout)
-    preview = policies.planned(
+        raise PolicyRefusedError(OTHER_ROLLOUT_TEXT.format(policy.rollout, rollout))
+    current_hash = _get_policy_hash(visitor, rollout)
+    preview = policies.preview_policy(
         service, caller, text, at=visitor.at, channels=service.channels.names
     )
-    current_text = policies.policy_at(service, caller, rollout).text if current_hash else ""
-    return Seen(
+    current_text = policies.load_policy_at(service, caller, rollout).text if current_hash else ""
+    return PolicyPlanView(
         text=text,
         against=current_hash,
         planned=preview,
-        outcome=OUTCOMES[preview.changes.outcome],
-        changes=changes(preview.changes),
-        differences=differences(current_text, text) if current_hash else (),
-        needs=needs_text(preview.changes.required_approvals),
+        outcome=OUTCOME_TEXTS[preview.changes.outcome],
+        changes=list_policy_changes(preview.changes),
+        differences=compare_policy_texts(current_text, text) if current_hash else (),
+        needs=format_needs(preview.changes.required_approvals),
     )
 
 
-def _checked(text: str) -> Policy:
-    """Return a text as a policy.
+def _parse_policy(text: str) -> Policy:
+    """Parse a policy text.
 
     Raises:
-        PolicyFaults: it is none; one line a fault.
-        PolicyRefused: there is none, or it is too long.
+        InvalidPolicyError: it is invalid; one line per fault.
+        PolicyRefusedError: it is empty or too long.
     """
     if not text.strip():
-        raise PolicyRefused(EMPTY)
-    if (size := len(text.encode())) > LONGEST:
-        raise PolicyRefused(f"A policy of {size:,} bytes; at most {LONGEST:,} are read")
-    return load_policy(text)
+        raise PolicyRefusedError(EMPTY_POLICY_TEXT)
+    if (size := len(text.encode())) > MAX_POLICY_BYTES:
+        raise PolicyRefusedError(
+            f"The policy has {size:,} bytes; at most {MAX_POLICY_BYTES:,} are allowed"
+        )
+    return parse_policy(text)
 
 
-def _in_force(visitor: Visitor, rollout: str) -> str:
-    """Return the hash of the policy in force, "" where there is no such rollout."""
+def _get_policy_hash(visitor: Visitor, rollout: str) -> str:
+    """Return the hash of the policy in force, "" without a rollout."""
     try:
-        return visitor.service.watch.confirmed(rollout).standing.scope.policy_hash
-    except UnknownRollout:
+        return visitor.service.state_cache.reload_rollout(rollout).state.scope.policy_hash
+    except UnknownRolloutError:
         return ""
 
 
-def _not_there(visitor: Visitor, name: str) -> None:
-    require(visitor.caller, Act.ADMINISTER, "")
-    if _in_force(visitor, name):
-        raise PolicyRefused(THERE.format(name))
+def _check_new_rollout(visitor: Visitor, rollout_name: str) -> None:
+    require_permission(visitor.caller, Permission.ADMINISTER, "")
+    if _get_policy_hash(visitor, rollout_name):
+        raise PolicyRefusedError(ROLLOUT_EXISTS_TEXT.format(rollout_name))
 
 
-def _shown(
+def _render_policy(
     request: Request,
     visitor: Visitor,
     rollout: str,
     *,
     number: int | None = None,
     text: str = "",
-    seen: Seen | None = None,
-    refused: Refusal | None = None,
+    plan_view: PolicyPlanView | None = None,
+    error: RefusalError | None = None,
 ) -> Response:
-    live_region = live(request, visitor, rollout)
+    live_region = build_live_region(request, visitor, rollout)
     service, caller = visitor.service, visitor.caller
-    policy_records = policies_of(service, caller, rollout)
-    policy_record, policy_text = policy_numbered(
+    policy_records = load_policies(service, caller, rollout)
+    policy_record, policy_text = load_policy_by_number(
         service, caller, rollout, number or policy_records[0].number
     )
-    state = service.watch.confirmed(rollout).standing
+    state = service.state_cache.reload_rollout(rollout).state
     open_proposals = [
         proposal for proposal in state.scope.proposals.values() if proposal.kind == "policy"
     ]
-    channel_names = channels_told(state.policy)
-    return page(
+    channel_names = list_incident_channels(state.policy)
+    return render_page(
         request,
         visitor,
         "policy",
-        422 if refused else 200,
-        live=live_region if seen is None else None,
+        422 if error else 200,
+        live=live_region if plan_view is None else None,
         rollout=rollout,
         zone=state.policy.timezone,
-        held=policy_records,
-        there=policy_record,
-        text=in_area(policy_text),
-        waiting=[(proposal, needs_text(proposal.needs)) for proposal in open_proposals],
+        records=policy_records,
+        shown_record=policy_record,
+        text=escape_for_textarea(policy_text),
+        open_proposals=[(proposal, format_needs(proposal.needs)) for proposal in open_proposals],
         channels=[
-            (channel_name, service.channels.masked(channel_name)) for channel_name in channel_names
+            (channel_name, service.channels.mask_url(channel_name))
+            for channel_name in channel_names
         ],
-        unheard=channel_warnings(state.policy, service.channels.names),
-        seen=seen,
-        applied=_applied(seen),
-        whole=all(visitor.may(Act.READ, rollout, site) for site in state.policy.site),
-        may_apply=visitor.may(Act.ADMINISTER, rollout),
-        **_wrong(refused, text, policy_text),
+        unheard=list_channel_warnings(state.policy, service.channels.names),
+        plan=plan_view,
+        applied=_get_applied_text(plan_view),
+        reads_all_sites=all(
+            visitor.has_permission(Permission.READ, rollout, site)
+            for site in state.policy.sites_by_id
+        ),
+        may_apply=visitor.has_permission(Permission.ADMINISTER, rollout),
+        **_build_error_context(error, text, policy_text),
     )
 
 
-def _new(
+def _render_new_rollout(
     request: Request,
     visitor: Visitor,
     *,
     text: str = "",
-    seen: Seen | None = None,
-    refused: Refusal | None = None,
+    plan_view: PolicyPlanView | None = None,
+    error: RefusalError | None = None,
 ) -> Response:
-    if not visitor.may(Act.ADMINISTER):
+    if not visitor.has_permission(Permission.ADMINISTER):
         error_text = (
             f"{visitor.name} may not make a rollout; it takes an admin of all rollouts: ask one"
         )
-        raise NotAllowed(error_text)
-    return page(
+        raise NotAllowedError(error_text)
+    return render_page(
         request,
         visitor,
         "new_rollout",
-        422 if refused else 200,
-        example=in_area(TEXT),
-        seen=seen,
-        applied=_applied(seen),
+        422 if error else 200,
+        example=escape_for_textarea(TEXT),
+        plan=plan_view,
+        applied=_get_applied_text(plan_view),
         may_apply=True,
-        **_wrong(refused, text, ""),
+        **_build_error_context(error, text, ""),
     )
 
 
-def _applied(seen: Seen | None) -> str:
-    """Return the planned text as it stands in the form that applies it."""
-    return "" if seen is None else in_area(seen.text)
+def _get_applied_text(plan_view: PolicyPlanView | None) -> str:
+    """Return the planned text for the form that applies it."""
+    return "" if plan_view is None else escape_for_textarea(plan_view.text)
 
 
-def _wrong(refused: Refusal | None, text: str, otherwise: str) -> dict[str, object]:
-    """Return what is wrong with a text, by line where that is known, and the text as typed."""
-    policy_faults: tuple[Fault, ...] = ()
+def _build_error_context(
+    error: RefusalError | None, text: str, fallback_text: str
+) -> dict[str, object]:
+    """Return faults by line, and the typed text."""
+    policy_faults: tuple[PolicyFault, ...] = ()
     errors: dict[str, str] = {}
-    if isinstance(refused, PolicyFaults):
-        policy_faults = faults(refused.faults, text)
+    if isinstance(error, InvalidPolicyError):
+        policy_faults = build_policy_faults(error.faults, text)
         count_text = "one fault" if len(policy_faults) == 1 else f"{len(policy_faults)} faults"
-        errors = {"text": f"This is no policy yet: {count_text}, each with its line"}
-    elif refused is not None:
-        errors = {"text": first_large(str(refused))}
+        errors = {"text": f"The policy is invalid: {count_text}, listed with lines below"}
+    elif error is not None:
+        errors = {"text": capitalize_first(str(error))}
     return {
         "errors": errors,
         "faults": policy_faults,
-        "typed": {"text": in_area(text or otherwise)},
-        "kept": kept,
+        "typed": {"text": escape_for_textarea(text or fallback_text)},
+        "kept": escape_text,
     }

@@ -1,4 +1,4 @@
-"""Policies as people read them before they apply one: faults by line, what changes, differences."""
+"""Text of the policy pages: faults, changes and line differences."""
 
 import re
 from collections.abc import Iterator, Mapping
@@ -10,37 +10,37 @@ from typing import Final
 from markupsafe import Markup, escape
 
 from rollout.services.policies.policies import PolicyChanges
-from rollout.services.proposals.eligible_approvers import counted_needs
+from rollout.services.proposals.eligible_approvers import format_group_counts
 
-OUTCOMES: Final[Mapping[str, str]] = MappingProxyType(
+OUTCOME_TEXTS: Final[Mapping[str, str]] = MappingProxyType(
     {
-        "create": "Applying makes the rollout. Every cell begins in shadow: people decide.",
-        "unchanged": "Applying changes nothing: it holds already, or waits already.",
-        "apply": "It loosens nothing, so applying puts it in force at once.",
-        "propose": "It loosens, so applying makes a proposal. Until people approve it the "
+        "create": "Applying creates the rollout. Every cell starts in shadow: humans decide.",
+        "unchanged": "Applying changes nothing: this policy is already in force or proposed.",
+        "apply": "It loosens nothing, so applying it takes effect at once.",
+        "propose": "It loosens, so applying it raises a proposal. Until users approve it, the "
         "policy in force stays.",
     }
 )
-PLACED: Final = re.compile(r"[^:]*:(\d+): (.*)", re.DOTALL)
-MOST_LINES: Final = 6_000  # of two texts together: more take seconds to compare
-AROUND: Final = 3  # lines that did not change, on either side of one that did
+FAULT_PATTERN: Final = re.compile(r"[^:]*:(\d+): (.*)", re.DOTALL)
+MAX_LINES: Final = 6_000  # of both texts together; longer ones take seconds to compare
+CONTEXT_LINES: Final = 3  # unchanged lines shown around a change
 SIGNS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
     {"+": ("added", "+"), "-": ("removed", "−"), " ": ("same", " ")}
 )
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """One fault: its line, 0 where it has none, what is wrong, and the line as it was typed."""
+class PolicyFault:
+    """One fault: line number (0 if unknown), message and typed line."""
 
     line: int
-    says: str
+    text: str
     typed: str
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
-    """A line of a comparison: `added`, `removed`, `same`, or `gap` where lines are left out."""
+class PolicyDiffLine:
+    """A line of the diff; kind `added`, `removed`, `same` or `gap` (omitted lines)."""
 
     kind: str
     sign: str
@@ -48,75 +48,74 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """One kind of change, and what it is of."""
+class PolicyChange:
+    """A kind of change and its items."""
 
     what: str
     of: tuple[str, ...]
 
 
-def kept(text: str) -> Markup:
-    r"""Return a text for an element, so that a page can't change a letter of it.
+def escape_text(text: str) -> Markup:
+    r"""Return escaped text whose percent signs the page leaves unchanged.
 
-    Pages keep numbers and their per cent sign together; what people typed stays as it is.
-
-    >>> kept("at <95 %")
-    Markup('at &lt;95&#32;%')
+    Pages join numbers and percent signs by no-break spaces; typed text must stay as it is.
     """
     return Markup(str(escape(text)).replace(" %", "&#32;%"))  # noqa: S704 - escaped just here
 
 
-def in_area(text: str) -> Markup:
-    """Return a text for a text area or `pre`, which swallow a line's end at their beginning."""
-    return Markup("\n") + kept(text)
+def escape_for_textarea(text: str) -> Markup:
+    """Return escaped text for a `textarea` or `pre`, which drop a first newline."""
+    return Markup("\n") + escape_text(text)
 
 
-def faults(found: tuple[str, ...], text: str) -> tuple[Fault, ...]:
-    """Return the faults of a policy with the lines that they are in.
+def build_policy_faults(fault_texts: tuple[str, ...], text: str) -> tuple[PolicyFault, ...]:
+    """Return the faults of a policy with their lines.
 
-    >>> faults(("policy.yaml:1: rollout: 'a b' is no id",), "rollout: a b")
-    (Fault(line=1, says="rollout: 'a b' is no id", typed='rollout: a b'),)
+    >>> build_policy_faults(("policy.yaml:1: rollout: 'a b' is no id",), "rollout: a b")
+    (PolicyFault(line=1, text="rollout: 'a b' is no id", typed='rollout: a b'),)
     """
     lines = text.split("\n")
-    return tuple(_fault(fault_text, lines) for fault_text in found)
+    return tuple(_build_fault(fault_text, lines) for fault_text in fault_texts)
 
 
-def _fault(said: str, lines: list[str]) -> Fault:
-    match = PLACED.fullmatch(said)
+def _build_fault(fault_text: str, lines: list[str]) -> PolicyFault:
+    match = FAULT_PATTERN.fullmatch(fault_text)
     if match is None:
-        return Fault(0, said, "")
+        return PolicyFault(0, fault_text, "")
     number = int(match[1])
-    return Fault(number, match[2], lines[number - 1] if 0 < number <= len(lines) else "")
+    return PolicyFault(number, match[2], lines[number - 1] if 0 < number <= len(lines) else "")
 
 
-def differences(before: str, after: str) -> tuple[Difference, ...] | None:
-    """Return how a text differs from another, line by line; None where they are too long."""
+def compare_policy_texts(before: str, after: str) -> tuple[PolicyDiffLine, ...] | None:
+    """Return a line diff of two texts; None if they are too long."""
     old, new = before.splitlines(), after.splitlines()
-    if len(old) + len(new) > MOST_LINES:
+    if len(old) + len(new) > MAX_LINES:
         return None
-    return tuple(_differences(unified_diff(old, new, n=AROUND, lineterm="")))
+    return tuple(_list_diff_lines(unified_diff(old, new, n=CONTEXT_LINES, lineterm="")))
 
 
-def _differences(lines: Iterator[str]) -> Iterator[Difference]:
+def _list_diff_lines(lines: Iterator[str]) -> Iterator[PolicyDiffLine]:
     has_started = False
     for line in lines:
         if line.startswith("@@"):
             if has_started:
-                yield Difference("gap", "…", "")
+                yield PolicyDiffLine("gap", "…", "")
             has_started = True
         elif has_started:
             kind, sign = SIGNS[line[:1]]
-            yield Difference(kind, sign, line[1:])
+            yield PolicyDiffLine(kind, sign, line[1:])
 
 
-def changes(said: PolicyChanges) -> tuple[Change, ...]:
-    """Return what a policy would change, kind by kind; () where it is nothing."""
+def list_policy_changes(effect: PolicyChanges) -> tuple[PolicyChange, ...]:
+    """Return what a policy would change, by kind; empty if nothing."""
     changes = (
-        Change("It loosens", said.loosens),
-        Change("It needs approvals of", counted_needs(said.required_approvals)),
-        Change("These cells go down", said.narrowed),
-        Change("Evidence starts a new attempt, at a smaller risk, in", said.restarted),
-        Change("Grants and evidence are lost in", said.cleared),
-        Change("These proposals lose their ground", said.voided),
+        PolicyChange("It loosens", effect.loosens),
+        PolicyChange("It needs approvals of", format_group_counts(effect.required_approvals)),
+        PolicyChange("These cells are narrowed", effect.narrowed),
+        PolicyChange(
+            "Evidence restarts with a new attempt, at a smaller risk, in", effect.restarted
+        ),
+        PolicyChange("Grants and evidence are lost in", effect.cleared),
+        PolicyChange("These proposals become void", effect.voided),
     )
     return tuple(change for change in changes if change.of)

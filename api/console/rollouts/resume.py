@@ -1,83 +1,163 @@
-"""The stops that hold, and the way back: a resume is asked for, and other people approve it."""
+"""The page of active stops, and resume requests."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from hashlib import sha256
 
 from fastapi import APIRouter, Request, Response
 
-from api.console.page.form import Signed
-from api.console.page.page import page, to
-from api.console.page.page_context import Visiting, Visitor
-from api.console.page.revision import live
-from api.console.proposals.proposal import path_of
-from api.console.proposals.proposal_text import told
-from api.console.rollouts.resume_status import way_back
-from api.problems import STATUS
-from rollout.core.errors import Refusal
-from rollout.core.scope.permissions import Act
-from rollout.services.proposals.eligible_approvers import needs_text
+from api.console.page.form import SignedForm
+from api.console.page.page import redirect_to, render_page
+from api.console.page.page_context import CurrentVisitor, Visitor
+from api.console.page.revision import build_live_region
+from api.console.proposals.effective_time import describe_effect
+from api.console.proposals.proposal import build_proposal_path
+from api.console.proposals.proposal_text import APPROVED, format_refusal
+from api.problems import STATUS_BY_CODE
+from rollout.core.errors import RefusalError
+from rollout.core.scope.permissions import Permission
+from rollout.reports.text.formatting import to_sentence
+from rollout.services.proposals.approval_permissions import (
+    describe_missing_approvers,
+    load_eligible_approvers,
+    load_resume_askers,
+)
+from rollout.services.proposals.eligible_approvers import format_names, format_needs
+from rollout.services.proposals.proposal_details import Proposal, load_proposal
 from rollout.services.stops import stops as stopping
+from rollout.services.stops.stops import ActiveStop
 
 router = APIRouter()
 
 
+@dataclass(frozen=True, slots=True)
+class ResumeStatus:
+    """How a stop can end, for one visitor.
+
+    Attributes:
+        text: what it waits for, "" if the visitor may request a resume.
+        link_text: text of the link to the resume, or "".
+        may_ask: whether the visitor may request a resume now.
+        stuck: whether there are too few eligible approvers.
+    """
+
+    text: str
+    link_text: str
+    may_ask: bool
+    stuck: bool
+
+
+def build_resume_status(visitor: Visitor, rollout: str, stop: ActiveStop) -> ResumeStatus:
+    """Return how a stop can end."""
+    return (
+        _build_requested_status(visitor, rollout, stop)
+        if stop.resume_proposal
+        else _build_unrequested_status(visitor, rollout, stop)
+    )
+
+
+def _build_requested_status(visitor: Visitor, rollout: str, stop: ActiveStop) -> ResumeStatus:
+    service, caller = visitor.service, visitor.caller
+    details = load_proposal(service, caller, rollout, stop.resume_proposal, at=visitor.at)
+    if details.state == APPROVED:
+        state = service.state_cache.reload_rollout(rollout).state
+        effect_text = describe_effect(state, details, visitor.at)
+        return ResumeStatus(
+            f"The resume is approved. {effect_text}", "Read it", may_ask=False, stuck=False
+        )
+    shortage = describe_missing_approvers(service, caller, rollout, stop.resume_proposal)
+    wait_reason = shortage or (
+        ""
+        if details.can_approve
+        else _describe_other_approvers(load_eligible_approvers(service, caller, rollout, details))
+    )
+    text = f"A resume was requested. {to_sentence(wait_reason) if wait_reason else ''}".rstrip()
+    return ResumeStatus(text, _format_link_text(details), may_ask=False, stuck=bool(shortage))
+
+
+def _format_link_text(details: Proposal) -> str:
+    return "Read and decide" if details.can_approve else "Read it"
+
+
+def _describe_other_approvers(others: tuple[str, ...]) -> str:
+    return f"others must approve it: {format_names(others)} can" if others else ""
+
+
+def _build_unrequested_status(visitor: Visitor, rollout: str, stop: ActiveStop) -> ResumeStatus:
+    sites = sorted({cell.site for cell in stop.cells})
+    may_ask = all(visitor.has_permission(Permission.OPERATE, rollout, site) for site in sites)
+    askers = load_resume_askers(
+        visitor.service, visitor.caller, rollout, stop.resume_required_approvals, sites
+    )
+    askers_text = f": {format_names(askers.asker_names)}" if askers.asker_names else ""
+    others_text = (
+        "" if may_ask else f"An operator of all its sites can request a resume{askers_text}. "
+    )
+    warning = to_sentence(askers.warning) if askers.warning else ""
+    return ResumeStatus(f"{others_text}{warning}".rstrip(), "", may_ask, stuck=bool(warning))
+
+
 @router.get("/rollouts/{rollout}/stops")
-def stops(request: Request, rollout: str, visitor: Visiting) -> Response:
-    """Show the stops that hold."""
-    return _shown(request, visitor, rollout)
+def show_stops(request: Request, rollout: str, visitor: CurrentVisitor) -> Response:
+    """Show the active stops."""
+    return _render_stops(request, visitor, rollout)
 
 
 @router.post("/rollouts/{rollout}/stops/{stop}/resume")
-def resume(
-    request: Request, rollout: str, stop: str, form: Signed, visitor: Visiting  # noqa: ARG001 - its token is checked
+def submit_resume_request(
+    request: Request, rollout: str, stop: str, form: SignedForm, visitor: CurrentVisitor  # noqa: ARG001 - its token is checked
 ) -> Response:  # fmt: skip
-    """Ask for a stop's end, and go on to the proposal that others approve."""
+    """Request a resume and redirect to its proposal."""
     service = visitor.service
     try:
-        resume_result = stopping.ask_resume(
+        resume_result = stopping.propose_resume(
             service.database, visitor.caller, rollout, stop, at=visitor.at
         )
-    except Refusal as error:
-        errors = {"": told(str(error), visitor.name)}
-        return _shown(request, visitor, rollout, STATUS.get(error.code, 422), errors=errors)
-    return to(path_of(rollout, resume_result.proposal))
+    except RefusalError as error:
+        errors = {"": format_refusal(str(error), visitor.name)}
+        return _render_stops(
+            request, visitor, rollout, STATUS_BY_CODE.get(error.code, 422), errors=errors
+        )
+    return redirect_to(build_proposal_path(rollout, resume_result.proposal))
 
 
-def holding_words(
-    visitor: Visitor, rollout: str, held: Sequence[stopping.ActiveStop]
+def build_stop_context(
+    visitor: Visitor, rollout: str, active_stops: Sequence[stopping.ActiveStop]
 ) -> dict[str, object]:
-    """Return what the templates ask of stops that hold."""
-    statuses_by_stop = {stop.id: way_back(visitor, rollout, stop) for stop in held}
-    return {"ways_back": statuses_by_stop, "needs_text": needs_text}
+    """Return the template context of active stops."""
+    statuses_by_stop = {
+        stop.id: build_resume_status(visitor, rollout, stop) for stop in active_stops
+    }
+    return {"ways_back": statuses_by_stop, "needs_text": format_needs}
 
 
-def _version_of(words: dict[str, object]) -> str:
-    """Return a text that is another when the page says something else of what holds."""
-    return sha256(repr(words["ways_back"]).encode()).hexdigest()[:16]
+def _compute_page_version(stop_context: dict[str, object]) -> str:
+    """Return a text that changes with the content of the page."""
+    return sha256(repr(stop_context["ways_back"]).encode()).hexdigest()[:16]
 
 
-def _shown(
+def _render_stops(
     request: Request,
     visitor: Visitor,
     rollout: str,
     status: int = 200,
     errors: dict[str, str] | None = None,
 ) -> Response:
-    live_region = live(request, visitor, rollout)
-    stop_list = stopping.stops_of(visitor.service, visitor.caller, rollout, at=visitor.at)
-    policy = visitor.service.watch.confirmed(rollout).standing.policy
-    stop_context = holding_words(visitor, rollout, stop_list.items)
-    return page(
+    live_region = build_live_region(request, visitor, rollout)
+    stop_list = stopping.load_stops(visitor.service, visitor.caller, rollout, at=visitor.at)
+    policy = visitor.service.state_cache.reload_rollout(rollout).state.policy
+    stop_context = build_stop_context(visitor, rollout, stop_list.items)
+    return render_page(
         request,
         visitor,
         "stops",
         status,
         rollout=rollout,
         live=live_region,
-        held=stop_list.items,
+        active_stops=stop_list.items,
         zone=policy.timezone,
         errors=errors or {},
-        operates_here=bool(visitor.sites(Act.OPERATE, rollout, policy)),
-        version_hash=_version_of(stop_context),
+        operates_here=bool(visitor.list_permitted_sites(Permission.OPERATE, rollout, policy)),
+        version_hash=_compute_page_version(stop_context),
         **stop_context,
     )

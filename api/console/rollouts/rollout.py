@@ -1,4 +1,4 @@
-"""A rollout: what is allowed where and when, on which evidence, what comes next, what happened."""
+"""Pages of a rollout and of one cell, now or in the past."""
 
 from collections.abc import Callable
 from datetime import datetime
@@ -8,194 +8,259 @@ from typing import Annotated, Any, Final
 from fastapi import APIRouter, Query, Request, Response
 from markupsafe import Markup
 
-from api.console.page.cell_view import cell_named
-from api.console.page.page import page
-from api.console.page.page_context import Visiting, Visitor
-from api.console.page.revision import live
-from api.console.page.stages import grants_of, marks_of, withheld
-from api.console.page.stop_target import cell_value, reach_text
-from api.console.page.text import first_large, full_stop
-from api.console.page.time_format import site_time
-from api.console.proposals.path_chart import path_charts
-from api.console.rollouts.as_of import AsOf, as_of, link_of
-from api.console.rollouts.cell_table import measured_of, rivals_of, table_row, table_rows
-from api.console.rollouts.history import entries
-from api.console.rollouts.rollout_text import caption, lede, limits, next_of, side_by_side
-from api.console.rollouts.week_map import courses_of, turns_of, week_map
-from rollout.core.scope.permissions import Act, require
-from rollout.services.cells.cell_table import Cells, cell_rows, cells_with
-from rollout.services.cells.cells import cell_of
-from rollout.services.divergences.action_change import action_changes_of
-from rollout.services.engine.rollout_state import Standing
-from rollout.services.ledger.activity import around, happened
-from rollout.services.proposals.eligible_approvers import waiting_for
-from rollout.services.stops.stops import stops_of
+from api.console.page.cell_view import parse_cell_address
+from api.console.page.page import render_page
+from api.console.page.page_context import CurrentVisitor, Visitor
+from api.console.page.revision import build_live_region
+from api.console.page.stages import build_grant_rows, build_stage_markers, build_withheld_marker
+from api.console.page.stop_target import describe_stop_latency, format_cell_value
+from api.console.page.text import add_full_stop, capitalize_first
+from api.console.page.time_format import format_site_time
+from api.console.proposals.path_chart import build_path_charts
+from api.console.rollouts.as_of import RequestedTime, format_link_time, parse_requested_time
+from api.console.rollouts.cell_table import (
+    build_cell_row,
+    build_cell_rows,
+    build_challenger_comparisons,
+    build_measure_readings,
+)
+from api.console.rollouts.history import build_history_entries
+from api.console.rollouts.rollout_text import (
+    build_next_decision,
+    describe_allowed,
+    describe_versions,
+    format_caption,
+    list_limits,
+)
+from api.console.rollouts.week_map import compute_schedules, describe_window_changes, draw_week_map
+from rollout.core.scope.permissions import Permission, require_permission
+from rollout.services.cells.cell_table import CellListPage, load_cell_page, load_single_cell_page
+from rollout.services.cells.cells import load_cell
+from rollout.services.divergences.action_change import load_action_changes
+from rollout.services.engine.rollout_state import RolloutState
+from rollout.services.ledger.activity import find_adjacent_changes, load_activity
+from rollout.services.proposals.eligible_approvers import list_pending_approvals
+from rollout.services.stops.stops import load_stops
 
 router = APIRouter()
-PAGE: Final = 25
-GUARDS: Final = {
+PAGE_SIZE: Final = 25
+GUARD_ACTION_TEXTS: Final = {
     "one-stage": "One stage down",
     "shadow": "Back to shadow",
-    "suspend": "People decide until it is good again",
-    "report": "Somebody is told",
+    "suspend": "Humans decide until it is within the threshold again",
+    "report": "An incident is reported",
 }
-At = Annotated[str, Query(max_length=100)]
-From = Annotated[int, Query(ge=0, le=1_000_000)]
-Before = Annotated[int | None, Query(ge=1, le=10**12)]
+TimeQuery = Annotated[str, Query(max_length=100)]
+OffsetQuery = Annotated[int, Query(ge=0, le=1_000_000)]
+RevisionQuery = Annotated[int | None, Query(ge=1, le=10**12)]
 
 
 @router.get("/rollouts/{rollout}")
-def rollout(
-    request: Request, rollout: str, visitor: Visiting, at: At = "",
-    cells_from: Annotated[int, Query(alias="from", ge=0, le=1_000_000)] = 0, before: Before = None,
-) -> Response:  # fmt: skip
-    """Show a rollout as it stands, or as it stood at an instant."""
-    require(visitor.caller, Act.READ, rollout)  # first: whoever sees it not learns no name
-    live_region = live(request, visitor, rollout)
-    timezone = _zone(visitor, rollout)
-    requested_time = as_of(at, timezone, visitor.at)
-    cell_page = cell_rows(
+def show_rollout(
+    request: Request,
+    rollout: str,
+    visitor: CurrentVisitor,
+    at: TimeQuery = "",
+    cells_from: Annotated[int, Query(alias="from", ge=0, le=1_000_000)] = 0,
+    before: RevisionQuery = None,
+) -> Response:
+    """Show a rollout, now or at a past instant."""
+    require_permission(
+        visitor.caller, Permission.READ, rollout
+    )  # first, so that users without access learn no names
+    live_region = build_live_region(request, visitor, rollout)
+    timezone = _get_timezone(visitor, rollout)
+    requested_time = parse_requested_time(at, timezone, visitor.at)
+    cell_page = load_cell_page(
         visitor.service, visitor.caller, rollout,
-        at=visitor.at, when=requested_time.when, first=cells_from, limit=PAGE,
+        at=visitor.at, past_at=requested_time.at, first_index=cells_from, limit=PAGE_SIZE,
     )  # fmt: skip
     if cell_page is None:
-        return _before_all(request, visitor, rollout, requested_time, timezone)
-    context = _shown(visitor, rollout, cell_page, timezone)
-    context |= _history(visitor, rollout, cell_page, before)
-    context |= _past(visitor, rollout) if cell_page.past else _now(visitor, rollout, cell_page)
-    return page(
-        request, visitor, "rollout", 422 if requested_time.wrong else 200,
-        rollout=rollout, live=None if cell_page.past else live_region,
-        asked=requested_time, zone=timezone,
-        errors={"at": requested_time.wrong} if requested_time.wrong else {}, **context,
+        return _render_before_policy(request, visitor, rollout, requested_time, timezone)
+    context = _build_page_context(visitor, rollout, cell_page, timezone)
+    context |= _build_history_context(visitor, rollout, cell_page, before)
+    context |= (
+        _build_past_context(visitor, rollout)
+        if cell_page.is_past
+        else _build_current_context(visitor, rollout, cell_page)
+    )
+    return render_page(
+        request, visitor, "rollout", 422 if requested_time.error else 200,
+        rollout=rollout, live=None if cell_page.is_past else live_region,
+        requested_time=requested_time, zone=timezone,
+        errors={"at": requested_time.error} if requested_time.error else {}, **context,
     )  # fmt: skip
 
 
 @router.get("/rollouts/{rollout}/cells/{cell:path}")
-def one_cell(
-    request: Request, rollout: str, cell: str, visitor: Visiting, before: From = 0
+def show_cell(
+    request: Request, rollout: str, cell: str, visitor: CurrentVisitor, before: OffsetQuery = 0
 ) -> Response:
-    """Show one cell: every version's evidence, its guards, its own history."""
-    require(visitor.caller, Act.READ, rollout)
-    live_region = live(request, visitor, rollout)
-    selected_cell = cell_named(request, cell)
-    detail = cell_of(visitor.service, visitor.caller, rollout, selected_cell, at=visitor.at)
-    cell_page = cells_with(visitor.service, visitor.caller, rollout, selected_cell, at=visitor.at)
-    policy = cell_page.stood.policy
-    schedules = courses_of(cell_page.stood.scope, policy, cell_page.at)
-    timezone = policy.site[selected_cell.site].timezone
+    """Show one cell: evidence of each version, guards, history."""
+    require_permission(visitor.caller, Permission.READ, rollout)
+    live_region = build_live_region(request, visitor, rollout)
+    selected_cell = parse_cell_address(request, cell)
+    detail = load_cell(visitor.service, visitor.caller, rollout, selected_cell, at=visitor.at)
+    cell_page = load_single_cell_page(
+        visitor.service, visitor.caller, rollout, selected_cell, at=visitor.at
+    )
+    policy = cell_page.state.policy
+    schedules = compute_schedules(cell_page.state.scope, policy, cell_page.at)
+    timezone = policy.sites_by_id[selected_cell.site].timezone
     history = tuple(reversed(detail.history))
-    return page(
-        request, visitor, "rollout_cell",
-        rollout=rollout, live=live_region, cell=selected_cell, zone=timezone,
-        marks=marks_of(policy),
-        row=table_row(cell_page, cell_page.rows[0], schedules, _clock(visitor, timezone)),
-        detail=detail, charts=path_charts(detail.evidence, timezone),
-        measured=[
-            measured_of(facts, cell_page.rows[0].held if facts.acting else ())
+    return render_page(
+        request,
+        visitor,
+        "rollout_cell",
+        rollout=rollout,
+        live=live_region,
+        cell=selected_cell,
+        zone=timezone,
+        marks=build_stage_markers(policy),
+        row=build_cell_row(
+            cell_page, cell_page.rows[0], schedules, _get_time_formatter(visitor, timezone)
+        ),
+        detail=detail,
+        charts=build_path_charts(detail.evidence, timezone),
+        readings=[
+            build_measure_readings(
+                facts, cell_page.rows[0].passed_thresholds if facts.acting else ()
+            )
             for facts in detail.evidence
         ],
-        decides=[first_large(full_stop(facts.decides_next)) for facts in detail.evidence],
-        guards=GUARDS,
-        value=cell_value(selected_cell),
-        may_stop=visitor.may(Act.OPERATE, rollout, selected_cell.site),
-        grants=grants_of(cell_page, (selected_cell,)),
-        history=entries(history[before : before + PAGE], policy),
-        older=before + PAGE if len(history) > before + PAGE else None,
-    )  # fmt: skip
+        decides=[capitalize_first(add_full_stop(facts.decides_next)) for facts in detail.evidence],
+        guards=GUARD_ACTION_TEXTS,
+        value=format_cell_value(selected_cell),
+        may_stop=visitor.has_permission(Permission.OPERATE, rollout, selected_cell.site),
+        grants=build_grant_rows(cell_page, (selected_cell,)),
+        history=build_history_entries(history[before : before + PAGE_SIZE], policy),
+        older=before + PAGE_SIZE if len(history) > before + PAGE_SIZE else None,
+    )
 
 
-def _clock(visitor: Visitor, zone: str) -> Callable[[datetime], Markup]:
-    return partial(site_time, zone=zone, visitor=visitor)
+def _get_time_formatter(visitor: Visitor, zone: str) -> Callable[[datetime], Markup]:
+    return partial(format_site_time, zone=zone, visitor=visitor)
 
 
-def _zone(visitor: Visitor, rollout: str) -> str:
-    return _stood(visitor, rollout).policy.timezone
+def _get_timezone(visitor: Visitor, rollout: str) -> str:
+    return _load_state(visitor, rollout).policy.timezone
 
 
-def _stood(visitor: Visitor, rollout: str) -> Standing:
-    return visitor.service.watch.rollout(rollout).standing
+def _load_state(visitor: Visitor, rollout: str) -> RolloutState:
+    return visitor.service.state_cache.load_rollout(rollout).state
 
 
-def _shown(visitor: Visitor, rollout: str, found: Cells, zone: str) -> dict[str, Any]:
-    """Return what a page of now and one of then have in common."""
-    policy, scope = found.stood.policy, found.stood.scope
-    schedules = courses_of(scope, policy, found.at)
-    markers = marks_of(policy)
-    time_formatters = {site: _clock(visitor, policy.site[site].timezone) for site in found.sites}
-    now_label = "then" if found.past else "now"
+def _build_page_context(
+    visitor: Visitor, rollout: str, cell_page: CellListPage, zone: str
+) -> dict[str, Any]:
+    """Return the context common to current and past pages."""
+    policy, scope = cell_page.state.policy, cell_page.state.scope
+    schedules = compute_schedules(scope, policy, cell_page.at)
+    markers = build_stage_markers(policy)
+    time_formatters = {
+        site: _get_time_formatter(visitor, policy.sites_by_id[site].timezone)
+        for site in cell_page.sites
+    }
+    now_label = "then" if cell_page.is_past else "now"
     return {
-        "lede": lede(policy, scope, schedules, found.sites),
-        "map": week_map(policy, schedules, found.at, found.sites, word=now_label),
-        "turns": turns_of(policy, found.at, found.sites),
-        "legend": (*markers.values(), withheld(markers)),
-        "found": found,
-        "rows": table_rows(found, schedules, time_formatters),
-        "caption": caption(found.first, len(found.rows), len(found.cells)),
-        "rivals": rivals_of(found),
-        "side_by_side": side_by_side(scope, found.cells),
-        "grants": grants_of(found, [row.cell for row in found.rows]),
-        "limits": limits(policy, scope, found.sites, found.at, _clock(visitor, zone)),
-        "around": _around(visitor, rollout, found.at),
+        "lede": describe_allowed(policy, scope, schedules, cell_page.sites),
+        "map": draw_week_map(policy, schedules, cell_page.at, cell_page.sites, now_word=now_label),
+        "window_changes": describe_window_changes(policy, cell_page.at, cell_page.sites),
+        "legend": (*markers.values(), build_withheld_marker(markers)),
+        "cell_page": cell_page,
+        "rows": build_cell_rows(cell_page, schedules, time_formatters),
+        "caption": format_caption(cell_page.first_index, len(cell_page.rows), len(cell_page.cells)),
+        "challengers": build_challenger_comparisons(cell_page),
+        "side_by_side": describe_versions(scope, cell_page.cells),
+        "grants": build_grant_rows(cell_page, [row.cell for row in cell_page.rows]),
+        "limits": list_limits(
+            policy, scope, cell_page.sites, cell_page.at, _get_time_formatter(visitor, zone)
+        ),
+        "adjacent_times": _build_adjacent_links(visitor, rollout, cell_page.at),
     }
 
 
-def _around(visitor: Visitor, rollout: str, at: datetime) -> dict[str, str]:
-    adjacent_changes = around(visitor.service, visitor.caller, rollout, at)
+def _build_adjacent_links(visitor: Visitor, rollout: str, at: datetime) -> dict[str, str]:
+    adjacent_changes = find_adjacent_changes(visitor.service, visitor.caller, rollout, at)
     return {
-        "before": "" if adjacent_changes.before is None else link_of(adjacent_changes.before),
+        "before": ""
+        if adjacent_changes.before is None
+        else format_link_time(adjacent_changes.before),
         "after": (
             ""
             if adjacent_changes.after is None or adjacent_changes.after > visitor.at
-            else link_of(adjacent_changes.after)
+            else format_link_time(adjacent_changes.after)
         ),
     }
 
 
-def _history(visitor: Visitor, rollout: str, found: Cells, before: int | None) -> dict[str, Any]:
-    until = found.at if found.past else None
-    activity = happened(visitor.service, visitor.caller, rollout, until=until, before=before)
+def _build_history_context(
+    visitor: Visitor, rollout: str, cell_page: CellListPage, before: int | None
+) -> dict[str, Any]:
+    until = cell_page.at if cell_page.is_past else None
+    activity = load_activity(visitor.service, visitor.caller, rollout, until=until, before=before)
     return {
-        "history": entries(activity.items, found.stood.policy),
+        "history": build_history_entries(activity.items, cell_page.state.policy),
         "older": activity.before,
-        "revision": found.stood.scope.revision,
-        "reads_all": all(visitor.may(Act.READ, rollout, site) for site in found.stood.policy.site),
+        "revision": cell_page.state.scope.revision,
+        "reads_all": all(
+            visitor.has_permission(Permission.READ, rollout, site)
+            for site in cell_page.state.policy.sites_by_id
+        ),
     }
 
 
-def _now(visitor: Visitor, rollout: str, found: Cells) -> dict[str, Any]:
-    """Return what only a page of now has: whose turn it is, actions, how far a stop reaches."""
-    state, service, caller = found.stood, visitor.service, visitor.caller
-    own_proposals = waiting_for(state, caller, at=visitor.at)
+def _build_current_context(
+    visitor: Visitor, rollout: str, cell_page: CellListPage
+) -> dict[str, Any]:
+    """Return the context of current pages: next decision, actions, stop latency."""
+    state, service, caller = cell_page.state, visitor.service, visitor.caller
+    own_proposals = list_pending_approvals(state, caller, at=visitor.at)
 
-    def clock_of(site: str) -> Callable[[datetime], Markup]:
-        return _clock(visitor, state.policy.zone_of(site))
+    def get_time_formatter(site: str) -> Callable[[datetime], Markup]:
+        return _get_time_formatter(visitor, state.policy.get_timezone(site))
 
     versions = tuple(version.id for version in state.scope.versions.values() if not version.retired)
-    stops = stops_of(service, caller, rollout, at=visitor.at)
+    stops = load_stops(service, caller, rollout, at=visitor.at)
     return {
-        "next": next_of(state.scope, own_proposals, found.sites, visitor.at, clock_of),
-        "changes": action_changes_of(service, caller, rollout, versions[-2:]),
+        "next": build_next_decision(
+            state.scope, own_proposals, cell_page.sites, visitor.at, get_time_formatter
+        ),
+        "changes": load_action_changes(service, caller, rollout, versions[-2:]),
         "stops": stops,
-        "reach": reach_text(stops.stop_latency),
-        "may_stop": any(visitor.may(Act.OPERATE, rollout, site) for site in found.sites),
+        "stop_latency": describe_stop_latency(stops.stop_latency),
+        "may_stop": any(
+            visitor.has_permission(Permission.OPERATE, rollout, site) for site in cell_page.sites
+        ),
     }
 
 
-def _past(visitor: Visitor, rollout: str) -> dict[str, Any]:
-    """Return what a page of then has instead: what is allowed now, in a sentence."""
-    state = visitor.service.watch.confirmed(rollout).standing
-    schedules = courses_of(state.scope, state.policy, visitor.at)
-    sites = visitor.sites(Act.READ, rollout, state.policy)
-    return {"now_says": lede(state.policy, state.scope, schedules, sites), "next": None,
-            "changes": (), "stops": None, "reach": "", "may_stop": False}  # fmt: skip
+def _build_past_context(visitor: Visitor, rollout: str) -> dict[str, Any]:
+    """Return the context of past pages: what is allowed now, in one sentence."""
+    state = visitor.service.state_cache.reload_rollout(rollout).state
+    schedules = compute_schedules(state.scope, state.policy, visitor.at)
+    sites = visitor.list_permitted_sites(Permission.READ, rollout, state.policy)
+    return {
+        "current_text": describe_allowed(state.policy, state.scope, schedules, sites),
+        "next": None,
+        "changes": (),
+        "stops": None,
+        "stop_latency": "",
+        "may_stop": False,
+    }
 
 
-def _before_all(
-    request: Request, visitor: Visitor, rollout: str, asked: AsOf, zone: str
+def _render_before_policy(
+    request: Request, visitor: Visitor, rollout: str, requested_time: RequestedTime, zone: str
 ) -> Response:
-    """Say that there was no policy yet: people decided everything."""
-    after = _around(visitor, rollout, asked.when or visitor.at)["after"]
-    return page(
-        request, visitor, "rollout_before", rollout=rollout, asked=asked, after=after, zone=zone
+    """Show that there was no policy yet."""
+    after = _build_adjacent_links(visitor, rollout, requested_time.at or visitor.at)["after"]
+    return render_page(
+        request,
+        visitor,
+        "rollout_before",
+        rollout=rollout,
+        requested_time=requested_time,
+        after=after,
+        zone=zone,
     )

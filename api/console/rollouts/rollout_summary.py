@@ -1,4 +1,4 @@
-"""A rollout at a glance: who acts, how many cells stand where, what is out of the ordinary."""
+"""A rollout's card on the overview."""
 
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
@@ -8,145 +8,150 @@ from typing import Final
 
 from markupsafe import Markup
 
-from api.console.page.stages import Mark, marks_of, withheld
-from api.console.page.time_format import took
-from api.console.rollouts.week_map import courses_of, small_map
+from api.console.page.stages import StageMarker, build_stage_markers, build_withheld_marker
+from api.console.page.time_format import format_time_span
+from api.console.rollouts.rollout_text import describe_versions
+from api.console.rollouts.week_map import compute_schedules, draw_small_map
 from rollout.core.calendar.sites import SHADOW, Cell
-from rollout.core.scope.scope import CellState, acting
-from rollout.reports.text.formatting import cell_name, listed, number, several
-from rollout.services.cells.overview import Line
-from rollout.services.engine.rollout_state import Standing
+from rollout.core.scope.scope import CellState, find_acting_version
+from rollout.reports.text.formatting import (
+    format_cell_name,
+    format_count,
+    format_quantity,
+    join_words,
+)
+from rollout.services.cells.overview import RolloutSummary
+from rollout.services.engine.rollout_state import RolloutState
 
-SILENCE: Final = timedelta(hours=24)
-LAST_PART: Final = 5
-"""A grant is lapsing in the last fifth of its time."""
-NAMED: Final = 3
-"""Cells that are named one by one; more are counted."""
-OF_ALL_SITES: Final = ("Not told", "it is counted for readers of every site")
+MAX_SILENCE: Final = timedelta(hours=24)
+LAPSING_PART: Final = 5
+"""A grant lapses soon in the last fifth of its time."""
+MAX_NAMED_CELLS: Final = 3
+"""Maximum number of cells named one by one; more are counted."""
+HIDDEN_TRAFFIC: Final = ("Not told", "it is counted for readers of every site")
 STOPPED, SUSPENDED = "stopped", "suspended"
 
 
 @dataclass(frozen=True, slots=True)
-class Notice:
-    """Something out of the ordinary: a tag's kind and word, and where or what."""
+class RolloutNotice:
+    """A notice: tag kind, tag text, location or cause."""
 
     kind: str
     tag: str
-    says: str
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
-class Glance:
-    """One rollout in the overview.
+class RolloutCard:
+    """One rollout on the overview.
 
     Attributes:
-        name: of the rollout.
-        versions: who acts, who is tried.
-        says: how many cells stand on which stage.
-        alone: the cells in which a model decides now.
-        notices: what is out of the ordinary, the worst first.
-        traffic: what comes in, in two lines.
-        map: what is allowed in this week, drawn small.
+        name: name of the rollout.
+        versions: acting versions and challengers.
+        text: number of cells by stage.
+        deciding_cells: cells in which a model decides now.
+        notices: notices, most severe first.
+        traffic: traffic, in two lines.
+        map: small map of this week.
     """
 
     name: str
     versions: str
-    says: str
-    alone: tuple[Cell, ...]
-    notices: tuple[Notice, ...]
+    text: str
+    deciding_cells: tuple[Cell, ...]
+    notices: tuple[RolloutNotice, ...]
     traffic: tuple[str, str]
     map: Markup
 
 
-def glance(line: Line, at: datetime, sites: Collection[str] | None = None) -> Glance:
-    """Return a rollout at a glance.
+def build_rollout_card(
+    summary: RolloutSummary, at: datetime, sites: Collection[str] | None = None
+) -> RolloutCard:
+    """Return a rollout's card.
 
     Args:
-        line: how it stands.
+        summary: the rollout.
         at: now.
-        sites: those that the reader may read; None for all.
+        sites: the readable sites; None for all.
     """
-    state = line.stood
-    markers = marks_of(state.policy)
+    state = summary.state
+    markers = build_stage_markers(state.policy)
     cells = [c for c in state.policy.cells if sites is None or c.site in sites]
-    markers_by_cell = {cell: _look(state, cell, at, markers) for cell in cells}
-    schedules = courses_of(state.scope, state.policy, at)
-    counts = Counter(_word(state, cell, marker) for cell, marker in markers_by_cell.items())
-    deciding_cells = tuple(cell for cell, marker in markers_by_cell.items() if marker.look == "2")
-    return Glance(
-        name=line.name,
-        versions=_versions(state),
-        says=_counts(counts, len(markers_by_cell)),
-        alone=deciding_cells,
-        notices=tuple(_notices(line, markers_by_cell, at)),
-        traffic=_traffic(line, at) if sites is None else OF_ALL_SITES,
-        map=small_map(state.policy, schedules, at, sites, name=line.name),
+    markers_by_cell = {cell: _get_marker(state, cell, at, markers) for cell in cells}
+    schedules = compute_schedules(state.scope, state.policy, at)
+    counts = Counter(
+        _get_stage_word(state, cell, marker) for cell, marker in markers_by_cell.items()
+    )
+    deciding_cells = tuple(
+        cell for cell, marker in markers_by_cell.items() if marker.pattern == "2"
+    )
+    return RolloutCard(
+        name=summary.name,
+        versions=describe_versions(state.scope, state.policy.cells),
+        text=_describe_counts(counts, len(markers_by_cell)),
+        deciding_cells=deciding_cells,
+        notices=tuple(_list_notices(summary, markers_by_cell, at)),
+        traffic=_describe_traffic(summary, at) if sites is None else HIDDEN_TRAFFIC,
+        map=draw_small_map(state.policy, schedules, at, sites, rollout_name=summary.name),
     )
 
 
-def lede(glances: list[Glance]) -> str:
-    """Say what models decide alone, and that people decide the rest."""
-    deciding_cells = [(card.name, cell) for card in glances for cell in card.alone]
+def describe_deciding_models(cards: list[RolloutCard]) -> str:
+    """Describe which cells models decide alone."""
+    deciding_cells = [(card.name, cell) for card in cards for cell in card.deciding_cells]
     if not deciding_cells:
-        return "No model decides anything alone: people decide or confirm everywhere."
+        return "No model decides alone: humans decide or confirm everywhere."
     rollouts = list(dict.fromkeys(name for name, _ in deciding_cells))
-    if len(deciding_cells) <= NAMED:
-        locations = listed(
-            [f"{cell_name(c.site, c.window)} of {name}" for name, c in deciding_cells]
+    if len(deciding_cells) <= MAX_NAMED_CELLS:
+        locations = join_words(
+            [f"{format_cell_name(c.site, c.window)} of {name}" for name, c in deciding_cells]
         )
-        return f"A model decides alone at {locations}. Everywhere else people decide or confirm."
+        return f"A model decides alone at {locations}. Everywhere else humans decide or confirm."
     rollout_text = f"in {rollouts[0]}" if len(rollouts) == 1 else f"in {len(rollouts)} rollouts"
-    count_text = several(len(deciding_cells), "cell")
+    count_text = format_quantity(len(deciding_cells), "cell")
     return (
-        f"Models decide alone at {count_text} {rollout_text}. Everywhere else people decide or"
+        f"Models decide alone at {count_text} {rollout_text}. Everywhere else humans decide or"
         " confirm."
     )
 
 
-def _look(stood: Standing, cell: Cell, at: datetime, marks: Mapping[str, Mark]) -> Mark:
-    if _held(stood, cell):
-        return withheld(marks)
-    acting_version = acting(stood.scope, stood.policy, cell, at)
-    return marks[SHADOW if acting_version is None else stood.policy.rungs[acting_version[1]]]
+def _get_marker(
+    state: RolloutState, cell: Cell, at: datetime, markers: Mapping[str, StageMarker]
+) -> StageMarker:
+    if _get_hold(state, cell):
+        return build_withheld_marker(markers)
+    acting_version = find_acting_version(state.scope, state.policy, cell, at)
+    return markers[SHADOW if acting_version is None else state.policy.stage_ids[acting_version[1]]]
 
 
-def _state(stood: Standing, cell: Cell) -> CellState | None:
-    acting_version = stood.scope.holder(cell)
-    return None if acting_version is None else stood.scope.state(cell, acting_version)
+def _find_cell_state(state: RolloutState, cell: Cell) -> CellState | None:
+    acting_version = state.scope.get_holder(cell)
+    return None if acting_version is None else state.scope.get_cell_state(cell, acting_version)
 
 
-def _held(stood: Standing, cell: Cell) -> str:
-    if stood.scope.stopped(cell):
+def _get_hold(state: RolloutState, cell: Cell) -> str:
+    if state.scope.is_stopped(cell):
         return STOPPED
-    cell_state = _state(stood, cell)
+    cell_state = _find_cell_state(state, cell)
     return SUSPENDED if cell_state is not None and cell_state.suspended_by else ""
 
 
-def _word(stood: Standing, cell: Cell, look: Mark) -> str:
-    return _held(stood, cell) or look.name
+def _get_stage_word(state: RolloutState, cell: Cell, marker: StageMarker) -> str:
+    return _get_hold(state, cell) or marker.name
 
 
-def _versions(stood: Standing) -> str:
-    version_ids = [version.id for version in stood.scope.versions.values() if not version.retired]
-    acting_ids = {stood.scope.holder(cell) for cell in stood.policy.cells} - {None}
-    acting = [name for name in version_ids if name in acting_ids]
-    challengers = [name for name in version_ids if name not in acting_ids]
-    parts = [f"{listed(acting)} acting" if acting else "no acting version"]
-    parts += [
-        f"{listed(challengers)} {'challengers' if len(challengers) > 1 else 'challenger'}"
-    ] * bool(challengers)
-    return ", ".join(parts)
+def _describe_counts(counts: Counter[str], cells: int) -> str:
+    """Describe the number of cells by stage.
 
-
-def _counts(counted: Counter[str], cells: int) -> str:
-    """Say how many cells stand where.
-
-    >>> _counts(Counter({"shadow": 2, "supervised": 1}), 3), _counts(Counter({"shadow": 1}), 1)
+    >>> (
+    ...     _describe_counts(Counter({"shadow": 2, "supervised": 1}), 3),
+    ...     _describe_counts(Counter({"shadow": 1}), 1),
+    ... )
     ('2 of 3 cells shadow, 1 supervised.', 'Shadow everywhere.')
     """
-    if len(counted) == 1:
-        return f"{next(iter(counted)).capitalize()} everywhere."
-    (word, count), *rest = counted.most_common()
+    if len(counts) == 1:
+        return f"{next(iter(counts)).capitalize()} everywhere."
+    (word, count), *rest = counts.most_common()
     return (
         ", ".join(
             [
@@ -158,48 +163,58 @@ def _counts(counted: Counter[str], cells: int) -> str:
     )
 
 
-def _notices(line: Line, looks: Mapping[Cell, Mark], at: datetime) -> Iterator[Notice]:
-    state = line.stood
+def _list_notices(
+    summary: RolloutSummary, markers_by_cell: Mapping[Cell, StageMarker], at: datetime
+) -> Iterator[RolloutNotice]:
+    state = summary.state
     for hold, kind in ((STOPPED, "stopped"), (SUSPENDED, "suspended")):
-        if cells := [cell for cell in looks if _held(state, cell) == hold]:
-            yield Notice(kind, hold.capitalize(), _places(cells, len(looks)))
-    lapsing = {cell: lapses_at for cell in looks if (lapses_at := _lapses(state, cell, at))}
+        if cells := [cell for cell in markers_by_cell if _get_hold(state, cell) == hold]:
+            yield RolloutNotice(
+                kind, hold.capitalize(), _describe_cells(cells, len(markers_by_cell))
+            )
+    lapsing = {
+        cell: lapses_at for cell in markers_by_cell if (lapses_at := _find_lapse(state, cell, at))
+    }
     if lapsing:
-        first_lapse = took(min(lapsing.values()) - at)
-        yield Notice(
-            "warn", "Lapsing", f"{_places(list(lapsing), len(looks))}, first in {first_lapse}"
+        first_lapse = format_time_span(min(lapsing.values()) - at)
+        yield RolloutNotice(
+            "warn",
+            "Lapsing",
+            f"{_describe_cells(list(lapsing), len(markers_by_cell))}, first in {first_lapse}",
         )
-    if line.last_case is None or at - line.last_case > SILENCE:
-        yield Notice("mute", "No data", "no data never widens; look whether cases are sent")
+    if summary.last_case is None or at - summary.last_case > MAX_SILENCE:
+        yield RolloutNotice(
+            "mute", "No data", "without data nothing widens; check that cases are sent"
+        )
 
 
-def _lapses(stood: Standing, cell: Cell, at: datetime) -> datetime | None:
-    """Return when a cell's highest grant ends, None where that is not soon."""
-    cell_state = _state(stood, cell)
-    grants = [grant for grant in (cell_state.grants if cell_state else ()) if grant.valid(at)]
-    if not grants or _held(stood, cell):
+def _find_lapse(state: RolloutState, cell: Cell, at: datetime) -> datetime | None:
+    """Return when a cell's highest grant ends, if that is soon."""
+    cell_state = _find_cell_state(state, cell)
+    grants = [grant for grant in (cell_state.grants if cell_state else ()) if grant.is_valid(at)]
+    if not grants or _get_hold(state, cell):
         return None
     last_grant = grants[-1]
     return (
         last_grant.until
-        if (last_grant.until - at) * LAST_PART <= last_grant.until - last_grant.since
+        if (last_grant.until - at) * LAPSING_PART <= last_grant.until - last_grant.since
         else None
     )
 
 
-def _places(cells: list[Cell], among: int) -> str:
-    if len(cells) == among:
+def _describe_cells(cells: list[Cell], total: int) -> str:
+    if len(cells) == total:
         return "everywhere"
-    if len(cells) > NAMED:
-        return several(len(cells), "cell")
-    return listed([cell_name(cell.site, cell.window) for cell in cells])
+    if len(cells) > MAX_NAMED_CELLS:
+        return format_quantity(len(cells), "cell")
+    return join_words([format_cell_name(cell.site, cell.window) for cell in cells])
 
 
-def _traffic(line: Line, at: datetime) -> tuple[str, str]:
-    if line.last_case is None:
-        return "No case yet", "send records to begin the shadow"
-    more_text = " or more" if line.or_more else ""
+def _describe_traffic(summary: RolloutSummary, at: datetime) -> tuple[str, str]:
+    if summary.last_case is None:
+        return "No case yet", "send records to start in shadow"
+    more_text = " or more" if summary.has_more_cases else ""
     return (
-        f"Last case {took(at - line.last_case)} ago",
-        f"{number(line.in_last_hour)}{more_text} in the last hour",
+        f"Last case {format_time_span(at - summary.last_case)} ago",
+        f"{format_count(summary.cases_in_last_hour)}{more_text} in the last hour",
     )

@@ -1,4 +1,4 @@
-"""A rollout in sentences: what is allowed now, what decides next, and the limits that it has."""
+"""A rollout in sentences: what is allowed, the next decision, its limits."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,19 +7,19 @@ from typing import Final
 
 from markupsafe import Markup
 
-from api.console.page.cell_view import Clock, missing, say
-from api.console.page.stages import HATCHED, HELD, SOLID
-from api.console.page.time_format import took
-from api.console.rollouts.map_rows import Course
-from rollout.core.calendar.opening_hours import is_open, next_change
+from api.console.page.cell_view import TimeFormatter, describe_missing_approvals, format_sentence
+from api.console.page.stages import HATCHED, SOLID, WITHHELD
+from api.console.page.time_format import format_time_span
+from api.console.rollouts.map_rows import StageSchedule
+from rollout.core.calendar.opening_hours import find_next_change, is_open
 from rollout.core.calendar.sites import Cell, Site
 from rollout.core.policy.policy import Freeze, Limit, Policy, Where
-from rollout.core.scope.scope import Proposal, Scope
-from rollout.reports.text.formatting import listed, several
+from rollout.core.scope.scope import ProposalState, Scope
+from rollout.reports.text.formatting import format_quantity, join_words
 
-MOST_NAMED: Final = 4
-"""Places that a sentence names; more of them are counted."""
-KINDS: Final = {
+MAX_NAMED: Final = 4
+"""Maximum number of locations named in a sentence; more are counted."""
+KIND_NAMES: Final = {
     "widening": ("widening", "widenings"),
     "renewal": ("renewal", "renewals"),
     "takeover": ("takeover", "takeovers"),
@@ -30,65 +30,69 @@ KINDS: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Next:
-    """What decides next: who is asked in a few words, what it is about, and where to decide.
+class NextDecision:
+    """The next decision: its kind, subject, and place.
 
-    `proposal` is the id of the one to read first; "" where none waits for the reader.
+    `proposal` is the id of the first one to read, or "".
     """
 
     strong: str
-    says: Markup
+    text: Markup
     proposal: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Fact:
-    """One line of the limits."""
+class LimitFact:
+    """One limit of a rollout."""
 
     name: str
-    says: Markup
+    text: Markup
 
 
-def lede(policy: Policy, scope: Scope, courses: Mapping[Cell, Course], sites: Sequence[str]) -> str:
-    """Say what is allowed now, what is withheld, and that people decide the rest."""
+def describe_allowed(
+    policy: Policy, scope: Scope, schedules: Mapping[Cell, StageSchedule], sites: Sequence[str]
+) -> str:
+    """Describe what is allowed and what is withheld now."""
     cells = [cell for cell in policy.cells if cell.site in sites]
-    deciding = _by_version(scope, courses, cells, SOLID)
-    supervised = _by_version(scope, courses, cells, HATCHED)
-    withheld = [cell for cell in cells if courses[cell].mark.look == HELD]
+    deciding = _group_cells_by_version(scope, schedules, cells, SOLID)
+    supervised = _group_cells_by_version(scope, schedules, cells, HATCHED)
+    withheld = [cell for cell in cells if schedules[cell].marker.pattern == WITHHELD]
     parts = [
-        f"{version} decides alone {where(policy, version_cells)}"
+        f"{version} decides alone {describe_cells(policy, version_cells)}"
         for version, version_cells in deciding.items()
     ]
     parts += [
-        f"People confirm {version} {where(policy, version_cells)}"
+        f"Humans confirm {version} {describe_cells(policy, version_cells)}"
         for version, version_cells in supervised.items()
     ]
     if withheld:
-        hold_words = listed(sorted({courses[cell].mark.name for cell in withheld}))
-        parts.append(f"Withheld ({hold_words}) {where(policy, withheld)}: people decide there")
+        hold_words = join_words(sorted({schedules[cell].marker.name for cell in withheld}))
+        parts.append(
+            f"Withheld ({hold_words}) {describe_cells(policy, withheld)}: humans decide there"
+        )
     covered_count = sum(
         len(version_cells) for group in (deciding, supervised) for version_cells in group.values()
     )
     if not covered_count:
-        return " ".join([f"{part_text}." for part_text in parts] + ["People decide everything."])
+        return " ".join([f"{part_text}." for part_text in parts] + ["Humans decide everything."])
     rest_text = (
-        "" if covered_count + len(withheld) == len(cells) else "People decide everything else."
+        "" if covered_count + len(withheld) == len(cells) else "Humans decide everything else."
     )
     return " ".join([*(f"{part}." for part in parts), rest_text]).strip()
 
 
-def _by_version(
-    scope: Scope, courses: Mapping[Cell, Course], cells: Iterable[Cell], look: str
+def _group_cells_by_version(
+    scope: Scope, schedules: Mapping[Cell, StageSchedule], cells: Iterable[Cell], pattern: str
 ) -> dict[str, list[Cell]]:
     cells_by_version: dict[str, list[Cell]] = {}
     for cell in cells:
-        if courses[cell].mark.look == look:
-            cells_by_version.setdefault(scope.holder(cell) or "", []).append(cell)
+        if schedules[cell].marker.pattern == pattern:
+            cells_by_version.setdefault(scope.get_holder(cell) or "", []).append(cell)
     return cells_by_version
 
 
-def where(policy: Policy, cells: Sequence[Cell]) -> str:
-    """Say where cells are: by name as long as they are few, a site with all of them by its own.
+def describe_cells(policy: Policy, cells: Sequence[Cell]) -> str:
+    """Describe where cells are: by cell or whole site if few.
 
     `at creek and at meadow by day`, `in 12 of 150 cells`
     """
@@ -102,82 +106,86 @@ def where(policy: Policy, cells: Sequence[Cell]) -> str:
         (
             f"at {site}"
             if len(site_windows) == window_count
-            else f"at {site} by {listed(site_windows)}"
+            else f"at {site} by {join_words(site_windows)}"
         )
         for site, site_windows in windows.items()
     ]
-    if len(names) <= MOST_NAMED:
-        return listed(names)
+    if len(names) <= MAX_NAMED:
+        return join_words(names)
     return f"in {len(cells)} of {len(policy.cells)} cells"
 
 
-def side_by_side(scope: Scope, cells: Sequence[Cell]) -> str:
-    """Say which version acts and which are tried beside it: `v7 acting, v8 challenger`."""
-    acting_ids = {scope.holder(cell) for cell in cells}
+def describe_versions(scope: Scope, cells: Sequence[Cell]) -> str:
+    """Describe acting versions and challengers: `v7 acting, v8 challenger`."""
+    acting_ids = {scope.get_holder(cell) for cell in cells}
     version_ids = [version.id for version in scope.versions.values() if not version.retired]
     acting, challengers = (
         [version_id for version_id in version_ids if version_id in acting_ids],
         [version_id for version_id in version_ids if version_id not in acting_ids],
     )
-    parts = [f"{listed(acting)} acting" if acting else "No acting version"]
+    parts = [f"{join_words(acting)} acting" if acting else "No acting version"]
     parts += [
-        f"{listed(challengers)} {'challenger' if len(challengers) == 1 else 'challengers'}"
+        f"{join_words(challengers)} {'challenger' if len(challengers) == 1 else 'challengers'}"
     ] * bool(challengers)
     return ", ".join(parts)
 
 
-def caption(first: int, shown: int, among: int) -> str:
-    """Say which cells of all a table shows.
+def format_caption(first_index: int, count: int, total: int) -> str:
+    """Format which of all cells a table shows.
 
-    >>> caption(0, 6, 6), caption(25, 25, 150)
+    >>> format_caption(0, 6, 6), format_caption(25, 25, 150)
     ('6 cells', '26–50 of 150 cells')
     """
-    if not first and shown == among:
-        return several(among, "cell")
-    return f"{first + 1}–{first + shown} of {several(among, 'cell')}"
+    if not first_index and count == total:
+        return format_quantity(total, "cell")
+    return f"{first_index + 1}–{first_index + count} of {format_quantity(total, 'cell')}"
 
 
-def next_of(
+def build_next_decision(
     scope: Scope,
-    mine: Sequence[Proposal],
+    own_proposals: Sequence[ProposalState],
     sites: Sequence[str],
     at: datetime,
-    clock_of: Callable[[str], Clock],
-) -> Next:
-    """Say what decides next.
+    get_time_formatter: Callable[[str], TimeFormatter],
+) -> NextDecision:
+    """Describe the next decision.
 
     Args:
-        scope: the fold of the ledger.
-        mine: the proposals that wait for the reader, the first to close first.
-        sites: those that the reader may read.
+        scope: the projected scope.
+        own_proposals: proposals that the visitor can approve, first deadline first.
+        sites: sites that the visitor may read.
         at: now.
-        clock_of: how a time is shown at a site; "" is none in particular.
+        get_time_formatter: returns a site's time formatter; "" for no site.
     """
-    if mine:
-        return Next(
-            _counted(mine) + " for you.", about(mine[0], clock_of(_site(mine[0]))), mine[0].id
+    if own_proposals:
+        return NextDecision(
+            f"{_describe_count(own_proposals)} your approval.",
+            describe_proposal(own_proposals[0], get_time_formatter(_get_site(own_proposals[0]))),
+            own_proposals[0].id,
         )
     other_proposals = [
         proposal
         for proposal in scope.proposals.values()
         if proposal.cell is None or proposal.cell.site in sites
     ]
-    open_proposals = [proposal for proposal in other_proposals if not proposal.approved]
+    open_proposals = [proposal for proposal in other_proposals if not proposal.is_approved]
     if open_proposals:
         first_proposal = min(
             open_proposals, key=lambda proposal: (proposal.expires_at, proposal.id)
         )
-        return Next(
-            _counted(open_proposals) + " for others.",
-            about(first_proposal, clock_of(_site(first_proposal))),
+        return NextDecision(
+            f"{_describe_count(open_proposals)} approval by others.",
+            describe_proposal(first_proposal, get_time_formatter(_get_site(first_proposal))),
         )
     if other_proposals:
-        waiting_text = several(
+        waiting_text = format_quantity(
             len(other_proposals),
-            "proposal is approved and waits for its time",
-            "proposals are approved and wait for their time",
+            "proposal is approved and takes effect later",
+            "proposals are approved and take effect later",
         )
-        return Next(f"{waiting_text}.", Markup("The table of cells says what each waits for."))
+        return NextDecision(
+            f"{waiting_text}.", Markup("The table of cells shows what each waits for.")
+        )
     grant_ends = [
         (grant.until, cell_item)
         for (cell_item, _), cell_state in scope.cells.items()
@@ -185,92 +193,99 @@ def next_of(
         if cell_item.site in sites and grant.until > at
     ]
     if not grant_ends:
-        return Next("Nothing waits for anybody.", Markup("No gate is met, and no grant is held."))
+        return NextDecision(
+            "No decision is pending.", Markup("No gate is met, and there is no grant.")
+        )
     until, cell = min(grant_ends)
-    time_text = clock_of(cell.site)(until)
-    text = say("The next grant ends in {}, {}: {}.", took(until - at), time_text, str(cell))
-    return Next("Nothing waits for anybody.", text)
+    time_text = get_time_formatter(cell.site)(until)
+    text = format_sentence(
+        "The next grant ends in {}, {}: {}.", format_time_span(until - at), time_text, str(cell)
+    )
+    return NextDecision("No decision is pending.", text)
 
 
-def _site(proposal: Proposal) -> str:
+def _get_site(proposal: ProposalState) -> str:
     return "" if proposal.cell is None else proposal.cell.site
 
 
-def _counted(proposals: Sequence[Proposal]) -> str:
+def _describe_count(proposals: Sequence[ProposalState]) -> str:
     if len({proposal.kind for proposal in proposals}) == 1:
-        singular, plural = KINDS.get(proposals[0].kind, ("proposal", "proposals"))
+        singular, plural = KIND_NAMES.get(proposals[0].kind, ("proposal", "proposals"))
     else:
         singular, plural = "proposal", "proposals"
-    return (
-        "One " + f"{singular} waits" if len(proposals) == 1 else f"{len(proposals)} {plural} wait"
-    )
+    return format_quantity(len(proposals), f"{singular} needs", f"{plural} need")
 
 
-def about(proposal: Proposal, clock: Clock) -> Markup:
-    """Say what a proposal is about, who has approved it and until when it is open."""
-    approvers = listed([approval.by for approval in proposal.approvals])
+def describe_proposal(proposal: ProposalState, format_time: TimeFormatter) -> Markup:
+    """Describe a proposal's subject, approvals and deadline."""
+    approvers = join_words([approval.by for approval in proposal.approvals])
     approved_text = f"; {approvers} approved" if approvers else ""
     subject = {
         "widening": f"{proposal.cell} has met its gate for {proposal.to}",
         "renewal": f"{proposal.cell} keeps {proposal.to} if it is renewed",
         "takeover": f"{proposal.version} may take over {proposal.cell} at {proposal.to}",
-        "resume": f"Stop {proposal.about} would be taken back",
+        "resume": f"Stop {proposal.about} would end",
         "policy": "Another policy would be in force",
     }.get(proposal.kind, f"Its subject: {proposal.about}")
-    return say(
-        "{}{}. It waits for {} until {}.",
-        subject, approved_text, missing(proposal), clock(proposal.expires_at),
-    )  # fmt: skip
+    return format_sentence(
+        "{}{}. Needs {} until {}.",
+        subject,
+        approved_text,
+        describe_missing_approvals(proposal),
+        format_time(proposal.expires_at),
+    )
 
 
 # Limits
 
 
-def limits(
-    policy: Policy, scope: Scope, sites: Sequence[str], at: datetime, clock: Clock
-) -> tuple[Fact, ...]:
-    """Return ceilings, waves, freezes and what is settling, each in a line."""
+def list_limits(
+    policy: Policy, scope: Scope, sites: Sequence[str], at: datetime, format_time: TimeFormatter
+) -> tuple[LimitFact, ...]:
+    """Return ceilings, waves, freezes and settling cells, one line each."""
     readable_sites = [site for site in policy.sites if site.id in sites]
     return tuple(
         fact
         for facts in (
-            _ceilings(policy),
-            _waves(policy, scope, readable_sites, at),
-            _freezes(policy, readable_sites, at, clock),
+            _describe_ceilings(policy),
+            _describe_waves(policy, scope, readable_sites, at),
+            _describe_freezes(policy, readable_sites, at, format_time),
         )
         for fact in facts
     )
 
 
-def _ceilings(policy: Policy) -> Iterator[Fact]:
-    texts = [_limit(limit) for limit in policy.limits]
-    no_limit_text = Markup("None: every cell may go up to {}.").format(policy.rungs[-1])
-    yield Fact("Ceilings", Markup("<br>").join(texts) if texts else no_limit_text)
+def _describe_ceilings(policy: Policy) -> Iterator[LimitFact]:
+    texts = [_describe_limit(limit) for limit in policy.limits]
+    no_limit_text = Markup("None: every cell may reach {}.").format(policy.stage_ids[-1])
+    yield LimitFact("Ceilings", Markup("<br>").join(texts) if texts else no_limit_text)
 
 
-def _limit(limit: Limit) -> Markup:
-    trial_text = "" if limit.ends is None else f"a trial until {_day(limit.ends)}"
+def _describe_limit(limit: Limit) -> Markup:
+    trial_text = "" if limit.ends is None else f"a trial until {_format_day(limit.ends)}"
     maximum_text = "" if limit.never_above is None else f"never above {limit.never_above}"
-    return say(
+    return format_sentence(
         "{}: {}.",
-        _whose(limit.where),
-        listed([part for part in (maximum_text, trial_text) if part]),
+        _describe_scope(limit.where),
+        join_words([part for part in (maximum_text, trial_text) if part]),
     )
 
 
-def _day(day: date) -> str:
+def _format_day(day: date) -> str:
     return f"{day.day} {day:%b %Y}"
 
 
-def _whose(whose: Where) -> str:
-    sites = listed(list(whose.sites)) if whose.sites else ""
-    windows = listed(list(whose.windows)) if whose.windows else ""
+def _describe_scope(cell_filter: Where) -> str:
+    sites = join_words(list(cell_filter.sites)) if cell_filter.sites else ""
+    windows = join_words(list(cell_filter.windows)) if cell_filter.windows else ""
     if sites and windows:
         return f"{sites} by {windows}"
     return sites or (f"Everywhere by {windows}" if windows else "Everywhere")
 
 
-def _waves(policy: Policy, scope: Scope, sites: Sequence[Site], at: datetime) -> Iterator[Fact]:
+def _describe_waves(
+    policy: Policy, scope: Scope, sites: Sequence[Site], at: datetime
+) -> Iterator[LimitFact]:
     waves = policy.waves
     if waves is None:
         return
@@ -278,50 +293,58 @@ def _waves(policy: Policy, scope: Scope, sites: Sequence[Site], at: datetime) ->
     for site in sorted(sites, key=lambda site_item: site_item.wave):
         by_wave.setdefault(site.wave, []).append(site.id)
     names = [
-        f"{number}: {listed(site_ids) if len(site_ids) <= MOST_NAMED else f'{len(site_ids)} sites'}"
+        f"{number}:"
+        f" {join_words(site_ids) if len(site_ids) <= MAX_NAMED else f'{len(site_ids)} sites'}"
         for number, site_ids in by_wave.items()
     ]
     share_text = "all" if waves.share >= 1 else f"{waves.share * 100:g} %"
-    yield Fact(
+    yield LimitFact(
         "Waves",
-        say(
-            "{}. A wave opens when {} of the one before {} been {} for {} in the same window.",
-            "; ".join(names), share_text, "have", waves.stage, took(waves.hold),
+        format_sentence(
+            "{}. A wave opens when {} of the previous one {} been {} for {} in the same window.",
+            "; ".join(names), share_text, "have", waves.stage, format_time_span(waves.hold),
         ),
     )  # fmt: skip
     if waves.at_once is not None:
         recent_count = sum(at - widened < waves.settle for widened in scope.widened_at.values())
-        maximum_text = several(waves.at_once, "cell")
-        yield Fact(
+        maximum_text = format_quantity(waves.at_once, "cell")
+        yield LimitFact(
             "Settling",
-            say("{} of at most {}, {} each.", recent_count, maximum_text, took(waves.settle)),
+            format_sentence(
+                "{} of at most {}, {} each.",
+                recent_count,
+                maximum_text,
+                format_time_span(waves.settle),
+            ),
         )
 
 
-def _freezes(policy: Policy, sites: Sequence[Site], at: datetime, clock: Clock) -> Iterator[Fact]:
+def _describe_freezes(
+    policy: Policy, sites: Sequence[Site], at: datetime, format_time: TimeFormatter
+) -> Iterator[LimitFact]:
     for freeze in policy.freezes:
-        yield Fact("Freeze", _freeze(policy, freeze, sites, at, clock))
+        yield LimitFact("Freeze", _describe_freeze(policy, freeze, sites, at, format_time))
 
 
-def _freeze(
-    policy: Policy, freeze: Freeze, sites: Sequence[Site], at: datetime, clock: Clock
+def _describe_freeze(
+    policy: Policy, freeze: Freeze, sites: Sequence[Site], at: datetime, format_time: TimeFormatter
 ) -> Markup:
-    """Say when nothing widens: now, or the next time at the first site that it is about."""
+    """Describe when nothing widens: now, or next at the first affected site."""
     matching_sites = (
         site_item
         for site_item in sites
         if any(freeze.where.fits(Cell(site_item.id, window.id)) for window in policy.windows)
     )
     site = next(matching_sites, None)
-    scope_text = "" if freeze.where == Where() else f" ({_whose(freeze.where)})"
-    text = say(
-        "{}{}, {}: nothing widens; narrowing goes on.", freeze.reason, scope_text, freeze.hours
+    scope_text = "" if freeze.where == Where() else f" ({_describe_scope(freeze.where)})"
+    text = format_sentence(
+        "{}{}, {}: nothing widens; narrowing still works.", freeze.reason, scope_text, freeze.hours
     )
     if site is None:
         return text
-    change = next_change(freeze.hours, site, at)
+    change = find_next_change(freeze.hours, site, at)
     if change is None:
         return text
     if is_open(freeze.hours, site, at):
-        return text + say(" It holds until {}.", clock(change))
-    return text + say(" Next: {}.", clock(change))
+        return text + format_sentence(" It lasts until {}.", format_time(change))
+    return text + format_sentence(" Next: {}.", format_time(change))

@@ -1,4 +1,4 @@
-"""Stop: two steps on threads that nothing else takes, then what holds, and how to come back."""
+"""Stop pages: form, confirmation and result, on reserved threads."""
 
 from datetime import datetime, timedelta
 from typing import Annotated, Any, Final
@@ -6,205 +6,222 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api.console.page.form import Form, Signed
-from api.console.page.page import page, to
-from api.console.page.page_context import Visiting, Visitor
-from api.console.page.revision import live
+from api.console.page.form import Form, SignedForm
+from api.console.page.page import redirect_to, render_page
+from api.console.page.page_context import CurrentVisitor, Visitor
+from api.console.page.revision import build_live_region
 from api.console.page.stop_target import (
-    Far,
-    cells_of,
-    everything,
-    far_of,
-    reach_text,
-    sites_of,
-    span_text,
-    until_then,
+    TargetSelection,
+    build_cell_choices,
+    build_site_choices,
+    build_widest_choice,
+    describe_interim,
+    describe_stop_latency,
+    format_latency,
+    parse_target,
 )
-from api.console.page.text import segment
-from api.console.proposals.proposal_text import told
-from api.console.rollouts.resume import holding_words
-from api.priority_threads import narrowing
-from api.problems import STATUS
-from api.schemas.stops import MOST_SAID, StopRequest
+from api.console.page.text import encode_segment
+from api.console.proposals.proposal_text import format_refusal
+from api.console.rollouts.resume import build_stop_context
+from api.priority_threads import prioritize
+from api.problems import STATUS_BY_CODE
+from api.schemas.stops import MAX_REASON_LENGTH, StopRequest
 from rollout.core.calendar.sites import SHADOW
-from rollout.core.errors import Refusal
-from rollout.core.scope.permissions import Act
+from rollout.core.errors import RefusalError
+from rollout.core.scope.permissions import Permission
 from rollout.services.stops import stops
-from rollout.services.stops.stop_targets import Stoppable, meant, rollouts_to_stop, stoppable
+from rollout.services.stops.stop_options import (
+    StopOptions,
+    load_stop_options,
+    load_stoppable_rollouts,
+    resolve_stop_target,
+)
 
 router = APIRouter()
-Word = Annotated[str, Query(max_length=2_000)]
-Ids = Annotated[list[str] | None, Query(max_length=100)]
-SOON: Final = timedelta(minutes=5)
-"""A reach that takes longer is told by the clock too."""
+QueryText = Annotated[str, Query(max_length=2_000)]
+StopIds = Annotated[list[str] | None, Query(max_length=100)]
+CLOCK_TIME_THRESHOLD: Final = timedelta(minutes=5)
+"""A longer latency is also given as a clock time."""
 
 
 @router.get("/stop")
-@narrowing
-def which(request: Request, visitor: Visiting) -> Response:
-    """Ask which rollout; of one alone it goes on at once."""
-    names = rollouts_to_stop(visitor.service.database, visitor.caller)
+@prioritize
+def show_rollout_choice(request: Request, visitor: CurrentVisitor) -> Response:
+    """Redirect to the stop form of the only rollout, or show a choice."""
+    names = load_stoppable_rollouts(visitor.service.database, visitor.caller)
     if len(names) == 1:
-        return to(f"/rollouts/{segment(names[0])}/stop")
-    return page(request, visitor, "stop_which", names=names)
+        return redirect_to(f"/rollouts/{encode_segment(names[0])}/stop")
+    return render_page(request, visitor, "stop_which", names=names)
 
 
 @router.get("/rollouts/{rollout}/stop")
-@narrowing
-def ask(
-    request: Request, rollout: str, visitor: Visiting,
-    reach: Word = "", reason: Word = "", drill: Word = "",
+@prioritize
+def show_stop_form(
+    request: Request, rollout: str, visitor: CurrentVisitor,
+    reach: QueryText = "", reason: QueryText = "", drill: QueryText = "",
 ) -> Response:  # fmt: skip
-    """Ask how far; what was chosen before stands there again."""
-    return first_step(
+    """Show the form for the target, with earlier choices."""
+    return render_first_step(
         request, visitor, "stop", rollout, typed={"reach": reach, "reason": reason, "drill": drill}
     )
 
 
 @router.get("/rollouts/{rollout}/stop/confirm")
-@narrowing
-def confirm(
-    request: Request, rollout: str, visitor: Visiting,
-    reach: Word = "", reason: Word = "", drill: Word = "",
+@prioritize
+def show_confirmation(
+    request: Request, rollout: str, visitor: CurrentVisitor,
+    reach: QueryText = "", reason: QueryText = "", drill: QueryText = "",
 ) -> Response:  # fmt: skip
-    """Say what would be stopped, and ask for the second yes."""
-    typed = {"reach": reach, "reason": reason[:MOST_SAID], "drill": drill}
+    """Show what would be stopped, to confirm."""
+    typed = {"reach": reach, "reason": reason[:MAX_REASON_LENGTH], "drill": drill}
     try:
-        return second_step(request, visitor, "stop_confirm", rollout, typed)
-    except Refusal as error:
-        return _again(request, visitor, rollout, typed, error)
+        return render_second_step(request, visitor, "stop_confirm", rollout, typed)
+    except RefusalError as error:
+        return _render_form_again(request, visitor, rollout, typed, error)
 
 
 @router.post("/rollouts/{rollout}/stop/confirm")
-@narrowing
-def stop(request: Request, rollout: str, form: Signed, visitor: Visiting) -> Response:
-    """Stop, and go on to what holds."""
-    typed = {name: form.one(name) for name in ("reach", "reason", "drill")}
+@prioritize
+def submit_stop(
+    request: Request, rollout: str, form: SignedForm, visitor: CurrentVisitor
+) -> Response:
+    """Stop and redirect to the result."""
+    typed = {name: form.get_text(name) for name in ("reach", "reason", "drill")}
     try:
-        result = _stopped(visitor, rollout, form)
-    except Refusal as error:
-        return _again(request, visitor, rollout, typed, error)
-    visitor.service.watch.doubt(rollout)
+        result = _stop_cells(visitor, rollout, form)
+    except RefusalError as error:
+        return _render_form_again(request, visitor, rollout, typed, error)
+    visitor.service.state_cache.invalidate(rollout)
     query = urlencode([("stop", active_stop.id) for active_stop in result.active_stops[:100]])
-    return to(f"/rollouts/{segment(rollout)}/stop/done?{query}")
+    return redirect_to(f"/rollouts/{encode_segment(rollout)}/stop/done?{query}")
 
 
 @router.get("/rollouts/{rollout}/stop/done")
-@narrowing
-def done(request: Request, rollout: str, visitor: Visiting, stop: Ids = None) -> Response:
-    """Say what holds: read from the ledger, the address only names it."""
-    live_region = live(request, visitor, rollout)
-    stop_list = stops.stops_of(visitor.service, visitor.caller, rollout, at=visitor.at)
+@prioritize
+def show_result(
+    request: Request, rollout: str, visitor: CurrentVisitor, stop: StopIds = None
+) -> Response:
+    """Show the active stops as the ledger has them."""
+    live_region = build_live_region(request, visitor, rollout)
+    stop_list = stops.load_stops(visitor.service, visitor.caller, rollout, at=visitor.at)
     active_stops = [
         active_stop for active_stop in stop_list.items if active_stop.id in set(stop or ())
     ]
     other_stops = [
         active_stop for active_stop in stop_list.items if active_stop not in active_stops
     ]
-    policy = visitor.service.watch.confirmed(rollout).standing.policy
+    policy = visitor.service.state_cache.reload_rollout(rollout).state.policy
     sites = {cell.site for active_stop in active_stops for cell in active_stop.cells}
-    other_sites = [site for site in policy.site if not visitor.may(Act.OPERATE, rollout, site)]
+    other_sites = [
+        site
+        for site in policy.sites_by_id
+        if not visitor.has_permission(Permission.OPERATE, rollout, site)
+    ]
     context: dict[str, Any] = {
         "rollout": rollout,
         "live": live_region,
-        "held": active_stops,
-        "others": other_stops,
-        "reach": reach_text(
+        "active_stops": active_stops,
+        "other_stops": other_stops,
+        "latency": describe_stop_latency(
             [active_stop for active_stop in stop_list.stop_latency if active_stop.site in sites]
         ),
-        "left": other_sites,
+        "other_sites": other_sites,
         "zone": policy.timezone,
-        **holding_words(visitor, rollout, active_stops),
+        **build_stop_context(visitor, rollout, active_stops),
     }
-    return page(request, visitor, "stop_done", **context)
+    return render_page(request, visitor, "stop_done", **context)
 
 
-def _stopped(visitor: Visitor, rollout: str, form: Form) -> stops.StopResult:
-    stop_request = StopRequest(reason=form.one("reason"), drill=form.one("drill") != "")
-    return stops.stop(
+def _stop_cells(visitor: Visitor, rollout: str, form: Form) -> stops.StopResult:
+    stop_request = StopRequest(reason=form.get_text("reason"), drill=form.get_text("drill") != "")
+    return stops.stop_cells(
         visitor.service.database,
         visitor.caller,
         rollout,
-        far_of(form.one("reach")).named,
+        parse_target(form.get_text("reach")).target,
         at=visitor.at,
         reason=stop_request.reason,
-        drill=stop_request.drill,
+        is_drill=stop_request.drill,
     )
 
 
-def _again(
-    request: Request, visitor: Visitor, rollout: str, typed: dict[str, str], refused: Refusal
+def _render_form_again(
+    request: Request, visitor: Visitor, rollout: str, typed: dict[str, str], error: RefusalError
 ) -> Response:
-    """Show step 1 again with what was typed and what is wrong."""
-    status = STATUS.get(refused.code, 422)
-    errors = {"reach": told(str(refused), visitor.name)}
-    return first_step(request, visitor, "stop", rollout, status, typed=typed, errors=errors)
+    """Show the form again with typed values and errors."""
+    status = STATUS_BY_CODE.get(error.code, 422)
+    errors = {"reach": format_refusal(str(error), visitor.name)}
+    return render_first_step(request, visitor, "stop", rollout, status, typed=typed, errors=errors)
 
 
-def first_step(
+def render_first_step(
     request: Request,
     visitor: Visitor,
     template: str,
     rollout: str,
     status: int = 200,
-    **shown: Any,
+    **context: Any,
 ) -> Response:
-    """Show the form that asks how far, beside how soon it would hold."""
-    live_region = live(request, visitor, rollout)
-    options = stoppable(visitor.service, visitor.caller, rollout, at=visitor.at)
+    """Show the form for the target and the stop latency of each site."""
+    live_region = build_live_region(request, visitor, rollout)
+    options = load_stop_options(visitor.service, visitor.caller, rollout, at=visitor.at)
     base_context = {
         "rollout": rollout,
         "live": live_region,
-        "found": options,
-        "whole": everything(options),
-        "sites": sites_of(options),
-        "cells": cells_of(options),
-        "rows": rows_of(options, visitor.at),
-        "stages": options.policy.rungs[:-1],
+        "options": options,
+        "widest_choice": build_widest_choice(options),
+        "sites": build_site_choices(options),
+        "cells": build_cell_choices(options),
+        "rows": build_latency_rows(options, visitor.at),
+        "stages": options.policy.stage_ids[:-1],
         "acting": [cell_grant for cell_grant in options.cells if cell_grant.stage != SHADOW],
         "zone": options.policy.timezone,
     }
-    return page(request, visitor, template, status, **{**base_context, **shown})
+    return render_page(request, visitor, template, status, **{**base_context, **context})
 
 
-def second_step(
+def render_second_step(
     request: Request, visitor: Visitor, template: str, rollout: str, typed: dict[str, str],
-    **shown: Any,
+    **context: Any,
 ) -> Response:  # fmt: skip
-    """Show what would be done, and the button that does it.
+    """Show what would be stopped, with the button that stops it.
 
     Raises:
-        Refusal: nothing was chosen, nothing of it exists, or none of it is the visitor's.
+        RefusalError: nothing was chosen, nothing matches, or the visitor may stop none of it.
     """
-    selection: Far = far_of(typed["reach"])
-    live_region = live(request, visitor, rollout)
-    options = stoppable(visitor.service, visitor.caller, rollout, at=visitor.at)
-    resolved_target = meant(visitor.service, visitor.caller, rollout, selection.named)
+    selection: TargetSelection = parse_target(typed["reach"])
+    live_region = build_live_region(request, visitor, rollout)
+    options = load_stop_options(visitor.service, visitor.caller, rollout, at=visitor.at)
+    resolved_target = resolve_stop_target(
+        visitor.service, visitor.caller, rollout, selection.target
+    )
     cells = set(resolved_target.cells)
     base_context = {
         "rollout": rollout,
         "live": live_region,
-        "far": selection,
+        "selection": selection,
         "typed": typed,
         "choice": resolved_target,
-        "held": [item for item in options.cells if item.cell in cells],
+        "grants": [item for item in options.cells if item.cell in cells],
         "acting": [item for item in options.cells if item.cell in cells and item.stage != SHADOW],
-        "reach": reach_text([item for item in options.reach if item.site in resolved_target.sites]),
+        "latency": describe_stop_latency(
+            [item for item in options.stop_latencies if item.site in resolved_target.sites]
+        ),
         "back": urlencode({name: value for name, value in typed.items() if value}),
     }
-    return page(request, visitor, template, **{**base_context, **shown})
+    return render_page(request, visitor, template, **{**base_context, **context})
 
 
-def rows_of(found: Stoppable, at: datetime) -> list[dict[str, Any]]:
-    """Return for each site how soon a stop holds, by the clock too where it takes long."""
+def build_latency_rows(options: StopOptions, at: datetime) -> list[dict[str, Any]]:
+    """Return the stop latency of each site, with clock times if long."""
     rows = []
-    for latency in found.reach:
+    for latency in options.stop_latencies:
         time_span = timedelta(seconds=latency.within_seconds)
         rows.append({
             "site": latency.site,
-            "span": span_text(latency.within_seconds),
-            "by": at + time_span if time_span > SOON else None,
-            "zone": found.policy.site[latency.site].timezone,
-            "until_then": until_then(found.cells, latency.site),
+            "span": format_latency(latency.within_seconds),
+            "by": at + time_span if time_span > CLOCK_TIME_THRESHOLD else None,
+            "zone": options.policy.sites_by_id[latency.site].timezone,
+            "until_then": describe_interim(options.cells, latency.site),
         })  # fmt: skip
     return rows

@@ -1,6 +1,6 @@
-"""Keys: one's own, and for admins anybody's. Each is shown on the answer that made it, this once.
+"""Key pages: own keys, and for admins everybody's.
 
-The answer to the form carries the key itself: no address, no store and no second page has it.
+The full key is shown only in the response that creates it; no URL, table or other page has it.
 """
 
 from datetime import datetime, timedelta
@@ -9,100 +9,119 @@ from zoneinfo import ZoneInfo
 
 from fastapi import APIRouter, Request, Response
 
-from api.console.page.form import Form, Signed
-from api.console.page.own_settings import chance_of, made_before, once, states
-from api.console.page.page import page, to
-from api.console.page.page_context import Visiting, Visitor
-from api.console.page.text import first_large, segment
-from rollout.core.errors import PersonRefused, Refusal
+from api.console.page.form import Form, SignedForm
+from api.console.page.own_settings import (
+    compute_key_entropy,
+    create_form_token,
+    explain_existing_key,
+    list_key_states,
+)
+from api.console.page.page import redirect_to, render_page
+from api.console.page.page_context import CurrentVisitor, Visitor
+from api.console.page.text import capitalize_first, encode_segment
+from rollout.core.errors import InvalidAccountError, RefusalError
 from rollout.services.access import keys
 
 router = APIRouter()
-NO_DAY: Final = "Write a day as 2028-01-31, or leave it empty"
-DAY: Final = timedelta(days=1)
+INVALID_DAY_TEXT: Final = "Write a day as 2028-01-31, or leave it empty"
+ONE_DAY: Final = timedelta(days=1)
 
 
 @router.get("/settings/keys")
-def own(request: Request, visitor: Visiting) -> Response:
-    """Show one's own keys."""
-    return _own(request, visitor)
+def show_own_keys(request: Request, visitor: CurrentVisitor) -> Response:
+    """Show the visitor's keys."""
+    return _render_own_keys(request, visitor)
 
 
 @router.post("/settings/keys")
-def make_own(request: Request, visitor: Visiting, form: Signed) -> Response:
-    """Make a key of one's own and show it, this once."""
+def submit_own_key(request: Request, visitor: CurrentVisitor, form: SignedForm) -> Response:
+    """Create a key of the visitor and show it once."""
     try:
-        created_key = make(visitor, visitor.name, form)
-    except Refusal as error:
-        return _own(request, visitor, refused_of(error), {"ends": form.one("ends")})
-    return shown(request, visitor, created_key, "/settings/keys")
+        created_key = create_key(visitor, visitor.name, form)
+    except RefusalError as error:
+        return _render_own_keys(
+            request, visitor, describe_key_errors(error), {"ends": form.get_text("ends")}
+        )
+    return render_created_key(request, visitor, created_key, "/settings/keys")
 
 
 @router.post("/settings/keys/{prefix}/revoke")
-def revoke(visitor: Visiting, prefix: str, form: Signed) -> Response:
-    """End a key: one's own, or as an admin anybody's."""
-    keys.revoke(visitor.service.database, visitor.caller, prefix, at=visitor.at)
-    holder = form.one("holder")
-    return to(f"/settings/people/{segment(holder)}" if holder else "/settings/keys")
+def revoke_key(visitor: CurrentVisitor, prefix: str, form: SignedForm) -> Response:
+    """Revoke a key: the visitor's, or for admins anybody's."""
+    keys.revoke_key(visitor.service.database, visitor.caller, prefix, at=visitor.at)
+    holder = form.get_text("holder")
+    return redirect_to(f"/settings/people/{encode_segment(holder)}" if holder else "/settings/keys")
 
 
-def make(visitor: Visitor, holder: str, form: Form) -> keys.MadeKey:
-    """Make the key that a form asks for; sent again, the form makes none.
+def create_key(visitor: Visitor, holder: str, form: Form) -> keys.CreatedKey:
+    """Create the key of a form; resending the form creates none.
 
     Raises:
-        PersonRefused: it was made already, or its end can't be.
-        NotAllowed: the visitor may not.
-        UnknownPerson: nobody is called so.
+        InvalidAccountError: it exists already, or its end is invalid.
+        NotAllowedError: the visitor may not.
+        UnknownUserError: no such user.
     """
     service, caller = visitor.service, visitor.caller
-    form_token, expires_at = form.one("once"), _end(form.one("ends"), visitor.zone)
-    if existing_key_text := made_before(
-        form_token, holder, keys.keys_of(service.database, caller, holder)
+    form_token, expires_at = (
+        form.get_text("once"),
+        _parse_expiry(form.get_text("ends"), visitor.zone),
+    )
+    if existing_key_text := explain_existing_key(
+        form_token, holder, keys.load_keys(service.database, caller, holder)
     ):
-        raise PersonRefused(existing_key_text)
-    entropy = chance_of(form_token, holder, service.entropy)
-    return keys.make(
-        service.database, caller, holder, chance=entropy, at=visitor.at, expires_at=expires_at
+        raise InvalidAccountError(existing_key_text)
+    entropy = compute_key_entropy(form_token, holder, service.entropy)
+    return keys.create_key(
+        service.database, caller, holder, random_bytes=entropy, at=visitor.at, expires_at=expires_at
     )
 
 
-def shown(request: Request, visitor: Visitor, made: keys.MadeKey, back: str) -> Response:
-    """Show a key on the answer to its form."""
-    return page(request, visitor, "key_made", made=made, back=back, own=made.holder == visitor.name)
+def render_created_key(
+    request: Request, visitor: Visitor, created_key: keys.CreatedKey, return_path: str
+) -> Response:
+    """Show a created key."""
+    return render_page(
+        request,
+        visitor,
+        "key_made",
+        made=created_key,
+        back=return_path,
+        own=created_key.holder == visitor.name,
+    )
 
 
-def refused_of(refused: Refusal) -> dict[str, str]:
-    """Return what is wrong with a form for a key, by field."""
-    text = str(refused)
-    field = "ends" if text == NO_DAY or text.startswith("a key ends") else ""
-    return {field: first_large(text)}
+def describe_key_errors(error: RefusalError) -> dict[str, str]:
+    """Return the errors of a key form by field."""
+    text = str(error)
+    field = "ends" if text == INVALID_DAY_TEXT or text.startswith("a key ends") else ""
+    return {field: capitalize_first(text)}
 
 
-def _own(
+def _render_own_keys(
     request: Request,
     visitor: Visitor,
     errors: dict[str, str] | None = None,
     typed: dict[str, str] | None = None,
 ) -> Response:
-    api_keys = keys.keys_of(visitor.service.database, visitor.caller, visitor.name)
-    return page(
+    api_keys = keys.load_keys(visitor.service.database, visitor.caller, visitor.name)
+    return render_page(
         request,
         visitor,
         "keys",
         422 if errors else 200,
-        keys=states(api_keys, visitor.at),
-        once=once(visitor.service.entropy),
+        keys=list_key_states(api_keys, visitor.at),
+        once=create_form_token(visitor.service.entropy),
         errors=errors or {},
         typed=typed or {},
     )
 
 
-def _end(typed: str, zone: str) -> datetime | None:
-    """Return the instant at which a typed day is over; None for the usual end."""
+def _parse_expiry(typed: str, timezone: str) -> datetime | None:
+    """Return the end of a typed day; None for the default."""
     if not typed:
         return None
     try:
-        day = datetime.strptime(typed, "%Y-%m-%d").replace(tzinfo=ZoneInfo(zone))
-        return day + DAY
+        day = datetime.strptime(typed, "%Y-%m-%d").replace(tzinfo=ZoneInfo(timezone))
+        return day + ONE_DAY
     except (ValueError, OverflowError):
-        raise PersonRefused(NO_DAY) from None
+        raise InvalidAccountError(INVALID_DAY_TEXT) from None

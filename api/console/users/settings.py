@@ -1,4 +1,4 @@
-"""Settings: one's own, and for admins where people, rights and policies are kept."""
+"""Settings of the visitor, with links to users and policies for admins."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -7,118 +7,124 @@ from urllib.parse import quote
 from fastapi import APIRouter, Request, Response
 
 from api import session_cookie
-from api.console.page.form import Form, Signed
-from api.console.page.own_settings import OFF, YEAR, keep_keys, keeps_keys, zone_named
-from api.console.page.page import page, to
-from api.console.page.page_context import ZONE_COOKIE, Visiting, Visitor
-from api.console.page.text import first_large
-from rollout.core.errors import NotAllowed, Refusal
-from rollout.core.scope.permissions import Act
-from rollout.services.access.keys import keys_of
-from rollout.services.cells.overview import rollouts_of
+from api.console.page.form import Form, SignedForm
+from api.console.page.own_settings import (
+    OFF,
+    YEAR_SECONDS,
+    find_timezone,
+    has_single_keys,
+    store_single_keys,
+)
+from api.console.page.page import redirect_to, render_page
+from api.console.page.page_context import ZONE_COOKIE, CurrentVisitor, Visitor
+from api.console.page.text import capitalize_first
+from rollout.core.errors import NotAllowedError, RefusalError
+from rollout.core.scope.permissions import Permission
+from rollout.services.access.keys import load_keys
+from rollout.services.cells.overview import load_rollouts
 
 router = APIRouter()
-DIFFER: Final = "The two new passwords differ. Type the same one twice"
-NO_ZONE: Final = "Write a zone as Europe/Vienna; there is none called {}"
+PASSWORDS_DIFFER_TEXT: Final = "The two new passwords differ. Type the same one twice"
+UNKNOWN_ZONE_TEXT: Final = "Write a zone as Europe/Vienna; there is none called {}"
 
 
 @dataclass(frozen=True, slots=True)
-class Governed:
-    """A rollout with the policy that it has."""
+class RolloutPolicy:
+    """A rollout and its policy number."""
 
     name: str
     policy: int
 
 
 @router.get("/settings")
-def settings(request: Request, visitor: Visiting) -> Response:
-    """Show what can be set, and by whom what can't."""
-    return _shown(request, visitor)
+def show_settings(request: Request, visitor: CurrentVisitor) -> Response:
+    """Show the settings."""
+    return _render_settings(request, visitor)
 
 
 @router.post("/settings")
-def set_password(request: Request, visitor: Visiting, form: Signed) -> Response:
-    """Set one's own password; every session ends, this one too. Nothing typed is kept."""
-    new_password = _typed(form, "password")
-    if new_password != _typed(form, "again"):
-        return _shown(request, visitor, errors={"again": DIFFER})
+def submit_password(request: Request, visitor: CurrentVisitor, form: SignedForm) -> Response:
+    """Set the visitor's password and end all their sessions."""
+    new_password = _get_password(form, "password")
+    if new_password != _get_password(form, "again"):
+        return _render_settings(request, visitor, errors={"again": PASSWORDS_DIFFER_TEXT})
     try:
-        visitor.service.signing.set_password(
+        visitor.service.sign_in.set_password(
             visitor.caller,
             visitor.name,
             new_password,
             at=visitor.at,
-            current=_typed(form, "current"),
+            current_password=_get_password(form, "current"),
         )
-    except Refusal as error:
-        field = "current" if isinstance(error, NotAllowed) else "password"
-        return _shown(request, visitor, errors={field: first_large(str(error))})
-    response = page(request, None, "password_set")
-    session_cookie.take_back(request, response)
+    except RefusalError as error:
+        field = "current" if isinstance(error, NotAllowedError) else "password"
+        return _render_settings(request, visitor, errors={field: capitalize_first(str(error))})
+    response = render_page(request, None, "password_set")
+    session_cookie.clear_session(request, response)
     return response
 
 
 @router.post("/settings/single-keys")
-def single_keys(visitor: Visiting, form: Signed) -> Response:
-    """Keep in this browser whether the review page listens to single keys."""
+def save_single_keys(visitor: CurrentVisitor, form: SignedForm) -> Response:
+    """Store in this browser whether the review page uses single keys."""
     del visitor
-    response = to("/settings#single-keys")
-    keep_keys(response, form.one("keys") or OFF)
+    response = redirect_to("/settings#single-keys")
+    store_single_keys(response, form.get_text("keys") or OFF)
     return response
 
 
 @router.post("/settings/clock")
-def clock(request: Request, visitor: Visiting, form: Signed) -> Response:
-    """Keep in this browser whose clock times are shown on beside the site's."""
-    typed = form.one("zone")
-    timezone = zone_named(typed)
+def save_timezone(request: Request, visitor: CurrentVisitor, form: SignedForm) -> Response:
+    """Store in this browser the visitor's timezone."""
+    typed = form.get_text("zone")
+    timezone = find_timezone(typed)
     if not timezone:
-        errors = {"zone": NO_ZONE.format(typed or "“”")}
-        return _shown(request, visitor, errors=errors, typed={"zone": typed})
-    response = to("/settings#clock")
+        errors = {"zone": UNKNOWN_ZONE_TEXT.format(typed or "“”")}
+        return _render_settings(request, visitor, errors=errors, typed={"zone": typed})
+    response = redirect_to("/settings#clock")
     response.set_cookie(
-        ZONE_COOKIE, quote(timezone, safe=""), max_age=YEAR, path="/", samesite="lax"
+        ZONE_COOKIE, quote(timezone, safe=""), max_age=YEAR_SECONDS, path="/", samesite="lax"
     )
     return response
 
 
-def _typed(form: Form, name: str) -> str:
-    """Return a password as it was typed, with its spaces."""
+def _get_password(form: Form, name: str) -> str:
+    """Return a password as typed, with its spaces."""
     return form.fields.get(name, [""])[-1]
 
 
-def _shown(
+def _render_settings(
     request: Request,
     visitor: Visitor,
     *,
     errors: dict[str, str] | None = None,
     typed: dict[str, str] | None = None,
 ) -> Response:
-    api_keys = keys_of(visitor.service.database, visitor.caller, visitor.name)
+    api_keys = load_keys(visitor.service.database, visitor.caller, visitor.name)
     valid_keys = [
         key
         for key in api_keys
         if key.revoked_at is None and (key.expires_at or visitor.at) >= visitor.at
     ]
-    return page(
+    return render_page(
         request,
         visitor,
         "settings",
         422 if errors else 200,
         keys=len(valid_keys),
-        listens=keeps_keys(request),
-        reviews=visitor.may_somewhere(Act.REVIEW),
-        administers=visitor.may(Act.ADMINISTER),
-        governed=_governed(visitor),
-        rights=[str(right) for right in visitor.caller.rights],
+        listens=has_single_keys(request),
+        reviews=visitor.has_permission_somewhere(Permission.REVIEW),
+        administers=visitor.has_permission(Permission.ADMINISTER),
+        governed=_list_rollout_policies(visitor),
+        rights=[str(right) for right in visitor.caller.role_assignments],
         zone_told=ZONE_COOKIE in request.cookies,
         errors=errors or {},
         typed={"zone": visitor.zone, **(typed or {})},
     )
 
 
-def _governed(visitor: Visitor) -> list[Governed]:
+def _list_rollout_policies(visitor: Visitor) -> list[RolloutPolicy]:
     return [
-        Governed(rollout_item.name, rollout_item.policy)
-        for rollout_item in rollouts_of(visitor.service.database, visitor.caller)
+        RolloutPolicy(rollout_item.name, rollout_item.policy)
+        for rollout_item in load_rollouts(visitor.service.database, visitor.caller)
     ]

@@ -1,4 +1,4 @@
-"""People and machines: who is here, what they may do where, and how they come in. For admins."""
+"""Users and service accounts: roles, keys and sign-in. For admins."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,268 +6,295 @@ from typing import Final
 
 from fastapi import APIRouter, Request, Response
 
-from api.console.page.form import Form, Signed
-from api.console.page.own_settings import once, states
-from api.console.page.page import page, to
-from api.console.page.page_context import HOME, Visiting, Visitor
-from api.console.page.text import first_large, segment
+from api.console.page.form import Form, SignedForm
+from api.console.page.own_settings import create_form_token, list_key_states
+from api.console.page.page import redirect_to, render_page
+from api.console.page.page_context import HOME, CurrentVisitor, Visitor
+from api.console.page.text import capitalize_first, encode_segment
 from api.console.reviews import review_sites
 from api.console.users import keys as key_pages
-from rollout.core.errors import PersonRefused, Refusal, UnknownPerson
+from rollout.core.errors import InvalidAccountError, RefusalError, UnknownUserError
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.permissions import OF_MACHINES, ROLES, Right
+from rollout.core.scope.permissions import ROLES, SERVICE_ACCOUNT_ROLES, AssignedRole
 from rollout.services.access import users
-from rollout.services.access.keys import SIZE, house_revision, keys_of, link_made_since, write_token
-from rollout.services.access.users import Amendment
-from rollout.services.cells.overview import rollouts_of
+from rollout.services.access.keys import (
+    TOKEN_BYTES,
+    find_link_created_since,
+    load_access_revision,
+    load_keys,
+    write_token,
+)
+from rollout.services.access.users import AccountUpdate
+from rollout.services.cells.overview import load_rollouts
 
 router = APIRouter()
-LONGEST: Final = 320  # letters of a field
-MOST_HOUSE: Final = 15  # digits of a revision
-MADE: Final = (
-    "A link for {} was made since this page was opened, and shown once. If nobody kept it, make "
-    "another: the one before ends"
+MAX_FIELD_LENGTH: Final = 320  # maximum characters of a field
+MAX_REVISION_DIGITS: Final = 15  # maximum digits of a revision
+LINK_ALREADY_CREATED_TEXT: Final = (
+    "A link for {} was created since this page was opened, and shown once. If nobody saved it, "
+    "create another, which ends the earlier one"
 )
 FIELDS: Final = ("name", "email", "role", "rollout", "site", "group", "kind")
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """A right as it is listed; `unknown` says that its site is in no policy in force."""
+class ListedRoleAssignment:
+    """A listed role; `unknown` if its site is in no policy in force."""
 
-    right: Right
+    role_assignment: AssignedRole
     unknown: bool
 
 
 @router.get("/settings/people")
-def everybody(request: Request, visitor: Visiting) -> Response:
-    """Show everybody who ever had a name here."""
-    return _everybody(request, visitor)
+def show_users(request: Request, visitor: CurrentVisitor) -> Response:
+    """Show all accounts."""
+    return _render_users(request, visitor)
 
 
 @router.post("/settings/people")
-def add(request: Request, visitor: Visiting, form: Signed) -> Response:
-    """Give a name to somebody, or to a machine, with a first right or none."""
+def submit_user(request: Request, visitor: CurrentVisitor, form: SignedForm) -> Response:
+    """Create a user or service account, optionally with a first role."""
     try:
-        assignments = (_right(form),) if form.one("role") else ()
-        user = users.add(
+        assignments = (_parse_role_assignment(form),) if form.get_text("role") else ()
+        user = users.create_account(
             visitor.service.database,
             visitor.caller,
-            form.one("name"),
+            form.get_text("name"),
             at=visitor.at,
-            machine=form.one("kind") == "machine",
-            email=form.one("email")[:LONGEST],
-            rights=assignments,
+            is_service_account=form.get_text("kind") == "machine",
+            email=form.get_text("email")[:MAX_FIELD_LENGTH],
+            role_assignments=assignments,
         )
-    except Refusal as error:
-        return _everybody(request, visitor, error, form)
-    return to(_at(user.name))
+    except RefusalError as error:
+        return _render_users(request, visitor, error, form)
+    return redirect_to(_build_user_path(user.name))
 
 
 @router.get("/settings/people/{name}")
-def one(request: Request, visitor: Visiting, name: str) -> Response:
-    """Show somebody: their rights, their keys, the ways in."""
-    return _one(request, visitor, name)
+def show_user(request: Request, visitor: CurrentVisitor, name: str) -> Response:
+    """Show an account: roles, keys and sign-in."""
+    return _render_user(request, visitor, name)
 
 
 @router.post("/settings/people/{name}")
-def change(request: Request, visitor: Visiting, name: str, form: Signed) -> Response:
-    """Change what the pressed button says."""
-    run_action = DOES.get(form.one("do"))
+def submit_change(
+    request: Request, visitor: CurrentVisitor, name: str, form: SignedForm
+) -> Response:
+    """Carry out the action of the pressed button."""
+    run_action = ACTIONS.get(form.get_text("do"))
     try:
         if run_action is None:
-            raise PersonRefused("press one of the buttons of this page; nothing was changed")
+            raise InvalidAccountError("press one of the buttons of this page; nothing was changed")
         run_action(visitor, name, form)
-    except Refusal as error:
-        return _one(request, visitor, name, error, form)
-    return to(_at(name))
+    except RefusalError as error:
+        return _render_user(request, visitor, name, error, form)
+    return redirect_to(_build_user_path(name))
 
 
 @router.get("/settings/people/{name}/link")
 @router.get("/settings/people/{name}/keys")
-def shown_once(visitor: Visiting, name: str) -> Response:
-    """Lead back whoever asks again for what was shown once."""
-    del visitor  # the page that they are led to judges them
-    return to(_at(name))
+def redirect_to_user(visitor: CurrentVisitor, name: str) -> Response:
+    """Redirect from pages that are shown only once."""
+    del visitor  # the page redirected to checks permissions
+    return redirect_to(_build_user_path(name))
 
 
 @router.post("/settings/people/{name}/link")
-def link(request: Request, visitor: Visiting, name: str, form: Signed) -> Response:
-    """Make a one-time link and show it, this once."""
+def create_link(request: Request, visitor: CurrentVisitor, name: str, form: SignedForm) -> Response:
+    """Create a one-time link and show it once."""
     service, caller = visitor.service, visitor.caller
     try:
-        if link_made_since(service.database, caller, name, _revision(form)) is not None:
-            raise PersonRefused(MADE.format(name))
-        token = write_token(service.entropy(SIZE))
-        users.link(service.database, caller, name, at=visitor.at, secret=token)
-    except Refusal as error:
-        return _one(request, visitor, name, error, form)
+        if (
+            find_link_created_since(service.database, caller, name, _parse_revision(form))
+            is not None
+        ):
+            raise InvalidAccountError(LINK_ALREADY_CREATED_TEXT.format(name))
+        token = write_token(service.entropy(TOKEN_BYTES))
+        users.create_sign_in_link(service.database, caller, name, at=visitor.at, secret=token)
+    except RefusalError as error:
+        return _render_user(request, visitor, name, error, form)
     base = service.channels.public_url or str(request.base_url).removesuffix(f"{HOME}/")
     link_url = f"{base.rstrip('/')}{HOME}/come-in?token={token}"
-    return page(request, visitor, "link_made", name=name, address=link_url, back=_at(name))
+    return render_page(
+        request, visitor, "link_made", name=name, address=link_url, back=_build_user_path(name)
+    )
 
 
 @router.post("/settings/people/{name}/keys")
-def make_key(request: Request, visitor: Visiting, name: str, form: Signed) -> Response:
-    """Make a key of somebody, mostly of a machine, and show it, this once."""
+def create_user_key(
+    request: Request, visitor: CurrentVisitor, name: str, form: SignedForm
+) -> Response:
+    """Create a key of an account and show it once."""
     try:
-        created_key = key_pages.make(visitor, name, form)
-    except Refusal as error:
-        return _one(request, visitor, name, error, form, key_pages.refused_of(error))
-    return key_pages.shown(request, visitor, created_key, _at(name))
+        created_key = key_pages.create_key(visitor, name, form)
+    except RefusalError as error:
+        return _render_user(
+            request, visitor, name, error, form, key_pages.describe_key_errors(error)
+        )
+    return key_pages.render_created_key(request, visitor, created_key, _build_user_path(name))
 
 
 @router.get("/settings/reviewers")
-def reviewers(request: Request, visitor: Visiting) -> Response:
-    """Show who reviews where, and where nobody does."""
-    found = users.everybody(visitor.service.database, visitor.caller)
-    policies = _policies(visitor)
-    return page(
+def show_reviewers(request: Request, visitor: CurrentVisitor) -> Response:
+    """Show reviewers by site, and sites without reviewers."""
+    accounts = users.load_accounts(visitor.service.database, visitor.caller)
+    policies = _load_policies(visitor)
+    return render_page(
         request,
         visitor,
         "reviewers",
         rollouts=[
-            review_sites.where(found, rollout_name, policy)
+            review_sites.compute_review_coverage(accounts, rollout_name, policy)
             for rollout_name, policy in policies.items()
         ],
     )
 
 
-def _give(visitor: Visitor, name: str, form: Form) -> None:
-    _amend(visitor, name, Amendment(give=(_right(form),)))
+def _grant_role(visitor: Visitor, name: str, form: Form) -> None:
+    _update_user(visitor, name, AccountUpdate(roles_to_grant=(_parse_role_assignment(form),)))
 
 
-def _take(visitor: Visitor, name: str, form: Form) -> None:
-    _amend(visitor, name, Amendment(take=(_right(form),)))
+def _revoke_role(visitor: Visitor, name: str, form: Form) -> None:
+    _update_user(visitor, name, AccountUpdate(roles_to_revoke=(_parse_role_assignment(form),)))
 
 
-def _disable(visitor: Visitor, name: str, _form: Form) -> None:
-    _amend(visitor, name, Amendment(disabled=True))
+def _disable_user(visitor: Visitor, name: str, _form: Form) -> None:
+    _update_user(visitor, name, AccountUpdate(is_disabled=True))
 
 
-def _enable(visitor: Visitor, name: str, _form: Form) -> None:
-    _amend(visitor, name, Amendment(disabled=False))
+def _enable_user(visitor: Visitor, name: str, _form: Form) -> None:
+    _update_user(visitor, name, AccountUpdate(is_disabled=False))
 
 
 def _set_email(visitor: Visitor, name: str, form: Form) -> None:
-    _amend(visitor, name, Amendment(email=form.one("email")[:LONGEST]))
+    _update_user(visitor, name, AccountUpdate(email=form.get_text("email")[:MAX_FIELD_LENGTH]))
 
 
-def _sign_out(visitor: Visitor, name: str, _form: Form) -> None:
-    visitor.service.signing.sign_out_everywhere(visitor.caller, name, at=visitor.at)
+def _sign_out_user(visitor: Visitor, name: str, _form: Form) -> None:
+    visitor.service.sign_in.sign_out_everywhere(visitor.caller, name, at=visitor.at)
 
 
-DOES: Final[dict[str, Callable[[Visitor, str, Form], None]]] = {
-    "give": _give,
-    "take": _take,
-    "disable": _disable,
-    "enable": _enable,
+ACTIONS: Final[dict[str, Callable[[Visitor, str, Form], None]]] = {
+    "give": _grant_role,
+    "take": _revoke_role,
+    "disable": _disable_user,
+    "enable": _enable_user,
     "email": _set_email,
-    "sign-out": _sign_out,
+    "sign-out": _sign_out_user,
 }
 
 
-def _amend(visitor: Visitor, name: str, amendment: Amendment) -> None:
-    users.amend(visitor.service.database, visitor.caller, name, amendment, at=visitor.at)
+def _update_user(visitor: Visitor, name: str, update: AccountUpdate) -> None:
+    users.update_account(visitor.service.database, visitor.caller, name, update, at=visitor.at)
 
 
-def _right(form: Form) -> Right:
-    """Return the right that a form names, as it was typed: whether it can be the service says."""
+def _parse_role_assignment(form: Form) -> AssignedRole:
+    """Return the role of a form as typed; the service validates it."""
     fields = ("role", "rollout", "site", "group")
-    return Right(*(form.one(field_name)[:LONGEST] for field_name in fields))
+    return AssignedRole(*(form.get_text(field_name)[:MAX_FIELD_LENGTH] for field_name in fields))
 
 
-def _revision(form: Form) -> int:
-    text = form.one("house")
-    is_valid = text.isascii() and text.isdigit() and len(text) <= MOST_HOUSE
+def _parse_revision(form: Form) -> int:
+    text = form.get_text("house")
+    is_valid = text.isascii() and text.isdigit() and len(text) <= MAX_REVISION_DIGITS
     return int(text) if is_valid else 0
 
 
-def _everybody(
-    request: Request, visitor: Visitor, refused: Refusal | None = None, form: Form | None = None
+def _render_users(
+    request: Request, visitor: Visitor, error: RefusalError | None = None, form: Form | None = None
 ) -> Response:
-    found = users.everybody(visitor.service.database, visitor.caller)
-    return page(
+    accounts = users.load_accounts(visitor.service.database, visitor.caller)
+    return render_page(
         request,
         visitor,
         "people",
-        422 if refused else 200,
-        people=[user for user in found if not user.machine],
-        machines=[user for user in found if user.machine],
-        errors=_errors(refused),
-        typed=_typed(form),
-        **_choices(visitor, machine=None),
+        422 if error else 200,
+        people=[user for user in accounts if not user.machine],
+        machines=[user for user in accounts if user.machine],
+        errors=_list_errors(error),
+        typed=_get_typed_fields(form),
+        **_build_choices(visitor, is_service_account=None),
     )
 
 
-def _one(
+def _render_user(
     request: Request,
     visitor: Visitor,
     name: str,
-    refused: Refusal | None = None,
+    error: RefusalError | None = None,
     form: Form | None = None,
     errors: dict[str, str] | None = None,
 ) -> Response:
     service = visitor.service
-    found = users.everybody(service.database, visitor.caller)
-    user = next((user_item for user_item in found if user_item.name == name), None)
+    accounts = users.load_accounts(service.database, visitor.caller)
+    user = next((user_item for user_item in accounts if user_item.name == name), None)
     if user is None:
-        raise UnknownPerson(f"nobody is called {name}; the list of people has everybody")
-    policies = _policies(visitor)
-    api_keys = keys_of(service.database, visitor.caller, name)
-    return page(
+        raise UnknownUserError(f"there is no account {name}; see the list of users")
+    policies = _load_policies(visitor)
+    api_keys = load_keys(service.database, visitor.caller, name)
+    return render_page(
         request,
         visitor,
         "person",
-        422 if refused else 200,
-        one=user,
-        rights=[Held(assignment, _unknown(assignment, policies)) for assignment in user.rights],
-        keys=states(api_keys, visitor.at),
-        once=once(service.entropy),
-        house=house_revision(service.database),
-        errors=errors or _errors(refused),
-        typed={"email": user.email, **_typed(form)},
-        **_choices(visitor, machine=user.machine),
+        422 if error else 200,
+        account=user,
+        rights=[
+            ListedRoleAssignment(assignment, _is_unknown_site(assignment, policies))
+            for assignment in user.rights
+        ],
+        keys=list_key_states(api_keys, visitor.at),
+        once=create_form_token(service.entropy),
+        house=load_access_revision(service.database),
+        errors=errors or _list_errors(error),
+        typed={"email": user.email, **_get_typed_fields(form)},
+        **_build_choices(visitor, is_service_account=user.machine),
     )
 
 
-def _typed(form: Form | None) -> dict[str, str]:
+def _get_typed_fields(form: Form | None) -> dict[str, str]:
     if form is None:
         return {}
     return {
-        field_name: form.one(field_name) for field_name in (*FIELDS, "ends") if form.has(field_name)
+        field_name: form.get_text(field_name)
+        for field_name in (*FIELDS, "ends")
+        if form.has_field(field_name)
     }
 
 
-def _errors(refused: Refusal | None) -> dict[str, str]:
-    if refused is None:
+def _list_errors(error: RefusalError | None) -> dict[str, str]:
+    if error is None:
         return {}
-    return {"": first_large(str(refused))}
+    return {"": capitalize_first(str(error))}
 
 
-def _choices(visitor: Visitor, *, machine: bool | None) -> dict[str, object]:
+def _build_choices(visitor: Visitor, *, is_service_account: bool | None) -> dict[str, object]:
     database, caller = visitor.service.database, visitor.caller
-    roles = [role for role in ROLES if machine is not True or role in OF_MACHINES]
-    return {
-        "roles": roles,
-        "rollouts": [rollout_item.name for rollout_item in rollouts_of(database, caller)],
-    }
-
-
-def _policies(visitor: Visitor) -> dict[str, Policy]:
-    names = [
-        rollout_item.name for rollout_item in rollouts_of(visitor.service.database, visitor.caller)
+    roles = [
+        role for role in ROLES if is_service_account is not True or role in SERVICE_ACCOUNT_ROLES
     ]
     return {
-        rollout_name: visitor.service.watch.rollout(rollout_name).standing.policy
+        "roles": roles,
+        "rollouts": [rollout_item.name for rollout_item in load_rollouts(database, caller)],
+    }
+
+
+def _load_policies(visitor: Visitor) -> dict[str, Policy]:
+    names = [
+        rollout_item.name
+        for rollout_item in load_rollouts(visitor.service.database, visitor.caller)
+    ]
+    return {
+        rollout_name: visitor.service.state_cache.load_rollout(rollout_name).state.policy
         for rollout_name in names
     }
 
 
-def _unknown(right: Right, policies: dict[str, Policy]) -> bool:
-    policy = policies.get(right.rollout)
-    return bool(right.site) and policy is not None and right.site not in policy.site
+def _is_unknown_site(assignment: AssignedRole, policies: dict[str, Policy]) -> bool:
+    policy = policies.get(assignment.rollout)
+    return (
+        bool(assignment.site) and policy is not None and assignment.site not in policy.sites_by_id
+    )
 
 
-def _at(name: str) -> str:
-    return f"/settings/people/{segment(name)}"
+def _build_user_path(name: str) -> str:
+    return f"/settings/people/{encode_segment(name)}"

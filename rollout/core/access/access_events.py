@@ -1,63 +1,61 @@
-"""Events of accounts, roles and keys: the kinds of the access ledger's rows.
+"""Events of the access ledger: accounts, roles and keys.
 
-The access ledger is one for all rollouts. Its rows have the same form as those of a rollout's
-ledger, and each row of a rollout cites the revision of it that the roles were judged by. No row
-holds a secret, a password or an address.
+One access ledger serves all rollouts. Its rows have the form of a rollout's ledger; each row of a
+rollout cites the revision whose roles were checked. Rows hold no secret, password or address.
 """
 
-from collections import defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from rollout.core.scope.events import ACCOUNT, Event
-from rollout.core.scope.permissions import Right
+from rollout.core.scope.events import ACCOUNT, LedgerEvent
+from rollout.core.scope.permissions import AssignedRole
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class UserEvent(Event):
-    """Something that happened to one person or machine, by name."""
+class UserEvent(LedgerEvent):
+    """An event about one account, by name."""
 
     user: str = field(metadata={ACCOUNT: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserAdded(UserEvent):
-    """A name was given, for ever."""
+    """An account was created; its name is never reused."""
 
     service_account: bool
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserDisabled(UserEvent):
-    """Nothing of theirs is valid: rights, password, keys, sessions and links ended."""
+    """An account was disabled: its roles, password, keys, sessions and links ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserEnabled(UserEvent):
-    """They may come in again, without any right; nothing that ended comes back."""
+    """An account was enabled again, without any role, key or password."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PasswordSet(UserEvent):
-    """They have a new password; every session that they had ended."""
+    """A new password was set; all sessions of the user ended."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EmailSet(UserEvent):
-    """The address by which an identity provider's first word is believed is another, or none."""
+    """The e-mail address for the first sign-in by identity provider changed."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdentityLinked(UserEvent):
-    """An identity provider's subject is this person from now on."""
+    """An identity provider's subject was linked to the user."""
 
     issuer: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoleGranted(UserEvent):
-    """They may do what the role may; "" for rollout or site means all of them."""
+    """A role was granted; "" for rollout or site means all."""
 
     role: str
     rollout: str = ""
@@ -67,7 +65,7 @@ class RoleGranted(UserEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RoleRevoked(UserEvent):
-    """They may no longer; the fields are those of the right that was given."""
+    """A role was revoked; the fields are those of `RoleGranted`."""
 
     role: str
     rollout: str = ""
@@ -77,7 +75,7 @@ class RoleRevoked(UserEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyCreated(UserEvent):
-    """A key of theirs begins; `prefix` tells it from others."""
+    """An API key was created; `prefix` identifies it."""
 
     prefix: str
     expires_at: datetime
@@ -85,19 +83,22 @@ class KeyCreated(UserEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KeyRevoked(UserEvent):
-    """A key of theirs ended before its time."""
+    """An API key was revoked before its end."""
 
     prefix: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OneTimeLinkCreated(UserEvent):
-    """A link by which they set a password, once; of nobody's, by which the first admin comes in."""
+    """A one-time link to set a password was created.
+
+    `user` is "" for the link of the first admin.
+    """
 
     expires_at: datetime
 
 
-ACCESS_KINDS: dict[str, type[Event]] = {
+ACCESS_KINDS: dict[str, type[LedgerEvent]] = {
     kind.__name__: kind
     for kind in (
         UserAdded,
@@ -116,42 +117,39 @@ ACCESS_KINDS: dict[str, type[Event]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Household:
-    """Everybody by name, those who are disabled, and what each has: rights, keys not revoked."""
+class AccessState:
+    """Accounts, disabled accounts, roles and valid keys, by name."""
 
     people: frozenset[str] = frozenset()
     machines: frozenset[str] = frozenset()
     disabled: frozenset[str] = frozenset()
-    rights: frozenset[tuple[str, Right]] = frozenset()
+    rights: frozenset[tuple[str, AssignedRole]] = frozenset()
     keys: frozenset[tuple[str, str]] = frozenset()
 
-    def differences(self, other: "Household") -> tuple[str, ...]:
-        """Say what the `other` has more or less, a sentence each; () for nothing."""
+    def describe_differences(self, other: "AccessState") -> tuple[str, ...]:
+        """Return a sentence for each entry that only one state has."""
         sentences = []
         for part in ("people", "machines", "disabled", "rights", "keys"):
-            own_entries, other_entries = getattr(self, part), getattr(other, part)
+            entries, other_entries = getattr(self, part), getattr(other, part)
             sentences += [
-                f"{_said(entry)} is not in the chain: {part}"
-                for entry in other_entries - own_entries
+                f"{_format_entry(entry)} is not in the chain: {part}"
+                for entry in other_entries - entries
             ]
             sentences += [
-                f"{_said(entry)} is in the chain alone: {part}"
-                for entry in own_entries - other_entries
+                f"{_format_entry(entry)} is in the chain alone: {part}"
+                for entry in entries - other_entries
             ]
         return tuple(sorted(sentences))
 
 
-def household(events: Iterable[Event]) -> Household:
-    """Return what a whole house chain comes to.
+def build_access_state(events: Iterable[LedgerEvent]) -> AccessState:
+    """Return the state after all events of an access ledger.
 
-    >>> household([]).people
+    >>> build_access_state([]).people
     frozenset()
     """
     users, service_accounts, disabled = set[str](), set[str](), set[str]()
-    assignments_by_user, keys_by_user = (
-        defaultdict[str, set[Right]](set),
-        defaultdict[str, set[str]](set),
-    )
+    roles, keys = set[tuple[str, AssignedRole]](), set[tuple[str, str]]()
     for event in events:
         match event:
             case UserAdded(user=name):
@@ -159,36 +157,30 @@ def household(events: Iterable[Event]) -> Household:
                 service_accounts |= {name} if event.service_account else set()
             case UserDisabled(user=name):
                 disabled.add(name)
-                assignments_by_user[name].clear()
-                keys_by_user[name].clear()
+                roles = {entry for entry in roles if entry[0] != name}
+                keys = {entry for entry in keys if entry[0] != name}
             case UserEnabled(user=name):
                 disabled.discard(name)
             case RoleGranted(user=name):
-                assignments_by_user[name].add(_right(event))
+                roles.add((name, _parse_role(event)))
             case RoleRevoked(user=name):
-                assignments_by_user[name].discard(_right(event))
+                roles.discard((name, _parse_role(event)))
             case KeyCreated(user=name, prefix=prefix):
-                keys_by_user[name].add(prefix)
+                keys.add((name, prefix))
             case KeyRevoked(user=name, prefix=prefix):
-                keys_by_user[name].discard(prefix)
-    return Household(
+                keys.discard((name, prefix))
+    return AccessState(
         people=frozenset(users),
         machines=frozenset(service_accounts),
         disabled=frozenset(disabled),
-        rights=frozenset(
-            (name, assignment)
-            for name, entries in assignments_by_user.items()
-            for assignment in entries
-        ),
-        keys=frozenset(
-            (name, prefix) for name, entries in keys_by_user.items() for prefix in entries
-        ),
+        rights=frozenset(roles),
+        keys=frozenset(keys),
     )
 
 
-def _right(event: RoleGranted | RoleRevoked) -> Right:
-    return Right(event.role, event.rollout, event.site, event.group)
+def _parse_role(event: RoleGranted | RoleRevoked) -> AssignedRole:
+    return AssignedRole(event.role, event.rollout, event.site, event.group)
 
 
-def _said(one: object) -> str:
-    return ": ".join(map(str, one)) if isinstance(one, tuple) else str(one)
+def _format_entry(entry: object) -> str:
+    return ": ".join(map(str, entry)) if isinstance(entry, tuple) else str(entry)

@@ -1,7 +1,7 @@
-"""Opaque ids that stand for account names in the ledger.
+"""Opaque account ids that replace names in the ledger.
 
-A row of form 2 holds ids. Names stand in a table beside the ledger, which an erasure can empty;
-an id without a name stays an id.
+Rows of form 2 hold ids. A separate table maps them to names; an erasure deletes its rows, and
+an id without a name is shown as it is.
 """
 
 import re
@@ -12,17 +12,17 @@ from typing import Final
 from rollout.core.scope.scope import ENGINE
 
 REPLAY: Final = "replay"
-"""The actor that applies the policy in a replay."""
+"""Actor that applies the policy in a replay."""
 SIMULATED: Final = "simulated-"
-"""What the names of a replay's approvers begin with."""
+"""Prefix of the names of a replay's approvers."""
 NOT_ACCOUNTS: Final = frozenset({"", ENGINE, REPLAY})
-"""Actors that are no accounts; they stand in the ledger by name, as do simulated approvers."""
+"""Actors without an account; the ledger holds their names, as those of simulated approvers."""
 ACCOUNT_ID: Final = re.compile(r"u-[a-z2-7]{16}")
 
 
 @dataclass(frozen=True, slots=True)
 class AccountNames:
-    """Names of some accounts by id, and ids by name; what is not among them stays as it is.
+    """Names of some accounts by id, and ids by name.
 
     >>> AccountNames.from_ids({"ana": "u-aaaaaaaaaaaaaaaa"}).find_name("u-aaaaaaaaaaaaaaaa")
     'ana'
@@ -33,24 +33,24 @@ class AccountNames:
 
     @classmethod
     def from_ids(cls, ids: Mapping[str, str]) -> "AccountNames":
-        """Return both directions of ids by name."""
+        """Build both directions from ids by name."""
         return cls({account: name for name, account in ids.items()}, ids)
 
     def find_id(self, name: str) -> str:
-        """Return the id of a name."""
+        """Return the id of a name, or the name itself if unknown."""
         return self.ids.get(name, name)
 
     def find_name(self, account: str) -> str:
-        """Return the name of an id."""
+        """Return the name of an id, or the id itself if unknown."""
         return self.names.get(account, account)
 
 
 NO_NAMES: Final = AccountNames()
-"""Leaves every name and id as it is: of replays, and of files read without the service."""
+"""No names, for replays and for files read without the service."""
 
 
 def is_account_name(name: str) -> bool:
-    """Return whether an actor's name can be that of an account.
+    """Return whether an actor's name can be an account's.
 
     >>> is_account_name("ana"), is_account_name("policy"), is_account_name("simulated-1")
     (True, False, False)
@@ -59,5 +59,5 @@ def is_account_name(name: str) -> bool:
 
 
 def is_account_id(text: str) -> bool:
-    """Return whether a text has the form of an account's id."""
+    """Return whether a text has the form of an account id."""
     return ACCOUNT_ID.fullmatch(text) is not None

@@ -1,1 +1,1 @@
-"""Sites, windows, time zones, opening hours and the sun."""
+"""Sites, windows, timezones, opening hours and the sun."""

@@ -1,81 +1,79 @@
-"""When hours hold at a site: opening-hours-py, asked about the clock on the wall alone.
+"""Opening hours of a site, by opening-hours-py on local time without a zone.
 
-An instant lies in the hours if the time that the site's clock shows then lies in them. So an hour
-that the clock skips in spring is in nothing, and an hour that it shows twice in autumn is in the
-same hours both times. The library is asked without a zone; measured with 2.1.4, with one it loses
-the first of the two hours, the last minute before them for `24/7`, and, told
-`auto_timezone=False`, the coordinates. `24/7` is not asked of it at all.
+An instant lies in the hours if the local time of the site does. So an hour that the clock skips in
+spring is in no window, and an hour that it shows twice in autumn is in the same window both times.
+The library gets no timezone: measured with 2.1.4, with one it loses the first of the two hours,
+the last minute before them for `24/7`, and, with `auto_timezone=False`, the coordinates. `24/7`
+never reaches the library.
 
-Hours that follow the sun are asked day by day, with that day's times of the sun in place of the
-words. So `sunset-sunrise` ends by the sun of the morning on which it ends. Only what ends after
-midnight *by the evening's sun* (an hour after a sunset at 23:10) takes the coming evening's time
-for the last one's: off by what a day changes, a minute or two.
+Hours that follow the sun are computed day by day, with that day's times of the sun in place of the
+words. So `sunset-sunrise` ends by the sun of the morning on which it ends. Only hours that end
+after midnight *by the evening's sun* (an hour after a sunset at 23:10) use the coming evening's
+time instead of the last one's: an error of a minute or two.
 
-Years before 1900 and after 2199 are closed, save to `24/7`. A state that is `unknown` is closed.
+Years before 1900 and after 2199 are closed, except for `24/7`. The state `unknown` is closed.
 """
 
 import re
 from collections.abc import Iterable
 from datetime import datetime
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from opening_hours import OpeningHours, State
 
-from rollout.core.calendar.sun import at_times, follows_sun, sun_year
+from rollout.core.calendar.instants import from_micros
+from rollout.core.calendar.sites import Site
+from rollout.core.calendar.sun import compute_sun_year, follows_sun, replace_sun_events
 from rollout.core.calendar.timezones import (
     DAY,
     FIRST_YEAR,
     LAST_YEAR,
-    Counts,
-    count,
-    days_of,
-    midnight,
-    moment,
-    stretches,
-    wall,
-    year_start,
-    years_of,
+    Int64Array,
+    compute_midnight,
+    compute_year_start,
+    list_days,
+    list_stretches,
+    list_years,
+    to_instant_micros,
+    to_wall_time,
 )
 
-if TYPE_CHECKING:
-    from rollout.core.calendar.sites import Site
+_HORIZON_YEARS: Final = 10  # of the search for a change
+_PUBLIC_HOLIDAY: Final = re.compile(r"\bPH\b")
 
-_HORIZON_YEARS: Final = 10  # in which a change is looked for
-_PH: Final = re.compile(r"\bPH\b")
-
-Spans = list[tuple[datetime, datetime]]
+TimeSpans = list[tuple[datetime, datetime]]
 
 
-def unquoted(hours: str) -> str:
-    """The hours without their comments."""
+def strip_comments(hours: str) -> str:
+    """Return the hours without their comments."""
     return re.sub(r'"[^"]*"', "", hours)
 
 
-def on_holidays(hours: str) -> bool:
-    """Whether the hours ask for public holidays (`PH`)."""
-    return _PH.search(unquoted(hours)) is not None
+def uses_holidays(hours: str) -> bool:
+    """Return whether the hours refer to public holidays (`PH`)."""
+    return _PUBLIC_HOLIDAY.search(strip_comments(hours)) is not None
 
 
-def always(hours: str | None) -> bool:
-    """Whether the hours are `24/7` or none at all, which is the same."""
+def is_always_open(hours: str | None) -> bool:
+    """Return whether the hours are `24/7` or None, which means the same."""
     return hours is None or hours.strip() == "24/7"
 
 
 @lru_cache(maxsize=512)
-def _asked(hours: str, country: str | None) -> OpeningHours:
+def _parse_hours(hours: str, country: str | None) -> OpeningHours:
     return OpeningHours(hours.strip(), country=country)
 
 
-def _open(hours: str, country: str | None, start: datetime, end: datetime) -> Spans:
-    intervals = _asked(hours, country).intervals(start, end)
+def _list_open_spans(hours: str, country: str | None, start: datetime, end: datetime) -> TimeSpans:
+    intervals = _parse_hours(hours, country).intervals(start, end)
     return [(opens, closes) for opens, closes, state, _ in intervals if state == State.OPEN]
 
 
-def _merged(edges: Counts) -> Counts:
-    """Edges of spans in order (open, close, open, …), without those at which two spans touch."""
+def _merge_edges(edges: Int64Array) -> Int64Array:
+    """Return sorted edges of spans without those at which two spans touch."""
     repeats = edges[1:] == edges[:-1]
     touching = np.zeros(edges.size, dtype=np.bool_)
     touching[1:] |= repeats
@@ -83,131 +81,149 @@ def _merged(edges: Counts) -> Counts:
     return edges[~touching]
 
 
-def _flat(spans: Spans) -> Counts:
+def _flatten_spans(spans: TimeSpans) -> Int64Array:
     edges = np.array(spans, dtype="datetime64[us]").astype(np.int64)
-    return _merged(edges.reshape(-1))
+    return _merge_edges(edges.reshape(-1))
 
 
 @lru_cache(maxsize=4096)
-def _by_the_clock(hours: str, country: str | None, year: int) -> Counts:
-    days = days_of(year)
-    return _flat(_open(hours, country, midnight(days.start), midnight(days.stop)))
+def _compute_clock_edges(hours: str, country: str | None, year: int) -> Int64Array:
+    days = list_days(year)
+    return _flatten_spans(
+        _list_open_spans(hours, country, compute_midnight(days.start), compute_midnight(days.stop))
+    )
 
 
 @lru_cache(maxsize=4096)
-def _by_the_sun(
-    hours: str, country: str | None, timezone: str, place: tuple[float, float], year: int
-) -> Counts:
-    spans: Spans = []
-    for day, minutes in zip(days_of(year), sun_year(timezone, place, year), strict=True):
-        spans += _open(at_times(hours, minutes), country, midnight(day), midnight(day + 1))
-    return _flat(spans)
+def _compute_sun_edges(
+    hours: str, country: str | None, timezone: str, coordinates: tuple[float, float], year: int
+) -> Int64Array:
+    spans: TimeSpans = []
+    for day, minutes in zip(
+        list_days(year), compute_sun_year(timezone, coordinates, year), strict=True
+    ):
+        spans += _list_open_spans(
+            replace_sun_events(hours, minutes),
+            country,
+            compute_midnight(day),
+            compute_midnight(day + 1),
+        )
+    return _flatten_spans(spans)
 
 
-def _wall_edges(hours: str, site: "Site", year: int) -> Counts:
-    """Wall times of one year at which the hours open, close and so on."""
-    country = site.country if on_holidays(hours) else None
+def _compute_wall_edges(hours: str, site: Site, year: int) -> Int64Array:
+    """Return the local times of opening and closing in a year."""
+    country = site.country if uses_holidays(hours) else None
     if not follows_sun(hours):
-        return _by_the_clock(hours, country, year)
-    if site.place is None:
+        return _compute_clock_edges(hours, country, year)
+    if site.coordinates is None:
         raise ValueError(f"{hours!r} follows the sun: give site {site.id} its `place: [lat, lon]`")
-    return _by_the_sun(hours, country, site.timezone, site.place, year)
+    return _compute_sun_edges(hours, country, site.timezone, site.coordinates, year)
 
 
-def _years_edges(hours: str, site: "Site", years: Iterable[int]) -> Counts:
-    return np.concatenate([_wall_edges(hours, site, year) for year in years])
+def _collect_edges(hours: str, site: Site, years: Iterable[int]) -> Int64Array:
+    return np.concatenate([_compute_wall_edges(hours, site, year) for year in years])
 
 
-def hold(hours: str | None, site: "Site", shown: Counts) -> NDArray[np.bool_]:
-    """Whether the hours hold at each time `shown` by the site's clock (`zones.walls`)."""
-    if hours is None or always(hours):
-        return np.ones(shown.size, dtype=np.bool_)
-    if not shown.size:
+def are_open(hours: str | None, site: Site, wall_times: Int64Array) -> NDArray[np.bool_]:
+    """Return whether the hours are open at each local time."""
+    if hours is None or is_always_open(hours):
+        return np.ones(wall_times.size, dtype=np.bool_)
+    if not wall_times.size:
         return np.zeros(0, dtype=np.bool_)
-    edges = _years_edges(hours, site, years_of(shown))
-    return np.asarray(np.searchsorted(edges, shown, side="right") % 2 == 1)
+    edges = _collect_edges(hours, site, list_years(wall_times))
+    return np.asarray(np.searchsorted(edges, wall_times, side="right") % 2 == 1)
 
 
-def is_open(hours: str | None, site: "Site", at: datetime) -> bool:
-    """Whether the hours hold at the site at one instant; None and `24/7` always do.
+def is_open(hours: str | None, site: Site, at: datetime) -> bool:
+    """Return whether the hours are open at an instant.
+
+    None and `24/7` always are.
 
     Raises:
-        ValueError: `at` has no time zone, or the hours follow the sun and the site has no place.
+        ValueError: `at` has no timezone, or hours follow the sun and the site has no coordinates.
 
-    >>> from rollout.core.calendar.sites import Site
     >>> lisbon = Site("lisbon", "Europe/Lisbon")
     >>> is_open("Mo-Sa 06:00-18:00", lisbon, datetime.fromisoformat("2025-10-25T16:59:59+00:00"))
     True
     >>> is_open("Mo-Sa 06:00-18:00", lisbon, datetime.fromisoformat("2025-10-25T17:00:00+00:00"))
     False
     """
-    wall_time = wall(site.timezone, at)
-    if hours is None or always(hours):
+    wall_time = to_wall_time(site.timezone, at)
+    if hours is None or is_always_open(hours):
         return True
-    if not year_start(FIRST_YEAR) <= wall_time < year_start(LAST_YEAR + 1):
+    if not compute_year_start(FIRST_YEAR) <= wall_time < compute_year_start(LAST_YEAR + 1):
         return False
-    edges = _wall_edges(hours, site, moment(wall_time).year)
+    edges = _compute_wall_edges(hours, site, from_micros(wall_time).year)
     return int(np.searchsorted(edges, wall_time, side="right")) % 2 == 1
 
 
-def open_edges(hours: str | None, site: "Site", start: int, end: int) -> Counts:
-    """Instants in [start, end] at which the hours open, close, open, …, cut to that range."""
-    if hours is None or always(hours):
+def compute_open_edges(hours: str | None, site: Site, start: int, end: int) -> Int64Array:
+    """Return the instants of opening and closing in [start, end].
+
+    They alternate (open, close, …) and are cut to the range.
+    """
+    if hours is None or is_always_open(hours):
         return np.array([start, end] if start < end else [], dtype=np.int64)
     pieces = [np.array([], dtype=np.int64)]
-    for since, until, offset in stretches(site.timezone, start, end):
-        years = years_of(np.array([since, until]) + offset)
-        edges = _years_edges(hours, site, range(years[0], years[-1] + 1)) - offset
+    for since, until, offset in list_stretches(site.timezone, start, end):
+        years = list_years(np.array([since, until]) + offset)
+        edges = _collect_edges(hours, site, range(years[0], years[-1] + 1)) - offset
         spans = np.clip(edges, since, until).reshape(-1, 2)
         pieces.append(spans[spans[:, 0] < spans[:, 1]].reshape(-1))
-    return _merged(np.concatenate(pieces))
+    return _merge_edges(np.concatenate(pieces))
 
 
-def open_spans(
-    hours: str | None, site: "Site", start: datetime, end: datetime
+def list_open_spans(
+    hours: str | None, site: Site, start: datetime, end: datetime
 ) -> list[tuple[datetime, datetime]]:
-    """The spans of [start, end) in which the hours hold, in order, apart from each other, in UTC.
+    """Return the open spans of [start, end) in order, disjoint, in UTC.
 
-    Each begins with the instant at which the hours open and ends before the one at which they
-    close; the first and last are cut to the range. Exact to the minute. Empty if nothing is open
-    or the range is empty.
+    The first and last are cut to the range. Exact to the minute. Empty if nothing is open or the
+    range is empty.
 
     Raises:
         ValueError: as `is_open`.
 
-    >>> from rollout.core.calendar.sites import Site
     >>> start, end = (datetime.fromisoformat(f"2025-10-2{day}T00:00:00+00:00") for day in "68")
-    >>> [str(at) for at in open_spans("01:30-02:00", Site("a", "Europe/Lisbon"), start, end)[0]]
+    >>> [
+    ...     str(at)
+    ...     for at in list_open_spans("01:30-02:00", Site("a", "Europe/Lisbon"), start, end)[0]
+    ... ]
     ['2025-10-26 00:30:00+00:00', '2025-10-26 01:00:00+00:00']
-    >>> len(open_spans("01:30-02:00", Site("a", "Europe/Lisbon"), start, end))  # clock goes back
+    >>> len(
+    ...     list_open_spans("01:30-02:00", Site("a", "Europe/Lisbon"), start, end)
+    ... )  # clock goes back
     3
     """
-    edges = open_edges(hours, site, count(start), count(end)).tolist()
-    moments = [moment(edge) for edge in edges]
+    edges = compute_open_edges(
+        hours, site, to_instant_micros(start), to_instant_micros(end)
+    ).tolist()
+    moments = [from_micros(edge) for edge in edges]
     return list(zip(moments[::2], moments[1::2], strict=True))
 
 
-def next_change(hours: str | None, site: "Site", at: datetime) -> datetime | None:
-    """The first instant after `at` at which the hours open or close, in UTC.
+def find_next_change(hours: str | None, site: Site, at: datetime) -> datetime | None:
+    """Return the first UTC instant after `at` of opening or closing.
 
-    None if there is none within ten years. Raises as `is_open`.
+    None without one within ten years. Raises as `is_open`.
     """
-    is_open_now, start = is_open(hours, site, at), count(at)
-    horizon = min(start + _HORIZON_YEARS * 366 * DAY, year_start(LAST_YEAR + 1))
+    is_open_now, start = is_open(hours, site, at), to_instant_micros(at)
+    horizon = min(start + _HORIZON_YEARS * 366 * DAY, compute_year_start(LAST_YEAR + 1))
     while start < horizon:
         end = start + 366 * DAY
-        edges = open_edges(hours, site, start, end)
-        if is_open(hours, site, moment(start)) != is_open_now:
-            return moment(start)
+        edges = compute_open_edges(hours, site, start, end)
+        if is_open(hours, site, from_micros(start)) != is_open_now:
+            return from_micros(start)
         later_edges = edges[(edges > start) & (edges < end)]
         if later_edges.size:
-            return moment(int(later_edges[0]))
+            return from_micros(int(later_edges[0]))
         start = end
     return None
 
 
-def unreadable(hours: str) -> str | None:
-    """The part of the hours from which on they can't be read, or None if they can."""
+def find_unreadable_part(hours: str) -> str | None:
+    """Return the hours from the first syntax error on, or None."""
     try:
         OpeningHours(hours.strip())
     except Exception as error:  # noqa: BLE001  the library's stub leaves out its ParserError
@@ -216,15 +232,16 @@ def unreadable(hours: str) -> str | None:
     return None
 
 
-def spelled_out(hours: str) -> str:
-    """Readable hours as the library understood them, `Dec 24-26` as `Dec 24-Dec 26`."""
+def normalize_hours(hours: str) -> str:
+    """Return hours in the library's spelling, `Dec 24-26` as `Dec 24-Dec 26`."""
     return str(OpeningHours(hours.strip()))
 
 
-def known_country(country: str) -> bool:
-    """Whether public holidays of this ISO code are known (`NO`, not `no` or `Norway`).
+def has_holidays(country: str) -> bool:
+    """Return whether the library knows the public holidays of an ISO code.
 
-    They are from 2000 to 2076 (measured); in other years no day is one.
+    Codes are upper case (`NO`, not `no` or `Norway`). Holidays are known from 2000 to 2076
+    (measured); other years have none.
     """
     try:
         OpeningHours("PH", country=country)

@@ -1,6 +1,6 @@
-"""Form 1 of the ledger in today's names: a fixed table, read for ever and never extended.
+"""Translation of ledger form 1 to today's names; this table never changes.
 
-A row of form 1 keeps its kind, keys, values and hash. What reads it sees today's kind and keys.
+Rows of form 1 keep their kind, keys, values and hash; readers get today's kind and keys.
 """
 
 from collections.abc import Mapping
@@ -46,7 +46,7 @@ KINDS_OF_FORM_1: Final[Mapping[str, str]] = MappingProxyType(
         "FormChanged": "FormChanged",
     }
 )
-"""Every kind that a row of form 1 can have, with today's name of it."""
+"""Today's name of each kind of form 1."""
 
 _USER: Final = {"person": "user"}
 _KEYS: Final[Mapping[str, Mapping[str, str]]] = {
@@ -86,11 +86,13 @@ _VALUES: Final[Mapping[tuple[str, str], Mapping[str, str]]] = {
 STORED_KINDS: Final[Mapping[str, str]] = MappingProxyType(
     {now: then for then, now in KINDS_OF_FORM_1.items()}
 )
-"""The kind of form 1 by today's; kinds that form 1 never had are not in it."""
+"""The kind of form 1 by today's name; newer kinds are missing."""
 
 
 def translate_body(kind: str, body: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a body of form 1 with today's keys and values; `kind` is that of form 1.
+    """Return a body of form 1 with today's keys and values.
+
+    `kind` is the kind of form 1.
 
     >>> translate_body("Lapsed", {"stage": "supervised"}), translate_body("Purged", {})
     ({'stage': 'supervised'}, {})

@@ -1,13 +1,13 @@
-"""The ledger's form: each event in one canonical form, each row hashed with the row before it.
+"""Ledger rows: canonical events, each hashed with the row before.
 
-Canonical form is RFC 8785 by restriction: text, booleans, null, lists, objects with ASCII keys
-and whole numbers below 2**53. There are no floats; times are microseconds since 1970, UTC.
-A ledger shows edits, deletions and swaps. By itself it can't show that its end was cut off or
-that every hash was made anew: compare its head with one kept elsewhere.
+The canonical form is RFC 8785, restricted: text, booleans, null, lists, objects with ASCII keys and
+whole numbers below 2**53. There are no floats; times are microseconds since 1970, UTC. The hashes
+reveal edits, deletions and swaps. To detect a cut end or a complete rewrite, compare the head with
+one stored elsewhere.
 
-Rows are written in form 2. Rows of form 1 keep their form, hash and names for ever and are read
-in today's names (`rollout.core.ledger.form1`). A ledger that began in form 1 goes on in form 2
-after one `FormChanged`. Account names and free text stand beside the hashed row, not in it.
+Rows are written in form 2. Rows of form 1 keep their hash and names; readers get today's names
+(`rollout.core.ledger.form1`). A ledger of form 1 continues in form 2 after one `FormChanged`.
+Account names and free text are stored beside the hashed row.
 """
 
 import json
@@ -21,18 +21,29 @@ from typing import Any, Final, Union, get_args, get_origin, get_type_hints
 
 from rollout.core.access.access_events import ACCESS_KINDS
 from rollout.core.access.accounts import NO_NAMES, AccountNames
-from rollout.core.calendar.instants import EPOCH, MICROSECOND, micros
+from rollout.core.calendar.instants import from_micros, to_micros
 from rollout.core.calendar.sites import Cell
 from rollout.core.ledger.form1 import KINDS_OF_FORM_1, STORED_KINDS, translate_body
 from rollout.core.ledger.ledger_texts import LedgerText, Salts
-from rollout.core.scope.events import ACCOUNT, CAME_LATER, FREE_TEXT, KINDS, Event, FormChanged
+from rollout.core.scope.events import (
+    ACCOUNT,
+    ADDED_LATER,
+    EVENT_TYPES,
+    FREE_TEXT,
+    FormChanged,
+    LedgerEvent,
+)
 
 FORM: Final = 2
-"""The form in which rows are written."""
+"""The form of new rows."""
 DOMAINS: Final = MappingProxyType({1: b"rollout-ledger-1\n", 2: b"rollout-ledger-2\n"})
-MOST = 2**53
-ALL_KINDS = KINDS | ACCESS_KINDS  # a rollout's ledger and the access ledger have one form
-HINTS = {name: get_type_hints(kind) for name, kind in ALL_KINDS.items()}  # slow to ask for
+MAX_WHOLE_NUMBER = 2**53
+ALL_EVENT_TYPES = (
+    EVENT_TYPES | ACCESS_KINDS
+)  # a rollout's ledger and the access ledger have one form
+EVENT_HINTS = {
+    name: get_type_hints(kind) for name, kind in ALL_EVENT_TYPES.items()
+}  # slow to ask for
 COLUMNS: Final = MappingProxyType(
     {
         1: ("rollout", "revision", "at", "kind", "actor", "body", "house", "previous"),
@@ -49,49 +60,46 @@ COLUMNS: Final = MappingProxyType(
         ),
     }
 )
-"""The keys of a row in each form, without its hash."""
-OF_EVENT: Final = frozenset({"at", "by", "slot"})
-"""Fields of an event that stand in the row itself, not in its body."""
+"""The hashed keys of a row in each form."""
+ROW_FIELDS: Final = frozenset({"at", "by", "slot"})
+"""Fields of an event that are columns of the row, not part of its body."""
 NO_TEXTS: Final[Mapping[str, LedgerText]] = MappingProxyType({})
 
 
-def _marked(mark: str) -> Mapping[str, Mapping[str, Any]]:
-    """Return by kind the fields with a mark, and what it says of each."""
+def _list_marked_fields(mark: str) -> Mapping[str, Mapping[str, Any]]:
+    """Return the fields of each kind with a mark, and the mark's values."""
     return {
         name: {f.name: f.metadata[mark] for f in fields(kind) if mark in f.metadata}
-        for name, kind in ALL_KINDS.items()
+        for name, kind in ALL_EVENT_TYPES.items()
     }
 
 
-TEXT_FIELDS: Final = _marked(FREE_TEXT)
+TEXT_FIELDS: Final = _list_marked_fields(FREE_TEXT)
 """The fields of each kind that hold free text."""
-ACCOUNT_FIELDS: Final = _marked(ACCOUNT)
-"""The fields of each kind that hold an account; what stands there narrows it to one `kind`."""
+ACCOUNT_FIELDS: Final = _list_marked_fields(ACCOUNT)
+"""The fields of each kind that hold an account: True, or the only incident `kind` that has one."""
 
 
-class BrokenChainError(ValueError):
-    """A row of the chain is not what its hash, place or form says; `line` counts from 1."""
+class BrokenLedgerError(ValueError):
+    """A row with a wrong hash, place or form; `line` counts from 1."""
 
-    def __init__(self, line: int, fault: str) -> None:
-        super().__init__(f"line {line}: {fault}")
+    def __init__(self, line: int, problem: str) -> None:
+        super().__init__(f"line {line}: {problem}")
         self.line = line
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One row of a ledger in its own form; `texts` and `names` stand beside it, unhashed.
+class CanonicalRow:
+    """One row of a ledger; `texts` and `names` are not hashed.
 
     Attributes:
-        rollout: whose ledger.
         revision: counts rows from 1.
-        at: when it was written, in microseconds.
-        kind, actor, body: what happened, as it is hashed.
-        access_head: the revision of the access ledger by whose roles it was judged.
-        previous: the hash of the row before, "" for the first.
-        slot: the slot whose evidence a tick judged, in microseconds; None for all else.
-        form: 1 or 2.
-        texts: free text by field; a field whose hash stands in the body and not here is erased.
-        names: of the accounts in it.
+        at: microseconds since 1970, UTC.
+        kind, actor, body: as hashed, in the row's form.
+        access_head: revision of the access ledger whose roles were checked.
+        previous: hash of the row before, "" for the first.
+        slot: slot of the evidence of a tick, in microseconds; else None.
+        texts: free text by field; a missing text whose hash is in the body was erased.
     """
 
     rollout: str
@@ -109,12 +117,12 @@ class Row:
 
     @property
     def hash(self) -> str:
-        """Return SHA-256 over the canonical form of everything that is hashed."""
-        return sha256(DOMAINS[self.form] + canonical(self._content()).encode()).hexdigest()
+        """Return SHA-256 over the canonical form of the hashed content."""
+        return sha256(DOMAINS[self.form] + to_canonical_json(self._content()).encode()).hexdigest()
 
-    def text(self) -> str:
-        """Return the row as one line of JSON in canonical form, hash and texts included."""
-        return canonical({**self._content(), "hash": self.hash, **texts_of(self.texts)})
+    def format(self) -> str:
+        """Return the row as one canonical line of JSON with hash and texts."""
+        return to_canonical_json({**self._content(), "hash": self.hash, **texts_of(self.texts)})
 
     def _content(self) -> dict[str, Any]:
         content = {name: getattr(self, name) for name in COLUMNS[self.form] if name != "house"}
@@ -122,19 +130,19 @@ class Row:
 
     @property
     def event_kind(self) -> str:
-        """Return the kind in today's words."""
+        """Return today's name of the kind."""
         return KINDS_OF_FORM_1[self.kind] if self.form == 1 else self.kind
 
     @property
     def by(self) -> str:
-        """Return the actor's name, or its id where the name is erased."""
+        """Return the actor's name, or its id if the name is erased."""
         return self.names.find_name(self.actor)
 
     @property
     def fields(self) -> dict[str, Any]:
-        """Return the body in today's keys, with names and texts; "" for an erased text."""
+        """Return the body in today's keys, with names and texts; "" if erased."""
         values = read_body(self.kind, self.form, self.body, self.texts)
-        for name in () if self.form == 1 else _accounts_in(self.kind, values):
+        for name in () if self.form == 1 else _list_account_fields(self.kind, values):
             values[name] = self.names.find_name(values[name])
         return values
 
@@ -143,14 +151,19 @@ class Row:
         """Return the fields whose text was erased."""
         if self.form == 1:
             return ()
-        own = TEXT_FIELDS[self.kind]
-        return tuple(n for n in own if f"{n}_hash" in self.body and n not in self.texts)
+
+        return tuple(
+            n for n in TEXT_FIELDS[self.kind] if f"{n}_hash" in self.body and n not in self.texts
+        )
 
 
 def read_body(
     kind: str, form: int, body: Mapping[str, Any], texts: Mapping[str, LedgerText] = NO_TEXTS
 ) -> dict[str, Any]:
-    """Return a body in today's keys with its texts, "" for an erased one; accounts stay ids."""
+    """Return a body in today's keys with its texts; accounts stay ids.
+
+    An erased text is "".
+    """
     if form == 1:
         return translate_body(kind, body)
     hashed = {f"{name}_hash": name for name in TEXT_FIELDS[kind]}
@@ -159,203 +172,204 @@ def read_body(
 
 
 def texts_of(texts: Mapping[str, LedgerText]) -> dict[str, Any]:
-    """Return texts as a written row carries them, outside its hash; nothing without any."""
+    """Return texts as exported rows carry them, {} without any."""
     if not texts:
         return {}
     return {"texts": {n: {"salt": t.salt.hex(), "text": t.text} for n, t in texts.items()}}
 
 
-def _accounts_in(kind: str, values: Mapping[str, Any]) -> Iterator[str]:
+def _list_account_fields(kind: str, values: Mapping[str, Any]) -> Iterator[str]:
     """Yield the fields that hold an account."""
     for name, only in ACCOUNT_FIELDS[kind].items():
         if values.get(name) and only in (True, values.get("kind")):
             yield name
 
 
-def accounts_of(event: Event) -> frozenset[str]:
-    """Return the names of the accounts in an event: of its actor, and in its fields."""
+def accounts_of(event: LedgerEvent) -> frozenset[str]:
+    """Return the names of the actor and of the accounts in an event."""
     kind, values = type(event).__name__, {f.name: getattr(event, f.name) for f in fields(event)}
-    return frozenset({event.by, *(values[name] for name in _accounts_in(kind, values))})
+    return frozenset({event.by, *(values[name] for name in _list_account_fields(kind, values))})
 
 
 def accounts_in(row_kind: str, form: int, body: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return what stands in a row's body in the place of accounts; of form 1 nothing."""
-    return () if form == 1 else tuple(body[name] for name in _accounts_in(row_kind, body))
+    """Return the account ids in a row's body; () for form 1."""
+    return () if form == 1 else tuple(body[name] for name in _list_account_fields(row_kind, body))
 
 
-def stored_kinds(kinds: Iterable[str]) -> frozenset[str]:
-    """Return the kinds that rows of any form have which are read as `kinds`."""
-    wanted = frozenset(kinds)
-    return wanted | {STORED_KINDS[kind] for kind in wanted if kind in STORED_KINDS}
+def list_stored_kinds(kinds: Iterable[str]) -> frozenset[str]:
+    """Return the kinds of any form that are read as `kinds`."""
+    event_types = frozenset(kinds)
+    return event_types | {STORED_KINDS[kind] for kind in event_types if kind in STORED_KINDS}
 
 
-def canonical(value: Any) -> str:
-    """Return the one text that stands for `value`.
+def to_canonical_json(value: Any) -> str:
+    """Return the canonical text of `value`.
 
-    Raises:
-        ValueError: a float, a number from 2**53 on, or a key that is not ASCII text.
-
-    >>> canonical({"b": [1, None], "a": "ä"})
+    >>> to_canonical_json({"b": [1, None], "a": "ä"})
     '{"a":"ä","b":[1,null]}'
     """
-    _check(value)
+    _check_json_value(value)
     return json.dumps(
         value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
 
 
-def _check(value: Any) -> None:
+def _check_json_value(value: Any) -> None:
     if isinstance(value, float):
         raise ValueError(  # noqa: TRY004 - the form is wrong, as for the other refusals here
             f"{value!r} is a float; write it as whole units or decimal text"
         )
-    if isinstance(value, int) and abs(value) >= MOST:
+    if isinstance(value, int) and abs(value) >= MAX_WHOLE_NUMBER:
         raise ValueError(f"{value} is too large for JSON; write it as text")
     if isinstance(value, dict):
         if not all(isinstance(key, str) and key.isascii() for key in value):
             raise ValueError("keys are ASCII text")
         for item in value.values():
-            _check(item)
+            _check_json_value(item)
     elif isinstance(value, list):
         for item in value:
-            _check(item)
+            _check_json_value(item)
 
 
-def chain(rollout: str, events: Iterable[Event], salts: Salts) -> Iterator[Row]:
-    """Yield the rows of a rollout's whole ledger, the first one with revision 1."""
+def build_ledger(
+    rollout: str, events: Iterable[LedgerEvent], salts: Salts
+) -> Iterator[CanonicalRow]:
+    """Yield the rows of a rollout's whole ledger, from revision 1."""
     previous = ""
     for revision, event in enumerate(events, start=1):
-        row = row_of(rollout, revision, event, previous, salts=salts)
+        row = build_row(rollout, revision, event, previous, salts=salts)
         previous = row.hash
         yield row
 
 
-def row_of(
+def build_row(
     rollout: str,
     revision: int,
-    event: Event,
+    event: LedgerEvent,
     previous: str,
     *,
     salts: Salts,
     names: AccountNames = NO_NAMES,
     access_head: int | None = None,
-) -> Row:
+) -> CanonicalRow:
     """Return the row of one event in form 2.
 
     Args:
-        rollout: whose ledger.
-        revision: the row's place, from 1.
-        event: what happened.
-        previous: the hash of the row before, "" for the first.
-        salts: give the salt of each free text.
-        names: of the accounts that the event names; what is not in it stays as it is.
-        access_head: the revision of the access ledger by whose roles it was judged.
+        previous: hash of the row before, "" for the first.
+        salts: returns the salt of each free text.
+        names: account names by id; an unknown name is stored as it is.
+        access_head: revision of the access ledger whose roles were checked.
     """
-    kind, body = type(event).__name__, fields_of(event)
-    texts = {}
-    for name in TEXT_FIELDS[kind]:
-        text = body.pop(name, "")
-        if text:
-            texts[name] = LedgerText(salts(revision, name), text)
-            body[f"{name}_hash"] = texts[name].hash
-    for name in _accounts_in(kind, body):
+    kind, body = type(event).__name__, list_fields(event)
+    texts = {
+        name: LedgerText(salts(revision, name), text)
+        for name in TEXT_FIELDS[kind]
+        if (text := body.pop(name, ""))
+    }
+    body |= {f"{name}_hash": text.hash for name, text in texts.items()}
+    for name in _list_account_fields(kind, body):
         body[name] = names.find_id(body[name])
-    return Row(
+    return CanonicalRow(
         rollout=rollout,
         revision=revision,
-        at=micros(event.at),
+        at=to_micros(event.at),
         kind=kind,
         actor=names.find_id(event.by),
         body=body,
         access_head=access_head,
         previous=previous,
-        slot=None if event.slot is None else micros(event.slot),
+        slot=None if event.slot is None else to_micros(event.slot),
         texts=texts,
         names=names,
     )
 
 
-def form_changed_row(rollout: str, head: tuple[int, str], at: datetime, by: str) -> Row:
-    """Return the last row of form 1 of a ledger whose head is `head`: its revision and hash."""
+def form_changed_row(rollout: str, head: tuple[int, str], at: datetime, by: str) -> CanonicalRow:
+    """Return the last row of a ledger of form 1 with this head."""
     revision, previous = head
     event = FormChanged(at=at, by=by, form=FORM, revision=revision, head=previous)
-    return Row(
+    return CanonicalRow(
         rollout=rollout,
         revision=revision + 1,
-        at=micros(at),
+        at=to_micros(at),
         kind=FormChanged.__name__,
         actor=by,
-        body=fields_of(event),
+        body=list_fields(event),
         access_head=None,
         previous=previous,
         form=1,
     )
 
 
-def fields_of(event: Event) -> dict[str, Any]:
-    """Return an event's own fields as plain values; `cell` stands as site and window."""
-    own = (f.name for f in fields(event) if f.name not in OF_EVENT and not _unsaid(f, event))
-    values = {name: _plain(getattr(event, name)) for name in own}
+def list_fields(event: LedgerEvent) -> dict[str, Any]:
+    """Return an event's fields as plain values; `cell` becomes site and window."""
+    values = {
+        f.name: _to_plain(getattr(event, f.name))
+        for f in fields(event)
+        if f.name not in ROW_FIELDS and not _is_omitted(f, event)
+    }
     cell = values.pop("cell", None)
     return {**values, **(cell or {})}
 
 
-def _unsaid(field: Field[Any], event: Event) -> bool:
-    return CAME_LATER in field.metadata and not getattr(event, field.name)
+def _is_omitted(field: Field[Any], event: LedgerEvent) -> bool:
+    return ADDED_LATER in field.metadata and not getattr(event, field.name)
 
 
-def _plain(value: Any) -> Any:
+def _to_plain(value: Any) -> Any:
     match value:
         case datetime():
-            return micros(value)
+            return to_micros(value)
         case Cell():
             return {"site": value.site, "window": value.window}
         case tuple():
-            return [_plain(item) for item in value]
+            return [_to_plain(item) for item in value]
         case _:
             return value
 
 
-def event_of(row: Row) -> Event:
-    """Return the event that a row of any form holds, with the names and texts beside it."""
-    kind = ALL_KINDS[row.event_kind]
-    hints = HINTS[row.event_kind]
+def parse_event(row: CanonicalRow) -> LedgerEvent:
+    """Return the event of a row of any form, with names and texts."""
+    kind = ALL_EVENT_TYPES[row.event_kind]
+    hints = EVENT_HINTS[row.event_kind]
     body = row.fields
     if "cell" in hints:
         body["cell"] = {k: body.pop(k) for k in ("site", "window") if k in body} or None
-    values = {name: _typed(hints[name], value) for name, value in body.items()}
+    values = {name: _parse_value(hints[name], value) for name, value in body.items()}
     if row.slot is not None:
-        values["slot"] = EPOCH + row.slot * MICROSECOND
-    return kind(at=EPOCH + row.at * MICROSECOND, by=row.by, **values)
+        values["slot"] = from_micros(row.slot)
+    return kind(at=from_micros(row.at), by=row.by, **values)
 
 
-def _typed(hint: Any, value: Any) -> Any:
+def _parse_value(hint: Any, value: Any) -> Any:
     if get_origin(hint) in {Union, UnionType}:
-        return None if value is None else _typed(get_args(hint)[0], value)
+        return None if value is None else _parse_value(get_args(hint)[0], value)
     if get_origin(hint) is tuple:
-        return tuple(_typed(get_args(hint)[0], item) for item in value)
+        return tuple(_parse_value(get_args(hint)[0], item) for item in value)
     if hint is datetime:
-        return EPOCH + value * MICROSECOND
+        return from_micros(value)
     if hint is Cell:
         return Cell(intern(value["site"]), intern(value["window"]))
-    return intern(value) if type(value) is str else value  # ten thousand grants, one "v1"
+    return (
+        intern(value) if type(value) is str else value
+    )  # one string object for thousands of grants
 
 
-def verified(lines: Iterable[str]) -> Iterator[Row]:
-    """Yield the rows of a written ledger, recomputing every link.
+def verify_lines(lines: Iterable[str]) -> Iterator[CanonicalRow]:
+    """Yield the rows of an exported ledger and check every link.
 
     Raises:
-        BrokenChainError: at the first line that is not canonical, has another hash than its
-            content, does not follow the line before it, is of an unknown kind, carries a text
-            that is not the hashed one, or changes the form without a `FormChanged` before it.
+        BrokenLedgerError: at the first line that is not canonical, has a wrong hash, does not
+            follow the line before, has an unknown kind, carries another text than the hashed
+            one, or changes the form without a `FormChanged` before it.
     """
-    last: Row | None = None
+    last: CanonicalRow | None = None
     for number, line in enumerate(lines, start=1):
-        row = _read(number, line)
+        row = _read_line(number, line)
         if row.previous != ("" if last is None else last.hash):
-            raise BrokenChainError(number, "does not follow the line before it")
+            raise BrokenLedgerError(number, "does not follow the line before it")
         if row.revision != number or (last is not None and row.rollout != last.rollout):
-            raise BrokenChainError(
+            raise BrokenLedgerError(
                 number, f"revision {row.revision} of {row.rollout} is out of place"
             )
         _check_form(row, last)
@@ -363,54 +377,54 @@ def verified(lines: Iterable[str]) -> Iterator[Row]:
         yield row
 
 
-def _check_form(row: Row, last: Row | None) -> None:
-    """Raise an error unless the row's form follows from the row before it."""
+def _check_form(row: CanonicalRow, last: CanonicalRow | None) -> None:
+    """Raise an error unless the row's form follows from the row before."""
     changed = last is not None and last.form == 1 and last.kind == FormChanged.__name__
     if row.form != (FORM if changed else row.form if last is None else last.form):
-        raise BrokenChainError(row.revision, f"is of form {row.form}, unlike the line before it")
+        raise BrokenLedgerError(row.revision, f"is of form {row.form}, unlike the line before it")
     if row.kind != FormChanged.__name__:
         return
     head = {"form": FORM, "revision": row.revision - 1, "head": row.previous}
     if row.form != 1 or last is None or row.body != head:
-        raise BrokenChainError(row.revision, "changes the form at another head than its own")
+        raise BrokenLedgerError(row.revision, "changes the form at another head than its own")
 
 
-def _read(number: int, line: str) -> Row:
+def _read_line(number: int, line: str) -> CanonicalRow:
     try:
-        content = json.loads(line, object_pairs_hook=_no_doubles)
-        row = _row(content)
-        kinds = KINDS_OF_FORM_1 if row.form == 1 else ALL_KINDS
+        content = json.loads(line, object_pairs_hook=_reject_duplicate_keys)
+        row = _parse_row(content)
+        kinds = KINDS_OF_FORM_1 if row.form == 1 else ALL_EVENT_TYPES
         is_known_kind = row.kind in kinds
-        is_canonical = row.text() == line.rstrip("\n")
+        is_canonical = row.format() == line.rstrip("\n")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise BrokenChainError(number, f"is not a row of a ledger: {error}") from error
+        raise BrokenLedgerError(number, f"is not a row of a ledger: {error}") from error
     if content.get("hash") != row.hash:
-        raise BrokenChainError(number, "its hash is not that of its content")
+        raise BrokenLedgerError(number, "its hash is not that of its content")
     if not is_canonical:
-        raise BrokenChainError(number, "is not written in canonical form")
+        raise BrokenLedgerError(number, "is not written in canonical form")
     if not is_known_kind:
-        raise BrokenChainError(number, f"has the unknown kind {row.kind}")
+        raise BrokenLedgerError(number, f"has the unknown kind {row.kind}")
     for name, text in row.texts.items():
         if name not in TEXT_FIELDS[row.kind] or row.body.get(f"{name}_hash") != text.hash:
-            raise BrokenChainError(number, f"its text `{name}` is not the one that was hashed")
+            raise BrokenLedgerError(number, f"its text `{name}` is not the one that was hashed")
     return row
 
 
-def _row(content: dict[str, Any]) -> Row:
-    """Return a row as it was written; the form follows from the keys."""
+def _parse_row(content: dict[str, Any]) -> CanonicalRow:
+    """Return an exported row; its keys determine the form."""
     form = 1 if "house" in content else FORM
     values = {name: content[name] for name in COLUMNS[form]}
     if form == 1:
         values["access_head"] = values.pop("house")
-        return Row(**values, form=1)
+        return CanonicalRow(**values, form=1)
     texts = {
         name: LedgerText(bytes.fromhex(text["salt"]), text["text"])
         for name, text in content.get("texts", {}).items()
     }
-    return Row(**values, texts=texts)
+    return CanonicalRow(**values, texts=texts)
 
 
-def _no_doubles(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def _reject_duplicate_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     values = dict(pairs)
     if len(values) != len(pairs):
         raise ValueError("a key stands twice")

@@ -1,47 +1,52 @@
-"""What a gate reads: each condition against its line, and what is missing beside evidence."""
+"""Evaluation of a gate: its conditions against thresholds, its minimum and missing units."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import log
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.cell_evidence import Counted
+from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Gate, Policy
-from rollout.core.statistics.evidence import log_e_cost, log_e_parity, log_e_value, lower_bound
-from rollout.core.statistics.gate_thresholds import gate_line
+from rollout.core.statistics.evidence import (
+    compute_cost_log_e,
+    compute_log_e,
+    compute_lower_bound,
+    compute_parity_log_e,
+)
+from rollout.core.statistics.gate_thresholds import get_gate_threshold
 
-BY_E_VALUE = frozenset({"cost", "parity"})  # they have no integer line
+E_VALUE_MEASURES = frozenset({"cost", "parity"})  # they have no table of thresholds
 
 
 @dataclass(frozen=True, slots=True)
-class Reading:
-    """One condition of a gate, weighed at one risk."""
+class ConditionReading:
+    """One condition of a gate, evaluated at one risk."""
 
     condition: Condition
     counts: tuple[int, ...]
     risk: float
-    met: bool
-    turned: bool
+    is_met: bool
+    has_turned: bool
 
-    def log_e(self, policy: Policy) -> float:
-        """Return the natural logarithm of the e-value; 0 without records."""
-        return log_e(self.condition, self.counts, policy)
+    def compute_log_e(self, policy: Policy) -> float:
+        """Return ln E; 0 without records."""
+        return compute_condition_log_e(self.condition, self.counts, policy)
 
-    def text(self, policy: Policy) -> str:
-        """Return the reading in one line, as the ledger keeps it.
+    def format(self, policy: Policy) -> str:
+        """Return the reading as the line that the ledger stores.
 
         `agreement at least 95 %: 245 of 248, log E 4.271300 of 2.995732 (risk 0.05)`
         """
-        e_value_text = f"{self.log_e(policy):.6f} of {log(1 / self.risk):.6f}"
+        e_value_text = f"{self.compute_log_e(policy):.6f} of {log(1 / self.risk):.6f}"
         return (
-            f"{self.condition}: {counts_text(self.counts)}, log E {e_value_text} (risk"
+            f"{self.condition}: {format_counts(self.counts)}, log E {e_value_text} (risk"
             f" {self.risk:g})"
         )
 
 
-def counts_text(counts: tuple[int, ...]) -> str:
-    """Say a share's counts as `successes of records`, others as they stand."""
+def format_counts(counts: tuple[int, ...]) -> str:
+    """Return shares as `successes of records`, other counts as a list."""
     if len(counts) == 2:
         return f"{counts[0]} of {sum(counts)}"
     return " ".join(str(count) for count in counts)
@@ -49,143 +54,172 @@ def counts_text(counts: tuple[int, ...]) -> str:
 
 @dataclass(frozen=True, slots=True)
 class GateReading:
-    """A gate read for one cell and version.
+    """A gate evaluated for one cell and version.
 
-    `met` opens it. `turned` voids a proposal that it raised: some E is below 1, or a minimum or
-    the missing rule fails. `lacks` says in words what holds it.
+    `is_met` opens the gate. `has_turned` voids its proposal: some E is below 1, or a minimum or the
+    missing rule fails. `unmet_requirements` lists those as text.
     """
 
-    readings: tuple[Reading, ...]
-    lacks: tuple[str, ...]
-    met: bool
-    turned: bool
+    readings: tuple[ConditionReading, ...]
+    unmet_requirements: tuple[str, ...]
+    is_met: bool
+    has_turned: bool
 
 
-def risk_of(gate: Gate, attempt: int) -> float:
-    """Return the gate's risk in `attempt`: whole in the first, risk/(k(k+1)) in the k-th.
+def compute_risk(gate: Gate, attempt: int) -> float:
+    """Return the gate's risk α in attempt k: α, then α/(k(k+1)).
 
-    All later attempts together have at most half of the first one's.
+    All later attempts together have at most half the first one's risk.
     """
     return gate.risk if attempt == 1 else gate.risk / (attempt * (attempt + 1))
 
 
-def log_e(condition: Condition, counts: Sequence[int], policy: Policy) -> float:
-    """Return log E of a condition on its counts, in the policy's unit."""
+def compute_condition_log_e(condition: Condition, counts: Sequence[int], policy: Policy) -> float:
+    """Return ln E of a condition on its counts."""
     if condition.measure == "cost":
-        return log_e_cost(scaled_levels(policy), counts, at_most=scaled_line(condition, policy))
+        return compute_cost_log_e(
+            scale_cost_levels(policy), counts, at_most=scale_cost_threshold(condition, policy)
+        )
     if condition.measure == "parity":
         both, model_alone, split, all_differ = counts
-        return log_e_parity(both, model_alone, split, all_differ, margin=-condition.line)
+        return compute_parity_log_e(both, model_alone, split, all_differ, margin=-condition.line)
     agreed, disagreed = counts
-    return log_e_value(agreed, disagreed, at_least=condition.line)
+    return compute_log_e(agreed, disagreed, at_least=condition.line)
 
 
-def scaled_levels(policy: Policy) -> tuple[float, ...]:
+def scale_cost_levels(policy: Policy) -> tuple[float, ...]:
     """Return the policy's cost levels as shares of its largest cost."""
     return tuple(level / policy.largest_cost for level in policy.cost_levels)
 
 
-def scaled_line(condition: Condition, policy: Policy) -> float:
-    """Return a cost line as a share of the policy's largest cost."""
+def scale_cost_threshold(condition: Condition, policy: Policy) -> float:
+    """Return a cost threshold as a share of the policy's largest cost."""
     return condition.line / policy.largest_cost
 
 
 def read_condition(
     condition: Condition, counts: tuple[int, ...], risk: float, policy: Policy
-) -> Reading:
-    """Weigh one condition: shares by integer lines, which say what their e-values say."""
-    if condition.measure in BY_E_VALUE:
-        value = log_e(condition, counts, policy)
+) -> ConditionReading:
+    """Evaluate one condition; tables of thresholds replace e-values of shares."""
+    if condition.measure in E_VALUE_MEASURES:
+        value = compute_condition_log_e(condition, counts, policy)
         is_met, has_turned = value >= log(1 / risk), value < 0
     else:
         agreed, disagreed = counts
-        is_met = gate_line(condition.line, risk).met(agreed, disagreed)
-        has_turned = not gate_line(condition.line, 1.0).met(agreed, disagreed)
-    return Reading(condition, counts, risk, met=is_met, turned=has_turned)
+        is_met = get_gate_threshold(condition.line, risk).is_met(agreed, disagreed)
+        has_turned = not get_gate_threshold(condition.line, 1.0).is_met(agreed, disagreed)
+    return ConditionReading(condition, counts, risk, is_met=is_met, has_turned=has_turned)
 
 
 def read_gate(
-    policy: Policy, cell: Cell, rung: int, attempt: int, counted: Counted, since: Counted
+    policy: Policy,
+    cell: Cell,
+    stage_level: int,
+    attempt: int,
+    counts: EvidenceCounts,
+    counts_since_entry: EvidenceCounts,
 ) -> GateReading:
-    """Read the gate to `rung` with those below it, all at this gate's risk.
+    """Evaluate the gate to `stage_level` and those below it, all at its risk.
+
+    The policy must have a gate to `stage_level` that fits `cell`.
 
     Args:
-        policy: the policy in force; it must have a gate to `rung` that fits `cell`.
-        cell: the cell asked about.
-        rung: the rung that the gate leads to.
-        attempt: which attempt the evidence is of; a later one has less risk.
-        counted: all evidence of the attempt.
-        since: the units since the cell entered the stage below, for the gate's minimum.
+        counts: all evidence of the attempt.
+        counts_since_entry: since the cell entered the stage below, for the gate's minimum.
     """
-    gate = policy.gate(rung, cell)
+    gate = policy.find_gate(stage_level, cell)
     assert gate is not None  # noqa: S101 - the caller asks only for gates that exist
-    unmet_requirements = lacking(gate, counted, since, policy.evidence.missing_at_most)
-    return _joined(policy, rung, cell, risk_of(gate, attempt), counted, unmet_requirements)
-
-
-def gate_opens(
-    policy: Policy, cell: Cell, rung: int, attempt: int, counted: Counted, since: Counted
-) -> bool:
-    """Say whether `read_gate` would be met, stopping at the first thing that is not.
-
-    Integer lines are looked at before e-values: most cells of a tick end there.
-    """
-    gate = policy.gate(rung, cell)
-    if gate is None or lacking(gate, counted, since, policy.evidence.missing_at_most):
-        return False
-    risk = risk_of(gate, attempt)
-    conditions = sorted(policy.required(rung, cell), key=lambda c: c.measure in BY_E_VALUE)
-    return all(
-        read_condition(c, counts_of(c, counted, policy), risk, policy).met for c in conditions
+    unmet_requirements = list_unmet_requirements(
+        gate, counts, counts_since_entry, policy.evidence.missing_at_most
+    )
+    return _read_conditions(
+        policy, stage_level, cell, compute_risk(gate, attempt), counts, unmet_requirements
     )
 
 
-def read_renewal(policy: Policy, cell: Cell, rung: int, span: Counted) -> GateReading:
-    """Read whether a grant of `rung` may be prolonged on what its own span has shown.
+def is_gate_open(
+    policy: Policy,
+    cell: Cell,
+    stage_level: int,
+    attempt: int,
+    counts: EvidenceCounts,
+    counts_since_entry: EvidenceCounts,
+) -> bool:
+    """Return whether `read_gate` would be met; stop at the first failure.
 
-    Met is E of at least 1 for each measure of the gate, with its minimum of units and people,
-    at least one judged unit whatever the minimum: a fresh E of 1/risk would lapse most good
-    cells (model.md §2), and E is 1 on no data at all.
+    Most cells of a tick fail a minimum or a share, so the slower e-values come last.
     """
-    gate = policy.gate(rung, cell)
-    assert gate is not None  # noqa: S101 - a grant stands on a gate
-    unmet_requirements = tuple(s for s in _minimum_lacks(gate, span) if not s.endswith("days"))
-    if not (unmet_requirements or span.judged):
+    gate = policy.find_gate(stage_level, cell)
+    if gate is None or list_unmet_requirements(
+        gate, counts, counts_since_entry, policy.evidence.missing_at_most
+    ):
+        return False
+    risk = compute_risk(gate, attempt)
+    conditions = sorted(
+        policy.list_conditions(stage_level, cell), key=lambda c: c.measure in E_VALUE_MEASURES
+    )
+    return all(
+        read_condition(c, get_condition_counts(c, counts, policy), risk, policy).is_met
+        for c in conditions
+    )
+
+
+def read_renewal(
+    policy: Policy, cell: Cell, stage_level: int, counts: EvidenceCounts
+) -> GateReading:
+    """Evaluate whether the evidence of a grant's own span allows its renewal.
+
+    Each measure needs E ≥ 1, with the gate's minimum of units and reviewers and at least one judged
+    unit: E is 1 without data, and a new E of 1/risk would let most good cells lapse.
+    """
+    gate = policy.find_gate(stage_level, cell)
+    assert gate is not None  # noqa: S101 - a grant needs a gate
+    unmet_requirements = tuple(
+        s for s in _list_unmet_minimums(gate, counts) if not s.endswith("days")
+    )
+    if not (unmet_requirements or counts.decided):
         unmet_requirements = ("0 of 1 judged units",)
-    return _joined(policy, rung, cell, 1.0, span, unmet_requirements)
+    return _read_conditions(policy, stage_level, cell, 1.0, counts, unmet_requirements)
 
 
-def _joined(
-    policy: Policy, rung: int, cell: Cell, risk: float, counted: Counted, lacks: tuple[str, ...]
+def _read_conditions(
+    policy: Policy,
+    stage_level: int,
+    cell: Cell,
+    risk: float,
+    counts: EvidenceCounts,
+    unmet_requirements: tuple[str, ...],
 ) -> GateReading:
     readings = tuple(
-        read_condition(c, counts_of(c, counted, policy), risk, policy)
-        for c in policy.required(rung, cell)
+        read_condition(c, get_condition_counts(c, counts, policy), risk, policy)
+        for c in policy.list_conditions(stage_level, cell)
     )
     return GateReading(
         readings,
-        lacks,
-        met=not lacks and all(reading.met for reading in readings),
-        turned=bool(lacks) or any(reading.turned for reading in readings),
+        unmet_requirements,
+        is_met=not unmet_requirements and all(reading.is_met for reading in readings),
+        has_turned=bool(unmet_requirements) or any(reading.has_turned for reading in readings),
     )
 
 
-def counts_of(condition: Condition, counted: Counted, policy: Policy) -> tuple[int, ...]:
-    """Return the condition's counts, zeros where nothing was counted."""
-    values = counted.counts.get(condition.key)
+def get_condition_counts(
+    condition: Condition, counts: EvidenceCounts, policy: Policy
+) -> tuple[int, ...]:
+    """Return the condition's counts, zeros without records."""
+    values = counts.counts.get(condition.key)
     if values is not None:
         return values
     width = {"cost": len(policy.cost_levels), "parity": 4}.get(condition.measure, 2)
     return (0,) * width
 
 
-def lacking(
-    gate: Gate, counted: Counted, since: Counted, missing_at_most: float
+def list_unmet_requirements(
+    gate: Gate, counts: EvidenceCounts, counts_since_entry: EvidenceCounts, missing_at_most: float
 ) -> tuple[str, ...]:
-    """Say in words which minimum, or the missing rule, holds the gate; empty where none does."""
-    unmet_requirements = _minimum_lacks(gate, since)
-    if counted.missing > missing_at_most * counted.closed:
-        share = f"{counted.missing} of {counted.closed}"
+    """Return the unmet minimums and missing rule as text."""
+    unmet_requirements = _list_unmet_minimums(gate, counts_since_entry)
+    if counts.missing > missing_at_most * counts.closed:
+        share = f"{counts.missing} of {counts.closed}"
         unmet_requirements = (
             *unmet_requirements,
             f"{share} units have no verdict, at most {missing_at_most * 100:g} %",
@@ -193,20 +227,20 @@ def lacking(
     return unmet_requirements
 
 
-def _minimum_lacks(gate: Gate, since: Counted) -> tuple[str, ...]:
+def _list_unmet_minimums(gate: Gate, counts_since_entry: EvidenceCounts) -> tuple[str, ...]:
     least = gate.minimum
     rows = (
-        (since.judged, least.units, "judged units"),
-        (since.reviewers, least.reviewers, "reviewers"),
-        (since.days, least.days, "days"),
+        (counts_since_entry.decided, least.units, "judged units"),
+        (counts_since_entry.reviewers, least.reviewers, "reviewers"),
+        (counts_since_entry.days, least.days, "days"),
     )
     return tuple(
         f"{actual} of {required} {label}" for actual, required, label in rows if actual < required
     )
 
 
-def bound(reading: Reading) -> float | None:
-    """Return the lower bound, valid at every look, of a share; None for costs and parity."""
+def compute_share_bound(reading: ConditionReading) -> float | None:
+    """Return a share's lower bound, valid at every look; None for other measures."""
     if len(reading.counts) != 2:
         return None
-    return lower_bound(*reading.counts, alpha=reading.risk)
+    return compute_lower_bound(*reading.counts, alpha=reading.risk)

@@ -1,25 +1,29 @@
-"""What gates and guards look at, and what each takes from a tally.
+"""Measures of gates and guards, and how each counts a unit.
 
-A tally row says how many units fell into one class: what the model said (`predicted`), what the
-person said (`decided`), what a second blind person said (`second`), and at which of the policy's
-cost levels the difference stands. Share measures take (successes, failures) from it, cost takes
-the level, parity takes one of four classes, spans take nothing: they are read off the clock.
+A `UnitClass` holds the prediction, up to two human decisions and the cost level of their
+difference. Share measures count it as success or failure, cost takes the level, parity one of four
+classes; measures of time don't use it.
 """
 
 from dataclasses import dataclass
 
-WHOLE = "*"  # the row that stands for all levers together, where there are several
-AGREE, DIFFER = "agree", "differ"  # what `predicted` says in such a row, and for numbers
-MISSING = ""  # `decided` of a unit without a blind verdict
-FAILED, LATE, OUTSIDE = "(failed)", "(late)", "(outside)"  # `predicted` where no label was usable
+WHOLE_UNIT = "*"  # lever of the class over all levers, in policies with several
+AGREE, DIFFER = "agree", "differ"  # `predicted` in such a class, and for numbers
+MISSING = ""  # `decided` of a unit without a blind decision
+FAILED, LATE, OUTSIDE = "(failed)", "(late)", "(outside)"  # `predicted` without a valid label
 
-DETECTED = frozenset({"agreement", "recall", "precision", "cost", "override", "action_change"})
-OPERATIONAL = frozenset({"latency_p95", "failures", "heartbeat", "missing"})
+DETECTOR_MEASURES = frozenset(
+    {"agreement", "recall", "precision", "cost", "override", "action_change"}
+)
+OPERATIONAL_MEASURES = frozenset({"latency_p95", "failures", "heartbeat", "missing"})
 
 
 @dataclass(frozen=True, slots=True)
 class Condition:
-    """A measure with its line: a share, a cost, a count or seconds, as the measure has it."""
+    """A measure with its threshold `line`, in the measure's unit.
+
+    The unit is a share, a cost, a count or seconds.
+    """
 
     measure: str
     line: float
@@ -30,11 +34,14 @@ class Condition:
 
     @property
     def key(self) -> tuple[str, str | None, str | None]:
-        """Return what is measured, without the line: label and action never stand together."""
+        """Return what is measured, without the threshold.
+
+        Label and action share a place: no measure has both.
+        """
         return (self.measure, self.label or self.action, self.lever)
 
     def __str__(self) -> str:
-        """Return the condition as people read it.
+        """Return the condition as text.
 
         >>> str(Condition("recall", 0.8, at_least=True, label="bear"))
         'recall of bear at least 80 %'
@@ -43,12 +50,13 @@ class Condition:
         lever = f" ({self.lever})" if self.lever else ""
         bound = "at least" if self.at_least else "at most"
         return (
-            f"{self.measure}{f' of {subject}' if subject else ''}{lever} {bound} {self.line_text}"
+            f"{self.measure}{f' of {subject}' if subject else ''}{lever} {bound}"
+            f" {self.threshold_text}"
         )
 
     @property
-    def line_text(self) -> str:
-        """Return the line in its own unit: per cent, seconds, or plain."""
+    def threshold_text(self) -> str:
+        """Return the threshold with its unit."""
         if self.measure in {"cost", "harm", "action_change"}:
             return f"{self.line:g}"
         if self.measure in {"heartbeat", "latency_p95"}:
@@ -57,8 +65,8 @@ class Condition:
 
 
 @dataclass(frozen=True, slots=True)
-class Kind:
-    """The class of a unit in a tally: everything that a measure may look at."""
+class UnitClass:
+    """Prediction, decisions and cost level of a unit, as measures count it."""
 
     lever: str
     predicted: str
@@ -68,33 +76,33 @@ class Kind:
 
     @property
     def agrees(self) -> bool:
-        """Say whether model and person said the same; a missing verdict never agrees."""
+        """Return whether model and human agree; never without a decision."""
         return self.decided != MISSING and self.predicted == self.decided
 
 
-def success(condition: Condition, kind: Kind) -> bool | None:
-    """Return whether a unit counts for (True) or against (False) a share measure of a gate.
+def is_success(condition: Condition, unit_class: UnitClass) -> bool | None:
+    """Return whether a unit is a success; None if excluded.
 
-    None leaves it out: a unit of another class, or for recall one without a verdict. Without a
-    verdict agreement and precision take a disagreement (model.md §3): no data never widens.
+    Units without a decision are failures of agreement and precision and excluded from recall, so
+    missing data never widens a cell.
     """
     match condition.measure:
         case "recall":
-            return kind.agrees if kind.decided == condition.label else None
+            return unit_class.agrees if unit_class.decided == condition.label else None
         case "precision":
-            return kind.agrees if kind.predicted == condition.label else None
+            return unit_class.agrees if unit_class.predicted == condition.label else None
         case _:
-            return kind.agrees
+            return unit_class.agrees
 
 
-def parity_class(kind: Kind) -> int | None:
-    """Return 0 both, 1 lone, 2 split, 3 none for a unit with two verdicts, None for others.
+def compute_parity_class(unit_class: UnitClass) -> int | None:
+    """Return the parity class; None with fewer than two decisions.
 
-    Both people agree with the model; both stand against it together; they split and it sides
-    with one; all three differ (statistics.md §14).
+    0: all three agree; 1: both humans differ from the model together; 2: the humans differ and the
+    model agrees with one; 3: all three differ.
     """
-    if MISSING in (kind.decided, kind.second):
+    if MISSING in (unit_class.decided, unit_class.second):
         return None
-    if kind.decided == kind.second:
-        return 0 if kind.predicted == kind.decided else 1
-    return 2 if kind.predicted in (kind.decided, kind.second) else 3
+    if unit_class.decided == unit_class.second:
+        return 0 if unit_class.predicted == unit_class.decided else 1
+    return 2 if unit_class.predicted in (unit_class.decided, unit_class.second) else 3

@@ -1,8 +1,7 @@
-"""The policy as frozen values: what may widen, when, on whose word, and what narrows it again.
+"""Policies as frozen values.
 
-Files are parsed elsewhere (`rollout.formats.policy.reader`); here every default has been filled
-in, every share lies in [0, 1] and every name is known to exist. Rungs are counted from 0, which
-is shadow; rung r > 0 is `stages[r - 1]`.
+`rollout.formats.policy.reader` reads them from files: defaults are filled in, shares lie in [0, 1]
+and names exist. Stage level 0 is shadow; level n > 0 is `stages[n - 1]`.
 """
 
 import re
@@ -11,10 +10,10 @@ from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 
 from rollout.core.calendar.opening_hours import is_open
-from rollout.core.calendar.sites import OTHER, SHADOW, Cell, Site, Window
-from rollout.core.calendar.timezones import end_of_local_day
+from rollout.core.calendar.sites import OTHER_WINDOW, SHADOW, Cell, Site, Window
+from rollout.core.calendar.timezones import compute_end_of_local_day
 from rollout.core.policy.levers import Lever
-from rollout.core.policy.measures import WHOLE, Condition
+from rollout.core.policy.measures import WHOLE_UNIT, Condition
 
 DAY = timedelta(days=1)
 NEVER = datetime.max.replace(tzinfo=UTC)
@@ -22,24 +21,24 @@ NEVER = datetime.max.replace(tzinfo=UTC)
 
 @dataclass(frozen=True, slots=True)
 class Where:
-    """Which cells a row speaks of. Empty tuples mean all; `*` in a pattern stands for anything."""
+    """Sites and windows of a row; () means all, `*` any text."""
 
     sites: tuple[str, ...] = ()
     windows: tuple[str, ...] = ()
 
     def fits(self, cell: Cell) -> bool:
-        """Say whether the row speaks of `cell`."""
-        return _fits(self.sites, cell.site) and _fits(self.windows, cell.window)
+        """Return whether the row applies to `cell`."""
+        return _matches_any(self.sites, cell.site) and _matches_any(self.windows, cell.window)
 
 
-def _fits(patterns: tuple[str, ...], name: str) -> bool:
-    return not patterns or any(matches(pattern, name) for pattern in patterns)
+def _matches_any(patterns: tuple[str, ...], name: str) -> bool:
+    return not patterns or any(matches_pattern(pattern, name) for pattern in patterns)
 
 
-def matches(pattern: str, name: str) -> bool:
-    """Say whether `name` is meant by `pattern`, in which only `*` is special.
+def matches_pattern(pattern: str, name: str) -> bool:
+    """Return whether `name` matches `pattern`, in which only `*` is special.
 
-    >>> matches("gate-*", "gate-c"), matches("46.1", "4601")
+    >>> matches_pattern("gate-*", "gate-c"), matches_pattern("46.1", "4601")
     (True, False)
     """
     return re.fullmatch(re.escape(pattern).replace(r"\*", ".*"), name) is not None
@@ -47,7 +46,7 @@ def matches(pattern: str, name: str) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Charter:
-    """Why the rollout exists and whom it touches; shown with every proposal."""
+    """Purpose of the rollout, affected groups and costs; shown with every proposal."""
 
     objective: str = ""
     affected: tuple[str, ...] = ()
@@ -59,7 +58,10 @@ class Charter:
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """A rung above shadow. With `audit` the model decides, without it a person confirms."""
+    """A stage above shadow.
+
+    With `audit` the model decides, without it a human confirms.
+    """
 
     id: str
     blind: float = 0.0
@@ -68,18 +70,21 @@ class Stage:
 
     @property
     def model_decides(self) -> bool:
-        """Say whether the model acts here without a person's yes."""
+        """Return whether the model acts without a human's confirmation."""
         return self.audit is not None
 
     @property
-    def seen(self) -> float:
-        """Return the share of units that get a blind verdict here: its draws lie below this."""
+    def reviewed_share(self) -> float:
+        """Return the share of units that get a blind decision.
+
+        Those are the units whose sampling value lies below it.
+        """
         return self.blind + (1 - self.blind) * (self.audit or 0.0)
 
 
 @dataclass(frozen=True, slots=True)
 class EvidenceRules:
-    """What a record is: the unit, how long verdicts are waited for, how many of them."""
+    """Rules of evidence: unit, grace time, number of decisions, reviewer checks."""
 
     unit: str = "case"  # or "episode"
     episode_span: timedelta | None = None
@@ -94,7 +99,7 @@ class EvidenceRules:
 
 @dataclass(frozen=True, slots=True)
 class Minimum:
-    """What a gate asks for beside evidence, since the cell entered the stage below."""
+    """Minimum counts of a gate since the cell entered the stage below."""
 
     units: int = 100
     days: int = 7
@@ -103,7 +108,7 @@ class Minimum:
 
 @dataclass(frozen=True, slots=True)
 class Gate:
-    """Conditions to widen by one stage, and who has to say yes."""
+    """Conditions and approvals to widen by one stage."""
 
     to: str
     require: tuple[Condition, ...]
@@ -115,7 +120,7 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """A condition under which scope narrows, is suspended, or somebody is told."""
+    """A condition that narrows, suspends or opens an incident when it trips."""
 
     condition: Condition
     then: str  # one-stage, shadow, suspend, report
@@ -127,7 +132,7 @@ class Guard:
 
     @property
     def id(self) -> str:
-        """Return the name under which alarms and suspensions of this guard are kept."""
+        """Return the name that stores alarms and suspensions of this guard."""
         return str(self.condition) if self.over is None else f"{self.condition} over {self.over}"
 
 
@@ -142,7 +147,10 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Waves:
-    """Which sites go next: wave n + 1 opens when enough of wave n holds `stage` for `hold`."""
+    """Rules of waves.
+
+    Wave n + 1 opens when the `share` of wave n has held `stage` for `hold`.
+    """
 
     stage: str
     hold: timedelta = 7 * DAY
@@ -153,7 +161,7 @@ class Waves:
 
 @dataclass(frozen=True, slots=True)
 class Freeze:
-    """Hours in which nothing widens, in the site's zone."""
+    """Hours in the site's timezone in which nothing widens."""
 
     hours: str
     reason: str
@@ -172,8 +180,11 @@ class ReportPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class Expect:
-    """The author's guess of traffic, for `rollout plan` alone; labels by label or lever/label."""
+class TrafficExpectation:
+    """The author's estimate of traffic, used by `rollout plan` only.
+
+    Labels are named `label` or `lever/label`.
+    """
 
     units_per_day: float | None = None
     labels: tuple[tuple[str, float], ...] = ()
@@ -183,7 +194,7 @@ class Expect:
 
 @dataclass(frozen=True)
 class Policy:
-    """One policy, whole. `hash` is the SHA-256 of the file's text; `number` counts edits."""
+    """A whole policy; `hash` is the SHA-256 of the file's text."""
 
     rollout: str
     timezone: str
@@ -209,103 +220,118 @@ class Policy:
     lease: timedelta = timedelta(minutes=1)
     tick: timedelta = timedelta(minutes=15)
     observe: bool = False
-    expect: Expect = Expect()
+    expect: TrafficExpectation = TrafficExpectation()
     hash: str = field(default="", compare=False)
 
     @cached_property
-    def rungs(self) -> tuple[str, ...]:
-        """Return the ladder, shadow first."""
+    def stage_ids(self) -> tuple[str, ...]:
+        """Return the stages by level, shadow first."""
         return (SHADOW, *(stage.id for stage in self.stages))
 
     @cached_property
     def cells(self) -> tuple[Cell, ...]:
-        """Return every cell in which something may widen; `other` is not among them."""
+        """Return every cell that may widen; `other` is not among them."""
         return tuple(Cell(s.id, w.id) for s in self.sites for w in self.windows)
 
     @cached_property
-    def site(self) -> dict[str, Site]:
+    def sites_by_id(self) -> dict[str, Site]:
         """Return the sites by id."""
         return {site.id: site for site in self.sites}
 
-    def zone_of(self, site: str) -> str:
-        """Return the zone of a site's clock; the policy's own for a site that it doesn't have."""
-        found = self.site.get(site)
-        return self.timezone if found is None else found.timezone
+    def get_timezone(self, site_id: str) -> str:
+        """Return a site's timezone, the policy's own for an unknown site."""
+        site = self.sites_by_id.get(site_id)
+        return self.timezone if site is None else site.timezone
 
     @cached_property
-    def known(self) -> frozenset[Cell]:
-        """Return the cells as a set, for asking whether one exists."""
+    def cell_set(self) -> frozenset[Cell]:
+        """Return the cells as a set, for fast membership tests."""
         return frozenset(self.cells)
 
-    def stage(self, rung: int) -> Stage:
-        """Return the stage of a rung above shadow."""
-        return self.stages[rung - 1]
+    def get_stage(self, stage_level: int) -> Stage:
+        """Return the stage of a level above shadow."""
+        return self.stages[stage_level - 1]
 
-    def gate(self, rung: int, cell: Cell) -> Gate | None:
-        """Return the gate that leads `cell` to `rung`: the first that fits, None if it has none."""
-        return self._gates[cell][rung]
+    def find_gate(self, stage_level: int, cell: Cell) -> Gate | None:
+        """Return the first gate that leads `cell` to `stage_level`, or None."""
+        return self._gates_by_cell[cell][stage_level]
+
+    def find_gate_to(self, stage: str, cell: Cell) -> Gate | None:
+        """Return the gate that leads `cell` to a stage, or None."""
+        return (
+            self.find_gate(self.stage_ids.index(stage), cell) if stage in self.stage_ids else None
+        )
 
     @cached_property
-    def _gates(self) -> dict[Cell, tuple[Gate | None, ...]]:
-        def first(to: str, cell: Cell) -> Gate | None:
+    def _gates_by_cell(self) -> dict[Cell, tuple[Gate | None, ...]]:
+        def find_first(to: str, cell: Cell) -> Gate | None:
             return next((g for g in self.gates if g.to == to and g.where.fits(cell)), None)
 
-        return {c: (None, *(first(s.id, c) for s in self.stages)) for c in self.cells}
+        return {c: (None, *(find_first(s.id, c) for s in self.stages)) for c in self.cells}
 
-    def required(self, rung: int, cell: Cell) -> tuple[Condition, ...]:
-        """Return what the gate to `rung` asks for, with all that the gates below it ask for."""
-        return self._required[cell][rung]
+    def list_conditions(self, stage_level: int, cell: Cell) -> tuple[Condition, ...]:
+        """Return the conditions of the gate to `stage_level` and all below."""
+        return self._conditions_by_cell[cell][stage_level]
 
     @cached_property
-    def _required(self) -> dict[Cell, tuple[tuple[Condition, ...], ...]]:
-        def of(gates: tuple[Gate | None, ...]) -> tuple[Condition, ...]:
+    def _conditions_by_cell(self) -> dict[Cell, tuple[tuple[Condition, ...], ...]]:
+        def collect_conditions(gates: tuple[Gate | None, ...]) -> tuple[Condition, ...]:
             present_gates = [gate for gate in gates if gate is not None]
             return tuple(dict.fromkeys(c for gate in reversed(present_gates) for c in gate.require))
 
-        stage_levels = range(len(self.rungs))
+        stage_levels = range(len(self.stage_ids))
         return {
-            c: tuple(of(self._gates[c][: level + 1]) for level in stage_levels) for c in self.cells
+            c: tuple(
+                collect_conditions(self._gates_by_cell[c][: level + 1]) for level in stage_levels
+            )
+            for c in self.cells
         }
 
-    def guards_of(self, cell: Cell) -> tuple[Guard, ...]:
-        """Return every guard that watches `cell`; all that fit apply."""
-        return self._guards[cell]
+    def list_guards(self, cell: Cell) -> tuple[Guard, ...]:
+        """Return all guards of `cell`."""
+        return self._guards_by_cell[cell]
 
     @cached_property
-    def _guards(self) -> dict[Cell, tuple[Guard, ...]]:
+    def _guards_by_cell(self) -> dict[Cell, tuple[Guard, ...]]:
         return {c: tuple(g for g in self.guards if g.where.fits(c)) for c in self.cells}
 
-    def ceiling(self, cell: Cell, at: datetime) -> int:
-        """Return the highest rung that the limits allow `cell` at `at`; unknown cells get 0."""
-        if cell not in self.known or cell.window == OTHER:
+    def compute_ceiling(self, cell: Cell, at: datetime) -> int:
+        """Return the highest stage level that the limits allow; unknown cells get 0."""
+        if cell not in self.cell_set or cell.window == OTHER_WINDOW:
             return 0
-        max_level, end = self._limited(cell)
+        max_level, end = self._compute_limits(cell)
         return max_level if at < end else 0
 
-    def ends(self, cell: Cell) -> datetime:
-        """Return when the limits end everything above shadow in `cell`, `NEVER` if they do not."""
-        return self._limited(cell)[1]
+    def compute_end(self, cell: Cell) -> datetime:
+        """Return when limits end all stages above shadow, or `NEVER`."""
+        return self._compute_limits(cell)[1]
 
-    def _limited(self, cell: Cell) -> tuple[int, datetime]:
-        """Return the highest rung that limits ever allow a cell, and the end of what they allow."""
-        result = self._limits.get(cell)
+    def _compute_limits(self, cell: Cell) -> tuple[int, datetime]:
+        """Return the cell's highest level and the end of its limits."""
+        result = self._limits_by_cell.get(cell)
         if result is None:
             cell_limits = [limit for limit in self.limits if limit.where.fits(cell)]
             max_levels = (
-                self.rungs.index(n.never_above) for n in cell_limits if n.never_above is not None
+                self.stage_ids.index(n.never_above)
+                for n in cell_limits
+                if n.never_above is not None
             )
-            ends = (end_of_local_day(self.site[cell.site], n.ends) for n in cell_limits if n.ends)
+            ends = (
+                compute_end_of_local_day(self.sites_by_id[cell.site], n.ends)
+                for n in cell_limits
+                if n.ends
+            )
             result = min((len(self.stages), *max_levels)), min((NEVER, *ends))
-            self._limits[cell] = result
+            self._limits_by_cell[cell] = result
         return result
 
     @cached_property
-    def _limits(self) -> dict[Cell, tuple[int, datetime]]:
-        return {}  # filled cell by cell, when one is asked about
+    def _limits_by_cell(self) -> dict[Cell, tuple[int, datetime]]:
+        return {}  # a cache, filled cell by cell
 
-    def frozen(self, cell: Cell, at: datetime) -> Freeze | None:
-        """Return a freeze that holds `cell` back at `at`, None where nothing does."""
-        site = self.site[cell.site]
+    def find_freeze(self, cell: Cell, at: datetime) -> Freeze | None:
+        """Return a freeze of `cell` at `at`, or None."""
+        site = self.sites_by_id[cell.site]
         freezes_now = (
             freeze
             for freeze in self.freezes
@@ -314,66 +340,71 @@ class Policy:
         return next(freezes_now, None)
 
     @cached_property
-    def whole(self) -> str:
-        """Return the lever id under which a unit's verdict over all levers is tallied."""
-        return self.levers[0].id if len(self.levers) == 1 else WHOLE
+    def whole_unit_lever(self) -> str:
+        """Return the lever id of counts over all levers of a unit."""
+        return self.levers[0].id if len(self.levers) == 1 else WHOLE_UNIT
 
     @cached_property
-    def lever(self) -> dict[str, Lever]:
+    def levers_by_id(self) -> dict[str, Lever]:
         """Return the levers by id."""
         return {lever.id: lever for lever in self.levers}
 
     @cached_property
     def largest_cost(self) -> float:
-        """Return the highest cost that one unit can have: the levers' add up."""
+        """Return the highest cost of one unit: the sum over the levers."""
         return self.cost_levels[-1]
 
     @cached_property
     def cost_levels(self) -> tuple[float, ...]:
-        """Return the costs a unit can have, ascending from 0; more than 64 are rounded up to 64."""
+        """Return the possible costs of a unit, ascending from 0.
+
+        More than 64 are rounded up to 64 levels.
+        """
         sums = {0.0}
         for lever in self.levers:
             sums = {round(a + b, 12) for a in sums for b in lever.cost_levels}
-        return tuple(sorted(sums)) if len(sums) <= 64 else _steps(max(sums), 64)
+        return tuple(sorted(sums)) if len(sums) <= 64 else _build_even_levels(max(sums), 64)
 
     @cached_property
-    def cuts(self) -> tuple[float, ...]:
-        """Return the shares at which a draw changes what some stage does with a unit, ascending."""
-        return tuple(sorted({share for s in self.stages for share in (s.blind, s.seen)} - {0.0}))
+    def bucket_edges(self) -> tuple[float, ...]:
+        """Return the sampling values at which a stage treats units differently, ascending."""
+        return tuple(
+            sorted({share for s in self.stages for share in (s.blind, s.reviewed_share)} - {0.0})
+        )
 
-    def band(self, draw: float) -> int:
-        """Return how many cuts lie at or below `draw`: which of the policy's shares it is under."""
-        return sum(edge <= draw for edge in self.cuts)
+    def find_bucket(self, sampling_value: float) -> int:
+        """Return the number of bucket edges at or below `sampling_value`."""
+        return sum(edge <= sampling_value for edge in self.bucket_edges)
 
-    def seen_bands(self, rung: int) -> int:
-        """Return the number of bands whose units get a blind verdict at `rung`; shadow sees all."""
-        if rung == 0:
-            return len(self.cuts) + 1
-        return sum(edge <= self.stage(rung).seen for edge in self.cuts)
+    def count_reviewed_buckets(self, stage_level: int) -> int:
+        """Return the number of buckets with blind decisions; in shadow, all."""
+        if stage_level == 0:
+            return len(self.bucket_edges) + 1
+        return sum(edge <= self.get_stage(stage_level).reviewed_share for edge in self.bucket_edges)
 
-    def blind_bands(self, rung: int) -> int:
-        """Return the number of bands that people decide unseen at `rung`; shadow: all."""
-        if rung == 0:
-            return len(self.cuts) + 1
-        return sum(edge <= self.stage(rung).blind for edge in self.cuts)
+    def count_blind_buckets(self, stage_level: int) -> int:
+        """Return the number of buckets that humans decide blind; in shadow, all."""
+        if stage_level == 0:
+            return len(self.bucket_edges) + 1
+        return sum(edge <= self.get_stage(stage_level).blind for edge in self.bucket_edges)
 
     @cached_property
     def takeover_floor(self) -> int | None:
-        """Return the lowest rung of a takeover, None where it is the acting version's own."""
-        return None if self.takeover == "same-stage" else self.rungs.index(self.takeover)
+        """Return the lowest level of a takeover, None for the acting version's own."""
+        return None if self.takeover == "same-stage" else self.stage_ids.index(self.takeover)
 
 
-def _steps(largest: float, count: int) -> tuple[float, ...]:
+def _build_even_levels(largest: float, count: int) -> tuple[float, ...]:
     return tuple(largest * step / (count - 1) for step in range(count))
 
 
-def duration_text(span: timedelta) -> str:
-    """Say a span in the largest unit that is whole, as a policy file writes it.
+def format_duration(duration: timedelta) -> str:
+    """Return a duration in its largest whole unit, as policy files write it.
 
-    >>> duration_text(timedelta(hours=48)), duration_text(timedelta(minutes=90))
+    >>> format_duration(timedelta(hours=48)), format_duration(timedelta(minutes=90))
     ('2d', '90m')
     """
     for unit, text in ((DAY, "d"), (timedelta(hours=1), "h"), (timedelta(minutes=1), "m")):
-        if span and span % unit == timedelta(0):
-            return f"{span // unit}{text}"
-    return f"{span.total_seconds():g}s"
+        if duration and duration % unit == timedelta(0):
+            return f"{duration // unit}{text}"
+    return f"{duration.total_seconds():g}s"

@@ -1,7 +1,7 @@
-"""What a policy may say and its author should know: sentences that refuse nothing.
+"""Warnings on a valid policy that follow from its text alone.
 
-Those that follow from traffic are in `traffic_warnings`, those from who is here in
-`people_warnings`.
+`traffic_warnings` has those that follow from traffic, `approver_warnings` those that follow from
+the accounts.
 """
 
 from collections.abc import Iterator, Mapping
@@ -9,55 +9,54 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from rollout.core.calendar.sites import Cell, Site
-from rollout.core.calendar.windows import hours_warnings
-from rollout.core.policy.measures import DETECTED, Condition
-from rollout.core.policy.policy import Gate, Guard, Policy, duration_text
+from rollout.core.calendar.windows import list_hours_warnings
+from rollout.core.policy.measures import DETECTOR_MEASURES, Condition
+from rollout.core.policy.policy import Gate, Guard, Policy, format_duration
 
-LEAST_RETENTION = timedelta(days=183)  # laws on high-risk systems ask for half a year of logs
-_EVERY = 10_000.0
+MIN_RETENTION = timedelta(days=183)  # laws on high-risk systems ask for half a year of logs
+_DEFAULT_FALSE_ALARM_EVERY = 10_000.0
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyWarning:
-    """One warning: which part of the policy it is about, and a sentence."""
+    """A warning and the part of the policy that it is about."""
 
-    about: str
-    says: str
+    location: str
+    text: str
 
     def __str__(self) -> str:
-        return f"{self.about}: {self.says}"
+        return f"{self.location}: {self.text}"
 
 
-Warned = Iterator[PolicyWarning]
+Warnings = Iterator[PolicyWarning]
 
 
-def warnings_of(
+def list_policy_warnings(
     policy: Policy, *, labels: Mapping[str, float] | None = None
 ) -> tuple[PolicyWarning, ...]:
-    """Return what is worth a second look in a policy that loads, in a fixed order.
+    """Return the warnings on a policy, in a fixed order.
 
     Args:
-        policy: a loaded policy.
-        labels: share of units per label (`lever/label` where there are several levers), as
-            recorded; None for what the policy expects.
+        labels: recorded share of units per label (`lever/label` with several levers); None uses
+            the shares that the policy expects.
     """
     shares = dict(policy.expect.labels) if labels is None else labels
     rules = (
-        _charter,
-        _one_approval,
-        _missing_verdicts_cost,
-        _guards_below_gates,
-        _silence,
-        _windows,
-        _waves,
-        _without_effect,
-        _retention,
+        _check_charter,
+        _check_single_approvals,
+        _check_missing_decisions,
+        _check_guards_below_gates,
+        _check_heartbeats,
+        _check_windows,
+        _check_waves,
+        _check_ineffective_settings,
+        _check_retention,
     )
     warnings = [warning for rule in rules for warning in rule(policy)]
-    return (*warnings, *_rare_labels(policy, shares))
+    return (*warnings, *_check_rare_labels(policy, shares))
 
 
-def _charter(policy: Policy) -> Warned:
+def _check_charter(policy: Policy) -> Warnings:
     parts = ("objective", "affected", "if_it_works_very_well", "worst_case")
     missing_parts = [part for part in parts if not getattr(policy.charter, part)]
     if missing_parts:
@@ -66,15 +65,15 @@ def _charter(policy: Policy) -> Warned:
         )
 
 
-def _one_approval(policy: Policy) -> Warned:
+def _check_single_approvals(policy: Policy) -> Warnings:
     for index, gate in enumerate(policy.gates):
         if len(gate.approvals) == 1:
             text = f"one person alone can widen to {gate.to}; two see more"
             yield PolicyWarning(f"gates[{index}]", text)
 
 
-def _missing_verdicts_cost(policy: Policy) -> Warned:
-    """A missing unit counts at the largest cost, so missing ones alone can hold the gate."""
+def _check_missing_decisions(policy: Policy) -> Warnings:
+    """Warn if missing decisions at the largest cost can hold a gate."""
     missing_cost = policy.evidence.missing_at_most * policy.largest_cost
     for index, gate in enumerate(policy.gates):
         for condition in gate.require:
@@ -82,17 +81,17 @@ def _missing_verdicts_cost(policy: Policy) -> Warned:
                 text = (
                     "missing verdicts may hold it alone: missing_at_most"
                     f" {policy.evidence.missing_at_most * 100:g} % of units at the largest cost"
-                    f" {policy.largest_cost:g} is {missing_cost:g}, and the line is"
+                    f" {policy.largest_cost:g} is {missing_cost:g}, and the threshold is"
                     f" {condition.line:g}; write missing_at_most below"
                     f" {condition.line / policy.largest_cost * 100:.2g}%"
                 )
                 yield PolicyWarning(f"gates[{index}]", text)
 
 
-def _rare_labels(policy: Policy, labels: Mapping[str, float]) -> Warned:
-    """Warn where a gate asks for agreement alone and a model that never says a label passes."""
+def _check_rare_labels(policy: Policy, labels: Mapping[str, float]) -> Warnings:
+    """Warn if a gate tests agreement only and some labels are rare."""
     for index, gate in enumerate(policy.gates):
-        conditions = _asked_by(policy, gate)
+        conditions = _list_gate_conditions(policy, gate)
         thresholds = [
             condition.line for condition in conditions if condition.measure == "agreement"
         ]
@@ -112,19 +111,23 @@ def _rare_labels(policy: Policy, labels: Mapping[str, float]) -> Warned:
             yield PolicyWarning(f"gates[{index}]", text)
 
 
-def _asked_by(policy: Policy, gate: Gate) -> tuple[Condition, ...]:
-    """Return what a gate asks for with those below it, in the first cell that it leads."""
-    stage_level = policy.rungs.index(gate.to)
+def _list_gate_conditions(policy: Policy, gate: Gate) -> tuple[Condition, ...]:
+    """Return the conditions of a gate and those below, in its first cell."""
+    stage_level = policy.stage_ids.index(gate.to)
     cell = next(
-        (condition for condition in policy.cells if policy.gate(stage_level, condition) is gate),
+        (
+            condition
+            for condition in policy.cells
+            if policy.find_gate(stage_level, condition) is gate
+        ),
         None,
     )
-    return gate.require if cell is None else policy.required(stage_level, cell)
+    return gate.require if cell is None else policy.list_conditions(stage_level, cell)
 
 
-def _guards_below_gates(policy: Policy) -> Warned:
+def _check_guards_below_gates(policy: Policy) -> Warnings:
     for index, guard in enumerate(policy.guards):
-        overlapping_gates = [gate for gate in policy.gates if _not_below(guard, gate, policy)]
+        overlapping_gates = [gate for gate in policy.gates if _is_not_below(guard, gate, policy)]
         if overlapping_gates and not guard.added:
             text = (
                 f"{guard.condition} is not below the gate to {overlapping_gates[0].to}: it may"
@@ -133,7 +136,7 @@ def _guards_below_gates(policy: Policy) -> Warned:
             yield PolicyWarning(f"guards[{index}]", text)
 
 
-def _not_below(guard: Guard, gate: Gate, policy: Policy) -> bool:
+def _is_not_below(guard: Guard, gate: Gate, policy: Policy) -> bool:
     has_shared_cell = any(gate.where.fits(cell) and guard.where.fits(cell) for cell in policy.cells)
     same_conditions = [
         condition for condition in gate.require if condition.key == guard.condition.key
@@ -145,8 +148,8 @@ def _not_below(guard: Guard, gate: Gate, policy: Policy) -> bool:
     )
 
 
-def _silence(policy: Policy) -> Warned:
-    unmonitored_cells = [cell for cell in policy.cells if not _listened_to(policy, cell)]
+def _check_heartbeats(policy: Policy) -> Warnings:
+    unmonitored_cells = [cell for cell in policy.cells if not _has_heartbeat(policy, cell)]
     if unmonitored_cells:
         sites = list(dict.fromkeys(cell.site for cell in unmonitored_cells))
         location = "" if len(sites) == len(policy.sites) else f" at {', '.join(sites)}"
@@ -154,19 +157,19 @@ def _silence(policy: Policy) -> Warned:
         yield PolicyWarning("guards", text)
 
 
-def _listened_to(policy: Policy, cell: Cell) -> bool:
-    return any(guard.condition.measure == "heartbeat" for guard in policy.guards_of(cell))
+def _has_heartbeat(policy: Policy, cell: Cell) -> bool:
+    return any(guard.condition.measure == "heartbeat" for guard in policy.list_guards(cell))
 
 
-def _windows(policy: Policy) -> Warned:
-    """Warn of hours once for all sites that have clock, holidays and sun in common."""
+def _check_windows(policy: Policy) -> Warnings:
+    """Warn of hours once for sites with equal clock, holidays and sun."""
     sites_by_clock: dict[object, list[Site]] = {}
     for site in policy.sites:
-        sites_by_clock.setdefault((site.timezone, site.country, site.place), []).append(site)
+        sites_by_clock.setdefault((site.timezone, site.country, site.coordinates), []).append(site)
     texts: dict[str, None] = {}
     for first_site, *other_sites in sites_by_clock.values():
         more_text = f" and {len(other_sites)} more" if other_sites else ""
-        for text in hours_warnings(first_site, policy.windows):
+        for text in list_hours_warnings(first_site, policy.windows):
             texts[
                 text.replace(f"site {first_site.id}:", f"site {first_site.id}{more_text}:", 1)
             ] = None
@@ -175,7 +178,7 @@ def _windows(policy: Policy) -> Warned:
         yield PolicyWarning(location, warning_text)
 
 
-def _waves(policy: Policy) -> Warned:
+def _check_waves(policy: Policy) -> Warnings:
     if policy.waves is None and any(site.wave > 1 for site in policy.sites):
         yield PolicyWarning("sites", "name waves, and no `waves:` makes them wait; add it")
     if policy.waves is not None and not any(gate.to == policy.waves.stage for gate in policy.gates):
@@ -183,7 +186,7 @@ def _waves(policy: Policy) -> Warned:
         yield PolicyWarning("waves", text)
 
 
-def _without_effect(policy: Policy) -> Warned:
+def _check_ineffective_settings(policy: Policy) -> Warnings:
     rules = policy.evidence
     if rules.unit == "case" and rules.episode_span is not None:
         text = "episode_span has no effect where the unit is a case; write unit: episode"
@@ -194,16 +197,19 @@ def _without_effect(policy: Policy) -> Warned:
         yield PolicyWarning("evidence", text)
     for index, guard in enumerate(policy.guards):
         measure = guard.condition.measure
-        if guard.over is not None and measure in DETECTED:
-            period_text = duration_text(guard.over)
+        if guard.over is not None and measure in DETECTOR_MEASURES:
+            period_text = format_duration(guard.over)
             text = f"over {period_text} has no effect on {measure}: it looks at every unit"
             yield PolicyWarning(f"guards[{index}]", text)
-        if guard.false_alarm_every != _EVERY and measure not in DETECTED:
-            text = f"false_alarm_every has no effect on {measure}: it is a plain line"
+        if (
+            guard.false_alarm_every != _DEFAULT_FALSE_ALARM_EVERY
+            and measure not in DETECTOR_MEASURES
+        ):
+            text = f"false_alarm_every has no effect on {measure}: it is a fixed threshold"
             yield PolicyWarning(f"guards[{index}]", text)
 
 
-def _retention(policy: Policy) -> Warned:
-    if policy.retention is not None and policy.retention < LEAST_RETENTION:
-        text = f"records go after {duration_text(policy.retention)}; keep them 183d at least"
+def _check_retention(policy: Policy) -> Warnings:
+    if policy.retention is not None and policy.retention < MIN_RETENTION:
+        text = f"records go after {format_duration(policy.retention)}; keep them 183d at least"
         yield PolicyWarning("retention", text)

@@ -1,7 +1,7 @@
-"""What a record is: the part of a policy whose change makes earlier records mean something else.
+"""The part of a policy that gives records their meaning.
 
-Evidence, grants and tallies belong to a definition. Lines, risks and minimums are not in it: a
-confidence sequence holds for every line at once, so moving one restarts nothing (model.md §1).
+Evidence, grants and counts belong to one definition. Thresholds, risks and minimums are not part
+of it: a confidence sequence is valid for every threshold at once (Howard et al. 2021).
 """
 
 import json
@@ -10,81 +10,90 @@ from datetime import timedelta
 from hashlib import sha256
 from typing import Any
 
-from rollout.core.calendar.opening_hours import on_holidays
+from rollout.core.calendar.opening_hours import uses_holidays
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.levers import Cost, Lever, Margin
+from rollout.core.policy.levers import CostRule, Lever, Margin
 from rollout.core.policy.policy import EvidenceRules, Policy
 
 
-def definition(policy: Policy, cell: Cell) -> str:
-    """Return the SHA-256 of what a record in `cell` is, 64 hexadecimal digits.
+def compute_definition(policy: Policy, cell: Cell) -> str:
+    """Return the SHA-256 of a cell's record definition, as hexadecimal digits.
 
-    It covers levers (labels, actions, costs, tolerance, time to answer), the evidence rules, the
-    cell's window with those before it, and the site's zone and place. Labels appended to a list
-    change it although they change no earlier record: ask `redefined` whether evidence goes on,
-    and go on with the former hash where it does.
+    It covers levers, evidence rules, the cell's window with those before it, and the site's
+    timezone and coordinates. Appended labels change the hash but no earlier record: `is_redefined`
+    returns False for them, and the evidence keeps the old hash.
 
     Raises:
         KeyError: the policy has no such site.
     """
     body = {
-        "levers": [_lever(lever) for lever in policy.levers],
-        "evidence": _evidence(policy.evidence),
-        "where": _where(policy, cell),
+        "levers": [_lever_to_json(lever) for lever in policy.levers],
+        "evidence": _evidence_to_json(policy.evidence),
+        "where": _cell_to_json(policy, cell),
     }
     return sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
-def redefined(old: Policy, new: Policy, cell: Cell) -> bool:
-    """Say whether a record in `cell` means something else under `new` than under `old`.
+def is_redefined(old: Policy, new: Policy, cell: Cell) -> bool:
+    """Return whether the edit changes what a record in `cell` means.
 
     Labels appended at the end of a lever's list don't count. Both policies must have the cell.
     """
     label_counts = {lever.id: len(lever.labels) for lever in old.levers}
-    levers = tuple(_cut(lever, label_counts.get(lever.id, 0)) for lever in new.levers)
-    return definition(old, cell) != definition(replace(new, levers=levers), cell)
+    levers = tuple(_limit_labels(lever, label_counts.get(lever.id, 0)) for lever in new.levers)
+    return compute_definition(old, cell) != compute_definition(replace(new, levers=levers), cell)
 
 
-def _cut(lever: Lever, known: int) -> Lever:
-    """Return the lever as if it had only the labels that the old one had."""
-    return replace(lever, labels=lever.labels[:known], actions=lever.actions[:known])
+def _limit_labels(lever: Lever, label_count: int) -> Lever:
+    """Return the lever with only its first `label_count` labels."""
+    return replace(lever, labels=lever.labels[:label_count], actions=lever.actions[:label_count])
 
 
-def _lever(lever: Lever) -> dict[str, Any]:
+def _lever_to_json(lever: Lever) -> dict[str, Any]:
     number = lever.number
     return {
         "id": lever.id,
         "labels": lever.labels,
         "actions": lever.actions,
         "costs": [
-            [float(lever.cost(chosen, correct)) for correct in lever.actions]
-            for chosen in lever.actions
+            [float(lever.compute_cost(lever_fields, correct)) for correct in lever.actions]
+            for lever_fields in lever.actions
         ],
         "number": None
         if number is None
-        else [number.unit, float(number.low), float(number.high), _margin(number.tolerance)],
-        "distances": [] if number is None else [_distance(cost) for cost in lever.costs],
-        "answer_within": _seconds(lever.answer_within),
+        else [
+            number.unit,
+            float(number.low),
+            float(number.high),
+            _margin_to_json(number.tolerance),
+        ],
+        "distances": [] if number is None else [_distance_to_json(cost) for cost in lever.costs],
+        "answer_within": _to_seconds(lever.answer_within),
     }
 
 
-def _distance(cost: Cost) -> list[Any]:
-    return [float(cost.cost), _margin(cost.under), _margin(cost.over), _margin(cost.off)]
+def _distance_to_json(cost: CostRule) -> list[Any]:
+    return [
+        float(cost.cost),
+        _margin_to_json(cost.under),
+        _margin_to_json(cost.over),
+        _margin_to_json(cost.off),
+    ]
 
 
-def _margin(margin: Margin | None) -> list[Any] | None:
+def _margin_to_json(margin: Margin | None) -> list[Any] | None:
     return None if margin is None else [float(margin.amount), margin.relative]
 
 
-def _seconds(span: timedelta | None) -> float | None:
+def _to_seconds(span: timedelta | None) -> float | None:
     return None if span is None else span.total_seconds()
 
 
-def _evidence(rules: EvidenceRules) -> dict[str, Any]:
+def _evidence_to_json(rules: EvidenceRules) -> dict[str, Any]:
     return {
         "unit": rules.unit,
-        "episode_span": _seconds(rules.episode_span) if rules.unit == "episode" else None,
-        "grace": _seconds(rules.grace),
+        "episode_span": _to_seconds(rules.episode_span) if rules.unit == "episode" else None,
+        "grace": _to_seconds(rules.grace),
         "verdicts": rules.verdicts,
         "outside_blind": rules.outside_blind,
         "confidence_floor": rules.confidence_floor,
@@ -92,15 +101,15 @@ def _evidence(rules: EvidenceRules) -> dict[str, Any]:
     }
 
 
-def _where(policy: Policy, cell: Cell) -> dict[str, Any]:
-    """The window with those before it, which take their hours first, on the site's clock."""
-    site = policy.site[cell.site]
+def _cell_to_json(policy: Policy, cell: Cell) -> dict[str, Any]:
+    """Describe the site's clock and the windows up to the cell's own."""
+    site = policy.sites_by_id[cell.site]
     ids = [window.id for window in policy.windows]
     windows = policy.windows[: ids.index(cell.window) + 1] if cell.window in ids else policy.windows
-    holidays = any(on_holidays(window.hours) for window in windows if window.hours)
+    holidays = any(uses_holidays(window.hours) for window in windows if window.hours)
     return {
         "timezone": site.timezone,
-        "place": site.place,
+        "place": site.coordinates,
         "country": site.country if holidays else None,
         "windows": [
             [window.hours or "24/7", sorted((k, sorted(v)) for k, v in window.when.items())]

@@ -1,42 +1,39 @@
-"""Cleaning: what people chose to do with a case that stands out, for the next training alone.
+"""Users' choices about suspicious labels, for the next training only.
 
-Whoever chooses has seen what the model said, so a choice is never evidence: no gate, guard or
-verdict reads it. The last choice about a case and lever holds; earlier ones stay beside it.
+They are made knowing the prediction, so they are never evidence. The last choice on a case and
+lever counts; earlier ones are kept.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
-from rollout.core.errors import Refusal
+from rollout.core.errors import RefusalError
 from rollout.core.policy.policy import Policy
-from rollout.core.records.reviews import check_verdict
+from rollout.core.records.reviews import check_decision
 
 RELABEL, DROP, KEEP = "relabel", "drop", "keep"
 CHOICES = (RELABEL, DROP, KEEP)
-LONGEST = 1_000  # letters of a reason
+MAX_REASON_LENGTH = 1_000  # characters
 
-Place = tuple[str, str]  # a case's key and a lever
+LabelKey = tuple[str, str]  # case key, lever
 
 
-class BadChoice(Refusal):
-    """A choice that means nothing under the policy; nothing of it was kept."""
+class InvalidChoiceError(RefusalError):
+    """A choice that does not fit the policy; nothing was stored."""
 
     code = "bad-choice"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Choice:
-    """What somebody chose for one lever of one case.
+class CleaningChoice:
+    """A user's choice for one lever of one case.
 
     Attributes:
-        key, lever: of what.
-        choice: `relabel` (to `label`), `drop` (leave it out of training) or `keep` (it is right).
-        by, at: who chose, and when.
-        label: the new label, with `relabel` alone.
-        reason: why, for people; "" for none given.
-        version: the version whose loss put the case on the list, "" where that is not said.
-        report: the report that it was read from, "" where that is not said.
+        choice: `relabel` (to `label`), `drop` (leave out of training) or `keep` (it is right).
+        label: the new label, only with `relabel`.
+        version: the version whose loss listed the case, "" if unknown.
+        report: the report it was read from, "" if unknown.
     """
 
     key: str
@@ -50,29 +47,29 @@ class Choice:
     report: str = ""
 
 
-def holding(choices: Iterable[Choice]) -> Mapping[Place, Choice]:
-    """Return the choice that holds for each case and lever: the last one, in the order given."""
+def find_final_choices(choices: Iterable[CleaningChoice]) -> Mapping[LabelKey, CleaningChoice]:
+    """Return the last choice for each case and lever, in the order given."""
     return {(choice.key, choice.lever): choice for choice in choices}
 
 
 def check_choice(
     policy: Policy, lever: str, choice: str, label: str | None, reason: str = ""
 ) -> None:
-    """Let a choice pass that the policy's levers have, or refuse it.
+    """Raise an error unless the policy's levers allow the choice.
 
     Raises:
-        BadChoice: says what is wrong, and what would be right.
-        BadVerdict: the new label is none that the lever has.
+        InvalidChoiceError: the text names what would be right.
+        InvalidDecisionError: the lever has no such label.
     """
     if choice not in CHOICES:
-        raise BadChoice(f"{choice} is no choice; write {', '.join(CHOICES)}")
-    if lever not in policy.lever:
-        raise BadChoice(f"no lever {lever}; there is {', '.join(policy.lever)}")
+        raise InvalidChoiceError(f"{choice} is no choice; write {', '.join(CHOICES)}")
+    if lever not in policy.levers_by_id:
+        raise InvalidChoiceError(f"no lever {lever}; there is {', '.join(policy.levers_by_id)}")
     if choice == RELABEL and not label:
-        raise BadChoice("relabel needs the new label")
+        raise InvalidChoiceError("relabel needs the new label")
     if choice != RELABEL and label:
-        raise BadChoice(f"{choice} takes no label; write relabel, or leave the label out")
-    if len(reason) > LONGEST or "\0" in reason:
-        raise BadChoice(f"a reason has at most {LONGEST} letters, and no NUL")
+        raise InvalidChoiceError(f"{choice} takes no label; write relabel, or leave the label out")
+    if len(reason) > MAX_REASON_LENGTH or "\0" in reason:
+        raise InvalidChoiceError(f"a reason has at most {MAX_REASON_LENGTH} characters, and no NUL")
     if label:
-        check_verdict(policy, {lever: label}, unsure=False)
+        check_decision(policy, {lever: label}, unsure=False)

@@ -1,9 +1,7 @@
-"""What is ingested: cases, and what was said, done and found out about them.
+"""Records that clients send about cases.
 
-Any order is right: each record names its case by the caller's key, and one that comes before its
-case waits for it. `revision` n takes the place of n − 1; the highest one known is what holds.
-`received_at` is the store's; fields marked so are filled in by the service and are no part of
-what the caller said, so they make no difference between a repeat and a conflict.
+Records arrive in any order and name their case by the client's key. The highest `revision`
+counts. Fields that the service fills in don't count when a repeat is compared with a conflict.
 """
 
 from collections.abc import Mapping
@@ -14,7 +12,7 @@ from typing import NamedTuple
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One thing to decide. `window` is filled in by the service, from its time and the policy."""
+    """One thing to decide. The service computes `window` from time and policy."""
 
     key: str
     site: str
@@ -28,10 +26,10 @@ class Case:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
-    """A version's answer to a case; a lever that is left out, or None, has failed.
+    """A version's answers to a case; a missing lever is a failure.
 
-    `at` None is the case's time. `scope_revision` and what follows it are the assignment that was
-    given with it, filled in by the service.
+    `at` None is the case's time. The service fills in `scope_revision` and the fields after it from
+    the assignment that was returned with the prediction.
     """
 
     key: str
@@ -51,10 +49,10 @@ class Prediction:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Decision:
-    """A person's verdict. `claims` is the exposure that the caller says; `exposure` what holds.
+    """A human decision; a missing or None lever is "unsure".
 
-    A lever that is left out, or None, is "unsure". `exposure`, `seat` and `review` are filled in
-    by the service.
+    `claims` is the exposure that the client claims, `exposure` the one that counts. The service
+    fills in `exposure`, `seat` (number of the review task) and `review`.
     """
 
     key: str
@@ -73,7 +71,7 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """What was done, by `person` or `model`. `permission` is filled in by the service."""
+    """An action taken by `person` or `model`; the service fills in `permission`."""
 
     key: str
     lever: str
@@ -88,7 +86,7 @@ class Action:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Outcome:
-    """What later turned out to be true: answers, a harm, or both."""
+    """The later known truth of a case: answers, a harm, or both."""
 
     key: str
     at: datetime
@@ -100,7 +98,7 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Heartbeat:
-    """A site was heard."""
+    """A sign of life of a site."""
 
     site: str
     at: datetime
@@ -110,7 +108,7 @@ Record = Case | Prediction | Decision | Action | Outcome
 
 
 class SentCase(NamedTuple):
-    """A `Case`."""
+    """A `Case` as parsed from a request."""
 
     key: str
     site: str
@@ -123,7 +121,7 @@ class SentCase(NamedTuple):
 
 
 class SentPrediction(NamedTuple):
-    """A `Prediction`. An assignment that went with it is not the sender's to say."""
+    """A `Prediction` as parsed from a request; it carries no assignment."""
 
     key: str
     version: str
@@ -141,7 +139,7 @@ class SentPrediction(NamedTuple):
 
 
 class SentDecision(NamedTuple):
-    """A `Decision` that was given elsewhere, so in no seat of ours."""
+    """A `Decision` made outside this service's review queue."""
 
     key: str
     reviewer: str
@@ -157,37 +155,37 @@ class SentDecision(NamedTuple):
     review: None = None
 
 
-Light = SentCase | SentPrediction | SentDecision
-LIGHT = (SentCase, SentPrediction, SentDecision)
+SentRecord = SentCase | SentPrediction | SentDecision
+SENT_TYPES = (SentCase, SentPrediction, SentDecision)
 AnyCase = Case | SentCase
 AnyPrediction = Prediction | SentPrediction
 AnyDecision = Decision | SentDecision
-AnyRecord = Record | Light
-CASES = (Case, SentCase)
-PREDICTIONS = (Prediction, SentPrediction)
-DECISIONS = (Decision, SentDecision)
+AnyRecord = Record | SentRecord
+CASE_TYPES = (Case, SentCase)
+PREDICTION_TYPES = (Prediction, SentPrediction)
+DECISION_TYPES = (Decision, SentDecision)
 
 
-def case_of(sent: AnyCase) -> Case:
-    """Return the case that a light one is; a case is itself."""
-    return Case(**sent._asdict()) if isinstance(sent, SentCase) else sent
+def to_case(record: AnyCase) -> Case:
+    """Return a record of either case type as a `Case`."""
+    return Case(**record._asdict()) if isinstance(record, SentCase) else record
 
 
-def record_of(sent: AnyRecord) -> Record:
-    """Return the record that a light one is; a record is itself.
+def to_record(record: AnyRecord) -> Record:
+    """Return a record of any type as its full type.
 
     >>> from datetime import UTC, datetime
     >>> case = SentCase("a", "creek", datetime(2027, 1, 1, tzinfo=UTC), "day", None, {}, {}, 1)
-    >>> record_of(case).site
+    >>> to_record(case).site
     'creek'
-    >>> record_of(record_of(case)) == record_of(case)
+    >>> to_record(to_record(case)) == to_record(case)
     True
     """
-    match sent:
+    match record:
         case SentCase():
-            return case_of(sent)
+            return to_case(record)
         case SentPrediction():
-            return Prediction(**sent._asdict())
+            return Prediction(**record._asdict())
         case SentDecision():
-            return Decision(**sent._asdict())
-    return sent
+            return Decision(**record._asdict())
+    return record

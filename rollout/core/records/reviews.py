@@ -1,8 +1,7 @@
-"""Which people are asked about a case, how blind their verdicts are, and what a verdict may say.
+"""Review tasks of a case, exposure of decisions, valid answers.
 
-A case's seats follow from its draws and from the stage on which it occurred, before anything is
-compared: no answer of a model adds, drops or moves one. The one exception is a policy's
-confidence floor, below which people decide what the model was unsure of.
+The tasks of a case depend on its sampling values and the stage when it occurred, never on the
+model's answer. The one exception is a policy's confidence floor, below which humans decide.
 """
 
 import re
@@ -11,223 +10,249 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from rollout.core.errors import Refusal
+from rollout.core.errors import RefusalError
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.policy import EvidenceRules, Policy
 from rollout.core.records.records import Case
-from rollout.core.scope.assignment import unit_of
-from rollout.core.statistics.sampling import draw
+from rollout.core.scope.assignment import compute_unit_key
+from rollout.core.statistics.sampling import compute_sampling_value
 
 BLIND, ASSISTED, ADJUDICATE, SEEDED = "blind", "assisted", "adjudication", "gold"
-UNSEEN: Final = (BLIND, SEEDED)
-"""Kinds whose reviewer sees nothing of the model; they are called `blind` to everybody."""
+BLIND_KINDS: Final = (BLIND, SEEDED)
+"""Kinds whose reviewer sees nothing of the model; reviewers see both as `blind`."""
 
-NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,2})?")
-"""A number as counting reads it."""
+NUMBER_PATTERN: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]{1,2})?")
+"""Numbers that counting accepts."""
 
 REVEALED, UNKNOWN = "revealed", "unknown"
-WORSE: Final = (BLIND, UNKNOWN, ASSISTED, REVEALED)
-"""Exposures, from the one that is evidence to the one that never is."""
+EXPOSURE_ORDER: Final = (BLIND, UNKNOWN, ASSISTED, REVEALED)
+"""Exposures, from best to worst as evidence."""
 
-LONGEST, ASKEW = timedelta(days=7), timedelta(minutes=5)
+MAX_REVIEW_TIME, MAX_CLOCK_SKEW = timedelta(days=7), timedelta(minutes=5)
 
-CASE, PREDICTION, VERDICTS = "case", "prediction", "decisions"
+CASE, PREDICTION, DECISIONS = "case", "prediction", "decisions"
 REVIEW_PAGE, REVEAL_PAGE = "review", "reveal"
-TELLING: Final = frozenset({PREDICTION, VERDICTS})
-"""What somebody who was shown it can't judge blind any more."""
+REVEALING_CONTENT: Final = frozenset({PREDICTION, DECISIONS})
+"""Content after which a reviewer's decision is no longer blind."""
 
 
-class UnknownReview(Refusal):
+class UnknownReviewError(RefusalError):
     """The caller has no review of that id."""
 
     code = "unknown-review"
 
 
-class UnknownCase(Refusal):
+class UnknownCaseError(RefusalError):
     """No case of that key was ever sent."""
 
     code = "unknown-case"
 
 
-class ReviewGone(Refusal):
-    """It was theirs, their time ran out, and somebody else has it now."""
+class ReviewReassignedError(RefusalError):
+    """The caller's claim expired and another reviewer has the review now."""
 
     code = "review-gone"
 
 
-class VerdictStands(Refusal):
-    """There is a verdict already, and what was sent says something else."""
+class DecisionConflictError(RefusalError):
+    """A different decision is stored already."""
 
     code = "conflict"
 
 
-class NotRevealed(Refusal):
-    """The model's answer is not shown to reviewers, or not yet."""
+class NotRevealedError(RefusalError):
+    """Reviewers may not see the model's answer, or not yet."""
 
     code = "not-revealed"
 
 
-class StillOpen(Refusal):
-    """People are still to judge the case blind."""
+class ReviewStillOpenError(RefusalError):
+    """Blind reviews of the case are still open."""
 
     code = "case-still-open"
 
 
-class BadVerdict(Refusal):
-    """An answer is none that the lever has."""
+class InvalidDecisionError(RefusalError):
+    """An answer that the lever does not have."""
 
     code = "bad-decision"
 
 
 @dataclass(frozen=True, slots=True)
-class Seat:
-    """A place for one person at a case; seats of a kind are numbered from 1."""
+class PlannedReviewTask:
+    """A review task to create; tasks of a kind are numbered from 1."""
 
     kind: str
     number: int = 1
 
 
-def seats(
-    policy: Policy, rung: int, *, drawn: float, second: float, sure: bool = True
-) -> tuple[Seat, ...]:
-    """Return who is asked about a case.
+def plan_review_tasks(
+    policy: Policy,
+    stage_level: int,
+    *,
+    sampling_value: float,
+    second_sampling_value: float,
+    is_confident: bool = True,
+) -> tuple[PlannedReviewTask, ...]:
+    """Return the review tasks of a case.
+
+    Shadow and the blind and audited shares get blind tasks; other cases of a stage with
+    confirmation get one assisted task; cases below the confidence floor get one blind task.
 
     Args:
-        policy: the policy in force.
-        rung: where the acting version stood when the case occurred; 0 is shadow.
-        drawn: the draw `stage` of the case's unit.
-        second: the draw `second` of the case.
-        sure: False where the acting version's confidence is below the policy's floor.
-
-    Returns:
-        In shadow and in the blind and audited shares the blind seats; one assisted seat where a
-        person confirms; one blind seat below the floor; nothing where the model decides unwatched.
+        stage_level: level of the acting version when the case occurred; 0 is shadow.
+        sampling_value: sampling value `stage` of the case's unit.
+        second_sampling_value: sampling value `second` of the case.
+        is_confident: False if the acting version's confidence is below the policy's floor.
     """
-    stage = None if rung == 0 else policy.stage(rung)
-    if stage is None or drawn < stage.blind:
-        return blind_seats(policy.evidence, second)
-    if not sure:
-        return (Seat(BLIND),)
+    stage = None if stage_level == 0 else policy.get_stage(stage_level)
+    if stage is None or sampling_value < stage.blind:
+        return plan_blind_tasks(policy.evidence, second_sampling_value)
+    if not is_confident:
+        return (PlannedReviewTask(BLIND),)
     if not stage.model_decides:
-        return (Seat(ASSISTED),)
-    return blind_seats(policy.evidence, second) if drawn < stage.seen else ()
+        return (PlannedReviewTask(ASSISTED),)
+    return (
+        plan_blind_tasks(policy.evidence, second_sampling_value)
+        if sampling_value < stage.reviewed_share
+        else ()
+    )
 
 
-def blind_seats(rules: EvidenceRules, second: float) -> tuple[Seat, ...]:
-    """Return the blind seats of a case: as many as its verdicts, and for some a second reading.
+def plan_blind_tasks(
+    rules: EvidenceRules, second_sampling_value: float
+) -> tuple[PlannedReviewTask, ...]:
+    """Return a case's blind tasks, as many as the policy wants.
 
-    Where several verdicts are asked for, every case is read twice already.
+    A sampled share gets a second one where the policy wants a single decision.
     """
-    needs_second = rules.verdicts == 1 and second < rules.second_verdict
-    return tuple(Seat(BLIND, number + 1) for number in range(rules.verdicts + needs_second))
+    needs_second = rules.verdicts == 1 and second_sampling_value < rules.second_verdict
+    return tuple(
+        PlannedReviewTask(BLIND, number + 1) for number in range(rules.verdicts + needs_second)
+    )
 
 
-def draws_of(policy: Policy, salt: bytes, case: Case) -> tuple[float, float]:
-    """Return the draws that decide a case's seats: `stage` of its unit, `second` of itself."""
-    sampling_key = unit_of(policy, case.key, case.site, case.occurred_at, case.episode)
-    return draw(salt, "stage", sampling_key), draw(salt, "second", case.key)
+def compute_case_sampling_values(policy: Policy, salt: bytes, case: Case) -> tuple[float, float]:
+    """Return the sampling values `stage` of the unit and `second` of the case."""
+    sampling_key = compute_unit_key(policy, case.key, case.site, case.occurred_at, case.episode)
+    return compute_sampling_value(salt, "stage", sampling_key), compute_sampling_value(
+        salt, "second", case.key
+    )
 
 
-def turn(salt: bytes, key: str) -> float:
-    """Return the place of a case among those that are due at the same instant."""
-    return draw(salt, "queue", key)
+def compute_queue_value(salt: bytes, key: str) -> float:
+    """Return the order of a case among those due at the same instant."""
+    return compute_sampling_value(salt, "queue", key)
 
 
-def due_at(policy: Policy, occurred_at: datetime, received_at: datetime) -> datetime:
-    """Return until when a verdict counts as evidence, and so until when it is asked for."""
+def compute_due_time(policy: Policy, occurred_at: datetime, received_at: datetime) -> datetime:
+    """Return until when a decision counts as evidence."""
     return max(occurred_at, received_at) + policy.evidence.grace
 
 
-def answer_by(policy: Policy, occurred_at: datetime) -> datetime | None:
-    """Return until when an answer is of use to whoever acts; None where no lever says."""
+def compute_answer_deadline(policy: Policy, occurred_at: datetime) -> datetime | None:
+    """Return when the first lever needs its answer, or None."""
     time_limits = [
         lever.answer_within for lever in policy.levers if lever.answer_within is not None
     ]
     return occurred_at + min(time_limits) if time_limits else None
 
 
-def worst(*exposures: str) -> str:
-    """Return the exposure that is least worth as evidence; none at all is `blind`.
+def find_worst_exposure(*exposures: str) -> str:
+    """Return the worst exposure as evidence; `blind` for none.
 
-    >>> worst("blind", "unknown"), worst("assisted", "revealed"), worst()
+    >>> (
+    ...     find_worst_exposure("blind", "unknown"),
+    ...     find_worst_exposure("assisted", "revealed"),
+    ...     find_worst_exposure(),
+    ... )
     ('unknown', 'revealed', 'blind')
     """
-    return max(exposures, key=WORSE.index, default=BLIND)
+    return max(exposures, key=EXPOSURE_ORDER.index, default=BLIND)
 
 
-def exposure(kind: str, shown: Iterable[tuple[str, str]], claimed: str = BLIND) -> str:
-    """Return how blind a verdict is, from what the server showed before it was given.
+def compute_exposure(
+    kind: str, exposures: Iterable[tuple[str, str]], claimed_exposure: str = BLIND
+) -> str:
+    """Return a decision's exposure from what its reviewer was shown before.
 
     Args:
         kind: of the review.
-        shown: what its reviewer was shown of the case, each with the page.
-        claimed: what the caller says; it can only make it worse.
+        exposures: content and page of everything of the case shown to the reviewer.
+        claimed_exposure: the client's claim; it can only make the result worse.
     """
     if kind == ADJUDICATE:
         return REVEALED
-    revealing_pages = [page for content, page in shown if content in TELLING]
+    revealing_pages = [page for content, page in exposures if content in REVEALING_CONTENT]
     if not revealing_pages:
-        return claimed
+        return claimed_exposure
     is_review_page_only = kind == ASSISTED and all(page == REVIEW_PAGE for page in revealing_pages)
-    return worst(claimed, ASSISTED if is_review_page_only else REVEALED)
+    return find_worst_exposure(claimed_exposure, ASSISTED if is_review_page_only else REVEALED)
 
 
-def differ(said: Collection[Mapping[str, str | None]]) -> bool:
-    """Say whether two of several people who are sure gave different answers on a lever.
+def has_disagreement(answer_sets: Collection[Mapping[str, str | None]]) -> bool:
+    """Return whether two sets of sure answers differ on a lever.
 
-    >>> differ([{"alarm": "bear"}, {"alarm": None}]), differ([{"alarm": "bear"}, {"alarm": "fox"}])
+    >>> (
+    ...     has_disagreement([{"alarm": "bear"}, {"alarm": None}]),
+    ...     has_disagreement([{"alarm": "bear"}, {"alarm": "fox"}]),
+    ... )
     (False, True)
     """
-    levers = {lever for answers in said for lever in answers}
+    levers = {lever for answers in answer_sets for lever in answers}
     distinct_answers = (
-        {answer_set[lever] for answer_set in said if answer_set.get(lever) is not None}
+        {answer_set[lever] for answer_set in answer_sets if answer_set.get(lever) is not None}
         for lever in levers
     )
     return any(len(answers) > 1 for answers in distinct_answers)
 
 
-def check_verdict(
+def check_decision(
     policy: Policy, answers: Mapping[str, str | None], *, unsure: bool, note: str | None = None
 ) -> None:
-    """Let a verdict pass that the policy's levers have, or refuse it.
+    """Raise an error unless the policy's levers allow the answers.
 
-    A lever that is left out, or null, is "unsure" on that lever.
+    A missing or None lever is "unsure" on that lever.
 
     Raises:
-        BadVerdict: says which answer is wrong, and what would be right.
+        InvalidDecisionError: the text names the wrong answer and the valid ones.
     """
     given_answers = {lever: answer for lever, answer in answers.items() if answer is not None}
     if note is not None and "\0" in note:
-        raise BadVerdict("the note has a NUL character; leave it out")
+        raise InvalidDecisionError("the note has a NUL character; leave it out")
     if unsure and given_answers:
-        raise BadVerdict("unsure and an answer at once; send one of them")
+        raise InvalidDecisionError("unsure and an answer at once; send one of them")
     if not unsure and not given_answers:
-        raise BadVerdict(f"no answer; give one for {_named(policy)}, or `unsure: true`")
+        raise InvalidDecisionError(
+            f"no answer; give one for {_list_levers(policy)}, or `unsure: true`"
+        )
     for name, answer in given_answers.items():
-        if name not in policy.lever:
-            raise BadVerdict(f"no lever {name}; there is {_named(policy)}")
-        problem = _fault(policy.lever[name], answer)
+        if name not in policy.levers_by_id:
+            raise InvalidDecisionError(f"no lever {name}; there is {_list_levers(policy)}")
+        problem = _find_answer_error(policy.levers_by_id[name], answer)
         if problem:
-            raise BadVerdict(problem)
+            raise InvalidDecisionError(problem)
 
 
-def check_begun(started_at: datetime | None, at: datetime) -> None:
-    """Let the instant pass at which somebody began on a verdict that is given at `at`.
+def check_started_at(started_at: datetime | None, at: datetime) -> None:
+    """Raise an error unless the start lies near the decision's time `at`.
 
     Raises:
-        BadVerdict: it is more than 5 min ahead, or a week back: some clock is wrong.
+        InvalidDecisionError: it is more than 5 min later or 7 days earlier, so a clock is wrong.
     """
-    if started_at is not None and not at - LONGEST <= started_at <= at + ASKEW:
-        raise BadVerdict(f"started_at is not within a week before {at.isoformat()}; leave it out")
+    if started_at is not None and not at - MAX_REVIEW_TIME <= started_at <= at + MAX_CLOCK_SKEW:
+        raise InvalidDecisionError(
+            f"started_at is not within a week before {at.isoformat()}; leave it out"
+        )
 
 
-def _named(policy: Policy) -> str:
-    return ", ".join(policy.lever)
+def _list_levers(policy: Policy) -> str:
+    return ", ".join(policy.levers_by_id)
 
 
-def _fault(lever: Lever, said: str) -> str:
+def _find_answer_error(lever: Lever, answer: str) -> str:
     if lever.number is None:
-        return "" if said in lever.labels else f"{lever.id}: one of {', '.join(lever.labels)}"
+        return "" if answer in lever.labels else f"{lever.id}: one of {', '.join(lever.labels)}"
     low, high = lever.number.low, lever.number.high
-    is_in_range = NUMBER.fullmatch(said) is not None and low <= float(said) <= high
+    is_in_range = NUMBER_PATTERN.fullmatch(answer) is not None and low <= float(answer) <= high
     return "" if is_in_range else f"{lever.id}: a number from {low:g} to {high:g}"

@@ -1,109 +1,135 @@
-"""People's yes and no to what is proposed, each bound to what the person was shown."""
+"""Approvals and rejections of proposals, bound to the evidence that the user saw."""
 
 from datetime import UTC, datetime
 
 from rollout.core.errors import (
-    AlreadyApproved,
-    EvidenceMoved,
-    NotEligible,
-    OwnProposal,
-    ProposalClosed,
-    UnknownProposal,
+    AlreadyApprovedError,
+    EvidenceChangedError,
+    NotEligibleError,
+    OwnProposalError,
+    ProposalClosedError,
+    UnknownProposalError,
 )
-from rollout.core.scope.clock_correction import KIND as CLOCK
-from rollout.core.scope.clock_correction import corrected
-from rollout.core.scope.commands import Approve, Reject
+from rollout.core.scope.clock_correction import CLOCK_PROPOSAL, apply_clock_correction
+from rollout.core.scope.commands import ApproveProposal, RejectProposal
 from rollout.core.scope.events import Approved, ProposalRejected
-from rollout.core.scope.pending_events import Draft
-from rollout.core.scope.scope import Approval, Proposal, Scope, filled
+from rollout.core.scope.pending_events import PendingEvents
+from rollout.core.scope.scope import GivenApproval, ProposalState, Scope, count_filled_needs
 
 
-def approve(command: Approve, draft: Draft) -> None:
-    """Count one person's yes; said once more, it is counted already and nothing follows.
+def approve(command: ApproveProposal, pending: PendingEvents) -> None:
+    """Record an approval; a repeat has no effect.
 
-    With the last yes to it the ledger's time is set right at once; all else waits for its time.
+    The last approval of a clock correction applies it at once; all other proposals wait for a tick.
     """
-    proposal = _open(draft.scope, command.proposal)
-    if _said(command, proposal, draft.at):
+    proposal = _get_open_proposal(pending.scope, command.proposal)
+    if _is_already_approved(command, proposal, pending.at):
         return
-    _may_approve(command, proposal, draft)
-    draft.emit(
+    _check_can_approve(command, proposal, pending)
+    pending.emit(
         Approved(
-            at=draft.at,
+            at=pending.at,
             by=command.by.name,
             proposal=proposal.id,
             groups=command.by.groups,
-            evidence_hash=proposal.evidence,
+            evidence_hash=proposal.evidence_hash,
             reason=command.reason,
         )
     )
-    if proposal.kind == CLOCK:
-        corrected(draft, command.at)  # by the wrong clock the next tick may be years away
+    if proposal.kind == CLOCK_PROPOSAL:
+        # by the ledger's wrong time the next tick may be years away
+        apply_clock_correction(pending, command.at)
 
 
-def _said(command: Approve, proposal: Proposal, at: datetime) -> bool:
-    """Say whether this very yes is counted; refuse one that would count a person twice."""
+def _is_already_approved(command: ApproveProposal, proposal: ProposalState, at: datetime) -> bool:
+    """Return whether this approval is a repeat.
+
+    Raises:
+        EvidenceChangedError: the cited hash is not the proposal's.
+        AlreadyApprovedError: it would count one user twice.
+    """
     name = command.by.name
-    if command.evidence != proposal.evidence:
-        raise EvidenceMoved(f"{proposal.id} rests on other evidence than was shown; read it again")
+    if command.evidence_hash != proposal.evidence_hash:
+        raise EvidenceChangedError(
+            f"{proposal.id} rests on other evidence than was shown; read it again"
+        )
     previous = next((approval for approval in proposal.approvals if approval.by == name), None)
     if previous is None:
         return False
-    new_approval = Approval(by=name, groups=command.by.groups, at=at)
-    if not set(new_approval.groups) <= set(previous.groups) and _fills_more(proposal, new_approval):
-        raise AlreadyApproved(
-            f"{name} has approved {proposal.id} as {', '.join(previous.groups)}; another person"
-            " has to"
+    new_approval = GivenApproval(by=name, groups=command.by.groups, at=at)
+    if not set(new_approval.groups) <= set(previous.groups) and _fills_open_need(
+        proposal, new_approval
+    ):
+        raise AlreadyApprovedError(
+            f"{name} has approved {proposal.id} as {', '.join(previous.groups)}; another user"
+            " has to approve"
         )
     return True
 
 
-def _fills_more(proposal: Proposal, yes: Approval) -> bool:
-    """Say whether one more yes would fill something that is still asked for."""
+def _fills_open_need(proposal: ProposalState, new_approval: GivenApproval) -> bool:
+    """Return whether one more approval would fill an open need."""
     needs, approvals = proposal.needs, proposal.approvals
-    return filled(needs, (*approvals, yes)) > filled(needs, approvals)
+    return count_filled_needs(needs, (*approvals, new_approval)) > count_filled_needs(
+        needs, approvals
+    )
 
 
-def _may_approve(command: Approve, proposal: Proposal, draft: Draft) -> None:
+def _check_can_approve(
+    command: ApproveProposal, proposal: ProposalState, pending: PendingEvents
+) -> None:
     name = command.by.name
-    now = command.at.astimezone(UTC) if proposal.kind == CLOCK else draft.at
+    now = command.at.astimezone(UTC) if proposal.kind == CLOCK_PROPOSAL else pending.at
     if now >= proposal.expires_at:
-        raise ProposalClosed(f"{proposal.id} has expired; it is raised again if its gate holds")
+        raise ProposalClosedError(
+            f"{proposal.id} has expired; it is raised again if its gate holds"
+        )
     if name == proposal.raised_by:
-        raise OwnProposal(f"{name} raised {proposal.id}; ask another person to approve it")
-    if not _fills_more(proposal, Approval(by=name, groups=command.by.groups, at=draft.at)):
+        raise OwnProposalError(f"{name} raised {proposal.id}; ask another person to approve it")
+    if not _fills_open_need(
+        proposal, GivenApproval(by=name, groups=command.by.groups, at=pending.at)
+    ):
         needed_groups = ", ".join(proposal.needs)
-        raise NotEligible(
-            f"{proposal.id} asks for {needed_groups}; {name} stands in no group it still needs"
+        raise NotEligibleError(
+            f"{proposal.id} asks for {needed_groups}; {name} is in no group that it still needs"
         )
 
 
-def reject(command: Reject, draft: Draft) -> None:
-    """Close a proposal and keep its cell quiet; closed already, what a no asks for holds."""
-    if command.proposal not in draft.scope.proposals and _was_raised(draft.scope, command.proposal):
+def reject(command: RejectProposal, pending: PendingEvents) -> None:
+    """Close a proposal and start the cell's quiet time.
+
+    A repeat has no effect.
+    """
+    if command.proposal not in pending.scope.proposals and _was_raised(
+        pending.scope, command.proposal
+    ):
         return
-    proposal = _open(draft.scope, command.proposal)
-    draft.emit(
+    proposal = _get_open_proposal(pending.scope, command.proposal)
+    pending.emit(
         ProposalRejected(
-            at=draft.at,
+            at=pending.at,
             by=command.by.name,
             proposal=proposal.id,
-            quiet_until=draft.at + draft.policy.after_rejection,
+            quiet_until=pending.at + pending.policy.after_rejection,
             reason=command.reason,
         )
     )
 
 
-def _open(scope: Scope, proposal: str) -> Proposal:
-    found = scope.proposals.get(proposal)
-    if found is not None:
-        return found
-    if _was_raised(scope, proposal):
-        raise ProposalClosed(f"{proposal} is closed: applied, rejected, voided or expired")
+def _get_open_proposal(scope: Scope, proposal_id: str) -> ProposalState:
+    proposal = scope.proposals.get(proposal_id)
+    if proposal is not None:
+        return proposal
+    if _was_raised(scope, proposal_id):
+        raise ProposalClosedError(f"{proposal_id} is closed: applied, rejected, voided or expired")
     open_ids = ", ".join(scope.proposals) or "none"
-    raise UnknownProposal(f"there is no proposal {proposal}; open ones: {open_ids}")
+    raise UnknownProposalError(f"no proposal {proposal_id}; open ones: {open_ids}")
 
 
-def _was_raised(scope: Scope, proposal: str) -> bool:
-    number = proposal.removeprefix("P-")
-    return proposal.startswith("P-") and number.isdigit() and 1 <= int(number) <= scope.raised
+def _was_raised(scope: Scope, proposal_id: str) -> bool:
+    number = proposal_id.removeprefix("P-")
+    return (
+        proposal_id.startswith("P-")
+        and number.isdigit()
+        and 1 <= int(number) <= scope.proposal_count
+    )

@@ -1,4 +1,4 @@
-"""Who decides one case, right now. In doubt a person does."""
+"""Assignment of a case to the model or, in doubt, to a human."""
 
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping
@@ -7,21 +7,22 @@ from datetime import UTC, datetime, timedelta
 from functools import lru_cache
 
 from rollout.core.calendar.instants import MICROSECOND
-from rollout.core.calendar.opening_hours import is_open, next_change, on_holidays
-from rollout.core.calendar.sites import OTHER, Cell, Site, Window, window_at
+from rollout.core.calendar.opening_hours import find_next_change, is_open, uses_holidays
+from rollout.core.calendar.sites import OTHER_WINDOW, Cell, Site, Window
 from rollout.core.calendar.sun import follows_sun
-from rollout.core.calendar.timezones import count
+from rollout.core.calendar.timezones import to_instant_micros
+from rollout.core.calendar.windows import find_window
 from rollout.core.policy.policy import NEVER, Policy, Stage
-from rollout.core.scope.scope import Scope, acting
-from rollout.core.statistics.sampling import draw
+from rollout.core.scope.scope import Scope, find_acting_version
+from rollout.core.statistics.sampling import compute_sampling_value
 
-MOST_ASKEW = timedelta(minutes=5)  # a live question about another time is a person's
+MAX_CLOCK_SKEW = timedelta(minutes=5)  # a human decides cases of other times
 DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True, slots=True)
-class Question:
-    """One case to be decided: where, when, by which version, at which confidence."""
+class CaseQuestion:
+    """A case that needs an assignment."""
 
     site: str
     at: datetime | None
@@ -33,8 +34,8 @@ class Question:
 
 
 @dataclass(frozen=True, slots=True)
-class Unanswered:
-    """What is done with one lever if no person answers in time: `action`, after `after`."""
+class FallbackAction:
+    """The `action` of a lever if no human answers within `after`."""
 
     lever: str
     action: str
@@ -43,186 +44,193 @@ class Unanswered:
 
 @dataclass(frozen=True, slots=True)
 class Assignment:
-    """The answer to "who decides this case".
+    """The answer to "who decides this case?".
 
     Attributes:
         decider: `human` or `model`.
-        stage: the stage that the version holds there.
-        exposure: what a person sees: `blind` or `assisted`; a model's audited case is `blind`.
-        audited: whether a blind verdict is asked for afterwards.
-        share: the share of units that the draw would have treated alike.
-        because: why, in one phrase.
-        revision: position in the ledger that the answer follows from.
+        stage: stage of the version in the cell.
+        exposure: what a reviewer sees: `blind` or `assisted`; audits are `blind`.
+        is_audited: whether a blind decision is requested afterwards.
+        share: share of units with sampling values that lead to the same treatment.
+        revision: ledger revision of the answer.
         lease: how long the answer may be used, from the moment the question was sent.
-        unanswered: per lever that says so, what is done when nobody answers in time.
+        fallbacks: of each lever that defines one.
     """
 
     decider: str
     stage: str
     exposure: str
-    audited: bool
+    is_audited: bool
     share: float
-    because: str
+    reason: str
     revision: int
     lease: timedelta
-    unanswered: tuple[Unanswered, ...] = ()
+    fallbacks: tuple[FallbackAction, ...] = ()
 
     @property
     def answer_within(self) -> timedelta | None:
-        """Return when the first lever stops waiting for a person, None where none ever does."""
-        return min((lever.after for lever in self.unanswered), default=None)
+        """Return the time to the first fallback, or None."""
+        return min((lever.after for lever in self.fallbacks), default=None)
 
 
-def assign(
+def decide_assignment(
     scope: Scope,
     policy: Policy,
     salt: bytes,
-    asked: Question,
+    question: CaseQuestion,
     *,
     now: datetime,
-    left: timedelta | None = None,
+    time_left: timedelta | None = None,
 ) -> Assignment:
-    """Say who decides; a person whenever something asked for is missing, unknown or askew.
+    """Return who decides; the human if anything is missing, unknown or skewed.
 
     Args:
-        scope: the fold of the ledger.
-        policy: the policy in force.
-        salt: the rollout's secret; the same case gets the same draw for ever.
-        asked: the case.
-        now: the asker's instant of asking, with its zone.
-        left: what is left of the lease of a copy of the scope; None where the scope is no copy.
+        salt: the rollout's secret; a case always gets the same sampling value.
+        now: the client's time of asking, with timezone.
+        time_left: remaining lease of a copied scope; None if the scope is no copy.
     """
-    assignment = _assigned(scope, policy, salt, asked, now)
-    if left is not None and left <= timedelta(0):
-        return _person(scope, policy, timedelta(0), "the lease has ended")
+    assignment = _decide(scope, policy, salt, question, now)
+    if time_left is not None and time_left <= timedelta(0):
+        return _assign_human(scope, policy, timedelta(0), "the lease has ended")
     return (
-        assignment if left is None or assignment.lease <= left else replace(assignment, lease=left)
+        assignment
+        if time_left is None or assignment.lease <= time_left
+        else replace(assignment, lease=time_left)
     )
 
 
-def _assigned(
-    scope: Scope, policy: Policy, salt: bytes, asked: Question, now: datetime
+def _decide(
+    scope: Scope, policy: Policy, salt: bytes, question: CaseQuestion, now: datetime
 ) -> Assignment:
-    site = policy.site.get(asked.site)
+    site = policy.sites_by_id.get(question.site)
     full_lease = policy.lease if site is None or site.lease is None else site.lease
-    cell, reason = _cell(policy, site, asked, now)
-    acting_stage = None if cell is None else acting(scope, policy, cell, now)
-    if cell is None or acting_stage is None or acting_stage[0] != asked.version:
-        return _person(scope, policy, full_lease, reason or "shadow: people decide")
-    stage = policy.stage(acting_stage[1])
+    cell, reason = _find_cell(policy, site, question, now)
+    acting_stage = None if cell is None else find_acting_version(scope, policy, cell, now)
+    if cell is None or acting_stage is None or acting_stage[0] != question.version:
+        return _assign_human(scope, policy, full_lease, reason or "shadow: people decide")
+    stage = policy.get_stage(acting_stage[1])
     since = now if scope.at is None else max(now, scope.at)
-    lease = min(full_lease, ending(scope, policy, cell, asked.version, since) - since)
+    lease = min(full_lease, compute_end(scope, policy, cell, question.version, since) - since)
     floor = policy.evidence.confidence_floor
-    if floor is not None and not _sure(asked.confidence, floor):
-        return _person(scope, policy, lease, "below the confidence floor", stage.id)
-    sampling_key = unit_of(policy, asked.key, asked.site, asked.at, asked.episode)
-    return _drawn(stage, draw(salt, "stage", sampling_key), scope, policy, lease)
+    if floor is not None and not _is_confident(question.confidence, floor):
+        return _assign_human(scope, policy, lease, "below the confidence floor", stage.id)
+    sampling_key = compute_unit_key(
+        policy, question.key, question.site, question.at, question.episode
+    )
+    return _assign_by_sampling(
+        stage, compute_sampling_value(salt, "stage", sampling_key), scope, policy, lease
+    )
 
 
-def unit_of(policy: Policy, key: str, site: str, at: datetime | None, episode: str | None) -> str:
-    """Return the key by which a case is drawn: its own, its episode's, or its span's.
+def compute_unit_key(
+    policy: Policy, key: str, site: str, at: datetime | None, episode: str | None
+) -> str:
+    """Return a case's sampling key.
 
-    With `unit: episode` a case that names no episode is one with those of its site in the same
-    span of the clock, if the policy has such spans; else it is alone, and no evidence.
+    With `unit: case` it is the case's key. With `unit: episode` it is the episode's; without
+    episode a case shares the key with the cases of its site in the same clock span, if the policy
+    defines spans, or is alone, and no evidence.
     """
     if policy.evidence.unit == "case":
         return key
     span = policy.evidence.episode_span
     if episode or span is None or at is None:
         return episode or key
-    return f"{site}@{count(at) // (span // MICROSECOND)}"
+    return f"{site}@{to_instant_micros(at) // (span // MICROSECOND)}"
 
 
-def _sure(confidence: float | None, floor: float) -> bool:
-    """Say whether a confidence reaches the floor; none, or one that is no share, does not."""
+def _is_confident(confidence: float | None, floor: float) -> bool:
+    """Return whether a confidence is a share that reaches the floor."""
     return confidence is not None and floor <= confidence <= 1
 
 
-def _cell(
-    policy: Policy, site: Site | None, asked: Question, now: datetime
+def _find_cell(
+    policy: Policy, site: Site | None, question: CaseQuestion, now: datetime
 ) -> tuple[Cell | None, str]:
-    if site is None or not asked.key or not asked.version:
+    if site is None or not question.key or not question.version:
         return None, "unknown site, key or version"
-    if asked.at is None:
+    if question.at is None:
         return None, "the case has no time"
-    if asked.at.utcoffset() is None:
+    if question.at.utcoffset() is None:
         return None, "the case's time has no zone"
-    if abs(asked.at - now) > MOST_ASKEW:
+    if abs(question.at - now) > MAX_CLOCK_SKEW:
         return None, "the case's time is more than 5 min from now"
-    open_windows = _open_at(site, policy.windows, asked.at)[0]
-    window = window_at(site, open_windows, asked.at, asked.attributes)
-    return (None, "no window fits") if window == OTHER else (Cell(site.id, window), "")
+    open_windows = _find_open_windows(site, policy.windows, question.at)[0]
+    window = find_window(site, open_windows, question.at, question.attributes)
+    return (None, "no window fits") if window == OTHER_WINDOW else (Cell(site.id, window), "")
 
 
-def _person(
-    scope: Scope, policy: Policy, lease: timedelta, because: str, stage: str = "shadow"
+def _assign_human(
+    scope: Scope, policy: Policy, lease: timedelta, reason: str, stage: str = "shadow"
 ) -> Assignment:
-    revision, fallbacks = scope.revision, _unanswered(policy)
-    return Assignment("human", stage, "blind", False, 1.0, because, revision, lease, fallbacks)
+    revision, fallbacks = scope.revision, _list_fallbacks(policy)
+    return Assignment("human", stage, "blind", False, 1.0, reason, revision, lease, fallbacks)
 
 
-def _drawn(
-    stage: Stage, number: float, scope: Scope, policy: Policy, lease: timedelta
+def _assign_by_sampling(
+    stage: Stage, sampling_value: float, scope: Scope, policy: Policy, lease: timedelta
 ) -> Assignment:
     is_audited = False
-    if number < stage.blind:
+    if sampling_value < stage.blind:
         decider, exposure, share, reason = "human", "blind", stage.blind, "blind share"
     elif not stage.model_decides:
         share, reason = 1 - stage.blind, "a person confirms"
         decider, exposure = "human", "assisted"
     else:
-        decider, exposure, is_audited = "model", "blind", number < stage.seen
-        share = stage.seen - stage.blind if is_audited else 1 - stage.seen
+        decider, exposure, is_audited = "model", "blind", sampling_value < stage.reviewed_share
+        share = stage.reviewed_share - stage.blind if is_audited else 1 - stage.reviewed_share
         reason = "audited" if is_audited else "the model decides"
-    revision, fallbacks = scope.revision, _unanswered(policy)
+    revision, fallbacks = scope.revision, _list_fallbacks(policy)
     return Assignment(
         decider, stage.id, exposure, is_audited, share, reason, revision, lease, fallbacks
     )
 
 
-def _unanswered(policy: Policy) -> tuple[Unanswered, ...]:
+def _list_fallbacks(policy: Policy) -> tuple[FallbackAction, ...]:
     return tuple(
-        Unanswered(lever.id, lever.unanswered, lever.answer_within)
+        FallbackAction(lever.id, lever.unanswered, lever.answer_within)
         for lever in policy.levers
         if lever.unanswered is not None and lever.answer_within is not None
     )
 
 
-def ending(scope: Scope, policy: Policy, cell: Cell, version: str, at: datetime) -> datetime:
-    """Return when what a version holds in a cell may change by itself, without a new event.
+def compute_end(scope: Scope, policy: Policy, cell: Cell, version: str, at: datetime) -> datetime:
+    """Return when a version's stage in a cell may change without an event.
 
-    That is the next change of any window of the site, the end of a grant, and the end of the last
-    day that a limit allows above shadow; the end of the calendar where none of them comes.
+    That is the next change of any window of the site, the end of a grant, or the end of the last
+    day that a limit allows above shadow; the end of the calendar without any of them.
     """
-    changes = _open_at(policy.site[cell.site], policy.windows, at)[1]
-    ends = [grant.until for grant in scope.state(cell, version).grants if grant.valid(at)]
-    return min((changes, policy.ends(cell), *ends))
+    changes = _find_open_windows(policy.sites_by_id[cell.site], policy.windows, at)[1]
+    ends = [
+        grant.until for grant in scope.get_cell_state(cell, version).grants if grant.is_valid(at)
+    ]
+    return min((changes, policy.compute_end(cell), *ends))
 
 
-# Opening hours are dear to ask about (a third of a millisecond for four windows), and a site's
-# clock opens and shuts them a few times a day: each day is asked about once.
+# Opening hours are slow (a third of a millisecond for four windows) and change a few times a
+# day: the changes of each day are cached.
 
 
-def _open_at(
+def _find_open_windows(
     site: Site, windows: tuple[Window, ...], at: datetime
 ) -> tuple[tuple[Window, ...], datetime]:
-    """Return the windows whose hours hold at a site, and when this next changes."""
+    """Return the open windows of a site, and when this next changes."""
     at = at.astimezone(UTC)
-    edges, open_windows = _day(site, windows, at.toordinal())
+    edges, open_windows = _compute_day(site, windows, at.toordinal())
     position = bisect_right(edges, at)
     return open_windows[position], edges[position]
 
 
-Day = tuple[tuple[datetime, ...], tuple[tuple[Window, ...], ...]]
+WindowDay = tuple[tuple[datetime, ...], tuple[tuple[Window, ...], ...]]
 
 
 @lru_cache(maxsize=2**15)
-def _day(site: Site, windows: tuple[Window, ...], day: int) -> Day:
-    """Return when a site's windows change from the start of a UTC day on, and which hold between.
+def _compute_day(site: Site, windows: tuple[Window, ...], day: int) -> WindowDay:
+    """Return a site's window changes in a UTC day and the windows between.
 
-    The last change is the first one after the day. Windows that hold are given without hours.
+    The last change is the first one after the day. The windows are returned without hours.
     """
-    changes_by_window = [_turns(w.hours, _clock(site, w.hours), day) for w in windows]
+    changes_by_window = [_compute_turns(w.hours, _reduce_site(site, w.hours), day) for w in windows]
     last = min(change_times[-1] for _, change_times in changes_by_window)
     edges = [
         *sorted({edge for _, change_times in changes_by_window for edge in change_times[:-1]}),
@@ -233,7 +241,7 @@ def _day(site: Site, windows: tuple[Window, ...], day: int) -> Day:
         tuple(
             w
             for w, window_changes in zip(windows, changes_by_window, strict=True)
-            if _on(window_changes, t)
+            if _is_open_at(window_changes, t)
         )
         for t in starts
     )
@@ -242,34 +250,40 @@ def _day(site: Site, windows: tuple[Window, ...], day: int) -> Day:
     )
 
 
-Turns = tuple[bool, tuple[datetime, ...]]
+HourTurns = tuple[bool, tuple[datetime, ...]]
 
 
 @lru_cache(maxsize=2**12)
-def _turns(hours: str | None, clock: Site, day: int) -> Turns:
-    """Return whether hours hold as a UTC day begins, and their turns, the last one after it."""
+def _compute_turns(hours: str | None, clock: Site, day: int) -> HourTurns:
+    """Return whether hours are open as a UTC day begins, and their changes.
+
+    The last change lies after the day.
+    """
     start = datetime.fromordinal(day).replace(tzinfo=UTC)
-    return is_open(hours, clock, start), tuple(_turning(hours, clock, start))
+    return is_open(hours, clock, start), tuple(_list_changes(hours, clock, start))
 
 
-def _turning(hours: str | None, clock: Site, begin: datetime) -> Iterator[datetime]:
-    at, end = begin, begin + DAY
+def _list_changes(hours: str | None, clock: Site, start: datetime) -> Iterator[datetime]:
+    at, end = start, start + DAY
     while at < end:
-        change = None if hours is None else next_change(hours, clock, at)
+        change = None if hours is None else find_next_change(hours, clock, at)
         at = NEVER if change is None else change
         yield at
 
 
-def _on(turns: Turns, at: datetime) -> bool:
-    """Say whether hours hold at an instant of the day that they were asked about."""
-    is_open_first, changes = turns
+def _is_open_at(hour_turns: HourTurns, at: datetime) -> bool:
+    """Return whether hours are open at an instant of their day."""
+    is_open_first, changes = hour_turns
     return is_open_first ^ (bisect_right(changes, at) % 2 == 1)
 
 
-def _clock(site: Site, hours: str | None) -> Site:
-    """Return what of a site its hours ask about, so that sites of one zone share the answers."""
+def _reduce_site(site: Site, hours: str | None) -> Site:
+    """Return the site's parts that its hours use, to share cached answers."""
     needs_sun = hours is not None and follows_sun(hours)
-    country = site.country if hours is not None and on_holidays(hours) else None
+    country = site.country if hours is not None and uses_holidays(hours) else None
     return Site(
-        site.id if needs_sun else "", site.timezone, country, site.place if needs_sun else None
+        site.id if needs_sun else "",
+        site.timezone,
+        country,
+        site.coordinates if needs_sun else None,
     )

@@ -1,89 +1,80 @@
-"""A ledger whose time is ahead of the clock: how people set it right.
+"""Correction of a ledger whose time is ahead of the clock.
 
-One jump of a clock would hold a rollout still until that time really comes. Two people may set
-the ledger's time back to the clock's; whatever was lost in the time that never was stays lost.
+One clock jump would block a rollout until that time comes. Two approvals set the ledger's time back
+to the clock's; grants that ended in the skipped time stay ended.
 """
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
-from rollout.core.scope.commands import CorrectClock
-from rollout.core.scope.events import (
-    ClockCorrected,
-    ProposalExpired,
-    ProposalRaised,
-    ProposalVoided,
-)
-from rollout.core.scope.pending_events import Draft
-from rollout.core.scope.proposals import evidence_hash
-from rollout.core.scope.scope import ENGINE, Proposal
+from rollout.core.scope.commands import ProposeClockCorrection
+from rollout.core.scope.events import ClockCorrected, ProposalExpired
+from rollout.core.scope.pending_events import PendingEvents
+from rollout.core.scope.proposals import build_proposal, compute_evidence_hash
+from rollout.core.scope.scope import ENGINE, ProposalState
 from rollout.core.scope.stops import TWO_OPERATORS
 
 CLOCK_TOLERANCE = timedelta(minutes=1)
-KIND = "clock"
+CLOCK_PROPOSAL = "clock"
 
 
-def is_behind(draft: Draft, clock: datetime) -> bool:
-    """Say whether the clock stands more than a minute before the ledger's last entry."""
-    return draft.at > clock + CLOCK_TOLERANCE
+def is_clock_behind(pending: PendingEvents, clock: datetime) -> bool:
+    """Return whether the clock is over a minute behind the ledger's last entry."""
+    return pending.at > clock + CLOCK_TOLERANCE
 
 
-def raise_correction(command: CorrectClock, draft: Draft) -> None:
-    """Propose that the ledger's time goes back; nothing where it is right, or asked already.
+def propose_clock_correction(command: ProposeClockCorrection, pending: PendingEvents) -> None:
+    """Propose to set the ledger's time back, unless correct or proposed already.
 
-    The proposal lives by the clock: by the ledger's time it would never expire, or at once.
+    The proposal expires by the clock: by the ledger's time it would never expire, or at once.
     """
-    if not is_behind(draft, command.at) or any(_corrections(draft)):
+    if not is_clock_behind(pending, command.at) or any(_list_corrections(pending)):
         return
     clock = command.at.astimezone(UTC)
     to = clock.isoformat()
-    reading_lines = (
-        f"the ledger's last entry is of {draft.at.isoformat()}",
+    readings = (
+        f"the ledger's last entry is of {pending.at.isoformat()}",
         f"the clock shows {to}",
     )
-    draft.emit(
-        ProposalRaised(
-            at=draft.at,
-            by=command.by.name,
-            proposal=f"P-{draft.scope.raised + 1}",
-            kind=KIND,
-            expires_at=clock + draft.policy.open_for,
-            needs=TWO_OPERATORS,
-            evidence_hash=evidence_hash(("clock", *reading_lines)),
-            about=to,
-            readings=reading_lines,
+    proposal = build_proposal(
+        pending, CLOCK_PROPOSAL, command.by.name, TWO_OPERATORS, readings, about=to
+    )
+    pending.emit(
+        replace(
+            proposal,
+            expires_at=clock + pending.policy.open_for,
+            evidence_hash=compute_evidence_hash(("clock", *readings)),
         )
     )
 
 
-def _corrections(draft: Draft) -> list[Proposal]:
-    return [p for p in draft.scope.proposals.values() if p.kind == KIND]
+def _list_corrections(pending: PendingEvents) -> list[ProposalState]:
+    return [p for p in pending.scope.proposals.values() if p.kind == CLOCK_PROPOSAL]
 
 
-def corrected(draft: Draft, at: datetime) -> bool:
-    """Follow up the proposals to set the ledger's time right; say whether one was applied.
+def apply_clock_correction(pending: PendingEvents, at: datetime) -> bool:
+    """Expire, void or apply clock proposals; return whether one was applied.
 
-    Args:
-        draft: the decision; its own time is the ledger's.
-        at: what the clock shows.
+    `at` is the time of the clock; the decision's own time is the ledger's.
     """
     clock = at.astimezone(UTC)
-    for proposal in _corrections(draft):
+    for proposal in _list_corrections(pending):
         proposal_id = proposal.id
         if clock >= proposal.expires_at:
-            draft.emit(ProposalExpired(at=draft.at, by=ENGINE, proposal=proposal_id))
-        elif not is_behind(draft, clock):
-            reason = "the clock is no longer behind"
-            draft.emit(ProposalVoided(at=draft.at, by=ENGINE, proposal=proposal_id, reason=reason))
-        elif proposal.approved and clock >= datetime.fromisoformat(proposal.about):
-            _correct(draft, clock, proposal)
+            pending.emit(ProposalExpired(at=pending.at, by=ENGINE, proposal=proposal_id))
+        elif not is_clock_behind(pending, clock):
+            pending.void_proposal(proposal_id, "the clock is no longer behind")
+        elif proposal.is_approved and clock >= datetime.fromisoformat(proposal.about):
+            _correct_clock(pending, clock, proposal)
             return True
     return False
 
 
-def _correct(draft: Draft, clock: datetime, approved: Proposal) -> None:
-    """Set the ledger's time to the clock's. What else is open was raised by the wrong time."""
-    reason = "the ledger's clock was corrected"
-    for other in list(draft.scope.proposals.values()):
+def _correct_clock(pending: PendingEvents, clock: datetime, approved: ProposalState) -> None:
+    """Set the ledger's time to the clock's and void all other open proposals."""
+    for other in list(pending.scope.proposals.values()):
         if other.id != approved.id:
-            draft.emit(ProposalVoided(at=draft.at, by=ENGINE, proposal=other.id, reason=reason))
-    draft.emit(ClockCorrected(at=clock, by=ENGINE, previous_time=draft.at, proposal=approved.id))
+            pending.void_proposal(other.id, "the ledger's clock was corrected")
+    pending.emit(
+        ClockCorrected(at=clock, by=ENGINE, previous_time=pending.at, proposal=approved.id)
+    )

@@ -1,115 +1,115 @@
-"""Commands to a rollout, as values; `rollout.core.scope.decider` returns what follows."""
+"""Commands to a rollout; `rollout.core.scope.decider` turns them into events."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.cell_evidence import Known
+from rollout.core.policy.cell_evidence import VersionEvidence
 from rollout.core.policy.policy import Policy
 
-Evidence = Mapping[tuple[Cell, str], Known]
+EvidenceByCell = Mapping[tuple[Cell, str], VersionEvidence]
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
-    """Who asks: a name, the groups it stands in; `machine` where a key and no person asks."""
+class Actor:
+    """Name and groups of the account that sends a command."""
 
     name: str
     groups: tuple[str, ...] = ("operator",)
-    machine: bool = False
+    is_service_account: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Command:
-    """Something asked at an instant."""
+    """A command at an instant."""
 
     at: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tick(Command):
-    """One pass of the engine. `pending` holds policies that wait for approval, by hash.
+    """One evaluation by the engine.
 
-    `evidence` holds what is known of each (cell, version); those left out have not changed since
-    the tick before, and nothing follows from them but what time brings. `slot` is the instant of
-    the slot whose evidence that is; the events of the tick cite it.
+    `pending_policies` holds policies with an open proposal, by hash. `evidence` holds the changed
+    evidence by cell and version; for the others only time matters. `slot` is the instant of the
+    slot of the evidence, which the events cite.
     """
 
-    evidence: Evidence = field(default_factory=dict)
-    pending: Mapping[str, Policy] = field(default_factory=dict)
+    evidence: EvidenceByCell = field(default_factory=dict)
+    pending_policies: Mapping[str, Policy] = field(default_factory=dict)
     slot: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ByPerson(Command):
-    """Something that a person asks."""
+class ActorCommand(Command):
+    """A command of a user or service account."""
 
-    by: Person
+    by: Actor
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ApplyPolicy(ByPerson):
-    """Put `policy` in force, or raise it as a proposal where it loosens the one before."""
+class ApplyPolicy(ActorCommand):
+    """Apply `policy`, or propose it if it is looser than the current one."""
 
     policy: Policy
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class See(Command):
-    """A version's first prediction or question came in."""
+class AddVersion(Command):
+    """Register a version at its first prediction or question."""
 
     version: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Retire(ByPerson):
-    """A version is no longer served."""
+class RetireVersion(ActorCommand):
+    """Retire a version that is no longer served."""
 
     version: str
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RaiseTakeover(ByPerson):
-    """Propose that `version` takes the acting version's place at stage `to`."""
+class ProposeTakeover(ActorCommand):
+    """Propose that `version` replaces the acting version at stage `to`."""
 
     cell: Cell
     version: str
     to: str
-    evidence: Evidence
+    evidence: EvidenceByCell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AskRenewal(ByPerson):
-    """Propose that the grant of stage `to` lasts longer, in its last fifth, as a tick would."""
+class ProposeRenewal(ActorCommand):
+    """Propose to renew the grant of stage `to`, in its last fifth."""
 
     cell: Cell
     version: str
     to: str
-    evidence: Evidence
+    evidence: EvidenceByCell
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Approve(ByPerson):
-    """Say yes to the proposal whose evidence has the hash that the person was shown."""
+class ApproveProposal(ActorCommand):
+    """Approve the proposal with the evidence hash that the user saw."""
 
     proposal: str
-    evidence: str
+    evidence_hash: str
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Reject(ByPerson):
-    """Say no."""
+class RejectProposal(ActorCommand):
+    """Reject a proposal."""
 
     proposal: str
     reason: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Narrow(ByPerson):
-    """Take grants above stage `to` away, of whichever version holds them."""
+class NarrowCells(ActorCommand):
+    """Remove the grants above stage `to`, of any version."""
 
     cells: tuple[Cell, ...]
     to: str
@@ -117,7 +117,7 @@ class Narrow(ByPerson):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class StopCells(ByPerson):
+class StopCells(ActorCommand):
     """Withhold every grant in `cells` until an approved resume; may be a drill."""
 
     cells: tuple[Cell, ...]
@@ -126,15 +126,15 @@ class StopCells(ByPerson):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class AskResume(ByPerson):
-    """Propose that a stop is taken back."""
+class ProposeResume(ActorCommand):
+    """Propose to end a stop."""
 
     stop: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Acknowledge(ByPerson):
-    """Say that an incident was seen; said before, it holds."""
+class AcknowledgeIncident(ActorCommand):
+    """Acknowledge an incident; repeating it has no effect."""
 
     incident: str
     note: str = ""
@@ -142,11 +142,11 @@ class Acknowledge(ByPerson):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenIncident(Command):
-    """Tell people of something: `kind` is `unauthorized`, `ledger_rolled_back` or `clock`.
+    """Open an incident: `unauthorized`, `ledger_rolled_back` or `clock`.
 
-    While the same stands unacknowledged nothing new is opened. The same is: of the same kind, and
-    `about` the same case or client, or for the same reason in the same cell and version. A `clock`
-    is one whatever its reason. `about` goes into the ledger, which keeps it for ever.
+    Nothing is opened while an equal incident is open. Equal are incidents of the same kind about
+    the same case or client, or with the same reason, cell and version; all `clock` incidents are
+    equal. `about` is stored in the ledger for ever.
     """
 
     kind: str
@@ -157,5 +157,5 @@ class OpenIncident(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CorrectClock(ByPerson):
-    """Propose that the ledger's time goes back to the clock's, which is this command's `at`."""
+class ProposeClockCorrection(ActorCommand):
+    """Propose to set the ledger's time back to this command's `at`."""

@@ -1,7 +1,7 @@
-"""Commands in, events out: the one place where a rollout's scope is decided.
+"""Commands in, events out: every decision about a rollout's scope.
 
-`decide` never mutates what it is given, never logs, never asks the time. Narrowing comes before
-everything else and is never refused for the state of things.
+`decide` is pure: it changes no argument, writes no log and reads no clock. Narrowing comes first
+and is never refused because of the rollout's state.
 """
 
 from dataclasses import replace
@@ -10,115 +10,131 @@ from functools import singledispatch
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import (
-    MachineKey,
-    NotAllowed,
-    NotNarrower,
-    PolicyRefused,
-    UnknownCell,
-    UnknownProposal,
+    NotAllowedError,
+    NotNarrowerError,
+    PolicyRefusedError,
+    UnknownCellError,
+    UnknownProposalError,
+    UserRequiredError,
 )
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.approvals import approve, reject
-from rollout.core.scope.clock_correction import corrected, is_behind, raise_correction
+from rollout.core.scope.clock_correction import (
+    apply_clock_correction,
+    is_clock_behind,
+    propose_clock_correction,
+)
 from rollout.core.scope.commands import (
-    Acknowledge,
+    AcknowledgeIncident,
+    Actor,
+    ActorCommand,
+    AddVersion,
     ApplyPolicy,
-    Approve,
-    AskRenewal,
-    AskResume,
-    ByPerson,
+    ApproveProposal,
     Command,
-    CorrectClock,
-    Narrow,
+    NarrowCells,
     OpenIncident,
-    Person,
-    RaiseTakeover,
-    Reject,
-    Retire,
-    See,
+    ProposeClockCorrection,
+    ProposeRenewal,
+    ProposeResume,
+    ProposeTakeover,
+    RejectProposal,
+    RetireVersion,
     StopCells,
     Tick,
 )
 from rollout.core.scope.events import (
-    Event,
     GrantExpired,
+    LedgerEvent,
     Narrowed,
     VersionFirstUsed,
     VersionRetired,
 )
-from rollout.core.scope.guards import alarms, clears, void_of
-from rollout.core.scope.incidents import acknowledge, clock_is_behind, open_incident
-from rollout.core.scope.manual_proposals import raise_renewal, raise_takeover
-from rollout.core.scope.pending_events import Draft
+from rollout.core.scope.guards import apply_alarms, apply_clears
+from rollout.core.scope.incidents import acknowledge_incident, open_clock_incident, open_incident
+from rollout.core.scope.manual_proposals import propose_renewal, propose_takeover
+from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.policy_changes import apply_approved_policies, apply_policy
-from rollout.core.scope.proposals import approved_ones, open_ones, raise_met, version_of
+from rollout.core.scope.proposals import (
+    apply_approved_proposals,
+    get_version,
+    raise_due_proposals,
+    update_open_proposals,
+)
 from rollout.core.scope.scope import ENGINE, CellState, Grant, Scope
-from rollout.core.scope.stops import raise_resume, stop_cells
+from rollout.core.scope.stops import apply_stop, propose_resume
 
-MOST_OPEN_VERSIONS = 20
+MAX_OPEN_VERSIONS = 20
 
 
-def decide(command: Command, scope: Scope, policy: Policy) -> tuple[Event, ...]:
-    """Say what follows from `command`; an empty tuple means that nothing does.
+def decide(command: Command, scope: Scope, policy: Policy) -> tuple[LedgerEvent, ...]:
+    """Return the events that follow from `command`; () if nothing does.
 
     Args:
-        command: what is asked, with its instant.
-        scope: the fold of the rollout's ledger.
+        scope: the state after the rollout's ledger.
         policy: the policy in force; for `ApplyPolicy` as the first command, the new one.
 
-    Returns:
-        The events, in order. Folding them into `scope` gives the scope afterwards.
-
     Raises:
-        Refusal: a person asked for something that can't be; its text says what to do next.
-        ValueError: the command's time has no zone, or it opens an incident of no known kind.
+        RefusalError: the command is refused; the text gives the next step.
+        ValueError: the command's time has no timezone, or its incident kind is unknown.
     """
     if command.at.utcoffset() is None:
         raise ValueError(f"{command.at.isoformat()} has no time zone; give an aware datetime")
-    if isinstance(command, ByPerson):
-        _named(command.by)
-    at = command.at.astimezone(UTC)  # spans are counted on no site's clock
+    if isinstance(command, ActorCommand):
+        _check_actor_name(command.by)
+        _require_user(command)
+    at = command.at.astimezone(UTC)  # spans must not depend on a site's clock
     at = at if scope.at is None else max(at, scope.at)
-    pending = Draft(scope, policy, at)
-    _decide(command, pending)
+    pending = PendingEvents(scope, policy, at)
+    _apply_command(command, pending)
     if isinstance(command, Tick) and command.slot is not None:
         return tuple(replace(event, slot=command.slot) for event in pending.events)
     return tuple(pending.events)
 
 
 @singledispatch
-def _decide(command: Command, draft: Draft) -> None:
-    raise NotImplementedError(f"no rule for {type(command).__name__} at {draft.at}")
+def _apply_command(command: Command, pending: PendingEvents) -> None:
+    raise NotImplementedError(f"no rule for {type(command).__name__} at {pending.at}")
 
 
-@_decide.register
-def _(command: Tick, draft: Draft) -> None:
-    alarms(draft, command)
-    clears(draft, command)
-    _lapses(draft)
-    open_ones(draft, command)
-    if corrected(draft, command.at):
-        return  # the next tick goes by the time that was set
-    if is_behind(draft, command.at):
-        clock_is_behind(draft, command)
+_apply_command.register(ApplyPolicy, apply_policy)
+_apply_command.register(ApproveProposal, approve)
+_apply_command.register(RejectProposal, reject)
+_apply_command.register(ProposeClockCorrection, propose_clock_correction)
+_apply_command.register(OpenIncident, open_incident)
+_apply_command.register(AcknowledgeIncident, acknowledge_incident)
+
+
+@_apply_command.register
+def _(command: Tick, pending: PendingEvents) -> None:
+    apply_alarms(pending, command)
+    apply_clears(pending, command)
+    _expire_grants(pending)
+    update_open_proposals(pending, command)
+    if apply_clock_correction(pending, command.at):
+        return  # the next tick uses the corrected time
+    if is_clock_behind(pending, command.at):
+        open_clock_incident(pending, command)
         return
-    if apply_approved_policies(draft, command):
+    if apply_approved_policies(pending, command):
         return  # the evidence was counted under the policy before
-    approved_ones(draft)
-    raise_met(draft, command)
+    apply_approved_proposals(pending)
+    raise_due_proposals(pending, command)
 
 
-def _lapses(draft: Draft) -> None:
-    """Note grants that have ended, with what stood on them; `stage_at` knew already."""
-    for (cell, version), state in list(draft.scope.cells.items()):
-        expired_grant = next((grant for grant in state.grants if draft.at >= grant.until), None)
+def _expire_grants(pending: PendingEvents) -> None:
+    """Record ended grants and those above; `compute_stage_level` ignores them already."""
+    for (cell, version), state in list(pending.scope.cells.items()):
+        expired_grant = next((grant for grant in state.grants if pending.at >= grant.until), None)
         if expired_grant is None:
             continue
-        if _builds_on(draft, state, expired_grant):
-            void_of(draft, state, f"{cell}: the grant of {expired_grant.stage} has ended")
-        draft.emit(
+        if _depends_on_grant(pending, state, expired_grant):
+            pending.void_proposal(
+                state.proposal, f"{cell}: the grant of {expired_grant.stage} has ended"
+            )
+        pending.emit(
             GrantExpired(
-                at=draft.at,
+                at=pending.at,
                 by=ENGINE,
                 cell=cell,
                 version=version,
@@ -128,88 +144,78 @@ def _lapses(draft: Draft) -> None:
         )
 
 
-def _builds_on(draft: Draft, state: CellState, ended: Grant) -> bool:
-    """Say whether the open proposal stands on the ended grant; one for a rung below goes on."""
+def _depends_on_grant(pending: PendingEvents, state: CellState, expired_grant: Grant) -> bool:
+    """Return whether the open proposal depends on the ended grant."""
     stages = [grant.stage for grant in state.grants]
-    stages_below = stages[: stages.index(ended.stage)]
+    stages_below = stages[: stages.index(expired_grant.stage)]
     return (
-        state.proposal is not None and draft.scope.proposals[state.proposal].to not in stages_below
+        state.proposal is not None
+        and pending.scope.proposals[state.proposal].to not in stages_below
     )
 
 
-@_decide.register
-def _(command: ApplyPolicy, draft: Draft) -> None:
-    _only_people(command)
-    apply_policy(command, draft)
-
-
-@_decide.register
-def _(command: See, draft: Draft) -> None:
-    versions = draft.scope.versions
+@_apply_command.register
+def _(command: AddVersion, pending: PendingEvents) -> None:
+    versions = pending.scope.versions
     if command.version in versions:
         return
-    if sum(not v.retired for v in versions.values()) >= MOST_OPEN_VERSIONS:
-        raise PolicyRefused(
-            f"{MOST_OPEN_VERSIONS} versions are open; retire one before {command.version} is used "
+    if sum(not v.retired for v in versions.values()) >= MAX_OPEN_VERSIONS:
+        raise PolicyRefusedError(
+            f"{MAX_OPEN_VERSIONS} versions are open; retire one before {command.version} is used "
             "(in a replay: leave one out of the file)"
         )
-    draft.emit(VersionFirstUsed(at=draft.at, by=ENGINE, version=command.version))
+    pending.emit(VersionFirstUsed(at=pending.at, by=ENGINE, version=command.version))
 
 
-@_decide.register
-def _(command: Retire, draft: Draft) -> None:
-    _only_people(command)
-    if version_of(draft.scope, command.version).retired:
+@_apply_command.register
+def _(command: RetireVersion, pending: PendingEvents) -> None:
+    if get_version(pending.scope, command.version).retired:
         return
-    for (_cell, name), state in list(draft.scope.cells.items()):
+    for (_cell, name), state in list(pending.scope.cells.items()):
         if name == command.version:
-            void_of(draft, state, f"{name} is retired")
+            pending.void_proposal(state.proposal, f"{name} is retired")
     name = command.by.name
-    draft.emit(VersionRetired(at=draft.at, by=name, version=command.version, reason=command.reason))
+    pending.emit(
+        VersionRetired(at=pending.at, by=name, version=command.version, reason=command.reason)
+    )
 
 
-@_decide.register
-def _(command: Narrow, draft: Draft) -> None:
-    """Pop every grant above `to`. Repeating it answers nothing more: it holds already."""
-    _only_people(command)
-    if command.to not in draft.policy.rungs:
-        raise NotNarrower(f"{command.to} is no stage; name one of {', '.join(draft.policy.rungs)}")
-    cells = _known_cells(command.cells, draft.policy)
-    if not any(_above(draft, cell, command.to) for cell in cells):
-        _refuse_higher(command, draft)
+@_apply_command.register
+def _(command: NarrowCells, pending: PendingEvents) -> None:
+    """Remove every grant above `to`; a repeat has no effect."""
+    if command.to not in pending.policy.stage_ids:
+        raise NotNarrowerError(
+            f"{command.to} is no stage; name one of {', '.join(pending.policy.stage_ids)}"
+        )
+    cells = _check_cells(command.cells, pending.policy)
+    _check_narrows(command, pending)
     for cell in cells:
-        _narrow_by_person(command, draft, cell)
+        _narrow_cell(command, pending, cell)
 
 
-def _above(draft: Draft, cell: Cell, to: str) -> bool:
-    holder = draft.scope.holder(cell)
-    if holder is None:
-        return False
-    stage_level = draft.policy.rungs.index(to)
-    return len(draft.scope.state(cell, holder).grants) > stage_level
+def _check_narrows(command: NarrowCells, pending: PendingEvents) -> None:
+    """Raise an error if the named stage lies above every cell's."""
+    stage_level = pending.policy.stage_ids.index(command.to)
+    if stage_level and all(_count_grants(pending, cell) < stage_level for cell in command.cells):
+        raise NotNarrowerError(f"every named cell is below {command.to}; widening needs a proposal")
 
 
-def _refuse_higher(command: Narrow, draft: Draft) -> None:
-    """Refuse a "narrowing" that would have to widen: the stage named lies above every cell's."""
-    stage_level = draft.policy.rungs.index(command.to)
-    if stage_level and all(_rung_of(draft, cell) < stage_level for cell in command.cells):
-        raise NotNarrower(f"no cell named stands above {command.to}; widening needs a proposal")
+def _count_grants(pending: PendingEvents, cell: Cell) -> int:
+    """Return the number of grants that the cell's holder has."""
+    holder = pending.scope.get_holder(cell)
+    return 0 if holder is None else len(pending.scope.get_cell_state(cell, holder).grants)
 
 
-def _rung_of(draft: Draft, cell: Cell) -> int:
-    holder = draft.scope.holder(cell)
-    return 0 if holder is None else len(draft.scope.state(cell, holder).grants)
-
-
-def _narrow_by_person(command: Narrow, draft: Draft, cell: Cell) -> None:
-    for version in draft.scope.versions:
-        state = draft.scope.cells.get((cell, version))
+def _narrow_cell(command: NarrowCells, pending: PendingEvents, cell: Cell) -> None:
+    stage_level = pending.policy.stage_ids.index(command.to)
+    for version in pending.scope.versions:
+        state = pending.scope.cells.get((cell, version))
         if state is not None:
-            void_of(draft, state, f"{command.by.name} narrowed {cell}")
-            if _above(draft, cell, command.to) and state.grants:
-                draft.emit(
+            pending.void_proposal(state.proposal, f"{command.by.name} narrowed {cell}")
+            if state.grants and _count_grants(pending, cell) > stage_level:
+                pending.emit(
                     Narrowed(
-                        at=draft.at,
+                        at=pending.at,
                         by=command.by.name,
                         cell=cell,
                         version=version,
@@ -220,82 +226,55 @@ def _narrow_by_person(command: Narrow, draft: Draft, cell: Cell) -> None:
                 )
 
 
-@_decide.register
-def _(command: StopCells, draft: Draft) -> None:
-    _only_people(command)
-    _known_cells(command.cells, draft.policy)
-    stop_cells(command, draft)
+@_apply_command.register
+def _(command: StopCells, pending: PendingEvents) -> None:
+    _check_cells(command.cells, pending.policy)
+    apply_stop(command, pending)
 
 
-@_decide.register
-def _(command: AskResume, draft: Draft) -> None:
-    _only_people(command)
-    stop = draft.scope.stops.get(command.stop)
+@_apply_command.register
+def _(command: ProposeResume, pending: PendingEvents) -> None:
+    stop = pending.scope.stops.get(command.stop)
     if stop is None:
-        open_stop_ids = ", ".join(draft.scope.stops) or "none"
-        raise UnknownProposal(f"no stop {command.stop} holds; those that do: {open_stop_ids}")
-    raise_resume(command, stop, draft)
+        open_stop_ids = ", ".join(pending.scope.stops) or "none"
+        raise UnknownProposalError(f"no stop {command.stop} holds; those that do: {open_stop_ids}")
+    propose_resume(command, stop, pending)
 
 
-@_decide.register
-def _(command: Approve, draft: Draft) -> None:
-    _only_people(command)
-    approve(command, draft)
+@_apply_command.register
+def _(command: ProposeTakeover, pending: PendingEvents) -> None:
+    _check_cells((command.cell,), pending.policy)
+    propose_takeover(command, pending)
 
 
-@_decide.register
-def _(command: Reject, draft: Draft) -> None:
-    _only_people(command)
-    reject(command, draft)
+@_apply_command.register
+def _(command: ProposeRenewal, pending: PendingEvents) -> None:
+    _check_cells((command.cell,), pending.policy)
+    propose_renewal(command, pending)
 
 
-@_decide.register
-def _(command: RaiseTakeover, draft: Draft) -> None:
-    _only_people(command)
-    _known_cells((command.cell,), draft.policy)
-    raise_takeover(command, draft)
-
-
-@_decide.register
-def _(command: AskRenewal, draft: Draft) -> None:
-    _only_people(command)
-    _known_cells((command.cell,), draft.policy)
-    raise_renewal(command, draft)
-
-
-@_decide.register
-def _(command: CorrectClock, draft: Draft) -> None:
-    _only_people(command)
-    raise_correction(command, draft)
-
-
-@_decide.register
-def _(command: OpenIncident, draft: Draft) -> None:
-    open_incident(command, draft)
-
-
-@_decide.register
-def _(command: Acknowledge, draft: Draft) -> None:
-    _only_people(command)
-    acknowledge(command, draft)
-
-
-def _named(person: Person) -> None:
-    """Refuse a name that in a ledger would be read as the engine's, as nobody's, or not at all."""
-    name = person.name
+def _check_actor_name(actor: Actor) -> None:
+    """Raise an error for an empty or unprintable name, or the engine's."""
+    name = actor.name
     if not name.strip() or not name.isprintable():
-        raise NotAllowed(f"{name!r} is no name; give one of letters, digits and signs that print")
+        raise NotAllowedError(
+            f"{name!r} is not a valid name; use letters, digits and printable signs"
+        )
     if name.strip().casefold() == ENGINE:
-        raise NotAllowed(f"{name!r} is the engine's own name; a person needs another one")
+        raise NotAllowedError(f"{name!r} is the engine's name; use another one")
 
 
-def _only_people(command: ByPerson) -> None:
-    if command.by.machine and not isinstance(command, StopCells | Narrow | Reject):
-        raise MachineKey(f"{command.by.name} is a key; only people may do this: sign in and repeat")
+def _require_user(command: ActorCommand) -> None:
+    if command.by.is_service_account and not isinstance(
+        command, StopCells | NarrowCells | RejectProposal
+    ):
+        raise UserRequiredError(
+            f"{command.by.name} is a service account; only users may do this: sign in and repeat"
+        )
 
 
-def _known_cells(cells: tuple[Cell, ...], policy: Policy) -> tuple[Cell, ...]:
-    unknown = [cell for cell in cells if cell not in policy.known]
+def _check_cells(cells: tuple[Cell, ...], policy: Policy) -> tuple[Cell, ...]:
+    unknown = [cell for cell in cells if cell not in policy.cell_set]
     if unknown:
-        raise UnknownCell(f"the policy has no {unknown[0]}; sites and windows stand in the policy")
+        raise UnknownCellError(f"the policy has no cell {unknown[0]}; use its sites and windows")
     return cells

@@ -4,9 +4,9 @@ Fields hold text, whole numbers, instants, cells and tuples of these, so that ea
 canonical form (`rollout.core.ledger.ledger`). `by` is an account's name, or `policy` for the
 engine.
 
-Form 2 is complete, though nothing writes these yet: `RecordsCounted`, `RulesApplied`, `EraBegan`,
-and of `ProposalRaised` the fields `records_digest`, `attempt`, `risk_weight`, `confidence_floor`
-and `sources`. They change no scope.
+No code writes these parts of form 2 yet: `RecordsCounted`, `RulesApplied`, `EraBegan`, and the
+fields `records_digest`, `attempt`, `risk_weight`, `confidence_floor` and `sources` of
+`ProposalRaised`. They don't change the scope.
 """
 
 from dataclasses import dataclass, field
@@ -15,21 +15,21 @@ from typing import Final
 
 from rollout.core.calendar.sites import Cell
 
-CAME_LATER: Final = "came later"
-"""Marks a field that earlier rows lack: while it is empty, it stands in no row."""
+ADDED_LATER: Final = "came later"
+"""Marks a field that earlier rows lack: rows omit it while it is empty."""
 FREE_TEXT: Final = "free text"
-"""Marks a field that somebody may have typed: a row holds its salted hash, not the text."""
+"""Marks a field that a user may have typed: a row holds its salted hash, not the text."""
 ACCOUNT: Final = "account"
 """Marks a field that holds an account: True, or the only `kind` of the event in which it does."""
 LEDGER_ROLLED_BACK: Final = "ledger_rolled_back"
-"""The kind of an incident: a client has seen a head that this ledger lacks."""
+"""Incident kind: a client has seen a head that this ledger lacks."""
 UNAUTHORIZED: Final = "unauthorized"
-"""The kind of an incident: the model acted without an authorization."""
+"""Incident kind: the model acted without an authorization."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Event:
-    """Something that happened at an instant, by somebody; `slot` is that which a tick judged."""
+class LedgerEvent:
+    """An event; `slot` is the slot of a tick's evidence."""
 
     at: datetime
     by: str
@@ -37,26 +37,27 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class CellEvent(Event):
-    """Something that happened to one version in one cell."""
+class CellEvent(LedgerEvent):
+    """An event of one version in one cell."""
 
     cell: Cell
     version: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RolloutCreated(Event):
-    """A rollout began; `salt_hash` is the SHA-256 of the salt that its draws are made with."""
+class RolloutCreated(LedgerEvent):
+    """A rollout began; `salt_hash` is the SHA-256 of its sampling salt."""
 
     salt_hash: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class PolicyApplied(Event):
-    """A policy is in force. Cells in `restarted` begin a new attempt, in `cleared` lose grants.
+class PolicyApplied(LedgerEvent):
+    """A policy is in force.
 
-    `withdrawn` names the stages to which some cell has lost its gate, by this edit or an earlier
-    one, and `risks` the risk of each such gate as decimal text.
+    Cells in `restarted` begin a new attempt; cells in `cleared` also lose their grants. `withdrawn`
+    names the stages to which some cell has lost its gate, by this edit or an earlier one, and
+    `risks` the risk of each such gate as decimal text.
     """
 
     number: int
@@ -70,30 +71,30 @@ class PolicyApplied(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VersionFirstUsed(Event):
-    """The first prediction or question of a model version came in."""
+class VersionFirstUsed(LedgerEvent):
+    """The first prediction or question of a model version arrived."""
 
     version: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class VersionRetired(Event):
-    """A version is no longer served: it holds nothing anywhere."""
+class VersionRetired(LedgerEvent):
+    """A version is no longer served and lost its grants."""
 
     version: str
     reason: str = field(default="", metadata={FREE_TEXT: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProposalRaised(Event):
-    """A change waits for approvals. `evidence_hash` is of `readings`, one a line.
+class ProposalRaised(LedgerEvent):
+    """A proposal was raised; `evidence_hash` covers `readings`, one per line.
 
     Attributes:
-        records_digest: over the hashes of the records that the readings rest on.
-        attempt: the attempt's number in the cell's year, from 1.
+        records_digest: over the hashes of the records behind the readings.
+        attempt: number of the attempt in the cell's year, from 1.
         risk_weight: the attempt's share of the gate's risk, as decimal text.
-        confidence_floor: only cases of which the model is so sure count, as decimal text.
-        sources: of the records that counted; () where no source was told apart.
+        confidence_floor: lowest confidence of cases that count, as decimal text.
+        sources: of the records that counted; () if sources are not distinguished.
     """
 
     proposal: str
@@ -107,26 +108,26 @@ class ProposalRaised(Event):
     gate_hash: str = ""
     about: str = ""
     readings: tuple[str, ...] = ()
-    records_digest: str = field(default="", metadata={CAME_LATER: True})
-    attempt: int = field(default=0, metadata={CAME_LATER: True})
-    risk_weight: str = field(default="", metadata={CAME_LATER: True})
-    confidence_floor: str = field(default="", metadata={CAME_LATER: True})
-    sources: tuple[str, ...] = field(default=(), metadata={CAME_LATER: True})
+    records_digest: str = field(default="", metadata={ADDED_LATER: True})
+    attempt: int = field(default=0, metadata={ADDED_LATER: True})
+    risk_weight: str = field(default="", metadata={ADDED_LATER: True})
+    confidence_floor: str = field(default="", metadata={ADDED_LATER: True})
+    sources: tuple[str, ...] = field(default=(), metadata={ADDED_LATER: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Approved(Event):
-    """One person said yes to a proposal."""
+class Approved(LedgerEvent):
+    """A user approved a proposal."""
 
     proposal: str
     groups: tuple[str, ...]
     evidence_hash: str
-    reason: str = field(default="", metadata={CAME_LATER: True, FREE_TEXT: True})
+    reason: str = field(default="", metadata={ADDED_LATER: True, FREE_TEXT: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProposalRejected(Event):
-    """One person said no."""
+class ProposalRejected(LedgerEvent):
+    """A user rejected a proposal."""
 
     proposal: str
     quiet_until: datetime
@@ -134,23 +135,23 @@ class ProposalRejected(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProposalVoided(Event):
-    """A proposal lost its ground before it was applied."""
+class ProposalVoided(LedgerEvent):
+    """A proposal became invalid before it was applied."""
 
     proposal: str
     reason: str = field(metadata={FREE_TEXT: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ProposalExpired(Event):
-    """Nobody finished approving in time; the same may be raised again."""
+class ProposalExpired(LedgerEvent):
+    """A proposal got too few approvals in time."""
 
     proposal: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Widened(CellEvent):
-    """One rung up, until the grant ends."""
+    """A cell rose one stage, until the grant ends."""
 
     to_stage: str
     until: datetime
@@ -159,7 +160,7 @@ class Widened(CellEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Renewed(CellEvent):
-    """A grant lasts longer."""
+    """A grant was extended."""
 
     stage: str
     until: datetime
@@ -168,7 +169,10 @@ class Renewed(CellEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TakenOver(CellEvent):
-    """A challenger replaces the acting version; `grant_ends` has each stage's end, lowest first."""
+    """A challenger replaced the acting version.
+
+    `grant_ends` has the end of each of `stages`, lowest first.
+    """
 
     replaced_version: str
     to_stage: str
@@ -179,7 +183,7 @@ class TakenOver(CellEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Narrowed(CellEvent):
-    """Grants above `to_stage` are gone. `guard` is empty where a person did it."""
+    """Grants above `to_stage` were removed; `guard` is "" for a user's command."""
 
     from_stage: str
     to_stage: str
@@ -205,15 +209,15 @@ class SuspensionCleared(CellEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrantExpired(CellEvent):
-    """A note for readers: the grant ended at `until`, and what stood on it."""
+    """A grant ended at `until`, with the grants above it; for readers only."""
 
     stage: str
     until: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Stopped(Event):
-    """A person withholds the grants of `cells`."""
+class Stopped(LedgerEvent):
+    """A user withholds the grants of `cells`."""
 
     stop: str
     cells: tuple[Cell, ...]
@@ -222,16 +226,16 @@ class Stopped(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Resumed(Event):
-    """A stop was taken back by an approved proposal."""
+class Resumed(LedgerEvent):
+    """An approved proposal ended a stop."""
 
     stop: str
     proposal: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IncidentOpened(Event):
-    """Something that a person has to look at, with what it did.
+class IncidentOpened(LedgerEvent):
+    """An incident that a user must acknowledge; `effect` is what it caused.
 
     `kind` is `alarm` (of a guard), `unauthorized` (the model acted without an authorization),
     `ledger_rolled_back` (the client `about` has seen a head that this ledger lacks) or `clock`.
@@ -248,24 +252,24 @@ class IncidentOpened(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class IncidentAcknowledged(Event):
-    """A person has seen an incident."""
+class IncidentAcknowledged(LedgerEvent):
+    """A user acknowledged an incident."""
 
     incident: str
     note: str = field(default="", metadata={FREE_TEXT: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ClockCorrected(Event):
-    """The ledger's time goes back from `previous_time` to `at`; what lapsed stays lapsed."""
+class ClockCorrected(LedgerEvent):
+    """The ledger's time went back from `previous_time` to `at`."""
 
     previous_time: datetime
     proposal: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecordsPurged(Event):
-    """Records from before an instant were deleted: `counts` rows of each of `tables`."""
+class RecordsPurged(LedgerEvent):
+    """Records before an instant were deleted: `counts` rows of `tables`."""
 
     before: datetime
     tables: tuple[str, ...]
@@ -273,11 +277,11 @@ class RecordsPurged(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class ReportSealed(Event):
-    """A version of a report on the cases from `since` up to `until` was made and kept.
+class ReportSealed(LedgerEvent):
+    """A version of a report on the cases in [since, until) was stored.
 
     `number` counts the versions of the same span. `sha256` is of the text; `state` is `provisional`
-    while verdicts are still due, then `final`.
+    while decisions are due, then `final`.
     """
 
     report: str
@@ -289,38 +293,38 @@ class ReportSealed(Event):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RecordsCounted(Event):
-    """A tick counted records: how many, and a digest over their hashes."""
+class RecordsCounted(LedgerEvent):
+    """A tick counted records; `digest` covers their hashes."""
 
     records: int
     digest: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class RulesApplied(Event):
-    """Evidence is counted and judged by the rules of this number from now on."""
+class RulesApplied(LedgerEvent):
+    """Evidence is counted by the rules of this number from now on."""
 
     number: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EraBegan(Event):
-    """A restored database begins an era: nothing issued in the one before is valid."""
+class EraBegan(LedgerEvent):
+    """A restored database began an era; nothing issued before it is valid."""
 
     era: int
     reason: str = field(default="", metadata={FREE_TEXT: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class FormChanged(Event):
-    """The last row of form 1: the ledger goes on in `form`; `head` is of `revision`, before it."""
+class FormChanged(LedgerEvent):
+    """The last row of form 1; `head` is the hash of `revision`."""
 
     form: int
     revision: int
     head: str
 
 
-KINDS: dict[str, type[Event]] = {
+EVENT_TYPES: dict[str, type[LedgerEvent]] = {
     kind.__name__: kind
     for kind in (
         RolloutCreated,

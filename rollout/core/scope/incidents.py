@@ -1,55 +1,57 @@
-"""Incidents: what a person has to look at, opened once, until somebody acknowledges it."""
+"""Incidents: opened once, until a user acknowledges them."""
 
 from types import MappingProxyType
 
-from rollout.core.errors import UnknownIncident
-from rollout.core.scope.commands import Acknowledge, OpenIncident, Tick
+from rollout.core.errors import UnknownIncidentError
+from rollout.core.scope.commands import AcknowledgeIncident, OpenIncident, Tick
 from rollout.core.scope.events import (
     LEDGER_ROLLED_BACK,
     UNAUTHORIZED,
     IncidentAcknowledged,
     IncidentOpened,
 )
-from rollout.core.scope.pending_events import Draft
+from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.scope import ENGINE, Incident
 
-CLOCK = "clock"
-MOST_OPEN = 50
-"""Incidents of one kind in one cell that are open at once; acknowledging makes room."""
-DID = MappingProxyType(
+CLOCK_INCIDENT = "clock"
+MAX_OPEN_INCIDENTS = 50
+"""Open incidents of one kind in one cell; acknowledging allows new ones."""
+EFFECTS = MappingProxyType(
     {
         UNAUTHORIZED: "recorded as unauthorized",
         LEDGER_ROLLED_BACK: "a human decides for the client that saw the later head",
-        CLOCK: "nothing raised or applied",
+        CLOCK_INCIDENT: "nothing raised or applied",
     }
 )
-"""What each kind of incident that is opened by command did; a guard's alarm says it itself."""
+"""Effect of each incident opened by command; a guard's alarm has its own."""
 
 
-def open_incident(command: OpenIncident, draft: Draft) -> None:
-    """Open an incident, unless the same is open already, or too many like it are.
+def open_incident(command: OpenIncident, pending: PendingEvents) -> None:
+    """Open an incident, unless an equal one or too many are open.
 
-    Who sends thousands of unauthorized actions makes no ledger of thousands of rows: each stays
-    recorded as what it was, and people are called already.
+    A client with thousands of unauthorized actions must not cause thousands of ledger rows: each
+    action is recorded anyway, and users are alerted already.
     """
-    if command.kind not in DID:
-        raise ValueError(f"{command.kind!r} is no kind of incident; one of {', '.join(DID)} is")
+    if command.kind not in EFFECTS:
+        raise ValueError(
+            f"{command.kind!r} is not an incident kind; use one of {', '.join(EFFECTS)}"
+        )
     similar_incidents = [
         candidate
-        for candidate in draft.scope.open_incidents.values()
+        for candidate in pending.scope.open_incidents.values()
         if candidate.kind == command.kind
     ]
-    if any(_same(command, incident) for incident in similar_incidents):
+    if any(_is_same_incident(command, incident) for incident in similar_incidents):
         return
-    if sum(incident.cell == command.cell for incident in similar_incidents) >= MOST_OPEN:
+    if sum(incident.cell == command.cell for incident in similar_incidents) >= MAX_OPEN_INCIDENTS:
         return
-    draft.emit(
+    pending.emit(
         IncidentOpened(
-            at=draft.at,
+            at=pending.at,
             by=ENGINE,
-            incident=next_id(draft),
+            incident=pending.next_incident_id,
             kind=command.kind,
-            effect=DID[command.kind],
+            effect=EFFECTS[command.kind],
             reason=command.reason,
             cell=command.cell,
             version=command.version,
@@ -58,42 +60,41 @@ def open_incident(command: OpenIncident, draft: Draft) -> None:
     )
 
 
-def _same(command: OpenIncident, incident: Incident) -> bool:
-    """Say whether an incident tells what a command would: of the same case, or the same reason.
+def _is_same_incident(command: OpenIncident, incident: Incident) -> bool:
+    """Return whether an open incident equals the command's.
 
-    A clock that stays behind is one incident, though by how much changes from tick to tick.
+    A clock that stays behind is one incident, although the delay changes from tick to tick.
     """
     if command.kind != incident.kind:
         return False
-    if command.kind == CLOCK or (command.about and command.about == incident.about):
+    if command.kind == CLOCK_INCIDENT or (command.about and command.about == incident.about):
         return True
     incident_key = (incident.reason, incident.cell, incident.version)
     return incident_key == (command.reason, command.cell, command.version)
 
 
-def clock_is_behind(draft: Draft, tick: Tick) -> None:
-    """Tell that the clock stands before the ledger's last entry."""
-    delay = draft.at - tick.at
+def open_clock_incident(pending: PendingEvents, tick: Tick) -> None:
+    """Open an incident: the clock is behind the ledger's last entry."""
+    delay = pending.at - tick.at
     reason = f"the clock is {delay} behind the ledger's last entry"
-    open_incident(OpenIncident(at=tick.at, kind=CLOCK, reason=reason), draft)
+    open_incident(OpenIncident(at=tick.at, kind=CLOCK_INCIDENT, reason=reason), pending)
 
 
-def next_id(draft: Draft) -> str:
-    """Return the id of the incident that is opened next."""
-    return f"I-{draft.scope.incidents + 1}"
-
-
-def acknowledge(command: Acknowledge, draft: Draft) -> None:
-    """Note that a person has seen an incident; acknowledged already, it stays so."""
-    if command.incident in draft.scope.open_incidents:
+def acknowledge_incident(command: AcknowledgeIncident, pending: PendingEvents) -> None:
+    """Record that a user has seen an incident; ignore a repeat."""
+    if command.incident in pending.scope.open_incidents:
         name, note = command.by.name, command.note
-        draft.emit(IncidentAcknowledged(at=draft.at, by=name, incident=command.incident, note=note))
-    elif not _was_opened(draft, command.incident):
-        open_ids = ", ".join(draft.scope.open_incidents) or "none"
-        raise UnknownIncident(f"there is no incident {command.incident}; open ones: {open_ids}")
+        pending.emit(
+            IncidentAcknowledged(at=pending.at, by=name, incident=command.incident, note=note)
+        )
+    elif not _was_opened(pending, command.incident):
+        open_ids = ", ".join(pending.scope.open_incidents) or "none"
+        raise UnknownIncidentError(
+            f"there is no incident {command.incident}; open ones: {open_ids}"
+        )
 
 
-def _was_opened(draft: Draft, incident: str) -> bool:
-    number = incident.removeprefix("I-")
-    is_well_formed = number.isascii() and number.isdigit() and incident == f"I-{int(number)}"
-    return is_well_formed and 1 <= int(number) <= draft.scope.incidents
+def _was_opened(pending: PendingEvents, incident_id: str) -> bool:
+    number = incident_id.removeprefix("I-")
+    is_well_formed = number.isascii() and number.isdigit() and incident_id == f"I-{int(number)}"
+    return is_well_formed and 1 <= int(number) <= pending.scope.incident_count

@@ -1,108 +1,131 @@
-"""Proposals that an operator raises: what the tick would raise too, or may not by itself."""
+"""Takeovers and renewals that an operator proposes."""
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.errors import NotEligible
-from rollout.core.policy.cell_evidence import Counted, Known
+from rollout.core.errors import NotEligibleError
+from rollout.core.policy.cell_evidence import EvidenceCounts, VersionEvidence
 from rollout.core.policy.gates import GateReading, read_gate, read_renewal
-from rollout.core.scope.commands import AskRenewal, RaiseTakeover
-from rollout.core.scope.pending_events import Draft
+from rollout.core.scope.commands import ProposeRenewal, ProposeTakeover
+from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.proposals import (
-    hindrance,
+    are_lower_gates_met,
+    compute_renewal_start,
+    find_obstacle,
+    get_version,
+    list_takeover_levels,
     raise_proposal,
-    reads_every_gate,
-    renewal_starts,
-    takeover_rungs,
-    version_of,
 )
-from rollout.core.scope.scope import held_rung
+from rollout.core.scope.scope import compute_held_level
 
 
-def raise_takeover(command: RaiseTakeover, draft: Draft) -> None:
-    """Raise a takeover to a lower stage than the acting version holds, if the policy allows it."""
+def propose_takeover(command: ProposeTakeover, pending: PendingEvents) -> None:
+    """Propose a takeover to an allowed stage level, if its gates are met."""
     cell, version = command.cell, command.version
-    stage_level = _takeover_rung(command, draft)
-    if _is_open(draft, "takeover", command):
+    stage_level = _find_takeover_level(command, pending)
+    if _is_open(pending, "takeover", command):
         return
-    evidence = command.evidence.get((cell, version), Known())
-    attempt = draft.scope.state(cell, version).attempt
+    evidence = command.evidence.get((cell, version), VersionEvidence())
+    attempt = pending.scope.get_cell_state(cell, version).attempt
     reading = read_gate(
-        draft.policy, cell, stage_level, attempt, evidence.attempt, evidence.attempt
+        pending.policy, cell, stage_level, attempt, evidence.attempt, evidence.attempt
     )
-    if not reading.met or not reads_every_gate(draft.policy, cell, stage_level, attempt, evidence):
-        raise NotEligible(f"{version} may not take over {cell} yet: {_lacks(reading)}")
-    raise_proposal(draft, "takeover", cell, version, stage_level, reading, by=command.by.name)
+    if not reading.is_met or not are_lower_gates_met(
+        pending.policy, cell, stage_level, attempt, evidence
+    ):
+        raise NotEligibleError(
+            f"{version} may not take over {cell} yet: {_describe_unmet(reading)}"
+        )
+    raise_proposal(pending, "takeover", cell, version, stage_level, reading, by=command.by.name)
 
 
-def _takeover_rung(command: RaiseTakeover, draft: Draft) -> int:
-    scope, policy = draft.scope, draft.policy
-    holder = scope.holder(command.cell)
-    if version_of(scope, command.version).retired:
-        raise NotEligible(f"{command.version} is retired; a version that is served may take over")
+def _find_takeover_level(command: ProposeTakeover, pending: PendingEvents) -> int:
+    scope, policy = pending.scope, pending.policy
+    holder = scope.get_holder(command.cell)
+    if get_version(scope, command.version).retired:
+        raise NotEligibleError(
+            f"{command.version} is retired; a version that is served may take over"
+        )
     if holder is None or holder == command.version:
-        raise NotEligible(f"no other version acts in {command.cell}; the gate widens it by itself")
-    allowed_levels = takeover_rungs(policy, scope.state(command.cell, holder), draft.at)
-    stage_level = policy.rungs.index(command.to) if command.to in policy.rungs else 0
-    if stage_level not in allowed_levels or stage_level > policy.ceiling(command.cell, draft.at):
-        allowed_stages = ", ".join(policy.rungs[level] for level in allowed_levels) or "none"
-        raise NotEligible(
+        raise NotEligibleError(
+            f"no other version acts in {command.cell}; the gate widens it by itself"
+        )
+    allowed_levels = list_takeover_levels(
+        policy, scope.get_cell_state(command.cell, holder), pending.at
+    )
+    stage_level = policy.stage_ids.index(command.to) if command.to in policy.stage_ids else 0
+    if stage_level not in allowed_levels or stage_level > policy.compute_ceiling(
+        command.cell, pending.at
+    ):
+        allowed_stages = ", ".join(policy.stage_ids[level] for level in allowed_levels) or "none"
+        raise NotEligibleError(
             f"a takeover of {command.cell} may go to {allowed_stages}, not to {command.to}"
         )
     return stage_level
 
 
-def raise_renewal(command: AskRenewal, draft: Draft) -> None:
-    """Raise the renewal of one grant in its last fifth, on the measures that a tick goes by.
+def propose_renewal(command: ProposeRenewal, pending: PendingEvents) -> None:
+    """Propose to renew a grant in its last fifth, as a tick would.
 
-    No earlier: who may pick the day on which a grant is weighed picks a good one.
+    Not earlier: a free choice of the day would allow picking one with good evidence.
     """
     cell, version = command.cell, command.version
-    stage_level = _renewed_rung(command, draft)
-    if _is_open(draft, "renewal", command):
+    stage_level = _find_renewal_level(command, pending)
+    if _is_open(pending, "renewal", command):
         return
-    evidence = command.evidence.get((cell, version), Known())
+    evidence = command.evidence.get((cell, version), VersionEvidence())
     reading = read_renewal(
-        draft.policy, cell, stage_level, evidence.spans.get(command.to, Counted())
+        pending.policy, cell, stage_level, evidence.spans.get(command.to, EvidenceCounts())
     )
-    if not reading.met:
-        raise NotEligible(f"{command.to} of {cell} may not be renewed yet: {_lacks(reading)}")
-    raise_proposal(draft, "renewal", cell, version, stage_level, reading, by=command.by.name)
+    if not reading.is_met:
+        raise NotEligibleError(
+            f"{command.to} of {cell} may not be renewed yet: {_describe_unmet(reading)}"
+        )
+    raise_proposal(pending, "renewal", cell, version, stage_level, reading, by=command.by.name)
 
 
-def _renewed_rung(command: AskRenewal, draft: Draft) -> int:
-    policy, cell, to = draft.policy, command.cell, command.to
-    version_of(draft.scope, command.version)
-    state = draft.scope.state(cell, command.version)
-    stage_level = policy.rungs.index(to) if to in policy.rungs else 0
-    if not 0 < stage_level <= held_rung(policy, state, draft.at):
-        raise NotEligible(f"{command.version} holds no grant of {to} in {cell}")
-    if stage_level > policy.ceiling(cell, draft.at) or policy.gate(stage_level, cell) is None:
-        raise NotEligible(f"the policy leads {cell} to {to} no more; it may only lapse")
-    renewal_start = renewal_starts(policy, state, stage_level)
-    if draft.at < renewal_start:
-        raise NotEligible(
+def _find_renewal_level(command: ProposeRenewal, pending: PendingEvents) -> int:
+    policy, cell, to = pending.policy, command.cell, command.to
+    get_version(pending.scope, command.version)
+    state = pending.scope.get_cell_state(cell, command.version)
+    stage_level = policy.stage_ids.index(to) if to in policy.stage_ids else 0
+    if not 0 < stage_level <= compute_held_level(policy, state, pending.at):
+        raise NotEligibleError(f"{command.version} holds no grant of {to} in {cell}")
+    if (
+        stage_level > policy.compute_ceiling(cell, pending.at)
+        or policy.find_gate(stage_level, cell) is None
+    ):
+        raise NotEligibleError(f"the policy leads {cell} to {to} no more; it may only lapse")
+    renewal_start = compute_renewal_start(policy, state, stage_level)
+    if pending.at < renewal_start:
+        raise NotEligibleError(
             f"the last fifth of the grant begins {renewal_start.isoformat()}; ask then"
         )
     return stage_level
 
 
-def _is_open(draft: Draft, kind: str, command: RaiseTakeover | AskRenewal) -> bool:
-    """Say whether the proposal that is asked for is open; refuse what stands against raising it."""
+def _is_open(pending: PendingEvents, kind: str, command: ProposeTakeover | ProposeRenewal) -> bool:
+    """Return whether the proposal is open.
+
+    Raises:
+        NotEligibleError: it is not open and may not be raised.
+    """
     cell, version = command.cell, command.version
-    proposal_id = draft.scope.state(cell, version).proposal
+    proposal_id = pending.scope.get_cell_state(cell, version).proposal
     if proposal_id is None:
-        _refuse_hindered(draft, cell, version)
+        _check_can_propose(pending, cell, version)
         return False
-    proposal = draft.scope.proposals[proposal_id]
+    proposal = pending.scope.proposals[proposal_id]
     if (proposal.kind, proposal.to) != (kind, command.to):
-        raise NotEligible(f"{proposal_id} of {version} is open there; approve or reject it")
+        raise NotEligibleError(f"{proposal_id} of {version} is open there; approve or reject it")
     return True
 
 
-def _refuse_hindered(draft: Draft, cell: Cell, version: str) -> None:
-    reason = hindrance(draft, cell, version)
+def _check_can_propose(pending: PendingEvents, cell: Cell, version: str) -> None:
+    reason = find_obstacle(pending, cell, version)
     if reason:
-        raise NotEligible(f"nothing of {version} is proposed in {cell} now: {reason}")
+        raise NotEligibleError(f"nothing of {version} is proposed in {cell} now: {reason}")
 
 
-def _lacks(reading: GateReading) -> str:
-    return "; ".join(reading.lacks) or "its evidence does not reach the gate's lines"
+def _describe_unmet(reading: GateReading) -> str:
+    return (
+        "; ".join(reading.unmet_requirements) or "its evidence does not reach the gate's thresholds"
+    )

@@ -1,41 +1,58 @@
-"""Events being decided: each later step of a decision sees what the earlier ones emitted."""
+"""Events of a decision in progress and the scope after them."""
 
 from datetime import datetime
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.events import Event, Narrowed
-from rollout.core.scope.projection import evolve
-from rollout.core.scope.scope import Scope
+from rollout.core.scope.events import LedgerEvent, Narrowed, ProposalVoided
+from rollout.core.scope.projection import apply_event
+from rollout.core.scope.scope import ENGINE, Scope
 
 
-class Draft:
-    """The scope as it would be after the events emitted so far.
+class PendingEvents:
+    """The events emitted so far and the scope after them.
 
-    The one mutable thing in the core; it never leaves the decision that made it.
+    This is the only mutable state in the core; it never leaves its decision.
     """
 
     def __init__(self, scope: Scope, policy: Policy, at: datetime) -> None:
-        self.before = scope
+        self.initial_scope = scope
         self.scope = scope
         self.policy = policy
         self.at = at
-        self.events: list[Event] = []
+        self.events: list[LedgerEvent] = []
 
-    def emit(self, event: Event) -> None:
+    def emit(self, event: LedgerEvent) -> None:
         """Add an event and apply it."""
         self.events.append(event)
-        self.scope = evolve(self.scope, event)
+        self.scope = apply_event(self.scope, event)
 
-    def moved(self, cell: Cell, version: str) -> bool:
-        """Say whether the events so far changed what evidence of the cell would be counted."""
-        return _basis(self.before, cell, version) != _basis(self.scope, cell, version)
+    def void_proposal(self, proposal: str | None, reason: str) -> None:
+        """Void an open proposal; None has no effect."""
+        if proposal is not None:
+            self.emit(ProposalVoided(at=self.at, by=ENGINE, proposal=proposal, reason=reason))
 
-    def narrowed(self, cell: Cell) -> bool:
-        """Say whether the events so far took a grant away in the cell."""
+    @property
+    def next_proposal_id(self) -> str:
+        """Return the id of the next proposal."""
+        return f"P-{self.scope.proposal_count + 1}"
+
+    @property
+    def next_incident_id(self) -> str:
+        """Return the id of the next incident."""
+        return f"I-{self.scope.incident_count + 1}"
+
+    def changes_evidence(self, cell: Cell, version: str) -> bool:
+        """Return whether the events change which evidence counts in the cell."""
+        return _get_evidence_basis(self.initial_scope, cell, version) != _get_evidence_basis(
+            self.scope, cell, version
+        )
+
+    def has_narrowed(self, cell: Cell) -> bool:
+        """Return whether the events removed a grant in the cell."""
         return any(isinstance(event, Narrowed) and event.cell == cell for event in self.events)
 
 
-def _basis(scope: Scope, cell: Cell, version: str) -> tuple[object, ...]:
-    state = scope.state(cell, version)
+def _get_evidence_basis(scope: Scope, cell: Cell, version: str) -> tuple[object, ...]:
+    state = scope.get_cell_state(cell, version)
     return (state.grants, state.attempt, state.changed_at)

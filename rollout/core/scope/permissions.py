@@ -1,54 +1,57 @@
-"""Who may do what where: the same answer for the API, the command line and the console.
+"""Permissions that roles grant, for API, commands and console.
 
-A right is a role, in one rollout or all, at one site or all. Narrow roles give no wide ones: who
-reviews reads no predictions, and who administers neither approves nor stops.
+A role applies to one rollout or all, at one site or all. Narrow roles don't include each other: a
+reviewer reads no predictions, and an admin neither approves nor stops.
 """
 
 from dataclasses import dataclass
 from enum import Enum
 
-from rollout.core.errors import NotAllowed, PersonRefused, UnknownRollout
-from rollout.core.scope.commands import Person
+from rollout.core.errors import InvalidAccountError, NotAllowedError, UnknownRolloutError
+from rollout.core.scope.commands import Actor
 
 VIEWER, REVIEWER, OPERATOR = "viewer", "reviewer", "operator"
 APPROVER, INGEST, ADMIN = "approver", "ingest", "admin"
 ROLES = (VIEWER, REVIEWER, OPERATOR, APPROVER, INGEST, ADMIN)
-READERS = frozenset({VIEWER, OPERATOR, APPROVER, ADMIN})
-OF_MACHINES = frozenset({INGEST, VIEWER})
+READ_ROLES = frozenset({VIEWER, OPERATOR, APPROVER, ADMIN})
+SERVICE_ACCOUNT_ROLES = frozenset({INGEST, VIEWER})
 
 
-class Act(Enum):
-    """What somebody wants to do. Its value is what a refusal calls it."""
+class Permission(Enum):
+    """A permission; its value is the verb in error texts."""
 
     READ = "read"
-    EXPLAIN = "read cases"
-    WATCH = "read the scope"
-    ASK = "ask who decides"
-    RECORD = "send records"
+    READ_CASES = "read cases"
+    READ_SCOPE = "read the scope"
+    REQUEST_ASSIGNMENT = "ask who decides"
+    SEND_RECORDS = "send records"
     REVIEW = "review"
     OPERATE = "narrow, stop, resume, acknowledge, retire or choose for training"
     APPROVE = "approve or reject"
     ADMINISTER = "administer"
-    BE = "ask who they are"
+    IDENTIFY = "ask who they are"
 
 
-MAY: dict[Act, frozenset[str]] = {
-    Act.READ: READERS,
-    Act.EXPLAIN: READERS | {INGEST},
-    Act.WATCH: READERS | {INGEST},
-    Act.ASK: frozenset({INGEST}),
-    Act.RECORD: frozenset({INGEST}),
-    Act.REVIEW: frozenset({REVIEWER}),
-    Act.OPERATE: frozenset({OPERATOR}),
-    Act.APPROVE: frozenset({OPERATOR, APPROVER}),
-    Act.ADMINISTER: frozenset({ADMIN}),
-    Act.BE: frozenset(ROLES),
+ROLES_BY_PERMISSION: dict[Permission, frozenset[str]] = {
+    Permission.READ: READ_ROLES,
+    Permission.READ_CASES: READ_ROLES | {INGEST},
+    Permission.READ_SCOPE: READ_ROLES | {INGEST},
+    Permission.REQUEST_ASSIGNMENT: frozenset({INGEST}),
+    Permission.SEND_RECORDS: frozenset({INGEST}),
+    Permission.REVIEW: frozenset({REVIEWER}),
+    Permission.OPERATE: frozenset({OPERATOR}),
+    Permission.APPROVE: frozenset({OPERATOR, APPROVER}),
+    Permission.ADMINISTER: frozenset({ADMIN}),
+    Permission.IDENTIFY: frozenset(ROLES),
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Right:
-    """A role; "" for rollout or site means all of them. An approver's `group` is what gates ask."""
+class AssignedRole:
+    """An account's role; "" for rollout or site means all.
+
+    Gates require the `group` of an approver.
+    """
 
     role: str
     rollout: str = ""
@@ -56,53 +59,59 @@ class Right:
     group: str = ""
 
     def __str__(self) -> str:
-        """Return it as a person reads it: `approver of safety in ramps at ramp-a`."""
+        """Return the role as text: `approver of safety in ramps at ramp-a`."""
         group_text = f" of {self.group}" if self.group else ""
         rollout_text = f" in {self.rollout}" if self.rollout else " in all rollouts"
         return f"{self.role}{group_text}{rollout_text}" + (f" at {self.site}" if self.site else "")
 
-    def reaches(self, rollout: str, site: str = "") -> bool:
-        """Say whether it holds at a site of a rollout; "" asks for all sites."""
+    def covers(self, rollout: str, site: str = "") -> bool:
+        """Return whether it applies at a site; "" means all sites."""
         return self.rollout in {"", rollout} and self.site in {"", site}
 
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks, with the rights that they have, judged at revision `house` of the house chain."""
+    """An account with its roles as of access ledger revision `access_head`."""
 
     name: str
-    machine: bool = False
-    rights: tuple[Right, ...] = ()
-    house: int | None = None
+    is_service_account: bool = False
+    role_assignments: tuple[AssignedRole, ...] = ()
+    access_head: int | None = None
 
-    def may(self, act: Act, rollout: str, site: str = "") -> bool:
-        """Say whether they may do it at a site; "" asks for all sites at once.
+    def has_permission(self, permission: Permission, rollout: str, site: str = "") -> bool:
+        """Return whether a role grants it at a site; "" means all sites.
 
-        >>> ana = Caller("ana", rights=(Right("operator", "ramps", "ramp-a"),))
-        >>> ana.may(Act.OPERATE, "ramps", "ramp-a"), ana.may(Act.OPERATE, "ramps")
+        >>> ana = Caller("ana", role_assignments=(AssignedRole("operator", "ramps", "ramp-a"),))
+        >>> (
+        ...     ana.has_permission(Permission.OPERATE, "ramps", "ramp-a"),
+        ...     ana.has_permission(Permission.OPERATE, "ramps"),
+        ... )
         (True, False)
         """
         return any(
-            assignment.role in MAY[act] and assignment.reaches(rollout, site)
-            for assignment in self.rights
+            assignment.role in ROLES_BY_PERMISSION[permission] and assignment.covers(rollout, site)
+            for assignment in self.role_assignments
         )
 
-    def may_somewhere(self, act: Act, rollout: str) -> bool:
-        """Say whether they may do it at some site of a rollout at least."""
+    def has_permission_somewhere(self, permission: Permission, rollout: str) -> bool:
+        """Return whether a role grants it at some site of a rollout."""
         return any(
-            assignment.role in MAY[act] and assignment.rollout in {"", rollout}
-            for assignment in self.rights
+            assignment.role in ROLES_BY_PERMISSION[permission]
+            and assignment.rollout in {"", rollout}
+            for assignment in self.role_assignments
         )
 
-    def sees(self, rollout: str) -> bool:
-        """Say whether they have any right in the rollout: to others it is not there."""
-        return any(assignment.rollout in {"", rollout} for assignment in self.rights)
+    def can_see(self, rollout: str) -> bool:
+        """Return whether the caller has any role in the rollout."""
+        return any(assignment.rollout in {"", rollout} for assignment in self.role_assignments)
 
-    def person(self, rollout: str, sites: tuple[str, ...] = ()) -> Person:
-        """Return them as a command's person, in the groups that they stand in at all `sites`."""
+    def as_actor(self, rollout: str, sites: tuple[str, ...] = ()) -> Actor:
+        """Return the actor of a command, with the groups held at all `sites`."""
         needed_sites = sites or ("",)
         approving_assignments = [
-            assignment for assignment in self.rights if assignment.role in {OPERATOR, APPROVER}
+            assignment
+            for assignment in self.role_assignments
+            if assignment.role in {OPERATOR, APPROVER}
         ]
         group_names = {assignment.group or assignment.role for assignment in approving_assignments}
         groups = (
@@ -111,78 +120,82 @@ class Caller:
             if all(
                 any(
                     (assignment.group or assignment.role) == group
-                    and assignment.reaches(rollout, site)
+                    and assignment.covers(rollout, site)
                     for assignment in approving_assignments
                 )
                 for site in needed_sites
             )
         )
-        return Person(self.name, tuple(groups), machine=self.machine)
+        return Actor(self.name, tuple(groups), is_service_account=self.is_service_account)
 
 
-def require(caller: Caller, act: Act, rollout: str, sites: tuple[str, ...] = ()) -> None:
-    """Let the caller pass, or refuse.
+def require_permission(
+    caller: Caller, permission: Permission, rollout: str, sites: tuple[str, ...] = ()
+) -> None:
+    """Raise an error unless the caller has the permission.
 
     Args:
-        caller: who asks.
-        act: what they want to do.
-        rollout: the rollout's name; "" for what no rollout owns, which asks for a right in all.
-        sites: each must be within their right; () asks for the act somewhere in the rollout.
+        rollout: name of the rollout; "" for what no rollout owns, which needs a role in all.
+        sites: all must be covered; () needs the permission at some site of the rollout.
 
     Raises:
-        UnknownRollout: they have no right in it, so to them it is not there.
-        NotAllowed: they may not; the text says who could.
+        UnknownRolloutError: the caller has no role in it, so it must not become visible.
+        NotAllowedError: the text names the roles that have the permission.
     """
-    if rollout and not caller.sees(rollout):
-        raise UnknownRollout(f"no rollout {rollout} that {caller.name} may see")
-    if act is Act.BE:
-        return  # whoever is known may ask who they are, also without any right
-    if not sites and caller.may_somewhere(act, rollout):
+    if rollout and not caller.can_see(rollout):
+        raise UnknownRolloutError(f"no rollout {rollout} that {caller.name} may see")
+    if permission is Permission.IDENTIFY:
+        return  # every account may, even without any role
+    if not sites and caller.has_permission_somewhere(permission, rollout):
         return
-    missing_sites = [site for site in sites if not caller.may(act, rollout, site)]
+    missing_sites = [site for site in sites if not caller.has_permission(permission, rollout, site)]
     if sites and not missing_sites:
         return
-    roles = " or ".join(sorted(MAY[act]))
+    roles = " or ".join(sorted(ROLES_BY_PERMISSION[permission]))
     sites_text = f" at {', '.join(missing_sites)}" if missing_sites else ""
-    raise NotAllowed(
-        f"{caller.name} may not {act.value}{sites_text}; it needs the role {roles}: ask an admin"
+    raise NotAllowedError(
+        f"{caller.name} may not {permission.value}{sites_text}; it needs the role {roles}: ask an"
+        " admin"
     )
 
 
-def require_sound(right: Right, *, machine: bool) -> None:
-    """Go on only with a right that means something for whoever gets it.
+def check_role_assignment(assignment: AssignedRole, *, is_service_account: bool) -> None:
+    """Raise an error unless the role fits the account.
 
     Raises:
-        PersonRefused: the role is unknown or not for machines, the group or the site is missing
-            or out of place; the text says what would be right.
+        InvalidAccountError: the role is unknown or not for service accounts, or group or site is
+            missing or out of place.
     """
-    if problem := _fault(right, machine=machine):
-        raise PersonRefused(problem)
+    if problem := _find_assignment_error(assignment, is_service_account=is_service_account):
+        raise InvalidAccountError(problem)
 
 
-def _fault(right: Right, *, machine: bool) -> str:
-    """Return what is wrong with a right, and what would be right; "" for nothing."""
-    is_approver = right.role == APPROVER
+def _find_assignment_error(assignment: AssignedRole, *, is_service_account: bool) -> str:
+    """Return what is wrong with a role, or ""."""
+    is_approver = assignment.role == APPROVER
     checks = (
-        (right.role not in ROLES, f"there is no role {right.role}; roles: {', '.join(ROLES)}"),
         (
-            machine and right.role not in OF_MACHINES,
-            f"a service account can be ingest or viewer, not {right.role}",
+            assignment.role not in ROLES,
+            f"there is no role {assignment.role}; roles: {', '.join(ROLES)}",
         ),
         (
-            is_approver != bool(right.group),
+            is_service_account and assignment.role not in SERVICE_ACCOUNT_ROLES,
+            f"a service account can be ingest or viewer, not {assignment.role}",
+        ),
+        (
+            is_approver != bool(assignment.group),
             "an approver needs the group that gates require, and no other role has one",
         ),
         (
-            right.group in ROLES,
-            f"{right.group} is a role; name the group otherwise, as safety or finance",
+            assignment.group in ROLES,
+            f"{assignment.group} is a role; name the group otherwise, as safety or finance",
         ),
         (
-            bool(right.site) and not right.rollout,
+            bool(assignment.site) and not assignment.rollout,
             "a role at a site needs the rollout of the site: name it too",
         ),
         (
-            right.role == ADMIN and bool(right.site),
+            assignment.role == ADMIN and bool(assignment.site),
             "an admin can't be limited to a site: name a rollout, or none for all",
         ),
     )

@@ -1,142 +1,149 @@
-"""Policy edits: stricter ones apply at once, looser ones wait for people."""
+"""Policy edits: stricter ones apply at once, looser ones need approvals."""
 
 from collections.abc import Mapping
 from itertools import takewhile
+from typing import NamedTuple
 
 from rollout.core.calendar.sites import SHADOW, Cell
-from rollout.core.policy.policy import Gate, Policy
+from rollout.core.policy.policy import Policy
+from rollout.core.policy.record_definition import is_redefined
 from rollout.core.scope.commands import ApplyPolicy, Tick
-from rollout.core.scope.events import Narrowed, PolicyApplied, ProposalRaised, ProposalVoided
-from rollout.core.scope.guards import void_of
-from rollout.core.scope.pending_events import Draft
-from rollout.core.scope.policy_diff import loosened, redefined
-from rollout.core.scope.proposals import evidence_hash, gate_hash
-from rollout.core.scope.scope import ENGINE, Proposal
-from rollout.core.scope.stops import TWO_OPERATORS, resume_needs
+from rollout.core.scope.events import Narrowed, PolicyApplied
+from rollout.core.scope.pending_events import PendingEvents
+from rollout.core.scope.policy_diff import list_looser_rules
+from rollout.core.scope.proposals import build_proposal, compute_gate_hash
+from rollout.core.scope.scope import ENGINE, ProposalState
+from rollout.core.scope.stops import TWO_OPERATORS, find_resume_needs
 
 
-def apply_policy(command: ApplyPolicy, draft: Draft) -> None:
-    """Put a policy in force, or raise it as a proposal under the one before."""
-    old, new = draft.policy, command.policy
-    is_first = draft.scope.policy_number == 0
-    if not is_first and new.hash == draft.scope.policy_hash:
-        return  # it holds already
-    looser_rules = () if is_first else loosened(old, new)
+def apply_policy(command: ApplyPolicy, pending: PendingEvents) -> None:
+    """Apply a policy, or propose it if it is looser."""
+    old, new = pending.policy, command.policy
+    is_first = pending.scope.policy_number == 0
+    if not is_first and new.hash == pending.scope.policy_hash:
+        return  # it is in force
+    looser_rules = () if is_first else list_looser_rules(old, new)
     if looser_rules and any(
-        proposal.about == new.hash for proposal in draft.scope.proposals.values()
+        proposal.about == new.hash for proposal in pending.scope.proposals.values()
     ):
-        return  # raised already: the answer is the proposal that is open
+        return  # proposed already
     if looser_rules:
-        _raise_edit(command, draft, looser_rules)
+        _propose_policy(command, pending, looser_rules)
     else:
-        _put_in_force(draft, new, by=command.by.name, loosens=(), proposal="")
+        _emit_policy_applied(pending, new, by=command.by.name, looser_rules=(), proposal_id="")
 
 
-def _raise_edit(command: ApplyPolicy, draft: Draft, loosens: tuple[str, ...]) -> None:
-    reading_lines = (f"policy {command.policy.hash}", *loosens)
-    draft.emit(
-        ProposalRaised(
-            at=draft.at,
-            by=command.by.name,
-            proposal=f"P-{draft.scope.raised + 1}",
-            kind="policy",
-            expires_at=draft.at + draft.policy.open_for,
-            needs=highest_approvals(draft.policy),
-            evidence_hash=evidence_hash(reading_lines),
-            about=command.policy.hash,
-            readings=reading_lines,
+def _propose_policy(
+    command: ApplyPolicy, pending: PendingEvents, looser_rules: tuple[str, ...]
+) -> None:
+    readings = (f"policy {command.policy.hash}", *looser_rules)
+    needs = find_highest_approvals(pending.policy)
+    pending.emit(
+        build_proposal(
+            pending, "policy", command.by.name, needs, readings, about=command.policy.hash
         )
     )
 
 
-def highest_approvals(policy: Policy) -> tuple[str, ...]:
-    """Return whom the gate to the highest rung asks; of several gates, the one asking most.
+def find_highest_approvals(policy: Policy) -> tuple[str, ...]:
+    """Return the approvals of the gate to the highest stage.
 
-    A policy without gates widens nothing, and two operators are asked for its first one.
+    Of several such gates the one with most approvals; two operators for a policy without gates.
     """
     gates = sorted(
-        policy.gates, key=lambda gate: (policy.rungs.index(gate.to), len(gate.approvals))
+        policy.gates, key=lambda gate: (policy.stage_ids.index(gate.to), len(gate.approvals))
     )
     return gates[-1].approvals if gates else TWO_OPERATORS
 
 
-def apply_approved_policies(draft: Draft, tick: Tick) -> bool:
-    """Put in force the approved policy proposal that was raised last; older ones are void.
+def apply_approved_policies(pending: PendingEvents, tick: Tick) -> bool:
+    """Apply the approved policy proposal that was raised last.
 
-    A policy that only observes widens nothing, but it is edited like any other, or there would
-    be no way out of it.
+    Observing policies can be edited too, or they could never be left.
 
     Returns:
-        Whether a policy was put in force.
+        Whether a policy was applied.
     """
     approved_proposals = [
         candidate
-        for candidate in draft.scope.proposals.values()
-        if candidate.kind == "policy" and candidate.approved
+        for candidate in pending.scope.proposals.values()
+        if candidate.kind == "policy"
+        and candidate.is_approved
+        and candidate.about in tick.pending_policies
     ]
-    applicable_proposals = [
-        candidate for candidate in approved_proposals if candidate.about in tick.pending
-    ]
-    if not applicable_proposals:
+    if not approved_proposals:
         return False
-    proposal = applicable_proposals[-1]  # they stand in the order in which they were raised
-    _apply_edit(draft, tick.pending[proposal.about], proposal)
+    proposal = approved_proposals[-1]  # in the order in which they were raised
+    new = tick.pending_policies[proposal.about]
+    looser_rules = list_looser_rules(pending.policy, new)
+    _emit_policy_applied(
+        pending, new, by=ENGINE, looser_rules=looser_rules, proposal_id=proposal.id
+    )
     return True
 
 
-def _apply_edit(draft: Draft, new: Policy, chosen: Proposal) -> None:
-    looser_rules = loosened(draft.policy, new)
-    _put_in_force(draft, new, by=ENGINE, loosens=looser_rules, proposal=chosen.id)
-
-
-def _put_in_force(
-    draft: Draft, new: Policy, *, by: str, loosens: tuple[str, ...], proposal: str
+def _emit_policy_applied(
+    pending: PendingEvents, new: Policy, *, by: str, looser_rules: tuple[str, ...], proposal_id: str
 ) -> None:
-    """Emit PolicyApplied, after voiding what the edit takes the ground from."""
-    old, is_first = draft.policy, draft.scope.policy_number == 0
-    cleared_cells = () if is_first else _cleared(old, new)
-    restarted_cells = () if is_first else _riskier(draft.scope.withdrawn, old, new)
-    withdrawn_risks = {} if is_first else _withdrawn(draft.scope.withdrawn, old, new)
-    for open_proposal in list(draft.scope.proposals.values()):
-        if open_proposal.id != proposal and _loses_ground(
-            draft, open_proposal, new, loosens, cleared_cells
+    """Emit PolicyApplied, after voiding and narrowing what the edit invalidates."""
+    effects = _find_effects(pending, new)
+    for proposal in list(pending.scope.proposals.values()):
+        if proposal.id != proposal_id and _is_voided_by_edit(
+            pending, proposal, new, looser_rules, effects.cleared
         ):
-            reason = "the policy was edited"
-            draft.emit(
-                ProposalVoided(at=draft.at, by=ENGINE, proposal=open_proposal.id, reason=reason)
-            )
-    _cut_ladders(draft, new, by, cleared_cells)
-    draft.emit(
+            pending.void_proposal(proposal.id, "the policy was edited")
+    _narrow_to_ladder(pending, new, by, effects.cleared)
+    pending.emit(
         PolicyApplied(
-            at=draft.at,
+            at=pending.at,
             by=by,
-            number=draft.scope.policy_number + 1,
+            number=pending.scope.policy_number + 1,
             policy_hash=new.hash,
-            loosens=loosens,
-            restarted=restarted_cells,
-            cleared=cleared_cells,
-            proposal=proposal,
-            withdrawn=tuple(withdrawn_risks),
-            risks=tuple(withdrawn_risks.values()),
+            loosens=looser_rules,
+            restarted=effects.restarted,
+            cleared=effects.cleared,
+            proposal=proposal_id,
+            withdrawn=tuple(effects.withdrawn_risks),
+            risks=tuple(effects.withdrawn_risks.values()),
         )
     )
-    draft.policy = new
+    pending.policy = new
 
 
-def _cut_ladders(draft: Draft, new: Policy, by: str, cleared: tuple[Cell, ...]) -> None:
-    """Pop the grants that don't stand on the new ladder rung by rung.
+class _EditEffects(NamedTuple):
+    cleared: tuple[Cell, ...]
+    restarted: tuple[Cell, ...]
+    withdrawn_risks: Mapping[str, str]
 
-    Left in place they would give a rung back, unasked, when the ones missing below are granted.
+
+def _find_effects(pending: PendingEvents, new: Policy) -> _EditEffects:
+    """Return what an edit does to cells; nothing for the first policy."""
+    old, risks = pending.policy, pending.scope.withdrawn_gate_risks
+    if pending.scope.policy_number == 0:
+        return _EditEffects((), (), {})
+    return _EditEffects(
+        _find_cleared_cells(old, new),
+        _find_riskier_cells(risks, old, new),
+        _find_withdrawn_risks(risks, old, new),
+    )
+
+
+def _narrow_to_ladder(
+    pending: PendingEvents, new: Policy, by: str, cleared_cells: tuple[Cell, ...]
+) -> None:
+    """Remove the grants that don't match the new stages level by level.
+
+    Left in place they would restore a stage, unapproved, once the missing ones below are granted.
     """
-    for (cell, version), state in list(draft.scope.cells.items()):
+    for (cell, version), state in list(pending.scope.cells.items()):
         stages = tuple(grant.stage for grant in state.grants)
-        common_count = _common(stages, new.rungs[1:])
-        if common_count == len(stages) or cell in cleared:
+        common_count = _count_common_stages(stages, new.stage_ids[1:])
+        if common_count == len(stages) or cell in cleared_cells:
             continue
-        void_of(draft, state, "the policy's ladder was edited")
-        draft.emit(
+        pending.void_proposal(state.proposal, "the policy's ladder was edited")
+        pending.emit(
             Narrowed(
-                at=draft.at,
+                at=pending.at,
                 by=by,
                 cell=cell,
                 version=version,
@@ -147,75 +154,80 @@ def _cut_ladders(draft: Draft, new: Policy, by: str, cleared: tuple[Cell, ...]) 
         )
 
 
-def _common(stages: tuple[str, ...], ladder: tuple[str, ...]) -> int:
-    """Return how many of `stages`, lowest first, are those of the ladder."""
+def _count_common_stages(stages: tuple[str, ...], ladder: tuple[str, ...]) -> int:
+    """Return how many of `stages`, lowest first, match the ladder."""
     matches = (a == b for a, b in zip(stages, ladder, strict=False))
     return sum(takewhile(bool, matches))
 
 
-def _loses_ground(
-    draft: Draft,
-    proposal: Proposal,
+def _is_voided_by_edit(
+    pending: PendingEvents,
+    proposal: ProposalState,
     new: Policy,
-    loosens: tuple[str, ...],
-    cleared: tuple[Cell, ...],
+    looser_rules: tuple[str, ...],
+    cleared_cells: tuple[Cell, ...],
 ) -> bool:
-    """Say whether an edit voids a proposal: any edit a policy proposal, looser ones all others.
+    """Return whether an edit voids a proposal.
 
-    A resume goes on only if the new policy would ask the same people for it. A clock that is
-    wrong is wrong under any policy.
+    Any edit voids policy proposals, looser ones all others. A resume stays open only if the new
+    policy needs the same approvals. A clock correction does not depend on the policy.
     """
     cell = proposal.cell
     if proposal.kind == "clock":
         return False
-    if proposal.kind == "policy" or loosens:
+    if proposal.kind == "policy" or looser_rules:
         return True
     if cell is None:
-        stop = draft.scope.stops[proposal.about]
-        return resume_needs(draft.scope, new, stop, draft.at) != proposal.needs
-    if cell in cleared or proposal.to not in new.rungs:
+        stop = pending.scope.stops[proposal.about]
+        return find_resume_needs(pending.scope, new, stop, pending.at) != proposal.needs
+    if cell in cleared_cells or proposal.to not in new.stage_ids:
         return True
-    return gate_hash(new, new.rungs.index(proposal.to), cell) != proposal.gate
+    return compute_gate_hash(new, new.stage_ids.index(proposal.to), cell) != proposal.gate
 
 
-def _cleared(old: Policy, new: Policy) -> tuple[Cell, ...]:
-    """Return the cells that are gone or whose records mean something else now."""
-    return tuple(cell for cell in old.cells if cell not in new.known or redefined(old, new, cell))
+def _find_cleared_cells(old: Policy, new: Policy) -> tuple[Cell, ...]:
+    """Return the cells that are gone or whose records mean something else."""
+    return tuple(
+        cell for cell in old.cells if cell not in new.cell_set or is_redefined(old, new, cell)
+    )
 
 
-def _riskier(withdrawn: Mapping[str, str], old: Policy, new: Policy) -> tuple[Cell, ...]:
-    """Return the cells in which some gate opens at a higher risk than the last one there did."""
-    shared_cells = (cell for cell in old.cells if cell in new.known)
-    return tuple(cell for cell in shared_cells if _risk_rises(withdrawn, old, new, cell))
+def _find_riskier_cells(
+    withdrawn_risks: Mapping[str, str], old: Policy, new: Policy
+) -> tuple[Cell, ...]:
+    """Return the cells in which a gate's risk has risen."""
+    shared_cells = (cell for cell in old.cells if cell in new.cell_set)
+    return tuple(cell for cell in shared_cells if _has_higher_risk(withdrawn_risks, old, new, cell))
 
 
-def _risk_rises(withdrawn: Mapping[str, str], old: Policy, new: Policy, cell: Cell) -> bool:
-    for stage in new.rungs[1:]:
-        old_gate, new_gate = _gate_to(old, stage, cell), _gate_to(new, stage, cell)
-        last_risk = old_gate.risk if old_gate is not None else float(withdrawn.get(stage, "inf"))
+def _has_higher_risk(
+    withdrawn_risks: Mapping[str, str], old: Policy, new: Policy, cell: Cell
+) -> bool:
+    for stage in new.stage_ids[1:]:
+        old_gate, new_gate = old.find_gate_to(stage, cell), new.find_gate_to(stage, cell)
+        last_risk = (
+            old_gate.risk if old_gate is not None else float(withdrawn_risks.get(stage, "inf"))
+        )
         if new_gate is not None and new_gate.risk > last_risk:
             return True
     return False
 
 
-def _withdrawn(before: Mapping[str, str], old: Policy, new: Policy) -> dict[str, str]:
-    """Return the risk of the gate that some cell has lost, by stage, until no cell lacks one.
+def _find_withdrawn_risks(
+    previous_risks: Mapping[str, str], old: Policy, new: Policy
+) -> dict[str, str]:
+    """Return by stage the lowest risk of withdrawn gates.
 
-    A gate that is taken away and put back with more risk would else judge the same evidence
-    twice. The lowest risk of a stage's gates stands for all of its cells.
+    A gate that is removed and added again with more risk would otherwise test the same evidence
+    twice. A stage is listed until every cell has a gate to it.
     """
-    lost_risks = {stage: float(risk) for stage, risk in before.items()}
+    lost_risks = {stage: float(risk) for stage, risk in previous_risks.items()}
     for cell in old.cells:
-        for stage in old.rungs[1:] if cell in new.known else ():
-            gate = _gate_to(old, stage, cell)
-            if gate is not None and _gate_to(new, stage, cell) is None:
+        for stage in old.stage_ids[1:] if cell in new.cell_set else ():
+            gate = old.find_gate_to(stage, cell)
+            if gate is not None and new.find_gate_to(stage, cell) is None:
                 lost_risks[stage] = min(gate.risk, lost_risks.get(stage, gate.risk))
     stages_without_gate = (
-        s for s in sorted(lost_risks) if any(_gate_to(new, s, c) is None for c in new.cells)
+        s for s in sorted(lost_risks) if any(new.find_gate_to(s, c) is None for c in new.cells)
     )
     return {stage: str(lost_risks[stage]) for stage in stages_without_gate}
-
-
-def _gate_to(policy: Policy, stage: str, cell: Cell) -> Gate | None:
-    """Return the gate that leads `cell` to a stage, None too where the ladder has no such rung."""
-    return policy.gate(policy.rungs.index(stage), cell) if stage in policy.rungs else None

@@ -1,9 +1,9 @@
-"""Which edits of a policy loosen it, in words. Those need the approvals of the policy before.
+"""Rules that an edit of a policy loosens, as text.
 
-Whatever lets a model do more, sooner, for longer, on less evidence or less watched is a loosening.
-Where it can't be told from the two texts whether an edit loosens (hours moved from one window to
-another, a guard that looks back over another span), it counts as one: doubt means that people are
-asked. `redefined` says in which cells records mean something else; the two are independent.
+Looser edits need the approvals of the current policy: edits that let the model do more, sooner, for
+longer, on less evidence or with less control. If the texts can't show whether an edit loosens
+(hours moved between windows, another span of a guard), it counts as looser. `is_redefined` finds
+changes of what records mean; the two are independent.
 """
 
 from collections import Counter
@@ -13,106 +13,111 @@ from datetime import date, timedelta
 from rollout.core.calendar.sites import Cell, Site
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import Condition
-from rollout.core.policy.policy import Freeze, Gate, Guard, Policy, Stage, Waves, duration_text
-from rollout.core.policy.record_definition import definition, redefined
+from rollout.core.policy.policy import Freeze, Gate, Guard, Policy, Stage, Waves, format_duration
 
-__all__ = ["definition", "loosened", "redefined"]
-
-_REACH = ("cell", "site", "rollout")
-Says = Iterator[str]
+_REACH_ORDER = ("cell", "site", "rollout")
+Sentences = Iterator[str]
 
 
-def loosened(old: Policy, new: Policy) -> tuple[str, ...]:
-    """Say what `new` loosens against `old`, one sentence each; nothing if it loosens nothing."""
+def list_looser_rules(old: Policy, new: Policy) -> tuple[str, ...]:
+    """Return a sentence for each rule that `new` loosens."""
     sentences = [sentence for rule in _RULES for sentence in rule(old, new)]
-    return (*sentences, *_by_cell(old, new))
+    return (*sentences, *_compare_cells(old, new))
 
 
-def _by_cell(old: Policy, new: Policy) -> Says:
-    """Say what the cells lose, each sentence once with the cells that it is about."""
+def _compare_cells(old: Policy, new: Policy) -> Sentences:
+    """Yield the looser rules of cells, each sentence once with its cells."""
     cells_by_sentence: dict[str, list[Cell]] = {}
-    shared_cells = [cell for cell in new.cells if cell in old.known]
+    shared_cells = [cell for cell in new.cells if cell in old.cell_set]
     for cell in shared_cells:
         for rule in _CELL_RULES:
             for sentence in rule(old, new, cell):
                 cells_by_sentence.setdefault(sentence, []).append(cell)
     for sentence, cells in cells_by_sentence.items():
-        yield sentence + _cells_text(cells, len(shared_cells))
+        yield sentence + _format_cells(cells, len(shared_cells))
 
 
-def _cells_text(cells: list[Cell], count: int) -> str:
+def _format_cells(cells: list[Cell], count: int) -> str:
     if len(cells) == count:
         return ""
     more = f" and {len(cells) - 3} more cells" if len(cells) > 3 else ""
     return f", in {', '.join(str(cell) for cell in cells[:3])}{more}"
 
 
-# What is decided
+# Levers
 
 
-def _levers(old: Policy, new: Policy) -> Says:
+def _compare_levers(old: Policy, new: Policy) -> Sentences:
     for lever in new.levers:
-        old_lever = old.lever.get(lever.id)
+        old_lever = old.levers_by_id.get(lever.id)
         if old_lever is None:
             yield f"lever {lever.id} is new: the model would decide it too"
         else:
-            yield from _one_lever(old_lever, lever)
+            yield from _compare_lever(old_lever, lever)
 
 
-def _one_lever(old: Lever, new: Lever) -> Says:
+def _compare_lever(old: Lever, new: Lever) -> Sentences:
     added_labels = [label for label in new.labels if label not in old.labels]
     if added_labels:
         yield f"lever {new.id} has new labels: {', '.join(added_labels)}"
-    if _cheaper(old, new) or _cheaper_number(old, new):
+    if _has_cheaper_error(old, new) or _has_cheaper_distance(old, new):
         yield f"lever {new.id}: some wrong action costs less than before"
-    if _longer(old.answer_within, new.answer_within):
+    if _is_longer(old.answer_within, new.answer_within):
         yield f"lever {new.id}: a later answer of the model counts"
     if new.unanswered != old.unanswered:
-        yield f"lever {new.id}: another action is taken when nobody answers"
-    if _wider(old, new):
+        yield f"lever {new.id}: another action without an answer in time"
+    if _has_wider_number(old, new):
         yield f"lever {new.id}: a wider range or tolerance of its number"
 
 
-def _cheaper(old: Lever, new: Lever) -> bool:
-    """Say whether mistaking one known label for another costs less than it did."""
+def _has_cheaper_error(old: Lever, new: Lever) -> bool:
+    """Return whether mistaking one shared label for another costs less."""
     shared_labels = [label for label in new.labels if label in old.labels]
-    return any(_cost(new, a, b) < _cost(old, a, b) for a in shared_labels for b in shared_labels)
+    return any(
+        _compute_label_cost(new, a, b) < _compute_label_cost(old, a, b)
+        for a in shared_labels
+        for b in shared_labels
+    )
 
 
-def _cost(lever: Lever, did: str, right: str) -> float:
-    return lever.cost(lever.action(did) or did, lever.action(right) or right)
+def _compute_label_cost(lever: Lever, did: str, right: str) -> float:
+    return lever.compute_cost(lever.find_action(did) or did, lever.find_action(right) or right)
 
 
-def _cheaper_number(old: Lever, new: Lever) -> bool:
-    """Say whether some distance costs less; costs step only at the distances that rows name."""
+def _has_cheaper_distance(old: Lever, new: Lever) -> bool:
+    """Return whether some distance costs less.
+
+    Costs change only at the distances in the rows.
+    """
     if old.number is None or new.number is None:
         return False
     human_numbers = {old.number.low, old.number.high, new.number.low, new.number.high, 0.0}
     return any(
-        new.cost_of_number(human_number + gap, human_number)
-        < old.cost_of_number(human_number + gap, human_number)
+        new.compute_number_cost(human_number + gap, human_number)
+        < old.compute_number_cost(human_number + gap, human_number)
         for human_number in human_numbers
-        for gap in _just_beyond(old, new, human_number)
+        for gap in _list_gaps_beyond(old, new, human_number)
     )
 
 
-def _just_beyond(old: Lever, new: Lever, person: float) -> Iterator[float]:
+def _list_gaps_beyond(old: Lever, new: Lever, human_number: float) -> Iterator[float]:
     for lever in (old, new):
         margins = [m for rule in lever.costs for m in (rule.under, rule.over, rule.off)]
         tolerance = lever.number.tolerance if lever.number is not None else None
         for margin in (*margins, tolerance):
             if margin is not None:
-                gap = margin.at(person) * (1 + 1e-9) + 1e-9
+                gap = margin.compute_distance(human_number) * (1 + 1e-9) + 1e-9
                 yield from (gap, -gap)
 
 
-def _wider(old: Lever, new: Lever) -> bool:
+def _has_wider_number(old: Lever, new: Lever) -> bool:
     old_number, new_number = old.number, new.number
     if old_number is None or new_number is None:
         return False
     human_numbers = (old_number.low, old_number.high, new_number.low, new_number.high)
     has_looser_tolerance = any(
-        new_number.tolerance.at(human_number) > old_number.tolerance.at(human_number)
+        new_number.tolerance.compute_distance(human_number)
+        > old_number.tolerance.compute_distance(human_number)
         for human_number in human_numbers
     )
     return (
@@ -120,126 +125,130 @@ def _wider(old: Lever, new: Lever) -> bool:
     )
 
 
-def _longer(old: timedelta | None, new: timedelta | None) -> bool:
-    """Say whether a limit in time grew; None is no limit."""
+def _is_longer(old: timedelta | None, new: timedelta | None) -> bool:
+    """Return whether a time limit grew; None is no limit."""
     return old is not None and (new is None or new > old)
 
 
-# What counts as evidence
+# Evidence
 
 
-def _evidence(old: Policy, new: Policy) -> Says:
+def _compare_evidence(old: Policy, new: Policy) -> Sentences:
     old_rules, new_rules = old.evidence, new.evidence
     if old_rules.unit == "episode" and new_rules.unit == "case":
         yield "each case of a burst counts, where an episode counted once"
-    if old_rules.unit == new_rules.unit == "episode" and _shorter(
+    if old_rules.unit == new_rules.unit == "episode" and _is_shorter(
         old_rules.episode_span, new_rules.episode_span
     ):
         yield "episodes are cut shorter, so bursts count more often"
     if new_rules.missing_at_most > old_rules.missing_at_most:
-        yield f"more units may miss a verdict: {_share(new_rules.missing_at_most)}"
+        yield f"more units may lack a decision: {_format_share(new_rules.missing_at_most)}"
     if new_rules.verdicts < old_rules.verdicts:
-        yield f"fewer people judge a unit: {new_rules.verdicts} instead of {old_rules.verdicts}"
+        yield f"fewer reviewers judge a unit: {new_rules.verdicts} instead of {old_rules.verdicts}"
     if new_rules.outside_blind and not old_rules.outside_blind:
-        yield "verdicts made elsewhere count as blind"
-    if _lower(old_rules.confidence_floor, new_rules.confidence_floor):
+        yield "decisions made elsewhere count as blind"
+    if _is_lower(old_rules.confidence_floor, new_rules.confidence_floor):
         yield "the model decides less sure cases: the confidence floor is lower or gone"
-    if _lower(old_rules.min_reviewer_agreement, new_rules.min_reviewer_agreement):
-        yield "verdicts of less reliable reviewers count"
+    if _is_lower(old_rules.min_reviewer_agreement, new_rules.min_reviewer_agreement):
+        yield "decisions of less reliable reviewers count"
     checks_reviewers = new_rules.min_reviewer_agreement is not None and new_rules.verdicts == 1
     if checks_reviewers and new_rules.second_verdict < old_rules.second_verdict:
-        yield f"reviewers are checked on fewer cases, {_share(new_rules.second_verdict)}"
+        yield f"reviewers are checked on fewer cases, {_format_share(new_rules.second_verdict)}"
 
 
-def _lower(old: float | None, new: float | None) -> bool:
-    """Say whether a floor fell; None is no floor."""
+def _is_lower(old: float | None, new: float | None) -> bool:
+    """Return whether a minimum fell; None is no minimum."""
     return old is not None and (new is None or new < old)
 
 
-def _shorter(old: timedelta | None, new: timedelta | None) -> bool:
-    """Say whether episodes were cut shorter; None sets records without an episode aside."""
+def _is_shorter(old: timedelta | None, new: timedelta | None) -> bool:
+    """Return whether episodes were cut shorter; with None, records without episode don't count."""
     return new is not None and (old is None or new < old)
 
 
-def _share(share: float) -> str:
+def _format_share(share: float) -> str:
     return f"{share * 100:g} %"
 
 
-# Ladder and time
+# Stages, sites and waves
 
 
-def _stages(old: Policy, new: Policy) -> Says:
+def _compare_stages(old: Policy, new: Policy) -> Sentences:
     old_stages = {stage.id: stage for stage in old.stages}
     for stage_level, stage in enumerate(new.stages):
         old_stage = old_stages.get(stage.id)
         if old_stage is None:
             continue
-        yield from _one_stage(old_stage, stage)
-        old_stages_below = old.rungs[1 : old.rungs.index(stage.id)]
+        yield from _compare_stage(old_stage, stage)
+        old_stages_below = old.stage_ids[1 : old.stage_ids.index(stage.id)]
         removed_stages = [
-            name for name in old_stages_below if name not in new.rungs[1 : stage_level + 1]
+            name for name in old_stages_below if name not in new.stage_ids[1 : stage_level + 1]
         ]
         if removed_stages:
-            yield f"{stage.id} no longer stands above {', '.join(removed_stages)}"
+            yield f"{stage.id} is no longer above {', '.join(removed_stages)}"
 
 
-def _one_stage(old: Stage, new: Stage) -> Says:
+def _compare_stage(old: Stage, new: Stage) -> Sentences:
     if new.model_decides and not old.model_decides:
-        yield f"at {new.id} the model decides, where a person confirmed"
+        yield f"at {new.id} the model decides, where a human confirmed"
     if new.blind < old.blind:
-        yield f"{new.id}: a smaller blind share, {_share(new.blind)}"
+        yield f"{new.id}: a smaller blind share, {_format_share(new.blind)}"
     if old.audit is not None and new.audit is not None and new.audit < old.audit:
-        yield f"{new.id}: fewer audits, {_share(new.audit)}"
+        yield f"{new.id}: fewer audits, {_format_share(new.audit)}"
     if new.lasts > old.lasts:
-        yield f"{new.id}: a grant lasts longer, {duration_text(new.lasts)}"
+        yield f"{new.id}: a grant lasts longer, {format_duration(new.lasts)}"
 
 
-def _places(old: Policy, new: Policy) -> Says:
+def _compare_sites(old: Policy, new: Policy) -> Sentences:
     for site in new.sites:
-        old_site = old.site.get(site.id)
+        old_site = old.sites_by_id.get(site.id)
         if old_site is None:
             yield f"site {site.id} is new"
-        elif _lease(new, site) > _lease(old, old_site):
-            yield f"a stop reaches {site.id} later, within {duration_text(_lease(new, site))}"
+        elif _get_lease(new, site) > _get_lease(old, old_site):
+            yield f"a stop reaches {site.id} later, within {format_duration(_get_lease(new, site))}"
     old_windows = [(w.id, w.hours, w.when) for w in old.windows]
     new_windows = [(w.id, w.hours, w.when) for w in new.windows]
     if old_windows[: len(new_windows)] != new_windows:
         yield "windows are cut otherwise: hours come under other gates than before"
 
 
-def _lease(policy: Policy, site: Site) -> timedelta:
+def _get_lease(policy: Policy, site: Site) -> timedelta:
     return site.lease or policy.lease
 
 
-def _engine(old: Policy, new: Policy) -> Says:
+def _compare_engine(old: Policy, new: Policy) -> Sentences:
     if old.observe and not new.observe:
         yield "proposals are applied, where they were only raised"
     if new.tick > old.tick:
-        yield f"guards look less often, every {duration_text(new.tick)}"
-    if new.takeover != old.takeover and _takeover(new, new) < _takeover(old, new):
+        yield f"guards look less often, every {format_duration(new.tick)}"
+    if new.takeover != old.takeover and _find_takeover_level(new, new) < _find_takeover_level(
+        old, new
+    ):
         yield f"a challenger may take over at a lower stage, {new.takeover}"
 
 
-def _takeover(policy: Policy, ladder: Policy) -> int:
-    """Return the rung of a takeover in `ladder`; the acting version's own is above all."""
-    is_on_ladder = policy.takeover in ladder.rungs
-    return ladder.rungs.index(policy.takeover) if is_on_ladder else len(ladder.rungs)
+def _find_takeover_level(policy: Policy, ladder: Policy) -> int:
+    """Return the takeover's level in `ladder`, the highest for `same-stage`."""
+    is_on_ladder = policy.takeover in ladder.stage_ids
+    return ladder.stage_ids.index(policy.takeover) if is_on_ladder else len(ladder.stage_ids)
 
 
-def _waves(old: Policy, new: Policy) -> Says:
+def _compare_waves(old: Policy, new: Policy) -> Sentences:
     if old.waves is None:
         return
     if new.waves is None:
         yield "sites no longer wait for an earlier wave"
         return
-    yield from _one_waves(old.waves, new.waves, new)
-    earlier_sites = [s.id for s in new.sites if s.id in old.site and s.wave < old.site[s.id].wave]
+    yield from _compare_wave_rules(old.waves, new.waves, new)
+    earlier_sites = [
+        s.id for s in new.sites if s.id in old.sites_by_id and s.wave < old.sites_by_id[s.id].wave
+    ]
     if earlier_sites:
         yield f"an earlier wave: {', '.join(earlier_sites)}"
 
 
-def _one_waves(old: Waves, new: Waves, policy: Policy) -> Says:
-    stage_ids = policy.rungs
+def _compare_wave_rules(old: Waves, new: Waves, policy: Policy) -> Sentences:
+    stage_ids = policy.stage_ids
     if new.stage != old.stage and (
         old.stage not in stage_ids or stage_ids.index(new.stage) < stage_ids.index(old.stage)
     ):
@@ -251,43 +260,44 @@ def _one_waves(old: Waves, new: Waves, policy: Policy) -> Says:
         yield "more cells may be widened at once"
 
 
-# Cell by cell
+# Rules of a cell
 
 
-def _gates(old: Policy, new: Policy, cell: Cell) -> Says:
+def _compare_gates(old: Policy, new: Policy, cell: Cell) -> Sentences:
     for stage_level, stage in enumerate(new.stages, start=1):
-        gate = new.gate(stage_level, cell)
+        gate = new.find_gate(stage_level, cell)
         if gate is None:
             continue
-        old_gate = _gate(old, stage.id, cell)
+        old_gate = old.find_gate_to(stage.id, cell)
         if old_gate is None:
             yield f"a gate to {stage.id}, where none was"
             continue
-        yield from _one_gate(old_gate, gate)
-        new_conditions = new.required(stage_level, cell)
-        for condition in old.required(old.rungs.index(stage.id), cell):
-            yield from _one_condition(stage.id, condition, new_conditions)
+        yield from _compare_gate(old_gate, gate)
+        new_conditions = new.list_conditions(stage_level, cell)
+        for condition in old.list_conditions(old.stage_ids.index(stage.id), cell):
+            yield from _compare_condition(stage.id, condition, new_conditions)
 
 
-def _gate(policy: Policy, stage: str, cell: Cell) -> Gate | None:
-    return policy.gate(policy.rungs.index(stage), cell) if stage in policy.rungs else None
-
-
-def _one_condition(stage: str, condition: Condition, asked: tuple[Condition, ...]) -> Says:
-    same_conditions = [other for other in asked if other.key == condition.key]
+def _compare_condition(
+    stage: str, condition: Condition, new_conditions: tuple[Condition, ...]
+) -> Sentences:
+    same_conditions = [other for other in new_conditions if other.key == condition.key]
     if not same_conditions:
         yield f"{stage} no longer asks for {condition}"
-    elif not any(_as_strict(other, condition) for other in same_conditions):
-        yield f"{stage} asks for {same_conditions[0]} instead of {condition.line_text}"
+    elif not any(_is_as_strict(other, condition) for other in same_conditions):
+        yield f"{stage} asks for {same_conditions[0]} instead of {condition.threshold_text}"
 
 
-def _as_strict(new: Condition, old: Condition) -> bool:
+def _is_as_strict(new: Condition, old: Condition) -> bool:
     return new.line >= old.line if old.at_least else new.line <= old.line
 
 
-def _one_gate(old: Gate, new: Gate) -> Says:
+def _compare_gate(old: Gate, new: Gate) -> Sentences:
     if new.risk > old.risk:
-        yield f"{new.to} opens at a risk of {_share(new.risk)} instead of {_share(old.risk)}"
+        yield (
+            f"{new.to} opens at a risk of {_format_share(new.risk)} instead of"
+            f" {_format_share(old.risk)}"
+        )
     for minimum in ("units", "days", "reviewers"):
         new_minimum, old_minimum = getattr(new.minimum, minimum), getattr(old.minimum, minimum)
         if new_minimum < old_minimum:
@@ -296,10 +306,10 @@ def _one_gate(old: Gate, new: Gate) -> Says:
         yield f"{new.to} is approved by {', '.join(new.approvals)}, not {', '.join(old.approvals)}"
 
 
-def _guards(old: Policy, new: Policy, cell: Cell) -> Says:
-    for guard in old.guards_of(cell):
-        same_guards = [g for g in new.guards_of(cell) if g.condition.key == guard.condition.key]
-        if not any(_watches_as_well(other, guard) for other in same_guards):
+def _compare_guards(old: Policy, new: Policy, cell: Cell) -> Sentences:
+    for guard in old.list_guards(cell):
+        same_guards = [g for g in new.list_guards(cell) if g.condition.key == guard.condition.key]
+        if not any(_is_guard_as_strict(other, guard) for other in same_guards):
             change = (
                 f"is looser: {same_guards[0].condition}, {same_guards[0].then}"
                 if same_guards
@@ -308,69 +318,74 @@ def _guards(old: Policy, new: Policy, cell: Cell) -> Says:
             yield f"the guard on {guard.condition} ({guard.then}) {change}"
 
 
-def _watches_as_well(new: Guard, old: Guard) -> bool:
+def _is_guard_as_strict(new: Guard, old: Guard) -> bool:
     return (
-        _as_strict(new.condition, old.condition)
+        _is_as_strict(new.condition, old.condition)
         and new.false_alarm_every <= old.false_alarm_every
         and (new.then in {old.then, "shadow"} or old.then == "report")
-        and _REACH.index(new.reach) >= _REACH.index(old.reach)
-        and (new.over == old.over or _counts_longer(new, old))
+        and _REACH_ORDER.index(new.reach) >= _REACH_ORDER.index(old.reach)
+        and (new.over == old.over or _has_longer_harm_span(new, old))
     )
 
 
-def _counts_longer(new: Guard, old: Guard) -> bool:
-    """A count over a longer span is reached sooner; of other spans it can't be said."""
+def _has_longer_harm_span(new: Guard, old: Guard) -> bool:
+    """Return whether a harm guard counts over a longer span.
+
+    A longer span reaches the count sooner; for other measures the effect is unknown.
+    """
     is_longer_span = new.over is not None and old.over is not None and new.over > old.over
     return old.condition.measure == "harm" and is_longer_span
 
 
-def _ceilings(old: Policy, new: Policy, cell: Cell) -> Says:
-    allowed_stages = _allowed(old, cell)
-    for stage_level, stage in enumerate(_allowed(new, cell)[1:], start=1):
+def _compare_ceilings(old: Policy, new: Policy, cell: Cell) -> Sentences:
+    allowed_stages = _list_allowed_stages(old, cell)
+    for stage_level, stage in enumerate(_list_allowed_stages(new, cell)[1:], start=1):
         if (
-            stage in old.rungs
+            stage in old.stage_ids
             and stage not in allowed_stages
-            and new.gate(stage_level, cell) is not None
+            and new.find_gate(stage_level, cell) is not None
         ):
             yield f"{stage} is allowed, where {allowed_stages[-1]} was the most"
-    old_end, new_end = _ends(old, cell), _ends(new, cell)
+    old_end, new_end = _find_end(old, cell), _find_end(new, cell)
     if old_end is not None and (new_end is None or new_end > old_end):
         yield f"the trial goes on {f'to {new_end}' if new_end else 'without end'}, not to {old_end}"
 
 
-def _allowed(policy: Policy, cell: Cell) -> tuple[str, ...]:
-    """Return the rungs up to the lowest `never_above` that fits the cell."""
+def _list_allowed_stages(policy: Policy, cell: Cell) -> tuple[str, ...]:
+    """Return the stages up to the lowest `never_above` of the cell."""
     caps = [limit.never_above for limit in policy.limits if limit.where.fits(cell)]
-    stage_levels = [policy.rungs.index(cap) for cap in caps if cap is not None]
-    return policy.rungs[: min(stage_levels, default=len(policy.rungs)) + 1]
+    stage_levels = [policy.stage_ids.index(cap) for cap in caps if cap is not None]
+    return policy.stage_ids[: min(stage_levels, default=len(policy.stage_ids)) + 1]
 
 
-def _ends(policy: Policy, cell: Cell) -> date | None:
+def _find_end(policy: Policy, cell: Cell) -> date | None:
     ends = [limit.ends for limit in policy.limits if limit.where.fits(cell)]
     return min((end for end in ends if end is not None), default=None)
 
 
-def _freezes(old: Policy, new: Policy, cell: Cell) -> Says:
+def _compare_freezes(old: Policy, new: Policy, cell: Cell) -> Sentences:
     for freeze in old.freezes:
-        if freeze.where.fits(cell) and not any(_holds(f, freeze, cell) for f in new.freezes):
+        if freeze.where.fits(cell) and not any(
+            _is_same_freeze(f, freeze, cell) for f in new.freezes
+        ):
             yield f"the freeze for {freeze.reason} ({freeze.hours}) is gone or moved"
 
 
-def _holds(new: Freeze, old: Freeze, cell: Cell) -> bool:
+def _is_same_freeze(new: Freeze, old: Freeze, cell: Cell) -> bool:
     return new.hours == old.hours and new.where.fits(cell)
 
 
-_RULES: tuple[Callable[[Policy, Policy], Says], ...] = (
-    _levers,
-    _evidence,
-    _stages,
-    _places,
-    _engine,
-    _waves,
+_RULES: tuple[Callable[[Policy, Policy], Sentences], ...] = (
+    _compare_levers,
+    _compare_evidence,
+    _compare_stages,
+    _compare_sites,
+    _compare_engine,
+    _compare_waves,
 )
-_CELL_RULES: tuple[Callable[[Policy, Policy, Cell], Says], ...] = (
-    _gates,
-    _guards,
-    _ceilings,
-    _freezes,
+_CELL_RULES: tuple[Callable[[Policy, Policy, Cell], Sentences], ...] = (
+    _compare_gates,
+    _compare_guards,
+    _compare_ceilings,
+    _compare_freezes,
 )

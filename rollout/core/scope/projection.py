@@ -1,7 +1,7 @@
-"""The fold of events into a scope. It applies what has happened and never refuses.
+"""Applies events to a scope; it never refuses an event.
 
-Events change one private copy of the scope in place, and the copy is frozen once, at the end: a
-long history costs as much as it has events, however many cells there are.
+Events change one private copy in place, which is frozen at the end: the cost is linear in the
+number of events, however many cells there are.
 """
 
 from collections.abc import Iterable, Mapping
@@ -16,10 +16,10 @@ from rollout.core.scope.events import (
     Approved,
     CellEvent,
     ClockCorrected,
-    Event,
     GrantExpired,
     IncidentAcknowledged,
     IncidentOpened,
+    LedgerEvent,
     Narrowed,
     PolicyApplied,
     ProposalExpired,
@@ -37,60 +37,60 @@ from rollout.core.scope.events import (
     Widened,
 )
 from rollout.core.scope.scope import (
-    Approval,
     CellState,
+    GivenApproval,
     Grant,
     Incident,
-    Proposal,
+    ProposalState,
     Scope,
     Stop,
     Version,
-    place,
+    set_cell_state,
 )
 
-K = TypeVar("K")
-V = TypeVar("V")
+KeyT = TypeVar("KeyT")
+ValueT = TypeVar("ValueT")
 
 
-def evolve(scope: Scope, event: Event) -> Scope:
-    """Return the scope after `event`; its revision counts events."""
-    return fold((event,), scope)
+def apply_event(scope: Scope, event: LedgerEvent) -> Scope:
+    """Return the scope after `event`."""
+    return apply_events((event,), scope)
 
 
-def fold(events: Iterable[Event], scope: Scope | None = None) -> Scope:
-    """Return the scope that `events` make of `scope`, by default of the empty one."""
+def apply_events(events: Iterable[LedgerEvent], scope: Scope | None = None) -> Scope:
+    """Return the scope after `events`, from the empty one by default."""
     start, builder = Scope() if scope is None else scope, None
     for event in events:
-        builder = builder or _Folding(start)
-        builder.take(event)
-    return start if builder is None else builder.frozen()  # of no events: the same, not a copy
+        builder = builder or _ScopeBuilder(start)
+        builder.apply(event)
+    return start if builder is None else builder.build()
 
 
-class _Folding:
-    """A scope in the making. It owns copies of every part, so no scope handed out ever changes."""
+class _ScopeBuilder:
+    """A mutable copy of a scope's parts."""
 
     def __init__(self, scope: Scope) -> None:
         self.policy_number, self.policy_hash = scope.policy_number, scope.policy_hash
-        self.raised, self.incidents = scope.raised, scope.incidents
+        self.proposal_count, self.incident_count = scope.proposal_count, scope.incident_count
         self.at, self.revision = scope.at, scope.revision
-        self.versions = _copy(scope.versions)
-        self.cells = _copy(scope.cells)
-        self.proposals = _copy(scope.proposals)
-        self.stops = _copy(scope.stops)
-        self.widened_at = _copy(scope.widened_at)
-        self.open_incidents = _copy(scope.open_incidents)
-        self.withdrawn = _copy(scope.withdrawn)
-        self.holders = _copy(scope._holders)  # noqa: SLF001 - kept for `Scope.holder` alone
+        self.versions = _copy_mapping(scope.versions)
+        self.cells = _copy_mapping(scope.cells)
+        self.proposals = _copy_mapping(scope.proposals)
+        self.stops = _copy_mapping(scope.stops)
+        self.widened_at = _copy_mapping(scope.widened_at)
+        self.open_incidents = _copy_mapping(scope.open_incidents)
+        self.withdrawn_gate_risks = _copy_mapping(scope.withdrawn_gate_risks)
+        self.holders = _copy_mapping(scope._holders)  # noqa: SLF001 - kept for `Scope.holder` alone
 
-    def take(self, event: Event) -> None:
-        """Apply one event; the scope's time never goes back but by a correction."""
+    def apply(self, event: LedgerEvent) -> None:
+        """Apply one event; only a correction sets the scope's time back."""
         previous_at = self.at
         self.at = event.at if previous_at is None else max(previous_at, event.at)
-        _apply(event, self)
+        _apply_to_builder(event, self)
         self.revision += 1
 
-    def frozen(self) -> Scope:
-        """Return what was made, for readers; nothing may be taken after it."""
+    def build(self) -> Scope:
+        """Return the frozen scope; the builder must not be used after it."""
         return Scope(
             policy_number=self.policy_number,
             policy_hash=self.policy_hash,
@@ -99,96 +99,103 @@ class _Folding:
             proposals=MappingProxyType(self.proposals),
             stops=MappingProxyType(self.stops),
             widened_at=MappingProxyType(self.widened_at),
-            raised=self.raised,
-            incidents=self.incidents,
+            proposal_count=self.proposal_count,
+            incident_count=self.incident_count,
             open_incidents=MappingProxyType(self.open_incidents),
-            withdrawn=MappingProxyType(self.withdrawn),
+            withdrawn_gate_risks=MappingProxyType(self.withdrawn_gate_risks),
             at=self.at,
             revision=self.revision,
             _holders=self.holders,
         )
 
-    def state(self, cell: Cell, version: str) -> CellState:
-        """Return what `version` holds in `cell`; nothing where it was never widened."""
+    def get_cell_state(self, cell: Cell, version: str) -> CellState:
+        """Return the state of `version` in `cell`."""
         state = self.cells.get((cell, version))
-        return self.versions[version].begun if state is None else state
+        return self.versions[version].initial_state if state is None else state
 
-    def place(self, cell: Cell, version: str, state: CellState) -> None:
-        """Put one cell's state in place of the one before."""
-        place(self.cells, self.holders, cell, version, state)
+    def set_cell_state(self, cell: Cell, version: str, state: CellState) -> None:
+        """Replace one cell's state."""
+        set_cell_state(self.cells, self.holders, cell, version, state)
 
-    def close(self, proposal: str) -> None:
-        """Take a proposal away, from its cell too; one that is not open changes nothing."""
-        closed = self.proposals.pop(proposal, None)
-        if closed is not None and closed.cell is not None:
-            state = self.state(closed.cell, closed.version)
-            self.place(closed.cell, closed.version, replace(state, proposal=None))
+    def close_proposal(self, proposal_id: str) -> None:
+        """Remove a proposal, also from its cell; ignore a closed one."""
+        proposal = self.proposals.pop(proposal_id, None)
+        if proposal is not None and proposal.cell is not None:
+            state = self.get_cell_state(proposal.cell, proposal.version)
+            self.set_cell_state(proposal.cell, proposal.version, replace(state, proposal=None))
 
-    def cut(self, cell: Cell, version: str, keep: int, at: datetime) -> None:
-        """Keep the lowest `keep` grants; a cut stack starts detectors and minimums anew."""
-        state = self.state(cell, version)
-        if len(state.grants) <= keep:
+    def cut_grants(self, cell: Cell, version: str, kept_count: int, at: datetime) -> None:
+        """Keep the lowest `kept_count` grants.
+
+        If any is removed, detectors and minimums restart.
+        """
+        state = self.get_cell_state(cell, version)
+        if len(state.grants) <= kept_count:
             return
-        state = replace(state, grants=state.grants[:keep], changed_at=at)
-        if not keep:
-            state = replace(state, suspended_by=frozenset(), reported=frozenset())
-        self.place(cell, version, state)
+        state = replace(state, grants=state.grants[:kept_count], changed_at=at)
+        if not kept_count:
+            state = replace(state, suspended_by=frozenset(), reported_guards=frozenset())
+        self.set_cell_state(cell, version, state)
 
 
-def _copy(mapping: Mapping[K, V]) -> dict[K, V]:
-    """Copy a mapping; that of a dict or its proxy hashes no key again, a hundred times faster."""
+def _copy_mapping(mapping: Mapping[KeyT, ValueT]) -> dict[KeyT, ValueT]:
+    """Return a copy; a dict's or proxy's own copy is 100 times faster."""
     if isinstance(mapping, dict | MappingProxyType):
         return mapping.copy()
     return dict(mapping)
 
 
 @singledispatch
-def _apply(event: Event, scope: _Folding) -> None:
-    """Apply an event; what is history alone (created, purged, report sealed) changes no scope."""
+def _apply_to_builder(event: LedgerEvent, builder: _ScopeBuilder) -> None:
+    """Apply an event; the default is for events that don't change the scope."""
 
 
-@_apply.register
-def _(event: PolicyApplied, scope: _Folding) -> None:
-    scope.policy_number, scope.policy_hash = event.number, event.policy_hash
-    scope.withdrawn = dict(zip(event.withdrawn, event.risks, strict=True))
-    scope.close(event.proposal)
+@_apply_to_builder.register
+def _(event: PolicyApplied, builder: _ScopeBuilder) -> None:
+    builder.policy_number, builder.policy_hash = event.number, event.policy_hash
+    builder.withdrawn_gate_risks = dict(zip(event.withdrawn, event.risks, strict=True))
+    builder.close_proposal(event.proposal)
     cleared = set(event.cleared)
     for cell in dict.fromkeys((*event.cleared, *event.restarted)):
-        for version in scope.versions:
-            state = _restarted(scope.state(cell, version), event.at, clear=cell in cleared)
-            scope.place(cell, version, state)
+        for version in builder.versions:
+            state = _restart_attempt(
+                builder.get_cell_state(cell, version), event.at, drops_grants=cell in cleared
+            )
+            builder.set_cell_state(cell, version, state)
 
 
-def _restarted(state: CellState, at: datetime, *, clear: bool) -> CellState:
+def _restart_attempt(state: CellState, at: datetime, *, drops_grants: bool) -> CellState:
     state = replace(state, attempt=state.attempt + 1, attempt_since=at)
-    if not clear:
+    if not drops_grants:
         return state
     no_guards: frozenset[str] = frozenset()
-    return replace(state, grants=(), changed_at=at, suspended_by=no_guards, reported=no_guards)
+    return replace(
+        state, grants=(), changed_at=at, suspended_by=no_guards, reported_guards=no_guards
+    )
 
 
-@_apply.register
-def _(event: VersionFirstUsed, scope: _Folding) -> None:
-    if event.version not in scope.versions:
-        scope.versions[event.version] = Version(id=event.version, first_seen=event.at)
+@_apply_to_builder.register
+def _(event: VersionFirstUsed, builder: _ScopeBuilder) -> None:
+    if event.version not in builder.versions:
+        builder.versions[event.version] = Version(id=event.version, first_seen=event.at)
 
 
-@_apply.register
-def _(event: VersionRetired, scope: _Folding) -> None:
-    scope.versions[event.version] = replace(scope.versions[event.version], retired=True)
-    for cell in [cell for cell, version in scope.cells if version == event.version]:
-        scope.cut(cell, event.version, 0, event.at)
+@_apply_to_builder.register
+def _(event: VersionRetired, builder: _ScopeBuilder) -> None:
+    builder.versions[event.version] = replace(builder.versions[event.version], retired=True)
+    for cell in [cell for cell, version in builder.cells if version == event.version]:
+        builder.cut_grants(cell, event.version, 0, event.at)
 
 
-@_apply.register
-def _(event: ProposalRaised, scope: _Folding) -> None:
-    scope.proposals[event.proposal] = Proposal(
+@_apply_to_builder.register
+def _(event: ProposalRaised, builder: _ScopeBuilder) -> None:
+    builder.proposals[event.proposal] = ProposalState(
         id=event.proposal,
         kind=event.kind,
         raised_at=event.at,
         raised_by=event.by,
         expires_at=event.expires_at,
-        evidence=event.evidence_hash,
+        evidence_hash=event.evidence_hash,
         needs=event.needs,
         cell=event.cell,
         version=event.version,
@@ -196,135 +203,138 @@ def _(event: ProposalRaised, scope: _Folding) -> None:
         gate=event.gate_hash,
         about=event.about,
     )
-    scope.raised += 1
+    builder.proposal_count += 1
     if event.cell is not None:
-        state = replace(scope.state(event.cell, event.version), proposal=event.proposal)
-        scope.place(event.cell, event.version, state)
+        state = replace(builder.get_cell_state(event.cell, event.version), proposal=event.proposal)
+        builder.set_cell_state(event.cell, event.version, state)
 
 
-@_apply.register
-def _(event: Approved, scope: _Folding) -> None:
-    previous = scope.proposals[event.proposal]
-    approval = Approval(by=event.by, groups=event.groups, at=event.at)
-    scope.proposals[event.proposal] = replace(previous, approvals=(*previous.approvals, approval))
+@_apply_to_builder.register
+def _(event: Approved, builder: _ScopeBuilder) -> None:
+    previous = builder.proposals[event.proposal]
+    approval = GivenApproval(by=event.by, groups=event.groups, at=event.at)
+    builder.proposals[event.proposal] = replace(previous, approvals=(*previous.approvals, approval))
 
 
-@_apply.register
-def _(event: ProposalRejected, scope: _Folding) -> None:
-    proposal = scope.proposals[event.proposal]
-    scope.close(event.proposal)
+@_apply_to_builder.register
+def _(event: ProposalRejected, builder: _ScopeBuilder) -> None:
+    proposal = builder.proposals[event.proposal]
+    builder.close_proposal(event.proposal)
     if proposal.cell is not None:
-        state = scope.state(proposal.cell, proposal.version)
+        state = builder.get_cell_state(proposal.cell, proposal.version)
         quiet_state = replace(state, quiet_until=event.quiet_until)
-        scope.place(proposal.cell, proposal.version, quiet_state)
+        builder.set_cell_state(proposal.cell, proposal.version, quiet_state)
 
 
-@_apply.register
-def _(event: ProposalVoided | ProposalExpired, scope: _Folding) -> None:
-    scope.close(event.proposal)
+@_apply_to_builder.register
+def _(event: ProposalVoided | ProposalExpired, builder: _ScopeBuilder) -> None:
+    builder.close_proposal(event.proposal)
 
 
-@_apply.register
-def _(event: Widened, scope: _Folding) -> None:
-    scope.close(event.proposal)
-    state = scope.state(event.cell, event.version)
+@_apply_to_builder.register
+def _(event: Widened, builder: _ScopeBuilder) -> None:
+    builder.close_proposal(event.proposal)
+    state = builder.get_cell_state(event.cell, event.version)
     grant = Grant(event.to_stage, event.at, event.until, event.proposal, held_since=event.at)
-    _given(scope, event, (*state.grants, grant))
+    _set_grants(builder, event, (*state.grants, grant))
 
 
-@_apply.register
-def _(event: Renewed, scope: _Folding) -> None:
-    scope.close(event.proposal)
-    state = scope.state(event.cell, event.version)
+@_apply_to_builder.register
+def _(event: Renewed, builder: _ScopeBuilder) -> None:
+    builder.close_proposal(event.proposal)
+    state = builder.get_cell_state(event.cell, event.version)
     renewed = tuple(
         replace(g, since=event.at, until=event.until, proposal=event.proposal)
         if g.stage == event.stage
         else g
         for g in state.grants
     )
-    scope.place(event.cell, event.version, replace(state, grants=renewed))
+    builder.set_cell_state(event.cell, event.version, replace(state, grants=renewed))
 
 
-@_apply.register
-def _(event: TakenOver, scope: _Folding) -> None:
+@_apply_to_builder.register
+def _(event: TakenOver, builder: _ScopeBuilder) -> None:
     held_since = {
-        g.stage: g.held_since for g in scope.state(event.cell, event.replaced_version).grants
+        g.stage: g.held_since
+        for g in builder.get_cell_state(event.cell, event.replaced_version).grants
     }
-    scope.close(event.proposal)
-    scope.cut(event.cell, event.replaced_version, 0, event.at)
+    builder.close_proposal(event.proposal)
+    builder.cut_grants(event.cell, event.replaced_version, 0, event.at)
     grants = tuple(
         Grant(stage, event.at, until, event.proposal, held_since=held_since.get(stage, event.at))
         for stage, until in zip(event.stages, event.grant_ends, strict=True)
     )
-    _given(scope, event, grants)
+    _set_grants(builder, event, grants)
 
 
-def _given(scope: _Folding, event: CellEvent, grants: tuple[Grant, ...]) -> None:
-    state = replace(scope.state(event.cell, event.version), grants=grants, changed_at=event.at)
-    scope.place(event.cell, event.version, state)
-    scope.widened_at[event.cell] = event.at
+def _set_grants(builder: _ScopeBuilder, event: CellEvent, grants: tuple[Grant, ...]) -> None:
+    state = replace(
+        builder.get_cell_state(event.cell, event.version), grants=grants, changed_at=event.at
+    )
+    builder.set_cell_state(event.cell, event.version, state)
+    builder.widened_at[event.cell] = event.at
 
 
-@_apply.register
-def _(event: Narrowed, scope: _Folding) -> None:
-    state = scope.state(event.cell, event.version)
+@_apply_to_builder.register
+def _(event: Narrowed, builder: _ScopeBuilder) -> None:
+    state = builder.get_cell_state(event.cell, event.version)
     kept_count = (
         0 if event.to_stage == SHADOW else 1 + [g.stage for g in state.grants].index(event.to_stage)
     )
-    scope.cut(event.cell, event.version, kept_count, event.at)
-    state = scope.state(event.cell, event.version)
+    builder.cut_grants(event.cell, event.version, kept_count, event.at)
+    state = builder.get_cell_state(event.cell, event.version)
     if event.guard:
-        state = replace(state, alarms=_with(state.alarms, event.guard, event.at))
+        state = replace(state, last_alarms=_with_entry(state.last_alarms, event.guard, event.at))
     if event.restart:
         state = replace(state, attempt=state.attempt + 1, attempt_since=event.at)
-    scope.place(event.cell, event.version, state)
+    builder.set_cell_state(event.cell, event.version, state)
 
 
-@_apply.register
-def _(event: Suspended, scope: _Folding) -> None:
-    state = scope.state(event.cell, event.version)
+@_apply_to_builder.register
+def _(event: Suspended, builder: _ScopeBuilder) -> None:
+    state = builder.get_cell_state(event.cell, event.version)
     state = replace(
         state,
         suspended_by=state.suspended_by | {event.guard},
         suspensions=(*state.suspensions[-9:], (event.guard, event.at)),
     )
-    scope.place(event.cell, event.version, state)
+    builder.set_cell_state(event.cell, event.version, state)
 
 
-@_apply.register
-def _(event: SuspensionCleared, scope: _Folding) -> None:
-    state = scope.state(event.cell, event.version)
+@_apply_to_builder.register
+def _(event: SuspensionCleared, builder: _ScopeBuilder) -> None:
+    state = builder.get_cell_state(event.cell, event.version)
     state = replace(
         state,
         suspended_by=state.suspended_by - {event.guard},
-        reported=state.reported - {event.guard},
+        reported_guards=state.reported_guards - {event.guard},
     )
-    scope.place(event.cell, event.version, state)
+    builder.set_cell_state(event.cell, event.version, state)
 
 
-@_apply.register
-def _(event: GrantExpired, scope: _Folding) -> None:
-    stages = [g.stage for g in scope.state(event.cell, event.version).grants]
+@_apply_to_builder.register
+def _(event: GrantExpired, builder: _ScopeBuilder) -> None:
+    stages = [g.stage for g in builder.get_cell_state(event.cell, event.version).grants]
     if event.stage in stages:
-        scope.cut(event.cell, event.version, stages.index(event.stage), event.until)
+        builder.cut_grants(event.cell, event.version, stages.index(event.stage), event.until)
 
 
-@_apply.register
-def _(event: Stopped, scope: _Folding) -> None:
+@_apply_to_builder.register
+def _(event: Stopped, builder: _ScopeBuilder) -> None:
     cells = frozenset(event.cells)
-    scope.stops[event.stop] = Stop(event.stop, cells, event.by, event.at, drill=event.drill)
+    builder.stops[event.stop] = Stop(event.stop, cells, event.by, event.at, drill=event.drill)
 
 
-@_apply.register
-def _(event: Resumed, scope: _Folding) -> None:
-    scope.close(event.proposal)
-    scope.stops.pop(event.stop, None)
+@_apply_to_builder.register
+def _(event: Resumed, builder: _ScopeBuilder) -> None:
+    builder.close_proposal(event.proposal)
+    builder.stops.pop(event.stop, None)
 
 
-@_apply.register
-def _(event: IncidentOpened, scope: _Folding) -> None:
-    scope.incidents += 1
-    scope.open_incidents[event.incident] = Incident(
+@_apply_to_builder.register
+def _(event: IncidentOpened, builder: _ScopeBuilder) -> None:
+    builder.incident_count += 1
+    builder.open_incidents[event.incident] = Incident(
         id=event.incident,
         kind=event.kind,
         reason=event.reason,
@@ -334,57 +344,71 @@ def _(event: IncidentOpened, scope: _Folding) -> None:
         about=event.about,
     )
     if event.effect == "reported" and event.cell is not None:
-        state = scope.state(event.cell, event.version)
+        state = builder.get_cell_state(event.cell, event.version)
         state = replace(
             state,
-            reported=state.reported | {event.guard},
-            alarms=_with(state.alarms, event.guard, event.at),
+            reported_guards=state.reported_guards | {event.guard},
+            last_alarms=_with_entry(state.last_alarms, event.guard, event.at),
         )
-        scope.place(event.cell, event.version, state)
+        builder.set_cell_state(event.cell, event.version, state)
 
 
-@_apply.register
-def _(event: IncidentAcknowledged, scope: _Folding) -> None:
-    scope.open_incidents.pop(event.incident, None)
+@_apply_to_builder.register
+def _(event: IncidentAcknowledged, builder: _ScopeBuilder) -> None:
+    builder.open_incidents.pop(event.incident, None)
 
 
-@_apply.register
-def _(event: ClockCorrected, scope: _Folding) -> None:
-    """Take back the time that never was, and nothing that was lost in it."""
+@_apply_to_builder.register
+def _(event: ClockCorrected, builder: _ScopeBuilder) -> None:
+    """Move all times back; grants that ended stay ended."""
     to, previous_at = event.at, event.previous_time
-    scope.close(event.proposal)
-    for (cell, version), state in list(scope.cells.items()):
-        scope.cut(cell, version, _outlasting(state.grants, to, previous_at), to)
-        scope.place(cell, version, _redated(scope.state(cell, version), to, previous_at))
-    for name, version_state in scope.versions.items():
-        scope.versions[name] = replace(version_state, first_seen=min(version_state.first_seen, to))
-    scope.widened_at = {cell: min(at, to) for cell, at in scope.widened_at.items()}
-    scope.at = to
+    builder.close_proposal(event.proposal)
+    for (cell, version), state in list(builder.cells.items()):
+        builder.cut_grants(
+            cell, version, _count_surviving_grants(state.grants, to, previous_at), to
+        )
+        builder.set_cell_state(
+            cell,
+            version,
+            _move_back_in_time(builder.get_cell_state(cell, version), to, previous_at),
+        )
+    for name, version_state in builder.versions.items():
+        builder.versions[name] = replace(
+            version_state, first_seen=min(version_state.first_seen, to)
+        )
+    builder.widened_at = {cell: min(at, to) for cell, at in builder.widened_at.items()}
+    builder.at = to
 
 
-def _outlasting(grants: tuple[Grant, ...], to: datetime, was: datetime) -> int:
-    """Return how many grants, lowest first, began before `to` and had not ended by `was`.
+def _count_surviving_grants(
+    grants: tuple[Grant, ...], corrected_at: datetime, previous_at: datetime
+) -> int:
+    """Return how many grants, lowest first, span the clock correction.
 
-    One that was given in the time that never was would begin by itself, once that time comes.
+    A grant from the skipped time would otherwise begin once that time comes.
     """
-    survives = [grant.since <= to and was < grant.until for grant in grants]
+    survives = [grant.since <= corrected_at and previous_at < grant.until for grant in grants]
     return survives.index(False) if False in survives else len(survives)
 
 
-def _redated(state: CellState, to: datetime, was: datetime) -> CellState:
-    """Date what had happened back to `to`; of a quiet time, what was left of it stays."""
+def _move_back_in_time(
+    state: CellState, corrected_at: datetime, previous_at: datetime
+) -> CellState:
+    """Move a state's times back; the rest of a quiet time remains."""
     quiet_until = state.quiet_until
     return replace(
         state,
-        attempt_since=min(state.attempt_since, to),
-        changed_at=min(state.changed_at, to),
-        alarms=MappingProxyType({guard: min(at, to) for guard, at in state.alarms.items()}),
-        suspensions=tuple((guard, min(at, to)) for guard, at in state.suspensions),
-        quiet_until=to + (quiet_until - was)
-        if quiet_until is not None and quiet_until > was
+        attempt_since=min(state.attempt_since, corrected_at),
+        changed_at=min(state.changed_at, corrected_at),
+        last_alarms=MappingProxyType(
+            {guard: min(at, corrected_at) for guard, at in state.last_alarms.items()}
+        ),
+        suspensions=tuple((guard, min(at, corrected_at)) for guard, at in state.suspensions),
+        quiet_until=corrected_at + (quiet_until - previous_at)
+        if quiet_until is not None and quiet_until > previous_at
         else quiet_until,
     )
 
 
-def _with(mapping: Mapping[K, V], key: K, value: V) -> Mapping[K, V]:
+def _with_entry(mapping: Mapping[KeyT, ValueT], key: KeyT, value: ValueT) -> Mapping[KeyT, ValueT]:
     return MappingProxyType({**mapping, key: value})

@@ -1,379 +1,438 @@
-"""The tick's steps on proposals: void, expire, apply what is approved, raise what is met."""
+"""Steps of a tick on proposals: void, expire, apply, raise."""
 
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from hashlib import sha256
 from typing import Any
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.errors import UnknownVersion
-from rollout.core.policy.cell_evidence import Counted, Known
-from rollout.core.policy.gates import GateReading, gate_opens, read_gate, read_renewal
+from rollout.core.errors import UnknownVersionError
+from rollout.core.policy.cell_evidence import EvidenceCounts, VersionEvidence
+from rollout.core.policy.gates import GateReading, is_gate_open, read_gate, read_renewal
 from rollout.core.policy.policy import Gate, Policy
-from rollout.core.scope.commands import Evidence, Tick
+from rollout.core.scope.commands import EvidenceByCell, Tick
 from rollout.core.scope.events import (
     CellEvent,
-    Event,
+    LedgerEvent,
     ProposalExpired,
     ProposalRaised,
-    ProposalVoided,
     Renewed,
     Resumed,
     TakenOver,
     Widened,
 )
-from rollout.core.scope.pending_events import Draft
-from rollout.core.scope.scope import ENGINE, CellState, Proposal, Scope, Version, held_rung
-from rollout.core.scope.waves import settling, wave_holds, wave_of
+from rollout.core.scope.pending_events import PendingEvents
+from rollout.core.scope.scope import (
+    ENGINE,
+    CellState,
+    ProposalState,
+    Scope,
+    Version,
+    compute_held_level,
+)
+from rollout.core.scope.waves import find_wave_hold, get_wave, is_settling
 
 RENEWAL_SHARE = 5  # a renewal is due in the last fifth of a grant
-APPLIED = frozenset({"widening", "renewal", "takeover", "resume"})  # policies and clocks go first
+# policies and clock corrections are applied before
+APPLIED_KINDS = frozenset({"widening", "renewal", "takeover", "resume"})
 
 
-def gate_hash(policy: Policy, rung: int, cell: Cell) -> str:
-    """Return the name of what a widening to `rung` is judged by: an edit of it voids proposals."""
-    rule = (policy.gate(rung, cell), policy.required(rung, cell), policy.evidence.missing_at_most)
+def compute_gate_hash(policy: Policy, stage_level: int, cell: Cell) -> str:
+    """Return the hash of the gate to `stage_level`; a changed gate voids proposals."""
+    rule = (
+        policy.find_gate(stage_level, cell),
+        policy.list_conditions(stage_level, cell),
+        policy.evidence.missing_at_most,
+    )
     return sha256(repr(rule).encode()).hexdigest()[:16]
 
 
-def open_ones(draft: Draft, tick: Tick) -> None:
-    """Expire proposals that are out of time and void those whose evidence has turned."""
-    for proposal in list(draft.scope.proposals.values()):
+def update_open_proposals(pending: PendingEvents, tick: Tick) -> None:
+    """Expire overdue proposals and void those whose evidence has turned."""
+    for proposal in list(pending.scope.proposals.values()):
         if proposal.kind == "clock":
-            continue  # it lives by the clock: `rollout.core.scope.clock_correction`
-        if draft.at >= proposal.expires_at:
-            draft.emit(ProposalExpired(at=draft.at, by=ENGINE, proposal=proposal.id))
-        elif (reason := _turned(draft, tick, proposal)) is not None:
-            _void(draft, proposal, reason)
+            continue  # it expires by the clock: `rollout.core.scope.clock_correction`
+        if pending.at >= proposal.expires_at:
+            pending.emit(ProposalExpired(at=pending.at, by=ENGINE, proposal=proposal.id))
+        elif (reason := _find_void_reason(pending, tick, proposal)) is not None:
+            pending.void_proposal(proposal.id, reason)
 
 
-def _void(draft: Draft, proposal: Proposal, because: str) -> None:
-    draft.emit(ProposalVoided(at=draft.at, by=ENGINE, proposal=proposal.id, reason=because))
-
-
-def _turned(draft: Draft, tick: Tick, proposal: Proposal) -> str | None:
-    """Say why a proposal about a cell has lost its ground, None where it stands."""
+def _find_void_reason(pending: PendingEvents, tick: Tick, proposal: ProposalState) -> str | None:
+    """Return why a cell's proposal is void, or None."""
     if proposal.cell is None:
         return None
-    broken_rule = _outruled(draft, proposal, proposal.cell)
+    broken_rule = _find_broken_rule(pending, proposal, proposal.cell)
     if broken_rule is not None:
         return broken_rule
-    stage_level = draft.policy.rungs.index(proposal.to)
-    if not _stands_right(draft, proposal, stage_level):
+    stage_level = pending.policy.stage_ids.index(proposal.to)
+    if not _fits_current_grants(pending, proposal, stage_level):
         return "the cell's stage is no longer the one below"
     evidence = tick.evidence.get((proposal.cell, proposal.version))
-    reading = None if evidence is None else _reading(draft, proposal, stage_level, evidence)
-    return None if reading is None or not reading.turned else "the evidence has turned"
+    reading = (
+        None if evidence is None else _read_proposal_gate(pending, proposal, stage_level, evidence)
+    )
+    return None if reading is None or not reading.has_turned else "the evidence has turned"
 
 
-def _outruled(draft: Draft, proposal: Proposal, cell: Cell) -> str | None:
-    """Say which rule has gone or come since a proposal was raised, None where none has."""
-    policy = draft.policy
-    stage_level = policy.rungs.index(proposal.to) if proposal.to in policy.rungs else 0
-    if cell not in policy.known or stage_level == 0 or policy.gate(stage_level, cell) is None:
+def _find_broken_rule(pending: PendingEvents, proposal: ProposalState, cell: Cell) -> str | None:
+    """Return which rule no longer fits the proposal, or None."""
+    policy = pending.policy
+    stage_level = policy.stage_ids.index(proposal.to) if proposal.to in policy.stage_ids else 0
+    if (
+        cell not in policy.cell_set
+        or stage_level == 0
+        or policy.find_gate(stage_level, cell) is None
+    ):
         return "the policy has no gate for it any more"
-    if gate_hash(policy, stage_level, cell) != proposal.gate:
+    if compute_gate_hash(policy, stage_level, cell) != proposal.gate:
         return "the policy's gate was edited"
-    if policy.ceiling(cell, draft.at) < stage_level:
+    if policy.compute_ceiling(cell, pending.at) < stage_level:
         return "it lies above the cell's ceiling now"
-    return "the version is retired" if draft.scope.versions[proposal.version].retired else None
+    return "the version is retired" if pending.scope.versions[proposal.version].retired else None
 
 
-def _stands_right(draft: Draft, proposal: Proposal, rung: int) -> bool:
-    """Say whether the proposal still fits the grants that it builds on."""
+def _fits_current_grants(pending: PendingEvents, proposal: ProposalState, stage_level: int) -> bool:
+    """Return whether the proposal still fits the grants that it builds on."""
     assert proposal.cell is not None  # noqa: S101 - asked of cell proposals alone
-    cell, scope, policy = proposal.cell, draft.scope, draft.policy
-    holder = scope.holder(cell)
-    held_level = held_rung(policy, scope.state(cell, proposal.version), draft.at)
+    cell, scope, policy = proposal.cell, pending.scope, pending.policy
+    holder = scope.get_holder(cell)
+    held_level = compute_held_level(
+        policy, scope.get_cell_state(cell, proposal.version), pending.at
+    )
     match proposal.kind:
         case "widening":
-            return holder in (None, proposal.version) and held_level == rung - 1
+            return holder in (None, proposal.version) and held_level == stage_level - 1
         case "renewal":
-            return held_level >= rung
+            return held_level >= stage_level
     if holder is None or holder == proposal.version:
         return False
-    return rung in takeover_rungs(policy, scope.state(cell, holder), draft.at)
+    return stage_level in list_takeover_levels(
+        policy, scope.get_cell_state(cell, holder), pending.at
+    )
 
 
-def _reading(draft: Draft, proposal: Proposal, rung: int, known: Known) -> GateReading | None:
+def _read_proposal_gate(
+    pending: PendingEvents, proposal: ProposalState, stage_level: int, evidence: VersionEvidence
+) -> GateReading | None:
     assert proposal.cell is not None  # noqa: S101 - asked of cell proposals alone
-    state = draft.scope.state(proposal.cell, proposal.version)
-    policy, cell = draft.policy, proposal.cell
+    state = pending.scope.get_cell_state(proposal.cell, proposal.version)
+    policy, cell = pending.policy, proposal.cell
     if proposal.kind == "renewal":
-        counts = known.spans.get(proposal.to, Counted())
-        return read_renewal(policy, cell, rung, counts)
-    counts_since_entry = known.attempt if proposal.kind == "takeover" else known.entered
-    return read_gate(policy, cell, rung, state.attempt, known.attempt, counts_since_entry)
+        counts = evidence.spans.get(proposal.to, EvidenceCounts())
+        return read_renewal(policy, cell, stage_level, counts)
+    counts_since_entry = evidence.attempt if proposal.kind == "takeover" else evidence.entered
+    return read_gate(policy, cell, stage_level, state.attempt, evidence.attempt, counts_since_entry)
 
 
-def approved_ones(draft: Draft) -> None:
-    """Apply approved proposals whose time has come, earlier waves first, within the limits.
+def apply_approved_proposals(pending: PendingEvents) -> None:
+    """Apply approved proposals that nothing holds back, earlier waves first.
 
-    Where the policy only observes none is, but for a resume that gives nothing back: a stop
-    that was rehearsed can be ended.
+    In an observing policy only the resume of a stop without grants is applied, so that a rehearsed
+    stop can be ended.
     """
     approved_proposals = [
         candidate
-        for candidate in draft.scope.proposals.values()
-        if candidate.approved and candidate.kind in APPLIED
+        for candidate in pending.scope.proposals.values()
+        if candidate.is_approved and candidate.kind in APPLIED_KINDS
     ]
-    if draft.policy.observe:
+    if pending.policy.observe:
         approved_proposals = [
-            candidate for candidate in approved_proposals if _gives_nothing(draft.scope, candidate)
+            candidate
+            for candidate in approved_proposals
+            if _resumes_nothing(pending.scope, candidate)
         ]
     for proposal in sorted(
-        approved_proposals, key=lambda candidate: _turn(draft.policy, candidate)
+        approved_proposals, key=lambda candidate: _get_wave(pending.policy, candidate)
     ):
-        if proposal.id in draft.scope.proposals and not _held_back(draft, proposal):
-            draft.emit(_applied(draft, proposal))
-            _void_rivals(draft, proposal)
+        if proposal.id in pending.scope.proposals and not _is_held_back(pending, proposal):
+            pending.emit(_build_applied_event(pending, proposal))
+            _void_rival_proposals(pending, proposal)
 
 
-def _gives_nothing(scope: Scope, proposal: Proposal) -> bool:
-    """Say whether a proposal is the resume of a stop in whose cells nothing was ever granted."""
+def _resumes_nothing(scope: Scope, proposal: ProposalState) -> bool:
+    """Return whether a proposal resumes a stop in whose cells nothing is granted."""
     stop = scope.stops.get(proposal.about) if proposal.kind == "resume" else None
-    return stop is not None and all(scope.holder(cell) is None for cell in stop.cells)
+    return stop is not None and all(scope.get_holder(cell) is None for cell in stop.cells)
 
 
-def _turn(policy: Policy, proposal: Proposal) -> int:
-    """Return the proposal's wave; within one they stand in the order in which they were raised."""
-    return 0 if proposal.cell is None else wave_of(policy, proposal.cell)
+def _get_wave(policy: Policy, proposal: ProposalState) -> int:
+    """Return the proposal's wave, 0 without a cell."""
+    return 0 if proposal.cell is None else get_wave(policy, proposal.cell)
 
 
-def _held_back(draft: Draft, proposal: Proposal) -> bool:
-    """Say whether freeze, stop, suspension, wave or settling limit keeps it waiting."""
-    cell, scope, policy = proposal.cell, draft.scope, draft.policy
-    if cell is None:  # a resume gives back only what was granted: no wave, no settling
+def _is_held_back(pending: PendingEvents, proposal: ProposalState) -> bool:
+    """Return whether a freeze, stop, alarm, wave or settling limit blocks it."""
+    cell, scope, policy = proposal.cell, pending.scope, pending.policy
+    if cell is None:  # a resume restores grants only: no wave, no settling
         cells = scope.stops[proposal.about].cells if proposal.about in scope.stops else ()
         return any(
-            cell_in_stop in policy.known and policy.frozen(cell_in_stop, draft.at)
+            cell_in_stop in policy.cell_set and policy.find_freeze(cell_in_stop, pending.at)
             for cell_in_stop in cells
         )
-    if scope.stopped(cell) or policy.frozen(cell, draft.at) is not None:
+    if scope.is_stopped(cell) or policy.find_freeze(cell, pending.at) is not None:
         return True
-    if alarmed(scope, cell, proposal.version) or draft.narrowed(cell):
+    if has_alarm(scope, cell, proposal.version) or pending.has_narrowed(cell):
         return True
     if proposal.kind == "renewal":
         return False
-    stage_level = policy.rungs.index(proposal.to)
-    wave_reason = proposal.kind == "widening" and wave_holds(
-        scope, policy, cell, stage_level, draft.at
+    stage_level = policy.stage_ids.index(proposal.to)
+    wave_reason = proposal.kind == "widening" and find_wave_hold(
+        scope, policy, cell, stage_level, pending.at
     )
-    return bool(wave_reason) or settling(scope, policy, draft.at)
+    return bool(wave_reason) or is_settling(scope, policy, pending.at)
 
 
-def _applied(draft: Draft, proposal: Proposal) -> Event:
-    at, cell, version = draft.at, proposal.cell, proposal.version
+def _build_applied_event(pending: PendingEvents, proposal: ProposalState) -> LedgerEvent:
+    at, cell, version = pending.at, proposal.cell, proposal.version
     if cell is None:
         return Resumed(at=at, by=ENGINE, proposal=proposal.id, stop=proposal.about)
-    stage_level = draft.policy.rungs.index(proposal.to)
-    until = at + draft.policy.stage(stage_level).lasts
+    stage_level = pending.policy.stage_ids.index(proposal.to)
+    until = at + pending.policy.get_stage(stage_level).lasts
     build_event = partial(
-        _of_cell, at=at, by=ENGINE, proposal=proposal.id, cell=cell, version=version
+        _build_cell_event, at=at, by=ENGINE, proposal=proposal.id, cell=cell, version=version
     )
     if proposal.kind == "widening":
         return build_event(Widened, to_stage=proposal.to, until=until)
     if proposal.kind == "renewal":
         return build_event(Renewed, stage=proposal.to, until=until)
-    stages = draft.policy.stages[:stage_level]
-    replaced = draft.scope.holder(cell)
+    stages = pending.policy.stages[:stage_level]
+    replaced = pending.scope.get_holder(cell)
     assert replaced is not None  # noqa: S101 - a takeover without a holder was voided before
     return build_event(
         TakenOver,
         replaced_version=replaced,
         to_stage=proposal.to,
         stages=tuple(stage.id for stage in stages),
-        grant_ends=tuple(draft.at + stage.lasts for stage in stages),
+        grant_ends=tuple(pending.at + stage.lasts for stage in stages),
     )
 
 
-def _of_cell(kind: type[CellEvent], **fields: Any) -> Event:
+def _build_cell_event(kind: type[CellEvent], **fields: Any) -> LedgerEvent:
     return kind(**fields)
 
 
-def _void_rivals(draft: Draft, applied: Proposal) -> None:
-    """Void what other versions had proposed for the place that is taken now."""
-    if applied.kind not in {"widening", "takeover"}:
+def _void_rival_proposals(pending: PendingEvents, applied_proposal: ProposalState) -> None:
+    """Void other versions' proposals for the cell."""
+    if applied_proposal.kind not in {"widening", "takeover"}:
         return
-    for rival in list(draft.scope.proposals.values()):
-        if rival.cell == applied.cell and rival.version != applied.version:
-            _void(draft, rival, f"{applied.version} was given the place by {applied.id}")
+    for rival in list(pending.scope.proposals.values()):
+        if rival.cell == applied_proposal.cell and rival.version != applied_proposal.version:
+            pending.void_proposal(
+                rival.id, f"{applied_proposal.version} replaced it by {applied_proposal.id}"
+            )
 
 
-def raise_met(draft: Draft, tick: Tick) -> None:
+def raise_due_proposals(pending: PendingEvents, tick: Tick) -> None:
     """Raise a proposal in each cell whose gate, takeover or renewal is met.
 
-    A cell that this tick has changed waits for the next one: its evidence was counted for the
-    stage before.
+    A cell that this tick has changed waits for the next one: its evidence was counted for the stage
+    before.
     """
     for cell, version in tick.evidence:
-        if cell in draft.policy.known and _may_raise(draft, cell, version):
-            _raise_for(draft, cell, version, tick.evidence)
+        if cell in pending.policy.cell_set and _can_raise(pending, cell, version):
+            _raise_for_version(pending, cell, version, tick.evidence)
 
 
-def _may_raise(draft: Draft, cell: Cell, version: str) -> bool:
-    version_state = draft.scope.versions.get(version)
-    if version_state is None or version_state.retired or draft.moved(cell, version):
+def _can_raise(pending: PendingEvents, cell: Cell, version: str) -> bool:
+    version_state = pending.scope.versions.get(version)
+    if version_state is None or version_state.retired or pending.changes_evidence(cell, version):
         return False
-    return not draft.scope.state(cell, version).proposal and not hindrance(draft, cell, version)
+    return not pending.scope.get_cell_state(cell, version).proposal and not find_obstacle(
+        pending, cell, version
+    )
 
 
-def hindrance(draft: Draft, cell: Cell, version: str) -> str:
-    """Say why nothing is raised for a version in a cell, "" where nothing hinders it.
+def find_obstacle(pending: PendingEvents, cell: Cell, version: str) -> str:
+    """Return why nothing may be raised for a version, or "".
 
-    It holds for the tick and for people alike: a rejection is not undone by asking again.
+    It applies to ticks and users alike: a rejection can't be undone by proposing again.
     """
-    scope = draft.scope
-    if scope.stopped(cell):
+    scope = pending.scope
+    if scope.is_stopped(cell):
         return "the cell is stopped; ask for a resume first"
-    quiet_until = scope.state(cell, version).quiet_until
-    if quiet_until is not None and draft.at < quiet_until:
+    quiet_until = scope.get_cell_state(cell, version).quiet_until
+    if quiet_until is not None and pending.at < quiet_until:
         return "it was rejected there lately; wait for its quiet time to end"
-    return "a guard is in alarm there; wait until it is clear" * alarmed(scope, cell, version)
+    return "a guard is in alarm there; wait until it is clear" * has_alarm(scope, cell, version)
 
 
-def version_of(scope: Scope, version: str) -> Version:
-    """Return a version that was seen.
+def get_version(scope: Scope, version_id: str) -> Version:
+    """Return a version by id.
 
     Raises:
-        UnknownVersion: it never was.
+        UnknownVersionError: it was never used.
     """
-    found = scope.versions.get(version)
-    if found is None:
+    version = scope.versions.get(version_id)
+    if version is None:
         version_ids = ", ".join(scope.versions) or "none"
-        raise UnknownVersion(f"no prediction of {version} was ever seen; versions: {version_ids}")
-    return found
+        raise UnknownVersionError(
+            f"no prediction of {version_id} was ever seen; versions: {version_ids}"
+        )
+    return version
 
 
-def alarmed(scope: Scope, cell: Cell, version: str) -> bool:
-    """Say whether a guard is in alarm on `version` or on the one acting in `cell`.
+def has_alarm(scope: Scope, cell: Cell, version: str) -> bool:
+    """Return whether a guard is in alarm on `version` or the cell's holder.
 
-    An alarm that narrows starts its guard anew, so what is left are those that withhold grants
-    and those that are only reported.
+    An alarm that narrows restarts its guard, so these are guards that suspend or only report.
     """
-    version_ids = {version, scope.holder(cell) or version}
-    states = [scope.state(cell, version_id) for version_id in version_ids]
-    return any(state.suspended_by or state.reported for state in states)
+    version_ids = {version, scope.get_holder(cell) or version}
+    states = [scope.get_cell_state(cell, version_id) for version_id in version_ids]
+    return any(state.suspended_by or state.reported_guards for state in states)
 
 
-def _raise_for(draft: Draft, cell: Cell, version: str, evidence: Evidence) -> None:
-    holder = draft.scope.holder(cell)
+def _raise_for_version(
+    pending: PendingEvents, cell: Cell, version: str, evidence_by_cell: EvidenceByCell
+) -> None:
+    holder = pending.scope.get_holder(cell)
     if holder is not None and holder != version:
-        _raise_takeover(draft, cell, version, holder, evidence)
-    elif not _raise_renewal(draft, cell, version, evidence):
-        _raise_widening(draft, cell, version, evidence)
+        _raise_takeover(pending, cell, version, holder, evidence_by_cell)
+    elif not _raise_renewal(pending, cell, version, evidence_by_cell):
+        _raise_widening(pending, cell, version, evidence_by_cell)
 
 
-def _raise_widening(draft: Draft, cell: Cell, version: str, evidence: Evidence) -> None:
-    scope, policy = draft.scope, draft.policy
-    state = scope.state(cell, version)
-    stage_level = held_rung(policy, state, draft.at) + 1
-    if stage_level > policy.ceiling(cell, draft.at) or policy.gate(stage_level, cell) is None:
+def _raise_widening(
+    pending: PendingEvents, cell: Cell, version: str, evidence_by_cell: EvidenceByCell
+) -> None:
+    scope, policy = pending.scope, pending.policy
+    state = scope.get_cell_state(cell, version)
+    stage_level = compute_held_level(policy, state, pending.at) + 1
+    if (
+        stage_level > policy.compute_ceiling(cell, pending.at)
+        or policy.find_gate(stage_level, cell) is None
+    ):
         return
-    if wave_holds(scope, policy, cell, stage_level, draft.at):
+    if find_wave_hold(scope, policy, cell, stage_level, pending.at):
         return
-    known = evidence[cell, version]
-    if gate_opens(policy, cell, stage_level, state.attempt, known.attempt, known.entered):
-        reading = read_gate(policy, cell, stage_level, state.attempt, known.attempt, known.entered)
-        raise_proposal(draft, "widening", cell, version, stage_level, reading)
+    evidence = evidence_by_cell[cell, version]
+    if is_gate_open(policy, cell, stage_level, state.attempt, evidence.attempt, evidence.entered):
+        reading = read_gate(
+            policy, cell, stage_level, state.attempt, evidence.attempt, evidence.entered
+        )
+        raise_proposal(pending, "widening", cell, version, stage_level, reading)
 
 
 def _raise_takeover(
-    draft: Draft, cell: Cell, version: str, holder: str, evidence: Evidence
+    pending: PendingEvents, cell: Cell, version: str, holder: str, evidence_by_cell: EvidenceByCell
 ) -> None:
-    """Raise a takeover at the stage that the acting version holds, on the challenger's evidence.
+    """Raise a takeover at the holder's stage, on the challenger's evidence.
 
-    Only by a version seen after the acting one: going back to an older one is an operator's
-    proposal, or two good versions would replace each other for ever.
+    Only by a version first used after the holder: an operator proposes the return to an older one,
+    because two good versions would replace each other for ever.
     """
-    scope, policy = draft.scope, draft.policy
+    scope, policy = pending.scope, pending.policy
     if not is_challenger(scope, version, holder):
         return
-    stage_level = held_rung(policy, scope.state(cell, holder), draft.at)
-    if stage_level == 0 or stage_level > policy.ceiling(cell, draft.at):
+    stage_level = compute_held_level(policy, scope.get_cell_state(cell, holder), pending.at)
+    if stage_level == 0 or stage_level > policy.compute_ceiling(cell, pending.at):
         return
-    state, known = scope.state(cell, version), evidence[cell, version]
-    reading = read_gate(policy, cell, stage_level, state.attempt, known.attempt, known.attempt)
-    if reading.met and reads_every_gate(policy, cell, stage_level, state.attempt, known):
-        raise_proposal(draft, "takeover", cell, version, stage_level, reading)
+    state, evidence = scope.get_cell_state(cell, version), evidence_by_cell[cell, version]
+    reading = read_gate(
+        policy, cell, stage_level, state.attempt, evidence.attempt, evidence.attempt
+    )
+    if reading.is_met and are_lower_gates_met(policy, cell, stage_level, state.attempt, evidence):
+        raise_proposal(pending, "takeover", cell, version, stage_level, reading)
 
 
-def takeover_rungs(policy: Policy, holder: CellState, at: datetime) -> range:
-    """Return the rungs to which a challenger may take over, as far as `takeover` allows."""
-    held_level = held_rung(policy, holder, at)
+def list_takeover_levels(policy: Policy, holder: CellState, at: datetime) -> range:
+    """Return the stage levels that `takeover` allows a challenger."""
+    held_level = compute_held_level(policy, holder, at)
     floor = held_level if policy.takeover_floor is None else min(policy.takeover_floor, held_level)
     return range(max(floor, 1), held_level + 1)
 
 
 def is_challenger(scope: Scope, version: str, holder: str) -> bool:
-    """Say whether `version` was seen after `holder`; of two seen at once, the later name."""
+    """Return whether `version` was first used after `holder`; ties go by id."""
     challenger, acting = scope.versions[version], scope.versions[holder]
     return (challenger.first_seen, challenger.id) > (acting.first_seen, acting.id)
 
 
-def reads_every_gate(policy: Policy, cell: Cell, rung: int, attempt: int, known: Known) -> bool:
-    """Say whether the gates below `rung` are met too, each at its own risk and minimum."""
+def are_lower_gates_met(
+    policy: Policy, cell: Cell, stage_level: int, attempt: int, evidence: VersionEvidence
+) -> bool:
+    """Return whether the gates below are met at their own risks."""
     return all(
-        read_gate(policy, cell, lower_level, attempt, known.attempt, known.attempt).met
-        for lower_level in range(1, rung)
-        if policy.gate(lower_level, cell) is not None
+        read_gate(policy, cell, lower_level, attempt, evidence.attempt, evidence.attempt).is_met
+        for lower_level in range(1, stage_level)
+        if policy.find_gate(lower_level, cell) is not None
     )
 
 
-def _raise_renewal(draft: Draft, cell: Cell, version: str, evidence: Evidence) -> bool:
-    """Raise a renewal of the lowest grant in its last fifth; say whether one was raised."""
-    policy, state = draft.policy, draft.scope.state(cell, version)
-    for stage_level in range(1, held_rung(policy, state, draft.at) + 1):
-        is_due = draft.at >= renewal_starts(policy, state, stage_level)
-        if is_due and policy.gate(stage_level, cell) is not None:
-            counts = evidence[cell, version].spans.get(policy.rungs[stage_level], Counted())
+def _raise_renewal(
+    pending: PendingEvents, cell: Cell, version: str, evidence_by_cell: EvidenceByCell
+) -> bool:
+    """Raise a renewal of the lowest due grant; return whether it did."""
+    policy, state = pending.policy, pending.scope.get_cell_state(cell, version)
+    for stage_level in range(1, compute_held_level(policy, state, pending.at) + 1):
+        is_due = pending.at >= compute_renewal_start(policy, state, stage_level)
+        if is_due and policy.find_gate(stage_level, cell) is not None:
+            counts = evidence_by_cell[cell, version].spans.get(
+                policy.stage_ids[stage_level], EvidenceCounts()
+            )
             reading = read_renewal(policy, cell, stage_level, counts)
-            if reading.met and stage_level <= policy.ceiling(cell, draft.at):
-                raise_proposal(draft, "renewal", cell, version, stage_level, reading)
+            if reading.is_met and stage_level <= policy.compute_ceiling(cell, pending.at):
+                raise_proposal(pending, "renewal", cell, version, stage_level, reading)
                 return True
     return False
 
 
-def renewal_starts(policy: Policy, state: CellState, rung: int) -> datetime:
-    """Return when the last fifth of the grant of `rung` begins."""
-    grant = next(g for g in state.grants if g.stage == policy.rungs[rung])
+def compute_renewal_start(policy: Policy, state: CellState, stage_level: int) -> datetime:
+    """Return when the last fifth of the grant of `stage_level` begins."""
+    grant = next(g for g in state.grants if g.stage == policy.stage_ids[stage_level])
     return grant.until - (grant.until - grant.since) / RENEWAL_SHARE
 
 
 def raise_proposal(
-    draft: Draft,
+    pending: PendingEvents,
     kind: str,
     cell: Cell,
     version: str,
-    rung: int,
+    stage_level: int,
     reading: GateReading,
     by: str = ENGINE,
 ) -> None:
-    """Emit the proposal with its readings frozen under one hash."""
-    policy = draft.policy
-    gate = policy.gate(rung, cell)
+    """Emit the proposal with its readings under one hash."""
+    policy = pending.policy
+    gate = policy.find_gate(stage_level, cell)
     assert isinstance(gate, Gate)  # noqa: S101 - a reading was made of it
-    reading_lines = tuple(condition_reading.text(policy) for condition_reading in reading.readings)
-    draft.emit(
-        ProposalRaised(
-            at=draft.at,
-            by=by,
-            proposal=f"P-{draft.scope.raised + 1}",
-            kind=kind,
-            expires_at=draft.at + policy.open_for,
-            needs=gate.approvals,
-            evidence_hash=evidence_hash(
-                (f"{kind} {cell} {version} {policy.rungs[rung]}", *reading_lines)
-            ),
+    stage = policy.stage_ids[stage_level]
+    readings = tuple(item.format(policy) for item in reading.readings)
+    pending.emit(
+        replace(
+            build_proposal(pending, kind, by, gate.approvals, readings),
+            evidence_hash=compute_evidence_hash((f"{kind} {cell} {version} {stage}", *readings)),
             cell=cell,
             version=version,
-            to_stage=policy.rungs[rung],
-            gate_hash=gate_hash(policy, rung, cell),
-            readings=reading_lines,
+            to_stage=stage,
+            gate_hash=compute_gate_hash(policy, stage_level, cell),
         )
     )
 
 
-def evidence_hash(lines: tuple[str, ...]) -> str:
-    """Return the SHA-256 of what is proposed and its readings, one a line: approvals cite it."""
+def build_proposal(
+    pending: PendingEvents,
+    kind: str,
+    by: str,
+    needs: tuple[str, ...],
+    readings: tuple[str, ...],
+    about: str = "",
+) -> ProposalRaised:
+    """Return a proposal without a cell, with its readings under one hash."""
+    return ProposalRaised(
+        at=pending.at,
+        by=by,
+        proposal=pending.next_proposal_id,
+        kind=kind,
+        expires_at=pending.at + pending.policy.open_for,
+        needs=needs,
+        evidence_hash=compute_evidence_hash(readings),
+        about=about,
+        readings=readings,
+    )
+
+
+def compute_evidence_hash(lines: tuple[str, ...]) -> str:
+    """Return the SHA-256 of a proposal's subject and readings, one per line."""
     return sha256("\n".join(lines).encode()).hexdigest()

@@ -1,6 +1,7 @@
-"""Whether enough people are there: one asks for a stop's end, and others approve it.
+"""Whether enough users exist for the approvals of a stop's resume.
 
-Nobody fills two places, so three operators are needed where a resume asks for two.
+One user proposes and others approve; nobody fills two needs. So a resume with two needs takes three
+operators.
 """
 
 from collections import Counter, defaultdict
@@ -12,64 +13,73 @@ from rollout.core.policy.policy import Policy
 from rollout.core.scope.permissions import OPERATOR, Caller
 from rollout.core.scope.stops import TWO_OPERATORS
 
-Groups = Mapping[str, Collection[str]]
-"""By a person's name the groups in which they stand somewhere; `operator` is one."""
+GroupsByUser = Mapping[str, Collection[str]]
+"""Groups by user name; `operator` is one."""
 
-NOTHING_GRANTED = ""
+NO_STAGE = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Staff:
-    """Who stands in which groups: at each site, and at all sites at once."""
+class GroupMembership:
+    """Users' groups at each site, and at all sites at once."""
 
-    at: Mapping[str, Groups]
-    throughout: Groups
+    by_site: Mapping[str, GroupsByUser]
+    at_all_sites: GroupsByUser
 
 
-def staff_of(people: Iterable[Caller], rollout: str, sites: Sequence[str]) -> Staff:
-    """Return who stands in which groups. Sites that no right names share one and the same value."""
-    all_callers = tuple(people)
+def find_group_memberships(
+    callers: Iterable[Caller], rollout: str, sites: Sequence[str]
+) -> GroupMembership:
+    """Return users' groups; sites without own roles share one value."""
+    all_callers = tuple(callers)
     callers_by_site = defaultdict(list)
     for caller in all_callers:
-        for site in {assignment.site for assignment in caller.rights if assignment.site}:
+        for site in {assignment.site for assignment in caller.role_assignments if assignment.site}:
             callers_by_site[site].append(caller)
-    global_groups = groups_at(all_callers, rollout)
+    global_groups = find_groups(all_callers, rollout)
     groups_by_site = {
-        s: {**global_groups, **groups_at(callers_by_site[s], rollout, (s,))}
+        s: {**global_groups, **find_groups(callers_by_site[s], rollout, (s,))}
         if s in callers_by_site
         else global_groups
         for s in sites
     }
     all_sites = set(sites)
     callers_at_all_sites = [
-        c for c in all_callers if all_sites <= {assignment.site for assignment in c.rights}
+        c
+        for c in all_callers
+        if all_sites <= {assignment.site for assignment in c.role_assignments}
     ]
-    return Staff(
-        groups_by_site, {**global_groups, **groups_at(callers_at_all_sites, rollout, tuple(sites))}
+    return GroupMembership(
+        groups_by_site,
+        {**global_groups, **find_groups(callers_at_all_sites, rollout, tuple(sites))},
     )
 
 
-def groups_at(people: Iterable[Caller], rollout: str, sites: tuple[str, ...] = ()) -> Groups:
-    """Return in which groups people stand at all of some sites; () asks for all that there are.
+def find_groups(
+    callers: Iterable[Caller], rollout: str, sites: tuple[str, ...] = ()
+) -> GroupsByUser:
+    """Return users' groups at all of `sites`, without users in none.
 
-    Whoever stands in none is left out.
+    () means all sites that exist.
     """
-    groups_by_user = {caller.name: caller.person(rollout, sites).groups for caller in people}
+    groups_by_user = {caller.name: caller.as_actor(rollout, sites).groups for caller in callers}
     return {name: groups for name, groups in groups_by_user.items() if groups}
 
 
-def unfilled(needs: Sequence[str], people: Groups) -> tuple[str, ...]:
-    """Return the needs that stay open at best, one person for one of them.
+def find_unfilled_needs(needs: Sequence[str], groups_by_user: GroupsByUser) -> tuple[str, ...]:
+    """Return the needs that stay open, with one need per user.
 
-    Operators are looked for last, so that where one of them would do it is one that is missing.
+    Needs of operators are filled last, so that the missing one is an operator if possible.
 
-    >>> unfilled(("operator", "operator", "safety"), {"ana": ("operator", "safety"), "bo": ()})
+    >>> find_unfilled_needs(
+    ...     ("operator", "operator", "safety"), {"ana": ("operator", "safety"), "bo": ()}
+    ... )
     ('operator', 'operator')
     """
     needed_groups = sorted(needs, key=lambda group: group == OPERATOR)
     need_by_user: dict[str, int] = {}
     is_filled_list = [
-        _fill(index, needed_groups, people, need_by_user, set())
+        _assign_user(index, needed_groups, groups_by_user, need_by_user, set())
         for index in range(len(needed_groups))
     ]
     return tuple(
@@ -77,55 +87,75 @@ def unfilled(needs: Sequence[str], people: Groups) -> tuple[str, ...]:
     )
 
 
-def _fill(
-    place: int, wanted: Sequence[str], people: Groups, taken: dict[str, int], tried: set[str]
+def _assign_user(
+    index: int,
+    needed_groups: Sequence[str],
+    groups_by_user: GroupsByUser,
+    need_by_user: dict[str, int],
+    tried_users: set[str],
 ) -> bool:
-    """Find somebody for a place, where need be by moving others; who has one keeps some place."""
-    for name, groups in people.items():
-        if wanted[place] in groups and name not in tried:
-            tried.add(name)
-            if name not in taken or _fill(taken[name], wanted, people, taken, tried):
-                taken[name] = place
+    """Fill a need, moving other users if necessary; return whether it worked."""
+    for name, groups in groups_by_user.items():
+        if needed_groups[index] in groups and name not in tried_users:
+            tried_users.add(name)
+            if name not in need_by_user or _assign_user(
+                need_by_user[name], needed_groups, groups_by_user, need_by_user, tried_users
+            ):
+                need_by_user[name] = index
                 return True
     return False
 
 
-def resume_lacks(needs: Sequence[str], people: Groups) -> tuple[str, ...]:
-    """Return whom a resume lacks, whoever asks for it; it takes an operator to ask.
+def find_missing_for_resume(needs: Sequence[str], groups_by_user: GroupsByUser) -> tuple[str, ...]:
+    """Return the groups that a resume lacks, with an operator to propose it.
 
-    >>> resume_lacks(("operator", "operator"), {"ana": ("operator",), "bo": ("operator",)})
+    >>> find_missing_for_resume(
+    ...     ("operator", "operator"), {"ana": ("operator",), "bo": ("operator",)}
+    ... )
     ('operator',)
     """
-    return unfilled((OPERATOR, *needs), people)
+    return find_unfilled_needs((OPERATOR, *needs), groups_by_user)
 
 
-def without(people: Groups, name: str) -> Groups:
-    """Return the people less one: whoever asks does not approve."""
-    return {user: groups for user, groups in people.items() if user != name}
+def exclude_user(groups_by_user: GroupsByUser, name: str) -> GroupsByUser:
+    """Return the users without one, as proposers can't approve."""
+    return {user: groups for user, groups in groups_by_user.items() if user != name}
 
 
-def askers(needs: Sequence[str], people: Groups) -> tuple[str, ...]:
-    """Return by name the operators whose asking leaves enough others to approve."""
-    operators = (name for name, groups in people.items() if OPERATOR in groups)
-    return tuple(sorted(name for name in operators if not unfilled(needs, without(people, name))))
+def find_eligible_requesters(needs: Sequence[str], groups_by_user: GroupsByUser) -> tuple[str, ...]:
+    """Return the operators who leave enough others to approve, sorted."""
+    operators = (name for name, groups in groups_by_user.items() if OPERATOR in groups)
+    return tuple(
+        sorted(
+            name
+            for name in operators
+            if not find_unfilled_needs(needs, exclude_user(groups_by_user, name))
+        )
+    )
 
 
-def resumes(policy: Policy, cells: Collection[Cell]) -> Mapping[tuple[str, ...], tuple[str, ...]]:
-    """Return what a stop of some cells may ask to be taken back, and the stages that do.
+def list_resume_needs(
+    policy: Policy, cells: Collection[Cell]
+) -> Mapping[tuple[str, ...], tuple[str, ...]]:
+    """Return the possible approvals of a resume and their stages.
 
-    It asks the highest gate that comes back; two operators while nothing is granted.
+    The needs are those of the highest gate that comes back; two operators while nothing is granted.
     """
     stages_by_needs: dict[tuple[str, ...], list[str]] = {}
-    for needs, stage in _asked(policy, cells):
+    for needs, stage in _list_needs_by_stage(policy, cells):
         stages_by_needs.setdefault(tuple(sorted(needs)), []).append(stage)
     return {needs: tuple(stages) for needs, stages in stages_by_needs.items()}
 
 
-def _asked(policy: Policy, cells: Collection[Cell]) -> Iterator[tuple[tuple[str, ...], str]]:
-    yield TWO_OPERATORS, NOTHING_GRANTED
-    for stage_level, stage in enumerate(policy.rungs[1:], start=1):
+def _list_needs_by_stage(
+    policy: Policy, cells: Collection[Cell]
+) -> Iterator[tuple[tuple[str, ...], str]]:
+    yield TWO_OPERATORS, NO_STAGE
+    for stage_level, stage in enumerate(policy.stage_ids[1:], start=1):
         needed_groups: Counter[str] = Counter()
-        for gate in {id(g): g for g in (policy.gate(stage_level, c) for c in cells) if g}.values():
+        for gate in {
+            id(g): g for g in (policy.find_gate(stage_level, c) for c in cells) if g
+        }.values():
             needed_groups |= Counter(gate.approvals)
         if needed_groups:
             yield tuple(needed_groups.elements()), stage

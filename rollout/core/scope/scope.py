@@ -1,7 +1,7 @@
-"""What is allowed where: grants, stops and suspensions, and the one function that reads them.
+"""Scope: grants, stops and suspensions, and the stage that follows from them.
 
-Nothing else says what a model may do. `stage_at` is evaluated when somebody asks, so a grant
-that has expired gives nothing even if no process has run since.
+`compute_stage_level` is evaluated at each request, so an expired grant gives nothing even if no
+process has run since.
 """
 
 from collections.abc import Mapping
@@ -12,15 +12,15 @@ from types import MappingProxyType
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
 
-ENGINE = "policy"  # the name under which the engine itself acts in the ledger
+ENGINE = "policy"  # the engine's name as an actor in the ledger
 
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """The permission that one widening gives. Valid in [since, until).
+    """The grant of one widening, valid in [since, until).
 
-    `held_since` is when the cell, whichever version acted there, began to hold the stage without
-    a break: waves ask for it, and neither a renewal nor a takeover starts it anew.
+    `held_since` is when the cell began to hold the stage without a break, with any version: waves
+    use it, and neither a renewal nor a takeover resets it.
     """
 
     stage: str
@@ -29,14 +29,14 @@ class Grant:
     proposal: str
     held_since: datetime
 
-    def valid(self, at: datetime) -> bool:
-        """Say whether the grant gives something at `at`."""
+    def is_valid(self, at: datetime) -> bool:
+        """Return whether `at` lies in the grant's span."""
         return self.since <= at < self.until
 
 
 @dataclass(frozen=True, slots=True)
-class Approval:
-    """One person's yes, with the groups that the person stood in when saying it."""
+class GivenApproval:
+    """A user's approval, with the user's groups at that time."""
 
     by: str
     groups: tuple[str, ...]
@@ -44,11 +44,12 @@ class Approval:
 
 
 @dataclass(frozen=True, slots=True)
-class Proposal:
-    """A change that waits for people, bound to a frozen evidence hash.
+class ProposalState:
+    """An open proposal, bound to an evidence hash.
 
-    `kind` is widening, renewal, takeover, resume or policy. `about` is the stop's id of a resume
-    and the new policy's hash of a policy proposal. `gate` names the rule that it was raised under.
+    `kind` is widening, renewal, takeover, resume, policy or clock. `about` is the stop's id of a
+    resume and the new policy's hash of a policy proposal. `gate` is the hash of the gate it was
+    raised under.
     """
 
     id: str
@@ -56,30 +57,30 @@ class Proposal:
     raised_at: datetime
     raised_by: str
     expires_at: datetime
-    evidence: str
+    evidence_hash: str
     needs: tuple[str, ...]
     cell: Cell | None = None
     version: str = ""
     to: str = ""
     gate: str = ""
     about: str = ""
-    approvals: tuple[Approval, ...] = ()
+    approvals: tuple[GivenApproval, ...] = ()
 
     @property
-    def approved(self) -> bool:
-        """Say whether every group that was asked has said yes."""
-        return filled(self.needs, self.approvals) == len(self.needs)
+    def is_approved(self) -> bool:
+        """Return whether approvals fill every need."""
+        return count_filled_needs(self.needs, self.approvals) == len(self.needs)
 
 
-def filled(needs: tuple[str, ...], approvals: tuple[Approval, ...]) -> int:
-    """Return how many of `needs` the approvals fill at best, one person for one of them.
+def count_filled_needs(needs: tuple[str, ...], approvals: tuple[GivenApproval, ...]) -> int:
+    """Return how many of `needs` the approvals can fill, one each.
 
-    A person may stand in several groups, so taking the first that fits could waste a yes.
+    A user may be in several groups, so taking the first match could waste an approval.
 
     >>> noon = datetime(2027, 6, 1, 12)
-    >>> both = Approval("bo", ("operator", "safety"), noon)
-    >>> safety = Approval("cy", ("safety",), noon)
-    >>> filled(("operator", "safety"), (safety, both))
+    >>> both = GivenApproval("bo", ("operator", "safety"), noon)
+    >>> safety = GivenApproval("cy", ("safety",), noon)
+    >>> count_filled_needs(("operator", "safety"), (safety, both))
     2
     """
     if not needs:
@@ -87,14 +88,15 @@ def filled(needs: tuple[str, ...], approvals: tuple[Approval, ...]) -> int:
     first_need, other_needs = needs[0], needs[1:]
     eligible_approvals = [a for a in approvals if first_need in a.groups]
     counts_when_taken = (
-        1 + filled(other_needs, tuple(a for a in approvals if a != t)) for t in eligible_approvals
+        1 + count_filled_needs(other_needs, tuple(a for a in approvals if a != t))
+        for t in eligible_approvals
     )
-    return max((filled(other_needs, approvals), *counts_when_taken))
+    return max((count_filled_needs(other_needs, approvals), *counts_when_taken))
 
 
 @dataclass(frozen=True, slots=True)
 class Stop:
-    """A person withholds every grant in `cells` until an approved resume."""
+    """A user's order that withholds every grant in `cells` until an approved resume."""
 
     id: str
     cells: frozenset[Cell]
@@ -105,24 +107,24 @@ class Stop:
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """One model version: when it was first seen, and whether it is still served."""
+    """A model version."""
 
     id: str
     first_seen: datetime
     retired: bool = False
 
     @property
-    def begun(self) -> "CellState":
-        """Return what the version holds in a cell in which nothing has happened to it."""
+    def initial_state(self) -> "CellState":
+        """Return the version's state in a cell without events."""
         return CellState(attempt_since=self.first_seen, changed_at=self.first_seen)
 
 
 @dataclass(frozen=True, slots=True)
 class Incident:
-    """Something that a person has to look at, until one acknowledges it.
+    """An incident that no user has acknowledged.
 
-    `kind` is `alarm` of a guard, `unauthorized`, `ledger_rolled_back` or `clock`. `about` names one
-    case or client where the service says which.
+    `kind` is `alarm` of a guard, `unauthorized`, `ledger_rolled_back` or `clock`. `about` names a
+    case or client if the service gave one.
     """
 
     id: str
@@ -136,19 +138,19 @@ class Incident:
 
 @dataclass(frozen=True, slots=True)
 class CellState:
-    """What one version holds in one cell.
+    """State of one version in one cell.
 
     Attributes:
-        grants: one per rung, lowest first.
+        grants: one per stage level, lowest first.
         suspended_by: guards that withhold the grants until their measure is good again.
-        attempt: 1 for the first evidence; a later one opens at a smaller risk.
-        attempt_since: units that occurred before it count in no later attempt.
-        changed_at: when the stack last changed; detectors and minimums start there.
-        alarms: last alarm of each guard: its detector started anew then.
+        attempt: number of the attempt, from 1; later ones have a smaller risk.
+        attempt_since: the attempt counts units that occurred from then on.
+        changed_at: when the grants last changed; detectors and minimums start there.
+        last_alarms: last alarm of each guard, when its detector restarted.
         suspensions: when each guard suspended; the third time in a day narrows.
-        reported: guards that are in alarm, were reported and narrow nothing.
-        proposal: the id of the proposal that is open, if one is.
-        quiet_until: nothing is raised before.
+        reported_guards: guards in alarm that only opened an incident.
+        proposal: id of the open proposal, or None.
+        quiet_until: no proposal is raised before.
     """
 
     attempt_since: datetime
@@ -156,76 +158,76 @@ class CellState:
     grants: tuple[Grant, ...] = ()
     suspended_by: frozenset[str] = frozenset()
     attempt: int = 1
-    alarms: Mapping[str, datetime] = field(default_factory=dict)
+    last_alarms: Mapping[str, datetime] = field(default_factory=dict)
     suspensions: tuple[tuple[str, datetime], ...] = ()
-    reported: frozenset[str] = frozenset()
+    reported_guards: frozenset[str] = frozenset()
     proposal: str | None = None
     quiet_until: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """The fold of a rollout's events. An empty scope allows nothing anywhere.
+    """The state of a rollout after its ledger's events; empty, it allows nothing.
 
     Attributes:
-        policy_number, policy_hash: the policy in force; 0 and "" before the first.
-        versions: by id, in the order in which they were seen.
-        cells: what each version holds, where anything ever happened to it.
-        proposals: those that are open, in the order in which they were raised.
-        stops: those that hold.
-        widened_at: when each cell last changed hands or went up.
-        raised: proposals ever raised: the next one's number.
-        incidents: incidents ever opened.
-        open_incidents: those that nobody has acknowledged.
-        withdrawn: per stage, the risk of the gate that was taken out of the policy there, until
-            the policy has a gate to it everywhere again.
-        at: the ledger's time, its last entry's; before the first, None.
-        revision: how many events it is the fold of.
+        policy_number, policy_hash: of the policy in force; 0 and "" before the first.
+        versions: by id, in order of first use.
+        cells: states of versions in cells that had events.
+        proposals: open ones, in the order in which they were raised.
+        stops: in force, by id.
+        widened_at: when each cell last widened or was taken over.
+        proposal_count: proposals ever raised.
+        incident_count: incidents ever opened.
+        open_incidents: unacknowledged ones.
+        withdrawn_gate_risks: per stage, the risk of the gate that was removed from the policy,
+            until every cell has a gate to it again.
+        at: time of the ledger's last entry, None before the first.
+        revision: number of applied events.
     """
 
     policy_number: int = 0
     policy_hash: str = ""
     versions: Mapping[str, Version] = field(default_factory=dict)
     cells: Mapping[tuple[Cell, str], CellState] = field(default_factory=dict)
-    proposals: Mapping[str, Proposal] = field(default_factory=dict)
+    proposals: Mapping[str, ProposalState] = field(default_factory=dict)
     stops: Mapping[str, Stop] = field(default_factory=dict)
     widened_at: Mapping[Cell, datetime] = field(default_factory=dict)
-    raised: int = 0
-    incidents: int = 0
+    proposal_count: int = 0
+    incident_count: int = 0
     open_incidents: Mapping[str, Incident] = field(default_factory=dict)
-    withdrawn: Mapping[str, str] = field(default_factory=dict)
+    withdrawn_gate_risks: Mapping[str, str] = field(default_factory=dict)
     at: datetime | None = None
     revision: int = 0
     _holders: dict[Cell, str] = field(default_factory=dict, compare=False, repr=False)
 
-    def state(self, cell: Cell, version: str) -> CellState:
-        """Return what `version` holds in `cell`; nothing where it was never widened."""
+    def get_cell_state(self, cell: Cell, version: str) -> CellState:
+        """Return the state of `version` in `cell`."""
         state = self.cells.get((cell, version))
-        return self.versions[version].begun if state is None else state
+        return self.versions[version].initial_state if state is None else state
 
-    def stopped(self, cell: Cell) -> bool:
-        """Say whether a person's stop withholds the grants of `cell`."""
+    def is_stopped(self, cell: Cell) -> bool:
+        """Return whether a stop withholds the grants of `cell`."""
         return any(cell in stop.cells for stop in self.stops.values())
 
-    def holder(self, cell: Cell) -> str | None:
-        """Return the version that holds grants in `cell`, acting or withheld; None for shadow."""
+    def get_holder(self, cell: Cell) -> str | None:
+        """Return the version with grants in `cell`, even if withheld, or None."""
         return self._holders.get(cell)
 
-    def with_state(self, cell: Cell, version: str, state: CellState) -> "Scope":
+    def replace_cell_state(self, cell: Cell, version: str, state: CellState) -> "Scope":
         """Return the scope with one cell's state replaced."""
         cells, holders = dict(self.cells), dict(self._holders)
-        place(cells, holders, cell, version, state)
+        set_cell_state(cells, holders, cell, version, state)
         return replace(self, cells=MappingProxyType(cells), _holders=holders)
 
 
-def place(
+def set_cell_state(
     cells: dict[tuple[Cell, str], CellState],
     holders: dict[Cell, str],
     cell: Cell,
     version: str,
     state: CellState,
 ) -> None:
-    """Put a state into a scope's cells, with the version that holds grants there."""
+    """Store a state in a scope's cells, and the cell's holder."""
     cells[cell, version] = state
     if state.grants:
         holders[cell] = version
@@ -233,43 +235,42 @@ def place(
         del holders[cell]
 
 
-def held_rung(policy: Policy, state: CellState, at: datetime) -> int:
-    """Return the highest rung that, with every rung below it, holds a grant valid at `at`.
+def compute_held_level(policy: Policy, state: CellState, at: datetime) -> int:
+    """Return the highest level with a valid grant at it and each below.
 
-    Neither limits nor stops nor suspensions are looked at: this is what would come back.
+    Limits, stops and suspensions are ignored: this is what a resume restores.
     """
-    valid_stages = {grant.stage for grant in state.grants if grant.valid(at)}
+    valid_stages = {grant.stage for grant in state.grants if grant.is_valid(at)}
     stage_level = 0
     while stage_level < len(policy.stages) and policy.stages[stage_level].id in valid_stages:
         stage_level += 1
     return stage_level
 
 
-def stage_at(scope: Scope, policy: Policy, cell: Cell, version: str, at: datetime) -> int:
-    """Return the rung on which `version` stands in `cell` at `at`; 0, shadow, whenever in doubt.
+def compute_stage_level(
+    scope: Scope, policy: Policy, cell: Cell, version: str, at: datetime
+) -> int:
+    """Return the stage level of `version` in `cell`; in doubt 0, shadow.
 
-    Args:
-        scope: the fold of the ledger.
-        policy: the policy in force.
-        cell: site and window; an unknown one is shadow.
-        version: a model version; an unknown or retired one is shadow.
-        at: the instant asked for. Earlier than the ledger's last entry counts as that entry,
-            so that a clock set back brings no permission back.
+    Unknown cells and unknown or retired versions are shadow. A time before the ledger's last entry
+    counts as that entry, so that a clock set back restores no grant.
     """
     state = scope.cells.get((cell, version))
     version_state = scope.versions.get(version)
     if state is None or not state.grants or version_state is None or version_state.retired:
         return 0
-    if state.suspended_by or scope.stopped(cell):
+    if state.suspended_by or scope.is_stopped(cell):
         return 0
     at = at if scope.at is None else max(at, scope.at)
-    return min(held_rung(policy, state, at), policy.ceiling(cell, at))
+    return min(compute_held_level(policy, state, at), policy.compute_ceiling(cell, at))
 
 
-def acting(scope: Scope, policy: Policy, cell: Cell, at: datetime) -> tuple[str, int] | None:
-    """Return the version that stands above shadow in `cell` and its rung, None where none does."""
-    holder = scope.holder(cell)
+def find_acting_version(
+    scope: Scope, policy: Policy, cell: Cell, at: datetime
+) -> tuple[str, int] | None:
+    """Return the version above shadow in `cell` and its level, or None."""
+    holder = scope.get_holder(cell)
     if holder is None:
         return None
-    stage_level = stage_at(scope, policy, cell, holder, at)
+    stage_level = compute_stage_level(scope, policy, cell, holder, at)
     return (holder, stage_level) if stage_level else None

@@ -1,32 +1,36 @@
-"""Stops and how they end: one person withholds grants, an approved resume gives them back."""
+"""Stops, and the resumes that end them."""
 
 from collections import Counter
 from datetime import datetime
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.commands import AskResume, StopCells
-from rollout.core.scope.events import ProposalRaised, Stopped
-from rollout.core.scope.pending_events import Draft
-from rollout.core.scope.proposals import evidence_hash
-from rollout.core.scope.scope import Scope, Stop, held_rung
+from rollout.core.scope.commands import ProposeResume, StopCells
+from rollout.core.scope.events import Stopped
+from rollout.core.scope.pending_events import PendingEvents
+from rollout.core.scope.proposals import build_proposal
+from rollout.core.scope.scope import Scope, Stop, compute_held_level
 
-TWO_OPERATORS = ("operator", "operator")  # where no gate says whom to ask
+TWO_OPERATORS = ("operator", "operator")  # needs without a gate
 
 
-def stop_cells(command: StopCells, draft: Draft) -> None:
-    """Withhold grants. Cells that such a stop holds already are not stopped twice."""
+def apply_stop(command: StopCells, pending: PendingEvents) -> None:
+    """Stop the cells that no equal stop holds already."""
     requested_cells = set(command.cells)
     cells = tuple(
-        sorted(cell for cell in requested_cells if not _held_already(command, draft.scope, cell))
+        sorted(
+            cell
+            for cell in requested_cells
+            if not _is_already_stopped(command, pending.scope, cell)
+        )
     )
     if not cells:
         return
-    draft.emit(
+    pending.emit(
         Stopped(
-            at=draft.at,
+            at=pending.at,
             by=command.by.name,
-            stop=f"S-{draft.scope.revision + 1}",
+            stop=f"S-{pending.scope.revision + 1}",
             cells=cells,
             reason=command.reason,
             drill=command.drill,
@@ -34,62 +38,55 @@ def stop_cells(command: StopCells, draft: Draft) -> None:
     )
 
 
-def _held_already(command: StopCells, scope: Scope, cell: Cell) -> bool:
-    """Say whether a stop holds `cell` that this one would add nothing to.
+def _is_already_stopped(command: StopCells, scope: Scope, cell: Cell) -> bool:
+    """Return whether a stop in force makes this one redundant in `cell`.
 
-    One that is about to be taken back, or a drill, must not swallow the stop of a person who
-    means it: the resume would give back what was stopped after it was asked for.
+    A drill, or a stop with an open resume, does not: the resume would restore what was stopped
+    after the resume was proposed.
     """
     return any(
-        cell in stop.cells and (command.drill or not stop.drill) and not resume_of(scope, stop)
+        cell in stop.cells
+        and (command.drill or not stop.drill)
+        and not has_open_resume(scope, stop)
         for stop in scope.stops.values()
     )
 
 
-def resume_of(scope: Scope, stop: Stop) -> bool:
-    """Say whether a resume of `stop` is open."""
+def has_open_resume(scope: Scope, stop: Stop) -> bool:
+    """Return whether a resume of `stop` is open."""
     return any(p.kind == "resume" and p.about == stop.id for p in scope.proposals.values())
 
 
-def raise_resume(command: AskResume, stop: Stop, draft: Draft) -> None:
-    """Propose that `stop` is taken back; asked already, the open proposal is the answer."""
-    if resume_of(draft.scope, stop):
+def propose_resume(command: ProposeResume, stop: Stop, pending: PendingEvents) -> None:
+    """Propose to end `stop`, unless that is proposed already."""
+    if has_open_resume(pending.scope, stop):
         return
-    reading_lines = (f"resume of {stop.id}", *(str(cell) for cell in sorted(stop.cells)))
-    draft.emit(
-        ProposalRaised(
-            at=draft.at,
-            by=command.by.name,
-            proposal=f"P-{draft.scope.raised + 1}",
-            kind="resume",
-            expires_at=draft.at + draft.policy.open_for,
-            needs=resume_needs(draft.scope, draft.policy, stop, draft.at),
-            evidence_hash=evidence_hash(reading_lines),
-            about=stop.id,
-            readings=reading_lines,
-        )
-    )
+    readings = (f"resume of {stop.id}", *(str(cell) for cell in sorted(stop.cells)))
+    needs = find_resume_needs(pending.scope, pending.policy, stop, pending.at)
+    pending.emit(build_proposal(pending, "resume", command.by.name, needs, readings, stop.id))
 
 
-def resume_needs(scope: Scope, policy: Policy, stop: Stop, at: datetime) -> tuple[str, ...]:
-    """Return the approvals of the highest gate that comes back; two operators where none does.
+def find_resume_needs(scope: Scope, policy: Policy, stop: Stop, at: datetime) -> tuple[str, ...]:
+    """Return the approvals of the highest gate that comes back, or two operators.
 
-    Where cells come back to the same rung by different gates, whoever one of them asks is asked.
+    If cells return to the same level by different gates, the needs of all these gates are combined.
     """
     level_by_cell = {
-        cell: _comes_back(scope, policy, cell, at) for cell in stop.cells & policy.known
+        cell: _find_resumed_level(scope, policy, cell, at) for cell in stop.cells & policy.cell_set
     }
     max_level = max(level_by_cell.values(), default=0)
     needed_groups: Counter[str] = Counter()
     for cell in sorted(
         cell for cell, stage_level in level_by_cell.items() if stage_level == max_level
     ):
-        gate = policy.gate(max_level, cell)
+        gate = policy.find_gate(max_level, cell)
         if gate is not None:
             needed_groups |= Counter(gate.approvals)
     return tuple(needed_groups.elements()) or TWO_OPERATORS
 
 
-def _comes_back(scope: Scope, policy: Policy, cell: Cell, at: datetime) -> int:
-    holder = scope.holder(cell)
-    return 0 if holder is None else held_rung(policy, scope.state(cell, holder), at)
+def _find_resumed_level(scope: Scope, policy: Policy, cell: Cell, at: datetime) -> int:
+    holder = scope.get_holder(cell)
+    return (
+        0 if holder is None else compute_held_level(policy, scope.get_cell_state(cell, holder), at)
+    )

@@ -1,9 +1,9 @@
-"""E-values, lower bounds and forecasts from counts: what gates weigh and reports show.
+"""E-values and lower bounds from counts, for gates and reports.
 
-An e-value is the money that a bet against "the line is not reached" would have made by now, from 1.
-The chance that it ever reaches 1/risk although the line is not reached is at most the risk (Ville),
-however often anybody looks. All logarithms are natural. Each function takes counts alone, so a
-tally is enough and the order of the records does not matter.
+An e-value is what a bet against "the share is below the threshold" would be worth by now, from a
+stake of 1. The chance that it ever reaches 1/risk although the threshold is not reached is at most
+the risk (Ville), however often it is looked at. All logarithms are natural. The functions take
+counts, because the order of the records does not matter.
 
 Sources: Ville 1939; Robbins 1970; Howard, Ramdas, McAuliffe, Sekhon 2021; Waudby-Smith and
 Ramdas 2024.
@@ -18,45 +18,49 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike, NDArray
 
-from rollout.core.statistics.truncated_beta import deviance, factorial_remainder, log_mixture
+from rollout.core.statistics.truncated_beta import (
+    compute_deviance,
+    compute_factorial_remainder,
+    compute_log_mixture,
+)
 
 Floats: TypeAlias = NDArray[np.float64]
 
 # Bets on a bounded mean: θ_k = 1 − ((k+½)/32)², most of them near 1, where good records pay most.
 BETS: Floats = 1.0 - ((np.arange(32) + 0.5) / 32) ** 2
 
-# Concentrations of the Dirichlet mixture that a change of the action mix is weighed by.
+# Concentrations of the Dirichlet mixture of a change in the action mix.
 _CONCENTRATIONS = np.array([4.0, 40.0, 400.0, 4000.0])
 
-# Bounds are sought as log-odds; the ends are the last doubles whose rates differ from 0 and 1.
-_LEAST_LOG_ODDS, _MOST_LOG_ODDS = -708.0, 36.7
+# Bounds are searched as log-odds; beyond these the rates round to 0 and 1.
+_MIN_LOG_ODDS, _MAX_LOG_ODDS = -708.0, 36.7
 
 
-def log_e_value(agreed: int, disagreed: int, *, at_least: float) -> float:
-    """Log e-value against "the share of agreement is below the line".
+def compute_log_e(agreed: int, disagreed: int, *, at_least: float) -> float:
+    """Return the log e-value against "the share of agreement is below p0".
 
     Args:
         agreed: records in agreement, ≥ 0.
-        disagreed: all others, ≥ 0; missing units are counted here by the caller's policy.
-        at_least: the line p0, in the open interval (0, 1).
+        disagreed: all others, ≥ 0; the caller adds missing units by its policy.
+        at_least: the threshold p0, in the open interval (0, 1).
 
     Returns:
-        A finite number, rising in `agreed`; 0.0 without records. The gate of risk α is met from
+        A finite number, rising in `agreed`; 0.0 without records. A gate of risk α is met from
         ln(1/α) on.
 
     Raises:
-        ValueError: a count is negative or no whole number, or the line lies outside (0, 1).
+        ValueError: a count is negative or no whole number, or the threshold lies outside (0, 1).
 
-    >>> round(log_e_value(245, 3, at_least=0.95), 9)
+    >>> round(compute_log_e(245, 3, at_least=0.95), 9)
     4.271300069
     """
     _check_counts(agreed=agreed, disagreed=disagreed)
     check_inside_unit(at_least=at_least)
-    return float(log_mixture(agreed, disagreed, line=at_least)[0])
+    return float(compute_log_mixture(agreed, disagreed, threshold=at_least)[0])
 
 
-def lower_bound(agreed: int, disagreed: int, *, alpha: float) -> float:
-    """Lower bound on the share of agreement that holds at every look, except with chance alpha.
+def compute_lower_bound(agreed: int, disagreed: int, *, alpha: float) -> float:
+    """Return a lower bound on the share of agreement, valid at every look.
 
     Args:
         agreed: records in agreement, ≥ 0.
@@ -64,22 +68,24 @@ def lower_bound(agreed: int, disagreed: int, *, alpha: float) -> float:
         alpha: chance of ever overstating the share, in the open interval (0, 1).
 
     Returns:
-        A share in [0, 1): the line at which `log_e_value` is ln(1/alpha). 0.0 without agreement.
+        A share in [0, 1): the threshold at which `compute_log_e` is ln(1/alpha). 0.0 without
+        agreement.
 
     Raises:
         ValueError: a count is negative or no whole number, or `alpha` lies outside (0, 1).
 
-    >>> round(lower_bound(98, 2, alpha=0.05), 9)
+    >>> round(compute_lower_bound(98, 2, alpha=0.05), 9)
     0.914382957
     """
     _check_counts(agreed=agreed, disagreed=disagreed)
-    return float(lower_bounds([agreed], [disagreed], alpha=alpha)[0])
+    return float(compute_lower_bounds([agreed], [disagreed], alpha=alpha)[0])
 
 
-def lower_bounds(agreed: ArrayLike, disagreed: ArrayLike, *, alpha: float) -> Floats:
-    """Lower bounds of many cells at once: counts of shape (n,) give shares of shape (n,).
+def compute_lower_bounds(agreed: ArrayLike, disagreed: ArrayLike, *, alpha: float) -> Floats:
+    """Return the lower bounds of many cells at once.
 
-    Newton's steps on the log-odds, where log E is all but straight, held in a shrinking bracket.
+    Counts of shape (n,) give shares of shape (n,). Newton's steps on the log-odds, in which log E
+    is nearly linear, stay in a shrinking bracket.
 
     Raises:
         ValueError: `alpha` lies outside the open interval (0, 1), or a count is negative.
@@ -88,42 +94,48 @@ def lower_bounds(agreed: ArrayLike, disagreed: ArrayLike, *, alpha: float) -> Fl
     s, f = np.asarray(agreed, float), np.asarray(disagreed, float)
     _check_counts(agreed=s.min(initial=0), disagreed=f.min(initial=0))
     if s.size == 1:
-        return np.full(s.shape, _bound(s.item(), f.item(), -log(alpha)))
+        return np.full(s.shape, _compute_bound(s.item(), f.item(), -log(alpha)))
     has_agreements = s > 0
     bounds = np.zeros(s.shape)
-    bounds[has_agreements] = _crossings(s[has_agreements], f[has_agreements], -log(alpha))
+    bounds[has_agreements] = _find_crossings(s[has_agreements], f[has_agreements], -log(alpha))
     return bounds
 
 
 @lru_cache(maxsize=65_536)
-def _bound(s: float, f: float, log_threshold: float) -> float:
-    """Return one bound: whoever looks at a cell twice asks for the same counts again."""
-    return _crossings(np.array([s]), np.array([f]), log_threshold).item() if s > 0 else 0.0
+def _compute_bound(s: float, f: float, required_log_e: float) -> float:
+    """Return one bound, cached because cells repeat counts."""
+    return _find_crossings(np.array([s]), np.array([f]), required_log_e).item() if s > 0 else 0.0
 
 
-def _crossings(s: Floats, f: Floats, log_threshold: float) -> Floats:
-    """Return the line at which log E(s, f) falls to the threshold; s > 0."""
+def _find_crossings(s: Floats, f: Floats, required_log_e: float) -> Floats:
+    """Return the threshold at which log E(s, f) falls to `required_log_e`.
+
+    `s` is above 0.
+    """
     n = s + f
-    low = np.full(s.shape, _LEAST_LOG_ODDS)
-    high = np.minimum(scipy.special.logit(s / n), _MOST_LOG_ODDS)
-    odds = np.clip(_log_odds_guess(s, n, log_threshold), low, high)
+    low = np.full(s.shape, _MIN_LOG_ODDS)
+    high = np.minimum(scipy.special.logit(s / n), _MAX_LOG_ODDS)
+    odds = np.clip(_guess_log_odds(s, n, required_log_e), low, high)
     for _ in range(200):
         threshold = scipy.special.expit(odds)
-        excess = log_mixture(s, f, line=threshold) - log_threshold
+        excess = compute_log_mixture(s, f, threshold=threshold) - required_log_e
         low, high = np.where(excess >= 0, odds, low), np.where(excess < 0, odds, high)
         with np.errstate(divide="ignore", over="ignore", invalid="ignore"):
-            step = odds - excess / _slope(s, f, threshold, excess + log_threshold)
+            step = odds - excess / _compute_slope(s, f, threshold, excess + required_log_e)
         odds = np.where((step >= low) & (step <= high), step, (low + high) / 2)
         if np.all(np.abs(scipy.special.expit(odds) - threshold) <= 1e-14 * threshold + 1e-15):
             break
     return scipy.special.expit(odds)
 
 
-def _log_odds_guess(s: Floats, n: Floats, log_threshold: float) -> Floats:
-    """Guess the crossing: by the normal law, or by that of a few agreements if this gives none."""
+def _guess_log_odds(s: Floats, n: Floats, required_log_e: float) -> Floats:
+    """Return a guess of the crossing, by the normal law if it applies.
+
+    Otherwise by the law of a few agreements.
+    """
     centre = (s + 0.5) / (n + 1)
-    spread = np.sqrt(2 * centre * (1 - centre) / n * (log_threshold + np.log1p(n) / 2))
-    small_sample_guess = log(0.5) + np.log(s / n) - log_threshold / s
+    spread = np.sqrt(2 * centre * (1 - centre) / n * (required_log_e + np.log1p(n) / 2))
+    small_sample_guess = log(0.5) + np.log(s / n) - required_log_e / s
     return np.where(
         centre > spread,
         scipy.special.logit(np.maximum(centre - spread, 1e-300)),
@@ -131,84 +143,84 @@ def _log_odds_guess(s: Floats, n: Floats, log_threshold: float) -> Floats:
     )
 
 
-def _slope(s: Floats, f: Floats, line: Floats, log_e: Floats) -> Floats:
-    """Return the change of log E with the log-odds of the line."""
-    good, bad = np.sqrt(line), np.sqrt(1 - line)
+def _compute_slope(s: Floats, f: Floats, threshold: Floats, log_e: Floats) -> Floats:
+    """Return the derivative of log E by the log-odds of the threshold."""
+    good, bad = np.sqrt(threshold), np.sqrt(1 - threshold)
     edge = good * bad / (2 * np.arctan2(bad, good))
-    return np.asarray(f * line - s * (1 - line) - edge * np.expm1(-log_e))
+    return np.asarray(f * threshold - s * (1 - threshold) - edge * np.expm1(-log_e))
 
 
-def further_agreements(agreed: int, disagreed: int, *, at_least: float, alpha: float) -> int:
-    """Count the records that are still needed if all of them agree.
+def count_further_agreements(agreed: int, disagreed: int, *, at_least: float, alpha: float) -> int:
+    """Return the records still needed if all of them agree.
 
     Args:
         agreed: records in agreement so far, ≥ 0.
         disagreed: all others, ≥ 0.
-        at_least: the line p0, in the open interval (0, 1).
+        at_least: the threshold p0, in the open interval (0, 1).
         alpha: the gate's risk, in the open interval (0, 1).
 
     Returns:
         The least k ≥ 0 with E(agreed + k, disagreed) ≥ 1/alpha; 0 if the gate is met already.
 
     Raises:
-        ValueError: a count, the line or the risk lies outside its range.
+        ValueError: a count, the threshold or the risk lies outside its range.
 
-    >>> further_agreements(0, 0, at_least=0.95, alpha=0.05)
+    >>> count_further_agreements(0, 0, at_least=0.95, alpha=0.05)
     74
     """
     check_inside_unit(alpha=alpha)
-    return _further(agreed, disagreed, at_least, alpha)
+    return _count_further(agreed, disagreed, at_least, alpha)
 
 
 @lru_cache(maxsize=65_536)
-def _further(agreed: int, disagreed: int, at_least: float, alpha: float) -> int:
-    def met(further: int) -> bool:
-        return log_e_value(agreed + further, disagreed, at_least=at_least) >= -log(alpha)
+def _count_further(agreed: int, disagreed: int, at_least: float, alpha: float) -> int:
+    def is_enough(extra: int) -> bool:
+        return compute_log_e(agreed + extra, disagreed, at_least=at_least) >= -log(alpha)
 
     too_few, enough = -1, 0
-    while not met(enough):
+    while not is_enough(enough):
         too_few, enough = enough, 2 * enough + 1
     while enough - too_few > 1:
         middle = (too_few + enough) // 2
-        too_few, enough = (too_few, middle) if met(middle) else (middle, enough)
+        too_few, enough = (too_few, middle) if is_enough(middle) else (middle, enough)
     return enough
 
 
-def log_e_cost(levels: Sequence[float], counts: Sequence[int], *, at_most: float) -> float:
-    """Log e-value against "the mean cost is the line or more".
+def compute_cost_log_e(levels: Sequence[float], counts: Sequence[int], *, at_most: float) -> float:
+    """Return the log e-value against "the mean cost is c0 or more".
 
     Args:
         levels: distinct costs as shares of the largest possible one, in [0, 1].
         counts: records at each level, ≥ 0, as many as levels.
-        at_most: the line c0 on the same scale, in the open interval (0, 1).
+        at_most: the threshold c0 on the same scale, in the open interval (0, 1).
 
     Returns:
         A finite number; 0.0 without records.
 
     Raises:
-        ValueError: a level, a count or the line lies outside its range, or lengths differ.
+        ValueError: a level, a count or the threshold lies outside its range, or lengths differ.
 
-    >>> round(log_e_cost([0, 0.1, 0.3, 1], [180, 6, 3, 1], at_most=0.05), 9)
+    >>> round(compute_cost_log_e([0, 0.1, 0.3, 1], [180, 6, 3, 1], at_most=0.05), 9)
     4.110334237
     """
     check_levels("levels", levels, counts)
-    gains = cost_gains(levels, at_most=at_most)
-    return float(log_mean_bets(gains, np.asarray(counts, float)))
+    gains = compute_cost_gains(levels, at_most=at_most)
+    return float(compute_log_mean_bets(gains, np.asarray(counts, float)))
 
 
-def log_e_audited(
+def compute_audited_log_e(
     without_error: int, errors: Mapping[float, int], *, at_most: float, least_share: float
 ) -> float:
-    """Log e-value against "the share of errors among all cases is the line or more", by audits.
+    """Return the log e-value against "the error rate is ε0 or more", by audits.
 
-    An error that was audited with probability π stands for 1/π errors; every other case, audited
-    or not, for none. So cases of different audit shares may be mixed without bias.
+    An error that was audited with probability π counts as 1/π errors; every other case, audited or
+    not, as none. So cases of different audit shares may be mixed without bias.
 
     Args:
-        without_error: cases in which no error was found, those not audited included, ≥ 0.
+        without_error: cases without an error found, including unaudited ones, ≥ 0.
         errors: errors found, by the audit probability of their cases.
-        at_most: the line ε0, in the open interval (0, 1).
-        least_share: the policy's least audit probability (not the least seen), in (0, 1].
+        at_most: the threshold ε0, in the open interval (0, 1).
+        least_share: the policy's least audit probability (not the least observed), in (0, 1].
 
     Returns:
         A finite number; 0.0 without cases.
@@ -217,7 +229,7 @@ def log_e_audited(
         ValueError: a count or share lies outside its range, or a probability in `errors` below
             `least_share`.
 
-    >>> round(log_e_audited(250, {}, at_most=0.05, least_share=0.2), 9)
+    >>> round(compute_audited_log_e(250, {}, at_most=0.05, least_share=0.2), 9)
     1.907112145
     """
     check_inside_unit(at_most=at_most)
@@ -230,14 +242,16 @@ def log_e_audited(
         raise ValueError(f"errors has probabilities {list(errors)}; give {least_share} … 1")
     weighted_errors = np.array([0.0, *(1 / share for share in errors)])
     gains = (at_most - weighted_errors) / (1 / least_share - at_most)
-    return float(log_mean_bets(gains, np.array([without_error, *errors.values()], float)))
+    return float(compute_log_mean_bets(gains, np.array([without_error, *errors.values()], float)))
 
 
-def log_e_paired(model_only: int, human_only: int) -> float:
-    """Log e-value against "model and people act equally often", from the same blind cases.
+def compute_paired_log_e(model_only: int, human_only: int) -> float:
+    """Return the log e-value against "model and humans act equally often".
+
+    Both decide the same cases blind.
 
     Args:
-        model_only: cases in which the model would act and the person did not, ≥ 0.
+        model_only: cases in which the model would act and the human did not, ≥ 0.
         human_only: the reverse, ≥ 0.
 
     Returns:
@@ -246,21 +260,29 @@ def log_e_paired(model_only: int, human_only: int) -> float:
     Raises:
         ValueError: a count is negative or no whole number.
 
-    >>> round(log_e_paired(40, 20), 9)
+    >>> round(compute_paired_log_e(40, 20), 9)
     1.785624583
     """
     _check_counts(model_only=model_only, human_only=human_only)
     b, c = np.array(float(model_only)), np.array(float(human_only))
     # ln B(2+b, 2+c) − ln B(2,2) + n ln 2, with b!c!/n! by remainders: large terms never cancel
-    choices = factorial_remainder(b) + factorial_remainder(c) - factorial_remainder(b + c)
+    choices = (
+        compute_factorial_remainder(b)
+        + compute_factorial_remainder(c)
+        - compute_factorial_remainder(b + c)
+    )
     half, half_difference = (b + c) / 2, (b - c) / 2
-    deviance_sum = deviance(b, half, half_difference) + deviance(c, half, -half_difference)
+    deviance_sum = compute_deviance(b, half, half_difference) + compute_deviance(
+        c, half, -half_difference
+    )
     edges = np.log1p(b) + np.log1p(c) - np.sum(np.log1p(b + c + np.arange(3.0))) + log(6)
     return float(choices + deviance_sum + edges)
 
 
-def log_e_mix(counts: Sequence[int], baseline: Sequence[float]) -> float:
-    """Log e-value against "actions are still taken in the baseline's shares"; for reports only.
+def compute_action_mix_log_e(counts: Sequence[int], baseline: Sequence[float]) -> float:
+    """Return the log e-value against "the action shares equal the baseline's".
+
+    For reports only.
 
     Args:
         counts: how often each action was taken, ≥ 0.
@@ -272,7 +294,7 @@ def log_e_mix(counts: Sequence[int], baseline: Sequence[float]) -> float:
     Raises:
         ValueError: a count or share lies outside its range, or lengths differ.
 
-    >>> round(log_e_mix((660, 240, 90, 10), (0.7, 0.2, 0.09, 0.01)), 9)
+    >>> round(compute_action_mix_log_e((660, 240, 90, 10), (0.7, 0.2, 0.09, 0.01)), 9)
     0.648715811
     """
     _check_counts(**{f"counts[{i}]": n for i, n in enumerate(counts)})
@@ -288,13 +310,15 @@ def log_e_mix(counts: Sequence[int], baseline: Sequence[float]) -> float:
     return float(np.logaddexp.reduce(total_term + mixture_terms) - log(len(_CONCENTRATIONS)))
 
 
-def log_e_parity(both: int, lone: int, split: int, none: int, *, margin: float) -> float:
-    """Log e-value against "the model in a person's place costs the margin of agreement or more".
+def compute_parity_log_e(both: int, lone: int, split: int, none: int, *, margin: float) -> float:
+    """Return the log e-value against a loss of agreement of the margin.
+
+    The loss compares the model in a human's place with that human.
 
     Args:
-        both: cases of two blind people in which all three agree, ≥ 0.
-        lone: the people agree and the model stands alone, ≥ 0.
-        split: the people differ and the model sides with one, ≥ 0.
+        both: cases of two blind reviewers in which all three agree, ≥ 0.
+        lone: the reviewers agree and the model differs, ≥ 0.
+        split: the reviewers differ and the model agrees with one, ≥ 0.
         none: all three differ, ≥ 0.
         margin: what may be lost, δ in [0, 1).
 
@@ -304,26 +328,26 @@ def log_e_parity(both: int, lone: int, split: int, none: int, *, margin: float) 
     Raises:
         ValueError: a count or the margin lies outside its range.
 
-    >>> round(log_e_parity(940, 20, 40, 0, margin=0.02), 9)
+    >>> round(compute_parity_log_e(940, 20, 40, 0, margin=0.02), 9)
     3.572327557
     """
     _check_counts(both=both, lone=lone, split=split, none=none)
     counts = np.array([both, lone, split, none], float)
-    return float(log_mean_bets(parity_gains(margin=margin), counts))
+    return float(compute_log_mean_bets(compute_parity_gains(margin=margin), counts))
 
 
-def cost_gains(levels: Sequence[float], *, at_most: float) -> Floats:
-    """What a whole bet wins on each cost level, as a share of the stake: 1 at −1 loses all.
+def compute_cost_gains(levels: Sequence[float], *, at_most: float) -> Floats:
+    """Return the win of a whole bet on each cost level, per stake.
 
     Raises:
-        ValueError: the line lies outside the open interval (0, 1).
+        ValueError: the threshold lies outside the open interval (0, 1).
     """
     check_inside_unit(at_most=at_most)
     return (at_most - np.asarray(levels, float)) / (1 - at_most)
 
 
-def parity_gains(*, margin: float) -> Floats:
-    """What a whole bet wins on both, lone, split, none.
+def compute_parity_gains(*, margin: float) -> Floats:
+    """Return what a whole bet wins on both, lone, split, none.
 
     Raises:
         ValueError: the margin lies outside [0, 1).
@@ -333,8 +357,8 @@ def parity_gains(*, margin: float) -> Floats:
     return (np.array([0.0, -1.0, 0.5, 0.0]) + margin) / (1 - margin)
 
 
-def log_mean_bets(gains: Floats, counts: Floats) -> Floats:
-    """Log of the mean over the bets of Π (1 + θ gain)^count.
+def compute_log_mean_bets(gains: Floats, counts: Floats) -> Floats:
+    """Return the log of the mean over the bets of Π (1 + θ gain)^count.
 
     Args:
         gains: float64, shape (levels,), each ≥ −1.
@@ -348,22 +372,22 @@ def log_mean_bets(gains: Floats, counts: Floats) -> Floats:
     return np.asarray(best + np.log(np.mean(np.exp(logs - best[..., None]), axis=-1)))
 
 
-def check_inside_unit(**named: float) -> None:
-    """Raise ValueError for the first argument that is not in the open interval (0, 1)."""
-    for name, value in named.items():
+def check_inside_unit(**values: float) -> None:
+    """Raise ValueError for the first argument outside the open interval (0, 1)."""
+    for name, value in values.items():
         if not 0 < value < 1:
             raise ValueError(f"{name} is {value}; give a number between 0 and 1, both excluded")
 
 
-def _check_counts(**named: float) -> None:
-    """Raise ValueError for the first argument that is not a whole number from 0 on."""
-    for name, value in named.items():
+def _check_counts(**values: float) -> None:
+    """Raise ValueError for the first argument that is no whole number ≥ 0."""
+    for name, value in values.items():
         if not (value >= 0 and value == value // 1):
             raise ValueError(f"{name} is {value}; give a whole number of records, 0 or more")
 
 
 def check_levels(name: str, levels: Sequence[float], counts: Sequence[int]) -> None:
-    """Raise ValueError unless each level lies in [0, 1] and has a count from 0 on."""
+    """Raise ValueError unless levels lie in [0, 1] and have counts ≥ 0."""
     if len(levels) != len(counts):
         raise ValueError(f"{name} has {len(levels)} entries and counts {len(counts)}; give as many")
     for level in levels:

@@ -1,7 +1,4 @@
-"""Forecasts: when a gate may open, how soon a guard notices, what that costs.
-
-They are shown to people and decide nothing.
-"""
+"""Forecasts of gates and guards, for display only: no decision uses them."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -12,32 +9,33 @@ from math import log
 import numpy as np
 import scipy
 
-from rollout.core.statistics.detector import agreement_log_factors
-from rollout.core.statistics.evidence import Floats, check_inside_unit, further_agreements
-from rollout.core.statistics.gate_thresholds import gate_line
+from rollout.core.statistics.detector import compute_agreement_log_factors
+from rollout.core.statistics.evidence import Floats, check_inside_unit, count_further_agreements
+from rollout.core.statistics.gate_thresholds import get_gate_threshold
 
-# A forecast looks so many records ahead; what takes longer has no date.
+# Records that a forecast looks ahead; what takes longer has no date.
 _HORIZON = 100_000
-# So many lines are asked for at once; a walk seldom needs more.
-_BLOCK = 256
-# What is rarer than this is left out of a walk.
-_NEGLIGIBLE = 1e-15
+# Thresholds computed at once; a walk seldom needs more.
+_BLOCK_SIZE = 256
+# A walk ignores rarer outcomes.
+_NEGLIGIBLE_CHANCE = 1e-15
 
 # The mean of the eight sums reaches the alarm when its largest is about 2.5 times as high: about
-# three of the eight are then of its size. This one number is fitted, to the delays of statistics.md
-# §12 and §15, which come out within 8 % (13 % for falls by 3 points or less).
+# three of the eight are then of its size. This number is fitted to simulated delays, which come
+# out within 8 % (13 % for falls by 3 points or less).
 _LARGEST_OF_MEAN = 2.5
-_GRID = 200
+_GRID_SIZE = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Opening:
-    """When a gate's line is first met, in further records.
+class OpeningForecast:
+    """Further records until a gate first opens.
 
     Attributes:
-        chance: that it is met within the horizon.
-        mean: records until then; None if more than one run in a million needs longer than that.
-        median: half of the runs have met it by then; None if it lies beyond the horizon.
+        chance: of opening within the horizon.
+        mean: records until then; None if more than one run in a million takes longer than the
+            horizon.
+        median: half of the runs have opened by then; None beyond the horizon.
         ninety: 90 % of the runs have; None likewise.
     """
 
@@ -48,46 +46,48 @@ class Opening:
 
 
 @dataclass(frozen=True, slots=True)
-class Forecast:
-    """What people are told about a gate that is not open yet.
+class GateForecast:
+    """Forecast of a gate that is not open yet.
 
     Attributes:
         if_all_agree: records still needed if every one of them agrees.
-        chance_below: chance that the true share lies below the line.
-        opening: law of the further records at the present estimate; None without records, and
-            where `chance_below` is above ½: the cell is not on course, and gets no date.
+        chance_below: chance that the true share lies below the threshold.
+        opening: distribution of the further records at the present share; None without records and
+            if `chance_below` is above ½.
     """
 
     if_all_agree: int
     chance_below: float
-    opening: Opening | None
+    opening: OpeningForecast | None
 
 
-def forecast(agreed: int, disagreed: int, *, at_least: float, alpha: float) -> Forecast:
-    """Say what a gate still needs, and when it may open if the present share goes on.
+def forecast_gate(agreed: int, disagreed: int, *, at_least: float, alpha: float) -> GateForecast:
+    """Return what a gate still needs, and when it may open.
+
+    The forecast assumes that the present share continues.
 
     Args:
         agreed: records in agreement so far, ≥ 0.
         disagreed: all others, ≥ 0.
-        at_least: the line, in the open interval (0, 1).
+        at_least: the threshold, in the open interval (0, 1).
         alpha: the gate's risk, in the open interval (0, 1).
 
     Raises:
-        ValueError: a count, the line or the risk lies outside its range.
+        ValueError: a count, the threshold or the risk lies outside its range.
 
-    >>> forecast(98, 2, at_least=0.95, alpha=0.05).opening.median
+    >>> forecast_gate(98, 2, at_least=0.95, alpha=0.05).opening.median
     184
     """
-    needed_records = further_agreements(agreed, disagreed, at_least=at_least, alpha=alpha)
+    needed_records = count_further_agreements(agreed, disagreed, at_least=at_least, alpha=alpha)
     chance_below = float(scipy.special.betainc(agreed + 0.5, disagreed + 0.5, at_least))
     if agreed + disagreed == 0 or chance_below > 0.5:
-        return Forecast(needed_records, chance_below, None)
+        return GateForecast(needed_records, chance_below, None)
     rate = agreed / (agreed + disagreed)
-    law = opening(rate, at_least=at_least, alpha=alpha, agreed=agreed, disagreed=disagreed)
-    return Forecast(needed_records, chance_below, law)
+    law = forecast_opening(rate, at_least=at_least, alpha=alpha, agreed=agreed, disagreed=disagreed)
+    return GateForecast(needed_records, chance_below, law)
 
 
-def opening(
+def forecast_opening(
     rate: float,
     *,
     at_least: float,
@@ -95,129 +95,147 @@ def opening(
     agreed: int = 0,
     disagreed: int = 0,
     horizon: int = _HORIZON,
-) -> Opening:
-    """Exact law of the records until the line is first met, each agreeing with chance `rate`.
+) -> OpeningForecast:
+    """Return the exact distribution of the records until a gate opens.
 
     Args:
         rate: the true share of agreement, in [0, 1].
-        at_least: the line, in the open interval (0, 1).
+        at_least: the threshold, in the open interval (0, 1).
         alpha: the gate's risk, in the open interval (0, 1).
         agreed: records in agreement at the start.
         disagreed: all others at the start.
         horizon: further records looked at.
 
     Raises:
-        ValueError: `rate`, the line or the risk lies outside its range.
+        ValueError: `rate`, the threshold or the risk lies outside its range.
 
-    >>> opening(0.98, at_least=0.95, alpha=0.05).median
+    >>> forecast_opening(0.98, at_least=0.95, alpha=0.05).median
     249
     """
     check_inside_unit(at_least=at_least, alpha=alpha)
     if not 0 <= rate <= 1:
         raise ValueError(f"rate is {rate}; give a share in [0, 1]")
-    walk = _walk(_opening_times(agreed, disagreed, at_least, alpha, horizon), 1 - rate)
+    walk = _walk_to_opening(
+        _list_opening_times(agreed, disagreed, at_least, alpha, horizon), 1 - rate
+    )
     times, masses = np.array(walk).reshape(-1, 2).T
     opened_chance = np.cumsum(masses)
     chance = min(1.0, float(masses.sum()))
     mean = float(masses @ times / chance) if chance > 1 - 1e-6 else None
-    return Opening(
-        chance, mean, _quantile(times, opened_chance, 0.5), _quantile(times, opened_chance, 0.9)
+    return OpeningForecast(
+        chance,
+        mean,
+        _find_quantile(times, opened_chance, 0.5),
+        _find_quantile(times, opened_chance, 0.9),
     )
 
 
-def _opening_times(
+def _list_opening_times(
     agreed: int, disagreed: int, at_least: float, alpha: float, horizon: int
 ) -> Iterator[int]:
-    """After how many further records 0, 1, … further failures still meet the line."""
-    threshold = gate_line(at_least, alpha)
-    for start in count(0, _BLOCK):
-        failures = np.arange(start, start + _BLOCK)
-        times = threshold.least_at(failures + disagreed) - agreed + failures
+    """Yield after how many records 0, 1, … further failures still open the gate."""
+    threshold = get_gate_threshold(at_least, alpha)
+    for start in count(0, _BLOCK_SIZE):
+        failures = np.arange(start, start + _BLOCK_SIZE)
+        times = threshold.find_least_successes(failures + disagreed) - agreed + failures
         yield from np.maximum(times[times <= horizon], 0).tolist()
         if times[-1] > horizon:
             return
 
 
-def _walk(times: Iterator[int], failing: float) -> list[tuple[int, float]]:
-    """Chances that a walk is first absorbed at each time, having failed 0, 1, … times by then.
+def _walk_to_opening(times: Iterator[int], failure_rate: float) -> list[tuple[int, float]]:
+    """Return the chance that a walk is first absorbed at each time.
 
-    Between two times nothing can be absorbed, so the walk leaps from one to the next.
+    It has failed 0, 1, … times by then. Between two times nothing can be absorbed, so the walk
+    jumps from one to the next.
     """
     absorbed = []
     alive, fewest, now = np.ones(1), 0, 0
     for failures, time in enumerate(times):
-        alive = np.convolve(alive, _failures_in(time - now, failing))
+        alive = np.convolve(alive, _compute_failure_chances(time - now, failure_rate))
         absorbed_count = 1 if fewest == failures else 0
         absorbed.append((time, float(alive[:absorbed_count].sum())))
-        alive, trimmed_count = _trimmed(alive[absorbed_count:])
+        alive, trimmed_count = _trim_chances(alive[absorbed_count:])
         fewest, now = fewest + absorbed_count + trimmed_count, time
-        if alive.sum() < _NEGLIGIBLE:
+        if alive.sum() < _NEGLIGIBLE_CHANCE:
             break
     return absorbed
 
 
 @lru_cache(maxsize=4096)
-def _failures_in(records: int, failing: float) -> Floats:
-    """Binomial chances of 0, 1, … failures."""
+def _compute_failure_chances(records: int, failure_rate: float) -> Floats:
+    """Return the binomial chances of 0, 1, … failures."""
     k = np.arange(records + 1.0)
     gammaln, xlogy = scipy.special.gammaln, scipy.special.xlogy
     ways = gammaln(records + 1) - gammaln(k + 1) - gammaln(records - k + 1)
-    return np.exp(ways + xlogy(k, failing) + xlogy(records - k, 1 - failing))
+    return np.exp(ways + xlogy(k, failure_rate) + xlogy(records - k, 1 - failure_rate))
 
 
-def _trimmed(chances: Floats) -> tuple[Floats, int]:
-    """Leave out both ends where they are negligible; say how many were left out in front."""
-    positions = np.flatnonzero(chances > _NEGLIGIBLE * 1e-3)
+def _trim_chances(chances: Floats) -> tuple[Floats, int]:
+    """Return the chances without negligible ends, and how many were cut in front."""
+    positions = np.flatnonzero(chances > _NEGLIGIBLE_CHANCE * 1e-3)
     if not positions.size:
         return np.zeros(0), 0
     return chances[positions[0] : positions[-1] + 1], int(positions[0])
 
 
-def _quantile(times: Floats, opened: Floats, share: float) -> int | None:
-    position = int(np.searchsorted(opened, share))
+def _find_quantile(times: Floats, opened_chance: Floats, share: float) -> int | None:
+    position = int(np.searchsorted(opened_chance, share))
     return int(times[position]) if position < len(times) else None
 
 
-def detection_records(reference: float, false_alarm_every: float, fallen_to: float) -> float:
-    """Mean records until `Detector` alarms after a fall, from a fresh start, one at a time.
+def estimate_detection_records(
+    reference: float, false_alarm_every: float, share_after_fall: float
+) -> float:
+    """Return the mean records until `Detector` alarms after a fall.
 
-    One of the eight sums leads when the mean reaches the alarm. Its mean way there is computed
-    exactly, up to a grid, from what one record does to it; the quickest of the eight counts.
-    Buckets of more records add about half a bucket.
+    The detector starts fresh, with buckets of one record; larger buckets add about half a bucket.
+    One of the eight sums leads when the mean reaches the alarm. Its mean time to get there is exact
+    up to a grid; the quickest of the eight counts.
 
     Args:
-        reference: the guard's line, in the open interval (0, 1).
+        reference: the guard's threshold, in the open interval (0, 1).
         false_alarm_every: records between false alarms, ≥ 1.
-        fallen_to: share of agreement after the fall, in [0, reference).
+        share_after_fall: share of agreement after the fall, in [0, reference).
 
     Raises:
         ValueError: an argument lies outside its range.
 
-    >>> round(detection_records(0.98, 10_000, 0.9))
+    >>> round(estimate_detection_records(0.98, 10_000, 0.9))
     88
     """
-    if not 0 <= fallen_to < reference:
-        raise ValueError(f"fallen_to is {fallen_to}; give a share in [0, reference {reference})")
+    if not 0 <= share_after_fall < reference:
+        raise ValueError(
+            f"share_after_fall is {share_after_fall}; give a share in [0, reference {reference})"
+        )
     if not false_alarm_every >= 1:
         raise ValueError(f"false_alarm_every is {false_alarm_every}; give records ≥ 1")
-    good, bad = agreement_log_factors([1, 0], [1, 1], reference=reference)
+    good, bad = compute_agreement_log_factors([1, 0], [1, 1], reference=reference)
     top = log(_LARGEST_OF_MEAN * false_alarm_every)
-    return min(_mean_way(g, b, fallen_to, top) for g, b in zip(good, bad, strict=True))
+    return min(
+        _estimate_mean_records(g, b, share_after_fall, top) for g, b in zip(good, bad, strict=True)
+    )
 
 
-def _mean_way(good: float, bad: float, rate: float, top: float) -> float:
-    """Mean records until one sum R ← F·(R + 1), from 0, has ln R ≥ top."""
-    grid = np.linspace(good, top, _GRID)
+def _estimate_mean_records(good: float, bad: float, rate: float, top: float) -> float:
+    """Return the mean records until one sum reaches `top`.
+
+    The sum is R ← F·(R + 1), from 0; it reaches the top when ln R ≥ top.
+    """
+    grid = np.linspace(good, top, _GRID_SIZE)
     steps = ((rate, good), (1 - rate, bad))
-    stay_weights = sum(chance * _landing(grid, step) for chance, step in steps)
-    mean_records = np.linalg.solve(np.eye(_GRID) - stay_weights, np.ones(_GRID))
+    stay_weights = sum(chance * _build_landing_weights(grid, step) for chance, step in steps)
+    mean_records = np.linalg.solve(np.eye(_GRID_SIZE) - stay_weights, np.ones(_GRID_SIZE))
     return 1 + sum(
         chance * float(np.interp(step, grid, mean_records, right=0)) for chance, step in steps
     )
 
 
-def _landing(grid: Floats, step: float) -> Floats:
-    """Weights of the grid points between which each one lands; none for those that alarm."""
+def _build_landing_weights(grid: Floats, step: float) -> Floats:
+    """Return the weights of the grid points around each landing.
+
+    Landings that alarm have none.
+    """
     landings = np.logaddexp(grid, 0) + step
     positions = (landings - grid[0]) / (grid[1] - grid[0])
     left_index = np.clip(positions.astype(int), 0, len(grid) - 2)
@@ -231,26 +249,31 @@ def _landing(grid: Floats, step: float) -> Floats:
     return weights
 
 
-def expected_harm(
-    fallen_to: float, *, records: float, audited: float, cases_per_hour: float, hours_late: float
+def estimate_harm(
+    share_after_fall: float,
+    *,
+    records: float,
+    audited: float,
+    cases_per_hour: float,
+    hours_late: float,
 ) -> float:
-    """Wrong actions to expect between a fall and the narrowing that answers it.
+    """Return the wrong actions to expect between a fall and the narrowing.
 
     Args:
-        fallen_to: share of right actions after the fall, in [0, 1].
-        records: audited records until the alarm, such as `detection_records`.
+        share_after_fall: share of right actions after the fall, in [0, 1].
+        records: audited records until the alarm, such as `estimate_detection_records`.
         audited: share of cases that are audited, in (0, 1].
         cases_per_hour: cases that the model decides, ≥ 0.
-        hours_late: how long a verdict takes, ≥ 0.
+        hours_late: how long a decision takes, ≥ 0.
 
     Raises:
-        ValueError: `fallen_to` or `audited` lies outside its range.
+        ValueError: `share_after_fall` or `audited` lies outside its range.
 
-    >>> round(expected_harm(0.9, records=85, audited=0.05, cases_per_hour=40, hours_late=2), 6)
+    >>> round(estimate_harm(0.9, records=85, audited=0.05, cases_per_hour=40, hours_late=2), 6)
     178.0
     """
-    if not 0 <= fallen_to <= 1:
-        raise ValueError(f"fallen_to is {fallen_to}; give a share in [0, 1]")
+    if not 0 <= share_after_fall <= 1:
+        raise ValueError(f"share_after_fall is {share_after_fall}; give a share in [0, 1]")
     if not 0 < audited <= 1:
         raise ValueError(f"audited is {audited}; give a share in (0, 1]")
-    return (1 - fallen_to) * (records / audited + cases_per_hour * hours_late)
+    return (1 - share_after_fall) * (records / audited + cases_per_hour * hours_late)

@@ -1,6 +1,6 @@
-"""Draws: numbers in [0, 1) that nobody can steer and anybody can check once the salt is shown.
+"""Sampling values in [0, 1): not steerable, and checkable with the salt.
 
-A draw is the top 53 bits of HMAC-SHA-256(salt, purpose ␟ key), ␟ the byte 1F. It depends on the
+A value is the top 53 bits of HMAC-SHA-256(salt, purpose ␟ key), ␟ the byte 1F. It depends on the
 case alone and not on when, where or in which order cases are handled; different purposes are
 independent of each other.
 """
@@ -13,24 +13,24 @@ import numpy as np
 from numpy.typing import NDArray
 
 _SEPARATOR = "\x1f"
-_BLOCK = 64  # bytes that SHA-256 takes in at once
+_BLOCK_BYTES = 64  # of SHA-256
 
 
-def draw(salt: bytes, purpose: str, *parts: str) -> float:
-    """Return the draw of a case for a purpose.
+def compute_sampling_value(salt: bytes, purpose: str, *parts: str) -> float:
+    """Return the sampling value of a case for a purpose.
 
     Args:
-        salt: the secret that all draws of a rollout share, one byte or more.
-        purpose: `stage`, `pick` or `second`.
-        parts: what is drawn: a case or episode key; several parts are joined by byte 1F.
+        salt: the rollout's secret, one byte or more.
+        purpose: `stage`, `queue` or `second`.
+        parts: a case or episode key; several parts are joined by byte 1F.
 
     Returns:
         A multiple of 2⁻⁵³ in [0, 1).
 
     Raises:
-        ValueError: the salt is empty, or there is nothing to draw.
+        ValueError: the salt or `parts` is empty.
 
-    >>> draw(bytes(range(32)), "audit", "bear-alarm", "3", "creek-000123")
+    >>> compute_sampling_value(bytes(range(32)), "audit", "bear-alarm", "3", "creek-000123")
     0.9409394035030152
     """
     _check_salt(salt)
@@ -40,26 +40,18 @@ def draw(salt: bytes, purpose: str, *parts: str) -> float:
     return (int.from_bytes(hmac.digest(salt, message, "sha256")[:8], "big") >> 11) / 2**53
 
 
-def draws(salt: bytes, purpose: str, keys: Iterable[str]) -> NDArray[np.float64]:
-    """Return the draws of many keys, in their order.
+def compute_sampling_values(salt: bytes, purpose: str, keys: Iterable[str]) -> NDArray[np.float64]:
+    """Return the sampling values of many keys, in their order.
 
-    HMAC's two passes both begin with the salt; those beginnings are hashed once and copied, so a
-    million keys take half a second and not one and a half.
-
-    Args:
-        salt: the secret that all draws of a rollout share, one byte or more.
-        purpose: `stage`, `pick` or `second`.
-        keys: case or episode keys.
-
-    Returns:
-        float64, shape (keys,), each in [0, 1) and equal to `draw` of its key.
+    Each equals `compute_sampling_value` of its key. HMAC's two passes both begin with the salt;
+    those beginnings are hashed once and copied, which takes a third of the time.
 
     Raises:
         ValueError: the salt is empty.
     """
     _check_salt(salt)
-    padded_salt = salt if len(salt) <= _BLOCK else hashlib.sha256(salt).digest()
-    padded_salt = padded_salt.ljust(_BLOCK, b"\0")
+    padded_salt = salt if len(salt) <= _BLOCK_BYTES else hashlib.sha256(salt).digest()
+    padded_salt = padded_salt.ljust(_BLOCK_BYTES, b"\0")
     inner_hash = hashlib.sha256(bytes(byte ^ 0x36 for byte in padded_salt))
     inner_hash.update((purpose + _SEPARATOR).encode())
     outer_hash = hashlib.sha256(bytes(byte ^ 0x5C for byte in padded_salt))

@@ -1,15 +1,15 @@
-"""The mixture behind every share's e-value: Beta(½, ½) over the rates above a line.
+"""The mixture behind every share's e-value: Beta(½, ½) over the rates above a threshold.
 
 `E(s, f) = ∫ (p/p0)^s ((1−p)/(1−p0))^f dW(p)`, where W is Beta(½, ½) cut to (p0, 1]. Written with
 beta functions it cancels terms of size n against each other, which at a billion records leaves an
-error of 1e-6 and lets E fall when one more record agrees. So it is put together here from pieces
-that do not cancel: the deviance of the counts from the line, Stirling remainders, and one tail.
+error of 1e-6 and lets E fall when one more record agrees. So it is computed here from pieces that
+do not cancel: the deviance of the counts from the threshold, Stirling remainders, and one tail.
 
 Source: Robbins, Ann. Math. Statist. 41 (1970) 1397; the deviance form is Loader's (2000); the
 continued fraction of the tail is Didonato and Morris, ACM TOMS 18 (1992) 360.
 
-`scipy.special` is always written out: SciPy then loads it at the first use, and a service in which
-nothing is weighed does without its 25 MiB. `from scipy.special import …` would load it at once.
+`scipy.special` is always written out: SciPy then loads it at the first use, which saves 25 MiB in
+a service that evaluates no gate. `from scipy.special import …` would load it at once.
 """
 
 from typing import TypeAlias
@@ -26,46 +26,58 @@ _SERIES_FROM = 16.0
 _FACTORIAL_TERMS = (1 / 12, -1 / 360, 1 / 1260, -1 / 1680, 1 / 1188)
 _HALF_TERMS = (-1 / 24, 7 / 2880, -31 / 40320, 127 / 215040, -511 / 608256)
 
-# So many standard deviations below the line the tail is taken from its continued fraction, of
-# which this many terms are then enough for any counts (measured: at most 35 up to 2e9 records).
+# From this many standard deviations below the threshold on, the tail is its continued fraction;
+# this many terms are then enough for any counts (measured: at most 35 up to 2e9 records).
 _FAR_BELOW = 4.0
 _FRACTION_TERMS = 40
 
 
-def log_mixture(agreed: ArrayLike, disagreed: ArrayLike, *, line: ArrayLike) -> Floats:
-    """Log of the mixture E(agreed, disagreed; line), elementwise.
+def compute_log_mixture(agreed: ArrayLike, disagreed: ArrayLike, *, threshold: ArrayLike) -> Floats:
+    """Return the log of the mixture E(agreed, disagreed; p0), elementwise.
 
     Args:
         agreed: counts ≥ 0, any shape.
         disagreed: counts ≥ 0, broadcast against `agreed`.
-        line: p0 in the open interval (0, 1), broadcast too.
+        threshold: p0 in the open interval (0, 1), broadcast too.
 
     Returns:
-        Finite float64; 0 where there are no records. Relative error below 1e-10 up to 1e9 counts,
-        and rising in `agreed` (not falling even where the true step is below the last digit).
+        Finite float64; 0 without records. Relative error below 1e-10 up to 1e9 counts. Rises with
+        `agreed`; never falls, even where the true step is below the last digit.
     """
     s, f, p = np.broadcast_arrays(
-        *(np.atleast_1d(np.asarray(x, float)) for x in (agreed, disagreed, line))
+        *(np.atleast_1d(np.asarray(x, float)) for x in (agreed, disagreed, threshold))
     )
     n, q = s + f, 1.0 - p
     is_far_below = f * p - s * q > _FAR_BELOW * np.sqrt(n * p * q)
     log_e = np.zeros(n.shape)
-    log_e[~is_far_below] = _near(s[~is_far_below], f[~is_far_below], p[~is_far_below])
-    log_e[is_far_below] = _far_below(s[is_far_below], f[is_far_below], p[is_far_below])
+    log_e[~is_far_below] = _compute_near_threshold(
+        s[~is_far_below], f[~is_far_below], p[~is_far_below]
+    )
+    log_e[is_far_below] = _compute_far_below(s[is_far_below], f[is_far_below], p[is_far_below])
     log_e -= np.log(2.0 * np.arctan2(np.sqrt(q), np.sqrt(p)))  # the weight of (p0, 1] itself
     return np.where(n > 0, log_e, 0.0)
 
 
-def _near(s: Floats, f: Floats, p: Floats) -> Floats:
-    """Log of ∫ t^(s−½) (1−t)^(f−½) dt over (p, 1], over p^s (1−p)^f: not far below the line."""
+def _compute_near_threshold(s: Floats, f: Floats, p: Floats) -> Floats:
+    """Return the log of the tail integral, not far below the threshold.
+
+    The integral is ∫ t^(s−½) (1−t)^(f−½) dt over (p, 1], over p^s (1−p)^f.
+    """
     n, excess = s + f, s * (1.0 - p) - f * p
-    normalizer = half_remainder(s) + half_remainder(f) - factorial_remainder(n)
+    normalizer = (
+        compute_half_remainder(s) + compute_half_remainder(f) - compute_factorial_remainder(n)
+    )
     tail = np.log(scipy.special.betaincc(s + 0.5, f + 0.5, p))
-    return deviance(s, n * p, excess) + deviance(f, n * (1.0 - p), -excess) + normalizer + tail
+    return (
+        compute_deviance(s, n * p, excess)
+        + compute_deviance(f, n * (1.0 - p), -excess)
+        + normalizer
+        + tail
+    )
 
 
-def _far_below(s: Floats, f: Floats, p: Floats) -> Floats:
-    """Log of the same integral where the tail may be too small for a double."""
+def _compute_far_below(s: Floats, f: Floats, p: Floats) -> Floats:
+    """Return the log of the same integral if its tail may underflow."""
     q = 1.0 - p
     a, b = f + 0.5, s + 0.5
     m = np.arange(_FRACTION_TERMS + 1.0)[:, None]
@@ -78,38 +90,39 @@ def _far_below(s: Floats, f: Floats, p: Floats) -> Floats:
     return np.asarray(0.5 * (np.log(p) + np.log(q)) - np.log(denominators[0] + fraction))
 
 
-def deviance(count: Floats, expected: Floats, beyond: Floats) -> Floats:
-    """`count·ln(count/expected) − beyond`, where `beyond` is count − expected without rounding.
+def compute_deviance(count: Floats, expected: Floats, excess: Floats) -> Floats:
+    """Return `count·ln(count/expected) − excess`.
 
-    The ratio is held finite, so that a line of 1e-320 gives a finite, smaller and so safe value.
+    `excess` is count − expected without rounding. The ratio is held finite, so that a threshold of
+    1e-320 gives a finite, smaller and so safe value.
     """
     with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-        ratio = np.where(expected > 0, np.minimum(beyond / expected, 1e300), 0.0)
-    return np.asarray(scipy.special.xlog1py(count, ratio) - beyond)
+        ratio = np.where(expected > 0, np.minimum(excess / expected, 1e300), 0.0)
+    return np.asarray(scipy.special.xlog1py(count, ratio) - excess)
 
 
-def factorial_remainder(n: Floats) -> Floats:
-    """`ln n! − (n ln n − n)`; 0 for n = 0."""
+def compute_factorial_remainder(n: Floats) -> Floats:
+    """Return `ln n! − (n ln n − n)`; 0 for n = 0."""
     large = np.maximum(n, _SERIES_FROM)
-    series = 0.5 * np.log(2 * np.pi * large) + _odd_series(large, _FACTORIAL_TERMS)
-    return np.where(n < _SERIES_FROM, _small_remainder(n, 1.0), series)
+    series = 0.5 * np.log(2 * np.pi * large) + _compute_odd_series(large, _FACTORIAL_TERMS)
+    return np.where(n < _SERIES_FROM, _compute_small_remainder(n, 1.0), series)
 
 
-def half_remainder(n: Floats) -> Floats:
-    """`ln Γ(n+½) − (n ln n − n)`; ½ ln π for n = 0."""
+def compute_half_remainder(n: Floats) -> Floats:
+    """Return `ln Γ(n+½) − (n ln n − n)`; ½ ln π for n = 0."""
     large = np.maximum(n, _SERIES_FROM)
-    series = 0.5 * np.log(2 * np.pi) + _odd_series(large, _HALF_TERMS)
-    return np.where(n < _SERIES_FROM, _small_remainder(n, 0.5), series)
+    series = 0.5 * np.log(2 * np.pi) + _compute_odd_series(large, _HALF_TERMS)
+    return np.where(n < _SERIES_FROM, _compute_small_remainder(n, 0.5), series)
 
 
-def _small_remainder(n: Floats, more: float) -> Floats:
-    """`ln Γ(n + more) − (n ln n − n)` as it stands, up to where the series is exact."""
+def _compute_small_remainder(n: Floats, offset: float) -> Floats:
+    """Return `ln Γ(n + offset) − (n ln n − n)` by its definition, for small n."""
     small = np.minimum(n, _SERIES_FROM)
-    gamma = scipy.special.gammaln(small + more)
+    gamma = scipy.special.gammaln(small + offset)
     return np.asarray(gamma - scipy.special.xlogy(small, small) + small)
 
 
-def _odd_series(n: Floats, terms: tuple[float, ...]) -> Floats:
+def _compute_odd_series(n: Floats, terms: tuple[float, ...]) -> Floats:
     square = 1.0 / (n * n)
     total = np.zeros(n.shape)
     for coefficient in reversed(terms):

@@ -1,14 +1,13 @@
-"""A policy's shape as the frozen policy of the core: every default filled in, guards added."""
+"""Build the frozen policy of the core from a parsed file, with defaults and missing guards."""
 
 from hashlib import sha256
 
-from rollout.core.calendar.sites import ALWAYS, Site, Window
-from rollout.core.policy.levers import Cost, Lever, Number
+from rollout.core.calendar.sites import ALWAYS_WINDOW, Site, Window
+from rollout.core.policy.levers import CostRule, Lever, Number
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import (
     Charter,
     EvidenceRules,
-    Expect,
     Freeze,
     Gate,
     Guard,
@@ -17,36 +16,39 @@ from rollout.core.policy.policy import (
     Policy,
     ReportPlan,
     Stage,
+    TrafficExpectation,
     Waves,
     Where,
 )
 from rollout.formats.policy import model as file
-from rollout.formats.policy.guards import with_added_guards
-from rollout.formats.policy.measures import RULES, read_condition
+from rollout.formats.policy.guards import add_missing_guards
+from rollout.formats.policy.measures import MEASURE_RULES, read_condition
 
-RISK, RISK_WHERE_THE_MODEL_DECIDES = 0.05, 0.01
+DEFAULT_RISK, DEFAULT_MODEL_RISK = 0.05, 0.01
 
 
 def build_policy(shape: file.PolicyShape, text: str) -> Policy:
-    """Return the policy of a file's shape; what `policy_faults` finds in it stays as it is.
+    """Return the policy of a parsed file, which may still have faults.
 
-    A condition whose line can't be read is left out: that is a fault already.
+    Conditions with an unreadable threshold are excluded; `find_policy_faults` reports them.
     """
     stages = tuple(Stage(s.id, s.blind, s.audit, s.lasts) for s in shape.stages)
     policy = Policy(
         rollout=shape.rollout,
         timezone=shape.timezone,
-        levers=tuple(_lever(lever) for lever in shape.levers),
-        sites=tuple(_site(site, shape) for site in shape.sites),
-        windows=_windows(shape),
+        levers=tuple(_build_lever(lever) for lever in shape.levers),
+        sites=tuple(_build_site(site, shape) for site in shape.sites),
+        windows=_build_windows(shape),
         stages=stages,
-        evidence=_evidence(shape.evidence),
-        gates=tuple(_gate(gate, stages, len(shape.levers)) for gate in shape.gates),
-        guards=_guards(shape),
-        limits=tuple(Limit(row.never_above, row.ends, _where(row)) for row in shape.limits),
-        waves=_waves(shape.waves),
-        freezes=tuple(Freeze(row.hours, row.reason, _where(row)) for row in shape.freezes),
-        charter=_charter(shape.charter),
+        evidence=_build_evidence(shape.evidence),
+        gates=tuple(_build_gate(gate, stages, len(shape.levers)) for gate in shape.gates),
+        guards=_build_guards(shape),
+        limits=tuple(
+            Limit(row.never_above, row.ends, _build_selector(row)) for row in shape.limits
+        ),
+        waves=_build_waves(shape.waves),
+        freezes=tuple(Freeze(row.hours, row.reason, _build_selector(row)) for row in shape.freezes),
+        charter=_build_charter(shape.charter),
         country=shape.country,
         open_for=shape.proposals.open_for,
         after_rejection=shape.proposals.after_rejection,
@@ -60,52 +62,54 @@ def build_policy(shape: file.PolicyShape, text: str) -> Policy:
         lease=shape.lease,
         tick=shape.tick,
         observe=shape.observe,
-        expect=_expect(shape.expect),
+        expect=_build_expectation(shape.expect),
         hash=sha256(text.encode()).hexdigest(),
     )
-    return with_added_guards(policy)
+    return add_missing_guards(policy)
 
 
-def _lever(shape: file.LeverShape) -> Lever:
+def _build_lever(shape: file.LeverShape) -> Lever:
     labels = tuple(shape.labels or ())
     actions = shape.actions or {}
     return Lever(
         id=shape.id,
         labels=labels,
         actions=tuple(actions.get(label, label) for label in labels),
-        number=_number(shape.number),
-        costs=_costs(shape.costs),
+        number=_build_number(shape.number),
+        costs=_build_costs(shape.costs),
         answer_within=shape.answer_within,
         unanswered=shape.unanswered,
     )
 
 
-def _costs(rows: list[file.CostShape] | None) -> tuple[Cost, ...]:
+def _build_costs(rows: list[file.CostShape] | None) -> tuple[CostRule, ...]:
     if rows is None:
-        return (Cost(cost=1.0),)
-    return tuple(Cost(row.cost, row.did, row.right, row.under, row.over, row.off) for row in rows)
+        return (CostRule(cost=1.0),)
+    return tuple(
+        CostRule(row.cost, row.did, row.right, row.under, row.over, row.off) for row in rows
+    )
 
 
-def _number(shape: file.NumberShape | None) -> Number | None:
+def _build_number(shape: file.NumberShape | None) -> Number | None:
     if shape is None:
         return None
     return Number(shape.unit, shape.low, shape.high, shape.tolerance)
 
 
-def _site(site: file.SiteShape, shape: file.PolicyShape) -> Site:
+def _build_site(site: file.SiteShape, shape: file.PolicyShape) -> Site:
     return Site(
         id=site.id,
         timezone=site.timezone or shape.timezone,
         country=site.country or shape.country,
-        place=site.place,
+        coordinates=site.place,
         wave=site.wave,
         lease=site.lease,
     )
 
 
-def _windows(shape: file.PolicyShape) -> tuple[Window, ...]:
+def _build_windows(shape: file.PolicyShape) -> tuple[Window, ...]:
     if shape.windows is None:
-        return (Window(ALWAYS),)
+        return (Window(ALWAYS_WINDOW),)
     return tuple(
         Window(
             window.id,
@@ -116,7 +120,7 @@ def _windows(shape: file.PolicyShape) -> tuple[Window, ...]:
     )
 
 
-def _evidence(shape: file.EvidenceShape) -> EvidenceRules:
+def _build_evidence(shape: file.EvidenceShape) -> EvidenceRules:
     return EvidenceRules(
         unit=shape.unit,
         episode_span=shape.episode_span,
@@ -130,56 +134,56 @@ def _evidence(shape: file.EvidenceShape) -> EvidenceRules:
     )
 
 
-def _where(shape: file.Selecting) -> Where:
+def _build_selector(shape: file.CellSelection) -> Where:
     return Where(tuple(shape.sites or ()), tuple(shape.windows or ()))
 
 
-def _conditions(rows: list[file.ConditionShape], levers: int) -> tuple[Condition, ...]:
+def _build_conditions(rows: list[file.ConditionShape], levers: int) -> tuple[Condition, ...]:
     conditions = (read_condition(row, levers=levers) for row in rows)
     return tuple(condition for condition in conditions if condition is not None)
 
 
-def _gate(shape: file.GateShape, stages: tuple[Stage, ...], levers: int) -> Gate:
+def _build_gate(shape: file.GateShape, stages: tuple[Stage, ...], levers: int) -> Gate:
     model_decides = any(stage.id == shape.to and stage.model_decides for stage in stages)
-    default_risk = RISK_WHERE_THE_MODEL_DECIDES if model_decides else RISK
+    default_risk = DEFAULT_MODEL_RISK if model_decides else DEFAULT_RISK
     minimum = shape.minimum
     return Gate(
         to=shape.to,
-        require=_conditions(shape.require, levers),
+        require=_build_conditions(shape.require, levers),
         risk=default_risk if shape.risk is None else shape.risk,
         minimum=Minimum(minimum.units, minimum.days, minimum.reviewers),
         approvals=shape.approvals,
-        where=_where(shape),
+        where=_build_selector(shape),
     )
 
 
-def _guards(shape: file.PolicyShape) -> tuple[Guard, ...]:
-    guards = (_guard(row, len(shape.levers)) for row in shape.guards)
+def _build_guards(shape: file.PolicyShape) -> tuple[Guard, ...]:
+    guards = (_build_guard(row, len(shape.levers)) for row in shape.guards)
     return tuple(guard for guard in guards if guard is not None)
 
 
-def _guard(shape: file.GuardShape, levers: int) -> Guard | None:
+def _build_guard(shape: file.GuardShape, levers: int) -> Guard | None:
     condition = read_condition(shape, levers=levers)
     if condition is None:
         return None
-    rule = RULES[shape.measure]
+    rule = MEASURE_RULES[shape.measure]
     return Guard(
         condition=condition,
-        then=shape.then or rule.then,
-        over=shape.over or rule.over,
+        then=shape.then or rule.default_effect,
+        over=shape.over or rule.default_span,
         false_alarm_every=shape.false_alarm_every,
         reach=shape.reach,
-        where=_where(shape),
+        where=_build_selector(shape),
     )
 
 
-def _waves(shape: file.WavesShape | None) -> Waves | None:
+def _build_waves(shape: file.WavesShape | None) -> Waves | None:
     if shape is None:
         return None
     return Waves(shape.stage, shape.hold, shape.share, shape.at_once, shape.settle)
 
 
-def _charter(shape: file.CharterShape) -> Charter:
+def _build_charter(shape: file.CharterShape) -> Charter:
     return Charter(
         objective=shape.objective or "",
         affected=tuple(shape.affected or ()),
@@ -190,6 +194,6 @@ def _charter(shape: file.CharterShape) -> Charter:
     )
 
 
-def _expect(shape: file.ExpectShape) -> Expect:
+def _build_expectation(shape: file.ExpectShape) -> TrafficExpectation:
     labels = tuple((shape.labels or {}).items())
-    return Expect(shape.units_per_day, labels, shape.agreement, shape.cost)
+    return TrafficExpectation(shape.units_per_day, labels, shape.agreement, shape.cost)

@@ -1,107 +1,110 @@
-"""What is wrong with a policy whose fields are each well formed: every fault, with its place.
+"""Find the faults of a policy that need more than one field to judge.
 
-A check is a function with the paths that it needs. Where one of them could not be read the check
-is left out: what it said would follow from a fault that is reported already.
+A check is a function with the paths that it needs. It is skipped if one of them is unreadable,
+because its faults would only follow from the fault that is already reported.
 """
 
-from rollout.core.policy.policy import Policy, duration_text
+from rollout.core.policy.policy import Policy, format_duration
 from rollout.formats.policy.conditions import CONDITION_CHECKS
-from rollout.formats.policy.document import Shaped
+from rollout.formats.policy.document import ParsedPolicy
 from rollout.formats.policy.model import LeverShape, PolicyShape
-from rollout.formats.policy.names import NAME_CHECKS, Check, Checked
+from rollout.formats.policy.names import NAME_CHECKS, Faults, PolicyCheck
 from rollout.formats.policy.reachability import REACH_CHECKS
-from rollout.formats.policy.yaml_reader import Fault
+from rollout.formats.policy.yaml_reader import DocumentFault
 
 
-def faults_of(shaped: Shaped, policy: Policy) -> tuple[Fault, ...]:
-    """Return every fault that needs more than one field to see, at its place in the document."""
-    checks = [check for needs, check in CHECKS if shaped.has(*needs)]
-    faults = [fault for check in checks for fault in check(shaped.policy, policy)]
-    located = [Fault(shaped.origin(fault.place), fault.says) for fault in faults]
-    return tuple(fault for fault in located if not shaped.is_lost(fault.place))
+def find_policy_faults(parsed: ParsedPolicy, policy: Policy) -> tuple[DocumentFault, ...]:
+    """Return the faults of all checks whose fields are readable, with document paths."""
+    checks = [check for needs, check in CHECKS if parsed.has_paths(*needs)]
+    faults = [fault for check in checks for fault in check(parsed.shape, policy)]
+    located = [DocumentFault(parsed.find_origin(fault.path), fault.text) for fault in faults]
+    return tuple(fault for fault in located if not parsed.is_unreadable(fault.path))
 
 
-def _levers_answer(shape: PolicyShape, _: Policy) -> Checked:
+def _check_lever_answers(shape: PolicyShape, _: Policy) -> Faults:
     for i, lever in enumerate(shape.levers):
         if (lever.labels is None) == (lever.number is None):
             problem = "both labels and a number" if lever.labels else "neither labels nor a number"
-            yield Fault(("levers", i), f"has {problem}; write one of labels: and number:")
+            yield DocumentFault(("levers", i), f"has {problem}; write one of labels: and number:")
         if lever.number is not None and lever.actions is not None:
             text = "a number is its own action; leave actions out"
-            yield Fault(("levers", i, "actions"), text)
+            yield DocumentFault(("levers", i, "actions"), text)
         if lever.number is not None and lever.number.low >= lever.number.high:
             text = f"{lever.number.low:g} is not below to: {lever.number.high:g}; swap them"
-            yield Fault(("levers", i, "number", "from"), text)
+            yield DocumentFault(("levers", i, "number", "from"), text)
 
 
-def _costs_fit_their_lever(shape: PolicyShape, _: Policy) -> Checked:
+def _check_cost_rows(shape: PolicyShape, _: Policy) -> Faults:
     for i, lever in enumerate(shape.levers):
         for j, row in enumerate(lever.costs or ()):
             path = ("levers", i, "costs", j)
             distances = [k for k in ("under", "over", "off") if getattr(row, k) is not None]
             actions = [k for k in ("did", "right") if getattr(row, k) is not None]
             for key in (*(actions if lever.number else ()), *(distances if lever.labels else ())):
-                yield Fault((*path, key), _other_kind(lever))
+                yield DocumentFault((*path, key), _describe_cost_mismatch(lever))
             if lever.number is not None and len(distances) > 1:
                 text = f"has {' and '.join(distances)}; write a row for each"
-                yield Fault(path, text)
+                yield DocumentFault(path, text)
 
 
-def _other_kind(lever: LeverShape) -> str:
+def _describe_cost_mismatch(lever: LeverShape) -> str:
     if lever.number is not None:
         return f"is for labels, and lever {lever.id} is a number; write under, over or off"
     return f"is for numbers, and lever {lever.id} has labels; write did and right"
 
 
-def _time_and_fallback_go_together(shape: PolicyShape, _: Policy) -> Checked:
+def _check_answer_deadline(shape: PolicyShape, _: Policy) -> Faults:
     for i, lever in enumerate(shape.levers):
         if (lever.answer_within is None) != (lever.unanswered is None):
             present, absent = ("answer_within", "unanswered")
             if lever.answer_within is None:
                 present, absent = absent, present
-            text = f"stands alone; write {absent} too, or neither"
-            yield Fault(("levers", i, present), text)
+            text = f"is incomplete; write {absent} too, or neither"
+            yield DocumentFault(("levers", i, present), text)
 
 
-def _grace_covers_the_answer(shape: PolicyShape, policy: Policy) -> Checked:
+def _check_grace(shape: PolicyShape, policy: Policy) -> Faults:
     limits = [lever.answer_within for lever in shape.levers if lever.answer_within is not None]
     grace = policy.evidence.grace
     if limits and grace < max(limits):
-        minimum = duration_text(max(limits))
+        minimum = format_duration(max(limits))
         text = (
-            f"{duration_text(grace)} ends before answer_within, {minimum}; write {minimum} or more"
+            f"{format_duration(grace)} ends before answer_within, {minimum}; write {minimum} or"
+            " more"
         )
-        yield Fault(("evidence", "grace"), text)
+        yield DocumentFault(("evidence", "grace"), text)
 
 
-def _stages_are_watched(_: PolicyShape, policy: Policy) -> Checked:
+def _check_blind_share(_: PolicyShape, policy: Policy) -> Faults:
     for i, stage in enumerate(policy.stages):
-        if stage.seen <= 0:
-            text = f"nobody would look at {stage.id} blind; write blind: 50%, or audit: 10%"
-            yield Fault(("stages", i), text)
+        if stage.reviewed_share <= 0:
+            text = f"no unit in {stage.id} is decided blind; write blind: 50%, or audit: 10%"
+            yield DocumentFault(("stages", i), text)
         elif policy.charter.feedback and stage.model_decides and stage.blind <= 0:
-            text = "the charter names a feedback, so people keep a share unseen; write blind: 10%"
-            yield Fault(("stages", i, "blind"), text)
+            text = "the charter names a feedback, so humans decide a share blind; write blind: 10%"
+            yield DocumentFault(("stages", i, "blind"), text)
 
 
-def _limits_say_something(shape: PolicyShape, _: Policy) -> Checked:
+def _check_limits(shape: PolicyShape, _: Policy) -> Faults:
     for i, limit in enumerate(shape.limits):
         if limit.never_above is None and limit.ends is None:
-            yield Fault(("limits", i), "limits nothing; write never_above: or ends:")
+            yield DocumentFault(("limits", i), "limits nothing; write never_above: or ends:")
 
 
-def _waves_wait(shape: PolicyShape, _: Policy) -> Checked:
+def _check_waves(shape: PolicyShape, _: Policy) -> Faults:
     if shape.waves is not None and shape.waves.share <= 0:
-        yield Fault(("waves", "share"), "0% would open every wave at once; write more, or no waves")
+        yield DocumentFault(
+            ("waves", "share"), "0% would open every wave at once; write more, or no waves"
+        )
 
 
-OWN_CHECKS: tuple[Check, ...] = (
-    (("levers.*.labels", "levers.*.number"), _levers_answer),
-    (("levers.*.number",), _costs_fit_their_lever),
-    (("levers.*.answer_within", "levers.*.unanswered"), _time_and_fallback_go_together),
-    (("evidence.grace",), _grace_covers_the_answer),
-    (("stages.*.blind", "stages.*.audit"), _stages_are_watched),
-    (("limits.*.never_above", "limits.*.ends"), _limits_say_something),
-    ((), _waves_wait),
+SECTION_CHECKS: tuple[PolicyCheck, ...] = (
+    (("levers.*.labels", "levers.*.number"), _check_lever_answers),
+    (("levers.*.number",), _check_cost_rows),
+    (("levers.*.answer_within", "levers.*.unanswered"), _check_answer_deadline),
+    (("evidence.grace",), _check_grace),
+    (("stages.*.blind", "stages.*.audit"), _check_blind_share),
+    (("limits.*.never_above", "limits.*.ends"), _check_limits),
+    ((), _check_waves),
 )
-CHECKS: tuple[Check, ...] = (*OWN_CHECKS, *NAME_CHECKS, *CONDITION_CHECKS, *REACH_CHECKS)
+CHECKS: tuple[PolicyCheck, ...] = (*SECTION_CHECKS, *NAME_CHECKS, *CONDITION_CHECKS, *REACH_CHECKS)

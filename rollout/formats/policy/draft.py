@@ -1,7 +1,7 @@
-"""`rollout init`: the smallest policy that fits recorded files, with comments that teach.
+"""Draft the smallest policy that fits recorded files, for `rollout init`.
 
-It holds what the records show (levers, labels, sites, whether cases come in episodes) and says
-where only the author can know: which label must not be missed, whether people saw the model.
+The draft has the levers, labels, sites and units of the records. Comments mark what the author
+must decide: which labels must not be missed, and whether reviewers saw the prediction.
 """
 
 import json
@@ -11,115 +11,114 @@ from math import ceil, floor
 
 import polars as pl
 
-from rollout.core.calendar.sites import ALWAYS, OTHER, SHADOW
+from rollout.core.calendar.sites import ALWAYS_WINDOW, OTHER_WINDOW, SHADOW
 from rollout.formats.policy import scalars
-from rollout.tally.frames import VALUE, Records
+from rollout.tally.frames import VALUE_PREFIX, RecordFrames
 
-LINE = 0.95
+DRAFT_THRESHOLD = 0.95
 _PLAIN = re.compile(r"[\w.+][\w .+-]*", re.ASCII)
-_MANY = 20  # more different numbers than this are measured, not labels
+_MAX_LABELS = 20  # more different numbers than this are measured, not labels
 _GRACE_DAYS = 1.0  # the default
 
 
-def draft_policy(records: Records, *, rollout: str, timezone: str) -> str:
-    """Return the text of a policy that loads and fits `records`.
-
-    Args:
-        records: read files with at least one case; its levers become the policy's.
-        rollout: id of the rollout.
-        timezone: zone of the sites.
+def draft_policy(records: RecordFrames, *, rollout: str, timezone: str) -> str:
+    """Return the text of a valid policy for `records`, which have at least one case.
 
     Raises:
-        ValueError: the id or the zone is none, or there is no site or no answer to name.
+        ValueError: `rollout` or `timezone` is invalid, or no case has a site or an answer.
     """
-    scalars.identifier(rollout), scalars.zone(timezone)
+    scalars.read_identifier(rollout), scalars.read_zone(timezone)
     blocks = (
-        _head(rollout, timezone),
-        _levers(records),
-        _sites(records),
-        _evidence(records),
-        _gates(records),
+        _draft_head(rollout, timezone),
+        _draft_levers(records),
+        _draft_sites(records),
+        _draft_evidence(records),
+        _draft_gates(records),
     )
     return "\n".join(line for block in blocks for line in block) + "\n"
 
 
-def _head(rollout: str, timezone: str) -> Iterator[str]:
+def _draft_head(rollout: str, timezone: str) -> Iterator[str]:
     yield "# Drafted from recorded files. `rollout plan` says what it will ask for, and"
     yield "# docs/policy.md what else a policy can say."
     yield f"rollout: {rollout}"
     yield f"timezone: {timezone}"
 
 
-def _levers(records: Records) -> Iterator[str]:
+def _draft_levers(records: RecordFrames) -> Iterator[str]:
     yield "levers:"
     for lever in records.levers:
-        answers = _answers(records, lever)
+        answers = _list_answers(records, lever)
         if not answers:
             raise ValueError(f"no record answers {lever}; read files that have predictions")
-        if len(answers) > _MANY and all(_is_number(text) for text in answers):
-            yield from _number(lever, [float(text) for text in answers])
+        if len(answers) > _MAX_LABELS and all(_is_number(text) for text in answers):
+            yield from _draft_number(lever, [float(text) for text in answers])
         else:
-            yield f"  - id: {_quoted(lever)}"
-            yield f"    labels: [{', '.join(_quoted(label) for label in answers)}]"
+            yield f"  - id: {_quote(lever)}"
+            yield f"    labels: [{', '.join(_quote(label) for label in answers)}]"
 
 
-def _answers(records: Records, lever: str) -> list[str]:
-    """Return what people or model said, most frequent first, without what no policy can hold."""
-    column = VALUE + lever
+def _list_answers(records: RecordFrames, lever: str) -> list[str]:
+    """Return the answers of humans and model that are valid labels, most frequent first."""
+    column = VALUE_PREFIX + lever
     frames = [frame.select(column) for frame in (records.decisions, records.predictions)]
     counts = pl.concat(frames).drop_nulls().group_by(column).len()
     ordered = counts.sort(["len", column], descending=[True, False])[column].to_list()
-    return [text for text in ordered if _loads(text)]
+    return [text for text in ordered if _is_valid_label(text)]
 
 
-def _loads(label: str) -> bool:
+def _is_valid_label(label: str) -> bool:
     try:
-        return scalars.label(label.strip()) == label
+        return scalars.read_label(label.strip()) == label
     except ValueError:
         return False
 
 
 def _is_number(text: str) -> bool:
     try:
-        scalars.number(text)
+        scalars.read_number(text)
     except ValueError:
         return False
     return True
 
 
-def _number(lever: str, said: Sequence[float]) -> Iterator[str]:
-    low, high = floor(min(said)), ceil(max(said))
-    yield f"  - id: {_quoted(lever)}"
-    yield "    # within 5% of the person's number is agreement; say in which unit it is"
+def _draft_number(lever: str, answers: Sequence[float]) -> Iterator[str]:
+    low, high = floor(min(answers)), ceil(max(answers))
+    yield f"  - id: {_quote(lever)}"
+    yield "    # within 5% of the human's number is agreement; write its unit at `in`"
     yield f"    number: {{in: units, from: {low}, to: {max(high, low + 1)}, tolerance: 5%}}"
 
 
-def _quoted(text: str) -> str:
-    """Write a text so that it is read as itself: quoted unless it is plainly a word."""
+def _quote(text: str) -> str:
+    """Return a text as a YAML scalar, quoted unless it is a plain word."""
     is_plain = _PLAIN.fullmatch(text) and not text.endswith((" ", "-"))
     return text if is_plain else json.dumps(text, ensure_ascii=False)
 
 
-def _sites(records: Records) -> Iterator[str]:
+def _draft_sites(records: RecordFrames) -> Iterator[str]:
     sites = records.cases["site"].drop_nulls().unique().sort().to_list()
-    valid_sites = [site for site in sites if _names(site)]
+    valid_sites = [site for site in sites if _is_valid_site(site)]
     if not valid_sites:
         raise ValueError("no case has a site; map a column to `site`")
-    yield f"sites: [{', '.join(_quoted(site) for site in valid_sites)}]"
+    yield f"sites: [{', '.join(_quote(site) for site in valid_sites)}]"
     excluded = [site for site in sites if site not in valid_sites]
     if excluded:
-        yield f"# left out, since no policy can name them: {', '.join(map(repr, excluded))}"
-    yield '# windows: [{id: day, hours: "06:00-18:00"}, {id: night, hours: 24/7}]   # judged apart'
+        yield f"# excluded, because no policy can name them: {', '.join(map(repr, excluded))}"
+    yield '# windows: [{id: day, hours: "06:00-18:00"}, {id: night, hours: 24/7}]   # own evidence'
 
 
-def _names(site: str) -> bool:
+def _is_valid_site(site: str) -> bool:
     try:
-        return scalars.name(site.strip()) == site and site not in {ALWAYS, OTHER, SHADOW}
+        return scalars.read_name(site.strip()) == site and site not in {
+            ALWAYS_WINDOW,
+            OTHER_WINDOW,
+            SHADOW,
+        }
     except ValueError:
         return False
 
 
-def _evidence(records: Records) -> Iterator[str]:
+def _draft_evidence(records: RecordFrames) -> Iterator[str]:
     yield "evidence:"
     has_episode = records.cases["episode"].is_not_null()
     if has_episode.any():
@@ -129,18 +128,18 @@ def _evidence(records: Records) -> Iterator[str]:
             yield "  episode_span: 10m"
     else:
         yield "  unit: case    # write episode if cases come in bursts, and an episode_span"
-    grace_days = _late(records)
+    grace_days = _compute_grace_days(records)
     if grace_days > _GRACE_DAYS:
-        yield "  # 95 of 100 recorded verdicts are in by then; gates wait for it"
+        yield "  # 95 % of the recorded decisions arrive by then; gates wait for it"
         yield f"  grace: {grace_days:.0f}d"
     if (records.decisions["exposure"] == "unknown").any():
-        yield "  # as it stands the recorded verdicts are no evidence; write blind if nobody saw"
-        yield "  # the model's answer before deciding"
+        yield "  # with unknown the recorded decisions are no evidence; write blind if no reviewer"
+        yield "  # saw the prediction before deciding"
         yield "  outside: unknown"
 
 
-def _late(records: Records) -> float:
-    """Return within how many days 95 % of the verdicts came after their case, rounded up."""
+def _compute_grace_days(records: RecordFrames) -> float:
+    """Return the 95 % quantile of decision delays in days, rounded up."""
     cases = records.cases.select("case_key", "occurred_at")
     joined = records.decisions.join(cases, on="case_key").drop_nulls(["at", "occurred_at"])
     delays = joined.select((pl.col("at") - pl.col("occurred_at")).dt.total_seconds() / 86400)
@@ -148,32 +147,40 @@ def _late(records: Records) -> float:
     return 0.0 if delay_quantile is None else float(ceil(delay_quantile))
 
 
-def _gates(records: Records) -> Iterator[str]:
+def _draft_gates(records: RecordFrames) -> Iterator[str]:
     yield "gates:"
-    yield "  - to: supervised    # people confirm; add a gate to autonomous once this has held"
+    yield "  - to: supervised    # humans confirm; add a gate to autonomous once this has held"
     yield "    require:"
-    yield f"      - {{measure: agreement, at_least: {LINE * 100:g}%}}"
+    yield f"      - {{measure: agreement, at_least: {DRAFT_THRESHOLD * 100:g}%}}"
     has_several_levers = len(records.levers) > 1
     for lever in records.levers:
-        rare_labels = _rare(records, lever)
+        rare_labels = _find_rare_labels(records, lever)
         if rare_labels:
             label_texts = ", ".join(
-                f"{_quoted(label)} ({share * 100:.2g} %)" for label, share in rare_labels[:4]
+                f"{_quote(label)} ({share * 100:.2g} %)" for label, share in rare_labels[:4]
             )
-            lever_text = f"lever: {_quoted(lever)}, " if has_several_levers else ""
+            lever_text = f"lever: {_quote(lever)}, " if has_several_levers else ""
             yield f"      # rare: {label_texts}"
-            yield "      # a model that never says them may pass; where one must not be missed, add"
+            yield "      # a model that never predicts them can pass; to require one, add"
             yield (
-                f"      # - {{measure: recall, {lever_text}label: {_quoted(rare_labels[0][0])},"
+                f"      # - {{measure: recall, {lever_text}label: {_quote(rare_labels[0][0])},"
                 " at_least: 80%}"
             )
 
 
-def _rare(records: Records, lever: str) -> list[tuple[str, float]]:
-    """Return the labels, rarest first, so rare that agreement alone can pass without them."""
-    counts = records.decisions[VALUE + lever].drop_nulls().value_counts()
-    if counts.height > _MANY and all(_is_number(text) for text in counts[VALUE + lever]):
+def _find_rare_labels(records: RecordFrames, lever: str) -> list[tuple[str, float]]:
+    """Return labels so rare that agreement alone can pass without them, rarest first."""
+    counts = records.decisions[VALUE_PREFIX + lever].drop_nulls().value_counts()
+    if counts.height > _MAX_LABELS and all(
+        _is_number(text) for text in counts[VALUE_PREFIX + lever]
+    ):
         return []
     total = int(counts["count"].sum())
-    shares = [(label, n / total) for label, n in counts.sort("count", VALUE + lever).iter_rows()]
-    return [(label, share) for label, share in shares if share <= 1 - LINE and _loads(label)]
+    shares = [
+        (label, n / total) for label, n in counts.sort("count", VALUE_PREFIX + lever).iter_rows()
+    ]
+    return [
+        (label, share)
+        for label, share in shares
+        if share <= 1 - DRAFT_THRESHOLD and _is_valid_label(label)
+    ]

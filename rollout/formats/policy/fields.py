@@ -1,8 +1,7 @@
-"""The kinds of field that a policy file has: how each is read, and how an editor may check it.
+"""Field types of a policy file: a reader and a JSON Schema for each.
 
-A field's reader and its JSON Schema stand in one annotated type, so that the schema which
-`policy_schema` generates and what the loader takes never drift apart. Schemas are a little wider
-than the readers: what an editor reads as a number is digits in the file.
+Both are in one annotated type, so that the generated schema and the loader agree. A schema is
+slightly wider than its reader: where an editor sees a number, the file has digits.
 """
 
 from collections.abc import Callable
@@ -17,39 +16,43 @@ from rollout.formats.policy import scalars
 T = TypeVar("T")
 
 
-def _scalar(read: Callable[[str], T]) -> Callable[[Any], T]:
-    """Let a reader of text refuse lists and mappings in its own words."""
+def _build_scalar_reader(parse: Callable[[str], T]) -> Callable[[Any], T]:
+    """Return a reader that raises ValueError for lists and mappings."""
 
-    def checked(given: Any) -> T:
-        if not isinstance(given, str):
-            shape = "a list" if isinstance(given, list) else "keys and values"
-            raise ValueError(f"holds {shape}; write one value")  # noqa: TRY004 - pydantic's way
-        return read(given)
+    def read_scalar(value: Any) -> T:
+        if not isinstance(value, str):
+            shape = "a list" if isinstance(value, list) else "keys and values"
+            raise ValueError(f"holds {shape}; write one value")  # noqa: TRY004 - pydantic expects ValueError
+        return parse(value)
 
-    return checked
-
-
-def groups(given: Any) -> tuple[str, ...]:
-    """Read who must approve: `2` is two operators, a list names a group for each person."""
-    if isinstance(given, str):
-        given = ["operator"] * scalars.ordinal(given)
-    if not isinstance(given, list) or not given:
-        raise ValueError("names nobody; write a number of operators, or a list of groups")
-    return tuple(_scalar(scalars.name)(group) for group in given)
+    return read_scalar
 
 
-def position(given: Any) -> tuple[float, float]:
-    """Read a place on the globe: latitude, then longitude, in degrees."""
-    if not isinstance(given, list) or len(given) != 2:
+def _validate_with(parse: Callable[[str], Any]) -> BeforeValidator:
+    return BeforeValidator(_build_scalar_reader(parse))
+
+
+def read_groups(value: Any) -> tuple[str, ...]:
+    """Read required approvals: `2` is two operators, a list has a group per approver."""
+    if isinstance(value, str):
+        value = ["operator"] * scalars.read_ordinal(value)
+    if not isinstance(value, list) or not value:
+        raise ValueError("names no approver; write a number of operators, or a list of groups")
+    return tuple(_build_scalar_reader(scalars.read_name)(group) for group in value)
+
+
+def read_position(value: Any) -> tuple[float, float]:
+    """Read a position: latitude, then longitude, in degrees."""
+    if not isinstance(value, list) or len(value) != 2:
         raise ValueError("is no place; write [latitude, longitude], such as [40.34, -105.57]")
-    latitude, longitude = (_scalar(scalars.number)(part) for part in given)
+    latitude, longitude = (_build_scalar_reader(scalars.read_number)(part) for part in value)
     if abs(latitude) > 90 or abs(longitude) > 180:
-        raise ValueError(f"[{given[0]}, {given[1]}] is not on the globe; latitude comes first")
+        raise ValueError(f"[{value[0]}, {value[1]}] is not on the globe; latitude comes first")
     return latitude, longitude
 
 
-def _text(pattern: str, *, numeric: bool = False, **more: Any) -> WithJsonSchema:
-    """Describe a scalar to editors: they may see a number where the file has digits."""
+def _build_text_schema(pattern: str, *, numeric: bool = False, **more: Any) -> WithJsonSchema:
+    """Return the schema of a scalar; `numeric` also allows a number."""
     text = {"type": "string", "pattern": pattern}
     number = [{"type": "number", **more}] if numeric else []
     return WithJsonSchema({"anyOf": [text, *number]} if number else text)
@@ -61,72 +64,84 @@ _SPAN = r"^\d+(\.\d+)?(ms|s|m|h|d)$"
 _PLAIN = r"^[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?$"
 _PART = r"^\d+(\.\d+)? ?%?$"
 
-Words = Annotated[str, BeforeValidator(_scalar(scalars.words)), _ANY]
-Id = Annotated[
-    str, BeforeValidator(_scalar(scalars.identifier)), _text(r"^[A-Za-z0-9._-]+$", numeric=True)
+NonEmptyText = Annotated[str, _validate_with(scalars.read_text), _ANY]
+Identifier = Annotated[
+    str,
+    _validate_with(scalars.read_identifier),
+    _build_text_schema(r"^[A-Za-z0-9._-]+$", numeric=True),
 ]
-Name = Annotated[str, BeforeValidator(_scalar(scalars.name)), _ANY]
-Pattern = Annotated[str, BeforeValidator(_scalar(scalars.words)), _ANY]
-Label = Annotated[str, BeforeValidator(_scalar(scalars.label)), _ANY]
-Raw = Annotated[str, BeforeValidator(_scalar(scalars.words)), _text(r"\S", numeric=True)]
+Name = Annotated[str, _validate_with(scalars.read_name), _ANY]
+Pattern = Annotated[str, _validate_with(scalars.read_text), _ANY]
+Label = Annotated[str, _validate_with(scalars.read_label), _ANY]
+RawText = Annotated[str, _validate_with(scalars.read_text), _build_text_schema(r"\S", numeric=True)]
 Share = Annotated[
-    float, BeforeValidator(_scalar(scalars.share)), _text(_PART, numeric=True, minimum=0, maximum=1)
+    float,
+    _validate_with(scalars.read_share),
+    _build_text_schema(_PART, numeric=True, minimum=0, maximum=1),
 ]
 Risk = Annotated[
     float,
-    BeforeValidator(_scalar(scalars.risk)),
-    _text(_PART, numeric=True, minimum=0, maximum=0.2),
+    _validate_with(scalars.read_risk),
+    _build_text_schema(_PART, numeric=True, minimum=0, maximum=0.2),
 ]
-Duration = Annotated[timedelta, BeforeValidator(_scalar(scalars.duration)), _text(_SPAN)]
-Span = Annotated[timedelta, BeforeValidator(_scalar(scalars.positive)), _text(_SPAN)]
-Tick = Annotated[timedelta, BeforeValidator(_scalar(scalars.divisor)), _text(_SPAN)]
-Kept = Annotated[
+Duration = Annotated[timedelta, _validate_with(scalars.read_duration), _build_text_schema(_SPAN)]
+PositiveDuration = Annotated[
+    timedelta, _validate_with(scalars.read_positive_duration), _build_text_schema(_SPAN)
+]
+Tick = Annotated[timedelta, _validate_with(scalars.read_tick), _build_text_schema(_SPAN)]
+RetentionAge = Annotated[
     timedelta | None,
-    BeforeValidator(_scalar(scalars.kept)),
-    _text(r"^(kept|\d+(\.\d+)?(ms|s|m|h|d))$"),
+    _validate_with(scalars.read_retention),
+    _build_text_schema(r"^(kept|\d+(\.\d+)?(ms|s|m|h|d))$"),
 ]
-Number = Annotated[float, BeforeValidator(_scalar(scalars.number)), _text(_PLAIN, numeric=True)]
-Price = Annotated[
-    float, BeforeValidator(_scalar(scalars.cost)), _text(_PLAIN, numeric=True, minimum=0)
+Number = Annotated[
+    float, _validate_with(scalars.read_number), _build_text_schema(_PLAIN, numeric=True)
 ]
-Often = Annotated[
-    float, BeforeValidator(_scalar(scalars.often)), _text(_PLAIN, numeric=True, minimum=1)
+CostValue = Annotated[
+    float, _validate_with(scalars.read_cost), _build_text_schema(_PLAIN, numeric=True, minimum=0)
+]
+FalseAlarmInterval = Annotated[
+    float,
+    _validate_with(scalars.read_alarm_interval),
+    _build_text_schema(_PLAIN, numeric=True, minimum=1),
 ]
 Count = Annotated[
-    int, BeforeValidator(_scalar(scalars.count)), _text(_WHOLE, numeric=True, minimum=0)
+    int, _validate_with(scalars.read_count), _build_text_schema(_WHOLE, numeric=True, minimum=0)
 ]
 Ordinal = Annotated[
-    int, BeforeValidator(_scalar(scalars.ordinal)), _text(_WHOLE, numeric=True, minimum=1)
+    int, _validate_with(scalars.read_ordinal), _build_text_schema(_WHOLE, numeric=True, minimum=1)
 ]
-Judges = Annotated[
+ReviewerCount = Annotated[
     int,
-    BeforeValidator(_scalar(scalars.judges)),
+    _validate_with(scalars.read_reviewer_count),
     WithJsonSchema({"enum": [1, 3, 5, "1", "3", "5"]}),
 ]
 Flag = Annotated[
     bool,
-    BeforeValidator(_scalar(scalars.flag)),
+    _validate_with(scalars.read_flag),
     WithJsonSchema({"enum": [True, False, "true", "false"]}),
 ]
-Zone = Annotated[str, BeforeValidator(_scalar(scalars.zone)), _text(r"^[A-Za-z0-9_+/-]+$")]
-Country = Annotated[str, BeforeValidator(_scalar(scalars.country)), _text(r"^[A-Z]{2}$")]
-Day = Annotated[date, BeforeValidator(_scalar(scalars.day)), _text(r"^\d{4}-\d{2}-\d{2}$")]
-Clock = Annotated[str, BeforeValidator(_scalar(scalars.clock)), _text(r"^\d{2}:\d{2}$")]
+Zone = Annotated[str, _validate_with(scalars.read_zone), _build_text_schema(r"^[A-Za-z0-9_+/-]+$")]
+Country = Annotated[str, _validate_with(scalars.read_country), _build_text_schema(r"^[A-Z]{2}$")]
+Day = Annotated[date, _validate_with(scalars.read_day), _build_text_schema(r"^\d{4}-\d{2}-\d{2}$")]
+Clock = Annotated[
+    str, _validate_with(scalars.read_time_of_day), _build_text_schema(r"^\d{2}:\d{2}$")
+]
 Distance = Annotated[
     Margin,
-    BeforeValidator(_scalar(scalars.margin)),
-    _text(r"^[-+.\deE]+ ?%?$", numeric=True, minimum=0),
+    _validate_with(scalars.read_distance),
+    _build_text_schema(r"^[-+.\deE]+ ?%?$", numeric=True, minimum=0),
 ]
 Position = Annotated[
     tuple[float, float],
-    BeforeValidator(position),
+    BeforeValidator(read_position),
     WithJsonSchema(
         {"type": "array", "items": {"type": ["number", "string"]}, "minItems": 2, "maxItems": 2}
     ),
 ]
 Groups = Annotated[
     tuple[str, ...],
-    BeforeValidator(groups),
+    BeforeValidator(read_groups),
     WithJsonSchema(
         {
             "anyOf": [

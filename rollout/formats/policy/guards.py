@@ -1,7 +1,7 @@
-"""Guards are never absent: the ones that a policy leaves out are added here.
+"""Add the guards that a policy omits.
 
-A gate promises something about the average so far and nothing about tomorrow; only a guard
-notices that a model has become worse. So whatever a gate asks for is watched, at a line below it.
+A gate judges the average so far; only a guard detects that a model becomes worse. So each measure
+that a gate requires gets a guard, with a threshold below the gate's.
 """
 
 from collections.abc import Iterable
@@ -12,81 +12,91 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Gate, Guard, Policy, Where
 
-WATCHED = frozenset({"agreement", "recall", "precision", "cost"})
-WIDER = 1.4  # times the error that the gate permits
+GUARDED_MEASURES = frozenset({"agreement", "recall", "precision", "cost"})
+ERROR_FACTOR = 1.4  # times the error that the gate permits
 
-Key = tuple[str, str | None, str | None]
+MeasureKey = tuple[str, str | None, str | None]
 
 
-def with_added_guards(policy: Policy) -> Policy:
-    """Return the policy with a guard for whatever its gates require and nothing narrows on.
+def add_missing_guards(policy: Policy) -> Policy:
+    """Return the policy with a narrowing guard for each measure that its gates require.
 
-    A guard that only reports watches nothing away: it narrows no cell.
+    A guard that only reports does not count, because it narrows no cell.
     """
-    required = _asked(policy)
-    added_guards = [guard for key in required for guard in _added(policy, key, required[key])]
-    return replace(policy, guards=(*policy.guards, *added_guards, *_unaudited(policy)))
+    required = _collect_required(policy)
+    added_guards = [
+        guard for key in required for guard in _build_missing_guards(policy, key, required[key])
+    ]
+    return replace(policy, guards=(*policy.guards, *added_guards, *_build_unaudited_guard(policy)))
 
 
-def _asked(policy: Policy) -> dict[Key, list[tuple[Gate, Condition]]]:
-    required: dict[Key, list[tuple[Gate, Condition]]] = {}
+def _collect_required(policy: Policy) -> dict[MeasureKey, list[tuple[Gate, Condition]]]:
+    required: dict[MeasureKey, list[tuple[Gate, Condition]]] = {}
     for gate in policy.gates:
         for condition in gate.require:
-            if condition.measure in WATCHED:
+            if condition.measure in GUARDED_MEASURES:
                 required.setdefault(condition.key, []).append((gate, condition))
     return required
 
 
-def _added(policy: Policy, key: Key, rows: list[tuple[Gate, Condition]]) -> list[Guard]:
-    """Return the guards on one measure: in every cell that a gate asks it of and none watches."""
+def _build_missing_guards(
+    policy: Policy, key: MeasureKey, rows: list[tuple[Gate, Condition]]
+) -> list[Guard]:
+    """Return guards on a measure for the cells where a gate requires it unguarded."""
     cells = [
         cell
         for cell in policy.cells
-        if any(_leads(policy, gate, cell) for gate, _ in rows) and not _watched(policy, key, cell)
+        if any(_is_first_gate(policy, gate, cell) for gate, _ in rows)
+        and not _is_watched(policy, key, cell)
     ]
     if not cells:
         return []
-    condition = widened(_loosest(condition for _, condition in rows), policy.largest_cost)
-    selectors = selecting(policy, cells)
+    condition = widen_condition(
+        _find_loosest(condition for _, condition in rows), policy.largest_cost
+    )
+    selectors = build_selectors(policy, cells)
     return [Guard(condition, "one-stage", where=selector, added=True) for selector in selectors]
 
 
-def _leads(policy: Policy, gate: Gate, cell: Cell) -> bool:
-    """Say whether `gate` is the first that fits the cell."""
-    return gate.to in policy.rungs and policy.gate(policy.rungs.index(gate.to), cell) is gate
+def _is_first_gate(policy: Policy, gate: Gate, cell: Cell) -> bool:
+    """Return whether `gate` is the first for its stage that fits the cell."""
+    return (
+        gate.to in policy.stage_ids
+        and policy.find_gate(policy.stage_ids.index(gate.to), cell) is gate
+    )
 
 
-def _watched(policy: Policy, key: Key, cell: Cell) -> bool:
+def _is_watched(policy: Policy, key: MeasureKey, cell: Cell) -> bool:
     guards = (
         guard for guard in policy.guards if guard.condition.key == key and guard.then != "report"
     )
     return any(guard.where.fits(cell) for guard in guards)
 
 
-def _loosest(conditions: Iterable[Condition]) -> Condition:
-    """Return the condition that permits most, so that the guard stays below every gate."""
+def _find_loosest(conditions: Iterable[Condition]) -> Condition:
+    """Return the loosest condition, so that the guard is below every gate."""
     return min(
         conditions, key=lambda condition: condition.line if condition.at_least else -condition.line
     )
 
 
-def widened(condition: Condition, largest_cost: float) -> Condition:
+def widen_condition(condition: Condition, largest_cost: float) -> Condition:
     """Return a gate's condition with 1.4 times the error that it permits.
 
-    Where that would be everything (a line below 29 %, a cost near the largest one) the line goes
-    halfway to it, so that the guard can still alarm.
+    The error is at most halfway between the permitted and the largest error, so that a guard can
+    still alarm on a threshold below 29 % or a cost near the largest one.
 
-    >>> widened(Condition("agreement", 0.95, at_least=True), 1.0).line
+    >>> widen_condition(Condition("agreement", 0.95, at_least=True), 1.0).line
     0.93
     """
     maximum = 1.0 if condition.at_least else largest_cost
     allowed_error = 1 - condition.line if condition.at_least else condition.line
-    error = min(WIDER * allowed_error, (allowed_error + maximum) / 2)
+    error = min(ERROR_FACTOR * allowed_error, (allowed_error + maximum) / 2)
     return replace(condition, line=round(1 - error if condition.at_least else error, 9))
 
 
-def selecting(policy: Policy, cells: Iterable[Cell]) -> list[Where]:
-    """Return selectors that fit exactly `cells`: one for each set of windows that sites share."""
+def build_selectors(policy: Policy, cells: Iterable[Cell]) -> list[Where]:
+    """Return selectors that fit exactly `cells`, one for each shared set of windows."""
     windows: dict[str, tuple[str, ...]] = {}
     for cell in cells:
         windows[cell.site] = (*windows.get(cell.site, ()), cell.window)
@@ -102,7 +112,7 @@ def selecting(policy: Policy, cells: Iterable[Cell]) -> list[Where]:
     ]
 
 
-def _unaudited(policy: Policy) -> list[Guard]:
+def _build_unaudited_guard(policy: Policy) -> list[Guard]:
     has_guard = any(guard.condition.measure == "unaudited" for guard in policy.guards)
     if has_guard or not any(stage.audit for stage in policy.stages):
         return []

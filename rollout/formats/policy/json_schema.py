@@ -1,7 +1,7 @@
-"""The JSON Schema of a policy file, and what it says about any place in one.
+"""Generate the JSON Schema of a policy file and look up keys and examples in it.
 
-Editors check a policy with it while it is written; faults take their suggestions from it.
-`config/policy.schema.json` is this module's output: `python -m rollout.formats.policy.json_schema`.
+Editors check policies with the schema, and faults take their suggestions from it. To write
+`config/policy.schema.json`, run `python -m rollout.formats.policy.json_schema`.
 """
 
 import json
@@ -11,101 +11,105 @@ from functools import cache
 from typing import Any
 
 from rollout.formats.policy.model import PolicyShape
-from rollout.formats.policy.yaml_reader import Place
+from rollout.formats.policy.yaml_reader import DocumentPath
 
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
 @cache
-def policy_schema() -> Mapping[str, Any]:
-    """Return the schema, generated from `policy_file`."""
-    schema = _cleaned(PolicyShape.model_json_schema(mode="validation"))
+def build_policy_schema() -> Mapping[str, Any]:
+    """Return the JSON Schema of `PolicyShape`."""
+    schema = _clean_schema(PolicyShape.model_json_schema(mode="validation"))
     return {"$schema": DIALECT, "title": "rollout policy", **schema}
 
 
-def _cleaned(node: Any) -> Any:
-    """Drop what only pydantic needs: titles, null (a key is left out instead), class names."""
+def _clean_schema(node: Any) -> Any:
+    """Return a schema without titles, null choices and the suffix of class names."""
     if isinstance(node, list):
-        return [_cleaned(item) for item in node if item != {"type": "null"}]
+        return [_clean_schema(item) for item in node if item != {"type": "null"}]
     if not isinstance(node, dict):
         return node.replace("Shape", "") if isinstance(node, str) and "$defs/" in node else node
-    return _unwrapped(
-        {_key(key): _cleaned(value) for key, value in node.items() if _kept(key, value)}
+    return _unwrap_choice(
+        {
+            _clean_name(key): _clean_schema(value)
+            for key, value in node.items()
+            if _should_keep(key, value)
+        }
     )
 
 
-def _key(key: str) -> str:
+def _clean_name(key: str) -> str:
     return key.removesuffix("Shape")
 
 
-def _kept(key: str, value: Any) -> bool:
+def _should_keep(key: str, value: Any) -> bool:
     return not (key == "title" and isinstance(value, str)) and not (key == "default" and not value)
 
 
-def _unwrapped(node: dict[str, Any]) -> dict[str, Any]:
-    """Write a choice of one as that one."""
+def _unwrap_choice(node: dict[str, Any]) -> dict[str, Any]:
+    """Return a node with a single choice as that choice."""
     choices = node.get("anyOf")
     if not isinstance(choices, list) or len(choices) != 1:
         return node
     return {**choices[0], **{key: value for key, value in node.items() if key != "anyOf"}}
 
 
-def keys_at(place: Place) -> tuple[str, ...]:
-    """Return the keys that a mapping at `place` may have; none where any are free."""
-    return tuple(_node(place).get("properties", ()))
+def list_keys(path: DocumentPath) -> tuple[str, ...]:
+    """Return the allowed keys of a mapping at `path`; empty if any key is allowed."""
+    return tuple(_find_node(path).get("properties", ()))
 
 
-def example_at(place: Place) -> str:
-    """Return what could stand at `place`, empty where the schema has no example."""
-    examples: list[str] = _node(place).get("examples", [])
+def find_example(path: DocumentPath) -> str:
+    """Return an example value for `path`, or an empty text."""
+    examples: list[str] = _find_node(path).get("examples", [])
     return examples[0] if examples else ""
 
 
-def homes_of(key: str) -> tuple[str, ...]:
-    """Return the paths at which `key` is known, such as `evidence.grace` for `grace`."""
-    return tuple(path for path in paths() if path.replace("[]", "").split(".")[-1] == key)
+def find_key_paths(key: str) -> tuple[str, ...]:
+    """Return the paths of a key, such as `evidence.grace` for `grace`."""
+    return tuple(path for path in list_paths() if path.replace("[]", "").split(".")[-1] == key)
 
 
 @cache
-def paths() -> tuple[str, ...]:
-    """Return the path of every key, lists marked by []: `gates[].require[].measure`."""
-    return tuple(_paths(policy_schema(), ""))
+def list_paths() -> tuple[str, ...]:
+    """Return the path of every key; lists have [], as `gates[].require[].measure`."""
+    return tuple(_list_node_paths(build_policy_schema(), ""))
 
 
-def _paths(node: Mapping[str, Any], at: str) -> Iterator[str]:
+def _list_node_paths(node: Mapping[str, Any], prefix: str) -> Iterator[str]:
     for key, child in node.get("properties", {}).items():
-        shape = _resolved(child)
-        path = f"{at}{key}"
-        if "items" in shape and "properties" in (row := _resolved(shape["items"])):
+        shape = _resolve_reference(child)
+        path = f"{prefix}{key}"
+        if "items" in shape and "properties" in (row := _resolve_reference(shape["items"])):
             yield f"{path}[]"
-            yield from _paths(row, f"{path}[].")
+            yield from _list_node_paths(row, f"{path}[].")
         else:
             yield path
-            yield from _paths(shape, f"{path}.")
+            yield from _list_node_paths(shape, f"{path}.")
 
 
-def _node(place: Place) -> Mapping[str, Any]:
-    node: Mapping[str, Any] = policy_schema()
-    for step in place:
-        node = _resolved(node)
+def _find_node(path: DocumentPath) -> Mapping[str, Any]:
+    node: Mapping[str, Any] = build_policy_schema()
+    for step in path:
+        node = _resolve_reference(node)
         inner = node.get("items", {}) if isinstance(step, int) else node.get("properties", {})
         node = inner if isinstance(step, int) else inner.get(step, {})
-    return {**_resolved(node), **node}
+    return {**_resolve_reference(node), **node}
 
 
-def _resolved(node: Mapping[str, Any]) -> Mapping[str, Any]:
-    """Follow a reference; of several shapes take the one with keys."""
+def _resolve_reference(node: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the target of a reference; of several choices, the one with keys."""
     if "$ref" in node:
         name = node["$ref"].rsplit("/", 1)[-1]
-        node = policy_schema()["$defs"][name]
+        node = build_policy_schema()["$defs"][name]
     choices = [choice for choice in node.get("anyOf", ()) if "properties" in choice]
     return choices[0] if choices else node
 
 
-def schema_text() -> str:
-    """Return the schema as the file `config/policy.schema.json` holds it."""
-    return json.dumps(policy_schema(), indent=2, ensure_ascii=False) + "\n"
+def render_policy_schema() -> str:
+    """Return the content of `config/policy.schema.json`."""
+    return json.dumps(build_policy_schema(), indent=2, ensure_ascii=False) + "\n"
 
 
 if __name__ == "__main__":
-    sys.stdout.write(schema_text())
+    sys.stdout.write(render_policy_schema())

@@ -1,7 +1,4 @@
-"""What a condition may say of each measure: its unit and direction, where it may stand.
-
-One row per measure of the policy file; the line of a condition is read by the measure's unit.
-"""
+"""Rules for conditions by measure: unit, direction, and use in gates and guards."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -17,127 +14,153 @@ _WEEK = timedelta(days=7)
 
 @dataclass(frozen=True, slots=True)
 class MeasureRule:
-    """How one measure is written.
+    """How conditions on one measure are written.
 
     Attributes:
-        unit: of its line: share, part (a share that may be 0), difference, cost, per-100, count,
-            duration.
-        at_least: whether its line is a floor; otherwise it is a ceiling.
-        gate: whether a gate may ask for it.
-        then: what a guard does by default, empty where no guard may watch it.
-        over: the span that a guard looks back by default, None where it looks at every unit.
-        of: what it is of: "label" or "action" where one is needed, "harm" where one may stand.
-        lever: whether it may be of one lever.
+        unit: of the threshold: share, part (a share that may be 0), difference, cost, per-100,
+            count or duration.
+        is_minimum: whether the threshold is `at_least`, otherwise `at_most`.
+        allows_gate: whether gates can use the measure.
+        default_effect: effect of a guard by default; empty if guards can't use the measure.
+        default_span: span of a guard by default; None if it looks at every unit.
+        subject: "label" or "action" if one is required, "harm" if one is optional.
+        allows_lever: whether a condition can name a lever.
     """
 
     unit: str
-    at_least: bool = False
-    gate: bool = False
-    then: str = ""
-    over: timedelta | None = None
-    of: str = ""
-    lever: bool = False
+    is_minimum: bool = False
+    allows_gate: bool = False
+    default_effect: str = ""
+    default_span: timedelta | None = None
+    subject: str = ""
+    allows_lever: bool = False
 
 
-RULES: Mapping[str, MeasureRule] = MappingProxyType(
+MEASURE_RULES: Mapping[str, MeasureRule] = MappingProxyType(
     {
-        "agreement": MeasureRule("share", at_least=True, gate=True, then="one-stage", lever=True),
+        "agreement": MeasureRule(
+            "share",
+            is_minimum=True,
+            allows_gate=True,
+            default_effect="one-stage",
+            allows_lever=True,
+        ),
         "recall": MeasureRule(
-            "share", at_least=True, gate=True, then="one-stage", of="label", lever=True
+            "share",
+            is_minimum=True,
+            allows_gate=True,
+            default_effect="one-stage",
+            subject="label",
+            allows_lever=True,
         ),
         "precision": MeasureRule(
-            "share", at_least=True, gate=True, then="one-stage", of="label", lever=True
+            "share",
+            is_minimum=True,
+            allows_gate=True,
+            default_effect="one-stage",
+            subject="label",
+            allows_lever=True,
         ),
-        "cost": MeasureRule("cost", gate=True, then="one-stage"),
-        "parity": MeasureRule("difference", at_least=True, gate=True, lever=True),
-        "override": MeasureRule("share", then="one-stage", lever=True),
-        "action_change": MeasureRule("per-100", then="report", of="action", lever=True),
-        "missing": MeasureRule("part", then="report", over=_WEEK),
-        "unaudited": MeasureRule("part", then="one-stage", over=_WEEK),
-        "latency_p95": MeasureRule("duration", then="suspend", over=timedelta(minutes=15)),
-        "failures": MeasureRule("part", then="suspend", over=timedelta(minutes=15)),
-        "heartbeat": MeasureRule("duration", then="suspend"),
-        "harm": MeasureRule("count", then="shadow", over=_WEEK, of="harm"),
+        "cost": MeasureRule("cost", allows_gate=True, default_effect="one-stage"),
+        "parity": MeasureRule("difference", is_minimum=True, allows_gate=True, allows_lever=True),
+        "override": MeasureRule("share", default_effect="one-stage", allows_lever=True),
+        "action_change": MeasureRule(
+            "per-100", default_effect="report", subject="action", allows_lever=True
+        ),
+        "missing": MeasureRule("part", default_effect="report", default_span=_WEEK),
+        "unaudited": MeasureRule("part", default_effect="one-stage", default_span=_WEEK),
+        "latency_p95": MeasureRule(
+            "duration", default_effect="suspend", default_span=timedelta(minutes=15)
+        ),
+        "failures": MeasureRule(
+            "part", default_effect="suspend", default_span=timedelta(minutes=15)
+        ),
+        "heartbeat": MeasureRule("duration", default_effect="suspend"),
+        "harm": MeasureRule("count", default_effect="shadow", default_span=_WEEK, subject="harm"),
     }
 )
 
 
-def read_line(measure: str, text: str) -> float:
-    """Read a condition's line in the measure's unit: a share, a cost, a count, seconds.
+def parse_threshold(measure: str, text: str) -> float:
+    """Return a threshold in the measure's unit: a share, a cost, a count or seconds.
 
     Raises:
-        ValueError: the text has another form, or no evidence could ever decide at such a line.
+        ValueError: the text has the wrong form, or no evidence can decide at this threshold.
 
-    >>> read_line("agreement", "95%"), read_line("heartbeat", "2h"), read_line("cost", "0.3")
+    >>> (
+    ...     parse_threshold("agreement", "95%"),
+    ...     parse_threshold("heartbeat", "2h"),
+    ...     parse_threshold("cost", "0.3"),
+    ... )
     (0.95, 7200.0, 0.3)
     """
-    return _READERS[RULES[measure].unit](text)
+    return _PARSERS[MEASURE_RULES[measure].unit](text)
 
 
-def _share(text: str) -> float:
-    threshold = scalars.share(text)
+def _parse_share(text: str) -> float:
+    threshold = scalars.read_share(text)
     if not 0 < threshold < 1:
-        raise ValueError(f"{text!r} can never be shown; write more than 0% and less than 100%")
+        raise ValueError(f"{text!r} can never be proven; write more than 0% and less than 100%")
     return threshold
 
 
-def _part(text: str) -> float:
-    threshold = scalars.share(text)
+def _parse_part(text: str) -> float:
+    threshold = scalars.read_share(text)
     if threshold >= 1:
         raise ValueError(f"{text!r} would never be passed; write less than 100%")
     return threshold
 
 
-def _difference(text: str) -> float:
-    threshold = scalars.signed_share(text)
+def _parse_difference(text: str) -> float:
+    threshold = scalars.read_signed_share(text)
     if not -1 < threshold <= 0:
         raise ValueError(f"{text!r} is no loss of agreement; write 0% or less, such as -3%")
     return threshold
 
 
-def _per_hundred(text: str) -> float:
-    threshold = scalars.cost(text)
+def _parse_per_hundred(text: str) -> float:
+    threshold = scalars.read_cost(text)
     if threshold >= 100:
         raise ValueError(f"{text!r} per 100 would never be passed; write less than 100")
     return threshold
 
 
-def _cost(text: str) -> float:
-    threshold = scalars.cost(text)
+def _parse_cost(text: str) -> float:
+    threshold = scalars.read_cost(text)
     if threshold == 0:
         raise ValueError("no evidence can show that nothing is ever lost; write more than 0")
     return threshold
 
 
-def _seconds(text: str) -> float:
-    return scalars.positive(text).total_seconds()
+def _parse_seconds(text: str) -> float:
+    return scalars.read_positive_duration(text).total_seconds()
 
 
-_READERS: Mapping[str, Callable[[str], float]] = MappingProxyType(
+_PARSERS: Mapping[str, Callable[[str], float]] = MappingProxyType(
     {
-        "share": _share,
-        "part": _part,
-        "difference": _difference,
-        "per-100": _per_hundred,
-        "cost": _cost,
-        "count": scalars.count,
-        "duration": _seconds,
+        "share": _parse_share,
+        "part": _parse_part,
+        "difference": _parse_difference,
+        "per-100": _parse_per_hundred,
+        "cost": _parse_cost,
+        "count": scalars.read_count,
+        "duration": _parse_seconds,
     }
 )
 
 
 def read_condition(shape: ConditionShape, *, levers: int) -> Condition | None:
-    """Return the condition that a row states, None if its line is missing or can't be read.
+    """Return the condition of a row, or None if its threshold is missing or unreadable.
 
-    With one lever `lever:` says nothing and is dropped, so that equal conditions are equal.
+    With a single lever `lever:` is dropped, so that equal conditions compare equal.
     """
-    rule = RULES[shape.measure]
-    text = shape.at_least if rule.at_least else shape.at_most
+    rule = MEASURE_RULES[shape.measure]
+    text = shape.at_least if rule.is_minimum else shape.at_most
     try:
-        threshold = None if text is None else read_line(shape.measure, text)
+        threshold = None if text is None else parse_threshold(shape.measure, text)
     except ValueError:
         threshold = None
     if threshold is None:
         return None
     lever = shape.lever if levers > 1 else None
-    return Condition(shape.measure, threshold, rule.at_least, shape.label, lever, shape.action)
+    return Condition(shape.measure, threshold, rule.is_minimum, shape.label, lever, shape.action)

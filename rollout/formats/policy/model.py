@@ -1,8 +1,8 @@
-"""The shape of a policy file: every key, its kind, its default and a sentence about it.
+"""The pydantic model of a policy file: keys, types, defaults and descriptions.
 
-This is the one description of the format. The loader validates against it, the JSON Schema is
-generated from it, and `docs/policy.md` is compared with it. Defaults stand as a file would write
-them. What needs more than one field to judge is in `policy_faults`.
+The loader validates with it, the JSON Schema is generated from it, and a test compares
+`docs/policy.md` with it. Defaults are written as in a file. `checks` finds the faults that need
+more than one field.
 """
 
 from typing import Any, Literal
@@ -29,18 +29,18 @@ Measure = Literal[
 ]
 
 
-def key(default: Any = ..., **described: Any) -> Any:
-    """Describe a key. Its default stands as the file would have it, and is read like the file."""
-    return Field(default, **described)
+def key(default: Any = ..., **field_options: Any) -> Any:
+    """Return a field of the model; its default is written as in a file."""
+    return Field(default, **field_options)
 
 
-class Shape(BaseModel):
-    """A mapping of the file: unknown keys are faults."""
+class PolicySection(BaseModel):
+    """A mapping of the file; unknown keys are faults."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
-class Selecting(Shape):
+class CellSelection(PolicySection):
     """A row that speaks of some cells; without a selector of all."""
 
     sites: list[kinds.Pattern] | None = key(
@@ -51,27 +51,29 @@ class Selecting(Shape):
     )
 
 
-class CharterShape(Shape):
+class CharterShape(PolicySection):
     """Why the rollout exists and whom it affects; shown with every proposal."""
 
-    objective: kinds.Words | None = key(None, description="What the model is to achieve.")
-    affected: list[kinds.Words] | None = key(None, description="Who is affected by its decisions.")
-    if_it_works_very_well: kinds.Words | None = key(
+    objective: kinds.NonEmptyText | None = key(None, description="What the model is to achieve.")
+    affected: list[kinds.NonEmptyText] | None = key(
+        None, description="Who is affected by its decisions."
+    )
+    if_it_works_very_well: kinds.NonEmptyText | None = key(
         None, description="What then happens to the people and skills around it."
     )
-    worst_case: kinds.Words | None = key(None, description="The worst that it could do.")
-    feedback: kinds.Words | None = key(
+    worst_case: kinds.NonEmptyText | None = key(None, description="The worst that it could do.")
+    feedback: kinds.NonEmptyText | None = key(
         None,
         description="How actions shape later cases. With it every stage where the model decides "
         "keeps a blind share.",
     )
-    cost_in: kinds.Words = key("points", description="The unit of all costs.")
+    cost_in: kinds.NonEmptyText = key("points", description="The unit of all costs.")
 
 
-class NumberShape(Shape):
+class NumberShape(PolicySection):
     """The range of a lever that is a number."""
 
-    unit: kinds.Words = key(alias="in", description="Unit of the number.", examples=["EUR"])
+    unit: kinds.NonEmptyText = key(alias="in", description="Unit of the number.", examples=["EUR"])
     low: kinds.Number = key(alias="from", description="Smallest number acted on.", examples=["1"])
     high: kinds.Number = key(alias="to", description="Largest number acted on.", examples=["500"])
     tolerance: kinds.Distance = key(
@@ -80,18 +82,18 @@ class NumberShape(Shape):
     )
 
 
-class CostShape(Shape):
+class CostShape(PolicySection):
     """One row of a lever's costs; the first that fits counts."""
 
-    did: kinds.Words | None = key(None, description="Action of the model. Default: any.")
-    right: kinds.Words | None = key(None, description="Action that was right. Default: any.")
+    did: kinds.NonEmptyText | None = key(None, description="Action of the model. Default: any.")
+    right: kinds.NonEmptyText | None = key(None, description="Action that was right. Default: any.")
     under: kinds.Distance | None = key(None, description="The model's number lies further below.")
     over: kinds.Distance | None = key(None, description="The model's number lies further above.")
     off: kinds.Distance | None = key(None, description="The model's number lies further away.")
-    cost: kinds.Price = key(description="Cost, in the charter's cost_in.", examples=["1"])
+    cost: kinds.CostValue = key(description="Cost, in the charter's cost_in.", examples=["1"])
 
 
-class LeverShape(Shape):
+class LeverShape(PolicySection):
     """One thing that is decided for each case."""
 
     id: kinds.Name = key(description="Name of the lever.", examples=["alarm"])
@@ -99,7 +101,7 @@ class LeverShape(Shape):
         None, min_length=1, description="The possible answers, in a fixed order."
     )
     number: NumberShape | None = key(None, description="Instead of labels: a number's range.")
-    actions: dict[str, kinds.Words] | None = key(
+    actions: dict[str, kinds.NonEmptyText] | None = key(
         None, description="The action that each label leads to. Default: the label itself."
     )
     costs: list[CostShape] | None = key(
@@ -107,56 +109,56 @@ class LeverShape(Shape):
         min_length=1,
         description="Cost of a wrong action; the first row that fits. Default: 1 for any.",
     )
-    answer_within: kinds.Span | None = key(
+    answer_within: kinds.PositiveDuration | None = key(
         None, description="How long an answer is of use. Default: no limit."
     )
-    unanswered: kinds.Words | None = key(
+    unanswered: kinds.NonEmptyText | None = key(
         None, description="Action taken when no human answers in that time."
     )
 
 
-def _named(given: Any) -> Any:
-    return {"id": given} if isinstance(given, str) else given
+def _expand_name(value: Any) -> Any:
+    return {"id": value} if isinstance(value, str) else value
 
 
-def _or_name(schema: JsonSchemaValue) -> None:
+def _allow_name_alone(schema: JsonSchemaValue) -> None:
     object_schema = {
         key: schema.pop(key) for key in list(schema) if key not in {"description", "title"}
     }
     schema["anyOf"] = [{"type": ["string", "number"]}, object_schema]
 
 
-class SiteShape(Shape):
+class SiteShape(PolicySection):
     """A site with its time zone; a name alone is enough."""
 
-    model_config = ConfigDict(json_schema_extra=_or_name)
+    model_config = ConfigDict(json_schema_extra=_allow_name_alone)
 
     id: kinds.Name = key(description="Name of the site, as records write it.", examples=["creek"])
     place: kinds.Position | None = key(None, description="Latitude and longitude, for the sun.")
     timezone: kinds.Zone | None = key(None, description="Default: the rollout's timezone.")
     country: kinds.Country | None = key(None, description="Default: the rollout's country.")
     wave: kinds.Ordinal = key("1", description="Which wave the site belongs to.")
-    lease: kinds.Span | None = key(
+    lease: kinds.PositiveDuration | None = key(
         None, description="How soon a stop takes effect there. Default: the rollout's lease."
     )
 
     @model_validator(mode="before")
     @classmethod
-    def _a_name_alone(cls, given: Any) -> Any:
-        return _named(given)
+    def _expand_name(cls, value: Any) -> Any:
+        return _expand_name(value)
 
 
-class WindowShape(Shape):
+class WindowShape(PolicySection):
     """A recurring time; the first window that fits takes a case."""
 
     id: kinds.Name = key(description="Name of the window.", examples=["night"])
-    hours: kinds.Words = key("24/7", description="Opening hours in OpenStreetMap's syntax.")
-    when: dict[str, list[kinds.Words]] | None = key(
+    hours: kinds.NonEmptyText = key("24/7", description="Opening hours in OpenStreetMap's syntax.")
+    when: dict[str, list[kinds.NonEmptyText]] | None = key(
         None, min_length=1, description="Attributes that the case must have, with their values."
     )
 
 
-class StageShape(Shape):
+class StageShape(PolicySection):
     """A stage above shadow."""
 
     id: kinds.Name = key(description="Name of the stage.", examples=["supervised"])
@@ -166,24 +168,24 @@ class StageShape(Shape):
         description="The model decides, and humans decide this share blind afterwards. "
         "Without it a human confirms each case.",
     )
-    lasts: kinds.Span = key("90d", description="Length of a grant.")
+    lasts: kinds.PositiveDuration = key("90d", description="Length of a grant.")
 
 
-class EvidenceShape(Shape):
+class EvidenceShape(PolicySection):
     """What counts as one unit, and how long to wait for decisions."""
 
     unit: Literal["case", "episode"] = key(
         description="What is counted once: episode where cases come in bursts.",
         examples=["case"],
     )
-    episode_span: kinds.Span | None = key(
+    episode_span: kinds.PositiveDuration | None = key(
         None, description="Cases of one site within it are an episode where none is named."
     )
     grace: kinds.Duration = key("24h", description="How long to wait for a human decision.")
     missing_at_most: kinds.Share = key(
         "5%", description="A larger share of units without a decision holds gates."
     )
-    verdicts: kinds.Judges = key("1", description="Blind decisions per unit: 1, 3 or 5.")
+    verdicts: kinds.ReviewerCount = key("1", description="Blind decisions per unit: 1, 3 or 5.")
     second_verdict: kinds.Share = key(
         "0%", description="Share of units that get a second blind decision."
     )
@@ -198,20 +200,22 @@ class EvidenceShape(Shape):
     )
 
 
-class ConditionShape(Shape):
+class ConditionShape(PolicySection):
     """A measure with its threshold."""
 
     measure: Measure = key(description="What is looked at.", examples=["agreement"])
-    at_least: kinds.Raw | None = key(
+    at_least: kinds.RawText | None = key(
         None, description="Threshold, for agreement, recall, precision, parity: 95%."
     )
-    at_most: kinds.Raw | None = key(None, description="Threshold, for costs, counts and spans.")
-    label: kinds.Words | None = key(None, description="For recall and precision, or a named harm.")
+    at_most: kinds.RawText | None = key(None, description="Threshold, for costs, counts and spans.")
+    label: kinds.NonEmptyText | None = key(
+        None, description="For recall and precision, or a named harm."
+    )
     lever: kinds.Name | None = key(None, description="Which lever, where there are several.")
-    action: kinds.Words | None = key(None, description="For action_change.")
+    action: kinds.NonEmptyText | None = key(None, description="For action_change.")
 
 
-class MinimumShape(Shape):
+class MinimumShape(PolicySection):
     """What a gate asks for beside evidence, since the cell entered the stage below."""
 
     units: kinds.Count = key("100", description="Units with a human decision.")
@@ -219,7 +223,7 @@ class MinimumShape(Shape):
     reviewers: kinds.Count = key("1", description="Different reviewers.")
 
 
-class GateShape(Selecting):
+class GateShape(CellSelection):
     """Conditions to widen by one stage."""
 
     to: kinds.Name = key(description="Stage that the gate leads to.", examples=["supervised"])
@@ -239,13 +243,13 @@ class GateShape(Selecting):
     )
 
 
-class GuardShape(ConditionShape, Selecting):
+class GuardShape(ConditionShape, CellSelection):
     """A condition under which scope narrows or is suspended, or an incident is reported."""
 
-    over: kinds.Span | None = key(
+    over: kinds.PositiveDuration | None = key(
         None, description="Span that the measure looks back. Default: the measure's own."
     )
-    false_alarm_every: kinds.Often = key(
+    false_alarm_every: kinds.FalseAlarmInterval = key(
         "10000", description="Mean number of units between two false alarms."
     )
     then: Literal["one-stage", "shadow", "suspend", "report"] | None = key(
@@ -256,14 +260,14 @@ class GuardShape(ConditionShape, Selecting):
     )
 
 
-class LimitShape(Selecting):
+class LimitShape(CellSelection):
     """The highest stage allowed somewhere, or the last day above shadow there."""
 
     never_above: kinds.Name | None = key(None, description="A stage, or shadow.")
     ends: kinds.Day | None = key(None, description="Last local day above shadow.")
 
 
-class WavesShape(Shape):
+class WavesShape(PolicySection):
     """Which sites go next, and after what."""
 
     stage: kinds.Name = key(description="Stage that a wave must hold.", examples=["supervised"])
@@ -275,25 +279,27 @@ class WavesShape(Shape):
     settle: kinds.Duration = key("3d", description="How long a widened cell counts as settling.")
 
 
-class FreezeShape(Selecting):
+class FreezeShape(CellSelection):
     """Hours in which nothing widens, in the site's zone."""
 
-    hours: kinds.Words = key(
+    hours: kinds.NonEmptyText = key(
         description="Opening hours in OpenStreetMap's syntax.", examples=["Dec 24-26"]
     )
-    reason: kinds.Words = key("a freeze", description="Why, in words.")
+    reason: kinds.NonEmptyText = key("a freeze", description="Why, in words.")
 
 
-class ProposalsShape(Shape):
+class ProposalsShape(PolicySection):
     """How long proposals live."""
 
-    open_for: kinds.Span = key("14d", description="Then a proposal without its approvals expires.")
+    open_for: kinds.PositiveDuration = key(
+        "14d", description="Then a proposal without its approvals expires."
+    )
     after_rejection: kinds.Duration = key(
         "7d", description="Time after a rejection until a similar proposal can be raised."
     )
 
 
-class ReportShape(Shape):
+class ReportShape(PolicySection):
     """A report made on schedule."""
 
     name: kinds.Name = key(description="Name of the report.", examples=["morning"])
@@ -302,30 +308,34 @@ class ReportShape(Shape):
     view: Literal["operator", "engineer", "auditor"] = key(
         "operator", description="For whom it is written."
     )
-    to: list[kinds.Words] = key(default_factory=list, description="Channels that it goes to.")
+    to: list[kinds.NonEmptyText] = key(
+        default_factory=list, description="Channels that it goes to."
+    )
 
 
-class RetentionShape(Shape):
+class RetentionShape(PolicySection):
     """How long case records are kept."""
 
-    cases: kinds.Kept = key("kept", description="Age at which case records are purged, or kept.")
+    cases: kinds.RetentionAge = key(
+        "kept", description="Age at which case records are purged, or kept."
+    )
 
 
-class ExpectShape(Shape):
+class ExpectShape(PolicySection):
     """The author's guess of the traffic of one cell, for `rollout plan` alone."""
 
-    units_per_day: kinds.Price | None = key(None, description="Units of one cell in a day.")
+    units_per_day: kinds.CostValue | None = key(None, description="Units of one cell in a day.")
     labels: dict[str, kinds.Share] | None = key(
         None, description="Share of units per label, or per lever/label."
     )
     agreement: kinds.Share | None = key(None, description="Agreement, as gates would count it.")
-    cost: kinds.Price | None = key(None, description="Mean cost of a unit, in cost_in.")
+    cost: kinds.CostValue | None = key(None, description="Mean cost of a unit, in cost_in.")
 
 
-class PolicyShape(Shape):
+class PolicyShape(PolicySection):
     """Policy of a rollout: what can widen, when, with whose approval, and what narrows it."""
 
-    rollout: kinds.Id = key(description="Name of the rollout.", examples=["parcel-damage"])
+    rollout: kinds.Identifier = key(description="Name of the rollout.", examples=["parcel-damage"])
     timezone: kinds.Zone = key(
         description="Zone of rollout-wide times, and of sites that name none.",
         examples=["Europe/Vienna"],
@@ -379,14 +389,16 @@ class PolicyShape(Shape):
         description="Lowest stage of a takeover: same-stage, a stage, or shadow.",
     )
     reports: list[ReportShape] = key(default_factory=list, description="Reports on schedule.")
-    slices: list[kinds.Words] = key(
+    slices: list[kinds.NonEmptyText] = key(
         default_factory=list, description="Attributes that reports slice by."
     )
     reveal: Literal["never", "after"] = key(
         "never", description="Whether reviewers see the prediction after their decision."
     )
     retention: RetentionShape = key(default_factory=dict, description="How long records stay.")
-    lease: kinds.Span = key("1m", description="How long an answer about who decides is valid.")
+    lease: kinds.PositiveDuration = key(
+        "1m", description="How long an answer about who decides is valid."
+    )
     tick: kinds.Tick = key("15m", description="The slot grid; divides a day.")
     observe: kinds.Flag = key("false", description="Raise proposals, apply none.")
     expect: ExpectShape = key(default_factory=dict, description="Expected traffic, for plan.")

@@ -1,77 +1,87 @@
-"""Names in a policy file: given once, not taken by the engine, and each one used exists."""
+"""Check the names in a policy: unique, not reserved, and defined where used."""
 
 from collections.abc import Callable, Iterable, Iterator
 from difflib import get_close_matches
 
-from rollout.core.calendar.sites import ALWAYS, OTHER, SHADOW
-from rollout.core.policy.policy import Policy, matches
-from rollout.formats.policy.model import PolicyShape, Selecting
-from rollout.formats.policy.yaml_reader import Fault, Place
+from rollout.core.calendar.sites import ALWAYS_WINDOW, OTHER_WINDOW, SHADOW
+from rollout.core.policy.policy import Policy, matches_pattern
+from rollout.formats.policy.model import CellSelection, PolicyShape
+from rollout.formats.policy.yaml_reader import DocumentFault, DocumentPath
 
-RESERVED = frozenset({SHADOW, OTHER, ALWAYS})
+RESERVED = frozenset({SHADOW, OTHER_WINDOW, ALWAYS_WINDOW})
 SAME_STAGE = "same-stage"
 
-Checked = Iterator[Fault]
-Check = tuple[tuple[str, ...], Callable[[PolicyShape, Policy], Checked]]
+Faults = Iterator[DocumentFault]
+PolicyCheck = tuple[tuple[str, ...], Callable[[PolicyShape, Policy], Faults]]
 
 
-def unknown_name(name: str, known: Iterable[str], what: str) -> str:
-    """Say that a name fits nothing, with the nearest that would.
+def describe_unknown_name(name: str, valid_names: Iterable[str], kind: str) -> str:
+    """Return the text of a fault for an undefined name, with the closest valid one.
 
-    >>> unknown_name("crek", ["creek", "meadow"], "site")
+    >>> describe_unknown_name("crek", ["creek", "meadow"], "site")
     "'crek' fits no site; did you mean creek?"
     """
-    unique_names = list(dict.fromkeys(known))
+    unique_names = list(dict.fromkeys(valid_names))
     close_names = get_close_matches(name, unique_names, n=1)
     sample = ", ".join(unique_names[:8]) + (", …" if len(unique_names) > 8 else "")
     hint = f"did you mean {close_names[0]}?" if close_names else f"known: {sample}"
-    return f"{name!r} fits no {what}; {hint if unique_names else 'there are none'}"
+    return f"{name!r} fits no {kind}; {hint if unique_names else 'there are none'}"
 
 
-def _ids_given_once(shape: PolicyShape, _: Policy) -> Checked:
-    yield from _once("sites", [site.id for site in shape.sites], "id")
-    yield from _once("windows", [window.id for window in shape.windows or ()], "id")
-    yield from _once("stages", [stage.id for stage in shape.stages], "id")
-    yield from _once("levers", [lever.id for lever in shape.levers], "id")
-    yield from _once("reports", [report.name for report in shape.reports], "name")
+def _check_unique_ids(shape: PolicyShape, _: Policy) -> Faults:
+    yield from _check_unique("sites", [site.id for site in shape.sites], "id")
+    yield from _check_unique("windows", [window.id for window in shape.windows or ()], "id")
+    yield from _check_unique("stages", [stage.id for stage in shape.stages], "id")
+    yield from _check_unique("levers", [lever.id for lever in shape.levers], "id")
+    yield from _check_unique("reports", [report.name for report in shape.reports], "name")
 
 
-def _once(section: str, ids: list[str], key: str) -> Checked:
+def _check_unique(section: str, ids: list[str], key: str) -> Faults:
     for i, name in enumerate(ids):
-        path: Place = (section, i, key)
+        path: DocumentPath = (section, i, key)
         if name in RESERVED:
-            yield Fault(path, f"{name!r} is a name that the engine uses itself; choose another")
+            yield DocumentFault(
+                path, f"{name!r} is a name that the engine uses itself; choose another"
+            )
         elif name in ids[:i]:
             first = f"{section}[{ids.index(name)}]"
-            yield Fault(path, f"{name!r} stands twice, first as {first}; rename or remove one")
+            yield DocumentFault(
+                path, f"{name!r} is repeated, first as {first}; rename or remove one"
+            )
 
 
-def _labels_given_once(shape: PolicyShape, _: Policy) -> Checked:
+def _check_unique_labels(shape: PolicyShape, _: Policy) -> Faults:
     for i, lever in enumerate(shape.levers):
         labels = lever.labels or []
         for j, label in enumerate(labels):
             if label in labels[:j]:
-                yield Fault(("levers", i, "labels", j), f"{label!r} stands twice; remove one")
+                yield DocumentFault(
+                    ("levers", i, "labels", j), f"{label!r} is repeated; remove one"
+                )
 
 
-def _known_sites(shape: PolicyShape, policy: Policy) -> Checked:
+def _check_site_names(shape: PolicyShape, policy: Policy) -> Faults:
     site_ids = [site.id for site in policy.sites]
-    for path, row in _selecting(shape):
+    for path, row in _list_selections(shape):
         for j, pattern in enumerate(row.sites or ()):
-            if not any(matches(pattern, name) for name in site_ids):
-                yield Fault((*path, "sites", j), unknown_name(pattern, site_ids, "site"))
+            if not any(matches_pattern(pattern, name) for name in site_ids):
+                yield DocumentFault(
+                    (*path, "sites", j), describe_unknown_name(pattern, site_ids, "site")
+                )
 
 
-def _known_windows(shape: PolicyShape, policy: Policy) -> Checked:
+def _check_window_names(shape: PolicyShape, policy: Policy) -> Faults:
     window_ids = [window.id for window in policy.windows]
-    for path, row in _selecting(shape):
+    for path, row in _list_selections(shape):
         for j, pattern in enumerate(row.windows or ()):
-            if not any(matches(pattern, name) for name in window_ids):
-                yield Fault((*path, "windows", j), unknown_name(pattern, window_ids, "window"))
+            if not any(matches_pattern(pattern, name) for name in window_ids):
+                yield DocumentFault(
+                    (*path, "windows", j), describe_unknown_name(pattern, window_ids, "window")
+                )
 
 
-def _selecting(shape: PolicyShape) -> Iterator[tuple[Place, Selecting]]:
-    sections: tuple[tuple[str, Iterable[Selecting]], ...] = (
+def _list_selections(shape: PolicyShape) -> Iterator[tuple[DocumentPath, CellSelection]]:
+    sections: tuple[tuple[str, Iterable[CellSelection]], ...] = (
         ("gates", shape.gates),
         ("guards", shape.guards),
         ("limits", shape.limits),
@@ -82,15 +92,17 @@ def _selecting(shape: PolicyShape) -> Iterator[tuple[Place, Selecting]]:
             yield (name, i), row
 
 
-def _known_stages(shape: PolicyShape, _: Policy) -> Checked:
+def _check_stage_names(shape: PolicyShape, _: Policy) -> Faults:
     stages = [stage.id for stage in shape.stages]
-    for path, name, special_names in _stages_named(shape):
+    for path, name, special_names in _list_named_stages(shape):
         if name not in (*stages, *special_names):
-            yield Fault(path, unknown_name(name, (*stages, *special_names), "stage"))
+            yield DocumentFault(
+                path, describe_unknown_name(name, (*stages, *special_names), "stage")
+            )
 
 
-def _stages_named(shape: PolicyShape) -> Iterator[tuple[Place, str, tuple[str, ...]]]:
-    """Every stage that the file names, with what may stand there beside a stage."""
+def _list_named_stages(shape: PolicyShape) -> Iterator[tuple[DocumentPath, str, tuple[str, ...]]]:
+    """Yield path, stage name and other allowed names of each reference to a stage."""
     for i, gate in enumerate(shape.gates):
         yield ("gates", i, "to"), gate.to, ()
     for i, limit in enumerate(shape.limits):
@@ -101,27 +113,29 @@ def _stages_named(shape: PolicyShape) -> Iterator[tuple[Place, str, tuple[str, .
     yield ("takeover",), shape.takeover, (SAME_STAGE, SHADOW)
 
 
-def _known_actions(shape: PolicyShape, policy: Policy) -> Checked:
+def _check_action_names(shape: PolicyShape, policy: Policy) -> Faults:
     for i, (row, lever) in enumerate(zip(shape.levers, policy.levers, strict=True)):
         for label in row.actions or {}:
             if lever.labels and label not in lever.labels:
-                text = unknown_name(label, lever.labels, "label")
-                yield Fault(("levers", i, "actions", label), text)
+                text = describe_unknown_name(label, lever.labels, "label")
+                yield DocumentFault(("levers", i, "actions", label), text)
         for j, cost in enumerate(row.costs or ()):
             for key, action in (("did", cost.did), ("right", cost.right)):
                 if lever.labels and action is not None and action not in lever.actions:
-                    text = unknown_name(action, lever.actions, "action")
-                    yield Fault(("levers", i, "costs", j, key), text)
+                    text = describe_unknown_name(action, lever.actions, "action")
+                    yield DocumentFault(("levers", i, "costs", j, key), text)
 
 
-def _known_expected_labels(shape: PolicyShape, policy: Policy) -> Checked:
-    valid_labels = expected_labels(policy)
+def _check_expected_labels(shape: PolicyShape, policy: Policy) -> Faults:
+    valid_labels = list_expected_labels(policy)
     for name in shape.expect.labels or {}:
         if name not in valid_labels:
-            yield Fault(("expect", "labels", name), unknown_name(name, valid_labels, "label"))
+            yield DocumentFault(
+                ("expect", "labels", name), describe_unknown_name(name, valid_labels, "label")
+            )
 
 
-def expected_labels(policy: Policy) -> tuple[str, ...]:
+def list_expected_labels(policy: Policy) -> tuple[str, ...]:
     """Return the names that `expect.labels` may have: labels, with several levers lever/label."""
     if len(policy.levers) == 1:
         return policy.levers[0].labels
@@ -130,12 +144,12 @@ def expected_labels(policy: Policy) -> tuple[str, ...]:
 
 _LABELS = ("levers.*.labels", "levers.*.labels.*")
 
-NAME_CHECKS: tuple[Check, ...] = (
-    ((), _ids_given_once),
-    ((), _labels_given_once),
-    (("sites.*.id",), _known_sites),
-    (("windows.*.id",), _known_windows),
-    (("stages.*.id",), _known_stages),
-    ((*_LABELS, "levers.*.actions.*"), _known_actions),
-    (_LABELS, _known_expected_labels),
+NAME_CHECKS: tuple[PolicyCheck, ...] = (
+    ((), _check_unique_ids),
+    ((), _check_unique_labels),
+    (("sites.*.id",), _check_site_names),
+    (("windows.*.id",), _check_window_names),
+    (("stages.*.id",), _check_stage_names),
+    ((*_LABELS, "levers.*.actions.*"), _check_action_names),
+    (_LABELS, _check_expected_labels),
 )

@@ -1,17 +1,17 @@
-"""Policy files: text in, a policy or every fault at once out (model.md §8)."""
+"""Read policy files: return a policy, or raise with all faults at once."""
 
 from pathlib import Path
 
-from rollout.core.errors import PolicyRefused
+from rollout.core.errors import PolicyRefusedError
 from rollout.core.policy.policy import Policy
 from rollout.formats.policy.build import build_policy
-from rollout.formats.policy.checks import faults_of
-from rollout.formats.policy.document import long_faults, read_shape, size_faults
-from rollout.formats.policy.yaml_reader import Document, Fault, field_path, read_lines
+from rollout.formats.policy.checks import find_policy_faults
+from rollout.formats.policy.document import find_length_faults, find_size_faults, parse_document
+from rollout.formats.policy.yaml_reader import Document, DocumentFault, format_path, read_document
 
 
-class PolicyFaults(PolicyRefused):
-    """A policy file with faults: `faults` has one line for each, `str()` all of them."""
+class InvalidPolicyError(PolicyRefusedError):
+    """A refused policy file; `faults` has one line for each fault."""
 
     def __init__(self, faults: tuple[str, ...]) -> None:
         super().__init__("\n".join(faults))
@@ -22,48 +22,54 @@ def read_policy(path: Path) -> Policy:
     """Read a policy file, YAML or JSON.
 
     Raises:
-        PolicyFaults: the file is no policy; one line per fault.
+        InvalidPolicyError: the file is not a valid policy.
         OSError: the file can't be opened.
     """
     try:
         text = path.read_text(encoding="utf-8")
     except UnicodeDecodeError as error:
         message = f"{path.name}:1: (file): is not UTF-8 (byte {error.start}); save it as UTF-8"
-        raise PolicyFaults((message,)) from None
-    return load_policy(text, name=path.name)
+        raise InvalidPolicyError((message,)) from None
+    return parse_policy(text, name=path.name)
 
 
-def load_policy(text: str, *, name: str = "policy.yaml") -> Policy:
-    """Read the text of a policy.
+def parse_policy(text: str, *, name: str = "policy.yaml") -> Policy:
+    """Parse the text of a policy, one YAML or JSON document.
 
     Args:
-        text: one YAML or JSON document.
-        name: how faults call the file.
+        text: the document.
+        name: file name for the faults.
 
     Raises:
-        PolicyFaults: one line per fault: file, line, field, what is wrong, what would be right.
+        InvalidPolicyError: a line per fault: file, line, field, the problem and its remedy.
 
-    >>> load_policy("rollout: a b")
+    >>> parse_policy("rollout: a b")
     Traceback (most recent call last):
-    rollout.formats.policy.reader.PolicyFaults: policy.yaml:1: rollout: 'a b' is no id; use ...
+    rollout.formats.policy.reader.InvalidPolicyError: policy.yaml:1: rollout: 'a b' is no id; ...
     """
-    document = read_lines(text)
+    document = read_document(text)
     if document.value is None:
-        raise PolicyFaults(_lines(document, document.faults, name))
-    if length_faults := long_faults(document.value):
-        raise PolicyFaults(_lines(document, (*document.faults, *length_faults), name))
-    parsed = read_shape(document)
-    if large := size_faults(parsed.policy):
-        raise PolicyFaults(_lines(document, (*document.faults, *parsed.faults, *large), name))
-    policy = build_policy(parsed.policy, text)
-    faults = (*document.faults, *parsed.faults, *faults_of(parsed, policy))
+        raise InvalidPolicyError(_format_faults(document, document.faults, name))
+    if length_faults := find_length_faults(document.value):
+        raise InvalidPolicyError(_format_faults(document, (*document.faults, *length_faults), name))
+    parsed = parse_document(document)
+    if large := find_size_faults(parsed.shape):
+        raise InvalidPolicyError(
+            _format_faults(document, (*document.faults, *parsed.faults, *large), name)
+        )
+    policy = build_policy(parsed.shape, text)
+    faults = (*document.faults, *parsed.faults, *find_policy_faults(parsed, policy))
     if faults:
-        raise PolicyFaults(_lines(document, faults, name))
+        raise InvalidPolicyError(_format_faults(document, faults, name))
     return policy
 
 
-def _lines(document: Document, faults: tuple[Fault, ...], name: str) -> tuple[str, ...]:
-    rows = sorted((document.line(fault.place), index, fault) for index, fault in enumerate(faults))
+def _format_faults(
+    document: Document, faults: tuple[DocumentFault, ...], name: str
+) -> tuple[str, ...]:
+    rows = sorted(
+        (document.find_line(fault.path), index, fault) for index, fault in enumerate(faults)
+    )
     return tuple(
-        f"{name}:{line}: {field_path(fault.place)}: {fault.says}" for line, _, fault in rows
+        f"{name}:{line}: {format_path(fault.path)}: {fault.text}" for line, _, fault in rows
     )

@@ -1,7 +1,7 @@
-"""YAML or JSON as plain text values that know their lines.
+"""Read YAML or JSON as text values with line numbers.
 
-No scalar is guessed at: `no`, `46.10` and `07:00` arrive as the letters in the file, and whoever
-reads a field decides what they mean. Repeated keys, aliases and tags are faults.
+Scalars are not converted: `no`, `46.10` and `07:00` stay text, and the reader of the field
+interprets them. Repeated keys, aliases and tags are faults.
 """
 
 from collections.abc import Iterator
@@ -9,99 +9,103 @@ from dataclasses import dataclass
 
 import yaml
 
-Place = tuple[str | int, ...]  # ("gates", 0, "to") is the key `to` of the first gate
-Value = str | list["Value"] | dict[str, "Value"]
+DocumentPath = tuple[str | int, ...]  # ("gates", 0, "to") is the key `to` of the first gate
+DocumentValue = str | list["DocumentValue"] | dict[str, "DocumentValue"]
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
-    """One thing that is wrong: where, and a sentence that also says what would be right."""
+class DocumentFault:
+    """A fault in a document: its path, and the problem with a remedy."""
 
-    place: Place
-    says: str
+    path: DocumentPath
+    text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Document:
-    """One file: its values (dicts, lists and text), their lines, and what could not be read.
+    """The values of a file (dicts, lists and text), their lines, and faults.
 
-    `value` is None where the whole file is unreadable.
+    `value` is None if the whole file is unreadable.
     """
 
-    value: Value | None
-    lines: dict[Place, int]
-    faults: tuple[Fault, ...] = ()
+    value: DocumentValue | None
+    lines: dict[DocumentPath, int]
+    faults: tuple[DocumentFault, ...] = ()
 
-    def line(self, place: Place) -> int:
-        """Return the line of `place`, or of the nearest thing around it that has one."""
-        while place and place not in self.lines:
-            place = place[:-1]
-        return self.lines.get(place, 1)
+    def find_line(self, path: DocumentPath) -> int:
+        """Return the line of `path`, or of its nearest parent with a line."""
+        while path and path not in self.lines:
+            path = path[:-1]
+        return self.lines.get(path, 1)
 
 
-def field_path(place: Place) -> str:
-    """Write a place as people read it; the file itself is "(file)".
+def format_path(path: DocumentPath) -> str:
+    """Return a path as text; the root is "(file)".
 
-    >>> field_path(("gates", 0, "require", 1, "at_least"))
+    >>> format_path(("gates", 0, "require", 1, "at_least"))
     'gates[0].require[1].at_least'
     """
-    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in place)
+    steps = (f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
     return "".join(steps).strip(".") or "(file)"
 
 
-def read_lines(text: str) -> Document:
-    """Read one YAML or JSON document. An empty file is an empty mapping.
+def read_document(text: str) -> Document:
+    """Read one YAML or JSON document; an empty file is an empty mapping.
 
-    What is not YAML gives a document with one fault and no values.
+    Text that is not YAML returns a document with one fault and no values.
     """
     try:
-        root = yaml.compose(_plain(text), Loader=yaml.SafeLoader)
+        root = yaml.compose(_prepare_json(text), Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
-        return _unreadable(error)
+        return _describe_yaml_error(error)
     except yaml.YAMLError as error:
-        return Document(None, {}, (Fault((), f"is not YAML: {str(error).splitlines()[0]}"),))
+        return Document(
+            None, {}, (DocumentFault((), f"is not YAML: {str(error).splitlines()[0]}"),)
+        )
     except RecursionError:
-        return Document(None, {}, (Fault((), "is nested too deeply; close the brackets"),))
+        return Document(None, {}, (DocumentFault((), "is nested too deeply; close the brackets"),))
     if root is None:
         return Document({}, {})
-    return _Walk().document(root)
+    return _NodeReader().read(root)
 
 
-def _plain(text: str) -> str:
-    """Make JSON fit PyYAML: a tab is no white space to it, and a pair of surrogates no letter."""
+def _prepare_json(text: str) -> str:
+    """Return JSON without tabs, which PyYAML rejects as white space."""
     is_flow = text.lstrip("\ufeff \t\r\n").startswith("{")
     return text.removeprefix("\ufeff").replace("\t", " ") if is_flow else text
 
 
-def _unreadable(error: yaml.MarkedYAMLError) -> Document:
+def _describe_yaml_error(error: yaml.MarkedYAMLError) -> Document:
     context_mark, mark = error.context_mark, error.problem_mark or error.context_mark
     line = 1 if mark is None else mark.line + 1
     problem, context = error.problem or "", error.context or ""
-    text = f"is not YAML: {problem}; {_hint(problem)}"
+    text = f"is not YAML: {problem}; {_find_hint(problem)}"
     if "another document" in problem:
         text = "holds a second document; a policy is one document: remove `---` and what follows"
-    elif context_mark is not None and (opened_text := _OPENED.get(context)):
+    elif context_mark is not None and (opened_text := _OPENED_HINTS.get(context)):
         text, line = f"is not YAML: {opened_text} (seen on line {line})", context_mark.line + 1
-    return Document(None, {(): line}, (Fault((), text),))
+    return Document(None, {(): line}, (DocumentFault((), text),))
 
 
-def _hint(problem: str) -> str:
-    return next((hint for prefix, hint in _HINTS.items() if problem.startswith(prefix)), _OPEN)
+def _find_hint(problem: str) -> str:
+    return next(
+        (hint for prefix, hint in _HINTS.items() if problem.startswith(prefix)), _DEFAULT_HINT
+    )
 
 
-# What PyYAML makes of a value by its letters; here they stay letters.
+# Tags that PyYAML infers from plain text; they are ignored.
 _IMPLICIT = frozenset(
     ["str", "int", "float", "bool", "null", "timestamp", "merge", "value", "map", "seq"]
 )
 
-_OPEN = "see the lines above for an open bracket or quote"
+_DEFAULT_HINT = "see the lines above for an open bracket or quote"
 _HINTS = {
     "mapping values are not allowed here": "begin each key in the column of its neighbours, and "
     "quote a text that contains a colon and a space",
     "found character '\\t' that cannot start any token": "indent with spaces, not with tabs",
     "expected <block end>": "begin this line in the column of its neighbours",
 }
-_OPENED = {  # what PyYAML was reading: what is wrong where it began
+_OPENED_HINTS = {  # by PyYAML's context: the problem where that context began
     "while parsing a flow sequence": "a bracket [ that opens here is not closed",
     "while parsing a flow mapping": "a brace { that opens here is not closed",
     "while scanning a quoted scalar": "a quote that opens here is not closed",
@@ -109,49 +113,51 @@ _OPENED = {  # what PyYAML was reading: what is wrong where it began
 }
 
 
-class _Walk:
-    """One pass over the composed nodes: values out, lines and faults noted on the way."""
+class _NodeReader:
+    """Converts composed YAML nodes to values and collects lines and faults."""
 
     def __init__(self) -> None:
-        self._lines: dict[Place, int] = {}
-        self._faults: list[Fault] = []
-        self._seen: set[int] = set()
+        self._lines: dict[DocumentPath, int] = {}
+        self._faults: list[DocumentFault] = []
+        self._visited: set[int] = set()
 
-    def document(self, root: yaml.Node) -> Document:
-        value = self._value(root, ())
+    def read(self, root: yaml.Node) -> Document:
+        value = self._read_value(root, ())
         return Document(value, self._lines, tuple(self._faults))
 
-    def _value(self, node: yaml.Node, place: Place) -> Value:
-        self._lines.setdefault(place, node.start_mark.line + 1)
-        if id(node) in self._seen:
-            self._faults.append(Fault(place, "is an alias; write the value out here"))
+    def _read_value(self, node: yaml.Node, path: DocumentPath) -> DocumentValue:
+        self._lines.setdefault(path, node.start_mark.line + 1)
+        if id(node) in self._visited:
+            self._faults.append(DocumentFault(path, "is an alias; write the value out here"))
             return ""
-        self._seen.add(id(node))
+        self._visited.add(id(node))
         if node.tag.removeprefix("tag:yaml.org,2002:") not in _IMPLICIT:
-            self._faults.append(Fault(place, f"has the tag {node.tag}; leave the tag out"))
+            self._faults.append(DocumentFault(path, f"has the tag {node.tag}; leave the tag out"))
         if isinstance(node, yaml.MappingNode):
-            return dict(self._entries(node, place))
+            return dict(self._read_entries(node, path))
         if isinstance(node, yaml.SequenceNode):
-            return [self._value(item, (*place, index)) for index, item in enumerate(node.value)]
-        return _whole_letters(node.value.strip())
+            return [self._read_value(item, (*path, index)) for index, item in enumerate(node.value)]
+        return _join_surrogates(node.value.strip())
 
-    def _entries(self, node: yaml.MappingNode, place: Place) -> Iterator[tuple[str, Value]]:
+    def _read_entries(
+        self, node: yaml.MappingNode, path: DocumentPath
+    ) -> Iterator[tuple[str, DocumentValue]]:
         key_lines: dict[str, int] = {}
         for key, value in node.value:
-            name = _whole_letters(key.value) if isinstance(key, yaml.ScalarNode) else ""
-            key_path, line = (*place, name), key.start_mark.line + 1
+            name = _join_surrogates(key.value) if isinstance(key, yaml.ScalarNode) else ""
+            key_path, line = (*path, name), key.start_mark.line + 1
             if not name:
-                self._faults.append(Fault((*place, "?"), "is no key; keys are single words"))
-                self._lines[*place, "?"] = line
+                self._faults.append(DocumentFault((*path, "?"), "is no key; keys are single words"))
+                self._lines[*path, "?"] = line
             elif name in key_lines:
-                text = f"stands twice, first on line {key_lines[name]}; keep one of them"
-                self._faults.append(Fault((*key_path, ""), text))
+                text = f"is repeated, first on line {key_lines[name]}; keep one of them"
+                self._faults.append(DocumentFault((*key_path, ""), text))
                 self._lines[*key_path, ""] = line
             else:
                 key_lines[name] = self._lines[key_path] = line
-                yield name, self._value(value, key_path)
+                yield name, self._read_value(value, key_path)
 
 
-def _whole_letters(text: str) -> str:
-    """Join what JSON writes as two escapes into the one letter that they stand for."""
+def _join_surrogates(text: str) -> str:
+    """Return text with surrogate pairs, as JSON escapes write them, joined."""
     return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")

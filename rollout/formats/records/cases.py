@@ -1,8 +1,8 @@
-"""Cases, put together from what several files say of them.
+"""Combine the facts about each case from several files.
 
-Files speak in the order cases, predictions, decisions; within a file the lines do. Of each fact
-the first that is not blank is kept, and whoever says otherwise later is noted. A time says
-otherwise only when it is another instant: 10:00 in Vienna and 08:00Z may be one.
+The order is cases, predictions, decisions, and within a file its lines. The first value that is
+not blank is used; each later value that differs gets a note. Times differ only if their instants
+do: 10:00 in Vienna and 08:00Z can be equal.
 """
 
 from __future__ import annotations
@@ -13,272 +13,283 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 import polars as pl
 
-from rollout.formats.records.rejected_rows import faults, no_faults, no_remarks
-from rollout.formats.records.times import instants, read_times
-from rollout.formats.records.values import time_faults, time_notes
-from rollout.tally.frames import Kind, Reason
+from rollout.formats.records.rejected_rows import (
+    build_empty_faults,
+    build_empty_remarks,
+    build_faults,
+)
+from rollout.formats.records.times import convert_to_instants, parse_times
+from rollout.formats.records.values import find_time_faults, find_time_notes
+from rollout.tally.frames import RecordKind, RemarkReason
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     import numpy.typing as npt
 
-    from rollout.formats.records.mapped_rows import NamedRows
-    from rollout.formats.records.times import Zones
+    from rollout.formats.records.mapped_rows import MappedRows
+    from rollout.formats.records.times import SiteZones
 
     Indices = npt.NDArray[np.int64]
 
-KEPT = "is not what was said of this case before; the first is kept"
-"""Detail of a note on a row that contradicts its case."""
+CONFLICT_TEXT = "differs from an earlier value for this case; the first is used"
 
 
 @dataclass(frozen=True, slots=True)
 class CaseFacts:
-    """The cases, and for each row of each file which case it belongs to.
+    """The cases, and facts about the case of each row of each file.
 
-    Args:
-        cases: as `cases_schema` says, one row per case whose site is known.
-        described: for each row of each file: does its case stand in `cases`?
-        places: for each row of each file the index of its site's zone in `Zones.names`.
-        again: for each row of each file: has the file other rows of the same case?
+    Attributes:
+        cases: one row for each case with a site, in the schema of `build_cases_schema`.
+        has_case: whether the row's case is in `cases`.
+        zone_indices: index in `SiteZones.names` of the zone of the row's site.
+        has_repeats: whether the file has other rows of the same case.
         notes: contradictions and doubtful times.
     """
 
     cases: pl.DataFrame
-    described: Mapping[Kind, pl.Series]
-    places: Mapping[Kind, pl.Series]
-    again: Mapping[Kind, pl.Series]
+    has_case: Mapping[RecordKind, pl.Series]
+    zone_indices: Mapping[RecordKind, pl.Series]
+    has_repeats: Mapping[RecordKind, pl.Series]
     notes: pl.DataFrame
 
 
 @dataclass(frozen=True, slots=True)
-class _Stack:
-    """The rows of all files one upon another, with the case of each.
+class _StackedRows:
+    """The rows of all files in one sequence, with a case number for each.
 
-    Args:
-        files: the files in their order; outcomes, which say nothing of cases, come last.
-        ids: for each row the number of its case; rows without a key share the number `blank`.
-        blank: the highest number.
-        cases: the numbers of the cases whose site is known, in order of first mention.
-        position: for each number its place in `cases`, -1 where it has none.
-        mention: for each number the first row that names it, -1 where there is none.
+    Attributes:
+        files: in their order; outcomes, which do not describe cases, are last.
+        ids: case number of each row; rows without a key share the number `blank`.
+        blank: the highest case number.
+        cases: numbers of the cases with a site, in order of first mention.
+        position: by case number the index in `cases`, or -1.
+        first_mention: by case number the first row with it, or -1.
     """
 
-    files: Sequence[NamedRows]
+    files: Sequence[MappedRows]
     ids: Indices
     blank: int
     cases: Indices
     position: Indices
-    mention: Indices
+    first_mention: Indices
 
-    def texts(self, name: str) -> pl.Series:
-        """Return what all files say under one name; outcomes say nothing of cases."""
-        return _texts(self.files, name)
+    def get_texts(self, name: str) -> pl.Series:
+        """Return the column of all files; case facts in outcomes are null."""
+        return _collect_texts(self.files, name)
 
-    def remarks(self, found: pl.DataFrame) -> pl.DataFrame:
-        """Put faults by row of the stack into the form of notes."""
-        parts, start = [no_remarks()], 0
+    def build_remarks(self, fault_frame: pl.DataFrame) -> pl.DataFrame:
+        """Convert faults by row of the stack to notes."""
+        parts, start = [build_empty_remarks()], 0
         for file in self.files:
             end = start + file.cells.height
-            file_faults = found.filter((pl.col("row") >= start) & (pl.col("row") < end))
-            parts.append(file.remarks(file_faults.with_columns(pl.col("row") - start)))
+            file_faults = fault_frame.filter((pl.col("row") >= start) & (pl.col("row") < end))
+            parts.append(file.build_remarks(file_faults.with_columns(pl.col("row") - start)))
             start = end
         return pl.concat(parts)
 
-    def by_file(self, of_rows: pl.Series) -> dict[Kind, pl.Series]:
-        """Cut a column of the stack into the files' parts."""
+    def split_by_file(self, column: pl.Series) -> dict[RecordKind, pl.Series]:
+        """Split a column of the stack by file."""
         parts, start = {}, 0
         for file in self.files:
-            parts[file.kind] = of_rows.slice(start, file.cells.height)
+            parts[file.kind] = column.slice(start, file.cells.height)
             start += file.cells.height
         return parts
 
 
 @dataclass(frozen=True, slots=True)
-class _Fact:
-    """One fact of all cases.
+class _CaseFact:
+    """One fact of all cases, such as the site.
 
-    Args:
-        name: its name.
-        texts: what each row of the stack says.
-        kept: for each case what is kept.
-        agreeing: rows that say what is kept, letter by letter.
-        others: rows that say something else.
+    Attributes:
+        texts: the text in each row of the stack.
+        values: the text used for each case.
+        agreeing: rows with exactly the text of their case.
+        conflicting: rows with another text.
     """
 
     name: str
     texts: pl.Series
-    kept: pl.Series
+    values: pl.Series
     agreeing: Indices
-    others: Indices
+    conflicting: Indices
 
 
-def gather_cases(files: Sequence[NamedRows], zones: Zones) -> CaseFacts:
-    """Put the cases together.
+def gather_cases(files: Sequence[MappedRows], zones: SiteZones) -> CaseFacts:
+    """Return the cases of all files.
 
-    Args:
-        files: all files, in the order of `Kind`. A cases file must have each key once.
-        zones: zones of the sites.
+    `files` are in the order of `RecordKind`; a cases file must have each key once.
     """
-    stack = _stack(files)
-    site, episode = _fact(stack, "site"), _fact(stack, "episode")
-    zone_indices = zones.places(site.kept)
-    occurred, occurred_notes = _time(stack, "occurred_at", zone_indices, zones.names)
-    received, received_notes = _time(stack, "received_at", zone_indices, zones.names)
-    attributes = [_fact(stack, name) for name in _attributes(files)]
+    stack = _build_stack(files)
+    site, episode = _collect_fact(stack, "site"), _collect_fact(stack, "episode")
+    zone_indices = zones.find_zone_indices(site.values)
+    occurred, occurred_notes = _collect_time(stack, "occurred_at", zone_indices, zones.names)
+    received, received_notes = _collect_time(stack, "received_at", zone_indices, zones.names)
+    attributes = [_collect_fact(stack, name) for name in _list_attributes(files)]
     cases = pl.DataFrame(
         [
-            stack.texts("case_key").gather(stack.mention[stack.cases]).alias("case_key"),
-            site.kept.alias("site"),
+            stack.get_texts("case_key").gather(stack.first_mention[stack.cases]).alias("case_key"),
+            site.values.alias("site"),
             occurred["at"].alias("occurred_at"),
             occurred["text"].alias("occurred_text"),
             occurred["hour"].alias("hour_written"),
-            episode.kept.alias("episode"),
+            episode.values.alias("episode"),
             received["at"].alias("received_at"),
-            *(attribute.kept.alias(attribute.name) for attribute in attributes),
+            *(attribute.values.alias(attribute.name) for attribute in attributes),
         ]
     )
     note_frames = [
-        *(_contradictions(fact) for fact in (site, episode)),
-        *(_varying(stack, fact) for fact in attributes),
-        *(occurred_notes, received_notes, _timeless(stack, occurred["text"])),
+        *(_find_contradictions(fact) for fact in (site, episode)),
+        *(_find_varying(stack, fact) for fact in attributes),
+        *(occurred_notes, received_notes, _find_timeless(stack, occurred["text"])),
     ]
     position = stack.position[stack.ids]
     zone_by_row = pl.Series(zone_indices.to_numpy()[position] if cases.height else position * 0)
     return CaseFacts(
         cases=cases,
-        described=stack.by_file(pl.Series(position >= 0)),
-        places=stack.by_file(zone_by_row.cast(pl.Int32)),
-        again=_again(stack),
-        notes=stack.remarks(pl.concat(note_frames)),
+        has_case=stack.split_by_file(pl.Series(position >= 0)),
+        zone_indices=stack.split_by_file(zone_by_row.cast(pl.Int32)),
+        has_repeats=_find_repeats(stack),
+        notes=stack.build_remarks(pl.concat(note_frames)),
     )
 
 
-def _texts(files: Sequence[NamedRows], name: str) -> pl.Series:
+def _collect_texts(files: Sequence[MappedRows], name: str) -> pl.Series:
     is_case_fact = name != "case_key"
     return pl.concat(
         [
-            _nothing(file) if is_case_fact and file.kind is Kind.OUTCOMES else file.text(name)
+            _build_nulls(file)
+            if is_case_fact and file.kind is RecordKind.OUTCOMES
+            else file.get_texts(name)
             for file in files
         ]
     )
 
 
-def _nothing(file: NamedRows) -> pl.Series:
+def _build_nulls(file: MappedRows) -> pl.Series:
     return pl.repeat(None, file.cells.height, dtype=pl.String, eager=True)
 
 
-def _stack(files: Sequence[NamedRows]) -> _Stack:
-    keys = _texts(files, "case_key")
-    # Polars numbers the categories by itself; the numbers may have gaps.
+def _build_stack(files: Sequence[MappedRows]) -> _StackedRows:
+    keys = _collect_texts(files, "case_key")
+    # The category numbers of Polars can have gaps.
     codes = keys.cast(pl.Categorical).to_physical()
     blank = int(cast("int | None", codes.max()) or 0) + 1
     ids = codes.cast(pl.Int64).fill_null(blank).to_numpy()
-    first_mention = _first(ids, np.flatnonzero(ids != blank), blank)
+    first_mention = _find_first_rows(ids, np.flatnonzero(ids != blank), blank)
     has_site = np.zeros(blank + 1, dtype=np.bool_)
-    has_site[ids[_texts(files, "site").is_not_null().to_numpy()]] = True
-    # Rows without a key are nobody's first mention.
+    has_site[ids[_collect_texts(files, "site").is_not_null().to_numpy()]] = True
+    # Rows without a key are never a first mention.
     cases = ids[(first_mention[ids] == np.arange(ids.size)) & has_site[ids]]
     position = np.full(blank + 1, -1, dtype=np.int64)
     position[cases] = np.arange(cases.size)
-    return _Stack(files, ids, blank, cases, position, first_mention)
+    return _StackedRows(files, ids, blank, cases, position, first_mention)
 
 
-def _first(ids: Indices, rows: Indices, blank: int) -> Indices:
-    """Return for each number the first of `rows` that has it, -1 where none has."""
+def _find_first_rows(ids: Indices, rows: Indices, blank: int) -> Indices:
+    """Return by case number the first of `rows` with it, or -1."""
     first = np.full(blank + 1, -1, dtype=np.int64)
-    # Of repeated indices numpy keeps the last that is assigned.
+    # For repeated indices NumPy keeps the last assignment.
     first[ids[rows][::-1]] = rows[::-1]
     return first
 
 
-def _fact(stack: _Stack, name: str) -> _Fact:
-    texts = stack.texts(name)
+def _collect_fact(stack: _StackedRows, name: str) -> _CaseFact:
+    texts = stack.get_texts(name)
     has_value = texts.is_not_null().to_numpy() & (stack.position[stack.ids] >= 0)
     rows = np.flatnonzero(has_value)
-    first = _first(stack.ids, rows, stack.blank)
+    first = _find_first_rows(stack.ids, rows, stack.blank)
     later = rows[first[stack.ids[rows]] != rows]
     differs = (texts.gather(later) != texts.gather(first[stack.ids[later]])).to_numpy()
     conflicting = later[differs]
     has_value[conflicting] = False
     first_rows = first[stack.cases]
     indices = pl.Series(first_rows).set(pl.Series(first_rows < 0), None)
-    return _Fact(name, texts, texts.gather(indices), np.flatnonzero(has_value), conflicting)
+    return _CaseFact(name, texts, texts.gather(indices), np.flatnonzero(has_value), conflicting)
 
 
-def _attributes(files: Sequence[NamedRows]) -> list[str]:
+def _list_attributes(files: Sequence[MappedRows]) -> list[str]:
     return list(dict.fromkeys(name for file in files for name in file.attributes))
 
 
-def _time(
-    stack: _Stack, name: str, places: pl.Series, zones: Sequence[str]
+def _collect_time(
+    stack: _StackedRows, name: str, zone_indices: pl.Series, zones: Sequence[str]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Return `at`, `hour` and `text` of the cases, and what there is to note by row."""
-    fact = _fact(stack, name)
-    times = read_times(fact.kept)
-    placed_times = instants(times, places, zones)
+    """Return `at`, `hour` and `text` of the cases, and notes by row."""
+    fact = _collect_fact(stack, name)
+    times = parse_times(fact.values)
+    placed_times = convert_to_instants(times, zone_indices, zones)
     doubtful_times = pl.concat(
-        [time_faults(fact.kept, name, times), time_notes(fact.kept, name, placed_times)]
+        [
+            find_time_faults(fact.values, name, times),
+            find_time_notes(fact.values, name, placed_times),
+        ]
     )
     agreeing = pl.DataFrame(
         {"row": fact.agreeing, "case": stack.position[stack.ids[fact.agreeing]]}
     )
     note_frame = agreeing.join(doubtful_times.rename({"row": "case"}), on="case").drop("case")
-    case_times = pl.DataFrame([placed_times["at"], times["hour"], fact.kept.alias("text")])
+    case_times = pl.DataFrame([placed_times["at"], times["hour"], fact.values.alias("text")])
     return case_times, pl.concat(
-        [note_frame, _other_times(stack, fact, placed_times["at"], places, zones)]
+        [note_frame, _find_other_times(stack, fact, placed_times["at"], zone_indices, zones)]
     )
 
 
-def _other_times(
-    stack: _Stack, fact: _Fact, kept: pl.Series, places: pl.Series, zones: Sequence[str]
+def _find_other_times(
+    stack: _StackedRows,
+    fact: _CaseFact,
+    case_instants: pl.Series,
+    zone_indices: pl.Series,
+    zones: Sequence[str],
 ) -> pl.DataFrame:
-    """Return notes on the rows which write another time than their case's."""
-    text = fact.texts.gather(fact.others)
-    cases = stack.position[stack.ids[fact.others]]
-    times = read_times(text)
-    placed_times = instants(times, places.gather(cases), zones)
-    is_same = (placed_times["at"] == kept.gather(cases)).fill_null(value=False)
+    """Return notes on rows with another time than their case."""
+    text = fact.texts.gather(fact.conflicting)
+    cases = stack.position[stack.ids[fact.conflicting]]
+    times = parse_times(text)
+    placed_times = convert_to_instants(times, zone_indices.gather(cases), zones)
+    is_same = (placed_times["at"] == case_instants.gather(cases)).fill_null(value=False)
     fault_frames = [
-        faults(~is_same, fact.name, Reason.CONFLICT, KEPT, text),
-        time_faults(text, fact.name, times),
-        time_notes(text, fact.name, placed_times),
+        build_faults(~is_same, fact.name, RemarkReason.CONFLICT, CONFLICT_TEXT, text),
+        find_time_faults(text, fact.name, times),
+        find_time_notes(text, fact.name, placed_times),
     ]
-    rows = pl.Series(fact.others)
+    rows = pl.Series(fact.conflicting)
     return pl.concat(frame.with_columns(row=rows.gather(frame["row"])) for frame in fault_frames)
 
 
-def _contradictions(fact: _Fact) -> pl.DataFrame:
-    text = fact.texts.gather(fact.others)
-    conflicts = faults(text.is_not_null(), fact.name, Reason.CONFLICT, KEPT, text)
-    return conflicts.with_columns(row=pl.Series(fact.others, dtype=pl.Int64))
+def _find_contradictions(fact: _CaseFact) -> pl.DataFrame:
+    text = fact.texts.gather(fact.conflicting)
+    conflicts = build_faults(
+        text.is_not_null(), fact.name, RemarkReason.CONFLICT, CONFLICT_TEXT, text
+    )
+    return conflicts.with_columns(row=pl.Series(fact.conflicting, dtype=pl.Int64))
 
 
-def _varying(stack: _Stack, fact: _Fact) -> pl.DataFrame:
-    """Return one note a file for an attribute that is not the case's but the row's."""
-    fault_frames, start = [no_faults()], 0
+def _find_varying(stack: _StackedRows, fact: _CaseFact) -> pl.DataFrame:
+    """Return a note for each file in which an attribute varies within cases."""
+    fault_frames, start = [build_empty_faults()], 0
     for file in stack.files:
         end = start + file.cells.height
-        file_rows = fact.others[(fact.others >= start) & (fact.others < end)]
+        file_rows = fact.conflicting[(fact.conflicting >= start) & (fact.conflicting < end)]
         if file_rows.size:
-            text = f"varies within cases, in {file_rows.size} rows; the first value of each is kept"
-            first = faults(pl.Series([True]), fact.name, Reason.VARIES, text)
+            text = f"varies within cases, in {file_rows.size} rows; the first value of each is used"
+            first = build_faults(pl.Series([True]), fact.name, RemarkReason.VARIES, text)
             fault_frames.append(first.with_columns(row=pl.lit(file_rows[0], pl.Int64)))
         start = end
     return pl.concat(fault_frames)
 
 
-def _timeless(stack: _Stack, text: pl.Series) -> pl.DataFrame:
-    missing_times = faults(
-        text.is_null(), "occurred_at", Reason.NO_TIME, "no file says when it occurred"
+def _find_timeless(stack: _StackedRows, text: pl.Series) -> pl.DataFrame:
+    missing_times = build_faults(
+        text.is_null(), "occurred_at", RemarkReason.NO_TIME, "no file has the time of this case"
     )
-    first_mention = pl.Series(stack.mention[stack.cases], dtype=pl.Int64)
+    first_mention = pl.Series(stack.first_mention[stack.cases], dtype=pl.Int64)
     return missing_times.with_columns(row=first_mention.gather(missing_times["row"]))
 
 
-def _again(stack: _Stack) -> dict[Kind, pl.Series]:
+def _find_repeats(stack: _StackedRows) -> dict[RecordKind, pl.Series]:
     has_repeats = {}
-    for kind, ids in stack.by_file(pl.Series(stack.ids)).items():
+    for kind, ids in stack.split_by_file(pl.Series(stack.ids)).items():
         counts = np.bincount(ids.to_numpy(), minlength=1)
         has_repeats[kind] = pl.Series(counts[ids.to_numpy()] > 1)
     return has_repeats

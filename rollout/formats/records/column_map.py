@@ -1,17 +1,17 @@
-"""Which column of a file holds what: names known by default, and maps for other names.
+"""Map the columns of a file to our names.
 
-A map is a small YAML file, every scalar of it read as text:
+A column map is a small YAML file; every scalar in it is text:
 
     predictions:
       case_key: image                 # our name: their column
-      model_version: {value: v1}      # the same text in every row
-      attributes: [camera, flash]     # only these become attributes of the case
+      model_version: {value: v1}      # a constant for all rows
+      attributes: [camera, flash]     # only these are attributes of the case
     decisions:
       label: answer
 
-or flags of the same meaning: `predictions.case_key=image`, `predictions.model_version:=v1`,
-`predictions.attributes=camera,flash`. Names that are not mapped are looked for under their own
-name. Where `attributes` is not given, every column that is not used otherwise becomes one.
+Flags have the same meaning: `predictions.case_key=image`, `predictions.model_version:=v1`,
+`predictions.attributes=camera,flash`. A name without a mapping is its own column. Without
+`attributes`, every column without another use is an attribute.
 """
 
 from __future__ import annotations
@@ -19,43 +19,49 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from rollout.formats.policy.yaml_reader import Document, Place, Value, field_path, read_lines
-from rollout.tally.frames import ATTRIBUTE, VALUE, Kind
+from rollout.formats.policy.yaml_reader import (
+    Document,
+    DocumentPath,
+    DocumentValue,
+    format_path,
+    read_document,
+)
+from rollout.tally.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX, RecordKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-CASE_FACTS = ("site", "occurred_at", "episode", "received_at")
-"""What a file may say of a case; cases, predictions and decisions files all may."""
+CASE_COLUMNS = ("site", "occurred_at", "episode", "received_at")
+"""Facts about a case, allowed in files of cases, predictions and decisions."""
 
-NAMES: Mapping[Kind, tuple[str, ...]] = {
-    Kind.CASES: ("case_key", *CASE_FACTS),
-    Kind.PREDICTIONS: (
-        *("case_key", *CASE_FACTS, "model_version"),
+COLUMN_NAMES: Mapping[RecordKind, tuple[str, ...]] = {
+    RecordKind.CASES: ("case_key", *CASE_COLUMNS),
+    RecordKind.PREDICTIONS: (
+        *("case_key", *CASE_COLUMNS, "model_version"),
         *("confidence", "predicted_at", "latency_ms", "error"),
     ),
-    Kind.DECISIONS: (
-        *("case_key", *CASE_FACTS, "reviewer"),
+    RecordKind.DECISIONS: (
+        *("case_key", *CASE_COLUMNS, "reviewer"),
         *("unsure", "exposure", "task_number", "decided_at", "started_at"),
     ),
-    Kind.OUTCOMES: ("case_key", "harm", "outcome_at"),
+    RecordKind.OUTCOMES: ("case_key", "harm", "outcome_at"),
 }
-"""Names that a map may give, beside the levers' (one lever: `label`; several: their ids)."""
+"""Names that a map can have, in addition to levers (one: `label`; several: their ids)."""
 
-REQUIRED: Mapping[Kind, tuple[str, ...]] = {
-    Kind.CASES: ("case_key", "site", "occurred_at"),
-    Kind.PREDICTIONS: ("case_key", "model_version"),
-    Kind.DECISIONS: ("case_key", "reviewer"),
-    Kind.OUTCOMES: ("case_key",),
+REQUIRED_COLUMNS: Mapping[RecordKind, tuple[str, ...]] = {
+    RecordKind.CASES: ("case_key", "site", "occurred_at"),
+    RecordKind.PREDICTIONS: ("case_key", "model_version"),
+    RecordKind.DECISIONS: ("case_key", "reviewer"),
+    RecordKind.OUTCOMES: ("case_key",),
 }
-"""Names without which a file cannot be read; predictions and decisions need each lever too."""
+"""Required names; predictions and decisions also require each lever."""
 
-FORM = "write KIND.NAME=COLUMN, KIND.NAME:=TEXT or KIND.attributes=COLUMN,COLUMN"
+FLAG_FORMAT = "write KIND.NAME=COLUMN, KIND.NAME:=TEXT or KIND.attributes=COLUMN,COLUMN"
 
 
-class ColumnFault(ValueError):  # noqa: N818 - a fault is what the user is shown, one sentence each
-    """Columns that are missing or named wrongly; `faults` holds one sentence for each."""
+class ColumnError(ValueError):
+    """Missing or wrongly named columns; `faults` has a sentence for each."""
 
     def __init__(self, faults: Sequence[str]) -> None:
         super().__init__("\n".join(faults))
@@ -64,10 +70,12 @@ class ColumnFault(ValueError):  # noqa: N818 - a fault is what the user is shown
 
 @dataclass(frozen=True, slots=True)
 class FileColumns:
-    """The map of one file: our name → their column, → one text for all rows; attributes.
+    """The column map of one file, by our name; a lever's answer is `value:<lever>`.
 
-    A lever's answer is called `value:<lever>` here. `attributes` (our name → their column) is
-    None where every column that is not used otherwise shall become one.
+    Attributes:
+        columns: their column.
+        constants: one text for all rows.
+        attributes: their column, or None if every column without another use is an attribute.
     """
 
     columns: Mapping[str, str] = field(default_factory=dict)
@@ -77,36 +85,36 @@ class FileColumns:
 
 @dataclass(frozen=True, slots=True)
 class ColumnMap:
-    """The maps of all files; an empty one means the default names."""
+    """The column maps of all files; empty for the default names."""
 
-    files: Mapping[Kind, FileColumns] = field(default_factory=dict)
+    files: Mapping[RecordKind, FileColumns] = field(default_factory=dict)
 
-    def of(self, kind: Kind) -> FileColumns:
+    def get_file(self, kind: RecordKind) -> FileColumns:
         """Return the map of one file."""
         return self.files.get(kind, FileColumns())
 
 
-DEFAULT = ColumnMap()
+DEFAULT_COLUMN_MAP = ColumnMap()
 
 
 @dataclass(frozen=True, slots=True)
-class Arrangement:
-    """Where in one file everything stands: found columns, constants, and columns left over."""
+class ColumnLayout:
+    """Columns and constants of one file by our names, and its unused columns."""
 
     columns: Mapping[str, str]
     constants: Mapping[str, str]
     ignored: tuple[str, ...]
 
-    def theirs(self, name: str) -> str:
-        """Return what the file calls `name`; a constant has our name."""
-        return self.columns.get(name, name.removeprefix(VALUE))
+    def get_file_column(self, name: str) -> str:
+        """Return the file's name for our column `name`; a constant has our name."""
+        return self.columns.get(name, name.removeprefix(VALUE_PREFIX))
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
-    """One line of a map: `name` of `kind` is a column, a constant, or a list of attributes."""
+class ColumnMapEntry:
+    """One line of a map: a column, a constant, or a list of attributes."""
 
-    where: str
+    location: str
     kind: str
     name: str
     column: str | None = None
@@ -114,67 +122,76 @@ class Entry:
     attributes: Mapping[str, str] | None = None
 
 
-def read_columns(path: Path, *, levers: Sequence[str]) -> ColumnMap:
-    """Read a map from a YAML file; raises ColumnFault with every fault that is in it."""
+def read_column_map(path: Path, *, levers: Sequence[str]) -> ColumnMap:
+    """Read a column map from a YAML file.
+
+    Raises:
+        ColumnError: the file has faults; all are listed.
+    """
     try:
         text = path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise ColumnFault([f"{path.name}: not UTF-8 text: {error.reason}"]) from error
-    return parse_columns(text, source=path.name, levers=levers)
+        raise ColumnError([f"{path.name}: not UTF-8 text: {error.reason}"]) from error
+    return parse_column_map(text, source=path.name, levers=levers)
 
 
-def parse_columns(text: str, *, source: str, levers: Sequence[str]) -> ColumnMap:
+def parse_column_map(text: str, *, source: str, levers: Sequence[str]) -> ColumnMap:
     """Read a map from YAML text; an empty text is the default map.
 
     Raises:
-        ColumnFault: the text is no YAML, or names what does not exist; with file and line.
+        ColumnError: the text is not YAML or has unknown names; with file and line.
 
-    >>> parse_columns("decisions: {label: answer}", source="map.yaml", levers=["alarm"]).of(
-    ...     Kind.DECISIONS
-    ... ).columns
+    >>> parse_column_map(
+    ...     "decisions: {label: answer}", source="map.yaml", levers=["alarm"]
+    ... ).get_file(RecordKind.DECISIONS).columns
     {'value:alarm': 'answer'}
     """
-    document = read_lines(text)
+    document = read_document(text)
     faults = [
-        f"{source}:{document.line(fault.place)}: {field_path(fault.place)} {fault.says}"
+        f"{source}:{document.find_line(fault.path)}: {format_path(fault.path)} {fault.text}"
         for fault in document.faults
     ]
-    entries = [] if document.value is None else list(_entries(document, source, faults))
-    return _column_map(entries, levers, faults)
+    entries = [] if document.value is None else list(_read_entries(document, source, faults))
+    return _build_column_map(entries, levers, faults)
 
 
-def columns_from_flags(
-    flags: Iterable[str], *, levers: Sequence[str], base: ColumnMap = DEFAULT
+def parse_column_flags(
+    flags: Iterable[str], *, levers: Sequence[str], base: ColumnMap = DEFAULT_COLUMN_MAP
 ) -> ColumnMap:
-    """Read a map from flags; what they say replaces what `base` says of the same name.
+    """Read a map from flags; they override `base`.
 
     Raises:
-        ColumnFault: a flag has another form, or names what does not exist.
+        ColumnError: a flag has the wrong form or an unknown name.
 
     >>> flags = ["predictions.case_key=image", "predictions.model_version:=v1"]
-    >>> columns_from_flags(flags, levers=["alarm"]).of(Kind.PREDICTIONS).constants
+    >>> parse_column_flags(flags, levers=["alarm"]).get_file(RecordKind.PREDICTIONS).constants
     {'model_version': 'v1'}
     """
     faults: list[str] = []
-    entries = [entry for flag in flags if (entry := _flag(flag, faults)) is not None]
-    return _column_map(entries, levers, faults, base)
+    entries = [entry for flag in flags if (entry := _parse_flag(flag, faults)) is not None]
+    return _build_column_map(entries, levers, faults, base)
 
 
-def arrange(
-    kind: Kind, file: str, found: Sequence[str], columns: FileColumns, levers: Sequence[str]
-) -> Arrangement:
-    """Find everything that `kind` may hold among the columns `found` in `file`.
+def arrange_columns(
+    kind: RecordKind,
+    file: str,
+    file_columns: Sequence[str],
+    columns: FileColumns,
+    levers: Sequence[str],
+) -> ColumnLayout:
+    """Return the layout of a file of `kind` with the columns `file_columns`.
 
     Raises:
-        ColumnFault: a mapped column is not there, or a required one is missing; the message
-            names the columns found and says how to map.
+        ColumnError: a mapped or required column is missing; the message explains the mapping.
     """
-    expected = _wanted(kind, levers, found)
+    expected = _list_expected_columns(kind, levers, file_columns)
     by_name = {
-        our_name: file_column for our_name, file_column in expected.items() if file_column in found
+        our_name: file_column
+        for our_name, file_column in expected.items()
+        if file_column in file_columns
     }
     attributes = {
-        ATTRIBUTE + our_name: name for our_name, name in (columns.attributes or {}).items()
+        ATTRIBUTE_PREFIX + our_name: name for our_name, name in (columns.attributes or {}).items()
     }
     mapped = {**by_name, **columns.columns, **attributes}
     used = {
@@ -182,115 +199,126 @@ def arrange(
         for our_name, file_column in mapped.items()
         if our_name not in columns.constants
     }
-    _refuse_missing(kind, file, found, used, [*used, *columns.constants], levers)
-    unused = [name for name in found if name not in used.values()]
-    # An outcome comes after everything: what stands beside it is no attribute to decide by.
-    if columns.attributes is None and kind is not Kind.OUTCOMES:
-        used, unused = {**used, **{ATTRIBUTE + name: name for name in unused}}, []
-    return Arrangement(used, columns.constants, tuple(unused))
+    _check_columns(kind, file, file_columns, used, [*used, *columns.constants], levers)
+    unused = [name for name in file_columns if name not in used.values()]
+    # Outcomes come after the decision, so their columns can't be attributes to decide by.
+    if columns.attributes is None and kind is not RecordKind.OUTCOMES:
+        used, unused = {**used, **{ATTRIBUTE_PREFIX + name: name for name in unused}}, []
+    return ColumnLayout(used, columns.constants, tuple(unused))
 
 
-def _wanted(kind: Kind, levers: Sequence[str], found: Sequence[str]) -> dict[str, str]:
-    names = {name: name for name in NAMES[kind] if name not in levers}
-    if kind is Kind.CASES:
+def _list_expected_columns(
+    kind: RecordKind, levers: Sequence[str], file_columns: Sequence[str]
+) -> dict[str, str]:
+    names = {name: name for name in COLUMN_NAMES[kind] if name not in levers}
+    if kind is RecordKind.CASES:
         return names
-    if len(levers) == 1 and "label" in found:
-        return {**names, VALUE + levers[0]: "label"}
-    return {**names, **{VALUE + lever: lever for lever in levers}}
+    if len(levers) == 1 and "label" in file_columns:
+        return {**names, VALUE_PREFIX + levers[0]: "label"}
+    return {**names, **{VALUE_PREFIX + lever: lever for lever in levers}}
 
 
-def _refuse_missing(
-    kind: Kind,
+def _check_columns(
+    kind: RecordKind,
     file: str,
-    found: Sequence[str],
-    taken: Mapping[str, str],
-    known: Sequence[str],
+    file_columns: Sequence[str],
+    used: Mapping[str, str],
+    available: Sequence[str],
     levers: Sequence[str],
 ) -> None:
-    """Raise ColumnFault for columns that are mapped and absent, or required and absent."""
-    columns = f"found: {', '.join(found) or 'no columns'}"
+    """Raise ColumnError for missing columns that are mapped or required."""
+    columns = f"found: {', '.join(file_columns) or 'no columns'}"
     faults = [
-        f"{file}: no column {file_column!r}, which is mapped to {_plain(our_name, levers)!r};"
+        f"{file}: no column {file_column!r}, which is mapped to {_format_name(our_name, levers)!r};"
         f" {columns}"
-        for our_name, file_column in taken.items()
-        if file_column not in found
+        for our_name, file_column in used.items()
+        if file_column not in file_columns
     ]
     faults += [
-        f"{file}: no column for {_plain(name, levers)!r}; {columns}. Name it in the column map, "
-        f"`{kind}: {{{_plain(name, levers)}: THEIR_COLUMN}}`, or give one text for all rows, "
-        f"`{kind}: {{{_plain(name, levers)}: {{value: TEXT}}}}`"
-        for name in _required(kind, levers)
-        if name not in known
+        f"{file}: no column for {_format_name(name, levers)!r}; {columns}. Name it in the column"
+        f" map, `{kind}: {{{_format_name(name, levers)}: THEIR_COLUMN}}`, or give one text for all"
+        f" rows, `{kind}: {{{_format_name(name, levers)}: {{value: TEXT}}}}`"
+        for name in _list_required_columns(kind, levers)
+        if name not in available
     ]
-    values = {"harm", *(VALUE + lever for lever in levers)}
-    if kind is Kind.OUTCOMES and not values & set(known):
-        names = ", ".join(_plain(name, levers) for name in sorted(values))
+    values = {"harm", *(VALUE_PREFIX + lever for lever in levers)}
+    if kind is RecordKind.OUTCOMES and not values & set(available):
+        names = ", ".join(_format_name(name, levers) for name in sorted(values))
         faults.append(f"{file}: an outcome needs one of {names}; {columns}")
     if faults:
-        raise ColumnFault(faults)
+        raise ColumnError(faults)
 
 
-def _required(kind: Kind, levers: Sequence[str]) -> tuple[str, ...]:
-    if kind in (Kind.PREDICTIONS, Kind.DECISIONS):
-        return (*REQUIRED[kind], *(VALUE + lever for lever in levers))
-    return REQUIRED[kind]
+def _list_required_columns(kind: RecordKind, levers: Sequence[str]) -> tuple[str, ...]:
+    if kind in (RecordKind.PREDICTIONS, RecordKind.DECISIONS):
+        return (*REQUIRED_COLUMNS[kind], *(VALUE_PREFIX + lever for lever in levers))
+    return REQUIRED_COLUMNS[kind]
 
 
-def _plain(name: str, levers: Sequence[str]) -> str:
-    """Return the name as a map writes it."""
-    if name.startswith(VALUE):
-        return "label" if len(levers) == 1 else name.removeprefix(VALUE)
-    return name.removeprefix(ATTRIBUTE)
+def _format_name(name: str, levers: Sequence[str]) -> str:
+    """Return the name as it is written in a map."""
+    if name.startswith(VALUE_PREFIX):
+        return "label" if len(levers) == 1 else name.removeprefix(VALUE_PREFIX)
+    return name.removeprefix(ATTRIBUTE_PREFIX)
 
 
-def _flag(flag: str, faults: list[str]) -> Entry | None:
+def _parse_flag(flag: str, faults: list[str]) -> ColumnMapEntry | None:
     left, equals, right = flag.partition("=")
     kind, dot, name = left.removesuffix(":").partition(".")
     if not (equals and dot and name and right):
-        faults.append(f"{flag!r} is no column flag; {FORM}")
+        faults.append(f"{flag!r} is no column flag; {FLAG_FORMAT}")
         return None
     if name == "attributes":
         columns = [column.strip() for column in right.split(",")]
-        return Entry(flag, kind, name, attributes=dict(zip(columns, columns, strict=True)))
+        return ColumnMapEntry(flag, kind, name, attributes=dict(zip(columns, columns, strict=True)))
     if left.endswith(":"):
-        return Entry(flag, kind, name, constant=right)
-    return Entry(flag, kind, name, column=right)
+        return ColumnMapEntry(flag, kind, name, constant=right)
+    return ColumnMapEntry(flag, kind, name, column=right)
 
 
-def _column_map(
-    entries: Iterable[Entry], levers: Sequence[str], faults: list[str], base: ColumnMap = DEFAULT
+def _build_column_map(
+    entries: Iterable[ColumnMapEntry],
+    levers: Sequence[str],
+    faults: list[str],
+    base: ColumnMap = DEFAULT_COLUMN_MAP,
 ) -> ColumnMap:
-    """Check the names of all entries and put them over `base`."""
+    """Return `base` with all entries; raise ColumnError for `faults` and unknown names."""
     files = dict(base.files)
     for entry in entries:
-        kind, fault = _checked(entry, levers)
+        kind, fault = _check_entry(entry, levers)
         if fault is None:
-            files[kind] = _with_entry(files.get(kind, FileColumns()), entry, levers)
+            files[kind] = _add_entry(files.get(kind, FileColumns()), entry, levers)
         else:
             faults.append(fault)
     if faults:
-        raise ColumnFault(faults)
+        raise ColumnError(faults)
     return ColumnMap(files)
 
 
-def _checked(entry: Entry, levers: Sequence[str]) -> tuple[Kind, str | None]:
-    if entry.kind not in list(Kind):
-        return Kind.CASES, f"{entry.where}: no file {entry.kind!r}; there are {', '.join(Kind)}"
-    kind = Kind(entry.kind)
-    names = [*NAMES[kind], "attributes"]
-    if kind is not Kind.CASES:
+def _check_entry(entry: ColumnMapEntry, levers: Sequence[str]) -> tuple[RecordKind, str | None]:
+    if entry.kind not in list(RecordKind):
+        return (
+            RecordKind.CASES,
+            f"{entry.location}: no file {entry.kind!r}; there are {', '.join(RecordKind)}",
+        )
+    kind = RecordKind(entry.kind)
+    names = [*COLUMN_NAMES[kind], "attributes"]
+    if kind is not RecordKind.CASES:
         names += [*levers, *(["label"] if len(levers) == 1 else [])]
     if entry.name not in names:
-        return kind, f"{entry.where}: {kind} have no {entry.name!r}; there are {', '.join(names)}"
+        return (
+            kind,
+            f"{entry.location}: {kind} have no {entry.name!r}; there are {', '.join(names)}",
+        )
     return kind, None
 
 
-def _with_entry(file: FileColumns, entry: Entry, levers: Sequence[str]) -> FileColumns:
+def _add_entry(file: FileColumns, entry: ColumnMapEntry, levers: Sequence[str]) -> FileColumns:
     if entry.attributes is not None:
         return FileColumns(file.columns, file.constants, entry.attributes)
     is_label = entry.name == "label" and len(levers) == 1
     lever = levers[0] if is_label else entry.name
-    name = VALUE + lever if is_label or entry.name in levers else entry.name
+    name = VALUE_PREFIX + lever if is_label or entry.name in levers else entry.name
     columns = {
         our_name: file_column for our_name, file_column in file.columns.items() if our_name != name
     }
@@ -302,12 +330,12 @@ def _with_entry(file: FileColumns, entry: Entry, levers: Sequence[str]) -> FileC
     return FileColumns(columns, constants, file.attributes)
 
 
-def _entries(document: Document, source: str, faults: list[str]) -> Iterator[Entry]:
-    """Yield what a map says, line by line; what has not the form of a map goes to `faults`."""
-    for kind, body in _pairs(document, (), source, faults):
-        for name, value in _pairs(document, (kind,), source, faults, body):
-            location = f"{source}:{document.line((kind, name))}"
-            entry = _entry(location, kind, name, value)
+def _read_entries(document: Document, source: str, faults: list[str]) -> Iterator[ColumnMapEntry]:
+    """Yield the entries of a map; append malformed lines to `faults`."""
+    for kind, body in _read_pairs(document, (), source, faults):
+        for name, value in _read_pairs(document, (kind,), source, faults, body):
+            location = f"{source}:{document.find_line((kind, name))}"
+            entry = _build_entry(location, kind, name, value)
             if entry is None:
                 faults.append(
                     f"{location}: {kind}.{name} is neither a column, nor {{value: TEXT}}, nor (for "
@@ -317,32 +345,44 @@ def _entries(document: Document, source: str, faults: list[str]) -> Iterator[Ent
                 yield entry
 
 
-def _pairs(
-    document: Document, place: Place, source: str, faults: list[str], value: Value | None = None
-) -> list[tuple[str, Value]]:
-    value = document.value if not place else value
+def _read_pairs(
+    document: Document,
+    path: DocumentPath,
+    source: str,
+    faults: list[str],
+    value: DocumentValue | None = None,
+) -> list[tuple[str, DocumentValue]]:
+    value = document.value if not path else value
     if isinstance(value, dict):
         return list(value.items())
-    faults.append(f"{source}:{document.line(place)}: expected lines `name: …`, found {value!r}")
+    faults.append(f"{source}:{document.find_line(path)}: expected lines `name: …`, found {value!r}")
     return []
 
 
-def _entry(where: str, kind: str, name: str, value: Value) -> Entry | None:
+def _build_entry(
+    location: str, kind: str, name: str, value: DocumentValue
+) -> ColumnMapEntry | None:
     match value:
         case str() if value and name != "attributes":
-            return Entry(where, kind, name, column=value)
+            return ColumnMapEntry(location, kind, name, column=value)
         case [*columns] if name == "attributes":
             pairs = {column: column for column in columns if isinstance(column, str)}
             return (
-                Entry(where, kind, name, attributes=pairs) if len(pairs) == len(columns) else None
+                ColumnMapEntry(location, kind, name, attributes=pairs)
+                if len(pairs) == len(columns)
+                else None
             )
         case {"value": str(text)} if name != "attributes" and len(value) == 1:
-            return Entry(where, kind, name, constant=text)
+            return ColumnMapEntry(location, kind, name, constant=text)
         case dict() if name == "attributes":
             pairs = {
                 our_name: file_column
                 for our_name, file_column in value.items()
                 if isinstance(file_column, str)
             }
-            return Entry(where, kind, name, attributes=pairs) if len(pairs) == len(value) else None
+            return (
+                ColumnMapEntry(location, kind, name, attributes=pairs)
+                if len(pairs) == len(value)
+                else None
+            )
     return None

@@ -1,11 +1,10 @@
-"""Rows of comma- and tab-separated files, with the physical line of each.
+"""Read rows of comma- and tab-separated files, with the physical line of each.
 
-Polars reads quickly and forgives what must not be forgiven (short rows become nulls, a stray
-quote swallows lines), so every line is judged first: it is well formed when each field is bare,
-without quotes, or wholly in quotes with inner ones doubled (RFC 4180), and there are as many
-fields as the header has. Only such lines reach Polars. A line with a quote left open is joined
-with those below it, up to the line that closes the quote, unless a well-formed row stands between
-them: then the quote was a slip, and the lines are judged one by one.
+Polars accepts malformed rows (short rows get nulls, a stray quote swallows lines), so each line
+is checked first. It is well formed if each field is without quotes, or wholly in quotes with inner
+ones doubled (RFC 4180), and the number of fields is that of the header. Only such lines reach
+Polars. A line with an open quote is joined with the lines up to the closing quote. If there is a
+well-formed row between them, the quote is a slip, and the lines are checked one by one.
 """
 
 from __future__ import annotations
@@ -17,139 +16,145 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from rollout.formats.records.rejected_rows import RecordFault
+from rollout.formats.records.rejected_rows import RecordError
 from rollout.formats.records.text_rows import (
     NOT_UTF8,
     TextRows,
-    blanks_to_null,
-    decoded,
-    torn,
-    unique_names,
+    build_unparsed_frame,
+    check_unique_names,
+    decode_lines,
+    replace_blanks,
 )
-from rollout.tally.frames import Reason
+from rollout.tally.frames import RemarkReason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Sequence
 
-UNCLOSED = "a quote is never closed, or stands inside a field that does not begin with one"
+UNCLOSED_QUOTE = "a quote is never closed, or is inside a field that does not begin with one"
 
 
 @dataclass(frozen=True, slots=True)
-class Shape:
-    """What a well-formed row of one file looks like: its separator and its columns."""
+class RowLayout:
+    """Separator and column names of one file."""
 
     separator: str
     names: tuple[str, ...]
 
 
 def read_delimited(content: bytes, *, file: str, separator: str) -> TextRows:
-    """Read the rows of a file whose first line that is not blank names the columns.
+    """Read the rows of a file; its first line that is not blank is the header.
 
-    Blank lines are no rows. A file with a header alone has no rows.
+    Blank lines are skipped.
 
     Raises:
-        RecordFault: there is no header, or it cannot be read.
+        RecordError: the header is missing or unreadable.
     """
-    line, header, start = _header(content, file)
-    layout = Shape(separator, _names(header, separator, file, line))
-    cells = _read_at_once(content, layout, start) if line == 1 else None
+    line, header, start = _find_header(content, file)
+    layout = RowLayout(separator, _parse_header(header, separator, file, line))
+    cells = _read_fast(content, layout, start) if line == 1 else None
     if cells is None:
-        return _judged(content[start:], layout, line + 1)
+        return _read_line_by_line(content[start:], layout, line + 1)
     lines = pl.int_range(2, 2 + cells.height, eager=True)
-    return TextRows(blanks_to_null(cells), lines, torn([]))
+    return TextRows(replace_blanks(cells), lines, build_unparsed_frame([]))
 
 
-def _header(content: bytes, file: str) -> tuple[int, bytes, int]:
-    """Return the number of the header's line, that line, and where the next one begins."""
+def _find_header(content: bytes, file: str) -> tuple[int, bytes, int]:
+    """Return the header's line number, its text, and the offset after it."""
     end = 0
     for number, line in enumerate(io.BytesIO(content), start=1):
         end += len(line)
         if line.strip(b"\r\n"):
             return number, line.rstrip(b"\r\n"), end
-    raise RecordFault(file, None, None, "header", "the file is empty; its first line names columns")
+    raise RecordError(file, None, None, "header", "the file is empty; its first line names columns")
 
 
-def _names(header: bytes, separator: str, file: str, line: int) -> tuple[str, ...]:
+def _parse_header(header: bytes, separator: str, file: str, line: int) -> tuple[str, ...]:
     try:
         text = header.decode()
     except UnicodeDecodeError as error:
         detail = f"the header is not UTF-8; save the file as UTF-8 ({error.reason})"
-        raise RecordFault(file, line, None, Reason.BAD_ENCODING, detail) from error
-    fields = _fields(text, separator)
+        raise RecordError(file, line, None, RemarkReason.BAD_ENCODING, detail) from error
+    fields = _split_fields(text, separator)
     if fields is None:
-        raise RecordFault(file, line, None, Reason.BAD_QUOTING, f"the header: {UNCLOSED}")
+        raise RecordError(
+            file, line, None, RemarkReason.BAD_QUOTING, f"the header: {UNCLOSED_QUOTE}"
+        )
     if "\r" in text:
         detail = "lines end in CR alone; save the file with LF or CRLF"
-        raise RecordFault(file, line, None, "header", detail)
+        raise RecordError(file, line, None, "header", detail)
     if len(fields) == 1 and (separator_match := re.search(r"[;,\t|]", text)):
         separator_name = "tabs" if separator_match[0] == "\t" else f"'{separator_match[0]}'"
         detail = f"columns are separated by {separator_name}; a .csv has commas and a .tsv has tabs"
-        raise RecordFault(file, line, None, "header", detail)
-    return tuple(unique_names(file, fields))
+        raise RecordError(file, line, None, "header", detail)
+    return tuple(check_unique_names(file, fields))
 
 
-def _field(separator: str) -> str:
-    """A regular expression for one well-formed field."""
+def _build_field_pattern(separator: str) -> str:
+    """Return a regular expression for one well-formed field."""
     return f'(?:"(?:[^"]|"")*"|[^"{separator}]*)'
 
 
-def _pattern(separator: str) -> str:
-    """A regular expression for a row of well-formed fields, however many."""
-    return f"^{_field(separator)}(?:{separator}{_field(separator)})*$"
+def _build_row_pattern(separator: str) -> str:
+    """Return a regular expression for a row of any number of well-formed fields."""
+    return f"^{_build_field_pattern(separator)}(?:{separator}{_build_field_pattern(separator)})*$"
 
 
-def _fields(row: str, separator: str) -> list[str] | None:
-    """Take apart one row, which may span lines; None when it is not well formed."""
-    if re.fullmatch(_pattern(separator), row) is None:
+def _split_fields(row: str, separator: str) -> list[str] | None:
+    """Return the fields of a row, which can span lines; None if it is malformed."""
+    if re.fullmatch(_build_row_pattern(separator), row) is None:
         return None
-    fields = re.findall(f"(?:^|{separator})({_field(separator)})", row)
+    fields = re.findall(f"(?:^|{separator})({_build_field_pattern(separator)})", row)
     return [field[1:-1].replace('""', '"') if field.startswith('"') else field for field in fields]
 
 
-def _read_at_once(content: bytes, shape: Shape, start: int) -> pl.DataFrame | None:
-    """Read a file without quotes whose lines are all well formed; None for any other.
+def _read_fast(content: bytes, layout: RowLayout, start: int) -> pl.DataFrame | None:
+    """Read a file without quotes and with well-formed lines; return None for others.
 
-    Polars refuses a line with too many fields. So where the separators from `start` on are as
-    many as the lines need, none has too few either, and none is blank.
+    Polars rejects lines with too many fields. So if the total of separators from `start` on is
+    right, no line has too few fields or is blank.
     """
     row_count = content.count(b"\n", start) + (start < len(content) and not content.endswith(b"\n"))
-    expected = row_count * (len(shape.names) - 1)
-    separator_count = content.count(shape.separator.encode(), start)
+    expected = row_count * (len(layout.names) - 1)
+    separator_count = content.count(layout.separator.encode(), start)
     if not expected or separator_count != expected or b'"' in content:
         return None
     try:
-        return _parsed(content, shape, row_count, skip=1)
+        return _parse_rows(content, layout, row_count, skip=1)
     except pl.exceptions.PolarsError:  # too many fields, or bytes that are not UTF-8
         return None
 
 
-def _parsed(lines: bytes, shape: Shape, rows: int, skip: int = 0) -> pl.DataFrame:
-    """Let Polars read lines that are known to be well formed, after the first `skip`."""
-    if not rows:
-        return pl.DataFrame(schema=dict.fromkeys(shape.names, pl.String))
+def _parse_rows(lines: bytes, layout: RowLayout, row_count: int, skip: int = 0) -> pl.DataFrame:
+    """Return the cells of well-formed lines after the first `skip`."""
+    if not row_count:
+        return pl.DataFrame(schema=dict.fromkeys(layout.names, pl.String))
     return pl.read_csv(
         lines,
         has_header=False,
         skip_rows=skip,
-        separator=shape.separator,
-        schema=dict.fromkeys(shape.names, pl.String),
+        separator=layout.separator,
+        schema=dict.fromkeys(layout.names, pl.String),
     )
 
 
-def _judged(body: bytes, shape: Shape, first: int) -> TextRows:
-    """Judge each line, of which the top one is number `first`, and read the well-formed ones."""
-    text, invalid_lines = decoded(body)
-    lines = _judgements(text, invalid_lines, shape)
+def _read_line_by_line(body: bytes, layout: RowLayout, first_line: int) -> TextRows:
+    """Read the well-formed rows and list the others; numbers start at `first_line`."""
+    text, invalid_lines = decode_lines(body)
+    lines = _check_lines(text, invalid_lines, layout)
     well_formed, malformed = (
         lines.filter("good"),
         lines.filter(~pl.col("good") & (pl.col("text") != "")),
     )
     multiline_rows = list(
-        _spanning(malformed.filter("odd")["at"], well_formed["at"], lines["text"], shape)
+        _find_multiline_rows(
+            malformed.filter("odd")["at"], well_formed["at"], lines["text"], layout
+        )
     )
-    faults = _faults(malformed, multiline_rows, invalid_lines, shape)
+    faults = _list_faults(malformed, multiline_rows, invalid_lines, layout)
     complete_rows = [row for row in multiline_rows if invalid_lines.isdisjoint(row.lines)]
-    cells = _parsed(well_formed["text"].str.join("\n").item().encode(), shape, well_formed.height)
+    cells = _parse_rows(
+        well_formed["text"].str.join("\n").item().encode(), layout, well_formed.height
+    )
     extra_cells = pl.DataFrame(
         [row.fields for row in complete_rows], schema=cells.schema, orient="row"
     )
@@ -158,77 +163,84 @@ def _judged(body: bytes, shape: Shape, first: int) -> TextRows:
     )
     order = line_indices.arg_sort()
     return TextRows(
-        cells=blanks_to_null(pl.concat([cells, extra_cells])[order]),
-        lines=line_indices[order] + first,
-        torn=torn(
-            (first + line_indices, reason, detail) for line_indices, reason, detail in faults
+        cells=replace_blanks(pl.concat([cells, extra_cells])[order]),
+        lines=line_indices[order] + first_line,
+        unparsed=build_unparsed_frame(
+            (first_line + line_indices, reason, detail) for line_indices, reason, detail in faults
         ),
     )
 
 
-def _judgements(text: str, wrong: Iterable[int], shape: Shape) -> pl.DataFrame:
-    """Say of each line: how many `fields` has it, is it well `formed`, is a quote left `odd`."""
+def _check_lines(text: str, invalid_lines: Iterable[int], layout: RowLayout) -> pl.DataFrame:
+    """Return the lines with what is known about each.
+
+    The columns are `fields` (their number), `formed` (quotes are right), `odd` (a quote is open),
+    `wrong` (not UTF-8) and `good` (readable on its own).
+    """
     line = pl.col("text")
     unquoted = line.str.replace_all(r'"[^"]*"', "")
     return (
         pl.DataFrame({"text": pl.Series([text]).str.split("\n").explode().str.strip_suffix("\r")})
         .with_columns(
             at=pl.int_range(pl.len()),
-            formed=line.str.contains(_pattern(shape.separator)),
-            fields=unquoted.str.count_matches(shape.separator, literal=True) + 1,
+            formed=line.str.contains(_build_row_pattern(layout.separator)),
+            fields=unquoted.str.count_matches(layout.separator, literal=True) + 1,
             odd=line.str.count_matches('"', literal=True) % 2 == 1,
         )
-        .with_columns(wrong=pl.col("at").is_in(list(wrong)))
+        .with_columns(wrong=pl.col("at").is_in(list(invalid_lines)))
         .with_columns(
             good=pl.col("formed")
             & ~pl.col("wrong")
-            & (pl.col("fields") == len(shape.names))
+            & (pl.col("fields") == len(layout.names))
             & (line != "")
         )
     )
 
 
 @dataclass(frozen=True, slots=True)
-class _Spanning:
-    """A row that spans lines: their indices, and its fields."""
+class _MultilineRow:
+    """A row that spans lines: line indices and fields."""
 
     lines: range
     fields: list[str]
 
 
-def _spanning(
-    opens: pl.Series, good: pl.Series, texts: pl.Series, shape: Shape
-) -> Iterator[_Spanning]:
+def _find_multiline_rows(
+    opening_lines: pl.Series, well_formed: pl.Series, texts: pl.Series, layout: RowLayout
+) -> Iterator[_MultilineRow]:
     """Yield the rows that span lines.
 
-    A line that opens a quote has an odd number of them, and so has the line that closes it.
+    The opening and the closing line of a quote both have an odd number of quotes.
     """
-    preceding_counts = good.search_sorted(opens)
+    preceding_counts = well_formed.search_sorted(opening_lines)
     position = 0
-    while position + 1 < opens.len():
-        start, end = opens[position], opens[position + 1]
+    while position + 1 < opening_lines.len():
+        start, end = opening_lines[position], opening_lines[position + 1]
         fields = None
         if preceding_counts[position] == preceding_counts[position + 1]:
-            fields = _fields("\n".join(texts[start : end + 1]), shape.separator)
-        if fields is not None and len(fields) == len(shape.names):
-            yield _Spanning(range(start, end + 1), fields)
+            fields = _split_fields("\n".join(texts[start : end + 1]), layout.separator)
+        if fields is not None and len(fields) == len(layout.names):
+            yield _MultilineRow(range(start, end + 1), fields)
             position += 1
         position += 1
 
 
-def _faults(
-    rest: pl.DataFrame, spanning: Sequence[_Spanning], wrong: frozenset[int], shape: Shape
-) -> Iterator[tuple[int, Reason, str]]:
-    """Yield where each row that cannot be taken apart begins, and why it cannot."""
-    joined_lines = {index for row in spanning for index in row.lines}
-    for row in spanning:
-        if not wrong.isdisjoint(row.lines):
-            yield row.lines[0], Reason.BAD_ENCODING, NOT_UTF8
-    for line in rest.filter(~pl.col("at").is_in(list(joined_lines))).iter_rows(named=True):
+def _list_faults(
+    malformed: pl.DataFrame,
+    multiline_rows: Sequence[_MultilineRow],
+    invalid_lines: frozenset[int],
+    layout: RowLayout,
+) -> Iterator[tuple[int, RemarkReason, str]]:
+    """Yield first line, reason and detail of each unreadable row."""
+    joined_lines = {index for row in multiline_rows for index in row.lines}
+    for row in multiline_rows:
+        if not invalid_lines.isdisjoint(row.lines):
+            yield row.lines[0], RemarkReason.BAD_ENCODING, NOT_UTF8
+    for line in malformed.filter(~pl.col("at").is_in(list(joined_lines))).iter_rows(named=True):
         if line["wrong"]:
-            yield line["at"], Reason.BAD_ENCODING, NOT_UTF8
+            yield line["at"], RemarkReason.BAD_ENCODING, NOT_UTF8
         elif not line["formed"]:
-            yield line["at"], Reason.BAD_QUOTING, UNCLOSED
+            yield line["at"], RemarkReason.BAD_QUOTING, UNCLOSED_QUOTE
         else:
-            detail = f"{line['fields']} fields where the header has {len(shape.names)}"
-            yield line["at"], Reason.FIELD_COUNT, detail
+            detail = f"{line['fields']} fields where the header has {len(layout.names)}"
+            yield line["at"], RemarkReason.FIELD_COUNT, detail

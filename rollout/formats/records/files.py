@@ -1,17 +1,17 @@
-"""Records from files: predictions, decisions, and where there are any cases and outcomes.
+"""Read records from files: predictions, decisions, and optionally cases and outcomes.
 
-Rows come in any order, twice, late or never, and some cannot be read. Whatever becomes of a row
-is said: rows read = rows used + rows set aside by reason. The rules:
+Rows can come in any order, repeated, late, or unreadable. Every row is accounted for: rows read =
+rows used + rows rejected, by reason. The rules:
 
-- A file's rows are judged in this order: can it be taken apart, can its cells be read, is its
-  case known, does it repeat an earlier row. The first thing found is the one reported.
-- A case is known when any file says its site. A row that is set aside for its own content still
-  says what it says of its case.
-- A case whose time is missing, impossible or unreadable stays, without an instant, and each row
-  that says so is noted; a record whose *own* time (`decided_at` and the like) cannot be read is
-  set aside, since without one it would count as made when the case occurred.
-- A prediction without an answer has failed; one with an error has too, whatever it says beside.
-  A decision without an answer for every lever is unsure; one marked unsure has no answer.
+- Rows are checked in this order: form of the row, its cells, its case, earlier equal rows. The
+  first fault is reported.
+- A case is known if any file has its site. A rejected row still contributes the facts of its
+  case.
+- A case with a missing, impossible or unreadable time is used without an instant, and its rows
+  get a note. A record with an unreadable time of its own (such as `decided_at`) is rejected,
+  because without a time it would count as made when the case occurred.
+- A prediction without an answer, or with an error, has failed. A decision without an answer for
+  every lever is unsure; one marked unsure has no answer.
 """
 
 from __future__ import annotations
@@ -22,23 +22,28 @@ from typing import TYPE_CHECKING
 import polars as pl
 
 from rollout.formats.records.cases import gather_cases
-from rollout.formats.records.column_map import DEFAULT, ColumnFault
+from rollout.formats.records.column_map import DEFAULT_COLUMN_MAP, ColumnError
 from rollout.formats.records.csv_rows import read_delimited
 from rollout.formats.records.json_rows import read_json_lines
-from rollout.formats.records.mapped_rows import ignored_remarks, named_rows, torn_remarks
+from rollout.formats.records.mapped_rows import list_ignored_columns, list_unparsed_rows, map_rows
 from rollout.formats.records.parquet_rows import read_parquet
-from rollout.formats.records.parts import Part, cases_part, records_part
-from rollout.formats.records.rejected_rows import RecordFault, counted, in_order, stop_at_first
-from rollout.formats.records.text_rows import TextRows, unpacked
-from rollout.formats.records.times import Zones
-from rollout.tally.frames import Kind, Records, RowCount, outcomes_schema
+from rollout.formats.records.parts import FileRecords, split_case_rows, split_record_rows
+from rollout.formats.records.rejected_rows import (
+    RecordError,
+    count_by_reason,
+    raise_first_unreadable,
+    sort_remarks,
+)
+from rollout.formats.records.text_rows import TextRows, read_unpacked
+from rollout.formats.records.times import SiteZones
+from rollout.tally.frames import RecordFrames, RecordKind, RowCount, build_outcomes_schema
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from rollout.formats.records.column_map import ColumnMap
-    from rollout.formats.records.mapped_rows import NamedRows
+    from rollout.formats.records.mapped_rows import MappedRows
 
     Progress = Callable[[str, int, int], None]
 
@@ -46,118 +51,112 @@ SUFFIXES = ".csv, .tsv, .jsonl or .ndjson, each also packed as .gz, or .parquet"
 
 
 @dataclass(frozen=True, slots=True)
-class Sources:
-    """Where the records lie; the form of each file follows from its suffix.
-
-    The suffixes are .csv, .tsv, .jsonl, .ndjson, each also with .gz behind it, and .parquet.
-    """
+class RecordPaths:
+    """Paths of the record files; the suffix (see `SUFFIXES`) sets the format of each."""
 
     predictions: Path
     decisions: Path
     cases: Path | None = None
     outcomes: Path | None = None
 
-    def files(self) -> Iterator[tuple[Kind, Path]]:
-        """Yield the files that there are, in the order in which they describe cases."""
+    def list_files(self) -> Iterator[tuple[RecordKind, Path]]:
+        """Yield the present files in the order of `RecordKind`."""
         paths = (self.cases, self.predictions, self.decisions, self.outcomes)
-        for kind, path in zip(Kind, paths, strict=True):
+        for kind, path in zip(RecordKind, paths, strict=True):
             if path is not None:
                 yield kind, path
 
 
 def read_records(
-    sources: Sources,
+    sources: RecordPaths,
     *,
     levers: Sequence[str],
     zones: Mapping[str, str],
     default_zone: str,
-    columns: ColumnMap = DEFAULT,
+    columns: ColumnMap = DEFAULT_COLUMN_MAP,
     strict: bool = False,
     progress: Progress | None = None,
-) -> Records:
-    """Read all files of a history.
+) -> RecordFrames:
+    """Read all record files.
 
-    Args:
-        sources: the files.
-        levers: ids of the policy's levers, at least one; each has one column of answers.
-        zones: site → zone of its local times; sites that are not in it have `default_zone`.
-        default_zone: a name of the time zone database, such as Europe/Vienna.
-        columns: where the files name their columns otherwise than by default.
-        strict: stop at the first thing that cannot be read, impossible times included.
-        progress: told of each file its name, the bytes done, and its bytes in all.
+    Each of `levers` (at least one) has a column of answers. `zones` has the time zone by site;
+    other sites have `default_zone`. `strict` stops at the first unreadable row or impossible time.
+    `progress` is called with file name, bytes done and bytes in all.
 
     Raises:
-        ColumnFault: a column is missing; the message names those found and says how to map.
-        RecordFault: a whole file cannot be read; with `strict`, the first row that cannot.
-        OSError: a file is not there.
-        ValueError: a zone does not exist.
+        ColumnError: a column is missing; the message explains the mapping.
+        RecordError: a file is unreadable, or with `strict` a row.
+        OSError: a file is missing.
+        ValueError: a time zone does not exist.
     """
-    site_zones = Zones(zones, default_zone)
-    texts = {kind: read_rows(path, progress) for kind, path in sources.files()}
+    site_zones = SiteZones(zones, default_zone)
+    texts = {kind: read_text_rows(path, progress) for kind, path in sources.list_files()}
     files = {
-        kind: named_rows(kind, path.name, texts[kind], columns.of(kind), levers)
-        for kind, path in sources.files()
+        kind: map_rows(kind, path.name, texts[kind], columns.get_file(kind), levers)
+        for kind, path in sources.list_files()
     }
-    _refuse_nowhere(list(files.values()), texts)
-    cases, parts, notes = _sifted(files, levers, site_zones)
-    unparsed = [torn_remarks(kind, files[kind].file, texts[kind]) for kind in files]
-    rejected = pl.concat([*unparsed, *(part.set_aside for part in parts.values())])
-    rejected, notes = in_order(rejected), in_order(notes)
+    _check_case_columns(list(files.values()), texts)
+    cases, parts, notes = _split_records(files, levers, site_zones)
+    unparsed = [list_unparsed_rows(kind, files[kind].file, texts[kind]) for kind in files]
+    rejected = pl.concat([*unparsed, *(part.rejected for part in parts.values())])
+    rejected, notes = sort_remarks(rejected), sort_remarks(notes)
     if strict:
-        stop_at_first([rejected, notes])
-    outcomes = pl.DataFrame(schema=outcomes_schema(levers))
-    return Records(
+        raise_first_unreadable([rejected, notes])
+    outcomes = pl.DataFrame(schema=build_outcomes_schema(levers))
+    return RecordFrames(
         cases=cases,
-        predictions=parts[Kind.PREDICTIONS].used,
-        decisions=parts[Kind.DECISIONS].used,
-        outcomes=parts[Kind.OUTCOMES].used if Kind.OUTCOMES in parts else outcomes,
-        set_aside=rejected,
+        predictions=parts[RecordKind.PREDICTIONS].used,
+        decisions=parts[RecordKind.DECISIONS].used,
+        outcomes=parts[RecordKind.OUTCOMES].used if RecordKind.OUTCOMES in parts else outcomes,
+        rejected=rejected,
         notes=notes,
-        read={
-            kind: _row_count(files[kind], texts[kind], part, rejected, notes)
+        row_counts={
+            kind: _count_rows(files[kind], texts[kind], part, rejected, notes)
             for kind, part in parts.items()
         },
     )
 
 
-def _row_count(
-    rows: NamedRows, text: TextRows, part: Part, set_aside: pl.DataFrame, notes: pl.DataFrame
+def _count_rows(
+    rows: MappedRows, text: TextRows, part: FileRecords, rejected: pl.DataFrame, notes: pl.DataFrame
 ) -> RowCount:
     return RowCount(
         file=rows.file,
         rows=text.count,
         used=part.used.height,
-        set_aside=counted(set_aside, rows.kind),
-        notes=counted(notes, rows.kind),
+        rejected=count_by_reason(rejected, rows.kind),
+        notes=count_by_reason(notes, rows.kind),
     )
 
 
-def read_rows(path: Path, progress: Progress | None = None) -> TextRows:
-    """Read one file as text, by its suffix.
+def read_text_rows(path: Path, progress: Progress | None = None) -> TextRows:
+    """Read the rows of one file as text.
 
     Raises:
-        RecordFault: the suffix is unknown, or the whole file cannot be read.
-        OSError: the file is not there.
+        RecordError: the suffix is unknown, or the whole file is unreadable.
+        OSError: the file is missing.
     """
     suffix = path.name.lower().removesuffix(".gz").rpartition(".")[2]
     is_packed = path.name.lower().endswith(".gz")
     if suffix not in ("csv", "tsv", "jsonl", "ndjson", "parquet") or (
         is_packed and suffix == "parquet"
     ):
-        raise RecordFault(path.name, None, None, "suffix", f"unknown; files end in {SUFFIXES}")
+        raise RecordError(path.name, None, None, "suffix", f"unknown; files end in {SUFFIXES}")
     size = path.stat().st_size
 
-    def tell(share: float) -> None:
+    def report_progress(share: float) -> None:
         if progress is not None:
             progress(path.name, round(share * size), size)
 
-    tell(0.0)
-    rows = _rows(unpacked(path), suffix, path.name, tell)
-    tell(1.0)
+    report_progress(0.0)
+    rows = _parse_rows(read_unpacked(path), suffix, path.name, report_progress)
+    report_progress(1.0)
     return rows
 
 
-def _rows(content: bytes, suffix: str, file: str, tell: Callable[[float], None]) -> TextRows:
+def _parse_rows(
+    content: bytes, suffix: str, file: str, report_progress: Callable[[float], None]
+) -> TextRows:
     match suffix:
         case "csv" | "tsv":
             separator = "," if suffix == "csv" else "\t"
@@ -165,51 +164,54 @@ def _rows(content: bytes, suffix: str, file: str, tell: Callable[[float], None])
         case "parquet":
             return read_parquet(content, file=file)
         case _:
-            return read_json_lines(content, progress=tell)
+            return read_json_lines(content, progress=report_progress)
 
 
-def _sifted(
-    files: Mapping[Kind, NamedRows], levers: Sequence[str], zones: Zones
-) -> tuple[pl.DataFrame, dict[Kind, Part], pl.DataFrame]:
-    """Return the cases, what each file gives, and all notes."""
-    parts: dict[Kind, Part] = {}
+def _split_records(
+    files: Mapping[RecordKind, MappedRows], levers: Sequence[str], zones: SiteZones
+) -> tuple[pl.DataFrame, dict[RecordKind, FileRecords], pl.DataFrame]:
+    """Return the cases, the records of each file, and all notes."""
+    parts: dict[RecordKind, FileRecords] = {}
     described_files = dict(files)
-    if Kind.CASES in files:
-        described_files[Kind.CASES], parts[Kind.CASES] = cases_part(files[Kind.CASES])
+    if RecordKind.CASES in files:
+        described_files[RecordKind.CASES], parts[RecordKind.CASES] = split_case_rows(
+            files[RecordKind.CASES]
+        )
     facts = gather_cases(list(described_files.values()), zones)
     for kind, rows in files.items():
-        if kind is not Kind.CASES:
-            parts[kind] = records_part(rows, facts, levers, zones.names)
-    ignored = [ignored_remarks(rows) for rows in files.values()]
+        if kind is not RecordKind.CASES:
+            parts[kind] = split_record_rows(rows, facts, levers, zones.names)
+    ignored = [list_ignored_columns(rows) for rows in files.values()]
     notes = [*ignored, facts.notes, *(part.notes for part in parts.values())]
     return facts.cases, parts, pl.concat(notes)
 
 
-def _refuse_nowhere(files: Sequence[NamedRows], texts: Mapping[Kind, TextRows]) -> None:
-    """Raise where no file says of any case at which site and when it occurred.
+def _check_case_columns(files: Sequence[MappedRows], texts: Mapping[RecordKind, TextRows]) -> None:
+    """Raise if no file has the columns `site` and `occurred_at`.
 
-    It is a ColumnFault, or where a file of JSON lines has no columns since not one of its lines
-    can be read, the RecordFault of its first line.
+    Raises:
+        ColumnError: the columns are missing.
+        RecordError: a file of JSON lines has no columns, because all its lines are unreadable.
     """
     described_files = [
-        file for file in files if file.kind is not Kind.OUTCOMES and file.cells.width
+        file for file in files if file.kind is not RecordKind.OUTCOMES and file.cells.width
     ]
     names = ", ".join(
         file.file if file.cells.width else f"{file.file} (which holds no row)"
         for file in files
-        if file.kind is not Kind.OUTCOMES
+        if file.kind is not RecordKind.OUTCOMES
     )
     missing = [
         f"none of {names} has a column {name!r}; name it in the column map of one of them, "
-        f"`{Kind.PREDICTIONS}: {{{name}: THEIR_COLUMN}}`, or give a file of cases"
+        f"`{RecordKind.PREDICTIONS}: {{{name}: THEIR_COLUMN}}`, or give a file of cases"
         for name in ("site", "occurred_at")
         if described_files and not any(name in file.cells.columns for file in described_files)
     ]
     for file in files if missing else ():
-        for unparsed in texts[file.kind].torn.head(1).iter_rows(named=True):
+        for unparsed in texts[file.kind].unparsed.head(1).iter_rows(named=True):
             if not file.cells.width:
-                raise RecordFault(
+                raise RecordError(
                     file.file, unparsed["line"], None, unparsed["reason"], unparsed["detail"]
                 )
     if missing:
-        raise ColumnFault(missing)
+        raise ColumnError(missing)

@@ -1,4 +1,4 @@
-"""The rows of one file under our names, whatever the file calls its columns."""
+"""Rows of one file under our column names."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from rollout.formats.records.column_map import Arrangement, FileColumns, arrange
-from rollout.formats.records.rejected_rows import no_remarks
-from rollout.tally.frames import ATTRIBUTE, REMARK_SCHEMA, Kind, Reason
+from rollout.formats.records.column_map import ColumnLayout, FileColumns, arrange_columns
+from rollout.formats.records.rejected_rows import build_empty_remarks
+from rollout.tally.frames import ATTRIBUTE_PREFIX, REMARK_SCHEMA, RecordKind, RemarkReason
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,44 +18,43 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, slots=True)
-class NamedRows:
-    """Text cells under our names, `value:<lever>` and `attribute:<name>` among them.
+class MappedRows:
+    """Text cells under our names, including `value:<lever>` and `attribute:<name>`.
 
-    Args:
-        kind: what the file holds.
-        file: its name, without folders.
-        cells: one text column for each name that the file has or the map gives; blank = null.
+    Attributes:
+        file: file name without folders.
+        cells: a text column for each name in the file or the map; blank cells are null.
         lines: the physical line of each row.
-        names: where each of our names stands in the file.
     """
 
-    kind: Kind
+    kind: RecordKind
     file: str
     cells: pl.DataFrame
     lines: pl.Series
-    names: Arrangement
+    layout: ColumnLayout
 
-    def text(self, name: str) -> pl.Series:
-        """Return the cells of one of our names, all null where the file has no such column."""
+    def get_texts(self, name: str) -> pl.Series:
+        """Return a column by our name; all null if the file lacks it."""
         if name in self.cells.columns:
             return self.cells[name]
         return pl.repeat(None, self.cells.height, dtype=pl.String, eager=True).alias(name)
 
     @property
     def attributes(self) -> tuple[str, ...]:
-        """The attributes of cases that the file has, with prefix."""
-        return tuple(name for name in self.cells.columns if name.startswith(ATTRIBUTE))
+        """Names of the case attributes in the file, with prefix."""
+        return tuple(name for name in self.cells.columns if name.startswith(ATTRIBUTE_PREFIX))
 
-    def only(self, rows: pl.Series) -> NamedRows:
-        """Return some of the rows, by their indices."""
-        return NamedRows(self.kind, self.file, self.cells[rows], self.lines[rows], self.names)
+    def select_rows(self, rows: pl.Series) -> MappedRows:
+        """Return the rows at the given indices."""
+        return MappedRows(self.kind, self.file, self.cells[rows], self.lines[rows], self.layout)
 
-    def remarks(self, faults: pl.DataFrame) -> pl.DataFrame:
-        """Put faults into the form of `Records.set_aside` and `Records.notes`."""
+    def build_remarks(self, faults: pl.DataFrame) -> pl.DataFrame:
+        """Convert faults to rows of `RecordFrames.rejected` and `.notes`."""
         if not faults.height:
-            return no_remarks()
+            return build_empty_remarks()
         file_columns = {
-            name: self.names.theirs(name) for name in faults["column"].unique().drop_nulls()
+            name: self.layout.get_file_column(name)
+            for name in faults["column"].unique().drop_nulls()
         }
         return faults.select(
             records=pl.lit(self.kind.value),
@@ -64,21 +63,21 @@ class NamedRows:
             column=pl.col("column").replace(file_columns),
             reason=pl.col("reason"),
             detail=pl.col("detail"),
-            case_key=self.text("case_key").gather(faults["row"]),
+            case_key=self.get_texts("case_key").gather(faults["row"]),
         ).cast(REMARK_SCHEMA)  # type: ignore[arg-type]
 
 
-def named_rows(
-    kind: Kind, file: str, rows: TextRows, columns: FileColumns, levers: Sequence[str]
-) -> NamedRows:
-    """Bring the cells of a file under our names.
+def map_rows(
+    kind: RecordKind, file: str, rows: TextRows, columns: FileColumns, levers: Sequence[str]
+) -> MappedRows:
+    """Return the rows of a file under our column names.
 
     Raises:
-        ColumnFault: a mapped column is not there, or a required one is missing.
+        ColumnError: a mapped or required column is missing.
     """
-    if not rows.cells.width and not rows.lines.len():  # JSON lines without rows name no columns
-        return NamedRows(kind, file, rows.cells, rows.lines, Arrangement({}, {}, ()))
-    layout = arrange(kind, file, rows.cells.columns, columns, levers)
+    if not rows.cells.width and not rows.lines.len():  # JSON lines without rows have no columns
+        return MappedRows(kind, file, rows.cells, rows.lines, ColumnLayout({}, {}, ()))
+    layout = arrange_columns(kind, file, rows.cells.columns, columns, levers)
     cells = pl.DataFrame(
         {
             our_name: rows.cells.get_column(file_column)
@@ -88,12 +87,12 @@ def named_rows(
     cells = cells.with_columns(
         pl.lit(text).alias(our_name) for our_name, text in layout.constants.items()
     )
-    return NamedRows(kind, file, cells, rows.lines, layout)
+    return MappedRows(kind, file, cells, rows.lines, layout)
 
 
-def torn_remarks(kind: Kind, file: str, rows: TextRows) -> pl.DataFrame:
-    """Return the rows that could not be taken apart in the form of `Records.set_aside`."""
-    return rows.torn.select(
+def list_unparsed_rows(kind: RecordKind, file: str, rows: TextRows) -> pl.DataFrame:
+    """Return the malformed rows as rows of `RecordFrames.rejected`."""
+    return rows.unparsed.select(
         pl.lit(kind.value).alias("records"),
         pl.lit(file).alias("file"),
         "line",
@@ -104,13 +103,13 @@ def torn_remarks(kind: Kind, file: str, rows: TextRows) -> pl.DataFrame:
     )
 
 
-def ignored_remarks(rows: NamedRows) -> pl.DataFrame:
-    """Return notes on the columns that nothing uses."""
+def list_ignored_columns(rows: MappedRows) -> pl.DataFrame:
+    """Return a note for each unused column."""
     detail = (
-        f"nothing uses this column; list it under `{rows.kind}: {{attributes: […]}}` to keep it"
+        f"this column is not used; to keep it, list it under `{rows.kind}: {{attributes: […]}}`"
     )
     ignored = [
-        (rows.kind.value, rows.file, None, name, Reason.IGNORED.value, detail, None)
-        for name in rows.names.ignored
+        (rows.kind.value, rows.file, None, name, RemarkReason.IGNORED.value, detail, None)
+        for name in rows.layout.ignored
     ]
     return pl.DataFrame(ignored, schema=REMARK_SCHEMA, orient="row")

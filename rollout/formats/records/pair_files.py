@@ -1,7 +1,7 @@
-"""One file of pairs: what people said beside what the model said, a row a case.
+"""Scan a file of pairs: a human and a model answer for each case.
 
-Unlike records (`record_files`), pairs are never held: a file is only described here, and streams
-by whoever counts it. So nothing is set aside row by row, and no time is read.
+Unlike records (`files`), pairs are streamed and never all in memory. So rows are not rejected one
+by one, and times are not read.
 """
 
 from __future__ import annotations
@@ -16,52 +16,52 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
     from pathlib import Path
 
-NEEDED = ("human", "model")
-KNOWN = ("case_key", "model_version", "site", "window", *NEEDED, "confidence")
-"""Our names of the columns; all but `NEEDED` may be left out."""
-OURS = {"model_version": "version"}  # what counted pairs call it
-ROW = "row number"
+REQUIRED_COLUMNS = ("human", "model")
+KNOWN_COLUMNS = ("case_key", "model_version", "site", "window", *REQUIRED_COLUMNS, "confidence")
+"""Our column names; only `REQUIRED_COLUMNS` are required."""
+RENAMED_COLUMNS = {"model_version": "version"}  # as in counted pairs
+ROW_NUMBER = "row number"
 SUFFIXES = ".parquet, .csv, .tsv, .jsonl or .ndjson; a .csv or .tsv also packed as .gz"
 
 
-def scan_pairs(path: Path, mapped: Iterable[str] = ()) -> pl.LazyFrame:
-    """Return the pairs of a file, not read yet.
+def scan_pairs(path: Path, mappings: Iterable[str] = ()) -> pl.LazyFrame:
+    """Return a lazy frame of the pairs in a file.
 
-    Columns, where the file has them: case_key (`row 17` where it has none), version, site, window,
-    human, model, all as text; confidence as a number. Other columns are left alone.
+    It has the text columns case_key (default: `row 17`), version, site, window, human and model,
+    and the number confidence, as far as the file has them.
 
     Args:
-        path: the file; its form follows from its suffix.
-        mapped: other names of columns, `human=answer`.
+        path: the file; its suffix sets the format.
+        mappings: column names as `human=answer`.
 
     Raises:
-        ValueError: the suffix is unknown, the file is damaged, or a column is missing; it says
-            which there are and how to map.
+        ValueError: the suffix is unknown, the file is damaged, or a column is missing.
     """
-    frame = _scanned(path)
+    frame = _scan_file(path)
     try:
         schema = frame.collect_schema()
     except pl.exceptions.PolarsError as error:
-        raise ValueError(f"{path}: can't be read: {plainly(error)}") from error
-    columns = _columns(path, list(schema), mapped)
+        raise ValueError(f"{path}: can't be read: {format_polars_error(error)}") from error
+    columns = _find_columns(path, list(schema), mappings)
     selected = [
-        _column(name, file_column, schema[file_column]) for name, file_column in columns.items()
+        _build_column(name, file_column, schema[file_column])
+        for name, file_column in columns.items()
     ]
     if "case_key" in columns:
         return frame.select(selected)
-    case_keys = pl.format("row {}", pl.col(ROW)).alias("case_key")
-    return frame.with_row_index(ROW, offset=1).select(case_keys, *selected)
+    case_keys = pl.format("row {}", pl.col(ROW_NUMBER)).alias("case_key")
+    return frame.with_row_index(ROW_NUMBER, offset=1).select(case_keys, *selected)
 
 
-def _column(name: str, theirs: str, kind: pl.DataType) -> pl.Expr:
+def _build_column(name: str, file_column: str, dtype: pl.DataType) -> pl.Expr:
     """Return a column under our name: a number for confidence, text for all others."""
-    column = pl.col(theirs).alias(OURS.get(name, name))
+    column = pl.col(file_column).alias(RENAMED_COLUMNS.get(name, name))
     if name == "confidence":
         return column.cast(pl.Float64).fill_nan(None)
-    return column if kind == pl.String else column.cast(pl.String)
+    return column if dtype == pl.String else column.cast(pl.String)
 
 
-def _scanned(path: Path) -> pl.LazyFrame:
+def _scan_file(path: Path) -> pl.LazyFrame:
     name = path.name.lower()
     if not path.exists():
         raise FileNotFoundError(ENOENT, strerror(ENOENT), str(path))
@@ -75,36 +75,40 @@ def _scanned(path: Path) -> pl.LazyFrame:
     raise ValueError(f"{path}: what form is it? The name must end in {SUFFIXES}")
 
 
-def _columns(path: Path, there: Sequence[str], mapped: Iterable[str]) -> Mapping[str, str]:
-    """Return by our name what the file calls each column that it has."""
-    mapped_columns = dict(_entry(mapping) for mapping in mapped)
-    columns = {name: name for name in KNOWN if name in there} | mapped_columns
+def _find_columns(
+    path: Path, file_columns: Sequence[str], mappings: Iterable[str]
+) -> Mapping[str, str]:
+    """Return the file's column by our name."""
+    mapped_columns = dict(_parse_mapping(mapping) for mapping in mappings)
+    columns = {name: name for name in KNOWN_COLUMNS if name in file_columns} | mapped_columns
     faults = [
         f"{path}: no column {file_column!r}, which is mapped to {our_name!r}"
         for our_name, file_column in mapped_columns.items()
-        if file_column not in there
+        if file_column not in file_columns
     ]
     faults += [
         f"{path}: no column for {name!r}; name yours, `--map {name}=COLUMN`"
-        for name in NEEDED
+        for name in REQUIRED_COLUMNS
         if name not in columns
     ]
     if faults:
-        raise ValueError("\n".join([*faults, f"found: {', '.join(there) or 'no columns'}"]))
+        raise ValueError("\n".join([*faults, f"found: {', '.join(file_columns) or 'no columns'}"]))
     return columns
 
 
-def _entry(text: str) -> tuple[str, str]:
+def _parse_mapping(text: str) -> tuple[str, str]:
     our_name, _, file_column = text.partition("=")
-    if our_name not in KNOWN or not file_column:
-        raise ValueError(f"--map {text}: write NAME=COLUMN; names: {', '.join(KNOWN)}")
+    if our_name not in KNOWN_COLUMNS or not file_column:
+        raise ValueError(f"--map {text}: write NAME=COLUMN; names: {', '.join(KNOWN_COLUMNS)}")
     return our_name, file_column
 
 
-def plainly(error: pl.exceptions.PolarsError) -> str:
-    r"""Say what Polars found, without its advice to programmers.
+def format_polars_error(error: pl.exceptions.PolarsError) -> str:
+    r"""Return the error text of Polars without its advice to programmers.
 
-    >>> plainly(pl.exceptions.ComputeError("odd\n\nOriginal error: ```invalid csv file```"))
+    >>> format_polars_error(
+    ...     pl.exceptions.ComputeError("odd\n\nOriginal error: ```invalid csv file```")
+    ... )
     'invalid csv file'
     """
     text = str(error)

@@ -1,9 +1,8 @@
-"""Rows of Parquet files, brought to text like those of all others.
+"""Read rows of Parquet files as text.
 
-Parquet has types of its own. Times become ISO 8601 with their offset, where they have one;
-numbers and truth values become their usual letters; lists and structures become JSON. A site or
-label that somebody stored as a number has lost its letters before it came here (46.10 is 46.1).
-The line of a row is its number, from 1.
+Times become ISO 8601, with an offset if they have a zone; numbers and booleans their usual text;
+lists and structures JSON. A site or label stored as a number has already lost its digits (46.10
+is 46.1). The line of a row is its number, from 1.
 """
 
 from __future__ import annotations
@@ -13,27 +12,36 @@ import json
 
 import polars as pl
 
-from rollout.formats.records.rejected_rows import RecordFault
-from rollout.formats.records.text_rows import TextRows, blanks_to_null, torn, unique_names
+from rollout.formats.records.rejected_rows import RecordError
+from rollout.formats.records.text_rows import (
+    TextRows,
+    build_unparsed_frame,
+    check_unique_names,
+    replace_blanks,
+)
 
 
 def read_parquet(content: bytes, *, file: str) -> TextRows:
     """Read the rows of a file.
 
     Raises:
-        RecordFault: the file is no Parquet file, or is damaged.
+        RecordError: the file is not readable Parquet.
     """
     try:
         frame = pl.read_parquet(io.BytesIO(content))
     except (pl.exceptions.PolarsError, OSError) as error:
-        raise RecordFault(file, None, None, "damaged", f"no readable Parquet: {error}") from error
-    frame = frame.rename(dict(zip(frame.columns, unique_names(file, frame.columns), strict=True)))
-    cells = pl.DataFrame({column.name: _text(column.alias("")) for column in frame.get_columns()})
+        raise RecordError(file, None, None, "damaged", f"no readable Parquet: {error}") from error
+    frame = frame.rename(
+        dict(zip(frame.columns, check_unique_names(file, frame.columns), strict=True))
+    )
+    cells = pl.DataFrame(
+        {column.name: _to_text(column.alias("")) for column in frame.get_columns()}
+    )
     lines = pl.int_range(1, frame.height + 1, eager=True)
-    return TextRows(blanks_to_null(cells), lines, torn([]))
+    return TextRows(replace_blanks(cells), lines, build_unparsed_frame([]))
 
 
-def _text(column: pl.Series) -> pl.Series:
+def _to_text(column: pl.Series) -> pl.Series:
     if isinstance(column.dtype, pl.Datetime):
         zone = "" if column.dtype.time_zone is None else "%:z"
         return column.dt.strftime("%Y-%m-%dT%H:%M:%S%.f" + zone)

@@ -1,8 +1,8 @@
-"""Items as callers send them, JSON or NDJSON, read into records one by one.
+"""Parse sent items, JSON or NDJSON, into records.
 
-A body is read as a whole where nothing is wrong with it; where something is, item by item, so that
-one bad item takes nothing from its neighbours. Types are strict: no text for a number, no number
-for a time, no time without its zone, no name that the form does not have.
+A valid body is parsed as a whole. Otherwise each item is parsed on its own, so that a bad item
+does not affect the others. Types are strict: no text for a number, no number for a time, no time
+without a zone, no unknown name.
 """
 
 import json
@@ -15,7 +15,7 @@ from typing import Any, Final
 from msgspec import MsgspecError
 from pydantic import ValidationError
 
-from rollout.core.errors import Refusal
+from rollout.core.errors import RefusalError
 from rollout.core.records.records import (
     Action,
     AnyRecord,
@@ -25,46 +25,53 @@ from rollout.core.records.records import (
     SentDecision,
     SentPrediction,
 )
-from rollout.formats.records.schema import ITEM, ITEMS, KIND, MOST_ITEMS, STRUCTS, WRAPPED
+from rollout.formats.records.schema import (
+    ITEM_ADAPTER,
+    ITEMS_DECODER,
+    KIND,
+    MAX_ITEMS,
+    STRUCTS,
+    WRAPPED_ITEMS_DECODER,
+)
 
-AHEAD: Final = timedelta(minutes=5)
-"""How far a caller's clock may be ahead of ours."""
+MAX_CLOCK_AHEAD: Final = timedelta(minutes=5)
+"""How far a client's clock can be ahead of ours."""
 
-FIRST: Final = datetime(1900, 1, 1, tzinfo=UTC)
-LINES_AT_ONCE: Final = 1_000
-LINES_SIZE: Final = 2**22
-LONGEST_LINE: Final = 2**20
-LONGEST_KEPT: Final = 2**20  # letters of an unusable item that are kept to be looked at
-MOST_FAULTS: Final = 3
-MOST_TOLD: Final = 1_000
-"""Faults of one item up to which they are told: to tell hundreds of thousands takes seconds."""
-AMISS: Final = (MsgspecError, ValueError, RecursionError)
-"""What is raised where something is wrong with a batch; its items are then read one by one."""
+EARLIEST_TIME: Final = datetime(1900, 1, 1, tzinfo=UTC)
+LINES_PER_CHUNK: Final = 1_000
+CHUNK_BYTES: Final = 2**22
+MAX_LINE_BYTES: Final = 2**20
+MAX_REJECTED_LETTERS: Final = 2**20  # stored characters of a rejected item
+MAX_LISTED_FAULTS: Final = 3
+MAX_DETAILED_FAULTS: Final = 1_000
+"""An item with more faults gets only their number: describing 100,000 takes seconds."""
+PARSE_ERRORS: Final = (MsgspecError, ValueError, RecursionError)
+"""Errors of a batch with an invalid item; its items are then read one by one."""
 
 
-class Unreadable(Refusal):
-    """The body as a whole is none that items could be found in; nothing was kept."""
+class UnreadableBodyError(RefusalError):
+    """Raised for a body without readable items; nothing is stored."""
 
     code = "unreadable"
 
 
-class TooManyItems(Refusal):
-    """More items than one request may bring; nothing was kept."""
+class TooManyItemsError(RefusalError):
+    """Raised for a request with too many items; nothing is stored."""
 
     code = "too-large"
 
 
 @dataclass(frozen=True, slots=True)
-class Acted:
-    """An action with the permit that it names; the service says what that is worth."""
+class ActionWithPermit:
+    """An action with its permit, which the service has yet to verify."""
 
     action: Action
     permit: str
 
 
 @dataclass(frozen=True, slots=True)
-class Unusable:
-    """An item that can't be read: what it is called by, its text as it came, and why."""
+class RejectedItem:
+    """An unreadable item: kind, key, its text as sent, and the reason."""
 
     kind: str
     key: str
@@ -72,106 +79,109 @@ class Unusable:
     reason: str
 
 
-Sent = AnyRecord | Heartbeat | Acted | Unusable
-WindowAt = Callable[[str, datetime, Mapping[str, str]], str]
+SentItem = AnyRecord | Heartbeat | ActionWithPermit | RejectedItem
+WindowFinder = Callable[[str, datetime, Mapping[str, str]], str]
 
 
 @dataclass(frozen=True, slots=True)
-class Reader:
-    """What turns items into records: the window of a case at its site, and the present."""
+class ItemReader:
+    """Converts items to records; needs the window of a case and the current time."""
 
-    window_at: WindowAt
+    find_window: WindowFinder
     now: datetime
     latest: datetime = field(init=False)
 
     def __post_init__(self) -> None:
-        """Say once how late a time may be; each item has some."""
-        object.__setattr__(self, "latest", self.now + AHEAD)
+        """Set the latest valid time once for all items."""
+        object.__setattr__(self, "latest", self.now + MAX_CLOCK_AHEAD)
 
-    def body(self, body: bytes) -> list[Sent]:
+    def read_body(self, body: bytes) -> list[SentItem]:
         """Return the items of a JSON body: a list, or an object whose `items` is one.
 
         Raises:
-            Unreadable: it is neither.
-            TooManyItems: there are more than `MOST_ITEMS`.
+            UnreadableBodyError: the body is neither.
+            TooManyItemsError: the body has more than `MAX_ITEMS` items.
         """
         is_bare_list = body[:100].lstrip()[:1] == b"["
         try:
-            return self._all(
-                ITEMS.decode(body) if is_bare_list else WRAPPED.decode(body).items, body
+            return self._read_all(
+                ITEMS_DECODER.decode(body)
+                if is_bare_list
+                else WRAPPED_ITEMS_DECODER.decode(body).items,
+                body,
             )
-        except AMISS:
-            return [self._one(item) for item in _items(body)]
+        except PARSE_ERRORS:
+            return [self._read_item(item) for item in _extract_items(body)]
 
-    def lines(self, lines: Sequence[bytes]) -> list[Sent]:
-        """Return the item of each line of NDJSON; none of them is blank."""
+    def read_lines(self, lines: Sequence[bytes]) -> list[SentItem]:
+        """Return the item of each line of NDJSON; no line is blank."""
         try:
-            body = _together(lines)
-            items = self._all(ITEMS.decode(body), body)
-            return items if len(items) == len(lines) else [self._line(line) for line in lines]
-        except AMISS:
-            return [self._line(line) for line in lines]
+            body = _join_lines(lines)
+            items = self._read_all(ITEMS_DECODER.decode(body), body)
+            return items if len(items) == len(lines) else [self._read_line(line) for line in lines]
+        except PARSE_ERRORS:
+            return [self._read_line(line) for line in lines]
 
-    def _all(self, items: Sequence[Any], body: bytes) -> list[Sent]:
-        """Read items that have the right form; `AMISS` is raised where one can't be used."""
+    def _read_all(self, items: Sequence[Any], body: bytes) -> list[SentItem]:
+        """Return the records of well-formed items; raise one of `PARSE_ERRORS` otherwise."""
         if b"\\u0000" in body:
             raise ValueError("a text has a NUL character")
-        return [OF_KIND[type(item)](self, item) for item in items]
+        return [BUILDERS[type(item)](self, item) for item in items]
 
-    def _line(self, line: bytes) -> Sent:
-        if len(line) > LONGEST_LINE:
-            return unusable_text(line, f"a line has at most {LONGEST_LINE} bytes")
+    def _read_line(self, line: bytes) -> SentItem:
+        if len(line) > MAX_LINE_BYTES:
+            return reject_line(line, f"a line has at most {MAX_LINE_BYTES} bytes")
         try:
-            return self._one(_loaded(line))
-        except Unreadable as error:
-            return unusable_text(line, str(error))
+            return self._read_item(_load_json(line))
+        except UnreadableBodyError as error:
+            return reject_line(line, str(error))
 
-    def _one(self, item: Any) -> Sent:
-        """Read an item of which something may be wrong, and say what."""
+    def _read_item(self, item: Any) -> SentItem:
+        """Return the record of an item, or a rejected item with the reason."""
         try:
-            checked = ITEM.validate_python(item)
+            checked = ITEM_ADAPTER.validate_python(item)
         except ValidationError as error:
-            return _unusable(item, _faults(error))
+            return _reject_item(item, _describe_faults(error))
         except RecursionError:
-            return _unusable({}, "nested too deeply")
+            return _reject_item({}, "nested too deeply")
         if _has_nul(checked):
-            return _unusable(item, "a text has a NUL character; leave it out")
+            return _reject_item(item, "a text has a NUL character; leave it out")
         struct = STRUCTS[checked.pop(KIND)](**checked)
         try:
-            return OF_KIND[type(struct)](self, struct)
+            return BUILDERS[type(struct)](self, struct)
         except ValueError as fault:
-            return _unusable(item, str(fault))
+            return _reject_item(item, str(fault))
 
-    def instant(self, written: str) -> datetime:
-        """Return a written time.
+    def parse_instant(self, text: str) -> datetime:
+        """Return the instant of a text.
 
         Raises:
-            ValueError: it is none, has no zone, or lies in the future.
+            ValueError: it is not a time, has no zone, is in the future or before 1900.
         """
         try:
-            at = datetime.fromisoformat(written)
+            at = datetime.fromisoformat(text)
         except ValueError:
-            raise ValueError(f"{written!r} is no time; write 2027-06-01T12:00:00Z") from None
+            raise ValueError(f"{text!r} is no time; write 2027-06-01T12:00:00Z") from None
         if at.tzinfo is None:
-            raise ValueError(f"{written} has no zone; add its offset, as {written}+02:00")
+            raise ValueError(f"{text} has no zone; add its offset, as {text}+02:00")
         if at > self.latest:
-            raise ValueError(f"{written} is in the future: here it is {self.now.isoformat()}")
-        if at < FIRST:
-            raise ValueError(f"{written} is before 1900; is the clock set?")
+            raise ValueError(f"{text} is in the future: here it is {self.now.isoformat()}")
+        if at < EARLIEST_TIME:
+            raise ValueError(f"{text} is before 1900; is the clock set?")
         return at
 
-    def maybe(self, written: str | None) -> datetime | None:
-        """Return a written time, None where there is none."""
-        return None if written is None else self.instant(written)
+    def parse_optional_instant(self, text: str | None) -> datetime | None:
+        """Return the instant of a text, or None for None."""
+        return None if text is None else self.parse_instant(text)
 
 
-def _case(reader: Reader, item: Any) -> SentCase:
-    site, at, attributes = item.site, reader.instant(item.occurred_at), item.attributes
+def _build_case(reader: ItemReader, item: Any) -> SentCase:
+    site, at, attributes = item.site, reader.parse_instant(item.occurred_at), item.attributes
     return SentCase(
         item.key,
         site,
         at,
-        reader.window_at(site, at, attributes),
+        reader.find_window(site, at, attributes),
         item.episode,
         attributes,
         item.media,
@@ -179,22 +189,22 @@ def _case(reader: Reader, item: Any) -> SentCase:
     )
 
 
-def _prediction(reader: Reader, item: Any) -> SentPrediction:
+def _build_prediction(reader: ItemReader, item: Any) -> SentPrediction:
     return SentPrediction(
         item.key,
         item.version,
-        _texts(item.answers),
+        _to_texts(item.answers),
         item.confidence,
         item.probabilities,
         item.latency_ms,
         item.error,
-        reader.maybe(item.at),
+        reader.parse_optional_instant(item.at),
         item.revision,
     )
 
 
-def _decision(reader: Reader, item: Any) -> SentDecision:
-    answers, unsure = _texts(item.answers), item.unsure
+def _build_decision(reader: ItemReader, item: Any) -> SentDecision:
+    answers, unsure = _to_texts(item.answers), item.unsure
     if not unsure and not answers:
         raise ValueError("a decision has `answers`, or says `unsure: true`")
     return SentDecision(
@@ -204,14 +214,14 @@ def _decision(reader: Reader, item: Any) -> SentDecision:
         item.exposure,
         item.exposure,
         unsure,
-        reader.maybe(item.started_at),
-        reader.maybe(item.submitted_at),
+        reader.parse_optional_instant(item.started_at),
+        reader.parse_optional_instant(item.submitted_at),
         item.note,
         item.revision,
     )
 
 
-def _action(reader: Reader, item: Any) -> Acted:
+def _build_action(reader: ItemReader, item: Any) -> ActionWithPermit:
     if item.by == "model" and item.version is None:
         raise ValueError("an action by the model names its `version`")
     action = Action(
@@ -219,21 +229,21 @@ def _action(reader: Reader, item: Any) -> Acted:
         lever=item.lever,
         action=item.action,
         by=item.by,
-        at=reader.instant(item.at),
+        at=reader.parse_instant(item.at),
         permission="",
         version=item.version,
         revision=item.revision,
     )
-    return Acted(action, item.permit or "")
+    return ActionWithPermit(action, item.permit or "")
 
 
-def _outcome(reader: Reader, item: Any) -> Outcome:
-    answers = _texts(item.answers)
+def _build_outcome(reader: ItemReader, item: Any) -> Outcome:
+    answers = _to_texts(item.answers)
     if not answers and item.harm is None:
         raise ValueError("an outcome has `answers`, a `harm`, or both")
     return Outcome(
         key=item.key,
-        at=reader.instant(item.at),
+        at=reader.parse_instant(item.at),
         answers=answers,
         harm=item.harm,
         source=item.source,
@@ -241,22 +251,22 @@ def _outcome(reader: Reader, item: Any) -> Outcome:
     )
 
 
-def _heartbeat(reader: Reader, item: Any) -> Heartbeat:
-    return Heartbeat(site=item.site, at=reader.instant(item.at))
+def _build_heartbeat(reader: ItemReader, item: Any) -> Heartbeat:
+    return Heartbeat(site=item.site, at=reader.parse_instant(item.at))
 
 
-OF_KIND: Final[Mapping[type, Callable[[Reader, Any], Sent]]] = {
-    STRUCTS["case"]: _case,
-    STRUCTS["prediction"]: _prediction,
-    STRUCTS["decision"]: _decision,
-    STRUCTS["action"]: _action,
-    STRUCTS["outcome"]: _outcome,
-    STRUCTS["heartbeat"]: _heartbeat,
+BUILDERS: Final[Mapping[type, Callable[[ItemReader, Any], SentItem]]] = {
+    STRUCTS["case"]: _build_case,
+    STRUCTS["prediction"]: _build_prediction,
+    STRUCTS["decision"]: _build_decision,
+    STRUCTS["action"]: _build_action,
+    STRUCTS["outcome"]: _build_outcome,
+    STRUCTS["heartbeat"]: _build_heartbeat,
 }
 
 
-def _texts(answers: Mapping[str, Any]) -> Mapping[str, str | None]:
-    """Return answers as they are kept: a number as its text."""
+def _to_texts(answers: Mapping[str, Any]) -> Mapping[str, str | None]:
+    """Return answers as they are stored: numbers as text."""
     for answer in answers.values():
         if answer is not None and type(answer) is not str:
             return {
@@ -266,40 +276,40 @@ def _texts(answers: Mapping[str, Any]) -> Mapping[str, str | None]:
     return answers
 
 
-def _together(lines: Sequence[bytes]) -> bytes:
-    """Return lines as the body of a list, in which none of them can go on in the next.
+def _join_lines(lines: Sequence[bytes]) -> bytes:
+    """Return lines as the body of a list, in which no item spans lines.
 
     Raises:
-        ValueError: one is too long, or begins with no item.
+        ValueError: a line is too long, or does not begin with an object.
     """
     body = b"[" + b",\n".join(lines) + b"]"
-    is_too_long = len(body) > LONGEST_LINE and max(map(len, lines)) > LONGEST_LINE
-    # a `{` after a comma and a break begins an item: no text holds a break, and no form a list
+    is_too_long = len(body) > MAX_LINE_BYTES and max(map(len, lines)) > MAX_LINE_BYTES
+    # A `{` after a comma and a line break begins an item: no text has a break, no form a list.
     if is_too_long or {line[0] for line in lines} != {ord("{")}:
         raise ValueError("not an item a line")
     return body
 
 
-def _items(body: bytes) -> Iterable[Any]:
-    """Return the items of a body that is not well formed as a whole, each as it is."""
-    content = _loaded(body)
+def _extract_items(body: bytes) -> Iterable[Any]:
+    """Return the unvalidated items of a body."""
+    content = _load_json(body)
     items = content.get("items") if isinstance(content, dict) else content
     if not isinstance(items, list) or (isinstance(content, dict) and len(content) > 1):
-        raise Unreadable('send a list of items, or {"items": [...]}')
-    if len(items) > MOST_ITEMS:
-        raise TooManyItems(f"{len(items)} items; send at most {MOST_ITEMS} at once, or NDJSON")
+        raise UnreadableBodyError('send a list of items, or {"items": [...]}')
+    if len(items) > MAX_ITEMS:
+        raise TooManyItemsError(f"{len(items)} items; send at most {MAX_ITEMS} at once, or NDJSON")
     return items
 
 
-def _loaded(body: bytes) -> Any:
+def _load_json(body: bytes) -> Any:
     try:
         return json.loads(body.decode())
     except UnicodeDecodeError as error:
-        raise Unreadable(f"not UTF-8 at byte {error.start}; write it in UTF-8") from error
+        raise UnreadableBodyError(f"not UTF-8 at byte {error.start}; write it in UTF-8") from error
     except RecursionError as error:
-        raise Unreadable("nested too deeply") from error
+        raise UnreadableBodyError("nested too deeply") from error
     except ValueError as error:
-        raise Unreadable(f"no JSON: {error}") from error
+        raise UnreadableBodyError(f"no JSON: {error}") from error
 
 
 def _has_nul(value: Any) -> bool:
@@ -308,37 +318,39 @@ def _has_nul(value: Any) -> bool:
     return isinstance(value, str) and "\0" in value
 
 
-def _faults(error: ValidationError) -> str:
-    if error.error_count() > MOST_TOLD:
+def _describe_faults(error: ValidationError) -> str:
+    if error.error_count() > MAX_DETAILED_FAULTS:
         return f"{error.error_count()} faults; look at the form of its kind"
     errors = error.errors(include_url=False, include_context=False, include_input=False)
-    texts = [f"{_where(fault['loc'])}{fault['msg']}" for fault in errors[:MOST_FAULTS]]
+    texts = [
+        f"{_format_location(fault['loc'])}{fault['msg']}" for fault in errors[:MAX_LISTED_FAULTS]
+    ]
     omitted_count = len(errors) - len(texts)
     return "; ".join([*texts, *([f"and {omitted_count} more"] if omitted_count else [])])
 
 
-def _where(place: Sequence[object]) -> str:
-    path = ".".join(str(part) for part in place[1:])[:200]
+def _format_location(location: Sequence[object]) -> str:
+    path = ".".join(str(part) for part in location[1:])[:200]
     return f"{path}: " if path else ""
 
 
-def _unusable(item: Any, reason: str) -> Unusable:
+def _reject_item(item: Any, reason: str) -> RejectedItem:
     fields: Mapping[str, Any] = item if isinstance(item, Mapping) else {}
     try:
-        body = json.dumps(item, sort_keys=True)[:LONGEST_KEPT]
+        body = json.dumps(item, sort_keys=True)[:MAX_REJECTED_LETTERS]
     except (ValueError, RecursionError) as error:
         body = f"({error})"
-    kind, text = _shown(fields.get("kind")) or "unknown", reason.replace("\0", "\\x00")
-    return Unusable(kind, _shown(fields.get("key")), body, text)
+    kind, text = _to_printable(fields.get("kind")) or "unknown", reason.replace("\0", "\\x00")
+    return RejectedItem(kind, _to_printable(fields.get("key")), body, text)
 
 
-def _shown(value: object) -> str:
-    """Return a name of the sender's in letters that every database takes."""
+def _to_printable(value: object) -> str:
+    """Return a sent name, escaped for every database; empty if it is no text."""
     return json.dumps(value)[1:-1][:200] if isinstance(value, str) else ""
 
 
-def numbered_lines(body: bytes) -> Iterator[tuple[list[int], list[bytes]]]:
-    """Yield the lines of NDJSON with their numbers from 0, some at a time; blank ones are none."""
+def split_lines(body: bytes) -> Iterator[tuple[list[int], list[bytes]]]:
+    """Yield the lines of NDJSON with their indices, in chunks; blank lines are skipped."""
     numbers: list[int] = []
     lines: list[bytes] = []
     size = 0
@@ -348,14 +360,14 @@ def numbered_lines(body: bytes) -> Iterator[tuple[list[int], list[bytes]]]:
             numbers.append(number)
             lines.append(stripped)
             size += len(stripped)
-        if len(lines) == LINES_AT_ONCE or size > LINES_SIZE:
+        if len(lines) == LINES_PER_CHUNK or size > CHUNK_BYTES:
             yield numbers, lines
             numbers, lines, size = [], [], 0
     if lines:
         yield numbers, lines
 
 
-def unusable_text(line: bytes, reason: str) -> Unusable:
-    """Return a line that is no item, in letters that every database takes."""
-    text = line[:LONGEST_KEPT].decode("utf-8", "backslashreplace").replace("\0", "\\x00")
-    return Unusable("unknown", "", text, reason)
+def reject_line(line: bytes, reason: str) -> RejectedItem:
+    """Return a malformed line as a rejected item, escaped for every database."""
+    text = line[:MAX_REJECTED_LETTERS].decode("utf-8", "backslashreplace").replace("\0", "\\x00")
+    return RejectedItem("unknown", "", text, reason)

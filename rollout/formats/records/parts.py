@@ -1,6 +1,6 @@
-"""What each file gives to the records: the rows that are used, those set aside, and notes.
+"""Split the rows of each file into used rows, rejected rows and notes.
 
-The rules that `record_files` states are applied here, file by file and in that order.
+The rules are those in `files`, in that order.
 """
 
 from __future__ import annotations
@@ -10,143 +10,170 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from rollout.formats.records.column_map import REQUIRED
-from rollout.formats.records.duplicate_rows import repeats, several_labels
-from rollout.formats.records.rejected_rows import faults, first_per_row, left_over, no_remarks
-from rollout.formats.records.values import read_cells
+from rollout.formats.records.column_map import REQUIRED_COLUMNS
+from rollout.formats.records.rejected_rows import (
+    build_empty_faults,
+    build_empty_remarks,
+    build_faults,
+    list_remaining_rows,
+    select_first_per_row,
+)
+from rollout.formats.records.values import parse_cells
 from rollout.tally.frames import (
-    VALUE,
-    Kind,
-    Reason,
+    VALUE_PREFIX,
+    RecordKind,
+    RemarkReason,
     Schema,
-    decisions_schema,
-    outcomes_schema,
-    predictions_schema,
+    build_decisions_schema,
+    build_outcomes_schema,
+    build_predictions_schema,
 )
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from rollout.formats.records.cases import CaseFacts
-    from rollout.formats.records.mapped_rows import NamedRows
+    from rollout.formats.records.mapped_rows import MappedRows
 
-UNKNOWN_CASE = "no file says at which site this case was"
-NOTHING_SAID = "neither an answer nor a harm"
-BESIDE = {
-    Kind.PREDICTIONS: "there is an error beside it, so the prediction counts as failed",
-    Kind.DECISIONS: "it is marked unsure, so the decision counts as unsure",
+DUPLICATE_TEXT = "repeats an earlier row"
+CONFLICT_TEXT = "differs from an earlier row of the same key; the first is used"
+UNKNOWN_CASE = "no file has the site of this case"
+EMPTY_OUTCOME = "neither an answer nor a harm"
+IGNORED_ANSWER_TEXTS = {
+    RecordKind.PREDICTIONS: "the prediction has an error, so it counts as failed",
+    RecordKind.DECISIONS: "the decision is marked unsure, so it counts as unsure",
 }
 
 
 @dataclass(frozen=True, slots=True)
-class Part:
-    """What one file gives. `used` is typed as `tally.frames` says; cases stay text."""
+class FileRecords:
+    """Records of one file; `used` has the schema of its kind, but cases stay text."""
 
     used: pl.DataFrame
-    set_aside: pl.DataFrame
+    rejected: pl.DataFrame
     notes: pl.DataFrame
 
 
-def cases_part(rows: NamedRows) -> tuple[NamedRows, Part]:
-    """Sift a cases file: each row needs a key and a site, and each key counts once.
+def split_case_rows(rows: MappedRows) -> tuple[MappedRows, FileRecords]:
+    """Split a cases file: each row needs a key and a site, and each key counts once.
 
-    Returns the rows left, for the cases to be gathered from, and what became of the others.
+    Returns:
+        the used rows under our names, and the records of the file.
     """
     blank_faults = [
-        faults(rows.text(name).is_null(), name, Reason.MISSING_VALUE, "blank")
+        build_faults(rows.get_texts(name).is_null(), name, RemarkReason.MISSING_VALUE, "blank")
         for name in ("case_key", "site")
     ]
-    rejected = first_per_row(blank_faults)
-    remaining = left_over(rows.cells.height, rejected)
-    repeated = repeats(rows.cells[remaining], ["case_key"])
-    rejected = first_per_row(
+    rejected = select_first_per_row(blank_faults)
+    remaining = list_remaining_rows(rows.cells.height, rejected)
+    repeated = find_repeats(rows.cells[remaining], ["case_key"])
+    rejected = select_first_per_row(
         [rejected, repeated.with_columns(row=remaining.gather(repeated["row"]))]
     )
-    used_rows = rows.only(left_over(rows.cells.height, rejected))
-    return used_rows, Part(used_rows.cells, rows.remarks(rejected), no_remarks())
+    used_rows = rows.select_rows(list_remaining_rows(rows.cells.height, rejected))
+    return used_rows, FileRecords(
+        used_rows.cells, rows.build_remarks(rejected), build_empty_remarks()
+    )
 
 
-def records_part(
-    rows: NamedRows, facts: CaseFacts, levers: Sequence[str], zones: Sequence[str]
-) -> Part:
-    """Sift a file of predictions, decisions or outcomes."""
-    cells = read_cells(rows, levers, facts.places[rows.kind], zones)
-    typed, dropped_answers = _answered(rows.kind, cells.typed, levers)
-    unknown_cases = faults(~facts.described[rows.kind], None, Reason.NO_CASE_YET, UNKNOWN_CASE)
-    rejected = first_per_row([cells.faults, *_silent(rows.kind, typed, levers), unknown_cases])
-    remaining = left_over(typed.height, rejected)
-    repeated_rows = remaining.filter(facts.again[rows.kind].gather(remaining))
-    repeated = _repeated(rows.kind, typed[repeated_rows], levers)
-    rejected = first_per_row(
+def split_record_rows(
+    rows: MappedRows, facts: CaseFacts, levers: Sequence[str], zones: Sequence[str]
+) -> FileRecords:
+    """Split a file of predictions, decisions or outcomes."""
+    cells = parse_cells(rows, levers, facts.zone_indices[rows.kind], zones)
+    typed, dropped_answers = _drop_ignored_answers(rows.kind, cells.typed, levers)
+    unknown_cases = build_faults(
+        ~facts.has_case[rows.kind], None, RemarkReason.NO_CASE_YET, UNKNOWN_CASE
+    )
+    rejected = select_first_per_row(
+        [cells.faults, *_find_empty_outcomes(rows.kind, typed, levers), unknown_cases]
+    )
+    remaining = list_remaining_rows(typed.height, rejected)
+    repeated_rows = remaining.filter(facts.has_repeats[rows.kind].gather(remaining))
+    repeated = _find_repeats(rows.kind, typed[repeated_rows], levers)
+    rejected = select_first_per_row(
         [rejected, repeated.with_columns(row=repeated_rows.gather(repeated["row"]))]
     )
-    remaining = left_over(typed.height, rejected)
-    notes = pl.concat([dropped_answers, *_unanswered(rows.kind, typed, levers)])
+    remaining = list_remaining_rows(typed.height, rejected)
+    notes = pl.concat([dropped_answers, *_find_missing_answers(rows.kind, typed, levers)])
     notes = notes.filter(pl.col("row").is_in(remaining.implode()))
-    return Part(
-        used=_form(
+    return FileRecords(
+        used=_apply_schema(
             rows.kind, typed if remaining.len() == typed.height else typed[remaining], levers
         ),
-        set_aside=rows.remarks(rejected),
-        notes=rows.remarks(pl.concat([cells.notes, notes])),
+        rejected=rows.build_remarks(rejected),
+        notes=rows.build_remarks(pl.concat([cells.notes, notes])),
     )
 
 
-def _answered(
-    kind: Kind, typed: pl.DataFrame, levers: Sequence[str]
+def _drop_ignored_answers(
+    kind: RecordKind, typed: pl.DataFrame, levers: Sequence[str]
 ) -> tuple[pl.DataFrame, pl.DataFrame]:
-    """Take away answers beside an error or beside "unsure", and note each."""
-    if kind is Kind.OUTCOMES:
-        return typed, faults(pl.Series([], dtype=pl.Boolean), None, Reason.DROPPED_ANSWER, "")
-    names = [VALUE + lever for lever in levers]
+    """Return rows without answers next to an error or "unsure", and notes on these."""
+    if kind is RecordKind.OUTCOMES:
+        return typed, build_faults(
+            pl.Series([], dtype=pl.Boolean), None, RemarkReason.DROPPED_ANSWER, ""
+        )
+    names = [VALUE_PREFIX + lever for lever in levers]
     is_ignored = pl.col("error").is_not_null()
-    if kind is Kind.DECISIONS:
+    if kind is RecordKind.DECISIONS:
         is_ignored = pl.col("unsure").fill_null(value=False)
     has_answer = pl.any_horizontal(pl.col(name).is_not_null() for name in names)
     has_both = typed.select(is_ignored & has_answer).to_series()
     cleaned = typed.with_columns(
         pl.when(~is_ignored).then(pl.col(name)).alias(name) for name in names
     )
-    if kind is Kind.DECISIONS:
+    if kind is RecordKind.DECISIONS:
         is_unsure = pl.any_horizontal(pl.col(name).is_null() for name in names)
         cleaned = cleaned.with_columns(
             unsure=is_unsure, exposure=pl.col("exposure").fill_null("unknown")
         )
-    return cleaned, faults(has_both, None, Reason.DROPPED_ANSWER, BESIDE[kind])
+    return cleaned, build_faults(
+        has_both, None, RemarkReason.DROPPED_ANSWER, IGNORED_ANSWER_TEXTS[kind]
+    )
 
 
-def _silent(kind: Kind, typed: pl.DataFrame, levers: Sequence[str]) -> list[pl.DataFrame]:
-    """Find the outcomes that say nothing."""
-    if kind is not Kind.OUTCOMES:
+def _find_empty_outcomes(
+    kind: RecordKind, typed: pl.DataFrame, levers: Sequence[str]
+) -> list[pl.DataFrame]:
+    """Return faults for outcomes with neither an answer nor a harm."""
+    if kind is not RecordKind.OUTCOMES:
         return []
-    columns = ["harm", *(VALUE + lever for lever in levers)]
+    columns = ["harm", *(VALUE_PREFIX + lever for lever in levers)]
     is_empty = typed.select(
         pl.all_horizontal(pl.col(name).is_null() for name in columns)
     ).to_series()
-    return [faults(is_empty, None, Reason.MISSING_VALUE, NOTHING_SAID)]
+    return [build_faults(is_empty, None, RemarkReason.MISSING_VALUE, EMPTY_OUTCOME)]
 
 
-def _repeated(kind: Kind, typed: pl.DataFrame, levers: Sequence[str]) -> pl.DataFrame:
-    if kind is Kind.DECISIONS:
-        return several_labels(typed, REQUIRED[kind], [VALUE + lever for lever in levers])
-    return repeats(typed, REQUIRED[kind])
+def _find_repeats(kind: RecordKind, typed: pl.DataFrame, levers: Sequence[str]) -> pl.DataFrame:
+    if kind is RecordKind.DECISIONS:
+        return find_label_conflicts(
+            typed, REQUIRED_COLUMNS[kind], [VALUE_PREFIX + lever for lever in levers]
+        )
+    return find_repeats(typed, REQUIRED_COLUMNS[kind])
 
 
-def _unanswered(kind: Kind, typed: pl.DataFrame, levers: Sequence[str]) -> list[pl.DataFrame]:
-    """Note each lever that a prediction or a decision leaves without an answer."""
-    reasons = {Kind.PREDICTIONS: Reason.FAILED, Kind.DECISIONS: Reason.UNSURE}
+def _find_missing_answers(
+    kind: RecordKind, typed: pl.DataFrame, levers: Sequence[str]
+) -> list[pl.DataFrame]:
+    """Return notes on levers without an answer in a prediction or decision."""
+    reasons = {
+        RecordKind.PREDICTIONS: RemarkReason.FAILED,
+        RecordKind.DECISIONS: RemarkReason.UNSURE,
+    }
     if kind not in reasons:
         return []
-    names = [VALUE + lever for lever in levers]
-    return [faults(typed[name].is_null(), name, reasons[kind], "no answer") for name in names]
+    names = [VALUE_PREFIX + lever for lever in levers]
+    return [build_faults(typed[name].is_null(), name, reasons[kind], "no answer") for name in names]
 
 
-def _form(kind: Kind, typed: pl.DataFrame, levers: Sequence[str]) -> pl.DataFrame:
-    """Bring the columns under the names and into the order that `tally.frames` gives."""
+def _apply_schema(kind: RecordKind, typed: pl.DataFrame, levers: Sequence[str]) -> pl.DataFrame:
+    """Return the columns with the names, order and types of the kind's schema."""
     schemas = {
-        Kind.PREDICTIONS: predictions_schema,
-        Kind.DECISIONS: decisions_schema,
-        Kind.OUTCOMES: outcomes_schema,
+        RecordKind.PREDICTIONS: build_predictions_schema,
+        RecordKind.DECISIONS: build_decisions_schema,
+        RecordKind.OUTCOMES: build_outcomes_schema,
     }
     schema: Schema = schemas[kind](levers)
     names = {"model_version": "version", "task_number": "seat"} | dict.fromkeys(
@@ -154,3 +181,57 @@ def _form(kind: Kind, typed: pl.DataFrame, levers: Sequence[str]) -> pl.DataFram
     )
     renamed = typed.rename({name: names[name] for name in typed.columns if name in names})
     return renamed.select(pl.col(name).cast(dtype) for name, dtype in schema.items())
+
+
+def find_repeats(rows: pl.DataFrame, key: Sequence[str]) -> pl.DataFrame:
+    """Return faults for all rows of a key after the first: duplicates and conflicts.
+
+    A duplicate equals an earlier row in every column. `row` is an index in `rows`.
+
+    >>> rows = pl.DataFrame({"case_key": ["a", "a", "a"], "label": ["x", "x", "y"]})
+    >>> find_repeats(rows, ["case_key"])["reason"].to_list()
+    ['duplicate', 'conflict']
+    """
+    is_repeat = _find_repeated_rows(rows, key)
+    if not is_repeat.any():
+        return build_empty_faults()
+    is_duplicate = _find_repeated_rows(rows, rows.columns)
+    return select_first_per_row(
+        [
+            build_faults(is_duplicate, None, RemarkReason.DUPLICATE, DUPLICATE_TEXT),
+            build_faults(is_repeat, None, RemarkReason.CONFLICT, CONFLICT_TEXT),
+        ]
+    )
+
+
+def find_label_conflicts(
+    rows: pl.DataFrame, key: Sequence[str], answer: Sequence[str]
+) -> pl.DataFrame:
+    """Return faults for repeated decisions of one reviewer on one case.
+
+    An exact repeat is a duplicate. If the other rows of a key have different answers, none is
+    used, because the intended one is unclear. Rows with equal answers that differ otherwise (such
+    as in their time) are conflicts with the first.
+
+    >>> rows = pl.DataFrame({"case_key": ["a", "a", "a"], "label": ["x", "x", "y"]})
+    >>> find_label_conflicts(rows, ["case_key"], ["label"])["reason"].to_list()
+    ['several-labels', 'duplicate', 'several-labels']
+    """
+    is_repeat = _find_repeated_rows(rows, key)
+    if not is_repeat.any():
+        return build_empty_faults()
+    is_duplicate = _find_repeated_rows(rows, rows.columns)
+    answers = rows.select(pl.struct(answer).n_unique().over(key)).to_series()
+    detail = "this reviewer gave the case different answers; none is used"
+    return select_first_per_row(
+        [
+            build_faults(is_duplicate, None, RemarkReason.DUPLICATE, DUPLICATE_TEXT),
+            build_faults(answers > 1, None, RemarkReason.SEVERAL_LABELS, detail),
+            build_faults(is_repeat, None, RemarkReason.CONFLICT, CONFLICT_TEXT),
+        ]
+    )
+
+
+def _find_repeated_rows(rows: pl.DataFrame, columns: Sequence[str]) -> pl.Series:
+    """Return for each row whether an earlier row equals it in these columns."""
+    return ~rows.select(pl.struct(columns).is_first_distinct()).to_series()

@@ -1,8 +1,8 @@
-"""Rows that are set aside, and notes on rows that are used: how they are put into words.
+"""Build and select the remarks on rejected rows and notes on used rows.
 
-While a file is read, what is wrong is kept by row: `row` (its index), `column` (our name), reason
-and detail. At the end each gets the file's name, the physical line and the file's own name for
-the column, as `Records.set_aside` and `Records.notes` hold them.
+During reading, a fault has `row` (index), `column` (our name), reason and detail. At the end it
+becomes a remark with the file name, the physical line and the file's own column name, as in
+`RecordFrames.rejected` and `RecordFrames.notes`.
 """
 
 from __future__ import annotations
@@ -11,21 +11,21 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from rollout.tally.frames import REMARK_SCHEMA, UNREADABLE, Kind, Reason
+from rollout.tally.frames import REMARK_SCHEMA, UNREADABLE_REASONS, RecordKind, RemarkReason
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
 
 FAULT_SCHEMA = {"row": pl.Int64, "column": pl.String, "reason": pl.String, "detail": pl.String}
-SHOWN = 60
-"""Letters of a cell that a detail quotes."""
+MAX_QUOTED_LETTERS = 60
+"""Characters of a cell that a detail quotes."""
 
 
-class RecordFault(ValueError):  # noqa: N818 - a fault is what the user is shown, with its place
-    """A row, or a whole file, that cannot be read.
+class RecordError(ValueError):
+    """An unreadable row or file.
 
-    `line` is the 1-based physical line (Parquet: row), None for a whole file; `column` is None
-    for a whole row.
+    `line` is the physical line from 1 (Parquet: row), None for a whole file; `column` is None for
+    a whole row.
     """
 
     def __init__(
@@ -38,74 +38,75 @@ class RecordFault(ValueError):  # noqa: N818 - a fault is what the user is shown
         self.reason, self.detail = reason, detail
 
 
-def faults(
-    wrong: pl.Series, column: str | None, reason: Reason, says: str, text: pl.Series | None = None
+def build_faults(
+    is_wrong: pl.Series,
+    column: str | None,
+    reason: RemarkReason,
+    message: str,
+    cells: pl.Series | None = None,
 ) -> pl.DataFrame:
-    """Return one fault for each row where `wrong` is true; null counts as false.
+    """Return one fault for each row where `is_wrong` is true; null counts as false.
 
-    The detail is `says`, after the cell itself where its `text` is given: `'bear' is no number`.
+    The detail is `message`, after the quoted cell if `cells` is given: `'bear' is no number`.
     """
-    rows = wrong.arg_true()
+    rows = is_wrong.arg_true()
     frame = pl.DataFrame({"row": rows.cast(pl.Int64)})
-    detail = pl.lit(says)
-    if text is not None:
-        frame = frame.with_columns(cell=text.gather(rows).str.slice(0, SHOWN))
+    detail = pl.lit(message)
+    if cells is not None:
+        frame = frame.with_columns(cell=cells.gather(rows).str.slice(0, MAX_QUOTED_LETTERS))
         detail = pl.format("'{}' {}", "cell", detail)
     return frame.select(
         "row", column=pl.lit(column, pl.String), reason=pl.lit(reason.value), detail=detail
     )
 
 
-def no_faults() -> pl.DataFrame:
+def build_empty_faults() -> pl.DataFrame:
     """Return an empty frame of faults."""
     return pl.DataFrame(schema=FAULT_SCHEMA)
 
 
-def first_per_row(found: Iterable[pl.DataFrame]) -> pl.DataFrame:
-    """Return one fault per row, the first that was found; a row is set aside once."""
-    combined = pl.concat([no_faults(), *found])
+def select_first_per_row(frames: Iterable[pl.DataFrame]) -> pl.DataFrame:
+    """Return the first fault of each row, because a row is rejected once."""
+    combined = pl.concat([build_empty_faults(), *frames])
     return combined.unique("row", keep="first", maintain_order=True).sort("row")
 
 
-def left_over(rows: int, aside: pl.DataFrame) -> pl.Series:
-    """Return the indices of the rows that no fault sets aside, in order."""
-    return pl.int_range(rows, eager=True).filter(~_marked(rows, aside["row"]))
+def list_remaining_rows(rows: int, rejected: pl.DataFrame) -> pl.Series:
+    """Return the indices of the rows that are not rejected."""
+    return pl.int_range(rows, eager=True).filter(~_mark_rows(rows, rejected["row"]))
 
 
-def no_remarks() -> pl.DataFrame:
-    """Return an empty `set_aside` or `notes`."""
+def build_empty_remarks() -> pl.DataFrame:
+    """Return an empty frame of remarks."""
     return pl.DataFrame(schema=REMARK_SCHEMA)
 
 
-def counted(remarks: pl.DataFrame, kind: Kind) -> dict[str, int]:
+def count_by_reason(remarks: pl.DataFrame, kind: RecordKind) -> dict[str, int]:
     """Count remarks on one kind of records by reason, in alphabetical order.
 
-    >>> counted(no_remarks(), Kind.DECISIONS)
+    >>> count_by_reason(build_empty_remarks(), RecordKind.DECISIONS)
     {}
     """
     own_remarks = remarks.filter(pl.col("records") == kind.value)
     return dict(own_remarks.group_by("reason").len().sort("reason").iter_rows())
 
 
-def in_order(remarks: pl.DataFrame) -> pl.DataFrame:
+def sort_remarks(remarks: pl.DataFrame) -> pl.DataFrame:
     """Sort remarks by kind, line, reason and column."""
-    order = {kind.value: index for index, kind in enumerate(Kind)}
+    order = {kind.value: index for index, kind in enumerate(RecordKind)}
     kind = pl.col("records").replace_strict(order, return_dtype=pl.Int8)
     return remarks.sort(kind, "line", "reason", "column")
 
 
-def stop_at_first(remarks: Sequence[pl.DataFrame]) -> None:
-    """Raise RecordFault at the first remark on something that could not be read, if there is one.
-
-    The order is that of the kinds, then of the lines.
-    """
-    unreadable = in_order(pl.concat(remarks)).filter(
-        pl.col("reason").is_in([reason.value for reason in UNREADABLE])
+def raise_first_unreadable(remarks: Sequence[pl.DataFrame]) -> None:
+    """Raise RecordError for the first unreadable row by kind and line, if any."""
+    unreadable = sort_remarks(pl.concat(remarks)).filter(
+        pl.col("reason").is_in([reason.value for reason in UNREADABLE_REASONS])
     )
     for row in unreadable.head(1).iter_rows(named=True):
-        raise RecordFault(row["file"], row["line"], row["column"], row["reason"], row["detail"])
+        raise RecordError(row["file"], row["line"], row["column"], row["reason"], row["detail"])
 
 
-def _marked(rows: int, at: pl.Series) -> pl.Series:
+def _mark_rows(rows: int, indices: pl.Series) -> pl.Series:
     marked = pl.repeat(value=False, n=rows, eager=True, dtype=pl.Boolean)
-    return marked.scatter(at, values=True) if at.len() else marked
+    return marked.scatter(indices, values=True) if indices.len() else marked

@@ -1,4 +1,4 @@
-"""What the cells of records mean: numbers, words and times, read from text by column."""
+"""Parse the text cells of records by column: numbers, words and times."""
 
 from __future__ import annotations
 
@@ -8,151 +8,169 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from rollout.formats.records.column_map import CASE_FACTS, NAMES, REQUIRED
-from rollout.formats.records.rejected_rows import faults, first_per_row, no_faults
-from rollout.formats.records.times import instants, read_times
-from rollout.tally.frames import EXPOSURES, VALUE, Reason
+from rollout.formats.records.column_map import CASE_COLUMNS, COLUMN_NAMES, REQUIRED_COLUMNS
+from rollout.formats.records.rejected_rows import (
+    build_empty_faults,
+    build_faults,
+    select_first_per_row,
+)
+from rollout.formats.records.times import convert_to_instants, parse_times
+from rollout.tally.frames import EXPOSURES, VALUE_PREFIX, RemarkReason
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from rollout.formats.records.mapped_rows import NamedRows
+    from rollout.formats.records.mapped_rows import MappedRows
 
-YES, NO = ("true", "yes", "1"), ("false", "no", "0")
-TIME_FORM = "is no time; write it as 2027-05-03T14:05:09, with or without an offset"
-NO_DATE = "is the form of a time, but there is no such date or hour"
-GAP = "is left out by the spring change of clocks; read by the offset before it"
-TWICE = "stands twice in the autumn change of clocks; the earlier instant is taken"
-
-
-@dataclass(frozen=True, slots=True)
-class CellForm:
-    """How a column is read: `read` gives null for what it cannot take, which is then `reason`."""
-
-    read: Callable[[pl.Series], pl.Series]
-    reason: Reason
-    says: str
+TRUE_WORDS, FALSE_WORDS = ("true", "yes", "1"), ("false", "no", "0")
+TIME_FORMAT_TEXT = "is no time; write it as 2027-05-03T14:05:09, with or without an offset"
+NO_DATE_TEXT = "has the form of a time, but the date or hour does not exist"
+GAP_TEXT = "does not exist, because clocks change in spring; read with the offset before it"
+AMBIGUOUS_TEXT = "exists twice, because clocks change in autumn; the earlier instant is used"
 
 
 @dataclass(frozen=True, slots=True)
-class Cells:
-    """The cells of a file by our names, typed; faults by row, the first of each row; notes."""
+class ColumnParser:
+    """Parser of a column; cells that `parse` returns as null are faults with `reason`."""
+
+    parse: Callable[[pl.Series], pl.Series]
+    reason: RemarkReason
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class ParsedCells:
+    """Typed cells by our names, with the first fault and note of each row."""
 
     typed: pl.DataFrame
     faults: pl.DataFrame
     notes: pl.DataFrame
 
 
-def read_cells(
-    rows: NamedRows, levers: Sequence[str], places: pl.Series, zones: Sequence[str]
-) -> Cells:
-    """Read every column but those that describe cases.
+def parse_cells(
+    rows: MappedRows, levers: Sequence[str], zone_indices: pl.Series, zones: Sequence[str]
+) -> ParsedCells:
+    """Parse all columns of predictions, decisions or outcomes except case facts.
 
-    Args:
-        rows: the rows of a file of predictions, decisions or outcomes.
-        levers: the levers of the policy.
-        places: for each row the index in `zones` of its site's zone.
-        zones: the zones in use.
+    `zone_indices` has the index in `zones` of the zone of each row's site.
     """
-    names = [name for name in NAMES[rows.kind] if name not in CASE_FACTS]
-    missing = [_missing(rows, name) for name in REQUIRED[rows.kind]]
-    columns = [rows.text(VALUE + lever).alias(VALUE + lever) for lever in levers]
+    names = [name for name in COLUMN_NAMES[rows.kind] if name not in CASE_COLUMNS]
+    missing = [_find_missing(rows, name) for name in REQUIRED_COLUMNS[rows.kind]]
+    columns = [rows.get_texts(VALUE_PREFIX + lever).alias(VALUE_PREFIX + lever) for lever in levers]
     fault_frames, notes = [], []
     for name in names:
         if name.endswith("_at"):
-            column, fault_frame, note_frame = _times(rows.text(name), name, places, zones)
+            column, fault_frame, note_frame = _parse_times(
+                rows.get_texts(name), name, zone_indices, zones
+            )
             notes.append(note_frame)
         else:
-            column, fault_frame = _plain(rows.text(name), name)
+            column, fault_frame = _parse_column(rows.get_texts(name), name)
         columns.append(column.alias(name))
         fault_frames.append(fault_frame)
-    return Cells(
-        pl.DataFrame(columns), first_per_row([*missing, *fault_frames]), first_per_row(notes)
+    return ParsedCells(
+        pl.DataFrame(columns),
+        select_first_per_row([*missing, *fault_frames]),
+        select_first_per_row(notes),
     )
 
 
-def time_faults(text: pl.Series, column: str, times: pl.DataFrame) -> pl.DataFrame:
-    """Return faults for texts which `read_times` could not take."""
-    is_impossible = times["fault"] == Reason.IMPOSSIBLE_TIME.value
-    is_unreadable = times["fault"] == Reason.UNREADABLE_TIME.value
+def find_time_faults(text: pl.Series, column: str, times: pl.DataFrame) -> pl.DataFrame:
+    """Return faults for texts that `parse_times` rejected."""
+    is_impossible = times["fault"] == RemarkReason.IMPOSSIBLE_TIME.value
+    is_unreadable = times["fault"] == RemarkReason.UNREADABLE_TIME.value
     return pl.concat(
         [
-            faults(is_impossible, column, Reason.IMPOSSIBLE_TIME, NO_DATE, text),
-            faults(is_unreadable, column, Reason.UNREADABLE_TIME, TIME_FORM, text),
+            build_faults(is_impossible, column, RemarkReason.IMPOSSIBLE_TIME, NO_DATE_TEXT, text),
+            build_faults(
+                is_unreadable, column, RemarkReason.UNREADABLE_TIME, TIME_FORMAT_TEXT, text
+            ),
         ]
     )
 
 
-def time_notes(text: pl.Series, column: str, placed: pl.DataFrame) -> pl.DataFrame:
-    """Return notes on local times that a change of clocks leaves out or holds twice."""
-    is_gap = placed["note"] == Reason.GAP_TIME.value
-    is_ambiguous = placed["note"] == Reason.AMBIGUOUS_TIME.value
+def find_time_notes(text: pl.Series, column: str, placed_times: pl.DataFrame) -> pl.DataFrame:
+    """Return notes on local times in a gap or repeated hour of a clock change."""
+    is_gap = placed_times["note"] == RemarkReason.GAP_TIME.value
+    is_ambiguous = placed_times["note"] == RemarkReason.AMBIGUOUS_TIME.value
     return pl.concat(
         [
-            faults(is_gap, column, Reason.GAP_TIME, GAP, text),
-            faults(is_ambiguous, column, Reason.AMBIGUOUS_TIME, TWICE, text),
+            build_faults(is_gap, column, RemarkReason.GAP_TIME, GAP_TEXT, text),
+            build_faults(is_ambiguous, column, RemarkReason.AMBIGUOUS_TIME, AMBIGUOUS_TEXT, text),
         ]
     )
 
 
-def _missing(rows: NamedRows, name: str) -> pl.DataFrame:
-    return faults(rows.text(name).is_null(), name, Reason.MISSING_VALUE, "blank")
+def _find_missing(rows: MappedRows, name: str) -> pl.DataFrame:
+    return build_faults(rows.get_texts(name).is_null(), name, RemarkReason.MISSING_VALUE, "blank")
 
 
-def _times(
-    text: pl.Series, name: str, places: pl.Series, zones: Sequence[str]
+def _parse_times(
+    text: pl.Series, name: str, zone_indices: pl.Series, zones: Sequence[str]
 ) -> tuple[pl.Series, pl.DataFrame, pl.DataFrame]:
-    times = read_times(text)
-    placed_times = instants(times, places, zones)
-    return placed_times["at"], time_faults(text, name, times), time_notes(text, name, placed_times)
+    times = parse_times(text)
+    placed_times = convert_to_instants(times, zone_indices, zones)
+    return (
+        placed_times["at"],
+        find_time_faults(text, name, times),
+        find_time_notes(text, name, placed_times),
+    )
 
 
-def _plain(text: pl.Series, name: str) -> tuple[pl.Series, pl.DataFrame]:
-    parser = FORMS.get(name)
+def _parse_column(text: pl.Series, name: str) -> tuple[pl.Series, pl.DataFrame]:
+    parser = COLUMN_PARSERS.get(name)
     if parser is None:
-        return text, no_faults()
+        return text, build_empty_faults()
     if text.null_count() == text.len():  # most files lack most of these columns
-        return parser.read(text.clear()).clear(text.len()), no_faults()
-    column = parser.read(text.str.strip_chars())
+        return parser.parse(text.clear()).clear(text.len()), build_empty_faults()
+    column = parser.parse(text.str.strip_chars())
     is_wrong = text.is_not_null() & column.is_null()
-    return column, faults(is_wrong, name, parser.reason, parser.says, text)
+    return column, build_faults(is_wrong, name, parser.reason, parser.text, text)
 
 
-def _number(text: pl.Series, highest: float) -> pl.Series:
+def _parse_number(text: pl.Series, maximum: float) -> pl.Series:
     number = text.cast(pl.Float64, strict=False)
-    # NaN is above every bound, so it is no number here.
-    return number.zip_with(number.is_between(0.0, highest), _nulls(number))
+    # NaN is above every bound in Polars, so it becomes null.
+    return number.zip_with(number.is_between(0.0, maximum), _build_nulls(number))
 
 
-def _task_number(text: pl.Series) -> pl.Series:
+def _parse_task_number(text: pl.Series) -> pl.Series:
     number = text.cast(pl.Int16, strict=False)
-    return number.zip_with(number >= 0, _nulls(number))
+    return number.zip_with(number >= 0, _build_nulls(number))
 
 
-def _unsure(text: pl.Series) -> pl.Series:
-    meanings = dict.fromkeys(YES, True) | dict.fromkeys(NO, False)
+def _parse_unsure(text: pl.Series) -> pl.Series:
+    meanings = dict.fromkeys(TRUE_WORDS, True) | dict.fromkeys(FALSE_WORDS, False)
     words = text.str.to_lowercase()
     return words.replace_strict(meanings, default=None, return_dtype=pl.Boolean)
 
 
-def _exposure(text: pl.Series) -> pl.Series:
+def _parse_exposure(text: pl.Series) -> pl.Series:
     words = text.str.to_lowercase()
-    return words.zip_with(words.is_in(EXPOSURES), _nulls(words))
+    return words.zip_with(words.is_in(EXPOSURES), _build_nulls(words))
 
 
-def _nulls(like: pl.Series) -> pl.Series:
-    return pl.repeat(None, like.len(), dtype=like.dtype, eager=True)
+def _build_nulls(series: pl.Series) -> pl.Series:
+    return pl.repeat(None, series.len(), dtype=series.dtype, eager=True)
 
 
-FORMS: Mapping[str, CellForm] = {
-    "confidence": CellForm(
-        lambda text: _number(text, 1.0), Reason.BAD_NUMBER, "is no number from 0 to 1"
+COLUMN_PARSERS: Mapping[str, ColumnParser] = {
+    "confidence": ColumnParser(
+        lambda text: _parse_number(text, 1.0), RemarkReason.BAD_NUMBER, "is no number from 0 to 1"
     ),
-    "latency_ms": CellForm(
-        lambda text: _number(text, float_info.max), Reason.BAD_NUMBER, "is no number from 0 on"
+    "latency_ms": ColumnParser(
+        lambda text: _parse_number(text, float_info.max),
+        RemarkReason.BAD_NUMBER,
+        "is no number from 0 on",
     ),
-    "task_number": CellForm(_task_number, Reason.BAD_NUMBER, "is no whole number from 0 to 32767"),
-    "unsure": CellForm(_unsure, Reason.BAD_WORD, f"is none of {', '.join((*YES, *NO))}"),
-    "exposure": CellForm(_exposure, Reason.BAD_WORD, f"is none of {', '.join(EXPOSURES)}"),
+    "task_number": ColumnParser(
+        _parse_task_number, RemarkReason.BAD_NUMBER, "is no whole number from 0 to 32767"
+    ),
+    "unsure": ColumnParser(
+        _parse_unsure, RemarkReason.BAD_WORD, f"is none of {', '.join((*TRUE_WORDS, *FALSE_WORDS))}"
+    ),
+    "exposure": ColumnParser(
+        _parse_exposure, RemarkReason.BAD_WORD, f"is none of {', '.join(EXPOSURES)}"
+    ),
 }
-"""Columns that are more than text or a time."""
+"""Parsers of the columns that are neither text nor times."""

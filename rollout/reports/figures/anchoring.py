@@ -1,9 +1,9 @@
-"""Anchoring: how much more people agree with a model whose answer they see.
+"""Anchoring: how much more reviewers agree with a model whose answer they see.
 
-Who saw the answer adopts it in a share r of the conflicts, so that A + (1 − A)·r is measured where
-A is true (statistics.md §8). Compared are the cells in which there are verdicts of both kinds, the
-unseen ones weighted to the cells of the others: a hard cell is then hard on both sides. Where no
-draw decided who sees what, cases may still differ within a cell.
+Reviewers who see the answer adopt it in a share r of the conflicts, so the measured agreement is
+A + (1 − A)·r instead of A. Only cells with both kinds of decisions are compared, and unassisted
+decisions are weighted to the cells of the assisted ones, so that a hard cell counts on both sides.
+Without random sampling of assisted cases, cases may still differ within a cell.
 """
 
 from dataclasses import dataclass
@@ -11,73 +11,91 @@ from dataclasses import dataclass
 import polars as pl
 
 from rollout.core.policy.policy import Policy
-from rollout.reports.figures.agreement import share_of
 from rollout.reports.inputs.pairs import Pairs
-from rollout.reports.statistics.differences import Adopted, Difference, adopted, difference, side_of
-from rollout.reports.statistics.intervals import Share, Weighted, weighted_share
+from rollout.reports.statistics.differences import (
+    AdoptionRate,
+    ShareDifference,
+    build_side,
+    compute_adoption,
+    compute_difference,
+)
+from rollout.reports.statistics.intervals import (
+    Share,
+    WeightedShare,
+    compute_unit_share,
+    compute_weighted_share,
+)
 
-CELL = ["site", "window"]
+CELL_COLUMNS = ["site", "window"]
 
 
 @dataclass(frozen=True, slots=True)
 class Anchoring:
-    """One version on one lever (`*`: all together), seen beside unseen.
+    """Assisted and unassisted agreement of one version and lever (`*`: all levers).
 
     Attributes:
         version, lever: whose answers.
-        cells: cells that have verdicts of both kinds.
-        unseen: agreement of people who did not see the answer, in the mix of cells of those who
-            did.
-        seen: agreement of people who did, in these cells.
+        cells: cells with both kinds of decisions.
+        unseen: agreement of unassisted decisions, weighted to the cells of assisted ones.
+        seen: agreement of assisted decisions in these cells.
         change: seen minus unseen, per 100 cases.
-        adopted: the share of conflicts in which the shown answer was taken over.
-        says: what that comes to, in words.
+        adopted: share of conflicts in which reviewers adopted the displayed answer.
+        says: the result as text.
     """
 
     version: str
     lever: str
     cells: int
-    unseen: Weighted
+    unseen: WeightedShare
     seen: Share
-    change: Difference
-    adopted: Adopted
+    change: ShareDifference
+    adopted: AdoptionRate
     says: str
 
 
-def anchoring_of(pairs: Pairs, seen: pl.DataFrame, policy: Policy) -> tuple[Anchoring, ...]:
-    """Return the estimate of every version and lever; of those alone that anybody saw.
+def compute_anchoring(
+    pairs: Pairs, assisted_pairs: pl.DataFrame, policy: Policy
+) -> tuple[Anchoring, ...]:
+    """Return the estimate of every version and lever with assisted decisions.
 
-    Args:
-        pairs: verdicts of people who did not see the model's answer, beside it.
-        seen: those of people who did, as `seen.seen_pairs` gives them.
-        policy: for the order of levers.
+    `pairs`: unassisted decisions with the model's answers.
+    `assisted_pairs`: the rows of `build_assisted_pairs`.
     """
     levers = [lever.id for lever in policy.levers]
-    levers += [policy.whole] if len(levers) > 1 else []
+    levers += [policy.whole_unit_lever] if len(levers) > 1 else []
     figures = (
-        _of(pairs.of(version, lever), _part(seen, version, lever), version, lever)
+        _compute_version_anchoring(
+            pairs.select(version, lever),
+            _select_version(assisted_pairs, version, lever),
+            version,
+            lever,
+        )
         for version in pairs.predicted
         for lever in levers
     )
     return tuple(item for item in figures if item.seen.n)
 
 
-def _part(seen: pl.DataFrame, version: str, lever: str) -> pl.DataFrame:
-    return seen.filter((pl.col("version") == version) & (pl.col("lever") == lever))
+def _select_version(pairs: pl.DataFrame, version: str, lever: str) -> pl.DataFrame:
+    return pairs.filter((pl.col("version") == version) & (pl.col("lever") == lever))
 
 
-def _of(unseen: pl.DataFrame, seen: pl.DataFrame, version: str, lever: str) -> Anchoring:
-    cell_sizes = _sizes(unseen, "unseen").join(_sizes(seen, "seen"), on=CELL, nulls_equal=True)
-    weighted = unseen.join(cell_sizes, on=CELL, nulls_equal=True).sort("case_key")
-    shared = seen.join(cell_sizes, on=CELL, nulls_equal=True)
-    unassisted_share = weighted_share(
+def _compute_version_anchoring(
+    unassisted: pl.DataFrame, assisted: pl.DataFrame, version: str, lever: str
+) -> Anchoring:
+    cell_sizes = _count_by_cell(unassisted, "unseen").join(
+        _count_by_cell(assisted, "seen"), on=CELL_COLUMNS, nulls_equal=True
+    )
+    weighted = unassisted.join(cell_sizes, on=CELL_COLUMNS, nulls_equal=True).sort("case_key")
+    shared = assisted.join(cell_sizes, on=CELL_COLUMNS, nulls_equal=True)
+    unassisted_share = compute_weighted_share(
         weighted["agrees"].cast(pl.Int64).to_numpy(),
         (weighted["unseen"] / weighted["seen"]).to_numpy(),
         weighted["unit"].rank("dense").to_numpy(),
     )
-    assisted_share = share_of(shared)
-    change = difference(side_of(assisted_share), side_of(unassisted_share))
-    adoption = adopted(side_of(unassisted_share), side_of(assisted_share))
+    assisted_share = compute_unit_share(shared)
+    change = compute_difference(build_side(assisted_share), build_side(unassisted_share))
+    adoption = compute_adoption(build_side(unassisted_share), build_side(assisted_share))
     return Anchoring(
         version=version,
         lever=lever,
@@ -86,25 +104,25 @@ def _of(unseen: pl.DataFrame, seen: pl.DataFrame, version: str, lever: str) -> A
         seen=assisted_share,
         change=change,
         adopted=adoption,
-        says=says(change, adoption),
+        says=describe_anchoring(change, adoption),
     )
 
 
-def says(change: Difference, taken: Adopted) -> str:
-    """Say what seeing the answer does to people's agreement with it."""
+def describe_anchoring(change: ShareDifference, adoption: AdoptionRate) -> str:
+    """Describe how seeing the answer changes agreement with it."""
     if change.low is None or change.high is None:
         return "no data: no cell has verdicts of both kinds"
     if change.high < 0:
         return "people agree less when they see the answer: they may look for its faults"
     if change.low <= 0:
         return "no difference that could not be luck"
-    if taken.share is None or not taken.low:
+    if adoption.share is None or not adoption.low:
         return "people agree more when they see the answer"
     return (
         "people agree more when they see the answer: they take it over in about"
-        f" {taken.share:.0%} of the conflicts"
+        f" {adoption.share:.0%} of the conflicts"
     ).replace("%", " %")
 
 
-def _sizes(verdicts: pl.DataFrame, name: str) -> pl.DataFrame:
-    return verdicts.group_by(CELL).agg(pl.len().alias(name))
+def _count_by_cell(pairs: pl.DataFrame, name: str) -> pl.DataFrame:
+    return pairs.group_by(CELL_COLUMNS).agg(pl.len().alias(name))

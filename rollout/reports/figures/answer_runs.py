@@ -1,8 +1,7 @@
-"""Runs of one answer: how long somebody said the same, and how unlikely that is.
+"""Runs of equal answers by one reviewer, and how unlikely they are.
 
-A hundred times "nothing" is no sign where nothing is what there mostly is. So a run is held against
-what everybody else answers in the same cells: the chance is that of cases drawn independently from
-their answers.
+A hundred times "nothing" means little where most cases show nothing. A run is therefore compared
+with the answers of the other reviewers in the same cells, as if cases were independent.
 """
 
 from collections.abc import Iterator
@@ -14,22 +13,22 @@ from numpy.typing import NDArray
 
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.policy import Policy
-from rollout.reports.inputs.pairs import UNSEEN, case_facts
-from rollout.tally.frames import VALUE, Records
+from rollout.reports.inputs.pairs import UNASSISTED_EXPOSURES, build_case_frame
+from rollout.tally.frames import VALUE_PREFIX, RecordFrames
 
-BY_OTHERS = (
+MARKOV_METHOD = (
     "at most the expected number of such runs (Markov), answers drawn as others give them in the "
     "same cells, times the number of labels"
 )
-NOBODY_ELSE = "nobody else to compare with"
+NO_OTHER_REVIEWERS = "nobody else to compare with"
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """The run that is least likely by chance: so many times `label` in a row, of `answers`.
+class AnswerRun:
+    """The least likely run of one reviewer: `longest` times `label` among `answers`.
 
-    `chance` is an upper bound on the chance that anybody who answers as the others do has a run as
-    unlikely, None where there is nobody to compare with. Units that are bursts count once.
+    `chance` is an upper bound of the chance that a reviewer who answers like the others has a run
+    as unlikely; None without other reviewers. Each unit counts once.
     """
 
     answers: int
@@ -39,31 +38,38 @@ class Run:
     method: str
 
 
-NO_RUN = Run(0, 0, "", None, "no data")
+NO_RUN = AnswerRun(0, 0, "", None, "no data")
 
 
-def longest_runs(records: Records, cases: pl.DataFrame, policy: Policy) -> dict[str, Run]:
-    """Return each person's run, on the policy's first lever that has labels; none without one."""
+def find_longest_runs(
+    records: RecordFrames, cases: pl.DataFrame, policy: Policy
+) -> dict[str, AnswerRun]:
+    """Return the run of each reviewer on the policy's first lever with labels.
+
+    Empty if all levers are numbers.
+    """
     lever = next((lever for lever in policy.levers if lever.number is None), None)
     if lever is None:
         return {}
-    answers = _answers(records, cases, lever)
+    answers = _order_answers(records, cases, lever)
     labels = tuple(sorted(answers["label"].unique()))
     return {
-        str(name): _run(own_answers, _chances(own_answers, answers, labels), labels)
+        str(name): _find_unlikeliest_run(
+            own_answers, _compute_chances(own_answers, answers, labels), labels
+        )
         for (name,), own_answers in answers.partition_by(
             "reviewer", as_dict=True, maintain_order=True
         ).items()
     }
 
 
-def _answers(records: Records, cases: pl.DataFrame, lever: Lever) -> pl.DataFrame:
-    """Return unseen answers in the order in which they were given, the first of each unit."""
-    facts = case_facts(records, cases).select("case_key", "unit", "site", "window", "t")
-    unassisted = records.decisions.filter(pl.col("exposure").is_in(UNSEEN))
-    answers = unassisted.select("case_key", "reviewer", "at", label=VALUE + lever.id).drop_nulls(
-        "label"
-    )
+def _order_answers(records: RecordFrames, cases: pl.DataFrame, lever: Lever) -> pl.DataFrame:
+    """Return the first unassisted answer of each reviewer and unit, sorted by time."""
+    facts = build_case_frame(records, cases).select("case_key", "unit", "site", "window", "t")
+    unassisted = records.decisions.filter(pl.col("exposure").is_in(UNASSISTED_EXPOSURES))
+    answers = unassisted.select(
+        "case_key", "reviewer", "at", label=VALUE_PREFIX + lever.id
+    ).drop_nulls("label")
     located = answers.join(facts, on="case_key").with_columns(
         at=pl.coalesce(pl.col("at").dt.epoch("us"), "t")
     )
@@ -71,18 +77,18 @@ def _answers(records: Records, cases: pl.DataFrame, lever: Lever) -> pl.DataFram
     return ordered.unique(["reviewer", "unit"], keep="first", maintain_order=True)
 
 
-def _chances(
-    own: pl.DataFrame, said: pl.DataFrame, labels: tuple[str, ...]
+def _compute_chances(
+    own_answers: pl.DataFrame, answers: pl.DataFrame, labels: tuple[str, ...]
 ) -> NDArray[np.float64] | None:
-    """Return how likely each label was in each answer's cell, by what others say there.
+    """Return the chance of each label in each answer's cell, from other reviewers.
 
-    Shape (answers, labels). Half an answer of each label is added, so that nothing is impossible.
-    None where nobody else judged in any of the cells.
+    Shape (answers, labels). Half an answer is added to each label, so that no chance is zero.
+    None if no other reviewer decided in any of the cells.
     """
     cell = ["site", "window"]
-    others = said.filter(pl.col("reviewer") != own["reviewer"][0])
+    others = answers.filter(pl.col("reviewer") != own_answers["reviewer"][0])
     counts = others.group_by(*cell, "label").len()
-    wide = own.select(*cell).unique(maintain_order=True)
+    wide = own_answers.select(*cell).unique(maintain_order=True)
     for label in labels:
         label_counts = counts.filter(pl.col("label") == label).select(
             *cell, pl.col("len").alias(label)
@@ -92,45 +98,47 @@ def _chances(
     table += np.where(table.sum(axis=1, keepdims=True) > 0, 0.0, table.sum(axis=0))
     if not table.sum():
         return None
-    rows = own.select(*cell).join(
+    rows = own_answers.select(*cell).join(
         wide.select(cell).with_row_index("row"), on=cell, nulls_equal=True, maintain_order="left"
     )
     table += 0.5
     return np.asarray((table / table.sum(axis=1, keepdims=True))[rows["row"].to_numpy()])
 
 
-def _run(own: pl.DataFrame, chances: NDArray[np.float64] | None, labels: tuple[str, ...]) -> Run:
-    longest = dict(_longest(own["label"]))
+def _find_unlikeliest_run(
+    own_answers: pl.DataFrame, chances: NDArray[np.float64] | None, labels: tuple[str, ...]
+) -> AnswerRun:
+    longest = dict(_find_longest(own_answers["label"]))
     if chances is None:
         label = max(longest, key=lambda name: (longest[name], name))
-        return Run(own.height, longest[label], label, None, NOBODY_ELSE)
+        return AnswerRun(own_answers.height, longest[label], label, None, NO_OTHER_REVIEWERS)
     bounds = {
-        label: expected_runs(chances[:, labels.index(label)], length)
+        label: compute_expected_runs(chances[:, labels.index(label)], length)
         for label, length in longest.items()
     }
     label = min(bounds, key=lambda name: (bounds[name], name))
     chance = min(1.0, bounds[label] * len(labels))
-    return Run(own.height, longest[label], label, chance, BY_OTHERS)
+    return AnswerRun(own_answers.height, longest[label], label, chance, MARKOV_METHOD)
 
 
-def _longest(answers: pl.Series) -> Iterator[tuple[str, int]]:
-    """Yield each answer that was given with the length of its longest run."""
+def _find_longest(answers: pl.Series) -> Iterator[tuple[str, int]]:
+    """Yield each answer with the length of its longest run."""
     runs = answers.rle().struct.unnest()
     yield from runs.group_by("value").agg(pl.col("len").max()).iter_rows()
 
 
-def expected_runs(chances: NDArray[np.float64], length: int) -> float:
-    """Return how many runs of at least `length` are to be expected among independent trials.
+def compute_expected_runs(chances: NDArray[np.float64], length: int) -> float:
+    """Return the expected number of runs of at least `length` in independent trials.
 
-    It bounds the chance of any from above, and is close to it where that is small.
+    It is an upper bound of the chance of such a run, and close to it if that is small.
 
     Args:
-        chances: of each trial to succeed, in (0, 1), shape (trials,).
+        chances: chance of success of each trial, in (0, 1), shape (trials,).
         length: at least 1 and at most the number of trials.
 
     Five heads in a row among ten coins, where the chance is 0.109:
 
-    >>> round(expected_runs(np.full(10, 0.5), 5), 3)
+    >>> round(compute_expected_runs(np.full(10, 0.5), 5), 3)
     0.109
     """
     sums = np.concatenate([[0.0], np.cumsum(np.log(chances))])

@@ -1,7 +1,7 @@
-"""The price of auditing little: when somebody who saw every verdict would have narrowed.
+"""The cost of a low audit rate: when the same guard would have narrowed on all decisions.
 
-The engine is shown what the stage shows; a replay knows the rest. For each narrowing by a quality
-guard the same detector runs over all verdicts, and the model's cases until then are counted.
+The engine counts only sampled decisions; a replay has all of them. For each narrowing by a quality
+guard the same detector runs over all decisions, and the model's cases until then are counted.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,34 +13,39 @@ import polars as pl
 import scipy
 from numpy.typing import NDArray
 
-from rollout.core.policy.measures import DETECTED, MISSING
+from rollout.core.policy.measures import DETECTOR_MEASURES, MISSING
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.scope.events import Narrowed
-from rollout.reports.figures.model_cost import Price, price_of
-from rollout.reports.inputs.gate_progress import Leg
-from rollout.reports.inputs.inputs import Inputs, Key
-from rollout.reports.statistics.intervals import Share, Weighted, share, weighted_share
-from rollout.tally.evidence_view import Sight
-from rollout.tally.guard_series import detector_path
-from rollout.tally.slots import instant, slot_after, slot_before
-from rollout.tally.unit_arrays import Bools, Kinds, Rows
+from rollout.reports.figures.model_cost import ModelCost, compute_model_cost
+from rollout.reports.inputs.gate_progress import StatePeriod
+from rollout.reports.inputs.inputs import CellVersion, ReportInputs
+from rollout.reports.statistics.intervals import (
+    Share,
+    WeightedShare,
+    compute_share,
+    compute_weighted_share,
+)
+from rollout.tally.evidence_view import EvidenceView
+from rollout.tally.guard_series import compute_detector_series
+from rollout.tally.slots import find_slot_after, find_slot_before, to_instant
+from rollout.tally.unit_arrays import BoolArray, UnitArrays, UnitClasses
 
 
 @dataclass(frozen=True, slots=True)
 class Hindsight:
-    """One narrowing by a guard, beside what an observer of everything would have done.
+    """One narrowing by a guard, compared with the same guard on all decisions.
 
     Attributes:
-        site, window, version, guard: who was narrowed by what.
+        site, window, version, guard: the narrowed cell and version, and the guard.
         came_from, to: the stages.
-        changed_at: since when the guard had been counting.
-        began_at: best estimate, from all verdicts, of when the measure fell.
+        changed_at: start of the guard's counts.
+        began_at: best estimate, from all decisions, of when the measure fell.
         narrowed_at: when the engine narrowed.
-        seen_at: when the same guard would have given alarm, had it seen every verdict; None if
-            it would not have. It may be after `narrowed_at`: other verdicts are other luck.
-        shown, all: bad and all records of the guard by the narrowing: shown to it, and in all.
-        price: what the model decided from `began_at` to `narrowed_at`.
-        price_if_seen: the same until `seen_at`; None where that is unknown or later.
+        seen_at: when the same guard would have tripped on all decisions; None if never. It can be
+            later than `narrowed_at`, by chance.
+        shown, all: bad records of the guard until the narrowing: among the sampled, among all.
+        price: cost of the model's decisions from `began_at` to `narrowed_at`.
+        price_if_seen: the same until `seen_at`; None if that is unknown or later.
     """
 
     site: str
@@ -55,64 +60,72 @@ class Hindsight:
     seen_at: datetime | None
     shown: Share
     all: Share
-    price: Price
-    price_if_seen: Price | None
+    price: ModelCost
+    price_if_seen: ModelCost | None
 
 
 @dataclass(frozen=True, slots=True)
-class Sighted:
-    """One cell and version: agreement as the engine saw it, weighted, and of all verdicts.
+class VisibleAgreement:
+    """Agreement of one cell and version: sampled, weighted, and of all decisions.
 
-    `shown` are the judged units of the attempt that the engine was given. `weighted` corrects
-    them for the share that each stage shows; `all` are all judged units of the attempt.
+    `shown` are the decided units of the attempt that the engine counted. `weighted` corrects them
+    for the sample rate of each stage; `all` are all decided units of the attempt.
     """
 
     site: str
     window: str
     version: str
     shown: Share
-    weighted: Weighted
+    weighted: WeightedShare
     all: Share
 
 
-def hindsights(
-    inputs: Inputs, courses: Mapping[Key, tuple[Leg, ...]], priced: pl.DataFrame
+def compute_hindsights(
+    inputs: ReportInputs,
+    state_periods: Mapping[CellVersion, tuple[StatePeriod, ...]],
+    model_cases: pl.DataFrame,
 ) -> tuple[Hindsight, ...]:
-    """Return every narrowing by a guard of a quality measure, in order."""
+    """Return the hindsight of each narrowing by a quality guard, in order."""
     return tuple(
-        _hindsight(event, guard, period, inputs, priced)
-        for event, guard, period in _narrowings(inputs, courses)
+        _compute_hindsight(event, guard, period, inputs, model_cases)
+        for event, guard, period in _find_narrowings(inputs, state_periods)
     )
 
 
-def _narrowings(
-    inputs: Inputs, courses: Mapping[Key, tuple[Leg, ...]]
-) -> Iterator[tuple[Narrowed, Guard, Leg]]:
+def _find_narrowings(
+    inputs: ReportInputs, state_periods: Mapping[CellVersion, tuple[StatePeriod, ...]]
+) -> Iterator[tuple[Narrowed, Guard, StatePeriod]]:
     for event in inputs.events:
         if not isinstance(event, Narrowed) or not event.guard:
             continue
-        guards = {guard.id: guard for guard in inputs.policy.guards_of(event.cell)}
+        guards = {guard.id: guard for guard in inputs.policy.list_guards(event.cell)}
         guard = guards.get(event.guard)
-        periods = courses.get((event.cell, event.version), ())
+        periods = state_periods.get((event.cell, event.version), ())
         earlier = [period for period in periods if period.since < event.at <= period.until]
-        if guard is not None and earlier and _quality(guard):
+        if guard is not None and earlier and _is_quality_guard(guard):
             yield event, guard, earlier[-1]
 
 
-def _quality(guard: Guard) -> bool:
-    return guard.condition.measure in DETECTED - {"override"}
+def _is_quality_guard(guard: Guard) -> bool:
+    return guard.condition.measure in DETECTOR_MEASURES - {"override"}
 
 
-def _hindsight(
-    event: Narrowed, guard: Guard, leg: Leg, inputs: Inputs, priced: pl.DataFrame
+def _compute_hindsight(
+    event: Narrowed,
+    guard: Guard,
+    period: StatePeriod,
+    inputs: ReportInputs,
+    model_cases: pl.DataFrame,
 ) -> Hindsight:
-    policy, view = inputs.policy, inputs.sights[event.cell, event.version]
-    rows = since_change(view.rows.guard, leg.state.changed_at, policy)
-    alarm = detector_path(guard, rows, view.kinds, policy).next_alarm(0)
-    detected_at = None if alarm is None else instant(alarm, policy.tick)
-    counted_rows = rows.where(rows.slot <= slot_before(event.at, policy.tick))
-    began_at = began(counted_rows, guard, view.kinds, policy) or leg.state.changed_at
-    cell_cases = priced.filter(
+    policy, view = inputs.policy, inputs.evidence_views[event.cell, event.version]
+    rows = select_rows_since(view.rows.guard, period.state.changed_at, policy)
+    alarm = compute_detector_series(guard, rows, view.unit_classes, policy).find_next_alarm(0)
+    detected_at = None if alarm is None else to_instant(alarm, policy.tick)
+    counted_rows = rows.select(rows.slot <= find_slot_before(event.at, policy.tick))
+    began_at = (
+        estimate_start(counted_rows, guard, view.unit_classes, policy) or period.state.changed_at
+    )
+    cell_cases = model_cases.filter(
         (pl.col("site") == event.cell.site)
         & (pl.col("window") == event.cell.window)
         & (pl.col("version") == event.version)
@@ -125,41 +138,48 @@ def _hindsight(
         guard=str(guard.condition),
         came_from=event.from_stage,
         to=event.to_stage,
-        changed_at=leg.state.changed_at,
+        changed_at=period.state.changed_at,
         began_at=began_at,
         narrowed_at=event.at,
         seen_at=detected_at,
-        shown=_bad(counted_rows.where(_shown(view, counted_rows)), guard, view.kinds, policy),
-        all=_bad(counted_rows, guard, view.kinds, policy),
-        price=price_between(cell_cases, began_at, event.at),
-        price_if_seen=price_between(cell_cases, began_at, detected_at)
+        shown=_compute_bad_share(
+            counted_rows.select(_find_visible_rows(view, counted_rows)),
+            guard,
+            view.unit_classes,
+            policy,
+        ),
+        all=_compute_bad_share(counted_rows, guard, view.unit_classes, policy),
+        price=compute_cost_between(cell_cases, began_at, event.at),
+        price_if_seen=compute_cost_between(cell_cases, began_at, detected_at)
         if is_sooner and detected_at
         else None,
     )
 
 
-def since_change(rows: Rows, changed_at: datetime, policy: Policy) -> Rows:
-    """Return the rows that a guard counts which started anew at `changed_at`."""
-    return rows.where(rows.occurred >= slot_after(changed_at, policy.tick))
+def select_rows_since(rows: UnitArrays, changed_at: datetime, policy: Policy) -> UnitArrays:
+    """Return the rows that a guard counts since its restart at `changed_at`."""
+    return rows.select(rows.occurred >= find_slot_after(changed_at, policy.tick))
 
 
-def price_between(priced: pl.DataFrame, since: datetime, until: datetime) -> Price:
-    """Return the price of the cases that occurred in [since, until)."""
+def compute_cost_between(model_cases: pl.DataFrame, since: datetime, until: datetime) -> ModelCost:
+    """Return the cost of the cases that occurred in [since, until)."""
     t = pl.from_epoch("t", time_unit="us").dt.replace_time_zone("UTC")
-    return price_of(priced.filter((t >= since) & (t < until)))
+    return compute_model_cost(model_cases.filter((t >= since) & (t < until)))
 
 
-def _shown(sight: Sight, rows: Rows) -> Bools:
-    """Say of which rows the engine was shown the verdict."""
-    if not sight.timeline.ever_left_shadow:
+def _find_visible_rows(view: EvidenceView, rows: UnitArrays) -> BoolArray:
+    """Return which rows have a decision that the engine counted."""
+    if not view.stage_history.ever_left_shadow:
         return np.ones(len(rows), dtype=bool)
-    visible_share = sight.shares.seen[sight.timeline.at(rows.occurred)]
-    return np.asarray(sight.band_of(rows) < visible_share)
+    visible_share = view.shares.reviewed_buckets[view.stage_history.find_levels(rows.occurred)]
+    return np.asarray(view.find_buckets(rows) < visible_share)
 
 
-def _losses(rows: Rows, guard: Guard, kinds: Kinds, policy: Policy) -> NDArray[np.float64]:
-    """Return each record's loss as the guard's measure sees it, in [0, 1]; NaN for other units."""
-    matches = kinds.takes(guard.condition)[rows.kind]
+def _compute_losses(
+    rows: UnitArrays, guard: Guard, kinds: UnitClasses, policy: Policy
+) -> NDArray[np.float64]:
+    """Return each record's loss in the guard's measure, in [0, 1]; NaN for other units."""
+    matches = kinds.get_class_counts(guard.condition)[rows.unit_class]
     if guard.condition.measure == "cost":
         weights = np.array(policy.cost_levels) / policy.largest_cost
     elif guard.condition.measure == "action_change":
@@ -169,20 +189,22 @@ def _losses(rows: Rows, guard: Guard, kinds: Kinds, policy: Policy) -> NDArray[n
     return np.where(matches.any(axis=1), matches @ weights, np.nan)
 
 
-def _bad(rows: Rows, guard: Guard, kinds: Kinds, policy: Policy) -> Share:
-    losses = _losses(rows, guard, kinds, policy)
-    return share(int(np.sum(losses > 0)), int(np.sum(~np.isnan(losses))))
+def _compute_bad_share(rows: UnitArrays, guard: Guard, kinds: UnitClasses, policy: Policy) -> Share:
+    losses = _compute_losses(rows, guard, kinds, policy)
+    return compute_share(int(np.sum(losses > 0)), int(np.sum(~np.isnan(losses))))
 
 
-def began(rows: Rows, guard: Guard, kinds: Kinds, policy: Policy) -> datetime | None:
+def estimate_start(
+    rows: UnitArrays, guard: Guard, kinds: UnitClasses, policy: Policy
+) -> datetime | None:
     """Return when the measure most likely fell: the split that explains the losses best.
 
-    Records stand in order of their cases; before the split one mean loss, after it a higher one.
-    A split has to explain more than one that is there by luck (ln n, as by Schwarz's criterion);
-    else the first record is the answer: it was so from the start. None without records.
+    Records are sorted by time; the mean loss is higher after the split than before. A split must
+    gain more than ln n (Schwarz, The Annals of Statistics 6 (1978) 461); otherwise the time of the
+    first record is returned. None without records.
     """
     order = np.argsort(rows.occurred, kind="stable")
-    losses = _losses(rows, guard, kinds, policy)[order]
+    losses = _compute_losses(rows, guard, kinds, policy)[order]
     is_valid = ~np.isnan(losses)
     losses, occurred = losses[is_valid], rows.occurred[order][is_valid]
     if not len(losses):
@@ -190,44 +212,48 @@ def began(rows: Rows, guard: Guard, kinds: Kinds, policy: Policy) -> datetime | 
     n, total = len(losses), losses.sum()
     before = np.concatenate([[0.0], np.cumsum(losses)[:-1]])
     count = np.arange(n)
-    gain = _likelihood(before, count) + _likelihood(total - before, n - count)
+    gain = _compute_likelihood(before, count) + _compute_likelihood(total - before, n - count)
     with np.errstate(invalid="ignore", divide="ignore"):
         is_worse = (count == 0) | ((total - before) / (n - count) > before / count)
     index = int(np.argmax(np.where(is_worse, gain, -np.inf)))
     index = index if gain[index] - gain[0] > np.log(n) else 0
-    return instant(int(occurred[index]), policy.tick)
+    return to_instant(int(occurred[index]), policy.tick)
 
 
-def _likelihood(losses: NDArray[np.float64], n: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Return the largest log-likelihood of so many losses in n records."""
+def _compute_likelihood(losses: NDArray[np.float64], n: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Return the maximal log-likelihood of these losses in n records."""
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = np.where(n > 0, losses / n, 0.0)
     return np.asarray(scipy.special.xlogy(losses, mean) + scipy.special.xlogy(n - losses, 1 - mean))
 
 
-def sighted(inputs: Inputs) -> tuple[Sighted, ...]:
-    """Return every cell and version; where the cell never left shadow, everything was shown."""
-    order = {cell: index for index, cell in enumerate(inputs.policy.cells)}
-    keys = sorted(inputs.sights, key=lambda key: (order[key[0]], key[1]))
-    return tuple(_sighted(inputs.sights[key], inputs.policy) for key in keys)
-
-
-def _sighted(sight: Sight, policy: Policy) -> Sighted:
-    rows = sight.rows.gate
-    rows = rows.where(rows.occurred >= slot_before(sight.state.attempt_since, policy.tick))
-    rows = rows.where(sight.kinds.whole[rows.kind] & ~sight.kinds.missing[rows.kind])
-    is_visible = _shown(sight, rows)
-    kind_agrees = np.array(
-        [kind.agrees and kind.decided != MISSING for kind in sight.kinds.kinds], dtype=bool
+def compute_visible_agreements(inputs: ReportInputs) -> tuple[VisibleAgreement, ...]:
+    """Return the agreement of every cell and version, in order of the policy."""
+    return tuple(
+        _compute_visible_agreement(inputs.evidence_views[key], inputs.policy)
+        for key in inputs.cell_versions
     )
-    is_agreeing = kind_agrees[rows.kind]
-    sampling_rates = np.array([1.0, *(stage.seen for stage in policy.stages)])
-    row_rates = sampling_rates[sight.timeline.at(rows.occurred)]
-    return Sighted(
-        site=sight.cell.site,
-        window=sight.cell.window,
-        version=sight.version,
-        shown=share(int(is_agreeing[is_visible].sum()), int(is_visible.sum())),
-        weighted=weighted_share(is_agreeing[is_visible], row_rates[is_visible]),
-        all=share(int(is_agreeing.sum()), len(rows)),
+
+
+def _compute_visible_agreement(view: EvidenceView, policy: Policy) -> VisibleAgreement:
+    rows = view.rows.gate
+    rows = rows.select(rows.occurred >= find_slot_before(view.state.attempt_since, policy.tick))
+    rows = rows.select(
+        view.unit_classes.is_whole_unit[rows.unit_class]
+        & ~view.unit_classes.is_missing[rows.unit_class]
+    )
+    is_visible = _find_visible_rows(view, rows)
+    kind_agrees = np.array(
+        [kind.agrees and kind.decided != MISSING for kind in view.unit_classes.classes], dtype=bool
+    )
+    is_agreeing = kind_agrees[rows.unit_class]
+    sampling_rates = np.array([1.0, *(stage.reviewed_share for stage in policy.stages)])
+    row_rates = sampling_rates[view.stage_history.find_levels(rows.occurred)]
+    return VisibleAgreement(
+        site=view.cell.site,
+        window=view.cell.window,
+        version=view.version,
+        shown=compute_share(int(is_agreeing[is_visible].sum()), int(is_visible.sum())),
+        weighted=compute_weighted_share(is_agreeing[is_visible], row_rates[is_visible]),
+        all=compute_share(int(is_agreeing.sum()), len(rows)),
     )

@@ -1,7 +1,7 @@
-"""What a version's confidence is worth: how often it is right where it says how sure it is.
+"""Calibration: how often a version is right, by its confidence.
 
-Read against two references, never mixed: people's labels (one distinct label, given unseen) and
-outcomes, where there are any. People err too, so agreement with them is not being right.
+There are two references, never mixed: human labels (one distinct label, unassisted) and outcomes.
+Humans err too, so agreement with them is not correctness.
 """
 
 from dataclasses import dataclass
@@ -13,27 +13,27 @@ from numpy.typing import NDArray
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import FAILED
 from rollout.core.policy.policy import Policy
-from rollout.reports.inputs.pairs import Pairs, case_facts, compared
-from rollout.reports.statistics.intervals import Share, clopper_pearson, clustered_share
-from rollout.tally.frames import VALUE, Records
+from rollout.reports.inputs.pairs import Pairs, build_case_frame, compare_pairs
+from rollout.reports.statistics.intervals import Share, clopper_pearson, compute_unit_share
+from rollout.tally.frames import VALUE_PREFIX, RecordFrames
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 Ints = NDArray[np.int64]
 
-BINS = 10
-MOST_POINTS = 100  # of a risk–coverage curve
+BIN_COUNT = 10
+MAX_CURVE_POINTS = 100  # of a risk–coverage curve
 ALPHA = 0.05
-PEOPLE, OUTCOMES = "people", "outcomes"
+HUMANS, OUTCOMES = "people", "outcomes"
 NO_CONFIDENCES = "no confidences were sent"
-NO_PAIRS = "no case has both an answer and what it is held against"
+NO_PAIRS = "no case has both an answer and a reference"
 
 
 @dataclass(frozen=True, slots=True)
 class ReliabilityBin:
-    """The cases of one bin of confidence: from `low` on and below `high`, the last one closed.
+    """The cases of one confidence bin: `low` included, `high` only in the last bin.
 
-    `confidence` is their mean, None without cases; `right` the share with an interval over units.
+    `confidence` is their mean, None without cases; `right` is the share of right answers.
     """
 
     low: float
@@ -43,11 +43,11 @@ class ReliabilityBin:
 
 
 @dataclass(frozen=True, slots=True)
-class Coverage:
-    """What happens if only answers of at least this confidence are used.
+class CoveragePoint:
+    """Coverage and risk if only answers of at least this confidence are used.
 
-    `share` of the cases would be decided, of which `risk` is wrong; `at_most` bounds the risk at
-    every point of the curve at once, one-sided, 95 %.
+    `share` of the cases would be decided, and `risk` of those would be wrong; `at_most` is a
+    one-sided 95 % bound of the risk, valid at all points of the curve together.
     """
 
     confidence: float
@@ -64,19 +64,19 @@ class Calibration:
     Attributes:
         version, lever: whose answers.
         against: `people` or `outcomes`.
-        said: what is missing, in words; empty where nothing is.
-        n: cases with a confidence and a reference; every figure below is over them.
+        said: what data is missing; empty if none is.
+        n: cases with a confidence and a reference; all figures below are over them.
         without: cases with a reference and no confidence.
         mean_confidence: None without cases.
         right: share of right answers, with an interval over units.
         ece: expected calibration error over ten bins of equal width, None without cases.
-        bins: ten, empty ones among them; no bins without cases.
-        curve: risk by coverage, the surest first, at most 100 points at which confidence changes.
-        area: under the risk–coverage curve, at each case (equally sure cases in random order).
+        bins: ten, including empty ones; none without cases.
+        curve: risk by coverage, most confident first, at most 100 points.
+        area: area under the risk–coverage curve (ties in random order).
         line: the largest share of wrong answers that the policy's gates allow; None without a
             gate on agreement.
-        at_line: the point with the largest share whose risk is within the line as measured.
-        proven: the one whose risk is within the line by its bound; None where there is none.
+        at_line: the point of largest share whose measured risk is within the threshold.
+        proven: the point of largest share whose risk bound is within it; None without one.
     """
 
     version: str
@@ -89,81 +89,80 @@ class Calibration:
     right: Share
     ece: float | None
     bins: tuple[ReliabilityBin, ...]
-    curve: tuple[Coverage, ...]
+    curve: tuple[CoveragePoint, ...]
     area: float | None
     line: float | None
-    at_line: Coverage | None
-    proven: Coverage | None
+    at_line: CoveragePoint | None
+    proven: CoveragePoint | None
 
 
-def calibrations(
-    pairs: Pairs, records: Records, cases: pl.DataFrame, policy: Policy
+def compute_calibrations(
+    pairs: Pairs, records: RecordFrames, cases: pl.DataFrame, policy: Policy
 ) -> tuple[Calibration, ...]:
-    """Return the figures of every version and lever against people, then against outcomes.
-
-    Without any outcome of a lever there is nothing against outcomes.
-    """
-    units = case_facts(records, cases).select("case_key", "unit")
+    """Return the calibration of every version and lever, against humans and outcomes."""
+    units = build_case_frame(records, cases).select("case_key", "unit")
     figures = []
     for version in pairs.predicted:
         for lever in policy.levers:
-            version_pairs = pairs.of(version, lever.id).filter(pl.col("model") != FAILED)
+            version_pairs = pairs.select(version, lever.id).filter(pl.col("model") != FAILED)
             answers = version_pairs.select("confidence", "unit", right="agrees")
-            figures.append(_calibration(answers, version, lever, PEOPLE, policy))
-            matched = _against_outcomes(records, units, version, lever)
+            figures.append(_compute_calibration(answers, version, lever, HUMANS, policy))
+            matched = _match_outcomes(records, units, version, lever)
             if matched.height:
-                figures.append(_calibration(matched, version, lever, OUTCOMES, policy))
+                figures.append(_compute_calibration(matched, version, lever, OUTCOMES, policy))
     return tuple(figures)
 
 
-def calibration_error(confidence: Floats, right: Bools) -> float | None:
+def compute_calibration_error(confidence: Floats, right: Bools) -> float | None:
     """Return the expected calibration error, None without cases.
 
-    The mean over cases of how far each bin's share of right answers is from its mean confidence;
-    bins are floor(10 c), the last one closed.
+    The mean over cases of the distance between a bin's share of right answers and its mean
+    confidence; bins are floor(10 c), and 1.0 is in the last.
 
     Args:
         confidence: shares from 0 to 1, both included, shape (cases,).
         right: shape (cases,).
 
-    >>> round(calibration_error(np.array([0.9, 1.0, 0.6]), np.array([True, True, False])), 4)
+    >>> round(
+    ...     compute_calibration_error(np.array([0.9, 1.0, 0.6]), np.array([True, True, False])), 4
+    ... )
     0.2333
 
     Source: Naeini, Cooper and Hauskrecht, AAAI 2015; Guo et al., ICML 2017.
     """
     if not len(confidence):
         return None
-    bins = bins_of(confidence)
-    confidence_sums = np.bincount(bins, confidence, BINS)
-    correct_counts = np.bincount(bins, right.astype(float), BINS)
+    bins = find_bins(confidence)
+    confidence_sums = np.bincount(bins, confidence, BIN_COUNT)
+    correct_counts = np.bincount(bins, right.astype(float), BIN_COUNT)
     return float(np.abs(correct_counts - confidence_sums).sum() / len(confidence))
 
 
-def bins_of(confidence: Floats) -> Ints:
+def find_bins(confidence: Floats) -> Ints:
     """Return the bin of each confidence, 0 to 9."""
-    return np.minimum(np.floor(BINS * confidence), BINS - 1).astype(np.int64)
+    return np.minimum(np.floor(BIN_COUNT * confidence), BIN_COUNT - 1).astype(np.int64)
 
 
-def risk_area(confidence: Floats, right: Bools) -> float | None:
+def compute_risk_area(confidence: Floats, right: Bools) -> float | None:
     """Return the area under the risk–coverage curve, None without cases.
 
-    The mean, over k from 1 to all cases, of the risk among the k surest; where cases are equally
-    sure, of the risk that is expected when they stand in random order.
+    The mean, over k from 1 to all cases, of the risk among the k most confident answers; ties count
+    with the risk that is expected in random order.
 
-    >>> risk_area(np.array([0.9, 0.8]), np.array([True, False]))
+    >>> compute_risk_area(np.array([0.9, 0.8]), np.array([True, False]))
     0.25
 
     Source: Geifman and El-Yaniv, NIPS 2017.
     """
     if not len(confidence):
         return None
-    ends, wrong, _ = _steps(confidence, right)
+    ends, wrong, _ = _find_curve_steps(confidence, right)
     k = np.arange(1, len(confidence) + 1)
     return float(np.mean(np.interp(k, [0, *ends], [0, *wrong]) / k))
 
 
-def _steps(confidence: Floats, right: Bools) -> tuple[Ints, Ints, Floats]:
-    """Return, where confidence changes from the surest down: cases, wrong ones, and confidence."""
+def _find_curve_steps(confidence: Floats, right: Bools) -> tuple[Ints, Ints, Floats]:
+    """Return cases, wrong ones and confidence at each change, from the highest down."""
     order = np.argsort(-confidence, kind="stable")
     sorted_confidence, wrong_counts = confidence[order], np.cumsum(~right[order], dtype=np.int64)
     is_last = np.append(sorted_confidence[1:] != sorted_confidence[:-1], [True])
@@ -171,26 +170,28 @@ def _steps(confidence: Floats, right: Bools) -> tuple[Ints, Ints, Floats]:
     return ends + 1, wrong_counts[ends], sorted_confidence[ends]
 
 
-def risk_curve(confidence: Floats, right: Bools, effective: float = 1.0) -> tuple[Coverage, ...]:
-    """Return risk by coverage, the surest first, at most 100 points; empty without cases.
+def compute_risk_curve(
+    confidence: Floats, right: Bools, effective: float = 1.0
+) -> tuple[CoveragePoint, ...]:
+    """Return risk by coverage, most confident first; empty without cases.
 
     Args:
         confidence: shape (cases,).
         right: shape (cases,).
         effective: the share of cases that counts as independent, in (0, 1].
 
-    The bounds share their 5 % among the points, so that the best point may be chosen after
-    looking.
+    The bounds share their 5 % among the points (Bonferroni), so that the best point may be chosen
+    afterwards.
     """
     if not len(confidence):
         return ()
-    ends, wrong, confidences = _steps(confidence, right)
+    ends, wrong, confidences = _find_curve_steps(confidence, right)
     selected = np.unique(
-        np.linspace(0, len(ends) - 1, min(MOST_POINTS, len(ends))).round().astype(int)
+        np.linspace(0, len(ends) - 1, min(MAX_CURVE_POINTS, len(ends))).round().astype(int)
     )
     level = 1 - 2 * ALPHA / len(selected)
     return tuple(
-        Coverage(
+        CoveragePoint(
             confidence=float(confidences[index]),
             share=float(ends[index] / len(confidence)),
             n=int(ends[index]),
@@ -201,8 +202,8 @@ def risk_curve(confidence: Floats, right: Bools, effective: float = 1.0) -> tupl
     )
 
 
-def risk_line(policy: Policy, lever: Lever) -> float | None:
-    """Return the largest share of disagreement that every gate on agreement allows."""
+def find_risk_threshold(policy: Policy, lever: Lever) -> float | None:
+    """Return the largest share of disagreement that all gates allow."""
     thresholds = [
         condition.line
         for gate in policy.gates
@@ -212,82 +213,82 @@ def risk_line(policy: Policy, lever: Lever) -> float | None:
     return 1 - max(thresholds) if thresholds else None
 
 
-def _calibration(
-    answers: pl.DataFrame, version: str, lever: Lever, against: str, policy: Policy
+def _compute_calibration(
+    answers: pl.DataFrame, version: str, lever: Lever, reference: str, policy: Policy
 ) -> Calibration:
     with_confidence = answers.drop_nulls("confidence")
     confidence, right = (
         with_confidence["confidence"].to_numpy(),
         with_confidence["right"].to_numpy(),
     )
-    correct_share = _share(with_confidence)
+    correct_share = compute_unit_share(with_confidence, "right")
     effective = (
         1.0 if not correct_share.effective else min(1.0, correct_share.effective / correct_share.n)
     )
-    curve, threshold = risk_curve(confidence, right, effective), risk_line(policy, lever)
+    curve, threshold = (
+        compute_risk_curve(confidence, right, effective),
+        find_risk_threshold(policy, lever),
+    )
     return Calibration(
         version=version,
         lever=lever.id,
-        against=against,
-        said=_said(answers, with_confidence),
+        against=reference,
+        said=_describe_missing_data(answers, with_confidence),
         n=with_confidence.height,
         without=answers.height - with_confidence.height,
         mean_confidence=float(confidence.mean()) if with_confidence.height else None,
         right=correct_share,
-        ece=calibration_error(confidence, right),
-        bins=_bins(with_confidence),
+        ece=compute_calibration_error(confidence, right),
+        bins=_build_bins(with_confidence),
         curve=curve,
-        area=risk_area(confidence, right),
+        area=compute_risk_area(confidence, right),
         line=threshold,
-        at_line=_farthest(
+        at_line=_find_widest_point(
             [point for point in curve if threshold is not None and point.risk <= threshold]
         ),
-        proven=_farthest(
+        proven=_find_widest_point(
             [point for point in curve if threshold is not None and point.at_most <= threshold]
         ),
     )
 
 
-def _said(answers: pl.DataFrame, known: pl.DataFrame) -> str:
+def _describe_missing_data(answers: pl.DataFrame, with_confidence: pl.DataFrame) -> str:
     if answers.is_empty():
         return NO_PAIRS
-    return NO_CONFIDENCES if known.is_empty() else ""
+    return NO_CONFIDENCES if with_confidence.is_empty() else ""
 
 
-def _farthest(points: list[Coverage]) -> Coverage | None:
+def _find_widest_point(points: list[CoveragePoint]) -> CoveragePoint | None:
     return max(points, key=lambda point: point.n, default=None)
 
 
-def _share(answers: pl.DataFrame) -> Share:
-    units = answers.group_by("unit").agg(pl.col("right").sum(), size=pl.len()).sort("unit")
-    return clustered_share(units["right"].to_numpy(), units["size"].to_numpy())
-
-
-def _bins(known: pl.DataFrame) -> tuple[ReliabilityBin, ...]:
-    if known.is_empty():
+def _build_bins(with_confidence: pl.DataFrame) -> tuple[ReliabilityBin, ...]:
+    if with_confidence.is_empty():
         return ()
-    binned = known.with_columns(bin=pl.Series(bins_of(known["confidence"].to_numpy())))
-    parts = [binned.filter(pl.col("bin") == index) for index in range(BINS)]
+    binned = with_confidence.with_columns(
+        bin=pl.Series(find_bins(with_confidence["confidence"].to_numpy()))
+    )
+    parts = [binned.filter(pl.col("bin") == index) for index in range(BIN_COUNT)]
     return tuple(
         ReliabilityBin(
-            low=index / BINS,
-            high=(index + 1) / BINS,
+            low=index / BIN_COUNT,
+            high=(index + 1) / BIN_COUNT,
             confidence=float(part["confidence"].to_numpy().mean()) if part.height else None,
-            right=_share(part),
+            right=compute_unit_share(part, "right"),
         )
         for index, part in enumerate(parts)
     )
 
 
-def _against_outcomes(
-    records: Records, units: pl.DataFrame, version: str, lever: Lever
+def _match_outcomes(
+    records: RecordFrames, units: pl.DataFrame, version: str, lever: Lever
 ) -> pl.DataFrame:
-    """Return every answer whose case has an outcome, judged by a person or not."""
-    column = VALUE + lever.id
+    """Return every answer whose case has an outcome: confidence, right, unit."""
+    column = VALUE_PREFIX + lever.id
     outcomes = records.outcomes.select("case_key", human=column).drop_nulls()
     answers = records.predictions.filter(pl.col("version") == version).drop_nulls(column)
     joined = answers.select("case_key", "confidence", model=column).join(outcomes, on="case_key")
-    comparison = compared(lever, joined).select("human", "model", right="agrees")
+    comparison = compare_pairs(lever, joined).select("human", "model", right="agrees")
     matched = joined.join(comparison, on=["human", "model"]).join(units, on="case_key", how="left")
     return matched.sort("case_key").select(
         "confidence", "right", unit=pl.coalesce("unit", "case_key")

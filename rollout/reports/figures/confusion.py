@@ -1,4 +1,4 @@
-"""Who said what: tables of labels and of actions, people in rows and the model in columns."""
+"""Confusion matrices of labels and actions: humans in rows, the model in columns."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -8,15 +8,15 @@ import polars as pl
 from numpy.typing import NDArray
 
 from rollout.core.policy.levers import Lever
-from rollout.reports.statistics.intervals import Share, clustered_share, share
+from rollout.reports.statistics.intervals import Share, compute_clustered_share, compute_share
 
 
 @dataclass(frozen=True, slots=True)
 class ConfusionMatrix:
-    """Counts of pairs: rows are what people said, columns what the model said.
+    """Counts of pairs: rows are human answers, columns answers of the model.
 
-    Labels that only one side gave stand in both; `costs` holds what one case of each pair costs,
-    None for labels (their costs are those of their actions).
+    `labels` are those of either side; `costs` has the cost of one case of each pair, None for
+    labels (their actions have the costs).
     """
 
     labels: tuple[str, ...]
@@ -31,12 +31,12 @@ class ConfusionMatrix:
 
 @dataclass(frozen=True, slots=True)
 class LabelFigures:
-    """One label: how often people and the model gave it, and how often both did.
+    """How often humans and the model gave one label, and how often both did.
 
-    `recall` is of the cases whose person said it, `precision` of those whose model did.
-    `recall_bounds` is what recall would be if every case without a verdict were of this label and
-    missed, and if every one that the model gave it were right; `precision_bounds` if all of these
-    were wrong, and if all were right.
+    `recall` is over cases with this human label, `precision` over cases with this model label.
+    The bounds include cases without a decision: `recall_bounds` if all had this label and were
+    missed, and if all with this model label were right; `precision_bounds` if those were all
+    wrong, and all right.
     """
 
     label: str
@@ -49,26 +49,26 @@ class LabelFigures:
     precision_bounds: tuple[float, float] | None
 
 
-def matrix_of(
+def build_matrix(
     pairs: pl.DataFrame, human: str, model: str, order: tuple[str, ...]
 ) -> ConfusionMatrix:
-    """Return the table of two columns; labels stand in `order`, unlisted ones behind.
+    """Return the matrix of two columns: labels in `order`, then the others sorted.
 
-    Labels that nobody gave are left out.
+    Labels without a case are excluded.
     """
-    return counted_matrix(pairs.group_by(human, model).len(), order)
+    return build_matrix_from_counts(pairs.group_by(human, model).len(), order)
 
 
-def counted_matrix(counts: pl.DataFrame, order: tuple[str, ...]) -> ConfusionMatrix:
-    """Return the table of pairs that were counted; labels as in `matrix_of`.
+def build_matrix_from_counts(counts: pl.DataFrame, order: tuple[str, ...]) -> ConfusionMatrix:
+    """Return the matrix of counted pairs; labels as in `build_matrix`.
 
     Args:
-        counts: three columns: what people said, what the model said, how often. A pair may stand
-            in several rows; none may be null.
+        counts: three columns without nulls: human answer, answer of the model, count. A pair may
+            have several rows.
         order: labels that come first.
 
     >>> rows = {"human": ["elk", "bear"], "model": ["bear", "bear"], "n": [2, 7]}
-    >>> counted_matrix(pl.DataFrame(rows), ("bear",)).counts
+    >>> build_matrix_from_counts(pl.DataFrame(rows), ("bear",)).counts
     ((7, 0), (2, 0))
     """
     human, model, _ = counts.columns
@@ -82,83 +82,85 @@ def counted_matrix(counts: pl.DataFrame, order: tuple[str, ...]) -> ConfusionMat
     return ConfusionMatrix(labels, tuple(tuple(int(n) for n in row) for row in table))
 
 
-def action_matrix(pairs: pl.DataFrame, lever: Lever) -> ConfusionMatrix:
-    """Return the table of actions with what each pair of them costs."""
-    return with_costs(matrix_of(pairs, "human_action", "model_action", lever.actions), lever)
+def build_action_matrix(pairs: pl.DataFrame, lever: Lever) -> ConfusionMatrix:
+    """Return the matrix of actions with the cost of each pair."""
+    return add_costs(build_matrix(pairs, "human_action", "model_action", lever.actions), lever)
 
 
-def with_costs(found: ConfusionMatrix, lever: Lever) -> ConfusionMatrix:
-    """Return a table of actions with what each pair of them costs."""
+def add_costs(matrix: ConfusionMatrix, lever: Lever) -> ConfusionMatrix:
+    """Return a matrix of actions with the cost of each pair."""
     actions = set(lever.actions)
 
-    def cost(did: str, right: str) -> float:
-        return lever.cost(did, right) if {did, right} <= actions else lever.largest_cost
+    def find_cost(model_action: str, human_action: str) -> float:
+        return (
+            lever.compute_cost(model_action, human_action)
+            if {model_action, human_action} <= actions
+            else lever.largest_cost
+        )
 
     costs = tuple(
-        tuple(cost(model_action, human_action) for model_action in found.labels)
-        for human_action in found.labels
+        tuple(find_cost(model_action, human_action) for model_action in matrix.labels)
+        for human_action in matrix.labels
     )
-    return ConfusionMatrix(found.labels, found.counts, costs)
+    return ConfusionMatrix(matrix.labels, matrix.counts, costs)
 
 
-def label_figures(
-    pairs: pl.DataFrame, matrix: ConfusionMatrix, unjudged: dict[str, int]
+def compute_label_figures(
+    pairs: pl.DataFrame, matrix: ConfusionMatrix, unreviewed: dict[str, int]
 ) -> tuple[LabelFigures, ...]:
-    """Return the figures of every label in the table, the most frequent of people's first.
+    """Return the figures of every label, the most frequent human label first.
 
     Args:
         pairs: columns human, model, agrees, unit; intervals are over units.
-        matrix: the table of these pairs.
-        unjudged: per label of the model, the cases that no single verdict of people stands beside.
+        matrix: the matrix of these pairs.
+        unreviewed: by label of the model, the cases without a single human label.
     """
-    recalls, precisions = _shares(pairs, "human"), _shares(pairs, "model")
-    return _in_order(
-        _figures(label, precisions.get(label), recalls.get(label), unjudged)
+    recalls, precisions = _compute_shares(pairs, "human"), _compute_shares(pairs, "model")
+    return _sort_by_frequency(
+        _build_label_figures(label, precisions.get(label), recalls.get(label), unreviewed)
         for label in matrix.labels
     )
 
 
-def counted_label_figures(
-    matrix: ConfusionMatrix, unjudged: dict[str, int]
+def compute_label_figures_from_counts(
+    matrix: ConfusionMatrix, unreviewed: dict[str, int]
 ) -> tuple[LabelFigures, ...]:
-    """Return the figures of every label in a table whose pairs are taken as independent.
+    """Return the figures of every label of independent pairs.
 
-    Args:
-        matrix: the table.
-        unjudged: as for `label_figures`.
+    `unreviewed` is as for `compute_label_figures`.
     """
     both, rows, columns = matrix.table.diagonal(), matrix.table.sum(1), matrix.table.sum(0)
-    return _in_order(
-        _figures(
+    return _sort_by_frequency(
+        _build_label_figures(
             label,
-            share(int(both[index]), int(columns[index])),
-            share(int(both[index]), int(rows[index])),
-            unjudged,
+            compute_share(int(both[index]), int(columns[index])),
+            compute_share(int(both[index]), int(rows[index])),
+            unreviewed,
         )
         for index, label in enumerate(matrix.labels)
     )
 
 
-def _in_order(rows: Iterable[LabelFigures]) -> tuple[LabelFigures, ...]:
+def _sort_by_frequency(rows: Iterable[LabelFigures]) -> tuple[LabelFigures, ...]:
     return tuple(sorted(rows, key=lambda row: (-row.human, -row.model, row.label)))
 
 
-def _shares(pairs: pl.DataFrame, side: str) -> dict[str, Share]:
-    """Return per label of one side the share that agrees."""
+def _compute_shares(pairs: pl.DataFrame, side: str) -> dict[str, Share]:
+    """Return the share that agrees, by label of one side."""
     units = pairs.group_by(side, "unit").agg(pl.col("agrees").sum(), size=pl.len())
     parts = units.sort("unit").partition_by(side, as_dict=True)
     return {
-        str(label): clustered_share(part["agrees"].to_numpy(), part["size"].to_numpy())
+        str(label): compute_clustered_share(part["agrees"].to_numpy(), part["size"].to_numpy())
         for (label,), part in parts.items()
     }
 
 
-def _figures(
-    label: str, precision: Share | None, recall: Share | None, unjudged: dict[str, int]
+def _build_label_figures(
+    label: str, precision: Share | None, recall: Share | None, unreviewed: dict[str, int]
 ) -> LabelFigures:
-    precision, recall = precision or share(0, 0), recall or share(0, 0)
-    both, missing_as = recall.count, unjudged.get(label, 0)
-    missing = sum(unjudged.values())
+    precision, recall = precision or compute_share(0, 0), recall or compute_share(0, 0)
+    both, missing_as = recall.count, unreviewed.get(label, 0)
+    missing = sum(unreviewed.values())
     worst, best = recall.n + missing - missing_as, recall.n + missing_as
     total = precision.n + missing_as
     return LabelFigures(

@@ -1,4 +1,4 @@
-"""How long verdicts took: from when a person began on a case to when the verdict was given."""
+"""Decision times: from opening a case to the decision."""
 
 from dataclasses import dataclass
 
@@ -6,17 +6,17 @@ import numpy as np
 import polars as pl
 import scipy
 
-from rollout.reports.statistics.intervals import LEVEL, NO_DATA
-from rollout.tally.frames import Records
+from rollout.reports.statistics.intervals import CONFIDENCE_LEVEL, NO_DATA
+from rollout.tally.frames import RecordFrames
 
-HASTY = 0.2  # of everybody's median: below that share of it a verdict is hasty
-ORDER = "order statistics, at least 95 %"
-FEW = "order statistics; fewer than 6 give no interval"
+HASTY_SHARE = 0.2  # of the median of all reviewers; faster decisions are hasty
+ORDER_METHOD = "order statistics, at least 95 %"
+FEW_METHOD = "order statistics; fewer than 6 give no interval"
 
 
 @dataclass(frozen=True, slots=True)
-class Spent:
-    """The median of n decision times in seconds, with its interval; None where nothing is known."""
+class DecisionTime:
+    """The median of n decision times in seconds, with its interval."""
 
     n: int
     seconds: float | None
@@ -25,38 +25,39 @@ class Spent:
     method: str
 
 
-NO_TIMES = Spent(0, None, None, None, NO_DATA)
+NO_TIMES = DecisionTime(0, None, None, None, NO_DATA)
 
 
-def times_spent(records: Records) -> pl.DataFrame:
-    """Return each verdict whose beginning was noted: reviewer, seconds.
+def build_decision_times(records: RecordFrames) -> pl.DataFrame:
+    """Return each timed decision: reviewer, seconds.
 
-    Those on known cases are among them. A verdict before its beginning says that a clock was wrong,
-    and is left out.
+    Decisions on gold cases are included. A negative time means a wrong clock and is excluded.
     """
     columns = ["reviewer", "at", "started_at"]
     parts = [records.decisions.select(columns)]
-    if not records.known.is_empty():
-        parts.append(records.known.select(columns))
+    if not records.gold_decisions.is_empty():
+        parts.append(records.gold_decisions.select(columns))
     timed = pl.concat(parts).drop_nulls()
     seconds = (pl.col("at") - pl.col("started_at")).dt.total_microseconds() / 1e6
     return timed.select("reviewer", seconds=seconds).filter(pl.col("seconds") >= 0)
 
 
-def spent_by(times: pl.DataFrame) -> dict[str, Spent]:
-    """Return the median time of each person."""
+def compute_median_times(times: pl.DataFrame) -> dict[str, DecisionTime]:
+    """Return the median time of each reviewer."""
     parts = times.sort("seconds").partition_by("reviewer", as_dict=True, maintain_order=True)
-    return {str(name): median_time(part["seconds"].to_list()) for (name,), part in parts.items()}
+    return {
+        str(name): compute_median_time(part["seconds"].to_list()) for (name,), part in parts.items()
+    }
 
 
-def median_time(ordered: list[float]) -> Spent:
-    """Return the median of times in ascending order, with an interval that assumes no law.
+def compute_median_time(ordered: list[float]) -> DecisionTime:
+    """Return the median of ascending times, with a distribution-free interval.
 
-    The interval ends at two of the times themselves: the true median lies below the k-th smallest
-    with the chance that fewer than k of n coins fall heads.
+    Its ends are order statistics: the true median lies below the k-th smallest time with the
+    chance of fewer than k heads in n coin flips.
 
-    >>> median_time([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0])
-    Spent(n=8, seconds=4.5, low=1.0, high=8.0, method='order statistics, at least 95 %')
+    >>> compute_median_time([1.0, 2.0, 3.0, 4.0, 5.0, 6.0, 7.0, 8.0])
+    DecisionTime(n=8, seconds=4.5, low=1.0, high=8.0, method='order statistics, at least 95 %')
 
     Source: David and Nagaraja, Order Statistics, 3rd ed. (2003), section 7.1.
     """
@@ -64,7 +65,7 @@ def median_time(ordered: list[float]) -> Spent:
     if not n:
         return NO_TIMES
     middle = (ordered[(n - 1) // 2] + ordered[n // 2]) / 2
-    k = int(np.sum(scipy.special.bdtr(np.arange(n // 2 + 1), n, 0.5) <= (1 - LEVEL) / 2))
+    k = int(np.sum(scipy.special.bdtr(np.arange(n // 2 + 1), n, 0.5) <= (1 - CONFIDENCE_LEVEL) / 2))
     if not k:
-        return Spent(n, middle, None, None, FEW)
-    return Spent(n, middle, ordered[k - 1], ordered[n - k], ORDER)
+        return DecisionTime(n, middle, None, None, FEW_METHOD)
+    return DecisionTime(n, middle, ordered[k - 1], ordered[n - k], ORDER_METHOD)

@@ -1,10 +1,9 @@
-"""Whether what comes in, what people say and what versions say is still as it was at the start.
+"""Drift of cases, human labels and model answers since the first days of a site.
 
-At each site the last days are held against the first ones, thing by thing: attributes, people's
-labels, each version's labels and its confidence. Cases of one day are alike (weather, a batch, a
-person's shift), so days are dealt out anew, never cases: a difference counts where few deals of
-the same days give one as large. Both spans are equally long, and of whole weeks where there are
-enough days, so that weekends are in both alike.
+At each site the last days are compared with the first ones: attributes, human labels, and labels
+and confidence of each version. Cases of one day are alike (weather, a batch, a shift), so the test
+permutes days, not cases. Both spans have equal length, in whole weeks if there are enough days, so
+that both have the same share of weekends.
 """
 
 from collections.abc import Iterator, Sequence
@@ -18,47 +17,47 @@ from numpy.typing import NDArray
 
 from rollout.core.policy.measures import FAILED
 from rollout.core.scope.events import TakenOver, Widened
-from rollout.reports.inputs.inputs import Inputs
-from rollout.reports.inputs.pairs import UNSEEN
-from rollout.reports.text.formatting import number, per_cent, several
-from rollout.tally.frames import ATTRIBUTE, VALUE
+from rollout.reports.inputs.inputs import ReportInputs
+from rollout.reports.inputs.pairs import UNASSISTED_EXPOSURES
+from rollout.reports.text.formatting import format_count, format_percent, format_quantity
+from rollout.tally.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX
 
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
-SPANS = ((28, 14), (14, 7))  # of so many days on, spans of so many
-SHORTEST = 4  # days with cases in each span
-DEALS = 4999
+SPAN_RULES = ((28, 14), (14, 7))  # minimal number of days, length of each span
+MIN_DAYS = 4  # days with cases in each span
+PERMUTATIONS = 4999
 SEED = 1935
 ALPHA = 0.05
-FEW_NUMBERS = 20  # different ones; up to here they are compared as words
-MANY_WORDS = 200  # different ones; above, they name cases and say nothing about them
-POINTS = 50  # at which numbers are compared
-MOST = 40  # rows of a report, and values never seen in shadow
-WORDS, NUMBERS = "total variation", "Kolmogorov–Smirnov"
+MAX_CATEGORICAL_NUMBERS = 20  # an attribute with more distinct numbers is numeric
+MAX_CATEGORIES = 200  # an attribute with more distinct texts identifies cases
+GRID_POINTS = 50  # quantiles at which numbers are compared
+MAX_ROWS = 40  # rows of a report, and values never seen in shadow
+TOTAL_VARIATION, KOLMOGOROV_SMIRNOV = "total variation", "Kolmogorov–Smirnov"
 METHOD = "permutation of days, 95 %, Holm over all that was compared"
-ABSENT = "(none)"
+MISSING_VALUE = "(none)"
 
 
 @dataclass(frozen=True, slots=True)
 class Drift:
-    """One thing at one site: its last days against its first.
+    """One feature at one site: its last days compared with its first.
 
     Attributes:
-        site: where.
+        site: the site of the cases.
         thing: `attribute`, `people's answer`, `model's answer` or `confidence`.
         name: of the attribute or lever; empty for confidence.
-        version: whose answers or confidence; None for what no version says.
+        version: whose answers or confidence; None for attributes and human answers.
         measure: `total variation`, the share of cases that would have to change their value; or
             for numbers `Kolmogorov–Smirnov`, the largest gap of the two cumulated shares.
-        distance: of the two spans, 0 (alike) to 1.
-        by_chance: what 95 of 100 deals of the same days stay within.
-        p: share of deals at least as far apart, before allowance for the others.
-        differs: whether it is named, with that allowance.
+        distance: between the two spans, 0 (equal) to 1.
+        by_chance: 95 % quantile of the distance over permutations of the days.
+        p: share of permutations at least as far apart, uncorrected.
+        differs: whether the difference is significant after correction for all comparisons.
         first, last: days of the spans, inclusive, on the site's calendar.
         n_first, n_last: cases in them.
-        words: what moved most.
+        words: the largest change, as text.
     """
 
     site: str
@@ -78,10 +77,10 @@ class Drift:
 
 
 @dataclass(frozen=True, slots=True)
-class Unseen:
-    """A value of an attribute that came first after the site had left shadow.
+class NewValue:
+    """A value of an attribute that first occurred after the site had left shadow.
 
-    `of` are the site's cases since then that have a value; `at` is when the first one occurred.
+    `of` counts the site's cases with a value since then; `at` is the time of the first one.
     """
 
     site: str
@@ -95,18 +94,18 @@ class Unseen:
 
 
 @dataclass(frozen=True, slots=True)
-class Drifts:
-    """What was compared, what differs, and what was never seen in shadow.
+class DriftFigures:
+    """Comparisons of first and last days, and values that are new since shadow.
 
     Attributes:
-        compared: how many things were, over all sites.
-        said: the chance of error in words, or why nothing was compared.
+        compared: number of comparisons, over all sites.
+        said: the error rate as text, or why nothing was compared.
         method: of each comparison.
-        found: those that differ and after them the others, the farthest first, at most 40.
-        left_out: what could not be compared, in words.
-        unseen: values never seen in shadow, the most frequent first, at most 40; empty where no
-            site ever left it.
-        left_shadow: sites that did.
+        found: at most 40 comparisons: significant ones first, then by distance.
+        left_out: features that could not be compared, as text.
+        unseen: at most 40 values that never occurred in shadow, the most frequent first; empty if
+            no site left shadow.
+        left_shadow: sites that left shadow.
     """
 
     compared: int
@@ -114,64 +113,64 @@ class Drifts:
     method: str
     found: tuple[Drift, ...]
     left_out: tuple[str, ...]
-    unseen: tuple[Unseen, ...]
+    unseen: tuple[NewValue, ...]
     left_shadow: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Thing:
-    """Something that is looked at: columns site, day, value; `value` is text or a number."""
+class DriftFeature:
+    """A feature to compare: columns site, day, value; `value` is text or a number."""
 
-    thing: str
+    kind: str
     name: str
     version: str | None
     frame: pl.DataFrame
 
 
-def drifts_of(inputs: Inputs) -> Drifts:
-    """Return what changed at each site of the policy since its first days."""
-    features, excluded = _things(inputs)
+def compute_drift(inputs: ReportInputs) -> DriftFigures:
+    """Return the drift at each site of the policy since its first days."""
+    features, excluded = _build_features(inputs)
     drifts = [
         drift
         for site in inputs.policy.sites
         for feature in features
-        if (drift := _drift(feature, site.id)) is not None
+        if (drift := _compute_drift(feature, site.id)) is not None
     ]
-    marked = holm(drifts)
+    marked = mark_significant(drifts)
     order = sorted(
         marked,
         key=lambda drift: (not drift.differs, -drift.distance, drift.site, drift.thing, drift.name),
     )
-    return Drifts(
+    return DriftFigures(
         compared=len(drifts),
-        said=_chance_words(len(drifts)),
+        said=_describe_error_rate(len(drifts)),
         method=METHOD,
-        found=tuple(order[:MOST]),
+        found=tuple(order[:MAX_ROWS]),
         left_out=tuple(excluded),
-        unseen=tuple(_unseen(inputs, features)),
-        left_shadow=tuple(left_shadow_at(inputs)),
+        unseen=tuple(_find_new_values(inputs, features)),
+        left_shadow=tuple(find_shadow_exits(inputs)),
     )
 
 
-def distances(counts: Ints, *, first: Bools) -> Floats:
-    """Return how far the days of two spans are apart, for values without an order.
+def compute_distances(counts: Ints, *, first: Bools) -> Floats:
+    """Return the total variation between two spans of days, for unordered values.
 
     Args:
         counts: cases by day and value, shape (days, values).
-        first: which days belong to the first span, shape (deals, days).
+        first: which days belong to the first span, shape (permutations, days).
 
     Returns:
-        Total variation, shape (deals,), 0 to 1.
+        Shape (permutations,), 0 to 1.
     """
-    return np.asarray(np.abs(_gaps(counts, first)).sum(axis=1) / 2)
+    return np.asarray(np.abs(_compute_gaps(counts, first)).sum(axis=1) / 2)
 
 
-def ordered_distances(counts: Ints, *, first: Bools) -> Floats:
-    """Return the same for values in order: the largest gap of the cumulated shares."""
-    return np.asarray(np.abs(np.cumsum(_gaps(counts, first), axis=1)).max(axis=1))
+def compute_ordered_distances(counts: Ints, *, first: Bools) -> Floats:
+    """Return the Kolmogorov–Smirnov distances, for ordered values."""
+    return np.asarray(np.abs(np.cumsum(_compute_gaps(counts, first), axis=1)).max(axis=1))
 
 
-def _gaps(counts: Ints, first: Bools) -> Floats:
+def _compute_gaps(counts: Ints, first: Bools) -> Floats:
     first_counts = first.astype(float) @ counts
     last_counts = counts.sum(axis=0) - first_counts
     shares = first_counts / np.maximum(first_counts.sum(axis=1, keepdims=True), 1)
@@ -179,155 +178,163 @@ def _gaps(counts: Ints, first: Bools) -> Floats:
 
 
 @cache
-def _deals(days: int, first: int) -> Bools:
-    """Return ways to deal out days to two spans, shape (deals, days); the same at every call."""
-    random_values = np.random.default_rng(SEED).random((DEALS, days))
+def _draw_permutations(days: int, first: int) -> Bools:
+    """Return permutations of days over two spans, shape (permutations, days); always the same."""
+    random_values = np.random.default_rng(SEED).random((PERMUTATIONS, days))
     return np.asarray(np.argsort(random_values, axis=1) < first)
 
 
-def _things(inputs: Inputs) -> tuple[list[Thing], list[str]]:
-    """Return all that is looked at, and in words what is not."""
+def _build_features(inputs: ReportInputs) -> tuple[list[DriftFeature], list[str]]:
+    """Return the features, and texts about those that can't be compared."""
     days = inputs.cases.select("case_key", "day")
     cases = inputs.records.cases.join(days, on="case_key").drop_nulls("day")
-    features, excluded = _attributes(cases)
+    features, excluded = _build_attribute_features(cases)
     locations = cases.select("case_key", "site", "day")
-    return [*features, *_answers(inputs, locations)], excluded
+    return [*features, *_build_answer_features(inputs, locations)], excluded
 
 
-def _attributes(cases: pl.DataFrame) -> tuple[list[Thing], list[str]]:
+def _build_attribute_features(cases: pl.DataFrame) -> tuple[list[DriftFeature], list[str]]:
     features, excluded = [], list[str]()
     for column in cases.columns:
-        if not column.startswith(ATTRIBUTE):
+        if not column.startswith(ATTRIBUTE_PREFIX):
             continue
-        name, values = column.removeprefix(ATTRIBUTE), cases[column].drop_nulls()
+        name, values = column.removeprefix(ATTRIBUTE_PREFIX), cases[column].drop_nulls()
         distinct = values.n_unique()
         numbers = values.cast(pl.Float64, strict=False)
-        if distinct > FEW_NUMBERS and not numbers.null_count():
+        if distinct > MAX_CATEGORICAL_NUMBERS and not numbers.null_count():
             value, missing = pl.col(column).cast(pl.Float64), cases[column].null_count()
-            excluded += [f"{name}: {several(missing, 'case')} without it"] if missing else []
-        elif distinct > MANY_WORDS:
-            excluded.append(f"{name}: {number(distinct)} different values name cases, not kinds")
+            excluded += (
+                [f"{name}: {format_quantity(missing, 'case')} without it"] if missing else []
+            )
+        elif distinct > MAX_CATEGORIES:
+            excluded.append(
+                f"{name}: {format_count(distinct)} different values name cases, not kinds"
+            )
             continue
         else:
-            value = pl.col(column).fill_null(ABSENT)
+            value = pl.col(column).fill_null(MISSING_VALUE)
         frame = cases.select("case_key", "site", "day", value=value).drop_nulls()
-        features.append(Thing("attribute", name, None, frame))
+        features.append(DriftFeature("attribute", name, None, frame))
     return features, excluded
 
 
-def _answers(inputs: Inputs, where: pl.DataFrame) -> Iterator[Thing]:
-    """Yield people's answers, then of each version its answers and its confidence."""
+def _build_answer_features(inputs: ReportInputs, locations: pl.DataFrame) -> Iterator[DriftFeature]:
+    """Yield human answers, then answers and confidence of each version."""
     records, levers = inputs.records, inputs.policy.levers
-    unassisted = records.decisions.filter(pl.col("exposure").is_in(UNSEEN))
+    unassisted = records.decisions.filter(pl.col("exposure").is_in(UNASSISTED_EXPOSURES))
     for lever in levers:
         answers = unassisted.select(
-            "case_key", value=_value(lever.id, numbers=lever.number is not None)
+            "case_key", value=_build_value_expression(lever.id, numbers=lever.number is not None)
         )
-        yield _placed("people's answer", lever.id, None, answers, where)
+        yield _build_feature("people's answer", lever.id, None, answers, locations)
     for (version,), predictions in sorted(
         records.predictions.partition_by("version", as_dict=True).items()
     ):
         for lever in levers:
-            value = _value(lever.id, numbers=lever.number is not None)
+            value = _build_value_expression(lever.id, numbers=lever.number is not None)
             value = value if lever.number is not None else value.fill_null(FAILED)
             answers = predictions.select("case_key", value=value)
-            yield _placed("model's answer", lever.id, str(version), answers, where)
-        yield _placed(
+            yield _build_feature("model's answer", lever.id, str(version), answers, locations)
+        yield _build_feature(
             "confidence",
             "",
             str(version),
             predictions.select("case_key", value="confidence"),
-            where,
+            locations,
         )
 
 
-def _value(lever: str, *, numbers: bool) -> pl.Expr:
-    column = pl.col(VALUE + lever)
+def _build_value_expression(lever: str, *, numbers: bool) -> pl.Expr:
+    column = pl.col(VALUE_PREFIX + lever)
     return column.cast(pl.Float64, strict=False) if numbers else column
 
 
-def _placed(
-    thing: str, name: str, version: str | None, said: pl.DataFrame, where: pl.DataFrame
-) -> Thing:
-    frame = said.drop_nulls().join(where, on="case_key")
-    return Thing(thing, name, version, frame.select("case_key", "site", "day", "value"))
+def _build_feature(
+    kind: str, name: str, version: str | None, values: pl.DataFrame, locations: pl.DataFrame
+) -> DriftFeature:
+    frame = values.drop_nulls().join(locations, on="case_key")
+    return DriftFeature(kind, name, version, frame.select("case_key", "site", "day", "value"))
 
 
-def _drift(thing: Thing, site: str) -> Drift | None:
-    """Return one comparison; None with too few days, or where there is one value alone."""
-    rows = thing.frame.filter(pl.col("site") == site)
-    spans = spans_of(rows["day"].unique().sort().to_numpy())
+def _compute_drift(feature: DriftFeature, site: str) -> Drift | None:
+    """Return one comparison; None with too few days or a single value."""
+    rows = feature.frame.filter(pl.col("site") == site)
+    spans = find_spans(rows["day"].unique().sort().to_numpy())
     if spans is None:
         return None
     early, late = (rows.filter(pl.col("day").is_between(*span)) for span in spans)
     combined = pl.concat([early, late])
     numbers = combined.schema["value"] == pl.Float64
-    counts, days = _by_day(combined, numbers=numbers)
+    counts, days = _count_by_day(combined, numbers=numbers)
     if counts.shape[1] < 2:
         return None
-    measure = ordered_distances if numbers else distances
+    measure = compute_ordered_distances if numbers else compute_distances
     is_first = days <= spans[0][1]
     observed = float(measure(counts, first=is_first[None, :])[0])
-    permuted = measure(counts, first=_deals(len(days), int(is_first.sum())))
+    permuted = measure(counts, first=_draw_permutations(len(days), int(is_first.sum())))
     return Drift(
         site=site,
-        thing=thing.thing,
-        name=thing.name,
-        version=thing.version,
-        measure=NUMBERS if numbers else WORDS,
+        thing=feature.kind,
+        name=feature.name,
+        version=feature.version,
+        measure=KOLMOGOROV_SMIRNOV if numbers else TOTAL_VARIATION,
         distance=observed,
         by_chance=float(np.quantile(permuted, 1 - ALPHA)),
-        p=float((1 + np.sum(permuted >= observed - 1e-12)) / (1 + DEALS)),
+        p=float((1 + np.sum(permuted >= observed - 1e-12)) / (1 + PERMUTATIONS)),
         differs=False,
-        first=_dates(spans[0]),
-        last=_dates(spans[1]),
+        first=_to_dates(spans[0]),
+        last=_to_dates(spans[1]),
         n_first=early.height,
         n_last=late.height,
-        words=_moved(early, late, numbers=numbers),
+        words=_describe_change(early, late, numbers=numbers),
     )
 
 
-def spans_of(days: Ints) -> tuple[tuple[int, int], tuple[int, int]] | None:
-    """Return the first and the last days that are compared, inclusive; None where too few.
+def find_spans(days: Ints) -> tuple[tuple[int, int], tuple[int, int]] | None:
+    """Return the compared first and last days, inclusive; None with too few days.
 
     Args:
         days: with cases, ascending, as `date.toordinal` counts, shape (days,).
 
-    >>> spans_of(np.arange(100, 142)), spans_of(np.arange(7))
+    >>> find_spans(np.arange(100, 142)), find_spans(np.arange(7))
     (((100, 113), (128, 141)), None)
     """
     if not len(days):
         return None
     total_days = int(days[-1] - days[0]) + 1
-    span_days = next((span for min_days, span in SPANS if total_days >= min_days), total_days // 2)
+    span_days = next(
+        (span for min_days, span in SPAN_RULES if total_days >= min_days), total_days // 2
+    )
     early, late = (
         (int(days[0]), int(days[0]) + span_days - 1),
         (int(days[-1]) - span_days + 1, int(days[-1])),
     )
-    has_enough_days = (days <= early[1]).sum() >= SHORTEST and (days >= late[0]).sum() >= SHORTEST
+    has_enough_days = (days <= early[1]).sum() >= MIN_DAYS and (days >= late[0]).sum() >= MIN_DAYS
     return (early, late) if has_enough_days else None
 
 
-def _by_day(both: pl.DataFrame, *, numbers: bool) -> tuple[Ints, Ints]:
-    """Return cases by day and value, and the days; numbers are counted between a few points."""
-    values = both["value"].to_numpy()
+def _count_by_day(combined: pl.DataFrame, *, numbers: bool) -> tuple[Ints, Ints]:
+    """Return cases by day and value, and the days; numbers are binned."""
+    values = combined["value"].to_numpy()
     if numbers:
-        edges = np.unique(np.quantile(values, np.linspace(0, 1, POINTS + 1)[1:], method="lower"))
+        edges = np.unique(
+            np.quantile(values, np.linspace(0, 1, GRID_POINTS + 1)[1:], method="lower")
+        )
         codes = np.searchsorted(edges, values, side="left")
     else:
-        codes = both["value"].rank("dense").to_numpy().astype(np.int64) - 1
-    days, day_index = np.unique(both["day"].to_numpy(), return_inverse=True)
+        codes = combined["value"].rank("dense").to_numpy().astype(np.int64) - 1
+    days, day_index = np.unique(combined["day"].to_numpy(), return_inverse=True)
     value_count = int(codes.max()) + 1
     counts = np.bincount(day_index * value_count + codes, minlength=len(days) * value_count)
     return counts.reshape(len(days), value_count), days
 
 
-def _dates(span: tuple[int, int]) -> tuple[date, date]:
+def _to_dates(span: tuple[int, int]) -> tuple[date, date]:
     return date.fromordinal(span[0]), date.fromordinal(span[1])
 
 
-def _moved(early: pl.DataFrame, late: pl.DataFrame, *, numbers: bool) -> str:
-    """Say what moved most: a value's share, or the mean."""
+def _describe_change(early: pl.DataFrame, late: pl.DataFrame, *, numbers: bool) -> str:
+    """Describe the largest change: a value's share, or the mean."""
     if numbers:
         before, after = (float(part["value"].to_numpy().mean()) for part in (early, late))
         return f"mean {before:.3g} → {after:.3g}"
@@ -338,35 +345,35 @@ def _moved(early: pl.DataFrame, late: pl.DataFrame, *, numbers: bool) -> str:
     joined = shares[0].join(shares[1], on="value", how="full", coalesce=True).fill_null(0.0)
     difference = (pl.col("after") - pl.col("before")).abs()
     value, before, after = joined.sort(difference, "value", descending=[True, False]).row(0)
-    return f"{value}: {per_cent(before)} → {per_cent(after)}"
+    return f"{value}: {format_percent(before)} → {format_percent(after)}"
 
 
-def holm(found: Sequence[Drift]) -> list[Drift]:
-    """Mark those that differ, so that any false mark has a chance of at most 5 %.
+def mark_significant(drifts: Sequence[Drift]) -> list[Drift]:
+    """Return the drifts with `differs` set, at a family-wise error rate of 5 %.
 
     Source: Holm, Scandinavian Journal of Statistics 6 (1979) 65.
     """
-    order = sorted(range(len(found)), key=lambda index: found[index].p)
-    marked = list(found)
+    order = sorted(range(len(drifts)), key=lambda index: drifts[index].p)
+    marked = list(drifts)
     for rank, index in enumerate(order):
-        if found[index].p > ALPHA / (len(found) - rank):
+        if drifts[index].p > ALPHA / (len(drifts) - rank):
             break
-        marked[index] = replace(found[index], differs=True)
+        marked[index] = replace(drifts[index], differs=True)
     return marked
 
 
-def _chance_words(compared: int) -> str:
-    if not compared:
-        return f"nothing was compared: no site has two spans of at least {SHORTEST} days"
+def _describe_error_rate(comparison_count: int) -> str:
+    if not comparison_count:
+        return f"nothing was compared: no site has two spans of at least {MIN_DAYS} days"
     return (
-        f"{several(compared, 'comparison')}: the chance that any is named when nothing changed is "
-        f"at most {per_cent(ALPHA, 0)} in one report, and anew in each. Days are taken to be "
-        "exchangeable: a season that moves slowly is a change too."
+        f"{format_quantity(comparison_count, 'comparison')}: the chance that any is named when"
+        f" nothing changed is at most {format_percent(ALPHA, 0)} in one report, and anew in each."
+        " Days are taken to be exchangeable: a season that moves slowly is a change too."
     )
 
 
-def left_shadow_at(inputs: Inputs) -> dict[str, datetime]:
-    """Return when each site left shadow for the first time, in any window; others are absent."""
+def find_shadow_exits(inputs: ReportInputs) -> dict[str, datetime]:
+    """Return when each site first left shadow in any window; others are absent."""
     exits: dict[str, datetime] = {}
     for event in inputs.events:
         if isinstance(event, Widened | TakenOver):
@@ -375,14 +382,14 @@ def left_shadow_at(inputs: Inputs) -> dict[str, datetime]:
     return exits
 
 
-def _unseen(inputs: Inputs, things: list[Thing]) -> list[Unseen]:
+def _find_new_values(inputs: ReportInputs, features: list[DriftFeature]) -> list[NewValue]:
     times = inputs.cases.select("case_key", "t")
     new_values = [
         new_value
-        for site, since in left_shadow_at(inputs).items()
-        for feature in things
-        if feature.thing == "attribute" and feature.frame.schema["value"] == pl.String
-        for new_value in _unseen_values(feature, site, since, times)
+        for site, since in find_shadow_exits(inputs).items()
+        for feature in features
+        if feature.kind == "attribute" and feature.frame.schema["value"] == pl.String
+        for new_value in _list_new_values(feature, site, since, times)
     ]
     return sorted(
         new_values,
@@ -392,21 +399,24 @@ def _unseen(inputs: Inputs, things: list[Thing]) -> list[Unseen]:
             new_value.attribute,
             new_value.value,
         ),
-    )[:MOST]
+    )[:MAX_ROWS]
 
 
-def _unseen_values(
-    thing: Thing, site: str, since: datetime, times: pl.DataFrame
-) -> Iterator[Unseen]:
-    own = thing.frame.filter((pl.col("site") == site) & (pl.col("value") != ABSENT))
-    own = own.join(times, on="case_key").with_columns(
+def _list_new_values(
+    feature: DriftFeature, site: str, since: datetime, times: pl.DataFrame
+) -> Iterator[NewValue]:
+    rows = feature.frame.filter((pl.col("site") == site) & (pl.col("value") != MISSING_VALUE))
+    rows = rows.join(times, on="case_key").with_columns(
         at=pl.from_epoch("t", time_unit="us").dt.replace_time_zone("UTC")
     )
-    before, after = own.filter(pl.col("at") < since), own.filter(pl.col("at") >= since)
+    before, after = rows.filter(pl.col("at") < since), rows.filter(pl.col("at") >= since)
     new = after.join(before.select("value").unique(), on="value", how="anti").sort("t", "case_key")
     counts = new.group_by("value", maintain_order=True).agg(
         count=pl.len(), first_case=pl.col("case_key").first(), at=pl.col("at").first()
     )
     for value, count, first_case, at in counts.iter_rows():
-        text = f"{thing.name} {value} at {site}: {number(count)} of {number(after.height)} cases"
-        yield Unseen(site, thing.name, value, count, after.height, first_case, at, text)
+        text = (
+            f"{feature.name} {value} at {site}: {format_count(count)} of"
+            f" {format_count(after.height)} cases"
+        )
+        yield NewValue(site, feature.name, value, count, after.height, first_case, at, text)

@@ -1,176 +1,200 @@
-"""The facts of a report: numbers with their intervals, and nothing about how they are shown."""
+"""The facts of a report: all figures, independent of any page."""
 
 from dataclasses import dataclass
 
-from rollout.reports.figures.agreement import Agreement, agreement_figures
-from rollout.reports.figures.anchoring import Anchoring, anchoring_of
-from rollout.reports.figures.audit_cost import Hindsight, Sighted, hindsights, sighted
-from rollout.reports.figures.audits import Audits, audits_of, drawn_cases
-from rollout.reports.figures.baseline_change import BaselineChange, baseline_changes
-from rollout.reports.figures.calibration import Calibration, calibrations
-from rollout.reports.figures.drift import Drifts, drifts_of
-from rollout.reports.figures.evidence_facts import EvidenceFacts, evidence_facts
-from rollout.reports.figures.feedback_loop import Feedback, feedback_of
+from rollout.reports.figures.agreement import AgreementFigures, compute_agreements
+from rollout.reports.figures.anchoring import Anchoring, compute_anchoring
+from rollout.reports.figures.audit_cost import (
+    Hindsight,
+    VisibleAgreement,
+    compute_hindsights,
+    compute_visible_agreements,
+)
+from rollout.reports.figures.audits import AuditFigures, build_sampling_frame, compute_audits
+from rollout.reports.figures.baseline_change import BaselineChange, compute_baseline_changes
+from rollout.reports.figures.calibration import Calibration, compute_calibrations
+from rollout.reports.figures.drift import DriftFigures, compute_drift
+from rollout.reports.figures.evidence_facts import EvidenceFacts, compute_evidence_facts
+from rollout.reports.figures.feedback_loop import FeedbackLoop, compute_feedback
 from rollout.reports.figures.funnel import (
-    FileRows,
+    FileRowCounts,
     Funnel,
     RowExample,
-    file_rows,
-    funnels,
-    set_aside_examples,
+    UnknownLabels,
+    compute_funnels,
+    count_file_rows,
+    find_unknown_labels,
+    list_rejected_examples,
 )
-from rollout.reports.figures.holdout_actions import HoldOutActions, hold_out_actions
-from rollout.reports.figures.label_issues import Cleaning, cleaning_of
-from rollout.reports.figures.latency import Latency, latencies
-from rollout.reports.figures.model_cost import CellPrice, Price, cell_prices, price_of, priced_cases
-from rollout.reports.figures.naive_baselines import NaiveOpening, naive_openings
-from rollout.reports.figures.outcomes import Correctness, correctness_of
-from rollout.reports.figures.oversight import Oversight, oversight
-from rollout.reports.figures.pending_work import Desk, desk_of
-from rollout.reports.figures.report_identity import Identity, Rules, identity_of, promise, rules_of
-from rollout.reports.figures.report_version import Edition, edition_of
-from rollout.reports.figures.reviewer_agreement import Judged, judged
-from rollout.reports.figures.reviewers import Health, health_of
-from rollout.reports.figures.slices import SliceSearch, slice_searches
-from rollout.reports.figures.stage_map import Panel, panels_of
-from rollout.reports.inputs.actions import ActionChange, action_changes
-from rollout.reports.inputs.decided_by import standing
-from rollout.reports.inputs.divergences import Divergences, divergence_frame, divergences_of
-from rollout.reports.inputs.evidence_paths import all_paths
-from rollout.reports.inputs.gate_progress import courses
-from rollout.reports.inputs.inputs import Inputs
-from rollout.reports.inputs.losses import Losses, losses_of
-from rollout.reports.inputs.pairs import pair_up
-from rollout.reports.inputs.stages import CellStages, stages_of
-from rollout.reports.inputs.unblinded import seen_pairs
-from rollout.reports.inputs.unknown_labels import Unlisted, unlisted_answers
-from rollout.reports.text.event_text import Happening, happenings
+from rollout.reports.figures.holdout import HoldoutActions, compute_holdout_actions
+from rollout.reports.figures.label_issues import CleaningFigures, compute_cleaning
+from rollout.reports.figures.latency import Latency, compute_latencies
+from rollout.reports.figures.model_cost import (
+    CellModelCost,
+    ModelCost,
+    build_model_cases,
+    compute_cell_costs,
+    compute_model_cost,
+)
+from rollout.reports.figures.naive_baselines import NaiveOpening, find_naive_openings
+from rollout.reports.figures.outcomes import Correctness, compute_correctness
+from rollout.reports.figures.oversight import Oversight, compute_oversight
+from rollout.reports.figures.pending_work import PendingWork, compute_pending_work
+from rollout.reports.figures.report_identity import (
+    PolicySummary,
+    ReportIdentity,
+    build_identity,
+    describe_promises,
+    summarize_policy,
+)
+from rollout.reports.figures.report_version import ReportVersion, build_report_version
+from rollout.reports.figures.reviewer_agreement import ReviewerAgreement, compute_reviewer_agreement
+from rollout.reports.figures.reviewers import ReviewQuality, compute_review_quality
+from rollout.reports.figures.slices import SliceSearch, compute_slice_searches
+from rollout.reports.figures.stage_map import SiteCalendar, build_calendars
+from rollout.reports.inputs.actions import ActionFrequencyChange, compute_action_changes
+from rollout.reports.inputs.decided_by import assign_deciders
+from rollout.reports.inputs.divergences import (
+    DivergenceFigures,
+    build_divergence_frame,
+    compute_divergences,
+)
+from rollout.reports.inputs.evidence_paths import build_all_evidence_paths
+from rollout.reports.inputs.gate_progress import build_state_periods
+from rollout.reports.inputs.inputs import ReportInputs
+from rollout.reports.inputs.losses import LossFigures, compute_losses
+from rollout.reports.inputs.pairs import build_pairs
+from rollout.reports.inputs.stages import CellStages, compute_stage_histories
+from rollout.reports.inputs.unblinded import build_assisted_pairs
+from rollout.reports.text.event_text import EventDescription, describe_events
 
 SCHEMA = "rollout-report/1"
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
-    """Everything that a report says.
+class ReportFacts:
+    """All facts of a report.
 
     Attributes:
-        schema: name and version of this form; a field that is added keeps the version, one that
-            is taken away or changes its meaning raises it.
-        identity, rules, promises: what it is of, under which policy, and what that promises.
-        files, examples: what became of the rows that were read, and some that were set aside.
+        schema: name and version of this format; removing a field or changing its meaning raises
+            the version, adding one doesn't.
+        identity, rules, promises: rollout and span, the policy, and what the policy guarantees.
+        files, examples: counts of the rows read, and examples of rejected rows.
         unlisted: answers that are none of the policy's labels, or out of its range.
-        funnels: per version, where the cases went.
-        agreements: per version and lever, record-level figures: they decide nothing.
-        anchoring: how much more people agree who were shown the answer.
-        correctness: versions and people against outcomes and adjudications: no evidence.
-        audits: how cases were drawn for unseen verdicts, and what these say of all cases.
-        hold_outs: what the model does beside people on cases that a draw parted.
-        baselines: what is done now against what people did before; empty without a baseline.
-        evidence: per cell and version, what decides.
-        stages, calendar, timeline: what was allowed where and when, and what happened.
-        price, prices: what it cost that the model decided, in all and by cell.
-        hindsights, sighted: what somebody who saw every verdict would have known.
-        naive: when plain rules would have opened each cell, for comparison.
-        actions: what would be done otherwise, on the same cases.
-        divergences: how many, and the dearest.
+        funnels: per version, cases from record to evidence.
+        agreements: per version and lever, agreement over records; never evidence.
+        anchoring: how much more reviewers agree with an answer they see.
+        correctness: versions and humans against outcomes and adjudications; never evidence.
+        audits: how cases were sampled, and the agreement of all cases that this implies.
+        hold_outs: actions of the model and of humans on randomly split cases.
+        baselines: actions now against the manual baseline; empty without one.
+        evidence: per cell and version, the evidence that gates use.
+        stages, calendar, timeline: stages by cell and by hour, and the ledger's events.
+        price, prices: cost of the model's decisions, in all and by cell.
+        hindsights, sighted: what the same guards and agreement show on all decisions.
+        naive: when plain rules would have widened each cell, for comparison.
+        actions: how often model and humans take each action, on the same cases.
+        divergences: their number, and the costliest.
         people: reviewers, and how far they agree with each other.
-        health: how people judge: how fast, how evenly, how well where it can be checked.
-        calibrations: per version and lever, what its confidence is worth.
-        slice_searches: per version and lever, where it differs from people more than elsewhere.
-        drifts: what is no longer as it was at the start.
-        latencies: per version and site, how fast answers came, and how many failed.
+        health: review quality: decision times, runs of equal answers, gold cases, reviewer checks.
+        calibrations: per version and lever, how often it is right by confidence.
+        slice_searches: per version and lever, slices that differ more than elsewhere.
+        drifts: changes since the first days of each site.
+        latencies: per version and site, answer times and failures.
         losses: per version and lever, cases to look at again.
-        desk: what waits for people, and who was last heard; a replay has none.
-        feedback: per version and lever, what the model has to do with later data.
-        cleaning: what people chose about cases for training, and what it does to agreement.
-        oversight: stops, incidents, and where nothing was heard.
-        edition: which version this is, and until when it may change.
+        desk: pending reviews and the last activity of each site; empty for a replay.
+        feedback: per version and lever, how the model's actions shape later data.
+        cleaning: choices about training labels, and their effect on agreement.
+        oversight: stops, incidents, and the longest silence of each site.
+        edition: the version of this report, and until when it may change.
     """
 
     schema: str
-    identity: Identity
-    rules: Rules
+    identity: ReportIdentity
+    rules: PolicySummary
     promises: tuple[str, ...]
-    files: tuple[FileRows, ...]
+    files: tuple[FileRowCounts, ...]
     examples: tuple[RowExample, ...]
-    unlisted: tuple[Unlisted, ...]
+    unlisted: tuple[UnknownLabels, ...]
     funnels: tuple[Funnel, ...]
-    agreements: tuple[Agreement, ...]
+    agreements: tuple[AgreementFigures, ...]
     anchoring: tuple[Anchoring, ...]
     correctness: tuple[Correctness, ...]
-    audits: Audits
-    hold_outs: tuple[HoldOutActions, ...]
+    audits: AuditFigures
+    hold_outs: tuple[HoldoutActions, ...]
     baselines: tuple[BaselineChange, ...]
     evidence: tuple[EvidenceFacts, ...]
     stages: tuple[CellStages, ...]
-    calendar: tuple[Panel, ...]
-    timeline: tuple[Happening, ...]
-    price: Price
-    prices: tuple[CellPrice, ...]
+    calendar: tuple[SiteCalendar, ...]
+    timeline: tuple[EventDescription, ...]
+    price: ModelCost
+    prices: tuple[CellModelCost, ...]
     hindsights: tuple[Hindsight, ...]
-    sighted: tuple[Sighted, ...]
+    sighted: tuple[VisibleAgreement, ...]
     naive: tuple[NaiveOpening, ...]
-    actions: tuple[ActionChange, ...]
-    divergences: Divergences
-    people: Judged
-    health: Health
+    actions: tuple[ActionFrequencyChange, ...]
+    divergences: DivergenceFigures
+    people: ReviewerAgreement
+    health: ReviewQuality
     calibrations: tuple[Calibration, ...]
     slice_searches: tuple[SliceSearch, ...]
-    drifts: Drifts
+    drifts: DriftFigures
     latencies: tuple[Latency, ...]
-    losses: tuple[Losses, ...]
-    desk: Desk
-    feedback: tuple[Feedback, ...]
-    cleaning: Cleaning
+    losses: tuple[LossFigures, ...]
+    desk: PendingWork
+    feedback: tuple[FeedbackLoop, ...]
+    cleaning: CleaningFigures
     oversight: Oversight
 
-    edition: Edition
+    edition: ReportVersion
 
 
-def facts_of(inputs: Inputs) -> Facts:
+def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
     """Return the facts that follow from the inputs; the same inputs give the same facts."""
-    pairs = pair_up(inputs.records, inputs.cases, inputs.policy)
-    assisted_pairs = seen_pairs(inputs.records, inputs.cases, inputs.policy)
-    state_periods = courses(inputs)
-    decided_cases = standing(inputs)
-    sampled_cases = drawn_cases(inputs, decided_cases)
-    model_cases = priced_cases(inputs, decided_cases)
-    return Facts(
+    pairs = build_pairs(inputs.records, inputs.cases, inputs.policy)
+    assisted_pairs = build_assisted_pairs(inputs.records, inputs.cases, inputs.policy)
+    state_periods = build_state_periods(inputs)
+    decided_cases = assign_deciders(inputs)
+    sampled_cases = build_sampling_frame(inputs, decided_cases)
+    model_cases = build_model_cases(inputs, decided_cases)
+    return ReportFacts(
         schema=SCHEMA,
-        identity=identity_of(inputs),
-        rules=rules_of(inputs.policy),
-        promises=promise(inputs.policy),
-        files=file_rows(inputs.records),
-        examples=set_aside_examples(inputs.records),
-        unlisted=unlisted_answers(inputs.records, inputs.policy),
-        funnels=funnels(inputs, pairs.predicted),
-        agreements=agreement_figures(pairs, assisted_pairs, inputs.records, inputs.policy),
-        anchoring=anchoring_of(pairs, assisted_pairs, inputs.policy),
-        correctness=correctness_of(inputs.records, inputs.cases, inputs.policy),
-        audits=audits_of(inputs, pairs, sampled_cases),
-        hold_outs=hold_out_actions(inputs, sampled_cases),
-        baselines=baseline_changes(inputs),
-        evidence=evidence_facts(inputs, state_periods, all_paths(inputs, state_periods)),
-        stages=stages_of(inputs),
-        calendar=panels_of(inputs),
-        timeline=happenings(inputs),
-        price=price_of(model_cases),
-        prices=cell_prices(model_cases),
-        hindsights=hindsights(inputs, state_periods, model_cases),
-        sighted=sighted(inputs),
-        naive=naive_openings(inputs, pairs),
-        actions=action_changes(pairs, inputs.policy),
-        divergences=divergences_of(divergence_frame(pairs, inputs.policy), inputs.media),
-        people=judged(pairs, inputs.records, inputs.cases, inputs.policy),
-        health=health_of(inputs, decided_cases),
-        calibrations=calibrations(pairs, inputs.records, inputs.cases, inputs.policy),
-        slice_searches=slice_searches(inputs.records, inputs.cases, inputs.policy),
-        drifts=drifts_of(inputs),
-        latencies=latencies(inputs.records, inputs.cases, inputs.policy),
-        losses=losses_of(pairs, inputs.records, inputs.cases, inputs.policy),
-        desk=desk_of(inputs),
-        feedback=feedback_of(inputs),
-        cleaning=cleaning_of(inputs, pairs),
-        oversight=oversight(inputs),
-        edition=edition_of(inputs),
+        identity=build_identity(inputs),
+        rules=summarize_policy(inputs.policy),
+        promises=describe_promises(inputs.policy),
+        files=count_file_rows(inputs.records),
+        examples=list_rejected_examples(inputs.records),
+        unlisted=find_unknown_labels(inputs.records, inputs.policy),
+        funnels=compute_funnels(inputs, pairs.predicted),
+        agreements=compute_agreements(pairs, assisted_pairs, inputs.records, inputs.policy),
+        anchoring=compute_anchoring(pairs, assisted_pairs, inputs.policy),
+        correctness=compute_correctness(inputs.records, inputs.cases, inputs.policy),
+        audits=compute_audits(inputs, pairs, sampled_cases),
+        hold_outs=compute_holdout_actions(inputs, sampled_cases),
+        baselines=compute_baseline_changes(inputs),
+        evidence=compute_evidence_facts(
+            inputs, state_periods, build_all_evidence_paths(inputs, state_periods)
+        ),
+        stages=compute_stage_histories(inputs),
+        calendar=build_calendars(inputs),
+        timeline=describe_events(inputs),
+        price=compute_model_cost(model_cases),
+        prices=compute_cell_costs(model_cases),
+        hindsights=compute_hindsights(inputs, state_periods, model_cases),
+        sighted=compute_visible_agreements(inputs),
+        naive=find_naive_openings(inputs, pairs),
+        actions=compute_action_changes(pairs, inputs.policy),
+        divergences=compute_divergences(build_divergence_frame(pairs, inputs.policy), inputs.media),
+        people=compute_reviewer_agreement(pairs, inputs.records, inputs.cases, inputs.policy),
+        health=compute_review_quality(inputs, decided_cases),
+        calibrations=compute_calibrations(pairs, inputs.records, inputs.cases, inputs.policy),
+        slice_searches=compute_slice_searches(inputs.records, inputs.cases, inputs.policy),
+        drifts=compute_drift(inputs),
+        latencies=compute_latencies(inputs.records, inputs.cases, inputs.policy),
+        losses=compute_losses(pairs, inputs.records, inputs.cases, inputs.policy),
+        desk=compute_pending_work(inputs),
+        feedback=compute_feedback(inputs),
+        cleaning=compute_cleaning(inputs, pairs),
+        oversight=compute_oversight(inputs),
+        edition=build_report_version(inputs),
     )

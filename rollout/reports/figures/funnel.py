@@ -1,39 +1,37 @@
-"""Where the records went: rows read, cases placed, units picked, verdicts had, pairs compared.
+"""The funnel from rows read to compared units; each step's loss is the sum of its reasons."""
 
-Nothing is lost in silence: each step's loss is the sum of its reasons.
-"""
-
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import polars as pl
 
-from rollout.core.calendar.sites import OTHER
+from rollout.core.calendar.sites import OTHER_WINDOW
+from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import MISSING
 from rollout.core.policy.policy import Policy
-from rollout.reports.figures.agreement import missing_bounds
-from rollout.reports.inputs.inputs import Inputs
-from rollout.reports.statistics.intervals import Share, share
-from rollout.tally.frames import VALUE, Reason, Records
-from rollout.tally.reviewer_checks import asked_of, mark_left_out
+from rollout.reports.figures.agreement import compute_missing_bounds
+from rollout.reports.inputs.inputs import ReportInputs
+from rollout.reports.statistics.intervals import Share, compute_share
+from rollout.tally.frames import VALUE_PREFIX, RecordFrames, RemarkReason
+from rollout.tally.reviewer_checks import compute_required_reliability, mark_excluded
 
-NOT_PICKED = "another case of the same unit was picked"
-OUTSIDE = "outside every window: always shadow, never evidence"
-NOT_ASKED = "no prediction by this version"
-STILL_DUE = "still open: a verdict may come in until the unit closes"
-SEVERAL = "one person gave several labels"
-NOBODY = "nobody answered"
-SEEN = "answered only with the model's answer in sight"
-NOT_SAID = "answered, and nothing says that the model's answer was unseen"
+OTHER_CASE_PICKED = "another case of the same unit was picked"
+OUTSIDE_WINDOWS = "outside every window: always shadow, never evidence"
+NO_PREDICTION = "no prediction by this version"
+STILL_OPEN = "still open: a verdict may come in until the unit closes"
+SEVERAL_LABELS = "one person gave several labels"
+UNANSWERED = "nobody answered"
+ONLY_ASSISTED = "answered only with the model's answer in sight"
+EXPOSURE_UNKNOWN = "answered, and nothing says that the model's answer was unseen"
 UNSURE = "answered unsure"
-LEFT_OUT = "judged by somebody whose verdicts are left out: they agree too seldom"
+EXCLUDED_REVIEWER = "judged by somebody whose verdicts are left out: they agree too seldom"
 LATE = "answered after the grace"
 NO_MAJORITY = "no majority of the verdicts asked for"
 
 
 @dataclass(frozen=True, slots=True)
-class FileRows:
-    """One file: `rows` = `used` + what was set aside, by reason. Notes are on rows in use."""
+class FileRowCounts:
+    """Row counts of one file: `rows` = `used` + rejected by reason; notes are on used rows."""
 
     kind: str
     file: str
@@ -44,8 +42,8 @@ class FileRows:
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One step of the funnel: what is left, and how much was lost before it, by reason."""
+class FunnelStep:
+    """One step of the funnel: the remaining number, and the losses by reason."""
 
     name: str
     left: int
@@ -54,21 +52,21 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Funnel:
-    """One version's way from all cases to compared units, each counted once.
+    """The funnel of one version from all cases to compared units.
 
-    `agreement` is of the units with a verdict; `bounds` say what it would be if every missing
-    verdict disagreed (as gates count them), and if every one agreed.
+    `agreement` is over units with a decision; `bounds` are its values if all missing decisions
+    disagreed (as gates count them), and if all agreed.
     """
 
     version: str
-    steps: tuple[Step, ...]
+    steps: tuple[FunnelStep, ...]
     agreement: Share
     bounds: tuple[float, float] | None
 
 
 @dataclass(frozen=True, slots=True)
 class RowExample:
-    """One row that was set aside, or one that is used with a reserve."""
+    """One rejected row, or a used row with a note."""
 
     file: str
     line: int | None
@@ -77,136 +75,162 @@ class RowExample:
     detail: str
 
 
-EXAMPLES = 20
+MAX_EXAMPLES = 20
+MAX_ANSWERS = 5  # distinct answers listed
 
 
-def file_rows(records: Records) -> tuple[FileRows, ...]:
-    """Return what became of the rows of every file."""
+def count_file_rows(records: RecordFrames) -> tuple[FileRowCounts, ...]:
+    """Return the row counts of every file."""
     return tuple(
-        FileRows(
+        FileRowCounts(
             str(kind),
             counts.file,
             counts.rows,
             counts.used,
-            dict(counts.set_aside),
+            dict(counts.rejected),
             dict(counts.notes),
         )
-        for kind, counts in records.read.items()
+        for kind, counts in records.row_counts.items()
     )
 
 
-def set_aside_examples(records: Records) -> tuple[RowExample, ...]:
-    """Return rows that were set aside or noted: at most twenty, some of every reason."""
-    notes = records.notes.filter(~pl.col("reason").is_in([Reason.UNSURE, Reason.FAILED]))
-    rejected = pl.concat([records.set_aside, notes])
+def list_rejected_examples(records: RecordFrames) -> tuple[RowExample, ...]:
+    """Return at most twenty rejected or noted rows, some for every reason."""
+    notes = records.notes.filter(
+        ~pl.col("reason").is_in([RemarkReason.UNSURE, RemarkReason.FAILED])
+    )
+    rejected = pl.concat([records.rejected, notes])
     nth = pl.int_range(pl.len()).over("file", "reason")
     first = rejected.with_columns(nth=nth).filter(pl.col("nth") < 4).sort("nth", "file", "line")
-    selected = first.head(EXAMPLES).sort("file", "reason", "line", nulls_last=True)
+    selected = first.head(MAX_EXAMPLES).sort("file", "reason", "line", nulls_last=True)
     columns = ("file", "line", "column", "reason", "detail")
     return tuple(RowExample(*row) for row in selected.select(columns).iter_rows())
 
 
-def funnels(inputs: Inputs, versions: Iterable[str]) -> tuple[Funnel, ...]:
+def compute_funnels(inputs: ReportInputs, versions: Iterable[str]) -> tuple[Funnel, ...]:
     """Return the funnel of each version."""
-    decisions = _said(inputs.records, inputs.policy)
-    return tuple(_funnel(inputs, version, decisions) for version in versions)
+    decisions = _summarize_decisions(inputs.records, inputs.policy)
+    return tuple(_compute_funnel(inputs, version, decisions) for version in versions)
 
 
-def _funnel(inputs: Inputs, version: str, said: pl.DataFrame) -> Funnel:
+def _compute_funnel(inputs: ReportInputs, version: str, decisions: pl.DataFrame) -> Funnel:
     cases, units = inputs.cases, inputs.cases["unit"].n_unique()
     predicted = inputs.units.filter(
         (pl.col("track") == "gate")
-        & (pl.col("lever") == inputs.policy.whole)
+        & (pl.col("lever") == inputs.policy.whole_unit_lever)
         & (pl.col("version") == version)
     )
-    in_window = predicted.filter(pl.col("window") != OTHER)
+    in_window = predicted.filter(pl.col("window") != OTHER_WINDOW)
     evidence = in_window.filter(pl.col("excluded").is_null())
-    still_open = _still_due(inputs, version)
+    still_open = _count_still_open(inputs, version)
     reviewed = evidence.filter(pl.col("decided") != MISSING)
     steps = (
-        Step("cases", inputs.records.cases.height, {}),
-        Step("with a time, a site of the policy and a unit", cases.height, _left_out(inputs)),
-        Step("units, each counted once", units, _some({NOT_PICKED: cases.height - units})),
-        Step(
+        FunnelStep("cases", inputs.records.cases.height, {}),
+        FunnelStep(
+            "with a time, a site of the policy and a unit", cases.height, _count_unplaced(inputs)
+        ),
+        FunnelStep(
+            "units, each counted once",
+            units,
+            _drop_zeros({OTHER_CASE_PICKED: cases.height - units}),
+        ),
+        FunnelStep(
             "with a prediction",
             predicted.height,
-            _asked_later(units - predicted.height, still_open),
+            _count_unpredicted(units - predicted.height, still_open),
         ),
-        Step(
-            "in a window", in_window.height, _some({OUTSIDE: predicted.height - in_window.height})
+        FunnelStep(
+            "in a window",
+            in_window.height,
+            _drop_zeros({OUTSIDE_WINDOWS: predicted.height - in_window.height}),
         ),
-        Step("fit to be evidence", evidence.height, _counts(in_window["excluded"].drop_nulls())),
-        Step("with a verdict in time", reviewed.height, _missing(evidence, said, inputs)),
+        FunnelStep(
+            "fit to be evidence",
+            evidence.height,
+            _count_reasons(in_window["excluded"].drop_nulls()),
+        ),
+        FunnelStep(
+            "with a verdict in time",
+            reviewed.height,
+            _count_missing_reasons(evidence, decisions, inputs),
+        ),
     )
     agreeing = reviewed.filter(pl.col("predicted") == pl.col("decided")).height
     missing = evidence.height - reviewed.height
     return Funnel(
         version,
         steps,
-        share(agreeing, reviewed.height),
-        missing_bounds(agreeing, reviewed.height, missing),
+        compute_share(agreeing, reviewed.height),
+        compute_missing_bounds(agreeing, reviewed.height, missing),
     )
 
 
-def _still_due(inputs: Inputs, version: str) -> int:
-    """Return how many units of a version are not closed yet; none of a replay is left open."""
-    if inputs.waiting.is_empty():
+def _count_still_open(inputs: ReportInputs, version: str) -> int:
+    """Return how many units of a version are open; 0 for a replay."""
+    if inputs.pending_units.is_empty():
         return 0
-    is_own_unit = (pl.col("version") == version) & (pl.col("lever") == inputs.policy.whole)
-    return inputs.waiting.filter(is_own_unit).height
+    is_own_unit = (pl.col("version") == version) & (
+        pl.col("lever") == inputs.policy.whole_unit_lever
+    )
+    return inputs.pending_units.filter(is_own_unit).height
 
 
-def _asked_later(lost: int, due: int) -> dict[str, int]:
-    return _some({NOT_ASKED: lost - due, STILL_DUE: due})
+def _count_unpredicted(lost: int, still_open: int) -> dict[str, int]:
+    return _drop_zeros({NO_PREDICTION: lost - still_open, STILL_OPEN: still_open})
 
 
-def _left_out(inputs: Inputs) -> dict[str, int]:
-    return _some(dict(inputs.left_out))
+def _count_unplaced(inputs: ReportInputs) -> dict[str, int]:
+    return _drop_zeros(dict(inputs.unplaced))
 
 
-def _some(counts: dict[str, int]) -> dict[str, int]:
+def _drop_zeros(counts: dict[str, int]) -> dict[str, int]:
     return {reason: count for reason, count in counts.items() if count}
 
 
-def _counts(reasons: pl.Series) -> dict[str, int]:
+def _count_reasons(reasons: pl.Series) -> dict[str, int]:
     return dict(reasons.value_counts(sort=True).sort(reasons.name).iter_rows())
 
 
-def _missing(evidence: pl.DataFrame, said: pl.DataFrame, inputs: Inputs) -> dict[str, int]:
-    """Return why units have no verdict, by reason; the first that fits a unit counts."""
+def _count_missing_reasons(
+    evidence: pl.DataFrame, decisions: pl.DataFrame, inputs: ReportInputs
+) -> dict[str, int]:
+    """Count the reasons of missing decisions; the first fitting reason of a unit counts."""
     missing = evidence.filter(pl.col("decided") == MISSING).select("case_key")
-    several_labels = inputs.records.set_aside.filter(pl.col("reason") == Reason.SEVERAL_LABELS)
-    joined = missing.join(said, on="case_key", how="left").with_columns(
+    several_labels = inputs.records.rejected.filter(pl.col("reason") == RemarkReason.SEVERAL_LABELS)
+    joined = missing.join(decisions, on="case_key", how="left").with_columns(
         several=pl.col("case_key").is_in(several_labels["case_key"].unique().implode())
     )
     is_single = inputs.policy.evidence.verdicts == 1
     reason = (
-        pl.when(pl.col("people").is_null() & pl.col("several")).then(pl.lit(SEVERAL))
-        .when(pl.col("people").is_null()).then(pl.lit(NOBODY))
-        .when(~pl.col("unseen") & pl.col("unsaid")).then(pl.lit(NOT_SAID))
-        .when(~pl.col("unseen")).then(pl.lit(SEEN))
+        pl.when(pl.col("people").is_null() & pl.col("several")).then(pl.lit(SEVERAL_LABELS))
+        .when(pl.col("people").is_null()).then(pl.lit(UNANSWERED))
+        .when(~pl.col("unseen") & pl.col("unsaid")).then(pl.lit(EXPOSURE_UNKNOWN))
+        .when(~pl.col("unseen")).then(pl.lit(ONLY_ASSISTED))
         .when(~pl.col("sure")).then(pl.lit(UNSURE))
-        .when(pl.col("left_out")).then(pl.lit(LEFT_OUT))
+        .when(pl.col("left_out")).then(pl.lit(EXCLUDED_REVIEWER))
         .otherwise(pl.lit(LATE if is_single else NO_MAJORITY))
     )  # fmt: skip
-    return _counts(joined.select(reason=reason)["reason"])
+    return _count_reasons(joined.select(reason=reason)["reason"])
 
 
-def _said(records: Records, policy: Policy) -> pl.DataFrame:
-    """Return per case how many people answered, whether one did unseen, was sure, is left out.
+def _summarize_decisions(records: RecordFrames, policy: Policy) -> pl.DataFrame:
+    """Return for each case: people (number of answers), unseen, sure, left_out, unsaid.
 
-    `unsaid` marks cases with a verdict of which neither records nor policy say if it was unseen.
+    `unseen`: an unassisted answer exists; `left_out`: its reviewer is excluded; `unsaid`: the
+    exposure of an answer is unknown.
     """
     is_unknown = pl.col("exposure") == "unknown"
     is_unassisted = pl.col("exposure") == "blind"
     if policy.evidence.outside_blind:
         is_unassisted |= is_unknown
-    is_sure = pl.all_horizontal([pl.col(VALUE + lever.id).is_not_null() for lever in policy.levers])
+    is_sure = pl.all_horizontal(
+        [pl.col(VALUE_PREFIX + lever.id).is_not_null() for lever in policy.levers]
+    )
     is_counted = pl.col("counts").sort_by("rank")
     first_sure = pl.col("sure").sort_by("rank").filter(is_counted).first()
     is_excluded = pl.col("left_out").sort_by("rank").filter(is_counted)
     return (
-        _marked(records, policy)
+        _mark_excluded(records, policy)
         .with_columns(
             counts=is_unassisted,
             unsaid=is_unknown,
@@ -226,9 +250,53 @@ def _said(records: Records, policy: Policy) -> pl.DataFrame:
     )
 
 
-def _marked(records: Records, policy: Policy) -> pl.DataFrame:
-    """Return what people said, with `left_out`: whose verdicts gates don't count."""
+def _mark_excluded(records: RecordFrames, policy: Policy) -> pl.DataFrame:
+    """Return the decisions with `left_out`: True if the reviewer is excluded."""
     times = records.cases.select("case_key", "occurred_at")
     decisions = records.decisions.join(times, on="case_key", how="left")
     at = pl.coalesce("at", "occurred_at").dt.epoch("us").fill_null(0)
-    return mark_left_out(decisions.with_columns(at=at), asked_of(records, policy))
+    return mark_excluded(
+        decisions.with_columns(at=at), compute_required_reliability(records, policy)
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class UnknownLabels:
+    """Answers of one side outside a lever.
+
+    Attributes:
+        lever: its id.
+        by: `model` or `people`.
+        count: number of such answers.
+        answers: at most five, the most frequent first, with their counts.
+    """
+
+    lever: str
+    by: str
+    count: int
+    answers: tuple[tuple[str, int], ...]
+
+
+def find_unknown_labels(records: RecordFrames, policy: Policy) -> tuple[UnknownLabels, ...]:
+    """Return the unknown labels by lever and side; empty without any."""
+    sides = {"model": records.predictions, "people": records.decisions}
+    return tuple(
+        item
+        for lever in policy.levers
+        for side, frame in sides.items()
+        for item in _find_unknown_on_side(lever, side, frame[VALUE_PREFIX + lever.id].drop_nulls())
+    )
+
+
+def _find_unknown_on_side(lever: Lever, side: str, answers: pl.Series) -> Iterator[UnknownLabels]:
+    unknown = answers.filter(~_is_offered(lever, answers))
+    if unknown.len():
+        counts = unknown.rename("answer").value_counts(name="n")
+        top = counts.sort("n", "answer", descending=[True, False]).head(MAX_ANSWERS)
+        yield UnknownLabels(lever.id, side, unknown.len(), tuple(top.iter_rows()))
+
+
+def _is_offered(lever: Lever, answers: pl.Series) -> pl.Series:
+    if lever.number is None:
+        return answers.is_in(list(lever.labels))
+    return answers.cast(pl.Float64).is_between(lever.number.low, lever.number.high)

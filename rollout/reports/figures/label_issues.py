@@ -1,8 +1,7 @@
-"""Cleaning: the work list that top losses make, and what the choices would do to the headline.
+"""Label cleaning: the list of likely label issues, and the effect of choices on agreement.
 
-What a version gets most wrong is often a label that people got wrong. Whoever goes through such a
-list has seen what the model said, so agreement after it has risen by looking alone: it is said
-apart, it is never evidence, and it proves nothing about the version.
+The largest losses of a version are often human label errors. Users who clean this list see the
+model's answers, which alone raises agreement: it is reported separately and is never evidence.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,52 +12,57 @@ import polars as pl
 
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.policy import Policy
-from rollout.core.records.label_cleaning import CHOICES, DROP, RELABEL, Choice, Place, holding
-from rollout.reports.inputs.inputs import Inputs
-from rollout.reports.inputs.losses import Loss, top_losses
-from rollout.reports.inputs.pairs import Pairs, compare, pair_up
-from rollout.reports.statistics.intervals import Share, clustered_share
-from rollout.tally.frames import Records
+from rollout.core.records.label_cleaning import (
+    CHOICES,
+    DROP,
+    RELABEL,
+    CleaningChoice,
+    LabelKey,
+    find_final_choices,
+)
+from rollout.reports.inputs.inputs import ReportInputs
+from rollout.reports.inputs.losses import Loss, list_top_losses
+from rollout.reports.inputs.pairs import Pairs, build_pairs, compare_answers
+from rollout.reports.statistics.intervals import Share, compute_unit_share
+from rollout.tally.frames import RecordFrames
 
-MOST = 200  # of each version, lever and kind
+MAX_ITEMS = 200  # of each version, lever and kind
 
 
 @dataclass(frozen=True, slots=True)
-class WorkItem:
-    """A case that deserves a second look, and what was chosen about it, if anything."""
+class LabelIssue:
+    """A case to look at again, and the choice about it, if any."""
 
     loss: Loss
-    choice: Choice | None
+    choice: CleaningChoice | None
 
     @property
     def name(self) -> str:
-        """Return what tells it apart from all others of the list, of one length always."""
+        """Return an identifier of fixed length, unique in the list."""
         text = f"{self.loss.version}\x1f{self.loss.lever}\x1f{self.loss.case_key}"
         return sha256(text.encode()).hexdigest()
 
 
-def work_items(
-    records: Records,
+def build_cleaning_items(
+    records: RecordFrames,
     cases: pl.DataFrame,
     policy: Policy,
-    choices: Mapping[Place, Choice],
-) -> list[WorkItem]:
-    """Return the work list, the dearest first: those whose cost times loss is largest.
+    choices: Mapping[LabelKey, CleaningChoice],
+) -> list[LabelIssue]:
+    """Return the label issues, the largest cost times loss first.
 
-    Args:
-        records: a history, or the closed cases of a live rollout.
-        cases: those that could be placed.
-        policy: for levers and costs.
-        choices: those that hold.
+    `records`: a history, or the closed cases of a live rollout.
+    `cases`: the cases in a cell.
+    `choices`: the final choice of each label.
     """
-    pairs = pair_up(records, cases, policy)
-    losses = top_losses(pairs, records, cases, policy, most=MOST)
+    pairs = build_pairs(records, cases, policy)
+    losses = list_top_losses(pairs, records, cases, policy, limit=MAX_ITEMS)
     costliest = sorted(losses, key=lambda loss: -loss.cost * (loss.loss or 0.0))
-    return [WorkItem(loss, choices.get((loss.case_key, loss.lever))) for loss in costliest]
+    return [LabelIssue(loss, choices.get((loss.case_key, loss.lever))) for loss in costliest]
 
 
-def as_rows(items: Sequence[WorkItem]) -> Iterator[dict[str, object]]:
-    """Yield the list as rows of a table to fill in: the last three are what is chosen."""
+def build_item_rows(items: Sequence[LabelIssue]) -> Iterator[dict[str, object]]:
+    """Yield the rows of a table to fill in; the last three columns are the choice."""
     for item in items:
         loss, choice = item.loss, item.choice
         yield {
@@ -82,16 +86,16 @@ def as_rows(items: Sequence[WorkItem]) -> Iterator[dict[str, object]]:
 
 
 @dataclass(frozen=True, slots=True)
-class Headline:
-    """Agreement of one version before and after people's choices, on record-level pairs.
+class CleaningEffect:
+    """Agreement of one version before and after cleaning.
 
     Attributes:
-        version, lever: whose.
-        before: agreement on the pairs as people first judged them.
-        after: the same without dropped cases, with new labels; no evidence.
-        relabelled, dropped, kept: pairs by what was chosen about them.
-        to_model: of the relabelled, those whose new label is what this version said. Where it is
-            nearly all of them, the list may have talked people round.
+        version, lever: whose answers.
+        before: agreement with the first labels.
+        after: agreement with new labels and without dropped cases; never evidence.
+        relabelled, dropped, kept: pairs by choice.
+        to_model: relabelled pairs whose new label is this version's answer. If nearly all are, the
+            list may have biased the choices.
     """
 
     version: str
@@ -105,39 +109,39 @@ class Headline:
 
 
 @dataclass(frozen=True, slots=True)
-class Cleaning:
-    """What people chose so far. A replay knows of no choices: `known` is False."""
+class CleaningFigures:
+    """Choices so far; `known` is False for a replay without choices."""
 
     known: bool
     choices: int
-    headlines: tuple[Headline, ...]
+    headlines: tuple[CleaningEffect, ...]
 
 
-def cleaning_of(inputs: Inputs, pairs: Pairs) -> Cleaning:
-    """Return what the choices that hold do to the figures; nothing where nobody chose."""
-    choices = holding(inputs.cleanings)
-    return Cleaning(
-        known=not inputs.simulated or bool(choices),
+def compute_cleaning(inputs: ReportInputs, pairs: Pairs) -> CleaningFigures:
+    """Return the effect of the final choices; no headlines without choices."""
+    choices = find_final_choices(inputs.choices)
+    return CleaningFigures(
+        known=not inputs.is_simulated or bool(choices),
         choices=len(choices),
-        headlines=headlines(pairs, inputs.policy.levers, choices) if choices else (),
+        headlines=compute_cleaning_effects(pairs, inputs.policy.levers, choices) if choices else (),
     )
 
 
-def headlines(
-    pairs: Pairs, levers: Iterable[Lever], choices: Mapping[Place, Choice]
-) -> tuple[Headline, ...]:
-    """Return the figures of each version and lever about whose pairs something was chosen."""
+def compute_cleaning_effects(
+    pairs: Pairs, levers: Iterable[Lever], choices: Mapping[LabelKey, CleaningChoice]
+) -> tuple[CleaningEffect, ...]:
+    """Return the effect on each version and lever with choices about its pairs."""
     effects = (
-        _headline(pairs.of(version, lever.id), version, lever, choices)
+        _compute_cleaning_effect(pairs.select(version, lever.id), version, lever, choices)
         for lever in levers
         for version in pairs.predicted
     )
     return tuple(effect for effect in effects if effect.relabelled + effect.dropped + effect.kept)
 
 
-def _headline(
-    pairs: pl.DataFrame, version: str, lever: Lever, choices: Mapping[Place, Choice]
-) -> Headline:
+def _compute_cleaning_effect(
+    pairs: pl.DataFrame, version: str, lever: Lever, choices: Mapping[LabelKey, CleaningChoice]
+) -> CleaningEffect:
     before = pairs.select("case_key", "unit", "agrees", "model")
     after, counts, to_model = [], dict.fromkeys(CHOICES, 0), 0
     for key, unit, agrees, model in before.iter_rows():
@@ -146,13 +150,15 @@ def _headline(
             counts[choice.choice] += 1
             to_model += choice.choice == RELABEL and choice.label == model
         if choice is None or choice.choice != DROP:
-            after.append((unit, _agrees(lever, choice, model) if choice else agrees, agrees))
+            after.append(
+                (unit, _compare_choice(lever, choice, model) if choice else agrees, agrees)
+            )
     remaining = pl.DataFrame(after, schema=["unit", "chosen", "was"], orient="row")
-    return Headline(
+    return CleaningEffect(
         version=version,
         lever=lever.id,
-        before=_share(before.select("unit", "agrees")),
-        after=_share(remaining.select("unit", agrees=pl.coalesce("chosen", "was"))),
+        before=compute_unit_share(before),
+        after=compute_unit_share(remaining, pl.coalesce("chosen", "was")),
         relabelled=counts["relabel"],
         dropped=counts["drop"],
         kept=counts["keep"],
@@ -160,11 +166,6 @@ def _headline(
     )
 
 
-def _agrees(lever: Lever, choice: Choice, model: str) -> bool | None:
-    """Say whether the model agrees with a new label; None where people kept theirs."""
-    return compare(lever, choice.label, model)[0] if choice.label is not None else None
-
-
-def _share(rows: pl.DataFrame) -> Share:
-    units = rows.group_by("unit").agg(pl.col("agrees").sum(), size=pl.len()).sort("unit")
-    return clustered_share(units["agrees"].to_numpy(), units["size"].to_numpy())
+def _compare_choice(lever: Lever, choice: CleaningChoice, model: str) -> bool | None:
+    """Return whether the model agrees with a new label; None if the label was kept."""
+    return compare_answers(lever, choice.label, model)[0] if choice.label is not None else None

@@ -1,34 +1,34 @@
-"""Where the label of a training row comes from: one label per case and lever, and what it weighs.
+"""Sources and weights of training labels: one label per case and lever.
 
-What turned out to be true goes before what people said, people who saw nothing of the model before
-those who did, and all of them before what the model itself said. An audited row stands for the
-cases of the model that nobody looked at, so it weighs one over the audit's share; every other row
-weighs 1. So the rows that people and outcomes gave add up to all cases.
+Outcomes go before human decisions, unassisted decisions before assisted ones, and all of them
+before answers of the model. An audited row represents the unaudited cases of the model, so its
+weight is one over the audit share; every other row has weight 1. The weights of rows from outcomes
+and humans thus add up to all cases.
 """
 
 from collections.abc import Callable, Iterable, Sequence
 
 import polars as pl
 
+from rollout.core.calendar.instants import to_micros
 from rollout.core.policy.policy import Policy, Stage
-from rollout.core.records.label_cleaning import DROP, RELABEL, Choice, holding
-from rollout.reports.inputs.decided_by import MODEL, standing
-from rollout.reports.inputs.inputs import Era, Inputs
-from rollout.tally.frames import INSTANT, VALUE, Records
-from rollout.tally.slots import EPOCH, MICROSECOND
+from rollout.core.records.label_cleaning import DROP, RELABEL, CleaningChoice, find_final_choices
+from rollout.reports.inputs.decided_by import MODEL, assign_deciders
+from rollout.reports.inputs.inputs import ReportInputs
+from rollout.tally.frames import INSTANT, VALUE_PREFIX, RecordFrames
 
 BLIND, AUDIT, ASSISTED = "blind", "audit", "assisted"
 OUTCOME, UNKNOWN, MODEL_MADE = "outcome", "unknown", "model-made"
 SOURCES = (BLIND, AUDIT, ASSISTED, OUTCOME, UNKNOWN, MODEL_MADE)
-"""Where labels come from. `unknown`: by a person of whom nobody says what they had seen."""
+"""Sources of labels. `unknown`: a human decision with unknown exposure."""
 
-PEOPLES = tuple(source for source in SOURCES if source != MODEL_MADE)
-"""The sources of an export that asks for none by name."""
+HUMAN_SOURCES = tuple(source for source in SOURCES if source != MODEL_MADE)
+"""The default sources of an export."""
 
-FED = (ASSISTED, MODEL_MADE)
-"""Labels that the model had a hand in: what is trained on them learns from itself."""
+MODEL_INFLUENCED = (ASSISTED, MODEL_MADE)
+"""Sources that the model influenced."""
 
-COLUMNS = {
+TRAINING_SCHEMA = {
     "case_key": pl.String(),
     "site": pl.String(),
     "window": pl.String(),
@@ -41,46 +41,56 @@ COLUMNS = {
     "version": pl.String(),
     "cleaned": pl.String(),
 }
-"""Columns of a training row. `version`: whose answer it is, or was audited; `cleaned`: the choice
-that somebody made about it. Both may be null, as may window, time and episode."""
+"""Columns of a training row. `version`: the version that made the label or was audited; `cleaned`:
+the choice about it. Both can be null, and so can window, time and episode."""
 
-ASSIGNED = {
+ASSIGNMENT_SCHEMA = {
     "case_key": pl.String(),
     "version": pl.String(),
     "decider": pl.String(),
     "share": pl.Float64(),
 }
-"""Columns of what was assigned: whose answer was acted on and by whom it was decided; `share` is
-the chance with which a case that the model decided was audited, null where this one was not."""
+"""Columns of assignments: the acting version and the decider; `share` is the audit share of an
+audited case, null for all others."""
 
-CHOSEN = {"case_key": pl.String, "lever": pl.String, "choice": pl.String, "better": pl.String}
-SEEN_AS = {"blind": BLIND, "assisted": ASSISTED, "revealed": ASSISTED, "unknown": UNKNOWN}
+CHOICE_SCHEMA = {
+    "case_key": pl.String,
+    "lever": pl.String,
+    "choice": pl.String,
+    "better": pl.String,
+}
+SOURCE_BY_EXPOSURE = {
+    "blind": BLIND,
+    "assisted": ASSISTED,
+    "revealed": ASSISTED,
+    "unknown": UNKNOWN,
+}
 
 
-def assigned_of(inputs: Inputs) -> pl.DataFrame:
-    """Return who decided each case above shadow, as `ASSIGNED` says.
+def build_assignments(inputs: ReportInputs) -> pl.DataFrame:
+    """Return who decided each case above shadow, with columns `ASSIGNMENT_SCHEMA`.
 
-    A replay decides nothing: what its files say of exposures is all there is, so it has no rows.
+    Empty for a replay: its files have exposures but no assignments.
     """
-    if inputs.simulated:
-        return pl.DataFrame(schema=ASSIGNED)
-    cases = standing(inputs).filter(pl.col("version").is_not_null())
+    if inputs.is_simulated:
+        return pl.DataFrame(schema=ASSIGNMENT_SCHEMA)
+    cases = assign_deciders(inputs).filter(pl.col("version").is_not_null())
     is_audited = pl.col("audited") & (pl.col("decider") == MODEL)
-    share = pl.when(is_audited).then(stage_share(inputs, lambda stage: stage.audit))
-    return cases.with_columns(share=share).select(*ASSIGNED)
+    share = pl.when(is_audited).then(build_stage_share(inputs, lambda stage: stage.audit))
+    return cases.with_columns(share=share).select(*ASSIGNMENT_SCHEMA)
 
 
-def stage_share(inputs: Inputs, of: Callable[[Stage], float | None]) -> pl.Expr:
-    """Return a share of each row's stage, from its `rung` and `t`, under the policy of its time."""
-    policy_periods = inputs.eras or (Era(inputs.first, inputs.policy, inputs.timelines),)
+def build_stage_share(inputs: ReportInputs, get_share: Callable[[Stage], float | None]) -> pl.Expr:
+    """Return a share of each row's stage, from its `rung` and `t`, by the policy then in force."""
+    policy_periods = inputs.all_policy_periods
     expression = pl.lit(None, pl.Float64)
     for index, period in enumerate(policy_periods):
         shares = {
-            stage_level: of(period.policy.stage(stage_level))
-            for stage_level in range(1, len(period.policy.rungs))
+            stage_level: get_share(period.policy.get_stage(stage_level))
+            for stage_level in range(1, len(period.policy.stage_ids))
         }
         period_share = pl.col("rung").replace_strict(shares, default=None, return_dtype=pl.Float64)
-        is_later = pl.col("t") >= (period.since - EPOCH) // MICROSECOND
+        is_later = pl.col("t") >= to_micros(period.since)
         expression = (
             period_share
             if index == 0
@@ -89,49 +99,56 @@ def stage_share(inputs: Inputs, of: Callable[[Stage], float | None]) -> pl.Expr:
     return expression
 
 
-def labelled(
-    records: Records,
+def build_labelled_rows(
+    records: RecordFrames,
     policy: Policy,
     windows: pl.DataFrame,
-    assigned: pl.DataFrame,
-    choices: Iterable[Choice] = (),
+    assignments: pl.DataFrame,
+    choices: Iterable[CleaningChoice] = (),
 ) -> pl.DataFrame:
-    """Return every case and lever with its label, in the order of case key and policy.
+    """Return every case and lever with its label, sorted by case key and lever.
 
-    Args:
-        records: a history, or some of its cases with all that was said of them.
-        policy: for levers, and for what a verdict from elsewhere counts as.
-        windows: columns case_key, window; a case that is not in it has none.
-        assigned: who decided, as `ASSIGNED` says.
-        choices: what people chose, in the order in which they did.
+    `records`: a history, or some of its cases with all their records.
+    `windows`: columns case_key, window; other cases have no window.
+    `assignments`: columns of `ASSIGNMENT_SCHEMA`.
+    `choices`: cleaning choices in order of time.
 
     Returns:
-        The columns of `COLUMNS`; label and source are null where nobody knows one, or people
-        differ. What was dropped is there still, with `cleaned` `drop`.
+        The columns of `TRAINING_SCHEMA`; label and source are null without a label or a majority.
+        Dropped cases are included, with `cleaned` `drop`.
     """
     placed_cases = records.cases.join(
         windows.select("case_key", "window"), on="case_key", how="left"
     )
     facts = placed_cases.select("case_key", "site", "window", "occurred_at", "episode")
-    choice_frame = _chosen(choices)
+    choice_frame = _build_choice_frame(choices)
     parts = [
-        _cleaned(_of_lever(records, policy, lever.id, facts, assigned), choice_frame).with_columns(
-            place=pl.lit(index)
-        )
+        _apply_choices(
+            _build_lever_rows(records, policy, lever.id, facts, assignments), choice_frame
+        ).with_columns(place=pl.lit(index))
         for index, lever in enumerate(policy.levers)
     ]
-    return pl.concat(parts).sort("case_key", "place").select(*COLUMNS).cast(pl.Schema(COLUMNS))
+    return (
+        pl.concat(parts)
+        .sort("case_key", "place")
+        .select(*TRAINING_SCHEMA)
+        .cast(pl.Schema(TRAINING_SCHEMA))
+    )
 
 
-def _of_lever(
-    records: Records, policy: Policy, lever: str, facts: pl.DataFrame, assigned: pl.DataFrame
+def _build_lever_rows(
+    records: RecordFrames,
+    policy: Policy,
+    lever: str,
+    facts: pl.DataFrame,
+    assignments: pl.DataFrame,
 ) -> pl.DataFrame:
-    column = VALUE + lever
+    column = VALUE_PREFIX + lever
     answers = records.predictions.select("case_key", "version", made=column)
-    model_decided = assigned.filter(pl.col("decider") == MODEL).drop("decider")
+    model_decided = assignments.filter(pl.col("decider") == MODEL).drop("decider")
     model_answers = model_decided.join(answers, on=["case_key", "version"], how="left")
     outcomes = records.outcomes.select("case_key", outcome=column).drop_nulls()
-    human_labels = verdicts(records, column, outside_blind=policy.evidence.outside_blind)
+    human_labels = find_human_labels(records, column, outside_blind=policy.evidence.outside_blind)
     rows = facts.with_columns(lever=pl.lit(lever))
     for part in (outcomes, human_labels, model_answers):
         rows = rows.join(part, on="case_key", how="left")
@@ -151,13 +168,13 @@ def _of_lever(
     )
 
 
-def verdicts(records: Records, column: str, *, outside_blind: bool) -> pl.DataFrame:
-    """Return what people said of each case: case_key, said, seen.
+def find_human_labels(records: RecordFrames, column: str, *, outside_blind: bool) -> pl.DataFrame:
+    """Return the human label of each case: case_key, said, seen.
 
-    Of those who saw least the one answer, or what more than half of them gave. Where these differ,
-    as two blind people may, whoever came to it afterwards with open eyes decides.
+    It is the majority of the least exposed decisions. Without a majority among blind decisions,
+    the assisted or revealed ones decide.
     """
-    source_by_exposure = SEEN_AS | ({"unknown": BLIND} if outside_blind else {})
+    source_by_exposure = SOURCE_BY_EXPOSURE | ({"unknown": BLIND} if outside_blind else {})
     answered = records.decisions.filter(pl.col(column).is_not_null())
     answers = answered.select(
         "case_key", said=column, seen=pl.col("exposure").replace_strict(source_by_exposure)
@@ -170,17 +187,17 @@ def verdicts(records: Records, column: str, *, outside_blind: bool) -> pl.DataFr
     return ordered.unique("case_key", keep="first").select("case_key", "said", "seen")
 
 
-def _chosen(choices: Iterable[Choice]) -> pl.DataFrame:
+def _build_choice_frame(choices: Iterable[CleaningChoice]) -> pl.DataFrame:
     rows = [
         (choice.key, choice.lever, choice.choice, choice.label)
-        for choice in holding(choices).values()
+        for choice in find_final_choices(choices).values()
     ]
-    return pl.DataFrame(rows, schema=CHOSEN, orient="row")
+    return pl.DataFrame(rows, schema=CHOICE_SCHEMA, orient="row")
 
 
-def _cleaned(rows: pl.DataFrame, chosen: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows with what people chose: a new label is by somebody who saw the model's."""
-    joined = rows.join(chosen, on=["case_key", "lever"], how="left")
+def _apply_choices(rows: pl.DataFrame, choices: pl.DataFrame) -> pl.DataFrame:
+    """Return the rows with cleaning choices; a new label counts as assisted."""
+    joined = rows.join(choices, on=["case_key", "lever"], how="left")
     is_relabelled = pl.col("choice") == RELABEL
     return joined.with_columns(
         label=pl.when(is_relabelled).then("better").otherwise("label"),
@@ -189,11 +206,10 @@ def _cleaned(rows: pl.DataFrame, chosen: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def chosen_rows(rows: pl.DataFrame, sources: Sequence[str]) -> pl.DataFrame:
-    """Return the rows to train on: labelled, not dropped, from the sources asked for.
+def select_training_rows(rows: pl.DataFrame, sources: Sequence[str]) -> pl.DataFrame:
+    """Return the rows to train on: labelled, not dropped, from these sources.
 
-    An audited row stands for cases that nobody looked at; where these are in the rows themselves,
-    because what the model made was asked for, it stands for itself.
+    If labels of the model are included, every audited row has weight 1.
 
     Raises:
         ValueError: a source is none of `SOURCES`.

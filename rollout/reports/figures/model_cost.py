@@ -1,4 +1,4 @@
-"""What it cost that the model decided: how often it was wrong, and people on the same cases."""
+"""Cost of the model's decisions, compared with humans on the same cases."""
 
 from dataclasses import dataclass
 
@@ -6,25 +6,25 @@ import polars as pl
 
 from rollout.core.policy.levers import Lever
 from rollout.reports.inputs.decided_by import MODEL
-from rollout.reports.inputs.inputs import Inputs
-from rollout.reports.inputs.pairs import UNSEEN, compared
-from rollout.reports.statistics.intervals import Share, clustered_share
-from rollout.tally.frames import VALUE
+from rollout.reports.inputs.inputs import ReportInputs
+from rollout.reports.inputs.pairs import UNASSISTED_EXPOSURES, compare_pairs
+from rollout.reports.statistics.intervals import Share, compute_unit_share
+from rollout.tally.frames import VALUE_PREFIX
 
 
 @dataclass(frozen=True, slots=True)
-class Price:
-    """The cases that the model decided: nobody looked before anything was done.
+class ModelCost:
+    """Errors and cost of the cases that the model decided.
 
     Attributes:
-        cases, audited: how many, and how many of them a person judged afterwards.
-        known: cases whose truth is known: the outcome, else the unseen verdict of a person.
-        by_outcome: of these, the ones whose outcome is known.
+        cases, audited: all such cases, and those with an audit.
+        known: cases with a known truth: the outcome, else the first unassisted decision.
+        by_outcome: cases with a known outcome.
         wrong: known cases on which the model's label was wrong.
-        wrong_action: known cases on which something else was done than was right.
-        cost: what the wrong ones cost, in the policy's unit.
-        people_known: cases with both an outcome and an unseen verdict.
-        people_wrong, people_wrong_action, people_cost: people on these; None without outcomes.
+        wrong_action: known cases on which the wrong action was taken.
+        cost: cost of the wrong actions, in the policy's unit.
+        people_known: cases with both an outcome and an unassisted decision.
+        people_wrong, people_wrong_action, people_cost: humans on these; None without outcomes.
     """
 
     cases: int
@@ -41,32 +41,30 @@ class Price:
 
 
 @dataclass(frozen=True, slots=True)
-class CellPrice:
-    """The price in one cell, by one version."""
+class CellModelCost:
+    """The model's cost in one cell, by version."""
 
     site: str
     window: str
     version: str
-    price: Price
+    price: ModelCost
 
 
-def priced_cases(inputs: Inputs, placed: pl.DataFrame) -> pl.DataFrame:
-    """Return the rows of `standing` that the model decided, with what was right."""
-    return weighed(inputs, placed.filter(pl.col("decider") == MODEL)).sort("t", "case_key")
+def build_model_cases(inputs: ReportInputs, cases: pl.DataFrame) -> pl.DataFrame:
+    """Return the cases that the model decided, with errors and costs."""
+    return add_costs(inputs, cases.filter(pl.col("decider") == MODEL)).sort("t", "case_key")
 
 
-def weighed(inputs: Inputs, cases: pl.DataFrame) -> pl.DataFrame:
-    """Return cases with what doing as a version said would have cost, and people beside it.
+def add_costs(inputs: ReportInputs, cases: pl.DataFrame) -> pl.DataFrame:
+    """Return cases with the errors and costs of a version and of humans.
 
-    Args:
-        inputs: for the records and the policy.
-        cases: columns case_key, version and any others.
+    `cases`: columns case_key, version and any others.
 
     Returns:
         The same rows with known, by_outcome, wrong, wrong_action, cost, people_known,
-        people_wrong, people_wrong_action, people_cost; a case is wrong when it is on any lever.
+        people_wrong, people_wrong_action, people_cost; wrong means wrong on any lever.
     """
-    levers = [_of_lever(inputs, cases, lever) for lever in inputs.policy.levers]
+    levers = [_compute_lever_costs(inputs, cases, lever) for lever in inputs.policy.levers]
     combined = (
         pl.concat(levers)
         .group_by("case_key", "version")
@@ -79,19 +77,21 @@ def weighed(inputs: Inputs, cases: pl.DataFrame) -> pl.DataFrame:
     return cases.join(combined, on=["case_key", "version"], how="left")
 
 
-def _of_lever(inputs: Inputs, asked: pl.DataFrame, lever: Lever) -> pl.DataFrame:
-    column = VALUE + lever.id
+def _compute_lever_costs(
+    inputs: ReportInputs, case_frame: pl.DataFrame, lever: Lever
+) -> pl.DataFrame:
+    column = VALUE_PREFIX + lever.id
     records = inputs.records
     answers = records.predictions.select("case_key", "version", model=column)
     outcomes = records.outcomes.select("case_key", outcome=column)
-    decisions = _first_verdicts(inputs, column)
-    cases = asked.select("case_key", "version").join(answers, on=["case_key", "version"])
+    decisions = _find_first_decisions(inputs, column)
+    cases = case_frame.select("case_key", "version").join(answers, on=["case_key", "version"])
     cases = cases.join(outcomes, on="case_key", how="left").join(
         decisions, on="case_key", how="left"
     )
     cases = cases.with_columns(right=pl.coalesce("outcome", "verdict"))
-    by_model = _judged(lever, cases, "right", "model")
-    by_humans = _judged(lever, cases, "outcome", "verdict")
+    by_model = _compute_errors(lever, cases, "right", "model")
+    by_humans = _compute_errors(lever, cases, "outcome", "verdict")
     return cases.select(
         "case_key",
         "version",
@@ -107,34 +107,36 @@ def _of_lever(inputs: Inputs, asked: pl.DataFrame, lever: Lever) -> pl.DataFrame
     )
 
 
-def _first_verdicts(inputs: Inputs, column: str) -> pl.DataFrame:
-    """Return the first unseen answer to each case: case_key, verdict."""
-    unassisted = inputs.records.decisions.filter(pl.col("exposure").is_in(UNSEEN))
+def _find_first_decisions(inputs: ReportInputs, column: str) -> pl.DataFrame:
+    """Return the first unassisted answer to each case: case_key, verdict."""
+    unassisted = inputs.records.decisions.filter(pl.col("exposure").is_in(UNASSISTED_EXPOSURES))
     first = unassisted.drop_nulls(column).sort("seat", "at", "reviewer", nulls_last=True)
     return first.unique("case_key", keep="first").select("case_key", verdict=column)
 
 
-def _judged(lever: Lever, cases: pl.DataFrame, right: str, said: str) -> pl.DataFrame:
-    """Return for each case whether `said` was wrong, in label and in action, and its cost."""
-    answers = cases.select("case_key", human=right, model=said)
-    comparison = compared(lever, answers.drop_nulls())
+def _compute_errors(
+    lever: Lever, cases: pl.DataFrame, truth_column: str, answer_column: str
+) -> pl.DataFrame:
+    """Return for each case the errors of `answer_column` and their cost."""
+    answers = cases.select("case_key", human=truth_column, model=answer_column)
+    comparison = compare_pairs(lever, answers.drop_nulls())
     joined = answers.join(comparison, on=["human", "model"], how="left", maintain_order="left")
     return joined.select(
         wrong=~pl.col("agrees"), wrong_action=~pl.col("same_action"), cost=pl.col("cost")
     )
 
 
-def price_of(cases: pl.DataFrame) -> Price:
-    """Return the price of the given rows of `priced_cases`."""
+def compute_model_cost(cases: pl.DataFrame) -> ModelCost:
+    """Return the cost of rows of `build_model_cases`."""
     with_truth, with_both = cases.filter("known"), cases.filter("people_known")
     has_both = with_both.height > 0
-    return Price(
+    return ModelCost(
         cases=cases.height,
         audited=int(cases["audited"].sum()),
         known=with_truth.height,
         by_outcome=int(cases["by_outcome"].sum()),
-        wrong=_share(with_truth, "wrong"),
-        wrong_action=_share(with_truth, "wrong_action"),
+        wrong=compute_unit_share(with_truth, "wrong"),
+        wrong_action=compute_unit_share(with_truth, "wrong_action"),
         cost=float(with_truth["cost"].sum()) if with_truth.height else None,
         people_known=with_both.height,
         people_wrong=int(with_both["people_wrong"].sum()) if has_both else None,
@@ -143,17 +145,12 @@ def price_of(cases: pl.DataFrame) -> Price:
     )
 
 
-def _share(known: pl.DataFrame, column: str) -> Share:
-    units = known.group_by("unit").agg(pl.col(column).sum(), size=pl.len()).sort("unit")
-    return clustered_share(units[column].to_numpy(), units["size"].to_numpy())
-
-
-def cell_prices(cases: pl.DataFrame) -> tuple[CellPrice, ...]:
-    """Return the price of every cell and version in which the model decided anything."""
+def compute_cell_costs(cases: pl.DataFrame) -> tuple[CellModelCost, ...]:
+    """Return the model's cost in every cell and version with a decision of it."""
     parts = cases.sort("site", "window", "version").partition_by(
         "site", "window", "version", as_dict=True, maintain_order=True
     )
     return tuple(
-        CellPrice(str(site), str(window), str(version), price_of(part))
+        CellModelCost(str(site), str(window), str(version), compute_model_cost(part))
         for (site, window, version), part in parts.items()
     )

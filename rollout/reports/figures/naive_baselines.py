@@ -1,7 +1,7 @@
-"""What plain rules would have done: for comparison, never for a decision.
+"""When three plain rules would have widened each cell; for comparison only.
 
-Three rules that people write first, on every verdict as it comes, each case a record, missing
-verdicts dropped: they look good because they look often (statistics.md §1).
+The rules look at each decision as it comes, count every case and drop missing decisions. They
+repeat a fixed-sample comparison at every look, so their error rate is not controlled.
 """
 
 from collections.abc import Callable, Iterator
@@ -12,34 +12,33 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
+from rollout.core.calendar.instants import from_micros, to_micros
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.events import TakenOver, Widened
-from rollout.reports.figures.model_cost import weighed
-from rollout.reports.inputs.inputs import Inputs, Key
+from rollout.reports.figures.model_cost import add_costs
+from rollout.reports.inputs.inputs import CellVersion, ReportInputs
 from rollout.reports.inputs.pairs import Pairs
-from rollout.reports.statistics.intervals import Share, share
-from rollout.tally.slots import EPOCH, MICROSECOND
+from rollout.reports.statistics.intervals import Share, compute_share
 
 Bools = NDArray[np.bool_]
 
-LEAST, BLOCK, IN_A_ROW = 100, 50, 3
-RATE = "the cell's rate reaches the line, from 100 cases on"
-BLOCKS = "three times 50 cases in a row reach the line"
-SITE_RATE = "the site's rate reaches the line, from 100 cases on"
+MIN_CASES, BLOCK_SIZE, BLOCKS_IN_A_ROW = 100, 50, 3
+RATE_RULE = "the cell's rate reaches the line, from 100 cases on"
+BLOCKS_RULE = "three times 50 cases in a row reach the line"
+SITE_RATE_RULE = "the site's rate reaches the line, from 100 cases on"
 
 
 @dataclass(frozen=True, slots=True)
 class NaiveOpening:
-    """Where a plain rule opens a cell that the engine opens later, or never.
+    """A cell that a plain rule widens before the engine does.
 
     Attributes:
-        site, window, version: what is opened.
-        rule: in words; the line is that of the first gate's agreement.
-        opened_at, after: when, and after how many judged cases of the cell.
-        engine_at: when the engine widened the cell for this version; None: never.
-        wrong: all cases between the two, also those that nobody judged, as far as it is known
-            what was right; and those on which the model does something else.
-        people_wrong: the same of people, where outcomes are known.
+        site, window, version: the cell and the version.
+        rule: its text; the threshold is that of the first gate's agreement.
+        opened_at, after: when, and after how many decided cases of the cell.
+        engine_at: when the engine widened the cell for this version; None if never.
+        wrong: wrong actions of the model among cases with known truth between the two times.
+        people_wrong: the same for humans, on cases with known outcome.
     """
 
     site: str
@@ -53,45 +52,49 @@ class NaiveOpening:
     people_wrong: Share
 
 
-def naive_openings(inputs: Inputs, pairs: Pairs) -> tuple[NaiveOpening, ...]:
-    """Return every opening by a plain rule before the engine's, in the order of the cells."""
-    cases = _cases(inputs, pairs)
-    order = {cell: index for index, cell in enumerate(inputs.policy.cells)}
-    keys = sorted(inputs.sights, key=lambda key: (order[key[0]], key[1]))
-    return tuple(opening for key in keys for opening in _of(key, cases, inputs))
+def find_naive_openings(inputs: ReportInputs, pairs: Pairs) -> tuple[NaiveOpening, ...]:
+    """Return every opening by a plain rule before the engine's, by cell."""
+    cases = _build_case_frame(inputs, pairs)
+    return tuple(
+        opening for key in inputs.cell_versions for opening in _find_openings(key, cases, inputs)
+    )
 
 
-def _cases(inputs: Inputs, pairs: Pairs) -> pl.DataFrame:
-    """Return every predicted case with what was right, in order of time; `agrees` where judged."""
+def _build_case_frame(inputs: ReportInputs, pairs: Pairs) -> pl.DataFrame:
+    """Return every predicted case with errors and `agrees`, sorted by time."""
     case_times = inputs.cases.select("case_key", "site", "window", "t")
     predicted = case_times.join(
         inputs.records.predictions.select("case_key", "version"), on="case_key"
     )
-    lever_pairs = pairs.frame.filter(pl.col("lever") == inputs.policy.whole)
+    lever_pairs = pairs.frame.filter(pl.col("lever") == inputs.policy.whole_unit_lever)
     agreements = lever_pairs.select("case_key", "version", "agrees")
     cases = predicted.join(agreements, on=["case_key", "version"], how="left")
-    return weighed(inputs, cases).sort("t", "case_key")
+    return add_costs(inputs, cases).sort("t", "case_key")
 
 
-def _of(key: Key, cases: pl.DataFrame, inputs: Inputs) -> Iterator[NaiveOpening]:
+def _find_openings(
+    key: CellVersion, cases: pl.DataFrame, inputs: ReportInputs
+) -> Iterator[NaiveOpening]:
     cell, version = key
-    threshold = _line(cell, inputs)
+    threshold = _find_threshold(cell, inputs)
     if threshold is None:
         return
     site_cases = cases.filter((pl.col("site") == cell.site) & (pl.col("version") == version))
     reviewed = site_cases.filter(pl.col("agrees").is_not_null())
     in_cell = (reviewed["window"] == cell.window).to_numpy()
     agrees = reviewed["agrees"].to_numpy()
-    engine_at = _engine_at(key, inputs)
-    for rule, find_opening in _rules(threshold, in_cell):
+    engine_at = _find_engine_opening(key, inputs)
+    for rule, find_opening in _build_rules(threshold, in_cell):
         index = find_opening(agrees)
-        at = None if index is None else EPOCH + int(reviewed["t"][index]) * MICROSECOND
+        at = None if index is None else from_micros(int(reviewed["t"][index]))
         if index is not None and at is not None and (engine_at is None or at < engine_at):
             later_cases = site_cases.filter(
                 (pl.col("window") == cell.window) & (pl.col("t") > int(reviewed["t"][index]))
             )
             later_cases = (
-                later_cases if engine_at is None else later_cases.filter(_before(engine_at))
+                later_cases
+                if engine_at is None
+                else later_cases.filter(_build_before_expression(engine_at))
             )
             yield NaiveOpening(
                 site=cell.site,
@@ -101,14 +104,16 @@ def _of(key: Key, cases: pl.DataFrame, inputs: Inputs) -> Iterator[NaiveOpening]
                 opened_at=at,
                 after=int(in_cell[: index + 1].sum()),
                 engine_at=engine_at,
-                wrong=_wrong(later_cases, "known", "wrong_action"),
-                people_wrong=_wrong(later_cases, "people_known", "people_wrong_action"),
+                wrong=_compute_wrong_share(later_cases, "known", "wrong_action"),
+                people_wrong=_compute_wrong_share(
+                    later_cases, "people_known", "people_wrong_action"
+                ),
             )
 
 
-def _line(cell: Cell, inputs: Inputs) -> float | None:
-    """Return the line of the agreement that the cell's first gate asks for, if it does."""
-    conditions = inputs.policy.required(1, cell)
+def _find_threshold(cell: Cell, inputs: ReportInputs) -> float | None:
+    """Return the threshold of agreement of the cell's first gate, if any."""
+    conditions = inputs.policy.list_conditions(1, cell)
     return next(
         (
             condition.line
@@ -119,7 +124,7 @@ def _line(cell: Cell, inputs: Inputs) -> float | None:
     )
 
 
-def _engine_at(key: Key, inputs: Inputs) -> datetime | None:
+def _find_engine_opening(key: CellVersion, inputs: ReportInputs) -> datetime | None:
     return next(
         (
             event.at
@@ -130,43 +135,45 @@ def _engine_at(key: Key, inputs: Inputs) -> datetime | None:
     )
 
 
-def _before(at: datetime) -> pl.Expr:
-    return pl.col("t") < (at - EPOCH) // MICROSECOND
+def _build_before_expression(at: datetime) -> pl.Expr:
+    return pl.col("t") < to_micros(at)
 
 
-def _wrong(cases: pl.DataFrame, known: str, wrong: str) -> Share:
-    known_cases = cases.filter(known)
-    return share(int(known_cases[wrong].sum()), known_cases.height)
+def _compute_wrong_share(cases: pl.DataFrame, known_column: str, wrong_column: str) -> Share:
+    known_cases = cases.filter(known_column)
+    return compute_share(int(known_cases[wrong_column].sum()), known_cases.height)
 
 
-def _rules(line: float, here: Bools) -> list[tuple[str, Callable[[Bools], int | None]]]:
-    """Return each rule with the function that finds the case at which it opens."""
-    everywhere = np.ones(len(here), dtype=bool)
+def _build_rules(
+    threshold: float, in_cell: Bools
+) -> list[tuple[str, Callable[[Bools], int | None]]]:
+    """Return each rule with the function that finds its opening case."""
+    everywhere = np.ones(len(in_cell), dtype=bool)
     return [
-        (RATE, lambda agrees: rate_reaches(agrees, here, line)),
-        (BLOCKS, lambda agrees: blocks_reach(agrees, here, line)),
-        (SITE_RATE, lambda agrees: rate_reaches(agrees, everywhere, line)),
+        (RATE_RULE, lambda agrees: find_rate_crossing(agrees, in_cell, threshold)),
+        (BLOCKS_RULE, lambda agrees: find_block_crossing(agrees, in_cell, threshold)),
+        (SITE_RATE_RULE, lambda agrees: find_rate_crossing(agrees, everywhere, threshold)),
     ]
 
 
-def rate_reaches(agrees: Bools, among: Bools, line: float) -> int | None:
-    """Return the first place at which the running rate is at the line, None if it never is."""
-    indices = np.flatnonzero(among)
+def find_rate_crossing(agrees: Bools, selection: Bools, threshold: float) -> int | None:
+    """Return the first index where the running rate reaches the threshold, or None."""
+    indices = np.flatnonzero(selection)
     agreeing = np.cumsum(agrees[indices])
     n = np.arange(1, len(indices) + 1)
-    crossings = np.flatnonzero((n >= LEAST) & (agreeing >= line * n))
+    crossings = np.flatnonzero((n >= MIN_CASES) & (agreeing >= threshold * n))
     return int(indices[crossings[0]]) if len(crossings) else None
 
 
-def blocks_reach(agrees: Bools, among: Bools, line: float) -> int | None:
-    """Return the last place of the first three blocks in a row that reach the line."""
-    indices = np.flatnonzero(among)
-    block_count = len(indices) // BLOCK
+def find_block_crossing(agrees: Bools, selection: Bools, threshold: float) -> int | None:
+    """Return the last index of the first three consecutive blocks at the threshold."""
+    indices = np.flatnonzero(selection)
+    block_count = len(indices) // BLOCK_SIZE
     block_passes = (
-        agrees[indices[: block_count * BLOCK]].reshape(block_count, BLOCK).sum(axis=1)
-        >= line * BLOCK
+        agrees[indices[: block_count * BLOCK_SIZE]].reshape(block_count, BLOCK_SIZE).sum(axis=1)
+        >= threshold * BLOCK_SIZE
     )
-    for last in range(IN_A_ROW - 1, block_count):
-        if block_passes[last - IN_A_ROW + 1 : last + 1].all():
-            return int(indices[(last + 1) * BLOCK - 1])
+    for last in range(BLOCKS_IN_A_ROW - 1, block_count):
+        if block_passes[last - BLOCKS_IN_A_ROW + 1 : last + 1].all():
+            return int(indices[(last + 1) * BLOCK_SIZE - 1])
     return None

@@ -1,8 +1,7 @@
-"""Against what was right: the outcome, or an adjudication. For reports and training, no evidence.
+"""Correctness against outcomes and adjudications; never evidence.
 
-What turned out to be true is known of some cases only, and seldom of a fair sample of them.
-Adjudications are offered on divergences: they can only turn a disagreement into an agreement
-(statistics.md §8). So both stand apart from what decides.
+Outcomes are known for few cases, which are rarely a random sample. Adjudications exist only for
+divergences, so they can only turn disagreements into agreements. Gates therefore use neither.
 """
 
 from collections.abc import Iterator
@@ -13,33 +12,40 @@ import polars as pl
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import FAILED
 from rollout.core.policy.policy import Policy
-from rollout.reports.figures.agreement import share_of
-from rollout.reports.figures.confusion import LabelFigures, label_figures, matrix_of
-from rollout.reports.inputs.pairs import case_facts, compared, single_verdicts
-from rollout.reports.inputs.unblinded import settled_labels
-from rollout.reports.statistics.chance_agreement import AgreementCoefficient, kappa_with_interval
-from rollout.reports.statistics.intervals import Change, Share, independent_share, paired_change
-from rollout.tally.frames import VALUE, Records
+from rollout.reports.figures.confusion import LabelFigures, build_matrix, compute_label_figures
+from rollout.reports.inputs.pairs import build_case_frame, compare_pairs, find_single_labels
+from rollout.reports.inputs.unblinded import find_adjudicated_labels
+from rollout.reports.statistics.chance_agreement import (
+    AgreementCoefficient,
+    compute_kappa_with_interval,
+)
+from rollout.reports.statistics.intervals import (
+    PairedChange,
+    Share,
+    compute_independent_share,
+    compute_paired_change,
+    compute_unit_share,
+)
+from rollout.tally.frames import VALUE_PREFIX, RecordFrames
 
 OUTCOME, ADJUDICATED = "outcome", "adjudicated"
 
 
 @dataclass(frozen=True, slots=True)
 class Correctness:
-    """One version on one lever, and people, against what was right.
+    """Correctness of one version and of humans on one lever.
 
     Attributes:
         version, lever: whose answers.
         against: `outcome` or `adjudicated`.
-        known: cases that the version was asked about and of which it is known what was right.
-        model: cases on which the version was right.
-        kappa: the version's, against what was right; None for numbers.
-        labels: the version's figures by label, in `human` how often the label was right; empty
-            for numbers.
-        people: cases on which people's one unseen answer was right, of those that have one.
-        model_beside: the version on exactly these cases.
-        change: cases on which the version alone was right minus those where people alone were, per
-            100 of these cases.
+        known: predicted cases with known truth.
+        model: share on which the version was right.
+        kappa: of version and truth; None for numbers.
+        labels: figures by label, with the truth as `human`; empty for numbers.
+        people: share on which the single unassisted human label was right.
+        model_beside: the version on the same cases.
+        change: cases on which only the version was right minus those on which only humans were,
+            per 100 of these cases.
     """
 
     version: str
@@ -51,87 +57,85 @@ class Correctness:
     labels: tuple[LabelFigures, ...]
     people: Share
     model_beside: Share
-    change: Change
+    change: PairedChange
 
 
-def correctness_of(
-    records: Records, cases: pl.DataFrame, policy: Policy
+def compute_correctness(
+    records: RecordFrames, cases: pl.DataFrame, policy: Policy
 ) -> tuple[Correctness, ...]:
-    """Return the figures of every version and lever, against each truth that is known of any case.
-
-    Args:
-        records: the records as read.
-        cases: the cases that could be placed, for their units.
-        policy: for levers and tolerances.
-    """
-    facts = case_facts(records, cases).select("case_key", "unit")
+    """Return the correctness of every version and lever, against each kind of truth."""
+    facts = build_case_frame(records, cases).select("case_key", "unit")
     versions = records.predictions["version"].unique().sort()
     return tuple(
-        _of(lever, reference, version, rows)
+        _compute_version_correctness(lever, reference, version, rows)
         for lever in policy.levers
-        for reference, truth in _truths(records, lever)
+        for reference, truth in _list_truths(records, lever)
         for version in versions
-        if (rows := _rows(records, lever, version, truth, facts)).height
+        if (rows := _build_rows(records, lever, version, truth, facts)).height
     )
 
 
-def _truths(records: Records, lever: Lever) -> Iterator[tuple[str, pl.DataFrame]]:
-    """Yield what was right, by each way of knowing: case_key, truth."""
-    outcomes = records.outcomes.select("case_key", truth=VALUE + lever.id).drop_nulls()
+def _list_truths(records: RecordFrames, lever: Lever) -> Iterator[tuple[str, pl.DataFrame]]:
+    """Yield the truths by kind: case_key, truth."""
+    outcomes = records.outcomes.select("case_key", truth=VALUE_PREFIX + lever.id).drop_nulls()
     yield OUTCOME, outcomes
-    yield ADJUDICATED, settled_labels(records, lever)
+    yield ADJUDICATED, find_adjudicated_labels(records, lever)
 
 
-def _rows(
-    records: Records, lever: Lever, version: str, truth: pl.DataFrame, facts: pl.DataFrame
+def _build_rows(
+    records: RecordFrames, lever: Lever, version: str, truth: pl.DataFrame, facts: pl.DataFrame
 ) -> pl.DataFrame:
-    """Return the cases with a known truth: unit, human (what was right), model, said, agrees."""
+    """Return the cases with known truth: unit, human (the truth), model, said, agrees."""
     predictions = records.predictions.filter(pl.col("version") == version)
-    model = predictions.select("case_key", model=pl.col(VALUE + lever.id).fill_null(FAILED))
-    decisions = single_verdicts(records, VALUE + lever.id).rename({"human": "said"})
+    model = predictions.select("case_key", model=pl.col(VALUE_PREFIX + lever.id).fill_null(FAILED))
+    decisions = find_single_labels(records, VALUE_PREFIX + lever.id).rename({"human": "said"})
     joined = model.join(truth, on="case_key").join(decisions, on="case_key", how="left")
     renamed = joined.rename({"truth": "human"})
-    comparison = compared(lever, renamed).select("human", "model", "agrees")
+    comparison = compare_pairs(lever, renamed).select("human", "model", "agrees")
     rows = renamed.join(comparison, on=["human", "model"]).join(facts, on="case_key", how="left")
     human_answers = rows.select("human", model="said").drop_nulls()
-    human_comparison = compared(lever, human_answers).select(
+    human_comparison = compare_pairs(lever, human_answers).select(
         "human", said="model", people_agree="agrees"
     )
     return rows.join(human_comparison, on=["human", "said"], how="left").sort("case_key")
 
 
-def _of(lever: Lever, against: str, version: str, rows: pl.DataFrame) -> Correctness:
-    model_share = share_of(rows)
-    matrix = matrix_of(rows, "human", "model", lever.labels) if lever.number is None else None
+def _compute_version_correctness(
+    lever: Lever, reference: str, version: str, rows: pl.DataFrame
+) -> Correctness:
+    model_share = compute_unit_share(rows)
+    matrix = build_matrix(rows, "human", "model", lever.labels) if lever.number is None else None
     effective = min(1.0, (model_share.effective or model_share.n) / model_share.n)
     with_decision = rows.drop_nulls("people_agree")
     return Correctness(
         version=version,
         lever=lever.id,
-        against=against,
+        against=reference,
         known=rows.height,
         model=model_share,
-        kappa=kappa_with_interval(matrix.table, effective) if matrix else None,
-        labels=label_figures(rows, matrix, {}) if matrix else (),
-        people=share_of(with_decision.with_columns(agrees="people_agree")),
-        model_beside=share_of(with_decision),
-        change=_change(with_decision),
+        kappa=compute_kappa_with_interval(matrix.table, effective) if matrix else None,
+        labels=compute_label_figures(rows, matrix, {}) if matrix else (),
+        people=compute_unit_share(with_decision, "people_agree"),
+        model_beside=compute_unit_share(with_decision),
+        change=_compute_change(with_decision),
     )
 
 
-def _change(beside: pl.DataFrame) -> Change:
-    """Return by how many of 100 cases the version is right more often than people."""
+def _compute_change(with_decision: pl.DataFrame) -> PairedChange:
+    """Return how many more of 100 cases the version has right than humans."""
     model_right, human_right = pl.col("agrees"), pl.col("people_agree")
     difference = model_right.cast(pl.Int64) - human_right.cast(pl.Int64)
     units = (
-        beside.group_by("unit")
+        with_decision.group_by("unit")
         .agg(gap=difference.sum(), size=pl.len(), square=(difference * difference).sum())
         .sort("unit")
     )
-    effective = independent_share(*(units[name].to_numpy() for name in ("gap", "size", "square")))
-    return paired_change(
-        beside.filter(model_right & ~human_right).height,
-        beside.filter(human_right & ~model_right).height,
-        beside.height,
+    effective = compute_independent_share(
+        *(units[name].to_numpy() for name in ("gap", "size", "square"))
+    )
+    return compute_paired_change(
+        with_decision.filter(model_right & ~human_right).height,
+        with_decision.filter(human_right & ~model_right).height,
+        with_decision.height,
         effective,
     )

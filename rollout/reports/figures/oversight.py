@@ -1,4 +1,4 @@
-"""What people had to look at and how they held on: stops, drills, incidents, silence of sites."""
+"""Human oversight: stops, drills, incidents and the silence of sites."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -7,12 +7,12 @@ from datetime import datetime
 import polars as pl
 
 from rollout.core.scope.events import IncidentAcknowledged, IncidentOpened, Resumed, Stopped
-from rollout.reports.inputs.inputs import Inputs
+from rollout.reports.inputs.inputs import ReportInputs
 
 
 @dataclass(frozen=True, slots=True)
 class StopFacts:
-    """One use of the stop; `resumed_at` is None while it holds."""
+    """One stop; `resumed_at` is None while it is active."""
 
     stop: str
     at: datetime
@@ -25,7 +25,7 @@ class StopFacts:
 
 @dataclass(frozen=True, slots=True)
 class IncidentFacts:
-    """One incident: what it was about, what it did, and who has seen it (None: nobody yet)."""
+    """One incident: its cause and effect, and who acknowledged it, if anyone."""
 
     incident: str
     at: datetime
@@ -43,10 +43,9 @@ class IncidentFacts:
 
 @dataclass(frozen=True, slots=True)
 class Silence:
-    """The longest stretch in which no case occurred at a site, ends of the report included.
+    """The longest span without a case at a site, including the ends of the report.
 
-    `hours` is its length. It may be what the site is like (a camp in winter) or a broken camera:
-    it is shown so that somebody looks.
+    `hours` is its length. It can be normal for the site (a camp in winter) or a broken camera.
     """
 
     site: str
@@ -57,13 +56,13 @@ class Silence:
 
 @dataclass(frozen=True, slots=True)
 class Oversight:
-    """What an auditor asks of people's hold on the rollout.
+    """Stops, incidents and silences of a rollout.
 
     Attributes:
-        stops: every stop, drills among them, in order.
-        last_stop, last_drill: when it was last used in earnest and tried; None for never.
+        stops: every stop, including drills, in order.
+        last_stop, last_drill: time of the last real stop and of the last drill; None if never.
         incidents: every incident, in order.
-        silences: per site the longest time without a case; a site without any case has none.
+        silences: the longest silence of each site with cases.
     """
 
     stops: tuple[StopFacts, ...]
@@ -73,19 +72,19 @@ class Oversight:
     silences: tuple[Silence, ...]
 
 
-def oversight(inputs: Inputs) -> Oversight:
+def compute_oversight(inputs: ReportInputs) -> Oversight:
     """Return the stops, incidents and silences of a rollout."""
-    stops = tuple(_stops(inputs))
+    stops = tuple(_list_stops(inputs))
     return Oversight(
         stops=stops,
         last_stop=max((stop.at for stop in stops if not stop.drill), default=None),
         last_drill=max((stop.at for stop in stops if stop.drill), default=None),
-        incidents=tuple(_incidents(inputs)),
-        silences=tuple(_silences(inputs)),
+        incidents=tuple(_list_incidents(inputs)),
+        silences=tuple(_find_silences(inputs)),
     )
 
 
-def _stops(inputs: Inputs) -> Iterator[StopFacts]:
+def _list_stops(inputs: ReportInputs) -> Iterator[StopFacts]:
     resumed_at = {event.stop: event.at for event in inputs.events if isinstance(event, Resumed)}
     for event in inputs.events:
         if isinstance(event, Stopped):
@@ -100,16 +99,18 @@ def _stops(inputs: Inputs) -> Iterator[StopFacts]:
             )
 
 
-def _incidents(inputs: Inputs) -> Iterator[IncidentFacts]:
+def _list_incidents(inputs: ReportInputs) -> Iterator[IncidentFacts]:
     acknowledgements = {
         event.incident: event for event in inputs.events if isinstance(event, IncidentAcknowledged)
     }
     for event in inputs.events:
         if isinstance(event, IncidentOpened):
-            yield _incident(event, acknowledgements.get(event.incident))
+            yield _build_incident(event, acknowledgements.get(event.incident))
 
 
-def _incident(event: IncidentOpened, seen: IncidentAcknowledged | None) -> IncidentFacts:
+def _build_incident(
+    event: IncidentOpened, acknowledgement: IncidentAcknowledged | None
+) -> IncidentFacts:
     return IncidentFacts(
         incident=event.incident,
         at=event.at,
@@ -120,14 +121,14 @@ def _incident(event: IncidentOpened, seen: IncidentAcknowledged | None) -> Incid
         version=event.version,
         did=event.effect,
         reason=event.reason,
-        acknowledged_at=seen.at if seen else None,
-        acknowledged_by=seen.by if seen else None,
-        note=seen.note if seen else "",
+        acknowledged_at=acknowledgement.at if acknowledgement else None,
+        acknowledged_by=acknowledgement.by if acknowledgement else None,
+        note=acknowledgement.note if acknowledgement else "",
     )
 
 
-def _silences(inputs: Inputs) -> Iterator[Silence]:
-    """Yield each site's longest silence, sites in their order of names."""
+def _find_silences(inputs: ReportInputs) -> Iterator[Silence]:
+    """Yield the longest silence of each site, sorted by name."""
     occurred_cases = (
         inputs.cases.select("site", "occurred_at").drop_nulls().sort("site", "occurred_at")
     )

@@ -1,30 +1,30 @@
-"""What waits for people when a report is made, and whether anything still comes in."""
+"""Pending reviews and the last activity of each site, when a report is made."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 
-from rollout.reports.inputs.inputs import Inputs, Waiting
+from rollout.reports.inputs.inputs import PendingReviews, ReportInputs
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """When a site was last heard: a record or a sign of life; None for never."""
+class SiteActivity:
+    """The last activity of a site, a record or a heartbeat; None if never."""
 
     site: str
     last: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
-    """What waits, and who is heard.
+class PendingWork:
+    """Pending reviews, and the last activity of each site.
 
     Attributes:
-        live: whether this is of a running service; a replay has no desk, and all else is empty.
-        open, overdue, expiring: reviews over all sites, as `Waiting` counts them.
-        oldest: since when the oldest open review waits; None where none is open.
-        sites: the same by site, those with any review.
-        heard: every site of the policy, the longest silent first, never heard before all.
+        live: False for a replay; all other fields are then empty.
+        open, overdue, expiring: reviews over all sites, as in `PendingReviews`.
+        oldest: when the oldest open review was created; None without one.
+        sites: the same by site, for sites with reviews.
+        heard: every site of the policy; never active first, then the longest silent.
     """
 
     live: bool
@@ -32,29 +32,29 @@ class Desk:
     overdue: int
     expiring: int
     oldest: datetime | None
-    sites: tuple[Waiting, ...]
-    heard: tuple[Heard, ...]
+    sites: tuple[PendingReviews, ...]
+    heard: tuple[SiteActivity, ...]
 
 
-def desk_of(inputs: Inputs) -> Desk:
-    """Return what waits for people; nothing, and said so, where the inputs are a replay's."""
-    sites = inputs.desk
-    return Desk(
-        live=inputs.live,
+def compute_pending_work(inputs: ReportInputs) -> PendingWork:
+    """Return the pending reviews and site activity; empty for a replay."""
+    sites = inputs.pending_reviews
+    return PendingWork(
+        live=inputs.is_live,
         open=sum(site.open for site in sites),
         overdue=sum(site.overdue for site in sites),
         expiring=sum(site.expiring for site in sites),
         oldest=min((site.oldest for site in sites if site.oldest), default=None),
         sites=tuple(sites),
-        heard=tuple(_heard(inputs)) if inputs.live else (),
+        heard=tuple(_list_site_activity(inputs)) if inputs.is_live else (),
     )
 
 
-def _heard(inputs: Inputs) -> Iterator[Heard]:
+def _list_site_activity(inputs: ReportInputs) -> Iterator[SiteActivity]:
     sites = [site.id for site in inputs.policy.sites]
-    yield from (Heard(site, None) for site in sites if site not in inputs.heard)
-    active = [site for site in sites if site in inputs.heard]
+    yield from (SiteActivity(site, None) for site in sites if site not in inputs.last_activity)
+    active = [site for site in sites if site in inputs.last_activity]
     yield from (
-        Heard(site, inputs.heard[site])
-        for site in sorted(active, key=lambda site: inputs.heard[site])
+        SiteActivity(site, inputs.last_activity[site])
+        for site in sorted(active, key=lambda site: inputs.last_activity[site])
     )

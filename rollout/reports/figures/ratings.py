@@ -1,9 +1,9 @@
-"""Agreement where several people judged the same case: pairwise, alpha, AC1 and Fleiss' kappa.
+"""Agreement of several reviewers of one case: pairwise, alpha, AC1 and Fleiss' kappa.
 
-What goes in is the number of times that each value was given to each case. No pair of people is
-ever formed, so their number does not matter. All figures follow from sums over cases; the
-bootstrap draws units, and units whose sums are alike are drawn together, so that a million cases
-with ten labels cost what a few hundred different ones do (statistics.md §9, §17).
+The input is the number of times that each value was given to each case, so the cost does not
+depend on the number of reviewers. All figures follow from sums over cases. The bootstrap resamples
+units; units with equal sums are drawn together, so a million cases with ten labels are as fast as
+a few hundred distinct ones.
 """
 
 from collections.abc import Callable
@@ -13,65 +13,72 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from rollout.reports.statistics.chance_agreement import AgreementCoefficient, seeded
+from rollout.reports.statistics.chance_agreement import AgreementCoefficient, build_generator
 from rollout.reports.statistics.intervals import (
     Share,
-    Weighted,
-    clustered_share,
-    share,
-    weighted_share,
+    WeightedShare,
+    compute_clustered_share,
+    compute_share,
+    compute_weighted_share,
 )
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 RESAMPLES = 500
-ENOUGH = 1000  # units from which on the bootstrap covers 95 %
-AT_ONCE = 2_000_000  # numbers held in memory
-EVEN = 1e-12  # draws that differ by less are one
+MIN_COVERED_UNITS = 1000  # units from which on the bootstrap covers 95 %
+MAX_NUMBERS_IN_MEMORY = 2_000_000
+MIN_SPREAD = 1e-12  # smaller differences between samples are rounding
 BOOTSTRAP = "bootstrap over units, 95 %"
 BOOTSTRAP_FEW = "bootstrap over units, covers about 92 % below 1,000 cases"
 NO_SPREAD = "no interval: no two units differ in it"
-ONE, MEAN, APART, GAPS, GIVEN, SUM, SQUARES, FIXED = range(8)
+(
+    CASES,
+    AGREEING_SHARE,
+    DISAGREEMENT,
+    SQUARED_GAPS,
+    RATINGS,
+    NUMBER_SUM,
+    SQUARE_SUM,
+    FIXED_COLUMNS,
+) = range(8)
 
 
 @dataclass(frozen=True, slots=True)
-class People:
-    """How far people agree with each other where several judged the same case.
+class RaterAgreement:
+    """Agreement among reviewers on cases with several decisions.
 
-    The same figures say how far a model agrees with one of them, drawn at random: then its answer
-    and theirs, all of them together, are the two verdicts on each case.
+    Also used for the agreement of a model with one random reviewer of each case.
 
     Attributes:
-        cases, verdicts: cases that several judged, and their verdicts.
-        pairs: pairs of verdicts that agree; every pair weighs the same.
-        pairwise, random: the mean over cases of the share of agreeing pairs, without and with its
-            interval: two people drawn at random on a case drawn at random, each case as heavy.
-        alpha: Krippendorff's, nominal for labels, by squared gaps for numbers.
-        ac1: Gwet's; over the values that anybody gave. None for numbers.
-        fleiss: Fleiss' kappa, also where cases have different numbers of verdicts. None for
-            numbers.
+        cases, verdicts: cases with several decisions, and their decisions.
+        pairs: share of agreeing pairs of decisions; every pair has the same weight.
+        pairwise, random: mean over cases of the share of agreeing pairs (two random reviewers of a
+            random case), without and with its interval.
+        alpha: Krippendorff's alpha, nominal for labels, by squared gaps for numbers.
+        ac1: Gwet's AC1 over the values in use. None for numbers.
+        fleiss: Fleiss' kappa, extended to unequal numbers of decisions. None for numbers.
     """
 
     cases: int
     verdicts: int
     pairs: Share
     pairwise: float | None
-    random: Weighted
+    random: WeightedShare
     alpha: AgreementCoefficient
     ac1: AgreementCoefficient | None
     fleiss: AgreementCoefficient | None
 
 
-def people(values: Ints, units: Ints) -> People:
-    """Return the agreement between people on labels.
+def compute_rater_agreement(values: Ints, units: Ints) -> RaterAgreement:
+    """Return the agreement of reviewers on labels.
 
     Args:
         values: how often each value was given to each case, shape (cases, values); cases with
-            fewer than two verdicts are left out.
+            fewer than two decisions are excluded.
         units: number of each case's unit, shape (cases,); resampled whole.
 
-    >>> found = people(np.array([[2, 0], [1, 1], [0, 2]]), np.arange(3))
+    >>> found = compute_rater_agreement(np.array([[2, 0], [1, 1], [0, 2]]), np.arange(3))
     >>> found.pairs.count, found.pairs.n, round(found.alpha.value, 4)
     (2, 3, 0.4444)
     """
@@ -83,36 +90,50 @@ def people(values: Ints, units: Ints) -> People:
         (values * (values - 1)).sum(axis=1) // 2,
         rating_counts * (rating_counts - 1) // 2,
     )
-    return _people(
-        label_parts(values), _pairs(agreeing, pairs, units), units, int(rating_counts.sum())
+    return _build_agreement(
+        compute_label_parts(values),
+        _compute_pair_share(agreeing, pairs, units),
+        units,
+        int(rating_counts.sum()),
     )
 
 
-def people_on_numbers(
-    m: Ints, sums: Floats, squares: Floats, agreeing: Ints, units: Ints
-) -> People:
-    """Return the agreement between people on numbers.
+def compute_number_agreement(
+    rating_counts: Ints, sums: Floats, squares: Floats, agreeing: Ints, units: Ints
+) -> RaterAgreement:
+    """Return the agreement of reviewers on numbers.
 
     Args:
-        m: verdicts on each case, shape (cases,), at least 2.
-        sums: of the numbers given to each case.
-        squares: of the squares of these.
-        agreeing: pairs of people within the tolerance, per case.
+        rating_counts: decisions on each case, shape (cases,), at least 2.
+        sums: sum of the numbers given to each case.
+        squares: sum of their squares.
+        agreeing: pairs of decisions within the tolerance, per case.
         units: number of each case's unit.
     """
-    parts = np.zeros((len(m), FIXED))
-    pairs = m * (m - 1) // 2
-    gaps = 2 * (m * squares - sums**2) / np.maximum(m - 1, 1)
-    parts[:, ONE], parts[:, MEAN] = 1, agreeing / np.maximum(pairs, 1)
-    parts[:, GAPS], parts[:, GIVEN], parts[:, SUM], parts[:, SQUARES] = gaps, m, sums, squares
-    return _people(parts, _pairs(agreeing, pairs, units), units, int(m.sum()), numbers=True)
+    parts = np.zeros((len(rating_counts), FIXED_COLUMNS))
+    pairs = rating_counts * (rating_counts - 1) // 2
+    gaps = 2 * (rating_counts * squares - sums**2) / np.maximum(rating_counts - 1, 1)
+    parts[:, CASES], parts[:, AGREEING_SHARE] = 1, agreeing / np.maximum(pairs, 1)
+    parts[:, SQUARED_GAPS], parts[:, RATINGS], parts[:, NUMBER_SUM], parts[:, SQUARE_SUM] = (
+        gaps,
+        rating_counts,
+        sums,
+        squares,
+    )
+    return _build_agreement(
+        parts,
+        _compute_pair_share(agreeing, pairs, units),
+        units,
+        int(rating_counts.sum()),
+        numbers=True,
+    )
 
 
-def model_among(values: Ints, model: Ints, units: Ints) -> People:
-    """Return how far a model agrees with one person, drawn at random on each case.
+def compute_model_agreement(values: Ints, model: Ints, units: Ints) -> RaterAgreement:
+    """Return the agreement of a model with one random reviewer of each case.
 
     Args:
-        values: how often people gave each value to each case, shape (cases, values), each case
+        values: how often reviewers gave each value to each case, shape (cases, values), each case
             at least once.
         model: number of the value that the model gave, shape (cases,).
         units: number of each case's unit.
@@ -123,161 +144,175 @@ def model_among(values: Ints, model: Ints, units: Ints) -> People:
     rating_shares = values / rating_counts[:, None]
     counts = rating_shares.copy()
     counts[cases, model] += 1
-    parts = np.concatenate([np.zeros((len(rating_counts), FIXED)), counts, counts / 2], axis=1)
-    parts[:, ONE], parts[:, MEAN], parts[:, GIVEN] = 1, matching / np.maximum(rating_counts, 1), 2
-    parts[:, APART] = 2 * (1 - parts[:, MEAN])
-    return _people(parts, _pairs(matching, rating_counts, units), units, int(rating_counts.sum()))
+    parts = np.concatenate(
+        [np.zeros((len(rating_counts), FIXED_COLUMNS)), counts, counts / 2], axis=1
+    )
+    parts[:, CASES], parts[:, AGREEING_SHARE], parts[:, RATINGS] = (
+        1,
+        matching / np.maximum(rating_counts, 1),
+        2,
+    )
+    parts[:, DISAGREEMENT] = 2 * (1 - parts[:, AGREEING_SHARE])
+    return _build_agreement(
+        parts, _compute_pair_share(matching, rating_counts, units), units, int(rating_counts.sum())
+    )
 
 
-def alpha(values: Ints) -> float | None:
-    """Return Krippendorff's alpha, nominal, of value counts per case; None where it has no sense.
+def compute_alpha(values: Ints) -> float | None:
+    """Return nominal Krippendorff's alpha of value counts per case; None if undefined.
 
     Source: Krippendorff, Content Analysis (2004), chapter 11.
     """
-    parts = label_parts(values[values.sum(axis=1) >= 2])
-    return known(alphas(parts.sum(axis=0, keepdims=True)))
+    parts = compute_label_parts(values[values.sum(axis=1) >= 2])
+    return nan_to_none(compute_alphas(parts.sum(axis=0, keepdims=True)))
 
 
-def alpha_of_pairs(human: Ints, model: Ints, units: Ints, labels: int) -> AgreementCoefficient:
-    """Return alpha of two sides: each case has one verdict of people and one of the model.
+def compute_pair_alpha(human: Ints, model: Ints, units: Ints, labels: int) -> AgreementCoefficient:
+    """Return alpha of one human label and one model label for each case.
 
     Args:
-        human: number of the label that people gave each case, shape (cases,).
-        model: the same of the model.
+        human: code of the human label of each case, shape (cases,).
+        model: code of the model's label.
         units: number of each case's unit.
         labels: how many labels there are.
     """
     cells = pl.DataFrame({"unit": units, "human": human, "model": model})
-    columns = ["unit", "human", "model"] if _bursts(units) else ["human", "model"]
+    columns = ["unit", "human", "model"] if _has_bursts(units) else ["human", "model"]
     counts = cells.group_by(columns).len().sort(columns)
     case_counts = counts["len"].to_numpy().astype(float)
     sides = [counts[name].to_numpy() for name in ("human", "model")]
-    parts = np.zeros((len(case_counts), FIXED + 2 * labels))
+    parts = np.zeros((len(case_counts), FIXED_COLUMNS + 2 * labels))
     rows = np.arange(len(case_counts))
     for side in sides:
-        parts[rows, FIXED + side] += 1
-    parts[:, ONE], parts[:, GIVEN] = 1, 2
-    parts[:, APART] = np.where(sides[0] == sides[1], 0, 2)
+        parts[rows, FIXED_COLUMNS + side] += 1
+    parts[:, CASES], parts[:, RATINGS] = 1, 2
+    parts[:, DISAGREEMENT] = np.where(sides[0] == sides[1], 0, 2)
     if "unit" not in columns:
-        return resampled(parts, case_counts.astype(np.int64)).interval(alphas, len(human))
-    by_unit = _by_unit(parts * case_counts[:, None], counts["unit"].to_numpy())
-    return resampled(*_collapsed(by_unit)).interval(alphas, len(human))
+        return resample_units(parts, case_counts.astype(np.int64)).compute_interval(
+            compute_alphas, len(human)
+        )
+    by_unit = _sum_by_unit(parts * case_counts[:, None], counts["unit"].to_numpy())
+    return resample_units(*_collapse_rows(by_unit)).compute_interval(compute_alphas, len(human))
 
 
-def label_parts(values: Ints) -> Floats:
-    """Return what each case adds to the sums, shape (cases, FIXED + 2 × values).
+def compute_label_parts(values: Ints) -> Floats:
+    """Return the contribution of each case to the sums, shape (cases, FIXED + 2 × values).
 
-    After the fixed columns stand how often each value was given, and in which share.
+    After the fixed columns follow the counts and the shares of each value.
     """
     counts = values.astype(float)
     rating_counts = counts.sum(axis=1)
     parts = np.concatenate(
         [
-            np.zeros((len(rating_counts), FIXED)),
+            np.zeros((len(rating_counts), FIXED_COLUMNS)),
             counts,
             counts / np.maximum(rating_counts, 1)[:, None],
         ],
         axis=1,
     )
     agreeing = (counts**2).sum(axis=1) - rating_counts
-    parts[:, ONE], parts[:, GIVEN] = 1, rating_counts
-    parts[:, MEAN] = agreeing / np.maximum(rating_counts * (rating_counts - 1), 1)
-    parts[:, APART] = (rating_counts * (rating_counts - 1) - agreeing) / np.maximum(
+    parts[:, CASES], parts[:, RATINGS] = 1, rating_counts
+    parts[:, AGREEING_SHARE] = agreeing / np.maximum(rating_counts * (rating_counts - 1), 1)
+    parts[:, DISAGREEMENT] = (rating_counts * (rating_counts - 1) - agreeing) / np.maximum(
         rating_counts - 1, 1
     )
     return parts
 
 
-def alphas(sums: Floats) -> Floats:
-    """Return nominal alpha of each row of sums; NaN where only one value was ever given."""
-    margins, n = _margins(sums)[0], sums[:, GIVEN]
+def compute_alphas(sums: Floats) -> Floats:
+    """Return nominal alpha of each row of sums; NaN with a single value."""
+    margins, n = _split_margins(sums)[0], sums[:, RATINGS]
     expected = (n**2 - (margins**2).sum(axis=1)) / np.maximum(n - 1, 1)
-    return _ratio(sums[:, APART], expected)
+    return _compute_ratio(sums[:, DISAGREEMENT], expected)
 
 
-def number_alphas(sums: Floats) -> Floats:
-    """Return alpha by squared gaps of each row of sums; NaN where all numbers are the same."""
-    n = sums[:, GIVEN]
-    expected = 2 * (n * sums[:, SQUARES] - sums[:, SUM] ** 2) / np.maximum(n - 1, 1)
-    return _ratio(sums[:, GAPS], np.where(expected > 1e-9 * sums[:, SQUARES], expected, 0))
-
-
-def _pairwise(sums: Floats) -> Floats:
-    """Return the mean over cases of the share of agreeing pairs."""
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(sums[:, MEAN] / sums[:, ONE])
-
-
-def fleiss(sums: Floats) -> Floats:
-    """Return Fleiss' kappa of each row of sums.
-
-    Source: Fleiss, Psychological Bulletin 76 (1971) 378; for unequal numbers of verdicts Gwet,
-    Handbook of Inter-Rater Reliability (2014), chapter 2.
-    """
-    usage = _used(sums)
-    return _ratio(1 - _pairwise(sums), 1 - (usage**2).sum(axis=1))
-
-
-def ac1s(sums: Floats) -> Floats:
-    """Return Gwet's AC1 of each row of sums, over all values that have a column."""
-    usage = _used(sums)
-    values = usage.shape[1]
-    chance = (usage * (1 - usage)).sum(axis=1) / (values - 1 if values > 1 else np.nan)
-    return _ratio(1 - _pairwise(sums), 1 - chance)
-
-
-def _margins(sums: Floats) -> tuple[Floats, Floats]:
-    labels = (sums.shape[1] - FIXED) // 2
-    return sums[:, FIXED : FIXED + labels], sums[:, FIXED + labels :]
-
-
-def _used(sums: Floats) -> Floats:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(_margins(sums)[1] / sums[:, ONE, None])
-
-
-def _ratio(seen: Floats, expected: Floats) -> Floats:
-    with np.errstate(divide="ignore", invalid="ignore"):
-        return np.asarray(np.where(expected > 0, 1 - seen / expected, np.nan))
-
-
-def known(value: Floats) -> float | None:
-    """Return the only number of an array, None where it is NaN or there is none."""
-    return float(value[0]) if len(value) and not np.isnan(value[0]) else None
-
-
-def _pairs(agreeing: Ints, pairs: Ints, units: Ints) -> Share:
-    """Return the share of agreeing pairs, its interval over units."""
-    if not len(units):
-        return share(0, 0)
-    _, unit = np.unique(units, return_inverse=True)
-    return clustered_share(np.bincount(unit, agreeing), np.bincount(unit, pairs))
-
-
-def _people(
-    parts: Floats, pairs: Share, units: Ints, verdicts: int, *, numbers: bool = False
-) -> People:
-    n = len(units)
-    bootstrap = resampled(*_collapsed(_by_unit(parts, units) if _bursts(units) else parts))
-    mean_share = weighted_share(parts[:, MEAN], np.ones(n), units)
-    return People(
-        cases=n,
-        verdicts=verdicts,
-        pairs=pairs,
-        pairwise=mean_share.rate,
-        random=mean_share,
-        alpha=bootstrap.interval(number_alphas if numbers else alphas, n),
-        ac1=None if numbers else bootstrap.interval(ac1s, n),
-        fleiss=None if numbers else bootstrap.interval(fleiss, n),
+def compute_number_alphas(sums: Floats) -> Floats:
+    """Return alpha by squared gaps of each row of sums; NaN if all are equal."""
+    n = sums[:, RATINGS]
+    expected = 2 * (n * sums[:, SQUARE_SUM] - sums[:, NUMBER_SUM] ** 2) / np.maximum(n - 1, 1)
+    return _compute_ratio(
+        sums[:, SQUARED_GAPS], np.where(expected > 1e-9 * sums[:, SQUARE_SUM], expected, 0)
     )
 
 
-def _bursts(units: Ints) -> bool:
-    """Say whether any unit has several cases."""
+def _compute_pairwise(sums: Floats) -> Floats:
+    """Return the mean over cases of the share of agreeing pairs."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(sums[:, AGREEING_SHARE] / sums[:, CASES])
+
+
+def compute_fleiss(sums: Floats) -> Floats:
+    """Return Fleiss' kappa of each row of sums.
+
+    Source: Fleiss, Psychological Bulletin 76 (1971) 378; for unequal numbers of decisions Gwet,
+    Handbook of Inter-Rater Reliability (2014), chapter 2.
+    """
+    usage = _compute_usage(sums)
+    return _compute_ratio(1 - _compute_pairwise(sums), 1 - (usage**2).sum(axis=1))
+
+
+def compute_ac1s(sums: Floats) -> Floats:
+    """Return Gwet's AC1 of each row of sums, over all values that have a column."""
+    usage = _compute_usage(sums)
+    values = usage.shape[1]
+    chance = (usage * (1 - usage)).sum(axis=1) / (values - 1 if values > 1 else np.nan)
+    return _compute_ratio(1 - _compute_pairwise(sums), 1 - chance)
+
+
+def _split_margins(sums: Floats) -> tuple[Floats, Floats]:
+    labels = (sums.shape[1] - FIXED_COLUMNS) // 2
+    return sums[:, FIXED_COLUMNS : FIXED_COLUMNS + labels], sums[:, FIXED_COLUMNS + labels :]
+
+
+def _compute_usage(sums: Floats) -> Floats:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(_split_margins(sums)[1] / sums[:, CASES, None])
+
+
+def _compute_ratio(observed: Floats, expected: Floats) -> Floats:
+    with np.errstate(divide="ignore", invalid="ignore"):
+        return np.asarray(np.where(expected > 0, 1 - observed / expected, np.nan))
+
+
+def nan_to_none(value: Floats) -> float | None:
+    """Return the only number of an array, None if it is NaN or missing."""
+    return float(value[0]) if len(value) and not np.isnan(value[0]) else None
+
+
+def _compute_pair_share(agreeing: Ints, pairs: Ints, units: Ints) -> Share:
+    """Return the share of agreeing pairs, its interval over units."""
+    if not len(units):
+        return compute_share(0, 0)
+    _, unit = np.unique(units, return_inverse=True)
+    return compute_clustered_share(np.bincount(unit, agreeing), np.bincount(unit, pairs))
+
+
+def _build_agreement(
+    parts: Floats, pairs: Share, units: Ints, decision_count: int, *, numbers: bool = False
+) -> RaterAgreement:
+    n = len(units)
+    bootstrap = resample_units(
+        *_collapse_rows(_sum_by_unit(parts, units) if _has_bursts(units) else parts)
+    )
+    mean_share = compute_weighted_share(parts[:, AGREEING_SHARE], np.ones(n), units)
+    return RaterAgreement(
+        cases=n,
+        verdicts=decision_count,
+        pairs=pairs,
+        pairwise=mean_share.rate,
+        random=mean_share,
+        alpha=bootstrap.compute_interval(compute_number_alphas if numbers else compute_alphas, n),
+        ac1=None if numbers else bootstrap.compute_interval(compute_ac1s, n),
+        fleiss=None if numbers else bootstrap.compute_interval(compute_fleiss, n),
+    )
+
+
+def _has_bursts(units: Ints) -> bool:
+    """Return whether any unit has several cases."""
     return len(np.unique(units)) < len(units)
 
 
-def _by_unit(parts: Floats, units: Ints) -> Floats:
+def _sum_by_unit(parts: Floats, units: Ints) -> Floats:
     """Return the sums of each unit."""
     _, unit = np.unique(units, return_inverse=True)
     sums = np.zeros((int(unit.max(initial=-1)) + 1, parts.shape[1]))
@@ -285,8 +320,8 @@ def _by_unit(parts: Floats, units: Ints) -> Floats:
     return sums
 
 
-def _collapsed(parts: Floats) -> tuple[Floats, Ints]:
-    """Return the different rows in a fixed order, and how often each is there."""
+def _collapse_rows(parts: Floats) -> tuple[Floats, Ints]:
+    """Return the distinct rows, sorted, and the count of each."""
     frame = pl.DataFrame(parts, schema=[str(n) for n in range(parts.shape[1])])
     distinct = frame.group_by(frame.columns).len(name="times").sort(frame.columns)
     return distinct.drop("times").to_numpy().astype(float), distinct["times"].to_numpy().astype(
@@ -295,50 +330,50 @@ def _collapsed(parts: Floats) -> tuple[Floats, Ints]:
 
 
 @dataclass(frozen=True)
-class Resampled:
-    """Sums over all units, and over units drawn again, with repetition.
+class BootstrapSums:
+    """Sums over all units, and over bootstrap samples of units.
 
     Attributes:
-        whole: sums over all units, shape (1, parts).
-        drawn: sums of each draw, shape (RESAMPLES, parts); no rows without units.
-        units: how many there are.
+        total: sums over all units, shape (1, parts).
+        samples: sums of each sample, shape (RESAMPLES, parts); empty without units.
+        units: number of units.
     """
 
-    whole: Floats
-    drawn: Floats
+    total: Floats
+    samples: Floats
     units: int
 
-    def interval(self, figure: Callable[[Floats], Floats], cases: int) -> AgreementCoefficient:
-        """Return a figure of sums with its bootstrap interval; `cases` is for the report."""
-        method = BOOTSTRAP if self.units >= ENOUGH else BOOTSTRAP_FEW
-        value = known(figure(self.whole)) if self.units else None
+    def compute_interval(
+        self, figure: Callable[[Floats], Floats], cases: int
+    ) -> AgreementCoefficient:
+        """Return a figure of sums with its bootstrap interval; `cases` becomes its n."""
+        method = BOOTSTRAP if self.units >= MIN_COVERED_UNITS else BOOTSTRAP_FEW
+        value = nan_to_none(figure(self.total)) if self.units else None
         if value is None:
             return AgreementCoefficient(None, None, None, cases, method)
-        values = figure(self.drawn)
+        values = figure(self.samples)
         values = values[~np.isnan(values)]
-        if not len(values) or values.max() - values.min() < EVEN:
+        if not len(values) or values.max() - values.min() < MIN_SPREAD:
             return AgreementCoefficient(value, None, None, cases, NO_SPREAD)
         low, high = np.quantile(values, [0.025, 0.975])
         return AgreementCoefficient(value, float(low), float(high), cases, method)
 
 
-def resampled(parts: Floats, times: Ints) -> Resampled:
-    """Draw units again.
+def resample_units(parts: Floats, times: Ints) -> BootstrapSums:
+    """Return bootstrap samples of units; the seed is a hash of the sums.
 
     Args:
-        parts: what different units add to the sums, shape (different, parts).
-        times: how many units add each.
-
-    The draws follow from the sums: the same evidence has the same interval.
+        parts: contributions of distinct units to the sums, shape (distinct, parts).
+        times: number of units of each.
     """
     units = int(times.sum())
     total = (times @ parts)[None, :]
     if not units:
-        return Resampled(total, total[:0], units)
-    generator = seeded(np.column_stack([parts, times]))
-    block_size = max(1, min(RESAMPLES, AT_ONCE // len(times)))
+        return BootstrapSums(total, total[:0], units)
+    generator = build_generator(np.column_stack([parts, times]))
+    block_size = max(1, min(RESAMPLES, MAX_NUMBERS_IN_MEMORY // len(times)))
     sizes = [block_size] * (RESAMPLES // block_size) + [RESAMPLES % block_size] * (
         RESAMPLES % block_size > 0
     )
     samples = [generator.multinomial(units, times / units, size) @ parts for size in sizes]
-    return Resampled(total, np.concatenate(samples), units)
+    return BootstrapSums(total, np.concatenate(samples), units)

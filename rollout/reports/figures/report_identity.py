@@ -1,21 +1,21 @@
-"""What a report is of: rollout, policy, versions, span, files, and how to make it again."""
+"""Identity of a report: rollout, policy, versions, span, files, command."""
 
 from dataclasses import dataclass
 from datetime import datetime
 
 import polars as pl
 
-from rollout.core.ledger.ledger import chain
+from rollout.core.ledger.ledger import build_ledger
 from rollout.core.ledger.ledger_texts import derive_salts
-from rollout.core.policy.policy import Gate, Guard, Policy, duration_text
+from rollout.core.policy.policy import Gate, Guard, Policy, format_duration
 from rollout.core.scope.events import PolicyApplied, VersionFirstUsed
-from rollout.reports.inputs.inputs import Inputs
-from rollout.reports.text.formatting import listed, per_cent, several
+from rollout.reports.inputs.inputs import ReportInputs
+from rollout.reports.text.formatting import format_percent, format_quantity, join_words
 
 
 @dataclass(frozen=True, slots=True)
-class VersionFacts:
-    """One model version: when it was first seen, and how many cases it was asked about."""
+class VersionSummary:
+    """One model version: when it was first used, and the number of its predictions."""
 
     version: str
     first_seen: datetime
@@ -23,26 +23,26 @@ class VersionFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class SourceFacts:
-    """A file that went in, with the SHA-256 of its bytes."""
+class SourceSummary:
+    """An input file with the SHA-256 of its bytes."""
 
     name: str
     sha256: str
 
 
 @dataclass(frozen=True, slots=True)
-class Chain:
-    """The ledger's end: how many rows it has, and the hash of the last one."""
+class LedgerEnd:
+    """Number of ledger entries, and the hash of the last one."""
 
     rows: int
     head: str
 
 
 @dataclass(frozen=True, slots=True)
-class Rules:
-    """The policy in words, one line for each gate, guard and limit, and the charter.
+class PolicySummary:
+    """The policy as text: one line for each gate, guard and limit, and the charter.
 
-    `stages` are the ladder's names from shadow up, `ladder` says what each of them means.
+    `stages` are the names from shadow up, `ladder` explains each of them.
     """
 
     objective: str
@@ -62,18 +62,18 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Identity:
-    """What the report is of.
+class ReportIdentity:
+    """Identity of the report.
 
     Attributes:
-        rollout, policy_hash, policy_number: whose, under which policy.
-        timezone, zones: of the rollout, and of each site: times are told in the site's own.
-        first, last: the span that was decided over.
-        first_case, last_case: the span in which cases occurred; None without a usable time.
-        simulated: whether approvals were made up; then no person has allowed anything.
-        versions: in the order in which they were seen.
-        sources, command, product: what went in, and how to make the same report again.
-        ledger: where its chain ends.
+        rollout, policy_hash, policy_number: the rollout and its policy.
+        timezone, zones: of the rollout, and of each site.
+        first, last: the span of the ledger's events.
+        first_case, last_case: the span of the cases; None without a usable time.
+        simulated: whether approvals were simulated; then no user has approved anything.
+        versions: in order of first use.
+        sources, command, product: input files, and how to reproduce the report.
+        ledger: its length and last hash.
     """
 
     rollout: str
@@ -86,162 +86,164 @@ class Identity:
     first_case: datetime | None
     last_case: datetime | None
     simulated: bool
-    versions: tuple[VersionFacts, ...]
-    sources: tuple[SourceFacts, ...]
+    versions: tuple[VersionSummary, ...]
+    sources: tuple[SourceSummary, ...]
     command: str
     product: str
-    ledger: Chain
+    ledger: LedgerEnd
 
 
-def identity_of(inputs: Inputs) -> Identity:
-    """Return what the report is of."""
+def build_identity(inputs: ReportInputs) -> ReportIdentity:
+    """Return the identity of the report."""
     occurred = inputs.cases["occurred_at"].drop_nulls()
     first, last = occurred.min(), occurred.max()
-    rows = inputs.rows or tuple(
-        chain(inputs.policy.rollout, inputs.events, derive_salts(inputs.salt))
+    rows = inputs.ledger_rows or tuple(
+        build_ledger(inputs.policy.rollout, inputs.events, derive_salts(inputs.salt))
     )
-    return Identity(
+    return ReportIdentity(
         rollout=inputs.policy.rollout,
         policy_hash=inputs.policy.hash,
-        policy_number=_policy_number(inputs),
+        policy_number=_find_policy_number(inputs),
         timezone=inputs.policy.timezone,
         zones={site.id: site.timezone for site in inputs.policy.sites},
         first=inputs.first,
         last=inputs.last,
         first_case=first if isinstance(first, datetime) else None,
         last_case=last if isinstance(last, datetime) else None,
-        simulated=inputs.simulated,
-        versions=_versions(inputs),
-        sources=tuple(SourceFacts(source.name, source.sha256) for source in inputs.sources),
+        simulated=inputs.is_simulated,
+        versions=_summarize_versions(inputs),
+        sources=tuple(SourceSummary(source.name, source.sha256) for source in inputs.sources),
         command=inputs.command,
         product=inputs.product,
-        ledger=Chain(len(rows), rows[-1].hash if rows else ""),
+        ledger=LedgerEnd(len(rows), rows[-1].hash if rows else ""),
     )
 
 
-def _policy_number(inputs: Inputs) -> int:
+def _find_policy_number(inputs: ReportInputs) -> int:
     return max(
         (event.number for event in inputs.events if isinstance(event, PolicyApplied)), default=0
     )
 
 
-def _versions(inputs: Inputs) -> tuple[VersionFacts, ...]:
+def _summarize_versions(inputs: ReportInputs) -> tuple[VersionSummary, ...]:
     counts = dict(inputs.records.predictions.group_by("version").agg(pl.len()).iter_rows())
     return tuple(
-        VersionFacts(event.version, event.at, counts.get(event.version, 0))
+        VersionSummary(event.version, event.at, counts.get(event.version, 0))
         for event in inputs.events
         if isinstance(event, VersionFirstUsed)
     )
 
 
-def rules_of(policy: Policy) -> Rules:
-    """Return the policy in words."""
+def summarize_policy(policy: Policy) -> PolicySummary:
+    """Return the policy as text."""
     charter = policy.charter
-    return Rules(
+    return PolicySummary(
         objective=charter.objective,
         affected=charter.affected,
         if_it_works_very_well=charter.if_it_works_very_well,
         worst_case=charter.worst_case,
         cost_in=charter.cost_in,
-        stages=policy.rungs,
-        ladder=_ladder(policy),
-        unit=_unit(policy),
-        gates=tuple(_gate(gate) for gate in policy.gates),
-        guards=tuple(_guard(guard) for guard in policy.guards),
-        limits=_limits(policy),
+        stages=policy.stage_ids,
+        ladder=_describe_ladder(policy),
+        unit=_describe_unit(policy),
+        gates=tuple(_describe_gate(gate) for gate in policy.gates),
+        guards=tuple(_describe_guard(guard) for guard in policy.guards),
+        limits=_describe_limits(policy),
         sites=tuple(f"{site.id} ({site.timezone})" for site in policy.sites),
         windows=tuple(
             f"{window.id}: {window.hours or 'at all times'}" for window in policy.windows
         ),
-        verdicts_from_outside=_outside(policy),
+        verdicts_from_outside=_describe_external_decisions(policy),
     )
 
 
-def _ladder(policy: Policy) -> tuple[str, ...]:
+def _describe_ladder(policy: Policy) -> tuple[str, ...]:
     lines = ["shadow: people decide, and do not see what the model says"]
     for stage in policy.stages:
         if stage.audit is None:
-            share = per_cent(stage.blind, 0)
+            share = format_percent(stage.blind, 0)
             lines.append(f"{stage.id}: people confirm or override; {share} they decide unseen")
         else:
-            share = per_cent(stage.audit, 0)
+            share = format_percent(stage.audit, 0)
             lines.append(f"{stage.id}: the model decides; {share} of it is judged afterwards")
     return tuple(lines)
 
 
-def _unit(policy: Policy) -> str:
+def _describe_unit(policy: Policy) -> str:
     if policy.evidence.unit == "case":
         return "each case is counted once"
     span = policy.evidence.episode_span
-    detail = f", cases of a site within {duration_text(span)} are one" if span else ""
+    detail = f", cases of a site within {format_duration(span)} are one" if span else ""
     return f"one case of each episode is counted{detail}: bursts are not independent"
 
 
-def _outside(policy: Policy) -> str:
+def _describe_external_decisions(policy: Policy) -> str:
     if policy.evidence.outside_blind:
         return "taken as given without sight of the model's answer, on the policy's word"
     return "taken as no evidence where the record does not say how they were given"
 
 
-def _where(sites: tuple[str, ...], windows: tuple[str, ...]) -> str:
+def _describe_where(sites: tuple[str, ...], windows: tuple[str, ...]) -> str:
     parts = [f"sites {', '.join(sites)}"] * bool(sites)
     parts += [f"windows {', '.join(windows)}"] * bool(windows)
     return f" ({'; '.join(parts)})" if parts else ""
 
 
-def _gate(gate: Gate) -> str:
+def _describe_gate(gate: Gate) -> str:
     minimum = gate.minimum
-    conditions = listed([str(condition) for condition in gate.require])
+    conditions = join_words([str(condition) for condition in gate.require])
     return (
-        f"to {gate.to}{_where(gate.where.sites, gate.where.windows)}: {conditions}, at a risk of "
-        f"{per_cent(gate.risk, 0)}; at least {several(minimum.units, 'unit')}, "
-        f"{several(minimum.days, 'day')}, {several(minimum.reviewers, 'person', 'people')}; "
-        f"approved by {several(len(gate.approvals), 'person', 'people')} "
-        f"({', '.join(gate.approvals)})"
+        f"to {gate.to}{_describe_where(gate.where.sites, gate.where.windows)}: {conditions}, at a"
+        f" risk of {format_percent(gate.risk, 0)}; at least"
+        f" {format_quantity(minimum.units, 'unit')}, {format_quantity(minimum.days, 'day')},"
+        f" {format_quantity(minimum.reviewers, 'person', 'people')}; approved by"
+        f" {format_quantity(len(gate.approvals), 'person', 'people')} ({', '.join(gate.approvals)})"
     )
 
 
-def _guard(guard: Guard) -> str:
+def _describe_guard(guard: Guard) -> str:
     consequence = {
         "one-stage": "goes down one stage",
         "shadow": "goes down to shadow",
         "suspend": "is suspended until it is good again",
         "report": "is reported",
     }[guard.then]
-    period = f" over {duration_text(guard.over)}" if guard.over else ""
+    period = f" over {format_duration(guard.over)}" if guard.over else ""
     suffix = ", added by default" if guard.added else ""
-    selector_text = _where(guard.where.sites, guard.where.windows)
+    selector_text = _describe_where(guard.where.sites, guard.where.windows)
     return f"{guard.condition}{period}{selector_text}: else the cell {consequence}{suffix}"
 
 
-def _limits(policy: Policy) -> tuple[str, ...]:
+def _describe_limits(policy: Policy) -> tuple[str, ...]:
     lines = []
     for limit in policy.limits:
-        selector_text = _where(limit.where.sites, limit.where.windows) or " everywhere"
+        selector_text = _describe_where(limit.where.sites, limit.where.windows) or " everywhere"
         if limit.never_above is not None:
             lines.append(f"never above {limit.never_above}{selector_text}")
         if limit.ends is not None:
             lines.append(f"shadow after {limit.ends.isoformat()}{selector_text}")
     if policy.waves is not None:
-        hold = duration_text(policy.waves.hold)
+        hold = format_duration(policy.waves.hold)
         lines.append(f"a wave may follow when the one before has held {policy.waves.stage} {hold}")
         if policy.waves.at_once is not None:
-            settle = duration_text(policy.waves.settle)
-            lines.append(f"at most {several(policy.waves.at_once, 'cell')} widened within {settle}")
+            settle = format_duration(policy.waves.settle)
+            lines.append(
+                f"at most {format_quantity(policy.waves.at_once, 'cell')} widened within {settle}"
+            )
     lines += [
         f"nothing widens during {freeze.hours} ({freeze.reason})" for freeze in policy.freezes
     ]
     return tuple(lines)
 
 
-def promise(policy: Policy) -> tuple[str, ...]:
-    """Return for each gate the sentence that says what it promises, and what not."""
-    return tuple(_promise(gate) for gate in policy.gates)
+def describe_promises(policy: Policy) -> tuple[str, ...]:
+    """Return a sentence for each gate: what it guarantees, and what not."""
+    return tuple(_describe_promise(gate) for gate in policy.gates)
 
 
-def _promise(gate: Gate) -> str:
-    conditions = listed([str(condition) for condition in gate.require])
-    risk = per_cent(gate.risk, 0)
+def _describe_promise(gate: Gate) -> str:
+    conditions = join_words([str(condition) for condition in gate.require])
+    risk = format_percent(gate.risk, 0)
     return (
         f"If in a cell the average so far did not meet “{conditions}”, the chance that the gate to "
         f"{gate.to} would ever have opened there is at most {risk} for each version, however often "

@@ -1,7 +1,7 @@
-"""Which version of a report this is: until when it may change, and what changed since the last.
+"""Versions of a report: provisional or final, and the changes since the last version.
 
-A report is provisional while a case of its span is open: a verdict may still come in, or the tick
-has not counted it. Then it is final. What is said later all the same makes a further version.
+A report is provisional while a case of its span is open or not yet counted by a tick, and final
+afterwards. Later changes of the records make a further version.
 """
 
 import json
@@ -11,32 +11,31 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final
 
-from rollout.reports.inputs.inputs import Inputs
+from rollout.reports.inputs.inputs import ReportInputs
 
 PROVISIONAL, FINAL = "provisional", "final"
-MOST = 200  # changed figures that are listed
+MAX_CHANGES = 200  # changed figures that are listed
 
-OWN: Final = "edition"
-PRESENT: Final = frozenset({OWN, "desk"})
-"""Sections that tell of the moment of making: in them nothing counts as a change."""
+VERSION_SECTION: Final = "edition"
+VOLATILE_SECTIONS: Final = frozenset({VERSION_SECTION, "desk"})
+"""Sections about the time of making; their differences are no changes."""
 
-NAMES: Final = (
+ROW_KEY_FIELDS: Final = (
     "site", "window", "version", "name", "lever", "label", "action", "reviewer",
     "measure", "guard", "rule", "revision", "stage", "since", "file", "kind",
 )  # fmt: skip
-"""What rows of a list are known by, as far as they have it."""
+"""Fields that identify the rows of a list, as far as present."""
 
 CASE_FIELDS: Final = frozenset({"case_key", "case", "first_case"})
-"""What a report's rows call a case."""
+"""Fields that hold the key of a case."""
 
 
 @dataclass(frozen=True, slots=True)
-class Changed:
-    """One figure that differs from the version before; values as JSON, None where there is none.
+class FigureChange:
+    """One figure that differs from the version before; values as JSON, None if absent.
 
-    A row of a list is named by what it is of: `agreements[v1,alarm].agreement.rate`. A list whose
-    rows are of cases is one figure, and only how many they are is said: whoever judges one of them
-    later would read here what was said of it.
+    Rows of a list are named by their key fields: `agreements[v1,alarm].agreement.rate`. For lists
+    of cases only the number of rows is shown: a later blind reviewer must not see answers here.
     """
 
     path: str
@@ -45,20 +44,20 @@ class Changed:
 
 
 @dataclass(frozen=True, slots=True)
-class Edition:
-    """Which version this is.
+class ReportVersion:
+    """Version and state of a report.
 
     Attributes:
-        live: whether it is of a running service; a replay has one version, and is final.
-        name: under which it is made again.
-        version: 1, and one more each time something has changed.
+        live: False for a replay, which has one final version.
+        name: of the report, the same for all its versions.
+        version: from 1, one more for each change.
         state: `provisional` or `final`.
-        due: from when on it is final, once the tick has counted; None of a replay.
-        settled_until: up to when units are counted.
+        due: when it can become final; None for a replay.
+        settled_until: end of the counted span.
         waiting: units of the span that are not counted yet.
-        kept_back: cases left out since somebody may still judge them blind.
-        changed: what differs from the version before, at most 200 figures.
-        more_changed: how many more differ.
+        kept_back: cases withheld because they can still be reviewed blind.
+        changed: at most 200 figures that differ from the version before.
+        more_changed: number of further differences.
         divergences_sha256: of the CSV of all divergences.
     """
 
@@ -70,104 +69,106 @@ class Edition:
     settled_until: datetime | None
     waiting: int
     kept_back: int
-    changed: tuple[Changed, ...] = ()
+    changed: tuple[FigureChange, ...] = ()
     more_changed: int = 0
     divergences_sha256: str = ""
 
 
-def edition_of(inputs: Inputs) -> Edition:
-    """Return the first version; whoever keeps reports says its name and what changed."""
-    pending = 0 if inputs.waiting.is_empty() else inputs.waiting["unit"].n_unique()
-    return Edition(
-        live=inputs.live,
+def build_report_version(inputs: ReportInputs) -> ReportVersion:
+    """Return the first version; the archive sets its name and the changes."""
+    pending = 0 if inputs.pending_units.is_empty() else inputs.pending_units["unit"].n_unique()
+    return ReportVersion(
+        live=inputs.is_live,
         name="",
         version=1,
-        state=_state(inputs, pending),
-        due=inputs.due,
-        settled_until=inputs.settled_until,
+        state=_find_state(inputs, pending),
+        due=inputs.closes_at,
+        settled_until=inputs.counted_until,
         waiting=pending,
-        kept_back=inputs.kept_back,
+        kept_back=inputs.withheld_count,
     )
 
 
-def _state(inputs: Inputs, waiting: int) -> str:
-    if inputs.due is None or inputs.settled_until is None:
+def _find_state(inputs: ReportInputs, pending: int) -> str:
+    if inputs.closes_at is None or inputs.counted_until is None:
         return FINAL
-    has_open_cases = waiting or inputs.kept_back or inputs.settled_until < inputs.due
+    has_open_cases = pending or inputs.withheld_count or inputs.counted_until < inputs.closes_at
     return PROVISIONAL if has_open_cases else FINAL
 
 
-def canonical(report: Any) -> str:
-    """Return the one text of plain values: sorted keys, no spaces, UTF-8 as it is.
+def format_canonical(report: Any) -> str:
+    """Return plain values as canonical JSON: sorted keys, no spaces, UTF-8.
 
     Raises:
-        ValueError: a figure is infinite or undefined; that is a fault of ours.
+        ValueError: a figure is infinite or undefined.
     """
     return json.dumps(
         report, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False
     )
 
 
-def hash_of(text: str) -> str:
-    """Return the SHA-256 by which a report's text is cited."""
+def compute_hash(text: str) -> str:
+    """Return the SHA-256 of a report's text."""
     return sha256(text.encode()).hexdigest()
 
 
-def changes(before: Mapping[str, Any], after: Mapping[str, Any]) -> tuple[Changed, ...]:
-    """Return the figures in which two versions differ, by their paths.
+def compare_versions(
+    before: Mapping[str, Any], after: Mapping[str, Any]
+) -> tuple[FigureChange, ...]:
+    """Return the figures that differ between two versions, sorted by path.
 
     Args:
-        before: an earlier version as plain values.
-        after: a later one. What either says of its moment of making is left out, save that it
-            has become final.
+        before: the earlier version as plain values.
+        after: the later one. `VOLATILE_SECTIONS` are excluded, except for the state.
     """
-    old, new = dict(_figures(before)), dict(_figures(after))
+    old, new = dict(_list_figures(before)), dict(_list_figures(after))
     paths = [path for path in {**old, **new} if old.get(path) != new.get(path)]
     return tuple(
-        Changed(path, _told(old.get(path)), _told(new.get(path))) for path in sorted(paths)
+        FigureChange(path, _format_figure(old.get(path)), _format_figure(new.get(path)))
+        for path in sorted(paths)
     )
 
 
-def _told(figure: str | None) -> str | None:
-    """Return a figure as it is listed: rows of cases as how many they are."""
+def _format_figure(figure: str | None) -> str | None:
+    """Return a figure as listed; for rows of cases only their number."""
     if figure is None or not figure.startswith("[{"):
         return figure
-    return canonical(f"{len(json.loads(figure))} rows of cases")
+    return format_canonical(f"{len(json.loads(figure))} rows of cases")
 
 
-def names_case(row: Any) -> bool:
-    """Say whether a row of a list is of a case."""
+def is_case_row(row: Any) -> bool:
+    """Return whether a row of a list is about a case."""
     return isinstance(row, Mapping) and any(isinstance(row.get(name), str) for name in CASE_FIELDS)
 
 
-def _figures(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    yield f"{OWN}.state", canonical(report[OWN]["state"])
+def _list_figures(report: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    yield f"{VERSION_SECTION}.state", format_canonical(report[VERSION_SECTION]["state"])
     for name, section in report.items():
-        if name not in PRESENT:
-            yield from _leaves(section, name)
+        if name not in VOLATILE_SECTIONS:
+            yield from _list_leaves(section, name)
 
 
-def _leaves(value: Any, path: str) -> Iterator[tuple[str, str]]:
+def _list_leaves(value: Any, path: str) -> Iterator[tuple[str, str]]:
     if isinstance(value, Mapping):
         for name, item in value.items():
-            yield from _leaves(item, f"{path}.{name}")
-    elif isinstance(value, list) and any(names_case(item) for item in value):
-        yield path, canonical(value)
+            yield from _list_leaves(item, f"{path}.{name}")
+    elif isinstance(value, list) and any(is_case_row(item) for item in value):
+        yield path, format_canonical(value)
     elif isinstance(value, list) and any(isinstance(item, Mapping) for item in value):
-        for name, row in zip(_named(value), value, strict=True):
-            yield from _leaves(row, f"{path}[{name}]")
+        for name, row in zip(_name_rows(value), value, strict=True):
+            yield from _list_leaves(row, f"{path}[{name}]")
     else:
-        yield path, canonical(value)
+        yield path, format_canonical(value)
 
 
-def _named(rows: list[Any]) -> list[str]:
-    """Return what rows are known by; their numbers where that names two alike."""
-    names = [",".join(_name(row)) for row in rows]
+def _name_rows(rows: list[Any]) -> list[str]:
+    """Return a unique name of each row: its key fields, else its index."""
+    names = [",".join(_list_row_keys(row)) for row in rows]
     has_duplicates = len(set(names)) < len(names) or "" in names
     return [str(index) for index in range(len(rows))] if has_duplicates else names
 
 
-def _name(row: Any) -> Iterator[str]:
-    for name in NAMES:
+def _list_row_keys(row: Any) -> Iterator[str]:
+    for name in ROW_KEY_FIELDS:
         if isinstance(row, Mapping) and isinstance(row.get(name), str | int):
             yield str(row[name])

@@ -1,15 +1,13 @@
-"""Slices in which a version differs from people more than elsewhere, found and not asked for.
+"""Search for slices in which a version differs from humans more than elsewhere.
 
-Looked at are site, window, hour and weekday on the site's clock, people's label, the person who
-judged, the attributes that the policy names, and pairs of site, window and these attributes. Each
-value is a slice, and each slice is held against the rest *in the same cells*, so that a hard site
-makes none of its hours or people look bad. What is found is taken out before the next is looked
-for: otherwise one bad scanner would be named ten times, as a site, a night, a person on that
-shift. So a careless person, who differs wherever they sit, is told from a bad model, which differs
-whoever sits there. Labels come last: that some are harder than others is nearly always so, and
-they have a table of their own.
+Dimensions are site, window, hour and weekday on the site's clock, human label, reviewer, the
+attributes in the policy, and pairs of site, window and these attributes. Each value is a slice. A
+slice is compared with the rest *of the same cells*, so that a hard site does not affect its hours
+or reviewers. The units of a result are removed before the next search: otherwise one bad scanner
+would appear as a site, a window and a reviewer. Labels are searched last: some labels are nearly
+always harder than others.
 
-Each unit counts once, by the first verdict on its first case: no burst counts twice.
+Each unit counts once, by the first decision on its first case.
 """
 
 from collections.abc import Iterator
@@ -20,55 +18,58 @@ import polars as pl
 from numpy.typing import NDArray
 
 from rollout.core.policy.policy import Policy
-from rollout.reports.inputs.pairs import case_facts
+from rollout.reports.inputs.pairs import build_case_frame
 from rollout.reports.inputs.slice_units import (
     ABSENT,
-    LABEL,
-    SMALLEST,
+    LABEL_KIND,
+    MIN_UNITS,
     Codes,
-    Dimension,
-    Name,
-    dimensions,
-    first_verdicts,
-    with_clock,
+    SliceDimension,
+    SliceName,
+    add_clock,
+    build_dimensions,
+    find_first_decisions,
 )
-from rollout.reports.statistics.intervals import EXACT, clopper_pearson
-from rollout.reports.statistics.strata import Table, bound, table, tail, z_scores
-from rollout.reports.text.formatting import cell_name, number, per_cent
-from rollout.tally.frames import Records
+from rollout.reports.statistics.intervals import EXACT_METHOD, clopper_pearson
+from rollout.reports.statistics.strata import (
+    StrataTable,
+    build_strata_table,
+    compute_tail_bound,
+    compute_tail_chance,
+    compute_z_scores,
+)
+from rollout.reports.text.formatting import format_cell_name, format_count, format_percent
+from rollout.tally.frames import RecordFrames
 
 Bools = NDArray[np.bool_]
 
 ALPHA = 0.05
-MOST = 10  # slices named of one version and lever
-NEARLY = 0.9  # of the units of both in common: two names for one thing
-SELDOM = 1e-6  # smaller chances are not told apart
-WORTH_A_LOOK = 2.0  # standard deviations; less is never enough once many slices are looked at
+MAX_SLICES = 10  # per version and lever
+MIN_OVERLAP = 0.9  # shared units of two slices from which they are aliases
+MIN_Z_SCORE = 2.0  # below it, no slice is significant after correction
 
 
 @dataclass(frozen=True, slots=True)
-class FoundSlice:
-    """A slice in which a version differs from people more than elsewhere in the same cells.
+class DivergentSlice:
+    """A slice in which a version differs from humans more than elsewhere in the same cells.
 
     Attributes:
-        names: what makes the slice, as (kind, value): one, or two that hold together.
-        name: the same in words, with the place where all of it is in one.
-        words: the finding as people say it.
-        n, differ: units, and those on which model and person differ, without what was found before.
-        share, low, high, method: of these units that differ, with an interval.
-        elsewhere: what the share would be if these units were like the others in their cells.
-        at_least: by how much the share is larger at least, with allowance for all that was
-            looked at: what findings are ordered by.
-        p: chance of so many if the slice were like the rest, before allowance for the others.
-        also: other values that nearly the same units have, in words: these records can't tell
-            which of them it is.
-        model_right, people_right: of the divergences with a witness, whom it sides with; the
-            witness is the outcome, else a second person. None without any.
-        follows: `person` where witnesses show, at 95 %, that mostly people were wrong; `cases`
-            where mostly the model was; empty where neither is shown.
+        names: one or two (kind, value) that define the slice.
+        name: the same as text, with the cell or site if all units share one.
+        words: the result as text.
+        n, differ: units, and divergent ones, without the units of earlier results.
+        share, low, high, method: share of divergent units, with its interval.
+        elsewhere: expected share if the slice were like the rest of its cells.
+        at_least: lower bound of the excess, corrected for all slices; results are sorted by it.
+        p: uncorrected chance of as many divergences if the slice were like the rest.
+        also: other values of nearly the same units, as text; the data can't separate them.
+        model_right, people_right: divergences in which the witness agrees with the model, or with
+            the reviewer; the witness is the outcome, else a second reviewer. None without any.
+        follows: `person` if witnesses show, at 95 %, that mostly reviewers were wrong; `cases` if
+            mostly the model was; empty if neither.
     """
 
-    names: Name
+    names: SliceName
     name: str
     words: str
     n: int
@@ -88,17 +89,17 @@ class FoundSlice:
 
 @dataclass(frozen=True, slots=True)
 class SliceSearch:
-    """What was looked for in one version on one lever, and what was found.
+    """The slice search of one version on one lever.
 
     Attributes:
         version, lever: whose answers.
-        n, differ: units looked at, and those on which model and person differ.
-        looked_at: slices of at least `smallest` units, in all versions and levers together.
-        alpha: the chance that anything at all is named when nothing differs.
-        smallest: units that a slice needs.
-        method: how a slice is judged.
-        said: the chance of error in words.
-        found: at most 10, the strongest first, labels behind all others.
+        n, differ: units, and divergent units.
+        looked_at: number of tested slices, over all versions and levers.
+        alpha: family-wise error rate.
+        smallest: minimal number of units of a slice.
+        method: of the test.
+        said: the error rate as text.
+        found: at most 10 slices, the strongest first, labels last.
     """
 
     version: str
@@ -110,7 +111,7 @@ class SliceSearch:
     smallest: int
     method: str
     said: str
-    found: tuple[FoundSlice, ...]
+    found: tuple[DivergentSlice, ...]
 
 
 PHRASES = {
@@ -120,7 +121,7 @@ PHRASES = {
     "weekday": "on {}s",
     "label": "called {} by people",
 }
-FOLLOWS = {
+CAUSE_TEXTS = {
     "person": "it follows the person, not the cases",
     "cases": "the model is wrong there",
     "": "",
@@ -128,288 +129,320 @@ FOLLOWS = {
 METHOD = "exact one-sided test of the slice against the rest of the same cells, first of each unit"
 
 
-def slice_searches(
-    records: Records, cases: pl.DataFrame, policy: Policy
+def compute_slice_searches(
+    records: RecordFrames, cases: pl.DataFrame, policy: Policy
 ) -> tuple[SliceSearch, ...]:
-    """Return what was looked for and found in every version and lever, versions in order."""
-    facts = with_clock(case_facts(records, cases), policy)
+    """Return the slice search of every version and lever, sorted by version."""
+    facts = add_clock(build_case_frame(records, cases), policy)
     prepared = []
     for version in records.predictions["version"].unique().sort():
         for lever in policy.levers:
-            frame = first_verdicts(records, facts, str(version), lever)
-            prepared.append((str(version), lever.id, frame, dimensions(frame, policy, lever)))
+            frame = find_first_decisions(records, facts, str(version), lever)
+            prepared.append((str(version), lever.id, frame, build_dimensions(frame, policy, lever)))
     tested_count = sum(
-        large_enough(dimension) for *_, dimensions in prepared for dimension in dimensions
+        count_testable_slices(dimension) for *_, dimensions in prepared for dimension in dimensions
     )
-    return tuple(_search(*item, tested_count) for item in prepared)
+    return tuple(_build_search(*item, tested_count) for item in prepared)
 
 
-def large_enough(cut: Dimension) -> int:
-    """Return how many slices of a cut have enough units, and enough to be held against."""
-    all_units = np.ones(len(cut.codes), dtype=bool)
-    return int(np.sum(_usable(_counts(cut, all_units, all_units))))
+def count_testable_slices(dimension: SliceDimension) -> int:
+    """Return how many slices of a dimension have enough units, and a large enough rest."""
+    all_units = np.ones(len(dimension.codes), dtype=bool)
+    return int(np.sum(_has_enough_units(_count_units(dimension, all_units, all_units))))
 
 
 @dataclass(frozen=True, slots=True)
-class Suspect:
-    """A slice of one cut that differs more than luck explains, by its counts.
+class SliceCandidate:
+    """A slice of one dimension that differs significantly.
 
-    `left` are the units that nothing found before has, `units` those of them in the slice, both of
-    shape (all units,); `also` names other values of nearly the same units.
+    `remaining` are the units outside earlier results, `units` those of them in the slice, both of
+    shape (all units,); `aliases` are other values of nearly the same units.
     """
 
-    cut: int
+    dimension_index: int
     code: int
-    counts: Table
+    counts: StrataTable
     at_least: float
-    left: Bools
+    remaining: Bools
     units: Bools
-    also: tuple[Name, ...] = ()
+    aliases: tuple[SliceName, ...] = ()
 
 
-def named(cuts: tuple[Dimension, ...], differs: Bools, looked_at: int) -> list[Suspect]:
+def find_divergent_slices(
+    dimensions: tuple[SliceDimension, ...], differs: Bools, tested_count: int
+) -> list[SliceCandidate]:
     """Return the slices that differ more than the rest, the strongest first, then labels.
 
-    After each the units of it are taken out, and what is left is looked at anew, so that what
-    comes later differs even without what came before. Once labels are looked at, nothing else is
-    any more: each round is one more chance to be wrong.
+    The units of each result are removed before the next search. After the first label, only labels
+    are searched.
 
     Args:
-        cuts: of the same units.
+        dimensions: of the same units.
         differs: whether model and person differ, shape (units,).
-        looked_at: how many slices the chance of error is shared by.
+        tested_count: number of slices that share the error rate.
     """
-    remaining, slices = np.ones(len(differs), dtype=bool), list[Suspect]()
-    level = ALPHA / max(looked_at, 1)
-    label_indices = {index for index, dimension in enumerate(cuts) if _of_labels(dimension)}
-    for indices in (set(range(len(cuts))) - label_indices, label_indices):
-        while len(slices) < MOST:
+    remaining, slices = np.ones(len(differs), dtype=bool), list[SliceCandidate]()
+    level = ALPHA / max(tested_count, 1)
+    label_indices = {
+        index for index, dimension in enumerate(dimensions) if _is_label_dimension(dimension)
+    }
+    for indices in (set(range(len(dimensions))) - label_indices, label_indices):
+        while len(slices) < MAX_SLICES:
             candidates = [
                 candidate
                 for index in sorted(indices)
-                for candidate in _suspects(cuts, index, differs, remaining, level)
+                for candidate in _find_candidates(dimensions, index, differs, remaining, level)
             ]
             if not candidates:
                 break
             strongest = max(
                 candidates,
-                key=lambda candidate: (candidate.at_least, -candidate.cut, -candidate.code),
+                key=lambda candidate: (
+                    candidate.at_least,
+                    -candidate.dimension_index,
+                    -candidate.code,
+                ),
             )
-            first = _simplest(strongest, candidates, cuts, differs, level)
-            slices.append(replace(first, also=tuple(_namesakes(first, cuts))))
+            first = _find_simplest(strongest, candidates, dimensions, differs, level)
+            slices.append(replace(first, aliases=tuple(_find_aliases(first, dimensions))))
             remaining = remaining & ~first.units
     return slices
 
 
-def _of_labels(cut: Dimension) -> bool:
-    return any(kind == LABEL for name in cut.names for kind, _ in name)
+def _is_label_dimension(dimension: SliceDimension) -> bool:
+    return any(kind == LABEL_KIND for name in dimension.names for kind, _ in name)
 
 
-def _simplest(
-    strongest: Suspect,
-    suspects: list[Suspect],
-    cuts: tuple[Dimension, ...],
+def _find_simplest(
+    strongest: SliceCandidate,
+    candidates: list[SliceCandidate],
+    dimensions: tuple[SliceDimension, ...],
     differs: Bools,
     level: float,
-) -> Suspect:
-    """Return a slice by one value instead of by two, where the rest of the one differs too.
+) -> SliceCandidate:
+    """Return a slice by one value instead of two, if its remainder differs too.
 
-    Else luck would make the worse half of a bad scanner's letters a finding of its own.
+    Otherwise chance would report the worse half of a bad scanner's cases.
     """
-    names = cuts[strongest.cut].names[strongest.code]
-    for candidate in suspects:
-        candidate_names = cuts[candidate.cut].names[candidate.code]
+    names = dimensions[strongest.dimension_index].names[strongest.code]
+    for candidate in candidates:
+        candidate_names = dimensions[candidate.dimension_index].names[candidate.code]
         if len(candidate_names) < len(names) and set(candidate_names) < set(names):
-            rest = _without(cuts[candidate.cut], candidate, strongest, differs)
-            if rest.units >= SMALLEST and tail(rest) <= level:
+            rest = _exclude_candidate(
+                dimensions[candidate.dimension_index], candidate, strongest, differs
+            )
+            if rest.unit_count >= MIN_UNITS and compute_tail_chance(rest) <= level:
                 return candidate
     return strongest
 
 
-def _without(cut: Dimension, one: Suspect, other: Suspect, differs: Bools) -> Table:
-    """Return the counts of one slice when the units of the other are taken out."""
-    remaining = one.left & ~other.units
-    n, differ, all_n, all_differ = _counts(cut, differs, remaining)
-    return table(n[one.code], differ[one.code], all_n, all_differ)
+def _exclude_candidate(
+    dimension: SliceDimension, candidate: SliceCandidate, excluded: SliceCandidate, differs: Bools
+) -> StrataTable:
+    """Return the counts of one slice without the units of another."""
+    remaining = candidate.remaining & ~excluded.units
+    n, differ, all_n, all_differ = _count_units(dimension, differs, remaining)
+    return build_strata_table(n[candidate.code], differ[candidate.code], all_n, all_differ)
 
 
-def _suspects(
-    cuts: tuple[Dimension, ...], place: int, differs: Bools, left: Bools, level: float
-) -> Iterator[Suspect]:
-    """Yield the slices of a cut that luck gives with a chance of at most `level`."""
-    counts = _counts(cuts[place], differs, left)
+def _find_candidates(
+    dimensions: tuple[SliceDimension, ...],
+    index: int,
+    differs: Bools,
+    remaining: Bools,
+    level: float,
+) -> Iterator[SliceCandidate]:
+    """Yield the slices of a dimension that are significant at `level`."""
+    counts = _count_units(dimensions[index], differs, remaining)
     n, differ, all_n, all_differ = counts
-    is_likely = _usable(counts) & (z_scores(*counts) > WORTH_A_LOOK)
+    is_likely = _has_enough_units(counts) & (compute_z_scores(*counts) > MIN_Z_SCORE)
     for code in np.flatnonzero(is_likely):
-        slice_table = table(n[code], differ[code], all_n, all_differ)
-        if bound(slice_table) <= level or tail(slice_table) <= level:
-            units = left & (cuts[place].codes == code)
-            yield Suspect(place, int(code), slice_table, _at_least(slice_table, level), left, units)
+        slice_table = build_strata_table(n[code], differ[code], all_n, all_differ)
+        if compute_tail_bound(slice_table) <= level or compute_tail_chance(slice_table) <= level:
+            units = remaining & (dimensions[index].codes == code)
+            yield SliceCandidate(
+                index,
+                int(code),
+                slice_table,
+                _compute_min_excess(slice_table, level),
+                remaining,
+                units,
+            )
 
 
-def _counts(cut: Dimension, differs: Bools, left: Bools) -> tuple[Codes, Codes, Codes, Codes]:
+def _count_units(
+    dimension: SliceDimension, differs: Bools, remaining: Bools
+) -> tuple[Codes, Codes, Codes, Codes]:
     """Return units and divergences by slice and stratum, and by stratum alone."""
-    strata = int(cut.strata.max(initial=0)) + 1
-    with_value = left & (cut.codes != ABSENT)
-    index = cut.codes * strata + cut.strata
+    strata = int(dimension.strata.max(initial=0)) + 1
+    with_value = remaining & (dimension.codes != ABSENT)
+    index = dimension.codes * strata + dimension.strata
 
-    def by_slice(units: Bools) -> Codes:
-        counts = np.bincount(index[units], minlength=len(cut.names) * strata)
-        return counts.reshape(len(cut.names), strata)
+    def count_by_slice(units: Bools) -> Codes:
+        counts = np.bincount(index[units], minlength=len(dimension.names) * strata)
+        return counts.reshape(len(dimension.names), strata)
 
-    def by_stratum(units: Bools) -> Codes:
-        return np.bincount(cut.strata[units], minlength=strata)
+    def count_by_stratum(units: Bools) -> Codes:
+        return np.bincount(dimension.strata[units], minlength=strata)
 
-    differing = left & differs
+    differing = remaining & differs
     return (
-        by_slice(with_value),
-        by_slice(with_value & differs),
-        by_stratum(left),
-        by_stratum(differing),
+        count_by_slice(with_value),
+        count_by_slice(with_value & differs),
+        count_by_stratum(remaining),
+        count_by_stratum(differing),
     )
 
 
-def _usable(counts: tuple[Codes, Codes, Codes, Codes]) -> Bools:
-    """Say of each slice whether it and the rest of its strata have enough units."""
+def _has_enough_units(counts: tuple[Codes, Codes, Codes, Codes]) -> Bools:
+    """Return whether each slice and the rest of its strata have enough units."""
     n, _, all_n, _ = counts
     shared = (n > 0) & (all_n > n)
-    slice_sizes, rest_sizes = (
-        np.where(shared, n, 0).sum(axis=1),
-        np.where(shared, all_n - n, 0).sum(axis=1),
-    )
-    return np.asarray((slice_sizes >= SMALLEST) & (rest_sizes >= SMALLEST))
+    slice_sizes = np.where(shared, n, 0).sum(axis=1)
+    rest_sizes = np.where(shared, all_n - n, 0).sum(axis=1)
+    return np.asarray((slice_sizes >= MIN_UNITS) & (rest_sizes >= MIN_UNITS))
 
 
-def _namesakes(found: Suspect, cuts: tuple[Dimension, ...]) -> Iterator[Name]:
-    """Yield other single values that nearly the same units have: records can't tell them apart."""
-    candidate_names = cuts[found.cut].names[found.code]
-    for dimension in cuts:
-        sizes = _sizes(dimension, found.left)
-        shared = _sizes(dimension, found.units)
-        union_sizes = sizes + int(found.units.sum()) - shared
-        for code in np.flatnonzero(shared >= NEARLY * union_sizes):
+def _find_aliases(
+    candidate: SliceCandidate, dimensions: tuple[SliceDimension, ...]
+) -> Iterator[SliceName]:
+    """Yield other single values of nearly the same units."""
+    candidate_names = dimensions[candidate.dimension_index].names[candidate.code]
+    for dimension in dimensions:
+        sizes = _count_sizes(dimension, candidate.remaining)
+        shared = _count_sizes(dimension, candidate.units)
+        union_sizes = sizes + int(candidate.units.sum()) - shared
+        for code in np.flatnonzero(shared >= MIN_OVERLAP * union_sizes):
             if len(dimension.names[code]) == 1 and not set(dimension.names[code]) <= set(
                 candidate_names
             ):
                 yield dimension.names[code]
 
 
-def _sizes(cut: Dimension, units: Bools) -> Codes:
-    return np.bincount(cut.codes[units & (cut.codes != ABSENT)], minlength=len(cut.names))
+def _count_sizes(dimension: SliceDimension, units: Bools) -> Codes:
+    return np.bincount(
+        dimension.codes[units & (dimension.codes != ABSENT)], minlength=len(dimension.names)
+    )
 
 
-def _at_least(counts: Table, level: float) -> float:
-    """Return by how much the share of a slice is above the rest's at least."""
-    low, _ = clopper_pearson(counts.seen, counts.units, 1 - 2 * level)
-    return low - counts.elsewhere
+def _compute_min_excess(counts: StrataTable, level: float) -> float:
+    """Return the lower bound of a slice's share above the rest."""
+    low, _ = clopper_pearson(counts.differing_count, counts.unit_count, 1 - 2 * level)
+    return low - counts.expected_share
 
 
-def _search(
-    version: str, lever: str, frame: pl.DataFrame, cuts: tuple[Dimension, ...], looked_at: int
+def _build_search(
+    version: str,
+    lever: str,
+    frame: pl.DataFrame,
+    dimensions: tuple[SliceDimension, ...],
+    tested_count: int,
 ) -> SliceSearch:
     differs = frame["differs"].to_numpy()
-    candidates = named(cuts, differs, looked_at)
+    candidates = find_divergent_slices(dimensions, differs, tested_count)
     return SliceSearch(
         version=version,
         lever=lever,
         n=frame.height,
         differ=int(differs.sum()),
-        looked_at=looked_at,
+        looked_at=tested_count,
         alpha=ALPHA,
-        smallest=SMALLEST,
+        smallest=MIN_UNITS,
         method=METHOD,
-        said=_chance_words(looked_at),
+        said=_describe_error_rate(tested_count),
         found=tuple(
-            _found(candidate, cuts[candidate.cut].names[candidate.code], frame)
+            _build_divergent_slice(
+                candidate, dimensions[candidate.dimension_index].names[candidate.code], frame
+            )
             for candidate in candidates
         ),
     )
 
 
-def _found(suspect: Suspect, names: Name, frame: pl.DataFrame) -> FoundSlice:
-    counts, units = suspect.counts, frame.filter(suspect.units)
-    low, high = clopper_pearson(counts.seen, counts.units)
+def _build_divergent_slice(
+    candidate: SliceCandidate, names: SliceName, frame: pl.DataFrame
+) -> DivergentSlice:
+    counts, units = candidate.counts, frame.filter(candidate.units)
+    low, high = clopper_pearson(counts.differing_count, counts.unit_count)
     witnessed = units.filter("differs").drop_nulls("model_right")["model_right"]
     witness_counts = (
         None if witnessed.is_empty() else (int(witnessed.sum()), int((~witnessed).sum()))
     )
-    cause, name = _follows(witness_counts), f"{name_words(names)}{_place(names, units)}"
-    return FoundSlice(
+    cause = _find_cause(witness_counts)
+    name = f"{format_slice_name(names)}{_describe_place(names, units)}"
+    return DivergentSlice(
         names=names,
         name=name,
-        words=_words(name, counts, witness_counts, cause),
-        n=counts.units,
-        differ=counts.seen,
-        share=counts.seen / counts.units,
+        words=_describe_slice(name, counts, witness_counts, cause),
+        n=counts.unit_count,
+        differ=counts.differing_count,
+        share=counts.differing_count / counts.unit_count,
         low=low,
         high=high,
-        method=EXACT,
-        elsewhere=counts.elsewhere,
-        at_least=suspect.at_least,
-        p=tail(counts),
-        also=tuple(name_words(name) for name in suspect.also),
+        method=EXACT_METHOD,
+        elsewhere=counts.expected_share,
+        at_least=candidate.at_least,
+        p=compute_tail_chance(counts),
+        also=tuple(format_slice_name(name) for name in candidate.aliases),
         model_right=None if witness_counts is None else witness_counts[0],
         people_right=None if witness_counts is None else witness_counts[1],
         follows=cause,
     )
 
 
-def _follows(right: tuple[int, int] | None) -> str:
-    """Say whose the divergences are, where witnesses make it clear at 95 %."""
-    if right is None:
+def _find_cause(witness_counts: tuple[int, int] | None) -> str:
+    """Return which side the divergences follow, if witnesses show it at 95 %."""
+    if witness_counts is None:
         return ""
-    low, high = clopper_pearson(right[0], sum(right))
+    low, high = clopper_pearson(witness_counts[0], sum(witness_counts))
     return "person" if low > 1 / 2 else "cases" if high < 1 / 2 else ""
 
 
-def _chance_words(looked_at: int) -> str:
-    level_text = f"each is held against {per_cent(ALPHA / max(looked_at, 1), 3)}"
+def _describe_error_rate(tested_count: int) -> str:
+    level_text = f"each is held against {format_percent(ALPHA / max(tested_count, 1), 3)}"
     return (
-        f"{number(looked_at)} slices were looked at, {level_text}: the chance that any is named"
-        f" when none differs is at most {per_cent(ALPHA, 0)} in one report, and anew in each. It is"
-        " counted as if units did not depend on each other."
+        f"{format_count(tested_count)} slices were looked at, {level_text}: the chance that any is"
+        f" named when none differs is at most {format_percent(ALPHA, 0)} in one report, and anew in"
+        " each. It is counted as if units did not depend on each other."
     )
 
 
-def name_words(names: Name) -> str:
-    """Say a slice.
+def format_slice_name(names: SliceName) -> str:
+    """Format the name of a slice.
 
-    >>> name_words((("scanner", "worn"),)), name_words((("site", "oslo"), ("window", "night")))
+    >>> (
+    ...     format_slice_name((("scanner", "worn"),)),
+    ...     format_slice_name((("site", "oslo"), ("window", "night"))),
+    ... )
     ('scanner worn', 'oslo · night')
     """
     values = dict(names)
     if values.keys() == {"site", "window"}:
-        return cell_name(values["site"], values["window"])
+        return format_cell_name(values["site"], values["window"])
     return ", ".join(PHRASES.get(kind, kind + " {}").format(value) for kind, value in names)
 
 
-def luck_words(p: float) -> str:
-    """Say a chance.
-
-    >>> luck_words(0.0002), luck_words(1e-30)
-    ('1 in 5,000', 'under 1 in 1,000,000')
-    """
-    return (
-        f"1 in {number(round(1 / p))}" if p > SELDOM else f"under 1 in {number(round(1 / SELDOM))}"
-    )
-
-
-def _words(name: str, counts: Table, right: tuple[int, int] | None, follows: str) -> str:
-    share = f"{number(counts.seen)} of {number(counts.units)} differ"
-    share += f" ({per_cent(counts.seen / counts.units)})"
-    text = f"{name}: {share} against {per_cent(counts.elsewhere)} elsewhere"
-    if right is None or not follows:
+def _describe_slice(
+    name: str, counts: StrataTable, witness_counts: tuple[int, int] | None, cause: str
+) -> str:
+    share = f"{format_count(counts.differing_count)} of {format_count(counts.unit_count)} differ"
+    share += f" ({format_percent(counts.differing_count / counts.unit_count)})"
+    text = f"{name}: {share} against {format_percent(counts.expected_share)} elsewhere"
+    if witness_counts is None or not cause:
         return text
-    side = f"the model was right in {number(right[0])} of {number(sum(right))} that can be told"
-    return f"{text}; {side}: {FOLLOWS[follows]}"
+    side = (
+        f"the model was right in {format_count(witness_counts[0])} of"
+        f" {format_count(sum(witness_counts))} that can be told"
+    )
+    return f"{text}; {side}: {CAUSE_TEXTS[cause]}"
 
 
-def _place(names: Name, units: pl.DataFrame) -> str:
-    """Say where all units of a slice are, if they are in one place and that is news."""
+def _describe_place(names: SliceName, units: pl.DataFrame) -> str:
+    """Describe the common cell or site of a slice's units; empty if there is none."""
     if {kind for kind, _ in names} & {"site", "window"}:
         return ""
     sites, windows = units["site"].unique(), units["window"].unique()
     if len(sites) > 1 or sites[0] is None:
         return ""
     is_one_window = len(windows) == 1 and windows[0] is not None
-    return f" at {cell_name(str(sites[0]), str(windows[0])) if is_one_window else sites[0]}"
+    return f" at {format_cell_name(str(sites[0]), str(windows[0])) if is_one_window else sites[0]}"

@@ -1,7 +1,7 @@
-"""What was allowed at each hour of each day: stretches of a site's calendar on one stage.
+"""The stage at each hour of each day: rectangles of equal stage in a site's calendar.
 
-The calendar has local days across and the hours of the local clock down. Equal hours that touch
-are one rectangle, so that a year needs no more of them than a week in which nothing changes.
+Columns are local days, rows the hours of the local clock. Neighbouring hours of equal stage form
+one rectangle.
 """
 
 from collections.abc import Iterator
@@ -12,26 +12,28 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
-from rollout.core.calendar.sites import OTHER, Cell, Site, Window, hours_hold, windows_at
-from rollout.core.calendar.timezones import local_days, local_hours
+from rollout.core.calendar.instants import count_micros
+from rollout.core.calendar.sites import OTHER_WINDOW, Cell, Site, Window
+from rollout.core.calendar.timezones import compute_local_days, compute_local_hours
+from rollout.core.calendar.windows import find_open_windows, find_windows
 from rollout.core.policy.policy import Policy
-from rollout.reports.inputs.inputs import Inputs
-from rollout.tally.slots import instant, micros
-from rollout.tally.stage_history import Timeline
+from rollout.reports.inputs.inputs import ReportInputs
+from rollout.tally.slots import to_instant
+from rollout.tally.stage_history import StageHistory
 
 Ints = NDArray[np.int64]
 
-OUTSIDE = -1  # no window of the policy: always shadow
-BLANK = -2  # not of the panel's window
-NEVER = -3  # no such hour on that day
+OUTSIDE_WINDOWS = -1  # no window of the policy: always shadow
+NOT_IN_PANEL = -2  # not of the panel's window
+NO_SUCH_HOUR = -3  # no such hour on that day
 HOUR, HOUR_STEP = timedelta(hours=1), np.timedelta64(1, "h")
 
 
 @dataclass(frozen=True, slots=True)
-class Stretch:
-    """Local days `first` to `last` and hours `start` to `end` (outside), all on one stage.
+class CalendarBlock:
+    """Local days `first` to `last` and hours from `start` to before `end`, on one stage.
 
-    `stage` is None where no window of the policy holds: always shadow there.
+    `stage` is None outside every window of the policy, where shadow is permanent.
     """
 
     first: date
@@ -42,39 +44,39 @@ class Stretch:
 
 
 @dataclass(frozen=True, slots=True)
-class Panel:
-    """One site's calendar; of one window alone where cases' attributes choose the window."""
+class SiteCalendar:
+    """One site's calendar; of one window if attributes of cases choose the window."""
 
     site: str
     window: str | None
     zone: str
-    stretches: tuple[Stretch, ...]
+    stretches: tuple[CalendarBlock, ...]
 
 
-def panels_of(inputs: Inputs) -> tuple[Panel, ...]:
-    """Return a calendar for every site, over the local days that the history spans.
+def build_calendars(inputs: ReportInputs) -> tuple[SiteCalendar, ...]:
+    """Return a calendar for every site, over the local days of the history.
 
-    A stage is read off at the start of each hour; windows that follow the sun are drawn to the
-    hour. In autumn the first of two equal hours counts. Hours before the first case are shadow.
+    The stage of an hour is that at its start, also in windows that follow the sun. In autumn the
+    first of two equal hours counts. Hours before the first case are shadow.
     """
-    first, last = _span(inputs)
+    first, last = _find_span(inputs)
     return tuple(
-        _panel(site, window, inputs, first, last)
+        _build_calendar(site, window, inputs, first, last)
         for site in inputs.policy.sites
-        for window in _rows(inputs.policy)
+        for window in _list_calendar_windows(inputs.policy)
     )
 
 
-def _rows(policy: Policy) -> tuple[Window | None, ...]:
-    """Return one row for the whole site, or one for each window where attributes choose."""
+def _list_calendar_windows(policy: Policy) -> tuple[Window | None, ...]:
+    """Return (None,) for the whole site, or the windows if attributes choose them."""
     return policy.windows if any(window.when for window in policy.windows) else (None,)
 
 
-def _span(inputs: Inputs) -> tuple[datetime, datetime]:
-    """Return the first and last instant to draw: cases, and changes of stage after them."""
+def _find_span(inputs: ReportInputs) -> tuple[datetime, datetime]:
+    """Return the first and last instant of cases and later stage changes."""
     tick = inputs.policy.tick
     changes = [
-        instant(slot, tick) for timeline in inputs.timelines.values() for slot in timeline.slots
+        to_instant(slot, tick) for timeline in inputs.timelines.values() for slot in timeline.slots
     ]
     occurred = inputs.cases["occurred_at"].drop_nulls()
     if occurred.is_empty():
@@ -84,86 +86,90 @@ def _span(inputs: Inputs) -> tuple[datetime, datetime]:
     return lowest, max([highest, *changes])
 
 
-def _panel(
-    site: Site, window: Window | None, inputs: Inputs, first: datetime, last: datetime
-) -> Panel:
-    starts = _hours(site, first, last)
-    codes = _codes(site, window, inputs, starts)
-    grid, first_day = _grid(codes, local_days(site, starts), local_hours(site, starts))
-    stages = (*inputs.policy.rungs, None)
+def _build_calendar(
+    site: Site, window: Window | None, inputs: ReportInputs, first: datetime, last: datetime
+) -> SiteCalendar:
+    starts = _list_hours(site, first, last)
+    codes = _compute_codes(site, window, inputs, starts)
+    grid, first_day = _build_grid(
+        codes, compute_local_days(site, starts), compute_local_hours(site, starts)
+    )
+    stages = (*inputs.policy.stage_ids, None)
     blocks = tuple(
-        Stretch(
+        CalendarBlock(
             date.fromordinal(first_day + left),
             date.fromordinal(first_day + right),
             top,
             bottom,
             stages[code],
         )
-        for left, right, top, bottom, code in rectangles(grid)
-        if code != BLANK
+        for left, right, top, bottom, code in find_rectangles(grid)
+        if code != NOT_IN_PANEL
     )
-    return Panel(site.id, window.id if window else None, site.timezone, blocks)
+    return SiteCalendar(site.id, window.id if window else None, site.timezone, blocks)
 
 
-def _hours(site: Site, first: datetime, last: datetime) -> NDArray[np.datetime64]:
+def _list_hours(site: Site, first: datetime, last: datetime) -> NDArray[np.datetime64]:
     """Return every full hour, UTC, of the local days from `first` to `last`."""
     start = (first - 26 * HOUR).astimezone(UTC).replace(tzinfo=None, minute=0, second=0)
     count = int((last - first) / HOUR) + 54
     starts = np.datetime64(start.replace(microsecond=0), "us") + np.arange(count) * HOUR_STEP
-    days = local_days(site, starts)
-    ends = local_days(site, np.array([_plain(first), _plain(last)], dtype="datetime64[us]"))
+    days = compute_local_days(site, starts)
+    ends = compute_local_days(
+        site, np.array([_to_naive_utc(first), _to_naive_utc(last)], dtype="datetime64[us]")
+    )
     return np.asarray(starts[(days >= ends[0]) & (days <= ends[1])])
 
 
-def _plain(at: datetime) -> datetime:
+def _to_naive_utc(at: datetime) -> datetime:
     return at.astimezone(UTC).replace(tzinfo=None)
 
 
-def _codes(
-    site: Site, window: Window | None, inputs: Inputs, starts: NDArray[np.datetime64]
+def _compute_codes(
+    site: Site, window: Window | None, inputs: ReportInputs, starts: NDArray[np.datetime64]
 ) -> Ints:
-    """Return the rung at each instant, OUTSIDE where no window holds, BLANK where not this one."""
+    """Return the stage level at each instant, OUTSIDE_WINDOWS or NOT_IN_PANEL."""
     policy = inputs.policy
-    slots = starts.astype("datetime64[us]").astype(np.int64) // micros(policy.tick)
+    slots = starts.astype("datetime64[us]").astype(np.int64) // count_micros(policy.tick)
     if window is not None:
-        in_window = hours_hold(site, (window,), starts)[window.id]
-        stage_levels = _rungs(Cell(site.id, window.id), inputs, slots)
-        return np.where(in_window, stage_levels, BLANK)
-    names = windows_at(site, policy.windows, starts)
-    codes = np.full(len(starts), OUTSIDE, dtype=np.int64)
-    for name in set(names.tolist()) - {OTHER}:
+        in_window = find_open_windows(site, (window,), starts)[window.id]
+        stage_levels = _find_stage_levels(Cell(site.id, window.id), inputs, slots)
+        return np.where(in_window, stage_levels, NOT_IN_PANEL)
+    names = find_windows(site, policy.windows, starts)
+    codes = np.full(len(starts), OUTSIDE_WINDOWS, dtype=np.int64)
+    for name in set(names.tolist()) - {OTHER_WINDOW}:
         is_window = names == name
-        codes[is_window] = _rungs(Cell(site.id, str(name)), inputs, slots[is_window])
+        codes[is_window] = _find_stage_levels(Cell(site.id, str(name)), inputs, slots[is_window])
     return codes
 
 
-def _rungs(cell: Cell, inputs: Inputs, slots: Ints) -> Ints:
-    return inputs.timelines.get(cell, Timeline()).at(slots)
+def _find_stage_levels(cell: Cell, inputs: ReportInputs, slots: Ints) -> Ints:
+    return inputs.timelines.get(cell, StageHistory()).find_levels(slots)
 
 
-def _grid(codes: Ints, days: Ints, hours: Ints) -> tuple[Ints, int]:
+def _build_grid(codes: Ints, days: Ints, hours: Ints) -> tuple[Ints, int]:
     """Return the codes by day and hour, with the ordinal of the first day.
 
-    The hour that spring leaves out looks like the one before it.
+    The hour that is skipped in spring copies the one before it.
     """
     first, last = int(days.min()), int(days.max())
-    grid = np.full((last - first + 1, 24), NEVER, dtype=np.int64)
+    grid = np.full((last - first + 1, 24), NO_SUCH_HOUR, dtype=np.int64)
     _, earliest = np.unique(days * 24 + hours, return_index=True)
     grid[days[earliest] - first, hours[earliest]] = codes[earliest]
-    for day, hour in np.argwhere(grid == NEVER):
-        grid[day, hour] = grid[day, hour - 1] if hour else BLANK
+    for day, hour in np.argwhere(grid == NO_SUCH_HOUR):
+        grid[day, hour] = grid[day, hour - 1] if hour else NOT_IN_PANEL
     return grid, first
 
 
-def rectangles(grid: Ints) -> Iterator[tuple[int, int, int, int, int]]:
+def find_rectangles(grid: Ints) -> Iterator[tuple[int, int, int, int, int]]:
     """Yield (first day, last day, first hour, end hour, code): equal neighbours as one.
 
-    >>> list(rectangles(np.array([[0, 0, 1], [0, 0, 1], [0, 1, 1]])))
+    >>> list(find_rectangles(np.array([[0, 0, 1], [0, 0, 1], [0, 1, 1]])))
     [(0, 1, 0, 2, 0), (0, 1, 2, 3, 1), (2, 2, 0, 1, 0), (2, 2, 1, 3, 1)]
     """
     open_runs: dict[tuple[int, int, int], int] = {}
     for day, row in enumerate(grid):
-        runs = set(_runs(row))
+        runs = set(_find_runs(row))
         for run in sorted(set(open_runs) - runs):
             yield open_runs.pop(run), day - 1, *run
         for run in runs - set(open_runs):
@@ -172,7 +178,7 @@ def rectangles(grid: Ints) -> Iterator[tuple[int, int, int, int, int]]:
         yield since, len(grid) - 1, *run
 
 
-def _runs(row: Ints) -> list[tuple[int, int, int]]:
+def _find_runs(row: Ints) -> list[tuple[int, int, int]]:
     """Return the (start, end, code) of equal neighbours in one day."""
     edges = [0, *(np.flatnonzero(np.diff(row)) + 1).tolist(), len(row)]
     return [(a, b, int(row[a])) for a, b in pairwise(edges)]

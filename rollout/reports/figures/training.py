@@ -1,9 +1,8 @@
-"""The export of training rows: CSV, JSON lines or Parquet, and the manifest that goes with it.
+"""Export of training rows as JSON lines, CSV or Parquet, with a manifest.
 
-The canonical form is the JSON lines: a row a line in the order of case key and lever, its fields
-in the order of `COLUMNS`, instants in UTC with six digits of seconds. The manifest's `sha256` is
-of these lines, so it is the same whatever form the rows were written in, `sha256sum` of the JSON
-lines gives it, and the same records give it again.
+The canonical format is JSON lines: one row per line, sorted by case key and lever, fields in the
+order of `TRAINING_SCHEMA`, instants in UTC with microseconds. The manifest's `sha256` is that of
+the JSON lines in every format, so that it can be reproduced with `sha256sum`.
 """
 
 import csv
@@ -19,23 +18,34 @@ from typing import Any
 import polars as pl
 
 from rollout.core.policy.policy import Policy
-from rollout.core.records.label_cleaning import CHOICES, DROP, Choice
-from rollout.reports.figures.label_sources import ASSIGNED, COLUMNS, SOURCES, chosen_rows, labelled
-from rollout.tally.frames import Records
+from rollout.core.records.label_cleaning import CHOICES, DROP, CleaningChoice
+from rollout.reports.figures.label_sources import (
+    ASSIGNMENT_SCHEMA,
+    SOURCES,
+    TRAINING_SCHEMA,
+    build_labelled_rows,
+    select_training_rows,
+)
+from rollout.tally.frames import RecordFrames
 
 SCHEMA = "rollout-training/1"
-FORMS = ("jsonl", "csv", "parquet")
-AT_ONCE = 5_000  # rows that are written as text at once
-EMPTY = pl.DataFrame(schema=COLUMNS)
-WRITTEN = "%Y-%m-%dT%H:%M:%S%.6fZ"
+FORMATS = ("jsonl", "csv", "parquet")
+ROWS_PER_CHUNK = 5_000
+EMPTY_ROWS = pl.DataFrame(schema=TRAINING_SCHEMA)
+TIME_FORMAT = "%Y-%m-%dT%H:%M:%S%.6fZ"
 
-NO_LABEL, DROPPED, OTHER_SOURCE, OPEN = "no label", "dropped", "not asked for", "open for review"
-"""Why a case and lever is in no row."""
+NO_LABEL, DROPPED, SOURCE_NOT_REQUESTED, OPEN_FOR_REVIEW = (
+    "no label",
+    "dropped",
+    "not asked for",
+    "open for review",
+)
+"""Reasons why a case and lever has no row."""
 
 
 @dataclass(frozen=True, slots=True)
 class SourceCount:
-    """How many rows have their label from one source, and what they weigh together."""
+    """Number and total weight of the rows from one source."""
 
     source: str
     rows: int
@@ -43,21 +53,21 @@ class SourceCount:
 
 
 @dataclass(frozen=True, slots=True)
-class Manifest:
-    """What an export holds, so that anybody can say what a version was trained on.
+class ExportManifest:
+    """The content of an export, as the provenance of a trained version.
 
     Attributes:
-        schema: name and version of this form.
-        rollout, policy: whose rows, and the hash of the policy that they were read under.
-        versions: whose predictions the records hold.
-        sources: which were asked for, with what came from each.
-        first, last: when the first and the last case occurred; None without times.
-        rows, cases: how many.
-        weight: of all rows together.
-        excluded: cases and levers that are in no row, by reason.
-        cleaned: rows, and dropped ones, by what people chose about them.
-        columns: of each row, in order.
-        sha256: of the rows in their canonical form.
+        schema: name and version of this format.
+        rollout, policy: the rollout, and the hash of its policy.
+        versions: versions with predictions in the records.
+        sources: the requested sources, with their rows.
+        first, last: times of the first and the last case; None without times.
+        rows, cases: their numbers.
+        weight: total weight of the rows.
+        excluded: cases and levers without a row, by reason.
+        cleaned: rows and dropped cases by cleaning choice.
+        columns: names in order.
+        sha256: of the rows in canonical format.
     """
 
     schema: str
@@ -77,175 +87,180 @@ class Manifest:
 
 
 @dataclass(frozen=True)
-class Export:
+class TrainingExport:
     """Training rows with their manifest."""
 
     rows: pl.DataFrame
-    manifest: Manifest
+    manifest: ExportManifest
 
 
-def export_of(
-    labelled: pl.DataFrame,
+def build_export(
+    labelled_rows: pl.DataFrame,
     *,
     rollout: str,
     policy: str,
     versions: Collection[str],
     sources: Sequence[str],
-    left_out: int = 0,
-) -> Export:
-    """Return the rows to train on, of `labelled`, and the manifest.
+    withheld_count: int = 0,
+) -> TrainingExport:
+    """Return the training rows and the manifest of labelled rows.
 
     Args:
-        labelled: every case and lever with what is known of it.
+        labelled_rows: the rows of `build_labelled_rows`.
         rollout: its name.
         policy: hash of the policy.
-        versions: whose predictions the records hold.
-        sources: from where labels may come.
-        left_out: cases and levers that are kept back because people still judge them.
+        versions: versions with predictions in the records.
+        sources: permitted sources of labels.
+        withheld_count: cases and levers withheld because they are open for review.
 
     Raises:
-        ValueError: a source is none that there is.
+        ValueError: a source is none of `SOURCES`.
     """
-    rows = chosen_rows(labelled, sources)
-    return Export(
+    rows = select_training_rows(labelled_rows, sources)
+    return TrainingExport(
         rows,
-        Manifest(
+        ExportManifest(
             schema=SCHEMA,
             rollout=rollout,
             policy=policy,
             versions=tuple(sorted(versions)),
-            sources=tuple(source_counts(rows, [source for source in SOURCES if source in sources])),
-            first=_end(rows["occurred_at"].min()),
-            last=_end(rows["occurred_at"].max()),
+            sources=tuple(count_sources(rows, [source for source in SOURCES if source in sources])),
+            first=_to_datetime(rows["occurred_at"].min()),
+            last=_to_datetime(rows["occurred_at"].max()),
             rows=rows.height,
             cases=rows["case_key"].n_unique(),
             weight=float(rows["weight"].sum()),
-            excluded=_left_out(labelled, sources, left_out),
-            cleaned={choice: int((labelled["cleaned"] == choice).sum()) for choice in CHOICES},
-            columns=tuple(COLUMNS),
-            sha256=digest(rows),
+            excluded=_count_excluded(labelled_rows, sources, withheld_count),
+            cleaned={choice: int((labelled_rows["cleaned"] == choice).sum()) for choice in CHOICES},
+            columns=tuple(TRAINING_SCHEMA),
+            sha256=compute_digest(rows),
         ),
     )
 
 
-def export_of_records(
+def build_export_from_records(
     policy: Policy,
-    records: Records,
+    records: RecordFrames,
     cases: pl.DataFrame,
     *,
     sources: Sequence[str],
-    assigned: pl.DataFrame | None = None,
-    choices: Iterable[Choice] = (),
-    kept_back: int = 0,
-) -> Export:
-    """Return the rows to train on, of a history or of a live rollout's closed cases.
+    assigned_cases: pl.DataFrame | None = None,
+    choices: Iterable[CleaningChoice] = (),
+    withheld_count: int = 0,
+) -> TrainingExport:
+    """Return the training rows of a history or of a live rollout's closed cases.
 
     Args:
-        policy: for levers, and its hash.
-        records: what was said.
-        cases: those that could be placed.
-        sources: from where labels may come.
-        assigned: who decided; None where nobody knows, as in recorded files.
-        choices: what people chose, in the order in which they did.
-        kept_back: cases that are left out since people still judge them.
+        policy: gives levers and hash.
+        records: all records of the cases.
+        cases: the cases in a cell.
+        sources: permitted sources of labels.
+        assigned_cases: columns of `ASSIGNMENT_SCHEMA`; None for recorded files.
+        choices: cleaning choices in order of time.
+        withheld_count: cases withheld because they are open for review.
 
     Raises:
-        ValueError: a source is none that there is.
+        ValueError: a source is none of `SOURCES`.
     """
-    assignments = pl.DataFrame(schema=ASSIGNED) if assigned is None else assigned
-    return export_of(
-        labelled(records, policy, cases, assignments, choices),
+    assignments = (
+        pl.DataFrame(schema=ASSIGNMENT_SCHEMA) if assigned_cases is None else assigned_cases
+    )
+    return build_export(
+        build_labelled_rows(records, policy, cases, assignments, choices),
         rollout=policy.rollout,
         policy=policy.hash,
         versions=records.predictions["version"].unique().to_list(),
         sources=sources,
-        left_out=kept_back * len(policy.levers),
+        withheld_count=withheld_count * len(policy.levers),
     )
 
 
-def source_counts(rows: pl.DataFrame, sources: Sequence[str]) -> Iterator[SourceCount]:
-    """Yield for each source how many rows are from it, those without any too."""
+def count_sources(rows: pl.DataFrame, sources: Sequence[str]) -> Iterator[SourceCount]:
+    """Yield the row count of each source, also of empty ones."""
     for source in sources:
         source_rows = rows.filter(pl.col("source") == source)
         yield SourceCount(source, source_rows.height, float(source_rows["weight"].sum()))
 
 
-def _end(found: object) -> datetime | None:
-    return found if isinstance(found, datetime) else None
+def _to_datetime(value: object) -> datetime | None:
+    return value if isinstance(value, datetime) else None
 
 
-def _left_out(labelled: pl.DataFrame, sources: Sequence[str], kept_back: int) -> dict[str, int]:
+def _count_excluded(
+    labelled_rows: pl.DataFrame, sources: Sequence[str], withheld_count: int
+) -> dict[str, int]:
     is_dropped = pl.col("cleaned").fill_null("") == DROP
     has_no_label = pl.col("label").is_null()
     is_other_source = ~is_dropped & ~has_no_label & ~pl.col("source").is_in(list(sources))
     counts = {
-        NO_LABEL: labelled.filter(has_no_label & ~is_dropped).height,
-        DROPPED: labelled.filter(is_dropped).height,
-        OTHER_SOURCE: labelled.filter(is_other_source).height,
-        OPEN: kept_back,
+        NO_LABEL: labelled_rows.filter(has_no_label & ~is_dropped).height,
+        DROPPED: labelled_rows.filter(is_dropped).height,
+        SOURCE_NOT_REQUESTED: labelled_rows.filter(is_other_source).height,
+        OPEN_FOR_REVIEW: withheld_count,
     }
     return {reason: n for reason, n in counts.items() if n}
 
 
-# Forms
+def format_lines(rows: pl.DataFrame) -> Iterator[bytes]:
+    """Yield the rows in canonical format, in chunks."""
+    for part in _format_times(rows).iter_slices(ROWS_PER_CHUNK):
+        yield "".join(_format_line(row) for row in part.iter_rows(named=True)).encode()
 
 
-def lines(rows: pl.DataFrame) -> Iterator[bytes]:
-    """Yield the rows in their canonical form, some lines at a time."""
-    for part in _texts(rows).iter_slices(AT_ONCE):
-        yield "".join(_line(row) for row in part.iter_rows(named=True)).encode()
-
-
-def _line(row: Mapping[str, Any]) -> str:
+def _format_line(row: Mapping[str, Any]) -> str:
     return json.dumps(row, ensure_ascii=False, separators=(",", ":"), allow_nan=False) + "\n"
 
 
-def _texts(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.select(*COLUMNS).with_columns(pl.col("occurred_at").dt.strftime(WRITTEN))
+def _format_times(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.select(*TRAINING_SCHEMA).with_columns(
+        pl.col("occurred_at").dt.strftime(TIME_FORMAT)
+    )
 
 
-def digest(rows: pl.DataFrame) -> str:
-    """Return the SHA-256 of the rows in their canonical form."""
+def compute_digest(rows: pl.DataFrame) -> str:
+    """Return the SHA-256 of the rows in canonical format."""
     digest = sha256()
-    for part in lines(rows):
+    for part in format_lines(rows):
         digest.update(part)
     return digest.hexdigest()
 
 
-def written(rows: pl.DataFrame, form: str) -> Iterator[bytes]:
-    """Yield the rows as a file of one of the `FORMS`.
+def format_rows(rows: pl.DataFrame, file_format: str) -> Iterator[bytes]:
+    """Yield the rows as a file of one of the `FORMATS`.
 
     Raises:
-        ValueError: there is no such form.
+        ValueError: the format is none of `FORMATS`.
     """
-    if form not in FORMS:
-        raise ValueError(f"no form {form}; there is {', '.join(FORMS)}")
-    return {"jsonl": lines, "csv": _csv, "parquet": _parquet}[form](rows)
+    if file_format not in FORMATS:
+        raise ValueError(f"no form {file_format}; there is {', '.join(FORMATS)}")
+    return {"jsonl": format_lines, "csv": _format_csv, "parquet": _format_parquet}[file_format](
+        rows
+    )
 
 
-def _csv(rows: pl.DataFrame) -> Iterator[bytes]:
-    yield f"{','.join(COLUMNS)}\n".encode()
-    for part in _texts(rows).iter_slices(AT_ONCE):
+def _format_csv(rows: pl.DataFrame) -> Iterator[bytes]:
+    yield f"{','.join(TRAINING_SCHEMA)}\n".encode()
+    for part in _format_times(rows).iter_slices(ROWS_PER_CHUNK):
         text = StringIO(newline="")
         csv.writer(text, lineterminator="\n").writerows(part.iter_rows())
         yield text.getvalue().encode()
 
 
-def _parquet(rows: pl.DataFrame) -> Iterator[bytes]:
+def _format_parquet(rows: pl.DataFrame) -> Iterator[bytes]:
     file = BytesIO()
-    rows.select(*COLUMNS).write_parquet(file)
+    rows.select(*TRAINING_SCHEMA).write_parquet(file)
     yield file.getvalue()
 
 
-def manifest_text(manifest: Manifest) -> str:
+def render_manifest(manifest: ExportManifest) -> str:
     """Return the manifest as JSON, the same for the same rows."""
-    body = plain_manifest(manifest)
+    body = build_manifest_values(manifest)
     return json.dumps(body, ensure_ascii=False, indent=2) + "\n"
 
 
-def plain_manifest(manifest: Manifest) -> dict[str, Any]:
+def build_manifest_values(manifest: ExportManifest) -> dict[str, Any]:
     """Return the manifest as plain values."""
-    values = {name: getattr(manifest, name) for name in Manifest.__dataclass_fields__}
+    values = {name: getattr(manifest, name) for name in ExportManifest.__dataclass_fields__}
     times = {
         name: None if values[name] is None else values[name].isoformat()
         for name in ("first", "last")
@@ -258,11 +273,11 @@ def plain_manifest(manifest: Manifest) -> dict[str, Any]:
     return values | times | lists | {"sources": counts}
 
 
-def named_hash(file: Path) -> str:
+def read_manifest_hash(file: Path) -> str:
     """Return the hash of the rows that a manifest names.
 
     Raises:
-        ValueError: it is no manifest.
+        ValueError: the file is no manifest.
     """
     try:
         value = json.loads(file.read_text("utf-8"))["sha256"]
@@ -271,30 +286,30 @@ def named_hash(file: Path) -> str:
     return str(value)
 
 
-def read_rows(file: Path) -> pl.DataFrame:
-    """Return the rows of an exported file of any form, by its ending.
+def read_training_rows(file: Path) -> pl.DataFrame:
+    """Return the rows of an exported file; its suffix is the format.
 
     Raises:
-        ValueError: it is no such file, or lacks a column.
+        ValueError: the suffix is unknown, or a column is missing.
     """
     file_format = file.suffix.removeprefix(".")
-    if file_format not in FORMS:
-        raise ValueError(f"{file}: name it .{', .'.join(FORMS)}")
-    frame = _read(file, file_format)
-    missing = [name for name in COLUMNS if name not in frame.columns]
+    if file_format not in FORMATS:
+        raise ValueError(f"{file}: name it .{', .'.join(FORMATS)}")
+    frame = _read_frame(file, file_format)
+    missing = [name for name in TRAINING_SCHEMA if name not in frame.columns]
     if missing:
         raise ValueError(f"{file}: no column {missing[0]}; it is no export of training rows")
-    return frame.select(*COLUMNS).cast(pl.Schema(COLUMNS))
+    return frame.select(*TRAINING_SCHEMA).cast(pl.Schema(TRAINING_SCHEMA))
 
 
-def _read(file: Path, form: str) -> pl.DataFrame:
-    if form == "parquet":
+def _read_frame(file: Path, file_format: str) -> pl.DataFrame:
+    if file_format == "parquet":
         return pl.read_parquet(file)
-    if form == "csv":
+    if file_format == "csv":
         frame = pl.read_csv(file, infer_schema=False)
     else:
         rows = [json.loads(line) for line in file.read_text("utf-8").splitlines() if line]
-        frame = pl.DataFrame(rows, infer_schema_length=None) if rows else EMPTY
+        frame = pl.DataFrame(rows, infer_schema_length=None) if rows else EMPTY_ROWS
     if "occurred_at" in frame.columns and frame.schema["occurred_at"] == pl.String:
         frame = frame.with_columns(
             pl.col("occurred_at").str.to_datetime("%+", time_unit="us", time_zone="UTC")

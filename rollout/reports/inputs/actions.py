@@ -1,4 +1,4 @@
-"""What would be done otherwise: actions by the model against those by people, on the same cases."""
+"""Changes in action frequency: the model against humans, on the same cases."""
 
 from dataclasses import dataclass
 
@@ -6,17 +6,21 @@ import polars as pl
 
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.policy import Policy
-from rollout.core.statistics.evidence import log_e_paired
+from rollout.core.statistics.evidence import compute_paired_log_e
 from rollout.reports.inputs.pairs import Pairs
-from rollout.reports.statistics.intervals import Change, independent_share, paired_change
+from rollout.reports.statistics.intervals import (
+    PairedChange,
+    compute_independent_share,
+    compute_paired_change,
+)
 
 
 @dataclass(frozen=True, slots=True)
-class ActionChange:
-    """One action: how often model and people take it, on the cases that both decided.
+class ActionFrequencyChange:
+    """How often model and humans take one action, on the cases that both decided.
 
-    `change` is by how many more of 100 cases the model acts so. `log_e` weighs the difference
-    against chance, valid at every look, over one case of each unit: bursts are no evidence.
+    `change` is model minus humans, per 100 cases. `log_e` is the evidence of a difference, valid
+    at every look, over one case of each unit.
     """
 
     version: str
@@ -24,28 +28,32 @@ class ActionChange:
     action: str
     by_people: int
     by_model: int
-    change: Change
+    change: PairedChange
     log_e: float
 
 
-def action_changes(pairs: Pairs, policy: Policy) -> tuple[ActionChange, ...]:
-    """Return the change of every action that anybody took; numbers are their own action: none."""
+def compute_action_changes(pairs: Pairs, policy: Policy) -> tuple[ActionFrequencyChange, ...]:
+    """Return the change of every action in use, for levers with labels."""
     return tuple(
         change
         for version in pairs.predicted
         for lever in policy.levers
         if lever.number is None
-        for change in _of_lever(pairs.of(version, lever.id), version, lever)
+        for change in _compute_lever_changes(pairs.select(version, lever.id), version, lever)
     )
 
 
-def _of_lever(pairs: pl.DataFrame, version: str, lever: Lever) -> list[ActionChange]:
+def _compute_lever_changes(
+    pairs: pl.DataFrame, version: str, lever: Lever
+) -> list[ActionFrequencyChange]:
     observed = set(pairs["human_action"]) | set(pairs["model_action"])
     actions = [action for action in dict.fromkeys(lever.actions) if action in observed]
-    return [_of_action(pairs, version, lever.id, action) for action in actions]
+    return [_compute_action_change(pairs, version, lever.id, action) for action in actions]
 
 
-def _of_action(pairs: pl.DataFrame, version: str, lever: str, action: str) -> ActionChange:
+def _compute_action_change(
+    pairs: pl.DataFrame, version: str, lever: str, action: str
+) -> ActionFrequencyChange:
     human_acts, model_acts = pl.col("human_action") == action, pl.col("model_action") == action
     difference = model_acts.cast(pl.Int64) - human_acts.cast(pl.Int64)
     units = (
@@ -60,18 +68,20 @@ def _of_action(pairs: pl.DataFrame, version: str, lever: str, action: str) -> Ac
             people_only=(human_acts & ~model_acts).sum(),
         )
         .sort("unit")
-    )  # in another order the sums would differ in their last digit
-    effective = independent_share(*(units[name].to_numpy() for name in ("gap", "size", "square")))
+    )  # a fixed order makes sums reproducible to the last digit
+    effective = compute_independent_share(
+        *(units[name].to_numpy() for name in ("gap", "size", "square"))
+    )
     model_only, human_only = int(units["model_only"].sum()), int(units["people_only"].sum())
     first_cases = pairs.sort("case_key").unique("unit", keep="first")
-    return ActionChange(
+    return ActionFrequencyChange(
         version=version,
         lever=lever,
         action=action,
         by_people=int(units["people"].sum()),
         by_model=int(units["model"].sum()),
-        change=paired_change(model_only, human_only, pairs.height, effective),
-        log_e=log_e_paired(
+        change=compute_paired_change(model_only, human_only, pairs.height, effective),
+        log_e=compute_paired_log_e(
             first_cases.filter(model_acts & ~human_acts).height,
             first_cases.filter(human_acts & ~model_acts).height,
         ),

@@ -1,7 +1,6 @@
-"""Who decided each case: the stage its cell stood on, the acting version, and the draw.
+"""The decider of each case, from the stage, acting version and sampling value at its time.
 
-The engine looks at units; a price is paid by cases. Here every case of the history is placed on
-the ladder as it stood when the case occurred.
+The engine counts units; costs are of cases, so every case is assigned.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,20 +9,21 @@ from datetime import datetime
 import numpy as np
 import polars as pl
 
+from rollout.core.calendar.instants import count_micros, to_micros
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.events import TakenOver, Widened
-from rollout.core.statistics.sampling import draws
-from rollout.reports.inputs.inputs import Era, Inputs
-from rollout.tally.frames import VALUE
-from rollout.tally.slots import EPOCH, MICROSECOND, micros, slot_after
-from rollout.tally.stage_history import Timeline, bands, shares_of
-from rollout.tally.unit_arrays import Bools, Ints
+from rollout.core.statistics.sampling import compute_sampling_values
+from rollout.reports.inputs.inputs import PolicyPeriod, ReportInputs
+from rollout.tally.frames import VALUE_PREFIX
+from rollout.tally.slots import find_slot_after
+from rollout.tally.stage_history import StageHistory, build_stage_shares, find_buckets
+from rollout.tally.unit_arrays import BoolArray, IntArray
 
-PERSON, CONFIRM, MODEL = "person", "confirms", "model"
-"""Who decides: a person unseen, a person who is shown the proposal, or the model."""
+HUMAN, HUMAN_CONFIRMS, MODEL = "person", "confirms", "model"
+"""Deciders: a human blind, a human who sees the model's answer, or the model."""
 
-SCHEMA = {
+DECIDER_SCHEMA = {
     "case_key": pl.String,
     "site": pl.String,
     "window": pl.String,
@@ -36,27 +36,26 @@ SCHEMA = {
 }
 
 
-def standing(inputs: Inputs) -> pl.DataFrame:
-    """Return every placed case with the rung and version that it met, and who decided it.
+def assign_deciders(inputs: ReportInputs) -> pl.DataFrame:
+    """Return every case in a cell with its decider.
 
-    Columns: case_key, site, window, unit, t, rung, version (null in shadow), decider, audited.
-    A case that the acting version did not answer, or answered below the confidence floor, is
-    decided by a person.
+    Columns: case_key, site, window, unit, t, rung (stage level), version (null in shadow), decider,
+    audited. Cases without a usable answer of the acting version are decided by a human.
     """
-    acting_versions = holders_of(inputs)
+    acting_versions = find_acting_versions(inputs)
     parts = [
-        _of_cell(part, Cell(str(site), str(window)), period, inputs, acting_versions)
-        for period, cases in _by_era(inputs)
+        _assign_cell_deciders(part, Cell(str(site), str(window)), period, inputs, acting_versions)
+        for period, cases in _split_by_policy_period(inputs)
         for (site, window), part in cases.sort("case_key")
         .partition_by("site", "window", as_dict=True)
         .items()
     ]
-    decided_cases = pl.concat(parts) if parts else pl.DataFrame(schema=SCHEMA)
-    return _unanswered_by_people(decided_cases, inputs).sort("case_key")
+    decided_cases = pl.concat(parts) if parts else pl.DataFrame(schema=DECIDER_SCHEMA)
+    return _reassign_unanswered(decided_cases, inputs).sort("case_key")
 
 
-def holders_of(inputs: Inputs) -> Mapping[Cell, list[tuple[datetime, str]]]:
-    """Return per cell since when which version has the place; narrowing does not change it."""
+def find_acting_versions(inputs: ReportInputs) -> Mapping[Cell, list[tuple[datetime, str]]]:
+    """Return the acting versions of each cell with their first times."""
     acting_versions: dict[Cell, list[tuple[datetime, str]]] = {}
     for event in inputs.events:
         if isinstance(event, Widened | TakenOver):
@@ -66,13 +65,10 @@ def holders_of(inputs: Inputs) -> Mapping[Cell, list[tuple[datetime, str]]]:
     return acting_versions
 
 
-def _by_era(inputs: Inputs) -> Iterator[tuple[Era, pl.DataFrame]]:
-    """Yield each policy that was in force with the cases that occurred under it.
-
-    Shares and stages are those of their time. Cases from before the first policy go with it.
-    """
-    policy_periods = inputs.eras or (Era(inputs.first, inputs.policy, inputs.timelines),)
-    starts = [(period.since - EPOCH) // MICROSECOND for period in policy_periods]
+def _split_by_policy_period(inputs: ReportInputs) -> Iterator[tuple[PolicyPeriod, pl.DataFrame]]:
+    """Yield each policy period with its cases; earlier cases count to the first one."""
+    policy_periods = inputs.all_policy_periods
+    starts = [to_micros(period.since) for period in policy_periods]
     for index, period in enumerate(policy_periods):
         next_start = starts[index + 1] if index + 1 < len(policy_periods) else None
         is_after = pl.lit(value=True) if index == 0 else pl.col("t") >= starts[index]
@@ -80,56 +76,63 @@ def _by_era(inputs: Inputs) -> Iterator[tuple[Era, pl.DataFrame]]:
         yield period, inputs.cases.filter(is_after & is_before)
 
 
-def _of_cell(
+def _assign_cell_deciders(
     part: pl.DataFrame,
     cell: Cell,
-    era: Era,
-    inputs: Inputs,
-    holders: Mapping[Cell, list[tuple[datetime, str]]],
+    period: PolicyPeriod,
+    inputs: ReportInputs,
+    acting_versions: Mapping[Cell, list[tuple[datetime, str]]],
 ) -> pl.DataFrame:
-    policy, shares = era.policy, shares_of(era.policy)
-    occurred = part["t"].to_numpy() // micros(policy.tick)
-    stage_levels = era.timelines.get(cell, Timeline()).at(occurred)
+    policy, shares = period.policy, build_stage_shares(period.policy)
+    occurred = part["t"].to_numpy() // count_micros(policy.tick)
+    stage_levels = period.timelines.get(cell, StageHistory()).find_levels(occurred)
     buckets = np.zeros(len(stage_levels), dtype=np.int64)
     is_above_shadow = stage_levels > 0
     if is_above_shadow.any():
         keys = part.filter(pl.Series(is_above_shadow))["unit"].to_list()
-        buckets[is_above_shadow] = bands(shares, draws(inputs.salt, "stage", keys))
-    is_sampled = np.where(is_above_shadow, buckets < shares.seen[stage_levels], True)
-    is_blind = np.where(is_above_shadow, buckets < shares.blind[stage_levels], True)
-    decider = np.where(is_blind, PERSON, np.where(shares.decides[stage_levels], MODEL, CONFIRM))
+        buckets[is_above_shadow] = find_buckets(
+            shares, compute_sampling_values(inputs.salt, "stage", keys)
+        )
+    is_sampled = np.where(is_above_shadow, buckets < shares.reviewed_buckets[stage_levels], True)
+    is_blind = np.where(is_above_shadow, buckets < shares.blind_buckets[stage_levels], True)
+    decider = np.where(
+        is_blind, HUMAN, np.where(shares.model_decides[stage_levels], MODEL, HUMAN_CONFIRMS)
+    )
     return part.select("case_key", "site", "window", "unit", "t").with_columns(
         rung=pl.Series(stage_levels),
-        version=_versions(policy, holders.get(cell, []), occurred, is_above_shadow),
+        version=_find_versions(policy, acting_versions.get(cell, []), occurred, is_above_shadow),
         decider=pl.Series(decider.astype(str)),
         audited=pl.Series(is_sampled & ~is_blind),
     )
 
 
-def _versions(
+def _find_versions(
     policy: Policy,
-    since: list[tuple[datetime, str]],
-    occurred: Ints,
-    above: Bools,
+    changes: list[tuple[datetime, str]],
+    occurred: IntArray,
+    is_above_shadow: BoolArray,
 ) -> pl.Series:
-    """Return the version that acted in each slot, null in shadow."""
-    slots = np.array([slot_after(at, policy.tick) for at, _ in since], dtype=np.int64)
-    names = np.array([None, *(version for _, version in since)], dtype=object)
-    indices = np.where(above, np.searchsorted(slots, occurred, side="right"), 0)
+    """Return the acting version in each slot, null in shadow."""
+    slots = np.array([find_slot_after(at, policy.tick) for at, _ in changes], dtype=np.int64)
+    names = np.array([None, *(version for _, version in changes)], dtype=object)
+    indices = np.where(is_above_shadow, np.searchsorted(slots, occurred, side="right"), 0)
     return pl.Series(names[indices].tolist(), dtype=pl.String)
 
 
-def _unanswered_by_people(placed: pl.DataFrame, inputs: Inputs) -> pl.DataFrame:
-    """Hand to people what the acting version did not answer, or not surely enough."""
-    answers = [pl.col(VALUE + lever.id).is_not_null() for lever in inputs.policy.levers]
-    is_usable = pl.all_horizontal(answers)
-    confidence_floor = inputs.policy.evidence.confidence_floor
+def find_usable_answers(inputs: ReportInputs) -> pl.DataFrame:
+    """Return whether each answer is complete and confident enough: case_key, version, usable."""
+    levers, confidence_floor = inputs.policy.levers, inputs.policy.evidence.confidence_floor
+    is_usable = pl.all_horizontal(pl.col(VALUE_PREFIX + lever.id).is_not_null() for lever in levers)
     if confidence_floor is not None:
         is_usable &= (pl.col("confidence") >= confidence_floor).fill_null(value=False)
-    answered = inputs.records.predictions.select("case_key", "version", usable=is_usable)
-    joined = placed.join(answered, on=["case_key", "version"], how="left")
+    return inputs.records.predictions.select("case_key", "version", usable=is_usable)
+
+
+def _reassign_unanswered(cases: pl.DataFrame, inputs: ReportInputs) -> pl.DataFrame:
+    """Return the cases with humans as deciders where no answer is usable."""
+    joined = cases.join(find_usable_answers(inputs), on=["case_key", "version"], how="left")
     has_answer = pl.col("usable").fill_null(value=False)
     return joined.with_columns(
-        decider=pl.when(has_answer).then("decider").otherwise(pl.lit(PERSON)),
+        decider=pl.when(has_answer).then("decider").otherwise(pl.lit(HUMAN)),
         audited=pl.col("audited") & has_answer,
     ).drop("usable")

@@ -1,4 +1,4 @@
-"""Every pair whose labels or actions differ, the dearest first."""
+"""Divergences: every pair whose labels differ, costliest first."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,15 +6,16 @@ from datetime import datetime
 
 import polars as pl
 
-from rollout.core.policy.measures import WHOLE
+from rollout.core.policy.measures import WHOLE_UNIT
 from rollout.core.policy.policy import Policy
-from rollout.reports.inputs.pairs import Pairs, about_of
-from rollout.reports.inputs.pictures import MediaOf, no_media, picture_of
-from rollout.reports.inputs.table_cells import as_texts
-from rollout.tally.frames import ATTRIBUTE
+from rollout.reports.inputs.inputs import ReportInputs
+from rollout.reports.inputs.pairs import Pairs, build_pairs, list_attributes
+from rollout.reports.inputs.pictures import MediaFinder, find_no_media, find_picture
+from rollout.reports.inputs.table_cells import escape_frame
+from rollout.tally.frames import ATTRIBUTE_PREFIX
 
-TOP = 20
-PICTURED = 5  # of these, the ones whose pictures may stand in the report
+MAX_LISTED = 20
+MAX_PICTURES = 5  # divergences whose pictures can be embedded in the report
 COLUMNS = (
     "case_key", "version", "lever", "site", "window", "occurred_at", "occurred_local", "human",
     "model", "human_action", "model_action", "cost", "confidence", "outcome",
@@ -23,11 +24,11 @@ COLUMNS = (
 
 @dataclass(frozen=True, slots=True)
 class Divergence:
-    """One case on which a version and people differ.
+    """One case on which a version and humans differ.
 
-    `local` is the time at the site; where the case has no usable time, the time as written.
-    `about` has the case's attributes, those that were given. `picture` is a web link, or of the
-    first five a small picture itself, as `data:` address; None where the case has neither.
+    `local` is the time at the site, or the time as written if it is unusable. `about` has the
+    case's attributes. `picture` is a link, or for the first five a small picture as `data:` URL;
+    None if the case has neither.
     """
 
     case_key: str
@@ -49,11 +50,11 @@ class Divergence:
 
 
 @dataclass(frozen=True, slots=True)
-class Divergences:
-    """How many pairs differ, how many of them in what is done, and the dearest.
+class DivergenceFigures:
+    """Number of divergences, those that differ in action, and the costliest ones.
 
-    `outcome_known` counts those with an outcome; `model_right` and `people_right` whom it proved
-    right. All three are None without outcomes.
+    `outcome_known` counts those with an outcome; `model_right` and `people_right` those with a
+    right answer. All three are None without outcomes.
     """
 
     count: int
@@ -64,68 +65,75 @@ class Divergences:
     top: tuple[Divergence, ...]
 
 
-def divergence_frame(pairs: Pairs, policy: Policy) -> pl.DataFrame:
-    """Return all divergences with the columns of `divergences.csv`, the dearest first.
+def build_divergence_frame(pairs: Pairs, policy: Policy) -> pl.DataFrame:
+    """Return all divergences with the columns of `divergences.csv`, costliest first.
 
-    After `COLUMNS` stand the cases' attributes, `attribute:camera`.
-
-    Among equally dear ones those come first of which the model was surest, then by case.
+    After `COLUMNS` follow the attributes (`attribute:camera`). Ties are sorted by confidence, then
+    by case.
     """
-    differing = pairs.frame.filter(~pl.col("agrees") & (pl.col("lever") != WHOLE))
+    differing = pairs.frame.filter(~pl.col("agrees") & (pl.col("lever") != WHOLE_UNIT))
     zones = {site.id: site.timezone for site in policy.sites}
     at = pl.from_epoch("t", time_unit="us").dt.replace_time_zone("UTC")
     timed = differing.with_columns(occurred_at=at)
     parts = [
-        part.with_columns(occurred_local=_local(zones.get(str(site), policy.timezone)))
+        part.with_columns(occurred_local=_format_local_time(zones.get(str(site), policy.timezone)))
         for (site,), part in timed.partition_by("site", as_dict=True).items()
     ]
     frame = pl.concat(parts) if parts else timed.with_columns(occurred_local="occurred_text")
-    attributes = [name for name in frame.columns if name.startswith(ATTRIBUTE)]
+    attributes = [name for name in frame.columns if name.startswith(ATTRIBUTE_PREFIX)]
     return frame.select(*COLUMNS, *attributes).sort(
         "cost", "confidence", "case_key", "version", "lever",
         descending=[True, True, False, False, False], nulls_last=True,
     )  # fmt: skip
 
 
-def _local(zone: str) -> pl.Expr:
+def _format_local_time(zone: str) -> pl.Expr:
     local_time = (
         pl.col("occurred_at").dt.convert_time_zone(zone).dt.strftime("%Y-%m-%dT%H:%M:%S%:z")
     )
     return pl.coalesce(local_time, "occurred_text")
 
 
-def divergences_of(frame: pl.DataFrame, media: MediaOf = no_media) -> Divergences:
-    """Return the counts and the dearest ones of `divergence_frame`, these with their pictures."""
+def compute_divergences(
+    frame: pl.DataFrame, media: MediaFinder = find_no_media
+) -> DivergenceFigures:
+    """Return divergence counts and the costliest divergences with pictures."""
     with_outcome = frame.filter(pl.col("outcome").is_not_null())
     outcomes = None if with_outcome.is_empty() else with_outcome
-    return Divergences(
+    return DivergenceFigures(
         count=frame.height,
         in_action=frame.filter(pl.col("human_action") != pl.col("model_action")).height,
         outcome_known=None if outcomes is None else outcomes.height,
-        model_right=_right(outcomes, "model"),
-        people_right=_right(outcomes, "human"),
-        top=tuple(_pictured(frame.head(TOP), media)),
+        model_right=_count_right(outcomes, "model"),
+        people_right=_count_right(outcomes, "human"),
+        top=tuple(_build_divergences(frame.head(MAX_LISTED), media)),
     )
 
 
-def _right(judged: pl.DataFrame | None, side: str) -> int | None:
-    return None if judged is None else judged.filter(pl.col(side) == pl.col("outcome")).height
+def _count_right(outcomes: pl.DataFrame | None, side: str) -> int | None:
+    return None if outcomes is None else outcomes.filter(pl.col(side) == pl.col("outcome")).height
 
 
-def _pictured(frame: pl.DataFrame, media: MediaOf) -> Iterator[Divergence]:
+def _build_divergences(frame: pl.DataFrame, media: MediaFinder) -> Iterator[Divergence]:
     references_by_case = media(frame["case_key"].unique().to_list())
     for index, row in enumerate(frame.iter_rows(named=True)):
         references = references_by_case.get(row["case_key"], ())
-        yield _divergence(row, picture_of(references, embeds=index < PICTURED))
+        yield _build_divergence(row, find_picture(references, may_embed=index < MAX_PICTURES))
 
 
-def _divergence(row: dict[str, object], picture: str | None) -> Divergence:
+def _build_divergence(row: dict[str, object], picture: str | None) -> Divergence:
     values = {name: row[name] for name in COLUMNS if not name.startswith("occurred")}
     times = {"at": row["occurred_at"], "local": row["occurred_local"]}
-    return Divergence(**values, **times, about=about_of(row), picture=picture)  # type: ignore[arg-type]
+    return Divergence(**values, **times, about=list_attributes(row), picture=picture)  # type: ignore[arg-type]
 
 
-def csv_of(frame: pl.DataFrame) -> bytes:
-    """Return the rows as CSV: UTF-8 with a header, instants in UTC, no text that is a formula."""
+def format_csv(frame: pl.DataFrame) -> bytes:
+    """Return the rows as UTF-8 CSV with a header, UTC instants and escaped formulas."""
     instants = pl.col("occurred_at").dt.strftime("%Y-%m-%dT%H:%M:%SZ")
-    return as_texts(frame.with_columns(occurred_at=instants)).write_csv().encode()
+    return escape_frame(frame.with_columns(occurred_at=instants)).write_csv().encode()
+
+
+def render_divergences_csv(inputs: ReportInputs) -> bytes:
+    """Return `divergences.csv`: every divergence, costliest first."""
+    pairs = build_pairs(inputs.records, inputs.cases, inputs.policy)
+    return format_csv(build_divergence_frame(pairs, inputs.policy))

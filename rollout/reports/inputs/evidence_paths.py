@@ -1,4 +1,4 @@
-"""How the evidence of each cell and version went, look by look, against the line of its gate."""
+"""Evidence of each cell and version over time, against the threshold of its gate."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
@@ -8,34 +8,33 @@ from itertools import pairwise
 import numpy as np
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.gates import risk_of
+from rollout.core.policy.gates import compute_risk
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Policy
-from rollout.reports.inputs.gate_progress import Leg
-from rollout.reports.inputs.inputs import Inputs, Key
-from rollout.reports.statistics.bounds import Ints, bounds_of, estimates_of
-from rollout.tally.count_windows import Span
-from rollout.tally.evidence_view import Sight
-from rollout.tally.slots import instant, slot_after
+from rollout.reports.inputs.gate_progress import StatePeriod
+from rollout.reports.inputs.inputs import CellVersion, ReportInputs
+from rollout.reports.statistics.bounds import Ints, compute_bounds, compute_estimates
+from rollout.tally.count_windows import CountWindow
+from rollout.tally.evidence_view import EvidenceView
+from rollout.tally.slots import find_slot_after, to_instant
 
-MOST_POINTS = 400
+MAX_POINTS = 400
 
 
 @dataclass(frozen=True, slots=True)
-class Path:
-    """One condition of one gate while it was the one in play.
+class EvidenceSeries:
+    """One condition of a gate over the time in which the gate was next.
 
-    Lists run in parallel, one entry for each look that is kept: at most 400, the first, the last
-    and the extremes among them.
+    The lists are parallel, one entry per look: at most 400, including first, last and extremes.
 
     Attributes:
-        condition, measure, at_least, line: what is asked for, in the measure's unit.
+        condition, measure, at_least, line: the condition; `line` is its threshold.
         to: the stage that the gate leads to.
-        attempt, risk: which attempt, at which risk.
+        attempt, risk: the attempt and its risk.
         at: instants of the looks.
         n: records counted by then.
         estimate: the plain share or mean cost.
-        bound: the bound that decides, valid at every look; empty for parity.
+        bound: the deciding bound, valid at every look; empty for parity.
     """
 
     condition: str
@@ -51,62 +50,75 @@ class Path:
     bound: tuple[float, ...]
 
 
-def paths_of(key: Key, legs: tuple[Leg, ...], inputs: Inputs) -> tuple[Path, ...]:
-    """Return the paths of a cell and version, leg by leg; legs without records give none."""
-    view = inputs.sights[key]
-    looks = sum(len(_slots(span, period, inputs.policy)) for period, span in _spans(view, legs))
+def build_evidence_paths(
+    key: CellVersion, periods: tuple[StatePeriod, ...], inputs: ReportInputs
+) -> tuple[EvidenceSeries, ...]:
+    """Return the evidence series of a cell and version, for each period with records."""
+    view = inputs.evidence_views[key]
+    looks = sum(
+        len(_select_slots(span, period, inputs.policy))
+        for period, span in _build_spans(view, periods)
+    )
     return tuple(
         path
-        for period, span in _spans(view, legs)
-        for path in _of_leg(view, period, span, inputs.policy, looks)
+        for period, span in _build_spans(view, periods)
+        for path in _build_period_paths(view, period, span, inputs.policy, looks)
     )
 
 
-def _spans(sight: Sight, legs: tuple[Leg, ...]) -> Iterator[tuple[Leg, Span]]:
-    """Yield each leg with the evidence that its attempt had been shown."""
-    spans: dict[int, Span] = {}
-    for period in legs:
+def _build_spans(
+    view: EvidenceView, periods: tuple[StatePeriod, ...]
+) -> Iterator[tuple[StatePeriod, CountWindow]]:
+    """Yield each period with the count window of its attempt."""
+    spans: dict[int, CountWindow] = {}
+    for period in periods:
         attempt = period.state.attempt
         if attempt not in spans:
-            state = replace(sight.state, attempt=attempt, attempt_since=period.state.attempt_since)
-            spans[attempt] = replace(sight, state=state).attempt
+            state = replace(view.state, attempt=attempt, attempt_since=period.state.attempt_since)
+            spans[attempt] = replace(view, state=state).attempt_window
         yield period, spans[attempt]
 
 
-def _slots(span: Span, leg: Leg, policy: Policy) -> Ints:
-    first, last = slot_after(leg.since, policy.tick), slot_after(leg.until, policy.tick)
+def _select_slots(span: CountWindow, period: StatePeriod, policy: Policy) -> Ints:
+    first = find_slot_after(period.since, policy.tick)
+    last = find_slot_after(period.until, policy.tick)
     return span.slots[(span.slots > first) & (span.slots <= last)]
 
 
-def rung_in_play(cell: Cell, leg: Leg, policy: Policy) -> int:
-    """Return the rung whose gate is looked at: the next one, at the top the one that was passed.
+def find_open_stage_level(cell: Cell, period: StatePeriod, policy: Policy) -> int:
+    """Return the stage level of the next gate; at the top that of the last one.
 
-    A challenger is held against the gate of the stage that the acting version holds. 0: the
-    policy's limits leave nothing to look at.
+    For a challenger it is at least the stage of the acting version. 0 if the policy's limits allow
+    no stage.
     """
-    return min(max(leg.rung + 1, leg.ahead), policy.ceiling(cell, leg.since))
+    return min(
+        max(period.stage_level + 1, period.other_stage_level),
+        policy.compute_ceiling(cell, period.since),
+    )
 
 
-def _of_leg(sight: Sight, leg: Leg, span: Span, policy: Policy, looks: int) -> Iterator[Path]:
-    stage_level = rung_in_play(sight.cell, leg, policy)
-    gate = policy.gate(stage_level, sight.cell)
-    slots = _slots(span, leg, policy)
+def _build_period_paths(
+    view: EvidenceView, period: StatePeriod, span: CountWindow, policy: Policy, looks: int
+) -> Iterator[EvidenceSeries]:
+    stage_level = find_open_stage_level(view.cell, period, policy)
+    gate = policy.find_gate(stage_level, view.cell)
+    slots = _select_slots(span, period, policy)
     if gate is None or not len(slots):
         return
-    point_limit = max(2, MOST_POINTS * len(slots) // max(looks, 1))
-    for condition in policy.required(stage_level, sight.cell):
-        counts = span.counts(condition)[span.places(slots)]
-        selected = _kept(estimates_of(condition, counts, policy), point_limit)
+    point_limit = max(2, MAX_POINTS * len(slots) // max(looks, 1))
+    for condition in policy.list_conditions(stage_level, view.cell):
+        counts = span.get_counts(condition)[span.count_rows_by(slots)]
+        selected = _select_looks(compute_estimates(condition, counts, policy), point_limit)
         selected_counts = counts[selected]
         if not selected_counts.sum():
             continue
-        risk = risk_of(gate, leg.state.attempt)
-        yield _path(
-            condition, gate.to, leg.state.attempt, risk, slots[selected], selected_counts, policy
+        risk = compute_risk(gate, period.state.attempt)
+        yield _build_path(
+            condition, gate.to, period.state.attempt, risk, slots[selected], selected_counts, policy
         )
 
 
-def _path(
+def _build_path(
     condition: Condition,
     to: str,
     attempt: int,
@@ -114,11 +126,11 @@ def _path(
     slots: Ints,
     counts: Ints,
     policy: Policy,
-) -> Path:
+) -> EvidenceSeries:
     has_records = counts.sum(axis=1) > 0
     slots, counts = slots[has_records], counts[has_records]
-    bound = bounds_of(condition, counts, risk, policy)
-    return Path(
+    bound = compute_bounds(condition, counts, risk, policy)
+    return EvidenceSeries(
         condition=str(condition),
         measure=condition.measure,
         at_least=condition.at_least,
@@ -126,29 +138,31 @@ def _path(
         to=to,
         attempt=attempt,
         risk=risk,
-        at=tuple(instant(int(slot), policy.tick) for slot in slots),
+        at=tuple(to_instant(int(slot), policy.tick) for slot in slots),
         n=tuple(int(n) for n in counts.sum(axis=1)),
-        estimate=tuple(float(value) for value in estimates_of(condition, counts, policy)),
+        estimate=tuple(float(value) for value in compute_estimates(condition, counts, policy)),
         bound=() if bound is None else tuple(float(value) for value in bound),
     )
 
 
-def _kept(values: np.ndarray[tuple[int], np.dtype[np.float64]], most: int) -> Ints:
-    """Return which looks are kept: first and last, and of each stretch its lowest and highest."""
+def _select_looks(values: np.ndarray[tuple[int], np.dtype[np.float64]], limit: int) -> Ints:
+    """Return the indices to keep: first, last, and the extremes of each section."""
     n = len(values)
-    if n <= most:
+    if n <= limit:
         return np.arange(n)
     filled = np.where(np.isnan(values), -np.inf, values)
-    edges = np.linspace(0, n, max(2, (most - 2) // 2) + 1).astype(int)
+    edges = np.linspace(0, n, max(2, (limit - 2) // 2) + 1).astype(int)
     selected = {0, n - 1}
     for start, end in pairwise(edges):
         section = filled[start:end]
         selected |= {int(start + section.argmin()), int(start + section.argmax())}
-    return np.array(sorted(selected), dtype=np.int64)[:most] if most > 1 else np.array([n - 1])
+    return np.array(sorted(selected), dtype=np.int64)[:limit] if limit > 1 else np.array([n - 1])
 
 
-def all_paths(
-    inputs: Inputs, courses: Mapping[Key, tuple[Leg, ...]]
-) -> dict[Key, tuple[Path, ...]]:
-    """Return the paths of every cell and version."""
-    return {key: paths_of(key, periods, inputs) for key, periods in courses.items()}
+def build_all_evidence_paths(
+    inputs: ReportInputs, state_periods: Mapping[CellVersion, tuple[StatePeriod, ...]]
+) -> dict[CellVersion, tuple[EvidenceSeries, ...]]:
+    """Return the evidence series of every cell and version."""
+    return {
+        key: build_evidence_paths(key, periods, inputs) for key, periods in state_periods.items()
+    }

@@ -1,4 +1,4 @@
-"""How the state of each cell and version went: attempts, rungs held, who had the place."""
+"""State history of each cell and version: attempts, stage levels, acting versions."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -6,50 +6,52 @@ from datetime import datetime
 
 from rollout.core.scope.events import (
     CellEvent,
-    Event,
+    LedgerEvent,
     PolicyApplied,
     VersionFirstUsed,
     VersionRetired,
 )
-from rollout.core.scope.projection import evolve
-from rollout.core.scope.scope import CellState, Scope, held_rung
-from rollout.reports.inputs.inputs import Inputs, Key
+from rollout.core.scope.projection import apply_event
+from rollout.core.scope.scope import CellState, Scope, compute_held_level
+from rollout.reports.inputs.inputs import CellVersion, ReportInputs
 
 
 @dataclass(frozen=True, slots=True)
-class Leg:
-    """A stretch in which nothing changed for one version in one cell.
+class StatePeriod:
+    """A period without a change for one version in one cell.
 
     Attributes:
-        since, until: from when to when.
-        state: what the version held.
-        rung: the rung that its grants reached, whatever withheld them.
-        ahead: the rung that another version held in the cell meanwhile, 0 if none did.
+        since, until: its ends.
+        state: state of the version.
+        stage_level: stage level of its grants, also while suspended.
+        other_stage_level: stage level of another acting version in the cell, 0 without one.
     """
 
     since: datetime
     until: datetime
     state: CellState
-    rung: int
-    ahead: int
+    stage_level: int
+    other_stage_level: int
 
 
-def courses(inputs: Inputs) -> Mapping[Key, tuple[Leg, ...]]:
-    """Return the legs of every cell and version that the engine looked at, in order."""
-    open_periods: dict[Key, Leg] = {}
-    closed_periods: dict[Key, list[Leg]] = {key: [] for key in inputs.sights}
+def build_state_periods(inputs: ReportInputs) -> Mapping[CellVersion, tuple[StatePeriod, ...]]:
+    """Return the state periods of every cell and version with evidence, in order."""
+    open_periods: dict[CellVersion, StatePeriod] = {}
+    closed_periods: dict[CellVersion, list[StatePeriod]] = {
+        key: [] for key in inputs.evidence_views
+    }
     scope = Scope()
     for event in inputs.events:
-        scope = evolve(scope, event)
-        for key in _touched(event, closed_periods):
-            _step(key, event.at, scope, inputs, open_periods, closed_periods)
+        scope = apply_event(scope, event)
+        for key in _find_affected_keys(event, closed_periods):
+            _record_event(key, event.at, scope, inputs, open_periods, closed_periods)
     for key, period in open_periods.items():
-        closed_periods[key].append(_until(period, inputs.last))
+        closed_periods[key].append(_close_period(period, inputs.last))
     return {key: tuple(periods) for key, periods in closed_periods.items()}
 
 
-def _touched(event: Event, keys: Iterable[Key]) -> list[Key]:
-    """Return the keys whose grants, attempt or holder the event can change."""
+def _find_affected_keys(event: LedgerEvent, keys: Iterable[CellVersion]) -> list[CellVersion]:
+    """Return the keys whose grants, attempt or acting version the event can change."""
     if isinstance(event, CellEvent):
         return [key for key in keys if key[0] == event.cell]
     return (
@@ -57,42 +59,62 @@ def _touched(event: Event, keys: Iterable[Key]) -> list[Key]:
     )
 
 
-def _step(
-    key: Key,
+def _record_event(
+    key: CellVersion,
     at: datetime,
     scope: Scope,
-    inputs: Inputs,
-    open_legs: dict[Key, Leg],
-    done: dict[Key, list[Leg]],
+    inputs: ReportInputs,
+    open_periods: dict[CellVersion, StatePeriod],
+    closed_periods: dict[CellVersion, list[StatePeriod]],
 ) -> None:
     cell, version = key
     if version not in scope.versions:
         return
-    state, acting_version = scope.state(cell, version), scope.holder(cell)
+    state, acting_version = scope.get_cell_state(cell, version), scope.get_holder(cell)
     acting_state = (
-        None if acting_version in (None, version) else scope.state(cell, str(acting_version))
+        None
+        if acting_version in (None, version)
+        else scope.get_cell_state(cell, str(acting_version))
     )
-    period = Leg(
+    period = StatePeriod(
         since=at,
         until=at,
         state=state,
-        rung=held_rung(inputs.policy, state, at),
-        ahead=0 if acting_state is None else held_rung(inputs.policy, acting_state, at),
+        stage_level=compute_held_level(inputs.policy, state, at),
+        other_stage_level=0
+        if acting_state is None
+        else compute_held_level(inputs.policy, acting_state, at),
     )
-    previous = open_legs.get(key)
-    if previous is not None and _same(previous, period):
+    previous = open_periods.get(key)
+    if previous is not None and _is_unchanged(previous, period):
         return
     if previous is not None:
-        done[key].append(_until(previous, at))
-    open_legs[key] = period
+        closed_periods[key].append(_close_period(previous, at))
+    open_periods[key] = period
 
 
-def _same(before: Leg, after: Leg) -> bool:
-    old, new = before.state, after.state
-    return (before.rung, before.ahead, old.attempt, old.changed_at, old.suspended_by) == (
-        after.rung, after.ahead, new.attempt, new.changed_at, new.suspended_by,
-    )  # fmt: skip
+def _is_unchanged(previous: StatePeriod, current: StatePeriod) -> bool:
+    old, new = previous.state, current.state
+    return (
+        previous.stage_level,
+        previous.other_stage_level,
+        old.attempt,
+        old.changed_at,
+        old.suspended_by,
+    ) == (
+        current.stage_level,
+        current.other_stage_level,
+        new.attempt,
+        new.changed_at,
+        new.suspended_by,
+    )
 
 
-def _until(leg: Leg, at: datetime) -> Leg:
-    return Leg(leg.since, max(at, leg.since), leg.state, leg.rung, leg.ahead)
+def _close_period(period: StatePeriod, at: datetime) -> StatePeriod:
+    return StatePeriod(
+        period.since,
+        max(at, period.since),
+        period.state,
+        period.stage_level,
+        period.other_stage_level,
+    )

@@ -1,4 +1,4 @@
-"""What a report is made of: a policy, what happened under it, and the records behind that."""
+"""Inputs of a report: policy, ledger events and records."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -7,18 +7,18 @@ from datetime import datetime
 import polars as pl
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.ledger.ledger import Row
+from rollout.core.ledger.ledger import CanonicalRow
 from rollout.core.policy.policy import Policy
-from rollout.core.records.label_cleaning import Choice
-from rollout.core.scope.events import Event
-from rollout.reports.inputs.pictures import MediaOf, no_media
-from rollout.tally.evidence_view import Sight
-from rollout.tally.frames import INSTANT, Records
-from rollout.tally.stage_history import Timeline
+from rollout.core.records.label_cleaning import CleaningChoice
+from rollout.core.scope.events import LedgerEvent
+from rollout.reports.inputs.pictures import MediaFinder, find_no_media
+from rollout.tally.evidence_view import EvidenceView
+from rollout.tally.frames import INSTANT, RecordFrames
+from rollout.tally.stage_history import StageHistory
 
-Key = tuple[Cell, str]  # a cell and a version
+CellVersion = tuple[Cell, str]  # a cell and a version
 
-ACTIONS = {
+ACTION_SCHEMA = {
     "case_key": pl.String(),
     "lever": pl.String(),
     "action": pl.String(),
@@ -27,20 +27,20 @@ ACTIONS = {
     "at": INSTANT,
     "permission": pl.String(),  # whether the action was authorized
 }
-"""Schema of `Inputs.actions`: one row a case and lever, the last revision of it."""
+"""Schema of `ReportInputs.actions`: one row a case and lever, the last revision of it."""
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
-    """A file that went in: its name without folders, and the SHA-256 of its bytes."""
+class SourceFile:
+    """An input file: its name without folders, and the SHA-256 of its bytes."""
 
     name: str
     sha256: str
 
 
 @dataclass(frozen=True, slots=True)
-class Baseline:
-    """How often people did `action` in a cell from `since` up to `until`, before the rollout."""
+class BaselineActionCount:
+    """How often humans took `action` in a cell before the rollout, in [since, until)."""
 
     site: str
     window: str
@@ -49,19 +49,19 @@ class Baseline:
     n: int
     since: datetime
     until: datetime
-    vouched_by: str
+    imported_by: str
 
 
 @dataclass(frozen=True, slots=True)
-class Waiting:
-    """Reviews of one site when a report was made.
+class PendingReviews:
+    """Review tasks of one site when a report was made.
 
     Attributes:
         site: of the cases.
-        open: seats at which a verdict is still asked for.
-        overdue: seats whose verdict came too late, or never, in the span of the report.
-        expiring: of the open ones those that are due within a quarter of the policy's grace.
-        oldest: when the oldest open one was opened; None where none is open.
+        open: open review tasks.
+        overdue: tasks whose decision came too late, or never, in the span of the report.
+        expiring: open tasks that are due within a quarter of the policy's grace.
+        oldest: when the oldest open task was created; None without one.
     """
 
     site: str
@@ -72,84 +72,95 @@ class Waiting:
 
 
 @dataclass(frozen=True)
-class Era:
-    """A policy that was in force from `since` on, with the stages of its own ladder by cell."""
+class PolicyPeriod:
+    """A policy in force from `since` on, with its stage history by cell."""
 
     since: datetime
     policy: Policy
-    timelines: Mapping[Cell, Timeline]
+    timelines: Mapping[Cell, StageHistory]
 
 
 @dataclass(frozen=True)
-class Inputs:
-    """Everything that the facts of a report follow from; the same inputs give the same report.
+class ReportInputs:
+    """All inputs of a report; the same inputs give the same report.
 
     Attributes:
-        policy: the policy that was in force, at the end where there were several.
+        policy: the policy in force, the last one if there were several.
         events: the whole ledger, in order.
-        timelines: per cell the stages it stood on, for whichever version acted.
-        sights: per cell and version what the engine was shown at the end.
-        units: one row per track, unit, version and lever, as `tally.units.resolve` gives it.
-        records: the records as they were read.
-        cases: the cases that could be placed, with window, day, unit and t.
-        left_out: how many cases could not be placed, by reason.
-        first, last: the span that was decided over.
-        salt: what the draws were made with.
-        simulated: whether approvals were made up.
-        sources: the files that went in, the policy among them.
-        command: the line that makes the same report again.
+        timelines: stage history of each cell, of any acting version.
+        evidence_views: evidence of each cell and version at the end.
+        units: one row per track, unit, version and lever.
+        records: all records as read.
+        cases: the cases in a cell, with window, day, unit and t.
+        unplaced: number of cases without a cell, by reason.
+        first, last: the span of the report.
+        salt: salt of the sampling values.
+        is_simulated: whether approvals were simulated.
+        sources: input files, including the policy.
+        command: the command that reproduces the report.
         product: name and version of the program.
-        media: finds what the media of a report's worst cases are.
+        media: finds the media of the report's costliest cases.
 
-    What only a service's store knows; a replay leaves it out, and pages say so:
+    Only of a live rollout:
 
     Attributes:
-        made_at: when the report is made: what comes in later plays no part in it; None of a replay.
-        settled_until: up to when units were counted: the last tick; None of a replay.
-        due: when the last case that occurred in the span closes; None of a replay.
-        waiting: units that are not counted yet, as rows of `units`, gate track alone.
-        kept_back: how many cases are left out since somebody may still judge them blind.
-        actions: what was done, in the form of `ACTIONS`.
-        baselines: what people did before.
-        desk: by site, how many reviews wait; a site without any is left out.
-        heard: by site, when its last record or sign of life came in.
-        rows: the ledger as it is stored, up to the end of the span.
-        chain_fault: where the stored chain breaks, "" where it is whole, None if nobody looked.
-        eras: the policies that were in force, in order, the present one last.
-        cleanings: what people chose to relabel, drop or keep for training, in that order.
+        made_at: when the report was made; later records are ignored. None for a replay.
+        counted_until: the last tick, up to which units were counted; None for a replay.
+        closes_at: when the last case of the span closes; None for a replay.
+        pending_units: units that are not counted yet, as rows of `units`, gate track only.
+        withheld_count: cases withheld because they can still be reviewed blind.
+        actions: actions taken, with columns `ACTION_SCHEMA`.
+        baselines: the manual baseline.
+        pending_reviews: by site, for sites with review tasks.
+        last_activity: by site, the time of its last record or heartbeat.
+        ledger_rows: the stored ledger, up to the end of the span.
+        ledger_fault: where the hash chain breaks, "" if it is intact, None if unchecked.
+        policy_periods: all policies in order, the current one last.
+        choices: cleaning choices in order of time.
     """
 
     policy: Policy
-    events: tuple[Event, ...]
-    timelines: Mapping[Cell, Timeline]
-    sights: Mapping[Key, Sight]
+    events: tuple[LedgerEvent, ...]
+    timelines: Mapping[Cell, StageHistory]
+    evidence_views: Mapping[CellVersion, EvidenceView]
     units: pl.DataFrame
-    records: Records
+    records: RecordFrames
     cases: pl.DataFrame
-    left_out: Mapping[str, int]
+    unplaced: Mapping[str, int]
     first: datetime
     last: datetime
     salt: bytes
-    simulated: bool
-    sources: tuple[Source, ...] = ()
+    is_simulated: bool
+    sources: tuple[SourceFile, ...] = ()
     command: str = ""
     product: str = ""
-    media: MediaOf = no_media
+    media: MediaFinder = find_no_media
     made_at: datetime | None = None
-    settled_until: datetime | None = None
-    due: datetime | None = None
-    waiting: pl.DataFrame = field(default_factory=pl.DataFrame)
-    kept_back: int = 0
-    actions: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=ACTIONS))
-    baselines: tuple[Baseline, ...] = ()
-    desk: tuple[Waiting, ...] = ()
-    heard: Mapping[str, datetime] = field(default_factory=dict)
-    rows: tuple[Row, ...] = ()
-    chain_fault: str | None = None
-    eras: tuple[Era, ...] = ()
-    cleanings: tuple[Choice, ...] = ()
+    counted_until: datetime | None = None
+    closes_at: datetime | None = None
+    pending_units: pl.DataFrame = field(default_factory=pl.DataFrame)
+    withheld_count: int = 0
+    actions: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=ACTION_SCHEMA))
+    baselines: tuple[BaselineActionCount, ...] = ()
+    pending_reviews: tuple[PendingReviews, ...] = ()
+    last_activity: Mapping[str, datetime] = field(default_factory=dict)
+    ledger_rows: tuple[CanonicalRow, ...] = ()
+    ledger_fault: str | None = None
+    policy_periods: tuple[PolicyPeriod, ...] = ()
+    choices: tuple[CleaningChoice, ...] = ()
 
     @property
-    def live(self) -> bool:
-        """Say whether a service's store is behind it, and not a replay."""
+    def is_live(self) -> bool:
+        """Return whether the inputs are of a live rollout, not of a replay."""
         return self.made_at is not None
+
+    @property
+    def all_policy_periods(self) -> tuple[PolicyPeriod, ...]:
+        """Return the policy periods; a single policy is one period."""
+        return self.policy_periods or (PolicyPeriod(self.first, self.policy, self.timelines),)
+
+    @property
+    def cell_versions(self) -> list[CellVersion]:
+        """Return the cells and versions with evidence, in order of the policy's cells."""
+        order = {cell: index for index, cell in enumerate(self.policy.cells)}
+        return sorted(self.evidence_views, key=lambda key: (order[key[0]], key[1]))

@@ -1,60 +1,63 @@
-"""Cases to look at again: the model was sure and wrong, people differ, a person may have slipped.
+"""Cases to look at again: confident errors, split reviewers, suspected human errors.
 
-"Sure" is measured by the model's own habits, label by label: a version is sure of an answer when
-its confidence reaches the mean that it gives to that answer on the cases which people called so.
-So a shy model and a loud one are held against themselves, and a label that is always hard against
-its own cases. This is the threshold of confident learning (Northcutt, Jiang and Chuang, Journal
-of Artificial Intelligence Research 70 (2021) 1373), written anew for records that hold only the
-confidence of the answer given: of any other label it then is at most 1 − confidence, and that much
-is assumed. A model that is sure does not prove a person wrong; without a witness (the outcome, or
-other people) a case is listed under what people said.
+A version is confident in an answer if its confidence reaches its mean confidence in this label over
+the cases with this human label. Each version and label is thus compared with itself. This is the
+threshold of confident learning (Northcutt, Jiang and Chuang, Journal of Artificial Intelligence
+Research 70 (2021) 1373), adapted to records with the confidence of the given answer only: any other
+label is taken to have 1 − confidence, its upper bound. A confident model alone does not prove a
+human error; without an outcome or other reviewers the case counts as a confident error.
 """
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from math import log
 
 import polars as pl
 
+from rollout.core.calendar.instants import from_micros
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import FAILED
 from rollout.core.policy.policy import Policy
-from rollout.reports.inputs.pairs import UNSEEN, Pairs, about_of, case_facts, compared
-from rollout.tally.frames import VALUE, Records
+from rollout.reports.inputs.pairs import (
+    UNASSISTED_EXPOSURES,
+    Pairs,
+    build_case_frame,
+    compare_pairs,
+    list_attributes,
+)
+from rollout.tally.frames import VALUE_PREFIX, RecordFrames
 
-WRONG = "confident and wrong"
-SPLIT = "people split"
-SLIP = "suspected human error"
-KINDS = (WRONG, SPLIT, SLIP)
-DIFFER = "people said otherwise"
-"""The kind of a pair whose loss was kept when it was counted: how sure is sure follows from all
-pairs of a span, an outcome comes later, and so may what other people say."""
+CONFIDENT_WRONG = "confident and wrong"
+REVIEWERS_SPLIT = "people split"
+SUSPECTED_HUMAN_ERROR = "suspected human error"
+KINDS = (CONFIDENT_WRONG, REVIEWERS_SPLIT, SUSPECTED_HUMAN_ERROR)
+HUMANS_DISAGREE = "people said otherwise"
+"""Kind of a loss stored while counting, before thresholds, outcomes and other decisions exist."""
 
-TOP = 20  # of each kind, version and lever
-SMALLEST = 1e-6  # a probability below counts as this: records carry six digits at most
-ROUNDING = 1e-9  # a mean of equal confidences may lie a rounding above each of them
+MAX_LISTED = 20  # of each kind, version and lever
+MIN_PROBABILITY = 1e-6  # lower limit: records have at most six digits
+ROUNDING_TOLERANCE = 1e-9  # a mean of equal confidences can exceed them by rounding
 NO_CONFIDENCES = "no confidences were sent"
-EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 @dataclass(frozen=True, slots=True)
 class Loss:
-    """One case that deserves a second look.
+    """One case to look at again.
 
     Attributes:
-        case_key, version, lever: whose answer to what.
-        site, window, occurred_at: where and when; None where the case has no usable time.
-        human: what people said who differ from the model, the most frequent such answer; where
-            all agree with it and the outcome proves them wrong, what they said.
-        model, confidence: what the model said, and how sure it was; None where it did not say.
-        loss: surprise in nats, −ln of the probability that the model left for people's answer
-            (`people split`: mean over their answers). None without confidence.
-        cost: of doing what was wrong: the model's answer, or under `suspected human error`
-            people's, in the policy's unit.
+        case_key, version, lever: the case, and whose answer.
+        site, window, occurred_at: None if the case has no usable time.
+        human: the most frequent human answer that differs from the model; if all agree with the
+            model and the outcome differs, their answer.
+        model, confidence: the model's answer, and its confidence if known.
+        loss: surprise in nats, −ln of the model's probability of the human answer (`people
+            split`: mean over the answers). None without confidence.
+        cost: of the wrong answer: the model's, or for `suspected human error` the human one, in
+            the policy's unit.
         kind: one of `KINDS`.
-        outcome: what turned out to be true; None where nobody knows.
-        votes: every answer that people gave without the model's in sight, most frequent first.
+        outcome: None if unknown.
+        votes: all unassisted answers, the most frequent first.
         about: the case's attributes.
     """
 
@@ -76,8 +79,8 @@ class Loss:
 
 
 @dataclass(frozen=True, slots=True)
-class SureFrom:
-    """From which confidence on a version counts as sure of a label, over how many cases."""
+class ConfidenceThreshold:
+    """The confidence from which a version is confident in a label, and its n cases."""
 
     label: str
     confidence: float
@@ -85,17 +88,17 @@ class SureFrom:
 
 
 @dataclass(frozen=True, slots=True)
-class Losses:
+class LossFigures:
     """The losses of one version on one lever.
 
     Attributes:
         version, lever: whose answers.
-        compared: cases that the version answered and people judged unseen.
-        without_confidence: of these, the ones of which it did not say how sure it was.
-        said: words for what the figures cannot say; empty where all is there.
-        sure_from: per label; empty without confidences. For numbers one row, label `any`.
+        compared: cases with an answer of the version and an unassisted decision.
+        without_confidence: those without a confidence.
+        said: what data is missing; empty if none is.
+        sure_from: threshold by label; empty without confidences. For numbers one row, label `any`.
         counts: cases of each kind.
-        top: at most 20 of each kind, those first whose cost times loss is largest.
+        top: at most 20 of each kind, the largest cost times loss first.
     """
 
     version: str
@@ -103,68 +106,64 @@ class Losses:
     compared: int
     without_confidence: int
     said: str
-    sure_from: tuple[SureFrom, ...]
+    sure_from: tuple[ConfidenceThreshold, ...]
     counts: dict[str, int]
     top: tuple[Loss, ...]
 
 
-def losses_of(
-    pairs: Pairs, records: Records, cases: pl.DataFrame, policy: Policy
-) -> tuple[Losses, ...]:
-    """Return the losses of every version and lever, versions in order."""
-    facts = case_facts(records, cases)
+def compute_losses(
+    pairs: Pairs, records: RecordFrames, cases: pl.DataFrame, policy: Policy
+) -> tuple[LossFigures, ...]:
+    """Return the losses of every version and lever, sorted by version."""
+    facts = build_case_frame(records, cases)
     return tuple(
-        _losses(pairs, records, facts, version, lever)
+        _compute_version_losses(pairs, records, facts, version, lever)
         for version in pairs.predicted
         for lever in policy.levers
     )
 
 
-def top_losses(
+def list_top_losses(
     pairs: Pairs,
-    records: Records,
+    records: RecordFrames,
     cases: pl.DataFrame,
     policy: Policy,
     *,
-    most: int | None = TOP,
+    limit: int | None = MAX_LISTED,
 ) -> tuple[Loss, ...]:
-    """Return the losses of all versions and levers, of each kind those first that cost most.
+    """Return the losses of all versions and levers, costliest first in each kind.
 
-    Args:
-        pairs: of the same records; the model's habits are read off them.
-        records: for every verdict, outcome and attribute.
-        cases: the cases that could be placed.
-        policy: for levers and costs.
-        most: of each version, lever and kind; None for all of them.
+    `limit` is per version, lever and kind; None returns all.
     """
-    facts = case_facts(records, cases)
+    facts = build_case_frame(records, cases)
     return tuple(
         loss
         for version in pairs.predicted
         for lever in policy.levers
-        for loss in _listed(_judged(pairs, records, version, lever), facts, records, most)
+        for loss in _list_losses(
+            _classify_cases(pairs, records, version, lever), facts, records, limit
+        )
     )
 
 
-def described(found: pl.DataFrame, records: Records, cases: pl.DataFrame) -> tuple[Loss, ...]:
-    """Return losses that are known, in their order, with what records say of their cases.
+def build_losses(
+    loss_rows: pl.DataFrame, records: RecordFrames, cases: pl.DataFrame
+) -> tuple[Loss, ...]:
+    """Return stored losses with the records of their cases, in the same order.
 
-    Args:
-        found: columns case_key, version, lever, human, model, confidence, loss, cost and kind.
-        records: of these cases.
-        cases: those of them that could be placed.
+    `loss_rows` has columns case_key, version, lever, human, model, confidence, loss, cost, kind.
     """
-    levers = found["lever"].unique().to_list()
+    levers = loss_rows["lever"].unique().to_list()
     outcomes = {
-        lever: dict(records.outcomes.select("case_key", VALUE + lever).iter_rows())
+        lever: dict(records.outcomes.select("case_key", VALUE_PREFIX + lever).iter_rows())
         for lever in levers
     }
-    votes = {lever: _votes_by_case(records, lever, found) for lever in levers}
-    joined = found.join(
-        case_facts(records, cases), on="case_key", how="left", maintain_order="left"
+    votes = {lever: _collect_votes(records, lever, loss_rows) for lever in levers}
+    joined = loss_rows.join(
+        build_case_frame(records, cases), on="case_key", how="left", maintain_order="left"
     )
     return tuple(
-        _loss(
+        _build_loss(
             {**row, "outcome": outcomes[row["lever"]].get(row["case_key"])},
             votes[row["lever"]].get(row["case_key"], ()),
         )
@@ -172,25 +171,28 @@ def described(found: pl.DataFrame, records: Records, cases: pl.DataFrame) -> tup
     )
 
 
-def surprise(confidence: float) -> float:
-    """Return −ln of the probability that a version left for any answer but its own, in nats.
+def compute_surprise(confidence: float) -> float:
+    """Return −ln of the probability of all answers but the given one, in nats.
 
-    >>> round(surprise(0.9), 6), round(surprise(1.0), 6)
+    >>> round(compute_surprise(0.9), 6), round(compute_surprise(1.0), 6)
     (2.302585, 13.815511)
     """
-    return -log(max(1 - confidence, SMALLEST))
+    return -log(max(1 - confidence, MIN_PROBABILITY))
 
 
-def sure_from(pairs: pl.DataFrame, lever: Lever) -> tuple[SureFrom, ...]:
-    """Return from which confidence on a version is sure of each label.
+def compute_confidence_thresholds(
+    pairs: pl.DataFrame, lever: Lever
+) -> tuple[ConfidenceThreshold, ...]:
+    """Return the confidence threshold of each label; numbers share one threshold.
 
-    Args:
-        pairs: of one version and lever, with human, model, agrees and confidence.
-        lever: for numbers all answers share one threshold, since no two need be alike.
+    `pairs` are of one version and lever, with human, model, agrees and confidence.
 
     >>> rows = {"human": ["a", "a", "b"], "model": ["a", "b", "b"], "confidence": [0.9, 0.8, 0.6]}
     >>> frame = pl.DataFrame(rows).with_columns(agrees=pl.col("human") == pl.col("model"))
-    >>> [(s.label, round(s.confidence, 3), s.n) for s in sure_from(frame, Lever("x", ("a", "b")))]
+    >>> [
+    ...     (s.label, round(s.confidence, 3), s.n)
+    ...     for s in compute_confidence_thresholds(frame, Lever("x", ("a", "b")))
+    ... ]
     [('a', 0.55, 2), ('b', 0.6, 1)]
     """
     answered = pairs.filter((pl.col("model") != FAILED) & pl.col("confidence").is_not_null())
@@ -199,48 +201,51 @@ def sure_from(pairs: pl.DataFrame, lever: Lever) -> tuple[SureFrom, ...]:
     thresholds = (
         answered.group_by(label=label).agg(mean=probability.mean(), n=pl.len()).sort("label")
     )
-    return tuple(SureFrom(*row) for row in thresholds.iter_rows())
+    return tuple(ConfidenceThreshold(*row) for row in thresholds.iter_rows())
 
 
-def _losses(
-    pairs: Pairs, records: Records, facts: pl.DataFrame, version: str, lever: Lever
-) -> Losses:
-    classified = _judged(pairs, records, version, lever)
+def _compute_version_losses(
+    pairs: Pairs, records: RecordFrames, facts: pl.DataFrame, version: str, lever: Lever
+) -> LossFigures:
+    classified = _classify_cases(pairs, records, version, lever)
     missing = classified["confidence"].null_count()
     counts = dict(classified.drop_nulls("kind").group_by("kind").len().iter_rows())
-    return Losses(
+    return LossFigures(
         version=version,
         lever=lever.id,
         compared=classified.height,
         without_confidence=missing,
         said=NO_CONFIDENCES if classified.height and missing == classified.height else "",
-        sure_from=sure_from(pairs.of(version, lever.id), lever),
+        sure_from=compute_confidence_thresholds(pairs.select(version, lever.id), lever),
         counts={kind: counts.get(kind, 0) for kind in KINDS},
-        top=tuple(_listed(classified, facts, records, TOP)),
+        top=tuple(_list_losses(classified, facts, records, MAX_LISTED)),
     )
 
 
-def _judged(pairs: Pairs, records: Records, version: str, lever: Lever) -> pl.DataFrame:
-    """Return every case that the version answered and people judged, with its kind of loss.
+def _classify_cases(
+    pairs: Pairs, records: RecordFrames, version: str, lever: Lever
+) -> pl.DataFrame:
+    """Return every answered and decided case with its kind of loss.
 
     Columns: case_key, version, lever, model, confidence, outcome, human, kind, loss, cost.
     """
-    answers = _answered(records, version, lever)
-    votes = _votes(records, lever).join(answers.select("case_key", "model"), on="case_key")
-    votes = votes.join(_alike(lever, votes, "label"), on=["label", "model"])
-    reviewed = _people(votes).join(answers, on="case_key")
+    answers = _select_answers(records, version, lever)
+    votes = _count_votes(records, lever).join(answers.select("case_key", "model"), on="case_key")
+    votes = votes.join(_compare_column(lever, votes, "label"), on=["label", "model"])
+    reviewed = _summarize_votes(votes).join(answers, on="case_key")
     with_outcome = reviewed.filter(pl.col("outcome").is_not_null())
-    proven = _alike(lever, with_outcome, "outcome").rename({"agrees": "proven"})
+    proven = _compare_column(lever, with_outcome, "outcome").rename({"agrees": "proven"})
     reviewed = reviewed.join(proven, on=["outcome", "model"], how="left")
-    reviewed = reviewed.join(_habits(pairs, version, lever), on="habit", how="left")
+    reviewed = reviewed.join(_build_threshold_frame(pairs, version, lever), on="habit", how="left")
     classified = reviewed.with_columns(
-        kind=_kind(numbers=lever.number is not None), loss=_surprise()
+        kind=_build_kind_expression(numbers=lever.number is not None),
+        loss=_build_surprise_expression(),
     )
-    return _costed(classified, lever)
+    return _add_costs(classified, lever)
 
 
-def _answered(records: Records, version: str, lever: Lever) -> pl.DataFrame:
-    column = VALUE + lever.id
+def _select_answers(records: RecordFrames, version: str, lever: Lever) -> pl.DataFrame:
+    column = VALUE_PREFIX + lever.id
     outcomes = records.outcomes.select("case_key", outcome=column)
     threshold_label = pl.col("model") if lever.number is None else pl.lit("any")
     predictions = records.predictions.filter(pl.col("version") == version).drop_nulls(column)
@@ -250,21 +255,21 @@ def _answered(records: Records, version: str, lever: Lever) -> pl.DataFrame:
     return predictions.join(outcomes, on="case_key", how="left").with_columns(habit=threshold_label)
 
 
-def _votes(records: Records, lever: Lever) -> pl.DataFrame:
-    """Return how many people gave each answer to each case unseen: case_key, label, n."""
-    decisions = records.decisions.filter(pl.col("exposure").is_in(UNSEEN))
-    decisions = decisions.select("case_key", label=VALUE + lever.id).drop_nulls()
+def _count_votes(records: RecordFrames, lever: Lever) -> pl.DataFrame:
+    """Return the number of unassisted answers by case and label: case_key, label, n."""
+    decisions = records.decisions.filter(pl.col("exposure").is_in(UNASSISTED_EXPOSURES))
+    decisions = decisions.select("case_key", label=VALUE_PREFIX + lever.id).drop_nulls()
     return decisions.group_by("case_key", "label").agg(n=pl.len())
 
 
-def _alike(lever: Lever, frame: pl.DataFrame, column: str) -> pl.DataFrame:
-    """Return for each different pair of `column` and model whether they agree."""
+def _compare_column(lever: Lever, frame: pl.DataFrame, column: str) -> pl.DataFrame:
+    """Return whether each distinct pair of `column` and model agrees."""
     pairs = frame.select(human=column, model="model")
-    return compared(lever, pairs).select(pl.col("human").alias(column), "model", "agrees")
+    return compare_pairs(lever, pairs).select(pl.col("human").alias(column), "model", "agrees")
 
 
-def _people(votes: pl.DataFrame) -> pl.DataFrame:
-    """Return per case how many people are with and against the model, and what those say."""
+def _summarize_votes(votes: pl.DataFrame) -> pl.DataFrame:
+    """Return the votes with and against the model of each case, and the human answer."""
     against = pl.col("label").filter(~pl.col("agrees"))
     ordered = votes.sort("n", "label", descending=[True, False])
     return ordered.group_by("case_key").agg(
@@ -275,17 +280,20 @@ def _people(votes: pl.DataFrame) -> pl.DataFrame:
     )
 
 
-def _habits(pairs: Pairs, version: str, lever: Lever) -> pl.DataFrame:
-    rows = [(s.label, s.confidence) for s in sure_from(pairs.of(version, lever.id), lever)]
+def _build_threshold_frame(pairs: Pairs, version: str, lever: Lever) -> pl.DataFrame:
+    rows = [
+        (s.label, s.confidence)
+        for s in compute_confidence_thresholds(pairs.select(version, lever.id), lever)
+    ]
     return pl.DataFrame(rows, schema={"habit": pl.String, "sure": pl.Float64}, orient="row")
 
 
-def _kind(*, numbers: bool) -> pl.Expr:
-    """Return the kind of loss, null for a case that needs no second look.
+def _build_kind_expression(*, numbers: bool) -> pl.Expr:
+    """Return the expression of the kind of loss, null for other cases.
 
-    A label that people never gave has no threshold, so the model is never sure of it.
+    A label without human decisions has no threshold, so the model is never confident in it.
     """
-    is_sure = (pl.col("confidence") >= pl.col("sure") - ROUNDING).fill_null(value=False)
+    is_sure = (pl.col("confidence") >= pl.col("sure") - ROUNDING_TOLERANCE).fill_null(value=False)
     has_no_confidence = pl.col("confidence").is_null()
     is_proven, has_proof = pl.col("proven"), pl.col("proven").is_not_null()
     some_with, some_against = pl.col("n_with") > 0, pl.col("n_against") > 0
@@ -295,18 +303,18 @@ def _kind(*, numbers: bool) -> pl.Expr:
     is_split = (some_with & some_against) if numbers else pl.col("labels") > 1
     return (
         pl.when(is_slip.fill_null(value=False))
-        .then(pl.lit(SLIP))
+        .then(pl.lit(SUSPECTED_HUMAN_ERROR))
         .when(is_wrong.fill_null(value=False))
-        .then(pl.lit(WRONG))
+        .then(pl.lit(CONFIDENT_WRONG))
         .when(is_split)
-        .then(pl.lit(SPLIT))
+        .then(pl.lit(REVIEWERS_SPLIT))
     )
 
 
-def _surprise() -> pl.Expr:
-    """Return the loss: of a split case the mean over its people, else of the other answer."""
-    own_probability = pl.col("confidence").clip(SMALLEST, 1.0)
-    other_probability = (1 - pl.col("confidence")).clip(SMALLEST, 1.0)
+def _build_surprise_expression() -> pl.Expr:
+    """Return the expression of the loss; for split cases the mean over votes."""
+    own_probability = pl.col("confidence").clip(MIN_PROBABILITY, 1.0)
+    other_probability = (1 - pl.col("confidence")).clip(MIN_PROBABILITY, 1.0)
     vote_count = pl.col("n_with") + pl.col("n_against")
     mixed = (
         -(pl.col("n_with") * own_probability.log() + pl.col("n_against") * other_probability.log())
@@ -319,51 +327,55 @@ def _surprise() -> pl.Expr:
     )
 
 
-def _costed(judged: pl.DataFrame, lever: Lever) -> pl.DataFrame:
-    """Add what doing the wrong thing costs: the model's answer, or a slip of people's."""
-    is_slip = pl.col("kind") == SLIP
+def _add_costs(classified: pl.DataFrame, lever: Lever) -> pl.DataFrame:
+    """Add the cost of the wrong answer: the model's, or a suspected human error."""
+    is_slip = pl.col("kind") == SUSPECTED_HUMAN_ERROR
     correct_label = pl.coalesce("outcome", "human")
-    actions = judged.drop_nulls("kind").select(
+    actions = classified.drop_nulls("kind").select(
         "case_key",
         human=pl.when(is_slip).then("model").otherwise(correct_label),
         model=pl.when(is_slip).then("human").otherwise("model"),
     )
-    costs = compared(lever, actions).select("human", "model", "cost")
+    costs = compare_pairs(lever, actions).select("human", "model", "cost")
     case_costs = actions.join(costs, on=["human", "model"]).select("case_key", "cost")
-    return judged.join(case_costs, on="case_key", how="left")
+    return classified.join(case_costs, on="case_key", how="left")
 
 
-def _listed(
-    judged: pl.DataFrame, facts: pl.DataFrame, records: Records, most: int | None
+def _list_losses(
+    classified: pl.DataFrame, facts: pl.DataFrame, records: RecordFrames, limit: int | None
 ) -> Iterator[Loss]:
-    """Yield the losses kind by kind, those first whose cost times loss is largest."""
-    ordered = judged.drop_nulls("kind").with_columns(weight=pl.col("cost") * pl.col("loss"))
+    """Yield the losses by kind, the largest cost times loss first."""
+    ordered = classified.drop_nulls("kind").with_columns(weight=pl.col("cost") * pl.col("loss"))
     sort_keys = ["weight", "loss", "cost", "case_key"]
     ordered = ordered.sort(sort_keys, descending=[True, True, True, False], nulls_last=True)
-    parts = [ordered.filter(pl.col("kind") == kind).head(most or ordered.height) for kind in KINDS]
+    parts = [ordered.filter(pl.col("kind") == kind).head(limit or ordered.height) for kind in KINDS]
     joined = pl.concat(parts).join(facts, on="case_key", how="left", maintain_order="left")
     lever = str(joined["lever"][0]) if joined.height else ""
-    votes = _votes_by_case(records, lever, joined) if joined.height else {}
+    votes = _collect_votes(records, lever, joined) if joined.height else {}
     for row in joined.iter_rows(named=True):
-        yield _loss(row, votes[row["case_key"]])
+        yield _build_loss(row, votes[row["case_key"]])
 
 
-def _votes_by_case(
-    records: Records, lever: str, listed: pl.DataFrame
+def _collect_votes(
+    records: RecordFrames, lever: str, cases: pl.DataFrame
 ) -> dict[str, tuple[tuple[str, int], ...]]:
-    decisions = records.decisions.filter(pl.col("exposure").is_in(UNSEEN)).join(
-        listed.select("case_key"), on="case_key", how="semi"
+    decisions = records.decisions.filter(pl.col("exposure").is_in(UNASSISTED_EXPOSURES)).join(
+        cases.select("case_key"), on="case_key", how="semi"
     )
-    counts = decisions.drop_nulls(VALUE + lever).group_by("case_key", VALUE + lever).len()
+    counts = (
+        decisions.drop_nulls(VALUE_PREFIX + lever).group_by("case_key", VALUE_PREFIX + lever).len()
+    )
     votes: dict[str, tuple[tuple[str, int], ...]] = {}
-    for key, label, n in counts.sort("len", VALUE + lever, descending=[True, False]).iter_rows():
+    for key, label, n in counts.sort(
+        "len", VALUE_PREFIX + lever, descending=[True, False]
+    ).iter_rows():
         votes[key] = (*votes.get(key, ()), (label, n))
     return votes
 
 
-def _loss(row: dict[str, object], votes: tuple[tuple[str, int], ...]) -> Loss:
+def _build_loss(row: dict[str, object], votes: tuple[tuple[str, int], ...]) -> Loss:
     names = ("case_key", "version", "lever", "site", "window", "human", "model", "confidence",
              "loss", "cost", "kind", "outcome")  # fmt: skip
-    at = None if row["t"] is None else EPOCH + timedelta(microseconds=int(str(row["t"])))
+    at = None if row["t"] is None else from_micros(int(str(row["t"])))
     values = {name: row[name] for name in names}
-    return Loss(**values, occurred_at=at, votes=votes, about=about_of(row))  # type: ignore[arg-type]
+    return Loss(**values, occurred_at=at, votes=votes, about=list_attributes(row))  # type: ignore[arg-type]

@@ -1,8 +1,7 @@
-"""Pictures of cases: small ones stand in the page itself, others are a link that nothing follows.
+"""Pictures of cases: embedded if small, otherwise a link.
 
-A report is one file, so a picture is in it or it is not: what a case's media lead to is never
-fetched. What is embedded is known by its first bytes to be a picture that runs nothing (SVG may),
-and is written anew, so that no word of the caller's is part of the address.
+Media are never fetched. Only formats without scripts are embedded (no SVG), recognized by their
+first bytes, and re-encoded, so that no text of the caller becomes part of the URL.
 """
 
 import base64
@@ -11,56 +10,56 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 from typing import Final
 from urllib.parse import urlsplit
 
-LARGEST: Final = 40_000  # bytes of a picture: five of them stand in a mail
-LONGEST: Final = 2_000  # letters of a link
-EMBEDDED: Final = "data:image/"
+MAX_PICTURE_BYTES: Final = 40_000  # five of them fit into a mail
+MAX_LINK_LENGTH: Final = 2_000
+DATA_URL_PREFIX: Final = "data:image/"
 
-MediaOf = Callable[[Collection[str]], Mapping[str, tuple[str, ...]]]
-"""Returns of cases, by their keys, what their media are: addresses; cases without any are left out.
+MediaFinder = Callable[[Collection[str]], Mapping[str, tuple[str, ...]]]
+"""Returns the media URLs of cases by key; cases without media are absent.
 
-It is asked of a report's worst cases alone: references of all would cost memory for nothing.
+Only called for the costliest cases, to save memory.
 """
 
 
-def no_media(_keys: Collection[str]) -> Mapping[str, tuple[str, ...]]:
+def find_no_media(_keys: Collection[str]) -> Mapping[str, tuple[str, ...]]:
     """Return nothing: no case has media."""
     return {}
 
 
-def picture_of(references: Iterable[str], *, embeds: bool) -> str | None:
-    """Return the picture of a case as `data:` address or web link; None where it has none.
+def find_picture(references: Iterable[str], *, may_embed: bool) -> str | None:
+    """Return the picture of a case as `data:` URL or web link, or None.
 
     Args:
-        references: what its media are, the first first. What is in one goes before any link.
-        embeds: whether a picture may stand in the report; else only a link may.
+        references: URLs of its media, in order. Embedded pictures go before links.
+        may_embed: whether a picture may be embedded; otherwise only a link is returned.
     """
     addresses = tuple(references)
-    pictures = (_inside(address) for address in addresses if embeds)
+    pictures = (_read_embedded(address) for address in addresses if may_embed)
     links = (address for address in addresses if is_link(address))
     return next((address for address in pictures if address), None) or next(links, None)
 
 
-def embedded(content: bytes) -> str | None:
-    """Return a picture as `data:` address; None for what is none, or larger than `LARGEST`.
+def embed_picture(content: bytes) -> str | None:
+    """Return a picture as a `data:` URL, or None if unknown or too large.
 
-    >>> embedded(b"GIF89a...")
+    >>> embed_picture(b"GIF89a...")
     'data:image/gif;base64,R0lGODlhLi4u'
-    >>> embedded(b"<svg/>") is None
+    >>> embed_picture(b"<svg/>") is None
     True
     """
-    picture_format = _form(content)
-    if picture_format is None or len(content) > LARGEST:
+    picture_format = _detect_format(content)
+    if picture_format is None or len(content) > MAX_PICTURE_BYTES:
         return None
-    return f"{EMBEDDED}{picture_format};base64,{base64.b64encode(content).decode()}"
+    return f"{DATA_URL_PREFIX}{picture_format};base64,{base64.b64encode(content).decode()}"
 
 
 def is_link(reference: str) -> bool:
-    """Say whether something leads to the web: http or https, a host, and no name or password.
+    """Return whether a text is an http(s) URL with a host and without credentials.
 
     >>> is_link("https://pictures.example/7.jpg"), is_link("javascript:alert(1)")
     (True, False)
     """
-    if len(reference) > LONGEST or not reference.isprintable() or " " in reference:
+    if len(reference) > MAX_LINK_LENGTH or not reference.isprintable() or " " in reference:
         return False
     try:
         parts = urlsplit(reference)
@@ -69,23 +68,23 @@ def is_link(reference: str) -> bool:
     return parts.scheme in {"http", "https"} and bool(parts.hostname) and "@" not in parts.netloc
 
 
-def is_inside(reference: str) -> bool:
-    """Say whether something is a small picture itself, as `embedded` writes it."""
-    return _inside(reference) == reference
+def is_embedded(reference: str) -> bool:
+    """Return whether a text is a `data:` URL as `embed_picture` returns it."""
+    return _read_embedded(reference) == reference
 
 
-def _inside(reference: str) -> str | None:
-    """Return the picture that a `data:` address holds, None where it holds none."""
-    head, comma, body = reference[: 2 * LARGEST].partition(",")
+def _read_embedded(reference: str) -> str | None:
+    """Return the re-encoded picture of a `data:` URL, or None."""
+    head, comma, body = reference[: 2 * MAX_PICTURE_BYTES].partition(",")
     if not (comma and head.startswith("data:") and head.endswith(";base64")):
         return None
     try:
-        return embedded(base64.b64decode(body, validate=True))
+        return embed_picture(base64.b64decode(body, validate=True))
     except binascii.Error:
         return None
 
 
-def _form(content: bytes) -> str | None:
+def _detect_format(content: bytes) -> str | None:
     if content.startswith(b"\x89PNG\r\n\x1a\n"):
         return "png"
     if content.startswith(b"\xff\xd8\xff"):

@@ -1,4 +1,4 @@
-"""Where each cell stood on the ladder, from when to when, and what the grants are at the end."""
+"""Stage history of each cell, and its grants at the end."""
 
 from bisect import bisect_right
 from collections.abc import Iterator
@@ -7,17 +7,17 @@ from datetime import datetime, timedelta
 from itertools import pairwise
 
 from rollout.core.calendar.sites import SHADOW, Cell
-from rollout.core.scope.projection import fold
-from rollout.core.scope.scope import Scope, stage_at
-from rollout.reports.inputs.decided_by import holders_of
-from rollout.reports.inputs.inputs import Inputs
-from rollout.tally.slots import instant
-from rollout.tally.stage_history import Timeline
+from rollout.core.scope.projection import apply_events
+from rollout.core.scope.scope import Scope, compute_stage_level
+from rollout.reports.inputs.decided_by import find_acting_versions
+from rollout.reports.inputs.inputs import ReportInputs
+from rollout.tally.slots import to_instant
+from rollout.tally.stage_history import StageHistory
 
 
 @dataclass(frozen=True, slots=True)
-class Interval:
-    """A stretch on one stage; `version` is the acting one, None in shadow."""
+class StageInterval:
+    """A period on one stage; `version` is the acting one, None in shadow."""
 
     stage: str
     version: str | None
@@ -27,7 +27,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class GrantFacts:
-    """A grant that holds at the end: what, since when, until when, on which proposal."""
+    """A grant that is valid at the end, and its proposal."""
 
     stage: str
     version: str
@@ -38,16 +38,16 @@ class GrantFacts:
 
 @dataclass(frozen=True, slots=True)
 class CellStages:
-    """One cell's way up and down the ladder.
+    """Stage history of one cell.
 
     Attributes:
         site, window: the cell.
         stage, version: at the end.
-        since: since when it has stood there.
+        since: start of the last interval.
         intervals: from the first instant to the last, without gaps.
-        grants: those that are valid at the end, lowest first.
-        widened, narrowed: how often it went up, and down.
-        days_above: days on some stage above shadow.
+        grants: valid at the end, the lowest stage first.
+        widened, narrowed: how often the stage went up, and down.
+        days_above: days above shadow.
     """
 
     site: str
@@ -55,28 +55,29 @@ class CellStages:
     stage: str
     version: str | None
     since: datetime
-    intervals: tuple[Interval, ...]
+    intervals: tuple[StageInterval, ...]
     grants: tuple[GrantFacts, ...]
     widened: int
     narrowed: int
     days_above: float
 
 
-def stages_of(inputs: Inputs) -> tuple[CellStages, ...]:
-    """Return every cell of the policy, in its order; cells without records stood in shadow."""
-    scope, acting_versions = fold(inputs.events), holders_of(inputs)
+def compute_stage_histories(inputs: ReportInputs) -> tuple[CellStages, ...]:
+    """Return the stage history of every cell of the policy, in its order."""
+    scope, acting_versions = apply_events(inputs.events), find_acting_versions(inputs)
     return tuple(
-        _of(cell, inputs, scope, acting_versions.get(cell, [])) for cell in inputs.policy.cells
+        _build_cell_stages(cell, inputs, scope, acting_versions.get(cell, []))
+        for cell in inputs.policy.cells
     )
 
 
-def _of(
-    cell: Cell, inputs: Inputs, scope: Scope, holders: list[tuple[datetime, str]]
+def _build_cell_stages(
+    cell: Cell, inputs: ReportInputs, scope: Scope, acting_versions: list[tuple[datetime, str]]
 ) -> CellStages:
-    timeline = inputs.timelines.get(cell, Timeline())
-    intervals = tuple(_intervals(timeline, holders, inputs))
+    timeline = inputs.timelines.get(cell, StageHistory())
+    intervals = tuple(_list_intervals(timeline, acting_versions, inputs))
     last = intervals[-1]
-    stage_levels = (0, *timeline.rungs)
+    stage_levels = (0, *timeline.stage_levels)
     steps = list(pairwise(stage_levels))
     time_above = sum(
         (interval.until - interval.since for interval in intervals if interval.stage != SHADOW),
@@ -89,44 +90,44 @@ def _of(
         version=last.version,
         since=last.since,
         intervals=intervals,
-        grants=_grants(cell, inputs, scope),
+        grants=_list_grants(cell, inputs, scope),
         widened=sum(after > before for before, after in steps),
         narrowed=sum(after < before for before, after in steps),
         days_above=time_above / timedelta(days=1),
     )
 
 
-def _intervals(
-    timeline: Timeline, holders: list[tuple[datetime, str]], inputs: Inputs
-) -> Iterator[Interval]:
-    """Yield the stretches in which neither the stage nor the acting version changes."""
-    starts = [instant(slot, inputs.policy.tick) for slot in timeline.slots]
-    changes = sorted({inputs.first, *starts, *(at for at, _ in holders)})
+def _list_intervals(
+    timeline: StageHistory, acting_versions: list[tuple[datetime, str]], inputs: ReportInputs
+) -> Iterator[StageInterval]:
+    """Yield the periods without a change of stage or acting version."""
+    starts = [to_instant(slot, inputs.policy.tick) for slot in timeline.slots]
+    changes = sorted({inputs.first, *starts, *(at for at, _ in acting_versions)})
     changes = [at for at in changes if inputs.first <= at < inputs.last] or [inputs.first]
-    current: Interval | None = None
+    current: StageInterval | None = None
     for since, until in zip(changes, [*changes[1:], inputs.last], strict=True):
-        stage_level = (0, *timeline.rungs)[bisect_right(starts, since)]
-        index = bisect_right([at for at, _ in holders], since) - 1
-        version = holders[index][1] if stage_level and index >= 0 else None
-        stage = inputs.policy.rungs[stage_level]
+        stage_level = (0, *timeline.stage_levels)[bisect_right(starts, since)]
+        index = bisect_right([at for at, _ in acting_versions], since) - 1
+        version = acting_versions[index][1] if stage_level and index >= 0 else None
+        stage = inputs.policy.stage_ids[stage_level]
         if current is not None and (current.stage, current.version) == (stage, version):
-            current = Interval(stage, version, current.since, until)
+            current = StageInterval(stage, version, current.since, until)
             continue
         if current is not None:
             yield current
-        current = Interval(stage, version, since, until)
+        current = StageInterval(stage, version, since, until)
     if current is not None:
         yield current
 
 
-def _grants(cell: Cell, inputs: Inputs, scope: Scope) -> tuple[GrantFacts, ...]:
-    acting_version = scope.holder(cell)
-    if acting_version is None or not stage_at(
+def _list_grants(cell: Cell, inputs: ReportInputs, scope: Scope) -> tuple[GrantFacts, ...]:
+    acting_version = scope.get_holder(cell)
+    if acting_version is None or not compute_stage_level(
         scope, inputs.policy, cell, acting_version, inputs.last
     ):
         return ()
     return tuple(
         GrantFacts(grant.stage, acting_version, grant.since, grant.until, grant.proposal)
-        for grant in scope.state(cell, acting_version).grants
-        if grant.valid(inputs.last)
+        for grant in scope.get_cell_state(cell, acting_version).grants
+        if grant.is_valid(inputs.last)
     )

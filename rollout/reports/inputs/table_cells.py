@@ -1,7 +1,7 @@
-"""Texts in tables that people open in spreadsheets, where what begins with = + - @ is computed.
+"""Escaping of table texts that a spreadsheet would run as formulas (= + - @).
 
-Keys and labels are others' words. What a spreadsheet would compute stands behind an apostrophe;
-numbers stay numbers, and `said_in` gives back what was said.
+Keys and labels are untrusted. Formulas get an apostrophe in front; numbers are unchanged, and
+`unescape_cell` returns the original.
 """
 
 import re
@@ -9,32 +9,32 @@ from typing import Final
 
 import polars as pl
 
-COMPUTED: Final = r"^'*[=+\-@\t\r]"
-NUMBER: Final = r"^[+-](\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$"
+FORMULA_PATTERN: Final = r"^'*[=+\-@\t\r]"
+NUMBER_PATTERN: Final = r"^[+-](\d+\.?\d*|\.\d+)([eE][+-]?\d{1,3})?$"
 
 
-def as_text(said: str) -> str:
-    """Return a text as it is written into a table.
+def escape_cell(text: str) -> str:
+    """Return a text with an apostrophe in front if it is a formula.
 
-    >>> as_text("=1+1"), as_text("-4.5"), as_text("bear"), as_text("'=1")
+    >>> escape_cell("=1+1"), escape_cell("-4.5"), escape_cell("bear"), escape_cell("'=1")
     ("'=1+1", '-4.5', 'bear', "''=1")
     """
-    is_formula = re.search(COMPUTED, said) and not re.fullmatch(NUMBER, said)
-    return f"'{said}" if is_formula else said
+    is_formula = re.search(FORMULA_PATTERN, text) and not re.fullmatch(NUMBER_PATTERN, text)
+    return f"'{text}" if is_formula else text
 
 
-def said_in(cell: str) -> str:
-    """Return what was said from how it stands in a table.
+def unescape_cell(cell: str) -> str:
+    """Return the original text of an escaped cell.
 
-    >>> said_in("'=1+1"), said_in("-4.5"), said_in("'tis"), said_in("''=1")
+    >>> unescape_cell("'=1+1"), unescape_cell("-4.5"), unescape_cell("'tis"), unescape_cell("''=1")
     ('=1+1', '-4.5', "'tis", "'=1")
     """
-    return cell[1:] if cell.startswith("'") and re.search(COMPUTED, cell) else cell
+    return cell[1:] if cell.startswith("'") and re.search(FORMULA_PATTERN, cell) else cell
 
 
-def as_texts(frame: pl.DataFrame) -> pl.DataFrame:
-    """Return a frame with its texts, and the names of its columns, as they are written."""
+def escape_frame(frame: pl.DataFrame) -> pl.DataFrame:
+    """Return a frame with escaped texts and column names."""
     texts = pl.col(pl.String)
-    is_formula = texts.str.contains(COMPUTED) & ~texts.str.contains(NUMBER)
+    is_formula = texts.str.contains(FORMULA_PATTERN) & ~texts.str.contains(NUMBER_PATTERN)
     escaped = pl.when(is_formula).then(pl.lit("'") + texts).otherwise(texts)
-    return frame.with_columns(escaped.name.keep()).rename(as_text)
+    return frame.with_columns(escaped.name.keep()).rename(escape_cell)

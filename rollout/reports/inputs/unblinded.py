@@ -1,73 +1,67 @@
-"""Verdicts of people who were shown answers before they gave theirs: no evidence, shown apart.
+"""Assisted decisions and adjudications; never evidence.
 
-Two kinds are told apart by their exposure. `assisted`: the person confirmed or changed the model's
-answer. `revealed` and outside a blind seat: the person settled a case after others, an
-adjudication. Each counts once a case: the first that was given.
+With exposure `assisted` the reviewer saw the model's answer. With exposure `revealed` and without a
+blind review task the decision is an adjudication. The first of each kind counts for a case.
 """
 
 import polars as pl
 
 from rollout.core.policy.levers import Lever
-from rollout.core.policy.measures import FAILED, WHOLE
+from rollout.core.policy.measures import FAILED, WHOLE_UNIT
 from rollout.core.policy.policy import Policy
-from rollout.reports.inputs.pairs import case_facts, compared
-from rollout.tally.frames import VALUE, Records
+from rollout.reports.inputs.pairs import build_case_frame, compare_pairs
+from rollout.tally.frames import VALUE_PREFIX, RecordFrames
 
 ASSISTED = pl.col("exposure") == "assisted"
-SETTLED = (pl.col("exposure") == "revealed") & pl.col("seat").is_null()
+ADJUDICATED = (pl.col("exposure") == "revealed") & pl.col("seat").is_null()
 
 COLUMNS = ("case_key", "version", "lever", "human", "model", "agrees", "unit", "site", "window")
 
 
-def seen_pairs(records: Records, cases: pl.DataFrame, policy: Policy) -> pl.DataFrame:
-    """Return assisted verdicts beside what each version said.
+def build_assisted_pairs(
+    records: RecordFrames, cases: pl.DataFrame, policy: Policy
+) -> pl.DataFrame:
+    """Return assisted decisions with the answers of each version.
 
-    Args:
-        records: the records as read; which version's answer was shown does not stand in them.
-        cases: the cases that could be placed.
-        policy: for levers and tolerances.
-
-    Returns:
-        One row per case, version and lever, with several levers one for all of them (`*`), which
-        agree where each does. Columns: case_key, version, lever, human, model, agrees, unit, site,
-        window.
+    The records don't say which version's answer was displayed. One row per case, version and lever,
+    with several levers also one for all of them (`*`). Columns: `COLUMNS`.
     """
-    facts = case_facts(records, cases).select("case_key", "unit", "site", "window")
-    parts = [_of_lever(records, lever) for lever in policy.levers]
+    facts = build_case_frame(records, cases).select("case_key", "unit", "site", "window")
+    parts = [_build_lever_pairs(records, lever) for lever in policy.levers]
     if len(parts) > 1:
-        parts.append(_together(parts))
+        parts.append(_combine_levers(parts))
     return pl.concat(parts).join(facts, on="case_key", how="left").select(COLUMNS)
 
 
-def settled_labels(records: Records, lever: Lever) -> pl.DataFrame:
-    """Return how cases were adjudicated: case_key, truth."""
-    return _first(records, lever, SETTLED).rename({"human": "truth"})
+def find_adjudicated_labels(records: RecordFrames, lever: Lever) -> pl.DataFrame:
+    """Return the adjudicated labels: case_key, truth."""
+    return _find_first_decisions(records, lever, ADJUDICATED).rename({"human": "truth"})
 
 
-def _first(records: Records, lever: Lever, which: pl.Expr) -> pl.DataFrame:
-    """Return the first such verdict on each case that has an answer: case_key, human."""
-    decisions = records.decisions.filter(which).drop_nulls(VALUE + lever.id)
+def _find_first_decisions(records: RecordFrames, lever: Lever, condition: pl.Expr) -> pl.DataFrame:
+    """Return the first answered decision of each case: case_key, human."""
+    decisions = records.decisions.filter(condition).drop_nulls(VALUE_PREFIX + lever.id)
     first = decisions.sort("at", "reviewer", nulls_last=True).unique("case_key", keep="first")
-    return first.select("case_key", human=VALUE + lever.id)
+    return first.select("case_key", human=VALUE_PREFIX + lever.id)
 
 
-def _of_lever(records: Records, lever: Lever) -> pl.DataFrame:
+def _build_lever_pairs(records: RecordFrames, lever: Lever) -> pl.DataFrame:
     model = records.predictions.select(
-        "case_key", "version", model=pl.col(VALUE + lever.id).fill_null(FAILED)
+        "case_key", "version", model=pl.col(VALUE_PREFIX + lever.id).fill_null(FAILED)
     )
-    joined = _first(records, lever, ASSISTED).join(model, on="case_key")
-    comparison = compared(lever, joined).select("human", "model", "agrees")
+    joined = _find_first_decisions(records, lever, ASSISTED).join(model, on="case_key")
+    comparison = compare_pairs(lever, joined).select("human", "model", "agrees")
     pairs = joined.join(comparison, on=["human", "model"]).with_columns(lever=pl.lit(lever.id))
     return pairs.select(COLUMNS[:6])
 
 
-def _together(parts: list[pl.DataFrame]) -> pl.DataFrame:
+def _combine_levers(parts: list[pl.DataFrame]) -> pl.DataFrame:
     text = pl.lit(None, pl.String)
     combined = (
         pl.concat(parts)
         .group_by("case_key", "version")
         .agg(
-            lever=pl.lit(WHOLE),
+            lever=pl.lit(WHOLE_UNIT),
             human=text,
             model=text,
             agrees=pl.col("agrees").all(),

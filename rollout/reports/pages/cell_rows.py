@@ -1,59 +1,58 @@
-"""Where each cell stands, as every form of the report says it: on what, and what decides next."""
+"""Rows of the cell table: state, deciding evidence and next step of each cell."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
 
 from rollout.reports.figures.evidence_facts import EvidenceFacts
-from rollout.reports.figures.facts import Facts
-from rollout.reports.inputs.evidence_paths import Path
+from rollout.reports.figures.facts import ReportFacts
+from rollout.reports.inputs.evidence_paths import EvidenceSeries
+from rollout.reports.inputs.stages import CellStages
 from rollout.reports.text import formatting
 
-SUPERSEDED = "acts here"  # next_step's words for a version that another one has taken over from
+SUPERSEDED = "acts here"  # part of the next step of a version that was taken over
 
 
 @dataclass(frozen=True, slots=True)
-class CellRow:
-    """One cell of the first table: where it stands, on what, and what decides next.
+class CellSummaryRow:
+    """One row of the cell table.
 
-    `estimate`, `counted`, `units`, `bound` and `asked` are of what decides there, usually
-    agreement; `units` is 0 and the others say so where nothing is known.
+    `estimate`, `units_text`, `units`, `bound` and `threshold` are of the deciding measure, usually
+    agreement; without data `units` is 0.
     """
 
     cell: str
     stage: str
     version: str | None
     since: str
-    went_down: int
+    narrowed_count: int
     estimate: str
-    counted: str
+    units_text: str
     units: int
     bound: str
-    asked: str
+    threshold: str
     next_step: str
     challengers: tuple[str, ...]
 
 
-def cell_rows(facts: Facts) -> Iterator[CellRow]:
-    """Return a row for each cell, in the order of the policy."""
+def build_cell_rows(facts: ReportFacts) -> Iterator[CellSummaryRow]:
+    """Yield a row for each cell, in the order of the policy."""
     for cell in facts.stages:
-        cell_evidence = [
-            item for item in facts.evidence if (item.site, item.window) == (cell.site, cell.window)
-        ]
-        leading = max(cell_evidence, key=lambda item: (item.acting, item.judged), default=None)
-        estimate, n, bound, threshold = _decides(leading)
-        yield CellRow(
-            cell=formatting.cell_name(cell.site, cell.window),
+        cell_evidence = list_cell_evidence(facts, cell)
+        leading = find_leading_evidence(cell_evidence)
+        estimate, n, bound, threshold = _describe_leading_evidence(leading)
+        yield CellSummaryRow(
+            cell=formatting.format_cell_name(cell.site, cell.window),
             stage=cell.stage,
             version=leading.version if leading else None,
-            since=formatting.local(
+            since=formatting.format_local_time(
                 cell.since, facts.identity.zones[cell.site], facts.identity.last
             ),
-            went_down=cell.narrowed,
+            narrowed_count=cell.narrowed,
             estimate=estimate,
-            counted=formatting.several(n, "unit") if n else "",
+            units_text=formatting.format_quantity(n, "unit") if n else "",
             units=n,
             bound=bound,
-            asked=threshold,
+            threshold=threshold,
             next_step=leading.decides_next if leading else "no data: people decide",
             challengers=tuple(
                 f"{item.version}: {item.decides_next}"
@@ -63,20 +62,35 @@ def cell_rows(facts: Facts) -> Iterator[CellRow]:
         )
 
 
-def _decides(evidence: EvidenceFacts | None) -> tuple[str, int, str, str]:
-    """Say estimate, units, bound and line of agreement, or of what else decides."""
+def list_cell_evidence(facts: ReportFacts, cell: CellStages) -> list[EvidenceFacts]:
+    """Return the evidence of all versions in a cell."""
+    return [item for item in facts.evidence if (item.site, item.window) == (cell.site, cell.window)]
+
+
+def find_leading_evidence(evidence: list[EvidenceFacts]) -> EvidenceFacts | None:
+    """Return the evidence of the acting version, else of the most decided one."""
+    return max(evidence, key=lambda item: (item.acting, item.judged), default=None)
+
+
+def _describe_leading_evidence(evidence: EvidenceFacts | None) -> tuple[str, int, str, str]:
+    """Return estimate, units, bound and threshold of agreement, or of another measure."""
     paths = [path for path in evidence.path if path.bound] if evidence else []
     if not paths:
-        return formatting.UNKNOWN, 0, formatting.UNKNOWN, ""
+        return formatting.NO_DATA, 0, formatting.NO_DATA, ""
     path = ([path for path in paths if path.measure == "agreement"] or paths)[-1]
     n = path.n[-1]
     if path.measure == "cost":
         threshold = f"cost at most {path.line:g}"
         return f"{path.estimate[-1]:.3f}", n, f"≤ {path.bound[-1]:.3f}", threshold
-    bound = formatting.per_cent(path.bound[-1])
-    return formatting.per_cent(path.estimate[-1]), n, f"≥ {bound}", f"asked {_asked(path)}"
+    bound = formatting.format_percent(path.bound[-1])
+    return (
+        formatting.format_percent(path.estimate[-1]),
+        n,
+        f"≥ {bound}",
+        f"asked {_format_threshold(path)}",
+    )
 
 
-def _asked(path: Path) -> str:
+def _format_threshold(path: EvidenceSeries) -> str:
     prefix = "" if path.measure == "agreement" else f"{path.measure} "
-    return f"{prefix}{formatting.per_cent(path.line, 0)}"
+    return f"{prefix}{formatting.format_percent(path.line, 0)}"

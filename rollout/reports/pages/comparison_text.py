@@ -4,109 +4,124 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from rollout.reports.figures.comparison import CellAgreement, Comparison
 from rollout.reports.figures.confusion import ConfusionMatrix, LabelFigures
-from rollout.reports.text.formatting import THIN, between, decimal, number, of, per_cent, several
+from rollout.reports.text.formatting import (
+    NO_BREAK_SPACE,
+    format_count,
+    format_decimal,
+    format_interval,
+    format_percent,
+    format_quantity,
+    format_ratio,
+)
 
-MOST = 20  # labels and cells that are listed; JSON has all
-Row = Sequence[str]
+MAX_ROWS = 20  # labels and cells that are listed; JSON has all
+TextRow = Sequence[str]
 
 
-def comparison_text(one: Comparison) -> str:
-    """Write one version's figures; what is not known says "no data"."""
-    return "\n".join(_lines(one)).replace(THIN, " ")
+def render_comparison(comparison: Comparison) -> str:
+    """Return one version's figures as text."""
+    return "\n".join(_render_lines(comparison)).replace(NO_BREAK_SPACE, " ")
 
 
-def table_text(rows: Sequence[Row], left: int) -> Iterator[str]:
-    """Yield rows as lines, in columns as wide as their widest text.
+def render_table(rows: Sequence[TextRow], left_aligned: int) -> Iterator[str]:
+    """Yield rows as aligned lines.
 
-    Args:
-        rows: texts, as many in each row; the first row is the header.
-        left: how many of the first columns stand to the left, the others to the right.
+    `left_aligned` is the number of left-aligned columns; the others are right-aligned.
     """
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for row in rows:
         cells = zip(row, widths, strict=True)
         aligned = (
-            text.ljust(width) if index < left else text.rjust(width)
+            text.ljust(width) if index < left_aligned else text.rjust(width)
             for index, (text, width) in enumerate(cells)
         )
         yield f"  {'  '.join(aligned)}".rstrip()
 
 
-def _lines(one: Comparison) -> Iterator[str]:
-    agreement = f"{of(one.agreement)} pairs agree"
-    name = " · ".join(part for part in (one.version, one.lever) if part)
+def _render_lines(comparison: Comparison) -> Iterator[str]:
+    agreement = f"{format_ratio(comparison.agreement)} pairs agree"
+    name = " · ".join(part for part in (comparison.version, comparison.lever) if part)
     yield f"{name}: {agreement}" if name else agreement
-    yield f"  agreement {per_cent(one.agreement.rate)}, 95 % interval {between(one.agreement)}"
-    if one.unjudged and one.bounds:
-        low, high = map(per_cent, one.bounds)
-        unreviewed = several(one.unjudged, "case")
+    yield (
+        f"  agreement {format_percent(comparison.agreement.rate)}, 95 % interval"
+        f" {format_interval(comparison.agreement)}"
+    )
+    if comparison.unjudged and comparison.bounds:
+        low, high = map(format_percent, comparison.bounds)
+        unreviewed = format_quantity(comparison.unjudged, "case")
         yield f"  {unreviewed} without an answer by people: with them {low} to {high}"
-    for title, coefficient in (("kappa", one.kappa), ("AC1", one.ac1)):
+    for title, coefficient in (("kappa", comparison.kappa), ("AC1", comparison.ac1)):
         if coefficient is not None:
-            interval = f"{decimal(coefficient.low)} to {decimal(coefficient.high)}"
-            yield f"  {title} {decimal(coefficient.value)}, 95 % interval {interval}"
-    if one.cost is not None:
-        yield f"  mean cost of doing what the model said: {decimal(one.cost, 4)}"
-    if one.label_matrix is not None and one.label_matrix.labels:
-        yield from _confusion(one.label_matrix)
-        yield from _labels(one.labels)
-    if one.cells:
-        yield from _cells(one.cells)
+            interval = f"{format_decimal(coefficient.low)} to {format_decimal(coefficient.high)}"
+            yield f"  {title} {format_decimal(coefficient.value)}, 95 % interval {interval}"
+    if comparison.cost is not None:
+        yield f"  mean cost of doing what the model said: {format_decimal(comparison.cost, 4)}"
+    if comparison.label_matrix is not None and comparison.label_matrix.labels:
+        yield from _render_confusion(comparison.label_matrix)
+        yield from _render_labels(comparison.labels)
+    if comparison.cells:
+        yield from _render_cells(comparison.cells)
 
 
-def _confusion(matrix: ConfusionMatrix) -> Iterator[str]:
-    """Yield the table; of more labels than fit the pairs most often taken for each other."""
+def _render_confusion(matrix: ConfusionMatrix) -> Iterator[str]:
+    """Yield the matrix, or the most frequent confusions if there are too many labels."""
     yield ""
-    if len(matrix.labels) <= MOST // 2:
+    if len(matrix.labels) <= MAX_ROWS // 2:
         yield "Confusion: people in rows, the model in columns"
         names = [f"{index} {label}" for index, label in enumerate(matrix.labels, 1)]
-        rows = [[name, *map(number, row)] for name, row in zip(names, matrix.counts, strict=True)]
-        yield from table_text([["", *map(str, range(1, len(names) + 1))], *rows], left=1)
+        rows = [
+            [name, *map(format_count, row)] for name, row in zip(names, matrix.counts, strict=True)
+        ]
+        yield from render_table([["", *map(str, range(1, len(names) + 1))], *rows], left_aligned=1)
         return
     yield "Confusion: the pairs most often taken for each other (the table is in --json)"
-    pairs = sorted(_confused(matrix), key=lambda pair: (-pair[2], pair[0], pair[1]))
-    rows = [[human, model, number(n)] for human, model, n in pairs[:MOST]]
-    yield from table_text([["people", "model", "n"], *rows], left=2)
+    pairs = sorted(_list_confusions(matrix), key=lambda pair: (-pair[2], pair[0], pair[1]))
+    rows = [[human, model, format_count(n)] for human, model, n in pairs[:MAX_ROWS]]
+    yield from render_table([["people", "model", "n"], *rows], left_aligned=2)
 
 
-def _confused(matrix: ConfusionMatrix) -> Iterator[tuple[str, str, int]]:
+def _list_confusions(matrix: ConfusionMatrix) -> Iterator[tuple[str, str, int]]:
     for human, row in zip(matrix.labels, matrix.counts, strict=True):
         for model, n in zip(matrix.labels, row, strict=True):
             if n and human != model:
                 yield human, model, n
 
 
-def _labels(labels: Sequence[LabelFigures]) -> Iterator[str]:
+def _render_labels(labels: Sequence[LabelFigures]) -> Iterator[str]:
     yield from ("", "Labels, the one that people gave most first")
     rows = [
         [
             figures.label,
-            *map(number, (figures.human, figures.model, figures.both)),
-            *(per_cent(figures.recall.rate), between(figures.recall)),
-            *(per_cent(figures.precision.rate), between(figures.precision)),
+            *map(format_count, (figures.human, figures.model, figures.both)),
+            *(format_percent(figures.recall.rate), format_interval(figures.recall)),
+            *(format_percent(figures.precision.rate), format_interval(figures.precision)),
         ]
-        for figures in labels[:MOST]
+        for figures in labels[:MAX_ROWS]
     ]
     header = ["", "people", "model", "both", "recall", "95 %", "precision", "95 %"]
-    yield from table_text([header, *rows], left=1)
-    yield from _further(len(labels))
+    yield from render_table([header, *rows], left_aligned=1)
+    yield from _render_more(len(labels))
 
 
-def _cells(cells: Sequence[CellAgreement]) -> Iterator[str]:
-    note = " (of many, the lowest are partly bad luck)" if len(cells) > MOST else ""
+def _render_cells(cells: Sequence[CellAgreement]) -> Iterator[str]:
+    note = " (of many, the lowest are partly bad luck)" if len(cells) > MAX_ROWS else ""
     yield from ("", f"Cells, the lowest agreement first{note}")
     ordered = sorted(cells, key=lambda cell: cell.agreement.rate or 0.0)
     rows = [
         [
             " · ".join(part for part in (cell.site, cell.window) if part),
-            *(number(cell.agreement.n), per_cent(cell.agreement.rate), between(cell.agreement)),
-            decimal(cell.kappa),
+            *(
+                format_count(cell.agreement.n),
+                format_percent(cell.agreement.rate),
+                format_interval(cell.agreement),
+            ),
+            format_decimal(cell.kappa),
         ]
-        for cell in ordered[:MOST]
+        for cell in ordered[:MAX_ROWS]
     ]
-    yield from table_text([["", "pairs", "agreement", "95 %", "kappa"], *rows], left=1)
-    yield from _further(len(cells))
+    yield from render_table([["", "pairs", "agreement", "95 %", "kappa"], *rows], left_aligned=1)
+    yield from _render_more(len(cells))
 
 
-def _further(count: int) -> Iterable[str]:
-    return () if count <= MOST else (f"  and {count - MOST} more in --json",)
+def _render_more(count: int) -> Iterable[str]:
+    return () if count <= MAX_ROWS else (f"  and {count - MAX_ROWS} more in --json",)

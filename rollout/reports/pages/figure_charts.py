@@ -1,4 +1,4 @@
-"""The charts of the engineer's figures: confidence, risk by coverage, slices, drift."""
+"""Charts of the engineer's page: reliability, risk by coverage, slices, drift."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -6,26 +6,35 @@ from typing import Any, TypeVar
 
 from rollout.reports.figures.calibration import Calibration
 from rollout.reports.figures.drift import Drift
-from rollout.reports.figures.facts import Facts
-from rollout.reports.figures.slices import FoundSlice, SliceSearch, name_words
-from rollout.reports.pages.svg import ACCENT, ACCENT_SOFT, INK, RULE, SOFT, draw
-from rollout.reports.text.formatting import per_cent
+from rollout.reports.figures.facts import ReportFacts
+from rollout.reports.figures.slices import DivergentSlice, SliceSearch, format_slice_name
+from rollout.reports.pages.svg import (
+    ACCENT,
+    ACCENT_SOFT,
+    INK,
+    RULE,
+    SINGLE_ROW_DATA,
+    SOFT,
+    draw_svg,
+)
+from rollout.reports.text.formatting import format_percent
 
 T = TypeVar("T")
 
-MOST_PANELS = 8  # of each kind
-MOST_ROWS = 12
-ONCE: dict[str, Any] = {"values": [{}]}  # else a line is drawn once for every row of data
-WIDE = {"left": 70, "right": 4, "top": 2, "bottom": 2}  # names are wider in a browser than measured
-SHARES: dict[str, Any] = {"format": ".0%", "tickCount": 5, "gridColor": RULE}
+MAX_PANELS = 8  # of each kind
+MAX_ROWS = 12
+WIDE_PADDING = {
+    "left": 70,
+    "right": 4,
+    "top": 2,
+    "bottom": 2,
+}  # names are wider in a browser than measured
+SHARE_AXIS: dict[str, Any] = {"format": ".0%", "tickCount": 5, "gridColor": RULE}
 
 
 @dataclass(frozen=True, slots=True)
 class FigureCharts:
-    """Drawings beside their tables, in the order of the facts; None where there is nothing to draw.
-
-    Beyond the first eight of a kind the tables stand alone.
-    """
+    """Charts in the order of the facts; None without data and after the first eight."""
 
     reliability: tuple[str | None, ...]
     risk: tuple[str | None, ...]
@@ -33,33 +42,36 @@ class FigureCharts:
     drift: str | None
 
 
-def figure_charts(facts: Facts) -> FigureCharts:
-    """Return every chart, none where vl-convert is not installed."""
+def draw_figure_charts(facts: ReportFacts) -> FigureCharts:
+    """Return every chart; all None without vl-convert."""
     return FigureCharts(
-        reliability=_each(facts.calibrations, reliability_chart, "cal"),
-        risk=_each(facts.calibrations, risk_chart, "risk"),
-        slices=_each(facts.slice_searches, slice_chart, "slice"),
-        drift=drift_chart(facts.drifts.found, prefix="drift"),
+        reliability=_draw_each(facts.calibrations, draw_reliability_chart, "cal"),
+        risk=_draw_each(facts.calibrations, draw_risk_chart, "risk"),
+        slices=_draw_each(facts.slice_searches, draw_slice_chart, "slice"),
+        drift=draw_drift_chart(facts.drifts.found, prefix="drift"),
     )
 
 
-def _each(rows: Sequence[Any], drawn: Any, prefix: str) -> tuple[str | None, ...]:
+def _draw_each(rows: Sequence[Any], draw_chart: Any, prefix: str) -> tuple[str | None, ...]:
     return tuple(
-        drawn(row, prefix=f"{prefix}{index}") if index < MOST_PANELS else None
+        draw_chart(row, prefix=f"{prefix}{index}") if index < MAX_PANELS else None
         for index, row in enumerate(rows)
     )
 
 
-def reliability_chart(found: Calibration, *, prefix: str) -> str | None:
-    """Return how often the version is right by how sure it is; None without confidences."""
+def draw_reliability_chart(calibration: Calibration, *, prefix: str) -> str | None:
+    """Return the reliability diagram; None without confidences."""
     rows = [
         {"sure": b.confidence, "right": b.right.rate, "low": b.right.low, "high": b.right.high}
-        for b in found.bins
+        for b in calibration.bins
         if b.confidence is not None
     ]
     if not rows:
         return None
-    x, y = _share("sure", "confidence, mean of the bin"), _share("right", "right")
+    x, y = (
+        _build_share_axis("sure", "confidence, mean of the bin"),
+        _build_share_axis("right", "right"),
+    )
     diagonal = {"values": [{"sure": 0, "right": 0}, {"sure": 1, "right": 1}]}
     spec = {
         "width": 250, "height": 170, "data": {"values": rows},
@@ -72,24 +84,25 @@ def reliability_chart(found: Calibration, *, prefix: str) -> str | None:
              "encoding": {"x": x, "y": y}},
         ],
     }  # fmt: skip
-    title = f"Right by confidence, {found.version} against {found.against}"
+    title = f"Right by confidence, {calibration.version} against {calibration.against}"
     text = (
-        f"Mean confidence {per_cent(found.mean_confidence)}, right {per_cent(found.right.rate)}, "
-        f"calibration error {per_cent(found.ece)}. On the dashed line both are equal."
+        f"Mean confidence {format_percent(calibration.mean_confidence)}, right"
+        f" {format_percent(calibration.right.rate)}, calibration error"
+        f" {format_percent(calibration.ece)}. On the dashed line both are equal."
     )
-    return draw(spec, prefix, title, text)
+    return draw_svg(spec, prefix, title, text)
 
 
-def risk_chart(found: Calibration, *, prefix: str) -> str | None:
-    """Return the share of wrong answers among the surest ones; None without confidences."""
-    rows = [{"share": p.share, "risk": p.risk, "bound": p.at_most} for p in found.curve]
+def draw_risk_chart(calibration: Calibration, *, prefix: str) -> str | None:
+    """Return the risk–coverage curve; None without confidences."""
+    rows = [{"share": p.share, "risk": p.risk, "bound": p.at_most} for p in calibration.curve]
     if not rows:
         return None
     max_risk = min(
-        1.0, 1.1 * max(found.line or 0.0, *(row["risk"] for row in rows[len(rows) // 2 :]))
+        1.0, 1.1 * max(calibration.line or 0.0, *(row["risk"] for row in rows[len(rows) // 2 :]))
     )
-    x = _share("share", "share of the cases decided, the surest first")
-    y = {**_share("risk", "wrong"), "scale": {"domain": [0, max_risk or 0.05]}}
+    x = _build_share_axis("share", "share of the cases decided, the surest first")
+    y = {**_build_share_axis("risk", "wrong"), "scale": {"domain": [0, max_risk or 0.05]}}
     spec: dict[str, Any] = {
         "width": 250, "height": 170, "data": {"values": rows},
         "layer": [
@@ -99,29 +112,31 @@ def risk_chart(found: Calibration, *, prefix: str) -> str | None:
              "encoding": {"x": x, "y": y}},
         ],
     }  # fmt: skip
-    if found.line is not None:
+    if calibration.line is not None:
         mark = {"type": "rule", "stroke": INK, "strokeDash": [5, 4]}
-        encoding = {"y": {"datum": found.line, "type": "quantitative"}}
-        spec["layer"].append({"mark": mark, "data": ONCE, "encoding": encoding})
-    title = f"Wrong among the surest, {found.version} against {found.against}"
-    text = f"Of all cases {per_cent(rows[-1]['risk'])} are wrong; the shade is the bound above."
-    return draw(spec, prefix, title, text)
+        encoding = {"y": {"datum": calibration.line, "type": "quantitative"}}
+        spec["layer"].append({"mark": mark, "data": SINGLE_ROW_DATA, "encoding": encoding})
+    title = f"Wrong among the surest, {calibration.version} against {calibration.against}"
+    text = (
+        f"Of all cases {format_percent(rows[-1]['risk'])} are wrong; the shade is the bound above."
+    )
+    return draw_svg(spec, prefix, title, text)
 
 
-def slice_chart(found: SliceSearch, *, prefix: str) -> str | None:
-    """Return the found slices with their intervals, and the rest of their cells; None for none."""
-    if not found.found:
+def draw_slice_chart(search: SliceSearch, *, prefix: str) -> str | None:
+    """Return the chart of divergent slices; None without any."""
+    if not search.found:
         return None
-    rows = [_slice_row(row) for row in found.found[:MOST_ROWS]]
+    rows = [_build_slice_row(row) for row in search.found[:MAX_ROWS]]
     y = {
         "field": "name",
         "type": "nominal",
         "sort": None,
         "axis": {"title": None, "labelLimit": 220},
     }
-    x = {"type": "quantitative", "axis": {"title": "share that differs", **SHARES}}
+    x = {"type": "quantitative", "axis": {"title": "share that differs", **SHARE_AXIS}}
     spec = {
-        "padding": WIDE, "width": 330, "height": {"step": 24}, "data": {"values": rows},
+        "padding": WIDE_PADDING, "width": 330, "height": {"step": 24}, "data": {"values": rows},
         "layer": [
             {"mark": {"type": "rule", "stroke": ACCENT, "strokeWidth": 2},
              "encoding": {"y": y, "x": {"field": "low", **x}, "x2": {"field": "high"}}},
@@ -132,23 +147,24 @@ def slice_chart(found: SliceSearch, *, prefix: str) -> str | None:
         ],
     }  # fmt: skip
     text = (
-        f"Points with intervals: the slices; ticks: the rest of their cells. {found.found[0].words}"
+        "Points with intervals: the slices; ticks: the rest of their cells."
+        f" {search.found[0].words}"
     )
-    return draw(spec, prefix, f"Slices that differ, {found.version}", text)
+    return draw_svg(spec, prefix, f"Slices that differ, {search.version}", text)
 
 
-def _slice_row(row: FoundSlice) -> dict[str, Any]:
+def _build_slice_row(row: DivergentSlice) -> dict[str, Any]:
     shares = {"share": row.share, "low": row.low, "high": row.high, "elsewhere": row.elsewhere}
-    return {"name": name_words(row.names), **shares}
+    return {"name": format_slice_name(row.names), **shares}
 
 
-def drift_chart(found: Sequence[Drift], *, prefix: str) -> str | None:
-    """Return the farthest comparisons and what chance alone gives; None where there are none."""
-    if not found:
+def draw_drift_chart(drifts: Sequence[Drift], *, prefix: str) -> str | None:
+    """Return the chart of the largest drifts; None without any."""
+    if not drifts:
         return None
     rows = [
-        {"name": drift_name(row), "distance": row.distance, "chance": row.by_chance}
-        for row in found[:MOST_ROWS]
+        {"name": format_drift_name(row), "distance": row.distance, "chance": row.by_chance}
+        for row in drifts[:MAX_ROWS]
     ]
     y = {
         "field": "name",
@@ -158,7 +174,7 @@ def drift_chart(found: Sequence[Drift], *, prefix: str) -> str | None:
     }
     x = {"type": "quantitative", "axis": {"title": "distance, 0 alike to 1", "gridColor": RULE}}
     spec = {
-        "padding": WIDE, "width": 330, "height": {"step": 22}, "data": {"values": rows},
+        "padding": WIDE_PADDING, "width": 330, "height": {"step": 22}, "data": {"values": rows},
         "layer": [
             {"mark": {"type": "bar", "fill": ACCENT_SOFT, "height": 12},
              "encoding": {"y": y, "x": {"field": "chance", **x}}},
@@ -167,32 +183,32 @@ def drift_chart(found: Sequence[Drift], *, prefix: str) -> str | None:
         ],
     }  # fmt: skip
     text = f"Points: distances; bars: what chance stays within. {rows[0]['name']} is farthest."
-    return draw(spec, prefix, "Last days against the first", text)
+    return draw_svg(spec, prefix, "Last days against the first", text)
 
 
-def some(rows: Sequence[T], most: int) -> list[T]:
-    """Return rows spread evenly over all of them, the last one among them; a few are all kept.
+def sample_rows(rows: Sequence[T], limit: int) -> list[T]:
+    """Return at most `limit` evenly spaced rows, including the last.
 
-    >>> some([1, 2, 3, 4, 5], 3)
+    >>> sample_rows([1, 2, 3, 4, 5], 3)
     [1, 3, 5]
     """
-    if len(rows) <= most:
+    if len(rows) <= limit:
         return list(rows)
-    step = (len(rows) - 1) / (most - 1)
-    return [rows[round(index * step)] for index in range(most)]
+    step = (len(rows) - 1) / (limit - 1)
+    return [rows[round(index * step)] for index in range(limit)]
 
 
-def drift_name(row: Drift) -> str:
-    """Say what a comparison is of: `lisbon, model's answer digit, v1`."""
+def format_drift_name(row: Drift) -> str:
+    """Format the name of a drift: `lisbon, model's answer digit, v1`."""
     feature = row.name if row.thing == "attribute" else f"{row.thing} {row.name}".strip()
     return ", ".join(part for part in (row.site, feature, row.version) if part)
 
 
-def _share(field: str, title: str) -> dict[str, Any]:
+def _build_share_axis(field: str, title: str) -> dict[str, Any]:
     scale = {"domain": [0, 1]}
     return {
         "field": field,
         "type": "quantitative",
         "scale": scale,
-        "axis": {"title": title, **SHARES},
+        "axis": {"title": title, **SHARE_AXIS},
     }

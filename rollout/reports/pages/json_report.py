@@ -1,34 +1,34 @@
-"""`report.json`: the facts, unrounded, in a form with a version."""
+"""`report.json`: the unrounded facts in a versioned format."""
 
 import json
 from typing import Any
 
 from pydantic import TypeAdapter
 
-from rollout.reports.figures.facts import SCHEMA, Facts
+from rollout.reports.figures.facts import SCHEMA, ReportFacts
 
-_FACTS: TypeAdapter[Facts] = TypeAdapter(Facts)
+_FACTS_ADAPTER: TypeAdapter[ReportFacts] = TypeAdapter(ReportFacts)
 DIALECT = "https://json-schema.org/draft/2020-12/schema"
 
 
-def json_report(facts: Facts) -> str:
-    """Return the report as JSON text: numbers unrounded, instants in UTC, nulls for no data.
+def render_json_report(facts: ReportFacts) -> str:
+    """Return the report as JSON: unrounded numbers, UTC instants, nulls for no data.
 
     Raises:
-        ValueError: a figure is not a number (infinite, or undefined); that is a fault of ours.
+        ValueError: a figure is infinite or undefined.
     """
-    return json.dumps(plain(facts), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    return json.dumps(to_plain_values(facts), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
-def plain(facts: Facts) -> dict[str, Any]:
-    """Return the facts as dictionaries, lists, text, numbers and None."""
-    values: dict[str, Any] = _FACTS.dump_python(facts, mode="json")
+def to_plain_values(facts: ReportFacts) -> dict[str, Any]:
+    """Return the facts as JSON-compatible values."""
+    values: dict[str, Any] = _FACTS_ADAPTER.dump_python(facts, mode="json")
     return values
 
 
-def report_schema() -> str:
-    """Return the JSON Schema of the report, as it stands in `config/report.schema.json`."""
-    schema = _FACTS.json_schema(mode="serialization")
+def build_report_schema() -> str:
+    """Return the JSON Schema of the report, as in `config/report.schema.json`."""
+    schema = _FACTS_ADAPTER.json_schema(mode="serialization")
     properties = {**schema["properties"], "schema": {"const": SCHEMA, "type": "string"}}
     document = {"$schema": DIALECT, **schema, "title": "rollout report", "properties": properties}
     return json.dumps(document, indent=2, ensure_ascii=False) + "\n"

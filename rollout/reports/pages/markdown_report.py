@@ -1,141 +1,156 @@
-"""The report as Markdown for a ticket: what came out, where each cell stands, what differs most."""
+"""The report as Markdown: summary, cells and costliest divergences."""
 
 from collections.abc import Iterable, Iterator
 from itertools import islice
 
-from rollout.reports.figures.facts import Facts
-from rollout.reports.figures.report_version import FINAL, Edition
+from rollout.reports.figures.facts import ReportFacts
+from rollout.reports.figures.report_version import FINAL, ReportVersion
 from rollout.reports.inputs.divergences import Divergence
-from rollout.reports.pages.cell_rows import CellRow, cell_rows
-from rollout.reports.pages.summary import headline, sentences
+from rollout.reports.pages.cell_rows import CellSummaryRow, build_cell_rows
+from rollout.reports.pages.summary import describe_results, format_headline
 from rollout.reports.text.formatting import (
-    cell_name,
-    day_text,
-    local,
-    number,
-    per_cent,
-    sentence,
-    several,
+    format_cell_name,
+    format_count,
+    format_day,
+    format_local_time,
+    format_percent,
+    format_quantity,
+    to_sentence,
 )
 
-MOST_CELLS = 60
-WORST = 5
-FEW_CHANGES = 10
+MAX_CELLS = 60
+MAX_DIVERGENCES = 5
+MAX_CHANGES = 10
 NO_DATA = "no data"
-SPECIAL = str.maketrans({c: f"\\{c}" for c in "\\`*_{}[]<>#|~!&$@"} | {"\n": " ", "\r": " "})
+ESCAPES = str.maketrans({c: f"\\{c}" for c in "\\`*_{}[]<>#|~!&$@"} | {"\n": " ", "\r": " "})
 
 
-def markdown_report(facts: Facts) -> str:
-    """Return the report as Markdown: GitHub's and GitLab's tables, nothing that loads anything."""
-    return "\n".join(_lines(facts)) + "\n"
+def render_markdown_report(facts: ReportFacts) -> str:
+    """Return the report as Markdown for GitHub and GitLab, without images."""
+    return "\n".join(_render_lines(facts)) + "\n"
 
 
-def plain_text(text: str) -> str:
-    r"""Return a text that Markdown shows as it is: names and labels are others' words.
+def escape_markdown(text: str) -> str:
+    r"""Return a text with Markdown escaped, for untrusted names and labels.
 
-    >>> plain_text("a|b <img> @all")
+    >>> escape_markdown("a|b <img> @all")
     'a\\|b \\<img\\> \\@all'
     """
-    return text.translate(SPECIAL)
+    return text.translate(ESCAPES)
 
 
-def _lines(facts: Facts) -> Iterator[str]:
+def _render_lines(facts: ReportFacts) -> Iterator[str]:
     identity, zone = facts.identity, facts.identity.timezone
-    yield f"# {plain_text(identity.rollout)}: {plain_text(headline(facts))}"
+    yield f"# {escape_markdown(identity.rollout)}: {escape_markdown(format_headline(facts))}"
     yield ""
     yield (
-        f"{day_text(identity.first, zone)} to {day_text(identity.last, zone)}."
-        f" {_standing(facts.edition)}"
+        f"{format_day(identity.first, zone)} to {format_day(identity.last, zone)}."
+        f" {_describe_version(facts.edition)}"
     )
     if identity.simulated:
         yield "Every approval here is simulated; no person has allowed it."
     yield ""
-    yield from (f"- {plain_text(line)}" for line in sentences(facts))
-    yield from _cells(facts)
-    yield from _worst(facts)
-    yield from _changes(facts.edition)
-    yield from _seal(facts)
+    yield from (f"- {escape_markdown(line)}" for line in describe_results(facts))
+    yield from _render_cells(facts)
+    yield from _render_divergences(facts)
+    yield from _render_changes(facts.edition)
+    yield from _render_identity(facts)
 
 
-def _standing(edition: Edition) -> str:
-    """Say whether the report may still change, and until when."""
-    if not edition.live:
+def _describe_version(report_version: ReportVersion) -> str:
+    """Describe whether the report can still change, and until when."""
+    if not report_version.live:
         return "A replay of recorded history."
-    if edition.state == FINAL:
-        return f"Version {edition.version}, **FINAL**: every case of the span has closed."
-    due = "" if edition.due is None else f" It can be final from {edition.due.isoformat()} on."
-    pending_text = several(edition.waiting, "unit is", "units are")
-    return f"Version {edition.version}, **PROVISIONAL**: {pending_text} still open.{due}"
+    if report_version.state == FINAL:
+        return f"Version {report_version.version}, **FINAL**: every case of the span has closed."
+    due = (
+        ""
+        if report_version.due is None
+        else f" It can be final from {report_version.due.isoformat()} on."
+    )
+    pending_text = format_quantity(report_version.waiting, "unit is", "units are")
+    return f"Version {report_version.version}, **PROVISIONAL**: {pending_text} still open.{due}"
 
 
-def _cells(facts: Facts) -> Iterator[str]:
-    yield from _headed(
+def _render_cells(facts: ReportFacts) -> Iterator[str]:
+    yield from _render_section(
         "Where each cell stands",
         ("cell", "stage", "version", "agreement", "bound", "units", "what decides next"),
-        (_cell(row) for row in islice(cell_rows(facts), MOST_CELLS)),
+        (_render_cell(row) for row in islice(build_cell_rows(facts), MAX_CELLS)),
     )
-    if len(facts.stages) > MOST_CELLS:
-        yield f"… and {several(len(facts.stages) - MOST_CELLS, 'more cell')}, in the report itself."
+    if len(facts.stages) > MAX_CELLS:
+        yield (
+            f"… and {format_quantity(len(facts.stages) - MAX_CELLS, 'more cell')}, in the report"
+            " itself."
+        )
 
 
-def _cell(row: CellRow) -> tuple[str, ...]:
-    bound = f"{row.bound}, {row.asked}" if row.asked else row.bound
+def _render_cell(row: CellSummaryRow) -> tuple[str, ...]:
+    bound = f"{row.bound}, {row.threshold}" if row.threshold else row.bound
     version = row.version or "none"
-    units = number(row.units)
-    return row.cell, row.stage, version, row.estimate, bound, units, sentence(row.next_step)
+    units = format_count(row.units)
+    return row.cell, row.stage, version, row.estimate, bound, units, to_sentence(row.next_step)
 
 
-def _worst(facts: Facts) -> Iterator[str]:
-    title = f"The dearest of {several(facts.divergences.count, 'divergence')}"
+def _render_divergences(facts: ReportFacts) -> Iterator[str]:
+    title = f"The dearest of {format_quantity(facts.divergences.count, 'divergence')}"
     if not facts.divergences.top:
         yield from ("", "## Divergences", "", "None: model and people agree, or nothing is known.")
         return
     header = ("case", "cell", "when", "person", "model", "cost", "confidence")
-    yield from _headed(
+    yield from _render_section(
         title,
         header,
-        (_divergence(divergence, facts) for divergence in facts.divergences.top[:WORST]),
+        (
+            _render_divergence(divergence, facts)
+            for divergence in facts.divergences.top[:MAX_DIVERGENCES]
+        ),
     )
 
 
-def _divergence(found: Divergence, facts: Facts) -> tuple[str, ...]:
-    zone = facts.identity.zones.get(found.site, facts.identity.timezone)
-    window = found.window or "other"
+def _render_divergence(divergence: Divergence, facts: ReportFacts) -> tuple[str, ...]:
+    zone = facts.identity.zones.get(divergence.site, facts.identity.timezone)
+    window = divergence.window or "other"
     return (
-        found.case_key,
-        f"{cell_name(found.site, window)}, {found.version}, {found.lever}",
-        found.local if found.at is None else local(found.at, zone),
-        f"{found.human} → {found.human_action}",
-        f"{found.model} → {found.model_action}",
-        f"{found.cost:g}",
-        NO_DATA if found.confidence is None else per_cent(found.confidence),
+        divergence.case_key,
+        f"{format_cell_name(divergence.site, window)}, {divergence.version}, {divergence.lever}",
+        divergence.local if divergence.at is None else format_local_time(divergence.at, zone),
+        f"{divergence.human} → {divergence.human_action}",
+        f"{divergence.model} → {divergence.model_action}",
+        f"{divergence.cost:g}",
+        NO_DATA if divergence.confidence is None else format_percent(divergence.confidence),
     )
 
 
-def _changes(edition: Edition) -> Iterator[str]:
-    if edition.version == 1:
+def _render_changes(report_version: ReportVersion) -> Iterator[str]:
+    if report_version.version == 1:
         return
-    count = len(edition.changed) + edition.more_changed
-    title = f"What changed since version {edition.version - 1}: {several(count, 'figure')}"
+    count = len(report_version.changed) + report_version.more_changed
+    title = (
+        f"What changed since version {report_version.version - 1}:"
+        f" {format_quantity(count, 'figure')}"
+    )
     rows = (
         (change.path, change.before or NO_DATA, change.after or NO_DATA)
-        for change in edition.changed
+        for change in report_version.changed
     )
-    listed_rows = [row for row, _ in zip(rows, range(FEW_CHANGES), strict=False)]
-    yield from _headed(title, ("figure", "before", "after"), listed_rows)
+    listed_rows = [row for row, _ in zip(rows, range(MAX_CHANGES), strict=False)]
+    yield from _render_section(title, ("figure", "before", "after"), listed_rows)
     if count > len(listed_rows):
-        yield f"… and {number(count - len(listed_rows))} more, in the report itself."
+        yield f"… and {format_count(count - len(listed_rows))} more, in the report itself."
 
 
-def _headed(title: str, head: tuple[str, ...], rows: Iterable[tuple[str, ...]]) -> Iterator[str]:
-    yield from ("", f"## {plain_text(title)}", "")
-    yield f"| {' | '.join(head)} |"
-    yield f"|{'---|' * len(head)}"
+def _render_section(
+    title: str, header: tuple[str, ...], rows: Iterable[tuple[str, ...]]
+) -> Iterator[str]:
+    yield from ("", f"## {escape_markdown(title)}", "")
+    yield f"| {' | '.join(header)} |"
+    yield f"|{'---|' * len(header)}"
     for row in rows:
-        yield f"| {' | '.join(plain_text(cell) for cell in row)} |"
+        yield f"| {' | '.join(escape_markdown(cell) for cell in row)} |"
 
 
-def _seal(facts: Facts) -> Iterator[str]:
+def _render_identity(facts: ReportFacts) -> Iterator[str]:
     identity = facts.identity
     yield ""
     yield (
@@ -143,6 +158,6 @@ def _seal(facts: Facts) -> Iterator[str]:
         f" `{identity.ledger.head[:12]}`, "
     )
     yield (
-        f"{several(identity.ledger.rows, 'row')}. Made again by"
+        f"{format_quantity(identity.ledger.rows, 'row')}. Made again by"
         f" `{identity.command.replace('`', '')}`."
     )

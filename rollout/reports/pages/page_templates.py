@@ -1,14 +1,14 @@
-"""Templates of pages: nothing undefined, everything escaped, numbers in the words of all pages."""
+"""Jinja environment of report and console: strict, autoescaped, common filters."""
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from rollout.reports.text import formatting
 
 
-def page_templates(package: str) -> Environment:
-    r"""Return the templates of a package, with the filters that a report and the console share.
+def load_templates(package: str) -> Environment:
+    r"""Return the Jinja environment of a package, with the common filters.
 
-    >>> page_templates("rollout.reports").filters["pc"](0.5)
+    >>> load_templates("rollout.reports").filters["pc"](0.5)
     '50.0\xa0%'
     """
     environment = Environment(
@@ -19,10 +19,10 @@ def page_templates(package: str) -> Environment:
         lstrip_blocks=True,
     )
     environment.filters.update(
-        pc=formatting.per_cent,
-        num=formatting.number,
-        dec=formatting.decimal,
-        signed=formatting.signed,
-        sentence=formatting.sentence,
+        pc=formatting.format_percent,
+        num=formatting.format_count,
+        dec=formatting.format_decimal,
+        signed=formatting.format_signed,
+        sentence=formatting.to_sentence,
     )
     return environment

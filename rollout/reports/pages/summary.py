@@ -1,195 +1,202 @@
-"""The report in a few sentences that need no page of docs."""
+"""The report in a few sentences."""
 
 from collections import Counter
 from collections.abc import Iterator
 
 from rollout.core.calendar.sites import SHADOW
-from rollout.core.policy.measures import WHOLE
-from rollout.reports.figures.agreement import Agreement
+from rollout.core.policy.measures import WHOLE_UNIT
+from rollout.reports.figures.agreement import AgreementFigures
 from rollout.reports.figures.audit_cost import Hindsight
 from rollout.reports.figures.evidence_facts import ConditionFacts, EvidenceFacts
-from rollout.reports.figures.facts import Facts
-from rollout.reports.figures.funnel import NOT_SAID
-from rollout.reports.figures.model_cost import Price
+from rollout.reports.figures.facts import ReportFacts
+from rollout.reports.figures.funnel import EXPOSURE_UNKNOWN
+from rollout.reports.figures.model_cost import ModelCost
 from rollout.reports.figures.reviewer_agreement import Reviewer
-from rollout.reports.figures.slices import FOLLOWS, FoundSlice
-from rollout.reports.inputs.slice_units import LABEL
-from rollout.reports.statistics.intervals import Share, at_most
+from rollout.reports.figures.slices import CAUSE_TEXTS, DivergentSlice
+from rollout.reports.inputs.slice_units import LABEL_KIND
+from rollout.reports.statistics.intervals import Share, compute_upper_bound
 from rollout.reports.text.formatting import (
-    between,
-    cell_name,
-    listed,
-    local,
-    number,
-    of,
-    per_cent,
-    sentence,
-    several,
-    span_text,
+    describe_duration,
+    format_cell_name,
+    format_count,
+    format_interval,
+    format_local_time,
+    format_percent,
+    format_quantity,
+    format_ratio,
+    join_words,
+    to_sentence,
 )
 
-FEW = 3  # cells and narrowings that are told one by one
-HELD_BACK = ("suspended until", "stopped by a person")  # as next_step begins
-WAITS = "waits for people"  # what next_step says of a proposal that lacks approvals
-HIGH = 0.05  # share of missing verdicts from which on they are told of
+MAX_NAMED = 3  # cells and narrowings listed one by one
+HOLD_PREFIXES = ("suspended until", "stopped by a person")  # starts of next steps
+WAITING_PHRASE = "waits for people"  # next step of a proposal that needs approvals
+HIGH_MISSING_SHARE = 0.05  # share of missing decisions that is worth reporting
 
 
-def headline(facts: Facts) -> str:
-    """Say in one line how the cells ended."""
+def format_headline(facts: ReportFacts) -> str:
+    """Describe in one line how the cells ended."""
     counts = Counter(cell.stage for cell in facts.stages)
     total = len(facts.stages)
     if set(counts) == {SHADOW}:
         widened_count = sum(cell.widened > 0 for cell in facts.stages)
         if not widened_count:
-            return f"Nothing is widened: {_all(total)} in shadow"
+            return f"Nothing is widened: {_format_all_cells(total)} in shadow"
         return (
-            f"{sentence(_all(total))[:-1]} in shadow at the end; {number(widened_count)} had"
-            " gone up"
+            f"{to_sentence(_format_all_cells(total))[:-1]} in shadow at the end;"
+            f" {format_count(widened_count)} had gone up"
         )
     ladder = reversed(facts.rules.stages)
     parts = [
         f"{counts[stage]} {'in ' * (stage == SHADOW)}{stage}" for stage in ladder if counts[stage]
     ]
-    return f"Of {several(total, 'cell')} at the end: {listed(parts)}"
+    return f"Of {format_quantity(total, 'cell')} at the end: {join_words(parts)}"
 
 
-def _all(cells: int) -> str:
-    return f"all {number(cells)} cells" if cells > 1 else "the one cell"
+def _format_all_cells(cells: int) -> str:
+    return f"all {format_count(cells)} cells" if cells > 1 else "the one cell"
 
 
-def sentences(facts: Facts, view: str | None = None) -> tuple[str, ...]:
-    """Say what came out, what went wrong and what it cost; most important first.
+def describe_results(facts: ReportFacts, view: str | None = None) -> tuple[str, ...]:
+    """Return the results in sentences, most important first.
 
-    An operator's list leaves out how far versions and people agree case by case, and where they
-    do not: the table of cells beneath it says what decides there.
+    The operator's list excludes agreement over records, slices and reviewers.
     """
     is_operator = view == "operator"
     return (
-        *_unusable(facts),
-        *_unlisted(facts),
-        *_loops(facts),
-        *_suspended(facts),
-        *_waiting(facts),
-        *(() if is_operator else _agreements(facts)),
-        *(() if is_operator else _slices(facts)),
-        *_unseen(facts),
-        *_held(facts),
-        *_narrowings(facts),
-        *_price(facts.price),
-        *(() if is_operator else _people(facts)),
+        *_describe_unusable(facts),
+        *_describe_unknown_labels(facts),
+        *_describe_loops(facts),
+        *_describe_suspended(facts),
+        *_describe_waiting(facts),
+        *(() if is_operator else _describe_agreements(facts)),
+        *(() if is_operator else _describe_slices(facts)),
+        *_describe_new_values(facts),
+        *_describe_shadow_cells(facts),
+        *_describe_narrowings(facts),
+        *_describe_model_cost(facts.price),
+        *(() if is_operator else _describe_reviewers(facts)),
     )
 
 
-def _unusable(facts: Facts) -> Iterator[str]:
-    """Say that verdicts are no evidence because nobody said how they were given."""
+def _describe_unusable(facts: ReportFacts) -> Iterator[str]:
+    """Describe decisions that are no evidence because their exposure is unknown."""
     for funnel in facts.funnels:
-        lost = funnel.steps[-1].lost.get(NOT_SAID, 0)
+        lost = funnel.steps[-1].lost.get(EXPOSURE_UNKNOWN, 0)
         units = lost + funnel.steps[-1].left
         if lost > units / 2:
             yield (
-                f"{number(lost)} of {number(units)} verdicts beside {funnel.version} are no "
-                "evidence: nothing says that people had not seen the model's answer. If they had "
-                "not, write `outside: blind` under `evidence:` in the policy, or give the "
-                "decisions a column `exposure`."
+                f"{format_count(lost)} of {format_count(units)} verdicts beside {funnel.version}"
+                " are no evidence: nothing says that people had not seen the model's answer. If"
+                " they had not, write `outside: blind` under `evidence:` in the policy, or give"
+                " the decisions a column `exposure`."
             )
 
 
-def _unlisted(facts: Facts) -> Iterator[str]:
-    """Say which answers the policy does not know: most often a label that is spelt otherwise."""
+def _describe_unknown_labels(facts: ReportFacts) -> Iterator[str]:
+    """Describe answers outside their lever, most often misspelt labels."""
     for item in facts.unlisted:
-        answers = listed([f"'{answer}' ({number(count)})" for answer, count in item.answers])
+        answers = join_words(
+            [f"'{answer}' ({format_count(count)})" for answer, count in item.answers]
+        )
         side = "the model" if item.by == "model" else "people"
         yield (
-            f"{several(item.count, 'answer')} by {side} {'is' if item.count == 1 else 'are'} none "
-            f"that the policy offers for {item.lever}, most often {answers}; each counts as a "
-            "disagreement."
+            f"{format_quantity(item.count, 'answer')} by {side}"
+            f" {'is' if item.count == 1 else 'are'} none that the policy offers for {item.lever},"
+            f" most often {answers}; each counts as a disagreement."
         )
 
 
-def _loops(facts: Facts) -> Iterator[str]:
-    """Say where a loop feeds itself: then no other figure says what is there."""
+def _describe_loops(facts: ReportFacts) -> Iterator[str]:
+    """Describe feedback loops; they bias all other figures."""
     for loop in facts.feedback:
         if loop.feeds:
             yield f"{loop.version}, {loop.lever}: {' '.join(loop.says[1:])}"
 
 
-def _suspended(facts: Facts) -> Iterator[str]:
-    """Say which cells a guard or a person holds back now, and until when."""
-    holds = {  # of several versions in a cell the acting one, else any, speaks
-        cell_name(item.site, item.window): item.decides_next
+def _describe_suspended(facts: ReportFacts) -> Iterator[str]:
+    """Describe suspended and stopped cells."""
+    holds = {  # the acting version of a cell wins, because it is last
+        format_cell_name(item.site, item.window): item.decides_next
         for item in sorted(facts.evidence, key=lambda item: item.acting)
-        if item.decides_next.startswith(HELD_BACK)
+        if item.decides_next.startswith(HOLD_PREFIXES)
     }
-    yield from (f"{cell} is {hold}." for cell, hold in list(holds.items())[:FEW])
-    if len(holds) > FEW:
-        more = several(len(holds) - FEW, "more cell is", "more cells are")
+    yield from (f"{cell} is {hold}." for cell, hold in list(holds.items())[:MAX_NAMED])
+    if len(holds) > MAX_NAMED:
+        more = format_quantity(len(holds) - MAX_NAMED, "more cell is", "more cells are")
         yield f"{more} suspended or stopped."
 
 
-def _waiting(facts: Facts) -> Iterator[str]:
-    """Say which proposals wait for people: the only thing here that somebody has to do."""
-    pending = [item for item in facts.evidence if WAITS in item.decides_next]
-    for item in pending[:FEW]:
-        yield f"{cell_name(item.site, item.window)}: {item.version}'s {item.decides_next}."
-    if len(pending) > FEW:
-        yield f"{several(len(pending) - FEW, 'more proposal')} in the table below."
+def _describe_waiting(facts: ReportFacts) -> Iterator[str]:
+    """Describe proposals that need approvals."""
+    pending = [item for item in facts.evidence if WAITING_PHRASE in item.decides_next]
+    for item in pending[:MAX_NAMED]:
+        yield f"{format_cell_name(item.site, item.window)}: {item.version}'s {item.decides_next}."
+    if len(pending) > MAX_NAMED:
+        yield f"{format_quantity(len(pending) - MAX_NAMED, 'more proposal')} in the table below."
 
 
-def _agreements(facts: Facts) -> Iterator[str]:
-    combined = [item for item in facts.agreements if item.lever == WHOLE] or list(facts.agreements)
-    yield from (_agreement(figures) for figures in combined)
+def _describe_agreements(facts: ReportFacts) -> Iterator[str]:
+    combined = [item for item in facts.agreements if item.lever == WHOLE_UNIT] or list(
+        facts.agreements
+    )
+    yield from (_describe_agreement(figures) for figures in combined)
 
 
-def _agreement(figures: Agreement) -> str:
+def _describe_agreement(figures: AgreementFigures) -> str:
     version, share = figures.version, figures.agreement
     if share.rate is None:
         return f"{version} cannot be compared with people: no case has one label of theirs."
-    text = f"{version} agrees with people on {per_cent(share.rate)} of {number(share.n)} cases"
-    return f"{text} ({between(share)}){_not_compared(figures)}."
+    text = (
+        f"{version} agrees with people on {format_percent(share.rate)} of {format_count(share.n)}"
+        " cases"
+    )
+    return f"{text} ({format_interval(share)}){_describe_unreviewed(figures)}."
 
 
-def _not_compared(figures: Agreement) -> str:
-    """Say how many cases have no one label of people, where they are more than a few."""
-    if figures.unjudged <= HIGH * figures.predicted:
+def _describe_unreviewed(figures: AgreementFigures) -> str:
+    """Describe how many cases lack a single human label, if more than a few."""
+    if figures.unjudged <= HIGH_MISSING_SHARE * figures.predicted:
         return ""
-    return f"; on {number(figures.unjudged)} more, people gave no label or several"
+    return f"; on {format_count(figures.unjudged)} more, people gave no label or several"
 
 
-def _slices(facts: Facts) -> Iterator[str]:
-    """Say where a version differs from people more than elsewhere, and whose doing it is."""
+def _describe_slices(facts: ReportFacts) -> Iterator[str]:
+    """Describe slices in which a version differs from humans, and their cause."""
     levers = {search.lever for search in facts.slice_searches}
     for search in facts.slice_searches:
-        slices = [item for item in search.found if item.names[0][0] != LABEL][:FEW]
+        slices = [item for item in search.found if item.names[0][0] != LABEL_KIND][:MAX_NAMED]
         if slices:
             lever_text = f" on {search.lever}" if len(levers) > 1 else ""
-            slice_text = listed([_slice(item) for item in slices])
+            slice_text = join_words([_describe_slice(item) for item in slices])
             yield (
                 f"{search.version} differs from people more than elsewhere{lever_text}:"
                 f" {slice_text}."
             )
 
 
-def _slice(s: FoundSlice) -> str:
-    cause = f"; {FOLLOWS[s.follows]}" if s.follows else ""
-    counts = f"{number(s.differ)} of {number(s.n)}, {per_cent(s.share)}"
-    return f"{s.name} ({counts} against {per_cent(s.elsewhere)}{cause})"
+def _describe_slice(item: DivergentSlice) -> str:
+    cause = f"; {CAUSE_TEXTS[item.follows]}" if item.follows else ""
+    counts = f"{format_count(item.differ)} of {format_count(item.n)}, {format_percent(item.share)}"
+    return f"{item.name} ({counts} against {format_percent(item.elsewhere)}{cause})"
 
 
-def _unseen(facts: Facts) -> Iterator[str]:
-    """Say which values came first when the model already did more than read along."""
+def _describe_new_values(facts: ReportFacts) -> Iterator[str]:
+    """Describe attribute values that first occurred above shadow."""
     new_values = sorted(facts.drifts.unseen, key=lambda item: -item.count)
-    for item in new_values[:FEW]:
-        first = local(item.at, facts.identity.zones[item.site], facts.identity.first)
+    for item in new_values[:MAX_NAMED]:
+        first = format_local_time(item.at, facts.identity.zones[item.site], facts.identity.first)
         yield (
             f"{item.site} had no case of {item.attribute} “{item.value}” while it was in shadow,"
-            f" and {number(item.count)} of {number(item.of)} since, the first on {first}."
+            f" and {format_count(item.count)} of {format_count(item.of)} since, the first on"
+            f" {first}."
         )
-    if len(new_values) > FEW:
-        yield f"{several(len(new_values) - FEW, 'more value')} never seen in shadow."
+    if len(new_values) > MAX_NAMED:
+        yield f"{format_quantity(len(new_values) - MAX_NAMED, 'more value')} never seen in shadow."
 
 
-def _held(facts: Facts) -> Iterator[str]:
-    """Say which cells never left shadow, and why the first few did not."""
+def _describe_shadow_cells(facts: ReportFacts) -> Iterator[str]:
+    """Describe cells that never left shadow, with reasons for the first few."""
     shadow_cells = {(item.site, item.window) for item in facts.stages if not item.widened}
     shadow_evidence = [
         item for item in facts.evidence if (item.site, item.window) in shadow_cells and item.closed
@@ -198,15 +205,18 @@ def _held(facts: Facts) -> Iterator[str]:
     described: set[tuple[str, str]] = set()
     for evidence in worst:
         cell = (evidence.site, evidence.window)
-        if cell not in described and len(described) < FEW:
+        if cell not in described and len(described) < MAX_NAMED:
             described.add(cell)
-            yield f"{cell_name(*cell)} is held in shadow: {evidence.version} {_why(evidence)}."
+            yield (
+                f"{format_cell_name(*cell)} is held in shadow: {evidence.version}"
+                f" {_describe_shadow_reason(evidence)}."
+            )
     rest = len({(item.site, item.window) for item in shadow_evidence} - described)
     if rest:
-        yield f"{several(rest, 'more cell is', 'more cells are')} held in shadow."
+        yield f"{format_quantity(rest, 'more cell is', 'more cells are')} held in shadow."
 
 
-def _why(evidence: EvidenceFacts) -> str:
+def _describe_shadow_reason(evidence: EvidenceFacts) -> str:
     gate = evidence.gate
     unmet = [condition for condition in gate.conditions if not condition.met] if gate else []
     is_early = all(
@@ -217,113 +227,124 @@ def _why(evidence: EvidenceFacts) -> str:
     if not unmet or (is_early and gate and gate.lacks):
         return f"waits ({evidence.decides_next})"
     worst = min(unmet, key=lambda condition: condition.log_e - condition.needed)
-    return f"{_stands(worst, evidence.missing)}; asked for is {worst.condition}"
+    return f"{_describe_condition(worst, evidence.missing)}; asked for is {worst.condition}"
 
 
-def _stands(condition: ConditionFacts, missing: int) -> str:
+def _describe_condition(condition: ConditionFacts, missing: int) -> str:
     if condition.estimate is None:
         return "has no data"
     if condition.measure in {"cost", "parity"}:
         return f"stands at {condition.estimate:.3g}"
-    counts = f"{number(condition.counts[0])} of {number(condition.n)}"
-    if condition.measure == "agreement" and missing > HIGH * condition.n:
-        counts += f", {number(missing)} of them without a verdict"
-    return f"stands at {per_cent(condition.estimate)} ({counts})"
+    counts = f"{format_count(condition.counts[0])} of {format_count(condition.n)}"
+    if condition.measure == "agreement" and missing > HIGH_MISSING_SHARE * condition.n:
+        counts += f", {format_count(missing)} of them without a verdict"
+    return f"stands at {format_percent(condition.estimate)} ({counts})"
 
 
-def _narrowings(facts: Facts) -> Iterator[str]:
+def _describe_narrowings(facts: ReportFacts) -> Iterator[str]:
     if not facts.hindsights:
         if any(cell.widened for cell in facts.stages):
             yield "No quality guard gave alarm."
         return
-    described = [item for item in facts.hindsights if item.price.cases][:FEW] or list(
-        facts.hindsights[:FEW]
+    described = [item for item in facts.hindsights if item.price.cases][:MAX_NAMED] or list(
+        facts.hindsights[:MAX_NAMED]
     )
-    yield from (_narrowing(hindsight, facts) for hindsight in described)
+    yield from (_describe_narrowing(hindsight, facts) for hindsight in described)
     rest = [item for item in facts.hindsights if item not in described]
     if rest:
-        cell_names = list(dict.fromkeys(cell_name(item.site, item.window) for item in rest))
-        at = f" at {listed(cell_names)}" if len(cell_names) <= FEW else ""
-        yield f"{several(len(rest), 'more narrowing')}{at}."
+        cell_names = list(dict.fromkeys(format_cell_name(item.site, item.window) for item in rest))
+        at = f" at {join_words(cell_names)}" if len(cell_names) <= MAX_NAMED else ""
+        yield f"{format_quantity(len(rest), 'more narrowing')}{at}."
 
 
-def _narrowing(h: Hindsight, facts: Facts) -> str:
-    cell = cell_name(h.site, h.window)
-    local_time = local(h.narrowed_at, facts.identity.zones[h.site], facts.identity.first)
-    text = (
-        f"{cell} was taken back from {h.came_from} to {h.to} on {local_time}, "
-        f"{span_text(h.narrowed_at - h.began_at)} after {h.version} fell below its line there"
+def _describe_narrowing(hindsight: Hindsight, facts: ReportFacts) -> str:
+    cell = format_cell_name(hindsight.site, hindsight.window)
+    local_time = format_local_time(
+        hindsight.narrowed_at, facts.identity.zones[hindsight.site], facts.identity.first
     )
-    if h.price.known:
+    text = (
+        f"{cell} was taken back from {hindsight.came_from} to {hindsight.to} on {local_time},"
+        f" {describe_duration(hindsight.narrowed_at - hindsight.began_at)} after"
+        f" {hindsight.version} fell below its line there"
+    )
+    if hindsight.price.known:
         text += (
-            f"; {_wrong(h.price)} of {several(h.price.known, 'case')} decided meanwhile went wrong"
+            f"; {_format_wrong_count(hindsight.price)} of"
+            f" {format_quantity(hindsight.price.known, 'case')} decided meanwhile went wrong"
         )
-    return text + _sooner(h) + "."
+    return text + _describe_earlier_detection(hindsight) + "."
 
 
-def _sooner(h: Hindsight) -> str:
-    if h.seen_at is None or h.price_if_seen is None or h.seen_at >= h.narrowed_at:
+def _describe_earlier_detection(hindsight: Hindsight) -> str:
+    if (
+        hindsight.seen_at is None
+        or hindsight.price_if_seen is None
+        or hindsight.seen_at >= hindsight.narrowed_at
+    ):
         return ""
-    delay = span_text(h.seen_at - h.began_at)
-    if not h.price.known:
+    delay = describe_duration(hindsight.seen_at - hindsight.began_at)
+    if not hindsight.price.known:
         return f"; with every verdict in sight it would have taken {delay}"
-    wrong = several(h.price_if_seen.wrong_action.count, "wrong case")
+    wrong = format_quantity(hindsight.price_if_seen.wrong_action.count, "wrong case")
     return f"; with every verdict in sight it would have taken {delay} and {wrong}"
 
 
-def _wrong(price: Price) -> str:
-    return number(price.wrong_action.count)
+def _format_wrong_count(price: ModelCost) -> str:
+    return format_count(price.wrong_action.count)
 
 
-def _price(price: Price) -> Iterator[str]:
-    if not price.cases:
+def _describe_model_cost(cost: ModelCost) -> Iterator[str]:
+    if not cost.cases:
         return
-    text = f"The model decided {several(price.cases, 'case')} by itself"
-    if price.known:
-        text += f": {of(price.wrong_action)} went wrong ({_how_often(price.wrong_action)})"
-    if price.people_wrong_action is not None:
+    text = f"The model decided {format_quantity(cost.cases, 'case')} by itself"
+    if cost.known:
         text += (
-            f"; people had {number(price.people_wrong_action)} of "
-            f"{number(price.people_known)} of these cases wrong"
+            f": {format_ratio(cost.wrong_action)} went wrong"
+            f" ({_format_wrong_share(cost.wrong_action)})"
+        )
+    if cost.people_wrong_action is not None:
+        text += (
+            f"; people had {format_count(cost.people_wrong_action)} of "
+            f"{format_count(cost.people_known)} of these cases wrong"
         )
     yield text + "."
 
 
-def _how_often(wrong: Share) -> str:
-    """Say a share of wrong cases; where none was seen, how many there may be at most."""
+def _format_wrong_share(wrong: Share) -> str:
+    """Format a share of wrong cases; without any, its upper bound."""
     if wrong.count:
-        return per_cent(wrong.rate, 2)
-    return f"so at most {per_cent(at_most(0, wrong.n))}, one-sided 95 %"
+        return format_percent(wrong.rate, 2)
+    return f"so at most {format_percent(compute_upper_bound(0, wrong.n))}, one-sided 95 %"
 
 
-def _people(facts: Facts) -> Iterator[str]:
-    """Say who stands out most, against what, beside the others."""
+def _describe_reviewers(facts: ReportFacts) -> Iterator[str]:
+    """Describe the reviewer who stands out most, compared with the others."""
     reviewers = facts.people.reviewers
     standouts = [item for item in reviewers if item.stands_out]
-    more = f", {several(len(standouts) - 1, 'other')} less so" if len(standouts) > 1 else ""
+    more = f", {format_quantity(len(standouts) - 1, 'other')} less so" if len(standouts) > 1 else ""
     for reviewer in standouts[:1]:
         comparison = reviewer.stands_out[0]
         own_share, others = (
-            _against(reviewer, comparison),
+            _select_share(reviewer, comparison),
             [item for item in reviewers if item is not reviewer],
         )
-        shares = [_against(other, comparison) for other in others]
+        shares = [_select_share(other, comparison) for other in others]
         rate = sum(share.count for share in shares) / max(sum(share.n for share in shares), 1)
         yield (
-            f"{reviewer.name} stands out{' most' if more else ''} among "
-            f"{several(len(reviewers), 'reviewer')}{more}: agrees with "
-            f"{AGAINST[comparison]} on {per_cent(own_share.rate)} of {number(own_share.n)} cases, "
-            f"the others on {per_cent(rate)}."
+            f"{reviewer.name} stands out{' most' if more else ''} among"
+            f" {format_quantity(len(reviewers), 'reviewer')}{more}: agrees with"
+            f" {COMPARISON_NAMES[comparison]} on {format_percent(own_share.rate)} of"
+            f" {format_count(own_share.n)} cases, the others on {format_percent(rate)}."
         )
 
 
-def _against(reviewer: Reviewer, what: str) -> Share:
+def _select_share(reviewer: Reviewer, comparison: str) -> Share:
     shares = {
         "outcome": reviewer.with_outcome,
         "others": reviewer.with_others,
         "model": reviewer.with_model,
     }
-    return shares[what]
+    return shares[comparison]
 
 
-AGAINST = {"outcome": "the outcome", "others": "other people", "model": "the model"}
+COMPARISON_NAMES = {"outcome": "the outcome", "others": "other people", "model": "the model"}

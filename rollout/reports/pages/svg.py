@@ -1,4 +1,4 @@
-"""Charts as SVG that stands inside a page: drawn by vl-convert, if that is installed."""
+"""Charts as inline SVG, drawn by vl-convert if it is installed."""
 
 import re
 from collections.abc import Mapping
@@ -8,8 +8,8 @@ from typing import Any
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 FONT = "system-ui, sans-serif"
 
-# Colours that are drawn with; the page puts its own in their place, light or dark. They are odd on
-# purpose, so that none of them stands anywhere else in a drawing.
+# Placeholder colours, replaced by the page's variables for light and dark mode. Their values are
+# odd so that they occur nowhere else in a drawing.
 PAINTS: Mapping[str, str] = {
     "#010a01": "var(--ink)",
     "#010a02": "var(--ink-soft)",
@@ -30,18 +30,19 @@ PAINTS: Mapping[str, str] = {
     "#010c04": "var(--stage-4-ink)",
 }
 INK, SOFT, RULE, ACCENT, ACCENT_SOFT, PAGE = list(PAINTS)[:6]
-NONE = "#010b0f"
-DEEPEST = 4  # stages from the fourth above shadow on look alike
+NO_STAGE = "#010b0f"
+SINGLE_ROW_DATA: dict[str, Any] = {"values": [{}]}  # a rule over more rows is drawn repeatedly
+MAX_STAGE_PATTERN = 4  # higher stages share the last pattern
 
 
-def stage_fill(rung: int) -> str:
-    """Return the fill of a rung."""
-    return f"#010b0{min(rung, DEEPEST)}"
+def get_stage_fill(stage_level: int) -> str:
+    """Return the fill of a stage level."""
+    return f"#010b0{min(stage_level, MAX_STAGE_PATTERN)}"
 
 
-def stage_ink(rung: int) -> str:
-    """Return the colour of text on a rung."""
-    return f"#010c0{min(rung, DEEPEST)}"
+def get_stage_ink(stage_level: int) -> str:
+    """Return the text colour on a stage level."""
+    return f"#010c0{min(stage_level, MAX_STAGE_PATTERN)}"
 
 
 CONFIG: dict[str, Any] = {
@@ -62,41 +63,43 @@ CONFIG: dict[str, Any] = {
 }  # fmt: skip
 
 
-def draw(spec: Mapping[str, Any], prefix: str, title: str, description: str) -> str | None:
-    """Return a Vega-Lite specification as SVG for a page, None where nothing can draw it.
+def draw_svg(spec: Mapping[str, Any], prefix: str, title: str, description: str) -> str | None:
+    """Return a Vega-Lite specification as inline SVG, None without vl-convert.
 
     Args:
-        spec: without schema and config, which are the same for all charts.
-        prefix: of all ids in it, different for each chart of a page.
-        title: read out as the chart's name.
-        description: read out as what it shows.
+        spec: without schema and config, which all charts share.
+        prefix: prefix of all ids, unique on a page.
+        title: accessible name.
+        description: accessible description.
     """
     try:
         import vl_convert  # noqa: PLC0415 - an extra: without it reports keep their tables
     except ImportError:
         return None
     full_spec = {"$schema": SCHEMA, "config": CONFIG, "padding": 2, **spec}
-    return dressed(vl_convert.vegalite_to_svg(full_spec), prefix, title, description)
+    return finish_svg(vl_convert.vegalite_to_svg(full_spec), prefix, title, description)
 
 
-def dressed(svg: str, prefix: str, title: str, description: str) -> str:
-    """Return a drawing with its own ids, the page's colours, short numbers and a name."""
+def finish_svg(svg: str, prefix: str, title: str, description: str) -> str:
+    """Return a drawing with unique ids, page colours, short numbers and a title."""
     svg = svg[svg.index("<svg") :]
-    svg = _renamed(svg, prefix)
-    svg = re.sub(r' (?:d|transform|[xy]\d?|width|height|viewBox)="[^"]*"', _shorter, svg)
-    svg = lean(svg)
+    svg = _rename_ids(svg, prefix)
+    svg = re.sub(r' (?:d|transform|[xy]\d?|width|height|viewBox)="[^"]*"', _shorten_numbers, svg)
+    svg = compact_svg(svg)
     for paint, variable in PAINTS.items():
         svg = svg.replace(paint, variable)
     attributes = f'role="img" aria-labelledby="{prefix}-title {prefix}-desc"'
     header = f'<title id="{prefix}-title">{escape(title)}</title>'
     header += f'<desc id="{prefix}-desc">{escape(description)}</desc>'
-    return re.sub(r"<svg([^>]*)>", rf"<svg {attributes}\1>{_literal(header)}", svg, count=1)
+    return re.sub(
+        r"<svg([^>]*)>", rf"<svg {attributes}\1>{_escape_backslashes(header)}", svg, count=1
+    )
 
 
-def _renamed(svg: str, prefix: str) -> str:
-    """Return a drawing whose ids are numbered within it: its maker counts on and on.
+def _rename_ids(svg: str, prefix: str) -> str:
+    """Return a drawing with ids numbered from 1; vl-convert counts over all drawings.
 
-    >>> _renamed('<clipPath id="clip7"/><g clip-path="url(#clip7)"/>', "a0")
+    >>> _rename_ids('<clipPath id="clip7"/><g clip-path="url(#clip7)"/>', "a0")
     '<clipPath id="a0-1"/><g clip-path="url(#a0-1)"/>'
     """
     ids = dict.fromkeys(re.findall(r'\bid="([^"]+)"', svg))
@@ -105,13 +108,13 @@ def _renamed(svg: str, prefix: str) -> str:
     return re.sub(r"url\(#([^)]+)\)", lambda match: f"url(#{names.get(match[1], match[1])})", svg)
 
 
-def _shorter(attribute: re.Match[str]) -> str:
-    """Return an attribute with its places to a tenth of a pixel; text keeps its digits."""
+def _shorten_numbers(attribute: re.Match[str]) -> str:
+    """Return an attribute with coordinates rounded to a tenth of a pixel."""
     return re.sub(r"-?\d+\.\d{2,}", lambda match: f"{float(match[0]):.1f}", attribute[0])
 
 
-def lean(svg: str) -> str:
-    """Return a drawing without what it looks the same without: empty shapes, names of groups."""
+def compact_svg(svg: str) -> str:
+    """Return a drawing without invisible parts: empty shapes, group names, defaults."""
     svg = re.sub(r'<path[^>]* d="(?:M0,0h0v0h0Z)?"[^>]*/>', "", svg)
     svg = re.sub(
         r' (?:class|role|aria-[a-z]+|pointer-events|version|font-family|xmlns:xlink)="[^"]*"',
@@ -128,5 +131,5 @@ def lean(svg: str) -> str:
     return svg
 
 
-def _literal(text: str) -> str:
+def _escape_backslashes(text: str) -> str:
     return text.replace("\\", r"\\")

@@ -1,42 +1,46 @@
-"""Bounds that hold at every look, for what decides: shares from below, mean costs from above."""
+"""Bounds valid at every look: shares from below, mean costs from above."""
 
 from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from rollout.core.policy.gates import scaled_levels
+from rollout.core.policy.gates import scale_cost_levels
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Policy
-from rollout.core.statistics.evidence import BETS, lower_bounds
+from rollout.core.statistics.evidence import BETS, compute_lower_bounds
 
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-HALVINGS = 50
+BISECTION_STEPS = 50
 
 
-def bounds_of(condition: Condition, counts: Ints, risk: float, policy: Policy) -> Floats | None:
-    """Return the bound that meets the condition's line exactly when its gate does.
+def compute_bounds(
+    condition: Condition, counts: Ints, risk: float, policy: Policy
+) -> Floats | None:
+    """Return the bound that meets the condition's threshold exactly when the gate does.
 
     Args:
-        condition: a gate's.
-        counts: cumulated counts as the gate takes them, shape (looks, width).
+        condition: a condition of a gate.
+        counts: cumulated counts as in the gate, shape (looks, width).
         risk: of the gate in its attempt.
-        policy: for the cost levels.
+        policy: gives the cost levels.
 
     Returns:
-        Shape (looks,), in the measure's unit; None for parity, which has no bound of its own.
+        Shape (looks,), in the measure's unit; None for parity, which has no bound.
     """
     if condition.measure == "parity":
         return None
     if condition.measure == "cost":
-        return policy.largest_cost * cost_bounds(counts, scaled_levels(policy), alpha=risk)
-    return lower_bounds(counts[:, 0], counts[:, 1], alpha=risk)
+        return policy.largest_cost * compute_cost_bounds(
+            counts, scale_cost_levels(policy), alpha=risk
+        )
+    return compute_lower_bounds(counts[:, 0], counts[:, 1], alpha=risk)
 
 
-def estimates_of(condition: Condition, counts: Ints, policy: Policy) -> Floats:
-    """Return the plain estimate at each look, NaN without records: a share, or a mean cost."""
+def compute_estimates(condition: Condition, counts: Ints, policy: Policy) -> Floats:
+    """Return the plain share or mean cost at each look, NaN without records."""
     n = counts.sum(axis=1)
     if condition.measure == "cost":
         total = counts @ np.array(policy.cost_levels)
@@ -48,11 +52,11 @@ def estimates_of(condition: Condition, counts: Ints, policy: Policy) -> Floats:
         return np.asarray(np.where(n > 0, total / n, np.nan))
 
 
-def cost_bounds(counts: Ints, levels: Sequence[float], *, alpha: float) -> Floats:
-    """Return the upper bound of a mean cost that holds at every look, except with chance alpha.
+def compute_cost_bounds(counts: Ints, levels: Sequence[float], *, alpha: float) -> Floats:
+    """Return the upper bound of a mean cost, valid at every look.
 
-    It is the line at which `log_e_cost` reaches ln(1/alpha): each bet wins more the higher the
-    line, so there is one such line.
+    It is the threshold at which the log e-value reaches ln(1/alpha). The gain of each bet grows
+    with the threshold, so there is exactly one. The bound is wrong with a chance of at most alpha.
 
     Args:
         counts: records at each level, shape (looks, levels).
@@ -60,19 +64,19 @@ def cost_bounds(counts: Ints, levels: Sequence[float], *, alpha: float) -> Float
         alpha: in the open interval (0, 1).
 
     Returns:
-        Shape (looks,), in [0, 1]; 1 without records: nothing is known.
+        Shape (looks,), in [0, 1]; 1 without records.
     """
     low, high = np.zeros(len(counts)), np.ones(len(counts))
-    for _ in range(HALVINGS):
+    for _ in range(BISECTION_STEPS):
         threshold = (low + high) / 2
-        is_met = _log_e(counts, np.asarray(levels, float), threshold) >= -np.log(alpha)
+        is_met = _compute_log_e(counts, np.asarray(levels, float), threshold) >= -np.log(alpha)
         low, high = np.where(is_met, low, threshold), np.where(is_met, threshold, high)
     return high
 
 
-def _log_e(counts: Ints, levels: Floats, line: Floats) -> Floats:
-    """Return `log_e_cost` of each row of counts at its own line."""
-    gains = (line[:, None] - levels) / (1 - line[:, None])
+def _compute_log_e(counts: Ints, levels: Floats, threshold: Floats) -> Floats:
+    """Return the log e-value of each row of counts at its own threshold."""
+    gains = (threshold[:, None] - levels) / (1 - threshold[:, None])
     logs = np.einsum("nl,nlk->nk", counts, np.log1p(gains[:, :, None] * BETS))
     largest = logs.max(axis=1)
     return np.asarray(largest + np.log(np.mean(np.exp(logs - largest[:, None]), axis=1)))

@@ -1,7 +1,7 @@
-"""Differences between shares of different cases: one period against another, seen against unseen.
+"""Differences between shares of different cases, such as two periods.
 
-On the same cases the difference is `intervals.paired_change`; here the two sides have none in
-common, and each brings its own number of independent cases (statistics.md §17).
+For shares of the same cases see `compute_paired_change`. Each side has its own effective number of
+cases.
 """
 
 from collections.abc import Sequence
@@ -12,27 +12,33 @@ import numpy as np
 import scipy
 from numpy.typing import ArrayLike
 
-from rollout.reports.statistics.intervals import NO_DATA, NORMAL, Share, Weighted, clopper_pearson
+from rollout.reports.statistics.intervals import (
+    NO_DATA,
+    NORMAL_QUANTILE,
+    Share,
+    WeightedShare,
+    clopper_pearson,
+)
 
-PERIODS = "Agresti–Caffo, 95 %"
-BY_DAY = "Agresti–Caffo at the effective number of cases, days as units, Student's t, 95 %"
-EFFECTIVE = "Agresti–Caffo at the effective number of cases, 95 %"
-ADOPTED = "Clopper–Pearson of both shares, 97.5 % each"
-OVER = 1.5  # times the binomial variance: from there on days are the units (statistics.md §16)
-FEWEST_DAYS = 5  # from fewer no variance between days can be read
-TAIL = 0.975
+INDEPENDENT_METHOD = "Agresti–Caffo, 95 %"
+DAILY_METHOD = "Agresti–Caffo at the effective number of cases, days as units, Student's t, 95 %"
+EFFECTIVE_METHOD = "Agresti–Caffo at the effective number of cases, 95 %"
+ADOPTION_METHOD = "Clopper–Pearson of both shares, 97.5 % each"
+MAX_DISPERSION = 1.5  # times the binomial variance; above it, days are the units
+MIN_DAYS = 5  # to estimate a variance between days
+UPPER_QUANTILE = 0.975
 
 
 @dataclass(frozen=True, slots=True)
-class Difference:
+class ShareDifference:
     """How many more cases in 100 the first side has than the second, on different cases.
 
     Attributes:
         first, second: the share of each side, None without cases.
         first_n, second_n: cases of each side.
-        per_100: the difference, drawn a little towards nothing as its interval is.
-        low, high: its interval; None where a side has no cases.
-        method: in words.
+        per_100: the difference, shrunk towards 0 like its interval.
+        low, high: its interval; None if a side has no cases.
+        method: its name.
     """
 
     first: float | None
@@ -46,13 +52,13 @@ class Difference:
 
 
 @dataclass(frozen=True, slots=True)
-class Side:
+class ComparedSide:
     """One side of a difference: `count` of `n` independent cases; both may be fractions."""
 
     count: float
     n: float
     cases: int
-    freedom: float = float("inf")
+    degrees_of_freedom: float = float("inf")
 
     @property
     def rate(self) -> float | None:
@@ -60,7 +66,9 @@ class Side:
         return self.count / self.n if self.n else None
 
 
-def period_difference(first: int, first_n: int, second: int, second_n: int) -> Difference:
+def compute_period_difference(
+    first: int, first_n: int, second: int, second_n: int
+) -> ShareDifference:
     """Return the difference of two shares of independent cases.
 
     Args:
@@ -69,23 +77,29 @@ def period_difference(first: int, first_n: int, second: int, second_n: int) -> D
         second: the same of the second side.
         second_n: all its cases.
 
-    >>> found = period_difference(12, 500, 20, 2000)
+    >>> found = compute_period_difference(12, 500, 20, 2000)
     >>> round(found.per_100, 6), round(found.low, 6), round(found.high, 6)
     (1.54069, 0.081404, 2.999977)
-    >>> period_difference(0, 0, 20, 2000).per_100 is None
+    >>> compute_period_difference(0, 0, 20, 2000).per_100 is None
     True
 
     Source: Agresti and Caffo, The American Statistician 54 (2000) 280.
     """
-    return difference(
-        Side(first, first_n, first_n), Side(second, second_n, second_n), method=PERIODS
+    return compute_difference(
+        ComparedSide(first, first_n, first_n),
+        ComparedSide(second, second_n, second_n),
+        method=INDEPENDENT_METHOD,
     )
 
 
-def difference(first: Side, second: Side, *, method: str = EFFECTIVE) -> Difference:
+def compute_difference(
+    first: ComparedSide, second: ComparedSide, *, method: str = EFFECTIVE_METHOD
+) -> ShareDifference:
     """Return the difference of two sides, one success and one failure added to each."""
-    gap, low, high = _added(first, second) if first.n and second.n else (None, None, None)
-    return Difference(
+    gap, low, high = (
+        _compute_adjusted_difference(first, second) if first.n and second.n else (None, None, None)
+    )
+    return ShareDifference(
         first=first.rate,
         second=second.rate,
         first_n=first.cases,
@@ -97,72 +111,83 @@ def difference(first: Side, second: Side, *, method: str = EFFECTIVE) -> Differe
     )
 
 
-def _added(first: Side, second: Side) -> tuple[float, float, float]:
-    """Return the difference of 100 cases with its ends."""
+def _compute_adjusted_difference(
+    first: ComparedSide, second: ComparedSide
+) -> tuple[float, float, float]:
+    """Return the difference per 100 cases with its interval."""
     rates = [(side.count + 1) / (side.n + 2) for side in (first, second)]
     parts = [
         rate * (1 - rate) / (side.n + 2) for rate, side in zip(rates, (first, second), strict=True)
     ]
-    gap, half_width = rates[0] - rates[1], _reach(parts, (first, second)) * sqrt(sum(parts))
+    gap = rates[0] - rates[1]
+    half_width = _compute_quantile(parts, (first, second)) * sqrt(sum(parts))
     return 100 * gap, 100 * (gap - half_width), 100 * (gap + half_width)
 
 
-def _reach(variances: Sequence[float], sides: Sequence[Side]) -> float:
-    """Return the quantile for a variance whose parts were read from few days."""
-    slack = sum(variance**2 / side.freedom for variance, side in zip(variances, sides, strict=True))
-    return float(scipy.special.stdtrit(sum(variances) ** 2 / slack, TAIL)) if slack else NORMAL
+def _compute_quantile(variances: Sequence[float], sides: Sequence[ComparedSide]) -> float:
+    """Return the Student or normal quantile for the sum of two variances."""
+    slack = sum(
+        variance**2 / side.degrees_of_freedom
+        for variance, side in zip(variances, sides, strict=True)
+    )
+    return (
+        float(scipy.special.stdtrit(sum(variances) ** 2 / slack, UPPER_QUANTILE))
+        if slack
+        else NORMAL_QUANTILE
+    )
 
 
-def difference_by_day(
+def compute_difference_by_day(
     first: ArrayLike, first_n: ArrayLike, second: ArrayLike, second_n: ArrayLike
-) -> Difference:
-    """Return the difference of two shares that may swing from day to day.
+) -> ShareDifference:
+    """Return the difference of two shares that can vary from day to day.
 
-    A side whose daily shares vary by more than 1.5 times what chance alone would do counts its
-    days, not its cases. The other side, and any side of fewer than five days, counts its cases.
+    A side whose daily shares vary more than 1.5 times as much as by chance uses days as units. A
+    side with fewer than five days uses cases.
 
     Args:
         first: cases of the first side that have it, by day, shape (days,).
-        first_n: all its cases by day, shape (days,); days without any say nothing.
+        first_n: all its cases by day, shape (days,); empty days are ignored.
         second: the same of the second side, of as many days as it has.
         second_n: all its cases by day.
 
-    Source: Agresti and Caffo, as `period_difference`; Korn and Graubard for the effective number;
-    Satterthwaite, Biometrics Bulletin 2 (1946) 110, for the degrees of freedom.
+    Source: Agresti and Caffo as for `compute_period_difference`; Korn and Graubard for the
+    effective number as for `compute_clustered_share`; Satterthwaite, Biometrics Bulletin 2 (1946)
+    110, for the degrees of freedom.
     """
-    sides = (side_by_day(first, first_n), side_by_day(second, second_n))
-    is_independent = all(np.isinf(side.freedom) for side in sides)
-    return difference(*sides, method=PERIODS if is_independent else BY_DAY)
+    sides = (build_side_by_day(first, first_n), build_side_by_day(second, second_n))
+    is_independent = all(np.isinf(side.degrees_of_freedom) for side in sides)
+    return compute_difference(*sides, method=INDEPENDENT_METHOD if is_independent else DAILY_METHOD)
 
 
-def side_by_day(counts: ArrayLike, sizes: ArrayLike) -> Side:
-    """Return a side at its effective number of cases where its days differ too much."""
+def build_side_by_day(counts: ArrayLike, sizes: ArrayLike) -> ComparedSide:
+    """Return a side, at its effective number of cases if days vary too much."""
     s, m = np.asarray(counts, float), np.asarray(sizes, float)
     s, m = s[m > 0], m[m > 0]
     total, n, days = float(s.sum()), float(m.sum()), len(m)
-    independent = Side(total, n, int(n))
-    if days < FEWEST_DAYS or not 0 < total < n:
+    independent = ComparedSide(total, n, int(n))
+    if days < MIN_DAYS or not 0 < total < n:
         return independent
     rate = total / n
     binomial_variance = rate * (1 - rate)
     dispersion = float(np.sum((s - rate * m) ** 2 / (m * binomial_variance))) / (days - 1)
-    if dispersion <= OVER:
+    if dispersion <= MAX_DISPERSION:
         return independent
     variance = float(np.sum((s - rate * m) ** 2)) / n**2 * days / (days - 1)
     effective = min(binomial_variance / variance, n)
-    return Side(rate * effective, effective, int(n), freedom=days - 1)
+    return ComparedSide(rate * effective, effective, int(n), degrees_of_freedom=days - 1)
 
 
-def side_of(found: Share | Weighted) -> Side:
-    """Return a share, or a weighted one, as a side at its effective number of cases."""
-    if found.rate is None or found.effective is None:
-        return Side(0.0, 0.0, found.n)
-    return Side(found.rate * found.effective, found.effective, found.n)
+def build_side(share: Share | WeightedShare) -> ComparedSide:
+    """Return a share as a side at its effective number of cases."""
+    if share.rate is None or share.effective is None:
+        return ComparedSide(0.0, 0.0, share.n)
+    return ComparedSide(share.rate * share.effective, share.effective, share.n)
 
 
 @dataclass(frozen=True, slots=True)
-class Adopted:
-    """In which share of conflicts people took over what they were shown, in [0, 1]."""
+class AdoptionRate:
+    """Share of conflicts in which reviewers adopted the displayed answer, in [0, 1]."""
 
     share: float | None
     low: float | None
@@ -170,38 +195,40 @@ class Adopted:
     method: str
 
 
-def adopted(unseen: Side, seen: Side) -> Adopted:
-    """Return r of "measured = A + (1 − A)·r": which share of the conflicts went over.
+def compute_adoption(unassisted: ComparedSide, assisted: ComparedSide) -> AdoptionRate:
+    """Return the adoption rate r of S = A + (1 − A)·r.
 
-    With A the agreement of who saw nothing and S of who saw the answer, r = 1 − (1−S)/(1−A). Both
-    ends hold together in at least 95 %: each share is covered with 97.5 %.
+    A is the unassisted and S the assisted agreement, so r = 1 − (1−S)/(1−A). The interval covers
+    with at least 95 %, because each share is covered with 97.5 %.
 
     Args:
-        unseen: agreement of verdicts given without the answer in sight.
-        seen: agreement of verdicts given with it.
+        unassisted: agreement of unassisted decisions.
+        assisted: agreement of assisted decisions.
 
     Returns:
-        Shares cut to [0, 1], because there is no adoption below nothing; None where a side has no
-        cases, or where unseen people never differed: then nothing could be adopted.
+        Shares clipped to [0, 1]; None if a side has no cases, or if unassisted decisions never
+        differ.
 
-    >>> found = adopted(Side(850, 1000, 1000), Side(902.5, 1000, 1000))
+    >>> found = compute_adoption(ComparedSide(850, 1000, 1000), ComparedSide(902.5, 1000, 1000))
     >>> round(found.share, 9)
     0.35
     """
-    if not unseen.n or not seen.n or unseen.count >= unseen.n:
-        return Adopted(None, None, None, NO_DATA)
-    unassisted_rate, unassisted_low, unassisted_high = _differing(unseen)
-    assisted_rate, assisted_low, assisted_high = _differing(seen)
-    share = _cut(1 - assisted_rate / unassisted_rate)
-    low = _cut(1 - assisted_high / unassisted_low) if unassisted_low else 0.0
-    return Adopted(share, low, _cut(1 - assisted_low / unassisted_high), ADOPTED)
+    if not unassisted.n or not assisted.n or unassisted.count >= unassisted.n:
+        return AdoptionRate(None, None, None, NO_DATA)
+    unassisted_rate, unassisted_low, unassisted_high = _compute_disagreement(unassisted)
+    assisted_rate, assisted_low, assisted_high = _compute_disagreement(assisted)
+    share = _clip_share(1 - assisted_rate / unassisted_rate)
+    low = _clip_share(1 - assisted_high / unassisted_low) if unassisted_low else 0.0
+    return AdoptionRate(
+        share, low, _clip_share(1 - assisted_low / unassisted_high), ADOPTION_METHOD
+    )
 
 
-def _cut(share: float) -> float:
+def _clip_share(share: float) -> float:
     return min(max(share, 0.0), 1.0)
 
 
-def _differing(side: Side) -> tuple[float, float, float]:
+def _compute_disagreement(side: ComparedSide) -> tuple[float, float, float]:
     """Return the share that differs, with an interval of 97.5 %."""
     count = side.n - side.count
-    return count / side.n, *clopper_pearson(count, side.n, TAIL)
+    return count / side.n, *clopper_pearson(count, side.n, UPPER_QUANTILE)

@@ -1,9 +1,8 @@
-"""One slice against the rest, stratum by stratum: how many differ, and how likely that is by luck.
+"""Exact stratified test of one slice against the rest.
 
-Within a stratum, if the slice is like the rest, any units could as well have been the ones that
-differ. So given how many there are of each, the number in the slice is hypergeometric, strata are
-independent, and the chance of at least so many is a sum that can be written out. No large numbers
-are needed, and a stratum in which there is nothing to compare with says nothing.
+If the slice is like the rest of a stratum, its number of divergences is hypergeometric given the
+margins. Strata are independent, so the tail chance is an exact sum, also for small numbers. A
+stratum without a rest has no effect.
 
 Source: Mantel and Haenszel, Journal of the National Cancer Institute 22 (1959) 719, whose
 conditional distribution is used exactly, as in Gart, Biometrika 57 (1970) 471.
@@ -19,17 +18,17 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
-EXACT_UP_TO = 4000  # possible numbers of divergences in the slice; above, a bound is used
-HALVINGS = 60
-STEEPEST = 50.0  # of the exponential bound
+MAX_EXACT_VALUES = 4000  # with more possible values, a bound is used
+BISECTION_STEPS = 60
+MAX_EXPONENT = 50.0  # of the exponential bound
 
 
 @dataclass(frozen=True)
-class Table:
-    """Counts of one slice by stratum, of those strata alone in which there is a rest.
+class StrataTable:
+    """Counts of one slice in the strata that have a rest.
 
     Attributes:
-        n, differ: units of the slice and those that differ, shape (strata,).
+        n, differ: units of the slice, and divergent ones, shape (strata,).
         all_n, all_differ: the same of slice and rest together.
     """
 
@@ -39,33 +38,33 @@ class Table:
     all_differ: Ints
 
     @cached_property
-    def seen(self) -> int:
-        """Return how many of the slice differ."""
+    def differing_count(self) -> int:
+        """Return the number of divergent units."""
         return int(self.differ.sum())
 
     @cached_property
-    def units(self) -> int:
-        """Return how many units the slice has."""
+    def unit_count(self) -> int:
+        """Return the number of units."""
         return int(self.n.sum())
 
     @cached_property
-    def elsewhere(self) -> float:
-        """Return the share that would differ if the slice were like the rest of each stratum.
+    def expected_share(self) -> float:
+        """Return the expected divergent share if the slice were like the rest.
 
         NaN without strata.
         """
         rest = (self.all_differ - self.differ) / (self.all_n - self.n)
-        return float(np.sum(self.n * rest) / self.units) if self.units else float("nan")
+        return float(np.sum(self.n * rest) / self.unit_count) if self.unit_count else float("nan")
 
 
-def table(n: Ints, differ: Ints, all_n: Ints, all_differ: Ints) -> Table:
+def build_strata_table(n: Ints, differ: Ints, all_n: Ints, all_differ: Ints) -> StrataTable:
     """Return the strata in which both the slice and the rest have units."""
     comparable = (n > 0) & (all_n > n)
-    return Table(n[comparable], differ[comparable], all_n[comparable], all_differ[comparable])
+    return StrataTable(n[comparable], differ[comparable], all_n[comparable], all_differ[comparable])
 
 
-def z_scores(n: Ints, differ: Ints, all_n: Ints, all_differ: Ints) -> Floats:
-    """Return how far each slice lies above what is expected, in standard deviations.
+def compute_z_scores(n: Ints, differ: Ints, all_n: Ints, all_differ: Ints) -> Floats:
+    """Return the excess of each slice over its expectation, in standard deviations.
 
     Args:
         n: units of slices, shape (slices, strata).
@@ -83,64 +82,65 @@ def z_scores(n: Ints, differ: Ints, all_n: Ints, all_differ: Ints) -> Floats:
     return np.asarray(np.divide(excess, spread, out=np.zeros_like(excess), where=spread > 0))
 
 
-def tail(found: Table) -> float:
-    """Return the chance of at least so many in the slice if it were like the rest.
+def compute_tail_chance(table: StrataTable) -> float:
+    """Return the chance of as many divergences if the slice were like the rest.
 
-    Exact where the counts are small enough to write it out; above 4,000 possible values an
-    exponential bound, which is never too small.
+    Exact up to 4,000 possible values, an exponential upper bound above.
 
-    >>> lady = table(np.array([4]), np.array([4]), np.array([8]), np.array([4]))
-    >>> round(tail(lady), 9) == round(1 / 70, 9)
+    >>> lady = build_strata_table(np.array([4]), np.array([4]), np.array([8]), np.array([4]))
+    >>> round(compute_tail_chance(lady), 9) == round(1 / 70, 9)
     True
     """
-    low, high = _support(found)
-    if int((high - low).sum()) > EXACT_UP_TO:
-        return bound(found)
+    low, high = _find_support(table)
+    if int((high - low).sum()) > MAX_EXACT_VALUES:
+        return compute_tail_bound(table)
     distribution = np.ones(1)
-    for first, last, *counts in zip(low, high, found.n, found.all_n, found.all_differ, strict=True):
+    for first, last, *counts in zip(low, high, table.n, table.all_n, table.all_differ, strict=True):
         if last > first:
             distribution = np.convolve(
-                distribution, _chances(int(first), int(last), *map(int, counts))
+                distribution, _compute_hypergeometric(int(first), int(last), *map(int, counts))
             )
-    return float(min(1.0, distribution[found.seen - int(low.sum()) :].sum()))
+    return float(min(1.0, distribution[table.differing_count - int(low.sum()) :].sum()))
 
 
-def bound(found: Table) -> float:
-    """Return an upper bound of that chance, at any size.
+def compute_tail_bound(table: StrataTable) -> float:
+    """Return an upper bound of the tail chance, at any size.
 
     A hypergeometric count has no larger exponential moments than the binomial one of the same
     mean; so the best of exp(−θx) times these moments bounds the tail.
 
     Source: Hoeffding, Journal of the American Statistical Association 58 (1963) 13, section 6.
     """
-    share = found.all_differ / found.all_n
-    if found.seen <= float(np.sum(found.n * share)):
+    share = table.all_differ / table.all_n
+    if table.differing_count <= float(np.sum(table.n * share)):
         return 1.0
-    low, high = 0.0, STEEPEST
-    for _ in range(HALVINGS):
+    low, high = 0.0, MAX_EXPONENT
+    for _ in range(BISECTION_STEPS):
         middle = (low + high) / 2
         tilted = share * np.exp(middle)
-        mean = float(np.sum(found.n * tilted / (1 - share + tilted)))
-        low, high = (middle, high) if mean < found.seen else (low, middle)
-    moments = found.n * np.log1p(share * np.expm1(low))
-    return float(min(1.0, np.exp(np.sum(moments) - low * found.seen)))
+        mean = float(np.sum(table.n * tilted / (1 - share + tilted)))
+        low, high = (middle, high) if mean < table.differing_count else (low, middle)
+    moments = table.n * np.log1p(share * np.expm1(low))
+    return float(min(1.0, np.exp(np.sum(moments) - low * table.differing_count)))
 
 
-def _support(found: Table) -> tuple[Ints, Ints]:
-    low = np.maximum(0, found.n + found.all_differ - found.all_n)
-    return low, np.minimum(found.n, found.all_differ)
+def _find_support(table: StrataTable) -> tuple[Ints, Ints]:
+    low = np.maximum(0, table.n + table.all_differ - table.all_n)
+    return low, np.minimum(table.n, table.all_differ)
 
 
-def _chances(low: int, high: int, n: int, all_n: int, all_differ: int) -> Floats:
+def _compute_hypergeometric(low: int, high: int, n: int, all_n: int, all_differ: int) -> Floats:
     """Return the hypergeometric chances of low … high divergences among n of all_n."""
     x = np.arange(low, high + 1)
     logs = (
-        _choose(all_differ, x) + _choose(all_n - all_differ, n - x) - _choose(all_n, np.array([n]))
+        _compute_log_binomial(all_differ, x)
+        + _compute_log_binomial(all_n - all_differ, n - x)
+        - _compute_log_binomial(all_n, np.array([n]))
     )
     return np.asarray(np.exp(logs))
 
 
-def _choose(total: int, part: Ints) -> Floats:
+def _compute_log_binomial(total: int, part: Ints) -> Floats:
     return np.asarray(
         scipy.special.gammaln(total + 1)
         - scipy.special.gammaln(part + 1)

@@ -1,4 +1,4 @@
-"""What happened, in words: the ledger's events as a newcomer reads them."""
+"""Descriptions of the ledger's events."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -11,11 +11,11 @@ from rollout.core.scope.events import (
     Approved,
     ClockCorrected,
     EraBegan,
-    Event,
     FormChanged,
     GrantExpired,
     IncidentAcknowledged,
     IncidentOpened,
+    LedgerEvent,
     Narrowed,
     PolicyApplied,
     ProposalExpired,
@@ -37,40 +37,40 @@ from rollout.core.scope.events import (
     VersionRetired,
     Widened,
 )
-from rollout.reports.inputs.inputs import Inputs
+from rollout.reports.inputs.inputs import ReportInputs
 from rollout.reports.text.formatting import (
-    listed,
-    local,
-    number,
-    separated,
-    several,
-    spans_in_words,
-    zoned,
+    add_separators,
+    describe_durations,
+    format_count,
+    format_local_time,
+    format_quantity,
+    format_zoned_time,
+    join_words,
 )
 
-MAIN = (
+TIMELINE_KINDS = (
     "PolicyApplied", "VersionFirstUsed", "VersionRetired", "Widened", "TakenOver", "Narrowed",
     "Suspended", "SuspensionCleared", "GrantExpired", "Renewed", "Stopped", "Resumed",
     "IncidentOpened", "ProposalVoided", "ProposalExpired", "ProposalRejected", "ClockCorrected",
     "RecordsPurged",
 )  # fmt: skip
-"""Kinds that a reader's timeline shows; proposals and approvals stand in the auditor's."""
+"""Kinds in the timeline; proposals and approvals are only in the auditor's part."""
 
 
 @dataclass(frozen=True, slots=True)
-class Happening:
-    """One event.
+class EventDescription:
+    """The description of one event.
 
     Attributes:
-        revision: its place in the ledger.
+        revision: its position in the ledger.
         at, local: the instant, and the time at the cell's site (else in the rollout's zone).
         kind: the event's name.
-        site, window, version: what it is about; None where it is about no cell.
-        to: the stage that it leads to, None where it leads nowhere.
-        by: who did it: a person, or `policy` for the engine itself.
-        text: the event in words, without time and cell.
-        brief: the same in a few words.
-        simulated: whether people in it were made up.
+        site, window, version: None if the event has no cell or version.
+        to: the stage that it leads to, or None.
+        by: the user, or `policy` for the engine.
+        text: description without time and cell.
+        brief: short description.
+        simulated: whether its approvals were simulated.
     """
 
     revision: int
@@ -87,8 +87,8 @@ class Happening:
     simulated: bool
 
 
-def happenings(inputs: Inputs) -> tuple[Happening, ...]:
-    """Return every event of the ledger in words, in order."""
+def describe_events(inputs: ReportInputs) -> tuple[EventDescription, ...]:
+    """Return descriptions of all events of the ledger, in order."""
     proposals = {
         event.proposal: event for event in inputs.events if isinstance(event, ProposalRaised)
     }
@@ -96,201 +96,216 @@ def happenings(inputs: Inputs) -> tuple[Happening, ...]:
     for event in inputs.events:
         if isinstance(event, Approved):
             approvers_by_proposal.setdefault(event.proposal, []).append(event.by)
-    describer = Telling(
-        inputs.policy, proposals, approvers_by_proposal, inputs.simulated, _since(inputs)
+    describer = EventDescriber(
+        inputs.policy,
+        proposals,
+        approvers_by_proposal,
+        inputs.is_simulated,
+        _find_reference_date(inputs),
     )
     return tuple(
-        happening(revision, event, describer)
+        describe_event(revision, event, describer)
         for revision, event in enumerate(inputs.events, start=1)
     )
 
 
-def _since(inputs: Inputs) -> datetime | None:
-    """Return when the history began, None where it spans several years: then years are told."""
+def _find_reference_date(inputs: ReportInputs) -> datetime | None:
+    """Return the start of the history, None if it spans several years."""
     return inputs.first if inputs.first.year == inputs.last.year else None
 
 
 @dataclass(frozen=True, slots=True)
-class Telling:
-    """What an event is told with: the policy, and the proposals and approvals that it cites."""
+class EventDescriber:
+    """Formats events with their policy, proposals and approvals."""
 
     policy: Policy
-    raised: Mapping[str, ProposalRaised]
-    yes: Mapping[str, list[str]]
-    simulated: bool
-    since: datetime | None
+    proposals: Mapping[str, ProposalRaised]
+    approvers_by_proposal: Mapping[str, list[str]]
+    is_simulated: bool
+    reference_date: datetime | None
 
-    def cell(self, event: Event) -> Cell | None:
-        """Return the cell that an event is about: its own, or its proposal's."""
+    def find_cell(self, event: LedgerEvent) -> Cell | None:
+        """Return the cell of an event or of its proposal."""
         cell: Cell | None = getattr(event, "cell", None)
         if cell is not None:
             return cell
-        proposal = self.raised.get(getattr(event, "proposal", ""))
+        proposal = self.proposals.get(getattr(event, "proposal", ""))
         return proposal.cell if proposal else None
 
-    def version(self, event: Event) -> str | None:
-        """Return the version that an event is about, in the same way."""
-        proposal = self.raised.get(getattr(event, "proposal", ""))
+    def find_version(self, event: LedgerEvent) -> str | None:
+        """Return the version of an event or of its proposal."""
+        proposal = self.proposals.get(getattr(event, "proposal", ""))
         return getattr(event, "version", "") or (proposal.version if proposal else "") or None
 
-    def zone(self, cell: Cell | None) -> str:
-        """Return the zone in which an event's time is told; the site may have left the policy."""
-        return self.policy.zone_of("" if cell is None else cell.site)
+    def find_zone(self, cell: Cell | None) -> str:
+        """Return the time zone of a cell, also if the site has left the policy."""
+        return self.policy.get_timezone("" if cell is None else cell.site)
 
-    def when(self, at: datetime, zone: str, beside: datetime) -> str:
-        """Return an instant that an event speaks of, on a clock."""
-        return local(at, zone, beside)
+    def format_instant(self, at: datetime, zone: str, reference: datetime) -> str:
+        """Return an instant on the zone's clock."""
+        return format_local_time(at, zone, reference)
 
-    def approvers(self, proposal: str) -> str:
-        """Return who approved, and that they were made up."""
-        names = listed(self.yes.get(proposal, []))
-        return f"{names} (simulated)" if names and self.simulated else names or "nobody"
+    def format_approvers(self, proposal: str) -> str:
+        """Return the approvers, marked if simulated."""
+        names = join_words(self.approvers_by_proposal.get(proposal, []))
+        return f"{names} (simulated)" if names and self.is_simulated else names or "nobody"
 
-    def grounds(self, proposal: str) -> str:
-        """Return the readings that a proposal was raised on, without their logarithms."""
-        event = self.raised.get(proposal)
+    def format_readings(self, proposal: str) -> str:
+        """Return the readings of a proposal, without their logarithms."""
+        event = self.proposals.get(proposal)
         readings = event.readings if event else ()
-        return "; ".join(self._ground(reading.split(", log E")[0]) for reading in readings)
+        return "; ".join(self._format_reading(reading.split(", log E")[0]) for reading in readings)
 
-    def ground(self, proposal: str) -> str:
-        """Return the agreement that a proposal was raised on, else its first reading."""
-        lines = self.grounds(proposal).split("; ")
+    def format_main_reading(self, proposal: str) -> str:
+        """Return the agreement of a proposal, else its first reading."""
+        lines = self.format_readings(proposal).split("; ")
         agreement_lines = (line for line in lines if line.startswith("agreement at least"))
         counts = next((line.rpartition(": ")[2] for line in agreement_lines), "")
         return f"{counts} agree" if counts else lines[0]
 
-    def _ground(self, line: str) -> str:
-        """Return a reading with the mean cost in place of how many units cost how much."""
-        condition, colon, counts = line.rpartition(": ")
-        if not colon:  # of a policy, a resume, a clock: nothing was counted
-            return line
+    def _format_reading(self, reading: str) -> str:
+        """Return a reading with the mean cost instead of counts by cost level."""
+        condition, colon, counts = reading.rpartition(": ")
+        if not colon:  # a reading of a policy, resume or clock has no counts
+            return reading
         if not condition.startswith("cost"):
-            return f"{condition}: {separated(counts)}"
+            return f"{condition}: {add_separators(counts)}"
         free, _, all_units = counts.partition(" of ")
         units = [int(count) for count in free.split()]
         units += [int(all_units) - units[0]] if all_units else []
         if len(units) != len(self.policy.cost_levels):  # counted by the costs of another policy
-            return f"{condition}: {separated(counts)}"
+            return f"{condition}: {add_separators(counts)}"
         total = sum(
             unit_count * cost
             for unit_count, cost in zip(units, self.policy.cost_levels, strict=True)
         )
-        return f"{condition}: {total / max(sum(units), 1):.3f} over {number(sum(units))}"
+        return f"{condition}: {total / max(sum(units), 1):.3f} over {format_count(sum(units))}"
 
 
-class Zoned(Telling):
-    """The same for a reader of many sites: instants bear the letters of their zone."""
+class ZonedEventDescriber(EventDescriber):
+    """Formats events with the zone's abbreviation at each instant."""
 
     __slots__ = ()
 
-    def when(self, at: datetime, zone: str, beside: datetime) -> str:
-        """Return an instant that an event speaks of, with its zone's letters."""
-        return zoned(at, zone, beside)
+    def format_instant(self, at: datetime, zone: str, reference: datetime) -> str:
+        """Return an instant with its zone's abbreviation."""
+        return format_zoned_time(at, zone, reference)
 
 
-def happening(revision: int, event: Event, told: Telling) -> Happening:
-    """Return one event in words."""
-    cell = told.cell(event)
-    return Happening(
+def describe_event(
+    revision: int, event: LedgerEvent, describer: EventDescriber
+) -> EventDescription:
+    """Return the description of one event."""
+    cell = describer.find_cell(event)
+    return EventDescription(
         revision=revision,
         at=event.at,
-        local=local(event.at, told.zone(cell), told.since),
+        local=format_local_time(event.at, describer.find_zone(cell), describer.reference_date),
         kind=type(event).__name__,
         site=cell.site if cell else None,
         window=cell.window if cell else None,
-        version=told.version(event),
+        version=describer.find_version(event),
         to=getattr(event, "to_stage", None) or None,
         by=event.by,
-        text=_text(event, told),
-        brief=_brief(event, told),
-        simulated=told.simulated and isinstance(event, Approved | Widened | TakenOver | Renewed),
+        text=_describe(event, describer),
+        brief=_describe_briefly(event, describer),
+        simulated=describer.is_simulated
+        and isinstance(event, Approved | Widened | TakenOver | Renewed),
     )
 
 
 @singledispatch
-def _text(event: Event, _told: Telling) -> str:
+def _describe(event: LedgerEvent, _describer: EventDescriber) -> str:
     return type(event).__name__
 
 
-@_text.register
-def _(event: RolloutCreated, _told: Telling) -> str:
+@_describe.register
+def _(event: RolloutCreated, _describer: EventDescriber) -> str:
     return f"rollout created; SHA-256 of the salt of its draws: {event.salt_hash[:12]}…"
 
 
-@_text.register
-def _(event: PolicyApplied, _told: Telling) -> str:
+@_describe.register
+def _(event: PolicyApplied, _describer: EventDescriber) -> str:
     return f"policy {event.number} applied by {event.by}, hash {event.policy_hash[:12]}…"
 
 
-@_text.register
-def _(event: VersionFirstUsed, _told: Telling) -> str:
+@_describe.register
+def _(event: VersionFirstUsed, _describer: EventDescriber) -> str:
     return f"{event.version} is seen for the first time; it begins in shadow everywhere"
 
 
-@_text.register
-def _(event: VersionRetired, _told: Telling) -> str:
+@_describe.register
+def _(event: VersionRetired, _describer: EventDescriber) -> str:
     return f"{event.version} is retired and holds nothing any more"
 
 
-@_text.register
-def _(event: ProposalRaised, told: Telling) -> str:
-    needs = several(len(event.needs), "approval")
+@_describe.register
+def _(event: ProposalRaised, describer: EventDescriber) -> str:
+    needs = format_quantity(len(event.needs), "approval")
     subject = (
         f"{event.kind} of {event.version} to {event.to_stage}" if event.to_stage else event.kind
     )
-    return f"{event.proposal}: {subject} proposed, asks for {needs}; {told.grounds(event.proposal)}"
+    return (
+        f"{event.proposal}: {subject} proposed, asks for {needs};"
+        f" {describer.format_readings(event.proposal)}"
+    )
 
 
-@_text.register
-def _(event: Approved, told: Telling) -> str:
-    suffix = " (simulated)" if told.simulated else ""
+@_describe.register
+def _(event: Approved, describer: EventDescriber) -> str:
+    suffix = " (simulated)" if describer.is_simulated else ""
     return (
         f"{event.proposal} approved by {event.by}{suffix}, on evidence {event.evidence_hash[:12]}…"
     )
 
 
-@_text.register
-def _(event: ProposalRejected, _told: Telling) -> str:
+@_describe.register
+def _(event: ProposalRejected, _describer: EventDescriber) -> str:
     return f"{event.proposal} rejected by {event.by}"
 
 
-@_text.register
-def _(event: ProposalVoided, _told: Telling) -> str:
+@_describe.register
+def _(event: ProposalVoided, _describer: EventDescriber) -> str:
     return f"{event.proposal} is void: {event.reason}"
 
 
-@_text.register
-def _(event: ProposalExpired, _told: Telling) -> str:
+@_describe.register
+def _(event: ProposalExpired, _describer: EventDescriber) -> str:
     return f"{event.proposal} expired: nobody finished approving in time"
 
 
-@_text.register
-def _(event: Widened, told: Telling) -> str:
-    until = told.when(event.until, told.zone(event.cell), event.at)
+@_describe.register
+def _(event: Widened, describer: EventDescriber) -> str:
+    until = describer.format_instant(event.until, describer.find_zone(event.cell), event.at)
     return (
-        f"{event.version} goes up to {event.to_stage}, until {until}; "
-        f"{told.grounds(event.proposal)}; approved by {told.approvers(event.proposal)}"
+        f"{event.version} goes up to {event.to_stage}, until {until};"
+        f" {describer.format_readings(event.proposal)}; approved by"
+        f" {describer.format_approvers(event.proposal)}"
     )
 
 
-@_text.register
-def _(event: Renewed, told: Telling) -> str:
-    until = told.when(event.until, told.zone(event.cell), event.at)
-    return f"{event.version} keeps {event.stage} until {until}; {told.approvers(event.proposal)}"
-
-
-@_text.register
-def _(event: TakenOver, told: Telling) -> str:
+@_describe.register
+def _(event: Renewed, describer: EventDescriber) -> str:
+    until = describer.format_instant(event.until, describer.find_zone(event.cell), event.at)
     return (
-        f"{event.version} takes over from {event.replaced_version} at {event.to_stage}; "
-        f"{told.grounds(event.proposal)}; approved by {told.approvers(event.proposal)}"
+        f"{event.version} keeps {event.stage} until {until};"
+        f" {describer.format_approvers(event.proposal)}"
     )
 
 
-@_text.register
-def _(event: Narrowed, _told: Telling) -> str:
+@_describe.register
+def _(event: TakenOver, describer: EventDescriber) -> str:
+    return (
+        f"{event.version} takes over from {event.replaced_version} at {event.to_stage};"
+        f" {describer.format_readings(event.proposal)}; approved by"
+        f" {describer.format_approvers(event.proposal)}"
+    )
+
+
+@_describe.register
+def _(event: Narrowed, _describer: EventDescriber) -> str:
     cause = (
-        f"guard {spans_in_words(event.reason)}"
+        f"guard {describe_durations(event.reason)}"
         if event.guard
         else f"{event.by}: {event.reason or 'no reason'}"
     )
@@ -298,99 +313,105 @@ def _(event: Narrowed, _told: Telling) -> str:
     return f"{event.version} goes down from {event.from_stage} to {event.to_stage}; {cause}{suffix}"
 
 
-@_text.register
-def _(event: Suspended, _told: Telling) -> str:
-    return f"{event.version} is suspended; guard {spans_in_words(event.reason)}"
+@_describe.register
+def _(event: Suspended, _describer: EventDescriber) -> str:
+    return f"{event.version} is suspended; guard {describe_durations(event.reason)}"
 
 
-@_text.register
-def _(event: SuspensionCleared, _told: Telling) -> str:
-    return f"{event.version}: {spans_in_words(event.guard)} is good again"
+@_describe.register
+def _(event: SuspensionCleared, _describer: EventDescriber) -> str:
+    return f"{event.version}: {describe_durations(event.guard)} is good again"
 
 
-@_text.register
-def _(event: GrantExpired, told: Telling) -> str:
-    until = told.when(event.until, told.zone(event.cell), event.at)
+@_describe.register
+def _(event: GrantExpired, describer: EventDescriber) -> str:
+    until = describer.format_instant(event.until, describer.find_zone(event.cell), event.at)
     return f"{event.version}: the grant of {event.stage} ended {until} and was not renewed"
 
 
-@_text.register
-def _(event: Stopped, _told: Telling) -> str:
+@_describe.register
+def _(event: Stopped, _describer: EventDescriber) -> str:
     drill = " (a drill)" if event.drill else ""
-    return f"{event.by} stops {several(len(event.cells), 'cell')}{drill}: {event.reason}"
+    return f"{event.by} stops {format_quantity(len(event.cells), 'cell')}{drill}: {event.reason}"
 
 
-@_text.register
-def _(event: Resumed, told: Telling) -> str:
-    return f"stop {event.stop} is taken back; {told.approvers(event.proposal)}"
+@_describe.register
+def _(event: Resumed, describer: EventDescriber) -> str:
+    return f"stop {event.stop} is taken back; {describer.format_approvers(event.proposal)}"
 
 
-@_text.register
-def _(event: IncidentOpened, _told: Telling) -> str:
-    return f"incident {event.incident}, {event.effect}: {spans_in_words(event.reason)}"
+@_describe.register
+def _(event: IncidentOpened, _describer: EventDescriber) -> str:
+    return f"incident {event.incident}, {event.effect}: {describe_durations(event.reason)}"
 
 
-@_text.register
-def _(event: IncidentAcknowledged, _told: Telling) -> str:
+@_describe.register
+def _(event: IncidentAcknowledged, _describer: EventDescriber) -> str:
     return f"{event.by} has seen incident {event.incident}{f': {event.note}' if event.note else ''}"
 
 
-@_text.register
-def _(event: ClockCorrected, told: Telling) -> str:
-    wrong_time = told.when(event.previous_time, told.policy.timezone, event.at)
+@_describe.register
+def _(event: ClockCorrected, describer: EventDescriber) -> str:
+    wrong_time = describer.format_instant(event.previous_time, describer.policy.timezone, event.at)
     return (
         f"the clock was ahead at {wrong_time} and is set right; what had lapsed by then stays"
         " lapsed"
     )
 
 
-@_text.register
-def _(event: RecordsPurged, told: Telling) -> str:
-    before = told.when(event.before, told.policy.timezone, event.at)
-    return f"{number(sum(event.counts))} rows of records from before {before} are deleted"
+@_describe.register
+def _(event: RecordsPurged, describer: EventDescriber) -> str:
+    before = describer.format_instant(event.before, describer.policy.timezone, event.at)
+    return f"{format_count(sum(event.counts))} rows of records from before {before} are deleted"
 
 
-@_text.register
-def _(event: ReportSealed, told: Telling) -> str:
+@_describe.register
+def _(event: ReportSealed, describer: EventDescriber) -> str:
     since, until = (
-        told.when(at, told.policy.timezone, event.at) for at in (event.since, event.until)
+        describer.format_instant(at, describer.policy.timezone, event.at)
+        for at in (event.since, event.until)
     )
     name = f"version {event.number} of the report {event.report}, {since} to {until}"
     return f"{event.by} made {name}, {event.state}; it is kept under {event.sha256[:12]}…"
 
 
-@_text.register
-def _(event: RecordsCounted, _told: Telling) -> str:
-    return f"{number(event.records)} records counted, with digest {event.digest[:12]}…"
+@_describe.register
+def _(event: RecordsCounted, _describer: EventDescriber) -> str:
+    return f"{format_count(event.records)} records counted, with digest {event.digest[:12]}…"
 
 
-@_text.register
-def _(event: RulesApplied, _told: Telling) -> str:
+@_describe.register
+def _(event: RulesApplied, _describer: EventDescriber) -> str:
     return f"counting rules {event.number} applied by {event.by}"
 
 
-@_text.register
-def _(event: EraBegan, _told: Telling) -> str:
+@_describe.register
+def _(event: EraBegan, _describer: EventDescriber) -> str:
     return f"era {event.era} began after a restore; nothing issued before it is valid"
 
 
-@_text.register
-def _(event: FormChanged, _told: Telling) -> str:
+@_describe.register
+def _(event: FormChanged, _describer: EventDescriber) -> str:
     return (
         f"the ledger goes on in form {event.form}; revision {event.revision} before it has hash "
         f"{event.head[:12]}…"
     )
 
 
-def _brief(event: Event, told: Telling) -> str:
-    """Return an event in a few words; what has no short form is told whole."""
+def _describe_briefly(event: LedgerEvent, describer: EventDescriber) -> str:
+    """Return a short description, or the full one if there is none."""
     match event:
         case Widened():
-            return f"{event.version} up to {event.to_stage}, {told.ground(event.proposal)}"
+            return (
+                f"{event.version} up to {event.to_stage},"
+                f" {describer.format_main_reading(event.proposal)}"
+            )
         case TakenOver():
             return f"{event.version} takes over from {event.replaced_version} at {event.to_stage}"
         case Narrowed():
-            counts = separated(event.reason.rpartition(": ")[2].removesuffix(" records against it"))
+            counts = add_separators(
+                event.reason.rpartition(": ")[2].removesuffix(" records against it")
+            )
             cause = f"{counts} against it" if event.guard else f"by {event.by}"
             return f"{event.version} DOWN to {event.to_stage}, {cause}"
         case Renewed():
@@ -398,11 +419,11 @@ def _brief(event: Event, told: Telling) -> str:
         case VersionFirstUsed():
             return f"{event.version} seen first"
         case _:
-            return _text(event, told)
+            return _describe(event, describer)
 
 
-def shown(happening: Happening) -> bool:
-    """Say whether a reader's timeline shows it; incidents only where nothing else tells of them."""
-    if happening.kind == "IncidentOpened":
-        return ", reported:" in happening.text
-    return happening.kind in MAIN
+def is_in_timeline(event: EventDescription) -> bool:
+    """Return whether the timeline shows an event; incidents only without another effect."""
+    if event.kind == "IncidentOpened":
+        return ", reported:" in event.text
+    return event.kind in TIMELINE_KINDS

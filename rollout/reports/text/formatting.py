@@ -1,196 +1,222 @@
-"""Numbers and times as people read them. What is not known says so, and never looks like zero."""
+"""Format numbers and times; missing data is "no data", never zero."""
 
 import re
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from rollout.reports.statistics.intervals import Change, Share
+from rollout.reports.statistics.intervals import PairedChange, Share
 
-UNKNOWN = "no data"
-THIN = "\u00a0"  # a space at which no line is broken
-SPAN = re.compile(r"\bover (?:(\d+) days?, )?(\d+):(\d\d):(\d\d)\b")
+NO_DATA = "no data"
+MIN_PRINTED_CHANCE = 1e-6  # smaller chances are printed as this
+NO_BREAK_SPACE = "\u00a0"  # a space at which no line is broken
+SPAN_PATTERN = re.compile(r"\bover (?:(\d+) days?, )?(\d+):(\d\d):(\d\d)\b")
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 
-def per_cent(rate: float | None, digits: int = 1) -> str:
-    r"""Say a share in per cent, with more digits where it would look like all or nothing.
+def format_percent(rate: float | None, digits: int = 1) -> str:
+    r"""Format a share in per cent, with more digits near 0 and 100.
 
-    >>> [per_cent(rate) for rate in (0.9217, 0.99996, 1.0, None)]
+    >>> [format_percent(rate) for rate in (0.9217, 0.99996, 1.0, None)]
     ['92.2\xa0%', '99.996\xa0%', '100\xa0%', 'no data']
     """
     if rate is None:
-        return UNKNOWN
+        return NO_DATA
     if rate in (0.0, 1.0):
-        return f"{100 * rate:.0f}{THIN}%"
+        return f"{100 * rate:.0f}{NO_BREAK_SPACE}%"
     text = f"{100 * rate:.{digits}f}"
     if float(text) in (0.0, 100.0) and digits < 6:
-        return per_cent(rate, digits + 1)
-    return f"{text}{THIN}%"
+        return format_percent(rate, digits + 1)
+    return f"{text}{NO_BREAK_SPACE}%"
 
 
-def number(count: int | None) -> str:
-    """Say a whole number with separators.
+def format_count(count: int | None) -> str:
+    """Format a whole number with separators.
 
-    >>> number(37338), number(None)
+    >>> format_count(37338), format_count(None)
     ('37,338', 'no data')
     """
-    return UNKNOWN if count is None else f"{count:,}"
+    return NO_DATA if count is None else f"{count:,}"
 
 
-def decimal(value: float | None, digits: int = 3) -> str:
-    """Say a plain number; a minus is a true minus.
+def format_decimal(value: float | None, digits: int = 3) -> str:
+    """Format a decimal number with a typographic minus.
 
-    >>> decimal(-0.8024), decimal(None)
+    >>> format_decimal(-0.8024), format_decimal(None)
     ('−0.802', 'no data')
     """
     if value is None:
-        return UNKNOWN
+        return NO_DATA
     text = f"{value:,.{digits}f}"
     return ("−" + text[1:]) if text.startswith("-") and float(value) else text
 
 
-def signed(value: float | None, digits: int = 1) -> str:
-    """Say a difference with its sign.
+def format_signed(value: float | None, digits: int = 1) -> str:
+    """Format a difference with its sign.
 
-    >>> signed(1.868), signed(-0.31), signed(-0.02), signed(0.0)
+    >>> format_signed(1.868), format_signed(-0.31), format_signed(-0.02), format_signed(0.0)
     ('+1.9', '−0.3', '−0.02', '0.0')
     """
     if value is None:
-        return UNKNOWN
-    text = decimal(abs(value), digits)
+        return NO_DATA
+    text = format_decimal(abs(value), digits)
     if float(text.replace(",", "")) == 0:
-        return signed(value, digits + 1) if value and digits < 2 else text
+        return format_signed(value, digits + 1) if value and digits < 2 else text
     return ("+" if value > 0 else "−") + text
 
 
-def between(share: Share) -> str:
-    r"""Say a share's interval.
+def format_chance(p: float) -> str:
+    """Format a chance.
 
-    >>> from rollout.reports.statistics.intervals import share
-    >>> between(share(295, 300)), between(share(0, 0))
+    >>> format_chance(0.0002), format_chance(1e-30)
+    ('1 in 5,000', 'under 1 in 1,000,000')
+    """
+    return (
+        f"1 in {format_count(round(1 / p))}"
+        if p > MIN_PRINTED_CHANCE
+        else f"under 1 in {format_count(round(1 / MIN_PRINTED_CHANCE))}"
+    )
+
+
+def format_interval(share: Share) -> str:
+    r"""Format a share's interval.
+
+    >>> from rollout.reports.statistics.intervals import compute_share
+    >>> format_interval(compute_share(295, 300)), format_interval(compute_share(0, 0))
     ('96.2 to 99.5\xa0%', 'no data')
     """
     if share.low is None or share.high is None:
-        return UNKNOWN
-    return f"{per_cent(share.low)[:-2]} to {per_cent(share.high)}"
+        return NO_DATA
+    return f"{format_percent(share.low)[:-2]} to {format_percent(share.high)}"
 
 
-def change_between(change: Change) -> str:
-    """Say a change's interval, in cases of 100."""
+def format_change_interval(change: PairedChange) -> str:
+    """Format a change's interval, per 100 cases."""
     if change.low is None or change.high is None:
-        return UNKNOWN
-    return f"{signed(change.low)} to {signed(change.high)}"
+        return NO_DATA
+    return f"{format_signed(change.low)} to {format_signed(change.high)}"
 
 
-def of(share: Share) -> str:
-    """Say a share as counts: `995 of 1,000`."""
-    return UNKNOWN if share.n == 0 else f"{number(share.count)} of {number(share.n)}"
+def format_ratio(share: Share) -> str:
+    """Format a share as counts: `995 of 1,000`."""
+    return NO_DATA if share.n == 0 else f"{format_count(share.count)} of {format_count(share.n)}"
 
 
-def local(at: datetime, zone: str, beside: datetime | None = None) -> str:
-    """Say an instant on a zone's clock; the year is left out where `beside` is of the same.
+def format_local_time(at: datetime, zone: str, reference: datetime | None = None) -> str:
+    """Format an instant on a zone's clock, without the year of `reference`.
 
     >>> from datetime import UTC
     >>> noon = datetime(2025, 10, 20, 12, tzinfo=UTC)
-    >>> local(noon, "Europe/Lisbon"), local(noon, "Europe/Lisbon", beside=noon)
+    >>> (
+    ...     format_local_time(noon, "Europe/Lisbon"),
+    ...     format_local_time(noon, "Europe/Lisbon", reference=noon),
+    ... )
     ('Mon 20 Oct 2025 13:00', 'Mon 20 Oct 13:00')
     """
     local_time = at.astimezone(ZoneInfo(zone))
-    is_same_year = beside is not None and beside.astimezone(ZoneInfo(zone)).year == local_time.year
+    is_same_year = (
+        reference is not None and reference.astimezone(ZoneInfo(zone)).year == local_time.year
+    )
     year = "" if is_same_year else f" {local_time:%Y}"
     return f"{local_time:%a} {local_time.day} {local_time:%b}{year} {local_time:%H:%M}"
 
 
-def zoned(at: datetime, zone: str, beside: datetime | None = None) -> str:
-    """Say an instant as `local` does, with its zone's letters: for a reader of many sites.
+def format_zoned_time(at: datetime, zone: str, reference: datetime | None = None) -> str:
+    """Format an instant like `format_local_time`, with the zone's abbreviation.
 
     >>> from datetime import UTC
-    >>> zoned(datetime(2025, 10, 20, 12, tzinfo=UTC), "Europe/Lisbon")
+    >>> format_zoned_time(datetime(2025, 10, 20, 12, tzinfo=UTC), "Europe/Lisbon")
     'Mon 20 Oct 2025 13:00 WEST'
     """
-    return f"{local(at, zone, beside)} {at.astimezone(ZoneInfo(zone)).tzname()}"
+    return f"{format_local_time(at, zone, reference)} {at.astimezone(ZoneInfo(zone)).tzname()}"
 
 
-def day_text(at: datetime, zone: str = "UTC") -> str:
-    """Say the day of an instant on a zone's clock: `6 Oct 2025`."""
+def format_day(at: datetime, zone: str = "UTC") -> str:
+    """Format the day of an instant on a zone's clock: `6 Oct 2025`."""
     local_time = at.astimezone(ZoneInfo(zone))
     return f"{local_time.day} {local_time:%b %Y}"
 
 
-def span_text(span: timedelta) -> str:
-    """Say how long something took, in the unit that fits.
+def describe_duration(span: timedelta) -> str:
+    """Format a duration in a fitting unit.
 
-    >>> span_text(timedelta(hours=6, minutes=24)), span_text(timedelta(days=12))
+    >>> describe_duration(timedelta(hours=6, minutes=24)), describe_duration(timedelta(days=12))
     ('6.4 hours', '12 days')
-    >>> span_text(timedelta(hours=1)), span_text(timedelta(minutes=20))
+    >>> describe_duration(timedelta(hours=1)), describe_duration(timedelta(minutes=20))
     ('1 hour', '20 minutes')
     """
     if span < HOUR:
-        return several(round(span / MINUTE), "minute")
+        return format_quantity(round(span / MINUTE), "minute")
     unit, unit_name = (HOUR, "hour") if span < 2 * DAY else (DAY, "day")
     count = f"{span / unit:.1f}".removesuffix(".0") if span < 10 * unit else f"{span / unit:.0f}"
     return f"{count} {unit_name}{'' if count == '1' else 's'}"
 
 
-def spans_in_words(text: str) -> str:
-    """Say in words the spans of time that names of guards hold; the names themselves stay.
+def describe_durations(text: str) -> str:
+    """Return a text with the durations in guard names as words.
 
-    >>> spans_in_words("missing <= 5% over 4:00:00: 9 of 40")
+    >>> describe_durations("missing <= 5% over 4:00:00: 9 of 40")
     'missing <= 5% over 4 hours: 9 of 40'
-    >>> spans_in_words("unaudited <= 10% over 7 days, 12:00:00")
+    >>> describe_durations("unaudited <= 10% over 7 days, 12:00:00")
     'unaudited <= 10% over 7.5 days'
     """
-    return SPAN.sub(lambda match: f"over {span_text(_span(match))}", text)
+    return SPAN_PATTERN.sub(lambda match: f"over {describe_duration(_parse_span(match))}", text)
 
 
-def _span(found: re.Match[str]) -> timedelta:
-    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+def _parse_span(match: re.Match[str]) -> timedelta:
+    days, hours, minutes, seconds = (int(part or 0) for part in match.groups())
     return timedelta(days=days, hours=hours, minutes=minutes, seconds=seconds)
 
 
-def unbroken(text: str) -> str:
-    r"""Keep numbers and their per cent sign on one line.
+def prevent_breaks(text: str) -> str:
+    r"""Return a text without line breaks before per cent signs.
 
-    >>> unbroken("at least 92 %")
+    >>> prevent_breaks("at least 92 %")
     'at least 92\xa0%'
     """
-    return text.replace(" %", f"{THIN}%")
+    return text.replace(" %", f"{NO_BREAK_SPACE}%")
 
 
-def separated(text: str) -> str:
-    """Give the whole numbers of a text their separators.
+def add_separators(text: str) -> str:
+    """Return a text with separators in its whole numbers.
 
-    >>> separated("1080 of 1130"), separated("log E 10.158716 of 4.605170")
+    >>> (
+    ...     add_separators("1080 of 1130"),
+    ...     add_separators("log E 10.158716 of 4.605170"),
+    ... )
     ('1,080 of 1,130', 'log E 10.158716 of 4.605170')
     """
-    return re.sub(r"(?<![\d.,])\d{4,}(?![\d.,])", lambda match: number(int(match[0])), text)
+    return re.sub(r"(?<![\d.,])\d{4,}(?![\d.,])", lambda match: format_count(int(match[0])), text)
 
 
-def several(count: int, one: str, more: str | None = None) -> str:
-    """Say a count with its noun.
+def format_quantity(count: int, singular: str, plural: str | None = None) -> str:
+    """Format a count with its noun.
 
-    >>> several(1, "cell"), several(3, "case"), several(0, "person", "people")
+    >>> (
+    ...     format_quantity(1, "cell"),
+    ...     format_quantity(3, "case"),
+    ...     format_quantity(0, "person", "people"),
+    ... )
     ('1 cell', '3 cases', '0 people')
     """
-    return f"{number(count)} {one if count == 1 else more or one + 's'}"
+    return f"{format_count(count)} {singular if count == 1 else plural or singular + 's'}"
 
 
-def listed(names: list[str]) -> str:
-    """Say a list: `a, b and c`; nothing for an empty one."""
+def join_words(names: list[str]) -> str:
+    """Format a list: `a, b and c`; empty for an empty one."""
     if len(names) < 2:
         return "".join(names)
     return f"{', '.join(names[:-1])} and {names[-1]}"
 
 
-def cell_name(site: str | None, window: str | None) -> str:
-    """Say a cell; empty for none."""
+def format_cell_name(site: str | None, window: str | None) -> str:
+    """Format the name of a cell; empty without one."""
     return f"{site} · {window}" if site and window else ""
 
 
-def sentence(text: str) -> str:
-    """Begin with a capital letter and end with a full stop.
+def to_sentence(text: str) -> str:
+    """Return a text with a capital letter and a full stop.
 
-    >>> sentence("nothing is held")
+    >>> to_sentence("nothing is held")
     'Nothing is held.'
     """
     return f"{text[:1].upper()}{text[1:]}{'' if text.endswith('.') else '.'}"

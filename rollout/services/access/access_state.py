@@ -1,112 +1,124 @@
-"""Change people, rights and keys: one at a time, judged by what holds now, each in the chain."""
+"""Changes of users, roles and keys, each recorded in the access ledger."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from rollout.core.access.access_events import Household, household
-from rollout.core.errors import NotAllowed, UnknownPerson
-from rollout.core.scope.permissions import Act, Caller, Right, require
-from rollout.store.access.access_ledger import House, house_head
+from rollout.core.access.access_events import AccessState, build_access_state
+from rollout.core.errors import NotAllowedError, UnknownUserError
+from rollout.core.scope.permissions import AssignedRole, Caller, Permission, require_permission
+from rollout.store.access.access_ledger import AccessLedger, load_access_head
 from rollout.store.access.api_keys import ApiKeys
-from rollout.store.access.users import People, Person
+from rollout.store.access.users import StoredUser, Users
 from rollout.store.database.rollouts import HOUSE_CHAIN
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.ledger import Ledger
 
-EMPTY = "there are no users yet; `rollout users first-admin NAME` creates the first admin"
+NO_USERS = "there are no users yet; `rollout users first-admin NAME` creates the first admin"
 
 
 @dataclass(frozen=True, slots=True)
-class Changing:
-    """A writing transaction that holds the house chain; `caller` has the rights of now."""
+class AccessChange:
+    """A write transaction that locks the access ledger; `caller` has current roles."""
 
     transaction: Transaction
-    house: House
-    people: People
+    access_ledger: AccessLedger
+    users: Users
     caller: Caller
 
-    def person(self, name: str) -> Person:
-        """Return the person of that name.
+    def get_user(self, user_name: str) -> StoredUser:
+        """Return a user.
 
         Raises:
-            UnknownPerson: nobody has it.
+            UnknownUserError: there is no such user.
         """
-        user = self.people.find(name)
+        user = self.users.find(user_name)
         if user is None:
-            raise UnknownPerson(f"no user is called {name}; `rollout users list` lists all")
+            raise UnknownUserError(f"no user is called {user_name}; `rollout users list` lists all")
         return user
 
 
 @contextmanager
-def changing(database: Database, caller: Caller) -> Iterator[Changing]:
-    """Hold the house chain; whoever lost their rights a moment ago has lost them here.
+def open_access_change(database: Database, caller: Caller) -> Iterator[AccessChange]:
+    """Lock the access ledger and load the caller's current roles.
 
     Raises:
-        NotAllowed: nobody is here yet, or the caller was disabled.
+        NotAllowedError: there are no users yet, or the caller was disabled.
     """
-    with database.writing() as transaction:
-        access_ledger = House(transaction)
-        users = People(transaction)
-        yield Changing(
-            transaction, access_ledger, users, _now(users, caller, access_ledger.revision)
+    with database.begin_write() as transaction:
+        access_ledger = AccessLedger(transaction)
+        users = Users(transaction)
+        yield AccessChange(
+            transaction,
+            access_ledger,
+            users,
+            _load_current_caller(users, caller, access_ledger.revision),
         )
 
 
-def require_own(caller: Caller, name: str, act: str) -> None:
-    """Let people do it for themselves, and an admin for anybody.
+def require_self_or_admin(caller: Caller, user_name: str, action_text: str) -> None:
+    """Raise unless the caller is the user or an admin.
 
     Raises:
-        NotAllowed: it is somebody else's, and the caller is no admin.
+        NotAllowedError: the caller is another user and no admin.
     """
-    if caller.name == name and not caller.machine:
-        require(caller, Act.BE, "")
-    elif not caller.may(Act.ADMINISTER, ""):
-        raise NotAllowed(f"{caller.name} may not {act} of {name}; ask an admin")
+    if caller.name == user_name and not caller.is_service_account:
+        require_permission(caller, Permission.IDENTIFY, "")
+    elif not caller.has_permission(Permission.ADMINISTER, ""):
+        raise NotAllowedError(f"{caller.name} may not {action_text} of {user_name}; ask an admin")
 
 
-def caller_of(person: Person, rights: tuple[Right, ...], house: int | None) -> Caller:
-    """Return a person as who asks, with rights as they were at revision `house`."""
-    return Caller(person.name, machine=person.machine, rights=rights, house=house)
+def build_caller(
+    user: StoredUser, role_assignments: tuple[AssignedRole, ...], access_head: int | None
+) -> Caller:
+    """Return a user as caller, with roles as of revision `access_head`."""
+    return Caller(
+        user.name,
+        is_service_account=user.is_service_account,
+        role_assignments=role_assignments,
+        access_head=access_head,
+    )
 
 
-def _now(people: People, caller: Caller, revision: int) -> Caller:
-    user = people.find(caller.name)
+def _load_current_caller(users: Users, caller: Caller, revision: int) -> Caller:
+    user = users.find(caller.name)
     if user is None:
-        raise NotAllowed(EMPTY if not people.anybody() else f"no user is called {caller.name}")
+        raise NotAllowedError(
+            NO_USERS if not users.has_any() else f"no user is called {caller.name}"
+        )
     if user.disabled_at is not None:
-        raise NotAllowed(f"{caller.name} is disabled; an admin can enable the account")
-    return caller_of(user, tuple(people.rights(user)), revision or None)
+        raise NotAllowedError(f"{caller.name} is disabled; an admin can enable the account")
+    return build_caller(user, tuple(users.list_role_assignments(user)), revision or None)
 
 
-def house_faults(database: Database) -> tuple[str, ...]:
-    """Compare the tables of people with their chain, and say what nobody gave or took; () is well.
+def find_access_ledger_faults(database: Database) -> tuple[str, ...]:
+    """Return differences between the user tables and the access ledger.
 
     Raises:
-        BrokenChainError: the chain itself was changed.
+        BrokenLedgerError: the access ledger itself was changed.
     """
-    with database.reading() as transaction:
-        if house_head(transaction).revision is None:
-            expected_state = Household()
+    with database.begin_read() as transaction:
+        if load_access_head(transaction).revision is None:
+            expected_state = AccessState()
         else:
             ledger = Ledger(transaction, HOUSE_CHAIN)
             ledger.verify()
-            expected_state = household(ledger.events())
-        return expected_state.differences(_kept(transaction))
+            expected_state = build_access_state(ledger.list_events())
+        return expected_state.describe_differences(_load_access_state(transaction))
 
 
-def _kept(transaction: Transaction) -> Household:
-    users, keys = People(transaction), ApiKeys(transaction)
-    all_users = users.all()
+def _load_access_state(transaction: Transaction) -> AccessState:
+    users, keys = Users(transaction), ApiKeys(transaction)
+    all_users = users.list_all()
     names = {user.number: user.name for user in all_users}
-    return Household(
+    return AccessState(
         people=frozenset(names.values()),
-        machines=frozenset(p.name for p in all_users if p.machine),
-        disabled=frozenset(p.name for p in all_users if p.disabled_at is not None),
+        machines=frozenset(user.name for user in all_users if user.is_service_account),
+        disabled=frozenset(user.name for user in all_users if user.disabled_at is not None),
         rights=frozenset(
             (names[user_id], role_assignment)
-            for user_id, user_roles in users.all_rights().items()
+            for user_id, user_roles in users.list_all_role_assignments().items()
             for role_assignment in user_roles
         ),
-        keys=frozenset((names[key.person], key.prefix) for key in keys.open()),
+        keys=frozenset((names[key.user_id], key.prefix) for key in keys.list_open()),
     )

@@ -1,4 +1,4 @@
-"""API keys: made once and shown once, listed without their secret, revoked at once."""
+"""API keys: shown once, listed without their secret, revoked at once."""
 
 import base64
 import binascii
@@ -6,44 +6,66 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
 from rollout.core.access.access_events import KeyCreated, KeyRevoked, OneTimeLinkCreated
-from rollout.core.errors import NotAllowed, PersonRefused, UnknownKey
-from rollout.core.ledger.ledger import event_of
-from rollout.core.scope.permissions import Act, Caller, require
-from rollout.services.access.access_state import changing, require_own
-from rollout.store.access.access_ledger import house_head
+from rollout.core.errors import InvalidAccountError, NotAllowedError, UnknownKeyError
+from rollout.core.ledger.ledger import parse_event
+from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.services.access.access_state import open_access_change, require_self_or_admin
+from rollout.store.access.access_ledger import load_access_head
 from rollout.store.access.api_keys import ApiKey, ApiKeys
-from rollout.store.access.users import People
+from rollout.store.access.users import Users
 from rollout.store.database.rollouts import HOUSE_CHAIN
 from rollout.store.database.session import Database
 from rollout.store.ledger.ledger import Ledger
 
+__all__ = [
+    "KEY_BYTES",
+    "KEY_MARK",
+    "MAX_KEY_LIFETIME",
+    "PREFIX_BYTES",
+    "TOKEN_BYTES",
+    "ApiKey",
+    "CreatedKey",
+    "create_key",
+    "find_link_created_since",
+    "load_access_revision",
+    "load_keys",
+    "parse_key",
+    "read_token",
+    "revoke_key",
+    "write_token",
+]
 
-def house_revision(database: Database) -> int:
-    """Return where the house chain is; 0 before anything was written to it."""
-    with database.reading() as transaction:
-        return house_head(transaction).revision or 0
+TOKEN_BYTES = 32
+KEY_BYTES = 38
+"""Random bytes in a key: 6 for its prefix, 32 for its secret."""
+PREFIX_BYTES = 6
+KEY_MARK = "ro"
+USER_KEY_LIFETIME, SERVICE_ACCOUNT_KEY_LIFETIME = timedelta(days=90), timedelta(days=365)
+MAX_KEY_LIFETIME = timedelta(days=730)
 
 
-def link_made_since(
-    database: Database, caller: Caller, name: str, revision: int
+def load_access_revision(database: Database) -> int:
+    """Return the access ledger's revision; 0 if it is empty."""
+    with database.begin_read() as transaction:
+        return load_access_head(transaction).revision or 0
+
+
+def find_link_created_since(
+    database: Database, caller: Caller, user_name: str, revision: int
 ) -> datetime | None:
-    """Return when a link was made for somebody after a revision of the house chain, None if never.
+    """Return when a user's last link was created, after a revision.
 
     Raises:
-        NotAllowed: the caller is no admin of all rollouts.
+        NotAllowedError: the caller is no admin of all rollouts.
     """
-    require(caller, Act.ADMINISTER, "")
-    with database.reading() as transaction:
-        if house_head(transaction).revision is None:
+    require_permission(caller, Permission.ADMINISTER, "")
+    with database.begin_read() as transaction:
+        if load_access_head(transaction).revision is None:
             return None
         ledger = Ledger(transaction, HOUSE_CHAIN)
-        rows = ledger.rows(after=revision, kinds=(OneTimeLinkCreated.__name__,))
-        link_events = [event_of(row) for row in rows if row.fields["user"] == name]
+        rows = ledger.list_rows(after=revision, kinds=(OneTimeLinkCreated.__name__,))
+        link_events = [parse_event(row) for row in rows if row.fields["user"] == user_name]
     return link_events[-1].at if link_events else None
-
-
-SIZE = 32
-"""Bytes: as many as nobody guesses."""
 
 
 def write_token(token: bytes) -> str:
@@ -56,7 +78,7 @@ def write_token(token: bytes) -> str:
 
 
 def read_token(text: str) -> bytes:
-    """Return a token's bytes; none of what is no token.
+    """Return a token's bytes; empty for invalid text.
 
     >>> read_token("QUJD"), read_token("ä"), read_token("")
     (b'ABC', b'', b'')
@@ -68,30 +90,9 @@ def read_token(text: str) -> bytes:
         return b""
 
 
-__all__ = [
-    "CHANCE",
-    "LONGEST",
-    "MARK",
-    "PREFIX",
-    "ApiKey",
-    "MadeKey",
-    "keys_of",
-    "make",
-    "parts",
-    "revoke",
-]
-
-CHANCE = 38
-"""Bytes of chance in a key: 6 for its prefix, 32 for its secret."""
-PREFIX = 6
-MARK = "ro"
-PERSONS, MACHINES = timedelta(days=90), timedelta(days=365)
-LONGEST = timedelta(days=730)
-
-
 @dataclass(frozen=True, slots=True)
-class MadeKey:
-    """A key's text: this once, and never again."""
+class CreatedKey:
+    """A new key with its text, which is shown only once."""
 
     holder: str
     prefix: str
@@ -99,106 +100,103 @@ class MadeKey:
     text: str = field(repr=False)
 
 
-def make(
+def create_key(
     database: Database,
     caller: Caller,
     holder: str,
     *,
-    chance: bytes,
+    random_bytes: bytes,
     at: datetime,
     expires_at: datetime | None = None,
-) -> MadeKey:
-    """Make a key: people for themselves, an admin for anybody.
+) -> CreatedKey:
+    """Create a key: users for themselves, an admin for anyone.
 
-    Args:
-        database: where keys are.
-        caller: who asks.
-        holder: the person or machine that it is to be of.
-        chance: 38 bytes of the system's.
-        at: now.
-        expires_at: by default 365 days from now for machines, 90 for people; at most 730.
+    It expires after 90 days, for a service account after 365; `expires_at` may be up to 730 days
+    ahead.
 
     Raises:
-        NotAllowed: the caller may not.
-        UnknownPerson: nobody is called as the holder.
-        PersonRefused: the holder is disabled, or the span can't be.
+        NotAllowedError: the caller is another user and no admin.
+        UnknownUserError: there is no such holder.
+        InvalidAccountError: the holder is disabled, or the expiry is out of range.
     """
-    require_own(caller, holder, "make a key")
-    if len(chance) != CHANCE:
-        raise ValueError(f"a key takes {CHANCE} bytes of chance, not {len(chance)}")
-    prefix, secret = chance[:PREFIX].hex(), chance[PREFIX:].hex()
-    with changing(database, caller) as change:
-        require_own(change.caller, holder, "make a key")
-        user, keys = change.person(holder), ApiKeys(change.transaction)
+    require_self_or_admin(caller, holder, "make a key")
+    if len(random_bytes) != KEY_BYTES:
+        raise ValueError(f"a key needs {KEY_BYTES} bytes of entropy, not {len(random_bytes)}")
+    prefix, secret = random_bytes[:PREFIX_BYTES].hex(), random_bytes[PREFIX_BYTES:].hex()
+    with open_access_change(database, caller) as change:
+        require_self_or_admin(change.caller, holder, "make a key")
+        user, keys = change.get_user(holder), ApiKeys(change.transaction)
         if user.disabled_at is not None:
-            raise PersonRefused(f"{holder} is disabled; enable the account first")
-        end = _end(at, expires_at, machine=user.machine)
+            raise InvalidAccountError(f"{holder} is disabled; enable the account first")
+        end = _compute_expiry(at, expires_at, is_service_account=user.is_service_account)
         if keys.find(prefix) is not None:
-            raise PersonRefused(f"another key has the random prefix {prefix}; try again")
+            raise InvalidAccountError(f"another key has the random prefix {prefix}; try again")
         keys.add(user, prefix=prefix, secret=secret, at=at, expires_at=end)
         event = KeyCreated(at=at, by=caller.name, user=holder, prefix=prefix, expires_at=end)
-        change.house.append([event])
-        return MadeKey(holder, prefix, end, f"{MARK}_{prefix}_{secret}")
+        change.access_ledger.append([event])
+        return CreatedKey(holder, prefix, end, f"{KEY_MARK}_{prefix}_{secret}")
 
 
-def keys_of(database: Database, caller: Caller, holder: str | None = None) -> tuple[ApiKey, ...]:
-    """Return keys, oldest first: of one holder, or everybody's for an admin, else one's own.
+def load_keys(database: Database, caller: Caller, holder: str | None = None) -> tuple[ApiKey, ...]:
+    """Return keys, oldest first; without holder an admin gets all.
 
     Raises:
-        NotAllowed: they are somebody else's, and the caller is no admin.
+        NotAllowedError: the holder is another user and the caller no admin.
     """
-    require(caller, Act.BE, "")
-    if holder is None and not caller.may(Act.ADMINISTER, ""):
+    require_permission(caller, Permission.IDENTIFY, "")
+    if holder is None and not caller.has_permission(Permission.ADMINISTER, ""):
         holder = caller.name
     if holder not in {None, caller.name}:
-        require(caller, Act.ADMINISTER, "")
-    with database.reading() as transaction:
+        require_permission(caller, Permission.ADMINISTER, "")
+    with database.begin_read() as transaction:
         if holder is None:
-            return tuple(ApiKeys(transaction).all())
-        user = People(transaction).find(holder)
-        return () if user is None else tuple(ApiKeys(transaction).of(user))
+            return tuple(ApiKeys(transaction).list_all())
+        user = Users(transaction).find(holder)
+        return () if user is None else tuple(ApiKeys(transaction).list_for_user(user))
 
 
-def revoke(database: Database, caller: Caller, prefix: str, *, at: datetime) -> None:
-    """End a key: one's own, or as an admin anybody's. One that has ended stays ended.
+def revoke_key(database: Database, caller: Caller, prefix: str, *, at: datetime) -> None:
+    """Revoke one's own key, or any as admin; safe to repeat.
 
     Raises:
-        UnknownKey: there is none of that prefix that the caller may see.
+        UnknownKeyError: the caller sees no key with that prefix.
     """
-    require(caller, Act.BE, "")
-    with changing(database, caller) as change:
+    require_permission(caller, Permission.IDENTIFY, "")
+    with open_access_change(database, caller) as change:
         keys = ApiKeys(change.transaction)
         key = keys.find(prefix)
         try:
-            require_own(change.caller, "" if key is None else key.holder, "revoke a key")
-        except NotAllowed:
+            require_self_or_admin(change.caller, "" if key is None else key.holder, "revoke a key")
+        except NotAllowedError:
             key = None
         if key is None:
-            raise UnknownKey(
+            raise UnknownKeyError(
                 f"{caller.name} has access to no key {prefix}; `rollout keys list` lists all"
             )
         if keys.revoke(prefix, at=at):
             event = KeyRevoked(at=at, by=caller.name, user=key.holder, prefix=prefix)
-            change.house.append([event])
+            change.access_ledger.append([event])
 
 
-def parts(text: str) -> tuple[str, str]:
-    """Return prefix and secret of a key's text; two empty ones of what is none.
+def parse_key(text: str) -> tuple[str, str]:
+    """Return prefix and secret of a key's text; both empty if invalid.
 
-    >>> parts("ro_00ff_5ec4e7")
+    >>> parse_key("ro_00ff_5ec4e7")
     ('00ff', '5ec4e7')
     """
     key_mark, _, rest = text.partition("_")
     prefix, _, secret = rest.partition("_")
-    return (prefix, secret) if key_mark == MARK and prefix and secret else ("", "")
+    return (prefix, secret) if key_mark == KEY_MARK and prefix and secret else ("", "")
 
 
-def _end(at: datetime, wanted: datetime | None, *, machine: bool) -> datetime:
-    if wanted is None:
-        return at + (MACHINES if machine else PERSONS)
-    if not at < wanted <= at + LONGEST:
-        raise PersonRefused(
-            f"a key expires in the future and within {LONGEST.days} days: name a time up to "
-            f"{at + LONGEST:%Y-%m-%d}"
+def _compute_expiry(
+    at: datetime, requested_end: datetime | None, *, is_service_account: bool
+) -> datetime:
+    if requested_end is None:
+        return at + (SERVICE_ACCOUNT_KEY_LIFETIME if is_service_account else USER_KEY_LIFETIME)
+    if not at < requested_end <= at + MAX_KEY_LIFETIME:
+        raise InvalidAccountError(
+            f"a key expires in the future and within {MAX_KEY_LIFETIME.days} days: name a time up"
+            f" to {at + MAX_KEY_LIFETIME:%Y-%m-%d}"
         )
-    return wanted
+    return requested_end

@@ -1,68 +1,76 @@
-"""Failed tries to come in, counted in memory: the more there were, the longer the next waits.
+"""Waiting times after failed sign-ins, counted in memory.
 
-Each replica counts for itself. A wait ends by itself and is never longer than half a minute, so
-that nobody locks somebody else out for good by trying their name.
+Each replica counts for itself. A wait is at most half a minute, so that nobody can lock out a user
+by trying their name.
 """
 
 from collections import OrderedDict
 from dataclasses import dataclass
 from threading import Lock
 
-from rollout.core.errors import TooManyTries
+from rollout.core.errors import TooManyAttemptsError
 
-LONGEST = 30.0  # seconds
-FORGOTTEN = 900.0  # seconds without a failure
-MOST = 10_000  # names and addresses that are remembered
+MAX_WAIT = 30.0  # seconds
+RESET_AFTER = 900.0  # seconds without a failure
+MAX_KEYS = 10_000  # names and addresses in memory
 
 
 @dataclass(frozen=True, slots=True)
-class Failures:
-    """How often it failed, and when last, in seconds since boot."""
+class LoginFailures:
+    """Number of failures, and the last one in seconds since boot."""
 
     count: int
-    last: float
+    last_at: float
 
-    def wait(self, free: int, now: float) -> float:
-        """Return how long the next try has to wait after `free` failures; below 0 it need not.
+    def compute_wait(self, free_attempts: int, now: float) -> float:
+        """Return the seconds until the next attempt; at most 0 means now.
 
-        >>> Failures(count=5, last=0.0).wait(5, 0.25), Failures(count=9, last=0.0).wait(5, 0.0)
+        >>> (
+        ...     LoginFailures(count=5, last_at=0.0).compute_wait(5, 0.25),
+        ...     LoginFailures(count=9, last_at=0.0).compute_wait(5, 0.0),
+        ... )
         (0.75, 16.0)
         """
-        if self.count < free:
+        if self.count < free_attempts:
             return 0.0
-        return float(self.last + min(LONGEST, 2.0 ** min(self.count - free, 10)) - now)
+        return float(self.last_at + min(MAX_WAIT, 2.0 ** min(self.count - free_attempts, 10)) - now)
 
 
-class Tries:
-    """The failures of names, or of addresses, that were seen lately."""
+class LoginThrottle:
+    """Recent failures by name or address; `free_attempts` may fail without wait."""
 
-    def __init__(self, free: int) -> None:
-        """Begin without any; so many may fail before the first wait."""
-        self._free = free
-        self._failures: OrderedDict[str, Failures] = OrderedDict()
+    def __init__(self, free_attempts: int) -> None:
+        self._free_attempts = free_attempts
+        self._failures: OrderedDict[str, LoginFailures] = OrderedDict()
         self._lock = Lock()
 
-    def require(self, key: str, *, now: float) -> None:
-        """Go on only if this name or address need not wait.
+    def check_allowed(self, key: str, *, now: float) -> None:
+        """Raise if this name or address must wait.
 
         Raises:
-            TooManyTries: says for how long.
+            TooManyAttemptsError: says how long to wait.
         """
         with self._lock:
-            wait = self._failures[key].wait(self._free, now) if key in self._failures else 0.0
+            wait = (
+                self._failures[key].compute_wait(self._free_attempts, now)
+                if key in self._failures
+                else 0.0
+            )
         if wait > 0:
-            raise TooManyTries(f"too many tries failed; wait {int(wait) + 1} s and try again")
+            raise TooManyAttemptsError(
+                f"too many failed attempts; wait {int(wait) + 1} s and try again"
+            )
 
-    def failed(self, key: str, *, now: float) -> None:
+    def record_failure(self, key: str, *, now: float) -> None:
         """Count a failure."""
         with self._lock:
-            failures = self._failures.pop(key, Failures(0, now))
-            count = 0 if now - failures.last > FORGOTTEN else failures.count
-            self._failures[key] = Failures(count + 1, now)
-            if len(self._failures) > MOST:
+            failures = self._failures.pop(key, LoginFailures(0, now))
+            count = 0 if now - failures.last_at > RESET_AFTER else failures.count
+            self._failures[key] = LoginFailures(count + 1, now)
+            if len(self._failures) > MAX_KEYS:
                 self._failures.popitem(last=False)
 
-    def passed(self, key: str) -> None:
-        """Forget the failures: it was them after all."""
+    def reset(self, key: str) -> None:
+        """Forget the failures after a success."""
         with self._lock:
             self._failures.pop(key, None)

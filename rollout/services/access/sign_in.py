@@ -1,6 +1,6 @@
-"""People sign in: by password, by a one-time link, or by an identity provider's word.
+"""Sign-in by password, one-time link or identity provider.
 
-Each way ends in a session. Passwords are kept by argon2 with its own parameters, and anew when
+Each starts a session. Passwords are hashed by argon2 with its default parameters, and again when
 these change; an unknown name costs the same work as a known one.
 """
 
@@ -15,36 +15,46 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from rollout.core.access.access_events import IdentityLinked, PasswordSet
-from rollout.core.errors import NotAllowed, PersonRefused, TooManyTries, Unauthenticated
+from rollout.core.errors import (
+    InvalidAccountError,
+    NotAllowedError,
+    TooManyAttemptsError,
+    UnauthenticatedError,
+)
 from rollout.core.scope.permissions import Caller
-from rollout.services.access.access_state import Changing, changing, require_own
-from rollout.services.access.keys import SIZE, read_token, write_token
-from rollout.services.access.login_throttle import Tries
-from rollout.services.access.users import found_house
+from rollout.services.access.access_state import (
+    AccessChange,
+    open_access_change,
+    require_self_or_admin,
+)
+from rollout.services.access.keys import TOKEN_BYTES, read_token, write_token
+from rollout.services.access.login_throttle import LoginThrottle
+from rollout.services.access.users import initialize_access
 from rollout.services.support.clock import Clock
-from rollout.store.access.access_ledger import House
+from rollout.store.access.access_ledger import AccessLedger
 from rollout.store.access.one_time_links import OneTimeLinks
-from rollout.store.access.sessions import Sessions, session_hash
-from rollout.store.access.users import People, Person
+from rollout.store.access.sessions import Sessions, hash_session_token
+from rollout.store.access.users import StoredUser, Users
 from rollout.store.database.session import Database, Transaction
 
-SHORTEST, LONGEST = 12, 256  # letters of a password
-LASTS = timedelta(hours=12)
-"""A session is over then, however much it is used."""
-AT_ONCE = 2
-"""Passwords hashed at a time: each takes 64 MiB."""
-IN_LINE = 6
-"""Of them and those who wait for a turn: more are refused, for each holds one of the threads
-that a stop needs too."""
-WRONG = "the name or the password is wrong, or they may not sign in; ask an admin for a link"
-NO_LINK = "this link is not valid: it works once, for a day; ask an admin for another"
+MIN_PASSWORD_LENGTH, MAX_PASSWORD_LENGTH = 12, 256  # letters
+SESSION_LIFETIME = timedelta(hours=12)
+"""Time after which a session ends, used or not."""
+MAX_CONCURRENT_HASHES = 2
+"""Concurrent password hashes; each takes 64 MiB."""
+MAX_WAITING_HASHES = 6
+"""Running and waiting hashes; more are refused, because stops need the same threads."""
+SIGN_IN_REFUSED = (
+    "the name or the password is wrong, or they may not sign in; ask an admin for a link"
+)
+INVALID_LINK = "this link is not valid: it works once, for a day; ask an admin for another"
 NO_SESSION = "nobody is signed in by a session; `POST /v1/session` begins one"
-NO_IDENTITY = "the identity provider names nobody who is known here; ask an admin to add you"
+UNKNOWN_IDENTITY = "no user has the identity provider's account; ask an admin to add you"
 
 
 @dataclass(frozen=True, slots=True)
-class SignedIn:
-    """A session that began: its token for the cookie, and the page's token, both this once."""
+class StartedSession:
+    """A new session with its cookie token and page token."""
 
     name: str
     token: str = field(repr=False)
@@ -52,8 +62,8 @@ class SignedIn:
     expires_at: datetime
 
 
-class SigningIn:
-    """One replica's ways in; failures are counted in its memory."""
+class SignIn:
+    """Sign-in in one replica; failures are counted in memory."""
 
     def __init__(
         self,
@@ -62,246 +72,270 @@ class SigningIn:
         entropy: Callable[[int], bytes],
         hasher: PasswordHasher | None = None,
     ) -> None:
-        """Hash nothing yet."""
         self._database, self._clock, self._entropy = database, clock, entropy
         self._hasher = PasswordHasher() if hasher is None else hasher
-        self._names, self._addresses = Tries(free=5), Tries(free=20)
-        self._turns, self._line = BoundedSemaphore(AT_ONCE), BoundedSemaphore(IN_LINE)
+        self._name_throttle = LoginThrottle(free_attempts=5)
+        self._address_throttle = LoginThrottle(free_attempts=20)
+        self._hash_slots = BoundedSemaphore(MAX_CONCURRENT_HASHES)
+        self._waiting_slots = BoundedSemaphore(MAX_WAITING_HASHES)
 
-    def by_password(self, name: str, password: str, *, address: str, at: datetime) -> SignedIn:
-        """Begin a session for who gives their password.
+    def sign_in_with_password(
+        self, user_name: str, password: str, *, address: str, at: datetime
+    ) -> StartedSession:
+        """Start a session by password.
 
         Raises:
-            Unauthenticated: name or password is wrong, or they may not; it is not said which.
-            TooManyTries: this name or address failed too often lately; says how long to wait.
+            UnauthenticatedError: the name or password is wrong, or the user may not sign in; the
+                error is the same.
+            TooManyAttemptsError: this name or address failed too often; says how long to wait.
         """
-        with self._counted(name, address):
-            user, stored_hash = self._kept(name)
-            if not self._right(stored_hash, password) or user is None:
-                raise Unauthenticated(WRONG)
+        with self._count_attempt(user_name, address):
+            user, stored_hash = self._load_user_and_hash(user_name)
+            if not self._is_right_password(stored_hash, password) or user is None:
+                raise UnauthenticatedError(SIGN_IN_REFUSED)
         new_hash = None
         if stored_hash is not None and self._hasher.check_needs_rehash(stored_hash):
-            new_hash = self._hashed(password)
-        with self._database.writing() as transaction:
-            House(transaction)
-            if self._password(transaction, name) != stored_hash:
-                raise Unauthenticated(WRONG)
+            new_hash = self._hash_password(password)
+        with self._database.begin_write() as transaction:
+            AccessLedger(transaction)
+            if self._load_password_hash(transaction, user_name) != stored_hash:
+                raise UnauthenticatedError(SIGN_IN_REFUSED)
             if new_hash is not None:
-                People(transaction).set_password(user, new_hash)
-            return self._started(transaction, user, at)
+                Users(transaction).set_password(user, new_hash)
+            return self._start_session(transaction, user, at)
 
-    def by_link(
-        self, token: str, password: str, *, at: datetime, address: str, name: str = ""
-    ) -> SignedIn:
-        """Use a one-time link up: set the password of its person, and begin a session.
+    def sign_in_with_link(
+        self, token: str, password: str, *, at: datetime, address: str, user_name: str = ""
+    ) -> StartedSession:
+        """Set a password by a one-time link, and start a session.
 
-        Args:
-            token: the link's.
-            password: of 12 letters or more.
-            at: now.
-            address: where the try comes from.
-            name: of the first admin; of other links nobody asks for it.
+        `user_name` names the first admin; other links ignore it.
 
         Raises:
-            Unauthenticated: the link is unknown, used or over.
-            PersonRefused: the password or the first admin's name can't be; the link stays valid.
-            TooManyTries: this address failed too often lately.
+            UnauthenticatedError: the link is unknown, used or expired.
+            InvalidAccountError: the password or the first admin's name is invalid; the link stays
+                valid.
+            TooManyAttemptsError: this address failed too often.
         """
-        with self._counted("", address):
-            password_hash = self._hashed(_long_enough(password, name))
-            return self._linked(token, name, password, password_hash, at)
+        with self._count_attempt("", address):
+            password_hash = self._hash_password(_check_password(password, user_name))
+            return self._use_link(token, user_name, password, password_hash, at)
 
-    def _linked(self, token: str, name: str, password: str, hashed: str, at: datetime) -> SignedIn:
-        with self._database.writing() as transaction:
-            access_ledger = House(transaction)
-            is_valid, user = OneTimeLinks(transaction).use(token, at=at)
+    def _use_link(
+        self, token: str, user_name: str, password: str, password_hash: str, at: datetime
+    ) -> StartedSession:
+        with self._database.begin_write() as transaction:
+            access_ledger = AccessLedger(transaction)
+            is_valid, user = OneTimeLinks(transaction).redeem(token, at=at)
             if not is_valid:
-                raise Unauthenticated(NO_LINK)
-            users = People(transaction)
+                raise UnauthenticatedError(INVALID_LINK)
+            users = Users(transaction)
             if user is None:
-                access_ledger.append(found_house(transaction, name, at))
-                user = users.find(name)
-                assert user is not None  # noqa: S101 - the line before added them
-            _long_enough(password, user.name)
-            _set(transaction, access_ledger, user, user.name, hashed, at)
-            return self._started(transaction, user, at)
+                access_ledger.append(initialize_access(transaction, user_name, at))
+                user = users.find(user_name)
+                assert user is not None  # noqa: S101 - added just before
+            _check_password(password, user.name)
+            _store_password(transaction, access_ledger, user, user.name, password_hash, at)
+            return self._start_session(transaction, user, at)
 
-    def by_identity(self, issuer: str, subject: str, email: str, *, at: datetime) -> SignedIn:
-        """Begin a session for whom an identity provider vouches.
+    def sign_in_with_identity(
+        self, issuer: str, subject: str, email: str, *, at: datetime
+    ) -> StartedSession:
+        """Start a session for an identity provider's subject.
 
-        The first time they are known by a verified e-mail address, and linked to the subject;
-        from then on by the subject alone. Nobody is added and no right is given.
-
-        Args:
-            issuer: the provider.
-            subject: how it calls them, always the same.
-            email: an address that it has verified; "" where it has not.
-            at: now.
+        The first time, a verified e-mail address links the subject to a user; later the subject
+        alone identifies them. No user is added and no role granted. `email` is "" if not verified.
 
         Raises:
-            Unauthenticated: it is nobody who may sign in here.
+            UnauthenticatedError: no user who may sign in has this identity.
         """
-        with self._database.writing() as transaction:
-            access_ledger, users = House(transaction), People(transaction)
-            user = users.of_identity(issuer, subject)
+        with self._database.begin_write() as transaction:
+            access_ledger, users = AccessLedger(transaction), Users(transaction)
+            user = users.find_by_identity(issuer, subject)
             if user is None and email:
-                user = users.of_email(email)
-                if user is None or not users.link(user, issuer, subject, at=at):
-                    raise Unauthenticated(NO_IDENTITY)
+                user = users.find_by_email(email)
+                if user is None or not users.link_identity(user, issuer, subject, at=at):
+                    raise UnauthenticatedError(UNKNOWN_IDENTITY)
                 link_event = IdentityLinked(at=at, by=user.name, user=user.name, issuer=issuer)
                 access_ledger.append([link_event])
-            if user is None or user.machine or user.disabled_at is not None:
-                raise Unauthenticated(NO_IDENTITY)
-            return self._started(transaction, user, at)
+            if user is None or user.is_service_account or user.disabled_at is not None:
+                raise UnauthenticatedError(UNKNOWN_IDENTITY)
+            return self._start_session(transaction, user, at)
 
     def set_password(
         self,
         caller: Caller,
-        name: str,
+        user_name: str,
         password: str,
         *,
         at: datetime,
-        current: str | None = None,
-        vouched: bool = False,
+        current_password: str | None = None,
+        skips_current: bool = False,
     ) -> None:
-        """Set a password; every session and link of that person ends.
+        """Set a password; all sessions and links of the user end.
 
-        Args:
-            caller: who asks: the person, or an admin.
-            name: whose password.
-            password: of 12 letters or more.
-            at: now.
-            current: the present password, asked of who sets their own and has one.
-            vouched: it is not asked: by a command on the database itself.
+        Users with a password must give `current_password` for their own; a command on the database
+        itself sets `skips_current`.
 
         Raises:
-            NotAllowed: the caller may not, or the present password is wrong.
-            UnknownPerson: nobody has the name.
-            PersonRefused: the password can't be, or nobody signs in under that name.
-            TooManyTries: the present password was wrong too often lately.
+            NotAllowedError: the caller is another user and no admin, or the current password is
+                wrong.
+            UnknownUserError: there is no such user.
+            InvalidAccountError: the password is invalid, or the user can't sign in.
+            TooManyAttemptsError: the current password was wrong too often.
         """
-        require_own(caller, name, "set the password")
-        password_hash = self._hashed(_long_enough(password, name))
-        if caller.name == name and not vouched:
-            self._require_current(name, current or "")
-        with changing(self._database, caller) as change:
-            require_own(change.caller, name, "set the password")
-            user = _who_signs_in(change, name)
-            _set(change.transaction, change.house, user, caller.name, password_hash, at)
+        require_self_or_admin(caller, user_name, "set the password")
+        password_hash = self._hash_password(_check_password(password, user_name))
+        if caller.name == user_name and not skips_current:
+            self._check_current_password(user_name, current_password or "")
+        with open_access_change(self._database, caller) as change:
+            require_self_or_admin(change.caller, user_name, "set the password")
+            user = _get_sign_in_user(change, user_name)
+            _store_password(
+                change.transaction, change.access_ledger, user, caller.name, password_hash, at
+            )
 
-    def current(self, token: str) -> SignedIn:
-        """Return the session of a token with the page's token: a page was loaded again.
+    def load_current_session(self, token: str) -> StartedSession:
+        """Return the session of a token, for a reloaded page.
 
-        Whether it has expired was asked at the door.
+        Authentication checks its expiry.
 
         Raises:
-            Unauthenticated: there is none, or it ended.
+            UnauthenticatedError: there is no such session, or it ended.
         """
-        with self._database.reading() as transaction:
-            session = Sessions(transaction).find(session_hash(read_token(token)))
+        with self._database.begin_read() as transaction:
+            session = Sessions(transaction).find(hash_session_token(read_token(token)))
             if session is None:
-                raise Unauthenticated(NO_SESSION)
-            user_name = People(transaction).numbered(session.person).name
-        return SignedIn(user_name, token, write_token(session.csrf), session.expires_at)
+                raise UnauthenticatedError(NO_SESSION)
+            user_name = Users(transaction).get_by_id(session.user_id).name
+        return StartedSession(user_name, token, write_token(session.csrf), session.expires_at)
 
     def sign_out(self, token: str, *, at: datetime) -> None:
-        """End a session; one that is over stays so."""
-        with self._database.writing() as transaction:
-            Sessions(transaction).end(session_hash(read_token(token)), at=at)
+        """End a session; repeating it is safe."""
+        with self._database.begin_write() as transaction:
+            Sessions(transaction).end(hash_session_token(read_token(token)), at=at)
 
-    def sign_out_everywhere(self, caller: Caller, name: str, *, at: datetime) -> None:
-        """End every session of a person: one's own, or as an admin anybody's.
+    def sign_out_everywhere(self, caller: Caller, user_name: str, *, at: datetime) -> None:
+        """End one's own sessions, or any user's as admin.
 
         Raises:
-            NotAllowed: it is somebody else, and the caller is no admin.
-            UnknownPerson: nobody has the name.
+            NotAllowedError: the caller is another user and no admin.
+            UnknownUserError: there is no such user.
         """
-        require_own(caller, name, "end the sessions")
-        with changing(self._database, caller) as change:
-            require_own(change.caller, name, "end the sessions")
-            Sessions(change.transaction).end_all(change.person(name), at=at)
+        require_self_or_admin(caller, user_name, "end the sessions")
+        with open_access_change(self._database, caller) as change:
+            require_self_or_admin(change.caller, user_name, "end the sessions")
+            Sessions(change.transaction).end_all(change.get_user(user_name), at=at)
 
     @contextmanager
-    def _counted(self, name: str, address: str) -> Iterator[None]:
-        """Let a try begin only if it need not wait, and count it if it fails."""
-        now = self._clock.boot()
-        throttles = [(t, k) for t, k in ((self._names, name), (self._addresses, address)) if k]
+    def _count_attempt(self, user_name: str, address: str) -> Iterator[None]:
+        """Raise if the name or address must wait; count a failed attempt."""
+        now = self._clock.read_boot_clock()
+        throttles = [
+            (throttle, key)
+            for throttle, key in (
+                (self._name_throttle, user_name),
+                (self._address_throttle, address),
+            )
+            if key
+        ]
         for throttle, throttle_key in throttles:
-            throttle.require(throttle_key, now=now)
+            throttle.check_allowed(throttle_key, now=now)
         try:
             yield
-        except (Unauthenticated, NotAllowed):
+        except (UnauthenticatedError, NotAllowedError):
             for throttle, throttle_key in throttles:
-                throttle.failed(throttle_key, now=now)
+                throttle.record_failure(throttle_key, now=now)
             raise
-        self._names.passed(name)
+        self._name_throttle.reset(user_name)
 
-    def _require_current(self, name: str, current: str) -> None:
-        stored_hash = self._kept(name)[1]
-        with self._counted(name, ""):
-            if stored_hash is not None and not self._right(stored_hash, current):
-                raise NotAllowed("the present password is wrong; an admin can make a link")
+    def _check_current_password(self, user_name: str, current_password: str) -> None:
+        stored_hash = self._load_user_and_hash(user_name)[1]
+        with self._count_attempt(user_name, ""):
+            if stored_hash is not None and not self._is_right_password(
+                stored_hash, current_password
+            ):
+                raise NotAllowedError("the current password is wrong; an admin can create a link")
 
-    def _kept(self, name: str) -> tuple[Person | None, str | None]:
-        with self._database.reading() as transaction:
-            return People(transaction).find(name), self._password(transaction, name)
+    def _load_user_and_hash(self, user_name: str) -> tuple[StoredUser | None, str | None]:
+        with self._database.begin_read() as transaction:
+            return Users(transaction).find(user_name), self._load_password_hash(
+                transaction, user_name
+            )
 
-    def _password(self, transaction: Transaction, name: str) -> str | None:
-        users = People(transaction)
-        user = users.find(name)
-        return None if user is None or user.machine else users.password(user)
+    def _load_password_hash(self, transaction: Transaction, user_name: str) -> str | None:
+        users = Users(transaction)
+        user = users.find(user_name)
+        return None if user is None or user.is_service_account else users.load_password_hash(user)
 
-    def _right(self, kept: str | None, password: str) -> bool:
-        """Compare, with the same work where there is nothing to compare with."""
-        dummy_hash = self._nobodys  # made by the first try, whoever's it is
-        with self._turn(), suppress(VerificationError, InvalidHashError):
-            self._hasher.verify(kept or dummy_hash, password[: LONGEST + 1])
-            return kept is not None
+    def _is_right_password(self, stored_hash: str | None, password: str) -> bool:
+        """Compare, with the same work if there is no password."""
+        dummy_hash = self._dummy_hash  # computed at the first attempt
+        with self._wait_for_hash_slot(), suppress(VerificationError, InvalidHashError):
+            self._hasher.verify(stored_hash or dummy_hash, password[: MAX_PASSWORD_LENGTH + 1])
+            return stored_hash is not None
         return False
 
     @cached_property
-    def _nobodys(self) -> str:
-        return self._hashed(write_token(self._entropy(SIZE)))
+    def _dummy_hash(self) -> str:
+        return self._hash_password(write_token(self._entropy(TOKEN_BYTES)))
 
-    def _hashed(self, password: str) -> str:
-        with self._turn():
+    def _hash_password(self, password: str) -> str:
+        with self._wait_for_hash_slot():
             return self._hasher.hash(password)
 
     @contextmanager
-    def _turn(self) -> Iterator[None]:
-        if not self._line.acquire(blocking=False):
-            raise TooManyTries("too many sign in at once; try again in a few seconds")
+    def _wait_for_hash_slot(self) -> Iterator[None]:
+        if not self._waiting_slots.acquire(blocking=False):
+            raise TooManyAttemptsError("too many sign in at once; try again in a few seconds")
         try:
-            with self._turns:
+            with self._hash_slots:
                 yield
         finally:
-            self._line.release()
+            self._waiting_slots.release()
 
-    def _started(self, transaction: Transaction, person: Person, at: datetime) -> SignedIn:
-        token, csrf, expires_at = self._entropy(SIZE), self._entropy(SIZE), at + LASTS
-        Sessions(transaction).start(person, token, csrf, at=at, expires_at=expires_at)
-        return SignedIn(person.name, write_token(token), write_token(csrf), expires_at)
+    def _start_session(
+        self, transaction: Transaction, user: StoredUser, at: datetime
+    ) -> StartedSession:
+        token, csrf = self._entropy(TOKEN_BYTES), self._entropy(TOKEN_BYTES)
+        expires_at = at + SESSION_LIFETIME
+        Sessions(transaction).start(user, token, csrf, at=at, expires_at=expires_at)
+        return StartedSession(user.name, write_token(token), write_token(csrf), expires_at)
 
 
-def _long_enough(password: str, name: str) -> str:
-    if not SHORTEST <= len(password) <= LONGEST:
-        raise PersonRefused(f"a password has {SHORTEST} to {LONGEST} letters; a sentence is fine")
-    if name and name.lower() in password.lower() and len(password) < len(name) + SHORTEST:
-        raise PersonRefused("a password is more than one's name")
+def _check_password(password: str, user_name: str) -> str:
+    if not MIN_PASSWORD_LENGTH <= len(password) <= MAX_PASSWORD_LENGTH:
+        raise InvalidAccountError(
+            f"a password has {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} letters; a sentence is"
+            " fine"
+        )
+    if (
+        user_name
+        and user_name.lower() in password.lower()
+        and len(password) < len(user_name) + MIN_PASSWORD_LENGTH
+    ):
+        raise InvalidAccountError("a password is more than one's name")
     return password
 
 
-def _who_signs_in(change: Changing, name: str) -> Person:
-    user = change.person(name)
-    if user.machine or user.disabled_at is not None:
-        raise PersonRefused(f"{name} is a service account or disabled, and can't sign in")
+def _get_sign_in_user(change: AccessChange, user_name: str) -> StoredUser:
+    user = change.get_user(user_name)
+    if user.is_service_account or user.disabled_at is not None:
+        raise InvalidAccountError(
+            f"{user_name} is a service account or disabled, and can't sign in"
+        )
     return user
 
 
-def _set(
-    transaction: Transaction, house: House, person: Person, by: str, hashed: str, at: datetime
+def _store_password(
+    transaction: Transaction,
+    access_ledger: AccessLedger,
+    user: StoredUser,
+    by: str,
+    password_hash: str,
+    at: datetime,
 ) -> None:
-    People(transaction).set_password(person, hashed)
-    Sessions(transaction).end_all(person, at=at)
-    OneTimeLinks(transaction).end(person, at=at)
-    house.append([PasswordSet(at=at, by=by, user=person.name)])
+    Users(transaction).set_password(user, password_hash)
+    Sessions(transaction).end_all(user, at=at)
+    OneTimeLinks(transaction).end_links(user, at=at)
+    access_ledger.append([PasswordSet(at=at, by=by, user=user.name)])

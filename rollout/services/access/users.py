@@ -1,4 +1,4 @@
-"""People and machines: who is here, and what they may do where."""
+"""Users and service accounts, and their roles."""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -17,14 +17,14 @@ from rollout.core.access.access_events import (
 )
 from rollout.core.access.accounts import REPLAY, SIMULATED, is_account_name
 from rollout.core.errors import (
-    HouseInhabited,
-    LastAdmin,
-    NameTaken,
-    NotAllowed,
-    PersonRefused,
-    UnknownPerson,
+    AdminExistsError,
+    InvalidAccountError,
+    LastAdminError,
+    NameTakenError,
+    NotAllowedError,
+    UnknownUserError,
 )
-from rollout.core.scope.events import Event
+from rollout.core.scope.events import LedgerEvent
 from rollout.core.scope.permissions import (
     ADMIN,
     APPROVER,
@@ -32,30 +32,30 @@ from rollout.core.scope.permissions import (
     OPERATOR,
     REVIEWER,
     VIEWER,
-    Act,
+    AssignedRole,
     Caller,
-    Right,
-    require,
-    require_sound,
+    Permission,
+    check_role_assignment,
+    require_permission,
 )
 from rollout.core.scope.scope import ENGINE
-from rollout.services.access.access_state import Changing, caller_of, changing
-from rollout.store.access.access_ledger import House, house_head
+from rollout.services.access.access_state import AccessChange, build_caller, open_access_change
+from rollout.store.access.access_ledger import AccessLedger, load_access_head
 from rollout.store.access.api_keys import ApiKeys
 from rollout.store.access.one_time_links import OneTimeLinks
 from rollout.store.access.sessions import Sessions
-from rollout.store.access.users import People, Person
+from rollout.store.access.users import StoredUser, Users
 from rollout.store.database.session import Database, Transaction
 
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
-EMAIL = re.compile(r"[^@\s]{1,64}@[^@\s]{1,255}")
-LINK_LASTS = timedelta(hours=24)
-EVERYWHERE = Right(ADMIN)
+NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
+EMAIL_PATTERN = re.compile(r"[^@\s]{1,64}@[^@\s]{1,255}")
+LINK_LIFETIME = timedelta(hours=24)
+GLOBAL_ADMIN = AssignedRole(ADMIN)
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
-    """Somebody, or a machine, as an admin sees them."""
+class UserAccount:
+    """A user or service account, as an admin sees it."""
 
     name: str
     machine: bool
@@ -63,313 +63,331 @@ class Member:
     disabled_at: datetime | None
     email: str
     has_password: bool
-    rights: tuple[Right, ...]
+    rights: tuple[AssignedRole, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Amendment:
-    """What is to change about somebody; None and () leave it as it is."""
+class AccountUpdate:
+    """Changes of an account; None and () change nothing."""
 
-    disabled: bool | None = None
+    is_disabled: bool | None = None
     email: str | None = None
-    give: tuple[Right, ...] = ()
-    take: tuple[Right, ...] = ()
+    roles_to_grant: tuple[AssignedRole, ...] = ()
+    roles_to_revoke: tuple[AssignedRole, ...] = ()
 
 
-def everybody(database: Database, caller: Caller) -> tuple[Member, ...]:
-    """Return everybody who ever had a name here, in the order in which they came.
+def load_accounts(database: Database, caller: Caller) -> tuple[UserAccount, ...]:
+    """Return all accounts that ever existed, oldest first.
 
     Raises:
-        NotAllowed: the caller is no admin of all rollouts.
+        NotAllowedError: the caller is no admin of all rollouts.
     """
-    require(caller, Act.ADMINISTER, "")
-    with database.reading() as transaction:
-        users = People(transaction)
-        roles_by_user = users.all_rights()
-        return tuple(_member(user, roles_by_user.get(user.number, ())) for user in users.all())
+    require_permission(caller, Permission.ADMINISTER, "")
+    with database.begin_read() as transaction:
+        users = Users(transaction)
+        roles_by_user = users.list_all_role_assignments()
+        return tuple(
+            _build_account(user, roles_by_user.get(user.number, ())) for user in users.list_all()
+        )
 
 
-def add(
+def create_account(
     database: Database,
     caller: Caller,
-    name: str,
+    user_name: str,
     *,
     at: datetime,
-    machine: bool = False,
+    is_service_account: bool = False,
     email: str = "",
-    rights: Iterable[Right] = (),
-) -> Member:
-    """Give a name to somebody, or to a machine; it is never given again.
+    role_assignments: Iterable[AssignedRole] = (),
+) -> UserAccount:
+    """Add a user or service account; names are never reused.
 
     Raises:
-        NotAllowed: the caller is no admin of all rollouts.
-        PersonRefused: the name, the address or a right can't be.
-        NameTaken: somebody has the name or the address.
-        UnknownRollout: a right names a rollout that is not there.
+        NotAllowedError: the caller is no admin of all rollouts.
+        InvalidAccountError: the name, the address or a role is invalid.
+        NameTakenError: another account has the name or the address.
+        UnknownRolloutError: a role names an unknown rollout.
     """
-    require(caller, Act.ADMINISTER, "")
-    with changing(database, caller) as change:
-        require(change.caller, Act.ADMINISTER, "")
-        user, events = _added(change.people, name, by=caller.name, at=at, machine=machine)
-        update = Amendment(email=email or None, give=tuple(rights))
-        events += _amended(change, user, update, at)
-        change.house.append(events)
-        return _now(change.people, name)
+    require_permission(caller, Permission.ADMINISTER, "")
+    with open_access_change(database, caller) as change:
+        require_permission(change.caller, Permission.ADMINISTER, "")
+        user, events = _add_user(
+            change.users, user_name, by=caller.name, at=at, is_service_account=is_service_account
+        )
+        update = AccountUpdate(email=email or None, roles_to_grant=tuple(role_assignments))
+        events += _update_user(change, user, update, at)
+        change.access_ledger.append(events)
+        return _load_account(change.users, user_name)
 
 
-def amend(
-    database: Database, caller: Caller, name: str, amendment: Amendment, *, at: datetime
-) -> Member:
-    """Change what somebody may do, all of it or nothing. Asking again changes nothing more.
+def update_account(
+    database: Database, caller: Caller, user_name: str, update: AccountUpdate, *, at: datetime
+) -> UserAccount:
+    """Change an account, all of it or nothing; repeating it is safe.
 
-    Disabling ends their password, keys, sessions and links at once and takes their rights.
+    Disabling ends password, keys, sessions and links at once and revokes all roles.
 
     Raises:
-        NotAllowed: the caller is no admin of all rollouts.
-        UnknownPerson: nobody has the name.
-        PersonRefused: the address or a right can't be.
-        NameTaken: somebody else has the address.
-        UnknownRollout: a right names a rollout that is not there.
-        LastAdmin: nobody would be left who may change people.
+        NotAllowedError: the caller is no admin of all rollouts.
+        UnknownUserError: there is no such user.
+        InvalidAccountError: the address or a role is invalid.
+        NameTakenError: another account has the address.
+        UnknownRolloutError: a role names an unknown rollout.
+        LastAdminError: no admin would be left.
     """
-    require(caller, Act.ADMINISTER, "")
-    with changing(database, caller) as change:
-        require(change.caller, Act.ADMINISTER, "")
-        change.house.append(_amended(change, change.person(name), amendment, at))
-        if not change.people.anybody_with(EVERYWHERE):
-            raise LastAdmin(f"{name} is the last admin of all rollouts; add another one first")
-        return _now(change.people, name)
+    require_permission(caller, Permission.ADMINISTER, "")
+    with open_access_change(database, caller) as change:
+        require_permission(change.caller, Permission.ADMINISTER, "")
+        change.access_ledger.append(_update_user(change, change.get_user(user_name), update, at))
+        if not change.users.has_holder(GLOBAL_ADMIN):
+            raise LastAdminError(
+                f"{user_name} is the last admin of all rollouts; add another one first"
+            )
+        return _load_account(change.users, user_name)
 
 
-def first_admin(database: Database, name: str, *, at: datetime) -> Member:
-    """Make the first admin. Of several who try at once exactly one is made.
+def create_first_admin(database: Database, user_name: str, *, at: datetime) -> UserAccount:
+    """Create the first admin; of concurrent calls exactly one succeeds.
 
     Raises:
-        HouseInhabited: somebody is here already.
-        PersonRefused: the name can't be.
+        AdminExistsError: there is a user already.
+        InvalidAccountError: the name is invalid.
     """
-    with database.writing() as transaction:
-        access_ledger = House(transaction)
-        events = found_house(transaction, name, at)
+    with database.begin_write() as transaction:
+        access_ledger = AccessLedger(transaction)
+        events = initialize_access(transaction, user_name, at)
         access_ledger.append(events)
-        return _now(People(transaction), name)
+        return _load_account(Users(transaction), user_name)
 
 
-def found_house(transaction: Transaction, name: str, at: datetime) -> tuple[Event, ...]:
-    """Add the first admin in a transaction that holds the house; return what to write of it."""
-    users = People(transaction)
-    if users.anybody():
-        raise HouseInhabited("a user exists already; ask an admin: `rollout users list`")
-    user, events = _added(users, name, by=name, at=at, machine=False)
-    users.give(user, EVERYWHERE)
-    OneTimeLinks(transaction).end(user, at=at)
-    return (*events, RoleGranted(at=at, by=name, user=name, role=ADMIN))
+def initialize_access(
+    transaction: Transaction, user_name: str, at: datetime
+) -> tuple[LedgerEvent, ...]:
+    """Add the first admin; return the events for the access ledger."""
+    users = Users(transaction)
+    if users.has_any():
+        raise AdminExistsError("a user exists already; ask an admin: `rollout users list`")
+    user, events = _add_user(users, user_name, by=user_name, at=at, is_service_account=False)
+    users.grant_role(user, GLOBAL_ADMIN)
+    OneTimeLinks(transaction).end_links(user, at=at)
+    return (*events, RoleGranted(at=at, by=user_name, user=user_name, role=ADMIN))
 
 
-def first_link(database: Database, at: datetime, secret: str) -> str | None:
-    """Make a link by which the first admin comes in, valid for a day; None if somebody is here.
+def create_first_link(database: Database, at: datetime, secret: str) -> str | None:
+    """Create the first admin's link, or return None if users exist.
 
-    Args:
-        database: where people are.
-        at: now.
-        secret: of 32 letters or more, from the system's chance; kept as a hash.
-
-    Returns:
-        The token to be shown once, to whoever starts the service.
+    The link is valid for a day. `secret` needs 32 random letters or more and is stored as a
+    hash. The result is the token, to be shown once to the operator who starts the service.
     """
-    with database.writing() as transaction:
-        access_ledger = House(transaction)
-        if People(transaction).anybody():
+    with database.begin_write() as transaction:
+        access_ledger = AccessLedger(transaction)
+        if Users(transaction).has_any():
             return None
-        return _linked(transaction, access_ledger, None, ENGINE, at, secret)
+        return _create_link(transaction, access_ledger, None, ENGINE, at, secret)
 
 
-def link(database: Database, caller: Caller, name: str, *, at: datetime, secret: str) -> str:
-    """Make a link by which somebody sets a password, once, within a day. Others of theirs end.
+def create_sign_in_link(
+    database: Database, caller: Caller, user_name: str, *, at: datetime, secret: str
+) -> str:
+    """Create a user's link to set a password.
 
-    Raises:
-        NotAllowed: the caller is no admin of all rollouts.
-        UnknownPerson: nobody has the name.
-        PersonRefused: a machine or somebody disabled; they have no password.
-    """
-    require(caller, Act.ADMINISTER, "")
-    with changing(database, caller) as change:
-        require(change.caller, Act.ADMINISTER, "")
-        user = change.person(name)
-        if user.machine or user.disabled_at is not None:
-            raise PersonRefused(f"{name} is a service account or disabled, and can't sign in")
-        OneTimeLinks(change.transaction).end(user, at=at)
-        return _linked(change.transaction, change.house, user, caller.name, at, secret)
-
-
-def local_caller(database: Database, name: str, groups: Sequence[str] = ()) -> Caller:
-    """Return who acts by a command on the database itself, where everything can be written.
-
-    In an empty house the name is taken as given and may do everything. Once anybody is there, it
-    has to be one of them, and their rights hold.
-
-    Args:
-        database: the database that the command works on.
-        name: as given by `--by`.
-        groups: as given by `--group`: only in these do they stand now; () means in all of theirs.
+    It works once, for a day; earlier links of the user end.
 
     Raises:
-        UnknownPerson: somebody is here, but nobody of that name.
-        NotAllowed: they were disabled, or stand in no such group.
+        NotAllowedError: the caller is no admin of all rollouts.
+        UnknownUserError: there is no such user.
+        InvalidAccountError: the account is disabled or a service account.
     """
-    with database.reading() as transaction:
-        users = People(transaction)
-        if not users.anybody():
-            return Caller(name, rights=_all_rights(groups))
-        user = users.find(name)
+    require_permission(caller, Permission.ADMINISTER, "")
+    with open_access_change(database, caller) as change:
+        require_permission(change.caller, Permission.ADMINISTER, "")
+        user = change.get_user(user_name)
+        if user.is_service_account or user.disabled_at is not None:
+            raise InvalidAccountError(
+                f"{user_name} is a service account or disabled, and can't sign in"
+            )
+        OneTimeLinks(change.transaction).end_links(user, at=at)
+        return _create_link(change.transaction, change.access_ledger, user, caller.name, at, secret)
+
+
+def load_local_caller(database: Database, user_name: str, groups: Sequence[str] = ()) -> Caller:
+    """Return the caller of a command that works on the database itself.
+
+    Without any users, every name is accepted with all roles. Otherwise the name must be a user, and
+    their roles hold. `groups` restricts them to some of their groups; () means all.
+
+    Raises:
+        UnknownUserError: there are users, but none of that name.
+        NotAllowedError: the user is disabled or in no such group.
+    """
+    with database.begin_read() as transaction:
+        users = Users(transaction)
+        if not users.has_any():
+            return Caller(user_name, role_assignments=_list_all_roles(groups))
+        user = users.find(user_name)
         if user is None:
-            raise UnknownPerson(f"no user is called {name}; `rollout users list` lists all")
+            raise UnknownUserError(f"no user is called {user_name}; `rollout users list` lists all")
         if user.disabled_at is not None:
-            raise NotAllowed(f"{name} is disabled; an admin can enable the account")
-        role_assignments = _standing_in(name, tuple(users.rights(user)), groups)
-        return caller_of(user, role_assignments, house_head(transaction).revision)
+            raise NotAllowedError(f"{user_name} is disabled; an admin can enable the account")
+        role_assignments = _select_roles_in_groups(
+            user_name, tuple(users.list_role_assignments(user)), groups
+        )
+        return build_caller(user, role_assignments, load_access_head(transaction).revision)
 
 
-def _all_rights(groups: Sequence[str]) -> tuple[Right, ...]:
-    """Return every right, in the groups that are named, by default as an operator."""
-    basic_roles = [Right(role) for role in (VIEWER, REVIEWER, INGEST, ADMIN)]
+def _list_all_roles(groups: Sequence[str]) -> tuple[AssignedRole, ...]:
+    """Return all roles in the given groups, by default as operator."""
+    basic_roles = [AssignedRole(role) for role in (VIEWER, REVIEWER, INGEST, ADMIN)]
     group_roles = [
-        Right(OPERATOR) if group == OPERATOR else Right(APPROVER, group=group) for group in groups
+        AssignedRole(OPERATOR) if group == OPERATOR else AssignedRole(APPROVER, group=group)
+        for group in groups
     ]
-    return (*basic_roles, *(group_roles or [Right(OPERATOR)]))
+    return (*basic_roles, *(group_roles or [AssignedRole(OPERATOR)]))
 
 
-def _standing_in(name: str, rights: tuple[Right, ...], groups: Sequence[str]) -> tuple[Right, ...]:
+def _select_roles_in_groups(
+    user_name: str, role_assignments: tuple[AssignedRole, ...], groups: Sequence[str]
+) -> tuple[AssignedRole, ...]:
     group_names = {
         role_assignment: role_assignment.group or role_assignment.role
-        for role_assignment in rights
+        for role_assignment in role_assignments
         if role_assignment.role in {OPERATOR, APPROVER}
     }
     if missing_groups := sorted(set(groups) - set(group_names.values())):
-        raise NotAllowed(
-            f"{name} is not in the group {', '.join(missing_groups)}; ask an admin for the role"
+        raise NotAllowedError(
+            f"{user_name} is not in the group {', '.join(missing_groups)}; ask an admin for the"
+            " role"
         )
     return tuple(
         role_assignment
-        for role_assignment in rights
+        for role_assignment in role_assignments
         if not groups
         or role_assignment not in group_names
         or group_names[role_assignment] in groups
     )
 
 
-def _added(
-    people: People, name: str, *, by: str, at: datetime, machine: bool
-) -> tuple[Person, tuple[Event, ...]]:
-    if not NAME.fullmatch(name) or not is_account_name(name.lower()):
-        raise PersonRefused(
-            f"{name!r} can't be a name: 1 to 64 letters, digits and . _ @ -, the first one a "
+def _add_user(
+    users: Users, user_name: str, *, by: str, at: datetime, is_service_account: bool
+) -> tuple[StoredUser, tuple[LedgerEvent, ...]]:
+    if not NAME_PATTERN.fullmatch(user_name) or not is_account_name(user_name.lower()):
+        raise InvalidAccountError(
+            f"{user_name!r} can't be a name: 1 to 64 letters, digits and . _ @ -, the first one a "
             f"letter or digit, and not {ENGINE}, {REPLAY} or {SIMULATED}…, which are reserved"
         )
-    if (existing_user := people.alike(name)) is not None:
-        raise NameTaken(
+    if (existing_user := users.find_similar_name(user_name)) is not None:
+        raise NameTakenError(
             f"the name {existing_user.name} is taken, and names are never reused; choose"
             " another one"
         )
-    user = people.add(name, at=at, machine=machine)
-    return user, (UserAdded(at=at, by=by, user=name, service_account=machine),)
+    user = users.add(user_name, at=at, is_service_account=is_service_account)
+    return user, (UserAdded(at=at, by=by, user=user_name, service_account=is_service_account),)
 
 
-def _amended(
-    change: Changing, person: Person, wanted: Amendment, at: datetime
-) -> tuple[Event, ...]:
-    """Change the tables, and return what was changed."""
-    events: list[Event] = []
-    by, users = change.caller.name, change.people
-    if wanted.disabled is not None and wanted.disabled != (person.disabled_at is not None):
-        event_class = UserDisabled if wanted.disabled else UserEnabled
-        _turn(change, person, at, disabled=wanted.disabled)
-        events.append(event_class(at=at, by=by, user=person.name))
-        person = change.person(person.name)
-    if wanted.email is not None and wanted.email.lower() != person.email:
-        _set_email(users, person, wanted.email)
-        events.append(EmailSet(at=at, by=by, user=person.name))
-    event_fields: dict[str, Any] = {"at": at, "by": by, "user": person.name}
+def _update_user(
+    change: AccessChange, user: StoredUser, update: AccountUpdate, at: datetime
+) -> tuple[LedgerEvent, ...]:
+    """Change the tables, and return the events."""
+    events: list[LedgerEvent] = []
+    by, users = change.caller.name, change.users
+    if update.is_disabled is not None and update.is_disabled != (user.disabled_at is not None):
+        event_class = UserDisabled if update.is_disabled else UserEnabled
+        _set_disabled(change, user, at, is_disabled=update.is_disabled)
+        events.append(event_class(at=at, by=by, user=user.name))
+        user = change.get_user(user.name)
+    if update.email is not None and update.email.lower() != user.email:
+        _set_email(users, user, update.email)
+        events.append(EmailSet(at=at, by=by, user=user.name))
+    event_fields: dict[str, Any] = {"at": at, "by": by, "user": user.name}
     revoked_roles = [
-        role_assignment for role_assignment in wanted.take if users.take(person, role_assignment)
+        role_assignment
+        for role_assignment in update.roles_to_revoke
+        if users.revoke_role(user, role_assignment)
     ]
     events += [
-        RoleRevoked(**event_fields, **_fields(role_assignment)) for role_assignment in revoked_roles
+        RoleRevoked(**event_fields, **_list_role_fields(role_assignment))
+        for role_assignment in revoked_roles
     ]
-    for role_assignment in wanted.give:
-        _require_givable(person, role_assignment)
+    for role_assignment in update.roles_to_grant:
+        _require_grantable(user, role_assignment)
     granted_roles = [
-        role_assignment for role_assignment in wanted.give if users.give(person, role_assignment)
+        role_assignment
+        for role_assignment in update.roles_to_grant
+        if users.grant_role(user, role_assignment)
     ]
     events += [
-        RoleGranted(**event_fields, **_fields(role_assignment)) for role_assignment in granted_roles
+        RoleGranted(**event_fields, **_list_role_fields(role_assignment))
+        for role_assignment in granted_roles
     ]
     return tuple(events)
 
 
-def _turn(change: Changing, person: Person, at: datetime, *, disabled: bool) -> None:
-    if not disabled:
-        change.people.enable(person)
+def _set_disabled(
+    change: AccessChange, user: StoredUser, at: datetime, *, is_disabled: bool
+) -> None:
+    if not is_disabled:
+        change.users.enable(user)
         return
-    change.people.disable(person, at=at)
-    ApiKeys(change.transaction).revoke_all(person, at=at)
-    Sessions(change.transaction).end_all(person, at=at)
-    OneTimeLinks(change.transaction).end(person, at=at)
+    change.users.disable(user, at=at)
+    ApiKeys(change.transaction).revoke_all(user, at=at)
+    Sessions(change.transaction).end_all(user, at=at)
+    OneTimeLinks(change.transaction).end_links(user, at=at)
 
 
-def _set_email(people: People, person: Person, email: str) -> None:
-    if email and (person.machine or not EMAIL.fullmatch(email)):
-        raise PersonRefused(f"{email!r} can't be the e-mail address of {person.name}")
-    if email and people.of_email(email) is not None:
-        raise NameTaken(f"another account has the e-mail address {email}")
-    people.set_email(person, email)
+def _set_email(users: Users, user: StoredUser, email: str) -> None:
+    if email and (user.is_service_account or not EMAIL_PATTERN.fullmatch(email)):
+        raise InvalidAccountError(f"{email!r} can't be the e-mail address of {user.name}")
+    if email and users.find_by_email(email) is not None:
+        raise NameTakenError(f"another account has the e-mail address {email}")
+    users.set_email(user, email)
 
 
-def _require_givable(person: Person, right: Right) -> None:
-    require_sound(right, machine=person.machine)
-    if person.disabled_at is not None:
-        raise PersonRefused(
-            f"{person.name} is disabled; enable the account before you grant a role"
+def _require_grantable(user: StoredUser, role_assignment: AssignedRole) -> None:
+    check_role_assignment(role_assignment, is_service_account=user.is_service_account)
+    if user.disabled_at is not None:
+        raise InvalidAccountError(
+            f"{user.name} is disabled; enable the account before you grant a role"
         )
 
 
-def _fields(right: Right) -> dict[str, Any]:
+def _list_role_fields(role_assignment: AssignedRole) -> dict[str, Any]:
     return {
-        "role": right.role,
-        "rollout": right.rollout,
-        "site": right.site,
-        "group": right.group,
+        "role": role_assignment.role,
+        "rollout": role_assignment.rollout,
+        "site": role_assignment.site,
+        "group": role_assignment.group,
     }
 
 
-def _linked(
+def _create_link(
     transaction: Transaction,
-    house: House,
-    person: Person | None,
+    access_ledger: AccessLedger,
+    user: StoredUser | None,
     by: str,
     at: datetime,
     secret: str,
 ) -> str:
-    expires_at = at + LINK_LASTS
-    OneTimeLinks(transaction).add(person, secret, at=at, expires_at=expires_at)
-    user_name = "" if person is None else person.name
-    house.append([OneTimeLinkCreated(at=at, by=by, user=user_name, expires_at=expires_at)])
+    expires_at = at + LINK_LIFETIME
+    OneTimeLinks(transaction).add(user, secret, at=at, expires_at=expires_at)
+    user_name = "" if user is None else user.name
+    access_ledger.append([OneTimeLinkCreated(at=at, by=by, user=user_name, expires_at=expires_at)])
     return secret
 
 
-def _now(people: People, name: str) -> Member:
-    user = people.find(name)
+def _load_account(users: Users, user_name: str) -> UserAccount:
+    user = users.find(user_name)
     assert user is not None  # noqa: S101 - it was changed in this transaction
-    return _member(user, people.rights(user))
+    return _build_account(user, users.list_role_assignments(user))
 
 
-def _member(person: Person, rights: Sequence[Right]) -> Member:
-    return Member(
-        name=person.name,
-        machine=person.machine,
-        added_at=person.added_at,
-        disabled_at=person.disabled_at,
-        email=person.email,
-        has_password=person.has_password,
-        rights=tuple(rights),
+def _build_account(user: StoredUser, role_assignments: Sequence[AssignedRole]) -> UserAccount:
+    return UserAccount(
+        name=user.name,
+        machine=user.is_service_account,
+        added_at=user.added_at,
+        disabled_at=user.disabled_at,
+        email=user.email,
+        has_password=user.has_password,
+        rights=tuple(role_assignments),
     )

@@ -1,393 +1,318 @@
-"""Who decides these cases, right now: answered from memory, people whenever something is in doubt.
+"""Answer who decides cases, from memory if possible; in doubt, humans decide.
 
-With a prediction in the question, case and prediction are kept with the answer, before it leaves.
+If a question holds a prediction, case and prediction are stored before the answer is sent.
 """
 
-import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
-from typing import Any, Final, Protocol
+from typing import Final
 
 from rollout import faults
-from rollout.core.errors import Refusal
-from rollout.core.records.records import Case, Prediction, SentCase, SentPrediction, case_of
-from rollout.core.scope.assignment import Assignment, Question, assign
+from rollout.core.errors import RefusalError
+from rollout.core.scope.assignment import Assignment, CaseQuestion, decide_assignment
 from rollout.core.scope.commands import OpenIncident
-from rollout.core.scope.decider import MOST_OPEN_VERSIONS
 from rollout.core.scope.events import LEDGER_ROLLED_BACK
-from rollout.core.scope.permissions import Act, Caller, require
-from rollout.core.scope.permits import Permit, said, signing
-from rollout.formats.records.parse import Reader, Sent, Unusable
-from rollout.services.engine.assignment_cache import Asked, Ruling
-from rollout.services.engine.command_handler import carry_out
-from rollout.services.engine.revision_retry import retried
-from rollout.services.engine.rollout_state import NoSuchRolloutError, Standing
+from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.core.scope.permits import Permit, build_permit_text, build_signer
+from rollout.services.assignments.question_records import (
+    RecordableQuestion,
+    RecordConflictError,
+    RecordingResult,
+    record_questions,
+)
+from rollout.services.engine.assignment_cache import SharedAssignment
+from rollout.services.engine.command_handler import execute_command
+from rollout.services.engine.rollout_state import NoSuchRolloutError, RolloutState
 from rollout.services.engine.service import Service
-from rollout.services.engine.state_cache import Watched
-from rollout.services.engine.window_lookup import LiveWindows
-from rollout.services.records.ingest import Notes, keep_asked, noted
+from rollout.services.engine.state_cache import CachedRollout
+from rollout.services.engine.versions import count_free_slots
 from rollout.store.access.permit_keys import PermitKey
 from rollout.store.database.errors import StoreError
 from rollout.store.database.rollouts import Rollouts
-from rollout.store.database.session import Transaction
-from rollout.store.ledger.versions import VersionFacts, Versions
-from rollout.store.records.records import Verdict
+from rollout.store.ledger.versions import VersionInfo, VersionStore
 
-ASKEW: Final = "this replica's clock is too far off the database's: people decide until it agrees"
-REWOUND: Final = "the ledger lacks the row that you have seen: it was set back; people decide"
-UNCONFIRMED: Final = "the database can't be asked, so nothing is certain: people decide"
-NOTHING: Final = Question("", None, "", "")
-UNKEPT: Final = "it could not be kept, `recorded` says why: people decide"
-REFUSED: Final = frozenset({Verdict.CONFLICT, Verdict.REJECTED})
-UNKNOWN: Final = "no rollout of that name: people decide"
+CLOCK_SKEW: Final = (
+    "this replica's clock is too far off the database's: humans decide until it agrees"
+)
+LEDGER_LACKS_HEAD: Final = (
+    "the ledger lacks the row that you have seen: it was set back; humans decide"
+)
+DATABASE_UNAVAILABLE: Final = "the database can't be asked, so nothing is certain: humans decide"
+EMPTY_QUESTION: Final = CaseQuestion("", None, "", "")
+NOT_STORED: Final = "it could not be kept, `recorded` says why: humans decide"
+UNKNOWN_ROLLOUT: Final = "no rollout of that name: humans decide"
 
 
 @dataclass(frozen=True, slots=True)
-class Seen:
-    """The highest row of a ledger that a client was ever told of."""
+class ClientHead:
+    """Revision and hash of the newest ledger entry a client knows."""
 
     revision: int
     hash: str
 
 
-class AskedCase(Asked, Protocol):
-    """A case that is asked about, with what is to be kept of it."""
-
-    @property
-    def predicted(self) -> bool:
-        """Say whether a prediction came with the question."""
-        ...
-
-    def items(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
-        """Return the case and its prediction, as they would be sent as records."""
-        ...
-
-
 @dataclass(frozen=True, slots=True)
-class Recorded:
-    """What became of a case and its prediction: `accepted` to `rejected`, and why."""
-
-    verdict: str
-    reason: str = ""
-
-
-@dataclass(frozen=True, slots=True)
-class Answers:
-    """The answers to some questions, in their order.
+class AssignmentAnswers:
+    """Answers to questions, in their order.
 
     Attributes:
-        rulings: who decides each.
-        permits: what an action brings back; None where nobody could be certain.
-        recorded: what became of case and prediction; None where none came.
-        revision, hash: the ledger's last row that is answered from.
-        at: when it was answered.
+        permits: what a client returns with the action; None without a confirmed state.
+        recorded: the status of case and prediction; None if the question held none.
+        revision, hash: the ledger entry that the answers are based on.
+        at: when they were given.
     """
 
-    rulings: Sequence[Ruling]
+    assignments: Sequence[SharedAssignment]
     permits: Sequence[str | None]
-    recorded: Sequence[Recorded | None]
+    recorded: Sequence[RecordingResult | None]
     revision: int
     hash: str
     at: datetime
 
 
-class _DoubtedError(Exception):
-    """Some cases contradict what is kept: answer again, and them by people."""
-
-    def __init__(self, keys: frozenset[str]) -> None:
-        self.keys = keys
-
-
-def at_hand(
-    service: Service, caller: Caller, name: str, asked: Sequence[AskedCase], seen: Seen | None
-) -> Answers | None:
-    """Answer from memory alone; None where something must be read or kept, so ask `answer`.
+def answer_from_memory(
+    service: Service,
+    caller: Caller,
+    rollout_name: str,
+    questions: Sequence[RecordableQuestion],
+    client_head: ClientHead | None,
+) -> AssignmentAnswers | None:
+    """Answer from the in-memory state; return None if the database is needed.
 
     Raises:
-        UnknownRollout: the caller has no right in it.
-        NotAllowed: the caller may not ask for one of the sites.
+        UnknownRolloutError: the caller has no permission in the rollout.
+        NotAllowedError: the caller may not request assignments for one of the sites.
     """
-    _require(caller, name, asked)
-    cached_rollout, key = service.watch.at_hand(name), service.permits.at_hand()
-    if cached_rollout is None or key is None or service.watch.askew:
+    _require_ask_permission(caller, rollout_name, questions)
+    cached_rollout = service.state_cache.find_cached(rollout_name)
+    key = service.permit_signer.find_cached_key()
+    if cached_rollout is None or key is None or service.state_cache.is_clock_skewed:
         return None
-    if seen is not None and not cached_rollout.has(seen.revision, seen.hash):
+    if client_head is not None and not cached_rollout.has_row(
+        client_head.revision, client_head.hash
+    ):
         return None
-    versions = cached_rollout.standing.versions
-    if not versions.keys() >= {question.version for question in asked}:
+    versions = cached_rollout.state.versions
+    if not versions.keys() >= {question.version for question in questions}:
         return None
-    if True in [question.predicted for question in asked]:
+    if True in [question.has_prediction for question in questions]:
         return None
     now = service.clock.now()
-    return _answers(cached_rollout, cached_rollout.rulings.of(asked, now), asked, key, now)
-
-
-def answer(
-    service: Service, caller: Caller, name: str, asked: Sequence[AskedCase], seen: Seen | None
-) -> Answers:
-    """Say who decides each case, and keep what came with the questions.
-
-    Args:
-        service: the replica.
-        caller: who asks; may ask for every site that is named.
-        name: of the rollout; where there is none, people decide.
-        asked: the cases.
-        seen: the highest row that the client knows of; a chain that lacks it was set back.
-
-    Raises:
-        UnknownRollout: the caller has no right in it.
-        NotAllowed: the caller may not ask for one of the sites.
-        StoreError: case and prediction could not be kept; nothing is answered.
-    """
-    _require(caller, name, asked)
-    try:
-        cached_rollout, key = confirmed(service, name, seen), service.permits.newest()
-    except NoSuchRolloutError:
-        return by_people(asked, UNKNOWN, service.clock.now())
-    except StoreError:
-        if any(question.predicted for question in asked):
-            raise
-        return by_people(asked, UNCONFIRMED, service.clock.now())
-    faults.point("assign.read")
-    cached_rollout = _with_versions(service, cached_rollout, asked)
-    doubt_reason = _doubt(service, cached_rollout, caller, seen)
-    return _kept(service, cached_rollout, asked, key, doubt_reason)
-
-
-def names(service: Service, caller: Caller) -> tuple[str, ...]:
-    """Return the rollouts that the caller may ask about at some site at least, by name."""
-    with service.database.reading() as transaction:
-        rollout_names = sorted(rollout.name for rollout in Rollouts(transaction).all())
-    return tuple(
-        rollout_name
-        for rollout_name in rollout_names
-        if caller.may_somewhere(Act.ASK, rollout_name)
+    return _build_answers(
+        cached_rollout,
+        cached_rollout.assignment_cache.assign_questions(questions, now),
+        questions,
+        key,
+        now,
     )
 
 
-def _require(caller: Caller, name: str, asked: Sequence[AskedCase]) -> None:
-    if not caller.may(Act.ASK, name):  # at all sites at once: the usual case
-        require(caller, Act.ASK, name, tuple({question.site: None for question in asked}))
+def answer_questions(
+    service: Service,
+    caller: Caller,
+    rollout_name: str,
+    questions: Sequence[RecordableQuestion],
+    client_head: ClientHead | None,
+) -> AssignmentAnswers:
+    """Answer who decides each case, and store the predictions in questions.
+
+    Unknown rollouts get `human`. A ledger without the entry `client_head` was rolled back: then
+    humans decide.
+
+    Raises:
+        UnknownRolloutError: the caller has no permission in the rollout.
+        NotAllowedError: the caller may not request assignments for one of the sites.
+        StoreError: case and prediction could not be stored; there is no answer.
+    """
+    _require_ask_permission(caller, rollout_name, questions)
+    try:
+        cached_rollout = load_confirmed_rollout(service, rollout_name, client_head)
+        key = service.permit_signer.load_signing_key()
+    except NoSuchRolloutError:
+        return assign_all_to_humans(questions, UNKNOWN_ROLLOUT, service.clock.now())
+    except StoreError:
+        if any(question.has_prediction for question in questions):
+            raise
+        return assign_all_to_humans(questions, DATABASE_UNAVAILABLE, service.clock.now())
+    faults.reach_point("assign.read")
+    cached_rollout = _record_new_versions(service, cached_rollout, questions)
+    doubt_reason = _find_doubt_reason(service, cached_rollout, caller, client_head)
+    return _answer_and_store(service, cached_rollout, questions, key, doubt_reason)
 
 
-def confirmed(service: Service, name: str, seen: Seen | None) -> Watched:
-    """Return the rollout; read anew where the client has seen more than is known here."""
-    cached_rollout = service.watch.rollout(name)
-    if seen is None or cached_rollout.has(seen.revision, seen.hash):
+def load_rollout_names(service: Service, caller: Caller) -> tuple[str, ...]:
+    """Return the rollouts where the caller may request assignments, by name."""
+    with service.database.begin_read() as transaction:
+        rollout_names = sorted(rollout.name for rollout in Rollouts(transaction).list_all())
+    return tuple(
+        rollout_name
+        for rollout_name in rollout_names
+        if caller.has_permission_somewhere(Permission.REQUEST_ASSIGNMENT, rollout_name)
+    )
+
+
+def _require_ask_permission(
+    caller: Caller, rollout_name: str, questions: Sequence[RecordableQuestion]
+) -> None:
+    # most callers have it at all sites, which is a faster check
+    if not caller.has_permission(Permission.REQUEST_ASSIGNMENT, rollout_name):
+        require_permission(
+            caller,
+            Permission.REQUEST_ASSIGNMENT,
+            rollout_name,
+            tuple({question.site: None for question in questions}),
+        )
+
+
+def load_confirmed_rollout(
+    service: Service, rollout_name: str, client_head: ClientHead | None
+) -> CachedRollout:
+    """Return the rollout; load it again if it lacks the client's head."""
+    cached_rollout = service.state_cache.load_rollout(rollout_name)
+    if client_head is None or cached_rollout.has_row(client_head.revision, client_head.hash):
         return cached_rollout
-    return service.watch.confirmed(name)
+    return service.state_cache.reload_rollout(rollout_name)
 
 
-def _doubt(service: Service, watched: Watched, caller: Caller, seen: Seen | None) -> str:
-    if seen is not None and not watched.has(seen.revision, seen.hash):
-        tell_rewound(service, watched.standing.rollout.name, caller, seen)
-        return REWOUND
-    return ASKEW if service.watch.askew else ""
+def _find_doubt_reason(
+    service: Service, cached_rollout: CachedRollout, caller: Caller, client_head: ClientHead | None
+) -> str:
+    if client_head is not None and not cached_rollout.has_row(
+        client_head.revision, client_head.hash
+    ):
+        report_ledger_rollback(service, cached_rollout.state.rollout.name, caller, client_head)
+        return LEDGER_LACKS_HEAD
+    return CLOCK_SKEW if service.state_cache.is_clock_skewed else ""
 
 
-def tell_rewound(service: Service, name: str, caller: Caller, seen: Seen) -> None:
-    """Open an incident; people decide also where even that can't be written."""
+def report_ledger_rollback(
+    service: Service, rollout_name: str, caller: Caller, client_head: ClientHead
+) -> None:
+    """Open an incident, if the database allows; the answer stays `human`."""
     open_incident = OpenIncident(
         at=service.clock.now(),
         kind=LEDGER_ROLLED_BACK,
         about=caller.name,
-        reason=f"{caller.name} has seen revision {seen.revision} with a hash that is not here: "
-        "a backup was restored or a failover lost rows; see what was lost, stops above all",
+        reason=(
+            f"{caller.name} has seen revision {client_head.revision} with a hash that is not here: "
+            "a backup was restored or a failover lost rows; see what was lost, stops above all"
+        ),
     )
-    with suppress(StoreError, Refusal):
-        carry_out(service.database, name, lambda _: open_incident)
+    with suppress(StoreError, RefusalError):
+        execute_command(service.database, rollout_name, lambda _: open_incident)
 
 
-def _with_versions(service: Service, watched: Watched, asked: Sequence[AskedCase]) -> Watched:
-    """Keep when versions were first asked about; they hold nothing, and too many are not kept."""
-    known_versions, scope = watched.standing.versions, watched.standing.scope
-    asked_versions = {
-        question.version for question in asked if "\0" not in question.version
-    }  # no database keeps that
+def _record_new_versions(
+    service: Service, cached_rollout: CachedRollout, questions: Sequence[RecordableQuestion]
+) -> CachedRollout:
+    """Record new versions, within the limit of open versions."""
+    known_versions = cached_rollout.state.versions
+    # databases store no text with NUL
+    asked_versions = {question.version for question in questions if "\0" not in question.version}
     new_versions = sorted(asked_versions - set(known_versions) - {""})
-    retired_count = sum(version.retired for version in scope.versions.values())
-    free_slots = MOST_OPEN_VERSIONS - (len(known_versions) - retired_count)
-    if not new_versions or free_slots <= 0:
-        return watched
-    rollout_name = watched.standing.rollout.name
-    with suppress(StoreError):  # it is asked about again, and decides nothing until it is known
-        with service.database.writing() as transaction:
-            versions = Versions(transaction, watched.standing.rollout)
+    free_slots = count_free_slots(cached_rollout.state, known_versions.keys())
+    if not new_versions or not free_slots:
+        return cached_rollout
+    rollout_name = cached_rollout.state.rollout.name
+    with suppress(StoreError):  # an unknown version decides nothing, and comes again
+        with service.database.begin_write() as transaction:
+            versions = VersionStore(transaction, cached_rollout.state.rollout)
             for version in new_versions[:free_slots]:
-                versions.tell(VersionFacts(version, "assignment"), at=service.clock.now())
-        service.watch.told(rollout_name)
-    return watched
+                versions.record_info(VersionInfo(version, "assignment"), at=service.clock.now())
+        service.state_cache.reload_versions(rollout_name)
+    return cached_rollout
 
 
-def _kept(
-    service: Service, watched: Watched, asked: Sequence[AskedCase], key: PermitKey, doubt: str
-) -> Answers:
+def _answer_and_store(
+    service: Service,
+    cached_rollout: CachedRollout,
+    questions: Sequence[RecordableQuestion],
+    key: PermitKey,
+    doubt_reason: str,
+) -> AssignmentAnswers:
     conflicting_cases: frozenset[str] = frozenset()
     while True:
         now = service.clock.now()
-        assignments = _rulings(watched, asked, doubt, conflicting_cases, now)
-        answers = _answers(watched, assignments, asked, key, now)
+        assignments = _assign_questions(
+            cached_rollout, questions, doubt_reason, conflicting_cases, now
+        )
+        answers = _build_answers(cached_rollout, assignments, questions, key, now)
         try:
-            return replace(
-                answers, recorded=_record(service, watched, asked, answers, conflicting_cases)
+            shared = [assignment.assignment for assignment in assignments]
+            results = record_questions(
+                service, cached_rollout.state, questions, shared, conflicting_cases, now
             )
-        except _DoubtedError as conflict:
+            return replace(answers, recorded=results)
+        except RecordConflictError as conflict:
             conflicting_cases |= conflict.keys
 
 
-def _rulings(
-    watched: Watched, asked: Sequence[AskedCase], doubt: str, doubted: frozenset[str], now: datetime
-) -> list[Ruling]:
-    assignments = watched.rulings.of(asked, now)
-    if doubt:
-        return [_by_people(doubt, watched.standing, now)] * len(assignments)
-    not_stored = _by_people(UNKEPT, watched.standing, now)
+def _assign_questions(
+    cached_rollout: CachedRollout,
+    questions: Sequence[RecordableQuestion],
+    doubt_reason: str,
+    conflicting_cases: frozenset[str],
+    now: datetime,
+) -> list[SharedAssignment]:
+    assignments = cached_rollout.assignment_cache.assign_questions(questions, now)
+    if doubt_reason:
+        return [_assign_to_human(doubt_reason, cached_rollout.state, now)] * len(assignments)
+    not_stored = _assign_to_human(NOT_STORED, cached_rollout.state, now)
     return [
-        not_stored if question.key in doubted else assignment
-        for question, assignment in zip(asked, assignments, strict=True)
+        not_stored if question.key in conflicting_cases else assignment
+        for question, assignment in zip(questions, assignments, strict=True)
     ]
 
 
-def _by_people(because: str, stood: Standing, now: datetime) -> Ruling:
-    """Give cases to people, for no time at all: ask again."""
-    assignment = assign(stood.scope, stood.policy, b"", NOTHING, now=now, left=timedelta(0))
-    return Ruling(replace(assignment, because=because))
+def _assign_to_human(reason: str, state: RolloutState, now: datetime) -> SharedAssignment:
+    """Return an assignment to humans without lease, so that clients ask again."""
+    assignment = decide_assignment(
+        state.scope, state.policy, b"", EMPTY_QUESTION, now=now, time_left=timedelta(0)
+    )
+    return SharedAssignment(replace(assignment, reason=reason))
 
 
-def by_people(asked: Sequence[AskedCase], because: str, now: datetime) -> Answers:
-    """Give all cases to people where no scope is known, for no time: ask again."""
-    assignment = Assignment("human", "shadow", "blind", False, 1.0, because, 0, timedelta(0))
-    no_values = [None] * len(asked)
-    return Answers([Ruling(assignment)] * len(asked), no_values, no_values, 0, "", now)
+def assign_all_to_humans(
+    questions: Sequence[RecordableQuestion], reason: str, now: datetime
+) -> AssignmentAnswers:
+    """Return answers without state or lease: humans decide all cases."""
+    assignment = Assignment("human", "shadow", "blind", False, 1.0, reason, 0, timedelta(0))
+    no_values = [None] * len(questions)
+    return AssignmentAnswers(
+        [SharedAssignment(assignment)] * len(questions), no_values, no_values, 0, "", now
+    )
 
 
-def _answers(
-    watched: Watched,
-    rulings: Sequence[Ruling],
-    asked: Sequence[AskedCase],
+def _build_answers(
+    cached_rollout: CachedRollout,
+    assignments: Sequence[SharedAssignment],
+    questions: Sequence[RecordableQuestion],
     key: PermitKey,
     now: datetime,
-) -> Answers:
-    rollout_name, number, secret = watched.standing.rollout.name, key.number, key.secret
+) -> AssignmentAnswers:
+    rollout_name, number, secret = cached_rollout.state.rollout.name, key.number, key.secret
     signers = {
-        assignment: signing(_said(assignment.assignment, number, now), secret, rollout_name)
-        for assignment in set(rulings)
+        assignment: build_signer(
+            _format_permit(assignment.assignment, number, now), secret, rollout_name
+        )
+        for assignment in set(assignments)
     }
-    return Answers(
-        rulings=rulings,
+    return AssignmentAnswers(
+        assignments=assignments,
         permits=[
             signers[assignment](question.key, question.version)
-            for assignment, question in zip(rulings, asked, strict=True)
+            for assignment, question in zip(assignments, questions, strict=True)
         ],
-        recorded=(None,) * len(rulings),
-        revision=watched.standing.scope.revision,
-        hash=watched.head.hash,
+        recorded=(None,) * len(assignments),
+        revision=cached_rollout.state.scope.revision,
+        hash=cached_rollout.head.hash,
         at=now,
     )
 
 
-def _said(made: Assignment, number: int, now: datetime) -> str:
-    return said(Permit(made.decider, made.revision, now, made.lease), number)
-
-
-# What is kept
-
-
-def _record(
-    service: Service,
-    watched: Watched,
-    asked: Sequence[AskedCase],
-    answers: Answers,
-    doubted: frozenset[str],
-) -> Sequence[Recorded | None]:
-    """Keep cases and predictions with what was answered, all in one transaction."""
-    results: list[Recorded | None] = [None] * len(asked)
-    pairs: dict[int, tuple[Case, Prediction]] = {}
-    for index, sent_pair in _read(watched.standing, asked, answers.at).items():
-        match sent_pair:
-            case (SentCase() as case, SentPrediction() as prediction):
-                pairs[index] = (
-                    case_of(case),
-                    _assigned(prediction, answers.rulings[index].assignment),
-                )
-            case _:
-                results[index] = Recorded(Verdict.REJECTED, _reason(sent_pair))
-    if not pairs:
-        _check(asked, results, doubted)
-        return results
-
-    def write() -> Sequence[Recorded | None]:
-        with service.database.writing() as transaction:
-            stored_results = _keep(transaction, watched.standing, pairs, results, answers.at)
-            _check(asked, stored_results, doubted)
-            faults.point("assign.kept")
-        return stored_results
-
-    return retried(write)  # an incident may have to be opened
-
-
-def _read(stood: Standing, asked: Sequence[AskedCase], now: datetime) -> dict[int, list[Sent]]:
-    """Read what came with the questions as if it had been sent as records."""
-    predicted_indexes = [index for index, question in enumerate(asked) if question.predicted]
-    if not predicted_indexes:
-        return {}
-    items = [item for index in predicted_indexes for item in asked[index].items()]
-    sent_records = Reader(LiveWindows(stood.policy).at, now).body(json.dumps(items).encode())
-    return {
-        index: sent_records[2 * position : 2 * position + 2]
-        for position, index in enumerate(predicted_indexes)
-    }
-
-
-def _assigned(prediction: SentPrediction, made: Assignment) -> Prediction:
-    return replace(
-        Prediction(**prediction._asdict()),
-        scope_revision=made.revision,
-        decider=made.decider,
-        exposure=made.exposure,
-        share=made.share,
+def _format_permit(assignment: Assignment, key_number: int, now: datetime) -> str:
+    return build_permit_text(
+        Permit(assignment.decider, assignment.revision, now, assignment.lease), key_number
     )
-
-
-def _keep(
-    transaction: Transaction,
-    stood: Standing,
-    pairs: Mapping[int, tuple[Case, Prediction]],
-    found: Sequence[Recorded | None],
-    now: datetime,
-) -> list[Recorded | None]:
-    cases, predictions = zip(*pairs.values(), strict=True)
-    stored_records, stored_results = (
-        keep_asked(transaction, stood, cases, predictions, now),
-        list(found),
-    )
-    case_results, prediction_results = stored_records[: len(pairs)], stored_records[len(pairs) :]
-    prediction_notes = Notes(stood.policy)
-    for index, case, prediction in zip(pairs, case_results, prediction_results, strict=True):
-        record_result = (
-            case
-            if case.verdict in REFUSED
-            else noted(prediction, prediction_notes.on(pairs[index][1]))
-        )
-        stored_results[index] = Recorded(record_result.verdict, record_result.reason)
-    return stored_results
-
-
-def _reason(sent: Sequence[Sent]) -> str:
-    return "; ".join(item.reason for item in sent if isinstance(item, Unusable))
-
-
-def _check(
-    asked: Sequence[AskedCase], found: Sequence[Recorded | None], doubted: frozenset[str]
-) -> None:
-    """Go back to the answers where something was refused: what was assigned is not true then."""
-    question_results = zip(asked, found, strict=True)
-    refused_cases = frozenset(
-        question.key
-        for question, result in question_results
-        if result is not None and result.verdict in REFUSED
-    )
-    if refused_cases - doubted:
-        raise _DoubtedError(refused_cases)

@@ -1,8 +1,8 @@
-"""The scope as a snapshot: enough to answer "who decides" somewhere else, for as long as a lease.
+"""Snapshots: the scope and policy that clients use to decide locally for a lease.
 
-Who may ask about all the sites that it speaks of gets the salt, so that it can draw, and for each
-site a permit that its actions bring back. The lease is a duration, counted by the reader from
-before the question was sent. Of the past there is neither: it is for people to read.
+A caller who may request assignments at all sites of the snapshot also gets the salt, to compute
+sampling values, and a permit for each site, to return with actions. A lease is a duration that
+starts before the request was sent. Snapshots of the past have neither.
 """
 
 from collections.abc import Mapping
@@ -11,63 +11,68 @@ from datetime import datetime, timedelta
 from typing import Final
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.errors import Refusal
+from rollout.core.errors import RefusalError
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.permissions import Act, Caller, require
+from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.permits import Permit
 from rollout.core.scope.scope import CellState, Scope
-from rollout.formats.policy.reader import load_policy
-from rollout.services.assignments.assignments import ASKEW, REWOUND, Seen, confirmed, tell_rewound
-from rollout.services.engine.rollout_state import Standing
+from rollout.formats.policy.reader import parse_policy
+from rollout.services.assignments.assignments import (
+    CLOCK_SKEW,
+    LEDGER_LACKS_HEAD,
+    ClientHead,
+    load_confirmed_rollout,
+    report_ledger_rollback,
+)
+from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
-from rollout.services.engine.state_cache import Watched
+from rollout.services.engine.state_cache import CachedRollout
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.policies import Policies
+from rollout.store.ledger.policies import PolicyTexts
 
 LOCAL: Final = "local"
-"""The decider that a snapshot's permit names: whoever holds it decides by the snapshot."""
+"""The decider in a snapshot's permit: its client decides by the snapshot."""
 
 
-class ClockAskew(Refusal):
-    """This replica's clock is off: what it leased could end too late."""
+class ClockSkewError(RefusalError):
+    """This replica's clock is off: its leases could end too late."""
 
     code = "clock-skew"
 
 
-class Rewound(Refusal):
-    """The ledger lacks what the client has seen."""
+class ClientAheadError(RefusalError):
+    """The ledger lacks the client's newest entry."""
 
     code = "ledger-rolled-back"
 
 
-class UnknownSite(Refusal):
-    """The policy has no site of that name."""
+class UnknownSiteError(RefusalError):
+    """The policy has no such site."""
 
     code = "unknown-site"
 
 
 @dataclass(frozen=True, slots=True)
 class Snapshot:
-    """A scope at one revision of its ledger, cut to some sites.
+    """A scope at one revision of its ledger, for some sites.
 
     Attributes:
-        rollout: its name.
-        revision, hash: the last row that it is the fold of; 0 and "" before the first.
-        policy: the policy in force, None before the first.
-        text: the policy's text, whose SHA-256 is its hash.
-        sites: what it speaks of, in the policy's order.
+        revision, hash: the last ledger entry in it; 0 and "" before the first.
+        policy: the policy in force; None before the first.
+        policy_text: its text, whose SHA-256 is the policy's hash.
+        sites: in the policy's order.
         scope: versions, stops, and the cells of these sites.
-        salt: what draws are made with, None for who may not draw.
-        leases: by site, how long it may be used; empty of the past.
-        permits: by site, what actions bring back.
-        issued_at: when it was given, None of the past.
+        salt: for sampling values; None without the permission.
+        leases: by site; empty for the past.
+        permits: by site, to be returned with actions.
+        issued_at: None for the past.
     """
 
     rollout: str
     revision: int
     hash: str
     policy: Policy | None
-    text: str
+    policy_text: str
     sites: tuple[str, ...]
     scope: Scope
     salt: bytes | None = field(default=None, repr=False)
@@ -77,115 +82,131 @@ class Snapshot:
 
     @property
     def cells(self) -> list[tuple[Cell, str, CellState]]:
-        """Return what each version holds in the cells of these sites, where it holds anything."""
+        """Return the cells and versions with grants, ordered."""
         cell_states = (
             (cell, version, cell_state)
             for (cell, version), cell_state in self.scope.cells.items()
             if cell.site in self.sites
         )
         return sorted(
-            (held_cell for held_cell in cell_states if held_cell[2].grants),
-            key=lambda held_cell: (held_cell[0], held_cell[1]),
+            (granted_cell for granted_cell in cell_states if granted_cell[2].grants),
+            key=lambda granted_cell: granted_cell[:2],
         )
 
 
-def snapshot(
-    service: Service, caller: Caller, name: str, sites: tuple[str, ...], seen: Seen | None = None
+def load_snapshot(
+    service: Service,
+    caller: Caller,
+    rollout_name: str,
+    sites: tuple[str, ...],
+    client_head: ClientHead | None = None,
 ) -> Snapshot:
-    """Return the scope as it is now.
-
-    Args:
-        service: the replica.
-        caller: who asks.
-        name: of the rollout.
-        sites: what it is asked about; () is every site that the caller may know of.
-        seen: the highest row that the client knows of.
+    """Return the current scope at `sites`; () means all readable sites.
 
     Raises:
-        UnknownRollout: there is none that the caller may see.
-        NotAllowed: the caller may not know of one of the sites.
-        UnknownSite: the policy has no such site.
-        Rewound: the ledger lacks what the client has seen; an incident is open.
-        ClockAskew: nothing may be leased here now.
+        UnknownRolloutError: the caller sees no such rollout.
+        NotAllowedError: the caller may not read one of the sites.
+        UnknownSiteError: the policy has no such site.
+        ClientAheadError: the ledger lacks the entry `client_head`; an incident is open.
+        ClockSkewError: this replica may grant no lease now.
         StoreError: the scope can't be confirmed.
     """
-    require(caller, Act.WATCH, name, sites)
-    cached_rollout = confirmed(service, name, seen)
-    if seen is not None and not cached_rollout.has(seen.revision, seen.hash):
-        tell_rewound(service, name, caller, seen)
-        raise Rewound(REWOUND)
-    policy = cached_rollout.standing.policy
+    require_permission(caller, Permission.READ_SCOPE, rollout_name, sites)
+    cached_rollout = load_confirmed_rollout(service, rollout_name, client_head)
+    if client_head is not None and not cached_rollout.has_row(
+        client_head.revision, client_head.hash
+    ):
+        report_ledger_rollback(service, rollout_name, caller, client_head)
+        raise ClientAheadError(LEDGER_LACKS_HEAD)
+    policy = cached_rollout.state.policy
     unleased_snapshot = Snapshot(
-        rollout=name,
+        rollout=rollout_name,
         revision=cached_rollout.head.revision,
         hash=cached_rollout.head.hash,
         policy=policy,
-        text=_text(service, cached_rollout.standing),
-        sites=_sites(policy, caller, name, sites),
-        scope=cached_rollout.standing.scope,
+        policy_text=_load_policy_text(service, cached_rollout.state),
+        sites=_select_sites(policy, caller, rollout_name, sites),
+        scope=cached_rollout.state.scope,
         issued_at=service.clock.now(),
     )
-    if not all(caller.may(Act.ASK, name, site) for site in unleased_snapshot.sites):
+    if not all(
+        caller.has_permission(Permission.REQUEST_ASSIGNMENT, rollout_name, site)
+        for site in unleased_snapshot.sites
+    ):
         return unleased_snapshot
-    if service.watch.askew:
-        raise ClockAskew(ASKEW)
-    return _leased(service, cached_rollout, unleased_snapshot)
+    if service.state_cache.is_clock_skewed:
+        raise ClockSkewError(CLOCK_SKEW)
+    return _add_leases(service, cached_rollout, unleased_snapshot)
 
 
-def _leased(service: Service, watched: Watched, made: Snapshot) -> Snapshot:
-    policy, now = watched.standing.policy, made.issued_at
-    assert now is not None  # noqa: S101 - of the past nothing is leased
-    leases = {site: policy.site[site].lease or policy.lease for site in made.sites}
+def _add_leases(
+    service: Service, cached_rollout: CachedRollout, unleased_snapshot: Snapshot
+) -> Snapshot:
+    policy, now = cached_rollout.state.policy, unleased_snapshot.issued_at
+    assert now is not None  # noqa: S101 - only past snapshots have no time
+    leases = {
+        site: policy.sites_by_id[site].lease or policy.lease for site in unleased_snapshot.sites
+    }
     permits = {
-        site: service.permits.sign(Permit(LOCAL, made.revision, now, lease), made.rollout, site)
+        site: service.permit_signer.sign(
+            Permit(LOCAL, unleased_snapshot.revision, now, lease), unleased_snapshot.rollout, site
+        )
         for site, lease in leases.items()
     }
-    return replace(made, salt=watched.standing.rollout.salt, leases=leases, permits=permits)
+    return replace(
+        unleased_snapshot, salt=cached_rollout.state.rollout.salt, leases=leases, permits=permits
+    )
 
 
-def snapshot_at(
-    service: Service, caller: Caller, name: str, sites: tuple[str, ...], at: datetime
+def load_snapshot_at(
+    service: Service, caller: Caller, rollout_name: str, sites: tuple[str, ...], at: datetime
 ) -> Snapshot:
-    """Return the scope as it was at an instant: what the ledger had by then, and no lease.
+    """Return the scope at an earlier instant, without leases.
 
     Raises:
-        UnknownRollout: there is none that the caller may see.
-        NotAllowed: the caller may not know of one of the sites.
-        UnknownSite: the policy of then had no such site.
+        UnknownRolloutError: the caller sees no such rollout.
+        NotAllowedError: the caller may not read one of the sites.
+        UnknownSiteError: the policy of that time had no such site.
     """
-    require(caller, Act.WATCH, name, sites)
-    rollout = service.watch.rollout(name).standing.rollout
-    with service.database.reading() as transaction:
+    require_permission(caller, Permission.READ_SCOPE, rollout_name, sites)
+    rollout = service.state_cache.load_rollout(rollout_name).state.rollout
+    with service.database.begin_read() as transaction:
         ledger = Ledger(transaction, rollout)
-        scope = ledger.scope_at(at)
-        last_rows = list(ledger.rows(after=scope.revision - 1, until=scope.revision))
-        texts = Policies(transaction, rollout).texts({scope.policy_hash})
+        scope = ledger.load_scope_at(at)
+        last_rows = list(ledger.list_rows(after=scope.revision - 1, until=scope.revision))
+        texts = PolicyTexts(transaction, rollout).load_texts({scope.policy_hash})
     text = texts.get(scope.policy_hash, "")
-    policy = load_policy(text) if text else None
+    policy = parse_policy(text) if text else None
     return Snapshot(
-        rollout=name,
+        rollout=rollout_name,
         revision=scope.revision,
         hash=last_rows[0].hash if last_rows else "",
         policy=policy,
-        text=text,
-        sites=() if policy is None else _sites(policy, caller, name, sites),
+        policy_text=text,
+        sites=() if policy is None else _select_sites(policy, caller, rollout_name, sites),
         scope=scope,
     )
 
 
-def _text(service: Service, stood: Standing) -> str:
-    with service.database.reading() as transaction:
-        policy_hash = stood.scope.policy_hash
-        return Policies(transaction, stood.rollout).texts({policy_hash})[policy_hash]
+def _load_policy_text(service: Service, state: RolloutState) -> str:
+    with service.database.begin_read() as transaction:
+        policy_hash = state.scope.policy_hash
+        return PolicyTexts(transaction, state.rollout).load_texts({policy_hash})[policy_hash]
 
 
-def _sites(policy: Policy, caller: Caller, name: str, asked: tuple[str, ...]) -> tuple[str, ...]:
-    unknown_sites = [site for site in asked if site not in policy.site]
+def _select_sites(
+    policy: Policy, caller: Caller, rollout_name: str, requested_sites: tuple[str, ...]
+) -> tuple[str, ...]:
+    unknown_sites = [site for site in requested_sites if site not in policy.sites_by_id]
     if unknown_sites:
-        site_text = ", ".join(policy.site)
-        raise UnknownSite(f"no site {', '.join(unknown_sites)}; the policy has {site_text}")
+        site_text = ", ".join(policy.sites_by_id)
+        raise UnknownSiteError(f"no site {', '.join(unknown_sites)}; the policy has {site_text}")
     return tuple(
         site
-        for site in policy.site
-        if (site in asked if asked else caller.may(Act.WATCH, name, site))
+        for site in policy.sites_by_id
+        if (
+            site in requested_sites
+            if requested_sites
+            else caller.has_permission(Permission.READ_SCOPE, rollout_name, site)
+        )
     )

@@ -1,4 +1,4 @@
-"""Cells for whoever reads a rollout's page: some at a time, with evidence, now or once."""
+"""Pages of cells with their evidence, now or at an earlier time."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -13,104 +13,101 @@ from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.events import (
     Approved,
-    Event,
     GrantExpired,
+    LedgerEvent,
     Narrowed,
     Stopped,
     Suspended,
     TakenOver,
     Widened,
 )
-from rollout.core.scope.permissions import Act, Caller, require
-from rollout.core.scope.scope import Scope, held_rung
+from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.core.scope.scope import Scope, compute_held_level
 from rollout.reports.figures.evidence_facts import EvidenceFacts
-from rollout.reports.statistics.bounds import bounds_of, estimates_of
-from rollout.services.cells.cells import CellStatus, cell_now, evidence_of
-from rollout.services.engine.evidence_reader import events_of, sights_of
-from rollout.services.engine.rollout_state import Standing, kept_policy
+from rollout.reports.statistics.bounds import compute_bounds, compute_estimates
+from rollout.services.cells.cells import CellStatus, build_cell_evidence, build_cell_status
+from rollout.services.engine.evidence_reader import load_events, load_evidence_views
+from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy
 from rollout.services.engine.service import Service
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.policies import Policies
-from rollout.tally.evidence_view import Sight
-from rollout.tally.slots import instant, slot_before
+from rollout.store.ledger.policies import PolicyTexts
+from rollout.tally.evidence_view import EvidenceView
+from rollout.tally.slots import find_slot_before, to_instant
 
-LATELY: Final = timedelta(days=7)
-"""How long a narrowing, and a grant that ran out, are told beside the cell."""
+RECENT_PERIOD: Final = timedelta(days=7)
+"""How long narrowings and expired grants are shown."""
 
 
 @dataclass(frozen=True, slots=True)
-class HeldLine:
-    """A condition of the gate that a cell has passed, on all evidence of the attempt so far.
+class PassedThreshold:
+    """A passed gate condition, on all evidence of the attempt.
 
-    `bound` holds at every look; None where there is none, as of parity.
+    `bound` is valid at every look; None for measures without a bound, such as parity.
     """
 
     condition: Condition
-    n: int
+    count: int
     counts: tuple[int, ...]
     estimate: float | None
     bound: float | None
 
 
 @dataclass(frozen=True, slots=True)
-class CellRow:
+class CellSummary:
     """A cell in a list.
 
     Attributes:
-        cell, now: which, and what is allowed there.
-        evidence: of each version that is served, in the order in which they were seen.
-        held: at its highest stage, the lines that it has passed.
-        last_case: when the newest case of which evidence was counted occurred, None without any.
+        evidence: one entry per version, in order of first use.
+        passed_thresholds: for cells at their highest stage; else empty.
+        last_case: time of the newest counted case, None without cases.
     """
 
     cell: Cell
-    now: CellStatus
+    status: CellStatus
     evidence: tuple[EvidenceFacts, ...]
-    held: tuple[HeldLine, ...] = ()
+    passed_thresholds: tuple[PassedThreshold, ...] = ()
     last_case: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Lately:
-    """What happened to cells within the last seven days, the newest of each; and why they stopped.
+class RecentChanges:
+    """The newest changes of each cell within seven days, and stop reasons.
 
     Attributes:
-        narrowed, lapsed, suspended: by cell. What was widened again since is no narrowing.
-        reasons: what was said of each stop that holds, by its id.
-        approvers: who said yes to each proposal.
+        narrowed_cells: without cells that were widened again since.
+        stop_reasons: reason of each active stop, by id.
+        approvers: user names by proposal.
     """
 
-    narrowed: Mapping[Cell, Narrowed] = field(default_factory=dict)
-    lapsed: Mapping[Cell, GrantExpired] = field(default_factory=dict)
-    suspended: Mapping[Cell, Suspended] = field(default_factory=dict)
-    reasons: Mapping[str, str] = field(default_factory=dict)
+    narrowed_cells: Mapping[Cell, Narrowed] = field(default_factory=dict)
+    expired_cells: Mapping[Cell, GrantExpired] = field(default_factory=dict)
+    suspended_cells: Mapping[Cell, Suspended] = field(default_factory=dict)
+    stop_reasons: Mapping[str, str] = field(default_factory=dict)
     approvers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
-class Cells:
-    """Some cells of a rollout.
+class CellListPage:
+    """A page of cells of a rollout.
 
     Attributes:
-        stood: how the rollout stands, or stood then.
-        at: the instant that they are shown at.
-        past: whether that is over.
-        cells: every cell that the reader may read, in the policy's order.
-        rows: those that are shown, from place `first` on.
-        first, after: where they begin, and where the next page does; None at the end.
-        lately: what happened to them.
-        counted: whether evidence of then can be shown: under another policy other things counted.
+        state: the rollout state at `at`.
+        is_past: whether `at` lies in the past.
+        cells: all cells that the caller may read, in policy order.
+        rows: the cells of this page, from `first_index` on.
+        next_index: start of the next page; None on the last page.
+        has_evidence: False if another policy was in force, which counted differently.
     """
 
-    stood: Standing
+    state: RolloutState
     at: datetime
-    past: bool
+    is_past: bool
     cells: tuple[Cell, ...]
-    rows: tuple[CellRow, ...]
-    first: int
-    after: int | None
-    lately: Lately
-    counted: bool
+    rows: tuple[CellSummary, ...]
+    first_index: int
+    next_index: int | None
+    recent_changes: RecentChanges
+    has_evidence: bool
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -118,173 +115,197 @@ class Cells:
         return tuple(dict.fromkeys(cell.site for cell in self.cells))
 
 
-def cell_rows(
+def load_cell_page(
     service: Service,
     caller: Caller,
-    name: str,
+    rollout_name: str,
     *,
     at: datetime,
-    when: datetime | None = None,
-    first: int = 0,
+    past_at: datetime | None = None,
+    first_index: int = 0,
     limit: int = 25,
-) -> Cells | None:
-    """Return some cells of the sites that the caller may read.
+) -> CellListPage | None:
+    """Return a page of cells of the sites the caller may read.
 
     Args:
-        service: the replica that is asked.
-        caller: who asks.
-        name: of the rollout.
-        at: now.
-        when: an instant of the past to show instead; None for now.
-        first: the place of the first cell that is shown.
-        limit: how many at most.
+        past_at: an earlier time to show; None for now.
 
     Returns:
-        None where the rollout had no policy yet at that instant.
+        None if the rollout had no policy at that time.
 
     Raises:
-        NotAllowed: the caller may read none.
+        NotAllowedError: the caller may not read any site.
     """
-    require(caller, Act.READ, name)
-    current_state = service.watch.confirmed(name).standing
-    is_past = when is not None and when < at
+    require_permission(caller, Permission.READ, rollout_name)
+    current_state = service.state_cache.reload_rollout(rollout_name).state
+    is_past = past_at is not None and past_at < at
     state = (
-        _stood_at(service, current_state, when) if is_past and when is not None else current_state
+        _load_state_at(service, current_state, past_at)
+        if is_past and past_at is not None
+        else current_state
     )
     if state is None:
         return None
-    shown_at = when if is_past and when is not None else at
+    shown_at = past_at if is_past and past_at is not None else at
     readable_cells = tuple(
-        cell for cell in state.policy.cells if caller.may(Act.READ, name, cell.site)
+        cell
+        for cell in state.policy.cells
+        if caller.has_permission(Permission.READ, rollout_name, cell.site)
     )
-    page = readable_cells[first : first + limit]
-    events = events_of(service.database, current_state)[: state.scope.revision]
+    page = readable_cells[first_index : first_index + limit]
+    events = load_events(service.database, current_state)[: state.scope.revision]
     has_evidence = state.policy.hash == current_state.policy.hash
-    evidence_views = _sights(service, current_state, state, page) if has_evidence else {}
-    return Cells(
-        stood=state,
+    evidence_views = (
+        _load_evidence_views(service, current_state, state, page) if has_evidence else {}
+    )
+    return CellListPage(
+        state=state,
         at=shown_at,
-        past=is_past,
+        is_past=is_past,
         cells=readable_cells,
-        rows=tuple(_rows(state, events, evidence_views, page, shown_at)),
-        first=first,
-        after=first + limit if first + limit < len(readable_cells) else None,
-        lately=lately_of(events, state.scope, shown_at),
-        counted=has_evidence,
+        rows=tuple(_build_cell_summaries(state, events, evidence_views, page, shown_at)),
+        first_index=first_index,
+        next_index=first_index + limit if first_index + limit < len(readable_cells) else None,
+        recent_changes=find_recent_changes(events, state.scope, shown_at),
+        has_evidence=has_evidence,
     )
 
 
-def cells_with(service: Service, caller: Caller, name: str, cell: Cell, *, at: datetime) -> Cells:
-    """Return one cell of the policy, as a list of it alone.
+def load_single_cell_page(
+    service: Service, caller: Caller, rollout_name: str, cell: Cell, *, at: datetime
+) -> CellListPage:
+    """Return a page with one cell.
 
     Raises:
-        NotAllowed: the caller may not read its site.
+        NotAllowedError: the caller may not read its site.
     """
-    require(caller, Act.READ, name, (cell.site,))
-    state = service.watch.confirmed(name).standing
-    events = events_of(service.database, state)
-    evidence_views = sights_of(service.database, state, (cell,))
-    return Cells(
-        stood=state,
+    require_permission(caller, Permission.READ, rollout_name, (cell.site,))
+    state = service.state_cache.reload_rollout(rollout_name).state
+    events = load_events(service.database, state)
+    evidence_views = load_evidence_views(service.database, state, (cell,))
+    return CellListPage(
+        state=state,
         at=at,
-        past=False,
+        is_past=False,
         cells=(cell,),
-        rows=tuple(_rows(state, events, evidence_views, (cell,), at)),
-        first=0,
-        after=None,
-        lately=lately_of(events, state.scope, at),
-        counted=True,
+        rows=tuple(_build_cell_summaries(state, events, evidence_views, (cell,), at)),
+        first_index=0,
+        next_index=None,
+        recent_changes=find_recent_changes(events, state.scope, at),
+        has_evidence=True,
     )
 
 
-def _stood_at(service: Service, now: Standing, when: datetime) -> Standing | None:
-    """Return how a rollout stood once, None before its first policy."""
-    with service.database.reading() as transaction:
-        scope = Ledger(transaction, now.rollout).scope_at(when)
-        text = Policies(transaction, now.rollout).texts({scope.policy_hash}).get(scope.policy_hash)
+def _load_state_at(
+    service: Service, current_state: RolloutState, past_at: datetime
+) -> RolloutState | None:
+    """Return the rollout state at an earlier time, None before the first policy."""
+    with service.database.begin_read() as transaction:
+        scope = Ledger(transaction, current_state.rollout).load_scope_at(past_at)
+        text = (
+            PolicyTexts(transaction, current_state.rollout)
+            .load_texts({scope.policy_hash})
+            .get(scope.policy_hash)
+        )
     if text is None:
         return None
-    policy = kept_policy(text)
-    return replace(now, scope=scope, policy=policy, pending={})
+    policy = parse_stored_policy(text)
+    return replace(current_state, scope=scope, policy=policy, pending={})
 
 
-def _sights(
-    service: Service, now: Standing, stood: Standing, cells: Sequence[Cell]
-) -> dict[tuple[Cell, str], Sight]:
-    """Return what was counted, as the versions that were known by then stood."""
-    known_versions = stood.scope.versions
+def _load_evidence_views(
+    service: Service, current_state: RolloutState, state: RolloutState, cells: Sequence[Cell]
+) -> dict[tuple[Cell, str], EvidenceView]:
+    """Return the evidence of the versions in `state`, with their cell states."""
+    known_versions = state.scope.versions
     return {
         (cell, version): evidence_view
-        if stood is now
-        else replace(evidence_view, state=stood.scope.state(cell, version))
-        for (cell, version), evidence_view in sights_of(service.database, now, cells).items()
+        if state is current_state
+        else replace(evidence_view, state=state.scope.get_cell_state(cell, version))
+        for (cell, version), evidence_view in load_evidence_views(
+            service.database, current_state, cells
+        ).items()
         if version in known_versions
     }
 
 
-def _rows(
-    stood: Standing,
-    events: tuple[Event, ...],
-    sights: Mapping[tuple[Cell, str], Sight],
+def _build_cell_summaries(
+    state: RolloutState,
+    events: tuple[LedgerEvent, ...],
+    evidence_views: Mapping[tuple[Cell, str], EvidenceView],
     cells: Sequence[Cell],
     at: datetime,
-) -> Iterable[CellRow]:
-    evidence = evidence_of(stood, events, sights, cells, at)
+) -> Iterable[CellSummary]:
+    evidence = build_cell_evidence(state, events, evidence_views, cells, at)
     for cell in cells:
         cell_views = [
-            evidence_view for (view_cell, _), evidence_view in sights.items() if view_cell == cell
+            evidence_view
+            for (view_cell, _), evidence_view in evidence_views.items()
+            if view_cell == cell
         ]
-        yield CellRow(
+        yield CellSummary(
             cell=cell,
-            now=cell_now(stood, cell, evidence[cell], at),
+            status=build_cell_status(state, cell, evidence[cell], at),
             evidence=evidence[cell],
-            held=_held(stood, sights, cell, evidence[cell], at),
-            last_case=_last_case(cell_views, stood.policy, at),
+            passed_thresholds=_find_passed_thresholds(
+                state, evidence_views, cell, evidence[cell], at
+            ),
+            last_case=_find_last_case(cell_views, state.policy, at),
         )
 
 
-def _held(
-    stood: Standing,
-    sights: Mapping[tuple[Cell, str], Sight],
+def _find_passed_thresholds(
+    state: RolloutState,
+    evidence_views: Mapping[tuple[Cell, str], EvidenceView],
     cell: Cell,
     evidence: Sequence[EvidenceFacts],
     at: datetime,
-) -> tuple[HeldLine, ...]:
-    """Return the lines of the gate behind whoever acts, where none lies ahead."""
-    acting_version, policy = stood.scope.holder(cell), stood.policy
+) -> tuple[PassedThreshold, ...]:
+    """Return the passed thresholds if the acting version has no further gate."""
+    acting_version, policy = state.scope.get_holder(cell), state.policy
     if acting_version is None or any(
         facts.version == acting_version and facts.gate is not None for facts in evidence
     ):
         return ()
-    evidence_view = sights.get((cell, acting_version))
-    stage_level = 0 if evidence_view is None else held_rung(policy, evidence_view.state, at)
-    if evidence_view is None or stage_level == 0 or policy.gate(stage_level, cell) is None:
+    evidence_view = evidence_views.get((cell, acting_version))
+    stage_level = (
+        0 if evidence_view is None else compute_held_level(policy, evidence_view.state, at)
+    )
+    if evidence_view is None or stage_level == 0 or policy.find_gate(stage_level, cell) is None:
         return ()
-    slot = slot_before(at, policy.tick)
-    attempt = evidence_view.attempt.at(slot)
+    slot = find_slot_before(at, policy.tick)
+    attempt = evidence_view.attempt_window.count_at(slot)
     reading = read_gate(policy, cell, stage_level, evidence_view.state.attempt, attempt, attempt)
-    return tuple(_line(r.condition, r.counts, r.risk, policy) for r in reading.readings)
+    return tuple(
+        _build_passed_threshold(r.condition, r.counts, r.risk, policy) for r in reading.readings
+    )
 
 
-def _line(condition: Condition, counts: tuple[int, ...], risk: float, policy: Policy) -> HeldLine:
+def _build_passed_threshold(
+    condition: Condition, counts: tuple[int, ...], risk: float, policy: Policy
+) -> PassedThreshold:
     row, count = np.array([counts], dtype=np.int64), sum(counts)
-    bound = bounds_of(condition, row, risk, policy) if count else None
-    estimate = float(estimates_of(condition, row, policy)[0]) if count else None
-    return HeldLine(condition, count, counts, estimate, None if bound is None else float(bound[0]))
+    bound = compute_bounds(condition, row, risk, policy) if count else None
+    estimate = float(compute_estimates(condition, row, policy)[0]) if count else None
+    return PassedThreshold(
+        condition, count, counts, estimate, None if bound is None else float(bound[0])
+    )
 
 
-def _last_case(sights: Sequence[Sight], policy: Policy, at: datetime) -> datetime | None:
-    slot = slot_before(at, policy.tick)
+def _find_last_case(
+    evidence_views: Sequence[EvidenceView], policy: Policy, at: datetime
+) -> datetime | None:
+    slot = find_slot_before(at, policy.tick)
     last_slots = [
         int(rows.occurred[is_visible].max())
-        for rows in (evidence_view.rows.gate for evidence_view in sights)
+        for rows in (evidence_view.rows.gate for evidence_view in evidence_views)
         if (is_visible := rows.slot <= slot).any()
     ]
-    return instant(max(last_slots), policy.tick) if last_slots else None
+    return to_instant(max(last_slots), policy.tick) if last_slots else None
 
 
-def lately_of(events: Sequence[Event], scope: Scope, at: datetime) -> Lately:
-    """Return what happened to cells within the last seven days before an instant."""
+def find_recent_changes(events: Sequence[LedgerEvent], scope: Scope, at: datetime) -> RecentChanges:
+    """Return the changes of cells within seven days before `at`."""
     narrowed_cells: dict[Cell, Narrowed] = {}
     expired_cells: dict[Cell, GrantExpired] = {}
     suspended_cells: dict[Cell, Suspended] = {}
@@ -302,8 +323,8 @@ def lately_of(events: Sequence[Event], scope: Scope, at: datetime) -> Lately:
                 expired_cells[event.cell] = event
             case Suspended():
                 suspended_cells[event.cell] = event
-    since = at - LATELY
-    return Lately(
+    since = at - RECENT_PERIOD
+    return RecentChanges(
         {cell: e for cell, e in narrowed_cells.items() if e.at > since},
         {cell: e for cell, e in expired_cells.items() if e.until > since},
         suspended_cells,

@@ -1,4 +1,4 @@
-"""The cells: what is allowed in each now, what its evidence says, what it still needs."""
+"""The state of each cell: permissions now, evidence, and next step."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,40 +7,39 @@ from datetime import UTC, datetime
 import polars as pl
 
 from rollout.core.calendar.sites import SHADOW, Cell
-from rollout.core.errors import UnknownCell
-from rollout.core.policy.policy import Guard, Policy, duration_text
-from rollout.core.scope.events import Event
-from rollout.core.scope.permissions import Act, Caller, require
-from rollout.core.scope.scope import CellState, acting, held_rung
-from rollout.reports.figures.evidence_facts import EvidenceFacts, evidence_facts
-from rollout.reports.inputs.evidence_paths import Path, paths_of
-from rollout.reports.inputs.gate_progress import Leg, courses
-from rollout.reports.inputs.inputs import Inputs, Key
-from rollout.reports.text.event_text import Happening, happenings
-from rollout.services.engine.evidence_reader import events_of, sights_of
-from rollout.services.engine.rollout_state import Standing
+from rollout.core.errors import UnknownCellError
+from rollout.core.policy.policy import Guard, Policy, format_duration
+from rollout.core.scope.events import LedgerEvent
+from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.core.scope.scope import CellState, compute_held_level, find_acting_version
+from rollout.reports.figures.evidence_facts import EvidenceFacts, compute_evidence_facts
+from rollout.reports.inputs.evidence_paths import EvidenceSeries, build_evidence_paths
+from rollout.reports.inputs.gate_progress import StatePeriod, build_state_periods
+from rollout.reports.inputs.inputs import CellVersion, ReportInputs
+from rollout.reports.text.event_text import EventDescription, describe_events
+from rollout.services.engine.evidence_reader import load_events, load_evidence_views
+from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
-from rollout.tally.evidence_view import Sight
-from rollout.tally.frames import Records
+from rollout.tally.evidence_view import EvidenceView
+from rollout.tally.frames import RecordFrames
 
 STOPPED, SUSPENDED = "stopped", "suspended"
-NOBODY_YET = "no version was ever seen here: the first prediction brings one"
+NO_VERSION_YET = "no version was ever seen here: the first prediction brings one"
 
 
 @dataclass(frozen=True, slots=True)
 class CellStatus:
-    """What is allowed in a cell now, and what comes next.
+    """What is permitted in a cell, and its next step.
 
     Attributes:
-        site, window: the cell.
-        stage: on which it stands; shadow whenever in doubt.
-        version: the one that holds grants here, "" where none does.
-        until: when the highest grant in use ends, None in shadow.
-        ceiling: the highest stage that the policy's limits allow now.
-        withheld: stopped or suspended, "" where grants are in use.
-        suspended_by: the guards that withhold them.
-        stops, proposals: ids of those that hold or are open here.
-        next_step: what decides about the next step, in a sentence.
+        stage: current stage; shadow if in doubt.
+        version: version with grants here, "" without grants.
+        until: end of the highest used grant, None in shadow.
+        ceiling: highest stage that the policy's limits permit now.
+        withheld: `stopped` or `suspended`, "" if grants are in use.
+        suspended_by: guards that suspended the grants.
+        stops, proposals: ids of active stops and open proposals.
+        next_step: a sentence about what decides the next step.
     """
 
     site: str
@@ -58,7 +57,7 @@ class CellStatus:
 
 @dataclass(frozen=True, slots=True)
 class GuardStatus:
-    """A guard that watches a cell: its name in the ledger, its line, and what it did."""
+    """A guard of a cell: its name in the ledger, threshold and effect."""
 
     guard: str
     text: str
@@ -70,17 +69,17 @@ class GuardStatus:
 
 @dataclass(frozen=True, slots=True)
 class CellDetail:
-    """A cell with its evidence, its guards, and its history, the newest last."""
+    """A cell with its evidence, guards and history, oldest first."""
 
     status: CellStatus
     evidence: tuple[EvidenceFacts, ...]
     guards: tuple[GuardStatus, ...]
-    history: tuple[Happening, ...]
+    history: tuple[EventDescription, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class CellPage:
-    """Some cells in the policy's order; `after` is where the next page goes on, None at the end."""
+    """A page of cells in policy order; `after` is its cursor, None at the end."""
 
     rollout: str
     revision: int
@@ -90,50 +89,72 @@ class CellPage:
     after: int | None
 
 
-def cells_of(
-    service: Service, caller: Caller, name: str, *, at: datetime, after: int = 0, limit: int = 100
+def load_cells(
+    service: Service,
+    caller: Caller,
+    rollout_name: str,
+    *,
+    at: datetime,
+    after: int = 0,
+    limit: int = 100,
 ) -> CellPage:
-    """Return the cells of the sites that the caller may read, `after` so many of them.
+    """Return a page of the cells whose sites the caller may read.
 
     Raises:
-        NotAllowed: the caller may read none.
+        NotAllowedError: the caller may not read any site.
     """
-    require(caller, Act.READ, name)
-    cached_rollout = service.watch.confirmed(name)
-    state = cached_rollout.standing
-    readable_cells = [cell for cell in state.policy.cells if caller.may(Act.READ, name, cell.site)]
+    require_permission(caller, Permission.READ, rollout_name)
+    cached_rollout = service.state_cache.reload_rollout(rollout_name)
+    state = cached_rollout.state
+    readable_cells = [
+        cell
+        for cell in state.policy.cells
+        if caller.has_permission(Permission.READ, rollout_name, cell.site)
+    ]
     page = readable_cells[after : after + limit]
-    evidence_views = sights_of(service.database, state, page)
-    evidence = evidence_of(state, events_of(service.database, state), evidence_views, page, at)
-    items = tuple(cell_now(state, cell, evidence[cell], at) for cell in page)
+    evidence_views = load_evidence_views(service.database, state, page)
+    evidence = build_cell_evidence(
+        state, load_events(service.database, state), evidence_views, page, at
+    )
+    items = tuple(build_cell_status(state, cell, evidence[cell], at) for cell in page)
     next_index = after + limit if after + limit < len(readable_cells) else None
     head = cached_rollout.head
-    return CellPage(name, head.revision, head.hash, state.scope.policy_number, items, next_index)
+    return CellPage(
+        rollout_name, head.revision, head.hash, state.scope.policy_number, items, next_index
+    )
 
 
-def cell_of(service: Service, caller: Caller, name: str, cell: Cell, *, at: datetime) -> CellDetail:
+def load_cell(
+    service: Service, caller: Caller, rollout_name: str, cell: Cell, *, at: datetime
+) -> CellDetail:
     """Return one cell with its evidence and history.
 
     Raises:
-        NotAllowed: the caller may not read the site.
-        UnknownCell: the policy has no such cell.
+        NotAllowedError: the caller may not read the site.
+        UnknownCellError: the policy has no such cell.
     """
-    require(caller, Act.READ, name)
-    require(caller, Act.READ, name, (cell.site,))
-    state = service.watch.confirmed(name).standing
-    if cell not in state.policy.known:
-        readable_cells = (str(c) for c in state.policy.cells if caller.may(Act.READ, name, c.site))
-        raise UnknownCell(f"the policy has no {cell}; cells: {', '.join(readable_cells)}")
-    evidence_views = sights_of(service.database, state, (cell,))
-    inputs = _inputs(state, events_of(service.database, state), evidence_views, at)
-    state_periods = courses(inputs)
-    paths = {key: paths_of(key, periods, inputs) for key, periods in state_periods.items()}
-    evidence = _facts(inputs, state_periods, paths)
-    event_descriptions = happenings(inputs)
+    require_permission(caller, Permission.READ, rollout_name)
+    require_permission(caller, Permission.READ, rollout_name, (cell.site,))
+    state = service.state_cache.reload_rollout(rollout_name).state
+    if cell not in state.policy.cell_set:
+        readable_cells = (
+            str(c)
+            for c in state.policy.cells
+            if caller.has_permission(Permission.READ, rollout_name, c.site)
+        )
+        raise UnknownCellError(f"the policy has no {cell}; cells: {', '.join(readable_cells)}")
+    evidence_views = load_evidence_views(service.database, state, (cell,))
+    inputs = _build_inputs(state, load_events(service.database, state), evidence_views, at)
+    state_periods = build_state_periods(inputs)
+    paths = {
+        key: build_evidence_paths(key, periods, inputs) for key, periods in state_periods.items()
+    }
+    evidence = _build_evidence_facts(inputs, state_periods, paths)
+    event_descriptions = describe_events(inputs)
     return CellDetail(
-        status=cell_now(state, cell, evidence, at),
+        status=build_cell_status(state, cell, evidence, at),
         evidence=evidence,
-        guards=_guards(state, cell),
+        guards=_list_guards(state, cell),
         history=tuple(
             event_description
             for event_description in event_descriptions
@@ -142,75 +163,81 @@ def cell_of(service: Service, caller: Caller, name: str, cell: Cell, *, at: date
     )
 
 
-def cell_now(
-    stood: Standing, cell: Cell, evidence: Sequence[EvidenceFacts], at: datetime
+def build_cell_status(
+    state: RolloutState, cell: Cell, evidence: Sequence[EvidenceFacts], at: datetime
 ) -> CellStatus:
-    """Return what is allowed in a cell, with the evidence that says what comes next."""
-    scope, policy = stood.scope, stood.policy
+    """Return what is permitted in a cell, and its next step."""
+    scope, policy = state.scope, state.policy
     at = at if scope.at is None else max(at, scope.at)
-    acting_version, acting_grant = scope.holder(cell), acting(scope, policy, cell, at)
-    grant_state = None if acting_version is None else scope.state(cell, acting_version)
+    acting_version, acting_grant = (
+        scope.get_holder(cell),
+        find_acting_version(scope, policy, cell, at),
+    )
+    grant_state = None if acting_version is None else scope.get_cell_state(cell, acting_version)
     grant_ends = (
         []
         if grant_state is None or acting_grant is None
-        else _ends(grant_state, policy, acting_grant[1])
+        else _list_grant_ends(grant_state, policy, acting_grant[1])
     )
     proposals = scope.proposals.values()
     return CellStatus(
         site=cell.site,
         window=cell.window,
-        stage=SHADOW if acting_grant is None else policy.rungs[acting_grant[1]],
+        stage=SHADOW if acting_grant is None else policy.stage_ids[acting_grant[1]],
         version=acting_version or "",
         until=min(grant_ends, default=None),
-        ceiling=policy.rungs[policy.ceiling(cell, at)],
-        withheld=_withheld(stood, cell, grant_state),
+        ceiling=policy.stage_ids[policy.compute_ceiling(cell, at)],
+        withheld=_describe_withholding(state, cell, grant_state),
         suspended_by=() if grant_state is None else tuple(sorted(grant_state.suspended_by)),
         stops=tuple(stop.id for stop in scope.stops.values() if cell in stop.cells),
         proposals=tuple(proposal.id for proposal in proposals if proposal.cell == cell),
-        next_step=_next(evidence, acting_version),
+        next_step=_describe_next_step(evidence, acting_version),
     )
 
 
-def _ends(state: CellState, policy: Policy, rung: int) -> list[datetime]:
-    """Return the ends of the grants that the stage stands on: with the first of them it falls."""
-    return [grant.until for grant in state.grants if policy.rungs.index(grant.stage) <= rung]
+def _list_grant_ends(grant_state: CellState, policy: Policy, stage_level: int) -> list[datetime]:
+    """Return the ends of the grants that the stage depends on."""
+    return [
+        grant.until
+        for grant in grant_state.grants
+        if policy.stage_ids.index(grant.stage) <= stage_level
+    ]
 
 
-def _withheld(stood: Standing, cell: Cell, state: CellState | None) -> str:
-    if stood.scope.stopped(cell):
+def _describe_withholding(state: RolloutState, cell: Cell, grant_state: CellState | None) -> str:
+    if state.scope.is_stopped(cell):
         return STOPPED
-    return SUSPENDED if state is not None and state.suspended_by else ""
+    return SUSPENDED if grant_state is not None and grant_state.suspended_by else ""
 
 
-def _next(evidence: Sequence[EvidenceFacts], holder: str | None) -> str:
-    """Say what comes next for whoever acts here; in shadow for the version seen last."""
-    acting_evidence = [facts for facts in evidence if facts.version == holder]
+def _describe_next_step(evidence: Sequence[EvidenceFacts], acting_version: str | None) -> str:
+    """Describe the next step of the acting version, in shadow of the newest."""
+    acting_evidence = [facts for facts in evidence if facts.version == acting_version]
     if acting_evidence:
         return acting_evidence[0].decides_next
-    return evidence[-1].decides_next if evidence else NOBODY_YET
+    return evidence[-1].decides_next if evidence else NO_VERSION_YET
 
 
-def evidence_of(
-    stood: Standing,
-    events: tuple[Event, ...],
-    sights: Mapping[Key, Sight],
+def build_cell_evidence(
+    state: RolloutState,
+    events: tuple[LedgerEvent, ...],
+    evidence_views: Mapping[CellVersion, EvidenceView],
     cells: Iterable[Cell],
     at: datetime,
 ) -> Mapping[Cell, tuple[EvidenceFacts, ...]]:
-    """Return the evidence of some cells, version by version in the order in which they were seen.
+    """Return the evidence of cells, by version in order of first use.
 
-    How it went is left out: it costs more than all the rest.
+    Evidence paths are excluded because they cost more than everything else.
 
     Args:
-        stood: how the rollout stands.
-        events: the whole ledger up to there.
-        sights: what was counted in the cells.
-        cells: those asked about.
-        at: the instant up to which it is counted.
+        events: the whole ledger up to `state`.
+        evidence_views: the counted evidence of the cells.
     """
-    inputs = _inputs(stood, events, sights, at)
-    state_periods = {key: (_stands(key, stood, inputs.last),) for key in inputs.sights}
-    all_facts = _facts(inputs, state_periods, dict.fromkeys(state_periods, ()))
+    inputs = _build_inputs(state, events, evidence_views, at)
+    state_periods = {
+        key: (_build_current_period(key, state, inputs.last),) for key in inputs.evidence_views
+    }
+    all_facts = _build_evidence_facts(inputs, state_periods, dict.fromkeys(state_periods, ()))
     return {
         cell: tuple(
             facts for facts in all_facts if (facts.site, facts.window) == (cell.site, cell.window)
@@ -219,76 +246,94 @@ def evidence_of(
     }
 
 
-def _facts(
-    inputs: Inputs, went: Mapping[Key, tuple[Leg, ...]], paths: Mapping[Key, tuple[Path, ...]]
+def _build_evidence_facts(
+    inputs: ReportInputs,
+    state_periods: Mapping[CellVersion, tuple[StatePeriod, ...]],
+    paths: Mapping[CellVersion, tuple[EvidenceSeries, ...]],
 ) -> tuple[EvidenceFacts, ...]:
-    version_order = {version: number for number, version in enumerate(_versions(inputs.sights))}
+    version_order = {
+        version: number for number, version in enumerate(_list_versions(inputs.evidence_views))
+    }
     return tuple(
-        sorted(evidence_facts(inputs, went, paths), key=lambda facts: version_order[facts.version])
+        sorted(
+            compute_evidence_facts(inputs, state_periods, paths),
+            key=lambda facts: version_order[facts.version],
+        )
     )
 
 
-def _stands(key: Key, stood: Standing, at: datetime) -> Leg:
-    """Return where a version stands in a cell, as the last leg of its course."""
-    (cell, version), scope, policy = key, stood.scope, stood.policy
-    grant_state, acting_version = scope.state(cell, version), scope.holder(cell)
+def _build_current_period(key: CellVersion, state: RolloutState, at: datetime) -> StatePeriod:
+    """Return the current state period of a version in a cell."""
+    (cell, version), scope, policy = key, state.scope, state.policy
+    grant_state, acting_version = scope.get_cell_state(cell, version), scope.get_holder(cell)
     acting_state = (
-        None if acting_version in (None, version) else scope.state(cell, str(acting_version))
+        None
+        if acting_version in (None, version)
+        else scope.get_cell_state(cell, str(acting_version))
     )
-    acting_level = 0 if acting_state is None else held_rung(policy, acting_state, at)
-    return Leg(
-        grant_state.changed_at, at, grant_state, held_rung(policy, grant_state, at), acting_level
+    acting_level = 0 if acting_state is None else compute_held_level(policy, acting_state, at)
+    return StatePeriod(
+        grant_state.changed_at,
+        at,
+        grant_state,
+        compute_held_level(policy, grant_state, at),
+        acting_level,
     )
 
 
-def _versions(keys: Iterable[Key]) -> list[str]:
-    """Return the versions in the order in which they were seen."""
+def _list_versions(keys: Iterable[CellVersion]) -> list[str]:
+    """Return the versions in order of first use."""
     return list(dict.fromkeys(version for _, version in keys))
 
 
-def _inputs(
-    stood: Standing, events: tuple[Event, ...], sights: Mapping[Key, Sight], at: datetime
-) -> Inputs:
-    """Return what facts about evidence follow from; records themselves play no part in them."""
+def _build_inputs(
+    state: RolloutState,
+    events: tuple[LedgerEvent, ...],
+    evidence_views: Mapping[CellVersion, EvidenceView],
+    at: datetime,
+) -> ReportInputs:
+    """Return report inputs for evidence facts, with empty records."""
     empty_frame = pl.DataFrame()
-    return Inputs(
-        policy=stood.policy,
+    return ReportInputs(
+        policy=state.policy,
         events=events,
         timelines={},
-        sights={
+        evidence_views={
             key: evidence_view
-            for key, evidence_view in sights.items()
-            if not stood.scope.versions[key[1]].retired
+            for key, evidence_view in evidence_views.items()
+            if not state.scope.versions[key[1]].retired
         },
         units=empty_frame,
-        records=Records(
+        records=RecordFrames(
             empty_frame, empty_frame, empty_frame, empty_frame, empty_frame, empty_frame, {}
         ),
         cases=empty_frame,
-        left_out={},
+        unplaced={},
         first=events[0].at,
         last=max(at.astimezone(UTC), events[-1].at),
         salt=b"",
-        simulated=False,
+        is_simulated=False,
     )
 
 
-def _guards(stood: Standing, cell: Cell) -> tuple[GuardStatus, ...]:
-    acting_version = stood.scope.holder(cell)
-    grant_state = None if acting_version is None else stood.scope.state(cell, acting_version)
+def _list_guards(state: RolloutState, cell: Cell) -> tuple[GuardStatus, ...]:
+    acting_version = state.scope.get_holder(cell)
+    grant_state = (
+        None if acting_version is None else state.scope.get_cell_state(cell, acting_version)
+    )
     return tuple(
         GuardStatus(
             guard=guard.id,
-            text=_line(guard),
+            text=_describe_guard(guard),
             action=guard.then,
             suspends=grant_state is not None and guard.id in grant_state.suspended_by,
-            reported=grant_state is not None and guard.id in grant_state.reported,
-            last_alarm=None if grant_state is None else grant_state.alarms.get(guard.id),
+            reported=grant_state is not None and guard.id in grant_state.reported_guards,
+            last_alarm=None if grant_state is None else grant_state.last_alarms.get(guard.id),
         )
-        for guard in stood.policy.guards_of(cell)
+        for guard in state.policy.list_guards(cell)
     )
 
 
-def _line(guard: Guard) -> str:
-    period_text = "" if guard.over is None else f" over {duration_text(guard.over)}"
+def _describe_guard(guard: Guard) -> str:
+    period_text = "" if guard.over is None else f" over {format_duration(guard.over)}"
     return f"{guard.condition}{period_text}"

@@ -1,82 +1,81 @@
-"""The rollouts at a glance: where each ledger is, what waits to be counted or approved."""
+"""The overview of all rollouts: state, pending units and proposals."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from rollout.core.scope.permissions import Act, Caller, require
-from rollout.services.engine.rollout_state import Standing, standing
+from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.engine.service import Service
-from rollout.store.counting.count_queue import DueQueue
+from rollout.store.counting.count_queue import CountQueue
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.revisions import LATELY, Pulse, pulses
-from rollout.store.ledger.tick_slots import Slots
-from rollout.store.reports.deliveries import Deliveries
-from rollout.tally.slots import instant
+from rollout.store.ledger.revisions import MAX_RECENT_CASES, RolloutActivity, load_activity
+from rollout.store.ledger.tick_slots import TickSlots
+from rollout.store.reports.deliveries import DeliveryStore
+from rollout.tally.slots import to_instant
 
-HOUR = timedelta(hours=1)
-SILENT = Pulse(None, None, 0)
+ONE_HOUR = timedelta(hours=1)
+NO_PULSE = RolloutActivity(None, None, 0)
 
 
 @dataclass(frozen=True, slots=True)
-class Line:
-    """One rollout as it stands now.
+class RolloutSummary:
+    """Summary of one rollout.
 
     Attributes:
-        name: of the rollout.
-        stood: its standing.
-        ticked_at: the newest slot that is done; None before the first.
-        last_case: when the newest case came in; None where none did.
-        in_last_hour: cases that came in within an hour.
-        or_more: whether there were more of them, uncounted.
+        ticked_at: newest completed slot; None before the first.
+        last_case: receipt time of the newest case; None without cases.
+        has_more_cases: whether `cases_in_last_hour` stopped at its maximum.
     """
 
     name: str
-    stood: Standing
+    state: RolloutState
     ticked_at: datetime | None
     last_case: datetime | None
-    in_last_hour: int
-    or_more: bool
+    cases_in_last_hour: int
+    has_more_cases: bool
 
 
-def board(service: Service, caller: Caller, at: datetime) -> tuple[Line, ...]:
-    """Return the rollouts that the caller may read, by name; none if there are none."""
-    cached_rollouts = service.watch.everything()
+def load_rollout_summaries(
+    service: Service, caller: Caller, at: datetime
+) -> tuple[RolloutSummary, ...]:
+    """Return summaries of the readable rollouts, by name."""
+    cached_rollouts = service.state_cache.load_all()
     readable_states = [
-        cached_rollout.standing
+        cached_rollout.state
         for cached_rollout in cached_rollouts
-        if _reads(caller, cached_rollout.standing)
+        if _is_readable(caller, cached_rollout.state)
     ]
-    with service.database.reading() as transaction:
-        pulses_by_rollout = pulses(transaction, at - HOUR)
+    with service.database.begin_read() as transaction:
+        pulses_by_rollout = load_activity(transaction, at - ONE_HOUR)
     return tuple(
-        _line(state, pulses_by_rollout.get(state.rollout.number, SILENT))
+        _build_rollout_summary(state, pulses_by_rollout.get(state.rollout.number, NO_PULSE))
         for state in readable_states
     )
 
 
-def _reads(caller: Caller, stood: Standing) -> bool:
-    return caller.may_somewhere(Act.READ, stood.rollout.name)
+def _is_readable(caller: Caller, state: RolloutState) -> bool:
+    return caller.has_permission_somewhere(Permission.READ, state.rollout.name)
 
 
-def _line(stood: Standing, pulse: Pulse) -> Line:
-    last_slot = pulse.last_done
-    return Line(
-        name=stood.rollout.name,
-        stood=stood,
-        ticked_at=None if last_slot is None else instant(last_slot, stood.policy.tick),
-        last_case=pulse.last_case,
-        in_last_hour=pulse.lately,
-        or_more=pulse.lately == LATELY,
+def _build_rollout_summary(state: RolloutState, pulse: RolloutActivity) -> RolloutSummary:
+    last_slot = pulse.last_slot
+    return RolloutSummary(
+        name=state.rollout.name,
+        state=state,
+        ticked_at=None if last_slot is None else to_instant(last_slot, state.policy.tick),
+        last_case=pulse.last_case_at,
+        cases_in_last_hour=pulse.recent_cases,
+        has_more_cases=pulse.recent_cases == MAX_RECENT_CASES,
     )
 
 
 @dataclass(frozen=True, slots=True)
-class Overview:
-    """One rollout at a glance; `ticked_at` is the newest slot that is done.
+class RolloutOverview:
+    """One rollout in the overview; `ticked_at` is the newest completed slot.
 
-    `undelivered` counts the reports that no try brought to their channel.
+    `undelivered` is the number of reports whose delivery failed at every try.
     """
 
     name: str
@@ -91,42 +90,42 @@ class Overview:
     undelivered: int
 
 
-def rollouts_of(database: Database, caller: Caller) -> tuple[Overview, ...]:
-    """Return the rollouts that the caller may read, by name; none if there are none."""
-    with database.reading() as transaction:
-        rollout_names = sorted(rollout.name for rollout in Rollouts(transaction).all())
+def load_rollouts(database: Database, caller: Caller) -> tuple[RolloutOverview, ...]:
+    """Return the overview entries of the readable rollouts, by name."""
+    with database.begin_read() as transaction:
+        rollout_names = sorted(rollout.name for rollout in Rollouts(transaction).list_all())
         readable_names = [
             rollout_name
             for rollout_name in rollout_names
-            if caller.may_somewhere(Act.READ, rollout_name)
+            if caller.has_permission_somewhere(Permission.READ, rollout_name)
         ]
-        return tuple(_overview(transaction, rollout_name) for rollout_name in readable_names)
+        return tuple(_load_overview(transaction, rollout_name) for rollout_name in readable_names)
 
 
-def overview(database: Database, caller: Caller, name: str) -> Overview:
-    """Return one rollout at a glance.
+def load_rollout_overview(database: Database, caller: Caller, rollout_name: str) -> RolloutOverview:
+    """Return the overview entry of one rollout.
 
     Raises:
-        UnknownRollout: there is none that the caller may see.
-        NotAllowed: the caller may not read it.
+        UnknownRolloutError: the caller may not see such a rollout.
+        NotAllowedError: the caller may not read it.
     """
-    require(caller, Act.READ, name)
-    with database.reading() as transaction:
-        return _overview(transaction, name)
+    require_permission(caller, Permission.READ, rollout_name)
+    with database.begin_read() as transaction:
+        return _load_overview(transaction, rollout_name)
 
 
-def _overview(transaction: Transaction, name: str) -> Overview:
-    state = standing(transaction, name)
-    last_slot = Slots(transaction, state.rollout).last_done()
-    return Overview(
-        name=name,
+def _load_overview(transaction: Transaction, rollout_name: str) -> RolloutOverview:
+    state = load_rollout_state(transaction, rollout_name)
+    last_slot = TickSlots(transaction, state.rollout).load_last_done()
+    return RolloutOverview(
+        name=rollout_name,
         revision=state.scope.revision,
-        hash=Ledger(transaction, state.rollout).head().hash,
+        hash=Ledger(transaction, state.rollout).load_head().hash,
         policy=state.scope.policy_number,
         at=state.scope.at,
-        ticked_at=None if last_slot is None else instant(last_slot, state.policy.tick),
-        pending=DueQueue(transaction, state.rollout).waiting(),
+        ticked_at=None if last_slot is None else to_instant(last_slot, state.policy.tick),
+        pending=CountQueue(transaction, state.rollout).count_waiting(),
         open_proposals=len(state.scope.proposals),
         stops=len(state.scope.stops),
-        undelivered=Deliveries(transaction, state.rollout).failed(),
+        undelivered=DeliveryStore(transaction, state.rollout).count_failed(),
     )

@@ -1,7 +1,7 @@
-"""What is due to be sent is sent, one after the other, beside the tick and never in its way.
+"""Deliver due reports, one after another, independently of the tick.
 
-At least once: a process that dies between the channel's yes and its own note leaves a delivery that
-is sent again. Every try bears the same key, by which whoever gets it knows a repeat.
+Delivery is at least once: if a process stops after sending but before recording it, the report is
+sent again. All tries have the same key, so receivers can drop repeats.
 """
 
 from collections.abc import Callable, Collection
@@ -10,265 +10,298 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from rollout import faults
-from rollout.core.scope.permissions import REVIEWER, VIEWER, Caller, Right
-from rollout.services.delivery.sending import PATIENCE, Message, Send, send
+from rollout.core.scope.permissions import REVIEWER, VIEWER, AssignedRole, Caller
+from rollout.services.delivery.sending import (
+    SEND_TIMEOUT,
+    ChannelMessage,
+    MessageSender,
+    send_in_process,
+)
 from rollout.services.engine.service import Service
-from rollout.services.reports.schedule import Beside, Wanted
+from rollout.services.reports.schedule import ReportOrder, SealCallback
 from rollout.services.support.channels import Channels
-from rollout.store.access.users import People
+from rollout.store.access.users import Users
 from rollout.store.database.rollouts import Rollouts
-from rollout.store.records.exposures import ANYBODY, Shown
+from rollout.store.records.exposures import ANY_REVIEWER, ExposureStore
 from rollout.store.reports.deliveries import Delivery, Outbox
 
-PAGE = "channel"
-TRIES = 12
-FIRST, LONGEST = timedelta(minutes=1), timedelta(hours=6)
-LEASE = timedelta(minutes=5)  # far above a message's patience: nobody else sends it meanwhile
-BYTES = 4  # of chance for one wait
-assert timedelta(seconds=2 * PATIENCE) < LEASE  # noqa: S101 - what keeps two from sending at once
+CHANNEL_PAGE = "channel"
+MAX_ATTEMPTS = 12
+FIRST_RETRY_DELAY, MAX_RETRY_DELAY = timedelta(minutes=1), timedelta(hours=6)
+DELIVERY_LEASE = timedelta(
+    minutes=5
+)  # well above the timeout of one message, so no other replica sends it meanwhile
+RANDOM_BYTES = 4  # randomness of one delay
+assert timedelta(seconds=2 * SEND_TIMEOUT) < DELIVERY_LEASE  # noqa: S101 - what keeps two from sending at once
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
-    """A report as it is sent.
+class RenderedReport:
+    """A report rendered for delivery.
 
     Attributes:
-        hash: of the report as it was sealed.
-        summary: what it says, in Markdown.
-        page: the whole as HTML.
-        left_out: cases that are not in it, since people may still judge them unseen.
-        until: its figures tell of cases that occurred before; None where they tell of none.
+        hash: hash of the sealed report.
+        summary: Markdown.
+        html: the whole report.
+        excluded_cases: hidden cases, which may still be decided blind.
+        until: the figures cover cases before this time; None without figures.
     """
 
     hash: str
     summary: str
-    page: str
-    left_out: int = 0
+    html: str
+    excluded_cases: int = 0
     until: datetime | None = None
 
 
-class Write(Protocol):
-    """Writes a sealed report out."""
+class ReportRenderer(Protocol):
+    """Renders a sealed report."""
 
-    def __call__(self, name: str, report: int) -> Written:
-        """Return a report of a rollout as it is sent.
-
-        Args:
-            name: of the rollout.
-            report: its number.
-        """
+    def __call__(self, rollout_name: str, report_number: int) -> RenderedReport:
+        """Return a report rendered for delivery."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Passed:
-    """What one pass did: how many were sent, a line for each that was not, and whose these are."""
+class DeliveryPassResult:
+    """Result of one pass: number sent, and errors with their channels."""
 
-    sent: int = 0
-    failed: tuple[str, ...] = ()
-    silent: frozenset[str] = frozenset()
+    sent_count: int = 0
+    failures: tuple[str, ...] = ()
+    failed_channels: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
-class _Pass:
-    sent: int = 0
-    failed: list[str] = field(default_factory=list)
-    silent: set[str] = field(default_factory=set)
+class _DeliveryPass:
+    sent_count: int = 0
+    failures: list[str] = field(default_factory=list)
+    failed_channels: set[str] = field(default_factory=set)
 
 
-def deliver(
+def deliver_due_reports(
     service: Service,
-    write: Write,
-    by: Send = send,
-    goes_on: Callable[[], bool] = lambda: True,
-    last: Collection[str] = (),
-) -> Passed:
-    """Send what is due, and put off what fails.
+    render_report: ReportRenderer,
+    send_message: MessageSender = send_in_process,
+    should_continue: Callable[[], bool] = lambda: True,
+    previously_failed: Collection[str] = (),
+) -> DeliveryPassResult:
+    """Send due deliveries, and postpone those that fail.
 
-    A channel that failed is left alone until the next pass, and comes last in that, so that one
-    that is away holds up no other.
+    After a failure, a channel is skipped for the rest of the pass. In the next pass it comes last,
+    so
+    that it does not delay the others.
 
     Args:
-        service: the replica.
-        write: writes reports out.
-        by: sends a message.
-        goes_on: is asked before each message.
-        last: channels that failed in the pass before.
+        should_continue: checked before each message.
+        previously_failed: channels that failed in the previous pass.
     """
-    delivery_pass = _Pass()
-    while goes_on():
-        delivery = _taken(service, delivery_pass.silent.union(last)) or _taken(
-            service, delivery_pass.silent
-        )
+    delivery_pass = _DeliveryPass()
+    while should_continue():
+        delivery = _claim_delivery(
+            service, delivery_pass.failed_channels.union(previously_failed)
+        ) or _claim_delivery(service, delivery_pass.failed_channels)
         if delivery is None:
             break
-        faults.point("outbox.taken")
-        error = _tried(service, delivery, write, by)
-        faults.point("outbox.sent")
-        _note(service, delivery, error)
+        faults.reach_point("outbox.taken")
+        error = _try_delivery(service, delivery, render_report, send_message)
+        faults.reach_point("outbox.sent")
+        _record_attempt(service, delivery, error)
         if error:
-            delivery_pass.silent.add(delivery.letter.channel)
-            delivery_pass.failed.append(_told(delivery, error))
+            delivery_pass.failed_channels.add(delivery.request.channel)
+            delivery_pass.failures.append(_describe_failure(delivery, error))
         else:
-            delivery_pass.sent += 1
-    return Passed(delivery_pass.sent, tuple(delivery_pass.failed), frozenset(delivery_pass.silent))
+            delivery_pass.sent_count += 1
+    return DeliveryPassResult(
+        delivery_pass.sent_count,
+        tuple(delivery_pass.failures),
+        frozenset(delivery_pass.failed_channels),
+    )
 
 
-def _taken(service: Service, silent: Collection[str]) -> Delivery | None:
-    """Take what is due; where nothing is, nobody's writing is held up by the question."""
+def _claim_delivery(service: Service, failed_channels: Collection[str]) -> Delivery | None:
+    """Claim a due delivery, or return None.
+
+    The write lock is taken only if a delivery is due.
+    """
     at = service.clock.now()
-    with service.database.reading() as transaction:
-        if not Outbox(transaction).due(at=at, but=silent):
+    with service.database.begin_read() as transaction:
+        if not Outbox(transaction).has_due(at=at, excluded_channels=failed_channels):
             return None
-    with service.database.writing() as transaction:
-        return Outbox(transaction).take(at=at, lease=LEASE, but=silent)
+    with service.database.begin_write() as transaction:
+        return Outbox(transaction).take_next(
+            at=at, lease=DELIVERY_LEASE, excluded_channels=failed_channels
+        )
 
 
-def _tried(service: Service, taken: Delivery, write: Write, by: Send) -> str:
-    """Send a delivery; return "", or what it failed of, without any secret."""
-    if taken.attempts > TRIES:
+def _try_delivery(
+    service: Service, delivery: Delivery, render_report: ReportRenderer, send_message: MessageSender
+) -> str:
+    """Send a delivery; return "" or the error without secrets."""
+    if delivery.attempts > MAX_ATTEMPTS:
         return "every try broke off before its end"
-    url = service.channels.urls.get(taken.letter.channel)
+    url = service.channels.urls.get(delivery.request.channel)
     if url is None:
-        return f"nobody configured the channel {taken.letter.channel} here"
+        return f"nobody configured the channel {delivery.request.channel} here"
     try:
-        rendered_report = write(taken.rollout, taken.letter.report)
+        rendered_report = render_report(delivery.rollout, delivery.request.report)
     except Exception as error:  # noqa: BLE001 - tried again like any other failure
         return f"the report could not be written out ({type(error).__name__})"
-    _tell(service, taken, rendered_report)
-    return by(message_of(taken, rendered_report, url, service.channels))
+    _record_readers(service, delivery, rendered_report)
+    return send_message(build_message(delivery, rendered_report, url, service.channels))
 
 
-def _tell(service: Service, taken: Delivery, written: Written) -> None:
-    """Note who is about to read it, before it leaves: they judge no known case from before."""
-    if written.until is None:
+def _record_readers(service: Service, delivery: Delivery, rendered_report: RenderedReport) -> None:
+    """Record that the channel's readers see the figures, before sending.
+
+    Gold cases from before are then no longer shown to them.
+    """
+    if rendered_report.until is None:
         return
-    readers = service.channels.readers.get(taken.letter.channel)
-    with service.database.writing() as transaction:
-        rollout = Rollouts(transaction).find(taken.rollout)
+    readers = service.channels.readers.get(delivery.request.channel)
+    with service.database.begin_write() as transaction:
+        rollout = Rollouts(transaction).find(delivery.rollout)
         assert rollout is not None  # noqa: S101 - one of its reports was just written out
-        exposures = Shown(transaction, rollout)
-        are_known_users = readers is not None and len(People(transaction).named(readers)) == len(
-            readers
-        )
-        for reader in (readers or ()) if are_known_users else (ANYBODY,):
-            exposures.tell(reader, written.until, page=PAGE)
+        exposures = ExposureStore(transaction, rollout)
+        are_known_users = readers is not None and len(
+            Users(transaction).list_by_names(readers)
+        ) == len(readers)
+        for reader in (readers or ()) if are_known_users else (ANY_REVIEWER,):
+            exposures.record_figures(reader, rendered_report.until, page=CHANNEL_PAGE)
 
 
-def message_of(taken: Delivery, written: Written, url: str, channels: Channels) -> Message:
-    """Return what a channel is given of a report."""
-    delivery_request = taken.letter
-    link = f"{channels.public_url}/v1/rollouts/{taken.rollout}/reports/{delivery_request.report}"
-    key = key_of(taken, written.hash)
+def build_message(
+    delivery: Delivery, rendered_report: RenderedReport, url: str, channels: Channels
+) -> ChannelMessage:
+    """Build the message for a channel."""
+    delivery_request = delivery.request
+    link = f"{channels.public_url}/v1/rollouts/{delivery.rollout}/reports/{delivery_request.report}"
+    key = build_delivery_key(delivery, rendered_report.hash)
     footer = (
-        f"Report {delivery_request.report} of {taken.rollout}: {link}\n\n"
-        f"SHA-256 {written.hash}, as the ledger has it. Delivery {key}: what arrives twice with "
-        "the same one is the same."
+        f"Report {delivery_request.report} of {delivery.rollout}: {link}\n\nSHA-256"
+        f" {rendered_report.hash}, as the ledger has it. Delivery {key}: what arrives twice with"
+        " the same one is the same."
     )
     excluded_text = (
-        f"{written.left_out} cases that people may still judge unseen are left out here."
+        f"{rendered_report.excluded_cases} cases that people may still judge unseen are left out"
+        " here."
     )
     parts = (
         delivery_request.lead,
-        written.summary,
-        excluded_text if written.left_out else "",
+        rendered_report.summary,
+        excluded_text if rendered_report.excluded_cases else "",
         footer,
     )
     body = "\n\n".join(part for part in parts if part)
-    return Message(url, f"{taken.rollout}: {delivery_request.subject}", body, key, written.page)
+    return ChannelMessage(
+        url, f"{delivery.rollout}: {delivery_request.subject}", body, key, rendered_report.html
+    )
 
 
-def key_of(taken: Delivery, report: str) -> str:
-    """Return the key of a delivery, the same at every try: its number and its report's hash."""
-    return f"{taken.id}-{report[:16]}"
+def build_delivery_key(delivery: Delivery, report_hash: str) -> str:
+    """Return the key of a delivery, the same at every try."""
+    return f"{delivery.id}-{report_hash[:16]}"
 
 
-def wait_after(tries: int, chance: float) -> timedelta:
-    """Return how long is waited after so many tries.
+def compute_retry_delay(attempts: int, random_value: float) -> timedelta:
+    """Return the delay before the next try.
 
     Args:
-        tries: failed so far, from 1 on.
-        chance: in [0, 1), evenly drawn: replicas and channels do not come back all at once.
+        attempts: number of failed tries, from 1.
+        random_value: in [0, 1), uniform; spreads the tries of replicas and channels.
 
-    >>> [str(wait_after(n, 0.5)) for n in (1, 2, 9, 11)]
+    >>> [str(compute_retry_delay(n, 0.5)) for n in (1, 2, 9, 11)]
     ['0:01:00', '0:02:00', '4:16:00', '6:00:00']
     """
-    delay: timedelta = FIRST * 2 ** (tries - 1)
-    return min(delay, LONGEST) * (0.75 + chance / 2)
+    delay: timedelta = FIRST_RETRY_DELAY * 2 ** (attempts - 1)
+    return min(delay, MAX_RETRY_DELAY) * (0.75 + random_value / 2)
 
 
-def _note(service: Service, taken: Delivery, error: str) -> None:
+def _record_attempt(service: Service, delivery: Delivery, error: str) -> None:
     at = service.clock.now()
-    random_value = int.from_bytes(service.entropy(BYTES), "big") / 256**BYTES
-    with service.database.writing() as transaction:
+    random_value = int.from_bytes(service.entropy(RANDOM_BYTES), "big") / 256**RANDOM_BYTES
+    with service.database.begin_write() as transaction:
         outbox = Outbox(transaction)
         if not error:
-            outbox.sent(taken, at=at)
-        elif taken.attempts >= TRIES:
-            outbox.failed(taken, error=error)
+            outbox.record_sent(delivery, at=at)
+        elif delivery.attempts >= MAX_ATTEMPTS:
+            outbox.record_failed(delivery, error=error)
         else:
-            outbox.again(taken, at=_later(at, taken.attempts, random_value), error=error)
+            outbox.retry_later(
+                delivery, at=_compute_next_attempt(at, delivery.attempts, random_value), error=error
+            )
 
 
-def _later(at: datetime, tries: int, chance: float) -> datetime:
-    return at + wait_after(tries, chance)
+def _compute_next_attempt(at: datetime, attempts: int, random_value: float) -> datetime:
+    return at + compute_retry_delay(attempts, random_value)
 
 
-def _told(taken: Delivery, error: str) -> str:
-    next_step = "it is given up" if taken.attempts >= TRIES else "it is tried again"
-    delivery_text = f"delivery {taken.id} of {taken.rollout} to {taken.letter.channel}"
-    return f"{delivery_text} failed, try {taken.attempts} of {TRIES}; {next_step}: {error}"
+def _describe_failure(delivery: Delivery, error: str) -> str:
+    next_step = "it is given up" if delivery.attempts >= MAX_ATTEMPTS else "it is tried again"
+    delivery_text = f"delivery {delivery.id} of {delivery.rollout} to {delivery.request.channel}"
+    return (
+        f"{delivery_text} failed, try {delivery.attempts} of {MAX_ATTEMPTS}; {next_step}: {error}"
+    )
 
 
-READERS = Caller(
+CHANNEL_READERS = Caller(
     "whoever reads a channel",
-    machine=True,  # nothing is noted for it
-    rights=(Right(VIEWER), Right(REVIEWER)),
+    is_service_account=True,  # no exposure is recorded for it
+    role_assignments=(AssignedRole(VIEWER), AssignedRole(REVIEWER)),
 )
 
 
-class ReportsOut:
-    """The stored reports of one replica's database."""
+class ReportPublisher:
+    """Makes and renders the reports of one replica's database."""
 
     def __init__(self, service: Service) -> None:
-        """Make nothing yet."""
+        """Store the replica's service."""
         self._service = service
 
-    def make(self, name: str, wanted: Wanted, at: datetime, beside: Beside) -> None:
-        """Make and seal a report; where nothing has changed since its last version, that one.
+    def make_report(
+        self,
+        rollout_name: str,
+        report_order: ReportOrder,
+        at: datetime,
+        on_sealed: SealCallback,
+    ) -> None:
+        """Create and seal a report; without changes, keep its last version.
 
         Raises:
-            Refusal: the span is none that a report could be of.
+            RefusalError: the period is not valid.
         """
-        from rollout.services.reports.builder import Asked, make_report  # noqa: PLC0415 - see above
+        from rollout.services.reports.builder import ReportOptions, create_report  # noqa: PLC0415 - see above
 
         database = self._service.database
-        created_report = make_report(
+        created_report = create_report(
             database,
-            name,
-            wanted.name,
-            Asked(wanted.since, wanted.until, wanted.view),
+            rollout_name,
+            report_order.name,
+            ReportOptions(report_order.since, report_order.until, report_order.view),
             at,
-            beside=lambda transaction, created_report: beside(transaction, created_report.number),
+            on_created=lambda transaction, created_report: on_sealed(
+                transaction, created_report.number
+            ),
         )
-        if not created_report.new:
-            with database.writing() as transaction:
-                beside(transaction, created_report.number)
+        if not created_report.is_new:
+            with database.begin_write() as transaction:
+                on_sealed(transaction, created_report.number)
 
-    def write(self, name: str, report: int) -> Written:
-        """Return a report as it is sent.
+    def render_report(self, rollout_name: str, report_number: int) -> RenderedReport:
+        """Return a report rendered for delivery.
 
         Raises:
-            Refusal: there is none of that number, or an earlier program made it.
+            RefusalError: no report has this number, or an older program version made it.
         """
-        from rollout.services.reports.archive import report_of, written  # noqa: PLC0415 - see above
+        from rollout.services.reports.archive import format_report, load_report  # noqa: PLC0415 - see above
 
         at = self._service.clock.now()
-        report_view = report_of(self._service.database, READERS, name, report, at)
-        return Written(
+        report_view = load_report(
+            self._service.database, CHANNEL_READERS, rollout_name, report_number, at
+        )
+        return RenderedReport(
             hash=report_view.report.hash,
-            summary=written(report_view, "markdown").decode(),
-            page=written(report_view, "html", report_view.report.view).decode(),
-            left_out=report_view.kept_back,
+            summary=format_report(report_view, "markdown").decode(),
+            html=format_report(report_view, "html", report_view.report.view).decode(),
+            excluded_cases=report_view.withheld_cases,
             until=report_view.report.until,
         )

@@ -1,45 +1,46 @@
-"""What was sent to whom, what waits, what was given up; and one more try."""
+"""The deliveries of a rollout: list, retry and queue them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from rollout.core.errors import Refusal
-from rollout.core.scope.permissions import Act, Caller, require
-from rollout.services.engine.rollout_state import standing
-from rollout.services.incidents.incidents import channels_told
-from rollout.services.reports.archive import UnknownReport, require_every_site
+from rollout.core.errors import RefusalError
+from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.services.incidents.incidents import list_incident_channels
+from rollout.services.reports.archive import UnknownReportError, require_all_sites
 from rollout.store.database.session import Database
-from rollout.store.reports.deliveries import SENT, WAITING, Deliveries, Delivery, Letter
-from rollout.store.reports.reports import Reports
+from rollout.store.reports.deliveries import SENT, WAITING, Delivery, DeliveryStore, NewDelivery
+from rollout.store.reports.reports import ReportStore
 
-ON_DEMAND = "demand"
+REASON_ON_DEMAND = "demand"
 
 
-class UnknownDelivery(Refusal):
-    """No delivery of that number was ever queued in this rollout."""
+class UnknownDeliveryError(RefusalError):
+    """The rollout has no delivery of this number."""
 
     code = "unknown-delivery"
 
 
-class DeliverySent(Refusal):
-    """It arrived: nobody is sent the same report twice by hand."""
+class DeliverySentError(RefusalError):
+    """The report arrived already, so it can't be sent again by hand."""
 
     code = "delivery-sent"
 
 
-class UnknownChannel(Refusal):
-    """The rollout's policy names no such channel: its reports are nobody else's."""
+class UnknownChannelError(RefusalError):
+    """The rollout's policy has no such channel."""
 
     code = "unknown-channel"
 
 
 @dataclass(frozen=True, slots=True)
 class DeliveryStatus:
-    """One report on its way to one channel.
+    """A report on its way to a channel.
 
-    `state` is waiting, sent or failed; `reason` schedule, incident or demand; `error` what the last
-    try failed of. Where the channel leads is said nowhere.
+    `state` is waiting, sent or failed; `reason` is schedule, incident or demand; `error` is of the
+    last
+    try. The channel's address is secret and not included.
     """
 
     id: int
@@ -57,136 +58,139 @@ class DeliveryStatus:
 
 @dataclass(frozen=True, slots=True)
 class DeliveryPage:
-    """Some deliveries, the newest first; `before` is where the next page goes on, None at the end.
+    """A page of deliveries, newest first.
 
-    `before` is a number.
+    `before` is a delivery number, the cursor of the next page; None on the last page.
     """
 
     items: tuple[DeliveryStatus, ...]
     before: int | None
 
 
-def deliveries_of(
+def load_deliveries(
     database: Database,
     caller: Caller,
-    name: str,
+    rollout_name: str,
     *,
     state: str | None = None,
     before: int | None = None,
     limit: int = 50,
 ) -> DeliveryPage:
-    """Return deliveries of a rollout. A viewer of some sites sees them too: they hold no figures.
+    """Return a page of deliveries; they hold no figures, so any viewer sees them.
 
     Args:
-        database: where they are.
-        caller: who asks.
-        name: of the rollout.
-        state: only those that are waiting, sent or failed; by default all.
-        before: where the page before ended.
-        limit: how many at most.
+        state: waiting, sent or failed; by default all.
+        before: cursor of the previous page.
 
     Raises:
-        UnknownRollout: there is none that the caller may see.
-        NotAllowed: the caller may not read it.
+        UnknownRolloutError: the caller may not see such a rollout.
+        NotAllowedError: the caller may not read it.
     """
-    require(caller, Act.READ, name)
-    with database.reading() as transaction:
-        rollout = standing(transaction, name).rollout
-        deliveries = Deliveries(transaction, rollout).page(state=state, before=before, limit=limit)
+    require_permission(caller, Permission.READ, rollout_name)
+    with database.begin_read() as transaction:
+        rollout = load_rollout_state(transaction, rollout_name).rollout
+        deliveries = DeliveryStore(transaction, rollout).list_page(
+            state=state, before=before, limit=limit
+        )
     next_before = deliveries[-1].id if len(deliveries) == limit else None
-    return DeliveryPage(tuple(_now(delivery) for delivery in deliveries), next_before)
+    return DeliveryPage(
+        tuple(_build_delivery_status(delivery) for delivery in deliveries), next_before
+    )
 
 
-def retry(
-    database: Database, caller: Caller, name: str, delivery: int, *, at: datetime
+def requeue_delivery(
+    database: Database, caller: Caller, rollout_name: str, delivery_id: int, *, at: datetime
 ) -> DeliveryStatus:
-    """Have a delivery that was given up tried again, from the first try on; waiting, it waits on.
+    """Queue a failed delivery again, with all its tries; a waiting one is unchanged.
 
     Raises:
-        UnknownDelivery: there is none of that number.
-        DeliverySent: it arrived.
-        UnknownChannel: the policy names its channel no more.
-        NotAllowed: the caller is no operator.
+        UnknownDeliveryError: no delivery has this number.
+        DeliverySentError: it arrived already.
+        UnknownChannelError: the policy no longer has its channel.
+        NotAllowedError: the caller is not an operator.
     """
-    require(caller, Act.OPERATE, name)
-    with database.writing() as transaction:
-        state = standing(transaction, name)
-        queue = Deliveries(transaction, state.rollout)
-        there = queue.find(delivery)
-        if there is None:
-            error_text = f"no delivery {delivery} in {name}; `rollout deliveries` lists them"
-            raise UnknownDelivery(error_text)
-        if there.state == SENT:
-            error_text = f"delivery {delivery} arrived at {there.sent_at}; nothing is sent again"
-            raise DeliverySent(error_text)
-        _check_channels(channels_told(state.policy), [there.letter.channel])
-        queue.retry(delivery, at=at)
-        queued_delivery = queue.of(there.letter.report, there.letter.channel)
+    require_permission(caller, Permission.OPERATE, rollout_name)
+    with database.begin_write() as transaction:
+        state = load_rollout_state(transaction, rollout_name)
+        queue = DeliveryStore(transaction, state.rollout)
+        delivery = queue.find(delivery_id)
+        if delivery is None:
+            error_text = (
+                f"no delivery {delivery_id} in {rollout_name}; `rollout deliveries` lists them"
+            )
+            raise UnknownDeliveryError(error_text)
+        if delivery.state == SENT:
+            error_text = (
+                f"delivery {delivery_id} arrived at {delivery.sent_at}; nothing is sent again"
+            )
+            raise DeliverySentError(error_text)
+        _check_channels(list_incident_channels(state.policy), [delivery.request.channel])
+        queue.retry(delivery_id, at=at)
+        queued_delivery = queue.get_for_report(delivery.request.report, delivery.request.channel)
     assert queued_delivery.state == WAITING  # noqa: S101 - one that was given up has just been queued
-    return _now(queued_delivery)
+    return _build_delivery_status(queued_delivery)
 
 
-def send_report(
+def queue_report(
     database: Database,
     caller: Caller,
-    name: str,
-    report: int,
+    rollout_name: str,
+    report_number: int,
     channels: Sequence[str],
     *,
     at: datetime,
 ) -> tuple[DeliveryStatus, ...]:
-    """Queue a report that was made for channels that the policy names; sent before, it stays so.
-
-    Args:
-        database: where it is kept.
-        caller: who asks.
-        name: of the rollout.
-        report: its number.
-        channels: whom it goes to.
-        at: now.
+    """Queue a report for channels of the policy; earlier deliveries are kept.
 
     Raises:
-        UnknownReport: there is none of that number.
-        UnknownChannel: the policy names no such channel; the text says which it names.
-        NotAllowed: the caller is no operator, or may not read every site.
+        UnknownReportError: no report has this number.
+        UnknownChannelError: the policy has no such channel; the text lists its channels.
+        NotAllowedError: the caller is not an operator, or may not read every site.
     """
-    require(caller, Act.OPERATE, name)
-    with database.writing() as transaction:
-        state = standing(transaction, name)
-        require_every_site(caller, state)
-        _check_channels(channels_told(state.policy), channels)
-        made = Reports(transaction, state.rollout).get(report)
-        if made is None:
-            raise UnknownReport(f"{name} has no report {report}; `GET reports` lists them")
-        queue = Deliveries(transaction, state.rollout)
+    require_permission(caller, Permission.OPERATE, rollout_name)
+    with database.begin_write() as transaction:
+        state = load_rollout_state(transaction, rollout_name)
+        require_all_sites(caller, state)
+        _check_channels(list_incident_channels(state.policy), channels)
+        report = ReportStore(transaction, state.rollout).get(report_number)
+        if report is None:
+            raise UnknownReportError(
+                f"{rollout_name} has no report {report_number}; `GET reports` lists them"
+            )
+        queue = DeliveryStore(transaction, state.rollout)
         for channel in channels:
-            delivery_request = Letter(report, channel, ON_DEMAND, f"{made.name} report")
-            queue.queue(delivery_request, at=at)
-        return tuple(_now(queue.of(report, channel)) for channel in channels)
+            delivery_request = NewDelivery(
+                report_number, channel, REASON_ON_DEMAND, f"{report.name} report"
+            )
+            queue.add(delivery_request, at=at)
+        return tuple(
+            _build_delivery_status(queue.get_for_report(report_number, channel))
+            for channel in channels
+        )
 
 
-def _check_channels(named: Sequence[str], asked: Sequence[str]) -> None:
-    unknown = [channel for channel in asked if channel not in named]
+def _check_channels(policy_channels: Sequence[str], requested_channels: Sequence[str]) -> None:
+    unknown = [channel for channel in requested_channels if channel not in policy_channels]
     if unknown:
-        channel_text = ", ".join(named) or "none"
-        raise UnknownChannel(
+        channel_text = ", ".join(policy_channels) or "none"
+        raise UnknownChannelError(
             f"the policy sends no report to {', '.join(unknown)}; it names {channel_text}: "
             "add it to `reports[].to`"
         )
 
 
-def _now(found: Delivery) -> DeliveryStatus:
-    delivery_request = found.letter
+def _build_delivery_status(delivery: Delivery) -> DeliveryStatus:
+    delivery_request = delivery.request
     return DeliveryStatus(
-        id=found.id,
+        id=delivery.id,
         report=delivery_request.report,
         channel=delivery_request.channel,
         reason=delivery_request.reason,
         subject=delivery_request.subject,
-        state=found.state,
-        attempts=found.attempts,
-        queued_at=found.queued_at,
-        next_at=found.next_at,
-        sent_at=found.sent_at,
-        error=found.error,
+        state=delivery.state,
+        attempts=delivery.attempts,
+        queued_at=delivery.queued_at,
+        next_at=delivery.next_at,
+        sent_at=delivery.sent_at,
+        error=delivery.error,
     )

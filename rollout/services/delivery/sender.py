@@ -1,12 +1,11 @@
 """Send one message to one address, in a process of its own: `python -m` this module.
 
-Apprise takes 48 MiB once it has sent something, and waits as long as the other side trickles. In a
-process that ends neither is the service's: it is given a message on standard input, as JSON, and
-says on standard output whether it was sent. Nothing secret stands in its arguments.
+Apprise keeps 48 MiB after its first message and waits as long as the receiver trickles data; a
+separate process keeps both out of the service. The message is read from standard input as JSON and
+the result is written to standard output, so that no secret is in the arguments.
 
-The address was given by whoever owns the machine; what answers there may be anybody's. So nobody is
-followed elsewhere, where the report and the address' own headers would go, and an answer that does
-not end takes no more than `MEMORY`.
+The receiver may be hostile. Redirects are refused, because they would get the report and the
+address' headers. Memory is limited to `MAX_MEMORY`, because a response may be endless.
 """
 
 import json
@@ -19,36 +18,38 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-ABSENT = "Apprise is not installed here: pip install 'rollout-controller[deliver]'"
-UNREADABLE = "the address is none that Apprise can read; `rollout channels` says how to write one"
-KEY = "Idempotency-Key"
-FILE = "report.html"
-MEMORY = 2**30  # bytes that the process may take, of which it needs a tenth
+APPRISE_MISSING = "Apprise is not installed here: pip install 'rollout-controller[deliver]'"
+UNREADABLE_ADDRESS = (
+    "the address is none that Apprise can read; `rollout channels` says how to write one"
+)
+KEY_HEADER = "Idempotency-Key"
+REPORT_FILE = "report.html"
+MAX_MEMORY = 2**30  # bytes; the process needs a tenth
 
 
 def main() -> None:
-    """Send what stands on standard input."""
-    _take_little()
+    """Send the message on standard input."""
+    _limit_memory()
     message = json.load(sys.stdin)
-    sys.stdout.write(json.dumps({"error": sent(message)}))
+    sys.stdout.write(json.dumps({"error": send_message(message)}))
 
 
-def _take_little() -> None:
-    """Let the process take no more than `MEMORY`, where the system can see to that."""
+def _limit_memory() -> None:
+    """Limit the memory of the process to `MAX_MEMORY`, if the system can."""
     if os.name == "posix":
         resource: Any = import_module("resource")
-        with suppress(ValueError, OSError):  # it is less already, or this system has no such limit
-            resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
+        with suppress(ValueError, OSError):  # the limit is lower already, or the system has none
+            resource.setrlimit(resource.RLIMIT_AS, (MAX_MEMORY, MAX_MEMORY))
 
 
-def _stay() -> None:
-    """Follow nobody who answers with another address."""
+def _disable_redirects() -> None:
+    """Refuse redirects of all requests."""
     requests: Any = import_module("requests")
     requests.Session.get_redirect_target = lambda _session, _answer: None
 
 
-def sent(message: dict[str, Any]) -> str:
-    """Send a message; return "", or what it failed of.
+def send_message(message: dict[str, Any]) -> str:
+    """Send a message; return "" or the error.
 
     Args:
         message: `url`, `title`, `body` (Markdown), `key`, and `page` (HTML, "" for none).
@@ -56,19 +57,19 @@ def sent(message: dict[str, Any]) -> str:
     try:
         apprise: Any = import_module("apprise")
     except ImportError:
-        return ABSENT
-    _stay()
+        return APPRISE_MISSING
+    _disable_redirects()
     with apprise.LogCapture(level=logging.WARNING, fmt="%(message)s") as log_capture:
         address = apprise.Apprise.instantiate(message["url"])
         if address is None:
-            return UNREADABLE
-        _prepare(address, message["key"])
+            return UNREADABLE_ADDRESS
+        _prepare_address(address, message["key"])
         with tempfile.TemporaryDirectory() as folder:
             is_sent = address.notify(
                 title=message["title"],
                 body=message["body"],
                 body_format=apprise.NotifyFormat.MARKDOWN,
-                attach=_attached(address, message["page"], folder),
+                attach=_write_attachment(address, message["page"], folder),
             )
         log_lines = log_capture.getvalue().split("\n")
     return (
@@ -76,10 +77,10 @@ def sent(message: dict[str, Any]) -> str:
     )
 
 
-def _prepare(address: Any, key: str) -> None:
-    """Give webhooks the key by which they know a repeat; cut what is too long for a chat."""
+def _prepare_address(address: Any, key: str) -> None:
+    """Add the key to webhooks, and truncate texts too long for a chat."""
     if isinstance(getattr(address, "headers", None), dict) and not _is_mail(address):
-        address.headers = {**address.headers, KEY: key}
+        address.headers = {**address.headers, KEY_HEADER: key}
     address.overflow_mode = "split"
 
 
@@ -87,12 +88,12 @@ def _is_mail(address: Any) -> bool:
     return type(address).__name__ == "NotifyEmail"
 
 
-def _attached(address: Any, page: str, folder: str) -> list[str] | None:
-    """Return the page as a file, where the channel takes files."""
-    if not (page and address.attachment_support):
+def _write_attachment(address: Any, html: str, folder: str) -> list[str] | None:
+    """Write the page to a file, or return None if the channel takes no files."""
+    if not (html and address.attachment_support):
         return None
-    file = Path(folder) / FILE
-    file.write_text(page, encoding="utf-8")
+    file = Path(folder) / REPORT_FILE
+    file.write_text(html, encoding="utf-8")
     return [str(file)]
 
 

@@ -1,4 +1,4 @@
-"""One message to one channel, by Apprise in a process that is ended when it takes too long."""
+"""Send a message in a separate process with a timeout."""
 
 import json
 import os
@@ -7,12 +7,12 @@ import sys
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 
-from rollout.services.support.channels import without_secrets
+from rollout.services.support.channels import remove_secrets
 from rollout.settings import PREFIX
 
-PATIENCE = 30.0  # seconds for one message, with the start of its process
-LONGEST = 300  # letters of an error that are kept
-SENDER = (
+SEND_TIMEOUT = 30.0  # seconds, with the start of the process
+MAX_ERROR_LENGTH = 300  # characters
+SENDER_COMMAND = (
     sys.executable,
     "-P",
     "-m",
@@ -21,11 +21,11 @@ SENDER = (
 
 
 @dataclass(frozen=True, slots=True)
-class Message:
-    """What a channel is given.
+class ChannelMessage:
+    """A message for a channel.
 
     Attributes:
-        url: the channel's address, secret.
+        url: address of the channel, secret.
         title: one line.
         body: Markdown.
         key: the same for every try of one delivery.
@@ -39,47 +39,46 @@ class Message:
     page: str = ""
 
 
-Send = Callable[[Message], str]
-"""Sends a message and returns "", or what it failed of, without any secret."""
+MessageSender = Callable[[ChannelMessage], str]
+"""Sends a message; returns "" or the error without secrets."""
 
 
-def send(message: Message, patience: float = PATIENCE) -> str:
-    """Send a message; return "", or what it failed of, without any secret.
+def send_in_process(message: ChannelMessage, timeout: float = SEND_TIMEOUT) -> str:
+    """Send a message; return "" or the error without secrets.
 
     Args:
-        message: what is sent.
-        patience: seconds after which it is ended. Whether it arrived is then not known.
+        timeout: seconds. After a timeout it is unknown whether the message arrived.
     """
     try:
         process = subprocess.run(  # noqa: S603 - our own program; the message goes by its input
-            SENDER,
+            SENDER_COMMAND,
             input=json.dumps(asdict(message)),
-            env=_environment(),
+            env=_build_environment(),
             capture_output=True,
             check=False,
             text=True,
             encoding="utf-8",
-            timeout=patience,
+            timeout=timeout,
         )
     except subprocess.TimeoutExpired:
-        return f"no answer within {patience:g} s; it may have arrived"
+        return f"no answer within {timeout:g} s; it may have arrived"
     except OSError as error:
         return f"no process could be started: {error.strerror}"
-    return _plain(_error(process.stdout, process.returncode), message.url)
+    return _clean_error(_parse_error(process.stdout, process.returncode), message.url)
 
 
-def _error(said: str, code: int) -> str:
+def _parse_error(output: str, exit_code: int) -> str:
     try:
-        return str(json.loads(said)["error"])
+        return str(json.loads(output)["error"])
     except (ValueError, KeyError, TypeError):
-        return f"the process that sends broke off ({code})"
+        return f"the process that sends broke off ({exit_code})"
 
 
-def _plain(error: str, url: str) -> str:
-    """Return an error in one line, cut, with nothing in it that the address keeps secret."""
-    return without_secrets(" ".join(error.split()), url)[:LONGEST]
+def _clean_error(error: str, url: str) -> str:
+    """Return an error in one line, truncated and without the address' secrets."""
+    return remove_secrets(" ".join(error.split()), url)[:MAX_ERROR_LENGTH]
 
 
-def _environment() -> dict[str, str]:
-    """Return what the process may see: proxies and certificates, none of our own settings."""
+def _build_environment() -> dict[str, str]:
+    """Return the process environment: proxies and certificates, no own settings."""
     return {name: value for name, value in os.environ.items() if not name.startswith(PREFIX)}

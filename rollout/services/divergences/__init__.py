@@ -1,1 +1,1 @@
-"""Where versions and people differ."""
+"""Cases where the model and humans differ."""

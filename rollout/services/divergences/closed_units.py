@@ -1,8 +1,7 @@
-"""Closed units of a version, looked at for a list: what people said beside what the version said.
+"""Closed units of a version with the answers of model and human.
 
-They are taken as they were counted, so that of all those that are looked at no record is read;
-records are read of the pairs that differ where a class does not hold what was said, and of rows
-that are shown. Left out is whatever somebody may still judge without the model's answer in sight.
+Answers come from the counted classes. Records are read only for differing pairs whose class does
+not hold the answer. Cases that may still be decided blind are excluded.
 """
 
 import json
@@ -17,47 +16,45 @@ import polars as pl
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import FAILED, LATE, MISSING, OUTSIDE
-from rollout.reports.inputs.pairs import UNSEEN, compare
-from rollout.services.engine.rollout_state import Standing
-from rollout.store.counting.closed_units import Compared, Said, Unit
-from rollout.store.counting.count_windows import Spans
+from rollout.reports.inputs.pairs import UNASSISTED_EXPOSURES, compare_answers
+from rollout.services.engine.rollout_state import RolloutState
+from rollout.store.counting.closed_units import AnswerPair, ClosedUnit, ClosedUnits
+from rollout.store.counting.period_records import PeriodRecords
 from rollout.store.database.session import Transaction
-from rollout.store.records.external_keys import CallerKeys
+from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.history import StoredHistory
-from rollout.tally.frames import VALUE, Records
-from rollout.tally.slots import instant, slot_after, slot_before
+from rollout.tally.frames import VALUE_PREFIX, RecordFrames
+from rollout.tally.slots import find_slot_after, find_slot_before, to_instant
 from rollout.tally.units import UNLISTED
 
-Fits = Callable[[str], bool]
-Compare = tuple[bool, str, str, bool, float]
-"""As `reports.pairs.compare` gives it."""
+SitePredicate = Callable[[str], bool]
+ComparisonResult = tuple[bool, str, str, bool, float]
+"""The return value of `rollout.reports.inputs.pairs.compare_answers`."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Where:
-    """Which units: of a version on a lever, at sites that fit and that `site` and `window` name.
+class UnitFilter:
+    """Selection of closed units of one version and lever.
 
     Attributes:
-        version, lever: whose answers on what.
         site, window: None for all.
-        readable: says of a site whether it may be read.
-        slices: attributes with the value that they have.
-        since, until: of cases that occurred from one up to the other.
+        slices: required attribute values.
+        since, until: times of the cases, `until` exclusive.
     """
 
     version: str
     lever: Lever
     site: str | None
     window: str | None
-    readable: Fits
+    is_readable: SitePredicate
     slices: Mapping[str, str]
     since: datetime
     until: datetime
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Pair:
-    """A case on which people and the version differ."""
+class DifferingPair:
+    """A case on which human and model differ."""
 
     case_id: int
     key: str
@@ -70,59 +67,61 @@ class Pair:
     confidence: float | None
 
     @property
-    def place(self) -> tuple[float, bool, float, str]:
-        """Return where it stands on a list: the dearest first, then the surest, then by case."""
+    def sort_key(self) -> tuple[float, bool, float, str]:
+        """Return the list order: cost, then confidence, both descending, then key."""
         confidence = self.confidence
         return (-self.cost, confidence is None, -(confidence or 0.0), self.key)
 
 
 @dataclass(frozen=True)
-class Looked:
-    """The units that were looked at.
+class ComparedUnits:
+    """Closed units that match a filter.
 
     Attributes:
-        where: which were asked for.
-        places: where the version's units were ever counted, at sites that may be read.
-        classes: what is said in each class of the lever.
-        around: those that fit but for their slices, each case once.
-        units: those that fit.
-        since: how far back was looked, where there may be older ones that fit; else None.
+        series_cells: cells in which the version was ever counted, at readable sites.
+        class_answers: the answers of each class of the lever.
+        unsliced_units: matching units before the slice filter, each case once.
+        units: matching units.
+        since: start of the searched period if older units may match; else None.
     """
 
-    where: Where
-    places: Mapping[int, Cell]
-    classes: Mapping[int, Said]
-    around: Sequence[Unit]
-    units: Sequence[Unit]
+    unit_filter: UnitFilter
+    series_cells: Mapping[int, Cell]
+    class_answers: Mapping[int, AnswerPair]
+    unsliced_units: Sequence[ClosedUnit]
+    units: Sequence[ClosedUnit]
     since: datetime | None
 
     @cached_property
-    def said(self) -> Mapping[str, Said | None]:
-        """Return what is said in each set of classes; None where no person said anything."""
+    def answers_by_class(self) -> Mapping[str, AnswerPair | None]:
+        """Return the answers of each set of classes; None without a human answer."""
         return {
-            class_ids: self._said(class_ids) for class_ids in {unit.kinds for unit in self.units}
+            class_ids: self._find_answers(class_ids)
+            for class_ids in {unit.kinds for unit in self.units}
         }
 
-    def _said(self, kinds: str) -> Said | None:
+    def _find_answers(self, kinds: str) -> AnswerPair | None:
         listed_answers = [
-            self.classes[class_id] for class_id in json.loads(kinds) if class_id in self.classes
+            self.class_answers[class_id]
+            for class_id in json.loads(kinds)
+            if class_id in self.class_answers
         ]
         return listed_answers[0] if listed_answers and listed_answers[0][0] != MISSING else None
 
     @cached_property
-    def counts(self) -> Mapping[Said, int]:
-        """Return how many were compared, by what was said."""
-        counts: Counter[Said] = Counter()
+    def counts(self) -> Mapping[AnswerPair, int]:
+        """Return the number of compared units by pair of answers."""
+        counts: Counter[AnswerPair] = Counter()
         for kinds, count in Counter(unit.kinds for unit in self.units).items():
-            if (answers := self.said[kinds]) is not None:
+            if (answers := self.answers_by_class[kinds]) is not None:
                 counts[answers] += count
         return counts
 
-    def differing(self) -> list[tuple[Unit, Said]]:
-        """Return the units on which people and the version differ, with what was said."""
+    def list_differing(self) -> list[tuple[ClosedUnit, AnswerPair]]:
+        """Return the units with different answers, with these answers."""
         differing_answers = {
             kinds: answers
-            for kinds, answers in self.said.items()
+            for kinds, answers in self.answers_by_class.items()
             if answers and answers[0] != answers[1]
         }
         return [
@@ -132,43 +131,72 @@ class Looked:
         ]
 
 
-def look(
-    transaction: Transaction, stood: Standing, where: Where, at: datetime, most: int
-) -> Looked:
-    """Return the newest closed units that fit, of at most so many.
+def load_compared_units(
+    transaction: Transaction, state: RolloutState, unit_filter: UnitFilter, at: datetime, limit: int
+) -> ComparedUnits:
+    """Return the newest closed units that match, at most `limit`.
 
-    What an earlier policy counted keeps the window and the classes that it was counted in. Closed
-    is a case by the grace of the policy in force.
+    Units counted under an earlier policy keep their window and classes. Whether a case is closed
+    follows from the grace of the current policy.
     """
-    unit_store, tick = Compared(transaction, stood.rollout, where.version), stood.policy.tick
+    unit_store, tick = (
+        ClosedUnits(transaction, state.rollout, unit_filter.version),
+        state.policy.tick,
+    )
     series_cells = {
-        series: cell for series, cell in unit_store.places().items() if where.readable(cell.site)
+        series: cell
+        for series, cell in unit_store.load_cells().items()
+        if unit_filter.is_readable(cell.site)
     }
-    series_ids = {series for series, cell in series_cells.items() if _is_in(cell, where)}
-    slots = range(slot_before(where.since, tick), slot_after(where.until, tick))
-    case_ids, oldest_slot = unit_store.newest(series_ids, slots, most)
-    received_before = at - stood.policy.evidence.grace
-    closed_units = unit_store.closed(case_ids, where.since, where.until, received_before)
-    units = _known(closed_units, where.readable, Spans(transaction, stood.rollout).unseen(at))
-    since = None if oldest_slot is None else max(where.since, instant(oldest_slot, tick))
-    classes = unit_store.classes(where.lever.id)
-    return Looked(where, series_cells, classes, units, _sliced(units, where.slices), since)
+    series_ids = {
+        series for series, cell in series_cells.items() if _is_in_cell_filter(cell, unit_filter)
+    }
+    slots = range(
+        find_slot_before(unit_filter.since, tick), find_slot_after(unit_filter.until, tick)
+    )
+    case_ids, oldest_slot = unit_store.list_newest(series_ids, slots, limit)
+    received_before = at - state.policy.evidence.grace
+    closed_units = unit_store.load_closed(
+        case_ids, unit_filter.since, unit_filter.until, received_before
+    )
+    units = _select_readable(
+        closed_units,
+        unit_filter.is_readable,
+        PeriodRecords(transaction, state.rollout).list_blind_cases(at),
+    )
+    since = None if oldest_slot is None else max(unit_filter.since, to_instant(oldest_slot, tick))
+    classes = unit_store.load_classes(unit_filter.lever.id)
+    return ComparedUnits(
+        unit_filter,
+        series_cells,
+        classes,
+        units,
+        _filter_by_slices(units, unit_filter.slices),
+        since,
+    )
 
 
-def _is_in(cell: Cell, where: Where) -> bool:
-    return where.site in {None, cell.site} and where.window in {None, cell.window}
+def _is_in_cell_filter(cell: Cell, unit_filter: UnitFilter) -> bool:
+    return unit_filter.site in {None, cell.site} and unit_filter.window in {None, cell.window}
 
 
-def _known(units: Iterable[Unit], readable: Fits, open_ones: Collection[int]) -> list[Unit]:
-    """Return each case once: under two policies it may have been counted as two units."""
-    units_by_case = {unit.case_id: unit for unit in units if unit.case_id not in open_ones}
+def _select_readable(
+    units: Iterable[ClosedUnit], is_readable: SitePredicate, open_case_ids: Collection[int]
+) -> list[ClosedUnit]:
+    """Return readable units, one per case.
+
+    Two policies may have counted a case in two units.
+    """
+    units_by_case = {unit.case_id: unit for unit in units if unit.case_id not in open_case_ids}
     readable_sites = {
-        site for site in {unit.site for unit in units_by_case.values()} if readable(site)
+        site for site in {unit.site for unit in units_by_case.values()} if is_readable(site)
     }
     return [unit for unit in units_by_case.values() if unit.site in readable_sites]
 
 
-def _sliced(units: Sequence[Unit], slices: Mapping[str, str]) -> Sequence[Unit]:
+def _filter_by_slices(
+    units: Sequence[ClosedUnit], slices: Mapping[str, str]
+) -> Sequence[ClosedUnit]:
     if not slices:
         return units
     wanted_items, texts = slices.items(), {unit.attributes for unit in units}
@@ -176,37 +204,38 @@ def _sliced(units: Sequence[Unit], slices: Mapping[str, str]) -> Sequence[Unit]:
     return [unit for unit in units if unit.attributes in matching_texts]
 
 
-# Those that differ
-
-
-def pairs_of(transaction: Transaction, stood: Standing, looked: Looked) -> list[Pair]:
-    """Return the units on which people and the version differ, in the order of a list."""
-    unit_filter, differing_units = looked.where, looked.differing()
+def load_differing_pairs(
+    transaction: Transaction, state: RolloutState, compared_units: ComparedUnits
+) -> list[DifferingPair]:
+    """Return the differing units in list order."""
+    unit_filter, differing_units = compared_units.unit_filter, compared_units.list_differing()
     case_ids = [unit.case_id for unit, _ in differing_units]
-    keys = CallerKeys(transaction, stood.rollout).keys_of(case_ids)
-    confidences = Compared(transaction, stood.rollout, unit_filter.version).confidences(case_ids)
-    record_answers = _texts(
-        transaction,
-        stood,
-        unit_filter,
-        [item for item in differing_units if _is_untold(unit_filter, item[1])],
+    keys = ExternalKeys(transaction, state.rollout).find_keys(case_ids)
+    confidences = ClosedUnits(transaction, state.rollout, unit_filter.version).load_confidences(
+        case_ids
     )
-    comparisons: dict[tuple[Said, Said], Compare] = {}
+    record_answers = _load_record_answers(
+        transaction,
+        state,
+        unit_filter,
+        [item for item in differing_units if _needs_record_answer(unit_filter, item[1])],
+    )
+    comparisons: dict[tuple[AnswerPair, AnswerPair], ComparisonResult] = {}
     pairs = []
     for unit, answers in differing_units:
         shown_answers = record_answers.get(unit.case_id, answers)
         if (answers, shown_answers) not in comparisons:
-            comparisons[answers, shown_answers] = _compare(
+            comparisons[answers, shown_answers] = _compare_answers(
                 unit_filter.lever, answers, shown_answers
             )
         agrees, human_action, model_action, _, cost = comparisons[answers, shown_answers]
         if agrees or unit.case_id not in confidences:
             continue
         pairs.append(
-            Pair(
+            DifferingPair(
                 case_id=unit.case_id,
                 key=keys[unit.case_id],
-                window=looked.places[unit.series].window,
+                window=compared_units.series_cells[unit.series].window,
                 human=shown_answers[0],
                 model=shown_answers[1],
                 human_action=human_action,
@@ -215,41 +244,48 @@ def pairs_of(transaction: Transaction, stood: Standing, looked: Looked) -> list[
                 confidence=confidences[unit.case_id],
             )
         )
-    return sorted(pairs, key=lambda pair: pair.place)
+    return sorted(pairs, key=lambda pair: pair.sort_key)
 
 
-def _is_untold(where: Where, said: Said) -> bool:
-    """Say whether a class does not hold what was said."""
-    return where.lever.number is not None or said[0] == UNLISTED or said[1] == OUTSIDE
+def _needs_record_answer(unit_filter: UnitFilter, answers: AnswerPair) -> bool:
+    """Return whether the class does not hold the answer itself."""
+    return unit_filter.lever.number is not None or answers[0] == UNLISTED or answers[1] == OUTSIDE
 
 
-def _compare(lever: Lever, said: Said, told: Said) -> Compare:
-    """Return how two answers compare; one that could not be used costs the largest possible."""
-    is_unusable = said[0] == UNLISTED or said[1] in {FAILED, LATE, OUTSIDE}
+def _compare_answers(
+    lever: Lever, answers: AnswerPair, shown_answers: AnswerPair
+) -> ComparisonResult:
+    """Compare two answers; an unusable answer has the largest cost."""
+    is_unusable = answers[0] == UNLISTED or answers[1] in {FAILED, LATE, OUTSIDE}
     if lever.number is None or not is_unusable:
-        return compare(lever, *told)
-    return (False, *told, False, lever.largest_cost)
+        return compare_answers(lever, *shown_answers)
+    return (False, *shown_answers, False, lever.largest_cost)
 
 
-def _texts(
+def _load_record_answers(
     transaction: Transaction,
-    stood: Standing,
-    where: Where,
-    units: Sequence[tuple[Unit, Said]],
-) -> Mapping[int, Said]:
-    """Return what was said in words of the records, where these are there."""
+    state: RolloutState,
+    unit_filter: UnitFilter,
+    units: Sequence[tuple[ClosedUnit, AnswerPair]],
+) -> Mapping[int, AnswerPair]:
+    """Return the answers from the records, by case."""
     if not units:
         return {}
-    keys = CallerKeys(transaction, stood.rollout).keys_of({unit.case_id for unit, _ in units})
-    history = StoredHistory(transaction, stood.rollout, levers=[where.lever.id])
-    records = history.records(keys)
-    model, decisions = _answers(records, where), _verdicts(records, where)
-    has_quorum = stood.policy.evidence.verdicts > 1
+    keys = ExternalKeys(transaction, state.rollout).find_keys({unit.case_id for unit, _ in units})
+    history = StoredHistory(transaction, state.rollout, levers=[unit_filter.lever.id])
+    records = history.load_records(keys)
+    model, decisions = (
+        _select_model_answers(records, unit_filter),
+        _select_unassisted_decisions(records, unit_filter),
+    )
+    has_quorum = state.policy.evidence.verdicts > 1
     record_answers = {}
     for unit, answers in units:
         key = keys[unit.case_id]
         assigned_answer = None if has_quorum else decisions.get(key, {}).get(unit.reviewer or "")
-        human_answer = assigned_answer or _commonest(decisions.get(key, {}).values()) or answers[0]
+        human_answer = (
+            assigned_answer or _find_most_common(decisions.get(key, {}).values()) or answers[0]
+        )
         is_usable = answers[1] not in {FAILED, LATE}
         record_answers[unit.case_id] = (
             human_answer,
@@ -258,23 +294,27 @@ def _texts(
     return record_answers
 
 
-def _answers(records: Records, where: Where) -> Mapping[str, str | None]:
-    predictions = records.predictions.filter(pl.col("version") == where.version)
-    return dict(predictions.select("case_key", VALUE + where.lever.id).iter_rows())
+def _select_model_answers(
+    records: RecordFrames, unit_filter: UnitFilter
+) -> Mapping[str, str | None]:
+    predictions = records.predictions.filter(pl.col("version") == unit_filter.version)
+    return dict(predictions.select("case_key", VALUE_PREFIX + unit_filter.lever.id).iter_rows())
 
 
-def _verdicts(records: Records, where: Where) -> Mapping[str, Mapping[str, str]]:
-    """Return what people who saw no answer of a model said, by case and person."""
-    unassisted = records.decisions.filter(pl.col("exposure").is_in(UNSEEN))
+def _select_unassisted_decisions(
+    records: RecordFrames, unit_filter: UnitFilter
+) -> Mapping[str, Mapping[str, str]]:
+    """Return human decisions without exposure to a prediction, by case and reviewer."""
+    unassisted = records.decisions.filter(pl.col("exposure").is_in(UNASSISTED_EXPOSURES))
     decisions: dict[str, dict[str, str]] = {}
     for key, reviewer, answer in unassisted.select(
-        "case_key", "reviewer", VALUE + where.lever.id
+        "case_key", "reviewer", VALUE_PREFIX + unit_filter.lever.id
     ).iter_rows():
         if answer is not None:
             decisions.setdefault(key, {})[reviewer] = answer
     return decisions
 
 
-def _commonest(said: Iterable[str]) -> str | None:
-    most_common = Counter(said).most_common(1)
+def _find_most_common(answers: Iterable[str]) -> str | None:
+    most_common = Counter(answers).most_common(1)
     return most_common[0][0] if most_common else None

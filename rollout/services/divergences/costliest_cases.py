@@ -1,4 +1,4 @@
-"""The dearest divergences of a version in a cell, as whoever decides about it may see them."""
+"""The costliest divergences of a version in one cell."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -6,26 +6,26 @@ from datetime import datetime
 from typing import Final
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.errors import StaleRevision
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.policy import Policy
 from rollout.core.records.records import Case, Decision, Prediction
-from rollout.core.records.reviews import PREDICTION, VERDICTS
-from rollout.core.scope.permissions import Act, Caller, require
-from rollout.services.engine.rollout_state import Standing
+from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
-from rollout.services.reviews.exposure import hidden_from, record_shown
-from rollout.store.counting.divergences import Differed, Differing
+from rollout.services.reviews.exposure import find_hidden_cases, record_shown_cases
+from rollout.store.counting.divergences import CellDivergences, CountedDivergence
 from rollout.store.database.session import Transaction
-from rollout.store.records.recent_units import Newest
+from rollout.store.records.newest_records import NewestRecords
 
-PAGE: Final = "proposal"
-LOOKED_AT: Final = 50  # of the dearest: some may be purged, or kept from the reader
+PROPOSAL_PAGE: Final = "proposal"
+MAX_SEARCHED_CASES: Final = (
+    50  # costliest cases searched: some may be purged or hidden from the caller
+)
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """What a person and a version said on a lever, and what each would have done; "" where none."""
+class AnswerDifference:
+    """Human and model answer on a lever with their actions; "" if missing."""
 
     lever: str
     human: str
@@ -35,12 +35,12 @@ class Said:
 
 
 @dataclass(frozen=True, slots=True)
-class WorstCase:
-    """A case on which they differ. `cost` is in the charter's unit; `note` is the person's."""
+class CostliestDivergence:
+    """A divergent case; `cost` in the charter's unit, `note` by the reviewer."""
 
     key: str
     occurred_at: datetime
-    said: tuple[Said, ...]
+    differences: tuple[AnswerDifference, ...]
     confidence: float | None
     cost: float
     note: str
@@ -49,61 +49,56 @@ class WorstCase:
 
 
 @dataclass(frozen=True, slots=True)
-class WorstCases:
-    """The dearest cases, how many units differ in all, and how many are kept from the reader."""
+class CostliestDivergences:
+    """The costliest cases, with the numbers of all and of hidden divergences."""
 
-    items: tuple[WorstCase, ...]
+    items: tuple[CostliestDivergence, ...]
     count: int
-    kept_back: int
+    withheld_cases: int
 
 
-def worst_cases(
-    service: Service, caller: Caller, name: str, cell: Cell, version: str, *, at: datetime,
-    most: int = 5,
-) -> WorstCases:  # fmt: skip
-    """Return the dearest divergences of the present attempt, and note that they were shown.
+def load_costliest_divergences(
+    service: Service, caller: Caller, rollout_name: str, cell: Cell, version: str, *, at: datetime,
+    limit: int = 5,
+) -> CostliestDivergences:  # fmt: skip
+    """Return the costliest divergences of the current attempt.
 
-    Cases that the caller may still judge are left out, whatever their other roles.
-
-    Args:
-        service: the replica that is asked.
-        caller: who looks.
-        name: of the rollout.
-        cell: where.
-        version: whose; one that was never seen has none.
-        at: now.
-        most: how many.
+    Records the exposure. Cases that the caller may still decide blind are excluded, whatever other
+    roles the caller has. Unknown versions have no divergences.
 
     Raises:
-        NotAllowed: the caller may not read cases of the site.
-        StaleRevision: one of them was given to the caller to judge meanwhile; ask again.
+        NotAllowedError: the caller may not read cases of the site.
+        StaleRevisionError: the caller claimed one of the cases meanwhile; repeat the request.
     """
-    require(caller, Act.EXPLAIN, name, (cell.site,))
-    state = service.watch.confirmed(name).standing
+    require_permission(caller, Permission.READ_CASES, rollout_name, (cell.site,))
+    state = service.state_cache.reload_rollout(rollout_name).state
     if version not in state.scope.versions:
-        return WorstCases((), 0, 0)
-    with service.database.reading() as transaction:
-        divergences = _found(transaction, state, caller, cell, version, at, most)
-    _note(service, state, caller, [item.key for item in divergences.items], at)
+        return CostliestDivergences((), 0, 0)
+    with service.database.begin_read() as transaction:
+        divergences = _find_costliest_divergences(
+            transaction, state, caller, cell, version, at, limit
+        )
+    keys = [item.key for item in divergences.items]
+    record_shown_cases(service.database, state, caller, keys, at, page=PROPOSAL_PAGE)
     return divergences
 
 
-def _found(
-    transaction: Transaction, stood: Standing, caller: Caller, cell: Cell, version: str,
-    at: datetime, most: int,
-) -> WorstCases:  # fmt: skip
-    attempt = stood.scope.state(cell, version).attempt
-    divergence_store = Differing(transaction, stood.rollout, cell, version, attempt)
-    whole_unit_lever = stood.policy.whole
-    costliest = divergence_store.dearest(whole_unit_lever, max(most, LOOKED_AT))
+def _find_costliest_divergences(
+    transaction: Transaction, state: RolloutState, caller: Caller, cell: Cell, version: str,
+    at: datetime, limit: int,
+) -> CostliestDivergences:  # fmt: skip
+    attempt = state.scope.get_cell_state(cell, version).attempt
+    divergence_store = CellDivergences(transaction, state.rollout, cell, version, attempt)
+    whole_unit_lever = state.policy.whole_unit_lever
+    costliest = divergence_store.list_costliest(whole_unit_lever, max(limit, MAX_SEARCHED_CASES))
     newest, case_ids = (
-        Newest(transaction, stood.rollout),
+        NewestRecords(transaction, state.rollout),
         [divergence.case_id for divergence in costliest],
     )
     cases, predictions, decisions = (
-        newest.cases(case_ids),
-        newest.predictions(case_ids),
-        newest.decisions(case_ids),
+        newest.load_cases(case_ids),
+        newest.load_predictions(case_ids),
+        newest.load_decisions(case_ids),
     )
     existing = [
         divergence
@@ -111,58 +106,51 @@ def _found(
         if version in predictions.get(divergence.case_id, {}) and divergence.case_id in cases
     ]
     keys = [cases[divergence.case_id].key for divergence in existing]
-    hidden_keys = hidden_from(transaction, stood, caller, keys, at)
+    hidden_keys = find_hidden_cases(transaction, state, caller, keys, at)
     visible = [
         divergence for divergence in existing if cases[divergence.case_id].key not in hidden_keys
     ]
     items = (
-        _worst(stood.policy, divergence, cases[divergence.case_id],
+        _build_divergence(state.policy, divergence, cases[divergence.case_id],
                predictions[divergence.case_id][version],
                decisions.get(divergence.case_id, {}).get(divergence.reviewer))
-        for divergence in visible[:most]
+        for divergence in visible[:limit]
     )  # fmt: skip
-    return WorstCases(tuple(items), divergence_store.count(whole_unit_lever), len(hidden_keys))
+    return CostliestDivergences(
+        tuple(items), divergence_store.count_units(whole_unit_lever), len(hidden_keys)
+    )
 
 
-def _worst(
-    policy: Policy, one: Differed, case: Case, model: Prediction, person: Decision | None
-) -> WorstCase:
+def _build_divergence(
+    policy: Policy,
+    divergence: CountedDivergence,
+    case: Case,
+    prediction: Prediction,
+    decision: Decision | None,
+) -> CostliestDivergence:
     levels = policy.cost_levels
-    return WorstCase(
+    return CostliestDivergence(
         key=case.key,
         occurred_at=case.occurred_at,
-        said=tuple(_differences(policy.levers, model, person)),
-        confidence=model.confidence,
-        cost=levels[min(one.level, len(levels) - 1)],
-        note=(person.note or "") if person is not None else "",
+        differences=tuple(_list_differences(policy.levers, prediction, decision)),
+        confidence=prediction.confidence,
+        cost=levels[min(divergence.level, len(levels) - 1)],
+        note=(decision.note or "") if decision is not None else "",
         attributes=case.attributes,
         media=case.media,
     )
 
 
-def _differences(
-    levers: Sequence[Lever], model: Prediction, person: Decision | None
-) -> Iterator[Said]:
-    """Yield the levers on which the answers are written differently."""
+def _list_differences(
+    levers: Sequence[Lever], prediction: Prediction, decision: Decision | None
+) -> Iterator[AnswerDifference]:
+    """Yield the levers whose answers differ in their text."""
     for lever in levers:
-        human_answer = ("" if person is None else person.answers.get(lever.id)) or ""
-        model_answer = model.answers.get(lever.id) or ""
+        human_answer = ("" if decision is None else decision.answers.get(lever.id)) or ""
+        model_answer = prediction.answers.get(lever.id) or ""
         if model_answer != human_answer:
             model_action, human_action = (
-                lever.action(model_answer) or "",
-                lever.action(human_answer) or "",
+                lever.find_action(model_answer) or "",
+                lever.find_action(human_answer) or "",
             )
-            yield Said(lever.id, human_answer, model_answer, human_action, model_action)
-
-
-def _note(
-    service: Service, stood: Standing, caller: Caller, keys: Sequence[str], at: datetime
-) -> None:
-    """Note what a person is about to be shown; machines judge nothing."""
-    if caller.machine or not keys:
-        return
-    with service.database.writing() as transaction:
-        for content in (PREDICTION, VERDICTS):
-            record_shown(transaction, stood, caller, keys, what=content, page=PAGE, at=at)
-        if hidden_from(transaction, stood, caller, keys, at):  # they took one meanwhile
-            raise StaleRevision("you have just been given one of these cases; ask again")
+            yield AnswerDifference(lever.id, human_answer, model_answer, human_action, model_action)

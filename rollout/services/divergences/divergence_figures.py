@@ -1,4 +1,4 @@
-"""The figures that stand above a list of divergences."""
+"""Figures above the list of divergences."""
 
 from collections import Counter
 from collections.abc import Iterable, Sequence
@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
-from rollout.reports.figures.confusion import ConfusionMatrix, counted_matrix, with_costs
-from rollout.reports.inputs.pairs import compare
-from rollout.services.divergences.closed_units import Looked, Pair
+from rollout.reports.figures.confusion import ConfusionMatrix, add_costs, build_matrix_from_counts
+from rollout.reports.inputs.pairs import compare_answers
+from rollout.services.divergences.closed_units import ComparedUnits, DifferingPair
 
 if TYPE_CHECKING:
-    from rollout.store.counting.closed_units import Said
+    from rollout.store.counting.closed_units import AnswerPair
 
 
 @dataclass(frozen=True, slots=True)
-class Worst:
-    """The dearest kind of divergence: how many, and what they cost together."""
+class CostliestKind:
+    """The costliest kind of divergence: its count and total cost."""
 
     human: str
     model: str
@@ -25,10 +25,10 @@ class Worst:
     cost: float
 
 
-def worst_of(pairs: Iterable[Pair]) -> Worst | None:
-    """Return the two answers that cost most together; None where none costs anything."""
-    counts: Counter[Said] = Counter()
-    costs: dict[Said, float] = {}
+def find_costliest_kind(pairs: Iterable[DifferingPair]) -> CostliestKind | None:
+    """Return the pair of answers with the largest total cost, or None."""
+    counts: Counter[AnswerPair] = Counter()
+    costs: dict[AnswerPair, float] = {}
     for pair in pairs:
         answers = (pair.human, pair.model)
         counts[answers] += 1
@@ -37,23 +37,28 @@ def worst_of(pairs: Iterable[Pair]) -> Worst | None:
     if not costly_answers:
         return None
     costliest = min(costly_answers, key=lambda answers: (-costs[answers], *answers))
-    return Worst(*costliest, counts[costliest], costs[costliest])
+    return CostliestKind(*costliest, counts[costliest], costs[costliest])
 
 
-def label_matrix(looked: Looked) -> ConfusionMatrix:
-    """Return who said what, as it was counted."""
-    rows = [(*answers, count) for answers, count in looked.counts.items()]
-    return counted_matrix(_counts(rows), looked.where.lever.labels)
+def build_label_matrix(compared_units: ComparedUnits) -> ConfusionMatrix:
+    """Return the confusion matrix of the labels, as counted."""
+    rows = [(*answers, count) for answers, count in compared_units.counts.items()]
+    return build_matrix_from_counts(
+        _build_count_frame(rows), compared_units.unit_filter.lever.labels
+    )
 
 
-def action_matrix(looked: Looked) -> ConfusionMatrix:
-    """Return what was done with what each pair of actions costs, by the policy in force."""
-    lever = looked.where.lever
-    comparisons = ((compare(lever, *answers), count) for answers, count in looked.counts.items())
+def build_action_matrix(compared_units: ComparedUnits) -> ConfusionMatrix:
+    """Return the confusion matrix of the actions, at the current policy's costs."""
+    lever = compared_units.unit_filter.lever
+    comparisons = (
+        (compare_answers(lever, *answers), count)
+        for answers, count in compared_units.counts.items()
+    )
     rows = [(comparison[1], comparison[2], count) for comparison, count in comparisons]
-    return with_costs(counted_matrix(_counts(rows), lever.actions), lever)
+    return add_costs(build_matrix_from_counts(_build_count_frame(rows), lever.actions), lever)
 
 
-def _counts(rows: Sequence[tuple[str, str, int]]) -> pl.DataFrame:
+def _build_count_frame(rows: Sequence[tuple[str, str, int]]) -> pl.DataFrame:
     schema = {"human": pl.String(), "model": pl.String(), "n": pl.Int64()}
     return pl.DataFrame(rows, schema=schema, orient="row")

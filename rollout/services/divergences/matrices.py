@@ -1,4 +1,4 @@
-"""A version's confusion as the store counts it: sums kept with the tallies, no record is read."""
+"""Confusion matrices of a version, from the counted sums."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,15 +6,15 @@ from operator import itemgetter
 
 import polars as pl
 
-from rollout.core.errors import UnknownVersion
+from rollout.core.errors import UnknownVersionError
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.permissions import Act, Caller, require
-from rollout.reports.figures.comparison import Comparison, comparisons
+from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.reports.figures.comparison import Comparison, compute_comparisons
 from rollout.services.engine.service import Service
 from rollout.store.counting.matrices import Matrices
 
-TRACK = "gate"
-BASIS = (
+GATE_TRACK = "gate"
+BASIS_TEXT = (
     "units that are evidence, each once, when it closed: first blind verdicts in time, beside what "
     "the version said; under every policy so far, each taken as independent"
 )
@@ -22,14 +22,13 @@ BASIS = (
 
 @dataclass(frozen=True, slots=True)
 class VersionMatrix:
-    """What a version says beside what people say.
+    """Comparisons of a version's answers with human decisions.
 
     Attributes:
-        version: whose answers.
-        basis: which units are counted, in words.
-        items: a comparison a lever, and one for all of them (`*`) where there are several; empty
-            before the first unit closed. Answers to levers with numbers, and to all levers
-            together, are told by how many agree: labels, matrix and kappa are left out.
+        basis: description of the counted units.
+        items: one comparison per lever, and one for all (`*`) if there are several; empty before
+            the
+            first unit closes. Levers with numbers and `*` have no labels, matrix or kappa.
     """
 
     version: str
@@ -37,33 +36,41 @@ class VersionMatrix:
     items: tuple[Comparison, ...]
 
 
-def matrix_of(service: Service, caller: Caller, name: str, version: str) -> VersionMatrix:
-    """Return the confusion of a version at the sites that the caller may read.
+def load_version_confusion(
+    service: Service, caller: Caller, rollout_name: str, version: str
+) -> VersionMatrix:
+    """Return the confusion of a version at the sites the caller may read.
 
-    It takes as long for ten units as for ten million. Cases that people may still judge are in
-    no unit of it: a unit is counted on this track when it closes.
+    Takes constant time in the number of units. Units are counted when they close, so cases that may
+    still be decided are not included.
 
     Raises:
-        NotAllowed: the caller may read no site.
-        UnknownVersion: it was never seen.
+        NotAllowedError: the caller may not read any site.
+        UnknownVersionError: the rollout has no such version.
     """
-    require(caller, Act.READ, name)
-    state = service.watch.confirmed(name).standing
+    require_permission(caller, Permission.READ, rollout_name)
+    state = service.state_cache.reload_rollout(rollout_name).state
     if version not in state.scope.versions:
-        raise UnknownVersion(f"no version {version} was seen in {name}")
-    with service.database.reading() as transaction:
-        count_frame = Matrices(transaction, state.rollout).frame(track=TRACK, version=version)
+        raise UnknownVersionError(f"no version {version} was seen in {rollout_name}")
+    with service.database.begin_read() as transaction:
+        count_frame = Matrices(transaction, state.rollout).load_frame(
+            track=GATE_TRACK, version=version
+        )
     readable_sites = [
-        site for site in count_frame["site"].unique() if caller.may(Act.READ, name, site)
+        site
+        for site in count_frame["site"].unique()
+        if caller.has_permission(Permission.READ, rollout_name, site)
     ]
     readable_counts = count_frame.filter(pl.col("site").is_in(readable_sites))
-    return VersionMatrix(version, BASIS, tuple(_items(readable_counts, state.policy)))
+    return VersionMatrix(
+        version, BASIS_TEXT, tuple(_build_comparisons(readable_counts, state.policy))
+    )
 
 
-def _items(found: pl.DataFrame, policy: Policy) -> Iterator[Comparison]:
-    """Yield a comparison a lever; a lever that the policy has no more is told by shares alone."""
+def _build_comparisons(count_frame: pl.DataFrame, policy: Policy) -> Iterator[Comparison]:
+    """Yield a comparison per lever; levers no longer in the policy have only shares."""
     label_levers = {lever.id for lever in policy.levers if lever.number is None}
-    answered_counts = found.with_columns(human=pl.col("human").replace("", None))
+    answered_counts = count_frame.with_columns(human=pl.col("human").replace("", None))
     frames_by_lever = answered_counts.partition_by("lever", as_dict=True)
     for (lever,), lever_frame in sorted(frames_by_lever.items(), key=itemgetter(0)):
-        yield from comparisons(lever_frame, labelled=lever in label_levers)
+        yield from compute_comparisons(lever_frame, has_labels=lever in label_levers)

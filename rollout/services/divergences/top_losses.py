@@ -1,8 +1,7 @@
-"""The largest losses of what was counted, by an index: it takes as long for ten as for ten million.
+"""The largest losses of counted pairs, from an index.
 
-Counting keeps each pair that differs with how sure the version was (`store.losses`); here it gets
-its price by the policy in force, and what records say of its case. Nothing is listed that somebody
-may still judge blind, as on the work list of `cleaning`.
+`rollout.store.counting.top_losses` stores each differing pair with the version's confidence. The
+costs come from the current policy. Cases that may still be decided blind are excluded.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -14,26 +13,32 @@ from itertools import islice
 
 import polars as pl
 
-from rollout.core.errors import UnknownVersion
-from rollout.core.records.label_cleaning import Choice, holding
-from rollout.core.records.reviews import due_at
-from rollout.core.scope.permissions import Act, Caller, require
-from rollout.reports.figures.label_issues import WorkItem
-from rollout.reports.inputs.losses import DIFFER, TOP, Loss, described, surprise
-from rollout.reports.inputs.pairs import compare
-from rollout.services.engine.rollout_state import Standing, standing
-from rollout.store.counting.count_windows import Spans
-from rollout.store.counting.top_losses import Differing, Losses
+from rollout.core.errors import UnknownVersionError
+from rollout.core.records.label_cleaning import CleaningChoice, find_final_choices
+from rollout.core.records.reviews import compute_due_time
+from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.reports.figures.label_issues import LabelIssue
+from rollout.reports.inputs.losses import (
+    HUMANS_DISAGREE,
+    MAX_LISTED,
+    Loss,
+    build_losses,
+    compute_surprise,
+)
+from rollout.reports.inputs.pairs import compare_answers
+from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
+from rollout.store.counting.period_records import PeriodRecords
+from rollout.store.counting.top_losses import DivergenceClass, StoredLosses
 from rollout.store.database.session import Database, Transaction
 from rollout.store.records.history import StoredHistory
-from rollout.store.records.recent_units import Newest
-from rollout.store.reviews.cleanings import Cleanings
-from rollout.tally.case_placement import place
+from rollout.store.records.newest_records import NewestRecords
+from rollout.store.reviews.cleanings import CleaningStore
+from rollout.tally.case_placement import place_cases
 
 
 @dataclass(frozen=True, slots=True)
-class _Pair:
-    """A pair that was counted and differs, as it is listed."""
+class _CountedPair:
+    """A counted pair with different answers."""
 
     case_id: int
     version: str
@@ -45,129 +50,147 @@ class _Pair:
     cost: float
 
 
-def counted_losses(
+def load_costliest_counted_pairs(
     database: Database,
     caller: Caller,
-    name: str,
+    rollout_name: str,
     at: datetime,
     *,
     version: str | None = None,
-    chosen: bool | None = None,
-    most: int = TOP,
-) -> Sequence[WorkItem]:
-    """Return the counted pairs with the largest cost times loss, at sites that the caller may read.
+    has_choice: bool | None = None,
+    limit: int = MAX_LISTED,
+) -> Sequence[LabelIssue]:
+    """Return the counted pairs with the largest cost times loss.
 
-    Each is of a unit that is evidence: its first blind verdict in time, beside what the version
-    said, under every policy so far; the cost is that of the policy in force. Levers with numbers
-    are left out: what a number costs is not kept.
+    Includes sites that the caller may read. A pair is the first blind decision of an evidence unit
+    with
+    the prediction, under all policies so far, at the cost of the current policy. Levers with
+    numbers
+    are excluded because their costs are not stored. The index is searched over all sites, so
+    callers
+    with few sites wait longer.
 
     Args:
-        database: where the rollout is.
-        caller: who asks. Who may read few sites waits while the index passes over the others.
-        name: of the rollout.
-        at: now.
-        version: whose; by default all.
-        chosen: only those about which something was chosen, only the others, or, by None, all.
-        most: how many.
+        version: by default all.
+        has_choice: with (True) or without (False) a training choice; None for both.
 
     Raises:
-        NotAllowed: the caller may not read the rollout.
-        UnknownRollout: there is none that they may see.
-        UnknownVersion: it was never seen.
+        NotAllowedError: the caller may not read the rollout.
+        UnknownRolloutError: the caller may not see such a rollout.
+        UnknownVersionError: the rollout has no such version.
     """
-    require(caller, Act.READ, name)
-    with database.reading() as transaction:
-        state = standing(transaction, name)
+    require_permission(caller, Permission.READ, rollout_name)
+    with database.begin_read() as transaction:
+        state = load_rollout_state(transaction, rollout_name)
         if version is not None and version not in state.scope.versions:
-            raise UnknownVersion(f"no version {version} was seen in {name}")
+            raise UnknownVersionError(f"no version {version} was seen in {rollout_name}")
         versions = sorted(state.scope.versions) if version is None else [version]
-        is_readable = partial(caller.may, Act.READ, name)
-        pairs = _dearest(transaction, state, versions, is_readable, most)
-        visible_pairs = _told(transaction, state, pairs, at, is_readable, most)
-        matching_pairs = (item for item in visible_pairs if chosen in {None, item[2] is not None})
-        selected_pairs = list(islice(matching_pairs, most))
-        losses = _described(transaction, state, {pair: key for pair, key, _ in selected_pairs})
+        is_readable = partial(caller.has_permission, Permission.READ, rollout_name)
+        pairs = _iterate_costliest_pairs(transaction, state, versions, is_readable, limit)
+        visible_pairs = _iterate_visible_pairs(transaction, state, pairs, at, is_readable, limit)
+        matching_pairs = (
+            item for item in visible_pairs if has_choice in {None, item[2] is not None}
+        )
+        selected_pairs = list(islice(matching_pairs, limit))
+        losses = _build_losses(transaction, state, {pair: key for pair, key, _ in selected_pairs})
     choices = (choice for *_, choice in selected_pairs)
-    return [WorkItem(loss, choice) for loss, choice in zip(losses, choices, strict=True)]
+    return [LabelIssue(loss, choice) for loss, choice in zip(losses, choices, strict=True)]
 
 
-def _dearest(
+def _iterate_costliest_pairs(
     transaction: Transaction,
-    stood: Standing,
+    state: RolloutState,
     versions: Iterable[str],
-    may_read: Callable[[str], bool],
-    at_once: int,
-) -> Iterator[_Pair]:
-    """Yield pairs, the dearest first; of equally dear ones the surest, then the last sent."""
-    losses = Losses(transaction, stood.rollout)
-    levers = {lever.id: lever for lever in stood.policy.levers if lever.number is None}
+    is_readable: Callable[[str], bool],
+    batch_size: int,
+) -> Iterator[_CountedPair]:
+    """Yield pairs by cost, then confidence, then submission, all descending."""
+    losses = StoredLosses(transaction, state.rollout)
+    levers = {lever.id: lever for lever in state.policy.levers if lever.number is None}
 
-    def of_class(
-        version: str, series: Collection[int] | None, kind: int, one: Differing
-    ) -> Iterator[_Pair]:
-        *_, cost = compare(levers[one.lever], one.human, one.model)
-        for case_id, confidence in losses.surest(version, kind, at_once=at_once, series=series):
-            pair_values = (one.lever, one.human, one.model, confidence, surprise(confidence), cost)
-            yield _Pair(case_id, version, *pair_values)
+    def iterate_class(
+        version: str, series: Collection[int] | None, class_id: int, answer_class: DivergenceClass
+    ) -> Iterator[_CountedPair]:
+        *_, cost = compare_answers(
+            levers[answer_class.lever], answer_class.human, answer_class.model
+        )
+        for case_id, confidence in losses.list_most_confident(
+            version, class_id, at_once=batch_size, series=series
+        ):
+            pair_values = (
+                answer_class.lever,
+                answer_class.human,
+                answer_class.model,
+                confidence,
+                compute_surprise(confidence),
+                cost,
+            )
+            yield _CountedPair(case_id, version, *pair_values)
 
-    classes = losses.classes().items()
+    classes = losses.load_classes().items()
     streams = (
-        of_class(version, series, class_id, answer_class)
+        iterate_class(version, series, class_id, answer_class)
         for version in versions
-        for series in [_readable(losses.sites(version), may_read)]
+        for series in [_find_readable_series(losses.load_sites(version), is_readable)]
         for class_id, answer_class in classes
         if answer_class.lever in levers
     )
-    listed_keys = (
-        set()
-    )  # under two policies a case may have been counted as a unit and in an episode
+    listed_keys = set()  # two policies may count a case as a unit and in an episode
     for pair in merge(*streams, key=lambda p: (-p.cost * p.loss, -p.confidence, -p.case_id)):
         if (pair_key := (pair.case_id, pair.version, pair.lever)) not in listed_keys:
             listed_keys.add(pair_key)
             yield pair
 
 
-def _readable(sites: Mapping[int, str], may_read: Callable[[str], bool]) -> Collection[int] | None:
-    """Return the series of units that somebody may read of; None for whoever may read of all."""
-    readable_series = [series_id for series_id, site in sites.items() if may_read(site)]
+def _find_readable_series(
+    sites: Mapping[int, str], is_readable: Callable[[str], bool]
+) -> Collection[int] | None:
+    """Return the readable series; None if all sites are readable."""
+    readable_series = [series_id for series_id, site in sites.items() if is_readable(site)]
     return None if len(readable_series) == len(sites) else readable_series
 
 
-def _told(
+def _iterate_visible_pairs(
     transaction: Transaction,
-    stood: Standing,
-    pairs: Iterator[_Pair],
+    state: RolloutState,
+    pairs: Iterator[_CountedPair],
     at: datetime,
-    may_read: Callable[[str], bool],
-    at_once: int,
-) -> Iterator[tuple[_Pair, str, Choice | None]]:
-    """Yield the pairs that may be shown, each with its case's key and what was chosen.
+    is_readable: Callable[[str], bool],
+    batch_size: int,
+) -> Iterator[tuple[_CountedPair, str, CleaningChoice | None]]:
+    """Yield the visible pairs with case key and training choice.
 
-    Closed is a case that nobody is to judge unseen, by the grace of the policy in force.
+    A case is closed by the grace of the current policy.
     """
-    blind_case_ids = Spans(transaction, stood.rollout).unseen(at)
-    newest, cleanings = Newest(transaction, stood.rollout), Cleanings(transaction, stood.rollout)
-    while batch := list(islice(pairs, at_once)):
+    blind_case_ids = PeriodRecords(transaction, state.rollout).list_blind_cases(at)
+    newest, cleanings = (
+        NewestRecords(transaction, state.rollout),
+        CleaningStore(transaction, state.rollout),
+    )
+    while batch := list(islice(pairs, batch_size)):
         case_ids = {pair.case_id for pair in batch} - blind_case_ids
-        cases, received_times = newest.cases(case_ids), newest.received(case_ids)
-        current_choices = holding(cleanings.of(case_ids))
+        cases, received_times = newest.load_cases(case_ids), newest.load_received_times(case_ids)
+        current_choices = find_final_choices(cleanings.list_for_cases(case_ids))
         for pair in batch:
             case = cases.get(pair.case_id)
-            if case is None or not may_read(case.site):
+            if case is None or not is_readable(case.site):
                 continue
-            if due_at(stood.policy, case.occurred_at, received_times[pair.case_id]) <= at:
+            if compute_due_time(state.policy, case.occurred_at, received_times[pair.case_id]) <= at:
                 yield pair, case.key, current_choices.get((case.key, pair.lever))
 
 
-def _described(
-    transaction: Transaction, stood: Standing, found: Mapping[_Pair, str]
+def _build_losses(
+    transaction: Transaction, state: RolloutState, keys_by_pair: Mapping[_CountedPair, str]
 ) -> Sequence[Loss]:
-    """Return pairs with what records say of their cases now."""
-    case_ids = {pair.case_id for pair in found}
-    attribute_names = Spans(transaction, stood.rollout).attributes(case_ids)
-    levers = [lever.id for lever in stood.policy.levers]
-    store = StoredHistory(transaction, stood.rollout, levers=levers, attributes=attribute_names)
-    records = store.records(case_ids)
-    placement = place(records, stood.policy, stood.rollout.salt)
-    rows = [{**asdict(pair), "case_key": key, "kind": DIFFER} for pair, key in found.items()]
-    return described(pl.DataFrame(rows), records, placement.cases) if rows else ()
+    """Return the pairs with the current facts of their cases."""
+    case_ids = {pair.case_id for pair in keys_by_pair}
+    attribute_names = PeriodRecords(transaction, state.rollout).list_attributes(case_ids)
+    levers = [lever.id for lever in state.policy.levers]
+    store = StoredHistory(transaction, state.rollout, levers=levers, attributes=attribute_names)
+    records = store.load_records(case_ids)
+    placement = place_cases(records, state.policy, state.rollout.salt)
+    rows = [
+        {**asdict(pair), "case_key": key, "kind": HUMANS_DISAGREE}
+        for pair, key in keys_by_pair.items()
+    ]
+    return build_losses(pl.DataFrame(rows), records, placement.cases) if rows else ()

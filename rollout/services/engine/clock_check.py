@@ -1,61 +1,91 @@
-"""Do the clocks agree: the wall clock, the database's, and the seconds since this process began?
+"""Compare the wall clock, the database's clock and the seconds since this process began.
 
-One forward jump would poison a ledger for as long as it reached, since its time never goes back.
-So where clocks are over a minute apart the earliest is believed, and only narrowing is written.
+A forward jump would poison a ledger for as long as it reached, since ledger time never goes back.
+If clocks differ by more than a minute, ticks use the earliest one and write only what narrows. If
+a replica's clock is seconds off the database's, it answers that humans decide.
 """
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from rollout.core.scope.commands import OpenIncident
-from rollout.core.scope.incidents import CLOCK
-from rollout.services.engine.command_handler import carry_out
+from rollout.core.scope.incidents import CLOCK_INCIDENT
+from rollout.services.engine.command_handler import execute_command
 from rollout.services.support.clock import Clock
-from rollout.store.database.database_time import instant_of_database
+from rollout.store.database.errors import StoreError
+from rollout.store.database.migrations import check_schema_current
 from rollout.store.database.rollouts import Rollouts
-from rollout.store.database.session import Database
+from rollout.store.database.session import Database, load_database_time
 
-MOST_APART = timedelta(minutes=1)
+MAX_TICK_SKEW = timedelta(minutes=1)
+MAX_REPLICA_SKEW = timedelta(seconds=5)
+"""With a greater difference, a lease could end after the stop latency; then humans decide."""
 
 
 @dataclass(frozen=True, slots=True)
-class Agreed:
-    """The instant to go by; `apart` says how the clocks disagree, "" where they don't."""
+class CheckedTime:
+    """The instant to use; `skew_text` describes disagreeing clocks, else empty."""
 
     at: datetime
-    apart: str = ""
+    skew_text: str = ""
 
 
-class Agreement:
-    """One process' comparison of clocks, from when it began."""
+class ClockCheck:
+    """Comparison of one process's clocks since its start."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
-        """Note the two clocks of this machine as they stand now."""
         self._database, self._clock = database, clock
-        self._began, self._boot = clock.now(), clock.boot()
+        self._started_at, self._boot_seconds = clock.now(), clock.read_boot_clock()
 
-    def now(self) -> Agreed:
-        """Return the instant to go by."""
+    def now(self) -> CheckedTime:
+        """Return the wall time, or the earliest clock if they disagree."""
         wall_time = self._clock.now()
-        monotonic_time = self._began + timedelta(seconds=self._clock.boot() - self._boot)
+        monotonic_time = self._started_at + timedelta(
+            seconds=self._clock.read_boot_clock() - self._boot_seconds
+        )
         times_by_clock = {"the wall clock": wall_time, "the seconds since start": monotonic_time}
-        with self._database.reading() as transaction:
-            database_time = instant_of_database(transaction)
+        with self._database.begin_read() as transaction:
+            database_time = load_database_time(transaction)
         if database_time is not None:
             times_by_clock["the database's clock"] = database_time
         earliest, latest = min(times_by_clock.values()), max(times_by_clock.values())
-        if latest - earliest <= MOST_APART:
-            return Agreed(wall_time)
+        if latest - earliest <= MAX_TICK_SKEW:
+            return CheckedTime(wall_time)
         clock_texts = ", ".join(
             f"{clock_name} {time:%Y-%m-%d %H:%M:%S}Z" for clock_name, time in times_by_clock.items()
         )
-        return Agreed(earliest, f"clocks disagree: {clock_texts}; set them right and restart")
+        return CheckedTime(earliest, f"clocks disagree: {clock_texts}; set them right and restart")
 
 
-def tell(database: Database, agreed: Agreed) -> None:
-    """Open an incident in every rollout, once until it is acknowledged."""
-    with database.reading() as transaction:
-        rollout_names = [rollout.name for rollout in Rollouts(transaction).all()]
-    open_incident = OpenIncident(at=agreed.at, kind=CLOCK, reason=agreed.apart)
+def report_clock_skew(database: Database, checked_time: CheckedTime) -> None:
+    """Open an incident in every rollout, unless one is open."""
+    with database.begin_read() as transaction:
+        rollout_names = [rollout.name for rollout in Rollouts(transaction).list_all()]
+    open_incident = OpenIncident(
+        at=checked_time.at, kind=CLOCK_INCIDENT, reason=checked_time.skew_text
+    )
     for rollout_name in rollout_names:
-        carry_out(database, rollout_name, lambda _: open_incident)
+        execute_command(database, rollout_name, lambda _: open_incident)
+
+
+def check_readiness(database: Database, clock: Clock) -> tuple[str, ...]:
+    """Return why this replica may not answer now; () if it may."""
+    try:
+        check_schema_current(database)
+        clock_skew = measure_clock_skew(database, clock)
+    except StoreError as error:
+        return (str(error),)
+    if clock_skew > MAX_REPLICA_SKEW:
+        seconds = clock_skew.total_seconds()
+        return (f"the clock is {seconds:.0f} s off the database's; humans decide until it agrees",)
+    return ()
+
+
+def measure_clock_skew(database: Database, clock: Clock) -> timedelta:
+    """Return the wall clock's distance from the database's.
+
+    It is zero on SQLite, which has no clock of its own.
+    """
+    with database.begin_read() as transaction:
+        database_time = load_database_time(transaction)
+    return timedelta(0) if database_time is None else abs(clock.now() - database_time)

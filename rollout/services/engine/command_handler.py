@@ -1,77 +1,165 @@
-"""Carry out a command on a live rollout: decide, append, and decide again if somebody came first.
+"""Execute commands on live rollouts: decide, append, and retry if the ledger moved.
 
 Nothing is counted in the transaction that appends, so that a stop never waits for counting.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, TypeVar
 
 from rollout import faults
-from rollout.core.errors import PolicyRefused
-from rollout.core.scope.commands import Command, See
+from rollout.core.errors import PolicyRefusedError, StaleRevisionError
+from rollout.core.ledger.ledger import list_fields
+from rollout.core.scope.commands import AddVersion, Command
 from rollout.core.scope.decider import decide
-from rollout.core.scope.events import Event
-from rollout.core.scope.projection import fold
-from rollout.services.engine.revision_retry import retried
-from rollout.services.engine.rollout_state import Standing, standing
+from rollout.core.scope.events import LedgerEvent
+from rollout.core.scope.permissions import Caller
+from rollout.core.scope.projection import apply_events
+from rollout.services.engine.rollout_state import (
+    NoSuchRolloutError,
+    RolloutState,
+    load_rollout_state,
+)
+from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database
-from rollout.store.ledger.ledger import Ledger
+from rollout.store.ledger.ledger import Ledger, StoredLedgerHead
 
-Asked = Callable[[Standing], Command]
+MAX_ATTEMPTS: Final = 20  # more is a fault, not contention
+ResultT = TypeVar("ResultT")
+CommandBuilder = Callable[[RolloutState], Command]
 
 
-def carry_out(
-    database: Database, name: str, asked: Asked, house: int | None = None
-) -> tuple[Event, ...]:
-    """Decide what `asked` makes of the rollout's standing, and write what follows.
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One event as plain values; `body` holds its fields."""
 
-    Args:
-        database: where the rollout is.
-        name: of the rollout.
-        asked: gives the command; called again with the newer standing when somebody came first.
-        house: the revision of the house chain that the asker's rights were judged by.
+    at: datetime
+    kind: str
+    by: str
+    body: Mapping[str, Any]
 
-    Returns:
-        The events that were written, those of versions seen meanwhile first.
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CommandResult:
+    """The events that a command wrote, if any, and the ledger's head."""
+
+    rollout: str
+    revision: int
+    hash: str
+    events: tuple[Event, ...]
+
+
+def run_command(
+    database: Database, caller: Caller, rollout_name: str, build_command: CommandBuilder
+) -> CommandResult:
+    """Execute a command for a caller whose permissions were checked.
 
     Raises:
-        Refusal: it can't be; nothing was written.
-        NoSuchRolloutError: there is no such rollout.
-        StaleRevision: the rollout moved on at every try.
+        RefusalError: the command is refused; nothing was written.
     """
-    return retried(lambda: _once(database, name, asked, house))
+    return build_command_result(
+        database,
+        rollout_name,
+        execute_command(database, rollout_name, build_command, caller.access_head),
+    )
 
 
-def _once(database: Database, name: str, asked: Asked, house: int | None) -> tuple[Event, ...]:
-    with database.reading() as transaction:
-        state = standing(transaction, name)
-    faults.point("command.read")
-    events = decided(state, asked)
-    faults.point("command.decided")
+def build_command_result(
+    database: Database, rollout_name: str, events: tuple[LedgerEvent, ...]
+) -> CommandResult:
+    """Return the result of events; its head is read after them."""
+    head = load_ledger_head(database, rollout_name)
+    event_records = tuple(
+        Event(event.at, type(event).__name__, event.by, list_fields(event)) for event in events
+    )
+    return CommandResult(
+        rollout=rollout_name, revision=head.revision, hash=head.hash, events=event_records
+    )
+
+
+def load_ledger_head(database: Database, rollout_name: str) -> StoredLedgerHead:
+    """Return the head of a rollout's ledger.
+
+    Raises:
+        NoSuchRolloutError: there is no such rollout.
+    """
+    with database.begin_read() as transaction:
+        rollout = Rollouts(transaction).find(rollout_name)
+        if rollout is None:
+            raise NoSuchRolloutError(f"no rollout {rollout_name}; `rollout apply` makes one")
+        return Ledger(transaction, rollout).load_head()
+
+
+def execute_command(
+    database: Database,
+    rollout_name: str,
+    build_command: CommandBuilder,
+    access_head: int | None = None,
+) -> tuple[LedgerEvent, ...]:
+    """Execute a command and return the appended events.
+
+    `build_command` is called again with the newer state if the ledger moved. Versions first used by
+    then are appended before the command's own events. `access_head` is the revision of the access
+    ledger at which the caller's permissions were checked.
+
+    Raises:
+        RefusalError: the command is refused; nothing was written.
+        NoSuchRolloutError: there is no such rollout.
+        StaleRevisionError: the ledger moved at every attempt.
+    """
+    return retry_on_stale_revision(
+        lambda: _try_execute(database, rollout_name, build_command, access_head)
+    )
+
+
+def _try_execute(
+    database: Database, rollout_name: str, build_command: CommandBuilder, access_head: int | None
+) -> tuple[LedgerEvent, ...]:
+    with database.begin_read() as transaction:
+        state = load_rollout_state(transaction, rollout_name)
+    faults.reach_point("command.read")
+    events = decide_command(state, build_command)
+    faults.reach_point("command.decided")
     if not events:
-        return ()  # what is asked for holds: nobody is waited for
-    with database.writing(first=True) as transaction:
+        return ()  # nothing to write, so don't wait for the write lock
+    with database.begin_write(is_urgent=True) as transaction:
         Ledger(transaction, state.rollout).append(
-            events, after=state.scope.revision, access_head=house
+            events, after=state.scope.revision, access_head=access_head
         )
     return events
 
 
-def decided(stood: Standing, asked: Asked) -> tuple[Event, ...]:
-    """Return what follows from a command, after the versions that were seen by then."""
-    command = asked(stood)
-    scope = stood.scope
-    events: tuple[Event, ...] = ()
+def decide_command(state: RolloutState, build_command: CommandBuilder) -> tuple[LedgerEvent, ...]:
+    """Return the events of a command, after those of new versions."""
+    command = build_command(state)
+    scope = state.scope
+    events: tuple[LedgerEvent, ...] = ()
     new_versions = (
-        (facts.first_seen_at, v) for v, facts in stood.versions.items() if v not in scope.versions
+        (info.first_seen_at, version)
+        for version, info in state.versions.items()
+        if version not in scope.versions
     )
     for at, version in sorted(new_versions):
         if at > command.at:
             break
-        with suppress(PolicyRefused):  # too many are open: it stays unknown, and people decide
-            seen_events = decide(See(at=at, version=version), scope, stood.policy)
-            scope, events = fold(seen_events, scope), (*events, *seen_events)
+        with suppress(PolicyRefusedError):  # too many open versions: it stays unknown
+            seen_events = decide(AddVersion(at=at, version=version), scope, state.policy)
+            scope, events = apply_events(seen_events, scope), (*events, *seen_events)
     if events:
-        stood = Standing(stood.rollout, scope, stood.policy, stood.pending, stood.versions)
-        command = asked(stood)
-    return (*events, *decide(command, scope, stood.policy))
+        state = RolloutState(state.rollout, scope, state.policy, state.pending, state.versions)
+        command = build_command(state)
+    return (*events, *decide(command, scope, state.policy))
+
+
+def retry_on_stale_revision(work: Callable[[], ResultT]) -> ResultT:
+    """Return the result of `work`, which reads anew at each call.
+
+    Raises:
+        StaleRevisionError: the ledger moved at every attempt.
+    """
+    for _ in range(MAX_ATTEMPTS - 1):
+        with suppress(StaleRevisionError):
+            return work()
+    return work()

@@ -1,6 +1,6 @@
-"""What was counted of some cells, read from the store for whoever looks: people and commands.
+"""Evidence of some cells for pages and commands, read from the store.
 
-It is kept from one look to the next, so that a look costs what is new since the last one.
+It is cached, so that a read costs only what is new since the last one.
 """
 
 from collections.abc import Iterable, Mapping
@@ -10,172 +10,182 @@ from weakref import WeakKeyDictionary
 import numpy as np
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.ledger.ledger import event_of
-from rollout.core.policy.cell_evidence import Known
+from rollout.core.ledger.ledger import parse_event
+from rollout.core.policy.cell_evidence import VersionEvidence
 from rollout.core.policy.policy import Guard
-from rollout.core.scope.events import Event, PolicyApplied
-from rollout.services.engine.rollout_state import Standing, kept_policy
-from rollout.services.engine.stage_history import Past
-from rollout.store.counting.counted_units import Counted
+from rollout.core.scope.events import LedgerEvent, PolicyApplied
+from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy
+from rollout.services.engine.stage_history import RolloutHistory
+from rollout.store.counting.counted_units import CountedUnits
 from rollout.store.database.session import Database, Transaction
-from rollout.store.ledger.evidence import Evidence
+from rollout.store.ledger.evidence import EvidenceStore
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.policies import Policies
-from rollout.tally.evidence_view import Sight
-from rollout.tally.unit_arrays import Bools, Ints
-from rollout.tally.unit_buffer import KeptUnits
+from rollout.store.ledger.policies import PolicyTexts
+from rollout.tally.evidence_view import EvidenceView
+from rollout.tally.unit_arrays import BoolArray, IntArray
+from rollout.tally.unit_buffer import UnitBuffer
 
-Key = tuple[Cell, str]
-_NONE: Ints = np.empty(0, dtype=np.int64)
+EvidenceKey = tuple[Cell, str]
+_EMPTY_SLOTS: IntArray = np.empty(0, dtype=np.int64)
 
 
-class Looking:
-    """One rollout as it was looked at last."""
+class EvidenceReader:
+    """Cached evidence of one rollout."""
 
     def __init__(self) -> None:
-        """Nobody has looked yet."""
         self._lock = Lock()
-        self._forget()
+        self._reset()
 
-    def _forget(self) -> None:
-        self._past = Past()
-        self._events: list[Event] = []
-        self._units: KeptUnits | None = None
-        self._revision, self._hash, self.through = 0, "", -1
+    def _reset(self) -> None:
+        self._history = RolloutHistory()
+        self._events: list[LedgerEvent] = []
+        self._units: UnitBuffer | None = None
+        self._revision, self._hash, self.last_slot = 0, "", -1
 
-    def sights(
-        self, database: Database, stood: Standing, cells: Iterable[Cell]
-    ) -> dict[Key, Sight]:
-        """Return what the engine was shown of every version in some cells."""
+    def load_views(
+        self, database: Database, state: RolloutState, cells: Iterable[Cell]
+    ) -> dict[EvidenceKey, EvidenceView]:
+        """Return the evidence of every version in some cells."""
         with self._lock:
             try:
-                with database.reading() as transaction:
-                    self._read(transaction, stood)
+                with database.begin_read() as transaction:
+                    self._load(transaction, state)
             except BaseException:
-                self._forget()  # it may have been read in part
+                self._reset()  # the read may be partial
                 raise
-            versions = stood.scope.versions
+            versions = state.scope.versions
             return {
-                (cell, version): self._sight(stood, cell, version)
+                (cell, version): self._build_view(state, cell, version)
                 for cell in cells
                 for version in versions
             }
 
-    def told(self, database: Database, stood: Standing) -> tuple[Event, ...]:
-        """Return the ledger's events up to a standing."""
+    def load_events(self, database: Database, state: RolloutState) -> tuple[LedgerEvent, ...]:
+        """Return the ledger's events up to a state's revision."""
         with self._lock:
             try:
-                with database.reading() as transaction:
-                    self._hear(transaction, stood)
+                with database.begin_read() as transaction:
+                    self._load_new_events(transaction, state)
             except BaseException:
-                self._forget()  # it may have been read in part
+                self._reset()  # the read may be partial
                 raise
             return tuple(self._events)
 
-    def _read(self, transaction: Transaction, stood: Standing) -> None:
-        self._hear(transaction, stood)
+    def _load(self, transaction: Transaction, state: RolloutState) -> None:
+        self._load_new_events(transaction, state)
         if self._units is None:
-            self._units, self.through = KeptUnits(stood.policy, self._past.meanings), -1
-        self._count(transaction, stood, self._units)
+            self._units = UnitBuffer(state.policy, self._history.find_equivalent_definitions)
+            self.last_slot = -1
+        self._load_counted_units(transaction, state, self._units)
 
-    def _hear(self, transaction: Transaction, stood: Standing) -> None:
-        """Read what happened since; under another policy units are counted anew."""
-        ledger = Ledger(transaction, stood.rollout)
-        if self._revision > stood.scope.revision:
-            self._forget()  # somebody else has looked at a newer one already
+    def _load_new_events(self, transaction: Transaction, state: RolloutState) -> None:
+        """Load new events; a new policy discards the counted units."""
+        ledger = Ledger(transaction, state.rollout)
+        if self._revision > state.scope.revision:
+            self._reset()  # a newer state was read before
         if self._revision:
-            known_row = next(ledger.rows(after=self._revision - 1, until=self._revision), None)
+            known_row = next(ledger.list_rows(after=self._revision - 1, until=self._revision), None)
             if known_row is None or known_row.hash != self._hash:
-                self._forget()  # a backup was restored
-        rows = list(ledger.rows(after=self._revision, until=stood.scope.revision))
-        events = [event_of(row) for row in rows]
+                self._reset()  # a backup was restored
+        rows = list(ledger.list_rows(after=self._revision, until=state.scope.revision))
+        events = [parse_event(row) for row in rows]
         applied_hashes = {event.policy_hash for event in events if isinstance(event, PolicyApplied)}
-        texts = Policies(transaction, stood.rollout).texts(applied_hashes)
-        policies = {policy_hash: kept_policy(text) for policy_hash, text in texts.items()}
-        self._past.take(events, policies.__getitem__)
+        texts = PolicyTexts(transaction, state.rollout).load_texts(applied_hashes)
+        policies = {policy_hash: parse_stored_policy(text) for policy_hash, text in texts.items()}
+        self._history.add_events(events, policies.__getitem__)
         self._events += events
         if rows:
             self._revision, self._hash = rows[-1].revision, rows[-1].hash
         if applied_hashes:
             self._units = None
 
-    def _count(self, transaction: Transaction, stood: Standing, units: KeptUnits) -> None:
-        last_slot = Evidence(transaction, stood.rollout).through()
-        for frame in Counted(transaction, stood.rollout).frames(
-            after=self.through, until=last_slot
+    def _load_counted_units(
+        self, transaction: Transaction, state: RolloutState, units: UnitBuffer
+    ) -> None:
+        last_slot = EvidenceStore(transaction, state.rollout).get_last_slot()
+        for frame in CountedUnits(transaction, state.rollout).load_frames(
+            after=self.last_slot, until=last_slot
         ):
             units.add(frame)
-        self.through = last_slot
-        self._past.mark(last_slot - 1)
+        self.last_slot = last_slot
+        self._history.advance_to(last_slot - 1)
 
-    def _sight(self, stood: Standing, cell: Cell, version: str) -> Sight:
-        assert self._units is not None  # noqa: S101 - read just before
-        return Sight(
+    def _build_view(self, state: RolloutState, cell: Cell, version: str) -> EvidenceView:
+        assert self._units is not None  # noqa: S101 - `_load` sets it
+        return EvidenceView(
             cell=cell,
             version=version,
-            rows=self._units.rows((cell, version)),
-            kinds=self._units.kinds,
-            policy=stood.policy,
-            state=stood.scope.state(cell, version),
-            first_seen=stood.scope.versions[version].first_seen,
-            timeline=self._past.of(cell),
-            shares=self._past.shares,
-            band_of=lambda rows: rows.unit,  # kept units carry their bands
-            feeds=NO_FEEDS,
+            rows=self._units.get_rows((cell, version)),
+            unit_classes=self._units.unit_classes,
+            policy=state.policy,
+            state=state.scope.get_cell_state(cell, version),
+            first_seen=state.scope.versions[version].first_seen,
+            stage_history=self._history.get_stage_history(cell),
+            shares=self._history.stage_shares,
+            find_buckets=lambda rows: rows.unit,  # stored units hold their bucket
+            feeds=EMPTY_GUARD_FEEDS,
         )
 
 
-_looking: WeakKeyDictionary[Database, dict[str, Looking]] = WeakKeyDictionary()
+_readers: WeakKeyDictionary[Database, dict[str, EvidenceReader]] = WeakKeyDictionary()
 _lock = Lock()
 
 
-def _of(database: Database, stood: Standing) -> Looking:
+def _get_reader(database: Database, state: RolloutState) -> EvidenceReader:
     with _lock:
-        return _looking.setdefault(database, {}).setdefault(stood.rollout.name, Looking())
+        return _readers.setdefault(database, {}).setdefault(state.rollout.name, EvidenceReader())
 
 
-def sights_of(database: Database, stood: Standing, cells: Iterable[Cell]) -> Mapping[Key, Sight]:
-    """Return what the engine was shown of every version in some cells, without guards' readings.
+def load_evidence_views(
+    database: Database, state: RolloutState, cells: Iterable[Cell]
+) -> Mapping[EvidenceKey, EvidenceView]:
+    """Return the evidence of every version in some cells, without guard readings.
 
-    Args:
-        database: where units were counted.
-        stood: how the rollout stands.
-        cells: those asked about; a version that was never counted there shows nothing.
+    A version that was never counted in a cell has empty evidence.
     """
-    return _of(database, stood).sights(database, stood, cells)
+    return _get_reader(database, state).load_views(database, state, cells)
 
 
-def events_of(database: Database, stood: Standing) -> tuple[Event, ...]:
-    """Return everything that happened up to a standing, in order; kept from look to look."""
-    return _of(database, stood).told(database, stood)
+def load_events(database: Database, state: RolloutState) -> tuple[LedgerEvent, ...]:
+    """Return all events up to a state's revision, in order."""
+    return _get_reader(database, state).load_events(database, state)
 
 
-def known_of(database: Database, stood: Standing, cell: Cell, version: str) -> Known:
-    """Return the evidence of one version in one cell; a version that was never seen has none."""
-    evidence_reader = _of(database, stood)
-    evidence_view = evidence_reader.sights(database, stood, (cell,)).get((cell, version))
+def load_cell_evidence(
+    database: Database, state: RolloutState, cell: Cell, version: str
+) -> VersionEvidence:
+    """Return one version's evidence in one cell; empty for unknown versions."""
+    evidence_reader = _get_reader(database, state)
+    evidence_view = evidence_reader.load_views(database, state, (cell,)).get((cell, version))
     if evidence_view is None:
-        return Known()
-    last_slot = evidence_reader.through
-    return Known(
-        attempt=evidence_view.attempt.at(last_slot),
-        entered=evidence_view.entered.at(last_slot),
-        spans={stage: span.at(last_slot) for stage, span in evidence_view.spans.items()},
+        return VersionEvidence()
+    last_slot = evidence_reader.last_slot
+    return VersionEvidence(
+        attempt=evidence_view.attempt_window.count_at(last_slot),
+        entered=evidence_view.entered_window.count_at(last_slot),
+        spans={
+            stage: span.count_at(last_slot) for stage, span in evidence_view.grant_windows.items()
+        },
     )
 
 
-class NoFeeds:
-    """Nothing beside verdicts: who reads sights here looks at gates alone."""
+class EmptyGuardFeeds:
+    """Guard feeds without records, for readers that only need gates."""
 
-    until = 0
+    last_slot = 0
 
-    def answers(self, cell: Cell, version: str, guard: Guard) -> tuple[Ints, Ints, Bools]:  # noqa: ARG002 - the form of feeds
-        """Return no answers."""
-        return _NONE, _NONE, np.empty(0, dtype=bool)
+    def read_answers(
+        self,
+        cell: Cell,  # noqa: ARG002 - the protocol of feeds
+        version: str,  # noqa: ARG002
+        guard: Guard,  # noqa: ARG002
+    ) -> tuple[IntArray, IntArray, BoolArray]:
+        """Return no observations."""
+        return _EMPTY_SLOTS, _EMPTY_SLOTS, np.empty(0, dtype=bool)
 
-    def heard(self, site: str) -> Ints:  # noqa: ARG002 - the form of feeds
+    def slots_with_records(self, site: str) -> IntArray:  # noqa: ARG002 - the protocol of feeds
         """Return no slots."""
-        return _NONE
+        return _EMPTY_SLOTS
 
 
-NO_FEEDS = NoFeeds()
+EMPTY_GUARD_FEEDS = EmptyGuardFeeds()

@@ -1,27 +1,24 @@
-"""Gauges of each rollout for a monitor: what is open, what is pending, how old the last tick is."""
+"""Gauges of each rollout for monitoring: open work, queue length, tick age."""
 
 from dataclasses import dataclass
 from datetime import datetime
 
-from rollout.core.scope.permissions import Act, Caller, require
+from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.services.engine.service import Service
-from rollout.store.counting.count_queue import DueQueue
+from rollout.store.counting.count_queue import CountQueue
 from rollout.store.database.rollouts import Rollouts
-from rollout.store.ledger.tick_slots import Slots
-from rollout.store.reports.deliveries import Deliveries
-from rollout.tally.slots import instant
+from rollout.store.ledger.tick_slots import TickSlots
+from rollout.store.reports.deliveries import DeliveryStore
+from rollout.tally.slots import to_instant
 
 
 @dataclass(frozen=True, slots=True)
-class Gauges:
+class RolloutMetrics:
     """The gauges of one rollout.
 
     Attributes:
-        name: name of the rollout.
-        ledger_revision: revision of its ledger.
-        open_proposals, open_incidents, active_stops: how many there are.
         pending_entries: queue entries that are not counted yet.
-        failed_deliveries: deliveries of reports that failed for good.
+        failed_deliveries: deliveries of reports that failed finally.
         slot_age_seconds: seconds since the start of the newest slot with a finished tick; None
             before the first.
     """
@@ -36,29 +33,33 @@ class Gauges:
     slot_age_seconds: float | None
 
 
-def gauges_of(service: Service, caller: Caller, *, at: datetime) -> tuple[Gauges, ...]:
-    """Return the gauges of every rollout, by name. Takes three short queries each.
+def load_all_metrics(
+    service: Service, caller: Caller, *, at: datetime
+) -> tuple[RolloutMetrics, ...]:
+    """Return the gauges of every rollout, by name; three short queries each.
 
     Raises:
-        NotAllowed: the caller may not read all rollouts.
+        NotAllowedError: the caller may not read all rollouts.
     """
-    require(caller, Act.READ, "")
-    with service.database.reading() as transaction:
-        rollout_names = sorted(rollout.name for rollout in Rollouts(transaction).all())
-    return tuple(_gauges(service, rollout_name, at) for rollout_name in rollout_names)
+    require_permission(caller, Permission.READ, "")
+    with service.database.begin_read() as transaction:
+        rollout_names = sorted(rollout.name for rollout in Rollouts(transaction).list_all())
+    return tuple(_load_metrics(service, rollout_name, at) for rollout_name in rollout_names)
 
 
-def _gauges(service: Service, name: str, at: datetime) -> Gauges:
-    state = service.watch.rollout(name).standing
-    with service.database.reading() as transaction:
-        last_slot = Slots(transaction, state.rollout).last_done()
-        pending = DueQueue(transaction, state.rollout).waiting()
-        failed = Deliveries(transaction, state.rollout).failed()
+def _load_metrics(service: Service, rollout_name: str, at: datetime) -> RolloutMetrics:
+    state = service.state_cache.load_rollout(rollout_name).state
+    with service.database.begin_read() as transaction:
+        last_slot = TickSlots(transaction, state.rollout).load_last_done()
+        pending = CountQueue(transaction, state.rollout).count_waiting()
+        failed = DeliveryStore(transaction, state.rollout).count_failed()
     age = (
-        None if last_slot is None else (at - instant(last_slot, state.policy.tick)).total_seconds()
+        None
+        if last_slot is None
+        else (at - to_instant(last_slot, state.policy.tick)).total_seconds()
     )
-    return Gauges(
-        name=name,
+    return RolloutMetrics(
+        name=rollout_name,
         ledger_revision=state.scope.revision,
         open_proposals=len(state.scope.proposals),
         open_incidents=len(state.scope.open_incidents),

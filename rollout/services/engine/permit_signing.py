@@ -1,82 +1,86 @@
-"""Permits, as the service signs and reads them: by keys that all replicas share.
+"""Sign and read permits with keys that all replicas share.
 
-A turned key stays valid until the next turn. So let a turn wait until every replica has read the
-new key (`READ_AGAIN`) and every permit of the old one is past its lease.
+A rotated key stays valid until the next rotation. Before rotating again, wait until every replica
+has read the new key (`KEY_REFRESH_INTERVAL`) and the leases of the old one have ended.
 """
 
 from collections.abc import Callable
 from threading import Lock
 
-from rollout.core.scope.permits import Permit, read, sign
+from rollout.core.scope.permits import Permit, sign_permit, verify_permit
 from rollout.services.support.clock import Clock
 from rollout.store.access.permit_keys import PermitKey, PermitKeys
 from rollout.store.database.session import Database
 
-AGAIN = 1.0  # seconds after which unknown keys may be looked up anew: a replica turned them
-READ_AGAIN = 60.0  # seconds after which the newest key is looked up anew: it signs from then on
-SECRET = 32  # bytes
+UNKNOWN_KEY_RETRY = 1.0
+"""Seconds after which keys are read again for an unknown key, which a replica may have made."""
+KEY_REFRESH_INTERVAL = 60.0
+"""Seconds after which keys are read again to sign with the newest one."""
+SECRET_BYTES = 32
 
 
-class Permitting:
-    """One replica's permit keys, read when first needed, once a minute, and when one is unknown."""
+class PermitSigner:
+    """One replica's permit keys.
+
+    They are read at first use, once a minute, and if a permit names an unknown key.
+    """
 
     def __init__(self, database: Database, clock: Clock, entropy: Callable[[int], bytes]) -> None:
-        """Read nothing yet."""
         self._database, self._clock, self._entropy = database, clock, entropy
         self._keys: tuple[PermitKey, ...] = ()
-        self._read_at = 0.0
+        self._loaded_at = 0.0
         self._lock = Lock()
 
-    def sign(self, permit: Permit, *about: str) -> str:
+    def sign(self, permit: Permit, *subject: str) -> str:
         """Return a permit's text, signed with the newest key."""
-        newest_key = self.newest()
-        return sign(permit, newest_key.secret, newest_key.number, *about)
+        newest_key = self.load_signing_key()
+        return sign_permit(permit, newest_key.secret, newest_key.number, *subject)
 
-    def at_hand(self) -> PermitKey | None:
-        """Return the key to sign with, without asking the database; None where it must be asked."""
-        return self._keys[0] if self._keys and self._age() < READ_AGAIN else None
+    def find_cached_key(self) -> PermitKey | None:
+        """Return the signing key, or None if the database is needed."""
+        return self._keys[0] if self._keys and self._compute_age() < KEY_REFRESH_INTERVAL else None
 
-    def newest(self) -> PermitKey:
-        """Return the key to sign with; the first of a database is made here.
+    def load_signing_key(self) -> PermitKey:
+        """Return the signing key; create it if the database has none.
 
         Raises:
-            StoreError: the database can't be asked.
+            StoreError: the database is unavailable.
         """
-        cached_key = self.at_hand()
+        cached_key = self.find_cached_key()
         if cached_key is not None:
             return cached_key
-        self._refresh()
+        self._load_keys()
         if not self._keys:
-            self.turn()
+            self.rotate_key()
         return self._keys[0]
 
-    def read(self, text: str, *about: str) -> Permit | None:
-        """Return what a permit says; None where no valid key signed it about this."""
+    def read_permit(self, text: str, *subject: str) -> Permit | None:
+        """Return the permit, or None without a valid signature for this subject."""
         if not self._keys:
-            self._refresh()
-        permit = read(text, self._secrets(), *about)
-        if permit is None and self._age() >= AGAIN:
-            self._refresh()
-            permit = read(text, self._secrets(), *about)
+            self._load_keys()
+        permit = verify_permit(text, self._map_secrets(), *subject)
+        if permit is None and self._compute_age() >= UNKNOWN_KEY_RETRY:
+            self._load_keys()
+            permit = verify_permit(text, self._map_secrets(), *subject)
         return permit
 
-    def turn(self) -> None:
-        """Sign with a new key from now on; the one before stays valid until the next turn."""
-        with self._database.writing() as transaction:
-            PermitKeys(transaction).turn(self._entropy(SECRET), at=self._clock.now())
-        self._refresh()
+    def rotate_key(self) -> None:
+        """Create a signing key; the last one stays valid until next time."""
+        with self._database.begin_write() as transaction:
+            PermitKeys(transaction).rotate(self._entropy(SECRET_BYTES), at=self._clock.now())
+        self._load_keys()
 
-    def _age(self) -> float:
-        """Return seconds since the keys were read; a boot clock that fell back makes them old."""
-        age = self._clock.boot() - self._read_at
-        return age if age >= 0 else READ_AGAIN
+    def _compute_age(self) -> float:
+        """Return seconds since the keys were read; the maximum after a reset."""
+        age = self._clock.read_boot_clock() - self._loaded_at
+        return age if age >= 0 else KEY_REFRESH_INTERVAL
 
-    def _secrets(self) -> dict[int, bytes]:
+    def _map_secrets(self) -> dict[int, bytes]:
         return {key.number: key.secret for key in self._keys}
 
-    def _refresh(self) -> None:
+    def _load_keys(self) -> None:
         with self._lock:
-            started_at = self._clock.boot()
-            with self._database.reading() as transaction:
-                self._keys = tuple(PermitKeys(transaction).valid())
-            self._read_at = started_at
+            started_at = self._clock.read_boot_clock()
+            with self._database.begin_read() as transaction:
+                self._keys = tuple(PermitKeys(transaction).list_valid())
+            self._loaded_at = started_at

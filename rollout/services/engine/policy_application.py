@@ -1,4 +1,4 @@
-"""Apply a policy: the first makes the rollout, a later one holds at once or waits for people."""
+"""Apply policies: the first creates the rollout, a later one may need approval."""
 
 import secrets
 from dataclasses import dataclass
@@ -6,31 +6,31 @@ from datetime import datetime
 from hashlib import sha256
 
 from rollout import faults
-from rollout.core.scope.commands import ApplyPolicy, Person
+from rollout.core.scope.commands import Actor, ApplyPolicy
 from rollout.core.scope.decider import decide
-from rollout.core.scope.events import Event, PolicyApplied, ProposalRaised, RolloutCreated
-from rollout.core.scope.projection import fold
+from rollout.core.scope.events import LedgerEvent, PolicyApplied, ProposalRaised, RolloutCreated
+from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import ENGINE
-from rollout.formats.policy.reader import load_policy
-from rollout.services.engine.command_handler import carry_out
+from rollout.formats.policy.reader import parse_policy
+from rollout.services.engine.command_handler import execute_command
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.policies import Policies
+from rollout.store.ledger.policies import PolicyTexts
 
 
 @dataclass(frozen=True, slots=True)
-class Applied:
-    """What became of a policy: it made the rollout, holds, or was raised as `proposal`."""
+class PolicyApplication:
+    """The result of applying a policy: rollout created, in force, or proposed."""
 
     rollout: str
-    events: tuple[Event, ...]
-    created: bool = False
+    events: tuple[LedgerEvent, ...]
+    is_created: bool = False
 
     @property
-    def says(self) -> str:
-        """Return it as a sentence."""
-        if self.created:
+    def text(self) -> str:
+        """Return the result as a sentence."""
+        if self.is_created:
             return f"{self.rollout} is created with policy 1; every cell is in shadow"
         for event in self.events:
             if isinstance(event, ProposalRaised):
@@ -43,55 +43,52 @@ class Applied:
         return "nothing changed: the policy is in force or proposed already"
 
 
-def apply(
+def apply_policy(
     database: Database,
     text: str,
-    by: Person,
+    by: Actor,
     at: datetime,
     salt: bytes | None = None,
-    house: int | None = None,
-) -> Applied:
-    """Put a policy in force or raise it; the rollout is made if there is none of its name.
+    access_head: int | None = None,
+) -> PolicyApplication:
+    """Put a policy in force or propose it; create new rollouts.
 
-    Args:
-        database: where the rollout is, or will be.
-        text: the policy file's text.
-        by: who applies it.
-        at: now.
-        salt: what a new rollout's draws are made with; by default from the system's chance.
-        house: the revision of the house chain that the applier's rights were judged by.
+    `salt` is for the sampling values of a new rollout, by default random. `access_head` is the
+    revision of the access ledger at which the caller's permissions were checked.
 
     Raises:
-        PolicyFaults: the text is no policy.
-        Refusal: the rollout refuses it.
+        InvalidPolicyError: the text is no valid policy.
+        RefusalError: the rollout refuses it.
     """
-    policy = load_policy(text)
+    policy = parse_policy(text)
     command = ApplyPolicy(at=at, by=by, policy=policy)
-    creation_events = _create(database, text, command, salt, house)
+    creation_events = _create_rollout(database, text, command, salt, access_head)
     if creation_events:
-        return Applied(policy.rollout, creation_events, created=True)
-    with database.writing() as transaction:
-        rollout = Rollouts(transaction).create(policy.rollout, salt=b"", at=at)  # it is there
-        Policies(transaction, rollout).keep(text, by=by.name, at=at)
-        faults.point("policy.kept")
-    return Applied(policy.rollout, carry_out(database, policy.rollout, lambda _: command, house))
+        return PolicyApplication(policy.rollout, creation_events, is_created=True)
+    with database.begin_write() as transaction:
+        rollout = Rollouts(transaction).create(policy.rollout, salt=b"", at=at)  # exists
+        PolicyTexts(transaction, rollout).store_text(text, by=by.name, at=at)
+        faults.reach_point("policy.kept")
+    return PolicyApplication(
+        policy.rollout, execute_command(database, policy.rollout, lambda _: command, access_head)
+    )
 
 
-def _create(
-    database: Database, text: str, command: ApplyPolicy, salt: bytes | None, house: int | None
-) -> tuple[Event, ...]:
-    """Make the rollout with its first policy, all or nothing; () where it is there already."""
+def _create_rollout(
+    database: Database, text: str, command: ApplyPolicy, salt: bytes | None, access_head: int | None
+) -> tuple[LedgerEvent, ...]:
+    """Create the rollout with its first policy; return () if it exists."""
     policy = command.policy
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         new_salt = secrets.token_bytes(32) if salt is None else salt
         rollout = Rollouts(transaction).create(policy.rollout, salt=new_salt, at=command.at)
         ledger = Ledger(transaction, rollout)
-        if ledger.head().revision:
+        if ledger.load_head().revision:
             return ()
-        faults.point("policy.created")
-        Policies(transaction, rollout).keep(text, by=command.by.name, at=command.at)
+        faults.reach_point("policy.created")
+        PolicyTexts(transaction, rollout).store_text(text, by=command.by.name, at=command.at)
         salt_hash = sha256(rollout.salt).hexdigest()
         creation_events = (RolloutCreated(at=command.at, by=ENGINE, salt_hash=salt_hash),)
-        events = (*creation_events, *decide(command, fold(creation_events), policy))
-        ledger.append(events, after=0, access_head=house)
+        events = (*creation_events, *decide(command, apply_events(creation_events), policy))
+        ledger.append(events, after=0, access_head=access_head)
         return events

@@ -1,68 +1,73 @@
-"""Records leave when the policy's age for them is reached; what was counted from them stays."""
+"""Delete records older than the policy's `retention`; their counts stay."""
 
 from collections.abc import Collection
 from datetime import datetime
 
 from rollout.core.scope.events import RecordsPurged
 from rollout.core.scope.scope import ENGINE
-from rollout.services.engine.rollout_state import standing
-from rollout.store.counting.purge import old_cases, purge
-from rollout.store.database.idempotency_keys import Replies
+from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.store.counting.purge import list_old_cases, purge_records
+from rollout.store.database.idempotency_keys import IdempotencyKeys
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database
 from rollout.store.ledger.ledger import Ledger
 
-BATCH = 2_000  # cases in one transaction: ingest waits for no more
-LOOKED = 50 * BATCH  # cases found by one look: it reads all there are, and nobody waits for it
+CASES_PER_BATCH = 2_000  # in one transaction, which delays incoming records
+CASES_PER_SEARCH = 50 * CASES_PER_BATCH  # in one read, which delays nothing
 
 
-def purge_all(database: Database, at: datetime) -> dict[str, int]:
-    """Purge each rollout whose policy says an age, and return the rows deleted by rollout."""
-    with database.reading() as transaction:
-        rollout_names = [rollout.name for rollout in Rollouts(transaction).all()]
+def purge_all_rollouts(database: Database, at: datetime) -> dict[str, int]:
+    """Purge each rollout with a retention; return the deleted rows by rollout."""
+    with database.begin_read() as transaction:
+        rollout_names = [rollout.name for rollout in Rollouts(transaction).list_all()]
     deleted_rows = {
-        rollout_name: purge_old(database, rollout_name, at) for rollout_name in rollout_names
+        rollout_name: purge_old_records(database, rollout_name, at)
+        for rollout_name in rollout_names
     }
     return {rollout_name: rows for rollout_name, rows in deleted_rows.items() if rows}
 
 
-def purge_old(database: Database, name: str, at: datetime) -> int:
-    """Delete what is older than the policy in force says; return how many rows.
+def purge_old_records(database: Database, rollout_name: str, at: datetime) -> int:
+    """Delete records older than the policy's retention; return the number of rows.
 
-    Each batch is deleted in the transaction that notes it in the ledger. Without an age in the
-    policy nothing is ever deleted.
+    Each batch is deleted in the transaction that appends its event. Without a retention nothing is
+    deleted.
 
     Raises:
-        UnknownRollout: there is no such rollout.
+        NoSuchRolloutError: there is no such rollout.
     """
-    rows, found_count = 0, LOOKED
-    while found_count == LOOKED:
-        old_case_ids = _old(database, name, at)
+    rows, case_count = 0, CASES_PER_SEARCH
+    while case_count == CASES_PER_SEARCH:
+        old_case_ids = _find_old_cases(database, rollout_name, at)
         batches = [
-            old_case_ids[start : start + BATCH]
-            for start in range(0, max(len(old_case_ids), 1), BATCH)
+            old_case_ids[start : start + CASES_PER_BATCH]
+            for start in range(0, max(len(old_case_ids), 1), CASES_PER_BATCH)
         ]
-        deleted_rows = sum(_batch(database, name, at, batch) for batch in batches)
-        rows, found_count = rows + deleted_rows, len(old_case_ids) if deleted_rows else 0
+        deleted_rows = sum(_purge_batch(database, rollout_name, at, batch) for batch in batches)
+        rows, case_count = rows + deleted_rows, len(old_case_ids) if deleted_rows else 0
     return rows
 
 
-def _old(database: Database, name: str, at: datetime) -> list[int]:
-    with database.reading() as transaction:
-        state = standing(transaction, name)
+def _find_old_cases(database: Database, rollout_name: str, at: datetime) -> list[int]:
+    with database.begin_read() as transaction:
+        state = load_rollout_state(transaction, rollout_name)
         age = state.policy.retention
         if age is None:
             return []
-        return old_cases(transaction, state.rollout, before=at - age, limit=LOOKED)
+        return list_old_cases(transaction, state.rollout, before=at - age, limit=CASES_PER_SEARCH)
 
 
-def _batch(database: Database, name: str, at: datetime, case_ids: Collection[int]) -> int:
-    with database.writing() as transaction:
-        state = standing(transaction, name)
+def _purge_batch(
+    database: Database, rollout_name: str, at: datetime, case_ids: Collection[int]
+) -> int:
+    with database.begin_write() as transaction:
+        state = load_rollout_state(transaction, rollout_name)
         age = state.policy.retention
         if age is None:
             return 0
-        deleted_by_table = purge(transaction, state.rollout, before=at - age, case_ids=case_ids)
+        deleted_by_table = purge_records(
+            transaction, state.rollout, before=at - age, case_ids=case_ids
+        )
         if not deleted_by_table:
             return 0
         tables = tuple(sorted(deleted_by_table))
@@ -72,8 +77,8 @@ def _batch(database: Database, name: str, at: datetime, case_ids: Collection[int
         return sum(counts)
 
 
-def tidy(database: Database, at: datetime) -> None:
-    """Delete what has expired by `at`."""
-    purge_all(database, at)
-    with database.writing() as transaction:
-        Replies(transaction).forget(at=at)
+def delete_expired(database: Database, at: datetime) -> None:
+    """Delete old records and expired idempotency keys."""
+    purge_all_rollouts(database, at)
+    with database.begin_write() as transaction:
+        IdempotencyKeys(transaction).delete_expired(at=at)

@@ -1,42 +1,49 @@
-"""How far the people of a rollout are to be relied on, from what its store knows of them."""
+"""Reliability of a rollout's reviewers, from its stored records."""
 
 from datetime import datetime
 
 import polars as pl
 
-from rollout.services.engine.rollout_state import Standing
-from rollout.services.engine.unit_counting import stored_history
+from rollout.core.calendar.instants import EPOCH
+from rollout.services.engine.rollout_state import RolloutState
+from rollout.services.engine.unit_counting import open_stored_history
 from rollout.store.database.session import Transaction
-from rollout.tally.reviewer_checks import asked_of
-from rollout.tally.slots import EPOCH
+from rollout.tally.reviewer_checks import compute_required_reliability
 
 
-def people_of(transaction: Transaction, stood: Standing) -> pl.DataFrame | None:
-    """Return how everybody stands who was ever checked; None where the policy doesn't ask.
+def compute_reviewer_checks(transaction: Transaction, state: RolloutState) -> pl.DataFrame | None:
+    """Return the reviewer checks, or None if the policy needs none.
 
-    It is the same frame that a replay of the same records makes of them: what counts of a verdict
-    follows from times that the records name, not from when they came in or who counts them.
+    A replay of the same records computes the same frame: it depends on the records' own times, not
+    on when they were received or counted.
     """
-    if stood.policy.evidence.min_reviewer_agreement is None:
+    if state.policy.evidence.min_reviewer_agreement is None:
         return None
-    return asked_of(stored_history(transaction, stood).checked(), stood.policy)
+    return compute_required_reliability(
+        open_stored_history(transaction, state).load_checked_records(), state.policy
+    )
 
 
-class People:
-    """One process' memory of how the people of a rollout stand.
+class ReviewerCheckCache:
+    """One process's cache of a rollout's reviewer checks.
 
-    A verdict is judged by the checks before the day on which it was given, so a whole history is
-    read again only where something that was said before today is new.
+    A decision depends on the checks before its day, so the history is read again only if a decision
+    from before today is new.
     """
 
     def __init__(self) -> None:
         self._frame: pl.DataFrame | None = None
-        self._known: tuple[str, int, int] | None = None
+        self._cache_key: tuple[str, int, int] | None = None
 
-    def read(self, transaction: Transaction, stood: Standing, at: datetime) -> pl.DataFrame | None:
-        """Return `people_of`, as far as verdicts that were given up to `at` depend on it."""
+    def load(
+        self, transaction: Transaction, state: RolloutState, at: datetime
+    ) -> pl.DataFrame | None:
+        """Return the reviewer checks that decisions made up to `at` depend on."""
         today = at.astimezone(EPOCH.tzinfo).replace(hour=0, minute=0, second=0, microsecond=0)
-        cache_key = (stood.policy.hash, *stored_history(transaction, stood).judged_before(today))
-        if cache_key != self._known:
-            self._frame, self._known = people_of(transaction, stood), cache_key
+        cache_key = (
+            state.policy.hash,
+            *open_stored_history(transaction, state).count_decisions_before(today),
+        )
+        if cache_key != self._cache_key:
+            self._frame, self._cache_key = compute_reviewer_checks(transaction, state), cache_key
         return self._frame

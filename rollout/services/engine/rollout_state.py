@@ -1,4 +1,4 @@
-"""How a live rollout stands: its scope, the policy in force, the versions that are known."""
+"""State of a live rollout: its scope, the policy in force, the known versions."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -9,47 +9,47 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 from rollout.core.calendar.sites import SHADOW, Cell
-from rollout.core.errors import UnknownRollout
+from rollout.core.errors import UnknownRolloutError
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.scope import Scope, acting
-from rollout.formats.policy.reader import load_policy
-from rollout.store.counting.count_queue import DueQueue
+from rollout.core.scope.scope import Scope, find_acting_version
+from rollout.formats.policy.reader import parse_policy
+from rollout.store.counting.count_queue import CountQueue
 from rollout.store.database.rollouts import Rollout, Rollouts
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.policies import Policies
-from rollout.store.ledger.tick_slots import Slots
-from rollout.store.ledger.versions import KnownVersion, Versions
-from rollout.tally.slots import instant
+from rollout.store.ledger.policies import PolicyTexts
+from rollout.store.ledger.tick_slots import TickSlots
+from rollout.store.ledger.versions import StoredVersion, VersionStore
+from rollout.tally.slots import to_instant
 
 
-class NoSuchRolloutError(UnknownRollout):
-    """The database has no rollout of that name; the text lists those that it has."""
+class NoSuchRolloutError(UnknownRolloutError):
+    """The database has no such rollout; the text lists the others."""
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class RolloutState:
     """A rollout at one revision of its ledger.
 
     Attributes:
-        rollout: its number, name and salt.
-        scope: the whole ledger, folded.
+        rollout: number, name and salt.
+        scope: the result of all ledger entries.
         policy: the policy in force.
-        pending: policies that wait for approval, by hash.
-        versions: what was said of each version, and when it was first seen.
+        pending: policies that need approval, by hash.
+        versions: information on each version, and when it was first used.
     """
 
     rollout: Rollout
     scope: Scope
     policy: Policy
     pending: Mapping[str, Policy]
-    versions: Mapping[str, KnownVersion]
+    versions: Mapping[str, StoredVersion]
 
     @property
     def trained_until(self) -> dict[str, datetime]:
-        """Return up to when the training cases of each version reach, where that was said."""
+        """Return by version when its training cases end, where recorded."""
         trained_until_by_version = {
-            version_id: known_version.facts.trained_until
+            version_id: known_version.info.trained_until
             for version_id, known_version in self.versions.items()
         }
         return {
@@ -60,116 +60,125 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class _Read:
-    """A standing, and the hash of the last row that it was folded from."""
+class _CachedState:
+    """A state, and the hash of the last ledger entry in it."""
 
-    standing: Standing
-    last: str
-
-
-_read_before: WeakKeyDictionary[object, dict[str, _Read]] = WeakKeyDictionary()
-"""By database and name what was read last."""
+    state: RolloutState
+    last_hash: str
 
 
-def standing(transaction: Transaction, name: str) -> Standing:
-    """Return how the rollout of that name stands.
-
-    What this process read before is gone on from while the chain holds the row that it ended
-    with. Where it does not (a backup was restored, an append was undone), all is read anew.
-
-    Raises:
-        NoSuchRolloutError: there is none.
-    """
-    rollout = _found(transaction, name)
-    cached_states = _read_before.setdefault(transaction.pool, {})
-    cached_states[name] = _read(transaction, rollout, cached_states.get(name))
-    return cached_states[name].standing
+_state_cache: WeakKeyDictionary[object, dict[str, _CachedState]] = WeakKeyDictionary()
+"""Last loaded state, by database and rollout."""
 
 
-def _found(transaction: Transaction, name: str) -> Rollout:
-    rollouts = Rollouts(transaction)
-    rollout = rollouts.find(name)
-    if rollout is None:
-        rollout_names = (
-            ", ".join(other_rollout.name for other_rollout in rollouts.all()) or "none yet"
-        )
-        raise NoSuchRolloutError(
-            f"no rollout {name}; `rollout apply` makes one. There: {rollout_names}"
-        )
-    return rollout
+def load_rollout_state(transaction: Transaction, rollout_name: str) -> RolloutState:
+    """Load the current state of a rollout.
 
-
-def _read(transaction: Transaction, rollout: Rollout, known: _Read | None) -> _Read:
-    ledger = Ledger(transaction, rollout)
-    if known is not None and known.standing.rollout == rollout and _holds(ledger, known):
-        state = standing_after(transaction, known.standing)
-    else:
-        state = _stood(transaction, rollout, ledger.scope())
-    return _Read(state, _hash_at(ledger, state.scope.revision))
-
-
-def _holds(ledger: Ledger, known: _Read) -> bool:
-    return _hash_at(ledger, known.standing.scope.revision) == known.last
-
-
-def _hash_at(ledger: Ledger, revision: int) -> str:
-    """Return the hash of a row, "" where the chain has none of that revision."""
-    return next((row.hash for row in ledger.rows(after=revision - 1, until=revision)), "")
-
-
-def standing_after(transaction: Transaction, known: Standing) -> Standing:
-    """Return how a rollout stands now, folding only what came after a `known` standing."""
-    scope = Ledger(transaction, known.rollout).scope(known.scope)
-    policies = {**known.pending, known.scope.policy_hash: known.policy}
-    return _stood(transaction, known.rollout, scope, policies)
-
-
-def _stood(
-    transaction: Transaction,
-    rollout: Rollout,
-    scope: Scope,
-    known: Mapping[str, Policy] = MappingProxyType({}),
-) -> Standing:
-    pending_hashes = {
-        proposal.about for proposal in scope.proposals.values() if proposal.kind == "policy"
-    }
-    unread_hashes = {scope.policy_hash, *pending_hashes} - known.keys()
-    texts = Policies(transaction, rollout).texts(unread_hashes) if unread_hashes else {}
-    policies = {**known, **{policy_hash: kept_policy(text) for policy_hash, text in texts.items()}}
-    return Standing(
-        rollout=rollout,
-        scope=scope,
-        policy=policies[scope.policy_hash],
-        pending={policy_hash: policies[policy_hash] for policy_hash in pending_hashes},
-        versions=Versions(transaction, rollout).all(),
-    )
-
-
-@lru_cache(maxsize=64)
-def kept_policy(text: str) -> Policy:
-    """Read a kept policy; it was read without a fault when it was kept."""
-    return load_policy(text)
-
-
-def status(database: Database, name: str, at: datetime) -> dict[str, Any]:
-    """Return what a person asks first: stages, what waits for whom, what is stopped.
+    A state loaded before is extended if the ledger still holds its last entry. Otherwise (a backup
+    was restored, an append was rolled back) everything is read again.
 
     Raises:
         NoSuchRolloutError: there is no such rollout.
     """
-    with database.reading() as transaction:
-        state = standing(transaction, name)
-        last_slot = Slots(transaction, state.rollout).last_done()
-        pending_count = DueQueue(transaction, state.rollout).waiting()
+    rollout = _find_rollout(transaction, rollout_name)
+    cached_states = _state_cache.setdefault(transaction.pool, {})
+    cached_states[rollout_name] = _load_state(transaction, rollout, cached_states.get(rollout_name))
+    return cached_states[rollout_name].state
+
+
+def _find_rollout(transaction: Transaction, rollout_name: str) -> Rollout:
+    rollouts = Rollouts(transaction)
+    rollout = rollouts.find(rollout_name)
+    if rollout is None:
+        rollout_names = (
+            ", ".join(other_rollout.name for other_rollout in rollouts.list_all()) or "none yet"
+        )
+        raise NoSuchRolloutError(
+            f"no rollout {rollout_name}; `rollout apply` makes one. There: {rollout_names}"
+        )
+    return rollout
+
+
+def _load_state(
+    transaction: Transaction, rollout: Rollout, cached_state: _CachedState | None
+) -> _CachedState:
+    ledger = Ledger(transaction, rollout)
+    if (
+        cached_state is not None
+        and cached_state.state.rollout == rollout
+        and _is_current_chain(ledger, cached_state)
+    ):
+        state = refresh_rollout_state(transaction, cached_state.state)
+    else:
+        state = _build_state(transaction, rollout, ledger.load_scope())
+    return _CachedState(state, _find_row_hash(ledger, state.scope.revision))
+
+
+def _is_current_chain(ledger: Ledger, cached_state: _CachedState) -> bool:
+    return _find_row_hash(ledger, cached_state.state.scope.revision) == cached_state.last_hash
+
+
+def _find_row_hash(ledger: Ledger, revision: int) -> str:
+    """Return the hash of a ledger entry, "" for unknown revisions."""
+    return next((row.hash for row in ledger.list_rows(after=revision - 1, until=revision)), "")
+
+
+def refresh_rollout_state(transaction: Transaction, known_state: RolloutState) -> RolloutState:
+    """Return the current state, applying only entries after `known_state`."""
+    scope = Ledger(transaction, known_state.rollout).load_scope(known_state.scope)
+    policies = {**known_state.pending, known_state.scope.policy_hash: known_state.policy}
+    return _build_state(transaction, known_state.rollout, scope, policies)
+
+
+def _build_state(
+    transaction: Transaction,
+    rollout: Rollout,
+    scope: Scope,
+    known_policies: Mapping[str, Policy] = MappingProxyType({}),
+) -> RolloutState:
+    pending_hashes = {
+        proposal.about for proposal in scope.proposals.values() if proposal.kind == "policy"
+    }
+    unread_hashes = {scope.policy_hash, *pending_hashes} - known_policies.keys()
+    texts = PolicyTexts(transaction, rollout).load_texts(unread_hashes) if unread_hashes else {}
+    policies = {
+        **known_policies,
+        **{policy_hash: parse_stored_policy(text) for policy_hash, text in texts.items()},
+    }
+    return RolloutState(
+        rollout=rollout,
+        scope=scope,
+        policy=policies[scope.policy_hash],
+        pending={policy_hash: policies[policy_hash] for policy_hash in pending_hashes},
+        versions=VersionStore(transaction, rollout).list_all(),
+    )
+
+
+@lru_cache(maxsize=64)
+def parse_stored_policy(text: str) -> Policy:
+    """Parse a stored policy, which was valid when it was stored."""
+    return parse_policy(text)
+
+
+def load_rollout_status(database: Database, rollout_name: str, at: datetime) -> dict[str, Any]:
+    """Return stages, open proposals and stops as JSON values.
+
+    Raises:
+        NoSuchRolloutError: there is no such rollout.
+    """
+    with database.begin_read() as transaction:
+        state = load_rollout_state(transaction, rollout_name)
+        last_slot = TickSlots(transaction, state.rollout).load_last_done()
+        pending_count = CountQueue(transaction, state.rollout).count_waiting()
     scope, policy = state.scope, state.policy
     return {
-        "rollout": name,
+        "rollout": rollout_name,
         "policy": {"number": scope.policy_number, "hash": scope.policy_hash},
         "revision": scope.revision,
-        "ticked": None if last_slot is None else instant(last_slot, policy.tick).isoformat(),
+        "ticked": None if last_slot is None else to_instant(last_slot, policy.tick).isoformat(),
         "waiting": pending_count,
         "versions": list(scope.versions),
-        "cells": [_cell(state, cell, at) for cell in policy.cells],
+        "cells": [_build_cell_status(state, cell, at) for cell in policy.cells],
         "proposals": [
             {
                 "id": proposal.id,
@@ -181,7 +190,7 @@ def status(database: Database, name: str, at: datetime) -> dict[str, Any]:
                 "needs": list(proposal.needs),
                 "approved_by": [approval.by for approval in proposal.approvals],
                 "expires": proposal.expires_at.isoformat(),
-                "evidence": proposal.evidence,
+                "evidence": proposal.evidence_hash,
             }
             for proposal in scope.proposals.values()
         ],
@@ -197,26 +206,27 @@ def status(database: Database, name: str, at: datetime) -> dict[str, Any]:
     }
 
 
-def _cell(stood: Standing, cell: Cell, at: datetime) -> dict[str, Any]:
-    scope, policy = stood.scope, stood.policy
-    acting_version, acting_grant = scope.holder(cell), acting(scope, policy, cell, at)
-    cell_state = None if acting_version is None else scope.state(cell, acting_version)
+def _build_cell_status(state: RolloutState, cell: Cell, at: datetime) -> dict[str, Any]:
+    scope, policy = state.scope, state.policy
+    acting_version = scope.get_holder(cell)
+    acting_grant = find_acting_version(scope, policy, cell, at)
+    cell_state = None if acting_version is None else scope.get_cell_state(cell, acting_version)
     return {
         "cell": str(cell),
-        "stage": SHADOW if acting_grant is None else policy.rungs[acting_grant[1]],
+        "stage": SHADOW if acting_grant is None else policy.stage_ids[acting_grant[1]],
         "version": acting_version or "",
-        "stopped": scope.stopped(cell),
+        "stopped": scope.is_stopped(cell),
         "suspended_by": [] if cell_state is None else sorted(cell_state.suspended_by),
     }
 
 
-def status_text(found: Mapping[str, Any]) -> str:
-    """Write a status for a terminal, a line for each cell, proposal and stop."""
-    last_tick = found["ticked"] or "never"
-    number, revision = found["policy"]["number"], found["revision"]
-    counting_text = f"last tick {last_tick}, {found['waiting']} waiting to be counted"
-    lines = [f"{found['rollout']}: policy {number}, revision {revision}, {counting_text}"]
-    for cell in found["cells"]:
+def format_rollout_status(rollout_status: Mapping[str, Any]) -> str:
+    """Format a status as text: a line per cell, proposal and stop."""
+    last_tick = rollout_status["ticked"] or "never"
+    number, revision = rollout_status["policy"]["number"], rollout_status["revision"]
+    counting_text = f"last tick {last_tick}, {rollout_status['waiting']} waiting to be counted"
+    lines = [f"{rollout_status['rollout']}: policy {number}, revision {revision}, {counting_text}"]
+    for cell in rollout_status["cells"]:
         withholding_texts = (
             [f"suspended by {', '.join(cell['suspended_by'])}"] if cell["suspended_by"] else []
         )
@@ -225,14 +235,14 @@ def status_text(found: Mapping[str, Any]) -> str:
         lines.append(
             "; ".join([f"  {cell['cell']}: {cell['stage']}{version_text}", *withholding_texts])
         )
-    for proposal in found["proposals"]:
+    for proposal in rollout_status["proposals"]:
         proposal_text = (
             f"{proposal['kind']} of {proposal['cell'] or proposal['about']} {proposal['version']}"
             f" {proposal['to']}".rstrip()
         )
-        approver_text = ", ".join(proposal["approved_by"]) or "nobody yet"
+        approver_text = ", ".join(proposal["approved_by"]) or "no one yet"
         approval_text = (
-            f"asks {', '.join(proposal['needs'])}; approved by {approver_text}; open until"
+            f"needs {', '.join(proposal['needs'])}; approved by {approver_text}; open until"
             f" {proposal['expires']}"
         )
         lines += [
@@ -241,6 +251,6 @@ def status_text(found: Mapping[str, Any]) -> str:
         ]
     lines += [
         f"  {stop['id']}: stopped by {stop['by']}: {', '.join(stop['cells'])}"
-        for stop in found["stops"]
+        for stop in rollout_status["stops"]
     ]
     return "\n".join(lines)

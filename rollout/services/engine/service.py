@@ -1,4 +1,4 @@
-"""What one process of the service holds in memory: its database, its clock, what it watches."""
+"""What one replica of the service holds: database, clock, caches and keys."""
 
 import secrets
 from collections.abc import Callable
@@ -7,9 +7,9 @@ from datetime import datetime
 from typing import Protocol
 
 from rollout.core.scope.permissions import Caller
-from rollout.services.access.sign_in import SigningIn
-from rollout.services.engine.permit_signing import Permitting
-from rollout.services.engine.state_cache import Watch
+from rollout.services.access.sign_in import SignIn
+from rollout.services.engine.permit_signing import PermitSigner
+from rollout.services.engine.state_cache import StateCache
 from rollout.services.support.channels import NO_CHANNELS, Channels
 from rollout.services.support.clock import Clock, SystemClock
 from rollout.store.database.session import Database
@@ -17,56 +17,56 @@ from rollout.store.database.session import Database
 Entropy = Callable[[int], bytes]
 
 
-class Door(Protocol):
-    """Who comes in: `rollout.services.access.authentication`, or whom a test lets in."""
+class CallerAuthenticator(Protocol):
+    """Authentication of callers; tests use other implementations."""
 
-    def at_hand(self, text: str, at: datetime) -> Caller | None:
-        """Return whose key this is without asking the database; None where it must be asked.
+    def find_cached_caller(self, key_text: str, at: datetime) -> Caller | None:
+        """Return the key's caller, or None if the database is needed.
 
         Raises:
-            Unauthenticated: nobody's that is valid now.
+            UnauthenticatedError: the key is not valid now.
         """
         ...
 
-    def session_at_hand(self, token: str, at: datetime) -> Caller | None:
-        """Return whose session this is without asking the database; None where it must be asked."""
+    def find_cached_session_caller(self, token: str, at: datetime) -> Caller | None:
+        """Return the session's caller, or None if the database is needed."""
         ...
 
-    def caller_of_key(self, text: str, at: datetime) -> Caller:
-        """Return whose key this is.
+    def authenticate_key(self, key_text: str, at: datetime) -> Caller:
+        """Return the key's caller.
 
         Raises:
-            Unauthenticated: nobody's that is valid now.
+            UnauthenticatedError: the key is not valid now.
         """
         ...
 
-    def page_token(self, token: str) -> str:
-        """Return what the pages of a session bring back when they change something.
+    def build_page_token(self, token: str) -> str:
+        """Return the token that a session's pages send with changes.
 
         Raises:
-            Unauthenticated: there is no such session.
+            UnauthenticatedError: there is no such session.
         """
         ...
 
     def check_page_token(self, token: str, page_token: str) -> None:
-        """Go on only with the page's token of a session.
+        """Raise unless the page token belongs to the session.
 
         Raises:
-            Unauthenticated: there is no such session.
-            CrossSite: the token is not its own.
+            UnauthenticatedError: there is no such session.
+            CrossSiteRequestError: the token belongs to another session.
         """
         ...
 
-    def note_uses(self, at: datetime) -> bool:
-        """Write when keys and sessions were used last, beside the requests."""
+    def write_last_uses(self, at: datetime) -> bool:
+        """Store when keys and sessions were last used; return whether written."""
         ...
 
-    def caller_of_session(self, text: str, at: datetime, *, csrf: str | None = None) -> Caller:
-        """Return whose session this is; what changes something brings its page's token.
+    def authenticate_session(self, token: str, at: datetime, *, csrf: str | None = None) -> Caller:
+        """Return the session's caller; a change also needs its page token.
 
         Raises:
-            Unauthenticated: nobody's that is valid now.
-            CrossSite: `csrf` is given, and not that of the session.
+            UnauthenticatedError: the session is not valid now.
+            CrossSiteRequestError: `csrf` is not the session's page token.
         """
         ...
 
@@ -76,42 +76,42 @@ class Service:
     """One replica.
 
     Attributes:
-        database: where everything is.
-        clock: what tells the time to all of it.
-        watch: the rollouts, as confirmed a moment ago.
-        door: who comes in by which key or session, as confirmed a moment ago.
-        signing: the ways in that end in a session.
-        permits: signs answers and checks what actions bring back.
-        entropy: random bytes for salts, keys and sessions.
-        channels: where reports go.
+        database: where everything is stored.
+        clock: its only source of time.
+        state_cache: rollout states, at most `MAX_STALENESS` old.
+        authenticator: finds the caller of a key or session.
+        sign_in: starts sessions.
+        permit_signer: signs permits and reads those of actions.
+        entropy: returns random bytes for salts, keys and sessions.
+        channels: where reports are sent.
     """
 
     database: Database
     clock: Clock
-    watch: Watch
-    door: Door
-    signing: SigningIn
-    permits: Permitting
+    state_cache: StateCache
+    authenticator: CallerAuthenticator
+    sign_in: SignIn
+    permit_signer: PermitSigner
     entropy: Entropy
     channels: Channels = NO_CHANNELS
 
 
-def service_on(
+def build_service(
     database: Database,
-    door: Door,
+    authenticator: CallerAuthenticator,
     clock: Clock | None = None,
     entropy: Entropy = secrets.token_bytes,
     channels: Channels = NO_CHANNELS,
 ) -> Service:
-    """Return a replica on a database whose tables are current; nothing is read yet."""
+    """Return a replica on a migrated database; nothing is read yet."""
     service_clock = SystemClock() if clock is None else clock
     return Service(
         database=database,
         clock=service_clock,
-        watch=Watch(database, service_clock),
-        door=door,
-        signing=SigningIn(database, service_clock, entropy),
-        permits=Permitting(database, service_clock, entropy),
+        state_cache=StateCache(database, service_clock),
+        authenticator=authenticator,
+        sign_in=SignIn(database, service_clock, entropy),
+        permit_signer=PermitSigner(database, service_clock, entropy),
         entropy=entropy,
         channels=channels,
     )

@@ -1,8 +1,7 @@
-"""What held when: the policies, attempts and stages of a live rollout, slot by slot.
+"""Policies, attempts and stages of a live rollout, slot by slot.
 
-A unit belongs to what was in force when it occurred, and not when somebody came to count it. All
-of it follows from the ledger, and costs what happened: neither slots without events nor cells in
-which nothing happens are looked at.
+A unit belongs to what was in force when it occurred, not when it was counted. All of it follows
+from the ledger; slots without events and unchanged cells cost nothing.
 """
 
 import heapq
@@ -18,13 +17,13 @@ from numpy.typing import NDArray
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
-from rollout.core.policy.record_definition import definition, redefined
+from rollout.core.policy.record_definition import compute_definition, is_redefined
 from rollout.core.scope.events import (
     Approved,
     CellEvent,
-    Event,
     IncidentAcknowledged,
     IncidentOpened,
+    LedgerEvent,
     Narrowed,
     PolicyApplied,
     ProposalExpired,
@@ -35,14 +34,14 @@ from rollout.core.scope.events import (
     Stopped,
     VersionFirstUsed,
 )
-from rollout.core.scope.projection import fold
-from rollout.core.scope.scope import Scope, acting
-from rollout.replay.fast_forward import ending_slots
-from rollout.tally.slots import instant, slot_after
-from rollout.tally.stage_history import Shares, Timeline, bands, shares_of
-from rollout.tally.unit_arrays import Ints
+from rollout.core.scope.projection import apply_events
+from rollout.core.scope.scope import Scope, find_acting_version
+from rollout.replay.fast_forward import list_ending_slots
+from rollout.tally.slots import find_slot_after, to_instant
+from rollout.tally.stage_history import StageHistory, StageShares, build_stage_shares, find_buckets
+from rollout.tally.unit_arrays import IntArray
 
-NO_STAGE = (
+EVENTS_WITHOUT_STAGE = (
     VersionFirstUsed,
     ProposalRaised,
     Approved,
@@ -53,156 +52,177 @@ NO_STAGE = (
     IncidentAcknowledged,
     ReportSealed,
 )
-EVERY_BAND = 2**31  # in shadow everything is seen, under whatever shares
-Levels = tuple[float, ...]
+FULL_SHARE_BOUND = 2**31  # above every bucket: in shadow humans decide all cases
+CostLevels = tuple[float, ...]
 
 
 @dataclass(frozen=True)
-class Era:
-    """A policy and the first slot in which it was in force. `row`: where its shares begin."""
+class LivePolicyPeriod:
+    """A policy, its first slot, and its first row of stage shares."""
 
     policy: Policy
-    since: int
-    row: int
+    first_slot: int
+    first_row: int
 
     @cached_property
-    def shares(self) -> Shares:
-        """Return its own shares."""
-        return shares_of(self.policy)
+    def shares(self) -> StageShares:
+        """Return the stage shares of this policy alone."""
+        return build_stage_shares(self.policy)
 
 
-class Past:
-    """What the ledger says of earlier slots. Take events in their order, then ask."""
+class RolloutHistory:
+    """Earlier slots of a rollout; add events in ledger order."""
 
     def __init__(self) -> None:
-        """Know nothing yet."""
-        self._eras: list[Era] = []
+        self._policy_periods: list[LivePolicyPeriod] = []
         self._versions: list[str] = []
         self._restarts: dict[tuple[Cell, str], list[int]] = defaultdict(list)
         self._scope = Scope()
-        self._waiting: list[tuple[int, Event]] = []
-        self._wakes: list[tuple[int, Cell]] = []
-        self._endings: list[int] = []
-        self._marked: int | None = None
-        self._timelines: dict[Cell, Timeline] = {}
-        self._meanings: dict[Cell, Mapping[str, Levels]] = {}
+        self._pending_events: list[tuple[int, LedgerEvent]] = []
+        self._grant_ends: list[tuple[int, Cell]] = []
+        self._policy_end_slots: list[int] = []
+        self._noted_slot: int | None = None
+        self._stage_histories: dict[Cell, StageHistory] = {}
+        self._equivalent_definitions: dict[Cell, Mapping[str, CostLevels]] = {}
         self._definitions: dict[Cell, str] = {}
-        self._shares: Shares | None = None
+        self._shares: StageShares | None = None
 
-    def take(self, events: Iterable[Event], policy_of: Callable[[str], Policy]) -> None:
-        """Take what happened next. `policy_of` gives the policy of a hash."""
+    def add_events(self, events: Iterable[LedgerEvent], policy_of: Callable[[str], Policy]) -> None:
+        """Add the next events; `policy_of` returns the policy of a hash."""
         for event in events:
             if isinstance(event, PolicyApplied):
-                self._begin_era(policy_of(event.policy_hash), event)
+                self._begin_policy_period(policy_of(event.policy_hash), event)
             if isinstance(event, VersionFirstUsed):
                 self._versions.append(event.version)
             if isinstance(event, Narrowed) and event.restart:
-                self._restart(event, (event.cell,), (event.version,))
-            slot = 0 if not self._eras else slot_after(event.at, self._policy.tick)
-            self._waiting.append((slot, event))
+                self._record_restart(event, (event.cell,), (event.version,))
+            slot = 0 if not self._policy_periods else find_slot_after(event.at, self._policy.tick)
+            self._pending_events.append((slot, event))
 
     @property
     def _policy(self) -> Policy:
-        return self._eras[-1].policy
+        return self._policy_periods[-1].policy
 
-    def _begin_era(self, policy: Policy, event: PolicyApplied) -> None:
-        same_period = next((e for e in self._eras if _alike(e.policy, policy)), None)
-        row = self._next_row() if same_period is None else same_period.row
+    def _begin_policy_period(self, policy: Policy, event: PolicyApplied) -> None:
+        same_period = next(
+            (
+                period
+                for period in self._policy_periods
+                if _have_same_exposure(period.policy, policy)
+            ),
+            None,
+        )
+        row = self._find_next_row() if same_period is None else same_period.first_row
         since = max(
             [
-                slot_after(event.at, policy.tick),
-                *(policy_period.since for policy_period in self._eras[-1:]),
+                find_slot_after(event.at, policy.tick),
+                *(policy_period.first_slot for policy_period in self._policy_periods[-1:]),
             ]
         )
-        self._eras.append(Era(policy, since, row))
-        self._restart(event, dict.fromkeys((*event.cleared, *event.restarted)), self._versions)
-        self._endings = sorted({*self._endings, *ending_slots(policy)})
-        self._meanings, self._definitions, self._shares = {}, {}, None
+        self._policy_periods.append(LivePolicyPeriod(policy, since, row))
+        self._record_restart(
+            event, dict.fromkeys((*event.cleared, *event.restarted)), self._versions
+        )
+        self._policy_end_slots = sorted({*self._policy_end_slots, *list_ending_slots(policy)})
+        self._equivalent_definitions, self._definitions, self._shares = {}, {}, None
 
-    def _next_row(self) -> int:
-        rows = {policy_period.row: len(policy_period.policy.stages) for policy_period in self._eras}
+    def _find_next_row(self) -> int:
+        rows = {
+            policy_period.first_row: len(policy_period.policy.stages)
+            for policy_period in self._policy_periods
+        }
         return max((row + stages for row, stages in rows.items()), default=0)
 
-    def _restart(self, event: Event, cells: Iterable[Cell], versions: Iterable[str]) -> None:
+    def _record_restart(
+        self, event: LedgerEvent, cells: Iterable[Cell], versions: Iterable[str]
+    ) -> None:
         for cell in cells:
             for version in versions:
                 slots = self._restarts[cell, version]
-                slots.append(max([slot_after(event.at, self._policy.tick), *slots[-1:]]))
+                slots.append(max([find_slot_after(event.at, self._policy.tick), *slots[-1:]]))
 
     @property
-    def eras(self) -> tuple[Era, ...]:
+    def policy_periods(self) -> tuple[LivePolicyPeriod, ...]:
         """Return the policies that were in force, in order."""
-        return tuple(self._eras)
+        return tuple(self._policy_periods)
 
-    # Asked of single units
+    # Units
 
-    def attempt(self, cell: Cell, version: str, occurred: int) -> int:
-        """Return the attempt that was in force in the slot in which a unit occurred."""
+    def find_attempt(self, cell: Cell, version: str, occurred: int) -> int:
+        """Return the attempt of a unit that occurred in a slot."""
         return 1 + bisect_right(self._restarts.get((cell, version), ()), occurred)
 
-    def bands(self, occurred: Ints, draws: NDArray[np.float64]) -> Ints:
-        """Return under which share each draw lies, of the policy in force when it occurred."""
-        buckets = np.zeros(len(draws), dtype=np.int64)
-        period_numbers = self._eras_at(occurred)
+    def find_buckets(self, occurred: IntArray, sampling_values: NDArray[np.float64]) -> IntArray:
+        """Return each sampling value's bucket under the policy at its time."""
+        buckets = np.zeros(len(sampling_values), dtype=np.int64)
+        period_numbers = self._find_periods_at(occurred)
         for number in np.unique(period_numbers):
             in_period = period_numbers == number
-            buckets[in_period] = bands(self._eras[number].shares, draws[in_period])
+            buckets[in_period] = find_buckets(
+                self._policy_periods[number].shares, sampling_values[in_period]
+            )
         return buckets
 
-    def _eras_at(self, occurred: Ints) -> Ints:
-        """Return the number of the era of each slot; before the first policy it is the first."""
-        since = np.array([policy_period.since for policy_period in self._eras])
+    def _find_periods_at(self, occurred: IntArray) -> IntArray:
+        """Return each slot's policy period; the first before any policy."""
+        since = np.array([policy_period.first_slot for policy_period in self._policy_periods])
         return np.maximum(np.searchsorted(since, occurred, side="right") - 1, 0)
 
     @property
-    def shares(self) -> Shares:
-        """Return the shares of all eras: row 0 is shadow, then come the rungs of one after another.
+    def stage_shares(self) -> StageShares:
+        """Return the shares of all policy periods.
 
-        A timeline of `of` names these rows.
+        Row 0 is shadow, then follow each period's stages. The values of `get_stage_history` are
+        these rows.
         """
         if self._shares is None:
             shares_by_row = {
-                policy_period.row: policy_period.shares for policy_period in reversed(self._eras)
+                policy_period.first_row: policy_period.shares
+                for policy_period in reversed(self._policy_periods)
             }
             ordered_shares = [shares_by_row[row] for row in sorted(shares_by_row)]
-            full_share = np.array([EVERY_BAND])
-            self._shares = Shares(
-                seen=np.concatenate([full_share, *(shares.seen[1:] for shares in ordered_shares)]),
-                blind=np.concatenate(
-                    [full_share, *(shares.blind[1:] for shares in ordered_shares)]
+            full_share = np.array([FULL_SHARE_BOUND])
+            self._shares = StageShares(
+                reviewed_buckets=np.concatenate(
+                    [full_share, *(shares.reviewed_buckets[1:] for shares in ordered_shares)]
                 ),
-                decides=np.concatenate(
-                    [[False], *(shares.decides[1:] for shares in ordered_shares)]
+                blind_buckets=np.concatenate(
+                    [full_share, *(shares.blind_buckets[1:] for shares in ordered_shares)]
+                ),
+                model_decides=np.concatenate(
+                    [[False], *(shares.model_decides[1:] for shares in ordered_shares)]
                 ),
             )
         return self._shares
 
-    def definition(self, cell: Cell) -> str:
-        """Return what a record in a cell is under the policy in force; "" where it has no cell."""
+    def find_definition(self, cell: Cell) -> str:
+        """Return a cell's record definition now; "" outside the policy."""
         if cell not in self._definitions:
-            is_known = cell in self._policy.known
-            self._definitions[cell] = definition(self._policy, cell) if is_known else ""
+            is_known = cell in self._policy.cell_set
+            self._definitions[cell] = compute_definition(self._policy, cell) if is_known else ""
         return self._definitions[cell]
 
-    def meanings(self, cell: Cell) -> Mapping[str, Levels]:
-        """Return the definitions that mean what the policy in force means, with their costs.
+    def find_equivalent_definitions(self, cell: Cell) -> Mapping[str, CostLevels]:
+        """Return the cost levels of definitions that equal the current one.
 
-        Labels appended to a list change no earlier record: evidence goes on under a definition
-        with another hash, and with other cost levels.
+        Labels appended to a list change no earlier record: evidence continues under a definition
+        with another hash and other cost levels.
         """
-        if cell not in self._meanings:
-            self._meanings[cell] = dict(self._same(cell))
-        return self._meanings[cell]
+        if cell not in self._equivalent_definitions:
+            self._equivalent_definitions[cell] = dict(self._iterate_equivalent_definitions(cell))
+        return self._equivalent_definitions[cell]
 
-    def _same(self, cell: Cell) -> Iterable[tuple[str, Levels]]:
-        newer_policy, newer_definition = self._policy, self.definition(cell)
+    def _iterate_equivalent_definitions(self, cell: Cell) -> Iterable[tuple[str, CostLevels]]:
+        newer_policy, newer_definition = self._policy, self.find_definition(cell)
         cost_levels = {newer_definition: newer_policy.cost_levels}
-        for policy_period in reversed(self._eras[:-1]):
+        for policy_period in reversed(self._policy_periods[:-1]):
             older_policy = policy_period.policy
-            if cell not in older_policy.known:
+            if cell not in older_policy.cell_set:
                 break
-            older_definition = definition(older_policy, cell)
-            if older_definition != newer_definition and redefined(older_policy, newer_policy, cell):
+            older_definition = compute_definition(older_policy, cell)
+            if older_definition != newer_definition and is_redefined(
+                older_policy, newer_policy, cell
+            ):
                 break
             cost_levels.setdefault(older_definition, older_policy.cost_levels)
             newer_policy, newer_definition = older_policy, older_definition
@@ -210,106 +230,113 @@ class Past:
 
     # Stages
 
-    def of(self, cell: Cell) -> Timeline:
-        """Return one cell's stages, as rows of `shares`."""
-        return self._timelines.get(cell) or Timeline()
+    def get_stage_history(self, cell: Cell) -> StageHistory:
+        """Return one cell's stages, as rows of `stage_shares`."""
+        return self._stage_histories.get(cell) or StageHistory()
 
-    def mark(self, until: int, scope: Scope | None = None) -> set[Cell]:
-        """Note the stages up to and with a slot; return the cells whose stage has changed.
+    def advance_to(self, last_slot: int, scope: Scope | None = None) -> set[Cell]:
+        """Record the stages through `last_slot`; return the cells that changed.
 
-        What was decided in a slot holds in it.
-
-        Args:
-            until: the slot.
-            scope: the fold of all that was taken, where the caller has it: one is kept, not two.
+        What was decided in a slot holds in it. `scope` is the result of all events added so far, if
+        the caller has it: then only one copy is kept.
         """
         changed_cells = set()
-        while (slot := self._next()) is not None and slot <= until:
-            changed_cells |= self._mark(slot, scope)
-            self._marked = slot
-        self._marked = until if self._marked is None else max(self._marked, until)
+        while (slot := self._find_next_slot()) is not None and slot <= last_slot:
+            changed_cells |= self._advance_slot(slot, scope)
+            self._noted_slot = slot
+        self._noted_slot = (
+            last_slot if self._noted_slot is None else max(self._noted_slot, last_slot)
+        )
         return changed_cells
 
-    def _next(self) -> int | None:
+    def _find_next_slot(self) -> int | None:
         """Return the next slot in which a stage may change."""
-        end_index = bisect_right(self._endings, -1 if self._marked is None else self._marked)
+        end_index = bisect_right(
+            self._policy_end_slots, -1 if self._noted_slot is None else self._noted_slot
+        )
         candidate_slots = [
-            *(slot for slot, _ in self._waiting[:1]),
-            *(slot for slot, _ in self._wakes[:1]),
+            *(slot for slot, _ in self._pending_events[:1]),
+            *(slot for slot, _ in self._grant_ends[:1]),
         ]
-        candidate_slots += self._endings[end_index : end_index + 1]
+        candidate_slots += self._policy_end_slots[end_index : end_index + 1]
         if not candidate_slots:
             return None
         return (
             min(candidate_slots)
-            if self._marked is None
-            else max(min(candidate_slots), self._marked + 1)
+            if self._noted_slot is None
+            else max(min(candidate_slots), self._noted_slot + 1)
         )
 
-    def _mark(self, slot: int, scope: Scope | None) -> set[Cell]:
-        cells = self._taken(slot, scope)
-        while self._wakes and self._wakes[0][0] <= slot:
-            cells.add(heapq.heappop(self._wakes)[1])
-        if slot in self._endings:
-            cells |= self._looked_at()
-        return {cell for cell in cells if self._note(cell, slot)}
+    def _advance_slot(self, slot: int, scope: Scope | None) -> set[Cell]:
+        cells = self._apply_pending(slot, scope)
+        while self._grant_ends and self._grant_ends[0][0] <= slot:
+            cells.add(heapq.heappop(self._grant_ends)[1])
+        if slot in self._policy_end_slots:
+            cells |= self._list_tracked_cells()
+        return {cell for cell in cells if self._update_stage(cell, slot)}
 
-    def _taken(self, slot: int, scope: Scope | None) -> set[Cell]:
-        """Apply what had happened by the slot; return the cells that it is about."""
+    def _apply_pending(self, slot: int, scope: Scope | None) -> set[Cell]:
+        """Apply the events up to the slot; return their cells."""
         events = [
             event
-            for _, event in takewhile(lambda pending_event: pending_event[0] <= slot, self._waiting)
+            for _, event in takewhile(
+                lambda pending_event: pending_event[0] <= slot, self._pending_events
+            )
         ]
-        del self._waiting[: len(events)]
+        del self._pending_events[: len(events)]
         if scope is not None and scope.revision == self._scope.revision + len(events):
             self._scope = scope
         else:
-            self._scope = fold(events, self._scope)
-        return {cell for event in events for cell in self._about(event)}
+            self._scope = apply_events(events, self._scope)
+        return {cell for event in events for cell in self._list_cells(event)}
 
-    def _about(self, event: Event) -> set[Cell]:
-        if isinstance(event, NO_STAGE):
+    def _list_cells(self, event: LedgerEvent) -> set[Cell]:
+        if isinstance(event, EVENTS_WITHOUT_STAGE):
             return set()
         if isinstance(event, CellEvent):
             return {event.cell}
-        return set(event.cells) if isinstance(event, Stopped) else self._looked_at()
+        return set(event.cells) if isinstance(event, Stopped) else self._list_tracked_cells()
 
-    def _looked_at(self) -> set[Cell]:
+    def _list_tracked_cells(self) -> set[Cell]:
         granted_cells = {
             cell for (cell, _), cell_state in self._scope.cells.items() if cell_state.grants
         }
-        return granted_cells | set(self._timelines)
+        return granted_cells | set(self._stage_histories)
 
-    def _note(self, cell: Cell, slot: int) -> bool:
-        policy_period = self._eras[int(self._eras_at(np.array([slot]))[0])]
-        at = instant(slot, policy_period.policy.tick)
-        acting_grant = acting(self._scope, policy_period.policy, cell, at)
-        old_history = self.of(cell)
-        new_history = old_history.after(
-            slot, 0 if acting_grant is None else policy_period.row + acting_grant[1]
+    def _update_stage(self, cell: Cell, slot: int) -> bool:
+        policy_period = self._policy_periods[int(self._find_periods_at(np.array([slot]))[0])]
+        at = to_instant(slot, policy_period.policy.tick)
+        acting_grant = find_acting_version(self._scope, policy_period.policy, cell, at)
+        old_history = self.get_stage_history(cell)
+        new_history = old_history.extend(
+            slot, 0 if acting_grant is None else policy_period.first_row + acting_grant[1]
         )
-        self._wake(cell, slot, policy_period.policy)
+        self._schedule_grant_end(cell, slot, policy_period.policy)
         if new_history is old_history:
             return False
-        self._timelines[cell] = new_history
+        self._stage_histories[cell] = new_history
         return True
 
-    def _wake(self, cell: Cell, slot: int, policy: Policy) -> None:
-        """Come back when the next of the cell's grants ends: no event says so by itself."""
-        acting_version = self._scope.holder(cell)
-        grants = () if acting_version is None else self._scope.state(cell, acting_version).grants
-        end_slots = (slot_after(grant.until, policy.tick) for grant in grants)
+    def _schedule_grant_end(self, cell: Cell, slot: int, policy: Policy) -> None:
+        """Schedule the end of the cell's next grant, which has no event."""
+        acting_version = self._scope.get_holder(cell)
+        grants = (
+            ()
+            if acting_version is None
+            else self._scope.get_cell_state(cell, acting_version).grants
+        )
+        end_slots = (find_slot_after(grant.until, policy.tick) for grant in grants)
         next_end = min((end_slot for end_slot in end_slots if end_slot > slot), default=None)
         if next_end is not None:
-            heapq.heappush(self._wakes, (next_end, cell))
+            heapq.heappush(self._grant_ends, (next_end, cell))
 
 
-def _alike(one: Policy, other: Policy) -> bool:
-    """Say whether two policies show the same of every unit."""
+def _have_same_exposure(first: Policy, second: Policy) -> bool:
+    """Return whether two policies send every unit to the same review."""
 
-    def shown(policy: Policy) -> object:
-        return policy.cuts, [
-            (stage.blind, stage.seen, stage.model_decides) for stage in policy.stages
+    def list_exposures(policy: Policy) -> object:
+        return policy.bucket_edges, [
+            (stage.blind, stage.reviewed_share, stage.model_decides) for stage in policy.stages
         ]
 
-    return shown(one) == shown(other)
+    return list_exposures(first) == list_exposures(second)

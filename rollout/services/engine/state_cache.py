@@ -1,8 +1,8 @@
-"""Each rollout as one replica knows it: held in memory, confirmed against the ledger's head.
+"""States of rollouts in a replica's memory, confirmed against the ledger's head.
 
-An answer comes from a standing that was confirmed at most `STALE` ago: a stop holds here within
-that span. What came meanwhile is folded onto what is known; a chain that no longer holds the last
-row known here (a backup was restored) is read anew from its beginning.
+Answers use a state confirmed at most `MAX_STALENESS` ago, so a stop holds here within that time.
+New entries are applied to the cached state; if the ledger lacks the last known entry (a backup was
+restored), everything is read again.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,216 +10,228 @@ from dataclasses import dataclass, field, replace
 from datetime import timedelta
 from threading import Lock
 
-from rollout.services.engine.assignment_cache import Rulings
-from rollout.services.engine.readiness import MOST_ASKEW, askew
+from rollout.services.engine.assignment_cache import AssignmentCache
+from rollout.services.engine.clock_check import MAX_REPLICA_SKEW, measure_clock_skew
 from rollout.services.engine.rollout_state import (
     NoSuchRolloutError,
-    Standing,
-    standing,
-    standing_after,
+    RolloutState,
+    load_rollout_state,
+    refresh_rollout_state,
 )
 from rollout.services.support.clock import Clock
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database, Transaction
-from rollout.store.ledger.ledger import Head, Ledger
-from rollout.store.ledger.revisions import heads, revisions
-from rollout.store.ledger.versions import Versions
+from rollout.store.ledger.ledger import Ledger, StoredLedgerHead
+from rollout.store.ledger.revisions import load_heads, load_revisions
+from rollout.store.ledger.versions import VersionStore
 
-STALE = 0.5
-"""Seconds: the greatest age of what a replica answers from; `s` of a stop's reach."""
-CLOCK_STALE = 5.0
-"""Seconds after which the clock is compared with the database's again."""
+MAX_STALENESS = 0.5
+"""Maximum age in seconds of the state behind an answer; part of every stop latency."""
+MAX_REVISIONS_AGE = 0.25
+"""Maximum age in seconds of cached revisions."""
+CLOCK_CHECK_INTERVAL = 5.0
+"""Seconds between comparisons of the clock with the database's."""
 
 
 @dataclass(frozen=True, slots=True)
-class Watched:
-    """A rollout's standing with the head it was read at, and when that was confirmed.
+class CachedRollout:
+    """A rollout's state, ledger head and time of confirmation (boot clock)."""
 
-    `rulings` remembers what the standing answers.
-    """
-
-    standing: Standing
-    head: Head
-    confirmed: float
+    state: RolloutState
+    head: StoredLedgerHead
+    confirmed_at: float
     hashes: tuple[str, ...] = field(repr=False)
-    rulings: Rulings = field(repr=False)
+    assignment_cache: AssignmentCache = field(repr=False)
 
-    def has(self, revision: int, row_hash: str) -> bool:
-        """Say whether the chain holds that row at that revision; revision 0 is in every chain."""
+    def has_row(self, revision: int, row_hash: str) -> bool:
+        """Return whether the ledger holds that entry; revision 0 always matches."""
         if revision == 0:
             return True
         return 0 < revision <= len(self.hashes) and self.hashes[revision - 1] == row_hash
 
 
-class Watch:
-    """One replica's view of all rollouts."""
+class StateCache:
+    """One replica's cached rollouts."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
-        """Read nothing yet."""
         self._database, self._clock = database, clock
-        self._known: dict[str, Watched] = {}
+        self._rollouts: dict[str, CachedRollout] = {}
         self._locks: dict[str, Lock] = {}
-        self._askew = timedelta(0)
-        self._compared: float | None = None
+        self._clock_skew = timedelta(0)
+        self._clock_checked_at: float | None = None
 
-    def at_hand(self, name: str) -> Watched | None:
-        """Return a rollout without asking the database; None where it has to be asked."""
-        cached_rollout = self._known.get(name)
+    def find_cached(self, rollout_name: str) -> CachedRollout | None:
+        """Return a fresh rollout, or None if the database is needed."""
+        cached_rollout = self._rollouts.get(rollout_name)
         return (
-            cached_rollout if cached_rollout is not None and self._fresh(cached_rollout) else None
+            cached_rollout
+            if cached_rollout is not None and self._is_fresh(cached_rollout)
+            else None
         )
 
-    def rollout(self, name: str) -> Watched:
-        """Return a rollout as it was at most `STALE` ago.
+    def load_rollout(self, rollout_name: str) -> CachedRollout:
+        """Return a rollout as it was at most `MAX_STALENESS` ago.
 
         Raises:
-            NoSuchRolloutError: there is none of that name.
-            StoreError: the database can't be asked; nothing older is given instead.
+            NoSuchRolloutError: there is no such rollout.
+            StoreError: the database is unavailable; no older state is returned.
         """
-        cached_rollout = self.at_hand(name)
+        cached_rollout = self.find_cached(rollout_name)
         if cached_rollout is not None:
             return cached_rollout
         try:
-            with self._locks.setdefault(name, Lock()):
-                cached_rollout = self.at_hand(name)
-                return self.confirmed(name) if cached_rollout is None else cached_rollout
+            with self._locks.setdefault(rollout_name, Lock()):
+                cached_rollout = self.find_cached(rollout_name)
+                return (
+                    self.reload_rollout(rollout_name) if cached_rollout is None else cached_rollout
+                )
         except NoSuchRolloutError:
-            self._locks.pop(name, None)  # names are the askers': nothing is kept for them
+            self._locks.pop(rollout_name, None)  # callers choose names: keep no lock for them
             raise
 
-    def confirmed(self, name: str) -> Watched:
-        """Ask the database now, however fresh what is known is."""
-        started_at = self._clock.boot()  # before the read: what is read is at least as new
-        cached_rollout = self._known.get(name)
+    def reload_rollout(self, rollout_name: str) -> CachedRollout:
+        """Load a rollout from the database, however fresh the cache is."""
+        started_at = self._clock.read_boot_clock()  # before the read, which is at least as new
+        cached_rollout = self._rollouts.get(rollout_name)
         try:
-            self._compare_clocks(started_at)
-            with self._database.reading() as transaction:
-                loaded_rollout = _read(transaction, name, cached_rollout)
+            self._check_clock(started_at)
+            with self._database.begin_read() as transaction:
+                loaded_rollout = _load_rollout(transaction, rollout_name, cached_rollout)
         except Exception:
-            self._known.pop(name, None)
+            self._rollouts.pop(rollout_name, None)
             raise
-        self._known[name] = replace(loaded_rollout, confirmed=started_at)
-        return self._known[name]
+        self._rollouts[rollout_name] = replace(loaded_rollout, confirmed_at=started_at)
+        return self._rollouts[rollout_name]
 
-    def everything(self) -> tuple[Watched, ...]:
-        """Ask the database for all rollouts at once, and read anew those that moved; by name."""
-        started_at = self._clock.boot()
-        self._compare_clocks(started_at)
-        with self._database.reading() as transaction:
-            heads_by_rollout = heads(transaction)
+    def load_all(self) -> tuple[CachedRollout, ...]:
+        """Load the heads of all rollouts; return the rollouts by name."""
+        started_at = self._clock.read_boot_clock()
+        self._check_clock(started_at)
+        with self._database.begin_read() as transaction:
+            heads_by_rollout = load_heads(transaction)
         return tuple(
-            self._at_head(rollout_name, *heads_by_rollout[rollout_name], started_at)
+            self._update_at_head(rollout_name, *heads_by_rollout[rollout_name], started_at)
             for rollout_name in sorted(heads_by_rollout)
         )
 
-    def _at_head(self, name: str, number: int, head: Head, began: float) -> Watched:
-        cached_rollout = self._known.get(name)
+    def _update_at_head(
+        self, rollout_name: str, rollout_number: int, head: StoredLedgerHead, started_at: float
+    ) -> CachedRollout:
+        cached_rollout = self._rollouts.get(rollout_name)
         if (
             cached_rollout is None
             or cached_rollout.head != head
-            or cached_rollout.standing.rollout.number != number
+            or cached_rollout.state.rollout.number != rollout_number
         ):
-            return self.confirmed(name)
-        self._known[name] = replace(cached_rollout, confirmed=max(began, cached_rollout.confirmed))
-        return self._known[name]
+            return self.reload_rollout(rollout_name)
+        self._rollouts[rollout_name] = replace(
+            cached_rollout, confirmed_at=max(started_at, cached_rollout.confirmed_at)
+        )
+        return self._rollouts[rollout_name]
 
-    def doubt(self, name: str) -> None:
-        """Ask the database before the next answer: something was just written here."""
-        cached_rollout = self._known.get(name)
+    def invalidate(self, rollout_name: str) -> None:
+        """Make the next read of a rollout use the database."""
+        cached_rollout = self._rollouts.get(rollout_name)
         if cached_rollout is not None:
-            self._known[name] = replace(cached_rollout, confirmed=float("-inf"))
+            self._rollouts[rollout_name] = replace(cached_rollout, confirmed_at=float("-inf"))
 
-    def told(self, name: str) -> None:
-        """Read the versions of a rollout again: one was told, which moves no ledger."""
-        cached_rollout = self._known.get(name)
+    def reload_versions(self, rollout_name: str) -> None:
+        """Load a rollout's versions again: a new one moves no ledger."""
+        cached_rollout = self._rollouts.get(rollout_name)
         if cached_rollout is None:
             return
-        with self._database.reading() as transaction:
-            versions = Versions(transaction, cached_rollout.standing.rollout).all()
-        self._known[name] = replace(
-            cached_rollout, standing=replace(cached_rollout.standing, versions=versions)
+        with self._database.begin_read() as transaction:
+            versions = VersionStore(transaction, cached_rollout.state.rollout).list_all()
+        self._rollouts[rollout_name] = replace(
+            cached_rollout, state=replace(cached_rollout.state, versions=versions)
         )
 
     @property
-    def askew(self) -> bool:
-        """Say whether the clock was too far off the database's when last compared."""
-        return self._askew > MOST_ASKEW
+    def is_clock_skewed(self) -> bool:
+        """Return whether the clock last differed too much from the database's."""
+        return self._clock_skew > MAX_REPLICA_SKEW
 
-    def _compare_clocks(self, now: float) -> None:
-        if self._compared is None or not 0 <= now - self._compared < CLOCK_STALE:
-            self._askew = askew(self._database, self._clock)
-            self._compared = now
+    def _check_clock(self, now: float) -> None:
+        if (
+            self._clock_checked_at is None
+            or not 0 <= now - self._clock_checked_at < CLOCK_CHECK_INTERVAL
+        ):
+            self._clock_skew = measure_clock_skew(self._database, self._clock)
+            self._clock_checked_at = now
 
-    def _fresh(self, known: Watched) -> bool:
-        return 0 <= self._clock.boot() - known.confirmed < STALE
+    def _is_fresh(self, cached_rollout: CachedRollout) -> bool:
+        return 0 <= self._clock.read_boot_clock() - cached_rollout.confirmed_at < MAX_STALENESS
 
 
-def _read(transaction: Transaction, name: str, known: Watched | None) -> Watched:
-    if known is not None:
-        rollout = Rollouts(transaction).find(name)
-        ledger = Ledger(transaction, known.standing.rollout)
-        head = ledger.head()
-        if rollout == known.standing.rollout and head == known.head:
-            return known
-        later_rows = tuple(ledger.rows(after=known.head.revision))
-        is_continuation = bool(later_rows) and later_rows[0].previous == known.head.hash
-        if rollout == known.standing.rollout and is_continuation:
-            state = standing_after(transaction, known.standing)
-            return _watched(state, head, (*known.hashes, *(row.hash for row in later_rows)))
-    state = standing(transaction, name)
+def _load_rollout(
+    transaction: Transaction, rollout_name: str, cached_rollout: CachedRollout | None
+) -> CachedRollout:
+    if cached_rollout is not None:
+        rollout = Rollouts(transaction).find(rollout_name)
+        ledger = Ledger(transaction, cached_rollout.state.rollout)
+        head = ledger.load_head()
+        if rollout == cached_rollout.state.rollout and head == cached_rollout.head:
+            return cached_rollout
+        later_rows = tuple(ledger.list_rows(after=cached_rollout.head.revision))
+        is_continuation = bool(later_rows) and later_rows[0].previous == cached_rollout.head.hash
+        if rollout == cached_rollout.state.rollout and is_continuation:
+            state = refresh_rollout_state(transaction, cached_rollout.state)
+            return _build_cached_rollout(
+                state, head, (*cached_rollout.hashes, *(row.hash for row in later_rows))
+            )
+    state = load_rollout_state(transaction, rollout_name)
     ledger = Ledger(transaction, state.rollout)
-    return _watched(state, ledger.head(), tuple(_hashes(ledger)))
+    return _build_cached_rollout(state, ledger.load_head(), tuple(_iterate_hashes(ledger)))
 
 
-def _watched(stood: Standing, head: Head, hashes: tuple[str, ...]) -> Watched:
-    return Watched(stood, head, 0.0, hashes, Rulings(stood.scope, stood.policy, stood.rollout.salt))
+def _build_cached_rollout(
+    state: RolloutState, head: StoredLedgerHead, hashes: tuple[str, ...]
+) -> CachedRollout:
+    return CachedRollout(
+        state, head, 0.0, hashes, AssignmentCache(state.scope, state.policy, state.rollout.salt)
+    )
 
 
-def _hashes(ledger: Ledger) -> Iterator[str]:
-    return (row.hash for row in ledger.rows())
-
-
-REVISIONS_STALE = 0.25
-"""Seconds: the greatest age of an answer."""
+def _iterate_hashes(ledger: Ledger) -> Iterator[str]:
+    return (row.hash for row in ledger.list_rows())
 
 
 @dataclass(frozen=True, slots=True)
-class Known:
-    """The revisions of all rollouts as of an instant of the boot clock."""
+class KnownRevisions:
+    """The revisions of all rollouts at an instant of the boot clock."""
 
     by_rollout: Mapping[str, str]
-    read: float
+    read_at: float
 
 
-class Revisions:
-    """One replica's memory of how far each rollout is."""
+class RevisionCache:
+    """One replica's cache of all rollouts' revisions."""
 
     def __init__(self, database: Database, clock: Clock) -> None:
-        """Read nothing yet."""
         self._database, self._clock = database, clock
-        self._known: Known | None = None
+        self._known_revisions: KnownRevisions | None = None
         self._lock = Lock()
 
-    def at_hand(self) -> Mapping[str, str] | None:
-        """Return what was read lately without asking the database; None where it must be asked."""
-        known_revisions = self._known
+    def find_cached(self) -> Mapping[str, str] | None:
+        """Return fresh revisions, or None if the database is needed."""
+        known_revisions = self._known_revisions
         is_fresh = (
             known_revisions is not None
-            and 0 <= self._clock.boot() - known_revisions.read < REVISIONS_STALE
+            and 0 <= self._clock.read_boot_clock() - known_revisions.read_at < MAX_REVISIONS_AGE
         )
         return known_revisions.by_rollout if known_revisions is not None and is_fresh else None
 
-    def all(self) -> Mapping[str, str]:
-        """Return a text for each rollout that changes when its pages would.
+    def load(self) -> Mapping[str, str]:
+        """Return a text per rollout that changes when its pages do.
 
         Raises:
-            StoreError: the database can't be asked.
+            StoreError: the database is unavailable.
         """
         with self._lock:
-            current_revisions = self.at_hand()
+            current_revisions = self.find_cached()
             if current_revisions is None:
-                started_at = self._clock.boot()
-                with self._database.reading() as transaction:
-                    current_revisions = revisions(transaction)
-                self._known = Known(current_revisions, started_at)
+                started_at = self._clock.read_boot_clock()
+                with self._database.begin_read() as transaction:
+                    current_revisions = load_revisions(transaction)
+                self._known_revisions = KnownRevisions(current_revisions, started_at)
             return current_revisions

@@ -1,7 +1,7 @@
-"""The tick: claim a slot, count what is due, decide on what is known, append.
+"""Ticks: claim a slot, count what is due, decide, append.
 
-Counting, moving evidence and appending are transactions of their own. A pass that breaks off
-loses nothing: its entries are still queued, and its claim goes to whoever asks after a tick.
+Counting, moving evidence and appending are separate transactions. An interrupted tick loses
+nothing: its entries stay queued, and its claim expires after one tick.
 """
 
 from collections.abc import Callable, Mapping
@@ -15,337 +15,346 @@ import polars as pl
 
 from rollout import faults
 from rollout.core.calendar.sites import Cell
-from rollout.core.errors import PolicyRefused
-from rollout.core.scope.commands import See
+from rollout.core.errors import PolicyRefusedError
+from rollout.core.scope.commands import AddVersion
 from rollout.core.scope.decider import decide
-from rollout.core.scope.events import Event, PolicyApplied
-from rollout.core.scope.projection import fold
-from rollout.core.statistics.sampling import draws
-from rollout.services.engine.evidence_feeds import KEPT
+from rollout.core.scope.events import LedgerEvent, PolicyApplied
+from rollout.core.scope.projection import apply_events
+from rollout.core.statistics.sampling import compute_sampling_values
+from rollout.services.engine.command_handler import retry_on_stale_revision
+from rollout.services.engine.evidence_feeds import ARRIVAL_RETENTION
 from rollout.services.engine.live_evidence import LiveEvidence
-from rollout.services.engine.reviewer_checks import People
-from rollout.services.engine.revision_retry import retried
-from rollout.services.engine.rollout_state import Standing, kept_policy, standing, standing_after
-from rollout.services.engine.stage_history import Past
-from rollout.services.engine.unit_counting import queue_units, units_of
+from rollout.services.engine.reviewer_checks import ReviewerCheckCache
+from rollout.services.engine.rollout_state import (
+    RolloutState,
+    load_rollout_state,
+    parse_stored_policy,
+    refresh_rollout_state,
+)
+from rollout.services.engine.stage_history import RolloutHistory
+from rollout.services.engine.unit_counting import queue_units, resolve_case_units
 from rollout.store.counting import counter
-from rollout.store.counting.count_queue import CAME, DueQueue
+from rollout.store.counting.count_queue import CASE_RECEIVED, CountQueue
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database, Transaction
-from rollout.store.ledger.evidence import Evidence
-from rollout.store.ledger.ledger import Head, Ledger
-from rollout.store.ledger.policies import Policies
-from rollout.store.ledger.scopes import EVERY, Scopes
-from rollout.store.ledger.tick_slots import Slots
-from rollout.tally.slots import instant, slot_before
+from rollout.store.ledger.evidence import EvidenceStore
+from rollout.store.ledger.ledger import Ledger, StoredLedgerHead
+from rollout.store.ledger.policies import PolicyTexts
+from rollout.store.ledger.scopes import REVISIONS_BETWEEN, StoredScopes
+from rollout.store.ledger.tick_slots import TickSlots
+from rollout.tally.slots import find_slot_before, to_instant
 
-AGAIN = timedelta(minutes=1)  # after which a rollout that failed is tried again
-BATCH = 500  # queue entries in one transaction: a stop waits for no more than one
+RETRY_DELAY = timedelta(minutes=1)  # after a failed tick
+ENTRIES_PER_BATCH = 500  # queue entries in one transaction, which may delay a stop
 
 
-class _OvertakenError(Exception):
-    """A later slot was begun while we were paused: whoever does it decides on newer evidence."""
+class _SlotOvertakenError(Exception):
+    """Another process began a later slot, with newer evidence."""
 
 
 class Ticker:
-    """One process' ticker of one rollout. It keeps between slots what it has read.
+    """One process's ticker of one rollout; not for several threads.
 
-    What it keeps grows by what is new. It is not for several threads at once.
+    It keeps what it has read and adds what is new.
     """
 
-    def __init__(self, database: Database, name: str, owner: str) -> None:
-        """Read nothing yet; the first tick does."""
-        self._database, self._name, self._owner = database, name, owner
-        self._forget()
+    def __init__(self, database: Database, rollout_name: str, owner: str) -> None:
+        self._database, self._rollout_name, self._owner = database, rollout_name, owner
+        self._reset()
 
-    def _forget(self) -> None:
-        self._stood: Standing | None = None
-        self._head = Head(0, "", None)
-        self._past = Past()
+    def _reset(self) -> None:
+        self._state: RolloutState | None = None
+        self._head = StoredLedgerHead(0, "", None)
+        self._history = RolloutHistory()
         self._evidence: LiveEvidence | None = None
-        self._people = People()
-        self._kept_at = 0
+        self._reviewer_checks = ReviewerCheckCache()
+        self._stored_revision = 0
 
-    def tick(self, at: datetime, *, narrow_only: bool = False) -> tuple[Event, ...] | None:
-        """Do the slot that `at` lies in; slots missed before it are folded into this pass.
+    def tick(self, at: datetime, *, narrow_only: bool = False) -> tuple[LedgerEvent, ...] | None:
+        """Run the tick of the slot that contains `at`.
 
-        Args:
-            at: now. Where clocks disagree, the earlier time.
-            narrow_only: clocks disagree: guards narrow, grants lapse and proposals are void, but
-                nothing is raised, applied or given back.
-
-        Returns:
-            The events written; None where the slot, or a later one, is done or somebody else's.
+        Slots missed before are included. If clocks disagree, `at` is the earliest and `narrow_only`
+        is set: guards narrow, grants expire and proposals are voided, but nothing is proposed,
+        applied or restored. The result is None if the slot or a later one is done or claimed by
+        another process.
 
         Raises:
             NoSuchRolloutError: there is no such rollout.
         """
         try:
-            return self._tick(at, narrow_only=narrow_only)
-        except _OvertakenError:
+            return self._run_tick(at, narrow_only=narrow_only)
+        except _SlotOvertakenError:
             return None
         except BaseException:
-            self._forget()  # it may have been read in part
+            self._reset()  # the read may be partial
             raise
 
-    def _tick(self, at: datetime, *, narrow_only: bool) -> tuple[Event, ...] | None:
-        state = self._standing()
-        slot = slot_before(at, state.policy.tick)
-        if not self._claimed(state, slot, at):
+    def _run_tick(self, at: datetime, *, narrow_only: bool) -> tuple[LedgerEvent, ...] | None:
+        state = self._update_state()
+        slot = find_slot_before(at, state.policy.tick)
+        if not self._claim_slot(state, slot, at):
             return None
-        faults.point("tick.claimed")
-        self._count(state, slot)
-        self._move(state, slot)
+        faults.reach_point("tick.claimed")
+        self._count_due_units(state, slot)
+        self._advance_evidence(state, slot)
         version_events = (
-            () if narrow_only else self._append(lambda current_state: _unseen(current_state, slot))
+            ()
+            if narrow_only
+            else self._append_events(lambda current_state: _add_seen_versions(current_state, slot))
         )
-        events = self._append(lambda state: self._decided(state, slot, at, narrow_only=narrow_only))
-        faults.point("tick.not-done")
-        with self._database.writing() as transaction:
-            Slots(transaction, state.rollout).done(slot, at=at)
-            DueQueue(transaction, state.rollout).forget_arrived(before=at - KEPT)
-            self._keep_scope(transaction)
+        events = self._append_events(
+            lambda state: self._decide_slot(state, slot, at, narrow_only=narrow_only)
+        )
+        faults.reach_point("tick.not-done")
+        with self._database.begin_write() as transaction:
+            TickSlots(transaction, state.rollout).complete(slot, at=at)
+            CountQueue(transaction, state.rollout).delete_arrivals(before=at - ARRIVAL_RETENTION)
+            self._store_scope(transaction)
         return (*version_events, *events)
 
-    def next_slot(self, at: datetime) -> datetime:
-        """Return when the slot after the one that `at` lies in begins, by what was last read."""
-        if self._stood is None:
+    def get_next_slot_time(self, at: datetime) -> datetime:
+        """Return the start of the next slot, by the state last read."""
+        if self._state is None:
             return at
-        tick = self._stood.policy.tick
-        return instant(slot_before(at, tick) + 1, tick)
+        tick = self._state.policy.tick
+        return to_instant(find_slot_before(at, tick) + 1, tick)
 
-    def _keep_scope(self, transaction: Transaction) -> None:
-        """Keep the scope now and then, so that earlier instants are found without a long fold."""
-        scope = self._known.scope
-        if scope.revision - self._kept_at >= EVERY:
-            Scopes(transaction, self._known.rollout).keep(scope)
-            self._kept_at = scope.revision
+    def _store_scope(self, transaction: Transaction) -> None:
+        """Store the scope now and then, so that earlier instants load fast."""
+        scope = self._loaded_state.scope
+        if scope.revision - self._stored_revision >= REVISIONS_BETWEEN:
+            StoredScopes(transaction, self._loaded_state.rollout).store_if_due(scope)
+            self._stored_revision = scope.revision
 
     @property
-    def _known(self) -> Standing:
-        assert self._stood is not None  # noqa: S101 - a tick reads it first
-        return self._stood
+    def _loaded_state(self) -> RolloutState:
+        assert self._state is not None  # noqa: S101 - a tick loads it first
+        return self._state
 
-    def _standing(self) -> Standing:
-        """Return how the rollout stands now, with all that came since the last time taken in."""
-        with self._database.reading() as transaction:
-            head = self._follows(transaction)
-            if self._stood is None:
-                state = standing(transaction, self._name)
-                last_revision, head = 0, Ledger(transaction, state.rollout).head()
+    def _update_state(self) -> RolloutState:
+        """Return the current state, after applying all new events."""
+        with self._database.begin_read() as transaction:
+            head = self._check_head(transaction)
+            if self._state is None:
+                state = load_rollout_state(transaction, self._rollout_name)
+                last_revision, head = 0, Ledger(transaction, state.rollout).load_head()
             else:
-                last_revision = self._stood.scope.revision
-                state = standing_after(transaction, self._stood)
-            events = tuple(Ledger(transaction, state.rollout).events(after=last_revision))
-            self._take(transaction, state, events)
-        self._stood, self._head = state, head
+                last_revision = self._state.scope.revision
+                state = refresh_rollout_state(transaction, self._state)
+            events = tuple(Ledger(transaction, state.rollout).list_events(after=last_revision))
+            self._apply_events(transaction, state, events)
+        self._state, self._head = state, head
         return state
 
-    def _follows(self, transaction: Transaction) -> Head:
-        """Return the ledger's head; forget all where it does not follow from the one known.
+    def _check_head(self, transaction: Transaction) -> StoredLedgerHead:
+        """Return the ledger's head; reset unless it follows the known one.
 
-        A database may have been restored, or made anew under the same name.
+        A database may have been restored, or created again under the same name.
         """
-        if self._stood is None:
+        if self._state is None:
             return self._head
-        is_same_chain = Rollouts(transaction).find(self._name) == self._stood.rollout
-        ledger = Ledger(transaction, self._stood.rollout)
-        head = ledger.head() if is_same_chain else self._head
+        is_same_chain = Rollouts(transaction).find(self._rollout_name) == self._state.rollout
+        ledger = Ledger(transaction, self._state.rollout)
+        head = ledger.load_head() if is_same_chain else self._head
         if head != self._head:
-            next_row = next(ledger.rows(after=self._head.revision), None)
+            next_row = next(ledger.list_rows(after=self._head.revision), None)
             is_same_chain = next_row is not None and next_row.previous == self._head.hash
         if not is_same_chain:
-            self._forget()
+            self._reset()
         return head
 
-    def _take(self, transaction: Transaction, stood: Standing, events: tuple[Event, ...]) -> None:
+    def _apply_events(
+        self, transaction: Transaction, state: RolloutState, events: tuple[LedgerEvent, ...]
+    ) -> None:
         applied_hashes = {event.policy_hash for event in events if isinstance(event, PolicyApplied)}
-        texts = Policies(transaction, stood.rollout).texts(applied_hashes - {stood.policy.hash})
-        policies = {policy_hash: kept_policy(text) for policy_hash, text in texts.items()} | {
-            stood.policy.hash: stood.policy
-        }
-        self._past.take(events, policies.__getitem__)
+        texts = PolicyTexts(transaction, state.rollout).load_texts(
+            applied_hashes - {state.policy.hash}
+        )
+        policies = {
+            policy_hash: parse_stored_policy(text) for policy_hash, text in texts.items()
+        } | {state.policy.hash: state.policy}
+        self._history.add_events(events, policies.__getitem__)
         if applied_hashes or self._evidence is None:
-            self._evidence = LiveEvidence(stood.policy, stood.scope, self._past)
+            self._evidence = LiveEvidence(state.policy, state.scope, self._history)
         elif events:
-            self._evidence.take(events, stood.scope)
+            self._evidence.apply_events(events, state.scope)
 
-    def _claimed(self, stood: Standing, slot: int, at: datetime) -> bool:
-        with self._database.writing() as transaction:
-            slots = Slots(transaction, stood.rollout)
-            last_slot = slots.last_done()
+    def _claim_slot(self, state: RolloutState, slot: int, at: datetime) -> bool:
+        with self._database.begin_write() as transaction:
+            slots = TickSlots(transaction, state.rollout)
+            last_slot = slots.load_last_done()
             if last_slot is not None and last_slot >= slot:
                 return False
-            return slots.claim(slot, owner=self._owner, at=at, outlived=stood.policy.tick)
+            return slots.claim(slot, owner=self._owner, at=at, stale_after=state.policy.tick)
 
-    def _count(self, stood: Standing, slot: int) -> None:
+    def _count_due_units(self, state: RolloutState, slot: int) -> None:
         """Count what is due by the slot, in short transactions."""
-        reviewer_checks = self._relied_on(stood, slot)
+        reviewer_checks = self._load_reviewer_checks(state, slot)
         while True:
-            with self._database.writing() as transaction:
-                queue = DueQueue(transaction, stood.rollout)
-                batch = queue.take(until=instant(slot, stood.policy.tick), limit=BATCH)
+            with self._database.begin_write() as transaction:
+                queue = CountQueue(transaction, state.rollout)
+                batch = queue.take(
+                    until=to_instant(slot, state.policy.tick), limit=ENTRIES_PER_BATCH
+                )
                 if not batch:
                     return
-                faults.point("tick.taken")
-                units = units_of(transaction, stood, {e.case_id for e in batch}, reviewer_checks)
-                ripe_units = self._marked(units.filter(pl.col("slot") <= slot), stood)
-                is_episode_unit = stood.policy.evidence.unit == "episode"
-                counter.count(transaction, stood.rollout, ripe_units, by_episode=is_episode_unit)
-                incoming_case_ids = {entry.case_id for entry in batch if entry.track == CAME}
+                faults.reach_point("tick.taken")
+                units = resolve_case_units(
+                    transaction, state, {entry.case_id for entry in batch}, reviewer_checks
+                )
+                ripe_units = self._add_unit_columns(units.filter(pl.col("slot") <= slot), state)
+                is_episode_unit = state.policy.evidence.unit == "episode"
+                counter.count_units(
+                    transaction, state.rollout, ripe_units, by_episode=is_episode_unit
+                )
+                incoming_case_ids = {
+                    entry.case_id for entry in batch if entry.track == CASE_RECEIVED
+                }
                 if incoming_case_ids:
-                    queue_units(transaction, stood, units.filter(pl.col("slot") > slot))
-                queue.done(batch)
+                    queue_units(transaction, state, units.filter(pl.col("slot") > slot))
+                queue.delete(batch)
 
-    def _relied_on(self, stood: Standing, slot: int) -> pl.DataFrame | None:
-        """Return how people stand, read before anything is written: a stop waits for no history."""
-        if stood.policy.evidence.min_reviewer_agreement is None:
+    def _load_reviewer_checks(self, state: RolloutState, slot: int) -> pl.DataFrame | None:
+        """Load reviewer checks before the writes, so that no stop waits."""
+        if state.policy.evidence.min_reviewer_agreement is None:
             return None
-        with self._database.reading() as transaction:
-            return self._people.read(transaction, stood, instant(slot, stood.policy.tick))
+        with self._database.begin_read() as transaction:
+            return self._reviewer_checks.load(
+                transaction, state, to_instant(slot, state.policy.tick)
+            )
 
-    def _marked(self, units: pl.DataFrame, stood: Standing) -> pl.DataFrame:
-        """Add to units what the store notes of each: definition, attempt, and band of the draw.
-
-        Attempt and band are those that were in force when the unit occurred.
-        """
-        history, keys = self._past, units["unit"].to_list()
+    def _add_unit_columns(self, units: pl.DataFrame, state: RolloutState) -> pl.DataFrame:
+        """Add definition, attempt and bucket as of each unit's occurrence."""
+        history, keys = self._history, units["unit"].to_list()
         cells = list(units.select("site", "window", "version", "occurred").iter_rows())
-        sampling_values = draws(stood.rollout.salt, "stage", keys) if keys else np.empty(0)
+        sampling_values = (
+            compute_sampling_values(state.rollout.salt, "stage", keys) if keys else np.empty(0)
+        )
         attempts = [
-            history.attempt(Cell(site, window), version, occurred_slot)
+            history.find_attempt(Cell(site, window), version, occurred_slot)
             for site, window, version, occurred_slot in cells
         ]
-        definitions = [history.definition(Cell(site, window)) for site, window, _, _ in cells]
+        definitions = [history.find_definition(Cell(site, window)) for site, window, _, _ in cells]
         return units.with_columns(
             definition=pl.Series(definitions, dtype=pl.String),
             attempt=pl.Series(attempts, dtype=pl.Int64),
             band=pl.Series(
-                history.bands(units["occurred"].to_numpy(), sampling_values), dtype=pl.Int64
+                history.find_buckets(units["occurred"].to_numpy(), sampling_values), dtype=pl.Int64
             ),
         )
 
-    def _move(self, stood: Standing, slot: int) -> None:
-        """Make the slots up to this one evidence; one that is evidence already stays."""
-        with self._database.writing() as transaction:
-            evidence = Evidence(transaction, stood.rollout)
-            last_slot = evidence.through(hold=True)
+    def _advance_evidence(self, state: RolloutState, slot: int) -> None:
+        """Turn the slots up to this one into evidence; earlier evidence stays."""
+        with self._database.begin_write() as transaction:
+            evidence = EvidenceStore(transaction, state.rollout)
+            last_slot = evidence.get_last_slot(lock=True)
             if last_slot < slot:
-                faults.point("tick.through-read")
-                evidence.move(after=last_slot, to=slot)
-        faults.point("tick.evidence")
+                faults.reach_point("tick.through-read")
+                evidence.advance(after=last_slot, to=slot)
+        faults.reach_point("tick.evidence")
 
-    def _append(self, follows: Callable[[Standing], tuple[Event, ...]]) -> tuple[Event, ...]:
-        """Write what follows; where somebody came first, decide again on the newer scope.
+    def _append_events(
+        self, decide_events: Callable[[RolloutState], tuple[LedgerEvent, ...]]
+    ) -> tuple[LedgerEvent, ...]:
+        """Append events; decide again if the ledger moved.
 
         Raises:
-            StaleRevision: the rollout moved on at every try.
+            StaleRevisionError: the ledger moved at every attempt.
         """
-        return retried(lambda: self._once(follows))
+        return retry_on_stale_revision(lambda: self._try_append(decide_events))
 
-    def _once(self, follows: Callable[[Standing], tuple[Event, ...]]) -> tuple[Event, ...]:
-        state = self._standing()
-        faults.point("command.read")
-        events = follows(state)
-        faults.point("command.decided")
+    def _try_append(
+        self, decide_events: Callable[[RolloutState], tuple[LedgerEvent, ...]]
+    ) -> tuple[LedgerEvent, ...]:
+        state = self._update_state()
+        faults.reach_point("command.read")
+        events = decide_events(state)
+        faults.reach_point("command.decided")
         if events:
-            with self._database.writing() as transaction:
+            with self._database.begin_write() as transaction:
                 Ledger(transaction, state.rollout).append(events, after=state.scope.revision)
         return events
 
-    def _decided(
-        self, stood: Standing, slot: int, now: datetime, *, narrow_only: bool
-    ) -> tuple[Event, ...]:
-        assert self._evidence is not None  # noqa: S101 - made with the standing
-        with self._database.reading() as transaction:
-            if (Slots(transaction, stood.rollout).last_claimed() or slot) > slot:
-                raise _OvertakenError
-            self._evidence.read(transaction, stood, slot)
-        return self._evidence.decided(stood, slot, now, narrow_only=narrow_only)
+    def _decide_slot(
+        self, state: RolloutState, slot: int, now: datetime, *, narrow_only: bool
+    ) -> tuple[LedgerEvent, ...]:
+        assert self._evidence is not None  # noqa: S101 - built with the state
+        with self._database.begin_read() as transaction:
+            if (TickSlots(transaction, state.rollout).load_last_claimed() or slot) > slot:
+                raise _SlotOvertakenError
+            self._evidence.load_slot(transaction, state, slot)
+        return self._evidence.decide_slot(state, slot, now, narrow_only=narrow_only)
 
 
-def _unseen(stood: Standing, slot: int) -> tuple[Event, ...]:
-    """Return that versions were seen by a slot of which the ledger does not know yet."""
-    scope, until = stood.scope, instant(slot, stood.policy.tick)
-    known_versions = (
-        (known_versions.first_seen_at, version_name)
-        for version_name, known_versions in stood.versions.items()
+def _add_seen_versions(state: RolloutState, slot: int) -> tuple[LedgerEvent, ...]:
+    """Return events for versions that the ledger lacks, up to a slot."""
+    scope, until = state.scope, to_instant(slot, state.policy.tick)
+    new_versions = (
+        (info.first_seen_at, version)
+        for version, info in state.versions.items()
+        if version not in scope.versions
     )
-    events: tuple[Event, ...] = ()
-    for at, version in sorted(
-        (at, version_name)
-        for at, version_name in known_versions
-        if version_name not in scope.versions
-    ):
+    events: tuple[LedgerEvent, ...] = ()
+    for at, version in sorted(new_versions):
         if at <= until:
-            with suppress(PolicyRefused):  # too many are open: it stays unknown, and people decide
-                version_events = decide(See(at=at, version=version), scope, stood.policy)
-                scope, events = fold(version_events, scope), (*events, *version_events)
+            with suppress(PolicyRefusedError):  # too many open versions: it stays unknown
+                version_events = decide(AddVersion(at=at, version=version), scope, state.policy)
+                scope, events = apply_events(version_events, scope), (*events, *version_events)
     return events
 
 
 @dataclass(frozen=True, slots=True)
-class Looked:
-    """What one look at all rollouts came to: the events of those done here, errors of others."""
+class TickPass:
+    """The events of ticks run here and the errors, by rollout."""
 
-    done: Mapping[str, tuple[Event, ...]] = field(default_factory=dict)
-    failed: Mapping[str, Exception] = field(default_factory=dict)
+    events_by_rollout: Mapping[str, tuple[LedgerEvent, ...]] = field(default_factory=dict)
+    errors: Mapping[str, Exception] = field(default_factory=dict)
 
 
-class Ticking:
-    """One process' tickers of all rollouts of a database."""
+class TickScheduler:
+    """One process's tickers of all rollouts; `owner` differs for each process."""
 
     def __init__(self, database: Database, owner: str) -> None:
-        """Read nothing yet.
-
-        Args:
-            database: where the rollouts are.
-            owner: name of this process, different from every other's.
-        """
         self._database, self._owner = database, owner
         self._tickers: dict[str, Ticker] = {}
-        self._next: dict[str, datetime] = {}
+        self._next_due: dict[str, datetime] = {}
 
-    def look(
+    def run_due_ticks(
         self,
         at: datetime,
         *,
         narrow_only: bool = False,
-        now: Callable[[], datetime] | None = None,
-    ) -> Looked:
-        """Do the slot of every rollout whose slot is due and nobody else's, one after the other.
+        get_time: Callable[[], datetime] | None = None,
+    ) -> TickPass:
+        """Run every due tick that no other process has claimed.
 
-        An error in one rollout holds up no other: it is tried again a minute later. Several
-        processes may look at once: they begin at different rollouts, and the database gives each
-        slot to one of them. Looking before a slot is due costs one query.
-
-        Args:
-            at: now. Where clocks disagree, the earlier time.
-            narrow_only: clocks disagree: nothing is raised, applied or given back.
-            now: tells the time anew for each rollout, since a pass over many takes a while: a
-                person who acts meanwhile would seem to be ahead of the clock.
+        An error in one rollout delays no other: it is retried after a minute. Processes begin at
+        different rollouts, and the database gives each slot to one of them. A check before a slot
+        is due costs one query. If clocks disagree, `at` is the earliest and `narrow_only` is set.
+        `get_time` returns the time anew for each rollout, since a pass over many takes a while, in
+        which a user's command could seem to be ahead of the clock.
         """
         events_by_rollout, errors = {}, {}
-        for rollout_name in self._names():
-            at = at if now is None else max(at, now())
-            if at < self._next.get(rollout_name, at):
+        for rollout_name in self._load_rollout_names():
+            at = at if get_time is None else max(at, get_time())
+            if at < self._next_due.get(rollout_name, at):
                 continue
             ticker = self._tickers.setdefault(
                 rollout_name, Ticker(self._database, rollout_name, self._owner)
             )
             try:
                 events = ticker.tick(at, narrow_only=narrow_only)
-            except Exception as error:  # noqa: BLE001 - told to the caller, who writes it down
+            except Exception as error:  # noqa: BLE001 - returned to the caller, which logs it
                 errors[rollout_name] = error
-                self._next[rollout_name] = at + AGAIN
+                self._next_due[rollout_name] = at + RETRY_DELAY
             else:
-                self._next[rollout_name] = ticker.next_slot(at)
+                self._next_due[rollout_name] = ticker.get_next_slot_time(at)
                 if events is not None:
                     events_by_rollout[rollout_name] = events
-        return Looked(events_by_rollout, errors)
+        return TickPass(events_by_rollout, errors)
 
-    def _names(self) -> tuple[str, ...]:
-        with self._database.reading() as transaction:
-            rollout_names = [rollout.name for rollout in Rollouts(transaction).all()]
+    def _load_rollout_names(self) -> tuple[str, ...]:
+        with self._database.begin_read() as transaction:
+            rollout_names = [rollout.name for rollout in Rollouts(transaction).list_all()]
         first_index = crc32(self._owner.encode()) % max(len(rollout_names), 1)
         return (*rollout_names[first_index:], *rollout_names[:first_index])

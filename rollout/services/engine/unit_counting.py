@@ -1,276 +1,148 @@
-"""Bring recorded files into the store: each record once, each queued for when it is counted.
+"""Resolve the units of cases, and queue them for the slots in which they count.
 
-Imported cases count as received when their record says, or when they occurred: whoever imports
-vouches for that, and for the times of predictions and decisions.
+If a unit is a case, its slots follow from a few times. The queue holds every slot that
+`rollout.tally.units.resolve_units` returns for it, and some more: an entry whose unit is pending or
+already counted has no effect. Units that are episodes depend on other cases: the next tick resolves
+them in one batch and queues those that are pending.
 """
 
-from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import datetime
-from itertools import groupby
-from typing import Any
 
 import polars as pl
 
 from rollout import faults
+from rollout.core.calendar.instants import count_micros
 from rollout.core.policy.policy import Policy
-from rollout.core.records.records import Case, Decision, Outcome, Prediction, Record
-from rollout.services.engine.rollout_state import Standing, standing
-from rollout.services.replay.replay import first_seen
-from rollout.store.counting.count_queue import Due, DueQueue
-from rollout.store.database.session import Database, Transaction
-from rollout.store.ledger.versions import VersionFacts, Versions
-from rollout.store.records.external_keys import CallerKeys
+from rollout.services.engine.rollout_state import RolloutState
+from rollout.store.counting.count_queue import CASE_RECEIVED, CountQueue, DueCase
+from rollout.store.database.session import Transaction
+from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.history import StoredHistory
-from rollout.store.records.records import Records as Store
-from rollout.store.records.records import Verdict
-from rollout.tally.case_placement import History, place
-from rollout.tally.frames import ATTRIBUTE, VALUE, Records
-from rollout.tally.slots import instant
-from rollout.tally.units import resolve
+from rollout.store.records.incoming_cases import IncomingCase, IncomingCases, build_incoming_cases
+from rollout.store.records.records import StoredBatch
+from rollout.store.tables.columns import encode_instant
+from rollout.tally.case_placement import place_cases
+from rollout.tally.slots import to_instant
+from rollout.tally.units import resolve_units
 
-AT_ONCE = 400  # cases in one transaction: nobody waits for a whole file
-OTHER = "other"  # the window of a case that no window of the policy takes
-FED = frozenset({"failures", "latency_p95", "harm", "heartbeat"})
-Counts = Mapping[str, Mapping[str, int]]
-
-
-def ingest(
-    database: Database,
-    name: str,
-    records: Records,
-    at: datetime,
-    trained_until: Mapping[str, datetime] | None = None,
-) -> Counts:
-    """Keep records that were read from files, and say by kind what became of them.
-
-    Sending the same again changes nothing and answers `duplicate`. Cases without a time are
-    rejected; what was said of them waits for a case.
-
-    Args:
-        database: where the rollout is.
-        name: of the rollout.
-        records: the files' records, read under the policy in force.
-        at: now.
-        trained_until: by version, up to when its training cases reach.
-
-    Raises:
-        NoSuchRolloutError: there is no such rollout.
-    """
-    with database.reading() as transaction:
-        state = standing(transaction, name)
-    history = place(records, state.policy, state.rollout.salt, trained_until)
-    counts: dict[str, Counter[str]] = defaultdict(Counter)
-    untimed_count = records.cases["occurred_at"].null_count()
-    if untimed_count:
-        counts["case"][Verdict.REJECTED] += untimed_count
-    _tell(database, state, _first_seen(records, history, at), trained_until or {})
-    by_case = _by_case(records, history)
-    keys = sorted(by_case, key=lambda key: _order(by_case[key]))
-    for start in range(0, len(keys), AT_ONCE):
-        batch = [record for key in keys[start : start + AT_ONCE] for record in by_case[key]]
-        with database.writing() as transaction:
-            _keep(transaction, standing(transaction, name), batch, at, counts)
-    return counts
+MEASURES_WITH_EXTRA_INPUT = frozenset({"failures", "latency_p95", "harm", "heartbeat"})
+BLIND, ASSISTED, UNKNOWN = "blind", "assisted", "unknown"
+GATE, GUARD = "gate", "guard"
+QueueEntry = tuple[int, int, str]
 
 
-def _first_seen(records: Records, history: History, at: datetime) -> Mapping[str, datetime]:
-    """Return when each version was first seen; a prediction may come without its case."""
-    predictions_without_case = records.predictions.join(records.cases, on="case_key", how="anti")
-    first_predictions = predictions_without_case.group_by("version").agg(
-        at=pl.col("at").fill_null(at).min()
-    )
-    first_use = first_seen(records, history)
-    for version, predicted_at in first_predictions.iter_rows():
-        first_use[version] = min(predicted_at, first_use.get(version, predicted_at))
-    return first_use
-
-
-def _order(items: Sequence[tuple[datetime | None, Record]]) -> tuple[bool, datetime | None, str]:
-    received_at, record = items[0]
-    return (
-        (received_at is None, received_at, record.key) if received_at else (True, None, record.key)
-    )
-
-
-def _tell(
-    database: Database,
-    stood: Standing,
-    seen: Mapping[str, datetime],
-    trained_until: Mapping[str, datetime],
+def queue_new_cases(
+    transaction: Transaction, state: RolloutState, stored_batch: StoredBatch, at: datetime
 ) -> None:
-    """Keep of each version when it was first seen, and what it was trained on."""
-    with database.writing() as transaction:
-        versions = Versions(transaction, stood.rollout)
-        known_versions = versions.all()
-        for version, first_used_at in seen.items():
-            if version not in known_versions or version in trained_until:
-                facts = VersionFacts(version, "import", trained_until.get(version))
-                versions.tell(facts, at=first_used_at)
-
-
-def _keep(
-    transaction: Transaction,
-    stood: Standing,
-    batch: Sequence[tuple[datetime | None, Record]],
-    at: datetime,
-    counts: dict[str, Counter[str]],
-) -> None:
-    store = Store(transaction, stood.rollout)
-    case_ids: set[int] = set()
-    for received_at, group in groupby(
-        sorted(batch, key=lambda item: (item[0] is None, item[0] or at)), key=lambda item: item[0]
-    ):
-        items = [record for _, record in group]
-        stored_batch = store.keep(items, received_at=received_at or at)
-        for record, record_result in zip(items, stored_batch.answers, strict=True):
-            counts[type(record).__name__.lower()][record_result.verdict] += 1
-            if record_result.verdict == Verdict.ACCEPTED:
-                case_ids.add(stored_batch.case_ids[record.key])
-    queue(transaction, stood, case_ids, at)
-
-
-def queue(transaction: Transaction, stood: Standing, touched: set[int], at: datetime) -> None:
-    """Write for each unit of the cases touched when it is to be counted.
-
-    Where guards look at more than verdicts, note too that something of these cases came in: what
-    tickers hold in memory grows by it.
-
-    Args:
-        transaction: the writing one that keeps the records.
-        stood: the rollout's standing.
-        touched: numbers of the cases of which something was accepted.
-        at: now, when it came in; not when it happened.
-    """
-    if not touched:
+    """Queue a stored batch's cases, in the transaction that stored it."""
+    case_ids = stored_batch.changed_cases
+    if not case_ids:
         return
-    if looks_at_more(stood.policy):
-        DueQueue(transaction, stood.rollout).note_arrived(touched, at)
-    queue_units(transaction, stood, units_of(transaction, stood, touched))
-    faults.point("ingest.due")
+    if has_extra_inputs(state.policy):
+        CountQueue(transaction, state.rollout).record_arrivals(case_ids, at)
+    if state.policy.evidence.unit != "case":
+        CountQueue(transaction, state.rollout).add(
+            DueCase(at, case_id, CASE_RECEIVED) for case_id in case_ids
+        )
+        faults.reach_point("ingest.due")
+        return
+    incoming_cases = IncomingCases(transaction, state.rollout)
+    case_facts = build_incoming_cases(stored_batch.columns, encode_instant(at))
+    if case_ids - stored_batch.new_cases:  # older cases also have stored facts
+        case_facts |= incoming_cases.load_cases(case_ids - stored_batch.new_cases)
+    incoming_cases.queue_entries(_build_entries(case_facts, state.policy))
+    faults.reach_point("ingest.due")
 
 
-def queue_units(transaction: Transaction, stood: Standing, units: pl.DataFrame) -> None:
-    """Write when each unit is to be counted; one that is queued already is not doubled."""
-    case_ids = CallerKeys(transaction, stood.rollout).find(units["case_key"].unique().to_list())
+def _build_entries(case_facts: Mapping[int, IncomingCase], policy: Policy) -> list[QueueEntry]:
+    """Return the queue entries of cases, by the rule of `resolve_units`."""
+    sites = policy.sites_by_id
+    grace, tick = count_micros(policy.evidence.grace), count_micros(policy.tick)
+    tracks = {BLIND: GUARD, ASSISTED: ASSISTED}
+    if policy.evidence.outside_blind:
+        tracks[UNKNOWN] = GUARD
+    gate_entries: list[QueueEntry] = []
+    decision_entries: set[QueueEntry] = set()
+    for case_id, case in case_facts.items():
+        if case.site not in sites or not case.predicted_at:
+            continue
+        occurred_at = case.occurred
+        first_slot = occurred_at // tick + 1  # the slot after the one in which it occurred
+        due_at = max(occurred_at, case.received) + grace
+        gate_entries.append((max(-(-due_at // tick), first_slot) * tick, case_id, GATE))
+        for exposure, decided_at in case.decisions.values():
+            track = tracks.get(exposure)
+            if track is not None:
+                for prediction_time in case.predicted_at.values():
+                    predicted_at = occurred_at if prediction_time is None else prediction_time
+                    counted_at = max(decided_at, predicted_at)
+                    decision_entries.add(
+                        (max(-(-counted_at // tick), first_slot) * tick, case_id, track)
+                    )
+    return [*sorted(decision_entries), *gate_entries]  # sorted inserts are faster
+
+
+def queue_cases(
+    transaction: Transaction, state: RolloutState, case_ids: set[int], at: datetime
+) -> None:
+    """Queue the units of cases, in the transaction that stored their records.
+
+    If guards use more than decisions, the arrival is also recorded at `at`, the present: tickers
+    extend their memory by it.
+    """
+    if not case_ids:
+        return
+    if has_extra_inputs(state.policy):
+        CountQueue(transaction, state.rollout).record_arrivals(case_ids, at)
+    queue_units(transaction, state, resolve_case_units(transaction, state, case_ids))
+    faults.reach_point("ingest.due")
+
+
+def queue_units(transaction: Transaction, state: RolloutState, units: pl.DataFrame) -> None:
+    """Queue each unit for counting, once."""
+    case_ids = ExternalKeys(transaction, state.rollout).find_ids(
+        units["case_key"].unique().to_list()
+    )
     due_units = units.select("slot", "case_key", "track").unique().sort("slot", "case_key", "track")
-    DueQueue(transaction, stood.rollout).add(
-        Due(instant(slot, stood.policy.tick), case_ids[key], track)
+    CountQueue(transaction, state.rollout).add(
+        DueCase(to_instant(slot, state.policy.tick), case_ids[key], track)
         for slot, key, track in due_units.iter_rows()
     )
 
 
-def units_of(
+def resolve_case_units(
     transaction: Transaction,
-    stood: Standing,
+    state: RolloutState,
     case_ids: set[int],
-    people: pl.DataFrame | None = None,
+    reviewer_checks: pl.DataFrame | None = None,
 ) -> pl.DataFrame:
-    """Return the units of some cases, with their episodes', as `resolve` gives them.
+    """Return the units of some cases and their episodes.
 
-    `people`, from `reviewer_checks.people_of`, says whose verdicts are left out; to know when units
-    are counted nobody needs it.
+    `reviewer_checks` excludes decisions; it is not needed to find when units are counted.
     """
-    record_history = stored_history(transaction, stood)
-    all_case_ids, episode_span = (
-        record_history.with_episodes(case_ids),
-        stood.policy.evidence.episode_span,
-    )
-    if stood.policy.evidence.unit == "episode" and episode_span is not None:
-        all_case_ids |= record_history.with_spans(case_ids, episode_span)
-    records = replace(record_history.records(all_case_ids), people=people)
-    placement = place(records, stood.policy, stood.rollout.salt, stood.trained_until)
-    return resolve(placement.placed, stood.policy).collect("polars").to_native()  # type: ignore[no-any-return]
+    record_history = open_stored_history(transaction, state)
+    all_case_ids = record_history.add_episode_cases(case_ids)
+    episode_span = state.policy.evidence.episode_span
+    if state.policy.evidence.unit == "episode" and episode_span is not None:
+        all_case_ids |= record_history.add_span_cases(case_ids, episode_span)
+    records = replace(record_history.load_records(all_case_ids), reliability=reviewer_checks)
+    placement = place_cases(records, state.policy, state.rollout.salt, state.trained_until)
+    return resolve_units(placement.placed, state.policy).collect("polars").to_native()  # type: ignore[no-any-return]
 
 
-def looks_at_more(policy: Policy) -> bool:
-    """Say whether some guard looks at answers, harm or silence."""
-    return any(guard.condition.measure in FED for guard in policy.guards)
+def has_extra_inputs(policy: Policy) -> bool:
+    """Return whether a guard uses failures, latency, harm or heartbeats."""
+    return any(guard.condition.measure in MEASURES_WITH_EXTRA_INPUT for guard in policy.guards)
 
 
-def stored_history(transaction: Transaction, stood: Standing) -> StoredHistory:
-    """Return the rollout's records with what its policy reads of them."""
-    windows = stood.policy.windows
+def open_stored_history(transaction: Transaction, state: RolloutState) -> StoredHistory:
+    """Return the rollout's stored records, with the columns its policy needs."""
+    windows = state.policy.windows
     return StoredHistory(
         transaction,
-        stood.rollout,
-        levers=[lever.id for lever in stood.policy.levers],
+        state.rollout,
+        levers=[lever.id for lever in state.policy.levers],
         attributes=sorted({attribute for window in windows for attribute in window.when}),
     )
-
-
-def _by_case(records: Records, history: History) -> dict[str, list[tuple[datetime | None, Record]]]:
-    """Return each case's records with when they were received, the case itself first."""
-    records_by_case: dict[str, list[tuple[datetime | None, Record]]] = defaultdict(list)
-    for received_at, record in _records(records, history):
-        records_by_case[record.key].append((received_at, record))
-    return records_by_case
-
-
-def _records(records: Records, history: History) -> Iterator[tuple[datetime | None, Record]]:
-    placement = history.cases.select("case_key", "window", unit="unit")
-    timed_cases = records.cases.filter(pl.col("occurred_at").is_not_null())
-    rows = timed_cases.join(placement, on="case_key", how="left", maintain_order="left").to_dicts()
-    occurred_times = {row["case_key"]: row["occurred_at"] for row in rows}
-    for row in rows:
-        yield row["received_at"] or row["occurred_at"], _case(row)
-    for row in records.predictions.to_dicts():
-        yield None, _prediction(row)
-    for row in records.decisions.to_dicts():
-        yield None, _decision(row, occurred_times.get(row["case_key"]))
-    for row in records.outcomes.to_dicts():
-        at = row["at"] or occurred_times.get(row["case_key"])
-        if at is not None:
-            yield None, Outcome(key=row["case_key"], at=at, answers=_said(row), harm=row["harm"])
-
-
-def _case(row: Mapping[str, Any]) -> Case:
-    unit = row["unit"]
-    is_spanned = row["episode"] is None and unit not in {None, row["case_key"]}
-    attributes = {
-        column.removeprefix(ATTRIBUTE): v
-        for column, v in row.items()
-        if column.startswith(ATTRIBUTE)
-    }
-    return Case(
-        key=row["case_key"],
-        site=row["site"],
-        occurred_at=row["occurred_at"],
-        window=row["window"] or OTHER,
-        episode=unit if is_spanned else row["episode"],
-        attributes={
-            rollout_name: value for rollout_name, value in attributes.items() if value is not None
-        },
-    )
-
-
-def _prediction(row: Mapping[str, Any]) -> Prediction:
-    columns = ("version", "confidence", "latency_ms", "error", "at")
-    return Prediction(
-        key=row["case_key"],
-        answers=_said(row),
-        **{rollout_name: row[rollout_name] for rollout_name in columns},
-    )
-
-
-def _decision(row: Mapping[str, Any], occurred_at: datetime | None) -> Decision:
-    return Decision(
-        key=row["case_key"],
-        reviewer=row["reviewer"],
-        answers=_said(row),
-        claims=row["exposure"],
-        exposure=row["exposure"],  # no page of ours showed anything: the claim is all there is
-        unsure=bool(row["unsure"]),
-        started_at=row["started_at"],
-        submitted_at=row["at"] or occurred_at,
-        seat=row["seat"],
-    )
-
-
-def _said(row: Mapping[str, Any]) -> dict[str, str | None]:
-    return {
-        column.removeprefix(VALUE): value
-        for column, value in row.items()
-        if column.startswith(VALUE)
-    }

@@ -1,25 +1,32 @@
-"""The model versions side by side, and how one is retired."""
+"""Model versions: list them, record new ones and training ends, retire one."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from datetime import datetime
+from weakref import WeakKeyDictionary
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.errors import Refusal
-from rollout.core.scope.commands import Retire
-from rollout.core.scope.decider import MOST_OPEN_VERSIONS
-from rollout.core.scope.permissions import Act, Caller, require
-from rollout.core.scope.scope import acting
-from rollout.services.engine.command_results import CommandResult, act
-from rollout.services.engine.rollout_state import Standing, standing
+from rollout.core.errors import RefusalError
+from rollout.core.records.records import CASE_TYPES, PREDICTION_TYPES, AnyRecord
+from rollout.core.scope.commands import RetireVersion
+from rollout.core.scope.decider import MAX_OPEN_VERSIONS
+from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.core.scope.scope import find_acting_version
+from rollout.services.engine.command_handler import CommandResult, run_command
+from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.engine.service import Service
-from rollout.store.database.session import Database
-from rollout.store.ledger.versions import KnownVersion, VersionFacts, Versions
+from rollout.store.database.session import Database, Transaction
+from rollout.store.ledger.versions import StoredVersion, VersionInfo, VersionStore
+
+RECORDS_SOURCE = "records"
+_known_versions: WeakKeyDictionary[Database, dict[int, frozenset[str]]] = WeakKeyDictionary()
+"""By database and rollout number, versions known to be stored; they are never deleted."""
 
 
 @dataclass(frozen=True, slots=True)
 class ActingCell:
-    """A cell in which a version acts, and on which stage."""
+    """A cell in which a version acts, and its stage."""
 
     site: str
     window: str
@@ -28,9 +35,9 @@ class ActingCell:
 
 @dataclass(frozen=True, slots=True)
 class VersionStatus:
-    """One model version: what was said of it, and where it stands above shadow now.
+    """One model version, the cells where it acts, and its open proposals.
 
-    `proposals` are the open ones about it. A version without `acting_cells` runs in shadow.
+    A version without `acting_cells` runs in shadow.
     """
 
     version: str
@@ -42,37 +49,43 @@ class VersionStatus:
     proposals: tuple[str, ...]
 
 
-def versions_of(
-    service: Service, caller: Caller, name: str, *, at: datetime
+def load_versions(
+    service: Service, caller: Caller, rollout_name: str, *, at: datetime
 ) -> tuple[VersionStatus, ...]:
-    """Return every version that was ever seen, in that order, at the sites the caller may read."""
-    require(caller, Act.READ, name)
-    state = service.watch.confirmed(name).standing
-    cells = [cell for cell in state.policy.cells if caller.may(Act.READ, name, cell.site)]
-    acting_grants = {cell: acting(state.scope, state.policy, cell, at) for cell in cells}
+    """Return all versions by first use, with cells the caller may read."""
+    require_permission(caller, Permission.READ, rollout_name)
+    state = service.state_cache.reload_rollout(rollout_name).state
+    cells = [
+        cell
+        for cell in state.policy.cells
+        if caller.has_permission(Permission.READ, rollout_name, cell.site)
+    ]
+    acting_grants = {
+        cell: find_acting_version(state.scope, state.policy, cell, at) for cell in cells
+    }
     acting_cells: dict[str, list[ActingCell]] = {}
     for cell, grant in acting_grants.items():
         if grant is not None:
-            stage = state.policy.rungs[grant[1]]
+            stage = state.policy.stage_ids[grant[1]]
             acting_cells.setdefault(grant[0], []).append(ActingCell(cell.site, cell.window, stage))
     return tuple(
-        _version(state, version, tuple(acting_cells.get(version, ())), cells)
+        _build_version_status(state, version, tuple(acting_cells.get(version, ())), cells)
         for version in state.scope.versions
     )
 
 
-def _version(
-    stood: Standing, version: str, acts_in: tuple[ActingCell, ...], cells: list[Cell]
+def _build_version_status(
+    state: RolloutState, version: str, acting_cells: tuple[ActingCell, ...], cells: list[Cell]
 ) -> VersionStatus:
-    version_state, known_version = stood.scope.versions[version], stood.versions.get(version)
-    proposals = stood.scope.proposals.values()
+    version_state, known_version = state.scope.versions[version], state.versions.get(version)
+    proposals = state.scope.proposals.values()
     return VersionStatus(
         version=version,
         first_used_at=version_state.first_seen,
         retired=version_state.retired,
-        source="" if known_version is None else known_version.facts.source,
-        trained_until=None if known_version is None else known_version.facts.trained_until,
-        acting_cells=acts_in,
+        source="" if known_version is None else known_version.info.source,
+        trained_until=None if known_version is None else known_version.info.trained_until,
+        acting_cells=acting_cells,
         proposals=tuple(
             proposal.id
             for proposal in proposals
@@ -81,83 +94,135 @@ def _version(
     )
 
 
-class TrainedLater(Refusal):
-    """A version was said to be trained on later cases: less can't be taken back from evidence."""
+class TrainedLaterError(RefusalError):
+    """An earlier training end was given: evidence can't be reinstated."""
 
     code = "conflict"
 
 
-class TooManyVersions(Refusal):
-    """As many versions as may be are open."""
+class TooManyVersionsError(RefusalError):
+    """The limit of open versions is reached."""
 
     code = "conflict"
 
 
-def tell(
+def record_training_end(
     database: Database,
     caller: Caller,
-    name: str,
+    rollout_name: str,
     version: str,
     *,
     trained_until: datetime | None,
     at: datetime,
 ) -> None:
-    """Say of a version up to when its training cases reach: what it says of those is no evidence.
+    """Record when a version's training cases end: they are no evidence.
 
-    Saying it again changes nothing; a later instant may be said at any time, an earlier one never.
+    Repeating it changes nothing. The end may be moved later, never earlier.
 
     Raises:
-        NotAllowed: the caller sends no records.
-        TrainedLater: it was said to reach further.
-        TooManyVersions: as many as may be are open; retire one.
+        NotAllowedError: the caller may not send records.
+        TrainedLaterError: a later end is recorded.
+        TooManyVersionsError: the limit of open versions is reached; retire one.
     """
-    require(caller, Act.RECORD, name)
-    with database.writing() as transaction:
-        state = standing(transaction, name)
-        versions = Versions(transaction, state.rollout)
-        known_version = versions.all().get(version)
-        previous_end = None if known_version is None else known_version.facts.trained_until
+    require_permission(caller, Permission.SEND_RECORDS, rollout_name)
+    with database.begin_write() as transaction:
+        state = load_rollout_state(transaction, rollout_name)
+        versions = VersionStore(transaction, state.rollout)
+        known_version = versions.list_all().get(version)
+        previous_end = None if known_version is None else known_version.info.trained_until
         if previous_end is not None and (trained_until is None or trained_until < previous_end):
             training_text = f"{version} was trained on cases until {previous_end.isoformat()}"
-            raise TrainedLater(f"{training_text}: say that or later, or give it another name")
-        _require_room(state, versions.all(), version)
-        facts = VersionFacts(version, "registration", trained_until)
+            raise TrainedLaterError(
+                f"{training_text}: give that time or a later one, or use another version name"
+            )
+        _check_room(state, versions.list_all(), version)
+        facts = VersionInfo(version, "registration", trained_until)
         if known_version is None or previous_end != trained_until:
-            versions.tell(facts, at=at)
+            versions.record_info(facts, at=at)
 
 
-def _require_room(stood: Standing, known: Mapping[str, KnownVersion], version: str) -> None:
-    retired_names = {
-        version_name
-        for version_name, version_state in stood.scope.versions.items()
-        if version_state.retired
-    }
-    if version not in known and len(known.keys() - retired_names) >= MOST_OPEN_VERSIONS:
-        raise TooManyVersions(
-            f"{MOST_OPEN_VERSIONS} versions are open; retire one before {version}"
+def count_free_slots(state: RolloutState, known_versions: AbstractSet[str]) -> int:
+    """Return how many more versions may be open, after `known_versions`."""
+    versions = state.scope.versions.items()
+    retired = {version for version, version_state in versions if version_state.retired}
+    return max(MAX_OPEN_VERSIONS - len(known_versions - retired), 0)
+
+
+def _check_room(
+    state: RolloutState, known_versions: Mapping[str, StoredVersion], version: str
+) -> None:
+    if version not in known_versions and not count_free_slots(state, known_versions.keys()):
+        raise TooManyVersionsError(
+            f"{MAX_OPEN_VERSIONS} versions are open; retire one before {version}"
         )
 
 
-def retire(
+def record_new_versions(
+    transaction: Transaction,
+    database: Database,
+    state: RolloutState,
+    records: Sequence[AnyRecord],
+    at: datetime,
+) -> Mapping[str, str]:
+    """Record the versions that are new; return the refused ones with reasons.
+
+    A version is refused if too many are open.
+    """
+    predicted_versions = {
+        record.version for record in records if isinstance(record, PREDICTION_TYPES)
+    }
+    versions_by_rollout = _known_versions.setdefault(database, {})
+    if predicted_versions <= state.versions.keys() or predicted_versions <= versions_by_rollout.get(
+        state.rollout.number, frozenset()
+    ):
+        return {}
+    versions = VersionStore(transaction, state.rollout)
+    stored_versions = versions.list_all()
+    versions_by_rollout[state.rollout.number] = frozenset(stored_versions)
+    free_slots = count_free_slots(state, stored_versions.keys())
+    first_use = _find_first_use(records, predicted_versions - stored_versions.keys(), at)
+    new_versions = sorted((used_at, version) for version, used_at in first_use.items())
+    for first_seen_at, version in new_versions[:free_slots]:
+        versions.record_info(VersionInfo(version, RECORDS_SOURCE), at=first_seen_at)
+    fault = f"{MAX_OPEN_VERSIONS} versions are open; retire one before {{}} is used"
+    return {version: fault.format(version) for _, version in new_versions[free_slots:]}
+
+
+def _find_first_use(
+    records: Sequence[AnyRecord], versions: Collection[str], at: datetime
+) -> Mapping[str, datetime]:
+    """Return when each version was first used, as a replay returns it."""
+    occurred = {r.key: r.occurred_at for r in records if isinstance(r, CASE_TYPES)}
+    first_use = dict.fromkeys(versions, at)
+    for record in records:
+        if isinstance(record, PREDICTION_TYPES) and record.version in first_use:
+            used_at = record.at or occurred.get(record.key, at)
+            first_use[record.version] = min(first_use[record.version], used_at)
+    return first_use
+
+
+def retire_model_version(
     database: Database,
     caller: Caller,
-    name: str,
+    rollout_name: str,
     version: str,
     *,
     at: datetime,
     reason: str = "",
 ) -> CommandResult:
-    """Take a version out of service everywhere; done already, it holds.
+    """Retire a version in every cell; repeating it changes nothing.
 
     Raises:
-        NotAllowed: the caller is no operator of every site: it loses what it holds at each.
-        UnknownVersion: it was never seen.
+        NotAllowedError: the caller does not operate every site.
+        UnknownVersionError: it was never used.
     """
-    require(caller, Act.OPERATE, name)
+    require_permission(caller, Permission.OPERATE, rollout_name)
 
-    def asked(stood: Standing) -> Retire:
-        sites = tuple(stood.policy.site)
-        require(caller, Act.OPERATE, name, sites)
-        return Retire(at=at, by=caller.person(name, sites), version=version, reason=reason)
+    def build_command(state: RolloutState) -> RetireVersion:
+        sites = tuple(state.policy.sites_by_id)
+        require_permission(caller, Permission.OPERATE, rollout_name, sites)
+        return RetireVersion(
+            at=at, by=caller.as_actor(rollout_name, sites), version=version, reason=reason
+        )
 
-    return act(database, caller, name, asked)
+    return run_command(database, caller, rollout_name, build_command)

@@ -1,4 +1,4 @@
-"""An incident with what it did: the cells before, after and now, and what was counted beside it."""
+"""Impact of an incident: its cells before, after and now, and their counts."""
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
@@ -7,237 +7,275 @@ from itertools import islice
 from typing import Any
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.cell_evidence import Counted
+from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.policy import Guard, Policy
 from rollout.core.scope.events import ProposalRaised
-from rollout.core.scope.permissions import Act, Caller
-from rollout.core.scope.scope import Scope, stage_at
-from rollout.services.engine.evidence_reader import sights_of
-from rollout.services.engine.rollout_state import Standing, kept_policy
+from rollout.core.scope.permissions import Caller, Permission
+from rollout.core.scope.scope import Scope, compute_stage_level
+from rollout.services.engine.evidence_reader import load_evidence_views
+from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy
 from rollout.services.engine.service import Service
-from rollout.services.incidents.incidents import IncidentStatus, incident_of
-from rollout.services.ledger.ledger_reader import cited
+from rollout.services.incidents.incidents import IncidentStatus, load_incident
+from rollout.services.ledger.ledger_reader import load_cited_proposals
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.ledger_pages import ChainPages, KeptRow, Looked
-from rollout.store.ledger.policies import Policies
-from rollout.tally.evidence_view import Sight
-from rollout.tally.slots import slot_before
+from rollout.store.ledger.ledger_pages import LedgerEntry, LedgerFilter, LedgerPages
+from rollout.store.ledger.policies import PolicyTexts
+from rollout.tally.evidence_view import EvidenceView
+from rollout.tally.slots import find_slot_before
 
-DID = ("Narrowed", "Suspended", "ProposalVoided")
-OF_CELLS = (
+INCIDENT_EFFECT_KINDS = ("Narrowed", "Suspended", "ProposalVoided")
+CELL_EVENT_KINDS = (
     "Widened", "Renewed", "TakenOver", "Narrowed", "Suspended", "SuspensionCleared", "GrantExpired",
     "Stopped", "ProposalRaised", "IncidentOpened",
 )  # fmt: skip
-VOIDED, SEEN = "ProposalVoided", "IncidentAcknowledged"
-EARLIER, LATER = 3, 20  # rows that are told of the cell's time before, and since
-LOOKED_AT = 500  # rows in which those of before are looked for
-MOST_DONE = 2_000  # rows that one incident may have written: a policy has as many cells
+PROPOSAL_VOIDED, INCIDENT_ACKNOWLEDGED = "ProposalVoided", "IncidentAcknowledged"
+MAX_EARLIER_ROWS, MAX_LATER_ROWS = 3, 20  # entries about the cells to show
+MAX_SEARCHED_ROWS = 500  # entries to search for the earlier ones
+MAX_INCIDENT_ROWS = 2_000  # entries of one incident: a policy may have as many cells
 
 
 @dataclass(frozen=True, slots=True)
-class Fallen:
-    """A cell that an incident touched: its stage before, just after, and now.
+class AffectedCell:
+    """A cell that an incident changed: its stage before, after and now.
 
-    `withheld` is what withholds its grants now: `stopped` or `suspended`, else "".
+    `withheld` is `stopped` or `suspended` if its grants are withheld now, else "".
     """
 
     cell: Cell
     version: str
-    before: str
-    after: str
-    now: str
+    stage_before: str
+    stage_after: str
+    stage_now: str
     withheld: str
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """What was counted of a cell from one instant up to another."""
+class EvidencePeriod:
+    """Counts of a cell in a period."""
 
     since: datetime
     until: datetime
-    counted: Counted
+    counts: EvidenceCounts
 
 
 @dataclass(frozen=True, slots=True)
-class Aftermath:
-    """An incident with what it did.
+class IncidentImpact:
+    """An incident with its impact.
 
     Attributes:
-        incident: as it is listed.
         policy: the policy in force now.
-        guard: the guard as the policy has it now; None where it has none of that name any more.
-        cells: those that it touched, its own one first; () where it touched none.
-        earlier, did, since: rows of the ledger about these cells: before, its own, and later ones.
-        raised, approved: the proposals that these rows cite, and who said yes to each.
-        before, after: what was counted in its cell since the stage that it held then began, and
-            since the incident; None where it is about no version in a cell of the policy.
-        attempt: the number of the attempt whose evidence counts now.
-        proposals: ids of what is open about the cell now.
+        guard: the guard in that policy; None if it has no such guard.
+        cells: its own cell first; () if it changed none.
+        earlier_entries, own_entries, later_entries: ledger entries about these cells.
+        cited_proposals, approvers: the proposals in these entries, and who approved each.
+        period_before, period_after: counts in its cell since the stage before began, and since the
+            incident; None without a version in a cell of the policy.
+        attempt: the current attempt of its cell.
+        open_proposals: ids of open proposals about its cells.
     """
 
     incident: IncidentStatus
     policy: Policy
     guard: Guard | None
-    cells: tuple[Fallen, ...]
-    earlier: tuple[KeptRow, ...]
-    did: tuple[KeptRow, ...]
-    since: tuple[KeptRow, ...]
-    raised: dict[str, ProposalRaised]
-    approved: dict[str, list[str]]
-    before: Span | None
-    after: Span | None
+    cells: tuple[AffectedCell, ...]
+    earlier_entries: tuple[LedgerEntry, ...]
+    own_entries: tuple[LedgerEntry, ...]
+    later_entries: tuple[LedgerEntry, ...]
+    cited_proposals: dict[str, ProposalRaised]
+    approvers: dict[str, list[str]]
+    period_before: EvidencePeriod | None
+    period_after: EvidencePeriod | None
     attempt: int
-    proposals: tuple[str, ...]
+    open_proposals: tuple[str, ...]
 
 
-def aftermath(
-    service: Service, caller: Caller, name: str, incident: str, *, at: datetime
-) -> Aftermath:
-    """Return an incident with what it did, and what became of it.
+@dataclass(frozen=True, slots=True)
+class _ImpactEntries:
+    """Ledger entries about an incident's cells; its own begin at `first_revision`."""
 
-    Of cells at sites that the caller may not read nothing is said.
+    first_revision: int
+    cells: tuple[Cell, ...]
+    earlier: tuple[LedgerEntry, ...]
+    own: tuple[LedgerEntry, ...]
+    later: tuple[LedgerEntry, ...]
+
+
+def load_incident_impact(
+    service: Service, caller: Caller, rollout_name: str, incident_id: str, *, at: datetime
+) -> IncidentImpact:
+    """Return an incident with its impact.
+
+    Cells at sites that the caller may not read are omitted.
 
     Raises:
-        UnknownIncident: none of that id was ever opened.
-        NotAllowed: it is of a site that the caller may not read.
+        UnknownIncidentError: there is no such incident.
+        NotAllowedError: the caller may not read its site.
     """
-    told = incident_of(service, caller, name, incident)
-    state = service.watch.confirmed(name).standing
-    with service.database.reading() as transaction:
-        pages, ledger = ChainPages(transaction, state.rollout), Ledger(transaction, state.rollout)
-        all_entries = _done(pages, told)
-        own_entries = tuple(
-            own_entry for own_entry in all_entries if _readable(own_entry, caller, name)
-        )
-        cells = _cells(told, own_entries)
-        first_revision = all_entries[0].row.revision if all_entries else told.revision
-        scope_before, scope_after = (
-            ledger.scope_of(first_revision - 1),
-            ledger.scope_of(told.revision),
-        )
-        policy = _policy_of(transaction, state, scope_before)
-        earlier_entries = tuple(_earlier(pages, cells, first_revision))
-        later_entries = tuple(islice(_later(ledger, pages, cells, told), LATER))
-        cited_proposals, approvers = cited(
-            transaction,
-            state.rollout,
-            [entry.row for entry in (*earlier_entries, *own_entries, *later_entries)],
-        )
-    period_before, period_after = _spans(service, state, scope_before, told, at)
-    affected_cells = (
-        _fallen(state, policy, cell, scope_before, scope_after, told, at) for cell in cells
+    incident = load_incident(service, caller, rollout_name, incident_id)
+    state = service.state_cache.reload_rollout(rollout_name).state
+    with service.database.begin_read() as transaction:
+        entries = _load_entries(transaction, state, caller, incident)
+        ledger = Ledger(transaction, state.rollout)
+        scope_before = ledger.load_scope_of_revision(entries.first_revision - 1)
+        scope_after = ledger.load_scope_of_revision(incident.revision)
+        policy = _load_policy_of_scope(transaction, state, scope_before)
+        rows = [entry.row for entry in (*entries.earlier, *entries.own, *entries.later)]
+        cited_proposals, approvers = load_cited_proposals(transaction, state.rollout, rows)
+    period_before, period_after = _build_evidence_periods(
+        service, state, scope_before, incident, at
     )
-    return Aftermath(
-        incident=told,
+    affected_cells = (
+        _build_affected_cell(state, policy, cell, scope_before, scope_after, incident, at)
+        for cell in entries.cells
+    )
+    return IncidentImpact(
+        incident=incident,
         policy=state.policy,
-        guard=next((guard for guard in state.policy.guards if guard.id == told.guard), None),
+        guard=next((guard for guard in state.policy.guards if guard.id == incident.guard), None),
         cells=tuple(affected_cell for affected_cell in affected_cells if affected_cell is not None),
-        earlier=earlier_entries,
-        did=own_entries,
-        since=later_entries,
-        raised=cited_proposals,
-        approved=approvers,
-        before=period_before,
-        after=period_after,
-        attempt=_attempt(state, told),
-        proposals=tuple(
-            proposal.id for proposal in state.scope.proposals.values() if proposal.cell in cells
+        earlier_entries=entries.earlier,
+        own_entries=entries.own,
+        later_entries=entries.later,
+        cited_proposals=cited_proposals,
+        approvers=approvers,
+        period_before=period_before,
+        period_after=period_after,
+        attempt=_find_attempt(state, incident),
+        open_proposals=tuple(
+            proposal.id
+            for proposal in state.scope.proposals.values()
+            if proposal.cell in entries.cells
         ),
     )
 
 
-def _done(pages: ChainPages, told: IncidentStatus) -> tuple[KeptRow, ...]:
-    """Return the rows that the incident's guard wrote just before it, oldest first.
+def _load_entries(
+    transaction: Transaction, state: RolloutState, caller: Caller, incident: IncidentStatus
+) -> _ImpactEntries:
+    pages, ledger = LedgerPages(transaction, state.rollout), Ledger(transaction, state.rollout)
+    all_entries = _find_incident_entries(pages, incident)
+    own_entries = tuple(
+        entry for entry in all_entries if _is_readable(entry, caller, state.rollout.name)
+    )
+    cells = _list_affected_cells(incident, own_entries)
+    first_revision = all_entries[0].row.revision if all_entries else incident.revision
+    later_entries = _iterate_later_entries(ledger, pages, cells, incident)
+    return _ImpactEntries(
+        first_revision=first_revision,
+        cells=cells,
+        earlier=tuple(_find_earlier_entries(pages, cells, first_revision)),
+        own=own_entries,
+        later=tuple(islice(later_entries, MAX_LATER_ROWS)),
+    )
 
-    A tick writes what an alarm does and then the incident, all at one instant.
+
+def _find_incident_entries(pages: LedgerPages, incident: IncidentStatus) -> tuple[LedgerEntry, ...]:
+    """Return the entries that the incident's guard wrote, oldest first.
+
+    A tick writes an alarm's effects and then the incident, at one instant.
     """
-    if not told.guard:
+    if not incident.guard:
         return ()
-    row_filter = Looked(since=told.opened_at)
-    entries: list[KeptRow] = []
-    for entry in pages.some(row_filter, before=told.revision, limit=MOST_DONE):
-        is_next = entry.row.revision == told.revision - len(entries) - 1
+    row_filter = LedgerFilter(since=incident.opened_at)
+    entries: list[LedgerEntry] = []
+    for entry in pages.list_page(row_filter, before=incident.revision, limit=MAX_INCIDENT_ROWS):
+        is_next = entry.row.revision == incident.revision - len(entries) - 1
         is_own_effect = (
-            entry.row.event_kind == VOIDED or entry.row.fields.get("guard") == told.guard
+            entry.row.event_kind == PROPOSAL_VOIDED
+            or entry.row.fields.get("guard") == incident.guard
         )
-        if not (is_next and entry.row.event_kind in DID and is_own_effect):
+        if not (is_next and entry.row.event_kind in INCIDENT_EFFECT_KINDS and is_own_effect):
             break
         entries.append(entry)
     return tuple(reversed(entries))
 
 
-def _readable(kept: KeptRow, caller: Caller, name: str) -> bool:
-    site = kept.row.fields.get("site")
-    return caller.may(Act.READ, name, site or "")
+def _is_readable(entry: LedgerEntry, caller: Caller, rollout_name: str) -> bool:
+    site = entry.row.fields.get("site")
+    return caller.has_permission(Permission.READ, rollout_name, site or "")
 
 
-def _cells(told: IncidentStatus, did: Collection[KeptRow]) -> tuple[Cell, ...]:
-    bodies = [entry.row.fields for entry in did if entry.row.event_kind != VOIDED]
-    own_cell = [Cell(told.site, told.window)] if told.site else []
+def _list_affected_cells(
+    incident: IncidentStatus, entries: Collection[LedgerEntry]
+) -> tuple[Cell, ...]:
+    bodies = [entry.row.fields for entry in entries if entry.row.event_kind != PROPOSAL_VOIDED]
+    own_cell = [Cell(incident.site, incident.window)] if incident.site else []
     return tuple(
         dict.fromkeys([*own_cell, *(Cell(body["site"], body["window"]) for body in bodies)])
     )
 
 
-def _policy_of(transaction: Transaction, stood: Standing, scope: Scope) -> Policy:
-    texts = Policies(transaction, stood.rollout).texts({scope.policy_hash})
-    return kept_policy(texts[scope.policy_hash]) if texts else stood.policy
+def _load_policy_of_scope(transaction: Transaction, state: RolloutState, scope: Scope) -> Policy:
+    texts = PolicyTexts(transaction, state.rollout).load_texts({scope.policy_hash})
+    return parse_stored_policy(texts[scope.policy_hash]) if texts else state.policy
 
 
-def _fallen(
-    stood: Standing,
+def _build_affected_cell(
+    state: RolloutState,
     policy: Policy,
     cell: Cell,
-    then: Scope,
-    thereafter: Scope,
-    told: IncidentStatus,
+    scope_before: Scope,
+    scope_after: Scope,
+    incident: IncidentStatus,
     at: datetime,
-) -> Fallen | None:
-    """Return what became of a cell; None where no version was concerned there."""
-    version = then.holder(cell) or told.version
-    if not version or version not in then.versions:
+) -> AffectedCell | None:
+    """Return the change of a cell, or None without a version there."""
+    version = scope_before.get_holder(cell) or incident.version
+    if not version or version not in scope_before.versions:
         return None
-    scope = stood.scope
-    withheld = "stopped" if scope.stopped(cell) else ""
-    if not withheld and scope.state(cell, version).suspended_by:
+    scope = state.scope
+    withheld = "stopped" if scope.is_stopped(cell) else ""
+    if not withheld and scope.get_cell_state(cell, version).suspended_by:
         withheld = "suspended"
-    return Fallen(
+    return AffectedCell(
         cell=cell,
         version=version,
-        before=_stage(then, policy, cell, version, told.opened_at),
-        after=_stage(thereafter, policy, cell, version, told.opened_at),
-        now=_stage(scope, stood.policy, cell, version, at),
+        stage_before=_find_stage(scope_before, policy, cell, version, incident.opened_at),
+        stage_after=_find_stage(scope_after, policy, cell, version, incident.opened_at),
+        stage_now=_find_stage(scope, state.policy, cell, version, at),
         withheld=withheld,
     )
 
 
-def _stage(scope: Scope, policy: Policy, cell: Cell, version: str, at: datetime) -> str:
-    return policy.rungs[stage_at(scope, policy, cell, version, at)]
+def _find_stage(scope: Scope, policy: Policy, cell: Cell, version: str, at: datetime) -> str:
+    return policy.stage_ids[compute_stage_level(scope, policy, cell, version, at)]
 
 
-def _earlier(pages: ChainPages, cells: Collection[Cell], first: int) -> list[KeptRow]:
-    """Return the last rows about the cells before a revision, oldest first."""
-    entries = pages.some(Looked(kinds=OF_CELLS), before=first, limit=LOOKED_AT) if cells else []
-    return [entry for entry in entries if _is_of(entry, cells)][:EARLIER][::-1]
+def _find_earlier_entries(
+    pages: LedgerPages, cells: Collection[Cell], first_revision: int
+) -> list[LedgerEntry]:
+    """Return the last entries about the cells before a revision, oldest first."""
+    entries = (
+        pages.list_page(
+            LedgerFilter(kinds=CELL_EVENT_KINDS), before=first_revision, limit=MAX_SEARCHED_ROWS
+        )
+        if cells
+        else []
+    )
+    return [entry for entry in entries if _is_about_cells(entry, cells)][:MAX_EARLIER_ROWS][::-1]
 
 
-def _later(
-    ledger: Ledger, pages: ChainPages, cells: Collection[Cell], told: IncidentStatus
-) -> Iterator[KeptRow]:
-    """Yield the rows about the cells, or this incident, after it."""
-    kinds = (*OF_CELLS, SEEN)
-    for row in ledger.rows(after=told.revision, kinds=kinds):
-        is_acknowledgement = row.event_kind == SEEN and row.fields["incident"] == told.id
-        if is_acknowledgement or (row.event_kind != SEEN and _cell_in(row.fields, cells)):
-            yield from pages.at([row.revision])
+def _iterate_later_entries(
+    ledger: Ledger, pages: LedgerPages, cells: Collection[Cell], incident: IncidentStatus
+) -> Iterator[LedgerEntry]:
+    """Yield later entries about the cells or the incident."""
+    kinds = (*CELL_EVENT_KINDS, INCIDENT_ACKNOWLEDGED)
+    for row in ledger.list_rows(after=incident.revision, kinds=kinds):
+        is_acknowledgement = (
+            row.event_kind == INCIDENT_ACKNOWLEDGED and row.fields["incident"] == incident.id
+        )
+        if is_acknowledgement or (
+            row.event_kind != INCIDENT_ACKNOWLEDGED and _names_any_cell(row.fields, cells)
+        ):
+            yield from pages.list_revisions([row.revision])
 
 
-def _is_of(kept: KeptRow, cells: Collection[Cell]) -> bool:
-    return _cell_in(kept.row.fields, cells)
+def _is_about_cells(entry: LedgerEntry, cells: Collection[Cell]) -> bool:
+    return _names_any_cell(entry.row.fields, cells)
 
 
-def _cell_in(body: dict[str, Any], cells: Collection[Cell]) -> bool:
+def _names_any_cell(body: dict[str, Any], cells: Collection[Cell]) -> bool:
     bodies = [body, *body.get("cells", ())]
     return any(
         Cell(cell_body["site"], cell_body["window"]) in cells
@@ -246,33 +284,46 @@ def _cell_in(body: dict[str, Any], cells: Collection[Cell]) -> bool:
     )
 
 
-def _spans(
-    service: Service, stood: Standing, then: Scope, told: IncidentStatus, at: datetime
-) -> tuple[Span | None, Span | None]:
-    """Return what was counted in the incident's cell up to it, and since."""
-    cell, version = Cell(told.site, told.window), told.version
-    if cell not in stood.policy.known or version not in then.versions:
+def _build_evidence_periods(
+    service: Service,
+    state: RolloutState,
+    scope_before: Scope,
+    incident: IncidentStatus,
+    at: datetime,
+) -> tuple[EvidencePeriod | None, EvidencePeriod | None]:
+    """Return the counts in the incident's cell before it and since."""
+    cell, version = Cell(incident.site, incident.window), incident.version
+    if cell not in state.policy.cell_set or version not in scope_before.versions:
         return None, None
-    evidence_view = sights_of(service.database, stood, (cell,)).get((cell, version))
+    evidence_view = load_evidence_views(service.database, state, (cell,)).get((cell, version))
     if evidence_view is None:
         return None, None
-    state_before, cell_state = then.state(cell, version), stood.scope.state(cell, version)
-    before = _span(
-        replace(evidence_view, state=state_before), state_before.changed_at, told.opened_at
+    state_before = scope_before.get_cell_state(cell, version)
+    cell_state = state.scope.get_cell_state(cell, version)
+    before = _build_evidence_period(
+        replace(evidence_view, state=state_before), state_before.changed_at, incident.opened_at
     )
-    since = _span(
-        replace(evidence_view, state=replace(cell_state, changed_at=told.opened_at)),
-        told.opened_at,
+    since = _build_evidence_period(
+        replace(evidence_view, state=replace(cell_state, changed_at=incident.opened_at)),
+        incident.opened_at,
         at,
     )
     return before, since
 
 
-def _span(sight: Sight, since: datetime, until: datetime) -> Span:
-    return Span(since, until, sight.entered.at(slot_before(until, sight.policy.tick)))
+def _build_evidence_period(
+    evidence_view: EvidenceView, since: datetime, until: datetime
+) -> EvidencePeriod:
+    return EvidencePeriod(
+        since,
+        until,
+        evidence_view.entered_window.count_at(find_slot_before(until, evidence_view.policy.tick)),
+    )
 
 
-def _attempt(stood: Standing, told: IncidentStatus) -> int:
-    if told.version not in stood.scope.versions or not told.site:
+def _find_attempt(state: RolloutState, incident: IncidentStatus) -> int:
+    if incident.version not in state.scope.versions or not incident.site:
         return 1
-    return stood.scope.state(Cell(told.site, told.window), told.version).attempt
+    return state.scope.get_cell_state(
+        Cell(incident.site, incident.window), incident.version
+    ).attempt

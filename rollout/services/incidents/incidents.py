@@ -1,163 +1,163 @@
-"""Incidents: what tripped, what it did, who has seen it."""
+"""Incidents: list, load, acknowledge and send them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
 
-from rollout.core.errors import UnknownIncident
-from rollout.core.ledger.ledger import event_of
+from rollout.core.errors import UnknownIncidentError
+from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.commands import Acknowledge
+from rollout.core.scope.commands import AcknowledgeIncident
 from rollout.core.scope.events import IncidentAcknowledged, IncidentOpened
-from rollout.core.scope.permissions import MAY, Act, Caller, require
-from rollout.reports.text.formatting import spans_in_words
-from rollout.services.engine.command_results import CommandResult, act
-from rollout.services.engine.rollout_state import Standing, standing
+from rollout.core.scope.permissions import (
+    ROLES_BY_PERMISSION,
+    Caller,
+    Permission,
+    require_permission,
+)
+from rollout.reports.text.formatting import describe_durations
+from rollout.services.engine.command_handler import CommandResult, run_command
+from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.engine.service import Service
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.incidents import (
     AllIncidents,
+    IncidentCursor,
     IncidentRow,
-    Incidents,
+    IncidentStore,
     ListedIncident,
-    Place,
-    Readable,
+    ReadableSite,
 )
 from rollout.store.ledger.ledger import Ledger
 
 __all__ = [
+    "IncidentCursor",
     "IncidentRow",
     "IncidentRows",
-    "Place",
-    "all_incidents",
+    "load_all_incidents",
 ]
+
+MAX_INCIDENTS = 50  # in one message
+MAX_LISTED_INCIDENTS = 10  # with a line of their own
+MAX_REASON_LENGTH = 200  # letters
+MARKUP_REPLACEMENTS = str.maketrans({"`": "'", "<": "‹", ">": "›", "\n": " ", "\r": " "})
 
 
 @dataclass(frozen=True, slots=True)
 class IncidentRows:
-    """Some incidents, the newest first; `before` is where the next page goes on, None at the end.
-
-    `before` is the place of the last of them.
-    """
+    """Incidents of all rollouts, newest first; `before` starts the next page."""
 
     items: tuple[IncidentRow, ...]
-    before: Place | None
+    before: IncidentCursor | None
 
 
-def all_incidents(
+def load_all_incidents(
     database: Database,
     caller: Caller,
     *,
     acknowledged: bool,
-    before: Place | None = None,
+    before: IncidentCursor | None = None,
     limit: int = 50,
 ) -> IncidentRows:
-    """Return incidents at the sites that the caller may read; none for who may read nothing.
-
-    Args:
-        database: where they are.
-        caller: who asks.
-        acknowledged: those that somebody has seen, or those that are open.
-        before: where the page before ended.
-        limit: how many at most.
-    """
+    """Return incidents at the sites that the caller may read."""
     read_assignments = [
         role_assignment
-        for role_assignment in caller.rights
-        if role_assignment.role in MAY[Act.READ]
+        for role_assignment in caller.role_assignments
+        if role_assignment.role in ROLES_BY_PERMISSION[Permission.READ]
     ]
     readable_sites = {
-        Readable(role_assignment.rollout, role_assignment.site)
+        ReadableSite(role_assignment.rollout, role_assignment.site)
         for role_assignment in read_assignments
     }
-    with database.reading() as transaction:
-        rows = AllIncidents(transaction).page(
+    with database.begin_read() as transaction:
+        rows = AllIncidents(transaction).list_page(
             readable_sites, acknowledged=acknowledged, before=before, limit=limit + 1
         )
     page = tuple(rows[:limit])
-    return IncidentRows(page, page[-1].place if len(rows) > limit else None)
-
-
-MOST = 50  # incidents that one note is about
-MOST_TOLD = 10  # of them that it tells one by one
-LONGEST = 200  # letters of a reason
-UNMARKED = str.maketrans({"`": "'", "<": "‹", ">": "›", "\n": " ", "\r": " "})
+    return IncidentRows(page, page[-1].cursor if len(rows) > limit else None)
 
 
 @dataclass(frozen=True, slots=True)
-class Note:
-    """One note of several incidents.
+class IncidentNotification:
+    """One message about several incidents.
 
     Attributes:
-        mark: the revision of the newest of them.
-        subject: one line.
-        lead: Markdown, an incident a line.
+        last_revision: of the newest incident.
+        lead: Markdown, a line per incident.
     """
 
-    mark: int
+    last_revision: int
     subject: str
     lead: str
 
 
-def note_of(transaction: Transaction, rollout: Rollout, after: int | None) -> Note | None:
-    """Return the note of all incidents opened after a revision; None where none was.
+def build_incident_notification(
+    transaction: Transaction, rollout: Rollout, after: int | None
+) -> IncidentNotification | None:
+    """Return a message about incidents opened after a revision, if any.
 
-    Args:
-        transaction: reads the database.
-        rollout: whose incidents.
-        after: up to where people were told; None for never: then only those that are open still.
+    If `after` is None, nothing was sent before: then only open incidents are included.
     """
     acknowledged = False if after is None else None
-    page = Incidents(transaction, rollout).page(acknowledged=acknowledged, limit=MOST)
+    page = IncidentStore(transaction, rollout).list_page(
+        acknowledged=acknowledged, limit=MAX_INCIDENTS
+    )
     new_incidents = [row for row in page if row.opened_in > (after or 0)]
     if not new_incidents:
         return None
     ledger = Ledger(transaction, rollout)
-    lines = [_line(ledger, row) for row in islice(reversed(new_incidents), MOST_TOLD)]
-    if len(new_incidents) > MOST_TOLD:
-        lines.append(f"- and {len(new_incidents) - MOST_TOLD} more")
-    return Note(new_incidents[0].opened_in, _subject(new_incidents), "\n".join(lines))
+    lines = [
+        _format_incident(ledger, row)
+        for row in islice(reversed(new_incidents), MAX_LISTED_INCIDENTS)
+    ]
+    if len(new_incidents) > MAX_LISTED_INCIDENTS:
+        lines.append(f"- and {len(new_incidents) - MAX_LISTED_INCIDENTS} more")
+    return IncidentNotification(
+        new_incidents[0].opened_in, _format_subject(new_incidents), "\n".join(lines)
+    )
 
 
-def channels_told(policy: Policy) -> tuple[str, ...]:
-    """Return who is told of incidents: every channel that the policy sends a report to, once."""
+def list_incident_channels(policy: Policy) -> tuple[str, ...]:
+    """Return every channel to which the policy sends reports, once."""
     return tuple(
         dict.fromkeys(channel for report_plan in policy.reports for channel in report_plan.to)
     )
 
 
-def _subject(found: Sequence[ListedIncident]) -> str:
-    count_text = f"{len(found)} incidents" if len(found) > 1 else f"incident {found[0].id}"
-    kinds = ", ".join(dict.fromkeys(row.kind for row in reversed(found)))
+def _format_subject(incidents: Sequence[ListedIncident]) -> str:
+    count_text = (
+        f"{len(incidents)} incidents" if len(incidents) > 1 else f"incident {incidents[0].id}"
+    )
+    kinds = ", ".join(dict.fromkeys(row.kind for row in reversed(incidents)))
     return f"{count_text}: {kinds}"
 
 
-def _line(ledger: Ledger, row: ListedIncident) -> str:
-    (event,) = ledger.events(after=row.opened_in - 1, until=row.opened_in)
+def _format_incident(ledger: Ledger, row: ListedIncident) -> str:
+    (event,) = ledger.list_events(after=row.opened_in - 1, until=row.opened_in)
     assert isinstance(event, IncidentOpened)  # noqa: S101 - the table says so
-    place_text = unmarked(f"{row.site} · {row.window} {row.version}".rstrip())
+    place_text = remove_markup(f"{row.site} · {row.window} {row.version}".rstrip())
     location = f" at `{place_text}`" if row.site else ""
-    reason = unmarked(spans_in_words(event.reason))
+    reason = remove_markup(describe_durations(event.reason))
     return f"- {row.id} {row.kind}{location}, {event.effect}: `{reason}`"
 
 
-def unmarked(text: str) -> str:
-    """Return text that no chat reads as markup: what a box sent may stand in a reason.
+def remove_markup(text: str) -> str:
+    """Return text without chat markup, for reasons with clients' texts.
 
-    >>> unmarked("[win](https://example.org)`<b>")
+    >>> remove_markup("[win](https://example.org)`<b>")
     "[win](https://example.org)'‹b›"
     """
-    return text.translate(UNMARKED)[:LONGEST]
+    return text.translate(MARKUP_REPLACEMENTS)[:MAX_REASON_LENGTH]
 
 
 @dataclass(frozen=True, slots=True)
 class IncidentStatus:
-    """Something that a person has to look at, with what it did.
+    """An incident with its effect and its acknowledgement.
 
-    `about` names the case or client where the service says which; `note` is of whoever
-    acknowledged it. Site, window, version and guard are "" where it is of none.
+    `about` names the case or client, if the service names one; `note` is from the user who
+    acknowledged it. Site, window, version and guard may be "".
     """
 
     id: str
@@ -178,98 +178,99 @@ class IncidentStatus:
 
 @dataclass(frozen=True, slots=True)
 class IncidentPage:
-    """Some incidents, the newest first; `before` is where the next page goes on, None at the end.
-
-    `before` is a revision.
-    """
+    """Incidents of a rollout, newest first; `before` starts the next page."""
 
     items: tuple[IncidentStatus, ...]
     before: int | None
 
 
-def incidents_of(
+def load_incidents(
     service: Service,
     caller: Caller,
-    name: str,
+    rollout_name: str,
     *,
     acknowledged: bool | None = False,
     before: int | None = None,
     limit: int = 50,
 ) -> IncidentPage:
-    """Return incidents at sites that the caller may read, by default those that are open.
+    """Return incidents at readable sites, by default open ones.
 
-    Args:
-        service: the replica that is asked.
-        caller: who asks.
-        name: of the rollout.
-        acknowledged: only the open ones, only the others, or, by None, all.
-        before: where the page before ended.
-        limit: how many at most.
+    If `acknowledged` is None, open and acknowledged incidents are included.
     """
-    require(caller, Act.READ, name)
-    state = service.watch.confirmed(name).standing
-    with service.database.reading() as transaction:
-        rows = Incidents(transaction, state.rollout).page(
+    require_permission(caller, Permission.READ, rollout_name)
+    state = service.state_cache.reload_rollout(rollout_name).state
+    with service.database.begin_read() as transaction:
+        rows = IncidentStore(transaction, state.rollout).list_page(
             acknowledged=acknowledged, before=before, limit=limit
         )
         readable_rows = [
-            row for row in rows if not row.site or caller.may(Act.READ, name, row.site)
+            row
+            for row in rows
+            if not row.site or caller.has_permission(Permission.READ, rollout_name, row.site)
         ]
-        items = tuple(_incident(transaction, state, row) for row in readable_rows)
+        items = tuple(_build_incident(transaction, state, row) for row in readable_rows)
     return IncidentPage(items, rows[-1].opened_in if len(rows) == limit else None)
 
 
-def incident_of(service: Service, caller: Caller, name: str, incident: str) -> IncidentStatus:
+def load_incident(
+    service: Service, caller: Caller, rollout_name: str, incident_id: str
+) -> IncidentStatus:
     """Return one incident.
 
     Raises:
-        UnknownIncident: none of that id was ever opened.
-        NotAllowed: it is of a site that the caller may not read.
+        UnknownIncidentError: there is no such incident.
+        NotAllowedError: the caller may not read its site.
     """
-    require(caller, Act.READ, name)
-    state = service.watch.confirmed(name).standing
-    with service.database.reading() as transaction:
-        row = _find(transaction, state, incident)
-        require(caller, Act.READ, name, (row.site,) if row.site else ())
-        return _incident(transaction, state, row)
+    require_permission(caller, Permission.READ, rollout_name)
+    state = service.state_cache.reload_rollout(rollout_name).state
+    with service.database.begin_read() as transaction:
+        row = _find_incident(transaction, state, incident_id)
+        require_permission(caller, Permission.READ, rollout_name, (row.site,) if row.site else ())
+        return _build_incident(transaction, state, row)
 
 
-def acknowledge(
+def record_acknowledgement(
     database: Database,
     caller: Caller,
-    name: str,
-    incident: str,
+    rollout_name: str,
+    incident_id: str,
     *,
     at: datetime,
     note: str = "",
 ) -> CommandResult:
-    """Say that an incident was seen; acknowledged already, it stays so.
+    """Acknowledge an incident; repeating it is safe.
 
     Raises:
-        UnknownIncident: none of that id was ever opened.
-        NotAllowed: the caller is no operator at its site.
+        UnknownIncidentError: there is no such incident.
+        NotAllowedError: the caller does not operate its site.
     """
-    require(caller, Act.OPERATE, name)
-    with database.reading() as transaction:
-        row = _find(transaction, standing(transaction, name), incident)
+    require_permission(caller, Permission.OPERATE, rollout_name)
+    with database.begin_read() as transaction:
+        row = _find_incident(
+            transaction, load_rollout_state(transaction, rollout_name), incident_id
+        )
     sites = (row.site,) if row.site else ()
-    require(caller, Act.OPERATE, name, sites)
-    by = caller.person(name, sites)
-    command = Acknowledge(at=at, by=by, incident=incident, note=note)
-    return act(database, caller, name, lambda _: command)
+    require_permission(caller, Permission.OPERATE, rollout_name, sites)
+    by = caller.as_actor(rollout_name, sites)
+    command = AcknowledgeIncident(at=at, by=by, incident=incident_id, note=note)
+    return run_command(database, caller, rollout_name, lambda _: command)
 
 
-def _find(transaction: Transaction, stood: Standing, incident: str) -> ListedIncident:
-    row = Incidents(transaction, stood.rollout).find(incident)
+def _find_incident(
+    transaction: Transaction, state: RolloutState, incident_id: str
+) -> ListedIncident:
+    row = IncidentStore(transaction, state.rollout).find(incident_id)
     if row is None:
-        open_ids = ", ".join(stood.scope.open_incidents) or "none"
-        raise UnknownIncident(f"there is no incident {incident}; open ones: {open_ids}")
+        open_ids = ", ".join(state.scope.open_incidents) or "none"
+        raise UnknownIncidentError(f"there is no incident {incident_id}; open ones: {open_ids}")
     return row
 
 
-def _incident(transaction: Transaction, stood: Standing, row: ListedIncident) -> IncidentStatus:
-    ledger = Ledger(transaction, stood.rollout)
-    (event,) = ledger.events(after=row.opened_in - 1, until=row.opened_in)
+def _build_incident(
+    transaction: Transaction, state: RolloutState, row: ListedIncident
+) -> IncidentStatus:
+    ledger = Ledger(transaction, state.rollout)
+    (event,) = ledger.list_events(after=row.opened_in - 1, until=row.opened_in)
     assert isinstance(event, IncidentOpened)  # noqa: S101 - the table says so
     return IncidentStatus(
         id=row.id,
@@ -284,21 +285,21 @@ def _incident(transaction: Transaction, stood: Standing, row: ListedIncident) ->
         about=event.about,
         acknowledged_at=row.acknowledged_at,
         acknowledged_by=row.acknowledged_by,
-        note=_note(ledger, row),
+        note=_find_acknowledgement_note(ledger, row),
         revision=row.opened_in,
     )
 
 
-def _note(ledger: Ledger, row: ListedIncident) -> str:
-    """Return what was said when it was acknowledged."""
+def _find_acknowledgement_note(ledger: Ledger, row: ListedIncident) -> str:
+    """Return the note of the acknowledgement, or ""."""
     if row.acknowledged_at is None:
         return ""
-    for ledger_row in ledger.rows(after=row.opened_in):
+    for ledger_row in ledger.list_rows(after=row.opened_in):
         if (
             ledger_row.event_kind == IncidentAcknowledged.__name__
             and ledger_row.fields["incident"] == row.id
         ):
-            event = event_of(ledger_row)
+            event = parse_event(ledger_row)
             assert isinstance(event, IncidentAcknowledged)  # noqa: S101 - its row says so
             return event.note
     return ""

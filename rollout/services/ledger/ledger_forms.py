@@ -1,10 +1,10 @@
-"""Ledgers of form 1 go on in form 2, each after one row that holds its head."""
+"""Convert ledgers from form 1 to form 2."""
 
 from datetime import datetime
 
 from rollout.core.scope.scope import ENGINE
-from rollout.store.access.access_ledger import house_head
-from rollout.store.access.users import People
+from rollout.store.access.access_ledger import load_access_head
+from rollout.store.access.users import Users
 from rollout.store.database.rollouts import HOUSE_CHAIN, Rollouts
 from rollout.store.database.session import Database
 from rollout.store.ledger.accounts import Accounts
@@ -12,23 +12,19 @@ from rollout.store.ledger.ledger import Ledger
 
 
 def change_forms(database: Database, at: datetime) -> tuple[str, ...]:
-    """Write `FormChanged` into each ledger of form 1, and return whose ledgers those were.
+    """Append `FormChanged` to each ledger of form 1; return their names.
 
-    Every account gets its id. It is safe to repeat: each ledger is done in a transaction of its
-    own, and one that is done is left alone.
-
-    Args:
-        database: with the tables of this program. No replica of the release before may run.
-        at: now; a row never comes before the one it follows.
+    Every account gets its id. It is safe to repeat: each ledger is converted in its own
+    transaction, once. No replica of the previous release may run.
     """
-    with database.writing() as transaction:
-        Accounts(transaction).add_names(user.name for user in People(transaction).all())
-        rollouts = Rollouts(transaction).all()
-        if house_head(transaction).revision:
+    with database.begin_write() as transaction:
+        Accounts(transaction).add_names(user.name for user in Users(transaction).list_all())
+        rollouts = Rollouts(transaction).list_all()
+        if load_access_head(transaction).revision:
             rollouts = (HOUSE_CHAIN, *rollouts)
     changed = []
     for rollout in rollouts:
-        with database.writing() as transaction:
+        with database.begin_write() as transaction:
             if Ledger(transaction, rollout).change_form(at=at, by=ENGINE):
                 changed.append(rollout.name)
-    return tuple("access ledger" if n == HOUSE_CHAIN.name else n for n in changed)
+    return tuple("access ledger" if name == HOUSE_CHAIN.name else name for name in changed)

@@ -1,176 +1,255 @@
-"""Chains as people read them: the newest row first, looked through by kind, person, site and span.
+"""Read and verify stored ledgers: pages of entries, NDJSON lines, hashes.
 
-A rollout's ledger is read whole or not at all; the house chain by admins alone.
+A rollout's ledger is readable with permission for all its sites; the access ledger by admins.
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
-from rollout.core.ledger.ledger import BrokenChainError, Row, event_of
+from rollout.core.ledger.ledger import BrokenLedgerError, CanonicalRow, parse_event
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.events import Approved, ProposalRaised
-from rollout.core.scope.permissions import Act, Caller, require
+from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
-from rollout.services.ledger.ledger_pages import LedgerVerification
 from rollout.store.database.rollouts import HOUSE_CHAIN, Rollout
 from rollout.store.database.session import Transaction
-from rollout.store.ledger.ledger import Head, Ledger
-from rollout.store.ledger.ledger_pages import ChainPages, KeptRow, Looked
+from rollout.store.ledger.ledger import Ledger, StoredLedgerHead
+from rollout.store.ledger.ledger_pages import LedgerEntry, LedgerFilter, LedgerPages
 
 __all__ = [
-    "ChainPage",
-    "KeptRow",
-    "Looked",
-    "cited",
-    "house_lines",
-    "house_page",
-    "house_verification",
-    "ledger_page",
+    "LedgerEntry",
+    "LedgerFilter",
+    "LedgerPage",
+    "LedgerVerification",
+    "iterate_access_ledger_lines",
+    "iterate_ledger_lines",
+    "load_access_ledger_page",
+    "load_cited_proposals",
+    "load_ledger_page",
+    "verify_access_ledger",
+    "verify_stored_ledger",
 ]
 
-AT_ONCE = 500  # rows that are looked at for a page of one site
-MOST_LOOKED_AT = 20  # such looks for one page: a page may be short, its cursor goes on
-HOUSE_NAME = "house"
-LINES_AT_ONCE = 500
+ROWS_PER_SEARCH = 500  # entries to filter at once for a page of one site
+MAX_SEARCHES = 20  # for one page, which may be short
+ACCESS_LEDGER_NAME = "house"
+ROWS_PER_TRANSACTION = 500  # so that a slow reader holds no transaction open
 
 
 @dataclass(frozen=True, slots=True)
-class ChainPage:
-    """Some rows of a chain, the newest first.
+class LedgerPage:
+    """A page of ledger entries, newest first.
 
     Attributes:
-        name: of the rollout, or `house`.
-        head: where the chain ends now.
-        items: the rows.
-        before: the revision that the next page comes before, None at the end.
-        raised: the proposals that the rows cite, by id.
-        approved: who said yes to each of them, in order.
-        policy: the policy in force, None of the house.
+        ledger_name: the rollout, or `house` for the access ledger.
+        head: the ledger's end now.
+        next_before: the revision before which the next page begins; None at the end.
+        cited_proposals: the proposals that the entries name, by id.
+        approvers: of each of them, in order.
+        policy: the policy in force; None for the access ledger.
     """
 
-    name: str
-    head: Head
-    items: tuple[KeptRow, ...]
-    before: int | None
-    raised: dict[str, ProposalRaised] = field(default_factory=dict)
-    approved: dict[str, list[str]] = field(default_factory=dict)
+    ledger_name: str
+    head: StoredLedgerHead
+    items: tuple[LedgerEntry, ...]
+    next_before: int | None
+    cited_proposals: dict[str, ProposalRaised] = field(default_factory=dict)
+    approvers: dict[str, list[str]] = field(default_factory=dict)
     policy: Policy | None = None
 
 
-def ledger_page(
+@dataclass(frozen=True, slots=True)
+class LedgerVerification:
+    """The result of recomputing every hash of a ledger.
+
+    Attributes:
+        rows: intact entries from the first on.
+        head: the hash of the last of them, "" without any.
+        fault: where and how it breaks, or "".
+        head_matches: whether it holds the requested entry; None without a request.
+    """
+
+    rollout: str
+    rows: int
+    head: str
+    intact: bool
+    fault: str
+    head_matches: bool | None
+
+
+def load_ledger_page(
     service: Service,
     caller: Caller,
-    name: str,
-    looked: Looked,
+    rollout_name: str,
+    row_filter: LedgerFilter,
     *,
     site: str = "",
     before: int | None = None,
     limit: int = 50,
-) -> ChainPage:
-    """Return some rows of a rollout's ledger, with what their words need.
+) -> LedgerPage:
+    """Return a page of a rollout's ledger, with the proposals it names.
 
-    Args:
-        service: the replica that is asked.
-        caller: who asks.
-        name: of the rollout.
-        looked: what the rows must be.
-        site: only rows about this site, or about a proposal or incident of it; "" for all.
-        before: where the page before ended.
-        limit: how many at most.
+    `site` selects entries about a site and about its proposals and incidents; "" selects all.
 
     Raises:
-        UnknownRollout: there is none that the caller may see.
-        NotAllowed: the caller may not read every site: a chain can't be read in part.
+        UnknownRolloutError: the caller sees no such rollout.
+        NotAllowedError: the caller may not read every site; a ledger can't be read in part.
     """
-    require(caller, Act.READ, name)
-    state = service.watch.confirmed(name).standing
-    require(caller, Act.READ, name, tuple(state.policy.site))
-    with service.database.reading() as transaction:
-        pages, rollout = ChainPages(transaction, state.rollout), state.rollout
-        entries, next_before = _page(pages, looked, site, before, limit)
-        cited_proposals, approvers = cited(transaction, rollout, [entry.row for entry in entries])
-        head = Ledger(transaction, rollout).head()
-    return ChainPage(
-        name, head, tuple(entries), next_before, cited_proposals, approvers, state.policy
+    state = _load_readable_state(service, caller, rollout_name)
+    with service.database.begin_read() as transaction:
+        pages, rollout = LedgerPages(transaction, state.rollout), state.rollout
+        entries, next_before = _find_page(pages, row_filter, site, before, limit)
+        cited_proposals, approvers = load_cited_proposals(
+            transaction, rollout, [entry.row for entry in entries]
+        )
+        head = Ledger(transaction, rollout).load_head()
+    return LedgerPage(
+        rollout_name, head, tuple(entries), next_before, cited_proposals, approvers, state.policy
     )
 
 
-def house_page(
+def load_access_ledger_page(
     service: Service,
     caller: Caller,
-    looked: Looked,
+    row_filter: LedgerFilter,
     *,
     before: int | None = None,
     limit: int = 50,
-) -> ChainPage:
-    """Return some rows of the chain of people, rights and keys.
+) -> LedgerPage:
+    """Return a page of the access ledger.
 
     Raises:
-        NotAllowed: the caller is no admin of all rollouts.
+        NotAllowedError: the caller is no admin of all rollouts.
     """
-    require(caller, Act.ADMINISTER, "")
-    with service.database.reading() as transaction:
-        pages = ChainPages(transaction, HOUSE_CHAIN)
-        entries, next_before = _page(pages, looked, "", before, limit)
-        head = Ledger(transaction, HOUSE_CHAIN).head()
-    return ChainPage(HOUSE_NAME, head, tuple(entries), next_before)
+    require_permission(caller, Permission.ADMINISTER, "")
+    with service.database.begin_read() as transaction:
+        pages = LedgerPages(transaction, HOUSE_CHAIN)
+        entries, next_before = _find_page(pages, row_filter, "", before, limit)
+        head = Ledger(transaction, HOUSE_CHAIN).load_head()
+    return LedgerPage(ACCESS_LEDGER_NAME, head, tuple(entries), next_before)
 
 
-def house_lines(service: Service, caller: Caller) -> Iterator[str]:
-    """Return an iterator over the house chain as lines of NDJSON without their ends.
+def iterate_ledger_lines(
+    service: Service, caller: Caller, rollout_name: str, *, after: int = 0, limit: int | None = None
+) -> Iterator[str]:
+    """Return an iterator over ledger entries as NDJSON lines without line ends.
+
+    It ends with the newest entry at the time of the call. Permissions are checked before it is
+    returned.
 
     Raises:
-        NotAllowed: the caller is no admin of all rollouts; judged before it is returned.
+        NotAllowedError: the caller may not read every site; a ledger can't be read in part.
     """
-    require(caller, Act.ADMINISTER, "")
-    with service.database.reading() as transaction:
-        last_revision = Ledger(transaction, HOUSE_CHAIN).head().revision
-    return _lines(service, last_revision)
+    state = _load_readable_state(service, caller, rollout_name)
+    last_revision = state.scope.revision
+    until = last_revision if limit is None else min(last_revision, after + limit)
+    return _iterate_lines(service, state.rollout, after, until)
 
 
-def house_verification(service: Service, caller: Caller) -> LedgerVerification:
-    """Recompute every link of the house chain.
+def iterate_access_ledger_lines(service: Service, caller: Caller) -> Iterator[str]:
+    """Return an iterator over the access ledger as NDJSON lines.
 
     Raises:
-        NotAllowed: the caller is no admin of all rollouts.
+        NotAllowedError: the caller is no admin of all rollouts.
     """
-    require(caller, Act.ADMINISTER, "")
-    with service.database.reading() as transaction:
-        try:
-            head = Ledger(transaction, HOUSE_CHAIN).verify()
-        except BrokenChainError as error:
-            fault, intact_rows = str(error), error.line - 1
-            return LedgerVerification(
-                HOUSE_NAME, intact_rows, "", intact=False, fault=fault, head_matches=None
-            )
+    require_permission(caller, Permission.ADMINISTER, "")
+    with service.database.begin_read() as transaction:
+        last_revision = Ledger(transaction, HOUSE_CHAIN).load_head().revision
+    return _iterate_lines(service, HOUSE_CHAIN, 0, last_revision)
+
+
+def _iterate_lines(service: Service, rollout: Rollout, after: int, until: int) -> Iterator[str]:
+    for start in range(after, until, ROWS_PER_TRANSACTION):
+        with service.database.begin_read() as transaction:
+            end = min(start + ROWS_PER_TRANSACTION, until)
+            lines = list(Ledger(transaction, rollout).list_lines(after=start, until=end))
+        yield from lines
+
+
+def verify_stored_ledger(
+    service: Service,
+    caller: Caller,
+    rollout_name: str,
+    *,
+    revision: int | None = None,
+    row_hash: str | None = None,
+) -> LedgerVerification:
+    """Recompute every hash of the stored ledger.
+
+    Hashes alone show neither entries cut off at the end nor a completely rewritten ledger: for
+    these, pass a revision and the hash that was seen there.
+
+    Raises:
+        NotAllowedError: the caller may not read every site.
+    """
+    state = _load_readable_state(service, caller, rollout_name)
+    with service.database.begin_read() as transaction:
+        ledger = Ledger(transaction, state.rollout)
+        verification = _verify(ledger, rollout_name)
+        if not verification.intact or revision is None or row_hash is None:
+            return verification
+        return replace(verification, head_matches=_has_row(ledger, revision, row_hash))
+
+
+def verify_access_ledger(service: Service, caller: Caller) -> LedgerVerification:
+    """Recompute every hash of the access ledger.
+
+    Raises:
+        NotAllowedError: the caller is no admin of all rollouts.
+    """
+    require_permission(caller, Permission.ADMINISTER, "")
+    with service.database.begin_read() as transaction:
+        return _verify(Ledger(transaction, HOUSE_CHAIN), ACCESS_LEDGER_NAME)
+
+
+def _verify(ledger: Ledger, ledger_name: str) -> LedgerVerification:
+    try:
+        head = ledger.verify()
+    except BrokenLedgerError as error:
+        return LedgerVerification(
+            ledger_name, error.line - 1, "", intact=False, fault=str(error), head_matches=None
+        )
     return LedgerVerification(
-        HOUSE_NAME, head.revision, head.hash, intact=True, fault="", head_matches=None
+        ledger_name, head.revision, head.hash, intact=True, fault="", head_matches=None
     )
 
 
-def _page(
-    pages: ChainPages, looked: Looked, site: str, before: int | None, limit: int
-) -> tuple[list[KeptRow], int | None]:
-    """Return a page and where the next one goes on; of a site the rows are looked through here."""
+def _has_row(ledger: Ledger, revision: int, row_hash: str) -> bool:
+    rows = ledger.list_rows(after=revision - 1, until=revision)
+    return any(row.hash == row_hash for row in rows)
+
+
+def _load_readable_state(service: Service, caller: Caller, rollout_name: str) -> RolloutState:
+    require_permission(caller, Permission.READ, rollout_name)
+    state = service.state_cache.reload_rollout(rollout_name).state
+    require_permission(caller, Permission.READ, rollout_name, tuple(state.policy.sites_by_id))
+    return state
+
+
+def _find_page(
+    pages: LedgerPages, row_filter: LedgerFilter, site: str, before: int | None, limit: int
+) -> tuple[list[LedgerEntry], int | None]:
+    """Return a page and the start of the next."""
     if not site:
-        entries = pages.some(looked, before=before, limit=limit + 1)
+        entries = pages.list_page(row_filter, before=before, limit=limit + 1)
         return entries[:limit], entries[limit - 1].row.revision if len(entries) > limit else None
-    cited_ids, site_entries, next_before = pages.about(site), [], before
-    for _ in range(MOST_LOOKED_AT):
-        batch = pages.some(looked, before=next_before, limit=AT_ONCE)
+    cited_ids, site_entries, next_before = pages.list_ids_of_site(site), [], before
+    for _ in range(MAX_SEARCHES):
+        batch = pages.list_page(row_filter, before=next_before, limit=ROWS_PER_SEARCH)
         for entry in batch:
             next_before = entry.row.revision
             if _is_about(entry, site, cited_ids):
                 site_entries.append(entry)
             if len(site_entries) == limit:
                 return site_entries, next_before
-        if len(batch) < AT_ONCE:
+        if len(batch) < ROWS_PER_SEARCH:
             return site_entries, None
     return site_entries, next_before
 
 
-def _is_about(kept: KeptRow, site: str, cited: frozenset[str]) -> bool:
-    body = kept.row.fields
+def _is_about(entry: LedgerEntry, site: str, cited_ids: frozenset[str]) -> bool:
+    body = entry.row.fields
     located_bodies = [
         body,
         *body.get("cells", ()),
@@ -179,47 +258,43 @@ def _is_about(kept: KeptRow, site: str, cited: frozenset[str]) -> bool:
     ]
     if any(located_body.get("site") == site for located_body in located_bodies):
         return True
-    return bool(cited & {body.get("proposal", ""), body.get("incident", "")})
+    return bool(cited_ids & {body.get("proposal", ""), body.get("incident", "")})
 
 
-def cited(
-    transaction: Transaction, rollout: Rollout, rows: Sequence[Row]
+def load_cited_proposals(
+    transaction: Transaction, rollout: Rollout, rows: Sequence[CanonicalRow]
 ) -> tuple[dict[str, ProposalRaised], dict[str, list[str]]]:
-    """Return the proposals that rows cite, by id, and who said yes to each, in order."""
-    cited_proposals = _raised(ChainPages(transaction, rollout), rows)
-    return cited_proposals, _approved(transaction, rollout, cited_proposals, rows)
+    """Return the proposals that entries name, and the approvers of each."""
+    cited_proposals = _load_proposals(LedgerPages(transaction, rollout), rows)
+    return cited_proposals, _load_approvers(transaction, rollout, cited_proposals, rows)
 
 
-def _raised(pages: ChainPages, rows: Sequence[Row]) -> dict[str, ProposalRaised]:
+def _load_proposals(pages: LedgerPages, rows: Sequence[CanonicalRow]) -> dict[str, ProposalRaised]:
     ids = {str(row.fields.get("proposal") or "") for row in rows} - {""}
-    events = (event_of(entry.row) for entry in pages.at(pages.raised_in(ids)))
+    events = (
+        parse_event(entry.row) for entry in pages.list_revisions(pages.find_raising_revisions(ids))
+    )
     return {event.proposal: event for event in events if isinstance(event, ProposalRaised)}
 
 
-def _approved(
+def _load_approvers(
     transaction: Transaction,
     rollout: Rollout,
-    raised: dict[str, ProposalRaised],
-    rows: Sequence[Row],
+    cited_proposals: dict[str, ProposalRaised],
+    rows: Sequence[CanonicalRow],
 ) -> dict[str, list[str]]:
-    """Return who said yes to the proposals that the rows cite, up to the newest of the rows."""
+    """Return the approvers of proposals, up to the newest entry."""
     approvers: dict[str, list[str]] = {}
-    if not raised:
+    if not cited_proposals:
         return approvers
-    first_revision = min(ChainPages(transaction, rollout).raised_in(raised.keys()))
+    first_revision = min(
+        LedgerPages(transaction, rollout).find_raising_revisions(cited_proposals.keys())
+    )
     last_revision = max(row.revision for row in rows)
-    for row in Ledger(transaction, rollout).rows(
+    for row in Ledger(transaction, rollout).list_rows(
         after=first_revision, until=last_revision, kinds=("Approved",)
     ):
-        event = event_of(row)
-        if isinstance(event, Approved) and event.proposal in raised:
+        event = parse_event(row)
+        if isinstance(event, Approved) and event.proposal in cited_proposals:
             approvers.setdefault(event.proposal, []).append(event.by)
     return approvers
-
-
-def _lines(service: Service, last: int) -> Iterator[str]:
-    for start in range(0, last, LINES_AT_ONCE):
-        with service.database.reading() as transaction:
-            until = min(start + LINES_AT_ONCE, last)
-            lines = list(Ledger(transaction, HOUSE_CHAIN).lines(after=start, until=until))
-        yield from lines

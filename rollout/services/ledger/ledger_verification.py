@@ -1,16 +1,16 @@
-"""Recompute a written ledger, link by link."""
+"""Verify exported ledgers."""
 
 from dataclasses import dataclass
 from pathlib import Path
 
-from rollout.core.ledger.ledger import BrokenChainError, verified
+from rollout.core.ledger.ledger import BrokenLedgerError, verify_lines
 
 
 @dataclass(frozen=True, slots=True)
-class Verified:
-    """What a verification found. `fault` is empty where the ledger is whole.
+class FileVerification:
+    """The result of a verification; `fault` is "" for an intact ledger.
 
-    `erased` counts texts that are gone while their hashes stand, which is no fault.
+    `erased` counts erased texts whose hashes remain, which is no fault.
     """
 
     rows: int
@@ -19,26 +19,26 @@ class Verified:
     erased: int = 0
 
 
-def verify(file: Path, head: str | None = None) -> Verified:
-    """Recompute the chain in `file`, and compare its head with one kept elsewhere if given.
+def verify_ledger_file(file: Path, expected_head: str | None = None) -> FileVerification:
+    """Recompute every hash in `file`; compare its head if given.
 
     Raises:
         OSError: the file can't be read.
     """
     rows, last_hash, erased = 0, "", 0
     try:
-        # Decoded line by line: a text file is decoded in blocks, ahead of the line that is read.
+        # a text file would be decoded in blocks, ahead of the current line
         with file.open("rb") as lines:
-            for row in verified(line.decode() for line in lines):
+            for row in verify_lines(line.decode() for line in lines):
                 rows, last_hash, erased = rows + 1, row.hash, erased + len(row.erased)
     except UnicodeDecodeError:
-        return Verified(rows, last_hash, f"line {rows + 1}: is not UTF-8 text")
-    except BrokenChainError as error:
-        return Verified(rows, last_hash, str(error))
+        return FileVerification(rows, last_hash, f"line {rows + 1}: is not UTF-8 text")
+    except BrokenLedgerError as error:
+        return FileVerification(rows, last_hash, str(error))
     if rows == 0:
-        return Verified(0, "", "the file has no rows")
-    if head is not None and head.strip().lower() != last_hash:
-        return Verified(
-            rows, last_hash, f"line {rows}: the last hash is {last_hash}, expected {head}"
+        return FileVerification(0, "", "the file has no rows")
+    if expected_head is not None and expected_head.strip().lower() != last_hash:
+        return FileVerification(
+            rows, last_hash, f"line {rows}: the last hash is {last_hash}, expected {expected_head}"
         )
-    return Verified(rows, last_hash, erased=erased)
+    return FileVerification(rows, last_hash, erased=erased)

@@ -1,4 +1,4 @@
-"""What a policy asks of people, and there are too few of them: said before it is an incident."""
+"""Warnings about approvals and resumes for which a policy has too few users."""
 
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -8,84 +8,100 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Gate, Policy
 from rollout.core.policy.policy_warnings import PolicyWarning
 from rollout.core.scope.permissions import OPERATOR
-from rollout.core.scope.quorum import NOTHING_GRANTED, Groups, Staff, resume_lacks, resumes
-from rollout.reports.text.formatting import several
-from rollout.services.proposals.eligible_approvers import at_text, giving, needs_text
+from rollout.core.scope.quorum import (
+    NO_STAGE,
+    GroupMembership,
+    GroupsByUser,
+    find_missing_for_resume,
+    list_resume_needs,
+)
+from rollout.reports.text.formatting import format_quantity
+from rollout.services.proposals.eligible_approvers import (
+    describe_missing_roles,
+    format_needs,
+    format_sites,
+)
 
-Warned = Iterator[PolicyWarning]
-EVERY = " at every site"
+Warnings = Iterator[PolicyWarning]
+AT_EVERY_SITE = " at every site"
 
 
 @dataclass(frozen=True, slots=True)
-class _Stays:
-    """A resume that nobody could bring about: which one, whom it lacks, whether less would do.
+class _UnresumableStop:
+    """A stop that no users could resume.
 
     Attributes:
-        needs: the approvals that it asks.
-        stages: that come back with it, `NOTHING_GRANTED` while none does; () for whatever does.
-        lacks: whom to add.
-        lower: whether it would do with fewer of the approvals.
+        required_groups: groups whose approval the resume needs.
+        stages: stages that it restores, `NO_STAGE` before any; () for all.
+        missing_groups: groups that lack a user.
+        can_lower_approvals: whether fewer required approvals would be enough.
     """
 
-    needs: tuple[str, ...]
+    required_groups: tuple[str, ...]
     stages: tuple[str, ...]
-    lacks: tuple[str, ...]
-    lower: bool
+    missing_groups: tuple[str, ...]
+    can_lower_approvals: bool
 
 
-def people_warnings(policy: Policy, staff: Staff | None) -> tuple[PolicyWarning, ...]:
-    """Return what a policy asks of people that those who are here can't do, in a fixed order.
+def list_approver_warnings(
+    policy: Policy, site_approvers: GroupMembership | None
+) -> tuple[PolicyWarning, ...]:
+    """Return warnings about missing approvers, in a fixed order.
 
     Args:
-        policy: a loaded policy.
-        staff: who stands where at its sites; None where people aren't known yet.
+        site_approvers: group members at the policy's sites; None if users aren't known yet.
     """
-    if staff is None:
+    if site_approvers is None:
         return ()
-    if not any(staff.at.values()):
-        return (_nobody(policy),)
-    return (*_empty_groups(policy, staff), *_stops_that_stay(policy, staff))
+    if not any(site_approvers.by_site.values()):
+        return (_warn_no_approvers(policy),)
+    return (
+        *_warn_empty_groups(policy, site_approvers),
+        *_warn_unresumable_stops(policy, site_approvers),
+    )
 
 
-def _nobody(policy: Policy) -> PolicyWarning:
-    """Say all at once of a rollout to which nobody has come yet, as of each one that is new."""
+def _warn_no_approvers(policy: Policy) -> PolicyWarning:
+    """Return one warning for a rollout without any approvers."""
     all_groups: Counter[str] = Counter()
-    for required_groups in resumes(policy, policy.cells):
+    for required_groups in list_resume_needs(policy, policy.cells):
         all_groups |= Counter((OPERATOR, *required_groups))
-    remedy = giving(tuple(all_groups.elements()), more="")
+    remedy = describe_missing_roles(tuple(all_groups.elements()), more_text="")
     text = f"nobody may approve here yet, so nothing widens and a stop would stay; {remedy}"
     return PolicyWarning("people", text)
 
 
-def _empty_groups(policy: Policy, staff: Staff) -> Warned:
-    sites_by_gate = _sites_of_gates(policy)
+def _warn_empty_groups(policy: Policy, site_approvers: GroupMembership) -> Warnings:
+    sites_by_gate = _map_sites_by_gate(policy)
     for index, gate in enumerate(policy.gates):
         sites = sites_by_gate[id(gate)]
         for group in dict.fromkeys(gate.approvals):
             sites_without = [
                 site
                 for site in sites
-                if not any(group in groups for groups in staff.at[site].values())
+                if not any(group in groups for groups in site_approvers.by_site[site].values())
             ]
             if sites_without:
                 yield PolicyWarning(
-                    f"gates[{index}]", _never_opens(gate, group, sites_without, sites)
+                    f"gates[{index}]", _describe_closed_gate(gate, group, sites_without, sites)
                 )
 
 
-def _sites_of_gates(policy: Policy) -> Mapping[int, Collection[str]]:
-    """Return by a gate's identity the sites of the cells that it leads."""
+def _map_sites_by_gate(policy: Policy) -> Mapping[int, Collection[str]]:
+    """Return the sites that each gate applies to, by the gate's identity."""
     sites_by_gate: dict[int, dict[str, None]] = {id(gate): {} for gate in policy.gates}
     for cell in policy.cells:
-        for stage_level in range(1, len(policy.rungs)):
-            if (gate := policy.gate(stage_level, cell)) is not None:
+        for stage_level in range(1, len(policy.stage_ids)):
+            if (gate := policy.find_gate(stage_level, cell)) is not None:
                 sites_by_gate[id(gate)][cell.site] = None
     return sites_by_gate
 
 
-def _never_opens(gate: Gate, group: str, none: Sequence[str], sites: Collection[str]) -> str:
+def _describe_closed_gate(
+    gate: Gate, group: str, sites_without: Sequence[str], sites: Collection[str]
+) -> str:
     location, location_reference = (
-        ("", "") if len(none) == len(sites) else (at_text(none), " there")
+        ("", "") if len(sites_without) == len(sites) else (format_sites(sites_without), " there")
     )
     return (
         f"nobody is in the group {group}{location}, so the gate to {gate.to} never"
@@ -93,65 +109,90 @@ def _never_opens(gate: Gate, group: str, none: Sequence[str], sites: Collection[
     )
 
 
-def _stops_that_stay(policy: Policy, staff: Staff) -> Warned:
-    """Warn of stops of a site that nobody could take back; else of a stop of all sites at once.
+def _warn_unresumable_stops(policy: Policy, site_approvers: GroupMembership) -> Warnings:
+    """Warn of stops of one site that can't be resumed; else of a stop of all sites.
 
-    Whoever operates every site stops them all at once, and a resume of that asks people who stand
-    at each of them.
+    An operator of every site can stop them all at once. That resume needs approvers at each of
+    them.
     """
-    unresumable_stops = _by_site(policy, staff)
+    unresumable_stops = _group_unresumable_stops(policy, site_approvers)
     for unresumable_stop, sites in unresumable_stops.items():
-        location = "" if len(sites) == len(policy.sites) else at_text(sites)
-        yield PolicyWarning("stops", _says(unresumable_stop, location, location))
-    is_global_operator_present = any(OPERATOR in groups for groups in staff.throughout.values())
+        location = "" if len(sites) == len(policy.sites) else format_sites(sites)
+        yield PolicyWarning(
+            "stops", _describe_unresumable_stop(unresumable_stop, location, location)
+        )
+    is_global_operator_present = any(
+        OPERATOR in groups for groups in site_approvers.at_all_sites.values()
+    )
     if not unresumable_stops and is_global_operator_present and len(policy.sites) > 1:
-        for unresumable_stop in _of(resumes(policy, policy.cells), staff.throughout):
-            yield PolicyWarning("stops", _says(unresumable_stop, " of all sites at once", EVERY))
+        for unresumable_stop in _find_unresumable_stops(
+            list_resume_needs(policy, policy.cells), site_approvers.at_all_sites
+        ):
+            yield PolicyWarning(
+                "stops",
+                _describe_unresumable_stop(
+                    unresumable_stop, " of all sites at once", AT_EVERY_SITE
+                ),
+            )
 
 
-def _by_site(policy: Policy, staff: Staff) -> Mapping[_Stays, Sequence[str]]:
+def _group_unresumable_stops(
+    policy: Policy, site_approvers: GroupMembership
+) -> Mapping[_UnresumableStop, Sequence[str]]:
     cells = {
         site.id: [Cell(site.id, window.id) for window in policy.windows] for site in policy.sites
     }
-    sites_by_stop: dict[_Stays, list[str]] = defaultdict(list)
-    cached_stops: dict[tuple[object, ...], tuple[_Stays, ...]] = {}
+    sites_by_stop: dict[_UnresumableStop, list[str]] = defaultdict(list)
+    cached_stops: dict[tuple[object, ...], tuple[_UnresumableStop, ...]] = {}
     for site, site_cells in cells.items():
-        approvers, requirements = staff.at[site], resumes(policy, site_cells)
+        approvers, requirements = (
+            site_approvers.by_site[site],
+            list_resume_needs(policy, site_cells),
+        )
         cache_key = (
             id(approvers),
             *requirements.items(),
-        )  # sites that no right names have their people in common
+        )  # sites that no permission names have the same approvers
         if cache_key not in cached_stops:
-            cached_stops[cache_key] = tuple(_of(requirements, approvers))
+            cached_stops[cache_key] = tuple(_find_unresumable_stops(requirements, approvers))
         for unresumable_stop in cached_stops[cache_key]:
             sites_by_stop[unresumable_stop].append(site)
     return sites_by_stop
 
 
-def _of(asked: Mapping[tuple[str, ...], tuple[str, ...]], people: Groups) -> Iterator[_Stays]:
-    for required_groups, stages in asked.items():
-        if missing_groups := resume_lacks(required_groups, people):
-            can_lower_approvals = NOTHING_GRANTED not in stages and any(
-                not resume_lacks((group,), people) for group in required_groups
+def _find_unresumable_stops(
+    requirements: Mapping[tuple[str, ...], tuple[str, ...]], approvers: GroupsByUser
+) -> Iterator[_UnresumableStop]:
+    for required_groups, stages in requirements.items():
+        if missing_groups := find_missing_for_resume(required_groups, approvers):
+            can_lower_approvals = NO_STAGE not in stages and any(
+                not find_missing_for_resume((group,), approvers) for group in required_groups
             )
-            yield _Stays(
+            yield _UnresumableStop(
                 required_groups,
-                stages if len(asked) > 1 else (),
+                stages if len(requirements) > 1 else (),
                 missing_groups,
                 can_lower_approvals,
             )
 
 
-def _says(stay: _Stays, stopped: str, where: str) -> str:
-    approver_count = several(len(stay.needs) + 1, "person", "people")
-    remedy = giving(stay.lacks) + where + (", or lower approvals" if stay.lower else "")
+def _describe_unresumable_stop(
+    unresumable_stop: _UnresumableStop, stop_text: str, location: str
+) -> str:
+    approver_count = format_quantity(len(unresumable_stop.required_groups) + 1, "person", "people")
+    remedy = (
+        describe_missing_roles(unresumable_stop.missing_groups)
+        + location
+        + (", or lower approvals" if unresumable_stop.can_lower_approvals else "")
+    )
     return (
-        f"a stop{stopped} could not be taken back{_when(stay.stages)}: {approver_count} are "
-        f"needed, an operator to ask and {needs_text(stay.needs)} to approve; {remedy}"
+        f"a stop{stop_text} could not be taken back{_describe_stages(unresumable_stop.stages)}:"
+        f" {approver_count} are needed, an operator to ask and"
+        f" {format_needs(unresumable_stop.required_groups)} to approve; {remedy}"
     )
 
 
-def _when(stages: Sequence[str]) -> str:
+def _describe_stages(stages: Sequence[str]) -> str:
     if not stages:
         return ""
     return f" while {' or '.join(stage or 'nothing' for stage in stages)} is granted"

@@ -1,7 +1,7 @@
-"""What a condition needs before it opens a gate, and what a guard misses before it alarms.
+"""Records that a condition needs to open a gate, or a guard needs to alarm.
 
-Counts of records, whatever their pace; `planning` turns them into days. Shares are computed
-exactly; costs and parity along their mean, which is close to the median.
+All results are numbers of records; `planning` converts them to days. Shares are computed exactly;
+costs and parity along their mean, which is close to the median.
 """
 
 from collections.abc import Callable
@@ -14,122 +14,132 @@ import numpy as np
 import scipy
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.gates import scaled_line
+from rollout.core.policy.gates import scale_cost_threshold
 from rollout.core.policy.measures import Condition
-from rollout.core.policy.policy import Guard, Policy, duration_text
+from rollout.core.policy.policy import Guard, Policy, format_duration
 from rollout.core.statistics.evidence import (
-    cost_gains,
-    further_agreements,
-    log_e_value,
-    log_mean_bets,
-    parity_gains,
+    compute_cost_gains,
+    compute_log_e,
+    compute_log_mean_bets,
+    compute_parity_gains,
+    count_further_agreements,
 )
-from rollout.core.statistics.forecast import detection_records, opening
-from rollout.services.policies.traffic import Flow, Rate
+from rollout.core.statistics.forecast import estimate_detection_records, forecast_opening
+from rollout.services.policies.traffic import CellTraffic, MeasureRate
 
 Floats = np.ndarray[tuple[int, ...], np.dtype[np.float64]]
-_MOST = 100_000_000  # records; what takes longer has no number
+_MAX_RECORDS = 100_000_000  # beyond this no number is given
 
 
 @dataclass(frozen=True, slots=True)
-class Need:
+class EvidenceNeed:
     """Records that one condition needs, from none, to open its gate.
 
     Attributes:
-        least: if all are as good as can be.
-        typical: at the expected rate, half of all runs; None without a rate, or if never.
-        never: whether the expected rate is on the wrong side of the line, or all but on it.
+        min_records: if all records are as good as possible.
+        expected_records: at the expected rate, in half of all runs; None without a rate, or if
+            never.
+        is_unreachable: whether the expected rate is on the wrong side of the threshold or nearly
+            equal to it.
     """
 
-    least: int
-    typical: int | None
-    never: bool = False
+    min_records: int
+    expected_records: int | None
+    is_unreachable: bool = False
 
 
-def need(condition: Condition, risk: float, flow: Flow, policy: Policy) -> Need:
-    """Return what a condition of a gate needs at the gate's risk."""
-    rate = flow.rate(condition)
+def compute_evidence_need(
+    condition: Condition, risk: float, cell_traffic: CellTraffic, policy: Policy
+) -> EvidenceNeed:
+    """Return the records a gate condition needs at the gate's risk."""
+    rate = cell_traffic.get_rate(condition)
     match condition.measure:
         case "cost":
-            gains, class_shares = _cost_path(condition, rate, flow, policy)
-            return _along(gains, class_shares, risk, best=0)
+            gains, class_shares = _compute_cost_path(condition, rate, cell_traffic, policy)
+            return _compute_need_along_mean(gains, class_shares, risk, best_index=0)
         case "parity":
-            gains = parity_gains(margin=-condition.line)
-            return _along(gains, np.array(rate.classes), risk, best=0)
+            gains = compute_parity_gains(margin=-condition.line)
+            return _compute_need_along_mean(gains, np.array(rate.class_shares), risk, best_index=0)
         case _:
-            return _of_share(condition.line, risk, rate.value)
+            return _compute_need_for_share(condition.line, risk, rate.value)
 
 
 @lru_cache(maxsize=4096)
-def _of_share(line: float, risk: float, value: float | None) -> Need:
-    min_records = further_agreements(0, 0, at_least=line, alpha=risk)
+def _compute_need_for_share(threshold: float, risk: float, value: float | None) -> EvidenceNeed:
+    min_records = count_further_agreements(0, 0, at_least=threshold, alpha=risk)
     if value is None:
-        return Need(min_records, None)
-    if value <= line:
-        return Need(min_records, None, never=True)
-    opening_law = opening(round(value, 4), at_least=line, alpha=risk)
-    return Need(min_records, opening_law.median, never=opening_law.median is None)
+        return EvidenceNeed(min_records, None)
+    if value <= threshold:
+        return EvidenceNeed(min_records, None, is_unreachable=True)
+    opening_law = forecast_opening(round(value, 4), at_least=threshold, alpha=risk)
+    return EvidenceNeed(min_records, opening_law.median, is_unreachable=opening_law.median is None)
 
 
-def _cost_path(
-    condition: Condition, rate: Rate, flow: Flow, policy: Policy
+def _compute_cost_path(
+    condition: Condition, rate: MeasureRate, cell_traffic: CellTraffic, policy: Policy
 ) -> tuple[Floats, Floats]:
-    """Gains and shares of two kinds of unit: right, and wrong at the mean cost of a wrong one."""
-    wrong_cost = min(flow.wrong_cost / policy.largest_cost, 1.0)
-    gains = cost_gains((0.0, wrong_cost), at_most=scaled_line(condition, policy))
-    if rate.value is None or flow.wrong_cost <= 0:
+    """Return gains and shares of correct units and of wrong ones at mean cost."""
+    wrong_cost = min(cell_traffic.wrong_cost / policy.largest_cost, 1.0)
+    gains = compute_cost_gains((0.0, wrong_cost), at_most=scale_cost_threshold(condition, policy))
+    if rate.value is None or cell_traffic.wrong_cost <= 0:
         return gains, np.array([])
-    wrong_share = min(rate.value / flow.wrong_cost, 1.0)
+    wrong_share = min(rate.value / cell_traffic.wrong_cost, 1.0)
     return gains, np.array([1 - wrong_share, wrong_share])
 
 
-def _along(gains: Floats, shares: Floats, risk: float, *, best: int) -> Need:
-    """Return what bets need along the mean of their records, and if each is of the best kind."""
+def _compute_need_along_mean(
+    gains: Floats, shares: Floats, risk: float, *, best_index: int
+) -> EvidenceNeed:
+    """Return the need along the mean gain, and the minimum at the best gain."""
     best_shares = np.zeros(len(gains))
-    best_shares[best] = 1.0
-    min_records = _first(gains, best_shares, risk)
+    best_shares[best_index] = 1.0
+    min_records = _find_first_opening(gains, best_shares, risk)
     if not len(shares):
-        return Need(min_records or _MOST, None)
-    expected_records = _first(gains, shares, risk)
-    return Need(min_records or _MOST, expected_records, never=expected_records is None)
+        return EvidenceNeed(min_records or _MAX_RECORDS, None)
+    expected_records = _find_first_opening(gains, shares, risk)
+    return EvidenceNeed(
+        min_records or _MAX_RECORDS, expected_records, is_unreachable=expected_records is None
+    )
 
 
-def _first(gains: Floats, shares: Floats, risk: float) -> int | None:
-    """Return the first count of records in these shares at which E reaches 1/risk."""
+def _find_first_opening(gains: Floats, shares: Floats, risk: float) -> int | None:
+    """Return the smallest number of records for which E reaches 1/risk."""
     high = 1
-    while not _opened(gains, shares, risk, high):
+    while not _is_open_after(gains, shares, risk, high):
         high *= 2
-        if high > _MOST:
+        if high > _MAX_RECORDS:
             return None
     low = high // 2
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (low, middle) if _opened(gains, shares, risk, middle) else (middle, high)
+        low, high = (low, middle) if _is_open_after(gains, shares, risk, middle) else (middle, high)
     return high
 
 
-def _opened(gains: Floats, shares: Floats, risk: float, records: int) -> bool:
-    return float(log_mean_bets(gains, shares * records)) >= -log(risk)
+def _is_open_after(gains: Floats, shares: Floats, risk: float, records: int) -> bool:
+    return float(compute_log_mean_bets(gains, shares * records)) >= -log(risk)
 
 
-def renewal_chance(condition: Condition, records: int, flow: Flow, policy: Policy) -> float | None:
-    """Return the chance that `records` of one grant leave E at 1 or more; None without a rate.
+def compute_renewal_chance(
+    condition: Condition, records: int, cell_traffic: CellTraffic, policy: Policy
+) -> float | None:
+    """Return the chance that a grant's records keep E at 1 or more.
 
-    Parity is left out (None): its classes have no simple law.
+    Returns None without a rate, and for parity, whose classes have no simple distribution.
     """
-    rate = flow.rate(condition)
+    rate = cell_traffic.get_rate(condition)
     if rate.value is None or condition.measure == "parity":
         return None
     if condition.measure == "cost":
-        gains, shares = _cost_path(condition, rate, flow, policy)
+        gains, shares = _compute_cost_path(condition, rate, cell_traffic, policy)
         failure_rate = float(shares[1]) if len(shares) else 0.0
-        max_failures = _most_failures(
-            lambda failures: _cost_holds(gains, records, failures), records
+        max_failures = _find_max_failures(
+            lambda failures: _is_cost_kept(gains, records, failures), records
         )
     else:
         failure_rate, threshold = 1 - rate.value, condition.line
-        max_failures = _most_failures(
-            lambda failures: log_e_value(records - failures, failures, at_least=threshold) >= 0,
+        max_failures = _find_max_failures(
+            lambda failures: compute_log_e(records - failures, failures, at_least=threshold) >= 0,
             records,
         )
     return (
@@ -137,50 +147,56 @@ def renewal_chance(condition: Condition, records: int, flow: Flow, policy: Polic
     )
 
 
-def _cost_holds(gains: Floats, records: int, failures: int) -> bool:
-    return float(log_mean_bets(gains, np.array([records - failures, failures], float))) >= 0
+def _is_cost_kept(gains: Floats, records: int, failures: int) -> bool:
+    return float(compute_log_mean_bets(gains, np.array([records - failures, failures], float))) >= 0
 
 
-def _most_failures(holds: Callable[[int], bool], records: int) -> int:
-    """Return the most failures of `records` with which `holds` is still true; -1 if none is."""
+def _find_max_failures(is_kept: Callable[[int], bool], records: int) -> int:
+    """Return the largest kept number of failures in `records`; -1 if none is."""
     low, high = -1, records + 1
     while high - low > 1:
         middle = (low + high) // 2
-        low, high = (middle, high) if holds(middle) else (low, middle)
+        low, high = (middle, high) if is_kept(middle) else (low, middle)
     return low
 
 
-def records_to_alarm(guard: Guard, fallen_to: float, flow: Flow, policy: Policy) -> float | None:
-    """Return the mean records until a guard alarms after agreement fell; None if it never does.
+def compute_records_to_alarm(
+    guard: Guard, fallen_agreement: float, cell_traffic: CellTraffic, policy: Policy
+) -> float | None:
+    """Return the mean records until a guard alarms after agreement fell.
 
-    A cost guard sees the mean cost of a wrong action for each that is wrong; an override guard
-    sees an override for each.
+    Returns None if it never alarms. For a cost guard each wrong action has the mean cost of a wrong
+    action; for an override guard each one is overridden.
     """
     condition = guard.condition
     match condition.measure:
         case "cost":
-            reference = 1 - scaled_line(condition, policy)
-            wrong_cost = min(flow.wrong_cost / policy.largest_cost, 1.0)
-            observed_level = 1 - (1 - fallen_to) * wrong_cost
+            reference = 1 - scale_cost_threshold(condition, policy)
+            wrong_cost = min(cell_traffic.wrong_cost / policy.largest_cost, 1.0)
+            observed_level = 1 - (1 - fallen_agreement) * wrong_cost
         case "override":
-            reference, observed_level = 1 - condition.line, fallen_to
+            reference, observed_level = 1 - condition.line, fallen_agreement
         case _:
-            reference, observed_level = condition.line, fallen_to
+            reference, observed_level = condition.line, fallen_agreement
     if not 0 <= observed_level < reference:
         return None
-    return _delay(round(reference, 6), guard.false_alarm_every, round(observed_level, 6))
+    return _compute_alarm_delay(
+        round(reference, 6), guard.false_alarm_every, round(observed_level, 6)
+    )
 
 
 @lru_cache(maxsize=4096)
-def _delay(reference: float, false_alarm_every: float, seen: float) -> float:
-    return detection_records(reference, false_alarm_every, seen)
+def _compute_alarm_delay(
+    reference: float, false_alarm_every: float, observed_level: float
+) -> float:
+    return estimate_detection_records(reference, false_alarm_every, observed_level)
 
 
-YEAR, MONTH = 365.0, 30.0
+DAYS_PER_YEAR, DAYS_PER_MONTH = 365.0, 30.0
 
 
-def product(*factors: float | None) -> float | None:
-    """Multiply rates and shares; None as soon as nobody said one of them."""
+def multiply_rates(*factors: float | None) -> float | None:
+    """Multiply rates and shares; None if any is None."""
     result = 1.0
     for factor in factors:
         if factor is None:
@@ -189,8 +205,8 @@ def product(*factors: float | None) -> float | None:
     return result
 
 
-def days_for(records: float, per_day: float | None) -> float | None:
-    """Return the days until so many records came."""
+def compute_days(records: float, per_day: float | None) -> float | None:
+    """Return the days until `records` arrive; None without a rate."""
     if records <= 0:
         return 0.0
     if per_day is None:
@@ -198,10 +214,10 @@ def days_for(records: float, per_day: float | None) -> float | None:
     return records / per_day if per_day > 0 else inf
 
 
-def days_text(days: float) -> str:
-    """Say a span as people do.
+def format_days(days: float) -> str:
+    """Format a duration in a suitable unit.
 
-    >>> days_text(0.2), days_text(3), days_text(98), days_text(900)
+    >>> format_days(0.2), format_days(3), format_days(98), format_days(900)
     ('5 hours', '3 days', '14 weeks', '2.5 years')
     """
     if days == inf:
@@ -211,22 +227,22 @@ def days_text(days: float) -> str:
         return f"{hours} hour{'s' if hours > 1 else ''}"
     if days < 21:
         return f"{days:.0f} days"
-    return f"{days / 7:.0f} weeks" if days < YEAR else f"{days / YEAR:.1f} years"
+    return f"{days / 7:.0f} weeks" if days < DAYS_PER_YEAR else f"{days / DAYS_PER_YEAR:.1f} years"
 
 
-def condition_text(condition: Condition) -> str:
-    """Say a condition, a span of time in its own unit.
+def format_condition(condition: Condition) -> str:
+    """Format a condition, with durations in their own unit.
 
-    >>> condition_text(Condition("heartbeat", 7200.0, at_least=False))
+    >>> format_condition(Condition("heartbeat", 7200.0, at_least=False))
     'heartbeat at most 2h'
     """
     if condition.measure not in {"heartbeat", "latency_p95"}:
         return str(condition)
-    text = duration_text(timedelta(seconds=condition.line))
-    return str(condition).replace(condition.line_text, text)
+    text = format_duration(timedelta(seconds=condition.line))
+    return str(condition).replace(condition.threshold_text, text)
 
 
-def listed(cells: tuple[Cell, ...]) -> str:
-    """Name the first cells and count the others."""
+def format_cells(cells: tuple[Cell, ...]) -> str:
+    """Format the first cells and count the others."""
     more_text = f" and {len(cells) - 3} more" if len(cells) > 3 else ""
     return ", ".join(str(cell) for cell in cells[:3]) + more_text

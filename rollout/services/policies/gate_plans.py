@@ -1,7 +1,7 @@
-"""Gates in days: what each asks for in each kind of cell, climbing from shadow.
+"""Forecast of gates in days, for each kind of cell, starting from shadow.
 
-Evidence of the stages below counts on, so a gate higher up mostly waits for its minimum. The time
-of the approvals is not in it.
+Evidence from lower stages continues to count, so a higher gate mostly waits for its minimum. Time
+for approvals is not included.
 """
 
 from collections.abc import Iterator
@@ -11,155 +11,182 @@ from math import inf
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Gate, Policy
-from rollout.services.policies.gate_forecast import Need, days_for, need, product
-from rollout.services.policies.traffic import Flow, Rate, Traffic
+from rollout.services.policies.gate_forecast import (
+    EvidenceNeed,
+    compute_days,
+    compute_evidence_need,
+    multiply_rates,
+)
+from rollout.services.policies.traffic import CellTraffic, MeasureRate, RolloutTraffic
 
-_DAY = 86400.0
+SECONDS_PER_DAY = 86400.0
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
-    """One condition of a gate: what it needs, and how many such records come in a day."""
+class GateConditionPlan:
+    """A gate condition with the records it needs and the daily records."""
 
     condition: Condition
-    need: Need
-    rate: Rate
+    evidence_need: EvidenceNeed
+    rate: MeasureRate
     per_day: float | None
 
     @property
-    def records(self) -> int:
-        """Return the records that it takes: at the expected rate, or the least."""
-        return self.need.least if self.need.typical is None else self.need.typical
+    def expected_records(self) -> int:
+        """Return the expected records needed, else the minimum."""
+        return (
+            self.evidence_need.min_records
+            if self.evidence_need.expected_records is None
+            else self.evidence_need.expected_records
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class GatePlan:
-    """A gate in one kind of cell.
+    """Forecast of a gate for one kind of cell.
 
     Attributes:
-        gate: the gate, and `below` the stage that it leads away from.
-        cells: the cells of this kind; `cell` is the one that the figures are of.
-        asks: its conditions with those of the gates below.
-        days: from the day the cell enters the stage below; None where traffic is unknown,
-            infinite where it is not expected to open.
+        gate: the gate; it leads away from `from_stage`.
+        cells: the cells of this kind; the figures are for `busiest_cell`.
+        condition_plans: conditions of this gate and of the gates below.
+        days: from entering the stage below; None without traffic figures, infinite if the gate is
+            not expected to open.
     """
 
     gate: Gate
-    below: str
+    from_stage: str
     cells: tuple[Cell, ...]
-    cell: Cell
-    asks: tuple[Ask, ...]
+    busiest_cell: Cell
+    condition_plans: tuple[GateConditionPlan, ...]
     days: float | None
 
 
-Chain = tuple[int, ...]
+GatePath = tuple[int, ...]
 
 
-def chain_of(policy: Policy, cell: Cell) -> Chain:
-    """Return which gates lead the cell up, as numbers in the policy, as far as its limits allow."""
+def find_gate_path(policy: Policy, cell: Cell) -> GatePath:
+    """Return the indexes of the gates that a cell passes within its limits."""
     stage_caps = [limit.never_above for limit in policy.limits if limit.where.fits(cell)]
-    cap_levels = [policy.rungs.index(cap) for cap in stage_caps if cap is not None]
+    cap_levels = [policy.stage_ids.index(cap) for cap in stage_caps if cap is not None]
     gate_indexes: list[int] = []
     for stage_level in range(1, min(cap_levels, default=len(policy.stages)) + 1):
-        gate = policy.gate(stage_level, cell)
+        gate = policy.find_gate(stage_level, cell)
         if gate is None:
             break
         gate_indexes.append(policy.gates.index(gate))
     return tuple(gate_indexes)
 
 
-def kinds(policy: Policy) -> dict[Chain, list[Cell]]:
-    """Return the cells by the gates that lead them up; those that stay in shadow are left out."""
-    cells_by_path: dict[Chain, list[Cell]] = {}
+def group_cells_by_gate_path(policy: Policy) -> dict[GatePath, list[Cell]]:
+    """Return the cells by gate path, without cells that stay in shadow."""
+    cells_by_path: dict[GatePath, list[Cell]] = {}
     for cell in policy.cells:
-        gate_path = chain_of(policy, cell)
+        gate_path = find_gate_path(policy, cell)
         if gate_path:
             cells_by_path.setdefault(gate_path, []).append(cell)
     return cells_by_path
 
 
-def gate_plans(policy: Policy, traffic: Traffic) -> Iterator[GatePlan]:
-    """Yield the gates in order of their rungs; each of the busiest cell of its kind."""
+def plan_gates(policy: Policy, traffic: RolloutTraffic) -> Iterator[GatePlan]:
+    """Yield the gates by stage level, for the busiest cell of each kind."""
     cells_by_path: dict[tuple[int, ...], list[Cell]] = {}
-    for gate_path, cells in kinds(policy).items():
+    for gate_path, cells in group_cells_by_gate_path(policy).items():
         for length in range(1, len(gate_path) + 1):
             cells_by_path.setdefault(gate_path[:length], []).extend(cells)
     for gate_path in sorted(cells_by_path, key=lambda gate_path: (len(gate_path), gate_path)):
         busiest = max(
-            cells_by_path[gate_path], key=lambda cell: traffic.flow(cell).units_per_day or 0.0
+            cells_by_path[gate_path],
+            key=lambda cell: traffic.get_cell_traffic(cell).units_per_day or 0.0,
         )
-        yield climbed(policy, traffic, busiest, len(gate_path), tuple(cells_by_path[gate_path]))
+        yield plan_gate(policy, traffic, busiest, len(gate_path), tuple(cells_by_path[gate_path]))
 
 
-def climbed(
-    policy: Policy, traffic: Traffic, cell: Cell, rung: int, cells: tuple[Cell, ...]
+def plan_gate(
+    policy: Policy, traffic: RolloutTraffic, cell: Cell, stage_level: int, cells: tuple[Cell, ...]
 ) -> GatePlan:
-    """Climb the ladder to `rung`: evidence of the stages below counts on."""
-    cell_traffic = traffic.flow(cell)
+    """Forecast the gates up to `stage_level`, with the evidence of lower stages."""
+    cell_traffic = traffic.get_cell_traffic(cell)
     evidence_records: dict[Condition, float] = {}
     days: float | None = 0.0
-    for level in range(1, rung + 1):
-        condition_plans = tuple(_asks(policy, cell_traffic, cell, level))
-        waiting_days = _days(policy, cell_traffic, cell, level, condition_plans, evidence_records)
+    for level in range(1, stage_level + 1):
+        condition_plans = tuple(_plan_conditions(policy, cell_traffic, cell, level))
+        waiting_days = _compute_days(
+            policy, cell_traffic, cell, level, condition_plans, evidence_records
+        )
         days = inf if days == inf else waiting_days
-        for condition in policy.required(rung, cell):
-            new_records = product(days, _per_day(policy, cell_traffic, condition, level)) or 0.0
+        for condition in policy.list_conditions(stage_level, cell):
+            new_records = (
+                multiply_rates(
+                    days, _compute_records_per_day(policy, cell_traffic, condition, level)
+                )
+                or 0.0
+            )
             evidence_records[condition] = evidence_records.get(condition, 0.0) + new_records
-    gate = policy.gate(rung, cell)
+    gate = policy.find_gate(stage_level, cell)
     assert gate is not None  # noqa: S101 - the chain has it
-    return GatePlan(gate, policy.rungs[rung - 1], cells, cell, condition_plans, days)
+    return GatePlan(gate, policy.stage_ids[stage_level - 1], cells, cell, condition_plans, days)
 
 
-def _per_day(policy: Policy, flow: Flow, condition: Condition, rung: int) -> float | None:
-    """Return the records of a condition that come in a day on the stage below `rung`."""
-    return product(flow.units_per_day, _seen(policy, rung - 1), flow.rate(condition).share)
-
-
-def _seen(policy: Policy, rung: int) -> float:
-    """Return the share of units that get a blind verdict on a rung; shadow sees all."""
-    return 1.0 if rung == 0 else policy.stage(rung).seen
-
-
-def _asks(policy: Policy, flow: Flow, cell: Cell, rung: int) -> Iterator[Ask]:
-    gate = policy.gate(rung, cell)
-    assert gate is not None  # noqa: S101 - the chain has it
-    for condition in policy.required(rung, cell):
-        evidence_need = need(condition, gate.risk, flow, policy)
-        per_day = _per_day(policy, flow, condition, rung)
-        yield Ask(condition, evidence_need, flow.rate(condition), per_day)
-
-
-def _days(
-    policy: Policy,
-    flow: Flow,
-    cell: Cell,
-    rung: int,
-    asks: tuple[Ask, ...],
-    gathered: dict[Condition, float],
+def _compute_records_per_day(
+    policy: Policy, cell_traffic: CellTraffic, condition: Condition, stage_level: int
 ) -> float | None:
-    """Return the days on the rung below; infinite if some condition is never met."""
-    gate = policy.gate(rung, cell)
-    decisions_per_day = product(flow.units_per_day, _seen(policy, rung - 1))
+    """Return a condition's daily records on the stage below `stage_level`."""
+    return multiply_rates(
+        cell_traffic.units_per_day,
+        _find_blind_share(policy, stage_level - 1),
+        cell_traffic.get_rate(condition).share,
+    )
+
+
+def _find_blind_share(policy: Policy, stage_level: int) -> float:
+    """Return the share of units with a blind decision; 1 in shadow."""
+    return 1.0 if stage_level == 0 else policy.get_stage(stage_level).reviewed_share
+
+
+def _plan_conditions(
+    policy: Policy, cell_traffic: CellTraffic, cell: Cell, stage_level: int
+) -> Iterator[GateConditionPlan]:
+    gate = policy.find_gate(stage_level, cell)
+    assert gate is not None  # noqa: S101 - the chain has it
+    for condition in policy.list_conditions(stage_level, cell):
+        evidence_need = compute_evidence_need(condition, gate.risk, cell_traffic, policy)
+        per_day = _compute_records_per_day(policy, cell_traffic, condition, stage_level)
+        yield GateConditionPlan(condition, evidence_need, cell_traffic.get_rate(condition), per_day)
+
+
+def _compute_days(
+    policy: Policy,
+    cell_traffic: CellTraffic,
+    cell: Cell,
+    stage_level: int,
+    condition_plans: tuple[GateConditionPlan, ...],
+    evidence_records: dict[Condition, float],
+) -> float | None:
+    """Return the days on the stage below; infinite if a condition is never met."""
+    gate = policy.find_gate(stage_level, cell)
+    decisions_per_day = multiply_rates(
+        cell_traffic.units_per_day, _find_blind_share(policy, stage_level - 1)
+    )
     if gate is None or decisions_per_day is None:
         return None
     waiting_days = [
-        days_for(
-            condition_plan.records - gathered.get(condition_plan.condition, 0.0),
+        compute_days(
+            condition_plan.expected_records - evidence_records.get(condition_plan.condition, 0.0),
             condition_plan.per_day,
         )
-        for condition_plan in asks
+        for condition_plan in condition_plans
     ]
-    if any(condition_plan.need.never for condition_plan in asks):
+    if any(condition_plan.evidence_need.is_unreachable for condition_plan in condition_plans):
         return inf
     if any(days is None for days in waiting_days):
         return None
     days_with_a_unit = gate.minimum.days / min(1.0, decisions_per_day) if decisions_per_day else inf
-    minimum_days = (days_for(gate.minimum.units, decisions_per_day) or 0.0, days_with_a_unit)
-    grace = policy.evidence.grace.total_seconds() / _DAY
+    minimum_days = (compute_days(gate.minimum.units, decisions_per_day) or 0.0, days_with_a_unit)
+    grace = policy.evidence.grace.total_seconds() / SECONDS_PER_DAY
     return max(*(days or 0.0 for days in waiting_days), *minimum_days) + grace
 
 
-def expected_text(ask: Ask) -> str:
-    """Say what is expected of a condition's measure; for a rate that is known."""
-    value = ask.rate.value or 0.0
-    return f"{value:.3g}" if ask.condition.measure == "cost" else f"{value * 100:.3g} %"
+def format_expected_value(condition_plan: GateConditionPlan) -> str:
+    """Format the expected value of a condition whose rate is known."""
+    value = condition_plan.rate.value or 0.0
+    return f"{value:.3g}" if condition_plan.condition.measure == "cost" else f"{value * 100:.3g} %"

@@ -1,7 +1,7 @@
-"""`rollout plan`: what a policy will ask for, in cases and days, and what it will miss.
+"""The figures and text of `rollout plan`.
 
-Figures are for a version that starts from nothing today. They are computed with the engine's own
-functions; what nobody has said (traffic, agreement) is either assumed, and said to be, or left out.
+Figures are for a version without evidence, and use the engine's own functions. Unknown values, such
+as traffic or agreement, are assumed and marked so, or excluded.
 """
 
 from collections.abc import Collection, Iterator
@@ -10,109 +10,137 @@ from math import inf
 from pathlib import Path
 
 from rollout.core.calendar.sites import SHADOW
-from rollout.core.policy.policy import Guard, Policy, duration_text
-from rollout.core.policy.policy_warnings import PolicyWarning, warnings_of
-from rollout.core.scope.quorum import Staff
+from rollout.core.policy.policy import Guard, Policy, format_duration
+from rollout.core.policy.policy_warnings import PolicyWarning, list_policy_warnings
+from rollout.core.scope.quorum import GroupMembership
 from rollout.formats.policy.draft import draft_policy
-from rollout.formats.records.column_map import DEFAULT, columns_from_flags, read_columns
-from rollout.formats.records.files import Sources, read_records
-from rollout.services.policies.approver_warnings import people_warnings
-from rollout.services.policies.gate_forecast import condition_text, days_for, days_text, listed
-from rollout.services.policies.gate_plans import Ask, GatePlan, expected_text, gate_plans
-from rollout.services.policies.guard_plans import Fall, GuardPlan, false_alarms, guard_plans
-from rollout.services.policies.traffic import Traffic, expected_traffic
-from rollout.services.policies.traffic_warnings import traffic_warnings
-from rollout.services.support.channels import channel_warnings
+from rollout.formats.records.column_map import (
+    DEFAULT_COLUMN_MAP,
+    parse_column_flags,
+    read_column_map,
+)
+from rollout.formats.records.files import RecordPaths, read_records
+from rollout.services.policies.approver_warnings import list_approver_warnings
+from rollout.services.policies.gate_forecast import (
+    compute_days,
+    format_cells,
+    format_condition,
+    format_days,
+)
+from rollout.services.policies.gate_plans import (
+    GateConditionPlan,
+    GatePlan,
+    format_expected_value,
+    plan_gates,
+)
+from rollout.services.policies.guard_plans import (
+    AgreementDrop,
+    GuardPlan,
+    compute_false_alarms,
+    plan_guards,
+)
+from rollout.services.policies.traffic import RolloutTraffic, build_expected_traffic
+from rollout.services.policies.traffic_warnings import list_traffic_warnings
+from rollout.services.support.channels import list_channel_warnings
 
-LEVER = "answer"  # the id under which a draft calls the one lever; the author renames it
+DRAFT_LEVER = "answer"  # lever id in a draft; its author renames it
 
 
-def draft(
-    sources: Sources,
+def draft_policy_from_files(
+    sources: RecordPaths,
     *,
     rollout: str,
     timezone: str,
     columns: Path | None = None,
-    mapped: tuple[str, ...] = (),
+    column_mappings: tuple[str, ...] = (),
 ) -> str:
-    """Return the text of a policy for the records in `sources`, with comments that teach.
+    """Return a commented policy draft for the records in `sources`.
 
     Raises:
-        ColumnFault: a column that is needed is missing; the text says how to map it.
+        ColumnError: a required column is missing; the text says how to map it.
         ValueError: the files hold no label or no site.
     """
-    levers = [LEVER]
-    base = DEFAULT if columns is None else read_columns(columns, levers=levers)
+    levers = [DRAFT_LEVER]
+    base = DEFAULT_COLUMN_MAP if columns is None else read_column_map(columns, levers=levers)
     records = read_records(
         sources,
         levers=levers,
         zones={},
         default_zone=timezone,
-        columns=columns_from_flags(mapped, levers=levers, base=base),
+        columns=parse_column_flags(column_mappings, levers=levers, base=base),
     )
     return draft_policy(records, rollout=rollout, timezone=timezone)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """What `rollout plan` says, as figures; `plan_text` writes it."""
+class PlanFigures:
+    """Figures of `rollout plan`; `format_plan` formats them."""
 
     policy: Policy
-    traffic: Traffic
-    gates: tuple[GatePlan, ...]
-    guards: tuple[GuardPlan, ...]
+    traffic: RolloutTraffic
+    gate_plans: tuple[GatePlan, ...]
+    guard_plans: tuple[GuardPlan, ...]
     false_alarms_per_day: float | None
     warnings: tuple[PolicyWarning, ...]
 
 
-def plan(
+def build_policy_plan(
     policy: Policy,
-    traffic: Traffic | None = None,
+    traffic: RolloutTraffic | None = None,
     *,
     channels: Collection[str] | None = None,
-    staff: Staff | None = None,
-) -> Plan:
-    """Return what a policy will ask for and miss.
+    site_approvers: GroupMembership | None = None,
+) -> PlanFigures:
+    """Compute the needs and limits of a policy.
 
     Args:
-        policy: a loaded policy.
-        traffic: what its cells see; without it the policy's own `expect` stands in.
-        channels: those that are configured; None where that is not known.
-        staff: who stands where at its sites; None where people aren't known.
+        traffic: traffic of the cells; by default the policy's `expect`.
+        channels: configured channels; None if unknown.
+        site_approvers: group members at the policy's sites; None if users aren't known.
     """
-    known_traffic = traffic or expected_traffic(policy)
-    gate_plan_list = tuple(gate_plans(policy, known_traffic))
-    guard_plan_list = tuple(guard_plans(policy, known_traffic))
-    policy_warnings = warnings_of(policy, labels=known_traffic.labels)
+    known_traffic = traffic or build_expected_traffic(policy)
+    gate_plan_list = tuple(plan_gates(policy, known_traffic))
+    guard_plan_list = tuple(plan_guards(policy, known_traffic))
+    policy_warnings = list_policy_warnings(policy, labels=known_traffic.labels)
     timing_warnings = tuple(
-        traffic_warnings(policy, known_traffic, gate_plan_list, guard_plan_list)
+        list_traffic_warnings(policy, known_traffic, gate_plan_list, guard_plan_list)
     )
-    channel_warning_list = tuple(channel_warnings(policy, channels))
+    channel_warning_list = tuple(list_channel_warnings(policy, channels))
     all_warnings = (
         *policy_warnings,
-        *people_warnings(policy, staff),
+        *list_approver_warnings(policy, site_approvers),
         *timing_warnings,
         *channel_warning_list,
     )
-    return Plan(
+    return PlanFigures(
         policy,
         known_traffic,
         gate_plan_list,
         guard_plan_list,
-        false_alarms(guard_plan_list),
+        compute_false_alarms(guard_plan_list),
         all_warnings,
     )
 
 
-def plan_text(said: Plan) -> str:
-    """Write a plan in plain words, for a terminal; no newline at the end."""
-    return "\n".join([*_head(said), "", *_gates(said), "", *_guards(said), "", *_warned(said)])
+def format_plan(policy_plan: PlanFigures) -> str:
+    """Format a plan for a terminal, without a newline at the end."""
+    return "\n".join(
+        [
+            *_format_head(policy_plan),
+            "",
+            *_format_gates(policy_plan),
+            "",
+            *_format_guards(policy_plan),
+            "",
+            *_format_warnings(policy_plan),
+        ]
+    )
 
 
-def _head(said: Plan) -> Iterator[str]:
-    policy, unit = said.policy, said.policy.evidence.unit
-    yield f"Plan of {policy.rollout}: {len(policy.cells)} cells, {' → '.join(policy.rungs)}"
-    flows = said.traffic.flows.values()
+def _format_head(policy_plan: PlanFigures) -> Iterator[str]:
+    policy, unit = policy_plan.policy, policy_plan.policy.evidence.unit
+    yield f"Plan of {policy.rollout}: {len(policy.cells)} cells, {' → '.join(policy.stage_ids)}"
+    flows = policy_plan.traffic.cells.values()
     rates = [
         cell_traffic.units_per_day
         for cell_traffic in flows
@@ -121,77 +149,107 @@ def _head(said: Plan) -> Iterator[str]:
     if rates:
         lowest, highest = f"{min(rates):,.3g}", f"{max(rates):,.3g}"
         pace_text = lowest if lowest == highest else f"{lowest} to {highest}"
-        yield f"By {said.traffic.source}: {pace_text} units a day in a cell; a unit is one {unit}."
+        yield (
+            f"By {policy_plan.traffic.source}: {pace_text} units a day in a cell; a unit is one"
+            f" {unit}."
+        )
     else:
         yield f"No traffic is known: write expect, or give records. A unit is one {unit}."
 
 
-def _gates(said: Plan) -> Iterator[str]:
+def _format_gates(policy_plan: PlanFigures) -> Iterator[str]:
     yield "GATES: what each asks for, from the day a cell stands on the stage below"
-    for gate_plan in said.gates:
+    for gate_plan in policy_plan.gate_plans:
         yield (
-            f"  {gate_plan.below} → {gate_plan.gate.to}, {_cells(gate_plan, said)}:"
-            f" {_when(gate_plan)}"
+            f"  {gate_plan.from_stage} → {gate_plan.gate.to},"
+            f" {_format_cells(gate_plan, policy_plan)}: {_format_days(gate_plan)}"
         )
-        yield from (f"    {_ask(condition_plan)}" for condition_plan in gate_plan.asks)
-        yield f"    {_minimum(gate_plan, said.policy)}"
+        yield from (
+            f"    {_format_condition(condition_plan)}"
+            for condition_plan in gate_plan.condition_plans
+        )
+        yield f"    {_format_minimum(gate_plan, policy_plan.policy)}"
         risk_text = f"risk {gate_plan.gate.risk * 100:g} % per cell and version"
         yield f"    {risk_text}; yes from {' and '.join(gate_plan.gate.approvals)}"
     shadow_cells = [
         cell
-        for cell in said.policy.cells
-        if not any(cell in gate_plan.cells for gate_plan in said.gates)
+        for cell in policy_plan.policy.cells
+        if not any(cell in gate_plan.cells for gate_plan in policy_plan.gate_plans)
     ]
     if shadow_cells:
-        yield f"  always shadow: {listed(tuple(shadow_cells))}"
+        yield f"  always shadow: {format_cells(tuple(shadow_cells))}"
 
 
-def _cells(row: GatePlan, said: Plan) -> str:
-    is_every_cell = len(row.cells) == len(said.policy.cells)
-    location = f"in all {len(row.cells)} cells" if is_every_cell else f"in {listed(row.cells)}"
-    daily_rates = {said.traffic.flow(cell).units_per_day for cell in row.cells}
-    return location if len(daily_rates) == 1 else f"{location} (figures of {row.cell}, the busiest)"
+def _format_cells(gate_plan: GatePlan, policy_plan: PlanFigures) -> str:
+    is_every_cell = len(gate_plan.cells) == len(policy_plan.policy.cells)
+    location = (
+        f"in all {len(gate_plan.cells)} cells"
+        if is_every_cell
+        else f"in {format_cells(gate_plan.cells)}"
+    )
+    daily_rates = {
+        policy_plan.traffic.get_cell_traffic(cell).units_per_day for cell in gate_plan.cells
+    }
+    return (
+        location
+        if len(daily_rates) == 1
+        else f"{location} (figures of {gate_plan.busiest_cell}, the busiest)"
+    )
 
 
-def _when(row: GatePlan) -> str:
-    if row.days is None:
+def _format_days(gate_plan: GatePlan) -> str:
+    if gate_plan.days is None:
         return "no date without traffic"
-    if row.days == inf:
+    if gate_plan.days == inf:
         return "not expected to open"
-    addition = "" if row.below == SHADOW else " more, as what was counted below counts on"
-    return f"about {days_text(row.days)}{addition}"
+    addition = (
+        "" if gate_plan.from_stage == SHADOW else " more, as what was counted below counts on"
+    )
+    return f"about {format_days(gate_plan.days)}{addition}"
 
 
-def _ask(ask: Ask) -> str:
-    minimum_text = f"{ask.need.least:,}"
-    if ask.rate.value is None:
-        need_text = f"{minimum_text} decisions{_of(ask)} if all are right"
-    elif ask.need.never or ask.need.typical is None:
-        need_text = f"never at {expected_text(ask)}"
+def _format_condition(condition_plan: GateConditionPlan) -> str:
+    minimum_text = f"{condition_plan.evidence_need.min_records:,}"
+    if condition_plan.rate.value is None:
+        need_text = f"{minimum_text} decisions{_format_units(condition_plan)} if all are right"
+    elif (
+        condition_plan.evidence_need.is_unreachable
+        or condition_plan.evidence_need.expected_records is None
+    ):
+        need_text = f"never at {format_expected_value(condition_plan)}"
     else:
-        days = days_for(ask.need.typical, ask.per_day)
-        pace_text = "" if days is None else f", {days_text(days)}"
+        days = compute_days(condition_plan.evidence_need.expected_records, condition_plan.per_day)
+        pace_text = "" if days is None else f", {format_days(days)}"
         need_text = (
-            f"about {ask.need.typical:,} decisions{_of(ask)}{pace_text}, at {expected_text(ask)} "
-            f"({minimum_text} if all are right)"
+            f"about {condition_plan.evidence_need.expected_records:,}"
+            f" decisions{_format_units(condition_plan)}{pace_text}, at"
+            f" {format_expected_value(condition_plan)} ({minimum_text} if all are right)"
         )
-    assumption_text = f"\n      assumed: {ask.rate.assumed}" if ask.rate.assumed else ""
-    return f"{condition_text(ask.condition)}: {need_text}{assumption_text}"
+    assumption_text = (
+        f"\n      assumed: {condition_plan.rate.assumption}"
+        if condition_plan.rate.assumption
+        else ""
+    )
+    return f"{format_condition(condition_plan.condition)}: {need_text}{assumption_text}"
 
 
-def _of(ask: Ask) -> str:
-    """Say which units such a decision is of, and how many units hold so many of them."""
-    if ask.condition.measure == "parity":
+def _format_units(condition_plan: GateConditionPlan) -> str:
+    """Describe which units a decision covers, and how many units contain one."""
+    if condition_plan.condition.measure == "parity":
         return " by two people"
-    if ask.condition.label is None:
+    if condition_plan.condition.label is None:
         return ""
-    unit_text = f" ({ask.records / ask.rate.share:,.0f} units)" if ask.rate.share else ""
-    return f" on {ask.condition.label}{unit_text}"
+    unit_text = (
+        f" ({condition_plan.expected_records / condition_plan.rate.share:,.0f} units)"
+        if condition_plan.rate.share
+        else ""
+    )
+    return f" on {condition_plan.condition.label}{unit_text}"
 
 
-def _minimum(row: GatePlan, policy: Policy) -> str:
-    minimum = row.gate.minimum
-    grace_text = duration_text(policy.evidence.grace)
+def _format_minimum(gate_plan: GatePlan, policy: Policy) -> str:
+    minimum = gate_plan.gate.minimum
+    grace_text = format_duration(policy.evidence.grace)
     return (
         f"at least {minimum.units:,} judged units, {minimum.days} days, {minimum.reviewers}"
         f" reviewer{'s' if minimum.reviewers != 1 else ''}; a unit counts after its grace,"
@@ -199,54 +257,56 @@ def _minimum(row: GatePlan, policy: Policy) -> str:
     )
 
 
-def _guards(said: Plan) -> Iterator[str]:
+def _format_guards(policy_plan: PlanFigures) -> Iterator[str]:
     yield "GUARDS: what narrows, and what they miss before they do"
-    for guard in said.policy.guards:
+    for guard in policy_plan.policy.guards:
         guard_plans_of_guard = [
-            guard_plan for guard_plan in said.guards if guard_plan.guard is guard
+            guard_plan for guard_plan in policy_plan.guard_plans if guard_plan.guard is guard
         ]
         added_text = " (added: a gate asks for it)" if guard.added else ""
-        period_text = f" over {duration_text(guard.over)}" if guard.over else ""
+        period_text = f" over {format_duration(guard.over)}" if guard.over else ""
         yield (
-            f"  {condition_text(guard.condition)}{period_text}{_where(guard)}:"
-            f" {_does(guard)}{added_text}"
+            f"  {format_condition(guard.condition)}{period_text}{_describe_location(guard)}:"
+            f" {_describe_effect(guard)}{added_text}"
         )
         yield from (
-            f"    {_falls(guard_plan, said)}"
+            f"    {_format_drops(guard_plan, policy_plan)}"
             for guard_plan in guard_plans_of_guard
-            if guard_plan.falls
+            if guard_plan.drops
         )
-    if said.false_alarms_per_day:
-        interval_text = days_text(1 / said.false_alarms_per_day)
+    if policy_plan.false_alarms_per_day:
+        interval_text = format_days(1 / policy_plan.false_alarms_per_day)
         yield f"  false alarms: at most about one in {interval_text}, over all cells and guards"
 
 
-def _does(guard: Guard) -> str:
+def _describe_effect(guard: Guard) -> str:
     effect_text = {"one-stage": "one stage down", "shadow": "back to shadow"}.get(
         guard.then, guard.then
     )
     return effect_text if guard.reach == "cell" else f"{effect_text}, the whole {guard.reach}"
 
 
-def _where(guard: Guard) -> str:
+def _describe_location(guard: Guard) -> str:
     names = (*guard.where.sites, *guard.where.windows)
     return f" at {', '.join(names)}" if names else ""
 
 
-def _falls(row: GuardPlan, said: Plan) -> str:
-    drop_texts = "; ".join(_fall(drop, row) for drop in row.falls)
-    daily_rates = {cell_traffic.units_per_day for cell_traffic in said.traffic.flows.values()}
-    location = f" in {row.cell}, the quietest," if len(daily_rates) > 1 else ""
-    return f"{row.stage.id}:{location} {drop_texts}"
+def _format_drops(guard_plan: GuardPlan, policy_plan: PlanFigures) -> str:
+    drop_texts = "; ".join(_format_drop(drop, guard_plan) for drop in guard_plan.drops)
+    daily_rates = {
+        cell_traffic.units_per_day for cell_traffic in policy_plan.traffic.cells.values()
+    }
+    location = f" in {guard_plan.quietest_cell}, the quietest," if len(daily_rates) > 1 else ""
+    return f"{guard_plan.stage.id}:{location} {drop_texts}"
 
 
-def _fall(fall: Fall, row: GuardPlan) -> str:
-    error_name = "wrong actions" if row.stage.model_decides else "wrong proposals"
-    delay_text = "" if fall.days is None else f"{days_text(fall.days)} and "
-    agreement_text = f"right in {fall.to * 100:.0f} %" if fall.to else "never right"
-    return f"{agreement_text}: {delay_text}about {fall.wrong:,.0f} {error_name}"
+def _format_drop(drop: AgreementDrop, guard_plan: GuardPlan) -> str:
+    error_name = "wrong actions" if guard_plan.stage.model_decides else "wrong proposals"
+    delay_text = "" if drop.days is None else f"{format_days(drop.days)} and "
+    agreement_text = f"right in {drop.agreement * 100:.0f} %" if drop.agreement else "never right"
+    return f"{agreement_text}: {delay_text}about {drop.wrong_actions:,.0f} {error_name}"
 
 
-def _warned(said: Plan) -> Iterator[str]:
-    yield f"WARNINGS: {len(said.warnings) or 'none'}"
-    yield from (f"  {warning}" for warning in said.warnings)
+def _format_warnings(policy_plan: PlanFigures) -> Iterator[str]:
+    yield f"WARNINGS: {len(policy_plan.warnings) or 'none'}"
+    yield from (f"  {warning}" for warning in policy_plan.warnings)

@@ -1,124 +1,144 @@
-"""Policies: what one would ask for and change, putting one in force, reading one of any time."""
+"""Preview, apply and read the policies of a rollout."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
-from rollout.core.errors import NotAllowed, Refusal, UnknownProposal
-from rollout.core.ledger.ledger import event_of
+from rollout.core.errors import NotAllowedError, RefusalError, UnknownProposalError
+from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.policy_warnings import PolicyWarning
-from rollout.core.scope.commands import ApplyPolicy, Person
+from rollout.core.scope.commands import Actor, ApplyPolicy
 from rollout.core.scope.decider import decide
-from rollout.core.scope.events import Event, Narrowed, PolicyApplied, ProposalRaised, ProposalVoided
-from rollout.core.scope.permissions import Act, Caller, require
-from rollout.core.scope.quorum import Staff, staff_of
-from rollout.formats.policy.reader import load_policy
-from rollout.services.engine.command_results import CommandResult, written
-from rollout.services.engine.policy_application import apply
-from rollout.services.engine.rollout_state import Standing
+from rollout.core.scope.events import (
+    LedgerEvent,
+    Narrowed,
+    PolicyApplied,
+    ProposalRaised,
+    ProposalVoided,
+)
+from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.core.scope.quorum import GroupMembership, find_group_memberships
+from rollout.formats.policy.reader import parse_policy
+from rollout.services.engine.command_handler import CommandResult, build_command_result
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
-from rollout.services.policies.approver_warnings import people_warnings
-from rollout.services.policies.planning import plan, plan_text
-from rollout.services.proposals.eligible_approvers import people_here
-from rollout.services.support.channels import channel_warnings
+from rollout.services.policies.approver_warnings import list_approver_warnings
+from rollout.services.policies.planning import build_policy_plan, format_plan
+from rollout.services.proposals.eligible_approvers import load_sign_in_users
+from rollout.services.support.channels import list_channel_warnings
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.policies import Policies
-from rollout.store.ledger.proposals import Proposals
+from rollout.store.ledger.policies import PolicyTexts
+from rollout.store.ledger.proposals import ProposalStore
 
 
 @dataclass(frozen=True, slots=True)
-class Held:
-    """One policy: its number and hash, since when it held, and who applied it.
+class PolicyRecord:
+    """A policy with its number, hash, start and author.
 
-    `loosens` says what people approved by `proposal`; both are empty where it held at once.
+    `loosens` lists what `proposal` had approved; both are empty if no approval was needed.
     """
 
     number: int
     hash: str
     since: datetime
-    by: str
+    applied_by: str
     loosens: tuple[str, ...]
     proposal: str
 
 
-def policies_of(service: Service, caller: Caller, name: str) -> tuple[Held, ...]:
-    """Return the policies of a rollout, the newest first: the first of them is in force.
+def load_policies(service: Service, caller: Caller, rollout_name: str) -> tuple[PolicyRecord, ...]:
+    """Return the policies of a rollout, newest first, starting with the current.
 
     Raises:
-        UnknownRollout: there is none that the caller may see.
-        NotAllowed: the caller may not read it.
+        UnknownRolloutError: the caller may not see such a rollout.
+        NotAllowedError: the caller may not read it.
     """
-    require(caller, Act.READ, name)
-    return _held(service, service.watch.confirmed(name).standing)
+    require_permission(caller, Permission.READ, rollout_name)
+    return _load_policy_records(service, service.state_cache.reload_rollout(rollout_name).state)
 
 
-def policy_numbered(service: Service, caller: Caller, name: str, number: int) -> tuple[Held, str]:
-    """Return a policy with its text as it was given.
+def load_policy_by_number(
+    service: Service, caller: Caller, rollout_name: str, number: int
+) -> tuple[PolicyRecord, str]:
+    """Return a policy with its original text.
 
     Raises:
-        Refusal: there never was one of that number.
-        NotAllowed: the caller may not read the rollout.
+        RefusalError: no policy has this number.
+        NotAllowedError: the caller may not read the rollout.
     """
-    require(caller, Act.READ, name)
-    state = service.watch.confirmed(name).standing
+    require_permission(caller, Permission.READ, rollout_name)
+    state = service.state_cache.reload_rollout(rollout_name).state
     matches = [
-        policy_record for policy_record in _held(service, state) if policy_record.number == number
+        policy_record
+        for policy_record in _load_policy_records(service, state)
+        if policy_record.number == number
     ]
     if not matches:
-        raise Refusal(f"{name} has no policy {number}; they are 1 to {state.scope.policy_number}")
-    with service.database.reading() as transaction:
-        texts = Policies(transaction, state.rollout).texts({matches[0].hash})
+        raise RefusalError(
+            f"{rollout_name} has no policy {number}; they are 1 to {state.scope.policy_number}"
+        )
+    with service.database.begin_read() as transaction:
+        texts = PolicyTexts(transaction, state.rollout).load_texts({matches[0].hash})
     return matches[0], texts[matches[0].hash]
 
 
-def _held(service: Service, stood: Standing) -> tuple[Held, ...]:
+def _load_policy_records(service: Service, state: RolloutState) -> tuple[PolicyRecord, ...]:
     kinds = (PolicyApplied.__name__,)
-    with service.database.reading() as transaction:
-        ledger = Ledger(transaction, stood.rollout)
-        events = [event_of(row) for row in ledger.rows(until=stood.scope.revision, kinds=kinds)]
+    with service.database.begin_read() as transaction:
+        ledger = Ledger(transaction, state.rollout)
+        events = [
+            parse_event(row) for row in ledger.list_rows(until=state.scope.revision, kinds=kinds)
+        ]
     return tuple(
-        Held(event.number, event.policy_hash, event.at, event.by, event.loosens, event.proposal)
+        PolicyRecord(
+            event.number, event.policy_hash, event.at, event.by, event.loosens, event.proposal
+        )
         for event in reversed(events)
         if isinstance(event, PolicyApplied)
     )
 
 
-POLICY = "policy"
+POLICY_KIND = "policy"
 
 
 @dataclass(frozen=True, slots=True)
 class ProposedPolicy:
-    """What a proposal would put in force, and what is in force now, as they were given."""
+    """Original texts of a proposed policy and of the current one."""
 
-    proposal: str
+    proposal_id: str
     hash: str
-    text: str
-    in_force: str
-    number: int
+    proposed_text: str
+    current_text: str
+    current_number: int
 
 
-def proposed_policy(service: Service, caller: Caller, name: str, proposal: str) -> ProposedPolicy:
-    """Return the texts that a policy proposal is about.
+def load_proposed_policy(
+    service: Service, caller: Caller, rollout_name: str, proposal_id: str
+) -> ProposedPolicy:
+    """Return the texts of a policy proposal.
 
     Raises:
-        NotAllowed: the caller may not read the rollout.
-        UnknownProposal: none of that id is about a policy.
+        NotAllowedError: the caller may not read the rollout.
+        UnknownProposalError: no policy proposal has this id.
     """
-    require(caller, Act.READ, name)
-    state = service.watch.confirmed(name).standing
-    with service.database.reading() as transaction:
-        row = Proposals(transaction, state.rollout).find(proposal)
-        if row is None or row.kind != POLICY:
-            raise UnknownProposal(f"no proposal {proposal} is about a policy")
+    require_permission(caller, Permission.READ, rollout_name)
+    state = service.state_cache.reload_rollout(rollout_name).state
+    with service.database.begin_read() as transaction:
+        row = ProposalStore(transaction, state.rollout).find(proposal_id)
+        if row is None or row.kind != POLICY_KIND:
+            raise UnknownProposalError(f"no proposal {proposal_id} is about a policy")
         ledger = Ledger(transaction, state.rollout)
-        (raised_row,) = ledger.rows(after=row.raised_in - 1, until=row.raised_in)
+        (raised_row,) = ledger.list_rows(after=row.raised_in - 1, until=row.raised_in)
         proposed_hash = str(raised_row.fields["about"])
-        texts = Policies(transaction, state.rollout).texts({proposed_hash, state.scope.policy_hash})
+        texts = PolicyTexts(transaction, state.rollout).load_texts(
+            {proposed_hash, state.scope.policy_hash}
+        )
     return ProposedPolicy(
-        proposal,
+        proposal_id,
         proposed_hash,
         texts[proposed_hash],
         texts[state.scope.policy_hash],
@@ -126,22 +146,24 @@ def proposed_policy(service: Service, caller: Caller, name: str, proposal: str) 
     )
 
 
-SALT = 32  # bytes
-MOST_FIGURES = 500  # cells: their figures take a second, in which a service answers nobody else
-TOO_MANY = f"no figures of more than {MOST_FIGURES} cells here; `rollout plan FILE` gives them"
+SALT_BYTES = 32  # bytes
+MAX_PLANNED_CELLS = 500  # cells; planning takes a second and blocks the service
+TOO_MANY_CELLS = (
+    f"no figures of more than {MAX_PLANNED_CELLS} cells here; `rollout plan FILE` gives them"
+)
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyChanges:
-    """What a policy would change, were it applied now.
+    """Effects of applying a policy now.
 
     Attributes:
         outcome: create, unchanged, apply or propose.
-        loosens: what it loosens against the policy in force, one sentence each.
-        required_approvals: the groups that would have to approve it.
-        narrowed, restarted, cleared: cells that would go down; whose evidence would start a new
-            attempt at a smaller risk; that would lose grants and evidence.
-        voided: open proposals that would lose their ground.
+        loosens: a sentence for each change that is looser than the current policy.
+        required_approvals: groups that would have to approve it.
+        narrowed, restarted, cleared: cells that would go down; that would start a new attempt at a
+            smaller risk; that would lose grants and evidence.
+        voided: open proposals that would be voided.
     """
 
     outcome: str
@@ -155,7 +177,7 @@ class PolicyChanges:
 
 @dataclass(frozen=True, slots=True)
 class PolicyPlan:
-    """What a policy asks for, in decisions and days, and what it would change."""
+    """The plan of a policy, in decisions and days, and its effects."""
 
     rollout: str
     policy: str
@@ -168,10 +190,9 @@ class PolicyPlan:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PolicyResult(CommandResult):
-    """What became of a policy: `outcome` is created, applied, proposed or unchanged.
+    """Outcome of a policy: created, applied, proposed or unchanged.
 
-    `warnings` names channels of its reports that nobody configured, and what it asks of people
-    that those who are here can't do.
+    `warnings` lists report channels that are not configured, and missing approvers.
     """
 
     outcome: str
@@ -185,7 +206,7 @@ class PolicyResult(CommandResult):
 
 @dataclass(frozen=True, slots=True)
 class PolicyInForce:
-    """A policy, its number and hash, since when it is in force, and its text as it was given."""
+    """A policy with its number, hash, start and original text."""
 
     rollout: str
     number: int
@@ -195,7 +216,7 @@ class PolicyInForce:
     text: str
 
 
-def planned(
+def preview_policy(
     service: Service,
     caller: Caller,
     text: str,
@@ -203,75 +224,91 @@ def planned(
     at: datetime,
     channels: Collection[str] | None = None,
 ) -> PolicyPlan:
-    """Say what a policy would ask for and change. Nothing is written.
+    """Plan a policy and its changes without writing anything.
 
-    Of very many cells it says only what would change; `TOO_MANY` stands for the rest. Against a
-    rollout that the caller may not read it is told as a new one.
+    Policies with very many cells get only the changes; `TOO_MANY_CELLS` explains it. If the caller
+    may
+    not read the rollout, the policy is planned as a new one.
 
     Args:
-        service: the replica that is asked.
-        caller: who asks.
-        text: of the policy.
-        at: now.
-        channels: those that are configured; None where that is not known.
+        text: the policy.
+        channels: configured channels; None if unknown.
 
     Raises:
-        NotAllowed: the caller reads no rollout at all.
-        PolicyFaults: the text is no policy.
+        NotAllowedError: the caller may not read any rollout.
+        PolicyFaults: the policy is not valid.
     """
     if not any(
-        caller.may_somewhere(Act.READ, role_assignment.rollout) for role_assignment in caller.rights
+        caller.has_permission_somewhere(Permission.READ, role_assignment.rollout)
+        for role_assignment in caller.role_assignments
     ):
-        raise NotAllowed(f"{caller.name} may read no rollout; it takes a viewer: ask an admin")
-    policy = load_policy(text)
-    has_plan = len(policy.cells) <= MOST_FIGURES
-    is_readable = caller.may_somewhere(Act.READ, policy.rollout)
-    with service.database.reading() as transaction:
-        site_approvers = _staff(transaction, policy, policy.rollout if is_readable else "")
-    policy_plan = plan(policy, channels=channels, staff=site_approvers) if has_plan else None
+        raise NotAllowedError(f"{caller.name} may read no rollout; it takes a viewer: ask an admin")
+    policy = parse_policy(text)
+    has_plan = len(policy.cells) <= MAX_PLANNED_CELLS
+    is_readable = caller.has_permission_somewhere(Permission.READ, policy.rollout)
+    with service.database.begin_read() as transaction:
+        site_approvers = _load_approvers(transaction, policy, policy.rollout if is_readable else "")
+    policy_plan = (
+        build_policy_plan(policy, channels=channels, site_approvers=site_approvers)
+        if has_plan
+        else None
+    )
     warnings = (
-        _warned(policy, channels, site_approvers) if policy_plan is None else policy_plan.warnings
+        _list_surrounding_warnings(policy, channels, site_approvers)
+        if policy_plan is None
+        else policy_plan.warnings
     )
     return PolicyPlan(
         rollout=policy.rollout,
         policy=policy.hash,
         cells=len(policy.cells),
-        stages=policy.rungs,
-        changes=_changes(service, caller, policy, at),
+        stages=policy.stage_ids,
+        changes=_compute_effect(service, caller, policy, at),
         warnings=tuple(map(str, warnings)),
-        text=TOO_MANY if policy_plan is None else plan_text(policy_plan),
+        text=TOO_MANY_CELLS if policy_plan is None else format_plan(policy_plan),
     )
 
 
-def _staff(transaction: Transaction, policy: Policy, rollout: str) -> Staff | None:
-    """Return who stands where at a policy's sites, None while nobody is here.
+def _load_approvers(
+    transaction: Transaction, policy: Policy, rollout_name: str
+) -> GroupMembership | None:
+    """Return the group members at a policy's sites, None without users.
 
-    With "" for the rollout only rights in all rollouts count: of others nothing is told.
+    For rollout "" only permissions in all rollouts count.
     """
-    approvers = people_here(transaction)
-    return None if approvers is None else staff_of(approvers, rollout, tuple(policy.site))
+    approvers = load_sign_in_users(transaction)
+    return (
+        None
+        if approvers is None
+        else find_group_memberships(approvers, rollout_name, tuple(policy.sites_by_id))
+    )
 
 
-def _warned(
-    policy: Policy, channels: Collection[str] | None, staff: Staff | None
+def _list_surrounding_warnings(
+    policy: Policy, channels: Collection[str] | None, site_approvers: GroupMembership | None
 ) -> tuple[PolicyWarning, ...]:
-    """Return what is wrong around a policy, not in it: channels and people."""
-    return (*channel_warnings(policy, channels), *people_warnings(policy, staff))
+    """Return warnings about channels and approvers."""
+    return (
+        *list_channel_warnings(policy, channels),
+        *list_approver_warnings(policy, site_approvers),
+    )
 
 
-def _changes(service: Service, caller: Caller, policy: Policy, at: datetime) -> PolicyChanges:
+def _compute_effect(
+    service: Service, caller: Caller, policy: Policy, at: datetime
+) -> PolicyChanges:
     rollout_name = policy.rollout
-    with service.database.reading() as transaction:
+    with service.database.begin_read() as transaction:
         exists = Rollouts(transaction).find(rollout_name) is not None
-    if not (exists and caller.may_somewhere(Act.READ, rollout_name)):
+    if not (exists and caller.has_permission_somewhere(Permission.READ, rollout_name)):
         return PolicyChanges("create", (), (), (), (), (), ())
-    state = service.watch.confirmed(rollout_name).standing
-    require(caller, Act.READ, rollout_name, tuple(state.policy.site))
-    command = ApplyPolicy(at=at, by=Person(caller.name), policy=policy)
-    return _told(decide(command, state.scope, state.policy))
+    state = service.state_cache.reload_rollout(rollout_name).state
+    require_permission(caller, Permission.READ, rollout_name, tuple(state.policy.sites_by_id))
+    command = ApplyPolicy(at=at, by=Actor(caller.name), policy=policy)
+    return _build_effect(decide(command, state.scope, state.policy))
 
 
-def _told(events: tuple[Event, ...]) -> PolicyChanges:
+def _build_effect(events: tuple[LedgerEvent, ...]) -> PolicyChanges:
     policy_applied = next((event for event in events if isinstance(event, PolicyApplied)), None)
     proposal_raised = next((event for event in events if isinstance(event, ProposalRaised)), None)
     outcome = "apply" if policy_applied else "propose" if proposal_raised else "unchanged"
@@ -286,41 +323,41 @@ def _told(events: tuple[Event, ...]) -> PolicyChanges:
     )
 
 
-def put(
+def put_policy(
     database: Database,
     caller: Caller,
-    name: str,
+    rollout_name: str,
     text: str,
     *,
     at: datetime,
     salt: bytes | None = None,
     channels: Collection[str] | None = None,
 ) -> PolicyResult:
-    """Put a policy in force, or raise it where it loosens; the rollout is made if there is none.
+    """Apply a policy, or propose it if it is looser; create a missing rollout.
 
     Args:
-        database: where it is kept.
-        caller: who asks.
-        name: of the rollout.
-        text: of the policy.
-        at: now.
-        salt: of a new rollout.
-        channels: those that are configured; None where that is not known.
+        text: the policy.
+        salt: salt of a new rollout.
+        channels: configured channels; None if unknown.
 
     Raises:
-        NotAllowed: the caller is no admin of it.
-        PolicyFaults: the text is no policy.
-        PolicyRefused: it can't be applied.
-        Refusal: the text is of another rollout.
+        NotAllowedError: the caller is not an admin of the rollout.
+        PolicyFaults: the policy is not valid.
+        PolicyRefusedError: the policy can't be applied.
+        RefusalError: the policy names another rollout.
     """
-    require(caller, Act.ADMINISTER, name)
-    policy = load_policy(text)
-    if policy.rollout != name:
-        raise Refusal(f"the policy is of {policy.rollout}, not of {name}: send it there")
-    application = apply(database, text, caller.person(name), at, salt, caller.house)
-    command_result = written(database, name, application.events)
-    with database.reading() as transaction:
-        site_approvers = _staff(transaction, policy, name)
+    require_permission(caller, Permission.ADMINISTER, rollout_name)
+    policy = parse_policy(text)
+    if policy.rollout != rollout_name:
+        raise RefusalError(
+            f"the policy is of {policy.rollout}, not of {rollout_name}: send it there"
+        )
+    application = apply_policy(
+        database, text, caller.as_actor(rollout_name), at, salt, caller.access_head
+    )
+    command_result = build_command_result(database, rollout_name, application.events)
+    with database.begin_read() as transaction:
+        site_approvers = _load_approvers(transaction, policy, rollout_name)
     proposal_raised = next(
         (event for event in application.events if isinstance(event, ProposalRaised)), None
     )
@@ -329,40 +366,40 @@ def put(
     )
     outcome = "proposed" if proposal_raised else "applied" if policy_applied else "unchanged"
     return PolicyResult(
-        rollout=name,
+        rollout=rollout_name,
         revision=command_result.revision,
         hash=command_result.hash,
         events=command_result.events,
-        outcome="created" if application.created else outcome,
+        outcome="created" if application.is_created else outcome,
         policy=0 if policy_applied is None else policy_applied.number,
         proposal="" if proposal_raised is None else proposal_raised.proposal,
         required_approvals=() if proposal_raised is None else proposal_raised.needs,
         evidence_hash="" if proposal_raised is None else proposal_raised.evidence_hash,
-        text=application.says,
-        warnings=tuple(map(str, _warned(policy, channels, site_approvers))),
+        text=application.text,
+        warnings=tuple(map(str, _list_surrounding_warnings(policy, channels, site_approvers))),
     )
 
 
-def policy_at(
-    service: Service, caller: Caller, name: str, *, at: datetime | None = None
+def load_policy_at(
+    service: Service, caller: Caller, rollout_name: str, *, at: datetime | None = None
 ) -> PolicyInForce:
-    """Return the policy in force now, or as it was at an instant.
+    """Return the current policy, or the one at a time.
 
     Raises:
-        NotAllowed: the caller may not read the rollout.
-        Refusal: there was no policy yet.
+        NotAllowedError: the caller may not read the rollout.
+        RefusalError: the rollout had no policy yet.
     """
-    require(caller, Act.READ, name)
-    state = service.watch.confirmed(name).standing
-    policy_applied = _applied(service, state, at)
+    require_permission(caller, Permission.READ, rollout_name)
+    state = service.state_cache.reload_rollout(rollout_name).state
+    policy_applied = _find_policy_applied(service, state, at)
     if policy_applied is None:
-        raise Refusal(f"{name} had no policy yet at that time; ask for a later one")
-    with service.database.reading() as transaction:
-        text = Policies(transaction, state.rollout).texts({policy_applied.policy_hash})[
+        raise RefusalError(f"{rollout_name} had no policy yet at that time; ask for a later one")
+    with service.database.begin_read() as transaction:
+        text = PolicyTexts(transaction, state.rollout).load_texts({policy_applied.policy_hash})[
             policy_applied.policy_hash
         ]
     return PolicyInForce(
-        name,
+        rollout_name,
         policy_applied.number,
         policy_applied.policy_hash,
         policy_applied.at,
@@ -371,9 +408,11 @@ def policy_at(
     )
 
 
-def _applied(service: Service, stood: Standing, at: datetime | None) -> PolicyApplied | None:
-    with service.database.reading() as transaction:
-        events = Ledger(transaction, stood.rollout).events(until=stood.scope.revision)
+def _find_policy_applied(
+    service: Service, state: RolloutState, at: datetime | None
+) -> PolicyApplied | None:
+    with service.database.begin_read() as transaction:
+        events = Ledger(transaction, state.rollout).list_events(until=state.scope.revision)
         applied_events = [
             event
             for event in events

@@ -1,7 +1,7 @@
-"""How many units a cell sees and how the model fares on them: guessed by a policy, or recorded.
+"""Units per cell and model performance, as expected by a policy or as recorded.
 
-`rollout plan` turns it into days. A guess comes from the policy's `expect`; where that says
-nothing of a measure, an assumption stands in and is said to be one. Records replace all of it.
+`rollout plan` converts it to days. The policy's `expect` gives the values; where it is silent, an
+assumption is used and marked. Recorded traffic replaces both.
 """
 
 from collections.abc import Iterator, Mapping
@@ -13,80 +13,80 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import MISSING, Condition
 from rollout.core.policy.policy import Policy
-from rollout.tally.case_placement import place
-from rollout.tally.frames import Records
-from rollout.tally.unit_arrays import Kinds, Units, gather
-from rollout.tally.units import resolve
+from rollout.tally.case_placement import place_cases
+from rollout.tally.frames import RecordFrames
+from rollout.tally.unit_arrays import TalliedUnits, UnitClasses, build_units
+from rollout.tally.units import resolve_units
 
-Key = tuple[str, str | None, str | None]
+MeasureKey = tuple[str, str | None, str | None]
 Ints = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
-_NO_SALT = bytes(32)
+_ZERO_SALT = bytes(32)
 
 
 @dataclass(frozen=True, slots=True)
-class Rate:
-    """What one measure sees of a cell's units.
+class MeasureRate:
+    """The expected records and result of one measure.
 
     Attributes:
-        share: of the units that it is about; None where nobody said.
-        value: share of these in agreement, or their mean cost; None where nobody said.
-        assumed: how the value came about where neither policy nor records have it.
-        classes: of parity alone: shares of both, lone, split, none.
+        share: share of units that the measure covers; None if unknown.
+        value: their share in agreement, or their mean cost; None if unknown.
+        assumption: source of an assumed value, else "".
+        class_shares: for parity only: shares of both, lone, split, none.
     """
 
     share: float | None
     value: float | None
-    assumed: str = ""
-    classes: tuple[float, ...] = ()
+    assumption: str = ""
+    class_shares: tuple[float, ...] = ()
 
 
-UNKNOWN = Rate(None, None)
+UNKNOWN_RATE = MeasureRate(None, None)
 
 
 @dataclass(frozen=True, slots=True)
-class Flow:
-    """The traffic of one cell; None where nobody said.
+class CellTraffic:
+    """The traffic of one cell; None if unknown.
 
     Attributes:
-        units_per_day: units that occur in the cell in a day.
+        units_per_day: units that occur in the cell per day.
         rates: by measure.
         labels: share of units per label, `label` or `lever/label`.
-        wrong_cost: mean cost of a wrong action.
+        compute_wrong_cost: mean cost of a wrong action.
     """
 
     units_per_day: float | None
-    rates: Mapping[Key, Rate]
+    rates: Mapping[MeasureKey, MeasureRate]
     labels: Mapping[str, float]
     wrong_cost: float
 
-    def rate(self, condition: Condition) -> Rate:
-        """Return what the condition's measure sees."""
-        return self.rates.get(condition.key, UNKNOWN)
+    def get_rate(self, condition: Condition) -> MeasureRate:
+        """Return the rate of the condition's measure."""
+        return self.rates.get(condition.key, UNKNOWN_RATE)
 
 
-NO_FLOW = Flow(None, {}, {}, 0.0)
+UNKNOWN_TRAFFIC = CellTraffic(None, {}, {}, 0.0)
 
 
 @dataclass(frozen=True, slots=True)
-class Traffic:
-    """The flow of each cell, and where the figures are from."""
+class RolloutTraffic:
+    """The traffic of each cell, and its source."""
 
     source: str
-    flows: Mapping[Cell, Flow]
+    cells: Mapping[Cell, CellTraffic]
 
-    def flow(self, cell: Cell) -> Flow:
-        """Return a cell's traffic; one that nobody spoke of has an unknown one."""
-        return self.flows.get(cell, NO_FLOW)
+    def get_cell_traffic(self, cell: Cell) -> CellTraffic:
+        """Return a cell's traffic; unknown traffic if it has none."""
+        return self.cells.get(cell, UNKNOWN_TRAFFIC)
 
     @property
     def labels(self) -> dict[str, float]:
-        """Return the share of units per label over all cells, each cell by its units."""
+        """Return the share of units per label over all cells."""
         weighted_sums: dict[str, float] = {}
         weights = [
             1.0 if other_traffic.units_per_day is None else other_traffic.units_per_day
-            for other_traffic in self.flows.values()
+            for other_traffic in self.cells.values()
         ]
-        for cell_traffic, weight in zip(self.flows.values(), weights, strict=True):
+        for cell_traffic, weight in zip(self.cells.values(), weights, strict=True):
             for label, share in cell_traffic.labels.items():
                 weighted_sums[label] = weighted_sums.get(label, 0.0) + weight * share
         return {
@@ -96,84 +96,89 @@ class Traffic:
         }
 
 
-def conditions_of(policy: Policy) -> tuple[Condition, ...]:
-    """Return every condition of the policy's gates and guards, each measure once."""
+def list_conditions(policy: Policy) -> tuple[Condition, ...]:
+    """Return all conditions of gates and guards, one per measure."""
     gates = (condition for gate in policy.gates for condition in gate.require)
     conditions = (*gates, *(guard.condition for guard in policy.guards))
     return tuple({condition.key: condition for condition in conditions}.values())
 
 
-def expected_traffic(policy: Policy) -> Traffic:
-    """Return what the policy's `expect` says, the same for each of its cells."""
+def build_expected_traffic(policy: Policy) -> RolloutTraffic:
+    """Return the traffic that the policy's `expect` gives every cell."""
     expectation = policy.expect
-    rates = {condition.key: _expected(condition, policy) for condition in conditions_of(policy)}
-    cell_traffic = Flow(
-        expectation.units_per_day, rates, dict(expectation.labels), wrong_cost(policy)
+    rates = {
+        condition.key: _build_expected_rate(condition, policy)
+        for condition in list_conditions(policy)
+    }
+    cell_traffic = CellTraffic(
+        expectation.units_per_day, rates, dict(expectation.labels), compute_wrong_cost(policy)
     )
-    return Traffic("the policy's expect", dict.fromkeys(policy.cells, cell_traffic))
+    return RolloutTraffic("the policy's expect", dict.fromkeys(policy.cells, cell_traffic))
 
 
-def _expected(condition: Condition, policy: Policy) -> Rate:
+def _build_expected_rate(condition: Condition, policy: Policy) -> MeasureRate:
     match condition.measure:
         case "agreement":
-            return Rate(1.0, *_agreement(condition, policy))
+            return MeasureRate(1.0, *_find_expected_agreement(condition, policy))
         case "recall" | "precision":
             label_share = dict(policy.expect.labels).get(
-                _name(condition.lever, str(condition.label))
+                _format_label(condition.lever, str(condition.label))
             )
             assumption = f"{condition.measure} is as high as agreement"
-            return Rate(label_share, _agreement(condition, policy)[0], assumption)
+            return MeasureRate(
+                label_share, _find_expected_agreement(condition, policy)[0], assumption
+            )
         case "cost":
-            return _expected_cost(policy)
+            return _build_expected_cost_rate(policy)
         case "parity":
-            return _expected_parity(policy)
+            return _build_expected_parity_rate(policy)
         case _:
-            return Rate(1.0, None)
+            return MeasureRate(1.0, None)
 
 
-def _agreement(condition: Condition, policy: Policy) -> tuple[float | None, str]:
-    """Return the agreement of all levers, or of one, on which its part of the errors falls."""
+def _find_expected_agreement(condition: Condition, policy: Policy) -> tuple[float | None, str]:
+    """Return the agreement of all levers, or one lever's part of the errors."""
     agreement = policy.expect.agreement
     if agreement is None or condition.lever is None:
         return agreement, ""
     return 1 - (1 - agreement) / len(policy.levers), "errors are spread evenly over the levers"
 
 
-def _name(lever: str | None, label: str) -> str:
+def _format_label(lever: str | None, label: str) -> str:
     return f"{lever}/{label}" if lever else label
 
 
-def _expected_cost(policy: Policy) -> Rate:
+def _build_expected_cost_rate(policy: Policy) -> MeasureRate:
     expectation = policy.expect
     if expectation.cost is not None:
-        return Rate(1.0, expectation.cost)
+        return MeasureRate(1.0, expectation.cost)
     if expectation.agreement is None:
-        return Rate(1.0, None)
-    mean_cost = wrong_cost(policy)
-    return Rate(
+        return MeasureRate(1.0, None)
+    mean_cost = compute_wrong_cost(policy)
+    return MeasureRate(
         1.0,
         (1 - expectation.agreement) * mean_cost,
         f"a wrong action costs {mean_cost:.3g} on average",
     )
 
 
-def _expected_parity(policy: Policy) -> Rate:
-    """Three answerers who err alike and apart: two of them agree as often as is expected."""
+def _build_expected_parity_rate(policy: Policy) -> MeasureRate:
+    """Return the parity of three independent raters with the expected agreement."""
     second_share = 1.0 if policy.evidence.verdicts > 1 else policy.evidence.second_verdict
     agreement = policy.expect.agreement
     if agreement is None:
-        return Rate(second_share, None)
+        return MeasureRate(second_share, None)
     lone_share = (1 - agreement) / 2
     class_shares = (
         (1 - 3 * lone_share, lone_share, 2 * lone_share, 0.0)
         if agreement > 1 / 3
         else (0.0, 0.0, 0.0, 1.0)
     )
-    return Rate(second_share, agreement, "the model errs as often as a person", class_shares)
+    return MeasureRate(second_share, agreement, "the model errs as often as a person", class_shares)
 
 
-def wrong_cost(policy: Policy) -> float:
-    """Return the mean cost of a wrong action: as expected, else over the rows of the levers."""
+def compute_wrong_cost(policy: Policy) -> float:
+    """Return the mean cost of a wrong action: expected, or averaged over levers."""
     expectation = policy.expect
     if (
         expectation.cost is not None
@@ -181,11 +186,11 @@ def wrong_cost(policy: Policy) -> float:
         and expectation.agreement < 1
     ):
         return min(expectation.cost / (1 - expectation.agreement), policy.largest_cost)
-    mean_costs = [_mean_cost(lever) for lever in policy.levers]
+    mean_costs = [_compute_mean_cost(lever) for lever in policy.levers]
     return sum(mean_costs) / len(mean_costs)
 
 
-def _mean_cost(lever: Lever) -> float:
+def _compute_mean_cost(lever: Lever) -> float:
     actions = tuple(dict.fromkeys(lever.actions))
     pairs = [
         (action, other_action)
@@ -193,43 +198,48 @@ def _mean_cost(lever: Lever) -> float:
         for other_action in actions
         if action != other_action
     ]
-    costs = [lever.cost(action, other_action) for action, other_action in pairs] or [
+    costs = [lever.compute_cost(action, other_action) for action, other_action in pairs] or [
         row.cost for row in lever.costs
     ]
     return sum(costs) / len(costs)
 
 
-def recorded_traffic(records: Records, policy: Policy) -> Traffic:
-    """Return what a history shows of each cell, of the version with most units.
+def compute_recorded_traffic(records: RecordFrames, policy: Policy) -> RolloutTraffic:
+    """Return the recorded traffic of each cell, for its version with most units.
 
-    Rates are those of the gate track: a unit without a verdict disagrees. Days are counted from
-    the history's first unit to its last, over all cells.
+    Rates are those of the gate track: a unit without a decision disagrees. Days are counted from
+    the
+    first unit to the last, over all cells.
     """
-    placed_records = place(records, policy, _NO_SALT).placed
-    units = gather(resolve(placed_records, policy).collect(backend="polars").to_native(), policy)
-    version = _most_seen(units)
+    placed_records = place_cases(records, policy, _ZERO_SALT).placed
+    units = build_units(
+        resolve_units(placed_records, policy).collect(backend="polars").to_native(), policy
+    )
+    version = _find_main_version(units)
     if version is None:
-        return Traffic("the records, in which no unit is evidence", {})
-    days = _days(units, policy)
+        return RolloutTraffic("the records, in which no unit is evidence", {})
+    days = _compute_days(units, policy)
     traffic_by_cell = {
-        cell: _recorded(
-            np.bincount(rows.gate.kind, minlength=len(units.kinds.kinds)), units.kinds, days
+        cell: _compute_cell_traffic(
+            np.bincount(rows.gate.unit_class, minlength=len(units.unit_classes.classes)),
+            units.unit_classes,
+            days,
         )
         for (cell, version_name), rows in units.cells.items()
-        if version_name == version and cell in policy.known
+        if version_name == version and cell in policy.cell_set
     }
-    return Traffic(f"the records of version {version}, {days:.0f} days", traffic_by_cell)
+    return RolloutTraffic(f"the records of version {version}, {days:.0f} days", traffic_by_cell)
 
 
-def _most_seen(units: Units) -> str | None:
+def _find_main_version(units: TalliedUnits) -> str | None:
     unit_counts: dict[str, int] = {}
     for (_, version), rows in units.cells.items():
         unit_counts[version] = unit_counts.get(version, 0) + len(rows.gate)
     return max(unit_counts, key=lambda version: (unit_counts[version], version), default=None)
 
 
-def _days(units: Units, policy: Policy) -> float:
-    """Return the span of the units' own times in days, at least one."""
+def _compute_days(units: TalliedUnits, policy: Policy) -> float:
+    """Return the days that the units span, at least one."""
     slot_arrays = [rows.gate.occurred for rows in units.cells.values() if len(rows.gate)]
     if not slot_arrays:
         return 1.0
@@ -241,46 +251,50 @@ def _days(units: Units, policy: Policy) -> float:
     return max(1.0, slot_count * policy.tick.total_seconds() / 86400)
 
 
-def _recorded(counts: Ints, kinds: Kinds, days: float) -> Flow:
-    policy = kinds.policy
-    units = int(counts[kinds.whole].sum())
+def _compute_cell_traffic(counts: Ints, unit_classes: UnitClasses, days: float) -> CellTraffic:
+    policy = unit_classes.policy
+    units = int(counts[unit_classes.is_whole_unit].sum())
     rates = {
-        condition.key: _rate(condition, counts @ kinds.takes(condition), units, policy)
-        for condition in conditions_of(policy)
+        condition.key: _compute_rate(
+            condition, counts @ unit_classes.get_class_counts(condition), units, policy
+        )
+        for condition in list_conditions(policy)
     }
-    labels = dict(_labels(counts, kinds))
-    return Flow(units / days, rates, labels, _wrong_cost(rates, policy))
+    labels = dict(_compute_label_shares(counts, unit_classes))
+    return CellTraffic(units / days, rates, labels, _compute_recorded_wrong_cost(rates, policy))
 
 
-def _rate(condition: Condition, taken: Ints, units: int, policy: Policy) -> Rate:
-    total = int(taken.sum())
+def _compute_rate(
+    condition: Condition, class_counts: Ints, units: int, policy: Policy
+) -> MeasureRate:
+    total = int(class_counts.sum())
     if not total or condition.measure not in _RATED:
-        return Rate(0.0 if units else None, None)
+        return MeasureRate(0.0 if units else None, None)
     share = total / units
     if condition.measure == "cost":
-        return Rate(share, float(taken @ np.array(policy.cost_levels)) / total)
+        return MeasureRate(share, float(class_counts @ np.array(policy.cost_levels)) / total)
     if condition.measure == "parity":
         both_share, lone_share, split_share, none_share = (
-            float(class_count) / total for class_count in taken
+            float(class_count) / total for class_count in class_counts
         )
-        return Rate(
+        return MeasureRate(
             share,
             both_share + split_share / 2,
-            classes=(both_share, lone_share, split_share, none_share),
+            class_shares=(both_share, lone_share, split_share, none_share),
         )
-    return Rate(share, float(taken[0]) / total)
+    return MeasureRate(share, float(class_counts[0]) / total)
 
 
 _RATED = frozenset({"agreement", "recall", "precision", "cost", "parity"})
 
 
-def _labels(counts: Ints, kinds: Kinds) -> Iterator[tuple[str, float]]:
-    """Share of judged units in which people said each label."""
-    has_several_levers = len(kinds.policy.levers) > 1
-    for lever in kinds.policy.levers:
+def _compute_label_shares(counts: Ints, unit_classes: UnitClasses) -> Iterator[tuple[str, float]]:
+    """Yield the share of decided units per label."""
+    has_several_levers = len(unit_classes.policy.levers) > 1
+    for lever in unit_classes.policy.levers:
         decision_counts = [
             (unit_class.decided, int(count))
-            for unit_class, count in zip(kinds.kinds, counts, strict=True)
+            for unit_class, count in zip(unit_classes.classes, counts, strict=True)
             if unit_class.lever == lever.id and unit_class.decided != MISSING
         ]
         decided_count = sum(count for _, count in decision_counts)
@@ -289,15 +303,15 @@ def _labels(counts: Ints, kinds: Kinds) -> Iterator[tuple[str, float]]:
                 count for decided_label, count in decision_counts if decided_label == label
             )
             yield (
-                _name(lever.id if has_several_levers else None, label),
+                _format_label(lever.id if has_several_levers else None, label),
                 label_count / decided_count if decided_count else 0.0,
             )
 
 
-def _wrong_cost(rates: Mapping[Key, Rate], policy: Policy) -> float:
-    """Return mean cost over share of disagreement, as recorded."""
-    cost = rates.get(("cost", None, None), UNKNOWN).value
-    agreement = rates.get(("agreement", None, None), UNKNOWN).value
+def _compute_recorded_wrong_cost(rates: Mapping[MeasureKey, MeasureRate], policy: Policy) -> float:
+    """Return recorded mean cost divided by the share of disagreement."""
+    cost = rates.get(("cost", None, None), UNKNOWN_RATE).value
+    agreement = rates.get(("agreement", None, None), UNKNOWN_RATE).value
     if cost is None or agreement is None or agreement >= 1:
-        return wrong_cost(policy)
+        return compute_wrong_cost(policy)
     return min(cost / (1 - agreement), policy.largest_cost)

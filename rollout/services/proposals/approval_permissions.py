@@ -1,150 +1,182 @@
-"""Who could still say yes to a proposal, and what to do where too few are left.
-
-A page that refuses one person names the others.
-"""
+"""Users who can still approve a proposal, and remedies if too few are left."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rollout.core.scope.permissions import OPERATOR, Act, Caller, require
-from rollout.core.scope.quorum import Groups, askers, groups_at, resume_lacks, unfilled, without
-from rollout.core.scope.scope import Proposal as ScopeProposal
-from rollout.services.engine.rollout_state import Standing
+from rollout.core.scope.permissions import OPERATOR, Caller, Permission, require_permission
+from rollout.core.scope.quorum import (
+    GroupsByUser,
+    exclude_user,
+    find_eligible_requesters,
+    find_groups,
+    find_missing_for_resume,
+    find_unfilled_needs,
+)
+from rollout.core.scope.scope import ProposalState as ScopeProposal
+from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
 from rollout.services.proposals.eligible_approvers import (
-    NAMED,
-    at_text,
-    giving,
-    needs_text,
-    people_here,
-    some,
+    MAX_LISTED_NAMES,
+    describe_missing_roles,
+    format_names,
+    format_needs,
+    format_sites,
+    load_sign_in_users,
 )
-from rollout.services.proposals.proposal_details import Proposal, sites_of
+from rollout.services.proposals.proposal_details import Proposal, find_proposal_sites
 from rollout.store.database.session import Transaction
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
-    """Who can ask for a stop's end.
+class ResumeAskers:
+    """Users who can request the end of a stop.
 
     Attributes:
-        able: by name those whose asking leaves enough others to approve it.
-        warns: of the caller's asking, or that nobody's is of use, with what to do; "" for nothing.
+        asker_names: users whose request leaves enough other approvers, by name.
+        warning: what is missing and what to do, for the caller or for all; "" if nothing is.
     """
 
-    able: tuple[str, ...]
-    warns: str
+    asker_names: tuple[str, ...]
+    warning: str
 
 
-def who_can(service: Service, caller: Caller, name: str, shown: Proposal) -> tuple[str, ...]:
-    """Return by name the people whose yes would still count, () for a proposal that is closed.
+def load_eligible_approvers(
+    service: Service, caller: Caller, rollout_name: str, proposal: Proposal
+) -> tuple[str, ...]:
+    """Return the users whose approval would count, by name.
 
-    Whoever raised it is not among them, nor who has said yes, nor who may not sign in.
+    Excluded are the proposer, users who approved already and disabled users. Returns () for a
+    closed
+    proposal.
 
     Raises:
-        NotAllowed: the caller may not read the rollout.
+        NotAllowedError: the caller may not read the rollout.
     """
-    require(caller, Act.READ, name)
-    state = service.watch.confirmed(name).standing
-    if shown.id not in state.scope.proposals:
+    require_permission(caller, Permission.READ, rollout_name)
+    state = service.state_cache.reload_rollout(rollout_name).state
+    if proposal.id not in state.scope.proposals:
         return ()
-    excluded_names = {shown.raised_by, *(approval.by for approval in shown.approvals)}
-    with service.database.reading() as transaction:
-        approvers = people_here(transaction) or ()
-    groups_by_user = groups_at(
+    excluded_names = {proposal.raised_by, *(approval.by for approval in proposal.approvals)}
+    with service.database.begin_read() as transaction:
+        approvers = load_sign_in_users(transaction) or ()
+    groups_by_user = find_groups(
         (approver for approver in approvers if approver.name not in excluded_names),
-        name,
-        sites_of(state, shown.id),
+        rollout_name,
+        find_proposal_sites(state, proposal.id),
     )
     return tuple(
         sorted(
             user_name
             for user_name, user_groups in groups_by_user.items()
-            if set(user_groups) & set(shown.groups_missing)
+            if set(user_groups) & set(proposal.groups_missing)
         )
     )
 
 
-def too_few(service: Service, caller: Caller, name: str, proposal: str) -> str:
-    """Say that too few are left to approve an open proposal, and what to do; "" for enough.
+def describe_missing_approvers(
+    service: Service, caller: Caller, rollout_name: str, proposal_id: str
+) -> str:
+    """Describe the missing approvers of an open proposal; "" if enough are left.
 
     Raises:
-        NotAllowed: the caller may not read the rollout.
+        NotAllowedError: the caller may not read the rollout.
     """
-    require(caller, Act.READ, name)
-    state = service.watch.confirmed(name).standing
-    found = state.scope.proposals.get(proposal)
-    if found is None:
+    require_permission(caller, Permission.READ, rollout_name)
+    state = service.state_cache.reload_rollout(rollout_name).state
+    proposal = state.scope.proposals.get(proposal_id)
+    if proposal is None:
         return ""
-    with service.database.reading() as transaction:
-        return left_over(transaction, state, found)
+    with service.database.begin_read() as transaction:
+        return describe_remaining_approvers(transaction, state, proposal)
 
 
-def left_over(transaction: Transaction, stood: Standing, proposal: ScopeProposal) -> str:
-    """Say the same of a proposal; of one that is approved nothing is left over."""
-    approvers, sites = people_here(transaction), sites_of(stood, proposal.id)
+def describe_remaining_approvers(
+    transaction: Transaction, state: RolloutState, proposal: ScopeProposal
+) -> str:
+    """Describe the missing approvers of a proposal; "" if it is approved."""
+    approvers, sites = load_sign_in_users(transaction), find_proposal_sites(state, proposal.id)
     if approvers is None:
         return ""
-    groups_by_user = dict(groups_at(approvers, stood.rollout.name, sites))
-    for approval in proposal.approvals:  # it counts, whatever rights they have now
+    groups_by_user = dict(find_groups(approvers, state.rollout.name, sites))
+    for approval in proposal.approvals:  # it counts whatever permissions the approver has now
         groups_by_user[approval.by] = (*groups_by_user.get(approval.by, ()), *approval.groups)
     alternative = f"reject {proposal.id} and let" if proposal.kind == "resume" else ""
-    return _too_few(proposal.needs, groups_by_user, proposal.raised_by, alternative, sites)
+    return _describe_shortage(
+        proposal.needs, groups_by_user, proposal.raised_by, alternative, sites
+    )
 
 
-def asking(
-    service: Service, caller: Caller, name: str, needs: Sequence[str], sites: Sequence[str]
-) -> Asking:
-    """Return who can ask for a stop's end so that enough others are left to approve it.
+def load_resume_askers(
+    service: Service,
+    caller: Caller,
+    rollout_name: str,
+    required_groups: Sequence[str],
+    sites: Sequence[str],
+) -> ResumeAskers:
+    """Return who can request a resume that enough other users can approve.
 
     Args:
-        service: the replica that is asked.
-        caller: who looks.
-        name: of the rollout.
-        needs: the approvals that the resume would ask.
-        sites: of the stop.
+        required_groups: groups whose approval the resume needs.
+        sites: sites of the stop.
 
     Raises:
-        NotAllowed: the caller may not read the rollout.
+        NotAllowedError: the caller may not read the rollout.
     """
-    require(caller, Act.READ, name)
-    with service.database.reading() as transaction:
-        approvers = people_here(transaction)
-    groups_by_user = groups_at(approvers or (), name, tuple(sites))
-    asker_names = askers(needs, groups_by_user)
+    require_permission(caller, Permission.READ, rollout_name)
+    with service.database.begin_read() as transaction:
+        approvers = load_sign_in_users(transaction)
+    groups_by_user = find_groups(approvers or (), rollout_name, tuple(sites))
+    asker_names = find_eligible_requesters(required_groups, groups_by_user)
     if approvers is None or caller.name in asker_names:
-        return Asking(asker_names, "")
+        return ResumeAskers(asker_names, "")
     if OPERATOR in groups_by_user.get(caller.name, ()):
-        return Asking(
-            asker_names, f"if you ask, {_too_few(needs, groups_by_user, caller.name, 'let', sites)}"
+        return ResumeAskers(
+            asker_names,
+            "if you ask,"
+            f" {_describe_shortage(required_groups, groups_by_user, caller.name, 'let', sites)}",
         )
-    remedy = giving(resume_lacks(needs, groups_by_user)) + at_text(sites)
-    return Asking(
+    remedy = describe_missing_roles(
+        find_missing_for_resume(required_groups, groups_by_user)
+    ) + format_sites(sites)
+    return ResumeAskers(
         asker_names, "" if asker_names else f"as people stand nobody can take it back; {remedy}"
     )
 
 
-def _too_few(
-    needs: Sequence[str], people: Groups, asker: str, instead: str, sites: Sequence[str]
+def _describe_shortage(
+    required_groups: Sequence[str],
+    groups_by_user: GroupsByUser,
+    asker_name: str,
+    alternative: str,
+    sites: Sequence[str],
 ) -> str:
-    """Say whom a proposal lacks; `instead` is how another one comes to ask, "" for not at all."""
-    remaining_groups = without(people, asker)
-    missing_groups = unfilled(needs, remaining_groups)
+    """Describe whose approval is missing; `alternative` names another way, or ""."""
+    remaining_groups = exclude_user(groups_by_user, asker_name)
+    missing_groups = find_unfilled_needs(required_groups, remaining_groups)
     if not missing_groups:
         return ""
     able_names = sorted(
-        user_name for user_name, groups in remaining_groups.items() if set(groups) & set(needs)
+        user_name
+        for user_name, groups in remaining_groups.items()
+        if set(groups) & set(required_groups)
     )
-    other_askers = askers(needs, people) if instead else ()
-    remedies = [f"{instead} {' or '.join(other_askers[:NAMED])} ask"] if other_askers else []
-    remedies.append(giving(missing_groups) + at_text(sites))
-    exception_text = f" other than {asker}" if asker in people else ""
+    other_askers = find_eligible_requesters(required_groups, groups_by_user) if alternative else ()
+    remedies = (
+        [f"{alternative} {' or '.join(other_askers[:MAX_LISTED_NAMES])} ask"]
+        if other_askers
+        else []
+    )
+    remedies.append(describe_missing_roles(missing_groups) + format_sites(sites))
+    exception_text = f" other than {asker_name}" if asker_name in groups_by_user else ""
     return (
-        f"{_who(able_names)} it needs {needs_text(needs)}{exception_text}; {', or '.join(remedies)}"
+        f"{_describe_able(able_names)} it needs {format_needs(required_groups)}{exception_text};"
+        f" {', or '.join(remedies)}"
     )
 
 
-def _who(able: list[str]) -> str:
-    if not able:
+def _describe_able(able_names: list[str]) -> str:
+    if not able_names:
         return "nobody is left who can approve it:"
-    return f"{some(able)}{' alone' if len(able) == 1 else ''} can approve it, but"
+    return (
+        f"{format_names(able_names)}{' alone' if len(able_names) == 1 else ''} can approve it, but"
+    )

@@ -1,117 +1,128 @@
-"""Whose turn it is: the open proposals to which a yes of somebody's would count now."""
+"""Open proposals that a user can approve, and texts about missing approvers."""
 
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
-from rollout.core.errors import Refusal
-from rollout.core.scope.commands import Approve
+from rollout.core.errors import RefusalError
+from rollout.core.scope.commands import ApproveProposal
 from rollout.core.scope.decider import decide
-from rollout.core.scope.permissions import APPROVER, OPERATOR, Act, Caller
-from rollout.core.scope.scope import Proposal
-from rollout.reports.text.formatting import listed, several
-from rollout.services.access.access_state import caller_of
-from rollout.services.engine.rollout_state import Standing
-from rollout.services.proposals.proposal_details import sites_of
-from rollout.store.access.users import People
+from rollout.core.scope.permissions import APPROVER, OPERATOR, Caller, Permission
+from rollout.core.scope.scope import ProposalState
+from rollout.reports.text.formatting import format_quantity, join_words
+from rollout.services.access.access_state import build_caller
+from rollout.services.engine.rollout_state import RolloutState
+from rollout.services.proposals.proposal_details import find_proposal_sites
+from rollout.store.access.users import Users
 from rollout.store.database.session import Transaction
 
 
-def waiting_for(stood: Standing, caller: Caller, *, at: datetime) -> tuple[Proposal, ...]:
-    """Return the proposals that wait for a caller, what closes first before the others.
+def list_pending_approvals(
+    state: RolloutState, caller: Caller, *, at: datetime
+) -> tuple[ProposalState, ...]:
+    """Return the proposals that the caller can approve, by closing time.
 
-    The core decides, as it will when they approve; nothing is read but what is in memory.
+    The core checks each approval as it does on submission; only memory is read.
     """
     pending_proposals = [
         proposal
-        for proposal in stood.scope.proposals.values()
-        if _counts(stood, caller, proposal, at)
+        for proposal in state.scope.proposals.values()
+        if _is_approvable(state, caller, proposal, at)
     ]
     return tuple(sorted(pending_proposals, key=lambda proposal: (proposal.expires_at, proposal.id)))
 
 
-def _counts(stood: Standing, caller: Caller, proposal: Proposal, at: datetime) -> bool:
-    rollout_name, sites = stood.rollout.name, sites_of(stood, proposal.id)
-    if proposal.approved or not all(
-        caller.may(Act.APPROVE, rollout_name, site) for site in sites or ("",)
+def _is_approvable(
+    state: RolloutState, caller: Caller, proposal: ProposalState, at: datetime
+) -> bool:
+    rollout_name, sites = state.rollout.name, find_proposal_sites(state, proposal.id)
+    if proposal.is_approved or not all(
+        caller.has_permission(Permission.APPROVE, rollout_name, site) for site in sites or ("",)
     ):
         return False
-    by = caller.person(rollout_name, sites)
-    command = Approve(at=at, by=by, proposal=proposal.id, evidence=proposal.evidence)
+    by = caller.as_actor(rollout_name, sites)
+    command = ApproveProposal(
+        at=at, by=by, proposal=proposal.id, evidence_hash=proposal.evidence_hash
+    )
     try:
-        return bool(decide(command, stood.scope, stood.policy))
-    except Refusal:
+        return bool(decide(command, state.scope, state.policy))
+    except RefusalError:
         return False
 
 
-NAMED = 6  # of more names the rest are counted
+MAX_LISTED_NAMES = 6  # further names are counted
 
 
-def people_here(transaction: Transaction) -> tuple[Caller, ...] | None:
-    """Return the people who may sign in, with their rights; None while nobody was ever added.
+def load_sign_in_users(transaction: Transaction) -> tuple[Caller, ...] | None:
+    """Return the users who may sign in, with their permissions.
 
-    Machines are not among them: they approve nothing.
+    Returns None before the first user is added. Service accounts can't approve, so they are
+    excluded.
     """
-    users = People(transaction)
-    all_users, roles_by_user = users.all(), users.all_rights()
+    users = Users(transaction)
+    all_users, roles_by_user = users.list_all(), users.list_all_role_assignments()
     if not all_users:
         return None
-    active_users = (user for user in all_users if not user.machine and user.disabled_at is None)
+    active_users = (
+        user for user in all_users if not user.is_service_account and user.disabled_at is None
+    )
     return tuple(
-        caller_of(user, tuple(roles_by_user.get(user.number, ())), None) for user in active_users
+        build_caller(user, tuple(roles_by_user.get(user.number, ())), None) for user in active_users
     )
 
 
-def needs_text(needs: Sequence[str]) -> str:
-    """Say whom a proposal asks.
+def format_needs(required_groups: Sequence[str]) -> str:
+    """Format the required groups.
 
-    >>> needs_text(("operator", "operator")), needs_text(("operator", "safety"))
+    >>> format_needs(("operator", "operator")), format_needs(("operator", "safety"))
     ('2 operators', '1 operator and 1 of safety')
     """
-    return listed(list(counted_needs(needs)))
+    return join_words(list(format_group_counts(required_groups)))
 
 
-def counted_needs(needs: Sequence[str]) -> tuple[str, ...]:
-    """Return how many of which group are asked, () for nobody."""
-    group_counts = Counter(needs).items()
+def format_group_counts(required_groups: Sequence[str]) -> tuple[str, ...]:
+    """Return each group with its number of approvals; () without groups."""
+    group_counts = Counter(required_groups).items()
     return tuple(
-        several(count, group) if group == OPERATOR else f"{count} of {group}"
+        format_quantity(count, group) if group == OPERATOR else f"{count} of {group}"
         for group, count in group_counts
     )
 
 
-def giving(missing: Sequence[str], more: str = " more") -> str:
-    """Say which roles are to be given to whom.
+def describe_missing_roles(missing_groups: Sequence[str], more_text: str = " more") -> str:
+    """Describe which roles to grant to how many more users.
 
-    >>> giving(("operator",)), giving(("operator", "operator", "safety"))
-    ('give 1 more person the role operator', 'give 2 more people the role operator and 1 more person the role approver of safety')
-    """  # noqa: E501 - a doctest's answer stands in one line
-    group_counts = Counter(missing).items()
+    >>> describe_missing_roles(("operator",))
+    'give 1 more person the role operator'
+    >>> describe_missing_roles(("operator", "safety"))
+    'give 1 more person the role operator and 1 more person the role approver of safety'
+    """
+    group_counts = Counter(missing_groups).items()
     roles = [
-        f"{count}{more} {'person' if count == 1 else 'people'} the role {_role(group)}"
+        f"{count}{more_text} {'person' if count == 1 else 'people'} the role {_format_role(group)}"
         for group, count in group_counts
     ]
-    return f"give {listed(roles)}"
+    return f"give {join_words(roles)}"
 
 
-def at_text(sites: Sequence[str]) -> str:
-    """Say where, after a word.
+def format_sites(sites: Sequence[str]) -> str:
+    """Format sites as the end of a phrase.
 
-    >>> at_text(("creek", "lake"))
+    >>> format_sites(("creek", "lake"))
     ' at creek and lake'
     """
-    return f" at {some(sites)}"
+    return f" at {format_names(sites)}"
 
 
-def some(names: Sequence[str]) -> str:
-    """Say a few names, and how many more there are.
+def format_names(names: Sequence[str]) -> str:
+    """Format the first names and count the others.
 
-    >>> some(("bo", "cy")), some("abcdefgh")
+    >>> format_names(("bo", "cy")), format_names("abcdefgh")
     ('bo and cy', 'a, b, c, d, e, f and 2 more')
     """
-    more_texts = [f"{len(names) - NAMED} more"] if len(names) > NAMED else []
-    return listed([*names[:NAMED], *more_texts])
+    more_texts = [f"{len(names) - MAX_LISTED_NAMES} more"] if len(names) > MAX_LISTED_NAMES else []
+    return join_words([*names[:MAX_LISTED_NAMES], *more_texts])
 
 
-def _role(group: str) -> str:
+def _format_role(group: str) -> str:
     return group if group == OPERATOR else f"{APPROVER} of {group}"

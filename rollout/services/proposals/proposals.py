@@ -1,41 +1,41 @@
-"""What people say to proposals, and what they raise by hand: judged, counted, written."""
+"""Approving, rejecting and raising proposals."""
 
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.errors import ProposalClosed, Refusal, UnknownCell
-from rollout.core.ledger.ledger import event_of
+from rollout.core.errors import ProposalClosedError, RefusalError, UnknownCellError
+from rollout.core.ledger.ledger import parse_event
 from rollout.core.scope.commands import (
-    Approve,
-    AskRenewal,
+    ApproveProposal,
     Command,
-    CorrectClock,
-    RaiseTakeover,
-    Reject,
+    ProposeClockCorrection,
+    ProposeRenewal,
+    ProposeTakeover,
+    RejectProposal,
 )
 from rollout.core.scope.events import Approved, ProposalRaised
-from rollout.core.scope.permissions import Act, Caller, require
-from rollout.core.scope.scope import Approval, Proposal, filled
-from rollout.services.engine.command_results import CommandResult, act
-from rollout.services.engine.evidence_reader import known_of
-from rollout.services.engine.rollout_state import Standing, standing
-from rollout.services.proposals.proposal_details import sites_of
+from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.core.scope.scope import GivenApproval, ProposalState, count_filled_needs
+from rollout.services.engine.command_handler import CommandResult, run_command
+from rollout.services.engine.evidence_reader import load_cell_evidence
+from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
+from rollout.services.proposals.proposal_details import find_proposal_sites
 from rollout.store.database.errors import StoreError
 from rollout.store.database.session import Database
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.proposals import Proposals
+from rollout.store.ledger.proposals import ProposalStore
 
 TAKEOVER, RENEWAL, CLOCK = "takeover", "renewal", "clock"
-MOST_AT_ONCE = 100
+MAX_APPROVALS_PER_CALL = 100
 
 
 @dataclass(frozen=True, slots=True)
 class ApprovalReceipt:
-    """A yes as it was counted; asking again gives the same answer.
+    """Receipt of a counted approval; repeated requests return the same one.
 
-    `revision` and `hash` are those of its own row in the ledger.
+    `revision` and `hash` belong to the approval's ledger entry.
     """
 
     rollout: str
@@ -52,7 +52,7 @@ class ApprovalReceipt:
 
 @dataclass(frozen=True, slots=True)
 class ApprovalResult:
-    """What became of one of several approvals; `code` and `detail` are of what was refused."""
+    """Result of one approval of several; `code` and `detail` explain a refusal."""
 
     proposal: str
     approved: bool
@@ -63,126 +63,133 @@ class ApprovalResult:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProposalResult(CommandResult):
-    """What came of asking for a proposal: it, or the one like it that is open already."""
+    """The raised proposal, or the open one of the same kind and subject."""
 
     proposal: str
     required_approvals: tuple[str, ...]
     evidence_hash: str
 
 
-def approve(
+def approve_proposal(
     database: Database,
     caller: Caller,
-    name: str,
-    proposal: str,
-    evidence: str,
+    rollout_name: str,
+    proposal_id: str,
+    evidence_hash: str,
     *,
     at: datetime,
     reason: str = "",
 ) -> ApprovalReceipt:
-    """Count the caller's yes to a proposal, bound to the evidence that they were shown.
+    """Store the caller's approval of a proposal on the cited evidence.
 
-    The same yes once more gets the first answer again, also when the proposal is closed by then.
+    A repeated approval returns the first receipt, also after the proposal was closed.
 
     Raises:
-        NotAllowed: the caller may not approve at each of its sites.
-        MachineKey: no person asks.
-        EvidenceMoved: the hash is another than the proposal's.
-        OwnProposal, AlreadyApproved, NotEligible: another person has to.
-        ProposalClosed: it is no longer open.
-        UnknownProposal: there never was one of that id.
+        NotAllowedError: the caller may not approve at each of its sites.
+        UserRequiredError: the caller is a service account.
+        EvidenceChangedError: the hash is not the proposal's.
+        OwnProposalError, AlreadyApprovedError, NotEligibleError: another user must approve.
+        ProposalClosedError: the proposal is no longer open.
+        UnknownProposalError: no proposal has this id.
     """
-    require(caller, Act.APPROVE, name)
+    require_permission(caller, Permission.APPROVE, rollout_name)
 
-    def asked(stood: Standing) -> Command:
-        sites = sites_of(stood, proposal)
-        require(caller, Act.APPROVE, name, sites)
-        by = caller.person(name, sites)
-        return Approve(at=at, by=by, proposal=proposal, evidence=evidence, reason=reason)
+    def build_command(state: RolloutState) -> Command:
+        sites = find_proposal_sites(state, proposal_id)
+        require_permission(caller, Permission.APPROVE, rollout_name, sites)
+        by = caller.as_actor(rollout_name, sites)
+        return ApproveProposal(
+            at=at, by=by, proposal=proposal_id, evidence_hash=evidence_hash, reason=reason
+        )
 
     try:
-        act(database, caller, name, asked)
-    except ProposalClosed:
-        earlier_approval = _said(database, caller, name, proposal, evidence)
+        run_command(database, caller, rollout_name, build_command)
+    except ProposalClosedError:
+        earlier_approval = _find_counted_approval(
+            database, caller, rollout_name, proposal_id, evidence_hash
+        )
         if earlier_approval is None:
             raise
         return earlier_approval
-    counted_approval = _said(database, caller, name, proposal, evidence)
+    counted_approval = _find_counted_approval(
+        database, caller, rollout_name, proposal_id, evidence_hash
+    )
     assert counted_approval is not None  # noqa: S101 - it was counted just now, or before
     return counted_approval
 
 
-def approve_each(
+def approve_proposals(
     database: Database,
     caller: Caller,
-    name: str,
-    wanted: Iterable[tuple[str, str, str]],
+    rollout_name: str,
+    requested_approvals: Iterable[tuple[str, str, str]],
     *,
     at: datetime,
 ) -> tuple[ApprovalResult, ...]:
-    """Approve several proposals; one that is refused fails no other.
+    """Approve several proposals; a refused one does not affect the others.
 
     Args:
-        database: where the rollout is.
-        caller: who says yes.
-        name: of the rollout.
-        wanted: each proposal with the hash of its evidence and the reason, "" without one.
-        at: now.
+        requested_approvals: proposal id, evidence hash and reason ("" without one) of each.
 
     Raises:
-        NotAllowed: the caller may approve nowhere in the rollout.
+        NotAllowedError: the caller may not approve anywhere in the rollout.
     """
-    require(caller, Act.APPROVE, name)
+    require_permission(caller, Permission.APPROVE, rollout_name)
     return tuple(
-        _answer(database, caller, name, requested_approval, at) for requested_approval in wanted
+        _try_approve(database, caller, rollout_name, requested_approval, at)
+        for requested_approval in requested_approvals
     )
 
 
-def _answer(
-    database: Database, caller: Caller, name: str, said: tuple[str, str, str], at: datetime
+def _try_approve(
+    database: Database,
+    caller: Caller,
+    rollout_name: str,
+    requested_approval: tuple[str, str, str],
+    at: datetime,
 ) -> ApprovalResult:
-    proposal_id, evidence_hash, reason = said
+    proposal_id, evidence_hash, reason = requested_approval
     try:
-        counted_approval = approve(
-            database, caller, name, proposal_id, evidence_hash, at=at, reason=reason
+        counted_approval = approve_proposal(
+            database, caller, rollout_name, proposal_id, evidence_hash, at=at, reason=reason
         )
-    except (Refusal, StoreError) as error:
+    except (RefusalError, StoreError) as error:
         return ApprovalResult(
             proposal_id, approved=False, approval=None, code=error.code, detail=str(error)
         )
     return ApprovalResult(proposal_id, approved=True, approval=counted_approval, code="", detail="")
 
 
-def reject(
+def reject_proposal(
     database: Database,
     caller: Caller,
-    name: str,
-    proposal: str,
+    rollout_name: str,
+    proposal_id: str,
     *,
     at: datetime,
     reason: str = "",
 ) -> CommandResult:
-    """Say no; a proposal that is closed already stays so, and nothing is written.
+    """Reject a proposal; nothing is written if it is closed already.
 
     Raises:
-        NotAllowed: the caller may not reject at each of its sites.
-        UnknownProposal: there never was one of that id.
+        NotAllowedError: the caller may not reject at each of its sites.
+        UnknownProposalError: no proposal has this id.
     """
-    require(caller, Act.APPROVE, name)
+    require_permission(caller, Permission.APPROVE, rollout_name)
 
-    def asked(stood: Standing) -> Command:
-        sites = sites_of(stood, proposal)
-        require(caller, Act.APPROVE, name, sites)
-        by = caller.person(name, sites)
-        return Reject(at=at, by=by, proposal=proposal, reason=reason)
+    def build_command(state: RolloutState) -> Command:
+        sites = find_proposal_sites(state, proposal_id)
+        require_permission(caller, Permission.APPROVE, rollout_name, sites)
+        by = caller.as_actor(rollout_name, sites)
+        return RejectProposal(at=at, by=by, proposal=proposal_id, reason=reason)
 
-    return act(database, caller, name, asked)
+    return run_command(database, caller, rollout_name, build_command)
 
 
-def raise_for_cell(  # noqa: PLR0913 - who asks for what, where, for whom
+def raise_cell_proposal(  # noqa: PLR0913 - who asks for what, where, for whom
     database: Database,
     caller: Caller,
-    name: str,
+    rollout_name: str,
     kind: str,
     cell: Cell,
     version: str,
@@ -190,119 +197,129 @@ def raise_for_cell(  # noqa: PLR0913 - who asks for what, where, for whom
     *,
     at: datetime,
 ) -> ProposalResult:
-    """Raise a takeover or a renewal on the evidence that was counted; others approve it.
+    """Raise a takeover or renewal on the counted evidence.
 
     Raises:
-        UnknownCell: the policy has no such cell.
-        NotAllowed: the caller is no operator there.
-        NotEligible: the evidence or the policy does not allow it; says what is missing.
+        UnknownCellError: the policy has no such cell.
+        NotAllowedError: the caller is not an operator there.
+        NotEligibleError: evidence or policy does not permit it; the text names what is missing.
     """
-    require(caller, Act.OPERATE, name)
-    require(caller, Act.OPERATE, name, (cell.site,))
+    require_permission(caller, Permission.OPERATE, rollout_name)
+    require_permission(caller, Permission.OPERATE, rollout_name, (cell.site,))
 
-    def asked(stood: Standing) -> Command:
-        if cell not in stood.policy.known:
-            cells_text = ", ".join(str(cell_item) for cell_item in stood.policy.cells)
-            raise UnknownCell(f"the policy has no {cell}; cells: {cells_text}")
-        command_classes = {TAKEOVER: RaiseTakeover, RENEWAL: AskRenewal}
+    def build_command(state: RolloutState) -> Command:
+        if cell not in state.policy.cell_set:
+            cells_text = ", ".join(str(cell_item) for cell_item in state.policy.cells)
+            raise UnknownCellError(f"the policy has no {cell}; cells: {cells_text}")
+        command_classes = {TAKEOVER: ProposeTakeover, RENEWAL: ProposeRenewal}
         if kind not in command_classes:
-            raise Refusal(
+            raise RefusalError(
                 f"{kind} is raised by the tick alone; ask for {' or '.join(command_classes)}"
             )
-        cell_evidence = known_of(database, stood, cell, version)
-        by = caller.person(name, (cell.site,))
+        cell_evidence = load_cell_evidence(database, state, cell, version)
+        by = caller.as_actor(rollout_name, (cell.site,))
         evidence_by_cell = {(cell, version): cell_evidence}
         return command_classes[kind](
             at=at, by=by, cell=cell, version=version, to=to, evidence=evidence_by_cell
         )
 
-    command_result = act(database, caller, name, asked)
-    return _raised(
+    command_result = run_command(database, caller, rollout_name, build_command)
+    return _find_raised_proposal(
         database,
-        name,
+        rollout_name,
         command_result,
         lambda proposal: (proposal.kind, proposal.cell, proposal.version) == (kind, cell, version),
     )
 
 
-def correct_clock(database: Database, caller: Caller, name: str, *, at: datetime) -> ProposalResult:
-    """Propose that the ledger's time goes back to the clock's.
+def propose_clock_correction(
+    database: Database, caller: Caller, rollout_name: str, *, at: datetime
+) -> ProposalResult:
+    """Propose to reset the ledger's time to the clock.
 
     Raises:
-        NotAllowed: the caller is no operator of the whole rollout.
-        Refusal: the ledger's time is right.
+        NotAllowedError: the caller is not an operator of the whole rollout.
+        RefusalError: the ledger's time is correct.
     """
-    require(caller, Act.OPERATE, name)
+    require_permission(caller, Permission.OPERATE, rollout_name)
 
-    def asked(stood: Standing) -> Command:
-        sites = tuple(stood.policy.site)
-        require(caller, Act.OPERATE, name, sites)
-        return CorrectClock(at=at, by=caller.person(name, sites))
+    def build_command(state: RolloutState) -> Command:
+        sites = tuple(state.policy.sites_by_id)
+        require_permission(caller, Permission.OPERATE, rollout_name, sites)
+        return ProposeClockCorrection(at=at, by=caller.as_actor(rollout_name, sites))
 
-    command_result = act(database, caller, name, asked)
-    return _raised(database, name, command_result, lambda proposal: proposal.kind == CLOCK)
+    command_result = run_command(database, caller, rollout_name, build_command)
+    return _find_raised_proposal(
+        database, rollout_name, command_result, lambda proposal: proposal.kind == CLOCK
+    )
 
 
-def _raised(
-    database: Database, name: str, done: CommandResult, wanted: Callable[[Proposal], bool]
+def _find_raised_proposal(
+    database: Database,
+    rollout_name: str,
+    command_result: CommandResult,
+    is_match: Callable[[ProposalState], bool],
 ) -> ProposalResult:
-    with database.reading() as transaction:
-        scope = standing(transaction, name).scope
+    with database.begin_read() as transaction:
+        scope = load_rollout_state(transaction, rollout_name).scope
     proposal = next(
-        (candidate for candidate in scope.proposals.values() if wanted(candidate)), None
+        (candidate for candidate in scope.proposals.values() if is_match(candidate)), None
     )
     if proposal is None:
-        raise ProposalClosed(
+        raise ProposalClosedError(
             "nothing is raised: what was asked for holds, or was decided meanwhile"
         )
     return ProposalResult(
-        rollout=done.rollout,
-        revision=done.revision,
-        hash=done.hash,
-        events=done.events,
+        rollout=command_result.rollout,
+        revision=command_result.revision,
+        hash=command_result.hash,
+        events=command_result.events,
         proposal=proposal.id,
         required_approvals=proposal.needs,
-        evidence_hash=proposal.evidence,
+        evidence_hash=proposal.evidence_hash,
     )
 
 
-def _said(
-    database: Database, caller: Caller, name: str, proposal: str, evidence: str
+def _find_counted_approval(
+    database: Database, caller: Caller, rollout_name: str, proposal_id: str, evidence_hash: str
 ) -> ApprovalReceipt | None:
-    """Return the caller's yes as it was counted, None where there is none of that evidence."""
-    with database.reading() as transaction:
-        rollout = standing(transaction, name).rollout
-        proposal_row = Proposals(transaction, rollout).find(proposal)
+    """Return the receipt of the caller's approval on this evidence, or None."""
+    with database.begin_read() as transaction:
+        rollout = load_rollout_state(transaction, rollout_name).rollout
+        proposal_row = ProposalStore(transaction, rollout).find(proposal_id)
         if proposal_row is None:
             return None
-        ledger, approvals = Ledger(transaction, rollout), list[Approval]()
+        ledger, approvals = Ledger(transaction, rollout), list[GivenApproval]()
         required_groups: tuple[str, ...] = ()
-        for row in ledger.rows(after=proposal_row.raised_in - 1, until=proposal_row.closed_in):
-            event = event_of(row) if row.fields.get("proposal") == proposal else None
+        for row in ledger.list_rows(after=proposal_row.raised_in - 1, until=proposal_row.closed_in):
+            event = parse_event(row) if row.fields.get("proposal") == proposal_id else None
             if isinstance(event, ProposalRaised):
                 required_groups = event.needs
             if isinstance(event, Approved):
-                approvals.append(Approval(event.by, event.groups, event.at))
-                if (event.by, event.evidence_hash) == (caller.name, evidence):
-                    missing_approvals = len(required_groups) - filled(
+                approvals.append(GivenApproval(event.by, event.groups, event.at))
+                if (event.by, event.evidence_hash) == (caller.name, evidence_hash):
+                    missing_approvals = len(required_groups) - count_filled_needs(
                         required_groups, tuple(approvals)
                     )
                     return ApprovalReceipt(
-                        rollout=name,
+                        rollout=rollout_name,
                         revision=row.revision,
                         hash=row.hash,
-                        proposal=proposal,
-                        evidence_hash=evidence,
+                        proposal=proposal_id,
+                        evidence_hash=evidence_hash,
                         by=event.by,
                         groups=event.groups,
                         at=event.at,
                         approvals_missing=missing_approvals,
-                        text=_counted_text(missing_approvals, required_groups),
+                        text=_describe_missing(missing_approvals, required_groups),
                     )
     return None
 
 
-def _counted_text(missing: int, needs: tuple[str, ...]) -> str:
-    if missing:
-        return f"{len(needs) - missing} of {len(needs)} approvals; it waits for the others"
+def _describe_missing(missing_approvals: int, required_groups: tuple[str, ...]) -> str:
+    if missing_approvals:
+        return (
+            f"{len(required_groups) - missing_approvals} of {len(required_groups)} approvals; it"
+            " waits for the others"
+        )
     return "the last approval: a later tick applies it, if the evidence has not turned"

@@ -1,1 +1,1 @@
-"""Take records in: validate, store, open review tasks, judge actions."""
+"""Records in: permissions, storage, review tasks, authorization of actions."""

@@ -1,29 +1,29 @@
-"""The manual history: what people did before, with its span and who vouches for it."""
+"""Baselines: how often humans did what before, with time span and importer."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from rollout.core.errors import Refusal
+from rollout.core.errors import RefusalError
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.permissions import Act, Caller, require
-from rollout.services.engine.rollout_state import standing
+from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.store.database.session import Database
 from rollout.store.records.baselines import Baseline, Baselines
 
-MOST = 2**31
-FIRST = datetime(1900, 1, 1, tzinfo=UTC)
+MAX_COUNT = 2**31
+EARLIEST_BASELINE = datetime(1900, 1, 1, tzinfo=UTC)
 
 
-class BaselineRefused(Refusal):
-    """A baseline names what the policy has not, or a span that is none; nothing was kept."""
+class BaselineRefusedError(RefusalError):
+    """A baseline has unknown names or an invalid value; none was stored."""
 
     code = "baseline-refused"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Done:
-    """How often people did `action` in a cell from `since` up to `until` (outside)."""
+class BaselineCount:
+    """How often humans did `action` in a cell in [since, until)."""
 
     site: str
     window: str
@@ -34,77 +34,97 @@ class Done:
     until: datetime
 
 
-def vouch(database: Database, caller: Caller, name: str, done: Sequence[Done], at: datetime) -> int:
-    """Keep what people did before, on the caller's word, and return how many are new.
+def store_baselines(
+    database: Database,
+    caller: Caller,
+    rollout_name: str,
+    baseline_counts: Sequence[BaselineCount],
+    at: datetime,
+) -> int:
+    """Store baselines, all or none, and return how many are new.
 
-    All of it is kept or nothing. The same again is not doubled; another number for the same cell,
-    action and span takes the place of the earlier one, which stays readable.
+    A repeated baseline is not stored. Another number for the same cell, action and span replaces
+    the earlier one, which stays readable.
 
     Raises:
-        NotAllowed: the caller does not administer the rollout.
-        UnknownRollout: there is none that they may see.
-        BaselineRefused: names the first that can't be, and what would be right.
+        NotAllowedError: the caller does not administer the rollout.
+        UnknownRolloutError: the caller sees no such rollout.
+        BaselineRefusedError: one is invalid; names the first and what would be valid.
     """
-    require(caller, Act.ADMINISTER, name)
-    with database.writing() as transaction:
-        state = standing(transaction, name)
-        for index, baseline_count in enumerate(done):
-            if fault := _fault(state.policy, baseline_count, at):
-                raise BaselineRefused(f"number {index + 1}: {fault}; nothing was kept")
-        new_baselines = [_vouched(baseline_count, caller.name) for baseline_count in done]
+    require_permission(caller, Permission.ADMINISTER, rollout_name)
+    with database.begin_write() as transaction:
+        state = load_rollout_state(transaction, rollout_name)
+        for index, baseline_count in enumerate(baseline_counts):
+            if fault := _find_fault(state.policy, baseline_count, at):
+                raise BaselineRefusedError(f"number {index + 1}: {fault}; nothing was stored")
+        new_baselines = [
+            _build_baseline(baseline_count, caller.name) for baseline_count in baseline_counts
+        ]
         return sum(Baselines(transaction, state.rollout).add(new_baselines))
 
 
-def baselines_of(database: Database, caller: Caller, name: str) -> Sequence[Baseline]:
-    """Return the baselines that hold, of the sites that the caller may read.
+def load_baselines(database: Database, caller: Caller, rollout_name: str) -> Sequence[Baseline]:
+    """Return the current baselines of sites that the caller may read.
 
     Raises:
-        NotAllowed: the caller may not read the rollout.
-        UnknownRollout: there is none that they may see.
+        NotAllowedError: the caller may not read the rollout.
+        UnknownRolloutError: the caller sees no such rollout.
     """
-    require(caller, Act.READ, name)
-    with database.reading() as transaction:
-        baselines = Baselines(transaction, standing(transaction, name).rollout).holding()
-    return [baseline for baseline in baselines if caller.may(Act.READ, name, baseline.site)]
+    require_permission(caller, Permission.READ, rollout_name)
+    with database.begin_read() as transaction:
+        baselines = Baselines(
+            transaction, load_rollout_state(transaction, rollout_name).rollout
+        ).list_current()
+    return [
+        baseline
+        for baseline in baselines
+        if caller.has_permission(Permission.READ, rollout_name, baseline.site)
+    ]
 
 
-def _vouched(one: Done, by: str) -> Baseline:
+def _build_baseline(baseline_count: BaselineCount, imported_by: str) -> Baseline:
     return Baseline(
-        site=one.site,
-        window=one.window,
-        lever=one.lever,
-        action=one.action,
-        n=one.n,
-        since=one.since,
-        until=one.until,
-        vouched_by=by,
+        site=baseline_count.site,
+        window=baseline_count.window,
+        lever=baseline_count.lever,
+        action=baseline_count.action,
+        n=baseline_count.n,
+        since=baseline_count.since,
+        until=baseline_count.until,
+        vouched_by=imported_by,
     )
 
 
-def _fault(policy: Policy, one: Done, at: datetime) -> str:
-    """Say what is wrong with one; "" where nothing is."""
-    return _unknown(policy, one) or _odd(one, at)
+def _find_fault(policy: Policy, baseline_count: BaselineCount, at: datetime) -> str:
+    """Return what is wrong with a baseline, or ""."""
+    return _find_unknown_name(policy, baseline_count) or _find_invalid_value(baseline_count, at)
 
 
-def _unknown(policy: Policy, one: Done) -> str:
+def _find_unknown_name(policy: Policy, baseline_count: BaselineCount) -> str:
     windows = [window.id for window in policy.windows]
-    if one.site not in policy.site:
-        return f"no site {one.site}; there is {', '.join(policy.site)}"
-    if one.window not in windows:
-        return f"no window {one.window}; there is {', '.join(windows)}"
-    if one.lever not in policy.lever:
-        return f"no lever {one.lever}; there is {', '.join(policy.lever)}"
-    lever = policy.lever[one.lever]
-    if lever.number is None and one.action not in {*lever.actions, lever.unanswered}:
-        return f"{one.lever} has no action {one.action}; it has {', '.join(lever.actions)}"
+    if baseline_count.site not in policy.sites_by_id:
+        return f"no site {baseline_count.site}; there is {', '.join(policy.sites_by_id)}"
+    if baseline_count.window not in windows:
+        return f"no window {baseline_count.window}; there is {', '.join(windows)}"
+    if baseline_count.lever not in policy.levers_by_id:
+        return f"no lever {baseline_count.lever}; there is {', '.join(policy.levers_by_id)}"
+    lever = policy.levers_by_id[baseline_count.lever]
+    if lever.number is None and baseline_count.action not in {*lever.actions, lever.unanswered}:
+        return (
+            f"{baseline_count.lever} has no action {baseline_count.action}; it has"
+            f" {', '.join(lever.actions)}"
+        )
     return ""
 
 
-def _odd(one: Done, at: datetime) -> str:
-    if not 0 <= one.n < MOST:
-        return f"{one.n} is no count"
-    if one.since.utcoffset() is None or one.until.utcoffset() is None:
+def _find_invalid_value(baseline_count: BaselineCount, at: datetime) -> str:
+    if not 0 <= baseline_count.n < MAX_COUNT:
+        return f"{baseline_count.n} is no count"
+    if baseline_count.since.utcoffset() is None or baseline_count.until.utcoffset() is None:
         return "a time has no zone; add its offset"
-    if not FIRST <= one.since < one.until <= at:
-        return f"{one.since.isoformat()} to {one.until.isoformat()} is no span of the past"
+    if not EARLIEST_BASELINE <= baseline_count.since < baseline_count.until <= at:
+        return (
+            f"{baseline_count.since.isoformat()} to {baseline_count.until.isoformat()} is no span"
+            " of the past"
+        )
     return ""

@@ -1,26 +1,21 @@
-"""Keep what callers send: each item once, each answered, each queued for when it is counted.
+"""Ingest what clients send: each item stored once, answered, and queued for counting.
 
-A batch is one transaction: records, due queue, reviews, what is set aside and the incidents that
-follow are there together or not at all. Asking again is safe by the callers' keys.
+A batch is one transaction: records, count queue, review tasks, rejected records and incidents are
+stored together or not at all. Sending again is safe, because clients choose the keys.
 """
 
-import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping, Sequence
-from collections.abc import Set as AbstractSet
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from weakref import WeakKeyDictionary
+from functools import cached_property
 
-from rollout.core.calendar.sites import Cell
-from rollout.core.policy.policy import Policy
 from rollout.core.records.records import (
-    CASES,
-    DECISIONS,
-    LIGHT,
-    PREDICTIONS,
-    Action,
-    AnyCase,
+    CASE_TYPES,
+    DECISION_TYPES,
+    PREDICTION_TYPES,
+    SENT_TYPES,
+    AnyDecision,
     AnyRecord,
     Case,
     Decision,
@@ -28,520 +23,303 @@ from rollout.core.records.records import (
     Outcome,
     Prediction,
     SentDecision,
-    case_of,
 )
-from rollout.core.records.reviews import ASSISTED, exposure
-from rollout.core.scope.commands import OpenIncident
-from rollout.core.scope.decider import MOST_OPEN_VERSIONS
-from rollout.core.scope.events import UNAUTHORIZED, Event
-from rollout.core.scope.permissions import Act, Caller, require
-from rollout.core.scope.projection import fold
-from rollout.formats.records.parse import Acted, Reader, Sent, Unusable
-from rollout.services.engine.command_handler import Asked, decided
-from rollout.services.engine.count_queue import queue
-from rollout.services.engine.revision_retry import retried
-from rollout.services.engine.rollout_state import Standing, standing
+from rollout.core.records.reviews import ASSISTED, compute_exposure
+from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.formats.records.parse import ActionWithPermit, ItemReader, RejectedItem, SentItem
+from rollout.services.engine.command_handler import retry_on_stale_revision
+from rollout.services.engine.permit_signing import PermitSigner
+from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
-from rollout.services.engine.window_lookup import LiveWindows
+from rollout.services.engine.unit_counting import queue_new_cases
+from rollout.services.engine.versions import record_new_versions
+from rollout.services.engine.window_lookup import WindowLookup
 from rollout.services.records.action_authorization import (
-    UNPERMITTED,
-    Judgement,
-    Known,
-    Permission,
-    known_by_key,
-    standing_now,
+    UNAUTHORIZED,
+    ActionAuthorizer,
+    AuthorizationResult,
+    load_cases_by_key,
+    load_current_state,
 )
-from rollout.services.records.late_actions import judged_again
-from rollout.services.records.review_tasks import answered_elsewhere, open_reviews
+from rollout.services.records.record_notes import RecordNotes
+from rollout.services.records.review_tasks import open_reviews, open_reviews_of_batch
+from rollout.services.records.unauthorized_actions import report_unauthorized_actions
 from rollout.store.database.session import Database, Transaction
-from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.versions import VersionFacts, Versions
-from rollout.store.records.external_keys import CallerKeys
-from rollout.store.records.incoming_cases import Touched
-from rollout.store.records.records import Answer, Kept, Verdict, item_of
-from rollout.store.records.records import Records as Store
-from rollout.store.records.rejected_records import Item, SetAside
+from rollout.store.records.external_keys import ExternalKeys
+from rollout.store.records.incoming_cases import IncomingCases
+from rollout.store.records.records import (
+    RecordReceipt,
+    RecordStatus,
+    RecordStore,
+    StoredBatch,
+    build_rejected_record,
+)
+from rollout.store.records.rejected_records import NewRejectedRecord, RejectedRecords
 
-SOURCE = "records"
-_known: WeakKeyDictionary[Database, dict[int, frozenset[str]]] = WeakKeyDictionary()
-"""By rollout's number the versions that are known to stand in the table: they never leave it."""
-
-
-def told_of(
-    transaction: Transaction,
-    database: Database,
-    stood: Standing,
-    records: Sequence[AnyRecord],
-    at: datetime,
-) -> Mapping[str, str]:
-    """Tell of the versions that are new.
-
-    Args:
-        transaction: the writing one.
-        database: whose it is.
-        stood: how the rollout stands.
-        records: that came in together.
-        at: now.
-
-    Returns:
-        The versions that may not be used, each with its reason: too many are open.
-    """
-    predicted_versions = {record.version for record in records if isinstance(record, PREDICTIONS)}
-    versions_by_rollout = _known.setdefault(database, {})
-    if predicted_versions <= stood.versions.keys() or predicted_versions <= versions_by_rollout.get(
-        stood.rollout.number, frozenset()
-    ):
-        return {}
-    versions = Versions(transaction, stood.rollout)
-    stored_versions = versions.all()
-    versions_by_rollout[stood.rollout.number] = frozenset(stored_versions)
-    retired = {
-        retired_version
-        for retired_version, version_state in stood.scope.versions.items()
-        if version_state.retired
-    }
-    free_slots = max(MOST_OPEN_VERSIONS - len(stored_versions.keys() - retired), 0)
-    new_versions = sorted(
-        _first_said(records, predicted_versions - stored_versions.keys(), at).items(), key=_by_time
-    )
-    for version, first_seen_at in new_versions[:free_slots]:
-        versions.tell(VersionFacts(version, SOURCE), at=first_seen_at)
-    fault = f"{MOST_OPEN_VERSIONS} versions are open; retire one before {{}} is used"
-    return {version: fault.format(version) for version, _ in new_versions[free_slots:]}
+ITEMS_PER_TRANSACTION = 3_000  # which may delay a stop
+RECORD_TYPES = (*SENT_TYPES, Case, Prediction, Decision, Outcome)  # the most frequent first
 
 
-def _first_said(
-    records: Sequence[AnyRecord], versions: Collection[str], at: datetime
-) -> Mapping[str, datetime]:
-    """Return when each version was first heard of, as a replay of these records would say."""
-    occurred = {r.key: r.occurred_at for r in records if isinstance(r, CASES)}
-    first_use = dict.fromkeys(versions, at)
-    for record in records:
-        if isinstance(record, PREDICTIONS) and record.version in first_use:
-            used_at = record.at or occurred.get(record.key, at)
-            first_use[record.version] = min(first_use[record.version], used_at)
-    return first_use
-
-
-def _by_time(told: tuple[str, datetime]) -> tuple[datetime, str]:
-    return told[1], told[0]
-
-
-def noted(answer: Answer, note: str) -> Answer:
-    """Return an answer with what else there is to say."""
-    return Answer(answer.verdict, "; ".join(filter(None, [answer.reason, note])))
-
-
-class Notes:
-    """What a caller should know of an item that was kept: it may not count as they think."""
-
-    def __init__(self, policy: Policy) -> None:
-        self._sites = policy.site
-        self._labels = {
-            lever.id: None if lever.number is not None else frozenset({*lever.labels, None})
-            for lever in policy.levers
-        }
-
-    def answers(self, records: Sequence[AnyRecord], kept: Kept) -> Sequence[Answer]:
-        """Return what became of records, with what else there is to say of those accepted."""
-        if not self._any_on(kept):
-            return kept.answers
-        record_results = zip(records, kept.answers, strict=True)
-        return [
-            noted(record_result, self.on(record))
-            if record_result.verdict is Verdict.ACCEPTED
-            else record_result
-            for record, record_result in record_results
-        ]
-
-    def _any_on(self, kept: Kept) -> bool:
-        """Say whether there is something to say of any of them: mostly not.
-
-        What they answer is looked at once, however many records answer the same.
-        """
-        sites = {site for _, site in kept.told(Case, "site")}
-        if not sites <= self._sites.keys():
-            return True
-        answer_rows = (
-            kept.told(record_type, "answers") for record_type in (Prediction, Decision, Outcome)
-        )
-        answer_texts = {answers for rows in answer_rows for _, answers in rows}
-        return any(self._unlisted(json.loads(answers)) for answers in answer_texts)
-
-    def on(self, record: AnyRecord) -> str:
-        """Return what else there is to say of a record that was kept; mostly nothing."""
-        if isinstance(record, CASES):
-            if record.site in self._sites:
-                return ""
-            return f"{record.site} is no site of the policy: kept, never evidence"
-        return "" if isinstance(record, Action) else "; ".join(self._unlisted(record.answers))
-
-    def _unlisted(self, answers: Mapping[str, str | None]) -> list[str]:
-        notes = []
-        for lever, answer in answers.items():
-            labels = self._labels.get(lever, ())
-            if labels == ():
-                notes.append(f"the policy has no lever {lever}: kept, not counted")
-            elif labels is not None and answer not in labels:
-                notes.append(f"{answer} is no label of {lever}: kept, counts as a disagreement")
-        return notes
-
-
-AT_ONCE = 3_000  # items in one transaction: a stop waits for no more than that
-
-RECORDS = (*LIGHT, Case, Prediction, Decision, Outcome)  # first those of which most are
-Placed = tuple[int, AnyRecord]
-
-
-def reader(service: Service, name: str, at: datetime) -> Reader:
-    """Return what reads the items of a rollout: its windows, and the present.
+def build_reader(service: Service, rollout_name: str, at: datetime) -> ItemReader:
+    """Return a reader of items, for a rollout's windows and `at`.
 
     Raises:
         NoSuchRolloutError: there is no such rollout.
     """
-    return Reader(LiveWindows(service.watch.rollout(name).standing.policy).at, at)
+    policy = service.state_cache.load_rollout(rollout_name).state.policy
+    return ItemReader(WindowLookup(policy).find_window, at)
 
 
-def receive(
-    service: Service, caller: Caller, name: str, sent: Sequence[Sent], at: datetime
-) -> list[Answer]:
-    """Keep items and answer each, in their order.
+def ingest_items(
+    service: Service, caller: Caller, rollout_name: str, items: Sequence[SentItem], at: datetime
+) -> list[RecordReceipt]:
+    """Store items of `build_reader`; return their receipts in order.
 
-    One bad item takes nothing from its neighbours. What can't be used is set aside with its
-    reason. Items are kept in transactions of `AT_ONCE`: if one can't be done, those before it are
-    kept, and sending all again answers them `duplicate`.
-
-    Args:
-        service: the replica.
-        caller: who sends; where their right is for some sites, items of other sites are rejected.
-        name: of the rollout.
-        sent: as `reader` has read them.
-        at: now.
+    An invalid item does not affect the others; it is stored as a rejected record. Items of sites
+    where the caller has no permission are rejected. If a transaction fails, those before it are
+    stored, and their items return `duplicate` when all are sent again.
 
     Raises:
-        NotAllowed: the caller may send nothing here.
-        UnknownRollout: there is none that the caller may see.
-        StoreError: the database can't do it.
+        NotAllowedError: the caller may not send records.
+        UnknownRolloutError: the caller sees no such rollout.
+        StoreError: the database failed.
     """
-    require(caller, Act.RECORD, name)
-    results: list[Answer] = []
-    for start in range(0, len(sent), AT_ONCE):
-        results += _receive(service, caller, name, sent[start : start + AT_ONCE], at)
-    return results
+    require_permission(caller, Permission.SEND_RECORDS, rollout_name)
+    receipts: list[RecordReceipt] = []
+    for start in range(0, len(items), ITEMS_PER_TRANSACTION):
+        chunk = items[start : start + ITEMS_PER_TRANSACTION]
+        receipts += _ingest_chunk(service, caller, rollout_name, chunk, at)
+    return receipts
 
 
-def _receive(
-    service: Service, caller: Caller, name: str, sent: Sequence[Sent], at: datetime
-) -> list[Answer]:
-    state = service.watch.rollout(name).standing
+def _ingest_chunk(
+    service: Service, caller: Caller, rollout_name: str, items: Sequence[SentItem], at: datetime
+) -> list[RecordReceipt]:
+    state = service.state_cache.load_rollout(rollout_name).state
 
-    def keep() -> list[Answer]:
-        with service.database.writing() as transaction:
-            return _Batch(transaction, state, service, caller, at).keep(sent)
+    def _store_chunk() -> list[RecordReceipt]:
+        with service.database.begin_write() as transaction:
+            batch = _Batch(transaction, state, items, at)
+            batch.reject_forbidden(caller)
+            batch.record_versions(service.database)
+            batch.set_exposures()
+            batch.authorize_actions(service.permit_signer)
+            batch.store()
+            return batch.list_receipts()
 
-    return retried(keep)
+    return retry_on_stale_revision(_store_chunk)
 
 
-def keep_asked(
+def store_asked_cases(
     transaction: Transaction,
-    stood: Standing,
+    state: RolloutState,
     cases: Sequence[Case],
     predictions: Sequence[Prediction],
     at: datetime,
-) -> tuple[Answer, ...]:
-    """Keep cases that were asked about, with the predictions that the assignments went with.
+) -> tuple[RecordReceipt, ...]:
+    """Store the cases and predictions of questions; return their receipts, cases first.
 
-    Asking again changes nothing: the first assignment stays on the prediction. Versions are told
-    by whoever asks.
-
-    Args:
-        transaction: the writing one; whoever opened it commits.
-        stood: the rollout's standing that was answered from.
-        cases: with their windows.
-        predictions: with the assignment that was given.
-        at: now.
-
-    Returns:
-        What became of each case, then of each prediction.
+    Predictions hold their assignment. Repeating it is safe: the first assignment stays. The caller
+    records new versions.
 
     Raises:
-        StaleRevision: an incident had to be told, and the rollout moved on meanwhile.
+        StaleRevisionError: the ledger moved before an incident was appended.
     """
     records: tuple[AnyRecord, ...] = (*cases, *predictions)
-    stored_batch = Store(transaction, stood.rollout).keep(records, received_at=at)
-    queue(transaction, stood, stored_batch, at)
-    open_reviews(transaction, stood, cases, at)
-    if unauthorized := judged_again(transaction, stood, stored_batch):
-        _open_incidents(transaction, stood, unauthorized, at)
-    return stored_batch.answers
+    stored_batch = RecordStore(transaction, state.rollout).store(records, received_at=at)
+    queue_new_cases(transaction, state, stored_batch, at)
+    open_reviews(transaction, state, cases, at)
+    report_unauthorized_actions(transaction, state, stored_batch, at)
+    return stored_batch.results
 
 
 class _Batch:
-    """One transaction's items, on their way to their answers."""
+    """The items of one transaction, on their way to their receipts.
+
+    The steps are called in their order; each passes on the items that it does not reject.
+    """
 
     def __init__(
-        self,
-        transaction: Transaction,
-        stood: Standing,
-        service: Service,
-        caller: Caller,
-        at: datetime,
+        self, transaction: Transaction, state: RolloutState, items: Sequence[SentItem], at: datetime
     ) -> None:
-        self._transaction = transaction
-        self._stood = stood
-        self._service = service
-        self._caller = caller
-        self._at = at
-        self._answers: dict[int, Answer] = {}
-        self._aside: list[Item] = []
-        self._unsure: set[str] = set()
-
-    def keep(self, sent: Sequence[Sent]) -> list[Answer]:
-        """Keep what can be kept, and answer each item."""
-        actions: list[tuple[int, Acted]] = []
-        heartbeats: list[tuple[int, Heartbeat]] = []
-        records: list[Placed] = [
-            (position, item) for position, item in enumerate(sent) if isinstance(item, RECORDS)
+        self._transaction, self._state, self._at = transaction, state, at
+        self._item_count = len(items)
+        self._receipts: dict[int, RecordReceipt] = {}
+        self._rejected: list[NewRejectedRecord] = []
+        self._records: list[tuple[int, AnyRecord]] = [
+            (position, item)
+            for position, item in enumerate(items)
+            if isinstance(item, RECORD_TYPES)
         ]
-        for position, item in enumerate(sent) if len(records) < len(sent) else ():
+        self._actions: list[tuple[int, ActionWithPermit]] = []
+        self._heartbeats: list[tuple[int, Heartbeat]] = []
+        self._authorizations: list[tuple[int, AuthorizationResult]] = []
+        self._uncertain_keys: set[str] = set()
+        if len(self._records) < len(items):
+            self._add_other_items(items)
+
+    def _add_other_items(self, items: Sequence[SentItem]) -> None:
+        for position, item in enumerate(items):
             match item:
-                case Acted():
-                    actions.append((position, item))
+                case ActionWithPermit():
+                    self._actions.append((position, item))
                 case Heartbeat():
-                    heartbeats.append((position, item))
-                case Unusable():
-                    self._reject(position, Item(item.kind, item.key, item.body, item.reason))
-        records = self._within_rights(records, actions, heartbeats)
-        records = self._of_known_versions(records)
-        records = self._as_exposed(records)
-        authorizations = self._judged(
-            records, [(p, action) for p, action in actions if p not in self._answers]
-        )
-        records += [(position, authorization.action) for position, authorization in authorizations]
-        stored_batch = self._keep(records)
-        self._hear([(p, heartbeat) for p, heartbeat in heartbeats if p not in self._answers])
-        SetAside(self._transaction, self._stood.rollout).add(self._aside, received_at=self._at)
-        self._tell_of(authorizations, stored_batch)
-        return [self._answers[position] for position in range(len(sent))]
+                    self._heartbeats.append((position, item))
+                case RejectedItem():
+                    rejected = NewRejectedRecord(item.kind, item.key, item.body, item.reason)
+                    self._reject(position, rejected)
 
-    def _reject(self, place: int, item: Item) -> None:
-        self._answers[place] = Answer(Verdict.REJECTED, item.reason)
-        self._aside.append(item)
+    def list_receipts(self) -> list[RecordReceipt]:
+        """Return the receipts of all items, in their order."""
+        return [self._receipts[position] for position in range(self._item_count)]
 
-    # Who may send it
+    def _reject(self, position: int, item: NewRejectedRecord) -> None:
+        self._receipts[position] = RecordReceipt(RecordStatus.REJECTED, item.reason)
+        self._rejected.append(item)
 
-    def _within_rights(
-        self,
-        records: list[Placed],
-        acted: Iterable[tuple[int, Acted]],
-        heard: Iterable[tuple[int, Heartbeat]],
-    ) -> list[Placed]:
-        """Reject what is about sites that the caller has no right to send from."""
-        rollout_name = self._stood.rollout.name
-        if self._caller.may(Act.RECORD, rollout_name):
-            return records
-        positioned_records = [*records, *((position, item.action) for position, item in acted)]
-        sites = self._sites([record for _, record in positioned_records])
-        for position, record in positioned_records:
-            if fault := self._forbidden(sites[record.key]):
-                self._reject(position, item_of(record, fault))
-        for position, heartbeat in heard:
-            if fault := self._forbidden({heartbeat.site}):
-                self._reject(position, Item("heartbeat", heartbeat.site, str(heartbeat), fault))
-        return self._left(records)
+    def _drop_rejected(self) -> None:
+        done = self._receipts
+        self._records = [item for item in self._records if item[0] not in done]
+        self._actions = [item for item in self._actions if item[0] not in done]
+        self._heartbeats = [item for item in self._heartbeats if item[0] not in done]
 
-    def _forbidden(self, sites: Collection[str]) -> str:
-        if not sites:
-            return "its case is not known, so neither is its site; send the case first or with it"
-        rollout_name = self._stood.rollout.name
-        forbidden_sites = sorted(
-            site for site in sites if not self._caller.may(Act.RECORD, rollout_name, site)
-        )
-        return (
-            f"{self._caller.name} may not send records of {', '.join(forbidden_sites)}"
-            if forbidden_sites
-            else ""
-        )
+    @cached_property
+    def _stored_case_ids(self) -> Mapping[str, int]:
+        """Return the numbers of the cases that were stored before this batch."""
+        keys = {record.key for _, record in self._records}
+        keys |= {item.action.key for _, item in self._actions}
+        return ExternalKeys(self._transaction, self._state.rollout).find_ids(keys)
 
-    def _sites(self, records: Iterable[AnyRecord]) -> Mapping[str, set[str]]:
+    # Permissions
+
+    def reject_forbidden(self, caller: Caller) -> None:
+        """Reject items of sites where the caller may not send records."""
+        rollout_name = self._state.rollout.name
+        if caller.has_permission(Permission.SEND_RECORDS, rollout_name):
+            return
+        records = [*self._records, *((position, item.action) for position, item in self._actions)]
+        sites = self._find_sites([record for _, record in records])
+        for position, record in records:
+            if fault := _find_permission_fault(caller, rollout_name, sites[record.key]):
+                self._reject(position, build_rejected_record(record, fault))
+        for position, heartbeat in self._heartbeats:
+            if fault := _find_permission_fault(caller, rollout_name, {heartbeat.site}):
+                rejected = NewRejectedRecord("heartbeat", heartbeat.site, str(heartbeat), fault)
+                self._reject(position, rejected)
+        self._drop_rejected()
+
+    def _find_sites(self, records: Sequence[AnyRecord]) -> Mapping[str, set[str]]:
+        """Return the sites of each case, in any revision stored or sent."""
         sites_by_key: dict[str, set[str]] = {record.key: set() for record in records}
         for record in records:
-            if isinstance(record, CASES):
+            if isinstance(record, CASE_TYPES):
                 sites_by_key[record.key].add(record.site)
-        case_ids = CallerKeys(self._transaction, self._stood.rollout).find(sites_by_key)
-        stored_sites = Touched(self._transaction, self._stood.rollout).sites(case_ids.values())
+        case_ids = self._stored_case_ids
+        incoming_cases = IncomingCases(self._transaction, self._state.rollout)
+        stored_sites = incoming_cases.load_sites(case_ids.values())
         for key, case_id in case_ids.items():
             sites_by_key[key] |= stored_sites.get(case_id, set())
         return sites_by_key
 
-    # What it says
+    # Content
 
-    def _of_known_versions(self, records: list[Placed]) -> list[Placed]:
-        """Tell of versions that are new; where too many are open, reject what they said."""
-        batch_records = [record for _, record in records]
-        refused_versions = told_of(
-            self._transaction, self._service.database, self._stood, batch_records, self._at
+    def record_versions(self, database: Database) -> None:
+        """Record new versions; reject predictions beyond the limit of open versions."""
+        records = [record for _, record in self._records]
+        refused_versions = record_new_versions(
+            self._transaction, database, self._state, records, self._at
         )
-        for position, record in records if refused_versions else ():
-            if isinstance(record, PREDICTIONS) and record.version in refused_versions:
-                self._reject(position, item_of(record, refused_versions[record.version]))
-        return self._left(records)
+        if not refused_versions:
+            return
+        for position, record in self._records:
+            if isinstance(record, PREDICTION_TYPES) and record.version in refused_versions:
+                fault = refused_versions[record.version]
+                self._reject(position, build_rejected_record(record, fault))
+        self._drop_rejected()
 
-    def _left(self, records: list[Placed]) -> list[Placed]:
-        """Return those that nothing was answered yet."""
-        if not self._answers:
-            return records
-        return [(position, record) for position, record in records if position not in self._answers]
+    def set_exposures(self) -> None:
+        """Set each decision's exposure: what was shown here limits the claim."""
+        keys = {record.key for _, record in self._records if isinstance(record, DECISION_TYPES)}
+        incoming_cases = IncomingCases(self._transaction, self._state.rollout)
+        if not keys or not incoming_cases.has_exposures():
+            return
+        case_ids = {key: self._stored_case_ids[key] for key in keys & self._stored_case_ids.keys()}
+        pages = incoming_cases.load_exposures(case_ids.values())
 
-    def _as_exposed(self, records: list[Placed]) -> list[Placed]:
-        """Give each decision the exposure that holds: what was shown here makes a claim worse."""
-        has_decisions = any(isinstance(record, DECISIONS) for _, record in records)
-        incoming_cases = Touched(self._transaction, self._stood.rollout)
-        if not has_decisions or not incoming_cases.anything_shown():
-            return records
-        keys = {record.key for _, record in records if isinstance(record, DECISIONS)}
-        case_ids = CallerKeys(self._transaction, self._stood.rollout).find(keys)
-        shown_pages = incoming_cases.shown(case_ids.values())
+        def _set_exposure(decision: AnyDecision) -> AnyDecision:
+            reviewer_pages = pages.get((case_ids[decision.key], decision.reviewer), ())
+            exposure = compute_exposure(ASSISTED, reviewer_pages, decision.claims)
+            if isinstance(decision, SentDecision):
+                return decision._replace(exposure=exposure)
+            return replace(decision, exposure=exposure)
 
-        def exposed(record: AnyRecord) -> AnyRecord:
-            if not isinstance(record, DECISIONS) or record.key not in case_ids:
-                return record
-            decision_pages = shown_pages.get((case_ids[record.key], record.reviewer), ())
-            valid_exposure = exposure(ASSISTED, decision_pages, record.claims)
-            if isinstance(record, SentDecision):
-                return record._replace(exposure=valid_exposure)
-            return replace(record, exposure=valid_exposure)
+        for index, (position, record) in enumerate(self._records):
+            if isinstance(record, DECISION_TYPES) and record.key in case_ids:
+                self._records[index] = (position, _set_exposure(record))
 
-        return [(position, exposed(record)) for position, record in records]
-
-    def _judged(
-        self, records: Iterable[Placed], acted: Sequence[tuple[int, Acted]]
-    ) -> list[tuple[int, Judgement]]:
-        """Say of each action what permission it had."""
-        if not acted:
-            return []
-        keys, batch_records = (
-            {action.action.key for _, action in acted},
-            [record for _, record in records],
-        )
-        cases_by_key = known_by_key(self._transaction, self._stood.rollout, keys, batch_records)
-        revision_counts = Counter(
-            record.key for record in batch_records if isinstance(record, CASES)
-        )
-        # somebody may tell of it before this is kept; of several revisions any may be refused
-        self._unsure = {key for key in keys if key not in cases_by_key or revision_counts[key] > 1}
-        current_state = standing_now(self._transaction, self._stood)
-        authorizer = Permission(self._transaction, current_state, self._service.permits)
-        return [
-            (
-                position,
-                authorizer.judge(item.action, item.permit, cases_by_key.get(item.action.key)),
-            )
-            for position, item in acted
+    def authorize_actions(self, permit_signer: PermitSigner) -> None:
+        """Find each action's authorization, in the case as stored or sent."""
+        if not self._actions:
+            return
+        keys = {item.action.key for _, item in self._actions}
+        case_ids = {key: self._stored_case_ids[key] for key in keys & self._stored_case_ids.keys()}
+        new_records = [record for _, record in self._records if record.key in keys]
+        cases = load_cases_by_key(self._transaction, self._state.rollout, case_ids, new_records)
+        revisions = Counter(record.key for record in new_records if isinstance(record, CASE_TYPES))
+        # another batch may store the case first; any of several revisions may be refused
+        self._uncertain_keys = {key for key in keys if key not in cases or revisions[key] > 1}
+        current_state = load_current_state(self._transaction, self._state)
+        authorizer = ActionAuthorizer(self._transaction, current_state, permit_signer)
+        self._authorizations = [
+            (position, authorizer.authorize(item.action, item.permit, cases.get(item.action.key)))
+            for position, item in self._actions
         ]
 
-    # What is written
+    # Writes
 
-    def _keep(self, placed: Sequence[Placed]) -> Kept:
-        positions, records = zip(*placed, strict=True) if placed else ((), ())
-        stored_batch = Store(self._transaction, self._stood.rollout).keep(
-            records, received_at=self._at
+    def store(self) -> None:
+        """Store all items; open their review tasks and incidents."""
+        transaction, state, at = self._transaction, self._state, self._at
+        record_store = RecordStore(transaction, state.rollout)
+        self._records += [(position, result.action) for position, result in self._authorizations]
+        records = [record for _, record in self._records]
+        stored_batch = record_store.store(records, received_at=at)
+        receipts = RecordNotes(state.policy).add_notes(records, stored_batch)
+        for (position, _), receipt in zip(self._records, receipts, strict=True):
+            self._receipts[position] = receipt
+        queue_new_cases(transaction, state, stored_batch, at)
+        open_reviews_of_batch(transaction, state, records, stored_batch, at)
+        for position, heartbeat in self._heartbeats:
+            self._receipts[position] = record_store.store_heartbeat(heartbeat, received_at=at)
+        RejectedRecords(transaction, state.rollout).add(self._rejected, received_at=at)
+        self._report_unauthorized(stored_batch)
+
+    def _report_unauthorized(self, stored_batch: StoredBatch) -> None:
+        unauthorized: list[AuthorizationResult] = []
+        for position, result in self._authorizations:
+            is_stored = self._receipts[position].status is RecordStatus.ACCEPTED
+            if is_stored and result.action.permission == UNAUTHORIZED:
+                note = f"unpermitted: {result.reason}"
+                self._receipts[position] = RecordReceipt(RecordStatus.ACCEPTED, note)
+                unauthorized.append(result)
+        report_unauthorized_actions(
+            self._transaction,
+            self._state,
+            stored_batch,
+            self._at,
+            unauthorized=unauthorized,
+            uncertain_keys=self._uncertain_keys,
         )
-        results = Notes(self._stood.policy).answers(records, stored_batch)
-        self._answers.update(zip(positions, results, strict=True))
-        queue(self._transaction, self._stood, stored_batch, self._at)
-        self._seat(records, stored_batch)
-        return stored_batch
-
-    def _seat(self, records: Sequence[AnyRecord], kept: Kept) -> None:
-        """Ask people about new cases, save those that came with all the verdicts they need."""
-        blind_exposures = (
-            {"blind", "unknown"} if self._stood.policy.evidence.outside_blind else {"blind"}
-        )
-        sites, required_decisions = self._stood.policy.site, self._stood.policy.evidence.verdicts
-        decision_exposures = list(kept.told(Decision, "exposure"))
-        blind_counts = Counter(
-            case_id for case_id, exposure in decision_exposures if exposure in blind_exposures
-        )
-        case_ids = {case_id for case_id, site in kept.told(Case, "site") if site in sites}
-        asked_case_ids = {
-            case_id
-            for case_id in case_ids
-            if blind_counts[case_id] < required_decisions or case_id not in kept.new
-        }
-        if asked_case_ids:
-            self._ask(asked_case_ids, records, kept)
-        newly_decided = {case_id for case_id, _ in decision_exposures} - case_ids
-        if newly_decided:
-            answered_elsewhere(self._transaction, self._stood, newly_decided, self._at)
-
-    def _ask(self, asked: AbstractSet[int], records: Sequence[AnyRecord], kept: Kept) -> None:
-        sites, case_ids = self._stood.policy.site, kept.case_ids
-        records_by_case: dict[int, AnyCase] = {}
-        for record, result in zip(records, kept.answers, strict=True):
-            if result.verdict is Verdict.ACCEPTED and isinstance(record, CASES):
-                case_id = case_ids[record.key]
-                if case_id in asked and record.site in sites:
-                    records_by_case[case_id] = record
-        cases = [case_of(case) for case in records_by_case.values()]
-        open_reviews(self._transaction, self._stood, cases, self._at)
-
-    def _hear(self, heard: Iterable[tuple[int, Heartbeat]]) -> None:
-        record_store = Store(self._transaction, self._stood.rollout)
-        for position, heartbeat in heard:
-            self._answers[position] = record_store.hear(heartbeat, received_at=self._at)
-
-    def _tell_of(self, judged: Iterable[tuple[int, Judgement]], kept: Kept) -> None:
-        """Open an incident for each case on which the model acted without permission."""
-        unauthorized: list[Judgement] = []
-        for position, authorization in judged:
-            result, action = self._answers[position], authorization.action
-            if result.verdict is Verdict.ACCEPTED and action.permission == UNPERMITTED:
-                self._answers[position] = Answer(
-                    Verdict.ACCEPTED, f"unpermitted: {authorization.why}"
-                )
-                unauthorized.append(authorization)
-        unauthorized += judged_again(self._transaction, self._stood, kept, self._unsure)
-        if unauthorized:
-            _open_incidents(self._transaction, self._stood, unauthorized, self._at)
 
 
-def _open_incidents(
-    transaction: Transaction, stood: Standing, wrong: Sequence[Judgement], at: datetime
-) -> None:
-    """Open them all in one append: who lies thousands of times holds up no stop."""
-    cases_by_key = known_by_key(
-        transaction, stood.rollout, {authorization.action.key for authorization in wrong}
+def _find_permission_fault(caller: Caller, rollout_name: str, sites: Collection[str]) -> str:
+    if not sites:
+        return "its case is not known, so neither is its site; send the case first or with it"
+    forbidden_sites = sorted(
+        site
+        for site in sites
+        if not caller.has_permission(Permission.SEND_RECORDS, rollout_name, site)
     )
-    current_state, events = standing(transaction, stood.rollout.name), list[Event]()
-    last_revision = current_state.scope.revision
-    for authorization in wrong:
-        incident = _incident(authorization, cases_by_key.get(authorization.action.key), stood, at)
-        incident_events = decided(current_state, _asking(incident))
-        events += incident_events
-        current_state = (
-            replace(current_state, scope=fold(incident_events, current_state.scope))
-            if incident_events
-            else current_state
-        )
-    Ledger(transaction, current_state.rollout).append(events, after=last_revision)
-
-
-def _incident(
-    judgement: Judgement, known: Known | None, stood: Standing, at: datetime
-) -> OpenIncident:
-    """Say what is wrong and not what was done: who may still judge the case reads it too."""
-    action = judgement.action
-    cell = None if known is None else Cell(known.case.site, known.case.window)
-    return OpenIncident(
-        at=at,
-        kind=UNAUTHORIZED,
-        reason=f"{action.version} acted on {action.key}: {judgement.why}",
-        cell=cell if cell in stood.policy.known else None,
-        version=action.version or "",
-        about=action.key,
-    )
-
-
-def _asking(incident: OpenIncident) -> Asked:
-    return lambda _: incident
+    if not forbidden_sites:
+        return ""
+    return f"{caller.name} may not send records of {', '.join(forbidden_sites)}"

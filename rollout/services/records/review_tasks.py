@@ -1,113 +1,158 @@
-"""Who is asked about a case: seats are opened when the case is known, by its draws."""
+"""Review tasks: planned when a case is stored, by its sampling values."""
 
-from collections.abc import Collection, Iterable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import takewhile
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.errors import UnknownVersion
-from rollout.core.records.records import Case, Decision, Prediction
+from rollout.core.errors import UnknownVersionError
+from rollout.core.records.records import (
+    CASE_TYPES,
+    AnyRecord,
+    Case,
+    Decision,
+    Prediction,
+    to_case,
+)
 from rollout.core.records.reviews import (
     ADJUDICATE,
     ASSISTED,
     BLIND,
+    DECISIONS,
     SEEDED,
     UNKNOWN,
-    VERDICTS,
-    Seat,
-    StillOpen,
-    UnknownCase,
-    answer_by,
-    check_verdict,
-    differ,
-    draws_of,
-    due_at,
-    seats,
-    turn,
+    PlannedReviewTask,
+    ReviewStillOpenError,
+    UnknownCaseError,
+    check_decision,
+    compute_answer_deadline,
+    compute_case_sampling_values,
+    compute_due_time,
+    compute_queue_value,
+    has_disagreement,
+    plan_review_tasks,
 )
-from rollout.core.scope.permissions import Act, Caller, require
-from rollout.core.scope.projection import evolve
-from rollout.core.scope.scope import Scope, acting
-from rollout.services.engine.rollout_state import Standing
+from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.core.scope.projection import apply_event
+from rollout.core.scope.scope import Scope, find_acting_version
+from rollout.services.engine.rollout_state import RolloutState
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.records.exposures import ANYBODY, Shown
-from rollout.store.records.external_keys import CallerKeys
-from rollout.store.records.recent_units import Newest
-from rollout.store.reviews.reviews import DONE, NewReview, Reviews
+from rollout.store.records.exposures import ANY_REVIEWER, ExposureStore
+from rollout.store.records.external_keys import ExternalKeys
+from rollout.store.records.newest_records import NewestRecords
+from rollout.store.records.records import RecordStatus, StoredBatch
+from rollout.store.reviews.reviews import DONE, NewReviewTask, ReviewTaskStore
 
-DRAWN = (BLIND, ASSISTED)
-"""Kinds that follow from the draws; the others are asked for by people."""
+SAMPLED_KINDS = (BLIND, ASSISTED)
+"""Kinds that follow from sampling values; users request the others."""
 
 SEED_PAGE = "gold-case"
 
 
 def open_reviews(
-    transaction: Transaction, stood: Standing, cases: Iterable[Case], at: datetime
+    transaction: Transaction, state: RolloutState, cases: Iterable[Case], at: datetime
 ) -> None:
-    """Open the seats of cases that are stored, with what their versions said, in `transaction`.
+    """Open the review tasks of stored cases, in `transaction`.
 
-    Asking again changes nothing. Cases that have seats keep them; where a case was corrected to
-    another site, its open seats go there.
-
-    Args:
-        transaction: the one in which the cases are stored.
-        stood: how the rollout stands.
-        cases: newly stored ones, and those about which somebody asked who decides.
-        at: when they were received.
+    Cases that have tasks keep them; if a case was corrected to another site, its open tasks move
+    there.
     """
     cases_by_key = {case.key: case for case in sorted(cases, key=lambda case: case.revision)}
-    case_ids = CallerKeys(transaction, stood.rollout).find(cases_by_key)
-    review_store = Reviews(transaction, stood.rollout)
+    case_ids = ExternalKeys(transaction, state.rollout).find_ids(cases_by_key)
+    review_store = ReviewTaskStore(transaction, state.rollout)
     existing_reviews = {
         review.case_id: review
-        for review in review_store.of_cases(case_ids.values())
-        if review.kind in DRAWN
+        for review in review_store.list_of_cases(case_ids.values())
+        if review.kind in SAMPLED_KINDS
     }
     for key, case_id in case_ids.items():
         if case_id in existing_reviews and existing_reviews[case_id].site != cases_by_key[key].site:
-            review_store.move(case_id, cases_by_key[key].site)
+            review_store.change_site(case_id, cases_by_key[key].site)
     new_cases = {
         case_id: cases_by_key[key]
         for key, case_id in case_ids.items()
         if case_id not in existing_reviews
     }
-    review_store.open(_opened(transaction, stood, dict(sorted(new_cases.items())), at))
-    answered_elsewhere(transaction, stood, new_cases.keys(), at)
+    review_store.open_tasks(_plan_reviews(transaction, state, dict(sorted(new_cases.items())), at))
+    withdraw_answered_reviews(transaction, state, new_cases.keys(), at)
 
 
-def _opened(
-    transaction: Transaction, stood: Standing, cases: Mapping[int, Case], at: datetime
-) -> Iterator[NewReview]:
-    """Yield the seats of new cases, by their numbers."""
-    policy, salt = stood.policy, stood.rollout.salt
-    acting_versions = _acting(transaction, stood, cases)
-    predictions = Newest(transaction, stood.rollout).predictions(acting_versions)
+def open_reviews_of_batch(
+    transaction: Transaction,
+    state: RolloutState,
+    records: Sequence[AnyRecord],
+    stored_batch: StoredBatch,
+    at: datetime,
+) -> None:
+    """Open review tasks of new cases, unless they came with enough decisions."""
+    sites = state.policy.sites_by_id
+    decision_exposures = list(stored_batch.list_accepted(Decision, "exposure"))
+    blind_counts = Counter(
+        case_id for case_id, exposure in decision_exposures if _is_counted(state, exposure)
+    )
+    case_ids = {
+        case_id for case_id, site in stored_batch.list_accepted(Case, "site") if site in sites
+    }
+    undecided_ids = {
+        case_id
+        for case_id in case_ids
+        if blind_counts[case_id] < state.policy.evidence.verdicts
+        or case_id not in stored_batch.new_cases
+    }
+    if undecided_ids:
+        undecided_cases = {
+            stored_batch.case_ids[record.key]: record
+            for record, result in zip(records, stored_batch.results, strict=True)
+            if result.status is RecordStatus.ACCEPTED
+            and isinstance(record, CASE_TYPES)
+            and stored_batch.case_ids[record.key] in undecided_ids
+            and record.site in sites
+        }
+        open_reviews(transaction, state, map(to_case, undecided_cases.values()), at)
+    newly_decided = {case_id for case_id, _ in decision_exposures} - case_ids
+    if newly_decided:
+        withdraw_answered_reviews(transaction, state, newly_decided, at)
+
+
+def _plan_reviews(
+    transaction: Transaction, state: RolloutState, cases: Mapping[int, Case], at: datetime
+) -> Iterator[NewReviewTask]:
+    """Yield the review tasks of new cases, by case number."""
+    policy, salt = state.policy, state.rollout.salt
+    acting_versions = _find_acting_versions(transaction, state, cases)
+    predictions = NewestRecords(transaction, state.rollout).load_predictions(acting_versions)
     for case_id, case in cases.items():
         version, stage_level = acting_versions.get(case_id, (None, 0))
         case_predictions = predictions.get(case_id, {})
-        sampling_value, second_value = draws_of(policy, salt, case)
-        is_confident = version is None or _sure(stood, case_predictions.get(version))
-        review_tasks = seats(
-            policy, stage_level, drawn=sampling_value, second=second_value, sure=is_confident
+        sampling_value, second_value = compute_case_sampling_values(policy, salt, case)
+        is_confident = version is None or _is_confident(state, case_predictions.get(version))
+        review_tasks = plan_review_tasks(
+            policy,
+            stage_level,
+            sampling_value=sampling_value,
+            second_sampling_value=second_value,
+            is_confident=is_confident,
         )
         if not review_tasks and {prediction.decider for prediction in case_predictions.values()} - {
             None
         } == {"human"}:
-            review_tasks = (Seat(BLIND),)  # all who asked were told that a person decides
+            # every client was told that a human decides
+            review_tasks = (PlannedReviewTask(BLIND),)
         for review_task in review_tasks:
             shown_version = version if review_task.kind == ASSISTED else None
-            yield _review(stood, case_id, case, review_task, at, version=shown_version)
+            yield _build_review(state, case_id, case, review_task, at, version=shown_version)
 
 
-def _acting(
-    transaction: Transaction, stood: Standing, cases: Mapping[int, Case]
+def _find_acting_versions(
+    transaction: Transaction, state: RolloutState, cases: Mapping[int, Case]
 ) -> Mapping[int, tuple[str, int]]:
-    """Return of the cases above shadow which version acted there, and on which rung."""
-    scopes = _scopes(transaction, stood, [case.occurred_at for case in cases.values()])
+    """Return (version, stage level) of the cases above shadow."""
+    scopes = _load_scopes(transaction, state, [case.occurred_at for case in cases.values()])
     acting_grants = {
-        case_id: acting(
-            scopes[case.occurred_at], stood.policy, Cell(case.site, case.window), case.occurred_at
+        case_id: find_acting_version(
+            scopes[case.occurred_at], state.policy, Cell(case.site, case.window), case.occurred_at
         )
         for case_id, case in cases.items()
     }
@@ -118,229 +163,239 @@ def _acting(
     }
 
 
-def _review(
-    stood: Standing,
-    number: int,
+def _build_review(
+    state: RolloutState,
+    case_id: int,
     case: Case,
-    seat: Seat,
+    review_task: PlannedReviewTask,
     at: datetime,
     *,
     version: str | None = None,
-    known: Mapping[str, str] | None = None,
-) -> NewReview:
-    """Return a new seat. All that tells when it is asked for follows from the case's times."""
-    is_adjudication = seat.kind == ADJUDICATE  # for reports: it is never too late
-    return NewReview(
-        case_id=number,
-        kind=seat.kind,
-        seat=seat.number,
+    known_answers: Mapping[str, str] | None = None,
+) -> NewReviewTask:
+    """Return a new review task; its deadlines follow from the case's times."""
+    is_adjudication = review_task.kind == ADJUDICATE  # for reports, which have no deadline
+    return NewReviewTask(
+        case_id=case_id,
+        kind=review_task.kind,
+        task_number=review_task.number,
         site=case.site,
         opened_at=at,
-        turn=turn(stood.rollout.salt, case.key),
-        due_at=None if is_adjudication else due_at(stood.policy, case.occurred_at, at),
-        answer_by=None if is_adjudication else answer_by(stood.policy, case.occurred_at),
+        sampling_value=compute_queue_value(state.rollout.salt, case.key),
+        due_at=None if is_adjudication else compute_due_time(state.policy, case.occurred_at, at),
+        answer_by=None
+        if is_adjudication
+        else compute_answer_deadline(state.policy, case.occurred_at),
         version=version,
-        known=known,
+        gold_answers=known_answers,
     )
 
 
-def _sure(stood: Standing, answer: Prediction | None) -> bool:
-    confidence_floor = stood.policy.evidence.confidence_floor
+def _is_confident(state: RolloutState, prediction: Prediction | None) -> bool:
+    confidence_floor = state.policy.evidence.confidence_floor
     if confidence_floor is None:
         return True
     return (
-        answer is not None
-        and answer.confidence is not None
-        and answer.confidence >= confidence_floor
+        prediction is not None
+        and prediction.confidence is not None
+        and prediction.confidence >= confidence_floor
     )
 
 
-def _scopes(
-    transaction: Transaction, stood: Standing, instants: Iterable[datetime]
+def _load_scopes(
+    transaction: Transaction, state: RolloutState, instants: Iterable[datetime]
 ) -> Mapping[datetime, Scope]:
-    """Return the scope at each instant: now's for those after the ledger's last row."""
-    last_event_at = stood.scope.at
+    """Return the scope at each instant."""
+    last_event_at = state.scope.at
     sorted_instants = sorted(set(instants))
     scopes = {
-        at: stood.scope for at in sorted_instants if last_event_at is None or at >= last_event_at
+        at: state.scope for at in sorted_instants if last_event_at is None or at >= last_event_at
     }
     past_instants = [at for at in sorted_instants if at not in scopes]
     if not past_instants:
         return scopes
-    ledger = Ledger(transaction, stood.rollout)
-    scope = ledger.scope_at(past_instants[0])
+    ledger = Ledger(transaction, state.rollout)
+    scope = ledger.load_scope_at(past_instants[0])
     later_events = list(
-        takewhile(lambda event: event.at <= past_instants[-1], ledger.events(after=scope.revision))
+        takewhile(
+            lambda event: event.at <= past_instants[-1], ledger.list_events(after=scope.revision)
+        )
     )
     for at in past_instants:
         while later_events and later_events[0].at <= at:
-            scope = evolve(scope, later_events.pop(0))
+            scope = apply_event(scope, later_events.pop(0))
         scopes[at] = scope
     return scopes
 
 
-def answered_elsewhere(
-    transaction: Transaction, stood: Standing, case_ids: Collection[int], at: datetime
+def withdraw_answered_reviews(
+    transaction: Transaction, state: RolloutState, case_ids: Collection[int], at: datetime
 ) -> None:
-    """Ask nobody here about cases that people judged elsewhere, once these verdicts suffice.
+    """Withdraw review tasks of cases that were decided elsewhere.
 
-    A case that somebody has begun on here stays: what is judged in a seat comes first.
+    A case stays if a reviewer has claimed one of its tasks.
     """
-    review_store = Reviews(transaction, stood.rollout)
-    decisions = Newest(transaction, stood.rollout).decisions(case_ids)
+    review_store = ReviewTaskStore(transaction, state.rollout)
+    decisions = NewestRecords(transaction, state.rollout).load_decisions(case_ids)
     if not decisions:
         return
     started_case_ids = {
         review.case_id
-        for review in review_store.of_cases(decisions)
-        if review.kind in DRAWN and review.reviewer
+        for review in review_store.list_of_cases(decisions)
+        if review.kind in SAMPLED_KINDS and review.reviewer
     }
     outside_decisions = {
-        case_id: [
-            case_decisions
-            for case_decisions in decisions[case_id].values()
-            if case_decisions.review is None
-        ]
+        case_id: [decision for decision in decisions[case_id].values() if decision.review is None]
         for case_id in sorted(decisions.keys() - started_case_ids)
     }
-    required_decisions = stood.policy.evidence.verdicts
+    required_decisions = state.policy.evidence.verdicts
     answered_case_ids = [
         case_id for case_id, case_decisions in outside_decisions.items() if case_decisions
     ]
     settled_case_ids = [
         case_id
         for case_id, case_decisions in outside_decisions.items()
-        if sum(_counts(stood, decision) for decision in case_decisions) >= required_decisions
+        if sum(_is_counted(state, decision.exposure) for decision in case_decisions)
+        >= required_decisions
     ]
     review_store.withdraw(answered_case_ids, [ASSISTED], at=at)
     review_store.withdraw(settled_case_ids, [BLIND], at=at)
 
 
-def _counts(stood: Standing, said: Decision) -> bool:
-    blind_exposures = (BLIND, UNKNOWN) if stood.policy.evidence.outside_blind else (BLIND,)
-    return said.exposure in blind_exposures
+def _is_counted(state: RolloutState, exposure: str) -> bool:
+    return exposure == BLIND or (exposure == UNKNOWN and state.policy.evidence.outside_blind)
 
 
-def adjudicate_if_split(
-    transaction: Transaction, stood: Standing, case_id: int, at: datetime
+def open_adjudication_if_split(
+    transaction: Transaction, state: RolloutState, case_id: int, at: datetime
 ) -> None:
-    """Open an adjudication once all who were asked blind have judged, and two of them differ."""
-    review_store = Reviews(transaction, stood.rollout)
-    blind_reviews = [review for review in review_store.of_cases([case_id]) if review.kind == BLIND]
-    if any(review.asked(at) for review in blind_reviews):
+    """Open an adjudication if all blind decisions are in and two differ."""
+    review_store = ReviewTaskStore(transaction, state.rollout)
+    blind_reviews = [
+        review for review in review_store.list_of_cases([case_id]) if review.kind == BLIND
+    ]
+    if any(review.is_wanted_at(at) for review in blind_reviews):
         return
     done_review_ids = {review.id for review in blind_reviews if review.state == DONE}
-    newest = Newest(transaction, stood.rollout)
-    decisions = newest.decisions([case_id]).get(case_id, {})
-    if differ(
+    newest = NewestRecords(transaction, state.rollout)
+    decisions = newest.load_decisions([case_id]).get(case_id, {})
+    if has_disagreement(
         [decision.answers for decision in decisions.values() if decision.review in done_review_ids]
     ):
-        case = newest.cases([case_id])[case_id]
-        review_store.open([_review(stood, case_id, case, Seat(ADJUDICATE), at)])
-
-
-def ask_adjudication(
-    database: Database, caller: Caller, stood: Standing, key: str, version: str | None, at: datetime
-) -> None:
-    """Ask somebody who has not judged a case to settle it: for reports and training alone.
-
-    Args:
-        database: where the rollout is.
-        caller: an operator of the case's site.
-        stood: how the rollout stands.
-        key: the case.
-        version: whose answer is set beside those of people; None for none.
-        at: now.
-
-    Raises:
-        NotAllowed: they may not.
-        UnknownCase: there is none of that key.
-        UnknownVersion: it said nothing of the case.
-        StillOpen: people are still to judge it blind.
-    """
-    require(caller, Act.OPERATE, stood.rollout.name)
-    with database.writing() as transaction:
-        case_id, case = stored_case(transaction, stood, key)
-        require(caller, Act.OPERATE, stood.rollout.name, (case.site,))
-        _check_closed(transaction, stood, case_id, key, at)
-        predictions = Newest(transaction, stood.rollout).predictions([case_id]).get(case_id, {})
-        if version is not None and version not in predictions:
-            raise UnknownVersion(
-                f"{version} said nothing of {key}; there is {', '.join(predictions)}"
-            )
-        review = _review(stood, case_id, case, Seat(ADJUDICATE), at, version=version)
-        Reviews(transaction, stood.rollout).open([review])
-
-
-def seed(
-    database: Database,
-    caller: Caller,
-    stood: Standing,
-    key: str,
-    answers: Mapping[str, str],
-    *,
-    people: int,
-    at: datetime,
-) -> None:
-    """Have several people judge a case whose answer is known, as if it were any other.
-
-    Their verdicts are kept with the review and are no records: they are never evidence.
-
-    Args:
-        database: where the rollout is.
-        caller: an admin; they know the answer, so they are not given the case.
-        stood: how the rollout stands.
-        key: a stored case.
-        answers: what is right.
-        people: how many are asked.
-        at: now.
-
-    Raises:
-        NotAllowed: they may not.
-        UnknownCase: there is none of that key.
-        BadVerdict: a lever has no such answer.
-        StillOpen: people are still to judge it, so that it may be evidence; or a report went to
-            people whom nobody named, and told them of it.
-    """
-    require(caller, Act.ADMINISTER, stood.rollout.name)
-    check_verdict(stood.policy, answers, unsure=False)
-    with database.writing() as transaction:
-        case_id, case = stored_case(transaction, stood, key)
-        _check_closed(transaction, stood, case_id, key, at)
-        exposures = Shown(transaction, stood.rollout)
-        _check_untold(exposures.told(ANYBODY), case)
-        exposures.add([(case_id, VERDICTS)], reviewer=caller.name, page=SEED_PAGE, at=at)
-        Reviews(transaction, stood.rollout).open(
-            _review(stood, case_id, case, Seat(SEEDED, seat_number), at, known=dict(answers))
-            for seat_number in range(1, people + 1)
+        case = newest.load_cases([case_id])[case_id]
+        review_store.open_tasks(
+            [_build_review(state, case_id, case, PlannedReviewTask(ADJUDICATE), at)]
         )
 
 
-def stored_case(transaction: Transaction, stood: Standing, key: str) -> tuple[int, Case]:
+def request_adjudication(
+    database: Database,
+    caller: Caller,
+    state: RolloutState,
+    key: str,
+    version: str | None,
+    at: datetime,
+) -> None:
+    """Request an adjudication by another reviewer, for reports and training only.
+
+    `version` is the version whose answer is shown beside the decisions.
+
+    Raises:
+        NotAllowedError: the caller does not operate the case's site.
+        UnknownCaseError: there is no such case.
+        UnknownVersionError: the version has no prediction for the case.
+        ReviewStillOpenError: blind review tasks are open.
+    """
+    require_permission(caller, Permission.OPERATE, state.rollout.name)
+    with database.begin_write() as transaction:
+        case_id, case = find_stored_case(transaction, state, key)
+        require_permission(caller, Permission.OPERATE, state.rollout.name, (case.site,))
+        _check_closed(transaction, state, case_id, key, at)
+        predictions = (
+            NewestRecords(transaction, state.rollout).load_predictions([case_id]).get(case_id, {})
+        )
+        if version is not None and version not in predictions:
+            raise UnknownVersionError(
+                f"{version} said nothing of {key}; there is {', '.join(predictions)}"
+            )
+        review = _build_review(
+            state, case_id, case, PlannedReviewTask(ADJUDICATE), at, version=version
+        )
+        ReviewTaskStore(transaction, state.rollout).open_tasks([review])
+
+
+def seed_gold_case(
+    database: Database,
+    caller: Caller,
+    state: RolloutState,
+    key: str,
+    answers: Mapping[str, str],
+    *,
+    reviewer_count: int,
+    at: datetime,
+) -> None:
+    """Open review tasks for a case with a known answer.
+
+    Their decisions are stored with the task, not as records, so they are never evidence. The caller
+    is an admin; they know the answer, so they don't get the case.
+
+    Raises:
+        NotAllowedError: the caller is no admin.
+        UnknownCaseError: there is no such case.
+        InvalidDecisionError: a lever has no such answer.
+        ReviewStillOpenError: blind review tasks are open, or a report that includes the case went
+            to unknown readers.
+    """
+    require_permission(caller, Permission.ADMINISTER, state.rollout.name)
+    check_decision(state.policy, answers, unsure=False)
+    with database.begin_write() as transaction:
+        case_id, case = find_stored_case(transaction, state, key)
+        _check_closed(transaction, state, case_id, key, at)
+        exposures = ExposureStore(transaction, state.rollout)
+        _check_not_reported(exposures.load_figures_until(ANY_REVIEWER), case)
+        exposures.add([(case_id, DECISIONS)], reviewer=caller.name, page=SEED_PAGE, at=at)
+        ReviewTaskStore(transaction, state.rollout).open_tasks(
+            _build_review(
+                state,
+                case_id,
+                case,
+                PlannedReviewTask(SEEDED, seat_number),
+                at,
+                known_answers=dict(answers),
+            )
+            for seat_number in range(1, reviewer_count + 1)
+        )
+
+
+def find_stored_case(transaction: Transaction, state: RolloutState, key: str) -> tuple[int, Case]:
     """Return a case with its number.
 
     Raises:
-        UnknownCase: there is none of that key.
+        UnknownCaseError: there is no such case.
     """
-    case_id = CallerKeys(transaction, stood.rollout).find([key]).get(key)
-    cases = {} if case_id is None else Newest(transaction, stood.rollout).cases([case_id])
+    case_id = ExternalKeys(transaction, state.rollout).find_ids([key]).get(key)
+    cases = (
+        {} if case_id is None else NewestRecords(transaction, state.rollout).load_cases([case_id])
+    )
     if case_id is None or case_id not in cases:
-        raise UnknownCase(f"no case {key}; send it to `records` first")
+        raise UnknownCaseError(f"no case {key}; send it to `records` first")
     return case_id, cases[case_id]
 
 
 def _check_closed(
-    transaction: Transaction, stood: Standing, number: int, key: str, at: datetime
+    transaction: Transaction, state: RolloutState, case_id: int, key: str, at: datetime
 ) -> None:
-    reviews = Reviews(transaction, stood.rollout).of_cases([number])
-    if any(review.kind == BLIND and review.asked(at) for review in reviews):
-        raise StillOpen(f"people are still to judge {key} blind; ask again once they have")
+    reviews = ReviewTaskStore(transaction, state.rollout).list_of_cases([case_id])
+    if any(review.kind == BLIND and review.is_wanted_at(at) for review in reviews):
+        raise ReviewStillOpenError(
+            f"people are still to judge {key} blind; ask again once they have"
+        )
 
 
-def _check_untold(told: datetime | None, case: Case) -> None:
-    if told is not None and case.occurred_at < told:
-        raise StillOpen(
-            f"a report up to {told.isoformat()} went to a channel whose readers are not known, so "
-            f"anybody may have read of {case.key}: take a case that occurred later, and name who "
-            "reads the channel in its `readers`"
+def _check_not_reported(reported_until: datetime | None, case: Case) -> None:
+    if reported_until is not None and case.occurred_at < reported_until:
+        raise ReviewStillOpenError(
+            f"a report up to {reported_until.isoformat()} went to a channel whose readers are not"
+            f" known, so anybody may have read of {case.key}: take a case that occurred later, and"
+            " name who reads the channel in its `readers`"
         )

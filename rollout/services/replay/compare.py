@@ -1,4 +1,4 @@
-"""`compare`: one file of pairs, counted as it streams by; no rollout or service is needed."""
+"""Compare one file of pairs while streaming it; needs no rollout or service."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -9,22 +9,23 @@ import polars as pl
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.policy import Policy
 from rollout.formats.policy.reader import read_policy
-from rollout.formats.records.pair_files import plainly, scan_pairs
-from rollout.reports.figures.comparison import Comparison, comparisons
-from rollout.reports.inputs.counted import Counted, count_pairs
+from rollout.formats.records.pair_files import format_polars_error, scan_pairs
+from rollout.reports.figures.comparison import Comparison, compute_comparisons
+from rollout.reports.inputs.counted import PairCounts, count_pairs
 
-BASIS = (
+BASIS_TEXT = (
     "pairs as the file has them, each independent of the others: no unit, no time and no "
     "exposure is known, so nothing here is evidence"
 )
 
 
 @dataclass(frozen=True, slots=True)
-class TopLoss:
-    """A pair that differs: how sure the model was, and how surprised it should be.
+class PairLoss:
+    """A pair that differs, with confidence and loss.
 
-    `loss` is in nats, −ln of the probability that the model left for people's answer; `cost` is
-    that of doing what the model said, 1 without a policy.
+    `loss` is in nats: −ln of the probability left for the human answer. `cost` is that of following
+    the
+    model, 1 without a policy.
     """
 
     case_key: str
@@ -39,16 +40,14 @@ class TopLoss:
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
-    """What a file of pairs says.
+class PairComparison:
+    """Comparison of the pairs of a file.
 
     Attributes:
-        file: its name.
-        rows: how many it has.
-        with_confidence: of these, the ones that say how sure the model was.
-        basis: what the figures are of, in words.
-        comparisons: a version each.
-        top_losses: at most 20, those first whose cost times loss is largest.
+        with_confidence: number of rows with a confidence.
+        basis: description of the counted pairs.
+        compute_comparisons: one per version.
+        top_losses: at most 20, by cost times loss.
     """
 
     file: str
@@ -56,60 +55,66 @@ class Compared:
     with_confidence: int
     basis: str
     comparisons: tuple[Comparison, ...]
-    top_losses: tuple[TopLoss, ...]
+    top_losses: tuple[PairLoss, ...]
 
 
-def compare(
-    file: Path, *, policy: Path | None = None, lever: str = "", mapped: tuple[str, ...] = ()
-) -> Compared:
-    """Compare people with the model on the pairs of a file.
+def compare_pair_file(
+    file: Path,
+    *,
+    policy: Path | None = None,
+    lever: str = "",
+    column_mappings: tuple[str, ...] = (),
+) -> PairComparison:
+    """Compare human and model answers of a file.
 
     Args:
         file: Parquet, CSV or JSON lines, as `scan_pairs` reads it.
         policy: gives costs, actions and the order of labels.
-        lever: which of the policy's levers the answers are of; it may be left out if it has one.
-        mapped: other names of columns.
+        lever: lever of the answers; optional if the policy has only one.
+        column_mappings: other names of columns.
 
     Raises:
-        ValueError: the file can't be read, a confidence is none, or the lever has no labels.
+        ValueError: the file can't be read, a confidence is not valid, or the lever has no labels.
     """
-    policy_lever = None if policy is None else _lever(read_policy(policy), lever)
+    policy_lever = None if policy is None else _select_lever(read_policy(policy), lever)
     try:
-        pair_counts = count_pairs(scan_pairs(file, mapped), policy_lever)
+        pair_counts = count_pairs(scan_pairs(file, column_mappings), policy_lever)
     except pl.exceptions.PolarsError as error:
-        raise ValueError(f"{file}: can't be read: {plainly(error)}") from error
-    _refuse_confidences(file, pair_counts)
-    return Compared(
+        raise ValueError(f"{file}: can't be read: {format_polars_error(error)}") from error
+    _check_confidences(file, pair_counts)
+    return PairComparison(
         file=file.name,
         rows=int(pair_counts.table["n"].sum()),
-        with_confidence=pair_counts.confidences,
-        basis=BASIS,
-        comparisons=comparisons(pair_counts.table, policy_lever),
-        top_losses=tuple(_loss(row) for row in pair_counts.losses.iter_rows(named=True)),
+        with_confidence=pair_counts.confidence_count,
+        basis=BASIS_TEXT,
+        comparisons=compute_comparisons(pair_counts.table, policy_lever),
+        top_losses=tuple(_build_pair_loss(row) for row in pair_counts.losses.iter_rows(named=True)),
     )
 
 
-def _lever(policy: Policy, name: str) -> Lever:
+def _select_lever(policy: Policy, lever_id: str) -> Lever:
     levers = {lever.id: lever for lever in policy.levers if lever.number is None}
-    if name and name not in levers:
-        raise ValueError(f"--lever {name}: the policy's levers with labels: {_named(levers)}")
-    if len(levers) != 1 and not name:
+    if lever_id and lever_id not in levers:
         raise ValueError(
-            f"--lever: the policy's levers with labels are {_named(levers)}; say which"
+            f"--lever {lever_id}: the policy's levers with labels: {_join_lever_names(levers)}"
         )
-    return levers[name] if name else next(iter(levers.values()))
+    if len(levers) != 1 and not lever_id:
+        raise ValueError(
+            f"--lever: the policy's levers with labels are {_join_lever_names(levers)}; say which"
+        )
+    return levers[lever_id] if lever_id else next(iter(levers.values()))
 
 
-def _named(levers: Iterable[str]) -> str:
+def _join_lever_names(levers: Iterable[str]) -> str:
     return ", ".join(levers) or "none"
 
 
-def _refuse_confidences(file: Path, counted: Counted) -> None:
-    minimum, maximum = counted.least, counted.most
+def _check_confidences(file: Path, pair_counts: PairCounts) -> None:
+    minimum, maximum = pair_counts.min_confidence, pair_counts.max_confidence
     if minimum is not None and maximum is not None and not 0 <= minimum <= maximum <= 1:
         raise ValueError(f"{file}: confidences run from {minimum:g} to {maximum:g}; write 0 to 1")
 
 
-def _loss(row: dict[str, object]) -> TopLoss:
-    values = {name: row.get(name) for name in TopLoss.__slots__}
-    return TopLoss(**values)  # type: ignore[arg-type]
+def _build_pair_loss(row: dict[str, object]) -> PairLoss:
+    values = {name: row.get(name) for name in PairLoss.__slots__}
+    return PairLoss(**values)  # type: ignore[arg-type]

@@ -1,4 +1,4 @@
-"""Replay two files under a policy: read, place, count, decide; writing stands in `writing`."""
+"""Replay recorded files under a policy."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
@@ -9,79 +9,81 @@ import polars as pl
 
 from rollout.core.policy.policy import Policy
 from rollout.formats.policy.reader import read_policy
-from rollout.formats.records.column_map import DEFAULT, columns_from_flags, read_columns
-from rollout.formats.records.files import Sources, read_records
-from rollout.formats.records.rejected_rows import RecordFault
-from rollout.replay.engine import Course, Replay, Replayed
+from rollout.formats.records.column_map import (
+    DEFAULT_COLUMN_MAP,
+    parse_column_flags,
+    read_column_map,
+)
+from rollout.formats.records.files import RecordPaths, read_records
+from rollout.formats.records.rejected_rows import RecordError
+from rollout.replay.engine import Replay, ReplayOptions, ReplayResult
 from rollout.replay.record_feed import HistoryFeeds
-from rollout.tally.case_placement import NO_EPISODE, UNKNOWN_SITE, History, place
-from rollout.tally.frames import UNREADABLE, Records, RowCount
-from rollout.tally.unit_arrays import gather
-from rollout.tally.units import resolve
+from rollout.tally.case_placement import NO_EPISODE, UNKNOWN_SITE, PlacedHistory, place_cases
+from rollout.tally.frames import UNREADABLE_REASONS, RecordFrames, RowCount
+from rollout.tally.unit_arrays import build_units
+from rollout.tally.units import resolve_units
 
-FEW = 5  # sites that are named
-REMARK = ("file", "line", "column", "reason", "detail")
+MAX_EXAMPLE_SITES = 5  # named in hints
+REMARK_COLUMNS = ("file", "line", "column", "reason", "detail")
 
-Progress = Callable[[str, int, int], None]  # what is being done, how far, of how much
+Progress = Callable[[str, int, int], None]  # step, done, total
 
 
 class NothingToReplayError(ValueError):
-    """No record can be evidence; the text says where they were lost."""
+    """No record can be evidence; the text says where records were lost."""
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What to replay and how.
+class ReplayRequest:
+    """Options of a replay.
 
     Attributes:
-        policy: the policy's file.
-        sources: the records' files.
-        columns: a file that says what the records' columns are called.
-        mapped: the same as flags, `predictions.case_key=image`; they win over the file.
-        course: salt, simulated approvals, skipping.
-        trained_until: by version, up to when its training cases reach: no evidence before.
-        strict: stop at the first row that can't be read.
+        columns: a file with the names of the records' columns.
+        column_mappings: the same as flags, such as `predictions.case_key=image`; they override it.
+        options: salt, simulated approvals, skipping.
+        trained_until: end of the training data by version; earlier cases are no evidence.
+        strict: stop at the first unreadable row.
     """
 
     policy: Path
-    sources: Sources
+    sources: RecordPaths
     columns: Path | None = None
-    mapped: tuple[str, ...] = ()
-    course: Course = field(default_factory=Course)
+    column_mappings: tuple[str, ...] = ()
+    options: ReplayOptions = field(default_factory=ReplayOptions)
     trained_until: Mapping[str, datetime] = field(default_factory=dict)
     strict: bool = False
 
 
 @dataclass(frozen=True)
 class ReplayedFiles:
-    """A replay with everything that a report is made of."""
+    """A replay with all inputs of its report."""
 
-    order: Order
+    request: ReplayRequest
     policy: Policy
-    records: Records
-    history: History
+    records: RecordFrames
+    history: PlacedHistory
     units: pl.DataFrame
-    replayed: Replayed
+    result: ReplayResult
 
 
-def replay(order: Order, progress: Progress | None = None) -> ReplayedFiles:
-    """Read the files of `order` and replay them.
+def replay_files(request: ReplayRequest, progress: Progress | None = None) -> ReplayedFiles:
+    """Read the files of `request` and replay them.
 
     Raises:
-        PolicyFaults: the policy is refused; its text has one line for each fault.
-        RecordFault: a row can't be read, and `strict` was asked for.
-        NothingToReplayError: no record lies at a site of the policy, at a time, in a unit.
+        PolicyFaults: the policy is not valid; the text has one line per fault.
+        RecordError: a row can't be read, and `strict` is set.
+        NothingToReplayError: no record has a site of the policy, a time and a unit.
     """
-    policy = read_policy(order.policy)
-    records = records_of(order, policy, progress)
-    _refuse_unknown_versions(order, records)
-    return replay_records(order, policy, records, progress)
+    policy = read_policy(request.policy)
+    records = read_request_records(request, policy, progress)
+    _check_trained_versions(request, records)
+    return replay_records(request, policy, records, progress)
 
 
-def _refuse_unknown_versions(order: Order, records: Records) -> None:
-    """Raise ValueError where `trained_until` names no version: misspelt, it would guard nothing."""
+def _check_trained_versions(request: ReplayRequest, records: RecordFrames) -> None:
+    """Raise ValueError if `trained_until` names an unknown version."""
     known_versions = sorted(records.predictions["version"].unique())
-    for version in order.trained_until:
+    for version in request.trained_until:
         if version not in known_versions:
             raise ValueError(
                 f"--trained-until {version}: no prediction is by {version}; there are"
@@ -89,45 +91,58 @@ def _refuse_unknown_versions(order: Order, records: Records) -> None:
             )
 
 
-def records_of(order: Order, policy: Policy, progress: Progress | None = None) -> Records:
-    """Read the records of `order`, their times in the zones of the policy's sites."""
+def read_request_records(
+    request: ReplayRequest, policy: Policy, progress: Progress | None = None
+) -> RecordFrames:
+    """Read the records of `request`, with times in the zones of their sites."""
     levers = [lever.id for lever in policy.levers]
-    base_columns = DEFAULT if order.columns is None else read_columns(order.columns, levers=levers)
+    base_columns = (
+        DEFAULT_COLUMN_MAP
+        if request.columns is None
+        else read_column_map(request.columns, levers=levers)
+    )
     return read_records(
-        order.sources,
+        request.sources,
         levers=levers,
         zones={site.id: site.timezone for site in policy.sites},
         default_zone=policy.timezone,
-        columns=columns_from_flags(order.mapped, levers=levers, base=base_columns),
-        strict=order.strict,
+        columns=parse_column_flags(request.column_mappings, levers=levers, base=base_columns),
+        strict=request.strict,
         progress=progress,
     )
 
 
 def replay_records(
-    order: Order, policy: Policy, records: Records, progress: Progress | None = None
+    request: ReplayRequest, policy: Policy, records: RecordFrames, progress: Progress | None = None
 ) -> ReplayedFiles:
-    """Replay records that were read already."""
-    history = place(records, policy, order.course.salt, order.trained_until)
-    units = resolve(history.placed, policy).collect("polars").to_native()
-    unit_arrays = gather(units, policy)
+    """Replay records.
+
+    Raises:
+        NothingToReplayError: no record can be evidence.
+    """
+    history = place_cases(records, policy, request.options.salt, request.trained_until)
+    units = resolve_units(history.placed, policy).collect("polars").to_native()
+    unit_arrays = build_units(units, policy)
     if not unit_arrays.cells:
-        raise NothingToReplayError(_nothing(history, units, records))
+        raise NothingToReplayError(_describe_empty_replay(history, units, records))
     engine = Replay(
         unit_arrays,
         policy,
         HistoryFeeds(records, history, policy),
-        first_seen(records, history),
-        order.course,
+        find_first_predictions(records, history),
+        request.options,
     )
     report_progress = (
         None if progress is None else lambda done, total: progress("deciding", done, total)
     )
-    return ReplayedFiles(order, policy, records, history, units, engine.run(report_progress))
+    return ReplayedFiles(request, policy, records, history, units, engine.run(report_progress))
 
 
-def first_seen(records: Records, history: History) -> dict[str, datetime]:
-    """Return when each version's first prediction came in; at its case's time where it has none."""
+def find_first_predictions(records: RecordFrames, history: PlacedHistory) -> dict[str, datetime]:
+    """Return the time of each version's first prediction.
+
+    The time of the case replaces a missing one.
+    """
     cases = history.cases.select("case_key", "occurred_at")
     timed_predictions = records.predictions.join(cases, on="case_key")
     first_predictions = timed_predictions.group_by("version").agg(
@@ -136,50 +151,52 @@ def first_seen(records: Records, history: History) -> dict[str, datetime]:
     return dict(first_predictions.sort("at", "version").iter_rows())
 
 
-def _nothing(history: History, units: pl.DataFrame, records: Records) -> str:
-    """Say where all records were lost: file by file, case by case, with examples."""
+def _describe_empty_replay(
+    history: PlacedHistory, units: pl.DataFrame, records: RecordFrames
+) -> str:
+    """Describe where records were lost, by file and case, with examples."""
     excluded = units.drop_nulls("excluded").group_by("excluded").len().sort("excluded")
     lost_counts = {
         **{
             f"cases: {excluded_reason}": lost_count
-            for excluded_reason, lost_count in history.left_out.items()
+            for excluded_reason, lost_count in history.excluded.items()
         },
         **dict(excluded.rows()),
     }
     lines = [
         "nothing to replay: no prediction can be evidence",
-        *(_read(count) for count in records.read.values()),
+        *(_describe_row_count(count) for count in records.row_counts.values()),
         *(f"{count} {reason}" for reason, count in lost_counts.items() if count),
-        *_examples(records),
-        *_hints(history, records),
+        *_iterate_examples(records),
+        *_iterate_hints(history, records),
     ]
     return "\n  ".join(lines)
 
 
-def _read(count: RowCount) -> str:
+def _describe_row_count(count: RowCount) -> str:
     rejected_text = ", ".join(
-        f"{rejected_count} {reason}" for reason, rejected_count in count.set_aside.items()
+        f"{rejected_count} {reason}" for reason, rejected_count in count.rejected.items()
     )
     return f"{count.file}: {count.rows} rows read, {count.used} used" + (
         rejected_text and f"; {rejected_text}"
     )
 
 
-def _examples(records: Records) -> Iterator[str]:
-    """Yield the first row of each reason for which rows can't be read."""
-    remarks = pl.concat([records.set_aside, records.notes])
+def _iterate_examples(records: RecordFrames) -> Iterator[str]:
+    """Yield the first unreadable row for each reason."""
+    remarks = pl.concat([records.rejected, records.notes])
     unreadable_rows = remarks.filter(
-        pl.col("reason").is_in([reason.value for reason in UNREADABLE])
+        pl.col("reason").is_in([reason.value for reason in UNREADABLE_REASONS])
     )
     for row in unreadable_rows.unique("reason", keep="first", maintain_order=True).iter_rows(
         named=True
     ):
-        yield str(RecordFault(*(row[name] for name in REMARK)))
+        yield str(RecordError(*(row[name] for name in REMARK_COLUMNS)))
 
 
-def _hints(history: History, records: Records) -> Iterator[str]:
-    if history.left_out.get(UNKNOWN_SITE):
-        sites = records.cases["site"].drop_nulls().unique().sort().head(FEW)
+def _iterate_hints(history: PlacedHistory, records: RecordFrames) -> Iterator[str]:
+    if history.excluded.get(UNKNOWN_SITE):
+        sites = records.cases["site"].drop_nulls().unique().sort().head(MAX_EXAMPLE_SITES)
         yield f"sites in the files: {', '.join(sites)}; compare `sites:` of the policy"
-    if history.left_out.get(NO_EPISODE):
+    if history.excluded.get(NO_EPISODE):
         yield "no case names its episode: write `evidence.episode_span`, or `unit: case`"

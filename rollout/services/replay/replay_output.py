@@ -1,4 +1,4 @@
-"""From a replay to the files that people read: report, ledger, divergences."""
+"""Output files of a replay: report, ledger, divergences."""
 
 import shlex
 from collections.abc import Collection, Mapping
@@ -9,82 +9,86 @@ from pathlib import Path
 
 import polars as pl
 
-from rollout.core.ledger.ledger import chain
+from rollout.core.ledger.ledger import build_ledger
 from rollout.core.ledger.ledger_texts import derive_salts
-from rollout.core.policy.policy import duration_text
-from rollout.replay.engine import Replayed
-from rollout.reports.figures.facts import Facts, facts_of
-from rollout.reports.inputs.inputs import Inputs, Source
-from rollout.reports.inputs.pictures import LARGEST, embedded
-from rollout.reports.pages.divergences_csv import divergences_csv
-from rollout.reports.pages.html_report import html_report
-from rollout.reports.pages.json_report import json_report
-from rollout.reports.pages.text_report import text_report
-from rollout.services.replay.replay import Order, ReplayedFiles
-from rollout.tally.frames import ATTRIBUTE
-from rollout.tally.slots import instant
+from rollout.core.policy.policy import format_duration
+from rollout.replay.engine import ReplayResult
+from rollout.reports.figures.facts import ReportFacts, compute_report_facts
+from rollout.reports.inputs.divergences import render_divergences_csv
+from rollout.reports.inputs.inputs import ReportInputs, SourceFile
+from rollout.reports.inputs.pictures import MAX_PICTURE_BYTES, embed_picture
+from rollout.reports.pages.html_report import render_html_report
+from rollout.reports.pages.json_report import render_json_report
+from rollout.reports.pages.text_report import render_text_report
+from rollout.services.replay.replay import ReplayedFiles, ReplayRequest
+from rollout.tally.frames import ATTRIBUTE_PREFIX
+from rollout.tally.slots import to_instant
 
-MEDIA = f"{ATTRIBUTE}media"
-"""The column of recorded files that says where a case's picture is."""
-
-
-def facts_of_replay(done: ReplayedFiles) -> Facts:
-    """Return the numbers of a replay's report."""
-    return facts_of(inputs_of(done))
+MEDIA_COLUMN = f"{ATTRIBUTE_PREFIX}media"
+"""Column of recorded files with the path or address of a case's picture."""
 
 
-def inputs_of(done: ReplayedFiles) -> Inputs:
-    """Gather what a report is made of."""
-    result, tick = done.replayed, done.policy.tick
-    return Inputs(
-        policy=done.policy,
+def compute_replay_facts(replayed_files: ReplayedFiles) -> ReportFacts:
+    """Return the facts of a replay's report."""
+    return compute_report_facts(build_replay_inputs(replayed_files))
+
+
+def build_replay_inputs(replayed_files: ReplayedFiles) -> ReportInputs:
+    """Return the report inputs of a replay."""
+    result, tick = replayed_files.result, replayed_files.policy.tick
+    return ReportInputs(
+        policy=replayed_files.policy,
         events=result.events,
-        timelines=result.timelines,
-        sights=result.sights,
-        units=done.units,
-        records=done.records,
-        cases=done.history.cases,
-        left_out=done.history.left_out,
-        first=instant(result.first_slot, tick),
-        last=instant(result.last_slot, tick),
-        salt=done.order.course.salt,
-        simulated=True,
-        sources=tuple(_source(path) for path in _files(done.order)),
-        command=command_of(done.order),
+        timelines=result.stage_histories,
+        evidence_views=result.views,
+        units=replayed_files.units,
+        records=replayed_files.records,
+        cases=replayed_files.history.cases,
+        unplaced=replayed_files.history.excluded,
+        first=to_instant(result.first_slot, tick),
+        last=to_instant(result.last_slot, tick),
+        salt=replayed_files.request.options.salt,
+        is_simulated=True,
+        sources=tuple(_build_source(path) for path in _list_input_files(replayed_files.request)),
+        command=build_replay_command(replayed_files.request),
         product=f"rollout-controller {version('rollout-controller')}",
-        media=partial(_media, done),
+        media=partial(_find_media, replayed_files),
     )
 
 
-def _media(done: ReplayedFiles, keys: Collection[str]) -> Mapping[str, tuple[str, ...]]:
-    """Return what the column `media` says of some cases: addresses, files as what is in them."""
-    cases = done.records.cases
-    if MEDIA not in cases.columns:
+def _find_media(
+    replayed_files: ReplayedFiles, keys: Collection[str]
+) -> Mapping[str, tuple[str, ...]]:
+    """Return the pictures of cases; files are embedded, addresses kept."""
+    cases = replayed_files.records.cases
+    if MEDIA_COLUMN not in cases.columns:
         return {}
     cases_with_media = cases.filter(
-        pl.col("case_key").is_in(list(keys)) & pl.col(MEDIA).is_not_null()
+        pl.col("case_key").is_in(list(keys)) & pl.col(MEDIA_COLUMN).is_not_null()
     )
-    folder = (done.order.sources.cases or done.order.sources.predictions).parent.resolve()
-    rows = cases_with_media.select("case_key", MEDIA).iter_rows()
-    return {key: (_picture(folder, reference) or reference,) for key, reference in rows}
+    folder = (
+        replayed_files.request.sources.cases or replayed_files.request.sources.predictions
+    ).parent.resolve()
+    rows = cases_with_media.select("case_key", MEDIA_COLUMN).iter_rows()
+    return {key: (_read_picture(folder, reference) or reference,) for key, reference in rows}
 
 
-def _picture(folder: Path, reference: str) -> str | None:
-    """Return a small picture that lies in the folder of the records; nothing from anywhere else."""
+def _read_picture(folder: Path, reference: str) -> str | None:
+    """Return a small picture inside the records' folder, else None."""
     try:
         path = (folder / reference).resolve()
         if not path.is_relative_to(folder) or not path.is_file():
             return None
         with path.open("rb") as file:
-            return embedded(file.read(LARGEST + 1))
-    except (OSError, ValueError):  # a name that no file can have, as an address is
+            return embed_picture(file.read(MAX_PICTURE_BYTES + 1))
+    except (OSError, ValueError):  # an address is not a valid file name
         return None
 
 
-def _files(order: Order) -> tuple[Path, ...]:
-    sources = order.sources
+def _list_input_files(request: ReplayRequest) -> tuple[Path, ...]:
+    sources = request.sources
     input_files = (
-        order.policy,
+        request.policy,
         sources.predictions,
         sources.decisions,
         sources.cases,
@@ -93,43 +97,45 @@ def _files(order: Order) -> tuple[Path, ...]:
     return tuple(path for path in input_files if path is not None)
 
 
-def _source(path: Path) -> Source:
-    return Source(path.name, sha256(path.read_bytes()).hexdigest())
+def _build_source(path: Path) -> SourceFile:
+    return SourceFile(path.name, sha256(path.read_bytes()).hexdigest())
 
 
-def command_of(order: Order) -> str:
-    """Return the command line that replays the same again, with files by their names alone."""
-    arguments = ["rollout", "replay", order.policy.name]
+def build_replay_command(request: ReplayRequest) -> str:
+    """Return the command line of the same replay, with bare file names."""
+    arguments = ["rollout", "replay", request.policy.name]
     for flag in ("predictions", "decisions", "cases", "outcomes"):
-        path = getattr(order.sources, flag)
+        path = getattr(request.sources, flag)
         arguments += [] if path is None else [f"--{flag}", path.name]
-    arguments += [] if order.columns is None else ["--columns", order.columns.name]
-    for mapping in order.mapped:
+    arguments += [] if request.columns is None else ["--columns", request.columns.name]
+    for mapping in request.column_mappings:
         arguments += ["--map", mapping]
-    for version_id, at in order.trained_until.items():
+    for version_id, at in request.trained_until.items():
         arguments += ["--trained-until", f"{version_id}={at.isoformat()}"]
-    delay = order.course.approve_after
-    arguments += ["--approve-after", "never" if delay is None else duration_text(delay)]
-    arguments += ["--salt", order.course.salt.hex()] if any(order.course.salt) else []
+    delay = request.options.approval_delay
+    arguments += ["--approve-after", "never" if delay is None else format_duration(delay)]
+    arguments += ["--salt", request.options.salt.hex()] if any(request.options.salt) else []
     return shlex.join(arguments)
 
 
-def ledger_lines(replayed: Replayed, salt: bytes) -> str:
-    """Return the ledger, one row a line; the salts of its texts follow from the replay's."""
-    rows = chain(replayed.policy.rollout, replayed.events, derive_salts(salt))
-    return "".join(f"{row.text()}\n" for row in rows)
+def format_ledger(result: ReplayResult, salt: bytes) -> str:
+    """Format the ledger, one entry per line, with salts derived from the replay's."""
+    rows = build_ledger(result.policy.rollout, result.events, derive_salts(salt))
+    return "".join(f"{row.format()}\n" for row in rows)
 
 
-def report_files(done: ReplayedFiles, facts: Facts) -> dict[str, bytes]:
-    """Return every file that a replay writes, by name."""
+def build_report_files(replayed_files: ReplayedFiles, facts: ReportFacts) -> dict[str, bytes]:
+    """Return all output files by name."""
     return {
-        "report.html": html_report(facts).encode(),
-        "report.json": json_report(facts).encode(),
-        "ledger.jsonl": ledger_lines(done.replayed, done.order.course.salt).encode(),
-        "divergences.csv": divergences_csv(inputs_of(done)),
+        "report.html": render_html_report(facts).encode(),
+        "report.json": render_json_report(facts).encode(),
+        "ledger.jsonl": format_ledger(
+            replayed_files.result, replayed_files.request.options.salt
+        ).encode(),
+        "divergences.csv": render_divergences_csv(build_replay_inputs(replayed_files)),
     }
 
 
-def terminal_text(facts: Facts, width: int) -> str:
-    """Return what a terminal of so many columns shows after a replay."""
-    return text_report(facts, width)
+def format_terminal_report(facts: ReportFacts, width: int) -> str:
+    """Format the report for a terminal of `width` columns."""
+    return render_text_report(facts, width)

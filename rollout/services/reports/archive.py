@@ -1,6 +1,6 @@
-"""The reports of all rollouts that somebody may read, newest first; and where one of them went.
+"""The stored reports: request, list, read and format them.
 
-A list says what was made, and nothing of what it says: only reading a report shows cases.
+Lists show when a report was made, not its contents. Only reading a report shows cases.
 """
 
 import csv
@@ -13,163 +13,183 @@ from typing import Any, Final
 
 from pydantic import TypeAdapter, ValidationError
 
-from rollout.core.errors import NotAllowed, Refusal, StaleRevision
-from rollout.core.records.reviews import PREDICTION, VERDICTS
+from rollout.core.errors import NotAllowedError, RefusalError
 from rollout.core.scope.events import ReportSealed
-from rollout.core.scope.permissions import Act, Caller, require
-from rollout.reports.figures.facts import Facts
-from rollout.reports.figures.report_version import CASE_FIELDS, canonical
-from rollout.reports.inputs.table_cells import said_in
-from rollout.reports.pages.html_report import html_report
-from rollout.reports.pages.markdown_report import markdown_report
-from rollout.services.engine.rollout_state import Standing, standing
-from rollout.services.reports.builder import Asked, By, Made, make_report
-from rollout.services.reviews.exposure import hidden_from, record_shown
+from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.reports.figures.facts import ReportFacts
+from rollout.reports.figures.report_version import CASE_FIELDS, format_canonical
+from rollout.reports.inputs.table_cells import unescape_cell
+from rollout.reports.pages.html_report import render_html_report
+from rollout.reports.pages.markdown_report import render_markdown_report
+from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
+from rollout.services.reports.builder import (
+    CreatedReport,
+    ReportActor,
+    ReportOptions,
+    create_report,
+)
+from rollout.services.reviews.exposure import find_hidden_cases, record_unclaimed_cases
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.records.exposures import Shown as Told
-from rollout.store.reports.deliveries import deliveries_of_report
-from rollout.store.reports.reports import Brief, Report, Reports
+from rollout.store.records.exposures import ExposureStore as Told
+from rollout.store.reports.deliveries import list_deliveries_of_report
+from rollout.store.reports.reports import ReportStore, ReportSummary, StoredReport
 
-FORMS: Final = ("html", "json", "csv", "markdown")
-PAGE = "report"
-HOUR, MOST_AN_HOUR = timedelta(hours=1), 60
-_FACTS: TypeAdapter[Facts] = TypeAdapter(Facts)
+REPORT_FORMATS: Final = ("html", "json", "csv", "markdown")
+REPORT_PAGE = "report"
+ONE_HOUR, MAX_REPORTS_PER_HOUR = timedelta(hours=1), 60
+_FACTS_ADAPTER: TypeAdapter[ReportFacts] = TypeAdapter(ReportFacts)
 
 
-class TooManyReports(Refusal):
-    """Each is kept for ever, and so is its row of the ledger."""
+class TooManyReportsError(RefusalError):
+    """The caller made too many reports; each is kept for ever."""
 
     code = "too-many-requests"
 
 
-class UnknownReport(Refusal):
-    """There is no report of that number."""
+class UnknownReportError(RefusalError):
+    """No report has this number."""
 
     code = "unknown-report"
 
 
-class OlderReport(Refusal):
-    """An earlier program made it, in a form that this one shows as JSON and CSV alone."""
+class OlderReportError(RefusalError):
+    """An older program version made the report; only JSON and CSV are available."""
 
     code = "older-report"
 
 
-def ask_report(
-    database: Database, caller: Caller, rollout: str, name: str, asked: Asked, at: datetime
-) -> Made:
-    """Make a report for somebody who may read every site: it is of all of them.
-
-    Raises:
-        NotAllowed: they may not.
-        UnknownRollout: there is none that they may see.
-        NothingToReport: the span or the name is none that a report could be of.
-        TooManyReports: they had `MOST_AN_HOUR` sealed within the last hour.
-    """
-    state = _readable(database, caller, rollout)
-    with database.reading() as transaction:
-        ledger = Ledger(transaction, state.rollout)
-        recent_count = ledger.told_by(caller.name, ReportSealed.__name__, since=at - HOUR)
-    if recent_count >= MOST_AN_HOUR:
-        raise TooManyReports(
-            f"you had {recent_count} reports made within an hour, which stay; wait a while"
-        )
-    actor = By(caller.name, caller.house)
-    return make_report(database, rollout, name, asked, at, by=actor)
-
-
-def reports_of(
+def request_report(
     database: Database,
     caller: Caller,
-    rollout: str,
-    *,
-    name: str | None = None,
-    before: int | None = None,
-    limit: int = 100,
-) -> list[Brief]:
-    """Return reports, newest first, from before a number on; of one name, or all.
+    rollout_name: str,
+    report_name: str,
+    options: ReportOptions,
+    at: datetime,
+) -> CreatedReport:
+    """Create a report over all sites.
 
     Raises:
-        NotAllowed: the caller may not read every site.
-        UnknownRollout: there is none that they may see.
+        NotAllowedError: the caller may not read every site.
+        UnknownRolloutError: the caller may not see such a rollout.
+        NothingToReportError: the period or name is not valid.
+        TooManyReportsError: the caller had `MAX_REPORTS_PER_HOUR` reports within the last hour.
     """
-    state = _readable(database, caller, rollout)
-    with database.reading() as transaction:
-        reports = Reports(transaction, state.rollout).before(before, name=name, limit=limit)
+    state = _load_readable_state(database, caller, rollout_name)
+    with database.begin_read() as transaction:
+        ledger = Ledger(transaction, state.rollout)
+        recent_count = ledger.count_events(caller.name, ReportSealed.__name__, since=at - ONE_HOUR)
+    if recent_count >= MAX_REPORTS_PER_HOUR:
+        raise TooManyReportsError(
+            f"you had {recent_count} reports made within an hour, which stay; wait a while"
+        )
+    actor = ReportActor(caller.name, caller.access_head)
+    return create_report(database, rollout_name, report_name, options, at, actor=actor)
+
+
+def load_reports(
+    database: Database,
+    caller: Caller,
+    rollout_name: str,
+    *,
+    report_name: str | None = None,
+    before: int | None = None,
+    limit: int = 100,
+) -> list[ReportSummary]:
+    """Return a page of reports, newest first, optionally of one name.
+
+    Raises:
+        NotAllowedError: the caller may not read every site.
+        UnknownRolloutError: the caller may not see such a rollout.
+    """
+    state = _load_readable_state(database, caller, rollout_name)
+    with database.begin_read() as transaction:
+        reports = ReportStore(transaction, state.rollout).list_before(
+            before, name=report_name, limit=limit
+        )
     return list(reports)
 
 
-def brief(made: Made) -> Brief:
-    """Return a report that was just made as a list shows it."""
-    summary_fields = {name: getattr(made.report, name) for name in Brief.__slots__ if name != "id"}
-    return Brief(id=made.number, **summary_fields)
+def summarize_report(created_report: CreatedReport) -> ReportSummary:
+    """Return a new report as lists show it."""
+    summary_fields = {
+        name: getattr(created_report.report, name)
+        for name in ReportSummary.__slots__
+        if name != "id"
+    }
+    return ReportSummary(id=created_report.number, **summary_fields)
 
 
 @dataclass(frozen=True, slots=True)
-class Shown:
+class ReportView:
     """A report as its reader may see it.
 
     Attributes:
-        number: of the report.
-        report: as it is kept.
-        body: as plain values, without the rows of cases that are kept back from the reader.
+        report: as stored.
+        body: plain values, without rows of cases hidden from the reader.
         divergences: the same as CSV.
-        kept_back: how many cases are; where there are any, the body's hash is not the sealed one.
+        withheld_cases: number of hidden cases; above 0 the body's hash differs from the sealed one.
     """
 
     number: int
-    report: Report
+    report: StoredReport
     body: Mapping[str, Any]
     divergences: str
-    kept_back: int
+    withheld_cases: int
 
 
-def report_of(database: Database, caller: Caller, rollout: str, number: int, at: datetime) -> Shown:
-    """Return one report, and note which of its cases the reader is shown.
+def load_report(
+    database: Database, caller: Caller, rollout_name: str, report_number: int, at: datetime
+) -> ReportView:
+    """Return one report, and record the exposure of its cases.
 
     Raises:
-        NotAllowed: the caller may not read every site.
-        UnknownRollout: there is none that they may see.
-        UnknownReport: there is none of that number.
-        StaleRevision: a case was put before them just now; ask again.
+        NotAllowedError: the caller may not read every site.
+        UnknownRolloutError: the caller may not see such a rollout.
+        UnknownReportError: no report has this number.
+        StaleRevisionError: the caller claimed one of the cases meanwhile; repeat the request.
     """
-    state = _readable(database, caller, rollout)
-    with database.reading() as transaction:
-        report = Reports(transaction, state.rollout).get(number)
+    state = _load_readable_state(database, caller, rollout_name)
+    with database.begin_read() as transaction:
+        report = ReportStore(transaction, state.rollout).get(report_number)
         if report is None:
-            raise UnknownReport(f"{rollout} has no report {number}; `GET reports` lists them")
+            raise UnknownReportError(
+                f"{rollout_name} has no report {report_number}; `GET reports` lists them"
+            )
         body = json.loads(report.body)
-        keys = {*_cases_in(body), *_cases_of(report.divergences)}
-        hidden_keys = hidden_from(transaction, state, caller, keys, at)
-    _note(database, state, caller, keys - hidden_keys, report, at)
-    return Shown(
-        number=number,
+        keys = {*_iterate_case_keys(body), *_iterate_table_cases(report.divergences)}
+        hidden_keys = find_hidden_cases(transaction, state, caller, keys, at)
+    _record_exposure(database, state, caller, keys - hidden_keys, report, at)
+    return ReportView(
+        number=report_number,
         report=report,
-        body=without(body, hidden_keys),
-        divergences=_rows_without(report.divergences, hidden_keys),
-        kept_back=len(hidden_keys),
+        body=remove_hidden_rows(body, hidden_keys),
+        divergences=_remove_hidden_csv_rows(report.divergences, hidden_keys),
+        withheld_cases=len(hidden_keys),
     )
 
 
-def _readable(database: Database, caller: Caller, rollout: str) -> Standing:
-    require(caller, Act.READ, rollout)
-    with database.reading() as transaction:
-        state = standing(transaction, rollout)
-    require_every_site(caller, state)
+def _load_readable_state(database: Database, caller: Caller, rollout_name: str) -> RolloutState:
+    require_permission(caller, Permission.READ, rollout_name)
+    with database.begin_read() as transaction:
+        state = load_rollout_state(transaction, rollout_name)
+    require_all_sites(caller, state)
     return state
 
 
-def require_every_site(caller: Caller, stood: Standing) -> None:
-    """Let pass who may read every site: no report is of fewer.
+def require_all_sites(caller: Caller, state: RolloutState) -> None:
+    """Check that the caller may read every site, as every report covers all.
 
     Raises:
-        NotAllowed: they may not; the text says who can change that, and what they may read.
+        NotAllowedError: the text names who can change that, and what the caller may read.
     """
-    rollout_name, sites = stood.rollout.name, tuple(stood.policy.site)
-    readable_sites = [site for site in sites if caller.may(Act.READ, rollout_name, site)]
+    rollout_name, sites = state.rollout.name, tuple(state.policy.sites_by_id)
+    readable_sites = [
+        site for site in sites if caller.has_permission(Permission.READ, rollout_name, site)
+    ]
     if len(readable_sites) < len(sites):
-        raise NotAllowed(
+        raise NotAllowedError(
             f"a report covers every site of {rollout_name}, and {caller.name} may read"
             f" {', '.join(readable_sites) or 'none'} alone: ask an admin for the role that reads"
             f" the others (`rollout users grant-role {caller.name} viewer --rollout"
@@ -178,145 +198,142 @@ def require_every_site(caller: Caller, stood: Standing) -> None:
         )
 
 
-def _note(
+def _record_exposure(
     database: Database,
-    stood: Standing,
+    state: RolloutState,
     caller: Caller,
     keys: Collection[str],
-    report: Report,
+    report: StoredReport,
     at: datetime,
 ) -> None:
-    """Note the cases that rows are of, and up to when figures tell: evidence has no beginning."""
-    if caller.machine:
+    """Record the cases of the rows, and up to when the figures reveal decisions."""
+    if caller.is_service_account:
         return
-    with database.writing() as transaction:
-        Told(transaction, stood.rollout).tell(caller.name, report.until, page=PAGE)
-        for content in (PREDICTION, VERDICTS):
-            record_shown(transaction, stood, caller, keys, what=content, page=PAGE, at=at)
-        if hidden_from(transaction, stood, caller, keys, at):  # they took one meanwhile
-            raise StaleRevision("you have just been given one of these cases; ask again")
+    with database.begin_write() as transaction:
+        Told(transaction, state.rollout).record_figures(caller.name, report.until, page=REPORT_PAGE)
+        record_unclaimed_cases(transaction, state, caller, keys, at, page=REPORT_PAGE)
 
 
-def _cases_in(value: Any) -> Iterator[str]:
-    """Yield the keys of the cases that a report's rows are of."""
+def _iterate_case_keys(value: Any) -> Iterator[str]:
+    """Yield the keys of the cases in a report's rows."""
     if isinstance(value, Mapping):
         for item in value.values():
-            yield from _cases_in(item)
+            yield from _iterate_case_keys(item)
     elif isinstance(value, list):
         for row in value:
             if isinstance(row, Mapping):
                 yield from (row[name] for name in CASE_FIELDS if isinstance(row.get(name), str))
-            yield from _cases_in(row)
+            yield from _iterate_case_keys(row)
 
 
-def without(value: Any, hidden: Collection[str]) -> Any:
-    """Return plain values without the rows that are of some cases.
+def remove_hidden_rows(value: Any, hidden_keys: Collection[str]) -> Any:
+    """Return plain values without the rows of hidden cases.
 
-    >>> without({"top": [{"case_key": "a"}, {"case_key": "b"}]}, {"a"})
+    >>> remove_hidden_rows({"top": [{"case_key": "a"}, {"case_key": "b"}]}, {"a"})
     {'top': [{'case_key': 'b'}]}
     """
-    if not hidden:
+    if not hidden_keys:
         return value
     if isinstance(value, Mapping):
-        return {name: without(item, hidden) for name, item in value.items()}
+        return {name: remove_hidden_rows(item, hidden_keys) for name, item in value.items()}
     if isinstance(value, list):
-        return [without(item, hidden) for item in value if not _of_hidden(item, hidden)]
+        return [
+            remove_hidden_rows(item, hidden_keys)
+            for item in value
+            if not _is_hidden_row(item, hidden_keys)
+        ]
     return value
 
 
-def _of_hidden(row: Any, hidden: Collection[str]) -> bool:
-    return isinstance(row, Mapping) and any(row.get(name) in hidden for name in CASE_FIELDS)
+def _is_hidden_row(row: Any, hidden_keys: Collection[str]) -> bool:
+    return isinstance(row, Mapping) and any(row.get(name) in hidden_keys for name in CASE_FIELDS)
 
 
-def _cases_of(table: str) -> Iterator[str]:
+def _iterate_table_cases(table: str) -> Iterator[str]:
     for row in csv.DictReader(io.StringIO(table)):
-        yield said_in(row["case_key"])
+        yield unescape_cell(row["case_key"])
 
 
-def _rows_without(table: str, hidden: Collection[str]) -> str:
-    if not hidden:
+def _remove_hidden_csv_rows(table: str, hidden_keys: Collection[str]) -> str:
+    if not hidden_keys:
         return table
     rows = csv.DictReader(io.StringIO(table))
     output = io.StringIO()
     writer = csv.DictWriter(output, rows.fieldnames or (), lineterminator="\n")
     writer.writeheader()
-    writer.writerows(row for row in rows if said_in(row["case_key"]) not in hidden)
+    writer.writerows(row for row in rows if unescape_cell(row["case_key"]) not in hidden_keys)
     return output.getvalue()
 
 
-# Forms
-
-
-def written(shown: Shown, form: str, view: str | None = None) -> bytes:
-    """Return a report in one of `FORMS`.
+def format_report(report_view: ReportView, report_format: str, view: str | None = None) -> bytes:
+    """Return a report in one of `REPORT_FORMATS`.
 
     Args:
-        shown: the report as its reader may see it.
-        form: `html`, `json`, `csv` (of all divergences) or `markdown`.
-        view: of HTML the part for one reader, by default the report's own.
+        report_format: `html`, `json`, `csv` (of all divergences) or `markdown`.
+        view: section of the HTML report for one role, by default the report's own.
 
     Raises:
-        OlderReport: it can't be shown as HTML or Markdown any more.
+        OlderReportError: the report can't be shown as HTML or Markdown.
     """
-    if form == "csv":
-        return shown.divergences.encode()
-    if form == "json":
-        return json_of(shown).encode()
-    facts = facts_of_body(shown.body)
-    if form == "markdown":
-        return markdown_report(facts).encode()
-    return html_report(facts, view).encode()
+    if report_format == "csv":
+        return report_view.divergences.encode()
+    if report_format == "json":
+        return format_report_json(report_view).encode()
+    facts = parse_report_facts(report_view.body)
+    if report_format == "markdown":
+        return render_markdown_report(facts).encode()
+    return render_html_report(facts, view).encode()
 
 
-def json_of(shown: Shown) -> str:
-    """Return the report as JSON text: sealed, it is the very text whose hash is cited."""
-    return canonical(shown.body)
+def format_report_json(report_view: ReportView) -> str:
+    """Format a report as JSON; without hidden cases, the text that was hashed."""
+    return format_canonical(report_view.body)
 
 
-def facts_of_body(body: Mapping[str, Any]) -> Facts:
-    """Return the facts that a kept body says.
+def parse_report_facts(body: Mapping[str, Any]) -> ReportFacts:
+    """Return the facts in a stored body.
 
     Raises:
-        OlderReport: it lacks what this program's reports say.
+        OlderReportError: it lacks fields of this program version.
     """
     try:
-        return _FACTS.validate_python(body)
+        return _FACTS_ADAPTER.validate_python(body)
     except ValidationError as error:
         made_by = body.get("identity", {}).get("product", "an earlier program")
-        raise OlderReport(
+        raise OlderReportError(
             f"{made_by} made it in another form; read it as JSON or CSV, or have it made again"
         ) from error
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """A report of a rollout, as a list shows it, and the zone of its policy."""
+class ListedReport:
+    """A report in a list, with the time zone of its policy."""
 
     rollout: str
-    zone: str
-    report: Brief
+    timezone: str
+    summary: ReportSummary
 
 
 @dataclass(frozen=True, slots=True)
-class Shelf:
-    """Some reports, newest first.
+class ReportListPage:
+    """A page of reports, newest first.
 
     Attributes:
-        items: of this page.
-        before: where the next page goes on, None at the end.
-        rollouts: whose reports the reader may read, by name, each with its zone.
-        withheld: rollouts that the reader sees at some sites alone; their reports are of all.
+        next_before: cursor of the next page; None on the last page.
+        timezones_by_rollout: rollouts whose reports the caller may read, with their time zones.
+        withheld_rollouts: rollouts whose reports are hidden because the caller may read only some
+            sites.
     """
 
-    items: tuple[Kept, ...]
-    before: int | None
-    rollouts: dict[str, str]
-    withheld: tuple[str, ...]
+    items: tuple[ListedReport, ...]
+    next_before: int | None
+    timezones_by_rollout: dict[str, str]
+    withheld_rollouts: tuple[str, ...]
 
 
 @dataclass(frozen=True, slots=True)
-class Sent:
-    """A report on its way to a channel: waiting, sent or failed; `error` is of the last try."""
+class ReportDelivery:
+    """A report on its way to a channel; `error` is of the last try."""
 
     channel: str
     state: str
@@ -328,69 +345,71 @@ class Sent:
     error: str
 
 
-def shelf(
+def load_report_page(
     database: Database, caller: Caller, *, before: int | None = None, limit: int = 25
-) -> Shelf:
-    """Return reports of every rollout whose sites the caller may all read.
+) -> ReportListPage:
+    """Return a page of reports of all rollouts whose sites are all readable.
 
     Args:
-        database: where they are kept.
-        caller: who asks.
-        before: the number that the page before ended at.
-        limit: how many at most.
+        before: cursor of the previous page.
     """
-    with database.reading() as transaction:
-        rollout_names = sorted(rollout.name for rollout in Rollouts(transaction).all())
-    reports: list[Kept] = []
+    with database.begin_read() as transaction:
+        rollout_names = sorted(rollout.name for rollout in Rollouts(transaction).list_all())
+    reports: list[ListedReport] = []
     timezones: dict[str, str] = {}
     withheld_rollouts = []
     for rollout_name in rollout_names:
-        if not caller.may_somewhere(Act.READ, rollout_name):
+        if not caller.has_permission_somewhere(Permission.READ, rollout_name):
             continue
         try:
-            summaries = reports_of(database, caller, rollout_name, before=before, limit=limit + 1)
-        except NotAllowed:
+            summaries = load_reports(database, caller, rollout_name, before=before, limit=limit + 1)
+        except NotAllowedError:
             withheld_rollouts.append(rollout_name)
             continue
-        timezones[rollout_name] = _zone(database, rollout_name)
-        reports += [Kept(rollout_name, timezones[rollout_name], summary) for summary in summaries]
-    sorted_reports = sorted(reports, key=lambda listed_report: -listed_report.report.id)
+        timezones[rollout_name] = _load_timezone(database, rollout_name)
+        reports += [
+            ListedReport(rollout_name, timezones[rollout_name], summary) for summary in summaries
+        ]
+    sorted_reports = sorted(reports, key=lambda listed_report: -listed_report.summary.id)
     page = tuple(sorted_reports[:limit])
-    next_before = page[-1].report.id if len(sorted_reports) > limit else None
-    return Shelf(page, next_before, timezones, tuple(withheld_rollouts))
+    next_before = page[-1].summary.id if len(sorted_reports) > limit else None
+    return ReportListPage(page, next_before, timezones, tuple(withheld_rollouts))
 
 
-def kept_report(database: Database, caller: Caller, rollout: str, number: int) -> Kept:
-    """Return one report as a list shows it; nothing of what it says is shown.
+def load_listed_report(
+    database: Database, caller: Caller, rollout_name: str, number: int
+) -> ListedReport:
+    """Return one report as lists show it, without its contents.
 
     Raises:
-        NotAllowed: the caller may not read every site.
-        UnknownRollout: there is none that they may see.
-        UnknownReport: there is none of that number.
+        NotAllowedError: the caller may not read every site.
+        UnknownRolloutError: the caller may not see such a rollout.
+        UnknownReportError: no report has this number.
     """
-    summaries = reports_of(database, caller, rollout, before=number + 1, limit=1)
+    summaries = load_reports(database, caller, rollout_name, before=number + 1, limit=1)
     if not summaries or summaries[0].id != number:
-        raise UnknownReport(
-            f"{rollout} has no report {number}; the list of reports has those there are"
+        raise UnknownReportError(
+            f"{rollout_name} has no report {number}; the list of reports has those there are"
         )
-    return Kept(rollout, _zone(database, rollout), summaries[0])
+    return ListedReport(rollout_name, _load_timezone(database, rollout_name), summaries[0])
 
 
-def sent_of(database: Database, caller: Caller, rollout: str, number: int) -> tuple[Sent, ...]:
-    """Return where a report went, in the order in which it was queued.
+def load_report_deliveries(
+    database: Database, caller: Caller, rollout_name: str, number: int
+) -> tuple[ReportDelivery, ...]:
+    """Return the deliveries of a report, in queue order.
 
-    Raises:
-        NotAllowed, UnknownRollout, UnknownReport: as for `kept_report`.
+    Raises the errors of `load_listed_report`.
     """
-    kept_report(database, caller, rollout, number)
-    with database.reading() as transaction:
-        own = standing(transaction, rollout).rollout
-        deliveries = deliveries_of_report(transaction, own, number)
+    load_listed_report(database, caller, rollout_name, number)
+    with database.begin_read() as transaction:
+        rollout = load_rollout_state(transaction, rollout_name).rollout
+        deliveries = list_deliveries_of_report(transaction, rollout, number)
     return tuple(
-        Sent(
-            channel=delivery.letter.channel,
+        ReportDelivery(
+            channel=delivery.request.channel,
             state=delivery.state,
-            reason=delivery.letter.reason,
+            reason=delivery.request.reason,
             attempts=delivery.attempts,
             queued_at=delivery.queued_at,
             next_at=delivery.next_at,
@@ -401,6 +420,6 @@ def sent_of(database: Database, caller: Caller, rollout: str, number: int) -> tu
     )
 
 
-def _zone(database: Database, name: str) -> str:
-    with database.reading() as transaction:
-        return standing(transaction, name).policy.timezone
+def _load_timezone(database: Database, rollout_name: str) -> str:
+    with database.begin_read() as transaction:
+        return load_rollout_state(transaction, rollout_name).policy.timezone

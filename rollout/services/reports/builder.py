@@ -1,6 +1,6 @@
-"""Reports of a running service, made from its store, sealed and kept.
+"""Building, sealing and storing reports of a running service.
 
-A report that says nothing new is not made again: who asks is given the one that is there.
+A report without changes is not stored again; its last version is returned.
 """
 
 import json
@@ -11,34 +11,44 @@ from functools import partial
 from hashlib import sha256
 from typing import Final
 
-from rollout.core.errors import StaleRevision
+from rollout.core.errors import StaleRevisionError
 from rollout.core.scope.events import ReportSealed
 from rollout.core.scope.scope import ENGINE
-from rollout.reports.figures.facts import SCHEMA, Facts, facts_of
-from rollout.reports.figures.report_version import MOST, canonical, changes, hash_of
-from rollout.reports.pages.divergences_csv import divergences_csv
-from rollout.reports.pages.json_report import plain
-from rollout.services.engine.revision_retry import retried
-from rollout.services.engine.rollout_state import Standing, standing
-from rollout.services.reports.inputs import NothingToReport, Span, stored_inputs, whole_span
+from rollout.reports.figures.facts import SCHEMA, ReportFacts, compute_report_facts
+from rollout.reports.figures.report_version import (
+    MAX_CHANGES,
+    compare_versions,
+    compute_hash,
+    format_canonical,
+)
+from rollout.reports.inputs.divergences import render_divergences_csv
+from rollout.reports.pages.json_report import to_plain_values
+from rollout.services.engine.command_handler import retry_on_stale_revision
+from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
+from rollout.services.reports.inputs import (
+    NothingToReportError,
+    ReportPeriod,
+    load_report_inputs,
+    load_whole_period,
+)
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.records.external_keys import CallerKeys
-from rollout.store.records.recent_units import Newest
-from rollout.store.reports.reports import LONGEST, Report, Reports
+from rollout.store.records.external_keys import ExternalKeys
+from rollout.store.records.newest_records import NewestRecords
+from rollout.store.reports.reports import MAX_NAME_LENGTH, ReportStore, StoredReport
 
 VIEWS: Final = ("operator", "engineer", "auditor")
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
-    """A report that is asked for.
+class ReportOptions:
+    """Options of a report.
 
     Attributes:
-        since, until: of the cases that occurred from one up to the other; by default from the
-            rollout's beginning up to the last slot of its tick.
-        view: who it is for first: `operator`, `engineer` or `auditor`.
+        since, until: times of the cases, `until` exclusive; by default from the rollout's start to
+            the last slot of its tick.
+        view: first section: `operator`, `engineer` or `auditor`.
     """
 
     since: datetime | None = None
@@ -47,111 +57,120 @@ class Asked:
 
 
 @dataclass(frozen=True, slots=True)
-class Made:
-    """A report with its number; `new` is False where it says nothing that was not kept before."""
+class CreatedReport:
+    """A stored report; `is_new` is False if an equal one was stored before."""
 
     number: int
-    report: Report
-    new: bool
+    report: StoredReport
+    is_new: bool
 
 
 @dataclass(frozen=True, slots=True)
-class By:
-    """Who has a report made, and the revision of the house chain that their rights stand in."""
+class ReportActor:
+    """Who requests a report, with the access ledger revision of their permissions."""
 
     name: str = ENGINE
-    house: int | None = None
+    access_head: int | None = None
 
 
-Beside = Callable[[Transaction, Made], None]
-"""What is written with a new report, in the same transaction."""
+ReportCallback = Callable[[Transaction, CreatedReport], None]
+"""Called in the transaction that stores a new report."""
 
 
-def make_report(
+def create_report(
     database: Database,
-    rollout: str,
-    name: str,
-    asked: Asked,
+    rollout_name: str,
+    report_name: str,
+    options: ReportOptions,
     at: datetime,
     *,
-    by: By | None = None,
-    beside: Beside | None = None,
-) -> Made:
-    """Make a report, seal it and keep it; where nothing has changed, return the last version.
+    actor: ReportActor | None = None,
+    on_created: ReportCallback | None = None,
+) -> CreatedReport:
+    """Build, seal and store a report; without changes, return its last version.
 
     Args:
-        database: where the rollout is.
-        rollout: its name.
-        name: of the report; the same name and span make a further version of the same report.
-        asked: its span and view.
-        at: now.
-        by: who has it made, by default the engine itself.
-        beside: what is to be written with a new version.
+        report_name: reports of one name and period are versions of the same report.
+        actor: who requests it, by default the engine.
+        on_created: called in the transaction of a new version.
 
     Raises:
-        NoSuchRolloutError: there is no such rollout.
-        NothingToReport: the span or the name is none that a report could be of.
-        StaleRevision: somebody else made the same at every try.
+        NoSuchRolloutError: the rollout does not exist.
+        NothingToReportError: the period or name is not valid.
+        StaleRevisionError: another process stored a version at every try.
     """
-    _check(name, asked)
-    return retried(lambda: _once(database, rollout, name, asked, at, by or By(), beside))
-
-
-def _check(name: str, asked: Asked) -> None:
-    if not (0 < len(name) <= LONGEST and name.isprintable() and name == name.strip()):
-        raise NothingToReport(f"name it in 1 to {LONGEST} printable letters")
-    if asked.view not in VIEWS:
-        raise NothingToReport(f"no view {asked.view}; there is {', '.join(VIEWS)}")
-    for time in (asked.since, asked.until):
-        if time is not None and time.utcoffset() is None:
-            raise NothingToReport(f"{time.isoformat()} has no zone; add its offset")
-
-
-def _once(
-    database: Database,
-    rollout: str,
-    name: str,
-    asked: Asked,
-    at: datetime,
-    by: By,
-    beside: Beside | None,
-) -> Made:
-    with database.reading() as transaction:
-        state = standing(transaction, rollout)
-        period = _span(transaction, state, asked, at)
-        inputs = replace(
-            stored_inputs(transaction, state, period), media=partial(_media, database, state)
+    _check_options(report_name, options)
+    return retry_on_stale_revision(
+        lambda: _try_create_report(
+            database, rollout_name, report_name, options, at, actor or ReportActor(), on_created
         )
-        last_report = Reports(transaction, state.rollout).last(name, period.since, period.until)
-    divergences_csv_bytes = divergences_csv(inputs)
-    facts = facts_of(inputs)
-    edition = replace(
-        facts.edition, name=name, divergences_sha256=hash_of(divergences_csv_bytes.decode())
     )
-    report = _report(
+
+
+def _check_options(report_name: str, options: ReportOptions) -> None:
+    if not (
+        0 < len(report_name) <= MAX_NAME_LENGTH
+        and report_name.isprintable()
+        and report_name == report_name.strip()
+    ):
+        raise NothingToReportError(f"name it in 1 to {MAX_NAME_LENGTH} printable letters")
+    if options.view not in VIEWS:
+        raise NothingToReportError(f"no view {options.view}; there is {', '.join(VIEWS)}")
+    for time in (options.since, options.until):
+        if time is not None and time.utcoffset() is None:
+            raise NothingToReportError(f"{time.isoformat()} has no zone; add its offset")
+
+
+def _try_create_report(
+    database: Database,
+    rollout_name: str,
+    report_name: str,
+    options: ReportOptions,
+    at: datetime,
+    actor: ReportActor,
+    on_created: ReportCallback | None,
+) -> CreatedReport:
+    with database.begin_read() as transaction:
+        state = load_rollout_state(transaction, rollout_name)
+        period = _compute_period(transaction, state, options, at)
+        inputs = replace(
+            load_report_inputs(transaction, state, period),
+            media=partial(_find_media, database, state),
+        )
+        last_report = ReportStore(transaction, state.rollout).find_newest(
+            report_name, period.since, period.until
+        )
+    divergences_csv_bytes = render_divergences_csv(inputs)
+    facts = compute_report_facts(inputs)
+    edition = replace(
+        facts.edition,
+        name=report_name,
+        divergences_sha256=compute_hash(divergences_csv_bytes.decode()),
+    )
+    report = _build_report(
         replace(facts, edition=edition),
         period,
-        asked.view,
+        options.view,
         divergences_csv_bytes.decode(),
         last_report,
     )
     if report is None:
         assert last_report is not None  # noqa: S101 - it says the same as this one
-        return Made(*last_report, new=False)
-    with database.writing() as transaction:
-        created_report = _seal(transaction, state, report, by)
-        if beside is not None:
-            beside(transaction, created_report)
+        return CreatedReport(*last_report, is_new=False)
+    with database.begin_write() as transaction:
+        created_report = _seal_report(transaction, state, report, actor)
+        if on_created is not None:
+            on_created(transaction, created_report)
     return created_report
 
 
-def _media(
-    database: Database, stood: Standing, keys: Collection[str]
+def _find_media(
+    database: Database, state: RolloutState, keys: Collection[str]
 ) -> Mapping[str, tuple[str, ...]]:
-    """Return what the media of some cases are, those of a case by their names."""
-    with database.reading() as transaction:
-        case_ids = CallerKeys(transaction, stood.rollout).find(keys)
-        cases = Newest(transaction, stood.rollout).cases(case_ids.values())
+    """Return the media of cases, by media name."""
+    with database.begin_read() as transaction:
+        case_ids = ExternalKeys(transaction, state.rollout).find_ids(keys)
+        cases = NewestRecords(transaction, state.rollout).load_cases(case_ids.values())
     return {
         case.key: tuple(case.media[media_name] for media_name in sorted(case.media))
         for case in cases.values()
@@ -159,53 +178,65 @@ def _media(
     }
 
 
-def _span(transaction: Transaction, stood: Standing, asked: Asked, at: datetime) -> Span:
-    whole_period = whole_span(transaction, stood, at)
-    period = Span(asked.since or whole_period.since, asked.until or whole_period.until, at)
+def _compute_period(
+    transaction: Transaction, state: RolloutState, options: ReportOptions, at: datetime
+) -> ReportPeriod:
+    whole_period = load_whole_period(transaction, state, at)
+    period = ReportPeriod(
+        options.since or whole_period.since, options.until or whole_period.until, at
+    )
     if period.until > at:
-        raise NothingToReport(f"{period.until.isoformat()} is yet to come; let the span end by now")
+        raise NothingToReportError(
+            f"{period.until.isoformat()} is yet to come; let the span end by now"
+        )
     return period
 
 
-def _report(
-    facts: Facts, span: Span, view: str, table: str, last: tuple[int, Report] | None
-) -> Report | None:
-    """Return the version that follows, None where it would say what the last one says."""
+def _build_report(
+    facts: ReportFacts,
+    period: ReportPeriod,
+    view: str,
+    table: str,
+    last_report: tuple[int, StoredReport] | None,
+) -> StoredReport | None:
+    """Return the next version, or None if nothing changed."""
     version = 1
-    if last is not None:
-        version = last[1].version + 1
-        changed_figures = changes(json.loads(last[1].body), plain(facts))
-        if not changed_figures and table == last[1].divergences:
+    if last_report is not None:
+        version = last_report[1].version + 1
+        changed_figures = compare_versions(json.loads(last_report[1].body), to_plain_values(facts))
+        if not changed_figures and table == last_report[1].divergences:
             return None
         edition = replace(
             facts.edition,
             version=version,
-            changed=changed_figures[:MOST],
-            more_changed=max(0, len(changed_figures) - MOST),
+            changed=changed_figures[:MAX_CHANGES],
+            more_changed=max(0, len(changed_figures) - MAX_CHANGES),
         )
         facts = replace(facts, edition=edition)
-    return Report(
+    return StoredReport(
         name=facts.edition.name,
-        since=span.since,
-        until=span.until,
+        since=period.since,
+        until=period.until,
         version=version,
         state=facts.edition.state,
         due=facts.edition.due,
         view=view,
         schema=SCHEMA,
-        body=canonical(plain(facts)),
+        body=format_canonical(to_plain_values(facts)),
         divergences=table,
-        made_at=span.at,
+        made_at=period.at,
         sealed_in=0,
     )
 
 
-def _seal(transaction: Transaction, stood: Standing, report: Report, by: By) -> Made:
-    """Write a version and its hash, unless somebody else has just made one."""
-    ledger, store = Ledger(transaction, stood.rollout), Reports(transaction, stood.rollout)
+def _seal_report(
+    transaction: Transaction, state: RolloutState, report: StoredReport, actor: ReportActor
+) -> CreatedReport:
+    """Store a version and its hash unless another process stored one first."""
+    ledger, store = Ledger(transaction, state.rollout), ReportStore(transaction, state.rollout)
     event = ReportSealed(
         at=report.made_at,
-        by=by.name,
+        by=actor.name,
         report=report.name,
         since=report.since,
         until=report.until,
@@ -213,20 +244,20 @@ def _seal(transaction: Transaction, stood: Standing, report: Report, by: By) -> 
         state=report.state,
         sha256=report.hash,
     )
-    head = ledger.head()
-    (row,) = ledger.append([event], after=head.revision, access_head=by.house)
-    last_report = store.last(report.name, report.since, report.until)
+    head = ledger.load_head()
+    (row,) = ledger.append([event], after=head.revision, access_head=actor.access_head)
+    last_report = store.find_newest(report.name, report.since, report.until)
     if (0 if last_report is None else last_report[1].version) != report.version - 1:
-        raise StaleRevision(f"{report.name} was just made by somebody else; ask again")
+        raise StaleRevisionError(f"{report.name} was just made by somebody else; ask again")
     sealed_report = replace(report, sealed_in=row.revision)
-    return Made(store.seal(sealed_report), sealed_report, new=True)
+    return CreatedReport(store.store(sealed_report), sealed_report, is_new=True)
 
 
-def faults_of_seals(transaction: Transaction, rollout: Rollout) -> Iterator[str]:
-    """Yield what is wrong with each report that is not what was sealed, or that is gone."""
-    reports = Reports(transaction, rollout)
-    stored_seals = reports.sealed_in()
-    rows = Ledger(transaction, rollout).rows(kinds={ReportSealed.__name__})
+def find_seal_faults(transaction: Transaction, rollout: Rollout) -> Iterator[str]:
+    """Yield a fault for each report that is missing or differs from its seal."""
+    reports = ReportStore(transaction, rollout)
+    stored_seals = reports.list_sealed()
+    rows = Ledger(transaction, rollout).list_rows(kinds={ReportSealed.__name__})
     sealed_hashes = {row.revision: str(row.fields["sha256"]) for row in rows}
     for revision in sorted(sealed_hashes.keys() - stored_seals.keys()):
         yield f"the report that revision {revision} sealed is not there"
@@ -234,9 +265,9 @@ def faults_of_seals(transaction: Transaction, rollout: Rollout) -> Iterator[str]
         report = reports.get(report_number)
         if report is None or (report.hash, stored_hash) != (sealed_hashes.get(revision),) * 2:
             yield f"report {report_number} is not what revision {revision} sealed"
-        elif _table_named(report) != sha256(report.divergences.encode()).hexdigest():
+        elif _read_table_hash(report) != sha256(report.divergences.encode()).hexdigest():
             yield f"the divergences of report {report_number} are not those that it names"
 
 
-def _table_named(report: Report) -> str:
+def _read_table_hash(report: StoredReport) -> str:
     return str(json.loads(report.body)["edition"]["divergences_sha256"])

@@ -1,9 +1,8 @@
-"""What a report is made of, read from the service's store: the same as a replay gives.
+"""The inputs of a report, read from the store, as a replay provides them.
 
-A report is of the cases that occurred in a span. What the ledger says, and what gates had been
-shown, ends with the span; what was said of its cases may come in later, until each closes. A case
-that somebody may still judge without the model's answer in sight is left out of everything, so that
-no report tells of it.
+A report covers the cases of a period. Ledger and gate evidence end with the period; records of its
+cases may arrive until each closes. Cases that may still be decided blind are excluded from
+everything, so that no report reveals them.
 """
 
 import shlex
@@ -15,164 +14,177 @@ from importlib.metadata import version
 
 import polars as pl
 
-from rollout.core.errors import Refusal
-from rollout.core.ledger.ledger import BrokenChainError, Row, event_of
+from rollout.core.calendar.instants import from_micros
+from rollout.core.errors import RefusalError
+from rollout.core.ledger.ledger import BrokenLedgerError, CanonicalRow, parse_event
 from rollout.core.policy.policy import Policy
-from rollout.core.records.label_cleaning import Choice
-from rollout.core.scope.events import Event, PolicyApplied, ReportSealed
-from rollout.core.scope.projection import fold
+from rollout.core.records.label_cleaning import CleaningChoice
+from rollout.core.scope.events import LedgerEvent, PolicyApplied, ReportSealed
+from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope
-from rollout.reports.inputs.inputs import ACTIONS, Baseline, Era, Inputs, Key, Source, Waiting
-from rollout.services.engine.evidence_reader import NO_FEEDS
-from rollout.services.engine.reviewer_checks import people_of
-from rollout.services.engine.rollout_state import Standing, kept_policy
-from rollout.services.engine.stage_history import Era as PastEra
-from rollout.services.engine.stage_history import Past
-from rollout.store.counting.count_windows import Spans
-from rollout.store.counting.counted_units import Counted
+from rollout.reports.inputs.inputs import (
+    ACTION_SCHEMA,
+    BaselineActionCount,
+    CellVersion,
+    PendingReviews,
+    PolicyPeriod,
+    ReportInputs,
+    SourceFile,
+)
+from rollout.services.engine.evidence_reader import EMPTY_GUARD_FEEDS
+from rollout.services.engine.reviewer_checks import compute_reviewer_checks
+from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy
+from rollout.services.engine.stage_history import LivePolicyPeriod as PastEra
+from rollout.services.engine.stage_history import RolloutHistory
+from rollout.store.counting.counted_units import CountedUnits
+from rollout.store.counting.period_records import PeriodRecords
 from rollout.store.database.session import Transaction
-from rollout.store.ledger.evidence import Evidence
+from rollout.store.ledger.evidence import EvidenceStore
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.policies import Policies
+from rollout.store.ledger.policies import PolicyTexts
 from rollout.store.records.baselines import Baselines
-from rollout.store.records.external_keys import CallerKeys
+from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.history import StoredHistory
-from rollout.store.reviews.cleanings import Cleanings
-from rollout.tally.case_placement import History, place
-from rollout.tally.evidence_view import Sight
-from rollout.tally.frames import Records
-from rollout.tally.slots import EPOCH, MICROSECOND, instant, slot_after, slot_before
-from rollout.tally.stage_history import Timeline
-from rollout.tally.unit_buffer import KeptUnits
-from rollout.tally.units import resolve
+from rollout.store.reviews.cleanings import CleaningStore
+from rollout.tally.case_placement import PlacedHistory, place_cases
+from rollout.tally.evidence_view import EvidenceView
+from rollout.tally.frames import RecordFrames
+from rollout.tally.slots import find_slot_after, find_slot_before, to_instant
+from rollout.tally.stage_history import StageHistory
+from rollout.tally.unit_buffer import UnitBuffer
+from rollout.tally.units import resolve_units
 
-SOON = 4  # a review is about to expire in the last quarter of the policy's grace
+EXPIRY_FRACTION = 4  # a review task is about to expire in the last quarter of the grace
 
 
-class NothingToReport(Refusal):
-    """The span is none that a report could be of."""
+class NothingToReportError(RefusalError):
+    """No report is possible for the period."""
 
     code = "nothing-to-report"
 
 
 @dataclass(frozen=True, slots=True)
-class Span:
-    """The cases that occurred from `since` up to `until`, which is outside; told at `at`."""
+class ReportPeriod:
+    """The cases from `since` to `until` (exclusive), as known at `at`."""
 
     since: datetime
     until: datetime
     at: datetime
 
 
-def whole_span(transaction: Transaction, stood: Standing, at: datetime) -> Span:
-    """Return the span from the rollout's beginning to the last slot of its grid."""
-    started_at = next(Ledger(transaction, stood.rollout).events(until=1)).at
-    return Span(started_at, instant(slot_before(at, stood.policy.tick), stood.policy.tick), at)
+def load_whole_period(transaction: Transaction, state: RolloutState, at: datetime) -> ReportPeriod:
+    """Return the period from the rollout's start to its last slot."""
+    started_at = next(Ledger(transaction, state.rollout).list_events(until=1)).at
+    return ReportPeriod(
+        started_at, to_instant(find_slot_before(at, state.policy.tick), state.policy.tick), at
+    )
 
 
-def stored_inputs(transaction: Transaction, stood: Standing, span: Span) -> Inputs:
-    """Return what a report of a span is made of.
+def load_report_inputs(
+    transaction: Transaction, state: RolloutState, period: ReportPeriod
+) -> ReportInputs:
+    """Return the inputs of a report.
 
     Args:
-        transaction: any; all of it is read at one instant of the database.
-        stood: how the rollout stands.
-        span: which cases, and now. The policy is the one that was in force at its end.
+        transaction: everything is read from its database snapshot.
+        period: the policy at its end applies.
 
     Raises:
-        NothingToReport: the span is empty, or ended before the rollout began.
+        NothingToReportError: the period is empty, or ended before the rollout started.
     """
-    ledger_inputs = _told(transaction, stood, span)
-    record_inputs = _read(transaction, stood, span, ledger_inputs.policy)
-    last_slot = Evidence(transaction, stood.rollout).through()
-    history, policy = ledger_inputs.past, ledger_inputs.policy
-    history.mark(slot_before(span.until, policy.tick))
-    policy_periods = _eras(history)
-    period_records = Spans(transaction, stood.rollout)
+    ledger_inputs = _load_ledger_inputs(transaction, state, period)
+    record_inputs = _load_records(transaction, state, period, ledger_inputs.policy)
+    last_slot = EvidenceStore(transaction, state.rollout).get_last_slot()
+    history, policy = ledger_inputs.history, ledger_inputs.policy
+    history.advance_to(find_slot_before(period.until, policy.tick))
+    policy_periods = _build_policy_periods(history)
+    period_records = PeriodRecords(transaction, state.rollout)
     is_counted = pl.col("slot") <= last_slot
-    return Inputs(
+    return ReportInputs(
         policy=policy,
         events=ledger_inputs.events,
         timelines=policy_periods[-1].timelines,
-        sights=_sights(
-            transaction, stood, ledger_inputs, span, last_slot, record_inputs.open_units
+        evidence_views=_load_evidence_views(
+            transaction, state, ledger_inputs, period, last_slot, record_inputs.open_units
         ),
         units=record_inputs.units.filter(is_counted),
         records=record_inputs.records,
         cases=record_inputs.history.cases,
-        left_out=record_inputs.history.left_out,
-        first=max(span.since, ledger_inputs.events[0].at),
-        last=span.until,
-        salt=stood.rollout.salt,
-        simulated=False,
-        sources=tuple(_sources(policy, record_inputs.records)),
-        command=command_of(stood.rollout.name, span),
+        unplaced=record_inputs.history.excluded,
+        first=max(period.since, ledger_inputs.events[0].at),
+        last=period.until,
+        salt=state.rollout.salt,
+        is_simulated=False,
+        sources=tuple(_iterate_sources(policy, record_inputs.records)),
+        command=build_report_command(state.rollout.name, period),
         product=f"rollout-controller {version('rollout-controller')}",
-        made_at=span.at,
-        settled_until=max(instant(last_slot, policy.tick), ledger_inputs.events[0].at),
-        due=_due(record_inputs.history.cases, policy, span),
-        waiting=record_inputs.units.filter(~is_counted & (pl.col("track") == "gate")),
-        kept_back=len(record_inputs.kept_back),
-        actions=period_records.actions(record_inputs.numbers, ACTIONS),
-        baselines=_baselines(transaction, stood),
-        desk=_desk(period_records, span, policy.evidence.grace),
-        heard=period_records.heard(),
-        rows=ledger_inputs.rows,
-        chain_fault=_chain_fault(transaction, stood),
-        eras=policy_periods,
-        cleanings=tuple(_cleanings(transaction, stood, record_inputs.numbers, span)),
+        made_at=period.at,
+        counted_until=max(to_instant(last_slot, policy.tick), ledger_inputs.events[0].at),
+        closes_at=_compute_due_time(record_inputs.history.cases, policy, period),
+        pending_units=record_inputs.units.filter(~is_counted & (pl.col("track") == "gate")),
+        withheld_count=len(record_inputs.withheld_case_ids),
+        actions=period_records.load_actions(record_inputs.case_ids, ACTION_SCHEMA),
+        baselines=_load_baselines(transaction, state),
+        pending_reviews=_load_pending_work(period_records, period, policy.evidence.grace),
+        last_activity=period_records.load_last_received(),
+        ledger_rows=ledger_inputs.rows,
+        ledger_fault=_find_ledger_fault(transaction, state),
+        policy_periods=policy_periods,
+        choices=tuple(_iterate_choices(transaction, state, record_inputs.case_ids, period)),
     )
 
 
-def command_of(name: str, span: Span) -> str:
-    """Return the line that makes the same report again."""
-    arguments = ["--since", span.since.isoformat(), "--until", span.until.isoformat()]
-    return shlex.join(["rollout", "report", name, *arguments])
-
-
-# The ledger, up to the end of the span
+def build_report_command(rollout_name: str, period: ReportPeriod) -> str:
+    """Return the command line that makes the same report."""
+    arguments = ["--since", period.since.isoformat(), "--until", period.until.isoformat()]
+    return shlex.join(["rollout", "report", rollout_name, *arguments])
 
 
 @dataclass(frozen=True)
-class _Told:
-    """What the ledger says by the end of the span."""
+class _LedgerInputs:
+    """The ledger's contents at the end of the period."""
 
-    rows: tuple[Row, ...]
-    events: tuple[Event, ...]
+    rows: tuple[CanonicalRow, ...]
+    events: tuple[LedgerEvent, ...]
     scope: Scope
     policy: Policy
-    past: Past
+    history: RolloutHistory
 
 
-def _told(transaction: Transaction, stood: Standing, span: Span) -> _Told:
-    ledger = Ledger(transaction, stood.rollout)
-    rows = list(ledger.rows(until=ledger.revision_at(span.until)))
+def _load_ledger_inputs(
+    transaction: Transaction, state: RolloutState, period: ReportPeriod
+) -> _LedgerInputs:
+    ledger = Ledger(transaction, state.rollout)
+    rows = list(ledger.list_rows(until=ledger.find_revision_at(period.until)))
     while rows and rows[-1].event_kind == ReportSealed.__name__:
-        rows.pop()  # that a report was made changes no report
-    events = tuple(map(event_of, rows))
+        rows.pop()  # the entry of a report must not change the next report
+    events = tuple(map(parse_event, rows))
     if not any(isinstance(event, PolicyApplied) for event in events):
-        started_at = next(ledger.events(until=1)).at.isoformat()
-        raise NothingToReport(
-            f"{stood.rollout.name} began at {started_at}; let the span end after it"
+        started_at = next(ledger.list_events(until=1)).at.isoformat()
+        raise NothingToReportError(
+            f"{state.rollout.name} began at {started_at}; let the span end after it"
         )
-    if span.since >= span.until:
-        raise NothingToReport(f"{span.since.isoformat()} is not before {span.until.isoformat()}")
+    if period.since >= period.until:
+        raise NothingToReportError(
+            f"{period.since.isoformat()} is not before {period.until.isoformat()}"
+        )
     applied_hashes = {event.policy_hash for event in events if isinstance(event, PolicyApplied)}
-    texts = Policies(transaction, stood.rollout).texts(applied_hashes)
-    policies = {policy_hash: kept_policy(text) for policy_hash, text in texts.items()}
-    history, scope = Past(), fold(events)
-    history.take(events, policies.__getitem__)
-    return _Told(tuple(rows), events, scope, policies[scope.policy_hash], history)
+    texts = PolicyTexts(transaction, state.rollout).load_texts(applied_hashes)
+    policies = {policy_hash: parse_stored_policy(text) for policy_hash, text in texts.items()}
+    history, scope = RolloutHistory(), apply_events(events)
+    history.add_events(events, policies.__getitem__)
+    return _LedgerInputs(tuple(rows), events, scope, policies[scope.policy_hash], history)
 
 
-def _eras(past: Past) -> tuple[Era, ...]:
-    """Return the policies that were in force, each with the stages of cells on its own ladder."""
-    live_periods = past.eras
+def _build_policy_periods(history: RolloutHistory) -> tuple[PolicyPeriod, ...]:
+    """Return the past policies, each with the cells' stages in its terms."""
+    live_periods = history.policy_periods
     return tuple(
-        Era(
-            since=instant(live_period.since, live_period.policy.tick),
+        PolicyPeriod(
+            since=to_instant(live_period.first_slot, live_period.policy.tick),
             policy=live_period.policy,
             timelines={
-                cell: _on_ladder(past.of(cell), live_periods, live_period)
+                cell: _map_stage_history(history.get_stage_history(cell), live_periods, live_period)
                 for cell in live_period.policy.cells
             },
         )
@@ -180,105 +192,114 @@ def _eras(past: Past) -> tuple[Era, ...]:
     )
 
 
-def _on_ladder(line: Timeline, eras: Sequence[PastEra], own: PastEra) -> Timeline:
-    """Return a cell's stages as rungs of one era's ladder, by the names of the stages.
+def _map_stage_history(
+    stage_history: StageHistory, live_periods: Sequence[PastEra], live_period: PastEra
+) -> StageHistory:
+    """Return a cell's stage levels under one policy.
 
-    A stage that the ladder does not have stands as the rung as high, at most its highest.
+    A stage that the policy lacks is mapped to its level, at most the policy's highest.
     """
-    mapped_history = Timeline()
-    for slot, row in zip(line.slots, line.rungs, strict=True):
+    mapped_history = StageHistory()
+    for slot, row in zip(stage_history.slots, stage_history.stage_levels, strict=True):
         period_then = next(
-            (candidate for candidate in reversed(eras) if candidate.since <= slot), eras[0]
+            (candidate for candidate in reversed(live_periods) if candidate.first_slot <= slot),
+            live_periods[0],
         )
-        mapped_history = mapped_history.after(
-            slot, _rung(row - period_then.row if row else 0, period_then, own)
+        mapped_history = mapped_history.extend(
+            slot,
+            _map_stage_level(row - period_then.first_row if row else 0, period_then, live_period),
         )
     return mapped_history
 
 
-def _rung(rung: int, then: PastEra, own: PastEra) -> int:
-    stage_ids, stage_id = own.policy.rungs, then.policy.rungs[rung]
-    if then.row == own.row or stage_id not in stage_ids:
-        return min(rung, len(stage_ids) - 1)
+def _map_stage_level(stage_level: int, period_then: PastEra, live_period: PastEra) -> int:
+    stage_ids, stage_id = live_period.policy.stage_ids, period_then.policy.stage_ids[stage_level]
+    if period_then.first_row == live_period.first_row or stage_id not in stage_ids:
+        return min(stage_level, len(stage_ids) - 1)
     return stage_ids.index(stage_id)
 
 
-# The records of the span
-
-
 @dataclass(frozen=True)
-class _Read:
-    """The records of the span, without those of cases that somebody may still judge blind."""
+class _RecordInputs:
+    """The records of the period, without cases that may still be decided blind."""
 
-    numbers: frozenset[int]
-    kept_back: frozenset[int]
-    records: Records
-    history: History
+    case_ids: frozenset[int]
+    withheld_case_ids: frozenset[int]
+    records: RecordFrames
+    history: PlacedHistory
     units: pl.DataFrame
     open_units: frozenset[str]
 
 
-def _read(transaction: Transaction, stood: Standing, span: Span, policy: Policy) -> _Read:
-    period_records = Spans(transaction, stood.rollout)
+def _load_records(
+    transaction: Transaction, state: RolloutState, period: ReportPeriod, policy: Policy
+) -> _RecordInputs:
+    period_records = PeriodRecords(transaction, state.rollout)
     case_ids, blind_case_ids = (
-        period_records.cases(span.since, span.until),
-        period_records.unseen(span.at),
+        period_records.list_cases(period.since, period.until),
+        period_records.list_blind_cases(period.at),
     )
-    attribute_names = sorted({*period_records.attributes(case_ids), *_asked_for(policy)})
+    attribute_names = sorted(
+        {*period_records.list_attributes(case_ids), *_list_policy_attributes(policy)}
+    )
     levers = [lever.id for lever in policy.levers]
-    store = StoredHistory(transaction, stood.rollout, levers=levers, attributes=attribute_names)
-    reviewer_checks = people_of(transaction, replace(stood, policy=policy))
+    store = StoredHistory(transaction, state.rollout, levers=levers, attributes=attribute_names)
+    reviewer_checks = compute_reviewer_checks(transaction, replace(state, policy=policy))
     all_records = replace(
-        store.records(_together(period_records, store, case_ids, span, policy)),
-        people=reviewer_checks,
+        store.load_records(_add_episode_cases(period_records, store, case_ids, period, policy)),
+        reliability=reviewer_checks,
     )
-    placed_history = place(all_records, policy, stood.rollout.salt, stood.trained_until)
-    keys = CallerKeys(transaction, stood.rollout).keys_of({*case_ids, *blind_case_ids})
+    placed_history = place_cases(all_records, policy, state.rollout.salt, state.trained_until)
+    keys = ExternalKeys(transaction, state.rollout).find_keys({*case_ids, *blind_case_ids})
     hidden_keys = {keys[case_id] for case_id in blind_case_ids if case_id in keys}
-    is_inside = pl.col("occurred_at").is_between(span.since, span.until, closed="left")
+    is_inside = pl.col("occurred_at").is_between(period.since, period.until, closed="left")
     visible_keys = all_records.cases.filter(
         is_inside & ~pl.col("case_key").is_in(list(hidden_keys))
     )["case_key"]
-    records = _on_clocks(_of(all_records, visible_keys), policy)
-    units: pl.DataFrame = resolve(placed_history.placed, policy).collect("polars").to_native()
+    records = _add_local_hours(_select_records(all_records, visible_keys), policy)
+    units: pl.DataFrame = resolve_units(placed_history.placed, policy).collect("polars").to_native()
     inside_keys = set(visible_keys)
     visible_case_ids = frozenset(
         case_id for case_id in case_ids - blind_case_ids if keys.get(case_id) in inside_keys
     )
-    return _Read(
-        numbers=visible_case_ids,
-        kept_back=frozenset(case_ids & blind_case_ids),
+    return _RecordInputs(
+        case_ids=visible_case_ids,
+        withheld_case_ids=frozenset(case_ids & blind_case_ids),
         records=records,
-        history=_history(placed_history, records, visible_keys, stood, policy),
+        history=_place_records(placed_history, records, visible_keys, state, policy),
         units=units.filter(pl.col("case_key").is_in(visible_keys.implode())),
-        open_units=frozenset(_units_of(stood, store, blind_case_ids, policy)),
+        open_units=frozenset(_iterate_unit_keys(state, store, blind_case_ids, policy)),
     )
 
 
-def _asked_for(policy: Policy) -> set[str]:
+def _list_policy_attributes(policy: Policy) -> set[str]:
     """Return the attributes that a policy names."""
     return {attribute for window in policy.windows for attribute in window.when} | {*policy.slices}
 
 
-def _together(
-    spans: Spans, store: StoredHistory, cases: Collection[int], span: Span, policy: Policy
+def _add_episode_cases(
+    period_records: PeriodRecords,
+    store: StoredHistory,
+    cases: Collection[int],
+    period: ReportPeriod,
+    policy: Policy,
 ) -> set[int]:
-    """Return cases with the others of their episodes: which of them counts is drawn among all.
+    """Return the cases with all cases of their episodes, for sampling.
 
-    Episodes without a name are spans of the clock: those that the ends of `span` lie in.
+    Unnamed episodes are time spans: those at the ends of `period` are completed.
     """
     if policy.evidence.unit == "case":
         return set(cases)
-    all_case_ids, episode_span = store.with_episodes(cases), policy.evidence.episode_span
+    all_case_ids, episode_span = store.add_episode_cases(cases), policy.evidence.episode_span
     if episode_span is not None:
-        last_instant = instant(slot_after(span.until, episode_span), episode_span)
-        all_case_ids |= spans.cases(
-            instant(slot_before(span.since, episode_span), episode_span), last_instant
+        last_instant = to_instant(find_slot_after(period.until, episode_span), episode_span)
+        all_case_ids |= period_records.list_cases(
+            to_instant(find_slot_before(period.since, episode_span), episode_span), last_instant
         )
     return all_case_ids
 
 
-def _of(records: Records, keys: pl.Series) -> Records:
+def _select_records(records: RecordFrames, keys: pl.Series) -> RecordFrames:
     """Return the records of some cases."""
     is_selected = pl.col("case_key").is_in(keys.implode())
     return replace(
@@ -290,12 +311,12 @@ def _of(records: Records, keys: pl.Series) -> Records:
     )
 
 
-def _on_clocks(records: Records, policy: Policy) -> Records:
-    """Return records with the hour of each case on its site's clock: the store keeps instants."""
+def _add_local_hours(records: RecordFrames, policy: Policy) -> RecordFrames:
+    """Add the local hour of each case; the store has only instants."""
     timezones = {site.id: site.timezone for site in policy.sites}
     site_frames = [
         site_frame.with_columns(
-            _hour(timezones.get(str(site), policy.timezone)).alias("hour_written")
+            _build_local_hour(timezones.get(str(site), policy.timezone)).alias("hour_written")
         )
         for (site,), site_frame in records.cases.partition_by(
             "site", as_dict=True, maintain_order=True
@@ -304,116 +325,119 @@ def _on_clocks(records: Records, policy: Policy) -> Records:
     return replace(records, cases=pl.concat(site_frames)) if site_frames else records
 
 
-def _hour(zone: str) -> pl.Expr:
-    return pl.col("occurred_at").dt.convert_time_zone(zone).dt.hour()
+def _build_local_hour(timezone: str) -> pl.Expr:
+    return pl.col("occurred_at").dt.convert_time_zone(timezone).dt.hour()
 
 
-def _history(
-    placed: History, records: Records, mine: pl.Series, stood: Standing, policy: Policy
-) -> History:
-    """Return the placed cases of the span, and how many of it could not be placed."""
-    if len(mine) == placed.cases.height + sum(placed.left_out.values()):
-        return placed
-    return place(records, policy, stood.rollout.salt, stood.trained_until)
+def _place_records(
+    placed_history: PlacedHistory,
+    records: RecordFrames,
+    visible_keys: pl.Series,
+    state: RolloutState,
+    policy: Policy,
+) -> PlacedHistory:
+    """Place the cases of the period, and count the others."""
+    if len(visible_keys) == placed_history.cases.height + sum(placed_history.excluded.values()):
+        return placed_history
+    return place_cases(records, policy, state.rollout.salt, state.trained_until)
 
 
-def _units_of(
-    stood: Standing, store: StoredHistory, cases: Collection[int], policy: Policy
+def _iterate_unit_keys(
+    state: RolloutState, store: StoredHistory, cases: Collection[int], policy: Policy
 ) -> Iterator[str]:
-    """Yield the keys of the units that some cases belong to, as they were counted."""
+    """Yield the keys of the counted units of cases."""
     if not cases:
         return
-    placed_history = place(store.records(cases), policy, stood.rollout.salt)
+    placed_history = place_cases(store.load_records(cases), policy, state.rollout.salt)
     yield from placed_history.cases["unit"]
 
 
-# What the engine was shown
-
-
-def _sights(
+def _load_evidence_views(
     transaction: Transaction,
-    stood: Standing,
-    told: _Told,
-    span: Span,
-    through: int,
-    left_out: Collection[str],
-) -> Mapping[Key, Sight]:
-    """Return per cell and version what was counted of the units that occurred by the end."""
-    policy, scope, history = told.policy, told.scope, told.past
-    units = KeptUnits(policy, history.meanings)
-    until = slot_after(span.until, policy.tick)
-    is_included = (pl.col("occurred") < until) & ~pl.col("unit").is_in(list(left_out))
-    for frame in Counted(transaction, stood.rollout).frames(after=-1, until=through):
+    state: RolloutState,
+    ledger_inputs: _LedgerInputs,
+    period: ReportPeriod,
+    last_slot: int,
+    excluded_units: Collection[str],
+) -> Mapping[CellVersion, EvidenceView]:
+    """Return the counted evidence of units until the end, by cell and version."""
+    policy, scope, history = ledger_inputs.policy, ledger_inputs.scope, ledger_inputs.history
+    units = UnitBuffer(policy, history.find_equivalent_definitions)
+    until = find_slot_after(period.until, policy.tick)
+    is_included = (pl.col("occurred") < until) & ~pl.col("unit").is_in(list(excluded_units))
+    for frame in CountedUnits(transaction, state.rollout).load_frames(after=-1, until=last_slot):
         units.add(frame.filter(is_included))
-    granted_keys = (key for key in scope.cells if key[0] in policy.known)
+    granted_keys = (key for key in scope.cells if key[0] in policy.cell_set)
     keys = sorted(key for key in {*units, *granted_keys} if key[1] in scope.versions)
-    return {key: _sight(key, units, told) for key in keys}
+    return {key: _build_evidence_view(key, units, ledger_inputs) for key in keys}
 
 
-def _sight(key: Key, units: KeptUnits, told: _Told) -> Sight:
+def _build_evidence_view(
+    key: CellVersion, units: UnitBuffer, ledger_inputs: _LedgerInputs
+) -> EvidenceView:
     cell, version = key
-    return Sight(
+    return EvidenceView(
         cell=cell,
         version=version,
-        rows=units.rows(key),
-        kinds=units.kinds,
-        policy=told.policy,
-        state=told.scope.state(cell, version),
-        first_seen=told.scope.versions[version].first_seen,
-        timeline=told.past.of(cell),
-        shares=told.past.shares,
-        band_of=lambda rows: rows.unit,  # kept units carry their bands
-        feeds=NO_FEEDS,
+        rows=units.get_rows(key),
+        unit_classes=units.unit_classes,
+        policy=ledger_inputs.policy,
+        state=ledger_inputs.scope.get_cell_state(cell, version),
+        first_seen=ledger_inputs.scope.versions[version].first_seen,
+        stage_history=ledger_inputs.history.get_stage_history(cell),
+        shares=ledger_inputs.history.stage_shares,
+        find_buckets=lambda rows: rows.unit,  # stored units hold their buckets
+        feeds=EMPTY_GUARD_FEEDS,
     )
 
 
-# What only the store knows
-
-
-def _due(cases: pl.DataFrame, policy: Policy, span: Span) -> datetime:
-    """Return when the last case closes that occurred in the span, at the earliest as it ends."""
+def _compute_due_time(cases: pl.DataFrame, policy: Policy, period: ReportPeriod) -> datetime:
+    """Return when the last case of the period closes, at least its end."""
     last_instant = (
         cases.select(pl.max_horizontal("t", "received").max()).item() if cases.height else None
     )
-    at = (
-        span.until
-        if last_instant is None
-        else max(span.until, EPOCH + int(last_instant) * MICROSECOND)
+    at = period.until if last_instant is None else max(period.until, from_micros(int(last_instant)))
+    return to_instant(find_slot_after(at + policy.evidence.grace, policy.tick), policy.tick)
+
+
+def _load_pending_work(
+    period_records: PeriodRecords, period: ReportPeriod, grace: timedelta
+) -> tuple[PendingReviews, ...]:
+    rows = period_records.count_open_reviews(
+        period.since, period.at, period.at + grace / EXPIRY_FRACTION
     )
-    return instant(slot_after(at + policy.evidence.grace, policy.tick), policy.tick)
+    return tuple(PendingReviews(*row) for row in rows)
 
 
-def _desk(spans: Spans, span: Span, grace: timedelta) -> tuple[Waiting, ...]:
-    rows = spans.waiting(span.since, span.at, span.at + grace / SOON)
-    return tuple(Waiting(*row) for row in rows)
-
-
-def _baselines(transaction: Transaction, stood: Standing) -> tuple[Baseline, ...]:
+def _load_baselines(
+    transaction: Transaction, state: RolloutState
+) -> tuple[BaselineActionCount, ...]:
     return tuple(
-        Baseline(*astuple(baseline)) for baseline in Baselines(transaction, stood.rollout).holding()
+        BaselineActionCount(*astuple(baseline))
+        for baseline in Baselines(transaction, state.rollout).list_current()
     )
 
 
-def _cleanings(
-    transaction: Transaction, stood: Standing, cases: Collection[int], span: Span
-) -> Iterator[Choice]:
-    """Yield what was chosen about the cases by the time that the report is made."""
-    choices = Cleanings(transaction, stood.rollout).of(cases)
-    yield from (choice for choice in choices if choice.at <= span.at)
+def _iterate_choices(
+    transaction: Transaction, state: RolloutState, cases: Collection[int], period: ReportPeriod
+) -> Iterator[CleaningChoice]:
+    """Yield the choices about the cases at the time of the report."""
+    choices = CleaningStore(transaction, state.rollout).list_for_cases(cases)
+    yield from (choice for choice in choices if choice.at <= period.at)
 
 
-def _chain_fault(transaction: Transaction, stood: Standing) -> str:
+def _find_ledger_fault(transaction: Transaction, state: RolloutState) -> str:
     try:
-        Ledger(transaction, stood.rollout).verify()
-    except BrokenChainError as error:
+        Ledger(transaction, state.rollout).verify()
+    except BrokenLedgerError as error:
         return str(error)
     return ""
 
 
-def _sources(policy: Policy, records: Records) -> Iterator[Source]:
-    """Yield the policy and each kind of record with the hash of what was read of it."""
-    yield Source(f"policy of {policy.rollout}", policy.hash)
+def _iterate_sources(policy: Policy, records: RecordFrames) -> Iterator[SourceFile]:
+    """Yield the policy and each record table with the hash of its contents."""
+    yield SourceFile(f"policy of {policy.rollout}", policy.hash)
     for table_name in ("cases", "predictions", "decisions", "outcomes"):
         frame: pl.DataFrame = getattr(records, table_name)
         rows = frame.select(sorted(frame.columns)).sort(sorted(frame.columns), nulls_last=True)
-        yield Source(f"stored {table_name}", sha256(rows.write_csv().encode()).hexdigest())
+        yield SourceFile(f"stored {table_name}", sha256(rows.write_csv().encode()).hexdigest())

@@ -1,8 +1,8 @@
-"""Reports on schedule and on incident: which are due, each made once, each queued as it is sealed.
+"""Scheduled and incident reports: find due ones, make each once, queue deliveries.
 
-A replica claims a report, makes it, and in the transaction that seals it queues its deliveries and
-notes how far it came. Who died over it is followed by another one after `OUTLIVED`; who was only
-slow finds its claim gone, and what it made is undone.
+A replica claims a report and makes it. The transaction that seals it also queues its deliveries and
+stores the progress. If the replica stops, another one takes over after `CLAIM_TIMEOUT`. If it was
+only slow, its claim is gone and its transaction is rolled back.
 """
 
 from collections.abc import Callable
@@ -11,26 +11,27 @@ from datetime import datetime, timedelta
 from typing import Protocol
 
 from rollout import faults
-from rollout.core.calendar.timezones import count, moment
+from rollout.core.calendar.instants import from_micros
+from rollout.core.calendar.timezones import to_instant_micros
 from rollout.core.policy.policy import Policy
-from rollout.core.policy.slots import due
-from rollout.services.engine.rollout_state import Standing, standing
+from rollout.core.policy.report_times import find_due_report
+from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.engine.service import Service
-from rollout.services.incidents.incidents import channels_told, note_of
+from rollout.services.incidents.incidents import build_incident_notification, list_incident_channels
 from rollout.store.database.rollouts import Rollout, Rollouts
 from rollout.store.database.session import Transaction
-from rollout.store.reports.deliveries import Deliveries, Letter
+from rollout.store.reports.deliveries import DeliveryStore, NewDelivery
 from rollout.store.reports.report_runs import ReportRuns
 
-OUTLIVED = timedelta(minutes=10)  # after which a report that nobody finished is somebody else's
-BEFORE_INCIDENT = timedelta(days=1)  # that a notice's report is about
+CLAIM_TIMEOUT = timedelta(minutes=10)  # after which another replica may claim the report
+INCIDENT_REPORT_PERIOD = timedelta(days=1)  # covered by an incident report
 ON_SCHEDULE, ON_INCIDENT = "schedule", "incident"
-INCIDENTS = ""  # the name of a run that tells of incidents: no report of a policy has it
+INCIDENT_RUN_NAME = ""  # run name of incident reports; no report of a policy has it
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """A report to be made: its name, for whom, of which span."""
+class ReportOrder:
+    """A report to make: its name, view and period."""
 
     name: str
     view: str
@@ -38,149 +39,176 @@ class Wanted:
     until: datetime
 
 
-Beside = Callable[[Transaction, int], None]
-"""What is written in the transaction that seals a report; it is given the report's number."""
+SealCallback = Callable[[Transaction, int], None]
+"""Called with the report's number in the transaction that seals it."""
 
 
-class Make(Protocol):
-    """Makes a report of a rollout and seals it."""
+class ReportMaker(Protocol):
+    """Makes and seals a report of a rollout."""
 
-    def __call__(self, name: str, wanted: Wanted, at: datetime, beside: Beside) -> None:
-        """Make and seal a report; where nothing has changed since its last version, that one.
+    def __call__(
+        self,
+        rollout_name: str,
+        report_order: ReportOrder,
+        at: datetime,
+        on_sealed: SealCallback,
+    ) -> None:
+        """Make and seal a report; without changes, keep its last version.
 
         Args:
-            name: of the rollout.
-            wanted: which report.
-            at: now.
-            beside: is called once, in the transaction that seals.
+            on_sealed: called once, in the transaction that seals.
         """
         ...
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """A report that is due and whom it goes to; `what` and `mark` name it among the runs."""
+class ReportJob:
+    """A due report with its channels.
 
-    what: str
-    mark: int
-    wanted: Wanted
+    `run_mark` is how far its run has come: microseconds for a scheduled report, a ledger revision
+    for incidents. `lead` is the text above the report in a message.
+    """
+
+    run_name: str
+    run_mark: int
+    report_order: ReportOrder
     reason: str
     subject: str
     lead: str
-    to: tuple[str, ...]
+    channels: tuple[str, ...]
 
 
-class _OvertakenError(Exception):
-    """Somebody else has taken the run meanwhile: what was made is undone."""
+class _ReportClaimLostError(Exception):
+    """Another replica claimed the run meanwhile; the transaction is rolled back."""
 
 
-class ReportRounds:
-    """One replica's look at what is due."""
+class ReportScheduler:
+    """Makes the due reports of one replica."""
 
-    def __init__(self, service: Service, make: Make, owner: str) -> None:
-        """Look at nothing yet.
-
-        Args:
-            service: the replica.
-            make: makes reports.
-            owner: name of this process, different from every other's.
-        """
-        self._service, self._make, self._owner = service, make, owner
-
-    def look(self, at: datetime) -> dict[str, Exception]:
-        """Make every report that is due and nobody else's; return what failed, by rollout.
-
-        A report that failed is tried again after `OUTLIVED`.
+    def __init__(self, service: Service, make_report: ReportMaker, owner: str) -> None:
+        """Store the replica's service and report maker.
 
         Args:
-            at: now. Where clocks disagree, don't look: what was made lies in no future.
+            owner: unique name of this process.
         """
-        with self._service.database.reading() as transaction:
-            rollout_names = [rollout.name for rollout in Rollouts(transaction).all()]
+        self._service, self._make_report, self._owner = service, make_report, owner
+
+    def run_report_jobs(self, at: datetime) -> dict[str, Exception]:
+        """Make all due reports not claimed elsewhere; return errors by rollout.
+
+        A failed report is tried again after `CLAIM_TIMEOUT`.
+
+        Args:
+            at: now. Do not call this while clocks disagree: periods must not end in the future.
+        """
+        with self._service.database.begin_read() as transaction:
+            rollout_names = [rollout.name for rollout in Rollouts(transaction).list_all()]
         failures: dict[str, Exception] = {}
         for rollout_name in rollout_names:
             try:
-                self._look(rollout_name, at)
+                self._run_rollout_jobs(rollout_name, at)
             except Exception as error:  # noqa: BLE001 - told to the caller, who writes it down
                 failures[rollout_name] = error
         return failures
 
-    def _look(self, name: str, at: datetime) -> None:
-        with self._service.database.reading() as transaction:
-            state = standing(transaction, name)
+    def _run_rollout_jobs(self, rollout_name: str, at: datetime) -> None:
+        with self._service.database.begin_read() as transaction:
+            state = load_rollout_state(transaction, rollout_name)
             if not state.policy.reports:
                 return
-            run_marks, report_jobs = _due(transaction, state, at)
-        self._begin(
-            state.rollout, [name for name, run_mark in run_marks.items() if run_mark is None], at
+            run_marks, report_jobs = _find_report_jobs(transaction, state, at)
+        self._begin_runs(
+            state.rollout,
+            [run_name for run_name, run_mark in run_marks.items() if run_mark is None],
+            at,
         )
         for report_job in report_jobs:
-            if self._claimed(state.rollout, report_job, at):
-                faults.point("report.claimed")
-                self._made(state.rollout, report_job)
+            if self._claim(state.rollout, report_job, at):
+                faults.reach_point("report.claimed")
+                self._run_job(state.rollout, report_job)
 
-    def _begin(self, rollout: Rollout, new: list[str], at: datetime) -> None:
-        """Note of reports that a policy adds that their first one is the next that becomes due."""
-        if not new:
+    def _begin_runs(self, rollout: Rollout, new_reports: list[str], at: datetime) -> None:
+        """Store `at` as the start of new reports, so that past periods are not due."""
+        if not new_reports:
             return
-        with self._service.database.writing() as transaction:
-            for report_name in new:
-                ReportRuns(transaction, rollout).begin(report_name, count(at), at=at)
+        with self._service.database.begin_write() as transaction:
+            for report_name in new_reports:
+                ReportRuns(transaction, rollout).start(report_name, to_instant_micros(at), at=at)
 
-    def _claimed(self, rollout: Rollout, run: Run, at: datetime) -> bool:
-        with self._service.database.writing() as transaction:
+    def _claim(self, rollout: Rollout, report_job: ReportJob, at: datetime) -> bool:
+        with self._service.database.begin_write() as transaction:
             return ReportRuns(transaction, rollout).claim(
-                run.what, run.mark, owner=self._owner, at=at, outlived=OUTLIVED
+                report_job.run_name,
+                report_job.run_mark,
+                owner=self._owner,
+                at=at,
+                stale_after=CLAIM_TIMEOUT,
             )
 
-    def _made(self, rollout: Rollout, run: Run) -> None:
+    def _run_job(self, rollout: Rollout, report_job: ReportJob) -> None:
         at = self._service.clock.now()
 
-        def beside(transaction: Transaction, report: int) -> None:
-            faults.point("report.sealed")
-            queue = Deliveries(transaction, rollout)
-            for channel in run.to:
-                delivery_request = Letter(report, channel, run.reason, run.subject, run.lead)
-                queue.queue(delivery_request, at=at)
+        def on_sealed(transaction: Transaction, report_number: int) -> None:
+            faults.reach_point("report.sealed")
+            queue = DeliveryStore(transaction, rollout)
+            for channel in report_job.channels:
+                delivery_request = NewDelivery(
+                    report_number, channel, report_job.reason, report_job.subject, report_job.lead
+                )
+                queue.add(delivery_request, at=at)
             report_runs = ReportRuns(transaction, rollout)
-            if not report_runs.done(run.what, run.mark, owner=self._owner, at=at):
-                raise _OvertakenError
+            if not report_runs.complete(
+                report_job.run_name, report_job.run_mark, owner=self._owner, at=at
+            ):
+                raise _ReportClaimLostError
 
         try:
-            self._make(rollout.name, run.wanted, at, beside)
-        except _OvertakenError:
+            self._make_report(rollout.name, report_job.report_order, at, on_sealed)
+        except _ReportClaimLostError:
             return
 
 
-def _due(
-    transaction: Transaction, stood: Standing, at: datetime
-) -> tuple[dict[str, int | None], list[Run]]:
-    """Return by report up to when it is made, and what is due: incidents wait for no morning."""
-    policy, report_runs = stood.policy, ReportRuns(transaction, stood.rollout)
+def _find_report_jobs(
+    transaction: Transaction, state: RolloutState, at: datetime
+) -> tuple[dict[str, int | None], list[ReportJob]]:
+    """Return each report's progress mark, and the due reports.
+
+    Incident reports come first.
+    """
+    policy, report_runs = state.policy, ReportRuns(transaction, state.rollout)
     run_marks = {
-        report_plan.name: report_runs.done_up_to(report_plan.name) for report_plan in policy.reports
+        report_plan.name: report_runs.load_done_mark(report_plan.name)
+        for report_plan in policy.reports
     }
-    notification_reports = note_runs(
-        transaction, stood.rollout, policy, report_runs.done_up_to(INCIDENTS), at
+    incident_reports = list_incident_reports(
+        transaction, state.rollout, policy, report_runs.load_done_mark(INCIDENT_RUN_NAME), at
     )
-    return run_marks, [*notification_reports, *schedule_runs(policy, run_marks, at)]
+    return run_marks, [*incident_reports, *list_scheduled_reports(policy, run_marks, at)]
 
 
-def schedule_runs(policy: Policy, marks: dict[str, int | None], at: datetime) -> list[Run]:
-    """Return the reports of a policy that are due, by up to when each is made."""
+def list_scheduled_reports(
+    policy: Policy, run_marks: dict[str, int | None], at: datetime
+) -> list[ReportJob]:
+    """Return the due scheduled reports of a policy."""
     report_jobs = []
     for report_plan in policy.reports:
-        run_mark = marks[report_plan.name]
-        after = None if run_mark is None else moment(run_mark)
-        period = None if after is None else due(report_plan, policy.timezone, after=after, at=at)
+        run_mark = run_marks[report_plan.name]
+        after = None if run_mark is None else from_micros(run_mark)
+        period = (
+            None
+            if after is None
+            else find_due_report(report_plan, policy.timezone, after=after, at=at)
+        )
         if period is not None:
-            report_request = Wanted(report_plan.name, report_plan.view, period.since, period.until)
-            run_mark, subject = count(period.until), f"{report_plan.name} report"
+            report_order = ReportOrder(
+                report_plan.name, report_plan.view, period.since, period.until
+            )
+            run_mark, subject = to_instant_micros(period.until), f"{report_plan.name} report"
             report_jobs.append(
-                Run(
+                ReportJob(
                     report_plan.name,
                     run_mark,
-                    report_request,
+                    report_order,
                     ON_SCHEDULE,
                     subject,
                     "",
@@ -190,20 +218,20 @@ def schedule_runs(policy: Policy, marks: dict[str, int | None], at: datetime) ->
     return report_jobs
 
 
-def note_runs(
+def list_incident_reports(
     transaction: Transaction, rollout: Rollout, policy: Policy, after: int | None, at: datetime
-) -> list[Run]:
-    """Return the notice of incidents that nobody was told of; nothing where nobody is to be."""
-    channels = channels_told(policy)
-    notification = note_of(transaction, rollout, after) if channels else None
+) -> list[ReportJob]:
+    """Return a report of new incidents; empty without channels or incidents."""
+    channels = list_incident_channels(policy)
+    notification = build_incident_notification(transaction, rollout, after) if channels else None
     if notification is None:
         return []
-    report_request = Wanted("incident", "operator", at - BEFORE_INCIDENT, at)
+    report_order = ReportOrder("incident", "operator", at - INCIDENT_REPORT_PERIOD, at)
     return [
-        Run(
-            INCIDENTS,
-            notification.mark,
-            report_request,
+        ReportJob(
+            INCIDENT_RUN_NAME,
+            notification.last_revision,
+            report_order,
             ON_INCIDENT,
             notification.subject,
             notification.lead,

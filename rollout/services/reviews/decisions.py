@@ -1,7 +1,7 @@
-"""Verdicts: what a reviewer sends about a case they hold, and how it is kept.
+"""Storing a reviewer's decision on a claimed case.
 
-A verdict is kept with the exposure that follows from what the server showed, and queued to be
-counted in the same transaction. One on a known case answers as any other, and is no record.
+A decision is stored with the recorded exposure, and its case is queued for counting in the same
+transaction. A decision on a gold case gets the same response, but becomes no record.
 """
 
 from collections.abc import Collection, Mapping
@@ -10,56 +10,56 @@ from datetime import datetime
 from typing import Any, Final
 
 from rollout import faults
-from rollout.core.calendar.instants import micros
-from rollout.core.errors import MachineKey
+from rollout.core.calendar.instants import to_micros
+from rollout.core.errors import UserRequiredError
 from rollout.core.records.records import Case, Decision
 from rollout.core.records.reviews import (
     BLIND,
     CASE,
     PREDICTION,
+    REVEALING_CONTENT,
     REVIEW_PAGE,
     SEEDED,
-    TELLING,
-    ReviewGone,
-    UnknownReview,
-    VerdictStands,
-    check_begun,
-    check_verdict,
-    exposure,
+    DecisionConflictError,
+    ReviewReassignedError,
+    UnknownReviewError,
+    check_decision,
+    check_started_at,
+    compute_exposure,
 )
-from rollout.core.scope.permissions import Act, Caller, require
-from rollout.services.engine.count_queue import queue
-from rollout.services.engine.rollout_state import Standing
-from rollout.services.records.review_tasks import adjudicate_if_split
+from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.services.engine.rollout_state import RolloutState
+from rollout.services.engine.unit_counting import queue_new_cases
+from rollout.services.records.review_tasks import open_adjudication_if_split
 from rollout.store.database.session import Database, Transaction
-from rollout.store.records.exposures import FIGURES, Shown
-from rollout.store.records.external_keys import CallerKeys
-from rollout.store.records.recent_units import Newest
-from rollout.store.records.records import Answer as Accepted
-from rollout.store.records.records import Kept, Records
-from rollout.store.records.records import Verdict as Judged
-from rollout.store.reviews.reviews import WITHDRAWN, Review, Reviews
-from rollout.store.tables.columns import instant_of
+from rollout.store.records.exposures import FIGURES, ExposureStore
+from rollout.store.records.external_keys import ExternalKeys
+from rollout.store.records.newest_records import NewestRecords
+from rollout.store.records.records import RecordReceipt as Accepted
+from rollout.store.records.records import RecordStatus as Judged
+from rollout.store.records.records import RecordStore, StoredBatch
+from rollout.store.reviews.reviews import WITHDRAWN, ReviewTaskStore, StoredReviewTask
+from rollout.store.tables.columns import decode_instant
 
-TOLD: Final = frozenset({(PREDICTION, FIGURES)})
-"""Shown by figures that are of all cases up to some instant."""
+FIGURE_EXPOSURE: Final = frozenset({(PREDICTION, FIGURES)})
+"""Exposure to figures over all cases before some time."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Said:
-    """What a reviewer sends. `claims` is the exposure they own up to; it only makes it worse."""
+class DecisionDraft:
+    """A decision as sent; `claimed_exposure` can only worsen the recorded exposure."""
 
     answers: Mapping[str, str | None] = field(default_factory=dict)
     unsure: bool = False
     note: str | None = None
     started_at: datetime | None = None
-    claims: str = BLIND
+    claimed_exposure: str = BLIND
     supersedes: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
-    """A verdict as it is stored."""
+class StoredDecision:
+    """A decision as stored."""
 
     review: int
     case: str
@@ -70,233 +70,297 @@ class Verdict:
     at: datetime
 
 
-def decide(
-    database: Database, caller: Caller, stood: Standing, number: int, said: Said, at: datetime
-) -> Verdict:
-    """Store a reviewer's verdict, and queue its case to be counted.
+def submit_decision(
+    database: Database,
+    caller: Caller,
+    state: RolloutState,
+    task_number: int,
+    request: DecisionDraft,
+    at: datetime,
+) -> StoredDecision:
+    """Store a reviewer's decision and queue its case for counting.
 
-    The same again answers the same. Something else is refused, unless it says which revision it
-    supersedes and the model's answer has not been shown to them meanwhile.
+    Repeating a request returns the same result. A changed decision is refused unless it names the
+    revision that it supersedes and the prediction was not shown to the reviewer meanwhile.
 
     Raises:
-        UnknownReview: they have no review of that number.
-        ReviewGone: it ran out, and somebody else has it.
-        BadVerdict: a lever has no such answer.
-        VerdictStands: there is another verdict of theirs already.
-        NotAllowed: they may not review there any more.
-        MachineKey: it is a machine; people judge.
+        UnknownReviewError: the caller has no review task of that number.
+        ReviewReassignedError: the claim expired and another reviewer has the case.
+        InvalidDecisionError: a lever has no such answer.
+        DecisionConflictError: the caller has a different decision on the case.
+        NotAllowedError: the caller may no longer review at the site.
+        UserRequiredError: the caller is a service account.
     """
-    require(caller, Act.REVIEW, stood.rollout.name)
-    check_person(caller)
-    with database.writing() as transaction:
-        review = own_review(transaction, stood, caller, number)
-        check_verdict(stood.policy, said.answers, unsure=said.unsure, note=said.note)
-        check_begun(said.started_at, at)
-        store_decision = _seeded if review.kind == SEEDED else _decided
-        return store_decision(transaction, stood, caller, review, said, at)
+    require_permission(caller, Permission.REVIEW, state.rollout.name)
+    check_is_user(caller)
+    with database.begin_write() as transaction:
+        review = load_own_review(transaction, state, caller, task_number)
+        check_decision(state.policy, request.answers, unsure=request.unsure, note=request.note)
+        check_started_at(request.started_at, at)
+        store_decision = _store_gold_decision if review.kind == SEEDED else _store_decision
+        return store_decision(transaction, state, caller, review, request, at)
 
 
-def _decided(
+def _store_decision(
     transaction: Transaction,
-    stood: Standing,
+    state: RolloutState,
     caller: Caller,
-    review: Review,
-    said: Said,
+    review: StoredReviewTask,
+    request: DecisionDraft,
     at: datetime,
-) -> Verdict:
-    newest = Newest(transaction, stood.rollout)
-    previous_decision = newest.decisions([review.case_id]).get(review.case_id, {}).get(caller.name)
+) -> StoredDecision:
+    newest = NewestRecords(transaction, state.rollout)
+    previous_decision = (
+        newest.load_decisions([review.case_id]).get(review.case_id, {}).get(caller.name)
+    )
     if (
         previous_decision is not None
         and previous_decision.review == review.id
-        and _same(previous_decision, said)
+        and _is_same_decision(previous_decision, request)
     ):
-        return _verdict(review, previous_decision, previous_decision.submitted_at or at)
-    case = newest.cases([review.case_id])[review.case_id]
-    exposures = _shown(transaction, stood, caller, review, case)
-    revision = _next(previous_decision, review, said, exposures)
-    if review.asked(at):
-        exposures -= TOLD  # until then it is in no figure
+        return _build_review_decision(
+            review, previous_decision, previous_decision.submitted_at or at
+        )
+    case = newest.load_cases([review.case_id])[review.case_id]
+    exposures = _load_exposures(transaction, state, caller, review, case)
+    revision = _compute_next_revision(previous_decision, review, request, exposures)
+    if review.is_wanted_at(at):
+        exposures -= FIGURE_EXPOSURE  # no figure contains the case before that
     decision = Decision(
         key=case.key,
         reviewer=caller.name,
-        answers=_given(said),
-        claims=said.claims,
-        exposure=exposure(review.kind, exposures, said.claims),
-        unsure=said.unsure,
-        started_at=said.started_at,
+        answers=_list_given_answers(request),
+        claims=request.claimed_exposure,
+        exposure=compute_exposure(review.kind, exposures, request.claimed_exposure),
+        unsure=request.unsure,
+        started_at=request.started_at,
         submitted_at=at,
-        note=said.note,
+        note=request.note,
         revision=revision,
-        seat=review.seat if review.kind == BLIND else None,
+        seat=review.task_number if review.kind == BLIND else None,
         review=review.id,
     )
-    stored_batch = Records(transaction, stood.rollout).keep([decision], received_at=at)
-    if stored_batch.answers[0].verdict is not Judged.ACCEPTED:
-        raise VerdictStands(stored_batch.answers[0].reason)
-    faults.point("review.decided")
-    _close(transaction, stood, review, decision, stored_batch, at)
+    stored_batch = RecordStore(transaction, state.rollout).store([decision], received_at=at)
+    if stored_batch.results[0].status is not Judged.ACCEPTED:
+        raise DecisionConflictError(stored_batch.results[0].reason)
+    faults.reach_point("review.decided")
+    _close_review(transaction, state, review, decision, stored_batch, at)
     if review.kind == BLIND:
-        adjudicate_if_split(transaction, stood, review.case_id, at)
-    return _verdict(review, decision, at)
+        open_adjudication_if_split(transaction, state, review.case_id, at)
+    return _build_review_decision(review, decision, at)
 
 
-def _next(
-    before: Decision | None, review: Review, said: Said, shown: Collection[tuple[str, str]]
+def _compute_next_revision(
+    previous_decision: Decision | None,
+    review: StoredReviewTask,
+    request: DecisionDraft,
+    exposures: Collection[tuple[str, str]],
 ) -> int:
-    """Return the revision of a new verdict.
+    """Return the revision of the new decision.
 
     Raises:
-        VerdictStands: what is stored stays.
+        DecisionConflictError: the stored decision can't be changed by this request.
     """
-    current_revision = 0 if before is None else before.revision
-    if before is not None and before.review != review.id:
-        raise VerdictStands("you judged this case elsewhere; that verdict stands")
-    if current_revision != (said.supersedes or 0):
-        raise VerdictStands(
+    current_revision = 0 if previous_decision is None else previous_decision.revision
+    if previous_decision is not None and previous_decision.review != review.id:
+        raise DecisionConflictError("you judged this case elsewhere; that verdict stands")
+    if current_revision != (request.supersedes or 0):
+        raise DecisionConflictError(
             f"your verdict is revision {current_revision}; to change it send `supersedes:"
             f" {current_revision}`"
             if current_revision
             else "you gave no verdict yet; leave `supersedes` out"
         )
     if current_revision and any(
-        content in TELLING and page != REVIEW_PAGE for content, page in shown
+        content in REVEALING_CONTENT and page != REVIEW_PAGE for content, page in exposures
     ):
-        raise VerdictStands("you were shown what the model said; your verdict stands")
+        raise DecisionConflictError("you were shown what the model said; your verdict stands")
     return current_revision + 1
 
 
-def _shown(
-    transaction: Transaction, stood: Standing, caller: Caller, review: Review, case: Case
+def _load_exposures(
+    transaction: Transaction,
+    state: RolloutState,
+    caller: Caller,
+    review: StoredReviewTask,
+    case: Case,
 ) -> frozenset[tuple[str, str]]:
-    """Return what the caller was shown of a case, figures that may count it among it."""
-    exposure_store = Shown(transaction, stood.rollout)
-    exposures = exposure_store.of(caller.name, [review.case_id]).get(review.case_id, frozenset())
-    figures_until = exposure_store.told(caller.name)
+    """Return the caller's exposures to a case, with figures that may count it."""
+    exposure_store = ExposureStore(transaction, state.rollout)
+    exposures = exposure_store.list_for_reviewer(caller.name, [review.case_id]).get(
+        review.case_id, frozenset()
+    )
+    figures_until = exposure_store.load_figures_until(caller.name)
     return (
         exposures
         if figures_until is None or figures_until <= case.occurred_at
-        else exposures | TOLD
+        else exposures | FIGURE_EXPOSURE
     )
 
 
-def _seeded(
+def _store_gold_decision(
     transaction: Transaction,
-    stood: Standing,
+    state: RolloutState,
     caller: Caller,
-    review: Review,
-    said: Said,
+    review: StoredReviewTask,
+    request: DecisionDraft,
     at: datetime,
-) -> Verdict:
-    """Keep the verdict on a known case with its review: it answers as any other, and is none."""
-    case = Newest(transaction, stood.rollout).cases([review.case_id])[review.case_id]
+) -> StoredDecision:
+    """Store the decision on a gold case with its review task, not as a record."""
+    case = NewestRecords(transaction, state.rollout).load_cases([review.case_id])[review.case_id]
     key = case.key
     previous_decision = (
-        None if review.said is None else _restored(key, caller, review.id, review.said)
+        None
+        if review.gold_decision is None
+        else _restore_decision(key, caller, review.id, review.gold_decision)
     )
-    if previous_decision is not None and _same(previous_decision, said):
-        return _verdict(review, previous_decision, previous_decision.submitted_at or at)
-    exposures = _shown(transaction, stood, caller, review, case)
-    revision = _next(previous_decision, review, said, exposures)
-    if exposures >= TOLD:  # a known case is in figures that were made before it was asked about
-        raise review_gone()
+    if previous_decision is not None and _is_same_decision(previous_decision, request):
+        return _build_review_decision(
+            review, previous_decision, previous_decision.submitted_at or at
+        )
+    exposures = _load_exposures(transaction, state, caller, review, case)
+    revision = _compute_next_revision(previous_decision, review, request, exposures)
+    if exposures >= FIGURE_EXPOSURE:  # earlier figures may reveal a gold case
+        raise build_review_reassigned_error()
     stored_answer: dict[str, Any] = {
-        "answers": _given(said),
-        "claims": said.claims,
-        "unsure": said.unsure,
-        "note": said.note,
-        "started_at": None if said.started_at is None else micros(said.started_at),
-        "submitted_at": micros(at),
+        "answers": _list_given_answers(request),
+        "claims": request.claimed_exposure,
+        "unsure": request.unsure,
+        "note": request.note,
+        "started_at": None if request.started_at is None else to_micros(request.started_at),
+        "submitted_at": to_micros(at),
         "revision": revision,
     }
-    decision = _restored(key, caller, review.id, stored_answer)
+    decision = _restore_decision(key, caller, review.id, stored_answer)
     case_ids = {review.case_id}
-    stored_batch = Kept((Accepted(Judged.ACCEPTED),), {key: review.case_id}, case_ids, set(), {})
-    _close(transaction, stood, review, decision, stored_batch, at, stored_answer)
-    return _verdict(review, decision, at)
+    stored_batch = StoredBatch(
+        (Accepted(Judged.ACCEPTED),), {key: review.case_id}, case_ids, set(), {}
+    )
+    _close_review(transaction, state, review, decision, stored_batch, at, stored_answer)
+    return _build_review_decision(review, decision, at)
 
 
-def _restored(key: str, caller: Caller, review: int, kept: Mapping[str, Any]) -> Decision:
-    started_at = kept["started_at"]
+def _restore_decision(
+    key: str, caller: Caller, review: int, stored_answer: Mapping[str, Any]
+) -> Decision:
+    started_at = stored_answer["started_at"]
     times = {
-        "started_at": None if started_at is None else instant_of(started_at),
-        "submitted_at": instant_of(kept["submitted_at"]),
+        "started_at": None if started_at is None else decode_instant(started_at),
+        "submitted_at": decode_instant(stored_answer["submitted_at"]),
     }
     return Decision(
-        key=key, reviewer=caller.name, exposure=BLIND, review=review, **{**kept, **times}
+        key=key, reviewer=caller.name, exposure=BLIND, review=review, **{**stored_answer, **times}
     )
 
 
-def _close(
+def _close_review(
     transaction: Transaction,
-    stood: Standing,
-    review: Review,
+    state: RolloutState,
+    review: StoredReviewTask,
     decision: Decision,
-    kept: Kept,
+    stored_batch: StoredBatch,
     at: datetime,
-    said: Mapping[str, Any] | None = None,
+    gold_answer: Mapping[str, Any] | None = None,
 ) -> None:
-    """Close a review and queue its case; a known case as well, so that it takes as long."""
-    Reviews(transaction, stood.rollout).close(review, decision.reviewer, at=at, said=said)
-    queue(transaction, stood, kept, at)
-    faults.point("review.due")
+    """Close a review task and queue its case.
 
-
-def own_review(transaction: Transaction, stood: Standing, caller: Caller, number: int) -> Review:
-    """Return a review that the caller holds or has judged, locked after its case.
-
-    Records lock cases first too, so that nobody waits for somebody who waits for them.
+    Gold cases are queued too, so that response times do not reveal them.
     """
-    review_store, keys = Reviews(transaction, stood.rollout), CallerKeys(transaction, stood.rollout)
-    review_row = review_store.find(number)
+    ReviewTaskStore(transaction, state.rollout).close(
+        review, decision.reviewer, at=at, gold_decision=gold_answer
+    )
+    queue_new_cases(transaction, state, stored_batch, at)
+    faults.reach_point("review.due")
+
+
+def load_own_review(
+    transaction: Transaction, state: RolloutState, caller: Caller, task_number: int
+) -> StoredReviewTask:
+    """Return a review task that the caller claimed or decided, locked.
+
+    The case is locked first, in the order that record ingest uses, which avoids deadlocks.
+    """
+    review_store, keys = (
+        ReviewTaskStore(transaction, state.rollout),
+        ExternalKeys(transaction, state.rollout),
+    )
+    review_row = review_store.find(task_number)
     if review_row is not None:
-        keys.find(list(keys.keys_of([review_row.case_id]).values()), hold=True)
-    review = review_store.find(number, hold=True)
-    if review is None or not was_given(transaction, stood, caller, review):
-        raise unknown_review(number)
+        keys.find_ids(list(keys.find_keys([review_row.case_id]).values()), lock=True)
+    review = review_store.find(task_number, lock=True)
+    if review is None or not was_assigned(transaction, state, caller, review):
+        raise build_unknown_review_error(task_number)
     if review.reviewer != caller.name or review.state == WITHDRAWN:
-        raise review_gone()
-    require(caller, Act.REVIEW, stood.rollout.name, (review.site,))
+        raise build_review_reassigned_error()
+    require_permission(caller, Permission.REVIEW, state.rollout.name, (review.site,))
     return review
 
 
-def was_given(transaction: Transaction, stood: Standing, caller: Caller, review: Review) -> bool:
-    """Say whether a review is, or ever was, the caller's: to others it is not there."""
+def was_assigned(
+    transaction: Transaction, state: RolloutState, caller: Caller, review: StoredReviewTask
+) -> bool:
+    """Return whether the caller ever had a review task; others must not learn of it."""
     if review.reviewer == caller.name:
         return True
-    case_exposures = Shown(transaction, stood.rollout).of(caller.name, [review.case_id])
+    case_exposures = ExposureStore(transaction, state.rollout).list_for_reviewer(
+        caller.name, [review.case_id]
+    )
     return (CASE, REVIEW_PAGE) in case_exposures.get(review.case_id, ())
 
 
-def review_gone() -> ReviewGone:
-    """Return the refusal of a verdict on a case that is the caller's no more."""
-    return ReviewGone("somebody else has this case now, or judged it; take the next one")
+def build_review_reassigned_error() -> ReviewReassignedError:
+    """Return the error for a case that is no longer the caller's."""
+    return ReviewReassignedError("somebody else has this case now, or judged it; take the next one")
 
 
-def unknown_review(number: int) -> UnknownReview:
-    """Return the refusal of a review that is none of the caller's: the same if there is one."""
-    return UnknownReview(f"you have no review {number}; take the next one with `reviews/claims`")
+def build_unknown_review_error(task_number: int) -> UnknownReviewError:
+    """Return the error for a task of others, or for an unknown one."""
+    return UnknownReviewError(
+        f"you have no review {task_number}; take the next one with `reviews/claims`"
+    )
 
 
-def check_person(caller: Caller) -> None:
-    """Let people pass.
+def check_is_user(caller: Caller) -> None:
+    """Check that the caller is a user.
 
     Raises:
-        MachineKey: it is a machine; verdicts are people's.
+        UserRequiredError: the caller is a service account.
     """
-    if caller.machine:
-        raise MachineKey("only people judge; use the key of a person who may review")
+    if caller.is_service_account:
+        raise UserRequiredError("only people judge; use the key of a person who may review")
 
 
-def _given(said: Said) -> dict[str, str | None]:
-    return {lever: answer for lever, answer in said.answers.items() if answer is not None}
+def _list_given_answers(request: DecisionDraft) -> dict[str, str | None]:
+    return {lever: answer for lever, answer in request.answers.items() if answer is not None}
 
 
-def _same(before: Decision, said: Said) -> bool:
-    """Say whether a verdict that is stored says what is sent now."""
-    stored_values = (before.answers, before.unsure, before.note, before.started_at, before.claims)
-    return stored_values == (_given(said), said.unsure, said.note, said.started_at, said.claims)
+def _is_same_decision(previous_decision: Decision, request: DecisionDraft) -> bool:
+    """Return whether a stored decision equals the request."""
+    stored_values = (
+        previous_decision.answers,
+        previous_decision.unsure,
+        previous_decision.note,
+        previous_decision.started_at,
+        previous_decision.claims,
+    )
+    return stored_values == (
+        _list_given_answers(request),
+        request.unsure,
+        request.note,
+        request.started_at,
+        request.claimed_exposure,
+    )
 
 
-def _verdict(review: Review, said: Decision, at: datetime) -> Verdict:
-    return Verdict(review.id, said.key, said.answers, said.unsure, said.note, said.revision, at)
+def _build_review_decision(
+    review: StoredReviewTask, decision: Decision, at: datetime
+) -> StoredDecision:
+    return StoredDecision(
+        review.id,
+        decision.key,
+        decision.answers,
+        decision.unsure,
+        decision.note,
+        decision.revision,
+        at,
+    )

@@ -1,68 +1,71 @@
-"""What may be shown to whom, and the note of what was: the one gate of every page and report.
+"""Exposure control: which predictions a caller may see, and a record of what was shown.
 
-A prediction is kept from whoever could still judge its case blind, whatever other roles they
-have. What is shown is noted in the transaction before the answer leaves, and from then on decides
-how blind a verdict is.
+Reviewers see no predictions of cases that they can still decide blind, whatever other roles they
+have. Exposures are recorded before the answer is returned, and determine how blind a decision is.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Sequence
 from datetime import datetime
 
+from rollout.core.errors import StaleRevisionError
 from rollout.core.records.records import Case
-from rollout.core.records.reviews import UNSEEN
-from rollout.core.scope.permissions import Act, Caller
-from rollout.services.engine.rollout_state import Standing
-from rollout.store.database.session import Transaction
-from rollout.store.records.exposures import Shown
-from rollout.store.records.external_keys import CallerKeys
-from rollout.store.records.recent_units import Newest
-from rollout.store.reviews.reviews import DONE, Review, Reviews
+from rollout.core.records.reviews import BLIND_KINDS, DECISIONS, PREDICTION
+from rollout.core.scope.permissions import Caller, Permission
+from rollout.services.engine.rollout_state import RolloutState
+from rollout.store.database.session import Database, Transaction
+from rollout.store.records.exposures import ExposureStore
+from rollout.store.records.external_keys import ExternalKeys
+from rollout.store.records.newest_records import NewestRecords
+from rollout.store.reviews.reviews import DONE, ReviewTaskStore, StoredReviewTask
+
+CASES_PER_TRANSACTION = 3_000  # keeps write transactions short, so that none delays a stop
 
 
-def may_see_prediction(
+def can_see_prediction(
     transaction: Transaction,
-    stood: Standing,
+    state: RolloutState,
     caller: Caller,
     case: Case | str,
     at: datetime | None = None,
 ) -> bool:
-    """Say whether what versions said of a case, and what follows from it, may be shown.
+    """Return whether a case's predictions and everything derived may be shown.
 
     Args:
-        transaction: any.
-        stood: how the rollout stands.
-        caller: who asks. One without a right to review at the case's site, and without a claim
-            on it, sees everything that their roles let them see.
-        case: itself, or its key. One that is not known yet is kept from all reviewers.
-        at: now; without it a case that nobody may judge in time any more counts as open.
+        caller: sees everything that the roles permit if without permission to review at the site
+            and without a claim on the case.
+        case: the case or its key. Unknown cases are hidden from all reviewers.
+        at: now; without it, an expired review task counts as open.
     """
     key = case if isinstance(case, str) else case.key
-    return key not in hidden_from(transaction, stood, caller, [key], at)
+    return key not in find_hidden_cases(transaction, state, caller, [key], at)
 
 
-def hidden_from(
+def find_hidden_cases(
     transaction: Transaction,
-    stood: Standing,
+    state: RolloutState,
     caller: Caller,
     keys: Collection[str],
     at: datetime | None = None,
 ) -> frozenset[str]:
-    """Return those of some cases whose predictions may not be shown: `may_see_prediction` of many.
+    """Return the cases whose predictions `can_see_prediction` forbids.
 
-    Verdicts of others and outcomes of these cases are to be kept back with them.
+    Decisions of others and outcomes of these cases must be hidden too.
     """
-    if not caller.may_somewhere(Act.REVIEW, stood.rollout.name):
+    if not caller.has_permission_somewhere(Permission.REVIEW, state.rollout.name):
         return frozenset()
-    case_ids = CallerKeys(transaction, stood.rollout).find(set(keys))
-    newest = Newest(transaction, stood.rollout)
-    cases, decisions = newest.cases(case_ids.values()), newest.decisions(case_ids.values())
-    blind_reviews = _open(transaction, stood, case_ids.values(), at)
+    case_ids = ExternalKeys(transaction, state.rollout).find_ids(set(keys))
+    newest = NewestRecords(transaction, state.rollout)
+    cases, decisions = (
+        newest.load_cases(case_ids.values()),
+        newest.load_decisions(case_ids.values()),
+    )
+    blind_reviews = _load_blind_reviews(transaction, state, case_ids.values(), at)
     hidden_keys = {key for key in keys if case_ids.get(key) not in cases}
     for key, case_id in case_ids.items():
         reviews = blind_reviews.get(case_id, [])
-        has_claim = any(review.held(caller.name) for review in reviews)
+        has_claim = any(review.is_claimed_by(caller.name) for review in reviews)
         may_review = has_claim or (
-            key not in hidden_keys and _reviews_at(caller, stood, cases[case_id].site)
+            key not in hidden_keys and _is_reviewer_at(caller, state, cases[case_id].site)
         )
         has_decided = caller.name in decisions.get(case_id, {}) or any(
             review.state == DONE and review.reviewer == caller.name for review in reviews
@@ -72,65 +75,113 @@ def hidden_from(
     return frozenset(hidden_keys)
 
 
-def _open(
-    transaction: Transaction, stood: Standing, numbers: Collection[int], at: datetime | None
-) -> dict[int, list[Review]]:
-    """Return by case the unseen seats that are asked for, and those that are judged."""
-    reviews_by_case: dict[int, list[Review]] = {}
-    for review in Reviews(transaction, stood.rollout).of_cases(numbers):
-        is_asked = review.asked(at or review.opened_at)
-        if review.kind in UNSEEN and (is_asked or review.state == DONE):
+def _load_blind_reviews(
+    transaction: Transaction, state: RolloutState, case_ids: Collection[int], at: datetime | None
+) -> dict[int, list[StoredReviewTask]]:
+    """Return requested blind tasks and decided ones, by case."""
+    reviews_by_case: dict[int, list[StoredReviewTask]] = {}
+    for review in ReviewTaskStore(transaction, state.rollout).list_of_cases(case_ids):
+        is_asked = review.is_wanted_at(at or review.opened_at)
+        if review.kind in BLIND_KINDS and (is_asked or review.state == DONE):
             reviews_by_case.setdefault(review.case_id, []).append(review)
     return reviews_by_case
 
 
-def _reviews_at(caller: Caller, stood: Standing, site: str) -> bool:
-    return caller.may(Act.REVIEW, stood.rollout.name, site)
+def _is_reviewer_at(caller: Caller, state: RolloutState, site: str) -> bool:
+    return caller.has_permission(Permission.REVIEW, state.rollout.name, site)
 
 
-def record_shown(
+def record_exposure(
     transaction: Transaction,
-    stood: Standing,
+    state: RolloutState,
     caller: Caller,
     keys: Iterable[str],
     *,
-    what: str,
+    content: str,
     page: str,
     at: datetime,
 ) -> None:
-    """Note what is about to be shown; commit before the answer leaves.
+    """Record what is about to be shown; commit before the answer is returned.
 
-    Machines judge nothing, so nothing is noted for them.
+    Service accounts make no decisions, so nothing is recorded for them.
 
     Args:
-        transaction: one that writes.
-        stood: how the rollout stands.
-        caller: who is shown it.
-        keys: of the cases.
-        what: `prediction`, `verdicts` or `case`.
-        page: from where, as `case`, `divergences` or `report`.
-        at: now.
+        transaction: a write transaction.
+        content: `prediction`, `verdicts` or `case`.
+        page: where it is shown, such as `case`, `divergences` or `report`.
     """
-    case_ids = CallerKeys(transaction, stood.rollout).find(set(keys))
-    exposure_entries = [(case_id, what) for case_id in case_ids.values()]
-    note(transaction, stood, caller, exposure_entries, page=page, at=at)
+    case_ids = ExternalKeys(transaction, state.rollout).find_ids(set(keys))
+    exposure_entries = [(case_id, content) for case_id in case_ids.values()]
+    store_exposures(transaction, state, caller, exposure_entries, page=page, at=at)
 
 
-def note(
+def store_exposures(
     transaction: Transaction,
-    stood: Standing,
+    state: RolloutState,
     caller: Caller,
-    entries: Collection[tuple[int, str]],
+    exposure_entries: Collection[tuple[int, str]],
     *,
     page: str,
     at: datetime,
 ) -> None:
-    """Note entries by the cases' numbers; of the same again the first is what counts."""
-    if caller.machine or not entries:
+    """Store exposures by case; of equal ones the first is kept."""
+    if caller.is_service_account or not exposure_entries:
         return
-    exposures = Shown(transaction, stood.rollout)
-    known_exposures = exposures.of(caller.name, {case_id for case_id, _ in entries})
+    exposures = ExposureStore(transaction, state.rollout)
+    known_exposures = exposures.list_for_reviewer(
+        caller.name, {case_id for case_id, _ in exposure_entries}
+    )
     new_entries = [
-        (n, content) for n, content in entries if (content, page) not in known_exposures.get(n, ())
+        (n, content)
+        for n, content in exposure_entries
+        if (content, page) not in known_exposures.get(n, ())
     ]
     exposures.add(new_entries, reviewer=caller.name, page=page, at=at)
+
+
+def record_shown_cases(
+    database: Database,
+    state: RolloutState,
+    caller: Caller,
+    keys: Sequence[str],
+    at: datetime,
+    *,
+    page: str,
+    contents: Sequence[str] = (PREDICTION, DECISIONS),
+) -> None:
+    """Record the cases of a page in short transactions, before it is returned.
+
+    Nothing is recorded for service accounts.
+
+    Raises:
+        StaleRevisionError: the caller claimed one of the cases since they were read.
+    """
+    if caller.is_service_account:
+        return
+    for start in range(0, len(keys), CASES_PER_TRANSACTION):
+        batch = keys[start : start + CASES_PER_TRANSACTION]
+        with database.begin_write() as transaction:
+            record_unclaimed_cases(
+                transaction, state, caller, batch, at, page=page, contents=contents
+            )
+
+
+def record_unclaimed_cases(
+    transaction: Transaction,
+    state: RolloutState,
+    caller: Caller,
+    keys: Collection[str],
+    at: datetime,
+    *,
+    page: str,
+    contents: Sequence[str] = (PREDICTION, DECISIONS),
+) -> None:
+    """Record the cases of a page, unless the caller claimed one meanwhile.
+
+    Raises:
+        StaleRevisionError: the caller claimed one of the cases since they were read.
+    """
+    for content in contents:
+        record_exposure(transaction, state, caller, keys, content=content, page=page, at=at)
+    if find_hidden_cases(transaction, state, caller, keys, at):
+        raise StaleRevisionError("you have just been given one of these cases; ask again")

@@ -1,6 +1,6 @@
-"""What somebody judged lately, as they said it: to see it again, and to say it otherwise.
+"""The caller's last decisions, to read or change them.
 
-Known cases stand among the others and look the same.
+Gold cases are included and look like other cases.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -9,119 +9,134 @@ from datetime import datetime
 from typing import Final
 
 from rollout.core.records.records import Case, Decision
-from rollout.core.records.reviews import BLIND, REVIEW_PAGE, SEEDED, TELLING
-from rollout.core.scope.permissions import Act, Caller, require
-from rollout.services.engine.rollout_state import Standing
-from rollout.services.reviews.decisions import unknown_review
-from rollout.services.reviews.review_queue import Answer, Answers, Queue, answers_of, queue_of
+from rollout.core.records.reviews import BLIND, REVEALING_CONTENT, REVIEW_PAGE, SEEDED
+from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.services.engine.rollout_state import RolloutState
+from rollout.services.reviews.decisions import build_unknown_review_error
+from rollout.services.reviews.review_queue import (
+    LeverAnswers,
+    ModelAnswer,
+    ReviewQueue,
+    find_queue,
+    list_version_answers,
+)
 from rollout.store.database.session import Database, Transaction
-from rollout.store.records.exposures import Shown
-from rollout.store.records.recent_units import Newest
-from rollout.store.reviews.reviews import Review, SeatLists
-from rollout.store.tables.columns import instant_of
+from rollout.store.records.exposures import ExposureStore
+from rollout.store.records.newest_records import NewestRecords
+from rollout.store.reviews.reviews import ReviewTaskLists, StoredReviewTask
+from rollout.store.tables.columns import decode_instant
 
-LATELY: Final = 12
-"""How many verdicts are looked back upon."""
+MAX_OWN_DECISIONS: Final = 12
+"""Number of decisions shown."""
 
 
 @dataclass(frozen=True, slots=True)
-class OwnVerdict:
-    """A verdict of the caller's, as it stands.
+class OwnDecision:
+    """A decision of the caller.
 
     Attributes:
-        review: number of the review.
-        kind: of the queue that it stood in.
-        case: as it was sent.
-        answers: by lever; none of them where they were unsure.
-        note: what they wrote beside it.
-        revision: which of their verdicts on the case it is, from 1.
-        started_at: when they began on it, as they said.
-        at: when they gave it.
-        proposal: of an assisted review what the acting version said.
-        stands: they were shown what the model said, so it can't be changed any more.
+        task_number: number of the review task.
+        kind: queue of the review task.
+        answers: by lever; empty if unsure.
+        revision: revision of the caller's decision on the case, from 1.
+        started_at: start time as sent by the caller.
+        at: time of submission.
+        proposal: prediction of the acting version, for assisted tasks.
+        is_final: the prediction was shown, so the decision can't be changed.
     """
 
-    review: int
-    kind: Queue
+    task_number: int
+    kind: ReviewQueue
     case: Case
-    answers: Answers
+    answers: LeverAnswers
     note: str | None
     revision: int
     started_at: datetime | None
     at: datetime
-    proposal: Answer | None
-    stands: bool
+    proposal: ModelAnswer | None
+    is_final: bool
 
 
 @dataclass(frozen=True, slots=True)
-class Lately:
-    """How many cases somebody judged since an instant, and the last ones, the newest first."""
+class OwnDecisions:
+    """Number of decided cases since a time, and the last ones, newest first."""
 
     count: int
-    last: tuple[OwnVerdict, ...]
+    recent_decisions: tuple[OwnDecision, ...]
 
 
-def judged_lately(
-    database: Database, caller: Caller, stood: Standing, since: datetime, *, limit: int = LATELY
-) -> Lately:
-    """Return what the caller judged.
+def load_own_decisions(
+    database: Database,
+    caller: Caller,
+    state: RolloutState,
+    since: datetime,
+    *,
+    limit: int = MAX_OWN_DECISIONS,
+) -> OwnDecisions:
+    """Return the decisions of the caller.
 
     Args:
-        database: where the rollout is.
-        caller: a person with a right to review.
-        stood: how the rollout stands.
-        since: from when on verdicts are counted.
-        limit: how many of the last are told, however old they are.
+        caller: a user with the permission to review.
+        since: start of the count.
+        limit: maximum number of decisions, however old they are.
 
     Raises:
-        NotAllowed: they review nowhere in the rollout.
+        NotAllowedError: the caller may not review anywhere in the rollout.
     """
-    require(caller, Act.REVIEW, stood.rollout.name)
-    with database.reading() as transaction:
-        review_lists = SeatLists(transaction, stood.rollout)
-        closed_reviews = review_lists.last(caller.name, limit)
-        count = review_lists.judged(caller.name, since)
-        return Lately(count, tuple(_verdicts(transaction, stood, caller, closed_reviews)))
+    require_permission(caller, Permission.REVIEW, state.rollout.name)
+    with database.begin_read() as transaction:
+        review_lists = ReviewTaskLists(transaction, state.rollout)
+        closed_reviews = review_lists.list_last_decided(caller.name, limit)
+        count = review_lists.count_decided(caller.name, since)
+        return OwnDecisions(
+            count, tuple(_build_own_decisions(transaction, state, caller, closed_reviews))
+        )
 
 
-def own_verdict(database: Database, caller: Caller, stood: Standing, number: int) -> OwnVerdict:
-    """Return one verdict of the caller's.
+def load_own_decision(
+    database: Database, caller: Caller, state: RolloutState, review_id: int
+) -> OwnDecision:
+    """Return one decision of the caller.
 
     Raises:
-        NotAllowed: they review nowhere in the rollout.
-        UnknownReview: they judged no review of that number.
+        NotAllowedError: the caller may not review anywhere in the rollout.
+        UnknownReviewError: the caller decided no task of that number.
     """
-    require(caller, Act.REVIEW, stood.rollout.name)
-    with database.reading() as transaction:
-        closed_review = SeatLists(transaction, stood.rollout).one(caller.name, number)
+    require_permission(caller, Permission.REVIEW, state.rollout.name)
+    with database.begin_read() as transaction:
+        closed_review = ReviewTaskLists(transaction, state.rollout).find_decided(
+            caller.name, review_id
+        )
         own_decisions = (
-            [] if closed_review is None else _verdicts(transaction, stood, caller, [closed_review])
+            []
+            if closed_review is None
+            else _build_own_decisions(transaction, state, caller, [closed_review])
         )
         if not own_decisions:
-            raise unknown_review(number)
+            raise build_unknown_review_error(review_id)
         return own_decisions[0]
 
 
-def _verdicts(
+def _build_own_decisions(
     transaction: Transaction,
-    stood: Standing,
+    state: RolloutState,
     caller: Caller,
-    closed: Sequence[tuple[Review, datetime]],
-) -> list[OwnVerdict]:
-    case_ids = [review.case_id for review, _ in closed]
-    newest = Newest(transaction, stood.rollout)
-    cases, decisions = newest.cases(case_ids), newest.decisions(case_ids)
-    proposals = _proposals(newest, [review for review, _ in closed])
-    fixed_case_ids = _fixed(transaction, stood, caller, cases)
+    closed_reviews: Sequence[tuple[StoredReviewTask, datetime]],
+) -> list[OwnDecision]:
+    case_ids = [review.case_id for review, _ in closed_reviews]
+    newest = NewestRecords(transaction, state.rollout)
+    cases, decisions = newest.load_cases(case_ids), newest.load_decisions(case_ids)
+    proposals = _load_proposals(newest, [review for review, _ in closed_reviews])
+    fixed_case_ids = _find_fixed_cases(transaction, state, caller, cases)
     own_decisions = []
-    for review, at in closed:
+    for review, at in closed_reviews:
         case_id = review.case_id
-        decision = _said(review, decisions.get(case_id, {}).get(caller.name))
+        decision = _find_decision(review, decisions.get(case_id, {}).get(caller.name))
         if case_id in cases and decision is not None:
             own_decisions.append(
-                OwnVerdict(
-                    review=review.id,
-                    kind=queue_of(review.kind),
+                OwnDecision(
+                    task_number=review.id,
+                    kind=find_queue(review.kind),
                     case=cases[case_id],
                     answers=decision.answers,
                     note=decision.note,
@@ -129,17 +144,17 @@ def _verdicts(
                     started_at=decision.started_at,
                     at=at,
                     proposal=proposals.get(case_id),
-                    stands=case_id in fixed_case_ids,
+                    is_final=case_id in fixed_case_ids,
                 )
             )
     return own_decisions
 
 
-def _said(review: Review, decided: Decision | None) -> Decision | None:
-    """Return what was said in a seat; of a known case it is kept with the seat."""
-    if review.kind != SEEDED or review.said is None:
-        return decided
-    review_answer = review.said
+def _find_decision(review: StoredReviewTask, stored_decision: Decision | None) -> Decision | None:
+    """Return the decision of a task; the task itself holds that of a gold case."""
+    if review.kind != SEEDED or review.gold_decision is None:
+        return stored_decision
+    review_answer = review.gold_decision
     return Decision(
         key="",
         reviewer=review.reviewer or "",
@@ -149,41 +164,43 @@ def _said(review: Review, decided: Decision | None) -> Decision | None:
         revision=review_answer["revision"],
         started_at=None
         if review_answer["started_at"] is None
-        else instant_of(review_answer["started_at"]),
+        else decode_instant(review_answer["started_at"]),
     )
 
 
-def _proposals(newest: Newest, judged: Sequence[Review]) -> Mapping[int, Answer]:
-    """Return of assisted reviews what was shown with them: theirs alone, by case."""
+def _load_proposals(
+    newest: NewestRecords, reviews: Sequence[StoredReviewTask]
+) -> Mapping[int, ModelAnswer]:
+    """Return the acting version's predictions of assisted tasks, by case."""
     assisted = {
         review.case_id: review.version
-        for review in judged
-        if queue_of(review.kind) == "assisted" and review.version is not None
+        for review in reviews
+        if find_queue(review.kind) == "assisted" and review.version is not None
     }
-    predictions = newest.predictions(assisted.keys())
+    predictions = newest.load_predictions(assisted.keys())
     return {
         case_id: answer
         for case_id, version in assisted.items()
-        for answer in answers_of(predictions.get(case_id, {}))
+        for answer in list_version_answers(predictions.get(case_id, {}))
         if answer.version == version
     }
 
 
-def _fixed(
-    transaction: Transaction, stood: Standing, caller: Caller, cases: Mapping[int, Case]
+def _find_fixed_cases(
+    transaction: Transaction, state: RolloutState, caller: Caller, cases: Mapping[int, Case]
 ) -> Collection[int]:
-    """Return the cases of which the caller has been told too much to judge them otherwise."""
-    exposures = Shown(transaction, stood.rollout)
+    """Return cases whose exposure prevents the caller from changing the decision."""
+    exposures = ExposureStore(transaction, state.rollout)
     case_exposures, figures_until = (
-        exposures.of(caller.name, cases.keys()),
-        exposures.told(caller.name),
+        exposures.list_for_reviewer(caller.name, cases.keys()),
+        exposures.load_figures_until(caller.name),
     )
     return {
         case_id
         for case_id, case in cases.items()
         if (figures_until is not None and case.occurred_at < figures_until)
         or any(
-            content in TELLING and page != REVIEW_PAGE
+            content in REVEALING_CONTENT and page != REVIEW_PAGE
             for content, page in case_exposures.get(case_id, ())
         )
     }

@@ -1,4 +1,4 @@
-"""What lies before a reviewer: the cases they hold, with all that they may see of each."""
+"""The review queue: a reviewer's claimed cases, with everything they may see."""
 
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -12,156 +12,168 @@ from rollout.core.records.reviews import (
     ADJUDICATE,
     ASSISTED,
     BLIND,
+    BLIND_KINDS,
     CASE,
+    DECISIONS,
     PREDICTION,
     REVIEW_PAGE,
-    UNSEEN,
-    VERDICTS,
 )
-from rollout.core.scope.permissions import MAY, Act, Caller, require
-from rollout.services.engine.rollout_state import Standing
+from rollout.core.scope.permissions import (
+    ROLES_BY_PERMISSION,
+    Caller,
+    Permission,
+    require_permission,
+)
+from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
-from rollout.services.reviews.exposure import hidden_from, note
+from rollout.services.reviews.exposure import find_hidden_cases, store_exposures
 from rollout.store.database.session import Database, Transaction
-from rollout.store.records.recent_units import Newest
-from rollout.store.reviews.reviews import DONE, Review, Reviews, SeatLists
-from rollout.store.tables.columns import plain
+from rollout.store.records.newest_records import NewestRecords
+from rollout.store.reviews.reviews import DONE, ReviewTaskLists, ReviewTaskStore, StoredReviewTask
+from rollout.store.tables.columns import encode_json
 
-Queue = Literal["blind", "assisted", "adjudicate"]
-KINDS: Final[Mapping[Queue, Collection[str]]] = {
-    "blind": UNSEEN,
+ReviewQueue = Literal["blind", "assisted", "adjudicate"]
+REVIEW_KINDS_BY_QUEUE: Final[Mapping[ReviewQueue, Collection[str]]] = {
+    "blind": BLIND_KINDS,
     "assisted": (ASSISTED,),
     "adjudicate": (ADJUDICATE,),
 }
-"""The queues as reviewers know them; a known case stands in the blind one like any other."""
+"""The queues as reviewers see them; gold cases are in the blind one."""
 
-Answers = Mapping[str, str | None]
+LeverAnswers = Mapping[str, str | None]
 
 
 @dataclass(frozen=True, slots=True)
-class Answer:
-    """What a version said."""
+class ModelAnswer:
+    """The prediction of a version."""
 
     version: str
-    answers: Answers
+    answers: LeverAnswers
     confidence: float | None
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """A case that a reviewer has.
+class ClaimedTask:
+    """A case that a reviewer has claimed.
 
     Attributes:
-        review: number of the review.
+        review: number of the review task.
         kind: `blind`, `assisted` or `adjudicate`.
-        case: as it was sent.
-        answer_by: until when an answer is of use to whoever acts.
-        claimed_until: from then on somebody else may be given it.
-        proposal: of an assisted review what the acting version said, None if nothing yet.
-        verdicts: of an adjudication the answers that were given, without names, each once.
+        answer_by: until when the acting client can use the answer.
+        claimed_until: end of the claim.
+        proposal: prediction of the acting version in an assisted task, None if missing.
+        verdicts: distinct human answers in an adjudication, without names.
     """
 
     review: int
-    kind: Queue
+    kind: ReviewQueue
     case: Case
     answer_by: datetime | None
     claimed_until: datetime
-    proposal: Answer | None = None
-    verdicts: tuple[Answers, ...] = ()
+    proposal: ModelAnswer | None = None
+    verdicts: tuple[LeverAnswers, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
-class Desk:
-    """What is asked, the cases that somebody holds, how many more wait for them by queue."""
+class ReviewerTasks:
+    """A reviewer's claimed cases, and the number of open cases by queue."""
 
     levers: tuple[Lever, ...]
-    tasks: tuple[Task, ...]
-    waiting: Mapping[Queue, int]
+    tasks: tuple[ClaimedTask, ...]
+    waiting: Mapping[ReviewQueue, int]
 
 
-def sites_of(caller: Caller, act: Act, stood: Standing) -> frozenset[str] | None:
-    """Return the sites at which somebody may do something; None for everywhere."""
-    rollout_name = stood.rollout.name
+def find_permitted_sites(
+    caller: Caller, act: Permission, state: RolloutState
+) -> frozenset[str] | None:
+    """Return the sites where a caller has a permission; None for all sites."""
+    rollout_name = state.rollout.name
     sites = {
         role_assignment.site
-        for role_assignment in caller.rights
-        if role_assignment.role in MAY[act] and role_assignment.rollout in {"", rollout_name}
+        for role_assignment in caller.role_assignments
+        if role_assignment.role in ROLES_BY_PERMISSION[act]
+        and role_assignment.rollout in {"", rollout_name}
     }
     return None if "" in sites else frozenset(sites)
 
 
-def queue_of(kind: str) -> Queue:
-    """Return the queue that a kind of review stands in."""
+def find_queue(kind: str) -> ReviewQueue:
+    """Return the queue of a kind of review task."""
     if kind == ASSISTED:
         return "assisted"
     return "adjudicate" if kind == ADJUDICATE else "blind"
 
 
-def answers_of(said: Mapping[str, Prediction]) -> Iterator[Answer]:
-    """Yield what versions said, by their names."""
-    for version in sorted(said):
-        yield Answer(version, said[version].answers, said[version].confidence)
+def list_version_answers(predictions: Mapping[str, Prediction]) -> Iterator[ModelAnswer]:
+    """Yield the predictions by version."""
+    for version in sorted(predictions):
+        yield ModelAnswer(version, predictions[version].answers, predictions[version].confidence)
 
 
-def desk(transaction: Transaction, stood: Standing, caller: Caller, at: datetime) -> Desk:
-    """Return what somebody holds, and note what of it they have not been shown before."""
-    review_store = Reviews(transaction, stood.rollout)
-    sites = sites_of(caller, Act.REVIEW, stood)
-    claimed_reviews = review_store.held(
-        caller.name, at, [kind for kinds in KINDS.values() for kind in kinds], sites
+def load_reviewer_tasks(
+    transaction: Transaction, state: RolloutState, caller: Caller, at: datetime
+) -> ReviewerTasks:
+    """Return a reviewer's claimed cases, and record new exposures."""
+    review_store = ReviewTaskStore(transaction, state.rollout)
+    sites = find_permitted_sites(caller, Permission.REVIEW, state)
+    claimed_reviews = review_store.list_claimed(
+        caller.name, at, [kind for kinds in REVIEW_KINDS_BY_QUEUE.values() for kind in kinds], sites
     )
-    tasks = _tasks(transaction, stood, claimed_reviews)
+    tasks = _build_tasks(transaction, state, claimed_reviews)
     exposure_entries = [
         (review.case_id, content)
         for review in claimed_reviews
-        for content in _shows(review, tasks[review.case_id])
+        for content in _list_exposed_content(review, tasks[review.case_id])
     ]
-    note(transaction, stood, caller, exposure_entries, page=REVIEW_PAGE, at=at)
-    faults.point("review.shown")
+    store_exposures(transaction, state, caller, exposure_entries, page=REVIEW_PAGE, at=at)
+    faults.reach_point("review.shown")
     waiting_counts = {
-        queue: review_store.waiting(caller.name, at, kinds, sites) for queue, kinds in KINDS.items()
+        queue: review_store.count_available(caller.name, at, kinds, sites)
+        for queue, kinds in REVIEW_KINDS_BY_QUEUE.items()
     }
-    return Desk(stood.policy.levers, tuple(tasks.values()), waiting_counts)
+    return ReviewerTasks(state.policy.levers, tuple(tasks.values()), waiting_counts)
 
 
-def _tasks(transaction: Transaction, stood: Standing, held: Iterable[Review]) -> Mapping[int, Task]:
-    """Return tasks by their cases' numbers, in the order of the queue."""
-    by_case = {review.case_id: review for review in held}
-    newest = Newest(transaction, stood.rollout)
-    cases = newest.cases(by_case)
-    visible_case_ids = {n for n, review in by_case.items() if review.kind not in UNSEEN}
-    predictions = newest.predictions(visible_case_ids)
+def _build_tasks(
+    transaction: Transaction, state: RolloutState, claimed_reviews: Iterable[StoredReviewTask]
+) -> Mapping[int, ClaimedTask]:
+    """Return the tasks by case, in queue order."""
+    by_case = {review.case_id: review for review in claimed_reviews}
+    newest = NewestRecords(transaction, state.rollout)
+    cases = newest.load_cases(by_case)
+    visible_case_ids = {n for n, review in by_case.items() if review.kind not in BLIND_KINDS}
+    predictions = newest.load_predictions(visible_case_ids)
     adjudicated_ids = {n for n in visible_case_ids if by_case[n].kind == ADJUDICATE}
-    decisions = _verdicts(transaction, stood, adjudicated_ids)
+    decisions = _load_blind_decisions(transaction, state, adjudicated_ids)
     tasks = {}
     for case_id, review in by_case.items():
         answer = predictions.get(case_id, {}).get(review.version or "")
-        proposal = None if answer is None else next(answers_of({answer.version: answer}))
+        proposal = None if answer is None else next(list_version_answers({answer.version: answer}))
         decision_answers = decisions.get(case_id, [])
         if review.kind == ADJUDICATE and proposal is not None:
             decision_answers, proposal = [*decision_answers, proposal.answers], None
         assert review.claimed_until is not None  # noqa: S101 - it is held
-        tasks[case_id] = Task(
+        tasks[case_id] = ClaimedTask(
             review=review.id,
-            kind=queue_of(review.kind),
+            kind=find_queue(review.kind),
             case=cases[case_id],
             answer_by=review.answer_by,
             claimed_until=review.claimed_until,
             proposal=proposal,
-            verdicts=_each_once(decision_answers),
+            verdicts=_deduplicate_answers(decision_answers),
         )
     return tasks
 
 
-def _verdicts(
-    transaction: Transaction, stood: Standing, numbers: Collection[int]
-) -> Mapping[int, list[Answers]]:
-    """Return the blind verdicts on cases, those of their seats or those made elsewhere."""
-    reviews = Reviews(transaction, stood.rollout).of_cases(numbers)
+def _load_blind_decisions(
+    transaction: Transaction, state: RolloutState, case_ids: Collection[int]
+) -> Mapping[int, list[LeverAnswers]]:
+    """Return the blind decisions on cases, from tasks or from records."""
+    reviews = ReviewTaskStore(transaction, state.rollout).list_of_cases(case_ids)
     done_review_ids = {
         review.id for review in reviews if review.kind == BLIND and review.state == DONE
     }
-    decisions = Newest(transaction, stood.rollout).decisions(numbers)
+    decisions = NewestRecords(transaction, state.rollout).load_decisions(case_ids)
     return {
         case_id: [
             decision.answers
@@ -172,79 +184,92 @@ def _verdicts(
     }
 
 
-def _each_once(given: Iterable[Answers]) -> tuple[Answers, ...]:
-    """Return answers each once, in an order that says nothing of who gave them."""
+def _deduplicate_answers(answer_list: Iterable[LeverAnswers]) -> tuple[LeverAnswers, ...]:
+    """Return distinct answers in an order independent of their authors."""
     return tuple(
-        answers for _, answers in sorted({plain(dict(item)): item for item in given}.items())
+        answers
+        for _, answers in sorted({encode_json(dict(item)): item for item in answer_list}.items())
     )
 
 
-def _shows(review: Review, task: Task) -> Iterator[str]:
-    """Yield what a task shows of its case."""
+def _list_exposed_content(review: StoredReviewTask, task: ClaimedTask) -> Iterator[str]:
+    """Yield the kinds of content that a task shows of its case."""
     yield CASE
     if task.proposal is not None or (task.verdicts and review.version is not None):
         yield PREDICTION
     if task.verdicts:
-        yield VERDICTS
+        yield DECISIONS
 
 
 @dataclass(frozen=True, slots=True)
-class Conflict:
-    """A case that somebody is asked to settle; `taken`: somebody is at it now."""
+class AdjudicationCase:
+    """A case that needs adjudication; `is_claimed` if a reviewer has it now."""
 
     case: Case
     since: datetime
-    taken: bool
+    is_claimed: bool
 
 
-def conflicts(
-    database: Database, caller: Caller, stood: Standing, at: datetime, *, limit: int = 100
-) -> tuple[Conflict, ...]:
-    """Return the cases that wait to be settled at the caller's sites, the oldest first.
+def load_adjudication_cases(
+    database: Database, caller: Caller, state: RolloutState, at: datetime, *, limit: int = 100
+) -> tuple[AdjudicationCase, ...]:
+    """Return the cases that need adjudication at the caller's sites, oldest first.
 
-    Those that the caller may still judge blind are left out.
+    Cases that the caller may still decide blind are excluded.
 
     Raises:
-        NotAllowed: the caller operates nowhere in the rollout.
+        NotAllowedError: the caller is not an operator anywhere in the rollout.
     """
-    require(caller, Act.OPERATE, stood.rollout.name)
-    with database.reading() as transaction:
-        review_lists = SeatLists(transaction, stood.rollout)
-        open_reviews = review_lists.to_settle(sites_of(caller, Act.OPERATE, stood), limit)
-        cases = Newest(transaction, stood.rollout).cases({r.case_id for r in open_reviews})
+    require_permission(caller, Permission.OPERATE, state.rollout.name)
+    with database.begin_read() as transaction:
+        review_lists = ReviewTaskLists(transaction, state.rollout)
+        open_reviews = review_lists.list_adjudications(
+            find_permitted_sites(caller, Permission.OPERATE, state), limit
+        )
+        cases = NewestRecords(transaction, state.rollout).load_cases(
+            {r.case_id for r in open_reviews}
+        )
         keys = [case.key for case in cases.values()]
-        hidden_keys = hidden_from(transaction, stood, caller, keys, at)
+        hidden_keys = find_hidden_cases(transaction, state, caller, keys, at)
     return tuple(
-        Conflict(cases[review.case_id], review.opened_at, taken=not review.free(at))
+        AdjudicationCase(cases[review.case_id], review.opened_at, is_claimed=not review.is_free(at))
         for review in open_reviews
         if review.case_id in cases and cases[review.case_id].key not in hidden_keys
     )
 
 
-MOST = 20
-"""Rollouts that are counted, by name."""
-EVERY_KIND = tuple(kind for kinds in KINDS.values() for kind in kinds)
+MAX_ROLLOUTS = 20
+"""Number of rollouts that are counted, by name."""
+ALL_REVIEW_KINDS = tuple(kind for kinds in REVIEW_KINDS_BY_QUEUE.values() for kind in kinds)
 
 
-def review_counts(service: Service, caller: Caller, at: datetime) -> Mapping[str, int]:
-    """Return the cases that somebody holds or could be given, by rollout; none are left out."""
-    states = [cached_rollout.standing for cached_rollout in service.watch.everything()]
+def count_pending_reviews(service: Service, caller: Caller, at: datetime) -> Mapping[str, int]:
+    """Return the caller's claimed and claimable cases, by rollout with any."""
+    states = [cached_rollout.state for cached_rollout in service.state_cache.load_all()]
     reviewable_states = [
-        state for state in states if caller.may_somewhere(Act.REVIEW, state.rollout.name)
-    ][:MOST]
+        state
+        for state in states
+        if caller.has_permission_somewhere(Permission.REVIEW, state.rollout.name)
+    ][:MAX_ROLLOUTS]
     if not reviewable_states:
         return {}
-    with service.database.reading() as transaction:
+    with service.database.begin_read() as transaction:
         counts = {
-            state.rollout.name: _waiting(transaction, caller, state, at)
+            state.rollout.name: _count_pending(transaction, caller, state, at)
             for state in reviewable_states
         }
     return {rollout_name: count for rollout_name, count in counts.items() if count}
 
 
-def _waiting(transaction: Transaction, caller: Caller, stood: Standing, at: datetime) -> int:
-    review_store, sites = Reviews(transaction, stood.rollout), sites_of(caller, Act.REVIEW, stood)
-    claimed_count = len(review_store.held(caller.name, at, EVERY_KIND, sites))
+def _count_pending(
+    transaction: Transaction, caller: Caller, state: RolloutState, at: datetime
+) -> int:
+    review_store, sites = (
+        ReviewTaskStore(transaction, state.rollout),
+        find_permitted_sites(caller, Permission.REVIEW, state),
+    )
+    claimed_count = len(review_store.list_claimed(caller.name, at, ALL_REVIEW_KINDS, sites))
     return claimed_count + sum(
-        review_store.waiting(caller.name, at, kinds, sites) for kinds in KINDS.values()
+        review_store.count_available(caller.name, at, kinds, sites)
+        for kinds in REVIEW_KINDS_BY_QUEUE.values()
     )

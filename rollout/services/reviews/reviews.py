@@ -1,8 +1,7 @@
-"""The work of a reviewer: take the next case, judge it, give it back, look what the model said.
+"""A reviewer's use cases: claim, release, and reveal predictions.
 
-Whatever is shown is noted first, in the transaction that gives the case out. Nothing that a
-reviewer gets before the verdict is stored follows from what a model said, save the proposals of
-assisted reviews.
+Exposures are recorded in the transaction that returns the case. Before the decision is stored, a
+reviewer gets nothing derived from predictions, except in assisted tasks.
 """
 
 from collections.abc import Sequence
@@ -10,211 +9,225 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from rollout import faults
-from rollout.core.records.reviews import PREDICTION, REVEAL_PAGE, NotRevealed
-from rollout.core.scope.permissions import Act, Caller, require
-from rollout.services.engine.rollout_state import Standing
+from rollout.core.records.reviews import PREDICTION, REVEAL_PAGE, NotRevealedError
+from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.records.review_tasks import (
-    answered_elsewhere,
-    ask_adjudication,
     open_reviews,
-    seed,
+    request_adjudication,
+    seed_gold_case,
+    withdraw_answered_reviews,
 )
 from rollout.services.reviews.decisions import (
-    Said,
-    Verdict,
-    check_person,
-    decide,
-    own_review,
-    unknown_review,
-    was_given,
+    DecisionDraft,
+    StoredDecision,
+    build_unknown_review_error,
+    check_is_user,
+    load_own_review,
+    submit_decision,
+    was_assigned,
 )
-from rollout.services.reviews.exposure import hidden_from, may_see_prediction, note, record_shown
+from rollout.services.reviews.exposure import (
+    can_see_prediction,
+    find_hidden_cases,
+    record_exposure,
+    store_exposures,
+)
 from rollout.services.reviews.review_queue import (
-    KINDS,
-    Answer,
-    Desk,
-    Queue,
-    answers_of,
-    desk,
-    queue_of,
-    sites_of,
+    REVIEW_KINDS_BY_QUEUE,
+    ModelAnswer,
+    ReviewerTasks,
+    ReviewQueue,
+    find_permitted_sites,
+    find_queue,
+    list_version_answers,
+    load_reviewer_tasks,
 )
 from rollout.store.database.session import Database
-from rollout.store.records.recent_units import Newest
-from rollout.store.reviews.reviews import DONE, Reviews
+from rollout.store.records.newest_records import NewestRecords
+from rollout.store.reviews.reviews import DONE, ReviewTaskStore
 
 __all__ = [
-    "Late",
-    "Said",
-    "Verdict",
-    "answered_elsewhere",
-    "ask_adjudication",
-    "claim",
-    "decide",
-    "hidden_from",
-    "may_see_prediction",
-    "mine",
+    "DecisionDraft",
+    "OverdueTask",
+    "StoredDecision",
+    "can_see_prediction",
+    "claim_reviews",
+    "find_hidden_cases",
+    "load_overdue_reviews",
+    "load_own_reviews",
     "open_reviews",
-    "overdue",
-    "reassign",
-    "record_shown",
-    "release",
-    "reveal",
-    "seed",
+    "record_exposure",
+    "release_review",
+    "release_reviewer_claims",
+    "request_adjudication",
+    "reveal_predictions",
+    "seed_gold_case",
+    "submit_decision",
+    "withdraw_answered_reviews",
 ]
 
-CLAIM = timedelta(minutes=10)
-"""How long a case is somebody's who took it."""
+CLAIM_DURATION = timedelta(minutes=10)
+"""How long a claim reserves a case."""
 
-MOST_AHEAD = 5
-"""How many cases one person holds at once: the one on the page, and those loaded ahead."""
+MAX_CLAIMED_CASES = 5
+"""Maximum claims per reviewer: the case on the page and those loaded ahead."""
 
 
 @dataclass(frozen=True, slots=True)
-class Late:
-    """A seat whose verdict is late or missing, for operators."""
+class OverdueTask:
+    """A late or missing review task, as operators see it."""
 
     review: int
     case: str
     site: str
-    kind: Queue
+    kind: ReviewQueue
     due_at: datetime
     reviewer: str | None
 
 
-def claim(
+def claim_reviews(
     database: Database,
     caller: Caller,
-    stood: Standing,
+    state: RolloutState,
     at: datetime,
     *,
-    kind: Queue | None = None,
-    hold: int = 1,
-) -> Desk:
-    """Give a reviewer cases until they hold `hold`, and return what they hold.
+    kind: ReviewQueue | None = None,
+    target_count: int = 1,
+) -> ReviewerTasks:
+    """Claim cases up to `target_count`, and return all claimed ones.
 
-    Asking again is safe: what they hold already counts.
+    Repeating it is safe: cases claimed before are included in the count.
 
     Args:
-        database: where the rollout is.
-        caller: a person with a right to review.
-        stood: how the rollout stands.
-        at: now.
-        kind: the queue; None for blind and assisted ones together, as they are due.
-        hold: how many, the one on the page included; at most `MOST_AHEAD`.
+        caller: a user with the permission to review.
+        kind: the queue; None for blind and assisted tasks by due time.
+        target_count: at most `MAX_CLAIMED_CASES`, with the case on the page.
 
     Raises:
-        NotAllowed: they review nowhere in the rollout.
-        MachineKey: it is a machine; people judge.
+        NotAllowedError: the caller may not review anywhere in the rollout.
+        UserRequiredError: the caller is a service account.
     """
-    require(caller, Act.REVIEW, stood.rollout.name)
-    check_person(caller)
-    kinds = (*KINDS["blind"], *KINDS["assisted"]) if kind is None else KINDS[kind]
-    sites = sites_of(caller, Act.REVIEW, stood)
-    with database.writing() as transaction:
-        review_store = Reviews(transaction, stood.rollout)
-        review_store.take_turns(caller.name)
-        claimed_count = len(review_store.held(caller.name, at, kinds, sites))
-        for _ in range(claimed_count, min(hold, MOST_AHEAD)):
-            if review_store.claim(caller.name, at, kinds, sites, at + CLAIM) is None:
+    require_permission(caller, Permission.REVIEW, state.rollout.name)
+    check_is_user(caller)
+    kinds = (
+        (*REVIEW_KINDS_BY_QUEUE["blind"], *REVIEW_KINDS_BY_QUEUE["assisted"])
+        if kind is None
+        else REVIEW_KINDS_BY_QUEUE[kind]
+    )
+    sites = find_permitted_sites(caller, Permission.REVIEW, state)
+    with database.begin_write() as transaction:
+        review_store = ReviewTaskStore(transaction, state.rollout)
+        review_store.lock_reviewer(caller.name)
+        claimed_count = len(review_store.list_claimed(caller.name, at, kinds, sites))
+        for _ in range(claimed_count, min(target_count, MAX_CLAIMED_CASES)):
+            if review_store.claim(caller.name, at, kinds, sites, at + CLAIM_DURATION) is None:
                 break
-        faults.point("review.claimed")
-        return desk(transaction, stood, caller, at)
+        faults.reach_point("review.claimed")
+        return load_reviewer_tasks(transaction, state, caller, at)
 
 
-def mine(database: Database, caller: Caller, stood: Standing, at: datetime) -> Desk:
-    """Return what a reviewer holds, and how many cases wait for them.
-
-    Raises:
-        NotAllowed: they review nowhere in the rollout.
-    """
-    require(caller, Act.REVIEW, stood.rollout.name)
-    with database.writing() as transaction:
-        return desk(transaction, stood, caller, at)
-
-
-def release(database: Database, caller: Caller, stood: Standing, number: int) -> None:
-    """Give a case back unjudged; one that was given back or ran out stays so.
+def load_own_reviews(
+    database: Database, caller: Caller, state: RolloutState, at: datetime
+) -> ReviewerTasks:
+    """Return a reviewer's claimed cases, and the numbers of open cases.
 
     Raises:
-        UnknownReview: they never had a review of that number.
+        NotAllowedError: the caller may not review anywhere in the rollout.
     """
-    require(caller, Act.REVIEW, stood.rollout.name)
-    with database.writing() as transaction:
-        review_store = Reviews(transaction, stood.rollout)
-        review = review_store.find(number, hold=True)
-        if review is not None and review.held(caller.name):
+    require_permission(caller, Permission.REVIEW, state.rollout.name)
+    with database.begin_write() as transaction:
+        return load_reviewer_tasks(transaction, state, caller, at)
+
+
+def release_review(
+    database: Database, caller: Caller, state: RolloutState, task_number: int
+) -> None:
+    """Release a claimed case; nothing changes if the claim has ended.
+
+    Raises:
+        UnknownReviewError: the caller never had a review task of that number.
+    """
+    require_permission(caller, Permission.REVIEW, state.rollout.name)
+    with database.begin_write() as transaction:
+        review_store = ReviewTaskStore(transaction, state.rollout)
+        review = review_store.find(task_number, lock=True)
+        if review is not None and review.is_claimed_by(caller.name):
             review_store.release(review)
-        elif review is None or not was_given(transaction, stood, caller, review):
-            raise unknown_review(number)
+        elif review is None or not was_assigned(transaction, state, caller, review):
+            raise build_unknown_review_error(task_number)
 
 
-def reveal(
-    database: Database, caller: Caller, stood: Standing, number: int, at: datetime
-) -> tuple[Answer, ...]:
-    """Return what each version said of a case that the caller has judged; it is noted first.
+def reveal_predictions(
+    database: Database, caller: Caller, state: RolloutState, task_number: int, at: datetime
+) -> tuple[ModelAnswer, ...]:
+    """Return the predictions of a decided case, and record the exposure.
 
     Raises:
-        UnknownReview: they have no review of that number.
-        ReviewGone: it ran out, and somebody else has it.
-        NotRevealed: the policy shows it to nobody, or they have given no verdict yet.
+        UnknownReviewError: the caller has no review task of that number.
+        ReviewReassignedError: the claim expired and another reviewer has the case.
+        NotRevealedError: the policy forbids it, or the caller has not decided yet.
     """
-    require(caller, Act.REVIEW, stood.rollout.name)
-    with database.writing() as transaction:
-        review = own_review(transaction, stood, caller, number)
-        if stood.policy.reveal != "after":
-            raise NotRevealed("this policy shows reviewers nothing of the model: `reveal: never`")
+    require_permission(caller, Permission.REVIEW, state.rollout.name)
+    with database.begin_write() as transaction:
+        review = load_own_review(transaction, state, caller, task_number)
+        if state.policy.reveal != "after":
+            raise NotRevealedError(
+                "this policy shows reviewers nothing of the model: `reveal: never`"
+            )
         if review.state != DONE:
-            raise NotRevealed("give your verdict first; then you may see what the model said")
+            raise NotRevealedError("give your verdict first; then you may see what the model said")
         exposure_entries = [(review.case_id, PREDICTION)]
-        note(transaction, stood, caller, exposure_entries, page=REVEAL_PAGE, at=at)
-        faults.point("review.shown")
-        predictions = Newest(transaction, stood.rollout).predictions([review.case_id])
-        return tuple(answers_of(predictions.get(review.case_id, {})))
+        store_exposures(transaction, state, caller, exposure_entries, page=REVEAL_PAGE, at=at)
+        faults.reach_point("review.shown")
+        predictions = NewestRecords(transaction, state.rollout).load_predictions([review.case_id])
+        return tuple(list_version_answers(predictions.get(review.case_id, {})))
 
 
-def reassign(database: Database, caller: Caller, stood: Standing, reviewer: str) -> int:
-    """Give back at once what somebody holds who is away, and return how many cases that is.
+def release_reviewer_claims(
+    database: Database, caller: Caller, state: RolloutState, reviewer: str
+) -> int:
+    """Release all claims of an absent reviewer; return their number.
 
-    Without it their claims run out by themselves.
-
-    Raises:
-        NotAllowed: the caller operates nowhere in the rollout.
-    """
-    require(caller, Act.OPERATE, stood.rollout.name)
-    sites = sites_of(caller, Act.OPERATE, stood)
-    with database.writing() as transaction:
-        return Reviews(transaction, stood.rollout).release_all(reviewer, sites)
-
-
-def overdue(
-    database: Database, caller: Caller, stood: Standing, at: datetime, *, limit: int = 100
-) -> Sequence[Late]:
-    """Return the seats without a verdict that run out in the last quarter of `grace`, or did.
-
-    Those that ran out over a week ago are left out. Known cases stand among the blind ones.
+    Otherwise the claims expire by themselves.
 
     Raises:
-        NotAllowed: the caller operates nowhere in the rollout.
+        NotAllowedError: the caller is not an operator anywhere in the rollout.
     """
-    require(caller, Act.OPERATE, stood.rollout.name)
-    sites = sites_of(caller, Act.OPERATE, stood)
-    period = {"since": at - timedelta(days=7), "until": at + stood.policy.evidence.grace / 4}
-    with database.reading() as transaction:
-        overdue_reviews = Reviews(transaction, stood.rollout).overdue(
+    require_permission(caller, Permission.OPERATE, state.rollout.name)
+    sites = find_permitted_sites(caller, Permission.OPERATE, state)
+    with database.begin_write() as transaction:
+        return ReviewTaskStore(transaction, state.rollout).release_all(reviewer, sites)
+
+
+def load_overdue_reviews(
+    database: Database, caller: Caller, state: RolloutState, at: datetime, *, limit: int = 100
+) -> Sequence[OverdueTask]:
+    """Return undecided tasks in the last quarter of `grace`, or past it.
+
+    Tasks that expired over a week ago are excluded. Gold cases are listed as blind ones.
+
+    Raises:
+        NotAllowedError: the caller is not an operator anywhere in the rollout.
+    """
+    require_permission(caller, Permission.OPERATE, state.rollout.name)
+    sites = find_permitted_sites(caller, Permission.OPERATE, state)
+    period = {"since": at - timedelta(days=7), "until": at + state.policy.evidence.grace / 4}
+    with database.begin_read() as transaction:
+        overdue_reviews = ReviewTaskStore(transaction, state.rollout).list_overdue(
             **period, sites=sites, limit=limit
         )
-        cases = Newest(transaction, stood.rollout).cases(
+        cases = NewestRecords(transaction, state.rollout).load_cases(
             {review.case_id for review in overdue_reviews}
         )
     return [
-        Late(
+        OverdueTask(
             review=review.id,
             case=cases[review.case_id].key,
             site=review.site,
-            kind=queue_of(review.kind),
+            kind=find_queue(review.kind),
             due_at=review.due_at,
-            reviewer=None if review.free(at) else review.reviewer,
+            reviewer=None if review.is_free(at) else review.reviewer,
         )
         for review in overdue_reviews
         if review.case_id in cases and review.due_at is not None

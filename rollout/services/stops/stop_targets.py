@@ -1,180 +1,114 @@
-"""What a person may stop or narrow, and what it holds now: little is read, nothing is counted."""
+"""The cells that a stop or a narrowing names, and those that the caller operates."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
-from rollout.core.calendar.sites import SHADOW, Cell
-from rollout.core.errors import UnknownCell
-from rollout.core.ledger.ledger import event_of
-from rollout.core.policy.policy import Policy
-from rollout.core.scope.events import Narrowed
-from rollout.core.scope.permissions import Act, Caller, require
-from rollout.core.scope.scope import acting, held_rung
-from rollout.services.engine.rollout_state import Standing
-from rollout.services.engine.service import Service
-from rollout.services.stops.stop_latency import Past, StopLatency, past_of, reach_of
-from rollout.services.stops.stops import Chosen, Named, chosen
-from rollout.store.database.rollouts import Rollouts
-from rollout.store.database.session import Database
-from rollout.store.ledger.ledger import Ledger
-
-BEFORE = 200  # rows of others that may stand among those of one command
+from rollout.core.calendar.sites import Cell
+from rollout.core.errors import RefusalError, UnknownCellError
+from rollout.core.policy.policy import Policy, matches_pattern
+from rollout.core.scope.permissions import Caller, Permission, require_permission
 
 
 @dataclass(frozen=True, slots=True)
-class Holding:
-    """What a cell holds now.
+class StopTarget:
+    """Cells to stop, by name or by patterns of sites and windows."""
 
-    Attributes:
-        cell: which.
-        version: that holds grants there, "" where none does.
-        stage: on which it acts now; shadow where that is withheld.
-        granted: the highest stage of its valid grants, withheld or not.
-        stopped: whether a stop withholds them.
-        model_decides: whether the version acts there now without a person's yes.
-    """
-
-    cell: Cell
-    version: str
-    stage: str
-    granted: str
-    stopped: bool
-    model_decides: bool
+    cells: tuple[Cell, ...] = ()
+    sites: tuple[str, ...] = ()
+    windows: tuple[str, ...] = ()
+    is_everything: bool = False
 
 
 @dataclass(frozen=True, slots=True)
-class Drill:
-    """A stop that was tried out."""
+class ExcludedTarget:
+    """A named part that was not changed, and why."""
 
-    at: datetime
-    by: str
+    target: str
+    reason: str
 
 
 @dataclass(frozen=True, slots=True)
-class Stoppable:
-    """What a caller may stop in a rollout.
+class ResolvedTarget:
+    """The named cells that the caller operates, and the excluded parts."""
 
-    Attributes:
-        policy: in force.
-        cells: theirs to operate, in the policy's order, with what each holds.
-        others: the sites that are not theirs.
-        reach: how soon a stop holds at each of their sites.
-        last_drill: None where none ever was.
-    """
-
-    policy: Policy
-    cells: tuple[Holding, ...]
-    others: tuple[str, ...]
-    reach: tuple[StopLatency, ...]
-    last_drill: Drill | None
+    cells: tuple[Cell, ...]
+    excluded: tuple[ExcludedTarget, ...]
 
     @property
     def sites(self) -> tuple[str, ...]:
-        """Return the sites that are theirs."""
-        return tuple(dict.fromkeys(cell_grant.cell.site for cell_grant in self.cells))
+        """Return the sites of the cells, each once."""
+        return tuple(dict.fromkeys(cell.site for cell in self.cells))
 
 
-def rollouts_to_stop(database: Database, caller: Caller) -> tuple[str, ...]:
-    """Return the names of the rollouts in which the caller may stop something, by name."""
-    with database.reading() as transaction:
-        rollout_names = sorted(rollout.name for rollout in Rollouts(transaction).all())
-    return tuple(
-        rollout_name
-        for rollout_name in rollout_names
-        if caller.may_somewhere(Act.OPERATE, rollout_name)
-    )
-
-
-def stoppable(service: Service, caller: Caller, name: str, *, at: datetime) -> Stoppable:
-    """Return what the caller may stop.
+def resolve_target(target: StopTarget, policy: Policy, caller: Caller) -> ResolvedTarget:
+    """Return the named cells that exist and that the caller operates.
 
     Raises:
-        NotAllowed: they operate no site of the rollout.
+        RefusalError: nothing was named.
+        UnknownCellError: nothing of it exists; the text lists the cells.
+        NotAllowedError: the caller operates none of it.
     """
-    require(caller, Act.OPERATE, name)
-    state = service.watch.confirmed(name).standing
-    operable_sites = [site for site in state.policy.site if caller.may(Act.OPERATE, name, site)]
+    if not (target.cells or target.sites or target.windows or target.is_everything):
+        raise RefusalError("name cells: `cells`, `sites`, `windows` or `all: true`")
+    matching_cells = _list_matching_cells(target, policy)
+    if not matching_cells:
+        cell_text = ", ".join(str(cell) for cell in policy.cells)
+        raise UnknownCellError(f"no cell fits; cells: {cell_text}")
+    sites = tuple(dict.fromkeys(cell.site for cell in matching_cells))
+    operable_sites = {
+        site for site in sites if caller.has_permission(Permission.OPERATE, policy.rollout, site)
+    }
     if not operable_sites:
-        require(caller, Act.OPERATE, name, tuple(state.policy.site))
-    with service.database.reading() as transaction:
-        stop_history = past_of(transaction, state)
-        last_drill = _last_drill(Ledger(transaction, state.rollout), stop_history)
-    return Stoppable(
-        policy=state.policy,
-        cells=tuple(
-            holdings(
-                state, (cell for cell in state.policy.cells if cell.site in set(operable_sites)), at
-            )
-        ),
-        others=tuple(site for site in state.policy.site if site not in set(operable_sites)),
-        reach=reach_of(stop_history, state.policy, operable_sites, at),
-        last_drill=last_drill,
+        require_permission(caller, Permission.OPERATE, policy.rollout, sites)
+    excluded_sites = (
+        ExcludedTarget(site, f"{caller.name} is no operator there")
+        for site in sites
+        if site not in operable_sites
+    )
+    unknown_targets = (
+        ExcludedTarget(unknown_name, "the policy has none")
+        for unknown_name in _iterate_unknown_names(target, policy)
+    )
+    return ResolvedTarget(
+        tuple(cell for cell in matching_cells if cell.site in operable_sites),
+        (*excluded_sites, *unknown_targets),
     )
 
 
-def holdings(stood: Standing, cells: Iterable[Cell], at: datetime) -> Iterator[Holding]:
-    """Yield what each cell holds at an instant."""
-    scope, policy = stood.scope, stood.policy
-    at = at if scope.at is None else max(at, scope.at)
-    for cell in cells:
-        acting_version, acting_grant = scope.holder(cell), acting(scope, policy, cell, at)
-        granted_level = (
-            0
-            if acting_version is None
-            else held_rung(policy, scope.state(cell, acting_version), at)
-        )
-        yield Holding(
-            cell=cell,
-            version=acting_version or "",
-            stage=SHADOW if acting_grant is None else policy.rungs[acting_grant[1]],
-            granted=policy.rungs[granted_level],
-            stopped=scope.stopped(cell),
-            model_decides=acting_grant is not None and policy.stage(acting_grant[1]).model_decides,
-        )
-
-
-def meant(service: Service, caller: Caller, name: str, named: Named) -> Chosen:
-    """Return the cells that the caller names and may operate, with what is left out.
-
-    Raises:
-        Refusal: nothing was named, nothing of it exists, or none of it is theirs.
-    """
-    require(caller, Act.OPERATE, name)
-    return chosen(named, service.watch.confirmed(name).standing.policy, caller)
-
-
-def narrowed_by(
-    service: Service, caller: Caller, name: str, *, until: int, count: int
-) -> tuple[Narrowed, ...]:
-    """Return the last narrowings of the caller up to a revision of the ledger, `count` at most.
-
-    Raises:
-        NotAllowed: they operate no site of the rollout.
-        UnknownCell: the ledger has no such revision.
-    """
-    require(caller, Act.OPERATE, name)
-    state = service.watch.confirmed(name).standing
-    if until > state.scope.revision:
-        raise UnknownCell(f"{name} has no revision {until} yet; its ledger shows those that it has")
-    after = max(0, until - count - BEFORE)
-    with service.database.reading() as transaction:
-        rows = Ledger(transaction, state.rollout).rows(
-            after=after, until=until, kinds=(Narrowed.__name__,)
-        )
-        events = [event_of(row) for row in rows if row.by == caller.name]
-    own_narrowings = [event for event in events if isinstance(event, Narrowed)]
+def _list_matching_cells(target: StopTarget, policy: Policy) -> tuple[Cell, ...]:
+    """Return the named cells; patterns are matched per site, not per cell."""
+    if target.is_everything:
+        return tuple(policy.cells)
+    sites: set[str] = set()
+    if target.sites or target.windows:
+        sites = {site for site in policy.sites_by_id if _matches_any(target.sites, site)}
+    windows = {
+        window
+        for window in {cell.window for cell in policy.cells}
+        if _matches_any(target.windows, window)
+    }
     return tuple(
-        own_narrowings[len(own_narrowings) - count :]
-        if count < len(own_narrowings)
-        else own_narrowings
+        cell
+        for cell in policy.cells
+        if cell in target.cells or (cell.site in sites and cell.window in windows)
     )
 
 
-def _last_drill(ledger: Ledger, past: Past) -> Drill | None:
-    if past.last_drill is None:
-        return None
-    until = ledger.revision_at(past.last_drill)
-    rows = ledger.rows(after=max(0, until - BEFORE), until=until, kinds=("Stopped",))
-    actors = [row.by for row in rows if row.fields["drill"]]
-    return Drill(past.last_drill, actors[-1] if actors else "")
+def _matches_any(patterns: Sequence[str], value: str) -> bool:
+    return not patterns or any(matches_pattern(pattern, value) for pattern in patterns)
+
+
+def _iterate_unknown_names(target: StopTarget, policy: Policy) -> Iterable[str]:
+    """Yield the names and patterns that match nothing."""
+    windows = [window.id for window in policy.windows]
+    yield from (str(cell) for cell in target.cells if cell not in policy.cell_set)
+    yield from (
+        pattern
+        for pattern in target.sites
+        if not any(matches_pattern(pattern, site) for site in policy.sites_by_id)
+    )
+    yield from (
+        pattern
+        for pattern in target.windows
+        if not any(matches_pattern(pattern, window) for window in windows)
+    )

@@ -1,69 +1,41 @@
-"""Narrow, stop and resume. Whoever may do a part of what they ask does that part, at once."""
+"""Narrow, stop and resume; a caller with permission for a part does that part."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.errors import Refusal, UnknownCell
-from rollout.core.policy.policy import Policy, matches
-from rollout.core.scope.commands import AskResume, Narrow, StopCells
-from rollout.core.scope.permissions import Act, Caller, require
-from rollout.core.scope.scope import Proposal, Stop
-from rollout.core.scope.stops import resume_needs
-from rollout.services.engine.command_results import CommandResult, act
-from rollout.services.engine.rollout_state import Standing, standing
+from rollout.core.errors import RefusalError
+from rollout.core.scope.commands import NarrowCells, ProposeResume, StopCells
+from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.core.scope.scope import ProposalState, Stop
+from rollout.core.scope.stops import find_resume_needs
+from rollout.services.engine.command_handler import CommandBuilder, CommandResult, run_command
+from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.engine.service import Service
-from rollout.services.engine.state_cache import STALE
-from rollout.services.proposals.approval_permissions import left_over
-from rollout.services.proposals.eligible_approvers import needs_text
-from rollout.services.stops.stop_latency import StopLatency, past_of, reach_of, reach_text
+from rollout.services.proposals.approval_permissions import describe_remaining_approvers
+from rollout.services.proposals.eligible_approvers import format_needs
+from rollout.services.stops.stop_latency import (
+    StopHistory,
+    StopLatency,
+    compute_stop_latencies,
+    describe_stop_latency,
+    load_stop_history,
+)
+from rollout.services.stops.stop_targets import ExcludedTarget, StopTarget, resolve_target
 from rollout.store.database.session import Database
 
-OWED = timedelta(seconds=STALE)
 
-
-class UnknownStop(Refusal):
-    """No stop of that id holds."""
+class UnknownStopError(RefusalError):
+    """There is no active stop with that id."""
 
     code = "unknown-stop"
 
 
 @dataclass(frozen=True, slots=True)
-class Named:
-    """Which cells are meant: some by name, or those that patterns of sites and windows fit."""
-
-    cells: tuple[Cell, ...] = ()
-    sites: tuple[str, ...] = ()
-    windows: tuple[str, ...] = ()
-    everything: bool = False
-
-
-@dataclass(frozen=True, slots=True)
-class ExcludedTarget:
-    """A part of what was named that nothing was done to, and why."""
-
-    target: str
-    reason: str
-
-
-@dataclass(frozen=True, slots=True)
-class Chosen:
-    """The cells that the caller named and may operate, and what was left out."""
-
-    cells: tuple[Cell, ...]
-    left_out: tuple[ExcludedTarget, ...]
-
-    @property
-    def sites(self) -> tuple[str, ...]:
-        """Return the sites of the cells, each once."""
-        return tuple(dict.fromkeys(cell.site for cell in self.cells))
-
-
-@dataclass(frozen=True, slots=True)
 class ActiveStop:
-    """A stop that holds. `resume_proposal` is the open proposal to take it back, "" without one."""
+    """An active stop; `resume_proposal` is its open proposal to resume, or ""."""
 
     id: str
     by: str
@@ -77,7 +49,7 @@ class ActiveStop:
 
 @dataclass(frozen=True, slots=True)
 class StopList:
-    """The stops that hold, how soon a new one would everywhere, and when that was last tried."""
+    """Active stops, the latency of a new one, and the last drill."""
 
     items: tuple[ActiveStop, ...]
     stop_latency: tuple[StopLatency, ...]
@@ -86,7 +58,7 @@ class StopList:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StopResult(CommandResult):
-    """The result of a stop; `active_stops` withhold its cells, this stop or earlier ones."""
+    """The result of a stop; `active_stops` are all that withhold its cells."""
 
     cells: tuple[Cell, ...]
     excluded: tuple[ExcludedTarget, ...]
@@ -98,7 +70,7 @@ class StopResult(CommandResult):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class NarrowingResult(CommandResult):
-    """What came of a narrowing."""
+    """The result of a narrowing."""
 
     cells: tuple[Cell, ...]
     excluded: tuple[ExcludedTarget, ...]
@@ -108,10 +80,7 @@ class NarrowingResult(CommandResult):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ResumeResult(CommandResult):
-    """What came of asking for the end of a stop: the proposal to be approved.
-
-    `text` names whom it waits for, and what to do where too few are left.
-    """
+    """The proposal to resume; `text` names the approvals it needs."""
 
     stop: str
     proposal: str
@@ -120,237 +89,197 @@ class ResumeResult(CommandResult):
     text: str
 
 
-def stop(
+def stop_cells(
     database: Database,
     caller: Caller,
-    name: str,
-    named: Named,
+    rollout_name: str,
+    target: StopTarget,
     *,
     at: datetime,
     reason: str = "",
-    drill: bool = False,
+    is_drill: bool = False,
 ) -> StopResult:
-    """Withhold what is granted in the cells that are named, as far as the caller may.
-
-    Asked once more it answers what holds.
+    """Stop the named cells that the caller operates; repeating it is safe.
 
     Raises:
-        UnknownCell: nothing that was named exists.
-        NotAllowed: the caller may stop none of it.
+        UnknownCellError: no named cell exists.
+        NotAllowedError: the caller operates none of them.
     """
-    require(caller, Act.OPERATE, name)
+    require_permission(caller, Permission.OPERATE, rollout_name)
 
-    def asked(stood: Standing) -> StopCells:
-        resolved_target = chosen(named, stood.policy, caller)
-        by = caller.person(name, resolved_target.sites)
-        return StopCells(at=at, by=by, cells=resolved_target.cells, reason=reason, drill=drill)
+    def build_command(state: RolloutState) -> StopCells:
+        resolved_target = resolve_target(target, state.policy, caller)
+        by = caller.as_actor(rollout_name, resolved_target.sites)
+        return StopCells(at=at, by=by, cells=resolved_target.cells, reason=reason, drill=is_drill)
 
-    command_result = act(database, caller, name, asked)
-    with database.reading() as transaction:
-        state = standing(transaction, name)
-        resolved_target = chosen(named, state.policy, caller)
-        stop_history = past_of(transaction, state)
-        matching_stops = [
-            stop
-            for stop in state.scope.stops.values()
-            if stop.cells.intersection(resolved_target.cells)
-        ]
-        stop_latencies = reach_of(stop_history, state.policy, resolved_target.sites, at)
-        return StopResult(
-            **_fields(command_result),
-            cells=resolved_target.cells,
-            excluded=resolved_target.left_out,
-            active_stops=tuple(
-                _held(stop, state, stop_history.reasons, at) for stop in matching_stops
-            ),
-            stop_latency=stop_latencies,
-            last_drill=stop_history.last_drill,
-            text=f"it holds for the next question, and {reach_text(stop_latencies)}",
-        )
+    changed = _change_target(database, caller, rollout_name, target, at, build_command)
+    state, stop_history = changed.state, changed.stop_history
+    matching_stops = [
+        stop
+        for stop in state.scope.stops.values()
+        if stop.cells.intersection(changed.fields["cells"])
+    ]
+    return StopResult(
+        **changed.fields,
+        active_stops=tuple(
+            _build_active_stop(stop, state, stop_history.stop_reasons, at)
+            for stop in matching_stops
+        ),
+        last_drill=stop_history.last_drill,
+    )
 
 
-def narrow(
+def narrow_cells(
     database: Database,
     caller: Caller,
-    name: str,
-    named: Named,
+    rollout_name: str,
+    target: StopTarget,
     to: str,
     *,
     at: datetime,
     reason: str = "",
 ) -> NarrowingResult:
-    """Take what is granted above stage `to` away, as far as the caller may.
+    """Narrow the named cells that the caller operates to stage `to`.
 
     Raises:
-        UnknownCell: nothing that was named exists.
-        NotAllowed: the caller may narrow none of it.
-        NotNarrower: `to` is no stage, or it lies above all that is named.
+        UnknownCellError: no named cell exists.
+        NotAllowedError: the caller operates none of them.
+        NotNarrowerError: `to` is no stage, or is above the stages of all cells.
     """
-    require(caller, Act.OPERATE, name)
+    require_permission(caller, Permission.OPERATE, rollout_name)
 
-    def asked(stood: Standing) -> Narrow:
-        resolved_target = chosen(named, stood.policy, caller)
-        by = caller.person(name, resolved_target.sites)
-        return Narrow(at=at, by=by, cells=resolved_target.cells, to=to, reason=reason)
+    def build_command(state: RolloutState) -> NarrowCells:
+        resolved_target = resolve_target(target, state.policy, caller)
+        by = caller.as_actor(rollout_name, resolved_target.sites)
+        return NarrowCells(at=at, by=by, cells=resolved_target.cells, to=to, reason=reason)
 
-    command_result = act(database, caller, name, asked)
-    with database.reading() as transaction:
-        state = standing(transaction, name)
-        resolved_target = chosen(named, state.policy, caller)
-        stop_latencies = reach_of(
-            past_of(transaction, state), state.policy, resolved_target.sites, at
-        )
-        return NarrowingResult(
-            **_fields(command_result),
-            cells=resolved_target.cells,
-            excluded=resolved_target.left_out,
-            stop_latency=stop_latencies,
-            text=f"it holds for the next question, and {reach_text(stop_latencies)}",
-        )
+    changed = _change_target(database, caller, rollout_name, target, at, build_command)
+    return NarrowingResult(**changed.fields)
 
 
-def ask_resume(
-    database: Database, caller: Caller, name: str, held: str, *, at: datetime
+@dataclass(frozen=True, slots=True)
+class _ChangedTarget:
+    """The state after a stop or narrowing, and the fields that both results share."""
+
+    state: RolloutState
+    stop_history: StopHistory
+    fields: Mapping[str, Any]
+
+
+def _change_target(
+    database: Database,
+    caller: Caller,
+    rollout_name: str,
+    target: StopTarget,
+    at: datetime,
+    build_command: CommandBuilder,
+) -> _ChangedTarget:
+    """Run a command on a target and read what holds afterwards."""
+    command_result = run_command(database, caller, rollout_name, build_command)
+    with database.begin_read() as transaction:
+        state = load_rollout_state(transaction, rollout_name)
+        stop_history = load_stop_history(transaction, state)
+    resolved_target = resolve_target(target, state.policy, caller)
+    stop_latencies = compute_stop_latencies(stop_history, state.policy, resolved_target.sites, at)
+    fields = _list_fields(command_result) | {
+        "cells": resolved_target.cells,
+        "excluded": resolved_target.excluded,
+        "stop_latency": stop_latencies,
+        "text": f"it holds for the next question, and {describe_stop_latency(stop_latencies)}",
+    }
+    return _ChangedTarget(state, stop_history, fields)
+
+
+def propose_resume(
+    database: Database, caller: Caller, rollout_name: str, stop_id: str, *, at: datetime
 ) -> ResumeResult:
-    """Propose that a stop is taken back; asked already, the open proposal is the answer.
+    """Propose to resume a stop, or return its open proposal.
 
     Raises:
-        UnknownStop: it does not hold.
-        NotAllowed: the caller may not operate all that it holds.
+        UnknownStopError: there is no such active stop.
+        NotAllowedError: the caller does not operate all its sites.
     """
-    require(caller, Act.OPERATE, name)
+    require_permission(caller, Permission.OPERATE, rollout_name)
 
-    def asked(stood: Standing) -> AskResume:
-        sites = _sites_of(_find(stood, held))
-        require(caller, Act.OPERATE, name, sites)
-        return AskResume(at=at, by=caller.person(name, sites), stop=held)
+    def build_command(state: RolloutState) -> ProposeResume:
+        sites = _list_stop_sites(_find_stop(state, stop_id))
+        require_permission(caller, Permission.OPERATE, rollout_name, sites)
+        return ProposeResume(at=at, by=caller.as_actor(rollout_name, sites), stop=stop_id)
 
-    command_result = act(database, caller, name, asked)
-    with database.reading() as transaction:
-        state = standing(transaction, name)
-        resume_proposal = _resume_of(state, held)
+    command_result = run_command(database, caller, rollout_name, build_command)
+    with database.begin_read() as transaction:
+        state = load_rollout_state(transaction, rollout_name)
+        resume_proposal = _find_resume_proposal(state, stop_id)
         if resume_proposal is None:
-            raise UnknownStop(f"{held} was taken back meanwhile; `rollout status` shows what holds")
-        text = left_over(transaction, state, resume_proposal) or _waits(resume_proposal)
+            raise UnknownStopError(
+                f"{stop_id} was resumed meanwhile; `rollout status` shows active stops"
+            )
+        text = describe_remaining_approvers(
+            transaction, state, resume_proposal
+        ) or _describe_resume(resume_proposal)
     return ResumeResult(
-        **_fields(command_result),
-        stop=held,
+        **_list_fields(command_result),
+        stop=stop_id,
         proposal=resume_proposal.id,
         required_approvals=resume_proposal.needs,
-        evidence_hash=resume_proposal.evidence,
+        evidence_hash=resume_proposal.evidence_hash,
         text=text,
     )
 
 
-def _resume_of(stood: Standing, held: str) -> Proposal | None:
-    proposals = stood.scope.proposals.values()
+def _find_resume_proposal(state: RolloutState, stop_id: str) -> ProposalState | None:
+    proposals = state.scope.proposals.values()
     return next(
         (
             proposal
             for proposal in proposals
-            if proposal.kind == "resume" and proposal.about == held
+            if proposal.kind == "resume" and proposal.about == stop_id
         ),
         None,
     )
 
 
-def _waits(resume: Proposal) -> str:
-    if resume.approved:
-        return f"{resume.id} is approved: the next tick that may applies it"
-    return f"{resume.id} needs {needs_text(resume.needs)} other than {resume.raised_by}"
+def _describe_resume(resume_proposal: ProposalState) -> str:
+    if resume_proposal.is_approved:
+        return f"{resume_proposal.id} is approved: the next tick that may applies it"
+    return (
+        f"{resume_proposal.id} needs {format_needs(resume_proposal.needs)} other than"
+        f" {resume_proposal.raised_by}"
+    )
 
 
-def stops_of(service: Service, caller: Caller, name: str, *, at: datetime) -> StopList:
-    """Return the stops that hold at the sites that the caller may read."""
-    require(caller, Act.READ, name)
-    state = service.watch.confirmed(name).standing
-    sites = tuple(stop for stop in state.policy.site if caller.may(Act.READ, name, stop))
+def load_stops(service: Service, caller: Caller, rollout_name: str, *, at: datetime) -> StopList:
+    """Return the active stops at the sites that the caller may read."""
+    require_permission(caller, Permission.READ, rollout_name)
+    state = service.state_cache.reload_rollout(rollout_name).state
+    sites = tuple(
+        site
+        for site in state.policy.sites_by_id
+        if caller.has_permission(Permission.READ, rollout_name, site)
+    )
     readable_stops = [
-        stop for stop in state.scope.stops.values() if set(_sites_of(stop)).intersection(sites)
+        stop
+        for stop in state.scope.stops.values()
+        if set(_list_stop_sites(stop)).intersection(sites)
     ]
-    with service.database.reading() as transaction:
-        stop_history = past_of(transaction, state)
+    with service.database.begin_read() as transaction:
+        stop_history = load_stop_history(transaction, state)
     return StopList(
-        items=tuple(_held(stop, state, stop_history.reasons, at) for stop in readable_stops),
-        stop_latency=reach_of(stop_history, state.policy, sites, at),
+        items=tuple(
+            _build_active_stop(stop, state, stop_history.stop_reasons, at)
+            for stop in readable_stops
+        ),
+        stop_latency=compute_stop_latencies(stop_history, state.policy, sites, at),
         last_drill=stop_history.last_drill,
     )
 
 
-def chosen(named: Named, policy: Policy, caller: Caller) -> Chosen:
-    """Return what of the cells named exists and is the caller's to operate.
-
-    Raises:
-        Refusal: nothing was named.
-        UnknownCell: nothing of it exists; the text lists the cells.
-        NotAllowed: none of it is the caller's.
-    """
-    if not (named.cells or named.sites or named.windows or named.everything):
-        raise Refusal("say which cells: cells, sites, windows, or all: true")
-    matching_cells = _fitting(named, policy)
-    if not matching_cells:
-        cell_text = ", ".join(str(cell) for cell in policy.cells)
-        raise UnknownCell(f"no cell fits; cells: {cell_text}")
-    sites = tuple(dict.fromkeys(cell.site for cell in matching_cells))
-    operable_sites = {site for site in sites if caller.may(Act.OPERATE, policy.rollout, site)}
-    if not operable_sites:
-        require(caller, Act.OPERATE, policy.rollout, sites)
-    excluded_sites = (
-        ExcludedTarget(s, f"{caller.name} is no operator there")
-        for s in sites
-        if s not in operable_sites
-    )
-    unknown_targets = (
-        ExcludedTarget(unknown_name, "the policy has none")
-        for unknown_name in _unknown(named, policy)
-    )
-    return Chosen(
-        tuple(c for c in matching_cells if c.site in operable_sites),
-        (*excluded_sites, *unknown_targets),
-    )
-
-
-def _fitting(named: Named, policy: Policy) -> tuple[Cell, ...]:
-    """Return the cells that are named; each site is looked at once, not once a cell."""
-    if named.everything:
-        return tuple(policy.cells)
-    sites: set[str] = set()
-    if named.sites or named.windows:
-        sites = {site for site in policy.site if _any(named.sites, site)}
-    windows = {
-        window for window in {cell.window for cell in policy.cells} if _any(named.windows, window)
-    }
-    return tuple(
-        cell
-        for cell in policy.cells
-        if cell in named.cells or (cell.site in sites and cell.window in windows)
-    )
-
-
-def _any(patterns: Sequence[str], name: str) -> bool:
-    return not patterns or any(matches(pattern, name) for pattern in patterns)
-
-
-def _unknown(named: Named, policy: Policy) -> Iterable[str]:
-    """Yield what was named and fits nothing; what else was named goes on all the same."""
-    windows = [window.id for window in policy.windows]
-    yield from (str(cell) for cell in named.cells if cell not in policy.known)
-    yield from (
-        pattern
-        for pattern in named.sites
-        if not any(matches(pattern, site) for site in policy.site)
-    )
-    yield from (
-        pattern
-        for pattern in named.windows
-        if not any(matches(pattern, window) for window in windows)
-    )
-
-
-def _held(stop: Stop, stood: Standing, reasons: Mapping[str, str], at: datetime) -> ActiveStop:
-    resume_proposal = _resume_of(stood, stop.id)
+def _build_active_stop(
+    stop: Stop, state: RolloutState, reasons: Mapping[str, str], at: datetime
+) -> ActiveStop:
+    resume_proposal = _find_resume_proposal(state, stop.id)
     resume_groups = (
-        resume_needs(stood.scope, stood.policy, stop, at)
+        find_resume_needs(state.scope, state.policy, stop, at)
         if resume_proposal is None
         else resume_proposal.needs
     )
@@ -366,17 +295,20 @@ def _held(stop: Stop, stood: Standing, reasons: Mapping[str, str], at: datetime)
     )
 
 
-def _find(stood: Standing, held: str) -> Stop:
-    stop = stood.scope.stops.get(held)
+def _find_stop(state: RolloutState, stop_id: str) -> Stop:
+    stop = state.scope.stops.get(stop_id)
     if stop is None:
-        stop_ids = ", ".join(stood.scope.stops) or "none"
-        raise UnknownStop(f"no stop {held} holds; those that do: {stop_ids}")
+        stop_ids = ", ".join(state.scope.stops) or "none"
+        raise UnknownStopError(f"no stop {stop_id} holds; active stops: {stop_ids}")
     return stop
 
 
-def _sites_of(stop: Stop) -> tuple[str, ...]:
+def _list_stop_sites(stop: Stop) -> tuple[str, ...]:
     return tuple(sorted({cell.site for cell in stop.cells}))
 
 
-def _fields(done: CommandResult) -> dict[str, Any]:
-    return {result_field.name: getattr(done, result_field.name) for result_field in fields(done)}
+def _list_fields(command_result: CommandResult) -> dict[str, Any]:
+    return {
+        result_field.name: getattr(command_result, result_field.name)
+        for result_field in fields(command_result)
+    }

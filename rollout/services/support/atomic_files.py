@@ -1,4 +1,4 @@
-"""Files written whole or not at all: a name never stands for half a file."""
+"""Write files completely or not at all."""
 
 import os
 import signal
@@ -9,10 +9,10 @@ from pathlib import Path
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder into which nothing could be written, before work is spent on it.
+    """Raise if a folder can't be written; call it before long work.
 
     Raises:
-        ValueError: it, or a folder above it, is a file or may not be written into.
+        ValueError: it, or a folder above it, is a file or not writable.
     """
     existing_path = next(path for path in (folder, *folder.absolute().parents) if path.exists())
     if not existing_path.is_dir():
@@ -21,14 +21,14 @@ def check_folder(folder: Path) -> None:
         raise ValueError(f"{existing_path}: may not be written into; name another folder")
 
 
-def write_whole(folder: Path, files: Mapping[str, bytes]) -> tuple[Path, ...]:
-    """Write `files` into `folder`, which is made if need be; all of them appear, or none.
+def write_files_atomically(folder: Path, files: Mapping[str, bytes]) -> tuple[Path, ...]:
+    """Write `files` into `folder`, creating it; all of them or none.
 
-    Each is written beside its place first and moved there when every one is complete, so that
-    Ctrl-C or a full disk leaves what stood there before.
+    They are written beside their place and moved when all are complete, so that Ctrl-C or a full
+    disk leaves the previous files.
 
     Raises:
-        ValueError: nothing can be written there.
+        ValueError: the folder is not writable.
         OSError: the disk is full, or fails.
     """
     check_folder(folder)
@@ -36,8 +36,8 @@ def write_whole(folder: Path, files: Mapping[str, bytes]) -> tuple[Path, ...]:
     partial_paths = {folder / name: folder / f".{name}.{os.getpid()}.part" for name in files}
     try:
         for partial_path, content in zip(partial_paths.values(), files.values(), strict=True):
-            _write(partial_path, content)
-        with _no_interrupt():
+            _write_file(partial_path, content)
+        with _block_interrupts():
             for final_path, partial_path in partial_paths.items():
                 partial_path.replace(final_path)
     finally:
@@ -48,9 +48,9 @@ def write_whole(folder: Path, files: Mapping[str, bytes]) -> tuple[Path, ...]:
 
 
 @contextmanager
-def _no_interrupt() -> Iterator[None]:
-    """Let Ctrl-C pass unheard for the moment in which some files are new and some are old."""
-    if threading.current_thread() is not threading.main_thread():  # which alone hears of Ctrl-C
+def _block_interrupts() -> Iterator[None]:
+    """Ignore Ctrl-C while some files are new and some old."""
+    if threading.current_thread() is not threading.main_thread():  # others get no signals
         yield
         return
     previous_handler = signal.signal(signal.SIGINT, signal.SIG_IGN)
@@ -60,7 +60,7 @@ def _no_interrupt() -> Iterator[None]:
         signal.signal(signal.SIGINT, previous_handler)
 
 
-def _write(path: Path, content: bytes) -> None:
+def _write_file(path: Path, content: bytes) -> None:
     with path.open("wb") as file:
         file.write(content)
         file.flush()

@@ -1,7 +1,7 @@
-"""Channels: the names that a policy sends reports to, and where each leads.
+"""Channels: the names to which policies send reports, and their addresses.
 
-A policy names a channel; the address behind it, an Apprise URL, holds passwords and tokens. It
-stands in a file of the machine alone: in no policy, table, log, page or error.
+The address of a channel, an Apprise URL, holds passwords and tokens. It is only in a file on the
+machine: in no policy, table, log, page or error.
 """
 
 import os
@@ -17,22 +17,24 @@ import yaml
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.policy_warnings import PolicyWarning
 
-HIDDEN = "***"
-NAMED = frozenset({"json", "jsons", "xml", "xmls", "form", "forms", "mailto", "mailtos"})
-"""Kinds of address whose host is a host; that of others may be a token."""
-SHORTEST = 3  # letters: what is shorter is hidden nowhere, or ordinary words would be cut up
+MASK = "***"
+SCHEMES_WITH_HOST = frozenset(
+    {"json", "jsons", "xml", "xmls", "form", "forms", "mailto", "mailtos"}
+)
+"""Schemes whose host is public; in other addresses it may be a token."""
+MIN_SECRET_LENGTH = 3  # masking shorter texts would damage ordinary words
 EXAMPLE = "write `ops: mailto://user:password@example.org`"
 
 
 @dataclass(frozen=True, slots=True)
 class Channels:
-    """Where reports go.
+    """The configured channels.
 
     Attributes:
-        urls: by name the address, an Apprise URL. It is secret.
-        public_url: of this service; messages link back to it.
-        readers: by name the people here who read it, () where nobody does who judges; a channel
-            that is not in it may be read by anybody.
+        urls: by name the address, an Apprise URL, which is secret.
+        public_url: of this service; messages link to it.
+        readers: by name the users who read it, () if no reviewer does; a channel that is missing
+            here may be read by anyone.
     """
 
     urls: Mapping[str, str] = field(default_factory=dict, repr=False)
@@ -41,34 +43,34 @@ class Channels:
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Return the names, in order."""
+        """Return the names, sorted."""
         return tuple(sorted(self.urls))
 
-    def masked(self, name: str) -> str:
-        """Return where a channel leads as anybody may read it, "" where it is not configured."""
-        return masked(self.urls[name]) if name in self.urls else ""
+    def mask_url(self, name: str) -> str:
+        """Return a channel's address without secrets, or "" if not configured."""
+        return mask_url(self.urls[name]) if name in self.urls else ""
 
 
 NO_CHANNELS = Channels()
 
 
-def masked(url: str) -> str:
-    """Return the kind of an address, and its host where that is none of its secrets.
+def mask_url(url: str) -> str:
+    """Return an address's scheme, and its host unless that is secret.
 
-    >>> masked("mailto://bo:secret@example.org?to=ana@example.org")
+    >>> mask_url("mailto://bo:secret@example.org?to=ana@example.org")
     'mailto://***@example.org'
-    >>> masked("slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ")
+    >>> mask_url("slack://T1JJ3T3L2/A1BRTD4JD/TIiajkdnlazkcOXrIdevi7FQ")
     'slack://***'
     """
     scheme, _, rest = url.partition("://")
     if not rest:
-        return HIDDEN
-    host = _host(url) if scheme.casefold() in NAMED else ""
-    user_part = f"{HIDDEN}@" if scheme.casefold().startswith("mailto") else ""
-    return f"{scheme}://{user_part}{host or HIDDEN}"
+        return MASK
+    host = _find_host(url) if scheme.casefold() in SCHEMES_WITH_HOST else ""
+    user_part = f"{MASK}@" if scheme.casefold().startswith("mailto") else ""
+    return f"{scheme}://{user_part}{host or MASK}"
 
 
-def _host(url: str) -> str:
+def _find_host(url: str) -> str:
     try:
         parts = urlsplit(url)
         return (parts.hostname or "") + (f":{parts.port}" if parts.port else "")
@@ -76,34 +78,36 @@ def _host(url: str) -> str:
         return ""
 
 
-def without_secrets(text: str, url: str) -> str:
-    """Return a text in which nothing stands that the address keeps secret.
+def remove_secrets(text: str, url: str) -> str:
+    """Return a text with all secret parts of an address masked.
 
-    >>> without_secrets("401 for bo:topsecret", "json://bo:topsecret@example.org/hook/99887")
+    >>> remove_secrets("401 for bo:topsecret", "json://bo:topsecret@example.org/hook/99887")
     '401 for bo:***'
     """
-    for secret in sorted(set(_secrets(url)), key=len, reverse=True):
-        text = text.replace(secret, HIDDEN)
+    for secret in sorted(set(_iterate_secrets(url)), key=len, reverse=True):
+        text = text.replace(secret, MASK)
     return text
 
 
-def _secrets(url: str) -> Iterator[str]:
-    """Yield every part of an address but its kind and a host that is one, also as it is read."""
+def _iterate_secrets(url: str) -> Iterator[str]:
+    """Yield all parts of an address but scheme and host, also decoded."""
     yield url
     scheme, _, rest = url.partition("://")
-    visible_host = _host(url) if scheme.casefold() in NAMED else ""
+    visible_host = _find_host(url) if scheme.casefold() in SCHEMES_WITH_HOST else ""
     for part in re.split(r"[/:?&=,#@+]", rest):
         for spelling in (part, unquote(part)):
-            if len(spelling) >= SHORTEST and spelling not in visible_host:
+            if len(spelling) >= MIN_SECRET_LENGTH and spelling not in visible_host:
                 yield spelling
 
 
 def read_channels(path: Path, public_url: str = "") -> Channels:
-    """Read a file of channels: YAML, `name: url` a line, or `name: {url: …, readers: [ana, bo]}`.
+    """Read a YAML file of channels.
+
+    Each line is `name: url` or `name: {url: …, readers: [ana, bo]}`.
 
     Raises:
-        ValueError: it is no such file; says the line, and nothing of what stands there.
-        OSError: it can't be read.
+        ValueError: the file is invalid; the text has the line, but none of its content.
+        OSError: the file can't be read.
     """
     try:
         document = yaml.safe_load(path.read_text(encoding="utf-8"))
@@ -117,8 +121,8 @@ def read_channels(path: Path, public_url: str = "") -> Channels:
         return Channels({}, public_url)
     if not isinstance(document, dict):
         text = f"{path.name} is no list of names; {EXAMPLE}"
-        raise ValueError(text)  # noqa: TRY004 - what is wrong is the file, not a caller's type
-    entries = {name: (url, readers) for name, url, readers in _entries(document, path.name)}
+        raise ValueError(text)  # noqa: TRY004 - the file is wrong, not a caller's type
+    entries = {name: (url, readers) for name, url, readers in _parse_entries(document, path.name)}
     return Channels(
         urls={name: url for name, (url, _) in entries.items()},
         public_url=public_url,
@@ -130,36 +134,40 @@ def read_channels(path: Path, public_url: str = "") -> Channels:
     )
 
 
-Entry = tuple[str, str, tuple[str, ...] | None]
+ChannelEntry = tuple[str, str, tuple[str, ...] | None]
 
 
-def _entries(found: Mapping[object, object], file: str) -> Iterator[Entry]:
-    """Yield each channel's name and address, and who reads it; None where that is not said."""
-    for number, (name, value) in enumerate(found.items(), start=1):
+def _parse_entries(document: Mapping[object, object], file_name: str) -> Iterator[ChannelEntry]:
+    """Yield each channel's name, address and readers, if any are given."""
+    for number, (name, value) in enumerate(document.items(), start=1):
         if not (isinstance(name, str) and name.strip()):
-            raise ValueError(f"{file}: name {number} is no name; {EXAMPLE}")
+            raise ValueError(f"{file_name}: name {number} is no name; {EXAMPLE}")
         channel: Mapping[object, object] = value if isinstance(value, dict) else {"url": value}
         url, readers = channel.get("url"), channel.get("readers")
         if not (isinstance(url, str) and "://" in url):
-            raise ValueError(f"{file}: {name} leads to no address; {EXAMPLE}")
+            raise ValueError(f"{file_name}: {name} leads to no address; {EXAMPLE}")
         if channel.keys() - {"url", "readers"}:
-            raise ValueError(f"{file}: {name} has more than `url` and `readers`; {EXAMPLE}")
-        yield name, url, None if readers is None else _people(readers, f"{file}: {name}")
+            raise ValueError(f"{file_name}: {name} has more than `url` and `readers`; {EXAMPLE}")
+        yield (
+            name,
+            url,
+            None if readers is None else _parse_readers(readers, f"{file_name}: {name}"),
+        )
 
 
-def _people(readers: object, where: str) -> tuple[str, ...]:
+def _parse_readers(readers: object, location: str) -> tuple[str, ...]:
     if not (
         isinstance(readers, list) and all(isinstance(reader, str) and reader for reader in readers)
     ):
-        raise ValueError(f"{where}: write its readers as a list of people's names, `[ana, bo]`")
+        raise ValueError(f"{location}: write its readers as a list of user names, `[ana, bo]`")
     return tuple(dict.fromkeys(readers))
 
 
-def channels_of(path: str, public_url: str) -> Channels:
-    """Return the channels of the file that a setting names; "" names none.
+def load_channels(path: str, public_url: str) -> Channels:
+    """Return the channels of the configured file; none without a path.
 
     Raises:
-        ValueError: as for `read_channels`; or there is no such file.
+        ValueError: the file is missing or invalid.
     """
     if not path:
         return Channels({}, public_url)
@@ -170,8 +178,8 @@ def channels_of(path: str, public_url: str) -> Channels:
         raise ValueError(f"ROLLOUT_CHANNELS_FILE={path}: {error_text.casefold()}") from None
 
 
-def readable_by_others(path: str) -> str:
-    """Return a warning where others on this machine may read the file; "" where they may not."""
+def warn_if_readable_by_others(path: str) -> str:
+    """Return a warning if other accounts may read the file, or ""."""
     if not path or os.name != "posix":
         return ""
     mode = stat.S_IMODE(Path(path).stat().st_mode)
@@ -180,17 +188,17 @@ def readable_by_others(path: str) -> str:
     return f"{path} can be read by others (mode {mode:o}): it holds secrets; run chmod 600 on it"
 
 
-def channel_warnings(policy: Policy, known: Collection[str] | None) -> Iterator[PolicyWarning]:
-    """Yield a warning for each channel of a policy that nobody configured.
+def list_channel_warnings(
+    policy: Policy, configured_channels: Collection[str] | None
+) -> Iterator[PolicyWarning]:
+    """Yield a warning for each channel of a policy without configuration.
 
-    Args:
-        policy: a loaded policy.
-        known: the channels that are configured; None where that is not known.
+    If `configured_channels` is None, they are unknown and there are no warnings.
     """
-    if known is None:
+    if configured_channels is None:
         return
     for index, report in enumerate(policy.reports):
         for channel in dict.fromkeys(report.to):
-            if channel not in known:
+            if channel not in configured_channels:
                 text = f"nobody configured the channel {channel}: nothing reaches it until then"
                 yield PolicyWarning(f"reports[{index}]", text)

@@ -1,7 +1,7 @@
-"""The clocks of one process. They are read here, at the edge, and passed in below.
+"""The clocks of one process, passed to everything that needs the time.
 
-`now` is the wall clock, which people and other machines set; `boot` counts seconds since the
-machine started, sleep included, and never goes back: spans are measured by it.
+`now` is the wall clock, which users and other machines set. The boot clock counts seconds since the
+machine started, sleep included, and never goes back; it measures time spans.
 """
 
 import time
@@ -11,13 +11,13 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What tells the time."""
+    """A source of time."""
 
     def now(self) -> datetime:
-        """Return the wall clock's instant, UTC."""
+        """Return the wall clock's time in UTC."""
         ...
 
-    def boot(self) -> float:
+    def read_boot_clock(self) -> float:
         """Return seconds since the machine started."""
         ...
 
@@ -26,33 +26,33 @@ class SystemClock:
     """The machine's clocks."""
 
     def now(self) -> datetime:
-        """Return the wall clock's instant, UTC."""
+        """Return the wall clock's time in UTC."""
         return datetime.now(UTC)
 
-    def boot(self) -> float:
-        """Return seconds since the machine started; where it stands still in sleep, without."""
+    def read_boot_clock(self) -> float:
+        """Return seconds since the machine started, sleep included if possible."""
         return time.clock_gettime(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC))
 
 
 @dataclass(slots=True)
-class SetClock:
-    """A clock that somebody moves by hand: tests, and the live demo, whose traffic moves it.
+class ManualClock:
+    """A clock for tests and the live demo, moved by hand.
 
-    Server, clients and leases share it, so that a lease of a minute is a minute of the story.
+    Server, clients and leases share it.
     """
 
     at: datetime
     since_boot: float = 0.0
 
     def now(self) -> datetime:
-        """Return the instant that was set."""
+        """Return the time that was set."""
         return self.at
 
-    def boot(self) -> float:
-        """Return seconds since it was made, as it was moved."""
+    def read_boot_clock(self) -> float:
+        """Return seconds since its creation, as moved."""
         return self.since_boot
 
-    def move(self, span: timedelta) -> None:
-        """Let time pass."""
+    def advance(self, span: timedelta) -> None:
+        """Move the clock forward."""
         self.at += span
         self.since_boot += span.total_seconds()

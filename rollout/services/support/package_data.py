@@ -1,24 +1,24 @@
-"""Where the files lie that come with the product: beside the package in a checkout, else in it."""
+"""Find data files of the product, in a checkout or an installed package."""
 
 from pathlib import Path
 
 import rollout
 
-PACKAGE = Path(rollout.__file__).parent
-PLACES = {  # what it is: (in a checkout, in an installed wheel)
+PACKAGE_FOLDER = Path(rollout.__file__).parent
+DATA_FOLDERS = {  # name: (folder in a checkout, folder in an installed package)
     "config": ("config", "_config"),
     "mail-room": ("examples/mail-room/records", "_mail_room"),
 }
 
 
-def shipped(what: str) -> Path:
-    """Return the folder of `what`, one of PLACES.
+def find_package_data(data_name: str) -> Path:
+    """Return the folder of `data_name`, a key of `DATA_FOLDERS`.
 
     Raises:
-        FileNotFoundError: the installation is not whole; the text says what to do.
+        FileNotFoundError: the installation is incomplete; the text has the remedy.
     """
-    checkout_path, installed_path = PLACES[what]
-    for folder in (PACKAGE / installed_path, PACKAGE.parent / checkout_path):
+    checkout_path, installed_path = DATA_FOLDERS[data_name]
+    for folder in (PACKAGE_FOLDER / installed_path, PACKAGE_FOLDER.parent / checkout_path):
         if folder.is_dir():
             return folder
-    raise FileNotFoundError(f"{what} did not come with this installation; install it again")
+    raise FileNotFoundError(f"{data_name} is missing from this installation; install it again")

@@ -1,7 +1,7 @@
-"""The work list of cases to look at again, and what people choose about them.
+"""The work list for label cleaning, and the choices of users about its cases.
 
-Whoever reads the list sees what versions said, so nothing is on it that somebody may still judge
-blind, and what is shown to a person is noted. A choice changes no record and is never evidence.
+The list shows predictions, so cases that may still be decided blind are excluded and exposures are
+recorded. A choice changes no record and is never evidence.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -9,30 +9,35 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 from rollout import faults
-from rollout.core.errors import Refusal, StaleRevision
-from rollout.core.records.label_cleaning import Choice, Place, check_choice, holding
+from rollout.core.errors import RefusalError
+from rollout.core.records.label_cleaning import (
+    CleaningChoice,
+    LabelKey,
+    check_choice,
+    find_final_choices,
+)
 from rollout.core.records.records import Case
-from rollout.core.records.reviews import PREDICTION, VERDICTS, due_at
-from rollout.core.scope.permissions import Act, Caller, require
-from rollout.reports.figures.label_issues import WorkItem, work_items
-from rollout.services.engine.rollout_state import Standing, standing
-from rollout.services.reviews.exposure import hidden_from, record_shown
-from rollout.services.training.training import Wanted, settled
-from rollout.store.counting.count_windows import Spans
+from rollout.core.records.reviews import DECISIONS, PREDICTION, compute_due_time
+from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.reports.figures.label_issues import LabelIssue, build_cleaning_items
+from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
+from rollout.services.reviews.exposure import record_unclaimed_cases
+from rollout.services.training.training import TrainingOptions, load_closed_inputs
+from rollout.store.counting.period_records import PeriodRecords
 from rollout.store.database.session import Database, Transaction
 from rollout.store.records.case_pages import CasePages
-from rollout.store.records.external_keys import CallerKeys
-from rollout.store.records.recent_units import Newest
-from rollout.store.reviews.cleanings import Cleanings
+from rollout.store.records.external_keys import ExternalKeys
+from rollout.store.records.newest_records import NewestRecords
+from rollout.store.reviews.cleanings import CleaningStore
 
-PAGE = "cleaning"
-BACK = timedelta(days=30)
+CLEANING_PAGE = "cleaning"
+DEFAULT_PERIOD = timedelta(days=30)
 SAVED, UNCHANGED, REJECTED = "saved", "unchanged", "rejected"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Wish:
-    """What somebody chooses about a case; `lever` "" is the only one that there is."""
+class CleaningChoiceRequest:
+    """A user's choice about a case; `lever` "" means the only lever."""
 
     key: str
     choice: str
@@ -44,8 +49,8 @@ class Wish:
 
 
 @dataclass(frozen=True, slots=True)
-class Chosen:
-    """What became of a wish: `saved`, `unchanged` as it holds already, or `rejected` and why."""
+class CleaningChoiceResult:
+    """Status of a choice: `saved`, `unchanged`, or `rejected` with a reason."""
 
     key: str
     lever: str
@@ -53,203 +58,243 @@ class Chosen:
     reason: str = ""
 
 
-def work_list(
+def load_label_issues(
     database: Database,
     caller: Caller,
-    name: str,
+    rollout_name: str,
     at: datetime,
     *,
     since: datetime | None = None,
     until: datetime | None = None,
-    chosen: bool | None = None,
-) -> Sequence[WorkItem]:
-    """Return the cases to look at again, the dearest first, of sites that the caller may read.
+    has_choice: bool | None = None,
+) -> Sequence[LabelIssue]:
+    """Return the cases to check again at readable sites, costliest first.
 
     Args:
-        database: where the rollout is.
-        caller: who asks.
-        name: of the rollout.
-        at: now.
-        since: when the first cases occurred; by default 30 days before the end.
-        until: before when the last ones did; by default now.
-        chosen: only those about which something was chosen, only the others, or, by None, all.
+        since: start of the cases' period; by default 30 days before `until`.
+        until: exclusive end; by default now.
+        has_choice: with (True) or without (False) a choice; None for both.
 
     Raises:
-        NotAllowed: the caller may not read the rollout.
-        UnknownRollout: there is none that they may see.
-        NothingToReport: the span is empty.
+        NotAllowedError: the caller may not read the rollout.
+        UnknownRolloutError: the caller may not see such a rollout.
+        NothingToReportError: the period is empty.
     """
-    require(caller, Act.READ, name)
-    options = Wanted(since=(until or at) - BACK if since is None else since, until=until)
-    with database.reading() as transaction:
-        state = standing(transaction, name)
-        inputs, _ = settled(transaction, state, options, at)
-    choices = holding(inputs.cleanings)
-    # of all sites: how sure a version has to be is read off all of them
-    all_items = work_items(inputs.records, inputs.cases, inputs.policy, choices)
-    items = [item for item in all_items if caller.may(Act.READ, name, item.loss.site or "")]
-    if chosen is not None:
-        items = [item for item in items if (item.choice is not None) == chosen]
+    require_permission(caller, Permission.READ, rollout_name)
+    options = TrainingOptions(
+        since=(until or at) - DEFAULT_PERIOD if since is None else since, until=until
+    )
+    with database.begin_read() as transaction:
+        state = load_rollout_state(transaction, rollout_name)
+        inputs, _ = load_closed_inputs(transaction, state, options, at)
+    choices = find_final_choices(inputs.choices)
+    # all sites, because confidence thresholds are computed over all of them
+    all_items = build_cleaning_items(inputs.records, inputs.cases, inputs.policy, choices)
+    items = [
+        item
+        for item in all_items
+        if caller.has_permission(Permission.READ, rollout_name, item.loss.site or "")
+    ]
+    if has_choice is not None:
+        items = [item for item in items if (item.choice is not None) == has_choice]
     return items
 
 
-def note_shown(
-    database: Database, caller: Caller, name: str, items: Sequence[WorkItem], at: datetime
-) -> None:
-    """Note what is about to be shown of the list; commit before the answer leaves."""
-    _note(database, caller, name, {item.loss.case_key for item in items}, PREDICTION, at)
-
-
-def _note(
-    database: Database, caller: Caller, name: str, keys: Collection[str], what: str, at: datetime
-) -> None:
-    if caller.machine or not keys:
-        return
-    with database.writing() as transaction:
-        state = standing(transaction, name)
-        record_shown(transaction, state, caller, keys, what=what, page=PAGE, at=at)
-        if hidden_from(transaction, state, caller, keys, at):  # they took one meanwhile
-            raise StaleRevision("you have just been given one of these cases; ask again")
-
-
-def choices_of(
+def record_work_list_exposure(
     database: Database,
     caller: Caller,
-    name: str,
+    rollout_name: str,
+    items: Sequence[LabelIssue],
+    at: datetime,
+) -> None:
+    """Record what the list is about to show; commit before returning it."""
+    _record_exposure(
+        database, caller, rollout_name, {item.loss.case_key for item in items}, PREDICTION, at
+    )
+
+
+def _record_exposure(
+    database: Database,
+    caller: Caller,
+    rollout_name: str,
+    keys: Collection[str],
+    content: str,
+    at: datetime,
+) -> None:
+    if caller.is_service_account or not keys:
+        return
+    with database.begin_write() as transaction:
+        state = load_rollout_state(transaction, rollout_name)
+        record_unclaimed_cases(
+            transaction, state, caller, keys, at, page=CLEANING_PAGE, contents=[content]
+        )
+
+
+def load_choices(
+    database: Database,
+    caller: Caller,
+    rollout_name: str,
     at: datetime,
     *,
     before: int | None = None,
     limit: int = 100,
-) -> tuple[Sequence[Choice], int | None]:
-    """Return choices, newest first, of sites that the caller may read, and where to go on.
+) -> tuple[Sequence[CleaningChoice], int | None]:
+    """Return choices at readable sites, newest first, and the next cursor.
 
-    Of a case that people judge now, as a known one, nothing is told to anybody.
+    Open gold cases are excluded for all callers.
 
     Raises:
-        NotAllowed: the caller may not read the rollout.
-        UnknownRollout: there is none that they may see.
+        NotAllowedError: the caller may not read the rollout.
+        UnknownRolloutError: the caller may not see such a rollout.
     """
-    require(caller, Act.READ, name)
-    with database.reading() as transaction:
-        state = standing(transaction, name)
-        numbered_choices = Cleanings(transaction, state.rollout).page(before=before, limit=limit)
-        sites = _closed_sites(
+    require_permission(caller, Permission.READ, rollout_name)
+    with database.begin_read() as transaction:
+        state = load_rollout_state(transaction, rollout_name)
+        numbered_choices = CleaningStore(transaction, state.rollout).list_page(
+            before=before, limit=limit
+        )
+        sites = _find_sites_of_closed_cases(
             transaction, state, [choice.choice.key for choice in numbered_choices], at
         )
     visible_choices = [choice.choice for choice in numbered_choices if choice.choice.key in sites]
     readable_choices = [
-        choice for choice in visible_choices if caller.may(Act.READ, name, sites[choice.key])
+        choice
+        for choice in visible_choices
+        if caller.has_permission(Permission.READ, rollout_name, sites[choice.key])
     ]
-    _note(database, caller, name, {choice.key for choice in readable_choices}, VERDICTS, at)
+    _record_exposure(
+        database, caller, rollout_name, {choice.key for choice in readable_choices}, DECISIONS, at
+    )
     return readable_choices, numbered_choices[-1].number if len(numbered_choices) == limit else None
 
 
-def _closed_sites(
-    transaction: Transaction, stood: Standing, keys: Sequence[str], at: datetime
+def _find_sites_of_closed_cases(
+    transaction: Transaction, state: RolloutState, keys: Sequence[str], at: datetime
 ) -> Mapping[str, str]:
-    """Return where each case is, of those that nobody is to judge unseen."""
-    blind_case_ids = Spans(transaction, stood.rollout).unseen(at)
-    case_ids = CallerKeys(transaction, stood.rollout).find(set(keys))
-    cases = Newest(transaction, stood.rollout).cases(case_ids.values())
+    """Return the site of each case that is no longer decided blind."""
+    blind_case_ids = PeriodRecords(transaction, state.rollout).list_blind_cases(at)
+    case_ids = ExternalKeys(transaction, state.rollout).find_ids(set(keys))
+    cases = NewestRecords(transaction, state.rollout).load_cases(case_ids.values())
     return {case.key: case.site for case_id, case in cases.items() if case_id not in blind_case_ids}
 
 
-def choose(
-    database: Database, caller: Caller, name: str, wishes: Sequence[Wish], at: datetime
-) -> Sequence[Chosen]:
-    """Keep what somebody chooses, and answer each wish in its order.
+def store_choices(
+    database: Database,
+    caller: Caller,
+    rollout_name: str,
+    requests: Sequence[CleaningChoiceRequest],
+    at: datetime,
+) -> Sequence[CleaningChoiceResult]:
+    """Store choices, and return a status for each in order.
 
-    A wish that is refused takes nothing from its neighbours. The last choice about a case and
-    lever holds; the same once more is not doubled.
+    A rejected choice does not affect the others. The last choice per case and lever counts; an
+    equal
+    one is not stored again.
 
     Raises:
-        NotAllowed: the caller is no operator in the rollout.
-        UnknownRollout: there is none that they may see.
+        NotAllowedError: the caller is not an operator in the rollout.
+        UnknownRolloutError: the caller may not see such a rollout.
     """
-    require(caller, Act.OPERATE, name)
-    with database.writing() as transaction:
-        state = standing(transaction, name)
-        cleanings = Cleanings(transaction, state.rollout)
-        cleanings.take_turns()
-        batch = _Desk(transaction, state, caller, at, wishes)
-        faults.point("cleaning.read")
-        results = [batch.answer(request) for request in wishes]
-        cleanings.add(batch.new)
-        faults.point("cleaning.kept")
+    require_permission(caller, Permission.OPERATE, rollout_name)
+    with database.begin_write() as transaction:
+        state = load_rollout_state(transaction, rollout_name)
+        cleanings = CleaningStore(transaction, state.rollout)
+        cleanings.lock()
+        batch = _ChoiceBatch(transaction, state, caller, at, requests)
+        faults.reach_point("cleaning.read")
+        results = [batch.decide(request) for request in requests]
+        cleanings.add(batch.new_choices)
+        faults.reach_point("cleaning.kept")
     return results
 
 
-class _Desk:
-    """Looks at wishes one by one, and holds what is to be kept."""
+class _ChoiceBatch:
+    """Checks choices one by one, and collects those to store."""
 
     def __init__(
         self,
         transaction: Transaction,
-        stood: Standing,
+        state: RolloutState,
         caller: Caller,
         at: datetime,
-        wishes: Sequence[Wish],
+        requests: Sequence[CleaningChoiceRequest],
     ) -> None:
-        keys = {request.key for request in wishes if "\0" not in request.key}
-        self._stood, self._caller, self._at = stood, caller, at
-        self._pages = CasePages(transaction, stood.rollout)
-        self._numbers = CallerKeys(transaction, stood.rollout).find(keys)
-        self._cases = Newest(transaction, stood.rollout).cases(self._numbers.values())
-        self._unseen = Spans(transaction, stood.rollout).unseen(at)
-        stored_choices = Cleanings(transaction, stood.rollout).of(self._numbers.values())
-        self._held: dict[Place, Choice] = dict(holding(stored_choices))
-        self.new: list[tuple[int, Choice]] = []
+        keys = {request.key for request in requests if "\0" not in request.key}
+        self._state, self._caller, self._at = state, caller, at
+        self._case_pages = CasePages(transaction, state.rollout)
+        self._case_ids = ExternalKeys(transaction, state.rollout).find_ids(keys)
+        self._cases = NewestRecords(transaction, state.rollout).load_cases(self._case_ids.values())
+        self._blind_case_ids = PeriodRecords(transaction, state.rollout).list_blind_cases(at)
+        stored_choices = CleaningStore(transaction, state.rollout).list_for_cases(
+            self._case_ids.values()
+        )
+        self._current_choices: dict[LabelKey, CleaningChoice] = dict(
+            find_final_choices(stored_choices)
+        )
+        self.new_choices: list[tuple[int, CleaningChoice]] = []
 
-    def answer(self, wish: Wish) -> Chosen:
-        """Say what becomes of a wish, and take note of it."""
-        lever = wish.lever or self._only_lever()
+    def decide(self, request: CleaningChoiceRequest) -> CleaningChoiceResult:
+        """Return the status of a choice, and collect it if it is new."""
+        lever = request.lever or self._default_lever()
         try:
-            self._check(wish, lever)
-        except Refusal as refusal:
-            return Chosen(wish.key, lever, REJECTED, str(refusal))
-        choice_key, current_choice = (wish.key, lever), self._held.get((wish.key, lever))
+            self._check_request(request, lever)
+        except RefusalError as refusal:
+            return CleaningChoiceResult(request.key, lever, REJECTED, str(refusal))
+        choice_key, current_choice = (
+            (request.key, lever),
+            self._current_choices.get((request.key, lever)),
+        )
         if current_choice is not None and (current_choice.choice, current_choice.label) == (
-            wish.choice,
-            wish.label,
+            request.choice,
+            request.label,
         ):
-            return Chosen(
-                wish.key, lever, UNCHANGED, f"{current_choice.by} chose so at {current_choice.at}"
+            return CleaningChoiceResult(
+                request.key,
+                lever,
+                UNCHANGED,
+                f"{current_choice.by} chose so at {current_choice.at}",
             )
-        self._held[choice_key] = self._choice(wish, lever)
-        self.new.append((self._numbers[wish.key], self._held[choice_key]))
-        return Chosen(wish.key, lever, SAVED)
+        self._current_choices[choice_key] = self._build_choice(request, lever)
+        self.new_choices.append((self._case_ids[request.key], self._current_choices[choice_key]))
+        return CleaningChoiceResult(request.key, lever, SAVED)
 
-    def _only_lever(self) -> str:
-        levers = self._stood.policy.levers
+    def _default_lever(self) -> str:
+        levers = self._state.policy.levers
         return levers[0].id if len(levers) == 1 else ""
 
-    def _choice(self, wish: Wish, lever: str) -> Choice:
-        return Choice(
-            key=wish.key,
+    def _build_choice(self, request: CleaningChoiceRequest, lever: str) -> CleaningChoice:
+        return CleaningChoice(
+            key=request.key,
             lever=lever,
-            choice=wish.choice,
+            choice=request.choice,
             by=self._caller.name,
             at=self._at,
-            label=wish.label,
-            reason=wish.reason,
-            version=wish.version,
-            report=wish.report,
+            label=request.label,
+            reason=request.reason,
+            version=request.version,
+            report=request.report,
         )
 
-    def _check(self, wish: Wish, lever: str) -> None:
-        case = self._cases.get(self._numbers.get(wish.key, -1))
-        rollout_name = self._stood.rollout.name
-        if case is None or not self._caller.may(Act.OPERATE, rollout_name, case.site):
-            raise Refusal(f"no case {wish.key} at a site where {self._caller.name} is operator")
+    def _check_request(self, request: CleaningChoiceRequest, lever: str) -> None:
+        case = self._cases.get(self._case_ids.get(request.key, -1))
+        rollout_name = self._state.rollout.name
+        if case is None or not self._caller.has_permission(
+            Permission.OPERATE, rollout_name, case.site
+        ):
+            raise RefusalError(
+                f"no case {request.key} at a site where {self._caller.name} is operator"
+            )
         if self._is_open(case):
-            raise Refusal(f"{wish.key} is still judged by people; choose when it has closed")
-        texts = (wish.version, wish.report, wish.label or "")
+            raise RefusalError(
+                f"{request.key} is still judged by people; choose when it has closed"
+            )
+        texts = (request.version, request.report, request.label or "")
         if any("\0" in text for text in texts):
-            raise Refusal("a text has a NUL character; leave it out")
-        check_choice(self._stood.policy, lever, wish.choice, wish.label, wish.reason)
+            raise RefusalError("a text has a NUL character; leave it out")
+        check_choice(self._state.policy, lever, request.choice, request.label, request.reason)
 
     def _is_open(self, case: Case) -> bool:
-        case_id = self._numbers[case.key]
-        received_at = self._pages.received_at(case_id) or self._at
-        closes_at = due_at(self._stood.policy, case.occurred_at, received_at)
-        return case_id in self._unseen or closes_at > self._at
+        case_id = self._case_ids[case.key]
+        received_at = self._case_pages.find_received_at(case_id) or self._at
+        closes_at = compute_due_time(self._state.policy, case.occurred_at, received_at)
+        return case_id in self._blind_case_ids or closes_at > self._at

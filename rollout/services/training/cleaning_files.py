@@ -1,7 +1,7 @@
-"""Cleaning in files: the work list as a table to fill in, and the choices that it comes back with.
+"""Label cleaning with files: a work list to fill in, and its choices; needs no database.
 
-Train quickly, write the list, fill in its columns `choice` and `label`, train again on what is
-exported with it. No database is needed.
+Train quickly, write the list, fill in its columns `choice` and `label`, and train again on the
+rows exported with it.
 """
 
 import csv
@@ -13,24 +13,24 @@ from pathlib import Path
 
 import polars as pl
 
-from rollout.core.errors import Refusal
+from rollout.core.errors import RefusalError
 from rollout.core.policy.policy import Policy
-from rollout.core.records.label_cleaning import Choice, check_choice, holding
+from rollout.core.records.label_cleaning import CleaningChoice, check_choice, find_final_choices
 from rollout.formats.policy.reader import read_policy
-from rollout.reports.figures.label_issues import WorkItem, as_rows, work_items
-from rollout.reports.figures.training import Export, export_of_records
-from rollout.reports.inputs.table_cells import as_text, said_in
-from rollout.services.replay.replay import Order, Progress, records_of
-from rollout.tally.case_placement import place
-from rollout.tally.frames import Records
+from rollout.reports.figures.label_issues import LabelIssue, build_cleaning_items, build_item_rows
+from rollout.reports.figures.training import TrainingExport, build_export_from_records
+from rollout.reports.inputs.table_cells import escape_cell, unescape_cell
+from rollout.services.replay.replay import Progress, ReplayRequest, read_request_records
+from rollout.tally.case_placement import place_cases
+from rollout.tally.frames import RecordFrames
 
-NEEDED = ("case_key", "choice")
-TAKEN = ("lever", "label", "reason", "version", "report")
+REQUIRED_COLUMNS = ("case_key", "choice")
+OPTIONAL_COLUMNS = ("lever", "label", "reason", "version", "report")
 
 
 @dataclass(frozen=True, slots=True)
-class Filled:
-    """A row of a list that somebody has filled in, and the line where it stands."""
+class FilledRow:
+    """A filled row of a work list, with its line number."""
 
     line: int
     key: str
@@ -44,118 +44,124 @@ class Filled:
 
 @dataclass(frozen=True)
 class RecordedFiles:
-    """A policy and recorded files, read and placed; nothing is replayed."""
+    """A policy with its recorded files, read and placed but not replayed."""
 
     policy: Policy
-    records: Records
+    records: RecordFrames
     cases: pl.DataFrame
 
 
-def read_files(order: Order, progress: Progress | None = None) -> RecordedFiles:
-    """Read the files of `order`.
+def read_recorded_files(request: ReplayRequest, progress: Progress | None = None) -> RecordedFiles:
+    """Read the files of `request`.
 
     Raises:
-        PolicyFaults: the policy is refused; its text has one line for each fault.
-        RecordFault: a row can't be read, and `strict` was asked for.
+        PolicyFaults: the policy is not valid; the text has one line per fault.
+        RecordError: a row can't be read, and `strict` is set.
     """
-    policy = read_policy(order.policy)
-    records = records_of(order, policy, progress)
-    return RecordedFiles(policy, records, place(records, policy, order.course.salt).cases)
+    policy = read_policy(request.policy)
+    records = read_request_records(request, policy, progress)
+    return RecordedFiles(policy, records, place_cases(records, policy, request.options.salt).cases)
 
 
-def list_of_files(found: RecordedFiles, choices: Sequence[Choice] = ()) -> Sequence[WorkItem]:
-    """Return the work list of recorded files, with what was chosen before."""
-    return work_items(found.records, found.cases, found.policy, holding(choices))
-
-
-def export_of_files(
-    found: RecordedFiles, sources: Sequence[str], choices: Sequence[Choice] = ()
-) -> Export:
-    """Return the rows of recorded files to train on, after what was chosen.
-
-    Raises:
-        ValueError: a source is none that there is.
-    """
-    return export_of_records(
-        found.policy, found.records, found.cases, sources=sources, choices=choices
+def list_file_label_issues(
+    files: RecordedFiles, choices: Sequence[CleaningChoice] = ()
+) -> Sequence[LabelIssue]:
+    """Return the work list of recorded files, with earlier choices."""
+    return build_cleaning_items(
+        files.records, files.cases, files.policy, find_final_choices(choices)
     )
 
 
-def list_text(items: Sequence[WorkItem]) -> str:
-    """Return a work list as CSV; its columns choice, label and reason are to be filled in."""
-    rows = list(as_rows(items))
+def export_files_for_training(
+    files: RecordedFiles, sources: Sequence[str], choices: Sequence[CleaningChoice] = ()
+) -> TrainingExport:
+    """Return the training rows of recorded files with the choices applied.
+
+    Raises:
+        ValueError: a source does not exist.
+    """
+    return build_export_from_records(
+        files.policy, files.records, files.cases, sources=sources, choices=choices
+    )
+
+
+def format_work_list(items: Sequence[LabelIssue]) -> str:
+    """Format a work list as CSV with empty columns choice, label and reason."""
+    rows = list(build_item_rows(items))
     text = StringIO(newline="")
-    writer = csv.DictWriter(text, rows[0].keys() if rows else NEEDED, lineterminator="\n")
+    writer = csv.DictWriter(text, rows[0].keys() if rows else REQUIRED_COLUMNS, lineterminator="\n")
     writer.writeheader()
-    writer.writerows({name: _cell(value) for name, value in row.items()} for row in rows)
+    writer.writerows({name: _format_cell(value) for name, value in row.items()} for row in rows)
     return text.getvalue()
 
 
-def _cell(value: object) -> object:
-    return as_text(value) if isinstance(value, str) else value
+def _format_cell(value: object) -> object:
+    return escape_cell(value) if isinstance(value, str) else value
 
 
-def read_filled(file: Path) -> Sequence[Filled]:
-    """Return the rows of a list about which something was chosen; rows without are left.
+def read_filled_rows(file: Path) -> Sequence[FilledRow]:
+    """Return the rows of a work list that have a choice.
 
     Raises:
         ValueError: a column is missing, or a row names no case.
     """
     with file.open(encoding="utf-8-sig", newline="") as text:
         rows = csv.DictReader(text)
-        missing_columns = [name for name in NEEDED if name not in (rows.fieldnames or ())]
+        missing_columns = [name for name in REQUIRED_COLUMNS if name not in (rows.fieldnames or ())]
         if missing_columns:
             raise ValueError(
                 f"{file}: no column {missing_columns[0]}; run `rollout clean list-files` first"
             )
-        return list(_filled(file, rows))
+        return list(_parse_filled_rows(file, rows))
 
 
-def _filled(file: Path, rows: "csv.DictReader[str]") -> Iterator[Filled]:
+def _parse_filled_rows(file: Path, rows: "csv.DictReader[str]") -> Iterator[FilledRow]:
     for row in rows:
         choice = (row["choice"] or "").strip()
         if not choice:
             continue
         if not row["case_key"]:
             raise ValueError(f"{file}, line {rows.line_num}: no case_key; say which case it is")
-        optional_values = {name: said_in(row[name]) for name in TAKEN if row.get(name)}
-        yield Filled(rows.line_num, said_in(row["case_key"]), choice, **optional_values)
+        optional_values = {
+            name: unescape_cell(row[name]) for name in OPTIONAL_COLUMNS if row.get(name)
+        }
+        yield FilledRow(rows.line_num, unescape_cell(row["case_key"]), choice, **optional_values)
 
 
-def choices_of_rows(
-    file: Path, rows: Sequence[Filled], found: RecordedFiles, by: str, at: datetime
-) -> Sequence[Choice]:
-    """Return filled rows as choices.
+def build_file_choices(
+    file: Path, rows: Sequence[FilledRow], files: RecordedFiles, by: str, at: datetime
+) -> Sequence[CleaningChoice]:
+    """Convert filled rows to choices.
 
     Raises:
-        ValueError: names the line of the first that means nothing, and what would be right.
+        ValueError: a row is not valid; the text names its line and the valid values.
     """
-    case_keys = set(found.records.cases["case_key"])
-    levers = found.policy.levers
+    case_keys = set(files.records.cases["case_key"])
+    levers = files.policy.levers
     default_lever = levers[0].id if len(levers) == 1 else ""
     return [
-        _choice(file, row, row.lever or default_lever, found.policy, case_keys, by, at)
+        _build_choice(file, row, row.lever or default_lever, files.policy, case_keys, by, at)
         for row in rows
     ]
 
 
-def _choice(
+def _build_choice(
     file: Path,
-    row: Filled,
+    row: FilledRow,
     lever: str,
     policy: Policy,
-    known: set[str],
+    case_keys: set[str],
     by: str,
     at: datetime,
-) -> Choice:
+) -> CleaningChoice:
     try:
         check_choice(policy, lever, row.choice, row.label, row.reason)
-    except Refusal as refusal:
+    except RefusalError as refusal:
         raise ValueError(f"{file}, line {row.line}: {refusal}") from refusal
-    if row.key not in known:
+    if row.key not in case_keys:
         raise ValueError(f"{file}, line {row.line}: no case {row.key} in these records")
     provenance: Mapping[str, str] = {"version": row.version, "report": row.report}
-    return Choice(
+    return CleaningChoice(
         key=row.key,
         lever=lever,
         choice=row.choice,

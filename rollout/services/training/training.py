@@ -1,7 +1,7 @@
-"""Training rows of a live rollout, made by the code that makes them from recorded files.
+"""Training rows of a live rollout, built by the code for recorded files.
 
-A case that people may still judge without the model's answer in sight is in no export, whoever
-asks: neither while its verdicts are due, nor while a seat at it is open.
+Cases that may still be decided blind are excluded for all callers: while decisions are due, and
+while a review task is open.
 """
 
 from collections.abc import Sequence
@@ -10,122 +10,119 @@ from datetime import datetime
 
 import polars as pl
 
-from rollout.core.errors import StaleRevision
 from rollout.core.policy.policy import Policy
 from rollout.core.records.reviews import PREDICTION
-from rollout.core.scope.permissions import Act, Caller, require
-from rollout.reports.figures.label_sources import PEOPLES, assigned_of
-from rollout.reports.figures.training import Export, export_of_records
-from rollout.reports.inputs.inputs import Inputs
-from rollout.services.engine.rollout_state import Standing, standing
-from rollout.services.reports.inputs import Span, stored_inputs, whole_span
-from rollout.services.reviews.exposure import hidden_from, record_shown
-from rollout.store.counting.count_windows import Spans
+from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.reports.figures.label_sources import HUMAN_SOURCES, build_assignments
+from rollout.reports.figures.training import TrainingExport, build_export_from_records
+from rollout.reports.inputs.inputs import ReportInputs
+from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
+from rollout.services.reports.inputs import ReportPeriod, load_report_inputs, load_whole_period
+from rollout.services.reviews.exposure import record_shown_cases
+from rollout.store.counting.period_records import PeriodRecords
 from rollout.store.database.session import Database, Transaction
-from rollout.store.records.recent_units import Newest
-from rollout.tally.frames import Records
+from rollout.store.records.newest_records import NewestRecords
+from rollout.tally.frames import RecordFrames
 
-PAGE = "training"
-AT_ONCE = 3_000  # cases that are noted in one transaction
+TRAINING_PAGE = "training"
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """Which rows: of cases that occurred from `since` up to `until`, outside; None is open."""
+class TrainingOptions:
+    """Filter of training rows; `until` is exclusive, None is open."""
 
-    sources: Sequence[str] = PEOPLES
+    sources: Sequence[str] = HUMAN_SOURCES
     since: datetime | None = None
     until: datetime | None = None
 
 
-def training(database: Database, caller: Caller, name: str, wanted: Wanted, at: datetime) -> Export:
-    """Return the rows of a live rollout to train on, of sites that the caller may read.
+def export_training_rows(
+    database: Database, caller: Caller, rollout_name: str, options: TrainingOptions, at: datetime
+) -> TrainingExport:
+    """Return the training rows of a live rollout at readable sites.
 
-    All of it is read at one instant. What a person is shown is noted first.
+    All data are read from one database snapshot. Exposure is recorded first.
 
     Raises:
-        NotAllowed: the caller may not read the rollout.
-        UnknownRollout: there is none that they may see.
-        NothingToReport: the span is empty.
-        ValueError: a source is none that there is.
-        StaleRevision: a case was put before them just now; ask again.
+        NotAllowedError: the caller may not read the rollout.
+        UnknownRolloutError: the caller may not see such a rollout.
+        NothingToReportError: the period is empty.
+        ValueError: a source does not exist.
+        StaleRevisionError: the caller claimed one of the cases meanwhile; repeat the request.
     """
-    require(caller, Act.READ, name)
-    with database.reading() as transaction:
-        state = standing(transaction, name)
-        inputs, open_case_sites = settled(transaction, state, wanted, at)
-    readable_inputs = narrowed(inputs, _at_sites(inputs.records.cases, caller, name))
-    export = export_of_records(
+    require_permission(caller, Permission.READ, rollout_name)
+    with database.begin_read() as transaction:
+        state = load_rollout_state(transaction, rollout_name)
+        inputs, open_case_sites = load_closed_inputs(transaction, state, options, at)
+    readable_inputs = select_inputs(
+        inputs, _select_readable_cases(inputs.records.cases, caller, rollout_name)
+    )
+    export = build_export_from_records(
         readable_inputs.policy,
         readable_inputs.records,
         readable_inputs.cases,
-        sources=wanted.sources,
-        assigned=assigned_of(readable_inputs),
-        choices=readable_inputs.cleanings,
-        kept_back=sum(caller.may(Act.READ, name, site) for site in open_case_sites),
+        sources=options.sources,
+        assigned_cases=build_assignments(readable_inputs),
+        choices=readable_inputs.choices,
+        withheld_count=sum(
+            caller.has_permission(Permission.READ, rollout_name, site) for site in open_case_sites
+        ),
     )
-    _note(database, state, caller, export.rows["case_key"].unique().sort().to_list(), at)
+    keys = export.rows["case_key"].unique().sort().to_list()
+    record_shown_cases(database, state, caller, keys, at, page=TRAINING_PAGE, contents=[PREDICTION])
     return export
 
 
-def _note(
-    database: Database, stood: Standing, caller: Caller, keys: Sequence[str], at: datetime
-) -> None:
-    """Note what a person is shown, who may judge tomorrow; no stop waits for all of it."""
-    for start in range(0, 0 if caller.machine else len(keys), AT_ONCE):
-        batch = keys[start : start + AT_ONCE]
-        with database.writing() as transaction:
-            record_shown(transaction, stood, caller, batch, what=PREDICTION, page=PAGE, at=at)
-            if hidden_from(transaction, stood, caller, batch, at):  # they took one meanwhile
-                raise StaleRevision("you have just been given one of these cases; ask again")
-
-
-def settled(
-    transaction: Transaction, stood: Standing, wanted: Wanted, at: datetime
-) -> tuple[Inputs, Sequence[str]]:
-    """Return what is known of closed cases, and of each that is kept back as open its site."""
-    whole_period = whole_span(transaction, stood, at)
-    since = whole_period.since if wanted.since is None else wanted.since
-    until = at if wanted.until is None else min(wanted.until, at)
-    inputs = stored_inputs(transaction, stood, Span(since, until, at))
+def load_closed_inputs(
+    transaction: Transaction, state: RolloutState, options: TrainingOptions, at: datetime
+) -> tuple[ReportInputs, Sequence[str]]:
+    """Return the inputs of closed cases, and the sites of open ones by case."""
+    whole_period = load_whole_period(transaction, state, at)
+    since = whole_period.since if options.since is None else options.since
+    until = at if options.until is None else min(options.until, at)
+    inputs = load_report_inputs(transaction, state, ReportPeriod(since, until, at))
     cases = inputs.records.cases
-    closed_keys = cases.filter(_closes(inputs.policy) <= at)["case_key"]
-    period_records = Spans(transaction, stood.rollout)
-    blind_cases = Newest(transaction, stood.rollout).cases(
-        period_records.cases(since, until) & period_records.unseen(at)
+    closed_keys = cases.filter(_build_closing_time(inputs.policy) <= at)["case_key"]
+    period_records = PeriodRecords(transaction, state.rollout)
+    blind_cases = NewestRecords(transaction, state.rollout).load_cases(
+        period_records.list_cases(since, until) & period_records.list_blind_cases(at)
     )
     pending_sites = cases.filter(~pl.col("case_key").is_in(closed_keys.implode()))["site"].to_list()
-    return narrowed(inputs, closed_keys), [
+    return select_inputs(inputs, closed_keys), [
         *pending_sites,
         *(case.site for case in blind_cases.values()),
     ]
 
 
-def _at_sites(cases: pl.DataFrame, caller: Caller, name: str) -> pl.Series:
-    sites = [site for site in cases["site"].unique() if caller.may(Act.READ, name, site)]
+def _select_readable_cases(cases: pl.DataFrame, caller: Caller, rollout_name: str) -> pl.Series:
+    sites = [
+        site
+        for site in cases["site"].unique()
+        if caller.has_permission(Permission.READ, rollout_name, site)
+    ]
     return cases.filter(pl.col("site").is_in(sites))["case_key"]
 
 
-def _closes(policy: Policy) -> pl.Expr:
-    """Return when verdicts on a case stop being asked for."""
+def _build_closing_time(policy: Policy) -> pl.Expr:
+    """Build the closing time of a case."""
     received_at = pl.max_horizontal("occurred_at", "received_at")
     return received_at + policy.evidence.grace
 
 
-def narrowed(inputs: Inputs, keys: pl.Series) -> Inputs:
-    """Return the inputs with the records of some cases alone."""
+def select_inputs(inputs: ReportInputs, keys: pl.Series) -> ReportInputs:
+    """Return the inputs restricted to the given cases."""
     is_selected = pl.col("case_key").is_in(keys.implode())
     records = inputs.records
     return replace(
         inputs,
         cases=inputs.cases.filter(is_selected),
-        records=Records(
+        records=RecordFrames(
             cases=records.cases.filter(is_selected),
             predictions=records.predictions.filter(is_selected),
             decisions=records.decisions.filter(is_selected),
             outcomes=records.outcomes.filter(is_selected),
-            set_aside=records.set_aside,
+            rejected=records.rejected,
             notes=records.notes,
-            read=records.read,
+            row_counts=records.row_counts,
         ),
     )

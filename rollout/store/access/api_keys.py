@@ -1,7 +1,7 @@
-"""Keys of people and machines: shown once, kept as a hash, told apart by a prefix.
+"""API keys of users and service accounts: shown once, stored as a hash, named by a prefix.
 
-A key's secret is made by whoever calls, from the operating system's chance. It is long, so a
-plain SHA-256 can't be searched; passwords are another matter and are not kept here.
+The caller makes the secret from the operating system's random source. It is long, so a plain
+SHA-256 can't be searched. Passwords are hashed with argon2 instead.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -10,18 +10,18 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any
 
-from sqlalchemy import Row, Select, insert, select, update
+from sqlalchemy import ColumnElement, Row, Select, insert, select, update
 
-from rollout.store.access.users import Person
+from rollout.store.access.users import StoredUser
 from rollout.store.database.session import Transaction
 from rollout.store.tables.tables import api_keys, users
 
-SHORTEST_SECRET = 32  # letters: 128 bits in hexadecimal
+MIN_SECRET_LENGTH = 32  # letters: 128 bits in hexadecimal
 
 
 @dataclass(frozen=True, slots=True)
 class ApiKey:
-    """A key as it may be listed: never its secret."""
+    """A key as lists show it, without its secret."""
 
     holder: str
     prefix: str
@@ -32,111 +32,110 @@ class ApiKey:
 
 
 @dataclass(frozen=True, slots=True)
-class KeptKey:
-    """A key as it is compared: whose it is, by number, and the hash of its secret."""
+class StoredKey:
+    """A key as authentication compares it, with its secret's hash."""
 
-    person: int
+    user_id: int
     prefix: str
     hash: bytes = field(repr=False)
     expires_at: datetime | None
 
 
 class ApiKeys:
-    """The keys of everybody."""
+    """The API keys of all accounts."""
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
 
     def add(
         self,
-        person: Person,
+        user: StoredUser,
         *,
         prefix: str,
         secret: str,
         at: datetime,
         expires_at: datetime | None = None,
     ) -> None:
-        """Keep a key's hash.
+        """Store the hash of a new key.
 
         Raises:
-            ValueError: the secret is short enough to be searched.
-            IntegrityError: the prefix is taken; make another.
+            ValueError: the secret is too short.
+            IntegrityError: the prefix exists already; make another.
         """
-        if len(secret) < SHORTEST_SECRET:
-            raise ValueError(f"a secret has {SHORTEST_SECRET} letters or more")
+        if len(secret) < MIN_SECRET_LENGTH:
+            raise ValueError(f"a secret needs {MIN_SECRET_LENGTH} letters or more")
         row = {
-            "user_id": person.number,
+            "user_id": user.number,
             "prefix": prefix,
-            "hash": hash_of(secret),
+            "hash": hash_secret(secret),
             "created_at": at,
             "expires_at": expires_at,
         }
         self._transaction.execute(insert(api_keys).values(row))
 
-    def open(self, only: Collection[int] | None = None) -> Sequence[KeptKey]:
-        """Return the keys that were not revoked and whose holder is not disabled.
+    def list_open(self, user_ids: Collection[int] | None = None) -> Sequence[StoredKey]:
+        """Return the unrevoked keys of enabled accounts.
 
-        Those that have expired are among them: whoever asks knows what time it is.
-
-        Args:
-            only: numbers of people; by default everybody.
+        Expired keys are included: the caller compares the time.
         """
         query = (
             select(api_keys.c.user_id, api_keys.c.prefix, api_keys.c.hash, api_keys.c.expires_at)
             .join(users, api_keys.c.user_id == users.c.id)
             .where(api_keys.c.revoked_at.is_(None), users.c.disabled_at.is_(None))
         )
-        if only is not None:
-            query = query.where(api_keys.c.user_id.in_(only))
+        if user_ids is not None:
+            query = query.where(api_keys.c.user_id.in_(user_ids))
         rows = self._transaction.execute(query)
-        return [KeptKey(row.user_id, row.prefix, row.hash, row.expires_at) for row in rows]
+        return [StoredKey(row.user_id, row.prefix, row.hash, row.expires_at) for row in rows]
 
-    def used(self, uses: Mapping[str, datetime]) -> None:
-        """Note when keys, by prefix, were used last."""
+    def record_uses(self, uses: Mapping[str, datetime]) -> None:
+        """Store when each key, by prefix, was last used."""
         for prefix, at in uses.items():
-            same_key = update(api_keys).where(api_keys.c.prefix == prefix)
-            self._transaction.execute(same_key.values(last_used_at=at))
+            statement = update(api_keys).where(api_keys.c.prefix == prefix)
+            self._transaction.execute(statement.values(last_used_at=at))
 
     def revoke(self, prefix: str, *, at: datetime) -> bool:
-        """End a key; say no where it ended before: then it stays ended since then."""
-        still_open = (api_keys.c.prefix == prefix, api_keys.c.revoked_at.is_(None))
-        result = self._transaction.execute(
-            update(api_keys).where(*still_open).values(revoked_at=at)
-        )
-        return result.rowcount > 0
+        """Revoke a key; return False if it was revoked before."""
+        return self._revoke(api_keys.c.prefix == prefix, at) > 0
 
-    def revoke_all(self, person: Person, *, at: datetime) -> None:
-        """End whatever keys a person has."""
-        still_open = (api_keys.c.user_id == person.number, api_keys.c.revoked_at.is_(None))
-        self._transaction.execute(update(api_keys).where(*still_open).values(revoked_at=at))
+    def revoke_all(self, user: StoredUser, *, at: datetime) -> None:
+        """Revoke all keys of a user."""
+        self._revoke(api_keys.c.user_id == user.number, at)
+
+    def _revoke(self, condition: ColumnElement[bool], at: datetime) -> int:
+        statement = update(api_keys).where(condition, api_keys.c.revoked_at.is_(None))
+        return self._transaction.execute(statement.values(revoked_at=at)).rowcount
 
     def find(self, prefix: str) -> ApiKey | None:
-        """Return the key of that prefix, None where there is none."""
-        row = self._transaction.execute(_listed().where(api_keys.c.prefix == prefix)).one_or_none()
-        return None if row is None else _key(row)
+        """Return the key with this prefix, or None."""
+        query = _select_keys().where(api_keys.c.prefix == prefix)
+        return next(iter(self._load_keys(query)), None)
 
-    def all(self) -> Sequence[ApiKey]:
-        """Return everybody's keys, oldest first."""
-        return [_key(row) for row in self._transaction.execute(_listed().order_by(api_keys.c.id))]
+    def list_all(self) -> Sequence[ApiKey]:
+        """Return the keys of all accounts, oldest first."""
+        return self._load_keys(_select_keys())
 
-    def of(self, person: Person) -> Sequence[ApiKey]:
-        """Return a person's keys, oldest first."""
-        query = _listed().where(api_keys.c.user_id == person.number).order_by(api_keys.c.id)
-        return [_key(row) for row in self._transaction.execute(query)]
+    def list_for_user(self, user: StoredUser) -> Sequence[ApiKey]:
+        """Return the keys of a user, oldest first."""
+        return self._load_keys(_select_keys().where(api_keys.c.user_id == user.number))
+
+    def _load_keys(self, query: Select[Any]) -> list[ApiKey]:
+        rows = self._transaction.execute(query.order_by(api_keys.c.id))
+        return [_build_key(row) for row in rows]
 
 
-def hash_of(secret: str) -> bytes:
-    """Return what is kept of a secret."""
+def hash_secret(secret: str) -> bytes:
+    """Return the hash under which a secret is stored."""
     return sha256(secret.encode()).digest()
 
 
-def _listed() -> Select[Any]:
+def _select_keys() -> Select[Any]:
     return select(api_keys, users.c.name.label("holder")).join(
         users, users.c.id == api_keys.c.user_id
     )
 
 
-def _key(row: Row[Any]) -> ApiKey:
+def _build_key(row: Row[Any]) -> ApiKey:
     return ApiKey(
         holder=row.holder,
         prefix=row.prefix,

@@ -1,62 +1,51 @@
-"""Links that work once: by them people set their first password, and the first admin comes in."""
+"""One-time links: with one a user sets the first password, or the first admin signs up."""
 
 from datetime import datetime
-from hashlib import sha256
 
 from sqlalchemy import insert, or_, select, update
 
-from rollout.store.access.users import People, Person
+from rollout.store.access.api_keys import hash_secret
+from rollout.store.access.users import StoredUser, Users
 from rollout.store.database.session import Transaction
 from rollout.store.tables.tables import one_time_links
 
 
 class OneTimeLinks:
-    """The links that were made, by the hash of their secret."""
+    """The one-time links, stored by the hash of their secret."""
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
 
     def add(
-        self, person: Person | None, secret: str, *, at: datetime, expires_at: datetime
+        self, user: StoredUser | None, secret: str, *, at: datetime, expires_at: datetime
     ) -> None:
-        """Keep a link's hash; without a person it is the first admin's."""
+        """Store a link's hash; without a user it is the first admin's."""
         row = {
-            "user_id": None if person is None else person.number,
-            "hash": _hash(secret),
+            "user_id": None if user is None else user.number,
+            "hash": hash_secret(secret),
             "created_at": at,
             "expires_at": expires_at,
         }
         self._transaction.execute(insert(one_time_links).values(row))
 
-    def use(self, secret: str, *, at: datetime) -> tuple[bool, Person | None]:
-        """Use a link up: say whether it was valid, and whose it is, None for the first admin's.
+    def redeem(self, secret: str, *, at: datetime) -> tuple[bool, StoredUser | None]:
+        """Use a link: return whether it was valid, and its user.
 
-        Of several who use it at once exactly one is told yes.
+        The user is None for the first admin's link. Of concurrent calls exactly one succeeds.
         """
-        conditions = (
-            one_time_links.c.hash == _hash(secret),
-            one_time_links.c.used_at.is_(None),
-            one_time_links.c.expires_at > at,
-        )
-        result = self._transaction.execute(
-            update(one_time_links).where(*conditions).values(used_at=at)
-        )
-        if not result.rowcount:
+        is_link = one_time_links.c.hash == hash_secret(secret)
+        is_valid = (one_time_links.c.used_at.is_(None), one_time_links.c.expires_at > at)
+        statement = update(one_time_links).where(is_link, *is_valid)
+        if not self._transaction.execute(statement.values(used_at=at)).rowcount:
             return False, None
-        query = select(one_time_links.c.user_id).where(one_time_links.c.hash == _hash(secret))
+        query = select(one_time_links.c.user_id).where(is_link)
         user_id: int | None = self._transaction.execute(query).scalar()
-        return True, None if user_id is None else People(self._transaction).numbered(user_id)
+        return True, None if user_id is None else Users(self._transaction).get_by_id(user_id)
 
-    def end(self, person: Person, *, at: datetime) -> None:
-        """End whatever links are open for a person, and those of first admins: one is there."""
-        owner_condition = or_(
-            one_time_links.c.user_id == person.number, one_time_links.c.user_id.is_(None)
+    def end_links(self, user: StoredUser, *, at: datetime) -> None:
+        """End a user's open links, and those of first admins."""
+        user_id = one_time_links.c.user_id
+        statement = update(one_time_links).where(
+            or_(user_id == user.number, user_id.is_(None)), one_time_links.c.used_at.is_(None)
         )
-        is_unused = one_time_links.c.used_at.is_(None)
-        self._transaction.execute(
-            update(one_time_links).where(owner_condition, is_unused).values(used_at=at)
-        )
-
-
-def _hash(secret: str) -> bytes:
-    return sha256(secret.encode()).digest()
+        self._transaction.execute(statement.values(used_at=at))

@@ -1,4 +1,4 @@
-"""The secrets that permits are signed with: the same for every replica, two while they turn."""
+"""The secrets that sign permits: the same for all replicas, two of them valid."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -9,28 +9,28 @@ from sqlalchemy import insert, select
 from rollout.store.database.session import Transaction
 from rollout.store.tables.tables import permit_keys
 
-VALID = 2
+VALID_KEYS = 2
 
 
 @dataclass(frozen=True, slots=True)
 class PermitKey:
-    """One secret, and the number by which permits name it."""
+    """A signing secret, and the number by which permits name it."""
 
     number: int
     secret: bytes = field(repr=False)
 
 
 class PermitKeys:
-    """The keys of one database, newest first."""
+    """The signing keys of one database."""
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
 
-    def valid(self) -> Sequence[PermitKey]:
-        """Return the keys that a permit may be signed with; new ones are signed with the first."""
-        query = select(permit_keys).order_by(permit_keys.c.id.desc()).limit(VALID)
+    def list_valid(self) -> Sequence[PermitKey]:
+        """Return the valid keys, newest first; the first one signs new permits."""
+        query = select(permit_keys).order_by(permit_keys.c.id.desc()).limit(VALID_KEYS)
         return [PermitKey(row.id, row.secret) for row in self._transaction.execute(query)]
 
-    def turn(self, secret: bytes, *, at: datetime) -> None:
-        """Sign with a new secret from now on; the one before stays valid until the next turn."""
+    def rotate(self, secret: bytes, *, at: datetime) -> None:
+        """Add a new signing key; the previous one stays valid."""
         self._transaction.execute(insert(permit_keys).values(secret=secret, created_at=at))

@@ -1,44 +1,44 @@
-"""Sessions of people who signed in: a random token that only they have, kept as a hash."""
+"""Sessions of users: a random token that only the browser has, stored as a hash."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from hashlib import sha256
 
-from sqlalchemy import delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, delete, insert, or_, select, update
 
-from rollout.store.access.users import Person
+from rollout.store.access.users import StoredUser
 from rollout.store.database.session import Transaction
 from rollout.store.tables.tables import sessions
 
 
 @dataclass(frozen=True, slots=True)
 class Session:
-    """A session that was not ended; whether it has expired is for whoever knows the time."""
+    """A session that was not ended; the caller compares its expiry."""
 
-    person: int
+    user_id: int
     csrf: bytes = field(repr=False)
     expires_at: datetime
     seen_at: datetime
 
 
 class Sessions:
-    """The sessions of everybody, by the hash of their token."""
+    """The sessions of all users, by the hash of their token."""
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
 
     def start(
-        self, person: Person, token: bytes, csrf: bytes, *, at: datetime, expires_at: datetime
+        self, user: StoredUser, token: bytes, csrf: bytes, *, at: datetime, expires_at: datetime
     ) -> None:
-        """Begin a session; what is kept of the token is a hash. Old ones are cleared away."""
+        """Store a new session and delete the user's old ones."""
         is_over = or_(sessions.c.expires_at <= at, sessions.c.ended_at.is_not(None))
         self._transaction.execute(
-            delete(sessions).where(sessions.c.user_id == person.number, is_over)
+            delete(sessions).where(sessions.c.user_id == user.number, is_over)
         )
         row = {
-            "user_id": person.number,
-            "hash": session_hash(token),
+            "user_id": user.number,
+            "hash": hash_session_token(token),
             "csrf": csrf,
             "created_at": at,
             "expires_at": expires_at,
@@ -47,30 +47,35 @@ class Sessions:
         self._transaction.execute(insert(sessions).values(row))
 
     def find(self, hashed: bytes) -> Session | None:
-        """Return the session whose token has that hash, None where there is none or it ended."""
+        """Return the session with this token hash, unless ended."""
         query = select(sessions).where(sessions.c.hash == hashed, sessions.c.ended_at.is_(None))
         row = self._transaction.execute(query).one_or_none()
         if row is None:
             return None
         return Session(row.user_id, row.csrf, row.expires_at, row.last_used_at or row.created_at)
 
-    def seen(self, uses: Mapping[bytes, datetime]) -> None:
-        """Note when sessions, by the hash of their token, were used last."""
+    def record_uses(self, uses: Mapping[bytes, datetime]) -> None:
+        """Store when each session, by token hash, was last used."""
         for hashed, at in uses.items():
             statement = update(sessions).where(sessions.c.hash == hashed)
             self._transaction.execute(statement.values(last_used_at=at))
 
     def end(self, hashed: bytes, *, at: datetime) -> None:
-        """End one session; one that has ended stays ended."""
-        still_open = (sessions.c.hash == hashed, sessions.c.ended_at.is_(None))
-        self._transaction.execute(update(sessions).where(*still_open).values(ended_at=at))
+        """End a session; an ended one keeps its first end time."""
+        self._end(sessions.c.hash == hashed, at)
 
-    def end_all(self, person: Person, *, at: datetime) -> None:
-        """End whatever sessions a person has."""
-        still_open = (sessions.c.user_id == person.number, sessions.c.ended_at.is_(None))
-        self._transaction.execute(update(sessions).where(*still_open).values(ended_at=at))
+    def end_all(self, user: StoredUser, *, at: datetime) -> None:
+        """End all sessions of a user."""
+        self._end(sessions.c.user_id == user.number, at)
+
+    def _end(self, condition: ColumnElement[bool], at: datetime) -> None:
+        statement = update(sessions).where(condition, sessions.c.ended_at.is_(None))
+        self._transaction.execute(statement.values(ended_at=at))
 
 
-def session_hash(token: bytes) -> bytes:
-    """Return what is kept of a token: it is random and long, so a plain hash can't be searched."""
+def hash_session_token(token: bytes) -> bytes:
+    """Return the hash under which a token is stored.
+
+    The token is random and long, so a plain hash can't be searched.
+    """
     return sha256(token).digest()

@@ -1,4 +1,4 @@
-"""People and machines, and what they may do where."""
+"""Users and service accounts, and their roles."""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
@@ -6,196 +6,202 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Row, Select, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, Select, delete, func, insert, select, update
 
-from rollout.core.errors import UnknownRollout
-from rollout.core.scope.permissions import Right
+from rollout.core.errors import UnknownRolloutError
+from rollout.core.scope.permissions import AssignedRole
 from rollout.store.database.bulk import insert_once
 from rollout.store.database.session import Transaction
 from rollout.store.tables.tables import identities, role_assignments, rollouts, users
 
 
 @dataclass(frozen=True, slots=True)
-class Person:
-    """Somebody, or a machine, under a name that the ledger cites. It is never given again."""
+class StoredUser:
+    """A user or service account.
+
+    The ledger cites the name, which is never reused.
+    """
 
     number: int
     name: str
-    machine: bool
+    is_service_account: bool
     added_at: datetime
     disabled_at: datetime | None = None
     email: str = ""
     has_password: bool = False
 
 
-class People:
-    """Everybody who has ever had a name here."""
+class Users:
+    """All users and service accounts, also the disabled ones."""
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
 
-    def add(self, name: str, *, at: datetime, machine: bool = False) -> Person:
-        """Return the person of that name, added if there is none."""
+    def add(self, name: str, *, at: datetime, is_service_account: bool = False) -> StoredUser:
+        """Return the user with this name, added if it is new."""
         insert_once(
-            self._transaction, users, {"name": name, "service_account": machine, "created_at": at}
+            self._transaction,
+            users,
+            {"name": name, "service_account": is_service_account, "created_at": at},
         )
         user = self.find(name)
-        assert user is not None  # noqa: S101 - it was added, by us or by somebody before
+        assert user is not None  # noqa: S101 - inserted now or before
         return user
 
-    def all(self) -> Sequence[Person]:
-        """Return everybody, also those who are disabled, in the order in which they came."""
-        return [person_of(row) for row in self._transaction.execute(_select().order_by("id"))]
+    def list_all(self) -> Sequence[StoredUser]:
+        """Return all users in the order in which they were added."""
+        return self._load_users(select(users).order_by(users.c.id))
 
-    def named(self, names: Collection[str]) -> Sequence[Person]:
-        """Return those of the names that somebody has."""
-        query = _select().where(users.c.name.in_(names))
-        return [person_of(row) for row in self._transaction.execute(query)]
+    def list_by_names(self, names: Collection[str]) -> Sequence[StoredUser]:
+        """Return the users that have one of these names."""
+        return self._load_users(select(users).where(users.c.name.in_(names)))
 
-    def anybody(self) -> bool:
-        """Say whether anybody was ever added."""
+    def has_any(self) -> bool:
+        """Return whether any user was ever added."""
         return self._transaction.execute(select(users.c.id).limit(1)).first() is not None
 
-    def find(self, name: str) -> Person | None:
-        """Return the person of that name, None where there is none."""
-        return self._one(_select().where(users.c.name == name))
+    def find(self, name: str) -> StoredUser | None:
+        """Return the user with this name, or None."""
+        return self._find_user(users.c.name == name)
 
-    def alike(self, name: str) -> Person | None:
-        """Return who has that name, letters taken as large or small; None where nobody has."""
-        condition = func.lower(users.c.name) == name.lower()
-        return self._one(_select().where(condition).limit(1))
+    def find_similar_name(self, name: str) -> StoredUser | None:
+        """Return the user with this name in any letter case, or None."""
+        query = select(users).where(func.lower(users.c.name) == name.lower()).limit(1)
+        return next(iter(self._load_users(query)), None)
 
-    def numbered(self, number: int) -> Person:
-        """Return the person of that number, who is there."""
-        user = self._one(_select().where(users.c.id == number))
-        assert user is not None  # noqa: S101 - numbers come from rows that refer to people
+    def get_by_id(self, user_id: int) -> StoredUser:
+        """Return the user with this number, which must exist."""
+        user = self._find_user(users.c.id == user_id)
+        assert user is not None  # noqa: S101 - numbers come from foreign keys
         return user
 
-    def of_email(self, email: str) -> Person | None:
-        """Return whose e-mail address it is, None where it is nobody's."""
-        return self._one(_select().where(users.c.email == email.lower()))
+    def find_by_email(self, email: str) -> StoredUser | None:
+        """Return the user with this e-mail address, or None."""
+        return self._find_user(users.c.email == email.lower())
 
-    def of_identity(self, issuer: str, subject: str) -> Person | None:
-        """Return whom an identity provider calls so, None where nobody was linked."""
+    def find_by_identity(self, issuer: str, subject: str) -> StoredUser | None:
+        """Return the user linked to an identity provider's subject, or None."""
         linked = select(identities.c.user_id).where(
             identities.c.issuer == issuer, identities.c.subject == subject
         )
-        return self._one(_select().where(users.c.id == linked.scalar_subquery()))
+        return self._find_user(users.c.id == linked.scalar_subquery())
 
-    def link(self, person: Person, issuer: str, subject: str, *, at: datetime) -> bool:
-        """Link an identity for ever; say no where the person or the subject has another link."""
-        row = {"user_id": person.number, "issuer": issuer, "subject": subject, "linked_at": at}
+    def link_identity(self, user: StoredUser, issuer: str, subject: str, *, at: datetime) -> bool:
+        """Link an identity for ever; return False if one is linked."""
+        row = {"user_id": user.number, "issuer": issuer, "subject": subject, "linked_at": at}
         return insert_once(self._transaction, identities, row)
 
-    def disable(self, person: Person, *, at: datetime) -> None:
-        """From `at` on nothing of theirs is valid: password and rights go. Their name stays."""
-        conditions = (users.c.id == person.number, users.c.disabled_at.is_(None))
+    def disable(self, user: StoredUser, *, at: datetime) -> None:
+        """Disable a user: remove the password and all roles; the name stays."""
+        conditions = (users.c.id == user.number, users.c.disabled_at.is_(None))
         values = {"disabled_at": at, "password": None}
         self._transaction.execute(update(users).where(*conditions).values(**values))
         self._transaction.execute(
-            delete(role_assignments).where(role_assignments.c.user_id == person.number)
+            delete(role_assignments).where(role_assignments.c.user_id == user.number)
         )
 
-    def enable(self, person: Person) -> None:
-        """Let them come in again, without any right."""
-        self._update(person, disabled_at=None)
+    def enable(self, user: StoredUser) -> None:
+        """Enable a user again, without any role."""
+        self._update_user(user, disabled_at=None)
 
-    def set_email(self, person: Person, email: str) -> None:
-        """Keep an e-mail address in lower case; "" for none.
+    def set_email(self, user: StoredUser, email: str) -> None:
+        """Store an e-mail address in lower case; "" removes it.
 
         Raises:
-            IntegrityError: somebody else has it.
+            IntegrityError: another user has it.
         """
-        self._update(person, email=email.lower() or None)
+        self._update_user(user, email=email.lower() or None)
 
-    def set_password(self, person: Person, hashed: str | None) -> None:
-        """Keep a password's argon2 text, or that there is none."""
-        self._update(person, password=hashed)
+    def set_password(self, user: StoredUser, hashed: str | None) -> None:
+        """Store a password's argon2 text; None removes it."""
+        self._update_user(user, password=hashed)
 
-    def password(self, person: Person) -> str | None:
-        """Return a password's argon2 text; None where there is none or the person is disabled."""
+    def load_password_hash(self, user: StoredUser) -> str | None:
+        """Return a password's argon2 text; None for none or a disabled user."""
         query = select(users.c.password).where(
-            users.c.id == person.number, users.c.disabled_at.is_(None)
+            users.c.id == user.number, users.c.disabled_at.is_(None)
         )
         password_hash: str | None = self._transaction.execute(query).scalar()
         return password_hash
 
-    def rights(self, person: Person) -> Sequence[Right]:
-        """Return what a person may do; nothing once they are disabled."""
-        query = _rights().where(role_assignments.c.user_id == person.number)
-        return [_right(row) for row in self._transaction.execute(query)]
+    def list_role_assignments(self, user: StoredUser) -> Sequence[AssignedRole]:
+        """Return a user's roles; none if the user is disabled."""
+        query = _select_role_assignments().where(role_assignments.c.user_id == user.number)
+        return [_build_role_assignment(row) for row in self._transaction.execute(query)]
 
-    def all_rights(self, only: Collection[int] | None = None) -> Mapping[int, list[Right]]:
-        """Return what each may do, by the person's number; the disabled ones are left out.
-
-        Args:
-            only: numbers of people; by default everybody.
-        """
-        assignments: dict[int, list[Right]] = defaultdict(list)
-        query = _rights() if only is None else _rights().where(role_assignments.c.user_id.in_(only))
+    def list_all_role_assignments(
+        self, user_ids: Collection[int] | None = None
+    ) -> Mapping[int, list[AssignedRole]]:
+        """Return the roles by user number, without disabled users."""
+        assignments: dict[int, list[AssignedRole]] = defaultdict(list)
+        query = _select_role_assignments()
+        if user_ids is not None:
+            query = query.where(role_assignments.c.user_id.in_(user_ids))
         for row in self._transaction.execute(query):
-            assignments[row.user_id].append(_right(row))
+            assignments[row.user_id].append(_build_role_assignment(row))
         return assignments
 
-    def anybody_with(self, right: Right) -> bool:
-        """Say whether somebody who is not disabled has exactly that right."""
-        conditions = [role_assignments.c[name] == cell for name, cell in self._cells(right).items()]
-        return self._transaction.execute(_rights().where(*conditions).limit(1)).first() is not None
+    def has_holder(self, assignment: AssignedRole) -> bool:
+        """Return whether an enabled user has exactly this role."""
+        query = _select_role_assignments().where(*self._match_role(assignment)).limit(1)
+        return self._transaction.execute(query).first() is not None
 
-    def give(self, person: Person, right: Right) -> bool:
-        """Give a right; say no where the person has it already.
+    def grant_role(self, user: StoredUser, assignment: AssignedRole) -> bool:
+        """Assign a role; return False if the user has it already.
 
         Raises:
-            UnknownRollout: there is no rollout of its name.
+            UnknownRolloutError: the role names a rollout that doesn't exist.
         """
-        if right in self.rights(person):
+        if assignment in self.list_role_assignments(user):
             return False
         self._transaction.execute(
-            insert(role_assignments).values(user_id=person.number, **self._cells(right))
+            insert(role_assignments).values(user_id=user.number, **self._build_row(assignment))
         )
         return True
 
-    def take(self, person: Person, right: Right) -> bool:
-        """Take a right away; say no where the person does not have it, which is no error.
+    def revoke_role(self, user: StoredUser, assignment: AssignedRole) -> bool:
+        """Remove a role; return False if the user doesn't have it.
 
         Raises:
-            UnknownRollout: there is no rollout of its name.
+            UnknownRolloutError: the role names a rollout that doesn't exist.
         """
-        conditions = [role_assignments.c[name] == cell for name, cell in self._cells(right).items()]
         statement = delete(role_assignments).where(
-            role_assignments.c.user_id == person.number, *conditions
+            role_assignments.c.user_id == user.number, *self._match_role(assignment)
         )
         return self._transaction.execute(statement).rowcount > 0
 
-    def _cells(self, right: Right) -> dict[str, object]:
+    def _match_role(self, assignment: AssignedRole) -> list[ColumnElement[bool]]:
+        values = self._build_row(assignment)
+        return [role_assignments.c[name] == value for name, value in values.items()]
+
+    def _build_row(self, assignment: AssignedRole) -> dict[str, object]:
         return {
-            "role": right.role,
-            "rollout": self._number(right.rollout) if right.rollout else None,
-            "site": right.site or None,
-            "group": right.group,
+            "role": assignment.role,
+            "rollout": self._find_rollout_id(assignment.rollout) if assignment.rollout else None,
+            "site": assignment.site or None,
+            "group": assignment.group,
         }
 
-    def _number(self, rollout: str) -> int:
+    def _find_rollout_id(self, rollout: str) -> int:
         query = select(rollouts.c.id).where(rollouts.c.name == rollout)
         rollout_id: int | None = self._transaction.execute(query).scalar()
         if rollout_id is None:
-            raise UnknownRollout(f"no rollout {rollout}; `rollout apply` makes one")
+            raise UnknownRolloutError(f"no rollout {rollout}; `rollout apply` makes one")
         return rollout_id
 
-    def _update(self, person: Person, **values: object) -> None:
-        statement = update(users).where(users.c.id == person.number)
+    def _update_user(self, user: StoredUser, **values: object) -> None:
+        statement = update(users).where(users.c.id == user.number)
         self._transaction.execute(statement.values(**values))
 
-    def _one(self, query: Select[Any]) -> Person | None:
-        row = self._transaction.execute(query).one_or_none()
-        return None if row is None else person_of(row)
+    def _find_user(self, condition: ColumnElement[bool]) -> StoredUser | None:
+        row = self._transaction.execute(select(users).where(condition)).one_or_none()
+        return None if row is None else build_user(row)
+
+    def _load_users(self, query: Select[Any]) -> list[StoredUser]:
+        return [build_user(row) for row in self._transaction.execute(query)]
 
 
-def _select() -> Select[Any]:
-    return select(users)
-
-
-def _rights() -> Select[Any]:
+def _select_role_assignments() -> Select[Any]:
     return (
         select(role_assignments, rollouts.c.name.label("of"))
         .join(users, users.c.id == role_assignments.c.user_id)
@@ -205,16 +211,16 @@ def _rights() -> Select[Any]:
     )
 
 
-def _right(row: Row[Any]) -> Right:
-    return Right(row.role, row.of or "", row.site or "", row.group)
+def _build_role_assignment(row: Row[Any]) -> AssignedRole:
+    return AssignedRole(row.role, row.of or "", row.site or "", row.group)
 
 
-def person_of(row: Row[Any]) -> Person:
-    """Return the person that a row of `users` holds."""
-    return Person(
+def build_user(row: Row[Any]) -> StoredUser:
+    """Return the user of a row of `users`."""
+    return StoredUser(
         number=row.id,
         name=row.name,
-        machine=row.service_account,
+        is_service_account=row.service_account,
         added_at=row.created_at,
         disabled_at=row.disabled_at,
         email=row.email or "",

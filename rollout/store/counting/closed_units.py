@@ -1,20 +1,20 @@
-"""What was counted of one version when its cases closed, the newest first, some at a time.
+"""Closed units of one version, newest first, in parts.
 
-A row a unit of the gate track, evidence or not: what people and the version said stands in its
-classes. Who reads them reads no record of a case that fits not, and never more than it asks for.
+Each unit on the gate track is a row, evidence or not; its classes hold the human's and the
+version's answers. So a page of pairs reads records only of the cases that it shows.
 """
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from sqlalchemy import Text, bindparam, exists, select, tuple_, type_coerce
+from sqlalchemy import Text, bindparam, select, tuple_, type_coerce
 
 from rollout.core.calendar.sites import Cell
-from rollout.store.database import value_lists
-from rollout.store.database.driver_statements import fetched
-from rollout.store.database.rollouts import Rollout
+from rollout.store.database.bulk import fetch_rows, select_numbers
+from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
+from rollout.store.records.case_pages import has_later_revision
 from rollout.store.records.history import StoredHistory
 from rollout.store.tables.counting_tables import GATE, OF_GATE
 from rollout.store.tables.tables import (
@@ -25,22 +25,22 @@ from rollout.store.tables.tables import (
     predictions,
 )
 
-PASSED: Final = 10  # for each unit that is asked for so many of other places are passed over
+MAX_PASSES: Final = 10  # parts read at most
 
-Said = tuple[str, str]
-"""What people said and what the version said, as it was counted."""
+AnswerPair = tuple[str, str]
+"""The human's answer and the version's answer, as counted."""
 
 
-class Unit(NamedTuple):
+class ClosedUnit(NamedTuple):
     """A closed unit of a version.
 
     Attributes:
-        case_id: the case that stands for it.
-        series: the number of where and in which attempt it was counted.
-        kinds: its classes, one a lever, as the text that the store has.
-        reviewer: whose verdict was the first, None without one.
-        site: the case's, as it is known now.
-        attributes: the case's, as the text that the store has.
+        case_id: the unit's representative case.
+        series: number of the series of counts (cell and attempt).
+        kinds: its classes, one a lever, as stored JSON.
+        reviewer: who decided first; None without a decision.
+        site: the site of the case's last revision.
+        attributes: the case's attributes, as stored JSON.
     """
 
     case_id: int
@@ -51,7 +51,7 @@ class Unit(NamedTuple):
     attributes: str
 
 
-class Compared:
+class ClosedUnits:
     """The closed units of one version."""
 
     def __init__(self, transaction: Transaction, rollout: Rollout, version: str) -> None:
@@ -59,8 +59,8 @@ class Compared:
         self._rollout = rollout
         self._version = version
 
-    def places(self) -> Mapping[int, Cell]:
-        """Return where units were counted, by the number of the series."""
+    def load_cells(self) -> Mapping[int, Cell]:
+        """Return the cells in which units were counted, by series."""
         query = select(count_series.c.id, count_series.c.site, count_series.c.window).where(
             count_series.c.rollout == self._rollout.number,
             count_series.c.track == GATE,
@@ -68,83 +68,69 @@ class Compared:
         )
         return {row.id: Cell(row.site, row.window) for row in self._transaction.execute(query)}
 
-    def classes(self, lever: str) -> Mapping[int, Said]:
-        """Return what is said in each class of a lever, by the number of the class."""
+    def load_classes(self, lever: str) -> Mapping[int, AnswerPair]:
+        """Return the answers of each class of a lever, by class number."""
         query = select(
             count_classes.c.id, count_classes.c.decided, count_classes.c.predicted
         ).where(count_classes.c.rollout == self._rollout.number, count_classes.c.lever == lever)
         return {row.id: (row.decided, row.predicted) for row in self._transaction.execute(query)}
 
-    def newest(
-        self, series: Collection[int], slots: range, most: int
+    def list_newest(
+        self, series: Collection[int], slots: range, limit: int
     ) -> tuple[list[int], int | None]:
-        """Return units that occurred in some slots, the newest first, and how far back they reach.
+        """Return units that occurred in `slots`, newest first, and a slot.
 
-        That is a slot, before which there may be more; None where these are all.
-
-        Args:
-            series: of these alone; others are passed over, though not for ever.
-            slots: when they occurred.
-            most: how many at most.
+        Units before this slot were not read; None means that no others exist. Units of other
+        `series` are skipped, at most `MAX_PASSES` times the limit.
         """
         units: list[tuple[int, int]] = []
-        for rows in self._parts(slots, most):
+        for rows in self._load_parts(slots, limit):
             units += [(slot, unit) for slot, unit, unit_series in rows if unit_series in series]
-            if len(units) > most:
-                return [unit for _, unit in units[:most]], units[most - 1][0]
-            if len(rows) < most:
+            if len(units) > limit:
+                return [unit for _, unit in units[:limit]], units[limit - 1][0]
+            if len(rows) < limit:
                 return [unit for _, unit in units], None
         return [unit for _, unit in units], rows[-1][0]
 
-    def _parts(self, slots: range, at_once: int) -> Iterator[Sequence[tuple[int, int, int]]]:
+    def _load_parts(self, slots: range, at_once: int) -> Iterator[Sequence[tuple[int, int, int]]]:
         parameters = {"rollout": self._rollout.number, "version": self._version}
         parameters |= {"first": slots.start, "at_once": at_once}
         occurred, unit = slots.stop, 0
-        for _ in range(PASSED):
+        for _ in range(MAX_PASSES):
             position = {"last_occurred": occurred, "last_unit": unit}
-            rows = fetched(self._transaction, NEWEST, parameters | position)
+            rows = fetch_rows(self._transaction, NEWEST_QUERY, parameters | position)
             yield rows
             if len(rows) < at_once:
                 return
             occurred, unit, _ = rows[-1]
 
-    def closed(
-        self, units: Collection[int], since: datetime, until: datetime, came_by: datetime
-    ) -> list[Unit]:
-        """Return those of some units whose cases are there, occurred in a span and have closed.
+    def load_closed(
+        self, unit_ids: Collection[int], since: datetime, until: datetime, received_until: datetime
+    ) -> list[ClosedUnit]:
+        """Return the units whose cases occurred in a span and have closed.
 
-        Args:
-            units: their numbers.
-            since: when the span begins.
-            until: when it ends, outside.
-            came_by: a case that occurred or was sent later may be open.
+        Units without a case are omitted. A case that occurred or arrived after `received_until` may
+        still be open.
         """
-        newer = cases.alias("newer")
-        is_corrected = exists().where(
-            newer.c.rollout == cases.c.rollout,
-            newer.c.case_id == cases.c.case_id,
-            newer.c.revision > cases.c.revision,
-        )
-        query = select(*OF_UNIT).where(
+        query = select(*UNIT_COLUMNS).where(
             counted_units.c.rollout == self._rollout.number,
-            counted_units.c.unit.in_(value_lists.numbers(self._transaction, units)),
+            counted_units.c.unit.in_(select_numbers(self._transaction, unit_ids)),
             counted_units.c.version == self._version,
             counted_units.c.track == GATE,
             cases.c.rollout == counted_units.c.rollout,
             cases.c.case_id == counted_units.c.case_id,
             cases.c.occurred_at >= since,
             cases.c.occurred_at < until,
-            cases.c.occurred_at <= came_by,
-            cases.c.received_at <= came_by,
-            ~is_corrected,
+            cases.c.occurred_at <= received_until,
+            cases.c.received_at <= received_until,
+            ~has_later_revision(),
         )
-        return [Unit._make(row) for row in self._transaction.execute(query).all()]
+        return [ClosedUnit._make(row) for row in self._transaction.execute(query).all()]
 
-    def confidences(self, case_ids: Collection[int]) -> Mapping[int, float | None]:
-        """Return how sure the version was of some cases, by the prediction that counts."""
+    def load_confidences(self, case_ids: Collection[int]) -> Mapping[int, float | None]:
+        """Return the version's confidence by case, of the prediction that counts."""
         query = select(predictions.c.case_id, predictions.c.confidence).where(
-            predictions.c.rollout == self._rollout.number,
-            predictions.c.case_id.in_(value_lists.numbers(self._transaction, case_ids)),
+            *match_cases(self._transaction, self._rollout, predictions, case_ids),
             predictions.c.version == self._version,
         )
         confidences: dict[int, float | None] = {}
@@ -153,16 +139,18 @@ class Compared:
             if row.case_id in confidences:
                 corrected_cases.add(row.case_id)
             confidences[row.case_id] = row.confidence
-        return {**confidences, **self._fixed(corrected_cases)} if corrected_cases else confidences
+        return (
+            confidences | self._load_corrected(corrected_cases) if corrected_cases else confidences
+        )
 
-    def _fixed(self, case_ids: Collection[int]) -> Mapping[int, float | None]:
-        """Return it of cases whose prediction was corrected: not every revision counts."""
+    def _load_corrected(self, case_ids: Collection[int]) -> dict[int, float | None]:
+        """Return the confidences of corrected predictions: not every revision counts."""
         history = StoredHistory(self._transaction, self._rollout, levers=())
-        confidences = history.confidences(case_ids)
+        confidences = history.load_confidences(case_ids)
         return {number: confidences.get((number, self._version)) for number in case_ids}
 
 
-NEWEST: Final = (
+NEWEST_QUERY: Final = (
     select(counted_units.c.occurred, counted_units.c.unit, counted_units.c.series_id)
     .where(
         counted_units.c.rollout == bindparam("rollout"),
@@ -175,7 +163,7 @@ NEWEST: Final = (
     .order_by(counted_units.c.occurred.desc(), counted_units.c.unit.desc())
     .limit(bindparam("at_once"))
 )
-OF_UNIT: Final = (
+UNIT_COLUMNS: Final = (
     counted_units.c.case_id,
     counted_units.c.series_id,
     type_coerce(counted_units.c.class_ids, Text),

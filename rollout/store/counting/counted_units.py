@@ -1,4 +1,4 @@
-"""Which units were counted: each once on a track, whoever tries, however often."""
+"""Counted units: each unit of a version is stored once on a track."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, fields
@@ -7,38 +7,36 @@ from typing import Any, Final
 import polars as pl
 from sqlalchemy import ColumnElement, Select, select
 
-from rollout.store.counting.counts import KIND, SERIES
+from rollout.store.counting.counts import CLASS_COLUMNS, SERIES_COLUMNS
 from rollout.store.database.bulk import insert_missing
-from rollout.store.database.frames import framed, framed_parts
+from rollout.store.database.frames import load_frame, load_frame_parts
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
-from rollout.store.tables.columns import plain
+from rollout.store.tables.columns import encode_json
 from rollout.store.tables.tables import count_classes, count_series, counted_units, external_keys
 
-COLUMN_OF: Final = {
-    "series": "series_id",
-    "kinds": "class_ids",
-    "band": "bucket",
-    "excluded": "exclusion_reason",
-}
-"""The columns that have other names than a mark's fields."""
-OWN: Final = tuple(
-    counted_units.c[COLUMN_OF.get(name, name)].label(name)
-    for name in ("slot", "occurred", "day", "band", "reviewer", "excluded", "kinds")
+FRAME_COLUMNS: Final = (
+    *(counted_units.c.slot, counted_units.c.occurred, counted_units.c.day),
+    counted_units.c.bucket.label("band"),
+    counted_units.c.reviewer,
+    counted_units.c.exclusion_reason.label("excluded"),
+    counted_units.c.class_ids.label("class_id"),
 )
+"""Columns of frames, under the names of `rollout.tally.units.UNIT_COLUMNS`."""
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
-    """One unit of a version on a track, as it was counted.
+class CountedUnitRow:
+    """A counted unit of a version on a track.
 
     Attributes:
-        unit, case_id: numbers of the unit and of the case that stood for it.
-        version, track: whose unit, on which track.
-        slot, occurred, day: where it is counted, where it occurred, its local day.
-        series, kinds, band: the tallies that it adds to; a kind a lever, and one for all levers.
-        reviewer: whose verdict counts, None without one.
-        excluded: why it is no evidence, None where it is.
+        unit, case_id: numbers of the unit and of its representative case.
+        slot, occurred, day: slot of the count, slot of the case, its local day.
+        series_id: number of the series of counts (track, version, cell, definition, attempt).
+        class_ids: class numbers: one a lever, and one for all levers together if there are several.
+        bucket: bucket of the case's sampling value.
+        reviewer: whose decision counts; None without a decision.
+        exclusion_reason: why the unit is not evidence; None if it is.
     """
 
     unit: int
@@ -48,95 +46,95 @@ class Mark:
     slot: int
     occurred: int
     day: int
-    series: int
-    kinds: tuple[int, ...]
-    band: int
+    series_id: int
+    class_ids: tuple[int, ...]
+    bucket: int
     reviewer: str | None
-    excluded: str | None
+    exclusion_reason: str | None
 
     @property
-    def key(self) -> tuple[int, str, str]:
-        """Return what it is counted once by."""
+    def identity(self) -> tuple[int, str, str]:
+        """Return the key under which the unit is counted once."""
         return (self.unit, self.version, self.track)
 
 
-class Counted:
+class CountedUnits:
     """The counted units of one rollout."""
 
     def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
         self._transaction = transaction
         self._rollout = rollout
 
-    def mark(self, marks: Sequence[Mark]) -> list[Mark]:
-        """Write marks and return those that are new: what is left out was counted before."""
-        units_by_key = {unit.key: unit for unit in marks}
+    def store(self, units: Sequence[CountedUnitRow]) -> list[CountedUnitRow]:
+        """Store units and return those that were not counted before."""
+        units_by_key = {unit.identity: unit for unit in units}
         ordered_units = [units_by_key[key] for key in sorted(units_by_key)]
         rows = [
             (
-                *(self._rollout.number, *unit.key, unit.case_id, unit.slot, unit.occurred),
-                *(unit.day, unit.series, plain(unit.kinds), unit.band),
-                *(unit.reviewer, unit.excluded),
+                *(self._rollout.number, *unit.identity, unit.case_id, unit.slot, unit.occurred),
+                *(unit.day, unit.series_id, encode_json(unit.class_ids), unit.bucket),
+                *(unit.reviewer, unit.exclusion_reason),
             )
             for unit in ordered_units
         ]
         new_keys = insert_missing(self._transaction, counted_units, rows)
-        return [unit for unit in ordered_units if (self._rollout.number, *unit.key) in new_keys]
+        return [
+            unit for unit in ordered_units if (self._rollout.number, *unit.identity) in new_keys
+        ]
 
-    def all(self) -> Iterator[Mark]:
-        """Yield every mark, in the order of units."""
-        names = [field.name for field in fields(Mark)]
+    def list_all(self) -> Iterator[CountedUnitRow]:
+        """Yield all counted units, ordered by unit."""
         query = (
-            select(*(counted_units.c[COLUMN_OF.get(name, name)].label(name) for name in names))
+            select(*(counted_units.c[field.name] for field in fields(CountedUnitRow)))
             .where(counted_units.c.rollout == self._rollout.number)
             .order_by(counted_units.c.unit, counted_units.c.version, counted_units.c.track)
         )
         for row in self._transaction.execute(query):
-            yield Mark(**{**row._asdict(), "kinds": tuple(row.kinds)})
+            yield CountedUnitRow(**{**row._asdict(), "class_ids": tuple(row.class_ids)})
 
-    def some(self, *, after: int, until: int) -> bool:
-        """Say whether there is evidence in the slots after one and up to another."""
-        query = select(counted_units.c.slot).where(*self._of(after, until)).limit(1)
+    def has_evidence(self, *, after: int, until: int) -> bool:
+        """Return whether slots (`after`, `until`] contain evidence."""
+        query = select(counted_units.c.slot).where(*self._build_conditions(after, until)).limit(1)
         return self._transaction.execute(query).first() is not None
 
-    def frame(self, *, after: int, until: int) -> pl.DataFrame:
-        """Return the units that are evidence, of the slots after one and up to another.
+    def load_frame(self, *, after: int, until: int) -> pl.DataFrame:
+        """Return the evidence of slots (`after`, `until`], by unit and lever.
 
-        One row a unit and lever, as `rollout.tally.units.resolve` gives them, so that
-        `unit_arrays.gather` reads what was counted live as it reads a history. Columns:
-        those of `SERIES` and `KIND`, unit (its key; after a purge a hash of it), slot, occurred,
-        day, band, reviewer, and excluded, which is null. Ordered by slot.
+        `rollout.tally.units.resolve_units` returns the same form, so `unit_arrays` reads live
+        counts and a history alike. Columns: `SERIES_COLUMNS`, `CLASS_COLUMNS`, unit (its key; a
+        hash after a purge), slot, occurred, day, band, reviewer, and excluded, which is null.
+        Ordered by slot.
         """
-        return pl.concat(self.frames(after=after, until=until))
+        return pl.concat(self.load_frames(after=after, until=until))
 
-    def frames(self, *, after: int, until: int) -> Iterator[pl.DataFrame]:
-        """Yield what `frame` returns in parts, so that a long history is never there whole."""
+    def load_frames(self, *, after: int, until: int) -> Iterator[pl.DataFrame]:
+        """Yield the frame of `load_frame` in parts, to limit memory."""
         query = (
             select(
-                *(count_series.c[name] for name in SERIES),
+                *(count_series.c[name] for name in SERIES_COLUMNS),
                 external_keys.c.key.label("unit"),
-                *OWN,
+                *FRAME_COLUMNS,
             )
             .join(count_series, count_series.c.id == counted_units.c.series_id)
             .join(external_keys, external_keys.c.id == counted_units.c.unit)
-            .where(*self._of(after, until))
+            .where(*self._build_conditions(after, until))
             .order_by(counted_units.c.slot, counted_units.c.occurred, counted_units.c.unit)
         )
-        classes = framed(self._transaction, self._kinds())
-        for unit_rows in framed_parts(self._transaction, query):
-            lever_rows = unit_rows.explode("kinds")
-            yield lever_rows.join(classes, on="kinds", how="left", maintain_order="left").drop(
-                "kinds"
+        classes = load_frame(self._transaction, self._select_classes())
+        for unit_rows in load_frame_parts(self._transaction, query):
+            lever_rows = unit_rows.explode("class_id")
+            yield lever_rows.join(classes, on="class_id", how="left", maintain_order="left").drop(
+                "class_id"
             )
 
-    def _of(self, after: int, until: int) -> tuple[ColumnElement[bool], ...]:
+    def _build_conditions(self, after: int, until: int) -> tuple[ColumnElement[bool], ...]:
         conditions = (
             counted_units.c.rollout == self._rollout.number,
             counted_units.c.exclusion_reason.is_(None),
         )
         return (*conditions, counted_units.c.slot > after, counted_units.c.slot <= until)
 
-    def _kinds(self) -> Select[Any]:
-        """Return the classes of units, under the name that units have for their numbers."""
-        columns = (count_classes.c[name] for name in KIND)
-        query = select(count_classes.c.id.label("kinds"), *columns)
+    def _select_classes(self) -> Select[Any]:
+        columns = (count_classes.c[name] for name in CLASS_COLUMNS)
+        query = select(count_classes.c.id.label("class_id"), *columns)
         return query.where(count_classes.c.rollout == self._rollout.number)

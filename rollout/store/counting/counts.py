@@ -1,71 +1,75 @@
-"""Sums of counted units: how many fell into each class, by cell, version and slot."""
+"""Counts of units in each class, by cell, version and slot.
 
-from collections.abc import Mapping
+The columns of a series and of a class are stored once, and counts have their ids.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Final
+from itertools import islice
+from typing import Any, Final
 
 import polars as pl
-from sqlalchemy import select
+from sqlalchemy import Column, Table, select, tuple_
 
-from rollout.store.database.bulk import add_up
-from rollout.store.database.frames import framed
+from rollout.store.database.bulk import insert_new_rows, upsert_sums
+from rollout.store.database.frames import load_frame
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.tables.tables import count_classes, count_series, counts
 
-SERIES: Final = ("track", "version", "site", "window", "definition", "attempt")
-"""Whose units a tally counts."""
+SERIES_COLUMNS: Final = ("track", "version", "site", "window", "definition", "attempt")
+"""The columns that identify a series of counts."""
 
-KIND: Final = ("lever", "predicted", "decided", "second", "level")
-"""The class that a unit falls into."""
+CLASS_COLUMNS: Final = ("lever", "predicted", "decided", "second", "level")
+"""The columns that identify a class of units."""
 
 
-COLUMN_OF: Final = {"series": "series_id", "kind": "class_id", "band": "bucket"}
-"""The columns that have other names than a key's fields."""
+VALUES_PER_QUERY: Final = 1_000
+ValueTuple = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class Key:
-    """One tally: where its units were counted and occurred, and the numbers of what they are."""
+class TallyKey:
+    """The key of a count: slots, series, class and bucket."""
 
     slot: int
     occurred: int
-    series: int
-    kind: int
-    band: int
+    series_id: int
+    class_id: int
+    bucket: int
 
 
 class Tallies:
-    """The tallies of one rollout."""
+    """The counts of one rollout."""
 
     def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
         self._transaction = transaction
         self._rollout = rollout
 
-    def add(self, added: Mapping[Key, int]) -> None:
-        """Add counts; only in the transaction that marks the units, and only after `through`."""
+    def add(self, added: Mapping[TallyKey, int]) -> None:
+        """Add counts, in the transaction that stores the units, after `through`."""
         rows = [
-            (self._rollout.number, k.slot, k.occurred, k.series, k.kind, k.band, n)
+            (self._rollout.number, k.slot, k.occurred, k.series_id, k.class_id, k.bucket, n)
             for k, n in sorted(added.items())
         ]
-        add_up(self._transaction, counts, rows, "n")
+        upsert_sums(self._transaction, counts, rows, "n")
 
-    def numbered(self) -> dict[Key, int]:
-        """Return every tally under its numbers."""
+    def load_by_key(self) -> dict[TallyKey, int]:
+        """Return all counts by key."""
         query = select(counts).where(counts.c.rollout == self._rollout.number)
         rows = self._transaction.execute(query)
-        return {Key(r.slot, r.occurred, r.series_id, r.class_id, r.bucket): r.n for r in rows}
+        return {TallyKey(r.slot, r.occurred, r.series_id, r.class_id, r.bucket): r.n for r in rows}
 
-    def frame(self, *, after: int, until: int) -> pl.DataFrame:
-        """Return the tallies of the slots after one and up to another, with what they count.
+    def load_frame(self, *, after: int, until: int) -> pl.DataFrame:
+        """Return the counts of slots (`after`, `until`], ordered by slot.
 
-        Columns: slot, occurred, those of `SERIES` and `KIND`, band, n; ordered by slot.
+        Columns: slot, occurred, `SERIES_COLUMNS`, `CLASS_COLUMNS`, band, n.
         """
         query = (
             select(
                 *(counts.c.slot, counts.c.occurred),
-                *(count_series.c[name] for name in SERIES),
-                *(count_classes.c[name] for name in KIND),
+                *(count_series.c[name] for name in SERIES_COLUMNS),
+                *(count_classes.c[name] for name in CLASS_COLUMNS),
                 *(counts.c.bucket.label("band"), counts.c.n),
             )
             .join(count_series, count_series.c.id == counts.c.series_id)
@@ -74,4 +78,42 @@ class Tallies:
             .where(counts.c.slot > after, counts.c.slot <= until)
             .order_by(counts.c.slot, counts.c.occurred)
         )
-        return framed(self._transaction, query)
+        return load_frame(self._transaction, query)
+
+
+class ValueIds:
+    """The ids of one rollout's values in a table with unique values."""
+
+    def __init__(self, transaction: Transaction, rollout: Rollout, table: Table) -> None:
+        self._transaction = transaction
+        self._rollout = rollout
+        self._table = table
+
+    def assign_ids(self, values: Iterable[ValueTuple]) -> dict[ValueTuple, int]:
+        """Return the ids of values; new values get one."""
+        unique_values = sorted(set(values))
+        ids = self._find_ids(unique_values)
+        missing_values = [value for value in unique_values if value not in ids]
+        if not missing_values:
+            return ids
+        names = [column.name for column in self._columns]
+        rows = [
+            {"rollout": self._rollout.number, **dict(zip(names, value, strict=True))}
+            for value in missing_values
+        ]
+        insert_new_rows(self._transaction, self._table, rows)
+        return {**ids, **self._find_ids(missing_values)}
+
+    def _find_ids(self, unique_values: Sequence[ValueTuple]) -> dict[ValueTuple, int]:
+        ids: dict[ValueTuple, int] = {}
+        values = iter(unique_values)
+        while part := list(islice(values, VALUES_PER_QUERY)):
+            query = select(self._table.c.id, *self._columns).where(
+                self._table.c.rollout == self._rollout.number, tuple_(*self._columns).in_(part)
+            )
+            ids |= {tuple(row[1:]): row[0] for row in self._transaction.execute(query)}
+        return ids
+
+    @property
+    def _columns(self) -> list[Column[Any]]:
+        return [c for c in self._table.columns if c.name not in {"id", "rollout"}]

@@ -1,4 +1,4 @@
-"""Counted units on which a version and people differ, the dearest first."""
+"""Counted divergences between a version and the humans, costliest first."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -19,19 +19,19 @@ from rollout.store.tables.tables import (
 
 
 @dataclass(frozen=True, slots=True)
-class Differed:
-    """A unit's case; at which of the policy's cost levels they differ, and whose verdict counts."""
+class CountedDivergence:
+    """A divergent case, the policy's cost level and the reviewer who decided."""
 
     case_id: int
     level: int
     reviewer: str
 
 
-class Differing:
-    """The divergences of one version in one cell, in one attempt, of the units that are evidence.
+class CellDivergences:
+    """The divergences of a version in a cell and attempt.
 
-    Cases that people may still judge blind for the gate are not among them: a unit is counted
-    when it closes.
+    Only evidence counts. A unit is counted when it closes, so no case is included that reviewers
+    may still decide blind.
     """
 
     def __init__(
@@ -50,28 +50,28 @@ class Differing:
         )
         self._series = list(transaction.execute(query).scalars())
 
-    def count(self, lever: str) -> int:
-        """Return how many units differ on a lever, or on all together (`Policy.whole`)."""
+    def count_units(self, lever: str) -> int:
+        """Return how many units diverge on a lever, or overall (`Policy.whole`)."""
         query = select(func.coalesce(func.sum(confusion_matrices.c.n), 0)).where(
             confusion_matrices.c.rollout == self._rollout.number,
             confusion_matrices.c.series_id.in_(self._series),
-            confusion_matrices.c.class_id.in_(self._levels(lever)),
+            confusion_matrices.c.class_id.in_(self._load_cost_levels(lever)),
         )
         return int(self._transaction.execute(query).scalar_one())
 
-    def dearest(self, lever: str, most: int) -> list[Differed]:
-        """Return the units that cost most, among equally dear ones the latest first."""
-        classes = self._classes(self._levels(lever))
-        divergences: list[Differed] = []
+    def list_costliest(self, lever: str, limit: int) -> list[CountedDivergence]:
+        """Return the costliest units; of equal costs the latest first."""
+        classes = self._load_class_groups(self._load_cost_levels(lever))
+        divergences: list[CountedDivergence] = []
         for level in sorted(set(classes.values()), reverse=True):
             class_groups = [group for group, group_level in classes.items() if group_level == level]
-            divergences += self._latest(class_groups, level, most - len(divergences))
-            if len(divergences) == most:
+            divergences += self._load_latest(class_groups, level, limit - len(divergences))
+            if len(divergences) == limit:
                 break
         return divergences
 
-    def _levels(self, lever: str) -> dict[int, int]:
-        """Return the cost level of each class in which people said something else."""
+    def _load_cost_levels(self, lever: str) -> dict[int, int]:
+        """Return the cost level of each class whose answers differ."""
         query = select(count_classes.c.id, count_classes.c.level).where(
             count_classes.c.rollout == self._rollout.number,
             count_classes.c.lever == lever,
@@ -80,9 +80,9 @@ class Differing:
         )
         return {row.id: row.level for row in self._transaction.execute(query)}
 
-    def _classes(self, levels: Mapping[int, int]) -> dict[tuple[int, ...], int]:
-        """Return which classes units fell into together, where they differ, with their level."""
-        query = select(counted_units.c.class_ids).where(*self._mine()).distinct()
+    def _load_class_groups(self, levels: Mapping[int, int]) -> dict[tuple[int, ...], int]:
+        """Return the cost level of each stored combination of classes that differs."""
+        query = select(counted_units.c.class_ids).where(*self._build_conditions()).distinct()
         groups = [tuple(group) for group in self._transaction.execute(query).scalars()]
         differing_groups = ((group, levels.keys() & group) for group in groups)
         return {
@@ -91,21 +91,26 @@ class Differing:
             if differing_ids
         }
 
-    def _latest(self, kinds: Collection[tuple[int, ...]], level: int, most: int) -> list[Differed]:
+    def _load_latest(
+        self, class_groups: Collection[tuple[int, ...]], level: int, limit: int
+    ) -> list[CountedDivergence]:
         query = (
             select(counted_units.c.case_id, counted_units.c.reviewer)
-            .where(*self._mine(), counted_units.c.class_ids.in_([list(group) for group in kinds]))
+            .where(
+                *self._build_conditions(),
+                counted_units.c.class_ids.in_([list(group) for group in class_groups]),
+            )
             .order_by(counted_units.c.occurred.desc(), counted_units.c.case_id.desc())
-            .limit(most)
+            .limit(limit)
         )
         rows = self._transaction.execute(query)
-        return [Differed(row.case_id, level, row.reviewer or "") for row in rows]
+        return [CountedDivergence(row.case_id, level, row.reviewer or "") for row in rows]
 
-    def _mine(self) -> tuple[ColumnElement[bool] | TextClause, ...]:
+    def _build_conditions(self) -> tuple[ColumnElement[bool] | TextClause, ...]:
         conditions = (
             counted_units.c.rollout == self._rollout.number,
             counted_units.c.exclusion_reason.is_(None),
         )
-        # the series say these two as well; named, an index serves that has no other units
+        # redundant with the series, but they allow the partial index of the gate track
         gate_conditions = (counted_units.c.version == self._version, OF_GATE)
         return (*conditions, *gate_conditions, counted_units.c.series_id.in_(self._series))

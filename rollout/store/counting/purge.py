@@ -1,7 +1,7 @@
-"""The one door through which records leave: opened within a transaction, shut before its end.
+"""The only way to delete records: opened and closed within one transaction.
 
-What was counted stays counted: marks, tallies and the ledger are never touched, and a key leaves
-a hash behind, so that a record that comes once more is not taken for a new one.
+Counted units, counts and the ledger stay. Each deleted key leaves a hash, so that a purged record
+that arrives again is not new.
 """
 
 from collections.abc import Collection, Iterator, Mapping
@@ -12,12 +12,12 @@ from typing import Any, Final
 from sqlalchemy import Select, Table, delete, exists, select, text
 
 from rollout import faults
-from rollout.store.counting.top_losses import Losses
-from rollout.store.database import value_lists
-from rollout.store.database.rollouts import Rollout
+from rollout.store.counting.top_losses import StoredLosses
+from rollout.store.database.bulk import select_numbers
+from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
-from rollout.store.records.external_keys import CallerKeys
-from rollout.store.tables.append_only import CLOSE, OPEN
+from rollout.store.records.external_keys import ExternalKeys
+from rollout.store.tables.append_only import CLOSE_PURGE, OPEN_PURGE
 from rollout.store.tables.tables import (
     actions,
     cases,
@@ -31,65 +31,64 @@ from rollout.store.tables.tables import (
     reviews,
 )
 
-OF_CASES: Final = (predictions, decisions, actions, outcomes, cases)
+CASE_TABLES: Final = (predictions, decisions, actions, outcomes, cases)
 
 
 @contextmanager
-def opened(transaction: Transaction) -> Iterator[None]:
-    """Let this transaction delete records within the block; nobody else, and never an update."""
-    transaction.execute(text(OPEN))
+def open_purge(transaction: Transaction) -> Iterator[None]:
+    """Allow this transaction to delete records within the block."""
+    transaction.execute(text(OPEN_PURGE))
     yield
-    transaction.execute(text(CLOSE))
+    transaction.execute(text(CLOSE_PURGE))
 
 
-def old_cases(
+def list_old_cases(
     transaction: Transaction, rollout: Rollout, *, before: datetime, limit: int
 ) -> list[int]:
-    """Return what `purge` would take, by its numbers, the first `limit`; it reads every case."""
-    return _old(transaction, rollout, before, limit=limit)
+    """Return the first `limit` purgeable cases; reads every case."""
+    return _find_old(transaction, rollout, before, limit=limit)
 
 
-def purge(
+def purge_records(
     transaction: Transaction, rollout: Rollout, *, before: datetime, case_ids: Collection[int]
 ) -> Mapping[str, int]:
-    """Delete records from before an instant, and return how many by table; empty when done.
+    """Delete old records and return the number by table; empty when done.
 
-    Of `case_ids` those that occurred and were received before it, with all that was said of
-    them; one that still waits to be counted stays. What waited for a case that never came leaves
-    too. Reviews go with their cases: they hold what known cases are and what people said of
-    them; so do choices for training, and what was kept of pairs that differ. What was shown to
-    whom stays: it names no answer, and the case by a number alone. Write what is returned into
-    the ledger in the same transaction.
+    Of `case_ids` those are deleted that occurred and were received before `before` and are no
+    longer in the count queue, together with their records, review tasks (which hold gold answers
+    and decisions), choices for training and top losses. Records of cases that never arrived are
+    deleted too. Exposures stay: they contain no answer and name the case by a number. Append the
+    result to the ledger in the same transaction.
     """
-    old_case_ids = _old(
-        transaction, rollout, before, among=value_lists.numbers(transaction, case_ids)
+    old_case_ids = _find_old(
+        transaction, rollout, before, candidates=select_numbers(transaction, case_ids)
     )
     deleted_counts: dict[str, int] = {}
-    with opened(transaction):
-        for table in (*OF_CASES, reviews, cleanings):
-            deleted_counts[table.name] = _delete(transaction, rollout, table, old_case_ids)
+    with open_purge(transaction):
+        for table in (*CASE_TABLES, reviews, cleanings):
+            deleted_counts[table.name] = _delete_rows(transaction, rollout, table, old_case_ids)
         for table, column in ((rejected_records, "received_at"), (heartbeats, "at")):
             conditions = (table.c.rollout == rollout.number, table.c[column] < before)
             deleted_counts[table.name] = transaction.execute(
                 delete(table).where(*conditions)
             ).rowcount
-    Losses(transaction, rollout).forget(old_case_ids)
-    CallerKeys(transaction, rollout).purge(old_case_ids)
-    faults.point("purge.deleted")
+    StoredLosses(transaction, rollout).delete(old_case_ids)
+    ExternalKeys(transaction, rollout).purge(old_case_ids)
+    faults.reach_point("purge.deleted")
     return {name: n for name, n in deleted_counts.items() if n}
 
 
-def _old(
+def _find_old(
     transaction: Transaction,
     rollout: Rollout,
     before: datetime,
     *,
-    among: Select[Any] | None = None,
+    candidates: Select[Any] | None = None,
     limit: int | None = None,
 ) -> list[int]:
-    queries = [_occurred(rollout, before), *_waiting_in_vain(rollout, before)]
-    if among is not None:
-        queries = [query.where(query.selected_columns.case_id.in_(among)) for query in queries]
+    queries = [_select_old_cases(rollout, before), *_select_orphans(rollout, before)]
+    if candidates is not None:
+        queries = [query.where(query.selected_columns.case_id.in_(candidates)) for query in queries]
     queued_cases = select(count_queue.c.case_id).where(count_queue.c.rollout == rollout.number)
     old_cases = queries[0].union(*queries[1:]).subquery()
     unqueued_cases = (
@@ -98,7 +97,7 @@ def _old(
     return list(transaction.execute(unqueued_cases).scalars())
 
 
-def _occurred(rollout: Rollout, before: datetime) -> Select[Any]:
+def _select_old_cases(rollout: Rollout, before: datetime) -> Select[Any]:
     newer = cases.alias("newer")
     has_newer = exists().where(
         newer.c.rollout == cases.c.rollout,
@@ -108,8 +107,8 @@ def _occurred(rollout: Rollout, before: datetime) -> Select[Any]:
     return select(cases.c.case_id).distinct().where(cases.c.rollout == rollout.number, ~has_newer)
 
 
-def _waiting_in_vain(rollout: Rollout, before: datetime) -> Iterator[Select[Any]]:
-    for table in OF_CASES[:-1]:
+def _select_orphans(rollout: Rollout, before: datetime) -> Iterator[Select[Any]]:
+    for table in CASE_TABLES[:-1]:
         has_case = exists().where(
             cases.c.rollout == table.c.rollout, cases.c.case_id == table.c.case_id
         )
@@ -118,11 +117,10 @@ def _waiting_in_vain(rollout: Rollout, before: datetime) -> Iterator[Select[Any]
         )
 
 
-def _delete(
+def _delete_rows(
     transaction: Transaction, rollout: Rollout, table: Table, case_ids: Collection[int]
 ) -> int:
     statement = delete(table).where(
-        table.c.rollout == rollout.number,
-        table.c.case_id.in_(value_lists.numbers(transaction, case_ids)),
+        *match_cases(transaction, rollout, table, case_ids),
     )
     return transaction.execute(statement).rowcount

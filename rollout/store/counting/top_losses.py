@@ -1,8 +1,8 @@
-"""Counted pairs on which a version and people differ, by how sure it was: the surest by an index.
+"""Counted pairs whose answers differ, indexed by the version's confidence.
 
-A row a pair of a lever with labels, kept in the transaction that counts its unit. What the pair
-costs is left to whoever reads: within one class of pairs the order is that of the confidence, and
-there are not more classes than the units fall into. A row leaves with its case.
+Each pair on a lever with labels is a row, stored in the transaction that counts its unit. Costs
+depend on the reader's policy: within one class the order of costs is the order of confidence, and
+the number of classes is small. A row is deleted with its case.
 """
 
 from collections import defaultdict
@@ -12,142 +12,143 @@ from typing import Any, Final
 
 from sqlalchemy import ColumnElement, bindparam, delete, select, tuple_
 
-from rollout.core.policy.measures import AGREE, FAILED, LATE, MISSING, OUTSIDE, WHOLE
-from rollout.store.counting.counted_units import Counted, Mark
-from rollout.store.database import value_lists
-from rollout.store.database.bulk import insert_quietly
-from rollout.store.database.driver_statements import fetched
-from rollout.store.database.rollouts import Rollout
+from rollout.core.policy.measures import AGREE, FAILED, LATE, MISSING, OUTSIDE, WHOLE_UNIT
+from rollout.store.counting.counted_units import CountedUnitRow, CountedUnits
+from rollout.store.database.bulk import fetch_rows, insert_ignoring_conflicts, select_numbers
+from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
 from rollout.store.records.history import StoredHistory
+from rollout.store.tables.counting_tables import GATE
 from rollout.store.tables.tables import count_classes, count_series, predictions, top_losses
 from rollout.tally.units import UNLISTED
 
-TRACK: Final = "gate"
-AT_ONCE: Final = 10_000  # cases that are looked up at once
+CASES_PER_PART: Final = 10_000  # cases in one query
 
-Place = tuple[int, str, int]
-"""The number of a case, a version, and the number of a class."""
+LossKey = tuple[int, str, int]
+"""The numbers of a case and of a class, with the version between them."""
 
-Kept = tuple[float, int]
-"""How sure the version was, and the number of the series that the unit is of."""
+LossValue = tuple[float, int]
+"""The version's confidence and the number of the unit's series."""
 
 
 @dataclass(frozen=True, slots=True)
-class Differing:
-    """A class of pairs that differ: on which lever people say this where the model says that."""
+class DivergenceClass:
+    """A class of differing pairs: lever, human answer and model answer."""
 
     lever: str
     human: str
     model: str
 
 
-class Losses:
-    """The pairs of one rollout that were counted and differ."""
+class StoredLosses:
+    """The counted pairs of one rollout whose answers differ."""
 
     def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
         self._transaction = transaction
         self._rollout = rollout
 
-    def add(self, marks: Iterable[Mark]) -> None:
-        """Keep those of newly counted units that differ and of which the version said how sure.
+    def add(self, units: Iterable[CountedUnitRow]) -> None:
+        """Store the differing pairs with a confidence among new units.
 
-        Only in the transaction that marks the units.
+        Call it in the transaction that stores the units.
         """
-        evidence_units = [unit for unit in marks if _is_evidence(unit)]
-        classes = self.classes({class_id for unit in evidence_units for class_id in unit.kinds})
-        series_by_key = _places(evidence_units, classes)
+        evidence_units = [unit for unit in units if _is_evidence(unit)]
+        classes = self.load_classes(
+            {class_id for unit in evidence_units for class_id in unit.class_ids}
+        )
+        series_by_key = _group_series(evidence_units, classes)
         if not series_by_key:
             return
-        confidences = self._history().confidences({case_id for case_id, _, _ in series_by_key})
-        losses_found = [
+        confidences = self._build_history().load_confidences(
+            {case_id for case_id, _, _ in series_by_key}
+        )
+        losses = [
             (key, confidences.get(key[:2]), min(first_series))
             for key, first_series in sorted(series_by_key.items())
         ]
         rows = [
             (self._rollout.number, *key, confidence, first_series)
-            for key, confidence, first_series in losses_found
+            for key, confidence, first_series in losses
             if confidence is not None
         ]
-        insert_quietly(self._transaction, top_losses, rows)
+        insert_ignoring_conflicts(self._transaction, top_losses, rows)
 
-    def classes(self, kinds: Collection[int] | None = None) -> Mapping[int, Differing]:
-        """Return the classes of pairs that differ, of some numbers or all, by their numbers."""
+    def load_classes(
+        self, class_ids: Collection[int] | None = None
+    ) -> Mapping[int, DivergenceClass]:
+        """Return the classes of differing pairs by number; by default all."""
         names = ("id", "lever", "decided", "predicted")
-        query = select(*(count_classes.c[name] for name in names)).where(*self._differ())
-        if kinds is not None:
+        query = select(*(count_classes.c[name] for name in names)).where(*self._build_conditions())
+        if class_ids is not None:
             query = query.where(
-                count_classes.c.id.in_(value_lists.numbers(self._transaction, kinds))
+                count_classes.c.id.in_(select_numbers(self._transaction, class_ids))
             )
         rows = self._transaction.execute(query)
-        return {row.id: Differing(row.lever, row.decided, row.predicted) for row in rows}
+        return {row.id: DivergenceClass(row.lever, row.decided, row.predicted) for row in rows}
 
-    def sites(self, version: str) -> Mapping[int, str]:
-        """Return the site of each series of a version's units."""
+    def load_sites(self, version: str) -> Mapping[int, str]:
+        """Return the site of each series of a version."""
         query = select(count_series.c.id, count_series.c.site).where(
             count_series.c.rollout == self._rollout.number,
-            count_series.c.track == TRACK,
+            count_series.c.track == GATE,
             count_series.c.version == version,
         )
         return {row.id: row.site for row in self._transaction.execute(query)}
 
-    def surest(
-        self, version: str, kind: int, *, at_once: int, series: Collection[int] | None = None
+    def list_most_confident(
+        self, version: str, class_id: int, *, at_once: int, series: Collection[int] | None = None
     ) -> Iterator[tuple[int, float]]:
-        """Yield cases of one class and how sure the version was: the surest first.
+        """Yield cases of one class with the confidence, highest confidence first.
 
-        Among equally sure ones that which was sent last comes first. They are read some at a time.
-
-        Args:
-            version: whose.
-            kind: the number of the class.
-            at_once: how many to read at a time.
-            series: only of units of these; by default of all. Of others no more than the index is
-                read, but that may be all of it.
+        Of equal confidences the latest case comes first. `at_once` cases are read at a time. With
+        `series` only cases of these are yielded; for the others only the index is read, possibly
+        all of it.
         """
-        parameters = {"rollout": self._rollout.number, "version": version, "kind": kind}
-        case_id, confidence = 0, ABOVE_ALL
+        parameters = {"rollout": self._rollout.number, "version": version, "class_id": class_id}
+        case_id, confidence = 0, ABOVE_MAX_CONFIDENCE
         while True:
-            position = {"last_sure": confidence, "last_case": case_id, "at_once": at_once}
-            rows = self._read({**parameters, **position}, series)
+            position = {"last_confidence": confidence, "last_case": case_id, "at_once": at_once}
+            rows = self._read_part({**parameters, **position}, series)
             yield from rows
             if len(rows) < at_once:
                 return
             case_id, confidence = rows[-1]
 
-    def _read(
-        self, given: Mapping[str, Any], series: Collection[int] | None
+    def _read_part(
+        self, parameters: Mapping[str, Any], series: Collection[int] | None
     ) -> Sequence[tuple[int, float]]:
         if series is None:
-            return fetched(self._transaction, SUREST, given)
-        condition = top_losses.c.series_id.in_(value_lists.numbers(self._transaction, series))
-        rows = self._transaction.execute(SUREST.where(condition), given)
+            return fetch_rows(self._transaction, MOST_CONFIDENT_QUERY, parameters)
+        condition = top_losses.c.series_id.in_(select_numbers(self._transaction, series))
+        rows = self._transaction.execute(MOST_CONFIDENT_QUERY.where(condition), parameters)
         return [(row.case_id, row.confidence) for row in rows]
 
-    def forget(self, case_ids: Collection[int]) -> None:
-        """Delete what is kept of some cases."""
-        own_rollout = (top_losses.c.rollout == self._rollout.number,)
-        condition = top_losses.c.case_id.in_(value_lists.numbers(self._transaction, case_ids))
-        self._transaction.execute(delete(top_losses).where(*own_rollout, condition))
+    def delete(self, case_ids: Collection[int]) -> None:
+        """Delete the pairs of some cases."""
+        conditions = match_cases(self._transaction, self._rollout, top_losses, case_ids)
+        self._transaction.execute(delete(top_losses).where(*conditions))
 
-    def differences(self) -> Mapping[Place, tuple[Kept | None, Kept | None]]:
-        """Return the rows that are not what marks and predictions say: as stored, as they should.
+    def find_differences(self) -> Mapping[LossKey, tuple[LossValue | None, LossValue | None]]:
+        """Return rows that differ from their sources: stored and expected.
 
-        How sure a version was may have been corrected since: what any revision says is right.
+        The sources are counted units and predictions. A prediction may have been corrected since:
+        the confidence of any revision is right.
         """
-        stored = self._stored()
-        expected_series = _places(Counted(self._transaction, self._rollout).all(), self.classes())
-        differences: dict[Place, tuple[Kept | None, Kept | None]] = {}
-        for keys in _parts(sorted({*stored, *expected_series})):
+        stored = self._load_stored()
+        expected_series = _group_series(
+            CountedUnits(self._transaction, self._rollout).list_all(), self.load_classes()
+        )
+        differences: dict[LossKey, tuple[LossValue | None, LossValue | None]] = {}
+        for keys in _split_keys(sorted({*stored, *expected_series})):
             case_ids = {case_id for case_id, _, _ in keys}
             revisions, confidences = (
-                self._revisions(case_ids),
-                self._history().confidences(case_ids),
+                self._load_revisions(case_ids),
+                self._build_history().load_confidences(case_ids),
             )
             for key in keys:
                 stored_value, case_version = stored.get(key), key[:2]
                 confidences_by_revision = revisions[case_version] if key in expected_series else ()
-                expected = _right(
+                expected = _compute_expected(
                     stored_value,
                     confidences_by_revision,
                     confidences.get(case_version),
@@ -157,91 +158,96 @@ class Losses:
                     differences[key] = (stored_value, expected)
         return differences
 
-    def _stored(self) -> dict[Place, Kept]:
+    def _load_stored(self) -> dict[LossKey, LossValue]:
         query = select(top_losses).where(top_losses.c.rollout == self._rollout.number)
         return {
             (row.case_id, row.version, row.class_id): (row.confidence, row.series_id)
             for row in self._transaction.execute(query)
         }
 
-    def _revisions(
+    def _load_revisions(
         self, case_ids: Collection[int]
     ) -> Mapping[tuple[int, str], Sequence[float | None]]:
-        """Return how sure each version was of each case, in every revision."""
+        """Return each version's confidences of each case, by revision."""
         names = ("case_id", "version", "confidence")
         query = select(*(predictions.c[name] for name in names)).where(
-            predictions.c.rollout == self._rollout.number,
-            predictions.c.case_id.in_(value_lists.numbers(self._transaction, case_ids)),
+            *match_cases(self._transaction, self._rollout, predictions, case_ids),
         )
         confidences: dict[tuple[int, str], list[float | None]] = defaultdict(list)
         for row in self._transaction.execute(query):
             confidences[row.case_id, row.version].append(row.confidence)
         return confidences
 
-    def _differ(self) -> tuple[ColumnElement[bool], ...]:
-        """Return which classes differ on labels; a number's is told by the side that it errs to."""
+    def _build_conditions(self) -> tuple[ColumnElement[bool], ...]:
+        """Return the conditions for classes whose labels differ."""
         human_answer, model_answer = count_classes.c.decided, count_classes.c.predicted
         is_number = (human_answer == AGREE) & model_answer.in_(("under", "over"))
         return (
             count_classes.c.rollout == self._rollout.number,
-            count_classes.c.lever != WHOLE,
+            count_classes.c.lever != WHOLE_UNIT,
             human_answer != model_answer,
             human_answer.not_in((MISSING, UNLISTED)),
             model_answer.not_in((FAILED, LATE, OUTSIDE)),
             ~is_number,
         )
 
-    def _history(self) -> StoredHistory:
+    def _build_history(self) -> StoredHistory:
         return StoredHistory(self._transaction, self._rollout, levers=())
 
 
-def _is_evidence(mark: Mark) -> bool:
-    return mark.track == TRACK and mark.excluded is None
+def _is_evidence(unit: CountedUnitRow) -> bool:
+    return unit.track == GATE and unit.exclusion_reason is None
 
 
-def _places(
-    marks: Iterable[Mark], classes: Mapping[int, Differing]
-) -> Mapping[Place, Collection[int]]:
-    """Return what differs, each with its series: several where it was counted in two units."""
-    series_by_key: dict[Place, set[int]] = defaultdict(set)
-    for unit in filter(_is_evidence, marks):
-        for class_id in classes.keys() & unit.kinds:
-            series_by_key[unit.case_id, unit.version, class_id].add(unit.series)
+def _group_series(
+    units: Iterable[CountedUnitRow], classes: Mapping[int, DivergenceClass]
+) -> Mapping[LossKey, Collection[int]]:
+    """Return the series of each differing pair, possibly several."""
+    series_by_key: dict[LossKey, set[int]] = defaultdict(set)
+    for unit in filter(_is_evidence, units):
+        for class_id in classes.keys() & unit.class_ids:
+            series_by_key[unit.case_id, unit.version, class_id].add(unit.series_id)
     return series_by_key
 
 
-def _right(
-    had: Kept | None, known: Sequence[float | None], sure: float | None, series: Collection[int]
-) -> Kept | None:
-    """Return what should be kept: what is, where a revision says so, else what the last one says.
+def _compute_expected(
+    stored: LossValue | None,
+    revision_confidences: Sequence[float | None],
+    current_confidence: float | None,
+    series: Collection[int],
+) -> LossValue | None:
+    """Return the value that should be stored, or None.
 
-    Args:
-        had: what is kept, None where nothing is.
-        known: how sure the version was by each revision; empty where the pair should not be kept.
-        sure: by the revision that counts.
-        series: those that the unit was counted in.
+    It has the stored confidence if a revision has it, else `current_confidence`.
+    `revision_confidences` is empty if the pair should not be stored.
     """
-    stored_confidence = None if had is None else had[0]
-    confidence = stored_confidence if stored_confidence in known else sure if known else None
+    stored_confidence = None if stored is None else stored[0]
+    confidence = (
+        stored_confidence
+        if stored_confidence in revision_confidences
+        else current_confidence
+        if revision_confidences
+        else None
+    )
     if confidence is None:
         return None
-    return (confidence, had[1] if had and had[1] in series else min(series))
+    return (confidence, stored[1] if stored and stored[1] in series else min(series))
 
 
-def _parts(places: Sequence[Place]) -> Iterator[Sequence[Place]]:
-    for start in range(0, len(places), AT_ONCE):
-        yield places[start : start + AT_ONCE]
+def _split_keys(keys: Sequence[LossKey]) -> Iterator[Sequence[LossKey]]:
+    for start in range(0, len(keys), CASES_PER_PART):
+        yield keys[start : start + CASES_PER_PART]
 
 
-ABOVE_ALL: Final = 2.0  # no version is surer than 1
-SUREST: Final = (
+ABOVE_MAX_CONFIDENCE: Final = 2.0  # confidence is at most 1
+MOST_CONFIDENT_QUERY: Final = (
     select(top_losses.c.case_id, top_losses.c.confidence)
     .where(
         top_losses.c.rollout == bindparam("rollout"),
         top_losses.c.version == bindparam("version"),
-        top_losses.c.class_id == bindparam("kind"),
+        top_losses.c.class_id == bindparam("class_id"),
         tuple_(top_losses.c.confidence, top_losses.c.case_id)
-        < tuple_(bindparam("last_sure"), bindparam("last_case")),
+        < tuple_(bindparam("last_confidence"), bindparam("last_case")),
     )
     .order_by(top_losses.c.confidence.desc(), top_losses.c.case_id.desc())
     .limit(bindparam("at_once"))

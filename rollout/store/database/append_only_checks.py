@@ -1,41 +1,49 @@
-"""Whether a database keeps what it acknowledges: its triggers, its settings, and who owns it."""
+"""Checks that a database keeps what it acknowledges: triggers, settings and table owners."""
 
 from sqlalchemy import text
 
 from rollout.store.database.session import Transaction
-from rollout.store.tables.append_only import APPEND_ONLY, FUNCTION, triggers
+from rollout.store.tables.append_only import APPEND_ONLY, TRIGGER_FUNCTION, build_triggers
 
-FORGETFUL = ("fsync", "synchronous_commit", "full_page_writes")
+DURABILITY_SETTINGS = ("fsync", "synchronous_commit", "full_page_writes")
 
 
-def missing_triggers(transaction: Transaction) -> tuple[str, ...]:
-    """Return the triggers of append-only tables that are absent, switched off or other than ours.
+def find_missing_triggers(transaction: Transaction) -> tuple[str, ...]:
+    """Return the append-only triggers that are absent, disabled or changed.
 
-    On SQLite a migration that copies a table loses them and has to make them again.
+    On SQLite a migration that copies a table loses its triggers and must make them again.
     """
-    existing = _sqlite(transaction) if transaction.engine == "sqlite" else _postgresql(transaction)
+    existing = (
+        _load_sqlite_triggers(transaction)
+        if transaction.engine == "sqlite"
+        else _load_postgresql_triggers(transaction)
+    )
     expected = {
-        name: _form(transaction, statement)
+        name: _normalize_trigger(transaction, statement)
         for table, purgeable in APPEND_ONLY.items()
-        for name, statement in triggers(transaction.engine, table, purgeable=purgeable).items()
+        for name, statement in build_triggers(
+            transaction.engine, table, purgeable=purgeable
+        ).items()
     }
     return tuple(
         sorted(name for name, text_form in expected.items() if existing.get(name) != text_form)
     )
 
 
-def forgetful_settings(transaction: Transaction) -> tuple[str, ...]:
-    """Return the settings of the server with which acknowledged rows may be lost."""
+def find_unsafe_settings(transaction: Transaction) -> tuple[str, ...]:
+    """Return the server settings that may lose acknowledged rows."""
     if transaction.engine == "sqlite":
-        return ()  # every connection asserts its own
-    values = {name: transaction.execute(text(f"show {name}")).scalar() for name in FORGETFUL}
+        return ()  # `session` checks its settings on each connection
+    values = {
+        name: transaction.execute(text(f"show {name}")).scalar() for name in DURABILITY_SETTINGS
+    }
     return tuple(name for name, value in values.items() if value == "off")
 
 
-def owned_tables(transaction: Transaction) -> tuple[str, ...]:
-    """Return the append-only tables that the connected role could strip of their triggers."""
+def list_owned_tables(transaction: Transaction) -> tuple[str, ...]:
+    """Return the append-only tables whose triggers the connected role could drop."""
     if transaction.engine == "sqlite":
-        return ()  # whoever writes the file owns it
+        return ()  # SQLite has no roles
     query = text(
         "select tablename from pg_tables where schemaname = current_schema()"
         " and pg_has_role(current_user, tableowner, 'member') order by tablename"
@@ -43,23 +51,25 @@ def owned_tables(transaction: Transaction) -> tuple[str, ...]:
     return tuple(name for name in transaction.execute(query).scalars() if name in APPEND_ONLY)
 
 
-def _form(transaction: Transaction, made: str) -> str:
-    """Return a trigger's text; of PostgreSQL's the part that it does not write its own way."""
-    made = made.casefold()
+def _normalize_trigger(transaction: Transaction, statement: str) -> str:
+    """Return a trigger's text without the parts that PostgreSQL rewrites."""
+    statement = statement.casefold()
     if transaction.engine == "sqlite":
-        return made
-    head, body = made.split(" on ", maxsplit=1)
+        return statement
+    head, body = statement.split(" on ", maxsplit=1)
     events = sorted(head.split(" before ")[1].split(" or "))
     return f"{events} on {body}"
 
 
-def _sqlite(transaction: Transaction) -> dict[str, str]:
+def _load_sqlite_triggers(transaction: Transaction) -> dict[str, str]:
     query = text("select name, sql from sqlite_master where type = 'trigger'")
-    return {row.name: _form(transaction, row.sql) for row in transaction.execute(query)}
+    return {
+        row.name: _normalize_trigger(transaction, row.sql) for row in transaction.execute(query)
+    }
 
 
-def _postgresql(transaction: Transaction) -> dict[str, str]:
-    """Return the enabled triggers that call our function, as it was made."""
+def _load_postgresql_triggers(transaction: Transaction) -> dict[str, str]:
+    """Return the enabled triggers that call the unchanged trigger function."""
     query = text(
         "select t.tgname as name, pg_get_triggerdef(t.oid, true) as sql, p.prosrc from pg_trigger t"
         " join pg_class c on c.oid = t.tgrelid join pg_proc p on p.oid = t.tgfoid"
@@ -67,4 +77,8 @@ def _postgresql(transaction: Transaction) -> dict[str, str]:
         " where n.nspname = current_schema() and t.tgenabled = 'O' and not t.tgisinternal"
     )
     rows = transaction.execute(query)
-    return {row.name: _form(transaction, row.sql) for row in rows if row.prosrc in FUNCTION}
+    return {
+        row.name: _normalize_trigger(transaction, row.sql)
+        for row in rows
+        if row.prosrc in TRIGGER_FUNCTION
+    }

@@ -1,152 +1,199 @@
-"""Many rows at once, the fastest way that each driver has.
+"""Bulk statements: inserts and deletes of many rows, and lists of values as one parameter.
 
-Rows are tuples in the order of the table's columns, or come as columns by their names; both as
-they are stored: instants by `stored`, JSON by `plain`.
+Rows are tuples in the order of the table's columns, or sequences by column name. Values have their
+stored form: instants by `encode_instant`, JSON by `encode_json`.
+
+A batch of records needs ten small statements, for which SQLAlchemy takes longer than SQLite itself.
+So these are written with SQLAlchemy for both engines, compiled once and passed directly to the
+driver. Select only integers and texts this way, because rows come back as the driver returns them.
+Driver errors become SQLAlchemy's errors.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, Final
+import json
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from itertools import chain
+from types import NoneType
+from typing import TYPE_CHECKING, Any, Final
 
-from sqlalchemy import Column, Table
+from sqlalchemy import (
+    BigInteger,
+    BindParameter,
+    Column,
+    Executable,
+    Select,
+    Table,
+    Text,
+    bindparam,
+    cast,
+    func,
+    select,
+)
 from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy.exc import DBAPIError
 
-from rollout.store.database.driver_statements import given, inserted
 from rollout.store.database.session import Transaction
-from rollout.store.database.value_lists import array
 
-Insert = postgresql.Insert | sqlite.Insert
+if TYPE_CHECKING:
+    from sqlalchemy.engine import Compiled
+
+EngineInsert = postgresql.Insert | sqlite.Insert
+RowValues = tuple[Any, ...]
+IGNORE_CONFLICTS: Final = "on conflict do nothing"
+"""Suffix that inserts only rows with new keys, without returning them."""
+ROWS_PER_STATEMENT: Final = 25
+"""Rows of one statement; longer ones are not faster."""
+_compiled: dict[tuple[str, Executable], tuple[str, Mapping[str, Any], tuple[str, ...]]] = {}
+"""By engine and statement: its SQL, its own values and their order on SQLite."""
 
 
-def inserting(engine: str, table: Table) -> Insert:
-    """Return the engine's own insert, which knows `on conflict`."""
+def build_insert(engine: str, table: Table) -> EngineInsert:
+    """Return the engine's own insert statement, which supports `on conflict`."""
     if engine == "sqlite":
         return sqlite.insert(table)
     return postgresql.insert(table)
 
 
 def insert_once(transaction: Transaction, table: Table, row: Mapping[str, Any]) -> bool:
-    """Insert a row unless one with its key is there; say whether it was inserted.
+    """Insert a row unless its key exists; return whether it was inserted.
 
-    Of several who try at once exactly one is told yes, and only once it is sure.
+    Of concurrent calls exactly one returns True.
     """
-    statement = inserting(transaction.engine, table).values(row).on_conflict_do_nothing()
-    statement_returning_key = statement.returning(
-        *table.primary_key
-    )  # PostgreSQL's row count is no answer here
-    return transaction.execute(statement_returning_key).first() is not None
+    statement = build_insert(transaction.engine, table).values(row).on_conflict_do_nothing()
+    # PostgreSQL's row count is unreliable here
+    return transaction.execute(statement.returning(*table.primary_key)).first() is not None
 
 
-Cells = tuple[Any, ...]
-QUIETLY: Final = "on conflict do nothing"
-"""What inserts the rows whose key is not there yet, and doesn't say which these were."""
+def insert_new_rows(
+    transaction: Transaction, table: Table, rows: Sequence[Mapping[str, Any]]
+) -> None:
+    """Insert the rows with new keys, possibly none."""
+    if rows:
+        statement = build_insert(transaction.engine, table).on_conflict_do_nothing()
+        transaction.execute(statement, rows)
 
 
 def insert_columns(
-    transaction: Transaction, table: Table, columns: Mapping[str, Sequence[Any]], then: str = ""
+    transaction: Transaction, table: Table, columns: Mapping[str, Sequence[Any]], suffix: str = ""
 ) -> None:
-    """Insert rows, given column by column, each of the same length and not empty.
+    """Insert rows given as columns of equal length, not empty.
 
-    Drivers take longer for a null than for a text: a column with nothing in it is left out.
-
-    Args:
-        transaction: where.
-        table: into which.
-        columns: by name.
-        then: the end of the statement, as `QUIETLY`; without one all rows are known to be new.
+    Columns with only nulls are omitted: drivers take longer for a null than for a text. The suffix
+    ends the statement, such as `IGNORE_CONFLICTS`.
 
     Raises:
-        IntegrityError: a key is there already; nothing of the batch was inserted.
+        IntegrityError: a key exists already; nothing of the batch was inserted.
     """
     filled_columns = {
         name: cells for name, cells in columns.items() if cells.count(None) < len(cells)
     }
-    statement = _inserting(transaction, table, tuple(filled_columns))
+    statement = _get_insert_prefix(transaction, table, tuple(filled_columns))
     if transaction.engine == "sqlite":
-        rows = list(zip(*map(_quickly_bound, filled_columns.values()), strict=True))
-        inserted(transaction, statement, rows, then)
+        rows = list(zip(*map(_convert_for_sqlite, filled_columns.values()), strict=True))
+        run_insert(transaction, statement, rows, suffix)
     else:
-        given(transaction, f"{statement} {then}", list(map(array, filled_columns.values())))
+        run_statement(
+            transaction, f"{statement} {suffix}", list(map(encode_array, filled_columns.values()))
+        )
 
 
-def _inserting(transaction: Transaction, table: Table, names: tuple[str, ...]) -> str:
-    """Return what inserts these columns, made once."""
+def _get_insert_prefix(transaction: Transaction, table: Table, names: tuple[str, ...]) -> str:
+    """Return the start of an insert of these columns, built once."""
     key = (transaction.engine, table.name, names)
-    if key not in _statements:
+    if key not in _insert_prefixes:
         columns = [table.c[name] for name in names]
-        into = f"insert into {table.name} ({', '.join(_names(transaction, columns))})"
+        into = f"insert into {table.name} ({', '.join(_quote_names(transaction, columns))})"
         if transaction.engine == "postgresql":
-            into += f" select * from {_unnested(transaction, columns)}"  # noqa: S608 - names of ours
-        _statements[key] = into
-    return _statements[key]
+            into += f" select * from {_build_unnest(transaction, columns)}"  # noqa: S608 - constant names
+        _insert_prefixes[key] = into
+    return _insert_prefixes[key]
 
 
-_statements: dict[tuple[str, str, tuple[str, ...]], str] = {}
+_insert_prefixes: dict[tuple[str, str, tuple[str, ...]], str] = {}
 
 
-def _quickly_bound(cells: Sequence[Any]) -> Iterable[Any]:
-    """Return a column as SQLite's driver binds it: of others it would ask first what they are."""
+def _convert_for_sqlite(cells: Sequence[Any]) -> Iterable[Any]:
+    """Return a column in types that SQLite's driver binds without adapters."""
     converter = {bytes: bytearray, bool: int}.get(type(cells[0]))
     return cells if converter is None else map(converter, cells)
 
 
-def insert_missing(transaction: Transaction, table: Table, rows: Sequence[Cells]) -> set[Cells]:
-    """Insert the rows whose key is not there yet, and return the keys of these.
+def insert_missing(
+    transaction: Transaction, table: Table, rows: Sequence[RowValues]
+) -> set[RowValues]:
+    """Insert the rows with new keys and return these keys.
 
-    Of several who try at once exactly one is given a key back, once it is sure.
+    Of concurrent calls exactly one returns a key.
     """
     if not rows:
         return set()
     if transaction.engine == "sqlite":
-        return _insert_singly(transaction, table, rows, QUIETLY)
-    key = ", ".join(_names(transaction, _key(table)))
-    statement = _insert_lists(transaction, table, f"{QUIETLY} returning {key}")
-    inserted_rows = transaction.connection.exec_driver_sql(statement, _lists(rows))
+        return _insert_one_by_one(transaction, table, rows, IGNORE_CONFLICTS)
+    key = ", ".join(_quote_names(transaction, _list_key_columns(table)))
+    statement = _build_list_insert(transaction, table, f"{IGNORE_CONFLICTS} returning {key}")
+    inserted_rows = transaction.connection.exec_driver_sql(statement, _encode_lists(rows))
     return {tuple(row) for row in inserted_rows}
 
 
-def insert_quietly(transaction: Transaction, table: Table, rows: Sequence[Cells]) -> None:
-    """Insert the rows whose key is not there yet, all at once; which these were is not said."""
+def insert_ignoring_conflicts(
+    transaction: Transaction, table: Table, rows: Sequence[RowValues]
+) -> None:
+    """Insert the rows with new keys in one statement."""
     if rows:
         names = (column.name for column in table.columns)
         columns = dict(zip(names, zip(*rows, strict=True), strict=True))
-        insert_columns(transaction, table, columns, QUIETLY)
+        insert_columns(transaction, table, columns, IGNORE_CONFLICTS)
 
 
-def add_up(transaction: Transaction, table: Table, rows: Sequence[Cells], column: str) -> None:
-    """Insert rows; where a key is there, add to one of its columns instead. Keys differ."""
+def upsert_sums(
+    transaction: Transaction, table: Table, rows: Sequence[RowValues], column: str
+) -> None:
+    """Insert rows; where a key exists, add to one column.
+
+    Keys within `rows` are unique.
+    """
     if not rows:
         return
-    key = ", ".join(_names(transaction, _key(table)))
+    key = ", ".join(_quote_names(transaction, _list_key_columns(table)))
     increment = f"set {column} = {table.name}.{column} + excluded.{column}"
     on_conflict = f"on conflict ({key}) do update {increment}"
     if transaction.engine == "sqlite":
-        statement = f"insert into {_target(transaction, table)} {_marks(table)} {on_conflict}"
+        statement = (
+            f"insert into {_get_target(transaction, table)} {_build_placeholders(table)}"
+            f" {on_conflict}"
+        )
         transaction.connection.exec_driver_sql(statement, list(rows))
     else:
-        statement = _insert_lists(transaction, table, on_conflict)
-        transaction.connection.exec_driver_sql(statement, _lists(rows))
+        statement = _build_list_insert(transaction, table, on_conflict)
+        transaction.connection.exec_driver_sql(statement, _encode_lists(rows))
 
 
-def delete_keys(transaction: Transaction, table: Table, keys: Sequence[Cells]) -> None:
-    """Delete the rows that have these keys."""
+def delete_keys(transaction: Transaction, table: Table, keys: Sequence[RowValues]) -> None:
+    """Delete the rows with these keys."""
     if not keys:
         return
-    names = _names(transaction, _key(table))
+    names = _quote_names(transaction, _list_key_columns(table))
     if transaction.engine == "sqlite":
         condition = " and ".join(f"{name} = ?" for name in names)
     else:
-        condition = f"({', '.join(names)}) in (select * from {_unnested(transaction, _key(table))})"  # noqa: S608 - names of ours
-    statement = f"delete from {table.name} where {condition}"  # noqa: S608 - names of ours
-    parameters = list(keys) if transaction.engine == "sqlite" else _lists(keys)
+        key_rows = _build_unnest(transaction, _list_key_columns(table))
+        condition = f"({', '.join(names)}) in (select * from {key_rows})"  # noqa: S608 - constant names
+    statement = f"delete from {table.name} where {condition}"  # noqa: S608 - constant names
+    parameters = list(keys) if transaction.engine == "sqlite" else _encode_lists(keys)
     transaction.connection.exec_driver_sql(statement, parameters)
 
 
-def _insert_singly(
-    transaction: Transaction, table: Table, rows: Sequence[Cells], otherwise: str
-) -> set[Cells]:
-    """Insert row by row and see of each whether it was: SQLite's driver says so only then."""
-    statement = f"insert into {_target(transaction, table)} {_marks(table)} {otherwise}"
-    key_positions = [list(table.columns).index(column) for column in _key(table)]
+def _insert_one_by_one(
+    transaction: Transaction, table: Table, rows: Sequence[RowValues], on_conflict: str
+) -> set[RowValues]:
+    """Insert row by row and return the new keys.
+
+    SQLite's driver reports only for a single row whether it was inserted.
+    """
+    statement = (
+        f"insert into {_get_target(transaction, table)} {_build_placeholders(table)} {on_conflict}"
+    )
+    key_positions = [list(table.columns).index(column) for column in _list_key_columns(table)]
     driver: Any = transaction.connection.connection.driver_connection
     return {
         tuple(row[position] for position in key_positions)
@@ -155,25 +202,25 @@ def _insert_singly(
     }
 
 
-def _insert_lists(transaction: Transaction, table: Table, otherwise: str) -> str:
-    target, lists = _target(transaction, table), _unnested(transaction, list(table.columns))
-    return f"insert into {target} select * from {lists} {otherwise}"  # noqa: S608 - names of ours
+def _build_list_insert(transaction: Transaction, table: Table, on_conflict: str) -> str:
+    target, lists = _get_target(transaction, table), _build_unnest(transaction, list(table.columns))
+    return f"insert into {target} select * from {lists} {on_conflict}"  # noqa: S608 - constant names
 
 
-def _unnested(transaction: Transaction, columns: Sequence[Column[Any]]) -> str:
+def _build_unnest(transaction: Transaction, columns: Sequence[Column[Any]]) -> str:
     type_names = [column.type.compile(transaction.connection.dialect) for column in columns]
     return f"unnest({', '.join(f'%s::{type_name}[]' for type_name in type_names)})"
 
 
-def _lists(rows: Sequence[Cells]) -> tuple[Any, ...]:
-    return tuple(map(array, zip(*rows, strict=True)))
+def _encode_lists(rows: Sequence[RowValues]) -> tuple[Any, ...]:
+    return tuple(map(encode_array, zip(*rows, strict=True)))
 
 
-def _target(transaction: Transaction, table: Table) -> str:
-    """Return a table with its columns as SQL; made once, each batch needs several."""
+def _get_target(transaction: Transaction, table: Table) -> str:
+    """Return a table with its columns as SQL, built once."""
     target = _targets.get((transaction.engine, table.name))
     if target is None:
-        target = f"{table.name} ({', '.join(_names(transaction, list(table.columns)))})"
+        target = f"{table.name} ({', '.join(_quote_names(transaction, list(table.columns)))})"
         _targets[transaction.engine, table.name] = target
     return target
 
@@ -181,14 +228,171 @@ def _target(transaction: Transaction, table: Table) -> str:
 _targets: dict[tuple[str, str], str] = {}
 
 
-def _names(transaction: Transaction, columns: Sequence[Column[Any]]) -> list[str]:
+def _quote_names(transaction: Transaction, columns: Sequence[Column[Any]]) -> list[str]:
     quote = transaction.connection.dialect.identifier_preparer.quote
     return [quote(column.name) for column in columns]
 
 
-def _key(table: Table) -> list[Column[Any]]:
+def _list_key_columns(table: Table) -> list[Column[Any]]:
     return list(table.primary_key)
 
 
-def _marks(table: Table) -> str:
+def _build_placeholders(table: Table) -> str:
     return f"values ({', '.join('?' * len(table.columns))})"
+
+
+def fetch_rows(
+    transaction: Transaction, statement: Executable, parameters: Mapping[str, Any]
+) -> list[RowValues]:
+    """Return the rows of a statement that is built once or cached.
+
+    Parameter values have their stored form.
+    """
+    text, own_values, order = _compile_statement(transaction, statement)
+    values: Any = {**own_values, **parameters}
+    if order:
+        values = [values[name] for name in order]
+    driver = _get_driver(transaction)
+    try:
+        return driver.execute(text, values).fetchall()  # type: ignore[no-any-return]
+    except _get_driver_error(transaction) as error:
+        raise _wrap_error(transaction, text, error) from error
+
+
+def run_insert(
+    transaction: Transaction, prefix: str, rows: Sequence[RowValues], suffix: str = ""
+) -> None:
+    """Run an insert on SQLite, several rows a statement.
+
+    The prefix ends before `values`; the suffix follows the values.
+    """
+    placeholders = f"({', '.join('?' * len(rows[0]))})"
+    single_statement, batch_statement = (
+        f"{prefix} values {', '.join([placeholders] * n)} {suffix}" for n in (1, ROWS_PER_STATEMENT)
+    )
+    batched_count = len(rows) - len(rows) % ROWS_PER_STATEMENT
+    flat = tuple(chain.from_iterable(rows[:batched_count]))
+    step = ROWS_PER_STATEMENT * len(rows[0])
+    driver = _get_driver(transaction)
+    try:
+        driver.executemany(batch_statement, (flat[n : n + step] for n in range(0, len(flat), step)))
+        driver.executemany(single_statement, rows[batched_count:])
+    except _get_driver_error(transaction) as error:
+        raise _wrap_error(transaction, single_statement, error) from error
+
+
+def run_statement(transaction: Transaction, text: str, values: Sequence[Any]) -> None:
+    """Run a statement in the driver's own SQL, without a result."""
+    try:
+        _get_driver(transaction).execute(text, values)
+    except _get_driver_error(transaction) as error:
+        raise _wrap_error(transaction, text, error) from error
+
+
+def _compile_statement(
+    transaction: Transaction, statement: Executable
+) -> tuple[str, Mapping[str, Any], tuple[str, ...]]:
+    key = (transaction.engine, statement)
+    compiled = _compiled.get(key)
+    if compiled is None:
+        compilation: Compiled = statement.compile(dialect=transaction.connection.dialect)  # type: ignore[attr-defined]
+        order = tuple(getattr(compilation, "positiontup", None) or ())
+        compiled = _compiled[key] = (str(compilation), compilation.params, order)
+    return compiled
+
+
+def _get_driver(transaction: Transaction) -> Any:
+    return transaction.connection.connection.driver_connection
+
+
+def _get_driver_error(transaction: Transaction) -> type[Exception]:
+    error_type: type[Exception] = transaction.connection.dialect.loaded_dbapi.Error
+    return error_type
+
+
+def _wrap_error(transaction: Transaction, text: str, error: Any) -> BaseException:
+    wrapped: BaseException = DBAPIError.instance(text, None, error, _get_driver_error(transaction))
+    return wrapped
+
+
+def select_texts(engine: str, parameter: str) -> Select[Any]:
+    """Return a query whose rows are a parameter's values.
+
+    The parameter is made by `encode_values`, or on PostgreSQL by `encode_array`.
+    """
+    return _select_rows(engine, bindparam(parameter), Text)
+
+
+def select_numbers(transaction: Transaction, values: Collection[int]) -> Select[Any]:
+    """Return a query whose rows are the values."""
+    parameter: BindParameter[Any] = bindparam(
+        None, encode_values(transaction.engine, values), unique=True
+    )
+    return _select_rows(transaction.engine, parameter, BigInteger)
+
+
+def encode_values(engine: str, values: Collection[Any]) -> Any:
+    """Return values as one parameter."""
+    return json.dumps(list(values)) if engine == "sqlite" else list(values)
+
+
+def encode_array(values: Collection[Any]) -> Any:
+    r"""Return an array parameter for PostgreSQL as text, faster than its driver.
+
+    Values of mixed or unsupported types are returned as a list for the driver.
+
+    >>> encode_array([1, None, 2])
+    '{1,null,2}'
+    >>> print(encode_array(["a", 'b "c"']))
+    {"a","b \"c\""}
+    >>> encode_array([1, "a"])
+    [1, 'a']
+    """
+    items = list(values)
+    types = set(map(type, items))
+    writers = {_FORMATTERS.get(item_type) for item_type in types - {NoneType}}
+    formatter = writers.pop() if len(writers) == 1 else None
+    if formatter is None:
+        return items
+    if NoneType in types:
+        texts: Iterable[str] = ("null" if item is None else formatter([item]) for item in items)
+    elif float not in types and items[0] is items[-1] and items.count(items[0]) == len(items):
+        texts = [formatter(items[:1])] * len(
+            items
+        )  # not for floats: 0.0 == -0.0, but their texts differ
+    else:
+        texts = [formatter(items)]
+    return f"{{{','.join(texts)}}}"
+
+
+def _format_numbers(numbers: list[Any]) -> str:
+    return repr(numbers)[1:-1]
+
+
+def _format_texts(texts: list[str]) -> str:
+    joined = "".join(texts)
+    if '"' in joined or "\\" in joined:
+        texts = [text_value.replace("\\", "\\\\").replace('"', '\\"') for text_value in texts]
+    return '"' + '","'.join(texts) + '"'
+
+
+def _format_bytes(values: list[bytes]) -> str:
+    return '"\\\\x' + '","\\\\x'.join([value.hex() for value in values]) + '"'
+
+
+_FORMATTERS: Final[Mapping[type, Callable[[list[Any]], str]]] = {
+    int: _format_numbers,
+    float: _format_numbers,
+    bool: _format_numbers,
+    str: _format_texts,
+    bytes: _format_bytes,
+}
+
+
+def _select_rows(
+    engine: str, values: BindParameter[Any], kind: type[Text | BigInteger]
+) -> Select[Any]:
+    if engine == "sqlite":
+        rows = func.json_each(values).table_valued("value", joins_implicitly=True)
+        return select(rows.c.value)
+    return select(func.unnest(cast(values, ARRAY(kind))).column_valued("value"))

@@ -1,7 +1,7 @@
 """PostgreSQL's two roles: one owns the tables and migrates, the other runs the service.
 
-Whoever owns a table can drop its triggers, so the service must not: it reads and inserts in
-append-only tables, deletes where a purge may, and changes only what is meant to change.
+A table's owner can drop its triggers, so the service uses another role: it reads and inserts in
+append-only tables, deletes where a purge may, and updates only the other tables.
 """
 
 from collections.abc import Iterator
@@ -15,26 +15,25 @@ from rollout.store.tables.tables import metadata
 VERSION_TABLE = "alembic_version"
 
 
-def grant(transaction: Transaction, role: str) -> None:
-    """Let `role` run the service on the tables that the connected role owns.
+def grant_privileges(transaction: Transaction, role: str) -> None:
+    """Grant `role` what the service needs on the connected role's tables.
 
-    Run it after each upgrade: new tables have new rights. The role itself is made by whoever
-    administers the server.
+    Run it after each upgrade, because new tables need new privileges. The role must exist.
     """
-    for statement in grants(transaction.connection.dialect.identifier_preparer.quote(role)):
+    for statement in list_grants(transaction.connection.dialect.identifier_preparer.quote(role)):
         transaction.execute(text(statement))
 
 
-def grants(role: str) -> Iterator[str]:
-    """Yield what is granted; `role` is quoted already."""
+def list_grants(role: str) -> Iterator[str]:
+    """Yield the grant statements; `role` is quoted already."""
     yield f"grant select on {VERSION_TABLE} to {role}"
     for table in metadata.sorted_tables:
-        yield f"grant {_rights(table.name)} on {table.name} to {role}"
+        yield f"grant {_list_privileges(table.name)} on {table.name} to {role}"
         if table.autoincrement_column is not None:
             yield f"grant usage on {table.name}_id_seq to {role}"
 
 
-def _rights(table: str) -> str:
+def _list_privileges(table: str) -> str:
     if table not in APPEND_ONLY:
         return "select, insert, update, delete"
     return "select, insert, delete" if APPEND_ONLY[table] else "select, insert"

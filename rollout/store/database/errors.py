@@ -1,13 +1,13 @@
-"""What can be wrong with the database, and what to do next.
+"""Errors of the database, each with what to do next.
 
     StoreError
-    ├── DatabaseBusy       a lock was held for too long; nothing was done, ask again
-    ├── OutcomeUnknown     the connection broke while committing; asking again is safe by its key
-    ├── LedgerFormError    a ledger is still in form 1; says what to run
-    ├── SchemaMismatch     the tables are not those of this program
-    └── UnsafeDatabase     it would lose or change what it acknowledged
+    ├── DatabaseBusyError    a lock was held for too long; nothing was done, retry
+    ├── CommitUnknownError   the connection broke while committing; retry with the same key
+    ├── LedgerFormError      a ledger is still in form 1; the message names the command
+    ├── SchemaMismatchError  the tables are not those of this program
+    └── UnsafeDatabaseError  the database could lose or change acknowledged rows
 
-What the rollout's own rules refuse is a `rollout.core.errors.Refusal`.
+Refusals by the rollout's own rules are `rollout.core.errors.RefusalError`.
 """
 
 from collections.abc import Iterator
@@ -17,37 +17,37 @@ from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 
 
 class StoreError(Exception):
-    """The database can't do it. `str()` says why and what to do next."""
+    """A database failure; `str()` says why and what to do next."""
 
     code = "database-error"
 
 
-class DatabaseBusy(StoreError):  # noqa: N818 - named for what is so, as all refusals are
-    """Somebody else held a lock for too long. Nothing was done."""
+class DatabaseBusyError(StoreError):
+    """A lock that another transaction held for too long; nothing was done."""
 
     code = "database-busy"
 
 
-class OutcomeUnknown(StoreError):  # noqa: N818
-    """The connection broke while committing: it may or may not have been done."""
+class CommitUnknownError(StoreError):
+    """A connection that broke while committing: the commit may have succeeded."""
 
     code = "outcome-unknown"
 
 
-class SchemaMismatch(StoreError):  # noqa: N818
-    """The tables are older or newer than this program, or there are none."""
+class SchemaMismatchError(StoreError):
+    """Tables that are missing, or older or newer than this program."""
 
     code = "schema-mismatch"
 
 
 class LedgerFormError(StoreError):
-    """A ledger is still in form 1, in which nothing is written any more."""
+    """A ledger in form 1, which is no longer written."""
 
     code = "ledger-form"
 
 
-class UnsafeDatabase(StoreError):  # noqa: N818
-    """The database would lose or change what it has acknowledged."""
+class UnsafeDatabaseError(StoreError):
+    """A database that could lose or change acknowledged rows."""
 
     code = "unsafe-database"
 
@@ -57,26 +57,28 @@ BUSY_STATES = frozenset({"55P03", "40P01", "40001", "57014", "25P03", "25P04"})
 
 
 @contextmanager
-def named() -> Iterator[None]:
-    """Turn what drivers raise under contention into `DatabaseBusy`; all else goes through."""
+def translate_driver_errors() -> Iterator[None]:
+    """Raise `DatabaseBusyError` for driver errors under contention; pass other errors on."""
     try:
         yield
     except DBAPIError as error:
-        if not _busy(error):
+        if not _is_busy(error):
             raise
-        raise DatabaseBusy("the database is busy; nothing was done, ask again") from error
+        raise DatabaseBusyError("the database is busy; nothing was done, retry") from error
 
 
-def _busy(error: DBAPIError) -> bool:
+def _is_busy(error: DBAPIError) -> bool:
     state = getattr(error.orig, "sqlstate", None)
     return state in BUSY_STATES or "database is locked" in str(error.orig)
 
 
-def undecided(error: DBAPIError) -> bool:
-    """Say whether a commit that failed so may have been done: no server said that it was not."""
-    state = getattr(error.orig, "sqlstate", None) or "08"  # 08: connection, 57P: shut down
-    return isinstance(error, OperationalError) and state[:2] in {"08", "57"} and not _busy(error)
+def is_commit_unknown(error: DBAPIError) -> bool:
+    """Return whether a commit that failed with this error may have succeeded."""
+    state = (
+        getattr(error.orig, "sqlstate", None) or "08"
+    )  # classes 08: connection, 57: operator intervention
+    return isinstance(error, OperationalError) and state[:2] in {"08", "57"} and not _is_busy(error)
 
 
-UNKEPT = DataError
-"""A value that a column can not hold, as NUL in a text of PostgreSQL."""
+UnstorableValueError = DataError
+"""A value that a column can't store, such as NUL in a text of PostgreSQL."""

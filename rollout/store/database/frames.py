@@ -1,4 +1,4 @@
-"""Rows of a query as a frame, with the types that the columns have even where there are none."""
+"""Query results as frames, with the column types also where there are no rows."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -8,12 +8,12 @@ from sqlalchemy import Boolean, Double, Integer, LargeBinary, Select, Text
 from sqlalchemy.types import TypeEngine
 
 from rollout.store.database.session import Transaction
-from rollout.store.tables.columns import Instant, Plain
+from rollout.store.tables.columns import InstantType, JsonType
 from rollout.tally.frames import INSTANT
 
-KINDS: tuple[tuple[type[TypeEngine[Any]], pl.DataType], ...] = (
-    (Instant, INSTANT),
-    (Plain, pl.List(pl.Int64())),
+COLUMN_TYPES: tuple[tuple[type[TypeEngine[Any]], pl.DataType], ...] = (
+    (InstantType, INSTANT),
+    (JsonType, pl.List(pl.Int64())),
     (Boolean, pl.Boolean()),
     (Integer, pl.Int64()),
     (Double, pl.Float64()),
@@ -22,16 +22,16 @@ KINDS: tuple[tuple[type[TypeEngine[Any]], pl.DataType], ...] = (
 )
 
 
-def framed(transaction: Transaction, query: Select[Any]) -> pl.DataFrame:
-    """Return the rows of a query; its JSON columns are lists of whole numbers."""
-    return pl.concat(framed_parts(transaction, query))
+def load_frame(transaction: Transaction, query: Select[Any]) -> pl.DataFrame:
+    """Return the rows of a query; JSON columns are lists of integers."""
+    return pl.concat(load_frame_parts(transaction, query))
 
 
-def framed_parts(
+def load_frame_parts(
     transaction: Transaction, query: Select[Any], at_once: int = 5_000
 ) -> Iterator[pl.DataFrame]:
-    """Yield the rows of a query in frames of so many; an empty one where there are none."""
-    schema = {column.name: _kind(column.type) for column in query.selected_columns}
+    """Yield the rows of a query in frames, at least one."""
+    schema = {column.name: _find_type(column.type) for column in query.selected_columns}
     result = transaction.execute(query.execution_options(yield_per=at_once))
     is_empty = True
     for part in result.partitions():
@@ -41,5 +41,9 @@ def framed_parts(
         yield pl.DataFrame(schema=schema)
 
 
-def _kind(of: TypeEngine[Any]) -> pl.DataType:
-    return next(frame_type for stored_type, frame_type in KINDS if isinstance(of, stored_type))
+def _find_type(column_type: TypeEngine[Any]) -> pl.DataType:
+    return next(
+        frame_type
+        for stored_type, frame_type in COLUMN_TYPES
+        if isinstance(column_type, stored_type)
+    )

@@ -1,4 +1,4 @@
-"""First answers to idempotency keys: whoever asks again with the same key gets the same answer."""
+"""First responses by idempotency key, which a retry with the same key gets again."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -12,22 +12,22 @@ from rollout.store.tables.tables import idempotency_keys
 
 
 @dataclass(frozen=True, slots=True)
-class Reply:
-    """What was answered; `request` is the hash of what was asked."""
+class IdempotentResponse:
+    """A stored response; `request` is the hash of the request."""
 
     request: bytes
     status: int
     body: str
 
 
-class Replies:
-    """The kept answers of everybody."""
+class IdempotencyKeys:
+    """The stored responses of all callers."""
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
 
-    def find(self, principal: str, key: str, *, at: datetime) -> Reply | None:
-        """Return what was answered under a key; None where nothing was, or it has expired."""
+    def find(self, principal: str, key: str, *, at: datetime) -> IdempotentResponse | None:
+        """Return the stored response of a key, unless expired."""
         query = select(idempotency_keys).where(
             idempotency_keys.c.principal == principal,
             idempotency_keys.c.key == key,
@@ -35,13 +35,21 @@ class Replies:
         )
         row = self._transaction.execute(query).one_or_none()
         return (
-            None if row is None else Reply(row.request_hash, row.response_status, row.response_body)
+            None
+            if row is None
+            else IdempotentResponse(row.request_hash, row.response_status, row.response_body)
         )
 
-    def keep(
-        self, principal: str, key: str, reply: Reply, *, at: datetime, until: datetime
+    def store(
+        self,
+        principal: str,
+        key: str,
+        response: IdempotentResponse,
+        *,
+        at: datetime,
+        until: datetime,
     ) -> None:
-        """Keep an answer; the first one under a key stays, unless it has expired."""
+        """Store a response; an earlier one stays, unless it has expired."""
         expired = (
             idempotency_keys.c.principal == principal,
             idempotency_keys.c.key == key,
@@ -51,16 +59,16 @@ class Replies:
         row = {
             "principal": principal,
             "key": key,
-            "request_hash": reply.request,
-            "response_status": reply.status,
-            "response_body": reply.body,
+            "request_hash": response.request,
+            "response_status": response.status,
+            "response_body": response.body,
             "expires_at": until,
         }
         insert_once(self._transaction, idempotency_keys, row)
-        faults.point("reply.kept")
+        faults.reach_point("reply.kept")
 
-    def forget(self, *, at: datetime) -> None:
-        """Delete what has expired."""
+    def delete_expired(self, *, at: datetime) -> None:
+        """Delete the expired responses."""
         self._transaction.execute(
             delete(idempotency_keys).where(idempotency_keys.c.expires_at <= at)
         )

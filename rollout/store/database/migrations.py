@@ -1,8 +1,8 @@
-"""Create, upgrade and check the schema: Alembic without a file of its own.
+"""Create, upgrade and check the schema, by Alembic without a configuration file.
 
-The revisions stand in `migrations/` of the source, in `rollout/_migrations` of the wheel. Alembic
-is imported where a schema is changed: to check one, which every start does, takes 12 MiB less
-without it.
+The revisions are in `migrations/` of the source and in `rollout/_migrations` of the wheel. Alembic
+is imported only where the schema changes: each start checks the schema, and without Alembic that
+takes 12 MiB less.
 """
 
 import re
@@ -15,33 +15,35 @@ from sqlalchemy import Connection, Engine, event, inspect
 from sqlalchemy.exc import OperationalError
 
 from rollout import faults
-from rollout.store.database.errors import SchemaMismatch, StoreError, named
-from rollout.store.database.session import Database, Transaction, engine_of
+from rollout.store.database.errors import SchemaMismatchError, StoreError, translate_driver_errors
+from rollout.store.database.session import Database, Transaction, create_database_engine
 from rollout.store.tables.tables import metadata
 
 if TYPE_CHECKING:
     from alembic.config import Config
 
 PACKAGE = Path(__file__).parents[2]
-LOCK_TIMEOUT = "5s"  # a migration that can't have its lock must not queue everybody behind it
+LOCK_TIMEOUT = "5s"  # a waiting migration would block all later queries
 STATEMENT_TIMEOUT = "15min"
-OWN: Final = re.compile(r'^revision = "(.+)"', re.MULTILINE)
-BEFORE: Final = re.compile(r'^down_revision = "(.+)"', re.MULTILINE)
+REVISION_PATTERN: Final = re.compile(r'^revision = "(.+)"', re.MULTILINE)
+PREVIOUS_PATTERN: Final = re.compile(r'^down_revision = "(.+)"', re.MULTILINE)
 
 
-def folder() -> Path:
-    """Return where the revisions stand."""
+def find_migrations_folder() -> Path:
+    """Return the folder of the revisions."""
     packaged = PACKAGE / "_migrations"
     return packaged if packaged.is_dir() else PACKAGE.parent / "migrations"
 
 
-def config(connection: Connection | None = None) -> "Config":
-    """Return Alembic's settings, made here; `env.py` takes the connection from them."""
-    from alembic.config import Config  # noqa: PLC0415 - see above
+def build_config(connection: Connection | None = None) -> "Config":
+    """Return Alembic's settings; `env.py` takes the connection from them."""
+    from alembic.config import Config  # noqa: PLC0415 - see module docstring
 
     settings = {"lock_timeout": LOCK_TIMEOUT, "statement_timeout": STATEMENT_TIMEOUT}
     configuration = Config(attributes={"connection": connection, "settings": settings})
-    configuration.set_main_option("script_location", str(folder()).replace("%", "%%"))
+    configuration.set_main_option(
+        "script_location", str(find_migrations_folder()).replace("%", "%%")
+    )
     configuration.set_main_option(
         "file_template", "%%(year)d-%%(month).2d-%%(day).2d-%%(hour).2d%%(minute).2d_%%(slug)s"
     )
@@ -49,42 +51,45 @@ def config(connection: Connection | None = None) -> "Config":
     return configuration
 
 
-def upgrade(url: str, to: str = "head") -> None:
-    """Bring the schema up to a revision, all of it or nothing; make the tables if there are none.
+def upgrade(url: str, revision: str = "head") -> None:
+    """Upgrade the schema to a revision in one transaction; create missing tables.
 
     Raises:
-        DatabaseBusy: a lock was not given within its time; nothing was changed, run it again.
+        DatabaseBusyError: a lock was not free in time; nothing was changed, run it again.
     """
-    from alembic.command import upgrade as up  # noqa: PLC0415 - see above
+    from alembic.command import upgrade as up  # noqa: PLC0415 - see module docstring
 
-    _migrate(url, up, to)
-
-
-def downgrade(url: str, to: str) -> None:
-    """Take the schema back to a revision; `base` drops every table with all that is in it."""
-    from alembic.command import downgrade as down  # noqa: PLC0415 - see above
-
-    _migrate(url, down, to)
+    _run_migration(url, up, revision)
 
 
-def _migrate(url: str, do: Any, to: str) -> None:
-    engine = engine_of(url)
-    event.listen(engine, "after_cursor_execute", lambda *_: faults.point("migration.step"))
+def downgrade(url: str, revision: str) -> None:
+    """Downgrade the schema to a revision; `base` drops all tables."""
+    from alembic.command import downgrade as down  # noqa: PLC0415 - see module docstring
+
+    _run_migration(url, down, revision)
+
+
+def _run_migration(url: str, command: Any, revision: str) -> None:
+    engine = create_database_engine(url)
+    event.listen(engine, "after_cursor_execute", lambda *_: faults.reach_point("migration.step"))
     try:
-        with _connected(engine) as connection, named():
-            do(config(connection), to)
+        with _connect(engine) as connection, translate_driver_errors():
+            command(build_config(connection), revision)
     finally:
         engine.dispose()
 
 
-def _connected(engine: Engine) -> Connection:
-    with _opened(), named():
+def _connect(engine: Engine) -> Connection:
+    with _translate_open_errors(), translate_driver_errors():
         return engine.connect()
 
 
 @contextmanager
-def _opened() -> Iterator[None]:
-    """Say of a database that can't be opened where to look; why is a note: it may name hosts."""
+def _translate_open_errors() -> Iterator[None]:
+    """Raise an error with a remedy if the database can't be opened.
+
+    The cause is a note of the error, because it may name hosts.
+    """
     try:
         yield
     except OperationalError as error:
@@ -93,77 +98,77 @@ def _opened() -> Iterator[None]:
         raise store_error from error
 
 
-def head() -> str:
-    """Return the revision that this program is written for."""
-    previous_by_revision = _revisions()
+def find_head_revision() -> str:
+    """Return the revision that this program needs."""
+    previous_by_revision = _load_revisions()
     (head_revision,) = previous_by_revision.keys() - previous_by_revision.values()
     return head_revision
 
 
-def _revisions() -> dict[str, str]:
-    """Return each revision with the one before it, "" before the first, as their files say."""
+def _load_revisions() -> dict[str, str]:
+    """Return each revision with its predecessor, "" for the first one."""
     previous_by_revision = {}
-    for file in (folder() / "versions").glob("*.py"):
+    for file in (find_migrations_folder() / "versions").glob("*.py"):
         text = file.read_text(encoding="utf-8")
-        for revision in OWN.findall(text):
-            previous_by_revision[revision] = "".join(BEFORE.findall(text))
+        for revision in REVISION_PATTERN.findall(text):
+            previous_by_revision[revision] = "".join(PREVIOUS_PATTERN.findall(text))
     return previous_by_revision
 
 
-def current(url: str) -> str | None:
-    """Return the revision that a database is at, None where it has no tables.
+def load_current_revision(url: str) -> str | None:
+    """Return the revision of a database, or None without tables.
 
     Raises:
-        StoreError: it can't be opened.
+        StoreError: the database can't be opened.
     """
     database = Database(url)
     try:
-        return found_in(database)
+        return find_schema_revision(database)
     finally:
         database.close()
 
 
-def found_in(database: Database) -> str | None:
-    """Return the revision of an open database, None where it has no tables.
+def find_schema_revision(database: Database) -> str | None:
+    """Return the revision of an open database, or None without tables.
 
     Raises:
-        StoreError: it can't be opened after all.
+        StoreError: the database can't be opened.
     """
-    with _opened(), database.reading() as transaction:
-        return revision_of(transaction)
+    with _translate_open_errors(), database.begin_read() as transaction:
+        return read_revision(transaction)
 
 
-def revision_of(transaction: Transaction) -> str | None:
-    """Return the revision of the database that a transaction reads."""
+def read_revision(transaction: Transaction) -> str | None:
+    """Return the revision that a transaction reads, or None without tables."""
     if not inspect(transaction.connection).has_table("alembic_version"):
         return None
     query = "select version_num from alembic_version"
     return transaction.connection.exec_driver_sql(query).scalar()
 
 
-def require_current(database: Database) -> None:
-    """Go on only if the tables are those of this program.
+def check_schema_current(database: Database) -> None:
+    """Raise unless the tables are those of this program.
 
     Raises:
-        SchemaMismatch: there are none, or they are older or newer; says what to run.
-        StoreError: it can't be opened.
+        SchemaMismatchError: tables are missing, older or newer; the message names the command.
+        StoreError: the database can't be opened.
     """
-    revision = found_in(database)
-    if revision == head():
+    revision = find_schema_revision(database)
+    if revision == find_head_revision():
         return
     if revision is None:
-        raise SchemaMismatch("the database has no tables; run `rollout db upgrade`")
-    if revision in _revisions():
-        raise SchemaMismatch(f"the schema is at {revision}, older; run `rollout db upgrade`")
-    raise SchemaMismatch(f"the schema is at {revision}, newer; run the rollout that knows it")
+        raise SchemaMismatchError("the database has no tables; run `rollout db upgrade`")
+    if revision in _load_revisions():
+        raise SchemaMismatchError(f"the schema is at {revision}, older; run `rollout db upgrade`")
+    raise SchemaMismatchError(f"the schema is at {revision}, newer; run a newer rollout")
 
 
-def drift(url: str) -> list[Any]:
-    """Return how the tables of a database differ from those of the program; empty: not at all."""
-    from alembic.autogenerate import compare_metadata  # noqa: PLC0415 - see above
-    from alembic.migration import MigrationContext  # noqa: PLC0415 - see above
+def find_drift(url: str) -> list[Any]:
+    """Return the differences between a database and the tables of this program."""
+    from alembic.autogenerate import compare_metadata  # noqa: PLC0415 - see module docstring
+    from alembic.migration import MigrationContext  # noqa: PLC0415 - see module docstring
 
-    engine = engine_of(url)
+    engine = create_database_engine(url)
     try:
         with engine.connect() as connection:
             return list(compare_metadata(MigrationContext.configure(connection), metadata))

@@ -1,20 +1,21 @@
 """Rollouts: their numbers, names and salts."""
 
+from collections.abc import Collection
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Final
 
-from sqlalchemy import Row, select
+from sqlalchemy import ColumnElement, FromClause, Row, select
 
 from rollout.core.ledger.ledger import FORM
-from rollout.store.database.bulk import insert_once
+from rollout.store.database.bulk import insert_once, select_numbers
 from rollout.store.database.session import Transaction
 from rollout.store.tables.tables import ACCESS_LEDGER, evidence_heads, ledger_heads, rollouts
 
 
 @dataclass(frozen=True, slots=True)
 class Rollout:
-    """A rollout as the store knows it: the number that keys begin with, and the name in hashes."""
+    """A stored rollout: the number in keys and the name in hashes."""
 
     number: int
     name: str
@@ -22,7 +23,17 @@ class Rollout:
 
 
 HOUSE_CHAIN: Final = Rollout(ACCESS_LEDGER, ":house")
-"""Whose ledger is that of people, rights and keys; no rollout may have its name."""
+"""The owner of the access ledger; no rollout may have its name, which is part of stored hashes."""
+
+
+def match_cases(
+    transaction: Transaction, rollout: Rollout, table: FromClause, case_ids: Collection[int] | None
+) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions for a rollout's rows; None means all cases."""
+    is_own = table.c.rollout == rollout.number
+    if case_ids is None:
+        return (is_own,)
+    return is_own, table.c.case_id.in_(select_numbers(transaction, case_ids))
 
 
 class Rollouts:
@@ -32,38 +43,38 @@ class Rollouts:
         self._transaction = transaction
 
     def create(self, name: str, *, salt: bytes, at: datetime) -> Rollout:
-        """Return the rollout of that name, made with an empty ledger if there is none.
+        """Return the rollout with this name, created if new.
 
-        Asking again is safe: who comes second gets the first one's salt.
+        A new rollout has an empty ledger; an existing one keeps its salt.
         """
         row = {"name": name, "salt": salt, "created_at": at}
         insert_once(self._transaction, rollouts, row)
         rollout = self.find(name)
-        assert rollout is not None  # noqa: S101 - it was inserted, by us or by somebody before
-        self._open_chain(rollout)
+        assert rollout is not None  # noqa: S101 - inserted now or before
+        self._open_ledger(rollout)
         insert_once(self._transaction, evidence_heads, {"rollout": rollout.number, "through": 0})
         return rollout
 
-    def open_house(self) -> Rollout:
-        """Return the chain of people, rights and keys, made if there is none."""
-        self._open_chain(HOUSE_CHAIN)
+    def open_access_ledger(self) -> Rollout:
+        """Return the owner of the access ledger, which is created if missing."""
+        self._open_ledger(HOUSE_CHAIN)
         return HOUSE_CHAIN
 
     def find(self, name: str) -> Rollout | None:
-        """Return the rollout of that name, None where there is none."""
+        """Return the rollout with this name, or None."""
         query = select(rollouts).where(rollouts.c.name == name)
         row = self._transaction.execute(query).one_or_none()
-        return None if row is None else _rollout(row)
+        return None if row is None else _build_rollout(row)
 
-    def all(self) -> tuple[Rollout, ...]:
-        """Return every rollout, oldest first."""
+    def list_all(self) -> tuple[Rollout, ...]:
+        """Return all rollouts, oldest first."""
         rows = self._transaction.execute(select(rollouts).order_by(rollouts.c.id))
-        return tuple(_rollout(row) for row in rows)
+        return tuple(_build_rollout(row) for row in rows)
 
-    def _open_chain(self, rollout: Rollout) -> None:
+    def _open_ledger(self, rollout: Rollout) -> None:
         head = {"rollout": rollout.number, "revision": 0, "hash": "", "form": FORM}
         insert_once(self._transaction, ledger_heads, head)
 
 
-def _rollout(row: Row[tuple[object, ...]]) -> Rollout:
+def _build_rollout(row: Row[tuple[object, ...]]) -> Rollout:
     return Rollout(row.id, row.name, row.salt)

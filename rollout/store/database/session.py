@@ -1,54 +1,60 @@
-"""The database and its transactions: the only place that commits.
+"""The database and its transactions. Only this module commits.
 
-A reading transaction sees one instant of the database and can't write. A writing one is the only
-writer on SQLite from its beginning on; on PostgreSQL writers wait for each other row by row.
+A reading transaction sees one instant of the database and can't write. A writing transaction is
+the only writer on SQLite from its start; on PostgreSQL writers wait for each other row by row.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
+from datetime import datetime
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
-from sqlalchemy import Connection, CursorResult, Engine, Executable, create_engine, event
+from sqlalchemy import Connection, CursorResult, Engine, Executable, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.engine import Transaction as Begun
+from sqlalchemy.engine import Transaction as DatabaseTransaction
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
 
 from rollout import faults
-from rollout.store.database.errors import OutcomeUnknown, UnsafeDatabase, named, undecided
-from rollout.store.database.write_lock import Turns
+from rollout.store.database.errors import (
+    CommitUnknownError,
+    UnsafeDatabaseError,
+    is_commit_unknown,
+    translate_driver_errors,
+)
+from rollout.store.database.write_lock import WriteLock
 
-PATIENCE: Final = 5.0
-"""Seconds that a writer waits for others of its process; of others, `busy_timeout`."""
+WRITE_LOCK_TIMEOUT: Final = 5.0
+"""Seconds that a writer waits for others of its process; `busy_timeout` is for other processes."""
 SQLITE_PRAGMAS: Final = {
     "busy_timeout": ("5000", 5000),
     "journal_mode": ("wal", "wal"),
-    "synchronous": ("full", 2),  # normal loses acknowledged rows when the power fails
-    "fullfsync": ("on", 1),  # macOS: down to the disk; elsewhere it changes nothing
+    "synchronous": ("full", 2),  # `normal` loses acknowledged rows in a power failure
+    "fullfsync": ("on", 1),  # only affects macOS: flushes the disk's cache
     "foreign_keys": ("on", 1),
-    "recursive_triggers": ("on", 1),  # so that `insert or replace` meets the delete triggers
+    "recursive_triggers": ("on", 1),  # `insert or replace` then fires delete triggers
 }
 POSTGRESQL_SETTINGS: Final = {
     "lock_timeout": "5s",
     "statement_timeout": "60s",
-    "idle_in_transaction_session_timeout": "15s",  # a paused replica must not hold up the others
+    "idle_in_transaction_session_timeout": "15s",  # a paused replica must not block the others
 }
-WRITES: Final = "rollout_writes"
-OF_READING: Final[Mapping[str, Mapping[str, Any]]] = {
-    "sqlite": {WRITES: False},
+WRITES_OPTION: Final = "rollout_writes"
+READ_OPTIONS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "sqlite": {WRITES_OPTION: False},
     "postgresql": {"isolation_level": "REPEATABLE READ", "postgresql_readonly": True},
 }
-OF_WRITING: Final[Mapping[str, Mapping[str, Any]]] = {
-    "sqlite": {WRITES: True},
-    "postgresql": {},  # as `engine_of` makes its connections
+WRITE_OPTIONS: Final[Mapping[str, Mapping[str, Any]]] = {
+    "sqlite": {WRITES_OPTION: True},
+    "postgresql": {},  # the defaults of `create_database_engine`
 }
 
 
 @dataclass(frozen=True, slots=True)
 class Transaction:
-    """What is done together or not at all. Repositories work through it and never commit."""
+    """A database transaction; repositories use it and never commit."""
 
     connection: Connection
 
@@ -59,7 +65,7 @@ class Transaction:
 
     @property
     def pool(self) -> object:
-        """Return what all transactions of one open database have in common, to remember by."""
+        """Return the pool of an open database's transactions, a cache key."""
         return self.connection.engine.pool
 
     def execute(
@@ -72,76 +78,95 @@ class Transaction:
 
 
 class Database:
-    """One database, by its URL: an SQLite file, or PostgreSQL."""
+    """A database by its URL: an SQLite file, or PostgreSQL."""
 
     def __init__(self, url: str) -> None:
-        """Prepare a pool; nothing is connected before the first transaction.
+        """Prepare a pool; the first transaction connects.
 
         Raises:
-            UnsafeDatabase: an engine that is not known, or SQLite in memory.
+            UnsafeDatabaseError: the engine is unknown, or SQLite in memory.
         """
-        self.engine = engine_of(url)
+        self.engine = create_database_engine(url)
         engine_name = self.engine.dialect.name
-        self._reading = self.engine.execution_options(**OF_READING[engine_name])
-        self._writing = self.engine.execution_options(**OF_WRITING[engine_name])
-        self._turns = Turns(PATIENCE) if engine_name == "sqlite" else None
+        self._read_engine = self.engine.execution_options(**READ_OPTIONS[engine_name])
+        self._write_engine = self.engine.execution_options(**WRITE_OPTIONS[engine_name])
+        self._write_lock = WriteLock(WRITE_LOCK_TIMEOUT) if engine_name == "sqlite" else None
 
     @contextmanager
-    def reading(self) -> Iterator[Transaction]:
+    def begin_read(self) -> Iterator[Transaction]:
         """Open a transaction that sees one instant and can't write."""
-        with named(), self._reading.connect() as connection, connection.begin():
+        with (
+            translate_driver_errors(),
+            self._read_engine.connect() as connection,
+            connection.begin(),
+        ):
             yield Transaction(connection)
 
     @contextmanager
-    def writing(self, *, first: bool = False) -> Iterator[Transaction]:
-        """Open a transaction that is committed at the end of the block, or undone by an error.
+    def begin_write(self, *, is_urgent: bool = False) -> Iterator[Transaction]:
+        """Open a transaction that commits after the block.
+
+        An error in the block rolls it back.
 
         Args:
-            first: before others of this process that wait to write; for what is short.
+            is_urgent: goes before other writers of this process; for short transactions.
 
         Raises:
-            DatabaseBusy: somebody else held a lock for too long; nothing was done.
-            OutcomeUnknown: the connection broke while committing.
+            DatabaseBusyError: another transaction held a lock for too long; nothing was done.
+            CommitUnknownError: the connection broke while committing.
         """
-        lock = nullcontext() if self._turns is None else self._turns.turn(first=first)
-        with lock, named(), self._writing.connect() as connection:
+        lock = (
+            nullcontext()
+            if self._write_lock is None
+            else self._write_lock.hold(is_urgent=is_urgent)
+        )
+        with lock, translate_driver_errors(), self._write_engine.connect() as connection:
             database_transaction = connection.begin()
-            yield Transaction(connection)  # an error leaves here, and closing undoes
-            faults.point("commit.before")
+            yield Transaction(connection)  # an error is raised here; closing rolls back
+            faults.reach_point("commit.before")
             _commit(connection, database_transaction)
-        faults.point("commit.after")
+        faults.reach_point("commit.after")
 
     def close(self) -> None:
         """Close the pool's connections."""
         self.engine.dispose()
 
 
-def _commit(connection: Connection, begun: Begun) -> None:
+def load_database_time(transaction: Transaction) -> datetime | None:
+    """Return the server's current time; None on SQLite."""
+    if transaction.engine == "sqlite":
+        return None
+    at = transaction.execute(text("select clock_timestamp()")).scalar_one()
+    assert isinstance(at, datetime)  # noqa: S101 - PostgreSQL's timestamptz
+    return at
+
+
+def _commit(connection: Connection, database_transaction: DatabaseTransaction) -> None:
     try:
-        begun.commit()
+        database_transaction.commit()
     except DBAPIError as error:
-        connection.invalidate()  # SQLite leaves the transaction open: nobody may go on in it
-        if not undecided(error):
+        connection.invalidate()  # SQLite leaves the transaction open; it must not be reused
+        if not is_commit_unknown(error):
             raise
-        raise OutcomeUnknown(
-            "the connection broke while committing; ask again, what was done is not done twice"
+        raise CommitUnknownError(
+            "the connection broke while committing; retry, a completed request is not repeated"
         ) from error
 
 
-def engine_of(url: str) -> Engine:
-    """Return the engine of a database, set up so that what it acknowledges is kept.
+def create_database_engine(url: str) -> Engine:
+    """Return the engine of a database, set up for durability.
 
     Raises:
-        UnsafeDatabase: an engine that is not known, or SQLite in memory.
+        UnsafeDatabaseError: the engine is unknown, or SQLite in memory.
     """
-    database_url = _checked(url)
+    database_url = _parse_url(url)
     if database_url.get_backend_name() == "sqlite":
         engine = create_engine(database_url)
         file = Path(database_url.database or "")
         event.listen(engine, "connect", _set_up_sqlite)
-        event.listen(engine, "connect", partial(_note_file, file))  # by then it is there
-        event.listen(engine, "checkout", partial(_assert_same_file, file))
-        event.listen(engine, "checkout", _assert_full)
+        event.listen(engine, "connect", partial(_record_file, file))  # after the file was created
+        event.listen(engine, "checkout", partial(_check_same_file, file))
+        event.listen(engine, "checkout", _check_synchronous)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
     engine = create_engine(database_url, pool_pre_ping=True, isolation_level="READ COMMITTED")
@@ -149,32 +174,34 @@ def engine_of(url: str) -> Engine:
     return engine
 
 
-def _checked(url: str) -> URL:
+def _parse_url(url: str) -> URL:
     try:
         parsed = make_url(url)
     except ArgumentError as error:
-        raise UnsafeDatabase(f"{url!r} is no database URL; write sqlite:///rollout.db") from error
+        raise UnsafeDatabaseError(
+            f"{url!r} is not a database URL; write sqlite:///rollout.db"
+        ) from error
     match parsed.get_backend_name():
         case "sqlite" if (parsed.database or ":memory:").startswith((":memory:", "file:")):
-            raise UnsafeDatabase("SQLite needs a file of its own; write sqlite:///rollout.db")
+            raise UnsafeDatabaseError("SQLite needs a file of its own; write sqlite:///rollout.db")
         case "sqlite":
             return parsed.set(drivername="sqlite")
         case "postgresql" | "postgres":
             return parsed.set(drivername="postgresql+psycopg")
-    raise UnsafeDatabase(f"{parsed.get_backend_name()} is not known; use SQLite or PostgreSQL")
+    raise UnsafeDatabaseError(f"{parsed.get_backend_name()} is not known; use SQLite or PostgreSQL")
 
 
 def _set_up_sqlite(connection: Any, _record: object) -> None:
-    connection.isolation_level = None  # the driver begins nothing by itself
+    connection.isolation_level = None  # the driver starts no transaction by itself
     for pragma, (value, expected) in SQLITE_PRAGMAS.items():
         connection.execute(f"pragma {pragma}={value}")
         (actual,) = connection.execute(f"pragma {pragma}").fetchone()
         if actual != expected:
-            raise UnsafeDatabase(f"SQLite keeps {pragma} at {actual}; {value} is needed")
+            raise UnsafeDatabaseError(f"SQLite keeps {pragma} at {actual}; {value} is needed")
 
 
-def _identity(file: Path) -> tuple[int, int] | None:
-    """Return which file stands under a name, None for none."""
+def _identify_file(file: Path) -> tuple[int, int] | None:
+    """Return device and inode of a file, or None."""
     try:
         status = file.stat()
     except FileNotFoundError:
@@ -182,37 +209,38 @@ def _identity(file: Path) -> tuple[int, int] | None:
     return status.st_dev, status.st_ino
 
 
-def _note_file(file: Path, _connection: object, record: Any) -> None:
-    record.info["file"] = _identity(file)
+def _record_file(file: Path, _connection: object, record: Any) -> None:
+    record.info["file"] = _identify_file(file)
 
 
-def _assert_same_file(file: Path, _connection: object, record: Any, _proxy: object) -> None:
-    """Let go of a connection to a file that another was put in the place of: a restored backup.
+def _check_same_file(file: Path, _connection: object, record: Any, _proxy: object) -> None:
+    """Refuse a connection to a file that was replaced.
 
-    What is written to the old one is lost, and a stop in the new one would not be seen.
+    After a restored backup, writes to the old file would be lost, and a stop in the new one would
+    not be seen.
 
     Raises:
         DisconnectionError: the pool connects anew.
     """
-    if record.info["file"] != _identity(file):
+    if record.info["file"] != _identify_file(file):
         raise DisconnectionError(f"{file} was replaced")
 
 
-def _assert_full(connection: Any, _record: object, _proxy: object) -> None:
+def _check_synchronous(connection: Any, _record: object, _proxy: object) -> None:
     (actual,) = connection.execute("pragma synchronous").fetchone()
     if actual != SQLITE_PRAGMAS["synchronous"][1]:
-        raise UnsafeDatabase("somebody changed synchronous on a pooled connection; restart")
+        raise UnsafeDatabaseError("`synchronous` was changed on a pooled connection; restart")
 
 
 def _begin_sqlite(connection: Connection) -> None:
-    writes = connection.get_execution_options().get(WRITES, True)
+    writes = connection.get_execution_options().get(WRITES_OPTION, True)
     connection_info = connection.connection.info
     if (
-        connection_info.get(WRITES) is not writes
-    ):  # said again, SQLite prepares every statement anew
-        connection_info.pop(WRITES, None)
+        connection_info.get(WRITES_OPTION) is not writes
+    ):  # repeating the pragma would discard SQLite's prepared statements
+        connection_info.pop(WRITES_OPTION, None)
         connection.exec_driver_sql(f"pragma query_only={'off' if writes else 'on'}")
-        connection_info[WRITES] = writes
+        connection_info[WRITES_OPTION] = writes
     connection.exec_driver_sql("begin immediate" if writes else "begin")
 
 

@@ -1,9 +1,8 @@
-"""Writers of one process take turns: commands first, each in the order in which they came.
+"""The queue of writers within one process: urgent ones first, then in order of arrival.
 
-SQLite lets one write at a time and has the others look again after a while: who comes often
-overtakes who waits, and a stop could wait behind an unlucky streak for as long as records stream
-in. Behind a queue of large batches it would wait as long: so people's commands, which are short,
-come before all of them. PostgreSQL queues writers by itself, row by row.
+SQLite lets one transaction write and has the others poll, so a frequent writer overtakes the rest:
+a stop could wait for as long as records arrive, or behind a queue of large batches. Users'
+commands are short and therefore go first. PostgreSQL queues writers itself, row by row.
 """
 
 from collections import deque
@@ -11,61 +10,54 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, Lock
 
-from rollout.store.database.errors import DatabaseBusy
+from rollout.store.database.errors import DatabaseBusyError
 
 
-class Turns:
-    """A lock that is given in the order of asking, to those first who must not wait."""
+class WriteLock:
+    """A lock granted in order of arrival, to urgent writers first."""
 
-    def __init__(self, seconds: float) -> None:
-        """Free.
-
-        Args:
-            seconds: after which who waits gives up.
-        """
-        self._seconds = seconds
-        self._guard = Lock()
-        self._first: deque[Event] = deque()
-        self._waiting: deque[Event] = deque()
-        self._taken = False
+    def __init__(self, timeout: float) -> None:
+        """Create a free lock; `timeout` is in seconds."""
+        self._timeout = timeout
+        self._mutex = Lock()
+        self._urgent_queue: deque[Event] = deque()
+        self._normal_queue: deque[Event] = deque()
+        self._is_taken = False
 
     @contextmanager
-    def turn(self, *, first: bool = False) -> Iterator[None]:
-        """Wait for one's turn, and have it until the end of the block.
-
-        Args:
-            first: before all who did not say so.
+    def hold(self, *, is_urgent: bool = False) -> Iterator[None]:
+        """Acquire the lock until the end of the block.
 
         Raises:
-            DatabaseBusy: it took too long; nothing was done.
+            DatabaseBusyError: the lock was not free in time; nothing was done.
         """
-        self._take(self._first if first else self._waiting)
+        self._acquire(self._urgent_queue if is_urgent else self._normal_queue)
         try:
             yield
         finally:
-            self._pass_on()
+            self._release()
 
-    def _take(self, queue: deque[Event]) -> None:
-        with self._guard:
-            if not self._taken:
-                self._taken = True
+    def _acquire(self, queue: deque[Event]) -> None:
+        with self._mutex:
+            if not self._is_taken:
+                self._is_taken = True
                 return
-            own_turn = Event()
-            queue.append(own_turn)
-        if not own_turn.wait(self._seconds):
-            self._give_up(own_turn, queue)
+            turn = Event()
+            queue.append(turn)
+        if not turn.wait(self._timeout):
+            self._cancel_wait(turn, queue)
 
-    def _give_up(self, mine: Event, queue: deque[Event]) -> None:
-        with self._guard:
-            if mine.is_set():  # it came just now
+    def _cancel_wait(self, turn: Event, queue: deque[Event]) -> None:
+        with self._mutex:
+            if turn.is_set():  # granted after the time-out
                 return
-            queue.remove(mine)
-        raise DatabaseBusy("others are writing for too long; nothing was done, ask again")
+            queue.remove(turn)
+        raise DatabaseBusyError("the database is busy with other writers; nothing was done, retry")
 
-    def _pass_on(self) -> None:
-        with self._guard:
-            queue = self._first or self._waiting
+    def _release(self) -> None:
+        with self._mutex:
+            queue = self._urgent_queue or self._normal_queue
             if queue:
                 queue.popleft().set()
             else:
-                self._taken = False
+                self._is_taken = False

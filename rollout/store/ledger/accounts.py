@@ -1,4 +1,4 @@
-"""Opaque ids of accounts, and the names that an erasure may take from them."""
+"""Opaque ids of accounts, and their names, which an erasure may delete."""
 
 import secrets
 from base64 import b32encode
@@ -11,44 +11,49 @@ from rollout.store.database.bulk import insert_once
 from rollout.store.database.session import Transaction
 from rollout.store.tables.tables import account_names
 
-MAX_NAMES = 500  # names in one question to the database
+NAMES_PER_QUERY = 500  # names in one query
 
 
 class Accounts:
-    """The ids of every account that a ledger has named."""
+    """The ids of all accounts that a ledger names."""
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
 
     def find_names(self, accounts: Iterable[str]) -> AccountNames:
-        """Return the names of those of `accounts` that are ids and have one."""
-        wanted = sorted({account for account in accounts if is_account_id(account)})
-        found: dict[str, str] = {}
-        for begin in range(0, len(wanted), MAX_NAMES):
-            some = wanted[begin : begin + MAX_NAMES]
+        """Return the names of those accounts that are ids and have one."""
+        account_ids = sorted({account for account in accounts if is_account_id(account)})
+        names: dict[str, str] = {}
+        for start in range(0, len(account_ids), NAMES_PER_QUERY):
+            part = account_ids[start : start + NAMES_PER_QUERY]
             query = select(account_names).where(
-                account_names.c.account.in_(some), account_names.c.name.is_not(None)
+                account_names.c.account.in_(part), account_names.c.name.is_not(None)
             )
-            found |= {row.name: row.account for row in self._transaction.execute(query)}
-        return AccountNames.from_ids(found)
+            names |= {row.name: row.account for row in self._transaction.execute(query)}
+        return AccountNames.from_ids(names)
 
     def find_ids(self, names: Collection[str]) -> Mapping[str, str]:
-        """Return the ids of those names that have one."""
+        """Return the ids of the names that have one."""
         query = select(account_names).where(account_names.c.name.in_(names))
         return {row.name: row.account for row in self._transaction.execute(query)}
 
     def add_names(self, names: Iterable[str]) -> AccountNames:
-        """Return the ids of names, made for those accounts that have none yet."""
-        wanted = {name for name in names if is_account_name(name)}
-        if not wanted:
+        """Return the ids of names; missing ids are created."""
+        valid_names = {name for name in names if is_account_name(name)}
+        if not valid_names:
             return AccountNames()
-        ids = self.find_ids(wanted)
-        for name in sorted(wanted - ids.keys()):
+        ids = self.find_ids(valid_names)
+        for name in sorted(valid_names - ids.keys()):
             row = {"account": random_account_id(), "name": name}
             insert_once(self._transaction, account_names, row)
-        return AccountNames.from_ids(ids if ids.keys() == wanted else self.find_ids(wanted))
+        return AccountNames.from_ids(
+            ids if ids.keys() == valid_names else self.find_ids(valid_names)
+        )
 
 
 def random_account_id() -> str:
-    """Return a new id: `u-` and 16 letters or digits, 80 random bits."""
+    """Return a new id: `u-` and 16 letters or digits.
+
+    It has 80 random bits.
+    """
     return "u-" + b32encode(secrets.token_bytes(10)).decode().lower()

@@ -1,4 +1,4 @@
-"""Incidents as they can be listed, the newest first."""
+"""Incidents of all rollouts and of one, newest first."""
 
 import json
 from collections.abc import Collection
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, and_, false, or_, select, true
+from sqlalchemy import ColumnElement, Row, Select, and_, false, or_, select, true
 
 from rollout.core.ledger.ledger import read_body
 from rollout.core.ledger.ledger_texts import LedgerText
@@ -16,16 +16,16 @@ from rollout.store.tables.tables import incidents, ledger, ledger_texts, rollout
 
 
 @dataclass(frozen=True, slots=True)
-class Readable:
-    """A part of what somebody may read; "" stands for every rollout, and for every site."""
+class ReadableSite:
+    """A site that a user may read; "" means all."""
 
     rollout: str = ""
     site: str = ""
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a page of the list ended: an incident's instant, rollout number and revision."""
+class IncidentCursor:
+    """The last incident of a page: its time, rollout number and revision."""
 
     at: datetime
     rollout: int
@@ -34,7 +34,7 @@ class Place:
 
 @dataclass(frozen=True, slots=True)
 class IncidentRow:
-    """One incident of one rollout with what its ledger row says of it; `site` "" is of none."""
+    """An incident with its ledger entry's texts; `site` may be ""."""
 
     rollout: str
     id: str
@@ -47,110 +47,108 @@ class IncidentRow:
     opened_at: datetime
     acknowledged_at: datetime | None
     acknowledged_by: str
-    place: Place
+    cursor: IncidentCursor
 
 
 class AllIncidents:
-    """Every incident that was ever opened, whosoever's."""
+    """The incidents of all rollouts."""
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
 
-    def page(
+    def list_page(
         self,
-        readable: Collection[Readable],
+        readable_sites: Collection[ReadableSite],
         *,
         acknowledged: bool,
-        before: Place | None = None,
+        before: IncidentCursor | None = None,
         limit: int,
     ) -> list[IncidentRow]:
-        """Return incidents, the newest first.
+        """Return incidents of the readable sites, newest first.
 
-        Args:
-            readable: only what one of these reaches; incidents of no site belong to all of them.
-            acknowledged: only those that somebody has seen, or only the open ones.
-            before: where the page before ended.
-            limit: how many at most.
+        Incidents without a site are readable with any site of the rollout. `acknowledged` selects
+        the acknowledged or the open ones; `before` is the end of the previous page.
         """
-        acknowledged_at = incidents.c.acknowledged_at
         query = (
-            select(
-                incidents,
-                rollouts.c.name,
-                ledger.c.body,
-                ledger.c.form,
-                ledger.c.kind.label("row_kind"),
-                ledger_texts.c.salt,
-                ledger_texts.c.text,
-            )
-            .join(rollouts, rollouts.c.id == incidents.c.rollout)
-            .join(
-                ledger,
-                and_(
-                    ledger.c.rollout == incidents.c.rollout,
-                    ledger.c.revision == incidents.c.opened_revision,
-                ),
-            )
-            .join(
-                ledger_texts,
-                and_(
-                    ledger_texts.c.rollout == incidents.c.rollout,
-                    ledger_texts.c.revision == incidents.c.opened_revision,
-                    ledger_texts.c.field == "reason",
-                ),
-                isouter=True,
-            )
-            .where(or_(false(), *map(_reached, readable)))
-            .where(acknowledged_at.is_not(None) if acknowledged else acknowledged_at.is_(None))
-            .order_by(*(column.desc() for column in ORDER))
+            _select_with_ledger_row()
+            .where(or_(false(), *map(_is_readable, readable_sites)), _has_state(acknowledged))
+            .order_by(*(column.desc() for column in PAGE_ORDER))
             .limit(limit)
         )
         if before is not None:
-            query = query.where(_after(before))
-        return [_row(row) for row in self._transaction.execute(query)]
+            query = query.where(_is_after(before))
+        return [_build_row(row) for row in self._transaction.execute(query)]
 
 
-ORDER = (incidents.c.opened_at, incidents.c.rollout, incidents.c.opened_revision)
-
-
-def _reached(part: Readable) -> ColumnElement[bool]:
-    rollout = true() if not part.rollout else rollouts.c.name == part.rollout
-    if not part.site:
-        return and_(rollout)
-    return and_(rollout, or_(incidents.c.site == part.site, incidents.c.site.is_(None)))
-
-
-def _after(place: Place) -> ColumnElement[bool]:
-    at, rollout, revision = ORDER
-    return or_(
-        at < place.at,
-        and_(at == place.at, rollout < place.rollout),
-        and_(at == place.at, rollout == place.rollout, revision < place.revision),
+def _select_with_ledger_row() -> Select[Any]:
+    """Return the query of incidents with their opening ledger rows."""
+    columns = (rollouts.c.name, ledger.c.body, ledger.c.form, ledger.c.kind.label("row_kind"))
+    is_opening_row = (
+        ledger.c.rollout == incidents.c.rollout,
+        ledger.c.revision == incidents.c.opened_revision,
+    )
+    is_reason = (
+        ledger_texts.c.rollout == incidents.c.rollout,
+        ledger_texts.c.revision == incidents.c.opened_revision,
+        ledger_texts.c.field == "reason",
+    )
+    return (
+        select(incidents, *columns, ledger_texts.c.salt, ledger_texts.c.text)
+        .join(rollouts, rollouts.c.id == incidents.c.rollout)
+        .join(ledger, and_(*is_opening_row))
+        .join(ledger_texts, and_(*is_reason), isouter=True)
     )
 
 
-def _row(found: Row[Any]) -> IncidentRow:
-    texts = {} if found.text is None else {"reason": LedgerText(found.salt, found.text)}
-    body = read_body(found.row_kind, found.form, json.loads(found.body), texts)
+def _has_state(acknowledged: bool) -> ColumnElement[bool]:
+    acknowledged_at = incidents.c.acknowledged_at
+    return acknowledged_at.is_not(None) if acknowledged else acknowledged_at.is_(None)
+
+
+PAGE_ORDER = (incidents.c.opened_at, incidents.c.rollout, incidents.c.opened_revision)
+
+
+def _is_readable(readable: ReadableSite) -> ColumnElement[bool]:
+    is_rollout = true() if not readable.rollout else rollouts.c.name == readable.rollout
+    if not readable.site:
+        return and_(is_rollout)
+    return and_(is_rollout, or_(incidents.c.site == readable.site, incidents.c.site.is_(None)))
+
+
+def _is_after(cursor: IncidentCursor) -> ColumnElement[bool]:
+    at, rollout, revision = PAGE_ORDER
+    return or_(
+        at < cursor.at,
+        and_(at == cursor.at, rollout < cursor.rollout),
+        and_(at == cursor.at, rollout == cursor.rollout, revision < cursor.revision),
+    )
+
+
+def _build_row(row: Row[Any]) -> IncidentRow:
+    texts = {} if row.text is None else {"reason": LedgerText(row.salt, row.text)}
+    body = read_body(row.row_kind, row.form, json.loads(row.body), texts)
     return IncidentRow(
-        rollout=found.name,
-        id=found.incident,
-        kind=found.kind,
-        site=found.site or "",
-        window=found.window or "",
-        version=found.version,
+        rollout=row.name,
+        id=row.incident,
+        kind=row.kind,
+        site=row.site or "",
+        window=row.window or "",
+        version=row.version,
         did=body["effect"],
         reason=body["reason"],
-        opened_at=found.opened_at,
-        acknowledged_at=found.acknowledged_at,
-        acknowledged_by=found.acknowledged_by or "",
-        place=Place(found.opened_at, found.rollout, found.opened_revision),
+        opened_at=row.opened_at,
+        acknowledged_at=row.acknowledged_at,
+        acknowledged_by=row.acknowledged_by or "",
+        cursor=IncidentCursor(row.opened_at, row.rollout, row.opened_revision),
     )
 
 
 @dataclass(frozen=True, slots=True)
 class ListedIncident:
-    """One incident's row. `opened_in` is a revision; `site` "" is about no cell."""
+    """An incident of one rollout.
+
+    `opened_in` is a revision; `site` "" means no cell.
+    """
 
     id: str
     kind: str
@@ -164,41 +162,36 @@ class ListedIncident:
     acknowledged_by: str
 
 
-class Incidents:
-    """Every incident that was ever opened in one rollout."""
+class IncidentStore:
+    """The incidents of one rollout."""
 
     def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
         self._transaction = transaction
         self._own = incidents.c.rollout == rollout.number
 
-    def page(
+    def list_page(
         self, *, acknowledged: bool | None = None, before: int | None = None, limit: int = 100
     ) -> list[ListedIncident]:
-        """Return incidents, the newest first.
+        """Return incidents, newest first.
 
-        Args:
-            acknowledged: only those that somebody has acknowledged, or only the open ones.
-            before: the revision that the page before ended at.
-            limit: how many at most.
+        `acknowledged` selects the acknowledged or the open ones; `before` is the revision at which
+        the previous page ended.
         """
         query = select(incidents).where(self._own).order_by(incidents.c.opened_revision.desc())
         if acknowledged is not None:
-            acknowledged_at = incidents.c.acknowledged_at
-            query = query.where(
-                acknowledged_at.is_not(None) if acknowledged else acknowledged_at.is_(None)
-            )
+            query = query.where(_has_state(acknowledged))
         if before is not None:
             query = query.where(incidents.c.opened_revision < before)
-        return [_listed(row) for row in self._transaction.execute(query.limit(limit))]
+        return [_build_incident(row) for row in self._transaction.execute(query.limit(limit))]
 
-    def find(self, incident: str) -> ListedIncident | None:
-        """Return the incident of that id, None where none was ever opened."""
-        query = select(incidents).where(self._own, incidents.c.incident == incident)
+    def find(self, incident_id: str) -> ListedIncident | None:
+        """Return the incident with this id, or None."""
+        query = select(incidents).where(self._own, incidents.c.incident == incident_id)
         row = self._transaction.execute(query).one_or_none()
-        return None if row is None else _listed(row)
+        return None if row is None else _build_incident(row)
 
 
-def _listed(row: Row[Any]) -> ListedIncident:
+def _build_incident(row: Row[Any]) -> ListedIncident:
     return ListedIncident(
         id=row.incident,
         kind=row.kind,

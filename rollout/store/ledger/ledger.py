@@ -1,4 +1,4 @@
-"""The ledger of a rollout: appended under its head's lock, folded into a scope, verified."""
+"""The ledger of a rollout: append entries, read them, compute the scope, verify the chain."""
 
 import secrets
 from collections.abc import Collection, Iterable, Iterator, Sequence
@@ -6,45 +6,44 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Select, func, insert, select, type_coerce, update
-from sqlalchemy import Row as Found
+from sqlalchemy import BigInteger, Row, Select, func, insert, select, type_coerce, update
 from sqlalchemy.exc import IntegrityError
 
 from rollout import faults
-from rollout.core.errors import StaleRevision
+from rollout.core.errors import StaleRevisionError
 from rollout.core.ledger.ledger import (
     FORM,
-    BrokenChainError,
-    Row,
+    BrokenLedgerError,
+    CanonicalRow,
     accounts_of,
-    canonical,
-    event_of,
+    build_row,
     form_changed_row,
-    row_of,
-    stored_kinds,
-    verified,
+    list_stored_kinds,
+    parse_event,
+    to_canonical_json,
+    verify_lines,
 )
 from rollout.core.ledger.ledger_texts import SALT_BYTES
-from rollout.core.scope.events import Event
-from rollout.core.scope.projection import fold
+from rollout.core.scope.events import LedgerEvent
+from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope
 from rollout.store.database.errors import LedgerFormError
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.accounts import Accounts
-from rollout.store.ledger.ledger_rows import read_lines, read_rows, stored_actors
-from rollout.store.ledger.projections import follow
-from rollout.store.ledger.scopes import Scopes
-from rollout.store.tables.columns import instant_of
+from rollout.store.ledger.ledger_rows import list_stored_actors, read_lines, read_rows
+from rollout.store.ledger.projections import update_projections
+from rollout.store.ledger.scopes import StoredScopes
+from rollout.store.tables.columns import decode_instant
 from rollout.store.tables.tables import ledger, ledger_heads, ledger_texts
 
-AGAIN = "read it again and decide again"
-AT_ONCE = 500  # rows that are read from the database at a time
+RETRY_HINT = "read it again and decide again"
+ROWS_PER_READ = 500  # rows in one query
 
 
 @dataclass(frozen=True, slots=True)
-class Head:
-    """The last row of a ledger: its revision, hash, instant, form; 0, "", None of an empty one."""
+class StoredLedgerHead:
+    """The last entry of a ledger; revision 0 if empty."""
 
     revision: int
     hash: str
@@ -53,134 +52,135 @@ class Head:
 
 
 class Ledger:
-    """One rollout's ledger."""
+    """The ledger of one rollout."""
 
     def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
         self._transaction = transaction
         self._rollout = rollout
 
-    def head(self) -> Head:
-        """Return the last row's place, without reading the chain."""
-        return self._head(self._select_head())
+    def load_head(self) -> StoredLedgerHead:
+        """Return the head, without reading entries."""
+        return self._load_head(self._select_head())
 
     def append(
-        self, events: Iterable[Event], *, after: int, access_head: int | None = None
-    ) -> tuple[Row, ...]:
-        """Add `events` after revision `after`, and return their rows.
+        self, events: Iterable[LedgerEvent], *, after: int, access_head: int | None = None
+    ) -> tuple[CanonicalRow, ...]:
+        """Append `events` after revision `after` and return their rows.
 
-        Args:
-            events: what happened, in order; nothing is locked for none.
-            after: the revision that the decision was made from.
-            access_head: the revision of the access ledger whose roles it was judged by.
+        Without events nothing is locked. `access_head` is the revision of the access ledger whose
+        roles were checked.
 
         Raises:
-            StaleRevision: the rollout has moved on; read it again and decide again.
-            LedgerFormError: the ledger is still in form 1; says what to run.
+            StaleRevisionError: the ledger has a newer revision; read it again and decide again.
+            LedgerFormError: the ledger is still in form 1; the message names the command.
             ValueError: an event has no canonical form.
         """
         event_list = tuple(events)
         if not event_list:
             return ()
-        head = self._head(self._select_head().with_for_update())
-        faults.point("append.locked")
+        head = self._load_head(self._select_head().with_for_update())
+        faults.reach_point("append.locked")
         if head.revision != after:
-            raise StaleRevision(f"{self._rollout.name} is at {head.revision}, not {after}: {AGAIN}")
+            raise StaleRevisionError(
+                f"{self._rollout.name} is at {head.revision}, not {after}: {RETRY_HINT}"
+            )
         if head.form != FORM and head.revision:
             raise LedgerFormError(
                 f"the ledger of {self._rollout.name} is in form {head.form}; stop every replica "
                 "and run `rollout db upgrade`"
             )
-        rows = tuple(self._chained(event_list, head, access_head))
-        self._insert(rows)
-        faults.point("append.inserted")
-        follow(self._transaction, self._rollout, event_list, after + 1)
-        self._move(rows[-1], after)
-        faults.point("append.moved")
+        rows = tuple(self._build_rows(event_list, head, access_head))
+        self._insert_rows(rows)
+        faults.reach_point("append.inserted")
+        update_projections(self._transaction, self._rollout, event_list, after + 1)
+        self._move_head(rows[-1], after)
+        faults.reach_point("append.moved")
         return rows
 
     def change_form(self, *, at: datetime, by: str) -> bool:
-        """Write the last row of form 1; return whether there was anything to do."""
-        head = self._head(self._select_head().with_for_update())
+        """Append the last row of form 1; return False if not needed."""
+        head = self._load_head(self._select_head().with_for_update())
         if head.form == FORM or not head.revision:
             return False
         last = head.at or at
         row = form_changed_row(self._rollout.name, (head.revision, head.hash), max(at, last), by)
-        self._insert((row,))
-        self._move(row, head.revision)
+        self._insert_rows((row,))
+        self._move_head(row, head.revision)
         return True
 
-    def rows(
+    def list_rows(
         self, *, after: int = 0, until: int | None = None, kinds: Collection[str] = ()
-    ) -> Iterator[Row]:
-        """Yield the rows after one revision, up to and with another; of some kinds, or all."""
-        for row in self._read(after, until, kinds):
+    ) -> Iterator[CanonicalRow]:
+        """Yield rows of revisions (`after`, `until`], of some kinds or all."""
+        for row in self._read_rows(after, until, kinds):
             yield from read_rows(self._transaction, self._rollout, row)
 
-    def lines(self, *, after: int = 0, until: int | None = None) -> Iterator[str]:
-        """Yield the rows as lines of NDJSON, with body and hash as they are stored."""
-        for row in self._read(after, until):
+    def list_lines(self, *, after: int = 0, until: int | None = None) -> Iterator[str]:
+        """Yield the rows as NDJSON lines, body and hash as stored."""
+        for row in self._read_rows(after, until):
             yield from read_lines(self._transaction, self._rollout, row)
 
-    def events(self, *, after: int = 0, until: int | None = None) -> Iterator[Event]:
-        """Yield what happened after one revision, up to and with another; by default all."""
-        return map(event_of, self.rows(after=after, until=until))
+    def list_events(self, *, after: int = 0, until: int | None = None) -> Iterator[LedgerEvent]:
+        """Yield the events of revisions (`after`, `until`]; by default all."""
+        return map(parse_event, self.list_rows(after=after, until=until))
 
-    def scope(self, known: Scope | None = None) -> Scope:
-        """Return the scope now: the whole chain folded, or what came after a `known` scope."""
-        start = Scope() if known is None else known
-        return fold(self.events(after=start.revision), start)
+    def load_scope(self, known_scope: Scope | None = None) -> Scope:
+        """Return the current scope; with `known_scope`, apply only later events."""
+        start = Scope() if known_scope is None else known_scope
+        return apply_events(self.list_events(after=start.revision), start)
 
-    def scope_at(self, at: datetime) -> Scope:
-        """Return the scope as it was at an instant: the chain up to its last row by then, folded.
+    def load_scope_at(self, at: datetime) -> Scope:
+        """Return the scope at a time: after the last entry by then.
 
-        After a corrected clock rows with later times may stand before that row: they hold.
+        After a clock correction, entries with later times may precede that entry; they are applied.
         """
-        return self.scope_of(self.revision_at(at))
+        return self.load_scope_of_revision(self.find_revision_at(at))
 
-    def revision_at(self, at: datetime) -> int:
-        """Return the revision of the last row by an instant, 0 where there was none yet."""
+    def find_revision_at(self, at: datetime) -> int:
+        """Return the revision of the last entry by a time, or 0."""
         query = select(func.coalesce(func.max(ledger.c.revision), 0)).where(
             ledger.c.rollout == self._rollout.number, ledger.c.at <= at
         )
         return int(self._transaction.execute(query).scalar_one())
 
-    def told_by(self, actor: str, kind: str, *, since: datetime) -> int:
-        """Return how many events of a kind somebody has caused since an instant."""
+    def count_events(self, actor: str, kind: str, *, since: datetime) -> int:
+        """Return how many events an actor caused since a time."""
         query = select(func.count()).where(
             ledger.c.rollout == self._rollout.number,
-            ledger.c.kind.in_(stored_kinds({kind})),
-            ledger.c.actor.in_(stored_actors(self._transaction, actor)),
+            ledger.c.kind.in_(list_stored_kinds({kind})),
+            ledger.c.actor.in_(list_stored_actors(self._transaction, actor)),
             ledger.c.at > since,
         )
         return int(self._transaction.execute(query).scalar_one())
 
-    def scope_of(self, revision: int) -> Scope:
-        """Return the scope as it was at a revision."""
-        start = Scopes(self._transaction, self._rollout).newest(until=revision)
-        return fold(self.events(after=start.revision, until=revision), start)
+    def load_scope_of_revision(self, revision: int) -> Scope:
+        """Return the scope at a revision."""
+        start = StoredScopes(self._transaction, self._rollout).load_newest(until=revision)
+        return apply_events(self.list_events(after=start.revision, until=revision), start)
 
-    def verify(self) -> Head:
-        """Recompute every link from the stored text, and return the last row's place.
+    def verify(self) -> StoredLedgerHead:
+        """Recompute every hash from the stored text and return the head.
 
         Raises:
-            BrokenChainError: at the first row that is not what its hash, form or place says, or
-                after the last one if the head is not that row.
+            BrokenLedgerError: a row contradicts its hash, form or position, or the head.
         """
-        last = Head(0, "", None)
-        for row in verified(self.lines()):
-            last = Head(row.revision, row.hash, instant_of(row.at))
-        if last != self.head():
-            raise BrokenChainError(last.revision + 1, f"the head is {self.head()}, not {last}")
+        last = StoredLedgerHead(0, "", None)
+        for row in verify_lines(self.list_lines()):
+            last = StoredLedgerHead(row.revision, row.hash, decode_instant(row.at))
+        if last != self.load_head():
+            raise BrokenLedgerError(
+                last.revision + 1, f"the head is {self.load_head()}, not {last}"
+            )
         return last
 
-    def _chained(
-        self, events: Sequence[Event], head: Head, access_head: int | None
-    ) -> Iterator[Row]:
+    def _build_rows(
+        self, events: Sequence[LedgerEvent], head: StoredLedgerHead, access_head: int | None
+    ) -> Iterator[CanonicalRow]:
         previous = head.hash
         accounts = {name for event in events for name in accounts_of(event)}
         names = Accounts(self._transaction).add_names(accounts)
         for revision, event in enumerate(events, start=head.revision + 1):
-            row = row_of(
+            row = build_row(
                 self._rollout.name,
                 revision,
                 event,
@@ -192,79 +192,78 @@ class Ledger:
             previous = row.hash
             yield row
 
-    def _insert(self, rows: Sequence[Row]) -> None:
-        values = [
-            {
-                "rollout": self._rollout.number,
-                "revision": row.revision,
-                "at": instant_of(row.at),
-                "kind": row.kind,
-                "actor": row.actor,
-                "body": canonical(row.body),
-                "access_head": row.access_head,
-                "previous": row.previous,
-                "hash": row.hash,
-                "slot": None if row.slot is None else instant_of(row.slot),
-                "form": row.form,
-            }
-            for row in rows
-        ]
-        texts = [
-            {
-                "rollout": self._rollout.number,
-                "revision": row.revision,
-                "field": name,
-                "salt": text.salt,
-                "text": text.text,
-            }
-            for row in rows
-            for name, text in row.texts.items()
-        ]
+    def _insert_rows(self, rows: Sequence[CanonicalRow]) -> None:
+        values = [self._build_values(row) for row in rows]
+        texts = [text for row in rows for text in self._build_texts(row)]
         try:
             self._transaction.execute(insert(ledger), values)
         except IntegrityError as error:
-            raise StaleRevision(f"revision {rows[0].revision} is there: {AGAIN}") from error
+            raise StaleRevisionError(
+                f"revision {rows[0].revision} exists already: {RETRY_HINT}"
+            ) from error
         if texts:
             self._transaction.execute(insert(ledger_texts), texts)
 
-    def _move(self, last: Row, after: int) -> None:
-        """Move the head by compare-and-set: were the lock lost, the append would still fail."""
+    def _build_values(self, row: CanonicalRow) -> dict[str, Any]:
+        return {
+            "rollout": self._rollout.number,
+            "revision": row.revision,
+            "at": decode_instant(row.at),
+            "kind": row.kind,
+            "actor": row.actor,
+            "body": to_canonical_json(row.body),
+            "access_head": row.access_head,
+            "previous": row.previous,
+            "hash": row.hash,
+            "slot": None if row.slot is None else decode_instant(row.slot),
+            "form": row.form,
+        }
+
+    def _build_texts(self, row: CanonicalRow) -> Iterator[dict[str, Any]]:
+        key = {"rollout": self._rollout.number, "revision": row.revision}
+        for name, text in row.texts.items():
+            yield {**key, "field": name, "salt": text.salt, "text": text.text}
+
+    def _move_head(self, last: CanonicalRow, after: int) -> None:
+        """Move the head by compare-and-set, in case the lock was lost."""
         result = self._transaction.execute(
             update(ledger_heads)
             .where(ledger_heads.c.rollout == self._rollout.number)
             .where(ledger_heads.c.revision == after)
-            .values(revision=last.revision, hash=last.hash, at=instant_of(last.at), form=FORM)
+            .values(revision=last.revision, hash=last.hash, at=decode_instant(last.at), form=FORM)
         )
         if result.rowcount != 1:
-            raise StaleRevision(f"{self._rollout.name} moved on from {after}: {AGAIN}")
+            raise StaleRevisionError(f"{self._rollout.name} is no longer at {after}: {RETRY_HINT}")
 
     def _select_head(self) -> Select[Any]:
         return select(ledger_heads).where(ledger_heads.c.rollout == self._rollout.number)
 
-    def _head(self, query: Select[Any]) -> Head:
+    def _load_head(self, query: Select[Any]) -> StoredLedgerHead:
         row = self._transaction.execute(query).one()
-        return Head(row.revision, row.hash, row.at, row.form)
+        return StoredLedgerHead(row.revision, row.hash, row.at, row.form)
 
-    def _read(
+    def _read_rows(
         self, after: int, until: int | None, kinds: Collection[str] = ()
-    ) -> Iterator[Sequence[Found[Any]]]:
-        rows = self._some(after, until, kinds)
+    ) -> Iterator[Sequence[Row[Any]]]:
+        rows = self._read_part(after, until, kinds)
         yield rows
-        while len(rows) == AT_ONCE:
-            rows = self._some(rows[-1].revision, until, kinds)
+        while len(rows) == ROWS_PER_READ:
+            rows = self._read_part(rows[-1].revision, until, kinds)
             yield rows
 
-    def _some(self, after: int, until: int | None, kinds: Collection[str]) -> Sequence[Found[Any]]:
+    def _read_part(
+        self, after: int, until: int | None, kinds: Collection[str]
+    ) -> Sequence[Row[Any]]:
         query = (
             select(ledger, type_coerce(ledger.c.at, BigInteger).label("micros"))
             .where(ledger.c.rollout == self._rollout.number, ledger.c.revision > after)
             .order_by(ledger.c.revision)
-            .limit(AT_ONCE)
+            .limit(ROWS_PER_READ)
         )
         if until is not None:
             query = query.where(ledger.c.revision <= until)
         if kinds:
-            query = query.where(ledger.c.kind.in_(stored_kinds(kinds)))
+            query = query.where(ledger.c.kind.in_(list_stored_kinds(kinds)))
         return self._transaction.execute(query).all()
 
 

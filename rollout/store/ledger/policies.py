@@ -1,6 +1,6 @@
-"""Policies by what they say: also those that wait for approval and have no number yet.
+"""Policy texts by hash, also of policies that wait for approval and have no number yet.
 
-Which one holds, since when and under which number, the ledger says; here is the text to its hash.
+The ledger has the policy in force, its start and its number; this table has the text of its hash.
 """
 
 from collections.abc import Collection
@@ -15,15 +15,15 @@ from rollout.store.database.session import Transaction
 from rollout.store.tables.tables import policies
 
 
-class Policies:
-    """The texts of one rollout's policies."""
+class PolicyTexts:
+    """The policy texts of one rollout."""
 
     def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
         self._transaction = transaction
         self._rollout = rollout
 
-    def keep(self, text: str, *, by: str, at: datetime) -> str:
-        """Keep a policy's text and return its hash; a text that is known stays as it came."""
+    def store_text(self, text: str, *, by: str, at: datetime) -> str:
+        """Store a policy's text and return its hash; an existing text stays."""
         text_hash = sha256(text.encode()).hexdigest()
         row = {
             "rollout": self._rollout.number,
@@ -35,8 +35,8 @@ class Policies:
         insert_once(self._transaction, policies, row)
         return text_hash
 
-    def texts(self, hashes: Collection[str]) -> dict[str, str]:
-        """Return the texts of those hashes that are known."""
+    def load_texts(self, hashes: Collection[str]) -> dict[str, str]:
+        """Return the stored texts of these hashes."""
         query = select(policies.c.hash, policies.c.text).where(
             policies.c.rollout == self._rollout.number, policies.c.hash.in_(hashes)
         )

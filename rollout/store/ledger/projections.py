@@ -1,7 +1,6 @@
-"""Proposals and incidents as tables: what the ledger says of each, in a row that can be listed.
+"""Proposals and incidents as tables, projected from the ledger and written with it.
 
-They follow from the ledger alone and are written with it. Whoever lists reads these; whoever
-decides folds the ledger.
+Lists read these tables; decisions read the ledger.
 """
 
 from collections.abc import Iterable, Mapping
@@ -12,9 +11,9 @@ from sqlalchemy import Table, insert, select, update
 
 from rollout.core.scope.events import (
     ClockCorrected,
-    Event,
     IncidentAcknowledged,
     IncidentOpened,
+    LedgerEvent,
     PolicyApplied,
     ProposalExpired,
     ProposalRaised,
@@ -29,8 +28,8 @@ from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.tables.tables import incidents, proposals
 
-OPEN: Final = "open"
-CLOSES: Final[Mapping[type[Event], str]] = {
+OPEN_STATE: Final = "open"
+CLOSING_STATES: Final[Mapping[type[LedgerEvent], str]] = {
     ClockCorrected: "applied",
     ProposalRejected: "rejected",
     ProposalVoided: "void",
@@ -41,92 +40,97 @@ CLOSES: Final[Mapping[type[Event], str]] = {
     Resumed: "applied",
     PolicyApplied: "applied",
 }
-Rows = dict[tuple[str, str], dict[str, Any]]
-Differences = Mapping[tuple[str, str], tuple[dict[str, Any] | None, dict[str, Any] | None]]
+RowsByKey = dict[tuple[str, str], dict[str, Any]]
+RowDifferences = Mapping[tuple[str, str], tuple[dict[str, Any] | None, dict[str, Any] | None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
-    """What an event does to the row of one proposal or incident; `new` makes the row."""
+class RowChange:
+    """The change of a proposal's or incident's row; `is_new` inserts it."""
 
     table: Table
     name: str
     values: Mapping[str, Any]
-    new: bool = False
+    is_new: bool = False
 
 
-def change(revision: int, event: Event) -> Change | None:
-    """Return what an event does to the tables, None where it does nothing."""
+def find_row_change(revision: int, event: LedgerEvent) -> RowChange | None:
+    """Return the row change of an event, or None."""
     match event:
         case ProposalRaised():
-            return Change(proposals, event.proposal, _raised(revision, event), new=True)
+            return RowChange(
+                proposals, event.proposal, _build_proposal_row(revision, event), is_new=True
+            )
         case IncidentOpened():
-            return Change(incidents, event.incident, _opened(revision, event), new=True)
+            return RowChange(
+                incidents, event.incident, _build_incident_row(revision, event), is_new=True
+            )
         case IncidentAcknowledged():
             acknowledgement = {"acknowledged_at": event.at, "acknowledged_by": event.by}
-            return Change(incidents, event.incident, acknowledgement)
-    state, proposal_id = CLOSES.get(type(event)), getattr(event, "proposal", "")
+            return RowChange(incidents, event.incident, acknowledgement)
+    state, proposal_id = CLOSING_STATES.get(type(event)), getattr(event, "proposal", "")
     if state is None or not proposal_id:
         return None
     closing_values = {"state": state, "closed_at": event.at, "closed_revision": revision}
-    return Change(proposals, proposal_id, closing_values)
+    return RowChange(proposals, proposal_id, closing_values)
 
 
-def follow(transaction: Transaction, rollout: Rollout, events: Iterable[Event], first: int) -> None:
-    """Write what events do; `first` is the revision of the first of them."""
-    for revision, event in enumerate(events, start=first):
-        row_change = change(revision, event)
+def update_projections(
+    transaction: Transaction, rollout: Rollout, events: Iterable[LedgerEvent], first_revision: int
+) -> None:
+    """Write the row changes of events; the first has `first_revision`."""
+    for revision, event in enumerate(events, start=first_revision):
+        row_change = find_row_change(revision, event)
         if row_change is None:
             continue
-        if row_change.new:
-            row = {
-                "rollout": rollout.number,
-                _name(row_change.table): row_change.name,
-                **row_change.values,
-            }
-            transaction.execute(insert(row_change.table).values(row))
+        table = row_change.table
+        key_values = {"rollout": rollout.number, get_name_column(table): row_change.name}
+        if row_change.is_new:
+            transaction.execute(insert(table).values(**key_values, **row_change.values))
         else:
-            statement = update(row_change.table).where(
-                row_change.table.c.rollout == rollout.number,
-                row_change.table.c[_name(row_change.table)] == row_change.name,
-            )
-            transaction.execute(statement.values(**row_change.values))
+            conditions = (table.c[name] == value for name, value in key_values.items())
+            transaction.execute(update(table).where(*conditions).values(**row_change.values))
 
 
-def rows_of(events: Iterable[Event]) -> Rows:
-    """Return the rows that a whole ledger comes to, by table and name."""
-    rows: Rows = {}
+def build_rows(events: Iterable[LedgerEvent]) -> RowsByKey:
+    """Return the rows that a whole ledger results in.
+
+    The key is table and name.
+    """
+    rows: RowsByKey = {}
     for revision, event in enumerate(events, start=1):
-        row_change = change(revision, event)
+        row_change = find_row_change(revision, event)
         if row_change is not None:
             key = (row_change.table.name, row_change.name)
             rows[key] = {**rows.get(key, {}), **row_change.values}
     return rows
 
 
-def differences(transaction: Transaction, rollout: Rollout, events: Iterable[Event]) -> Differences:
-    """Return the rows that are not what the ledger says: as stored, and as they should be."""
-    expected = rows_of(events)
-    stored: Rows = {}
+def find_differences(
+    transaction: Transaction, rollout: Rollout, events: Iterable[LedgerEvent]
+) -> RowDifferences:
+    """Return rows that differ from the ledger: stored and expected."""
+    expected = build_rows(events)
+    stored: RowsByKey = {}
     for table in (proposals, incidents):
         query = select(table).where(table.c.rollout == rollout.number)
         for row in transaction.execute(query):
             columns = row._asdict()
             del columns["rollout"]
-            stored[table.name, columns.pop(_name(table))] = columns
+            stored[table.name, columns.pop(get_name_column(table))] = columns
     keys = {k for k in {*stored, *expected} if stored.get(k) != expected.get(k)}
     return {k: (stored.get(k), expected.get(k)) for k in sorted(keys)}
 
 
-def _name(table: Table) -> str:
+def get_name_column(table: Table) -> str:
     """Return the column that names a row: the key after the rollout."""
     return list(table.primary_key)[1].name
 
 
-def _raised(revision: int, event: ProposalRaised) -> dict[str, Any]:
+def _build_proposal_row(revision: int, event: ProposalRaised) -> dict[str, Any]:
     return {
         "kind": event.kind,
-        "state": OPEN,
+        "state": OPEN_STATE,
         "raised_at": event.at,
         "raised_by": event.by,
         "expires_at": event.expires_at,
@@ -141,7 +145,7 @@ def _raised(revision: int, event: ProposalRaised) -> dict[str, Any]:
     }
 
 
-def _opened(revision: int, event: IncidentOpened) -> dict[str, Any]:
+def _build_incident_row(revision: int, event: IncidentOpened) -> dict[str, Any]:
     return {
         "kind": event.kind,
         "guard": event.guard,

@@ -1,4 +1,4 @@
-"""Proposals as they can be listed: open ones and closed ones, the newest first."""
+"""Open and closed proposals, newest first."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ from rollout.store.tables.tables import proposals
 
 @dataclass(frozen=True, slots=True)
 class ListedProposal:
-    """One proposal's row. `raised_in` and `closed_in` are revisions; `site` "" is about no cell."""
+    """A proposal of one rollout; `raised_in` and `closed_in` are revisions."""
 
     id: str
     kind: str
@@ -26,38 +26,36 @@ class ListedProposal:
     window: str
 
 
-class Proposals:
-    """Every proposal that was ever raised in one rollout."""
+class ProposalStore:
+    """The proposals of one rollout."""
 
     def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
         self._transaction = transaction
         self._own = proposals.c.rollout == rollout.number
 
-    def page(
+    def list_page(
         self, *, states: Sequence[str] = (), before: int | None = None, limit: int = 100
     ) -> list[ListedProposal]:
-        """Return proposals, the newest first.
+        """Return proposals, newest first.
 
-        Args:
-            states: open, applied, rejected, void, expired; () for all of them.
-            before: the revision that the page before ended at.
-            limit: how many at most.
+        `states` are open, applied, rejected, void and expired; () selects all. `before` is the
+        revision at which the previous page ended.
         """
         query = select(proposals).where(self._own).order_by(proposals.c.raised_revision.desc())
         if states:
             query = query.where(proposals.c.state.in_(states))
         if before is not None:
             query = query.where(proposals.c.raised_revision < before)
-        return [_listed(row) for row in self._transaction.execute(query.limit(limit))]
+        return [_build_proposal(row) for row in self._transaction.execute(query.limit(limit))]
 
-    def find(self, proposal: str) -> ListedProposal | None:
-        """Return the proposal of that id, None where none was ever raised."""
-        query = select(proposals).where(self._own, proposals.c.proposal == proposal)
+    def find(self, proposal_id: str) -> ListedProposal | None:
+        """Return the proposal with this id, or None."""
+        query = select(proposals).where(self._own, proposals.c.proposal == proposal_id)
         row = self._transaction.execute(query).one_or_none()
-        return None if row is None else _listed(row)
+        return None if row is None else _build_proposal(row)
 
 
-def _listed(row: Row[Any]) -> ListedProposal:
+def _build_proposal(row: Row[Any]) -> ListedProposal:
     return ListedProposal(
         id=row.proposal,
         kind=row.kind,

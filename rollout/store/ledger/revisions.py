@@ -1,4 +1,4 @@
-"""How far every rollout is, in short reads of all of them at once."""
+"""Revisions and recent activity of all rollouts, each in one short query."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,30 +7,33 @@ from datetime import datetime
 from sqlalchemy import func, select
 
 from rollout.store.database.session import Transaction
-from rollout.store.ledger.ledger import Head
+from rollout.store.ledger.ledger import StoredLedgerHead
 from rollout.store.tables.tables import cases, evidence_heads, ledger_heads, rollouts, tick_slots
 
-LATELY = 100
-"""Cases of a rollout that are looked at: more in an hour are said to be so many or more."""
+MAX_RECENT_CASES = 100
+"""Maximum of counted cases a rollout; a page shows it as "or more"."""
 
 
 @dataclass(frozen=True, slots=True)
-class Pulse:
-    """What came to a rollout lately, and the newest slot that is done; None before the first.
+class RolloutActivity:
+    """Recent activity of a rollout; None before the first slot or case.
 
     Attributes:
-        last_done: number of a slot.
-        last_case: when the newest case came in.
-        lately: cases that came in since an instant, at most `LATELY`.
+        last_slot: the newest slot that is done.
+        last_case_at: when the newest case was received.
+        recent_cases: cases received since a time, at most `MAX_RECENT_CASES`.
     """
 
-    last_done: int | None
-    last_case: datetime | None
-    lately: int
+    last_slot: int | None
+    last_case_at: datetime | None
+    recent_cases: int
 
 
-def revisions(transaction: Transaction) -> dict[str, str]:
-    """Return a text for each rollout that changes with its ledger and with what is counted."""
+def load_revisions(transaction: Transaction) -> dict[str, str]:
+    """Return for each rollout a text that changes with its state.
+
+    It changes with the ledger and with evidence.
+    """
     query = (
         select(rollouts.c.name, ledger_heads.c.revision, ledger_heads.c.hash)
         .add_columns(evidence_heads.c.through)
@@ -41,20 +44,22 @@ def revisions(transaction: Transaction) -> dict[str, str]:
     return {row.name: f"{row.revision}.{row.hash[:8]}.{row.through}" for row in rows}
 
 
-def heads(transaction: Transaction) -> Mapping[str, tuple[int, Head]]:
-    """Return each rollout's number and the head of its ledger, by its name."""
+def load_heads(transaction: Transaction) -> Mapping[str, tuple[int, StoredLedgerHead]]:
+    """Return each rollout's number and ledger head, by name."""
     query = select(rollouts.c.name, ledger_heads).join(
         ledger_heads, ledger_heads.c.rollout == rollouts.c.id
     )
     rows = transaction.execute(query)
-    return {row.name: (row.rollout, Head(row.revision, row.hash, row.at)) for row in rows}
+    return {
+        row.name: (row.rollout, StoredLedgerHead(row.revision, row.hash, row.at)) for row in rows
+    }
 
 
-def pulses(transaction: Transaction, since: datetime) -> dict[int, Pulse]:
-    """Return what came to each rollout since an instant, by the rollout's number."""
+def load_activity(transaction: Transaction, since: datetime) -> dict[int, RolloutActivity]:
+    """Return the activity of each rollout since a time, by number."""
     same_rollout = cases.c.rollout == rollouts.c.id
     newest_cases = select(cases.c.received_at).where(same_rollout).order_by(cases.c.case_id.desc())
-    recent = newest_cases.limit(LATELY).correlate(rollouts).subquery()
+    recent = newest_cases.limit(MAX_RECENT_CASES).correlate(rollouts).subquery()
     query = select(
         rollouts.c.id,
         select(func.max(tick_slots.c.slot))
@@ -66,7 +71,7 @@ def pulses(transaction: Transaction, since: datetime) -> dict[int, Pulse]:
         .select_from(recent)
         .where(recent.c.received_at > since)
         .scalar_subquery()
-        .label("lately"),
+        .label("recent"),
     )
     rows = transaction.execute(query)
-    return {row.id: Pulse(row.last_done, row.last_case, row.lately) for row in rows}
+    return {row.id: RolloutActivity(row.last_done, row.last_case, row.recent) for row in rows}

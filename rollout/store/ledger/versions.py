@@ -1,4 +1,4 @@
-"""What is known of model versions: when one was first seen, what it was trained on."""
+"""Facts on model versions: first use and training data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -14,8 +14,8 @@ from rollout.store.tables.tables import versions
 
 
 @dataclass(frozen=True, slots=True)
-class VersionFacts:
-    """What somebody said of a version. `trained_until`: its training cases reach so far."""
+class VersionInfo:
+    """Facts on a version; `trained_until` is its last training case."""
 
     version: str
     source: str
@@ -24,56 +24,56 @@ class VersionFacts:
 
 
 @dataclass(frozen=True, slots=True)
-class KnownVersion:
-    """The last that was said of a version, and when it was first seen."""
+class StoredVersion:
+    """The last facts on a version, and when it was first seen."""
 
     first_seen_at: datetime
-    facts: VersionFacts
+    info: VersionInfo
 
 
-class Versions:
+class VersionStore:
     """The versions of one rollout."""
 
     def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
         self._transaction = transaction
         self._rollout = rollout
 
-    def tell(self, facts: VersionFacts, *, at: datetime) -> bool:
-        """Keep what is said of a version, unless just that was said last; say if it is new.
+    def record_info(self, info: VersionInfo, *, at: datetime) -> bool:
+        """Store facts that differ from the last ones; return whether they do.
 
-        Earlier facts stay: what evidence was read under can be seen afterwards.
+        Earlier facts stay, so that the facts behind older evidence can be read later.
         """
-        stored = self.all().get(facts.version)
-        if stored is not None and stored.facts == facts:
+        stored = self.list_all().get(info.version)
+        if stored is not None and stored.info == info:
             return False
         revision = select(func.coalesce(func.max(versions.c.revision), 0) + 1).where(
-            versions.c.rollout == self._rollout.number, versions.c.version == facts.version
+            versions.c.rollout == self._rollout.number, versions.c.version == info.version
         )
         row = {
-            "version": facts.version,
-            "source": facts.source,
-            "trained_until": facts.trained_until,
-            "details": facts.about,
+            "version": info.version,
+            "source": info.source,
+            "trained_until": info.trained_until,
+            "details": info.about,
             "rollout": self._rollout.number,
             "revision": revision.scalar_subquery(),
             "recorded_at": at,
         }
         return insert_once(self._transaction, versions, row)
 
-    def all(self) -> dict[str, KnownVersion]:
-        """Return every version by its name, in the order in which they were first seen."""
+    def list_all(self) -> dict[str, StoredVersion]:
+        """Return all versions by name, in the order of their first facts."""
         query = (
             select(versions)
             .where(versions.c.rollout == self._rollout.number)
             .order_by(versions.c.revision, versions.c.recorded_at, versions.c.version)
         )
-        stored_versions: dict[str, KnownVersion] = {}
+        stored_versions: dict[str, StoredVersion] = {}
         for row in self._transaction.execute(query):
             first_seen_at = (
                 stored_versions[row.version].first_seen_at
                 if row.version in stored_versions
                 else row.recorded_at
             )
-            info = VersionFacts(row.version, row.source, row.trained_until, row.details)
-            stored_versions[row.version] = KnownVersion(first_seen_at, info)
+            info = VersionInfo(row.version, row.source, row.trained_until, row.details)
+            stored_versions[row.version] = StoredVersion(first_seen_at, info)
         return stored_versions

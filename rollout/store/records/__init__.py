@@ -1,1 +1,1 @@
-"""Records as they were sent."""
+"""Received records and their keys, exposures and rejected records."""

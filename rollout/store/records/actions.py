@@ -1,4 +1,4 @@
-"""What was done about cases, each with the permission that it had when it came in."""
+"""Actions on cases, with their authorization."""
 
 from collections.abc import Collection
 from dataclasses import dataclass
@@ -7,42 +7,42 @@ from datetime import datetime
 from sqlalchemy import select
 
 from rollout.core.records.records import Action
-from rollout.store.database import value_lists
-from rollout.store.database.rollouts import Rollout
+from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
-from rollout.store.records.record_rows import record_of
+from rollout.store.records.record_rows import parse_record
 from rollout.store.tables.tables import actions, external_keys
 
 
 @dataclass(frozen=True, slots=True)
-class Act:
-    """An action as it is stored: of which case, and when it came in."""
+class StoredAction:
+    """An action with its case's number and the time of its receipt."""
 
     case_id: int
     action: Action
     received_at: datetime
 
 
-class Acts:
+class ActionStore:
     """The actions of one rollout."""
 
     def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
         self._transaction = transaction
         self._rollout = rollout
 
-    def of(self, case_ids: Collection[int], permissions: Collection[str]) -> list[Act]:
-        """Return what was done about cases with one of some permissions, earlier revisions too."""
+    def list_by_authorization(
+        self, case_ids: Collection[int], authorizations: Collection[str]
+    ) -> list[StoredAction]:
+        """Return actions with one of these authorizations, of all revisions."""
         query = (
             select(actions, external_keys.c.key)
             .join(external_keys, external_keys.c.id == actions.c.case_id)
-            .where(actions.c.rollout == self._rollout.number)
-            .where(actions.c.case_id.in_(value_lists.numbers(self._transaction, case_ids)))
-            .where(actions.c.authorization.in_(permissions))
+            .where(*match_cases(self._transaction, self._rollout, actions, case_ids))
+            .where(actions.c.authorization.in_(authorizations))
             .order_by(actions.c.case_id, actions.c.lever, actions.c.revision)
         )
         stored_actions = []
         for row in self._transaction.execute(query):
-            action = record_of(Action, row, key=row.key)
-            assert isinstance(action, Action)  # noqa: S101 - it was made as such
-            stored_actions.append(Act(row.case_id, action, row.received_at))
+            action = parse_record(Action, row, key=row.key)
+            assert isinstance(action, Action)  # noqa: S101 - for the type checker
+            stored_actions.append(StoredAction(row.case_id, action, row.received_at))
         return stored_actions

@@ -1,16 +1,16 @@
-"""Cases as people look through them, newest first, and all that is kept of one."""
+"""Pages of cases, newest first, and the stored records of one case."""
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Table, and_, exists, select
+from sqlalchemy import ColumnElement, Exists, Row, Select, Table, and_, exists, select
 
 from rollout.core.records.records import Action, Outcome, Record
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
-from rollout.store.records.record_rows import record_of
+from rollout.store.records.record_rows import parse_record
 from rollout.store.tables.tables import (
     actions,
     cases,
@@ -24,8 +24,8 @@ from rollout.store.tables.tables import (
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Filter:
-    """Which cases; what is left out does not matter. `sites` None is all of them."""
+class CaseFilter:
+    """A filter of cases; a field with its default matches all."""
 
     sites: Collection[str] | None = None
     window: str | None = None
@@ -36,8 +36,8 @@ class Filter:
 
 
 @dataclass(frozen=True, slots=True)
-class Count:
-    """Where a unit was counted, and as what, on one lever."""
+class CountedLever:
+    """A count of a case's unit on one lever."""
 
     version: str
     track: str
@@ -60,41 +60,39 @@ class CasePages:
         self._transaction = transaction
         self._rollout = rollout
 
-    def page(
-        self, wanted: Filter, *, before: int | None = None, limit: int = 100
+    def list_page(
+        self, case_filter: CaseFilter, *, before: int | None = None, limit: int = 100
     ) -> Mapping[int, datetime]:
-        """Return cases that fit, newest first: their numbers, and when they were received.
+        """Return matching cases with the time of receipt, newest first.
 
-        Args:
-            wanted: which; with `differs` also some whose texts differ while they mean the same.
-            before: the number after which the page before ended.
-            limit: how many at most.
+        `before` is the last case number of the previous page. With `differs` the result also
+        contains cases whose stored answers differ in form only.
         """
-        query = self._newest().where(*self._fits(wanted))
+        query = self._select_newest().where(*self._build_conditions(case_filter))
         if before is not None:
             query = query.where(cases.c.case_id < before)
         rows = self._transaction.execute(query.order_by(cases.c.case_id.desc()).limit(limit))
         return {row.case_id: row.received_at for row in rows}
 
-    def received_at(self, case_id: int) -> datetime | None:
-        """Return when the newest revision of a case was received, None where there is none."""
-        query = self._newest().where(cases.c.case_id == case_id)
+    def find_received_at(self, case_id: int) -> datetime | None:
+        """Return when a case's newest revision was received, or None."""
+        query = self._select_newest().where(cases.c.case_id == case_id)
         row = self._transaction.execute(query).one_or_none()
         return None if row is None else row.received_at
 
-    def actions(self, case_id: int, key: str) -> Sequence[Action]:
-        """Return what was done about a case, each lever's newest revision."""
-        records = self._records(Action, actions, case_id, key)
+    def list_actions(self, case_id: int, key: str) -> Sequence[Action]:
+        """Return the newest revision of a case's action on each lever."""
+        records = self._load_records(Action, actions, case_id, key)
         newest = {record.lever: record for record in records if isinstance(record, Action)}
         return list(newest.values())
 
-    def outcomes(self, case_id: int, key: str) -> Sequence[Outcome]:
-        """Return what turned out to be true of a case: its newest revision."""
-        records = self._records(Outcome, outcomes, case_id, key)
+    def list_outcomes(self, case_id: int, key: str) -> Sequence[Outcome]:
+        """Return the newest revision of a case's outcome, or nothing."""
+        records = self._load_records(Outcome, outcomes, case_id, key)
         return [record for record in records if isinstance(record, Outcome)][-1:]
 
-    def counts(self, case_id: int) -> Sequence[Count]:
-        """Return where a case was counted, as the unit itself or as its episode's."""
+    def list_counted(self, case_id: int) -> Sequence[CountedLever]:
+        """Return the counts of a case's unit, which may be its episode."""
         query = (
             select(counted_units, *(count_series.c[name] for name in ("site", "window", "attempt")))
             .add_columns(count_series.c.definition)
@@ -105,41 +103,41 @@ class CasePages:
             .order_by(counted_units.c.slot, counted_units.c.track, counted_units.c.version)
         )
         rows = self._transaction.execute(query).all()
-        classes = self._kinds({class_id for row in rows for class_id in row.class_ids})
-        return [_count(row, classes[class_id]) for row in rows for class_id in row.class_ids]
+        classes = self._load_classes({class_id for row in rows for class_id in row.class_ids})
+        return [
+            _build_counted_lever(row, classes[class_id])
+            for row in rows
+            for class_id in row.class_ids
+        ]
 
-    def _kinds(self, numbers: Collection[int]) -> Mapping[int, Row[Any]]:
+    def _load_classes(self, numbers: Collection[int]) -> Mapping[int, Row[Any]]:
         query = select(count_classes).where(count_classes.c.id.in_(numbers))
         return {row.id: row for row in self._transaction.execute(query)}
 
-    def _newest(self) -> Any:
-        later = cases.alias("later")
-        is_corrected = exists().where(
-            later.c.rollout == cases.c.rollout,
-            later.c.case_id == cases.c.case_id,
-            later.c.revision > cases.c.revision,
-        )
+    def _select_newest(self) -> Select[Any]:
         query = select(cases.c.case_id, cases.c.received_at)
-        return query.where(cases.c.rollout == self._rollout.number, ~is_corrected)
+        return query.where(cases.c.rollout == self._rollout.number, ~has_later_revision())
 
-    def _fits(self, wanted: Filter) -> list[ColumnElement[bool]]:
+    def _build_conditions(self, case_filter: CaseFilter) -> list[ColumnElement[bool]]:
         conditions: list[ColumnElement[bool]] = []
-        if wanted.sites is not None:
-            conditions.append(cases.c.site.in_(sorted(wanted.sites)))
-        if wanted.window is not None:
-            conditions.append(cases.c.window == wanted.window)
-        if wanted.since is not None:
-            conditions.append(cases.c.occurred_at >= wanted.since)
-        if wanted.until is not None:
-            conditions.append(cases.c.occurred_at < wanted.until)
-        if wanted.version is not None:
-            conditions.append(self._of_case(predictions, predictions.c.version == wanted.version))
-        if wanted.differs:
-            conditions.append(self._differ())
+        if case_filter.sites is not None:
+            conditions.append(cases.c.site.in_(sorted(case_filter.sites)))
+        if case_filter.window is not None:
+            conditions.append(cases.c.window == case_filter.window)
+        if case_filter.since is not None:
+            conditions.append(cases.c.occurred_at >= case_filter.since)
+        if case_filter.until is not None:
+            conditions.append(cases.c.occurred_at < case_filter.until)
+        if case_filter.version is not None:
+            conditions.append(
+                self._match_case(predictions, predictions.c.version == case_filter.version)
+            )
+        if case_filter.differs:
+            conditions.append(self._match_differing())
         return conditions
 
-    def _differ(self) -> ColumnElement[bool]:
-        """Say that a prediction and a verdict of the case are written differently."""
+    def _match_differing(self) -> ColumnElement[bool]:
+        """Return the condition for a prediction and a decision with different answers."""
         differing_answers = select(predictions.c.case_id).join(
             decisions,
             and_(
@@ -154,20 +152,30 @@ class CasePages:
         )
         return differing_answers.where(*same_case).correlate(cases).exists()
 
-    def _of_case(self, table: Table, *further: ColumnElement[bool]) -> ColumnElement[bool]:
+    def _match_case(self, table: Table, *conditions: ColumnElement[bool]) -> ColumnElement[bool]:
         same_case = (table.c.rollout == cases.c.rollout, table.c.case_id == cases.c.case_id)
-        return exists().where(*same_case, *further)
+        return exists().where(*same_case, *conditions)
 
-    def _records(
+    def _load_records(
         self, kind: type[Record], table: Table, case_id: int, key: str
     ) -> Sequence[Record]:
         conditions = (table.c.rollout == self._rollout.number, table.c.case_id == case_id)
         query = select(table).where(*conditions).order_by(table.c.revision)
-        return [record_of(kind, row, key=key) for row in self._transaction.execute(query)]
+        return [parse_record(kind, row, key=key) for row in self._transaction.execute(query)]
 
 
-def _count(row: Row[Any], kind: Row[Any]) -> Count:
-    return Count(
+def has_later_revision() -> Exists:
+    """Return the condition for a row of `cases` that was corrected."""
+    later = cases.alias("later")
+    return exists().where(
+        later.c.rollout == cases.c.rollout,
+        later.c.case_id == cases.c.case_id,
+        later.c.revision > cases.c.revision,
+    )
+
+
+def _build_counted_lever(row: Row[Any], class_row: Row[Any]) -> CountedLever:
+    return CountedLever(
         version=row.version,
         track=row.track,
         slot=row.slot,
@@ -175,9 +183,9 @@ def _count(row: Row[Any], kind: Row[Any]) -> Count:
         window=row.window,
         attempt=row.attempt,
         definition=row.definition,
-        lever=kind.lever,
-        predicted=kind.predicted,
-        decided=kind.decided,
+        lever=class_row.lever,
+        predicted=class_row.predicted,
+        decided=class_row.decided,
         reviewer=row.reviewer,
         excluded=row.exclusion_reason,
     )

@@ -1,8 +1,7 @@
-"""What was shown to whom, when, and from which page: written before it leaves.
+"""Exposures: what a reviewer saw, when and on which page; stored before the page is sent.
 
-Figures tell of cases that they don't name. So of a report one row says how far it told its reader:
-of every case that occurred before an instant. It stands under `EVERY_CASE`, a number that no case
-has, and `at` is that instant.
+Figures reveal cases without naming them. So for a report one row says that its reader saw figures
+of all cases that occurred before `at`. Its case is `EVERY_CASE`, a number that no case has.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -11,22 +10,21 @@ from typing import Any, Final
 
 from sqlalchemy import ScalarSelect, func, select
 
-from rollout.store.database import value_lists
-from rollout.store.database.bulk import inserting
-from rollout.store.database.rollouts import Rollout
+from rollout.store.database.bulk import insert_new_rows
+from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
 from rollout.store.tables.tables import exposures
 
 EVERY_CASE: Final = 0
-ANYBODY: Final = ""
-"""Nobody's name: what is noted for it was shown to people whom nobody named."""
+ANY_REVIEWER: Final = ""
+"""The name for readers who are not signed in; no user has it."""
 
 FIGURES: Final = "figures"
-"""What is noted under `EVERY_CASE`; of a single case it says nothing."""
+"""The content of rows with `EVERY_CASE`; it reveals no single case."""
 
 
-class Shown:
-    """What was shown of the cases of one rollout."""
+class ExposureStore:
+    """The exposures of one rollout."""
 
     def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
         self._transaction = transaction
@@ -40,7 +38,7 @@ class Shown:
         page: str,
         at: datetime,
     ) -> None:
-        """Write what is about to be shown: for each case its number, and what of it."""
+        """Store what is about to be shown: pairs of case and content."""
         common_values = {
             "rollout": self._rollout.number,
             "reviewer": reviewer,
@@ -51,37 +49,28 @@ class Shown:
             {**common_values, "case_id": case_id, "content": content}
             for case_id, content in entries
         ]
-        if rows:
-            statement = inserting(self._transaction.engine, exposures).on_conflict_do_nothing()
-            self._transaction.execute(statement, rows)
+        insert_new_rows(self._transaction, exposures, rows)
 
-    def tell(self, reviewer: str, until: datetime, *, page: str) -> None:
-        """Write that somebody is about to read figures of all cases before `until`.
-
-        Args:
-            reviewer: who; `ANYBODY` where that is not known.
-            until: the cases that occurred before it.
-            page: from where.
-        """
-        known_until = self.told(reviewer)
+    def record_figures(self, reviewer: str, until: datetime, *, page: str) -> None:
+        """Store that a reviewer sees figures of cases before `until`."""
+        known_until = self.load_figures_until(reviewer)
         if known_until is None or known_until < until:
             entries = [(EVERY_CASE, FIGURES)]
             self.add(entries, reviewer=reviewer, page=page, at=until)
 
-    def told(self, reviewer: str) -> datetime | None:
-        """Return up to when figures told somebody of cases, None where they read none."""
-        query = select(told_up_to(self._rollout, reviewer))
+    def load_figures_until(self, reviewer: str) -> datetime | None:
+        """Return the end of the figures that a reviewer saw, or None."""
+        query = select(select_figures_until(self._rollout, reviewer))
         figures_until: datetime | None = self._transaction.execute(query).scalar()
         return figures_until
 
-    def of(
+    def list_for_reviewer(
         self, reviewer: str, case_ids: Collection[int]
     ) -> Mapping[int, frozenset[tuple[str, str]]]:
-        """Return by case what somebody was shown of it and from which page, if anything."""
+        """Return by case the contents and pages that a reviewer saw."""
         query = select(exposures.c.case_id, exposures.c.content, exposures.c.page).where(
-            exposures.c.rollout == self._rollout.number,
+            *match_cases(self._transaction, self._rollout, exposures, case_ids),
             exposures.c.reviewer == reviewer,
-            exposures.c.case_id.in_(value_lists.numbers(self._transaction, case_ids)),
         )
         contents_by_case: dict[int, set[tuple[str, str]]] = {}
         for row in self._transaction.execute(query):
@@ -89,14 +78,17 @@ class Shown:
         return {case_id: frozenset(entries) for case_id, entries in contents_by_case.items()}
 
 
-def told_up_to(rollout: Rollout, reviewer: str) -> ScalarSelect[Any]:
-    """Return up to when figures told somebody, or people whom nobody named; null for never."""
+def select_figures_until(rollout: Rollout, reviewer: str) -> ScalarSelect[Any]:
+    """Return the query for the end of figures seen; null for never.
+
+    Figures shown to `ANY_REVIEWER` count for each reviewer.
+    """
     return (
         select(func.max(exposures.c.at))
         .where(
             exposures.c.rollout == rollout.number,
             exposures.c.case_id == EVERY_CASE,
-            exposures.c.reviewer.in_({reviewer, ANYBODY}),
+            exposures.c.reviewer.in_({reviewer, ANY_REVIEWER}),
         )
         .scalar_subquery()
     )

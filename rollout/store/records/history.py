@@ -1,21 +1,23 @@
 """Stored records as the frames that counting, replay and reports read.
 
-Of each record its highest revision is used. A record whose case is not known yet stays out: it
-waits for it.
+The highest revision of each record is used. A record without its case is omitted until the case
+arrives.
 
-From the moment at which somebody has judged a case in their seat its evidence is fixed: what is
-corrected or predicted later, whatever time it names, was sent by whoever could have read the
-verdict. And what a person said in their seat is what they said, whatever is sent in their name.
+A case's evidence is fixed once a reviewer has decided it in a review task: a correction or
+prediction received later, whatever its time, could have been made with knowledge of the decision. A
+decision in a review task also takes precedence over decisions sent for the same reviewer.
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 
 import polars as pl
 from sqlalchemy import (
     BigInteger,
     ColumnElement,
+    FromClause,
     Row,
     Table,
     func,
@@ -26,31 +28,30 @@ from sqlalchemy import (
 
 from rollout.core.calendar.instants import MICROSECOND
 from rollout.core.records.reviews import SEEDED
-from rollout.store.database import value_lists
-from rollout.store.database.rollouts import Rollout
+from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
-from rollout.store.records.external_keys import CASE, EPISODE, CallerKeys
-from rollout.store.tables.columns import instant_of, stored
+from rollout.store.records.external_keys import CASE, EPISODE, ExternalKeys
+from rollout.store.tables.columns import decode_instant, encode_instant
 from rollout.store.tables.tables import cases, decisions, heartbeats, outcomes, predictions, reviews
 from rollout.tally.frames import (
-    ATTRIBUTE,
+    ATTRIBUTE_PREFIX,
+    GOLD_PREFIX,
     REMARK_SCHEMA,
-    RIGHT,
-    VALUE,
-    Records,
+    VALUE_PREFIX,
+    RecordFrames,
     Schema,
-    cases_schema,
-    decisions_schema,
-    known_schema,
-    outcomes_schema,
-    predictions_schema,
+    build_cases_schema,
+    build_decisions_schema,
+    build_gold_schema,
+    build_outcomes_schema,
+    build_predictions_schema,
 )
 
-Plain = dict[str, Any]
+RowValues = dict[str, Any]
 
 
 class StoredHistory:
-    """The records of one rollout, read for its policy's levers and attributes."""
+    """The records of one rollout, for its policy's levers and attributes."""
 
     def __init__(
         self,
@@ -65,30 +66,30 @@ class StoredHistory:
         self._levers = levers
         self._attributes = attributes
 
-    def records(self, case_ids: Collection[int] | None = None) -> Records:
+    def load_records(self, case_ids: Collection[int] | None = None) -> RecordFrames:
         """Return the records of some cases, by default of all."""
-        return self._records(case_ids)
+        return self._load_records(case_ids)
 
-    def checked(self) -> Records:
-        """Return the cases that several people judged or whose answer is known, for checks alone.
+    def load_checked_records(self) -> RecordFrames:
+        """Return the gold cases and cases with several reviewers, without predictions.
 
-        They come without predictions: what a model says has no part in how people stand.
+        They serve reviewer checks, in which predictions play no part.
         """
         condition = decisions.c.rollout == self._rollout.number
         several_reviewers = (
-            select(decisions.c.case_id).where(condition).group_by(decisions.c.case_id)
+            select(decisions.c.case_id)
+            .where(condition)
+            .group_by(decisions.c.case_id)
+            .having(func.count(decisions.c.reviewer.distinct()) > 1)
         )
-        several_reviewers = several_reviewers.having(
-            func.count(decisions.c.reviewer.distinct()) > 1
-        )
-        gold_cases = select(reviews.c.case_id).where(*self._seeded())
+        gold_cases = select(reviews.c.case_id).where(*self._build_gold_conditions())
         case_ids = self._transaction.execute(union(several_reviewers, gold_cases)).scalars()
-        return self._records(set(case_ids), predicted=False)
+        return self._load_records(set(case_ids), with_predictions=False)
 
-    def judged_before(self, at: datetime) -> tuple[int, int]:
-        """Return how many verdicts, and how many on known cases, were given before an instant.
+    def count_decisions_before(self, at: datetime) -> tuple[int, int]:
+        """Return the numbers of decisions, and on gold cases, before a time.
 
-        Records are only ever added, or purged: while these numbers stay, so does what was said.
+        Records are only added or purged, so equal numbers mean equal decisions.
         """
         given_at = func.coalesce(
             type_coerce(decisions.c.submitted_at, BigInteger),
@@ -96,83 +97,74 @@ class StoredHistory:
         )
         condition = decisions.c.rollout == self._rollout.number
         decision_count = (
-            select(func.count()).select_from(decisions).where(condition, given_at < stored(at))
+            select(func.count())
+            .select_from(decisions)
+            .where(condition, given_at < encode_instant(at))
         )
-        gold_count = select(func.count()).select_from(reviews).where(*self._seeded())
+        gold_count = select(func.count()).select_from(reviews).where(*self._build_gold_conditions())
         gold_before = gold_count.where(reviews.c.closed_at < at)
         return tuple(
             self._transaction.execute(query).scalar_one() for query in (decision_count, gold_before)
         )
 
-    def _records(self, case_ids: Collection[int] | None, *, predicted: bool = True) -> Records:
-        first_decisions = self._judged(case_ids)
-        case_rows = self._fixed(cases, ("case_id",), case_ids, first_decisions)
-        keys = self._keys(CASE, (row.case_id for row in case_rows))
-        episodes = self._keys(EPISODE, (row.episode for row in case_rows if row.episode))
+    def _load_records(
+        self, case_ids: Collection[int] | None, *, with_predictions: bool = True
+    ) -> RecordFrames:
+        first_decisions = self._load_first_decisions(case_ids)
+        case_rows = self._load_until_decision(cases, ("case_id",), case_ids, first_decisions)
+        keys = self._load_keys(CASE, (row.case_id for row in case_rows))
+        episodes = self._load_keys(EPISODE, (row.episode for row in case_rows if row.episode))
+        prediction_rows = (
+            self._load_until_decision(
+                predictions, ("case_id", "version"), case_ids, first_decisions
+            )
+            if with_predictions
+            else ()
+        )
+        outcome_rows = self._load_newest(outcomes, ("case_id",), case_ids).values()
+        build_prediction = partial(self._build_prediction, first_decisions=first_decisions)
+        build_frame, levers = partial(_build_frame, keys), self._levers
         no_remarks = pl.DataFrame(schema=REMARK_SCHEMA)
-
-        def frame(
-            found: Iterable[Row[Any]], plain: Callable[[Row[Any]], Plain], schema: Schema
-        ) -> pl.DataFrame:
-            rows = [
-                {"case_key": keys[row.case_id], **plain(row)}
-                for row in found
-                if row.case_id in keys
-            ]
-            return pl.DataFrame(rows, schema=schema)
-
-        def prediction(row: Row[Any]) -> Plain:
-            prediction, first_decision = self._prediction(row), first_decisions.get(row.case_id)
-            is_late = first_decision is not None and row.received_at > first_decision
-            return {**prediction, "at": row.received_at} if is_late else prediction
-
-        return Records(
+        return RecordFrames(
             cases=pl.DataFrame(
-                [self._case(row, keys, episodes) for row in case_rows],
-                schema=cases_schema(self._attributes),
+                [self._build_case(row, keys, episodes) for row in case_rows],
+                schema=build_cases_schema(self._attributes),
             ),
-            predictions=frame(
-                self._fixed(predictions, ("case_id", "version"), case_ids, first_decisions)
-                if predicted
-                else (),
-                prediction,
-                predictions_schema(self._levers),
+            predictions=build_frame(
+                build_predictions_schema(levers), prediction_rows, build_prediction
             ),
-            decisions=frame(
-                self._decided(case_ids), self._decision, decisions_schema(self._levers)
+            decisions=build_frame(
+                build_decisions_schema(levers), self._load_decisions(case_ids), self._build_decision
             ),
-            outcomes=frame(
-                self._newest(outcomes, ("case_id",), case_ids).values(),
-                self._outcome,
-                outcomes_schema(self._levers),
+            outcomes=build_frame(build_outcomes_schema(levers), outcome_rows, self._build_outcome),
+            gold_decisions=build_frame(
+                build_gold_schema(levers),
+                self._load_gold_tasks(case_ids),
+                self._build_gold_decision,
             ),
-            set_aside=no_remarks,
+            rejected=no_remarks,
             notes=no_remarks,
-            read={},
-            known=frame(self._known(case_ids), self._verdict, known_schema(self._levers)),
+            row_counts={},
         )
 
-    def with_episodes(self, case_ids: Collection[int]) -> set[int]:
-        """Return the cases together with all others of the same episodes."""
-        episodes = (
-            select(cases.c.episode)
-            .where(cases.c.rollout == self._rollout.number)
-            .where(cases.c.case_id.in_(value_lists.numbers(self._transaction, case_ids)))
-        )  # none for the null of those without: to ask for it would read all by the other index
+    def add_episode_cases(self, case_ids: Collection[int]) -> set[int]:
+        """Return the cases together with all others of their episodes."""
+        episodes = select(cases.c.episode).where(
+            *self._match_cases(cases, case_ids)
+        )  # excludes null, which would make SQLite read all cases by another index
         query = select(cases.c.case_id).where(
             cases.c.rollout == self._rollout.number, cases.c.episode.in_(episodes)
         )
         return {*case_ids, *self._transaction.execute(query).scalars()}
 
-    def with_spans(self, case_ids: Collection[int], span: timedelta) -> set[int]:
-        """Return the cases that name no episode, with all others of their site and clock span."""
-        own_cases, other_cases = cases.alias("mine"), cases.alias("other")
+    def add_span_cases(self, case_ids: Collection[int], span: timedelta) -> set[int]:
+        """Return cases without an episode, of the same sites and clock spans."""
+        own_cases, other_cases = cases.alias("own"), cases.alias("other")
         span_micros = span // MICROSECOND
         span_start = (type_coerce(own_cases.c.occurred_at, BigInteger) // span_micros) * span_micros
         occurred_micros = type_coerce(other_cases.c.occurred_at, BigInteger)
         query = select(other_cases.c.case_id).where(
-            own_cases.c.rollout == self._rollout.number,
-            own_cases.c.case_id.in_(value_lists.numbers(self._transaction, case_ids)),
+            *self._match_cases(own_cases, case_ids),
             own_cases.c.episode.is_(None),
             other_cases.c.rollout == own_cases.c.rollout,
             other_cases.c.site == own_cases.c.site,
@@ -182,14 +174,17 @@ class StoredHistory:
         )
         return set(self._transaction.execute(query).scalars())
 
-    def confidences(self, case_ids: Collection[int]) -> Mapping[tuple[int, str], float | None]:
-        """Return by case and version how sure it was, of the prediction that `records` gives."""
-        key_columns, first_decisions = ("case_id", "version"), self._judged(case_ids)
-        rows = self._fixed(predictions, key_columns, case_ids, first_decisions)
+    def load_confidences(self, case_ids: Collection[int]) -> Mapping[tuple[int, str], float | None]:
+        """Return the confidence of each prediction, by case and version."""
+        key_columns, first_decisions = ("case_id", "version"), self._load_first_decisions(case_ids)
+        rows = self._load_until_decision(predictions, key_columns, case_ids, first_decisions)
         return {(row.case_id, row.version): row.confidence for row in rows}
 
-    def recent(self, since: datetime) -> set[int]:
-        """Return the cases of which something happened from an instant on, by its own time."""
+    def find_recent_cases(self, since: datetime) -> set[int]:
+        """Return the cases with a record since a time.
+
+        The record's own time is compared.
+        """
         times_by_table = (
             (cases, cases.c.occurred_at),
             (predictions, predictions.c.at),
@@ -202,7 +197,7 @@ class StoredHistory:
         )
         return set(self._transaction.execute(union(*queries)).scalars())
 
-    def last_heard(self) -> dict[str, datetime]:
+    def load_last_case_times(self) -> dict[str, datetime]:
         """Return by site when its last case occurred."""
         query = (
             select(cases.c.site, func.max(cases.c.occurred_at).label("at"))
@@ -211,8 +206,8 @@ class StoredHistory:
         )
         return {row.site: row.at for row in self._transaction.execute(query)}
 
-    def heartbeats(self, site: str, *, after: datetime | None = None) -> Sequence[datetime]:
-        """Return when a site gave a sign of life, after an instant where one is given."""
+    def load_heartbeats(self, site: str, *, after: datetime | None = None) -> Sequence[datetime]:
+        """Return the times of a site's heartbeats, optionally after a time."""
         query = select(heartbeats.c.at).where(
             heartbeats.c.rollout == self._rollout.number, heartbeats.c.site == site
         )
@@ -220,53 +215,48 @@ class StoredHistory:
             query = query.where(heartbeats.c.at > after)
         return self._transaction.execute(query.order_by(heartbeats.c.at)).scalars().all()
 
-    def _newest(
-        self, table: Table, by: Sequence[str], case_ids: Collection[int] | None
+    def _load_newest(
+        self, table: Table, key_columns: Sequence[str], case_ids: Collection[int] | None
     ) -> dict[tuple[Any, ...], Row[Any]]:
         """Return each record's highest revision, in the order of cases."""
-        rows = self._rows(table, by, case_ids)
-        return {tuple(getattr(row, name) for name in by): row for row in rows}
+        rows = self._load_rows(table, key_columns, case_ids)
+        return {tuple(getattr(row, name) for name in key_columns): row for row in rows}
 
-    def _rows(
-        self, table: Table, by: Sequence[str], case_ids: Collection[int] | None
+    def _load_rows(
+        self, table: Table, key_columns: Sequence[str], case_ids: Collection[int] | None
     ) -> Iterable[Row[Any]]:
-        query = select(table).where(table.c.rollout == self._rollout.number)
-        if case_ids is not None:
-            case_id_query = value_lists.numbers(self._transaction, case_ids)
-            query = query.where(table.c.case_id.in_(case_id_query))
-        query = query.order_by(*(table.c[name] for name in by), table.c.revision)
+        query = select(table).where(*self._match_cases(table, case_ids))
+        query = query.order_by(*(table.c[name] for name in key_columns), table.c.revision)
         return self._transaction.execute(query)
 
-    def _judged(self, case_ids: Collection[int] | None) -> dict[int, datetime]:
-        """Return when somebody first judged a case in their seat, by the case."""
+    def _load_first_decisions(self, case_ids: Collection[int] | None) -> dict[int, datetime]:
+        """Return by case when a review task of it was first decided."""
         first_received = type_coerce(
             func.min(decisions.c.received_at), decisions.c.received_at.type
         )
         query = select(decisions.c.case_id, first_received.label("first")).where(
-            decisions.c.rollout == self._rollout.number, decisions.c.review.is_not(None)
+            *self._match_cases(decisions, case_ids), decisions.c.review.is_not(None)
         )
-        if case_ids is not None:
-            case_id_query = value_lists.numbers(self._transaction, case_ids)
-            query = query.where(decisions.c.case_id.in_(case_id_query))
         rows = self._transaction.execute(query.group_by(decisions.c.case_id))
         return {row.case_id: row.first for row in rows}
 
-    def _fixed(
+    def _load_until_decision(
         self,
         table: Table,
-        by: Sequence[str],
+        key_columns: Sequence[str],
         case_ids: Collection[int] | None,
-        judged: Mapping[int, datetime],
+        first_decisions: Mapping[int, datetime],
     ) -> Collection[Row[Any]]:
-        """Return of each record the highest revision that came before its case was judged here.
+        """Return each record's highest revision before its case's first decision.
 
-        One that came later altogether is given as it came first.
+        A record that came later altogether is returned in its first revision.
         """
-        if not judged:
-            return self._newest(table, by, case_ids).values()
+        if not first_decisions:
+            return self._load_newest(table, key_columns, case_ids).values()
         rows_by_key: dict[tuple[Any, ...], Row[Any]] = {}
-        for row in self._rows(table, by, case_ids):
-            key, first_decision = tuple(getattr(row, name) for name in by), judged.get(row.case_id)
+        for row in self._load_rows(table, key_columns, case_ids):
+            key = tuple(getattr(row, name) for name in key_columns)
+            first_decision = first_decisions.get(row.case_id)
             if (
                 key not in rows_by_key
                 or first_decision is None
@@ -275,31 +265,37 @@ class StoredHistory:
                 rows_by_key[key] = row
         return rows_by_key.values()
 
-    def _decided(self, case_ids: Collection[int] | None) -> Collection[Row[Any]]:
-        """Return what each person said of a case: in their seat, or, without one, elsewhere."""
+    def _load_decisions(self, case_ids: Collection[int] | None) -> Collection[Row[Any]]:
+        """Return each reviewer's decision on a case, preferably from a review task."""
         rows_by_key: dict[tuple[Any, ...], Row[Any]] = {}
-        for row in self._rows(decisions, ("case_id", "reviewer"), case_ids):
+        for row in self._load_rows(decisions, ("case_id", "reviewer"), case_ids):
             previous = rows_by_key.get((row.case_id, row.reviewer))
             if previous is None or previous.review is None or row.review is not None:
                 rows_by_key[row.case_id, row.reviewer] = row
         return rows_by_key.values()
 
-    def _seeded(self) -> tuple[ColumnElement[bool], ...]:
-        own_rollout = reviews.c.rollout == self._rollout.number
-        return own_rollout, reviews.c.kind == SEEDED, reviews.c.gold_decision.is_not(None)
+    def _match_cases(
+        self, table: FromClause, case_ids: Collection[int] | None
+    ) -> tuple[ColumnElement[bool], ...]:
+        return match_cases(self._transaction, self._rollout, table, case_ids)
 
-    def _known(self, case_ids: Collection[int] | None) -> Iterable[Row[Any]]:
-        """Return the verdicts on known cases, in the order of cases."""
-        query = select(reviews).where(*self._seeded())
-        if case_ids is not None:
-            case_id_query = value_lists.numbers(self._transaction, case_ids)
-            query = query.where(reviews.c.case_id.in_(case_id_query))
+    def _build_gold_conditions(
+        self, case_ids: Collection[int] | None = None
+    ) -> tuple[ColumnElement[bool], ...]:
+        is_decided_gold = (reviews.c.kind == SEEDED, reviews.c.gold_decision.is_not(None))
+        return (*self._match_cases(reviews, case_ids), *is_decided_gold)
+
+    def _load_gold_tasks(self, case_ids: Collection[int] | None) -> Iterable[Row[Any]]:
+        """Return the decisions on gold cases, in the order of cases."""
+        query = select(reviews).where(*self._build_gold_conditions(case_ids))
         return self._transaction.execute(query.order_by(reviews.c.case_id, reviews.c.reviewer))
 
-    def _keys(self, kind: str, numbers: Iterable[int]) -> Mapping[int, str]:
-        return CallerKeys(self._transaction, self._rollout, kind).keys_of(set(numbers))
+    def _load_keys(self, kind: str, numbers: Iterable[int]) -> Mapping[int, str]:
+        return ExternalKeys(self._transaction, self._rollout, kind).find_keys(set(numbers))
 
-    def _case(self, row: Row[Any], keys: Mapping[int, str], episodes: Mapping[int, str]) -> Plain:
+    def _build_case(
+        self, row: Row[Any], keys: Mapping[int, str], episodes: Mapping[int, str]
+    ) -> RowValues:
         return {
             "case_key": keys[row.case_id],
             "site": row.site,
@@ -308,24 +304,28 @@ class StoredHistory:
             "hour_written": row.occurred_at.hour,
             "episode": episodes.get(row.episode),
             "received_at": row.received_at,
-            **{ATTRIBUTE + name: row.attributes.get(name) for name in self._attributes},
+            **{ATTRIBUTE_PREFIX + name: row.attributes.get(name) for name in self._attributes},
         }
 
-    def _answers(self, row: Row[Any]) -> Plain:
-        return {VALUE + lever: row.answers.get(lever) for lever in self._levers}
+    def _build_answers(self, row: Row[Any]) -> RowValues:
+        return {VALUE_PREFIX + lever: row.answers.get(lever) for lever in self._levers}
 
-    def _prediction(self, row: Row[Any]) -> Plain:
+    def _build_prediction(
+        self, row: Row[Any], first_decisions: Mapping[int, datetime]
+    ) -> RowValues:
+        first_decision = first_decisions.get(row.case_id)
+        is_late = first_decision is not None and row.received_at > first_decision
         return {
             "version": row.version,
-            **self._answers(row),
+            **self._build_answers(row),
             "confidence": row.confidence,
-            "at": row.at,
+            "at": row.received_at if is_late else row.at,
             "latency_ms": row.latency_ms,
             "error": row.error,
         }
 
-    def _decision(self, row: Row[Any]) -> Plain:
-        answers = self._answers(row)
+    def _build_decision(self, row: Row[Any]) -> RowValues:
+        answers = self._build_answers(row)
         return {
             "reviewer": row.reviewer,
             **answers,
@@ -336,18 +336,33 @@ class StoredHistory:
             "started_at": row.started_at if row.submitted_at else None,
         }
 
-    def _verdict(self, row: Row[Any]) -> Plain:
-        """Return a verdict on a known case beside the answer that is known."""
+    def _build_gold_decision(self, row: Row[Any]) -> RowValues:
+        """Return a decision on a gold case with the known answer."""
         started_at = row.gold_decision["started_at"]
-        answers = {VALUE + lever: row.gold_decision["answers"].get(lever) for lever in self._levers}
+        answers = {
+            VALUE_PREFIX + lever: row.gold_decision["answers"].get(lever) for lever in self._levers
+        }
         return {
             "reviewer": row.reviewer,
             **answers,
-            **{RIGHT + lever: row.gold_answers.get(lever) for lever in self._levers},
+            **{GOLD_PREFIX + lever: row.gold_answers.get(lever) for lever in self._levers},
             "unsure": row.gold_decision["unsure"] or None in answers.values(),
-            "at": instant_of(row.gold_decision["submitted_at"]),
-            "started_at": None if started_at is None else instant_of(started_at),
+            "at": decode_instant(row.gold_decision["submitted_at"]),
+            "started_at": None if started_at is None else decode_instant(started_at),
         }
 
-    def _outcome(self, row: Row[Any]) -> Plain:
-        return {**self._answers(row), "harm": row.harm, "at": row.at}
+    def _build_outcome(self, row: Row[Any]) -> RowValues:
+        return {**self._build_answers(row), "harm": row.harm, "at": row.at}
+
+
+def _build_frame(
+    keys: Mapping[int, str],
+    schema: Schema,
+    rows: Iterable[Row[Any]],
+    build_row: Callable[[Row[Any]], RowValues],
+) -> pl.DataFrame:
+    """Return the rows of cases with a key as a frame."""
+    values = [
+        {"case_key": keys[row.case_id], **build_row(row)} for row in rows if row.case_id in keys
+    ]
+    return pl.DataFrame(values, schema=schema)

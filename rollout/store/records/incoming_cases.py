@@ -1,6 +1,6 @@
-"""What is known of the cases that came in: just enough to say when they are to be counted.
+"""The parts of received cases that determine when they are counted.
 
-Instants are whole microseconds, as they are stored.
+Times are whole microseconds, as stored.
 """
 
 from collections import defaultdict
@@ -12,147 +12,151 @@ from typing import Any, Final
 from sqlalchemy import BigInteger, Column, ColumnElement, Table, bindparam, select, type_coerce
 
 from rollout.core.records.records import Case, Decision, Prediction, Record
-from rollout.store.database import value_lists
-from rollout.store.database.bulk import QUIETLY, insert_columns
-from rollout.store.database.driver_statements import fetched
-from rollout.store.database.rollouts import Rollout
+from rollout.store.database.bulk import IGNORE_CONFLICTS, fetch_rows, insert_columns
+from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
-from rollout.store.records.record_rows import FORMS, Cells, Form
+from rollout.store.records.record_rows import RECORD_SCHEMAS, ColumnsByName, RecordSchema
 from rollout.store.tables.tables import cases, count_queue, decisions, exposures, predictions
 
 
 @dataclass(slots=True)
-class Facts:
-    """A case: where and when, when it came in, when it was predicted and decided.
+class IncomingCase:
+    """A case with the times of its records.
 
     Attributes:
-        site, occurred, received: of the case; `site` None while it is not known.
-        predicted: by version the time of its prediction, None where that is the case's.
-        decided: by reviewer the exposure and the time of the verdict.
+        site: None while the case itself is unknown.
+        occurred, received: times of the case.
+        predicted_at: by version the time of its prediction; None means the case's time.
+        decisions: by reviewer the exposure and the time of the decision.
     """
 
     site: str | None = None
     occurred: int = 0
     received: int = 0
-    predicted: dict[str, int | None] = field(default_factory=dict)
-    decided: dict[str, tuple[str, int]] = field(default_factory=dict)
+    predicted_at: dict[str, int | None] = field(default_factory=dict)
+    decisions: dict[str, tuple[str, int]] = field(default_factory=dict)
 
 
-def _raw(column: Column[Any]) -> ColumnElement[Any]:
+def _select_raw(column: Column[Any]) -> ColumnElement[Any]:
     return type_coerce(column, BigInteger)
 
 
-Asked = tuple[ColumnElement[Any], ...]
-OF_CASES: Final[Asked] = (
+SelectedColumns = tuple[ColumnElement[Any], ...]
+CASE_COLUMNS: Final[SelectedColumns] = (
     *(cases.c.case_id, cases.c.site),
-    *(_raw(cases.c.occurred_at), _raw(cases.c.received_at)),
+    *(_select_raw(cases.c.occurred_at), _select_raw(cases.c.received_at)),
 )
-OF_PREDICTIONS: Final[Asked] = (
+PREDICTION_COLUMNS: Final[SelectedColumns] = (
     *(predictions.c.case_id, predictions.c.version),
-    _raw(predictions.c.at),
+    _select_raw(predictions.c.at),
 )
-OF_DECISIONS: Final[Asked] = (
+DECISION_COLUMNS: Final[SelectedColumns] = (
     *(decisions.c.case_id, decisions.c.reviewer, decisions.c.exposure),
-    *(_raw(decisions.c.submitted_at), _raw(decisions.c.received_at)),
+    *(_select_raw(decisions.c.submitted_at), _select_raw(decisions.c.received_at)),
 )
 
 
-class Touched:
-    """The cases of one rollout of which something came in."""
+class IncomingCases:
+    """The cases of one rollout with received records."""
 
     def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
         self._transaction = transaction
         self._rollout = rollout
 
-    def facts(self, case_ids: Collection[int]) -> dict[int, Facts]:
-        """Return what is stored of cases, of each record the newest revision."""
-        cases_by_id: dict[int, Facts] = {case_id: Facts() for case_id in case_ids}
-        for case_id, site, occurred, received in self._of(cases, OF_CASES, case_ids):
+    def load_cases(self, case_ids: Collection[int]) -> dict[int, IncomingCase]:
+        """Return the stored cases with the newest revision of each record."""
+        cases_by_id: dict[int, IncomingCase] = {case_id: IncomingCase() for case_id in case_ids}
+        for case_id, site, occurred, received in self._load_columns(cases, CASE_COLUMNS, case_ids):
             incoming = cases_by_id[case_id]
             incoming.site, incoming.occurred, incoming.received = site, occurred, received
-        for case_id, version, at in self._of(predictions, OF_PREDICTIONS, case_ids):
-            cases_by_id[case_id].predicted[version] = at
-        for case_id, reviewer, exposure, submitted, received in self._of(
-            decisions, OF_DECISIONS, case_ids
+        for case_id, version, at in self._load_columns(predictions, PREDICTION_COLUMNS, case_ids):
+            cases_by_id[case_id].predicted_at[version] = at
+        for case_id, reviewer, exposure, submitted, received in self._load_columns(
+            decisions, DECISION_COLUMNS, case_ids
         ):
-            cases_by_id[case_id].decided[reviewer] = (exposure, submitted or received)
+            cases_by_id[case_id].decisions[reviewer] = (exposure, submitted or received)
         return cases_by_id
 
-    def sites(self, case_ids: Collection[int]) -> Mapping[int, set[str]]:
-        """Return the sites at which each case is said to be, by any of its revisions."""
+    def load_sites(self, case_ids: Collection[int]) -> Mapping[int, set[str]]:
+        """Return the sites of each case in all its revisions."""
         sites_by_case: dict[int, set[str]] = defaultdict(set)
-        for case_id, site in self._of(cases, [cases.c.case_id, cases.c.site], case_ids):
+        for case_id, site in self._load_columns(cases, [cases.c.case_id, cases.c.site], case_ids):
             sites_by_case[case_id].add(site)
         return sites_by_case
 
-    def anything_shown(self) -> bool:
-        """Say whether anything was ever shown to anybody; most sites judge elsewhere."""
+    def has_exposures(self) -> bool:
+        """Return whether the rollout has exposures; many review elsewhere."""
         parameters = {"rollout": self._rollout.number}
-        return bool(fetched(self._transaction, ANY_SHOWN, parameters))
+        return bool(fetch_rows(self._transaction, ANY_EXPOSURE_QUERY, parameters))
 
-    def shown(self, case_ids: Collection[int]) -> Mapping[tuple[int, str], set[tuple[str, str]]]:
-        """Return by case and person what they were shown, and from which page."""
-        found: dict[tuple[int, str], set[tuple[str, str]]] = defaultdict(set)
+    def load_exposures(
+        self, case_ids: Collection[int]
+    ) -> Mapping[tuple[int, str], set[tuple[str, str]]]:
+        """Return by case and reviewer the contents and pages seen."""
+        exposures_by_reviewer: dict[tuple[int, str], set[tuple[str, str]]] = defaultdict(set)
         columns: list[Column[Any]] = [
             exposures.c.case_id,
             exposures.c.reviewer,
             exposures.c.content,
             exposures.c.page,
         ]
-        query = select(*columns).where(*self._own(exposures, case_ids))
+        query = select(*columns).where(*self._match_cases(exposures, case_ids))
         rows: Iterable[Any] = self._transaction.execute(query)
         for case_id, reviewer, content, page in rows:
-            found[case_id, reviewer].add((content, page))
-        return found
+            exposures_by_reviewer[case_id, reviewer].add((content, page))
+        return exposures_by_reviewer
 
-    def queue(self, entries: Sequence[tuple[int, int, str]]) -> None:
-        """Write (instant, case, track) into the due queue; what stands there is not doubled."""
+    def queue_entries(self, entries: Sequence[tuple[int, int, str]]) -> None:
+        """Store entries (time, case, track) in the count queue; existing ones stay."""
         if not entries:
             return
         named_columns = zip(("at", "case_id", "track"), zip(*entries, strict=True), strict=True)
         columns = {"rollout": (self._rollout.number,) * len(entries), **dict(named_columns)}
-        insert_columns(self._transaction, count_queue, columns, QUIETLY)
+        insert_columns(self._transaction, count_queue, columns, IGNORE_CONFLICTS)
 
-    def _of(
+    def _load_columns(
         self, table: Table, columns: Collection[ColumnElement[Any]], case_ids: Collection[int]
     ) -> Iterable[Any]:
         if not case_ids:
             return ()
-        query = select(*columns).where(*self._own(table, case_ids))
+        query = select(*columns).where(*self._match_cases(table, case_ids))
         return self._transaction.execute(query.order_by(table.c.revision))
 
-    def _own(self, table: Table, case_ids: Collection[int]) -> tuple[ColumnElement[bool], ...]:
-        case_id_query = value_lists.numbers(self._transaction, case_ids)
-        return (table.c.rollout == self._rollout.number, table.c.case_id.in_(case_id_query))
+    def _match_cases(
+        self, table: Table, case_ids: Collection[int]
+    ) -> tuple[ColumnElement[bool], ...]:
+        return match_cases(self._transaction, self._rollout, table, case_ids)
 
 
-def facts_of(columns: Mapping[Form, Cells], received: int) -> dict[int, Facts]:
-    """Return what records say that were just stored, by case; nothing else is known of these.
+def build_incoming_cases(
+    columns: Mapping[RecordSchema, ColumnsByName], received: int
+) -> dict[int, IncomingCase]:
+    """Return cases from records that were just stored, by number.
 
-    Args:
-        columns: of several revisions the highest counts.
-        received: when they came in.
+    Nothing else may be stored of these cases. Of several revisions the highest counts.
     """
-    case_rows = _in_order(columns, Case, "site", "occurred_at")
+    case_rows = _sort_by_revision(columns, Case, "site", "occurred_at")
     cases_by_id = defaultdict(
-        Facts, {new_id: Facts(site, at, received) for new_id, site, at in case_rows}
+        IncomingCase, {new_id: IncomingCase(site, at, received) for new_id, site, at in case_rows}
     )
-    for case_id, version, at in _in_order(columns, Prediction, "version", "at"):
-        cases_by_id[case_id].predicted[version] = at
-    for case_id, reviewer, *exposure_and_time in _in_order(columns, Decision, *DECIDED):
+    for case_id, version, at in _sort_by_revision(columns, Prediction, "version", "at"):
+        cases_by_id[case_id].predicted_at[version] = at
+    for case_id, reviewer, *exposure_and_time in _sort_by_revision(
+        columns, Decision, *DECISION_FIELDS
+    ):
         exposure, submitted = exposure_and_time
-        cases_by_id[case_id].decided[reviewer] = (
+        cases_by_id[case_id].decisions[reviewer] = (
             exposure,
             received if submitted is None else submitted,
         )
     return cases_by_id
 
 
-def _in_order(
-    columns: Mapping[Form, Cells], kind: type[Record], *names: str
+def _sort_by_revision(
+    columns: Mapping[RecordSchema, ColumnsByName], kind: type[Record], *names: str
 ) -> Iterable[tuple[Any, ...]]:
-    """Return of records of a kind the case's number and some cells, the newest revision last."""
-    columns_by_name = columns.get(FORMS[kind])
+    """Return case number and values of a kind's records, newest revision last."""
+    columns_by_name = columns.get(RECORD_SCHEMAS[kind])
     if columns_by_name is None:
         return ()
     revisions, *value_columns = (columns_by_name[name] for name in ("revision", "case_id", *names))
@@ -162,7 +166,7 @@ def _in_order(
     return (row for _, row in sorted(zip(revisions, rows, strict=True), key=itemgetter(0)))
 
 
-DECIDED: Final = ("reviewer", "exposure", "submitted_at")
-ANY_SHOWN: Final = (
+DECISION_FIELDS: Final = ("reviewer", "exposure", "submitted_at")
+ANY_EXPOSURE_QUERY: Final = (
     select(exposures.c.case_id).where(exposures.c.rollout == bindparam("rollout")).limit(1)
 )

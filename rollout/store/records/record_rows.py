@@ -1,4 +1,4 @@
-"""How records stand in their tables: the columns of each kind, and what makes two equal."""
+"""The stored form of records: columns of each kind, and the hash of their content."""
 
 import json
 import json.encoder
@@ -27,185 +27,180 @@ from rollout.core.records.records import (
     SentDecision,
     SentPrediction,
 )
-from rollout.store.tables.columns import plain, stored
+from rollout.store.tables.columns import encode_instant, encode_json
 from rollout.store.tables.tables import actions, cases, decisions, outcomes, predictions
 
-LONGEST_KEY: Final = 200  # letters of a key that a caller makes up
-MOST_REVISIONS: Final = 2**31
-FEW: Final = 4
-"""Answers of one record up to which their text is remembered; more would be too long to keep."""
-Column = Sequence[Any]
-Cells = Mapping[str, Column]
-"""Records of one kind, column by column: the first value of each column is of the first record.
+MAX_KEY_LENGTH: Final = 200  # letters of a caller's key
+MAX_REVISION: Final = 2**31
+MAX_CACHED_ANSWERS: Final = 4
+"""Maximum of answers in a record whose JSON is cached, to limit memory."""
+ColumnValues = Sequence[Any]
+ColumnsByName = Mapping[str, ColumnValues]
+"""Records of one kind as columns in the same order.
 
-A batch takes half as long so: most of what is done to a whole column is done in C.
+Columns halve the time for a batch, because most operations on a whole column run in C.
 """
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Form:
-    """How one kind of record is stored; fields and columns share names, but for `COLUMN_OF`.
+class RecordSchema:
+    """The storage of one kind of record; `COLUMN_OF` maps other names.
 
     Attributes:
-        name: the kind as the API and `rejected_records` call it.
-        table: where it stands.
+        name: the kind in the API and in `rejected_records`.
         key: the columns of its key after the case.
-        fields: of the record; where it is also sent as a light one, in that one's order.
-        made: what makes a field's column of its values, where they aren't stored as they are.
-        said: the columns that hold what the caller said: two records of one key that say the same
-            are one.
+        fields: of the record, in the order of its `Sent…` form if it has one.
+        converters: functions from a field's values to stored values.
+        content_columns: the caller's content; records of a key with equal content are one.
     """
 
     name: str
     table: Table
     key: tuple[str, ...]
     fields: tuple[str, ...]
-    made: Mapping[str, Callable[[Column], Column]]
-    said: tuple[str, ...]
+    converters: Mapping[str, Callable[[ColumnValues], ColumnValues]]
+    content_columns: tuple[str, ...]
 
     @property
-    def key_of(self) -> Callable[[Record], Any]:
-        """Return what gives a record's key after its case: one value, or a tuple of several."""
+    def get_key(self) -> Callable[[Record], Any]:
+        """Return the function that gets a record's key after its case."""
         return attrgetter(*self.key)
 
-    def columns(self, records: Sequence[AnyRecord]) -> dict[str, Column]:
-        """Return the fields of records of this kind, at least one, as columns.
+    def build_columns(self, records: Sequence[AnyRecord]) -> dict[str, ColumnValues]:
+        """Return the fields of records of this kind as columns.
 
-        Instead of an episode's number stands its key. What else the table has is the store's: the
-        case's number instead of its `key`, when the record was received, and its hash.
+        At least one record is required. `episode` holds the episode's key instead of its number.
+        The store adds the case's number, the time of receipt and the hash.
 
         Raises:
-            ValueError, TypeError, OverflowError: something can't be stored.
+            ValueError, TypeError, OverflowError: a value can't be stored.
         """
         are_tuples = len(set(map(type, records))) == 1 and isinstance(records[0], tuple)
         rows = records if are_tuples else map(attrgetter(*self.fields), records)
-        columns: dict[str, Column] = dict(zip(self.fields, zip(*rows, strict=True), strict=True))
-        for name, convert in chain(OF_EACH.items(), self.made.items()):
+        columns: dict[str, ColumnValues] = dict(
+            zip(self.fields, zip(*rows, strict=True), strict=True)
+        )
+        for name, convert in chain(COMMON_CONVERTERS.items(), self.converters.items()):
             columns[name] = convert(columns[name])
         return columns
 
-    def hashes(self, columns: Cells) -> list[bytes]:
-        """Return of each record the SHA-256 of what it says.
+    def compute_hashes(self, columns: ColumnsByName) -> list[bytes]:
+        """Return the SHA-256 of each record's content.
 
         Raises:
-            ValueError: a number is infinite or none, or a text can't be stored.
+            ValueError: a number is infinite or NaN, or a text can't be stored.
         """
         content_texts = [
-            _ascii(columns[name]) for name in self.said
-        ]  # one text for one content, always
+            _format_ascii(columns[name]) for name in self.content_columns
+        ]  # equal content always gives the same text
         texts = list(map(", ".join, zip(repeat(f"({self.name!r}"), *content_texts, strict=False)))
-        if _odd("".join(texts)):
+        if _needs_check("".join(texts)):
             for text, *row in zip(texts, *columns.values(), strict=True):
-                if _odd(text):
-                    _check(row)
+                if _needs_check(text):
+                    _check_row(row)
         return [sha256(f"{text})".encode()).digest() for text in texts]
 
 
-def _ascii(column: Column) -> Iterable[str]:
+def _format_ascii(column: ColumnValues) -> Iterable[str]:
     first = column[0]
     if (first is None or type(first) is str) and column.count(first) == len(column):
         return repeat(ascii(first), len(column))
     return map(ascii, column)
 
 
-def _odd(text: str) -> bool:
-    return "\\" in text or "nan" in text or "inf" in text  # NUL and its like are written with a \
+def _needs_check(text: str) -> bool:
+    return "\\" in text or "nan" in text or "inf" in text  # control characters are escaped with a \
 
 
-def _check(row: Iterable[Any]) -> None:
+def _check_row(row: Iterable[Any]) -> None:
     for cell in row:
         if isinstance(cell, str):
             cell.encode()
             if "\0" in cell:
                 raise ValueError("a text has a NUL character; leave it out")
         if isinstance(cell, float) and not isfinite(cell):
-            raise ValueError(f"{cell} is no number that JSON has; leave it out")
+            raise ValueError(f"{cell} is not a number in JSON; omit it")
 
 
-def _keys(said: Column) -> Column:
-    """Return keys that can be found again.
-
-    Raises:
-        ValueError: says what would be right.
-    """
-    shortest, longest = min(map(len, said)), max(map(len, said))
-    joined = "".join(said)
-    if not 0 < shortest <= longest <= LONGEST_KEY or "\0" in joined:
-        raise ValueError(f"a key has 1 to {LONGEST_KEY} letters and no NUL character")
+def _check_keys(values: ColumnValues) -> ColumnValues:
+    """Return the keys unchanged; raise ValueError for an invalid one."""
+    shortest, longest = min(map(len, values)), max(map(len, values))
+    joined = "".join(values)
+    if not 0 < shortest <= longest <= MAX_KEY_LENGTH or "\0" in joined:
+        raise ValueError(f"a key has 1 to {MAX_KEY_LENGTH} letters and no NUL character")
     joined.encode()
-    return said
+    return values
 
 
-def _revisions(said: Column) -> Column:
-    """Return revisions that can be stored.
+def _check_revisions(values: ColumnValues) -> ColumnValues:
+    """Return the revisions unchanged; raise ValueError for an invalid one."""
+    for revision in (min(values), max(values)):
+        if not 0 < revision < MAX_REVISION:
+            raise ValueError(f"revision {revision} is invalid; the first is 1")
+    return values
 
-    Raises:
-        ValueError: says which can't.
+
+def _check_names(values: ColumnValues) -> ColumnValues:
+    """Return names unchanged; raise ValueError if one can't be stored.
+
+    Names are no content, so `compute_hashes` does not check them.
     """
-    for revision in (min(said), max(said)):
-        if not 0 < revision < MOST_REVISIONS:
-            raise ValueError(f"revision {revision} is none; the first is 1")
-    return said
-
-
-def _names(said: Column) -> Column:
-    """Return names that stand in no hash, so that nothing else looks at their letters.
-
-    Raises:
-        ValueError: one can't be stored.
-    """
-    joined = "".join(said)
+    joined = "".join(values)
     if not joined.isascii() or "\0" in joined:
-        _check(said)
-    return said
+        _check_row(values)
+    return values
 
 
-def _instants(times: Column) -> Column:
-    """Return instants as `stored` does."""
+def _encode_instants(times: ColumnValues) -> ColumnValues:
+    """Return instants as `encode_instant` does."""
     try:
         return [(at - EPOCH) // MICROSECOND for at in times]
     except TypeError:
-        return list(map(stored, times))  # says what is wrong with one
+        return list(map(encode_instant, times))  # raises for the first wrong instant
 
 
-def _plains(values: Column) -> Column:
-    """Return JSON as `plain` does."""
-    return [_written(dict(value)) if value else "{}" for value in values]
+def _encode_json_column(values: ColumnValues) -> ColumnValues:
+    """Return JSON as `encode_json` does."""
+    return [_encode(dict(value)) if value else "{}" for value in values]
 
 
-def _maybe(make: Callable[[Column], Column]) -> Callable[[Column], Column]:
-    """Return what makes a column in which a value may be none."""
+def _make_optional(
+    convert: Callable[[ColumnValues], ColumnValues],
+) -> Callable[[ColumnValues], ColumnValues]:
+    """Return the converter for columns that may contain None."""
 
-    def made(values: Column) -> Column:
+    def convert_optional(values: ColumnValues) -> ColumnValues:
         null_count = values.count(None)
         if not null_count:
-            return make(values)
+            return convert(values)
         if null_count == len(values):
             return values
-        converted = iter(make([value for value in values if value is not None]))
+        converted = iter(convert([value for value in values if value is not None]))
         return [None if value is None else next(converted) for value in values]
 
-    return made
+    return convert_optional
 
 
-def _answers(said: Column) -> Column:
-    """Return answers as `plain` does: labels are few, and most were written before."""
+def _encode_answers(values: ColumnValues) -> ColumnValues:
+    """Return JSON as `encode_json` does, cached, because labels are few."""
     return [
-        _few(tuple(answers.items())) if len(answers) <= FEW else _written(dict(answers))
-        for answers in said
+        _encode_few_answers(tuple(answers.items()))
+        if len(answers) <= MAX_CACHED_ANSWERS
+        else _encode(dict(answers))
+        for answers in values
     ]
 
 
 @lru_cache(maxsize=1_000)
-def _few(said: tuple[tuple[str, str | None], ...]) -> str:
-    return _written(dict(said))
+def _encode_few_answers(values: tuple[tuple[str, str | None], ...]) -> str:
+    return _encode(dict(values))
 
 
-def _writer() -> Callable[[Any], str]:
-    """Return what writes as `plain` does, without making an encoder for each text."""
+def _build_encoder() -> Callable[[Any], str]:
+    """Return a faster `encode_json`, which creates no encoder for each text."""
     make_encoder: Any = getattr(json.encoder, "c_make_encoder", None)
-    if make_encoder is None:  # an interpreter without the standard library's C parts
-        return plain
+    if make_encoder is None:  # an interpreter without C extensions
+        return encode_json
 
     def refuse(value: object) -> None:
         raise TypeError(f"{value!r} is not JSON")
@@ -216,52 +211,52 @@ def _writer() -> Callable[[Any], str]:
     return lambda value: "".join(write(value, 0))
 
 
-_written = _writer()
+_encode = _build_encoder()
 
-OF_EACH: Final = {"key": _keys, "revision": _revisions}
+COMMON_CONVERTERS: Final = {"key": _check_keys, "revision": _check_revisions}
 
-FORMS: Final[Mapping[type[Record], Form]] = MappingProxyType(
+RECORD_SCHEMAS: Final[Mapping[type[Record], RecordSchema]] = MappingProxyType(
     {
-        Case: Form(
+        Case: RecordSchema(
             name="case",
             table=cases,
             key=("revision",),
             fields=SentCase._fields,
-            made={
-                "occurred_at": _instants,
-                "attributes": _plains,
-                "media": _plains,
-                "window": _names,
+            converters={
+                "occurred_at": _encode_instants,
+                "attributes": _encode_json_column,
+                "media": _encode_json_column,
+                "window": _check_names,
             },
-            said=("site", "occurred_at", "episode", "attributes", "media"),
+            content_columns=("site", "occurred_at", "episode", "attributes", "media"),
         ),
-        Prediction: Form(
+        Prediction: RecordSchema(
             name="prediction",
             table=predictions,
             key=("version", "revision"),
             fields=SentPrediction._fields,
-            made={
-                "version": _names,
-                "answers": _answers,
-                "probabilities": _maybe(_plains),
-                "at": _maybe(_instants),
+            converters={
+                "version": _check_names,
+                "answers": _encode_answers,
+                "probabilities": _make_optional(_encode_json_column),
+                "at": _make_optional(_encode_instants),
             },
-            said=("answers", "confidence", "probabilities", "latency_ms", "error", "at"),
+            content_columns=("answers", "confidence", "probabilities", "latency_ms", "error", "at"),
         ),
-        Decision: Form(
+        Decision: RecordSchema(
             name="decision",
             table=decisions,
             key=("reviewer", "revision"),
             fields=SentDecision._fields,
-            made={
-                "reviewer": _names,
-                "answers": _answers,
-                "started_at": _maybe(_instants),
-                "submitted_at": _maybe(_instants),
+            converters={
+                "reviewer": _check_names,
+                "answers": _encode_answers,
+                "started_at": _make_optional(_encode_instants),
+                "submitted_at": _make_optional(_encode_instants),
             },
-            said=("answers", "unsure", "claims", "started_at", "submitted_at", "note"),
+            content_columns=("answers", "unsure", "claims", "started_at", "submitted_at", "note"),
         ),
-        Action: Form(
+        Action: RecordSchema(
             name="action",
             table=actions,
             key=("lever", "revision"),
@@ -269,24 +264,24 @@ FORMS: Final[Mapping[type[Record], Form]] = MappingProxyType(
                 *("key", "lever", "action", "by", "version", "at"),
                 *("scope_revision", "permission", "revision"),
             ),
-            made={"lever": _names, "at": _instants},
-            said=("action", "by", "version", "at"),
+            converters={"lever": _check_names, "at": _encode_instants},
+            content_columns=("action", "by", "version", "at"),
         ),
-        Outcome: Form(
+        Outcome: RecordSchema(
             name="outcome",
             table=outcomes,
             key=("revision",),
             fields=("key", "answers", "harm", "at", "source", "revision"),
-            made={"answers": _answers, "at": _instants},
-            said=("answers", "harm", "at", "source"),
+            converters={"answers": _encode_answers, "at": _encode_instants},
+            content_columns=("answers", "harm", "at", "source"),
         ),
     }
 )
-FORM_OF: Final[Mapping[type[AnyRecord], Form]] = {
-    **dict(FORMS.items()),
-    SentCase: FORMS[Case],
-    SentPrediction: FORMS[Prediction],
-    SentDecision: FORMS[Decision],
+SCHEMA_BY_TYPE: Final[Mapping[type[AnyRecord], RecordSchema]] = {
+    **dict(RECORD_SCHEMAS.items()),
+    SentCase: RECORD_SCHEMAS[Case],
+    SentPrediction: RECORD_SCHEMAS[Prediction],
+    SentDecision: RECORD_SCHEMAS[Decision],
 }
 
 
@@ -295,12 +290,15 @@ COLUMN_OF: Final[Mapping[str, str]] = {
     "permission": "authorization",
     "seat": "task_number",
 }
-"""The columns that have other names than the fields of records."""
+"""The columns whose names differ from the fields of records."""
 
 
-def record_of(kind: type[Record], row: Row[Any], **callers: str | None) -> Record:
-    """Return the record of a row; `callers` are its key, and its episode's if it has one."""
-    values: dict[str, Any] = dict(callers)
+def parse_record(kind: type[Record], row: Row[Any], **external_keys: str | None) -> Record:
+    """Return the record of a row.
+
+    `external_keys` are the keys of its case and, if it has one, of its episode.
+    """
+    values: dict[str, Any] = dict(external_keys)
     for record_field in fields(kind):
         values.setdefault(
             record_field.name,

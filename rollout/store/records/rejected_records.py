@@ -1,4 +1,4 @@
-"""What could not be used: kept as it came, with the reason, each once however often it is sent."""
+"""Rejected records: stored as received, with the reason, each once."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -7,15 +7,15 @@ from hashlib import sha256
 
 from sqlalchemy import func, select
 
-from rollout.store.database.bulk import inserting
+from rollout.store.database.bulk import insert_new_rows
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.tables.tables import rejected_records
 
 
 @dataclass(frozen=True, slots=True)
-class Item:
-    """Something that was set aside: which kind of record under which key, its text, and why."""
+class NewRejectedRecord:
+    """A rejected record: its kind, key, text and reason."""
 
     kind: str
     key: str
@@ -24,32 +24,28 @@ class Item:
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
-    """An item as it stands in the table; `number` rises with time."""
+class StoredRejectedRecord:
+    """A stored rejected record; `number` rises with time."""
 
     number: int
     received_at: datetime
-    item: Item
+    item: NewRejectedRecord
 
 
-class SetAside:
-    """What was set aside in one rollout."""
+class RejectedRecords:
+    """The rejected records of one rollout."""
 
     def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
         self._transaction = transaction
         self._rollout = rollout
 
-    def add(self, items: Iterable[Item], *, received_at: datetime) -> None:
-        """Keep items; one that stands there already is not kept twice."""
-        rows = [self._row(item, received_at) for item in items]
-        if rows:
-            statement = inserting(
-                self._transaction.engine, rejected_records
-            ).on_conflict_do_nothing()
-            self._transaction.execute(statement, rows)
+    def add(self, items: Iterable[NewRejectedRecord], *, received_at: datetime) -> None:
+        """Store records; existing ones stay as they are."""
+        rows = [self._build_row(item, received_at) for item in items]
+        insert_new_rows(self._transaction, rejected_records, rows)
 
-    def after(self, number: int = 0, *, limit: int = 100) -> Sequence[Kept]:
-        """Return items in the order in which they came, from after a number on."""
+    def list_after(self, number: int = 0, *, limit: int = 100) -> Sequence[StoredRejectedRecord]:
+        """Return records after a number, oldest first."""
         query = (
             select(rejected_records)
             .where(
@@ -59,12 +55,14 @@ class SetAside:
             .limit(limit)
         )
         return [
-            Kept(row.id, row.received_at, Item(row.kind, row.key, row.body, row.reason))
+            StoredRejectedRecord(
+                row.id, row.received_at, NewRejectedRecord(row.kind, row.key, row.body, row.reason)
+            )
             for row in self._transaction.execute(query)
         ]
 
-    def counts(self) -> dict[tuple[str, str], int]:
-        """Return how many items there are by kind and reason."""
+    def count_by_reason(self) -> dict[tuple[str, str], int]:
+        """Return the number of records by kind and reason."""
         columns = (rejected_records.c.kind, rejected_records.c.reason)
         query = (
             select(*columns, func.count().label("n"))
@@ -73,7 +71,7 @@ class SetAside:
         )
         return {(row.kind, row.reason): row.n for row in self._transaction.execute(query)}
 
-    def _row(self, item: Item, received_at: datetime) -> dict[str, object]:
+    def _build_row(self, item: NewRejectedRecord, received_at: datetime) -> dict[str, object]:
         content = f"{item.kind}\n{item.key}\n{item.body}"
         return {
             "rollout": self._rollout.number,

@@ -1,7 +1,7 @@
-"""Reports on their way to channels: a row is written with the report, and taken until it is sent.
+"""Deliveries of reports to channels: stored with the report, and tried until sent.
 
-The row is the outbox and the record in one. Taking a row counts a try and puts its next one off by
-a lease: whoever dies over it leaves it to be tried again, and nobody else takes it meanwhile.
+The row is both outbox and record. Taking a row counts an attempt and moves the next one past a
+lease, so no other process takes it meanwhile, and after a crash it is tried again.
 """
 
 from collections.abc import Collection
@@ -17,12 +17,12 @@ from rollout.store.database.session import Transaction
 from rollout.store.tables.tables import deliveries, rollouts
 
 WAITING, SENT, FAILED = "waiting", "sent", "failed"
-STATES: Final = (WAITING, SENT, FAILED)
+DELIVERY_STATES: Final = (WAITING, SENT, FAILED)
 
 
 @dataclass(frozen=True, slots=True)
-class Letter:
-    """What is to be sent: a report of a rollout to a channel, why, and what is said before it."""
+class NewDelivery:
+    """A delivery to queue: report, channel, reason, subject and introduction."""
 
     report: int
     channel: str
@@ -33,23 +33,19 @@ class Letter:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """One report on its way to one channel.
+    """A report on its way to a channel.
 
     Attributes:
-        id: its number.
-        rollout: the rollout's name.
-        letter: what is sent.
         state: waiting, sent or failed.
-        attempts: tries so far, the present one among them.
+        attempts: attempts so far, including the current one.
         queued_at: when the report was sealed.
-        next_at: when it is tried again; None where it is not.
-        sent_at: when the channel took it.
-        error: what the last try failed of, without any secret; "" for nothing.
+        next_at: time of the next attempt; None without one.
+        error: the error of the last attempt, without secrets; "" for none.
     """
 
     id: int
     rollout: str
-    letter: Letter
+    request: NewDelivery
     state: str
     attempts: int
     queued_at: datetime
@@ -59,27 +55,28 @@ class Delivery:
 
 
 class Outbox:
-    """The deliveries of all rollouts, as whoever sends them sees them."""
+    """The deliveries of all rollouts, as the sender needs them."""
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
 
-    def due(self, *, at: datetime, but: Collection[str] = ()) -> bool:
-        """Say whether `take` would give something: asking keeps nobody from writing."""
-        query = select(deliveries.c.id).where(*_due(at, but)).limit(1)
+    def has_due(self, *, at: datetime, excluded_channels: Collection[str] = ()) -> bool:
+        """Return whether `take_next` would return a delivery, without locking."""
+        query = (
+            select(deliveries.c.id).where(*_build_due_conditions(at, excluded_channels)).limit(1)
+        )
         return self._transaction.execute(query).first() is not None
 
-    def take(self, *, at: datetime, lease: timedelta, but: Collection[str] = ()) -> Delivery | None:
-        """Return a delivery that is due, counted as tried; nobody else is given it for a lease.
+    def take_next(
+        self, *, at: datetime, lease: timedelta, excluded_channels: Collection[str] = ()
+    ) -> Delivery | None:
+        """Return a due delivery and count an attempt, or None.
 
-        Args:
-            at: now.
-            lease: after which it is given again, unless it was settled.
-            but: channels that are left alone.
+        It becomes due again after `lease`, unless its result is recorded.
         """
         query = (
             select(deliveries.c.id)
-            .where(*_due(at, but))
+            .where(*_build_due_conditions(at, excluded_channels))
             .order_by(deliveries.c.next_attempt_at, deliveries.c.id)
             .limit(1)
             .with_for_update(skip_locked=True)
@@ -91,28 +88,30 @@ class Outbox:
         self._transaction.execute(
             statement.values(attempts=deliveries.c.attempts + 1, next_attempt_at=at + lease)
         )
-        row = self._transaction.execute(_listed().where(deliveries.c.id == number)).one()
-        return _delivery(row)
+        row = self._transaction.execute(_select_deliveries().where(deliveries.c.id == number)).one()
+        return _build_delivery(row)
 
-    def sent(self, taken: Delivery, *, at: datetime) -> bool:
-        """Note that the channel took it; False where somebody else has taken it meanwhile."""
-        return self._settle(taken, state=SENT, sent_at=at, next_attempt_at=None, error="")
+    def record_sent(self, delivery: Delivery, *, at: datetime) -> bool:
+        """Record that a delivery was sent; False if another process took it."""
+        return self._update_if_owned(
+            delivery, state=SENT, sent_at=at, next_attempt_at=None, error=""
+        )
 
-    def again(self, taken: Delivery, *, at: datetime, error: str) -> bool:
-        """Put the next try off until `at`; False where somebody else has taken it meanwhile."""
-        return self._settle(taken, state=WAITING, next_attempt_at=at, error=error)
+    def retry_later(self, delivery: Delivery, *, at: datetime, error: str) -> bool:
+        """Move the next attempt to `at`; False if another process took it."""
+        return self._update_if_owned(delivery, state=WAITING, next_attempt_at=at, error=error)
 
-    def failed(self, taken: Delivery, *, error: str) -> bool:
-        """Give up; False where somebody else has taken it meanwhile."""
-        return self._settle(taken, state=FAILED, next_attempt_at=None, error=error)
+    def record_failed(self, delivery: Delivery, *, error: str) -> bool:
+        """End the attempts; False if another process took the delivery."""
+        return self._update_if_owned(delivery, state=FAILED, next_attempt_at=None, error=error)
 
-    def _settle(self, taken: Delivery, **values: Any) -> bool:
-        conditions = (deliveries.c.id == taken.id, deliveries.c.attempts == taken.attempts)
+    def _update_if_owned(self, delivery: Delivery, **values: Any) -> bool:
+        conditions = (deliveries.c.id == delivery.id, deliveries.c.attempts == delivery.attempts)
         statement = update(deliveries).where(*conditions, deliveries.c.state == WAITING)
         return self._transaction.execute(statement.values(**values)).rowcount == 1
 
 
-class Deliveries:
+class DeliveryStore:
     """The deliveries of one rollout."""
 
     def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
@@ -120,15 +119,15 @@ class Deliveries:
         self._rollout = rollout
         self._own = deliveries.c.rollout == rollout.number
 
-    def queue(self, letter: Letter, *, at: datetime) -> bool:
-        """Write a letter to be sent, once for each report and channel; say whether it is new."""
+    def add(self, request: NewDelivery, *, at: datetime) -> bool:
+        """Queue a report for a channel once; return whether it is new."""
         row = {
             "rollout": self._rollout.number,
-            "report": letter.report,
-            "channel": letter.channel,
-            "reason": letter.reason,
-            "subject": letter.subject,
-            "intro": letter.lead,
+            "report": request.report,
+            "channel": request.channel,
+            "reason": request.reason,
+            "subject": request.subject,
+            "intro": request.lead,
             "state": WAITING,
             "attempts": 0,
             "queued_at": at,
@@ -138,71 +137,73 @@ class Deliveries:
         return insert_once(self._transaction, deliveries, row)
 
     def find(self, number: int) -> Delivery | None:
-        """Return a delivery of this rollout by its number, None where there is none."""
-        result = self._transaction.execute(self._listed().where(deliveries.c.id == number))
+        """Return the delivery with this number, or None."""
+        result = self._transaction.execute(self._select_own().where(deliveries.c.id == number))
         row = result.one_or_none()
-        return None if row is None else _delivery(row)
+        return None if row is None else _build_delivery(row)
 
-    def of(self, report: int, channel: str) -> Delivery:
-        """Return the delivery of a report to a channel, which was queued.
+    def get_for_report(self, report: int, channel: str) -> Delivery:
+        """Return the queued delivery of a report to a channel.
 
         Raises:
-            NoResultFound: it was not.
+            NoResultFound: none was queued.
         """
         conditions = (deliveries.c.report == report, deliveries.c.channel == channel)
-        return _delivery(self._transaction.execute(self._listed().where(*conditions)).one())
+        return _build_delivery(
+            self._transaction.execute(self._select_own().where(*conditions)).one()
+        )
 
-    def page(
+    def list_page(
         self, *, state: str | None = None, before: int | None = None, limit: int = 100
     ) -> list[Delivery]:
-        """Return deliveries, the newest first.
-
-        Args:
-            state: only those.
-            before: the number that the page before ended at.
-            limit: how many at most.
-        """
-        query = self._listed().order_by(deliveries.c.id.desc()).limit(limit)
+        """Return deliveries before a number, newest first, of one state or all."""
+        query = self._select_own().order_by(deliveries.c.id.desc()).limit(limit)
         if state is not None:
             query = query.where(deliveries.c.state == state)
         if before is not None:
             query = query.where(deliveries.c.id < before)
-        return [_delivery(row) for row in self._transaction.execute(query)]
+        return [_build_delivery(row) for row in self._transaction.execute(query)]
 
     def retry(self, number: int, *, at: datetime) -> bool:
-        """Try one that was given up at once, from the first try on; say whether it was given up.
+        """Queue a failed delivery again; return False if it has not failed.
 
-        One that waits may be on its way just now: it is left alone.
+        A waiting delivery may be in progress and stays as it is.
         """
         failed_conditions = (deliveries.c.id == number, deliveries.c.state == FAILED)
         statement = update(deliveries).where(self._own, *failed_conditions)
         values = {"state": WAITING, "attempts": 0, "next_attempt_at": at}
         return self._transaction.execute(statement.values(**values)).rowcount == 1
 
-    def failed(self) -> int:
-        """Return how many were given up."""
+    def count_failed(self) -> int:
+        """Return the number of failed deliveries."""
         query = select(func.count()).where(self._own, deliveries.c.state == FAILED)
         return int(self._transaction.execute(query).scalar_one())
 
-    def _listed(self) -> Select[Any]:
-        return _listed().where(self._own)
+    def _select_own(self) -> Select[Any]:
+        return _select_deliveries().where(self._own)
 
 
-def _due(at: datetime, but: Collection[str]) -> tuple[ColumnElement[bool], ...]:
+def _build_due_conditions(
+    at: datetime, excluded_channels: Collection[str]
+) -> tuple[ColumnElement[bool], ...]:
     columns = deliveries.c
-    return columns.state == WAITING, columns.next_attempt_at <= at, columns.channel.not_in(but)
+    return (
+        columns.state == WAITING,
+        columns.next_attempt_at <= at,
+        columns.channel.not_in(excluded_channels),
+    )
 
 
-def _listed() -> Select[Any]:
+def _select_deliveries() -> Select[Any]:
     same_rollout = deliveries.c.rollout == rollouts.c.id
     return select(deliveries, rollouts.c.name.label("name")).join(rollouts, same_rollout)
 
 
-def _delivery(row: Row[Any]) -> Delivery:
+def _build_delivery(row: Row[Any]) -> Delivery:
     return Delivery(
         id=row.id,
         rollout=row.name,
-        letter=Letter(row.report, row.channel, row.reason, row.subject, row.intro),
+        request=NewDelivery(row.report, row.channel, row.reason, row.subject, row.intro),
         state=row.state,
         attempts=row.attempts,
         queued_at=row.queued_at,
@@ -212,12 +213,10 @@ def _delivery(row: Row[Any]) -> Delivery:
     )
 
 
-def deliveries_of_report(transaction: Transaction, rollout: Rollout, report: int) -> list[Delivery]:
-    """Return the deliveries of a report, in the order in which they were queued."""
-    query = select(deliveries.c.id).where(
-        deliveries.c.rollout == rollout.number, deliveries.c.report == report
-    )
-    delivery_ids = transaction.execute(query.order_by(deliveries.c.id)).scalars().all()
-    store = Deliveries(transaction, rollout)
-    candidates = (store.find(number) for number in delivery_ids)
-    return [delivery for delivery in candidates if delivery is not None]
+def list_deliveries_of_report(
+    transaction: Transaction, rollout: Rollout, report: int
+) -> list[Delivery]:
+    """Return the deliveries of a report, in the order of their queueing."""
+    conditions = (deliveries.c.rollout == rollout.number, deliveries.c.report == report)
+    query = _select_deliveries().where(*conditions).order_by(deliveries.c.id)
+    return [_build_delivery(row) for row in transaction.execute(query)]

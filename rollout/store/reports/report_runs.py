@@ -1,8 +1,8 @@
-"""Which report was made up to when: each one that is due is claimed by one replica.
+"""Runs of scheduled reports, each claimed by one replica.
 
-A run is named by what it makes, a report of the policy or "" for the notice of incidents, and by
-its mark: how far it reaches, in microseconds since 1970, or of incidents as a revision. A claim
-only saves work; what is sent is in `deliveries`, written with the report.
+A run has the name of the policy's report, or "" for the notice of incidents, and a watermark: where
+it ends, in microseconds since 1970, or as a revision for incidents. A claim only saves work; what
+is sent is in `deliveries`, stored with the report.
 """
 
 from datetime import datetime, timedelta
@@ -16,28 +16,30 @@ from rollout.store.tables.tables import report_runs
 
 
 class ReportRuns:
-    """The runs of one rollout."""
+    """The report runs of one rollout."""
 
     def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
         self._transaction = transaction
         self._rollout = rollout
 
-    def done_up_to(self, what: str) -> int | None:
-        """Return the mark up to which it is made, None before the first."""
+    def load_done_mark(self, run_name: str) -> int | None:
+        """Return the watermark of the last finished run, or None."""
         query = select(func.max(report_runs.c.watermark)).where(
-            *self._of(what), report_runs.c.done_at.is_not(None)
+            *self._match_run(run_name), report_runs.c.done_at.is_not(None)
         )
         mark: int | None = self._transaction.execute(query).scalar()
         return mark
 
-    def claim(self, what: str, mark: int, *, owner: str, at: datetime, outlived: timedelta) -> bool:
-        """Say whether the run is `owner`'s to do; of several who ask at once one is told yes.
+    def claim(
+        self, run_name: str, mark: int, *, owner: str, at: datetime, stale_after: timedelta
+    ) -> bool:
+        """Claim a run for `owner`; of concurrent calls exactly one returns True.
 
-        A claim that is older than `outlived` and not done goes to whoever asks next.
+        A claim that is not done can be taken after `stale_after`.
         """
         row = {
             "rollout": self._rollout.number,
-            "report_name": what,
+            "report_name": run_name,
             "watermark": mark,
             "owner": owner,
             "claimed_at": at,
@@ -47,20 +49,18 @@ class ReportRuns:
         stale_conditions = (
             report_runs.c.watermark == mark,
             report_runs.c.done_at.is_(None),
-            report_runs.c.claimed_at <= at - outlived,
+            report_runs.c.claimed_at <= at - stale_after,
         )
-        statement = update(report_runs).where(*self._of(what), *stale_conditions)
+        statement = update(report_runs).where(*self._match_run(run_name), *stale_conditions)
         result = self._transaction.execute(statement.values(owner=owner, claimed_at=at))
         return result.rowcount == 1
 
-    def done(self, what: str, mark: int, *, owner: str, at: datetime) -> bool:
-        """Note that it is made up to a mark, and forget what came before.
+    def complete(self, run_name: str, mark: int, *, owner: str, at: datetime) -> bool:
+        """Store that a run is done and delete earlier ones.
 
-        Returns:
-            False, and nothing is noted, where the claim is somebody else's by now, or a later run
-            is done.
+        Return False if another owner has the claim by now, or a later run is done.
         """
-        run_conditions = self._of(what)
+        run_conditions = self._match_run(run_name)
         owner_conditions = (report_runs.c.watermark == mark, report_runs.c.owner == owner)
         statement = update(report_runs).where(
             *run_conditions, *owner_conditions, report_runs.c.done_at.is_(None)
@@ -72,11 +72,14 @@ class ReportRuns:
         )
         return True
 
-    def begin(self, what: str, mark: int, *, at: datetime) -> None:
-        """Note that nothing up to a mark is asked for, unless something was made already."""
+    def start(self, run_name: str, mark: int, *, at: datetime) -> None:
+        """Set the first watermark, unless a run exists.
+
+        Nothing before it is due.
+        """
         row = {
             "rollout": self._rollout.number,
-            "report_name": what,
+            "report_name": run_name,
             "watermark": mark,
             "owner": "",
             "claimed_at": at,
@@ -84,5 +87,5 @@ class ReportRuns:
         }
         insert_once(self._transaction, report_runs, row)
 
-    def _of(self, what: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
-        return report_runs.c.rollout == self._rollout.number, report_runs.c.report_name == what
+    def _match_run(self, run_name: str) -> tuple[ColumnElement[bool], ColumnElement[bool]]:
+        return report_runs.c.rollout == self._rollout.number, report_runs.c.report_name == run_name

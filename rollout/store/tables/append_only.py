@@ -1,13 +1,13 @@
-"""Triggers by which the database itself keeps rows of append-only tables as they were written.
+"""Triggers that keep the rows of append-only tables as they were written.
 
-An update is refused always. A delete is refused unless a purge has put a row into `purging`
-within the same transaction: that row refers, deferred, to one that can't exist, so no transaction
-that still has it commits, and no other transaction sees it. SQLite's `insert or replace` deletes
+An update is always refused. A delete is refused unless a purge has put a row into `purging` in the
+same transaction. That row refers, deferred, to a row that can't exist, so no transaction can
+commit while it has the row, and no other transaction sees it. SQLite's `insert or replace` deletes
 too, and fires delete triggers only on connections with `recursive_triggers`; the ledger therefore
-also refuses to be inserted over.
+also refuses inserts over an existing revision.
 
-What this can't stop: who owns the tables can drop the triggers. On PostgreSQL let the service
-connect as a role that does not (`rollout.store.database.database_roles`).
+The owner of a table can still drop its triggers. On PostgreSQL let the service connect as a role
+that does not own them (`rollout.store.database.database_roles`).
 """
 
 from collections.abc import Iterator, Mapping
@@ -32,12 +32,12 @@ APPEND_ONLY: Mapping[str, bool] = MappingProxyType(
         "reports": False,
     }
 )
-"""The append-only tables, and whether a purge may delete there."""
+"""The append-only tables, and whether a purge may delete from them."""
 
-OPEN = "insert into purging (id, closed) values (1, 0)"
-CLOSE = "delete from purging"
+OPEN_PURGE = "insert into purging (id, closed) values (1, 0)"
+CLOSE_PURGE = "delete from purging"
 
-FUNCTION = """\
+TRIGGER_FUNCTION = """\
 create or replace function refuse_change() returns trigger language plpgsql as $$
 begin
     if tg_op = 'DELETE' and tg_argv[0] = 'purgeable' then
@@ -48,32 +48,39 @@ begin
     raise exception '% is append-only: % refused', tg_table_name, lower(tg_op)
         using errcode = 'restrict_violation';
 end $$"""
-"""What PostgreSQL's triggers call; it is made before the first of them."""
+"""The function that PostgreSQL's triggers call; create it before them."""
 
 
-def triggers(engine: str, table: str, *, purgeable: bool) -> Mapping[str, str]:
-    """Return the triggers of one table, by name, each as the statement that makes it."""
-    return dict((_sqlite if engine == "sqlite" else _postgresql)(table, purgeable))
+def build_triggers(engine: str, table: str, *, purgeable: bool) -> Mapping[str, str]:
+    """Return the statements that create a table's triggers, by trigger name."""
+    return dict(
+        (_build_sqlite_triggers if engine == "sqlite" else _build_postgresql_triggers)(
+            table, purgeable
+        )
+    )
 
 
-def _sqlite(table: str, purgeable: bool) -> Iterator[tuple[str, str]]:
+def _build_sqlite_triggers(table: str, purgeable: bool) -> Iterator[tuple[str, str]]:
     purge_condition = " when not exists (select 1 from purging)" if purgeable else ""
-    yield _refusal(table, "update", "update", "")
-    yield _refusal(table, "delete", "delete", purge_condition)
+    yield _build_refusal(table, "update", "update", "")
+    yield _build_refusal(table, "delete", "delete", purge_condition)
     if table == "ledger":
         existing_row = (
             "select 1 from ledger where rollout = new.rollout and revision = new.revision"
         )
-        yield _refusal(table, "insert", "replace", f" when exists ({existing_row})")
+        yield _build_refusal(table, "insert", "replace", f" when exists ({existing_row})")
 
 
-def _refusal(table: str, event: str, refused: str, when: str) -> tuple[str, str]:
-    name = f"{table}_refuses_{refused}"
-    statement = f"select raise(abort, '{table} is append-only: {refused} refused')"
-    return name, f"create trigger {name} before {event} on {table}{when} begin {statement}; end"
+def _build_refusal(table: str, event: str, operation: str, condition: str) -> tuple[str, str]:
+    name = f"{table}_refuses_{operation}"
+    statement = f"select raise(abort, '{table} is append-only: {operation} refused')"
+    return (
+        name,
+        f"create trigger {name} before {event} on {table}{condition} begin {statement}; end",
+    )
 
 
-def _postgresql(table: str, purgeable: bool) -> Iterator[tuple[str, str]]:
+def _build_postgresql_triggers(table: str, purgeable: bool) -> Iterator[tuple[str, str]]:
     kind = "purgeable" if purgeable else "kept"
     for events, each in (("update or delete", "row"), ("truncate", "statement")):
         name = f"{table}_refuses_{events.replace(' ', '_')}"

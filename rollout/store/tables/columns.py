@@ -1,8 +1,7 @@
-"""What columns hold: instants, whole numbers, plain JSON; and how constraints are named.
+"""Column types for instants, integers and JSON, and the names of constraints.
 
-Instants are stored as whole microseconds since 1970, UTC, on every engine: the form that the
-ledger, slots and tallies count in, exact, sortable and narrow, where SQLite would keep text of 26
-letters and give it back without its zone.
+Instants are stored as whole microseconds since 1970, UTC, on every engine: exact, sortable and
+narrow. SQLite would store 26 letters of text and return it without its zone.
 """
 
 import json
@@ -13,7 +12,7 @@ from sqlalchemy import BigInteger, Column, Integer, MetaData, Text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
-from rollout.core.calendar.instants import EPOCH, MICROSECOND, micros
+from rollout.core.calendar.instants import from_micros, to_micros
 
 metadata = MetaData(
     naming_convention={
@@ -25,53 +24,53 @@ metadata = MetaData(
     }
 )
 
-Serial = BigInteger().with_variant(Integer(), "sqlite")
-"""A number that the database gives, rising: SQLite's own row number, PostgreSQL's identity."""
+SerialType = BigInteger().with_variant(Integer(), "sqlite")
+"""A rising number from the database: SQLite's row number or PostgreSQL's identity."""
 
 
-def stored(at: datetime) -> int:
-    """Return an instant as it is stored.
+def encode_instant(at: datetime) -> int:
+    """Return an instant in its stored form.
 
     Raises:
-        ValueError: `at` has no zone, so nobody knows which instant it is.
+        ValueError: `at` has no time zone.
     """
     if at.utcoffset() is None:
         raise ValueError(f"{at.isoformat()} has no time zone; give an aware datetime")
-    return micros(at)
+    return to_micros(at)
 
 
-def instant_of(number: int) -> datetime:
-    """Return the instant that a stored number stands for, in UTC."""
-    return EPOCH + number * MICROSECOND
+def decode_instant(number: int) -> datetime:
+    """Return the UTC instant of a stored number."""
+    return from_micros(number)
 
 
-class Instant(TypeDecorator[datetime]):
-    """An instant: aware datetimes in, UTC out, whole microseconds between."""
+class InstantType(TypeDecorator[datetime]):
+    """An aware datetime, stored in whole microseconds and returned in UTC."""
 
     impl = BigInteger
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, _dialect: Dialect) -> int | None:
-        """Refuse an instant without a zone."""
-        return None if value is None else stored(value)
+        """Return the stored form; raise for an instant without a time zone."""
+        return None if value is None else encode_instant(value)
 
     def process_result_value(self, value: int | None, _dialect: Dialect) -> datetime | None:
-        """Give the instant back in UTC."""
-        return None if value is None else instant_of(value)
+        """Return the instant in UTC."""
+        return None if value is None else decode_instant(value)
 
 
-class Plain(TypeDecorator[Any]):
-    """Lists, mappings, text and numbers as one line of JSON with sorted keys."""
+class JsonType(TypeDecorator[Any]):
+    """Lists, mappings, texts and numbers as one line of JSON."""
 
     impl = Text
     cache_ok = True
 
     def process_bind_param(self, value: Any, _dialect: Dialect) -> str | None:
-        """Write one text for one content."""
-        return None if value is None else plain(value)
+        """Return the JSON; equal values give equal texts."""
+        return None if value is None else encode_json(value)
 
     def process_result_value(self, value: str | None, _dialect: Dialect) -> Any:
-        """Read it back."""
+        """Return the value of stored JSON."""
         return None if value is None else json.loads(value)
 
 
@@ -80,38 +79,38 @@ _ENCODER = json.JSONEncoder(
 )
 
 
-def plain(value: Any) -> str:
-    """Return JSON without spaces, keys sorted.
+def encode_json(value: Any) -> str:
+    """Return JSON without spaces, with sorted keys.
 
     Raises:
-        ValueError: NaN or an infinity is in it.
+        ValueError: the value contains NaN or an infinity.
 
-    >>> plain({"b": [1, None], "a": "ä"})
+    >>> encode_json({"b": [1, None], "a": "ä"})
     '{"a":"ä","b":[1,null]}'
     """
     return _ENCODER.encode(value)
 
 
-def of_rollout() -> Column[int]:
+def rollout_column() -> Column[int]:
     """Return the first column of every key: the rollout's number."""
     return Column("rollout", Integer, primary_key=True, autoincrement=False)
 
 
-def key_part(name: str, kind: Any = BigInteger) -> Column[Any]:
-    """Return a further column of a key; its value comes from the caller."""
+def key_column(name: str, kind: Any = BigInteger) -> Column[Any]:
+    """Return a key column whose value comes from the caller."""
     return Column(name, kind, primary_key=True, autoincrement=False)
 
 
-def numbered(name: str = "id") -> Column[int]:
-    """Return a key that the database counts up."""
-    return Column(name, Serial, primary_key=True)
+def id_column(name: str = "id") -> Column[int]:
+    """Return a key column that the database counts up."""
+    return Column(name, SerialType, primary_key=True)
 
 
-def needed(name: str, kind: Any = Text, **more: Any) -> Column[Any]:
+def required_column(name: str, kind: Any = Text, **options: Any) -> Column[Any]:
     """Return a column that is never null."""
-    return Column(name, kind, nullable=False, **more)
+    return Column(name, kind, nullable=False, **options)
 
 
-def maybe(name: str, kind: Any = Text, **more: Any) -> Column[Any]:
+def optional_column(name: str, kind: Any = Text, **options: Any) -> Column[Any]:
     """Return a column that may be null."""
-    return Column(name, kind, nullable=True, **more)
+    return Column(name, kind, nullable=True, **options)

@@ -1,4 +1,4 @@
-"""The tables of counting: its queue, the counted units, and their sums."""
+"""The tables of counting: its queue, the counted units and their sums."""
 
 from typing import Final
 
@@ -6,91 +6,91 @@ from sqlalchemy import BigInteger, Double, Index, Integer, LargeBinary, Table, T
 from sqlalchemy import UniqueConstraint as Unique
 
 from rollout.store.tables.columns import (
-    Instant,
-    Plain,
-    key_part,
-    maybe,
+    InstantType,
+    JsonType,
+    id_column,
+    key_column,
     metadata,
-    needed,
-    numbered,
-    of_rollout,
+    optional_column,
+    required_column,
+    rollout_column,
 )
 
 GATE: Final = "gate"
-OF_GATE: Final = text("track = 'gate'")  # as it stands in an index of these alone
+OF_GATE: Final = text("track = 'gate'")  # the condition of the partial index
 
 count_queue = Table(  # written with the record, deleted when counted
     "count_queue",
     metadata,
-    of_rollout(),
-    key_part("at", Instant),
-    key_part("case_id"),
-    key_part("track", Text),
+    rollout_column(),
+    key_column("at", InstantType),
+    key_column("case_id"),
+    key_column("track", Text),
     sqlite_with_rowid=False,
 )
 
 tick_slots = Table(
     "tick_slots",
     metadata,
-    of_rollout(),
-    key_part("slot"),
-    needed("owner"),
-    needed("claimed_at", Instant),
-    maybe("done_at", Instant),
+    rollout_column(),
+    key_column("slot"),
+    required_column("owner"),
+    required_column("claimed_at", InstantType),
+    optional_column("done_at", InstantType),
     sqlite_with_rowid=False,
 )
 
-count_series = Table(  # whose units a count is of
+count_series = Table(  # the keys of series of counts
     "count_series",
     metadata,
-    numbered(),
-    needed("rollout", Integer),
-    needed("track"),
-    needed("version"),
-    needed("site"),
-    needed("window"),
-    needed("definition"),
-    needed("attempt", Integer),
+    id_column(),
+    required_column("rollout", Integer),
+    required_column("track"),
+    required_column("version"),
+    required_column("site"),
+    required_column("window"),
+    required_column("definition"),
+    required_column("attempt", Integer),
     Unique(
         *("rollout", "track", "version", "site", "window", "definition", "attempt"),
         name="uq_count_series_columns",  # PostgreSQL cuts names at 63 letters
     ),
 )
 
-count_classes = Table(  # the class that a unit falls into
+count_classes = Table(  # the answers and cost level of a unit
     "count_classes",
     metadata,
-    numbered(),
-    needed("rollout", Integer),
-    needed("lever"),
-    needed("predicted"),
-    needed("decided"),
-    needed("second"),
-    needed("level", Integer),
+    id_column(),
+    required_column("rollout", Integer),
+    required_column("lever"),
+    required_column("predicted"),
+    required_column("decided"),
+    required_column("second"),
+    required_column("level", Integer),
     Unique(
         *("rollout", "lever", "predicted", "decided", "second", "level"),
         name="uq_count_classes_columns",
     ),
 )
 
-counted_units = Table(  # a class for each lever, and one for all together if there are several
+counted_units = Table(  # with several levers a unit has one more class for all together
     "counted_units",
     metadata,
-    of_rollout(),
-    key_part("unit"),
-    key_part("version", Text),
-    key_part("track", Text),
-    needed("case_id", BigInteger),
-    needed("slot", BigInteger),
-    needed("occurred", BigInteger),
-    needed("day", Integer),
-    needed("series_id", BigInteger),
-    needed("class_ids", Plain),
-    needed("bucket", Integer),
-    maybe("reviewer"),
-    maybe("exclusion_reason"),  # null: it is evidence
+    rollout_column(),
+    key_column("unit"),
+    key_column("version", Text),
+    key_column("track", Text),
+    required_column("case_id", BigInteger),
+    required_column("slot", BigInteger),
+    required_column("occurred", BigInteger),
+    required_column("day", Integer),
+    required_column("series_id", BigInteger),
+    required_column("class_ids", JsonType),
+    required_column("bucket", Integer),
+    optional_column("reviewer"),
+    optional_column("exclusion_reason"),  # null means evidence
     Index(None, "rollout", "slot"),
-    Index(  # a version's newest: a page of pairs reads no more of them than it shows figures of
+    Index(  # for pages of a version's newest pairs
         "ix_counted_units_newest",
         *("rollout", "version", "occurred", "unit", "series_id"),
         sqlite_where=OF_GATE,
@@ -99,38 +99,38 @@ counted_units = Table(  # a class for each lever, and one for all together if th
     sqlite_with_rowid=False,
 )
 
-counts = Table(  # `n` grows only in slots that evidence has not reached
+counts = Table(  # `n` grows only in slots after `evidence_heads.through`
     "counts",
     metadata,
-    of_rollout(),
-    key_part("slot"),
-    key_part("occurred"),
-    key_part("series_id"),
-    key_part("class_id"),
-    key_part("bucket", Integer),
-    needed("n", Integer),
+    rollout_column(),
+    key_column("slot"),
+    key_column("occurred"),
+    key_column("series_id"),
+    key_column("class_id"),
+    key_column("bucket", Integer),
+    required_column("n", Integer),
     sqlite_with_rowid=False,
 )
 
-confusion_matrices = Table(  # sums over all slots: the cost of a read does not grow with time
+confusion_matrices = Table(  # sums over all slots, so reads don't slow down with time
     "confusion_matrices",
     metadata,
-    of_rollout(),
-    key_part("series_id"),
-    key_part("class_id"),
-    needed("n", BigInteger),
+    rollout_column(),
+    key_column("series_id"),
+    key_column("class_id"),
+    required_column("n", BigInteger),
     sqlite_with_rowid=False,
 )
 
-top_losses = Table(  # pairs that differ; the index gives those of highest confidence first
+top_losses = Table(  # pairs that differ, indexed by confidence
     "top_losses",
     metadata,
-    of_rollout(),
-    key_part("case_id"),
-    key_part("version", Text),
-    key_part("class_id"),
-    needed("confidence", Double),
-    needed("series_id", BigInteger),
+    rollout_column(),
+    key_column("case_id"),
+    key_column("version", Text),
+    key_column("class_id"),
+    required_column("confidence", Double),
+    required_column("series_id", BigInteger),
     Index(
         "ix_top_losses_confidence",
         *("rollout", "version", "class_id", "confidence", "case_id", "series_id"),
@@ -138,24 +138,24 @@ top_losses = Table(  # pairs that differ; the index gives those of highest confi
     sqlite_with_rowid=False,
 )
 
-evidence_heads = Table(  # moved by compare-and-set: no count at or before `through` grows
+evidence_heads = Table(  # advanced by compare-and-set; no count at or before `through` grows
     "evidence_heads",
     metadata,
-    of_rollout(),
-    needed("through", BigInteger),
+    rollout_column(),
+    required_column("through", BigInteger),
 )
 
 evidence = Table(
     "evidence",
     metadata,
-    of_rollout(),
-    key_part("version", Text),
-    key_part("site", Text),
-    key_part("window", Text),
-    key_part("measure", Text),
-    needed("definition"),
-    needed("attempt", Integer),
-    needed("body", Plain),
-    needed("through", BigInteger),
-    needed("hash", LargeBinary),
+    rollout_column(),
+    key_column("version", Text),
+    key_column("site", Text),
+    key_column("window", Text),
+    key_column("measure", Text),
+    required_column("definition"),
+    required_column("attempt", Integer),
+    required_column("body", JsonType),
+    required_column("through", BigInteger),
+    required_column("hash", LargeBinary),
 )

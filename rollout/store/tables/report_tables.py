@@ -1,41 +1,43 @@
-"""The tables of reviews, of exposures (who was shown what), and of reports."""
+"""The tables of review tasks, exposures and reports."""
 
 from sqlalchemy import BigInteger, Double, Index, Integer, Table, Text
 from sqlalchemy import UniqueConstraint as Unique
 
 from rollout.store.tables.columns import (
-    Instant,
-    Plain,
-    key_part,
-    maybe,
+    InstantType,
+    JsonType,
+    id_column,
+    key_column,
     metadata,
-    needed,
-    numbered,
-    of_rollout,
+    optional_column,
+    required_column,
+    rollout_column,
 )
 
 reviews = Table(  # review tasks; `kind` is blind, assisted, adjudication or gold
     "reviews",
     metadata,
-    numbered(),
-    needed("rollout", Integer),
-    needed("case_id", BigInteger),
-    needed("kind"),
-    needed("task_number", Integer),
-    needed("site"),
-    maybe("version"),  # whose answer goes with it: the proposal, or what is adjudicated
-    needed("opened_at", Instant),
-    maybe("due_at", Instant),  # from then on it is not given out any more
-    maybe("answer_by", Instant),
-    needed("sampling_value", Double),  # the order of those that are due at once
-    needed("state"),
-    maybe("reviewer"),  # who has it, had it last, or judged it; null: free, and nobody's
-    maybe("claimed_until", Instant),
-    maybe("closed_at", Instant),
-    maybe("gold_answers", Plain),  # of a gold case: the right answers
-    maybe("gold_decision", Plain),  # of a gold case: the reviewer's decision, which is no record
+    id_column(),
+    required_column("rollout", Integer),
+    required_column("case_id", BigInteger),
+    required_column("kind"),
+    required_column("task_number", Integer),
+    required_column("site"),
+    optional_column("version"),  # of the prediction that is shown or adjudicated
+    required_column("opened_at", InstantType),
+    optional_column("due_at", InstantType),  # can't be claimed from then on
+    optional_column("answer_by", InstantType),
+    required_column("sampling_value", Double),  # orders tasks that are due at the same time
+    required_column("state"),
+    optional_column("reviewer"),  # current or last claimant, or who decided; null: none
+    optional_column("claimed_until", InstantType),
+    optional_column("closed_at", InstantType),
+    optional_column("gold_answers", JsonType),  # only for gold cases
+    optional_column(
+        "gold_decision", JsonType
+    ),  # only for gold cases, whose decisions are not records
     Unique("rollout", "case_id", "kind", "task_number"),
-    Unique("rollout", "case_id", "reviewer"),  # one task of a case for each reviewer
+    Unique("rollout", "case_id", "reviewer"),  # a reviewer has at most one task of a case
     Index(None, "rollout", "state", "due_at"),
     Index(None, "rollout", "state", "answer_by"),
     Index(None, "rollout", "reviewer", "state"),
@@ -44,64 +46,64 @@ reviews = Table(  # review tasks; `kind` is blind, assisted, adjudication or gol
 exposures = Table(
     "exposures",
     metadata,
-    of_rollout(),
-    key_part("case_id"),
-    key_part("reviewer", Text),
-    key_part("at", Instant),
-    key_part("content", Text),  # case, prediction, decisions; figures: of all cases before `at`
-    needed("page"),
+    rollout_column(),
+    key_column("case_id"),
+    key_column("reviewer", Text),
+    key_column("at", InstantType),
+    key_column("content", Text),  # case, prediction, decisions, or figures of all cases before `at`
+    required_column("page"),
 )
 
-reports = Table(  # each row one version; what is said of a span later is a further one
+reports = Table(  # a row a version
     "reports",
     metadata,
-    numbered(),
-    needed("rollout", Integer),
-    needed("name"),
-    needed("since", Instant),
-    needed("until", Instant),
-    needed("schema"),
-    needed("hash"),
-    needed("body"),
-    needed("created_at", Instant),
-    needed("version", Integer, server_default="1"),
-    needed("state", server_default="final"),
-    needed("view", server_default="operator"),
-    needed("divergences", server_default=""),
-    needed("sealed_revision", Integer, server_default="0"),  # of the ledger; 0: not in it
-    maybe("due", Instant),
+    id_column(),
+    required_column("rollout", Integer),
+    required_column("name"),
+    required_column("since", InstantType),
+    required_column("until", InstantType),
+    required_column("schema"),
+    required_column("hash"),
+    required_column("body"),
+    required_column("created_at", InstantType),
+    required_column("version", Integer, server_default="1"),
+    required_column("state", server_default="final"),
+    required_column("view", server_default="operator"),
+    required_column("divergences", server_default=""),
+    required_column("sealed_revision", Integer, server_default="0"),  # of the ledger; 0: not sealed
+    optional_column("due", InstantType),
     Unique("rollout", "name", "hash"),
     Index("ix_reports_versions", "rollout", "name", "since", "until", "version", unique=True),
 )
 
 
-report_runs = Table(  # how far a report is made, and who is making the next one
+report_runs = Table(  # finished and claimed runs of scheduled reports
     "report_runs",
     metadata,
-    of_rollout(),
-    key_part("report_name", Text),  # in the policy; "" for the notice of incidents
-    key_part("watermark"),  # microseconds since 1970; of incidents a revision
-    needed("owner"),
-    needed("claimed_at", Instant),
-    maybe("done_at", Instant),
+    rollout_column(),
+    key_column("report_name", Text),  # the policy's name; "" for the notice of incidents
+    key_column("watermark"),  # microseconds since 1970; a revision for incidents
+    required_column("owner"),
+    required_column("claimed_at", InstantType),
+    optional_column("done_at", InstantType),
 )
 
-deliveries = Table(  # written with the report; its own outbox
+deliveries = Table(  # stored with the report; also the outbox
     "deliveries",
     metadata,
-    numbered(),
-    needed("rollout", Integer),
-    needed("report", BigInteger),
-    needed("channel"),  # a name: where it leads stands in no database
-    needed("reason"),
-    needed("subject"),
-    needed("intro"),
-    needed("state"),
-    needed("attempts", Integer),
-    needed("queued_at", Instant),
-    maybe("next_attempt_at", Instant),  # null: it is not tried again
-    maybe("sent_at", Instant),
-    needed("error"),
+    id_column(),
+    required_column("rollout", Integer),
+    required_column("report", BigInteger),
+    required_column("channel"),  # only the name; the address is in the configuration
+    required_column("reason"),
+    required_column("subject"),
+    required_column("intro"),
+    required_column("state"),
+    required_column("attempts", Integer),
+    required_column("queued_at", InstantType),
+    optional_column("next_attempt_at", InstantType),  # null: no further attempt
+    optional_column("sent_at", InstantType),
+    required_column("error"),
     Unique("rollout", "report", "channel"),
     Index(None, "next_attempt_at"),
 )

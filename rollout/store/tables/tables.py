@@ -1,8 +1,7 @@
-"""The tables of a rollout itself: its policies, versions and ledger, and what is folded from it.
+"""All tables of the store, and those of the rollout itself: policies, versions and ledger.
 
-Every table of the store is reached through this module: `metadata` holds them all. Each key
-starts with the rollout's number; inside, rows are numbered in the order of time, and the text
-that callers made up as a key stands once, in `external_keys`.
+`metadata` holds all tables. Each key starts with the rollout's number, and rows of a rollout are
+numbered in the order of time. Callers' keys are stored once, in `external_keys`.
 """
 
 from sqlalchemy import (
@@ -16,14 +15,14 @@ from sqlalchemy import (
 )
 
 from rollout.store.tables.columns import (
-    Instant,
-    Plain,
-    key_part,
-    maybe,
+    InstantType,
+    JsonType,
+    id_column,
+    key_column,
     metadata,
-    needed,
-    numbered,
-    of_rollout,
+    optional_column,
+    required_column,
+    rollout_column,
 )
 from rollout.store.tables.counting_tables import (
     confusion_matrices,
@@ -112,127 +111,127 @@ __all__ = [
 ]
 
 ACCESS_LEDGER = 0
-"""The rollout number of the one ledger that no rollout owns: accounts, roles and keys."""
+"""The rollout number of the access ledger, which no rollout owns."""
 
 rollouts = Table(
     "rollouts",
     metadata,
-    numbered(),
-    needed("name", unique=True),
-    needed("salt", LargeBinary),
-    needed("created_at", Instant),
+    id_column(),
+    required_column("name", unique=True),
+    required_column("salt", LargeBinary),
+    required_column("created_at", InstantType),
 )
 
-policies = Table(  # by what they say: one that waits for approval has no number yet
+policies = Table(  # keyed by hash: before approval a policy has no number
     "policies",
     metadata,
-    of_rollout(),
-    key_part("hash", Text),
-    needed("text"),
-    needed("received_by"),
-    needed("received_at", Instant),
+    rollout_column(),
+    key_column("hash", Text),
+    required_column("text"),
+    required_column("received_by"),
+    required_column("received_at", InstantType),
 )
 
 versions = Table(
     "versions",
     metadata,
-    of_rollout(),
-    key_part("version", Text),
-    key_part("revision", Integer),
-    needed("recorded_at", Instant),
-    needed("source"),
-    maybe("trained_until", Instant),
-    needed("details", Plain),
+    rollout_column(),
+    key_column("version", Text),
+    key_column("revision", Integer),
+    required_column("recorded_at", InstantType),
+    required_column("source"),
+    optional_column("trained_until", InstantType),
+    required_column("details", JsonType),
 )
 
 ledger = Table(
     "ledger",
     metadata,
-    of_rollout(),
-    key_part("revision"),
-    needed("at", Instant),
-    needed("kind"),
-    needed("actor"),
-    needed("body"),
-    maybe("access_head", Integer),  # revision of the access ledger that it was checked by
-    needed("previous"),
-    needed("hash"),
-    maybe("slot", Instant),
-    needed("form", Integer, server_default="1"),
+    rollout_column(),
+    key_column("revision"),
+    required_column("at", InstantType),
+    required_column("kind"),
+    required_column("actor"),
+    required_column("body"),
+    optional_column("access_head", Integer),  # revision of the access ledger at the check
+    required_column("previous"),
+    required_column("hash"),
+    optional_column("slot", InstantType),
+    required_column("form", Integer, server_default="1"),
 )
 
-ledger_heads = Table(  # the row that is locked
+ledger_heads = Table(  # appending locks this row
     "ledger_heads",
     metadata,
-    of_rollout(),
-    needed("revision", Integer),
-    needed("hash"),
-    maybe("at", Instant),
-    needed("form", Integer, server_default="1"),  # of the last row; 2 before the first one
+    rollout_column(),
+    required_column("revision", Integer),
+    required_column("hash"),
+    optional_column("at", InstantType),
+    required_column("form", Integer, server_default="1"),  # of the last row; 2 if empty
 )
 
-ledger_texts = Table(  # what somebody typed: rows hold the salted hash; an erasure deletes here
+ledger_texts = Table(  # free text; the ledger has its salted hash, an erasure deletes it here
     "ledger_texts",
     metadata,
-    of_rollout(),
-    key_part("revision"),
-    key_part("field", Text),
-    needed("salt", LargeBinary),
-    needed("text"),
+    rollout_column(),
+    key_column("revision"),
+    key_column("field", Text),
+    required_column("salt", LargeBinary),
+    required_column("text"),
 )
 
 scopes = Table(
     "scopes",
     metadata,
-    of_rollout(),
-    key_part("revision"),
-    needed("at", Instant),
-    needed("body", Plain),
+    rollout_column(),
+    key_column("revision"),
+    required_column("at", InstantType),
+    required_column("body", JsonType),
 )
 
 proposals = Table(
     "proposals",
     metadata,
-    of_rollout(),
-    key_part("proposal", Text),
-    needed("kind"),
-    needed("state"),
-    needed("raised_at", Instant),
-    needed("raised_by"),
-    needed("expires_at", Instant),
-    maybe("closed_at", Instant),
-    needed("evidence_hash"),
-    maybe("site"),
-    maybe("window"),
-    needed("version"),
-    needed("to_stage"),
-    needed("raised_revision", Integer),
-    maybe("closed_revision", Integer),
+    rollout_column(),
+    key_column("proposal", Text),
+    required_column("kind"),
+    required_column("state"),
+    required_column("raised_at", InstantType),
+    required_column("raised_by"),
+    required_column("expires_at", InstantType),
+    optional_column("closed_at", InstantType),
+    required_column("evidence_hash"),
+    optional_column("site"),
+    optional_column("window"),
+    required_column("version"),
+    required_column("to_stage"),
+    required_column("raised_revision", Integer),
+    optional_column("closed_revision", Integer),
     Index(None, "rollout", "raised_revision"),
 )
 
 incidents = Table(
     "incidents",
     metadata,
-    of_rollout(),
-    key_part("incident", Text),
-    needed("kind"),
-    needed("guard"),
-    maybe("site"),
-    maybe("window"),
-    needed("version"),
-    needed("opened_at", Instant),
-    maybe("acknowledged_at", Instant),
-    maybe("acknowledged_by"),
-    needed("opened_revision", Integer),
+    rollout_column(),
+    key_column("incident", Text),
+    required_column("kind"),
+    required_column("guard"),
+    optional_column("site"),
+    optional_column("window"),
+    required_column("version"),
+    required_column("opened_at", InstantType),
+    optional_column("acknowledged_at", InstantType),
+    optional_column("acknowledged_by"),
+    required_column("opened_revision", Integer),
     Index(None, "rollout", "opened_revision"),
 )
 
-purging = Table(  # a row here opens the deletes; it can't be committed, see `append_only`
+purging = Table(  # a row here allows deletes and can't be committed, see `append_only`
     "purging",
     metadata,
-    key_part("id", Integer),
-    needed("closed", Integer),
+    key_column("id", Integer),
+    required_column("closed", Integer),
     CheckConstraint("id = 1 AND closed = 0", name="never_commits"),
     ForeignKeyConstraint(["closed"], ["purging.id"], deferrable=True, initially="DEFERRED"),
 )

@@ -12,7 +12,14 @@ from sqlalchemy import (
     UniqueConstraint,
 )
 
-from rollout.store.tables.columns import Instant, key_part, maybe, metadata, needed, numbered
+from rollout.store.tables.columns import (
+    InstantType,
+    id_column,
+    key_column,
+    metadata,
+    optional_column,
+    required_column,
+)
 
 
 def _user_id() -> Column[int]:
@@ -22,99 +29,99 @@ def _user_id() -> Column[int]:
 users = Table(
     "users",
     metadata,
-    numbered(),
-    needed("name", unique=True),
-    needed("service_account", Boolean),
-    maybe("password"),  # argon2's own text, salt and cost inside
-    needed("created_at", Instant),
-    maybe("disabled_at", Instant),
-    maybe("email"),  # in lower case; by which an identity provider's word is first believed
+    id_column(),
+    required_column("name", unique=True),
+    required_column("service_account", Boolean),
+    optional_column("password"),  # argon2's encoded hash with salt and cost
+    required_column("created_at", InstantType),
+    optional_column("disabled_at", InstantType),
+    optional_column("email"),  # in lower case; links an identity at its first sign-in
     Index(None, "email", unique=True),
 )
 
-account_names = Table(  # the ledger holds ids alone; an erasure empties `name`
+account_names = Table(  # the ledger has only ids; an erasure clears `name`
     "account_names",
     metadata,
-    key_part("account", Text),
-    maybe("name", unique=True),
+    key_column("account", Text),
+    optional_column("name", unique=True),
 )
 
-api_keys = Table(  # displayed once; stored as a hash, with a prefix that names the key
+api_keys = Table(  # shown once; stored as a hash with a prefix as name
     "api_keys",
     metadata,
-    numbered(),
+    id_column(),
     _user_id(),
-    needed("prefix", unique=True),
-    needed("hash", LargeBinary),
-    needed("created_at", Instant),
-    maybe("expires_at", Instant),
-    maybe("revoked_at", Instant),
-    maybe("last_used_at", Instant),
+    required_column("prefix", unique=True),
+    required_column("hash", LargeBinary),
+    required_column("created_at", InstantType),
+    optional_column("expires_at", InstantType),
+    optional_column("revoked_at", InstantType),
+    optional_column("last_used_at", InstantType),
 )
 
 sessions = Table(
     "sessions",
     metadata,
-    numbered(),
+    id_column(),
     _user_id(),
-    needed("hash", LargeBinary, unique=True),
-    needed("csrf", LargeBinary),
-    needed("created_at", Instant),
-    needed("expires_at", Instant),
-    maybe("ended_at", Instant),
-    maybe("last_used_at", Instant),  # written at most once a minute
+    required_column("hash", LargeBinary, unique=True),
+    required_column("csrf", LargeBinary),
+    required_column("created_at", InstantType),
+    required_column("expires_at", InstantType),
+    optional_column("ended_at", InstantType),
+    optional_column("last_used_at", InstantType),  # written at most once a minute
 )
 
-one_time_links = Table(  # `user_id` null: whoever uses it becomes the first admin
+one_time_links = Table(  # `user_id` null: the link creates the first admin
     "one_time_links",
     metadata,
-    numbered(),
+    id_column(),
     Column("user_id", Integer, ForeignKey("users.id"), nullable=True, index=True),
-    needed("hash", LargeBinary, unique=True),
-    needed("created_at", Instant),
-    needed("expires_at", Instant),
-    maybe("used_at", Instant),
+    required_column("hash", LargeBinary, unique=True),
+    required_column("created_at", InstantType),
+    required_column("expires_at", InstantType),
+    optional_column("used_at", InstantType),
 )
 
-identities = Table(  # whom an identity provider calls by which subject
+identities = Table(  # subjects of identity providers linked to users
     "identities",
     metadata,
-    numbered(),
+    id_column(),
     _user_id(),
-    needed("issuer"),
-    needed("subject"),
-    needed("linked_at", Instant),
+    required_column("issuer"),
+    required_column("subject"),
+    required_column("linked_at", InstantType),
     UniqueConstraint("issuer", "subject"),
     UniqueConstraint("user_id", "issuer"),
 )
 
-role_assignments = Table(  # null `rollout` or `site`: all of them; approvals ask for `group`
+role_assignments = Table(  # null `rollout` or `site` means all; approvals require groups
     "role_assignments",
     metadata,
-    numbered(),
+    id_column(),
     _user_id(),
-    needed("role"),
-    maybe("rollout", Integer),
-    maybe("site"),
-    needed("group"),
+    required_column("role"),
+    optional_column("rollout", Integer),
+    optional_column("site"),
+    required_column("group"),
 )
 
-permit_keys = Table(  # the two newest are valid: the older one while permits of it are out
+permit_keys = Table(  # the two newest are valid
     "permit_keys",
     metadata,
-    numbered(),
-    needed("secret", LargeBinary),
-    needed("created_at", Instant),
+    id_column(),
+    required_column("secret", LargeBinary),
+    required_column("created_at", InstantType),
 )
 
-idempotency_keys = Table(  # with the first response; a retry gets it again
+idempotency_keys = Table(  # with the first response, for retries
     "idempotency_keys",
     metadata,
-    key_part("principal", Text),
-    key_part("key", Text),
-    needed("request_hash", LargeBinary),
-    needed("response_status", Integer),
-    needed("response_body"),
-    needed("expires_at", Instant),
+    key_column("principal", Text),
+    key_column("key", Text),
+    required_column("request_hash", LargeBinary),
+    required_column("response_status", Integer),
+    required_column("response_body"),
+    required_column("expires_at", InstantType),
     Index(None, "expires_at"),
 )

@@ -1,11 +1,16 @@
 """Matrices as tables: shades, and rare labels together."""
 
-from api.console.divergences.matrix_table import OTHERS, action_table, folded, label_table
+from api.console.divergences.matrix_table import (
+    OTHER_LABELS,
+    build_action_table,
+    build_label_table,
+    merge_rare_labels,
+)
 from rollout.reports.figures.confusion import ConfusionMatrix
 
 
 def test_a_matrix_shades_what_agrees_apart_from_what_costs():
-    table = label_table(ConfusionMatrix(("bear", "none"), ((9, 1), (5, 5))))
+    table = build_label_table(ConfusionMatrix(("bear", "none"), ((9, 1), (5, 5))))
     assert [cell.shade for row in table.rows for cell in row.cells] == [
         "sh-4",
         "lo-1",
@@ -13,10 +18,10 @@ def test_a_matrix_shades_what_agrees_apart_from_what_costs():
         "sh-3",
     ]
     assert table.totals == ("14", "6", "20")
-    costs = action_table(
+    costs = build_action_table(
         ConfusionMatrix(("ring", "wait"), ((9, 1), (5, 5)), ((0.0, 20.0), (1.0, 0.0)))
     )
-    assert [row.end.says for row in costs.rows] == ["100.0", "25.0"]
+    assert [row.end.text for row in costs.rows] == ["100.0", "25.0"]
     assert costs.rows[0].cells[1].shade == "lo-3"
 
 
@@ -24,6 +29,6 @@ def test_a_matrix_of_many_labels_folds_the_rare_ones():
     size = 40
     labels = tuple(f"l{n}" for n in range(size))
     counts = tuple(tuple(int(n == m) * (n + 1) for m in range(size)) for n in range(size))
-    found = folded(ConfusionMatrix(labels, counts))
-    assert (len(found.labels), found.labels[-1]) == (12, OTHERS)
+    found = merge_rare_labels(ConfusionMatrix(labels, counts))
+    assert (len(found.labels), found.labels[-1]) == (12, OTHER_LABELS)
     assert sum(map(sum, found.counts)) == size * (size + 1) // 2

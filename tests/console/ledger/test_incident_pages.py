@@ -7,14 +7,14 @@ from urllib.parse import quote
 
 import pytest
 
-from api.console.ledger.incident_text import counted_rows
+from api.console.ledger.incident_text import build_count_rows
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.cell_evidence import Counted, GuardReading
-from rollout.core.scope.commands import OpenIncident, Person, See
-from rollout.formats.policy.reader import load_policy
-from rollout.services.engine.command_handler import carry_out
-from rollout.services.engine.policy_application import apply
-from rollout.services.incidents.incident_impact import Span
+from rollout.core.policy.cell_evidence import EvidenceCounts, GuardReading
+from rollout.core.scope.commands import Actor, AddVersion, OpenIncident
+from rollout.formats.policy.reader import parse_policy
+from rollout.services.engine.command_handler import execute_command
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.incidents.incident_impact import EvidencePeriod
 from tests.api.bears import CREEK, LAKE, POLICY, scope_of, tick, widened
 from tests.factories import HOUR, MET, NOON, TICK
 
@@ -28,33 +28,33 @@ def alarmed(service, clock):
     """Narrow creek, then lake, by the agreement guard."""
     database = service.database
     widened(database, NOON, CREEK, LAKE)
-    guards = load_policy(POLICY).guards_of(CREEK)
+    guards = parse_policy(POLICY).list_guards(CREEK)
     (guard,) = (guard for guard in guards if guard.condition.measure == "agreement")
-    loud = replace(MET, guards={guard.id: GuardReading(alarm=True, value="12", records=40)})
+    loud = replace(MET, guards={guard.id: GuardReading(is_alarm=True, value="12", records=40)})
     tick(database, NOON + TICK, cells=(CREEK,), of=loud)
     tick(database, NOON + 2 * TICK, cells=(LAKE,), of=loud)
-    clock.move(HOUR)
+    clock.advance(HOUR)
 
 
 def test_open_incidents_come_first_with_what_tripped(browser, alarmed):
     text = browser.as_("vic").page("/incidents")
-    assert "2 incidents wait for somebody to look" in text
+    assert "2 open incidents" in text
     assert text.index("lake · day was narrowed") < text.index("creek · day was narrowed")
     assert "12 of 40 records against it" in text
-    assert "Nobody has acknowledged any yet." in text
+    assert "No acknowledged incidents yet." in text
 
 
 def test_one_that_was_seen_stands_below_the_open_ones(browser, alarmed):
     browser.as_("ana").submit(PATH, note="snow on the lens")
     text = browser.page("/incidents")
-    assert "1 incident waits for somebody to look" in text
+    assert "1 open incident" in text
     assert text.index("lake · day was narrowed") < text.index("creek · day was narrowed")
     assert "ana, <time" in text
 
 
 def test_nothing_open_says_what_comes(browser):
     text = browser.as_("vic").page("/incidents")
-    assert "No incident is open" in text
+    assert "No open incidents" in text
     assert "When a guard trips" in text
 
 
@@ -65,7 +65,7 @@ def test_the_page_says_what_tripped_what_it_did_and_how_it_comes_back(browser, a
     assert "expected at most once in 10,000 judged units" in text
     assert 'data-label="Before">Supervised' in text
     assert 'data-label="Now">Shadow' in text
-    assert "Evidence starts anew with attempt 2" in text
+    assert "Evidence restarts with attempt 2" in text
     assert "goes down from supervised to shadow" in text.lower()
 
 
@@ -114,17 +114,17 @@ def test_an_incident_of_no_cell_says_what_it_means(browser, service, alarmed):
     rewound = OpenIncident(
         at=NOON + HOUR, kind="ledger_rolled_back", reason=f"saw {SCRIPT}", about=SCRIPT
     )
-    carry_out(service.database, "bears", lambda _: rewound)
+    execute_command(service.database, "bears", lambda _: rewound)
     assert SCRIPT not in browser.as_("cleo").page("/incidents")
     text = browser.page("/rollouts/bears/incidents/I-3")
-    assert "Somebody has seen a ledger that this one is not" in text
-    assert "It changed nothing that is allowed anywhere" in text
+    assert "A client knows a later ledger head" in text
+    assert "It changed no permissions of any cell" in text
     assert SCRIPT not in text
     assert "an operator of every site" in text
 
 
 def test_the_open_ones_are_read_in_pages(browser, service, alarmed, monkeypatch):
-    monkeypatch.setattr("api.console.ledger.incidents.OPEN_AT_ONCE", 1)
+    monkeypatch.setattr("api.console.ledger.incidents.MAX_OPEN_INCIDENTS", 1)
     text = browser.as_("vic").page("/incidents")
     assert "creek · day" not in text
     further = text.split('href="/console/incidents?older=')[1].split('"')[0]
@@ -158,16 +158,16 @@ takeover""",
 @pytest.fixture
 def guarded(service, clock):
     """Widen both sites under guards of every kind; return what lets one of them trip."""
-    apply(service.database, GUARDED, Person("zoe"), NOON)
+    apply_policy(service.database, GUARDED, Actor("zoe"), NOON)
     widened(service.database, NOON, CREEK, LAKE)
-    guards = {g.condition.measure: g for g in load_policy(GUARDED).guards}
+    guards = {g.condition.measure: g for g in parse_policy(GUARDED).guards}
 
     def trip(measure, at, *, alarm=True):
         since = None if alarm else NOON
-        reading = GuardReading(alarm=alarm, value="12", records=40, good_since=since)
+        reading = GuardReading(is_alarm=alarm, value="12", records=40, good_since=since)
         of = replace(MET, guards={guards[measure].id: reading})
         tick(service.database, at, cells=(CREEK,), of=of)
-        clock.move(at - clock.now())
+        clock.advance(at - clock.now())
 
     return trip
 
@@ -176,20 +176,20 @@ def test_what_is_suspended_returns_by_itself_and_then_is_back(browser, guarded):
     guarded("heartbeat", NOON + TICK)
     text = browser.as_("vic").page(PATH)
     assert "creek · day was suspended" in text
-    assert "Grants are withheld, not taken" in text
-    assert "It returns by itself after" in text
+    assert "Grants are withheld, not ended" in text
+    assert "It returns automatically after" in text
     assert 'Now">Shadow (suspended)' in text
     guarded("heartbeat", NOON + 2 * HOUR, alarm=False)
     text = browser.page(PATH)
-    assert "It is back: the cell stands on supervised again" in text
-    assert "is good again" in text
+    assert "It is back: the cell is supervised again" in text
+    assert "recovers" in text
 
 
 def test_what_is_reported_takes_nothing(browser, guarded):
     guarded("action_change", NOON + TICK)
     text = browser.as_("vic").page(PATH)
     assert "creek · day is reported by a guard" in text
-    assert "Nothing was taken, so nothing has to come back" in text
+    assert "Nothing was ended, so nothing has to be restored" in text
     assert 'data-label="Now">Supervised' in text
     further = browser.as_("ana").page(PATH).split('class="btn" href="/console')[1].split('"')[0]
     assert "<option" in browser.page(further)
@@ -209,30 +209,32 @@ def test_an_alarm_that_reaches_further_shows_each_reader_their_own_sites(browser
 
 def test_what_was_counted_before_and_since_stands_beside_each_other():
     def span(good, bad, missing=0):
-        counted = Counted(
+        counted = EvidenceCounts(
             closed=good + bad, missing=missing, counts={("agreement", None, None): (good, bad)}
         )
-        return Span(NOON, NOON + HOUR, counted)
+        return EvidencePeriod(NOON, NOON + HOUR, counted)
 
-    told = SimpleNamespace(before=span(33, 0), after=span(1_100, 6, 4))
-    rows = {row.what: (row.before, row.since) for row in counted_rows(told)}
+    told = SimpleNamespace(period_before=span(33, 0), period_after=span(1_100, 6, 4))
+    rows = {row.what: (row.before, row.since) for row in build_count_rows(told)}
     assert rows["Judged units"] == ("33", "1,102")
     assert rows["Agreement"][0] == "100\xa0% (89.4 to 100\xa0%), 33 of 33"
     assert rows["Agreement"][1].endswith("1,100 of 1,106")
-    assert rows["Closed without a verdict"] == ("0 of 33", "4 of 1,106")
-    assert counted_rows(SimpleNamespace(before=span(0, 0), after=span(0, 0))) == ()
-    assert counted_rows(SimpleNamespace(before=None, after=None)) == ()
+    assert rows["Closed without a decision"] == ("0 of 33", "4 of 1,106")
+    assert (
+        build_count_rows(SimpleNamespace(period_before=span(0, 0), period_after=span(0, 0))) == ()
+    )
+    assert build_count_rows(SimpleNamespace(period_before=None, period_after=None)) == ()
 
 
 def test_names_of_sites_are_text_wherever_they_stand(browser, service, clock):
     site = f"'\"/{SCRIPT} ü🐻"
     odd = json.dumps(site, ensure_ascii=False)
     text = POLICY.replace("rollout: bears", "rollout: odd").replace("[creek,", f"[{odd},")
-    apply(service.database, text, Person("zoe"), NOON)
-    carry_out(service.database, "odd", lambda _: See(at=NOON, version=SCRIPT))
+    apply_policy(service.database, text, Actor("zoe"), NOON)
+    execute_command(service.database, "odd", lambda _: AddVersion(at=NOON, version=SCRIPT))
     told = {"kind": "unauthorized", "reason": SCRIPT, "about": site, "version": SCRIPT}
     opened = OpenIncident(at=NOON, cell=Cell(site, "day"), **told)
-    carry_out(service.database, "odd", lambda _: opened)
+    execute_command(service.database, "odd", lambda _: opened)
     browser.as_("ada")
     browser.submit(
         "/settings/people/vic", do="give", role="operator", rollout="odd", site=site, group=""
@@ -252,6 +254,6 @@ def test_names_of_sites_are_text_wherever_they_stand(browser, service, clock):
         shown = browser.page(path)
         assert SCRIPT not in shown, path
         assert "ü🐻" in shown, path
-    clock.move(HOUR)
+    clock.advance(HOUR)
     browser.as_("vic").submit("/rollouts/odd/incidents/I-1", note=site)
     assert SCRIPT not in browser.page("/rollouts/odd/incidents/I-1")

@@ -8,8 +8,8 @@ from urllib.parse import urljoin, urlsplit
 import pytest
 from starlette.testclient import TestClient
 
-from api.app import create
-from api.console.page.form import TOKEN
+from api.app import create_app
+from api.console.page.form import TOKEN_FIELD
 from tests.browser.town import scope_of
 from tests.console.attacked_town import R, addressed, browser, held, made, opened, routes, sent
 from tests.console.conftest import token_of
@@ -65,10 +65,16 @@ def test_every_answer_is_framed_nowhere_and_taken_for_nothing_else(made, browser
 def test_a_fault_is_a_page_under_the_same_policy_and_says_nothing_of_itself(made, browser):
     browser.as_("ana")
     with (
-        mock.patch("api.console.rollouts.stop.stoppable", side_effect=ValueError("inner words")),
-        TestClient(create(made.service), base_url="http://localhost:8000",
-                   raise_server_exceptions=False, cookies=dict(browser.cookies)) as calm,
-    ):  # fmt: skip
+        mock.patch(
+            "api.console.rollouts.stop.load_stop_options", side_effect=ValueError("inner words")
+        ),
+        TestClient(
+            create_app(made.service),
+            base_url="http://localhost:8000",
+            raise_server_exceptions=False,
+            cookies=dict(browser.cookies),
+        ) as calm,
+    ):
         answer = calm.get(f"/console{R}/stop")
     assert answer.status_code == 500
     assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
@@ -91,7 +97,7 @@ def test_nobody_is_led_away_by_an_address(browser, to):
     answers = [sent(browser, "/console/sign-in", fields)]
     answers.append(browser.get("/console/sign-in", params={"to": to}, follow_redirects=False))
     token = token_of(browser.page("/words"))
-    answers.append(sent(browser, "/console/review/keys", {TOKEN: token, "to": to}))
+    answers.append(sent(browser, "/console/review/keys", {TOKEN_FIELD: token, "to": to}))
     for answer in answers:
         assert answer.status_code == 303
         led = urljoin("http://localhost:8000/console/sign-in", answer.headers["location"])
@@ -133,7 +139,7 @@ def test_no_medium_of_a_case_is_more_than_a_picture_or_a_text(made, browser):
             break
         form = re.search(r'action="(/console/rollouts/bears/review/\d+)"', page.text)[1]
         began = re.search(r'name="began" value="([^"]*)"', page.text)[1]
-        fields = {TOKEN: token_of(page.text), "began": began, "lever.alarm": "bear"}
+        fields = {TOKEN_FIELD: token_of(page.text), "began": began, "lever.alarm": "bear"}
         assert sent(browser, form, fields).status_code == 303
     assert len(pages) == 2
     for page in pages:
@@ -186,5 +192,5 @@ def test_a_day_before_all_calendars_makes_no_fault_of_a_report(browser):
     browser.as_("ana")
     for since, until in (("0001-01-01", ""), ("", "0001-01-01"), ("", "9999-12-31")):
         token = token_of(browser.page("/reports"))
-        fields = {TOKEN: token, "rollout": "bears", "since": since, "until": until}
+        fields = {TOKEN_FIELD: token, "rollout": "bears", "since": since, "until": until}
         assert sent(browser, "/console/reports", fields).status_code in {303, 422}

@@ -7,7 +7,7 @@ from unittest import mock
 
 import pytest
 
-from api.console.page.form import TOKEN
+from api.console.page.form import TOKEN_FIELD
 from tests.browser import town as towns
 from tests.browser.town import HOUR, MINUTE, town
 from tests.chance import without_chance
@@ -33,7 +33,7 @@ def world(folder, says):
     """Found a town where rita has judged a case that eve may still judge, seen by a guard."""
     text = towns.POLICY.replace("verdicts: 1}", "verdicts: 1, second_verdict: 100%}")
     with (
-        mock.patch("api.limits.STRANGERS_BURST", 1e9),
+        mock.patch("api.limits.ANONYMOUS_BURST", 1e9),
         mock.patch.object(towns, "chance", counted()),
         mock.patch.object(towns, "POLICY", text.replace("grace: 1h", "grace: 3h")),
         fresh("sqlite", folder) as url,
@@ -47,15 +47,15 @@ def world(folder, says):
         sure = {"bear": 0.9, "none": 0.6}[says]
         said = {"kind": "prediction", "key": "open-one", "version": "v1", "confidence": sure}
         found.send(case, {**said, "answers": {"alarm": says}})
-        found.clock.move(MINUTE)
+        found.clock.advance(MINUTE)
         opened.as_("rita")
         page = opened.page(f"{R}/review")
         form = re.search(r'action="(/console/rollouts/bears/review/\d+)"', page)[1]
         began = re.search(r'name="began" value="([^"]*)"', page)[1]
-        fields = {TOKEN: token_of(page), "began": began, "lever.alarm": "bear"}
+        fields = {TOKEN_FIELD: token_of(page), "began": began, "lever.alarm": "bear"}
         assert sent(opened, form, fields).status_code == 303
         for _ in range(2):
-            found.clock.move(HOUR)
+            found.clock.advance(HOUR)
             found.tick()
         yield opened
 
@@ -79,7 +79,7 @@ def everything(browser, name):
             waiting += [
                 one for one in links if one.startswith("/console/") and "/creek-0" not in one
             ]
-    fields = {TOKEN: token_of(browser.page("/words")), "rollout": "bears", "name": "now"}
+    fields = {TOKEN_FIELD: token_of(browser.page("/words")), "rollout": "bears", "name": "now"}
     made = sent(browser, "/console/reports", fields)
     report = made.headers["location"].removesuffix("/about")
     for form in ("json", "csv", "markdown"):
@@ -99,5 +99,5 @@ def test_who_may_still_judge_a_case_is_told_nothing_of_the_model_by_any_page(tmp
     assert len(one) > 60
     assert [path for path in one if one[path] != other[path]] == []
     own = f"/console{R}/cases/open-one"
-    assert "kept back from you" in one[own][2]
+    assert "hidden from you" in one[own][2]
     assert vic[own] != vics[own]  # the worlds do differ, for who judges nothing

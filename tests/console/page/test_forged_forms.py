@@ -4,7 +4,7 @@ from urllib.parse import quote
 
 import pytest
 
-from api.console.page.form import TOKEN, _form, _signed
+from api.console.page.form import TOKEN_FIELD, _check_form_token, _read_form
 from tests.browser.town import scope_of
 from tests.console.attacked_town import R, addressed, browser, held, made, opened, routes, sent
 from tests.console.conftest import token_of
@@ -28,8 +28,8 @@ def test_every_form_is_read_in_one_place_and_all_but_the_ways_in_carry_a_token()
     assert len(found) > 25
     for route in found:
         calls = calls_of(route.dependant)
-        assert _form in calls, route.path
-        assert (_signed in calls) is (route.path not in strangers), route.path
+        assert _read_form in calls, route.path
+        assert (_check_form_token in calls) is (route.path not in strangers), route.path
     assert {m for route in routes("GET") for m in route.methods} == {"GET"}
 
 
@@ -38,7 +38,7 @@ def test_no_form_of_another_site_does_anything(made, browser, where):
     browser.as_("ana")
     token, before = token_of(browser.page("/words")), held(made)
     for route in routes("POST"):
-        answer = sent(browser, addressed(route), {TOKEN: token, "reason": "r"}, where)
+        answer = sent(browser, addressed(route), {TOKEN_FIELD: token, "reason": "r"}, where)
         assert answer.status_code == 403, route.path
     assert held(made) == before
 
@@ -49,7 +49,7 @@ def test_no_form_without_its_token_does_anything(made, browser, token):
     before = held(made)
     for route in routes("POST"):
         if route.path not in {"/sign-in", "/come-in"}:
-            answer = sent(browser, addressed(route), {TOKEN: token} if token else {})
+            answer = sent(browser, addressed(route), {TOKEN_FIELD: token} if token else {})
             assert answer.status_code == 403, route.path
     assert held(made) == before
 
@@ -63,13 +63,13 @@ def test_a_token_of_another_session_or_of_one_that_is_over_opens_nothing(made, b
     before = held(made)
     stop = {"reach": "all", "reason": "r"}
     confirm = f"/console{R}/stop/confirm"
-    assert sent(browser, confirm, {TOKEN: theirs, **stop}).status_code == 403
+    assert sent(browser, confirm, {TOKEN_FIELD: theirs, **stop}).status_code == 403
     assert held(made) == before
-    assert sent(browser, "/console/sign-out", {TOKEN: mine}).status_code == 303
+    assert sent(browser, "/console/sign-out", {TOKEN_FIELD: mine}).status_code == 303
     browser.cookies.set("rollout", kept, domain="localhost.local")
     made.clock.since_boot += 1  # a session's end holds within a second
     stops = scope_of(made).stops
-    again = sent(browser, confirm, {TOKEN: mine, **stop})
+    again = sent(browser, confirm, {TOKEN_FIELD: mine, **stop})
     assert again.headers["location"].startswith("/console/sign-in")
     assert scope_of(made).stops == stops
 
@@ -80,7 +80,7 @@ def test_nobody_is_signed_in_or_out_by_another_site(made, browser):
     fields = {"name": "vic", "password": PASSWORD, "to": ""}
     for where in ELSEWHERE:
         assert sent(browser, "/console/sign-in", fields, where).status_code == 403
-        assert sent(browser, "/console/sign-out", {TOKEN: token}, where).status_code == 403
+        assert sent(browser, "/console/sign-out", {TOKEN_FIELD: token}, where).status_code == 403
     assert browser.cookies["rollout"] == cookie
     assert ">ana<" in browser.page("/").replace(",", "<")
 
@@ -128,7 +128,7 @@ def test_no_letters_in_any_field_break_a_form_or_come_back_as_markup(made, brows
     for route in routes("POST"):
         if route.path in {"/sign-out", "/sign-in", "/come-in"}:
             continue
-        data = {TOKEN: token, **dict.fromkeys(fields, letters)}
+        data = {TOKEN_FIELD: token, **dict.fromkeys(fields, letters)}
         answer = sent(browser, addressed(route), data)
         assert answer.status_code < 500, route.path
         assert "<script>alert" not in answer.text, route.path

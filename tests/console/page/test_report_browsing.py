@@ -7,18 +7,18 @@ from hashlib import sha256
 
 import pytest
 
-from api.console.page.sealed_report import policy_of
-from rollout.core.errors import NotAllowed
-from rollout.core.scope.commands import Person
-from rollout.core.scope.permissions import Right
-from rollout.services.access.users import local_caller
-from rollout.services.engine.policy_application import apply
-from rollout.services.engine.rollout_state import standing
+from api.console.page.sealed_report import build_content_policy
+from rollout.core.errors import NotAllowedError
+from rollout.core.scope.commands import Actor
+from rollout.core.scope.permissions import AssignedRole
+from rollout.services.access.users import load_local_caller
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
-from rollout.services.reports.archive import ask_report, sent_of
-from rollout.services.reports.builder import Asked
-from rollout.store.records.exposures import Shown
-from rollout.store.reports.deliveries import Deliveries, Letter, Outbox
+from rollout.services.reports.archive import load_report_deliveries, request_report
+from rollout.services.reports.builder import ReportOptions
+from rollout.store.records.exposures import ExposureStore
+from rollout.store.reports.deliveries import DeliveryStore, NewDelivery, Outbox
 from tests.api.bears import POLICY
 from tests.console.told_cases import AT, CLOSED, NASTY, newcomer, some
 from tests.factories import NOON
@@ -31,14 +31,14 @@ DAY_ONE = CLOSED.replace(day=2, hour=0)
 def told(service, clock):
     """Return a service whose cases have closed and were counted."""
     some(service.database)
-    clock.move(CLOSED - NOON)
+    clock.advance(CLOSED - NOON)
     Ticker(service.database, "bears", "one").tick(CLOSED)
     return service
 
 
 def made(service, name="week", rollout="bears", until=DAY_ONE):
-    ana = local_caller(service.database, "ana")
-    return ask_report(service.database, ana, rollout, name, Asked(until=until), CLOSED)
+    ana = load_local_caller(service.database, "ana")
+    return request_report(service.database, ana, rollout, name, ReportOptions(until=until), CLOSED)
 
 
 def test_a_report_is_made_on_demand_and_its_page_says_what_it_is(browser, told):
@@ -48,7 +48,7 @@ def test_a_report_is_made_on_demand_and_its_page_says_what_it_is(browser, told):
     page = browser.get(answer.headers["location"]).text
     listed = browser.get("/v1/rollouts/bears/reports").json()["items"]
     assert [one["name"] for one in listed] == ["week"]
-    for said in ("FINAL", "Report week of bears, version 1", listed[0]["hash"], "Nowhere."):
+    for said in ("FINAL", "Report week of bears, version 1", listed[0]["hash"], "No deliveries."):
         assert said in page
     again = browser.submit("/reports", on="/reports", **sent)
     assert again.headers["location"] == answer.headers["location"]
@@ -56,7 +56,7 @@ def test_a_report_is_made_on_demand_and_its_page_says_what_it_is(browser, told):
 
 def test_the_list_is_of_all_rollouts_newest_first_with_state_version_span_and_hash(browser, told):
     other = POLICY.replace("rollout: bears", "rollout: wolves")
-    apply(told.database, other, Person("zoe"), NOON, salt=bytes(32))
+    apply_policy(told.database, other, Actor("zoe"), NOON, salt=bytes(32))
     first = made(told)
     made(told, "late", until=CLOSED)
     made(told, "pack", rollout="wolves")
@@ -106,7 +106,7 @@ def test_files_are_those_of_the_api(browser, told):
     [
         ({"since": "2028-01-01"}, "since", "is not before"),
         ({"since": "x"}, "since", "Write a day as"),
-        ({"since": "2027-06-02", "until": "2027-06-01"}, "since", "no later than"),
+        ({"since": "2027-06-02", "until": "2027-06-01"}, "since", "not after the last day"),
         ({"until": "2026-01-01"}, "since", "let the span end after it"),
         ({"name": "a\tb"}, "name", "printable letters"),
         ({"view": "boss"}, "since", "No view boss"),
@@ -138,15 +138,15 @@ def test_today_as_the_last_day_ends_now(browser, told):
 def test_who_reads_some_sites_is_told_why_and_what_to_do(browser, told):
     number = made(told).number
     page = browser.as_("cleo").page("/reports")
-    assert "You read some sites of bears. A report is of all of them" in page
-    assert "an admin can give you the right" in page
-    assert "Make a report now" not in page
+    assert "You can read only some sites of bears. Reports cover all sites" in page
+    assert "an admin can grant a role" in page
+    assert "Create a report" not in page
     assert "week" not in page
     for path in ("", "/about", "/file"):
         browser.page(f"/rollouts/bears/reports/{number}{path}", 403)
-    cleo = local_caller(told.database, "cleo")
-    with pytest.raises(NotAllowed):
-        sent_of(told.database, cleo, "bears", number)
+    cleo = load_local_caller(told.database, "cleo")
+    with pytest.raises(NotAllowedError):
+        load_report_deliveries(told.database, cleo, "bears", number)
     answer = browser.submit("/reports", 422, on="/", **MADE)
     assert "A report is of all sites of a rollout, and you read some of them" in answer.text
 
@@ -154,7 +154,7 @@ def test_who_reads_some_sites_is_told_why_and_what_to_do(browser, told):
 def test_nobody_without_a_right_to_read_sees_a_report(browser, told):
     number = made(told).number
     page = browser.as_("rita").page("/reports")
-    assert "There is no rollout that you may read" in page
+    assert "You have no permission to read a rollout" in page
     assert "week" not in page
     for path in ("", "/about", "/file"):
         browser.page(f"/rollouts/bears/reports/{number}{path}", 403)
@@ -169,23 +169,23 @@ def test_a_report_that_is_not_there_is_a_clear_page(browser, told, number):
 
 def test_where_a_report_went_stands_beside_it(browser, told):
     number = made(told).number
-    with told.database.writing() as transaction:
-        queue = Deliveries(transaction, standing(transaction, "bears").rollout)
+    with told.database.begin_write() as transaction:
+        queue = DeliveryStore(transaction, load_rollout_state(transaction, "bears").rollout)
         for channel in ("rangers", "desk", NASTY):
-            queue.queue(Letter(number, channel, "schedule", "week"), at=AT)
+            queue.add(NewDelivery(number, channel, "schedule", "week"), at=AT)
         box = Outbox(transaction)
-        taken = [box.take(at=AT, lease=timedelta(minutes=5)) for _ in range(2)]
-        box.sent(taken[0], at=AT)
-        box.failed(taken[1], error="the channel refused it <b>")
+        taken = [box.take_next(at=AT, lease=timedelta(minutes=5)) for _ in range(2)]
+        box.record_sent(taken[0], at=AT)
+        box.record_failed(taken[1], error="the channel refused it <b>")
     page = browser.as_("vic").page(f"/rollouts/bears/reports/{number}/about")
     sent = page.split('id="sent"')[1]
     for said in (
         "rangers",
-        "Arrived",
+        "Sent",
         "desk",
         "Given up",
         "The channel refused it &lt;b&gt;.",
-        "Waits",
+        "Waiting",
     ):
         assert said in sent
     assert "<script>" not in page
@@ -204,19 +204,19 @@ def test_many_reports_come_in_pages(browser, told):
 
 def test_before_the_first_report_it_says_what_to_do(browser):
     page = browser.as_("vic").page("/reports")
-    assert "None yet. Make one above" in page
+    assert "No reports yet. Create one above" in page
     assert '<details class="section" open>' in page
 
 
 def test_an_hour_has_room_for_so_many_reports(browser, told, monkeypatch):
-    monkeypatch.setattr("rollout.services.reports.archive.MOST_AN_HOUR", 1)
+    monkeypatch.setattr("rollout.services.reports.archive.MAX_REPORTS_PER_HOUR", 1)
     browser.as_("vic").submit("/reports", on="/reports", **MADE)
     answer = browser.submit("/reports", 422, on="/reports", **MADE | {"name": "more"})
     assert "wait a while" in answer.text
 
 
 def test_reading_is_noted_and_looking_at_the_list_is_not(browser, told):
-    newcomer(told, "mia", Right("viewer"), Right("reviewer"))
+    newcomer(told, "mia", AssignedRole("viewer"), AssignedRole("reviewer"))
     number = made(told).number
     browser.as_("mia").page("/reports")
     browser.page(f"/rollouts/bears/reports/{number}/about")
@@ -226,8 +226,10 @@ def test_reading_is_noted_and_looking_at_the_list_is_not(browser, told):
 
 
 def told_up_to(service, name):
-    with service.database.reading() as transaction:
-        return Shown(transaction, standing(transaction, "bears").rollout).told(name)
+    with service.database.begin_read() as transaction:
+        return ExposureStore(
+            transaction, load_rollout_state(transaction, "bears").rollout
+        ).load_figures_until(name)
 
 
 def test_markup_in_names_of_reports_is_text(browser, told):
@@ -241,8 +243,8 @@ def test_markup_in_names_of_reports_is_text(browser, told):
 
 def test_a_policy_names_the_first_sheet_and_each_attribute_and_nothing_else():
     page = '<style>a{}</style><p style="color: red">x</p><style>b{}</style><p style="color: red">'
-    said = policy_of(page)
+    said = build_content_policy(page)
     hashes = re.findall("'sha256-([^']+)'", said)
     wanted = [b64encode(sha256(t).digest()).decode() for t in (b"a{}", b"color: red")]
     assert hashes == wanted
-    assert policy_of("<p>plain").startswith("default-src 'none'")
+    assert build_content_policy("<p>plain").startswith("default-src 'none'")

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from api.console.page.form import TOKEN
+from api.console.page.form import TOKEN_FIELD
 from tests.browser.town import scope_of
 from tests.console.attacked_town import R, addressed, browser, made, opened, routes, sent
 from tests.console.conftest import token_of
@@ -46,9 +46,9 @@ def test_a_form_does_for_nobody_what_they_may_not(made, browser, name):
     token = token_of(browser.page("/words"))
     before = scope_of(made).revision
     for path, fields in {
-        f"{R}/proposals/{lake.id}/approvals": {"evidence": lake.evidence, "reason": "r"},
+        f"{R}/proposals/{lake.id}/approvals": {"evidence": lake.evidence_hash, "reason": "r"},
         f"{R}/proposals/{lake.id}/rejection": {"reason": "r"},
-        f"{R}/approvals": {"approve": f"{lake.id}.{lake.evidence}", "reason": "r"},
+        f"{R}/approvals": {"approve": f"{lake.id}.{lake.evidence_hash}", "reason": "r"},
         f"{R}/stop/confirm": {"reach": "site/lake"},
         f"{R}/narrow/confirm": {"reach": "site/lake", "to": "shadow"},
         f"{R}/stops/S-1/resume": {},
@@ -56,7 +56,7 @@ def test_a_form_does_for_nobody_what_they_may_not(made, browser, name):
         "/settings/people/zoe/link": {"house": "999999"},
         "/settings/people/zoe/keys": {"once": "a"},
     }.items():
-        answer = sent(browser, f"/console{path}", {TOKEN: token, **fields})
+        answer = sent(browser, f"/console{path}", {TOKEN_FIELD: token, **fields})
         assert answer.status_code != 200, path
     scope = scope_of(made)
     assert scope.revision == before

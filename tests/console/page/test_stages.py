@@ -1,18 +1,18 @@
 """Codes and patterns of stages."""
 
-from api.console.page.stages import _codes, marks_of, withheld
-from rollout.formats.policy.reader import load_policy
+from api.console.page.stages import _compute_codes, build_stage_markers, build_withheld_marker
+from rollout.formats.policy.reader import parse_policy
 from tests.api.bears import POLICY
 
 
 def test_each_stage_has_its_code_and_pattern():
-    marks = marks_of(load_policy(POLICY))
-    assert [(m.code, m.look) for m in marks.values()] == [("Sh", "0"), ("Su", "1"), ("Au", "2")]
-    assert withheld(marks).code == "Sh"
+    marks = build_stage_markers(parse_policy(POLICY))
+    assert [(m.code, m.pattern) for m in marks.values()] == [("Sh", "0"), ("Su", "1"), ("Au", "2")]
+    assert build_withheld_marker(marks).code == "Sh"
 
 
 def test_stages_that_begin_alike_get_a_third_letter():
-    assert _codes(("shadow", "shared", "autonomous")) == {
+    assert _compute_codes(("shadow", "shared", "autonomous")) == {
         "shadow": "Shad",
         "shared": "Shar",
         "autonomous": "Auto",

@@ -6,19 +6,19 @@ import time
 
 import pytest
 
-from api.console.page.stop_target import far_of
-from api.priority_threads import narrows
+from api.console.page.stop_target import parse_target
+from api.priority_threads import is_narrowing
 from rollout.core.calendar.sites import Cell
-from rollout.core.errors import Refusal
-from rollout.core.scope.commands import Person
-from rollout.core.scope.permissions import Right
+from rollout.core.errors import RefusalError
+from rollout.core.scope.commands import Actor
+from rollout.core.scope.permissions import AssignedRole
 from rollout.services.access import users
-from rollout.services.access.users import Amendment, local_caller
-from rollout.services.engine.policy_application import apply
+from rollout.services.access.users import AccountUpdate, load_local_caller
+from rollout.services.engine.policy_application import apply_policy
 from rollout.services.proposals import proposals
-from rollout.services.proposals.proposal_details import Listing
+from rollout.services.proposals.proposal_details import ProposalPage
 from rollout.services.stops import stops
-from rollout.services.stops.stops import Named
+from rollout.services.stops.stop_targets import StopTarget
 from tests.api.bears import CREEK, LAKE, POLICY, approved, scope_of, tick, widened
 from tests.console.conftest import token_of
 from tests.factories import HOUR, NOON, TICK
@@ -47,7 +47,7 @@ def test_one_rollout_alone_is_asked_about_at_once(browser):
 
 def test_of_several_rollouts_it_asks_which(browser, service):
     other = POLICY.replace("rollout: bears", "rollout: deer")
-    apply(service.database, other, Person("zoe"), NOON, salt=bytes(32))
+    apply_policy(service.database, other, Actor("zoe"), NOON, salt=bytes(32))
     page = browser.as_("ana").page("/stop")
     assert heading(page) == "Stop which rollout?"
     assert 'href="/console/rollouts/deer/stop"' in page
@@ -55,8 +55,8 @@ def test_of_several_rollouts_it_asks_which(browser, service):
 
 def test_who_operates_nothing_is_told_who_can(browser):
     page = browser.as_("vic").page("/stop")
-    assert "There is nothing that you may stop" in page
-    assert "Operators stop a rollout" in page
+    assert "You may not stop any rollout" in page
+    assert "Operators can stop a rollout" in page
     assert "vic may not" in browser.page(STOP, 403).lower()
 
 
@@ -69,23 +69,23 @@ def test_step_one_says_how_soon_it_holds_at_each_site_and_when_it_was_drilled(br
     assert "<form" not in region
     assert re.search(r'lake</th><td[^>]*>12 h <span class="soft">\(<time', region)
     assert re.search(r"creek</th><td[^>]*>1 min</td>", region)
-    assert "People confirm what v1 proposes, as now" in region
-    assert "Never drilled" in region
+    assert "Humans confirm what v1 proposes, as now" in region
+    assert "No drill yet" in region
     stop(browser, drill="yes")
     drilled = browser.page(STOP)
     assert "Last drill" in drilled
     assert "by ana" in drilled
-    assert "Stopped already: people decide" in drilled
+    assert "Already stopped: humans decide" in drilled
 
 
 def test_step_two_asks_once_more_and_keeps_everything(browser):
     page = browser.as_("ana").page(f"{CONFIRM}?reach=site/creek&reason=smoke%20{XSS}&drill=yes")
     assert heading(page) == "Stop creek in bears now?"
-    assert "It reaches creek within 1 min." in page
+    assert "It takes effect at creek within 1 min." in page
     assert "smoke &lt;script&gt;" in page
     assert XSS not in page
     assert "This is a drill" in page
-    assert "until a resume is approved" in page
+    assert "until other users approve a resume" in page
     back = re.search(r'href="(/console/rollouts/bears/stop\?[^"]*)"', page)[1]
     changed = browser.page(back.replace("&amp;", "&").removeprefix("/console"))
     assert '<option value="site/creek" selected>' in changed
@@ -97,14 +97,14 @@ def test_a_stop_withholds_everything_and_says_what_holds_and_how_to_come_back(br
     widened(service.database, NOON, CREEK)
     browser.as_("ana")
     page = followed(browser, stop(browser, reason=f"smoke {XSS}"))
-    assert scope_of(service.database).stopped(CREEK)
-    assert heading(page) == "Stopped: people decide"
+    assert scope_of(service.database).is_stopped(CREEK)
+    assert heading(page) == "Stopped: humans decide"
     assert "creek within 1 min, lake within 12 h" in page
     assert "ana (you)" in page
     assert "smoke &lt;script&gt;" in page
     assert XSS not in page
     assert "needs 2 operators" in page
-    assert "Ask for a resume" in page
+    assert "Request resume" in page
 
 
 @pytest.mark.parametrize(
@@ -126,11 +126,11 @@ def test_one_site_or_one_cell_is_stopped_alone_and_without_a_reason(browser, ser
 def test_an_operator_of_one_site_stops_that_and_is_told_what_goes_on(browser, service):
     page = browser.as_("cleo").page(STOP)
     assert "All that you operate: 1 site, 2 cells" in page
-    assert "You operate creek alone. lake can be stopped by" in page
+    assert "You operate only creek. lake can be stopped by" in page
     assert "cell/lake" not in page
     confirm = browser.page(f"{CONFIRM}?reach=all")
     assert heading(confirm) == "Stop all that you operate in bears now?"
-    assert "Left out: lake (cleo is no operator there)" in confirm
+    assert "Excluded: lake (cleo is no operator there)" in confirm
     done = followed(browser, stop(browser))
     (held,) = scope_of(service.database).stops.values()
     assert {cell.site for cell in held.cells} == {"creek"}
@@ -183,29 +183,29 @@ def test_stopping_what_is_stopped_shows_the_stop_that_holds(browser, service):
 def test_a_reason_no_database_keeps_holds_up_no_stop(browser, service):
     browser.as_("ana")
     page = followed(browser, stop(browser, reason="a\0b" + "x" * 3_000))
-    assert scope_of(service.database).stopped(CREEK)
+    assert scope_of(service.database).is_stopped(CREEK)
     assert "a\N{REPLACEMENT CHARACTER}bxxx" in page
 
 
 def test_an_address_of_no_stop_says_so_and_reflects_nothing(browser):
     page = browser.as_("ana").page(f"{STOP}/done?stop=S-9&stop={XSS}")
-    assert heading(page) == "No such stop holds"
+    assert heading(page) == "No such active stop"
     assert "alert" not in page
 
 
 def test_sites_of_any_name_can_be_stopped(browser, service):
-    site = far_of("site/north%2Fgate%20%3Cb%3E%22")
-    assert site.named.sites == ('north/gate <b>"',)
-    with pytest.raises(Refusal):
-        far_of("site/cr*")
+    site = parse_target("site/north%2Fgate%20%3Cb%3E%22")
+    assert site.target.sites == ('north/gate <b>"',)
+    with pytest.raises(RefusalError):
+        parse_target("site/cr*")
 
 
 def test_the_way_to_a_stop_runs_on_threads_that_nothing_else_takes():
     paths = ("/stop", STOP, CONFIRM, f"{STOP}/done", "/rollouts/bears/narrow")
     for path in paths:
-        assert narrows({"path": f"/console{path}", "method": "GET"})
-    assert not narrows({"path": "/console/rollouts/bears", "method": "GET"})
-    assert not narrows({"path": f"/console{STOPS}", "method": "GET"})
+        assert is_narrowing({"path": f"/console{path}", "method": "GET"})
+    assert not is_narrowing({"path": "/console/rollouts/bears", "method": "GET"})
+    assert not is_narrowing({"path": f"/console{STOPS}", "method": "GET"})
 
 
 def test_pages_that_hang_hold_up_no_stop(browser, service, monkeypatch):
@@ -215,10 +215,10 @@ def test_pages_that_hang_hold_up_no_stop(browser, service, monkeypatch):
     def hang(*_, **__):
         hanging.release()
         go_on.wait(30)
-        return Listing((), None)
+        return ProposalPage((), None)
 
     browser.as_("ana")
-    monkeypatch.setattr("api.console.proposals.proposals.listing", hang)
+    monkeypatch.setattr("api.console.proposals.proposals.load_proposals", hang)
     many = [
         threading.Thread(target=browser.get, args=("/console/rollouts/bears/proposals",))
         for _ in range(45)
@@ -232,8 +232,8 @@ def test_pages_that_hang_hold_up_no_stop(browser, service, monkeypatch):
         assert "Stop bears" in browser.page(STOP)
         page = followed(browser, stop(browser, reason="now"))
         assert time.monotonic() - began < 8
-        assert scope_of(service.database).stopped(CREEK)
-        assert heading(page) == "Stopped: people decide"
+        assert scope_of(service.database).is_stopped(CREEK)
+        assert heading(page) == "Stopped: humans decide"
     finally:
         go_on.set()
         for one in many:
@@ -249,17 +249,17 @@ def test_a_stop_is_resumed_by_a_proposal_that_others_approve(browser, service):
     stop(browser, reason="smoke")
     (held,) = scope_of(service.database).stops
     page = browser.page(STOPS)
-    assert heading(page) == "1 stop holds"
+    assert heading(page) == "1 active stop"
     assert "Stop, narrow, resume" in page
     answer = browser.submit(f"{STOPS}/{held}/resume", on=STOPS)
     (proposal,) = scope_of(service.database).proposals.values()
     assert answer.headers["location"] == f"/console/rollouts/bears/proposals/{proposal.id}"
     asked = browser.page(STOPS)
-    assert "A resume was asked for." in asked
-    assert "Ask for a resume" not in asked
+    assert "A resume was requested." in asked
+    assert "Request resume" not in asked
     approved(service.database, NOON)
     tick(service.database, NOON + TICK, cells=())
-    assert heading(browser.page(STOPS)) == "Nothing is stopped"
+    assert heading(browser.page(STOPS)) == "No active stops"
 
 
 def held_stop(service, browser, name="ana"):
@@ -274,15 +274,17 @@ def held_stop(service, browser, name="ana"):
 
 def one_more(service):
     """Let dan operate everywhere, a third beside ana and bo."""
-    ada = local_caller(service.database, "ada")
-    users.add(service.database, ada, "dan", at=NOON, rights=[Right("operator")])
+    ada = load_local_caller(service.database, "ada")
+    users.create_account(
+        service.database, ada, "dan", at=NOON, role_assignments=[AssignedRole("operator")]
+    )
 
 
 def said_yes(service, proposal, *names):
     for name in names:
-        caller = local_caller(service.database, name)
-        evidence = scope_of(service.database).proposals[proposal].evidence
-        proposals.approve(service.database, caller, "bears", proposal, evidence, at=NOON)
+        caller = load_local_caller(service.database, name)
+        evidence = scope_of(service.database).proposals[proposal].evidence_hash
+        proposals.approve_proposal(service.database, caller, "bears", proposal, evidence, at=NOON)
 
 
 def text_of(page):
@@ -294,10 +296,10 @@ def test_a_resume_that_is_asked_for_says_whom_it_waits_for(browser, service):
     one_more(service)
     proposal = held_stop(service, browser)
     mine = text_of(browser.page(STOPS))
-    assert "A resume was asked for. It waits for others: bo and dan can approve it. Read it" in mine
+    assert "A resume was requested. Others must approve it: bo and dan can. Read it" in mine
     assert "Read and decide" not in mine
     theirs = text_of(browser.as_("bo").page(STOPS))
-    decide = rf"A resume was asked for. Read and decide: resume S-\d \({proposal}\)"
+    decide = rf"A resume was requested. Read and decide: resume S-\d \({proposal}\)"
     assert re.search(decide, theirs)
 
 
@@ -308,7 +310,7 @@ def test_an_approved_resume_says_what_it_waits_for_and_asks_for_nothing(browser,
         page = text_of(browser.as_(name).page(STOPS))
         assert "The resume is approved. It takes effect within 15 min. Read it" in page
         assert "Read and decide" not in page
-        assert "was asked for" not in page
+        assert "was requested" not in page
 
 
 def test_a_page_of_stops_is_another_once_its_resume_is_approved(browser, service):
@@ -326,7 +328,7 @@ def test_a_page_of_stops_is_another_once_its_resume_is_approved(browser, service
 def test_an_approved_resume_in_a_freeze_says_what_holds_it(browser, service):
     one_more(service)
     frozen = f'{POLICY}freezes: [{{hours: 24/7, reason: "the season"}}]\n'
-    apply(service.database, frozen, Person("zoe"), NOON)
+    apply_policy(service.database, frozen, Actor("zoe"), NOON)
     said_yes(service, held_stop(service, browser), "bo", "dan")
     page = text_of(browser.page(STOPS))
     assert "The resume is approved. It waits for the end of the freeze (the season)." in page
@@ -342,7 +344,7 @@ def test_whoever_asks_and_leaves_too_few_is_told_before_and_after(browser, servi
     answer = browser.submit(f"{STOPS}/{held}/resume", on=STOPS)
     after = text_of(browser.page(answer.headers["location"].removeprefix("/console")))
     assert f"B{says}" in after
-    assert f"A resume was asked for. B{says}" in text_of(browser.page(STOPS))
+    assert f"A resume was requested. B{says}" in text_of(browser.page(STOPS))
     one_more(service)
     assert f"B{says}" not in text_of(browser.page(STOPS))
 
@@ -352,17 +354,17 @@ def test_who_may_not_ask_sees_who_can(browser, service):
     browser.as_("ana")
     stop(browser)
     page = text_of(browser.as_("sue").page(STOPS))
-    assert "can ask for a resume: ana, bo and dan." in page
-    assert "Ask for a resume" not in page
+    assert "can request a resume: ana, bo and dan." in page
+    assert "Request resume" not in page
 
 
 def test_who_operates_a_part_of_a_stop_may_not_ask_for_its_end(browser, service):
-    ana = local_caller(service.database, "ana")
-    stops.stop(service.database, ana, "bears", Named(everything=True), at=NOON)
+    ana = load_local_caller(service.database, "ana")
+    stops.stop_cells(service.database, ana, "bears", StopTarget(is_everything=True), at=NOON)
     (held,) = scope_of(service.database).stops
     page = browser.as_("cleo").page(STOPS)
-    assert "Ask for a resume" not in page
-    assert "Whoever operates all of its sites can ask" in page
+    assert "Request resume" not in page
+    assert "An operator of all its sites can request" in page
     refused = browser.submit(f"{STOPS}/{held}/resume", 403, on="/")
     assert "cleo may not" in refused.text
     gone = browser.submit(f"{STOPS}/S-99/resume", 404, on="/").text
@@ -372,9 +374,9 @@ def test_who_operates_a_part_of_a_stop_may_not_ask_for_its_end(browser, service)
 def test_rights_that_end_meanwhile_end_the_stop_button(browser, service, clock):
     browser.as_("cleo")
     page = browser.page(f"{CONFIRM}?reach=all")
-    ada = local_caller(service.database, "ada")
-    users.amend(service.database, ada, "cleo", Amendment(disabled=True), at=NOON)
-    clock.move(HOUR)
+    ada = load_local_caller(service.database, "ada")
+    users.update_account(service.database, ada, "cleo", AccountUpdate(is_disabled=True), at=NOON)
+    clock.advance(HOUR)
     answer = browser.post(
         f"/console{CONFIRM}",
         data={"page_token": token_of(page), "reach": "all"},

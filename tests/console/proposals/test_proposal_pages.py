@@ -5,23 +5,23 @@ from dataclasses import replace
 
 import pytest
 
-from api.console.proposals.effective_time import takes_effect
-from rollout.core.scope.commands import Person
+from api.console.proposals.effective_time import describe_effect
+from rollout.core.scope.commands import Actor
 from rollout.core.scope.events import Approved
-from rollout.core.scope.permissions import Right
-from rollout.formats.policy.reader import load_policy
+from rollout.core.scope.permissions import AssignedRole
+from rollout.formats.policy.reader import parse_policy
 from rollout.services.access import users
-from rollout.services.access.users import Amendment, local_caller
-from rollout.services.engine.rollout_state import standing
+from rollout.services.access.users import AccountUpdate, load_local_caller
+from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
 from rollout.services.policies import policies
 from rollout.services.proposals import proposals
-from rollout.services.proposals.proposal_details import one
+from rollout.services.proposals.proposal_details import load_proposal
 from rollout.services.stops import stops
-from rollout.services.stops.stops import Named
+from rollout.services.stops.stop_targets import StopTarget
 from rollout.store.database.rollouts import Rollouts
-from rollout.store.records.exposures import Shown
-from rollout.store.records.external_keys import CallerKeys
+from rollout.store.records.exposures import ExposureStore
+from rollout.store.records.external_keys import ExternalKeys
 from tests.api.bears import CREEK, LOOSER, POLICY, approved, scope_of, tick, widened
 from tests.console.raised_proposals import LIST, XSS, heading, rows, seen
 from tests.console.told_cases import CLOSED, asked_again, judged, mia
@@ -31,7 +31,7 @@ P1, P2 = f"{LIST}/P-1", f"{LIST}/P-2"
 
 
 def approve(browser, raised, name="P-1", reason="two cubs", status=303, **more):
-    fields = {"evidence": raised[name].evidence, "reason": reason} | more
+    fields = {"evidence": raised[name].evidence_hash, "reason": reason} | more
     return browser.submit(f"{LIST}/{name}/approvals", status, on=f"{LIST}/{name}", **fields)
 
 
@@ -46,13 +46,13 @@ def test_it_asks_what_it_would_allow_where_when_and_until_when(browser, raised):
     assert 'datetime="2027-06-01T06:00:00+00:00"' in page
     assert 'datetime="2027-08-30T12:00:00+00:00"' in page
     assert "then it lapses to shadow" in page
-    assert "People decide and see nothing of v1." in page
+    assert "Humans decide and see nothing of v1." in page
     assert "The case waits: the policy sets no time to answer." in page
     assert "2,000 of 2,000" in page
     assert 'data-label="At least">99.8\N{NO-BREAK SPACE}%' in page
-    assert "Nobody has approved yet; 2 people decide." in page
-    assert "It asks for 2 operators" in page
-    evidence = raised["P-1"].evidence
+    assert "No approvals yet; needs 2 more approvals." in page
+    assert "Requires 2 operators" in page
+    evidence = raised["P-1"].evidence_hash
     assert " ".join(evidence[i : i + 4] for i in range(0, 64, 4)) in page
     assert f'name="evidence" value="{evidence}"' in page
 
@@ -66,13 +66,13 @@ def test_two_people_approve_each_with_a_reason_that_stays_with_their_name(browse
     assert "two cubs &lt;script&gt;" in page
     assert XSS not in page
     assert "ana has approved P-1 already." in page
-    assert "bo and cleo can." in page
+    assert "bo and cleo can approve." in page
     browser.as_("bo")
     assert "Yours is the last approval: it takes effect within 15 min." in browser.page(P1)
     approve(browser, raised, reason="I looked too")
-    assert "All approvals are there" in browser.page(P1)
+    assert "All approvals are given" in browser.page(P1)
     tick(service.database, NOON + TICK)
-    assert "It was approved and holds since then" in browser.page(P1)
+    assert "It was approved and applied" in browser.page(P1)
     kept = [row.fields["reason"] for row in rows(service, "Approved")]
     assert kept == [f"two cubs {XSS}", "I looked too"]
 
@@ -81,7 +81,7 @@ def test_two_people_approve_each_with_a_reason_that_stays_with_their_name(browse
 @pytest.mark.parametrize("reason", ["", "x" * 2_001, "a\0b"])
 def test_a_yes_or_no_without_a_sound_reason_is_not_counted(browser, raised, service, act, reason):
     browser.as_("ana")
-    fields = {"evidence": raised["P-1"].evidence, "reason": reason}
+    fields = {"evidence": raised["P-1"].evidence_hash, "reason": reason}
     page = browser.submit(f"{P1}/{act}", 422, on=P1, **fields).text
     assert "<title>Error: P-1" in page
     assert 'aria-describedby="reason-error"' in page
@@ -103,16 +103,16 @@ def test_a_yes_to_other_evidence_is_refused_with_old_and_new_figures_and_the_rea
     browser, service, raised
 ):
     browser.as_("ana")
-    other = raised["P-2"].evidence
+    other = raised["P-2"].evidence_hash
     page = approve(browser, raised, reason="I trust it", evidence=other, status=409).text
     assert "P-1 rests on other evidence than was shown" in page
     assert "You were shown" in page
     assert page.count("agreement at least 95\N{NO-BREAK SPACE}%: 2000 of 2000") >= 2
     assert ">I trust it</textarea>" in page
-    assert f'name="evidence" value="{raised["P-1"].evidence}"' in page
+    assert f'name="evidence" value="{raised["P-1"].evidence_hash}"' in page
     assert not rows(service, "Approved")
     made_up = approve(browser, raised, evidence="0" * 64, status=409).text
-    assert "never raised anything on" in made_up
+    assert "that no proposal of this rollout had" in made_up
 
 
 def test_a_yes_to_what_is_closed_meanwhile_says_what_became_of_it_and_what_asks_now(
@@ -126,7 +126,7 @@ def test_a_yes_to_what_is_closed_meanwhile_says_what_became_of_it_and_what_asks_
         f"/console{P1}/approvals",
         data={
             "page_token": re.search(r'name="page_token" value="([^"]*)"', token_page)[1],
-            "evidence": raised["P-1"].evidence,
+            "evidence": raised["P-1"].evidence_hash,
             "reason": "looks fine",
         },
     )
@@ -136,41 +136,41 @@ def test_a_yes_to_what_is_closed_meanwhile_says_what_became_of_it_and_what_asks_
     assert not rows(service, "Approved")
     tick(service.database, NOON + 2 * TICK)
     again = browser.page(P1)
-    assert "P-3 asks the same on newer evidence" in again
+    assert "P-3 proposes the same on newer evidence" in again
 
 
 def test_whoever_raised_it_is_told_who_can_approve(browser, service):
     widened(service.database, NOON, CREEK)
-    ana = local_caller(service.database, "ana")
-    held = stops.stop(service.database, ana, "bears", Named(everything=True), at=NOON)
-    asked = stops.ask_resume(service.database, ana, "bears", held.active_stops[0].id, at=NOON)
+    ana = load_local_caller(service.database, "ana")
+    held = stops.stop_cells(service.database, ana, "bears", StopTarget(is_everything=True), at=NOON)
+    asked = stops.propose_resume(service.database, ana, "bears", held.active_stops[0].id, at=NOON)
     path = f"{LIST}/{asked.proposal}"
     page = browser.as_("ana").page(path)
     assert f"ana raised {asked.proposal}; ask another person to approve it." in page
-    assert "bo can." in page
-    assert "Approve</button>" not in page
+    assert "bo can approve." in page
+    assert "Approve proposal</button>" not in page
     resumes = browser.as_("bo").page(path)
     assert heading(resumes) == f"Resume after stop {held.active_stops[0].id}?"
-    assert "Comes back as" in resumes
-    assert "gives back what stop" in resumes
+    assert "Restored stage" in resumes
+    assert "restores what stop" in resumes
 
 
 def test_who_has_approved_may_still_say_no_before_it_is_applied(browser, service, raised):
     approve(browser.as_("ana"), raised)
     approve(browser.as_("bo"), raised)
     page = browser.as_("ana").page(P1)
-    assert "All approvals are there. It takes effect within 15 min." in page
-    assert "Approve</button>" not in page
+    assert "All approvals are given. It takes effect within 15 min." in page
+    assert "Approve proposal</button>" not in page
     browser.submit(f"{P1}/rejection", on=P1, reason="smoke came up")
     assert "ana (you) rejected it" in browser.page(P1)
     assert rows(service, "ProposalRejected")
-    assert "Reject</button>" not in browser.page(P1)
+    assert "Reject proposal</button>" not in browser.page(P1)
 
 
 def test_who_may_not_approve_sees_why_and_no_form(browser, raised):
     page = browser.as_("vic").page(P1)
     assert "vic may not approve or reject" in page
-    assert "ana, bo and cleo can." in page
+    assert "ana, bo and cleo can approve." in page
     assert "<form method" not in page.split("<main")[1]
     assert "lake" not in browser.as_("cleo").page(P1)
     assert browser.page(P2, 403)
@@ -178,7 +178,7 @@ def test_who_may_not_approve_sees_why_and_no_form(browser, raised):
 
 def test_nobody_approves_past_the_form_who_could_not_with_it(browser, service, raised):
     browser.as_("vic")
-    fields = {"evidence": raised["P-1"].evidence, "reason": "me too"}
+    fields = {"evidence": raised["P-1"].evidence_hash, "reason": "me too"}
     refused = browser.submit(f"{P1}/approvals", 403, on="/", **fields)
     assert "vic may not approve or reject" in refused.text
     refused = browser.submit(f"{P1}/rejection", 403, on="/", **fields)
@@ -204,11 +204,11 @@ def test_a_renewal_and_a_takeover_are_asked_in_words_of_their_own(browser, servi
 
 
 def test_a_policy_says_what_it_loosens_and_shows_its_text(browser, service):
-    ada = local_caller(service.database, "ada")
-    done = policies.put(service.database, ada, "bears", LOOSER, at=NOON)
+    ada = load_local_caller(service.database, "ada")
+    done = policies.put_policy(service.database, ada, "bears", LOOSER, at=NOON)
     path = f"{LIST}/{done.proposal}"
     page = browser.as_("ana").page(path)
-    assert heading(page) == "Put a looser policy in force?"
+    assert heading(page) == "Apply a looser policy?"
     assert "What it loosens" in page
     text = browser.page(f"{path}/policy")
     assert "+  - {to: supervised, require: [{measure: agreement, at_least: 94%}]," in text
@@ -217,8 +217,8 @@ def test_a_policy_says_what_it_loosens_and_shows_its_text(browser, service):
 
 def test_a_clocks_correction_says_what_time_it_goes_back_to(browser, service, clock):
     tick(service.database, NOON + DAY)
-    ana = local_caller(service.database, "ana")
-    raised = proposals.correct_clock(service.database, ana, "bears", at=NOON)
+    ana = load_local_caller(service.database, "ana")
+    raised = proposals.propose_clock_correction(service.database, ana, "bears", at=NOON)
     page = browser.as_("bo").page(f"{LIST}/{raised.proposal}")
     assert heading(page) == "Set the ledger&#39;s time back to the clock&#39;s?"
     assert "2027-06-01T12:00:00+00:00; what lapsed stays lapsed" in page
@@ -226,7 +226,7 @@ def test_a_clocks_correction_says_what_time_it_goes_back_to(browser, service, cl
 
 def test_the_ledger_of_before_has_no_reasons_and_reads_as_it_did(service, raised):
     yes = Approved(at=NOON, by="bo", proposal="P-1", groups=("operator",), evidence_hash="e")
-    approved(service.database, NOON, Person("dan"))
+    approved(service.database, NOON, Actor("dan"))
     assert all("reason_hash" not in row.body for row in rows(service, "Approved"))
     assert yes.reason == ""
 
@@ -238,12 +238,18 @@ def test_the_ledger_of_before_has_no_reasons_and_reads_as_it_did(service, raised
 
 
 def test_a_person_who_was_disabled_is_not_named_as_who_can(browser, service, raised):
-    ada = local_caller(service.database, "ada")
-    users.amend(service.database, ada, "bo", Amendment(disabled=True), at=NOON)
+    ada = load_local_caller(service.database, "ada")
+    users.update_account(service.database, ada, "bo", AccountUpdate(is_disabled=True), at=NOON)
     page = browser.as_("vic").page(P1)
-    assert "ana and cleo can." in page
-    users.add(service.database, ada, "eli", at=NOON, rights=[Right("operator", "bears", "lake")])
-    assert "ana and cleo can." in browser.page(P1)
+    assert "ana and cleo can approve." in page
+    users.create_account(
+        service.database,
+        ada,
+        "eli",
+        at=NOON,
+        role_assignments=[AssignedRole("operator", "bears", "lake")],
+    )
+    assert "ana and cleo can approve." in browser.page(P1)
 
 
 # The worst divergences
@@ -265,10 +271,12 @@ def test_the_worst_divergences_stand_there_as_text_and_their_showing_is_noted(br
     assert XSS not in page
     assert "camera &lt;script&gt;" in section
     assert 'href="/console/rollouts/bears/cases/a%2F%22b%22%20' in section
-    with database.reading() as transaction:
+    with database.begin_read() as transaction:
         rollout = Rollouts(transaction).find("bears")
-        numbers = CallerKeys(transaction, rollout).find({"seen"}).values()
-        (noted,) = Shown(transaction, rollout).of("ana", set(numbers)).values()
+        numbers = ExternalKeys(transaction, rollout).find_ids({"seen"}).values()
+        (noted,) = (
+            ExposureStore(transaction, rollout).list_for_reviewer("ana", set(numbers)).values()
+        )
     assert set(noted) == {("prediction", "proposal"), ("decisions", "proposal")}
 
 
@@ -279,7 +287,7 @@ def test_a_case_that_somebody_may_still_judge_is_kept_from_them_here_too(browser
     mia(service)
     asked_again(service, "missed", NOON)
     section = browser.as_("mia").page(P1).split('id="worst"')[1].split("</section>")[0]
-    assert "They are kept from you while you may still judge" in section
+    assert "They are hidden while you may still decide" in section
     assert "missed" not in section
     assert "missed" in browser.as_("vic").page(P1)
 
@@ -302,19 +310,21 @@ def test_what_would_hold_an_approved_one_back_is_said_before_the_last_yes(
     browser, service, raised, more, waits
 ):
     name = "P-1"
-    with service.database.reading() as transaction:
-        stood = standing(transaction, "bears")
-    shown = one(service, local_caller(service.database, "ana"), "bears", name, at=NOON)
-    policy = replace(load_policy(f"{POLICY}{more}\n"), hash=stood.policy.hash)
-    said = takes_effect(replace(stood, policy=policy), replace(shown, approvals_missing=1), NOON)
+    with service.database.begin_read() as transaction:
+        stood = load_rollout_state(transaction, "bears")
+    shown = load_proposal(
+        service, load_local_caller(service.database, "ana"), "bears", name, at=NOON
+    )
+    policy = replace(parse_policy(f"{POLICY}{more}\n"), hash=stood.policy.hash)
+    said = describe_effect(replace(stood, policy=policy), replace(shown, approvals_missing=1), NOON)
     assert said.startswith("Yours is the last approval: it ")
     assert (waits in said) if waits else said.endswith("takes effect within 1 h.")
 
 
 def test_a_stop_that_holds_the_cell_holds_an_approved_widening_back(browser, service, raised):
-    ana = local_caller(service.database, "ana")
-    stops.stop(service.database, ana, "bears", Named(cells=(CREEK,)), at=NOON)
+    ana = load_local_caller(service.database, "ana")
+    stops.stop_cells(service.database, ana, "bears", StopTarget(cells=(CREEK,)), at=NOON)
     approved(service.database, NOON)
     page = browser.as_("ana").page(P1)
-    assert "All approvals are there. It waits for the resume of the stop" in page
-    assert "It was approved and holds" in browser.page(P2)
+    assert "All approvals are given. It waits for the resume of the stop" in page
+    assert "It was approved and applied" in browser.page(P2)

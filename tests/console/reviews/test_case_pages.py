@@ -8,16 +8,16 @@ from urllib.parse import quote
 import pytest
 
 from api.console.reviews import case_text
-from api.console.reviews.case_text import case_address
+from api.console.reviews.case_text import build_case_path
 from rollout.core.records.records import Action, Outcome, Prediction
-from rollout.services.access.users import local_caller
-from rollout.services.divergences.case_explanation import case_story
-from rollout.services.engine.rollout_state import standing
+from rollout.services.access.users import load_local_caller
+from rollout.services.divergences.case_explanation import load_case_explanation
+from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
 from rollout.services.reviews.reviews import open_reviews
-from rollout.services.training.cleaning import Wish, choose
-from rollout.store.records.exposures import Shown
-from rollout.store.records.external_keys import CallerKeys
+from rollout.services.training.cleaning import CleaningChoiceRequest, store_choices
+from rollout.store.records.exposures import ExposureStore
+from rollout.store.records.external_keys import ExternalKeys
 from tests.api import bears
 from tests.console.told_cases import (
     AT,
@@ -63,25 +63,25 @@ def test_a_case_is_explained_in_words(browser, service, clock):
         acted(by="person", permission="not_required", revision=None),
         Outcome(key="c1", at=AT, answers={"alarm": "bear"}, harm="torn tent", source="ranger"),
     )
-    clock.move(CLOSED - NOON)
+    clock.advance(CLOSED - NOON)
     Ticker(service.database, "bears", "one").tick(CLOSED)
-    ana = local_caller(service.database, "ana")
-    wish = Wish(key="c1", choice="relabel", label="bear", reason="ears")
-    choose(service.database, ana, "bears", [wish], CLOSED)
+    ana = load_local_caller(service.database, "ana")
+    wish = CleaningChoiceRequest(key="c1", choice="relabel", label="bear", reason="ears")
+    store_choices(service.database, ana, "bears", [wish], CLOSED)
     said = plain(browser.as_("vic").page(f"{CASES}/c1"))
     for part in (
-        "A person decided: siren.",
+        "A human decided: siren.",
         "creek · day",
         "camera north",
-        "The cell was in shadow, so people decided.",
+        "The cell was in shadow, so humans decided.",
         "of the ledger says so: the last one before the case.",
-        "A person did it; that needs no permission.",
+        "A human acted; that needs no permit.",
         "v1 bear 90.0 %",
         "rita none had seen nothing of the model",
         "bear, harm: torn tent",
         "by ranger",
         "for gates, when its unit closed",
-        "for guards, when the verdict came",
+        "for guards, when the decision came",
         "Relabel as bear (this holds), by ana",
         "“ears”",
         "The service received it.",
@@ -97,16 +97,15 @@ def test_a_case_of_the_model_tells_stage_draw_share_and_permit(browser, service,
     bears.tick(service.database, NOON + timedelta(minutes=30))
     said = Prediction(key="c1", version="v1", answers={"alarm": "bear"}, at=AT, scope_revision=99)
     tell(service.database, case("c1"), said, acted(version="v1", revision=99))
-    clock.move(CLOSED - NOON)
+    clock.advance(CLOSED - NOON)
     told = plain(browser.as_("vic").page(f"{CASES}/c1"))
     assert "v1 decided: siren." in told
-    assert (
-        "On this stage a person confirms what the model says. v1 stood on supervised there." in told
-    )
+    assert "At this stage a human confirms its answer. v1 was supervised there." in told
     assert re.search(
-        r"The draw of its unit was 0\.\d{4}; 50.0 % of all units are treated like it", told
+        r"The sampling value of its unit was 0\.\d{4}; 50.0 % of all units are treated like it",
+        told,
     )
-    assert "It was permitted: the scope of then gave the case to this version." in told
+    assert "Authorized: the scope at that time assigned the case to this version." in told
     assert "Its permit is of revision 99." in told
     assert "It has closed; a tick counts it" in told
 
@@ -116,7 +115,7 @@ def test_an_act_without_permission_is_told_in_words_and_not_by_colour_alone(brow
         service.database, case("c1"), acted(version="v1", permission="unauthorized", revision=None)
     )
     told = plain(browser.as_("vic").page(f"{CASES}/c1"))
-    assert "No permission It had no permission: nothing that the scope allowed covers it." in told
+    assert "Unauthorized Unauthorized: nothing in the scope allowed it." in told
 
 
 def test_a_case_that_somebody_may_judge_shows_them_nothing_of_what_was_said(browser, service):
@@ -124,35 +123,41 @@ def test_a_case_that_somebody_may_judge_shows_them_nothing_of_what_was_said(brow
     database = service.database
     tell(database, case("open"), Prediction(key="open", version="v1", answers={"alarm": "bear"}))
     tell(database, acted("open", version="v1"), Outcome(key="open", at=AT, harm="torn"))
-    with database.writing() as transaction:
-        open_reviews(transaction, standing(transaction, "bears"), [case("open")], AT)
+    with database.begin_write() as transaction:
+        open_reviews(transaction, load_rollout_state(transaction, "bears"), [case("open")], AT)
     page = browser.as_("mia").page(f"{CASES}/open")
     told = plain(page)
-    assert "You may still be asked to judge this case." in told
-    assert "are kept back from you until" in told
-    for secret in ("v1", "bear ", "siren", "torn", "shadow", "draw"):
+    assert "You may still be asked to decide this case." in told
+    assert "are hidden from you until" in told
+    for secret in ("v1", "bear ", "siren", "torn", "shadow", "sampling value"):
         assert secret not in told.replace("bears", ""), secret
     listed = plain(browser.page(CASES))
     assert "open creek · day" in listed
-    assert "Kept back: you may judge it" in listed
+    assert "Hidden: you may decide it" in listed
     assert "v1" not in listed
     assert noted(service, "mia", "open") == frozenset()
-    story = case_story(database, local_caller(database, "mia"), "bears", "open", NOON)
-    assert (story.ruling, story.choices, story.explained.counted) == (None, (), ())
+    story = load_case_explanation(
+        database, load_local_caller(database, "mia"), "bears", "open", NOON
+    )
+    assert (story.assignment, story.choices, story.case_details.counted) == (None, (), ())
     assert "v1" in plain(browser.as_("vic").page(f"{CASES}/open"))
 
 
 def noted(service, name, key):
-    with service.database.reading() as transaction:
-        rollout = standing(transaction, "bears").rollout
-        number = CallerKeys(transaction, rollout).find([key])[key]
-        return Shown(transaction, rollout).of(name, {number}).get(number, frozenset())
+    with service.database.begin_read() as transaction:
+        rollout = load_rollout_state(transaction, "bears").rollout
+        number = ExternalKeys(transaction, rollout).find_ids([key])[key]
+        return (
+            ExposureStore(transaction, rollout)
+            .list_for_reviewer(name, {number})
+            .get(number, frozenset())
+        )
 
 
 def test_reading_a_case_is_noted_as_by_the_api(browser, service, clock):
     some(service.database)
     mia(service)
-    clock.move(CLOSED - NOON)
+    clock.advance(CLOSED - NOON)
     browser.as_("mia").page(f"{CASES}/missed")
     assert noted(service, "mia", "missed") == {("prediction", "case"), ("decisions", "case")}
     browser.page(CASES)
@@ -161,21 +166,23 @@ def test_reading_a_case_is_noted_as_by_the_api(browser, service, clock):
 
 def test_choices_about_a_case_that_is_judged_again_are_kept_from_all(browser, service, clock):
     some(service.database)
-    clock.move(CLOSED - NOON)
-    ana = local_caller(service.database, "ana")
-    choose(service.database, ana, "bears", [Wish(key="missed", choice="drop")], CLOSED)
-    assert "train on it no more" in browser.as_("vic").page(f"{CASES}/missed")
+    clock.advance(CLOSED - NOON)
+    ana = load_local_caller(service.database, "ana")
+    store_choices(
+        service.database, ana, "bears", [CleaningChoiceRequest(key="missed", choice="drop")], CLOSED
+    )
+    assert "exclude from training" in browser.as_("vic").page(f"{CASES}/missed")
     asked_again(service, "missed", CLOSED)
-    assert "train on it no more" not in browser.page(f"{CASES}/missed")
+    assert "exclude from training" not in browser.page(f"{CASES}/missed")
 
 
 def test_a_draw_is_told_once_the_case_has_closed(browser, service, clock):
     bears.widened(service.database, NOON)
     said = Prediction(key="c1", version="v1", answers={"alarm": "bear"}, at=AT, scope_revision=99)
     tell(service.database, case("c1"), said)
-    assert "draw of its unit" not in browser.as_("vic").page(f"{CASES}/c1")
-    clock.move(CLOSED - NOON)
-    assert "draw of its unit" in browser.as_("vic").page(f"{CASES}/c1")
+    assert "sampling value of its unit" not in browser.as_("vic").page(f"{CASES}/c1")
+    clock.advance(CLOSED - NOON)
+    assert "sampling value of its unit" in browser.as_("vic").page(f"{CASES}/c1")
 
 
 @pytest.mark.parametrize("key", KEYS)
@@ -226,7 +233,7 @@ def test_the_newest_cases_come_in_pages(browser, service):
 
 
 def test_an_empty_rollout_says_what_to_do(browser):
-    assert "No case has come in yet" in browser.as_("vic").page(CASES)
+    assert "No cases yet" in browser.as_("vic").page(CASES)
 
 
 def test_markup_in_every_field_of_a_case_is_text(browser, service, clock):
@@ -238,7 +245,7 @@ def test_markup_in_every_field_of_a_case_is_text(browser, service, clock):
     noted_by = verdict("c1", "bear", by="bo", note=NASTY)
     done = replace(acted(), action=NASTY, version=NASTY)
     tell(service.database, failed, out, noted_by, done)
-    clock.move(CLOSED - NOON)
+    clock.advance(CLOSED - NOON)
     page = browser.as_("vic").page(f"{CASES}/c1")
     assert page.count("&lt;script&gt;alert") > 8
     for markup in ("<script>", "<img src=x", "javascript:", "data:text"):
@@ -248,5 +255,8 @@ def test_markup_in_every_field_of_a_case_is_text(browser, service, clock):
 
 def test_words_of_several_levers_name_each():
     both = [acted(by="person"), replace(acted(version="v1"), lever="gate")]
-    assert case_text.decided(both) == "A person decided: siren (alarm); v1 decided: siren (gate)"
-    assert case_address("a b", "x/y") == "/rollouts/a%20b/cases/x%2Fy"
+    assert (
+        case_text.describe_actions(both)
+        == "A human decided: siren (alarm); v1 decided: siren (gate)"
+    )
+    assert build_case_path("a b", "x/y") == "/rollouts/a%20b/cases/x%2Fy"

@@ -1,15 +1,15 @@
-"""People and machines as an admin sees and changes them, and as nobody else does."""
+"""Users and service accounts as an admin sees and changes them, and as nobody else does."""
 
 import re
 from datetime import timedelta
 
 import pytest
 
-from api.console.reviews.review_sites import where
-from rollout.core.scope.permissions import Right
-from rollout.formats.policy.reader import load_policy
+from api.console.reviews.review_sites import compute_review_coverage
+from rollout.core.scope.permissions import AssignedRole
+from rollout.formats.policy.reader import parse_policy
 from rollout.services.access import users
-from rollout.services.access.users import local_caller
+from rollout.services.access.users import load_local_caller
 from tests.api.bears import POLICY
 from tests.console.test_settings_pages import keys, once
 from tests.services.houses import PASSWORD
@@ -18,8 +18,8 @@ SCRIPT = '"><script>alert(1)</script>'
 
 
 def member(service, name):
-    ada = local_caller(service.database, "ada")
-    return next(one for one in users.everybody(service.database, ada) if one.name == name)
+    ada = load_local_caller(service.database, "ada")
+    return next(one for one in users.load_accounts(service.database, ada) if one.name == name)
 
 
 def house(text):
@@ -48,14 +48,14 @@ def test_everybody_is_listed_with_what_they_may_do(browser):
     text = browser.as_("ada").page("/settings/people")
     assert "approver of safety in all rollouts" in text
     assert "operator in bears at creek" in text
-    assert "None yet. A camera box" in text
+    assert "None yet. Programs that send records" in text
 
 
 def test_somebody_is_added_with_a_first_right(browser, service):
     fields = {"name": "dee", "kind": "person", "role": "approver", "rollout": "bears"}
     answer = browser.as_("ada").submit("/settings/people", group="safety", site="", **fields)
     assert answer.headers["location"] == "/console/settings/people/dee"
-    assert member(service, "dee").rights == (Right("approver", "bears", "", "safety"),)
+    assert member(service, "dee").rights == (AssignedRole("approver", "bears", "", "safety"),)
     assert "They have no password yet" in browser.page("/settings/people/dee")
 
 
@@ -73,9 +73,9 @@ def test_a_refused_addition_keeps_what_was_typed(browser, service):
 def test_rights_are_given_and_taken(browser, service):
     right = {"role": "operator", "rollout": "bears", "site": "lake", "group": ""}
     browser.as_("ada").submit("/settings/people/vic", do="give", **right)
-    assert Right("operator", "bears", "lake") in member(service, "vic").rights
+    assert AssignedRole("operator", "bears", "lake") in member(service, "vic").rights
     browser.submit("/settings/people/vic", do="take", **right)
-    assert member(service, "vic").rights == (Right("viewer"),)
+    assert member(service, "vic").rights == (AssignedRole("viewer"),)
 
 
 def test_a_right_at_a_site_that_no_policy_has_is_marked(browser):
@@ -118,7 +118,7 @@ def test_somebody_is_signed_out_by_an_admin(browser, clock):
     browser.as_("bo")
     session = dict(browser.cookies)
     browser.as_("ada").submit("/settings/people/bo", do="sign-out")
-    clock.move(timedelta(seconds=1))
+    clock.advance(timedelta(seconds=1))
     browser.cookies.clear()
     browser.cookies.update(session)
     assert browser.get("/console/settings", follow_redirects=False).status_code == 303
@@ -131,7 +131,7 @@ def test_a_link_is_shown_once_with_the_consoles_address_and_opens_the_door(brows
     found = re.search(r"http://localhost:8000/console/come-in\?token=([\w-]+)", answer.text)
     assert answer.headers["cache-control"] == "no-store"
     again = browser.submit(f"{here}/link", 422, on=here, house=number).text
-    assert "was made since this page was opened, and shown once" in again
+    assert "was created since this page was opened, and shown once" in again
     assert found[1] not in again
     assert browser.get(f"/console{here}/link").url.path == f"/console{here}"
     browser.cookies.clear()
@@ -174,19 +174,22 @@ def test_a_machines_key_is_shown_once(browser, service):
 
 
 def test_nobody_of_that_name_is_not_found(browser):
-    assert "Nobody is called zed" in browser.as_("ada").page("/settings/people/zed", 404)
+    assert "There is no account zed" in browser.as_("ada").page("/settings/people/zed", 404)
 
 
 def test_who_reviews_where_names_the_sites_without_anybody(browser, service):
-    ada = local_caller(service.database, "ada")
-    policy = load_policy(POLICY)
-    everybody = users.everybody(service.database, ada)
-    assert where(everybody, "bears", policy).alone == ("creek", "lake")
-    assert "One alone" in browser.as_("ada").page("/settings/reviewers")
+    ada = load_local_caller(service.database, "ada")
+    policy = parse_policy(POLICY)
+    everybody = users.load_accounts(service.database, ada)
+    assert compute_review_coverage(everybody, "bears", policy).single_reviewer_sites == (
+        "creek",
+        "lake",
+    )
+    assert "One reviewer" in browser.as_("ada").page("/settings/reviewers")
     browser.submit("/settings/people/rita", do="take", role="reviewer")
     right = {"role": "reviewer", "rollout": "bears", "site": "creek"}
     browser.submit("/settings/people/rita", do="give", **right)
     text = browser.page("/settings/reviewers")
-    assert "reviews at lake" in text
+    assert " at lake" in text
     assert "1 of 2" in text
     assert PASSWORD not in text

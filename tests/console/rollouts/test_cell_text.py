@@ -7,13 +7,13 @@ from types import SimpleNamespace
 import pytest
 from markupsafe import Markup
 
-from api.console.page.figures import bound_of, bound_text
-from api.console.rollouts.cell_text import cell_words
+from api.console.page.figures import format_bound, format_share_bound
+from api.console.rollouts.cell_text import describe_cell
 from rollout.core.calendar.sites import Cell, Site
 from rollout.core.policy.policy import Freeze, Limit, Waves, Where
 from rollout.reports.figures.evidence_facts import ConditionFacts, EvidenceFacts, GateFacts
-from rollout.services.cells.cell_table import CellRow, lately_of
-from rollout.services.cells.cells import cell_now
+from rollout.services.cells.cell_table import CellSummary, find_recent_changes
+from rollout.services.cells.cells import build_cell_status
 from tests.factories import (
     AUTONOMOUS,
     BO,
@@ -30,7 +30,7 @@ from tests.factories import (
     TICK,
     TURNED,
     UNAUDITED,
-    Reject,
+    RejectProposal,
     Rollout,
     StopCells,
     alarm,
@@ -65,11 +65,11 @@ def evidence(version="v1", cell=CREEK, *, conditions=(), lacks=(), to="supervise
 def words(rollout, *facts, cell=CREEK, case=timedelta(0)):
     """Return what a cell says, with times as `<instant>`."""
     stood = SimpleNamespace(scope=rollout.scope, policy=rollout.policy)
-    now = cell_now(stood, cell, (), rollout.at)
+    now = build_cell_status(stood, cell, (), rollout.at)
     last = None if case is None else rollout.at - case
-    row = CellRow(cell, now, facts, (), last)
-    lately = lately_of(rollout.events, rollout.scope, rollout.at)
-    return cell_words(rollout.policy, rollout.scope, row, lately, rollout.at, told)
+    row = CellSummary(cell, now, facts, (), last)
+    lately = find_recent_changes(rollout.events, rollout.scope, rollout.at)
+    return describe_cell(rollout.policy, rollout.scope, row, lately, rollout.at, told)
 
 
 def told(at):
@@ -79,7 +79,7 @@ def told(at):
 def says(rollout, *facts, **how):
     """Return the tag and the sentences as plain text."""
     found = words(rollout, *facts, **how)
-    return found.tag, [saying.says.unescape() for saying in found.sayings]
+    return found.tag, [saying.text.unescape() for saying in found.sentences]
 
 
 def test_an_eligible_cell_says_for_whom_and_how_long_it_waits():
@@ -90,7 +90,7 @@ def test_an_eligible_cell_says_for_whom_and_how_long_it_waits():
     assert tag == "Eligible"
     assert lines[0] == (
         f"Every condition for supervised is met since {told(proposal.raised_at).unescape()}. "
-        f"It waits for 1 of 2 approvals until {told(proposal.expires_at).unescape()}."
+        f"Needs 1 more approval until {told(proposal.expires_at).unescape()}."
     )
 
 
@@ -165,19 +165,19 @@ def test_without_a_pace_no_date_is_made_up():
 def test_below_the_line_says_the_bound_and_the_ways_on():
     facts = evidence(conditions=[share(300, 310, 0.94, further=41, median=76, ninety=234)])
     tag, (line,) = says(Rollout(), facts)
-    assert tag == "Held: below the line"
+    assert tag == "Held: below threshold"
     assert line.replace("\N{NO-BREAK SPACE}", " ") == (
-        "Agreement is at least 94.0 %; the line is 95 %. Needs 41 more that agree; "
-        "likelier 76, 9 of 10 times fewer than 234."
+        "Agreement is at least 94.0 %; the threshold is 95 %. Needs at least 41 more that agree; "
+        "expected after 76 (90 %: within 234)."
     )
 
 
 def test_not_on_course_gives_no_number_of_cases_that_would_do():
     facts = evidence(conditions=[share(838, 939, 0.856, below=0.99, further=400)])
     tag, (line,) = says(Rollout(), facts)
-    assert tag == "Held: not on course"
+    assert tag == "Held: off course"
     assert line.replace("\N{NO-BREAK SPACE}", " ") == (
-        "At the present agreement (89.2 %) the line of 95 % is more likely never met. "
+        "At the current agreement (89.2 %), the threshold of 95 % will probably never be met. "
         "Look at the divergences."
     )
 
@@ -186,21 +186,21 @@ def test_what_more_cases_can_mend_stands_before_what_they_cannot():
     never = share(838, 939, 0.856, below=0.99, condition="recall of bear at least 95 %")
     facts = evidence(conditions=[never, share(300, 310, 0.94, further=41)])
     tag, lines = says(Rollout(), facts)
-    assert tag == "Held: below the line"
+    assert tag == "Held: below threshold"
     assert [line.split()[0] for line in lines] == ["Agreement", "At"]
-    assert lines[1].startswith("At the present recall of bear (89.2")
+    assert lines[1].startswith("At the current recall of bear (89.2")
 
 
 def test_early_and_right_so_far_is_no_bad_course():
     facts = evidence(conditions=[share(12, 12, 0.7, below=0.6, further=62)])
-    assert says(Rollout(), facts)[0] == "Held: below the line"
+    assert says(Rollout(), facts)[0] == "Held: below threshold"
 
 
 def test_missing_verdicts_ask_for_reviewers():
     tag, (line,) = says(Rollout(), evidence(closed=120, missing=12))
-    assert tag == "Held: missing verdicts"
-    assert "12 of 120 cases had no verdict (10.0" in line
-    assert line.endswith("Reviewers are the way, not time.")
+    assert tag == "Held: missing decisions"
+    assert "12 of 120 cases have no decision (10.0" in line
+    assert line.endswith("This needs reviewers, not time.")
 
 
 def test_a_stopped_cell_says_who_why_and_what_a_resume_takes():
@@ -208,9 +208,9 @@ def test_a_stopped_cell_says_who_why_and_what_a_resume_takes():
     rollout.do(StopCells(at=rollout.at, by=BO, cells=(CREEK,), reason="<b>beards</b>"))
     found = words(rollout, evidence())
     assert (found.kind, found.tag) == ("stopped", "Stopped")
-    assert "“&lt;b&gt;beards&lt;/b&gt;”. Resuming needs 2 people." in found.sayings[0].says
+    assert "“&lt;b&gt;beards&lt;/b&gt;”. Resuming needs 2 approvals." in found.sentences[0].text
     rollout.ask_resume()
-    assert "waits for 2 of 2 approvals" in words(rollout, evidence()).sayings[0].says
+    assert "needs 2 more approvals" in words(rollout, evidence()).sentences[0].text
 
 
 def test_a_stop_without_a_reason_says_so():
@@ -228,9 +228,9 @@ def test_a_suspended_cell_says_since_when_why_and_how_it_comes_back():
     tag, lines = says(rollout.after(HOUR))
     assert tag == "Suspended"
     assert lines[0].startswith(
-        f"People decide since {told(since).unescape()}: latency_p95 at most 2 s"
+        f"Humans decide since {told(since).unescape()}: latency_p95 at most 2 s"
     )
-    assert lines[0].endswith("Returns by itself after 30 min within the line.")
+    assert lines[0].endswith("Returns automatically after 30 min within the threshold.")
 
 
 def test_a_narrowed_cell_says_so_for_seven_days():
@@ -257,9 +257,9 @@ def test_what_was_widened_again_is_narrowed_no_more():
 
 def test_a_lapsing_grant_says_when_and_how_far_its_renewal_is():
     rollout = supervised(policy(stages=(replace(SUPERVISED, lasts=10 * DAY), AUTONOMOUS)))
-    ends = rollout.scope.state(CREEK, "v1").grants[0].until
+    ends = rollout.scope.get_cell_state(CREEK, "v1").grants[0].until
     rollout.after(9 * DAY)
-    assert "doesn’t hold on this grant’s evidence" in says(rollout)[1][0]
+    assert "isn’t met on this grant’s evidence" in says(rollout)[1][0]
     rollout.tick({CREEK: MET})
     rollout.approve(rollout.open("renewal"), BO)
     tag, lines = says(rollout)
@@ -267,7 +267,7 @@ def test_a_lapsing_grant_says_when_and_how_far_its_renewal_is():
     left = "23 h 45 min"
     assert lines[0] == (
         f"Lapses to shadow in {left}, {told(ends).unescape()}, unless renewed. "
-        "The renewal waits for 1 of 2 approvals."
+        "The renewal needs 1 more approval."
     )
 
 
@@ -275,7 +275,7 @@ def test_a_lapsed_grant_says_that_nothing_failed_before_any_tick_noted_it():
     rollout = supervised(policy(stages=(replace(SUPERVISED, lasts=10 * DAY), AUTONOMOUS)))
     tag, lines = says(rollout.after(10 * DAY))
     assert tag == "Lapsed"
-    assert lines[0].endswith("Shadow since then. Nothing failed: nobody renewed it.")
+    assert lines[0].endswith("Shadow since then. It was not renewed; nothing failed.")
     rollout.tick()
     assert says(rollout)[0] == "Lapsed"
     assert says(rollout.after(8 * DAY))[0] != "Lapsed"
@@ -289,33 +289,33 @@ def test_a_guard_that_only_reports_is_told_with_its_line(guard, tag):
     rollout.tick({CREEK: alarm(guard)})
     found, lines = says(rollout)
     assert found == tag
-    assert "is reported and narrows nothing" in lines[0]
+    assert "only reports; nothing is narrowed" in lines[0]
 
 
 def test_a_ceiling_is_told_where_the_limit_ends_the_way():
     limited = policy(limits=(Limit(never_above="supervised"),))
     tag, lines = says(supervised(limited))
     assert tag == "At its ceiling"
-    assert lines == ["The policy allows no more than supervised here by day."]
+    assert lines == ["The policy allows at most supervised here by day."]
 
 
 def test_a_trial_says_when_it_ends_and_when_it_has_ended():
     trial = policy(limits=(Limit(ends=date(2027, 6, 10)),))
     rollout = supervised(trial)
     ends = "<2027-06-11T00:00+00:00>"
-    assert f"The trial here ends {ends}: from then on people decide everything." in says(rollout)[1]
+    assert f"The trial here ends {ends}. Then humans decide everything." in says(rollout)[1]
     tag, lines = says(rollout.after(20 * DAY))
-    assert f"The trial here ended {ends}: the policy allows no more than shadow." in lines
+    assert f"The trial here ended {ends}. The policy allows at most shadow." in lines
     assert tag == "At its ceiling"
 
 
 def test_a_rejection_holds_for_its_quiet_time():
     rollout = Rollout()
     proposal = rollout.raised()
-    rollout.do(Reject(at=rollout.at, by=DAN, proposal=proposal.id, reason="not yet"))
+    rollout.do(RejectProposal(at=rollout.at, by=DAN, proposal=proposal.id, reason="not yet"))
     tag, lines = says(rollout, evidence())
     assert tag == "Held: rejected"
-    assert lines[0].startswith("A proposal was rejected: nothing is raised before <2027-06-08")
+    assert lines[0].startswith("A proposal was rejected. The next one is raised after <2027-06-08")
 
 
 def test_silence_is_told_from_what_was_counted():
@@ -323,8 +323,8 @@ def test_silence_is_told_from_what_was_counted():
     assert says(rollout, case=24 * HOUR)[0] == ""
     tag, lines = says(rollout, case=26 * HOUR)
     assert tag == "No data"
-    assert lines[0].startswith("No case from here for 1 d 2 h: ")
-    assert lines[0].endswith("No data never widens.")
+    assert lines[0].startswith("No case from here for 1 d 2 h; ")
+    assert lines[0].endswith("Without data nothing widens.")
     assert says(rollout, case=None)[0] == "No data"
 
 
@@ -350,7 +350,7 @@ def test_evidence_that_turned_leaves_no_eligible_cell():
     rollout.raised()
     rollout.tick({CREEK: TURNED})
     assert says(rollout, evidence(conditions=[share(80, 120, 0.55, below=1.0)]))[0] == (
-        "Held: not on course"
+        "Held: off course"
     )
 
 
@@ -364,12 +364,12 @@ def test_evidence_that_turned_leaves_no_eligible_cell():
     ],
 )
 def test_a_bound_is_rounded_down_and_never_reads_as_its_line(bound, line, text):
-    assert bound_text(bound, line) == f"{text}\N{NO-BREAK SPACE}%"
+    assert format_share_bound(bound, line) == f"{text}\N{NO-BREAK SPACE}%"
 
 
 def test_an_upper_bound_of_a_cost_is_rounded_up():
-    assert bound_of("cost", 0.19861, 0.2, at_least=False) == "at most 0.199"
-    assert bound_of("cost", 0.19961, 0.2, at_least=False) == "at most 0.1997"
+    assert format_bound("cost", 0.19861, 0.2, at_least=False) == "at most 0.199"
+    assert format_bound("cost", 0.19961, 0.2, at_least=False) == "at most 0.1997"
 
 
 def test_a_where_that_fits_only_nights_leaves_days_free():

@@ -6,12 +6,17 @@ from html import unescape
 
 import pytest
 
-from api.console.rollouts.as_of import FUTURE, MEND, as_of, link_of
-from rollout.core.scope.commands import Narrow, Person, StopCells
-from rollout.services.access.users import local_caller
-from rollout.services.engine.command_handler import carry_out
-from rollout.services.engine.policy_application import apply
-from rollout.services.ledger.activity import around, happened
+from api.console.rollouts.as_of import (
+    FUTURE_TIME_TEXT,
+    TIME_FORMAT_TEXT,
+    format_link_time,
+    parse_requested_time,
+)
+from rollout.core.scope.commands import Actor, NarrowCells, StopCells
+from rollout.services.access.users import load_local_caller
+from rollout.services.engine.command_handler import execute_command
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.ledger.activity import find_adjacent_changes, load_activity
 from tests.api import bears
 from tests.console.test_rollout_page import BEARS, HOSTILE, plain, region
 from tests.factories import DAY, HOUR, NOON
@@ -21,9 +26,9 @@ from tests.factories import DAY, HOUR, NOON
 def past(service, database, clock):
     """Widen creek at noon, stop it two hours later, look three days later."""
     bears.widened(database, NOON)
-    stop = StopCells(at=NOON + 2 * HOUR, by=Person("bo"), cells=(bears.CREEK,), reason="a try")
-    carry_out(database, "bears", lambda _: stop)
-    clock.move(3 * DAY)
+    stop = StopCells(at=NOON + 2 * HOUR, by=Actor("bo"), cells=(bears.CREEK,), reason="a try")
+    execute_command(database, "bears", lambda _: stop)
+    clock.advance(3 * DAY)
 
 
 def at(when):
@@ -42,9 +47,9 @@ def test_the_map_and_the_cells_are_shown_as_they_were(past, browser):
 def test_a_page_of_the_past_says_so_and_what_is_now(past, browser):
     page = plain(browser.as_("vic").page(at(NOON + HOUR)))
     assert "As of Tue 1 Jun 13:00 UTC" in page
-    assert "Then: People confirm v1 at creek by day." in page
+    assert "Then: Humans confirm v1 at creek by day." in page
     assert (
-        "Now: Withheld (stopped) at creek by day: people decide there. People decide everything."
+        "Now: Withheld (stopped) at creek by day: humans decide there. Humans decide everything."
         in page
     )
 
@@ -74,7 +79,7 @@ def test_links_lead_from_change_to_change_and_back_to_now(past, browser):
 
 def test_before_the_first_policy_people_decided_everything(past, browser):
     page = browser.as_("vic").page(at(NOON - DAY))
-    assert "there was no policy yet: people decided everything" in plain(page)
+    assert "there was no policy yet: humans decided everything" in plain(page)
     assert "Change after" in page
 
 
@@ -97,9 +102,14 @@ def test_each_change_leads_to_the_map_of_then(past, browser):
 
 @pytest.mark.parametrize(
     ("said", "wrong"),
-    [("yesterday", MEND), ("2027-13-01T00:00", MEND), ("0001-01-01T00:00+23:59", MEND),
-     ("2030-01-01T00:00", FUTURE), (HOSTILE, MEND)],
-)  # fmt: skip
+    [
+        ("yesterday", TIME_FORMAT_TEXT),
+        ("2027-13-01T00:00", TIME_FORMAT_TEXT),
+        ("0001-01-01T00:00+23:59", TIME_FORMAT_TEXT),
+        ("2030-01-01T00:00", FUTURE_TIME_TEXT),
+        (HOSTILE, TIME_FORMAT_TEXT),
+    ],
+)
 def test_what_is_no_instant_of_the_past_comes_back_with_what_was_typed(browser, said, wrong):
     answer = browser.as_("vic").get(f"/console{BEARS}", params={"at": said[:100]})
     assert answer.status_code == 422
@@ -112,26 +122,29 @@ def test_what_is_no_instant_of_the_past_comes_back_with_what_was_typed(browser, 
 
 def test_a_typed_time_is_of_the_rollouts_clock():
     noon = datetime(2027, 6, 17, 12, tzinfo=UTC)
-    found = as_of("2027-06-17T04:59", "America/Vancouver", noon)
-    assert (found.when.astimezone(UTC), found.wrong) == (noon - timedelta(minutes=1), "")
-    assert as_of("2027-06-17T05:01", "America/Vancouver", noon).wrong == FUTURE
+    found = parse_requested_time("2027-06-17T04:59", "America/Vancouver", noon)
+    assert (found.at.astimezone(UTC), found.error) == (noon - timedelta(minutes=1), "")
+    assert (
+        parse_requested_time("2027-06-17T05:01", "America/Vancouver", noon).error
+        == FUTURE_TIME_TEXT
+    )
 
 
 def test_a_link_names_its_instant_to_the_microsecond():
     when = NOON + timedelta(microseconds=7)
-    assert as_of(link_of(when), "Asia/Tokyo", NOON + DAY).when == when
+    assert parse_requested_time(format_link_time(when), "Asia/Tokyo", NOON + DAY).at == when
 
 
 def test_the_history_goes_on_a_page_at_a_time(browser, database, service):
-    ana = local_caller(database, "ana")
+    ana = load_local_caller(database, "ana")
     for hour in range(9):
         bears.widened(database, NOON + hour * DAY, bears.CREEK)
-        down = Narrow(
-            at=NOON + hour * DAY + HOUR, by=Person("bo"), cells=(bears.CREEK,), to="shadow"
+        down = NarrowCells(
+            at=NOON + hour * DAY + HOUR, by=Actor("bo"), cells=(bears.CREEK,), to="shadow"
         )
-        carry_out(database, "bears", lambda _, down=down: down)
-    first = happened(service, ana, "bears", limit=10)
-    second = happened(service, ana, "bears", limit=10, before=first.before)
+        execute_command(database, "bears", lambda _, down=down: down)
+    first = load_activity(service, ana, "bears", limit=10)
+    second = load_activity(service, ana, "bears", limit=10, before=first.before)
     revisions = [one.revision for one in (*first.items, *second.items)]
     assert revisions == sorted(revisions, reverse=True)
     assert len(set(revisions)) == 20
@@ -141,20 +154,22 @@ def test_the_history_goes_on_a_page_at_a_time(browser, database, service):
 
 
 def test_who_reads_one_site_is_told_of_that_one_alone(browser, database, service, clock):
-    clock.move(DAY)
+    clock.advance(DAY)
     bears.widened(database, NOON, bears.LAKE)
     bears.widened(database, NOON + HOUR, bears.CREEK)
-    cleo = local_caller(database, "cleo")
-    told = happened(service, cleo, "bears", limit=100).items
+    cleo = load_local_caller(database, "cleo")
+    told = load_activity(service, cleo, "bears", limit=100).items
     assert {one.site for one in told} == {"creek", None}
-    assert around(service, cleo, "bears", NOON + HOUR).before == NOON
-    assert "lake" not in plain(browser.as_("cleo").page(f"{BEARS}?at={link_of(NOON + HOUR)}"))
+    assert find_adjacent_changes(service, cleo, "bears", NOON + HOUR).before == NOON
+    assert "lake" not in plain(
+        browser.as_("cleo").page(f"{BEARS}?at={format_link_time(NOON + HOUR)}")
+    )
 
 
 def test_a_site_that_the_policy_has_no_more_keeps_its_history(browser, database):
     bears.widened(database, NOON, bears.LAKE)
     fewer = bears.POLICY.replace("[creek, {id: lake, lease: 12h}]", "[creek]")
-    apply(database, fewer, Person("zoe"), NOON + HOUR)
+    apply_policy(database, fewer, Actor("zoe"), NOON + HOUR)
     page = browser.as_("vic").page(BEARS)
     assert "lake · day: v1 goes up to supervised" in plain(region(page, "hist")).replace(" :", ":")
     assert "lake" not in region(page, "cells-h")
@@ -162,17 +177,17 @@ def test_a_site_that_the_policy_has_no_more_keeps_its_history(browser, database)
 
 def test_under_another_policy_evidence_of_then_is_not_made_up(browser, database, clock):
     bears.widened(database, NOON)
-    apply(database, bears.STRICTER, Person("zoe"), NOON + HOUR)
-    clock.move(DAY)
+    apply_policy(database, bears.STRICTER, Actor("zoe"), NOON + HOUR)
+    clock.advance(DAY)
     page = browser.as_("vic").page(at(NOON + HOUR / 2))
-    assert "Another policy was in force then; its evidence is not counted any more" in page
+    assert "Another policy was in force then; its evidence is no longer computed" in page
     assert "creek: supervised by day" in page
 
 
 def test_reasons_that_look_like_markup_are_text_in_the_history(browser, database):
     bears.widened(database, NOON)
-    stop = StopCells(at=NOON, by=Person("bo"), cells=(bears.CREEK,), reason=HOSTILE)
-    carry_out(database, "bears", lambda _: stop)
+    stop = StopCells(at=NOON, by=Actor("bo"), cells=(bears.CREEK,), reason=HOSTILE)
+    execute_command(database, "bears", lambda _: stop)
     page = browser.as_("vic").page(BEARS)
     assert "<script>alert" not in page
     assert HOSTILE in unescape(region(page, "hist"))

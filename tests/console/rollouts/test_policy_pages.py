@@ -5,13 +5,13 @@ import re
 
 import pytest
 
-from api.console.rollouts.policy_text import differences, faults, kept
-from rollout.core.scope.commands import Person
-from rollout.services.access.users import local_caller
-from rollout.services.engine.policy_application import apply
-from rollout.services.policies.policies import policy_at
+from api.console.rollouts.policy_text import build_policy_faults, compare_policy_texts, escape_text
+from rollout.core.scope.commands import Actor
+from rollout.services.access.users import load_local_caller
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.policies.policies import load_policy_at
 from rollout.store.database.rollouts import Rollouts
-from rollout.store.reports.deliveries import Deliveries, Letter
+from rollout.store.reports.deliveries import DeliveryStore, NewDelivery
 from tests.api.bears import LOOSER, POLICY, STRICTER, scope_of
 from tests.api.test_deliveries import settle
 from tests.factories import HOUR, NOON
@@ -22,8 +22,8 @@ SMALL = POLICY.replace("rollout: bears", "rollout: otters")
 
 
 def in_force(service):
-    vic = local_caller(service.database, "vic")
-    return policy_at(service, vic, "bears")
+    vic = load_local_caller(service.database, "vic")
+    return load_policy_at(service, vic, "bears")
 
 
 def planned(browser, text, on=PATH):
@@ -43,7 +43,7 @@ def test_the_policy_in_force_is_shown_with_number_hash_and_text(browser, service
 
 
 def test_earlier_policies_can_be_read(browser, service):
-    apply(service.database, STRICTER, Person("ana"), NOON + HOUR)
+    apply_policy(service.database, STRICTER, Actor("ana"), NOON + HOUR)
     text = browser.as_("vic").page(f"{PATH}?policy=1")
     assert "Policy 1, no longer in force" in text
     assert "at_least: 97%" in text.split('id="force"')[1]
@@ -56,7 +56,7 @@ def test_faults_come_with_their_lines_beside_what_was_typed(browser, service):
     text = browser.as_("ada").submit(PATH, 422, text=typed).text
     line = 1 + typed.split("\n").index(f"takeovr: {SCRIPT}")
     assert f"Line </span>{line}</th>" in text
-    assert "2 faults, each with its line" in text
+    assert "2 faults, listed with lines below" in text
     assert SCRIPT not in text
     area = re.search(r'<textarea id="text"[^>]*>\n(.*?)</textarea>', text, re.DOTALL)[1]
     assert html.unescape(area) == typed
@@ -69,7 +69,7 @@ def test_an_empty_text_says_what_to_do(browser, text):
 
 def test_what_is_stricter_is_planned_and_applied_at_once(browser, service):
     page, fields = planned(browser.as_("ada"), STRICTER)
-    assert "It loosens nothing, so applying puts it in force at once" in page
+    assert "It loosens nothing, so applying it takes effect at once" in page
     assert "at_least: 97%" in re.search(r"<del>(.*?)</del>", page)[1]
     assert "at_least: 98%" in re.search(r"<ins>(.*?)</ins>", page)[1]
     assert in_force(service).number == 1
@@ -80,20 +80,20 @@ def test_what_is_stricter_is_planned_and_applied_at_once(browser, service):
 
 def test_what_loosens_becomes_a_proposal_and_says_so_before(browser, service):
     page, fields = planned(browser.as_("ada"), LOOSER)
-    assert "applying makes a proposal" in page
-    assert "It waits for 1 operator and 1 of safety" in page
+    assert "applying it raises a proposal" in page
+    assert "It needs 1 operator and 1 of safety" in page
     answer = browser.submit(PATH, **fields)
     (proposal,) = scope_of(service.database).proposals
     assert answer.headers["location"] == f"/console/rollouts/bears/proposals/{proposal}"
     assert in_force(service).number == 1
     text = browser.page(PATH)
     assert f"Read proposal {proposal}" in text
-    assert "waits for 1 operator and 1 of safety" in text
+    assert "needs 1 operator and 1 of safety" in text
 
 
 def test_a_plan_against_a_policy_that_is_gone_is_refused_and_the_text_kept(browser, service):
     _, fields = planned(browser.as_("ada"), STRICTER.replace("93%", "94%"))
-    apply(service.database, STRICTER, Person("ana"), NOON + HOUR)
+    apply_policy(service.database, STRICTER, Actor("ana"), NOON + HOUR)
     answer = browser.submit(PATH, 422, **fields)
     assert "Policy 2 came into force since this was planned" in answer.text
     assert "at_least: 94%" in answer.text
@@ -109,7 +109,7 @@ def test_every_letter_of_a_text_survives_planning(browser, service):
 
 def test_who_may_not_apply_may_plan_and_sees_who_can(browser, service):
     page = browser.as_("vic").submit(PATH, 200, text=STRICTER).text
-    assert "Applying a policy takes an admin of bears" in page
+    assert "Only an admin of bears can apply a policy" in page
     assert 'name="apply"' not in page
     fields = {"text": STRICTER, "against": in_force(service).hash, "apply": "yes"}
     assert "Vic may not administer" in browser.submit(PATH, 422, **fields).text
@@ -118,7 +118,7 @@ def test_who_may_not_apply_may_plan_and_sees_who_can(browser, service):
 
 def test_who_reads_one_site_is_told_who_plans(browser):
     text = browser.as_("cleo").page(PATH)
-    assert "Planning takes somebody who may read every site" in text
+    assert "To plan, you need to read every site" in text
     assert 'id="text"' not in text
 
 
@@ -129,7 +129,7 @@ def test_a_text_of_another_rollout_is_refused(browser):
 
 def test_a_rollout_is_made_of_its_first_policy(browser, service):
     page, fields = planned(browser.as_("ada"), SMALL, on="/new")
-    assert "Every cell begins in shadow" in page
+    assert "Every cell starts in shadow" in page
     assert fields["against"] == ""
     answer = browser.submit("/new", **fields)
     assert answer.headers["location"] == "/console/rollouts/otters/settings"
@@ -144,25 +144,25 @@ def test_a_rollout_is_made_by_admins_alone(browser):
 
 def test_a_policy_that_is_too_long_is_refused_before_it_is_read(browser):
     long = POLICY + "#" * 400_000
-    assert "at most 400,000 are read" in browser.as_("ada").submit(PATH, 422, text=long).text
+    assert "at most 400,000 are allowed" in browser.as_("ada").submit(PATH, 422, text=long).text
 
 
 def test_deliveries_say_what_comes_and_who_sends_again(browser):
     text = browser.as_("vic").page(f"{PATH}/deliveries")
-    assert "Nothing was sent yet" in text
-    assert "None is in this state" in browser.page(f"{PATH}/deliveries?state=failed")
+    assert "No deliveries yet" in text
+    assert "No deliveries in this state" in browser.page(f"{PATH}/deliveries?state=failed")
 
 
 def test_what_was_given_up_is_sent_again_by_operators(browser, service):
     told = POLICY + "reports: [{name: morning, to: [ops, rangers]}]\n"
-    apply(service.database, told, Person("zoe"), NOON)
-    with service.database.writing() as transaction:
-        own = Deliveries(transaction, Rollouts(transaction).find("bears"))
-        own.queue(Letter(12, "ops", "schedule", "<script>morning</script>", "- lead"), at=NOON)
-    settle(service.database, "failed", error="<b>refused</b>")
+    apply_policy(service.database, told, Actor("zoe"), NOON)
+    with service.database.begin_write() as transaction:
+        own = DeliveryStore(transaction, Rollouts(transaction).find("bears"))
+        own.add(NewDelivery(12, "ops", "schedule", "<script>morning</script>", "- lead"), at=NOON)
+    settle(service.database, "record_failed", error="<b>refused</b>")
     text = browser.as_("vic").page(f"{PATH}/deliveries")
     assert "Given up</span>" in text
-    assert "Sending again takes an operator" in text
+    assert "An operator can retry it" in text
     assert "<script>morning" not in text
     assert "<b>refused" not in text
     number = re.search(r"Delivery (\d+)", text)[1]
@@ -174,16 +174,18 @@ def test_what_was_given_up_is_sent_again_by_operators(browser, service):
 
 def test_differences_leave_out_what_is_the_same():
     before = "\n".join(f"line {n}" for n in range(30))
-    found = differences(before, before.replace("line 2\n", "").replace("line 25", "line x"))
+    found = compare_policy_texts(
+        before, before.replace("line 2\n", "").replace("line 25", "line x")
+    )
     assert [one.text for one in found if one.kind == "removed"] == ["line 2", "line 25"]
     assert [one.text for one in found if one.kind == "added"] == ["line x"]
     assert sum(one.kind == "gap" for one in found) == 1
-    assert differences("a\n" * 4_000, "b\n" * 4_000) is None
+    assert compare_policy_texts("a\n" * 4_000, "b\n" * 4_000) is None
 
 
 def test_a_fault_without_a_line_is_kept_whole():
-    assert faults(("policy.yaml: is empty",), "")[0].line == 0
+    assert build_policy_faults(("policy.yaml: is empty",), "")[0].line == 0
 
 
 def test_a_text_cannot_leave_its_element():
-    assert "<" not in kept("</textarea><script>")
+    assert "<" not in escape_text("</textarea><script>")

@@ -8,17 +8,17 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from api.console.page.stages import marks_of, withheld_as
-from api.console.rollouts.map_rows import at_site
+from api.console.page.stages import build_named_withheld_marker, build_stage_markers
+from api.console.rollouts.map_rows import describe_site
 from api.console.rollouts.week_map import (
-    Course,
-    courses_of,
-    described,
-    small_map,
-    turns_of,
-    week_map,
+    StageSchedule,
+    compute_schedules,
+    describe_map,
+    describe_window_changes,
+    draw_small_map,
+    draw_week_map,
 )
-from api.console.rollouts.window_bands import WEEK_MINUTES, bands_of, spans_of
+from api.console.rollouts.window_bands import WEEK_MINUTES, compute_bands, compute_spans
 from rollout.core.calendar.sites import Cell, Site, Window
 from rollout.core.policy.policy import Freeze, Where
 from tests.factories import (
@@ -41,8 +41,8 @@ SVG = re.compile(r"<[a-z][^<>]*")
 
 def drawn(rollout, **how):
     """Return the map of a rollout as it stands."""
-    courses = courses_of(rollout.scope, rollout.policy, rollout.at)
-    return week_map(rollout.policy, courses, rollout.at, **how)
+    courses = compute_schedules(rollout.scope, rollout.policy, rollout.at)
+    return draw_week_map(rollout.policy, courses, rollout.at, **how)
 
 
 def paths(svg, look):
@@ -54,14 +54,14 @@ def paths(svg, look):
 
 def test_windows_fall_where_the_clock_has_them():
     site = Site("creek", "America/Vancouver")
-    bands = bands_of(site, (Window("day", "08:00-20:00"), Window("night")), MONDAY)
+    bands = compute_bands(site, (Window("day", "08:00-20:00"), Window("night")), MONDAY)
     assert bands[:3] == ((0, 480, "night"), (480, 1200, "day"), (1200, 1920, "night"))
     assert bands[-1] == (6 * 1440 + 1200, WEEK_MINUTES, "night")
 
 
 def test_a_window_that_follows_the_sun_turns_at_its_own_minute_each_day():
-    hut = Site("hut", "America/Vancouver", place=(50.0, -123.0))
-    bands = bands_of(hut, (Window("day", "sunrise-sunset"), Window("night")), MONDAY)
+    hut = Site("hut", "America/Vancouver", coordinates=(50.0, -123.0))
+    bands = compute_bands(hut, (Window("day", "sunrise-sunset"), Window("night")), MONDAY)
     ends = [
         end - number * 1440 for number, (_, end, _) in enumerate(b for b in bands if b[2] == "day")
     ]
@@ -69,7 +69,9 @@ def test_a_window_that_follows_the_sun_turns_at_its_own_minute_each_day():
     assert all(later >= earlier for earlier, later in pairwise(ends))
     assert ends[0] < ends[-1]  # the days grow longer until the solstice
     assert 20 * 60 < ends[0] < 22 * 60
-    assert turns_of(replace(policy(), sites=(hut,), windows=(Window("d", "sunrise-sunset"),)), NOON)
+    assert describe_window_changes(
+        replace(policy(), sites=(hut,), windows=(Window("d", "sunrise-sunset"),)), NOON
+    )
 
 
 @pytest.mark.parametrize(
@@ -78,9 +80,9 @@ def test_a_window_that_follows_the_sun_turns_at_its_own_minute_each_day():
 def test_a_week_in_which_the_clock_changes_is_as_long_as_every_other(monday, hours):
     del hours
     site = Site("creek", "America/Vancouver")
-    assert spans_of("08:00-20:00", site, monday)[-1] == (6 * 1440 + 480, 6 * 1440 + 1200)
-    assert spans_of(None, site, monday) == ((0, WEEK_MINUTES),)
-    assert len(spans_of("01:30-02:00", site, monday)) == 7
+    assert compute_spans("08:00-20:00", site, monday)[-1] == (6 * 1440 + 480, 6 * 1440 + 1200)
+    assert compute_spans(None, site, monday) == ((0, WEEK_MINUTES),)
+    assert len(compute_spans("01:30-02:00", site, monday)) == 7
 
 
 def test_hours_without_a_window_are_drawn_as_shadow():
@@ -108,10 +110,10 @@ def test_a_code_on_a_pattern_stands_on_ground_of_its_own():
 def test_withheld_cells_are_drawn_with_bars_and_called_by_their_word():
     rollout = supervised()
     rollout.tick({CREEK: alarm(LATENCY)})
-    assert "creek: suspended by day, shadow by night." in drawn(rollout).says
+    assert "creek: suspended by day, shadow by night." in drawn(rollout).text
     rollout.stop()
     made = drawn(rollout)
-    assert "creek: stopped by day, shadow by night." in made.says
+    assert "creek: stopped by day, shadow by night." in made.text
     assert 'class="p-held" fill="url(#p-held)"' in made.wide
 
 
@@ -125,59 +127,63 @@ def test_a_grant_that_ends_in_this_week_is_drawn_until_then():
     ((left, _, width),) = paths(made.wide, "1")
     week = 1178 - left
     assert width == pytest.approx(week * (3.5 * 1440 + 30) / WEEK_MINUTES, abs=3)
-    assert made.says.startswith("creek: supervised.")
+    assert made.text.startswith("creek: supervised.")
 
 
 def test_the_words_of_the_map_are_those_of_its_cells():
     rollout = autonomous()
-    courses = courses_of(rollout.scope, rollout.policy, rollout.at)
+    courses = compute_schedules(rollout.scope, rollout.policy, rollout.at)
     made = drawn(rollout)
-    assert f">{made.says}</desc>" in made.wide
-    assert f">{made.says}</desc>" in made.narrow
+    assert f">{made.text}</desc>" in made.wide
+    assert f">{made.text}</desc>" in made.narrow
     for cell in rollout.policy.cells:
         assert (
-            f"{courses[cell].mark.name} by {cell.window}"
-            in at_site(rollout.policy, courses, cell.site)
-            or at_site(rollout.policy, courses, cell.site) == "shadow everywhere"
+            f"{courses[cell].marker.name} by {cell.window}"
+            in describe_site(rollout.policy, courses, cell.site)
+            or describe_site(rollout.policy, courses, cell.site) == "shadow everywhere"
         )
 
 
 def many(sites):
     made = policy(sites=tuple(Site(f"s{n}", "UTC") for n in range(sites)))
-    marks = marks_of(made)
-    courses = {cell: Course(marks["shadow"]) for cell in made.cells}
+    marks = build_stage_markers(made)
+    courses = {cell: StageSchedule(marks["shadow"]) for cell in made.cells}
     return made, courses, marks
 
 
 def test_more_than_twelve_sites_are_grouped_by_equal_rows():
     made, courses, marks = many(16)
-    courses[Cell("s3", "day")] = Course(marks["supervised"])
-    courses[Cell("s9", "day")] = Course(marks["supervised"])
-    found = week_map(made, courses, NOON)
+    courses[Cell("s3", "day")] = StageSchedule(marks["supervised"])
+    courses[Cell("s9", "day")] = StageSchedule(marks["supervised"])
+    found = draw_week_map(made, courses, NOON)
     assert (
-        found.says == "14 sites: shadow everywhere. s3 and s9: supervised by day, shadow by night."
+        found.text == "14 sites: shadow everywhere. s3 and s9: supervised by day, shadow by night."
     )
     assert found.wide.count('class="t-strong" x="0"') == 2
     assert ">14 sites</text>" in found.wide
-    assert len(week_map(many(12)[0], many(12)[1], NOON).says.split(". ")) == 12
+    assert len(draw_week_map(many(12)[0], many(12)[1], NOON).text.split(". ")) == 12
 
 
 def test_fifty_sites_by_their_own_sun_stay_small():
-    sites = tuple(Site(f"s{n}", "UTC", place=(50 + n / 10, 0.0)) for n in range(50))
+    sites = tuple(Site(f"s{n}", "UTC", coordinates=(50 + n / 10, 0.0)) for n in range(50))
     windows = (Window("day", "sunrise-sunset"), Window("evening", "sunset-23:00"), Window("night"))
     made = policy(sites=sites, windows=windows)
-    marks = marks_of(made)
-    looks = [marks["autonomous"], marks["supervised"], withheld_as(marks, "stopped")]
-    courses = {cell: Course(looks[n % 3]) for n, cell in enumerate(made.cells)}
-    found = week_map(made, courses, NOON)
+    marks = build_stage_markers(made)
+    looks = [
+        marks["autonomous"],
+        marks["supervised"],
+        build_named_withheld_marker(marks, "stopped"),
+    ]
+    courses = {cell: StageSchedule(looks[n % 3]) for n, cell in enumerate(made.cells)}
+    found = draw_week_map(made, courses, NOON)
     assert len(found.wide) + len(found.narrow) < 110_000
-    assert len(small_map(made, courses, NOON, name="bears")) < 8_000
+    assert len(draw_small_map(made, courses, NOON, rollout_name="bears")) < 8_000
 
 
 def test_the_small_map_has_the_words_as_its_label_and_no_codes():
     rollout = autonomous()
-    courses = courses_of(rollout.scope, rollout.policy, rollout.at)
-    svg = small_map(rollout.policy, courses, rollout.at, name='"bears" <b>')
+    courses = compute_schedules(rollout.scope, rollout.policy, rollout.at)
+    svg = draw_small_map(rollout.policy, courses, rollout.at, rollout_name='"bears" <b>')
     root = ET.fromstring(svg)  # noqa: S314 - our own text
     assert root.get("aria-label").startswith('"bears" <b>: creek: autonomous by day, ')
     assert "<text" not in svg
@@ -187,12 +193,12 @@ def test_the_small_map_has_the_words_as_its_label_and_no_codes():
 def test_names_that_look_like_markup_are_text():
     name = "</desc><script>alert(1)</script>\"'&"
     made = policy(sites=(Site(name, "UTC"),), windows=(Window("<b>"), Window("n")))
-    courses = {cell: Course(marks_of(made)["shadow"]) for cell in made.cells}
-    found = week_map(made, courses, NOON)
-    for svg in (found.wide, found.narrow, small_map(made, courses, NOON, name=name)):
+    courses = {cell: StageSchedule(build_stage_markers(made)["shadow"]) for cell in made.cells}
+    found = draw_week_map(made, courses, NOON)
+    for svg in (found.wide, found.narrow, draw_small_map(made, courses, NOON, rollout_name=name)):
         root = ET.fromstring(svg)  # noqa: S314 - our own text
         assert not list(root.iter("script"))
-    assert described(made, courses).startswith(f"{name}: shadow everywhere")
+    assert describe_map(made, courses).startswith(f"{name}: shadow everywhere")
 
 
 def test_a_long_name_is_cut_on_the_map_and_whole_in_its_words():
@@ -201,7 +207,7 @@ def test_a_long_name_is_cut_on_the_map_and_whole_in_its_words():
     found = drawn(Rollout(made))
     assert f">{name}</text>" not in found.narrow
     assert "…</text>" in found.narrow
-    assert name in found.says
+    assert name in found.text
 
 
 def test_freezes_and_now_are_marked():
@@ -211,7 +217,7 @@ def test_freezes_and_now_are_marked():
     assert ">freeze</text>" in svg
     assert svg.count('class="g-now"') == 1
     assert ">now 12:00</text>" in svg
-    assert ">then 12:00</text>" in drawn(Rollout(frozen), word="then").wide
+    assert ">then 12:00</text>" in drawn(Rollout(frozen), now_word="then").wide
 
 
 def test_clocks_that_show_different_times_have_a_line_each():
@@ -233,18 +239,18 @@ def test_the_narrow_map_is_of_today_alone():
 def test_windows_that_cases_choose_have_a_row_each():
     wet = Window("wet", "08:00-20:00", {"weather": ("wet",)})
     made = policy(windows=(wet, Window("dry")), sites=(Site("creek", "UTC"),))
-    courses = {cell: Course(marks_of(made)["shadow"]) for cell in made.cells}
-    svg = week_map(made, courses, NOON).wide
+    courses = {cell: StageSchedule(build_stage_markers(made)["shadow"]) for cell in made.cells}
+    svg = draw_week_map(made, courses, NOON).wide
     assert ">creek · wet</text>" in svg
     assert ">creek · dry</text>" in svg
 
 
 def test_a_reader_of_one_site_is_drawn_that_one():
     rollout = autonomous()
-    courses = courses_of(rollout.scope, rollout.policy, rollout.at)
-    made = week_map(rollout.policy, courses, rollout.at, ("lake",))
-    assert "creek" not in made.wide + made.says
-    assert made.says == "lake: shadow everywhere."
+    courses = compute_schedules(rollout.scope, rollout.policy, rollout.at)
+    made = draw_week_map(rollout.policy, courses, rollout.at, ("lake",))
+    assert "creek" not in made.wide + made.text
+    assert made.text == "lake: shadow everywhere."
 
 
 def test_everything_that_is_drawn_carries_a_class_and_no_colour():
@@ -258,5 +264,5 @@ def test_everything_that_is_drawn_carries_a_class_and_no_colour():
 def test_the_week_is_that_of_the_policys_own_clock():
     late = datetime(2027, 6, 6, 23, 30, tzinfo=UTC) + timedelta(minutes=10)
     made = policy(timezone="Asia/Tokyo", sites=(Site("creek", "Asia/Tokyo"),))
-    courses = {cell: Course(marks_of(made)["shadow"]) for cell in made.cells}
-    assert week_map(made, courses, late).monday == date(2027, 6, 7)
+    courses = {cell: StageSchedule(build_stage_markers(made)["shadow"]) for cell in made.cells}
+    assert draw_week_map(made, courses, late).monday == date(2027, 6, 7)

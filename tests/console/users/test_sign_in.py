@@ -5,9 +5,9 @@ from datetime import timedelta
 import pytest
 
 from api.console.console import create_console
-from api.console.page.form import TOKEN, _signed
+from api.console.page.form import TOKEN_FIELD, _check_form_token
 from rollout.services.access.keys import write_token
-from rollout.services.access.users import link, local_caller
+from rollout.services.access.users import create_sign_in_link, load_local_caller
 from tests.console.conftest import token_of
 from tests.factories import NOON
 from tests.services.houses import PASSWORD
@@ -53,13 +53,13 @@ def test_signing_out_ends_the_session(browser, clock):
     answer = browser.submit("/sign-out", on="/")
     assert answer.headers["location"] == "/console/sign-in"
     browser.cookies.update(before)
-    clock.move(timedelta(seconds=1))  # a session holds for half a second where it was seen
+    clock.advance(timedelta(seconds=1))  # a session holds for half a second where it was seen
     assert browser.get("/console/", follow_redirects=False).status_code == 303
 
 
 def test_a_link_sets_a_password_once(browser, service):
-    ada = local_caller(service.database, "ada")
-    made = link(service.database, ada, "vic", at=NOON, secret=write_token(bytes(32)))
+    ada = load_local_caller(service.database, "ada")
+    made = create_sign_in_link(service.database, ada, "vic", at=NOON, secret=write_token(bytes(32)))
     fields = {"token": made, "name": "", "password": "a new long one", "again": "a new long one"}
     assert browser.post("/console/come-in", data={**fields, "again": "other"}).status_code == 422
     assert "Sign out" in browser.post("/console/come-in", data=fields).text
@@ -70,7 +70,7 @@ def test_a_link_sets_a_password_once(browser, service):
 def test_a_form_of_another_site_is_refused(browser):
     browser.as_("ana")
     token = token_of(browser.page("/"))
-    answer = browser.post("/console/sign-out", data={TOKEN: token}, headers=FOREIGN)
+    answer = browser.post("/console/sign-out", data={TOKEN_FIELD: token}, headers=FOREIGN)
     assert answer.status_code == 403
     assert "Sign out" in browser.page("/")
 
@@ -89,7 +89,7 @@ def test_what_a_page_loads_as_a_part_of_it_is_asked_by_nobody(browser, dest):
 @pytest.mark.parametrize("token", ["", "QUJD", "ä"])
 def test_a_form_without_its_own_token_is_refused(browser, token):
     browser.as_("ana")
-    answer = browser.post("/console/sign-out", data={TOKEN: token})
+    answer = browser.post("/console/sign-out", data={TOKEN_FIELD: token})
     assert answer.status_code == 403
     assert "Sign out" in browser.page("/")
 
@@ -105,7 +105,7 @@ def test_every_form_of_the_console_asks_for_its_token(service):
     unguarded = [
         route.path
         for route in routes_of(create_console(service))
-        if route.methods - {"GET", "HEAD"} and _signed not in set(calls(route.dependant))
+        if route.methods - {"GET", "HEAD"} and _check_form_token not in set(calls(route.dependant))
     ]
     assert set(unguarded) == WAYS_IN
 

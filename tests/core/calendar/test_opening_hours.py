@@ -9,8 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout.core.calendar.sites import Site, Window, hours_hold
-from rollout.core.calendar.windows import is_open, next_change, open_spans, windows_at
+from rollout.core.calendar.opening_hours import find_next_change, is_open, list_open_spans
+from rollout.core.calendar.sites import Site, Window
+from rollout.core.calendar.windows import find_open_windows, find_windows
 
 DAYS = ("Mo", "Tu", "We", "Th", "Fr", "Sa", "Su")
 ZONES = (
@@ -78,7 +79,7 @@ def aware(instant: np.datetime64) -> datetime:
 def test_hours_hold_in_every_minute_that_the_clock_says(pattern, zone, weekend):
     instants, expected = clock(zone, weekend)[0], by_hand(pattern, zone, weekend)
     site, hours = Site("s", zone), spelled(pattern)
-    assert (hours_hold(site, [Window("w", hours)], instants)["w"] == expected).all()
+    assert (find_open_windows(site, [Window("w", hours)], instants)["w"] == expected).all()
     for i in range(0, LENGTH, 487):
         assert is_open(hours, site, aware(instants[i])) == expected[i]
 
@@ -90,7 +91,7 @@ def test_spans_are_the_runs_of_open_minutes(pattern, zone, weekend):
     edges = np.flatnonzero(np.diff(expected.astype(int), prepend=0, append=0))
     times = [aware(instants[0]) + timedelta(minutes=int(edge)) for edge in edges]
     end = aware(instants[0]) + timedelta(minutes=LENGTH)
-    spans = open_spans(spelled(pattern), Site("s", zone), aware(instants[0]), end)
+    spans = list_open_spans(spelled(pattern), Site("s", zone), aware(instants[0]), end)
     assert [at for span in spans for at in span] == times
 
 
@@ -99,7 +100,7 @@ def test_spans_are_the_runs_of_open_minutes(pattern, zone, weekend):
 def test_the_next_change_is_the_first_minute_that_differs(pattern, zone, weekend, minute, second):
     instants, expected = clock(zone, weekend)[0], by_hand(pattern, zone, weekend)
     later = np.flatnonzero(expected[minute:] != expected[minute])
-    change = next_change(
+    change = find_next_change(
         spelled(pattern), Site("s", zone), aware(instants[minute]) + timedelta(seconds=second)
     )
     if later.size:
@@ -116,7 +117,7 @@ def test_every_minute_belongs_to_the_first_window_that_holds(chosen, zone, weeke
     masks = [by_hand(pattern, zone, weekend) for pattern in chosen] + [np.ones(LENGTH, bool)]
     first = np.argmax(masks, axis=0)
     names = np.array([f"w{i}" for i in range(len(chosen))] + ["rest" if rest else "other"])
-    found = windows_at(Site("s", zone), windows, clock(zone, weekend)[0])
+    found = find_windows(Site("s", zone), windows, clock(zone, weekend)[0])
     assert (found == names[first]).all()
 
 
@@ -127,13 +128,13 @@ def test_always_is_open_in_the_last_minute_before_the_clock_goes_back(zone):
         instants = clock(zone, weekend)[0]
         assert all(is_open("24/7", site, aware(at)) for at in instants[::13])
         for hours in ("24/7", " 24/7 ", "Mo-Su", "00:00-24:00", None):
-            assert hours_hold(site, [Window("w", hours)], instants)["w"].all()
-            assert len(open_spans(hours, site, aware(instants[0]), aware(instants[-1]))) == 1
+            assert find_open_windows(site, [Window("w", hours)], instants)["w"].all()
+            assert len(list_open_spans(hours, site, aware(instants[0]), aware(instants[-1]))) == 1
 
 
 def test_the_hour_that_comes_twice_is_open_twice():
     paris, day = Site("paris", "Europe/Paris"), datetime(2025, 10, 26, tzinfo=UTC)
-    spans = open_spans("02:30-03:00", paris, day, day + timedelta(hours=12))
+    spans = list_open_spans("02:30-03:00", paris, day, day + timedelta(hours=12))
     assert [(a.hour, a.minute, b.hour, b.minute) for a, b in spans] == [
         (0, 30, 1, 0),
         (1, 30, 2, 0),
@@ -142,8 +143,8 @@ def test_the_hour_that_comes_twice_is_open_twice():
 
 def test_the_hour_that_never_comes_is_in_nothing():
     paris, day = Site("paris", "Europe/Paris"), datetime(2025, 3, 30, tzinfo=UTC)
-    assert open_spans("02:30-02:45", paris, day, day + timedelta(hours=12)) == []
-    assert next_change("02:30-02:45", paris, day) == datetime(2025, 3, 31, 0, 30, tzinfo=UTC)
+    assert list_open_spans("02:30-02:45", paris, day, day + timedelta(hours=12)) == []
+    assert find_next_change("02:30-02:45", paris, day) == datetime(2025, 3, 31, 0, 30, tzinfo=UTC)
 
 
 def test_public_holidays_are_those_of_the_sites_country():
@@ -163,9 +164,9 @@ def test_a_country_without_known_holidays_does_no_harm_to_hours_without_them():
 
 def test_spans_go_on_over_the_end_of_a_year():
     site, start = Site("s", "Asia/Tokyo"), datetime(2024, 12, 31, tzinfo=UTC)
-    spans = open_spans("22:00-06:00", site, start, start + timedelta(days=1))
+    spans = list_open_spans("22:00-06:00", site, start, start + timedelta(days=1))
     assert spans == [(start + timedelta(hours=13), start + timedelta(hours=21))]
-    assert open_spans("Mo-Su", site, start, start + timedelta(days=900)) == [
+    assert list_open_spans("Mo-Su", site, start, start + timedelta(days=900)) == [
         (start, start + timedelta(days=900))
     ]
 
@@ -183,16 +184,16 @@ def test_spans_go_on_over_the_end_of_a_year():
     ],
 )
 def test_a_change_is_looked_for_ten_years_ahead(hours, change):
-    assert next_change(hours, Site("s", "UTC"), datetime(2024, 7, 1, tzinfo=UTC)) == change
+    assert find_next_change(hours, Site("s", "UTC"), datetime(2024, 7, 1, tzinfo=UTC)) == change
 
 
 def test_years_that_are_no_records_time_are_closed():
     tokyo = Site("s", "Asia/Tokyo")
     far = np.array(["0001-01-01", "1850-06-01", "9999-12-31T23:59"], dtype="datetime64[us]")
     windows = [Window("w", "00:00-24:00"), Window("all", "24/7")]
-    assert windows_at(tokyo, windows, far).tolist() == ["all"] * 3
+    assert find_windows(tokyo, windows, far).tolist() == ["all"] * 3
     assert [is_open("Mo-Su", tokyo, aware(at)) for at in far] == [False] * 3
-    assert next_change("10:00-12:00", tokyo, aware(far[2])) is None
+    assert find_next_change("10:00-12:00", tokyo, aware(far[2])) is None
 
 
 def test_hours_that_follow_the_sun_need_a_place():

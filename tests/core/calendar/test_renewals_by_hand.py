@@ -5,9 +5,14 @@ from dataclasses import replace
 import pytest
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.errors import MachineKey, NotEligible, UnknownCell, UnknownVersion
+from rollout.core.errors import (
+    NotEligibleError,
+    UnknownCellError,
+    UnknownVersionError,
+    UserRequiredError,
+)
 from rollout.core.policy.policy import Limit
-from rollout.core.scope.commands import AskRenewal, Reject
+from rollout.core.scope.commands import ProposeRenewal, RejectProposal
 from tests.factories import (
     BO,
     BOT,
@@ -19,8 +24,8 @@ from tests.factories import (
     MINUTE,
     NOTHING,
     TURNED,
-    Known,
     Rollout,
+    VersionEvidence,
     alarm,
     autonomous,
     counted,
@@ -36,13 +41,13 @@ WEAK = known(counted(99))
 def due(build=supervised, **changes) -> Rollout:
     """Return a rollout whose first grant has just entered its last fifth."""
     rollout = build(policy(**changes))
-    grant = rollout.scope.state(CREEK, "v1").grants[0]
+    grant = rollout.scope.get_cell_state(CREEK, "v1").grants[0]
     rollout.at = grant.until - 18 * DAY
     return rollout
 
 
-def ask(rollout: Rollout, to: str = "supervised", of: Known = MET, **changes):
-    asked = AskRenewal(
+def ask(rollout: Rollout, to: str = "supervised", of: VersionEvidence = MET, **changes):
+    asked = ProposeRenewal(
         at=rollout.at, by=BO, cell=CREEK, version="v1", to=to, evidence={(CREEK, "v1"): of}
     )
     return rollout.do(replace(asked, **changes))
@@ -60,7 +65,9 @@ def test_an_operator_raises_what_the_tick_would_raise():
 
 def test_not_before_the_last_fifth_of_the_grant():
     rollout = due().after(-MINUTE)
-    with pytest.raises(NotEligible, match="the last fifth of the grant begins 2027-08-12T12:30"):
+    with pytest.raises(
+        NotEligibleError, match="the last fifth of the grant begins 2027-08-12T12:30"
+    ):
         ask(rollout)
 
 
@@ -69,18 +76,18 @@ def test_not_before_the_last_fifth_of_the_grant():
     [(NOTHING, "0 of 100 judged units"), (WEAK, "99 of 100"), (TURNED, "does not reach")],
 )
 def test_it_needs_the_evidence_of_the_grants_own_span(of, says):
-    with pytest.raises(NotEligible, match=says):
+    with pytest.raises(NotEligibleError, match=says):
         ask(due(), of=of)
 
 
 def test_a_grant_that_is_not_held_is_not_renewed():
-    with pytest.raises(NotEligible, match="holds no grant of autonomous"):
+    with pytest.raises(NotEligibleError, match="holds no grant of autonomous"):
         ask(due(), "autonomous")
-    with pytest.raises(NotEligible, match="holds no grant of moon"):
+    with pytest.raises(NotEligibleError, match="holds no grant of moon"):
         ask(due(), "moon")
-    with pytest.raises(NotEligible, match="holds no grant of shadow"):
+    with pytest.raises(NotEligibleError, match="holds no grant of shadow"):
         ask(due(), "shadow")
-    with pytest.raises(NotEligible, match="holds no grant"):
+    with pytest.raises(NotEligibleError, match="holds no grant"):
         ask(due().after(18 * DAY))
 
 
@@ -93,11 +100,11 @@ def test_each_rung_has_its_own_grant():
 def test_above_the_ceiling_or_without_a_gate_a_grant_only_lapses():
     rollout = due()
     rollout.edit(policy(limits=(Limit(never_above="shadow"),)))
-    with pytest.raises(NotEligible, match="may only lapse"):
+    with pytest.raises(NotEligibleError, match="may only lapse"):
         ask(rollout)
     rollout = due()
     rollout.edit(policy(gates=()))
-    with pytest.raises(NotEligible, match="may only lapse"):
+    with pytest.raises(NotEligibleError, match="may only lapse"):
         ask(rollout)
 
 
@@ -113,8 +120,8 @@ def test_asked_for_again_it_is_the_proposal_that_is_open():
 def test_another_proposal_of_the_cell_is_closed_first():
     rollout = supervised()
     rollout.raised()
-    rollout.at = rollout.scope.state(CREEK, "v1").grants[0].until - 18 * DAY
-    with pytest.raises(NotEligible, match="P-2 of v1 is open there"):
+    rollout.at = rollout.scope.get_cell_state(CREEK, "v1").grants[0].until - 18 * DAY
+    with pytest.raises(NotEligibleError, match="P-2 of v1 is open there"):
         ask(rollout)
 
 
@@ -126,20 +133,20 @@ def test_it_waits_for_what_the_ticks_would_wait_for(how, says):
     rollout = due()
     match how:
         case "rejection":
-            rollout.do(Reject(at=rollout.at, by=DAN, proposal=rollout.raised().id))
+            rollout.do(RejectProposal(at=rollout.at, by=DAN, proposal=rollout.raised().id))
         case "stop":
             rollout.stop()
         case "report":
             rollout.tick({CREEK: alarm(CHANGE, of=NOTHING)})
-    with pytest.raises(NotEligible, match=says):
+    with pytest.raises(NotEligibleError, match=says):
         ask(rollout)
 
 
 def test_keys_unknown_cells_and_unknown_versions_are_refused():
     rollout = due()
-    with pytest.raises(MachineKey):
+    with pytest.raises(UserRequiredError):
         ask(rollout, by=BOT)
-    with pytest.raises(UnknownCell):
+    with pytest.raises(UnknownCellError):
         ask(rollout, cell=Cell("moon", "day"))
-    with pytest.raises(UnknownVersion):
+    with pytest.raises(UnknownVersionError):
         ask(rollout, version="v9")

@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.calendar.sites import OTHER, Cell, Site, Window, hours_hold, window_at, windows_at
+from rollout.core.calendar.sites import OTHER_WINDOW, Cell, Site, Window
+from rollout.core.calendar.windows import find_open_windows, find_window, find_windows
 
 LOOP = Site("lake-loop", "Europe/Zurich")
 DRY = {"weather": ("dry", "damp")}
@@ -19,41 +20,41 @@ MONDAY = datetime(2026, 3, 2, 9, tzinfo=UTC)  # 10:00 in Zurich
 
 
 def test_the_first_window_that_fits_counts():
-    assert window_at(LOOP, SHUTTLE, MONDAY, {"weather": "damp"}) == "quiet-dry"
-    assert window_at(LOOP, SHUTTLE[::-1], MONDAY, {"weather": "damp"}) == "busy-dry"
-    assert window_at(LOOP, SHUTTLE, MONDAY.replace(hour=11), {"weather": "dry"}) == "busy-dry"
+    assert find_window(LOOP, SHUTTLE, MONDAY, {"weather": "damp"}) == "quiet-dry"
+    assert find_window(LOOP, SHUTTLE[::-1], MONDAY, {"weather": "damp"}) == "busy-dry"
+    assert find_window(LOOP, SHUTTLE, MONDAY.replace(hour=11), {"weather": "dry"}) == "busy-dry"
 
 
 def test_what_fits_no_window_is_other():
-    assert window_at(LOOP, SHUTTLE, MONDAY, {"weather": "snow"}) == OTHER
-    assert window_at(LOOP, SHUTTLE, MONDAY.replace(hour=20), {"weather": "dry"}) == OTHER
-    assert window_at(LOOP, [], MONDAY) == OTHER
+    assert find_window(LOOP, SHUTTLE, MONDAY, {"weather": "snow"}) == OTHER_WINDOW
+    assert find_window(LOOP, SHUTTLE, MONDAY.replace(hour=20), {"weather": "dry"}) == OTHER_WINDOW
+    assert find_window(LOOP, [], MONDAY) == OTHER_WINDOW
 
 
 def test_an_attribute_missing_on_the_way_is_other_even_if_a_later_window_would_fit():
     windows = [*SHUTTLE, Window("rest")]
-    assert window_at(LOOP, windows, MONDAY, {}) == OTHER
-    assert window_at(LOOP, windows, MONDAY) == OTHER
-    assert window_at(LOOP, windows, MONDAY, {"weather": "wet"}) == "rest"
-    assert window_at(LOOP, windows, MONDAY.replace(hour=20)) == "rest"  # never asked
+    assert find_window(LOOP, windows, MONDAY, {}) == OTHER_WINDOW
+    assert find_window(LOOP, windows, MONDAY) == OTHER_WINDOW
+    assert find_window(LOOP, windows, MONDAY, {"weather": "wet"}) == "rest"
+    assert find_window(LOOP, windows, MONDAY.replace(hour=20)) == "rest"  # never asked
 
 
 def test_all_attributes_must_fit():
     both = [Window("a", None, {"weather": ("dry",), "light": ("day",)}), Window("rest")]
-    assert window_at(LOOP, both, MONDAY, {"weather": "dry", "light": "day"}) == "a"
-    assert window_at(LOOP, both, MONDAY, {"weather": "dry", "light": "dusk"}) == "rest"
-    assert window_at(LOOP, both, MONDAY, {"weather": "wet"}) == OTHER
+    assert find_window(LOOP, both, MONDAY, {"weather": "dry", "light": "day"}) == "a"
+    assert find_window(LOOP, both, MONDAY, {"weather": "dry", "light": "dusk"}) == "rest"
+    assert find_window(LOOP, both, MONDAY, {"weather": "wet"}) == OTHER_WINDOW
 
 
 def test_a_time_without_zone_is_refused():
     with pytest.raises(ValueError, match="no time zone"):
-        window_at(LOOP, [], datetime.fromisoformat("2026-03-02T09:00"))
+        find_window(LOOP, [], datetime.fromisoformat("2026-03-02T09:00"))
 
 
 def test_each_site_reads_its_own_clock():
     day = [Window("day", "06:00-18:00"), Window("night", "18:00-06:00")]
     sites = [Site(z, z) for z in ("Europe/Lisbon", "America/Halifax", "Asia/Tokyo")]
-    assert [window_at(site, day, MONDAY) for site in sites] == ["day", "night", "night"]
+    assert [find_window(site, day, MONDAY) for site in sites] == ["day", "night", "night"]
 
 
 attributes = st.dictionaries(
@@ -81,21 +82,21 @@ def test_many_at_once_are_what_each_alone_is(patterns, cases):
         for name in ("weather", "light")
     }
     alone = [
-        window_at(LOOP, windows, at.item().replace(tzinfo=UTC), known)
+        find_window(LOOP, windows, at.item().replace(tzinfo=UTC), known)
         for at, (_, known) in zip(starts, cases, strict=True)
     ]
-    assert windows_at(LOOP, windows, starts, columns).tolist() == alone
+    assert find_windows(LOOP, windows, starts, columns).tolist() == alone
 
 
 def test_an_attribute_that_no_record_has_is_missing_for_all():
     starts = np.array(["2026-03-02T09:00"] * 2, dtype="datetime64[s]")
-    assert windows_at(LOOP, SHUTTLE, starts).tolist() == [OTHER, OTHER]
-    assert windows_at(LOOP, SHUTTLE, starts[:0]).tolist() == []
+    assert find_windows(LOOP, SHUTTLE, starts).tolist() == [OTHER_WINDOW, OTHER_WINDOW]
+    assert find_windows(LOOP, SHUTTLE, starts[:0]).tolist() == []
 
 
 def test_hours_alone_leave_attributes_to_the_caller():
     starts = np.array(["2026-03-02T09:00", "2026-03-01T09:00"], dtype="datetime64[ns]")
-    held = hours_hold(LOOP, SHUTTLE, starts)
+    held = find_open_windows(LOOP, SHUTTLE, starts)
     assert {name: mask.tolist() for name, mask in held.items()} == {
         "quiet-dry": [True, False],
         "busy-dry": [True, False],

@@ -10,8 +10,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout.core.calendar.sites import Site
-from rollout.core.calendar.timezones import stretches, year_start
-from rollout.core.calendar.windows import end_of_local_day, local_day, local_days, local_hours
+from rollout.core.calendar.timezones import (
+    compute_end_of_local_day,
+    compute_local_day,
+    compute_local_days,
+    compute_local_hours,
+    compute_year_start,
+    list_stretches,
+)
 
 # Both daylight-saving changes, a change of half an hour, changes at midnight and over it, a day
 # that never was, Ramadan, and none.
@@ -47,9 +53,11 @@ def as_array(instants: list[datetime]) -> np.ndarray:
 def test_local_days_and_hours_are_those_of_zoneinfo(zone, day):
     instants, site = minutes_around(day), Site("s", zone)
     shown = [at.astimezone(ZoneInfo(zone)) for at in instants]
-    assert local_days(site, as_array(instants)).tolist() == [at.toordinal() for at in shown]
-    assert local_hours(site, as_array(instants)).tolist() == [at.hour for at in shown]
-    assert [local_day(site, at) for at in instants[::97]] == [at.date() for at in shown[::97]]
+    assert compute_local_days(site, as_array(instants)).tolist() == [at.toordinal() for at in shown]
+    assert compute_local_hours(site, as_array(instants)).tolist() == [at.hour for at in shown]
+    assert [compute_local_day(site, at) for at in instants[::97]] == [
+        at.date() for at in shown[::97]
+    ]
 
 
 @pytest.mark.parametrize(("zone", "day"), CHANGES)
@@ -57,13 +65,15 @@ def test_a_local_day_ends_after_the_last_minute_that_shows_it(zone, day):
     instants, last = minutes_around(day), date.fromisoformat(day)
     shown = [at.astimezone(ZoneInfo(zone)).date() for at in instants]
     until = max(at for at, day_shown in zip(instants, shown, strict=True) if day_shown <= last)
-    assert end_of_local_day(Site("s", zone), last) == until + timedelta(minutes=1)
+    assert compute_end_of_local_day(Site("s", zone), last) == until + timedelta(minutes=1)
 
 
 def test_a_day_ends_the_second_time_that_midnight_comes():
     havana = Site("havana", "America/Havana")
-    assert local_day(havana, datetime(2025, 11, 2, 4, 30, tzinfo=UTC)) == date(2025, 11, 2)
-    assert end_of_local_day(havana, date(2025, 11, 1)) == datetime(2025, 11, 2, 4, tzinfo=UTC)
+    assert compute_local_day(havana, datetime(2025, 11, 2, 4, 30, tzinfo=UTC)) == date(2025, 11, 2)
+    assert compute_end_of_local_day(havana, date(2025, 11, 1)) == datetime(
+        2025, 11, 2, 4, tzinfo=UTC
+    )
 
 
 @given(
@@ -73,26 +83,26 @@ def test_a_day_ends_the_second_time_that_midnight_comes():
 def test_any_instant_has_the_local_day_that_zoneinfo_says(zone, second):
     at = datetime.fromtimestamp(second, UTC)
     shown = at.astimezone(ZoneInfo(zone))
-    assert local_days(Site("s", zone), as_array([at])).tolist() == [shown.toordinal()]
-    assert local_day(Site("s", zone), at) == shown.date()
+    assert compute_local_days(Site("s", zone), as_array([at])).tolist() == [shown.toordinal()]
+    assert compute_local_day(Site("s", zone), at) == shown.date()
 
 
 def test_stretches_lie_end_to_end_and_change_twice_a_year():
-    found = stretches("Europe/Paris", year_start(2024), year_start(2026))
+    found = list_stretches("Europe/Paris", compute_year_start(2024), compute_year_start(2026))
     assert [s.offset // 3_600_000_000 for s in found] == [1, 2, 1, 2, 1]
     assert all(one.until == other.since for one, other in pairwise(found))
-    assert (found[0].since, found[-1].until) == (year_start(2024), year_start(2026))
-    assert stretches("Europe/Paris", year_start(2026), year_start(2024)) == []
+    assert (found[0].since, found[-1].until) == (compute_year_start(2024), compute_year_start(2026))
+    assert list_stretches("Europe/Paris", compute_year_start(2026), compute_year_start(2024)) == []
 
 
 def test_instants_far_outside_the_known_years_have_a_local_day_too():
     far = np.array(["0001-01-01", "9999-12-31T23:59"], dtype="datetime64[us]")
-    assert local_days(Site("s", "Asia/Tokyo"), far).tolist() == [1, 3652060]
-    assert local_days(Site("s", "Asia/Tokyo"), far[:0]).tolist() == []
+    assert compute_local_days(Site("s", "Asia/Tokyo"), far).tolist() == [1, 3652060]
+    assert compute_local_days(Site("s", "Asia/Tokyo"), far[:0]).tolist() == []
 
 
 def test_a_time_without_zone_or_without_value_is_refused():
     with pytest.raises(ValueError, match="no time zone"):
-        local_day(Site("s", "Asia/Tokyo"), datetime.fromisoformat("2025-01-01"))
+        compute_local_day(Site("s", "Asia/Tokyo"), datetime.fromisoformat("2025-01-01"))
     with pytest.raises(ValueError, match="NaT"):
-        local_days(Site("s", "Asia/Tokyo"), np.array(["NaT"], dtype="datetime64[us]"))
+        compute_local_days(Site("s", "Asia/Tokyo"), np.array(["NaT"], dtype="datetime64[us]"))

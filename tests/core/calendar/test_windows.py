@@ -5,15 +5,20 @@ from pathlib import Path
 import pytest
 import yaml
 
+from rollout.core.calendar.opening_hours import has_holidays
 from rollout.core.calendar.sites import Site, Window
-from rollout.core.calendar.windows import hours_faults, hours_warnings, known_country, share_of_year
+from rollout.core.calendar.windows import (
+    compute_year_shares,
+    find_hours_errors,
+    list_hours_warnings,
+)
 
 CREEK = Site("creek", "America/Denver", "US", (40.34, -105.57))
 POLICIES = Path(__file__).parents[4] / "shared" / "policies"
 
 
 def faults(hours: str, *, place=True, country=True, **more) -> list[str]:
-    return hours_faults(hours, has_place=place, has_country=country, **more)
+    return find_hours_errors(hours, has_coordinates=place, has_country=country, **more)
 
 
 @pytest.mark.parametrize(
@@ -64,7 +69,7 @@ def test_public_holidays_need_a_country_that_is_known():
     assert "give `country: FR`" in fault
     (fault,) = faults("Mo-Fr; PH off", site=Site("s", "UTC", "Norway"))
     assert "'Norway'" in fault
-    assert [known_country(code) for code in ("NO", "no", "XX", "")] == [True, False, False, False]
+    assert [has_holidays(code) for code in ("NO", "no", "XX", "")] == [True, False, False, False]
 
 
 @pytest.mark.parametrize("hours", ["SH", "Mo-Fr 08:00-16:00; SH off", "PH,SH off; Mo-Fr"])
@@ -97,34 +102,34 @@ def test_the_five_years_can_be_moved():
 
 def test_a_night_from_sunset_to_sunrise_is_warned_of():
     windows = [Window("day", "sunrise-sunset"), Window("night", "Mo-Su sunset - (sunrise-00:30)")]
-    (warning,) = hours_warnings(CREEK, [windows[0], windows[1], Window("rest")])
+    (warning,) = list_hours_warnings(CREEK, [windows[0], windows[1], Window("rest")])
     assert "window night" in warning
     assert "`24/7` last" in warning
 
 
 def test_a_place_far_from_the_sun_of_its_zone_is_warned_of():
     swapped_sign = Site("creek", "America/Denver", "US", (40.34, 105.57))
-    (warning,) = hours_warnings(swapped_sign, [Window("always")])
+    (warning,) = list_hours_warnings(swapped_sign, [Window("always")])
     assert warning.startswith("site creek: America/Denver is 10.0 h ahead of the sun")
     assert "place: [latitude, longitude]" in warning
 
 
 def test_a_small_gap_is_warned_of_and_a_large_one_is_meant():
     gap = [Window("day", "06:00-18:00"), Window("night", "18:00-05:55")]
-    (warning,) = hours_warnings(CREEK, gap)
+    (warning,) = list_hours_warnings(CREEK, gap)
     assert warning.startswith("site creek: 30.5 hours of a year are in no window")
-    assert hours_warnings(CREEK, [Window("day", "Mo-Sa 06:00-18:00")]) == []
-    assert hours_warnings(CREEK, [*gap, Window("rest", "24/7")]) == []
+    assert list_hours_warnings(CREEK, [Window("day", "Mo-Sa 06:00-18:00")]) == []
+    assert list_hours_warnings(CREEK, [*gap, Window("rest", "24/7")]) == []
 
 
 def test_shares_of_a_year_add_up():
     windows = [Window("day", "sunrise-sunset"), Window("dusk", "sunset-(sunset+01:00)")]
-    shares = share_of_year(CREEK, windows)
+    shares = compute_year_shares(CREEK, windows)
     assert list(shares) == ["day", "dusk", "other"]
     assert sum(shares.values()) == pytest.approx(1)
     assert shares["day"] == pytest.approx(0.508, abs=0.002)
     assert shares["dusk"] == pytest.approx(1 / 24)
-    assert share_of_year(CREEK, []) == {"other": 1.0}
+    assert compute_year_shares(CREEK, []) == {"other": 1.0}
 
 
 def hours_in(policy: str) -> list[str]:

@@ -7,20 +7,20 @@ from pathlib import Path
 
 import pytest
 
-from rollout.core.access.access_events import ACCESS_KINDS, UserAdded, household
+from rollout.core.access.access_events import ACCESS_KINDS, UserAdded, build_access_state
 from rollout.core.access.accounts import AccountNames
 from rollout.core.ledger.form1 import KINDS_OF_FORM_1
 from rollout.core.ledger.ledger import (
-    BrokenChainError,
-    chain,
-    event_of,
+    BrokenLedgerError,
+    build_ledger,
+    build_row,
     form_changed_row,
-    row_of,
-    stored_kinds,
-    verified,
+    list_stored_kinds,
+    parse_event,
+    verify_lines,
 )
 from rollout.core.scope.events import (
-    KINDS,
+    EVENT_TYPES,
     EraBegan,
     FormChanged,
     IncidentOpened,
@@ -30,7 +30,7 @@ from rollout.core.scope.events import (
     Stopped,
     VersionFirstUsed,
 )
-from rollout.core.scope.projection import evolve, fold
+from rollout.core.scope.projection import apply_event, apply_events
 from rollout.core.scope.scope import Scope
 from rollout.store.ledger.scopes import to_plain
 from tests.factories import CREEK, NOON, SALTS
@@ -48,64 +48,64 @@ LATER = [
 
 def mixed(events=LATER):
     """Return the old lines, the row that ends form 1, and rows of form 2 after it."""
-    rows = list(verified(OLD))
+    rows = list(verify_lines(OLD))
     rows.append(form_changed_row("bear-alarm", (len(rows), rows[-1].hash), NOON, "policy"))
     for event in events:
         last = rows[-1]
         rows.append(
-            row_of("bear-alarm", last.revision + 1, event, last.hash, salts=SALTS, names=NAMES)
+            build_row("bear-alarm", last.revision + 1, event, last.hash, salts=SALTS, names=NAMES)
         )
-    return [row.text() for row in rows]
+    return [row.format() for row in rows]
 
 
 def broken(lines):
-    with pytest.raises(BrokenChainError) as caught:
-        list(verified(lines))
+    with pytest.raises(BrokenLedgerError) as caught:
+        list(verify_lines(lines))
     return str(caught.value)
 
 
 def rehashed(lines, number, **changes):
     """Return lines of which one is changed and hashed anew; those after it are left out."""
-    row = list(verified(lines[:number]))[-1]
-    return [*lines[: number - 1], replace(row, **changes).text()]
+    row = list(verify_lines(lines[:number]))[-1]
+    return [*lines[: number - 1], replace(row, **changes).format()]
 
 
 # Form 1
 
 
 def test_a_chain_of_form_1_verifies_with_the_hashes_that_it_had():
-    rows = list(verified(OLD))
+    rows = list(verify_lines(OLD))
     assert [row.hash for row in rows] == [json.loads(line)["hash"] for line in OLD]
     assert {row.form for row in rows} == {1}
-    assert [row.text() for row in rows] == OLD
+    assert [row.format() for row in rows] == OLD
 
 
 def test_a_chain_of_form_1_has_every_kind_that_there_was():
-    kinds = {row.kind for row in verified(OLD)} | {row.kind for row in verified(OLD_ACCESS)}
+    kinds = {row.kind for row in verify_lines(OLD)} | {row.kind for row in verify_lines(OLD_ACCESS)}
     assert kinds == KINDS_OF_FORM_1.keys() - {"FormChanged"}
 
 
 def test_every_row_of_form_1_is_an_event_of_today():
-    events = [event_of(row) for row in verified(OLD)]
-    assert {type(event).__name__ for event in events} <= KINDS.keys()
+    events = [parse_event(row) for row in verify_lines(OLD)]
+    assert {type(event).__name__ for event in events} <= EVENT_TYPES.keys()
     narrowed = next(e for e in events if type(e).__name__ == "Narrowed")
     assert (narrowed.from_stage, narrowed.to_stage) == ("autonomous", "supervised")
     assert narrowed.reason == "agreement fell to 0.80"
     assert KINDS_OF_FORM_1.keys() - {"FormChanged"} == {
-        row.kind for lines in (OLD, OLD_ACCESS) for row in verified(lines)
+        row.kind for lines in (OLD, OLD_ACCESS) for row in verify_lines(lines)
     }
-    assert set(KINDS_OF_FORM_1.values()) <= KINDS.keys() | ACCESS_KINDS.keys()
+    assert set(KINDS_OF_FORM_1.values()) <= EVENT_TYPES.keys() | ACCESS_KINDS.keys()
 
 
 def test_a_chain_of_form_1_folds_to_the_scope_that_it_folded_to_before():
     kept = (CHAINS / "rollout-form-1.scope.json").read_text(encoding="utf-8")
     for then, now in RENAMED.items():
         kept = kept.replace(f'"{then}"', f'"{now}"')
-    assert to_plain(fold(map(event_of, verified(OLD)))) == json.loads(kept)
+    assert to_plain(apply_events(map(parse_event, verify_lines(OLD)))) == json.loads(kept)
 
 
 def test_a_house_chain_of_form_1_comes_to_the_same_accounts_roles_and_keys():
-    found = household(map(event_of, verified(OLD_ACCESS)))
+    found = build_access_state(map(parse_event, verify_lines(OLD_ACCESS)))
     assert found.people == {"ana", "bo", "cam-7", "cy"}
     assert found.machines == {"cam-7"}
     assert {(name, right.role) for name, right in found.rights} == {
@@ -116,7 +116,7 @@ def test_a_house_chain_of_form_1_comes_to_the_same_accounts_roles_and_keys():
 
 
 def test_rows_are_looked_for_under_the_kinds_of_both_forms():
-    assert stored_kinds({"GrantExpired", "RulesApplied"}) == {
+    assert list_stored_kinds({"GrantExpired", "RulesApplied"}) == {
         "GrantExpired",
         "Lapsed",
         "RulesApplied",
@@ -127,40 +127,40 @@ def test_rows_are_looked_for_under_the_kinds_of_both_forms():
 
 
 def test_a_chain_goes_on_in_form_2_after_the_row_that_holds_its_head():
-    rows = list(verified(mixed()))
+    rows = list(verify_lines(mixed()))
     assert [row.form for row in rows] == [1] * (len(OLD) + 1) + [2, 2]
-    changed = event_of(rows[len(OLD)])
+    changed = parse_event(rows[len(OLD)])
     assert changed == FormChanged(
         at=NOON, by="policy", form=2, revision=len(OLD), head=rows[len(OLD) - 1].hash
     )
 
 
 def test_a_mixed_chain_folds_as_if_it_had_one_form():
-    events = [event_of(replace(row, names=NAMES)) for row in verified(mixed())]
-    before = fold(map(event_of, verified(OLD)))
-    after = fold(LATER, replace(before, revision=before.revision + 1))
-    assert fold(events) == after
+    events = [parse_event(replace(row, names=NAMES)) for row in verify_lines(mixed())]
+    before = apply_events(map(parse_event, verify_lines(OLD)))
+    after = apply_events(LATER, replace(before, revision=before.revision + 1))
+    assert apply_events(events) == after
     assert after.stops["S-41"].by == "ana"
 
 
 def test_changing_the_form_changes_nothing_else_of_the_scope():
-    before = fold(map(event_of, verified(OLD)))
-    after = fold(map(event_of, verified(mixed([]))))
+    before = apply_events(map(parse_event, verify_lines(OLD)))
+    after = apply_events(map(parse_event, verify_lines(mixed([]))))
     assert replace(after, at=before.at, revision=before.revision) == before
 
 
 def test_form_2_does_not_follow_form_1_by_itself():
     lines = mixed()
-    rows = list(verified(lines))
+    rows = list(verify_lines(lines))
     follows = replace(rows[-1], revision=len(OLD) + 1, previous=rows[len(OLD) - 1].hash)
-    assert "is of form 2, unlike the line before it" in broken([*OLD, follows.text()])
+    assert "is of form 2, unlike the line before it" in broken([*OLD, follows.format()])
 
 
 def test_form_1_does_not_go_on_after_its_last_row():
     lines = mixed([])
-    rows = list(verified(lines))
+    rows = list(verify_lines(lines))
     again = replace(rows[0], revision=len(lines) + 1, previous=rows[-1].hash)
-    assert "is of form 1, unlike the line before it" in broken([*lines, again.text()])
+    assert "is of form 1, unlike the line before it" in broken([*lines, again.format()])
 
 
 @pytest.mark.parametrize(
@@ -178,7 +178,7 @@ def test_the_last_row_of_form_1_names_the_head_that_it_follows(body):
 
 def test_a_chain_of_form_2_has_no_form_to_change():
     event = FormChanged(at=NOON, by="policy", form=2, revision=0, head="")
-    assert "another head" in broken([row_of("r", 1, event, "", salts=SALTS).text()])
+    assert "another head" in broken([build_row("r", 1, event, "", salts=SALTS).format()])
 
 
 # Form 2: accounts
@@ -187,17 +187,17 @@ def test_a_chain_of_form_2_has_no_form_to_change():
 def test_a_row_of_form_2_holds_ids_and_no_names():
     lines = mixed()[-2:]
     assert not any('"ana"' in line for line in lines)
-    stopped, seen = list(verified(mixed()))[-2:]
+    stopped, seen = list(verify_lines(mixed()))[-2:]
     assert (stopped.actor, seen.actor) == ("u-aaaaaaaaaaaaaaaa", "policy")
-    assert event_of(replace(stopped, names=NAMES)) == LATER[0]
-    assert event_of(stopped).by == "u-aaaaaaaaaaaaaaaa"
+    assert parse_event(replace(stopped, names=NAMES)) == LATER[0]
+    assert parse_event(stopped).by == "u-aaaaaaaaaaaaaaaa"
 
 
 def test_fields_that_name_accounts_hold_ids_too():
     added = UserAdded(at=NOON, by="ana", user="cam-7", service_account=True)
-    row = row_of(":house", 1, added, "", salts=SALTS, names=NAMES)
+    row = build_row(":house", 1, added, "", salts=SALTS, names=NAMES)
     assert row.body["user"] == "u-cccccccccccccccc"
-    assert event_of(row) == added
+    assert parse_event(row) == added
 
 
 @pytest.mark.parametrize(
@@ -208,53 +208,53 @@ def test_an_incident_names_an_account_only_where_a_client_told_of_it(kind, about
     opened = IncidentOpened(
         at=NOON, by="policy", incident="I-1", kind=kind, effect="e", reason="r", about="cam-7"
     )
-    row = row_of("r", 1, opened, "", salts=SALTS, names=NAMES)
+    row = build_row("r", 1, opened, "", salts=SALTS, names=NAMES)
     assert row.body["about"] == about
-    assert event_of(row) == opened
+    assert parse_event(row) == opened
 
 
 # Form 2: free text
 
 
 def test_text_stands_beside_the_hashed_row():
-    row = row_of("r", 1, LATER[0], "", salts=SALTS)
+    row = build_row("r", 1, LATER[0], "", salts=SALTS)
     assert "reason" not in row.body
     assert row.body["reason_hash"] == row.texts["reason"].hash
-    (read,) = verified([row.text()])
-    assert event_of(read) == LATER[0]
+    (read,) = verify_lines([row.format()])
+    assert parse_event(read) == LATER[0]
     assert read.erased == ()
 
 
 def test_an_erased_text_is_no_fault_and_leaves_the_hash():
-    row = row_of("r", 1, LATER[0], "", salts=SALTS)
-    (read,) = verified([replace(row, texts={}).text()])
+    row = build_row("r", 1, LATER[0], "", salts=SALTS)
+    (read,) = verify_lines([replace(row, texts={}).format()])
     assert read.hash == row.hash
     assert read.erased == ("reason",)
-    assert event_of(read).reason == ""
+    assert parse_event(read).reason == ""
 
 
 def test_another_text_than_the_hashed_one_is_found():
-    row = row_of("r", 1, LATER[0], "", salts=SALTS)
+    row = build_row("r", 1, LATER[0], "", salts=SALTS)
     other = {"reason": replace(row.texts["reason"], text="fire")}
     assert "its text `reason` is not the one that was hashed" in broken(
-        [replace(row, texts=other).text()]
+        [replace(row, texts=other).format()]
     )
 
 
 def test_a_text_that_no_hash_stands_for_is_found():
-    row = row_of("r", 1, LATER[0], "", salts=SALTS)
+    row = build_row("r", 1, LATER[0], "", salts=SALTS)
     more = {**row.texts, "note": row.texts["reason"]}
-    assert "its text `note`" in broken([replace(row, texts=more).text()])
+    assert "its text `note`" in broken([replace(row, texts=more).format()])
 
 
 def test_an_empty_text_has_no_hash():
-    row = row_of("r", 1, replace(LATER[0], reason=""), "", salts=SALTS)
+    row = build_row("r", 1, replace(LATER[0], reason=""), "", salts=SALTS)
     assert "reason_hash" not in row.body
     assert not row.texts
 
 
 def test_the_same_text_has_another_hash_in_another_row():
-    first, second = chain("r", [LATER[0], LATER[0]], SALTS)
+    first, second = build_ledger("r", [LATER[0], LATER[0]], SALTS)
     assert first.body["reason_hash"] != second.body["reason_hash"]
 
 
@@ -264,10 +264,10 @@ def test_the_same_text_has_another_hash_in_another_row():
 def test_the_slot_of_a_tick_stands_in_the_row():
     slot = NOON - timedelta(minutes=15)
     event = replace(LATER[1], slot=slot)
-    row = row_of("r", 1, event, "", salts=SALTS)
+    row = build_row("r", 1, event, "", salts=SALTS)
     assert row.slot == row.at - 15 * 60 * 1_000_000
-    (read,) = verified([row.text()])
-    assert event_of(read) == event
+    (read,) = verify_lines([row.format()])
+    assert parse_event(read) == event
 
 
 @pytest.mark.parametrize(
@@ -280,10 +280,10 @@ def test_the_slot_of_a_tick_stands_in_the_row():
     ids=lambda event: type(event).__name__,
 )
 def test_kinds_that_later_versions_write_read_and_change_no_scope(event):
-    row = row_of("r", 1, event, "", salts=SALTS)
-    (read,) = verified([row.text()])
-    assert event_of(read) == event
-    assert replace(evolve(Scope(), event), at=None, revision=0) == Scope()
+    row = build_row("r", 1, event, "", salts=SALTS)
+    (read,) = verify_lines([row.format()])
+    assert parse_event(read) == event
+    assert replace(apply_event(Scope(), event), at=None, revision=0) == Scope()
 
 
 RAISED = ProposalRaised(
@@ -300,13 +300,13 @@ MORE = {
 
 
 def test_fields_that_later_versions_fill_stand_in_no_row_while_empty():
-    row = row_of("r", 1, RAISED, "", salts=SALTS)
+    row = build_row("r", 1, RAISED, "", salts=SALTS)
     assert not MORE.keys() & row.body.keys()
 
 
 @pytest.mark.parametrize("name", MORE)
 def test_fields_that_later_versions_fill_read_and_change_no_scope(name):
     event = replace(RAISED, **{name: MORE[name]})
-    (read,) = verified([row_of("r", 1, event, "", salts=SALTS).text()])
-    assert event_of(read) == event
-    assert fold([event]) == fold([RAISED])
+    (read,) = verify_lines([build_row("r", 1, event, "", salts=SALTS).format()])
+    assert parse_event(read) == event
+    assert apply_events([event]) == apply_events([RAISED])

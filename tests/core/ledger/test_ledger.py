@@ -13,23 +13,23 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout.core.calendar.instants import micros
+from rollout.core.calendar.instants import to_micros
 from rollout.core.calendar.sites import Cell
 from rollout.core.ledger.ledger import (
-    BrokenChainError,
-    Row,
-    canonical,
-    chain,
-    event_of,
-    row_of,
-    verified,
+    BrokenLedgerError,
+    CanonicalRow,
+    build_ledger,
+    build_row,
+    parse_event,
+    to_canonical_json,
+    verify_lines,
 )
-from rollout.core.scope.events import KINDS, Event, FormChanged, VersionFirstUsed
-from rollout.core.scope.projection import fold
+from rollout.core.scope.events import EVENT_TYPES, FormChanged, LedgerEvent, VersionFirstUsed
+from rollout.core.scope.projection import apply_events
 from tests.factories import NOON, SALTS, eventful
 
 EVENTS = eventful().events
-LINES = [row.text() for row in chain("bear-alarm", EVENTS, SALTS)]
+LINES = [row.format() for row in build_ledger("bear-alarm", EVENTS, SALTS)]
 
 names = st.text(max_size=8)
 instants = st.datetimes(
@@ -50,18 +50,18 @@ def of_hint(hint: object) -> st.SearchStrategy:
     return {datetime: instants, Cell: cells, **simple}[hint]
 
 
-def of_kind(kind: type[Event]) -> st.SearchStrategy[Event]:
+def of_kind(kind: type[LedgerEvent]) -> st.SearchStrategy[LedgerEvent]:
     hints = get_type_hints(kind)
     return st.builds(kind, **{f.name: of_hint(hints[f.name]) for f in fields(kind)})
 
 
-KINDS_OF_FORM_2 = {name: kind for name, kind in KINDS.items() if kind is not FormChanged}
+KINDS_OF_FORM_2 = {name: kind for name, kind in EVENT_TYPES.items() if kind is not FormChanged}
 events = st.one_of([of_kind(kind) for kind in KINDS_OF_FORM_2.values()])
 
 
 def broken(lines: list[str]) -> tuple[int, str]:
-    with pytest.raises(BrokenChainError) as caught:
-        list(verified(lines))
+    with pytest.raises(BrokenLedgerError) as caught:
+        list(verify_lines(lines))
     return caught.value.line, str(caught.value)
 
 
@@ -71,21 +71,21 @@ def broken(lines: list[str]) -> tuple[int, str]:
 @given(st.lists(events, max_size=4))
 @settings(deadline=None)
 def test_every_event_comes_back_as_it_went_in(happened):
-    rows = list(verified([row.text() for row in chain("r", happened, SALTS)]))
-    assert [event_of(row) for row in rows] == happened
+    rows = list(verify_lines([row.format() for row in build_ledger("r", happened, SALTS)]))
+    assert [parse_event(row) for row in rows] == happened
 
 
 def test_a_name_that_many_rows_say_is_one_text_in_memory():
     seen = VersionFirstUsed(at=NOON, by="policy", version="v-17")
-    texts = [row.text() for row in chain("a", [seen], SALTS)]
-    (one,), (other,) = (map(event_of, verified(texts)) for _ in range(2))
+    texts = [row.format() for row in build_ledger("a", [seen], SALTS)]
+    (one,), (other,) = (map(parse_event, verify_lines(texts)) for _ in range(2))
     assert one.version is other.version
 
 
 def test_replaying_the_written_ledger_gives_the_same_scope():
-    again = [event_of(row) for row in verified(line + "\n" for line in LINES)]
+    again = [parse_event(row) for row in verify_lines(line + "\n" for line in LINES)]
     assert again == EVENTS
-    assert fold(again) == fold(EVENTS)
+    assert apply_events(again) == apply_events(EVENTS)
 
 
 def test_a_row_is_one_line_of_the_columns_that_are_promised():
@@ -102,7 +102,7 @@ def test_a_row_is_one_line_of_the_columns_that_are_promised():
         "PolicyApplied",
     )
     assert (first["access_head"], first["previous"], first["actor"]) == (None, "", "ana")
-    assert first["at"] == micros(NOON) == NOON.timestamp() * 1_000_000
+    assert first["at"] == to_micros(NOON) == NOON.timestamp() * 1_000_000
 
 
 def test_site_window_and_version_stand_in_the_body():
@@ -121,7 +121,7 @@ def test_a_hash_is_that_of_the_canonical_content_under_its_domain():
 
 
 def test_an_empty_chain_is_whole():
-    assert list(verified([])) == []
+    assert list(verify_lines([])) == []
 
 
 # Canonical form
@@ -141,17 +141,17 @@ def test_an_empty_chain_is_whole():
 )
 def test_what_has_no_one_form_is_refused(value, says):
     with pytest.raises(ValueError, match=says):
-        canonical(value)
+        to_canonical_json(value)
 
 
 def test_a_row_with_a_float_is_never_written():
-    row = row_of("r", 1, VersionFirstUsed(at=NOON, by="policy", version="v1"), "", salts=SALTS)
+    row = build_row("r", 1, VersionFirstUsed(at=NOON, by="policy", version="v1"), "", salts=SALTS)
     with pytest.raises(ValueError, match="float"):
-        replace(row, body={"share": 0.5}).text()
+        replace(row, body={"share": 0.5}).format()
 
 
 def test_the_form_is_sorted_dense_and_unescaped():
-    assert canonical({"b": [True, None, 2**53 - 1], "a": 'ü"'}) == (
+    assert to_canonical_json({"b": [True, None, 2**53 - 1], "a": 'ü"'}) == (
         '{"a":"ü\\"","b":[true,null,9007199254740991]}'
     )
 
@@ -190,8 +190,8 @@ def test_an_edited_line_is_named(number, change):
 
 
 def test_a_line_whose_hash_was_made_anew_breaks_the_next_one():
-    row = next(iter(verified([LINES[0]])))
-    forged = replace(row, actor="eve").text()
+    row = next(iter(verify_lines([LINES[0]])))
+    forged = replace(row, actor="eve").format()
     assert broken([forged, *LINES[1:]]) == (2, "line 2: does not follow the line before it")
 
 
@@ -205,7 +205,7 @@ def test_swapped_lines_are_found_at_the_first_of_them(one, other):
     swapped = list(LINES)
     swapped[one], swapped[other] = swapped[other], swapped[one]
     if one == other:
-        assert len(list(verified(swapped))) == len(LINES)
+        assert len(list(verify_lines(swapped))) == len(LINES)
     else:
         assert broken(swapped)[0] == min(one, other) + 1
 
@@ -216,13 +216,13 @@ def test_a_doubled_line_is_found(number):
 
 
 def test_a_chain_begins_with_its_first_revision():
-    row = next(iter(verified(LINES[:1])))
-    assert "out of place" in broken([replace(row, revision=2).text()])[1]
+    row = next(iter(verify_lines(LINES[:1])))
+    assert "out of place" in broken([replace(row, revision=2).format()])[1]
 
 
 def test_a_row_of_another_rollout_is_out_of_place():
-    first, second = list(verified(LINES[:2]))
-    assert "out of place" in broken([first.text(), replace(second, rollout="other").text()])[1]
+    first, second = list(verify_lines(LINES[:2]))
+    assert "out of place" in broken([first.format(), replace(second, rollout="other").format()])[1]
 
 
 @pytest.mark.parametrize(
@@ -258,17 +258,17 @@ def test_a_line_that_is_not_a_row_in_canonical_form_is_named(line, says):
 
 @pytest.mark.parametrize("kind", ["Invented", "", [], None])
 def test_a_kind_that_nobody_knows_is_named(kind):
-    row = replace(next(iter(verified(LINES[:1]))), kind=kind)
-    assert broken([row.text()])[0] == 1
+    row = replace(next(iter(verify_lines(LINES[:1]))), kind=kind)
+    assert broken([row.format()])[0] == 1
 
 
 def test_a_chain_cut_off_at_its_end_looks_whole():
     """So heads are kept elsewhere; the module says it."""
-    assert len(list(verified(LINES[:-3]))) == len(LINES) - 3
+    assert len(list(verify_lines(LINES[:-3]))) == len(LINES) - 3
 
 
 def test_rows_are_read_one_by_one():
-    rows = verified([LINES[0], "nonsense"])
-    assert isinstance(next(rows), Row)
-    with pytest.raises(BrokenChainError):
+    rows = verify_lines([LINES[0], "nonsense"])
+    assert isinstance(next(rows), CanonicalRow)
+    with pytest.raises(BrokenLedgerError):
         next(rows)

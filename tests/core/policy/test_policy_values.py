@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.calendar.sites import OTHER, Cell, Site
-from rollout.core.policy.levers import Cost, Lever, Margin, Number
+from rollout.core.calendar.sites import OTHER_WINDOW, Cell, Site
+from rollout.core.policy.levers import CostRule, Lever, Margin, Number
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import (
     Freeze,
@@ -17,8 +17,8 @@ from rollout.core.policy.policy import (
     Policy,
     Stage,
     Where,
-    duration_text,
-    matches,
+    format_duration,
+    matches_pattern,
 )
 from tests.factories import (
     AGREEMENT,
@@ -57,7 +57,7 @@ MOMENT = timedelta(microseconds=1)
     ],
 )
 def test_only_a_star_is_special_in_a_pattern(pattern, name, fits):
-    assert matches(pattern, name) is fits
+    assert matches_pattern(pattern, name) is fits
 
 
 def test_a_row_that_names_nothing_speaks_of_every_cell():
@@ -73,15 +73,15 @@ BEAR = Lever(
     "alarm",
     labels=("bear", "fox", "none"),
     actions=("siren", "nothing", "nothing"),
-    costs=(Cost(20.0, did="nothing", right="siren"), Cost(1.0)),
+    costs=(CostRule(20.0, did="nothing", right="siren"), CostRule(1.0)),
 )
 DOSE = Lever(
     "dose",
     number=Number("ml", 0, 100, Margin(0.1, relative=True)),
     costs=(
-        Cost(9.0, under=Margin(20.0)),
-        Cost(4.0, over=Margin(0.5, relative=True)),
-        Cost(1.0, off=Margin(5.0)),
+        CostRule(9.0, under=Margin(20.0)),
+        CostRule(4.0, over=Margin(0.5, relative=True)),
+        CostRule(1.0, off=Margin(5.0)),
     ),
 )
 
@@ -96,16 +96,16 @@ DOSE = Lever(
     ],
 )
 def test_the_first_cost_row_that_fits_counts_and_the_same_action_is_free(did, right, cost):
-    assert BEAR.cost(did, right) == cost
+    assert BEAR.compute_cost(did, right) == cost
 
 
 def test_without_a_row_a_wrong_action_costs_the_most():
-    bare = Lever("alarm", labels=("a", "b"), actions=("x", "y"), costs=(Cost(3.0, did="x"),))
-    assert (bare.cost("x", "y"), bare.cost("y", "x")) == (3.0, 3.0)
+    bare = Lever("alarm", labels=("a", "b"), actions=("x", "y"), costs=(CostRule(3.0, did="x"),))
+    assert (bare.compute_cost("x", "y"), bare.compute_cost("y", "x")) == (3.0, 3.0)
 
 
 def test_a_label_that_is_not_the_levers_leads_to_no_action():
-    assert (BEAR.action("fox"), BEAR.action("moose")) == ("nothing", None)
+    assert (BEAR.find_action("fox"), BEAR.find_action("moose")) == ("nothing", None)
 
 
 @pytest.mark.parametrize(
@@ -124,12 +124,12 @@ def test_a_label_that_is_not_the_levers_leads_to_no_action():
     ],
 )
 def test_a_number_costs_by_how_far_it_lies_from_the_persons(model, person, cost):
-    assert DOSE.cost_of_number(model, person) == cost
+    assert DOSE.compute_number_cost(model, person) == cost
 
 
 def test_a_distance_without_a_row_is_free():
-    near = Lever("dose", number=DOSE.number, costs=(Cost(9.0, under=Margin(20.0)),))
-    assert near.cost_of_number(90, 50) == 0.0
+    near = Lever("dose", number=DOSE.number, costs=(CostRule(9.0, under=Margin(20.0)),))
+    assert near.compute_number_cost(90, 50) == 0.0
 
 
 def test_costs_of_several_levers_add_up():
@@ -139,44 +139,44 @@ def test_costs_of_several_levers_add_up():
 
 
 def test_more_than_64_levels_become_64_steps():
-    fine = tuple(Cost(float(n), did="siren") for n in range(1, 100))
+    fine = tuple(CostRule(float(n), did="siren") for n in range(1, 100))
     many = policy(levers=(Lever("alarm", labels=("a",), actions=("x",), costs=fine),))
     assert (len(many.cost_levels), many.cost_levels[0], many.cost_levels[-1]) == (64, 0.0, 99.0)
 
 
 def test_one_lever_is_the_whole_and_of_several_a_star_stands_for_all():
-    assert policy().whole == "alarm"
-    assert policy(levers=(BEAR, DOSE)).whole == "*"
+    assert policy().whole_unit_lever == "alarm"
+    assert policy(levers=(BEAR, DOSE)).whole_unit_lever == "*"
 
 
 # Ladder and gates
 
 
 def test_rung_zero_is_shadow():
-    assert policy().rungs == ("shadow", "supervised", "autonomous")
-    assert (policy().stage(1), policy().stage(2)) == (SUPERVISED, AUTONOMOUS)
+    assert policy().stage_ids == ("shadow", "supervised", "autonomous")
+    assert (policy().get_stage(1), policy().get_stage(2)) == (SUPERVISED, AUTONOMOUS)
     assert (SUPERVISED.model_decides, AUTONOMOUS.model_decides) == (False, True)
 
 
 def test_every_site_in_every_window_is_a_cell_and_other_is_none():
     assert len(policy().cells) == 4
-    assert Cell("creek", OTHER) not in policy().known
+    assert Cell("creek", OTHER_WINDOW) not in policy().cell_set
 
 
 def test_the_first_gate_that_fits_counts():
     night = Gate("supervised", (AGREEMENT,), 0.01, where=Where(windows=("night",)))
     asked = policy(gates=(night, TO_SUPERVISED, TO_AUTONOMOUS))
-    assert (asked.gate(1, CREEK), asked.gate(1, CREEK_NIGHT)) == (TO_SUPERVISED, night)
-    assert asked.gate(0, CREEK) is None
+    assert (asked.find_gate(1, CREEK), asked.find_gate(1, CREEK_NIGHT)) == (TO_SUPERVISED, night)
+    assert asked.find_gate(0, CREEK) is None
 
 
 def test_a_gate_asks_for_its_own_conditions_before_those_below_and_for_none_twice():
     own = Condition("recall", 0.8, at_least=True, label="bear")
     upper = Gate("autonomous", (own, AGREEMENT), 0.01)
     asked = policy(gates=(TO_SUPERVISED, upper))
-    assert asked.required(2, CREEK) == (own, AGREEMENT)
-    assert asked.required(1, CREEK) == (AGREEMENT,)
-    assert asked.required(0, CREEK) == ()
+    assert asked.list_conditions(2, CREEK) == (own, AGREEMENT)
+    assert asked.list_conditions(1, CREEK) == (AGREEMENT,)
+    assert asked.list_conditions(0, CREEK) == ()
 
 
 # Ceilings and freezes
@@ -196,21 +196,21 @@ def test_a_gate_asks_for_its_own_conditions_before_those_below_and_for_none_twic
     ],
 )
 def test_the_lowest_limit_that_fits_is_the_ceiling(limits, rung):
-    assert policy(limits=limits).ceiling(CREEK, NOON) == rung
+    assert policy(limits=limits).compute_ceiling(CREEK, NOON) == rung
 
 
-@pytest.mark.parametrize("cell", [Cell("moon", "day"), Cell("creek", OTHER)])
+@pytest.mark.parametrize("cell", [Cell("moon", "day"), Cell("creek", OTHER_WINDOW)])
 def test_an_unknown_cell_has_the_ceiling_of_shadow(cell):
-    assert policy().ceiling(cell, NOON) == 0
+    assert policy().compute_ceiling(cell, NOON) == 0
 
 
 def test_a_trial_ends_with_the_last_day_of_the_sites_own_clock():
     sites = (Site("creek", "America/Denver"), Site("lake", "UTC"))
     trial = policy(sites=sites, limits=(Limit(ends=date(2027, 6, 1)),))
     midnight = datetime(2027, 6, 2, 6, tzinfo=UTC)
-    assert trial.ceiling(CREEK, midnight - MOMENT) == 2
-    assert trial.ceiling(CREEK, midnight) == 0
-    assert trial.ceiling(LAKE, midnight - 6 * timedelta(hours=1)) == 0
+    assert trial.compute_ceiling(CREEK, midnight - MOMENT) == 2
+    assert trial.compute_ceiling(CREEK, midnight) == 0
+    assert trial.compute_ceiling(LAKE, midnight - 6 * timedelta(hours=1)) == 0
 
 
 def test_a_freeze_holds_in_its_hours_by_the_sites_clock_where_it_fits():
@@ -218,9 +218,9 @@ def test_a_freeze_holds_in_its_hours_by_the_sites_clock_where_it_fits():
     freeze = Freeze("Jun 02", "fair", Where(sites=("creek",)))
     frozen = policy(sites=sites, freezes=(freeze,))
     at = datetime(2027, 6, 3, 5, tzinfo=UTC)  # 23:00 of 2 June at the creek
-    assert frozen.frozen(CREEK, at) == freeze
-    assert frozen.frozen(LAKE, at - timedelta(days=1)) is None
-    assert frozen.frozen(CREEK, at + timedelta(hours=1)) is None
+    assert frozen.find_freeze(CREEK, at) == freeze
+    assert frozen.find_freeze(LAKE, at - timedelta(days=1)) is None
+    assert frozen.find_freeze(CREEK, at + timedelta(hours=1)) is None
 
 
 # Bands
@@ -234,21 +234,21 @@ SHARED = staged(Stage("supervised", blind=0.5), Stage("autonomous", blind=0.2, a
 
 
 def test_bands_are_cut_where_some_stage_treats_draws_otherwise():
-    assert SHARED.cuts == pytest.approx((0.2, 0.4, 0.5))
-    assert [SHARED.band(d) for d in (0.0, 0.2, 0.39, 0.45, 0.5, 0.99)] == [0, 1, 1, 2, 3, 3]
+    assert SHARED.bucket_edges == pytest.approx((0.2, 0.4, 0.5))
+    assert [SHARED.find_bucket(d) for d in (0.0, 0.2, 0.39, 0.45, 0.5, 0.99)] == [0, 1, 1, 2, 3, 3]
 
 
 @given(st.floats(0, 1, exclude_max=True), st.integers(0, 2))
 def test_a_draw_is_seen_or_blind_as_its_band_says(number, rung):
-    seen = rung == 0 or number < SHARED.stage(rung).seen
-    blind = rung == 0 or number < SHARED.stage(rung).blind
-    assert (SHARED.band(number) < SHARED.seen_bands(rung)) is seen
-    assert (SHARED.band(number) < SHARED.blind_bands(rung)) is blind
+    seen = rung == 0 or number < SHARED.get_stage(rung).reviewed_share
+    blind = rung == 0 or number < SHARED.get_stage(rung).blind
+    assert (SHARED.find_bucket(number) < SHARED.count_reviewed_buckets(rung)) is seen
+    assert (SHARED.find_bucket(number) < SHARED.count_blind_buckets(rung)) is blind
 
 
 def test_audits_are_a_share_of_what_the_model_decides():
-    assert Stage("a", blind=0.2, audit=0.25).seen == pytest.approx(0.4)
-    assert Stage("s", blind=0.5).seen == 0.5
+    assert Stage("a", blind=0.2, audit=0.25).reviewed_share == pytest.approx(0.4)
+    assert Stage("s", blind=0.5).reviewed_share == 0.5
 
 
 # The rest
@@ -273,7 +273,7 @@ def test_a_takeover_goes_down_to_a_rung_or_not_at_all(takeover, floor):
     ],
 )
 def test_a_span_is_said_in_its_largest_whole_unit(span, text):
-    assert duration_text(span) == text
+    assert format_duration(span) == text
 
 
 def test_a_guard_is_known_by_what_it_says_and_its_span():
@@ -290,7 +290,7 @@ def test_a_number_on_the_edge_of_its_tolerance_agrees_in_binary_too():
     lever = Lever(
         "price",
         number=Number("EUR", 0.0, 99.0, Margin(0.05)),
-        costs=(Cost(4.0, over=Margin(0.05)),),
+        costs=(CostRule(4.0, over=Margin(0.05)),),
     )
-    assert lever.cost_of_number(10.05, 10.0) == 0.0
-    assert lever.cost_of_number(10.0501, 10.0) == 4.0
+    assert lever.compute_number_cost(10.05, 10.0) == 0.0
+    assert lever.compute_number_cost(10.0501, 10.0) == 4.0

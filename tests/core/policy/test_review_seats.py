@@ -14,19 +14,19 @@ from rollout.core.records.reviews import (
     ADJUDICATE,
     ASSISTED,
     BLIND,
-    WORSE,
-    BadVerdict,
-    Seat,
-    answer_by,
-    check_verdict,
-    differ,
-    draws_of,
-    due_at,
-    exposure,
-    seats,
+    EXPOSURE_ORDER,
+    InvalidDecisionError,
+    PlannedReviewTask,
+    check_decision,
+    compute_answer_deadline,
+    compute_case_sampling_values,
+    compute_due_time,
+    compute_exposure,
+    has_disagreement,
+    plan_review_tasks,
 )
-from rollout.core.scope.assignment import unit_of
-from rollout.core.statistics.sampling import draw
+from rollout.core.scope.assignment import compute_unit_key
+from rollout.core.statistics.sampling import compute_sampling_value
 from tests.factories import HOUR, MINUTE, NOON, policy
 
 LADDER = (Stage("supervised", blind=0.5), Stage("autonomous", blind=0.1, audit=0.5))
@@ -38,11 +38,13 @@ shares = st.floats(0, 1, exclude_max=True)
 def asked(rung, drawn, *, verdicts=1, second_verdict=0.0, second=0.9, sure=True):
     rules = EvidenceRules(verdicts=verdicts, second_verdict=second_verdict)
     made = policy(stages=LADDER, evidence=rules)
-    return seats(made, rung, drawn=drawn, second=second, sure=sure)
+    return plan_review_tasks(
+        made, rung, sampling_value=drawn, second_sampling_value=second, is_confident=sure
+    )
 
 
 def blind(count):
-    return tuple(Seat(BLIND, number) for number in range(1, count + 1))
+    return tuple(PlannedReviewTask(BLIND, number) for number in range(1, count + 1))
 
 
 @pytest.mark.parametrize(
@@ -50,7 +52,7 @@ def blind(count):
     [
         (0, 0.99, blind(3)),
         (1, 0.49, blind(3)),
-        (1, 0.5, (Seat(ASSISTED),)),
+        (1, 0.5, (PlannedReviewTask(ASSISTED),)),
         (2, 0.09, blind(3)),
         (2, 0.54, blind(3)),
         (2, 0.56, ()),
@@ -70,14 +72,18 @@ def test_below_the_confidence_floor_one_person_decides_unseen():
 def test_a_second_reading_adds_a_blind_seat_where_somebody_is_asked_unseen():
     assert asked(0, 0.9, second_verdict=0.2, second=0.19) == blind(2)
     assert asked(0, 0.9, second_verdict=0.2, second=0.2) == blind(1)
-    assert asked(1, 0.9, second_verdict=0.2, second=0.19) == (Seat(ASSISTED),)
+    assert asked(1, 0.9, second_verdict=0.2, second=0.19) == (PlannedReviewTask(ASSISTED),)
     assert asked(0, 0.9, second_verdict=0.2, second=0.19, verdicts=3) == blind(3)
 
 
 @given(st.integers(0, 2), shares, shares)
 def test_an_audited_case_has_the_seats_of_any_other_blind_one(rung, drawn, second):
     found = asked(rung, drawn, second_verdict=0.3, second=second)
-    assert found in ((), (Seat(ASSISTED),), asked(0, 0.0, second_verdict=0.3, second=second))
+    assert found in (
+        (),
+        (PlannedReviewTask(ASSISTED),),
+        asked(0, 0.0, second_verdict=0.3, second=second),
+    )
 
 
 def test_a_case_is_drawn_by_its_unit():
@@ -87,26 +93,26 @@ def test_a_case_is_drawn_by_its_unit():
     slot = int(NOON.timestamp()) // 600
 
     def unit(of, case):
-        return unit_of(of, case.key, case.site, case.occurred_at, case.episode)
+        return compute_unit_key(of, case.key, case.site, case.occurred_at, case.episode)
 
     assert [unit(p, burst) for p in (policy(), by_episode, spanned)] == ["a", "e", "e"]
     assert [unit(p, CASE) for p in (by_episode, spanned)] == ["a", f"creek@{slot}"]
-    assert draws_of(by_episode, SALT, burst) == (
-        draw(SALT, "stage", "e"),
-        draw(SALT, "second", "a"),
+    assert compute_case_sampling_values(by_episode, SALT, burst) == (
+        compute_sampling_value(SALT, "stage", "e"),
+        compute_sampling_value(SALT, "second", "a"),
     )
 
 
 def test_a_verdict_is_asked_for_until_it_is_too_late_to_count():
     made = policy(evidence=EvidenceRules(grace=HOUR))
-    assert due_at(made, NOON, NOON - MINUTE) == NOON + HOUR
-    assert due_at(made, NOON, NOON + MINUTE) == NOON + HOUR + MINUTE
+    assert compute_due_time(made, NOON, NOON - MINUTE) == NOON + HOUR
+    assert compute_due_time(made, NOON, NOON + MINUTE) == NOON + HOUR + MINUTE
 
 
 def test_the_most_pressing_lever_says_until_when_an_answer_is_of_use():
     levers = [replace(policy().levers[0], id=n, answer_within=w) for n, w in LIMITS]
-    assert answer_by(policy(levers=tuple(levers)), NOON) == NOON + MINUTE
-    assert answer_by(policy(), NOON) is None
+    assert compute_answer_deadline(policy(levers=tuple(levers)), NOON) == NOON + MINUTE
+    assert compute_answer_deadline(policy(), NOON) is None
 
 
 LIMITS = [("a", HOUR), ("b", MINUTE), ("c", None)]
@@ -126,25 +132,27 @@ LIMITS = [("a", HOUR), ("b", MINUTE), ("c", None)]
     ],
 )
 def test_what_the_server_showed_says_how_blind_a_verdict_is(kind, shown, expected):
-    assert exposure(kind, shown) == expected
+    assert compute_exposure(kind, shown) == expected
 
 
 pages = st.tuples(st.sampled_from(["case", "prediction", "decisions"]), st.sampled_from("abc"))
 
 
-@given(st.sampled_from([BLIND, ASSISTED, ADJUDICATE]), st.lists(pages), st.sampled_from(WORSE))
+@given(
+    st.sampled_from([BLIND, ASSISTED, ADJUDICATE]), st.lists(pages), st.sampled_from(EXPOSURE_ORDER)
+)
 def test_a_claim_never_makes_a_verdict_better_evidence(kind, shown, claimed):
-    said = exposure(kind, shown, claimed)
-    assert WORSE.index(said) >= WORSE.index(exposure(kind, shown))
-    assert WORSE.index(said) >= WORSE.index(claimed)
+    said = compute_exposure(kind, shown, claimed)
+    assert EXPOSURE_ORDER.index(said) >= EXPOSURE_ORDER.index(compute_exposure(kind, shown))
+    assert EXPOSURE_ORDER.index(said) >= EXPOSURE_ORDER.index(claimed)
 
 
 def test_people_differ_where_two_who_are_sure_say_different_things():
     bear, fox, unsure = {"a": "bear"}, {"a": "fox"}, {"a": None}
-    assert differ([bear, fox])
-    assert differ([{**bear, "b": "x"}, {**bear, "b": "y"}])
-    assert not differ([bear, bear, unsure, {}])
-    assert not differ([])
+    assert has_disagreement([bear, fox])
+    assert has_disagreement([{**bear, "b": "x"}, {**bear, "b": "y"}])
+    assert not has_disagreement([bear, bear, unsure, {}])
+    assert not has_disagreement([])
 
 
 MIXED = policy(
@@ -160,8 +168,8 @@ MIXED = policy(
     [{"alarm": "bear"}, {"alarm": None, "price": "7.5"}, {"price": "+1e1"}, {"price": "99.5"}],
 )
 def test_an_answer_that_a_lever_has_passes(answers):
-    check_verdict(MIXED, answers, unsure=False)
-    check_verdict(MIXED, {}, unsure=True)
+    check_decision(MIXED, answers, unsure=False)
+    check_decision(MIXED, {}, unsure=True)
 
 
 @pytest.mark.parametrize(
@@ -177,14 +185,14 @@ def test_an_answer_that_a_lever_has_passes(answers):
     ],
 )
 def test_an_answer_that_no_lever_has_is_refused_with_what_would_be_right(answers, unsure, says):
-    with pytest.raises(BadVerdict, match=says):
-        check_verdict(MIXED, answers, unsure=unsure)
+    with pytest.raises(InvalidDecisionError, match=says):
+        check_decision(MIXED, answers, unsure=unsure)
 
 
 def test_a_note_that_no_database_takes_is_refused():
-    with pytest.raises(BadVerdict, match="NUL"):
-        check_verdict(MIXED, {}, unsure=True, note="a\0b")
+    with pytest.raises(InvalidDecisionError, match="NUL"):
+        check_decision(MIXED, {}, unsure=True, note="a\0b")
 
 
 def test_grace_is_measured_from_the_later_of_the_two():
-    assert due_at(policy(), NOON, NOON + HOUR) - NOON == timedelta(hours=25)
+    assert compute_due_time(policy(), NOON, NOON + HOUR) - NOON == timedelta(hours=25)

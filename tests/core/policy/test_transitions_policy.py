@@ -6,10 +6,10 @@ from datetime import date
 import pytest
 
 from rollout.core.calendar.sites import Site, Window
-from rollout.core.errors import MachineKey, NotNarrower, OwnProposal
-from rollout.core.policy.levers import Cost, Lever
+from rollout.core.errors import NotNarrowerError, OwnProposalError, UserRequiredError
+from rollout.core.policy.levers import CostRule, Lever
 from rollout.core.policy.policy import EvidenceRules, Freeze, Gate, Limit, Minimum, Policy, Stage
-from rollout.core.scope.commands import Person, Reject, Tick
+from rollout.core.scope.commands import Actor, RejectProposal, Tick
 from rollout.core.scope.events import PolicyApplied
 from tests.factories import (
     AGREEMENT,
@@ -57,7 +57,7 @@ def test_a_policy_that_holds_already_changes_nothing():
 
 
 def test_a_key_edits_no_policy():
-    with pytest.raises(MachineKey):
+    with pytest.raises(UserRequiredError):
         Rollout().edit(COSMETIC, by=BOT)
 
 
@@ -80,7 +80,7 @@ def test_a_lower_ceiling_cuts_at_once_and_the_grants_stay(limit):
     rollout = autonomous()
     assert kinds(rollout.edit(policy(limits=(limit,)))) == ["PolicyApplied"]
     assert rollout.stage() == ("supervised" if limit.ends is None else "shadow")
-    assert len(rollout.scope.state(CREEK, "v1").grants) == 2
+    assert len(rollout.scope.get_cell_state(CREEK, "v1").grants) == 2
 
 
 def test_a_stricter_line_voids_what_no_longer_meets_the_gate():
@@ -113,7 +113,7 @@ def test_a_looser_edit_waits_for_the_approvals_of_the_highest_gate_before(looser
     assert (raised.kind, raised.by, raised.needs) == ("policy", "ana", ("operator", "safety"))
     assert raised.about == looser.hash
     assert rollout.tick() == ()
-    with pytest.raises(OwnProposal):
+    with pytest.raises(OwnProposalError):
         rollout.approve(raised, ANA)
     rollout.approve(raised, BO, CY)
     (applied,) = rollout.tick({CREEK: MET})
@@ -156,7 +156,7 @@ def test_the_same_edit_waits_once_whoever_asks_again():
 def test_a_rejected_edit_is_gone_and_may_be_raised_again():
     rollout = Rollout()
     (raised,) = rollout.edit(LOOSE_GATE)
-    rollout.do(Reject(at=rollout.at, by=BO, proposal=raised.proposal))
+    rollout.do(RejectProposal(at=rollout.at, by=BO, proposal=raised.proposal))
     assert kinds(rollout.edit(LOOSE_GATE)) == ["ProposalRaised"]
 
 
@@ -193,7 +193,7 @@ def test_nothing_else_follows_in_the_tick_in_which_an_edit_comes_into_force():
         lever,
         labels=("bear", "none", "wolf"),
         actions=("siren", "nothing", "flash"),
-        costs=(Cost(9.0, did="flash"), Cost(9.0, right="flash"), Cost(1.0)),
+        costs=(CostRule(9.0, did="flash"), CostRule(9.0, right="flash"), CostRule(1.0)),
     )
     rollout = Rollout(policy(levers=(lever,), gates=(cost,)))
     key = cost.require[0].key
@@ -219,7 +219,7 @@ def test_a_policy_without_gates_asks_two_operators_for_its_first_one():
 
 
 def attempts(rollout: Rollout) -> list[int]:
-    return [rollout.scope.state(c, "v1").attempt for c in rollout.policy.cells]
+    return [rollout.scope.get_cell_state(c, "v1").attempt for c in rollout.policy.cells]
 
 
 def put(rollout: Rollout, new: Policy) -> PolicyApplied:
@@ -227,7 +227,7 @@ def put(rollout: Rollout, new: Policy) -> PolicyApplied:
     events = rollout.edit(new)
     if isinstance(events[-1], PolicyApplied):
         return events[-1]
-    rollout.approve(events[0], BO, Person("eve", ("operator", "safety")))
+    rollout.approve(events[0], BO, Actor("eve", ("operator", "safety")))
     return next(e for e in rollout.tick() if isinstance(e, PolicyApplied))
 
 
@@ -325,7 +325,7 @@ def test_a_changed_definition_pops_all_grants_and_starts_the_next_attempt(new, w
     rollout.widen(LAKE)
     applied = put(rollout, new)
     assert {cell.site for cell in applied.cleared} == where
-    assert (rollout.stage(), rollout.scope.state(CREEK, "v1").attempt) == ("shadow", 2)
+    assert (rollout.stage(), rollout.scope.get_cell_state(CREEK, "v1").attempt) == ("shadow", 2)
     assert rollout.stage(LAKE) == ("shadow" if "lake" in where else "supervised")
 
 
@@ -353,7 +353,7 @@ def test_a_site_that_is_removed_loses_its_grants_and_may_come_back_in_shadow():
     assert rollout.tick({CREEK: MET}) == ()
     put(rollout, policy())
     assert rollout.stage() == "shadow"
-    assert rollout.scope.state(CREEK, "v1").attempt == 2
+    assert rollout.scope.get_cell_state(CREEK, "v1").attempt == 2
 
 
 def test_a_site_that_is_removed_while_its_guards_are_in_alarm_stops_no_tick():
@@ -411,7 +411,7 @@ def test_a_renamed_rung_takes_its_grants_along():
     rollout = climbed(laddered(SUPERVISED, AUTONOMOUS))
     renamed = laddered(replace(SUPERVISED, id="helped"), AUTONOMOUS)
     edit(rollout, renamed)
-    assert rollout.scope.state(CREEK, "v1").grants == ()
+    assert rollout.scope.get_cell_state(CREEK, "v1").grants == ()
     rollout.widen()
     assert rollout.stage() == "helped"
     assert kinds(rollout.narrow("shadow")) == ["Narrowed"]
@@ -421,7 +421,7 @@ def test_a_person_narrows_whatever_the_ladder_has_become():
     rollout = climbed(laddered(SUPERVISED, MIDDLE, AUTONOMOUS))
     edit(rollout, laddered(SUPERVISED, replace(MIDDLE, id="helped"), AUTONOMOUS))
     for to in ("autonomous", "helped"):
-        with pytest.raises(NotNarrower):
+        with pytest.raises(NotNarrowerError):
             rollout.narrow(to)
     assert kinds(rollout.narrow()) == ["Narrowed"]
 
@@ -430,7 +430,7 @@ def test_a_shorter_ladder_cuts_what_is_above_it():
     rollout = climbed(laddered(SUPERVISED, AUTONOMOUS))
     rollout.edit(laddered(SUPERVISED))
     assert rollout.stage() == "supervised"
-    assert len(rollout.scope.state(CREEK, "v1").grants) == 1
+    assert len(rollout.scope.get_cell_state(CREEK, "v1").grants) == 1
 
 
 # Guards that are edited while in alarm

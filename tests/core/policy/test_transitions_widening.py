@@ -7,17 +7,17 @@ import pytest
 
 from rollout.core.calendar.sites import Cell, Site
 from rollout.core.errors import (
-    AlreadyApproved,
-    EvidenceMoved,
-    MachineKey,
-    NotEligible,
-    OwnProposal,
-    ProposalClosed,
-    UnknownProposal,
+    AlreadyApprovedError,
+    EvidenceChangedError,
+    NotEligibleError,
+    OwnProposalError,
+    ProposalClosedError,
+    UnknownProposalError,
+    UserRequiredError,
 )
-from rollout.core.policy.cell_evidence import Counted
+from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.policy import Freeze, Limit, Minimum, Waves, Where
-from rollout.core.scope.commands import Approve, Person, Reject
+from rollout.core.scope.commands import Actor, ApproveProposal, RejectProposal
 from rollout.core.scope.events import ProposalVoided, Renewed, Widened
 from tests.factories import (
     ANA,
@@ -230,11 +230,13 @@ def test_one_person_counts_once_and_may_say_it_again():
     proposal = rollout.raised()
     rollout.approve(proposal, BO)
     for _ in range(2):
-        again = Approve(at=rollout.at, by=BO, proposal=proposal.id, evidence=proposal.evidence)
+        again = ApproveProposal(
+            at=rollout.at, by=BO, proposal=proposal.id, evidence_hash=proposal.evidence_hash
+        )
         assert rollout.do(again) == ()
-    assert not rollout.scope.proposals[proposal.id].approved
-    with pytest.raises(EvidenceMoved):
-        rollout.do(replace(again, evidence="other"))
+    assert not rollout.scope.proposals[proposal.id].is_approved
+    with pytest.raises(EvidenceChangedError):
+        rollout.do(replace(again, evidence_hash="other"))
 
 
 def test_a_yes_said_again_is_answered_though_the_proposal_has_expired_since():
@@ -243,29 +245,29 @@ def test_a_yes_said_again_is_answered_though_the_proposal_has_expired_since():
     rollout.approve(proposal, BO)
     rollout.at = proposal.expires_at
     rollout.approve(proposal, BO)
-    with pytest.raises(ProposalClosed):
+    with pytest.raises(ProposalClosedError):
         rollout.approve(proposal, DAN)
 
 
 def test_two_keys_or_roles_of_one_person_are_one_approver():
     rollout = supervised()
     proposal = rollout.raised()
-    rollout.approve(proposal, Person("eve", ("operator",)))
-    with pytest.raises(AlreadyApproved, match="as operator; another person has to"):
-        rollout.approve(proposal, Person("eve", ("safety",)))
-    rollout.approve(proposal, Person("eve", ("finance",)))  # it would fill nothing: said again
+    rollout.approve(proposal, Actor("eve", ("operator",)))
+    with pytest.raises(AlreadyApprovedError, match="as operator; another user has to"):
+        rollout.approve(proposal, Actor("eve", ("safety",)))
+    rollout.approve(proposal, Actor("eve", ("finance",)))  # it would fill nothing: said again
     assert len(rollout.scope.proposals[proposal.id].approvals) == 1
 
 
 def test_a_key_never_approves():
     rollout = Rollout()
-    with pytest.raises(MachineKey, match="only people"):
+    with pytest.raises(UserRequiredError, match="only users"):
         rollout.approve(rollout.raised(), BOT)
 
 
 def test_somebody_in_no_group_that_is_asked_is_not_eligible():
     rollout = Rollout()
-    with pytest.raises(NotEligible, match="operator, operator"):
+    with pytest.raises(NotEligibleError, match="operator, operator"):
         rollout.approve(rollout.raised(), CY)
 
 
@@ -273,45 +275,47 @@ def test_a_group_that_has_said_yes_is_not_asked_again():
     rollout = supervised()
     proposal = rollout.raised()
     rollout.approve(proposal, CY)
-    with pytest.raises(NotEligible):
-        rollout.approve(proposal, Person("flo", ("safety",)))
+    with pytest.raises(NotEligibleError):
+        rollout.approve(proposal, Actor("flo", ("safety",)))
     rollout.approve(proposal, BO)
-    assert rollout.scope.proposals[proposal.id].approved
+    assert rollout.scope.proposals[proposal.id].is_approved
 
 
 def test_a_person_in_two_groups_stands_in_for_the_one_still_missing():
     rollout = supervised()
     proposal = rollout.raised()
-    rollout.approve(proposal, Person("eve", ("operator", "safety")), CY)
-    assert rollout.scope.proposals[proposal.id].approved
+    rollout.approve(proposal, Actor("eve", ("operator", "safety")), CY)
+    assert rollout.scope.proposals[proposal.id].is_approved
 
 
 def test_a_person_in_two_groups_does_not_fill_both():
     rollout = supervised()
     proposal = rollout.raised()
-    rollout.approve(proposal, Person("eve", ("operator", "safety")))
-    assert not rollout.scope.proposals[proposal.id].approved
+    rollout.approve(proposal, Actor("eve", ("operator", "safety")))
+    assert not rollout.scope.proposals[proposal.id].is_approved
 
 
 def test_nobody_approves_what_they_raised():
     rollout = supervised()
     rollout.stop()
     rollout.ask_resume(by=BO)
-    with pytest.raises(OwnProposal, match="ask another person"):
+    with pytest.raises(OwnProposalError, match="ask another person"):
         rollout.approve(rollout.open("resume"), BO)
 
 
 def test_an_approval_cites_the_evidence_that_was_shown():
     rollout = Rollout()
     proposal = rollout.raised()
-    with pytest.raises(EvidenceMoved, match="read it again"):
-        rollout.do(Approve(at=rollout.at, by=BO, proposal=proposal.id, evidence="other"))
+    with pytest.raises(EvidenceChangedError, match="read it again"):
+        rollout.do(
+            ApproveProposal(at=rollout.at, by=BO, proposal=proposal.id, evidence_hash="other")
+        )
 
 
 def test_an_approval_of_nothing_known_is_refused_by_name():
     rollout = Rollout()
-    with pytest.raises(UnknownProposal, match="open ones: none"):
-        rollout.do(Approve(at=rollout.at, by=BO, proposal="P-1", evidence=""))
+    with pytest.raises(UnknownProposalError, match="open ones: none"):
+        rollout.do(ApproveProposal(at=rollout.at, by=BO, proposal="P-1", evidence_hash=""))
 
 
 @pytest.mark.parametrize("end", ["applied", "rejected", "voided", "expired"])
@@ -320,13 +324,17 @@ def test_a_closed_proposal_takes_no_approval(end):
     proposal = rollout.approved()
     match end:
         case "rejected":
-            rollout.do(Reject(at=rollout.at, by=BO, proposal=proposal.id))
+            rollout.do(RejectProposal(at=rollout.at, by=BO, proposal=proposal.id))
         case "expired":
             rollout.after(15 * DAY).tick({CREEK: BETWEEN})
         case _:
             rollout.tick({CREEK: MET if end == "applied" else TURNED})
-    with pytest.raises(ProposalClosed):
-        rollout.do(Approve(at=rollout.at, by=ANA, proposal=proposal.id, evidence=proposal.evidence))
+    with pytest.raises(ProposalClosedError):
+        rollout.do(
+            ApproveProposal(
+                at=rollout.at, by=ANA, proposal=proposal.id, evidence_hash=proposal.evidence_hash
+            )
+        )
 
 
 # Reject and expire
@@ -334,7 +342,7 @@ def test_a_closed_proposal_takes_no_approval(end):
 
 def test_a_rejected_proposal_is_quiet_for_a_week():
     rollout = Rollout()
-    rollout.do(Reject(at=rollout.at, by=BO, proposal=rollout.raised().id))
+    rollout.do(RejectProposal(at=rollout.at, by=BO, proposal=rollout.raised().id))
     rejected_at = rollout.at
     rollout.after(7 * DAY - 2 * TICK)
     assert rollout.tick({CREEK: MET}) == ()
@@ -344,14 +352,14 @@ def test_a_rejected_proposal_is_quiet_for_a_week():
 
 def test_a_no_takes_an_approved_proposal_back():
     rollout = Rollout()
-    rollout.do(Reject(at=rollout.at, by=CY, proposal=rollout.approved().id))
+    rollout.do(RejectProposal(at=rollout.at, by=CY, proposal=rollout.approved().id))
     assert rollout.tick({CREEK: MET}) == ()
 
 
 def test_repeating_a_no_answers_what_holds():
     rollout = Rollout()
     proposal = rollout.raised()
-    no = Reject(at=rollout.at, by=BO, proposal=proposal.id)
+    no = RejectProposal(at=rollout.at, by=BO, proposal=proposal.id)
     assert kinds(rollout.do(no)) == ["ProposalRejected"]
     assert rollout.do(no) == ()
 
@@ -360,14 +368,14 @@ def test_repeating_a_no_answers_what_holds():
 def test_a_no_to_something_never_raised_is_unknown(name):
     rollout = Rollout()
     rollout.raised()
-    with pytest.raises(UnknownProposal):
-        rollout.do(Reject(at=rollout.at, by=BO, proposal=name))
+    with pytest.raises(UnknownProposalError):
+        rollout.do(RejectProposal(at=rollout.at, by=BO, proposal=name))
 
 
 def test_a_key_may_say_no():
     rollout = Rollout()
     proposal = rollout.raised()
-    assert kinds(rollout.do(Reject(at=rollout.at, by=BOT, proposal=proposal.id))) == [
+    assert kinds(rollout.do(RejectProposal(at=rollout.at, by=BOT, proposal=proposal.id))) == [
         "ProposalRejected"
     ]
 
@@ -385,7 +393,7 @@ def test_an_approval_after_the_expiry_is_refused_without_any_tick():
     rollout = Rollout()
     proposal = rollout.raised()
     rollout.at = proposal.expires_at
-    with pytest.raises(ProposalClosed, match="has expired"):
+    with pytest.raises(ProposalClosedError, match="has expired"):
         rollout.approve(proposal, BO)
 
 
@@ -474,7 +482,7 @@ def test_an_edit_to_observing_leaves_grants_and_applies_nothing_from_then_on():
     rollout.approve(rollout.open("renewal"), BO, DAN)
     rollout.stop()
     rollout.ask_resume(list(rollout.scope.stops)[-1])
-    rollout.approve(rollout.open("resume"), DAN, Person("eve"))
+    rollout.approve(rollout.open("resume"), DAN, Actor("eve"))
     assert rollout.tick({CREEK: MET}) == ()
     assert len(rollout.scope.stops) == 3
 
@@ -483,7 +491,7 @@ def test_a_stop_rehearsed_while_observing_can_be_ended():
     rollout = Rollout(policy(observe=True))
     rollout.stop(drill=True)
     rollout.ask_resume()
-    rollout.approve(rollout.open("resume"), DAN, Person("eve"))
+    rollout.approve(rollout.open("resume"), DAN, Actor("eve"))
     assert kinds(rollout.tick()) == ["Resumed"]
 
 
@@ -543,7 +551,7 @@ def test_an_approved_renewal_prolongs_the_grant_from_when_it_is_applied():
     (renewed,) = rollout.tick({CREEK: MET})
     assert isinstance(renewed, Renewed)
     assert renewed.until == rollout.at + 90 * DAY
-    (grant,) = rollout.scope.state(CREEK, "v1").grants
+    (grant,) = rollout.scope.get_cell_state(CREEK, "v1").grants
     assert (grant.since, grant.until) == (rollout.at, renewed.until)
     assert grant.held_since < grant.since
 
@@ -556,7 +564,7 @@ def test_an_approved_renewal_prolongs_the_grant_from_when_it_is_applied():
         (counted(99), False),
         (replace(counted(200), reviewers=0), False),
         (counted(90, 10), False),
-        (Counted(), False),
+        (EvidenceCounts(), False),
     ],
     ids=["E at least 1", "days don't count", "units", "people", "E below 1", "nothing"],
 )

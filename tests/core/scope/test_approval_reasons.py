@@ -4,9 +4,9 @@ from dataclasses import MISSING, fields, replace
 
 import pytest
 
-from rollout.core.ledger.ledger import canonical, event_of, row_of, verified
-from rollout.core.scope.commands import Approve
-from rollout.core.scope.events import CAME_LATER, KINDS, Approved
+from rollout.core.ledger.ledger import build_row, parse_event, to_canonical_json, verify_lines
+from rollout.core.scope.commands import ApproveProposal
+from rollout.core.scope.events import ADDED_LATER, EVENT_TYPES, Approved
 from tests.factories import ANA, BO, CREEK, MET, NOON, SALTS, Rollout
 
 YES = Approved(at=NOON, by="bo", proposal="P-1", groups=("operator",), evidence_hash="3fe1")
@@ -17,35 +17,35 @@ BEFORE = (
 
 
 def test_a_yes_without_a_reason_has_the_row_that_it_had_before_there_were_any():
-    row = row_of("bears", 1, YES, "", salts=SALTS)
-    assert row.text().startswith(BEFORE)
-    (read,) = verified([row.text()])
-    assert event_of(read) == YES
+    row = build_row("bears", 1, YES, "", salts=SALTS)
+    assert row.format().startswith(BEFORE)
+    (read,) = verify_lines([row.format()])
+    assert parse_event(read) == YES
     assert YES.reason == ""
 
 
 def test_a_reason_stands_beside_the_row_and_comes_back():
     said = replace(YES, reason="two cubs")
-    row = row_of("bears", 1, said, "", salts=SALTS)
-    assert "two cubs" not in canonical(row.body)
+    row = build_row("bears", 1, said, "", salts=SALTS)
+    assert "two cubs" not in to_canonical_json(row.body)
     assert row.body["reason_hash"] == row.texts["reason"].hash
-    assert row.hash != row_of("bears", 1, YES, "", salts=SALTS).hash
-    (read,) = verified([row.text()])
-    assert event_of(read) == said
+    assert row.hash != build_row("bears", 1, YES, "", salts=SALTS).hash
+    (read,) = verify_lines([row.format()])
+    assert parse_event(read) == said
 
 
 def test_a_row_of_form_1_that_says_an_empty_reason_is_sound_as_well():
-    written = row_of("bears", 1, YES, "", salts=SALTS)
+    written = build_row("bears", 1, YES, "", salts=SALTS)
     body = {"proposal": "P-1", "groups": ["operator"], "evidence": "3fe1", "reason": ""}
     row = replace(written, body=body, form=1)
-    (read,) = verified([row.text()])
-    assert event_of(read) == YES
+    (read,) = verify_lines([row.format()])
+    assert parse_event(read) == YES
 
 
-@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS)
+@pytest.mark.parametrize("kind", EVENT_TYPES.values(), ids=EVENT_TYPES)
 def test_what_came_later_is_empty_where_nothing_was_said(kind):
     for field in fields(kind):
-        if CAME_LATER in field.metadata:
+        if ADDED_LATER in field.metadata:
             assert field.default is not MISSING
             assert not field.default
 
@@ -56,9 +56,9 @@ def test_the_first_reason_stays_when_a_yes_is_said_again():
     (proposal,) = rollout.scope.proposals.values()
 
     def yes(person, reason):
-        asked = Approve(
+        asked = ApproveProposal(
             at=rollout.at, by=person, proposal=proposal.id,
-            evidence=proposal.evidence, reason=reason,
+            evidence_hash=proposal.evidence_hash, reason=reason,
         )  # fmt: skip
         return [event.reason for event in rollout.do(asked)]
 

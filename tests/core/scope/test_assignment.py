@@ -8,12 +8,19 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout.core.calendar.opening_hours import is_open, next_change
-from rollout.core.calendar.sites import Site, Window, window_at
+from rollout.core.calendar.opening_hours import find_next_change, is_open
+from rollout.core.calendar.sites import Site, Window
+from rollout.core.calendar.windows import find_window
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.policy import NEVER, EvidenceRules, Limit, Policy, Stage
-from rollout.core.scope.assignment import Question, Unanswered, _open_at, _turns, assign
-from rollout.core.statistics.sampling import draw
+from rollout.core.scope.assignment import (
+    CaseQuestion,
+    FallbackAction,
+    _compute_turns,
+    _find_open_windows,
+    decide_assignment,
+)
+from rollout.core.statistics.sampling import compute_sampling_value
 from tests.factories import (
     AUTONOMOUS,
     CREEK,
@@ -39,16 +46,22 @@ HALF = supervised()
 def ask(rollout: Rollout, key: str = "k", *, now=None, left=None, **asked):
     now = now or rollout.at
     question = {"site": "creek", "at": now, "version": "v1", "key": key, **asked}
-    return assign(rollout.scope, rollout.policy, SALT, Question(**question), now=now, left=left)
+    return decide_assignment(
+        rollout.scope, rollout.policy, SALT, CaseQuestion(**question), now=now, time_left=left
+    )
 
 
 def key_below(share: float) -> str:
     """Return a key whose draw lies below a share."""
-    return next(k for k in map(str, range(1000)) if draw(SALT, "stage", k) < share)
+    return next(
+        k for k in map(str, range(1000)) if compute_sampling_value(SALT, "stage", k) < share
+    )
 
 
 def key_above(share: float) -> str:
-    return next(k for k in map(str, range(1000)) if draw(SALT, "stage", k) >= share)
+    return next(
+        k for k in map(str, range(1000)) if compute_sampling_value(SALT, "stage", k) >= share
+    )
 
 
 # By stage
@@ -56,7 +69,7 @@ def key_above(share: float) -> str:
 
 def test_in_shadow_a_person_decides_and_sees_nothing():
     answer = ask(Rollout())
-    assert (answer.decider, answer.stage, answer.exposure, answer.audited, answer.share) == (
+    assert (answer.decider, answer.stage, answer.exposure, answer.is_audited, answer.share) == (
         "human",
         "shadow",
         "blind",
@@ -74,25 +87,27 @@ def test_at_supervised_a_person_confirms_save_in_the_blind_share():
 
 def test_at_autonomous_the_model_decides_and_a_share_is_audited():
     audited, alone = ask(UP, key_below(0.1)), ask(UP, key_above(0.1))
-    assert (audited.decider, audited.audited, audited.share) == ("model", True, 0.1)
-    assert (alone.decider, alone.audited, alone.share) == ("model", False, 0.9)
+    assert (audited.decider, audited.is_audited, audited.share) == ("model", True, 0.1)
+    assert (alone.decider, alone.is_audited, alone.share) == ("model", False, 0.9)
 
 
 def test_a_blind_share_of_an_autonomous_stage_comes_before_its_audits():
     stage = Stage("autonomous", blind=0.2, audit=0.5)
     rollout = autonomous(policy(stages=(policy().stages[0], stage)))
     assert ask(rollout, key_below(0.2)).decider == "human"
-    between = next(k for k in map(str, range(1000)) if 0.2 <= draw(SALT, "stage", k) < 0.6)
-    assert ask(rollout, between).audited
+    between = next(
+        k for k in map(str, range(1000)) if 0.2 <= compute_sampling_value(SALT, "stage", k) < 0.6
+    )
+    assert ask(rollout, between).is_audited
     assert ask(rollout, between).share == pytest.approx(0.4)
-    assert not ask(rollout, key_above(0.6)).audited
+    assert not ask(rollout, key_above(0.6)).is_audited
 
 
 def test_an_episode_is_drawn_whole():
     rules = replace(policy().evidence, unit="episode")
     by_episode = autonomous(policy(evidence=rules))
-    assert len({ask(by_episode, str(n), episode="e").because for n in range(20)}) == 1
-    assert len({ask(UP, str(n), episode="e").because for n in range(20)}) == 2  # case by case
+    assert len({ask(by_episode, str(n), episode="e").reason for n in range(20)}) == 1
+    assert len({ask(UP, str(n), episode="e").reason for n in range(20)}) == 2  # case by case
 
 
 def test_every_answer_names_the_revision_it_follows_from():
@@ -161,7 +176,7 @@ def floored() -> Policy:
 def test_below_the_floor_or_without_a_usable_confidence_a_person_decides(confidence, decider):
     answer = ask(autonomous(floored()), confidence=confidence)
     assert (answer.decider, answer.stage) == (decider, "autonomous")
-    assert decider == "model" or answer.because == "below the confidence floor"
+    assert decider == "model" or answer.reason == "below the confidence floor"
 
 
 def test_without_a_floor_no_confidence_is_asked_for():
@@ -211,7 +226,7 @@ def test_a_lease_ends_with_the_window():
 
 def test_a_lease_ends_with_the_grant():
     rollout = autonomous(policy(lease=12 * HOUR, windows=(Window("day"), Window("night"))))
-    end = rollout.scope.state(CREEK, "v1").grants[0].until
+    end = rollout.scope.get_cell_state(CREEK, "v1").grants[0].until
     assert ask(rollout, now=end - HOUR).lease == HOUR
 
 
@@ -224,7 +239,7 @@ def test_a_grant_that_has_ended_above_shortens_no_lease_below_it():
 
 def test_a_clock_set_back_lengthens_no_lease():
     rollout = autonomous(policy(lease=12 * HOUR, windows=(Window("day"), Window("night"))))
-    rollout.at = rollout.scope.state(CREEK, "v1").grants[0].until - HOUR
+    rollout.at = rollout.scope.get_cell_state(CREEK, "v1").grants[0].until - HOUR
     rollout.stop(LAKE)  # an entry in the ledger
     assert ask(rollout, now=rollout.at - DAY).lease == HOUR
 
@@ -257,7 +272,7 @@ def test_an_answer_for_people_may_be_used_as_long_as_the_sites_own_lease():
 def test_when_the_lease_of_a_copy_has_ended_a_person_decides(left):
     answer = ask(UP, left=left)
     assert (answer.decider, answer.stage, answer.exposure) == ("human", "shadow", "blind")
-    assert (answer.because, answer.lease) == ("the lease has ended", timedelta(0))
+    assert (answer.reason, answer.lease) == ("the lease has ended", timedelta(0))
 
 
 def test_an_answer_from_a_copy_lasts_no_longer_than_the_copy():
@@ -283,15 +298,15 @@ LAMP = Lever("lamp", labels=("on", "off"), actions=("on", "off"))
 def test_every_answer_says_what_is_done_when_nobody_answers_in_time(site):
     rollout = autonomous(policy(levers=(SIREN, LAMP, DOOR)))
     answer = ask(rollout, site=site)
-    assert answer.unanswered == (
-        Unanswered("alarm", "siren", 2 * MINUTE),
-        Unanswered("door", "shut", MINUTE),
+    assert answer.fallbacks == (
+        FallbackAction("alarm", "siren", 2 * MINUTE),
+        FallbackAction("door", "shut", MINUTE),
     )
     assert answer.answer_within == MINUTE
 
 
 def test_without_a_limit_people_are_waited_for():
-    assert (ask(UP).unanswered, ask(UP).answer_within) == ((), None)
+    assert (ask(UP).fallbacks, ask(UP).answer_within) == ((), None)
 
 
 # Windows, asked about once a day
@@ -307,8 +322,8 @@ HOURS = (
     "23:00-24:00",
 )
 PLACES = (
-    Site("vienna", "Europe/Vienna", country="AT", place=(48.2, 16.4)),
-    Site("chatham", "Pacific/Chatham", country="NZ", place=(-44.0, -176.5)),
+    Site("vienna", "Europe/Vienna", country="AT", coordinates=(48.2, 16.4)),
+    Site("chatham", "Pacific/Chatham", country="NZ", coordinates=(-44.0, -176.5)),
 )
 
 
@@ -322,11 +337,11 @@ PLACES = (
 def test_what_is_remembered_of_a_day_is_what_the_hours_say(site, hours, minute, microsecond):
     at = datetime(2027, 1, 1, tzinfo=UTC) + timedelta(minutes=minute, microseconds=microsecond)
     windows = tuple(Window(str(n), said) for n, said in enumerate(hours))
-    open_ones, changes = _open_at(site, windows, at.astimezone(ZoneInfo(site.timezone)))
+    open_ones, changes = _find_open_windows(site, windows, at.astimezone(ZoneInfo(site.timezone)))
     assert [w.id for w in open_ones] == [w.id for w in windows if is_open(w.hours, site, at)]
-    following = [next_change(w.hours, site, at) for w in windows]
+    following = [find_next_change(w.hours, site, at) for w in windows]
     assert changes == min((c for c in following if c is not None), default=NEVER)
-    assert window_at(site, open_ones, at) == window_at(site, windows, at)
+    assert find_window(site, open_ones, at) == find_window(site, windows, at)
 
 
 def test_hours_turn_at_their_very_instant():
@@ -336,16 +351,16 @@ def test_hours_turn_at_their_very_instant():
         (night, ["night"], night + 12 * HOUR),
         (night + 12 * HOUR, ["day", "night"], night + DAY),
     ):
-        held, following = _open_at(Site("a", "UTC"), windows, at)
+        held, following = _find_open_windows(Site("a", "UTC"), windows, at)
         assert ([w.id for w in held], following) == (opens, changes)
 
 
 def test_sites_of_one_zone_share_what_the_clock_says():
-    _turns.cache_clear()
+    _compute_turns.cache_clear()
     windows = (Window("day", "08:00-20:00"), Window("night"))
     for n in range(50):
-        _open_at(Site(f"s{n}", "Europe/Vienna", country="AT", wave=n), windows, NOON)
-    assert _turns.cache_info().misses == 2
+        _find_open_windows(Site(f"s{n}", "Europe/Vienna", country="AT", wave=n), windows, NOON)
+    assert _compute_turns.cache_info().misses == 2
 
 
 # Any question

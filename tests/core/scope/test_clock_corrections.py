@@ -5,12 +5,17 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from rollout.core.errors import MachineKey, OwnProposal, ProposalClosed
-from rollout.core.ledger.ledger import chain, event_of, verified
-from rollout.core.scope.commands import Approve, CorrectClock, Reject, Tick
+from rollout.core.errors import OwnProposalError, ProposalClosedError, UserRequiredError
+from rollout.core.ledger.ledger import build_ledger, parse_event, verify_lines
+from rollout.core.scope.commands import (
+    ApproveProposal,
+    ProposeClockCorrection,
+    RejectProposal,
+    Tick,
+)
 from rollout.core.scope.events import ClockCorrected
-from rollout.core.scope.projection import fold
-from rollout.core.scope.scope import stage_at
+from rollout.core.scope.projection import apply_events
+from rollout.core.scope.scope import compute_stage_level
 from tests.factories import (
     ANA,
     BETWEEN,
@@ -26,7 +31,7 @@ from tests.factories import (
     MINUTE,
     SALTS,
     TICK,
-    Person,
+    Actor,
     Rollout,
     kinds,
     policy,
@@ -42,15 +47,17 @@ def ahead(by: timedelta, build=supervised) -> Rollout:
     return rollout
 
 
-def ask(rollout: Rollout, by: Person = ANA):
-    return rollout.do(CorrectClock(at=rollout.at, by=by))
+def ask(rollout: Rollout, by: Actor = ANA):
+    return rollout.do(ProposeClockCorrection(at=rollout.at, by=by))
 
 
-def approve(rollout: Rollout, *people: Person):
+def approve(rollout: Rollout, *people: Actor):
     """Say yes to the correction that is open; return what follows from the last yes."""
     proposal, events = rollout.open("clock"), ()
     for by in people:
-        said = Approve(at=rollout.at, by=by, proposal=proposal.id, evidence=proposal.evidence)
+        said = ApproveProposal(
+            at=rollout.at, by=by, proposal=proposal.id, evidence_hash=proposal.evidence_hash
+        )
         events = rollout.do(said)
     return events
 
@@ -96,14 +103,14 @@ def test_the_proposal_says_what_is_wrong_and_asks_two_others():
         f"the ledger's last entry is of {rollout.scope.at.isoformat()}",
         f"the clock shows {rollout.at.isoformat()}",
     )
-    with pytest.raises(OwnProposal):
+    with pytest.raises(OwnProposalError):
         rollout.approve(raised, ANA)
     assert kinds(approve(rollout, BO)) == ["Approved"]
     assert "ClockCorrected" not in kinds(rollout.tick())
 
 
 def test_keys_correct_no_clock():
-    with pytest.raises(MachineKey):
+    with pytest.raises(UserRequiredError):
         ask(ahead(DAY), BOT)
 
 
@@ -124,7 +131,12 @@ def test_what_lapsed_while_the_ledger_was_ahead_stays_lapsed(by, stage):
     set_right(rollout)
     assert rollout.stage() == stage
     back = datetime(2027, 6, 1, tzinfo=UTC)
-    assert rollout.policy.rungs[stage_at(rollout.scope, rollout.policy, CREEK, "v1", back)] == stage
+    assert (
+        rollout.policy.stage_ids[
+            compute_stage_level(rollout.scope, rollout.policy, CREEK, "v1", back)
+        ]
+        == stage
+    )
 
 
 def test_a_grant_that_was_given_too_late_neither_holds_nor_wakes_up():
@@ -147,7 +159,7 @@ def test_what_was_open_is_void_and_may_be_raised_again():
 def test_after_it_minimums_count_from_then_and_not_from_the_time_that_never_was():
     rollout = ahead(91 * DAY)
     set_right(rollout)
-    state = rollout.scope.state(CREEK, "v1")
+    state = rollout.scope.get_cell_state(CREEK, "v1")
     assert state.changed_at <= rollout.at
     assert state.attempt_since <= rollout.at
 
@@ -185,8 +197,10 @@ def test_it_expires_by_the_clock_and_not_by_the_ledger():
     assert "ProposalExpired" not in kinds(rollout.tick())
     rollout.after(MINUTE)
     proposal = rollout.open("clock")
-    late = Approve(at=rollout.at, by=DAN, proposal=proposal.id, evidence=proposal.evidence)
-    with pytest.raises(ProposalClosed):
+    late = ApproveProposal(
+        at=rollout.at, by=DAN, proposal=proposal.id, evidence_hash=proposal.evidence_hash
+    )
+    with pytest.raises(ProposalClosedError):
         rollout.do(late)
     assert "ProposalExpired" in kinds(rollout.tick())
 
@@ -195,7 +209,9 @@ def test_it_may_be_rejected():
     rollout = ahead(DAY)
     ask(rollout)
     name = rollout.open("clock").id
-    assert kinds(rollout.do(Reject(at=rollout.at, by=BO, proposal=name))) == ["ProposalRejected"]
+    assert kinds(rollout.do(RejectProposal(at=rollout.at, by=BO, proposal=name))) == [
+        "ProposalRejected"
+    ]
 
 
 def test_an_edit_of_the_policy_leaves_it_alone():
@@ -219,5 +235,5 @@ def test_narrowing_goes_on_while_the_ledger_is_ahead():
 def test_the_written_ledger_folds_to_the_same_scope():
     rollout = ahead(91 * DAY)
     set_right(rollout)
-    lines = [row.text() for row in chain("bear-alarm", rollout.events, SALTS)]
-    assert fold(map(event_of, verified(lines))) == rollout.scope
+    lines = [row.format() for row in build_ledger("bear-alarm", rollout.events, SALTS)]
+    assert apply_events(map(parse_event, verify_lines(lines))) == rollout.scope

@@ -11,8 +11,8 @@ from rollout.core.access.access_events import (
     RoleGranted,
     UserAdded,
 )
-from rollout.core.ledger.ledger import BrokenChainError, chain, event_of, verified
-from rollout.core.scope.projection import fold
+from rollout.core.ledger.ledger import BrokenLedgerError, build_ledger, parse_event, verify_lines
+from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope
 from tests.factories import DAY, NOON, SALTS
 
@@ -27,20 +27,20 @@ EVENTS = (
 
 
 def test_every_kind_is_written_and_read_back():
-    rows = list(chain(":house", EVENTS, SALTS))
-    assert tuple(map(event_of, rows)) == EVENTS
-    assert list(verified(row.text() for row in rows)) == rows
+    rows = list(build_ledger(":house", EVENTS, SALTS))
+    assert tuple(map(parse_event, rows)) == EVENTS
+    assert list(verify_lines(row.format() for row in rows)) == rows
 
 
 def test_a_right_that_was_written_in_later_is_found():
-    lines = [row.text() for row in chain(":house", EVENTS, SALTS)]
+    lines = [row.format() for row in build_ledger(":house", EVENTS, SALTS)]
     lines[3] = lines[3].replace("ingest", "viewer")
-    with pytest.raises(BrokenChainError, match="line 4"):
-        list(verified(lines))
+    with pytest.raises(BrokenLedgerError, match="line 4"):
+        list(verify_lines(lines))
 
 
 def test_people_change_no_scope():
-    assert replace(fold(EVENTS), at=None, revision=0) == Scope()
+    assert replace(apply_events(EVENTS), at=None, revision=0) == Scope()
 
 
 def test_no_kind_has_a_place_for_a_secret():

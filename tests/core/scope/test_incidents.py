@@ -4,9 +4,9 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.errors import MachineKey, NotAllowed, UnknownIncident
-from rollout.core.ledger.ledger import event_of, row_of
-from rollout.core.scope.commands import Acknowledge, OpenIncident, Tick
+from rollout.core.errors import NotAllowedError, UnknownIncidentError, UserRequiredError
+from rollout.core.ledger.ledger import build_row, parse_event
+from rollout.core.scope.commands import AcknowledgeIncident, OpenIncident, Tick
 from tests.factories import (
     BO,
     BOT,
@@ -16,7 +16,7 @@ from tests.factories import (
     MET,
     NOON,
     SALTS,
-    Person,
+    Actor,
     Rollout,
     kinds,
     supervised,
@@ -27,8 +27,8 @@ def tell(rollout: Rollout, kind: str = "unauthorized", reason: str = "no permit"
     return rollout.do(OpenIncident(at=rollout.at, kind=kind, reason=reason, **of))
 
 
-def acknowledge(rollout: Rollout, incident: str = "I-1", by: Person = BO):
-    return rollout.do(Acknowledge(at=rollout.at, by=by, incident=incident, note="seen"))
+def acknowledge(rollout: Rollout, incident: str = "I-1", by: Actor = BO):
+    return rollout.do(AcknowledgeIncident(at=rollout.at, by=by, incident=incident, note="seen"))
 
 
 def open_ones(rollout: Rollout) -> list[str]:
@@ -48,7 +48,7 @@ def test_an_incident_names_its_kind_its_reason_and_what_it_did(kind):
     assert opened.effect
     assert (opened.cell, opened.version, opened.about) == (CREEK, "v1", "k-1")
     assert open_ones(rollout) == ["I-1"]
-    assert event_of(row_of("r", 1, opened, "", salts=SALTS)) == opened
+    assert parse_event(build_row("r", 1, opened, "", salts=SALTS)) == opened
 
 
 def test_an_incident_in_a_cell_or_of_a_version_that_nobody_knows_is_opened_too():
@@ -106,17 +106,17 @@ def test_acknowledging_again_answers_what_holds():
 def test_an_incident_that_never_was_cannot_be_acknowledged(name):
     rollout = Rollout()
     tell(rollout)
-    with pytest.raises(UnknownIncident, match="open ones: I-1"):
+    with pytest.raises(UnknownIncidentError, match="open ones: I-1"):
         acknowledge(rollout, name)
 
 
 def test_a_key_acknowledges_nothing():
     rollout = Rollout()
     tell(rollout)
-    with pytest.raises(MachineKey):
+    with pytest.raises(UserRequiredError):
         acknowledge(rollout, by=BOT)
-    with pytest.raises(NotAllowed):
-        acknowledge(rollout, by=Person("policy"))
+    with pytest.raises(NotAllowedError):
+        acknowledge(rollout, by=Actor("policy"))
 
 
 def test_a_clock_that_stays_behind_is_one_incident_until_it_is_acknowledged():

@@ -2,110 +2,128 @@
 
 import pytest
 
-from rollout.core.errors import NotAllowed, PersonRefused, UnknownRollout
-from rollout.core.scope.permissions import MAY, ROLES, Act, Caller, Right, require, require_sound
+from rollout.core.errors import InvalidAccountError, NotAllowedError, UnknownRolloutError
+from rollout.core.scope.permissions import (
+    ROLES,
+    ROLES_BY_PERMISSION,
+    AssignedRole,
+    Caller,
+    Permission,
+    check_role_assignment,
+    require_permission,
+)
 
 EVERY_ROLE = pytest.mark.parametrize("role", ROLES)
 
 
 def caller(*rights, **more):
-    return Caller("ana", rights=rights, **more)
+    return Caller("ana", role_assignments=rights, **more)
 
 
 def allowed(who, act, *sites, rollout="ramps"):
     try:
-        require(who, act, rollout, sites)
-    except (NotAllowed, UnknownRollout):
+        require_permission(who, act, rollout, sites)
+    except (NotAllowedError, UnknownRolloutError):
         return False
     return True
 
 
-@pytest.mark.parametrize("act", [act for act in Act if act is not Act.BE])
+@pytest.mark.parametrize("act", [act for act in Permission if act is not Permission.IDENTIFY])
 @EVERY_ROLE
 def test_a_role_may_what_the_table_says_and_nothing_else(act, role):
-    assert allowed(caller(Right(role)), act) == (role in MAY[act])
+    assert allowed(caller(AssignedRole(role)), act) == (role in ROLES_BY_PERMISSION[act])
 
 
 def test_only_operators_take_back_and_only_reviewers_review():
-    assert MAY[Act.OPERATE] == {"operator"}
-    assert MAY[Act.REVIEW] == {"reviewer"}
-    assert "reviewer" not in MAY[Act.EXPLAIN] | MAY[Act.READ]
-    assert not MAY[Act.APPROVE] & {"admin", "ingest", "viewer", "reviewer"}
+    assert ROLES_BY_PERMISSION[Permission.OPERATE] == {"operator"}
+    assert ROLES_BY_PERMISSION[Permission.REVIEW] == {"reviewer"}
+    assert (
+        "reviewer"
+        not in ROLES_BY_PERMISSION[Permission.READ_CASES] | ROLES_BY_PERMISSION[Permission.READ]
+    )
+    assert not ROLES_BY_PERMISSION[Permission.APPROVE] & {"admin", "ingest", "viewer", "reviewer"}
 
 
 def test_a_right_in_one_rollout_is_none_in_another_and_that_one_is_not_there():
-    here = caller(Right("operator", "ramps"))
-    assert allowed(here, Act.OPERATE)
-    with pytest.raises(UnknownRollout):
-        require(here, Act.OPERATE, "bear-alarm")
-    assert not allowed(here, Act.ADMINISTER, rollout="")
+    here = caller(AssignedRole("operator", "ramps"))
+    assert allowed(here, Permission.OPERATE)
+    with pytest.raises(UnknownRolloutError):
+        require_permission(here, Permission.OPERATE, "bear-alarm")
+    assert not allowed(here, Permission.ADMINISTER, rollout="")
 
 
 def test_a_right_at_one_site_holds_there_alone():
-    here = caller(Right("operator", "ramps", "ramp-a"))
-    assert allowed(here, Act.OPERATE, "ramp-a")
-    assert not allowed(here, Act.OPERATE, "ramp-a", "ramp-b")
-    with pytest.raises(NotAllowed, match="at ramp-b; it needs the role operator: ask an admin"):
-        require(here, Act.OPERATE, "ramps", ("ramp-a", "ramp-b"))
+    here = caller(AssignedRole("operator", "ramps", "ramp-a"))
+    assert allowed(here, Permission.OPERATE, "ramp-a")
+    assert not allowed(here, Permission.OPERATE, "ramp-a", "ramp-b")
+    with pytest.raises(
+        NotAllowedError, match="at ramp-b; it needs the role operator: ask an admin"
+    ):
+        require_permission(here, Permission.OPERATE, "ramps", ("ramp-a", "ramp-b"))
 
 
 def test_rights_at_two_sites_hold_at_both_together():
-    both = caller(Right("operator", "ramps", "ramp-a"), Right("operator", "ramps", "ramp-b"))
-    assert allowed(both, Act.OPERATE, "ramp-a", "ramp-b")
+    both = caller(
+        AssignedRole("operator", "ramps", "ramp-a"), AssignedRole("operator", "ramps", "ramp-b")
+    )
+    assert allowed(both, Permission.OPERATE, "ramp-a", "ramp-b")
 
 
 def test_who_has_no_right_at_all_may_still_ask_who_they_are():
-    assert allowed(caller(), Act.BE, rollout="")
-    assert not allowed(caller(), Act.BE)
+    assert allowed(caller(), Permission.IDENTIFY, rollout="")
+    assert not allowed(caller(), Permission.IDENTIFY)
 
 
 def test_an_admin_of_one_rollout_administers_not_the_house():
-    assert allowed(caller(Right("admin", "ramps")), Act.ADMINISTER)
-    assert not allowed(caller(Right("admin", "ramps")), Act.ADMINISTER, rollout="")
+    assert allowed(caller(AssignedRole("admin", "ramps")), Permission.ADMINISTER)
+    assert not allowed(caller(AssignedRole("admin", "ramps")), Permission.ADMINISTER, rollout="")
 
 
 def test_an_approver_stands_in_the_group_that_gates_ask_for():
-    both = caller(Right("approver", "ramps", group="safety"), Right("operator"))
-    assert both.person("ramps").groups == ("operator", "safety")
-    assert both.person("bear-alarm").groups == ("operator",)
+    both = caller(AssignedRole("approver", "ramps", group="safety"), AssignedRole("operator"))
+    assert both.as_actor("ramps").groups == ("operator", "safety")
+    assert both.as_actor("bear-alarm").groups == ("operator",)
 
 
 def test_at_two_sites_somebody_stands_only_in_the_groups_of_both():
-    mixed = caller(Right("operator", "ramps", "ramp-a"), Right("approver", "ramps", group="safety"))
-    assert mixed.person("ramps", ("ramp-a",)).groups == ("operator", "safety")
-    assert mixed.person("ramps", ("ramp-a", "ramp-b")).groups == ("safety",)
-    assert mixed.person("ramps").groups == ("safety",)
+    mixed = caller(
+        AssignedRole("operator", "ramps", "ramp-a"),
+        AssignedRole("approver", "ramps", group="safety"),
+    )
+    assert mixed.as_actor("ramps", ("ramp-a",)).groups == ("operator", "safety")
+    assert mixed.as_actor("ramps", ("ramp-a", "ramp-b")).groups == ("safety",)
+    assert mixed.as_actor("ramps").groups == ("safety",)
 
 
 @pytest.mark.parametrize(
     ("right", "says"),
     [
-        (Right("boss"), "roles: viewer, reviewer"),
-        (Right("approver"), "needs the group"),
-        (Right("viewer", group="safety"), "no other role has one"),
-        (Right("approver", group="operator"), "name the group otherwise"),
-        (Right("viewer", site="ramp-a"), "needs the rollout of the site"),
-        (Right("admin", "ramps", "ramp-a"), "can't be limited to a site"),
+        (AssignedRole("boss"), "roles: viewer, reviewer"),
+        (AssignedRole("approver"), "needs the group"),
+        (AssignedRole("viewer", group="safety"), "no other role has one"),
+        (AssignedRole("approver", group="operator"), "name the group otherwise"),
+        (AssignedRole("viewer", site="ramp-a"), "needs the rollout of the site"),
+        (AssignedRole("admin", "ramps", "ramp-a"), "can't be limited to a site"),
     ],
 )
 def test_a_right_that_means_nothing_is_refused_with_what_would_be_right(right, says):
-    with pytest.raises(PersonRefused, match=says):
-        require_sound(right, machine=False)
+    with pytest.raises(InvalidAccountError, match=says):
+        check_role_assignment(right, is_service_account=False)
 
 
 @EVERY_ROLE
 def test_machines_may_only_send_and_look(role):
-    right = Right(role, group="safety" if role == "approver" else "")
-    require_sound(right, machine=False)
+    right = AssignedRole(role, group="safety" if role == "approver" else "")
+    check_role_assignment(right, is_service_account=False)
     if role in {"ingest", "viewer"}:
-        require_sound(right, machine=True)
+        check_role_assignment(right, is_service_account=True)
     else:
-        with pytest.raises(PersonRefused, match="ingest or viewer"):
-            require_sound(right, machine=True)
+        with pytest.raises(InvalidAccountError, match="ingest or viewer"):
+            check_role_assignment(right, is_service_account=True)
 
 
 def test_a_right_reads_as_a_sentence():
-    assert str(Right("approver", "ramps", "ramp-a", "safety")) == (
+    assert str(AssignedRole("approver", "ramps", "ramp-a", "safety")) == (
         "approver of safety in ramps at ramp-a"
     )
-    assert str(Right("viewer")) == "viewer in all rollouts"
+    assert str(AssignedRole("viewer")) == "viewer in all rollouts"

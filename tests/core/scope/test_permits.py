@@ -6,18 +6,18 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.scope.permits import Permit, read, sign
+from rollout.core.scope.permits import Permit, sign_permit, verify_permit
 from tests.factories import NOON
 
 ABOUT = ("ramps", "case-1", "v1")
 KEYS = {1: bytes(32), 2: bytes([7]) * 32}
 PERMIT = Permit("model", 7, NOON, timedelta(minutes=1))
-TEXT = sign(PERMIT, KEYS[2], 2, *ABOUT)
+TEXT = sign_permit(PERMIT, KEYS[2], 2, *ABOUT)
 
 
 def test_a_permit_is_read_as_it_was_signed():
-    assert read(TEXT, KEYS, *ABOUT) == PERMIT
-    assert PERMIT.ends_at == NOON + timedelta(minutes=1)
+    assert verify_permit(TEXT, KEYS, *ABOUT) == PERMIT
+    assert PERMIT.expires_at == NOON + timedelta(minutes=1)
 
 
 @pytest.mark.parametrize(
@@ -32,20 +32,20 @@ def test_a_permit_is_read_as_it_was_signed():
     ],
 )
 def test_a_permit_of_something_else_is_none(about):
-    assert read(TEXT, KEYS, *about) is None
+    assert verify_permit(TEXT, KEYS, *about) is None
 
 
 def test_a_permit_of_a_key_that_was_turned_away_is_none():
-    assert read(TEXT, {1: KEYS[1]}, *ABOUT) is None
-    assert read(TEXT, {1: KEYS[1], 2: KEYS[1]}, *ABOUT) is None
+    assert verify_permit(TEXT, {1: KEYS[1]}, *ABOUT) is None
+    assert verify_permit(TEXT, {1: KEYS[1], 2: KEYS[1]}, *ABOUT) is None
 
 
 @given(st.integers(0, len(TEXT) - 1), st.characters())
 def test_no_letter_of_a_permit_can_be_changed(place, letter):
     changed = TEXT[:place] + letter + TEXT[place + 1 :]
-    assert (read(changed, KEYS, *ABOUT) is None) == (changed != TEXT)
+    assert (verify_permit(changed, KEYS, *ABOUT) is None) == (changed != TEXT)
 
 
 @given(st.text(max_size=80))
 def test_what_is_no_permit_is_none(text):
-    assert read(text, KEYS, *ABOUT) is None
+    assert verify_permit(text, KEYS, *ABOUT) is None

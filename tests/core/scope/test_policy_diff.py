@@ -4,22 +4,22 @@ from datetime import date, timedelta
 import pytest
 
 from rollout.core.calendar.sites import Site, Window
-from rollout.core.policy.levers import Cost, Lever, Margin, Number
+from rollout.core.policy.levers import CostRule, Lever, Margin, Number
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import (
     EvidenceRules,
-    Expect,
     Freeze,
     Guard,
     Limit,
     Minimum,
     ReportPlan,
     Stage,
+    TrafficExpectation,
     Waves,
     Where,
 )
-from rollout.core.policy.record_definition import definition, redefined
-from rollout.core.scope.policy_diff import loosened
+from rollout.core.policy.record_definition import compute_definition, is_redefined
+from rollout.core.scope.policy_diff import list_looser_rules
 from tests.factories import AGREEMENT, CREEK, CREEK_NIGHT, LAKE, gates, policy
 
 HOUR = timedelta(hours=1)
@@ -29,14 +29,14 @@ STRICT = Lever(
     "alarm",
     labels=("bear", "none"),
     actions=("siren", "nothing"),
-    costs=(Cost(20, did="nothing"), Cost(1)),
+    costs=(CostRule(20, did="nothing"), CostRule(1)),
     answer_within=HOUR,
     unanswered="siren",
 )
 PRICE = Lever(
     "price",
     number=Number("EUR", 1, 500, Margin(0.05, relative=True)),
-    costs=(Cost(9, under=Margin(0.2, relative=True)), Cost(1)),
+    costs=(CostRule(9, under=Margin(0.2, relative=True)), CostRule(1)),
 )
 RECALL = Condition("recall", 0.8, at_least=True, label="bear")
 HARM = Condition("harm", 0, at_least=False)
@@ -142,7 +142,7 @@ LOOSER = {
     "decider": (
         stages(),
         stages(supervised=Stage("supervised", blind=0.5, audit=0.5)),
-        "at supervised the model decides, where a person confirmed",
+        "at supervised the model decides, where a human confirmed",
     ),
     "grant": (
         stages(),
@@ -174,14 +174,14 @@ LOOSER = {
     "observe": ({"observe": True}, {}, "proposals are applied, where they were only raised"),
     "tick": ({"tick": HOUR}, {"tick": 2 * HOUR}, "guards look less often, every 2h"),
     "takeover": ({}, {"takeover": "supervised"}, "a challenger may take over at a lower stage"),
-    "missing": (evidence(), evidence(missing_at_most=0.2), "more units may miss a verdict: 20 %"),
-    "verdicts": (evidence(verdicts=3), evidence(), "fewer people judge a unit: 1 instead of 3"),
-    "outside": (evidence(), evidence(outside_blind=True), "verdicts made elsewhere count as blind"),
+    "missing": (evidence(), evidence(missing_at_most=0.2), "more units may lack a decision: 20 %"),
+    "verdicts": (evidence(verdicts=3), evidence(), "fewer reviewers judge a unit: 1 instead"),
+    "outside": (evidence(), evidence(outside_blind=True), "decisions made elsewhere count"),
     "floor": (evidence(confidence_floor=0.8), evidence(), "the model decides less sure cases"),
     "reviewers": (
         evidence(min_reviewer_agreement=0.8),
         evidence(),
-        "verdicts of less reliable reviewers count",
+        "decisions of less reliable reviewers count",
     ),
     "second verdicts": (
         evidence(min_reviewer_agreement=0.8, second_verdict=0.2),
@@ -201,7 +201,7 @@ LOOSER = {
     ),
     "cost": (
         lever(STRICT),
-        lever(replace(STRICT, costs=(Cost(19, did="nothing"), Cost(1)))),
+        lever(replace(STRICT, costs=(CostRule(19, did="nothing"), CostRule(1)))),
         "lever alarm: some wrong action costs less than before",
     ),
     "later answer": (
@@ -211,7 +211,7 @@ LOOSER = {
     ),
     "distance": (
         lever(PRICE),
-        lever(replace(PRICE, costs=(Cost(9, under=Margin(0.3, relative=True)), Cost(1)))),
+        lever(replace(PRICE, costs=(CostRule(9, under=Margin(0.3, relative=True)), CostRule(1)))),
         "lever price: some wrong action costs less than before",
     ),
     "tolerance": (
@@ -237,9 +237,9 @@ LOOSER = {
 def test_a_looser_policy_is_named_and_the_way_back_is_none(name):
     before, now, says = LOOSER[name]
     old, new = policy(**before), policy(**now)
-    found = loosened(old, new)
+    found = list_looser_rules(old, new)
     assert any(says in sentence for sentence in found), found
-    assert loosened(new, old) == ()
+    assert list_looser_rules(new, old) == ()
 
 
 BOTH_WAYS = {
@@ -259,20 +259,20 @@ BOTH_WAYS = {
 @pytest.mark.parametrize("name", BOTH_WAYS)
 def test_what_cannot_be_told_counts_as_looser(name):
     before, now = BOTH_WAYS[name]
-    assert loosened(policy(**before), policy(**now))
-    assert loosened(policy(**now), policy(**before))
+    assert list_looser_rules(policy(**before), policy(**now))
+    assert list_looser_rules(policy(**now), policy(**before))
 
 
 def test_an_earlier_wave_loosens_where_waves_wait():
     late = policy(waves=Waves("supervised"))
     sites = (Site("creek", "UTC"), Site("lake", "UTC", wave=1))
-    assert loosened(late, replace(late, sites=sites)) == ("an earlier wave: lake",)
-    assert loosened(policy(), policy(sites=sites)) == ()
+    assert list_looser_rules(late, replace(late, sites=sites)) == ("an earlier wave: lake",)
+    assert list_looser_rules(policy(), policy(sites=sites)) == ()
 
 
 def test_a_rung_that_is_taken_out_from_below_another_loosens():
     old, new = policy(), policy(stages=(AUTONOMOUS,), gates=gates()[1:], guards=())
-    assert "autonomous no longer stands above supervised" in loosened(old, new)
+    assert "autonomous is no longer above supervised" in list_looser_rules(old, new)
 
 
 def test_cosmetic_edits_loosen_nothing():
@@ -281,14 +281,14 @@ def test_cosmetic_edits_loosen_nothing():
         old,
         charter=replace(old.charter, objective="warn"),
         reports=(ReportPlan("r", "day", "07:00", "operator"),),
-        expect=Expect(units_per_day=9),
+        expect=TrafficExpectation(units_per_day=9),
         slices=("camera",),
     )
-    assert loosened(old, new) == ()
+    assert list_looser_rules(old, new) == ()
 
 
 def test_nothing_changed_loosens_nothing():
-    assert loosened(policy(), policy()) == ()
+    assert list_looser_rules(policy(), policy()) == ()
 
 
 # What a record is
@@ -296,7 +296,7 @@ def test_nothing_changed_loosens_nothing():
 REDEFINED = {
     "labels": lever(replace(ALARM, labels=("none", "bear"))),
     "actions": lever(replace(ALARM, actions=("siren", "light"))),
-    "costs": lever(replace(ALARM, costs=(Cost(2, did="nothing"), Cost(1)))),
+    "costs": lever(replace(ALARM, costs=(CostRule(2, did="nothing"), CostRule(1)))),
     "number": lever(PRICE),
     "answer_within": lever(replace(ALARM, answer_within=HOUR, unanswered="siren")),
     "unit": evidence(unit="episode"),
@@ -306,7 +306,9 @@ REDEFINED = {
     "outside": evidence(outside_blind=True),
     "floor": evidence(confidence_floor=0.8),
     "zone": {"sites": (Site("creek", "Europe/Vienna"), Site("lake", "UTC", wave=2))},
-    "place": {"sites": (Site("creek", "UTC", place=(47.0, 15.0)), Site("lake", "UTC", wave=2))},
+    "place": {
+        "sites": (Site("creek", "UTC", coordinates=(47.0, 15.0)), Site("lake", "UTC", wave=2))
+    },
     "window": {"windows": (Window("day", "09:00-20:00"), Window("night"))},
     "attributes": {"windows": (Window("day", "08:00-20:00", {"a": ("b",)}), Window("night"))},
 }
@@ -314,7 +316,7 @@ REDEFINED = {
 
 @pytest.mark.parametrize("name", REDEFINED)
 def test_what_changes_a_record_redefines_the_cell(name):
-    assert redefined(policy(), policy(**REDEFINED[name]), CREEK)
+    assert is_redefined(policy(), policy(**REDEFINED[name]), CREEK)
 
 
 KEPT = {
@@ -327,36 +329,38 @@ KEPT = {
     "holidays nobody asks for": {
         "sites": (Site("creek", "UTC", country="AT"), Site("lake", "UTC", wave=2))
     },
-    "other cost rows, same costs": lever(replace(ALARM, costs=(Cost(1, did="siren"), Cost(1)))),
+    "other cost rows, same costs": lever(
+        replace(ALARM, costs=(CostRule(1, did="siren"), CostRule(1)))
+    ),
 }
 
 
 @pytest.mark.parametrize("name", KEPT)
 def test_what_changes_no_record_redefines_nothing(name):
-    assert not redefined(policy(), policy(**KEPT[name]), CREEK)
+    assert not is_redefined(policy(), policy(**KEPT[name]), CREEK)
 
 
 def test_an_earlier_window_redefines_the_later_ones_and_no_site_another():
     sooner = policy(windows=(Window("day", "08:00-20:00"), Window("night", "20:00-07:00")))
-    assert redefined(policy(), sooner, CREEK_NIGHT)
+    assert is_redefined(policy(), sooner, CREEK_NIGHT)
     moved = policy(sites=(Site("creek", "Europe/Vienna"), Site("lake", "UTC", wave=2)))
-    assert not redefined(policy(), moved, LAKE)
+    assert not is_redefined(policy(), moved, LAKE)
 
 
 def test_labels_at_the_end_restart_nothing():
     longer = replace(ALARM, labels=("bear", "none", "fox"), actions=("siren", "nothing", "light"))
     old, new = policy(), policy(**lever(longer))
-    assert not redefined(old, new, CREEK)
-    assert redefined(new, old, CREEK)
+    assert not is_redefined(old, new, CREEK)
+    assert is_redefined(new, old, CREEK)
 
 
 def test_a_holiday_of_another_country_is_another_record():
     windows = {"windows": (Window("day", "08:00-20:00; PH off"), Window("night"))}
     abroad = {"sites": (Site("creek", "UTC", country="AT"), Site("lake", "UTC", wave=2))}
-    assert redefined(policy(**windows), policy(**windows, **abroad), CREEK)
+    assert is_redefined(policy(**windows), policy(**windows, **abroad), CREEK)
 
 
 def test_a_definition_is_the_same_in_every_run():
-    assert definition(policy(), CREEK) == definition(policy(), CREEK)
-    assert len({definition(policy(), cell) for cell in (CREEK, CREEK_NIGHT)}) == 2
-    assert len(definition(policy(), CREEK)) == 64
+    assert compute_definition(policy(), CREEK) == compute_definition(policy(), CREEK)
+    assert len({compute_definition(policy(), cell) for cell in (CREEK, CREEK_NIGHT)}) == 2
+    assert len(compute_definition(policy(), CREEK)) == 64

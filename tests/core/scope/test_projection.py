@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.scope.events import (
-    KINDS,
+    EVENT_TYPES,
     Approved,
     ClockCorrected,
-    Event,
     GrantExpired,
     IncidentAcknowledged,
     IncidentOpened,
+    LedgerEvent,
     Narrowed,
     PolicyApplied,
     ProposalRaised,
@@ -35,8 +35,8 @@ from rollout.core.scope.events import (
     VersionRetired,
     Widened,
 )
-from rollout.core.scope.projection import evolve, fold
-from rollout.core.scope.scope import Scope, stage_at
+from rollout.core.scope.projection import apply_event, apply_events
+from rollout.core.scope.scope import Scope, compute_stage_level
 from tests.factories import (
     CREEK,
     DAY,
@@ -63,41 +63,41 @@ def widened(to: str, *, at=NOON, version: str = "v1") -> Widened:
     )
 
 
-CLIMBED = fold([SEEN, widened("supervised"), widened("autonomous", at=NOON + HOUR)])
+CLIMBED = apply_events([SEEN, widened("supervised"), widened("autonomous", at=NOON + HOUR)])
 
 
 def cell(scope: Scope, version: str = "v1"):
-    return scope.state(CREEK, version)
+    return scope.get_cell_state(CREEK, version)
 
 
-def of_cell(kind: type[Event], **fields):
+def of_cell(kind: type[LedgerEvent], **fields):
     return kind(**{"at": NOON + DAY, "by": "policy", "cell": CREEK, "version": "v1", **fields})
 
 
 def test_every_event_moves_revision_and_time_on_and_time_never_back():
-    scope = fold([SEEN, replace(SEEN, version="v2", at=NOON - DAY)])
+    scope = apply_events([SEEN, replace(SEEN, version="v2", at=NOON - DAY)])
     assert (scope.revision, scope.at) == (2, NOON)
 
 
 def test_what_is_history_alone_changes_no_scope():
-    after = evolve(CLIMBED, RolloutCreated(at=NOON + DAY, by="policy", salt_hash="0"))
+    after = apply_event(CLIMBED, RolloutCreated(at=NOON + DAY, by="policy", salt_hash="0"))
     assert replace(after, at=CLIMBED.at, revision=CLIMBED.revision) == CLIMBED
 
 
 def test_an_event_changes_no_scope_before_it():
-    before = fold([SEEN, widened("supervised")])
+    before = apply_events([SEEN, widened("supervised")])
     kept = repr(before)
-    evolve(before, of_cell(Narrowed, from_stage="supervised", to_stage="shadow", restart=True))
+    apply_event(before, of_cell(Narrowed, from_stage="supervised", to_stage="shadow", restart=True))
     assert repr(before) == kept
 
 
 def test_a_version_is_first_seen_once():
-    scope = fold([SEEN, replace(SEEN, at=NOON + DAY)])
+    scope = apply_events([SEEN, replace(SEEN, at=NOON + DAY)])
     assert scope.versions["v1"].first_seen == NOON
 
 
 def test_widening_pushes_a_grant_and_starts_minimums_and_detectors_anew():
-    scope = fold([SEEN, widened("supervised")])
+    scope = apply_events([SEEN, widened("supervised")])
     state = cell(scope)
     assert [g.stage for g in state.grants] == ["supervised"]
     assert (state.changed_at, state.attempt_since, scope.widened_at[CREEK]) == (NOON, NOON, NOON)
@@ -106,48 +106,54 @@ def test_widening_pushes_a_grant_and_starts_minimums_and_detectors_anew():
 
 @pytest.mark.parametrize(("to", "left"), [("supervised", 1), ("shadow", 0)])
 def test_narrowing_pops_to_the_stage_named(to, left):
-    scope = evolve(CLIMBED, of_cell(Narrowed, from_stage="autonomous", to_stage=to))
+    scope = apply_event(CLIMBED, of_cell(Narrowed, from_stage="autonomous", to_stage=to))
     assert (len(cell(scope).grants), cell(scope).changed_at) == (left, NOON + DAY)
     assert (cell(scope).attempt, cell(scope).attempt_since) == (1, NOON)
-    assert scope.holder(CREEK) == ("v1" if left else None)
+    assert scope.get_holder(CREEK) == ("v1" if left else None)
 
 
 def test_an_alarm_of_quality_begins_the_next_attempt_now():
     event = of_cell(Narrowed, from_stage="autonomous", to_stage="shadow", guard="g", restart=True)
-    state = cell(evolve(CLIMBED, event))
-    assert (state.attempt, state.attempt_since, state.alarms) == (2, NOON + DAY, {"g": NOON + DAY})
+    state = cell(apply_event(CLIMBED, event))
+    assert (state.attempt, state.attempt_since, state.last_alarms) == (
+        2,
+        NOON + DAY,
+        {"g": NOON + DAY},
+    )
 
 
 def test_the_next_widening_forgets_neither_attempts_nor_alarms():
     event = of_cell(Narrowed, from_stage="autonomous", to_stage="shadow", guard="g", restart=True)
-    state = cell(fold([event, widened("supervised", at=NOON + 2 * DAY)], CLIMBED))
-    assert (state.attempt, set(state.alarms)) == (2, {"g"})
+    state = cell(apply_events([event, widened("supervised", at=NOON + 2 * DAY)], CLIMBED))
+    assert (state.attempt, set(state.last_alarms)) == (2, {"g"})
 
 
 def test_a_lapse_takes_what_stood_on_it_and_dates_it_back_to_the_end():
     event = of_cell(GrantExpired, stage="supervised", until=NOON + 2 * HOUR)
-    state = cell(evolve(CLIMBED, event))
+    state = cell(apply_event(CLIMBED, event))
     assert (state.grants, state.changed_at) == ((), NOON + 2 * HOUR)
-    top = cell(evolve(CLIMBED, of_cell(GrantExpired, stage="autonomous", until=NOON + 2 * HOUR)))
+    top = cell(
+        apply_event(CLIMBED, of_cell(GrantExpired, stage="autonomous", until=NOON + 2 * HOUR))
+    )
     assert [g.stage for g in top.grants] == ["supervised"]
 
 
 def test_a_lapse_of_what_is_not_held_changes_nothing():
-    once = evolve(CLIMBED, of_cell(GrantExpired, stage="supervised", until=NOON))
-    again = evolve(once, of_cell(GrantExpired, stage="supervised", until=NOON))
+    once = apply_event(CLIMBED, of_cell(GrantExpired, stage="supervised", until=NOON))
+    again = apply_event(once, of_cell(GrantExpired, stage="supervised", until=NOON))
     assert cell(again) == cell(once)
 
 
 def test_a_suspension_withholds_until_each_guard_is_cleared():
-    scope = fold([of_cell(Suspended, guard="a"), of_cell(Suspended, guard="b")], CLIMBED)
+    scope = apply_events([of_cell(Suspended, guard="a"), of_cell(Suspended, guard="b")], CLIMBED)
     assert cell(scope).suspended_by == {"a", "b"}
-    scope = evolve(scope, of_cell(SuspensionCleared, guard="a"))
+    scope = apply_event(scope, of_cell(SuspensionCleared, guard="a"))
     assert cell(scope).suspended_by == {"b"}
     assert [g for g, _ in cell(scope).suspensions] == ["a", "b"]
 
 
 def test_the_last_ten_suspensions_are_kept():
-    scope = fold([of_cell(Suspended, guard=str(n)) for n in range(12)], CLIMBED)
+    scope = apply_events([of_cell(Suspended, guard=str(n)) for n in range(12)], CLIMBED)
     assert [g for g, _ in cell(scope).suspensions] == [str(n) for n in range(2, 12)]
 
 
@@ -156,15 +162,19 @@ def test_losing_every_grant_ends_suspensions_and_reports():
         at=NOON, by="policy", incident="I-1", kind="alarm", effect="reported", reason="", guard="r"
     )
     told = replace(told, cell=CREEK, version="v1")
-    scope = fold([of_cell(Suspended, guard="a"), told], CLIMBED)
-    assert (cell(scope).reported, cell(scope).alarms) == ({"r"}, {"r": NOON})
+    scope = apply_events([of_cell(Suspended, guard="a"), told], CLIMBED)
+    assert (cell(scope).reported_guards, cell(scope).last_alarms) == ({"r"}, {"r": NOON})
     for gone in (
         of_cell(Narrowed, from_stage="autonomous", to_stage="shadow"),
         VersionRetired(at=NOON, by="bo", version="v1"),
         PolicyApplied(at=NOON, by="bo", number=2, policy_hash="x", cleared=(CREEK,)),
     ):
-        state = cell(evolve(scope, gone))
-        assert (state.grants, state.suspended_by, state.reported) == ((), frozenset(), frozenset())
+        state = cell(apply_event(scope, gone))
+        assert (state.grants, state.suspended_by, state.reported_guards) == (
+            (),
+            frozenset(),
+            frozenset(),
+        )
 
 
 def test_a_takeover_moves_the_place_and_keeps_since_when_it_is_held():
@@ -179,19 +189,19 @@ def test_a_takeover_moves_the_place_and_keeps_since_when_it_is_held():
         grant_ends=(NOON + 30 * DAY,),
         proposal="",
     )
-    scope = fold([replace(SEEN, version="v2"), taken], CLIMBED)
+    scope = apply_events([replace(SEEN, version="v2"), taken], CLIMBED)
     (grant,) = cell(scope, "v2").grants
     assert (grant.since, grant.held_since, grant.until) == (NOON + DAY, NOON, NOON + 30 * DAY)
-    assert (cell(scope).grants, scope.holder(CREEK)) == ((), "v2")
+    assert (cell(scope).grants, scope.get_holder(CREEK)) == ((), "v2")
     assert scope.widened_at[CREEK] == NOON + DAY
 
 
 def test_a_policy_starts_the_next_attempt_of_every_version_in_its_cells():
-    scope = evolve(CLIMBED, replace(SEEN, version="v2"))
+    scope = apply_event(CLIMBED, replace(SEEN, version="v2"))
     applied = PolicyApplied(
         at=NOON + DAY, by="bo", number=2, policy_hash="x", restarted=(CREEK, LAKE), cleared=(CREEK,)
     )
-    scope = evolve(scope, applied)
+    scope = apply_event(scope, applied)
     assert {(c, v): s.attempt for (c, v), s in scope.cells.items()} == {
         (c, v): 2 for c in (CREEK, LAKE) for v in ("v1", "v2")
     }
@@ -213,17 +223,17 @@ def test_a_proposal_is_the_open_one_of_its_cell_until_it_is_closed():
         to_stage="supervised",
     )
     yes = Approved(at=NOON, by="bo", proposal="P-1", groups=("operator",), evidence_hash="e")
-    scope = fold([SEEN, raised, yes])
-    assert (cell(scope).proposal, scope.raised) == ("P-1", 1)
+    scope = apply_events([SEEN, raised, yes])
+    assert (cell(scope).proposal, scope.proposal_count) == ("P-1", 1)
     assert [a.by for a in scope.proposals["P-1"].approvals] == ["bo"]
-    scope = evolve(scope, replace(widened("supervised"), proposal="P-1"))
+    scope = apply_event(scope, replace(widened("supervised"), proposal="P-1"))
     assert (cell(scope).proposal, dict(scope.proposals)) == (None, {})
 
 
 def test_folding_the_whole_history_again_gives_the_same_scope():
     rollout = eventful()
-    assert fold(rollout.events) == rollout.scope
-    assert repr(fold(rollout.events)) == repr(rollout.scope)
+    assert apply_events(rollout.events) == rollout.scope
+    assert repr(apply_events(rollout.events)) == repr(rollout.scope)
 
 
 def test_the_history_holds_every_kind_there_is():
@@ -238,26 +248,26 @@ def test_the_history_holds_every_kind_there_is():
         "RulesApplied",
         "EraBegan",
     }  # of service or replay, or not written yet
-    assert set(KINDS) - happened == rare
+    assert set(EVENT_TYPES) - happened == rare
 
 
 def test_a_fold_may_go_on_from_any_point():
     events = eventful().events
     for cut in range(0, len(events), 7):
-        assert fold(events[cut:], fold(events[:cut])) == fold(events)
+        assert apply_events(events[cut:], apply_events(events[:cut])) == apply_events(events)
 
 
 # A fold in place
 
 
-def happens(scope: Scope, at: datetime, chance: Random) -> Event:
+def happens(scope: Scope, at: datetime, chance: Random) -> LedgerEvent:
     """Return a next event that a ledger in this state could hold."""
     cell, version = chance.choice([CREEK, LAKE]), chance.choice(["v1", "v2"])
     of = {"at": at, "by": "policy", "cell": cell, "version": version}
-    held = [g.stage for g in scope.state(cell, version).grants]
+    held = [g.stage for g in scope.get_cell_state(cell, version).grants]
     is_open = chance.choice([*scope.proposals, ""])
-    stage, next_number = chance.choice(["supervised", "autonomous"]), scope.raised + 1
-    choices: list[Event] = [
+    stage, next_number = chance.choice(["supervised", "autonomous"]), scope.proposal_count + 1
+    choices: list[LedgerEvent] = [
         PolicyApplied(
             at=at,
             by="bo",
@@ -287,7 +297,11 @@ def happens(scope: Scope, at: datetime, chance: Random) -> Event:
         Stopped(at=at, by="bo", stop=f"S-{scope.revision}", cells=(cell,)),
         Resumed(at=at, by="policy", stop=chance.choice([*scope.stops, "S-0"]), proposal=is_open),
         IncidentOpened(
-            **of, incident=f"I-{scope.incidents + 1}", kind="alarm", effect="reported", reason="r"
+            **of,
+            incident=f"I-{scope.incident_count + 1}",
+            kind="alarm",
+            effect="reported",
+            reason="r",
         ),
         IncidentAcknowledged(at=at, by="bo", incident="I-1"),
         ClockCorrected(at=at - DAY, by="policy", previous_time=scope.at or at, proposal=is_open),
@@ -316,27 +330,30 @@ def happens(scope: Scope, at: datetime, chance: Random) -> Event:
 @settings(deadline=None, max_examples=150)
 def test_folding_many_events_is_evolving_by_one_after_the_other(seed, length):
     chance, events = Random(seed), [SEEN, replace(SEEN, version="v2")]  # noqa: S311 - no secret
-    scope = before = fold(events)
+    scope = before = apply_events(events)
     kept = repr(before)
     for _ in range(length):
         events.append(happens(scope, NOON + chance.randint(-9, 99) * HOUR, chance))
-        scope = evolve(scope, events[-1])
-    assert repr(fold(events)) == repr(scope)
-    assert repr(fold(events[2:], before)) == repr(scope)
+        scope = apply_event(scope, events[-1])
+    assert repr(apply_events(events)) == repr(scope)
+    assert repr(apply_events(events[2:], before)) == repr(scope)
     assert repr(before) == kept
-    assert all(scope.holder(c) is None or scope.state(c, scope.holder(c)).grants for c in CELLS)
+    assert all(
+        scope.get_holder(c) is None or scope.get_cell_state(c, scope.get_holder(c)).grants
+        for c in CELLS
+    )
 
 
 CELLS = (CREEK, LAKE)
 
 
 def test_a_scope_cannot_be_written_to():
-    scope = fold(eventful().events)
+    scope = apply_events(eventful().events)
     for part in ("versions", "cells", "proposals", "stops", "widened_at", "open_incidents"):
         assert isinstance(getattr(scope, part), MappingProxyType)
 
 
-def many_cells(count: int) -> list[Event]:
+def many_cells(count: int) -> list[LedgerEvent]:
     return [
         SEEN,
         *(replace(widened("supervised"), cell=Cell(f"s{n}", "day")) for n in range(count)),
@@ -344,10 +361,10 @@ def many_cells(count: int) -> list[Event]:
 
 
 def test_a_long_fold_costs_as_much_as_it_has_events_however_many_cells_there_are():
-    scope = fold(many_cells(2000))
+    scope = apply_events(many_cells(2000))
     assert (len(scope.cells), scope.revision) == (2000, 2001)
     calls = Counting(scope.cells)
-    fold(many_cells(50), replace(scope, cells=calls))
+    apply_events(many_cells(50), replace(scope, cells=calls))
     assert calls.copies == 1
 
 
@@ -370,8 +387,8 @@ def corrected(*, to: datetime, was: datetime) -> ClockCorrected:
 
 def test_a_correction_is_the_one_event_that_sets_the_time_back():
     far = NOON + 900 * DAY
-    scope = evolve(CLIMBED, replace(SEEN, at=far, version="v2"))
-    scope = evolve(scope, corrected(to=NOON + DAY, was=far))
+    scope = apply_event(CLIMBED, replace(SEEN, at=far, version="v2"))
+    scope = apply_event(scope, corrected(to=NOON + DAY, was=far))
     assert scope.at == NOON + DAY
     assert scope.versions["v2"].first_seen == NOON + DAY
 
@@ -381,19 +398,19 @@ def test_a_correction_is_the_one_event_that_sets_the_time_back():
 )
 def test_what_lapsed_on_a_clock_that_was_ahead_stays_lapsed(ahead, left):
     was = NOON + ahead
-    scope = evolve(CLIMBED, replace(SEEN, at=was, version="v2"))
-    scope = evolve(scope, corrected(to=NOON + 2 * HOUR, was=was))
+    scope = apply_event(CLIMBED, replace(SEEN, at=was, version="v2"))
+    scope = apply_event(scope, corrected(to=NOON + 2 * HOUR, was=was))
     assert len(cell(scope).grants) == left
-    assert stage_at(scope, policy(), CREEK, "v1", NOON + 3 * HOUR) == left
-    assert scope.holder(CREEK) == ("v1" if left else None)
+    assert compute_stage_level(scope, policy(), CREEK, "v1", NOON + 3 * HOUR) == left
+    assert scope.get_holder(CREEK) == ("v1" if left else None)
 
 
 def test_a_grant_given_on_a_clock_that_was_ahead_never_wakes_up():
     far = NOON + 900 * DAY
-    seen = fold([SEEN, widened("supervised", at=far)])
-    scope = evolve(seen, corrected(to=NOON + DAY, was=far))
+    seen = apply_events([SEEN, widened("supervised", at=far)])
+    scope = apply_event(seen, corrected(to=NOON + DAY, was=far))
     assert cell(scope).grants == ()
-    assert stage_at(scope, policy(), CREEK, "v1", far) == 0
+    assert compute_stage_level(scope, policy(), CREEK, "v1", far) == 0
 
 
 def test_after_a_correction_nothing_of_a_cell_lies_ahead():
@@ -414,10 +431,10 @@ def test_after_a_correction_nothing_of_a_cell_lies_ahead():
         Narrowed, at=far, from_stage="autonomous", to_stage="shadow", guard="g", restart=True
     )
     held = of_cell(Suspended, at=far, guard="a")
-    scope = fold([raised, no, held, alarm, corrected(to=to, was=far)], CLIMBED)
+    scope = apply_events([raised, no, held, alarm, corrected(to=to, was=far)], CLIMBED)
     state = cell(scope)
     assert (state.attempt, state.attempt_since, state.changed_at) == (2, to, to)
-    assert (state.alarms, state.suspensions) == ({"g": to}, (("a", to),))
+    assert (state.last_alarms, state.suspensions) == ({"g": to}, (("a", to),))
     assert state.quiet_until == to + 7 * DAY
     assert scope.widened_at[CREEK] <= to
 
@@ -435,14 +452,16 @@ def test_an_incident_is_open_until_it_is_acknowledged():
         reason="r",
         about="box-7",
     )
-    scope = evolve(CLIMBED, told)
+    scope = apply_event(CLIMBED, told)
     assert [(i.kind, i.reason, i.about) for i in scope.open_incidents.values()] == [
         ("ledger_rolled_back", "r", "box-7")
     ]
-    scope = evolve(scope, IncidentAcknowledged(at=NOON, by="bo", incident="I-1"))
-    assert (dict(scope.open_incidents), scope.incidents) == ({}, 1)
+    scope = apply_event(scope, IncidentAcknowledged(at=NOON, by="bo", incident="I-1"))
+    assert (dict(scope.open_incidents), scope.incident_count) == ({}, 1)
 
 
 def test_of_no_events_comes_the_very_same_scope():
-    scope = fold([VersionFirstUsed(at=datetime(2027, 6, 1, tzinfo=UTC), by="policy", version="v1")])
-    assert fold((), scope) is scope
+    scope = apply_events(
+        [VersionFirstUsed(at=datetime(2027, 6, 1, tzinfo=UTC), by="policy", version="v1")]
+    )
+    assert apply_events((), scope) is scope

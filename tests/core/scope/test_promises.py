@@ -24,9 +24,9 @@ from hypothesis.stateful import (
 )
 
 from rollout.core.calendar.sites import Cell, Site, Window
-from rollout.core.errors import Refusal
-from rollout.core.ledger.ledger import BrokenChainError, chain, event_of, verified
-from rollout.core.policy.cell_evidence import Counted, GuardReading, Known
+from rollout.core.errors import RefusalError
+from rollout.core.ledger.ledger import BrokenLedgerError, build_ledger, parse_event, verify_lines
+from rollout.core.policy.cell_evidence import EvidenceCounts, GuardReading, VersionEvidence
 from rollout.core.policy.policy import (
     EvidenceRules,
     Freeze,
@@ -37,21 +37,21 @@ from rollout.core.policy.policy import (
     Stage,
     Waves,
 )
-from rollout.core.scope.assignment import Question, assign
+from rollout.core.scope.assignment import CaseQuestion, decide_assignment
 from rollout.core.scope.commands import (
+    Actor,
+    ActorCommand,
+    AddVersion,
     ApplyPolicy,
-    Approve,
-    AskRenewal,
-    AskResume,
-    ByPerson,
+    ApproveProposal,
     Command,
-    CorrectClock,
-    Narrow,
-    Person,
-    RaiseTakeover,
-    Reject,
-    Retire,
-    See,
+    NarrowCells,
+    ProposeClockCorrection,
+    ProposeRenewal,
+    ProposeResume,
+    ProposeTakeover,
+    RejectProposal,
+    RetireVersion,
     StopCells,
     Tick,
 )
@@ -59,7 +59,7 @@ from rollout.core.scope.decider import decide
 from rollout.core.scope.events import (
     Approved,
     ClockCorrected,
-    Event,
+    LedgerEvent,
     Narrowed,
     PolicyApplied,
     ProposalExpired,
@@ -71,9 +71,9 @@ from rollout.core.scope.events import (
     TakenOver,
     Widened,
 )
-from rollout.core.scope.projection import evolve, fold
-from rollout.core.scope.scope import Scope, stage_at
-from rollout.core.statistics.evidence import log_e_value
+from rollout.core.scope.projection import apply_event, apply_events
+from rollout.core.scope.scope import Scope, compute_stage_level
+from rollout.core.statistics.evidence import compute_log_e
 from tests.factories import (
     AGREEMENT,
     AGREEMENT_KEY,
@@ -112,7 +112,7 @@ pytestmark = pytest.mark.simulation
 
 CELLS = (CREEK, LAKE)
 VERSIONS = ("v1", "v2", "v3")
-EVE = Person("eve", ("operator", "safety"))
+EVE = Actor("eve", ("operator", "safety"))
 PEOPLE = (ANA, BO, CY, DAN, EVE, BOT)
 SALT = bytes(32)
 WIDENS = (Widened, Renewed, TakenOver, Resumed)
@@ -213,7 +213,7 @@ class Promises(RuleBasedStateMachine):
         super().__init__()
         self.clock = NOON
         self.scope = Scope()
-        self.events: list[Event] = []
+        self.events: list[LedgerEvent] = []
         self.raised: dict[str, ProposalRaised] = {}
         self.said: dict[str, list[Approved]] = {}
         self.closed: set[str] = set()
@@ -226,7 +226,7 @@ class Promises(RuleBasedStateMachine):
         self.policies = {self.policy.hash: self.rules}
         self.ask(ApplyPolicy(at=self.clock, by=ANA, policy=self.policy))
         for version in VERSIONS[:2]:
-            self.ask(See(at=self.clock, version=version))
+            self.ask(AddVersion(at=self.clock, version=version))
         for cell in climbs:
             self.goes_well(cell, "v1", "met")
             self.clock += HOUR
@@ -240,12 +240,12 @@ class Promises(RuleBasedStateMachine):
     @precondition(lambda self: len(self.scope.versions) < len(VERSIONS))
     @rule()
     def see(self) -> None:
-        self.ask(See(at=self.clock, version=VERSIONS[-1]))
+        self.ask(AddVersion(at=self.clock, version=VERSIONS[-1]))
 
     @precondition(lambda self: len(self.events) > 30)
     @rule(version=st.sampled_from(VERSIONS), by=st.sampled_from(PEOPLE))
-    def retire(self, version: str, by: Person) -> None:
-        self.ask(Retire(at=self.clock, by=by, version=version))
+    def retire(self, version: str, by: Actor) -> None:
+        self.ask(RetireVersion(at=self.clock, by=by, version=version))
 
     @rule(
         seen=st.dictionaries(
@@ -273,7 +273,7 @@ class Promises(RuleBasedStateMachine):
         if then:
             self.tick({(cell, version): then})
 
-    @precondition(lambda self: any(map(self.scope.holder, CELLS)))
+    @precondition(lambda self: any(map(self.scope.get_holder, CELLS)))
     @rule(
         cell=st.sampled_from(CELLS),
         names=st.lists(st.sampled_from([*ALARMS, "good"]), min_size=1, max_size=4),
@@ -281,46 +281,49 @@ class Promises(RuleBasedStateMachine):
     def goes_wrong(self, cell: Cell, names: list[str]) -> None:
         """Let guards look at whichever version holds the cell."""
         for name in names:
-            holder = self.scope.holder(cell)
+            holder = self.scope.get_holder(cell)
             if holder is not None:
                 self.tick({(cell, holder): name})
 
-    @precondition(lambda self: any(map(self.scope.holder, CELLS)))
+    @precondition(lambda self: any(map(self.scope.get_holder, CELLS)))
     @rule(cell=st.sampled_from(CELLS), then=st.sampled_from(["met", "between", "turned", "few"]))
     def grants_age(self, cell: Cell, then: str) -> None:
         """Go on to the last fifth of a grant and propose to renew it."""
-        holder = self.scope.holder(cell)
+        holder = self.scope.get_holder(cell)
         if holder is not None:
-            ends = min(grant.until for grant in self.scope.state(cell, holder).grants)
+            ends = min(grant.until for grant in self.scope.get_cell_state(cell, holder).grants)
             self.clock = max(self.clock, ends - DAY)
             self.goes_well(cell, holder, then)
 
     @precondition(lambda self: self.scope.proposals)
     @rule(by=st.sampled_from(PEOPLE), which=st.integers(0, 5))
-    def approve(self, by: Person, which: int) -> None:
+    def approve(self, by: Actor, which: int) -> None:
         names = list(self.scope.proposals)
         self.approve_one(names[which % len(names)], by)
 
     @precondition(lambda self: self.scope.proposals)
     @rule(by=st.sampled_from(PEOPLE), which=st.integers(0, 5))
-    def approve_by_guess(self, by: Person, which: int) -> None:
+    def approve_by_guess(self, by: Actor, which: int) -> None:
         names = list(self.scope.proposals)
         proposal = names[which % len(names)]
-        assert self.ask(Approve(at=self.clock, by=by, proposal=proposal, evidence="")) is None
+        assert (
+            self.ask(ApproveProposal(at=self.clock, by=by, proposal=proposal, evidence_hash=""))
+            is None
+        )
 
     @rule(by=st.sampled_from(PEOPLE), number=st.integers(1, 9))
-    def reject(self, by: Person, number: int) -> None:
-        no = Reject(at=self.clock, by=by, proposal=f"P-{number}")
-        assert self.ask(no) is not None or number > self.scope.raised
+    def reject(self, by: Actor, number: int) -> None:
+        no = RejectProposal(at=self.clock, by=by, proposal=f"P-{number}")
+        assert self.ask(no) is not None or number > self.scope.proposal_count
 
     @rule(
         by=st.sampled_from(PEOPLE),
         cells=st.lists(st.sampled_from(CELLS), min_size=1, max_size=2),
         rung=st.integers(0, 2),
     )
-    def narrow(self, by: Person, cells: list[Cell], rung: int) -> None:
-        to = self.policy.rungs[rung]
-        done = self.ask(Narrow(at=self.clock, by=by, cells=tuple(cells), to=to))
+    def narrow(self, by: Actor, cells: list[Cell], rung: int) -> None:
+        to = self.policy.stage_ids[rung]
+        done = self.ask(NarrowCells(at=self.clock, by=by, cells=tuple(cells), to=to))
         assert done is not None or rung > 0
         if done is not None:
             assert not any(p.cell in cells for p in self.scope.proposals.values())
@@ -333,16 +336,16 @@ class Promises(RuleBasedStateMachine):
         cells=st.lists(st.sampled_from(CELLS), min_size=1, max_size=2),
         drill=st.booleans(),
     )
-    def stop(self, by: Person, cells: list[Cell], drill: bool) -> None:
+    def stop(self, by: Actor, cells: list[Cell], drill: bool) -> None:
         press = StopCells(at=self.clock, by=by, cells=tuple(cells), drill=drill)
         assert self.ask(press) is not None
         self.pressed |= dict.fromkeys(cells, len(self.events))
 
     @precondition(lambda self: self.scope.stops)
     @rule(by=st.sampled_from(PEOPLE), which=st.integers(0, 3))
-    def ask_resume(self, by: Person, which: int) -> None:
+    def ask_resume(self, by: Actor, which: int) -> None:
         names = list(self.scope.stops)
-        self.ask(AskResume(at=self.clock, by=by, stop=names[which % len(names)]))
+        self.ask(ProposeResume(at=self.clock, by=by, stop=names[which % len(names)]))
 
     @rule(
         by=st.sampled_from(PEOPLE),
@@ -351,59 +354,61 @@ class Promises(RuleBasedStateMachine):
         rung=st.integers(0, 2),
         name=st.sampled_from(["met", "met", "between", "turned"]),
     )
-    def raise_takeover(self, by: Person, cell: Cell, version: str, rung: int, name: str) -> None:
+    def raise_takeover(self, by: Actor, cell: Cell, version: str, rung: int, name: str) -> None:
         evidence = {(cell, version): self.evidence(name)}
-        to = self.policy.rungs[rung]
-        asked = RaiseTakeover(
+        to = self.policy.stage_ids[rung]
+        asked = ProposeTakeover(
             at=self.clock, by=by, cell=cell, version=version, to=to, evidence=evidence
         )
         self.ask(asked)
 
-    @precondition(lambda self: any(map(self.scope.holder, CELLS)))
+    @precondition(lambda self: any(map(self.scope.get_holder, CELLS)))
     @rule(
         by=st.sampled_from(PEOPLE),
         cell=st.sampled_from(CELLS),
         name=st.sampled_from(["met", "few"]),
     )
-    def ask_renewal(self, by: Person, cell: Cell, name: str) -> None:
-        holder = self.scope.holder(cell)
+    def ask_renewal(self, by: Actor, cell: Cell, name: str) -> None:
+        holder = self.scope.get_holder(cell)
         if holder is not None:
-            evidence, to = {(cell, holder): self.evidence(name)}, self.policy.rungs[1]
-            asked = AskRenewal(
+            evidence, to = {(cell, holder): self.evidence(name)}, self.policy.stage_ids[1]
+            asked = ProposeRenewal(
                 at=self.clock, by=by, cell=cell, version=holder, to=to, evidence=evidence
             )
             self.ask(asked)
 
     @precondition(lambda self: self.scope.at is not None and self.clock < self.scope.at - MINUTE)
     @rule(by=st.sampled_from(PEOPLE))
-    def correct_clock(self, by: Person) -> None:
+    def correct_clock(self, by: Actor) -> None:
         """Ask for the ledger's time to be set right, approve all that is open, and tick."""
-        self.ask(CorrectClock(at=self.clock, by=by))
+        self.ask(ProposeClockCorrection(at=self.clock, by=by))
         for proposal in list(self.scope.proposals):
             for person in (BO, DAN, CY, EVE):
                 self.approve_one(proposal, person)
         self.tick({})
 
     @rule(by=st.sampled_from(PEOPLE), other=RULES, what=st.sampled_from(FIELDS))
-    def edit(self, by: Person, other: Rules, what: str) -> None:
+    def edit(self, by: Actor, other: Rules, what: str) -> None:
         rules = replace(self.rules, **{what: getattr(other, what)})
         self.policies[rules.policy().hash] = rules
         self.ask(ApplyPolicy(at=self.clock, by=by, policy=rules.policy()))
 
     # How it is asked
 
-    def evidence(self, name: str) -> Known:
+    def evidence(self, name: str) -> VersionEvidence:
         since = self.clock - DAY
         return good(since, HEARTBEAT, CHANGE) if name == "good" else EVIDENCE[name]
 
-    def approve_one(self, proposal: str, by: Person) -> None:
+    def approve_one(self, proposal: str, by: Actor) -> None:
         if proposal in self.scope.proposals:
-            evidence = self.scope.proposals[proposal].evidence
-            self.ask(Approve(at=self.clock, by=by, proposal=proposal, evidence=evidence))
+            evidence = self.scope.proposals[proposal].evidence_hash
+            self.ask(
+                ApproveProposal(at=self.clock, by=by, proposal=proposal, evidence_hash=evidence)
+            )
 
-    def tick_with(self, evidence: dict[tuple[Cell, str], Known]) -> None:
+    def tick_with(self, evidence: dict[tuple[Cell, str], VersionEvidence]) -> None:
         pending = {key: rules.policy() for key, rules in self.policies.items()}
-        tick = Tick(at=self.clock, evidence=evidence, pending=pending)
+        tick = Tick(at=self.clock, evidence=evidence, pending_policies=pending)
         before, rules = self.scope, self.policy
         now = max(self.clock, before.at or self.clock)
         events = self.ask(tick)
@@ -411,11 +416,11 @@ class Promises(RuleBasedStateMachine):
         self.check_unwatched(before, rules, evidence, now)
         self.check_risk(before, rules, evidence, events)
 
-    def ask(self, command: Command) -> tuple[Event, ...] | None:
+    def ask(self, command: Command) -> tuple[LedgerEvent, ...] | None:
         """Decide twice, judge and keep what follows; None where it is refused."""
         try:
             events = decide(command, self.scope, self.policy)
-        except Refusal as refused:
+        except RefusalError as refused:
             with pytest.raises(type(refused)):
                 decide(command, self.scope, self.policy)
             return None
@@ -425,10 +430,10 @@ class Promises(RuleBasedStateMachine):
             self.keep(event)
         return events
 
-    def keep(self, event: Event) -> None:
+    def keep(self, event: LedgerEvent) -> None:
         before = {key: state.attempt for key, state in self.scope.cells.items()}
         was = self.scope
-        self.scope = evolve(self.scope, event)
+        self.scope = apply_event(self.scope, event)
         if isinstance(event, ClockCorrected):
             self.check_correction(event, was)
         self.events.append(event)
@@ -451,7 +456,7 @@ class Promises(RuleBasedStateMachine):
 
     # Promise 1
 
-    def judge(self, event: Event, command: Command) -> None:
+    def judge(self, event: LedgerEvent, command: Command) -> None:
         if isinstance(event, WIDENS):
             self.check_approvals(event)
             assert isinstance(command, Tick)
@@ -462,7 +467,7 @@ class Promises(RuleBasedStateMachine):
         if isinstance(event, PolicyApplied) and self.events:
             self.check_edit(event)
         if isinstance(event, ProposalRaised):
-            assert event.by == (command.by.name if isinstance(command, ByPerson) else "policy")
+            assert event.by == (command.by.name if isinstance(command, ActorCommand) else "policy")
 
     def check_approvals(self, event: Widened | Renewed | TakenOver | Resumed | PolicyApplied):
         raised, said = self.raised[event.proposal], self.said[event.proposal]
@@ -483,18 +488,18 @@ class Promises(RuleBasedStateMachine):
     def check_place(self, event: Widened | Renewed | TakenOver) -> None:
         raised, at = self.raised[event.proposal], event.at
         assert (event.cell, event.version) == (raised.cell, raised.version)
-        rung = self.policy.rungs.index(raised.to_stage)
-        assert raised.needs == self.policy.gate(rung, event.cell).approvals
-        assert rung <= self.policy.ceiling(event.cell, at)
-        assert self.policy.frozen(event.cell, at) is None
+        rung = self.policy.stage_ids.index(raised.to_stage)
+        assert raised.needs == self.policy.find_gate(rung, event.cell).approvals
+        assert rung <= self.policy.compute_ceiling(event.cell, at)
+        assert self.policy.find_freeze(event.cell, at) is None
         assert not any(event.cell in stop.cells for stop in self.scope.stops.values())
         assert not self.scope.versions[event.version].retired
         held = {(c, v): [g.stage for g in s.grants] for (c, v), s in self.scope.cells.items()}
         if isinstance(event, TakenOver):
-            assert event.stages == self.policy.rungs[1 : rung + 1]
+            assert event.stages == self.policy.stage_ids[1 : rung + 1]
             assert len(held[event.cell, event.replaced_version]) >= rung
             return
-        stages = self.policy.rungs[1:]
+        stages = self.policy.stage_ids[1:]
         assert held.get((event.cell, event.version), [])[:rung] == list(
             stages[: rung if isinstance(event, Renewed) else rung - 1]
         )
@@ -506,14 +511,14 @@ class Promises(RuleBasedStateMachine):
         if seen is None:
             return  # unchanged since the tick before
         raised = self.raised[event.proposal]
-        span = seen.spans.get(raised.to_stage, Counted())
+        span = seen.spans.get(raised.to_stage, EvidenceCounts())
         weighed = span if isinstance(event, Renewed) else seen.attempt
         since = {"widening": seen.entered, "renewal": span, "takeover": seen.attempt}[raised.kind]
-        assert since.judged >= self.rules.units
+        assert since.decided >= self.rules.units
         assert min(self.log_es(event.cell, raised.to_stage, weighed)) >= 0
-        holder = self.scope.holder(event.cell)
+        holder = self.scope.get_holder(event.cell)
         for version in {event.version, holder} - {None}:
-            state = self.scope.state(event.cell, version)
+            state = self.scope.get_cell_state(event.cell, version)
             assert not state.suspended_by
         moved = [e for e in self.events if isinstance(e, Narrowed) and e.cell == event.cell]
         assert not any(e.at == event.at and e.guard for e in moved)
@@ -540,12 +545,15 @@ class Promises(RuleBasedStateMachine):
         assert self.scope.at == event.at
         for cell in CELLS:
             for version in VERSIONS:
-                held = stage_at(was, self.policy, cell, version, was.at)
+                held = compute_stage_level(was, self.policy, cell, version, was.at)
                 for ahead in (timedelta(0), HOUR, DAY, 9 * DAY):
                     at = event.at + ahead
-                    assert stage_at(self.scope, self.policy, cell, version, at) <= held
-                    later = stage_at(was, self.policy, cell, version, was.at + ahead)
-                    assert stage_at(self.scope, self.policy, cell, version, was.at + ahead) <= later
+                    assert compute_stage_level(self.scope, self.policy, cell, version, at) <= held
+                    later = compute_stage_level(was, self.policy, cell, version, was.at + ahead)
+                    assert (
+                        compute_stage_level(self.scope, self.policy, cell, version, was.at + ahead)
+                        <= later
+                    )
             if cell in was.widened_at:
                 assert self.scope.widened_at[cell] <= event.at
         assert all(s.changed_at <= event.at for s in self.scope.cells.values())
@@ -564,18 +572,18 @@ class Promises(RuleBasedStateMachine):
         self,
         before: Scope,
         rules: Policy,
-        evidence: dict[tuple[Cell, str], Known],
+        evidence: dict[tuple[Cell, str], VersionEvidence],
         now: datetime,
     ) -> None:
         for (cell, version), seen in evidence.items():
             state = before.cells.get((cell, version))
             if state is None or not state.grants:
                 continue
-            after = self.scope.state(cell, version)
+            after = self.scope.get_cell_state(cell, version)
             if alarmed(seen, UNAUDITED.id):
                 assert len(after.grants) < len(state.grants)
             if alarmed(seen, HEARTBEAT.id):
-                assert stage_at(self.scope, self.policy, cell, version, now) == 0
+                assert compute_stage_level(self.scope, self.policy, cell, version, now) == 0
             if any(alarmed(seen, g.id) for g in rules.guards if g.id in QUALITY_GUARDS):
                 assert after.attempt > state.attempt
                 assert len(after.grants) < len(state.grants)
@@ -584,31 +592,31 @@ class Promises(RuleBasedStateMachine):
         self,
         before: Scope,
         rules: Policy,
-        evidence: dict[tuple[Cell, str], Known],
-        events: Iterable[Event],
+        evidence: dict[tuple[Cell, str], VersionEvidence],
+        events: Iterable[LedgerEvent],
     ) -> None:
         """A widening is raised only where this tick's e-values reach 1/risk of the attempt."""
         for event in events:
             if isinstance(event, ProposalRaised) and event.kind in {"widening", "takeover"}:
-                attempt = self.scope.state(event.cell, event.version).attempt
-                assert attempt == before.state(event.cell, event.version).attempt
-                gate = rules.gate(rules.rungs.index(event.to_stage), event.cell)
+                attempt = self.scope.get_cell_state(event.cell, event.version).attempt
+                assert attempt == before.get_cell_state(event.cell, event.version).attempt
+                gate = rules.find_gate(rules.stage_ids.index(event.to_stage), event.cell)
                 part = 1 if attempt == 1 else 1 / (attempt * (attempt + 1))
                 seen = evidence[event.cell, event.version]
                 least = min(self.log_es(event.cell, event.to_stage, seen.attempt))
                 assert least >= log(1 / (gate.risk * part)) - 1e-9
 
-    def log_es(self, cell: Cell, to: str, seen: Counted) -> Iterator[float]:
-        rung = self.policy.rungs.index(to)
+    def log_es(self, cell: Cell, to: str, seen: EvidenceCounts) -> Iterator[float]:
+        rung = self.policy.stage_ids.index(to)
         for below in range(1, rung + 1):
-            for condition in self.policy.gate(below, cell).require:
+            for condition in self.policy.find_gate(below, cell).require:
                 agreed, disagreed = seen.counts.get(AGREEMENT_KEY, (0, 0))
-                yield log_e_value(agreed, disagreed, at_least=condition.line)
+                yield compute_log_e(agreed, disagreed, at_least=condition.line)
 
     # Promises 2, 3, 4
 
     def rung(self, cell: Cell, at: datetime) -> int:
-        return max(stage_at(self.scope, self.policy, cell, v, at) for v in VERSIONS)
+        return max(compute_stage_level(self.scope, self.policy, cell, v, at) for v in VERSIONS)
 
     def instants(self) -> list[datetime]:
         return [self.clock - 100 * DAY, self.clock, self.clock + DAY]
@@ -631,7 +639,9 @@ class Promises(RuleBasedStateMachine):
         for (cell, version), state in self.scope.cells.items():
             for grant in state.grants:
                 rung = [g.stage for g in state.grants].index(grant.stage) + 1
-                assert stage_at(self.scope, self.policy, cell, version, grant.until) < rung
+                assert (
+                    compute_stage_level(self.scope, self.policy, cell, version, grant.until) < rung
+                )
 
     @invariant()
     def in_doubt_a_person_decides(self) -> None:
@@ -643,12 +653,14 @@ class Promises(RuleBasedStateMachine):
             ("creek", "v9", now),
             ("creek", "v1", now + 6 * MINUTE),
         ):
-            asked = Question(site=site, at=at, version=version, key="k")
-            assert assign(self.scope, self.policy, SALT, asked, now=now).decider == "human"
-        asked = Question(site="creek", at=now, version="v1", key="k")
-        answer = assign(self.scope, self.policy, SALT, asked, now=now)
-        rung = stage_at(self.scope, self.policy, CREEK, "v1", now)
-        assert (answer.decider == "model") <= (self.policy.rungs[rung] == "autonomous")
+            asked = CaseQuestion(site=site, at=at, version=version, key="k")
+            assert (
+                decide_assignment(self.scope, self.policy, SALT, asked, now=now).decider == "human"
+            )
+        asked = CaseQuestion(site="creek", at=now, version="v1", key="k")
+        answer = decide_assignment(self.scope, self.policy, SALT, asked, now=now)
+        rung = compute_stage_level(self.scope, self.policy, CREEK, "v1", now)
+        assert (answer.decider == "model") <= (self.policy.stage_ids[rung] == "autonomous")
         assert answer.lease > timedelta(0)
 
     @invariant()
@@ -665,10 +677,10 @@ class Promises(RuleBasedStateMachine):
         held = {}
         for (cell, version), state in self.scope.cells.items():
             stages = tuple(grant.stage for grant in state.grants)
-            assert stages == self.policy.rungs[1 : len(stages) + 1]
+            assert stages == self.policy.stage_ids[1 : len(stages) + 1]
             if stages:
                 assert held.setdefault(cell, version) == version
-                assert self.scope.holder(cell) == version
+                assert self.scope.get_holder(cell) == version
 
     @invariant()
     def a_proposal_is_open_in_one_place(self) -> None:
@@ -680,19 +692,19 @@ class Promises(RuleBasedStateMachine):
 
     def teardown(self) -> None:
         """Write the ledger, read it again and fold it; then take a line out."""
-        lines = [row.text() for row in chain("r", self.events, SALTS)]
-        again = [event_of(row) for row in verified(lines)]
+        lines = [row.format() for row in build_ledger("r", self.events, SALTS)]
+        again = [parse_event(row) for row in verify_lines(lines)]
         assert again == self.events
-        assert fold(again) == self.scope
-        assert repr(fold(self.events)) == repr(self.scope)
+        assert apply_events(again) == self.scope
+        assert repr(apply_events(self.events)) == repr(self.scope)
         for number in {1, len(lines) // 2} - {0, len(lines)}:
-            with pytest.raises(BrokenChainError) as caught:
-                list(verified([*lines[: number - 1], *lines[number:]]))
+            with pytest.raises(BrokenLedgerError) as caught:
+                list(verify_lines([*lines[: number - 1], *lines[number:]]))
             assert caught.value.line == number
 
 
-def alarmed(seen: Known, guard: str) -> bool:
-    return seen.guards.get(guard, GuardReading(alarm=False)).alarm
+def alarmed(seen: VersionEvidence, guard: str) -> bool:
+    return seen.guards.get(guard, GuardReading(is_alarm=False)).is_alarm
 
 
 def test_the_promises_hold_over_random_histories():

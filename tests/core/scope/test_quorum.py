@@ -8,10 +8,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout.core.policy.policy import Gate, Where
-from rollout.core.scope.permissions import Caller, Right
-from rollout.core.scope.quorum import askers, groups_at, resume_lacks, resumes, staff_of, unfilled
-from rollout.core.scope.scope import Approval, Grant, Scope, Stop, Version, filled
-from rollout.core.scope.stops import resume_needs
+from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.core.scope.quorum import (
+    find_eligible_requesters,
+    find_group_memberships,
+    find_groups,
+    find_missing_for_resume,
+    find_unfilled_needs,
+    list_resume_needs,
+)
+from rollout.core.scope.scope import GivenApproval, Grant, Scope, Stop, Version, count_filled_needs
+from rollout.core.scope.stops import find_resume_needs
 from tests.factories import AGREEMENT, CREEK, CREEK_NIGHT, DAY, LAKE, NOON, policy
 
 GROUPS = ("operator", "safety", "finance")
@@ -32,12 +39,12 @@ def can_be_taken_back(asked, there):
 
 @given(needs, people)
 def test_a_resume_lacks_somebody_exactly_when_no_assignment_of_people_does(asked, there):
-    assert (resume_lacks(asked, there) == ()) == can_be_taken_back(asked, there)
+    assert (find_missing_for_resume(asked, there) == ()) == can_be_taken_back(asked, there)
 
 
 @given(needs, people)
 def test_whom_a_resume_lacks_is_enough_and_one_less_is_not(asked, there):
-    lacks = resume_lacks(asked, there)
+    lacks = find_missing_for_resume(asked, there)
     added = {f"new{n}": (group,) for n, group in enumerate(lacks)}
     assert can_be_taken_back(asked, there | added)
     if lacks:
@@ -47,23 +54,28 @@ def test_whom_a_resume_lacks_is_enough_and_one_less_is_not(asked, there):
 
 @given(needs, people)
 def test_as_many_needs_are_filled_as_the_engine_counts_approvals(asked, there):
-    yes = tuple(Approval(name, groups, NOON) for name, groups in there.items())
-    assert len(asked) - len(unfilled(asked, there)) == filled(asked, yes)
+    yes = tuple(GivenApproval(name, groups, NOON) for name, groups in there.items())
+    assert len(asked) - len(find_unfilled_needs(asked, there)) == count_filled_needs(asked, yes)
 
 
 @given(needs, people)
 def test_whoever_asks_is_an_operator_and_leaves_enough_others(asked, there):
     def leaves(name):
-        others = tuple(Approval(n, g, NOON) for n, g in there.items() if n != name)
-        return "operator" in there[name] and filled(asked, others) == len(asked)
+        others = tuple(GivenApproval(n, g, NOON) for n, g in there.items() if n != name)
+        return "operator" in there[name] and count_filled_needs(asked, others) == len(asked)
 
-    assert askers(asked, there) == tuple(sorted(name for name in there if leaves(name)))
+    assert find_eligible_requesters(asked, there) == tuple(
+        sorted(name for name in there if leaves(name))
+    )
 
 
 def test_an_operator_is_what_is_missing_where_one_would_do():
     there = {"ana": ("operator", "safety"), "bo": ("operator",)}
-    assert resume_lacks(("operator", "safety"), there) == ("operator",)
-    assert resume_lacks(("operator", "safety"), {"bo": ("operator",)}) == ("safety", "operator")
+    assert find_missing_for_resume(("operator", "safety"), there) == ("operator",)
+    assert find_missing_for_resume(("operator", "safety"), {"bo": ("operator",)}) == (
+        "safety",
+        "operator",
+    )
 
 
 # What a resume may ask
@@ -83,15 +95,15 @@ def engine_asks(made, rungs):
     for cell, rung in rungs.items():
         stages = made.stages[:rung]
         grants = tuple(Grant(stage.id, NOON, NOON + DAY, "P-1", NOON) for stage in stages)
-        state = scope.versions["v1"].begun
-        scope = scope.with_state(cell, "v1", type(state)(NOON, NOON, grants=grants))
+        state = scope.versions["v1"].initial_state
+        scope = scope.replace_cell_state(cell, "v1", type(state)(NOON, NOON, grants=grants))
     stop = Stop("S-1", frozenset(rungs), "ana", NOON)
-    return tuple(sorted(resume_needs(scope, made, stop, NOON)))
+    return tuple(sorted(find_resume_needs(scope, made, stop, NOON)))
 
 
 def test_what_a_resume_may_ask_is_what_the_engine_asks():
     made = policy(gates=GATES)
-    told = resumes(made, HERE)
+    told = list_resume_needs(made, HERE)
     found = [
         engine_asks(made, dict(zip(HERE, rungs, strict=True)))
         for rungs in product(range(3), repeat=2)
@@ -103,16 +115,18 @@ def test_what_a_resume_may_ask_is_what_the_engine_asks():
 
 
 def test_stages_that_ask_the_same_people_are_told_together():
-    assert resumes(policy(gates=GATES), (CREEK, LAKE))["operator", "safety"] == ("autonomous",)
+    assert list_resume_needs(policy(gates=GATES), (CREEK, LAKE))["operator", "safety"] == (
+        "autonomous",
+    )
     both = policy(gates=(GATES[0], Gate("autonomous", (AGREEMENT,), 0.05, approvals=("operator",))))
-    assert resumes(both, HERE)["operator",] == ("supervised", "autonomous")
+    assert list_resume_needs(both, HERE)["operator",] == ("supervised", "autonomous")
 
 
 # Who stands where
 
 places = st.sampled_from(["", "creek", "lake"])
 rights = st.builds(
-    lambda group, rollout, site: Right(
+    lambda group, rollout, site: AssignedRole(
         "operator" if group == "operator" else "approver",
         rollout or ("ramps" if site else ""),
         site,
@@ -123,18 +137,20 @@ rights = st.builds(
     places,
 )
 callers = st.lists(st.lists(rights, max_size=3), max_size=4).map(
-    lambda held: [Caller(f"p{n}", rights=tuple(own)) for n, own in enumerate(held)]
+    lambda held: [Caller(f"p{n}", role_assignments=tuple(own)) for n, own in enumerate(held)]
 )
 
 
 @given(callers, st.sampled_from([("creek",), ("creek", "lake"), ("creek", "lake", "pond")]))
 def test_staff_stand_where_their_rights_say(everybody, sites):
-    staff = staff_of(everybody, "ramps", sites)
-    assert dict(staff.at) == {site: groups_at(everybody, "ramps", (site,)) for site in sites}
-    assert staff.throughout == groups_at(everybody, "ramps", sites)
+    staff = find_group_memberships(everybody, "ramps", sites)
+    assert dict(staff.by_site) == {site: find_groups(everybody, "ramps", (site,)) for site in sites}
+    assert staff.at_all_sites == find_groups(everybody, "ramps", sites)
 
 
 @pytest.mark.parametrize("role", ["viewer", "reviewer", "admin"])
 def test_whoever_neither_operates_nor_approves_stands_nowhere(role):
-    staff = staff_of([Caller("vic", rights=(Right(role),))], "ramps", ("creek",))
-    assert staff.at == {"creek": {}}
+    staff = find_group_memberships(
+        [Caller("vic", role_assignments=(AssignedRole(role),))], "ramps", ("creek",)
+    )
+    assert staff.by_site == {"creek": {}}

@@ -11,17 +11,17 @@ from hypothesis import strategies as st
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Limit
 from rollout.core.scope.events import Widened
-from rollout.core.scope.projection import fold
+from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import (
-    Approval,
     CellState,
+    GivenApproval,
     Grant,
-    Proposal,
+    ProposalState,
     Scope,
-    acting,
-    filled,
-    held_rung,
-    stage_at,
+    compute_held_level,
+    compute_stage_level,
+    count_filled_needs,
+    find_acting_version,
 )
 from tests.factories import (
     CREEK,
@@ -52,8 +52,8 @@ def state(*grants: Grant) -> CellState:
 # Approvals
 
 
-def yes(name: str, *groups: str) -> Approval:
-    return Approval(name, groups, NOON)
+def yes(name: str, *groups: str) -> GivenApproval:
+    return GivenApproval(name, groups, NOON)
 
 
 @pytest.mark.parametrize(
@@ -75,7 +75,7 @@ def yes(name: str, *groups: str) -> Approval:
 )
 def test_one_person_fills_one_need_and_the_best_matching_counts(needs, approvals, count):
     for order in permutations(approvals):
-        assert filled(needs, order) == count
+        assert count_filled_needs(needs, order) == count
 
 
 @given(st.lists(st.sets(st.sampled_from("osf")), max_size=4), st.text("osf", max_size=4))
@@ -86,13 +86,13 @@ def test_filling_agrees_with_trying_every_pairing(people, needs):
         sum(a is not None and need in a.groups for need, a in zip(needs, order, strict=False))
         for order in permutations((*approvals, *seats))
     )
-    assert filled(tuple(needs), approvals) == best
+    assert count_filled_needs(tuple(needs), approvals) == best
 
 
 def test_a_proposal_is_approved_when_everybody_asked_has_said_yes():
-    asked = Proposal("P-1", "widening", NOON, "policy", NOON + DAY, "", ("operator", "safety"))
-    assert not replace(asked, approvals=(yes("a", "operator"),)).approved
-    assert replace(asked, approvals=(yes("a", "operator"), yes("b", "safety"))).approved
+    asked = ProposalState("P-1", "widening", NOON, "policy", NOON + DAY, "", ("operator", "safety"))
+    assert not replace(asked, approvals=(yes("a", "operator"),)).is_approved
+    assert replace(asked, approvals=(yes("a", "operator"), yes("b", "safety"))).is_approved
 
 
 # Grants
@@ -100,7 +100,7 @@ def test_a_proposal_is_approved_when_everybody_asked_has_said_yes():
 
 def test_a_grant_is_valid_from_its_beginning_until_before_its_end():
     one = grant("supervised")
-    assert [one.valid(NOON + d) for d in (-MOMENT, 0 * DAY, DAY - MOMENT, DAY)] == [
+    assert [one.is_valid(NOON + d) for d in (-MOMENT, 0 * DAY, DAY - MOMENT, DAY)] == [
         False,
         True,
         True,
@@ -122,7 +122,7 @@ def test_a_grant_is_valid_from_its_beginning_until_before_its_end():
     ids=["none", "one", "two", "gap", "lower ended", "upper ended", "upper not begun"],
 )
 def test_a_rung_stands_on_every_rung_below(grants, rung):
-    assert held_rung(policy(), state(*grants), NOON) == rung
+    assert compute_held_level(policy(), state(*grants), NOON) == rung
 
 
 # Stage
@@ -131,37 +131,37 @@ def test_a_rung_stands_on_every_rung_below(grants, rung):
 def test_in_doubt_everything_is_shadow():
     scope, rules = autonomous().scope, policy()
     at = scope.at
-    assert stage_at(scope, rules, CREEK, "v1", at) == 2
-    assert stage_at(Scope(), rules, CREEK, "v1", at) == 0
-    assert stage_at(scope, rules, CREEK, "v9", at) == 0
-    assert stage_at(scope, rules, Cell("moon", "day"), "v1", at) == 0
-    assert stage_at(scope, rules, Cell("creek", "other"), "v1", at) == 0
-    assert stage_at(scope, rules, LAKE, "v1", at) == 0
+    assert compute_stage_level(scope, rules, CREEK, "v1", at) == 2
+    assert compute_stage_level(Scope(), rules, CREEK, "v1", at) == 0
+    assert compute_stage_level(scope, rules, CREEK, "v9", at) == 0
+    assert compute_stage_level(scope, rules, Cell("moon", "day"), "v1", at) == 0
+    assert compute_stage_level(scope, rules, Cell("creek", "other"), "v1", at) == 0
+    assert compute_stage_level(scope, rules, LAKE, "v1", at) == 0
 
 
 def test_a_cell_that_the_policy_does_not_know_is_shadow_whatever_it_holds():
     scope = autonomous().scope
     without = policy(sites=policy().sites[1:])
-    assert stage_at(scope, without, CREEK, "v1", scope.at) == 0
+    assert compute_stage_level(scope, without, CREEK, "v1", scope.at) == 0
 
 
 def test_the_stage_is_cut_to_the_ceiling():
     scope = autonomous().scope
     capped = policy(limits=(Limit(never_above="supervised"),))
-    assert stage_at(scope, capped, CREEK, "v1", scope.at) == 1
+    assert compute_stage_level(scope, capped, CREEK, "v1", scope.at) == 1
 
 
 def test_a_trial_ends_by_itself_at_the_end_of_its_last_local_day():
     scope = autonomous().scope
     trial = policy(limits=(Limit(ends=date(2027, 6, 1)),))
     midnight = NOON + 12 * HOUR
-    assert stage_at(scope, trial, CREEK, "v1", midnight - MOMENT) == 2
-    assert stage_at(scope, trial, CREEK, "v1", midnight) == 0
+    assert compute_stage_level(scope, trial, CREEK, "v1", midnight - MOMENT) == 2
+    assert compute_stage_level(scope, trial, CREEK, "v1", midnight) == 0
 
 
 def test_a_clock_set_back_brings_no_permission_back():
     rollout = autonomous()
-    rollout.at = rollout.scope.state(CREEK, "v1").grants[0].until
+    rollout.at = rollout.scope.get_cell_state(CREEK, "v1").grants[0].until
     rollout.stop(LAKE)  # an entry in the ledger after the end, and no tick that notes it
     assert rollout.stage(at=rollout.at - 10 * DAY) == "shadow"
 
@@ -170,9 +170,9 @@ def test_a_retired_version_is_shadow_even_if_it_were_given_a_grant():
     rollout = autonomous()
     gone = rollout.retire()
     granted = [e for e in rollout.events if isinstance(e, Widened)]
-    scope = fold([*gone, *granted], Rollout().scope)
-    assert len(scope.state(CREEK, "v1").grants) == 2
-    assert stage_at(scope, rollout.policy, CREEK, "v1", rollout.at) == 0
+    scope = apply_events([*gone, *granted], Rollout().scope)
+    assert len(scope.get_cell_state(CREEK, "v1").grants) == 2
+    assert compute_stage_level(scope, rollout.policy, CREEK, "v1", rollout.at) == 0
 
 
 @pytest.mark.parametrize("how", ["stop", "suspension", "retirement"])
@@ -193,28 +193,30 @@ def test_withheld_grants_give_nothing(how):
 
 def test_one_version_acts_above_shadow_in_a_cell():
     rollout = supervised(policy(), "v1", "v2")
-    assert acting(rollout.scope, rollout.policy, CREEK, rollout.at) == ("v1", 1)
-    assert acting(rollout.scope, rollout.policy, LAKE, rollout.at) is None
+    assert find_acting_version(rollout.scope, rollout.policy, CREEK, rollout.at) == ("v1", 1)
+    assert find_acting_version(rollout.scope, rollout.policy, LAKE, rollout.at) is None
 
 
 def test_a_version_that_is_stopped_holds_its_grants_but_does_not_act():
     rollout = supervised()
     rollout.stop()
-    assert rollout.scope.holder(CREEK) == "v1"
-    assert acting(rollout.scope, rollout.policy, CREEK, rollout.at) is None
+    assert rollout.scope.get_holder(CREEK) == "v1"
+    assert find_acting_version(rollout.scope, rollout.policy, CREEK, rollout.at) is None
 
 
 def test_a_state_without_grants_takes_the_place_of_nobody():
     scope = supervised(policy(), "v1", "v2").scope
-    scope = scope.with_state(CREEK, "v2", scope.state(CREEK, "v2"))
-    assert scope.holder(CREEK) == "v1"
-    scope = scope.with_state(CREEK, "v1", replace(scope.state(CREEK, "v1"), grants=()))
-    assert scope.holder(CREEK) is None
+    scope = scope.replace_cell_state(CREEK, "v2", scope.get_cell_state(CREEK, "v2"))
+    assert scope.get_holder(CREEK) == "v1"
+    scope = scope.replace_cell_state(
+        CREEK, "v1", replace(scope.get_cell_state(CREEK, "v1"), grants=())
+    )
+    assert scope.get_holder(CREEK) is None
 
 
 def test_a_version_that_was_never_widened_counts_from_when_it_was_seen():
     rollout = Rollout()
-    fresh = rollout.scope.state(CREEK_NIGHT, "v1")
+    fresh = rollout.scope.get_cell_state(CREEK_NIGHT, "v1")
     assert fresh == CellState(attempt_since=NOON, changed_at=NOON)
 
 

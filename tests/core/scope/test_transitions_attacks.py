@@ -6,19 +6,25 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from rollout.core.errors import NotAllowed, NotEligible, OwnProposal, PolicyRefused, ProposalClosed
+from rollout.core.errors import (
+    NotAllowedError,
+    NotEligibleError,
+    OwnProposalError,
+    PolicyRefusedError,
+    ProposalClosedError,
+)
 from rollout.core.policy.policy import Limit, Minimum
 from rollout.core.scope.commands import (
-    Acknowledge,
+    AcknowledgeIncident,
+    Actor,
+    AddVersion,
     ApplyPolicy,
-    Approve,
-    CorrectClock,
-    Narrow,
-    Person,
-    RaiseTakeover,
-    Reject,
-    Retire,
-    See,
+    ApproveProposal,
+    NarrowCells,
+    ProposeClockCorrection,
+    ProposeTakeover,
+    RejectProposal,
+    RetireVersion,
     StopCells,
     Tick,
 )
@@ -54,11 +60,11 @@ from tests.factories import (
     supervised,
 )
 
-EVE = Person("eve", ("operator", "safety"))
+EVE = Actor("eve", ("operator", "safety"))
 
 
 def stages(rollout: Rollout) -> list[str]:
-    return [grant.stage for grant in rollout.scope.state(CREEK, "v1").grants]
+    return [grant.stage for grant in rollout.scope.get_cell_state(CREEK, "v1").grants]
 
 
 # Rungs
@@ -93,7 +99,7 @@ def test_an_approval_for_one_rung_is_none_for_the_next():
 
 def test_a_narrowed_cell_needs_new_people_for_the_same_rung():
     rollout = supervised()
-    old = rollout.scope.state(CREEK, "v1").grants[0].proposal
+    old = rollout.scope.get_cell_state(CREEK, "v1").grants[0].proposal
     rollout.narrow()
     again = rollout.raised()
     assert again.id != old
@@ -113,9 +119,9 @@ def test_a_renewal_is_not_applied_in_a_tick_with_an_alarm(guard):
 
 def test_a_takeover_waits_out_the_tick_in_which_the_acting_version_is_narrowed():
     rollout = autonomous(policy(takeover="supervised"))
-    rollout.do(See(at=rollout.at, version="v2"))
+    rollout.do(AddVersion(at=rollout.at, version="v2"))
     key = (CREEK, "v2")
-    asked = RaiseTakeover(
+    asked = ProposeTakeover(
         at=rollout.at, by=BO, cell=CREEK, version="v2", to="supervised", evidence={key: MET}
     )
     rollout.approve(rollout.do(asked)[0], DAN, EVE)
@@ -134,7 +140,7 @@ def test_an_alarm_that_reaches_a_cell_stops_what_was_approved_there():
 def test_nothing_is_raised_on_evidence_of_an_attempt_that_ended_in_this_tick():
     rollout = supervised()
     assert kinds(rollout.tick({CREEK: alarm(QUALITY, of=MET)})) == ["Narrowed", "IncidentOpened"]
-    assert rollout.scope.state(CREEK, "v1").attempt == 2
+    assert rollout.scope.get_cell_state(CREEK, "v1").attempt == 2
 
 
 # Versions
@@ -153,7 +159,7 @@ def test_of_two_versions_that_were_both_approved_one_gets_the_place(first):
     for proposal in list(rollout.scope.proposals):
         rollout.approve(proposal, BO, DAN)
     assert kinds(rollout.tick()) == ["Widened", "ProposalVoided"]
-    assert rollout.scope.holder(CREEK) == first
+    assert rollout.scope.get_holder(CREEK) == first
     assert rollout.stage(version=other) == "shadow"
 
 
@@ -163,37 +169,41 @@ def test_a_version_that_is_retired_meanwhile_gets_nothing(when):
     proposal = rollout.approved() if when == "approved" else rollout.raised()
     rollout.retire()
     assert rollout.tick({CREEK: MET}) == ()
-    with pytest.raises(ProposalClosed):
-        rollout.do(Approve(at=rollout.at, by=EVE, proposal=proposal.id, evidence=proposal.evidence))
+    with pytest.raises(ProposalClosedError):
+        rollout.do(
+            ApproveProposal(
+                at=rollout.at, by=EVE, proposal=proposal.id, evidence_hash=proposal.evidence_hash
+            )
+        )
 
 
 def test_a_retired_version_does_not_come_back_by_being_seen_again():
     rollout = supervised()
     rollout.retire()
-    assert rollout.do(See(at=rollout.at, version="v1")) == ()
+    assert rollout.do(AddVersion(at=rollout.at, version="v1")) == ()
     assert rollout.tick({CREEK: MET}) == ()
     assert rollout.stage() == "shadow"
 
 
 def test_a_new_name_for_an_old_model_starts_in_shadow_at_the_whole_risk_and_is_counted():
     rollout = supervised()
-    rollout.do(See(at=rollout.at, version="v1-again"))
+    rollout.do(AddVersion(at=rollout.at, version="v1-again"))
     assert rollout.stage(version="v1-again") == "shadow"
     assert len(rollout.scope.versions) == 2
 
 
 def test_more_than_twenty_open_versions_are_refused():
     rollout = Rollout(policy(), *(f"v{n}" for n in range(20)))
-    with pytest.raises(PolicyRefused, match="retire one before"):
-        rollout.do(See(at=rollout.at, version="one-more"))
+    with pytest.raises(PolicyRefusedError, match="retire one before"):
+        rollout.do(AddVersion(at=rollout.at, version="one-more"))
     rollout.retire("v0")
-    assert kinds(rollout.do(See(at=rollout.at, version="one-more"))) == ["VersionFirstUsed"]
+    assert kinds(rollout.do(AddVersion(at=rollout.at, version="one-more"))) == ["VersionFirstUsed"]
 
 
 def test_two_good_versions_do_not_replace_each_other_for_ever():
     rollout = Rollout(policy(gates=gates()[:1]))
     rollout.widen()
-    rollout.do(See(at=rollout.at + HOUR, version="v2"))
+    rollout.do(AddVersion(at=rollout.at + HOUR, version="v2"))
     both = {(CREEK, "v1"): MET, (CREEK, "v2"): MET}
     for _ in range(6):
         rollout.after(HOUR).do(Tick(at=rollout.at, evidence=both))
@@ -264,7 +274,7 @@ def test_the_one_who_stopped_may_not_resume_alone():
     rollout.stop(by=BO)
     rollout.ask_resume(by=BO)
     resume = rollout.open("resume")
-    with pytest.raises(OwnProposal):
+    with pytest.raises(OwnProposalError):
         rollout.approve(resume, BO)
     rollout.approve(resume, EVE)
     rollout.tick()
@@ -318,7 +328,7 @@ def test_the_author_of_an_edit_finds_no_second_proposal_of_it_to_approve():
     loose = policy(guards=GUARDS[1:])
     (mine,) = rollout.edit(loose, by=BO)
     assert rollout.edit(loose, by=EVE) == ()
-    with pytest.raises(OwnProposal):
+    with pytest.raises(OwnProposalError):
         rollout.approve(mine, BO)
 
 
@@ -336,7 +346,7 @@ def test_an_attempt_never_falls_when_a_site_goes_and_comes_back():
     rollout.edit(policy(sites=policy().sites[1:]))
     rollout.approve(rollout.edit(policy())[0], DAN, CY)
     rollout.tick()
-    assert rollout.scope.state(CREEK, "v1").attempt == 3
+    assert rollout.scope.get_cell_state(CREEK, "v1").attempt == 3
 
 
 # People
@@ -347,10 +357,10 @@ def test_nobody_counts_for_two_groups():
     proposal = rollout.raised()
     rollout.approve(proposal, EVE)
     rollout.approve(proposal, EVE)
-    assert not rollout.scope.proposals[proposal.id].approved
-    with pytest.raises(NotEligible):
-        rollout.approve(proposal, Person("flo", ("finance",)))
-    assert not rollout.scope.proposals[proposal.id].approved
+    assert not rollout.scope.proposals[proposal.id].is_approved
+    with pytest.raises(NotEligibleError):
+        rollout.approve(proposal, Actor("flo", ("finance",)))
+    assert not rollout.scope.proposals[proposal.id].is_approved
 
 
 NO_NAMES = ["policy", "Policy", " policy ", "", " ", "ana\n", "a\x00", "bo\u202eana", "b\u200bo"]
@@ -358,20 +368,22 @@ NO_NAMES = ["policy", "Policy", " policy ", "", " ", "ana\n", "a\x00", "bo\u202e
 
 @pytest.mark.parametrize("name", NO_NAMES)
 def test_nobody_asks_anything_under_the_engines_name_or_one_that_does_not_print(name):
-    rollout, by = supervised(), Person(name)
+    rollout, by = supervised(), Actor(name)
     proposal = rollout.raised()
     asked = [
-        Approve(at=rollout.at, by=by, proposal=proposal.id, evidence=proposal.evidence),
-        Reject(at=rollout.at, by=by, proposal=proposal.id),
-        Narrow(at=rollout.at, by=by, cells=(CREEK,), to="shadow"),
+        ApproveProposal(
+            at=rollout.at, by=by, proposal=proposal.id, evidence_hash=proposal.evidence_hash
+        ),
+        RejectProposal(at=rollout.at, by=by, proposal=proposal.id),
+        NarrowCells(at=rollout.at, by=by, cells=(CREEK,), to="shadow"),
         StopCells(at=rollout.at, by=by, cells=(CREEK,)),
         ApplyPolicy(at=rollout.at, by=by, policy=policy(slices=("weather",))),
-        Retire(at=rollout.at, by=by, version="v1"),
-        Acknowledge(at=rollout.at, by=by, incident="I-1"),
-        CorrectClock(at=rollout.at, by=by),
+        RetireVersion(at=rollout.at, by=by, version="v1"),
+        AcknowledgeIncident(at=rollout.at, by=by, incident="I-1"),
+        ProposeClockCorrection(at=rollout.at, by=by),
     ]
     for command in asked:
-        with pytest.raises(NotAllowed):
+        with pytest.raises(NotAllowedError):
             rollout.do(command)
     assert rollout.stage() == "supervised"
 
@@ -385,8 +397,12 @@ def test_a_clock_set_back_revives_no_expired_proposal():
     rollout.at = proposal.expires_at
     rollout.raised(LAKE)  # an entry in the ledger after the expiry
     early = proposal.expires_at - DAY
-    with pytest.raises(ProposalClosed):
-        rollout.do(Approve(at=early, by=BO, proposal=proposal.id, evidence=proposal.evidence))
+    with pytest.raises(ProposalClosedError):
+        rollout.do(
+            ApproveProposal(
+                at=early, by=BO, proposal=proposal.id, evidence_hash=proposal.evidence_hash
+            )
+        )
 
 
 def test_spans_are_counted_in_real_time_whatever_clock_asks():

@@ -7,15 +7,15 @@ import pytest
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import (
-    MachineKey,
-    NotNarrower,
-    UnknownCell,
-    UnknownProposal,
-    UnknownVersion,
+    NotNarrowerError,
+    UnknownCellError,
+    UnknownProposalError,
+    UnknownVersionError,
+    UserRequiredError,
 )
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Freeze, Gate, Guard, Policy
-from rollout.core.scope.commands import Acknowledge, Person, Tick
+from rollout.core.scope.commands import AcknowledgeIncident, Actor, Tick
 from rollout.core.scope.events import (
     GrantExpired,
     IncidentOpened,
@@ -23,7 +23,7 @@ from rollout.core.scope.events import (
     Suspended,
     VersionFirstUsed,
 )
-from rollout.core.scope.scope import stage_at
+from rollout.core.scope.scope import compute_stage_level
 from tests.factories import (
     AGREEMENT,
     AUTONOMOUS,
@@ -74,7 +74,7 @@ OPERATIONAL = [
 
 
 def attempt(rollout: Rollout, cell: Cell = CREEK) -> int:
-    return rollout.scope.state(cell, "v1").attempt
+    return rollout.scope.get_cell_state(cell, "v1").attempt
 
 
 # Alarms
@@ -92,7 +92,7 @@ def test_a_guard_of_quality_pops_one_grant_and_the_attempt_rises(guard):
     )
     assert rollout.stage() == "supervised"
     assert attempt(rollout) == 2
-    assert rollout.scope.state(CREEK, "v1").attempt_since == rollout.at
+    assert rollout.scope.get_cell_state(CREEK, "v1").attempt_since == rollout.at
 
 
 @pytest.mark.parametrize("guard", OPERATIONAL, ids=str)
@@ -105,7 +105,7 @@ def test_an_operational_guard_that_narrows_leaves_the_attempt(guard):
 def test_then_shadow_pops_every_grant():
     rollout = autonomous(policy(guards=(replace(QUALITY, then="shadow"),)))
     rollout.tick({CREEK: alarm(replace(QUALITY, then="shadow"))})
-    assert (rollout.stage(), rollout.scope.state(CREEK, "v1").grants) == ("shadow", ())
+    assert (rollout.stage(), rollout.scope.get_cell_state(CREEK, "v1").grants) == ("shadow", ())
 
 
 def test_then_report_tells_once_and_narrows_nothing():
@@ -193,7 +193,7 @@ def test_a_suspended_version_stands_in_shadow_and_keeps_its_grants():
     events = rollout.tick({CREEK: alarm(HEARTBEAT)})
     assert kinds(events) == ["Suspended", "IncidentOpened"]
     assert rollout.stage() == "shadow"
-    assert len(rollout.scope.state(CREEK, "v1").grants) == 1
+    assert len(rollout.scope.get_cell_state(CREEK, "v1").grants) == 1
 
 
 def test_a_suspension_is_opened_once_and_keeps_the_proposal():
@@ -277,7 +277,7 @@ def test_what_alarms_while_suspended_or_stopped_does_not_come_back():
     rollout.tick({CREEK: alarm(HEARTBEAT)})
     rollout.tick({CREEK: alarm(QUALITY)})
     rollout.ask_resume()
-    rollout.approve(rollout.open("resume"), DAN, Person("eve"))
+    rollout.approve(rollout.open("resume"), DAN, Actor("eve"))
     rollout.tick({CREEK: good(rollout.at - DAY, HEARTBEAT, of=NOTHING)})
     assert rollout.stage() == "supervised"
 
@@ -285,7 +285,7 @@ def test_what_alarms_while_suspended_or_stopped_does_not_come_back():
 def test_narrowing_to_shadow_ends_a_suspension_with_its_grants():
     rollout = suspended()
     rollout.narrow()
-    assert rollout.scope.state(CREEK, "v1").suspended_by == frozenset()
+    assert rollout.scope.get_cell_state(CREEK, "v1").suspended_by == frozenset()
 
 
 # Narrow
@@ -329,14 +329,14 @@ def test_narrowing_reaches_each_cell_above_the_stage_and_no_other():
 @pytest.mark.parametrize("to", ["autonomous", "moon"])
 def test_a_narrowing_never_widens(to):
     rollout = supervised()
-    with pytest.raises(NotNarrower):
+    with pytest.raises(NotNarrowerError):
         rollout.narrow(to)
 
 
 def test_an_unknown_cell_is_said_to_be_unknown():
     rollout = supervised()
     for ask in (rollout.narrow, lambda _, cell: rollout.stop(cell)):
-        with pytest.raises(UnknownCell, match="moon · day"):
+        with pytest.raises(UnknownCellError, match="moon · day"):
             ask("shadow", Cell("moon", "day"))
 
 
@@ -362,7 +362,7 @@ def test_one_operator_stops_and_the_grants_stay(drill):
     (stopped,) = rollout.stop(drill=drill)
     assert (stopped.cells, stopped.by, stopped.drill) == ((CREEK,), "bo", drill)
     assert rollout.stage() == "shadow"
-    assert len(rollout.scope.state(CREEK, "v1").grants) == 2
+    assert len(rollout.scope.get_cell_state(CREEK, "v1").grants) == 2
 
 
 def test_repeating_a_stop_answers_what_holds():
@@ -402,7 +402,7 @@ def test_a_resume_of_several_cells_asks_everybody_whom_one_of_them_asks():
     here = replace(money, where=replace(money.where, sites=("creek",)))
     rollout = Rollout(policy(gates=(here, other)))
     for cell, people in ((CREEK, ("finance", "operator")), (LAKE, ("operator", "safety"))):
-        found = [Person(f"p-{group}", (group,)) for group in people]
+        found = [Actor(f"p-{group}", (group,)) for group in people]
         rollout.approve(rollout.raised(cell), *found)
         rollout.tick()
     rollout.stop(CREEK, LAKE)
@@ -419,7 +419,7 @@ def test_what_lapsed_while_stopped_does_not_come_back():
     rollout.stop()
     rollout.after(10 * DAY)
     rollout.ask_resume()
-    rollout.approve(rollout.open("resume"), DAN, Person("eve"))
+    rollout.approve(rollout.open("resume"), DAN, Actor("eve"))
     assert "Resumed" in kinds(rollout.tick())
     assert rollout.stage() == "shadow"
 
@@ -448,14 +448,14 @@ def test_a_resume_waits_for_a_freeze_but_for_no_wave():
 
 def test_a_resume_of_no_stop_is_refused_by_name():
     rollout = autonomous()
-    with pytest.raises(UnknownProposal, match="those that do: none"):
+    with pytest.raises(UnknownProposalError, match="those that do: none"):
         rollout.ask_resume("S-1")
 
 
 def test_keys_ask_for_no_resume():
     rollout = autonomous()
     rollout.stop()
-    with pytest.raises(MachineKey):
+    with pytest.raises(UserRequiredError):
         rollout.ask_resume(by=BOT)
 
 
@@ -464,20 +464,20 @@ def test_keys_ask_for_no_resume():
 
 def test_a_grant_that_has_ended_gives_nothing_without_any_tick():
     rollout = autonomous()
-    ends = [g.until for g in rollout.scope.state(CREEK, "v1").grants]
+    ends = [g.until for g in rollout.scope.get_cell_state(CREEK, "v1").grants]
     assert rollout.stage(at=ends[0] - timedelta(microseconds=1)) == "autonomous"
     assert rollout.stage(at=ends[0]) == "shadow"
 
 
 def test_what_stood_on_a_lapsed_grant_goes_with_it():
     rollout = autonomous()
-    first, second = rollout.scope.state(CREEK, "v1").grants
+    first, second = rollout.scope.get_cell_state(CREEK, "v1").grants
     assert first.until < second.until
     rollout.at = first.until - TICK
     (lapsed,) = rollout.tick()
     assert isinstance(lapsed, GrantExpired)
     assert (lapsed.stage, lapsed.until) == ("supervised", first.until)
-    assert rollout.scope.state(CREEK, "v1").grants == ()
+    assert rollout.scope.get_cell_state(CREEK, "v1").grants == ()
 
 
 def short_top() -> Rollout:
@@ -523,7 +523,7 @@ def test_a_new_version_stands_in_shadow_and_leaves_the_acting_one_alone():
     rollout = supervised(policy(), "v1", "v2")
     assert isinstance(rollout.events[2], VersionFirstUsed)
     assert (rollout.stage(version="v2"), rollout.stage()) == ("shadow", "supervised")
-    assert rollout.scope.state(CREEK, "v2").attempt == 1
+    assert rollout.scope.get_cell_state(CREEK, "v2").attempt == 1
 
 
 def test_a_retired_version_loses_every_grant_and_proposal():
@@ -532,16 +532,16 @@ def test_a_retired_version_loses_every_grant_and_proposal():
     rollout.raised(LAKE)
     assert kinds(rollout.retire()) == ["ProposalVoided", "VersionRetired"]
     assert {rollout.stage(c) for c in (CREEK, LAKE)} == {"shadow"}
-    assert rollout.scope.holder(CREEK) is None
+    assert rollout.scope.get_holder(CREEK) is None
     assert rollout.tick({CREEK: MET}) == ()
     assert rollout.retire() == ()
 
 
 def test_only_people_retire_versions_that_were_seen():
     rollout = autonomous()
-    with pytest.raises(MachineKey):
+    with pytest.raises(UserRequiredError):
         rollout.retire(by=BOT)
-    with pytest.raises(UnknownVersion, match="versions: v1"):
+    with pytest.raises(UnknownVersionError, match="versions: v1"):
         rollout.retire("v9")
 
 
@@ -587,9 +587,9 @@ def test_an_incident_is_acknowledged_by_a_person():
     rollout = supervised()
     rollout.tick({CREEK: alarm(QUALITY)})
     (incident,) = [e for e in rollout.events if isinstance(e, IncidentOpened)]
-    seen = Acknowledge(at=rollout.at, by=BO, incident=incident.incident)
+    seen = AcknowledgeIncident(at=rollout.at, by=BO, incident=incident.incident)
     assert kinds(rollout.do(seen)) == ["IncidentAcknowledged"]
-    with pytest.raises(MachineKey):
+    with pytest.raises(UserRequiredError):
         rollout.do(replace(seen, by=BOT))
 
 
@@ -597,4 +597,4 @@ def test_a_suspension_names_its_guard():
     rollout = suspended()
     (found,) = [e for e in rollout.events if isinstance(e, Suspended)]
     assert found.guard == HEARTBEAT.id
-    assert stage_at(rollout.scope, rollout.policy, CREEK, "v1", rollout.at) == 0
+    assert compute_stage_level(rollout.scope, rollout.policy, CREEK, "v1", rollout.at) == 0

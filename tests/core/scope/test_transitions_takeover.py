@@ -4,9 +4,9 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.core.errors import MachineKey, NotEligible, UnknownVersion
+from rollout.core.errors import NotEligibleError, UnknownVersionError, UserRequiredError
 from rollout.core.policy.policy import Minimum, Waves
-from rollout.core.scope.commands import RaiseTakeover, Reject, See
+from rollout.core.scope.commands import AddVersion, ProposeTakeover, RejectProposal
 from rollout.core.scope.events import TakenOver
 from tests.factories import (
     BETWEEN,
@@ -25,7 +25,7 @@ from tests.factories import (
     QUALITY,
     SUPERVISED,
     TURNED,
-    Person,
+    Actor,
     Rollout,
     alarm,
     autonomous,
@@ -46,20 +46,20 @@ def pair(build=supervised, **changes) -> Rollout:
 
 
 def see(rollout: Rollout, version: str) -> Rollout:
-    rollout.do(See(at=rollout.at, version=version))
+    rollout.do(AddVersion(at=rollout.at, version=version))
     return rollout
 
 
-def challenge(rollout: Rollout, *people: Person, version: str = "v2") -> None:
+def challenge(rollout: Rollout, *people: Actor, version: str = "v2") -> None:
     """Let the tick raise the challenger's takeover, and people approve it."""
     rollout.tick(**{version: MET})
     rollout.approve(rollout.open("takeover"), *people)
 
 
-def ask(rollout: Rollout, to: str, version: str = "v2", by: Person = BO, of=MET):
+def ask(rollout: Rollout, to: str, version: str = "v2", by: Actor = BO, of=MET):
     evidence = {(CREEK, version): of}
     return rollout.do(
-        RaiseTakeover(at=rollout.at, by=by, cell=CREEK, version=version, to=to, evidence=evidence)
+        ProposeTakeover(at=rollout.at, by=by, cell=CREEK, version=version, to=to, evidence=evidence)
     )
 
 
@@ -81,7 +81,7 @@ def test_a_challenger_that_meets_every_gate_is_proposed_for_the_same_stage():
 
 def test_an_applied_takeover_puts_the_old_version_in_shadow():
     rollout = pair(autonomous)
-    old = rollout.scope.state(CREEK, "v1").grants
+    old = rollout.scope.get_cell_state(CREEK, "v1").grants
     challenge(rollout, BO, CY)
     (taken,) = rollout.tick(v2=MET)
     assert isinstance(taken, TakenOver)
@@ -92,8 +92,8 @@ def test_an_applied_takeover_puts_the_old_version_in_shadow():
     )
     assert taken.grant_ends == (rollout.at + 90 * DAY,) * 2
     assert (rollout.stage(), rollout.stage(version="v2")) == ("shadow", "autonomous")
-    assert rollout.scope.holder(CREEK) == "v2"
-    new = rollout.scope.state(CREEK, "v2").grants
+    assert rollout.scope.get_holder(CREEK) == "v2"
+    new = rollout.scope.get_cell_state(CREEK, "v2").grants
     assert [g.held_since for g in new] == [g.held_since for g in old]
 
 
@@ -191,7 +191,7 @@ def test_a_new_grant_of_a_takeover_stands_on_no_alarm_of_the_old_version():
     rollout = pair()
     challenge(rollout, BO, DAN)
     rollout.tick()
-    state = rollout.scope.state(CREEK, "v2")
+    state = rollout.scope.get_cell_state(CREEK, "v2")
     assert (state.changed_at, state.attempt, state.suspended_by) == (rollout.at, 1, frozenset())
 
 
@@ -202,7 +202,7 @@ def test_an_operator_raises_one_to_a_lower_stage_as_far_as_the_policy_allows():
     rollout = pair(autonomous, takeover="supervised")
     (raised,) = ask(rollout, "supervised")
     assert (raised.by, raised.needs) == ("bo", ("operator", "operator"))
-    rollout.approve(raised, DAN, Person("eve"))
+    rollout.approve(raised, DAN, Actor("eve"))
     (taken,) = rollout.tick()
     assert (taken.to_stage, taken.stages) == ("supervised", ("supervised",))
     assert (rollout.stage(), rollout.stage(version="v2")) == ("shadow", "supervised")
@@ -218,41 +218,41 @@ def test_an_operator_brings_an_older_version_back():
 
 @pytest.mark.parametrize("to", ["supervised", "shadow", "moon"])
 def test_same_stage_allows_no_lower_one(to):
-    with pytest.raises(NotEligible, match=f"may go to autonomous, not to {to}"):
+    with pytest.raises(NotEligibleError, match=f"may go to autonomous, not to {to}"):
         ask(pair(autonomous), to)
 
 
 def test_no_takeover_goes_above_the_acting_version():
-    with pytest.raises(NotEligible, match="may go to supervised"):
+    with pytest.raises(NotEligibleError, match="may go to supervised"):
         ask(pair(), "autonomous")
 
 
 def test_a_takeover_that_is_asked_for_needs_its_evidence():
-    with pytest.raises(NotEligible, match="does not reach the gate's lines"):
+    with pytest.raises(NotEligibleError, match="does not reach the gate's thresholds"):
         ask(pair(), "supervised", of=BETWEEN)
-    with pytest.raises(NotEligible, match="99 of 100 judged units"):
+    with pytest.raises(NotEligibleError, match="99 of 100 judged units"):
         ask(pair(), "supervised", of=known(counted(99)))
 
 
 def test_where_no_other_version_acts_there_is_nothing_to_take():
     rollout = see(Rollout(), "v2")
-    with pytest.raises(NotEligible, match="no other version acts"):
+    with pytest.raises(NotEligibleError, match="no other version acts"):
         ask(rollout, "supervised")
-    with pytest.raises(NotEligible, match="no other version acts"):
+    with pytest.raises(NotEligibleError, match="no other version acts"):
         ask(pair(), "supervised", "v1")
 
 
 def test_a_version_that_is_unknown_or_retired_takes_nothing():
     rollout = pair()
-    with pytest.raises(UnknownVersion, match="v9"):
+    with pytest.raises(UnknownVersionError, match="v9"):
         ask(rollout, "supervised", "v9")
     rollout.retire("v2")
-    with pytest.raises(NotEligible, match="retired"):
+    with pytest.raises(NotEligibleError, match="retired"):
         ask(rollout, "supervised")
 
 
 def test_keys_raise_no_takeover():
-    with pytest.raises(MachineKey):
+    with pytest.raises(UserRequiredError):
         ask(pair(), "supervised", by=BOT)
 
 
@@ -260,7 +260,7 @@ def test_a_takeover_asked_for_again_is_the_one_that_is_open_and_another_waits():
     rollout = pair(autonomous, takeover="supervised")
     ask(rollout, "supervised")
     assert ask(rollout, "supervised", by=DAN) == ()
-    with pytest.raises(NotEligible, match="is open there; approve or reject it"):
+    with pytest.raises(NotEligibleError, match="is open there; approve or reject it"):
         ask(rollout, "autonomous")
 
 
@@ -273,12 +273,12 @@ def test_a_takeover_asked_for_waits_for_what_the_ticks_would_wait_for(how, says)
     match how:
         case "rejection":
             rollout.tick(v2=MET)
-            rollout.do(Reject(at=rollout.at, by=BO, proposal=rollout.open("takeover").id))
+            rollout.do(RejectProposal(at=rollout.at, by=BO, proposal=rollout.open("takeover").id))
         case "stop":
             rollout.stop()
         case "report":
             rollout.tick({CREEK: alarm(CHANGE)})
-    with pytest.raises(NotEligible, match=says):
+    with pytest.raises(NotEligibleError, match=says):
         ask(rollout, "supervised")
     if how == "rejection":
         rollout.after(rollout.policy.after_rejection)
@@ -289,7 +289,7 @@ def test_a_stricter_takeover_rule_voids_one_that_it_would_not_allow():
     loose = policy(takeover="supervised")
     rollout = autonomous(loose)
     see(rollout, "v2")
-    rollout.approve(ask(rollout, "supervised")[0], DAN, Person("eve"))
+    rollout.approve(ask(rollout, "supervised")[0], DAN, Actor("eve"))
     assert "PolicyApplied" in kinds(rollout.edit(replace(loose, takeover="same-stage", hash="x")))
     assert "ProposalVoided" in kinds(rollout.tick(v2=BETWEEN))
     assert rollout.stage() == "autonomous"
@@ -299,4 +299,4 @@ def test_the_acting_version_keeps_its_attempt_when_it_is_replaced():
     rollout = pair(stages=(SUPERVISED, policy().stages[1]))
     challenge(rollout, BO, DAN)
     rollout.tick()
-    assert rollout.scope.state(CREEK, "v1").attempt == 1
+    assert rollout.scope.get_cell_state(CREEK, "v1").attempt == 1

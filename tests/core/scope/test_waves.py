@@ -7,7 +7,7 @@ import pytest
 
 from rollout.core.calendar.sites import Cell, Site
 from rollout.core.policy.policy import Limit, Policy, Waves, Where
-from rollout.core.scope.waves import settling, wave_holds, wave_of, wave_opens
+from rollout.core.scope.waves import find_wave_hold, find_wave_opening, get_wave, is_settling
 from tests.factories import (
     CREEK,
     CREEK_NIGHT,
@@ -34,7 +34,7 @@ def waved(waves: Waves | None = None, **changes) -> Policy:
 
 
 def held(rollout: Rollout, cell: Cell, rung: int = 1) -> str | None:
-    return wave_holds(rollout.scope, rollout.policy, cell, rung, rollout.at)
+    return find_wave_hold(rollout.scope, rollout.policy, cell, rung, rollout.at)
 
 
 def first_wave(*args) -> Rollout:
@@ -148,7 +148,7 @@ def test_an_approved_widening_waits_until_its_wave_opens():
 
 
 def test_a_site_is_in_the_first_wave_unless_it_says_otherwise():
-    assert (wave_of(waved(), CREEK), wave_of(waved(), MOOR)) == (1, 3)
+    assert (get_wave(waved(), CREEK), get_wave(waved(), MOOR)) == (1, 3)
 
 
 # Settling
@@ -160,7 +160,7 @@ def test_so_many_cells_are_widened_at_once(at_once, full):
     rollout = Rollout(policy(waves=replace(waves, at_once=None)))
     rollout.widen(CREEK)
     rollout.widen(CREEK_NIGHT)
-    assert settling(rollout.scope, policy(waves=waves), rollout.at) is full
+    assert is_settling(rollout.scope, policy(waves=waves), rollout.at) is full
 
 
 def test_a_cell_has_settled_after_its_time():
@@ -168,39 +168,45 @@ def test_a_cell_has_settled_after_its_time():
     rollout = Rollout(policy(waves=waves))
     rollout.widen(CREEK)
     last = timedelta(microseconds=1)
-    assert settling(rollout.scope, rollout.policy, rollout.at + 3 * DAY - last)
-    assert not settling(rollout.scope, rollout.policy, rollout.at + 3 * DAY)
+    assert is_settling(rollout.scope, rollout.policy, rollout.at + 3 * DAY - last)
+    assert not is_settling(rollout.scope, rollout.policy, rollout.at + 3 * DAY)
 
 
 def test_a_cell_that_was_narrowed_again_still_counts_as_settling():
     rollout = Rollout(policy(waves=Waves("supervised", at_once=1, settle=3 * DAY)))
     rollout.widen(CREEK)
     rollout.narrow()
-    assert settling(rollout.scope, rollout.policy, rollout.at + HOUR)
+    assert is_settling(rollout.scope, rollout.policy, rollout.at + HOUR)
 
 
 def test_without_waves_nothing_has_to_settle():
     rollout = Rollout()
     rollout.widen()
-    assert not settling(rollout.scope, rollout.policy, rollout.at)
+    assert not is_settling(rollout.scope, rollout.policy, rollout.at)
 
 
 def test_a_wave_opens_when_enough_of_the_one_before_will_have_held_the_stage():
     rollout = Rollout(waved(Waves("supervised", hold=7 * DAY, share=0.5)))
-    assert wave_opens(rollout.scope, rollout.policy, LAKE, rollout.at) == ((CREEK, POND), None)
+    assert find_wave_opening(rollout.scope, rollout.policy, LAKE, rollout.at) == (
+        (CREEK, POND),
+        None,
+    )
     rollout.widen(CREEK)
-    first = rollout.scope.state(CREEK, "v1").grants[0].held_since
+    first = rollout.scope.get_cell_state(CREEK, "v1").grants[0].held_since
     rollout.after(DAY).widen(POND)
-    assert wave_opens(rollout.scope, rollout.policy, LAKE, rollout.at)[1] == first + 7 * DAY
+    assert find_wave_opening(rollout.scope, rollout.policy, LAKE, rollout.at)[1] == first + 7 * DAY
 
 
 def test_a_wave_that_waits_for_all_opens_with_the_last_of_them():
     rollout = first_wave()
-    last = rollout.scope.state(POND, "v1").grants[0].held_since
-    ahead, opens = wave_opens(rollout.scope, rollout.policy, LAKE, rollout.at)
+    last = rollout.scope.get_cell_state(POND, "v1").grants[0].held_since
+    ahead, opens = find_wave_opening(rollout.scope, rollout.policy, LAKE, rollout.at)
     assert (ahead, opens) == ((CREEK, POND), last + 7 * DAY)
     assert held(rollout.after(opens - rollout.at), LAKE) is None
 
 
 def test_nobody_waits_where_the_policy_has_no_waves():
-    assert wave_opens(Rollout(policy()).scope, policy(), LAKE, Rollout(policy()).at) == ((), None)
+    assert find_wave_opening(Rollout(policy()).scope, policy(), LAKE, Rollout(policy()).at) == (
+        (),
+        None,
+    )

@@ -9,15 +9,15 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from rollout.core.statistics.evidence import (
-    further_agreements,
-    log_e_audited,
-    log_e_cost,
-    log_e_mix,
-    log_e_paired,
-    log_e_parity,
-    log_e_value,
-    lower_bound,
-    lower_bounds,
+    compute_action_mix_log_e,
+    compute_audited_log_e,
+    compute_cost_log_e,
+    compute_log_e,
+    compute_lower_bound,
+    compute_lower_bounds,
+    compute_paired_log_e,
+    compute_parity_log_e,
+    count_further_agreements,
 )
 
 BILLION = 10**9
@@ -47,7 +47,7 @@ lines = st.floats(0.001, 0.999)
     ],
 )
 def test_the_share_has_its_published_e_value(agreed, disagreed, at_least, expected):
-    assert log_e_value(agreed, disagreed, at_least=at_least) == pytest.approx(expected, abs=1e-9)
+    assert compute_log_e(agreed, disagreed, at_least=at_least) == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_the_share_has_its_published_e_value(agreed, disagreed, at_least, expect
     ],
 )
 def test_large_counts_have_the_e_value_of_fifty_digits(agreed, disagreed, at_least, expected):
-    assert log_e_value(agreed, disagreed, at_least=at_least) == pytest.approx(expected, rel=1e-10)
+    assert compute_log_e(agreed, disagreed, at_least=at_least) == pytest.approx(expected, rel=1e-10)
 
 
 @given(st.integers(0, 60), st.integers(0, 60), lines)
@@ -74,7 +74,7 @@ def test_the_share_s_e_value_is_the_mixture_that_it_says_it_is(agreed, disagreed
     rate = np.sin(low + (np.pi / 2 - low) * (nodes + 1) / 2) ** 2
     bets = (rate / line) ** agreed * ((1 - rate) / (1 - line)) ** disagreed
     mean = log(float(bets @ weights / 2))
-    assert log_e_value(agreed, disagreed, at_least=line) == pytest.approx(mean, abs=1e-8)
+    assert compute_log_e(agreed, disagreed, at_least=line) == pytest.approx(mean, abs=1e-8)
 
 
 @given(st.integers(0, 40), lines)
@@ -83,7 +83,7 @@ def test_at_the_line_the_share_s_bet_is_fair(records, line):
         comb(records, s)
         * line**s
         * (1 - line) ** (records - s)
-        * exp(log_e_value(s, records - s, at_least=line))
+        * exp(compute_log_e(s, records - s, at_least=line))
         for s in range(records + 1)
     ]
     assert sum(values) == pytest.approx(1, abs=1e-9)
@@ -94,8 +94,8 @@ def test_at_the_line_the_share_s_bet_is_fair(records, line):
 @example(BILLION, BILLION, 0.95)
 @example(949_972_432, 50_027_568, 0.95)
 def test_one_more_agreement_never_lowers_the_e_value(agreed, disagreed, line):
-    before = log_e_value(agreed, disagreed, at_least=line)
-    after = log_e_value(agreed + 1, disagreed, at_least=line)
+    before = compute_log_e(agreed, disagreed, at_least=line)
+    after = compute_log_e(agreed + 1, disagreed, at_least=line)
     assert isfinite(before)
     assert before <= after
 
@@ -105,7 +105,7 @@ def test_one_more_agreement_never_lowers_the_e_value(agreed, disagreed, line):
 def test_the_e_value_rises_across_the_seam_of_its_two_routes(records, line):
     seam = records * line - 4 * (records * line * (1 - line)) ** 0.5
     disagreed = records - int(seam)
-    values = [log_e_value(int(seam) + k, disagreed, at_least=line) for k in range(-8, 60)]
+    values = [compute_log_e(int(seam) + k, disagreed, at_least=line) for k in range(-8, 60)]
     assert all(low < high for low, high in pairwise(values))
 
 
@@ -113,7 +113,7 @@ def test_the_e_value_rises_across_the_seam_of_its_two_routes(records, line):
 @example(5e-324, BILLION, BILLION)
 @example(1 - 2**-53, BILLION, BILLION)
 def test_lines_next_to_zero_and_one_give_finite_e_values(line, agreed, disagreed):
-    assert isfinite(log_e_value(agreed, disagreed, at_least=line))
+    assert isfinite(compute_log_e(agreed, disagreed, at_least=line))
 
 
 @pytest.mark.parametrize(
@@ -131,12 +131,12 @@ def test_lines_next_to_zero_and_one_give_finite_e_values(line, agreed, disagreed
     ],
 )
 def test_the_lower_bound_has_its_published_value(agreed, disagreed, alpha, expected):
-    assert lower_bound(agreed, disagreed, alpha=alpha) == pytest.approx(expected, abs=1e-9)
+    assert compute_lower_bound(agreed, disagreed, alpha=alpha) == pytest.approx(expected, abs=1e-9)
 
 
 @pytest.mark.parametrize("alpha", [0.5, 0.05, 1e-6])
 def test_one_agreement_bounds_the_share_as_its_closed_form_says(alpha):
-    bound = lower_bound(1, 0, alpha=alpha)
+    bound = compute_lower_bound(1, 0, alpha=alpha)
     mean = (1 + sqrt(bound * (1 - bound)) / acos(sqrt(bound))) / 2
     assert mean / bound == pytest.approx(1 / alpha, rel=1e-8)
 
@@ -145,27 +145,27 @@ def test_one_agreement_bounds_the_share_as_its_closed_form_says(alpha):
 @example(1, BILLION, 0.05)
 @example(BILLION, 0, 0.999)
 def test_a_line_below_the_lower_bound_is_met_and_one_above_is_not(agreed, disagreed, alpha):
-    bound = lower_bound(agreed, disagreed, alpha=alpha)
+    bound = compute_lower_bound(agreed, disagreed, alpha=alpha)
     assert 0 <= bound < 1
     below, above = bound - 1e-8 * bound * (1 - bound), bound + 1e-8 * bound * (1 - bound)
     if 0 < below < bound < above < 1:
-        assert log_e_value(agreed, disagreed, at_least=below) >= log(1 / alpha) - 1e-6
-        assert log_e_value(agreed, disagreed, at_least=above) <= log(1 / alpha) + 1e-6
+        assert compute_log_e(agreed, disagreed, at_least=below) >= log(1 / alpha) - 1e-6
+        assert compute_log_e(agreed, disagreed, at_least=above) <= log(1 / alpha) + 1e-6
 
 
 @given(st.integers(1, 10_000), st.integers(0, 10_000), lines, st.floats(1e-6, 0.999))
 def test_bound_above_line_and_gate_met_are_one_decision(agreed, disagreed, line, alpha):
-    bound = lower_bound(agreed, disagreed, alpha=alpha)
+    bound = compute_lower_bound(agreed, disagreed, alpha=alpha)
     if abs(bound - line) > 1e-9:
-        met = log_e_value(agreed, disagreed, at_least=line) >= log(1 / alpha)
+        met = compute_log_e(agreed, disagreed, at_least=line) >= log(1 / alpha)
         assert met == (bound >= line)
 
 
 @given(st.lists(st.tuples(counts, counts), max_size=8), st.floats(1e-6, 0.999))
 def test_many_bounds_at_once_are_the_single_ones(cells, alpha):
     agreed, disagreed = [s for s, _ in cells], [f for _, f in cells]
-    single = [lower_bound(s, f, alpha=alpha) for s, f in cells]
-    assert lower_bounds(agreed, disagreed, alpha=alpha) == pytest.approx(single, rel=1e-9)
+    single = [compute_lower_bound(s, f, alpha=alpha) for s, f in cells]
+    assert compute_lower_bounds(agreed, disagreed, alpha=alpha) == pytest.approx(single, rel=1e-9)
 
 
 @pytest.mark.parametrize(
@@ -184,17 +184,17 @@ def test_many_bounds_at_once_are_the_single_ones(cells, alpha):
     ],
 )
 def test_the_further_agreements_are_those_published(agreed, disagreed, at_least, alpha, expected):
-    assert further_agreements(agreed, disagreed, at_least=at_least, alpha=alpha) == expected
+    assert count_further_agreements(agreed, disagreed, at_least=at_least, alpha=alpha) == expected
 
 
 @given(st.integers(0, BILLION), st.integers(0, BILLION), lines, st.floats(1e-6, 0.999))
 def test_with_the_further_agreements_the_gate_is_met_and_with_one_less_it_is_not(
     agreed, disagreed, line, alpha
 ):
-    further = further_agreements(agreed, disagreed, at_least=line, alpha=alpha)
-    assert log_e_value(agreed + further, disagreed, at_least=line) >= -log(alpha)
+    further = count_further_agreements(agreed, disagreed, at_least=line, alpha=alpha)
+    assert compute_log_e(agreed + further, disagreed, at_least=line) >= -log(alpha)
     if further:
-        assert log_e_value(agreed + further - 1, disagreed, at_least=line) < -log(alpha)
+        assert compute_log_e(agreed + further - 1, disagreed, at_least=line) < -log(alpha)
 
 
 @pytest.mark.parametrize(
@@ -209,7 +209,7 @@ def test_with_the_further_agreements_the_gate_is_met_and_with_one_less_it_is_not
     ],
 )
 def test_costs_have_their_published_e_value(at_most, levels, counted, expected):
-    assert log_e_cost(levels, counted, at_most=at_most) == pytest.approx(expected, abs=1e-9)
+    assert compute_cost_log_e(levels, counted, at_most=at_most) == pytest.approx(expected, abs=1e-9)
 
 
 @given(st.integers(0, 6), st.floats(0.01, 0.4))
@@ -220,20 +220,20 @@ def test_at_the_line_the_bet_on_costs_is_fair(records, at_most):
     for drawn in product(range(3), repeat=records):
         counted = [drawn.count(level) for level in range(3)]
         chance = prod(chances[level] for level in drawn)
-        expected += chance * exp(log_e_cost(levels, counted, at_most=at_most))
+        expected += chance * exp(compute_cost_log_e(levels, counted, at_most=at_most))
     assert expected == pytest.approx(1, abs=1e-9)
 
 
 @given(st.lists(st.tuples(st.floats(0, 1), counts), max_size=6), st.floats(1e-9, 1 - 1e-9))
 def test_costs_have_finite_e_values(rows, at_most):
     levels, counted = [level for level, _ in rows], [n for _, n in rows]
-    assert isfinite(log_e_cost(levels, counted, at_most=at_most))
+    assert isfinite(compute_cost_log_e(levels, counted, at_most=at_most))
 
 
 @given(counts, counts, counts, st.floats(0.001, 0.999))
 def test_one_more_free_record_never_lowers_the_e_value_of_costs(free, half, whole, at_most):
-    before = log_e_cost([0, 0.5, 1], [free, half, whole], at_most=at_most)
-    assert before <= log_e_cost([0, 0.5, 1], [free + 1, half, whole], at_most=at_most)
+    before = compute_cost_log_e([0, 0.5, 1], [free, half, whole], at_most=at_most)
+    assert before <= compute_cost_log_e([0, 0.5, 1], [free + 1, half, whole], at_most=at_most)
 
 
 @pytest.mark.parametrize(
@@ -246,7 +246,7 @@ def test_one_more_free_record_never_lowers_the_e_value_of_costs(free, half, whol
     ],
 )
 def test_audits_by_stratum_have_their_published_e_value(without_error, errors, expected):
-    value = log_e_audited(without_error, errors, at_most=0.05, least_share=0.2)
+    value = compute_audited_log_e(without_error, errors, at_most=0.05, least_share=0.2)
     assert value == pytest.approx(expected, abs=1e-9)
 
 
@@ -263,13 +263,13 @@ def test_audits_by_stratum_have_their_published_e_value(without_error, errors, e
     ],
 )
 def test_paired_actions_have_their_published_e_value(model_only, human_only, expected):
-    assert log_e_paired(model_only, human_only) == pytest.approx(expected, abs=1e-9)
+    assert compute_paired_log_e(model_only, human_only) == pytest.approx(expected, abs=1e-9)
 
 
 @given(st.integers(0, 60))
 def test_while_both_act_alike_the_paired_bet_is_fair(records):
     values = [
-        comb(records, b) / 2**records * exp(log_e_paired(b, records - b))
+        comb(records, b) / 2**records * exp(compute_paired_log_e(b, records - b))
         for b in range(records + 1)
     ]
     assert sum(values) == pytest.approx(1, abs=1e-9)
@@ -285,7 +285,7 @@ def test_while_both_act_alike_the_paired_bet_is_fair(records):
     ],
 )
 def test_the_action_mix_has_its_published_e_value(counted, expected):
-    value = log_e_mix(counted, (0.7, 0.2, 0.09, 0.01))
+    value = compute_action_mix_log_e(counted, (0.7, 0.2, 0.09, 0.01))
     assert value == pytest.approx(expected, abs=1e-9)
 
 
@@ -303,46 +303,48 @@ def test_the_action_mix_has_its_published_e_value(counted, expected):
     ],
 )
 def test_parity_has_its_published_e_value(triples, margin, expected):
-    assert log_e_parity(*triples, margin=margin) == pytest.approx(expected, abs=1e-9)
+    assert compute_parity_log_e(*triples, margin=margin) == pytest.approx(expected, abs=1e-9)
 
 
 @given(counts, counts, counts, counts)
 @example(BILLION, BILLION, BILLION, BILLION)
 def test_every_other_e_value_is_finite(one, two, three, four):
-    assert isfinite(log_e_paired(one, two))
-    assert isfinite(log_e_mix([one, two, three], [0.98, 0.019, 0.001]))
-    assert isfinite(log_e_parity(one, two, three, four, margin=0.03))
-    assert isfinite(log_e_audited(one, {0.1: two, 1.0: three}, at_most=0.05, least_share=0.05))
+    assert isfinite(compute_paired_log_e(one, two))
+    assert isfinite(compute_action_mix_log_e([one, two, three], [0.98, 0.019, 0.001]))
+    assert isfinite(compute_parity_log_e(one, two, three, four, margin=0.03))
+    assert isfinite(
+        compute_audited_log_e(one, {0.1: two, 1.0: three}, at_most=0.05, least_share=0.05)
+    )
 
 
 @pytest.mark.parametrize(
     ("named", "ask"),
     [
-        ("agreed", lambda: log_e_value(-1, 0, at_least=0.9)),
-        ("disagreed", lambda: log_e_value(1, 0.5, at_least=0.9)),
-        ("disagreed", lambda: log_e_value(1, float("nan"), at_least=0.9)),
-        ("at_least", lambda: log_e_value(1, 0, at_least=95)),
-        ("at_least", lambda: log_e_value(1, 0, at_least=1.0)),
-        ("at_least", lambda: log_e_value(1, 0, at_least=float("nan"))),
-        ("alpha", lambda: lower_bound(1, 0, alpha=0.0)),
-        ("agreed", lambda: lower_bound(-1, 0, alpha=0.05)),
-        ("disagreed", lambda: lower_bounds([3, 3], [1, -1], alpha=0.05)),
-        ("alpha", lambda: further_agreements(1, 0, at_least=0.9, alpha=1.0)),
-        ("at_least", lambda: further_agreements(1, 0, at_least=0.0, alpha=0.05)),
-        ("levels", lambda: log_e_cost([0, 20], [3, 1], at_most=0.1)),
-        ("levels", lambda: log_e_cost([0, 1], [3], at_most=0.1)),
-        ("counts", lambda: log_e_cost([0, 1], [3, -1], at_most=0.1)),
-        ("at_most", lambda: log_e_cost([0, 1], [3, 1], at_most=0.0)),
-        ("human_only", lambda: log_e_paired(1, -1)),
-        ("baseline", lambda: log_e_mix([1, 2], [0.5, 0.4])),
-        ("baseline", lambda: log_e_mix([1, 2], [1.0, 0.0])),
-        ("baseline", lambda: log_e_mix([1, 2], [1.0])),
-        ("counts", lambda: log_e_mix([1, -2], [0.5, 0.5])),
-        ("margin", lambda: log_e_parity(1, 1, 1, 1, margin=-0.03)),
-        ("lone", lambda: log_e_parity(1, -1, 1, 1, margin=0.03)),
-        ("errors", lambda: log_e_audited(1, {0.1: 1}, at_most=0.05, least_share=0.2)),
-        ("errors", lambda: log_e_audited(1, {0.3: -1}, at_most=0.05, least_share=0.2)),
-        ("least_share", lambda: log_e_audited(1, {}, at_most=0.05, least_share=0.0)),
+        ("agreed", lambda: compute_log_e(-1, 0, at_least=0.9)),
+        ("disagreed", lambda: compute_log_e(1, 0.5, at_least=0.9)),
+        ("disagreed", lambda: compute_log_e(1, float("nan"), at_least=0.9)),
+        ("at_least", lambda: compute_log_e(1, 0, at_least=95)),
+        ("at_least", lambda: compute_log_e(1, 0, at_least=1.0)),
+        ("at_least", lambda: compute_log_e(1, 0, at_least=float("nan"))),
+        ("alpha", lambda: compute_lower_bound(1, 0, alpha=0.0)),
+        ("agreed", lambda: compute_lower_bound(-1, 0, alpha=0.05)),
+        ("disagreed", lambda: compute_lower_bounds([3, 3], [1, -1], alpha=0.05)),
+        ("alpha", lambda: count_further_agreements(1, 0, at_least=0.9, alpha=1.0)),
+        ("at_least", lambda: count_further_agreements(1, 0, at_least=0.0, alpha=0.05)),
+        ("levels", lambda: compute_cost_log_e([0, 20], [3, 1], at_most=0.1)),
+        ("levels", lambda: compute_cost_log_e([0, 1], [3], at_most=0.1)),
+        ("counts", lambda: compute_cost_log_e([0, 1], [3, -1], at_most=0.1)),
+        ("at_most", lambda: compute_cost_log_e([0, 1], [3, 1], at_most=0.0)),
+        ("human_only", lambda: compute_paired_log_e(1, -1)),
+        ("baseline", lambda: compute_action_mix_log_e([1, 2], [0.5, 0.4])),
+        ("baseline", lambda: compute_action_mix_log_e([1, 2], [1.0, 0.0])),
+        ("baseline", lambda: compute_action_mix_log_e([1, 2], [1.0])),
+        ("counts", lambda: compute_action_mix_log_e([1, -2], [0.5, 0.5])),
+        ("margin", lambda: compute_parity_log_e(1, 1, 1, 1, margin=-0.03)),
+        ("lone", lambda: compute_parity_log_e(1, -1, 1, 1, margin=0.03)),
+        ("errors", lambda: compute_audited_log_e(1, {0.1: 1}, at_most=0.05, least_share=0.2)),
+        ("errors", lambda: compute_audited_log_e(1, {0.3: -1}, at_most=0.05, least_share=0.2)),
+        ("least_share", lambda: compute_audited_log_e(1, {}, at_most=0.05, least_share=0.0)),
     ],
 )
 def test_an_argument_out_of_its_range_is_named(named, ask):
@@ -352,6 +354,10 @@ def test_an_argument_out_of_its_range_is_named(named, ask):
 
 @pytest.mark.parametrize(("agreed", "disagreed"), [(0, 0), (0, 5), (3, 0), (98, 2), (4000, 91)])
 def test_a_bound_alone_is_the_same_as_among_many(agreed, disagreed):
-    among = lower_bounds([agreed, 7, 50], [disagreed, 1, 9], alpha=0.05)
-    assert lower_bounds([agreed], [disagreed], alpha=0.05)[0] == pytest.approx(among[0], abs=1e-12)
-    assert lower_bounds(np.array([[agreed]]), np.array([[disagreed]]), alpha=0.05).shape == (1, 1)
+    among = compute_lower_bounds([agreed, 7, 50], [disagreed, 1, 9], alpha=0.05)
+    assert compute_lower_bounds([agreed], [disagreed], alpha=0.05)[0] == pytest.approx(
+        among[0], abs=1e-12
+    )
+    assert compute_lower_bounds(
+        np.array([[agreed]]), np.array([[disagreed]]), alpha=0.05
+    ).shape == (1, 1)

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout.core.statistics.evidence import log_e_value
+from rollout.core.statistics.evidence import compute_log_e
 from rollout.core.statistics.forecast import (
-    Forecast,
-    Opening,
-    detection_records,
-    expected_harm,
-    forecast,
-    opening,
+    GateForecast,
+    OpeningForecast,
+    estimate_detection_records,
+    estimate_harm,
+    forecast_gate,
+    forecast_opening,
 )
 
 
@@ -22,8 +22,8 @@ from rollout.core.statistics.forecast import (
     [(0.95, 0.95, 0.047131), (0.95, 0.94, 0.013300), (0.99, 0.99, 0.045082)],
 )
 def test_a_cell_not_above_the_line_opens_as_rarely_as_published(at_least, rate, chance):
-    law = opening(rate, at_least=at_least, alpha=0.05, horizon=20_000)
-    assert law == Opening(pytest.approx(chance, abs=5e-7), None, None, None)
+    law = forecast_opening(rate, at_least=at_least, alpha=0.05, horizon=20_000)
+    assert law == OpeningForecast(pytest.approx(chance, abs=5e-7), None, None, None)
 
 
 @pytest.mark.parametrize(
@@ -38,7 +38,7 @@ def test_a_cell_not_above_the_line_opens_as_rarely_as_published(at_least, rate, 
     ],
 )
 def test_a_good_cell_opens_when_published(at_least, rate, mean, median):
-    law = opening(rate, at_least=at_least, alpha=0.05)
+    law = forecast_opening(rate, at_least=at_least, alpha=0.05)
     assert (law.mean, law.median) == (pytest.approx(mean, abs=5e-4), median)
     assert law.chance == pytest.approx(1, abs=1e-9)
 
@@ -55,7 +55,7 @@ def test_a_good_cell_opens_when_published(at_least, rate, mean, median):
 def test_the_present_estimate_gives_the_published_forecast(
     cell, at_least, mean, median, ninety, below
 ):
-    said = forecast(*cell, at_least=at_least, alpha=0.05)
+    said = forecast_gate(*cell, at_least=at_least, alpha=0.05)
     assert said.chance_below == pytest.approx(below, abs=5e-5)
     assert said.opening.mean == pytest.approx(mean, abs=0.05)
     assert (said.opening.median, said.opening.ninety) == (median, ninety)
@@ -63,15 +63,15 @@ def test_the_present_estimate_gives_the_published_forecast(
 
 @pytest.mark.parametrize("cell", [(0, 0), (10, 5), (47, 3)])
 def test_a_cell_not_on_course_gets_no_date(cell):
-    said = forecast(*cell, at_least=0.95, alpha=0.05)
+    said = forecast_gate(*cell, at_least=0.95, alpha=0.05)
     assert said.chance_below > 0.5
     assert said.opening is None
     assert said.if_all_agree >= 74
 
 
 def test_a_gate_that_is_met_needs_nothing():
-    said = forecast(100, 0, at_least=0.95, alpha=0.05)
-    assert said == Forecast(0, pytest.approx(0.0013, abs=1e-4), Opening(1.0, 0.0, 0, 0))
+    said = forecast_gate(100, 0, at_least=0.95, alpha=0.05)
+    assert said == GateForecast(0, pytest.approx(0.0013, abs=1e-4), OpeningForecast(1.0, 0.0, 0, 0))
 
 
 def counted_one_by_one(rate, agreed, disagreed, line, alpha, horizon):
@@ -80,7 +80,7 @@ def counted_one_by_one(rate, agreed, disagreed, line, alpha, horizon):
     for time in range(horizon + 1):
         for failures in list(alive):
             s, f = agreed + time - failures, disagreed + failures
-            if log_e_value(s, f, at_least=line) >= -log(alpha):
+            if compute_log_e(s, f, at_least=line) >= -log(alpha):
                 opened += alive.pop(failures)
         path.append(opened)
         later = {}
@@ -101,7 +101,9 @@ def counted_one_by_one(rate, agreed, disagreed, line, alpha, horizon):
 )
 def test_the_law_is_that_of_records_counted_one_by_one(rate, agreed, disagreed, line, alpha):
     path = counted_one_by_one(rate, agreed, disagreed, line, alpha, horizon=40)
-    law = opening(rate, at_least=line, alpha=alpha, agreed=agreed, disagreed=disagreed, horizon=40)
+    law = forecast_opening(
+        rate, at_least=line, alpha=alpha, agreed=agreed, disagreed=disagreed, horizon=40
+    )
     assert law.chance == pytest.approx(path[-1], abs=1e-9)
     for share, said in ((0.5, law.median), (0.9, law.ninety)):
         within = [time for time, opened in enumerate(path) if opened >= share - 1e-9]
@@ -111,13 +113,13 @@ def test_the_law_is_that_of_records_counted_one_by_one(rate, agreed, disagreed, 
 
 @pytest.mark.parametrize(("rate", "median"), [(1.0, 74), (0.0, None)])
 def test_a_model_that_is_always_or_never_right_has_a_plain_law(rate, median):
-    law = opening(rate, at_least=0.95, alpha=0.05, horizon=2_000)
+    law = forecast_opening(rate, at_least=0.95, alpha=0.05, horizon=2_000)
     assert (law.chance, law.mean, law.median) == (rate, median, median)
 
 
 def test_a_hopeless_model_opens_by_its_first_records_or_never():
     # 74 in a row, or 130 of 131, …: the later times add next to nothing
-    law = opening(0.5, at_least=0.95, alpha=0.05, horizon=5_000)
+    law = forecast_opening(0.5, at_least=0.95, alpha=0.05, horizon=5_000)
     assert law.chance == pytest.approx(0.5**74, rel=1e-3, abs=0)
 
 
@@ -145,7 +147,9 @@ def test_a_hopeless_model_opens_by_its_first_records_or_never():
 def test_the_records_until_an_alarm_are_those_simulated_within_8_percent(
     reference, every, fallen_to, published
 ):
-    assert detection_records(reference, every, fallen_to) == pytest.approx(published, rel=0.08)
+    assert estimate_detection_records(reference, every, fallen_to) == pytest.approx(
+        published, rel=0.08
+    )
 
 
 @pytest.mark.parametrize(
@@ -153,7 +157,7 @@ def test_the_records_until_an_alarm_are_those_simulated_within_8_percent(
     [(0.945, 9375), (0.94, 4307), (0.93, 1328), (0.92, 642), (0.90, 286)],
 )
 def test_small_falls_are_foreseen_within_13_percent(fallen_to, published):
-    assert detection_records(0.95, 1e4, fallen_to) == pytest.approx(published, rel=0.13)
+    assert estimate_detection_records(0.95, 1e4, fallen_to) == pytest.approx(published, rel=0.13)
 
 
 @pytest.mark.parametrize(
@@ -161,32 +165,32 @@ def test_small_falls_are_foreseen_within_13_percent(fallen_to, published):
     [(0.95, 348, 0.2, 87), (0.90, 85, 0.05, 170), (0.0, 3, 0.01, 300), (0.50, 14, 0.1, 70)],
 )
 def test_the_harm_is_the_published_one(fallen_to, records, audited, published):
-    harm = expected_harm(
+    harm = estimate_harm(
         fallen_to, records=records, audited=audited, cases_per_hour=40, hours_late=0
     )
     assert harm == pytest.approx(published, abs=0.6)
 
 
 def test_late_reviews_add_what_is_done_meanwhile():
-    late = expected_harm(0.9, records=85, audited=0.05, cases_per_hour=40, hours_late=6)
+    late = estimate_harm(0.9, records=85, audited=0.05, cases_per_hour=40, hours_late=6)
     assert late == pytest.approx(170 + 24)
 
 
 @pytest.mark.parametrize(
     ("named", "ask"),
     [
-        ("rate", lambda: opening(1.1, at_least=0.9, alpha=0.05)),
-        ("at_least", lambda: opening(0.9, at_least=1.0, alpha=0.05)),
-        ("alpha", lambda: forecast(9, 1, at_least=0.9, alpha=0.0)),
-        ("fallen_to", lambda: detection_records(0.9, 1e4, 0.9)),
-        ("false_alarm_every", lambda: detection_records(0.9, 0, 0.5)),
+        ("rate", lambda: forecast_opening(1.1, at_least=0.9, alpha=0.05)),
+        ("at_least", lambda: forecast_opening(0.9, at_least=1.0, alpha=0.05)),
+        ("alpha", lambda: forecast_gate(9, 1, at_least=0.9, alpha=0.0)),
+        ("share_after_fall", lambda: estimate_detection_records(0.9, 1e4, 0.9)),
+        ("false_alarm_every", lambda: estimate_detection_records(0.9, 0, 0.5)),
         (
             "audited",
-            lambda: expected_harm(0.9, records=9, audited=0, cases_per_hour=1, hours_late=0),
+            lambda: estimate_harm(0.9, records=9, audited=0, cases_per_hour=1, hours_late=0),
         ),
         (
-            "fallen_to",
-            lambda: expected_harm(9, records=9, audited=1, cases_per_hour=1, hours_late=0),
+            "share_after_fall",
+            lambda: estimate_harm(9, records=9, audited=1, cases_per_hour=1, hours_late=0),
         ),
     ],
 )

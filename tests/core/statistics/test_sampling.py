@@ -7,7 +7,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from rollout.core.statistics.sampling import draw, draws
+from rollout.core.statistics.sampling import compute_sampling_value, compute_sampling_values
 
 SALT = bytes(range(32))
 
@@ -16,15 +16,15 @@ SALT = bytes(range(32))
     ("purpose", "expected"), [("audit", 0.9409394035030152), ("blind", 0.09866883163506401)]
 )
 def test_the_draw_is_the_published_one(purpose, expected):
-    assert draw(SALT, purpose, "bear-alarm", "3", "creek-000123") == expected
+    assert compute_sampling_value(SALT, purpose, "bear-alarm", "3", "creek-000123") == expected
 
 
 @given(st.binary(min_size=1, max_size=100), st.text(), st.lists(st.text(), max_size=5))
 @example(bytes(range(64)), "stage", ["a"])
 @example(bytes(range(65)), "stage", ["a"])
 def test_many_draws_are_the_single_ones_in_order(salt, purpose, keys):
-    single = [draw(salt, purpose, key) for key in keys]
-    assert draws(salt, purpose, keys).tolist() == single
+    single = [compute_sampling_value(salt, purpose, key) for key in keys]
+    assert compute_sampling_values(salt, purpose, keys).tolist() == single
 
 
 @given(st.text(), st.text())
@@ -32,12 +32,15 @@ def test_a_draw_is_the_top_53_bits_of_the_message_s_code(purpose, key):
     message = purpose.encode() + b"\x1f" + key.encode()
     code = hmac.new(SALT, message, hashlib.sha256).hexdigest()
     bits = f"{int(code, 16):0256b}"[:53]
-    assert draw(SALT, purpose, key) == int(bits, 2) / 2**53
+    assert compute_sampling_value(SALT, purpose, key) == int(bits, 2) / 2**53
 
 
 def test_draws_spread_evenly_and_purposes_are_independent():
     keys = [f"creek-{i:06d}" for i in range(20_000)]
-    stage, pick = draws(SALT, "stage", keys), draws(SALT, "pick", keys)
+    stage, pick = (
+        compute_sampling_values(SALT, "stage", keys),
+        compute_sampling_values(SALT, "pick", keys),
+    )
     assert 0 <= stage.min() < stage.max() < 1
     both = ((stage < 0.5) & (pick < 0.2)).mean()
     assert (stage < 0.1).mean() == pytest.approx(0.1, abs=0.007)
@@ -45,15 +48,15 @@ def test_draws_spread_evenly_and_purposes_are_independent():
 
 
 def test_no_keys_have_no_draws():
-    assert draws(SALT, "stage", []).tolist() == []
+    assert compute_sampling_values(SALT, "stage", []).tolist() == []
 
 
 @pytest.mark.parametrize(
     ("named", "ask"),
     [
-        ("salt", lambda: draw(b"", "stage", "a")),
-        ("salt", lambda: draws(b"", "stage", ["a"])),
-        ("parts", lambda: draw(SALT, "stage")),
+        ("salt", lambda: compute_sampling_value(b"", "stage", "a")),
+        ("salt", lambda: compute_sampling_values(b"", "stage", ["a"])),
+        ("parts", lambda: compute_sampling_value(SALT, "stage")),
     ],
 )
 def test_an_argument_that_is_missing_is_named(named, ask):

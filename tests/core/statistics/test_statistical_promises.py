@@ -10,21 +10,25 @@ import pytest
 
 from rollout.core.statistics.detector import (
     ActionChangeDetector,
+    AgreementDetector,
     CostDetector,
-    Detector,
-    action_change_log_factors,
-    agreement_log_factors,
-    cost_log_factors,
-    log_path,
+    compute_action_change_log_factors,
+    compute_agreement_log_factors,
+    compute_cost_log_factors,
+    compute_log_path,
 )
-from rollout.core.statistics.forecast import opening
-from rollout.core.statistics.gate_thresholds import GateLine, log_e_cost_path, log_e_parity_path
+from rollout.core.statistics.forecast import forecast_opening
+from rollout.core.statistics.gate_thresholds import (
+    GateThreshold,
+    compute_cost_log_e_path,
+    compute_parity_log_e_path,
+)
 
 pytestmark = pytest.mark.simulation
 
 RISK = 0.05
 LINE = 0.95
-GATE = GateLine(LINE, RISK)
+GATE = GateThreshold(LINE, RISK)
 
 
 def margin(share, runs):
@@ -35,7 +39,7 @@ def met_when(agreed, gate=GATE):
     """Say for each run and record whether the line is met just then; records on the last axis."""
     successes = np.cumsum(agreed, axis=-1, dtype=np.int64)
     records = np.arange(1, agreed.shape[-1] + 1)
-    return gate.met_at(successes, records - successes)
+    return gate.are_met(successes, records - successes)
 
 
 def records_of(rate, runs, records, seed):
@@ -45,7 +49,7 @@ def records_of(rate, runs, records, seed):
 def test_at_the_line_a_gate_looked_at_after_every_pair_opens_as_rarely_as_its_risk():
     runs = 2_000
     ever = met_when(records_of(LINE, runs, 5_000, seed=1)).any(axis=1).mean()
-    exact = opening(LINE, at_least=LINE, alpha=RISK, horizon=5_000).chance
+    exact = forecast_opening(LINE, at_least=LINE, alpha=RISK, horizon=5_000).chance
     assert exact < RISK
     assert ever <= RISK + margin(RISK, runs)
     assert ever == pytest.approx(exact, abs=margin(exact, runs))
@@ -100,7 +104,7 @@ def test_restarts_with_attempts_keep_the_promise_and_naive_ones_break_it():
     risks = [RISK, *(RISK / (k * (k + 1)) for k in range(2, restarts + 1))]
     kept = np.zeros(runs, bool)
     for attempt, risk in enumerate(risks):
-        kept |= met_when(agreed[:, attempt], GateLine(LINE, risk)).any(axis=1)
+        kept |= met_when(agreed[:, attempt], GateThreshold(LINE, risk)).any(axis=1)
     assert sum(risks) <= 1.5 * RISK
     assert kept.mean() <= 1.5 * RISK + margin(1.5 * RISK, runs)
     assert naive == pytest.approx(0.77, abs=margin(0.77, runs))
@@ -110,7 +114,7 @@ def test_a_cell_at_its_cost_line_opens_as_rarely_as_its_risk():
     runs, records, levels = 400, 1_000, (0.0, 0.25, 1.0)
     drawn = np.random.default_rng(7).choice(3, p=(0.9, 0.08, 0.02), size=(runs, records))
     counts = np.cumsum(drawn[..., None] == np.arange(3), axis=1)
-    log_e = log_e_cost_path(counts.reshape(-1, 3), levels=levels, at_most=0.04)
+    log_e = compute_cost_log_e_path(counts.reshape(-1, 3), levels=levels, at_most=0.04)
     ever = (log_e.reshape(runs, records) >= -np.log(RISK)).any(axis=1).mean()
     assert 0 < ever <= RISK + margin(RISK, runs)
 
@@ -120,7 +124,7 @@ def test_a_model_that_costs_the_whole_margin_of_parity_passes_as_rarely_as_its_r
     runs, records = 400, 1_000
     drawn = np.random.default_rng(8).choice(4, p=(0.9, 0.05, 0.04, 0.01), size=(runs, records))
     counts = np.cumsum(drawn[..., None] == np.arange(4), axis=1)
-    log_e = log_e_parity_path(counts.reshape(-1, 4), margin=0.03)
+    log_e = compute_parity_log_e_path(counts.reshape(-1, 4), margin=0.03)
     ever = (log_e.reshape(runs, records) >= -np.log(RISK)).any(axis=1).mean()
     assert 0 < ever <= RISK + margin(RISK, runs)
 
@@ -129,7 +133,7 @@ def alarms_in(log_factors, compared, every, look=4_000):
     """Run a detector over all buckets, starting anew after each alarm; return where it alarmed."""
     found, start, reach = [], 0, look
     while start < len(compared):
-        path = log_path(log_factors[start : start + reach], compared[start : start + reach])
+        path = compute_log_path(log_factors[start : start + reach], compared[start : start + reach])
         over = np.flatnonzero(path >= np.log(every))
         if over.size:
             start, reach = start + int(over[0]) + 1, look
@@ -146,7 +150,9 @@ def test_a_detector_at_its_reference_alarms_as_rarely_as_promised(size):
     every, buckets = 500, 200_000 // size
     agreed = np.random.default_rng(9).binomial(size, LINE, buckets)
     compared = np.full(buckets, size)
-    alarms = alarms_in(agreement_log_factors(agreed, compared, reference=LINE), compared, every)
+    alarms = alarms_in(
+        compute_agreement_log_factors(agreed, compared, reference=LINE), compared, every
+    )
     promised = size * buckets / every
     assert 0.1 * promised < len(alarms) <= promised
 
@@ -158,8 +164,8 @@ def test_cost_and_action_detectors_at_their_references_alarm_as_rarely_as_promis
     lost = rng.choice(3, p=chances, size=records)[:, None] == np.arange(3)
     acted = rng.choice(3, p=(0.05, 0.03, 0.92), size=records)
     one = np.ones(records, np.int64)
-    costs = cost_log_factors(lost, losses=losses, reference=0.04)
-    actions = action_change_log_factors(acted == 0, acted == 1, one, at_most=2)
+    costs = compute_cost_log_factors(lost, losses=losses, reference=0.04)
+    actions = compute_action_change_log_factors(acted == 0, acted == 1, one, at_most=2)
     for factors in (costs, actions):
         assert 0 < len(alarms_in(factors, one, every)) <= records / every
 
@@ -169,7 +175,7 @@ def test_a_fall_is_noticed_as_soon_as_published(fallen_to, delay):
     runs = 300
     agreed = np.random.default_rng(11).binomial(1, fallen_to, 2 * runs * delay)
     compared = np.ones(len(agreed), np.int64)
-    factors = agreement_log_factors(agreed, compared, reference=0.98)
+    factors = compute_agreement_log_factors(agreed, compared, reference=0.98)
     found = alarms_in(factors, compared, 10_000, look=2 * delay)
     waits = np.diff([0, *found])[:runs]
     assert len(waits) == runs
@@ -179,19 +185,19 @@ def test_a_fall_is_noticed_as_soon_as_published(fallen_to, delay):
 def test_a_rise_of_costs_or_actions_is_noticed():
     cost, change = CostDetector(0.04, 10_000), ActionChangeDetector(2, 10_000)
     for _ in range(12):
-        cost = cost.after((0, 0.25, 1), (14, 4, 2))
-        change = change.after(4, 0, 20)
-    assert cost.alarm
-    assert change.alarm
+        cost = cost.update((0, 0.25, 1), (14, 4, 2))
+        change = change.update(4, 0, 20)
+    assert cost.is_alarm
+    assert change.is_alarm
 
 
 def test_one_event_in_small_slots_is_noticed_sooner_than_in_large_ones():
     agreed = np.random.default_rng(12).binomial(1, 0.85, 400)
     waits = []
     for size in (1, 10, 100):
-        detector, seen = Detector(0.98, 10_000), 0
-        while not detector.alarm:
-            detector = detector.after(int(agreed[seen : seen + size].sum()), size)
+        detector, seen = AgreementDetector(0.98, 10_000), 0
+        while not detector.is_alarm:
+            detector = detector.update(int(agreed[seen : seen + size].sum()), size)
             seen += size
         waits.append(seen)
     assert all(sooner <= later for sooner, later in pairwise(waits))

@@ -4,21 +4,29 @@ import numpy as np
 import pytest
 from scipy.special import gammaln
 
-from rollout.core.statistics.truncated_beta import factorial_remainder, half_remainder, log_mixture
+from rollout.core.statistics.truncated_beta import (
+    compute_factorial_remainder,
+    compute_half_remainder,
+    compute_log_mixture,
+)
 
 AROUND_THE_SERIES = np.arange(1.0, 60.0)
 
 
 def test_the_remainder_of_a_factorial_is_what_gamma_leaves():
     n = AROUND_THE_SERIES
-    assert factorial_remainder(n) == pytest.approx(gammaln(n + 1) - n * np.log(n) + n, abs=2e-13)
-    assert factorial_remainder(np.zeros(1)) == pytest.approx([0.0])
+    assert compute_factorial_remainder(n) == pytest.approx(
+        gammaln(n + 1) - n * np.log(n) + n, abs=2e-13
+    )
+    assert compute_factorial_remainder(np.zeros(1)) == pytest.approx([0.0])
 
 
 def test_the_remainder_at_the_half_is_what_gamma_leaves():
     n = AROUND_THE_SERIES
-    assert half_remainder(n) == pytest.approx(gammaln(n + 0.5) - n * np.log(n) + n, abs=2e-13)
-    assert half_remainder(np.zeros(1)) == pytest.approx([np.log(np.pi) / 2])
+    assert compute_half_remainder(n) == pytest.approx(
+        gammaln(n + 0.5) - n * np.log(n) + n, abs=2e-13
+    )
+    assert compute_half_remainder(np.zeros(1)) == pytest.approx([np.log(np.pi) / 2])
 
 
 @pytest.mark.parametrize(
@@ -31,12 +39,14 @@ def test_the_remainder_at_the_half_is_what_gamma_leaves():
     ],
 )
 def test_just_beyond_the_seam_the_tail_has_fifty_digits_value(agreed, disagreed, line, expected):
-    assert log_mixture(agreed, disagreed, line=line)[0] == pytest.approx(expected, rel=1e-12)
+    assert compute_log_mixture(agreed, disagreed, threshold=line)[0] == pytest.approx(
+        expected, rel=1e-12
+    )
 
 
 def test_counts_and_lines_of_any_shape_are_taken_elementwise():
     agreed, lines = np.array([[3], [300], [0]]), np.array([0.5, 0.9, 0.99, 0.2])
-    both = log_mixture(agreed, 40, line=lines)
+    both = compute_log_mixture(agreed, 40, threshold=lines)
     assert both.shape == (3, 4)
-    assert both[1, 2] == log_mixture(300, 40, line=0.99)[0]
-    assert log_mixture(np.zeros(0), np.zeros(0), line=0.5).shape == (0,)
+    assert both[1, 2] == compute_log_mixture(300, 40, threshold=0.99)[0]
+    assert compute_log_mixture(np.zeros(0), np.zeros(0), threshold=0.5).shape == (0,)

@@ -3,8 +3,8 @@ from pathlib import Path
 
 import pytest
 
-from rollout.core.errors import PolicyRefused
-from rollout.formats.policy.reader import PolicyFaults, load_policy, read_policy
+from rollout.core.errors import PolicyRefusedError
+from rollout.formats.policy.reader import InvalidPolicyError, parse_policy, read_policy
 
 BASE = """\
 rollout: bear-alarm
@@ -44,8 +44,8 @@ def faults_in(edits: dict[str, str]) -> tuple[str, ...]:
         assert old in text, old
         text = text.replace(old, new, 1)
     try:
-        load_policy(text, name="p.yaml")
-    except PolicyFaults as refusal:
+        parse_policy(text, name="p.yaml")
+    except InvalidPolicyError as refusal:
         return refusal.faults
     return ()
 
@@ -95,14 +95,14 @@ REFUSED = {
     "no list": ({"[{windows: [night], never_above: supervised}]": "never"}, "20: limits: has the wrong form; write a list"),
     "empty": ({"[{windows: [night], never_above: supervised}]": ""}, "20: limits: is empty; write it, or leave the key out"),
     "no value": ({"bear-alarm": "[a, b]"}, "1: rollout: holds a list; write one value"),
-    "no approver": (with_gate(AGREEMENT) | {"95%}]}": "95%}], approvals: []}"}, "15: gates[0].approvals: names nobody"),
+    "no approver": (with_gate(AGREEMENT) | {"95%}]}": "95%}], approvals: []}"}, "15: gates[0].approvals: names no approver"),
     "often": ({"then: shadow": "false_alarm_every: 1"}, "18: guards[0].false_alarm_every: '1' would alarm at every unit"),
-    "reserved label": ({"[bear, no-bear]": "[bear, no-bear, (late)]"}, "5: levers[0].labels[2]: '(late)' is what the engine writes"),
+    "reserved label": ({"[bear, no-bear]": "[bear, no-bear, (late)]"}, "5: levers[0].labels[2]: '(late)' is reserved by the engine"),
     "required": ({"timezone: America/Denver\n": ""}, "1: timezone: is missing; write it, such as timezone: Europe/Vienna"),
     # keys
     "unknown key": ({"unit: episode": "unit: episode, episode_spam: 10m"}, "13: evidence.episode_spam: is no key here; did you mean episode_span?"),
     "key elsewhere": ({"expect:": "grace: 2h\nexpect:"}, "22: grace: is no key here; it is known as evidence.grace"),
-    "repeated key": ({"grace: 24h": "grace: 24h, grace: 2d"}, "13: evidence.grace: stands twice, first on line 13"),
+    "repeated key": ({"grace: 24h": "grace: 24h, grace: 2d"}, "13: evidence.grace: is repeated, first on line 13"),
     "unquoted comma": ({'"06:00-18:00"': "06:00-12:00,13:00-18:00"}, "11: windows[0].13:00-18:00: is no key; quote hours that contain a comma"),
     # names and patterns that fit nothing
     "site": ({"windows: [night], never": "sites: [crek], never"}, "20: limits[0].sites[0]: 'crek' fits no site; did you mean creek?"),
@@ -118,8 +118,8 @@ REFUSED = {
     "lever": (with_gate("{measure: agreement, lever: horn, at_least: 95%}"), "15: gates[0].require[0].lever: 'horn' fits no lever"),
     "expected label": ({"labels: {bear: 2%}": "labels: {lynx: 2%}"}, "22: expect.labels.lynx: 'lynx' fits no label"),
     # ids
-    "site twice": ({"meadow]": "creek]"}, "10: sites[1].id: 'creek' stands twice, first as sites[0]"),
-    "label twice": ({"[bear, no-bear]": "[bear, no-bear, bear]"}, "5: levers[0].labels[2]: 'bear' stands twice"),
+    "site twice": ({"meadow]": "creek]"}, "10: sites[1].id: 'creek' is repeated, first as sites[0]"),
+    "label twice": ({"[bear, no-bear]": "[bear, no-bear, bear]"}, "5: levers[0].labels[2]: 'bear' is repeated"),
     "taken id": ({"meadow]": "always]"}, "10: sites[1].id: 'always' is a name that the engine uses"),
     "taken stage": ({"{id: autonomous, audit: 10%}": "{id: autonomous, audit: 10%}, {id: other, audit: 1%}"}, "12: stages[2].id: 'other' is a name"),
     # costs
@@ -128,8 +128,8 @@ REFUSED = {
     "distance for labels": ({"{cost: 1}]": "{under: 5%, cost: 1}]"}, "7: levers[0].costs[1].under: is for numbers"),
     # gates
     "gate unreached": ({"  - {to: autonomous,": "  - {to: supervised, windows: [day], require: [{measure: cost, at_most: 1}]}\n  - {to: autonomous,"}, "16: gates[1]: is never reached: the gates before it take all that it fits"),
-    "no gate below": ({"  - {to: supervised, require: [{measure: agreement, at_least: 95%}]}\n": ""}, "15: gates[0]: stands above supervised, which has no gate; add a gate to supervised"),
-    "no gate below in some": ({"{to: supervised, require": "{to: supervised, sites: [creek], require"}, "16: gates[1]: stands above supervised, which has no gate in meadow · day; add a gate"),
+    "no gate below": ({"  - {to: supervised, require: [{measure: agreement, at_least: 95%}]}\n": ""}, "15: gates[0]: is above supervised, which has no gate; add a gate to supervised"),
+    "no gate below in some": ({"{to: supervised, require": "{to: supervised, sites: [creek], require"}, "16: gates[1]: is above supervised, which has no gate in meadow · day; add a gate"),
     # windows
     "window unreached": ({'[{id: day, hours: "06:00-18:00"}, {id: night, hours: 24/7}]': '[{id: night, hours: 24/7}, {id: day, hours: "06:00-18:00"}]'}, "11: windows[1]: is never reached"),
     "window covered": ({"{id: night, hours: 24/7}": '{id: noon, hours: "11:00-13:00"}, {id: night}'}, "11: windows[1]: is never reached"),
@@ -138,16 +138,16 @@ REFUSED = {
     "missing in a gate": (with_gate("{measure: missing, at_most: 10%}"), "15: gates[0].require[0].measure: no gate can ask for missing; write evidence.missing_at_most"),
     "parity in a guard": (with_guard("{measure: parity, at_least: -3%}"), "19: guards[1].measure: no guard can watch parity"),
     "no label": (with_gate("{measure: recall, at_least: 95%}"), "15: gates[0].require[0]: recall is of one label; name it, such as label: bear"),
-    "label of agreement": (with_gate("{measure: agreement, label: bear, at_least: 95%}"), "15: gates[0].require[0].label: says nothing about agreement"),
+    "label of agreement": (with_gate("{measure: agreement, label: bear, at_least: 95%}"), "15: gates[0].require[0].label: does not apply to agreement"),
     "lever of cost": (with_gate("{measure: cost, lever: alarm, at_most: 1}"), "15: gates[0].require[0].lever: cost is of all levers together"),
     "wrong way": (with_gate("{measure: agreement, at_most: 95%}"), "15: gates[0].require[0].at_most: is the wrong way round for agreement; write at_least: 95%"),
-    "no line": (with_gate("{measure: agreement}"), "15: gates[0].require[0]: has no line for agreement; write at_least: 95%"),
+    "no line": (with_gate("{measure: agreement}"), "15: gates[0].require[0]: has no threshold for agreement; write at_least: 95%"),
     # units
     "share without %": (with_gate("{measure: agreement, at_least: 95}"), "15: gates[0].require[0].at_least: '95' is more than the whole; write 95% if per cent"),
     "cost with %": ({"at_most: 0.3": "at_most: 30%"}, "16: gates[1].require[0].at_most: '30%' is no plain number; write one without a per cent sign"),
     "span without unit": ({"at_most: 20s": "at_most: 20"}, "19: guards[1].at_most: '20' is no duration"),
     "harm in part": (with_guard("{measure: harm, at_most: 0.5}"), "19: guards[1].at_most: '0.5' is no count"),
-    "certainty": (with_gate("{measure: agreement, at_least: 100%}"), "15: gates[0].require[0].at_least: '100%' can never be shown"),
+    "certainty": (with_gate("{measure: agreement, at_least: 100%}"), "15: gates[0].require[0].at_least: '100%' can never be proven"),
     "no cost": ({"at_most: 0.3": "at_most: 0"}, "16: gates[1].require[0].at_most: no evidence can show"),
     "any cost": ({"at_most: 0.3": "at_most: 20"}, "16: gates[1].require[0].at_most: 20 is never passed: the largest cost of a unit is 20"),
     "gain in parity": (with_gate("{measure: parity, at_least: 3%}") | {"grace: 24h": "second_verdict: 9%"}, "15: gates[0].require[0].at_least: '3%' is no loss of agreement"),
@@ -156,9 +156,9 @@ REFUSED = {
     # several levers
     "which lever": (TWO_LEVERS | with_gate("{measure: recall, label: bear, at_least: 80%}"), "16: gates[0].require[0]: there are several levers; write lever: with one of alarm, light"),
     # parity
-    "parity alone": (with_gate("{measure: parity, at_least: -3%}"), "15: gates[0].require[0].measure: no unit has two verdicts; write evidence: {second_verdict: 20%}"),
+    "parity alone": (with_gate("{measure: parity, at_least: -3%}"), "15: gates[0].require[0].measure: no unit has two decisions; write evidence: {second_verdict: 20%}"),
     # stages
-    "unwatched stage": ({"{id: supervised, blind: 50%}": "{id: supervised}"}, "12: stages[0]: nobody would look at supervised blind"),
+    "unwatched stage": ({"{id: supervised, blind: 50%}": "{id: supervised}"}, "12: stages[0]: no unit in supervised is decided blind"),
     "no hold-out": ({"levers:": "charter: {feedback: it learns from itself}\nlevers:"}, "13: stages[1].blind: the charter names a feedback"),
     # hours
     "hours": ({"06:00-18:00": "06:00-18"}, "11: windows[0].hours: '06:00-18' can't be read from"),
@@ -173,7 +173,7 @@ REFUSED = {
     "default below tick": ({", over: 1h": "", "expect:": "tick: 1h\nexpect:"}, "19: guards[1].over: is 15m by default, below the tick of 1h; write 1h or more"),
     "grace below answer": ({"answer_within: 2m": "answer_within: 30h"}, "13: evidence.grace: 1d ends before answer_within, 30h; write 30h or more"),
     # rows that say nothing
-    "half an answer": ({"    unanswered: siren\n": ""}, "8: levers[0].answer_within: stands alone; write unanswered too"),
+    "half an answer": ({"    unanswered: siren\n": ""}, "8: levers[0].answer_within: is incomplete; write unanswered too"),
     "no limit": ({", never_above: supervised": ""}, "20: limits[0]: limits nothing; write never_above: or ends:"),
     "suspended quality": ({"then: shadow": "then: suspend"}, "18: guards[0].then: only failures, heartbeat, latency_p95, missing suspend"),
     "guard twice": ({"  - {measure: latency": "  - {measure: recall, label: bear, at_least: 70%}\n  - {measure: latency"}, "19: guards[1]: watches what guards[0] watches, in the same cells"),
@@ -215,13 +215,13 @@ NUMBER_REFUSED = {
 def test_a_lever_that_is_a_number_has_refusals_of_its_own(name):
     old, new, says = NUMBER_REFUSED[name]
     assert old in NUMBER
-    with pytest.raises(PolicyFaults) as refusal:
-        load_policy(NUMBER.replace(old, new, 1), name="p.yaml")
+    with pytest.raises(InvalidPolicyError) as refusal:
+        parse_policy(NUMBER.replace(old, new, 1), name="p.yaml")
     assert refusal.value.faults[0].startswith(f"p.yaml:{says}")
 
 
 def test_an_unlike_distance_is_no_cover():
-    load_policy(NUMBER.replace("{over: 10, cost: 1}", "{over: 10, cost: 1}, {over: 2%, cost: 1}"))
+    parse_policy(NUMBER.replace("{over: 10, cost: 1}", "{over: 10, cost: 1}, {over: 2%, cost: 1}"))
 
 
 def test_a_gate_is_not_missed_below_a_ceiling():
@@ -247,8 +247,8 @@ def test_unreadable_yaml_is_one_fault_with_its_line():
 
 def test_a_misspelt_section_hides_no_fault_of_another():
     rows = "gates: [{to: supervised, require: [{measure: agreement, at_least: 95}]}]\ngards: []\n"
-    with pytest.raises(PolicyFaults) as refusal:
-        load_policy(rows, name="p.yaml")
+    with pytest.raises(InvalidPolicyError) as refusal:
+        parse_policy(rows, name="p.yaml")
     text = str(refusal.value)
     assert "gards: is no key here; did you mean guards?" in text
     assert "at_least: '95' is more than the whole; write 95% if per cent is meant" in text
@@ -265,8 +265,8 @@ def test_a_misspelt_section_hides_no_fault_of_another():
     ],
 )
 def test_what_is_not_yaml_is_named_where_it_begins_with_what_would_be_right(text, says):
-    with pytest.raises(PolicyFaults) as refusal:
-        load_policy(text, name="p.yaml")
+    with pytest.raises(InvalidPolicyError) as refusal:
+        parse_policy(text, name="p.yaml")
     (fault,) = refusal.value.faults
     assert fault.startswith(f"p.yaml:{says}")
     assert any(hint in fault for hint in ("opens here", "key: value", "column of its neighbours"))
@@ -289,14 +289,14 @@ def test_a_zone_is_proposed_that_has_summer_time():
     ],
 )  # fmt: skip
 def test_what_is_no_policy_file_says_so(text, says):
-    with pytest.raises(PolicyFaults) as refusal:
-        load_policy(text, name="p.yaml")
+    with pytest.raises(InvalidPolicyError) as refusal:
+        parse_policy(text, name="p.yaml")
     assert any(fault.startswith(f"p.yaml:{says}") for fault in refusal.value.faults)
 
 
 def test_an_empty_file_names_everything_that_it_needs():
-    with pytest.raises(PolicyFaults) as refusal:
-        load_policy("")
+    with pytest.raises(InvalidPolicyError) as refusal:
+        parse_policy("")
     named = [fault.split(": ")[1] for fault in refusal.value.faults]
     assert named == ["rollout", "timezone", "levers", "sites", "evidence", "gates"]
 
@@ -321,8 +321,8 @@ def test_what_could_not_be_read_is_reported_once():
 
 
 def test_a_refusal_is_the_one_of_the_core():
-    with pytest.raises(PolicyRefused) as refusal:
-        load_policy("")
+    with pytest.raises(PolicyRefusedError) as refusal:
+        parse_policy("")
     assert refusal.value.code == "policy-refused"
     assert str(refusal.value).count("\n") == 5
 
@@ -331,6 +331,6 @@ WRONG = Path(__file__).with_name("wrong_policy.yaml")
 
 
 def test_a_thoroughly_wrong_file_reads_well(snapshot):
-    with pytest.raises(PolicyFaults) as refusal:
+    with pytest.raises(InvalidPolicyError) as refusal:
         read_policy(WRONG)
     assert str(refusal.value) == snapshot

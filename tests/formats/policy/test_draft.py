@@ -1,11 +1,11 @@
 import pytest
 
 from rollout.formats.policy.draft import draft_policy
-from rollout.formats.policy.reader import load_policy
+from rollout.formats.policy.reader import parse_policy
 from tests.tally import histories
 
 
-def history(labels, *, episodes=None, exposure="blind", verdict_at=None):
+def history(labels, *, episodes=None, exposure="blind", decided_at=None):
     keys = [f"c{n}" for n in range(len(labels))]
     named = episodes or [None] * len(keys)
     cases = [
@@ -13,7 +13,7 @@ def history(labels, *, episodes=None, exposure="blind", verdict_at=None):
     ]
     said = {"exposure": exposure}
     times = [
-        {**said, "at": None if verdict_at is None else n + verdict_at} for n in range(len(keys))
+        {**said, "at": None if decided_at is None else n + decided_at} for n in range(len(keys))
     ]
     return histories.records(
         histories.cases(*cases),
@@ -27,7 +27,7 @@ def draft(labels, **more):
 
 
 def test_a_draft_loads_and_names_what_the_records_have():
-    policy = load_policy(draft(["bear", "none", "none"]))
+    policy = parse_policy(draft(["bear", "none", "none"]))
     assert (policy.rollout, policy.timezone) == ("bears", "Europe/Vienna")
     assert policy.levers[0].labels == ("none", "bear")
     assert [site.id for site in policy.sites] == ["creek"]
@@ -37,29 +37,29 @@ def test_a_draft_loads_and_names_what_the_records_have():
 
 def test_labels_that_look_like_something_else_survive():
     odd = ["no", "0", "1.50", "a, b", "[x]", "it's", "a: b", "#1", "ünder", "true", "~", "- x", " "]
-    assert set(load_policy(draft(odd)).levers[0].labels) == set(odd) - {" "}
+    assert set(parse_policy(draft(odd)).levers[0].labels) == set(odd) - {" "}
 
 
 def test_an_episode_column_makes_episodes_the_unit():
     text = draft(["bear", "none"], episodes=["e1", "e2"])
-    assert load_policy(text).evidence.unit == "episode"
-    assert load_policy(text).evidence.episode_span is None
+    assert parse_policy(text).evidence.unit == "episode"
+    assert parse_policy(text).evidence.episode_span is None
 
 
 def test_cases_without_an_episode_get_a_span():
     text = draft(["bear", "none"], episodes=["e1", None])
-    assert load_policy(text).evidence.episode_span is not None
+    assert parse_policy(text).evidence.episode_span is not None
 
 
-def test_late_verdicts_lengthen_the_grace():
-    assert load_policy(draft(["bear"] * 20, verdict_at=50)).evidence.grace.days == 3
-    assert "grace" not in draft(["bear"] * 20, verdict_at=5)
+def test_late_decisions_lengthen_the_grace():
+    assert parse_policy(draft(["bear"] * 20, decided_at=50)).evidence.grace.days == 3
+    assert "grace" not in draft(["bear"] * 20, decided_at=5)
 
 
-def test_verdicts_of_unknown_exposure_are_pointed_at():
+def test_decisions_of_unknown_exposure_get_a_comment():
     text = draft(["bear"], exposure="unknown")
     assert "outside: unknown" in text
-    assert not load_policy(text).evidence.outside_blind
+    assert not parse_policy(text).evidence.outside_blind
     assert "outside" not in draft(["bear"])
 
 
@@ -68,27 +68,27 @@ def test_a_rare_label_is_pointed_at_and_its_row_would_load():
     assert "# rare: bear (2 %)" in text
     row = "      # - {measure: recall, label: bear, at_least: 80%}"
     measures = [
-        c.measure for c in load_policy(text.replace(row, row.replace("# ", ""))).gates[0].require
+        c.measure for c in parse_policy(text.replace(row, row.replace("# ", ""))).gates[0].require
     ]
     assert measures == ["agreement", "recall"]
 
 
 def test_many_different_numbers_are_a_range():
-    policy = load_policy(draft([f"{n / 4}" for n in range(-10, 100)]))
+    policy = parse_policy(draft([f"{n / 4}" for n in range(-10, 100)]))
     number = policy.levers[0].number
     assert number is not None
     assert (number.low, number.high) == (-3.0, 25.0)
 
 
-def test_what_no_policy_can_name_is_left_out_and_said():
+def test_invalid_names_are_excluded_with_a_comment():
     keys = ["a", "b"]
     found = histories.records(
         histories.cases(("a", 0), ("b", 1, {"site": "gate*"})),
         histories.predictions(*zip(keys, ["bear", "(late)"], strict=True)),
     )
     text = draft_policy(found, rollout="bears", timezone="UTC")
-    assert "# left out, since no policy can name them: 'gate*'" in text
-    assert load_policy(text).levers[0].labels == ("bear",)
+    assert "# excluded, because no policy can name them: 'gate*'" in text
+    assert parse_policy(text).levers[0].labels == ("bear",)
 
 
 @pytest.mark.parametrize(("rollout", "timezone"), [("a b", "UTC"), ("a", "Mars")])

@@ -3,8 +3,8 @@ import pytest
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Guard, Policy, Where
-from rollout.formats.policy.guards import selecting, widened
-from rollout.formats.policy.reader import load_policy
+from rollout.formats.policy.guards import build_selectors, widen_condition
+from rollout.formats.policy.reader import parse_policy
 
 BASE = """
 rollout: bear-alarm
@@ -26,7 +26,7 @@ def added(text: str) -> tuple[Guard, ...]:
 
 
 def policy(text: str) -> Policy:
-    return load_policy(BASE + text)
+    return parse_policy(BASE + text)
 
 
 def test_what_a_gate_requires_is_watched_at_a_wider_line():
@@ -71,7 +71,7 @@ gates:
     assert agreement.where == Where(windows=("night",))
 
 
-def test_audits_without_verdicts_are_watched():
+def test_audits_without_decisions_are_guarded():
     last = added(GATE)[-1]
     assert (last.condition, last.then) == (Condition("unaudited", 0.1, at_least=False), "one-stage")
     assert policy(GATE).guards[-1].over is not None
@@ -80,7 +80,7 @@ def test_audits_without_verdicts_are_watched():
 def test_parity_needs_no_guard_of_its_own():
     parity = "gates: [{to: supervised, require: [{measure: parity, at_least: -3%}]}]\n"
     text = BASE.replace("{unit: case}", "{unit: case, second_verdict: 9%}") + parity + ALONE
-    assert load_policy(text).guards == ()
+    assert parse_policy(text).guards == ()
 
 
 @pytest.mark.parametrize(
@@ -92,11 +92,11 @@ def test_parity_needs_no_guard_of_its_own():
     ],
 )
 def test_a_guard_can_always_still_alarm(condition, line):
-    assert widened(condition, 20.0).line == pytest.approx(line)
+    assert widen_condition(condition, 20.0).line == pytest.approx(line)
 
 
 def test_any_set_of_cells_can_be_selected():
     known = policy(GATE)
     wanted = {Cell("creek", "day"), Cell("creek", "night"), Cell("meadow", "night")}
-    rows = selecting(known, sorted(wanted))
+    rows = build_selectors(known, sorted(wanted))
     assert {cell for cell in known.cells if any(row.fits(cell) for row in rows)} == wanted

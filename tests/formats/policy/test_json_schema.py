@@ -6,13 +6,18 @@ import pytest
 import yaml
 from jsonschema import Draft202012Validator
 
-from rollout.formats.policy.json_schema import keys_at, paths, policy_schema, schema_text
-from rollout.formats.policy.yaml_reader import read_lines
+from rollout.formats.policy.json_schema import (
+    build_policy_schema,
+    list_keys,
+    list_paths,
+    render_policy_schema,
+)
+from rollout.formats.policy.yaml_reader import read_document
 
 ROOT = Path(__file__).parents[3]
 OWN = sorted((ROOT / "config" / "policies").glob("*.yaml"))
 SHARED = sorted((ROOT.parent / "shared" / "policies").glob("*.yaml"))
-VALIDATOR = Draft202012Validator(policy_schema())
+VALIDATOR = Draft202012Validator(build_policy_schema())
 
 
 class Editor(yaml.SafeLoader):
@@ -30,11 +35,11 @@ Editor.add_implicit_resolver(
 def test_the_shipped_schema_is_the_generated_one():
     shipped = (ROOT / "config" / "policy.schema.json").read_text(encoding="utf-8")
     again = "python -m rollout.formats.policy.json_schema > config/policy.schema.json"
-    assert shipped == schema_text(), again
+    assert shipped == render_policy_schema(), again
 
 
 def test_the_schema_is_a_schema():
-    Draft202012Validator.check_schema(json.loads(schema_text()))
+    Draft202012Validator.check_schema(json.loads(render_policy_schema()))
 
 
 @pytest.mark.parametrize(
@@ -42,7 +47,7 @@ def test_the_schema_is_a_schema():
 )
 def test_each_policy_fits_the_schema_as_text_and_as_editors_read_it(path):
     text = path.read_text(encoding="utf-8")
-    for value in (read_lines(text).value, yaml.load(text, Loader=Editor)):  # noqa: S506 - a safe one
+    for value in (read_document(text).value, yaml.load(text, Loader=Editor)):  # noqa: S506 - a safe one
         assert [error.message for error in VALIDATOR.iter_errors(value)] == []
 
 
@@ -59,14 +64,14 @@ def test_each_policy_fits_the_schema_as_text_and_as_editors_read_it(path):
     ],
 )
 def test_the_schema_refuses_what_has_the_wrong_form(wrong):
-    smallest = read_lines((ROOT / "config/policies/smallest.yaml").read_text(encoding="utf-8"))
+    smallest = read_document((ROOT / "config/policies/smallest.yaml").read_text(encoding="utf-8"))
     assert isinstance(smallest.value, dict)
     assert not VALIDATOR.is_valid(smallest.value | wrong)
 
 
 def test_each_key_is_explained_in_the_docs():
     named = set(re.findall(r"`([^`]+)`", (ROOT / "docs" / "policy.md").read_text(encoding="utf-8")))
-    assert [path for path in paths() if path not in named] == []
+    assert [path for path in list_paths() if path not in named] == []
 
 
 def test_the_docs_name_no_key_that_is_none():
@@ -74,9 +79,9 @@ def test_the_docs_name_no_key_that_is_none():
     rows = [line.split(" | ")[0] for line in page.splitlines() if line.startswith("| `")]
     named = {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
     measures = set(VALIDATOR.schema["$defs"]["Condition"]["properties"]["measure"]["enum"])
-    assert named - measures <= set(paths())
+    assert named - measures <= set(list_paths())
 
 
 def test_the_description_knows_the_keys_of_any_place():
-    assert "tolerance" in keys_at(("levers", 0, "number"))
-    assert keys_at(("levers", 0, "actions")) == ()
+    assert "tolerance" in list_keys(("levers", 0, "number"))
+    assert list_keys(("levers", 0, "actions")) == ()

@@ -7,25 +7,25 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout.formats.policy.reader import PolicyFaults, load_policy
-from rollout.formats.policy.yaml_reader import Value, read_lines
+from rollout.formats.policy.reader import InvalidPolicyError, parse_policy
+from rollout.formats.policy.yaml_reader import DocumentValue, read_document
 
 FOLDER = Path(__file__).parents[3] / "config" / "policies"
-FILES = [read_lines(path.read_text(encoding="utf-8")).value for path in sorted(FOLDER.glob("*"))]
-JUNK: list[Value] = [
+FILES = [read_document(path.read_text(encoding="utf-8")).value for path in sorted(FOLDER.glob("*"))]
+JUNK: list[DocumentValue] = [
     *("", "x", "95%", "95", "-1", "0", "nan", "1e999", "shadow", "other", "*", "2h", "0s", "ü"),
     *("SH", "PH off; Mo", "sunrise-sunset", "24/7", "case"),
     *([], {}, ["a"], {"a": "b"}, [[]], {"measure": "cost"}),
 ]  # fmt: skip
 
 
-def holders(value: Value) -> list[Value]:
+def holders(value: DocumentValue) -> list[DocumentValue]:
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     found = [deep for item in inner for deep in holders(item)]
     return [value, *found] if isinstance(value, dict | list) and value else found
 
 
-def damaged(value: Value, draw: st.DataObject) -> Value:
+def damaged(value: DocumentValue, draw: st.DataObject) -> DocumentValue:
     spoilt = copy.deepcopy(value)
     for _ in range(draw.draw(st.integers(1, 4))):
         places = holders(spoilt)
@@ -44,8 +44,8 @@ def damaged(value: Value, draw: st.DataObject) -> Value:
 
 def refusals(text: str) -> tuple[str, ...]:
     try:
-        load_policy(text)
-    except PolicyFaults as refusal:
+        parse_policy(text)
+    except InvalidPolicyError as refusal:
         return refusal.faults or ("refused without a word",)
     return ()
 

@@ -9,7 +9,7 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.policy.levers import Margin
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import EvidenceRules, Minimum, Policy, Stage, Waves
-from rollout.formats.policy.reader import PolicyFaults, load_policy, read_policy
+from rollout.formats.policy.reader import InvalidPolicyError, parse_policy, read_policy
 
 ROOT = Path(__file__).parents[3]
 OWN = sorted((ROOT / "config" / "policies").glob("*.yaml"))
@@ -37,7 +37,7 @@ def load(more: str = "", **changed: str) -> Policy:
     for old, new in changed.items():
         assert old in text
         text = text.replace(old, new)
-    return load_policy(text + more)
+    return parse_policy(text + more)
 
 
 @pytest.mark.parametrize("path", OWN, ids=lambda path: path.stem)
@@ -69,7 +69,7 @@ def test_twelve_lines_are_a_policy_with_every_default():
     assert (policy.lease, policy.tick, policy.observe) == (HOUR / 60, HOUR / 4, False)
     assert (policy.open_for, policy.after_rejection) == (14 * DAY, 7 * DAY)
     assert (policy.takeover, policy.reveal, policy.retention) == ("same-stage", "never", None)
-    assert policy.lever["parcel"].cost("damaged", "sound") == 1
+    assert policy.levers_by_id["parcel"].compute_cost("damaged", "sound") == 1
 
 
 def test_the_hash_is_that_of_the_text():
@@ -93,7 +93,7 @@ def test_json_says_the_same_as_yaml():
             }
         ],
     }
-    assert load_policy(json.dumps(body, indent="\t")) == load()
+    assert parse_policy(json.dumps(body, indent="\t")) == load()
 
 
 def test_scalars_are_what_they_look_like():
@@ -181,7 +181,7 @@ def test_sites_inherit_zone_and_country():
     )
     policy = load("country: AT\n", **{"ramp-a,": f"{site},"})
     first, second = policy.sites
-    assert (first.timezone, first.country, first.place) == ("Asia/Tokyo", "JP", (35.2, 136.9))
+    assert (first.timezone, first.country, first.coordinates) == ("Asia/Tokyo", "JP", (35.2, 136.9))
     assert (first.wave, first.lease) == (2, 2 * HOUR)
     assert (second.timezone, second.country) == ("Europe/Vienna", "AT")
 
@@ -205,7 +205,7 @@ def test_numbers_have_ranges_and_distances():
     number = policy.levers[0].number
     assert number is not None
     assert (number.low, number.high, number.tolerance) == (-1, 500, Margin(0.05, relative=True))
-    assert policy.levers[0].cost_of_number(70, 100) == 40
+    assert policy.levers[0].compute_number_cost(70, 100) == 40
 
 
 def test_limits_waves_and_freezes_are_read():
@@ -228,5 +228,5 @@ def test_with_one_lever_its_name_says_nothing():
 def test_a_file_that_is_not_text_is_refused(tmp_path):
     path = tmp_path / "p.yaml"
     path.write_bytes(b"rollout: \xff")
-    with pytest.raises(PolicyFaults, match=r"p\.yaml:1: \(file\): is not UTF-8"):
+    with pytest.raises(InvalidPolicyError, match=r"p\.yaml:1: \(file\): is not UTF-8"):
         read_policy(path)

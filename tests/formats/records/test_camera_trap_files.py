@@ -5,8 +5,8 @@ from pathlib import Path
 import polars as pl
 import pytest
 
-from rollout.formats.records.files import Sources, read_records
-from rollout.tally.frames import Kind
+from rollout.formats.records.files import RecordPaths, read_records
+from rollout.tally.frames import RecordKind
 
 FOLDER = Path(__file__).parents[4] / "shared" / "data" / "camera-traps"
 
@@ -20,14 +20,17 @@ SITES = {"15.1", "15.2", "22.1", "22.2", "32.1", "36.1", "36.2", "44.1", "46.1",
 
 @pytest.fixture(scope="module")
 def records():
-    sources = Sources(FOLDER / "predictions.csv", FOLDER / "decisions.csv")
+    sources = RecordPaths(FOLDER / "predictions.csv", FOLDER / "decisions.csv")
     return read_records(sources, levers=["species"], zones={}, default_zone="Europe/Paris")
 
 
 def test_all_rows_are_accounted_for(records):
-    predictions, decisions = records.read[Kind.PREDICTIONS], records.read[Kind.DECISIONS]
-    assert (predictions.rows, predictions.used, predictions.set_aside) == (16_435, 16_435, {})
-    assert (decisions.rows, decisions.set_aside["duplicate"]) == (23_068, 3)
+    predictions, decisions = (
+        records.row_counts[RecordKind.PREDICTIONS],
+        records.row_counts[RecordKind.DECISIONS],
+    )
+    assert (predictions.rows, predictions.used, predictions.rejected) == (16_435, 16_435, {})
+    assert (decisions.rows, decisions.rejected["duplicate"]) == (23_068, 3)
     assert predictions.adds_up
     assert decisions.adds_up
 
@@ -35,7 +38,7 @@ def test_all_rows_are_accounted_for(records):
 def test_the_cases_are_those_of_both_files(records):
     assert records.cases.height == 21_458
     assert records.predictions["case_key"].n_unique() == 16_435
-    several = records.set_aside.filter(reason="several-labels")["case_key"].n_unique()
+    several = records.rejected.filter(reason="several-labels")["case_key"].n_unique()
     assert several == 1_607
     assert records.decisions["case_key"].n_unique() == records.decisions.height == 19_851
 
@@ -55,7 +58,7 @@ def test_by_the_hour_as_written_day_and_night_are_the_golden_ones(records):
 
 def test_the_four_impossible_times_are_noted_in_both_files_and_kept(records):
     impossible = records.notes.filter(reason="impossible-time")
-    for kind in (Kind.PREDICTIONS, Kind.DECISIONS):
+    for kind in (RecordKind.PREDICTIONS, RecordKind.DECISIONS):
         noted = impossible.filter(records=kind.value)
         assert set(noted["case_key"]) == IMPOSSIBLE
         assert noted.height == 4
@@ -77,6 +80,6 @@ def test_no_time_falls_in_a_spring_gap_and_one_case_in_an_autumn_hour(records):
     assert set(doubtful["case_key"]) == {"46.2_droite_758.JPG"}
 
 
-def test_nobody_said_what_the_reviewer_saw(records):
+def test_the_exposure_is_unknown(records):
     assert set(records.decisions["exposure"]) == {"unknown"}
     assert records.predictions["confidence"].null_count() == 16_435

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout.formats.records.csv_rows import read_delimited
-from rollout.formats.records.rejected_rows import RecordFault
+from rollout.formats.records.rejected_rows import RecordError
 
 
 def read(text, separator=","):
@@ -16,7 +16,7 @@ def read(text, separator=","):
 
 
 def torn(rows):
-    return list(zip(rows.torn["line"], rows.torn["reason"], strict=True))
+    return list(zip(rows.unparsed["line"], rows.unparsed["reason"], strict=True))
 
 
 def test_cells_are_text_and_blank_cells_are_null():
@@ -47,7 +47,7 @@ def test_short_and_long_rows_are_torn_also_where_they_balance():
     rows = read("a,b,c\n1,2\n1,2,3,4\n1,2,3\n")
     assert rows.cells.rows() == [("1", "2", "3")]
     assert torn(rows) == [(2, "field-count"), (3, "field-count")]
-    assert rows.torn["detail"][0] == "2 fields where the header has 3"
+    assert rows.unparsed["detail"][0] == "2 fields where the header has 3"
 
 
 def test_short_and_long_rows_are_torn_where_a_good_row_comes_first():
@@ -89,12 +89,12 @@ def test_a_column_without_a_name_is_called_by_its_place():
 
 @pytest.mark.parametrize("content", ["", "\n\n"])
 def test_a_file_without_a_header_is_refused(content):
-    with pytest.raises(RecordFault, match="the file is empty"):
+    with pytest.raises(RecordError, match="the file is empty"):
         read(content)
 
 
 def test_two_columns_of_one_name_are_refused():
-    with pytest.raises(RecordFault, match="found twice: a"):
+    with pytest.raises(RecordError, match="found twice: a"):
         read("a,b,a\n1,2,3\n")
 
 
@@ -102,7 +102,7 @@ def test_two_columns_of_one_name_are_refused():
     ("content", "reason"), [(b"a,\xff\n1,2\n", "bad-encoding"), (b'a,"b\n1,2\n', "bad-quoting")]
 )
 def test_a_header_that_cannot_be_read_is_refused(content, reason):
-    with pytest.raises(RecordFault) as caught:
+    with pytest.raises(RecordError) as caught:
         read(content)
     assert (caught.value.line, caught.value.reason) == (1, reason)
 
@@ -125,7 +125,7 @@ def test_what_a_csv_writer_writes_is_read_back(written, end):
 @given(st.lists(st.text('a",\r', max_size=8).map(str.encode) | st.just(b"\xff,a"), max_size=8))
 def test_every_row_begins_on_its_own_line_and_none_is_swallowed(lines):
     rows = read(b"x,y\n" + b"\n".join(lines))
-    begun = sorted([*rows.lines, *rows.torn["line"]])
+    begun = sorted([*rows.lines, *rows.unparsed["line"]])
     assert len(set(begun)) == len(begun) == rows.count
     numbered = dict(enumerate(lines, start=2))
     assert set(begun) <= {at for at, line in numbered.items() if line.removesuffix(b"\r")}

@@ -6,15 +6,15 @@ import polars as pl
 import pytest
 from polars.testing import assert_frame_equal
 
-from rollout.formats.records.column_map import ColumnFault, columns_from_flags
-from rollout.formats.records.files import Sources, read_records
-from rollout.formats.records.rejected_rows import RecordFault
+from rollout.formats.records.column_map import ColumnError, parse_column_flags
+from rollout.formats.records.files import RecordPaths, read_records
+from rollout.formats.records.rejected_rows import RecordError
 from rollout.tally.frames import (
-    Kind,
-    cases_schema,
-    decisions_schema,
-    outcomes_schema,
-    predictions_schema,
+    RecordKind,
+    build_cases_schema,
+    build_decisions_schema,
+    build_outcomes_schema,
+    build_predictions_schema,
 )
 
 PREDICTIONS = """\
@@ -52,7 +52,7 @@ def read(tmp_path):
             text = texts[kind]
             path.write_bytes(text if isinstance(text, bytes) else text.encode())
         defaults = {"levers": ["alarm"], "zones": {}, "default_zone": "Europe/Vienna"}
-        return read_records(Sources(**paths), **{**defaults, **options})
+        return read_records(RecordPaths(**paths), **{**defaults, **options})
 
     return reader
 
@@ -63,10 +63,10 @@ def remarks(frame):
 
 def test_the_frames_have_the_documented_columns(read):
     records = read()
-    assert records.cases.schema == pl.Schema(cases_schema())
-    assert records.predictions.schema == pl.Schema(predictions_schema(["alarm"]))
-    assert records.decisions.schema == pl.Schema(decisions_schema(["alarm"]))
-    assert records.outcomes.schema == pl.Schema(outcomes_schema(["alarm"]))
+    assert records.cases.schema == pl.Schema(build_cases_schema())
+    assert records.predictions.schema == pl.Schema(build_predictions_schema(["alarm"]))
+    assert records.decisions.schema == pl.Schema(build_decisions_schema(["alarm"]))
+    assert records.outcomes.schema == pl.Schema(build_outcomes_schema(["alarm"]))
     assert records.levers == ("alarm",)
 
 
@@ -75,7 +75,7 @@ def test_sites_and_labels_stay_the_text_that_they_are(read):
     assert records.cases["site"].to_list() == ["46.10", "46.10", "creek"]
     assert records.predictions["value:alarm"].to_list() == ["bear", "no", "007"]
     assert records.predictions["confidence"].to_list() == [0.9, 0.8, None]
-    assert records.set_aside.height == records.notes.height == 0
+    assert records.rejected.height == records.notes.height == 0
 
 
 def test_times_without_offset_are_in_the_zone_of_the_site(read):
@@ -90,12 +90,12 @@ def test_times_without_offset_are_in_the_zone_of_the_site(read):
 
 
 def test_every_row_read_is_accounted_for(read):
-    counts = read(PREDICTIONS + "c1,x,2027-05-03T14:05:09,v1,bear,high,e1\n").read
-    assert list(counts) == [Kind.PREDICTIONS, Kind.DECISIONS]
-    assert counts[Kind.PREDICTIONS].rows == 4
-    assert counts[Kind.PREDICTIONS].used == 3
-    assert counts[Kind.PREDICTIONS].set_aside == {"bad-number": 1}
-    assert counts[Kind.PREDICTIONS].notes == {"conflict": 1}
+    counts = read(PREDICTIONS + "c1,x,2027-05-03T14:05:09,v1,bear,high,e1\n").row_counts
+    assert list(counts) == [RecordKind.PREDICTIONS, RecordKind.DECISIONS]
+    assert counts[RecordKind.PREDICTIONS].rows == 4
+    assert counts[RecordKind.PREDICTIONS].used == 3
+    assert counts[RecordKind.PREDICTIONS].rejected == {"bad-number": 1}
+    assert counts[RecordKind.PREDICTIONS].notes == {"conflict": 1}
     assert all(count.adds_up for count in counts.values())
 
 
@@ -133,7 +133,7 @@ def test_parquet_files_say_the_same(read, tmp_path):
         frame = pl.read_csv(text.encode(), infer_schema=False)
         frame = frame.with_columns(pl.col("^(occurred|decided)_at$").str.to_datetime())
         frame.write_parquet(tmp_path / f"{kind}.parquet")
-    sources = Sources(tmp_path / "predictions.parquet", tmp_path / "decisions.parquet")
+    sources = RecordPaths(tmp_path / "predictions.parquet", tmp_path / "decisions.parquet")
     records = read_records(sources, levers=["alarm"], zones={}, default_zone="Europe/Vienna")
     assert_frame_equal(records.cases, read().cases)
     assert_frame_equal(records.decisions, read().decisions)
@@ -142,7 +142,7 @@ def test_parquet_files_say_the_same(read, tmp_path):
 def test_an_exact_repeat_is_a_duplicate_and_other_content_a_conflict(read):
     row = PREDICTIONS.splitlines()[1]
     records = read(PREDICTIONS + row + "0\n" + row.replace("bear", "no") + "\n")
-    assert remarks(records.set_aside) == [
+    assert remarks(records.rejected) == [
         ("predictions", 5, None, "duplicate", "c1"),
         ("predictions", 6, None, "conflict", "c1"),
     ]
@@ -157,7 +157,7 @@ def test_two_versions_of_one_case_are_two_predictions(read):
 
 def test_several_labels_of_one_reviewer_are_all_set_aside(read):
     records = read(decisions=DECISIONS + "c1,ana,no,2027-05-03T15:00:00\nc1,bo,no,\n")
-    assert remarks(records.set_aside) == [
+    assert remarks(records.rejected) == [
         ("decisions", 2, None, "several-labels", "c1"),
         ("decisions", 5, None, "several-labels", "c1"),
     ]
@@ -167,26 +167,26 @@ def test_several_labels_of_one_reviewer_are_all_set_aside(read):
 def test_a_repeat_among_several_labels_is_still_a_duplicate(read):
     row = DECISIONS.splitlines()[1]
     records = read(decisions=DECISIONS + row + "\n" + row.replace("bear", "no"))
-    reasons = records.set_aside.select("line", "reason").rows()
+    reasons = records.rejected.select("line", "reason").rows()
     assert reasons == [(2, "several-labels"), (5, "duplicate"), (6, "several-labels")]
 
 
 def test_the_same_label_at_another_time_is_a_conflict_with_the_first(read):
     records = read(decisions=DECISIONS + "c1,ana,bear,2027-05-03T18:00:00\n")
-    assert remarks(records.set_aside) == [("decisions", 5, None, "conflict", "c1")]
+    assert remarks(records.rejected) == [("decisions", 5, None, "conflict", "c1")]
     assert records.decisions["at"][0] == datetime(2027, 5, 3, 13, tzinfo=UTC)
 
 
 def test_a_case_that_no_file_describes_waits(read):
     records = read(decisions=DECISIONS + "c9,ana,bear,\n")
-    assert remarks(records.set_aside) == [("decisions", 5, None, "no case yet", "c9")]
+    assert remarks(records.rejected) == [("decisions", 5, None, "no case yet", "c9")]
 
 
 def test_a_decision_may_describe_a_case_without_a_prediction(read):
     decisions = "case_key,site,occurred_at,reviewer,label\nc9,dam,2027-05-03T10:00:00Z,ana,bear\n"
     records = read(decisions=decisions)
     assert records.cases.row(3, named=True)["site"] == "dam"
-    assert records.set_aside.height == 0
+    assert records.rejected.height == 0
 
 
 def test_the_cases_file_is_heard_first_and_contradictions_are_noted(read):
@@ -212,20 +212,20 @@ def test_the_cases_file_is_heard_first_and_contradictions_are_noted(read):
 def test_a_cases_file_needs_a_site_and_names_each_case_once(read):
     cases = "case_key,site,occurred_at\nc1,a,\nc1,a,\nc1,b,\n,a,\nc4,,2027-05-03T14:05:09\n"
     records = read(cases=cases)
-    assert records.set_aside.select("line", "column", "reason").rows() == [
+    assert records.rejected.select("line", "column", "reason").rows() == [
         (3, None, "duplicate"),
         (4, None, "conflict"),
         (5, "case_key", "missing-value"),
         (6, "site", "missing-value"),
     ]
-    assert records.read[Kind.CASES].used == 1
-    assert records.read[Kind.CASES].adds_up
+    assert records.row_counts[RecordKind.CASES].used == 1
+    assert records.row_counts[RecordKind.CASES].adds_up
 
 
 def test_a_row_that_cannot_be_read_still_describes_its_case(read):
     records = read(PREDICTIONS.replace("0.9", "97"))
-    assert remarks(records.set_aside) == [("predictions", 2, "confidence", "bad-number", "c1")]
-    assert records.set_aside["detail"][0] == "'97' is no number from 0 to 1"
+    assert remarks(records.rejected) == [("predictions", 2, "confidence", "bad-number", "c1")]
+    assert records.rejected["detail"][0] == "'97' is no number from 0 to 1"
     assert records.decisions.height == 3
 
 
@@ -241,7 +241,7 @@ def test_an_impossible_time_is_noted_in_each_file_and_the_case_kept(read):
     assert (case["occurred_at"], case["hour_written"]) == (None, 14)
     assert case["occurred_text"] == "2019-02-29T14:05:09"
     assert records.predictions.height == 3
-    assert records.set_aside.height == 0
+    assert records.rejected.height == 0
 
 
 def test_times_that_are_missing_or_unreadable_are_noted(read):
@@ -255,7 +255,7 @@ def test_times_that_are_missing_or_unreadable_are_noted(read):
 
 def test_a_records_own_time_that_cannot_be_read_sets_it_aside(read):
     records = read(decisions=DECISIONS.replace("2027-05-03T16", "2027-02-30T16"))
-    assert remarks(records.set_aside) == [("decisions", 3, "decided_at", "impossible-time", "c2")]
+    assert remarks(records.rejected) == [("decisions", 3, "decided_at", "impossible-time", "c2")]
 
 
 def test_a_change_of_clocks_is_noted_for_records_and_cases(read):
@@ -270,7 +270,7 @@ def test_a_change_of_clocks_is_noted_for_records_and_cases(read):
 def test_a_prediction_without_an_answer_has_failed(read):
     records = read(PREDICTIONS.replace(",bear,", ",,"))
     assert records.predictions["value:alarm"].to_list() == [None, "no", "007"]
-    assert records.read[Kind.PREDICTIONS].notes == {"failed": 1}
+    assert records.row_counts[RecordKind.PREDICTIONS].notes == {"failed": 1}
 
 
 def test_a_prediction_with_an_error_has_failed_whatever_it_says(read):
@@ -280,7 +280,7 @@ def test_a_prediction_with_an_error_has_failed_whatever_it_says(read):
     row = records.predictions.row(0, named=True)
     assert (row["value:alarm"], row["error"], row["latency_ms"]) == (None, "time-out", 2000.5)
     assert row["at"] == datetime(2027, 5, 3, 12, 5, 11, tzinfo=UTC)
-    assert records.read[Kind.PREDICTIONS].notes == {"dropped-answer": 1, "failed": 1}
+    assert records.row_counts[RecordKind.PREDICTIONS].notes == {"dropped-answer": 1, "failed": 1}
 
 
 def test_a_decision_without_an_answer_is_unsure(read):
@@ -295,7 +295,7 @@ def test_a_decision_without_an_answer_is_unsure(read):
     assert records.decisions["value:alarm"].to_list() == [None, None, "no"]
     assert records.decisions["exposure"].to_list() == ["blind", "assisted", "unknown"]
     assert records.decisions["seat"].to_list() == [0, 1, None]
-    assert records.read[Kind.DECISIONS].notes == {"dropped-answer": 1, "unsure": 2}
+    assert records.row_counts[RecordKind.DECISIONS].notes == {"dropped-answer": 1, "unsure": 2}
 
 
 def test_a_decision_may_say_when_it_was_begun(read):
@@ -308,7 +308,7 @@ def test_a_decision_may_say_when_it_was_begun(read):
     records = read(decisions=decisions)
     spent = records.decisions["at"] - records.decisions["started_at"]
     assert spent.to_list() == [timedelta(seconds=25), None]
-    assert records.set_aside.select("line", "column", "reason").rows() == [
+    assert records.rejected.select("line", "column", "reason").rows() == [
         (4, "started_at", "unreadable-time")
     ]
     assert records.attributes == read().attributes
@@ -320,7 +320,7 @@ def test_words_and_numbers_that_no_column_knows_are_set_aside(read):
         "c1,ana,x,perhaps,,\nc2,ana,x,,double-blind,\nc3,ana,x,,,-1\nc3,,x,,,\n"
     )
     records = read(decisions=decisions)
-    assert records.set_aside.select("line", "column", "reason").rows() == [
+    assert records.rejected.select("line", "column", "reason").rows() == [
         (2, "unsure", "bad-word"),
         (3, "exposure", "bad-word"),
         (4, "task_number", "bad-number"),
@@ -331,7 +331,7 @@ def test_words_and_numbers_that_no_column_knows_are_set_aside(read):
 @pytest.mark.parametrize("number", ["nan", "inf", "-0.1", "1.01", "0,5", "high"])
 def test_a_confidence_is_a_share(read, number):
     predictions = PREDICTIONS.replace("0.9", f'"{number}"')
-    assert read(predictions).set_aside["reason"].to_list() == ["bad-number"]
+    assert read(predictions).rejected["reason"].to_list() == ["bad-number"]
 
 
 def test_outcomes_name_a_value_or_a_harm(read):
@@ -342,7 +342,7 @@ def test_outcomes_name_a_value_or_a_harm(read):
     records = read(outcomes=outcomes)
     assert records.outcomes["value:alarm"].to_list() == ["bear", None]
     assert records.outcomes["harm"].to_list() == [None, "camper hurt"]
-    assert records.set_aside.select("line", "reason").rows() == [
+    assert records.rejected.select("line", "reason").rows() == [
         (4, "missing-value"),
         (5, "no case yet"),
         (6, "conflict"),
@@ -355,7 +355,7 @@ def test_several_levers_answer_under_their_ids(read):
     records = read(predictions, decisions, levers=["crop", "water"])
     assert records.levers == ("crop", "water")
     assert records.predictions.select("value:crop", "value:water").row(0) == ("7", None)
-    assert records.set_aside["reason"].to_list() == ["several-labels", "several-labels"]
+    assert records.rejected["reason"].to_list() == ["several-labels", "several-labels"]
 
 
 def test_a_column_map_renames_and_fills_in(read):
@@ -364,7 +364,7 @@ def test_a_column_map_renames_and_fills_in(read):
         *("predictions.case_key=image", "predictions.site=place", "predictions.occurred_at=when"),
         *("predictions.label=said", "predictions.model_version:=v7"),
     ]
-    columns = columns_from_flags(flags, levers=["alarm"])
+    columns = parse_column_flags(flags, levers=["alarm"])
     records = read(predictions, columns=columns)
     assert records.predictions["version"].to_list() == ["v7"]
     assert records.attributes == ("cam",)
@@ -372,13 +372,13 @@ def test_a_column_map_renames_and_fills_in(read):
 
 
 def test_faults_name_the_column_as_the_file_does(read):
-    columns = columns_from_flags(["decisions.decided_at=when"], levers=["alarm"])
+    columns = parse_column_flags(["decisions.decided_at=when"], levers=["alarm"])
     records = read(decisions="case_key,reviewer,label,when\nc1,ana,no,soon\n", columns=columns)
-    assert records.set_aside["column"].to_list() == ["when"]
+    assert records.rejected["column"].to_list() == ["when"]
 
 
 def test_columns_that_nothing_uses_are_noted(read):
-    columns = columns_from_flags(["predictions.attributes=episode"], levers=["alarm"])
+    columns = parse_column_flags(["predictions.attributes=episode"], levers=["alarm"])
     predictions = PREDICTIONS.replace(",confidence,", ",sureness,")
     records = read(predictions, columns=columns)
     assert remarks(records.notes) == [("predictions", None, "sureness", "ignored", None)]
@@ -397,7 +397,7 @@ def test_an_attribute_that_varies_within_a_case_is_noted_once(read):
 def test_rows_that_cannot_be_taken_apart_are_set_aside_with_their_lines(read):
     broken = PREDICTIONS.encode() + b'c4,creek\nc5,creek,"x,v1,bear,,\nc\xff,a,b,c,d,e,f\n'
     records = read(broken)
-    assert remarks(records.set_aside) == [
+    assert remarks(records.rejected) == [
         ("predictions", 5, None, "field-count", None),
         ("predictions", 6, None, "bad-quoting", None),
         ("predictions", 7, None, "bad-encoding", None),
@@ -407,7 +407,7 @@ def test_rows_that_cannot_be_taken_apart_are_set_aside_with_their_lines(read):
 
 def test_strict_reading_stops_at_the_first_thing_that_cannot_be_read(read):
     predictions = PREDICTIONS.replace("0.8", "high") + "c4,creek\n"
-    with pytest.raises(RecordFault) as caught:
+    with pytest.raises(RecordError) as caught:
         read(predictions, strict=True)
     fault = caught.value
     assert (fault.file, fault.line, fault.column) == ("predictions.csv", 3, "confidence")
@@ -417,19 +417,19 @@ def test_strict_reading_stops_at_the_first_thing_that_cannot_be_read(read):
 
 
 def test_strict_reading_stops_at_an_impossible_time(read):
-    with pytest.raises(RecordFault, match=r"predictions\.csv:2: occurred_at: impossible-time"):
+    with pytest.raises(RecordError, match=r"predictions\.csv:2: occurred_at: impossible-time"):
         read(PREDICTIONS.replace("2027-05-03T14", "2019-02-29T14"), strict=True)
 
 
 def test_strict_reading_takes_repeats_and_late_cases(read):
     again = DECISIONS + DECISIONS.splitlines()[1] + "\nc9,ana,bear,\n"
     records = read(decisions=again, strict=True)
-    assert records.set_aside["reason"].to_list() == ["duplicate", "no case yet"]
+    assert records.rejected["reason"].to_list() == ["duplicate", "no case yet"]
 
 
-def test_without_a_site_anywhere_the_user_is_told(read):
+def test_without_a_site_anywhere_an_error_is_raised(read):
     predictions = "case_key,model_version,label\nc1,v1,bear\n"
-    with pytest.raises(ColumnFault) as caught:
+    with pytest.raises(ColumnError) as caught:
         read(predictions)
     assert len(caught.value.faults) == 2
     assert "none of predictions.csv, decisions.csv has a column 'site'" in caught.value.faults[0]
@@ -437,9 +437,9 @@ def test_without_a_site_anywhere_the_user_is_told(read):
 
 def test_empty_files_give_empty_records(read):
     records = read("", "", suffix=".ndjson")
-    assert records.cases.schema == pl.Schema(cases_schema())
-    assert records.predictions.schema == pl.Schema(predictions_schema(["alarm"]))
-    assert all(count.rows == 0 and count.adds_up for count in records.read.values())
+    assert records.cases.schema == pl.Schema(build_cases_schema())
+    assert records.predictions.schema == pl.Schema(build_predictions_schema(["alarm"]))
+    assert all(count.rows == 0 and count.adds_up for count in records.row_counts.values())
 
 
 def test_headers_alone_give_empty_records(read):
@@ -449,18 +449,18 @@ def test_headers_alone_give_empty_records(read):
 
 @pytest.mark.parametrize("suffix", [".xlsx", ".csv.zip", ".parquet.gz", ".json", ""])
 def test_an_unknown_suffix_is_refused(read, suffix):
-    with pytest.raises(RecordFault, match=r"files end in \.csv, \.tsv"):
+    with pytest.raises(RecordError, match=r"files end in \.csv, \.tsv"):
         read(suffix=suffix)
 
 
 def test_a_damaged_packed_file_is_refused(read):
     packed = gzip.compress(PREDICTIONS.encode())
     for content in (packed[:-9], packed[:40] + b"\x00\x00" + packed[42:], b"plain"):
-        with pytest.raises(RecordFault, match=r"predictions\.csv\.gz: damaged"):
+        with pytest.raises(RecordError, match=r"predictions\.csv\.gz: damaged"):
             read(content, content, suffix=".csv.gz")
 
 
-def test_progress_is_told_of_each_file(read):
+def test_progress_is_reported_for_each_file(read):
     told = []
     read(progress=lambda *step: told.append(step))
     size = len(PREDICTIONS)
@@ -475,16 +475,16 @@ def test_a_column_may_have_any_name(read):
 
 
 def test_objects_without_a_key_are_rows_all_the_same(read):
-    with pytest.raises(ColumnFault, match="found: no columns"):
+    with pytest.raises(ColumnError, match="found: no columns"):
         read("{}", "{}", suffix=".jsonl")
     predictions = (
         '{"case_key": "c1", "site": "a", "occurred_at": "", "model_version": 1, "label": 0}'
     )
     records = read(predictions + "\n{}\nnull", "[]", suffix=".jsonl")
-    reasons = records.set_aside.select("records", "line", "reason").rows()
+    reasons = records.rejected.select("records", "line", "reason").rows()
     assert reasons == [
         ("predictions", 2, "missing-value"),
         ("predictions", 3, "bad-json"),
         ("decisions", 1, "bad-json"),
     ]
-    assert all(count.adds_up for count in records.read.values())
+    assert all(count.adds_up for count in records.row_counts.values())

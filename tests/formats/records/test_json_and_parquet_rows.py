@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from rollout.formats.records.json_rows import read_json_lines
 from rollout.formats.records.parquet_rows import read_parquet
-from rollout.formats.records.rejected_rows import RecordFault
+from rollout.formats.records.rejected_rows import RecordError
 
 
 def read(*lines):
@@ -65,7 +65,7 @@ def test_a_line_that_is_no_object_costs_itself_alone(line, reason):
     rows = read('{"a": "1"}', line, '{"a": "\\u00e9\\ud83d\\udc3b"}')
     assert rows.cells["a"].to_list() == ["1", "é🐻"]
     assert rows.lines.to_list() == [1, 3]
-    assert rows.torn.select("line", "reason").rows() == [(2, reason)]
+    assert rows.unparsed.select("line", "reason").rows() == [(2, reason)]
 
 
 def test_an_empty_file_has_no_rows():
@@ -111,5 +111,5 @@ def test_parquet_becomes_text():
 
 
 def test_a_damaged_parquet_file_is_refused():
-    with pytest.raises(RecordFault, match=r"rows\.parquet: damaged"):
+    with pytest.raises(RecordError, match=r"rows\.parquet: damaged"):
         read_parquet(b"PAR1 not really", file="rows.parquet")

@@ -54,7 +54,7 @@ def test_other_columns_are_left_alone_and_names_may_be_mapped(tmp_path):
     }
 
 
-def test_what_is_missing_is_said_with_what_there_is(tmp_path):
+def test_a_missing_column_is_reported_with_the_columns_found(tmp_path):
     path = written(tmp_path, "p.csv", pl.DataFrame({"verdict": ["bear"], "model": ["bear"]}))
     with pytest.raises(ValueError, match="no column for 'human'") as caught:
         scan_pairs(path)
@@ -79,7 +79,7 @@ def test_a_file_of_an_unknown_form_is_refused(tmp_path):
         scan_pairs(tmp_path / "p.xlsx")
 
 
-def test_a_damaged_file_is_said_to_be(tmp_path):
+def test_a_damaged_file_is_reported(tmp_path):
     (tmp_path / "p.parquet").write_bytes(b"PAR1 and then nothing")
     with pytest.raises(ValueError, match="can't be read"):
         scan_pairs(tmp_path / "p.parquet")

@@ -9,18 +9,25 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout.formats.records.parse import (
-    LONGEST_LINE,
-    OF_KIND,
-    Reader,
-    TooManyItems,
-    Unreadable,
-    Unusable,
-    numbered_lines,
+    BUILDERS,
+    MAX_LINE_BYTES,
+    ItemReader,
+    RejectedItem,
+    TooManyItemsError,
+    UnreadableBodyError,
+    split_lines,
 )
-from rollout.formats.records.schema import FORMS, ITEM, KIND, LEFT_OUT, MOST_ITEMS, STRUCTS
+from rollout.formats.records.schema import (
+    DEFAULTS,
+    ITEM_ADAPTER,
+    ITEM_FORMS,
+    KIND,
+    MAX_ITEMS,
+    STRUCTS,
+)
 from tests.formats.spoilt import spoilt
 
-READER = Reader(lambda *_: "day", datetime(2026, 1, 1, tzinfo=UTC))
+READER = ItemReader(lambda *_: "day", datetime(2026, 1, 1, tzinfo=UTC))
 AT = "2025-06-01T12:00:00Z"
 CASE = {"kind": "case", "key": "a", "site": "creek", "occurred_at": AT}
 PREDICTION = {"kind": "prediction", "key": "a", "version": "v1", "answers": {"alarm": "bear"}}
@@ -36,7 +43,7 @@ RICH = (
     PREDICTION | {"confidence": 0.5, "probabilities": {"bear": 0.5}, "latency_ms": 8, "at": AT},
     DECISION | {"unsure": True, "exposure": "blind", "submitted_at": AT, "note": "n"},
 )
-NAMES = sorted({name for form in FORMS.values() for name in form.__annotations__})
+NAMES = sorted({name for form in ITEM_FORMS.values() for name in form.__annotations__})
 
 EDGES: list[Any] = [
     *(None, True, False, 0, 1, -1, 1.0, -0.0, 0.5, 1.5, 1e5, 1e300, 10**15, -(10**15)),
@@ -55,28 +62,28 @@ spoiled = st.builds(
 
 
 def at_once(items, wrapped):
-    return READER.body(json.dumps({"items": items} if wrapped else items).encode())
+    return READER.read_body(json.dumps({"items": items} if wrapped else items).encode())
 
 
 def one_by_one(items):
-    """Read them beside an item that nobody can read, so none of them is read at once."""
-    *read, last = READER.body(json.dumps([*items, {}]).encode())
-    assert isinstance(last, Unusable)
+    """Read items with an unreadable one, so that they are read one by one."""
+    *read, last = READER.read_body(json.dumps([*items, {}]).encode())
+    assert isinstance(last, RejectedItem)
     return read
 
 
-class Slowly(Reader):
+class Slowly(ItemReader):
     """A reader that reads nothing at once."""
 
-    def _all(self, items, body):  # noqa: ARG002 - the reader's form
+    def _read_all(self, items, body):  # noqa: ARG002 - the reader's form
         raise ValueError
 
 
 def whole(reader, body):
     """Return what a body is read as, or why it isn't."""
     try:
-        return repr(reader.body(body))
-    except (Unreadable, TooManyItems) as refused:
+        return repr(reader.read_body(body))
+    except (UnreadableBodyError, TooManyItemsError) as refused:
         return repr(refused)
 
 
@@ -97,21 +104,21 @@ def test_what_is_read_at_once_is_what_is_read_one_by_one(items, wrapped):
 @given(st.lists(spoiled, min_size=1, max_size=3))
 def test_lines_are_read_as_a_body_is(items):
     lines = [json.dumps(item).encode() for item in items]
-    assert repr(READER.lines(lines)) == repr(at_once(items, wrapped=False))
+    assert repr(READER.read_lines(lines)) == repr(at_once(items, wrapped=False))
 
 
 @pytest.mark.parametrize("item", GOOD, ids=lambda item: item["kind"])
 def test_a_good_item_is_read_at_once(item, monkeypatch):
-    monkeypatch.setattr(Reader, "_one", None)
+    monkeypatch.setattr(ItemReader, "_read_item", None)
     (read,) = at_once([item], wrapped=True)
-    assert not isinstance(read, Unusable)
+    assert not isinstance(read, RejectedItem)
 
 
-@pytest.mark.parametrize("kind", FORMS)
+@pytest.mark.parametrize("kind", ITEM_FORMS)
 def test_a_struct_has_the_names_of_its_form(kind):
-    assert {KIND, *STRUCTS[kind].__struct_fields__} == FORMS[kind].__annotations__.keys()
-    assert OF_KIND.keys() == set(STRUCTS.values())
-    assert FORMS.keys() == ITEM.json_schema()["discriminator"]["mapping"].keys()
+    assert {KIND, *STRUCTS[kind].__struct_fields__} == ITEM_FORMS[kind].__annotations__.keys()
+    assert BUILDERS.keys() == set(STRUCTS.values())
+    assert ITEM_FORMS.keys() == ITEM_ADAPTER.json_schema()["discriminator"]["mapping"].keys()
 
 
 def test_what_is_left_out_claims_nothing():
@@ -124,15 +131,17 @@ def test_what_is_left_out_claims_nothing():
 
 
 @pytest.mark.parametrize("item", GOOD, ids=lambda item: item["kind"])
-def test_what_a_name_that_is_left_out_stands_for_may_also_be_said(item):
-    names = FORMS[item["kind"]].__optional_keys__
-    said = {name: LEFT_OUT.get(name) for name in names}
-    assert ITEM.validate_python(said | item) == said | item
+def test_a_default_value_can_be_sent(item):
+    names = ITEM_FORMS[item["kind"]].__optional_keys__
+    said = {name: DEFAULTS.get(name) for name in names}
+    assert ITEM_ADAPTER.validate_python(said | item) == said | item
     assert repr(at_once([said | item], wrapped=False)) == repr(at_once([item], wrapped=False))
 
 
 def test_every_name_that_stands_for_something_may_be_left_out():
-    assert LEFT_OUT.keys() <= {name for form in FORMS.values() for name in form.__optional_keys__}
+    assert DEFAULTS.keys() <= {
+        name for form in ITEM_FORMS.values() for name in form.__optional_keys__
+    }
 
 
 @pytest.mark.parametrize(
@@ -146,36 +155,38 @@ def test_every_name_that_stands_for_something_may_be_left_out():
     ids=["a text", "a list", "two in one line, the second in a text", "an item beside another"],
 )
 def test_no_item_goes_on_in_the_next_line(lines):
-    read = READER.lines(lines)
+    read = READER.read_lines(lines)
     assert len(read) == len(lines)
-    assert all(isinstance(item, Unusable) for item in read)
+    assert all(isinstance(item, RejectedItem) for item in read)
 
 
 @pytest.mark.parametrize("more", [0, 1])
 def test_a_line_is_too_long_alone_as_beside_a_bad_one(more):
-    line = HEARD.replace(b" ", b" " * (LONGEST_LINE - len(HEARD) + 1 + more), 1)
-    (alone,) = READER.lines([line])
-    assert isinstance(alone, Unusable) is bool(more)
-    assert READER.lines([line, b"{}"])[0] == alone
+    line = HEARD.replace(b" ", b" " * (MAX_LINE_BYTES - len(HEARD) + 1 + more), 1)
+    (alone,) = READER.read_lines([line])
+    assert isinstance(alone, RejectedItem) is bool(more)
+    assert READER.read_lines([line, b"{}"])[0] == alone
 
 
 @given(spoilt(*map(json.dumps, RICH), json.dumps({"items": RICH}), json.dumps(RICH)))
 def test_a_spoilt_body_is_read_at_once_as_one_by_one(body):
-    assert whole(READER, body) == whole(Slowly(READER.window_at, READER.now), body)
+    assert whole(READER, body) == whole(Slowly(READER.find_window, READER.now), body)
 
 
 @given(spoilt("\n".join(map(json.dumps, RICH)), f"{HEARD.decode()}\n" * 3))
 def test_spoilt_lines_are_read_at_once_as_one_by_one(body):
-    for _, lines in numbered_lines(body):
-        assert repr(READER.lines(lines)) == repr([READER.lines([line, b"{}"])[0] for line in lines])
+    for _, lines in split_lines(body):
+        assert repr(READER.read_lines(lines)) == repr(
+            [READER.read_lines([line, b"{}"])[0] for line in lines]
+        )
 
 
-def test_a_name_said_twice_holds_as_it_was_said_last():
-    (read,) = READER.body(
+def test_of_a_repeated_name_the_last_value_is_used():
+    (read,) = READER.read_body(
         b'[{"kind": "heartbeat", "site": "a", "at": "%b", "site": "b"}]' % AT.encode()
     )
     assert read.site == "b"
-    (read,) = READER.body(
+    (read,) = READER.read_body(
         b'[{"kind": "case", "site": "a", "at": "%b", "kind": "heartbeat"}]' % AT.encode()
     )
     assert read.site == "a"
@@ -196,14 +207,14 @@ def test_a_name_said_twice_holds_as_it_was_said_last():
     ],
 )
 def test_what_holds_no_items_is_refused_as_a_whole(body):
-    with pytest.raises(Unreadable):
-        READER.body(body)
+    with pytest.raises(UnreadableBodyError):
+        READER.read_body(body)
 
 
 def test_too_many_items_are_refused_as_a_whole():
-    bodies = json.dumps([HEARTBEAT] * (MOST_ITEMS + 1)).encode()
-    with pytest.raises(TooManyItems, match="10001 items"):
-        READER.body(bodies)
+    bodies = json.dumps([HEARTBEAT] * (MAX_ITEMS + 1)).encode()
+    with pytest.raises(TooManyItemsError, match="10001 items"):
+        READER.read_body(bodies)
 
 
 def test_a_nul_character_is_named_in_its_item_and_takes_nothing_from_its_neighbours():
@@ -214,12 +225,12 @@ def test_a_nul_character_is_named_in_its_item_and_takes_nothing_from_its_neighbo
 
 def test_half_of_a_character_is_no_text():
     body = b'[{"kind": "heartbeat", "site": "\\ud83d", "at": "%b"}, %b]'
-    broken, good = READER.body(body % (AT.encode(), json.dumps(HEARTBEAT).encode()))
-    assert isinstance(broken, Unusable)
+    broken, good = READER.read_body(body % (AT.encode(), json.dumps(HEARTBEAT).encode()))
+    assert isinstance(broken, RejectedItem)
     assert good.site == "creek"
 
 
-def test_faults_by_the_thousand_are_counted_and_not_told():
+def test_thousands_of_faults_are_only_counted():
     (read,) = at_once([HEARTBEAT | {f"x{n}": 1 for n in range(1_001)}], wrapped=True)
     assert read.reason == "1001 faults; look at the form of its kind"
     (read,) = at_once([HEARTBEAT | {f"x{n}": 1 for n in range(1_000)}], wrapped=True)

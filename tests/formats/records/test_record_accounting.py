@@ -9,15 +9,15 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from rollout.formats.records.files import Sources, read_records
-from rollout.tally.frames import Kind
+from rollout.formats.records.files import RecordPaths, read_records
+from rollout.tally.frames import RecordKind
 
 KEYS = ["a", "b", "c", ""]
 SITES = ["46.10", "creek", ""]
 TIMES = ["2027-05-03T10:00:00", "2019-02-29T10:00:00", "late", ""]
 LABELS = ["0", "no", ""]
 COLUMNS = {
-    Kind.PREDICTIONS: {
+    RecordKind.PREDICTIONS: {
         "case_key": KEYS,
         "site": SITES,
         "occurred_at": TIMES,
@@ -25,7 +25,7 @@ COLUMNS = {
         "label": LABELS,
         "confidence": ["0.5", "0.50", "high", ""],
     },
-    Kind.DECISIONS: {
+    RecordKind.DECISIONS: {
         "case_key": KEYS,
         "site": SITES,
         "reviewer": ["ana", "bo", ""],
@@ -33,7 +33,7 @@ COLUMNS = {
         "decided_at": ["2027-05-03T12:00Z", "2027-05-03T14:00+02:00", "soon", ""],
     },
 }
-WHO = {Kind.PREDICTIONS: "model_version", Kind.DECISIONS: "reviewer"}
+WHO = {RecordKind.PREDICTIONS: "model_version", RecordKind.DECISIONS: "reviewer"}
 BROKEN = ["a", "a,,,,,,,", 'a,"46.10', 'x"y,,,,', ""]
 
 
@@ -70,7 +70,7 @@ def cell_fault(kind, row):
 
 
 def content(kind, row):
-    if kind is Kind.PREDICTIONS:
+    if kind is RecordKind.PREDICTIONS:
         return row["label"], row["confidence"].rstrip("0")
     return row["label"], row["decided_at"] != ""  # both ways of writing it are one instant
 
@@ -90,7 +90,7 @@ def fates(kind, rows, described):
                 group[line] = content(kind, row)
         reasons[line] = reason
     for group in groups.values():
-        several = kind is Kind.DECISIONS and len({label for label, _ in group.values()}) > 1
+        several = kind is RecordKind.DECISIONS and len({label for label, _ in group.values()}) > 1
         later = list(group)[1:]
         reasons |= dict.fromkeys(later, "conflict")
         reasons |= dict.fromkeys(group, "several-labels") if several else {}
@@ -101,44 +101,44 @@ def read(texts):
     with tempfile.TemporaryDirectory() as folder:
         for kind, text in texts.items():
             Path(folder, f"{kind}.csv").write_text(text, encoding="utf-8")
-        sources = Sources(**{kind.value: Path(folder, f"{kind}.csv") for kind in texts})
+        sources = RecordPaths(**{kind.value: Path(folder, f"{kind}.csv") for kind in texts})
         return read_records(sources, levers=["alarm"], zones={}, default_zone="Europe/Vienna")
 
 
 @settings(max_examples=150, deadline=None)
-@given(rows_of(Kind.PREDICTIONS), rows_of(Kind.DECISIONS))
+@given(rows_of(RecordKind.PREDICTIONS), rows_of(RecordKind.DECISIONS))
 def test_every_row_is_used_or_set_aside_for_the_reason_it_should_be(predicted, decided):
-    rows = {Kind.PREDICTIONS: predicted, Kind.DECISIONS: decided}
+    rows = {RecordKind.PREDICTIONS: predicted, RecordKind.DECISIONS: decided}
     records = read({kind: text_of(kind, lines) for kind, lines in rows.items()})
     good = {kind: taken_apart(kind, lines) for kind, lines in rows.items()}
     described = {r["case_key"] for by in good.values() for r in by.values() if r["site"]} - {""}
     assert set(records.cases["case_key"]) == described
     for kind, lines in rows.items():
-        aside = records.set_aside.filter(records=kind.value)
+        aside = records.rejected.filter(records=kind.value)
         expected = fates(kind, good[kind], described)
         reasons = dict(aside.select("line", "reason").iter_rows())
         broken = torn(lines, good[kind])
         assert {line: reason for line, reason in reasons.items() if line not in broken} == expected
         assert broken <= set(reasons)
         assert len(reasons) == aside.height
-        count = records.read[kind]
+        count = records.row_counts[kind]
         assert count.rows == len([row for row in lines if row])
         assert count.adds_up
         assert count.used == getattr(records, kind).height == count.rows - aside.height
 
 
 @settings(max_examples=60, deadline=None)
-@given(rows_of(Kind.PREDICTIONS), rows_of(Kind.DECISIONS), st.data())
+@given(rows_of(RecordKind.PREDICTIONS), rows_of(RecordKind.DECISIONS), st.data())
 def test_cases_and_outcomes_add_up_too(predicted, decided, data):
     few = st.lists(st.sampled_from([*"abc", ""]).map(lambda key: key + ",creek,x"), max_size=6)
     records = read(
         {
-            Kind.CASES: "\n".join(["case_key,site,occurred_at", *data.draw(few)]),
-            Kind.PREDICTIONS: text_of(Kind.PREDICTIONS, predicted),
-            Kind.DECISIONS: text_of(Kind.DECISIONS, decided),
-            Kind.OUTCOMES: "\n".join(["case_key,label,harm", *data.draw(few)]),
+            RecordKind.CASES: "\n".join(["case_key,site,occurred_at", *data.draw(few)]),
+            RecordKind.PREDICTIONS: text_of(RecordKind.PREDICTIONS, predicted),
+            RecordKind.DECISIONS: text_of(RecordKind.DECISIONS, decided),
+            RecordKind.OUTCOMES: "\n".join(["case_key,label,harm", *data.draw(few)]),
         }
     )
-    assert all(count.adds_up for count in records.read.values())
+    assert all(count.adds_up for count in records.row_counts.values())
     assert records.outcomes["case_key"].is_unique().all()
-    assert records.set_aside.select("records", "line").is_unique().all()
+    assert records.rejected.select("records", "line").is_unique().all()

@@ -6,14 +6,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.formats.records.times import Zones, instants, read_times
+from rollout.formats.records.times import SiteZones, convert_to_instants, parse_times
 
 VIENNA = "Europe/Vienna"
 
 
 def placed(*texts, zone=VIENNA):
-    times = read_times(pl.Series(texts, dtype=pl.String))
-    return instants(times, pl.Series([0] * len(texts), dtype=pl.Int32), [zone])
+    times = parse_times(pl.Series(texts, dtype=pl.String))
+    return convert_to_instants(times, pl.Series([0] * len(texts), dtype=pl.Int32), [zone])
 
 
 def instant(text, zone=VIENNA):
@@ -21,7 +21,7 @@ def instant(text, zone=VIENNA):
 
 
 def fault(text):
-    return read_times(pl.Series([text]))["fault"][0]
+    return parse_times(pl.Series([text]))["fault"][0]
 
 
 @pytest.mark.parametrize(
@@ -70,12 +70,12 @@ def test_another_form_is_unreadable(text):
 
 def test_the_hour_is_as_written_even_of_a_day_that_does_not_exist():
     texts = ["2019-02-29T14:05:09", "2019-02-28T23:05Z", "2019-02-28T24:05:09", "x", None]
-    assert read_times(pl.Series(texts))["hour"].to_list() == [14, 23, None, None, None]
+    assert parse_times(pl.Series(texts))["hour"].to_list() == [14, 23, None, None, None]
 
 
 def test_no_text_is_no_time_and_no_fault():
     for texts in ([None], [None, "2019-02-28T14:05"], []):
-        times = read_times(pl.Series(texts, dtype=pl.String))
+        times = parse_times(pl.Series(texts, dtype=pl.String))
         assert times.height == len(texts)
         assert times["fault"].null_count() == len(texts)
 
@@ -115,15 +115,15 @@ def test_times_with_an_offset_are_read_as_python_reads_them(local, minutes):
 
 
 def test_each_site_has_its_zone_and_the_others_the_default():
-    zones = Zones({"46.10": "America/Denver", "7": VIENNA}, "UTC")
-    places = zones.places(pl.Series(["7", "46.1", "46.10", None]))
+    zones = SiteZones({"46.10": "America/Denver", "7": VIENNA}, "UTC")
+    places = zones.find_zone_indices(pl.Series(["7", "46.1", "46.10", None]))
     assert [zones.names[at] for at in places] == [VIENNA, "UTC", "America/Denver", "UTC"]
-    times = read_times(pl.Series(["2027-05-03T12:00:00"] * 4))
-    hours = instants(times, places, zones.names)["at"].dt.hour().to_list()
+    times = parse_times(pl.Series(["2027-05-03T12:00:00"] * 4))
+    hours = convert_to_instants(times, places, zones.names)["at"].dt.hour().to_list()
     assert hours == [10, 12, 18, 12]
 
 
 @pytest.mark.parametrize("zone", ["Europe/Wien", "", "../etc"])
 def test_an_unknown_zone_is_refused(zone):
     with pytest.raises(ValueError, match="write one as Europe/Vienna"):
-        Zones({}, zone)
+        SiteZones({}, zone)

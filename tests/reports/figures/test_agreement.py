@@ -8,17 +8,17 @@ import polars as pl
 import pytest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
-from rollout.formats.policy.reader import load_policy
-from rollout.reports.figures.agreement import agreement_figures
-from rollout.reports.figures.audits import audits_of, drawn_cases
-from rollout.reports.figures.baseline_change import DONE, PEOPLE, baseline_changes
-from rollout.reports.figures.facts import facts_of
-from rollout.reports.figures.holdout_actions import hold_out_actions
-from rollout.reports.figures.reviewer_agreement import judged
-from rollout.reports.inputs.decided_by import standing
-from rollout.reports.inputs.inputs import ACTIONS, Baseline
-from rollout.reports.inputs.pairs import pair_up
-from rollout.reports.inputs.unblinded import seen_pairs
+from rollout.formats.policy.reader import parse_policy
+from rollout.reports.figures.agreement import compute_agreements
+from rollout.reports.figures.audits import build_sampling_frame, compute_audits
+from rollout.reports.figures.baseline_change import ACTUAL, HUMANS, compute_baseline_changes
+from rollout.reports.figures.facts import compute_report_facts
+from rollout.reports.figures.holdout import compute_holdout_actions
+from rollout.reports.figures.reviewer_agreement import compute_reviewer_agreement
+from rollout.reports.inputs.decided_by import assign_deciders
+from rollout.reports.inputs.inputs import ACTION_SCHEMA, BaselineActionCount
+from rollout.reports.inputs.pairs import build_pairs
+from rollout.reports.inputs.unblinded import build_assisted_pairs
 
 FIVE = timedelta(minutes=5)
 TWO_LEVERS = """
@@ -66,7 +66,7 @@ def test_labels_are_those_of_scikit_learn(replay_of, case):
         case(f"c{n}", case("x").at + n * FIVE, human=str(h), model={"v1": str(m)})
         for n, (h, m) in enumerate(zip(human, model, strict=True))
     ]
-    (figures,) = facts_of(replay_of(cases)).agreements
+    (figures,) = compute_report_facts(replay_of(cases)).agreements
     labels = list(figures.label_matrix.labels)
     theirs = confusion_matrix(human, model, labels=labels)
     assert np.array_equal(figures.label_matrix.table, theirs)
@@ -87,7 +87,7 @@ def test_missing_verdicts_bound_recall_and_precision_of_each_label(replay_of, ca
         *often(case, 3, "mp", model={"v1": "bear"}),
         *often(case, 5, "mn", model={"v1": "no-bear"}),
     ]
-    (figures,) = facts_of(replay_of(cases)).agreements
+    (figures,) = compute_report_facts(replay_of(cases)).agreements
     bear = next(row for row in figures.labels if row.label == "bear")
     assert bear.recall_bounds == (4 / (4 + 2 + 5), (4 + 3) / (4 + 2 + 3))
     assert bear.precision_bounds == (4 / (4 + 1 + 3), (4 + 3) / (4 + 1 + 3))
@@ -97,7 +97,7 @@ def test_alpha_stands_beside_kappa_and_not_for_numbers(replay_of, case):
     cases = often(case, 30, human="bear", model={"v1": "bear"})
     cases += often(case, 30, "n", human="no-bear", model={"v1": "no-bear"})
     cases += often(case, 8, "w", human="bear", model={"v1": "no-bear"})
-    (figures,) = facts_of(replay_of(cases)).agreements
+    (figures,) = compute_report_facts(replay_of(cases)).agreements
     assert figures.alpha.value == pytest.approx(figures.kappa.value, abs=0.01)
     assert figures.alpha.n == 68
     assert "bootstrap" in figures.alpha.method
@@ -107,7 +107,7 @@ def two_levers(replay_of, case):
     """Return inputs with a lever of labels and one of numbers, two people on each case."""
     inputs = replay_of(
         often(case, 40, human=[("ana", "bear"), ("bo", "bear")], model={"v1": "bear"}),
-        load_policy(ONE_LEVER),
+        parse_policy(ONE_LEVER),
     )
     n = pl.int_range(pl.len())
     said = inputs.records.decisions.with_columns(
@@ -126,12 +126,12 @@ def two_levers(replay_of, case):
         predictions=model,
         outcomes=inputs.records.outcomes.with_columns(nothing),
     )
-    return replace(inputs, records=records, policy=load_policy(TWO_LEVERS))
+    return replace(inputs, records=records, policy=parse_policy(TWO_LEVERS))
 
 
 def test_assisted_numbers_agree_within_their_tolerance(replay_of, case):
     inputs = two_levers(replay_of, case)
-    seen = seen_pairs(inputs.records, inputs.cases, inputs.policy)
+    seen = build_assisted_pairs(inputs.records, inputs.cases, inputs.policy)
     by_lever = {lever: part for (lever,), part in seen.partition_by("lever", as_dict=True).items()}
     assert set(by_lever) == {"alarm", "heat", "*"}
     heat = by_lever["heat"]
@@ -140,8 +140,8 @@ def test_assisted_numbers_agree_within_their_tolerance(replay_of, case):
     assert {True} == set(by_lever["alarm"]["agrees"])
     whole = by_lever["*"].sort("case_key")["agrees"].to_list()
     assert whole == heat.sort("case_key")["agrees"].to_list()
-    pairs = pair_up(inputs.records, inputs.cases, inputs.policy)
-    figures = agreement_figures(pairs, seen, inputs.records, inputs.policy)
+    pairs = build_pairs(inputs.records, inputs.cases, inputs.policy)
+    figures = compute_agreements(pairs, seen, inputs.records, inputs.policy)
     assert [f.lever for f in figures] == ["alarm", "heat", "*"]
     assert figures[1].assisted.count == heat["agrees"].sum()
     assert (figures[1].alpha, figures[2].alpha) == (None, None)
@@ -152,8 +152,8 @@ def test_assisted_numbers_agree_within_their_tolerance(replay_of, case):
 
 def test_the_ceiling_of_numbers_is_within_their_tolerance(replay_of, case):
     inputs = two_levers(replay_of, case)
-    pairs = pair_up(inputs.records, inputs.cases, inputs.policy)
-    found = judged(pairs, inputs.records, inputs.cases, inputs.policy)
+    pairs = build_pairs(inputs.records, inputs.cases, inputs.policy)
+    found = compute_reviewer_agreement(pairs, inputs.records, inputs.cases, inputs.policy)
     alarm, heat = found.ceilings
     blind = inputs.records.decisions.filter(pl.col("exposure") == "blind")
     x = blind.sort("case_key", "seat")["value:heat"].cast(float).to_numpy().reshape(-1, 2)
@@ -171,7 +171,7 @@ def test_every_version_stands_beside_the_same_people(replay_of, case):
              model={"v1": "bear", "v2": "no-bear"})
         for n in range(40)
     ]  # fmt: skip
-    first, second = facts_of(replay_of(cases)).people.ceilings
+    first, second = compute_report_facts(replay_of(cases)).people.ceilings
     assert (first.version, second.version) == ("v1", "v2")
     assert first.people == second.people
     assert first.people.pairwise == 0.75
@@ -181,7 +181,7 @@ def test_every_version_stands_beside_the_same_people(replay_of, case):
 
 
 def test_levers_of_labels_have_a_ceiling_together(replay_of, case):
-    policy = load_policy(
+    policy = parse_policy(
         """
 rollout: two
 timezone: UTC
@@ -194,7 +194,7 @@ gates: [{to: supervised, require: [{measure: agreement, at_least: 90%}]}]
     one = policy.levers[0]
     inputs = replay_of(
         often(case, 20, human=[("ana", "bear"), ("bo", "bear")], model={"v1": "bear"}),
-        load_policy(
+        parse_policy(
             TWO_LEVERS.split("  - id: heat", maxsplit=1)[0] + TWO_LEVERS.split("tolerance: 1}\n")[1]
         ),
     )
@@ -205,7 +205,9 @@ gates: [{to: supervised, require: [{measure: agreement, at_least: 90%}]}]
         predictions=inputs.records.predictions.with_columns(pl.lit("on").alias("value:light")),
         outcomes=inputs.records.outcomes.with_columns(pl.lit(None, pl.String).alias("value:light")),
     )
-    found = judged(pair_up(records, inputs.cases, policy), records, inputs.cases, policy)
+    found = compute_reviewer_agreement(
+        build_pairs(records, inputs.cases, policy), records, inputs.cases, policy
+    )
     by_lever = {c.lever: c for c in found.ceilings}
     assert list(by_lever) == [one.id, "light", "*"]
     assert by_lever["*"].people.pairwise == by_lever["light"].people.pairwise == 0.5
@@ -232,7 +234,7 @@ def anchored(case, count=4000, agreement=0.85, adopts=0.35, seed=5):
 
 
 def test_who_adopts_a_third_of_the_conflicts_is_found_out(replay_of, case):
-    facts = facts_of(replay_of(list(anchored(case))))
+    facts = compute_report_facts(replay_of(list(anchored(case))))
     (found,) = facts.anchoring
     assert found.seen.rate > 0.885 > found.unseen.rate
     assert found.change.low > 0
@@ -242,7 +244,7 @@ def test_who_adopts_a_third_of_the_conflicts_is_found_out(replay_of, case):
 
 
 def test_people_who_are_not_swayed_are_not_accused(replay_of, case):
-    (found,) = facts_of(replay_of(list(anchored(case, adopts=0)))).anchoring
+    (found,) = compute_report_facts(replay_of(list(anchored(case, adopts=0)))).anchoring
     assert found.change.low < 0 < found.change.high
     assert found.adopted.low == 0
 
@@ -266,7 +268,7 @@ def test_a_hard_cell_with_few_assisted_verdicts_is_no_anchoring(replay_of, case)
                 exposure="assisted" if saw else "blind",
             )
         )
-    facts = facts_of(replay_of(cases))
+    facts = compute_report_facts(replay_of(cases))
     (figures,), (found,) = facts.agreements, facts.anchoring
     assert found.cells == 2
     assert figures.assisted.rate - figures.agreement.rate > 0.2
@@ -288,7 +290,7 @@ def test_versions_and_people_against_the_outcome(replay_of, case):
         *often(case, 10, "u", 76, model={"v1": "bear"}, outcome="no-bear"),
         *often(case, 9, "x", 86, human="bear", model={"v1": "bear"}),
     ]
-    (found,) = facts_of(replay_of(cases)).correctness
+    (found,) = compute_report_facts(replay_of(cases)).correctness
     assert (found.against, found.known) == ("outcome", 86)
     assert (found.model.count, found.model.n) == (72, 86)
     assert (found.people.count, found.people.n) == (64, 76)
@@ -315,7 +317,10 @@ def test_adjudications_stand_apart_and_move_nothing_else(replay_of, case):
         plain.records, decisions=pl.concat([plain.records.decisions, settled.select(
             plain.records.decisions.columns)])
     )  # fmt: skip
-    before, after = facts_of(plain), facts_of(replace(plain, records=records))
+    before, after = (
+        compute_report_facts(plain),
+        compute_report_facts(replace(plain, records=records)),
+    )
     assert before.correctness == ()
     (found,) = after.correctness
     assert (found.against, found.known) == ("adjudicated", 10)
@@ -327,7 +332,7 @@ def test_adjudications_stand_apart_and_move_nothing_else(replay_of, case):
 
 def test_a_verdict_in_a_blind_seat_by_who_had_seen_it_settles_nothing(replay_of, case):
     cases = often(case, 5, human="no-bear", model={"v1": "bear"}, exposure="revealed")
-    assert facts_of(replay_of(cases)).correctness == ()
+    assert compute_report_facts(replay_of(cases)).correctness == ()
 
 
 # Draws
@@ -347,11 +352,11 @@ def worse_above_shadow(case, count=1500):
 
 @pytest.fixture(scope="module")
 def held(replay_of, case):
-    return replay_of(worse_above_shadow(case), load_policy(HELD))
+    return replay_of(worse_above_shadow(case), parse_policy(HELD))
 
 
 def test_the_drawn_share_is_what_was_planned(held):
-    rows = {row.stage: row for row in facts_of(held).audits.sampling}
+    rows = {row.stage: row for row in compute_report_facts(held).audits.sampling}
     shadow, above = rows["shadow"], rows["autonomous"]
     assert (shadow.planned, shadow.drawn.rate, shadow.judged.rate) == (1, 1, 1)
     assert above.planned == pytest.approx(0.4 + 0.6 * 0.3)
@@ -361,8 +366,8 @@ def test_the_drawn_share_is_what_was_planned(held):
 
 
 def test_weights_tell_the_rate_of_all_cases_from_that_of_the_drawn(held):
-    (found,) = facts_of(held).audits.sampled
-    agreeing = pair_up(held.records, held.cases, held.policy).frame["agrees"].mean()
+    (found,) = compute_report_facts(held).audits.sampled
+    agreeing = build_pairs(held.records, held.cases, held.policy).frame["agrees"].mean()
     assert found.naive.rate > found.weighted.rate + 0.005
     assert found.weighted.low < agreeing < found.weighted.high
     assert found.weighted.rate == pytest.approx(agreeing, abs=0.02)
@@ -371,38 +376,40 @@ def test_weights_tell_the_rate_of_all_cases_from_that_of_the_drawn(held):
 
 
 def test_a_draw_that_somebody_meddled_with_is_off_plan(held):
-    placed = standing(held)
+    placed = assign_deciders(held)
     few = placed.with_columns(
         decider=pl.when(pl.col("rung") > 0).then(pl.lit("model")).otherwise("decider")
     )
-    pairs = pair_up(held.records, held.cases, held.policy)
-    rows = {r.stage: r for r in audits_of(held, pairs, drawn_cases(held, few)).sampling}
+    pairs = build_pairs(held.records, held.cases, held.policy)
+    rows = {
+        r.stage: r for r in compute_audits(held, pairs, build_sampling_frame(held, few)).sampling
+    }
     assert rows["autonomous"].off_plan
     assert not rows["shadow"].off_plan
 
 
 def test_a_share_of_next_to_nothing_is_no_audit(replay_of, case):
     """A share of one in 100,000 draws nobody: then nothing is known, and that is said."""
-    policy = load_policy(HELD.replace("blind: 40%, audit: 30%", "audit: 0.001%"))
+    policy = parse_policy(HELD.replace("blind: 40%, audit: 30%", "audit: 0.001%"))
     inputs = replay_of(worse_above_shadow(case, 600), policy)
-    above = next(r for r in facts_of(inputs).audits.sampling if r.stage == "autonomous")
+    above = next(r for r in compute_report_facts(inputs).audits.sampling if r.stage == "autonomous")
     assert (above.drawn.count, above.judged.n, above.judged.rate) == (0, 0, None)
     assert above.cases > 400
 
 
 def test_cases_below_the_floor_always_go_to_people_and_weigh_as_one(replay_of, case):
-    policy = load_policy(HELD.replace("grace: 1h}", "grace: 1h, confidence_floor: 0.8}"))
+    policy = parse_policy(HELD.replace("grace: 1h}", "grace: 1h, confidence_floor: 0.8}"))
     inputs = replay_of(worse_above_shadow(case, 800), policy)
     said = inputs.records.predictions
     unsure = pl.col("case_key").is_in([f"d{n:05}" for n in range(0, 800, 5)])
     said = said.with_columns(confidence=pl.when(unsure).then(0.5).otherwise("confidence"))
     inputs = replace(inputs, records=replace(inputs.records, predictions=said))
-    drawn = drawn_cases(inputs, standing(inputs))
+    drawn = build_sampling_frame(inputs, assign_deciders(inputs))
     above = drawn.filter(pl.col("rung") > 0)
     assert set(above.filter(unsure)["chance"]) == {1.0}
     assert above.filter(~unsure)["chance"].to_numpy() == pytest.approx(0.58)
     assert above.filter(unsure)["drawn"].all()
-    (found,) = facts_of(inputs).audits.sampled
+    (found,) = compute_report_facts(inputs).audits.sampled
     assert found.naive.rate < found.weighted.rate - 0.01  # the unsure ones are read too often
 
 
@@ -410,7 +417,7 @@ def test_cases_below_the_floor_always_go_to_people_and_weigh_as_one(replay_of, c
 
 
 def test_a_model_that_acts_otherwise_than_people_is_found_in_the_hold_out(held):
-    (found,) = hold_out_actions(held, drawn_cases(held, standing(held)))
+    (found,) = compute_holdout_actions(held, build_sampling_frame(held, assign_deciders(held)))
     assert (found.lever, found.stage, found.share, found.unanswered) == (
         "alarm", "autonomous", 0.4, 0,
     )  # fmt: skip
@@ -429,21 +436,23 @@ def test_a_model_that_acts_as_people_do_is_left_alone(replay_of, case):
         case(f"c{n:05}", case("x").at + n * FIVE, human=said, model={"v1": said})
         for n, said in enumerate(generator.choice(["bear", "no-bear"], 1200, p=[0.2, 0.8]).tolist())
     ]
-    inputs = replay_of(cases, load_policy(HELD))
-    (found,) = hold_out_actions(inputs, drawn_cases(inputs, standing(inputs)))
+    inputs = replay_of(cases, parse_policy(HELD))
+    (found,) = compute_holdout_actions(
+        inputs, build_sampling_frame(inputs, assign_deciders(inputs))
+    )
     assert found.log_e < np.log(20)
     assert all(action.change.low < 0 < action.change.high for action in found.actions)
 
 
 def test_a_stage_without_a_hold_out_has_none(replay_of, case):
-    policy = load_policy(HELD.replace("blind: 40%, audit: 30%", "audit: 30%"))
-    assert facts_of(replay_of(worse_above_shadow(case, 300), policy)).hold_outs == ()
+    policy = parse_policy(HELD.replace("blind: 40%, audit: 30%", "audit: 30%"))
+    assert compute_report_facts(replay_of(worse_above_shadow(case, 300), policy)).hold_outs == ()
 
 
 def vouched(case, site, window, **counts):
     since = case("x").at - timedelta(days=90)
     return [
-        Baseline(site, window, "alarm", action.replace("_", "-"), n, since,
+        BaselineActionCount(site, window, "alarm", action.replace("_", "-"), n, since,
                  since + timedelta(days=60), "root")
         for action, n in counts.items()
     ]  # fmt: skip
@@ -460,9 +469,9 @@ def test_what_is_done_now_stands_against_the_baseline_cell_by_cell(replay_of, ca
         *vouched(case, "creek", "day", sound_alarm=100, nothing=900),
         *vouched(case, "meadow", "day", sound_alarm=50, nothing=50),
     )
-    found = baseline_changes(replace(inputs, baselines=baselines))
+    found = compute_baseline_changes(replace(inputs, baselines=baselines))
     assert [(c.who, c.site) for c in found] == [
-        (PEOPLE, None), (PEOPLE, "creek"), (PEOPLE, "meadow"),
+        (HUMANS, None), (HUMANS, "creek"), (HUMANS, "meadow"),
         ("v1", None), ("v1", "creek"), ("v1", "meadow"),
     ]  # fmt: skip
     both, creek, meadow = found[:3]
@@ -488,8 +497,8 @@ def test_cells_count_as_they_are_now_so_that_another_mix_is_no_change(replay_of,
     )
     creek = vouched(case, "creek", "day", sound_alarm=100, nothing=100)
     meadow = vouched(case, "meadow", "day", sound_alarm=80, nothing=720)
-    found = baseline_changes(replace(inputs, baselines=(*creek, *meadow)))
-    alarm = next(c for c in found if c.site is None and c.who == PEOPLE).actions[0]
+    found = compute_baseline_changes(replace(inputs, baselines=(*creek, *meadow)))
+    alarm = next(c for c in found if c.site is None and c.who == HUMANS).actions[0]
     assert alarm.change.low < 0 < alarm.change.high
     assert (alarm.change.first, alarm.change.second) == pytest.approx((0.42, 0.42))
     assert (alarm.then / 1000, alarm.now / 50) == (0.18, 0.42)
@@ -502,13 +511,13 @@ def test_what_was_done_is_a_side_of_its_own_where_it_was_told(replay_of, case):
             {"case_key": f"c{n}", "lever": "alarm", "action": "nothing", "by": "person"}
             for n in range(20)
         ],
-        schema={k: ACTIONS[k] for k in ("case_key", "lever", "action", "by")},
+        schema={k: ACTION_SCHEMA[k] for k in ("case_key", "lever", "action", "by")},
     )
     baselines = tuple(vouched(case, "creek", "day", sound_alarm=10, nothing=90))
-    found = baseline_changes(replace(inputs, baselines=baselines, actions=done))
-    assert [c.who for c in found] == [PEOPLE, DONE, "v1"]
+    found = compute_baseline_changes(replace(inputs, baselines=baselines, actions=done))
+    assert [c.who for c in found] == [HUMANS, ACTUAL, "v1"]
     alarms = {c.who: c.actions[0].now for c in found}
-    assert alarms == {PEOPLE: 20, DONE: 0, "v1": 20}
+    assert alarms == {HUMANS: 20, ACTUAL: 0, "v1": 20}
 
 
 def test_a_replay_without_a_baseline_has_no_change_to_show(facts):

@@ -7,30 +7,30 @@ import polars as pl
 import pytest
 
 from rollout.core.policy.levers import Lever
-from rollout.formats.policy.reader import load_policy
+from rollout.formats.policy.reader import parse_policy
 from rollout.reports.figures.calibration import (
-    MOST_POINTS,
+    HUMANS,
+    MAX_CURVE_POINTS,
     NO_CONFIDENCES,
     NO_PAIRS,
     OUTCOMES,
-    PEOPLE,
-    bins_of,
-    calibration_error,
-    calibrations,
-    risk_area,
-    risk_curve,
-    risk_line,
+    compute_calibration_error,
+    compute_calibrations,
+    compute_risk_area,
+    compute_risk_curve,
+    find_bins,
+    find_risk_threshold,
 )
-from rollout.reports.inputs.pairs import pair_up
-from rollout.reports.pages.figure_charts import reliability_chart, risk_chart
+from rollout.reports.inputs.pairs import build_pairs
+from rollout.reports.pages.figure_charts import draw_reliability_chart, draw_risk_chart
 from rollout.reports.statistics.intervals import clopper_pearson
 from rollout.tally.frames import (
     REMARK_SCHEMA,
-    Records,
-    cases_schema,
-    decisions_schema,
-    outcomes_schema,
-    predictions_schema,
+    RecordFrames,
+    build_cases_schema,
+    build_decisions_schema,
+    build_outcomes_schema,
+    build_predictions_schema,
 )
 
 CIFAR = Path(__file__).parents[4] / "shared/data/cifar10-humans"
@@ -51,7 +51,7 @@ gates:
   - {{to: supervised, require: [{{measure: agreement, at_least: 90%}}]}}
   - {{to: autonomous, require: [{{measure: {}}}]}}
 """
-BEARS = load_policy(PLAIN.format("bear, fox", "agreement, at_least: 95%"))
+BEARS = parse_policy(PLAIN.format("bear, fox", "agreement, at_least: 95%"))
 NO_CASES = pl.DataFrame(
     schema={"case_key": pl.String, "window": pl.String, "unit": pl.String, "t": pl.Int64}
 )
@@ -62,21 +62,25 @@ def records_of(frame, site="test-set"):
     nothing = pl.DataFrame(schema=REMARK_SCHEMA)
     once = frame.unique("case_key", maintain_order=True)
     value = "value:alarm"
-    return Records(
-        typed(once.with_columns(site=pl.lit(site)), cases_schema()),
-        typed(frame.with_columns(pl.col("model").alias(value)), predictions_schema(["alarm"])),
+    return RecordFrames(
+        typed(once.with_columns(site=pl.lit(site)), build_cases_schema()),
+        typed(
+            frame.with_columns(pl.col("model").alias(value)), build_predictions_schema(["alarm"])
+        ),
         typed(
             once.drop_nulls("human").with_columns(
                 pl.col("human").alias(value), exposure=pl.lit("blind"), reviewer=pl.lit("ana")
             ),
-            decisions_schema(["alarm"]),
+            build_decisions_schema(["alarm"]),
         ),
         typed(
             once.drop_nulls("outcome").with_columns(pl.col("outcome").alias(value)),
-            outcomes_schema(["alarm"]),
+            build_outcomes_schema(["alarm"]),
         ),
-        nothing, nothing, {},
-    )  # fmt: skip
+        nothing,
+        nothing,
+        {},
+    )
 
 
 def typed(frame, schema):
@@ -101,8 +105,10 @@ def rows(*cases):
 
 def told(*cases, policy=BEARS):
     records = records_of(rows(*cases))
-    pairs = pair_up(records, NO_CASES, policy)
-    return {found.against: found for found in calibrations(pairs, records, NO_CASES, policy)}
+    pairs = build_pairs(records, NO_CASES, policy)
+    return {
+        found.against: found for found in compute_calibrations(pairs, records, NO_CASES, policy)
+    }
 
 
 @pytest.fixture(scope="module")
@@ -113,9 +119,9 @@ def golden():
     truth = _read("outcomes").select("case_key", outcome="label")
     both = asked.join(truth, on="case_key").with_columns(human=pl.lit(None, pl.String))
     records = records_of(both.with_columns(episode=pl.lit(None, pl.String)))
-    policy = load_policy(PLAIN.format(", ".join(LABELS), "agreement, at_least: 95%"))
-    pairs = pair_up(records, NO_CASES, policy)
-    found = calibrations(pairs, records, NO_CASES, policy)
+    policy = parse_policy(PLAIN.format(", ".join(LABELS), "agreement, at_least: 95%"))
+    pairs = build_pairs(records, NO_CASES, policy)
+    found = compute_calibrations(pairs, records, NO_CASES, policy)
     return {each.version: each for each in found if each.against == OUTCOMES}
 
 
@@ -141,7 +147,7 @@ def test_the_best_model_could_decide_most_cases_within_the_line(golden):
 
 
 def test_the_last_bin_is_closed_and_the_others_are_open_above():
-    assert list(bins_of(np.array([0, 0.0999, 0.1, 0.3, 0.6, 0.7, 0.99, 1]))) == [
+    assert list(find_bins(np.array([0, 0.0999, 0.1, 0.3, 0.6, 0.7, 0.99, 1]))) == [
         0, 0, 1, 3, 6, 7, 9, 9,
     ]  # fmt: skip
 
@@ -157,13 +163,13 @@ def test_the_error_is_that_of_counting_by_hand():
         ]
         if own:
             by_hand += abs(sum(r for _, r in own) - sum(c for c, _ in own)) / 500
-    assert calibration_error(confidence, right) == pytest.approx(by_hand, abs=1e-12)
+    assert compute_calibration_error(confidence, right) == pytest.approx(by_hand, abs=1e-12)
 
 
 def test_a_version_that_knows_how_sure_it_is_has_a_small_error():
     generator = np.random.default_rng(2)
     confidence = generator.random(20_000)
-    assert calibration_error(confidence, generator.random(20_000) < confidence) < 0.02
+    assert compute_calibration_error(confidence, generator.random(20_000) < confidence) < 0.02
 
 
 @pytest.mark.parametrize("confidence", [[0.9, 0.8, 0.8, 0.8], [0.9, 0.9, 0.9, 0.2]])
@@ -171,20 +177,20 @@ def test_the_area_takes_equally_sure_cases_in_every_order(confidence):
     confidence, right = np.array(confidence), np.array([True, False, True, True])
     orders = [o for o in permutations(range(4)) if (np.diff(confidence[list(o)]) <= 0).all()]
     areas = [np.mean(np.cumsum(~right[list(o)]) / np.arange(1, 5)) for o in orders]
-    assert risk_area(confidence, right) == pytest.approx(np.mean(areas))
+    assert compute_risk_area(confidence, right) == pytest.approx(np.mean(areas))
 
 
 def test_the_curve_ends_at_all_cases_and_never_parts_equally_sure_ones():
     confidence = np.array([1.0, 0.5, 0.5, 0.5, 0.0])
-    curve = risk_curve(confidence, np.array([True, True, False, True, False]))
+    curve = compute_risk_curve(confidence, np.array([True, True, False, True, False]))
     assert [(p.confidence, p.n, p.risk) for p in curve] == [(1, 1, 0), (0.5, 4, 0.25), (0, 5, 0.4)]
     assert all(p.risk < p.at_most <= 1 for p in curve)
 
 
 def test_a_long_curve_is_thinned_to_a_hundred_points():
     generator = np.random.default_rng(3)
-    curve = risk_curve(generator.random(5000), generator.random(5000) < 0.9)
-    assert len(curve) == MOST_POINTS
+    curve = compute_risk_curve(generator.random(5000), generator.random(5000) < 0.9)
+    assert len(curve) == MAX_CURVE_POINTS
     assert (curve[0].n, curve[-1].n) == (1, 5000)
 
 
@@ -194,14 +200,14 @@ def test_the_bound_holds_at_every_point_at_once():
     missed = 0
     for _ in range(300):
         confidence = generator.integers(0, 20, 400) / 20
-        curve = risk_curve(confidence, generator.random(400) >= 0.1)
+        curve = compute_risk_curve(confidence, generator.random(400) >= 0.1)
         missed += any(point.at_most < 0.1 for point in curve)
     assert missed <= 22  # 15 are expected at most; more than 22 in 3 % of the runs
 
 
 def test_bins_have_exact_intervals_and_the_empty_ones_no_data():
     found = told(*[("bear", 0.95, "bear")] * 19, ("bear", 0.95, "fox"), ("bear", 0.0, "fox"))[
-        PEOPLE
+        HUMANS
     ]
     last, first, middle = found.bins[9], found.bins[0], found.bins[5]
     assert (last.right.low, last.right.high) == clopper_pearson(19, 20)
@@ -209,7 +215,7 @@ def test_bins_have_exact_intervals_and_the_empty_ones_no_data():
     assert (middle.confidence, middle.right.rate, middle.right.low) == (None, None, None)
 
 
-@pytest.mark.parametrize("against", [PEOPLE, OUTCOMES])
+@pytest.mark.parametrize("against", [HUMANS, OUTCOMES])
 def test_a_burst_is_worth_less_than_its_frames(against):
     frames = [("bear", 0.9, "bear", "bear", f"e{n // 10}") for n in range(80)]
     frames += [("bear", 0.9, "fox", "fox", "e8")] * 20
@@ -221,49 +227,51 @@ def test_a_burst_is_worth_less_than_its_frames(against):
 
 def test_people_and_outcomes_are_never_mixed():
     found = told(("bear", 0.9, "fox", "bear"), ("bear", 0.9, None, "bear"), ("fox", 0.8, "fox"))
-    assert (found[PEOPLE].n, found[PEOPLE].right.count) == (2, 1)
+    assert (found[HUMANS].n, found[HUMANS].right.count) == (2, 1)
     assert (found[OUTCOMES].n, found[OUTCOMES].right.count) == (2, 2)
 
 
 def test_without_outcomes_there_is_nothing_against_them():
-    assert list(told(("bear", 0.9, "bear"))) == [PEOPLE]
+    assert list(told(("bear", 0.9, "bear"))) == [HUMANS]
 
 
 def test_without_confidences_that_is_said_and_nothing_is_zero():
-    found = told(("bear", None, "bear"), ("fox", None, "bear"))[PEOPLE]
+    found = told(("bear", None, "bear"), ("fox", None, "bear"))[HUMANS]
     assert (found.said, found.n, found.without) == (NO_CONFIDENCES, 0, 2)
     assert (found.ece, found.mean_confidence, found.area, found.right.rate) == (None,) * 4
     assert (found.bins, found.curve, found.at_line, found.proven) == ((), (), None, None)
-    assert reliability_chart(found, prefix="x") is None
-    assert risk_chart(found, prefix="x") is None
+    assert draw_reliability_chart(found, prefix="x") is None
+    assert draw_risk_chart(found, prefix="x") is None
 
 
 def test_without_pairs_that_is_said():
-    assert told(("bear", 0.9))[PEOPLE].said == NO_PAIRS
+    assert told(("bear", 0.9))[HUMANS].said == NO_PAIRS
 
 
 def test_some_missing_confidences_are_counted():
-    found = told(("bear", None, "bear"), ("bear", 0.9, "bear"))[PEOPLE]
+    found = told(("bear", None, "bear"), ("bear", 0.9, "bear"))[HUMANS]
     assert (found.said, found.n, found.without) == ("", 1, 1)
 
 
 def test_the_strictest_gate_gives_the_line():
-    assert risk_line(BEARS, BEARS.levers[0]) == pytest.approx(0.05)
-    cost_alone = load_policy(PLAIN.replace("agreement, at_least: 90%", "cost, at_most: 0.2").format(
-        "bear, fox", "cost, at_most: 0.1"
-    ))  # fmt: skip
-    assert risk_line(cost_alone, Lever("alarm")) is None
-    assert told(("bear", 0.9, "bear"), policy=cost_alone)[PEOPLE].at_line is None
+    assert find_risk_threshold(BEARS, BEARS.levers[0]) == pytest.approx(0.05)
+    cost_alone = parse_policy(
+        PLAIN.replace("agreement, at_least: 90%", "cost, at_most: 0.2").format(
+            "bear, fox", "cost, at_most: 0.1"
+        )
+    )
+    assert find_risk_threshold(cost_alone, Lever("alarm")) is None
+    assert told(("bear", 0.9, "bear"), policy=cost_alone)[HUMANS].at_line is None
 
 
 def test_few_cases_prove_nothing_however_right_they_are():
-    found = told(*[("bear", 0.9, "bear")] * 20)[PEOPLE]
+    found = told(*[("bear", 0.9, "bear")] * 20)[HUMANS]
     assert (found.at_line.share, found.proven) == (1.0, None)
 
 
 def test_the_charts_say_what_they_show():
-    found = told(*[("bear", 0.95, "bear")] * 19, ("bear", 0.65, "fox"))[PEOPLE]
-    drawn = reliability_chart(found, prefix="cal0")
+    found = told(*[("bear", 0.95, "bear")] * 19, ("bear", 0.65, "fox"))[HUMANS]
+    drawn = draw_reliability_chart(found, prefix="cal0")
     assert "calibration error" in drawn
     assert 'id="cal0-title"' in drawn
-    assert "shade is the bound" in risk_chart(found, prefix="risk0")
+    assert "shade is the bound" in draw_risk_chart(found, prefix="risk0")

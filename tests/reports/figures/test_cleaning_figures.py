@@ -9,16 +9,20 @@ from rollout.core.records.label_cleaning import (
     DROP,
     KEEP,
     RELABEL,
-    BadChoice,
-    Choice,
+    CleaningChoice,
+    InvalidChoiceError,
     check_choice,
-    holding,
+    find_final_choices,
 )
-from rollout.core.records.reviews import BadVerdict
-from rollout.reports.figures.facts import facts_of
-from rollout.reports.figures.label_issues import as_rows, cleaning_of, work_items
-from rollout.reports.inputs.pairs import pair_up
-from rollout.reports.pages.html_report import html_report
+from rollout.core.records.reviews import InvalidDecisionError
+from rollout.reports.figures.facts import compute_report_facts
+from rollout.reports.figures.label_issues import (
+    build_cleaning_items,
+    build_item_rows,
+    compute_cleaning,
+)
+from rollout.reports.inputs.pairs import build_pairs
+from rollout.reports.pages.html_report import render_html_report
 from tests.reports.conftest import NOON, Case
 
 MINUTE = timedelta(minutes=1)
@@ -35,7 +39,7 @@ def cases():
 
 
 def choice(key, what, label=None):
-    return Choice(key=key, lever="alarm", choice=what, label=label, by="mia", at=NOON)
+    return CleaningChoice(key=key, lever="alarm", choice=what, label=label, by="mia", at=NOON)
 
 
 CHOICES = (
@@ -49,8 +53,8 @@ CHOICES = (
 
 
 def cleaned(replay_of, choices):
-    inputs = replace(replay_of(cases()), cleanings=choices)
-    return cleaning_of(inputs, pair_up(inputs.records, inputs.cases, inputs.policy))
+    inputs = replace(replay_of(cases()), choices=choices)
+    return compute_cleaning(inputs, build_pairs(inputs.records, inputs.cases, inputs.policy))
 
 
 def test_agreement_is_said_before_and_after(replay_of):
@@ -69,21 +73,26 @@ def test_where_nobody_chose_nothing_is_said(replay_of):
 
 def test_choices_change_no_figure_but_their_own(replay_of):
     inputs = replay_of(cases())
-    before, after = facts_of(inputs), facts_of(replace(inputs, cleanings=CHOICES))
+    before, after = (
+        compute_report_facts(inputs),
+        compute_report_facts(replace(inputs, choices=CHOICES)),
+    )
     assert after.cleaning != before.cleaning
     assert after.feedback != before.feedback  # whose labels the training rows have
     same = {"cleaning": before.cleaning, "feedback": before.feedback}
     assert replace(after, **same) == before
-    page = html_report(after)
+    page = render_html_report(after)
     assert "After (no evidence)" in page
     assert "no gate reads them" in page
 
 
 def test_the_list_begins_with_what_costs_most(replay_of):
     inputs = replay_of(cases())
-    found = work_items(inputs.records, inputs.cases, inputs.policy, holding(CHOICES))
+    found = build_cleaning_items(
+        inputs.records, inputs.cases, inputs.policy, find_final_choices(CHOICES)
+    )
     assert [item.loss.case_key for item in found[:5]] == ["c04", "c05", "c06", "c07", "c00"]
-    rows = list(as_rows(found))
+    rows = list(build_item_rows(found))
     assert (rows[0]["choice"], rows[0]["cost"]) == (None, 20.0)
     assert (rows[4]["choice"], rows[4]["label"]) == (RELABEL, "bear")
     assert len({item.name for item in found}) == len(found) == 8
@@ -96,15 +105,15 @@ def test_the_list_begins_with_what_costs_most(replay_of):
         (("lid", DROP, None), "no lever lid; there is alarm"),
         (("alarm", RELABEL, None), "relabel needs the new label"),
         (("alarm", KEEP, "bear"), "keep takes no label"),
-        (("alarm", DROP, None, "x" * 1_001), "a reason has at most 1000 letters"),
+        (("alarm", DROP, None, "x" * 1_001), "a reason has at most 1000 characters"),
     ],
 )
 def test_a_choice_that_means_nothing_is_refused(bears, wish, says):
-    with pytest.raises(BadChoice, match=says):
+    with pytest.raises(InvalidChoiceError, match=says):
         check_choice(bears, *wish)
 
 
 def test_a_label_that_the_lever_has_not_is_refused(bears):
-    with pytest.raises(BadVerdict, match="one of bear, no-bear"):
+    with pytest.raises(InvalidDecisionError, match="one of bear, no-bear"):
         check_choice(bears, "alarm", RELABEL, "wolf")
     check_choice(bears, "alarm", RELABEL, "bear", "ears")

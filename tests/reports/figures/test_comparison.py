@@ -5,19 +5,23 @@ import polars as pl
 import pytest
 from sklearn.metrics import cohen_kappa_score, confusion_matrix, precision_recall_fscore_support
 
-from rollout.core.policy.levers import Cost, Lever
+from rollout.core.policy.levers import CostRule, Lever
 from rollout.core.policy.measures import FAILED
-from rollout.reports.figures.agreement import share_of, slice_kappa
-from rollout.reports.figures.comparison import comparisons
-from rollout.reports.figures.confusion import label_figures, matrix_of
-from rollout.reports.inputs.counted import KEY, count_pairs
-from rollout.reports.pages.comparison_text import comparison_text
+from rollout.reports.figures.agreement import compute_slice_kappa
+from rollout.reports.figures.comparison import compute_comparisons
+from rollout.reports.figures.confusion import build_matrix, compute_label_figures
+from rollout.reports.inputs.counted import KEY_COLUMNS, count_pairs
+from rollout.reports.pages.comparison_text import render_comparison
+from rollout.reports.statistics.intervals import compute_unit_share
 
 LABELS = ("bear", "elk", "none")
-COSTS = (Cost(5.0, did="nothing", right="sound"), Cost(1.0))
+COSTS = (CostRule(5.0, did="nothing", right="sound"), CostRule(1.0))
 LEVER = Lever("alarm", LABELS, ("sound", "sound", "nothing"), costs=COSTS)
 ODD = Lever(
-    "alarm", LABELS, LABELS, costs=(Cost(0.1, did="none"), Cost(0.7, did="elk"), Cost(1 / 3))
+    "alarm",
+    LABELS,
+    LABELS,
+    costs=(CostRule(0.1, did="none"), CostRule(0.7, did="elk"), CostRule(1 / 3)),
 )
 
 
@@ -45,7 +49,7 @@ def pairs():
 
 
 def compared(pairs, lever=None):
-    return comparisons(count_pairs(pairs.lazy(), lever).table, lever)
+    return compute_comparisons(count_pairs(pairs.lazy(), lever).table, lever)
 
 
 def of(pairs, version):
@@ -76,10 +80,10 @@ def test_they_are_those_that_a_report_makes_of_the_pairs_one_by_one(pairs):
     """A report knows units; where each case is its own unit both say the same."""
     (one, _), own = compared(pairs), of(pairs, "v1")
     known = own.with_columns(unit="case_key", agrees=pl.col("human") == pl.col("model"))
-    matrix = matrix_of(known, "human", "model", ())
+    matrix = build_matrix(known, "human", "model", ())
     assert one.label_matrix == matrix
-    assert one.agreement.rate == share_of(known).rate
-    in_report = label_figures(known, matrix, {})
+    assert one.agreement.rate == compute_unit_share(known).rate
+    in_report = compute_label_figures(known, matrix, {})
     assert [figures.label for figures in one.labels] == [figures.label for figures in in_report]
     for ours, theirs in zip(one.labels, in_report, strict=True):
         assert (ours.both, ours.human, ours.model) == (theirs.both, theirs.human, theirs.model)
@@ -94,7 +98,7 @@ def test_every_cell_has_its_own_agreement_and_kappa(pairs):
         human, model = here["human"].to_numpy(), here["model"].to_numpy()
         assert (cell.agreement.count, cell.agreement.n) == ((human == model).sum(), here.height)
         assert cell.kappa == pytest.approx(cohen_kappa_score(human, model))
-        assert cell.kappa == pytest.approx(slice_kappa(here))
+        assert cell.kappa == pytest.approx(compute_slice_kappa(here))
 
 
 def test_a_cell_in_which_only_one_label_is_given_has_no_kappa():
@@ -119,8 +123,10 @@ def test_a_lever_adds_costs_and_actions(pairs):
 @pytest.mark.parametrize("lever", [None, LEVER, ODD])
 def test_in_whatever_order_pairs_were_counted_figures_are_the_same_to_the_last_digit(pairs, lever):
     table = count_pairs(pairs.lazy(), lever).table
-    found = {repr(comparisons(table.sample(fraction=1, shuffle=True, seed=n), lever)) for n in
-             range(9)}  # fmt: skip
+    found = {
+        repr(compute_comparisons(table.sample(fraction=1, shuffle=True, seed=n), lever))
+        for n in range(9)
+    }
     assert len(found) == 1
 
 
@@ -147,7 +153,7 @@ def test_of_nothing_nothing_is_said():
     assert compared(pl.DataFrame(schema={"human": pl.String, "model": pl.String})) == ()
     (one,) = compared(pl.DataFrame({"human": [None], "model": ["elk"]}, schema_overrides=TEXT))
     assert (one.agreement.rate, one.unjudged, one.kappa.value, one.labels) == (None, 1, None, ())
-    assert "no data" in comparison_text(one)
+    assert "no data" in render_comparison(one)
 
 
 TEXT = {"human": pl.String}
@@ -159,10 +165,10 @@ def test_answers_that_are_no_labels_have_shares_alone():
             ("v1", "heat", "creek", None, "agree", said, n)
             for said, n in (("agree", 8), ("over", 2))
         ],
-        schema=[*KEY, "n"],
+        schema=[*KEY_COLUMNS, "n"],
         orient="row",
     )
-    (one,) = comparisons(table, labelled=False)
+    (one,) = compute_comparisons(table, has_labels=False)
     assert (one.agreement.rate, one.label_matrix, one.kappa, one.labels) == (0.8, None, None, ())
     assert one.cells[0].kappa is None
 
@@ -202,16 +208,16 @@ def test_a_pair_without_confidence_or_answer_is_no_loss():
     rows = {"human": ["elk", "elk", None, ""], "model": ["bear", "", "elk", "elk"]}
     frame = pl.DataFrame({**rows, "case_key": "c", "confidence": [None, 0.9, 0.9, 0.9]})
     found = count_pairs(frame.lazy())
-    assert (found.losses.height, found.confidences, found.most) == (0, 3, 0.9)
+    assert (found.losses.height, found.confidence_count, found.max_confidence) == (0, 3, 0.9)
 
 
 def test_without_confidences_no_loss_is_told(pairs):
     found = count_pairs(pairs.drop("confidence").lazy())
-    assert (found.losses.height, found.confidences, found.least) == (0, 0, None)
+    assert (found.losses.height, found.confidence_count, found.min_confidence) == (0, 0, None)
 
 
 def test_many_labels_are_told_by_the_pairs_most_often_confused():
     labels = [f"label-{number}" for number in range(12)]
     frame = pl.DataFrame({"human": labels + ["label-3"] * 4, "model": labels + ["label-7"] * 4})
-    text = comparison_text(compared(frame)[0])
+    text = render_comparison(compared(frame)[0])
     assert "label-3  label-7  4" in text

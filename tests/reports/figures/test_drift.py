@@ -7,19 +7,19 @@ import pytest
 from scipy.stats import hypergeom
 
 from rollout.reports.figures.drift import (
-    DEALS,
-    NUMBERS,
-    WORDS,
+    KOLMOGOROV_SMIRNOV,
+    PERMUTATIONS,
+    TOTAL_VARIATION,
     Drift,
-    distances,
-    drifts_of,
-    holm,
-    left_shadow_at,
-    ordered_distances,
-    spans_of,
+    compute_distances,
+    compute_drift,
+    compute_ordered_distances,
+    find_shadow_exits,
+    find_spans,
+    mark_significant,
 )
-from rollout.reports.pages.figure_charts import drift_chart, drift_name
-from rollout.tally.frames import ATTRIBUTE
+from rollout.reports.pages.figure_charts import draw_drift_chart, format_drift_name
+from rollout.tally.frames import ATTRIBUTE_PREFIX
 
 DAYS, A_DAY = 42, 12
 
@@ -39,12 +39,12 @@ def quiet(replay_of, case):
 def with_attribute(inputs, name, values):
     """Return the same inputs with an attribute of the cases, in order of their keys."""
     cases = inputs.records.cases.sort("case_key")
-    cases = cases.with_columns(pl.Series(ATTRIBUTE + name, list(values), dtype=pl.String))
+    cases = cases.with_columns(pl.Series(ATTRIBUTE_PREFIX + name, list(values), dtype=pl.String))
     return replace(inputs, records=replace(inputs.records, cases=cases))
 
 
 def of(inputs, name):
-    return next(d for d in drifts_of(inputs).found if d.name == name)
+    return next(d for d in compute_drift(inputs).found if d.name == name)
 
 
 def days():
@@ -53,10 +53,10 @@ def days():
 
 def test_an_attribute_that_changes_is_named_with_what_moved(quiet):
     values = np.where((days() >= 21) & (np.arange(DAYS * A_DAY) % 2 == 0), "new", "old")
-    found = drifts_of(with_attribute(quiet, "form", values))
+    found = compute_drift(with_attribute(quiet, "form", values))
     first = found.found[0]
     assert (first.site, first.thing, first.name, first.measure) == (
-        "creek", "attribute", "form", WORDS,
+        "creek", "attribute", "form", TOTAL_VARIATION,
     )  # fmt: skip
     assert first.differs
     assert first.distance == pytest.approx(0.5)
@@ -76,7 +76,7 @@ def test_what_stays_the_same_is_never_named(quiet):
     named = 0
     for _ in range(25):
         values = generator.choice(["a", "b", "c"], DAYS * A_DAY)
-        named += any(d.differs for d in drifts_of(with_attribute(quiet, "lens", values)).found)
+        named += any(d.differs for d in compute_drift(with_attribute(quiet, "lens", values)).found)
     assert named <= 4  # 1.25 are expected at most
 
 
@@ -118,8 +118,8 @@ def test_chance_deals_out_whole_days(quiet):
     ],
 )
 def test_each_further_name_has_more_room_until_the_first_that_fails(quiet, chances, named):
-    any_one = drifts_of(quiet).found[0]
-    marked = holm([replace(any_one, p=p, differs=False) for p in chances])
+    any_one = compute_drift(quiet).found[0]
+    marked = mark_significant([replace(any_one, p=p, differs=False) for p in chances])
     assert tuple(each.differs for each in marked) == named
 
 
@@ -127,7 +127,7 @@ def test_numbers_are_compared_in_their_order(quiet):
     generator = np.random.default_rng(3)
     values = generator.normal(np.where(days() >= 21, 12.0, 10.0), 1.0)
     found = of(with_attribute(quiet, "depth", [f"{v:.4f}" for v in values]), "depth")
-    assert (found.measure, found.differs) == (NUMBERS, True)
+    assert (found.measure, found.differs) == (KOLMOGOROV_SMIRNOV, True)
     assert found.distance == pytest.approx(0.68, abs=0.08)
     assert found.words.startswith("mean 10 → 12")
 
@@ -135,41 +135,41 @@ def test_numbers_are_compared_in_their_order(quiet):
 def test_the_distances_are_those_by_hand():
     counts = np.array([[8, 2, 0], [6, 2, 2], [1, 4, 5], [2, 2, 6]])
     first = np.array([[True, True, False, False], [True, False, True, False]])
-    assert distances(counts, first=first) == pytest.approx([0.55, 0.15])
-    assert ordered_distances(counts, first=first)[0] == pytest.approx(0.55)
+    assert compute_distances(counts, first=first) == pytest.approx([0.55, 0.15])
+    assert compute_ordered_distances(counts, first=first)[0] == pytest.approx(0.55)
 
 
 def test_names_of_cases_are_not_compared_and_that_is_said(quiet):
-    found = drifts_of(with_attribute(quiet, "file", (f"f{n}.jpg" for n in range(DAYS * A_DAY))))
+    found = compute_drift(with_attribute(quiet, "file", (f"f{n}.jpg" for n in range(DAYS * A_DAY))))
     assert found.left_out == ("file: 504 different values name cases, not kinds",)
     assert all(d.name != "file" for d in found.found)
 
 
 def test_people_and_versions_are_compared_with_their_start(quiet):
-    things = {(d.thing, d.name, d.version) for d in drifts_of(quiet).found}
+    things = {(d.thing, d.name, d.version) for d in compute_drift(quiet).found}
     assert things == {("people's answer", "alarm", None), ("model's answer", "alarm", "v1")}
 
 
 def test_a_version_that_loses_its_confidence_is_named(quiet):
     shares = np.where(days() < 25, 0.9, 0.7) + np.arange(DAYS * A_DAY) % 7 / 100
     own = quiet.records.predictions.sort("case_key").with_columns(confidence=pl.Series(shares))
-    found = drifts_of(replace(quiet, records=replace(quiet.records, predictions=own)))
+    found = compute_drift(replace(quiet, records=replace(quiet.records, predictions=own)))
     (changed,) = [d for d in found.found if d.differs]
     assert (changed.thing, changed.version, changed.words) == (
         "confidence",
         "v1",
         "mean 0.93 → 0.73",
     )
-    assert drift_name(changed) == "creek, confidence, v1"
+    assert format_drift_name(changed) == "creek, confidence, v1"
 
 
 def test_too_few_days_are_not_compared(replay_of, case):
     few = [case(f"c{n}", case("x").at + timedelta(days=n), human="bear", model={"v1": "bear"})
            for n in range(7)]  # fmt: skip
-    found = drifts_of(replay_of(few))
+    found = compute_drift(replay_of(few))
     assert (found.compared, found.found) == (0, ())
     assert found.said == "nothing was compared: no site has two spans of at least 4 days"
-    assert drift_chart(found.found, prefix="x") is None
+    assert draw_drift_chart(found.found, prefix="x") is None
 
 
 @pytest.mark.parametrize(
@@ -184,13 +184,13 @@ def test_too_few_days_are_not_compared(replay_of, case):
     ],
 )
 def test_spans_are_as_long_as_the_days_allow(days, spans):
-    assert spans_of(np.array(days, dtype=np.int64)) == spans
+    assert find_spans(np.array(days, dtype=np.int64)) == spans
 
 
 def test_a_value_that_came_after_shadow_is_listed_with_its_first_case(quiet):
-    left = left_shadow_at(quiet)["creek"]
+    left = find_shadow_exits(quiet)["creek"]
     values = np.where(days() >= 30, "snow", "grass")
-    (unseen,) = drifts_of(with_attribute(quiet, "ground", values)).unseen
+    (unseen,) = compute_drift(with_attribute(quiet, "ground", values)).unseen
     assert (unseen.value, unseen.count, unseen.first_case) == ("snow", 12 * A_DAY, "c360")
     assert left < unseen.at
     assert unseen.words.startswith("ground snow at creek: 144 of ")
@@ -198,22 +198,22 @@ def test_a_value_that_came_after_shadow_is_listed_with_its_first_case(quiet):
 
 def test_a_value_of_the_shadow_is_not_new(quiet):
     values = np.where((days() == 0) | (days() >= 30), "snow", "grass")
-    assert drifts_of(with_attribute(quiet, "ground", values)).unseen == ()
+    assert compute_drift(with_attribute(quiet, "ground", values)).unseen == ()
 
 
 def test_where_no_site_left_shadow_nothing_can_be_new(quiet):
     shadow = replace(quiet, events=())
-    found = drifts_of(with_attribute(shadow, "ground", np.where(days() >= 30, "snow", "grass")))
+    found = compute_drift(with_attribute(shadow, "ground", np.where(days() >= 30, "snow", "grass")))
     assert (found.left_shadow, found.unseen) == ((), ())
 
 
 def test_more_comparisons_ask_for_more(quiet):
-    found = drifts_of(with_attribute(quiet, "form", np.where(days() < 21, "a", "b")))
-    assert found.found[0].p == pytest.approx(1 / (1 + DEALS))
+    found = compute_drift(with_attribute(quiet, "form", np.where(days() < 21, "a", "b")))
+    assert found.found[0].p == pytest.approx(1 / (1 + PERMUTATIONS))
     assert found.said.startswith(f"{found.compared} comparisons: ")
 
 
 def test_the_chart_shows_the_farthest(quiet):
-    found = drifts_of(with_attribute(quiet, "form", np.where(days() < 21, "a", "b"))).found
+    found = compute_drift(with_attribute(quiet, "form", np.where(days() < 21, "a", "b"))).found
     assert isinstance(found[0], Drift)
-    assert "creek, form is farthest" in drift_chart(found, prefix="drift")
+    assert "creek, form is farthest" in draw_drift_chart(found, prefix="drift")

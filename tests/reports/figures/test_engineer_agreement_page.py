@@ -8,10 +8,10 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from rollout.formats.policy.reader import load_policy
-from rollout.reports.figures.facts import facts_of
-from rollout.reports.inputs.inputs import Baseline
-from rollout.reports.pages.html_report import html_report
+from rollout.formats.policy.reader import parse_policy
+from rollout.reports.figures.facts import compute_report_facts
+from rollout.reports.inputs.inputs import BaselineActionCount
+from rollout.reports.pages.html_report import render_html_report
 
 POLICY = """
 rollout: page
@@ -87,14 +87,16 @@ def shown(replay_of, case):
                 exposure="assisted" if saw else "blind",
             )
         )
-    inputs = replay_of(cases, load_policy(POLICY))
+    inputs = replay_of(cases, parse_policy(POLICY))
     since = case("x").at - timedelta(days=30)
     baselines = tuple(
-        Baseline("creek", "always", "alarm", action, n, since, since + timedelta(days=20), "root")
+        BaselineActionCount(
+            "creek", "always", "alarm", action, n, since, since + timedelta(days=20), "root"
+        )
         for action, n in (("sound", 300), ("nothing", 700))
     )
-    facts = facts_of(replace(inputs, baselines=baselines))
-    return facts, Table(plain(html_report(facts, "engineer")))
+    facts = compute_report_facts(replace(inputs, baselines=baselines))
+    return facts, Table(plain(render_html_report(facts, "engineer")))
 
 
 def test_the_ceiling_stands_beside_the_model(shown):
@@ -156,7 +158,7 @@ def test_the_hold_out_and_the_baseline_say_what_they_compare(shown):
 
 
 def test_nothing_known_is_said_and_is_no_zero(facts):
-    text = plain(html_report(facts, "engineer"))
+    text = plain(render_html_report(facts, "engineer"))
     assert "nobody gave a baseline" in text
     assert "No case was judged unseen by several people" in text
     assert "Anchoring" not in text

@@ -8,9 +8,9 @@ import pytest
 
 from rollout.reports.figures.calibration import NO_CONFIDENCES
 from rollout.reports.figures.drift import Drift
-from rollout.reports.figures.latency import Quantile
-from rollout.reports.figures.slices import FoundSlice
-from rollout.reports.pages.html_report import html_report
+from rollout.reports.figures.latency import LatencyQuantile
+from rollout.reports.figures.slices import DivergentSlice
+from rollout.reports.pages.html_report import render_html_report
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def bare(facts, monkeypatch):
 
 def section(facts, heading):
     """Return the text of a section, from its heading to the next of the same rank or above."""
-    page = html_report(facts, view="engineer").replace("\u00a0", " ")
+    page = render_html_report(facts, view="engineer").replace("\u00a0", " ")
     after = page[page.index(heading) :]
     after = re.split(r"<h[23]", after)[0]
     return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", after))
@@ -30,7 +30,7 @@ def section(facts, heading):
 
 @pytest.fixture(scope="module")
 def page(facts):
-    return html_report(facts, view="engineer")
+    return render_html_report(facts, view="engineer")
 
 
 @pytest.mark.parametrize(
@@ -53,7 +53,7 @@ def test_every_chart_stands_beside_a_table_of_the_same(page):
 
 
 def test_a_slice_is_told_with_counts_interval_rest_and_whose_fault_it_is(bare):
-    found = FoundSlice(
+    found = DivergentSlice(
         names=(("scanner", "worn"),), name="scanner worn at creek · day", words="",
         n=120, differ=41, share=41 / 120, low=0.258, high=0.434, method="exact",
         elsewhere=0.03, at_least=0.17, p=1e-9, also=("person ana",), model_right=2,
@@ -93,7 +93,7 @@ def test_what_changed_stands_open_and_the_rest_is_folded(bare):
         n_first=66, n_last=60, words="new: 0 % → 50 %",
     )  # fmt: skip
     drifts = replace(bare.drifts, found=(changed, replace(changed, name="sky", differs=False)))
-    page = html_report(replace(bare, drifts=drifts), view="engineer")
+    page = render_html_report(replace(bare, drifts=drifts), view="engineer")
     inside = page[page.index("<summary>1 comparison") : page.index("Values never seen in shadow")]
     assert "creek, sky" in inside
     assert "creek, form" not in inside
@@ -101,7 +101,7 @@ def test_what_changed_stands_open_and_the_rest_is_folded(bare):
 
 
 def test_an_interval_without_an_end_says_unknown(bare):
-    slow = Quantile(50, 7.0, 7.0, None, "too few answers for an interval")
+    slow = LatencyQuantile(50, 7.0, 7.0, None, "too few answers for an interval")
     (first, *_) = bare.latencies
     timed = replace(first, timed=1, quantiles=(slow, slow, slow))
     text = section(replace(bare, latencies=(timed,)), "How fast answers came")

@@ -6,12 +6,18 @@ from datetime import timedelta
 import numpy as np
 import pytest
 
-from rollout.core.statistics.evidence import log_e_audited
-from rollout.formats.policy.reader import load_policy
-from rollout.reports.figures.facts import facts_of
-from rollout.reports.figures.funnel import LEFT_OUT, NOBODY, NOT_ASKED, SEEN, UNSURE
-from rollout.reports.inputs.pairs import compare
-from rollout.reports.statistics.intervals import weighted_share
+from rollout.core.statistics.evidence import compute_audited_log_e
+from rollout.formats.policy.reader import parse_policy
+from rollout.reports.figures.facts import compute_report_facts
+from rollout.reports.figures.funnel import (
+    EXCLUDED_REVIEWER,
+    NO_PREDICTION,
+    ONLY_ASSISTED,
+    UNANSWERED,
+    UNSURE,
+)
+from rollout.reports.inputs.pairs import compare_answers
+from rollout.reports.statistics.intervals import compute_weighted_share
 from tests.reports.alike_cases import FIVE, often
 
 
@@ -27,7 +33,7 @@ def ten_bears_each(case):
 
 
 def test_ten_bears_each_look_well_and_are_worse_than_chance(replay_of, ten_bears_each):
-    (figures,) = facts_of(replay_of(ten_bears_each)).agreements
+    (figures,) = compute_report_facts(replay_of(ten_bears_each)).agreements
     assert figures.agreement.rate == 0.98
     assert figures.kappa.value == pytest.approx(-0.01, abs=5e-4)
     bear = next(row for row in figures.labels if row.label == "bear")
@@ -35,7 +41,7 @@ def test_ten_bears_each_look_well_and_are_worse_than_chance(replay_of, ten_bears
 
 
 def test_a_model_that_never_fires_looks_well_and_a_recall_gate_holds_it(replay_of, case):
-    policy = load_policy(
+    policy = parse_policy(
         """
 rollout: never
 timezone: UTC
@@ -52,7 +58,7 @@ gates:
         *often(case, 10, "b", human="bear", model={"v1": "no-bear"}),
         *often(case, 990, "n", 10, human="no-bear", model={"v1": "no-bear"}),
     ]
-    facts = facts_of(replay_of(cases, policy))
+    facts = compute_report_facts(replay_of(cases, policy))
     assert facts.agreements[0].agreement.rate == 0.99
     (evidence,) = facts.evidence
     met = {c.measure: c.met for c in evidence.gate.conditions}
@@ -61,7 +67,7 @@ gates:
 
 
 def test_no_data_is_not_zero(replay_of, case):
-    facts = facts_of(replay_of([case("a", human="bear", model={"v1": "bear"})]))
+    facts = compute_report_facts(replay_of([case("a", human="bear", model={"v1": "bear"})]))
     (figures,) = facts.agreements
     assert figures.assisted.rate is None
     assert figures.labels[0].recall.rate == 1.0
@@ -82,12 +88,12 @@ def test_assisted_verdicts_never_enter_evidence(replay_of, case):
         *often(case, 90, "ag", 100, model={"v1": "bear"}, **saw),
         *often(case, 10, "aw", 190, model={"v1": "no-bear"}, **saw),
     ]
-    facts = facts_of(replay_of([*blind, *assisted]))
+    facts = compute_report_facts(replay_of([*blind, *assisted]))
     (figures,) = facts.agreements
     assert (figures.agreement.n, figures.agreement.rate) == (100, 0.85)
     assert (figures.assisted.n, figures.assisted.rate) == (100, 0.9)
     assert facts.evidence[0].judged + facts.evidence[1].judged == 100
-    assert facts.funnels[0].steps[-1].lost == {SEEN: 100}
+    assert facts.funnels[0].steps[-1].lost == {ONLY_ASSISTED: 100}
 
 
 def test_weighing_audits_by_their_chance_tells_a_bad_stratum_from_a_bad_model():
@@ -95,11 +101,11 @@ def test_weighing_audits_by_their_chance_tells_a_bad_stratum_from_a_bad_model():
     errors = [1] * 3000 + [0] * 7000 + [1] * 18 + [0] * 1782
     chances = [1.0] * 10_000 + [0.02] * 1800
     assert 1 - np.mean(errors) == pytest.approx(0.744, abs=5e-4)
-    assert 1 - weighted_share(errors, chances).rate == pytest.approx(0.961)
+    assert 1 - compute_weighted_share(errors, chances).rate == pytest.approx(0.961)
     found = {1.0: 3000, 0.02: 18}
     free = 100_000 - 3000 - 18
-    assert log_e_audited(free, found, at_most=0.05, least_share=0.02) > np.log(20)
-    assert log_e_audited(free, found, at_most=0.039, least_share=0.02) < np.log(20)
+    assert compute_audited_log_e(free, found, at_most=0.05, least_share=0.02) > np.log(20)
+    assert compute_audited_log_e(free, found, at_most=0.039, least_share=0.02) < np.log(20)
 
 
 def test_every_step_of_the_funnel_loses_what_its_reasons_say(told):
@@ -117,9 +123,9 @@ def test_missing_verdicts_have_their_reasons_and_widen_the_bounds(replay_of, cas
         case("unsure", human=[("ana", None)], model={"v1": "bear"}),
         case("unasked", human="bear"),
     ]
-    (funnel,) = facts_of(replay_of(cases)).funnels
-    assert funnel.steps[-1].lost == {NOBODY: 1, UNSURE: 1}
-    assert funnel.steps[3].lost == {NOT_ASKED: 1}
+    (funnel,) = compute_report_facts(replay_of(cases)).funnels
+    assert funnel.steps[-1].lost == {UNANSWERED: 1, UNSURE: 1}
+    assert funnel.steps[3].lost == {NO_PREDICTION: 1}
     assert funnel.bounds == (0.6, 0.8)
 
 
@@ -134,8 +140,8 @@ def test_a_verdict_that_is_left_out_is_no_late_one(replay_of, case, bears):
         at, other = first + timedelta(days=day, minutes=nth), ("ana", "cy", "di")[n % 3]
         answers = [("bo", "no-bear"), (other, "bear")]
         said.append(case(f"c{n:02}", at, model={"v1": "bear"}, human=answers))
-    (funnel,) = facts_of(replay_of(said, replace(bears, evidence=line))).funnels
-    assert funnel.steps[-1].lost == {LEFT_OUT: 60}
+    (funnel,) = compute_report_facts(replay_of(said, replace(bears, evidence=line))).funnels
+    assert funnel.steps[-1].lost == {EXCLUDED_REVIEWER: 60}
 
 
 def test_people_who_differ_make_no_single_label(replay_of, case):
@@ -143,7 +149,7 @@ def test_people_who_differ_make_no_single_label(replay_of, case):
         case("a", human=[("ana", "bear"), ("bo", "no-bear")], model={"v1": "bear"}),
         case("b", human=[("ana", "bear"), ("bo", "bear")], model={"v1": "bear"}),
     ]
-    facts = facts_of(replay_of(cases))
+    facts = compute_report_facts(replay_of(cases))
     (figures,) = facts.agreements
     assert (figures.agreement.n, figures.unjudged) == (1, 1)
     (ceiling,) = facts.people.ceilings
@@ -154,7 +160,7 @@ def test_people_who_differ_make_no_single_label(replay_of, case):
 def test_slices_are_by_the_hour_as_written_even_without_a_time(replay_of, case):
     known = case("k", human="bear", model={"v1": "bear"})
     odd = case("odd", None, human="bear", model={"v1": "no-bear"}, hour=5)
-    facts = facts_of(replay_of([known, odd]))
+    facts = compute_report_facts(replay_of([known, odd]))
     (figures,) = facts.agreements
     assert {s.name: s.agreement.n for s in figures.by_day_night} == {"day": 1, "night": 1}
     assert facts.funnels[0].steps[1].lost == {"no time": 1}
@@ -170,7 +176,7 @@ def test_a_careless_person_stands_out_among_others_in_the_same_cell(replay_of, c
         )
         for n in range(900)
     ]  # fmt: skip
-    first, *others = facts_of(replay_of(cases)).people.reviewers
+    first, *others = compute_report_facts(replay_of(cases)).people.reviewers
     assert (first.name, first.stands_out) == ("bo", ("outcome", "model"))
     assert [other.stands_out for other in others] == [(), ()]
 
@@ -192,7 +198,7 @@ def test_who_reads_the_hard_cell_does_not_stand_out(replay_of, case):
         )
         for n in range(840)
     ]
-    assert all(r.stands_out == () for r in facts_of(replay_of(cases)).people.reviewers)
+    assert all(r.stands_out == () for r in compute_report_facts(replay_of(cases)).people.reviewers)
 
 
 def test_divergences_stand_by_cost_and_then_by_confidence(told):
@@ -206,7 +212,7 @@ def test_divergences_stand_by_cost_and_then_by_confidence(told):
 
 
 def test_numbers_agree_within_their_tolerance_and_cost_by_their_gap():
-    policy = load_policy(
+    policy = parse_policy(
         """
 rollout: door
 timezone: UTC
@@ -220,6 +226,8 @@ gates: [{to: supervised, require: [{measure: agreement, at_least: 90%}]}]
 """
     )
     (lever,) = policy.levers
-    assert compare(lever, "20", "20.5") == (True, "20", "20.5", True, 0.0)
-    costs = {said: compare(lever, "20", said)[::4] for said in ("23", "30", "(failed)", "99")}
+    assert compare_answers(lever, "20", "20.5") == (True, "20", "20.5", True, 0.0)
+    costs = {
+        said: compare_answers(lever, "20", said)[::4] for said in ("23", "30", "(failed)", "99")
+    }
     assert costs == {"23": (False, 1), "30": (False, 3), "(failed)": (False, 3), "99": (False, 3)}

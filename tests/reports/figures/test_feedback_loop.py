@@ -7,10 +7,10 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.core.records.label_cleaning import DROP, RELABEL, Choice
-from rollout.formats.policy.reader import load_policy
-from rollout.reports.figures.feedback_loop import NEEDED, feedback_of
-from rollout.reports.figures.holdout import sides
+from rollout.core.records.label_cleaning import DROP, RELABEL, CleaningChoice
+from rollout.formats.policy.reader import parse_policy
+from rollout.reports.figures.feedback_loop import REQUIRED_LOG_E, compute_feedback
+from rollout.reports.figures.holdout import build_holdout_sides
 from tests.reports.conftest import BEARS, NOON, Case
 
 HOUR = timedelta(hours=1)
@@ -42,14 +42,14 @@ def stream(*, loop, cases=900, held=0.5, seed=3):
 
 
 def fed(replay_of, cases, **more):
-    (one,) = feedback_of(replace(replay_of(cases), **more))
+    (one,) = compute_feedback(replace(replay_of(cases), **more))
     return one
 
 
 def test_a_loop_is_told_with_what_to_do(replay_of):
     one = fed(replay_of, stream(loop=True))
     assert one.feeds
-    assert one.log_e_known >= NEEDED
+    assert one.log_e_known >= REQUIRED_LOG_E
     rows, loop, example, advice = one.says
     assert "training rows" in rows
     assert loop.startswith("A loop feeds itself")
@@ -60,7 +60,7 @@ def test_a_loop_is_told_with_what_to_do(replay_of):
 def test_the_same_stream_without_the_loop_is_not_told(replay_of):
     one = fed(replay_of, stream(loop=False))
     assert not one.feeds
-    assert one.log_e_known < NEEDED
+    assert one.log_e_known < REQUIRED_LOG_E
     assert one.says[1].startswith("No sign of a loop: as far as")
     (gap,) = [known.difference for known in one.known]
     assert gap.low < 0 < gap.high
@@ -69,7 +69,7 @@ def test_the_same_stream_without_the_loop_is_not_told(replay_of):
 
 def test_that_the_model_acts_otherwise_is_no_loop_by_itself(replay_of):
     one = fed(replay_of, stream(loop=False))
-    assert one.log_e_actions >= NEEDED
+    assert one.log_e_actions >= REQUIRED_LOG_E
     assert not one.feeds
 
 
@@ -92,15 +92,15 @@ def test_the_share_that_the_model_had_a_hand_in_is_counted(replay_of):
     }
     named = {"lever": "alarm", "by": "mia", "at": NOON}
     choices = (
-        Choice(key="blind", choice=RELABEL, label="no-bear", **named),
-        Choice(key="told", choice=DROP, **named),
+        CleaningChoice(key="blind", choice=RELABEL, label="no-bear", **named),
+        CleaningChoice(key="told", choice=DROP, **named),
     )
-    cleaned = fed(replay_of, told, cleanings=choices)
+    cleaned = fed(replay_of, told, choices=choices)
     assert (cleaned.fed.count, cleaned.fed.n) == (2, 3)
 
 
 def test_a_model_that_had_a_hand_in_nothing_feeds_nothing(replay_of, told):
-    (one,) = feedback_of(told[0])
+    (one,) = compute_feedback(told[0])
     assert (one.held, one.with_model, one.log_e_known) == (0, 0, None)
     assert one.says[-1] == "The model had a hand in no case so far: no loop can feed itself yet."
 
@@ -129,13 +129,13 @@ def test_without_outcomes_no_loop_can_be_seen(replay_of):
 
 
 def test_of_numbers_only_whether_one_becomes_known_is_compared(replay_of):
-    policy = load_policy(BEARS.replace(LABELS, NUMBER).replace(ACTIONS, ""))
+    policy = parse_policy(BEARS.replace(LABELS, NUMBER).replace(ACTIONS, ""))
     told = [
         replace(case, human="10", model={"v1": "10"}, outcome=case.outcome and str(number % 7))
         for number, case in enumerate(stream(loop=True))
     ]
     lost = [replace(c, outcome=None) if c.exposure == "blind" else c for c in told]
-    (one,) = feedback_of(replay_of(lost, policy))
+    (one,) = compute_feedback(replay_of(lost, policy))
     assert one.feeds
     assert one.log_e_actions is None
     assert [known.label for known in one.known] == ["a number"]
@@ -149,13 +149,13 @@ def test_the_hold_out_begins_after_the_first_assisted_case_of_its_cell(replay_of
         Case("told", NOON + HOUR, human="bear", exposure="assisted", model={"v1": "bear"}),
         Case("there", NOON + HOUR, site="meadow", human="bear", model={"v1": "bear"}),
     ]
-    found = sides(replay_of(told))
+    found = build_holdout_sides(replay_of(told))
     assert dict(found.select("case_key", "held").iter_rows()) == {"blind": True, "told": False}
 
 
 def test_a_service_says_which_units_were_held_out(told):
-    inputs = replace(told[0], simulated=False)
-    found = sides(inputs)
+    inputs = replace(told[0], is_simulated=False)
+    found = build_holdout_sides(inputs)
     by_share = {
         share: part["held"].mean()
         for (share,), part in found.partition_by("share", as_dict=True).items()
@@ -163,7 +163,7 @@ def test_a_service_says_which_units_were_held_out(told):
     assert set(by_share) == {0.5, 0.0}  # supervised keeps half, autonomous of this policy nothing
     assert 0.3 < by_share[0.5] < 0.7
     assert by_share[0.0] == 0
-    (one,) = feedback_of(inputs)
+    (one,) = compute_feedback(inputs)
     assert one.with_model == found.height - found["held"].sum()
     assert one.without == found.filter(pl.col("share") == 0).height
     assert f"{one.without} units were on a stage without a hold-out" in one.says[-1]
@@ -171,13 +171,13 @@ def test_a_service_says_which_units_were_held_out(told):
 
 @pytest.mark.parametrize("loop", [True, False])
 def test_facts_of_every_view_hold_it(replay_of, loop):
-    from rollout.reports.figures.facts import facts_of  # noqa: PLC0415 - slow, and asked for here alone
-    from rollout.reports.pages.html_report import html_report  # noqa: PLC0415
-    from rollout.reports.pages.text_report import text_report  # noqa: PLC0415
+    from rollout.reports.figures.facts import compute_report_facts  # noqa: PLC0415 - slow, and asked for here alone
+    from rollout.reports.pages.html_report import render_html_report  # noqa: PLC0415
+    from rollout.reports.pages.text_report import render_text_report  # noqa: PLC0415
 
-    facts = facts_of(replay_of(stream(loop=loop, cases=600)))
-    page = html_report(facts)
+    facts = compute_report_facts(replay_of(stream(loop=loop, cases=600)))
+    page = render_html_report(facts)
     assert ("a loop feeds itself" in page) == loop == facts.feedback[0].feeds
     assert "A replay knows of no choices" in page
-    said = " ".join(text_report(facts, 80).split())
+    said = " ".join(render_text_report(facts, 80).split())
     assert ("v1, alarm: A loop feeds itself" in said) == loop

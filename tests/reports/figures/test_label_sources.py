@@ -5,26 +5,26 @@ from dataclasses import replace
 import polars as pl
 import pytest
 
-from rollout.core.records.label_cleaning import DROP, KEEP, RELABEL, Choice
+from rollout.core.records.label_cleaning import DROP, KEEP, RELABEL, CleaningChoice
 from rollout.reports.figures.label_sources import (
-    ASSIGNED,
+    ASSIGNMENT_SCHEMA,
+    HUMAN_SOURCES,
     MODEL_MADE,
-    PEOPLES,
     SOURCES,
-    assigned_of,
-    chosen_rows,
-    labelled,
+    build_assignments,
+    build_labelled_rows,
+    select_training_rows,
 )
-from rollout.reports.inputs.decided_by import CONFIRM, MODEL
-from rollout.tally.case_placement import place
+from rollout.reports.inputs.decided_by import HUMAN_CONFIRMS, MODEL
+from rollout.tally.case_placement import place_cases
 from tests.reports.conftest import NOON, Case, records_of
 
 
 def rows(policy, *cases, assigned=(), choices=()):
     records = records_of(cases)
-    placed = place(records, policy, bytes(32)).cases
-    told = pl.DataFrame(assigned, schema=ASSIGNED, orient="row")
-    found = labelled(records, policy, placed, told, choices)
+    placed = place_cases(records, policy, bytes(32)).cases
+    told = pl.DataFrame(assigned, schema=ASSIGNMENT_SCHEMA, orient="row")
+    found = build_labelled_rows(records, policy, placed, told, choices)
     return {row["case_key"]: row for row in found.iter_rows(named=True)}
 
 
@@ -33,7 +33,9 @@ def as_told(row):
 
 
 def choice(key, what, label=None, **more):
-    return Choice(key=key, lever="alarm", choice=what, label=label, by="mia", at=NOON, **more)
+    return CleaningChoice(
+        key=key, lever="alarm", choice=what, label=label, by="mia", at=NOON, **more
+    )
 
 
 def test_each_label_says_where_it_comes_from(bears):
@@ -78,7 +80,7 @@ def test_an_audited_row_stands_for_the_cases_that_nobody_looked_at(bears):
             ("audit", "v1", MODEL, 0.25),
             ("alone", "v1", MODEL, None),
             ("outside", "v1", MODEL, None),
-            ("confirmed", "v1", CONFIRM, None),
+            ("confirmed", "v1", HUMAN_CONFIRMS, None),
             ("true", "v1", MODEL, 0.25),
         ],
     )
@@ -98,8 +100,8 @@ def test_the_weights_of_peoples_rows_add_up_to_all_cases(bears):
     drawn = [(f"m{n}", "v1", MODEL, 0.1 if n < 10 else None) for n in range(100)]
     found = rows(bears, *cases, *people, assigned=drawn)
     frame = pl.DataFrame(list(found.values()), infer_schema_length=None)
-    assert chosen_rows(frame, PEOPLES)["weight"].sum() == pytest.approx(125)
-    whole = chosen_rows(frame, SOURCES)
+    assert select_training_rows(frame, HUMAN_SOURCES)["weight"].sum() == pytest.approx(125)
+    whole = select_training_rows(frame, SOURCES)
     assert (whole.height, whole["weight"].sum()) == (125, 125)
 
 
@@ -113,8 +115,10 @@ def test_people_who_differ_give_a_label_only_by_majority_or_afterwards(bears):
         pl.lit("dan").alias("reviewer"), pl.lit("revealed").alias("exposure")
     )
     records = replace(records, decisions=pl.concat([records.decisions, last]))
-    placed = place(records, bears, bytes(32)).cases
-    (row,) = labelled(records, bears, placed, pl.DataFrame(schema=ASSIGNED)).iter_rows(named=True)
+    placed = place_cases(records, bears, bytes(32)).cases
+    (row,) = build_labelled_rows(
+        records, bears, placed, pl.DataFrame(schema=ASSIGNMENT_SCHEMA)
+    ).iter_rows(named=True)
     assert (row["label"], row["source"]) == ("bear", "assisted")
 
 
@@ -132,7 +136,7 @@ def test_a_new_label_is_by_somebody_who_saw_the_models(bears):
     assert as_told(found["c"]) == as_told(found["d"]) == ("bear", "blind", 1.0)
     assert [row["cleaned"] for row in found.values()] == [RELABEL, DROP, KEEP, KEEP]
     frame = pl.DataFrame(list(found.values()), infer_schema_length=None)
-    assert chosen_rows(frame, PEOPLES)["case_key"].to_list() == ["a", "c", "d"]
+    assert select_training_rows(frame, HUMAN_SOURCES)["case_key"].to_list() == ["a", "c", "d"]
 
 
 def test_a_new_label_leaves_the_draws_weight(bears):
@@ -147,8 +151,8 @@ def test_a_new_label_leaves_the_draws_weight(bears):
 
 def test_a_replay_decides_nothing_and_a_service_says_who_did(told):
     inputs, _ = told
-    assert assigned_of(inputs).is_empty()
-    live = assigned_of(replace(inputs, simulated=False))
+    assert build_assignments(inputs).is_empty()
+    live = build_assignments(replace(inputs, is_simulated=False))
     model = live.filter(pl.col("decider") == MODEL)
     assert 0 < model.drop_nulls("share").height < model.height
     assert set(model["share"].drop_nulls()) == {0.3}  # the audit share of autonomous
@@ -158,7 +162,7 @@ def test_a_replay_decides_nothing_and_a_service_says_who_did(told):
 def test_an_unknown_source_is_refused(bears):
     frame = pl.DataFrame(list(rows(bears, Case("a", human="bear")).values()))
     with pytest.raises(ValueError, match=r"no source hearsay; there is blind, audit"):
-        chosen_rows(frame, ["hearsay", MODEL_MADE])
+        select_training_rows(frame, ["hearsay", MODEL_MADE])
 
 
 def test_a_case_outside_every_site_and_time_keeps_its_row(bears):

@@ -4,19 +4,25 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.formats.policy.reader import load_policy
-from rollout.reports.figures.latency import ORDER, UNBOUNDED, UNNAMED, latencies, quantile
+from rollout.formats.policy.reader import parse_policy
+from rollout.reports.figures.latency import (
+    NO_ERROR_TEXT,
+    ORDER_METHOD,
+    UNBOUNDED_METHOD,
+    compute_latencies,
+    compute_quantile,
+)
 from rollout.tally.frames import (
     REMARK_SCHEMA,
-    Records,
-    cases_schema,
-    decisions_schema,
-    outcomes_schema,
-    predictions_schema,
+    RecordFrames,
+    build_cases_schema,
+    build_decisions_schema,
+    build_outcomes_schema,
+    build_predictions_schema,
 )
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
-POLICY = load_policy("""
+POLICY = parse_policy("""
 rollout: bears
 timezone: UTC
 levers:
@@ -41,20 +47,20 @@ def answers(*given, version="v1"):
         cases.append({"case_key": key, "site": site})
         times.append({"case_key": key, "t": int(NOON.timestamp() * 1e6)})
     levers, nothing = ["alarm", "gate"], pl.DataFrame(schema=REMARK_SCHEMA)
-    records = Records(
-        pl.DataFrame(cases, schema=cases_schema()),
-        pl.DataFrame(predictions, schema=predictions_schema(levers)),
-        pl.DataFrame(schema=decisions_schema(levers)),
-        pl.DataFrame(schema=outcomes_schema(levers)),
+    records = RecordFrames(
+        pl.DataFrame(cases, schema=build_cases_schema()),
+        pl.DataFrame(predictions, schema=build_predictions_schema(levers)),
+        pl.DataFrame(schema=build_decisions_schema(levers)),
+        pl.DataFrame(schema=build_outcomes_schema(levers)),
         nothing, nothing, {},
     )  # fmt: skip
     placed = pl.DataFrame(times, schema={"case_key": pl.String, "t": pl.Int64})
-    return latencies(records, placed, POLICY)
+    return compute_latencies(records, placed, POLICY)
 
 
 def test_quantiles_are_values_of_the_records():
-    found = quantile(np.arange(1.0, 1001.0), 95)
-    assert (found.value, found.method) == (950.0, ORDER)
+    found = compute_quantile(np.arange(1.0, 1001.0), 95)
+    assert (found.value, found.method) == (950.0, ORDER_METHOD)
     assert found.low < 950 < found.high <= 1000
 
 
@@ -63,7 +69,7 @@ def test_quantiles_are_values_of_the_records():
 def test_the_interval_of_a_quantile_covers(percent, n):
     generator = np.random.default_rng(percent * n)
     truth = -np.log(1 - percent / 100)
-    found = [quantile(generator.exponential(size=n), percent) for _ in range(500)]
+    found = [compute_quantile(generator.exponential(size=n), percent) for _ in range(500)]
     missed = sum(
         (f.low is not None and f.low > truth) or (f.high is not None and f.high < truth)
         for f in found
@@ -72,12 +78,12 @@ def test_the_interval_of_a_quantile_covers(percent, n):
 
 
 def test_one_answer_has_no_interval():
-    found = quantile(np.array([7.0]), 50)
-    assert (found.value, found.low, found.high, found.method) == (7.0, None, None, UNBOUNDED)
+    found = compute_quantile(np.array([7.0]), 50)
+    assert (found.value, found.low, found.high, found.method) == (7.0, None, None, UNBOUNDED_METHOD)
 
 
 def test_few_answers_bound_the_slowest_from_below_alone():
-    found = quantile(np.arange(1.0, 101.0), 99)
+    found = compute_quantile(np.arange(1.0, 101.0), 99)
     assert found.low is not None
     assert found.high is None
 
@@ -107,7 +113,7 @@ def test_a_failed_answer_is_counted_by_its_error_and_is_not_late():
         ("creek", 8, 1, "bear", None),
     )
     assert (found.failed.count, found.failed.n) == (3, 4)
-    assert found.errors == (("timeout", 2), (UNNAMED, 1))
+    assert found.errors == (("timeout", 2), (NO_ERROR_TEXT, 1))
     assert (found.late[0].late.count, found.late[0].late.n) == (0, 1)
 
 

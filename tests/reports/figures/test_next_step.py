@@ -6,9 +6,9 @@ from datetime import timedelta
 import pytest
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.scope.scope import CellState, Grant, Proposal, Scope
-from rollout.reports.figures.next_step import next_step
-from rollout.reports.inputs.gate_progress import Leg
+from rollout.core.scope.scope import CellState, Grant, ProposalState, Scope
+from rollout.reports.figures.evidence_facts import describe_next_step
+from rollout.reports.inputs.gate_progress import StatePeriod
 from tests.reports.conftest import NOON
 
 CREEK = Cell("creek", "day")
@@ -22,9 +22,9 @@ def says(bears):
     """Return what is said of a version that stands as a state says, the policy's gates aside."""
 
     def said(state, *, policy=bears, rung=0, **scope):
-        leg = Leg(NOON, NOON, state, rung, ahead=0)
-        made = Scope(**scope).with_state(CREEK, "v1", state)
-        return next_step((CREEK, "v1"), leg, None, None, made, policy, NOON)
+        leg = StatePeriod(NOON, NOON, state, rung, other_stage_level=0)
+        made = Scope(**scope).replace_cell_state(CREEK, "v1", state)
+        return describe_next_step((CREEK, "v1"), leg, None, None, made, policy, NOON)
 
     return said
 
@@ -38,7 +38,9 @@ def test_after_a_rejection_it_says_by_which_clock_nothing_is_raised(says, until,
 
 
 def test_a_proposal_is_open_until_a_time_with_its_zone(says):
-    waits = Proposal("P-3", "widening", NOON, "policy", SOON, "e", ("operator",), CREEK, "v1", "up")
+    waits = ProposalState(
+        "P-3", "widening", NOON, "policy", SOON, "e", ("operator",), CREEK, "v1", "up"
+    )
     says_so = says(replace(BEGUN, proposal="P-3"), proposals={"P-3": waits})
     assert says_so.endswith("waits for people: 0 of 1 approvals, open until Mon 9 Mar 12:00 CET")
 

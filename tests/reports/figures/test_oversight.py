@@ -7,7 +7,7 @@ import pytest
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.events import IncidentAcknowledged, IncidentOpened, Resumed, Stopped
-from rollout.reports.figures.oversight import oversight
+from rollout.reports.figures.oversight import compute_oversight
 
 HOUR = timedelta(hours=1)
 CREEK = Cell("creek", "day")
@@ -25,13 +25,13 @@ def after(inputs, *events):
 
 
 def test_without_a_stop_there_is_no_date_instead_of_a_zero(begun):
-    told = oversight(begun[0])
+    told = compute_oversight(begun[0])
     assert (told.stops, told.last_stop, told.last_drill, told.incidents) == ((), None, None, ())
 
 
 def test_a_drill_is_not_a_stop_in_earnest_and_a_resume_belongs_to_its_own_stop(begun):
     inputs, at = begun
-    told = oversight(
+    told = compute_oversight(
         after(
             inputs,
             Stopped(at=at, by="ana", stop="S-1", cells=(CREEK,), drill=True),
@@ -48,7 +48,7 @@ def test_a_drill_is_not_a_stop_in_earnest_and_a_resume_belongs_to_its_own_stop(b
 def test_an_incident_says_who_has_seen_it_or_that_nobody_has(begun):
     inputs, at = begun
     kept = {"kind": "alarm", "effect": "narrowed", "reason": "agreement fell", "cell": CREEK}
-    told = oversight(
+    told = compute_oversight(
         after(
             inputs,
             IncidentOpened(at=at, by="policy", incident="I-1", **kept),
@@ -65,8 +65,8 @@ def test_an_incident_says_who_has_seen_it_or_that_nobody_has(begun):
 def test_the_longest_silence_counts_from_the_beginning_and_to_the_end(begun):
     inputs, first = begun
     inputs = replace(inputs, first=first, last=first + 10 * HOUR)
-    (silence,) = oversight(inputs).silences
+    (silence,) = compute_oversight(inputs).silences
     assert (silence.site, silence.hours) == ("creek", 8.0)
     assert (silence.since, silence.until) == (first + HOUR, first + 9 * HOUR)
-    longer = oversight(replace(inputs, last=first + 100 * HOUR)).silences[0]
+    longer = compute_oversight(replace(inputs, last=first + 100 * HOUR)).silences[0]
     assert longer.since == first + 9 * HOUR

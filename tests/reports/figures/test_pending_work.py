@@ -3,15 +3,15 @@
 from dataclasses import replace
 from datetime import timedelta
 
-from rollout.reports.figures.pending_work import Heard, desk_of
-from rollout.reports.inputs.inputs import Waiting
+from rollout.reports.figures.pending_work import SiteActivity, compute_pending_work
+from rollout.reports.inputs.inputs import PendingReviews
 
 HOUR = timedelta(hours=1)
 
 
 def test_a_replay_has_no_desk_and_says_so(told):
     inputs, _ = told
-    desk = desk_of(inputs)
+    desk = compute_pending_work(inputs)
     assert (desk.live, desk.heard, desk.oldest) == (False, (), None)
 
 
@@ -22,14 +22,14 @@ def test_what_waits_is_added_over_sites_and_the_longest_silent_stand_first(told)
     live = replace(
         inputs,
         made_at=at,
-        desk=(
-            Waiting(sites[0], open=2, overdue=1, expiring=1, oldest=at - HOUR),
-            Waiting(sites[1], open=3, overdue=0, expiring=0, oldest=at - 5 * HOUR),
+        pending_reviews=(
+            PendingReviews(sites[0], open=2, overdue=1, expiring=1, oldest=at - HOUR),
+            PendingReviews(sites[1], open=3, overdue=0, expiring=0, oldest=at - 5 * HOUR),
         ),
-        heard={sites[0]: at - HOUR},
+        last_activity={sites[0]: at - HOUR},
     )
-    desk = desk_of(live)
+    desk = compute_pending_work(live)
     assert (desk.live, desk.open, desk.overdue, desk.expiring) == (True, 5, 1, 1)
     assert desk.oldest == at - 5 * HOUR
-    assert desk.heard[-1] == Heard(sites[0], at - HOUR)
+    assert desk.heard[-1] == SiteActivity(sites[0], at - HOUR)
     assert [heard.last for heard in desk.heard[:-1]] == [None] * (len(sites) - 1)

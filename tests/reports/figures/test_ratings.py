@@ -10,11 +10,11 @@ from rollout.reports.figures.ratings import (
     BOOTSTRAP,
     BOOTSTRAP_FEW,
     NO_SPREAD,
-    alpha,
-    alpha_of_pairs,
-    model_among,
-    people,
-    people_on_numbers,
+    compute_alpha,
+    compute_model_agreement,
+    compute_number_agreement,
+    compute_pair_alpha,
+    compute_rater_agreement,
 )
 
 
@@ -34,7 +34,7 @@ def counted(votes, values=4):
 def test_fleiss_is_that_of_statsmodels(seed):
     votes = random_votes(seed, people=2 + seed % 5)
     table, _ = aggregate_raters(votes)
-    found = people(counted(votes), np.arange(len(votes)))
+    found = compute_rater_agreement(counted(votes), np.arange(len(votes)))
     assert found.fleiss.value == pytest.approx(fleiss_kappa(table, "fleiss"), abs=1e-12)
 
 
@@ -44,15 +44,17 @@ def test_alpha_is_that_of_krippendorffs_package(seed):
     votes[np.random.default_rng(seed).random(votes.shape) < 0.4] = np.nan
     said = counted(votes)
     theirs = krippendorff.alpha(reliability_data=votes.T, level_of_measurement="nominal")
-    assert people(said, np.arange(len(said))).alpha.value == pytest.approx(theirs, abs=1e-12)
-    assert alpha(said) == pytest.approx(theirs, abs=1e-12)
+    assert compute_rater_agreement(said, np.arange(len(said))).alpha.value == pytest.approx(
+        theirs, abs=1e-12
+    )
+    assert compute_alpha(said) == pytest.approx(theirs, abs=1e-12)
 
 
 @pytest.mark.parametrize("seed", range(8))
 def test_alpha_of_numbers_is_that_of_krippendorffs_package(seed):
     generator = np.random.default_rng(seed)
     x = generator.normal(20, 5, (40, 1)) + generator.normal(0, 2, (40, 3))
-    found = people_on_numbers(
+    found = compute_number_agreement(
         np.full(40, 3), x.sum(axis=1), (x**2).sum(axis=1), np.zeros(40, int), np.arange(40)
     )
     theirs = krippendorff.alpha(reliability_data=x.T, level_of_measurement="interval")
@@ -63,7 +65,7 @@ def test_alpha_of_numbers_is_that_of_krippendorffs_package(seed):
 @pytest.mark.parametrize("seed", range(8))
 def test_pairs_are_counted_as_one_would_by_hand(seed):
     votes = random_votes(seed, cases=30, people=5)
-    found = people(counted(votes), np.arange(30))
+    found = compute_rater_agreement(counted(votes), np.arange(30))
     by_hand = [
         votes[case, one] == votes[case, other]
         for case in range(30) for one in range(5) for other in range(one)
@@ -78,7 +80,7 @@ def test_ac1_of_several_people_is_gwets_worked_out_by_hand():
     seen = (1 + 1 / 3 + 1 + 1) / 4
     used = np.mean([1, 2 / 3, 0, 1])
     chance = 2 * used * (1 - used)
-    found = people(said, np.arange(4))
+    found = compute_rater_agreement(said, np.arange(4))
     assert found.ac1.value == pytest.approx((seen - chance) / (1 - chance))
     assert found.pairwise == pytest.approx(seen)
 
@@ -86,7 +88,7 @@ def test_ac1_of_several_people_is_gwets_worked_out_by_hand():
 @pytest.mark.parametrize("seed", range(6))
 def test_alpha_of_two_sides_is_that_of_krippendorffs_package(seed):
     votes = random_votes(seed, cases=80, people=2)
-    found = alpha_of_pairs(votes[:, 0], votes[:, 1], np.arange(80), 4)
+    found = compute_pair_alpha(votes[:, 0], votes[:, 1], np.arange(80), 4)
     theirs = krippendorff.alpha(
         reliability_data=votes.T.astype(float), level_of_measurement="nominal"
     )
@@ -99,8 +101,8 @@ def test_alpha_of_two_sides_is_that_of_krippendorffs_package(seed):
 def test_pairs_in_bursts_have_the_same_alpha_and_a_wider_interval():
     one = random_votes(7, cases=100, people=2)
     burst = np.repeat(one, 5, axis=0)
-    alone = alpha_of_pairs(burst[:, 0], burst[:, 1], np.arange(500), 4)
-    units = alpha_of_pairs(burst[:, 0], burst[:, 1], np.repeat(np.arange(100), 5), 4)
+    alone = compute_pair_alpha(burst[:, 0], burst[:, 1], np.arange(500), 4)
+    units = compute_pair_alpha(burst[:, 0], burst[:, 1], np.repeat(np.arange(100), 5), 4)
     assert units.value == pytest.approx(alone.value)
     assert units.high - units.low > 1.8 * (alone.high - alone.low)
 
@@ -109,7 +111,7 @@ def test_the_model_against_one_person_drawn_at_random():
     """With two people on each case: half the agreement with either."""
     votes = random_votes(3, cases=200, people=3)
     said, model = counted(votes[:, :2]), votes[:, 2]
-    found = model_among(said, model, np.arange(200))
+    found = compute_model_agreement(said, model, np.arange(200))
     same = (votes[:, :2] == votes[:, 2:]).mean()
     assert found.pairwise == pytest.approx(same)
     assert (found.pairs.count, found.pairs.n) == ((votes[:, :2] == votes[:, 2:]).sum(), 400)
@@ -122,29 +124,31 @@ def test_the_model_against_one_person_drawn_at_random():
 
 
 def test_a_model_that_says_what_nobody_says_is_far_below_chance():
-    found = model_among(np.array([[2, 0], [2, 0], [0, 2]]), np.array([1, 1, 0]), np.arange(3))
+    found = compute_model_agreement(
+        np.array([[2, 0], [2, 0], [0, 2]]), np.array([1, 1, 0]), np.arange(3)
+    )
     assert found.pairwise == 0.0
     assert found.alpha.value < 0
 
 
 def test_below_a_thousand_units_the_bootstrap_says_that_it_misses_a_little():
     votes = counted(random_votes(1, cases=1000, people=3))
-    assert people(votes, np.arange(1000)).alpha.method == BOOTSTRAP
-    few = people(votes, np.arange(1000) // 2).alpha
+    assert compute_rater_agreement(votes, np.arange(1000)).alpha.method == BOOTSTRAP
+    few = compute_rater_agreement(votes, np.arange(1000) // 2).alpha
     assert few.method == BOOTSTRAP_FEW
     assert "about 92 %" in few.method
     assert few.n == 1000
 
 
 def test_people_who_never_differ_have_figures_without_a_bootstrap_interval():
-    found = people(np.array([[2, 0]] * 6 + [[0, 2]] * 6), np.arange(12))
+    found = compute_rater_agreement(np.array([[2, 0]] * 6 + [[0, 2]] * 6), np.arange(12))
     assert (found.alpha.value, found.alpha.low, found.alpha.method) == (1.0, None, NO_SPREAD)
     assert found.random.rate == 1.0
     assert 0.7 < found.random.low < 0.8
 
 
 def test_nobody_twice_is_no_data():
-    found = people(np.zeros((0, 3), int), np.zeros(0, int))
+    found = compute_rater_agreement(np.zeros((0, 3), int), np.zeros(0, int))
     assert (found.cases, found.pairwise, found.alpha.value, found.pairs.rate) == (
         0,
         None,
@@ -157,7 +161,10 @@ def test_nobody_twice_is_no_data():
 def test_the_same_evidence_has_the_same_interval_whatever_its_order():
     votes = counted(random_votes(4, cases=300))
     turned = np.random.default_rng(1).permutation(300)
-    one, other = people(votes, np.arange(300)), people(votes[turned], np.arange(300))
+    one, other = (
+        compute_rater_agreement(votes, np.arange(300)),
+        compute_rater_agreement(votes[turned], np.arange(300)),
+    )
     assert one == other
 
 
@@ -166,5 +173,5 @@ def test_a_million_cases_are_few_different_ones():
     generator = np.random.default_rng(8)
     human = generator.integers(0, 5, 1_000_000)
     model = np.where(generator.random(1_000_000) < 0.9, human, 0)
-    found = alpha_of_pairs(human, model, np.arange(1_000_000), 5)
+    found = compute_pair_alpha(human, model, np.arange(1_000_000), 5)
     assert found.high - found.low < 0.004

@@ -8,14 +8,14 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.reports.figures.answer_runs import NOBODY_ELSE, expected_runs
-from rollout.reports.figures.decision_times import FEW, median_time
-from rollout.reports.figures.facts import facts_of
-from rollout.reports.figures.reviewers import health_of
-from rollout.reports.pages.html_report import html_report
-from rollout.tally.case_placement import place
-from rollout.tally.frames import known_schema
-from rollout.tally.reviewer_checks import asked_of
+from rollout.reports.figures.answer_runs import NO_OTHER_REVIEWERS, compute_expected_runs
+from rollout.reports.figures.decision_times import FEW_METHOD, compute_median_time
+from rollout.reports.figures.facts import compute_report_facts
+from rollout.reports.figures.reviewers import compute_review_quality
+from rollout.reports.pages.html_report import render_html_report
+from rollout.tally.case_placement import place_cases
+from rollout.tally.frames import build_gold_schema
+from rollout.tally.reviewer_checks import compute_required_reliability
 from tests.tally.histories import (
     SALT,
     a_policy,
@@ -33,9 +33,9 @@ NOBODY = pl.DataFrame(schema={"case_key": pl.String, "version": pl.String})
 
 
 def health(history, policy=POLICY, placed=NOBODY, last=999):
-    found = place(history, policy, SALT).cases
+    found = place_cases(history, policy, SALT).cases
     inputs = SimpleNamespace(records=history, cases=found, policy=policy, last=hour(last))
-    return health_of(inputs, placed)
+    return compute_review_quality(inputs, placed)
 
 
 def person(found, name):
@@ -66,14 +66,14 @@ def timed(history, seconds):
 def test_the_interval_of_a_median_covers_it_in_at_least_95_of_100(n):
     rng = np.random.default_rng(n)
     drawn = np.sort(rng.lognormal(1.0, 2.0, (2000, n)), axis=1)
-    spent = [median_time(row.tolist()) for row in drawn]
+    spent = [compute_median_time(row.tolist()) for row in drawn]
     covered = np.mean([one.low <= np.exp(1.0) <= one.high for one in spent])
     assert 0.94 < covered <= 1
 
 
 def test_five_times_are_too_few_for_an_interval_and_none_is_no_data():
-    five = median_time([1.0, 2.0, 3.0, 4.0, 5.0])
-    assert (five.seconds, five.low, five.method) == (3.0, None, FEW)
+    five = compute_median_time([1.0, 2.0, 3.0, 4.0, 5.0])
+    assert (five.seconds, five.low, five.method) == (3.0, None, FEW_METHOD)
     nobody = person(health(judged(("ana", "bear"))), "ana").spent
     assert (nobody.n, nobody.seconds, nobody.method) == (0, None, "no data")
 
@@ -129,7 +129,7 @@ def test_among_people_who_answer_alike_hardly_ever_anybody_stands_out():
 
 def test_a_single_reader_is_compared_with_nobody():
     run = person(health(judged(*[("ana", "bear")] * 30)), "ana").run
-    assert (run.longest, run.chance, run.method) == (30, None, NOBODY_ELSE)
+    assert (run.longest, run.chance, run.method) == (30, None, NO_OTHER_REVIEWERS)
 
 
 def test_a_burst_is_one_answer_in_a_run():
@@ -146,7 +146,7 @@ def test_the_bound_on_a_run_lies_above_its_chance_and_not_far(p, length):
     sums = np.cumsum(hits, axis=1)
     kept = np.maximum.accumulate(np.where(hits, 0, sums), axis=1)
     chance = np.mean((sums - kept).max(axis=1) >= length)
-    bound = expected_runs(np.full(600, p), length)
+    bound = compute_expected_runs(np.full(600, p), length)
     assert chance - 0.02 < bound < 2 * chance + 0.05
 
 
@@ -160,8 +160,8 @@ def test_known_cases_are_counted_by_who_got_them_right():
         for n in range(40)
         for who, said in (("ana", "bear"), ("bo", "fox" if n < 30 else "bear"), ("cy", None))
     ]  # fmt: skip
-    known = pl.DataFrame(rows, schema=known_schema(["alarm"]))
-    history = replace(records(cases(*((f"k{n}", 0) for n in range(40)))), known=known)
+    known = pl.DataFrame(rows, schema=build_gold_schema(["alarm"]))
+    history = replace(records(cases(*((f"k{n}", 0) for n in range(40)))), gold_decisions=known)
     found = health(history)
     assert found.known_cases == 40
     assert (person(found, "ana").known.count, person(found, "ana").known.n) == (40, 40)
@@ -232,9 +232,9 @@ def test_who_fails_the_policys_line_is_named_with_what_is_left_out():
 def test_a_report_of_a_part_says_what_held_in_it_and_knows_of_checks_before():
     policy = evidence(POLICY, min_reviewer_agreement=0.8)
     whole = twice("fox")
-    people = asked_of(whole, policy)
+    people = compute_required_reliability(whole, policy)
     second = pl.col("occurred_at").is_between(hour(24), hour(48))
-    part = replace(whole, cases=whole.cases.filter(second), people=people)
+    part = replace(whole, cases=whole.cases.filter(second), reliability=people)
     mine = whole.decisions.join(part.cases, on="case_key", how="semi")
     bo = person(health(replace(part, decisions=mine), policy, last=47), "bo")
     assert (bo.relied.checks.n, bo.relied.left_out) == (40, 20)
@@ -258,11 +258,11 @@ def test_pages_say_who_is_left_out_and_what_is_not_known(replay_of, case, bears)
              human=[("ana", "bear"), (("bo", "no-bear") if n % 2 else ("cy", "bear"))])
         for n in range(300)
     ]  # fmt: skip
-    facts = facts_of(replay_of(told, policy))
-    page = html_report(facts)
+    facts = compute_report_facts(replay_of(told, policy))
+    page = render_html_report(facts)
     assert "Verdicts of 1 person were left out of evidence" in page
     assert "Nobody noted when verdicts were begun" in page
     assert "No known case was judged: files hold none" in page
     ana = [one for one in facts.health.people if one.name == "ana"]
-    calm = html_report(replace(facts, health=replace(facts.health, people=tuple(ana))))
+    calm = render_html_report(replace(facts, health=replace(facts.health, people=tuple(ana))))
     assert "no verdict is left out of evidence" in calm

@@ -8,25 +8,40 @@ import polars as pl
 import pytest
 from scipy.stats import fisher_exact, hypergeom
 
-from rollout.formats.policy.reader import load_policy
-from rollout.reports.figures.slices import large_enough, name_words, named, slice_searches
-from rollout.reports.inputs.pairs import case_facts
-from rollout.reports.inputs.slice_units import LABEL, dimensions, first_verdicts, with_clock
-from rollout.reports.statistics.strata import bound, table, tail, z_scores
-from rollout.services.replay.replay import replay
-from rollout.services.replay.replay_output import inputs_of
-from rollout.services.reports.demo_records import order
+from rollout.formats.policy.reader import parse_policy
+from rollout.reports.figures.slices import (
+    compute_slice_searches,
+    count_testable_slices,
+    find_divergent_slices,
+    format_slice_name,
+)
+from rollout.reports.inputs.pairs import build_case_frame
+from rollout.reports.inputs.slice_units import (
+    LABEL_KIND,
+    add_clock,
+    build_dimensions,
+    find_first_decisions,
+)
+from rollout.reports.statistics.strata import (
+    build_strata_table,
+    compute_tail_bound,
+    compute_tail_chance,
+    compute_z_scores,
+)
+from rollout.services.replay.replay import replay_files
+from rollout.services.replay.replay_output import build_replay_inputs
+from rollout.services.reports.demo_records import build_demo_order
 from rollout.tally.frames import (
     REMARK_SCHEMA,
-    Records,
-    cases_schema,
-    decisions_schema,
-    outcomes_schema,
-    predictions_schema,
+    RecordFrames,
+    build_cases_schema,
+    build_decisions_schema,
+    build_outcomes_schema,
+    build_predictions_schema,
 )
 
 MONDAY = datetime(2026, 3, 2, tzinfo=UTC)
-POLICY = load_policy("""
+POLICY = parse_policy("""
 rollout: bears
 timezone: UTC
 levers: [{id: alarm, labels: [bear, fox]}]
@@ -60,13 +75,13 @@ def history(n=4000, **columns):
     frame = frame.with_columns(case_key=pl.Series(keys), t=frame["t"].cast(pl.Int64))
     known = frame if "outcome" in frame.columns else frame.clear().with_columns(outcome=pl.lit(""))
     nothing = pl.DataFrame(schema=REMARK_SCHEMA)
-    records = Records(
-        _typed(frame.rename({"lens": "attribute:lens"}), cases_schema(["lens"])),
+    records = RecordFrames(
+        _typed(frame.rename({"lens": "attribute:lens"}), build_cases_schema(["lens"])),
         _typed(frame.with_columns(version=pl.lit("v1"), **{"value:alarm": "model"}),
-               predictions_schema(["alarm"])),
+               build_predictions_schema(["alarm"])),
         _typed(frame.with_columns(exposure=pl.lit("blind"), **{"value:alarm": "human"}),
-               decisions_schema(["alarm"])),
-        _typed(known.with_columns(**{"value:alarm": "outcome"}), outcomes_schema(["alarm"])),
+               build_decisions_schema(["alarm"])),
+        _typed(known.with_columns(**{"value:alarm": "outcome"}), build_outcomes_schema(["alarm"])),
         nothing, nothing, {},
     )  # fmt: skip
     return records, frame.select("case_key", "window", "t", unit="episode")
@@ -79,7 +94,7 @@ def _typed(frame, schema):
 
 
 def found_in(records, placed, policy=POLICY):
-    (search,) = slice_searches(records, placed, policy)
+    (search,) = compute_slice_searches(records, placed, policy)
     return search.found
 
 
@@ -93,12 +108,12 @@ def otherwise(differs):
 
 @pytest.fixture(scope="module")
 def mail():
-    return inputs_of(replay(order()))
+    return build_replay_inputs(replay_files(build_demo_order()))
 
 
 @pytest.fixture(scope="module")
 def searches(mail):
-    return {s.version: s for s in slice_searches(mail.records, mail.cases, mail.policy)}
+    return {s.version: s for s in compute_slice_searches(mail.records, mail.cases, mail.policy)}
 
 
 def test_what_was_planted_in_the_mail_room_is_named_first(searches):
@@ -112,14 +127,14 @@ def test_what_was_planted_in_the_mail_room_is_named_first(searches):
 
 
 def test_a_version_that_reads_the_new_form_is_not_blamed_for_it(searches):
-    places = [f.names for f in searches["v2"].found if f.names[0][0] != LABEL]
+    places = [f.names for f in searches["v2"].found if f.names[0][0] != LABEL_KIND]
     assert places == [(("scanner", "worn"),)]
 
 
 def test_without_attributes_the_cells_are_named(mail):
     policy = replace(mail.policy, slices=())
-    (first, *_) = slice_searches(mail.records, mail.cases, policy)
-    assert [name_words(f.names) for f in first.found[:3]] == [
+    (first, *_) = compute_slice_searches(mail.records, mail.cases, policy)
+    assert [format_slice_name(f.names) for f in first.found[:3]] == [
         "lisbon · day", "halifax · night", "person hob-2",
     ]  # fmt: skip
 
@@ -127,13 +142,16 @@ def test_without_attributes_the_cells_are_named(mail):
 def test_where_nothing_is_planted_nothing_is_claimed(mail):
     """Divergences of the mail room, dealt out anew over its units: no slice differs by more."""
     policy = mail.policy
-    facts = with_clock(case_facts(mail.records, mail.cases), policy)
-    frame = first_verdicts(mail.records, facts, "v1", policy.levers[0])
-    cuts = dimensions(frame, policy, policy.levers[0])
-    looked_at = sum(large_enough(cut) for cut in cuts)
+    facts = add_clock(build_case_frame(mail.records, mail.cases), policy)
+    frame = find_first_decisions(mail.records, facts, "v1", policy.levers[0])
+    cuts = build_dimensions(frame, policy, policy.levers[0])
+    looked_at = sum(count_testable_slices(cut) for cut in cuts)
     generator = np.random.default_rng(1)
     differs = frame["differs"].to_numpy()
-    claimed = sum(bool(named(cuts, generator.permutation(differs), looked_at)) for _ in range(100))
+    claimed = sum(
+        bool(find_divergent_slices(cuts, generator.permutation(differs), looked_at))
+        for _ in range(100)
+    )
     assert claimed <= 9  # of 100: more in 3 % of the runs if the chance were 5 % exactly
 
 
@@ -141,12 +159,14 @@ def test_the_chance_of_one_table_is_fishers():
     generator = np.random.default_rng(2)
     for _ in range(30):
         (a, b), (c, d) = counts = generator.integers(1, 30, (2, 2))
-        own = table(*(np.array([x]) for x in (a + b, a, a + b + c + d, a + c)))
-        assert tail(own) == pytest.approx(fisher_exact(counts, "greater").pvalue, rel=1e-9)
+        own = build_strata_table(*(np.array([x]) for x in (a + b, a, a + b + c + d, a + c)))
+        assert compute_tail_chance(own) == pytest.approx(
+            fisher_exact(counts, "greater").pvalue, rel=1e-9
+        )
 
 
 def test_the_chance_over_strata_is_that_of_all_ways_to_deal():
-    own = table(*map(np.array, ([3, 2], [2, 1], [6, 5], [3, 2])))
+    own = build_strata_table(*map(np.array, ([3, 2], [2, 1], [6, 5], [3, 2])))
 
     def ways(n, all_n, all_differ):
         return [comb(all_differ, k) * comb(all_n - all_differ, n - k) for k in range(n + 1)]
@@ -154,7 +174,7 @@ def test_the_chance_over_strata_is_that_of_all_ways_to_deal():
     first, second = ways(3, 6, 3), ways(2, 5, 2)
     pairs = list(product(range(4), range(3)))
     many = sum(first[i] * second[j] for i, j in pairs if i + j >= 3)
-    assert tail(own) == pytest.approx(many / (sum(first) * sum(second)))
+    assert compute_tail_chance(own) == pytest.approx(many / (sum(first) * sum(second)))
 
 
 def test_the_bound_is_never_below_the_chance():
@@ -162,27 +182,27 @@ def test_the_bound_is_never_below_the_chance():
     for _ in range(60):
         all_n = generator.integers(10, 200, 4)
         all_differ, n = generator.binomial(all_n, 0.2), generator.binomial(all_n, 0.3)
-        own = table(
+        own = build_strata_table(
             n, generator.hypergeometric(all_differ, all_n - all_differ, n), all_n, all_differ
         )
-        assert bound(own) >= tail(own) * (1 - 1e-9)
+        assert compute_tail_bound(own) >= compute_tail_chance(own) * (1 - 1e-9)
 
 
 def test_large_counts_take_the_bound():
-    own = table(*(np.array([x]) for x in (100_000, 5_600, 200_000, 10_000)))
-    assert tail(own) == bound(own) < 1e-14
+    own = build_strata_table(*(np.array([x]) for x in (100_000, 5_600, 200_000, 10_000)))
+    assert compute_tail_chance(own) == compute_tail_bound(own) < 1e-14
 
 
 def test_a_z_score_counts_what_is_left_to_deal_out():
-    found = z_scores(*map(np.array, ([[40]], [[9]], [100], [15])))
+    found = compute_z_scores(*map(np.array, ([[40]], [[9]], [100], [15])))
     law = hypergeom(100, 15, 40)
     assert found[0] == pytest.approx((9 - law.mean()) / law.std())
 
 
 def test_a_stratum_without_a_rest_says_nothing():
-    own = table(*map(np.array, ([50, 10], [50, 1], [50, 20], [50, 2])))
-    assert (own.units, own.seen, own.elsewhere) == (10, 1, 0.1)
-    assert z_scores(*map(np.array, ([[50]], [[50]], [50], [50])))[0] == 0
+    own = build_strata_table(*map(np.array, ([50, 10], [50, 1], [50, 20], [50, 2])))
+    assert (own.unit_count, own.differing_count, own.expected_share) == (10, 1, 0.1)
+    assert compute_z_scores(*map(np.array, ([[50]], [[50]], [50], [50])))[0] == 0
 
 
 def test_a_hard_site_makes_nobody_there_look_bad():
@@ -201,7 +221,7 @@ def test_a_careless_person_is_named_wherever_they_sit():
     (found, *rest) = found_in(*history(human=otherwise(careless), outcome=truth))
     assert (found.names, found.follows, found.people_right) == ((("person", "bo"),), "person", 0)
     assert "it follows the person, not the cases" in found.words
-    assert all(other.names[0][0] == LABEL for other in rest)
+    assert all(other.names[0][0] == LABEL_KIND for other in rest)
 
 
 def test_who_is_given_the_answers_that_are_often_wrong_is_not_careless():
@@ -216,9 +236,11 @@ def test_who_is_given_the_answers_that_are_often_wrong_is_not_careless():
 def test_two_values_that_say_no_more_than_one_are_not_looked_at():
     old = np.arange(4000) % 4 == 1  # at the creek alone
     records, placed = history(lens=np.where(old, "old", "clean"))
-    facts = with_clock(case_facts(records, placed), POLICY)
-    frame = first_verdicts(records, facts, "v1", POLICY.levers[0])
-    names = [name for cut in dimensions(frame, POLICY, POLICY.levers[0]) for name in cut.names]
+    facts = add_clock(build_case_frame(records, placed), POLICY)
+    frame = find_first_decisions(records, facts, "v1", POLICY.levers[0])
+    names = [
+        name for cut in build_dimensions(frame, POLICY, POLICY.levers[0]) for name in cut.names
+    ]
     assert (("lens", "old"),) in names
     assert (("site", "creek"), ("lens", "clean")) in names
     assert (("site", "creek"), ("lens", "old")) not in names
@@ -263,7 +285,7 @@ def test_two_names_for_one_thing_are_said_together():
     bad = cy & luck(9, rate=0.2)
     lens = np.where(cy & (turn % 40 > 1), "old", "clean")
     (found, *_) = found_in(*history(model=otherwise(bad), lens=lens))
-    assert {name_words(found.names), *found.also} == {"lens old", "person cy"}
+    assert {format_slice_name(found.names), *found.also} == {"lens old", "person cy"}
 
 
 def test_the_worse_half_of_a_bad_lens_is_no_finding_of_its_own():
@@ -293,21 +315,21 @@ def test_fewer_than_thirty_units_are_no_slice():
 
 def test_cases_without_a_time_have_no_hour_and_still_count():
     records, placed = history(t=np.repeat(None, 4000), model=otherwise(np.arange(4000) % 2 == 1))
-    (search,) = slice_searches(records, placed, POLICY)
+    (search,) = compute_slice_searches(records, placed, POLICY)
     assert search.n == 4000
     assert search.found[0].names == (("site", "creek"),)
 
 
 def test_without_pairs_nothing_is_found_and_nothing_was_looked_at():
     records, placed = history(n=40)
-    (search,) = slice_searches(
+    (search,) = compute_slice_searches(
         replace(records, decisions=records.decisions.clear()), placed, POLICY
     )
     assert (search.n, search.differ, search.looked_at, search.found) == (0, 0, 0, ())
 
 
 def test_numbers_are_no_labels():
-    policy = load_policy("""
+    policy = parse_policy("""
 rollout: heat
 timezone: UTC
 levers: [{id: alarm, number: {in: C, from: 0, to: 40, tolerance: 1}, costs: [{cost: 1}]}]
@@ -317,7 +339,7 @@ gates: [{to: supervised, require: [{measure: agreement, at_least: 90%}]}]
 """)
     turn = np.arange(4000)
     model = np.where((turn % 2 == 1) & luck(10, rate=0.3), "30", "20.5")
-    (search,) = slice_searches(*history(human=np.repeat("20", 4000), model=model), policy)
+    (search,) = compute_slice_searches(*history(human=np.repeat("20", 4000), model=model), policy)
     assert [f.names for f in search.found] == [(("site", "creek"),)]
 
 

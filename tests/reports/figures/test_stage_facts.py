@@ -4,25 +4,25 @@ import numpy as np
 import polars as pl
 import pytest
 
-from rollout.formats.policy.reader import load_policy
-from rollout.reports.figures.facts import facts_of
-from rollout.reports.figures.naive_baselines import blocks_reach, rate_reaches
-from rollout.reports.inputs.decided_by import CONFIRM, MODEL, PERSON, standing
-from rollout.reports.text.event_text import shown
+from rollout.formats.policy.reader import parse_policy
+from rollout.reports.figures.facts import compute_report_facts
+from rollout.reports.figures.naive_baselines import find_block_crossing, find_rate_crossing
+from rollout.reports.inputs.decided_by import HUMAN, HUMAN_CONFIRMS, MODEL, assign_deciders
+from rollout.reports.text.event_text import is_in_timeline
 from tests.reports.alike_cases import FIVE, often
 
 
 def test_each_case_is_decided_by_whom_its_stage_says(told):
     inputs, facts = told
-    placed = standing(inputs)
+    placed = assign_deciders(inputs)
     shares = {
         rung: placed.filter(placed["rung"] == rung)["decider"].value_counts(normalize=True)
         for rung in (0, 1, 2)
     }
-    assert set(shares[0]["decider"]) == {PERSON}
+    assert set(shares[0]["decider"]) == {HUMAN}
     supervised = dict(shares[1].iter_rows())
-    assert set(supervised) == {PERSON, CONFIRM}
-    assert supervised[CONFIRM] == pytest.approx(0.5, abs=0.15)
+    assert set(supervised) == {HUMAN, HUMAN_CONFIRMS}
+    assert supervised[HUMAN_CONFIRMS] == pytest.approx(0.5, abs=0.15)
     assert set(shares[2]["decider"]) == {MODEL}
     audited = placed.filter("audited")
     assert set(audited["decider"]) == {MODEL}
@@ -33,10 +33,10 @@ def test_a_model_that_does_not_answer_decides_nothing(case, replay_of):
     good = often(case, 120, "g", human="bear", model={"v1": "bear"})
     silent = often(case, 20, "s-silent", 600, human="bear")
     failed = often(case, 20, "s-failed", 620, human="bear", model={"v1": None})
-    placed = standing(replay_of([*good, *failed, *silent]))
+    placed = assign_deciders(replay_of([*good, *failed, *silent]))
     late = placed.filter(placed["case_key"].str.starts_with("s"))
     assert set(late["rung"]) - {0}
-    assert set(late["decider"]) == {PERSON}
+    assert set(late["decider"]) == {HUMAN}
 
 
 def test_the_stages_of_the_creek_follow_each_other(told):
@@ -67,7 +67,7 @@ def test_hindsight_finds_when_it_began_and_what_seeing_all_would_have_saved(told
 
 def test_the_price_is_the_models_alone_and_stands_beside_peoples(told):
     inputs, facts = told
-    placed = standing(inputs)
+    placed = assign_deciders(inputs)
     assert facts.price.cases == placed.filter(placed["decider"] == MODEL).height
     assert facts.price.known == facts.price.by_outcome == facts.price.cases
     assert facts.price.people_wrong == 0
@@ -97,7 +97,7 @@ def test_paths_end_at_the_counts_that_decide(told):
 def test_a_gates_minimum_counts_from_the_stage_below(replay_of, case):
     good = often(case, 60, "g", human="bear", model={"v1": "bear"})
     later = often(case, 9, "later", 288, human="bear", model={"v1": "bear"})
-    evidence = facts_of(replay_of([*good, *later])).evidence[0]
+    evidence = compute_report_facts(replay_of([*good, *later])).evidence[0]
     assert (evidence.stage, evidence.gate.to) == ("supervised", "autonomous")
     assert 60 < evidence.judged < 69  # half of the later ones were blind
     assert f"{evidence.judged - 60} of 20 judged units" in evidence.gate.lacks
@@ -114,7 +114,9 @@ def test_a_challenger_is_held_against_the_acting_versions_gate(replay_of, case):
         )
         for n in range(400)
     ]
-    by_version = {e.version: e for e in facts_of(replay_of(both)).evidence if e.window == "day"}
+    by_version = {
+        e.version: e for e in compute_report_facts(replay_of(both)).evidence if e.window == "day"
+    }
     assert by_version["v1"].stage == "autonomous"
     assert by_version["v1"].gate is None
     challenger = by_version["v2"]
@@ -136,7 +138,7 @@ sites: [creek]
 evidence: {unit: case}
 gates: [{to: supervised, require: [{measure: agreement, at_least: 90%}], minimum: {days: 7}}]
 """
-    facts = facts_of(replay_of([*good, *bad], load_policy(policy_text)))
+    facts = compute_report_facts(replay_of([*good, *bad], parse_policy(policy_text)))
     found = facts.naive[0]
     assert (found.after, found.engine_at) == (100, None)
     assert (found.wrong.count, found.wrong.n, found.people_wrong.count) == (60, 60, 0)
@@ -145,17 +147,17 @@ gates: [{to: supervised, require: [{measure: agreement, at_least: 90%}], minimum
 def test_a_rate_is_looked_at_from_a_hundred_cases_on():
     agrees = np.array([True] * 95 + [False] * 4 + [True] * 50)
     everywhere = np.ones(len(agrees), dtype=bool)
-    assert rate_reaches(agrees, everywhere, 0.95) == 99
-    assert rate_reaches(agrees[:99], everywhere[:99], 0.95) is None
-    assert rate_reaches(agrees, np.arange(len(agrees)) >= 40, 0.95) == 139
+    assert find_rate_crossing(agrees, everywhere, 0.95) == 99
+    assert find_rate_crossing(agrees[:99], everywhere[:99], 0.95) is None
+    assert find_rate_crossing(agrees, np.arange(len(agrees)) >= 40, 0.95) == 139
 
 
 def test_three_blocks_in_a_row_have_to_reach_the_line():
     good, bad = [True] * 50, [True] * 40 + [False] * 10
     agrees = np.array([*good, *good, *bad, *good, *good, *good])
     everywhere = np.ones(len(agrees), dtype=bool)
-    assert blocks_reach(agrees, everywhere, 0.95) == 299
-    assert blocks_reach(agrees[:290], everywhere[:290], 0.95) is None
+    assert find_block_crossing(agrees, everywhere, 0.95) == 299
+    assert find_block_crossing(agrees[:290], everywhere[:290], 0.95) is None
 
 
 def test_weights_give_each_stage_its_share_of_what_was_shown(replay_of, case):
@@ -167,9 +169,9 @@ def test_weights_give_each_stage_its_share_of_what_was_shown(replay_of, case):
         for n in range(400)
     ]  # fmt: skip
     inputs = replay_of([*good, *after])
-    (seen,) = [s for s in facts_of(inputs).sighted if s.window == "night"]
-    placed = standing(inputs).filter(pl.col("window") == "night")
-    shown = placed.filter((pl.col("decider") == PERSON) | pl.col("audited"))
+    (seen,) = [s for s in compute_report_facts(inputs).sighted if s.window == "night"]
+    placed = assign_deciders(inputs).filter(pl.col("window") == "night")
+    shown = placed.filter((pl.col("decider") == HUMAN) | pl.col("audited"))
     weight = pl.col("rung").replace_strict({0: 1.0, 1: 1 / 0.5, 2: 1 / 0.3})
     wrong = pl.col("case_key").is_in([f"w{n}" for n in range(0, 400, 8)])
     share = shown.select((weight * ~wrong).sum() / weight.sum()).item()
@@ -191,7 +193,7 @@ def test_actions_change_by_what_the_model_alone_does(told):
 
 def test_the_timeline_tells_and_marks_what_is_simulated(told):
     _, facts = told
-    told_of = [h for h in facts.timeline if shown(h)]
+    told_of = [h for h in facts.timeline if is_in_timeline(h)]
     assert [h.kind for h in told_of] == [
         "PolicyApplied", "VersionFirstUsed", "Widened", "Widened", "Narrowed", "Narrowed",
     ]  # fmt: skip

@@ -5,8 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
-from rollout.formats.policy.reader import load_policy
-from rollout.reports.figures.stage_map import _grid, panels_of, rectangles
+from rollout.formats.policy.reader import parse_policy
+from rollout.reports.figures.stage_map import _build_grid, build_calendars, find_rectangles
 
 GRIDS = arrays(np.int64, st.tuples(st.integers(1, 12), st.just(24)), elements=st.integers(-2, 1))
 
@@ -14,14 +14,14 @@ GRIDS = arrays(np.int64, st.tuples(st.integers(1, 12), st.just(24)), elements=st
 @given(GRIDS)
 def test_rectangles_cover_every_hour_once(grid):
     painted = np.full(grid.shape, -9)
-    for first, last, start, end, code in rectangles(grid):
+    for first, last, start, end, code in find_rectangles(grid):
         assert (painted[first : last + 1, start:end] == -9).all()
         painted[first : last + 1, start:end] = code
     assert (painted == grid).all()
 
 
 def test_a_year_without_change_is_one_rectangle():
-    assert len(list(rectangles(np.zeros((365, 24), dtype=np.int64)))) == 1
+    assert len(list(find_rectangles(np.zeros((365, 24), dtype=np.int64)))) == 1
 
 
 def test_the_map_shows_when_the_creek_was_allowed_what(told):
@@ -36,17 +36,17 @@ def test_the_map_shows_when_the_creek_was_allowed_what(told):
 def test_an_hour_that_spring_leaves_out_looks_like_its_neighbour(replay_of, case):
     night = datetime.fromisoformat("2026-03-29T01:30+01:00")
     inputs = replay_of([case("a", night, human="bear", model={"v1": "bear"})])
-    (creek, _) = panels_of(inputs)
+    (creek, _) = build_calendars(inputs)
     assert {(s.start, s.end, s.stage) for s in creek.stretches} == {(0, 24, "shadow")}
 
 
 def test_of_two_equal_hours_in_autumn_the_first_counts():
-    grid, first = _grid(np.array([5, 6, 7]), np.array([10, 10, 10]), np.array([1, 2, 2]))
+    grid, first = _build_grid(np.array([5, 6, 7]), np.array([10, 10, 10]), np.array([1, 2, 2]))
     assert (first, grid[0, 1], grid[0, 2]) == (10, 5, 6)
 
 
 def test_windows_that_attributes_choose_have_a_panel_each(replay_of, case):
-    policy = load_policy(
+    policy = parse_policy(
         """
 rollout: w
 timezone: Europe/Vienna
@@ -58,6 +58,9 @@ gates: [{to: supervised, require: [{measure: agreement, at_least: 90%}]}]
 """
     )
     inputs = replay_of([case("a", human="bear", model={"v1": "bear"})], policy)
-    assert [(p.site, p.window) for p in panels_of(inputs)] == [("creek", "dry"), ("creek", "rest")]
-    dry = panels_of(inputs)[0]
+    assert [(p.site, p.window) for p in build_calendars(inputs)] == [
+        ("creek", "dry"),
+        ("creek", "rest"),
+    ]
+    dry = build_calendars(inputs)[0]
     assert [(s.start, s.end) for s in dry.stretches] == [(6, 18)]

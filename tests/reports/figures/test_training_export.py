@@ -8,19 +8,24 @@ from hashlib import sha256
 import polars as pl
 import pytest
 
-from rollout.core.records.label_cleaning import DROP, RELABEL, Choice
-from rollout.reports.figures.label_sources import ASSIGNED, COLUMNS, PEOPLES, SOURCES
+from rollout.core.records.label_cleaning import DROP, RELABEL, CleaningChoice
+from rollout.reports.figures.label_sources import (
+    ASSIGNMENT_SCHEMA,
+    HUMAN_SOURCES,
+    SOURCES,
+    TRAINING_SCHEMA,
+)
 from rollout.reports.figures.training import (
-    FORMS,
-    digest,
-    export_of_records,
-    manifest_text,
-    named_hash,
-    read_rows,
-    written,
+    FORMATS,
+    build_export_from_records,
+    compute_digest,
+    format_rows,
+    read_manifest_hash,
+    read_training_rows,
+    render_manifest,
 )
 from rollout.reports.inputs.decided_by import MODEL
-from rollout.tally.case_placement import place
+from rollout.tally.case_placement import place_cases
 from tests.reports.conftest import NOON, Case, records_of
 
 NIGHT = NOON + timedelta(hours=9)
@@ -36,51 +41,51 @@ CASES = [
     Case("alone", model={"v1": "bear"}),
 ]
 WHO = [("audit", "v1", MODEL, 0.3), ("alone", "v1", MODEL, None)]
-CHOICES = [Choice(key="bad", lever="alarm", choice=DROP, by="mia", at=NOON)]
+CHOICES = [CleaningChoice(key="bad", lever="alarm", choice=DROP, by="mia", at=NOON)]
 
 
-def exported(policy, cases=CASES, sources=PEOPLES, choices=CHOICES, kept_back=0):
+def exported(policy, cases=CASES, sources=HUMAN_SOURCES, choices=CHOICES, kept_back=0):
     records = records_of(cases)
-    placed = place(records, policy, bytes(32)).cases
-    return export_of_records(
+    placed = place_cases(records, policy, bytes(32)).cases
+    return build_export_from_records(
         policy,
         records,
         placed,
         sources=sources,
-        assigned=pl.DataFrame(WHO, schema=ASSIGNED, orient="row"),
+        assigned_cases=pl.DataFrame(WHO, schema=ASSIGNMENT_SCHEMA, orient="row"),
         choices=choices,
-        kept_back=kept_back,
+        withheld_count=kept_back,
     )
 
 
 def file_of(export, folder, form):
     file = folder / f"rows.{form}"
-    file.write_bytes(b"".join(written(export.rows, form)))
+    file.write_bytes(b"".join(format_rows(export.rows, form)))
     return file
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", FORMATS)
 def test_every_form_gives_back_the_rows_and_their_hash(bears, tmp_path, form):
     export = exported(bears)
-    rows = read_rows(file_of(export, tmp_path, form))
+    rows = read_training_rows(file_of(export, tmp_path, form))
     assert rows.equals(export.rows)
-    assert digest(rows) == export.manifest.sha256
+    assert compute_digest(rows) == export.manifest.sha256
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", FORMATS)
 def test_no_row_at_all_is_a_file_too(bears, tmp_path, form):
     export = exported(bears, cases=[Case("nobody")])
-    assert read_rows(file_of(export, tmp_path, form)).equals(export.rows)
+    assert read_training_rows(file_of(export, tmp_path, form)).equals(export.rows)
     assert (export.manifest.rows, export.manifest.first) == (0, None)
     assert export.manifest.sha256 == sha256(b"").hexdigest()
 
 
 def test_the_hash_is_that_of_the_json_lines(bears):
     export = exported(bears)
-    lines = b"".join(written(export.rows, "jsonl"))
+    lines = b"".join(format_rows(export.rows, "jsonl"))
     assert sha256(lines).hexdigest() == export.manifest.sha256
     first = json.loads(lines.splitlines()[0])
-    assert list(first) == list(COLUMNS) == list(export.manifest.columns)
+    assert list(first) == list(TRAINING_SCHEMA) == list(export.manifest.columns)
     assert first["occurred_at"] == "2026-03-02T20:00:00.000000Z"
     assert [json.loads(line)["case_key"] for line in lines.splitlines()] == [
         '"c"',
@@ -111,8 +116,8 @@ def test_the_manifest_counts_what_is_there_and_what_is_not(bears):
 
 
 def test_the_same_records_in_any_order_make_the_same_manifest(bears):
-    same = manifest_text(exported(bears).manifest)
-    assert manifest_text(exported(bears, cases=CASES[::-1]).manifest) == same
+    same = render_manifest(exported(bears).manifest)
+    assert render_manifest(exported(bears, cases=CASES[::-1]).manifest) == same
 
 
 @pytest.mark.parametrize(
@@ -132,10 +137,10 @@ def test_other_rows_have_another_hash(bears, change):
 def test_what_is_no_export_is_refused_with_what_is_missing(tmp_path):
     (tmp_path / "rows.csv").write_text("case_key\na\n")
     with pytest.raises(ValueError, match="no column site"):
-        read_rows(tmp_path / "rows.csv")
+        read_training_rows(tmp_path / "rows.csv")
     with pytest.raises(ValueError, match=r"name it \.jsonl, \.csv, \.parquet"):
-        read_rows(tmp_path / "rows.txt")
+        read_training_rows(tmp_path / "rows.txt")
     with pytest.raises(ValueError, match="no manifest"):
-        named_hash(tmp_path / "rows.csv")
+        read_manifest_hash(tmp_path / "rows.csv")
     with pytest.raises(ValueError, match="no form xml"):
-        written(pl.DataFrame(schema=COLUMNS), "xml")
+        format_rows(pl.DataFrame(schema=TRAINING_SCHEMA), "xml")

@@ -4,28 +4,28 @@ import polars as pl
 import pytest
 
 from rollout.core.policy.levers import Lever
-from rollout.formats.policy.reader import load_policy
+from rollout.formats.policy.reader import parse_policy
 from rollout.reports.inputs.losses import (
+    CONFIDENT_WRONG,
+    MAX_LISTED,
     NO_CONFIDENCES,
-    SLIP,
-    SPLIT,
-    TOP,
-    WRONG,
-    losses_of,
-    sure_from,
-    top_losses,
+    REVIEWERS_SPLIT,
+    SUSPECTED_HUMAN_ERROR,
+    compute_confidence_thresholds,
+    compute_losses,
+    list_top_losses,
 )
-from rollout.reports.inputs.pairs import pair_up
+from rollout.reports.inputs.pairs import build_pairs
 from rollout.tally.frames import (
     REMARK_SCHEMA,
-    Records,
-    cases_schema,
-    decisions_schema,
-    outcomes_schema,
-    predictions_schema,
+    RecordFrames,
+    build_cases_schema,
+    build_decisions_schema,
+    build_outcomes_schema,
+    build_predictions_schema,
 )
 
-POLICY = load_policy("""
+POLICY = parse_policy("""
 rollout: bears
 timezone: UTC
 levers:
@@ -37,7 +37,7 @@ sites: [creek]
 evidence: {unit: case}
 gates: [{to: supervised, require: [{measure: agreement, at_least: 90%}]}]
 """)
-HEAT = load_policy("""
+HEAT = parse_policy("""
 rollout: heat
 timezone: UTC
 levers: [{id: alarm, number: {in: C, from: 0, to: 40, tolerance: 1}, costs: [{cost: 1}]}]
@@ -62,26 +62,33 @@ def history(*cases, usual="bear", policy=POLICY):
         [{"case_key": c[0], "value:alarm": c[4]} for c in cases if c[4]],
     )  # fmt: skip
     schemas = (
-        cases_schema(["lens"]), predictions_schema(["alarm"]), decisions_schema(["alarm"]),
-        outcomes_schema(["alarm"]),
-    )  # fmt: skip
+        build_cases_schema(["lens"]),
+        build_predictions_schema(["alarm"]),
+        build_decisions_schema(["alarm"]),
+        build_outcomes_schema(["alarm"]),
+    )
     made = [pl.DataFrame(f, schema=s) for f, s in zip(frames, schemas, strict=True)]
     nothing = pl.DataFrame(schema=REMARK_SCHEMA)
-    records = Records(*made, nothing, nothing, {})
+    records = RecordFrames(*made, nothing, nothing, {})
     placed = pl.DataFrame(
         schema={"case_key": pl.String, "window": pl.String, "unit": pl.String, "t": pl.Int64}
     )
-    return pair_up(records, placed, policy), records, placed, policy
+    return build_pairs(records, placed, policy), records, placed, policy
 
 
 def kinds(*cases, **given):
-    return {loss.case_key: loss.kind for loss in top_losses(*history(*cases, **given))}
+    return {loss.case_key: loss.kind for loss in list_top_losses(*history(*cases, **given))}
 
 
 def test_a_sure_model_against_all_people_is_confident_and_wrong():
     known = ("n", "nothing", 0.8, ["nothing"], None)
-    (loss,) = top_losses(*history(("x", "nothing", 0.95, ["bear"], None), known))
-    assert (loss.kind, loss.human, loss.model, loss.cost) == (WRONG, "bear", "nothing", 20.0)
+    (loss,) = list_top_losses(*history(("x", "nothing", 0.95, ["bear"], None), known))
+    assert (loss.kind, loss.human, loss.model, loss.cost) == (
+        CONFIDENT_WRONG,
+        "bear",
+        "nothing",
+        20.0,
+    )
     assert loss.loss == pytest.approx(-log(0.05))
     assert (loss.votes, loss.about) == ((("bear", 1),), (("lens", "old"),))
 
@@ -92,14 +99,14 @@ def test_an_unsure_divergence_is_no_loss_to_look_at():
 
 def test_where_the_outcome_sides_with_a_sure_model_a_person_is_suspected():
     found = history(("x", "bear", 0.95, ["fox"], "bear"))
-    (loss,) = top_losses(*found)
-    assert (loss.kind, loss.outcome) == (SLIP, "bear")
+    (loss,) = list_top_losses(*found)
+    assert (loss.kind, loss.outcome) == (SUSPECTED_HUMAN_ERROR, "bear")
     assert loss.cost == 20.0  # what the person's answer does where a bear is
 
 
 def test_one_person_against_another_and_a_sure_model_is_suspected():
-    (loss,) = top_losses(*history(("x", "bear", 0.95, ["bear", "fox"], None)))
-    assert (loss.kind, loss.human, loss.cost) == (SLIP, "fox", 20.0)
+    (loss,) = list_top_losses(*history(("x", "bear", 0.95, ["bear", "fox"], None)))
+    assert (loss.kind, loss.human, loss.cost) == (SUSPECTED_HUMAN_ERROR, "fox", 20.0)
 
 
 def test_a_sure_model_that_is_right_is_no_loss():
@@ -107,34 +114,34 @@ def test_a_sure_model_that_is_right_is_no_loss():
 
 
 def test_without_a_witness_no_person_is_suspected():
-    assert kinds(("x", "bear", 0.95, ["fox"], None)) == {"x": WRONG}
+    assert kinds(("x", "bear", 0.95, ["fox"], None)) == {"x": CONFIDENT_WRONG}
 
 
 def test_two_people_against_one_and_a_sure_model_are_a_split():
-    assert kinds(("x", "bear", 0.95, ["bear", "fox", "fox"], None)) == {"x": SPLIT}
+    assert kinds(("x", "bear", 0.95, ["bear", "fox", "fox"], None)) == {"x": REVIEWERS_SPLIT}
 
 
 def test_people_who_differ_are_a_split_where_the_model_is_unsure():
     found = history(("x", "bear", 0.5, ["bear", "fox", "fox", "fox"], None))
-    (loss,) = top_losses(*found)
-    assert (loss.kind, loss.human, loss.loss) == (SPLIT, "fox", pytest.approx(log(2)))
+    (loss,) = list_top_losses(*found)
+    assert (loss.kind, loss.human, loss.loss) == (REVIEWERS_SPLIT, "fox", pytest.approx(log(2)))
     assert loss.votes == (("fox", 3), ("bear", 1))
 
 
 def test_where_the_outcome_is_against_all_the_sure_model_was_wrong():
     found = history(("x", "bear", 0.95, ["bear"], "nothing"))
-    (loss,) = top_losses(*found)
-    assert (loss.kind, loss.human, loss.model, loss.cost) == (WRONG, "bear", "bear", 1.0)
+    (loss,) = list_top_losses(*found)
+    assert (loss.kind, loss.human, loss.model, loss.cost) == (CONFIDENT_WRONG, "bear", "bear", 1.0)
 
 
 def test_a_person_whom_the_outcome_proves_right_is_not_suspected():
-    assert kinds(("x", "bear", 0.95, ["bear", "fox"], "fox")) == {"x": WRONG}
+    assert kinds(("x", "bear", 0.95, ["bear", "fox"], "fox")) == {"x": CONFIDENT_WRONG}
 
 
 @pytest.mark.parametrize("confidence", [0.0, 1.0])
 def test_certainty_has_a_loss_that_is_a_number(confidence):
     found = history(("x", "bear", confidence, ["bear", "fox"], None))
-    (loss,) = top_losses(*found)
+    (loss,) = list_top_losses(*found)
     assert 0 < loss.loss < 14
 
 
@@ -144,36 +151,47 @@ def test_dear_and_sure_comes_first():
         ("dear", "nothing", 0.9, ["bear"], None),
         ("n", "nothing", 0.8, ["nothing"], None),
     )
-    assert [loss.case_key for loss in top_losses(*found)] == ["dear", "cheap"]
+    assert [loss.case_key for loss in list_top_losses(*found)] == ["dear", "cheap"]
 
 
 def test_only_the_first_are_listed_and_all_are_counted():
-    found = history(*((f"x{n}", "bear", 0.95, ["fox"], None) for n in range(TOP + 5)))
-    (figures,) = losses_of(*found)
-    assert (len(figures.top), figures.counts[WRONG], figures.compared) == (TOP, TOP + 5, 75)
-    assert len(top_losses(*found, most=None)) == TOP + 5
+    found = history(*((f"x{n}", "bear", 0.95, ["fox"], None) for n in range(MAX_LISTED + 5)))
+    (figures,) = compute_losses(*found)
+    assert (len(figures.top), figures.counts[CONFIDENT_WRONG], figures.compared) == (
+        MAX_LISTED,
+        MAX_LISTED + 5,
+        75,
+    )
+    assert len(list_top_losses(*found, limit=None)) == MAX_LISTED + 5
 
 
 def test_without_confidences_only_witnesses_speak():
     cases = (("x", "bear", None, ["fox"], None), ("y", "bear", None, ["fox"], "bear"))
     _pairs, records, placed, policy = history(*cases)
     bare = records.predictions.with_columns(confidence=pl.lit(None, pl.Float64))
-    mute = Records(records.cases, bare, records.decisions, records.outcomes,
-                   records.set_aside, records.notes, {})  # fmt: skip
-    (figures,) = losses_of(pair_up(mute, placed, policy), mute, placed, policy)
+    mute = RecordFrames(records.cases, bare, records.decisions, records.outcomes,
+                   records.rejected, records.notes, {})  # fmt: skip
+    (figures,) = compute_losses(build_pairs(mute, placed, policy), mute, placed, policy)
     assert (figures.said, figures.sure_from, figures.without_confidence) == (NO_CONFIDENCES, (), 52)
-    assert [(loss.case_key, loss.kind, loss.loss) for loss in figures.top] == [("y", SLIP, None)]
+    assert [(loss.case_key, loss.kind, loss.loss) for loss in figures.top] == [
+        ("y", SUSPECTED_HUMAN_ERROR, None)
+    ]
 
 
 def test_each_label_has_its_own_threshold():
     pairs, *_ = history(("a", "fox", 0.6, ["fox"], None), ("b", "fox", 0.5, ["fox"], None))
-    found = sure_from(pairs.of("v1", "alarm"), POLICY.levers[0])
+    found = compute_confidence_thresholds(pairs.select("v1", "alarm"), POLICY.levers[0])
     assert {row.label: round(row.confidence, 3) for row in found} == {"bear": 0.9, "fox": 0.55}
 
 
 def test_no_threshold_without_pairs():
     pairs, *_ = history()
-    assert sure_from(pairs.of("v1", "alarm").clear(), Lever("alarm", ("bear",))) == ()
+    assert (
+        compute_confidence_thresholds(
+            pairs.select("v1", "alarm").clear(), Lever("alarm", ("bear",))
+        )
+        == ()
+    )
 
 
 def test_numbers_within_the_tolerance_are_no_split():
@@ -182,7 +200,10 @@ def test_numbers_within_the_tolerance_are_no_split():
         ("far", "30", 0.95, ["20", "20.4"], None),
         ("some", "20", 0.5, ["20", "25"], None),
     )
-    assert kinds(*cases, usual="20", policy=HEAT) == {"far": WRONG, "some": SPLIT}
+    assert kinds(*cases, usual="20", policy=HEAT) == {
+        "far": CONFIDENT_WRONG,
+        "some": REVIEWERS_SPLIT,
+    }
 
 
 def test_a_failed_answer_is_no_loss():

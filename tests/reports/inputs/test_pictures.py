@@ -8,10 +8,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.reports.figures.facts import facts_of
-from rollout.reports.inputs.divergences import PICTURED, TOP
-from rollout.reports.inputs.pictures import LARGEST, embedded, is_link, no_media, picture_of
-from rollout.reports.pages.html_report import html_report
+from rollout.reports.figures.facts import compute_report_facts
+from rollout.reports.inputs.divergences import MAX_LISTED, MAX_PICTURES
+from rollout.reports.inputs.pictures import (
+    MAX_PICTURE_BYTES,
+    embed_picture,
+    find_no_media,
+    find_picture,
+    is_link,
+)
+from rollout.reports.pages.html_report import render_html_report
 
 GIF = b"GIF89a" + bytes(20)
 LINK = "https://pictures.example/7.jpg?size=2&of=bear"
@@ -29,8 +35,10 @@ def inside(content, form="gif"):
 
 @pytest.mark.parametrize("form", FORMS)
 def test_a_small_picture_is_known_by_its_first_bytes(form):
-    assert embedded(FORMS[form]) == inside(FORMS[form], form)
-    assert picture_of([inside(FORMS[form], "svg+xml")], embeds=True) == inside(FORMS[form], form)
+    assert embed_picture(FORMS[form]) == inside(FORMS[form], form)
+    assert find_picture([inside(FORMS[form], "svg+xml")], may_embed=True) == inside(
+        FORMS[form], form
+    )
 
 
 @pytest.mark.parametrize(
@@ -60,20 +68,24 @@ def test_a_small_picture_is_known_by_its_first_bytes(form):
     ],
 )
 def test_what_is_neither_a_picture_nor_a_web_link_is_not_shown(reference):
-    assert picture_of([reference], embeds=True) is None
+    assert find_picture([reference], may_embed=True) is None
 
 
 def test_a_picture_that_is_too_large_is_not_embedded():
-    assert embedded(GIF[:6] + bytes(LARGEST - 6))
-    assert embedded(GIF[:6] + bytes(LARGEST - 5)) is None
-    assert picture_of([inside(GIF[:6] + bytes(LARGEST - 5)), LINK], embeds=True) == LINK
-    assert picture_of([inside(GIF[:6] + bytes(9 * LARGEST)), LINK], embeds=True) == LINK
+    assert embed_picture(GIF[:6] + bytes(MAX_PICTURE_BYTES - 6))
+    assert embed_picture(GIF[:6] + bytes(MAX_PICTURE_BYTES - 5)) is None
+    assert (
+        find_picture([inside(GIF[:6] + bytes(MAX_PICTURE_BYTES - 5)), LINK], may_embed=True) == LINK
+    )
+    assert (
+        find_picture([inside(GIF[:6] + bytes(9 * MAX_PICTURE_BYTES)), LINK], may_embed=True) == LINK
+    )
 
 
 def test_what_is_inside_goes_before_a_link():
-    assert picture_of([LINK, inside(GIF)], embeds=True) == inside(GIF)
-    assert picture_of([LINK, inside(GIF)], embeds=False) == LINK
-    assert picture_of([], embeds=True) is None
+    assert find_picture([LINK, inside(GIF)], may_embed=True) == inside(GIF)
+    assert find_picture([LINK, inside(GIF)], may_embed=False) == LINK
+    assert find_picture([], may_embed=True) is None
 
 
 @given(st.text(max_size=30))
@@ -91,12 +103,14 @@ def test_only_the_worst_cases_are_asked_for_their_pictures(told):
         return dict.fromkeys(keys, (picture, LINK))
 
     inputs, before = told
-    found = facts_of(replace(inputs, media=media)).divergences
+    found = compute_report_facts(replace(inputs, media=media)).divergences
     assert asked == [sorted(row.case_key for row in found.top)]
-    assert len(found.top) == TOP
-    assert [row.picture for row in found.top] == [picture] * PICTURED + [LINK] * (TOP - PICTURED)
+    assert len(found.top) == MAX_LISTED
+    assert [row.picture for row in found.top] == [picture] * MAX_PICTURES + [LINK] * (
+        MAX_LISTED - MAX_PICTURES
+    )
     assert {row.picture for row in before.divergences.top} == {None}
-    assert no_media(["a"]) == {}
+    assert find_no_media(["a"]) == {}
 
 
 @pytest.fixture
@@ -107,13 +121,13 @@ def page(told):
     def media(keys):
         return {key: (LINK,) if int(key[-1]) % 2 else (inside(GIF),) for key in keys}
 
-    facts = facts_of(replace(inputs, media=media))
-    return facts, html_report(facts)
+    facts = compute_report_facts(replace(inputs, media=media))
+    return facts, render_html_report(facts)
 
 
 def test_a_picture_stands_once_in_the_page_and_says_of_which_case_it_is(page):
     facts, text = page
-    worst = [row.case_key for row in facts.divergences.top[:PICTURED] if row.picture[0] == "d"]
+    worst = [row.case_key for row in facts.divergences.top[:MAX_PICTURES] if row.picture[0] == "d"]
     assert worst
     assert re.findall(r'<img class="case" src="([^"]*)" alt="([^"]*)">', text) == [
         (inside(GIF), f"Picture of case {key}") for key in worst
@@ -124,7 +138,7 @@ def test_a_link_leads_away_without_saying_from_where(page):
     facts, text = page
     links = re.findall(r'<a href="([^"#][^"]*)" ([^>]*)>Picture', text)
     rows = [row for row in facts.divergences.top if row.picture == LINK]
-    worst = [row for row in facts.divergences.top[:PICTURED] if row.picture == LINK]
+    worst = [row for row in facts.divergences.top[:MAX_PICTURES] if row.picture == LINK]
     assert links == [(LINK.replace("&", "&amp;"), 'rel="noreferrer noopener"')] * len(rows + worst)
 
 
@@ -138,6 +152,6 @@ def test_a_kept_report_that_says_something_else_shows_no_picture(page):
         "javascript:alert(1)",
     )
     top = tuple(replace(row, picture=evil[n % 3]) for n, row in enumerate(found.top))
-    text = html_report(replace(facts, divergences=replace(found, top=top)))
+    text = render_html_report(replace(facts, divergences=replace(found, top=top)))
     assert "<img" not in text
     assert not [one for one in evil if one.partition(":")[2] in text]

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 
 from rollout.core.scope.events import IncidentOpened
-from rollout.formats.policy.reader import load_policy
-from rollout.reports.figures.facts import facts_of
-from rollout.reports.figures.report_version import Changed
-from rollout.reports.pages.html_report import html_report
+from rollout.formats.policy.reader import parse_policy
+from rollout.reports.figures.facts import compute_report_facts
+from rollout.reports.figures.report_version import FigureChange
+from rollout.reports.pages.html_report import render_html_report
 
 VOID = {"meta", "br", "rect", "path", "line", "circle", "link", "img"}
 
@@ -46,7 +46,7 @@ class Page(HTMLParser):
 
 @pytest.fixture(scope="module")
 def text(facts):
-    return html_report(facts)
+    return render_html_report(facts)
 
 
 @pytest.fixture(scope="module")
@@ -119,32 +119,32 @@ def test_light_dark_paper_and_phone_are_thought_of(text):
 def test_what_people_wrote_is_text_and_no_page(facts):
     row = replace(facts.divergences.top[0], human="<script>alert(1)</script>")
     evil = replace(facts, divergences=replace(facts.divergences, top=(row,)))
-    shown = html_report(evil)
+    shown = render_html_report(evil)
     assert "<script" not in shown
     assert "&lt;script&gt;" in shown
 
 
 def test_without_charts_one_line_says_how_to_get_them(facts, monkeypatch):
     monkeypatch.setitem(sys.modules, "vl_convert", None)
-    text = html_report(facts)
+    text = render_html_report(facts)
     assert "pip install &#39;rollout-controller[charts]&#39;" in text
     drawn = [a for a in Page(text).all("svg") if a.get("role") == "img"]
     assert drawn == []
-    assert text.count("<table") == html_report(facts).count("<table")
+    assert text.count("<table") == render_html_report(facts).count("<table")
 
 
 def test_no_data_never_looks_like_zero(replay_of, case):
-    lone = facts_of(replay_of([case("a", human="bear", model={"v1": "bear"})]))
-    assert '<span class="none">no data</span>' in html_report(lone)
+    lone = compute_report_facts(replay_of([case("a", human="bear", model={"v1": "bear"})]))
+    assert '<span class="none">no data</span>' in render_html_report(lone)
 
 
 def test_a_history_without_any_pair_still_has_a_report(replay_of, case):
-    facts = facts_of(replay_of([case("a", model={"v1": "bear"})]))
-    assert "cannot be compared with people" in html_report(facts)
+    facts = compute_report_facts(replay_of([case("a", model={"v1": "bear"})]))
+    assert "cannot be compared with people" in render_html_report(facts)
 
 
 def test_twelve_cells_over_six_weeks_stay_below_600_kb(replay_of, case):
-    policy = load_policy(
+    policy = parse_policy(
         """
 rollout: many
 timezone: UTC
@@ -169,9 +169,9 @@ tick: 1h
         for day in range(42)
         for hour in range(24)
     ]  # fmt: skip
-    facts = facts_of(replay_of(cases, policy))
+    facts = compute_report_facts(replay_of(cases, policy))
     assert sum(cell.stage == "autonomous" for cell in facts.stages) > 6
-    assert len(html_report(facts).encode()) < 600_000
+    assert len(render_html_report(facts).encode()) < 600_000
 
 
 def test_a_report_of_a_service_says_whether_it_may_still_change_and_what_did(facts):
@@ -183,14 +183,14 @@ def test_a_report_of_a_service_says_whether_it_may_still_change_and_what_did(fac
         kept_back=1,
         version=2,
         due=facts.identity.last,
-        changed=(Changed("price.cases", "1", None),),
+        changed=(FigureChange("price.cases", "1", None),),
     )
-    page = html_report(replace(facts, edition=own))
+    page = render_html_report(replace(facts, edition=own))
     assert "<strong>PROVISIONAL</strong>" in page
     assert "1 case is left out because somebody may still judge it" in page
     assert "What changed since version 1: 1 figure" in page
     assert "price.cases" in page
-    assert "PROVISIONAL" not in html_report(facts)
+    assert "PROVISIONAL" not in render_html_report(facts)
 
 
 def test_a_guard_that_looks_back_says_so_in_words(replay_of, case, bears):
@@ -208,6 +208,6 @@ def test_a_guard_that_looks_back_says_so_in_words(replay_of, case, bears):
         effect="reported",
     )
     inputs = replay_of([case("a", human="bear", model={"v1": "bear"})])
-    text = html_report(facts_of(replace(inputs, events=(*inputs.events, said))))
+    text = render_html_report(compute_report_facts(replace(inputs, events=(*inputs.events, said))))
     assert "over 4 hours: 9 of 40" in text
     assert "4:00:00" not in text

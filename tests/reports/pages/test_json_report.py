@@ -5,32 +5,36 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from rollout.reports.pages.json_report import json_report, plain, report_schema
+from rollout.reports.pages.json_report import (
+    build_report_schema,
+    render_json_report,
+    to_plain_values,
+)
 
 SCHEMA = Path(__file__).parents[3] / "config/report.schema.json"
 
 
 def test_the_report_fits_its_schema(facts):
-    report = json.loads(json_report(facts))
-    jsonschema.Draft202012Validator(json.loads(report_schema())).validate(report)
+    report = json.loads(render_json_report(facts))
+    jsonschema.Draft202012Validator(json.loads(build_report_schema())).validate(report)
     assert report["schema"] == "rollout-report/1"
 
 
 def test_the_written_schema_is_current():
-    assert SCHEMA.read_text(encoding="utf-8") == report_schema(), (
-        "write it anew: python -c 'from rollout.reports.pages.json_report import report_schema; "
-        'print(report_schema(), end="")\' > config/report.schema.json'
+    assert SCHEMA.read_text(encoding="utf-8") == build_report_schema(), (
+        "write it anew: python -c 'from rollout.reports.pages.json_report import "
+        'build_report_schema; print(build_report_schema(), end="")\' > config/report.schema.json'
     )
 
 
 def test_a_report_of_another_form_is_told_apart(facts):
-    report = {**json.loads(json_report(facts)), "schema": "rollout-report/2"}
+    report = {**json.loads(render_json_report(facts)), "schema": "rollout-report/2"}
     with pytest.raises(jsonschema.ValidationError):
-        jsonschema.validate(report, json.loads(report_schema()))
+        jsonschema.validate(report, json.loads(build_report_schema()))
 
 
 def test_numbers_are_not_rounded(facts):
-    report = json.loads(json_report(facts))
+    report = json.loads(render_json_report(facts))
     agreement = facts.agreements[0].agreement
     assert report["agreements"][0]["agreement"]["rate"] == agreement.count / agreement.n
 
@@ -38,11 +42,11 @@ def test_numbers_are_not_rounded(facts):
 def test_what_is_no_number_is_refused(facts):
     broken = replace(facts, price=replace(facts.price, cost=float("nan")))
     with pytest.raises(ValueError, match="nan"):
-        json_report(broken)
+        render_json_report(broken)
 
 
 def test_the_report_of_the_story_stays_the_same(facts, snapshot):
-    assert rounded(plain(facts)) == snapshot
+    assert rounded(to_plain_values(facts)) == snapshot
 
 
 def rounded(value):

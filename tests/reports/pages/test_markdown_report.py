@@ -4,8 +4,8 @@ from dataclasses import replace
 
 import pytest
 
-from rollout.reports.figures.report_version import Changed
-from rollout.reports.pages.markdown_report import WORST, markdown_report
+from rollout.reports.figures.report_version import FigureChange
+from rollout.reports.pages.markdown_report import MAX_DIVERGENCES, render_markdown_report
 
 
 def rows_of(text, title):
@@ -20,7 +20,7 @@ def edited(facts, **changed):
 
 
 def test_every_cell_has_a_row_with_its_stage_and_interval(facts):
-    rows = rows_of(markdown_report(facts), "Where each cell stands")
+    rows = rows_of(render_markdown_report(facts), "Where each cell stands")
     assert len(rows) == len(facts.stages)
     assert {row[1] for row in rows} == {cell.stage for cell in facts.stages}
     empty = [row for row in rows if row[5] == "0"]
@@ -28,10 +28,10 @@ def test_every_cell_has_a_row_with_its_stage_and_interval(facts):
 
 
 def test_the_five_dearest_divergences_are_named(facts):
-    rows = rows_of(markdown_report(facts), "The dearest of")
-    assert len(rows) == WORST
+    rows = rows_of(render_markdown_report(facts), "The dearest of")
+    assert len(rows) == MAX_DIVERGENCES
     named = [row[0].replace("\\", "") for row in rows]
-    assert named == [one.case_key for one in facts.divergences.top[:WORST]]
+    assert named == [one.case_key for one in facts.divergences.top[:MAX_DIVERGENCES]]
 
 
 def test_labels_that_look_like_markup_are_text(facts):
@@ -39,7 +39,7 @@ def test_labels_that_look_like_markup_are_text(facts):
         replace(one, case_key="a|b", human="<img src=x>", model="[x](http://x) @all")
         for one in facts.divergences.top
     )
-    text = markdown_report(replace(facts, divergences=replace(facts.divergences, top=top)))
+    text = render_markdown_report(replace(facts, divergences=replace(facts.divergences, top=top)))
     assert "a\\|b" in text
     assert "<img" not in text.replace("\\<img", "")
     assert "\\[x\\](http" in text
@@ -48,7 +48,9 @@ def test_labels_that_look_like_markup_are_text(facts):
 
 def test_without_divergences_it_says_so(facts):
     none = replace(facts.divergences, count=0, top=())
-    assert "None: model and people agree" in markdown_report(replace(facts, divergences=none))
+    assert "None: model and people agree" in render_markdown_report(
+        replace(facts, divergences=none)
+    )
 
 
 @pytest.mark.parametrize(
@@ -59,13 +61,13 @@ def test_without_divergences_it_says_so(facts):
     ],
 )
 def test_it_says_whether_it_may_still_change(facts, changed, says):
-    assert says in markdown_report(edited(facts, **changed))
-    assert "A replay of recorded history." in markdown_report(facts)
+    assert says in render_markdown_report(edited(facts, **changed))
+    assert "A replay of recorded history." in render_markdown_report(facts)
 
 
 def test_what_changed_since_the_last_version_is_listed_and_the_rest_counted(facts):
-    changed = tuple(Changed(f"rows[{number}].n", "1", None) for number in range(12))
-    text = markdown_report(edited(facts, version=3, changed=changed, more_changed=5))
+    changed = tuple(FigureChange(f"rows[{number}].n", "1", None) for number in range(12))
+    text = render_markdown_report(edited(facts, version=3, changed=changed, more_changed=5))
     rows = rows_of(text, "What changed since version 2: 17 figures")
     assert len(rows) == 10
     assert rows[0] == ["rows\\[0\\].n", "1", "no data"]

@@ -5,12 +5,17 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.reports.figures.drift import Unseen
-from rollout.reports.figures.slices import FoundSlice
-from rollout.reports.pages.cell_rows import cell_rows
-from rollout.reports.pages.html_report import beyond, confused, html_report, leading
-from rollout.reports.pages.markdown_report import markdown_report
-from rollout.reports.pages.summary import sentences
+from rollout.reports.figures.drift import NewValue
+from rollout.reports.figures.slices import DivergentSlice
+from rollout.reports.pages.cell_rows import build_cell_rows
+from rollout.reports.pages.html_report import (
+    find_confusions,
+    render_html_report,
+    take_leading,
+    take_remaining,
+)
+from rollout.reports.pages.markdown_report import render_markdown_report
+from rollout.reports.pages.summary import describe_results
 from tests.reports.conftest import NOON
 
 WAITS = (
@@ -20,7 +25,7 @@ WAITS = (
 
 
 def found(name, kind, follows="cases"):
-    return FoundSlice(
+    return DivergentSlice(
         names=((kind, name),), name=name, words="", n=120, differ=41, share=41 / 120, low=0.26,
         high=0.43, method="exact", elsewhere=0.03, at_least=0.17, p=1e-9, also=(), model_right=2,
         people_right=30, follows=follows,
@@ -33,7 +38,7 @@ def with_slices(facts, *slices):
 
 
 def told(facts, start, view=None):
-    return [line for line in sentences(facts, view) if line.startswith(start)]
+    return [line for line in describe_results(facts, view) if line.startswith(start)]
 
 
 def test_slices_are_named_with_counts_and_with_whose_fault_they_are(facts):
@@ -55,19 +60,19 @@ def test_labels_and_what_comes_after_the_first_three_stay_in_their_table(facts):
 def test_a_proposal_that_waits_for_people_comes_first(facts):
     first, *rest = facts.evidence
     waiting = replace(first, decides_next=WAITS)
-    lines = sentences(replace(facts, evidence=(waiting, *rest)))
+    lines = describe_results(replace(facts, evidence=(waiting, *rest)))
     assert lines[0] == f"{first.site} · {first.window}: v1's {WAITS}."
-    assert not any("waits for people" in line for line in sentences(facts))
+    assert not any("waits for people" in line for line in describe_results(facts))
 
 
 def test_proposals_beyond_three_are_counted(facts):
     waiting = replace(facts.evidence[0], decides_next=WAITS)
-    lines = sentences(replace(facts, evidence=(waiting,) * 5))
+    lines = describe_results(replace(facts, evidence=(waiting,) * 5))
     assert lines[3] == "2 more proposals in the table below."
 
 
 def test_a_value_that_came_after_shadow_is_named_with_its_share(facts):
-    new = Unseen("creek", "form", "new", 40, 90, "creek-7", NOON + timedelta(days=1), "")
+    new = NewValue("creek", "form", "new", 40, 90, "creek-7", NOON + timedelta(days=1), "")
     (line,) = told(replace(facts, drifts=replace(facts.drifts, unseen=(new,))), "creek had")
     assert "form “new” while it was in shadow, and 40 of 90 since" in line
     assert "Tue 3 Mar 12:00" in line
@@ -75,14 +80,14 @@ def test_a_value_that_came_after_shadow_is_named_with_its_share(facts):
 
 def test_an_operator_reads_less_on_top_than_an_engineer(facts):
     told_less = with_slices(facts, found("scanner worn", "scanner"))
-    assert set(sentences(told_less, "operator")) < set(sentences(told_less))
+    assert set(describe_results(told_less, "operator")) < set(describe_results(told_less))
     assert not told(told_less, "v1 ", "operator")
 
 
 @pytest.mark.parametrize("count", [1, 5])
 def test_the_first_cases_of_each_kind_are_open_and_the_rest_is_behind(facts, count):
     (losses,) = facts.losses
-    first, rest = leading(losses.top, count), beyond(losses.top, count)
+    first, rest = take_leading(losses.top, count), take_remaining(losses.top, count)
     assert sorted(first + rest, key=repr) == sorted(losses.top, key=repr)
     assert {row.kind for row in first} == {row.kind for row in losses.top}
     assert max(sum(r.kind == row.kind for r in first) for row in first) <= count
@@ -90,9 +95,9 @@ def test_the_first_cases_of_each_kind_are_open_and_the_rest_is_behind(facts, cou
 
 def test_what_is_taken_for_what_is_told_in_words(facts):
     (figures,) = facts.agreements
-    pair = confused(figures.label_matrix, 1)[0]
-    page = html_report(facts, "engineer")
-    assert f"{pair.human} for {pair.model} ({pair.times} of {pair.of})" in page
+    pair = find_confusions(figures.label_matrix, 1)[0]
+    page = render_html_report(facts, "engineer")
+    assert f"{pair.human} for {pair.model} ({pair.times} of {pair.human_total})" in page
 
 
 def test_cells_that_are_held_back_are_told_before_all_else_and_once_each(facts):
@@ -102,18 +107,18 @@ def test_cells_that_are_held_back_are_told_before_all_else_and_once_each(facts):
     )
     other = replace(first, version="v0", acting=not first.acting)
     waiting = replace(first, window="night", decides_next=WAITS)
-    lines = sentences(replace(facts, evidence=(first, other, waiting, *rest)))
+    lines = describe_results(replace(facts, evidence=(first, other, waiting, *rest)))
     assert lines[0] == f"{first.site} · {first.window} is {held}."
     assert WAITS in lines[1]
 
 
 def test_the_page_and_the_markdown_say_the_same_of_a_cell(facts):
-    rows = list(cell_rows(facts))
-    page, text = html_report(facts, "operator"), markdown_report(facts)
+    rows = list(build_cell_rows(facts))
+    page, text = render_html_report(facts, "operator"), render_markdown_report(facts)
     assert [row.cell for row in rows] == [
         "creek · day", "creek · night", "meadow · day", "meadow · night"
     ]  # fmt: skip
     told = rows[2]
     assert (told.estimate, told.units, told.bound) == ("100\xa0%", 1, "≥ 2.8\xa0%")
     assert f'<td class="n" data-label="Agreement">{told.estimate}' in page
-    assert f"| {told.estimate} | {told.bound}, {told.asked} | 1 |" in text
+    assert f"| {told.estimate} | {told.bound}, {told.threshold} | 1 |" in text

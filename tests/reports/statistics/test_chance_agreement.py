@@ -7,13 +7,13 @@ import polars as pl
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from rollout.reports.figures.ratings import alpha, people
+from rollout.reports.figures.ratings import compute_alpha, compute_rater_agreement
 from rollout.reports.statistics.chance_agreement import (
-    ac1,
-    ac1_with_interval,
-    both_with_intervals,
-    kappa,
-    kappa_with_interval,
+    compute_ac1,
+    compute_ac1_with_interval,
+    compute_kappa,
+    compute_kappa_and_ac1,
+    compute_kappa_with_interval,
 )
 
 CIFAR = Path(__file__).parents[4] / "shared/data/cifar10-humans"
@@ -30,7 +30,7 @@ def test_kappa_is_scikit_learns():
         rows, columns = np.indices(table.shape)
         weights = table.ravel()
         theirs = cohen_kappa_score(rows.ravel(), columns.ravel(), sample_weight=weights)
-        assert kappa(table) == pytest.approx(theirs, abs=1e-12)
+        assert compute_kappa(table) == pytest.approx(theirs, abs=1e-12)
 
 
 def test_ac1_is_what_the_paper_says_case_by_case():
@@ -39,7 +39,7 @@ def test_ac1_is_what_the_paper_says_case_by_case():
         used = [(table[k].sum() + table[:, k].sum()) / (2 * n) for k in range(labels)]
         chance = sum(share * (1 - share) for share in used) / (labels - 1)
         seen = sum(table[k, k] for k in range(labels)) / n
-        assert ac1(table) == pytest.approx((seen - chance) / (1 - chance), abs=1e-12)
+        assert compute_ac1(table) == pytest.approx((seen - chance) / (1 - chance), abs=1e-12)
 
 
 def test_alpha_is_krippendorffs_package():
@@ -49,44 +49,50 @@ def test_alpha_is_krippendorffs_package():
         counts[::7] = 0
         counts[1::7] = np.minimum(counts[1::7], 1)
         theirs = krippendorff.alpha(value_counts=counts, level_of_measurement="nominal")
-        assert alpha(counts) == pytest.approx(theirs, abs=1e-12)
+        assert compute_alpha(counts) == pytest.approx(theirs, abs=1e-12)
 
 
 def test_ten_bears_each_without_overlap_agree_worse_than_chance():
     table = np.array([[0.0, 10], [10, 980]])
     assert np.trace(table) / table.sum() == 0.98
-    assert kappa(table) == pytest.approx(-0.01, abs=5e-4)
+    assert compute_kappa(table) == pytest.approx(-0.01, abs=5e-4)
 
 
 def test_a_model_that_never_fires_has_no_kappa_to_show():
-    assert kappa(np.array([[0.0, 10], [0, 990]])) == 0.0
+    assert compute_kappa(np.array([[0.0, 10], [0, 990]])) == 0.0
 
 
 @pytest.mark.parametrize("table", [np.zeros((2, 2)), np.array([[7.0]])])
 def test_without_cases_or_with_one_label_nothing_is_corrected(table):
-    assert kappa(table) is None
-    assert kappa_with_interval(table).value is None
-    assert ac1(table) is None
+    assert compute_kappa(table) is None
+    assert compute_kappa_with_interval(table).value is None
+    assert compute_ac1(table) is None
 
 
 def test_intervals_hold_the_value_and_stay_the_same():
     for table in tables(4, 8):
-        for found in (kappa_with_interval(table), ac1_with_interval(table)):
+        for found in (compute_kappa_with_interval(table), compute_ac1_with_interval(table)):
             assert found.low < found.value < found.high
-        assert kappa_with_interval(table) == kappa_with_interval(table)
+        assert compute_kappa_with_interval(table) == compute_kappa_with_interval(table)
 
 
 @pytest.mark.parametrize("effective", [1.0, 0.3])
 def test_both_together_are_what_each_is_alone(effective):
     odd = [np.zeros((2, 2)), np.array([[7.0]]), np.diag([7.0, 0.0]), np.diag([3.0, 4.0])]
     for table in [*tables(4, 8), *odd]:
-        alone = kappa_with_interval(table, effective), ac1_with_interval(table, effective)
-        assert both_with_intervals(table, effective) == alone
+        alone = (
+            compute_kappa_with_interval(table, effective),
+            compute_ac1_with_interval(table, effective),
+        )
+        assert compute_kappa_and_ac1(table, effective) == alone
 
 
 def test_fewer_independent_cases_widen_the_interval():
     table = np.array([[80.0, 12], [9, 200]])
-    whole, bursts = kappa_with_interval(table), kappa_with_interval(table, effective=0.2)
+    whole, bursts = (
+        compute_kappa_with_interval(table),
+        compute_kappa_with_interval(table, effective=0.2),
+    )
     assert bursts.high - bursts.low > 1.8 * (whole.high - whole.low)
 
 
@@ -97,17 +103,17 @@ def test_the_interval_covers_with_many_labels_and_a_rare_one():
     truth = np.outer(often, np.full(5, 0.05 / 4))
     np.fill_diagonal(truth, often * 0.95)
     drawn = generator.multinomial(1000, truth.ravel(), 150).reshape(-1, 5, 5)
-    found = [kappa_with_interval(table.astype(float)) for table in drawn]
-    assert np.mean([f.low <= kappa(truth) <= f.high for f in found]) > 0.9
+    found = [compute_kappa_with_interval(table.astype(float)) for table in drawn]
+    assert np.mean([f.low <= compute_kappa(truth) <= f.high for f in found]) > 0.9
 
 
 def test_a_case_that_one_person_judged_says_nothing_of_people():
-    found = people(np.array([[1, 0], [0, 1]]), np.array([0, 1]))
+    found = compute_rater_agreement(np.array([[1, 0], [0, 1]]), np.array([0, 1]))
     assert (found.cases, found.pairwise, found.alpha.value) == (0, None, None)
 
 
 def test_people_who_always_say_the_same_have_no_alpha():
-    found = people(np.array([[2, 0], [2, 0]]), np.array([0, 1]))
+    found = compute_rater_agreement(np.array([[2, 0], [2, 0]]), np.array([0, 1]))
     assert found.pairwise == 1.0
     assert (found.alpha.value, found.alpha.low) == (None, None)
 
@@ -116,8 +122,8 @@ def test_resampling_units_widens_the_interval_of_bursts():
     generator = np.random.default_rng(6)
     one = generator.multinomial(1, [0.5, 0.5], (80, 2)).sum(axis=1)
     burst = np.repeat(one, 6, axis=0)
-    alone = people(burst, np.arange(len(burst))).alpha
-    together = people(burst, np.repeat(np.arange(80), 6)).alpha
+    alone = compute_rater_agreement(burst, np.arange(len(burst))).alpha
+    together = compute_rater_agreement(burst, np.repeat(np.arange(80), 6)).alpha
     assert together.high - together.low > 1.8 * (alone.high - alone.low)
 
 
@@ -126,7 +132,7 @@ def test_the_golden_agreement_of_annotators_comes_out():
     with gzip.open(CIFAR / "human_counts.csv.gz") as file:
         frame = pl.read_csv(file.read())
     counts = frame.drop("case_key").to_numpy().astype(np.int64)
-    found = people(counts, np.arange(len(counts)))
-    assert alpha(counts) == pytest.approx(0.915055, abs=5e-7)
+    found = compute_rater_agreement(counts, np.arange(len(counts)))
+    assert compute_alpha(counts) == pytest.approx(0.915055, abs=5e-7)
     assert found.pairwise == pytest.approx(0.923530, abs=5e-7)
     assert found.verdicts == 511_000

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rollout.reports.statistics.concurrent_change import log_e_concurrent
+from rollout.reports.statistics.concurrent_change import compute_concurrent_log_e
 
 SEED, RUNS, LOOKS = 7, 400, 20
 
@@ -18,17 +18,17 @@ SEED, RUNS, LOOKS = 7, 400, 20
     ],
 )
 def test_the_vectors_of_the_statistics(model, people, share, log_e):
-    assert log_e_concurrent(model, people, share=share) == pytest.approx(log_e, abs=5e-10)
+    assert compute_concurrent_log_e(model, people, share=share) == pytest.approx(log_e, abs=5e-10)
 
 
 def test_no_units_say_nothing():
-    assert log_e_concurrent((), (), share=0.5) == pytest.approx(0, abs=1e-12)
-    assert log_e_concurrent((0, 0), (0, 0), share=0.9) == pytest.approx(0, abs=1e-12)
+    assert compute_concurrent_log_e((), (), share=0.5) == pytest.approx(0, abs=1e-12)
+    assert compute_concurrent_log_e((0, 0), (0, 0), share=0.9) == pytest.approx(0, abs=1e-12)
 
 
 def test_the_two_sides_may_be_told_the_other_way_round():
-    there = log_e_concurrent((60, 30), (20, 20), share=0.7)
-    back = log_e_concurrent((20, 20), (60, 30), share=0.3)
+    there = compute_concurrent_log_e((60, 30), (20, 20), share=0.7)
+    back = compute_concurrent_log_e((20, 20), (60, 30), share=0.3)
     assert there == pytest.approx(back, abs=1e-12)
 
 
@@ -42,7 +42,7 @@ def test_a_test_that_looks_daily_is_wrong_in_one_run_of_twenty_at_most():
             comes = chance.multinomial(60, chance.dirichlet((3, 2, 1)))
             held = chance.binomial(comes, 0.3)
             counts += np.array([comes - held, held])
-            if log_e_concurrent(counts[0], counts[1], share=0.7) >= np.log(20):
+            if compute_concurrent_log_e(counts[0], counts[1], share=0.7) >= np.log(20):
                 ever += 1
                 break
     assert ever / RUNS <= 0.05
@@ -58,4 +58,4 @@ def test_a_test_that_looks_daily_is_wrong_in_one_run_of_twenty_at_most():
 )
 def test_what_is_no_count_is_refused(model, people, share, says):
     with pytest.raises(ValueError, match=says):
-        log_e_concurrent(model, people, share=share)
+        compute_concurrent_log_e(model, people, share=share)

@@ -3,13 +3,13 @@ import pytest
 from statsmodels.stats.proportion import proportion_confint
 
 from rollout.reports.statistics.intervals import (
-    at_most,
     clopper_pearson,
-    clustered_share,
-    independent_share,
-    paired_change,
-    share,
-    weighted_share,
+    compute_clustered_share,
+    compute_independent_share,
+    compute_paired_change,
+    compute_share,
+    compute_upper_bound,
+    compute_weighted_share,
 )
 
 
@@ -36,15 +36,19 @@ def test_shares_agree_with_statsmodels():
 
 @pytest.mark.parametrize(("n", "bound"), [(59, 0.05), (149, 0.02), (299, 0.01), (598, 0.005)])
 def test_no_error_in_so_many_audits_bounds_the_rate(n, bound):
-    assert at_most(0, n) < bound < at_most(0, n - 1) * 1.001
+    assert compute_upper_bound(0, n) < bound < compute_upper_bound(0, n - 1) * 1.001
 
 
 def test_no_cases_are_no_data_and_not_zero():
-    for nothing in (share(0, 0), clustered_share([], []), weighted_share([], [])):
+    for nothing in (
+        compute_share(0, 0),
+        compute_clustered_share([], []),
+        compute_weighted_share([], []),
+    ):
         assert (nothing.rate, nothing.low, nothing.high) == (None, None, None)
-    assert at_most(0, 0) is None
-    assert paired_change(0, 0, 0).per_100 is None
-    assert share(0, 10).rate == 0.0
+    assert compute_upper_bound(0, 0) is None
+    assert compute_paired_change(0, 0, 0).per_100 is None
+    assert compute_share(0, 10).rate == 0.0
 
 
 @pytest.mark.parametrize(
@@ -58,7 +62,7 @@ def test_no_cases_are_no_data_and_not_zero():
 def test_weighted_shares_have_the_published_values(counts, rate, effective, low, high):
     n1, e1, p1, n2, e2, p2 = counts
     errors = [1] * e1 + [0] * (n1 - e1) + [1] * e2 + [0] * (n2 - e2)
-    found = weighted_share(errors, [p1] * n1 + [p2] * n2)
+    found = compute_weighted_share(errors, [p1] * n1 + [p2] * n2)
     assert (found.rate, found.effective) == pytest.approx((rate, effective))
     assert (found.low, found.high) == pytest.approx((low, high), abs=1e-7)
 
@@ -68,7 +72,7 @@ def test_mixed_review_needs_weights():
     right = [1] * 7000 + [0] * 3000 + [1] * 1782 + [0] * 18
     chances = [1.0] * 10_000 + [0.02] * 1800
     assert sum(right) / len(right) == pytest.approx(0.744, abs=5e-4)
-    assert weighted_share(right, chances).rate == pytest.approx(0.961)
+    assert compute_weighted_share(right, chances).rate == pytest.approx(0.961)
 
 
 @pytest.mark.parametrize(
@@ -80,44 +84,49 @@ def test_mixed_review_needs_weights():
     ],
 )
 def test_changes_have_the_published_intervals(b, c, n, change, low, high):
-    found = paired_change(b, c, n)
+    found = compute_paired_change(b, c, n)
     assert (found.per_100, found.low, found.high) == pytest.approx((change, low, high), abs=5e-7)
 
 
 def test_single_cases_are_no_clusters():
-    assert clustered_share([1, 0, 1, 1], [1, 1, 1, 1]) == share(3, 4)
+    assert compute_clustered_share([1, 0, 1, 1], [1, 1, 1, 1]) == compute_share(3, 4)
 
 
 def test_copies_of_a_case_add_nothing():
-    alone = share(90, 100)
-    copied = clustered_share([5] * 90 + [0] * 10, [5] * 100)
+    alone = compute_share(90, 100)
+    copied = compute_clustered_share([5] * 90 + [0] * 10, [5] * 100)
     assert copied.n == 500
     assert copied.effective == pytest.approx(100)
     assert (copied.low, copied.high) == pytest.approx((alone.low, alone.high))
 
 
 def test_copies_without_an_error_add_nothing_either():
-    copied = clustered_share([5] * 100, [5] * 100)
+    copied = compute_clustered_share([5] * 100, [5] * 100)
     assert copied.effective == pytest.approx(100)
-    assert copied.low == pytest.approx(share(100, 100).low)
+    assert copied.low == pytest.approx(compute_share(100, 100).low)
 
 
 def test_changes_over_copies_count_the_units():
     gaps, sizes = np.array([5] * 12 + [-5] * 4 + [0] * 984), np.full(1000, 5)
-    effective = independent_share(gaps, sizes, np.abs(gaps))
+    effective = compute_independent_share(gaps, sizes, np.abs(gaps))
     assert effective == pytest.approx(1 / 5)
-    copied, alone = paired_change(60, 20, 5000, effective), paired_change(12, 4, 1000)
+    copied, alone = (
+        compute_paired_change(60, 20, 5000, effective),
+        compute_paired_change(12, 4, 1000),
+    )
     assert (copied.low, copied.high) == pytest.approx((alone.low, alone.high))
 
 
 def test_unlike_cases_of_a_unit_are_as_good_as_alone():
-    assert independent_share([0] * 50, [2] * 50, [2] * 50) == 1.0
+    assert compute_independent_share([0] * 50, [2] * 50, [2] * 50) == 1.0
 
 
 def test_copies_of_a_drawn_case_add_nothing_to_a_weighted_share():
     errors, chances = [0] * 92 + [1] * 8, [0.5] * 40 + [0.1] * 60
-    alone = weighted_share(errors, chances)
-    copied = weighted_share(np.repeat(errors, 4), np.repeat(chances, 4), np.repeat(range(100), 4))
+    alone = compute_weighted_share(errors, chances)
+    copied = compute_weighted_share(
+        np.repeat(errors, 4), np.repeat(chances, 4), np.repeat(range(100), 4)
+    )
     assert copied.n == 400
     assert (copied.rate, copied.effective) == pytest.approx((alone.rate, alone.effective))
     assert (copied.low, copied.high) == pytest.approx((alone.low, alone.high))
@@ -125,12 +134,12 @@ def test_copies_of_a_drawn_case_add_nothing_to_a_weighted_share():
 
 def test_copies_without_an_error_add_nothing_to_a_weighted_share_either():
     chances = [0.5] * 40 + [0.1] * 60
-    alone = weighted_share([0] * 100, chances)
-    copied = weighted_share([0] * 400, np.repeat(chances, 4), np.repeat(range(100), 4))
+    alone = compute_weighted_share([0] * 100, chances)
+    copied = compute_weighted_share([0] * 400, np.repeat(chances, 4), np.repeat(range(100), 4))
     assert copied.effective == pytest.approx(alone.effective)
     assert copied.high == pytest.approx(alone.high)
 
 
 def test_all_wrong_is_all_and_no_more():
-    found = weighted_share([1] * 7, [0.3, 0.7, 0.9, 0.11, 0.13, 0.17, 0.19])
+    found = compute_weighted_share([1] * 7, [0.3, 0.7, 0.9, 0.11, 0.13, 0.17, 0.19])
     assert (found.rate, found.high) == (1.0, 1.0)

@@ -8,19 +8,26 @@ import pytest
 from argon2 import PasswordHasher
 
 from rollout.core.errors import (
-    HouseInhabited,
-    NotAllowed,
-    PersonRefused,
-    TooManyTries,
-    Unauthenticated,
+    AdminExistsError,
+    InvalidAccountError,
+    NotAllowedError,
+    TooManyAttemptsError,
+    UnauthenticatedError,
 )
-from rollout.core.scope.permissions import Right
-from rollout.services.access.authentication import Door
+from rollout.core.scope.permissions import AssignedRole
+from rollout.services.access.authentication import Authenticator
 from rollout.services.access.keys import write_token
-from rollout.services.access.sign_in import AT_ONCE, IN_LINE, SigningIn
-from rollout.services.access.users import Amendment, amend, everybody, first_admin, first_link, link
-from rollout.services.support.clock import SetClock
-from rollout.store.access.users import People
+from rollout.services.access.sign_in import MAX_CONCURRENT_HASHES, MAX_WAITING_HASHES, SignIn
+from rollout.services.access.users import (
+    AccountUpdate,
+    create_first_admin,
+    create_first_link,
+    create_sign_in_link,
+    load_accounts,
+    update_account,
+)
+from rollout.services.support.clock import ManualClock
+from rollout.store.access.users import Users
 from tests.factories import DAY, NOON
 from tests.services.houses import ADA, BO, BOX, PASSWORD, chain_of, chance, furnish, kinds
 
@@ -31,12 +38,12 @@ ISSUER = "https://id.example.org"
 
 @pytest.fixture
 def clock():
-    return SetClock(NOON)
+    return ManualClock(NOON)
 
 
 @pytest.fixture
 def signing(database, clock):
-    return SigningIn(database, clock, chance, QUICK)
+    return SignIn(database, clock, chance, QUICK)
 
 
 @pytest.fixture
@@ -47,13 +54,13 @@ def house(database, signing):
 
 
 def sign_in(signing, name="bo", password=PASSWORD, address="10.0.0.1"):
-    return signing.by_password(name, password, address=address, at=NOON)
+    return signing.sign_in_with_password(name, password, address=address, at=NOON)
 
 
 def in_session(database, clock, signed_in):
     try:
-        return Door(database, clock).caller_of_session(signed_in.token, NOON).name
-    except Unauthenticated:
+        return Authenticator(database, clock).authenticate_session(signed_in.token, NOON).name
+    except UnauthenticatedError:
         return None
 
 
@@ -77,7 +84,7 @@ def test_the_right_password_begins_a_session(house, signing, clock):
     ],
 )
 def test_one_answer_for_whatever_is_wrong_with_name_or_password(house, signing, name, password):
-    with pytest.raises(Unauthenticated, match="the name or the password is wrong"):
+    with pytest.raises(UnauthenticatedError, match="the name or the password is wrong"):
         sign_in(signing, name, password)
 
 
@@ -89,61 +96,61 @@ def test_an_unknown_name_costs_the_work_of_a_known_one(house, database, clock):
             verified.append(hash)
             return super().verify(hash, password)
 
-    signing = SigningIn(database, clock, chance, Watched(1, 8, 1))
+    signing = SignIn(database, clock, chance, Watched(1, 8, 1))
     for name in ("bo", "eve"):
-        with pytest.raises(Unauthenticated):
+        with pytest.raises(UnauthenticatedError):
             sign_in(signing, name, OTHER)
     assert len(verified) == 2
     assert len({text.split("$")[3] for text in verified}) == 1  # the same cost
 
 
 def test_nothing_of_a_password_stands_in_the_database(house, database):
-    with database.reading() as transaction:
-        people = People(transaction)
-        kept = people.password(people.find("bo"))
+    with database.begin_read() as transaction:
+        people = Users(transaction)
+        kept = people.load_password_hash(people.find("bo"))
     assert kept.startswith("$argon2id$")
     assert PASSWORD not in kept + repr(chain_of(house))
 
 
 def test_a_password_is_hashed_anew_when_the_cost_changed(house, database, clock):
     dearer = PasswordHasher(time_cost=2, memory_cost=16, parallelism=1)
-    sign_in(SigningIn(database, clock, chance, dearer))
-    with database.reading() as transaction:
-        kept = People(transaction).password(People(transaction).find("bo"))
+    sign_in(SignIn(database, clock, chance, dearer))
+    with database.begin_read() as transaction:
+        kept = Users(transaction).load_password_hash(Users(transaction).find("bo"))
     assert not dearer.check_needs_rehash(kept)
-    sign_in(SigningIn(database, clock, chance, dearer))
+    sign_in(SignIn(database, clock, chance, dearer))
 
 
 @pytest.mark.parametrize("password", ["", "elevenlette", "x" * 257, "bo-bo-bo-bo"])
 def test_a_password_that_could_be_guessed_is_refused(house, signing, password):
-    with pytest.raises(PersonRefused, match="12 to 256 letters"):
+    with pytest.raises(InvalidAccountError, match="12 to 256 letters"):
         signing.set_password(ADA, "bo", password, at=NOON)
     sign_in(signing)
 
 
 def test_a_name_with_little_around_it_is_no_password(house, signing):
-    with pytest.raises(PersonRefused, match="more than one's name"):
+    with pytest.raises(InvalidAccountError, match="more than one's name"):
         signing.set_password(ADA, "bo", "bo-123456789", at=NOON)
 
 
 def test_who_sets_their_own_password_gives_the_present_one(house, signing, clock):
     before = sign_in(signing)
     for current in (None, OTHER):
-        with pytest.raises(NotAllowed, match="present password is wrong"):
-            signing.set_password(BO, "bo", OTHER, at=NOON, current=current)
-    signing.set_password(BO, "bo", OTHER, at=NOON, current=PASSWORD)
+        with pytest.raises(NotAllowedError, match="current password is wrong"):
+            signing.set_password(BO, "bo", OTHER, at=NOON, current_password=current)
+    signing.set_password(BO, "bo", OTHER, at=NOON, current_password=PASSWORD)
     assert in_session(house, clock, before) is None
     sign_in(signing, password=OTHER)
-    signing.set_password(BO, "bo", PASSWORD, at=NOON, vouched=True)
+    signing.set_password(BO, "bo", PASSWORD, at=NOON, skips_current=True)
     sign_in(signing)
 
 
 def test_nobody_sets_the_password_of_another_but_an_admin(house, signing):
-    with pytest.raises(NotAllowed, match="ask an admin"):
+    with pytest.raises(NotAllowedError, match="ask an admin"):
         signing.set_password(BO, "ada", PASSWORD, at=NOON)
-    with pytest.raises(PersonRefused, match="service account or disabled"):
+    with pytest.raises(InvalidAccountError, match="service account or disabled"):
         signing.set_password(ADA, "box", PASSWORD, at=NOON)
-    with pytest.raises(NotAllowed):
+    with pytest.raises(NotAllowedError):
         signing.set_password(BOX, "box", PASSWORD, at=NOON)
 
 
@@ -154,15 +161,15 @@ def test_a_name_that_failed_five_times_waits_longer_and_longer_but_never_long(
     house, signing, clock
 ):
     for _ in range(5):
-        with pytest.raises(Unauthenticated):
+        with pytest.raises(UnauthenticatedError):
             sign_in(signing, password=OTHER)
-    with pytest.raises(TooManyTries, match="wait 2 s"):
+    with pytest.raises(TooManyAttemptsError, match="wait 2 s"):
         sign_in(signing)
     for _ in range(20):
         clock.since_boot += 30
-        with pytest.raises(Unauthenticated):
+        with pytest.raises(UnauthenticatedError):
             sign_in(signing, password=OTHER)
-    with pytest.raises(TooManyTries, match="wait 31 s"):
+    with pytest.raises(TooManyAttemptsError, match="wait 31 s"):
         sign_in(signing)
     clock.since_boot += 30
     sign_in(signing)
@@ -171,9 +178,9 @@ def test_a_name_that_failed_five_times_waits_longer_and_longer_but_never_long(
 
 def test_an_address_that_tries_many_names_waits_too_and_others_do_not(house, signing):
     for number in range(20):
-        with pytest.raises(Unauthenticated):
+        with pytest.raises(UnauthenticatedError):
             sign_in(signing, f"p{number}", OTHER, "10.0.0.9")
-    with pytest.raises(TooManyTries):
+    with pytest.raises(TooManyAttemptsError):
         sign_in(signing, address="10.0.0.9")
     sign_in(signing, address="10.0.0.1")
 
@@ -187,13 +194,15 @@ def test_who_signs_in_when_many_do_is_refused_and_holds_up_nobody(house, databas
             go.wait(30)
             return super().verify(hash, password)
 
-    signing = SigningIn(database, clock, chance, Slow(1, 8, 1))
-    with ThreadPoolExecutor(IN_LINE) as pool:
-        waiting = [pool.submit(sign_in, signing) for _ in range(IN_LINE)]
-        for _ in range(AT_ONCE):
+    signing = SignIn(database, clock, chance, Slow(1, 8, 1))
+    with ThreadPoolExecutor(MAX_WAITING_HASHES) as pool:
+        waiting = [pool.submit(sign_in, signing) for _ in range(MAX_WAITING_HASHES)]
+        for _ in range(MAX_CONCURRENT_HASHES):
             assert hashing.acquire(timeout=30)
-        assert any(signing._line._value == 0 or sleep(0.01) for _ in range(1000))  # all in line
-        with pytest.raises(TooManyTries, match="at once"):
+        assert any(
+            signing._waiting_slots._value == 0 or sleep(0.01) for _ in range(1000)
+        )  # all in line
+        with pytest.raises(TooManyAttemptsError, match="at once"):
             sign_in(signing)
         assert not hashing.acquire(blocking=False)
         go.set()
@@ -202,10 +211,10 @@ def test_who_signs_in_when_many_do_is_refused_and_holds_up_nobody(house, databas
 
 def test_a_wrong_present_password_is_counted_too(house, signing):
     for _ in range(5):
-        with pytest.raises(NotAllowed):
-            signing.set_password(BO, "bo", OTHER, at=NOON, current=OTHER)
-    with pytest.raises(TooManyTries):
-        signing.set_password(BO, "bo", OTHER, at=NOON, current=PASSWORD)
+        with pytest.raises(NotAllowedError):
+            signing.set_password(BO, "bo", OTHER, at=NOON, current_password=OTHER)
+    with pytest.raises(TooManyAttemptsError):
+        signing.set_password(BO, "bo", OTHER, at=NOON, current_password=PASSWORD)
 
 
 # Sessions
@@ -217,16 +226,16 @@ def test_signing_out_ends_one_session_and_everywhere_ends_all(house, signing, cl
     assert [in_session(house, clock, s) for s in (one, two, three)] == [None, "bo", "bo"]
     signing.sign_out_everywhere(BO, "bo", at=NOON)
     assert in_session(house, clock, two) is in_session(house, clock, three) is None
-    with pytest.raises(NotAllowed):
+    with pytest.raises(NotAllowedError):
         signing.sign_out_everywhere(BO, "ada", at=NOON)
 
 
 def test_who_is_disabled_signs_in_no_more_and_old_sessions_stay_over(house, signing, clock):
     session = sign_in(signing)
     for disabled in (True, False):
-        amend(house, ADA, "bo", Amendment(disabled=disabled), at=NOON)
+        update_account(house, ADA, "bo", AccountUpdate(is_disabled=disabled), at=NOON)
         assert in_session(house, clock, session) is None
-        with pytest.raises(Unauthenticated):
+        with pytest.raises(UnauthenticatedError):
             sign_in(signing)
 
 
@@ -240,75 +249,77 @@ def test_a_session_is_told_without_its_tokens(house, signing):
 
 
 def test_the_first_admin_comes_in_by_a_link_once(database, signing, clock):
-    token = first_link(database, NOON, write_token(chance(32)))
-    with pytest.raises(PersonRefused, match="can't be a name"):
-        signing.by_link(token, PASSWORD, at=NOON, address="a", name="policy")
-    signed_in = signing.by_link(token, PASSWORD, at=NOON, address="a", name="ada")
+    token = create_first_link(database, NOON, write_token(chance(32)))
+    with pytest.raises(InvalidAccountError, match="can't be a name"):
+        signing.sign_in_with_link(token, PASSWORD, at=NOON, address="a", user_name="policy")
+    signed_in = signing.sign_in_with_link(token, PASSWORD, at=NOON, address="a", user_name="ada")
     assert in_session(database, clock, signed_in) == "ada"
-    assert everybody(database, ADA)[0].rights == (Right("admin"),)
+    assert load_accounts(database, ADA)[0].rights == (AssignedRole("admin"),)
     assert [kind for kind, _ in kinds(database)] == [
         *("OneTimeLinkCreated", "UserAdded", "RoleGranted", "PasswordSet")
     ]
-    with pytest.raises(Unauthenticated, match="works once"):
-        signing.by_link(token, PASSWORD, at=NOON, address="a", name="eve")
+    with pytest.raises(UnauthenticatedError, match="works once"):
+        signing.sign_in_with_link(token, PASSWORD, at=NOON, address="a", user_name="eve")
 
 
 def test_a_first_link_ends_when_somebody_is_here_by_another_way(database, signing):
-    token = first_link(database, NOON, write_token(chance(32)))
-    first_admin(database, "ada", at=NOON)
-    with pytest.raises((Unauthenticated, HouseInhabited)):
-        signing.by_link(token, PASSWORD, at=NOON, address="a", name="eve")
+    token = create_first_link(database, NOON, write_token(chance(32)))
+    create_first_admin(database, "ada", at=NOON)
+    with pytest.raises((UnauthenticatedError, AdminExistsError)):
+        signing.sign_in_with_link(token, PASSWORD, at=NOON, address="a", user_name="eve")
 
 
 def test_a_persons_link_sets_their_password_once_within_a_day(house, signing):
-    old, token = (link(house, ADA, "bo", at=NOON, secret=write_token(chance(32))) for _ in "12")
+    old, token = (
+        create_sign_in_link(house, ADA, "bo", at=NOON, secret=write_token(chance(32))) for _ in "12"
+    )
     for wrong, at in ((old, NOON), (token, NOON + DAY), ("", NOON)):
-        with pytest.raises(Unauthenticated):
-            signing.by_link(wrong, OTHER, at=at, address="a")
-    with pytest.raises(PersonRefused):
-        signing.by_link(token, "short", at=NOON, address="a")
-    assert signing.by_link(token, OTHER, at=NOON, address="a").name == "bo"
+        with pytest.raises(UnauthenticatedError):
+            signing.sign_in_with_link(wrong, OTHER, at=at, address="a")
+    with pytest.raises(InvalidAccountError):
+        signing.sign_in_with_link(token, "short", at=NOON, address="a")
+    assert signing.sign_in_with_link(token, OTHER, at=NOON, address="a").name == "bo"
     sign_in(signing, password=OTHER)
-    with pytest.raises(PersonRefused, match="service account"):
-        link(house, ADA, "box", at=NOON, secret=write_token(chance(32)))
+    with pytest.raises(InvalidAccountError, match="service account"):
+        create_sign_in_link(house, ADA, "box", at=NOON, secret=write_token(chance(32)))
 
 
 def test_a_link_ends_when_the_password_is_set_by_another_way(house, signing):
-    token = link(house, ADA, "bo", at=NOON, secret=write_token(chance(32)))
+    token = create_sign_in_link(house, ADA, "bo", at=NOON, secret=write_token(chance(32)))
     signing.set_password(ADA, "bo", OTHER, at=NOON)
-    with pytest.raises(Unauthenticated):
-        signing.by_link(token, PASSWORD, at=NOON, address="a")
+    with pytest.raises(UnauthenticatedError):
+        signing.sign_in_with_link(token, PASSWORD, at=NOON, address="a")
 
 
 def test_who_guesses_links_waits(house, signing):
     for _ in range(20):
-        with pytest.raises(Unauthenticated):
-            signing.by_link(write_token(chance(32)), OTHER, at=NOON, address="a")
-    with pytest.raises(TooManyTries):
-        signing.by_link(write_token(chance(32)), OTHER, at=NOON, address="a")
+        with pytest.raises(UnauthenticatedError):
+            signing.sign_in_with_link(write_token(chance(32)), OTHER, at=NOON, address="a")
+    with pytest.raises(TooManyAttemptsError):
+        signing.sign_in_with_link(write_token(chance(32)), OTHER, at=NOON, address="a")
 
 
 # Identity providers
 
 
 def test_a_verified_address_links_once_and_then_the_subject_alone_counts(house, signing):
-    amend(house, ADA, "bo", Amendment(email="bo@example.org"), at=NOON)
-    with pytest.raises(Unauthenticated, match="nobody who is known"):
-        signing.by_identity(ISSUER, "7", "", at=NOON)
-    assert signing.by_identity(ISSUER, "7", "Bo@example.org", at=NOON).name == "bo"
-    assert signing.by_identity(ISSUER, "7", "else@example.org", at=NOON).name == "bo"
+    update_account(house, ADA, "bo", AccountUpdate(email="bo@example.org"), at=NOON)
+    with pytest.raises(UnauthenticatedError, match="no user has the identity"):
+        signing.sign_in_with_identity(ISSUER, "7", "", at=NOON)
+    assert signing.sign_in_with_identity(ISSUER, "7", "Bo@example.org", at=NOON).name == "bo"
+    assert signing.sign_in_with_identity(ISSUER, "7", "else@example.org", at=NOON).name == "bo"
     assert kinds(house)[-1] == ("IdentityLinked", "bo")
-    with pytest.raises(Unauthenticated):  # the address went to somebody else there
-        signing.by_identity(ISSUER, "8", "bo@example.org", at=NOON)
+    with pytest.raises(UnauthenticatedError):  # the address went to somebody else there
+        signing.sign_in_with_identity(ISSUER, "8", "bo@example.org", at=NOON)
 
 
 def test_an_identity_provider_adds_nobody_and_wakes_nobody(house, signing):
-    amend(house, ADA, "bo", Amendment(email="bo@example.org"), at=NOON)
-    before = everybody(house, ADA)
-    with pytest.raises(Unauthenticated):
-        signing.by_identity(ISSUER, "9", "eve@example.org", at=NOON)
-    assert everybody(house, ADA) == before
-    signing.by_identity(ISSUER, "7", "bo@example.org", at=NOON)
-    amend(house, ADA, "bo", Amendment(disabled=True), at=NOON)
-    with pytest.raises(Unauthenticated):
-        signing.by_identity(ISSUER, "7", "bo@example.org", at=NOON)
+    update_account(house, ADA, "bo", AccountUpdate(email="bo@example.org"), at=NOON)
+    before = load_accounts(house, ADA)
+    with pytest.raises(UnauthenticatedError):
+        signing.sign_in_with_identity(ISSUER, "9", "eve@example.org", at=NOON)
+    assert load_accounts(house, ADA) == before
+    signing.sign_in_with_identity(ISSUER, "7", "bo@example.org", at=NOON)
+    update_account(house, ADA, "bo", AccountUpdate(is_disabled=True), at=NOON)
+    with pytest.raises(UnauthenticatedError):
+        signing.sign_in_with_identity(ISSUER, "7", "bo@example.org", at=NOON)

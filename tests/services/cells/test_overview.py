@@ -4,83 +4,95 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.scope.commands import Person
-from rollout.core.scope.permissions import Caller, Right
-from rollout.services.access.authentication import Door
-from rollout.services.cells.overview import board
-from rollout.services.engine.policy_application import apply
-from rollout.services.engine.service import service_on
-from rollout.services.ledger.activity import lately
-from rollout.services.support.clock import SetClock
+from rollout.core.scope.commands import Actor
+from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.services.access.authentication import Authenticator
+from rollout.services.cells.overview import load_rollout_summaries
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.service import build_service
+from rollout.services.ledger.activity import load_recent_activity
+from rollout.services.support.clock import ManualClock
 from tests.api import bears
 from tests.factories import DAY, HOUR, NOON
 from tests.services.reports.test_inputs import keep
 from tests.services.review_room import MINUTE
 
-VIC = Caller("vic", rights=(Right("viewer"),))
+VIC = Caller("vic", role_assignments=(AssignedRole("viewer"),))
 SECOND = bears.POLICY.replace("rollout: bears", "rollout: aardvarks")
 
 
 @pytest.fixture
 def service(database):
     bears.founded(database, NOON - DAY)
-    return service_on(database, Door(database, SetClock(NOON)), SetClock(NOON))
+    return build_service(database, Authenticator(database, ManualClock(NOON)), ManualClock(NOON))
 
 
 def test_each_rollout_that_one_may_read_has_a_line_by_name(database, service):
-    apply(database, SECOND, Person("zoe"), NOON, salt=bytes(32))
-    assert [line.name for line in board(service, VIC, NOON)] == ["aardvarks", "bears"]
-    bear_keeper = Caller("bo", rights=(Right("operator", "bears", "creek"),))
-    assert [line.name for line in board(service, bear_keeper, NOON)] == ["bears"]
-    assert board(service, Caller("rita", rights=(Right("reviewer"),)), NOON) == ()
+    apply_policy(database, SECOND, Actor("zoe"), NOON, salt=bytes(32))
+    assert [line.name for line in load_rollout_summaries(service, VIC, NOON)] == [
+        "aardvarks",
+        "bears",
+    ]
+    bear_keeper = Caller("bo", role_assignments=(AssignedRole("operator", "bears", "creek"),))
+    assert [line.name for line in load_rollout_summaries(service, bear_keeper, NOON)] == ["bears"]
+    assert (
+        load_rollout_summaries(
+            service, Caller("rita", role_assignments=(AssignedRole("reviewer"),)), NOON
+        )
+        == ()
+    )
 
 
 def test_what_moved_is_read_anew_and_what_did_not_is_not(database, service, monkeypatch):
-    board(service, VIC, NOON)
+    load_rollout_summaries(service, VIC, NOON)
     asked = []
-    confirmed = type(service.watch).confirmed
+    confirmed = type(service.state_cache).reload_rollout
     monkeypatch.setattr(
-        type(service.watch),
-        "confirmed",
+        type(service.state_cache),
+        "reload_rollout",
         lambda self, name: asked.append(name) or confirmed(self, name),
     )
-    assert not board(service, VIC, NOON)[0].stood.scope.proposals
+    assert not load_rollout_summaries(service, VIC, NOON)[0].state.scope.proposals
     assert asked == []
     bears.tick(database, NOON)
-    assert board(service, VIC, NOON)[0].stood.scope.proposals
+    assert load_rollout_summaries(service, VIC, NOON)[0].state.scope.proposals
     assert asked == ["bears"]
 
 
 def test_traffic_is_the_newest_case_and_how_many_came_within_an_hour(database, service):
-    assert (line := board(service, VIC, NOON)[0]).last_case is None
-    assert (line.in_last_hour, line.ticked_at) == (0, None)
+    assert (line := load_rollout_summaries(service, VIC, NOON)[0]).last_case is None
+    assert (line.cases_in_last_hour, line.ticked_at) == (0, None)
     for n in range(1, 9):
         keep(database, f"c{n}", NOON - (9 - n) * HOUR / 4)
-    line = board(service, VIC, NOON)[0]
-    assert (line.last_case, line.in_last_hour) == (NOON - HOUR / 4, 3)
-    assert not line.or_more
+    line = load_rollout_summaries(service, VIC, NOON)[0]
+    assert (line.last_case, line.cases_in_last_hour) == (NOON - HOUR / 4, 3)
+    assert not line.has_more_cases
 
 
 def test_more_cases_than_are_looked_at_are_said_to_be_more(database, service, monkeypatch):
-    monkeypatch.setattr("rollout.store.ledger.revisions.LATELY", 2)
-    monkeypatch.setattr("rollout.services.cells.overview.LATELY", 2)
+    monkeypatch.setattr("rollout.store.ledger.revisions.MAX_RECENT_CASES", 2)
+    monkeypatch.setattr("rollout.services.cells.overview.MAX_RECENT_CASES", 2)
     for n in range(3):
         keep(database, f"c{n}", NOON - MINUTE)
-    line = board(service, VIC, NOON)[0]
-    assert (line.in_last_hour, line.or_more) == (2, True)
+    line = load_rollout_summaries(service, VIC, NOON)[0]
+    assert (line.cases_in_last_hour, line.has_more_cases) == (2, True)
 
 
 def test_news_are_the_newest_first_and_of_sites_that_one_may_read(database, service):
     bears.widened(database, NOON - HOUR, bears.CREEK)
-    said = lately(service, VIC, NOON - 2 * HOUR)
-    assert [one.what.revision for one in said] == sorted(
-        (one.what.revision for one in said), reverse=True
+    said = load_recent_activity(service, VIC, NOON - 2 * HOUR)
+    assert [one.event_description.revision for one in said] == sorted(
+        (one.event_description.revision for one in said), reverse=True
     )
-    assert "goes up to supervised" in " ".join(one.what.text for one in said)
-    assert "approved by" in " ".join(one.what.text for one in said)
-    at_the_lake = Caller("lu", rights=(Right("viewer", "bears", "lake"),))
-    assert not [one for one in lately(service, at_the_lake, None) if one.what.site == "creek"]
+    assert "goes up to supervised" in " ".join(one.event_description.text for one in said)
+    assert "approved by" in " ".join(one.event_description.text for one in said)
+    at_the_lake = Caller("lu", role_assignments=(AssignedRole("viewer", "bears", "lake"),))
+    assert not [
+        one
+        for one in load_recent_activity(service, at_the_lake, None)
+        if one.event_description.site == "creek"
+    ]
 
 
 def test_no_news_since_the_newest(service):
-    assert lately(service, VIC, NOON + timedelta(days=1)) == ()
+    assert load_recent_activity(service, VIC, NOON + timedelta(days=1)) == ()

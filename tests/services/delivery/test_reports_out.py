@@ -3,26 +3,26 @@
 import pytest
 
 from rollout.core.records.records import Case, Decision, Prediction
-from rollout.core.scope.commands import Person
-from rollout.services.delivery.delivery import ReportsOut
-from rollout.services.engine.policy_application import apply
-from rollout.services.reports.schedule import Wanted
+from rollout.core.scope.commands import Actor
+from rollout.services.delivery.delivery import ReportPublisher
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.reports.schedule import ReportOrder
 from rollout.store.database.rollouts import Rollouts
-from rollout.store.records.records import Records
-from rollout.store.reviews.reviews import NewReview, Reviews
+from rollout.store.records.records import RecordStore
+from rollout.store.reviews.reviews import NewReviewTask, ReviewTaskStore
 from rollout.store.tables.columns import metadata
 from tests.api.bears import POLICY
 from tests.api.conftest import clock, door, service
 from tests.factories import DAY, HOUR, NOON
 
 __all__ = ["clock", "door", "service"]
-WEEK = Wanted("week", "operator", NOON - 5 * DAY, NOON)
+WEEK = ReportOrder("week", "operator", NOON - 5 * DAY, NOON)
 
 
 @pytest.fixture
 def case(service):
     """Return the number of a case on which a version and a person differ."""
-    apply(service.database, POLICY, Person("zoe"), NOON - 6 * DAY, salt=bytes(32))
+    apply_policy(service.database, POLICY, Actor("zoe"), NOON - 6 * DAY, salt=bytes(32))
     at = NOON - 3 * DAY
     records = [
         Case(key="trail-77", site="creek", occurred_at=at, window="day"),
@@ -35,44 +35,46 @@ def case(service):
             submitted_at=at + HOUR,
         ),
     ]
-    with service.database.writing() as transaction:
+    with service.database.begin_write() as transaction:
         rollout = Rollouts(transaction).find("bears")
-        kept = Records(transaction, rollout).keep(records, received_at=at)
+        kept = RecordStore(transaction, rollout).store(records, received_at=at)
     return kept.case_ids["trail-77"]
 
 
 def seat(service, case, kind="blind"):
-    one = NewReview(case_id=case, kind=kind, seat=2, site="creek", opened_at=NOON, turn=0.5)
-    with service.database.writing() as transaction:
-        Reviews(transaction, Rollouts(transaction).find("bears")).open([one])
+    one = NewReviewTask(
+        case_id=case, kind=kind, task_number=2, site="creek", opened_at=NOON, sampling_value=0.5
+    )
+    with service.database.begin_write() as transaction:
+        ReviewTaskStore(transaction, Rollouts(transaction).find("bears")).open_tasks([one])
 
 
 @pytest.fixture
 def report(service, case):
     made = []
-    ReportsOut(service).make("bears", WEEK, NOON, lambda _, number: made.append(number))
+    ReportPublisher(service).make_report("bears", WEEK, NOON, lambda _, number: made.append(number))
     (number,) = made
     return number
 
 
 def test_a_report_is_written_out_with_what_differs(service, report):
-    written = ReportsOut(service).write("bears", report)
-    assert "trail-77" in written.page
-    assert written.left_out == 0
+    written = ReportPublisher(service).render_report("bears", report)
+    assert "trail-77" in written.html
+    assert written.excluded_cases == 0
     assert len(written.hash) == 64
 
 
 def test_a_case_that_somebody_may_still_judge_unseen_is_left_out(service, case, report):
-    sealed = ReportsOut(service).write("bears", report).hash
+    sealed = ReportPublisher(service).render_report("bears", report).hash
     seat(service, case)
-    written = ReportsOut(service).write("bears", report)
-    assert "trail-77" not in written.page + written.summary
-    assert (written.left_out, written.hash) == (1, sealed)
+    written = ReportPublisher(service).render_report("bears", report)
+    assert "trail-77" not in written.html + written.summary
+    assert (written.excluded_cases, written.hash) == (1, sealed)
 
 
 def test_sending_notes_nobody_as_having_seen_a_case(service, case, report):
-    ReportsOut(service).write("bears", report)
-    with service.database.reading() as transaction:
+    ReportPublisher(service).render_report("bears", report)
+    with service.database.begin_read() as transaction:
         assert not transaction.execute(metadata.tables["exposures"].select()).all()
 
 
@@ -80,5 +82,7 @@ def test_what_says_nothing_new_is_the_version_that_is_there_and_is_queued_all_th
     service, report
 ):
     again = []
-    ReportsOut(service).make("bears", WEEK, NOON, lambda _, number: again.append(number))
+    ReportPublisher(service).make_report(
+        "bears", WEEK, NOON, lambda _, number: again.append(number)
+    )
     assert again == [report]

@@ -8,7 +8,7 @@ from threading import Event
 import pytest
 
 from rollout.services.delivery import sending
-from rollout.services.delivery.sending import Message, send
+from rollout.services.delivery.sending import ChannelMessage, send_in_process
 from tests.services.receivers import mailbox, webhook
 
 pytestmark = pytest.mark.enable_socket  # receivers on this machine
@@ -18,7 +18,7 @@ MARK = "hunter2-token"
 
 
 def message(url):
-    return Message(url, "bears: morning report", BODY, "7-3fe1c0de", PAGE)
+    return ChannelMessage(url, "bears: morning report", BODY, "7-3fe1c0de", PAGE)
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def address(server, kind="json", path=f"/{MARK}", account=f"bo:{MARK}@"):
 
 
 def test_a_webhook_gets_subject_summary_page_and_a_key_to_know_a_repeat_by(hook):
-    assert send(message(address(hook))) == ""
+    assert send_in_process(message(address(hook))) == ""
     ((headers, body),) = hook.came
     assert headers["Idempotency-Key"] == "7-3fe1c0de"
     assert body["title"] == "bears: morning report"
@@ -45,7 +45,7 @@ def test_a_webhook_gets_subject_summary_page_and_a_key_to_know_a_repeat_by(hook)
 def test_a_mail_arrives_with_the_page_attached():
     with mailbox() as server:
         to = "?from=rollout@example.org&to=ana@example.org&mode=insecure"
-        assert send(message(address(server, "mailto", to, ""))) == ""
+        assert send_in_process(message(address(server, "mailto", to, ""))) == ""
         (mail,) = server.came
     assert mail["Subject"] == "bears: morning report"
     assert "ana@example.org" in mail["To"]
@@ -59,7 +59,7 @@ def test_a_mail_arrives_with_the_page_attached():
 
 def test_what_a_webhook_refuses_is_said_without_a_secret(hook):
     hook.statuses.append(500)
-    error = send(message(address(hook)))
+    error = send_in_process(message(address(hook)))
     assert "500" in error
     assert MARK not in error
     assert len(hook.came) == 1, "who sends again is the queue"
@@ -67,7 +67,7 @@ def test_what_a_webhook_refuses_is_said_without_a_secret(hook):
 
 @pytest.mark.parametrize("url", [f"slack://{MARK}", f"json://127.0.0.1:1/{MARK}"])
 def test_an_address_that_leads_nowhere_is_said_without_a_secret(url):
-    error = send(message(url))
+    error = send_in_process(message(url))
     assert error
     assert MARK not in error
 
@@ -75,24 +75,28 @@ def test_an_address_that_leads_nowhere_is_said_without_a_secret(url):
 def test_who_never_answers_is_left_after_a_while(hook):
     over = Event()
     hook.hold = lambda: over.wait(30)
-    error = send(message(address(hook)), patience=1.0)
+    error = send_in_process(message(address(hook)), timeout=1.0)
     over.set()
     assert error == "no answer within 1 s; it may have arrived"
 
 
 def test_a_process_that_breaks_off_is_a_failure(monkeypatch):
-    monkeypatch.setattr(sending, "SENDER", (sys.executable, "-c", "raise SystemExit(3)"))
-    assert send(message("json://127.0.0.1:1/x")) == "the process that sends broke off (3)"
-    monkeypatch.setattr(sending, "SENDER", ("/nowhere/python",))
-    assert send(message("json://127.0.0.1:1/x")).startswith("no process could be started")
+    monkeypatch.setattr(sending, "SENDER_COMMAND", (sys.executable, "-c", "raise SystemExit(3)"))
+    assert (
+        send_in_process(message("json://127.0.0.1:1/x")) == "the process that sends broke off (3)"
+    )
+    monkeypatch.setattr(sending, "SENDER_COMMAND", ("/nowhere/python",))
+    assert send_in_process(message("json://127.0.0.1:1/x")).startswith(
+        "no process could be started"
+    )
 
 
 def test_the_process_sees_none_of_our_settings(monkeypatch):
     monkeypatch.setenv("ROLLOUT_DATABASE_URL", MARK)
     monkeypatch.setenv("ROLLOUT_CHANNELS_FILE", MARK)
     script = "import json, os; print(json.dumps({'error': ' '.join(os.environ)}))"
-    monkeypatch.setattr(sending, "SENDER", (sys.executable, "-c", script))
-    assert "ROLLOUT" not in send(message("json://127.0.0.1:1/x"))
+    monkeypatch.setattr(sending, "SENDER_COMMAND", (sys.executable, "-c", script))
+    assert "ROLLOUT" not in send_in_process(message("json://127.0.0.1:1/x"))
 
 
 def test_a_service_holds_no_apprise():

@@ -6,23 +6,23 @@ from datetime import timedelta
 import pytest
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.errors import NotAllowed
-from rollout.core.scope.permissions import Caller, Right
+from rollout.core.errors import NotAllowedError
+from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.services.access import users
-from rollout.services.divergences.costliest_cases import PAGE, worst_cases
-from rollout.services.engine.service import service_on
+from rollout.services.divergences.costliest_cases import PROPOSAL_PAGE, load_costliest_divergences
+from rollout.services.engine.service import build_service
 from rollout.services.engine.ticks import Ticker
-from rollout.services.support.clock import SetClock
+from rollout.services.support.clock import ManualClock
 from rollout.store.database.rollouts import Rollouts
-from rollout.store.records.exposures import Shown
-from rollout.store.records.external_keys import CallerKeys
+from rollout.store.records.exposures import ExposureStore
+from rollout.store.records.external_keys import ExternalKeys
 from tests.api.bears import CREEK, LAKE, POLICY, founded
 from tests.api.conftest import Doorkeeper
 from tests.console.told_cases import AT, CLOSED, asked_again, case, judged, some, tell, verdict
 from tests.factories import NOON
 
-VIC = Caller("vic", rights=(Right("viewer"),))
-MIA = Caller("mia", rights=(Right("operator"), Right("reviewer")))
+VIC = Caller("vic", role_assignments=(AssignedRole("viewer"),))
+MIA = Caller("mia", role_assignments=(AssignedRole("operator"), AssignedRole("reviewer")))
 COSTLY = POLICY.replace(
     "sites:", "    costs: [{did: nothing, right: siren, cost: 20}, {cost: 1}]\nsites:"
 )
@@ -33,7 +33,7 @@ LATER = CLOSED + timedelta(hours=1)
 def service(database, monkeypatch):
     monkeypatch.setattr("tests.api.bears.POLICY", COSTLY)
     founded(database, NOON)
-    return service_on(database, Doorkeeper(), SetClock(LATER), entropy=bytes)
+    return build_service(database, Doorkeeper(), ManualClock(LATER), entropy=bytes)
 
 
 @pytest.fixture
@@ -44,28 +44,28 @@ def told(service):
 
 
 def worst(service, who=VIC, cell=CREEK, version="v1", **more):
-    return worst_cases(service, who, "bears", cell, version, at=LATER, **more)
+    return load_costliest_divergences(service, who, "bears", cell, version, at=LATER, **more)
 
 
 def shown_to(service, name, *keys):
-    with service.database.reading() as transaction:
+    with service.database.begin_read() as transaction:
         rollout = Rollouts(transaction).find("bears")
-        numbers = CallerKeys(transaction, rollout).find(set(keys))
-        found = Shown(transaction, rollout).of(name, set(numbers.values()))
+        numbers = ExternalKeys(transaction, rollout).find_ids(set(keys))
+        found = ExposureStore(transaction, rollout).list_for_reviewer(name, set(numbers.values()))
         return {key: set(found.get(number, ())) for key, number in numbers.items()}
 
 
 def test_the_dearest_come_first_with_what_each_would_have_done(told):
     found = worst(told)
     assert [one.key for one in found.items] == ["missed", "false-2", "false-1"]
-    assert (found.count, found.kept_back) == (3, 0)
+    assert (found.count, found.withheld_cases) == (3, 0)
     first = found.items[0]
-    (said,) = first.said
+    (said,) = first.differences
     assert (said.human, said.model) == ("bear", "none")
     assert (said.human_action, said.model_action) == ("siren", "nothing")
     assert (first.cost, first.confidence, first.occurred_at) == (20.0, 0.71, AT)
-    assert [one.key for one in worst(told, most=1).items] == ["missed"]
-    assert worst(told, most=1).count == 3
+    assert [one.key for one in worst(told, limit=1).items] == ["missed"]
+    assert worst(told, limit=1).count == 3
 
 
 def test_each_cell_and_version_has_its_own(told):
@@ -90,11 +90,11 @@ def test_what_a_person_noted_stands_with_the_case(service):
 
 
 def test_a_case_that_the_reader_may_still_judge_is_kept_from_them(told):
-    users.first_admin(told.database, "ada", at=NOON)
+    users.create_first_admin(told.database, "ada", at=NOON)
     asked_again(told, "missed", LATER)
     found = worst(told, MIA)
     assert [one.key for one in found.items] == ["false-2", "false-1"]
-    assert (found.count, found.kept_back) == (3, 1)
+    assert (found.count, found.withheld_cases) == (3, 1)
     assert [one.key for one in worst(told, VIC).items] == ["missed", "false-2", "false-1"]
     assert shown_to(told, "mia", "missed") == {"missed": set()}
 
@@ -102,13 +102,16 @@ def test_a_case_that_the_reader_may_still_judge_is_kept_from_them(told):
 def test_what_was_shown_is_noted_and_of_machines_nothing(told):
     worst(told)
     told_vic = shown_to(told, "vic", "missed", "same-1")
-    assert told_vic == {"missed": {("prediction", PAGE), ("decisions", PAGE)}, "same-1": set()}
-    worst(told, Caller("bot", machine=True, rights=(Right("viewer"),)))
+    assert told_vic == {
+        "missed": {("prediction", PROPOSAL_PAGE), ("decisions", PROPOSAL_PAGE)},
+        "same-1": set(),
+    }
+    worst(told, Caller("bot", is_service_account=True, role_assignments=(AssignedRole("viewer"),)))
     assert shown_to(told, "bot", "missed") == {"missed": set()}
 
 
 def test_who_may_not_read_the_sites_cases_gets_none(told):
-    eve = Caller("eve", rights=(Right("viewer", "bears", "lake"),))
-    with pytest.raises(NotAllowed):
+    eve = Caller("eve", role_assignments=(AssignedRole("viewer", "bears", "lake"),))
+    with pytest.raises(NotAllowedError):
         worst(told, eve)
     assert shown_to(told, "eve", "missed") == {"missed": set()}

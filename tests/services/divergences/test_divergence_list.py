@@ -7,25 +7,29 @@ from random import Random
 import polars as pl
 import pytest
 
-from rollout.core.policy.measures import FAILED, WHOLE
+from rollout.core.policy.measures import FAILED, WHOLE_UNIT
 from rollout.core.records.records import Case, Prediction
-from rollout.core.scope.commands import Person
-from rollout.core.scope.permissions import Act, Right
-from rollout.reports.figures.confusion import action_matrix, matrix_of
-from rollout.reports.inputs.divergences import csv_of, divergence_frame
-from rollout.reports.inputs.pairs import Pairs, pair_up
+from rollout.core.scope.commands import Actor
+from rollout.core.scope.permissions import AssignedRole, Permission
+from rollout.reports.figures.confusion import build_action_matrix, build_matrix
+from rollout.reports.inputs.divergences import build_divergence_frame, format_csv
+from rollout.reports.inputs.pairs import Pairs, build_pairs
 from rollout.services.access import users
 from rollout.services.divergences import divergence_list as listing
-from rollout.services.divergences.divergence_list import Asked, divergence_list, divergence_table
-from rollout.services.engine.policy_application import apply
-from rollout.services.engine.rollout_state import standing
-from rollout.services.records.review_tasks import seed
-from rollout.services.reports.inputs import NothingToReport
-from rollout.services.training.cleaning import Wish, choose
-from rollout.services.training.training import Wanted, settled
-from rollout.store.counting.purge import old_cases, purge
+from rollout.services.divergences.divergence_list import (
+    DivergenceQuery,
+    export_divergences_csv,
+    load_divergence_page,
+)
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.services.records.review_tasks import seed_gold_case
+from rollout.services.reports.inputs import NothingToReportError
+from rollout.services.training.cleaning import CleaningChoiceRequest, store_choices
+from rollout.services.training.training import TrainingOptions, load_closed_inputs
+from rollout.store.counting.purge import list_old_cases, purge_records
 from rollout.store.records.history import StoredHistory
-from rollout.tally.frames import ATTRIBUTE
+from rollout.tally.frames import ATTRIBUTE_PREFIX
 from tests.api.bears import POLICY, founded
 from tests.console.divergence_rows import count
 from tests.console.told_cases import AT, judged, tell, verdict
@@ -49,11 +53,23 @@ CASES = 400
 def town(database, monkeypatch):
     monkeypatch.setattr("tests.api.bears.POLICY", TOWN)
     founded(database, NOON, "v1", "v2")
-    users.first_admin(database, "ada", at=NOON)
-    ada = users.local_caller(database, "ada")
-    users.add(database, ada, "vic", at=NOON, rights=(Right("viewer"),))
-    users.add(database, ada, "cleo", at=NOON, rights=(Right("operator", "bears", "creek"),))
-    users.add(database, ada, "ana", at=NOON, rights=(Right("operator"), Right("viewer")))
+    users.create_first_admin(database, "ada", at=NOON)
+    ada = users.load_local_caller(database, "ada")
+    users.create_account(database, ada, "vic", at=NOON, role_assignments=(AssignedRole("viewer"),))
+    users.create_account(
+        database,
+        ada,
+        "cleo",
+        at=NOON,
+        role_assignments=(AssignedRole("operator", "bears", "creek"),),
+    )
+    users.create_account(
+        database,
+        ada,
+        "ana",
+        at=NOON,
+        role_assignments=(AssignedRole("operator"), AssignedRole("viewer")),
+    )
     return database
 
 
@@ -65,7 +81,9 @@ def busy(town):
     count(town, at=END)
     for n, choice in ((3, "drop"), (4, "keep")):
         key = listed(town, asked()).rows[n].divergence.case_key
-        choose(town, who(town, "ana"), "bears", [Wish(key=key, choice=choice)], END)
+        store_choices(
+            town, who(town, "ana"), "bears", [CleaningChoiceRequest(key=key, choice=choice)], END
+        )
     return town
 
 
@@ -86,15 +104,15 @@ def said(n, chance):
 
 
 def who(database, name):
-    return users.local_caller(database, name)
+    return users.load_local_caller(database, name)
 
 
 def asked(**more):
-    return Asked(**{"version": "v1", "since": NOON - HOUR} | more)
+    return DivergenceQuery(**{"version": "v1", "since": NOON - HOUR} | more)
 
 
 def listed(database, wanted, name="vic", **more):
-    return divergence_list(database, who(database, name), "bears", wanted, END, **more)
+    return load_divergence_page(database, who(database, name), "bears", wanted, END, **more)
 
 
 def keys(found):
@@ -104,26 +122,32 @@ def keys(found):
 def formerly(database, wanted, name):
     """Return what was compared and what differs, read from the records of every case."""
     caller = who(database, name)
-    with database.reading() as transaction:
-        stood = standing(transaction, "bears")
-        inputs, _ = settled(transaction, stood, Wanted(since=wanted.since, until=wanted.until), END)
-    pairs = pair_up(inputs.records, inputs.cases, inputs.policy).of(wanted.version, "alarm")
-    mine = [site for site in pairs["site"].unique() if caller.may(Act.READ, "bears", site)]
-    pairs = pairs.filter(pl.col("site").is_in(mine), pl.col("lever") != WHOLE)
+    with database.begin_read() as transaction:
+        stood = load_rollout_state(transaction, "bears")
+        inputs, _ = load_closed_inputs(
+            transaction, stood, TrainingOptions(since=wanted.since, until=wanted.until), END
+        )
+    pairs = build_pairs(inputs.records, inputs.cases, inputs.policy).select(wanted.version, "alarm")
+    mine = [
+        site
+        for site in pairs["site"].unique()
+        if caller.has_permission(Permission.READ, "bears", site)
+    ]
+    pairs = pairs.filter(pl.col("site").is_in(mine), pl.col("lever") != WHOLE_UNIT)
     for column in ("site", "window"):
         if (value := getattr(wanted, column)) is not None:
             pairs = pairs.filter(pl.col(column) == value)
     for attribute, value in wanted.slices.items():
-        pairs = pairs.filter(pl.col(ATTRIBUTE + attribute) == value)
-    differ = divergence_frame(Pairs(pairs, {}), inputs.policy)
+        pairs = pairs.filter(pl.col(ATTRIBUTE_PREFIX + attribute) == value)
+    differ = build_divergence_frame(Pairs(pairs, {}), inputs.policy)
     for column in ("human", "model"):
         if (value := getattr(wanted, column)) is not None:
             differ = differ.filter(pl.col(column) == value)
-    differ = differ.filter(pl.col("cost") >= (wanted.cost or 0.0))
-    held = pl.col("case_key").is_in([choice.key for choice in inputs.cleanings])
-    if wanted.chosen is not None:
-        differ = differ.filter(held if wanted.chosen else ~held)
-    return pairs, differ, inputs.policy.lever["alarm"]
+    differ = differ.filter(pl.col("cost") >= (wanted.min_cost or 0.0))
+    held = pl.col("case_key").is_in([choice.key for choice in inputs.choices])
+    if wanted.has_choice is not None:
+        differ = differ.filter(held if wanted.has_choice else ~held)
+    return pairs, differ, inputs.policy.levers_by_id["alarm"]
 
 
 FILTERS = {
@@ -138,7 +162,7 @@ FILTERS = {
     "what the version said": {"model": "elk"},
     "a version that failed": {"model": FAILED},
     "both answers": {"human": "none", "model": "bear"},
-    "a cost": {"cost": 20.0},
+    "a cost": {"min_cost": 20.0},
     "an attribute": {"slices": {"camera": "c1"}},
     "two attributes": {"slices": {"camera": "c1", "fog": "y"}},
     "a first day": {"since": NOON + DAY},
@@ -147,8 +171,8 @@ FILTERS = {
         "since": NOON + timedelta(hours=7, seconds=37, microseconds=3),
         "until": NOON + timedelta(hours=31, minutes=3, microseconds=1),
     },
-    "what was judged": {"chosen": True},
-    "what was not judged": {"chosen": False},
+    "what was judged": {"has_choice": True},
+    "what was not judged": {"has_choice": False},
     "much of it": {"site": "lake", "slices": {"fog": "n"}, "human": "none", "since": NOON + DAY},
 }
 
@@ -164,33 +188,38 @@ def test_the_list_is_what_records_give_whatever_is_asked_for(busy, name):
         assert (found.compared, found.count) == (pairs.height, differ.height), filtered
         assert found.cost == pytest.approx(differ["cost"].sum()), filtered
         acts = differ.filter(pl.col("human_action") != pl.col("model_action"))
-        assert found.in_action == acts.height, filtered
+        assert found.action_count == acts.height, filtered
         none = pairs.is_empty()
-        labels = None if none else matrix_of(pairs, "human", "model", lever.labels)
-        assert found.labels == labels, filtered
-        assert found.actions == (None if none else action_matrix(pairs, lever)), filtered
-        table = divergence_table(busy, who(busy, name), "bears", wanted, END)
-        assert not found.cut
-        assert table.splitlines() == csv_of(differ).splitlines() or not found.count, filtered
+        labels = None if none else build_matrix(pairs, "human", "model", lever.labels)
+        assert found.label_matrix == labels, filtered
+        assert found.action_matrix == (None if none else build_action_matrix(pairs, lever)), (
+            filtered
+        )
+        table = export_divergences_csv(busy, who(busy, name), "bears", wanted, END)
+        assert not found.is_truncated
+        assert table.splitlines() == format_csv(differ).splitlines() or not found.count, filtered
     assert listed(busy, asked(), name).count > 50  # there was something to be wrong about
 
 
 def test_each_filter_that_is_offered_leaves_something(busy):
-    found = listed(busy, asked()).offered
+    found = listed(busy, asked()).filter_options
     assert (found.sites, found.windows) == (("creek", "lake"), ("day", "night"))
-    assert (found.human, found.model) == (("bear", "elk", "none"), ("bear", "elk", "none", FAILED))
+    assert (found.human_answers, found.model_answers) == (
+        ("bear", "elk", "none"),
+        ("bear", "elk", "none", FAILED),
+    )
     assert found.costs == (20.0, 1.0)
     assert found.slices == {"camera": ("c0", "c1", "c2"), "fog": ("n", "y")}
-    assert listed(busy, asked(), "cleo").offered.sites == ("creek",)
-    assert listed(busy, asked(slices={"fog": "y"})).offered.slices == found.slices
+    assert listed(busy, asked(), "cleo").filter_options.sites == ("creek",)
+    assert listed(busy, asked(slices={"fog": "y"})).filter_options.slices == found.slices
 
 
 def test_pages_follow_each_other_and_a_name_that_left_begins_anew(busy):
     whole, seen, after = keys(listed(busy, asked(), limit=CASES)), [], None
     while seen == [] or after:
         page = listed(busy, asked(), limit=7, after=after)
-        assert page.first == len(seen) + 1
-        seen, after = seen + keys(page), page.next
+        assert page.first_position == len(seen) + 1
+        seen, after = seen + keys(page), page.next_id
     assert seen == whole
     assert keys(listed(busy, asked(), limit=7, after="gone")) == whole[:7]
 
@@ -202,37 +231,37 @@ def test_records_are_read_of_the_rows_that_are_shown_and_of_no_other_case(busy, 
         read.append(len(case_ids))
         return whole(self, case_ids)
 
-    whole = StoredHistory.records
-    monkeypatch.setattr(StoredHistory, "records", records)
+    whole = StoredHistory.load_records
+    monkeypatch.setattr(StoredHistory, "load_records", records)
     assert listed(busy, asked(), limit=5).count > 50
     assert read == [5]
 
 
 def test_no_more_than_the_newest_are_looked_at_and_the_list_says_how_far_back(busy, monkeypatch):
-    monkeypatch.setattr(listing, "MANY", 40)
+    monkeypatch.setattr(listing, "MAX_COMPARED_UNITS", 40)
     found = listed(busy, asked(), limit=CASES)
-    assert found.cut
+    assert found.is_truncated
     assert END - DAY < found.since < END
     late = listed(busy, asked(since=found.since), limit=CASES)
     assert set(keys(found)) == set(keys(late)) != set()
     early = listed(busy, asked(until=NOON + 6 * HOUR), limit=CASES)
-    assert not early.cut
+    assert not early.is_truncated
     assert early.count > 0
     monkeypatch.undo()
     assert keys(early) == keys(listed(busy, asked(until=NOON + 6 * HOUR), limit=CASES))
 
 
 def test_of_a_place_with_few_cases_others_are_passed_over_though_not_for_ever(busy, monkeypatch):
-    monkeypatch.setattr(listing, "MANY", 40)
+    monkeypatch.setattr(listing, "MAX_COMPARED_UNITS", 40)
     whole = listed(busy, asked(site="lake"), limit=CASES)
-    assert whole.cut
+    assert whole.is_truncated
     assert 30 <= whole.compared <= 40
-    monkeypatch.setattr("rollout.store.counting.closed_units.PASSED", 1)
+    monkeypatch.setattr("rollout.store.counting.closed_units.MAX_PASSES", 1)
     found = listed(busy, asked(site="lake"), limit=CASES)
     assert 5 <= found.compared <= 30
     assert found.since > whole.since
     nothing = listed(busy, asked(slices={"camera": "c9"}, site="lake"))
-    assert (nothing.compared, nothing.cut) == (0, True)
+    assert (nothing.compared, nothing.is_truncated) == (0, True)
 
 
 def test_a_case_that_opens_again_is_left_out_of_rows_and_figures(town):
@@ -241,9 +270,9 @@ def test_a_case_that_opens_again_is_left_out_of_rows_and_figures(town):
     judged(town, "open", "bear", "none", at=END - HOUR)
     count(town, at=END)
     assert (set(keys(listed(town, asked()))), listed(town, asked()).compared) == ({*"abc"}, 3)
-    with town.reading() as transaction:
-        stood = standing(transaction, "bears")
-    seed(town, who(town, "ada"), stood, "a", {"alarm": "bear"}, people=1, at=END)
+    with town.begin_read() as transaction:
+        stood = load_rollout_state(transaction, "bears")
+    seed_gold_case(town, who(town, "ada"), stood, "a", {"alarm": "bear"}, reviewer_count=1, at=END)
     assert (set(keys(listed(town, asked()))), listed(town, asked()).compared) == ({*"bc"}, 2)
 
 
@@ -254,7 +283,7 @@ def test_a_longer_grace_opens_cases_by_when_they_occurred_and_were_sent(town):
     tell(town, replace(ahead, key="late", occurred_at=AT), *told("late"), at=END - 8 * HOUR)
     count(town, at=END)
     assert set(keys(listed(town, asked()))) == {"long-ago", "ahead", "late"}
-    apply(town, TOWN.replace("grace: 6h", "grace: 12h"), Person("zoe"), END)
+    apply_policy(town, TOWN.replace("grace: 6h", "grace: 12h"), Actor("zoe"), END)
     assert (keys(listed(town, asked())), listed(town, asked()).compared) == (["long-ago"], 1)
 
 
@@ -269,10 +298,10 @@ def test_what_was_purged_is_gone_from_rows_and_figures(town):
     judged(town, "old", "bear", "none")
     judged(town, "new", "bear", "none", at=AT + DAY)
     count(town, at=END)
-    with town.writing() as transaction:
-        rollout = standing(transaction, "bears").rollout
-        old = old_cases(transaction, rollout, before=AT + HOUR, limit=9)
-        purge(transaction, rollout, before=AT + HOUR, case_ids=old)
+    with town.begin_write() as transaction:
+        rollout = load_rollout_state(transaction, "bears").rollout
+        old = list_old_cases(transaction, rollout, before=AT + HOUR, limit=9)
+        purge_records(transaction, rollout, before=AT + HOUR, case_ids=old)
     assert (keys(listed(town, asked())), listed(town, asked()).compared) == (["new"], 1)
 
 
@@ -282,9 +311,9 @@ def test_a_case_that_moved_to_another_site_is_shown_to_who_reads_there(town):
     count(town, at=END)
     tell(town, Case(key="moved", site="lake", occurred_at=AT, window="day", revision=2), at=END)
     assert keys(listed(town, asked())) == ["stays"]  # open till then: it was sent just now
-    found = divergence_list(town, who(town, "cleo"), "bears", asked(), END + DAY)
+    found = load_divergence_page(town, who(town, "cleo"), "bears", asked(), END + DAY)
     assert (keys(found), found.compared) == (["stays"], 1)
-    whole = divergence_list(town, who(town, "vic"), "bears", asked(), END + DAY)
+    whole = load_divergence_page(town, who(town, "vic"), "bears", asked(), END + DAY)
     sites = {row.divergence.case_key: row.divergence.site for row in whole.rows}
     assert sites == {"moved": "lake", "stays": "creek"}
 
@@ -317,7 +346,7 @@ def test_answers_that_no_lever_has_stand_in_rows_as_they_were_given(town):
     assert (found["seen"].human, found["seen"].model) == ("moose", "bear")
     assert {one.cost for one in found.values()} == {20.0}
     assert keys(listed(town, asked(model="wolf"))) == ["strange"]
-    assert listed(town, asked()).offered.human == ("none", "moose")
+    assert listed(town, asked()).filter_options.human_answers == ("none", "moose")
 
 
 def test_how_sure_a_version_was_is_by_the_prediction_that_counts(town):
@@ -342,5 +371,5 @@ def test_a_span_that_is_none_is_refused(town):
         ({"since": END}, "is not before"),
         ({"since": NOON - 2 * DAY, "until": NOON - DAY}, "let the span end after it"),
     ):
-        with pytest.raises(NothingToReport, match=says):
+        with pytest.raises(NothingToReportError, match=says):
             listed(town, asked(**more))

@@ -10,13 +10,17 @@ from hypothesis import strategies as st
 
 from rollout.core.calendar.sites import Site, Window
 from rollout.core.policy.policy import EvidenceRules, Limit, Stage, Where
-from rollout.core.scope.assignment import Question, assign
-from rollout.core.scope.permits import DOMAIN, LETTERS, Permit, sign
-from rollout.services.engine.assignment_cache import MOST, Rulings
-from rollout.services.engine.permit_signing import AGAIN, READ_AGAIN, Permitting
-from rollout.services.engine.state_cache import STALE, Watch
-from rollout.services.support.clock import SetClock
-from rollout.store.ledger.versions import VersionFacts, Versions
+from rollout.core.scope.assignment import CaseQuestion, decide_assignment
+from rollout.core.scope.permits import CODE_LENGTH, SIGNATURE_DOMAIN, Permit, sign_permit
+from rollout.services.engine.assignment_cache import MAX_CACHED_ASSIGNMENTS, AssignmentCache
+from rollout.services.engine.permit_signing import (
+    KEY_REFRESH_INTERVAL,
+    UNKNOWN_KEY_RETRY,
+    PermitSigner,
+)
+from rollout.services.engine.state_cache import MAX_STALENESS, StateCache
+from rollout.services.support.clock import ManualClock
+from rollout.store.ledger.versions import VersionInfo, VersionStore
 from tests.factories import (
     AUTONOMOUS,
     CREEK_NIGHT,
@@ -50,7 +54,7 @@ NEAR = st.timedeltas(min_value=-6 * MINUTE, max_value=6 * MINUTE)
 MOMENTS = st.builds(lambda span, near: NOON + span + near, SPANS, NEAR)
 CONFIDENCES = st.sampled_from([None, 0.0, 0.79, 0.8, 1.0, 1.01, float("nan")])
 QUESTIONS = st.builds(
-    Question,
+    CaseQuestion,
     site=st.sampled_from(["creek", "lake", "moon", ""]),
     at=st.sampled_from([NOON, NOON, NOON, None]),
     version=st.sampled_from(["v1", "v1", "v2", ""]),
@@ -68,11 +72,11 @@ QUESTIONS = st.builds(
 )
 def test_what_is_remembered_is_what_the_core_says(name, asked):
     rollout = ROLLOUTS[name]
-    rulings = Rulings(rollout.scope, rollout.policy, SALT)
+    rulings = AssignmentCache(rollout.scope, rollout.policy, SALT)
     for now, near, questions in asked:
         there = [replace(q, at=q.at and now + near) for q in questions]
-        found = [ruling.assignment for ruling in rulings.of(there, now)]
-        wanted = [assign(rollout.scope, rollout.policy, SALT, q, now=now) for q in there]
+        found = [ruling.assignment for ruling in rulings.assign_questions(there, now)]
+        wanted = [decide_assignment(rollout.scope, rollout.policy, SALT, q, now=now) for q in there]
         assert found == wanted
 
 
@@ -83,27 +87,29 @@ def test_what_is_remembered_ends_when_a_window_a_grant_or_a_lease_does(name, tur
     ends = [g.until for s in rollout.scope.cells.values() for g in s.grants]
     starts = [NOON, *(end - 2 * HOUR for end in ends)]
     moments = sorted({at + n * 7 * MINUTE for at in starts for n in range(-20, 140)})
-    rulings = Rulings(rollout.scope, rollout.policy, SALT)
+    rulings = AssignmentCache(rollout.scope, rollout.policy, SALT)
     for now in reversed(moments) if turned else moments:
-        asked = [Question("creek", now, "v1", key, confidence=0.9) for key in "0123"]
-        wanted = [assign(rollout.scope, rollout.policy, SALT, q, now=now) for q in asked]
-        assert [ruling.assignment for ruling in rulings.of(asked, now)] == wanted, now
+        asked = [CaseQuestion("creek", now, "v1", key, confidence=0.9) for key in "0123"]
+        wanted = [decide_assignment(rollout.scope, rollout.policy, SALT, q, now=now) for q in asked]
+        assert [ruling.assignment for ruling in rulings.assign_questions(asked, now)] == wanted, now
 
 
 def test_cases_alike_share_one_ruling():
     rollout = ROLLOUTS["plain"]
-    rulings = Rulings(rollout.scope, rollout.policy, SALT)
+    rulings = AssignmentCache(rollout.scope, rollout.policy, SALT)
     at = rollout.at
-    asked = [Question("creek", at, "v1", str(n)) for n in range(500)]
-    assert len(set(rulings.of(asked, at))) == 2  # audited, or not
+    asked = [CaseQuestion("creek", at, "v1", str(n)) for n in range(500)]
+    assert len(set(rulings.assign_questions(asked, at))) == 2  # audited, or not
 
 
 def test_made_up_versions_do_not_fill_the_memory(monkeypatch):
-    monkeypatch.setattr("rollout.services.engine.assignment_cache.MOST", 10)
+    monkeypatch.setattr("rollout.services.engine.assignment_cache.MAX_CACHED_ASSIGNMENTS", 10)
     rollout = ROLLOUTS["plain"]
-    rulings = Rulings(rollout.scope, rollout.policy, SALT)
-    rulings.of([Question("creek", rollout.at, f"v{n}", "k") for n in range(100)], rollout.at)
-    assert len(rulings._held) <= 10 < MOST
+    rulings = AssignmentCache(rollout.scope, rollout.policy, SALT)
+    rulings.assign_questions(
+        [CaseQuestion("creek", rollout.at, f"v{n}", "k") for n in range(100)], rollout.at
+    )
+    assert len(rulings._assignments) <= 10 < MAX_CACHED_ASSIGNMENTS
 
 
 # Permits
@@ -111,20 +117,22 @@ def test_made_up_versions_do_not_fill_the_memory(monkeypatch):
 
 @given(st.binary(min_size=1, max_size=100), st.text(), st.text())
 def test_a_permit_is_signed_with_hmac(secret, case, version):
-    text = sign(Permit("model", 7, NOON, MINUTE), secret, 3, "ramps", case, version)
+    text = sign_permit(Permit("model", 7, NOON, MINUTE), secret, 3, "ramps", case, version)
     said, code = text.rsplit(".", 1)
     about = "".join(f"{len(part)}:{part}" for part in (said, "ramps", case, version))
-    assert code == hmac.digest(secret, DOMAIN + about.encode(), "sha256").hex()[:LETTERS]
+    assert (
+        code == hmac.digest(secret, SIGNATURE_DOMAIN + about.encode(), "sha256").hex()[:CODE_LENGTH]
+    )
 
 
 @pytest.fixture
 def clock():
-    return SetClock(NOON)
+    return ManualClock(NOON)
 
 
 def permitting(database, clock):
     numbers = iter(range(1, 100))
-    return Permitting(database, clock, lambda count: bytes([next(numbers)]) * count)
+    return PermitSigner(database, clock, lambda count: bytes([next(numbers)]) * count)
 
 
 PERMIT = Permit("model", 7, NOON, MINUTE)
@@ -132,40 +140,42 @@ PERMIT = Permit("model", 7, NOON, MINUTE)
 
 def test_the_first_key_is_made_when_it_is_needed_and_shared(database, other, clock):
     ours, theirs = permitting(database, clock), permitting(other, clock)
-    assert ours.at_hand() is None
+    assert ours.find_cached_key() is None
     text = ours.sign(PERMIT, "ramps")
-    assert theirs.read(text, "ramps") == PERMIT
-    assert theirs.newest() == ours.newest() == ours.at_hand()
+    assert theirs.read_permit(text, "ramps") == PERMIT
+    assert theirs.load_signing_key() == ours.load_signing_key() == ours.find_cached_key()
 
 
 def test_a_replica_signs_with_a_turned_key_within_a_minute(database, other, clock):
     ours, theirs = permitting(database, clock), permitting(other, clock)
     ours.sign(PERMIT)
     theirs.sign(PERMIT)
-    ours.turn()
-    assert theirs.newest() != ours.newest()
-    clock.move(timedelta(seconds=READ_AGAIN))
-    assert theirs.at_hand() is None
-    assert theirs.newest() == ours.newest()
+    ours.rotate_key()
+    assert theirs.load_signing_key() != ours.load_signing_key()
+    clock.advance(timedelta(seconds=KEY_REFRESH_INTERVAL))
+    assert theirs.find_cached_key() is None
+    assert theirs.load_signing_key() == ours.load_signing_key()
 
 
 def test_a_permit_of_a_new_key_is_read_where_the_key_was_not_known(database, other, clock):
     ours, theirs = permitting(database, clock), permitting(other, clock)
     old = theirs.sign(PERMIT)
     ours.sign(PERMIT)
-    ours.turn()
+    ours.rotate_key()
     new = ours.sign(PERMIT)
-    assert theirs.read(new) is None  # asked for a moment ago: strangers' text costs no reading
-    clock.move(timedelta(seconds=AGAIN))
-    assert [theirs.read(text) for text in (old, new)] == [PERMIT, PERMIT]
-    ours.turn()
-    assert ours.read(old) is None
+    assert (
+        theirs.read_permit(new) is None
+    )  # asked for a moment ago: strangers' text costs no reading
+    clock.advance(timedelta(seconds=UNKNOWN_KEY_RETRY))
+    assert [theirs.read_permit(text) for text in (old, new)] == [PERMIT, PERMIT]
+    ours.rotate_key()
+    assert ours.read_permit(old) is None
 
 
 def test_a_replica_that_never_signed_reads_permits(database, other, clock):
     text = permitting(database, clock).sign(PERMIT)
-    assert permitting(other, clock).read(text) == PERMIT
-    assert permitting(other, clock).read(text, "ramps") is None
+    assert permitting(other, clock).read_permit(text) == PERMIT
+    assert permitting(other, clock).read_permit(text, "ramps") is None
 
 
 # The watch
@@ -173,54 +183,56 @@ def test_a_replica_that_never_signed_reads_permits(database, other, clock):
 
 @pytest.fixture
 def watch(database, clock, monkeypatch):
-    monkeypatch.setattr("rollout.services.engine.state_cache.askew", lambda *_: timedelta(0))
+    monkeypatch.setattr(
+        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: timedelta(0)
+    )
     field.autonomous(database)
-    return Watch(database, clock)
+    return StateCache(database, clock)
 
 
 def test_nothing_older_than_half_a_second_is_at_hand(watch, clock):
-    assert watch.at_hand("bears") is None
-    watch.rollout("bears")
-    clock.move(timedelta(seconds=STALE - 0.001))
-    assert watch.at_hand("bears") is not None
-    clock.move(timedelta(seconds=0.001))
-    assert watch.at_hand("bears") is None
+    assert watch.find_cached("bears") is None
+    watch.load_rollout("bears")
+    clock.advance(timedelta(seconds=MAX_STALENESS - 0.001))
+    assert watch.find_cached("bears") is not None
+    clock.advance(timedelta(seconds=0.001))
+    assert watch.find_cached("bears") is None
 
 
 def test_a_boot_clock_that_fell_back_makes_nothing_fresh(watch, clock):
     clock.since_boot = 100.0
-    watch.rollout("bears")
+    watch.load_rollout("bears")
     clock.since_boot = 99.0
-    assert watch.at_hand("bears") is None
+    assert watch.find_cached("bears") is None
 
 
 def test_what_came_meanwhile_is_folded_and_what_did_not_change_is_kept(watch, database):
-    first = watch.rollout("bears")
-    assert watch.confirmed("bears").rulings is first.rulings
+    first = watch.load_rollout("bears")
+    assert watch.reload_rollout("bears").assignment_cache is first.assignment_cache
     field.widen(database, ("creek", "night"))
-    later = watch.confirmed("bears")
-    assert later.standing.scope.holder(CREEK_NIGHT) == "v1"
+    later = watch.reload_rollout("bears")
+    assert later.state.scope.get_holder(CREEK_NIGHT) == "v1"
     assert later.hashes[: len(first.hashes)] == first.hashes
-    assert later.has(first.head.revision, first.head.hash)
-    assert not first.has(later.head.revision, later.head.hash)
+    assert later.has_row(first.head.revision, first.head.hash)
+    assert not first.has_row(later.head.revision, later.head.hash)
 
 
 def test_a_chain_that_was_set_back_is_read_anew(watch):
-    known = watch.rollout("bears")
+    known = watch.load_rollout("bears")
     forged = replace(known, head=replace(known.head, hash="e" * 64), hashes=("e" * 64,) * 99)
-    watch._known["bears"] = forged
-    found = watch.confirmed("bears")
+    watch._rollouts["bears"] = forged
+    found = watch.reload_rollout("bears")
     assert found.hashes == known.hashes
     assert found.head == known.head
 
 
 def test_a_version_that_was_told_is_known_without_a_new_row(watch, database):
-    watch.told("bears")  # nothing is known yet, and that is no fault
-    known = watch.rollout("bears")
-    with database.writing() as transaction:
-        Versions(transaction, known.standing.rollout).tell(
-            VersionFacts("v2", "assignment"), at=NOON
+    watch.reload_versions("bears")  # nothing is known yet, and that is no fault
+    known = watch.load_rollout("bears")
+    with database.begin_write() as transaction:
+        VersionStore(transaction, known.state.rollout).record_info(
+            VersionInfo("v2", "assignment"), at=NOON
         )
-    assert set(watch.confirmed("bears").standing.versions) == {"v1"}
-    watch.told("bears")
-    assert set(watch.rollout("bears").standing.versions) == {"v1", "v2"}
+    assert set(watch.reload_rollout("bears").state.versions) == {"v1"}
+    watch.reload_versions("bears")
+    assert set(watch.load_rollout("bears").state.versions) == {"v1", "v2"}

@@ -7,24 +7,24 @@ import pytest
 from sqlalchemy import delete, func, insert, select, update
 
 from rollout.core.scope.events import IncidentOpened
-from rollout.services.engine.consistency_check import rebuild
-from rollout.services.engine.rollout_state import NoSuchRolloutError, standing
+from rollout.services.engine.consistency_check import rebuild_derived_tables
+from rollout.services.engine.rollout_state import NoSuchRolloutError, load_rollout_state
 from rollout.services.engine.ticks import Ticker
 from rollout.store.database.session import Database
-from rollout.store.ledger.evidence import Evidence, Reading
+from rollout.store.ledger.evidence import EvidenceStore, StoredReading
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.scopes import Scopes, to_plain
+from rollout.store.ledger.scopes import StoredScopes, to_plain
 from rollout.store.tables import tables
-from rollout.tally.slots import instant
+from rollout.tally.slots import to_instant
 from tests.replay.stories import a_history
-from tests.services.engine.test_live import BY_CASE, STORY, begun, load_policy, replayed
+from tests.services.engine.test_live import BY_CASE, STORY, begun, parse_policy, replayed
 from tests.store.databases import ENGINES, close_server, close_templates, fresh
 
-POLICY = load_policy(BY_CASE)
+POLICY = parse_policy(BY_CASE)
 HISTORY = a_history(replace(STORY, slots=24), POLICY)
 SLOTS, _ = replayed(HISTORY, POLICY, None)
 INCIDENT = IncidentOpened(
-    at=instant(SLOTS[-1], POLICY.tick),
+    at=to_instant(SLOTS[-1], POLICY.tick),
     by="policy",
     incident="I-1",
     kind="test",
@@ -46,49 +46,52 @@ def database(request, tmp_path):
     with fresh(request.param, tmp_path) as url:
         made = Database(url)
         begun(made, HISTORY, SLOTS[0]).tick(INCIDENT.at)
-        with made.writing() as transaction:
-            stood = standing(transaction, "story")
+        with made.begin_write() as transaction:
+            stood = load_rollout_state(transaction, "story")
             Ledger(transaction, stood.rollout).append([INCIDENT], after=stood.scope.revision)
-            scope = Ledger(transaction, stood.rollout).scope()
+            scope = Ledger(transaction, stood.rollout).load_scope()
             kept = {"revision": scope.revision, "at": scope.at, "body": to_plain(scope)}
             transaction.execute(insert(tables.scopes).values(rollout=stood.rollout.number, **kept))
-            reading = Reading("v1", "s0", "day", "agreement", "d", 1, [5, 1], SLOTS[0])
-            Evidence(transaction, stood.rollout).keep([reading])
+            reading = StoredReading("v1", "s0", "day", "agreement", "d", 1, [5, 1], SLOTS[0])
+            EvidenceStore(transaction, stood.rollout).store([reading])
         yield made
         made.close()
 
 
 def change(database, statement):
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         transaction.execute(statement)
 
 
 def found_and_put_right(database):
     """Return the lines of what differs, after seeing that writing heals it."""
-    lines = list(rebuild(database, "story").lines())
-    assert lines == list(rebuild(database, "story", write=True).lines())
-    assert not rebuild(database, "story")
+    lines = list(rebuild_derived_tables(database, "story").describe())
+    assert lines == list(rebuild_derived_tables(database, "story", repair=True).describe())
+    assert not rebuild_derived_tables(database, "story")
     return lines
 
 
 def test_a_healthy_store_has_no_difference(database):
-    assert not rebuild(database, "story")
-    assert list(rebuild(database, "story", write=True).lines()) == []
+    assert not rebuild_derived_tables(database, "story")
+    assert list(rebuild_derived_tables(database, "story", repair=True).describe()) == []
 
 
 def test_a_kept_scope_that_is_not_the_fold_is_found(database):
     change(database, update(tables.scopes).values(body=["nonsense"]))
     (line,) = found_and_put_right(database)
-    assert line.startswith("scopes: the one kept at revision ")
-    with database.reading() as transaction:
-        rollout = standing(transaction, "story").rollout
-        assert Scopes(transaction, rollout).newest() == Ledger(transaction, rollout).scope()
+    assert line.startswith("scopes: the scope stored at revision ")
+    with database.begin_read() as transaction:
+        rollout = load_rollout_state(transaction, "story").rollout
+        assert (
+            StoredScopes(transaction, rollout).load_newest()
+            == Ledger(transaction, rollout).load_scope()
+        )
 
 
 def test_a_kept_scope_of_no_revision_is_found(database):
     change(database, update(tables.scopes).values(revision=10_000))
     assert found_and_put_right(database) == [
-        "scopes: the one kept at revision 10000 is of no row of the ledger"
+        "scopes: the scope stored at revision 10000 is not in the ledger"
     ]
 
 
@@ -186,22 +189,26 @@ def test_a_reading_changed_by_hand_is_found_and_dropped(database):
     assert found_and_put_right(database) == [
         "evidence: agreement of v1 in s0·day is not what its hash says"
     ]
-    with database.reading() as transaction:
-        assert not Evidence(transaction, standing(transaction, "story").rollout).all()
+    with database.begin_read() as transaction:
+        assert not EvidenceStore(
+            transaction, load_rollout_state(transaction, "story").rollout
+        ).list_all()
 
 
 def test_only_finding_changes_nothing(database):
     change(database, delete(tables.counts))
-    assert list(rebuild(database, "story").lines()) == list(rebuild(database, "story").lines())
+    assert list(rebuild_derived_tables(database, "story").describe()) == list(
+        rebuild_derived_tables(database, "story").describe()
+    )
 
 
 def test_what_is_rebuilt_ticks_on(database):
 
     change(database, delete(tables.counts))
-    rebuild(database, "story", write=True)
+    rebuild_derived_tables(database, "story", repair=True)
     assert Ticker(database, "story", "two").tick(INCIDENT.at + timedelta(hours=1)) is not None
 
 
 def test_an_unknown_rollout_is_said_to_be(database):
     with pytest.raises(NoSuchRolloutError, match="no rollout gone"):
-        rebuild(database, "gone")
+        rebuild_derived_tables(database, "gone")

@@ -10,26 +10,30 @@ from itertools import count
 import polars as pl
 import pytest
 
-from rollout.core.errors import EvidenceMoved, ProposalClosed
-from rollout.core.scope.commands import Approve, AskResume, Person, StopCells
+from rollout.core.errors import EvidenceChangedError, ProposalClosedError
+from rollout.core.scope.commands import Actor, ApproveProposal, ProposeResume, StopCells
 from rollout.core.scope.events import ProposalRaised, Widened
-from rollout.core.scope.scope import acting
-from rollout.formats.policy.reader import load_policy
-from rollout.replay.engine import Course
-from rollout.services.engine.command_handler import carry_out
-from rollout.services.engine.policy_application import apply
-from rollout.services.engine.rollout_state import standing, status, status_text
+from rollout.core.scope.scope import find_acting_version
+from rollout.formats.policy.reader import parse_policy
+from rollout.replay.engine import ReplayOptions
+from rollout.services.engine.command_handler import execute_command
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.rollout_state import (
+    format_rollout_status,
+    load_rollout_state,
+    load_rollout_status,
+)
 from rollout.services.engine.ticks import Ticker
-from rollout.services.engine.unit_counting import ingest
-from rollout.services.replay.replay import records_of
+from rollout.services.records.record_import import import_records
+from rollout.services.replay.replay import read_request_records
 from rollout.services.reports import demo_records
 from rollout.store.ledger.ledger import Ledger
-from rollout.tally.slots import instant
+from rollout.tally.slots import to_instant
 from tests.replay.stories import Story, a_history, prepared
 
 pytestmark = pytest.mark.simulation
 
-ANA, BO = Person("ana"), Person("bo")
+ANA, BO = Actor("ana"), Actor("bo")
 POLICY = """
 rollout: story
 timezone: UTC
@@ -70,14 +74,14 @@ def said(events):
 
 
 def written(database, name="story"):
-    with database.reading() as transaction:
-        stood = standing(transaction, name)
-        return tuple(Ledger(transaction, stood.rollout).events())
+    with database.begin_read() as transaction:
+        stood = load_rollout_state(transaction, name)
+        return tuple(Ledger(transaction, stood.rollout).list_events())
 
 
 def scope_of(database, name="story"):
-    with database.reading() as transaction:
-        return standing(transaction, name).scope
+    with database.begin_read() as transaction:
+        return load_rollout_state(transaction, name).scope
 
 
 class People:
@@ -91,39 +95,41 @@ class People:
         raised = (event for event in events or () if isinstance(event, ProposalRaised))
         for event in raised:
             for number, group in enumerate(event.needs, start=1):
-                yes = Approve(
+                approval = ApproveProposal(
                     at=event.at + self.after,
-                    by=Person(f"simulated-{number}", (group,)),
+                    by=Actor(f"simulated-{number}", (group,)),
                     proposal=event.proposal,
-                    evidence=event.evidence_hash,
+                    evidence_hash=event.evidence_hash,
                 )
-                heapq.heappush(self.queue, (yes.at, next(self.turn), yes))
+                heapq.heappush(self.queue, (approval.at, next(self.turn), approval))
 
     def act(self, until):
         while self.queue and self.queue[0][0] <= until:
-            yes = heapq.heappop(self.queue)[2]
-            with suppress(ProposalClosed):
-                self.hear(carry_out(self.database, self.name, lambda _, yes=yes: yes))
+            approval = heapq.heappop(self.queue)[2]
+            with suppress(ProposalClosedError):
+                self.hear(
+                    execute_command(self.database, self.name, lambda _, command=approval: command)
+                )
 
 
 def live(database, text, slots, after, *, before_slot):
     """Apply a policy, then tick through the slots with people who approve."""
-    policy = load_policy(text)
-    first = instant(slots[0], policy.tick)
-    apply(database, text, ANA, first, salt=bytes(32))
+    policy = parse_policy(text)
+    first = to_instant(slots[0], policy.tick)
+    apply_policy(database, text, ANA, first, salt=bytes(32))
     ticker, people = None, People(database, policy.rollout, after)
     for slot in slots:
-        ticker = before_slot(slot, instant(slot, policy.tick)) or ticker
-        people.act(instant(slot, policy.tick))
-        people.hear(ticker.tick(instant(slot, policy.tick)))
+        ticker = before_slot(slot, to_instant(slot, policy.tick)) or ticker
+        people.act(to_instant(slot, policy.tick))
+        people.hear(ticker.tick(to_instant(slot, policy.tick)))
     return written(database, policy.rollout)
 
 
 def replayed(history, policy, after, until=None, trained_until=None):
     made = prepared(history, policy, trained_until=trained_until)
-    done = made.run(Course(approve_after=after, skip=False))
+    done = made.run(ReplayOptions(approval_delay=after, skip_idle_slots=False))
     slots = range(done.first_slot, (until or done.last_slot) + 1)
-    return slots, [e for e in done.events if e.at <= instant(slots[-1], policy.tick)]
+    return slots, [e for e in done.events if e.at <= to_instant(slots[-1], policy.tick)]
 
 
 def all_at_first(database, name, history, trained_until=None):
@@ -133,7 +139,7 @@ def all_at_first(database, name, history, trained_until=None):
     def before_slot(_slot, at):
         if tickers:
             return None
-        ingest(database, name, history, at, trained_until)
+        import_records(database, name, history, at, trained_until)
         tickers.append(Ticker(database, name, "one"))
         return tickers[0]
 
@@ -147,7 +153,7 @@ def all_at_first(database, name, history, trained_until=None):
     indirect=["url"],
 )
 def test_live_and_replay_of_the_same_records_give_the_same_events(database, text):
-    policy = load_policy(text)
+    policy = parse_policy(text)
     history, after = a_history(STORY, policy), timedelta(minutes=20)
     slots, expected = replayed(history, policy, after)
     before_slot = all_at_first(database, "story", history)
@@ -157,14 +163,14 @@ def test_live_and_replay_of_the_same_records_give_the_same_events(database, text
     assert kinds["Narrowed"] >= 1
     assert kinds["Suspended"] >= 1
     assert said(found) == said(expected)
-    with database.reading() as transaction:
-        stood = standing(transaction, "story")
+    with database.begin_read() as transaction:
+        stood = load_rollout_state(transaction, "story")
         assert Ledger(transaction, stood.rollout).verify().revision == len(found)
 
 
 @on_sqlite
 def test_records_that_come_in_as_they_are_made_give_the_same_events(database):
-    policy = load_policy(BY_CASE)
+    policy = parse_policy(BY_CASE)
     history, after = a_history(replace(STORY, slots=70), policy), timedelta(minutes=20)
     slots, expected = replayed(history, policy, after)
 
@@ -172,7 +178,7 @@ def test_records_that_come_in_as_they_are_made_give_the_same_events(database):
         if (slot - slots[0]) % 10:
             return None
         come = until(history, at + 9 * policy.tick)  # the rest is not there yet
-        ingest(database, "story", come, at)
+        import_records(database, "story", come, at)
         return Ticker(database, "story", "one")
 
     found = live(database, BY_CASE, slots, after, before_slot=before_slot)
@@ -193,11 +199,11 @@ def until(history, at):
 
 @on_sqlite
 def test_five_days_of_the_mail_room_are_the_same_live(database):
-    order = demo_records.order()
+    order = demo_records.build_demo_order()
     text = order.policy.read_text(encoding="utf-8").replace("days: 7", "days: 3")
     text = text.replace("units: 200", "units: 100")
-    policy = load_policy(text)
-    whole = records_of(order, policy)
+    policy = parse_policy(text)
+    whole = read_request_records(order, policy)
     end = whole.cases["occurred_at"].min() + timedelta(days=5)
     cases = whole.cases.filter(pl.col("occurred_at") < end)
     known = {
@@ -214,35 +220,37 @@ def test_five_days_of_the_mail_room_are_the_same_live(database):
 
 @on_sqlite
 def test_a_missed_night_is_one_pass_and_the_evidence_is_all_there(database):
-    policy = load_policy(BY_CASE)
+    policy = parse_policy(BY_CASE)
     history = a_history(replace(STORY, slots=40), policy)
     slots, _ = replayed(history, policy, None)
     ticker = begun(database, history, slots[0])
-    ticker.tick(instant(slots[0], policy.tick))
-    events = ticker.tick(instant(slots[-1], policy.tick))
+    ticker.tick(to_instant(slots[0], policy.tick))
+    events = ticker.tick(to_instant(slots[-1], policy.tick))
     assert any(isinstance(event, ProposalRaised) for event in events)
-    assert status(database, "story", instant(slots[-1], policy.tick))["waiting"] == 0
-    assert ticker.tick(instant(slots[-2], policy.tick)) is None
+    assert (
+        load_rollout_status(database, "story", to_instant(slots[-1], policy.tick))["waiting"] == 0
+    )
+    assert ticker.tick(to_instant(slots[-2], policy.tick)) is None
 
 
 def begun(database, history, slot, owner="one"):
     """Return a ticker of a new rollout that has the whole history."""
-    policy = load_policy(BY_CASE)
-    at = instant(slot, policy.tick)
-    apply(database, BY_CASE, ANA, at, salt=bytes(32))
-    ingest(database, "story", history, at)
+    policy = parse_policy(BY_CASE)
+    at = to_instant(slot, policy.tick)
+    apply_policy(database, BY_CASE, ANA, at, salt=bytes(32))
+    import_records(database, "story", history, at)
     return Ticker(database, "story", owner)
 
 
 @pytest.fixture
 def widened(database):
     """Return a ticker and the next instant, just after a first cell was widened."""
-    policy = load_policy(BY_CASE)
+    policy = parse_policy(BY_CASE)
     history = a_history(replace(STORY, slots=60), policy)
     slots, _ = replayed(history, policy, None)
     ticker, people = begun(database, history, slots[0]), People(database, "story", policy.tick / 3)
     for slot in slots:
-        at = instant(slot, policy.tick)
+        at = to_instant(slot, policy.tick)
         people.act(at)
         events = ticker.tick(at)
         people.hear(events)
@@ -253,7 +261,7 @@ def widened(database):
 
 def stages(database, policy, at):
     scope = scope_of(database)
-    found = (acting(scope, policy, cell, at) for cell in policy.cells)
+    found = (find_acting_version(scope, policy, cell, at) for cell in policy.cells)
     return [here and here[1] for here in found]
 
 
@@ -262,13 +270,13 @@ def test_a_stop_holds_for_the_next_question_and_no_tick_undoes_it(database, wide
     ticker, policy, at = widened
     assert any(stages(database, policy, at))
     command = StopCells(at=at, by=BO, cells=policy.cells, reason="smoke")
-    carry_out(database, "story", lambda _: command)
+    execute_command(database, "story", lambda _: command)
     assert not any(stages(database, policy, at))
     for _ in range(6):
         at += policy.tick
         ticker.tick(at)
         assert not any(stages(database, policy, at))
-    assert "stopped by bo" in status_text(status(database, "story", at))
+    assert "stopped by bo" in format_rollout_status(load_rollout_status(database, "story", at))
 
 
 @on_sqlite
@@ -279,15 +287,19 @@ def test_a_resume_takes_two_people_and_a_tick(database, widened):
         return scope_of(database)
 
     stop = StopCells(at=at, by=BO, cells=policy.cells)
-    carry_out(database, "story", lambda _: stop)
+    execute_command(database, "story", lambda _: stop)
     (name,) = now().stops
-    carry_out(database, "story", lambda _: AskResume(at=at, by=BO, stop=name))
+    execute_command(database, "story", lambda _: ProposeResume(at=at, by=BO, stop=name))
     (resume,) = [p for p in now().proposals.values() if p.kind == "resume"]
-    assert "--evidence-hash " + resume.evidence in status_text(status(database, "story", at))
+    assert "--evidence-hash " + resume.evidence_hash in format_rollout_status(
+        load_rollout_status(database, "story", at)
+    )
     for person, group in zip(("ana", "cy"), resume.needs, strict=False):
-        by = Person(person, (group,))
-        yes = Approve(at=at, by=by, proposal=resume.id, evidence=resume.evidence)
-        carry_out(database, "story", lambda _, yes=yes: yes)
+        by = Actor(person, (group,))
+        approval = ApproveProposal(
+            at=at, by=by, proposal=resume.id, evidence_hash=resume.evidence_hash
+        )
+        execute_command(database, "story", lambda _, command=approval: command)
     assert now().stops
     ticker.tick(at + policy.tick)
     assert not now().stops
@@ -295,58 +307,58 @@ def test_a_resume_takes_two_people_and_a_tick(database, widened):
 
 @on_sqlite
 def test_an_approval_of_other_evidence_is_refused_and_writes_nothing(database):
-    policy = load_policy(BY_CASE)
+    policy = parse_policy(BY_CASE)
     history = a_history(replace(STORY, slots=40), policy)
     slots, _ = replayed(history, policy, None)
     ticker = begun(database, history, slots[0])
-    at = instant(slots[-1], policy.tick)
+    at = to_instant(slots[-1], policy.tick)
     ticker.tick(at)
     before = written(database)
     (name, *_) = scope_of(database).proposals
-    with pytest.raises(EvidenceMoved):
-        carry_out(
+    with pytest.raises(EvidenceChangedError):
+        execute_command(
             database,
             "story",
-            lambda _: Approve(at=at, by=ANA, proposal=name, evidence="0" * 64),
+            lambda _: ApproveProposal(at=at, by=ANA, proposal=name, evidence_hash="0" * 64),
         )
     assert written(database) == before
 
 
 def test_importing_twice_changes_nothing(database):
-    policy = load_policy(BY_CASE)
+    policy = parse_policy(BY_CASE)
     history = a_history(replace(STORY, slots=20), policy)
     slots, _ = replayed(history, policy, None)
-    at = instant(slots[0], policy.tick)
+    at = to_instant(slots[0], policy.tick)
     ticker = begun(database, history, slots[0])
-    waiting = status(database, "story", at)["waiting"]
+    waiting = load_rollout_status(database, "story", at)["waiting"]
     assert waiting > 0
-    counts = ingest(database, "story", history, at)
+    counts = import_records(database, "story", history, at)
     assert {verdict for kind in counts.values() for verdict in kind} == {"duplicate"}
     assert counts["case"]["duplicate"] == history.cases.height
-    assert status(database, "story", at)["waiting"] == waiting
-    ticker.tick(instant(slots[-1], policy.tick))
-    again = ingest(database, "story", history, at)
+    assert load_rollout_status(database, "story", at)["waiting"] == waiting
+    ticker.tick(to_instant(slots[-1], policy.tick))
+    again = import_records(database, "story", history, at)
     assert again == counts
-    assert status(database, "story", at)["waiting"] == 0
+    assert load_rollout_status(database, "story", at)["waiting"] == 0
 
 
 @on_sqlite
 def test_a_record_that_says_something_else_is_a_conflict(database):
-    history = a_history(replace(STORY, slots=10), load_policy(BY_CASE))
-    slots, _ = replayed(history, load_policy(BY_CASE), None)
+    history = a_history(replace(STORY, slots=10), parse_policy(BY_CASE))
+    slots, _ = replayed(history, parse_policy(BY_CASE), None)
     begun(database, history, slots[0])
     moved = replace(history, cases=history.cases.with_columns(site=pl.lit("s9")))
-    counts = ingest(database, "story", moved, instant(slots[0], timedelta(hours=1)))
+    counts = import_records(database, "story", moved, to_instant(slots[0], timedelta(hours=1)))
     assert dict(counts["case"]) == {"conflict": history.cases.height}
     assert set(counts["prediction"]) == {"duplicate"}
 
 
 def test_of_two_tickers_one_does_the_slot(database):
-    policy = load_policy(BY_CASE)
+    policy = parse_policy(BY_CASE)
     history = a_history(replace(STORY, slots=40), policy)
     slots, _ = replayed(history, policy, None)
     one = begun(database, history, slots[0])
-    other, at = Ticker(database, "story", "two"), instant(slots[-1], policy.tick)
+    other, at = Ticker(database, "story", "two"), to_instant(slots[-1], policy.tick)
     assert one.tick(at) is not None
     before = written(database)
     assert other.tick(at) is None
@@ -355,29 +367,31 @@ def test_of_two_tickers_one_does_the_slot(database):
 
 
 def test_a_policy_that_loosens_waits_and_one_that_tightens_holds(database):
-    policy = load_policy(BY_CASE)
-    at = instant(500_000, policy.tick)
-    first = apply(database, BY_CASE, ANA, at)
-    assert first.created
-    assert "is created" in first.says
-    stricter = apply(database, BY_CASE.replace("at_least: 70%", "at_least: 80%"), ANA, at)
-    assert stricter.says == "policy 2 of story is in force"
-    looser = apply(database, BY_CASE, ANA, at)
-    assert "proposed as P-1" in looser.says
-    assert "nothing changed" in apply(database, BY_CASE, ANA, at).says
+    policy = parse_policy(BY_CASE)
+    at = to_instant(500_000, policy.tick)
+    first = apply_policy(database, BY_CASE, ANA, at)
+    assert first.is_created
+    assert "is created" in first.text
+    stricter = apply_policy(database, BY_CASE.replace("at_least: 70%", "at_least: 80%"), ANA, at)
+    assert stricter.text == "policy 2 of story is in force"
+    looser = apply_policy(database, BY_CASE, ANA, at)
+    assert "proposed as P-1" in looser.text
+    assert "nothing changed" in apply_policy(database, BY_CASE, ANA, at).text
     needs = next(iter(scope_of(database).proposals.values()))
     for name, group in zip(("bo", "cy"), needs.needs, strict=True):
-        yes = Approve(at=at, by=Person(name, (group,)), proposal="P-1", evidence=needs.evidence)
-        carry_out(database, "story", lambda _, yes=yes: yes)
+        approval = ApproveProposal(
+            at=at, by=Actor(name, (group,)), proposal="P-1", evidence_hash=needs.evidence_hash
+        )
+        execute_command(database, "story", lambda _, command=approval: command)
     Ticker(database, "story", "one").tick(at + policy.tick)
     assert scope_of(database).policy_number == 3
     assert scope_of(database).policy_hash == policy.hash
 
 
 def test_who_comes_second_decides_again(database):
-    policy = load_policy(BY_CASE)
-    at = instant(500_000, policy.tick)
-    apply(database, BY_CASE, ANA, at)
+    policy = parse_policy(BY_CASE)
+    at = to_instant(500_000, policy.tick)
+    apply_policy(database, BY_CASE, ANA, at)
     of_s0 = tuple(cell for cell in policy.cells if cell.site == "s0")
     asked = []
 
@@ -385,9 +399,9 @@ def test_who_comes_second_decides_again(database):
         asked.append(stood.scope.revision)
         if len(asked) == 1:  # between reading and writing, somebody else stops a site
             first = StopCells(at=at, by=BO, cells=of_s0)
-            carry_out(database, "story", lambda _: first)
+            execute_command(database, "story", lambda _: first)
         return StopCells(at=at, by=ANA, cells=policy.cells)
 
-    (stopped,) = carry_out(database, "story", everywhere)
+    (stopped,) = execute_command(database, "story", everywhere)
     assert asked == [2, 3]
     assert set(stopped.cells) == set(policy.cells).difference(of_s0)

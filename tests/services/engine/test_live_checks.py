@@ -9,16 +9,17 @@ import pytest
 
 from rollout.core.policy.measures import MISSING
 from rollout.core.scope.events import Widened
-from rollout.core.scope.permissions import Caller, Right
-from rollout.formats.policy.reader import load_policy
-from rollout.services.engine.reviewer_checks import people_of
-from rollout.services.engine.rollout_state import standing
+from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.formats.policy.reader import parse_policy
+from rollout.services.engine.reviewer_checks import compute_reviewer_checks
+from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
-from rollout.services.engine.unit_counting import ingest, stored_history
+from rollout.services.engine.unit_counting import open_stored_history
+from rollout.services.records.record_import import import_records
 from rollout.services.reviews import reviews
-from rollout.services.reviews.reviews import Said
-from rollout.store.counting.counted_units import Counted
-from rollout.tally.reviewer_checks import checks_of, standings
+from rollout.services.reviews.reviews import DecisionDraft
+from rollout.store.counting.counted_units import CountedUnits
+from rollout.tally.reviewer_checks import build_reviewer_checks, compute_reliability
 from tests.replay.stories import a_history
 from tests.services.engine.test_live import (
     BY_CASE,
@@ -40,9 +41,11 @@ CHECKED, CHECKED_EPISODES = (
     text.replace("outside: blind", ASKED) for text in (BY_CASE, BY_EPISODE)
 )
 STEADY = replace(STORY, seed=10, slots=48, busy=3, quiet=False)
-DAN = Caller("dan", machine=False, rights=(Right("admin", "story"),))
+DAN = Caller("dan", is_service_account=False, role_assignments=(AssignedRole("admin", "story"),))
 SEEDED = "blind-1-0"  # a careful person, but not on known cases
-CLERK = Caller(SEEDED, machine=False, rights=(Right("reviewer", "story"),))
+CLERK = Caller(
+    SEEDED, is_service_account=False, role_assignments=(AssignedRole("reviewer", "story"),)
+)
 
 
 def careless(history, name=CARELESS):
@@ -63,9 +66,9 @@ def careless(history, name=CARELESS):
 
 def left_out(database):
     """Return who has units that were judged and count as not judged, by the marks that are kept."""
-    with database.reading() as transaction:
-        stood = standing(transaction, "story")
-        frame = Counted(transaction, stood.rollout).frame(after=-1, until=2**40)
+    with database.begin_read() as transaction:
+        stood = load_rollout_state(transaction, "story")
+        frame = CountedUnits(transaction, stood.rollout).load_frame(after=-1, until=2**40)
     gone = frame.filter((pl.col("track") == "gate") & (pl.col("decided") == MISSING))
     guard = frame.filter(pl.col("track") == "guard")
     seen = guard.select("unit", "version", who="reviewer", before="slot")
@@ -85,7 +88,7 @@ def left_out(database):
     indirect=["url"],
 )
 def test_live_and_replay_leave_out_the_same_verdicts(database, text, feed):
-    policy = load_policy(text)
+    policy = parse_policy(text)
     history = careless(a_history(STEADY, policy))
     slots, expected = replayed(history, policy, AFTER)
     before = feed(database, history) if feed is slot_by_slot else feed(database, "story", history)
@@ -93,13 +96,13 @@ def test_live_and_replay_leave_out_the_same_verdicts(database, text, feed):
     assert any(isinstance(event, Widened) for event in expected)
     assert said(found) == said(expected)
     assert CARELESS in left_out(database)
-    nobody = load_policy(text.replace("agreement: 70%", "agreement: 0%"))
+    nobody = parse_policy(text.replace("agreement: 70%", "agreement: 0%"))
     assert said(expected) != said(replayed(history, nobody, AFTER)[1])
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_known_cases_judged_wrongly_leave_out_the_same_verdicts_as_a_replay_that_knows(database):
-    policy = load_policy(CHECKED)
+    policy = parse_policy(CHECKED)
     history = a_history(STEADY, policy)
     slots, _ = replayed(history, policy, AFTER)
     judged = history.decisions.filter(pl.col("reviewer") == SEEDED)["case_key"]
@@ -110,63 +113,69 @@ def test_known_cases_judged_wrongly_leave_out_the_same_verdicts_as_a_replay_that
     def before_slot(slot, at):
         ticker = feed(slot, at)
         if slot == slots[0] + 12:
-            with database.reading() as transaction:
-                stood = standing(transaction, "story")
+            with database.begin_read() as transaction:
+                stood = load_rollout_state(transaction, "story")
             for key in keys:
-                reviews.seed(database, DAN, stood, key, {"alarm": "bear"}, people=1, at=at)
-                (task,) = reviews.claim(database, CLERK, stood, at).tasks
-                wrong = Said(answers={"alarm": "fox"}, started_at=at - AFTER)
-                reviews.decide(database, CLERK, stood, task.review, wrong, at)
+                reviews.seed_gold_case(
+                    database, DAN, stood, key, {"alarm": "bear"}, reviewer_count=1, at=at
+                )
+                (task,) = reviews.claim_reviews(database, CLERK, stood, at).tasks
+                wrong = DecisionDraft(answers={"alarm": "fox"}, started_at=at - AFTER)
+                reviews.submit_decision(database, CLERK, stood, task.review, wrong, at)
         return ticker
 
     found = live(database, CHECKED, slots, AFTER, before_slot=before_slot)
-    with database.reading() as transaction:
-        stood = standing(transaction, "story")
-        known = stored_history(transaction, stood).records().known
+    with database.begin_read() as transaction:
+        stood = load_rollout_state(transaction, "story")
+        known = open_stored_history(transaction, stood).load_records().gold_decisions
     assert known.height == len(keys)
     assert set(known["right:alarm"]) == {"bear"}
     assert (known["at"] - known["started_at"]).unique().to_list() == [AFTER]
-    expected = replayed(replace(history, known=known), policy, AFTER)[1]
+    expected = replayed(replace(history, gold_decisions=known), policy, AFTER)[1]
     assert said(found) == said(expected)
     assert left_out(database) == {SEEDED}
 
 
 def test_the_store_holds_people_as_a_replay_of_its_records_does(database):
-    policy = load_policy(CHECKED)
+    policy = parse_policy(CHECKED)
     history = careless(a_history(replace(STEADY, slots=30), policy))
     live(database, CHECKED, [480_000], AFTER, before_slot=all_at_first(database, "story", history))
-    with database.reading() as transaction:
-        stood = standing(transaction, "story")
-        found = people_of(transaction, stood)
+    with database.begin_read() as transaction:
+        stood = load_rollout_state(transaction, "story")
+        found = compute_reviewer_checks(transaction, stood)
         unasked = replace(stood.policy.evidence, min_reviewer_agreement=None)
         nobody = replace(stood, policy=replace(stood.policy, evidence=unasked))
-        assert people_of(transaction, nobody) is None
-    assert found.equals(standings(checks_of(history, policy), 0.7))
+        assert compute_reviewer_checks(transaction, nobody) is None
+    assert found.equals(compute_reliability(build_reviewer_checks(history, policy), 0.7))
     assert found.height > 3
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_when_a_verdict_was_begun_comes_back_from_the_store(database):
-    policy = load_policy(CHECKED)
+    policy = parse_policy(CHECKED)
     history = a_history(replace(STEADY, slots=5), policy)
     begun = history.decisions.with_columns(started_at=pl.col("at") - AFTER)
     timed = replace(history, decisions=begun)
     live(database, CHECKED, [480_000], AFTER, before_slot=all_at_first(database, "story", timed))
-    with database.reading() as transaction:
-        found = stored_history(transaction, standing(transaction, "story")).records().decisions
+    with database.begin_read() as transaction:
+        found = (
+            open_stored_history(transaction, load_rollout_state(transaction, "story"))
+            .load_records()
+            .decisions
+        )
     order = ["case_key", "reviewer"]
     assert found.sort(order)["started_at"].equals(begun.sort(order)["started_at"])
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_a_ticker_that_begins_again_counts_as_one_that_never_stopped(database):
-    policy = load_policy(CHECKED)
+    policy = parse_policy(CHECKED)
     history = careless(a_history(STEADY, policy))
     slots, expected = replayed(history, policy, AFTER)
 
     def before_slot(slot, at):
         if slot == slots[0]:
-            ingest(database, "story", history, at)
+            import_records(database, "story", history, at)
         return Ticker(database, "story", f"one-{slot}") if (slot - slots[0]) % 7 == 0 else None
 
     assert said(live(database, CHECKED, slots, AFTER, before_slot=before_slot)) == said(expected)

@@ -2,15 +2,15 @@
 
 from dataclasses import replace
 
-from rollout.core.scope.commands import Approve, Person
+from rollout.core.scope.commands import Actor, ApproveProposal
 from rollout.core.scope.events import PolicyApplied, ProposalRaised
-from rollout.formats.policy.reader import load_policy
-from rollout.services.engine.command_handler import carry_out
-from rollout.services.engine.policy_application import apply
+from rollout.formats.policy.reader import parse_policy
+from rollout.services.engine.command_handler import execute_command
+from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.ticks import Ticker
-from rollout.services.engine.unit_counting import ingest
+from rollout.services.records.record_import import import_records
 from rollout.store.tables.tables import external_keys
-from rollout.tally.slots import instant
+from rollout.tally.slots import to_instant
 from tests.replay.stories import a_history
 from tests.services.engine.test_live import ANA, BY_CASE, STORY, begun, replayed, scope_of
 
@@ -19,19 +19,21 @@ ADDED = (
     .replace("none: wait}", "none: wait, wolf: film}")
     .replace("costs: [", "costs: [{did: film, cost: 3}, ")
 )
-POLICY = load_policy(BY_CASE)
+POLICY = parse_policy(BY_CASE)
 HISTORY = a_history(replace(STORY, slots=40), POLICY)
 SLOTS, _ = replayed(HISTORY, POLICY, None)
-LAST = instant(SLOTS[-1], POLICY.tick)
+LAST = to_instant(SLOTS[-1], POLICY.tick)
 
 
 def approve(database, at):
     """Let everybody who is asked approve the policy that waits."""
     (waiting,) = [p for p in scope_of(database).proposals.values() if p.kind == "policy"]
     for person, group in zip(("bo", "cy"), waiting.needs, strict=False):
-        by = Person(person, (group,))
-        yes = Approve(at=at, by=by, proposal=waiting.id, evidence=waiting.evidence)
-        carry_out(database, "story", lambda _, yes=yes: yes)
+        by = Actor(person, (group,))
+        approval = ApproveProposal(
+            at=at, by=by, proposal=waiting.id, evidence_hash=waiting.evidence_hash
+        )
+        execute_command(database, "story", lambda _, command=approval: command)
 
 
 def because(events):
@@ -43,7 +45,7 @@ def because(events):
 def test_evidence_counted_before_a_label_was_added_is_evidence_after_it(database):
     ticker = begun(database, HISTORY, SLOTS[0])
     before = because(ticker.tick(LAST))
-    apply(database, ADDED, ANA, LAST)
+    apply_policy(database, ADDED, ANA, LAST)
     approve(database, LAST)
     found = ()
     for number in range(1, 60):  # proposals of the policy before expire or are void
@@ -57,13 +59,13 @@ def test_evidence_counted_before_a_label_was_added_is_evidence_after_it(database
 
 def test_evidence_is_the_same_when_its_keys_were_purged(database):
     text = BY_CASE.replace("rollout: story", "rollout: elsewhere")
-    apply(database, text, ANA, instant(SLOTS[0], POLICY.tick), salt=bytes(32))
-    ingest(database, "elsewhere", HISTORY, instant(SLOTS[0], POLICY.tick))
+    apply_policy(database, text, ANA, to_instant(SLOTS[0], POLICY.tick), salt=bytes(32))
+    import_records(database, "elsewhere", HISTORY, to_instant(SLOTS[0], POLICY.tick))
     counted = begun(database, HISTORY, SLOTS[0]), Ticker(database, "elsewhere", "one")
     for ticker in counted:
         ticker.tick(LAST, narrow_only=True)
     expected = because(counted[1].tick(LAST + POLICY.tick))
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         transaction.execute(external_keys.update().values(key="#" + external_keys.c.key))
     found = because(Ticker(database, "story", "two").tick(LAST + POLICY.tick))
     assert expected

@@ -6,9 +6,9 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.formats.policy.reader import load_policy
+from rollout.formats.policy.reader import parse_policy
 from rollout.services.engine.ticks import Ticker
-from rollout.services.engine.unit_counting import ingest
+from rollout.services.records.record_import import import_records
 from tests.replay.stories import a_history
 from tests.services.engine.test_live import BY_CASE, BY_EPISODE, STORY, live, replayed, said, until
 
@@ -31,7 +31,7 @@ def slot_by_slot(database, history):
         if before:
             new = {kind: frame.join(before[-1][kind], **SAME[kind]) for kind, frame in new.items()}
         before.append({kind: getattr(come, kind) for kind in new})
-        ingest(database, "story", replace(history, **new), at)
+        import_records(database, "story", replace(history, **new), at)
         if tickers:
             return None
         tickers.append(Ticker(database, "story", "one"))
@@ -60,7 +60,7 @@ SAME = {
 )
 def test_one_ticker_fed_slot_by_slot_decides_as_one_replay_of_all(database, text, seed, guard):
     text = text.replace("guards:", HEARD)
-    policy = load_policy(text)
+    policy = parse_policy(text)
     history = a_history(replace(STORY, slots=60, seed=seed), policy)
     slots, expected = replayed(history, policy, AFTER)
     found = live(database, text, slots, AFTER, before_slot=slot_by_slot(database, history))

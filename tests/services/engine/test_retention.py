@@ -5,13 +5,13 @@ from datetime import timedelta
 import pytest
 
 from rollout.core.records.records import Case, Decision, Prediction
-from rollout.core.scope.commands import Person
+from rollout.core.scope.commands import Actor
 from rollout.core.scope.events import RecordsPurged
-from rollout.services.engine.policy_application import apply
-from rollout.services.engine.retention import purge_all
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.retention import purge_all_rollouts
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.records.records import Records
+from rollout.store.records.records import RecordStore
 from tests.factories import NOON
 from tests.store.conftest import _nothing_left_running, database, url
 
@@ -28,9 +28,9 @@ YEAR = timedelta(days=365)
 
 
 def filled(database, policy):
-    apply(database, policy, Person("zoe"), NOON)
+    apply_policy(database, policy, Actor("zoe"), NOON)
     said = {"parcel": "sound"}
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         rollout = Rollouts(transaction).find("ramps")
         items = [
             *(
@@ -40,49 +40,49 @@ def filled(database, policy):
             Prediction(key="c-0", version="v1", answers=said),
             Decision(key="c-0", reviewer="ana", answers=said, exposure="blind"),
         ]
-        Records(transaction, rollout).keep(items, received_at=NOON)
+        RecordStore(transaction, rollout).store(items, received_at=NOON)
 
 
 def events(database):
-    with database.reading() as transaction:
-        return list(Ledger(transaction, Rollouts(transaction).find("ramps")).events())
+    with database.begin_read() as transaction:
+        return list(Ledger(transaction, Rollouts(transaction).find("ramps")).list_events())
 
 
 def test_records_leave_at_their_age_and_the_ledger_says_so(database):
     filled(database, POLICY + "retention: {cases: 365d}\n")
-    assert purge_all(database, NOON + YEAR) == {}  # not older yet
-    assert purge_all(database, NOON + YEAR + timedelta(seconds=1)) == {"ramps": 7}
+    assert purge_all_rollouts(database, NOON + YEAR) == {}  # not older yet
+    assert purge_all_rollouts(database, NOON + YEAR + timedelta(seconds=1)) == {"ramps": 7}
     (noted,) = [event for event in events(database) if isinstance(event, RecordsPurged)]
     assert dict(zip(noted.tables, noted.counts, strict=True)) == {
         "cases": 5,
         "decisions": 1,
         "predictions": 1,
     }
-    assert purge_all(database, NOON + 2 * YEAR) == {}
+    assert purge_all_rollouts(database, NOON + 2 * YEAR) == {}
 
 
 def test_without_an_age_nothing_ever_leaves(database):
     filled(database, POLICY)
-    assert purge_all(database, NOON + 10 * YEAR) == {}
+    assert purge_all_rollouts(database, NOON + 10 * YEAR) == {}
 
 
 def test_a_purge_in_batches_notes_each(database, monkeypatch):
-    monkeypatch.setattr("rollout.services.engine.retention.BATCH", 2)
+    monkeypatch.setattr("rollout.services.engine.retention.CASES_PER_BATCH", 2)
     filled(database, POLICY + "retention: {cases: 365d}\n")
-    assert purge_all(database, NOON + 2 * YEAR) == {"ramps": 7}
+    assert purge_all_rollouts(database, NOON + 2 * YEAR) == {"ramps": 7}
     assert sum(isinstance(event, RecordsPurged) for event in events(database)) == 3
 
 
 def test_it_looks_again_until_nothing_old_is_left(database, monkeypatch):
-    monkeypatch.setattr("rollout.services.engine.retention.BATCH", 1)
-    monkeypatch.setattr("rollout.services.engine.retention.LOOKED", 2)
+    monkeypatch.setattr("rollout.services.engine.retention.CASES_PER_BATCH", 1)
+    monkeypatch.setattr("rollout.services.engine.retention.CASES_PER_SEARCH", 2)
     filled(database, POLICY + "retention: {cases: 365d}\n")
-    assert purge_all(database, NOON + 2 * YEAR) == {"ramps": 7}
+    assert purge_all_rollouts(database, NOON + 2 * YEAR) == {"ramps": 7}
 
 
 @pytest.mark.parametrize("fails_at", [1, 2])
 def test_what_was_not_noted_was_not_deleted(database, monkeypatch, fails_at):
-    monkeypatch.setattr("rollout.services.engine.retention.BATCH", 2)
+    monkeypatch.setattr("rollout.services.engine.retention.CASES_PER_BATCH", 2)
     filled(database, POLICY + "retention: {cases: 365d}\n")
     append, calls = Ledger.append, []
 
@@ -94,8 +94,8 @@ def test_what_was_not_noted_was_not_deleted(database, monkeypatch, fails_at):
 
     monkeypatch.setattr(Ledger, "append", failing)
     with pytest.raises(OSError, match="power"):
-        purge_all(database, NOON + 2 * YEAR)
+        purge_all_rollouts(database, NOON + 2 * YEAR)
     monkeypatch.undo()
-    purge_all(database, NOON + 2 * YEAR)
+    purge_all_rollouts(database, NOON + 2 * YEAR)
     noted = [event for event in events(database) if isinstance(event, RecordsPurged)]
     assert sum(sum(event.counts) for event in noted) == 7

@@ -6,7 +6,7 @@ import pytest
 
 from rollout.core.records.records import Decision
 from rollout.services.engine import reviewer_checks
-from rollout.services.engine.reviewer_checks import People, people_of
+from rollout.services.engine.reviewer_checks import ReviewerCheckCache, compute_reviewer_checks
 from rollout.services.reviews import reviews
 from tests.services.review_room import ANA, BO, DAN, DAY, MINUTE, START, Room, person, policy_text
 
@@ -19,7 +19,9 @@ def looks(monkeypatch):
     """Count how often a whole history is read."""
     found = []
     monkeypatch.setattr(
-        reviewer_checks, "people_of", lambda *of: found.append(of) or people_of(*of)
+        reviewer_checks,
+        "compute_reviewer_checks",
+        lambda *of: found.append(of) or compute_reviewer_checks(*of),
     )
     return found
 
@@ -28,26 +30,26 @@ def twice(room, *keys):
     room.arrive(*keys)
     for key in keys:
         for who, label in ((ANA, "bear"), (BO, "fox")):
-            (task,) = (t for t in room.claim(who, hold=len(keys)) if t.case.key == key)
+            (task,) = (t for t in room.claim(who, target_count=len(keys)) if t.case.key == key)
             room.judge(who, task.review, label)
 
 
 def read(people, room):
-    with room.database.reading() as transaction:
-        found = people.read(transaction, room.stood, room.at)
-        assert found.equals(people_of(transaction, room.stood))
+    with room.database.begin_read() as transaction:
+        found = people.load(transaction, room.stood, room.at)
+        assert found.equals(compute_reviewer_checks(transaction, room.stood))
     return found
 
 
 def test_the_verdicts_of_a_day_are_read_when_it_is_over(database, looks):
-    room, people = Room(database, text=ASKED), People()
+    room, people = Room(database, text=ASKED), ReviewerCheckCache()
     twice(room, "a", "b")
     assert read(people, room).select("reviewer", "differed").rows() == [("ana", 2), ("bo", 2)]
     before = len(looks)
     room.later(HOUR)
     twice(room, "c")
-    with database.reading() as transaction:  # nothing that was said today matters today
-        people.read(transaction, room.stood, room.at)
+    with database.begin_read() as transaction:  # nothing that was said today matters today
+        people.load(transaction, room.stood, room.at)
     assert len(looks) == before
     room.later(DAY)
     assert read(people, room)["differed"].to_list() == [3, 3]
@@ -55,7 +57,7 @@ def test_the_verdicts_of_a_day_are_read_when_it_is_over(database, looks):
 
 
 def test_what_comes_in_late_is_read_when_it_comes(database, looks):
-    room, people = Room(database, text=ASKED), People()
+    room, people = Room(database, text=ASKED), ReviewerCheckCache()
     twice(room, "a")
     room.later(DAY)
     read(people, room)
@@ -66,11 +68,13 @@ def test_what_comes_in_late_is_read_when_it_comes(database, looks):
 
 
 def test_a_known_case_is_read_as_any_verdict(database, looks):
-    room, people = Room(database, 2, ASKED), People()
+    room, people = Room(database, 2, ASKED), ReviewerCheckCache()
     key = next(f"k{n}" for n in range(99) if room.arrive(f"k{n}") and not room.claim(ANA))
     assert read(people, room).is_empty()
     before = len(looks)
-    reviews.seed(database, DAN, room.stood, key, {"alarm": "fox"}, people=1, at=room.at)
+    reviews.seed_gold_case(
+        database, DAN, room.stood, key, {"alarm": "fox"}, reviewer_count=1, at=room.at
+    )
     room.done(person("eve"), "bear")
     room.later(DAY)
     (row,) = read(people, room).to_dicts()
@@ -80,5 +84,5 @@ def test_a_known_case_is_read_as_any_verdict(database, looks):
 
 def test_a_rollout_that_asks_nothing_knows_nothing_of_its_people(database):
     room = Room(database)
-    with database.reading() as transaction:
-        assert people_of(transaction, room.stood) is None
+    with database.begin_read() as transaction:
+        assert compute_reviewer_checks(transaction, room.stood) is None

@@ -6,9 +6,9 @@ from datetime import timedelta
 import numpy as np
 
 from rollout.core.calendar.sites import Cell, Site
-from rollout.core.policy.levers import Cost, Lever
+from rollout.core.policy.levers import CostRule, Lever
 from rollout.core.policy.policy import Stage
-from rollout.core.policy.record_definition import definition
+from rollout.core.policy.record_definition import compute_definition
 from rollout.core.scope.events import (
     Narrowed,
     PolicyApplied,
@@ -19,9 +19,9 @@ from rollout.core.scope.events import (
     VersionFirstUsed,
     Widened,
 )
-from rollout.core.scope.projection import fold
-from rollout.services.engine.stage_history import Past
-from rollout.tally.slots import slot_after
+from rollout.core.scope.projection import apply_events
+from rollout.services.engine.stage_history import RolloutHistory
+from rollout.tally.slots import find_slot_after
 from tests.tally.histories import HOUR, a_policy, hour
 
 SITES = (Site("creek", "UTC"), Site("lake", "UTC"))
@@ -32,7 +32,7 @@ POLICIES = {policy.hash: policy for policy in (HALF, MOST)}
 
 
 def slot(number):
-    return slot_after(hour(number), HALF.tick)
+    return find_slot_after(hour(number), HALF.tick)
 
 
 def applied(at, policy, number=1, **more):
@@ -57,40 +57,45 @@ def begun(*events, policies=POLICIES):
         applied(0, HALF),
         VersionFirstUsed(at=hour(0), by="policy", version="v1"),
     )
-    past = Past()
-    past.take((*start, *events), policies.__getitem__)
+    past = RolloutHistory()
+    past.add_events((*start, *events), policies.__getitem__)
     return past
 
 
 def rungs(past, cell=CREEK, until=60):
-    past.mark(slot(until))
-    return [int(row) for row in past.of(cell).at(np.array([slot(n) for n in range(until)]))]
+    past.advance_to(slot(until))
+    return [
+        int(row)
+        for row in past.get_stage_history(cell).find_levels(
+            np.array([slot(n) for n in range(until)])
+        )
+    ]
 
 
 def test_a_unit_belongs_to_the_attempt_in_which_it_occurred():
     past = begun(widened(5), narrowed(10.5, restart=True), narrowed(20, restart=True))
-    found = [past.attempt(CREEK, "v1", slot(n)) for n in (0, 10, 11, 19, 20, 30)]
+    found = [past.find_attempt(CREEK, "v1", slot(n)) for n in (0, 10, 11, 19, 20, 30)]
     assert found == [1, 1, 2, 2, 3, 3]
-    assert past.attempt(LAKE, "v1", slot(30)) == past.attempt(CREEK, "v2", slot(30)) == 1
+    assert past.find_attempt(LAKE, "v1", slot(30)) == past.find_attempt(CREEK, "v2", slot(30)) == 1
 
 
 def test_a_policy_that_clears_or_restarts_a_cell_begins_an_attempt_of_the_versions_seen():
     past = begun(applied(10, MOST, 2, cleared=(CREEK,), restarted=(CREEK, LAKE)))
-    assert [past.attempt(cell, "v1", slot(10)) for cell in (CREEK, LAKE)] == [2, 2]
-    assert past.attempt(CREEK, "v1", slot(9)) == 1
-    assert past.attempt(CREEK, "v2", slot(10)) == 1
+    assert [past.find_attempt(cell, "v1", slot(10)) for cell in (CREEK, LAKE)] == [2, 2]
+    assert past.find_attempt(CREEK, "v1", slot(9)) == 1
+    assert past.find_attempt(CREEK, "v2", slot(10)) == 1
 
 
 def shown(past, occurred, draws):
     """Return which of the units that occurred in a slot the engine is shown."""
     at = np.full(len(draws), slot(occurred))
-    seen = past.shares.seen[past.of(CREEK).at(at)]
-    return (past.bands(at, np.array(draws)) < seen).tolist()
+    seen = past.stage_shares.reviewed_buckets[past.get_stage_history(CREEK).find_levels(at)]
+    return (past.find_buckets(at, np.array(draws)) < seen).tolist()
 
 
 def test_units_are_shown_under_the_shares_that_were_in_force_when_they_occurred():
     past = begun(widened(10), applied(20, MOST, 2))
-    past.mark(slot(40))
+    past.advance_to(slot(40))
     draws = [0.3, 0.6, 0.9]
     assert shown(past, 5, draws) == [True, True, True]
     assert shown(past, 15, draws) == [True, False, False]
@@ -99,7 +104,7 @@ def test_units_are_shown_under_the_shares_that_were_in_force_when_they_occurred(
 
 def test_policies_that_show_the_same_share_their_rows():
     past = begun(widened(10), applied(20, MOST, 2), applied(30, replace(HALF, hash="half"), 3))
-    assert len(past.shares.seen) == 1 + 2 * len(HALF.stages)
+    assert len(past.stage_shares.reviewed_buckets) == 1 + 2 * len(HALF.stages)
     assert rungs(past)[15] == rungs(past)[35] != rungs(past)[25]
 
 
@@ -129,10 +134,10 @@ def test_marking_in_steps_is_marking_at_once():
     events = (widened(10, lasts=25), narrowed(20), widened(22.5), applied(30, MOST, 2))
     steps, once = begun(*events), begun(*events)
     for number in range(60):
-        steps.mark(slot(number))
-    once.mark(slot(59))
-    assert steps.of(CREEK) == once.of(CREEK)
-    assert once.of(CREEK).slots == tuple(slot(n) for n in (10, 20, 23, 30))
+        steps.advance_to(slot(number))
+    once.advance_to(slot(59))
+    assert steps.get_stage_history(CREEK) == once.get_stage_history(CREEK)
+    assert once.get_stage_history(CREEK).slots == tuple(slot(n) for n in (10, 20, 23, 30))
 
 
 def test_a_scope_that_is_known_is_gone_on_from_and_shows_the_same():
@@ -140,35 +145,40 @@ def test_a_scope_that_is_known_is_gone_on_from_and_shows_the_same():
     known, folded = begun(*events), begun(*events)
     start = RolloutCreated(at=hour(0), by="policy", salt_hash="")
     seen = VersionFirstUsed(at=hour(0), by="policy", version="v1")
-    scope = fold((start, applied(0, HALF), seen, *events))
-    assert known.mark(slot(59), scope) == folded.mark(slot(59))
-    assert known.of(CREEK) == folded.of(CREEK)
+    scope = apply_events((start, applied(0, HALF), seen, *events))
+    assert known.advance_to(slot(59), scope) == folded.advance_to(slot(59))
+    assert known.get_stage_history(CREEK) == folded.get_stage_history(CREEK)
     assert known._scope is scope == folded._scope
 
 
 def test_a_scope_that_lacks_what_was_taken_is_not_gone_on_from():
     past, begins = begun(widened(10)), begun()
-    begins.mark(slot(59))
-    past.mark(slot(59), begins._scope)
-    assert past.of(CREEK).slots == (slot(10),)
+    begins.advance_to(slot(59))
+    past.advance_to(slot(59), begins._scope)
+    assert past.get_stage_history(CREEK).slots == (slot(10),)
 
 
 def test_marking_costs_what_happened_and_not_the_slots_between():
     past = begun(widened(10, lasts=200_000))
-    assert past.mark(slot(10)) == {CREEK}
-    assert past.mark(slot(100_000)) == set()
+    assert past.advance_to(slot(10)) == {CREEK}
+    assert past.advance_to(slot(100_000)) == set()
 
 
 LEVER = Lever(
-    "alarm", ("bear", "none"), ("ring", "wait"), costs=(Cost(5, did="wait", right="ring"), Cost(1))
+    "alarm",
+    ("bear", "none"),
+    ("ring", "wait"),
+    costs=(CostRule(5, did="wait", right="ring"), CostRule(1)),
 )
 FOX = replace(
     LEVER,
     labels=(*LEVER.labels, "fox"),
     actions=(*LEVER.actions, "film"),
-    costs=(Cost(3, did="film"), *LEVER.costs),
+    costs=(CostRule(3, did="film"), *LEVER.costs),
 )
-OTHER = replace(FOX, costs=(Cost(3, did="film"), Cost(4, did="wait", right="ring"), Cost(1)))
+OTHER = replace(
+    FOX, costs=(CostRule(3, did="film"), CostRule(4, did="wait", right="ring"), CostRule(1))
+)
 
 
 def test_evidence_goes_on_under_a_definition_with_labels_added_at_the_end():
@@ -177,14 +187,14 @@ def test_evidence_goes_on_under_a_definition_with_labels_added_at_the_end():
         for lever, name in ((LEVER, "two"), (FOX, "three"), (OTHER, "other"))
     )
     policies = {p.hash: p for p in (two, three, other)}
-    past = Past()
-    past.take((applied(0, two), applied(9, three, 2)), policies.__getitem__)
-    assert past.meanings(CREEK) == {
-        definition(three, CREEK): (0.0, 1.0, 3.0, 5.0),
-        definition(two, CREEK): (0.0, 1.0, 5.0),
+    past = RolloutHistory()
+    past.add_events((applied(0, two), applied(9, three, 2)), policies.__getitem__)
+    assert past.find_equivalent_definitions(CREEK) == {
+        compute_definition(three, CREEK): (0.0, 1.0, 3.0, 5.0),
+        compute_definition(two, CREEK): (0.0, 1.0, 5.0),
     }
-    past.take((applied(20, other, 3),), policies.__getitem__)
-    assert set(past.meanings(CREEK)) == {definition(other, CREEK)}
+    past.add_events((applied(20, other, 3),), policies.__getitem__)
+    assert set(past.find_equivalent_definitions(CREEK)) == {compute_definition(other, CREEK)}
 
 
 def test_grants_end_in_the_slot_after_their_time():

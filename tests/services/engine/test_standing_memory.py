@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from rollout.core.scope.commands import Person
+from rollout.core.scope.commands import Actor
 from rollout.core.scope.events import VersionFirstUsed
-from rollout.services.engine.policy_application import apply
-from rollout.services.engine.rollout_state import standing
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.store.ledger import ledger as chain
 from rollout.store.ledger.ledger import Ledger
 
@@ -29,28 +29,28 @@ class UndoneError(Exception):
 
 @pytest.fixture
 def story(database):
-    apply(database, POLICY, Person("ana"), NOON)
+    apply_policy(database, POLICY, Actor("ana"), NOON)
     return database
 
 
 def see(transaction, version):
-    stood = standing(transaction, "story")
+    stood = load_rollout_state(transaction, "story")
     seen = VersionFirstUsed(at=NOON + timedelta(hours=1), by="engine", version=version)
     Ledger(transaction, stood.rollout).append([seen], after=stood.scope.revision)
-    return standing(transaction, "story").scope
+    return load_rollout_state(transaction, "story").scope
 
 
 def undo(database):
     """Append a row, read it, and undo it."""
-    with suppress(UndoneError), database.writing() as transaction:
+    with suppress(UndoneError), database.begin_write() as transaction:
         assert list(see(transaction, "undone").versions) == ["undone"]
         raise UndoneError
 
 
 def seen_by(database):
-    with database.reading() as transaction:
-        stood = standing(transaction, "story")
-        assert stood.scope == Ledger(transaction, stood.rollout).scope()
+    with database.begin_read() as transaction:
+        stood = load_rollout_state(transaction, "story")
+        assert stood.scope == Ledger(transaction, stood.rollout).load_scope()
         return list(stood.scope.versions)
 
 
@@ -61,7 +61,7 @@ def test_a_row_that_was_undone_is_forgotten(story):
 
 def test_a_chain_that_goes_on_otherwise_is_read_anew(story, other):
     undo(story)
-    with other.writing() as transaction:  # as from a backup: the same revisions, other rows
+    with other.begin_write() as transaction:  # as from a backup: the same revisions, other rows
         see(transaction, "v1")
         see(transaction, "v2")
     assert seen_by(story) == ["v1", "v2"]
@@ -69,9 +69,9 @@ def test_a_chain_that_goes_on_otherwise_is_read_anew(story, other):
 
 def test_each_row_is_folded_once(story, monkeypatch):
     read = []
-    known = chain.event_of
-    monkeypatch.setattr(chain, "event_of", lambda row: read.append(row.revision) or known(row))
-    with story.writing() as transaction:
+    known = chain.parse_event
+    monkeypatch.setattr(chain, "parse_event", lambda row: read.append(row.revision) or known(row))
+    with story.begin_write() as transaction:
         last = see(transaction, "v1").revision
         see(transaction, "v2")
     assert sorted(read) == list(range(1, last + 2))

@@ -8,7 +8,7 @@ import pytest
 
 from rollout import faults
 from rollout.core.records.records import Heartbeat
-from rollout.core.scope.commands import Approve, Person, StopCells
+from rollout.core.scope.commands import Actor, ApproveProposal, StopCells
 from rollout.core.scope.events import (
     GrantExpired,
     Narrowed,
@@ -18,19 +18,19 @@ from rollout.core.scope.events import (
     SuspensionCleared,
     Widened,
 )
-from rollout.core.scope.proposals import gate_hash
-from rollout.formats.policy.reader import load_policy
-from rollout.services.engine.command_handler import carry_out
-from rollout.services.engine.policy_application import apply
-from rollout.services.engine.ticks import Ticker, Ticking
-from rollout.services.engine.unit_counting import ingest
-from rollout.store.counting.count_queue import DueQueue
+from rollout.core.scope.proposals import compute_gate_hash
+from rollout.formats.policy.reader import parse_policy
+from rollout.services.engine.command_handler import execute_command
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.ticks import Ticker, TickScheduler
+from rollout.services.records.record_import import import_records
+from rollout.store.counting.count_queue import CountQueue
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.tick_slots import Slots
-from rollout.store.records.records import Records
-from rollout.tally.slots import instant
-from rollout.tally.unit_buffer import KeptUnits
+from rollout.store.ledger.tick_slots import TickSlots
+from rollout.store.records.records import RecordStore
+from rollout.tally.slots import to_instant
+from rollout.tally.unit_buffer import UnitBuffer
 from tests.replay.stories import a_history
 from tests.services.engine.test_live import (
     ANA,
@@ -45,11 +45,11 @@ from tests.services.engine.test_live import (
     written,
 )
 
-POLICY = load_policy(BY_CASE)
+POLICY = parse_policy(BY_CASE)
 TICK = POLICY.tick
 HISTORY = a_history(replace(STORY, slots=40), POLICY)
 SLOTS, _ = replayed(HISTORY, POLICY, None)
-LAST = instant(SLOTS[-1], TICK)
+LAST = to_instant(SLOTS[-1], TICK)
 on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 
 
@@ -63,40 +63,40 @@ def kinds(events):
 def several(database, count):
     names = [f"r{number}" for number in range(count)]
     for name in names:
-        apply(database, BY_CASE.replace("rollout: story", f"rollout: {name}"), ANA, LAST)
+        apply_policy(database, BY_CASE.replace("rollout: story", f"rollout: {name}"), ANA, LAST)
     return names
 
 
 def test_two_processes_share_the_rollouts_and_each_slot_is_done_once(database):
     names = several(database, 6)
-    ticking = [Ticking(database, owner) for owner in ("one", "two")]
+    ticking = [TickScheduler(database, owner) for owner in ("one", "two")]
     with ThreadPoolExecutor(2) as pool:
         for number in range(3):
             at = LAST + number * TICK
-            looks = list(pool.map(lambda mine, at=at: mine.look(at), ticking))
-            done = [name for look in looks for name in look.done]
+            looks = list(pool.map(lambda mine, at=at: mine.run_due_ticks(at), ticking))
+            done = [name for look in looks for name in look.events_by_rollout]
             assert sorted(done) == names
-            assert not any(look.failed for look in looks)
+            assert not any(look.errors for look in looks)
 
 
 def test_looking_before_the_next_slot_does_nothing(database):
     several(database, 2)
-    ticking = Ticking(database, "one")
-    assert len(ticking.look(LAST).done) == 2
-    assert ticking.look(LAST + TICK - timedelta(seconds=1)).done == {}
-    assert len(ticking.look(LAST + TICK).done) == 2
+    ticking = TickScheduler(database, "one")
+    assert len(ticking.run_due_ticks(LAST).events_by_rollout) == 2
+    assert ticking.run_due_ticks(LAST + TICK - timedelta(seconds=1)).events_by_rollout == {}
+    assert len(ticking.run_due_ticks(LAST + TICK).events_by_rollout) == 2
 
 
 def test_an_error_in_one_rollout_stops_no_other_and_is_told(database):
     names = several(database, 3)
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         Rollouts(transaction).create("broken", salt=b"x", at=LAST)  # it has no policy
-    ticking = Ticking(database, "one")
-    look = ticking.look(LAST)
-    assert sorted(look.done) == names
-    assert list(look.failed) == ["broken"]
-    assert ticking.look(LAST + timedelta(seconds=59)).failed == {}
-    assert list(ticking.look(LAST + timedelta(seconds=60)).failed) == ["broken"]
+    ticking = TickScheduler(database, "one")
+    look = ticking.run_due_ticks(LAST)
+    assert sorted(look.events_by_rollout) == names
+    assert list(look.errors) == ["broken"]
+    assert ticking.run_due_ticks(LAST + timedelta(seconds=59)).errors == {}
+    assert list(ticking.run_due_ticks(LAST + timedelta(seconds=60)).errors) == ["broken"]
 
 
 def test_in_a_pass_over_many_each_is_ticked_at_its_own_time(database, monkeypatch):
@@ -109,25 +109,28 @@ def test_in_a_pass_over_many_each_is_ticked_at_its_own_time(database, monkeypatc
 
     monkeypatch.setattr(Ticker, "tick", noted)
     times = iter(LAST + n * timedelta(seconds=40) for n in range(9))
-    assert Ticking(database, "one").look(LAST, now=lambda: next(times)).failed == {}
+    assert (
+        TickScheduler(database, "one").run_due_ticks(LAST, get_time=lambda: next(times)).errors
+        == {}
+    )
     assert asked == [LAST + n * timedelta(seconds=40) for n in range(3)]
 
 
 def test_a_new_rollout_is_ticked_from_the_next_look_on(database):
-    ticking = Ticking(database, "one")
-    assert ticking.look(LAST).done == {}
+    ticking = TickScheduler(database, "one")
+    assert ticking.run_due_ticks(LAST).events_by_rollout == {}
     several(database, 1)
-    assert list(ticking.look(LAST).done) == ["r0"]
+    assert list(ticking.run_due_ticks(LAST).events_by_rollout) == ["r0"]
 
 
 def test_a_slot_left_behind_is_taken_up_by_another_after_a_tick(database):
     (name,) = several(database, 1)
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         rollout = Rollouts(transaction).find(name)
-        Slots(transaction, rollout).claim(SLOTS[-1], owner="dead", at=LAST, outlived=TICK)
-    ticking = Ticking(database, "one")
-    assert ticking.look(LAST).done == {}
-    assert list(ticking.look(LAST + TICK).done) == [name]
+        TickSlots(transaction, rollout).claim(SLOTS[-1], owner="dead", at=LAST, stale_after=TICK)
+    ticking = TickScheduler(database, "one")
+    assert ticking.run_due_ticks(LAST).events_by_rollout == {}
+    assert list(ticking.run_due_ticks(LAST + TICK).events_by_rollout) == [name]
 
 
 # Breaking off and being overtaken
@@ -146,16 +149,16 @@ def test_who_broke_off_takes_up_their_slot_and_nothing_is_lost_or_doubled(databa
         raise BreakError
 
     ticker = begun(database, HISTORY, SLOTS[0])
-    with pytest.raises(BreakError), faults.during(fail, point):
+    with pytest.raises(BreakError), faults.install_action(fail, point):
         ticker.tick(LAST)
     before = written(database)
     events = ticker.tick(LAST)
     found = written(database)
     assert found == (*before, *events)
     assert len([e for e in found if isinstance(e, ProposalRaised)]) >= 2
-    with database.reading() as transaction:
+    with database.begin_read() as transaction:
         rollout = Rollouts(transaction).find("story")
-        assert DueQueue(transaction, rollout).waiting() == 0
+        assert CountQueue(transaction, rollout).count_waiting() == 0
         assert Ledger(transaction, rollout).verify().revision == len(found)
 
 
@@ -168,7 +171,7 @@ def test_who_broke_off_while_reading_reads_nothing_twice(database, monkeypatch):
 
     undisturbed = begun_elsewhere(database)
     ticker = begun(database, HISTORY, SLOTS[0])
-    monkeypatch.setattr(KeptUnits, "add", add_and_fail)
+    monkeypatch.setattr(UnitBuffer, "add", add_and_fail)
     with pytest.raises(BreakError):
         ticker.tick(LAST)
     found = readings(ticker.tick(LAST))
@@ -189,7 +192,7 @@ def overtaken(database, ticker, at, meanwhile):
             done.append(1)
             meanwhile()
 
-    with faults.during(come_first, "command.decided"):
+    with faults.install_action(come_first, "command.decided"):
         return ticker.tick(at)
 
 
@@ -198,9 +201,9 @@ STRICTER = BY_CASE.replace("at_least: 60%}], risk", "at_least: 99.9%}], risk")
 
 def test_a_tick_overtaken_by_a_stricter_policy_decides_under_that_one(database):
     ticker = begun(database, HISTORY, SLOTS[0])
-    ticker.tick(instant(SLOTS[0], TICK))
+    ticker.tick(to_instant(SLOTS[0], TICK))
     begun_elsewhere(database)
-    events = overtaken(database, ticker, LAST, lambda: apply(database, STRICTER, ANA, LAST))
+    events = overtaken(database, ticker, LAST, lambda: apply_policy(database, STRICTER, ANA, LAST))
     assert PolicyApplied in kinds(written(database)[-3:])
     assert ProposalRaised not in kinds(events)
 
@@ -208,8 +211,8 @@ def test_a_tick_overtaken_by_a_stricter_policy_decides_under_that_one(database):
 def begun_elsewhere(database):
     """Return what the same records come to when nothing comes between: something is raised."""
     text = BY_CASE.replace("rollout: story", "rollout: elsewhere")
-    apply(database, text, ANA, instant(SLOTS[0], TICK), salt=bytes(32))
-    ingest(database, "elsewhere", HISTORY, instant(SLOTS[0], TICK))
+    apply_policy(database, text, ANA, to_instant(SLOTS[0], TICK), salt=bytes(32))
+    import_records(database, "elsewhere", HISTORY, to_instant(SLOTS[0], TICK))
     events = Ticker(database, "elsewhere", "one").tick(LAST)
     assert ProposalRaised in kinds(events)
     return events
@@ -217,17 +220,19 @@ def begun_elsewhere(database):
 
 def test_a_tick_overtaken_by_a_stop_raises_nothing_where_it_holds(database):
     ticker = begun(database, HISTORY, SLOTS[0])
-    ticker.tick(instant(SLOTS[0], TICK))
+    ticker.tick(to_instant(SLOTS[0], TICK))
     begun_elsewhere(database)
     stop = StopCells(at=LAST, by=BO, cells=POLICY.cells)
-    events = overtaken(database, ticker, LAST, lambda: carry_out(database, "story", lambda _: stop))
+    events = overtaken(
+        database, ticker, LAST, lambda: execute_command(database, "story", lambda _: stop)
+    )
     assert ProposalRaised not in kinds(events)
 
 
 def test_proposals_name_the_gate_that_is_in_force(database):
     ticker = begun(database, HISTORY, SLOTS[0])
     raised = [e for e in ticker.tick(LAST) if isinstance(e, ProposalRaised)]
-    assert {e.gate_hash for e in raised} <= {gate_hash(POLICY, 1, e.cell) for e in raised}
+    assert {e.gate_hash for e in raised} <= {compute_gate_hash(POLICY, 1, e.cell) for e in raised}
 
 
 # Only narrowing
@@ -244,7 +249,7 @@ def approved(database, ticker, at):
 @on_sqlite
 def test_where_clocks_disagree_nothing_is_raised(database):
     ticker = begun(database, HISTORY, SLOTS[0])
-    ticker.tick(instant(SLOTS[0] + 1, TICK))
+    ticker.tick(to_instant(SLOTS[0] + 1, TICK))
     assert scope_of(database).versions
     assert ticker.tick(LAST, narrow_only=True) == ()
     assert ProposalRaised in kinds(ticker.tick(LAST + TICK))
@@ -262,13 +267,16 @@ def test_where_clocks_disagree_what_is_approved_is_not_applied(database):
 def test_where_clocks_disagree_an_approved_policy_waits(database):
     ticker = begun(database, HISTORY, SLOTS[0])
     ticker.tick(LAST)
-    apply(database, BY_CASE.replace("at_least: 60%", "at_least: 55%"), ANA, LAST)
+    apply_policy(database, BY_CASE.replace("at_least: 60%", "at_least: 55%"), ANA, LAST)
     (waiting,) = [p for p in scope_of(database).proposals.values() if p.kind == "policy"]
     for person, group in zip(("bo", "cy"), waiting.needs, strict=True):
-        yes = Approve(
-            at=LAST, by=Person(person, (group,)), proposal=waiting.id, evidence=waiting.evidence
+        approval = ApproveProposal(
+            at=LAST,
+            by=Actor(person, (group,)),
+            proposal=waiting.id,
+            evidence_hash=waiting.evidence_hash,
         )
-        carry_out(database, "story", lambda _, yes=yes: yes)
+        execute_command(database, "story", lambda _, command=approval: command)
     assert PolicyApplied not in kinds(ticker.tick(LAST + TICK, narrow_only=True))
     assert PolicyApplied in kinds(ticker.tick(LAST + 2 * TICK))
 
@@ -276,12 +284,12 @@ def test_where_clocks_disagree_an_approved_policy_waits(database):
 def widened(database):
     """Return a ticker that watches for silence, and when a first cell was widened."""
     heard = "guards:\n  - {measure: heartbeat, at_most: 3h, then: suspend}"
-    first = instant(SLOTS[0], TICK)
-    apply(database, BY_CASE.replace("guards:", heard), ANA, first, salt=bytes(32))
-    ingest(database, "story", until(HISTORY, first + 12 * TICK), first)
+    first = to_instant(SLOTS[0], TICK)
+    apply_policy(database, BY_CASE.replace("guards:", heard), ANA, first, salt=bytes(32))
+    import_records(database, "story", until(HISTORY, first + 12 * TICK), first)
     ticker, people = Ticker(database, "story", "one"), People(database, "story", TICK / 3)
     for slot in SLOTS:
-        at = instant(slot, TICK)
+        at = to_instant(slot, TICK)
         people.act(at)
         events = ticker.tick(at)
         people.hear(events)
@@ -303,10 +311,12 @@ def test_where_clocks_disagree_what_narrows_goes_on(database, narrow_only):
 
 def beat(database, at):
     """Let every site give a sign of life."""
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         rollout = Rollouts(transaction).find("story")
         for site in POLICY.sites:
-            Records(transaction, rollout).hear(Heartbeat(site=site.id, at=at), received_at=at)
+            RecordStore(transaction, rollout).store_heartbeat(
+                Heartbeat(site=site.id, at=at), received_at=at
+            )
 
 
 @on_sqlite

@@ -5,19 +5,19 @@ from datetime import timedelta
 import pytest
 
 from rollout.core.records.records import Case, Decision, Outcome, Prediction
-from rollout.core.scope.commands import Person
-from rollout.core.scope.permissions import Caller, Right
-from rollout.core.statistics.sampling import draw
-from rollout.reports.figures.feedback_loop import feedback_of
+from rollout.core.scope.commands import Actor
+from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.core.statistics.sampling import compute_sampling_value
+from rollout.reports.figures.feedback_loop import compute_feedback
 from rollout.reports.figures.label_sources import SOURCES
-from rollout.services.engine.rollout_state import standing
-from rollout.services.reports.inputs import stored_inputs, whole_span
-from rollout.services.training.training import Wanted, training
-from rollout.store.records.records import Records
+from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.services.reports.inputs import load_report_inputs, load_whole_period
+from rollout.services.training.training import TrainingOptions, export_training_rows
+from rollout.store.records.records import RecordStore
 from tests.api.bears import CREEK, POLICY, approved, founded, scope_of, tick, widened
 from tests.factories import NOON, TICK
 
-VIEWER = Caller("vi", rights=(Right("viewer"),))
+VIEWER = Caller("vi", role_assignments=(AssignedRole("viewer"),))
 STAGES = "stages: [{id: supervised, blind: 50%}, {id: autonomous, blind: 20%, audit: 25%}]\n"
 CASES = 200
 LATER = NOON + timedelta(days=3)
@@ -32,18 +32,18 @@ def _decided(database, monkeypatch):
     widened(database, NOON - timedelta(hours=5))
     at = NOON - timedelta(hours=4)
     tick(database, at)
-    approved(database, at + TICK, Person("dan", ("operator",)), Person("eve", ("safety",)))
-    assert scope_of(database).holder(CREEK) == "v1"
-    with database.writing() as transaction:
-        stood = standing(transaction, "bears")
+    approved(database, at + TICK, Actor("dan", ("operator",)), Actor("eve", ("safety",)))
+    assert scope_of(database).get_holder(CREEK) == "v1"
+    with database.begin_write() as transaction:
+        stood = load_rollout_state(transaction, "bears")
         for number in range(CASES):
             kept = list(records(f"c{number:03}", number, stood.rollout.salt))
-            Records(transaction, stood.rollout).keep(kept, received_at=NOON)
+            RecordStore(transaction, stood.rollout).store(kept, received_at=NOON)
 
 
 def records(key, number, salt):
     at = NOON + timedelta(minutes=number)
-    drawn = draw(salt, "stage", key)
+    drawn = compute_sampling_value(salt, "stage", key)
     yield Case(key=key, site="creek", occurred_at=at, window="day")
     yield Prediction(key=key, version="v1", answers={"alarm": "bear"}, at=at)
     if drawn < 0.2 + 0.8 * 0.25:
@@ -58,7 +58,7 @@ def drawn_as(salt=bytes(32)):
     """Return by key what the draw makes of each case without an outcome."""
     found = {}
     for number in range(CASES):
-        drawn = draw(salt, "stage", key := f"c{number:03}")
+        drawn = compute_sampling_value(salt, "stage", key := f"c{number:03}")
         held, audited = drawn < 0.2, drawn < 0.4
         source = "blind" if held else "audit" if audited else "model-made"
         found[key] = "outcome" if number % 40 == 0 else source
@@ -66,13 +66,13 @@ def drawn_as(salt=bytes(32)):
 
 
 def test_each_row_is_as_its_draw_says(database):
-    whole = training(database, VIEWER, "bears", Wanted(SOURCES), LATER)
+    whole = export_training_rows(database, VIEWER, "bears", TrainingOptions(SOURCES), LATER)
     assert dict(whole.rows.select("case_key", "source").iter_rows()) == drawn_as()
     assert set(whole.rows["weight"]) == {1.0}
 
 
 def test_without_what_the_model_made_audits_stand_for_it(database):
-    found = training(database, VIEWER, "bears", Wanted(), LATER)
+    found = export_training_rows(database, VIEWER, "bears", TrainingOptions(), LATER)
     weights = dict(found.rows.select("source", "weight").unique().iter_rows())
     assert weights == {"blind": 1.0, "audit": 4.0, "outcome": 1.0}
     assert found.manifest.excluded["not asked for"] == list(drawn_as().values()).count("model-made")
@@ -80,18 +80,22 @@ def test_without_what_the_model_made_audits_stand_for_it(database):
 
 
 def test_the_same_export_has_the_same_manifest(database):
-    first = training(database, VIEWER, "bears", Wanted(), LATER).manifest
-    again = training(database, VIEWER, "bears", Wanted(), LATER + timedelta(days=1)).manifest
+    first = export_training_rows(database, VIEWER, "bears", TrainingOptions(), LATER).manifest
+    again = export_training_rows(
+        database, VIEWER, "bears", TrainingOptions(), LATER + timedelta(days=1)
+    ).manifest
     assert first == again
 
 
 def test_the_report_says_what_is_held_out(database):
-    with database.reading() as transaction:
-        stood = standing(transaction, "bears")
-        inputs = stored_inputs(transaction, stood, whole_span(transaction, stood, LATER))
-    (one,) = feedback_of(inputs)
+    with database.begin_read() as transaction:
+        stood = load_rollout_state(transaction, "bears")
+        inputs = load_report_inputs(
+            transaction, stood, load_whole_period(transaction, stood, LATER)
+        )
+    (one,) = compute_feedback(inputs)
     told = drawn_as()
-    held = sum(draw(bytes(32), "stage", key) < 0.2 for key in told)
+    held = sum(compute_sampling_value(bytes(32), "stage", key) < 0.2 for key in told)
     assert (one.held, one.with_model, one.shares) == (held, CASES - held, (0.2,))
     assert one.as_drawn
     assert one.fed.count == list(told.values()).count("model-made")

@@ -1,18 +1,19 @@
-"""The window that is looked up once an hour is the one that `window_at` gives."""
+"""The window that is looked up once an hour is the one that `find_window` gives."""
 
 from datetime import UTC, datetime, timedelta
 
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.core.calendar.sites import Site, Window, window_at
-from rollout.services.engine.window_lookup import LiveWindows
+from rollout.core.calendar.sites import Site, Window
+from rollout.core.calendar.windows import find_window
+from rollout.services.engine.window_lookup import WindowLookup
 from tests.factories import policy
 
 SITES = (
-    Site("creek", "America/Denver", place=(40.34, -105.57)),
-    Site("lisbon", "Europe/Lisbon", place=(38.7, -9.1)),
-    Site("howe", "Australia/Lord_Howe", place=(-31.5, 159.1)),
+    Site("creek", "America/Denver", coordinates=(40.34, -105.57)),
+    Site("lisbon", "Europe/Lisbon", coordinates=(38.7, -9.1)),
+    Site("howe", "Australia/Lord_Howe", coordinates=(-31.5, 159.1)),
 )
 WINDOWS = (
     Window("wet", "10:00-16:30", {"weather": ("wet", "snow")}),
@@ -35,19 +36,19 @@ ATTRIBUTES = st.dictionaries(
 )
 def test_it_is_the_window_of_every_instant(site, second, micro, attributes):
     at = START + timedelta(seconds=second, microseconds=micro)
-    expected = window_at(site, WINDOWS, at, attributes)
-    live = LiveWindows(POLICY)
-    assert live.at(site.id, at, attributes) == expected
-    assert live.at(site.id, at, attributes) == expected  # now from what is known
+    expected = find_window(site, WINDOWS, at, attributes)
+    live = WindowLookup(POLICY)
+    assert live.find_window(site.id, at, attributes) == expected
+    assert live.find_window(site.id, at, attributes) == expected  # now from what is known
 
 
 @given(st.sampled_from([datetime(2025, 10, 26, tzinfo=UTC), datetime(2025, 3, 30, tzinfo=UTC)]))
 def test_it_is_the_window_of_each_minute_in_which_the_clock_changes(day):
-    live = LiveWindows(POLICY)
+    live = WindowLookup(POLICY)
     for minute in range(0, 1_440, 5):
         at = day + timedelta(minutes=minute)
-        assert live.at("lisbon", at, {}) == window_at(SITES[1], WINDOWS, at, {})
+        assert live.find_window("lisbon", at, {}) == find_window(SITES[1], WINDOWS, at, {})
 
 
 def test_an_unknown_site_is_in_no_window():
-    assert LiveWindows(POLICY).at("moon", START, {}) == "other"
+    assert WindowLookup(POLICY).find_window("moon", START, {}) == "other"

@@ -1,34 +1,34 @@
 """What happened, in words and a page at a time; the cells as rows; what is done otherwise."""
 
-from rollout.core.scope.commands import Narrow, Person, StopCells
-from rollout.core.scope.permissions import Caller, Right
-from rollout.reports.text.event_text import happening
-from rollout.services.access.authentication import Door
-from rollout.services.cells.cell_table import cell_rows, lately_of
-from rollout.services.divergences.action_change import action_changes_of
-from rollout.services.engine.command_handler import carry_out
-from rollout.services.engine.evidence_reader import events_of
-from rollout.services.engine.service import service_on
-from rollout.services.ledger.activity import happened, telling
-from rollout.services.support.clock import SetClock
+from rollout.core.scope.commands import Actor, NarrowCells, StopCells
+from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.reports.text.event_text import describe_event
+from rollout.services.access.authentication import Authenticator
+from rollout.services.cells.cell_table import find_recent_changes, load_cell_page
+from rollout.services.divergences.action_change import load_action_changes
+from rollout.services.engine.command_handler import execute_command
+from rollout.services.engine.evidence_reader import load_events
+from rollout.services.engine.service import build_service
+from rollout.services.ledger.activity import build_describer, load_activity
+from rollout.services.support.clock import ManualClock
 from rollout.store.ledger.ledger import Ledger
 from tests.api import bears
 from tests.factories import CREEK, DAY, HOUR, NOON, TICK, autonomous, eventful
 from tests.services.houses import chance
 
-ANA = Caller("ana", rights=(Right("viewer"),))
+ANA = Caller("ana", role_assignments=(AssignedRole("viewer"),))
 
 
 def served(database, at=NOON):
-    clock = SetClock(at)
-    return service_on(database, Door(database, clock), clock, chance)
+    clock = ManualClock(at)
+    return build_service(database, Authenticator(database, clock), clock, chance)
 
 
 def told(service):
-    stood = service.watch.confirmed("bears").standing
-    with service.database.reading() as transaction:
-        return events_of(service.database, stood), tuple(
-            Ledger(transaction, stood.rollout).events()
+    stood = service.state_cache.reload_rollout("bears").state
+    with service.database.begin_read() as transaction:
+        return load_events(service.database, stood), tuple(
+            Ledger(transaction, stood.rollout).list_events()
         )
 
 
@@ -47,11 +47,11 @@ def test_a_page_of_what_happened_ends_where_the_next_begins(database):
     bears.founded(database, NOON)
     bears.widened(database, NOON)
     service = served(database)
-    everything = happened(service, ANA, "bears", limit=1000)
+    everything = load_activity(service, ANA, "bears", limit=1000)
     assert everything.before is None
     paged, before = [], None
     while True:
-        some = happened(service, ANA, "bears", limit=2, before=before)
+        some = load_activity(service, ANA, "bears", limit=2, before=before)
         paged += some.items
         before = some.before
         if before is None:
@@ -62,43 +62,52 @@ def test_a_page_of_what_happened_ends_where_the_next_begins(database):
 def test_every_event_can_be_told(database):
     del database
     rollout = eventful()
-    told_with = telling(rollout.policy, rollout.events)
-    texts = [happening(n, event, told_with).text for n, event in enumerate(rollout.events, start=1)]
+    told_with = build_describer(rollout.policy, rollout.events)
+    texts = [
+        describe_event(n, event, told_with).text for n, event in enumerate(rollout.events, start=1)
+    ]
     assert all(texts)
 
 
 def test_the_cells_of_then_are_those_of_the_ledger_then(database):
     bears.founded(database, NOON)
     bears.widened(database, NOON, bears.CREEK)
-    down = Narrow(at=NOON + 2 * HOUR, by=Person("bo"), cells=(bears.CREEK,), to="shadow")
-    carry_out(database, "bears", lambda _: down)
+    down = NarrowCells(at=NOON + 2 * HOUR, by=Actor("bo"), cells=(bears.CREEK,), to="shadow")
+    execute_command(database, "bears", lambda _: down)
     service = served(database, NOON + DAY)
     stages = {
-        when: cell_rows(service, ANA, "bears", at=NOON + DAY, when=NOON + when).rows[0].now.stage
+        when: load_cell_page(service, ANA, "bears", at=NOON + DAY, past_at=NOON + when)
+        .rows[0]
+        .status.stage
         for when in (HOUR, 2 * HOUR, 3 * HOUR)
     }
     assert stages == {HOUR: "supervised", 2 * HOUR: "shadow", 3 * HOUR: "shadow"}
-    assert cell_rows(service, ANA, "bears", at=NOON + DAY, when=NOON - HOUR) is None
-    assert cell_rows(service, ANA, "bears", at=NOON + DAY).past is False
+    assert load_cell_page(service, ANA, "bears", at=NOON + DAY, past_at=NOON - HOUR) is None
+    assert load_cell_page(service, ANA, "bears", at=NOON + DAY).is_past is False
 
 
 def test_reasons_are_kept_of_stops_that_hold_alone(database):
     bears.founded(database, NOON)
     for reason in ("first", "second"):
-        said = StopCells(at=NOON, by=Person("bo"), cells=(bears.CREEK, bears.LAKE), reason=reason)
-        carry_out(database, "bears", lambda _, said=said: said)
-    found = cell_rows(served(database), ANA, "bears", at=NOON)
-    assert list(found.lately.reasons.values()) == ["first"]
+        said = StopCells(at=NOON, by=Actor("bo"), cells=(bears.CREEK, bears.LAKE), reason=reason)
+        execute_command(database, "bears", lambda _, said=said: said)
+    found = load_cell_page(served(database), ANA, "bears", at=NOON)
+    assert list(found.recent_changes.stop_reasons.values()) == ["first"]
 
 
 def test_what_happened_lately_is_no_older_than_seven_days():
     rollout = autonomous()
     rollout.narrow()
     at = rollout.at
-    assert CREEK in lately_of(rollout.events, rollout.scope, at + 7 * DAY - TICK).narrowed
-    assert CREEK not in lately_of(rollout.events, rollout.scope, at + 7 * DAY).narrowed
+    assert (
+        CREEK
+        in find_recent_changes(rollout.events, rollout.scope, at + 7 * DAY - TICK).narrowed_cells
+    )
+    assert (
+        CREEK not in find_recent_changes(rollout.events, rollout.scope, at + 7 * DAY).narrowed_cells
+    )
 
 
 def test_without_evidence_nothing_is_said_of_actions(database):
     bears.founded(database, NOON)
-    assert action_changes_of(served(database), ANA, "bears", ("v1",)) == ()
+    assert load_action_changes(served(database), ANA, "bears", ("v1",)) == ()

@@ -8,17 +8,17 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete, insert, select, update
 
-from rollout.core.ledger.ledger import event_of, verified
+from rollout.core.ledger.ledger import parse_event, verify_lines
 from rollout.core.scope.events import Stopped, VersionFirstUsed
-from rollout.core.scope.projection import fold
+from rollout.core.scope.projection import apply_events
 from rollout.services.ledger.ledger_forms import change_forms
-from rollout.store.counting.projection_repair import Derived
+from rollout.store.counting.projection_repair import ProjectionRepair
 from rollout.store.database.errors import LedgerFormError
 from rollout.store.database.rollouts import HOUSE_CHAIN, Rollouts
 from rollout.store.ledger.accounts import Accounts
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.projections import differences
-from rollout.store.tables.columns import instant_of
+from rollout.store.ledger.projections import find_differences
+from rollout.store.tables.columns import decode_instant
 from rollout.store.tables.tables import account_names, ledger, ledger_heads, ledger_texts
 from tests.factories import CREEK, NOON
 
@@ -35,7 +35,7 @@ def keep(transaction, rollout, lines):
         {
             "rollout": rollout.number,
             "revision": row["revision"],
-            "at": instant_of(row["at"]),
+            "at": decode_instant(row["at"]),
             "kind": row["kind"],
             "actor": row["actor"],
             "body": json.dumps(
@@ -48,7 +48,7 @@ def keep(transaction, rollout, lines):
         for row in rows
     ]
     transaction.execute(insert(ledger), values)
-    last = {"revision": len(rows), "hash": rows[-1]["hash"], "at": instant_of(rows[-1]["at"])}
+    last = {"revision": len(rows), "hash": rows[-1]["hash"], "at": decode_instant(rows[-1]["at"])}
     own = update(ledger_heads).where(ledger_heads.c.rollout == rollout.number)
     transaction.execute(own.values(**last, form=1))
 
@@ -56,72 +56,74 @@ def keep(transaction, rollout, lines):
 @pytest.fixture
 def rollout(database):
     """Return a rollout of before, in a database with a house of before."""
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         made = Rollouts(transaction).create("bear-alarm", salt=bytes(32), at=NOON)
         keep(transaction, made, OLD)
-        keep(transaction, Rollouts(transaction).open_house(), OLD_ACCESS)
+        keep(transaction, Rollouts(transaction).open_access_ledger(), OLD_ACCESS)
     return made
 
 
 def read(database, rollout, what, **more):
-    with database.reading() as transaction:
+    with database.begin_read() as transaction:
         found = getattr(Ledger(transaction, rollout), what)(**more)
-        return list(found) if what in {"rows", "lines", "events"} else found
+        return list(found) if what in {"list_rows", "list_lines", "list_events"} else found
 
 
 def append(database, rollout, *events):
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         chain = Ledger(transaction, rollout)
-        return chain.append(events, after=chain.head().revision)
+        return chain.append(events, after=chain.load_head().revision)
 
 
 def test_a_ledger_of_before_is_read_and_verified_as_it_was_written(database, rollout):
-    assert read(database, rollout, "lines") == OLD
+    assert read(database, rollout, "list_lines") == OLD
     assert read(database, rollout, "verify").hash == json.loads(OLD[-1])["hash"]
-    assert read(database, rollout, "scope") == fold(map(event_of, verified(OLD)))
+    assert read(database, rollout, "load_scope") == apply_events(
+        map(parse_event, verify_lines(OLD))
+    )
 
 
 def test_nothing_is_appended_to_form_1_and_the_command_is_named(database, rollout):
     with pytest.raises(LedgerFormError, match=r"bear-alarm is in form 1.*`rollout db upgrade`"):
         append(database, rollout, STOPPED)
-    assert read(database, rollout, "lines") == OLD
+    assert read(database, rollout, "list_lines") == OLD
 
 
 def test_an_upgrade_ends_form_1_once_and_the_ledger_goes_on(database, rollout):
-    before = read(database, rollout, "scope")
+    before = read(database, rollout, "load_scope")
     assert change_forms(database, NOON) == ("access ledger", "bear-alarm")
     assert change_forms(database, NOON) == ()
     append(database, rollout, STOPPED)
-    lines = read(database, rollout, "lines")
+    lines = read(database, rollout, "list_lines")
     assert lines[: len(OLD)] == OLD
-    assert [row.form for row in verified(lines)] == [1] * (len(OLD) + 1) + [2]
+    assert [row.form for row in verify_lines(lines)] == [1] * (len(OLD) + 1) + [2]
     read(database, rollout, "verify")
     read(database, HOUSE_CHAIN, "verify")
-    now = read(database, rollout, "scope")
+    now = read(database, rollout, "load_scope")
     assert now.stops["S-41"].by == "ana"
-    assert now == fold([STOPPED], replace(before, revision=before.revision + 1))
+    assert now == apply_events([STOPPED], replace(before, revision=before.revision + 1))
 
 
 def test_the_row_that_ends_form_1_never_comes_before_the_last_one(database, rollout):
     change_forms(database, NOON - timedelta(days=9999))
-    *_, last, changed = read(database, rollout, "rows")
+    *_, last, changed = read(database, rollout, "list_rows")
     assert changed.at == last.at
 
 
 def test_what_follows_from_a_mixed_ledger_is_rebuilt_alike(database, rollout):
     change_forms(database, NOON)
-    with database.writing() as transaction:
-        events = tuple(Ledger(transaction, rollout).events())
-        derived = Derived(transaction, rollout)
-        derived.keep_followed(differences(transaction, rollout, events))
+    with database.begin_write() as transaction:
+        events = tuple(Ledger(transaction, rollout).list_events())
+        derived = ProjectionRepair(transaction, rollout)
+        derived.repair_projections(find_differences(transaction, rollout, events))
     append(database, rollout, STOPPED)
-    with database.reading() as transaction:
-        events = tuple(Ledger(transaction, rollout).events())
-        assert not differences(transaction, rollout, events)
+    with database.begin_read() as transaction:
+        events = tuple(Ledger(transaction, rollout).list_events())
+        assert not find_differences(transaction, rollout, events)
 
 
 def test_new_ledgers_begin_in_form_2(database):
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         made = Rollouts(transaction).create("bear-alarm", salt=bytes(32), at=NOON)
     (row,) = append(database, made, STOPPED)
     assert row.form == 2
@@ -131,11 +133,11 @@ def test_new_ledgers_begin_in_form_2(database):
 def test_rows_are_found_by_kind_and_actor_in_both_forms(database, rollout):
     change_forms(database, NOON)
     append(database, rollout, STOPPED, VersionFirstUsed(at=NOON, by="policy", version="v9"))
-    first = [row.kind for row in read(database, rollout, "rows", kinds=("VersionFirstUsed",))]
+    first = [row.kind for row in read(database, rollout, "list_rows", kinds=("VersionFirstUsed",))]
     assert first == ["VersionSeen", "VersionSeen", "VersionFirstUsed"]
-    with database.reading() as transaction:
-        told = Ledger(transaction, rollout).told_by
-        assert told("ana", "Stopped", since=instant_of(0)) == 2
+    with database.begin_read() as transaction:
+        told = Ledger(transaction, rollout).count_events
+        assert told("ana", "Stopped", since=decode_instant(0)) == 2
 
 
 # Accounts
@@ -146,13 +148,13 @@ def test_rows_hold_random_ids_and_events_names(database, rollout):
     (row,) = append(database, rollout, STOPPED)
     assert row.actor.startswith("u-")
     assert len(row.actor) == 18
-    (line,) = read(database, rollout, "lines", after=row.revision - 1)
+    (line,) = read(database, rollout, "list_lines", after=row.revision - 1)
     assert "ana" not in line
-    assert read(database, rollout, "events", after=row.revision - 1) == [STOPPED]
+    assert read(database, rollout, "list_events", after=row.revision - 1) == [STOPPED]
 
 
 def test_an_account_has_one_id_in_every_ledger_and_the_engine_none(database):
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         names = Accounts(transaction).add_names(["ana", "policy", ""])
         again = Accounts(transaction).add_names(["ana", "bo"])
     assert names.find_id("ana") == again.find_id("ana") != again.find_id("bo")
@@ -162,9 +164,9 @@ def test_an_account_has_one_id_in_every_ledger_and_the_engine_none(database):
 def test_a_name_that_was_erased_leaves_its_id(database, rollout):
     change_forms(database, NOON)
     (row,) = append(database, rollout, STOPPED)
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         transaction.execute(update(account_names).values(name=None))
-    (event,) = read(database, rollout, "events", after=row.revision - 1)
+    (event,) = read(database, rollout, "list_events", after=row.revision - 1)
     assert event.by == row.actor
     read(database, rollout, "verify")
 
@@ -176,10 +178,10 @@ def test_a_text_that_was_erased_leaves_its_hash_and_a_sound_ledger(database, rol
     change_forms(database, NOON)
     (row,) = append(database, rollout, STOPPED)
     assert "smoke" not in json.dumps(row.body)
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         assert transaction.execute(select(ledger_texts.c.text)).scalars().all() == ["smoke"]
         transaction.execute(delete(ledger_texts))
-    (event,) = read(database, rollout, "events", after=row.revision - 1)
+    (event,) = read(database, rollout, "list_events", after=row.revision - 1)
     assert event == replace(STOPPED, reason="")
     read(database, rollout, "verify")
 
@@ -187,7 +189,7 @@ def test_a_text_that_was_erased_leaves_its_hash_and_a_sound_ledger(database, rol
 def test_a_text_that_was_changed_is_found(database, rollout):
     change_forms(database, NOON)
     append(database, rollout, STOPPED)
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         transaction.execute(update(ledger_texts).values(text="fire"))
     with pytest.raises(ValueError, match="its text `reason` is not the one that was hashed"):
         read(database, rollout, "verify")

@@ -7,21 +7,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout.core.policy.policy import Gate
-from rollout.core.scope.permissions import Caller, Right
-from rollout.core.scope.quorum import staff_of
+from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.core.scope.quorum import find_group_memberships
 from rollout.core.scope.stops import TWO_OPERATORS
 from rollout.services.access import users
-from rollout.services.access.authentication import Door
-from rollout.services.access.users import Amendment, local_caller
-from rollout.services.engine.service import service_on
-from rollout.services.policies.approver_warnings import people_warnings
-from rollout.services.policies.policies import planned, put
-from rollout.services.support.clock import SetClock
+from rollout.services.access.authentication import Authenticator
+from rollout.services.access.users import AccountUpdate, load_local_caller
+from rollout.services.engine.service import build_service
+from rollout.services.policies.approver_warnings import list_approver_warnings
+from rollout.services.policies.policies import preview_policy, put_policy
+from rollout.services.support.clock import ManualClock
 from tests.api.bears import POLICY, founded
 from tests.factories import AGREEMENT, NOON, policy
 
 SITES = ("creek", "lake")
-OPERATOR, SAFETY = Right("operator"), Right("approver", group="safety")
+OPERATOR, SAFETY = AssignedRole("operator"), AssignedRole("approver", group="safety")
 STAYS = (
     "stops: a stop could not be taken back while nothing or supervised is granted: 3 people are "
     "needed, an operator to ask and 2 operators to approve; give 1 more person the role operator"
@@ -35,15 +35,22 @@ def asking(supervised=("operator", "operator"), autonomous=("operator", "operato
 
 
 def person(name, *rights):
-    return Caller(name, rights=rights)
+    return Caller(name, role_assignments=rights)
 
 
 def operators(*names, site=""):
-    return [person(name, Right("operator", "bear-alarm" if site else "", site)) for name in names]
+    return [
+        person(name, AssignedRole("operator", "bear-alarm" if site else "", site)) for name in names
+    ]
 
 
 def warned(made, *everybody):
-    return [str(one) for one in people_warnings(made, staff_of(everybody, made.rollout, SITES))]
+    return [
+        str(one)
+        for one in list_approver_warnings(
+            made, find_group_memberships(everybody, made.rollout, SITES)
+        )
+    ]
 
 
 # Exactly when
@@ -51,7 +58,7 @@ def warned(made, *everybody):
 
 def assigned(needs, everybody, site):
     """Say whether one may ask and others may approve, each order of people tried."""
-    stands = {p.name: p.person("bear-alarm", (site,)).groups for p in everybody}
+    stands = {p.name: p.as_actor("bear-alarm", (site,)).groups for p in everybody}
     return any(
         "operator" in stands[asker.name]
         and all(group in stands[p.name] for group, p in zip(needs, others, strict=True))
@@ -60,7 +67,7 @@ def assigned(needs, everybody, site):
 
 
 rights = st.builds(
-    lambda group, site: Right(
+    lambda group, site: AssignedRole(
         "operator" if group == "operator" else "approver",
         "bear-alarm",
         site,
@@ -153,14 +160,16 @@ def test_a_group_that_nobody_is_in_is_named_with_its_sites():
     made, crew = asking(autonomous=("operator", "safety")), operators("ana", "bo", "cy")
     never = "so the gate to autonomous never opens"
     assert warned(made, *crew)[0] == f"gates[1]: nobody is in the group safety, {never}"
-    sue = person("sue", Right("approver", "bear-alarm", "creek", "safety"))
+    sue = person("sue", AssignedRole("approver", "bear-alarm", "creek", "safety"))
     assert warned(made, *crew, sue)[0] == (
         f"gates[1]: nobody is in the group safety at lake, {never} there"
     )
 
 
 def test_where_nobody_may_do_anything_yet_it_is_said_once():
-    assert warned(asking(autonomous=("operator", "safety")), person("vic", Right("viewer"))) == [
+    assert warned(
+        asking(autonomous=("operator", "safety")), person("vic", AssignedRole("viewer"))
+    ) == [
         (
             "people: nobody may approve here yet, so nothing widens and a stop would stay; "
             "give 3 people the role operator and 1 person the role approver of safety"
@@ -176,7 +185,7 @@ def test_a_site_where_nobody_may_do_anything_is_one_among_others():
 
 
 def test_people_who_are_not_known_are_no_doubt():
-    assert people_warnings(asking(), None) == ()
+    assert list_approver_warnings(asking(), None) == ()
 
 
 # Of those who are here
@@ -185,42 +194,55 @@ def test_people_who_are_not_known_are_no_doubt():
 @pytest.fixture
 def ada(database):
     founded(database, NOON)
-    users.first_admin(database, "ada", at=NOON)
-    ada = local_caller(database, "ada")
+    users.create_first_admin(database, "ada", at=NOON)
+    ada = load_local_caller(database, "ada")
     for name in ("ana", "bo"):
-        users.add(database, ada, name, at=NOON, rights=[OPERATOR])
-    users.add(database, ada, "sue", at=NOON, rights=[SAFETY])
-    users.add(database, ada, "box", at=NOON, machine=True, rights=[Right("ingest")])
+        users.create_account(database, ada, name, at=NOON, role_assignments=[OPERATOR])
+    users.create_account(database, ada, "sue", at=NOON, role_assignments=[SAFETY])
+    users.create_account(
+        database,
+        ada,
+        "box",
+        at=NOON,
+        is_service_account=True,
+        role_assignments=[AssignedRole("ingest")],
+    )
     return ada
 
 
 def plan_of(database, caller):
-    clock = SetClock(NOON)
-    return planned(service_on(database, Door(database, clock), clock), caller, POLICY, at=NOON)
+    clock = ManualClock(NOON)
+    return preview_policy(
+        build_service(database, Authenticator(database, clock), clock), caller, POLICY, at=NOON
+    )
 
 
 def test_plan_and_apply_say_it_of_those_who_are_here(database, ada):
     assert STAYS in plan_of(database, ada).warnings
     assert STAYS in plan_of(database, ada).text
-    assert put(database, ada, "bears", POLICY, at=NOON).warnings == (STAYS,)
-    users.add(database, ada, "cy", at=NOON, rights=[Right("operator", "bears")])
-    assert put(database, ada, "bears", POLICY, at=NOON).warnings == ()
+    assert put_policy(database, ada, "bears", POLICY, at=NOON).warnings == (STAYS,)
+    users.create_account(
+        database, ada, "cy", at=NOON, role_assignments=[AssignedRole("operator", "bears")]
+    )
+    assert put_policy(database, ada, "bears", POLICY, at=NOON).warnings == ()
     assert "stops:" not in plan_of(database, ada).text
 
 
 def test_whoever_was_disabled_is_not_counted(database, ada):
-    users.add(database, ada, "cy", at=NOON, rights=[OPERATOR])
-    users.amend(database, ada, "cy", Amendment(disabled=True), at=NOON)
-    assert put(database, ada, "bears", POLICY, at=NOON).warnings == (STAYS,)
+    users.create_account(database, ada, "cy", at=NOON, role_assignments=[OPERATOR])
+    users.update_account(database, ada, "cy", AccountUpdate(is_disabled=True), at=NOON)
+    assert put_policy(database, ada, "bears", POLICY, at=NOON).warnings == (STAYS,)
 
 
 def test_whoever_may_not_read_a_rollout_learns_nothing_of_its_people(database, ada):
-    users.add(database, ada, "cy", at=NOON, rights=[Right("operator", "bears")])
-    stranger = Caller("dot", rights=(Right("viewer", "deer"),))
+    users.create_account(
+        database, ada, "cy", at=NOON, role_assignments=[AssignedRole("operator", "bears")]
+    )
+    stranger = Caller("dot", role_assignments=(AssignedRole("viewer", "deer"),))
     assert STAYS in plan_of(database, stranger).warnings
 
 
 def test_while_nobody_was_ever_added_names_are_taken_as_given(database):
     founded(database, NOON)
-    caller = Caller("zoe", rights=(Right("admin"),))
-    assert put(database, caller, "bears", POLICY, at=NOON).warnings == ()
+    caller = Caller("zoe", role_assignments=(AssignedRole("admin"),))
+    assert put_policy(database, caller, "bears", POLICY, at=NOON).warnings == ()

@@ -8,22 +8,22 @@ import pytest
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Guard
-from rollout.formats.policy.reader import load_policy, read_policy
+from rollout.formats.policy.reader import parse_policy, read_policy
 from rollout.services.policies.gate_forecast import (
-    days_text,
-    need,
-    records_to_alarm,
-    renewal_chance,
+    compute_evidence_need,
+    compute_records_to_alarm,
+    compute_renewal_chance,
+    format_days,
 )
-from rollout.services.policies.gate_plans import gate_plans
-from rollout.services.policies.guard_plans import false_alarms, guard_plans
-from rollout.services.policies.planning import plan, plan_text
+from rollout.services.policies.gate_plans import plan_gates
+from rollout.services.policies.guard_plans import compute_false_alarms, plan_guards
+from rollout.services.policies.planning import build_policy_plan, format_plan
 from rollout.services.policies.traffic import (
-    Flow,
-    Rate,
-    Traffic,
-    expected_traffic,
-    recorded_traffic,
+    CellTraffic,
+    MeasureRate,
+    RolloutTraffic,
+    build_expected_traffic,
+    compute_recorded_traffic,
 )
 from tests.tally import histories
 
@@ -46,77 +46,84 @@ gates:
     minimum: {units: 60, days: 5}
 """
 EXPECT = "expect: {units_per_day: 60, labels: {bear: 10%}, agreement: 98%, cost: 0.1}\n"
-POLICY = load_policy(BASE + EXPECT)
+POLICY = parse_policy(BASE + EXPECT)
 CELL = Cell("creek", "always")
-FLOW = expected_traffic(POLICY).flow(CELL)
+FLOW = build_expected_traffic(POLICY).get_cell_traffic(CELL)
 AGREEMENT = Condition("agreement", 0.95, at_least=True)
 
 
 def flowing(value, measure="agreement"):
-    return Flow(60.0, {(measure, None, None): Rate(1.0, value)}, {}, 10.5)
+    return CellTraffic(60.0, {(measure, None, None): MeasureRate(1.0, value)}, {}, 10.5)
 
 
 # What a condition needs
 
 
 def test_a_share_needs_what_its_exact_law_says():
-    found = need(AGREEMENT, 0.05, FLOW, POLICY)
-    assert (found.least, found.typical, found.never) == (74, 249, False)
+    found = compute_evidence_need(AGREEMENT, 0.05, FLOW, POLICY)
+    assert (found.min_records, found.expected_records, found.is_unreachable) == (74, 249, False)
 
 
 @pytest.mark.parametrize("value", [0.95, 0.9, 0.9501])
 def test_a_share_at_its_line_is_not_expected_to_open(value):
-    found = need(AGREEMENT, 0.05, flowing(value), POLICY)
-    assert (found.typical, found.never) == (None, True)
+    found = compute_evidence_need(AGREEMENT, 0.05, flowing(value), POLICY)
+    assert (found.expected_records, found.is_unreachable) == (None, True)
 
 
 def test_without_an_expectation_there_is_only_the_least():
-    found = need(AGREEMENT, 0.05, flowing(None), POLICY)
-    assert (found.least, found.typical, found.never) == (74, None, False)
+    found = compute_evidence_need(AGREEMENT, 0.05, flowing(None), POLICY)
+    assert (found.min_records, found.expected_records, found.is_unreachable) == (74, None, False)
 
 
 def test_a_cost_needs_less_the_cheaper_it_is():
     line = Condition("cost", 0.5, at_least=False)
-    dear, cheap = (need(line, 0.01, flowing(value, "cost"), POLICY) for value in (0.3, 0.1))
-    assert dear.typical is not None
-    assert cheap.typical is not None
-    assert cheap.least <= cheap.typical < dear.typical
-    assert need(line, 0.01, flowing(0.6, "cost"), POLICY).never
+    dear, cheap = (
+        compute_evidence_need(line, 0.01, flowing(value, "cost"), POLICY) for value in (0.3, 0.1)
+    )
+    assert dear.expected_records is not None
+    assert cheap.expected_records is not None
+    assert cheap.min_records <= cheap.expected_records < dear.expected_records
+    assert compute_evidence_need(line, 0.01, flowing(0.6, "cost"), POLICY).is_unreachable
 
 
 def test_parity_is_met_by_a_model_that_errs_like_a_person():
     text = BASE.replace("{unit: case,", "{unit: case, second_verdict: 20%,")
     asked = text.replace("measure: agreement, at_least: 95%", "measure: parity, at_least: -3%")
-    policy = load_policy(asked + EXPECT)
-    found = need(
-        Condition("parity", -0.03, at_least=True), 0.05, expected_traffic(policy).flow(CELL), policy
+    policy = parse_policy(asked + EXPECT)
+    found = compute_evidence_need(
+        Condition("parity", -0.03, at_least=True),
+        0.05,
+        build_expected_traffic(policy).get_cell_traffic(CELL),
+        policy,
     )
-    assert found.typical is not None
-    assert 140 < found.typical < 364  # statistics.md §14: .985 right 139, as good as people 364
+    assert found.expected_records is not None
+    assert (
+        140 < found.expected_records < 364
+    )  # statistics.md §14: .985 right 139, as good as people 364
 
 
 # Gates in days
 
 
 def test_a_gate_waits_for_its_slowest_condition_and_the_grace():
-    first = next(gate_plans(POLICY, expected_traffic(POLICY)))
-    recall = first.asks[1]
+    first = next(plan_gates(POLICY, build_expected_traffic(POLICY)))
+    recall = first.condition_plans[1]
     assert recall.per_day == pytest.approx(6.0)
-    assert first.days == pytest.approx(max(249 / 60, recall.records / 6, 200 / 60, 3) + 1)
+    assert first.days == pytest.approx(max(249 / 60, recall.expected_records / 6, 200 / 60, 3) + 1)
 
 
 def test_evidence_of_the_stage_below_counts_on():
-    second = list(gate_plans(POLICY, expected_traffic(POLICY)))[1]
-    assert second.below == "supervised"
-    needed = {ask.condition.measure: ask.records for ask in second.asks}
+    second = list(plan_gates(POLICY, build_expected_traffic(POLICY)))[1]
+    assert second.from_stage == "supervised"
+    needed = {ask.condition.measure: ask.expected_records for ask in second.condition_plans}
     gathered = 60 * (249 / 60 + 1)
     waits = [(needed[measure] - gathered) / 30 for measure in ("agreement", "cost")] + [60 / 30, 5]
     assert second.days == pytest.approx(max(waits) + 1)
 
 
 def test_a_gate_above_the_ceiling_is_not_planned():
-    held = load_policy(BASE + EXPECT + "limits: [{never_above: supervised}]\n")
-    assert [row.gate.to for row in gate_plans(held, expected_traffic(held))] == ["supervised"]
+    held = parse_policy(BASE + EXPECT + "limits: [{never_above: supervised}]\n")
+    assert [row.gate.to for row in plan_gates(held, build_expected_traffic(held))] == ["supervised"]
 
 
 def test_cells_with_other_gates_are_planned_apart():
@@ -126,8 +133,8 @@ def test_cells_with_other_gates_are_planned_apart():
     require: [{measure: cost, at_most: 0.5}]"""
     text = BASE.replace("  - to: autonomous\n    require: [{measure: cost, at_most: 0.5}]", own[1:])
     text += 'windows: [{id: day, hours: "06:00-18:00"}, {id: night, hours: 24/7}]\n'
-    policy = load_policy(text + EXPECT)
-    rows = list(gate_plans(policy, expected_traffic(policy)))
+    policy = parse_policy(text + EXPECT)
+    rows = list(plan_gates(policy, build_expected_traffic(policy)))
     found = [(row.gate.to, [cell.window for cell in row.cells]) for row in rows]
     both = ["day", "night"]
     assert sorted(found) == [
@@ -138,16 +145,16 @@ def test_cells_with_other_gates_are_planned_apart():
 
 
 def test_without_traffic_there_is_no_date():
-    policy = load_policy(BASE)
-    assert [row.days for row in gate_plans(policy, expected_traffic(policy))] == [None, None]
-    assert "no date without traffic" in plan_text(plan(policy))
+    policy = parse_policy(BASE)
+    assert [row.days for row in plan_gates(policy, build_expected_traffic(policy))] == [None, None]
+    assert "no date without traffic" in format_plan(build_policy_plan(policy))
 
 
 def test_an_expectation_below_the_line_never_opens():
-    low = load_policy(BASE + EXPECT.replace("98%", "90%"))
-    said = plan(low)
-    assert [row.days for row in said.gates] == [inf, inf]
-    assert "never at 90 %" in plan_text(said)
+    low = parse_policy(BASE + EXPECT.replace("98%", "90%"))
+    said = build_policy_plan(low)
+    assert [row.days for row in said.gate_plans] == [inf, inf]
+    assert "never at 90 %" in format_plan(said)
 
 
 # Guards in days
@@ -161,52 +168,54 @@ def test_a_fall_costs_what_was_simulated(reference, every, to, wrong_at_a_tenth)
     line = Condition("agreement", reference, at_least=True)
     guard = Guard(line, "one-stage", false_alarm_every=every)
     policy = replace(POLICY, guards=(guard,))
-    falls = next(iter(guard_plans(policy, expected_traffic(policy)))).falls
-    found = next(fall for fall in falls if fall.to == to)
-    assert found.wrong == pytest.approx(wrong_at_a_tenth, rel=0.13)
-    records = records_to_alarm(guard, to, FLOW, policy)
+    falls = next(iter(plan_guards(policy, build_expected_traffic(policy)))).drops
+    found = next(fall for fall in falls if fall.agreement == to)
+    assert found.wrong_actions == pytest.approx(wrong_at_a_tenth, rel=0.13)
+    records = compute_records_to_alarm(guard, to, FLOW, policy)
     assert found.days == pytest.approx(records / 6)
 
 
 def test_a_guard_never_alarms_on_what_is_above_its_line():
     guard = Guard(Condition("recall", 0.7, at_least=True, label="bear"), "shadow")
-    assert records_to_alarm(guard, 0.9, FLOW, POLICY) is None
-    assert records_to_alarm(guard, 0.5, FLOW, POLICY) is not None
+    assert compute_records_to_alarm(guard, 0.9, FLOW, POLICY) is None
+    assert compute_records_to_alarm(guard, 0.5, FLOW, POLICY) is not None
 
 
 def test_overrides_are_seen_where_people_see_proposals():
     guard = Guard(Condition("override", 0.1, at_least=False), "one-stage")
     seen = replace(POLICY, guards=(guard,), stages=POLICY.stages[:1], gates=POLICY.gates[:1])
-    row = next(iter(guard_plans(seen, expected_traffic(seen))))
+    row = next(iter(plan_guards(seen, build_expected_traffic(seen))))
     assert row.per_day == 30
-    assert [fall.to for fall in row.falls] == [0.5, 0.0]
+    assert [fall.agreement for fall in row.drops] == [0.5, 0.0]
 
 
 def test_false_alarms_add_up_over_guards_and_cells():
     guard = Guard(AGREEMENT, "one-stage", false_alarm_every=3000)
     two = replace(POLICY, guards=(guard, replace(guard, then="report")))
     # at most half of 60 units a day are judged, twice, of which one in 3,000 alarms
-    assert false_alarms(tuple(guard_plans(two, expected_traffic(two)))) == pytest.approx(60 / 3000)
+    assert compute_false_alarms(
+        tuple(plan_guards(two, build_expected_traffic(two)))
+    ) == pytest.approx(60 / 3000)
 
 
 def test_guards_on_spans_of_time_have_no_such_figures():
     text = BASE + EXPECT + "guards: [{measure: heartbeat, at_most: 2h}]\n"
-    row = next(iter(guard_plans(load_policy(text), expected_traffic(POLICY))))
-    assert (row.falls, row.guard.condition.measure) == ((), "heartbeat")
+    row = next(iter(plan_guards(parse_policy(text), build_expected_traffic(POLICY))))
+    assert (row.drops, row.guard.condition.measure) == ((), "heartbeat")
 
 
 # Renewal
 
 
 def test_a_good_cell_is_nearly_always_renewed_and_a_bad_one_hardly_ever():
-    chance = renewal_chance(AGREEMENT, 300, flowing(0.98), POLICY)
+    chance = compute_renewal_chance(AGREEMENT, 300, flowing(0.98), POLICY)
     assert chance == pytest.approx(0.92, abs=0.005)  # model.md §2
-    assert renewal_chance(AGREEMENT, 300, flowing(0.93), POLICY) < 0.01
+    assert compute_renewal_chance(AGREEMENT, 300, flowing(0.93), POLICY) < 0.01
 
 
 def test_a_cost_is_renewed_by_the_same_rule():
     line = Condition("cost", 0.5, at_least=False)
-    good, bad = (renewal_chance(line, 600, flowing(v, "cost"), POLICY) for v in (0.1, 0.7))
+    good, bad = (compute_renewal_chance(line, 600, flowing(v, "cost"), POLICY) for v in (0.1, 0.7))
     assert good is not None
     assert bad is not None
     assert bad < 0.1
@@ -214,7 +223,7 @@ def test_a_cost_is_renewed_by_the_same_rule():
 
 
 def test_nothing_is_said_of_what_is_not_known():
-    assert renewal_chance(AGREEMENT, 300, flowing(None), POLICY) is None
+    assert compute_renewal_chance(AGREEMENT, 300, flowing(None), POLICY) is None
 
 
 # Traffic
@@ -233,10 +242,10 @@ def recorded(days=10, a_day=20, wrong_every=10):
 
 def test_records_give_pace_rates_and_labels():
     policy = histories.a_policy()
-    traffic = recorded_traffic(recorded(), policy)
-    flow = traffic.flow(policy.cells[0])
+    traffic = compute_recorded_traffic(recorded(), policy)
+    flow = traffic.get_cell_traffic(policy.cells[0])
     assert flow.units_per_day == pytest.approx(200 / (9 + 1 / 24), rel=0.01)
-    assert flow.rate(AGREEMENT).value == pytest.approx(0.9)
+    assert flow.get_rate(AGREEMENT).value == pytest.approx(0.9)
     assert flow.labels["bear"] == pytest.approx(0.2)
     assert "records of version v1" in traffic.source
 
@@ -245,25 +254,28 @@ def test_a_missing_verdict_disagrees_in_the_records_too():
     history = recorded()
     half = replace(history, decisions=history.decisions.head(100))
     policy = histories.a_policy()
-    flow = recorded_traffic(half, policy).flow(policy.cells[0])
-    assert flow.rate(AGREEMENT).value == pytest.approx(0.45)
+    flow = compute_recorded_traffic(half, policy).get_cell_traffic(policy.cells[0])
+    assert flow.get_rate(AGREEMENT).value == pytest.approx(0.45)
 
 
 def test_cells_that_the_records_do_not_have_are_unknown():
-    assert Traffic("nothing", {}).flow(CELL).units_per_day is None
+    assert RolloutTraffic("nothing", {}).get_cell_traffic(CELL).units_per_day is None
     empty = histories.records(histories.cases())
-    assert recorded_traffic(empty, histories.a_policy()).flows == {}
+    assert compute_recorded_traffic(empty, histories.a_policy()).cells == {}
 
 
 def test_records_replace_what_was_expected():
     policy = histories.a_policy()
-    text = plan_text(plan(policy, recorded_traffic(recorded(), policy)))
+    text = format_plan(build_policy_plan(policy, compute_recorded_traffic(recorded(), policy)))
     assert "By the records of version v1, 9 days: 22.1 units a day in a cell" in text
 
 
 def test_labels_of_all_cells_are_weighted_by_their_units():
-    busy, quiet = Flow(90.0, {}, {"bear": 0.1}, 1.0), Flow(10.0, {}, {"bear": 0.5}, 1.0)
-    traffic = Traffic("", {Cell("a", "day"): busy, Cell("b", "day"): quiet})
+    busy, quiet = (
+        CellTraffic(90.0, {}, {"bear": 0.1}, 1.0),
+        CellTraffic(10.0, {}, {"bear": 0.5}, 1.0),
+    )
+    traffic = RolloutTraffic("", {Cell("a", "day"): busy, Cell("b", "day"): quiet})
     assert traffic.labels == {"bear": pytest.approx(0.14)}
 
 
@@ -271,7 +283,7 @@ def test_labels_of_all_cells_are_weighted_by_their_units():
 
 
 def says(text):
-    return [str(warning) for warning in plan(load_policy(text)).warnings]
+    return [str(warning) for warning in build_policy_plan(parse_policy(text)).warnings]
 
 
 def test_a_gate_of_more_than_a_year_is_warned_of():
@@ -321,30 +333,34 @@ def test_a_guard_that_sees_a_total_failure_late_is_warned_of():
     ],
 )
 def test_spans_are_said_as_people_do(days, text):
-    assert days_text(days) == text
+    assert format_days(days) == text
 
 
 def test_spans_of_guards_are_said_in_their_own_unit():
-    said = plan_text(plan(load_policy(BASE + "guards: [{measure: heartbeat, at_most: 36h}]\n")))
+    said = format_plan(
+        build_policy_plan(parse_policy(BASE + "guards: [{measure: heartbeat, at_most: 36h}]\n"))
+    )
     assert "heartbeat at most 36h: suspend" in said
 
 
 def test_added_guards_are_printed_as_such():
-    assert "agreement at least 93 %: one stage down (added" in plan_text(plan(POLICY))
+    assert "agreement at least 93 %: one stage down (added" in format_plan(
+        build_policy_plan(POLICY)
+    )
 
 
 @pytest.mark.parametrize("name", ["bears", "mail-room"])
 def test_the_plan_reads_well(name, snapshot):
-    assert plan_text(plan(read_policy(POLICIES / f"{name}.yaml"))) == snapshot
+    assert format_plan(build_policy_plan(read_policy(POLICIES / f"{name}.yaml"))) == snapshot
 
 
 @pytest.mark.parametrize("path", sorted(POLICIES.glob("*.yaml")), ids=lambda path: path.stem)
 def test_each_shipped_policy_can_be_planned(path):
     policy = read_policy(path)
-    assert plan_text(plan(policy)).startswith(f"Plan of {policy.rollout}: ")
+    assert format_plan(build_policy_plan(policy)).startswith(f"Plan of {policy.rollout}: ")
 
 
 def test_grace_is_part_of_the_date():
     late = replace(POLICY, evidence=replace(POLICY.evidence, grace=timedelta(days=9)))
-    dates = [next(gate_plans(p, expected_traffic(p))).days for p in (POLICY, late)]
+    dates = [next(plan_gates(p, build_expected_traffic(p))).days for p in (POLICY, late)]
     assert dates[1] - dates[0] == pytest.approx(8)

@@ -3,11 +3,11 @@
 import pytest
 from sqlalchemy import text, update
 
-from rollout.core.scope.commands import Person
-from rollout.services.access.users import first_admin
-from rollout.services.engine.policy_application import apply
+from rollout.core.scope.commands import Actor
+from rollout.services.access.users import create_first_admin
+from rollout.services.engine.policy_application import apply_policy
 from rollout.services.process import health_checks
-from rollout.services.process.health_checks import checks
+from rollout.services.process.health_checks import run_health_checks
 from rollout.store.database.session import Database
 from rollout.store.tables.tables import proposals, users
 from tests.factories import NOON
@@ -28,14 +28,14 @@ LOOSER = POLICY.replace("95%", "90%")
 
 @pytest.fixture
 def ramps(database):
-    apply(database, POLICY, Person("zoe"), NOON)
-    apply(database, LOOSER, Person("zoe"), NOON)
-    first_admin(database, "zoe", at=NOON)
+    apply_policy(database, POLICY, Actor("zoe"), NOON)
+    apply_policy(database, LOOSER, Actor("zoe"), NOON)
+    create_first_admin(database, "zoe", at=NOON)
     return database
 
 
 def faults(database, **more):
-    found = {check.what: check.faults for check in checks(database, **more)}
+    found = {check.title: check.faults for check in run_health_checks(database, **more)}
     owned = "the role of the service does not own the tables"  # tests migrate and serve by one role
     assert found.pop(owned) == () or database.engine.dialect.name == "postgresql"
     lost = "acknowledged records survive a power cut"
@@ -44,29 +44,29 @@ def faults(database, **more):
 
 
 def test_a_healthy_database_has_no_faults(ramps):
-    assert faults(ramps, rebuilt=True) == {}
+    assert faults(ramps, rebuilds=True) == {}
 
 
 def test_without_tables_only_that_is_said(tmp_path):
     with fresh("sqlite", tmp_path, migrated=False) as url:
-        found = list(checks(Database(url)))
-    assert [check.what for check in found][1:] == [
+        found = list(run_health_checks(Database(url)))
+    assert [check.title for check in found][1:] == [
         "the tables have the form that this program needs"
     ]
     assert "rollout db upgrade" in found[-1].faults[0]
 
 
 def test_a_derived_row_that_was_changed_is_found_by_rebuilding(ramps):
-    with ramps.writing() as transaction:
+    with ramps.begin_write() as transaction:
         transaction.execute(update(proposals).values(state="applied"))
     assert faults(ramps) == {}
-    (said,) = faults(ramps, rebuilt=True).values()
+    (said,) = faults(ramps, rebuilds=True).values()
     assert "proposals" in said[0]
 
 
 @on_sqlite
 def test_a_ledger_that_was_changed_behind_its_triggers_is_found(ramps):
-    with ramps.writing() as transaction:
+    with ramps.begin_write() as transaction:
         transaction.execute(text("drop trigger ledger_refuses_update"))
         transaction.execute(text("update ledger set actor = 'eve' where rollout = 1"))
     found = faults(ramps)
@@ -75,7 +75,7 @@ def test_a_ledger_that_was_changed_behind_its_triggers_is_found(ramps):
 
 
 def test_a_right_that_nobody_gave_is_found(ramps):
-    with ramps.writing() as transaction:
+    with ramps.begin_write() as transaction:
         transaction.execute(
             users.insert().values(id=7, name="eve", service_account=False, created_at=NOON)
         )

@@ -2,48 +2,54 @@
 
 import pytest
 
-from rollout.core.errors import UnknownRollout
-from rollout.core.scope.permissions import Caller, Right
+from rollout.core.errors import UnknownRolloutError
+from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.services.access import users
-from rollout.services.access.authentication import Door
-from rollout.services.access.users import local_caller
-from rollout.services.engine.service import service_on
+from rollout.services.access.authentication import Authenticator
+from rollout.services.access.users import load_local_caller
+from rollout.services.engine.service import build_service
 from rollout.services.proposals import proposals
-from rollout.services.proposals.approval_permissions import asking, too_few
-from rollout.services.stops.stops import Named, ask_resume, stop
-from rollout.services.support.clock import SetClock
+from rollout.services.proposals.approval_permissions import (
+    describe_missing_approvers,
+    load_resume_askers,
+)
+from rollout.services.stops.stop_targets import StopTarget
+from rollout.services.stops.stops import propose_resume, stop_cells
+from rollout.services.support.clock import ManualClock
 from tests.api.bears import approved, founded, scope_of, tick, widened
 from tests.factories import NOON, TICK
 
-OPERATOR, SAFETY = Right("operator"), Right("approver", group="safety")
-CREEK_ALONE = Right("operator", "bears", "creek")
+OPERATOR, SAFETY = AssignedRole("operator"), AssignedRole("approver", group="safety")
+CREEK_ALONE = AssignedRole("operator", "bears", "creek")
 EVERYWHERE = ("creek", "lake")
 
 
 @pytest.fixture
 def bears(database):
     founded(database, NOON)
-    users.first_admin(database, "ada", at=NOON)
+    users.create_first_admin(database, "ada", at=NOON)
     return database
 
 
 @pytest.fixture
 def service(bears):
-    clock = SetClock(NOON)
-    return service_on(bears, Door(bears, clock), clock)
+    clock = ManualClock(NOON)
+    return build_service(bears, Authenticator(bears, clock), clock)
 
 
 def let_in(database, **rights):
-    ada = local_caller(database, "ada")
+    ada = load_local_caller(database, "ada")
     for name, held in rights.items():
-        users.add(database, ada, name, at=NOON, rights=held)
+        users.create_account(database, ada, name, at=NOON, role_assignments=held)
 
 
 def asked(database, name, *, sites=()):
     """Stop some sites, everything by default, and ask for the end; return the answer."""
-    me = local_caller(database, name)
-    held = stop(database, me, "bears", Named(sites=sites, everything=not sites), at=NOON)
-    return ask_resume(database, me, "bears", held.active_stops[0].id, at=NOON)
+    me = load_local_caller(database, name)
+    held = stop_cells(
+        database, me, "bears", StopTarget(sites=sites, is_everything=not sites), at=NOON
+    )
+    return propose_resume(database, me, "bears", held.active_stops[0].id, at=NOON)
 
 
 def test_where_enough_are_left_it_says_whom_it_waits_for(bears):
@@ -80,7 +86,7 @@ def test_where_another_should_have_asked_it_says_who_and_how(bears):
     raised = scope_of(bears).proposals
     assert [p.needs for p in raised.values()] == [("operator", "safety")]
     let_in(bears, ana=[OPERATOR, SAFETY], bo=[OPERATOR], cy=[OPERATOR])
-    by = [local_caller(bears, name).person("bears") for name in ("ana", "bo")]
+    by = [load_local_caller(bears, name).as_actor("bears") for name in ("ana", "bo")]
     approved(bears, NOON + 2 * TICK, *by)
     done = asked(bears, "ana", sites=("creek",))
     assert done.required_approvals == ("operator", "safety")
@@ -89,23 +95,25 @@ def test_where_another_should_have_asked_it_says_who_and_how(bears):
         f"reject {done.proposal} and let bo or cy ask, "
         "or give 1 more person the role approver of safety at creek"
     )
-    proposals.reject(bears, local_caller(bears, "ana"), "bears", done.proposal, at=NOON)
-    bo = local_caller(bears, "bo")
-    again = ask_resume(bears, bo, "bears", done.stop, at=NOON)
+    proposals.reject_proposal(
+        bears, load_local_caller(bears, "ana"), "bears", done.proposal, at=NOON
+    )
+    bo = load_local_caller(bears, "bo")
+    again = propose_resume(bears, bo, "bears", done.stop, at=NOON)
     assert again.text == f"{again.proposal} needs 1 operator and 1 of safety other than bo"
 
 
 def test_a_yes_counts_whatever_rights_its_giver_has_now(bears, service):
     let_in(bears, ana=[OPERATOR], bo=[OPERATOR], cy=[OPERATOR])
     done = asked(bears, "ana")
-    yes = (bears, local_caller(bears, "bo"), "bears", done.proposal, done.evidence_hash)
-    proposals.approve(*yes, at=NOON)
-    taken = users.Amendment(take=(OPERATOR,))
-    users.amend(bears, local_caller(bears, "ada"), "bo", taken, at=NOON)
-    ana = local_caller(bears, "ana")
-    assert too_few(service, ana, "bears", done.proposal) == ""
-    users.amend(bears, local_caller(bears, "ada"), "cy", taken, at=NOON)
-    assert too_few(service, ana, "bears", done.proposal) == (
+    yes = (bears, load_local_caller(bears, "bo"), "bears", done.proposal, done.evidence_hash)
+    proposals.approve_proposal(*yes, at=NOON)
+    taken = users.AccountUpdate(roles_to_revoke=(OPERATOR,))
+    users.update_account(bears, load_local_caller(bears, "ada"), "bo", taken, at=NOON)
+    ana = load_local_caller(bears, "ana")
+    assert describe_missing_approvers(service, ana, "bears", done.proposal) == ""
+    users.update_account(bears, load_local_caller(bears, "ada"), "cy", taken, at=NOON)
+    assert describe_missing_approvers(service, ana, "bears", done.proposal) == (
         "bo alone can approve it, but it needs 2 operators other than ana; "
         "give 1 more person the role operator at creek and lake"
     )
@@ -115,9 +123,9 @@ def test_an_approved_resume_says_that_it_waits_for_its_time(bears):
     let_in(bears, ana=[OPERATOR], bo=[OPERATOR], cy=[OPERATOR])
     done = asked(bears, "ana")
     for name in ("bo", "cy"):
-        yes = (bears, local_caller(bears, name), "bears", done.proposal, done.evidence_hash)
-        proposals.approve(*yes, at=NOON)
-    again = ask_resume(bears, local_caller(bears, "ana"), "bears", done.stop, at=NOON)
+        yes = (bears, load_local_caller(bears, name), "bears", done.proposal, done.evidence_hash)
+        proposals.approve_proposal(*yes, at=NOON)
+    again = propose_resume(bears, load_local_caller(bears, "ana"), "bears", done.stop, at=NOON)
     assert again.text == "P-1 is approved: the next tick that may applies it"
 
 
@@ -130,40 +138,40 @@ def test_while_nobody_was_ever_added_only_the_needs_are_said(database):
 
 
 def look(service, name, needs=("operator", "operator"), sites=EVERYWHERE):
-    caller = local_caller(service.database, name)
-    return asking(service, caller, "bears", needs, sites)
+    caller = load_local_caller(service.database, name)
+    return load_resume_askers(service, caller, "bears", needs, sites)
 
 
 def test_whoever_may_ask_and_leaves_enough_is_warned_of_nothing(bears, service):
     let_in(bears, ana=[OPERATOR], bo=[OPERATOR], cy=[OPERATOR])
     found = look(service, "ana")
-    assert (found.able, found.warns) == (("ana", "bo", "cy"), "")
+    assert (found.asker_names, found.warning) == (("ana", "bo", "cy"), "")
 
 
 def test_whoever_should_not_ask_is_told_who_should(bears, service):
     let_in(bears, ana=[OPERATOR, SAFETY], bo=[OPERATOR], cy=[OPERATOR])
     found = look(service, "ana", ("operator", "safety"))
-    assert found.able == ("bo", "cy")
-    assert found.warns.startswith("if you ask, bo and cy can approve it, but it needs 1 operator")
-    assert "; let bo or cy ask, or give 1 more person the role approver of safety" in found.warns
-    assert look(service, "bo", ("operator", "safety")).warns == ""
+    assert found.asker_names == ("bo", "cy")
+    assert found.warning.startswith("if you ask, bo and cy can approve it, but it needs 1 operator")
+    assert "; let bo or cy ask, or give 1 more person the role approver of safety" in found.warning
+    assert look(service, "bo", ("operator", "safety")).warning == ""
 
 
 def test_an_approver_may_not_ask_and_is_told_who_can(bears, service):
     let_in(bears, ana=[OPERATOR], bo=[OPERATOR], sue=[SAFETY])
     found = look(service, "sue", ("operator", "safety"))
-    assert (found.able, found.warns) == (("ana", "bo"), "")
+    assert (found.asker_names, found.warning) == (("ana", "bo"), "")
     found = look(service, "sue")
-    assert found.able == ()
-    assert found.warns == (
+    assert found.asker_names == ()
+    assert found.warning == (
         "as people stand nobody can take it back; "
         "give 1 more person the role operator at creek and lake"
     )
 
 
 def test_whoever_may_not_read_the_rollout_is_told_nothing(bears, service):
-    stranger = Caller("dot", rights=(Right("viewer", "deer"),))
-    with pytest.raises(UnknownRollout):
-        asking(service, stranger, "bears", ("operator",), EVERYWHERE)
-    with pytest.raises(UnknownRollout):
-        too_few(service, stranger, "bears", "P-1")
+    stranger = Caller("dot", role_assignments=(AssignedRole("viewer", "deer"),))
+    with pytest.raises(UnknownRolloutError):
+        load_resume_askers(service, stranger, "bears", ("operator",), EVERYWHERE)
+    with pytest.raises(UnknownRolloutError):
+        describe_missing_approvers(service, stranger, "bears", "P-1")

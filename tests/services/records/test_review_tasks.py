@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from rollout.core.records.records import Case, Decision, Prediction
-from rollout.core.scope.permissions import Right
+from rollout.core.scope.permissions import AssignedRole
 from rollout.services.reviews import reviews as reviewing
-from rollout.store.reviews.reviews import Reviews
+from rollout.store.reviews.reviews import ReviewTaskStore
 from rollout.store.tables.tables import reviews
 from tests.services.review_room import MINUTE, START, Room, on_stage, person, policy_text
 from tests.services.stored_reviews import (
@@ -51,7 +51,7 @@ def test_opening_again_changes_nothing(lite):
     room = Room(lite, text=policy_text(verdicts=3)).arrive("a")
     case = Case(key="a", site="creek", occurred_at=START, window="always")
     for rung in (AUTONOMOUS, SHADOW):
-        with lite.writing() as transaction:
+        with lite.begin_write() as transaction:
             reviewing.open_reviews(transaction, on_stage(room.stood, rung), [case], room.at)
     assert waiting(room) == {"blind": 1}
     assert len(stored(room, reviews)) == 3
@@ -94,10 +94,10 @@ def test_a_corrected_case_is_judged_where_it_is(lite):
     room = Room(lite).arrive("a")
     moved = Case(key="a", site="lake", occurred_at=START, window="always", revision=2)
     room.keep(moved)
-    with lite.writing() as transaction:
+    with lite.begin_write() as transaction:
         reviewing.open_reviews(transaction, room.stood, [moved], room.at)
-    assert waiting(room, person("eve", Right("reviewer", "bears", "lake"))) == {"blind": 1}
-    assert waiting(room, person("eve", Right("reviewer", "bears", "creek"))) == {}
+    assert waiting(room, person("eve", AssignedRole("reviewer", "bears", "lake"))) == {"blind": 1}
+    assert waiting(room, person("eve", AssignedRole("reviewer", "bears", "creek"))) == {}
 
 
 @pytest.mark.parametrize(
@@ -114,9 +114,10 @@ def test_who_was_judged_elsewhere_is_asked_about_only_if_that_is_no_evidence(
 ):
     room = Room(lite, text=policy_text(further=rule)).arrive("a")
     room.keep(Decision(key="a", reviewer="eve", answers={"alarm": "fox"}, exposure=exposure))
-    with lite.writing() as transaction:
+    with lite.begin_write() as transaction:
         numbers = {
-            review.case_id for review in Reviews(transaction, room.stood.rollout).of_cases([1])
+            review.case_id
+            for review in ReviewTaskStore(transaction, room.stood.rollout).list_of_cases([1])
         }
-        reviewing.answered_elsewhere(transaction, room.stood, numbers, room.at)
+        reviewing.withdraw_answered_reviews(transaction, room.stood, numbers, room.at)
     assert waiting(room) == left

@@ -4,10 +4,15 @@ from datetime import UTC, datetime
 
 import pytest
 
-from rollout.formats.records.files import Sources
-from rollout.formats.records.rejected_rows import RecordFault
-from rollout.services.replay.replay import NothingToReplayError, Order, first_seen, replay
-from rollout.tally.case_placement import place
+from rollout.formats.records.files import RecordPaths
+from rollout.formats.records.rejected_rows import RecordError
+from rollout.services.replay.replay import (
+    NothingToReplayError,
+    ReplayRequest,
+    find_first_predictions,
+    replay_files,
+)
+from rollout.tally.case_placement import place_cases
 from tests.tally.histories import (
     SALT,
     a_policy,
@@ -36,8 +41,8 @@ def an_order(folder, said, given, **more):
     (folder / "policy.yaml").write_text(POLICY, encoding="utf-8")
     for name, rows in (("predictions", said), ("decisions", given)):
         (folder / f"{name}.csv").write_text("\n".join(rows) + "\n", encoding="utf-8")
-    sources = Sources(folder / "predictions.csv", folder / "decisions.csv")
-    return Order(policy=folder / "policy.yaml", sources=sources, **more)
+    sources = RecordPaths(folder / "predictions.csv", folder / "decisions.csv")
+    return ReplayRequest(policy=folder / "policy.yaml", sources=sources, **more)
 
 
 def rows(count, site="ramp-a"):
@@ -50,15 +55,15 @@ def rows(count, site="ramp-a"):
 
 
 def test_two_files_and_a_policy_give_a_ledger(tmp_path):
-    done = replay(an_order(tmp_path, *rows(40)))
-    kinds = [type(event).__name__ for event in done.replayed.events]
+    done = replay_files(an_order(tmp_path, *rows(40)))
+    kinds = [type(event).__name__ for event in done.result.events]
     assert kinds[:3] == ["RolloutCreated", "PolicyApplied", "VersionFirstUsed"]
     assert "Widened" in kinds
     assert done.units.height == 2 * 40
 
 
 def test_times_without_offset_are_in_the_sites_zone(tmp_path):
-    done = replay(an_order(tmp_path, *rows(1, site="ramp-b")))
+    done = replay_files(an_order(tmp_path, *rows(1, site="ramp-b")))
     assert done.history.cases["occurred_at"][0] == datetime(2025, 3, 3, 1, tzinfo=UTC)
 
 
@@ -66,32 +71,34 @@ def test_columns_may_be_mapped(tmp_path):
     said, given = rows(3)
     said[0] = said[0].replace("case_key", "image").replace("model_version", "net")
     mapped = ("predictions.case_key=image", "predictions.model_version=net")
-    assert replay(an_order(tmp_path, said, given, mapped=mapped)).replayed.scope.versions
+    assert replay_files(
+        an_order(tmp_path, said, given, column_mappings=mapped)
+    ).result.scope.versions
 
 
 def test_records_of_other_sites_leave_nothing_to_replay_and_the_error_says_so(tmp_path):
     order = an_order(tmp_path, *rows(3, site="elsewhere"))
     with pytest.raises(NothingToReplayError, match=r"(?s)3 cases: unknown site.*compare `sites:`"):
-        replay(order)
+        replay_files(order)
 
 
 def test_predictions_without_a_case_leave_nothing_to_replay(tmp_path):
     order = an_order(tmp_path, rows(0)[0], rows(0)[1])
     with pytest.raises(NothingToReplayError, match="no prediction can be evidence"):
-        replay(order)
+        replay_files(order)
 
 
 def test_strict_stops_at_the_first_row_that_can_not_be_read(tmp_path):
     said, given = rows(3)
     said[2] = said[2].replace("2025-03-03", "2025-02-30")
-    assert replay(an_order(tmp_path, said, given)).history.left_out["no time"] == 1
-    with pytest.raises(RecordFault, match=r"predictions\.csv.*3"):
-        replay(an_order(tmp_path, said, given, strict=True))
+    assert replay_files(an_order(tmp_path, said, given)).history.excluded["no time"] == 1
+    with pytest.raises(RecordError, match=r"predictions\.csv.*3"):
+        replay_files(an_order(tmp_path, said, given, strict=True))
 
 
 def test_cases_that_a_version_was_trained_on_are_no_evidence(tmp_path):
     until = {"v1": datetime(2025, 3, 5, tzinfo=UTC)}
-    done = replay(an_order(tmp_path, *rows(40), trained_until=until))
+    done = replay_files(an_order(tmp_path, *rows(40), trained_until=until))
     assert set(done.units["excluded"].drop_nulls()) == {"trained on"}
     assert done.units["excluded"].null_count() == 2 * 20
 
@@ -104,14 +111,16 @@ def test_a_version_is_first_seen_when_its_first_answer_came():
         ),
         decisions(),
     )
-    seen = first_seen(history, place(history, a_policy(), SALT))
+    seen = find_first_predictions(history, place_cases(history, a_policy(), SALT))
     assert seen == {"v1": hour(5), "v2": hour(2)}
     assert list(seen) == ["v2", "v1"]
 
 
 def test_progress_is_told_to_the_end(tmp_path):
     told = []
-    replay(an_order(tmp_path, *rows(12)), lambda what, done, of: told.append((what, done, of)))
+    replay_files(
+        an_order(tmp_path, *rows(12)), lambda what, done, of: told.append((what, done, of))
+    )
     deciding = [(done, of) for what, done, of in told if what == "deciding"]
     assert all(0 < done <= of for done, of in deciding)
     assert deciding[-1][0] == deciding[-1][1]

@@ -7,14 +7,14 @@ from dataclasses import replace
 import pytest
 
 from rollout.core.records.records import Case
-from rollout.formats.records.files import Sources
-from rollout.reports.inputs.pictures import LARGEST
-from rollout.reports.pages.html_report import html_report
-from rollout.services.replay.replay import Order, replay
-from rollout.services.replay.replay_output import facts_of_replay
-from rollout.services.reports.archive import report_of, written
-from rollout.services.reports.builder import Asked, make_report
-from rollout.store.records.records import Records
+from rollout.formats.records.files import RecordPaths
+from rollout.reports.inputs.pictures import MAX_PICTURE_BYTES
+from rollout.reports.pages.html_report import render_html_report
+from rollout.services.replay.replay import ReplayRequest, replay_files
+from rollout.services.replay.replay_output import compute_replay_facts
+from rollout.services.reports.archive import format_report, load_report
+from rollout.services.reports.builder import ReportOptions, create_report
+from rollout.store.records.records import RecordStore
 from tests.factories import HOUR
 from tests.services.replay.test_replay import POLICY
 from tests.services.reports.test_builder import VIEWER
@@ -44,10 +44,10 @@ def pictured(tmp_path):
         }
         for file, text in files.items():
             (folder / file).write_text(text, encoding="utf-8")
-        sources = Sources(folder / "p.csv", folder / "d.csv", folder / "c.csv")
-        facts = facts_of_replay(replay(Order(folder / "policy.yaml", sources)))
+        sources = RecordPaths(folder / "p.csv", folder / "d.csv", folder / "c.csv")
+        facts = compute_replay_facts(replay_files(ReplayRequest(folder / "policy.yaml", sources)))
         (worst,) = facts.divergences.top
-        assert ("<img" in html_report(facts)) == (worst.picture not in {None, LINK})
+        assert ("<img" in render_html_report(facts)) == (worst.picture not in {None, LINK})
         return worst.picture
 
     found.folder = folder
@@ -61,7 +61,7 @@ def test_a_small_file_beside_the_records_stands_in_the_report(pictured):
 
 
 def test_what_is_too_large_or_no_picture_or_not_there_is_told_by_attributes_alone(pictured):
-    assert pictured("stills/7.gif", GIF + bytes(LARGEST)) is None
+    assert pictured("stills/7.gif", GIF + bytes(MAX_PICTURE_BYTES)) is None
     assert pictured("stills/7.gif", b"<svg onload='alert(1)'/>") is None
     assert pictured("stills/8.gif") is None
     assert pictured("stills") is None
@@ -99,15 +99,15 @@ def test_a_stored_case_shows_what_was_sent_with_it(database, media, picture):
     room.arrive("case-1", said="fox")
     before = {"key": "case-1", "site": "creek", "occurred_at": room.at, "window": "always"}
     case = Case(**before, attributes={"weather": "dry"}, media=media, revision=2)
-    with database.writing() as transaction:
-        Records(transaction, room.stood.rollout).keep([case], received_at=room.at)
+    with database.begin_write() as transaction:
+        RecordStore(transaction, room.stood.rollout).store([case], received_at=room.at)
     room.done(ANA, "bear")
     room.later(25 * HOUR)
-    number = make_report(database, "bears", "week", Asked(), room.at).number
-    shown = report_of(database, VIEWER, "bears", number, room.at)
+    number = create_report(database, "bears", "week", ReportOptions(), room.at).number
+    shown = load_report(database, VIEWER, "bears", number, room.at)
     (worst,) = json.loads(shown.report.body)["divergences"]["top"]
     assert worst["picture"] == picture
-    page = written(shown, "html").decode()
+    page = format_report(shown, "html").decode()
     assert page.count(f'src="{INSIDE}"') == (picture == INSIDE)
     assert (f'href="{LINK}"' in page) == (picture == LINK)
     assert "/etc/passwd" not in page
@@ -118,9 +118,9 @@ def test_a_report_that_was_kept_before_there_were_pictures_is_read_as_ever(datab
     room = Room(database)
     room.arrive("case-1", said="fox").done(ANA, "bear")
     room.later(25 * HOUR)
-    number = make_report(database, "bears", "week", Asked(), room.at).number
-    shown = report_of(database, VIEWER, "bears", number, room.at)
+    number = create_report(database, "bears", "week", ReportOptions(), room.at).number
+    shown = load_report(database, VIEWER, "bears", number, room.at)
     body = json.loads(shown.report.body)
     for row in body["divergences"]["top"]:
         del row["picture"]
-    assert "case-1" in written(replace(shown, body=body), "html").decode()
+    assert "case-1" in format_report(replace(shown, body=body), "html").decode()

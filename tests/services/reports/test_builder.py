@@ -6,44 +6,44 @@ from hashlib import sha256
 
 import pytest
 
-from rollout.core.errors import NotAllowed, UnknownRollout
+from rollout.core.errors import NotAllowedError, UnknownRolloutError
 from rollout.core.records.records import Case, Decision, Prediction
-from rollout.core.scope.commands import Person
+from rollout.core.scope.commands import Actor
 from rollout.core.scope.events import VersionFirstUsed
-from rollout.core.scope.permissions import Caller, Right
-from rollout.reports.figures.report_version import PRESENT, changes
-from rollout.services.engine.consistency_check import rebuild
-from rollout.services.engine.policy_application import apply
-from rollout.services.engine.rollout_state import standing
+from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.reports.figures.report_version import VOLATILE_SECTIONS, compare_versions
+from rollout.services.engine.consistency_check import rebuild_derived_tables
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
-from rollout.services.engine.unit_counting import queue
-from rollout.services.process.health_checks import checks
-from rollout.services.records.review_tasks import seed
+from rollout.services.engine.unit_counting import queue_cases
+from rollout.services.process.health_checks import run_health_checks
+from rollout.services.records.review_tasks import seed_gold_case
 from rollout.services.reports import archive, builder
 from rollout.services.reports.archive import (
-    OlderReport,
-    UnknownReport,
-    ask_report,
-    facts_of_body,
-    report_of,
-    reports_of,
-    written,
+    OlderReportError,
+    UnknownReportError,
+    format_report,
+    load_report,
+    load_reports,
+    parse_report_facts,
+    request_report,
 )
-from rollout.services.reports.builder import Asked, By, make_report
-from rollout.services.reports.inputs import NothingToReport
+from rollout.services.reports.builder import ReportActor, ReportOptions, create_report
+from rollout.services.reports.inputs import NothingToReportError
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.records.exposures import Shown
-from rollout.store.records.external_keys import CallerKeys
-from rollout.store.records.records import Records
-from rollout.store.reports.reports import Reports
+from rollout.store.records.exposures import ExposureStore
+from rollout.store.records.external_keys import ExternalKeys
+from rollout.store.records.records import RecordStore
+from rollout.store.reports.reports import ReportStore
 from tests.factories import DAY, HOUR, NOON
 from tests.services import bear_field as field
 from tests.services.review_room import ANA, DAN, MINUTE, Room
 
-WEEK = Asked(since=NOON - DAY, until=NOON + DAY)
+WEEK = ReportOptions(since=NOON - DAY, until=NOON + DAY)
 CLOSED = NOON + 2 * DAY
 on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
-VIEWER = Caller("vi", rights=(Right("viewer", "bears"),))
+VIEWER = Caller("vi", role_assignments=(AssignedRole("viewer", "bears"),))
 
 
 @pytest.fixture
@@ -71,10 +71,10 @@ def prediction(key, at, model="none"):
 
 
 def send(database, *records, received):
-    with database.writing() as transaction:
-        stood = standing(transaction, "bears")
-        kept = Records(transaction, stood.rollout).keep(records, received_at=received)
-        queue(transaction, stood, set(kept.case_ids.values()), received)
+    with database.begin_write() as transaction:
+        stood = load_rollout_state(transaction, "bears")
+        kept = RecordStore(transaction, stood.rollout).store(records, received_at=received)
+        queue_cases(transaction, stood, set(kept.case_ids.values()), received)
 
 
 def verdict(key, at, person, reviewer="ana"):
@@ -89,7 +89,7 @@ def verdict(key, at, person, reviewer="ana"):
 
 
 def make(database, at, name="week", asked=WEEK, **more):
-    return make_report(database, "bears", name, asked, at, **more)
+    return create_report(database, "bears", name, asked, at, **more)
 
 
 def tick(database, at):
@@ -97,12 +97,14 @@ def tick(database, at):
 
 
 def ledger(database):
-    with database.reading() as transaction:
-        return tuple(Ledger(transaction, standing(transaction, "bears").rollout).rows())
+    with database.begin_read() as transaction:
+        return tuple(
+            Ledger(transaction, load_rollout_state(transaction, "bears").rollout).list_rows()
+        )
 
 
 def test_a_report_is_sealed_under_the_hash_of_its_text_which_the_ledger_cites(bears):
-    made = make(bears, NOON + DAY, by=By("ana", 7))
+    made = make(bears, NOON + DAY, actor=ReportActor("ana", 7))
     (row,) = [row for row in ledger(bears) if row.kind == "ReportSealed"]
     assert row.body["sha256"] == sha256(made.report.body.encode()).hexdigest()
     assert (row.by, row.access_head, row.revision) == ("ana", 7, made.report.sealed_in)
@@ -113,17 +115,19 @@ def test_a_report_is_sealed_under_the_hash_of_its_text_which_the_ledger_cites(be
         == sha256(made.report.divergences.encode()).hexdigest()
     )
     assert "made_at" not in made.report.body
-    with bears.reading() as transaction:
-        kept = Reports(transaction, standing(transaction, "bears").rollout).get(made.number)
+    with bears.begin_read() as transaction:
+        kept = ReportStore(transaction, load_rollout_state(transaction, "bears").rollout).get(
+            made.number
+        )
     assert kept == made.report
 
 
 def test_the_same_report_made_again_is_the_one_that_is_there(bears):
     first = make(bears, NOON + DAY)
-    assert first.new
+    assert first.is_new
     before = ledger(bears)
     again = make(bears, NOON + DAY)
-    assert (again.number, again.new) == (first.number, False)
+    assert (again.number, again.is_new) == (first.number, False)
     assert again.report == first.report
     assert ledger(bears) == before
 
@@ -138,8 +142,8 @@ def test_a_report_is_provisional_until_its_cases_have_closed_then_final(bears):
     tick(bears, CLOSED)
     last = make(bears, CLOSED)
     assert (last.report.state, last.report.version) == ("final", 2)
-    assert not make(bears, CLOSED + 90 * DAY).new
-    said = facts_of_body(json.loads(last.report.body)).edition.changed
+    assert not make(bears, CLOSED + 90 * DAY).is_new
+    said = parse_report_facts(json.loads(last.report.body)).edition.changed
     assert ("edition.state", '"provisional"', '"final"') in {
         (c.path, c.before, c.after) for c in said
     }
@@ -162,13 +166,13 @@ def test_a_late_verdict_makes_a_version_that_says_what_changed(bears):
 
 
 def edition(made):
-    return facts_of_body(json.loads(made.report.body)).edition
+    return parse_report_facts(json.loads(made.report.body)).edition
 
 
 @on_sqlite
 def test_of_many_changes_the_first_are_listed_and_the_others_counted(bears, monkeypatch):
     make(bears, NOON + DAY)
-    monkeypatch.setattr(builder, "MOST", 3)
+    monkeypatch.setattr(builder, "MAX_CHANGES", 3)
     send(bears, verdict("case-3", NOON, "bear", "bo"), received=NOON + HOUR)
     told = edition(make(bears, NOON + DAY))
     assert len(told.changed) == 3
@@ -178,8 +182,8 @@ def test_of_many_changes_the_first_are_listed_and_the_others_counted(bears, monk
 def test_what_is_said_of_the_moment_of_making_is_no_change():
     before = {"edition": {"state": "final", "waiting": 1}, "price": {"cases": 1}}
     after = {"edition": {"state": "final", "waiting": 0}, "price": {"cases": 1}}
-    assert "desk" in PRESENT
-    assert changes({**before, "desk": 1}, {**after, "desk": 2}) == ()
+    assert "desk" in VOLATILE_SECTIONS
+    assert compare_versions({**before, "desk": 1}, {**after, "desk": 2}) == ()
 
 
 def test_rows_are_told_apart_by_what_they_are_of():
@@ -190,18 +194,18 @@ def test_rows_are_told_apart_by_what_they_are_of():
             "rows": [{"site": site, "rate": rate} for site, rate in named],
         }
 
-    (only,) = changes(rows(0.5, 0.25), rows(0.5, 0.75))
+    (only,) = compare_versions(rows(0.5, 0.25), rows(0.5, 0.75))
     assert (only.path, only.before, only.after) == ("rows[b].rate", "0.25", "0.75")
-    gone = changes(rows(0.5, 0.25), rows(0.5))
+    gone = compare_versions(rows(0.5, 0.25), rows(0.5))
     assert {(c.path, c.after) for c in gone} == {("rows[b].rate", None), ("rows[b].site", None)}
     alike = {"edition": {"state": "final"}, "rows": [{"site": "a", "n": 1}, {"site": "a", "n": 2}]}
     other = {"edition": {"state": "final"}, "rows": [{"site": "a", "n": 1}, {"site": "a", "n": 3}]}
-    assert [c.path for c in changes(alike, other)] == ["rows[1].n"]
+    assert [c.path for c in compare_versions(alike, other)] == ["rows[1].n"]
 
 
 def test_whoever_is_overtaken_finds_the_version_that_was_made(bears, monkeypatch):
     """Two replicas make the same report at once: one version is kept, and both return it."""
-    real, others = builder.facts_of, []
+    real, others = builder.compute_report_facts, []
 
     def overtaken(inputs):
         if not others:
@@ -209,9 +213,9 @@ def test_whoever_is_overtaken_finds_the_version_that_was_made(bears, monkeypatch
             others[0] = make(bears, NOON + DAY)
         return real(inputs)
 
-    monkeypatch.setattr(builder, "facts_of", overtaken)
+    monkeypatch.setattr(builder, "compute_report_facts", overtaken)
     mine = make(bears, NOON + DAY)
-    assert (mine.number, mine.new) == (others[0].number, False)
+    assert (mine.number, mine.is_new) == (others[0].number, False)
     assert sum(row.kind == "ReportSealed" for row in ledger(bears)) == 1
 
 
@@ -222,31 +226,33 @@ def test_what_stands_beside_a_new_version_is_written_with_it_or_neither_is(bears
 
     before = ledger(bears)
     with pytest.raises(RuntimeError):
-        make(bears, NOON + DAY, beside=breaks)
+        make(bears, NOON + DAY, on_created=breaks)
     assert ledger(bears) == before
     told = []
-    made = make(bears, NOON + DAY, beside=lambda _, one: told.append(one.number))
+    made = make(bears, NOON + DAY, on_created=lambda _, one: told.append(one.number))
     assert told == [made.number]
-    make(bears, NOON + DAY, beside=lambda _, one: told.append(one.number))
+    make(bears, NOON + DAY, on_created=lambda _, one: told.append(one.number))
     assert told == [made.number], "nothing new, nothing beside"
 
 
 def test_a_sealed_ledger_verifies_and_nothing_derived_differs(bears):
     make(bears, NOON + DAY)
     assert not [
-        check for check in checks(bears, rebuilt=True) if "bears" in check.what and check.faults
+        check
+        for check in run_health_checks(bears, rebuilds=True)
+        if "bears" in check.title and check.faults
     ]
-    assert not rebuild(bears, "bears")
+    assert not rebuild_derived_tables(bears, "bears")
 
 
 @on_sqlite
 def test_a_seal_moves_no_cell_and_the_next_tick_goes_on(bears):
     tick(bears, NOON)
-    with bears.reading() as transaction:
-        before = standing(transaction, "bears").scope
+    with bears.begin_read() as transaction:
+        before = load_rollout_state(transaction, "bears").scope
     make(bears, NOON + DAY)
-    with bears.reading() as transaction:
-        after = standing(transaction, "bears").scope
+    with bears.begin_read() as transaction:
+        after = load_rollout_state(transaction, "bears").scope
     assert replace(after, at=before.at, revision=before.revision) == before
     assert after.revision == before.revision + 1
     tick(bears, NOON + DAY + HOUR)
@@ -267,7 +273,7 @@ def test_a_seal_moves_no_cell_and_the_next_tick_goes_on(bears):
 )
 def test_what_no_report_could_be_of_is_refused_and_changes_nothing(bears, name, asked, fault):
     before = ledger(bears)
-    with pytest.raises(NothingToReport, match=fault):
+    with pytest.raises(NothingToReportError, match=fault):
         make(bears, NOON + DAY, name, asked)
     assert ledger(bears) == before
 
@@ -277,25 +283,27 @@ def test_what_no_report_could_be_of_is_refused_and_changes_nothing(bears, name, 
 
 @on_sqlite
 def test_a_report_is_read_in_every_form(bears):
-    made = ask_report(bears, VIEWER, "bears", "week", WEEK, NOON + DAY)
-    shown = report_of(bears, VIEWER, "bears", made.number, NOON + DAY)
-    assert sha256(written(shown, "json")).hexdigest() == made.report.hash
-    assert written(shown, "csv").decode().splitlines()[1].startswith("case-3,v1,alarm,creek,day")
-    page = written(shown, "html").decode()
+    made = request_report(bears, VIEWER, "bears", "week", WEEK, NOON + DAY)
+    shown = load_report(bears, VIEWER, "bears", made.number, NOON + DAY)
+    assert sha256(format_report(shown, "json")).hexdigest() == made.report.hash
+    assert (
+        format_report(shown, "csv").decode().splitlines()[1].startswith("case-3,v1,alarm,creek,day")
+    )
+    page = format_report(shown, "html").decode()
     assert "PROVISIONAL" in page
     assert 'id="check"' in page
-    assert 'id="check"' not in written(shown, "html", "operator").decode()
-    text = written(shown, "markdown").decode()
+    assert 'id="check"' not in format_report(shown, "html", "operator").decode()
+    text = format_report(shown, "markdown").decode()
     assert "**PROVISIONAL**" in text
     assert "case-3" in text
 
 
 @on_sqlite
 def test_of_a_rollout_without_any_case_a_report_says_that_nothing_is_known(database):
-    apply(database, field.POLICY, Person("zoe"), NOON - DAY, salt=bytes(32))
+    apply_policy(database, field.POLICY, Actor("zoe"), NOON - DAY, salt=bytes(32))
     made = make(database, NOON + DAY)
-    shown = report_of(database, VIEWER, "bears", made.number, NOON + DAY)
-    forms = {form: written(shown, form).decode() for form in archive.FORMS}
+    shown = load_report(database, VIEWER, "bears", made.number, NOON + DAY)
+    forms = {form: format_report(shown, form).decode() for form in archive.REPORT_FORMATS}
     assert "no data" in forms["html"]
     assert "No data: people decide" in forms["markdown"]
     assert forms["csv"].count("\n") == 1
@@ -313,36 +321,38 @@ def test_of_cases_that_nobody_has_judged_a_report_gives_no_figures(database):
     made = make(database, CLOSED)
     (figures,) = json.loads(made.report.body)["agreements"]
     assert (figures["agreement"]["n"], figures["agreement"]["rate"]) == (0, None)
-    shown = report_of(database, VIEWER, "bears", made.number, CLOSED)
-    assert all(written(shown, form) for form in archive.FORMS)
+    shown = load_report(database, VIEWER, "bears", made.number, CLOSED)
+    assert all(format_report(shown, form) for form in archive.REPORT_FORMATS)
 
 
 @on_sqlite
 def test_reports_are_listed_for_who_may_read_every_site(bears):
     made = [make(bears, NOON + DAY, name) for name in ("week", "month")]
-    found = reports_of(bears, VIEWER, "bears")
+    found = load_reports(bears, VIEWER, "bears")
     assert [one.id for one in found] == [made[1].number, made[0].number]
-    assert [one.name for one in reports_of(bears, VIEWER, "bears", name="week")] == ["week"]
-    at_creek = Caller("cy", rights=(Right("viewer", "bears", "creek"),))
-    with pytest.raises(NotAllowed):
-        reports_of(bears, at_creek, "bears")
-    with pytest.raises(NotAllowed):
-        ask_report(bears, at_creek, "bears", "week", WEEK, NOON + DAY)
-    with pytest.raises(UnknownRollout):
-        report_of(bears, Caller("no"), "bears", made[0].number, NOON + DAY)
-    with pytest.raises(UnknownReport, match="has no report 99"):
-        report_of(bears, VIEWER, "bears", 99, NOON + DAY)
+    assert [one.name for one in load_reports(bears, VIEWER, "bears", report_name="week")] == [
+        "week"
+    ]
+    at_creek = Caller("cy", role_assignments=(AssignedRole("viewer", "bears", "creek"),))
+    with pytest.raises(NotAllowedError):
+        load_reports(bears, at_creek, "bears")
+    with pytest.raises(NotAllowedError):
+        request_report(bears, at_creek, "bears", "week", WEEK, NOON + DAY)
+    with pytest.raises(UnknownRolloutError):
+        load_report(bears, Caller("no"), "bears", made[0].number, NOON + DAY)
+    with pytest.raises(UnknownReportError, match="has no report 99"):
+        load_report(bears, VIEWER, "bears", 99, NOON + DAY)
 
 
 @on_sqlite
 def test_a_body_that_an_earlier_program_made_is_read_as_json_alone(bears):
     made = make(bears, NOON + DAY)
-    shown = report_of(bears, VIEWER, "bears", made.number, NOON + DAY)
+    shown = load_report(bears, VIEWER, "bears", made.number, NOON + DAY)
     older = {name: one for name, one in shown.body.items() if name != "price"}
     shown = replace(shown, body=older)
-    assert json.loads(written(shown, "json")) == older
-    with pytest.raises(OlderReport, match="made it in another form; read it as JSON or CSV"):
-        written(shown, "html")
+    assert json.loads(format_report(shown, "json")) == older
+    with pytest.raises(OlderReportError, match="made it in another form; read it as JSON or CSV"):
+        format_report(shown, "html")
 
 
 @on_sqlite
@@ -350,17 +360,24 @@ def test_a_reader_has_seen_the_cases_that_a_report_lists(database):
     room = Room(database)
     room.arrive("case-1", said="fox").done(ANA, "bear")
     room.later(25 * HOUR)
-    made = make_report(database, "bears", "week", Asked(), room.at)
-    both = Caller("eve", rights=(Right("viewer", "bears"), Right("reviewer", "bears")))
-    assert "case-1" in report_of(database, both, "bears", made.number, room.at).divergences
-    with database.reading() as transaction:
+    made = create_report(database, "bears", "week", ReportOptions(), room.at)
+    both = Caller(
+        "eve",
+        role_assignments=(AssignedRole("viewer", "bears"), AssignedRole("reviewer", "bears")),
+    )
+    assert "case-1" in load_report(database, both, "bears", made.number, room.at).divergences
+    with database.begin_read() as transaction:
         told = kept_reports_shown(transaction, room, "eve")
     assert told == {("prediction", "report"), ("decisions", "report")}
 
 
 def kept_reports_shown(transaction, room, who):
-    numbers = CallerKeys(transaction, room.stood.rollout).find(["case-1"])
-    (found,) = Shown(transaction, room.stood.rollout).of(who, set(numbers.values())).values()
+    numbers = ExternalKeys(transaction, room.stood.rollout).find_ids(["case-1"])
+    (found,) = (
+        ExposureStore(transaction, room.stood.rollout)
+        .list_for_reviewer(who, set(numbers.values()))
+        .values()
+    )
     return set(found)
 
 
@@ -371,14 +388,19 @@ def test_a_case_that_was_put_before_its_reader_meanwhile_is_left_out(database):
     room.arrive("case-1", "case-2", said="fox").done(ANA, "bear")
     room.done(ANA, "bear")
     room.later(25 * HOUR)
-    made = make_report(database, "bears", "week", Asked(), room.at)
-    seed(database, DAN, room.stood, "case-1", {"alarm": "bear"}, people=1, at=room.at)
-    both = Caller("eve", rights=(Right("viewer", "bears"), Right("reviewer", "bears")))
-    hers = report_of(database, both, "bears", made.number, room.at)
-    assert hers.kept_back == 1
-    for form in archive.FORMS:
-        text = written(hers, form).decode()
+    made = create_report(database, "bears", "week", ReportOptions(), room.at)
+    seed_gold_case(
+        database, DAN, room.stood, "case-1", {"alarm": "bear"}, reviewer_count=1, at=room.at
+    )
+    both = Caller(
+        "eve",
+        role_assignments=(AssignedRole("viewer", "bears"), AssignedRole("reviewer", "bears")),
+    )
+    hers = load_report(database, both, "bears", made.number, room.at)
+    assert hers.withheld_cases == 1
+    for form in archive.REPORT_FORMATS:
+        text = format_report(hers, form).decode()
         assert "case-2" in text
         assert "case-1" not in text
-    everybody = report_of(database, VIEWER, "bears", made.number, room.at)
+    everybody = load_report(database, VIEWER, "bears", made.number, room.at)
     assert "case-1" in everybody.divergences

@@ -9,28 +9,34 @@ import polars as pl
 import pytest
 
 from rollout.core.records.records import Case, Prediction
-from rollout.core.scope.commands import Person
-from rollout.formats.policy.reader import load_policy, read_policy
-from rollout.formats.records.files import Sources
-from rollout.replay.engine import Course
-from rollout.reports.figures.facts import facts_of
-from rollout.reports.figures.funnel import STILL_DUE
-from rollout.reports.inputs.decided_by import standing as standing_of
-from rollout.reports.inputs.inputs import Inputs
-from rollout.reports.pages.json_report import plain
-from rollout.services.engine.policy_application import apply
-from rollout.services.engine.rollout_state import standing
+from rollout.core.scope.commands import Actor
+from rollout.formats.policy.reader import parse_policy, read_policy
+from rollout.formats.records.files import RecordPaths
+from rollout.replay.engine import ReplayOptions
+from rollout.reports.figures.facts import compute_report_facts
+from rollout.reports.figures.funnel import STILL_OPEN
+from rollout.reports.inputs.decided_by import assign_deciders as standing_of
+from rollout.reports.inputs.inputs import ReportInputs
+from rollout.reports.pages.json_report import to_plain_values
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
-from rollout.services.engine.unit_counting import ingest, queue
-from rollout.services.replay.replay import Order, records_of, replay_records
-from rollout.services.replay.replay_output import inputs_of
-from rollout.services.reports.inputs import NothingToReport, Span, stored_inputs, whole_span
+from rollout.services.engine.unit_counting import queue_cases
+from rollout.services.records.record_import import import_records
+from rollout.services.replay.replay import ReplayRequest, read_request_records, replay_records
+from rollout.services.replay.replay_output import build_replay_inputs
+from rollout.services.reports.inputs import (
+    NothingToReportError,
+    ReportPeriod,
+    load_report_inputs,
+    load_whole_period,
+)
 from rollout.store.database.session import Database
-from rollout.store.ledger.versions import VersionFacts, Versions
-from rollout.store.records.external_keys import CallerKeys
-from rollout.store.records.records import Records
-from rollout.tally.slots import instant, slot_after
-from rollout.tally.units import resolve
+from rollout.store.ledger.versions import VersionInfo, VersionStore
+from rollout.store.records.external_keys import ExternalKeys
+from rollout.store.records.records import RecordStore
+from rollout.tally.slots import find_slot_after, to_instant
+from rollout.tally.units import resolve_units
 from tests.factories import DAY, HOUR, NOON
 from tests.replay.stories import a_history, prepared
 from tests.services import bear_field as field
@@ -60,37 +66,37 @@ MAY_DIFFER = {
 
 def of_replay(history, policy, until=None):
     made = prepared(history, policy)
-    done = made.run(Course(approve_after=AFTER, skip=False))
-    return Inputs(
+    done = made.run(ReplayOptions(approval_delay=AFTER, skip_idle_slots=False))
+    return ReportInputs(
         policy=policy,
         events=done.events,
-        timelines=done.timelines,
-        sights=done.sights,
+        timelines=done.stage_histories,
+        evidence_views=done.views,
         units=made_units(made, policy),
         records=history,
         cases=made.placed.cases,
-        left_out=made.placed.left_out,
-        first=instant(done.first_slot, policy.tick),
-        last=instant(done.last_slot, policy.tick),
+        unplaced=made.placed.excluded,
+        first=to_instant(done.first_slot, policy.tick),
+        last=to_instant(done.last_slot, policy.tick),
         salt=bytes(32),
-        simulated=True,
+        is_simulated=True,
     )
 
 
 def made_units(made, policy):
-    return resolve(made.placed.placed, policy).collect("polars").to_native()
+    return resolve_units(made.placed.placed, policy).collect("polars").to_native()
 
 
 def of_store(database, name, at=None, since=None, until=None):
-    with database.reading() as transaction:
-        stood = standing(transaction, name)
-        whole = whole_span(transaction, stood, at)
-        span = Span(since or whole.since, until or whole.until, at)
-        return stored_inputs(transaction, stood, span)
+    with database.begin_read() as transaction:
+        stood = load_rollout_state(transaction, name)
+        whole = load_whole_period(transaction, stood, at)
+        span = ReportPeriod(since or whole.since, until or whole.until, at)
+        return load_report_inputs(transaction, stood, span)
 
 
 def sections(inputs):
-    return plain(facts_of(inputs))
+    return to_plain_values(compute_report_facts(inputs))
 
 
 def leaves(value, path=""):
@@ -120,7 +126,7 @@ def told_apart(found, expected):
 def with_hours(history, policy):
     """Return a history that says the hour of each case on its site's clock."""
     hours = [
-        at.astimezone(ZoneInfo(policy.site[site].timezone)).hour
+        at.astimezone(ZoneInfo(policy.sites_by_id[site].timezone)).hour
         for site, at in history.cases.select("site", "occurred_at").iter_rows()
     ]
     cases = history.cases.with_columns(hour_written=pl.Series(hours, dtype=pl.Int8))
@@ -129,10 +135,10 @@ def with_hours(history, policy):
 
 def lived(database, text, story):
     """Live a story through; return what a report of its replay is made of."""
-    policy = load_policy(text)
+    policy = parse_policy(text)
     history = with_hours(a_history(story, policy), policy)
     expected = of_replay(history, policy)
-    first, last = (slot_after(at, policy.tick) for at in (expected.first, expected.last))
+    first, last = (find_slot_after(at, policy.tick) for at in (expected.first, expected.last))
     everything = all_at_first(database, "story", history)
     live(database, text, range(first, last + 1), AFTER, before_slot=everything)
     return expected
@@ -158,19 +164,19 @@ def test_the_same_records_give_the_same_figures_live_and_in_replay(database, tex
     made = {"simulated", "name", "sha256", "command", "product", "head"}
     assert told_apart(one["identity"], other["identity"]) <= made
     assert told_apart(one["timeline"], other["timeline"]) <= {"simulated", "by", "text", "brief"}
-    assert found.waiting.is_empty()
-    assert (found.chain_fault, found.kept_back) == ("", 0)
-    assert one["identity"]["ledger"]["head"] == found.rows[-1].hash
+    assert found.pending_units.is_empty()
+    assert (found.ledger_fault, found.withheld_count) == ("", 0)
+    assert one["identity"]["ledger"]["head"] == found.ledger_rows[-1].hash
 
 
 @on_sqlite
 def test_two_halves_of_a_span_hold_each_case_once(database):
-    policy = load_policy(BY_EPISODE)
+    policy = parse_policy(BY_EPISODE)
     history = a_history(replace(STORY, slots=40), policy)
     first = history.cases["occurred_at"].min()
     at = history.cases["occurred_at"].max() + DAY
-    apply(database, BY_EPISODE, Person("ana"), first, salt=bytes(32))
-    ingest(database, "story", history, at)
+    apply_policy(database, BY_EPISODE, Actor("ana"), first, salt=bytes(32))
+    import_records(database, "story", history, at)
     Ticker(database, "story", "one").tick(at)
     whole = of_store(database, "story", at=at)
     middle = whole.first + (whole.last - whole.first) / 4
@@ -193,22 +199,22 @@ def test_units_that_are_not_closed_yet_are_said_to_wait(database):
     keep(database, "early", NOON - DAY + MINUTE)
     Ticker(database, "bears", "one").tick(NOON + HOUR)
     told = of_store(database, "bears", at=NOON + HOUR)
-    facts = facts_of(told)
+    facts = compute_report_facts(told)
     (funnel,) = facts.funnels
-    assert (funnel.steps[3].left, funnel.steps[3].lost) == (1, {STILL_DUE: 1})
-    assert told.waiting["case_key"].to_list() == ["late"]
-    assert told.settled_until == NOON + HOUR
-    assert told.due == told.last + DAY
+    assert (funnel.steps[3].left, funnel.steps[3].lost) == (1, {STILL_OPEN: 1})
+    assert told.pending_units["case_key"].to_list() == ["late"]
+    assert told.counted_until == NOON + HOUR
+    assert told.closes_at == told.last + DAY
     edition = facts.edition
-    assert (edition.state, edition.waiting, edition.due) == ("provisional", 1, told.due)
+    assert (edition.state, edition.waiting, edition.due) == ("provisional", 1, told.closes_at)
 
 
 @on_sqlite
 def test_a_span_without_time_or_before_the_rollout_is_refused(database):
-    apply(database, BY_CASE, Person("ana"), NOON, salt=bytes(32))
-    with pytest.raises(NothingToReport, match="let the span end after it"):
+    apply_policy(database, BY_CASE, Actor("ana"), NOON, salt=bytes(32))
+    with pytest.raises(NothingToReportError, match="let the span end after it"):
         of_store(database, "story", at=NOON + DAY, since=NOON - 2 * DAY, until=NOON - DAY)
-    with pytest.raises(NothingToReport, match="is not before"):
+    with pytest.raises(NothingToReportError, match="is not before"):
         of_store(database, "story", at=NOON + DAY, since=NOON + HOUR, until=NOON + HOUR)
 
 
@@ -219,28 +225,30 @@ def test_nothing_of_a_case_that_may_still_be_judged_blind_is_in_a_report(databas
     told = of_store(database, "bears", at=room.at, until=room.at + MINUTE)
     assert told.records.cases["case_key"].to_list() == ["case-1"]
     assert told.records.predictions["case_key"].to_list() == ["case-1"]
-    assert told.kept_back == 1
-    assert [(w.site, w.open, w.overdue) for w in told.desk] == [("creek", 1, 0)]
+    assert told.withheld_count == 1
+    assert [(w.site, w.open, w.overdue) for w in told.pending_reviews] == [("creek", 1, 0)]
     room.later(25 * HOUR)
     later = of_store(database, "bears", at=room.at)
     assert later.records.cases.height == 2
-    assert [(w.site, w.open, w.overdue) for w in later.desk] == [("creek", 0, 1)]
+    assert [(w.site, w.open, w.overdue) for w in later.pending_reviews] == [("creek", 0, 1)]
 
 
 @on_sqlite
 def test_what_guards_have_seen_already_of_a_case_that_others_still_judge_is_left_out(database):
     room = Room(database, text=policy_text(verdicts=3))
     room.arrive("case-1", said="fox").done(ANA, "bear")
-    with database.writing() as transaction:
-        Versions(transaction, room.stood.rollout).tell(VersionFacts("v1", "test"), at=room.at)
-        numbers = CallerKeys(transaction, room.stood.rollout).find(["case-1"])
-        queue(transaction, room.stood, set(numbers.values()), room.at)
+    with database.begin_write() as transaction:
+        VersionStore(transaction, room.stood.rollout).record_info(
+            VersionInfo("v1", "test"), at=room.at
+        )
+        numbers = ExternalKeys(transaction, room.stood.rollout).find_ids(["case-1"])
+        queue_cases(transaction, room.stood, set(numbers.values()), room.at)
     Ticker(database, "bears", "one").tick(room.later(HOUR).at)
     told = of_store(database, "bears", at=room.at)
-    assert [len(sight.rows.guard) for sight in told.sights.values()] == []
+    assert [len(sight.rows.guard) for sight in told.evidence_views.values()] == []
     Ticker(database, "bears", "one").tick(room.later(DAY).at)
     told = of_store(database, "bears", at=room.at)
-    assert [len(sight.rows.guard) for sight in told.sights.values()] == [1]
+    assert [len(sight.rows.guard) for sight in told.evidence_views.values()] == [1]
 
 
 @on_sqlite
@@ -249,25 +257,25 @@ def test_who_decided_a_case_follows_from_the_policy_of_its_time(database):
     field.found(database, NOON - DAY)
     field.widen(database, ("creek", "day"))
     shares = "stages: [{id: supervised, blind: 80%}, {id: autonomous, audit: 60%}]\nevidence:"
-    apply(database, field.POLICY.replace("evidence:", shares), Person("zoe"), NOON)
+    apply_policy(database, field.POLICY.replace("evidence:", shares), Actor("zoe"), NOON)
     rarely, often = field.keys(0.1, below=False), field.keys(0.6)
     before, after = (key for key in rarely if key in often), NOON + HOUR
     keep(database, next(before), NOON - HOUR)
     keep(database, next(before), after)
     told = of_store(database, "bears", at=NOON + DAY)
-    assert [era.policy.stages[1].audit for era in told.eras] == [0.1, 0.6]
+    assert [era.policy.stages[1].audit for era in told.policy_periods] == [0.1, 0.6]
     placed = standing_of(told).sort("t")
     assert placed["decider"].to_list() == ["model", "model"]
     assert placed["audited"].to_list() == [False, True]
 
 
 def keep(database, key, at):
-    with database.writing() as transaction:
-        stood = standing(transaction, "bears")
+    with database.begin_write() as transaction:
+        stood = load_rollout_state(transaction, "bears")
         said = Prediction(key=key, version="v1", answers={"alarm": "none"}, at=at)
         case = Case(key=key, site="creek", occurred_at=at, window="day")
-        kept = Records(transaction, stood.rollout).keep([case, said], received_at=at)
-        queue(transaction, stood, set(kept.case_ids.values()), at)
+        kept = RecordStore(transaction, stood.rollout).store([case, said], received_at=at)
+        queue_cases(transaction, stood, set(kept.case_ids.values()), at)
 
 
 @pytest.fixture(scope="module")
@@ -275,14 +283,16 @@ def camera_traps(tmp_path_factory):
     """Return what reports of the real records with a time are made of: stored, and replayed."""
     if not RECORDS.exists():
         pytest.skip(f"the records are not on this machine: {RECORDS}")
-    order = Order(POLICY, Sources(RECORDS / "predictions.csv", RECORDS / "decisions.csv"))
+    order = ReplayRequest(
+        POLICY, RecordPaths(RECORDS / "predictions.csv", RECORDS / "decisions.csv")
+    )
     policy, text = read_policy(POLICY), POLICY.read_text(encoding="utf-8")
-    records = timed(records_of(order, policy))
-    expected = inputs_of(replay_records(order, policy, records))
+    records = timed(read_request_records(order, policy))
+    expected = build_replay_inputs(replay_records(order, policy, records))
     with fresh("sqlite", tmp_path_factory.mktemp("traps")) as url:
         database = Database(url)
-        apply(database, text, Person("ana"), expected.first, salt=bytes(32))
-        ingest(database, policy.rollout, records, expected.last)
+        apply_policy(database, text, Actor("ana"), expected.first, salt=bytes(32))
+        import_records(database, policy.rollout, records, expected.last)
         Ticker(database, policy.rollout, "one").tick(expected.last)
         yield sections(of_store(database, policy.rollout, at=expected.last)), sections(expected)
         database.close()

@@ -7,14 +7,14 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from rollout import faults
-from rollout.core.scope.commands import OpenIncident, Person
-from rollout.services.engine.command_handler import carry_out
-from rollout.services.engine.policy_application import apply
-from rollout.services.engine.rollout_state import standing
-from rollout.services.engine.service import service_on
-from rollout.services.incidents.incidents import acknowledge
-from rollout.services.reports.schedule import OUTLIVED, ReportRounds
-from rollout.store.reports.deliveries import Deliveries
+from rollout.core.scope.commands import Actor, OpenIncident
+from rollout.services.engine.command_handler import execute_command
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.services.engine.service import build_service
+from rollout.services.incidents.incidents import record_acknowledgement
+from rollout.services.reports.schedule import CLAIM_TIMEOUT, ReportScheduler
+from rollout.store.reports.deliveries import DeliveryStore
 from tests.api.conftest import clock, door, service
 from tests.factories import DAY, HOUR, MINUTE
 
@@ -45,7 +45,7 @@ class Press:
         if self.fails:
             raise ZeroDivisionError("no figures")
         self.slow()
-        with self.service.database.writing() as transaction:
+        with self.service.database.begin_write() as transaction:
             beside(transaction, len(self.made) + 1)
         self.made.append(wanted)
 
@@ -59,9 +59,9 @@ def press(service):
 def rounds(service, clock, press):
     """Return a replica's rounds over one rollout that has just been looked at once."""
     clock.at = BEGAN
-    apply(service.database, POLICY, Person("zoe"), BEGAN)
-    made = ReportRounds(service, press, "here")
-    assert made.look(BEGAN) == {}
+    apply_policy(service.database, POLICY, Actor("zoe"), BEGAN)
+    made = ReportScheduler(service, press, "here")
+    assert made.run_report_jobs(BEGAN) == {}
     assert press.made == []
     return made
 
@@ -71,29 +71,31 @@ def look(rounds, clock):
     def looked(at, by=rounds):
         clock.at = at
         clock.since_boot += 1  # what was known is asked anew
-        return by.look(at)
+        return by.run_report_jobs(at)
 
     return looked
 
 
 def queued(service):
-    with service.database.reading() as transaction:
-        rollout = standing(transaction, "bears").rollout
-        found = Deliveries(transaction, rollout).page()
-    return [(one.letter.report, one.letter.channel, one.letter.reason) for one in reversed(found)]
+    with service.database.begin_read() as transaction:
+        rollout = load_rollout_state(transaction, "bears").rollout
+        found = DeliveryStore(transaction, rollout).list_page()
+    return [
+        (one.request.report, one.request.channel, one.request.reason) for one in reversed(found)
+    ]
 
 
 def letters(service):
-    with service.database.reading() as transaction:
-        rollout = standing(transaction, "bears").rollout
-        found = [one.letter for one in Deliveries(transaction, rollout).page()]
+    with service.database.begin_read() as transaction:
+        rollout = load_rollout_state(transaction, "bears").rollout
+        found = [one.request for one in DeliveryStore(transaction, rollout).list_page()]
     return {(letter.subject, letter.lead) for letter in found}
 
 
 def open_incidents(service, at, *reasons, kind="unauthorized"):
     for reason in reasons:
         one = OpenIncident(at=at, kind=kind, reason=reason)
-        carry_out(service.database, "bears", lambda _, one=one: one)
+        execute_command(service.database, "bears", lambda _, one=one: one)
 
 
 def test_a_report_is_made_when_it_is_due_once_and_queued_for_its_channels(look, press, service):
@@ -118,7 +120,7 @@ def test_what_was_missed_while_nobody_looked_is_one_report(look, press):
 
 def test_a_report_that_a_policy_adds_begins_with_the_next_one(look, press, service):
     added = POLICY + "  - {name: noon, every: day, at: 12:00}\n"
-    apply(service.database, added, Person("zoe"), DUE + 2 * HOUR)
+    apply_policy(service.database, added, Actor("zoe"), DUE + 2 * HOUR)
     look(DUE + 6 * HOUR)
     assert [one.name for one in press.made] == ["morning"]
     look(DUE + DAY + 6 * HOUR)
@@ -126,8 +128,8 @@ def test_a_report_that_a_policy_adds_begins_with_the_next_one(look, press, servi
 
 
 def test_of_several_replicas_one_makes_it(look, press, service, other, clock):
-    there = Press(service_on(other, service.door, clock))
-    second = ReportRounds(there.service, there, "there")
+    there = Press(build_service(other, service.authenticator, clock))
+    second = ReportScheduler(there.service, there, "there")
 
     def while_it_is_made():
         look(DUE, by=second)
@@ -142,16 +144,16 @@ def test_a_report_that_fails_is_told_and_tried_again_after_a_while(look, press):
     press.fails = True
     assert list(look(DUE)) == ["bears"]
     press.fails = False
-    assert look(DUE + OUTLIVED - MINUTE) == {}
+    assert look(DUE + CLAIM_TIMEOUT - MINUTE) == {}
     assert press.made == []
-    look(DUE + OUTLIVED)
+    look(DUE + CLAIM_TIMEOUT)
     assert [one.until for one in press.made] == [DUE]
 
 
 def test_a_replica_that_was_paused_over_it_undoes_what_it_made(look, press, service, other, clock):
-    there = Press(service_on(other, service.door, clock))
-    second = ReportRounds(there.service, there, "there")
-    press.slow = lambda: look(DUE + OUTLIVED, by=second)
+    there = Press(build_service(other, service.authenticator, clock))
+    second = ReportScheduler(there.service, there, "there")
+    press.slow = lambda: look(DUE + CLAIM_TIMEOUT, by=second)
     assert look(DUE) == {}
     assert (len(press.made), len(there.made)) == (0, 1)
     assert queued(service) == [(1, "rangers", "schedule"), (1, "ops", "schedule")]
@@ -166,7 +168,7 @@ def killed_at(name):
     def end(_):
         raise Killed
 
-    with pytest.raises(Killed), faults.during(end, name):
+    with pytest.raises(Killed), faults.install_action(end, name):
         yield
 
 
@@ -176,8 +178,8 @@ def test_a_process_that_dies_over_a_report_leaves_it_to_the_next_one(look, press
         look(DUE)
     assert queued(service) == []
     press.made.clear()
-    other_one = ReportRounds(service, press, "there")
-    look(DUE + OUTLIVED, by=other_one)
+    other_one = ReportScheduler(service, press, "there")
+    look(DUE + CLAIM_TIMEOUT, by=other_one)
     assert [one.until for one in press.made] == [DUE]
     assert len(queued(service)) == 2
 
@@ -206,8 +208,8 @@ def test_an_incident_that_was_seen_at_once_is_told_all_the_same_but_the_first_ti
     look, press, service
 ):
     def seen(number, at):
-        everybody = replace(service.door.callers["ana"])
-        acknowledge(service.database, everybody, "bears", f"I-{number}", at=at)
+        everybody = replace(service.authenticator.callers["ana"])
+        record_acknowledgement(service.database, everybody, "bears", f"I-{number}", at=at)
 
     open_incidents(service, BEGAN + MINUTE, "long ago")
     seen(1, BEGAN + MINUTE)
@@ -223,18 +225,18 @@ def test_an_incident_that_was_seen_at_once_is_told_all_the_same_but_the_first_ti
 
 
 def test_where_no_channel_is_named_incidents_are_told_to_nobody(service, clock, press):
-    apply(service.database, QUIET, Person("zoe"), BEGAN)
+    apply_policy(service.database, QUIET, Actor("zoe"), BEGAN)
     open_incidents(service, BEGAN, "reason")
-    rounds = ReportRounds(service, press, "here")
-    rounds.look(BEGAN)
+    rounds = ReportScheduler(service, press, "here")
+    rounds.run_report_jobs(BEGAN)
     clock.at = DUE
-    rounds.look(DUE)
+    rounds.run_report_jobs(DUE)
     assert [one.name for one in press.made] == ["morning"]
     assert queued(service) == []
 
 
 def test_a_rollout_that_fails_holds_up_no_other(look, press, service, monkeypatch):
-    apply(service.database, POLICY.replace("bears", "wolves"), Person("zoe"), BEGAN)
+    apply_policy(service.database, POLICY.replace("bears", "wolves"), Actor("zoe"), BEGAN)
     look(BEGAN)
     seal = Press.__call__
 
@@ -251,7 +253,7 @@ def test_a_rollout_that_fails_holds_up_no_other(look, press, service, monkeypatc
 def test_a_policy_whose_time_of_day_was_moved_back_makes_no_second_report(look, press, service):
     look(DUE)
     moved = POLICY.replace("07:00", "06:30")
-    apply(service.database, moved, Person("zoe"), DUE + MINUTE)
+    apply_policy(service.database, moved, Actor("zoe"), DUE + MINUTE)
     look(DUE + 2 * MINUTE)
     assert len(press.made) == 1
     look(DUE + DAY - timedelta(minutes=30))

@@ -2,8 +2,8 @@
 
 import pytest
 
-from rollout.core.errors import NotAllowed, UnknownVersion
-from rollout.core.records.reviews import StillOpen, UnknownCase
+from rollout.core.errors import NotAllowedError, UnknownVersionError
+from rollout.core.records.reviews import ReviewStillOpenError, UnknownCaseError
 from rollout.services.reviews import reviews
 from rollout.store.tables.tables import exposures
 from tests.services.review_room import ANA, BO, CY, DAN, Room, person, policy_text
@@ -52,15 +52,18 @@ def test_an_operator_asks_for_a_third_voice_beside_the_models(lite):
     room = Room(lite).arrive("a", said="fox")
 
     def ask(version="v1", key="a", who=DAN):
-        reviews.ask_adjudication(lite, who, room.stood, key, version, room.at)
+        reviews.request_adjudication(lite, who, room.stood, key, version, room.at)
 
-    with pytest.raises(StillOpen, match="still to judge a blind"):
+    with pytest.raises(ReviewStillOpenError, match="still to judge a blind"):
         ask()
     room.done(ANA, "bear")
-    for wrong, refusal in (({"version": "v9"}, UnknownVersion), ({"key": "z"}, UnknownCase)):
+    for wrong, refusal in (
+        ({"version": "v9"}, UnknownVersionError),
+        ({"key": "z"}, UnknownCaseError),
+    ):
         with pytest.raises(refusal):
             ask(**wrong)
-    with pytest.raises(NotAllowed):
+    with pytest.raises(NotAllowedError):
         ask(who=ANA)
     ask()
     task = adjudication(room, CY)

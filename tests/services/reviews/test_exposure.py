@@ -3,8 +3,8 @@
 import pytest
 
 from rollout.core.records.records import Prediction
-from rollout.core.records.reviews import NotRevealed, UnknownReview
-from rollout.core.scope.permissions import Right
+from rollout.core.records.reviews import NotRevealedError, UnknownReviewError
+from rollout.core.scope.permissions import AssignedRole
 from rollout.store.tables.tables import exposures
 from tests.services.review_room import ANA, BO, DAN, DAY, MINUTE, Room, person, policy_text
 from tests.services.stored_reviews import AUTONOMOUS, HIGH, LOW, SUPERVISED, lite, only, stored
@@ -61,7 +61,7 @@ def test_a_prediction_seen_on_another_page_makes_a_verdict_no_evidence(lite):
 def test_reveal_is_for_those_who_judged_if_the_policy_wants_it(lite):
     room = Room(lite, text=policy_text(reveal="after")).arrive("a", confidence=0.5)
     review = room.take(ANA).review
-    with pytest.raises(NotRevealed, match="your verdict first"):
+    with pytest.raises(NotRevealedError, match="your verdict first"):
         room.reveal(ANA, review)
     room.judge(ANA, review)
     answer = only(room.reveal(ANA, review))
@@ -69,7 +69,7 @@ def test_reveal_is_for_those_who_judged_if_the_policy_wants_it(lite):
     assert ("ana", "prediction", "reveal") in {
         (row.reviewer, row.content, row.page) for row in stored(room, exposures)
     }
-    with pytest.raises(UnknownReview):
+    with pytest.raises(UnknownReviewError):
         room.reveal(BO, review)
 
 
@@ -77,15 +77,17 @@ def test_reveal_never_says_the_same_before_and_after(lite):
     room = Room(lite).arrive("a")
     review = room.take(ANA).review
     for _ in range(2):
-        with pytest.raises(NotRevealed, match="reveal: never"):
+        with pytest.raises(NotRevealedError, match="reveal: never"):
             room.reveal(ANA, review)
         room.judge(ANA, review)
 
 
 def test_a_prediction_is_kept_from_whoever_could_still_judge_blind(lite):
     room = Room(lite, text=policy_text(verdicts=3)).arrive("a")
-    both = person("eve", Right("viewer", "bears"), Right("reviewer", "bears"))
-    there = person("lee", Right("viewer", "bears"), Right("reviewer", "bears", "lake"))
+    both = person("eve", AssignedRole("viewer", "bears"), AssignedRole("reviewer", "bears"))
+    there = person(
+        "lee", AssignedRole("viewer", "bears"), AssignedRole("reviewer", "bears", "lake")
+    )
     assert not room.may_see(both, "a")
     assert room.may_see(there, "a")
     assert room.may_see(DAN, "a")
@@ -99,7 +101,8 @@ def test_a_prediction_is_kept_from_who_holds_a_claim_whatever_rights_are_left(li
     room = Room(lite).arrive("a")
     room.take(ANA)
     assert not room.may_see(
-        person("ana", Right("viewer", "bears"), Right("reviewer", "bears", "lake")), "a"
+        person("ana", AssignedRole("viewer", "bears"), AssignedRole("reviewer", "bears", "lake")),
+        "a",
     )
 
 
@@ -118,5 +121,5 @@ def test_an_unwatched_case_of_the_models_hides_nothing(lite):
 
 def test_of_machines_nothing_is_noted(lite):
     room = Room(lite).arrive("a")
-    room.show(person("box", Right("ingest", "bears"), machine=True), "a")
+    room.show(person("box", AssignedRole("ingest", "bears"), machine=True), "a")
     assert stored(room, exposures) == []

@@ -2,12 +2,16 @@
 
 import pytest
 
-from rollout.core.errors import NotAllowed
-from rollout.core.records.reviews import BadVerdict, StillOpen, VerdictStands
-from rollout.core.scope.permissions import Right
+from rollout.core.errors import NotAllowedError
+from rollout.core.records.reviews import (
+    DecisionConflictError,
+    InvalidDecisionError,
+    ReviewStillOpenError,
+)
+from rollout.core.scope.permissions import AssignedRole
 from rollout.services.reviews import reviews
-from rollout.store.records.recent_units import Newest
-from rollout.store.reviews.reviews import Reviews
+from rollout.store.records.newest_records import NewestRecords
+from rollout.store.reviews.reviews import ReviewTaskStore
 from tests.services.review_room import ANA, DAN, Room, person, policy_text
 from tests.services.stored_reviews import AUTONOMOUS, HIGH, LOW, lite, only, stored
 
@@ -15,13 +19,15 @@ __all__ = ["lite"]
 
 
 def seeded(room, key="a", people=2):
-    reviews.seed(room.database, DAN, room.stood, key, {"alarm": "fox"}, people=people, at=room.at)
+    reviews.seed_gold_case(
+        room.database, DAN, room.stood, key, {"alarm": "fox"}, reviewer_count=people, at=room.at
+    )
 
 
 def test_a_known_case_looks_like_any_other_and_is_no_record(database):
     room = Room(database, AUTONOMOUS, policy_text(reveal="after")).arrive(HIGH, LOW)
     seeded(room, HIGH)
-    known, other = room.claim(ANA, hold=2)
+    known, other = room.claim(ANA, target_count=2)
 
     def shape(task):
         return (task.kind, task.answer_by, task.claimed_until, task.proposal, task.verdicts)
@@ -30,32 +36,41 @@ def test_a_known_case_looks_like_any_other_and_is_no_record(database):
     for task in (known, other):
         first = room.judge(ANA, task.review, "bear", note="x")
         assert room.judge(ANA, task.review, "bear", note="x") == first
-        with pytest.raises(VerdictStands):
+        with pytest.raises(DecisionConflictError):
             room.judge(ANA, task.review, "none")
         room.judge(ANA, task.review, "none", supersedes=1)
         assert only(room.reveal(ANA, task.review)).answers == {"alarm": "bear"}
-        with pytest.raises(VerdictStands, match="shown"):
+        with pytest.raises(DecisionConflictError, match="shown"):
             room.judge(ANA, task.review, "fox", supersedes=2)
-    with database.reading() as transaction:
-        kept = only(Reviews(transaction, room.stood.rollout).seeded())
-        assert HIGH not in Newest(transaction, room.stood.rollout).decisions([kept.case_id])
-    assert (kept.known, kept.said["answers"]) == ({"alarm": "fox"}, {"alarm": "none"})
+    with database.begin_read() as transaction:
+        kept = only(ReviewTaskStore(transaction, room.stood.rollout).list_gold_decisions())
+        assert HIGH not in NewestRecords(transaction, room.stood.rollout).load_decisions(
+            [kept.case_id]
+        )
+    assert (kept.gold_answers, kept.gold_decision["answers"]) == (
+        {"alarm": "fox"},
+        {"alarm": "none"},
+    )
     assert {row.review for row in stored(room)} == {known.review, other.review} - {kept.id}
 
 
 def test_who_knows_the_answer_is_not_asked(lite):
     room = Room(lite, AUTONOMOUS).arrive(HIGH)
     seeded(room, HIGH)
-    everything = person("dan", *DAN.rights, Right("reviewer", "bears"))
+    everything = person("dan", *DAN.role_assignments, AssignedRole("reviewer", "bears"))
     assert room.take(everything) is None
     assert room.take(ANA) is not None
 
 
 def test_a_case_that_may_be_evidence_is_no_known_case(lite):
     room = Room(lite).arrive("a")
-    with pytest.raises(StillOpen):
+    with pytest.raises(ReviewStillOpenError):
         seeded(room)
-    with pytest.raises(BadVerdict):
-        reviews.seed(lite, DAN, room.stood, "a", {"alarm": "wolf"}, people=1, at=room.at)
-    with pytest.raises(NotAllowed):
-        reviews.seed(lite, ANA, room.stood, "a", {"alarm": "fox"}, people=1, at=room.at)
+    with pytest.raises(InvalidDecisionError):
+        reviews.seed_gold_case(
+            lite, DAN, room.stood, "a", {"alarm": "wolf"}, reviewer_count=1, at=room.at
+        )
+    with pytest.raises(NotAllowedError):
+        reviews.seed_gold_case(
+            lite, ANA, room.stood, "a", {"alarm": "fox"}, reviewer_count=1, at=room.at
+        )

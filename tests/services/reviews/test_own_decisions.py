@@ -2,10 +2,10 @@
 
 import pytest
 
-from rollout.core.records.reviews import UnknownReview
-from rollout.core.scope.permissions import NotAllowed
+from rollout.core.records.reviews import UnknownReviewError
+from rollout.core.scope.permissions import NotAllowedError
 from rollout.services.reviews import reviews
-from rollout.services.reviews.own_decisions import judged_lately, own_verdict
+from rollout.services.reviews.own_decisions import load_own_decision, load_own_decisions
 from tests.services.review_room import ANA, BO, DAN, DAY, MINUTE, Room, policy_text
 
 
@@ -15,12 +15,12 @@ def room(database):
 
 
 def lately(room, who=ANA, **more):
-    return judged_lately(room.database, who, room.stood, room.at - DAY, **more)
+    return load_own_decisions(room.database, who, room.stood, room.at - DAY, **more)
 
 
 def test_who_has_judged_nothing_has_judged_nothing_lately(room):
     room.arrive("case-1")
-    assert (lately(room).count, lately(room).last) == (0, ())
+    assert (lately(room).count, lately(room).recent_decisions) == (0, ())
 
 
 def test_the_last_verdicts_come_newest_first_and_only_ones_own(room):
@@ -28,15 +28,15 @@ def test_the_last_verdicts_come_newest_first_and_only_ones_own(room):
     for label in ("bear", "fox", None):
         room.later(MINUTE).done(ANA if label else BO, label)
     found = lately(room)
-    assert [one.answers for one in found.last] == [{"alarm": "fox"}, {"alarm": "bear"}]
-    assert (found.count, found.last[0].at) == (2, room.at - MINUTE)
-    assert [len(lately(room, limit=1).last), lately(room, limit=1).count] == [1, 2]
+    assert [one.answers for one in found.recent_decisions] == [{"alarm": "fox"}, {"alarm": "bear"}]
+    assert (found.count, found.recent_decisions[0].at) == (2, room.at - MINUTE)
+    assert [len(lately(room, limit=1).recent_decisions), lately(room, limit=1).count] == [1, 2]
 
 
 def test_verdicts_before_the_day_are_told_but_not_counted(room):
     room.arrive("case-1").done(ANA)
     room.later(2 * DAY)
-    assert (lately(room).count, len(lately(room).last)) == (0, 1)
+    assert (lately(room).count, len(lately(room).recent_decisions)) == (0, 1)
 
 
 def test_a_verdict_stands_once_the_model_was_seen(room):
@@ -44,23 +44,27 @@ def test_a_verdict_stands_once_the_model_was_seen(room):
     told = room.done(ANA)
     room.done(ANA)
     room.reveal(ANA, told.review)
-    assert [one.stands for one in lately(room).last if one.review == told.review] == [True]
-    assert [one.stands for one in lately(room).last if one.review != told.review] == [False]
+    assert [
+        one.is_final for one in lately(room).recent_decisions if one.task_number == told.review
+    ] == [True]
+    assert [
+        one.is_final for one in lately(room).recent_decisions if one.task_number != told.review
+    ] == [False]
 
 
 def test_a_known_case_is_told_like_any_other(room):
     room.arrive("case-1").later(DAY + MINUTE)
-    seeded = {"people": 1, "at": room.at}
-    reviews.seed(room.database, DAN, room.stood, "case-1", {"alarm": "bear"}, **seeded)
+    seeded = {"reviewer_count": 1, "at": room.at}
+    reviews.seed_gold_case(room.database, DAN, room.stood, "case-1", {"alarm": "bear"}, **seeded)
     told = room.done(ANA, "fox")
-    (found,) = lately(room).last
+    (found,) = lately(room).recent_decisions
     assert (found.kind, found.answers, found.revision) == ("blind", {"alarm": "fox"}, 1)
-    assert own_verdict(room.database, ANA, room.stood, told.review) == found
+    assert load_own_decision(room.database, ANA, room.stood, told.review) == found
 
 
 def test_somebody_elses_verdict_is_not_there(room):
     told = room.arrive("case-1").done(ANA)
-    with pytest.raises(UnknownReview):
-        own_verdict(room.database, BO, room.stood, told.review)
-    with pytest.raises(NotAllowed):
+    with pytest.raises(UnknownReviewError):
+        load_own_decision(room.database, BO, room.stood, told.review)
+    with pytest.raises(NotAllowedError):
         lately(room, DAN)

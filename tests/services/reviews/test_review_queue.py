@@ -2,8 +2,8 @@
 
 import pytest
 
-from rollout.core.scope.permissions import NotAllowed, Right
-from rollout.services.reviews.review_queue import conflicts
+from rollout.core.scope.permissions import AssignedRole, NotAllowedError
+from rollout.services.reviews.review_queue import load_adjudication_cases
 from tests.services.review_room import ANA, BO, CY, DAN, MINUTE, Room, person, policy_text
 
 
@@ -15,8 +15,8 @@ def room(database):
 
 
 def waiting(room, who=DAN):
-    found = conflicts(room.database, who, room.stood, room.at)
-    return [(one.case.key, one.taken) for one in found]
+    found = load_adjudication_cases(room.database, who, room.stood, room.at)
+    return [(one.case.key, one.is_claimed) for one in found]
 
 
 def test_a_case_waits_from_when_two_differ_until_it_is_settled(room):
@@ -35,7 +35,7 @@ def test_an_operator_of_one_site_sees_its_cases_alone(room):
     for _ in range(2):
         room.done(ANA, "bear")
         room.done(BO, "fox")
-    lou = person("lou", Right("operator", "bears", "lake"))
+    lou = person("lou", AssignedRole("operator", "bears", "lake"))
     assert waiting(room, lou) == [("case-2", False)]
-    with pytest.raises(NotAllowed):
+    with pytest.raises(NotAllowedError):
         waiting(room, ANA)

@@ -2,8 +2,8 @@
 
 import pytest
 
-from rollout.core.errors import NotAllowed
-from rollout.core.records.reviews import UnknownReview
+from rollout.core.errors import NotAllowedError
+from rollout.core.records.reviews import UnknownReviewError
 from rollout.services.reviews import reviews
 from tests.services.review_room import (
     ANA,
@@ -24,10 +24,10 @@ __all__ = ["lite"]
 
 def test_somebody_holds_as_many_as_they_ask_for_and_asking_again_is_safe(lite):
     room = Room(lite).arrive(*KEYS[:9])
-    first = room.claim(ANA, hold=3)
+    first = room.claim(ANA, target_count=3)
     assert len(first) == 3
-    assert room.claim(ANA, hold=3) == first
-    assert len(room.claim(ANA, hold=99)) == 5
+    assert room.claim(ANA, target_count=3) == first
+    assert len(room.claim(ANA, target_count=99)) == 5
     assert room.mine(ANA).tasks[:3] == first
 
 
@@ -48,27 +48,27 @@ def test_a_case_that_was_given_back_is_free(lite):
     room = Room(lite).arrive("a")
     review = room.take(ANA).review
     for _ in range(2):
-        reviews.release(lite, ANA, room.stood, review)
+        reviews.release_review(lite, ANA, room.stood, review)
     assert room.take(BO).review == review
-    reviews.release(lite, ANA, room.stood, review)
+    reviews.release_review(lite, ANA, room.stood, review)
     assert room.mine(BO).tasks
-    with pytest.raises(UnknownReview):
-        reviews.release(lite, CY, room.stood, review)
+    with pytest.raises(UnknownReviewError):
+        reviews.release_review(lite, CY, room.stood, review)
 
 
 def test_an_operator_gives_back_what_somebody_holds_who_is_away(lite):
     room = Room(lite).arrive("a", "b")
-    room.claim(ANA, hold=2)
-    assert reviews.reassign(lite, DAN, room.stood, "ana") == 2
-    assert len(room.claim(BO, hold=2)) == 2
-    with pytest.raises(NotAllowed):
-        reviews.reassign(lite, ANA, room.stood, "bo")
+    room.claim(ANA, target_count=2)
+    assert reviews.release_reviewer_claims(lite, DAN, room.stood, "ana") == 2
+    assert len(room.claim(BO, target_count=2)) == 2
+    with pytest.raises(NotAllowedError):
+        reviews.release_reviewer_claims(lite, ANA, room.stood, "bo")
 
 
 def test_verdicts_that_are_about_to_be_missing_are_listed_for_operators(lite):
     room = Room(lite).arrive("a").later(20 * 60 * MINUTE).arrive("b")
-    room.claim(ANA, kind="blind", hold=2)
-    late = only(reviews.overdue(lite, DAN, room.stood, room.at))
+    room.claim(ANA, kind="blind", target_count=2)
+    late = only(reviews.load_overdue_reviews(lite, DAN, room.stood, room.at))
     assert (late.case, late.site, late.kind, late.reviewer) == ("a", "creek", "blind", "ana")
     assert late.due_at == START + DAY
-    assert len(reviews.overdue(lite, DAN, room.stood, room.at + 9 * DAY)) == 0
+    assert len(reviews.load_overdue_reviews(lite, DAN, room.stood, room.at + 9 * DAY)) == 0

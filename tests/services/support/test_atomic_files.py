@@ -3,11 +3,11 @@
 import pytest
 
 from rollout.services.support import atomic_files
-from rollout.services.support.atomic_files import write_whole
+from rollout.services.support.atomic_files import write_files_atomically
 
 
 def test_all_files_appear_and_nothing_else(tmp_path):
-    write_whole(tmp_path / "out", {"a.txt": b"a", "b.txt": b"b"})
+    write_files_atomically(tmp_path / "out", {"a.txt": b"a", "b.txt": b"b"})
     assert {p.name: p.read_bytes() for p in (tmp_path / "out").iterdir()} == {
         "a.txt": b"a",
         "b.txt": b"b",
@@ -15,7 +15,7 @@ def test_all_files_appear_and_nothing_else(tmp_path):
 
 
 def test_an_interrupt_leaves_what_stood_there_before(tmp_path, monkeypatch):
-    write_whole(tmp_path, {"a.txt": b"old", "b.txt": b"old"})
+    write_files_atomically(tmp_path, {"a.txt": b"old", "b.txt": b"old"})
     written = []
 
     def interrupted(path, content):
@@ -24,9 +24,9 @@ def test_an_interrupt_leaves_what_stood_there_before(tmp_path, monkeypatch):
         written.append(path)
         path.write_bytes(content)
 
-    monkeypatch.setattr(atomic_files, "_write", interrupted)
+    monkeypatch.setattr(atomic_files, "_write_file", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        write_whole(tmp_path, {"a.txt": b"new", "b.txt": b"new"})
+        write_files_atomically(tmp_path, {"a.txt": b"new", "b.txt": b"new"})
     assert {p.name: p.read_bytes() for p in tmp_path.iterdir()} == {
         "a.txt": b"old",
         "b.txt": b"old",

@@ -4,15 +4,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rollout.formats.policy.reader import load_policy
+from rollout.formats.policy.reader import parse_policy
 from rollout.services.support.channels import (
     Channels,
-    channel_warnings,
-    channels_of,
-    masked,
+    list_channel_warnings,
+    load_channels,
+    mask_url,
     read_channels,
-    readable_by_others,
-    without_secrets,
+    remove_secrets,
+    warn_if_readable_by_others,
 )
 from tests.api.bears import POLICY
 
@@ -52,8 +52,8 @@ def test_a_channel_may_say_who_reads_it(file):
 
 @pytest.mark.parametrize("text", ["", "# none yet\n"])
 def test_an_empty_file_names_none_and_so_does_no_file(file, text):
-    assert channels_of(str(file(text)), "https://here").names == ()
-    assert channels_of("", "https://here") == Channels({}, "https://here")
+    assert load_channels(str(file(text)), "https://here").names == ()
+    assert load_channels("", "https://here") == Channels({}, "https://here")
 
 
 @pytest.mark.parametrize(
@@ -74,19 +74,19 @@ def test_an_empty_file_names_none_and_so_does_no_file(file, text):
 )
 def test_a_file_that_is_none_is_refused_with_nothing_of_what_stands_there(file, text, says):
     with pytest.raises(ValueError, match=says) as refused:
-        channels_of(str(file(text)), "")
+        load_channels(str(file(text)), "")
     assert MARK not in str(refused.value)
     assert refused.value.__cause__ is None
 
 
 def test_a_file_that_is_not_there_is_refused(tmp_path):
     with pytest.raises(ValueError, match=r"ROLLOUT_CHANNELS_FILE=.*no such file"):
-        channels_of(str(tmp_path / "none.yaml"), "")
+        load_channels(str(tmp_path / "none.yaml"), "")
 
 
 @pytest.mark.parametrize(("mode", "warned"), [(0o600, False), (0o640, True), (0o604, True)])
 def test_a_file_that_others_may_read_is_warned_of(file, mode, warned):
-    says = readable_by_others(str(file("", mode)))
+    says = warn_if_readable_by_others(str(file("", mode)))
     assert bool(says) == warned
     assert not warned or "chmod 600" in says
 
@@ -106,9 +106,9 @@ def test_a_file_that_others_may_read_is_warned_of(file, mode, warned):
     ],
 )
 def test_where_a_channel_leads_is_shown_without_what_is_secret(url, shown):
-    assert masked(url) == shown
-    assert Channels({"a": url}).masked("a") == shown
-    assert Channels().masked("a") == ""
+    assert mask_url(url) == shown
+    assert Channels({"a": url}).mask_url("a") == shown
+    assert Channels().mask_url("a") == ""
 
 
 PARTS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=3, max_size=12)
@@ -117,18 +117,18 @@ PARTS = st.text(st.characters(min_codepoint=33, max_codepoint=126), min_size=3, 
 @given(PARTS.filter(lambda part: not set(part) & set("/:?&=,#@+%*[]")), st.sampled_from("/:@?"))
 def test_no_part_of_an_address_survives_in_an_error(part, between):
     url = f"tgram://{part}{between}other"
-    assert part not in without_secrets(f"refused: {url}; {part}", url).replace("refused", "")
+    assert part not in remove_secrets(f"refused: {url}; {part}", url).replace("refused", "")
 
 
 def test_an_encoded_password_is_hidden_as_it_is_read_too():
     url = "mailto://bo:s%3Ecret@example.org"
-    assert without_secrets("bad s>cret, bad s%3Ecret", url) == "bad ***, bad ***"
+    assert remove_secrets("bad s>cret, bad s%3Ecret", url) == "bad ***, bad ***"
 
 
 def test_a_policy_is_warned_of_each_channel_that_nobody_configured():
     text = POLICY + "reports: [{name: a, to: [ops, x]}, {name: b, to: [x, y, x]}]\n"
-    policy = load_policy(text)
-    found = [one.about for one in channel_warnings(policy, {"ops"})]
+    policy = parse_policy(text)
+    found = [one.location for one in list_channel_warnings(policy, {"ops"})]
     assert found == ["reports[0]", "reports[1]", "reports[1]"]
-    assert list(channel_warnings(policy, None)) == []
-    assert list(channel_warnings(policy, ("ops", "x", "y"))) == []
+    assert list(list_channel_warnings(policy, None)) == []
+    assert list(list_channel_warnings(policy, ("ops", "x", "y"))) == []

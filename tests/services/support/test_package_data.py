@@ -1,12 +1,12 @@
 """What comes with the product is found, and is whole."""
 
-from rollout.services.reports.demo_records import order
-from rollout.services.support.package_data import shipped
+from rollout.services.reports.demo_records import build_demo_order
+from rollout.services.support.package_data import find_package_data
 
 
 def test_policies_and_the_mail_rooms_records_are_there():
-    assert (shipped("config") / "policies" / "smallest.yaml").is_file()
-    asked = order()
+    assert (find_package_data("config") / "policies" / "smallest.yaml").is_file()
+    asked = build_demo_order()
     sources = asked.sources
     for path in (asked.policy, sources.predictions, sources.decisions, sources.cases):
         assert path.is_file()

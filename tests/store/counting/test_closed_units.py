@@ -1,10 +1,10 @@
-"""What was counted of a version is read newest first, by an index, and no further than asked."""
+"""Closed units are read newest first by an index, with a limit."""
 
 import pytest
 from sqlalchemy import text
 
 from rollout.core.calendar.sites import Cell
-from rollout.store.counting.closed_units import NEWEST, Compared
+from rollout.store.counting.closed_units import NEWEST_QUERY, ClosedUnits
 from tests.store.counted_units import counts, unit
 from tests.store.databases import on_sqlite
 from tests.store.new_rollouts import created
@@ -25,10 +25,10 @@ def rollout(database):
 
 def newest(database, rollout, sites=("creek", "lake"), slots=EVER, most=100):
     """Return when the units occurred that are found, and how far back they reach."""
-    with database.reading() as transaction:
-        store = Compared(transaction, rollout, "v1")
-        series = {number for number, cell in store.places().items() if cell.site in sites}
-        numbers, reached = store.newest(series, slots, most)
+    with database.begin_read() as transaction:
+        store = ClosedUnits(transaction, rollout, "v1")
+        series = {number for number, cell in store.load_cells().items() if cell.site in sites}
+        numbers, reached = store.list_newest(series, slots, most)
         query = text(
             "select unit, occurred from counted_units where track = 'gate' and version = 'v1'"
         )
@@ -39,8 +39,8 @@ def newest(database, rollout, sites=("creek", "lake"), slots=EVER, most=100):
 def test_units_of_one_version_on_the_gate_track_come_newest_first(database, rollout):
     assert newest(database, rollout) == ([5, 4, 3, 3, 2, 2, 1, 1, 0], None)
     assert newest(database, rollout, slots=range(2, 4)) == ([3, 3, 2, 2], None)
-    with database.reading() as transaction:
-        places = Compared(transaction, rollout, "v1").places()
+    with database.begin_read() as transaction:
+        places = ClosedUnits(transaction, rollout, "v1").load_cells()
     assert set(places.values()) == {Cell("creek", "day"), Cell("lake", "day")}
 
 
@@ -53,14 +53,14 @@ def test_no_more_than_asked_for_and_how_far_they_reach(database, rollout):
 def test_others_are_passed_over_so_many_times(database, rollout, monkeypatch):
     assert newest(database, rollout, ("lake",), most=2) == ([3, 2], 2)
     assert newest(database, rollout, ("lake",), most=3) == ([3, 2, 1], None)
-    monkeypatch.setattr("rollout.store.counting.closed_units.PASSED", 2)
+    monkeypatch.setattr("rollout.store.counting.closed_units.MAX_PASSES", 2)
     assert newest(database, rollout, ("lake",), most=1) == ([], 4)
     assert newest(database, rollout, ("lake",), most=2) == ([3], 3)
 
 
 @on_sqlite
 def test_it_reads_an_index_and_nothing_beside_it(database, rollout):
-    with database.reading() as transaction:
-        (step,) = steps_of(transaction, NEWEST)
+    with database.begin_read() as transaction:
+        (step,) = steps_of(transaction, NEWEST_QUERY)
     assert step.startswith("SEARCH counted_units USING COVERING INDEX ix_counted_units_newest")
     assert "(occurred,unit)<(?,?)" in step  # and no step that sorts

@@ -1,6 +1,6 @@
-"""What is due comes oldest first, is given to one, and stays until it is done."""
+"""Due entries are taken oldest first, by one transaction, and stay until deleted."""
 
-from rollout.store.counting.count_queue import Due, DueQueue
+from rollout.store.counting.count_queue import CountQueue, DueCase
 from tests.factories import MINUTE, NOON
 from tests.store.databases import on_postgresql
 from tests.store.new_rollouts import rollout
@@ -9,43 +9,43 @@ __all__ = ["rollout"]
 
 
 def entry(minute, case=1):
-    return Due(NOON + minute * MINUTE, case, "gate")
+    return DueCase(NOON + minute * MINUTE, case, "gate")
 
 
 def test_what_is_due_comes_oldest_first_and_stays_until_it_is_done(database, rollout):
-    with database.writing() as transaction:
-        queue = DueQueue(transaction, rollout)
+    with database.begin_write() as transaction:
+        queue = CountQueue(transaction, rollout)
         queue.add([entry(3), entry(1), entry(2, 7), entry(2, 6), entry(1)])
-        assert queue.waiting() == 4
+        assert queue.count_waiting() == 4
     for _ in range(2):
-        with database.writing() as transaction:
-            queue = DueQueue(transaction, rollout)
+        with database.begin_write() as transaction:
+            queue = CountQueue(transaction, rollout)
             taken = queue.take(until=NOON + 2 * MINUTE, limit=2)
             assert taken == [entry(1), entry(2, 6)]
-    with database.writing() as transaction:
-        DueQueue(transaction, rollout).done(taken)
-    with database.writing() as transaction:
-        rest = DueQueue(transaction, rollout).take(until=NOON + 9 * MINUTE)
+    with database.begin_write() as transaction:
+        CountQueue(transaction, rollout).delete(taken)
+    with database.begin_write() as transaction:
+        rest = CountQueue(transaction, rollout).take(until=NOON + 9 * MINUTE)
     assert rest == [entry(2, 7), entry(3)]
 
 
 @on_postgresql
 def test_two_who_take_at_once_are_given_different_entries(database, other, rollout):
-    with database.writing() as transaction:
-        DueQueue(transaction, rollout).add([entry(1), entry(2), entry(3)])
-    with database.writing() as one, other.writing() as two:
-        first = DueQueue(one, rollout).take(until=NOON + 9 * MINUTE, limit=2)
-        second = DueQueue(two, rollout).take(until=NOON + 9 * MINUTE, limit=2)
+    with database.begin_write() as transaction:
+        CountQueue(transaction, rollout).add([entry(1), entry(2), entry(3)])
+    with database.begin_write() as one, other.begin_write() as two:
+        first = CountQueue(one, rollout).take(until=NOON + 9 * MINUTE, limit=2)
+        second = CountQueue(two, rollout).take(until=NOON + 9 * MINUTE, limit=2)
     assert (first, second) == ([entry(1), entry(2)], [entry(3)])
 
 
 def test_what_came_in_is_told_for_a_while_and_never_taken(database, rollout):
-    with database.writing() as transaction:
-        queue = DueQueue(transaction, rollout)
-        queue.note_arrived([5, 6], NOON)
-        queue.note_arrived([5], NOON + MINUTE)
-        assert queue.waiting() == 0
+    with database.begin_write() as transaction:
+        queue = CountQueue(transaction, rollout)
+        queue.record_arrivals([5, 6], NOON)
+        queue.record_arrivals([5], NOON + MINUTE)
+        assert queue.count_waiting() == 0
         assert queue.take(until=NOON + 9 * MINUTE) == []
-        assert queue.arrived(since=NOON) == {(NOON, 5), (NOON, 6), (NOON + MINUTE, 5)}
-        queue.forget_arrived(before=NOON + MINUTE)
-        assert queue.arrived(since=NOON) == {(NOON + MINUTE, 5)}
+        assert queue.list_arrivals(since=NOON) == {(NOON, 5), (NOON, 6), (NOON + MINUTE, 5)}
+        queue.delete_arrivals(before=NOON + MINUTE)
+        assert queue.list_arrivals(since=NOON) == {(NOON + MINUTE, 5)}

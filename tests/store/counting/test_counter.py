@@ -1,4 +1,4 @@
-"""Every unit is counted once and in evidence once, however late it comes."""
+"""Each unit counts once, also in evidence and when it arrives late."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -6,12 +6,12 @@ import polars as pl
 import pytest
 from sqlalchemy import text
 
-from rollout.core.errors import StaleRevision
+from rollout.core.errors import StaleRevisionError
 from rollout.store.counting import counter
 from rollout.store.counting.counts import Tallies
 from rollout.store.counting.matrices import Matrices
-from rollout.store.ledger.evidence import Evidence, Reading
-from tests.store.counted_units import advance, counts, marks, unit, wrong
+from rollout.store.ledger.evidence import EvidenceStore, StoredReading
+from tests.store.counted_units import advance, advance_in, counts, marks, unit, wrong
 from tests.store.new_rollouts import created, rollout
 
 __all__ = ["rollout"]
@@ -38,14 +38,14 @@ def test_a_unit_that_is_counted_again_elsewhere_stays_where_it_was(database, rol
 def test_units_of_one_kind_in_one_slot_are_one_tally(database, rollout):
     counts(database, rollout, unit("a"), unit("b"), unit("c", decided="none"))
     counts(database, rollout, unit("d"))
-    with database.reading() as transaction:
-        frame = Tallies(transaction, rollout).frame(after=0, until=1)
+    with database.begin_read() as transaction:
+        frame = Tallies(transaction, rollout).load_frame(after=0, until=1)
     assert sorted(frame["n"]) == [1, 3]
 
 
 def matrix(database, rollout, *, track="gate", version="v1"):
-    with database.reading() as transaction:
-        found = Matrices(transaction, rollout).frame(track=track, version=version)
+    with database.begin_read() as transaction:
+        found = Matrices(transaction, rollout).load_frame(track=track, version=version)
         return sorted(found.select("site", "human", "model", "n").rows())
 
 
@@ -92,8 +92,8 @@ def test_an_episode_and_a_case_of_the_same_name_are_two_units(database, rollout)
 
 
 def test_nothing_to_count_counts_nothing(database, rollout):
-    with database.writing() as transaction:
-        assert counter.count(transaction, rollout, pl.DataFrame(), by_episode=False) == 0
+    with database.begin_write() as transaction:
+        assert counter.count_units(transaction, rollout, pl.DataFrame(), by_episode=False) == 0
 
 
 # Through
@@ -110,17 +110,17 @@ def test_what_shows_up_late_goes_into_the_slot_after_evidence(database, rollout)
 def test_evidence_that_moved_on_is_not_moved_again(database, rollout):
     counts(database, rollout, unit("a"))
     assert advance(database, rollout, 0, 1) == 1
-    with pytest.raises(StaleRevision, match="moved on from slot 0"):
+    with pytest.raises(StaleRevisionError, match="no longer at slot 0"):
         advance(database, rollout, 0, 1)
-    with pytest.raises(ValueError, match="forward"):
+    with pytest.raises(ValueError, match="only advances"):
         advance(database, rollout, 1, 1)
 
 
 def test_evidence_waits_for_whoever_is_counting(database, other, rollout):
     """Paused after marking, it holds `through`; who moves evidence then sees what it added."""
     with ThreadPoolExecutor(1) as pool:
-        with database.writing() as transaction:
-            counter.count(transaction, rollout, pl.DataFrame([unit("a")]), by_episode=False)
+        with database.begin_write() as transaction:
+            counter.count_units(transaction, rollout, pl.DataFrame([unit("a")]), by_episode=False)
             moving = pool.submit(advance, other, rollout, 0, 1)
             with pytest.raises(TimeoutError):
                 moving.result(timeout=0.3)
@@ -129,8 +129,8 @@ def test_evidence_waits_for_whoever_is_counting(database, other, rollout):
 
 def test_whoever_counts_waits_for_evidence_to_move(database, other, rollout):
     with ThreadPoolExecutor(1) as pool:
-        with database.writing() as transaction:
-            counter.advance(transaction, rollout, after=0, to=7)
+        with database.begin_write() as transaction:
+            advance_in(transaction, rollout, 0, 7)
             late = pool.submit(counts, other, rollout, unit("a", slot=3))
             with pytest.raises(TimeoutError):
                 late.result(timeout=0.3)
@@ -152,17 +152,19 @@ def test_an_error_while_counting_undoes_marks_and_tallies_alike(database, rollou
 
 def test_a_tally_that_is_not_the_sum_of_its_marks_is_found(database, rollout):
     counts(database, rollout, unit("a"), unit("b", slot=2))
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         transaction.execute(text("update counts set n = 3 where slot = 2"))
     assert [n for _, n in wrong(database, rollout).items()] == [(3, 1)]
 
 
 def test_readings_of_the_same_measure_replace_each_other(database, rollout):
-    first = Reading("v1", "creek", "day", "agreement", "d", 1, {"counts": [3, 1]}, through=4)
-    second = Reading("v1", "creek", "day", "agreement", "d", 1, {"counts": [4, 1]}, through=5)
-    other = Reading("v1", "creek", "day", "recall/bear", "d", 1, {"counts": [1, 1]}, through=5)
+    first = StoredReading("v1", "creek", "day", "agreement", "d", 1, {"counts": [3, 1]}, through=4)
+    second = StoredReading("v1", "creek", "day", "agreement", "d", 1, {"counts": [4, 1]}, through=5)
+    other = StoredReading(
+        "v1", "creek", "day", "recall/bear", "d", 1, {"counts": [1, 1]}, through=5
+    )
     for readings in ([first], [second, other], []):
-        with database.writing() as transaction:
-            Evidence(transaction, rollout).keep(readings)
-    with database.reading() as transaction:
-        assert sorted(Evidence(transaction, rollout).all(), key=str) == [second, other]
+        with database.begin_write() as transaction:
+            EvidenceStore(transaction, rollout).store(readings)
+    with database.begin_read() as transaction:
+        assert sorted(EvidenceStore(transaction, rollout).list_all(), key=str) == [second, other]

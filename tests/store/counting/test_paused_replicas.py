@@ -1,4 +1,4 @@
-"""Replicas count each unit once, wherever between its transactions each is paused."""
+"""Replicas count each unit once, wherever each is paused between its transactions."""
 
 import random
 from concurrent.futures import ThreadPoolExecutor
@@ -7,14 +7,14 @@ from contextlib import suppress
 import polars as pl
 import pytest
 
-from rollout.core.errors import StaleRevision
+from rollout.core.errors import StaleRevisionError
 from rollout.store.counting import counter
-from rollout.store.counting.count_queue import Due, DueQueue
-from rollout.store.database.errors import DatabaseBusy
+from rollout.store.counting.count_queue import CountQueue, DueCase
+from rollout.store.database.errors import DatabaseBusyError
 from rollout.store.database.session import Database
-from rollout.store.ledger.evidence import Evidence, Reading
+from rollout.store.ledger.evidence import EvidenceStore, StoredReading
 from tests.factories import MINUTE, NOON
-from tests.store.counted_units import marks, unit, wrong
+from tests.store.counted_units import advance_in, marks, unit, wrong
 from tests.store.new_rollouts import rollout
 
 __all__ = ["rollout"]
@@ -31,16 +31,16 @@ class Counter:
     def steps(self, slot):
         batch = self.taken(slot)
         yield  # paused: others may take the same, count it, and move evidence on
-        with self.database.writing() as transaction:
+        with self.database.begin_write() as transaction:
             units = [unit(str(d.case_id), slot=self.slot_of[d.case_id]) for d in batch]
             frame = pl.DataFrame(units)
-            counter.count(transaction, self.rollout, frame, by_episode=False)
-            DueQueue(transaction, self.rollout).done(batch)
+            counter.count_units(transaction, self.rollout, frame, by_episode=False)
+            CountQueue(transaction, self.rollout).delete(batch)
 
     def taken(self, slot):
-        with self.database.writing() as transaction:
+        with self.database.begin_write() as transaction:
             until = NOON + slot * MINUTE
-            return DueQueue(transaction, self.rollout).take(until=until, limit=7)
+            return CountQueue(transaction, self.rollout).take(until=until, limit=7)
 
 
 class Mover:
@@ -50,20 +50,20 @@ class Mover:
         self.database, self.rollout = database, rollout
 
     def steps(self, slot):
-        with self.database.reading() as transaction:
-            evidence = Evidence(transaction, self.rollout)
-            through, before = evidence.through(), known(evidence)
+        with self.database.begin_read() as transaction:
+            evidence = EvidenceStore(transaction, self.rollout)
+            through, before = evidence.get_last_slot(), known(evidence)
         yield  # paused: another may move it
         if slot <= through:
             return
-        with suppress(StaleRevision), self.database.writing() as transaction:
-            sums = counter.advance(transaction, self.rollout, after=through, to=slot)
-            reading = Reading("v1", "creek", "day", "all", "d", 1, before + sums["n"].sum(), slot)
-            Evidence(transaction, self.rollout).keep([reading])
+        with suppress(StaleRevisionError), self.database.begin_write() as transaction:
+            added = advance_in(transaction, self.rollout, through, slot)
+            reading = StoredReading("v1", "creek", "day", "all", "d", 1, before + added, slot)
+            EvidenceStore(transaction, self.rollout).store([reading])
 
 
 def known(evidence):
-    return sum(reading.body for reading in evidence.all())
+    return sum(reading.body for reading in evidence.list_all())
 
 
 def run(chance, replicas):
@@ -87,18 +87,18 @@ def queued(database, rollout, chance, n=30):
     """Queue units whose slots lie anywhere; each is due in its slot or becomes visible later."""
     slot_of = {number: chance.choice(SLOTS) for number in range(1, n + 1)}
     entries = [
-        Due(NOON + (slot + chance.choice([0, 0, 0, 1, 2])) * MINUTE, number, "gate")
+        DueCase(NOON + (slot + chance.choice([0, 0, 0, 1, 2])) * MINUTE, number, "gate")
         for number, slot in slot_of.items()
     ]
-    with database.writing() as transaction:
-        DueQueue(transaction, rollout).add(entries)
+    with database.begin_write() as transaction:
+        CountQueue(transaction, rollout).add(entries)
     return slot_of
 
 
 def in_evidence(database, rollout):
     """Let everything that is left be counted, and return what evidence then amounts to."""
-    with database.reading() as transaction:
-        return known(Evidence(transaction, rollout))
+    with database.begin_read() as transaction:
+        return known(EvidenceStore(transaction, rollout))
 
 
 def each_counted_once(database, rollout, slot_of):
@@ -129,7 +129,7 @@ def test_replicas_at_once_count_each_unit_once_and_lose_none(url, database, roll
         own = Database(url)
         one = Mover(own, rollout) if kind else Counter(own, rollout, slot_of)
         for slot in [*SLOTS, 7, 8, 9] * 2:
-            with suppress(DatabaseBusy):
+            with suppress(DatabaseBusyError):
                 list(one.steps(slot))
         own.close()
 

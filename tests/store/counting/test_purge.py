@@ -1,16 +1,16 @@
-"""A purge takes records and leaves what was counted, and nobody is counted again."""
+"""A purge deletes records, keeps counts, and nothing is counted again."""
 
 from dataclasses import replace
 
 import pytest
 from sqlalchemy import func, select
 
-from rollout.store.counting.count_queue import Due, DueQueue
-from rollout.store.counting.purge import old_cases, purge
+from rollout.store.counting.count_queue import CountQueue, DueCase
+from rollout.store.counting.purge import list_old_cases, purge_records
 from rollout.store.database.rollouts import Rollouts
-from rollout.store.records.external_keys import CallerKeys
-from rollout.store.records.record_rows import FORMS
-from rollout.store.records.records import PURGED, Verdict
+from rollout.store.records.external_keys import ExternalKeys
+from rollout.store.records.record_rows import RECORD_SCHEMAS
+from rollout.store.records.records import PURGED_TEXT, RecordStatus
 from rollout.store.tables.tables import external_keys
 from tests.factories import DAY, NOON
 from tests.store.counted_units import counts, marks, unit, wrong
@@ -22,20 +22,20 @@ YOUNG = replace(CASE, key="young", occurred_at=NOON + DAY)
 
 @pytest.fixture
 def rollout(database):
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         return Rollouts(transaction).create("bear-alarm", salt=bytes(range(32)), at=NOON)
 
 
 def purged(database, rollout, before=NOON + DAY, limit=1_000):
-    with database.reading() as transaction:
-        old = old_cases(transaction, rollout, before=before, limit=limit)
-    with database.writing() as transaction:
-        return purge(transaction, rollout, before=before, case_ids=old)
+    with database.begin_read() as transaction:
+        old = list_old_cases(transaction, rollout, before=before, limit=limit)
+    with database.begin_write() as transaction:
+        return purge_records(transaction, rollout, before=before, case_ids=old)
 
 
 def sizes(database):
-    with database.reading() as transaction:
-        tables = [form.table for form in FORMS.values()]
+    with database.begin_read() as transaction:
+        tables = [form.table for form in RECORD_SCHEMAS.values()]
         return [
             transaction.execute(select(func.count()).select_from(table)).scalar()
             for table in tables
@@ -59,9 +59,9 @@ def test_a_purge_goes_in_batches(database, rollout):
 
 def test_what_still_waits_to_be_counted_stays(database, rollout):
     keep(database, rollout, *OLD)
-    with database.writing() as transaction:
-        number = CallerKeys(transaction, rollout).find(["a"])["a"]
-        DueQueue(transaction, rollout).add([Due(NOON, number, "gate")])
+    with database.begin_write() as transaction:
+        number = ExternalKeys(transaction, rollout).find_ids(["a"])["a"]
+        CountQueue(transaction, rollout).add([DueCase(NOON, number, "gate")])
     assert purged(database, rollout)["cases"] == 1
     assert sizes(database) == [1] * 5
 
@@ -74,24 +74,24 @@ def test_a_case_that_was_corrected_lately_stays(database, rollout):
 
 def test_what_a_correction_reached_between_looking_and_deleting_stays(database, rollout):
     keep(database, rollout, *OLD)
-    with database.reading() as transaction:
-        old = old_cases(transaction, rollout, before=NOON + DAY, limit=9)
-        numbers = CallerKeys(transaction, rollout).find(["a", "b"])
+    with database.begin_read() as transaction:
+        old = list_old_cases(transaction, rollout, before=NOON + DAY, limit=9)
+        numbers = ExternalKeys(transaction, rollout).find_ids(["a", "b"])
     assert sorted(old) == sorted(numbers.values())
     keep(database, rollout, replace(CASE, key="a", site="lake", revision=2), at=NOON + 2 * DAY)
-    with database.writing() as transaction:
-        DueQueue(transaction, rollout).add([Due(NOON, numbers["b"], "gate")])
-    with database.writing() as transaction:
-        assert purge(transaction, rollout, before=NOON + DAY, case_ids=old) == {}
+    with database.begin_write() as transaction:
+        CountQueue(transaction, rollout).add([DueCase(NOON, numbers["b"], "gate")])
+    with database.begin_write() as transaction:
+        assert purge_records(transaction, rollout, before=NOON + DAY, case_ids=old) == {}
 
 
 def test_no_other_cases_leave_than_those_that_were_named(database, rollout):
     keep(database, rollout, *OLD)
-    with database.writing() as transaction:
-        number = CallerKeys(transaction, rollout).find(["b"])["b"]
-        gone = purge(transaction, rollout, before=NOON + DAY, case_ids=[number])
+    with database.begin_write() as transaction:
+        number = ExternalKeys(transaction, rollout).find_ids(["b"])["b"]
+        gone = purge_records(transaction, rollout, before=NOON + DAY, case_ids=[number])
     assert gone["cases"] == 1
-    assert len(FORMS) * [1] == sizes(database)
+    assert len(RECORD_SCHEMAS) * [1] == sizes(database)
 
 
 def test_what_waited_for_a_case_that_never_came_leaves(database, rollout):
@@ -120,8 +120,8 @@ def test_a_record_that_comes_once_more_is_known_and_not_kept_again(database, rol
     purged(database, rollout)
     late = replace(PREDICTION, key="a", version="v9")
     answers = keep(database, rollout, replace(CASE, key="a"), late, replace(OUTCOME, key="new"))
-    assert [a.verdict for a in answers] == [*[Verdict.DUPLICATE] * 2, Verdict.ACCEPTED]
-    assert answers[0].reason == PURGED
+    assert [a.status for a in answers] == [*[RecordStatus.DUPLICATE] * 2, RecordStatus.ACCEPTED]
+    assert answers[0].reason == PURGED_TEXT
     assert sizes(database) == [0, 0, 0, 0, 1]
     assert counts(database, rollout, unit("a")) == 0
 
@@ -129,13 +129,13 @@ def test_a_record_that_comes_once_more_is_known_and_not_kept_again(database, rol
 def test_nothing_that_is_left_tells_the_key(database, rollout):
     keep(database, rollout, *OLD)
     purged(database, rollout)
-    with database.reading() as transaction:
+    with database.begin_read() as transaction:
         keys = transaction.execute(select(external_keys.c.key)).scalars().all()
     assert [len(key) for key in keys] == [64, 64]
 
 
 def test_another_rollouts_records_stay(database, rollout):
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         other = Rollouts(transaction).create("other", salt=bytes(32), at=NOON)
     keep(database, other, *OLD)
     assert purged(database, rollout) == {}

@@ -1,4 +1,4 @@
-"""Of counted units those that differ are kept once, by how sure the version was."""
+"""Counted pairs that differ are stored once, by confidence."""
 
 from dataclasses import replace
 
@@ -6,8 +6,8 @@ import pytest
 from sqlalchemy import delete, update
 
 from rollout.core.records.records import Decision
-from rollout.store.counting.counted_units import Counted
-from rollout.store.counting.top_losses import SUREST, Losses
+from rollout.store.counting.counted_units import CountedUnits
+from rollout.store.counting.top_losses import MOST_CONFIDENT_QUERY, StoredLosses
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.tables.tables import top_losses
 from tests.factories import DAY, HOUR, NOON
@@ -19,7 +19,7 @@ from tests.store.records.test_records import CASE, DECISION, PREDICTION, keep
 
 @pytest.fixture
 def rollout(database):
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         return Rollouts(transaction).create("bear-alarm", salt=bytes(32), at=NOON)
 
 
@@ -37,28 +37,30 @@ def differs(key, **more):
 
 def listed(database, rollout, version="v1", at_once=100):
     """Return by class what is kept of it, the surest first."""
-    with database.reading() as transaction:
-        kept = Losses(transaction, rollout)
+    with database.begin_read() as transaction:
+        kept = StoredLosses(transaction, rollout)
         found = {
-            (one.lever, one.human, one.model): list(kept.surest(version, kind, at_once=at_once))
-            for kind, one in kept.classes().items()
+            (one.lever, one.human, one.model): list(
+                kept.list_most_confident(version, kind, at_once=at_once)
+            )
+            for kind, one in kept.load_classes().items()
         }
         return {of: cases for of, cases in found.items() if cases}
 
 
 def numbers(database, rollout):
     """Return the cases that were counted, in the order in which they were sent."""
-    with database.reading() as transaction:
-        return sorted({mark.case_id for mark in Counted(transaction, rollout).all()})
+    with database.begin_read() as transaction:
+        return sorted({mark.case_id for mark in CountedUnits(transaction, rollout).list_all()})
 
 
 def wrong(database, rollout):
-    with database.reading() as transaction:
-        return Losses(transaction, rollout).differences()
+    with database.begin_read() as transaction:
+        return StoredLosses(transaction, rollout).find_differences()
 
 
 def change(database, number, **values):
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         transaction.execute(
             update(top_losses).where(top_losses.c.case_id == number).values(**values)
         )
@@ -118,8 +120,8 @@ def test_the_surest_come_first_and_of_equals_the_last_however_many_are_read(
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)  # PostgreSQL reads small tables whole
 def test_the_surest_come_by_the_index_without_sorting(database, rollout):
-    with database.reading() as transaction:
-        (step,) = steps_of(transaction, SUREST)
+    with database.begin_read() as transaction:
+        (step,) = steps_of(transaction, MOST_CONFIDENT_QUERY)
     assert step.startswith("SEARCH top_losses USING COVERING INDEX ix_top_losses_confidence")
     assert "(confidence,case_id)<(?,?)" in step  # and no step that sorts
 
@@ -127,7 +129,7 @@ def test_the_surest_come_by_the_index_without_sorting(database, rollout):
 def test_they_are_of_one_rollout_and_of_one_version(database, rollout):
     told(database, rollout, "a")
     counts(database, rollout, differs("a"), differs("a", version="v2"))
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         other = Rollouts(transaction).create("other", salt=bytes(32), at=NOON)
     assert listed(database, other) == {}
     assert len(listed(database, rollout, "v2")) == 1
@@ -182,7 +184,7 @@ def test_a_prediction_that_was_corrected_after_it_was_counted_is_no_difference(d
     ]
     keep(database, rollout, *corrected, at=NOON + HOUR)
     assert wrong(database, rollout) == {}
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         transaction.execute(delete(top_losses))
     found = wrong(database, rollout)
     ((kept, (sure, _)),) = found.values()  # of the other one a revision has none
@@ -194,18 +196,21 @@ def test_of_some_series_only_those_are_read(database, rollout):
     counts(database, rollout, differs("a"), differs("b", site="lake"), differs("c"))
     counts(database, rollout, differs("d", site="lake"))
     a, b, c, d = numbers(database, rollout)
-    with database.reading() as transaction:
-        losses = Losses(transaction, rollout)
-        at = {site: number for number, site in losses.sites("v1").items()}
-        (kind,) = losses.classes()
+    with database.begin_read() as transaction:
+        losses = StoredLosses(transaction, rollout)
+        at = {site: number for number, site in losses.load_sites("v1").items()}
+        (kind,) = losses.load_classes()
         own = {"at_once": 1}
         found = [
-            [case_id for case_id, _ in losses.surest("v1", kind, series=[at[site]], **own)]
+            [
+                case_id
+                for case_id, _ in losses.list_most_confident("v1", kind, series=[at[site]], **own)
+            ]
             for site in ("creek", "lake")
         ]
         assert found == [[c, a], [d, b]]
-        assert list(losses.surest("v1", kind, series=[], **own)) == []
-        assert losses.sites("v2") == {}
+        assert list(losses.list_most_confident("v1", kind, series=[], **own)) == []
+        assert losses.load_sites("v2") == {}
 
 
 def test_a_case_that_was_counted_twice_is_right_in_either_series(database, rollout):
@@ -214,8 +219,8 @@ def test_a_case_that_was_counted_twice_is_right_in_either_series(database, rollo
     counts(database, rollout, differs("e", case_key="a", site="lake"), by_episode=True)
     assert wrong(database, rollout) == {}
     (a,) = numbers(database, rollout)
-    with database.reading() as transaction:
-        (lake,) = (n for n, site in Losses(transaction, rollout).sites("v1").items()
+    with database.begin_read() as transaction:
+        (lake,) = (n for n, site in StoredLosses(transaction, rollout).load_sites("v1").items()
                    if site == "lake")  # fmt: skip
     change(database, a, series_id=lake)
     assert wrong(database, rollout) == {}

@@ -1,4 +1,4 @@
-"""What would lose or change acknowledged rows is named; the service's role can do neither."""
+"""Checks of triggers, settings and the privileges of the service role."""
 
 import pytest
 from sqlalchemy import delete, insert, text
@@ -7,15 +7,15 @@ from sqlalchemy.exc import ProgrammingError
 from rollout.core.scope.events import VersionFirstUsed
 from rollout.store.counting import purge
 from rollout.store.database.append_only_checks import (
-    forgetful_settings,
-    missing_triggers,
-    owned_tables,
+    find_missing_triggers,
+    find_unsafe_settings,
+    list_owned_tables,
 )
-from rollout.store.database.database_roles import grant
+from rollout.store.database.database_roles import grant_privileges
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.tables.append_only import APPEND_ONLY, triggers
+from rollout.store.tables.append_only import APPEND_ONLY, build_triggers
 from rollout.store.tables.tables import cases
 from tests.factories import NOON
 from tests.store.databases import on_postgresql, on_sqlite
@@ -23,8 +23,8 @@ from tests.store.tables.test_append_only import row
 
 
 def test_after_an_upgrade_every_trigger_is_there(database):
-    with database.reading() as transaction:
-        assert missing_triggers(transaction) == ()
+    with database.begin_read() as transaction:
+        assert find_missing_triggers(transaction) == ()
 
 
 def after(database, *statements):
@@ -32,7 +32,7 @@ def after(database, *statements):
     with database.engine.connect() as connection, connection.begin() as begun:
         for statement in statements:
             connection.exec_driver_sql(statement)
-        found = missing_triggers(Transaction(connection))
+        found = find_missing_triggers(Transaction(connection))
         begun.rollback()
     return found
 
@@ -40,7 +40,7 @@ def after(database, *statements):
 def test_a_trigger_that_was_dropped_is_named(database):
     engine = database.engine.dialect.name
     for table, purgeable in APPEND_ONLY.items():
-        for name in triggers(engine, table, purgeable=purgeable):
+        for name in build_triggers(engine, table, purgeable=purgeable):
             on = f" on {table}" if engine == "postgresql" else ""
             assert after(database, f"drop trigger {name}{on}") == (name,)
 
@@ -85,27 +85,27 @@ def test_a_function_that_refuses_nothing_is_named_with_all_that_call_it(database
 
 @on_postgresql
 def test_a_server_that_forgets_is_named(database):
-    with database.writing() as transaction:
-        assert forgetful_settings(transaction) == ()
+    with database.begin_write() as transaction:
+        assert find_unsafe_settings(transaction) == ()
         transaction.execute(text("set local synchronous_commit = off"))
-        assert forgetful_settings(transaction) == ("synchronous_commit",)
+        assert find_unsafe_settings(transaction) == ("synchronous_commit",)
 
 
 @on_sqlite
 def test_sqlite_is_asserted_elsewhere_and_owned_by_whoever_writes_the_file(database):
-    with database.reading() as transaction:
-        assert forgetful_settings(transaction) == owned_tables(transaction) == ()
+    with database.begin_read() as transaction:
+        assert find_unsafe_settings(transaction) == list_owned_tables(transaction) == ()
 
 
 @pytest.fixture
 def role(database):
     """Make the service's role, and remove it after the test."""
     name = "rollout service"
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         transaction.execute(text(f'create role "{name}"'))
-        grant(transaction, name)
+        grant_privileges(transaction, name)
     yield name
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         transaction.execute(text(f'drop owned by "{name}"'))
         transaction.execute(text(f'drop role "{name}"'))
 
@@ -116,15 +116,15 @@ def become(transaction, role):
 
 @on_postgresql
 def test_the_services_role_owns_nothing_and_can_do_its_work(database, role):
-    with database.writing() as transaction:
-        assert set(owned_tables(transaction)) == set(APPEND_ONLY)
+    with database.begin_write() as transaction:
+        assert set(list_owned_tables(transaction)) == set(APPEND_ONLY)
         become(transaction, role)
-        assert owned_tables(transaction) == ()
+        assert list_owned_tables(transaction) == ()
         rollout = Rollouts(transaction).create("a", salt=bytes(32), at=NOON)
         seen = VersionFirstUsed(at=NOON, by="policy", version="v1")
         Ledger(transaction, rollout).append([seen], after=0)
         transaction.execute(insert(cases).values(row("cases")))
-        with purge.opened(transaction):
+        with purge.open_purge(transaction):
             transaction.execute(delete(cases))
 
 

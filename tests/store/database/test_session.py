@@ -1,4 +1,4 @@
-"""Transactions: whole or not at all, readers see one instant, and what is safe is asserted."""
+"""Transactions: atomic, consistent reads, checked settings."""
 
 from contextlib import suppress
 from datetime import datetime
@@ -7,10 +7,10 @@ import pytest
 from sqlalchemy import func, insert, select, text
 from sqlalchemy.exc import DBAPIError, IntegrityError, StatementError
 
-from rollout.store.database.errors import DatabaseBusy, OutcomeUnknown, UnsafeDatabase
+from rollout.store.database.errors import CommitUnknownError, DatabaseBusyError, UnsafeDatabaseError
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import SQLITE_PRAGMAS, Database
-from rollout.store.tables.append_only import OPEN
+from rollout.store.tables.append_only import OPEN_PURGE
 from rollout.store.tables.tables import rollouts
 from tests.factories import NOON
 from tests.store.databases import on_postgresql
@@ -21,35 +21,35 @@ def create(transaction, name):
 
 
 def names(database):
-    with database.reading() as transaction:
-        return [rollout.name for rollout in Rollouts(transaction).all()]
+    with database.begin_read() as transaction:
+        return [rollout.name for rollout in Rollouts(transaction).list_all()]
 
 
 def test_a_writing_block_that_ends_is_kept(database):
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         create(transaction, "a")
     assert names(database) == ["a"]
 
 
 def test_a_writing_block_that_fails_leaves_nothing(database):
-    with suppress(ZeroDivisionError), database.writing() as transaction:
+    with suppress(ZeroDivisionError), database.begin_write() as transaction:
         create(transaction, "a")
         raise ZeroDivisionError
     assert names(database) == []
 
 
 def test_a_reading_block_cannot_write(database):
-    with pytest.raises(DBAPIError), database.reading() as transaction:
+    with pytest.raises(DBAPIError), database.begin_read() as transaction:
         create(transaction, "a")
     assert names(database) == []
 
 
 def test_a_connection_that_wrote_cannot_write_as_it_reads_and_writes_again_after(database):
     for name in ("a", "b"):
-        with database.writing() as transaction:
+        with database.begin_write() as transaction:
             create(transaction, name)
         for _ in range(2):
-            with pytest.raises(DBAPIError), database.reading() as transaction:
+            with pytest.raises(DBAPIError), database.begin_read() as transaction:
                 create(transaction, "c")
     assert sorted(names(database)) == ["a", "b"]
 
@@ -57,45 +57,45 @@ def test_a_connection_that_wrote_cannot_write_as_it_reads_and_writes_again_after
 @on_postgresql
 def test_what_is_written_is_read_committed_whatever_the_server_prefers(database):
     isolation = text("select current_setting('transaction_isolation')")
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         name = transaction.execute(text("select current_database()")).scalar_one()
         wish = "default_transaction_isolation = 'serializable'"
         transaction.execute(text(f"alter database {name} set {wish}"))
     database.close()  # it holds for connections that are made from now on
     for name in ("a", "b"):  # on a new connection, and after something was read by it
-        with database.writing() as transaction:
+        with database.begin_write() as transaction:
             assert transaction.execute(isolation).scalar_one() == "read committed"
             create(transaction, name)
-        with database.reading() as transaction:
+        with database.begin_read() as transaction:
             assert transaction.execute(isolation).scalar_one() == "repeatable read"
 
 
 def test_a_reading_block_sees_one_instant(database, other):
-    with database.reading() as transaction:
-        assert Rollouts(transaction).all() == ()
-        with other.writing() as writer:
+    with database.begin_read() as transaction:
+        assert Rollouts(transaction).list_all() == ()
+        with other.begin_write() as writer:
             create(writer, "a")
-        assert Rollouts(transaction).all() == ()
+        assert Rollouts(transaction).list_all() == ()
     assert names(database) == ["a"]
 
 
 def test_an_instant_without_zone_never_reaches_a_table(database):
     naive = datetime(2027, 6, 1, 12)  # noqa: DTZ001 - that is the point
     row = {"name": "a", "salt": b"", "created_at": naive}
-    with pytest.raises(StatementError, match="no time zone"), database.writing() as transaction:
+    with pytest.raises(StatementError, match="no time zone"), database.begin_write() as transaction:
         transaction.execute(insert(rollouts).values(row))
 
 
 def test_an_instant_comes_back_as_it_was_in_utc(database):
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         create(transaction, "a")
         assert transaction.execute(select(rollouts.c.created_at)).scalar() == NOON
 
 
 def test_who_waits_too_long_for_a_lock_is_told_that_nothing_was_done(database, other):
-    with database.writing() as holder:
+    with database.begin_write() as holder:
         create(holder, "a")
-        with pytest.raises(DatabaseBusy, match="nothing was done"):
+        with pytest.raises(DatabaseBusyError, match="nothing was done"):
             blocked(other)
 
 
@@ -104,7 +104,7 @@ def blocked(database):
     if database.engine.dialect.name == "sqlite":
         with database.engine.connect() as connection:
             connection.connection.driver_connection.execute("pragma busy_timeout=100")
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         if transaction.engine == "postgresql":
             transaction.execute(text("set local lock_timeout = '100ms'"))
         create(transaction, "a")
@@ -112,7 +112,7 @@ def blocked(database):
 
 @pytest.mark.parametrize("url", ["sqlite://", "sqlite:///:memory:", "mysql://x/y", "rollout.db"])
 def test_a_database_that_could_not_keep_anything_is_refused(url):
-    with pytest.raises(UnsafeDatabase):
+    with pytest.raises(UnsafeDatabaseError):
         Database(url)
 
 
@@ -138,27 +138,27 @@ def test_every_sqlite_connection_keeps_what_it_acknowledges(file):
 def test_a_pooled_connection_that_lost_full_is_not_used(file):
     with file.engine.connect() as connection:
         connection.connection.driver_connection.execute("pragma synchronous=normal")
-    with pytest.raises(UnsafeDatabase, match="synchronous"):
+    with pytest.raises(UnsafeDatabaseError, match="synchronous"):
         names(file)
 
 
 def test_a_connection_whose_commit_failed_is_not_used_again(database):
-    with pytest.raises(IntegrityError), database.writing() as transaction:
-        transaction.execute(text(OPEN))
-    with database.writing() as transaction:
+    with pytest.raises(IntegrityError), database.begin_write() as transaction:
+        transaction.execute(text(OPEN_PURGE))
+    with database.begin_write() as transaction:
         create(transaction, "a")
     assert names(database) == ["a"]
 
 
 @on_postgresql
 def test_after_a_break_while_committing_nobody_knows_what_was_done(database, other):
-    with pytest.raises(OutcomeUnknown, match="ask again"):
+    with pytest.raises(CommitUnknownError, match="retry"):
         write_while_cut(database, other)
     assert names(database) == []
 
 
 def write_while_cut(database, other):
-    with database.writing() as transaction, other.reading() as killer:
+    with database.begin_write() as transaction, other.begin_read() as killer:
         create(transaction, "a")
         process = transaction.execute(select(func.pg_backend_pid())).scalar()
         killer.execute(select(func.pg_terminate_backend(process, 5000)))

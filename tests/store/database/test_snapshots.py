@@ -1,4 +1,4 @@
-"""A filled database is copied only where running the function again would give the same."""
+"""A filled database is copied only if filling it again would give the same."""
 
 from contextlib import ExitStack, closing
 from datetime import timedelta
@@ -20,7 +20,7 @@ SALT = "s"
 @filled_once
 def founded(database, name, at=NOON):
     runs.append(name)
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         return Rollouts(transaction).create(name, salt=32 * SALT.encode(), at=at)
 
 
@@ -50,8 +50,8 @@ def postgresql(tmp_path):
 
 
 def names(database):
-    with database.reading() as transaction:
-        return [found.name for found in Rollouts(transaction).all()]
+    with database.begin_read() as transaction:
+        return [found.name for found in Rollouts(transaction).list_all()]
 
 
 def test_the_second_database_is_a_copy_with_what_was_returned(give):
@@ -76,7 +76,7 @@ def test_an_open_database_reads_what_was_copied_into_it_and_writes_on(give):
     assert names(database) == []
     founded(database, "open")
     assert names(database) == ["open"]
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         Rollouts(transaction).create("later", salt=bytes(32), at=NOON)
     assert sorted(names(database)) == ["later", "open"]
 
@@ -99,7 +99,7 @@ def test_where_a_text_beside_the_function_was_patched_it_runs(give, monkeypatch)
 def test_after_any_other_writing_the_function_runs(give):
     founded(give(), "after")
     database = give()
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         Rollouts(transaction).create("before", salt=bytes(32), at=NOON)
     founded(database, "after")
     assert runs == ["after", "after"]

@@ -1,4 +1,4 @@
-"""Writers of one process take turns in the order in which they came; nobody waits for ever."""
+"""Writers of one process take turns in order of arrival, with a time-out."""
 
 import threading
 import time
@@ -6,8 +6,8 @@ from contextlib import suppress
 
 import pytest
 
-from rollout.store.database.errors import DatabaseBusy
-from rollout.store.database.write_lock import Turns
+from rollout.store.database.errors import DatabaseBusyError
+from rollout.store.database.write_lock import WriteLock
 from tests.store.databases import on_sqlite
 
 
@@ -19,13 +19,13 @@ def started(work, *more):
 
 
 def test_turns_are_given_in_the_order_of_asking():
-    turns, came = Turns(5), []
+    turns, came = WriteLock(5), []
 
     def take(name):
-        with turns.turn():
+        with turns.hold():
             came.append(name)
 
-    with turns.turn():
+    with turns.hold():
         waiting = [started(take, n) for n in range(5)]
     for thread in waiting:
         thread.join()
@@ -33,24 +33,24 @@ def test_turns_are_given_in_the_order_of_asking():
 
 
 def test_who_waits_too_long_is_told_and_holds_up_nobody():
-    turns, came = Turns(0.05), []
+    turns, came = WriteLock(0.05), []
 
     def give_up():
-        with suppress(DatabaseBusy), turns.turn():
+        with suppress(DatabaseBusyError), turns.hold():
             came.append("late")
 
-    with turns.turn():
+    with turns.hold():
         started(give_up).join()
-    with turns.turn():
+    with turns.hold():
         came.append("next")
     assert came == ["next"]
 
 
 def test_an_error_gives_the_turn_back():
-    turns = Turns(0.05)
-    with pytest.raises(OSError, match="disk"), turns.turn():
+    turns = WriteLock(0.05)
+    with pytest.raises(OSError, match="disk"), turns.hold():
         raise OSError("disk")
-    with turns.turn():
+    with turns.hold():
         pass
 
 
@@ -60,14 +60,14 @@ def test_one_who_writes_without_pause_starves_nobody(database):
 
     def without_pause():
         while not over.is_set():
-            with database.writing():
+            with database.begin_write():
                 time.sleep(0.01)
 
     busy = [started(without_pause) for _ in range(3)]
     waited = []
     for _ in range(20):
         began = time.monotonic()
-        with database.writing():
+        with database.begin_write():
             waited.append(time.monotonic() - began)
     over.set()
     for thread in busy:

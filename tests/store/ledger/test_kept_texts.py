@@ -1,4 +1,4 @@
-"""Policies, versions and reports: kept as they came, found again."""
+"""Policies, versions and reports are stored unchanged and found again."""
 
 from dataclasses import replace
 from hashlib import sha256
@@ -7,12 +7,12 @@ import pytest
 from sqlalchemy.exc import IntegrityError
 
 from rollout.store.database.rollouts import Rollouts
-from rollout.store.ledger.policies import Policies
-from rollout.store.ledger.versions import VersionFacts, Versions
-from rollout.store.reports.reports import Report, Reports
+from rollout.store.ledger.policies import PolicyTexts
+from rollout.store.ledger.versions import VersionInfo, VersionStore
+from rollout.store.reports.reports import ReportStore, StoredReport
 from tests.factories import DAY, HOUR, NOON
 
-REPORT = Report(
+REPORT = StoredReport(
     name="week",
     since=NOON,
     until=NOON + 7 * DAY,
@@ -30,7 +30,7 @@ REPORT = Report(
 
 @pytest.fixture
 def transaction(database):
-    with database.writing() as made:
+    with database.begin_write() as made:
         yield made
 
 
@@ -40,66 +40,66 @@ def rollout(transaction):
 
 
 def test_a_policy_is_found_by_the_hash_of_its_text(transaction, rollout):
-    policies = Policies(transaction, rollout)
-    said = policies.keep("rollout: bären\n", by="ana", at=NOON)
+    policies = PolicyTexts(transaction, rollout)
+    said = policies.store_text("rollout: bären\n", by="ana", at=NOON)
     assert said == sha256("rollout: bären\n".encode()).hexdigest()
-    assert policies.keep("rollout: bären\n", by="bo", at=NOON + HOUR) == said
-    assert policies.texts([said, "unknown"]) == {said: "rollout: bären\n"}
-    assert policies.texts([]) == {}
+    assert policies.store_text("rollout: bären\n", by="bo", at=NOON + HOUR) == said
+    assert policies.load_texts([said, "unknown"]) == {said: "rollout: bären\n"}
+    assert policies.load_texts([]) == {}
 
 
 def test_what_is_said_of_a_version_stands_beside_what_was_said_before(transaction, rollout):
-    versions, seen = Versions(transaction, rollout), VersionFacts("v1", "prediction")
-    assert versions.tell(seen, at=NOON)
-    assert not versions.tell(seen, at=NOON + HOUR)
+    versions, seen = VersionStore(transaction, rollout), VersionInfo("v1", "prediction")
+    assert versions.record_info(seen, at=NOON)
+    assert not versions.record_info(seen, at=NOON + HOUR)
     trained = replace(seen, source="ana", trained_until=NOON - DAY, about={"parent": "v0"})
-    assert versions.tell(trained, at=NOON + HOUR)
-    versions.tell(VersionFacts("v0", "import"), at=NOON + DAY)
-    known = versions.all()
+    assert versions.record_info(trained, at=NOON + HOUR)
+    versions.record_info(VersionInfo("v0", "import"), at=NOON + DAY)
+    known = versions.list_all()
     assert list(known) == ["v1", "v0"]
-    assert (known["v1"].first_seen_at, known["v1"].facts) == (NOON, trained)
+    assert (known["v1"].first_seen_at, known["v1"].info) == (NOON, trained)
 
 
 def test_a_report_is_kept_as_it_is_under_its_hash(transaction, rollout):
-    reports = Reports(transaction, rollout)
-    number = reports.seal(REPORT)
+    reports = ReportStore(transaction, rollout)
+    number = reports.store(REPORT)
     assert reports.get(number) == REPORT
     assert reports.get(number).hash == sha256(REPORT.body.encode()).hexdigest()
     assert reports.get(number + 1) is None
 
 
 def test_a_version_is_kept_once(transaction, rollout):
-    reports = Reports(transaction, rollout)
-    reports.seal(REPORT)
+    reports = ReportStore(transaction, rollout)
+    reports.store(REPORT)
     with pytest.raises(IntegrityError):
-        reports.seal(replace(REPORT, body="another"))
+        reports.store(replace(REPORT, body="another"))
 
 
 def test_the_last_version_of_a_span_is_found(transaction, rollout):
-    reports = Reports(transaction, rollout)
-    assert reports.last("week", REPORT.since, REPORT.until) is None
-    reports.seal(REPORT)
+    reports = ReportStore(transaction, rollout)
+    assert reports.find_newest("week", REPORT.since, REPORT.until) is None
+    reports.store(REPORT)
     newer = replace(REPORT, version=2, body="2")
-    number = reports.seal(newer)
-    reports.seal(replace(REPORT, since=NOON + DAY, body="3"))
-    reports.seal(replace(REPORT, name="month", body="4"))
-    assert reports.last("week", REPORT.since, REPORT.until) == (number, newer)
+    number = reports.store(newer)
+    reports.store(replace(REPORT, since=NOON + DAY, body="3"))
+    reports.store(replace(REPORT, name="month", body="4"))
+    assert reports.find_newest("week", REPORT.since, REPORT.until) == (number, newer)
 
 
 def test_reports_are_listed_newest_first_without_their_texts(transaction, rollout):
-    reports = Reports(transaction, rollout)
+    reports = ReportStore(transaction, rollout)
     made = [replace(REPORT, version=n, body=str(n)) for n in (1, 2, 3)]
-    numbers = [reports.seal(one) for one in made]
-    assert [found.id for found in reports.before(limit=2)] == numbers[:0:-1]
-    (first,) = reports.before(numbers[1])
+    numbers = [reports.store(one) for one in made]
+    assert [found.id for found in reports.list_before(limit=2)] == numbers[:0:-1]
+    (first,) = reports.list_before(numbers[1])
     assert (first.version, first.hash, first.due) == (1, made[0].hash, REPORT.due)
-    assert [found.id for found in reports.before(name="week")] == numbers[::-1]
-    assert reports.before(name="month") == []
+    assert [found.id for found in reports.list_before(name="week")] == numbers[::-1]
+    assert reports.list_before(name="month") == []
 
 
 def test_a_report_of_another_rollout_is_not_found(transaction, rollout):
-    number = Reports(transaction, rollout).seal(REPORT)
+    number = ReportStore(transaction, rollout).store(REPORT)
     other = Rollouts(transaction).create("other", salt=bytes(32), at=NOON)
-    assert Reports(transaction, other).get(number) is None
-    assert Reports(transaction, other).before() == []
-    assert Reports(transaction, other).last("week", REPORT.since, REPORT.until) is None
+    assert ReportStore(transaction, other).get(number) is None
+    assert ReportStore(transaction, other).list_before() == []
+    assert ReportStore(transaction, other).find_newest("week", REPORT.since, REPORT.until) is None

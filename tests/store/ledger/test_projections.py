@@ -1,15 +1,15 @@
-"""What follows from the ledger is the ledger's: proposals, incidents, kept scopes."""
+"""Proposals, incidents and stored scopes equal those of the ledger."""
 
 import pytest
 from sqlalchemy import select, text
 
-from rollout.core.scope.projection import fold
+from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger import scopes as kept
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.projections import differences
-from rollout.store.ledger.scopes import Scopes, from_plain, to_plain
+from rollout.store.ledger.projections import find_differences
+from rollout.store.ledger.scopes import StoredScopes, from_plain, to_plain
 from rollout.store.tables.tables import incidents, proposals
 from tests.factories import HOUR, NOON, eventful
 
@@ -18,7 +18,7 @@ EVENTS = tuple(eventful().events)
 
 @pytest.fixture
 def rollout(database):
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         made = Rollouts(transaction).create("bear-alarm", salt=bytes(32), at=NOON)
         for start in range(0, len(EVENTS), 5):
             Ledger(transaction, made).append(EVENTS[start : start + 5], after=start)
@@ -26,8 +26,8 @@ def rollout(database):
 
 
 def wrong(database, rollout):
-    with database.reading() as transaction:
-        return differences(transaction, rollout, Ledger(transaction, rollout).events())
+    with database.begin_read() as transaction:
+        return find_differences(transaction, rollout, Ledger(transaction, rollout).list_events())
 
 
 def test_the_tables_are_what_the_ledger_says(database, rollout):
@@ -35,13 +35,13 @@ def test_the_tables_are_what_the_ledger_says(database, rollout):
 
 
 def test_open_proposals_are_those_of_the_scope(database, rollout):
-    with database.reading() as transaction:
+    with database.begin_read() as transaction:
         rows = transaction.execute(select(proposals).where(proposals.c.state == "open")).all()
-    assert {row.proposal for row in rows} == set(fold(EVENTS).proposals)
+    assert {row.proposal for row in rows} == set(apply_events(EVENTS).proposals)
 
 
 def test_each_way_in_which_a_proposal_ends_is_told_apart(database, rollout):
-    with database.reading() as transaction:
+    with database.begin_read() as transaction:
         rows = transaction.execute(select(proposals)).all()
         seen = transaction.execute(select(incidents.c.acknowledged_by)).scalars().all()
     assert {row.state for row in rows} >= {"applied", "rejected", "expired", "void"}
@@ -59,7 +59,7 @@ def test_each_way_in_which_a_proposal_ends_is_told_apart(database, rollout):
     ],
 )
 def test_a_row_that_the_ledger_does_not_say_is_found(database, rollout, statement):
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         transaction.execute(text(statement))
     assert 1 <= len(wrong(database, rollout)) <= 2
 
@@ -70,35 +70,35 @@ def test_a_row_that_the_ledger_does_not_say_is_found(database, rollout, statemen
 def test_a_scope_is_written_and_read_back_whole():
     scope = Scope()
     for event in EVENTS:
-        scope = fold([event], scope)
+        scope = apply_events([event], scope)
         again = from_plain(Scope, to_plain(scope))
         assert again == scope
-        assert {c: again.holder(c) for c, _ in scope.cells} == {
-            c: scope.holder(c) for c, _ in scope.cells
+        assert {c: again.get_holder(c) for c, _ in scope.cells} == {
+            c: scope.get_holder(c) for c, _ in scope.cells
         }
 
 
 @pytest.fixture
 def every_ten(monkeypatch):
-    monkeypatch.setattr(kept, "EVERY", 10)
+    monkeypatch.setattr(kept, "REVISIONS_BETWEEN", 10)
 
 
 def keep_along(database, rollout):
     """Keep the scopes of a ledger as it grew; return the revisions that were kept."""
     scope, revisions = Scope(), []
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         for event in EVENTS:
-            scope = fold([event], scope)
-            if Scopes(transaction, rollout).keep(scope):
+            scope = apply_events([event], scope)
+            if StoredScopes(transaction, rollout).store_if_due(scope):
                 revisions.append(scope.revision)
     return revisions
 
 
 def test_a_scope_is_kept_every_so_many_revisions(database, rollout, every_ten):
     assert keep_along(database, rollout) == list(range(10, len(EVENTS) + 1, 10))
-    with database.reading() as transaction:
-        newest = Scopes(transaction, rollout).newest()
-    assert newest == fold(EVENTS[: newest.revision])
+    with database.begin_read() as transaction:
+        newest = StoredScopes(transaction, rollout).load_newest()
+    assert newest == apply_events(EVENTS[: newest.revision])
 
 
 def test_the_scope_of_an_instant_is_the_same_with_and_without_kept_ones(
@@ -107,12 +107,12 @@ def test_the_scope_of_an_instant_is_the_same_with_and_without_kept_ones(
     instants = sorted({event.at for event in EVENTS} | {NOON - HOUR, EVENTS[-1].at + HOUR})
 
     def at_all():
-        with database.reading() as transaction:
-            return [Ledger(transaction, rollout).scope_at(at) for at in instants]
+        with database.begin_read() as transaction:
+            return [Ledger(transaction, rollout).load_scope_at(at) for at in instants]
 
     before = at_all()
     keep_along(database, rollout)
     assert at_all() == before
-    with database.writing() as transaction:
-        Scopes(transaction, rollout).forget()
-        assert Scopes(transaction, rollout).newest() == Scope()
+    with database.begin_write() as transaction:
+        StoredScopes(transaction, rollout).delete_all()
+        assert StoredScopes(transaction, rollout).load_newest() == Scope()

@@ -1,11 +1,11 @@
-"""Of many who claim a slot one is given it, until that is done or outlived."""
+"""One of many callers claims a slot, until it is done or stale."""
 
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 from functools import partial
 
 from rollout.store.database.session import Database
-from rollout.store.ledger.tick_slots import Slots
+from rollout.store.ledger.tick_slots import TickSlots
 from tests.factories import MINUTE, NOON
 from tests.store.new_rollouts import rollout
 
@@ -13,9 +13,9 @@ __all__ = ["rollout"]
 
 
 def claim(database, rollout, owner, slot=7, at=NOON):
-    with database.writing() as transaction:
-        slots = Slots(transaction, rollout)
-        return slots.claim(slot, owner=owner, at=at, outlived=5 * MINUTE)
+    with database.begin_write() as transaction:
+        slots = TickSlots(transaction, rollout)
+        return slots.claim(slot, owner=owner, at=at, stale_after=5 * MINUTE)
 
 
 def test_of_many_who_claim_a_slot_one_is_given_it(url, rollout):
@@ -46,9 +46,9 @@ def test_who_broke_off_may_take_up_their_own_slot_at_once(database, rollout):
 
 def test_a_slot_that_is_done_is_nobodys_again(database, rollout):
     claim(database, rollout, "ana")
-    with database.writing() as transaction:
-        slots = Slots(transaction, rollout)
-        assert slots.last_done() is None
-        slots.done(7, at=NOON)
-        assert slots.last_done() == 7
+    with database.begin_write() as transaction:
+        slots = TickSlots(transaction, rollout)
+        assert slots.load_last_done() is None
+        slots.complete(7, at=NOON)
+        assert slots.load_last_done() == 7
     assert not claim(database, rollout, "bo", at=NOON + timedelta(days=9))

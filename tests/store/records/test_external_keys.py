@@ -1,6 +1,6 @@
-"""The keys of some numbers are looked up one by one, however many there are."""
+"""Keys are found by number with one search each, however many there are."""
 
-from rollout.store.records.external_keys import CallerKeys
+from rollout.store.records.external_keys import ExternalKeys
 from tests.store.databases import on_sqlite
 from tests.store.new_rollouts import created
 from tests.store.plans import steps
@@ -8,18 +8,18 @@ from tests.store.plans import steps
 
 def test_numbers_have_the_keys_that_they_were_given_for(database):
     rollout, other = created(database), created(database)
-    with database.writing() as transaction:
-        store = CallerKeys(transaction, rollout)
-        numbers = store.number(["a", "b"]).of
-        theirs = CallerKeys(transaction, other).number(["c"]).of
-        found = store.keys_of({*numbers.values(), *theirs.values(), 999})
+    with database.begin_write() as transaction:
+        store = ExternalKeys(transaction, rollout)
+        numbers = store.assign_ids(["a", "b"]).by_key
+        theirs = ExternalKeys(transaction, other).assign_ids(["c"]).by_key
+        found = store.find_keys({*numbers.values(), *theirs.values(), 999})
     assert found == {number: key for key, number in numbers.items()}
 
 
 @on_sqlite
 def test_no_other_keys_are_read_for_it(database):
     rollout = created(database)
-    with database.reading() as transaction:
-        store = CallerKeys(transaction, rollout)
-        first = steps(transaction, lambda: store.keys_of({1, 2}))[0]
+    with database.begin_read() as transaction:
+        store = ExternalKeys(transaction, rollout)
+        first = steps(transaction, lambda: store.find_keys({1, 2}))[0]
     assert first == "SEARCH external_keys USING INTEGER PRIMARY KEY (rowid=?)"

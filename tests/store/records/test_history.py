@@ -1,4 +1,4 @@
-"""What is stored comes back as the frames that counting reads, and is counted as replay counts."""
+"""Stored records become the frames that counting reads, with the counts of a replay."""
 
 from dataclasses import replace
 
@@ -10,10 +10,10 @@ from polars.testing import assert_frame_equal
 from rollout.core.policy.policy import EvidenceRules
 from rollout.core.records.records import Case, Decision, Outcome, Prediction
 from rollout.store.counting import counter
-from rollout.store.counting.counted_units import Counted
+from rollout.store.counting.counted_units import CountedUnits
 from rollout.store.records.history import StoredHistory
-from rollout.store.records.records import Records
-from rollout.tally.unit_arrays import gather
+from rollout.store.records.records import RecordStore
+from rollout.tally.unit_arrays import build_units
 from tests.factories import DAY, HOUR, MINUTE, NOON
 from tests.store.databases import on_sqlite
 from tests.store.new_rollouts import rollout
@@ -56,14 +56,14 @@ def said(number, *, episodes=False):
 
 def keep(database, rollout, *items):
     """Keep records as if each case had been received when it occurred."""
-    with database.writing() as transaction:
-        return Records(transaction, rollout).keep(items, received_at=NOON)
+    with database.begin_write() as transaction:
+        return RecordStore(transaction, rollout).store(items, received_at=NOON)
 
 
 def history(database, rollout, case_ids=None, levers=("alarm",)):
-    with database.reading() as transaction:
+    with database.begin_read() as transaction:
         stored = StoredHistory(transaction, rollout, levers=levers, attributes=("weather",))
-        return stored.records(case_ids)
+        return stored.load_records(case_ids)
 
 
 def test_an_empty_rollout_is_an_empty_history(database, rollout):
@@ -127,17 +127,17 @@ def test_a_lever_that_was_not_answered_is_none(database, rollout):
 
 def test_a_case_is_found_with_its_whole_episode(database, rollout):
     kept = keep(database, rollout, *(r for n in range(6) for r in said(n, episodes=True)))
-    with database.reading() as transaction:
+    with database.begin_read() as transaction:
         stored = StoredHistory(transaction, rollout, levers=("alarm",))
-        found = stored.with_episodes([kept.case_ids["case-1"]])
+        found = stored.add_episode_cases([kept.case_ids["case-1"]])
     assert found == {kept.case_ids[f"case-{n}"] for n in range(3)}
 
 
 @on_sqlite
 def test_other_episodes_are_not_read_for_it(database, rollout):
-    with database.reading() as transaction:
+    with database.begin_read() as transaction:
         stored = StoredHistory(transaction, rollout, levers=("alarm",))
-        found = steps(transaction, lambda: stored.with_episodes([1]))
+        found = steps(transaction, lambda: stored.add_episode_cases([1]))
     searched = [step.partition("(rollout=? AND ")[2] for step in found if "cases" in step]
     assert searched == ["episode=?)", "case_id=?)"]
 
@@ -159,10 +159,10 @@ def test_a_case_without_an_episode_is_found_with_those_of_its_span(database, rol
         ),
         Case(key="e", site="creek", occurred_at=NOON, window="always", episode="named"),
     )
-    with database.reading() as transaction:
+    with database.begin_read() as transaction:
         stored = StoredHistory(transaction, rollout, levers=("alarm",))
-        found = stored.with_spans([kept.case_ids["a"]], 10 * MINUTE)
-        named = stored.with_spans([kept.case_ids["e"]], 10 * MINUTE)
+        found = stored.add_span_cases([kept.case_ids["a"]], 10 * MINUTE)
+        named = stored.add_span_cases([kept.case_ids["e"]], 10 * MINUTE)
     assert found == {kept.case_ids["a"], kept.case_ids["b"]}
     assert named == set()
 
@@ -176,11 +176,11 @@ def test_what_is_counted_live_gathers_into_the_same_units_as_a_replay(database, 
     frame = resolved(history(database, rollout), policy)
     known = frame.with_columns(definition=pl.lit("d"), attempt=pl.lit(1), band=pl.lit(0))
     for part in (known.filter(pl.col("track") != "gate"), known):
-        with database.writing() as transaction:
-            counter.count(transaction, rollout, part, by_episode=unit == "episode")
-    with database.reading() as transaction:
-        read = Counted(transaction, rollout).frame(after=0, until=2**40)
-    live, replayed = gather(read, policy), gather(frame, policy)
+        with database.begin_write() as transaction:
+            counter.count_units(transaction, rollout, part, by_episode=unit == "episode")
+    with database.begin_read() as transaction:
+        read = CountedUnits(transaction, rollout).load_frame(after=0, until=2**40)
+    live, replayed = build_units(read, policy), build_units(frame, policy)
     assert live.unit_keys == replayed.unit_keys
     assert live.reviewers == replayed.reviewers
     assert live.cells.keys() == replayed.cells.keys()
@@ -189,12 +189,12 @@ def test_what_is_counted_live_gathers_into_the_same_units_as_a_replay(database, 
             one, other = getattr(rows, track), getattr(live.cells[key], track)
             for name in ("slot", "occurred", "reviewer", "day", "unit"):
                 assert np.array_equal(getattr(one, name), getattr(other, name))
-            kinds = [replayed.kinds.kinds[kind] for kind in one.kind]
-            assert kinds == [live.kinds.kinds[kind] for kind in other.kind]
+            kinds = [replayed.unit_classes.classes[kind] for kind in one.unit_class]
+            assert kinds == [live.unit_classes.classes[kind] for kind in other.unit_class]
 
 
 def test_an_empty_count_has_the_columns_that_gathering_reads(database, rollout):
-    with database.reading() as transaction:
-        read = Counted(transaction, rollout).frame(after=0, until=9)
+    with database.begin_read() as transaction:
+        read = CountedUnits(transaction, rollout).load_frame(after=0, until=9)
     assert_frame_equal(read, read.clear())
-    assert gather(read, POLICY).cells == {}
+    assert build_units(read, POLICY).cells == {}

@@ -1,4 +1,4 @@
-"""Records are kept once, in whatever order and however often they come; each item is answered."""
+"""Records are stored once, in any order, with a receipt for each item."""
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -10,18 +10,18 @@ from hypothesis import strategies as st
 from sqlalchemy import select
 
 from rollout.core.records.records import Action, Case, Decision, Heartbeat, Outcome, Prediction
-from rollout.store.records.record_rows import FORMS
-from rollout.store.records.records import NO_CASE_YET, Answer, Records, Verdict
-from rollout.store.records.rejected_records import SetAside
+from rollout.store.records.record_rows import RECORD_SCHEMAS
+from rollout.store.records.records import NO_CASE_YET, RecordReceipt, RecordStatus, RecordStore
+from rollout.store.records.rejected_records import RejectedRecords
 from rollout.store.tables.tables import external_keys
 from tests.factories import DAY, MINUTE, NOON
 from tests.store.new_rollouts import created, rollout
 
 __all__ = ["rollout"]
 
-ACCEPTED = Answer(Verdict.ACCEPTED)
-WAITS = Answer(Verdict.ACCEPTED, NO_CASE_YET)
-DUPLICATE = Answer(Verdict.DUPLICATE)
+ACCEPTED = RecordReceipt(RecordStatus.ACCEPTED)
+WAITS = RecordReceipt(RecordStatus.ACCEPTED, NO_CASE_YET)
+DUPLICATE = RecordReceipt(RecordStatus.DUPLICATE)
 
 CASE = Case(key="a", site="creek", window="day", occurred_at=NOON)
 PREDICTION = Prediction(key="a", version="v1", answers={"alarm": "bear"}, confidence=0.5)
@@ -42,21 +42,21 @@ PAIRS = list(zip(EACH, CHANGED, strict=True))
 
 
 def keep(database, rollout, *items, at=NOON):
-    with database.writing() as transaction:
-        return Records(transaction, rollout).keep(items, received_at=at).answers
+    with database.begin_write() as transaction:
+        return RecordStore(transaction, rollout).store(items, received_at=at).results
 
 
 def aside(database, rollout):
-    with database.reading() as transaction:
-        return [kept.item for kept in SetAside(transaction, rollout).after()]
+    with database.begin_read() as transaction:
+        return [kept.item for kept in RejectedRecords(transaction, rollout).list_after()]
 
 
 def contents(database, rollout):
     """Return every row by table, under the callers' keys instead of our numbers."""
-    with database.reading() as transaction:
+    with database.begin_read() as transaction:
         keys = {row.id: row.key for row in transaction.execute(select(external_keys))}
         found = {}
-        for form in FORMS.values():
+        for form in RECORD_SCHEMAS.values():
             query = select(form.table).where(form.table.c.rollout == rollout.number)
             rows = [row._asdict() for row in transaction.execute(query)]
             found[form.name] = sorted(str(plain_row(row, keys)) for row in rows)
@@ -87,11 +87,11 @@ def test_other_content_under_a_known_key_is_set_aside(database, rollout, record,
     before = contents(database, rollout)
     for _ in range(2):
         (answer,) = keep(database, rollout, other)
-        assert answer.verdict is Verdict.CONFLICT
+        assert answer.status is RecordStatus.CONFLICT
     assert contents(database, rollout) == before
     (item,) = aside(database, rollout)
     assert (item.kind, item.key, item.reason) == (
-        FORMS[type(record)].name,
+        RECORD_SCHEMAS[type(record)].name,
         "a",
         answer.reason,
     )
@@ -116,7 +116,7 @@ SAID = [
 def test_whatever_a_caller_says_differently_is_a_conflict(database, rollout, record, field, value):
     keep(database, rollout, record)
     (answer,) = keep(database, rollout, replace(record, **{field: value}))
-    assert answer.verdict is Verdict.CONFLICT
+    assert answer.status is RecordStatus.CONFLICT
 
 
 @pytest.mark.parametrize(("record", "other"), PAIRS)
@@ -124,7 +124,7 @@ def test_a_correction_stands_beside_what_it_corrects(database, rollout, record, 
     further = replace(other, revision=2)
     answers = keep(database, rollout, CASE, record, further)
     assert answers[-1] == ACCEPTED
-    assert len(contents(database, rollout)[FORMS[type(record)].name]) == 2
+    assert len(contents(database, rollout)[RECORD_SCHEMAS[type(record)].name]) == 2
 
 
 @pytest.mark.parametrize("record", EACH[1:], ids=lambda record: type(record).__name__)
@@ -164,21 +164,21 @@ NAIVE = datetime(2027, 6, 1, 12)  # noqa: DTZ001 - that is the point
         (replace(PREDICTION, confidence=float("nan")), "JSON"),
         (replace(PREDICTION, probabilities={"bear": float("inf")}), "JSON"),
         (replace(PREDICTION, revision=0), "the first is 1"),
-        (replace(PREDICTION, revision=2**31), "is none"),
+        (replace(PREDICTION, revision=2**31), "is invalid"),
     ],
 )
 def test_one_bad_item_is_set_aside_and_its_neighbours_kept(database, rollout, record, says):
     good = replace(CASE, key="good")
     first, bad, last = keep(database, rollout, good, record, replace(good, key="fine"))
     assert (first, last) == (ACCEPTED, ACCEPTED)
-    assert bad.verdict is Verdict.REJECTED
+    assert bad.status is RecordStatus.REJECTED
     assert says in bad.reason
     assert [item.reason for item in aside(database, rollout)] == [bad.reason]
 
 
 def test_a_repeat_within_a_batch_is_a_duplicate_and_a_contradiction_a_conflict(database, rollout):
     answers = keep(database, rollout, CASE, CASE, replace(CASE, site="lake"), PREDICTION)
-    verdicts = [answer.verdict.value for answer in answers]
+    verdicts = [answer.status.value for answer in answers]
     assert verdicts == ["accepted", "duplicate", "conflict", "accepted"]
 
 
@@ -186,7 +186,7 @@ def test_of_many_items_those_that_fit_are_kept_whatever_stands_between_them(data
     bad = [replace(CASE, key=""), replace(CASE, occurred_at=NAIVE), replace(CASE, site="a\0")]
     good = [replace(CASE, key=f"c{n}", site=f"site-{n}") for n in range(4)]
     answers = keep(database, rollout, good[0], *bad, *good[1:], PREDICTION, CASE)
-    verdicts = [answer.verdict.value for answer in answers]
+    verdicts = [answer.status.value for answer in answers]
     assert verdicts == ["accepted", *["rejected"] * 3, *["accepted"] * 5]
     assert len({answer.reason for answer in answers[1:4]}) == 3
     assert keep(database, rollout, *good, PREDICTION, CASE) == (DUPLICATE,) * 6
@@ -208,10 +208,10 @@ def test_rollouts_share_no_records(database, rollout):
 
 def test_a_site_is_heard_once_at_an_instant(database, rollout):
     heard = Heartbeat(site="creek", at=NOON)
-    with database.writing() as transaction:
-        records = Records(transaction, rollout)
+    with database.begin_write() as transaction:
+        records = RecordStore(transaction, rollout)
         beats = [heard, heard, replace(heard, at=NOON + MINUTE), replace(heard, at=NAIVE)]
-        answers = [records.hear(beat, received_at=NOON).verdict.value for beat in beats]
+        answers = [records.store_heartbeat(beat, received_at=NOON).status.value for beat in beats]
     assert answers == ["accepted", "duplicate", "accepted", "rejected"]
 
 
@@ -251,7 +251,7 @@ records = st.one_of(
 
 
 def identity(record):
-    return (type(record), record.key, FORMS[type(record)].key_of(record))
+    return (type(record), record.key, RECORD_SCHEMAS[type(record)].get_key(record))
 
 
 def feed(database, items, cuts):
@@ -309,14 +309,14 @@ def test_two_who_send_the_same_at_once_are_answered_as_if_one_came_first(databas
         sent = [pool.submit(keep, database, rollout, *batch) for _ in range(4)]
         answers = [each.result() for each in sent]
     for item in zip(*answers, strict=True):
-        assert sorted(a.verdict.value for a in item) == ["accepted", *["duplicate"] * 3]
+        assert sorted(a.status.value for a in item) == ["accepted", *["duplicate"] * 3]
 
 
 def test_who_writes_of_a_case_that_another_is_writing_of_waits(database, other, rollout):
     keep(database, rollout, CASE)
     with ThreadPoolExecutor(1) as pool:
-        with database.writing() as transaction:
-            Records(transaction, rollout).keep([PREDICTION], received_at=NOON)
+        with database.begin_write() as transaction:
+            RecordStore(transaction, rollout).store([PREDICTION], received_at=NOON)
             late = pool.submit(keep, other, rollout, PREDICTION)
             with pytest.raises(TimeoutError):
                 late.result(timeout=0.3)
@@ -330,7 +330,7 @@ def test_two_who_contradict_each_other_at_once_both_get_their_answer(database, r
     ]
     with ThreadPoolExecutor(2) as pool:
         answers = list(pool.map(lambda batch: keep(database, rollout, *batch), batches))
-    verdicts = sorted(a.verdict.value for both in answers for a in both)
+    verdicts = sorted(a.status.value for both in answers for a in both)
     assert verdicts == ["accepted"] * 30 + ["conflict"] * 30
     assert len(aside(database, rollout)) == 30
 
@@ -344,7 +344,7 @@ def test_no_two_writers_of_the_same_cases_deadlock(database, rollout):
     ]
     with ThreadPoolExecutor(4) as pool:
         for answers in pool.map(lambda batch: keep(database, rollout, *batch), batches):
-            assert {a.verdict for a in answers} == {Verdict.ACCEPTED}
+            assert {a.status for a in answers} == {RecordStatus.ACCEPTED}
 
 
 def test_times_span_what_is_asked_of_them(database, rollout):

@@ -1,4 +1,4 @@
-"""Deliveries are queued once, taken by one at a time, and settled by whoever has them."""
+"""Deliveries are queued once, taken by one process and settled by it."""
 
 from datetime import timedelta
 from threading import Barrier, Thread
@@ -7,43 +7,50 @@ import pytest
 from sqlalchemy import select
 
 from rollout.store.database.rollouts import Rollouts
-from rollout.store.reports.deliveries import FAILED, SENT, WAITING, Deliveries, Letter, Outbox
+from rollout.store.reports.deliveries import (
+    FAILED,
+    SENT,
+    WAITING,
+    DeliveryStore,
+    NewDelivery,
+    Outbox,
+)
 from rollout.store.reports.report_runs import ReportRuns
 from rollout.store.tables.tables import report_runs
 from tests.factories import DAY, HOUR, MINUTE, NOON
 
 LEASE = 5 * MINUTE
-OPS = Letter(12, "ops", "schedule", "morning report")
+OPS = NewDelivery(12, "ops", "schedule", "morning report")
 
 
 @pytest.fixture
 def rollout(database):
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         return Rollouts(transaction).create("bears", salt=bytes(32), at=NOON)
 
 
 def queue(database, rollout, *letters, at=NOON):
-    with database.writing() as transaction:
-        return [Deliveries(transaction, rollout).queue(letter, at=at) for letter in letters]
+    with database.begin_write() as transaction:
+        return [DeliveryStore(transaction, rollout).add(letter, at=at) for letter in letters]
 
 
 def take(database, at=NOON, but=()):
-    with database.writing() as transaction:
-        return Outbox(transaction).take(at=at, lease=LEASE, but=but)
+    with database.begin_write() as transaction:
+        return Outbox(transaction).take_next(at=at, lease=LEASE, excluded_channels=but)
 
 
 def settle(database, how, taken, **more):
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         return getattr(Outbox(transaction), how)(taken, **more)
 
 
 def listed(database, rollout, **more):
-    with database.reading() as transaction:
-        return Deliveries(transaction, rollout).page(**more)
+    with database.begin_read() as transaction:
+        return DeliveryStore(transaction, rollout).list_page(**more)
 
 
 def letter(channel, report=12):
-    return Letter(report, channel, "schedule", "morning report")
+    return NewDelivery(report, channel, "schedule", "morning report")
 
 
 def test_a_report_is_queued_once_for_a_channel(database, rollout):
@@ -55,7 +62,7 @@ def test_a_report_is_queued_once_for_a_channel(database, rollout):
 def test_what_is_taken_is_counted_and_given_to_nobody_else_for_a_lease(database, other, rollout):
     queue(database, rollout, OPS)
     taken = take(database)
-    assert (taken.rollout, taken.letter, taken.attempts) == ("bears", OPS, 1)
+    assert (taken.rollout, taken.request, taken.attempts) == ("bears", OPS, 1)
     assert take(other, at=NOON + LEASE - MINUTE) is None
     again = take(other, at=NOON + LEASE)
     assert (again.id, again.attempts) == (taken.id, 2)
@@ -65,17 +72,17 @@ def test_who_was_overtaken_settles_nothing(database, other, rollout):
     queue(database, rollout, OPS)
     slow = take(database)
     quick = take(other, at=NOON + LEASE)
-    assert not settle(database, "failed", slow, error="late")
-    assert settle(other, "sent", quick, at=NOON + LEASE)
-    assert not settle(database, "sent", quick, at=NOON + DAY)
-    assert not settle(database, "again", slow, at=NOON + DAY, error="late")
+    assert not settle(database, "record_failed", slow, error="late")
+    assert settle(other, "record_sent", quick, at=NOON + LEASE)
+    assert not settle(database, "record_sent", quick, at=NOON + DAY)
+    assert not settle(database, "retry_later", slow, at=NOON + DAY, error="late")
     (one,) = listed(database, rollout)
     assert (one.state, one.sent_at, one.next_at, one.error) == (SENT, NOON + LEASE, None, "")
 
 
 def test_what_failed_is_due_again_when_it_was_put_off_to(database, rollout):
     queue(database, rollout, OPS)
-    settle(database, "again", take(database), at=NOON + HOUR, error="no answer")
+    settle(database, "retry_later", take(database), at=NOON + HOUR, error="no answer")
     (one,) = listed(database, rollout)
     assert (one.state, one.next_at, one.error) == (WAITING, NOON + HOUR, "no answer")
     assert take(database, at=NOON + HOUR - MINUTE) is None
@@ -85,36 +92,36 @@ def test_what_failed_is_due_again_when_it_was_put_off_to(database, rollout):
 def test_what_is_given_up_is_tried_again_only_when_somebody_says_so(database, rollout):
     queue(database, rollout, OPS)
     taken = take(database)
-    with database.writing() as transaction:
-        assert not Deliveries(transaction, rollout).retry(taken.id, at=NOON), "it is on its way"
-    settle(database, "failed", taken, error="refused")
+    with database.begin_write() as transaction:
+        assert not DeliveryStore(transaction, rollout).retry(taken.id, at=NOON), "it is on its way"
+    settle(database, "record_failed", taken, error="refused")
     assert take(database, at=NOON + 9 * DAY) is None
-    with database.writing() as transaction:
-        own = Deliveries(transaction, rollout)
-        assert own.failed() == 1
+    with database.begin_write() as transaction:
+        own = DeliveryStore(transaction, rollout)
+        assert own.count_failed() == 1
         assert own.retry(taken.id, at=NOON + DAY)
-        assert own.failed() == 0
+        assert own.count_failed() == 0
     assert take(database, at=NOON + DAY).attempts == 1
 
 
 def test_the_oldest_is_first_and_channels_that_are_silent_are_left_alone(database, rollout):
     queue(database, rollout, letter("late"), at=NOON + MINUTE)
     queue(database, rollout, letter("early"))
-    assert take(database, at=NOON + HOUR, but={"early"}).letter.channel == "late"
-    assert take(database, at=NOON + HOUR).letter.channel == "early"
+    assert take(database, at=NOON + HOUR, but={"early"}).request.channel == "late"
+    assert take(database, at=NOON + HOUR).request.channel == "early"
 
 
 def test_pages_are_the_newest_first_and_of_one_rollout(database, rollout):
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         wolves = Rollouts(transaction).create("wolves", salt=bytes(32), at=NOON)
     queue(database, rollout, letter("a"), letter("b"), letter("c"))
     queue(database, wolves, letter("d"))
     first = listed(database, rollout, limit=2)
     rest = listed(database, rollout, before=first[-1].id)
-    assert [one.letter.channel for one in (*first, *rest)] == ["c", "b", "a"]
+    assert [one.request.channel for one in (*first, *rest)] == ["c", "b", "a"]
     assert [one.rollout for one in listed(database, wolves)] == ["wolves"]
-    settle(database, "failed", take(database), error="x")
-    assert [one.letter.channel for one in listed(database, rollout, state=FAILED)] == ["a"]
+    settle(database, "record_failed", take(database), error="x")
+    assert [one.request.channel for one in listed(database, rollout, state=FAILED)] == ["a"]
 
 
 def at_once(*jobs):
@@ -141,19 +148,19 @@ def test_of_many_who_take_at_once_each_gets_another_one(database, other, rollout
 
 
 def claim(database, rollout, mark=7, *, owner="here", at=NOON, what="morning"):
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         runs = ReportRuns(transaction, rollout)
-        return runs.claim(what, mark, owner=owner, at=at, outlived=10 * MINUTE)
+        return runs.claim(what, mark, owner=owner, at=at, stale_after=10 * MINUTE)
 
 
 def done(database, rollout, mark=7, *, owner="here", what="morning"):
-    with database.writing() as transaction:
-        return ReportRuns(transaction, rollout).done(what, mark, owner=owner, at=NOON)
+    with database.begin_write() as transaction:
+        return ReportRuns(transaction, rollout).complete(what, mark, owner=owner, at=NOON)
 
 
 def done_up_to(database, rollout, what="morning"):
-    with database.reading() as transaction:
-        return ReportRuns(transaction, rollout).done_up_to(what)
+    with database.begin_read() as transaction:
+        return ReportRuns(transaction, rollout).load_done_mark(what)
 
 
 def test_of_many_who_claim_a_report_at_once_one_has_it(database, other, rollout):
@@ -184,13 +191,13 @@ def test_what_came_before_is_forgotten_and_names_know_nothing_of_each_other(data
         done(database, rollout, mark)
     assert claim(database, rollout, what="")
     assert done(database, rollout, what="")
-    with database.reading() as transaction:
+    with database.begin_read() as transaction:
         kept = transaction.execute(select(report_runs.c.report_name, report_runs.c.watermark)).all()
     assert sorted(map(tuple, kept)) == [("", 7), ("morning", 9)]
 
 
 def test_a_name_begins_once(database, rollout):
-    with database.writing() as transaction:
-        ReportRuns(transaction, rollout).begin("morning", 5, at=NOON)
-        ReportRuns(transaction, rollout).begin("morning", 5, at=NOON + DAY)
+    with database.begin_write() as transaction:
+        ReportRuns(transaction, rollout).start("morning", 5, at=NOON)
+        ReportRuns(transaction, rollout).start("morning", 5, at=NOON + DAY)
     assert done_up_to(database, rollout) == 5

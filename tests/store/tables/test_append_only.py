@@ -1,4 +1,4 @@
-"""The database itself keeps what was written: proved table by table, on both engines."""
+"""The triggers of append-only tables, table by table on both engines."""
 
 import sqlite3
 from contextlib import closing
@@ -21,9 +21,9 @@ from sqlalchemy import (
 from sqlalchemy.exc import IntegrityError
 
 from rollout.store.counting import purge
-from rollout.store.database.bulk import inserting
-from rollout.store.tables.append_only import APPEND_ONLY, OPEN
-from rollout.store.tables.columns import Instant, Plain
+from rollout.store.database.bulk import build_insert
+from rollout.store.tables.append_only import APPEND_ONLY, OPEN_PURGE
+from rollout.store.tables.columns import InstantType, JsonType
 from rollout.store.tables.tables import metadata
 from tests.factories import NOON
 from tests.store.databases import on_postgresql, on_sqlite
@@ -31,8 +31,8 @@ from tests.store.databases import on_postgresql, on_sqlite
 PURGEABLE = sorted(table for table, purgeable in APPEND_ONLY.items() if purgeable)
 KEPT = sorted(set(APPEND_ONLY) - set(PURGEABLE))
 SAMPLES = {
-    Instant: NOON,
-    Plain: ["plain"],
+    InstantType: NOON,
+    JsonType: ["plain"],
     Text: "text",
     Boolean: True,
     Double: 0.5,
@@ -48,18 +48,18 @@ def row(table):
 
 
 def filled(database, table):
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         transaction.execute(insert(metadata.tables[table]).values(row(table)))
     return metadata.tables[table]
 
 
 def rows(database, table):
-    with database.reading() as transaction:
+    with database.begin_read() as transaction:
         return transaction.execute(select(func.count()).select_from(table)).scalar()
 
 
 def done(database, *statements):
-    with database.writing() as transaction:
+    with database.begin_write() as transaction:
         for statement in statements:
             transaction.execute(statement)
 
@@ -81,25 +81,29 @@ def test_no_row_is_ever_updated_deleted_or_replaced(database, name):
 @pytest.mark.parametrize("name", PURGEABLE)
 def test_a_purge_deletes_records_and_updates_nothing(database, name):
     table = filled(database, name)
-    refused(database, text(OPEN), update(table).values(rollout=2))
-    with database.writing() as transaction, purge.opened(transaction):
+    refused(database, text(OPEN_PURGE), update(table).values(rollout=2))
+    with database.begin_write() as transaction, purge.open_purge(transaction):
         assert transaction.execute(delete(table)).rowcount == 1
     assert rows(database, table) == 0
 
 
 @pytest.mark.parametrize("name", KEPT)
 def test_a_purge_touches_nothing_that_is_kept(database, name):
-    refused(database, text(OPEN), delete(filled(database, name)))
+    refused(database, text(OPEN_PURGE), delete(filled(database, name)))
 
 
 def test_an_opened_purge_cannot_be_committed(database):
-    with pytest.raises(IntegrityError), database.writing() as transaction:
-        transaction.execute(text(OPEN))
+    with pytest.raises(IntegrityError), database.begin_write() as transaction:
+        transaction.execute(text(OPEN_PURGE))
     refused(database, delete(filled(database, "cases")))
 
 
 def test_an_opened_purge_is_seen_by_nobody_else(database, other):
-    with database.writing() as transaction, purge.opened(transaction), other.reading() as reader:
+    with (
+        database.begin_write() as transaction,
+        purge.open_purge(transaction),
+        other.begin_read() as reader,
+    ):
         assert not reader.execute(text("select id from purging")).all()
 
 
@@ -118,8 +122,8 @@ def test_sqlites_own_replace_meets_the_same_refusal(database):
 def test_an_upsert_is_an_update(database):
     for name in APPEND_ONLY:
         table = filled(database, name)
-        with database.writing() as transaction:
-            statement = inserting(transaction.engine, table).values(row(name))
+        with database.begin_write() as transaction:
+            statement = build_insert(transaction.engine, table).values(row(name))
         key = [column.name for column in table.primary_key]
         refused(database, statement.on_conflict_do_update(index_elements=key, set_=row(name)))
 

@@ -1,4 +1,4 @@
-"""Tables and columns as they are named: a later rename is seen here, and needs a migration."""
+"""A snapshot of table and column names: a rename needs a migration."""
 
 from rollout.store.tables.append_only import APPEND_ONLY
 from rollout.store.tables.tables import metadata

@@ -1,0 +1,331 @@
+"""Sentences about a cell's open proposals, next gate, ceiling and missing data."""
+
+import re
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Final
+
+from markupsafe import Markup
+
+from api.console.page.cell_view import (
+    CellContext,
+    CellSentence,
+    describe_missing_approvals,
+    format_sentence,
+    list_open_proposals,
+)
+from api.console.page.figures import (
+    format_bound,
+    format_estimate,
+    format_threshold,
+    get_condition_subject,
+)
+from api.console.page.text import capitalize_first
+from api.console.page.time_format import format_time_span
+from rollout.core.calendar.opening_hours import find_next_change
+from rollout.core.calendar.sites import SHADOW
+from rollout.core.policy.policy import NEVER
+from rollout.core.scope.scope import ENGINE, ProposalState
+from rollout.core.scope.waves import find_wave_hold, find_wave_opening, is_settling
+from rollout.reports.figures.evidence_facts import ConditionFacts, EvidenceFacts
+from rollout.reports.text.formatting import format_count, format_quantity, join_words
+from rollout.tally.slots import find_slot_after, to_instant
+
+
+def describe_open_proposals(context: CellContext) -> Iterator[CellSentence]:
+    """Describe open and approved proposals and what delays them."""
+    for proposal in list_open_proposals(context):
+        if proposal.is_approved:
+            yield from _describe_approved(context, proposal)
+        elif proposal.kind != "renewal":
+            text = format_sentence(
+                "{} since {}. Needs {} until {}.",
+                _describe_met_gate(context, proposal),
+                context.format_time(proposal.raised_at),
+                describe_missing_approvals(proposal),
+                context.format_time(proposal.expires_at),
+            )
+            yield CellSentence("eligible", "note", "Eligible", text)
+
+
+def _describe_met_gate(context: CellContext, proposal: ProposalState) -> str:
+    if proposal.kind == "takeover":
+        acting_version = context.scope.get_holder(context.cell)
+        replaced_text = f" in place of {acting_version}" if acting_version else ""
+        return f"{proposal.version} meets every condition for {proposal.to}{replaced_text}"
+    actor_text = "" if proposal.raised_by == ENGINE else f" (proposed by {proposal.raised_by})"
+    return f"Every condition for {proposal.to} is met{actor_text}"
+
+
+def _describe_approved(context: CellContext, proposal: ProposalState) -> Iterator[CellSentence]:
+    stage_level = (
+        context.policy.stage_ids.index(proposal.to)
+        if proposal.to in context.policy.stage_ids
+        else 0
+    )
+    subject = "Approved" if proposal.kind == "widening" else f"The {proposal.kind} is approved"
+    freeze = context.policy.find_freeze(context.cell, context.at)
+    if freeze is not None:
+        freeze_end = find_next_change(
+            freeze.hours, context.policy.sites_by_id[context.cell.site], context.at
+        )
+        end_text = (
+            "" if freeze_end is None else format_sentence(", {}", context.format_time(freeze_end))
+        )
+        text = format_sentence(
+            "{}. Takes effect after the freeze{} ({}).", subject, end_text, freeze.reason
+        )
+        yield CellSentence("approved", "mute", "Held: freeze", text)
+    elif proposal.kind == "widening" and find_wave_hold(
+        context.scope, context.policy, context.cell, stage_level, context.at
+    ):
+        yield CellSentence(
+            "approved",
+            "mute",
+            "Held: wave",
+            format_sentence("{}. {}", subject, describe_wave(context)),
+        )
+    elif proposal.kind != "renewal" and is_settling(context.scope, context.policy, context.at):
+        yield CellSentence(
+            "approved",
+            "mute",
+            "Held: settling",
+            format_sentence("{}. {}", subject, _describe_settling(context)),
+        )
+    elif context.policy.observe:
+        text = format_sentence("{}. The policy only observes: nothing is applied.", subject)
+        yield CellSentence("approved", "mute", "Held: observing", text)
+    else:
+        tick = context.policy.tick
+        next_tick = to_instant(find_slot_after(context.at + timedelta(microseconds=1), tick), tick)
+        text = format_sentence(
+            "{}. Takes effect with the next tick, {}.", subject, context.format_time(next_tick)
+        )
+        yield CellSentence("approved", "mute", "Approved", text)
+
+
+def describe_wave(context: CellContext) -> Markup:
+    """Describe which sites the cell's wave waits for, and until when."""
+    waves = context.policy.waves
+    assert waves is not None  # noqa: S101 - a wave holds it
+    cells_ahead, opens_at = find_wave_opening(
+        context.scope, context.policy, context.cell, context.at
+    )
+    sites = [cell.site for cell in cells_ahead]
+    names = join_words(sites) if len(sites) < 4 else f"{len(sites)} sites of an earlier wave"
+    verb = "has" if len(sites) == 1 else "have"
+    share_text = "" if waves.share >= 1 else f" {waves.share * 100:g} % of"
+    opening_text = (
+        Markup("")
+        if opens_at is None
+        else format_sentence(": from {}", context.format_time(opens_at))
+    )
+    return format_sentence(
+        "Waits until{} {} {} been {} for {} in the same window{}.",
+        share_text, names, verb, waves.stage, format_time_span(waves.hold), opening_text,
+    )  # fmt: skip
+
+
+def _describe_settling(context: CellContext) -> Markup:
+    waves = context.policy.waves
+    assert waves is not None and waves.at_once is not None  # noqa: S101, PT018 - settling says so
+    recent_cells = [
+        (at, cell_item)
+        for cell_item, at in context.scope.widened_at.items()
+        if context.at - at < waves.settle
+    ]
+    recent_cells.sort(reverse=True)
+    at, cell = recent_cells[waves.at_once - 1]
+    count_text = format_quantity(waves.at_once, "cell settles", "cells settle")
+    return format_sentence(
+        "{} at once at most: after {}, {}.",
+        count_text,
+        str(cell),
+        context.format_time(at + waves.settle),
+    )
+
+
+MAX_SILENCE: Final = timedelta(days=1)  # a case of a day ago has closed, whatever its grace period
+OFF_COURSE_CHANCE: Final = 0.5
+MISSING_REQUIREMENT: Final = re.compile(r"(\d+) of (\d+) (judged units|reviewers|days)")
+
+
+def describe_gate_needs(context: CellContext) -> Iterator[CellSentence]:
+    """Describe what the next gate needs; nothing if a proposal is open."""
+    evidence = context.main_facts
+    if (
+        evidence is None
+        or evidence.gate is None
+        or any(proposal.version == evidence.version for proposal in list_open_proposals(context))
+    ):
+        return
+    gate, policy = evidence.gate, context.policy
+    yield from (
+        _describe_shortage(requirement, evidence)
+        for requirement in gate.lacks
+        if MISSING_REQUIREMENT.fullmatch(requirement)
+    )
+    for condition in gate.conditions:
+        if not condition.met:
+            yield _describe_condition(condition)
+    if evidence.missing > policy.evidence.missing_at_most * evidence.closed:
+        limit = f"{policy.evidence.missing_at_most * 100:g} %"
+        text = format_sentence(
+            "{} of {} cases have no decision ({}, at most {}). This needs reviewers, not time.",
+            format_count(evidence.missing), format_count(evidence.closed),
+            format_estimate("missing", evidence.missing / evidence.closed), limit,
+        )  # fmt: skip
+        yield CellSentence("missing decisions", "mute", "Held: missing decisions", text)
+    if find_wave_hold(
+        context.scope, policy, context.cell, policy.stage_ids.index(gate.to), context.at
+    ):
+        yield CellSentence("wave", "mute", "Held: wave", describe_wave(context))
+
+
+def _describe_shortage(requirement: str, evidence: EvidenceFacts) -> CellSentence:
+    match = MISSING_REQUIREMENT.fullmatch(requirement)
+    assert match is not None  # noqa: S101 - asked before
+    count, needed, unit = int(match[1]), int(match[2]), match[3]
+    missing_count = needed - count
+    if unit == "days":
+        text = (
+            f"Needs {format_quantity(missing_count, 'more day', 'more days')} at this stage"
+            f" ({count} of {needed})."
+        )
+    elif unit == "reviewers":
+        reviewer_text = format_quantity(missing_count, "more reviewer")
+        text = f"Needs decisions of {reviewer_text} ({count} of {needed})."
+    else:
+        decision_text = format_quantity(missing_count, "more blind decision")
+        text = (
+            f"Needs {decision_text} ({format_count(count)} of"
+            f" {format_count(needed)}){_describe_daily_rate(missing_count, evidence.per_day)}."
+        )
+    return CellSentence("too few", "mute", "Held: too few", format_sentence("{}", text))
+
+
+def _describe_daily_rate(missing_count: int, per_day: float | None) -> str:
+    """Format the days needed at the rate of the last two weeks, or ""."""
+    if not per_day:
+        return ""
+    days = max(1, round(missing_count / per_day))
+    return (
+        f", about {format_quantity(days, 'day')} at {per_day:,.0f} a day" if per_day >= 0.5 else ""
+    )
+
+
+def _describe_condition(condition: ConditionFacts) -> CellSentence:
+    facts, subject_text = condition, get_condition_subject(condition.condition)
+    threshold = format_threshold(facts.measure, facts.line)
+    if facts.n == 0:
+        text = format_sentence("No data yet on: {}.", facts.condition)
+        return CellSentence("too few", "mute", "Held: too few", text)
+    if facts.measure == "parity" or facts.bound is None:
+        text = format_sentence(
+            "{}: evidence {:.1f} of {:.1f}.",
+            capitalize_first(facts.condition),
+            facts.log_e,
+            facts.needed,
+        )
+        return CellSentence("below threshold", "mute", "Held: below threshold", text)
+    is_worse = (
+        facts.estimate is not None
+        and (facts.estimate < facts.line) == facts.at_least
+        and facts.estimate != facts.line
+    )
+    if is_worse and (facts.below is None or facts.below > OFF_COURSE_CHANCE):
+        text = format_sentence(
+            "At the current {} ({}), the threshold of {} will probably never be met. "
+            "Look at the divergences.",
+            subject_text, format_estimate(facts.measure, facts.estimate), threshold,
+        )  # fmt: skip
+        return CellSentence("off course", "mute", "Held: off course", text)
+    bound_text = format_bound(facts.measure, facts.bound, facts.line, at_least=facts.at_least)
+    text = format_sentence(
+        "{} is {}; the threshold is {}.{}",
+        capitalize_first(subject_text),
+        bound_text,
+        threshold,
+        _describe_remaining(facts),
+    )
+    return CellSentence("below threshold", "mute", "Held: below threshold", text)
+
+
+def _describe_remaining(facts: ConditionFacts) -> str:
+    if not facts.further:
+        return ""
+    expected_text = limit_text = ""
+    if facts.median is not None and facts.median > facts.further:
+        if facts.ninety is not None and facts.ninety > facts.median:
+            limit_text = f" (90 %: within {format_count(facts.ninety)})"
+        expected_text = f"; expected after {format_count(facts.median)}{limit_text}"
+    return f" Needs at least {format_count(facts.further)} more that agree{expected_text}."
+
+
+def describe_rejection(context: CellContext) -> Iterator[CellSentence]:
+    """Describe the quiet time after a rejection."""
+    evidence = context.main_facts
+    if evidence is None:
+        return
+    quiet_until = context.scope.get_cell_state(context.cell, evidence.version).quiet_until
+    if quiet_until is not None and context.at < quiet_until:
+        text = format_sentence(
+            "A proposal was rejected. The next one is raised after {} at the earliest.",
+            context.format_time(quiet_until),
+        )
+        yield CellSentence("rejected", "mute", "Held: rejected", text)
+
+
+def describe_ceiling(context: CellContext) -> Iterator[CellSentence]:
+    """Describe the ceiling of the policy, and an observing policy."""
+    policy, cell = context.policy, context.cell
+    ceiling_level, trial_end = policy.compute_ceiling(cell, context.at), policy.compute_end(cell)
+    if trial_end != NEVER and context.at >= trial_end:
+        text = format_sentence(
+            "The trial here ended {}. The policy allows at most {}.",
+            context.format_time(trial_end),
+            SHADOW,
+        )
+        yield CellSentence("ceiling", "mute", "At its ceiling", text)
+        return
+    if trial_end != NEVER:
+        text = format_sentence(
+            "The trial here ends {}. Then humans decide everything.",
+            context.format_time(trial_end),
+        )
+        yield CellSentence("", "", "", text)
+    top_level = len(policy.stages)
+    if context.held_level >= ceiling_level and ceiling_level < top_level:
+        window_text = f" by {cell.window}" if len(policy.windows) > 1 else ""
+        text = format_sentence(
+            "The policy allows at most {} here{}.",
+            policy.stage_ids[ceiling_level],
+            window_text,
+        )
+        yield CellSentence("ceiling", "mute", "At its ceiling", text)
+    elif context.held_level == top_level:
+        yield CellSentence("", "", "", Markup("This is the highest stage."))
+    elif policy.find_gate(context.held_level + 1, cell) is None:
+        text = format_sentence(
+            "The policy has no gate to {} here.", policy.stage_ids[context.held_level + 1]
+        )
+        yield CellSentence("", "", "", text)
+
+
+def describe_silence(context: CellContext) -> Iterator[CellSentence]:
+    """Describe missing data: none ever, or none for a day."""
+    last_case = context.summary.last_case
+    if last_case is None:
+        text = (
+            "No case from here has been counted yet. Without data nothing widens."
+            if context.scope.versions
+            else "No version has sent a prediction yet. Without data nothing widens."
+        )
+        yield CellSentence("no data", "mute", "No data", Markup("{}").format(text))
+    elif context.at - last_case > MAX_SILENCE + context.policy.evidence.grace:
+        silence_text = format_sentence(
+            "No case from here for {}; the last counted one is from {}. "
+            "Without data nothing widens.",
+            format_time_span(context.at - last_case), context.format_time(last_case),
+        )  # fmt: skip
+        yield CellSentence("no data", "mute", "No data", silence_text)

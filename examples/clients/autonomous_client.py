@@ -1,0 +1,47 @@
+"""An autonomous client: acts at once where the model decides, and sends the permit.
+
+An audited case also goes to the blind queue; the client does not wait for it. On any error or
+timeout, a human decides.
+"""
+
+from datetime import timedelta
+
+import httpx
+from service import Service, build_action, build_parser, build_question
+
+from rollout.client.clocks import MachineClocks
+from rollout.client.leases import compute_time_left
+
+ACTIONS = {"bear": "siren", "none": "nothing"}
+ACTION_TIME = timedelta(milliseconds=200)  # from the response to the siren
+
+
+def main(arguments: list[str] | None = None, transport: object = None) -> None:
+    """Request an assignment for one picture, and act if the model decides."""
+    parser = build_parser(__doc__)
+    parser.add_argument("--case", required=True, help="your key of the picture")
+    parser.add_argument("--label", required=True, help="the model's answer")
+    options = parser.parse_args(arguments)
+    clocks = MachineClocks()
+    question = build_question(options.site, options.case, options.version, options.label, 0.9)
+    with Service(options.url, options.key, options.rollout, transport) as service:
+        sent_at = clocks.read()  # before the request: the lease starts here
+        try:
+            assignment = service.request_assignment(question)
+        except httpx.HTTPError as error:
+            print(f"{options.case}: a human decides ({error})")
+            return
+        lease = timedelta(seconds=assignment["lease"])
+        time_left = compute_time_left(lease, sent_at, clocks.read(), ACTION_TIME)
+        if assignment["decider"] != "model" or time_left <= timedelta(0):
+            print(f"{options.case}: a human decides ({assignment['reason']})")
+            return
+        action = ACTIONS[options.label]  # sound the siren here
+        service.send(
+            build_action(options.case, action, "model", options.version, assignment["permit"])
+        )
+    print(f"{options.case}: did {action}{', audited' if assignment['audited'] else ''}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""A client without a network by day: at night it fetches the scope and sends its records.
+
+By day it decides by that snapshot for as long as the site's lease, on its own boot clock. After
+that a human decides, or the client takes the charter's action for unanswered cases.
+"""
+
+import json
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from service import Service, build_action, build_parser, build_question
+
+from rollout.client.client import EdgeClient
+from rollout.client.seen_heads import FileHeadStore
+from rollout.core.scope.assignment import CaseQuestion
+from rollout.formats.policy.reader import parse_policy
+
+ACTIONS = {"bear": "siren", "none": "nothing"}
+
+
+def main(arguments: list[str] | None = None, transport: object = None) -> None:
+    """Run one night and the day after it."""
+    parser = build_parser(__doc__)
+    parser.add_argument("--folder", type=Path, required=True, help="for the spool and the head")
+    parser.add_argument("--case", action="append", default=[], help="KEY=LABEL; repeatable")
+    options = parser.parse_args(arguments)
+    spool = options.folder / "spool.ndjson"
+    with Service(options.url, options.key, options.rollout, transport) as service:
+        client = build_client(service, options.site, options.folder)
+        client.renew()  # at night, with a network
+        for case in options.case:  # by day, without one
+            key, _, label = case.partition("=")
+            decide_case(client, spool, key, options.version, label)
+        results = send_spool(service, spool)  # the next night
+    statuses = ", ".join(sorted({result["status"] for result in results}))
+    print(f"sent {len(results)}: {statuses}")
+
+
+def build_client(service: Service, site: str, folder: Path) -> EdgeClient:
+    """Return the client. The ledger head survives a restart, a lease does not."""
+    return EdgeClient(
+        site,
+        fetch_scope=lambda head: service.fetch_scope(
+            site=site, ledger_revision=head.revision, ledger_hash=head.hash
+        ),
+        load_policy=parse_policy,
+        head_store=FileHeadStore(folder / "head.json"),
+    )
+
+
+def decide_case(client: EdgeClient, spool: Path, key: str, version: str, label: str) -> None:
+    """Decide one picture without a network, and spool its records."""
+    at = datetime.now(UTC)
+    assignment = client.decide(CaseQuestion(client.site, at, version, key, confidence=0.9))
+    question = build_question(client.site, key, version, label, 0.9)
+    prediction = {"kind": "prediction", "key": key, "version": version, **question["prediction"]}
+    case = {"kind": "case", "key": key, "site": client.site, "occurred_at": at.isoformat()}
+    items = [case, prediction]
+    if assignment.decider == "model":
+        items.append(build_action(key, ACTIONS[label], "model", version, client.permit))
+    else:
+        items += [build_action(key, rule.action, "person") for rule in assignment.fallbacks]
+    with spool.open("a", encoding="utf-8") as file:
+        file.writelines(json.dumps(item) + "\n" for item in items)
+    print(f"{key}: {assignment.decider} ({assignment.reason})")
+
+
+def send_spool(service: Service, spool: Path) -> list[dict[str, Any]]:
+    """Send the spooled records, then delete the spool; sending twice is safe."""
+    lines = spool.read_text(encoding="utf-8").splitlines() if spool.exists() else []
+    results = service.send_lines(lines)
+    spool.unlink(missing_ok=True)
+    return results
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,70 @@
+"""Options of commands that read recorded files, and readers for them."""
+
+import getpass
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rollout.cli.progress import show_progress
+from rollout.core.records.label_cleaning import CleaningChoice
+from rollout.formats.records.files import RecordPaths
+from rollout.services.replay.replay import ReplayRequest
+from rollout.services.training.cleaning_files import (
+    RecordedFiles,
+    build_file_choices,
+    read_filled_rows,
+    read_recorded_files,
+)
+
+PolicyFile = Annotated[Path, typer.Argument(help="policy file, YAML or JSON", metavar="POLICY")]
+PredictionsFile = Annotated[
+    Path, typer.Option(help="predictions of the model: CSV, JSON lines or Parquet")
+]
+DecisionsFile = Annotated[Path, typer.Option(help="human decisions")]
+CasesFile = Annotated[
+    Path | None, typer.Option("--cases", help="sites, times and attributes of the cases")
+]
+OutcomesFile = Annotated[Path | None, typer.Option(help="outcomes that became known later")]
+ColumnFile = Annotated[
+    Path | None, typer.Option(help="YAML file that maps our column names to yours")
+]
+ColumnMappings = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--map",
+        help="map one column, as predictions.case_key=image; := sets a constant (repeatable)",
+    ),
+]
+TrainingEnds = Annotated[
+    list[str] | None,
+    typer.Option(help="VERSION=TIME: cases up to this time are no evidence for the version"),
+]
+ChoicesFile = Annotated[Path | None, typer.Option(help="list with the column choice filled in")]
+
+
+def read_input_files(
+    policy: Path,
+    predictions: Path,
+    decisions: Path,
+    cases: Path | None,
+    outcomes: Path | None,
+    columns: Path | None,
+    column_mappings: list[str] | None,
+) -> RecordedFiles:
+    """Read a policy and recorded files."""
+    sources = RecordPaths(predictions, decisions, cases, outcomes)
+    request = ReplayRequest(
+        policy, sources, columns=columns, column_mappings=tuple(column_mappings or ())
+    )
+    with show_progress() as report_progress:
+        return read_recorded_files(request, report_progress)
+
+
+def read_choices(file: Path | None, files: RecordedFiles, at: datetime) -> Sequence[CleaningChoice]:
+    """Return the choices of a filled list; empty without a file."""
+    if file is None:
+        return ()
+    return build_file_choices(file, read_filled_rows(file), files, getpass.getuser(), at)

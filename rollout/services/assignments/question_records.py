@@ -1,0 +1,158 @@
+"""Store the cases and predictions that clients send with their questions."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any, Final, Protocol
+
+from rollout import faults
+from rollout.core.records.records import Case, Prediction, SentCase, SentPrediction, to_case
+from rollout.core.scope.assignment import Assignment
+from rollout.formats.records.parse import ItemReader, RejectedItem, SentItem
+from rollout.services.engine.assignment_cache import ClientQuestion
+from rollout.services.engine.command_handler import retry_on_stale_revision
+from rollout.services.engine.rollout_state import RolloutState
+from rollout.services.engine.service import Service
+from rollout.services.engine.window_lookup import WindowLookup
+from rollout.services.records.ingest import store_asked_cases
+from rollout.services.records.record_notes import RecordNotes, add_note
+from rollout.store.database.session import Transaction
+from rollout.store.records.records import RecordStatus
+
+REFUSED_STATUSES: Final = frozenset({RecordStatus.CONFLICT, RecordStatus.REJECTED})
+
+
+class RecordableQuestion(ClientQuestion, Protocol):
+    """A question that may hold a prediction to store."""
+
+    @property
+    def has_prediction(self) -> bool:
+        """Return whether the question holds a prediction."""
+        ...
+
+    def build_records(self) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
+        """Return case and prediction in the form of sent records."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RecordingResult:
+    """Status of a question's records, with the reason."""
+
+    status: str
+    reason: str = ""
+
+
+class RecordConflictError(Exception):
+    """Some cases conflict with stored records: humans must decide them."""
+
+    def __init__(self, keys: frozenset[str]) -> None:
+        self.keys = keys
+
+
+def record_questions(
+    service: Service,
+    state: RolloutState,
+    questions: Sequence[RecordableQuestion],
+    assignments: Sequence[Assignment],
+    conflicting_cases: frozenset[str],
+    now: datetime,
+) -> Sequence[RecordingResult | None]:
+    """Store cases and predictions with their assignments in one transaction.
+
+    Raises:
+        RecordConflictError: cases besides `conflicting_cases` conflict with stored records.
+    """
+    results: list[RecordingResult | None] = [None] * len(questions)
+    pairs: dict[int, tuple[Case, Prediction]] = {}
+    for index, sent_pair in _parse_records(state, questions, now).items():
+        match sent_pair:
+            case (SentCase() as case, SentPrediction() as prediction):
+                pairs[index] = (to_case(case), _add_assignment(prediction, assignments[index]))
+            case _:
+                reason = _join_rejection_reasons(sent_pair)
+                results[index] = RecordingResult(RecordStatus.REJECTED, reason)
+    if not pairs:
+        _check_conflicts(questions, results, conflicting_cases)
+        return results
+
+    def _write_records() -> Sequence[RecordingResult | None]:
+        with service.database.begin_write() as transaction:
+            stored_results = _store_records(transaction, state, pairs, results, now)
+            _check_conflicts(questions, stored_results, conflicting_cases)
+            faults.reach_point("assign.kept")
+        return stored_results
+
+    return retry_on_stale_revision(_write_records)  # an incident may have to be opened
+
+
+def _parse_records(
+    state: RolloutState, questions: Sequence[RecordableQuestion], now: datetime
+) -> dict[int, list[SentItem]]:
+    """Parse the records in questions as if they had been sent alone."""
+    predicted_indexes = [
+        index for index, question in enumerate(questions) if question.has_prediction
+    ]
+    if not predicted_indexes:
+        return {}
+    items = [item for index in predicted_indexes for item in questions[index].build_records()]
+    sent_records = ItemReader(WindowLookup(state.policy).find_window, now).read_body(
+        json.dumps(items).encode()
+    )
+    return {
+        index: sent_records[2 * position : 2 * position + 2]
+        for position, index in enumerate(predicted_indexes)
+    }
+
+
+def _add_assignment(prediction: SentPrediction, assignment: Assignment) -> Prediction:
+    return replace(
+        Prediction(**prediction._asdict()),
+        scope_revision=assignment.revision,
+        decider=assignment.decider,
+        exposure=assignment.exposure,
+        share=assignment.share,
+    )
+
+
+def _store_records(
+    transaction: Transaction,
+    state: RolloutState,
+    pairs: Mapping[int, tuple[Case, Prediction]],
+    results: Sequence[RecordingResult | None],
+    now: datetime,
+) -> list[RecordingResult | None]:
+    cases, predictions = zip(*pairs.values(), strict=True)
+    stored_records = store_asked_cases(transaction, state, cases, predictions, now)
+    stored_results = list(results)
+    case_results, prediction_results = stored_records[: len(pairs)], stored_records[len(pairs) :]
+    prediction_notes = RecordNotes(state.policy)
+    for index, case, prediction in zip(pairs, case_results, prediction_results, strict=True):
+        record_result = (
+            case
+            if case.status in REFUSED_STATUSES
+            else add_note(prediction, prediction_notes.find_note(pairs[index][1]))
+        )
+        stored_results[index] = RecordingResult(record_result.status, record_result.reason)
+    return stored_results
+
+
+def _join_rejection_reasons(sent_records: Sequence[SentItem]) -> str:
+    return "; ".join(item.reason for item in sent_records if isinstance(item, RejectedItem))
+
+
+def _check_conflicts(
+    questions: Sequence[RecordableQuestion],
+    results: Sequence[RecordingResult | None],
+    conflicting_cases: frozenset[str],
+) -> None:
+    """Raise on new conflicts: the assignments are no longer valid then."""
+    question_results = zip(questions, results, strict=True)
+    refused_cases = frozenset(
+        question.key
+        for question, result in question_results
+        if result is not None and result.status in REFUSED_STATUSES
+    )
+    if refused_cases - conflicting_cases:
+        raise RecordConflictError(refused_cases)

@@ -1,0 +1,333 @@
+"""Pages of cases, and all records of one case.
+
+While a caller can still decide a case blind, predictions and everything derived from them are
+hidden: in pages, filters, actions and counts. Exposure is recorded before the answer is returned.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from rollout.core.policy.levers import Lever
+from rollout.core.policy.policy import Policy
+from rollout.core.records.records import Action, Case, Decision, Outcome, Prediction
+from rollout.core.records.reviews import (
+    UnknownCaseError,
+    compute_due_time,
+)
+from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.services.engine.rollout_state import (
+    RolloutState,
+    load_rollout_state,
+)
+from rollout.services.reviews.exposure import find_hidden_cases, record_shown_cases
+from rollout.store.database.session import Database, Transaction
+from rollout.store.records.case_pages import CaseFilter, CasePages, CountedLever
+from rollout.store.records.external_keys import ExternalKeys
+from rollout.store.records.newest_records import NewestRecords
+from rollout.tally.slots import to_instant
+
+__all__ = ["CaseDetails", "CaseFilter", "CasePage", "ListedCase", "find_cases", "load_case_details"]
+
+CASE_EXPOSURE_PAGE, CASES_EXPOSURE_PAGE = "case", "cases"
+CASES_PER_SEARCH = 500  # cases per search if the filter needs checks outside the database
+MAX_SEARCHES = 20  # searches per page; a page may be short and still have a next page
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ListedCase:
+    """A case in a page; `differs` is None and `versions` empty if hidden."""
+
+    number: int
+    key: str
+    site: str
+    window: str
+    occurred_at: datetime
+    received_at: datetime
+    episode: str | None
+    attributes: Mapping[str, str]
+    versions: Sequence[str]
+    differs: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class CasePage:
+    """A page of cases; `next` is its cursor, None on the last page."""
+
+    items: Sequence[ListedCase]
+    next: int | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseCount:
+    """Where a case was counted; `slot` is the time of the counting tick."""
+
+    version: str
+    track: str
+    slot: datetime
+    site: str
+    window: str
+    attempt: int
+    definition: str
+    lever: str
+    predicted: str
+    decided: str
+    reviewer: str | None
+    excluded: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CaseDetails:
+    """One case; `hidden` if the caller may still decide it blind."""
+
+    case: ListedCase
+    hidden: bool
+    waits: str
+    predictions: Sequence[Prediction]
+    decisions: Sequence[Decision]
+    actions: Sequence[Action]
+    outcomes: Sequence[Outcome]
+    counted: Sequence[CaseCount]
+
+
+def find_cases(
+    database: Database,
+    caller: Caller,
+    rollout_name: str,
+    case_filter: CaseFilter,
+    at: datetime,
+    *,
+    before: int | None = None,
+    limit: int = 100,
+) -> CasePage:
+    """Return the matching cases, newest first.
+
+    Cases of sites that the caller may not read are excluded.
+
+    Args:
+        before: cursor of the previous page.
+        limit: maximum number; a page may be shorter and still have a next page.
+
+    Raises:
+        UnknownRolloutError: the caller may not see such a rollout.
+        NotAllowedError: the caller may not read cases.
+    """
+    require_permission(caller, Permission.READ_CASES, rollout_name)
+    with database.begin_read() as transaction:
+        state = load_rollout_state(transaction, rollout_name)
+        case_filter = replace(
+            case_filter, sites=_find_permitted_sites(caller, state, case_filter.sites)
+        )
+        page = _find_page(_CaseReader(transaction, state, caller, at), case_filter, before, limit)
+    shown_keys = [case.key for case in page.items if case.differs is not None]
+    record_shown_cases(database, state, caller, shown_keys, at, page=CASES_EXPOSURE_PAGE)
+    return page
+
+
+def _find_page(
+    case_reader: "_CaseReader", case_filter: CaseFilter, before: int | None, limit: int
+) -> CasePage:
+    """Search until the page is full, without hidden and equivalent answers."""
+    store = CasePages(case_reader.transaction, case_reader.state.rollout)
+    uses_predictions = case_filter.differs or case_filter.version is not None
+    batch_size = min(limit, CASES_PER_SEARCH) if not uses_predictions else CASES_PER_SEARCH
+    cases: list[ListedCase] = []
+    for _ in range(MAX_SEARCHES):
+        rows = store.list_page(case_filter, before=before, limit=batch_size + 1)
+        case_ids = list(rows)[:batch_size]
+        for case in case_reader.load_summaries({case_id: rows[case_id] for case_id in case_ids}):
+            before = case.number
+            if not uses_predictions or (
+                case.differs is not None and (case.differs or not case_filter.differs)
+            ):
+                cases.append(case)
+                if len(cases) == limit:
+                    return CasePage(cases, case.number)
+        if len(rows) <= batch_size:
+            return CasePage(cases, None)
+    return CasePage(cases, before)
+
+
+def _find_permitted_sites(
+    caller: Caller, state: RolloutState, wanted_sites: Collection[str] | None
+) -> Collection[str] | None:
+    """Return the requested sites that are readable; None means all sites."""
+    rollout_name = state.rollout.name
+    if caller.has_permission(Permission.READ_CASES, rollout_name):
+        return wanted_sites
+    readable_sites = {
+        role_assignment.site
+        for role_assignment in caller.role_assignments
+        if role_assignment.site
+        and caller.has_permission(Permission.READ_CASES, rollout_name, role_assignment.site)
+    }
+    return readable_sites if wanted_sites is None else readable_sites & set(wanted_sites)
+
+
+def load_case_details(
+    database: Database, caller: Caller, rollout_name: str, key: str, at: datetime
+) -> CaseDetails:
+    """Return predictions, decisions, actions, outcomes and counts of one case.
+
+    Raises:
+        UnknownCaseError: the caller may not see such a case.
+        UnknownRolloutError: the caller may not see such a rollout.
+        NotAllowedError: the caller may not read cases.
+    """
+    require_permission(caller, Permission.READ_CASES, rollout_name)
+    with database.begin_read() as transaction:
+        state = load_rollout_state(transaction, rollout_name)
+        case_details = _read_case_details(_CaseReader(transaction, state, caller, at), key)
+    if not case_details.hidden:
+        record_shown_cases(database, state, caller, [key], at, page=CASE_EXPOSURE_PAGE)
+    return case_details
+
+
+def _read_case_details(case_reader: "_CaseReader", key: str) -> CaseDetails:
+    store = CasePages(case_reader.transaction, case_reader.state.rollout)
+    case_id = (
+        ExternalKeys(case_reader.transaction, case_reader.state.rollout).find_ids([key]).get(key)
+    )
+    received_at = None if case_id is None else store.find_received_at(case_id)
+    if case_id is None or received_at is None:
+        raise UnknownCaseError(f"no case {key}; send it to `records` first")
+    (case,) = case_reader.load_summaries({case_id: received_at})
+    if not case_reader.caller.has_permission(
+        Permission.READ_CASES, case_reader.state.rollout.name, case.site
+    ):
+        raise UnknownCaseError(f"no case {key}; send it to `records` first")
+    is_hidden = case.differs is None
+    newest = NewestRecords(case_reader.transaction, case_reader.state.rollout)
+    decisions = newest.load_decisions([case_id]).get(case_id, {}).values()
+    counts = store.list_counted(case_id)
+    return CaseDetails(
+        case=case,
+        hidden=is_hidden,
+        waits=_describe_pending(case_reader.state.policy, case, counts, is_hidden=is_hidden),
+        predictions=()
+        if is_hidden
+        else [*newest.load_predictions([case_id]).get(case_id, {}).values()],
+        decisions=[
+            decision
+            for decision in decisions
+            if not is_hidden or decision.reviewer == case_reader.caller.name
+        ],
+        actions=() if is_hidden else store.list_actions(case_id, key),
+        outcomes=() if is_hidden else store.list_outcomes(case_id, key),
+        counted=()
+        if is_hidden
+        else [_build_case_count(case_reader.state.policy, count) for count in counts],
+    )
+
+
+def _describe_pending(
+    policy: Policy, case: ListedCase, counts: Sequence[CountedLever], *, is_hidden: bool
+) -> str:
+    """Describe what the case still needs; "" if it is complete."""
+    if case.site not in policy.sites_by_id:
+        return f"{case.site} is no site of the policy: it is never evidence"
+    if not is_hidden and any(count.track == "gate" for count in counts):
+        return ""
+    closing_text = (
+        f"closes {compute_due_time(policy, case.occurred_at, case.received_at).isoformat()}"
+    )
+    return closing_text if is_hidden or case.versions else f"no prediction yet; {closing_text}"
+
+
+def _build_case_count(policy: Policy, count: CountedLever) -> CaseCount:
+    return CaseCount(
+        version=count.version,
+        track=count.track,
+        slot=to_instant(count.slot, policy.tick),
+        site=count.site,
+        window=count.window,
+        attempt=count.attempt,
+        definition=count.definition,
+        lever=count.lever,
+        predicted=count.predicted,
+        decided=count.decided,
+        reviewer=count.reviewer,
+        excluded=count.excluded,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _CaseReader:
+    """Reads the cases of a rollout for one caller in one transaction."""
+
+    transaction: Transaction
+    state: RolloutState
+    caller: Caller
+    at: datetime
+
+    def load_summaries(self, received_times: Mapping[int, datetime]) -> Sequence[ListedCase]:
+        """Return case summaries without hidden content, in the given order."""
+        newest = NewestRecords(self.transaction, self.state.rollout)
+        cases = newest.load_cases(received_times)
+        keys = [case.key for case in cases.values()]
+        hidden_keys = find_hidden_cases(self.transaction, self.state, self.caller, keys, self.at)
+        predictions, decisions = (
+            newest.load_predictions(received_times),
+            newest.load_decisions(received_times),
+        )
+        return [
+            self._build_summary(
+                case_id,
+                cases[case_id],
+                received_times[case_id],
+                None if cases[case_id].key in hidden_keys else predictions.get(case_id, {}),
+                decisions.get(case_id, {}),
+            )
+            for case_id in received_times
+        ]
+
+    def _build_summary(
+        self,
+        case_id: int,
+        case: Case,
+        received_at: datetime,
+        predictions: Mapping[str, Prediction] | None,
+        decisions: Mapping[str, Decision],
+    ) -> ListedCase:
+        levers = self.state.policy.levers
+        return ListedCase(
+            number=case_id,
+            key=case.key,
+            site=case.site,
+            window=case.window,
+            occurred_at=case.occurred_at,
+            received_at=received_at,
+            episode=case.episode,
+            attributes=case.attributes,
+            versions=() if predictions is None else sorted(predictions),
+            differs=None
+            if predictions is None
+            else _has_divergence(levers, predictions.values(), decisions.values()),
+        )
+
+
+def _has_divergence(
+    levers: Sequence[Lever], predictions: Collection[Prediction], decisions: Collection[Decision]
+) -> bool:
+    """Return whether a prediction and a sure human decision differ."""
+    return any(
+        _is_divergent(lever, prediction.answers.get(lever.id), decision.answers.get(lever.id))
+        for lever in levers
+        for prediction in predictions
+        for decision in decisions
+        if not decision.unsure
+    )
+
+
+def _is_divergent(lever: Lever, model_answer: str | None, human_answer: str | None) -> bool:
+    if human_answer is None or model_answer == human_answer:
+        return False
+    if model_answer is None or lever.number is None:
+        return True
+    try:
+        human_number = float(human_answer)
+        return abs(float(model_answer) - human_number) > lever.number.tolerance.compute_distance(
+            human_number
+        )
+    except ValueError:
+        return True

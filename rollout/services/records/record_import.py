@@ -1,0 +1,205 @@
+"""Import recorded files: store each record once and queue its units.
+
+Imported cases count as received when their record says, or when they occurred. The importer vouches
+for that, and for the times of predictions and decisions.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import datetime
+from itertools import groupby
+from typing import Any
+
+import polars as pl
+
+from rollout.core.records.records import Case, Decision, Outcome, Prediction, Record
+from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
+from rollout.services.engine.unit_counting import queue_cases
+from rollout.services.replay.replay import find_first_predictions
+from rollout.store.database.session import Database, Transaction
+from rollout.store.ledger.versions import VersionInfo, VersionStore
+from rollout.store.records.records import RecordStatus, RecordStore
+from rollout.tally.case_placement import PlacedHistory, place_cases
+from rollout.tally.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX, RecordFrames
+
+CASES_PER_TRANSACTION = 400  # so that other writers don't wait for a whole file
+OTHER_WINDOW = "other"  # of cases outside the policy's windows
+StatusCounts = Mapping[str, Mapping[str, int]]
+
+
+def import_records(
+    database: Database,
+    rollout_name: str,
+    records: RecordFrames,
+    at: datetime,
+    trained_until: Mapping[str, datetime] | None = None,
+) -> StatusCounts:
+    """Store records of files; return the number of each status by kind.
+
+    A repeated import stores nothing and returns `duplicate`. Cases without a time are rejected;
+    their predictions and decisions are stored. `trained_until` is by version the end of its
+    training cases.
+
+    Raises:
+        NoSuchRolloutError: there is no such rollout.
+    """
+    with database.begin_read() as transaction:
+        state = load_rollout_state(transaction, rollout_name)
+    history = place_cases(records, state.policy, state.rollout.salt, trained_until)
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    untimed_count = records.cases["occurred_at"].null_count()
+    if untimed_count:
+        counts["case"][RecordStatus.REJECTED] += untimed_count
+    _record_versions(database, state, _find_first_use(records, history, at), trained_until or {})
+    by_case = _group_by_case(records, history)
+    keys = sorted(by_case, key=lambda key: _sort_key(by_case[key]))
+    for start in range(0, len(keys), CASES_PER_TRANSACTION):
+        batch = [
+            record for key in keys[start : start + CASES_PER_TRANSACTION] for record in by_case[key]
+        ]
+        with database.begin_write() as transaction:
+            _store_batch(
+                transaction, load_rollout_state(transaction, rollout_name), batch, at, counts
+            )
+    return counts
+
+
+def _find_first_use(
+    records: RecordFrames, history: PlacedHistory, at: datetime
+) -> Mapping[str, datetime]:
+    """Return the first use of each version, also by predictions without case."""
+    predictions_without_case = records.predictions.join(records.cases, on="case_key", how="anti")
+    first_predictions = predictions_without_case.group_by("version").agg(
+        at=pl.col("at").fill_null(at).min()
+    )
+    first_use = find_first_predictions(records, history)
+    for version, predicted_at in first_predictions.iter_rows():
+        first_use[version] = min(predicted_at, first_use.get(version, predicted_at))
+    return first_use
+
+
+def _sort_key(items: Sequence[tuple[datetime | None, Record]]) -> tuple[bool, datetime | None, str]:
+    received_at, record = items[0]
+    return (
+        (received_at is None, received_at, record.key) if received_at else (True, None, record.key)
+    )
+
+
+def _record_versions(
+    database: Database,
+    state: RolloutState,
+    first_use: Mapping[str, datetime],
+    trained_until: Mapping[str, datetime],
+) -> None:
+    """Store each version's first use and the end of its training cases."""
+    with database.begin_write() as transaction:
+        versions = VersionStore(transaction, state.rollout)
+        known_versions = versions.list_all()
+        for version, first_used_at in first_use.items():
+            if version not in known_versions or version in trained_until:
+                facts = VersionInfo(version, "import", trained_until.get(version))
+                versions.record_info(facts, at=first_used_at)
+
+
+def _store_batch(
+    transaction: Transaction,
+    state: RolloutState,
+    batch: Sequence[tuple[datetime | None, Record]],
+    at: datetime,
+    counts: dict[str, Counter[str]],
+) -> None:
+    store = RecordStore(transaction, state.rollout)
+    case_ids: set[int] = set()
+    for received_at, group in groupby(
+        sorted(batch, key=lambda item: (item[0] is None, item[0] or at)), key=lambda item: item[0]
+    ):
+        items = [record for _, record in group]
+        stored_batch = store.store(items, received_at=received_at or at)
+        for record, record_result in zip(items, stored_batch.results, strict=True):
+            counts[type(record).__name__.lower()][record_result.status] += 1
+            if record_result.status == RecordStatus.ACCEPTED:
+                case_ids.add(stored_batch.case_ids[record.key])
+    queue_cases(transaction, state, case_ids, at)
+
+
+def _group_by_case(
+    records: RecordFrames, history: PlacedHistory
+) -> dict[str, list[tuple[datetime | None, Record]]]:
+    """Return each case's records and times of receipt, the case first."""
+    records_by_case: dict[str, list[tuple[datetime | None, Record]]] = defaultdict(list)
+    for received_at, record in _iterate_records(records, history):
+        records_by_case[record.key].append((received_at, record))
+    return records_by_case
+
+
+def _iterate_records(
+    records: RecordFrames, history: PlacedHistory
+) -> Iterator[tuple[datetime | None, Record]]:
+    placement = history.cases.select("case_key", "window", unit="unit")
+    timed_cases = records.cases.filter(pl.col("occurred_at").is_not_null())
+    rows = timed_cases.join(placement, on="case_key", how="left", maintain_order="left").to_dicts()
+    occurred_times = {row["case_key"]: row["occurred_at"] for row in rows}
+    for row in rows:
+        yield row["received_at"] or row["occurred_at"], _build_case(row)
+    for row in records.predictions.to_dicts():
+        yield None, _build_prediction(row)
+    for row in records.decisions.to_dicts():
+        yield None, _build_decision(row, occurred_times.get(row["case_key"]))
+    for row in records.outcomes.to_dicts():
+        at = row["at"] or occurred_times.get(row["case_key"])
+        if at is not None:
+            yield (
+                None,
+                Outcome(
+                    key=row["case_key"], at=at, answers=_extract_answers(row), harm=row["harm"]
+                ),
+            )
+
+
+def _build_case(row: Mapping[str, Any]) -> Case:
+    unit = row["unit"]
+    is_spanned = row["episode"] is None and unit not in {None, row["case_key"]}
+    attributes = {
+        column.removeprefix(ATTRIBUTE_PREFIX): value
+        for column, value in row.items()
+        if column.startswith(ATTRIBUTE_PREFIX) and value is not None
+    }
+    return Case(
+        key=row["case_key"],
+        site=row["site"],
+        occurred_at=row["occurred_at"],
+        window=row["window"] or OTHER_WINDOW,
+        episode=unit if is_spanned else row["episode"],
+        attributes=attributes,
+    )
+
+
+def _build_prediction(row: Mapping[str, Any]) -> Prediction:
+    columns = ("version", "confidence", "latency_ms", "error", "at")
+    return Prediction(
+        key=row["case_key"],
+        answers=_extract_answers(row),
+        **{column: row[column] for column in columns},
+    )
+
+
+def _build_decision(row: Mapping[str, Any], occurred_at: datetime | None) -> Decision:
+    return Decision(
+        key=row["case_key"],
+        reviewer=row["reviewer"],
+        answers=_extract_answers(row),
+        claims=row["exposure"],
+        exposure=row["exposure"],  # decided elsewhere: only the claim is known
+        unsure=bool(row["unsure"]),
+        started_at=row["started_at"],
+        submitted_at=row["at"] or occurred_at,
+        seat=row["seat"],
+    )
+
+
+def _extract_answers(row: Mapping[str, Any]) -> dict[str, str | None]:
+    return {
+        column.removeprefix(VALUE_PREFIX): value
+        for column, value in row.items()
+        if column.startswith(VALUE_PREFIX)
+    }

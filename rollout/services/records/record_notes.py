@@ -1,0 +1,85 @@
+"""Notes on accepted records that may not count as the sender expects."""
+
+import json
+from collections.abc import Mapping, Sequence
+
+from rollout.core.policy.policy import Policy
+from rollout.core.records.records import (
+    CASE_TYPES,
+    Action,
+    AnyRecord,
+    Case,
+    Decision,
+    Outcome,
+    Prediction,
+)
+from rollout.store.records.records import RecordReceipt, RecordStatus, StoredBatch
+
+
+def add_note(record_result: RecordReceipt, note: str) -> RecordReceipt:
+    """Return a receipt with a note added to its reason."""
+    return RecordReceipt(
+        record_result.status, "; ".join(filter(None, [record_result.reason, note]))
+    )
+
+
+class RecordNotes:
+    """Notes on accepted records, under one policy."""
+
+    def __init__(self, policy: Policy) -> None:
+        self._sites = policy.sites_by_id
+        self._labels_by_lever = {
+            lever.id: None if lever.number is not None else frozenset({*lever.labels, None})
+            for lever in policy.levers
+        }
+
+    def add_notes(
+        self, records: Sequence[AnyRecord], stored_batch: StoredBatch
+    ) -> Sequence[RecordReceipt]:
+        """Return the batch's receipts, with notes on accepted records."""
+        if not self._has_notes(stored_batch):
+            return stored_batch.results
+        record_results = zip(records, stored_batch.results, strict=True)
+        return [
+            add_note(record_result, self.find_note(record))
+            if record_result.status is RecordStatus.ACCEPTED
+            else record_result
+            for record, record_result in record_results
+        ]
+
+    def _has_notes(self, stored_batch: StoredBatch) -> bool:
+        """Return whether any accepted record needs a note; most batches have none.
+
+        Equal answers are checked once.
+        """
+        sites = {site for _, site in stored_batch.list_accepted(Case, "site")}
+        if not sites <= self._sites.keys():
+            return True
+        answer_rows = (
+            stored_batch.list_accepted(record_type, "answers")
+            for record_type in (Prediction, Decision, Outcome)
+        )
+        answer_texts = {answers for rows in answer_rows for _, answers in rows}
+        return any(self._list_unknown_answers(json.loads(answers)) for answers in answer_texts)
+
+    def find_note(self, record: AnyRecord) -> str:
+        """Return the note on an accepted record, or ""."""
+        if isinstance(record, CASE_TYPES):
+            if record.site in self._sites:
+                return ""
+            return f"{record.site} is no site of the policy: kept, never evidence"
+        return (
+            ""
+            if isinstance(record, Action)
+            else "; ".join(self._list_unknown_answers(record.answers))
+        )
+
+    def _list_unknown_answers(self, answers: Mapping[str, str | None]) -> list[str]:
+        notes = []
+        for lever, answer in answers.items():
+            labels = self._labels_by_lever.get(lever, ())
+            if labels == ():
+                notes.append(f"the policy has no lever {lever}: kept, not counted")
+            elif labels is not None and answer not in labels:
+                notes.append(f"{answer} is no label of {lever}: kept, counts as a disagreement")
+        return notes

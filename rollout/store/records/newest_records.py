@@ -1,0 +1,83 @@
+"""The newest records of some cases, for pages that show a case."""
+
+from collections.abc import Collection, Mapping, Sequence
+from datetime import datetime
+from typing import Any, TypeVar
+
+from sqlalchemy import Row, Table, select
+
+from rollout.core.records.records import Case, Decision, Prediction
+from rollout.store.database.rollouts import Rollout, match_cases
+from rollout.store.database.session import Transaction
+from rollout.store.records.external_keys import EPISODE, ExternalKeys
+from rollout.store.records.record_rows import parse_record
+from rollout.store.tables.tables import cases, decisions, predictions
+
+RecordT = TypeVar("RecordT", Prediction, Decision)
+
+
+class NewestRecords:
+    """The newest records of one rollout's cases, by case number."""
+
+    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
+        self._transaction = transaction
+        self._rollout = rollout
+
+    def load_cases(self, case_ids: Collection[int]) -> Mapping[int, Case]:
+        """Return the cases that exist."""
+        rows = {row.case_id: row for row in self._load_rows(cases, case_ids)}
+        keys = self._load_keys(rows)
+        episode_ids = {row.episode for row in rows.values() if row.episode is not None}
+        episodes = ExternalKeys(self._transaction, self._rollout, EPISODE).find_keys(episode_ids)
+        cases_by_id = {}
+        for number, row in rows.items():
+            case = parse_record(Case, row, key=keys[number], episode=episodes.get(row.episode))
+            assert isinstance(case, Case)  # noqa: S101 - for the type checker
+            cases_by_id[number] = case
+        return cases_by_id
+
+    def load_received_times(self, case_ids: Collection[int]) -> Mapping[int, datetime]:
+        """Return when the newest revision of each case was received."""
+        return {row.case_id: row.received_at for row in self._load_rows(cases, case_ids)}
+
+    def load_revisions(self, case_ids: Collection[int]) -> set[tuple[int, int]]:
+        """Return (case, revision) of all stored revisions."""
+        return {(row.case_id, row.revision) for row in self._load_rows(cases, case_ids)}
+
+    def load_predictions(self, case_ids: Collection[int]) -> Mapping[int, Mapping[str, Prediction]]:
+        """Return the predictions by case and version."""
+        return self._load_by(Prediction, predictions, "version", case_ids)
+
+    def load_decisions(self, case_ids: Collection[int]) -> Mapping[int, Mapping[str, Decision]]:
+        """Return the decisions by case and reviewer."""
+        return self._load_by(Decision, decisions, "reviewer", case_ids)
+
+    def _load_by(
+        self, kind: type[RecordT], table: Table, column: str, case_ids: Collection[int]
+    ) -> Mapping[int, Mapping[str, RecordT]]:
+        rows = self._load_rows(table, case_ids)
+        keys = self._load_keys({row.case_id for row in rows})
+        records: dict[int, dict[str, RecordT]] = {}
+        for row in rows:  # ordered by revision: the newest stays
+            record = parse_record(kind, row, key=keys[row.case_id])
+            assert isinstance(record, kind)  # noqa: S101 - for the type checker
+            previous = records.setdefault(row.case_id, {}).get(getattr(row, column))
+            if not _is_from_review(previous) or _is_from_review(record):
+                records[row.case_id][getattr(row, column)] = record
+        return records
+
+    def _load_rows(self, table: Table, case_ids: Collection[int]) -> Sequence[Row[Any]]:
+        if not case_ids:
+            return []
+        query = select(table).where(
+            *match_cases(self._transaction, self._rollout, table, case_ids),
+        )
+        return self._transaction.execute(query.order_by(table.c.revision)).all()
+
+    def _load_keys(self, case_ids: Collection[int]) -> Mapping[int, str]:
+        return ExternalKeys(self._transaction, self._rollout).find_keys(case_ids)
+
+
+def _is_from_review(record: Prediction | Decision | None) -> bool:
+    """Return whether this is a decision from a review task."""
+    return isinstance(record, Decision) and record.review is not None

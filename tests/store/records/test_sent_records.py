@@ -1,0 +1,283 @@
+"""Sent tuples are stored like their records; batches lose no row."""
+
+import json
+from dataclasses import fields, replace
+from datetime import date, datetime, timedelta, timezone
+from itertools import count
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from sqlalchemy import func, select, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from rollout.core.records.records import (
+    Action,
+    Case,
+    Decision,
+    Outcome,
+    Prediction,
+    SentCase,
+    SentDecision,
+    SentPrediction,
+    to_record,
+)
+from rollout.formats.records.parse import ItemReader
+from rollout.store.database.bulk import ROWS_PER_STATEMENT, encode_array, insert_columns
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.records.record_rows import RECORD_SCHEMAS, SCHEMA_BY_TYPE
+from rollout.store.records.records import RecordStatus, RecordStore
+from rollout.store.tables.tables import cases, heartbeats
+from tests.factories import NOON
+from tests.store.databases import on_postgresql
+
+NAMES = (f"sent-{number}" for number in count(1))
+READER = ItemReader(lambda *_: "day", NOON)
+
+letters = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
+names = st.text(letters, min_size=1, max_size=200)
+texts = st.dictionaries(names, names, max_size=6)
+answers = st.dictionaries(names, names | st.none(), min_size=1, max_size=6)
+instants = st.datetimes(
+    datetime(1990, 1, 1),  # noqa: DTZ001 - its zone is drawn beside it
+    datetime(2026, 1, 1),  # noqa: DTZ001
+    timezones=st.sampled_from([timezone(timedelta(hours=h)) for h in (-5, 0, 2)]),
+)
+times = instants.map(datetime.isoformat)
+shares = st.floats(0, 1)
+
+
+def an_item(kind, **more):
+    return st.fixed_dictionaries({"kind": st.just(kind), "key": names}, optional=more)
+
+
+items = st.one_of(
+    an_item("case", episode=st.none() | names, attributes=texts, media=texts).flatmap(
+        lambda item: st.builds(lambda **more: item | more, site=names, occurred_at=times)
+    ),
+    an_item(
+        "prediction",
+        confidence=st.none() | shares,
+        probabilities=st.none() | st.dictionaries(names, shares, max_size=3),
+        latency_ms=st.none() | st.floats(0, 1e6),
+        error=st.none() | names,
+        at=st.none() | times,
+        revision=st.integers(1, 9),
+    ).flatmap(lambda item: st.builds(lambda **more: item | more, version=names, answers=answers)),
+    an_item(
+        "decision",
+        unsure=st.booleans(),
+        exposure=st.sampled_from(["blind", "assisted", "revealed", "unknown"]),
+        started_at=st.none() | times,
+        submitted_at=st.none() | times,
+        note=st.none() | names,
+    ).flatmap(lambda item: st.builds(lambda **more: item | more, reviewer=names, answers=answers)),
+)
+
+
+def read(item):
+    (found,) = READER.read_body(json.dumps([item]).encode())
+    return found
+
+
+@pytest.mark.parametrize(
+    ("light", "record"),
+    [(SentCase, Case), (SentPrediction, Prediction), (SentDecision, Decision)],
+)
+def test_a_light_record_has_the_fields_of_its_record(light, record):
+    assert sorted(light._fields) == sorted(field.name for field in fields(record))
+
+
+@given(items)
+def test_a_light_record_is_stored_as_its_record_is(item):
+    light = read(item)
+    record = to_record(light)
+    assert type(light) is not type(record)
+    assert SCHEMA_BY_TYPE[type(light)] is SCHEMA_BY_TYPE[type(record)]
+    form = SCHEMA_BY_TYPE[type(record)]
+    one, other = form.build_columns([light]), form.build_columns([record])
+    assert {name: list(cells) for name, cells in one.items()} == {
+        name: list(cells) for name, cells in other.items()
+    }
+    assert form.compute_hashes(one) == form.compute_hashes(other)
+    assert all(
+        getattr(light, field.name) == getattr(record, field.name) for field in fields(record)
+    )
+
+
+@given(st.lists(items, min_size=1, max_size=6))
+def test_a_batch_is_stored_as_each_of_its_records_alone(batch):
+    light = [read(item) for item in batch]
+    for kind in set(map(type, light)):
+        form, some = SCHEMA_BY_TYPE[kind], [record for record in light if type(record) is kind]
+        together, alone = (
+            form.build_columns(some),
+            [form.build_columns([record]) for record in some],
+        )
+        for name, cells in together.items():
+            assert list(cells) == [one[name][0] for one in alone]
+        assert form.compute_hashes(together) == [form.compute_hashes(one)[0] for one in alone]
+
+
+def test_numbers_that_are_equal_and_written_otherwise_have_their_own_hashes():
+    form = RECORD_SCHEMAS[Prediction]
+    said = Prediction(key="a", version="v1", answers={}, confidence=0.0)
+    batch = [said, replace(said, confidence=-0.0), replace(said, confidence=0), said]
+    assert [
+        form.compute_hashes(form.build_columns([one]))[0] for one in batch
+    ] == form.compute_hashes(form.build_columns(batch))
+    assert len(set(form.compute_hashes(form.build_columns(batch)))) == 3
+
+
+HASHES = [
+    (Case(key="a", site="creek", window="day", occurred_at=NOON), "d48b03d816ee6a9a"),
+    (
+        Case(
+            key="a",
+            site="ö",
+            window="day",
+            occurred_at=NOON,
+            episode="e",
+            attributes={"b": "1", "a": "2"},
+            media={"m": "n"},
+        ),
+        "c4aad93993c9fc8f",
+    ),
+    (
+        Prediction(key="a", version="v1", answers={"alarm": "bear"}, confidence=0.5),
+        "35ad1fc9336be8cd",
+    ),
+    (
+        Prediction(
+            key="a",
+            version="v1",
+            answers={"alarm": "bär", "speed": None},
+            confidence=1.0,
+            probabilities={"bear": 0.1},
+            latency_ms=3.5,
+            error='it\'s "off"',
+            at=NOON,
+        ),
+        "b2d675baecb6b7c8",
+    ),
+    (
+        Decision(key="a", reviewer="ana", answers={"alarm": "none"}, exposure="blind"),
+        "aed4a679876ab98d",
+    ),
+    (
+        Decision(
+            key="a",
+            reviewer="ana",
+            answers={},
+            exposure="blind",
+            unsure=True,
+            claims="blind",
+            started_at=NOON,
+            submitted_at=NOON,
+            note="fog\n",
+        ),
+        "478efcd0ed50e092",
+    ),
+    (
+        Action(key="a", lever="alarm", action="siren", by="model", at=NOON, permission="x"),
+        "a8afcd458f8c015f",
+    ),
+    (Outcome(key="a", at=NOON, harm="sheep"), "0ad99b5d056c86ed"),
+]
+
+
+@pytest.mark.parametrize(("record", "begins"), HASHES)
+@pytest.mark.parametrize("beside", [0, 1, 5])
+def test_a_hash_is_the_one_that_databases_have_since_long(record, begins, beside):
+    form = SCHEMA_BY_TYPE[type(record)]
+    others = [replace(record, key="other", revision=2), *(other for other, _ in HASHES)]
+    batch = [record, *(other for other in others if type(other) is type(record))][: beside + 1]
+    first, *_ = form.compute_hashes(form.build_columns(batch))
+    assert first.hex().startswith(begins)
+
+
+@given(items)
+def test_a_light_record_says_what_was_sent(item):
+    light = read(item)
+    for name in item.keys() - {"kind"}:
+        said = getattr(light, name)
+        assert (said.isoformat() if isinstance(said, datetime) else said) == item[name]
+
+
+ODD = ["a", 'q"', "\\", "\\x", ",", "{", "}", "null", "NULL", "", " a ", "é\n\t"]
+LISTS = [
+    ("text", ODD),
+    ("text", [*ODD, None]),
+    ("text", ["same"] * 3),
+    ("bytea", [b"", b"\\\x00\xff", bytes(32)]),
+    ("double precision", [1.5, -0.0, 0.0, 1e300, 5e-324, None]),
+    ("double precision", [0.0, -0.0, 0.0]),
+    ("double precision", [1, 2.5]),
+    ("bigint", [1, -(2**63), None]),
+    ("bigint", [7] * 3),
+    ("boolean", [True, None, False]),
+]
+
+
+@on_postgresql
+@pytest.mark.parametrize(("kind", "values"), LISTS)
+def test_an_array_is_read_back_as_its_values(database, kind, values):
+    written = encode_array(values)
+    assert isinstance(written, str)
+    query = text(f"select * from unnest(cast(:given as {kind}[]))")  # noqa: S608 - kinds of ours
+    with database.begin_read() as transaction:
+        found = [row[0] for row in transaction.execute(query, {"given": written})]
+    assert str(found) == str(
+        [float(v) if v == 1 else v for v in values] if 2.5 in values else values
+    )
+
+
+@pytest.mark.parametrize("values", [[], [None], ["a", 1], [object], [[1]], [date(2027, 1, 1)]])
+def test_an_array_of_other_values_is_left_to_the_driver(values):
+    assert encode_array(values) == values
+
+
+@on_postgresql
+def test_a_text_that_can_not_be_stored_is_refused_and_not_parted(database):
+    columns = {"rollout": [1, 1], "site": ["a\0b", "c"], "at": [1, 1], "received_at": [1, 1]}
+    with pytest.raises(DBAPIError), database.begin_write() as transaction:
+        insert_columns(transaction, heartbeats, columns)
+
+
+def test_what_came_light_is_a_duplicate_of_its_record(database):
+    sent = [
+        {"kind": "case", "key": "a", "site": "creek", "occurred_at": "2026-01-01T00:00+02:00"},
+        {"kind": "prediction", "key": "a", "version": "v1", "answers": {"alarm": "bear"}},
+        {"kind": "decision", "key": "a", "reviewer": "ana", "answers": {"alarm": "none"}},
+    ]
+    light = [read(item) for item in sent]
+    with database.begin_write() as transaction:
+        rollout = Rollouts(transaction).create(next(NAMES), salt=bytes(32), at=NOON)
+        store = RecordStore(transaction, rollout)
+        first = store.store(light, received_at=NOON)
+        again = store.store([to_record(item) for item in light], received_at=NOON)
+    assert {answer.status for answer in first.results} == {RecordStatus.ACCEPTED}
+    assert {answer.status for answer in again.results} == {RecordStatus.DUPLICATE}
+
+
+@pytest.mark.parametrize(
+    "number", [1, ROWS_PER_STATEMENT - 1, ROWS_PER_STATEMENT, 2 * ROWS_PER_STATEMENT + 3]
+)
+def test_every_row_of_a_batch_is_inserted(database, number):
+    with database.begin_write() as transaction:
+        rollout = Rollouts(transaction).create(next(NAMES), salt=bytes(32), at=NOON)
+        made = [Case(key=f"c{n}", site="s", window="day", occurred_at=NOON) for n in range(number)]
+        kept = RecordStore(transaction, rollout).store(made, received_at=NOON)
+        query = select(func.count()).where(cases.c.rollout == rollout.number)
+        assert transaction.execute(query).scalar_one() == number
+        assert kept.changed_cases == kept.new_cases == set(kept.case_ids.values())
+
+
+@pytest.mark.parametrize("again", [0, ROWS_PER_STATEMENT])
+def test_a_row_that_is_there_already_is_named_as_elsewhere(database, again):
+    with database.begin_write() as transaction:
+        number = Rollouts(transaction).create(next(NAMES), salt=bytes(32), at=NOON).number
+    at = [*range(ROWS_PER_STATEMENT + 2), again]
+    columns = {"rollout": [number] * len(at), "site": ["s"] * len(at), "at": at, "received_at": at}
+    with pytest.raises(IntegrityError), database.begin_write() as transaction:
+        insert_columns(transaction, heartbeats, columns)

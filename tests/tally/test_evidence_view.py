@@ -1,0 +1,330 @@
+"""What the engine is shown, recounted row by row at every slot of random stories.
+
+The recount knows nothing of arrays, bands or paths: it draws for each unit, asks on which stage
+the cell stood when the unit occurred, and counts with Python's own numbers.
+"""
+
+from functools import cache
+from types import SimpleNamespace
+from typing import NamedTuple
+
+import polars as pl
+import pytest
+
+from rollout.core.policy.cell_evidence import EvidenceCounts
+from rollout.core.policy.gates import read_gate, read_renewal
+from rollout.core.policy.measures import DETECTOR_MEASURES, MISSING
+from rollout.core.statistics.sampling import compute_sampling_value
+from rollout.replay.engine import ReplayResult
+from rollout.tally.slots import find_slot_after, find_slot_before
+from rollout.tally.units import resolve_units
+from tests.replay.stories import Prepared, a_course, a_history, a_policy, a_story, prepared, seeded
+from tests.tally.plain_readings import Plain, in_alarm, silent, within
+
+SEEDS = (18, 53, 57, 61, 87, 96, 113, 116)
+
+
+class Told(NamedTuple):
+    """A story's end: what was replayed, its units as rows, its salt, and what it was made of."""
+
+    replayed: ReplayResult
+    frame: pl.DataFrame
+    salt: bytes
+    ready: Prepared
+
+
+@cache
+def story_of(seed):
+    pick = seeded(seed)
+    policy = a_policy(pick)
+    story, course = a_story(pick, seed), a_course(pick, policy)
+    ready = prepared(a_history(story, policy), policy, course.salt)
+    frame = resolve_units(ready.placed.placed, policy).collect("polars").to_native()
+    used = frame.filter(pl.col("excluded").is_null())
+    return Told(ready.run(course), used, course.salt, ready)
+
+
+@pytest.fixture(params=SEEDS)
+def told(request):
+    return story_of(request.param)
+
+
+def rows_of(frame, sight, track):
+    mine = (pl.col("site") == sight.cell.site) & (pl.col("window") == sight.cell.window)
+    mine &= (pl.col("version") == sight.version) & (pl.col("track") == track)
+    return frame.filter(mine).to_dicts()
+
+
+def rung_at(timeline, occurred):
+    """Return the rung that held in a slot, by walking the timeline."""
+    rung = 0
+    for since, to in zip(timeline.slots, timeline.stage_levels, strict=True):
+        if since <= occurred:
+            rung = to
+    return rung
+
+
+def shown(row, sight, salt):
+    """Say whether a person judged the unit blind, on the stage that it met."""
+    rung = rung_at(sight.stage_history, row["occurred"])
+    if rung == 0:
+        return True
+    stage, number = sight.policy.get_stage(rung), compute_sampling_value(salt, "stage", row["unit"])
+    audited = stage.blind + (1 - stage.blind) * (stage.audit or 0)
+    return number < audited
+
+
+def since(sight, at):
+    tick = sight.policy.tick
+    return find_slot_before(at, tick) if at == sight.first_seen else find_slot_after(at, tick)
+
+
+def recount(rows, sight):
+    """Count rows as a gate does."""
+    whole = [row for row in rows if row["lever"] == sight.policy.whole_unit_lever]
+    judged = [row for row in whole if row["decided"] != MISSING]
+    return EvidenceCounts(
+        closed=len(whole),
+        missing=len(whole) - len(judged),
+        days=len({row["day"] for row in judged}),
+        reviewers=len({row["reviewer"] for row in judged}),
+        counts={c.key: _taken(c, rows, sight.policy) for c in sight.conditions},
+    )
+
+
+def _taken(condition, rows, policy):
+    rows = [row for row in rows if row["lever"] == (condition.lever or policy.whole_unit_lever)]
+    if condition.measure == "cost":
+        levels = policy.cost_levels
+        return tuple(sum(r["level"] == i for r in rows) for i in range(len(levels)))
+    if condition.measure == "parity":
+        return _parity(rows)
+    if condition.measure == "recall":
+        rows = [row for row in rows if row["decided"] == condition.label]
+    if condition.measure == "precision":
+        rows = [row for row in rows if row["predicted"] == condition.label]
+    agreed = sum(row["predicted"] == row["decided"] != MISSING for row in rows)
+    return (agreed, len(rows) - agreed)
+
+
+def _parity(rows):
+    both = lone = split = none = 0
+    for row in rows:
+        model, one, two = row["predicted"], row["decided"], row["second"]
+        if MISSING not in {one, two}:
+            both += model == one == two
+            lone += model != one and one == two
+            split += one != two and model in {one, two}
+            none += len({model, one, two}) == 3
+    return (both, lone, split, none)
+
+
+def every_slot(replayed):
+    return range(replayed.first_slot, replayed.last_slot + 2)
+
+
+def test_counts_are_those_of_a_recount_at_every_slot(told):
+    replayed, frame, salt, _ = told
+    for sight in replayed.views.values():
+        state = sight.state
+        rows = [row for row in rows_of(frame, sight, "gate") if shown(row, sight, salt)]
+        if state.attempt > 1:
+            rows = [row for row in rows if row["occurred"] >= since(sight, state.attempt_since)]
+        spans = {"attempt": rows, "entered": _from(rows, since(sight, state.changed_at))}
+        spans |= {g.stage: _from(rows, since(sight, g.since)) for g in state.grants}
+        for slot in every_slot(replayed):
+            known = sight.read_evidence(slot)
+            found = {"attempt": known.attempt, "entered": known.entered, **known.spans}
+            for name, own in spans.items():
+                assert found[name] == recount(_until(own, slot), sight), (sight.cell, name, slot)
+
+
+def _from(rows, slot):
+    return [row for row in rows if row["occurred"] >= slot]
+
+
+def _until(rows, slot):
+    return [row for row in rows if row["slot"] <= slot]
+
+
+def test_a_gate_path_says_what_the_gate_reads_at_every_slot(told):
+    replayed = told.replayed
+    for sight in replayed.views.values():
+        for rung in range(1, len(sight.policy.stage_ids)):
+            if sight.policy.find_gate(rung, sight.cell) is not None:
+                _compare_gate(sight, rung, replayed)
+
+
+def _compare_gate(sight, rung, replayed):
+    attempt = sight.state.attempt
+    for name in ("attempt", "entered"):
+        path = sight.get_gate_series(rung, getattr(sight, f"{name}_window"))
+        for slot in every_slot(replayed):
+            known = sight.read_evidence(slot)
+            reading = read_gate(
+                sight.policy, sight.cell, rung, attempt, known.attempt, getattr(known, name)
+            )
+            assert (path.find_next(path.is_met, slot) == slot) == reading.is_met
+            assert (path.find_next(path.has_turned, slot) == slot) == reading.has_turned
+
+
+def test_a_renewal_path_says_what_the_renewal_reads_at_every_slot(told):
+    replayed = told.replayed
+    for sight in replayed.views.values():
+        for rung, grant in enumerate(sight.state.grants, start=1):
+            path = sight.get_renewal_series(rung)
+            for slot in every_slot(replayed):
+                span = sight.read_evidence(slot).spans[grant.stage]
+                reading = read_renewal(sight.policy, sight.cell, rung, span)
+                assert (path.find_next(path.is_met, slot) == slot) == reading.is_met
+                assert (path.find_next(path.has_turned, slot) == slot) == reading.has_turned
+
+
+def test_the_next_slot_of_a_path_is_the_first_one_that_holds(told):
+    replayed = told.replayed
+    slots = every_slot(replayed)
+    for sight in replayed.views.values():
+        if sight.policy.find_gate(1, sight.cell) is not None:
+            path = sight.get_gate_series(1, sight.attempt_window)
+            met = [slot for slot in slots if path.find_next(path.is_met, slot) == slot]
+            for slot in slots:
+                later = [at for at in met if at >= slot]
+                assert path.find_next(path.is_met, slot) == (later[0] if later else None)
+
+
+def test_every_guard_reads_what_the_plainest_way_reads_at_every_slot(told):
+    for sight in told.replayed.views.values():
+        for guard in sight.policy.list_guards(sight.cell) if sight.state.grants else ():
+            path = sight.guard_series[guard.id]
+            found = [path.read_at(s, sight.policy.tick).is_alarm for s in every_slot(told.replayed)]
+            assert found == list(_alarms(guard, sight, told)), (sight.cell, guard.condition)
+
+
+def _alarms(guard, sight, told):
+    slots, tick = every_slot(told.replayed), sight.policy.tick
+    if guard.condition.measure == "heartbeat":
+        heard = _heard(sight, told.ready)
+        return (slot <= _end(told.ready) and silent(guard, tick, slot, heard) for slot in slots)
+    if guard.condition.measure in DETECTOR_MEASURES:
+        return _detected(guard, sight, told)
+    came = _came(guard, sight, told)
+    windows = (within(guard, tick, slot, came) for slot in slots)
+    return (in_alarm(guard, sum(window), len(window)) for window in windows)
+
+
+def _detected(guard, sight, told):
+    plain, rows = Plain(guard, sight.policy), _watched(guard, sight, told)
+    for slot in every_slot(told.replayed):
+        now = [SimpleNamespace(**row) for row in rows if row["slot"] == slot]
+        if now:
+            plain.see(now)
+        yield plain.detector.is_alarm
+
+
+def _watched(guard, sight, told):
+    """Return the rows that a detector looks at: since the change, and since its last alarm."""
+    if guard.condition.measure == "override":
+        rows = [r for r in rows_of(told.frame, sight, "assisted") if confirmed(r, sight, told.salt)]
+    else:
+        rows = [r for r in rows_of(told.frame, sight, "guard") if shown(r, sight, told.salt)]
+    rows = _from(rows, since(sight, sight.state.changed_at))
+    alarm = sight.state.last_alarms.get(guard.id)
+    if alarm is None:
+        return rows
+    return [row for row in rows if row["slot"] > find_slot_before(alarm, sight.policy.tick)]
+
+
+def confirmed(row, sight, salt):
+    """Say whether a person saw the proposal: not on a stage that decides, nor blind."""
+    rung = rung_at(sight.stage_history, row["occurred"])
+    stage = None if rung == 0 else sight.policy.get_stage(rung)
+    return stage is not None and not stage.model_decides and not blind(row, stage, salt)
+
+
+def blind(row, stage, salt):
+    return compute_sampling_value(salt, "stage", row["unit"]) < stage.blind
+
+
+def _came(guard, sight, told):
+    """Return (slot, bad) of what a guard with a span looks at."""
+    measure = guard.condition.measure
+    if measure in {"missing", "unaudited"}:
+        rows = [r for r in rows_of(told.frame, sight, "gate") if shown(r, sight, told.salt)]
+        rows = _from(rows, since(sight, sight.state.changed_at))
+        rows = [row for row in rows if row["lever"] == sight.policy.whole_unit_lever]
+        if measure == "unaudited":
+            rows = [row for row in rows if audited(row, sight, told.salt)]
+        return [(row["slot"], row["decided"] == MISSING) for row in rows]
+    at = sight.state.grants[0].held_since if measure == "harm" else sight.state.changed_at
+    alarm = sight.state.last_alarms.get(guard.id)
+    if measure == "harm" and alarm is not None and guard.then != "report":
+        at = max(at, alarm)
+    return [(s, bad) for s, o, bad in _said(guard, sight, told.ready) if o >= since(sight, at)]
+
+
+def audited(row, sight, salt):
+    rung = rung_at(sight.stage_history, row["occurred"])
+    stage = None if rung == 0 else sight.policy.get_stage(rung)
+    return stage is not None and stage.model_decides and not blind(row, stage, salt)
+
+
+def _said(guard, sight, ready):
+    """Yield (slot known, slot occurred, bad) of answers, or of outcomes that name a harm."""
+    harm, tick = guard.condition.measure == "harm", sight.policy.tick
+    of = {row["case_key"]: row for row in ready.placed.cases.to_dicts()}
+    frame = ready.history.outcomes if harm else ready.history.predictions
+    for row in frame.to_dicts():
+        case = of[row["case_key"]]
+        mine = harm or row["version"] == sight.version
+        if mine and (case["site"], case["window"]) == (sight.cell.site, sight.cell.window):
+            occurred = find_slot_before(case["occurred_at"], tick)
+            known = find_slot_after(max(row["at"], case["occurred_at"]), tick)
+            yield max(known, occurred + 1), occurred, harm or _bad(guard, row)
+
+
+def _bad(guard, row):
+    if guard.condition.measure == "latency_p95":
+        return row["latency_ms"] > guard.condition.line * 1000
+    return any(row[name] is None for name in row if name.startswith("value:"))
+
+
+def _heard(sight, ready):
+    of = {row["case_key"]: row for row in ready.placed.cases.to_dicts()}
+    mine = [row for row in of.values() if row["site"] == sight.cell.site]
+    spoken = [
+        row["at"]
+        for frame in (ready.history.predictions, ready.history.decisions, ready.history.outcomes)
+        for row in frame.to_dicts()
+        if of[row["case_key"]]["site"] == sight.cell.site
+    ]
+    return {
+        find_slot_after(at, sight.policy.tick) for at in [r["occurred_at"] for r in mine] + spoken
+    }
+
+
+def _end(ready):
+    tick = ready.policy.tick
+    frames = (ready.history.predictions, ready.history.decisions, ready.history.outcomes)
+    return max(find_slot_after(at, tick) for frame in frames for at in frame["at"])
+
+
+def test_the_stories_watch_by_every_measure():
+    watched = {
+        guard.condition.measure
+        for seed in SEEDS
+        for sight in story_of(seed).replayed.views.values()
+        if sight.state.grants
+        for guard in sight.policy.list_guards(sight.cell)
+    }
+    spans = {"missing", "unaudited", "latency_p95", "failures", "heartbeat", "harm"}
+    assert watched == DETECTOR_MEASURES | spans
+
+
+def test_the_stories_reach_later_attempts_several_grants_and_every_measure():
+    ends = [story_of(seed).replayed for seed in SEEDS]
+    sights = [sight for end in ends for sight in end.views.values()]
+    assert {sight.state.attempt for sight in sights} >= {1, 2, 3}
+    assert {len(sight.state.grants) for sight in sights} >= {0, 1, 2}
+    asked = {c.measure for sight in sights for c in sight.conditions}
+    assert asked == {"agreement", "recall", "precision", "cost", "parity"}
+    assert {len(end.policy.levers) for end in ends} == {1, 2}

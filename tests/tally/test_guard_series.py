@@ -1,0 +1,154 @@
+"""Guard readings at any slot equal those of the plain computation."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rollout.core.policy.levers import CostRule
+from rollout.core.policy.measures import MISSING, UnitClass
+from rollout.tally.guard_series import (
+    compute_detector_series,
+    compute_share_series,
+    compute_silence_series,
+)
+from rollout.tally.slots import to_instant
+from rollout.tally.unit_arrays import UnitArrays, UnitClasses, build_empty_arrays
+from tests.tally.histories import ALARM, HOUR, a_guard, a_policy
+from tests.tally.plain_readings import Plain, in_alarm, silent, within
+
+COSTLY = replace(ALARM, costs=(CostRule(20, did="wait", right="ring"), CostRule(5)))
+POLICY = a_policy(levers=(COSTLY,))
+SAID = ("bear", "fox", "none", "(failed)")
+KINDS = tuple(
+    UnitClass("alarm", said, decided, level=level)
+    for said in SAID
+    for decided in ("bear", "fox")
+    for level in (0, 1, 2)
+)
+
+
+def rows_from(pairs):
+    """Rows of (slot, kind), in order."""
+    slots, kinds = (np.array(column, dtype=np.int64) for column in zip(*sorted(pairs), strict=True))
+    none = np.zeros_like(slots)
+    return UnitArrays(slots, slots - 1, kinds, none, none, none)
+
+
+pairs = st.lists(
+    st.tuples(st.integers(0, 30), st.integers(0, len(KINDS) - 1)), min_size=1, max_size=120
+)
+
+
+WATCHED = (
+    a_guard("agreement", 0.8, at_least=True, false_alarm_every=20),
+    a_guard("recall", 0.7, at_least=True, label="bear", false_alarm_every=5),
+    a_guard("precision", 0.6, at_least=True, label="fox", false_alarm_every=5),
+    a_guard("cost", 4, false_alarm_every=20),
+    a_guard("override", 0.3, false_alarm_every=20),
+    a_guard("action_change", 1, action="ring", false_alarm_every=20),
+)
+
+
+@pytest.mark.parametrize("guard", WATCHED, ids=lambda guard: guard.condition.measure)
+@given(pairs=pairs)
+def test_a_detector_path_is_the_detector_stepped_slot_by_slot(guard, pairs):
+    path = compute_detector_series(guard, rows_from(pairs), UnitClasses(KINDS, POLICY), POLICY)
+    plain = Plain(guard, POLICY)
+    for slot in range(32):
+        now = [KINDS[kind] for at, kind in pairs if at == slot]
+        if now:
+            plain.see(now)
+        reading = path.read_at(slot, HOUR)
+        assert reading.is_alarm == plain.detector.is_alarm
+        assert reading.records == plain.records
+        assert reading.value == (str(plain.bad) if plain.records else "")
+
+
+def test_a_detector_without_rows_knows_nothing():
+    for guard in WATCHED:
+        path = compute_detector_series(
+            guard, build_empty_arrays(), UnitClasses(KINDS, POLICY), POLICY
+        )
+        assert not path.read_at(10, HOUR).is_alarm
+        assert path.find_next_alarm(0) is None
+
+
+def test_a_unit_without_a_verdict_is_neither_action():
+    kinds = UnitClasses((UnitClass("alarm", "bear", MISSING),), POLICY)
+    assert not kinds.get_class_counts(WATCHED[-1].condition).any()
+
+
+# Shares over a span of time
+
+
+LINES = {"missing": 0.2, "failures": 0.2, "unaudited": 0.2, "latency_p95": 3, "harm": 2}
+
+
+@pytest.mark.parametrize("measure", LINES)
+@given(
+    came=st.lists(st.tuples(st.integers(0, 40), st.booleans()), max_size=90),
+    over=st.sampled_from([1, 3, 3.5, 30]),
+)
+def test_a_share_is_taken_over_the_span_before_each_slot(measure, came, over):
+    guard = a_guard(measure, LINES[measure], "report", over=over * HOUR)
+    came.sort()
+    slots = np.array([slot for slot, _ in came], dtype=np.int64)
+    path = compute_share_series(
+        guard, slots, np.array([bad for _, bad in came], dtype=bool), POLICY
+    )
+    good_since = None
+    for slot in range(80):
+        window = within(guard, HOUR, slot, came)
+        alarm = in_alarm(guard, sum(window), len(window))
+        known = any(at <= slot for at, _ in came)
+        good_since = None if alarm or not known else good_since if good_since is not None else slot
+        reading = path.read_at(slot, HOUR)
+        assert reading.is_alarm == alarm
+        assert reading.good_since == (None if good_since is None else to_instant(good_since, HOUR))
+        if known:
+            assert (reading.value, reading.records) == (str(sum(window)), len(window))
+        assert (path.find_next_alarm(slot) == slot) == alarm
+
+
+def test_twenty_audits_are_asked_for_before_unaudited_speaks():
+    guard = a_guard("unaudited", 0.1, over=7 * 24 * HOUR)
+    for count, alarm in ((19, False), (20, True)):
+        path = compute_share_series(guard, np.arange(count), np.arange(count) < 3, POLICY)
+        assert path.read_at(count, HOUR).is_alarm == alarm
+
+
+# Silence
+
+
+@given(
+    heard=st.sets(st.integers(0, 50), min_size=1),
+    line=st.sampled_from([0.5, 1, 2, 6.5]),
+    later=st.integers(0, 20),
+)
+def test_a_site_is_silent_when_nothing_came_for_longer_than_the_line(heard, line, later):
+    until = max(heard) + later
+    guard = a_guard("heartbeat", (line * HOUR).total_seconds(), "suspend")
+    path = compute_silence_series(guard, np.array(sorted(heard), dtype=np.int64), until, POLICY)
+    good_since = None
+    for slot in range(until + 1):
+        alarm, known = silent(guard, HOUR, slot, heard), slot >= min(heard)
+        good_since = None if alarm or not known else slot if good_since is None else good_since
+        reading = path.read_at(slot, HOUR)
+        assert reading.is_alarm == alarm
+        assert reading.good_since == (None if good_since is None else to_instant(good_since, HOUR))
+
+
+def test_nobody_is_silent_after_the_end_of_the_history():
+    guard = a_guard("heartbeat", 3600, "suspend")
+    heard = np.array([1, 2, 3], dtype=np.int64)
+    assert compute_silence_series(guard, heard, 4, POLICY).find_next_alarm(0) is None
+    assert compute_silence_series(guard, heard, 5, POLICY).find_next_alarm(0) == 5
+
+
+def test_a_site_never_heard_is_not_silent():
+    guard = a_guard("heartbeat", 3600, "suspend")
+    none = np.empty(0, dtype=np.int64)
+    assert compute_silence_series(guard, none, 50, POLICY).find_next_alarm(0) is None
