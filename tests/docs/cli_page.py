@@ -1,11 +1,11 @@
-"""Writes docs/cli.md from the commands themselves: `python -m tests.docs.cli_page`."""
+"""Writes docs/reference/cli.md from the commands themselves: `python -m tests.docs.cli_page`."""
 
 import typer.main
 
 from rollout.cli.main import app
 from tests.docs.pages import ROOT
 
-PAGE = ROOT / "docs/cli.md"
+PAGE = ROOT / "docs/reference/cli.md"
 HEAD = """\
 # Command reference
 

@@ -23,13 +23,12 @@ from rollout.services.engine.service import build_service
 from rollout.services.support.clock import SystemClock
 from rollout.store.database.session import Database
 from tests import recorded
-from tests.docs import cli_page
 from tests.docs.pages import PAGES, ROOT, Typed, asked, fault_of, mentioned, text_of, typed
 from tests.served import served
 
 HERE = "sqlite:///rollout.db"
 
-STARTED = datetime(2026, 9, 2, tzinfo=UTC)  # after the instant that docs/live.md applies at
+STARTED = datetime(2026, 9, 2, tzinfo=UTC)  # after the instant that docs/how-to/live.md applies at
 
 
 @pytest.fixture
@@ -93,13 +92,13 @@ def test_the_readmes_commands_run_as_written(folder):
 
 @pytest.mark.enable_socket  # a server on this machine is asked
 def test_the_commands_of_live_run_as_written(folder):
-    here = [one.line for one in typed("docs/live.md") if not one.served]
+    here = [one.line for one in typed("docs/how-to/live.md") if not one.served]
     said = "".join(run(filled(line)) for line in here)
     assert "1 of 2 approvals" in said
     key = key_of("ana", new=True)
     with closing(Database(HERE)) as database, served(database) as url:
         there = {"ROLLOUT_SERVER": url, "ROLLOUT_API_KEY": key}
-        for line in (one.line for one in typed("docs/live.md") if one.served):
+        for line in (one.line for one in typed("docs/how-to/live.md") if one.served):
             said = run(filled(line, **there), **there)
             assert ("approve" not in line) or "the last approval" in said
 
@@ -115,16 +114,16 @@ def test_history_from_before_the_rollout_is_said_to_be_no_evidence(folder):
 @pytest.mark.enable_socket  # a server on this machine is asked
 def test_the_first_hour_of_the_service_runs_as_written(folder):
     """`serve` itself is run by tests/api/test_serve.py: here its application is served."""
-    for line in (one.line for one in typed("docs/service.md") if not one.served):
+    for line in (one.line for one in typed("docs/how-to/run-a-service.md") if not one.served):
         if not line.startswith("rollout serve"):
             run(line)
     with closing(Database(HERE)) as database, served(database) as url:
         there = {"ROLLOUT_SERVER": url, "ROLLOUT_API_KEY": key_of("ana", new=False)}
-        for line in (one.line for one in typed("docs/service.md") if one.served):
+        for line in (one.line for one in typed("docs/how-to/run-a-service.md") if one.served):
             run(filled(line, **there), **there)
-        (told,) = posted(url, "ramp-a-camera", "docs/service.md")
+        (told,) = posted(url, "ramp-a-camera", "docs/how-to/run-a-service.md")
         assert (told["decider"], told["recorded"]["status"]) == ("human", "accepted")
-        claimed, judged = posted(url, "dia", "docs/reviews.md")
+        claimed, judged = posted(url, "dia", "docs/how-to/reviews.md")
         assert [task["case"] for task in claimed["tasks"]] == ["case-1"] == [judged["case"]]
 
 
@@ -139,7 +138,7 @@ def posted(url, name, page):
 
 def test_the_commands_of_users_run_as_written(folder):
     run("rollout db upgrade")
-    first, *rest = (one.line for one in typed("docs/users.md"))
+    first, *rest = (one.line for one in typed("docs/how-to/users.md"))
     run(first)
     run("rollout apply policy.yaml --by ana")
     for line in rest:
@@ -151,10 +150,10 @@ def test_the_commands_of_users_run_as_written(folder):
 
 
 def test_the_commands_of_reports_run_as_written(folder):
-    for one in typed("docs/live.md"):
+    for one in typed("docs/how-to/live.md"):
         if not one.served and not one.line.startswith("rollout ledger"):
             run(filled(one.line))
-    for one in typed("docs/reports.md"):
+    for one in typed("docs/how-to/reports.md"):
         run(one.line)
     sealed = hashlib.sha256(Path("sealed.json").read_bytes()).hexdigest()
     assert Path("ledger.jsonl").read_text("utf-8").count(sealed) == 1
@@ -163,11 +162,11 @@ def test_the_commands_of_reports_run_as_written(folder):
 
 
 def test_the_audit_runs_as_written(folder):
-    before = [one.line for one in typed("docs/live.md") if not one.served]
+    before = [one.line for one in typed("docs/how-to/live.md") if not one.served]
     for line in [one for one in before if not one.startswith("rollout ledger")]:
         run(filled(line))
     run("rollout users first-admin zoe")
-    export, access, verify, verify_access = (one.line for one in typed("docs/audit.md"))
+    export, access, verify, verify_access = (one.line for one in typed("docs/how-to/audit.md"))
     run(export)
     run(access)
     lines = Path("ledger.jsonl").read_text("utf-8").splitlines()
@@ -176,7 +175,7 @@ def test_the_audit_runs_as_written(folder):
     run(verify.replace("HASH", head))
     run(verify_access)
     verified, snippet = re.findall(
-        r"```python\n(.*?)```", text_of("docs/audit.md"), flags=re.DOTALL
+        r"```python\n(.*?)```", text_of("docs/how-to/audit.md"), flags=re.DOTALL
     )
     assert audited(verified) == (0, f"{len(lines)} rows, 0 texts erased, head {head}")
     assert audited(snippet) == (0, "2 proposals rest on what they say")
@@ -228,11 +227,6 @@ def fits(asked, known):
     return len(asked) == len(known) and all(
         a == k or k.startswith("{") for a, k in zip(asked, known, strict=True)
     )
-
-
-def test_the_page_of_commands_is_what_the_commands_say():
-    same = cli_page.PAGE.read_text(encoding="utf-8") == cli_page.written()
-    assert same, "docs/cli.md is old: run `python -m tests.docs.cli_page`"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))

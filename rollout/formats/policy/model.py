@@ -75,7 +75,9 @@ class NumberShape(PolicySection):
 
     unit: kinds.NonEmptyText = key(alias="in", description="Unit of the number.", examples=["EUR"])
     low: kinds.Number = key(alias="from", description="Smallest number acted on.", examples=["1"])
-    high: kinds.Number = key(alias="to", description="Largest number acted on.", examples=["500"])
+    high: kinds.Number = key(
+        alias="to", description="Largest number acted on; a larger one disagrees.", examples=["500"]
+    )
     tolerance: kinds.Distance = key(
         description="Model and human agree within it: 5% of the human's number, or plain.",
         examples=["5%"],
@@ -98,7 +100,7 @@ class LeverShape(PolicySection):
 
     id: kinds.Name = key(description="Name of the lever.", examples=["alarm"])
     labels: list[kinds.Label] | None = key(
-        None, min_length=1, description="The possible answers, in a fixed order."
+        None, min_length=1, description="The possible answers, in a fixed order; append new ones."
     )
     number: NumberShape | None = key(None, description="Instead of labels: a number's range.")
     actions: dict[str, kinds.NonEmptyText] | None = key(
@@ -110,10 +112,10 @@ class LeverShape(PolicySection):
         description="Cost of a wrong action; the first row that fits. Default: 1 for any.",
     )
     answer_within: kinds.PositiveDuration | None = key(
-        None, description="How long an answer is of use. Default: no limit."
+        None, description="How long an answer is of use; later ones disagree. Default: no limit."
     )
     unanswered: kinds.NonEmptyText | None = key(
-        None, description="Action taken when no human answers in that time."
+        None, description="Action if no human answers in that time. Both keys or neither."
     )
 
 
@@ -168,20 +170,25 @@ class StageShape(PolicySection):
         description="The model decides, and humans decide this share blind afterwards. "
         "Without it a human confirms each case.",
     )
-    lasts: kinds.PositiveDuration = key("90d", description="Length of a grant.")
+    lasts: kinds.PositiveDuration = key(
+        "90d", description="Length of a grant until it is renewed on fresh evidence."
+    )
 
 
 class EvidenceShape(PolicySection):
     """What counts as one unit, and how long to wait for decisions."""
 
     unit: Literal["case", "episode"] = key(
-        description="What is counted once: episode where cases come in bursts.",
+        description="What is counted once: episode where cases come in bursts, as frames of a video.",
         examples=["case"],
     )
     episode_span: kinds.PositiveDuration | None = key(
-        None, description="Cases of one site within it are an episode where none is named."
+        None,
+        description="Without named episodes: cases of one site in a clock interval this long are one.",
     )
-    grace: kinds.Duration = key("24h", description="How long to wait for a human decision.")
+    grace: kinds.Duration = key(
+        "24h", description="Wait for a human decision; without one the unit disagrees."
+    )
     missing_at_most: kinds.Share = key(
         "5%", description="A larger share of units without a decision holds gates."
     )
@@ -190,10 +197,12 @@ class EvidenceShape(PolicySection):
         "0%", description="Share of units that get a second blind decision."
     )
     confidence_floor: kinds.Share | None = key(
-        None, description="Humans decide cases of lower confidence. Default: no floor."
+        None,
+        description="Humans decide cases of lower confidence, at every stage. Default: no floor.",
     )
     outside: Literal["unknown", "blind"] = key(
-        "unknown", description="Whether decisions made elsewhere count as blind."
+        "unknown",
+        description="Exposure of decisions made elsewhere that name none; only blind is evidence.",
     )
     min_reviewer_agreement: kinds.Share | None = key(
         None, description="Decisions of reviewers below it are no evidence. Default: no limit."
@@ -250,7 +259,7 @@ class GuardShape(ConditionShape, CellSelection):
         None, description="Span that the measure looks back. Default: the measure's own."
     )
     false_alarm_every: kinds.FalseAlarmInterval = key(
-        "10000", description="Mean number of units between two false alarms."
+        "10000", description="Lowest mean number of units between two false alarms."
     )
     then: Literal["one-stage", "shadow", "suspend", "report"] | None = key(
         None, description="What an alarm does. Default: the measure's own."
@@ -285,7 +294,7 @@ class FreezeShape(CellSelection):
     hours: kinds.NonEmptyText = key(
         description="Opening hours in OpenStreetMap's syntax.", examples=["Dec 24-26"]
     )
-    reason: kinds.NonEmptyText = key("a freeze", description="Why, in words.")
+    reason: kinds.NonEmptyText = key("a freeze", description="Why, for display.")
 
 
 class ProposalsShape(PolicySection):
@@ -395,10 +404,14 @@ class PolicyShape(PolicySection):
     reveal: Literal["never", "after"] = key(
         "never", description="Whether reviewers see the prediction after their decision."
     )
-    retention: RetentionShape = key(default_factory=dict, description="How long records stay.")
-    lease: kinds.PositiveDuration = key(
-        "1m", description="How long an answer about who decides is valid."
+    retention: RetentionShape = key(
+        default_factory=dict, description="How long case records are kept."
     )
-    tick: kinds.Tick = key("15m", description="The slot grid; divides a day.")
-    observe: kinds.Flag = key("false", description="Raise proposals, apply none.")
+    lease: kinds.PositiveDuration = key(
+        "1m", description="How long an assignment is valid; a stop takes effect within it."
+    )
+    tick: kinds.Tick = key("15m", description="Time between two evaluations; divides a day.")
+    observe: kinds.Flag = key(
+        "false", description="true raises proposals and applies none: a dress rehearsal."
+    )
     expect: ExpectShape = key(default_factory=dict, description="Expected traffic, for plan.")

@@ -1,0 +1,117 @@
+"""The page of a policy file's keys, from the model that reads the file."""
+
+from rollout.core.policy.policy import format_duration
+from rollout.formats.policy.json_schema import build_policy_schema
+from rollout.formats.policy.measures import MEASURE_RULES
+
+HEAD = """\
+# Policy reference
+
+Generated from the model that reads policy files. [Write a policy](../how-to/policy.md) explains how to
+choose values and how they are read. Editors check a file against `config/policy.schema.json`;
+`config/policies` has examples.
+
+`[]` marks a list of rows. A default in words means: the key may be absent.
+"""
+DEFINITIONS = {
+    "agreement": ("units with the same answer on all levers, or on one", "95%"),
+    "recall": ("of the units that humans give the label, those that the model gives it too", "90%"),
+    "precision": (
+        "of the units that the model gives the label, those that humans give it too",
+        "90%",
+    ),
+    "cost": ("mean cost of what the model would have done", "0.3"),
+    "parity": (
+        "agreement of model and human, less agreement of two humans, on units with two decisions",
+        "-3%",
+    ),
+    "override": (
+        "reviewers who saw the proposed answer and chose another one, or took over",
+        "10%",
+    ),
+    "action_change": (
+        "how much more often the model takes the action than humans on the same units, per 100",
+        "2",
+    ),
+    "missing": ("closed units without a decision", "10%"),
+    "unaudited": ("overdue audits, from 20 sampled on", "10%"),
+    "latency_p95": ("time to answer, 95th percentile", "20s"),
+    "failures": ("failed answers", "2%"),
+    "heartbeat": ("time since the site's last record", "2h"),
+    "harm": ("outcomes that name a harm", "0"),
+}
+
+
+def written():
+    schema = build_policy_schema()
+    flat = {"$defs": schema["$defs"], "properties": {}, "required": schema["required"]}
+    lines = [HEAD]
+    for name, node in schema["properties"].items():
+        if not _keys_of(node):
+            flat["properties"][name] = node
+    lines += ["## The rollout\n", *_table(flat, "")]
+    for name, node in schema["properties"].items():
+        keys, suffix = _keys_of(node), "[]" if "items" in _resolve(node) else ""
+        if keys:
+            lines += [f"## {name.capitalize()}\n", f"{_about(node)}\n"]
+            needed = "required" if name in schema["required"] else "optional"
+            lines += [f"`{name}{suffix}` is {needed}.\n", *_table(keys, f"{name}{suffix}.")]
+    return "\n".join([*lines, *_measures()])
+
+
+def _about(node):
+    return node.get("description") or _resolve(node)["description"]
+
+
+def _resolve(node):
+    if "$ref" in node:
+        node = build_policy_schema()["$defs"][node["$ref"].rsplit("/", 1)[-1]]
+    with_keys = [choice for choice in node.get("anyOf", ()) if "properties" in choice]
+    return with_keys[0] if with_keys else node
+
+
+def _keys_of(node):
+    """Return the mapping of a key, or of a row of its list; None if it has no keys."""
+    found = _resolve(node)
+    found = _resolve(found["items"]) if "items" in found else found
+    return found if "properties" in found else None
+
+
+def _table(node, prefix):
+    yield "| key | default | meaning |"
+    yield "|---|---|---|"
+    yield from _rows(node, prefix)
+    yield ""
+
+
+def _rows(node, prefix):
+    for key, child in node["properties"].items():
+        below, suffix = _keys_of(child), "[]" if "items" in _resolve(child) else ""
+        is_list_of_rows = suffix if below else ""
+        default = "required" if key in node.get("required", ()) else _default(child)
+        meaning = child.get("description", "").replace("|", "\\|")
+        yield f"| `{prefix}{key}{is_list_of_rows}` | {default} | {meaning} |"
+        if below:
+            yield from _rows(below, f"{prefix}{key}{is_list_of_rows}.")
+
+
+def _default(node):
+    value = node.get("default")
+    return f"`{value}`" if isinstance(value, str) and value else "–"
+
+
+def _measures():
+    yield "## Measures\n"
+    yield "A gate or a guard compares a measure with `at_least` or `at_most`.\n"
+    yield "| measure | definition | example | direction | gate | guard does | over |"
+    yield "|---|---|---|---|---|---|---|"
+    for name, rule in MEASURE_RULES.items():
+        definition, example = DEFINITIONS[name]
+        direction = "`at_least`" if rule.is_minimum else "`at_most`"
+        gate = "yes" if rule.allows_gate else "–"
+        effect = f"`{rule.default_effect}`" if rule.default_effect else "–"
+        span = format_duration(rule.default_span) if rule.default_span else "–"
+        yield (
+            f"| `{name}` | {definition} | `{example}` | {direction} | {gate} | {effect} | {span} |"
+        )
+    yield ""

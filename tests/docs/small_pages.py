@@ -1,0 +1,113 @@
+"""The pages of settings, metrics, error codes and renamed things, from code and their data files."""
+
+import inspect
+import re
+import tomllib
+from dataclasses import fields
+
+from api.problems import STATUS_BY_CODE
+from api.request_metrics import RequestCounts
+from api.routers import metrics
+from rollout.services.engine.metrics import RolloutMetrics
+from rollout.settings import PREFIX, Settings
+from tests.docs.pages import ROOT
+
+REFERENCE = ROOT / "docs/reference"
+DEFAULT_STATUS = 422
+SETTINGS_HEAD = """\
+# Settings
+
+Generated from `rollout/settings.py`. Each setting is an environment variable, read once at start.
+
+| variable | default | meaning |
+|---|---|---|
+"""
+METRICS_HEAD = """\
+# Metrics
+
+Generated from the service. GET `/metrics` returns them in the text format of Prometheus; the API key
+needs a role that reads all rollouts. Counters are those of one replica since its start.
+[Run it in production](../how-to/production.md) says which ones to alert on.
+
+| metric | type | labels | meaning |
+|---|---|---|---|
+"""
+ERRORS_HEAD = """\
+# Errors
+
+Generated from the table of statuses and from `errors.toml` beside this page. Every error is
+`application/problem+json` (RFC 9457): `code` is for programs, `detail` says what to do next, `faults`
+lists the errors of a body or a policy with their positions. Commands print `detail` and exit with 2.
+
+| status | code | meaning | what to do |
+|---|---|---|---|
+"""
+RENAMED_HEAD = """\
+# Renamed in version 2 of the names
+
+Generated from `renamed.toml` beside this page. Nothing was released under the old names, so no alias is
+kept. [Upgrade](../how-to/upgrading.md) says in which order to change what.
+"""
+
+
+def write_settings():
+    texts = dict(re.findall(r"^ +(\w+): (.+)$", inspect.getdoc(Settings) or "", re.MULTILINE))
+    rows = []
+    for field in fields(Settings):
+        default = f"`{field.default}`" if field.default != "" else "none"
+        text = texts[field.name][0].upper() + texts[field.name][1:]
+        rows.append(f"| `{PREFIX}{field.name.upper()}` | {default} | {text} |")
+    return SETTINGS_HEAD + "\n".join([*rows, ""])
+
+
+def sample_metrics():
+    """Return the lines of a process that has counted one of each."""
+    counts = RequestCounts()
+    counts.requests["GET", "/", 200] += 1
+    counts.assignments["r", "human"] += 1
+    counts.records["r", "accepted"] += 1
+    numbers = dict.fromkeys((f.name for f in fields(RolloutMetrics)), 1)
+    gauges = metrics._format_gauges([RolloutMetrics(**numbers | {"name": "r"})])
+    return "".join([*metrics._format_counters(counts), *gauges]).splitlines()
+
+
+def write_metrics():
+    lines, rows = sample_metrics(), []
+    for help_line, type_line, sample in zip(lines[::3], lines[1::3], lines[2::3], strict=True):
+        _, _, name, text = help_line.split(" ", 3)
+        kind = type_line.rsplit(" ", 1)[1]
+        labels = ", ".join(re.findall(r'[{,]([a-z_]+)="', sample))
+        rows.append(f"| `{name}` | {kind} | {labels} | {text} |")
+    return METRICS_HEAD + "\n".join([*rows, ""])
+
+
+def load_error_texts():
+    return tomllib.loads((REFERENCE / "errors.toml").read_text(encoding="utf-8"))
+
+
+def write_errors():
+    texts = load_error_texts()
+    rows = sorted((_status_of(code, text), code) for code, text in texts.items())
+    lines = [
+        f"| {status} | `{code}` | {texts[code]['meaning']} | {texts[code]['do']} |"
+        for status, code in rows
+    ]
+    return ERRORS_HEAD + "\n".join([*lines, ""])
+
+
+def _status_of(code, text):
+    return text.get("status", STATUS_BY_CODE.get(code, DEFAULT_STATUS))
+
+
+def load_renamed():
+    return tomllib.loads((REFERENCE / "renamed.toml").read_text(encoding="utf-8"))["table"]
+
+
+def write_renamed():
+    lines = [RENAMED_HEAD]
+    for table in load_renamed():
+        head = table["columns"]
+        lines += [f"## {table['title']}\n", f"| {' | '.join(head)} |", "|---" * len(head) + "|"]
+        lines += [f"| {' | '.join(row)} |" for row in table["rows"]]
+        lines += [""]
+    return "\n".join(lines)

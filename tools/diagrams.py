@@ -1,0 +1,38 @@
+"""Draw the Mermaid diagrams of the docs while the site is built, as SVG inside the page.
+
+The site generator calls `draw_fence` for each `mermaid` block (`zensical.toml`). The Mermaid library
+runs inside this process, so that a reader's browser needs neither a script nor another host. Drawings
+are cached in `.cache/diagrams`, because each takes seconds. A diagram that can't be drawn ends the
+build.
+"""
+
+import hashlib
+import re
+from pathlib import Path
+from typing import Any
+
+import mermaidx
+
+CACHE = Path(__file__).parents[1] / ".cache" / "diagrams"
+OPTIONS = {"theme": "neutral", "config": {"fontFamily": "sans-serif"}}
+TITLE = re.compile(r"^\s*accTitle:\s*(.+)$", re.MULTILINE)
+
+
+def draw_fence(
+    source: str, _language: str, _css_class: str, _options: Any, _markdown: Any, **_: Any
+) -> str:
+    """Return the figure of a Mermaid block, for a page's HTML."""
+    if not TITLE.search(source):
+        raise ValueError(f"a diagram has no accTitle, which screen readers read: {source[:60]!r}")
+    return f'<figure class="diagram">{_draw(source)}</figure>'
+
+
+def _draw(source: str) -> str:
+    name = hashlib.sha256(f"{mermaidx.__version__} {OPTIONS} {source}".encode()).hexdigest()[:16]
+    file = CACHE / f"{name}.svg"
+    if not file.exists():
+        svg = mermaidx.render(source, **OPTIONS).svg()
+        CACHE.mkdir(parents=True, exist_ok=True)
+        # each page has several drawings: their ids have to differ
+        file.write_text(svg.replace("my-svg", f"diagram-{name}"), encoding="utf-8")
+    return file.read_text(encoding="utf-8")
