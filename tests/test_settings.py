@@ -7,7 +7,7 @@ import pytest
 
 from rollout.settings import PREFIX, RENAMED, Settings, read_settings
 
-DOCS = Path(__file__).parents[1] / "docs" / "service.md"
+DOCS = Path(__file__).parents[1] / "docs" / "reference" / "settings.md"
 
 
 def test_an_empty_environment_gives_the_defaults():

@@ -51,7 +51,7 @@ class LedgerRowText(BaseModel):
 
 
 class LedgerRow(BaseModel):
-    """A row as stored. `at` is in microseconds since 1970 (UTC); see `docs/audit.md`.
+    """A row as stored. `at` is in microseconds since 1970 (UTC); see `docs/reference/ledger.md`.
 
     Rows of form 1 have `house` instead of `access_head`, and neither `slot` nor `texts`.
     """

@@ -98,7 +98,7 @@ FROM_ATTRIBUTES = ConfigDict(from_attributes=True)
 
 
 class GateCondition(BaseModel):
-    """A condition of a gate with its current evidence; see `docs/api.md`."""
+    """A condition of a gate with its current evidence; see `docs/how-to/api.md`."""
 
     model_config = FROM_ATTRIBUTES
 

@@ -29,7 +29,7 @@ def serve(
     another replica, or the next start, does the rest.
 
     Other settings: ROLLOUT_PUBLIC_URL, ROLLOUT_POLL_INTERVAL, ROLLOUT_CHANNELS_FILE and
-    ROLLOUT_OIDC_ISSUER, _CLIENT_ID, _CLIENT_SECRET; see docs/service.md.
+    ROLLOUT_OIDC_ISSUER, _CLIENT_ID, _CLIENT_SECRET; see docs/reference/settings.md.
 
     Example: `rollout serve --port 8000`
     """

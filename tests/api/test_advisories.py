@@ -106,7 +106,7 @@ def test_metrics_have_these_names_types_and_labels(asking, snapshot):
     }
     types = {line.split()[2]: line.split()[3] for line in described if "# TYPE" in line}
     assert all(name.endswith("_total") == (kind == "counter") for name, kind in types.items())
-    page = (ROOT / "docs/service.md").read_text("utf-8")
+    page = (ROOT / "docs/reference/metrics.md").read_text("utf-8")
     assert [name for name in types if f"`{name}`" not in page] == []
     assert {"described": described, "labels": labels} == snapshot
 

@@ -46,7 +46,7 @@ RENAMED_HEAD = """\
 # Renamed in version 2 of the names
 
 Generated from `renamed.toml` beside this page. Nothing was released under the old names, so no alias is
-kept. [Upgrade](../how-to/upgrading.md) says in which order to change what.
+kept. [Upgrade](../upgrading.md) says in which order to change what.
 """
 
 

@@ -14,7 +14,7 @@ from rollout.core.scope.events import ProposalRaised
 from tests.core.ledger.test_form1 import LATER, OLD, OLD_ACCESS, mixed
 from tests.factories import SALTS, eventful
 
-PAGE = (Path(__file__).parents[2] / "docs" / "audit.md").read_text(encoding="utf-8")
+PAGE = (Path(__file__).parents[2] / "docs" / "how-to" / "audit.md").read_text(encoding="utf-8")
 VERIFY, APPROVALS = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
 NEW = [row.format() for row in build_ledger("bear-alarm", eventful().events, SALTS)]
 

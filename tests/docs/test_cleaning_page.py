@@ -1,4 +1,4 @@
-"""docs/cleaning.md is run: a list out of files and out of a database, filled in, and trained on."""
+"""docs/how-to/cleaning.md is run: a list out of files and out of a database, filled in, and trained on."""
 
 import csv
 import json
@@ -31,7 +31,7 @@ def fill(file="list.csv"):
 
 def test_the_page_runs_as_written_and_both_ways_give_the_same_rows(folder):
     listed, exported, verified, listed_live, applied, exported_live = (
-        one.line for one in typed("docs/cleaning.md")
+        one.line for one in typed("docs/how-to/cleaning.md")
     )
     run(listed)
     in_files = fill()

@@ -1,4 +1,4 @@
-"""docs/clients.md: its Python runs up to the fetch, with classes and arguments that there are."""
+"""docs/how-to/clients.md: its Python runs up to the fetch, with classes and arguments that there are."""
 
 import re
 from datetime import UTC, datetime
@@ -8,7 +8,7 @@ import pytest
 from rollout.client.client import EdgeClient
 from tests.docs.pages import text_of
 
-PAGE = "docs/clients.md"
+PAGE = "docs/how-to/clients.md"
 
 
 class _Fetched(Exception):  # noqa: N818 - it ends the snippet where a service would be asked

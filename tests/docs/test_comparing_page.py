@@ -8,7 +8,7 @@ from typer.testing import CliRunner
 from rollout.cli.main import app
 from tests.docs.pages import text_of, typed
 
-PAGE = "docs/comparing.md"
+PAGE = "docs/how-to/comparing.md"
 
 
 def block(kind):

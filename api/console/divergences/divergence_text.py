@@ -132,7 +132,7 @@ def explain_empty_list(divergences: DivergenceList, *, is_narrowed: bool) -> str
     if not divergences.version:
         return (
             "No model version has sent predictions yet. Send cases, predictions and decisions; "
-            "docs/api.md shows how."
+            "docs/how-to/records.md shows how."
         )
     if not divergences.compared:
         return (

@@ -40,7 +40,7 @@ def draft_policy(records: RecordFrames, *, rollout: str, timezone: str) -> str:
 
 def _draft_head(rollout: str, timezone: str) -> Iterator[str]:
     yield "# Drafted from recorded files. `rollout plan` says what it will ask for, and"
-    yield "# docs/policy.md what else a policy can say."
+    yield "# docs/reference/policy.md what else a policy can say."
     yield f"rollout: {rollout}"
     yield f"timezone: {timezone}"
 

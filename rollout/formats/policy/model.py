@@ -1,8 +1,7 @@
 """The pydantic model of a policy file: keys, types, defaults and descriptions.
 
-The loader validates with it, the JSON Schema is generated from it, and a test compares
-`docs/policy.md` with it. Defaults are written as in a file. `checks` finds the faults that need
-more than one field.
+The loader validates with it; the JSON Schema and `docs/reference/policy.md` are generated from it.
+Defaults are written as in a file. `checks` finds the faults that need more than one field.
 """
 
 from typing import Any, Literal

@@ -70,12 +70,12 @@ def test_the_schema_refuses_what_has_the_wrong_form(wrong):
 
 
 def test_each_key_is_explained_in_the_docs():
-    named = set(re.findall(r"`([^`]+)`", (ROOT / "docs" / "policy.md").read_text(encoding="utf-8")))
+    named = set(re.findall(r"`([^`]+)`", (ROOT / "docs" / "reference" / "policy.md").read_text(encoding="utf-8")))
     assert [path for path in list_paths() if path not in named] == []
 
 
 def test_the_docs_name_no_key_that_is_none():
-    page = (ROOT / "docs" / "policy.md").read_text(encoding="utf-8")
+    page = (ROOT / "docs" / "reference" / "policy.md").read_text(encoding="utf-8")
     rows = [line.split(" | ")[0] for line in page.splitlines() if line.startswith("| `")]
     named = {name for row in rows for name in re.findall(r"`([^`]+)`", row)}
     measures = set(VALIDATOR.schema["$defs"]["Condition"]["properties"]["measure"]["enum"])
