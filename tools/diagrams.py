@@ -2,19 +2,23 @@
 
 The site generator calls `draw_fence` for each `mermaid` block (`zensical.toml`). The Mermaid library
 runs inside this process, so that a reader's browser needs neither a script nor another host. Drawings
-are cached in `.cache/diagrams`, because each takes seconds. A diagram that can't be drawn ends the
+are cached in `out/diagrams`, because each takes seconds. A diagram that can't be drawn ends the
 build.
 """
 
 import hashlib
+import os
 import re
 from pathlib import Path
 from typing import Any
 
 import mermaidx
 
-CACHE = Path(__file__).parents[1] / ".cache" / "diagrams"
+CACHE = Path(__file__).parents[1] / "out" / "diagrams"
 OPTIONS = {"theme": "neutral", "config": {"fontFamily": "sans-serif"}}
+SMALLEST_SCALE = 0.75
+"""A wider diagram than the column shrinks to this part of its size, then scrolls."""
+WIDTH = re.compile(r"max-width: ([\d.]+)px")
 TITLE = re.compile(r"^\s*accTitle:\s*(.+)$", re.MULTILINE)
 
 
@@ -31,8 +35,15 @@ def _draw(source: str) -> str:
     name = hashlib.sha256(f"{mermaidx.__version__} {OPTIONS} {source}".encode()).hexdigest()[:16]
     file = CACHE / f"{name}.svg"
     if not file.exists():
-        svg = mermaidx.render(source, **OPTIONS).svg()
+        svg = WIDTH.sub(_limit_width, mermaidx.render(source, **OPTIONS).svg(), count=1)
         CACHE.mkdir(parents=True, exist_ok=True)
         # each page has several drawings: their ids have to differ
-        file.write_text(svg.replace("my-svg", f"diagram-{name}"), encoding="utf-8")
+        unfinished = file.with_suffix(f".{os.getpid()}")
+        unfinished.write_text(svg.replace("my-svg", f"diagram-{name}"), encoding="utf-8")
+        unfinished.replace(file)
     return file.read_text(encoding="utf-8")
+
+
+def _limit_width(found: re.Match[str]) -> str:
+    width = float(found[1])
+    return f"max-width: {width:.0f}px; min-width: {width * SMALLEST_SCALE:.0f}px"

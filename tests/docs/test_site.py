@@ -1,16 +1,13 @@
 """The site: every page is in its navigation, short enough, with its pictures drawn, and builds."""
 
 import re
-import shutil
-import subprocess
-import sys
-import tomllib
 from functools import cache
 
 import pytest
 
 from tests.docs.pages import ROOT, text_of
 from tests.docs.reference import GENERATED
+from tests.docs.site import CONFIG, build_site, html_of, pages_of
 
 DOCS = ROOT / "docs"
 MAX_WORDS, MAX_WORDS_OF_A_PAGE = 15_000, 1_200
@@ -18,13 +15,7 @@ OTHER_HOST = re.compile(
     r"""(?:src|href|srcset|action|poster)=["'](?:https?:)?//(?!$)[^"']+|url\(["']?(?:https?:)?//"""
 )
 LINK_ELSEWHERE = re.compile(r"""<a\b[^>]*\bhref=["']https?://""")
-CONFIG = tomllib.loads((ROOT / "zensical.toml").read_text(encoding="utf-8"))
-
-
-def pages_of(nav):
-    for entry in nav:
-        for target in entry.values():
-            yield from pages_of(target) if isinstance(target, list) else [target]
+PAGES = list(pages_of(CONFIG["nav"]))
 
 
 def hand_written():
@@ -53,9 +44,8 @@ def test_the_readme_fits_a_screen_or_two():
 
 
 def test_every_page_is_in_the_navigation():
-    listed = list(pages_of(CONFIG["project"]["nav"]))
     there = [page.relative_to(DOCS).as_posix() for page in DOCS.rglob("*.md")]
-    assert sorted(listed) == sorted(name for name in there if not name.startswith("decisions/0"))
+    assert sorted(PAGES) == sorted(name for name in there if not name.startswith("decisions/0"))
 
 
 @pytest.mark.parametrize("folder", ["concepts", "roles"])
@@ -89,32 +79,13 @@ def test_a_message_of_the_troubleshooting_page_exists(message):
     assert message in sources()
 
 
-@pytest.fixture(scope="session")
-def site():
-    """Build the site as `make docs` does; skip where what builds it is not installed."""
-    pytest.importorskip("zensical", reason="the extra `docs` is not installed: no site is built")
-    pytest.importorskip("mermaidx", reason="the extra `docs` is not installed: no diagram is drawn")
-    out = ROOT / CONFIG["project"]["site_dir"]
-    shutil.rmtree(out, ignore_errors=True)
-    command = [sys.executable, "-m", "zensical", "build", "--strict", "--clean"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return out
-
-
 @pytest.mark.exhaustive
-def test_the_site_builds_without_a_warning_and_draws_every_diagram(site):
-    for name in pages_of(CONFIG["project"]["nav"]):
-        file = site / name.replace("README", "index")
-        html = file.with_suffix(".html").read_text(encoding="utf-8")
-        wanted = (DOCS / name).read_text(encoding="utf-8").count("```mermaid\n")
-        assert html.count('<figure class="diagram"><svg') == wanted, name
-
-
-@pytest.mark.exhaustive
-def test_no_page_of_the_site_loads_anything_from_elsewhere(site):
-    files = [*site.rglob("*.html"), *site.rglob("*.css")]
-    assert len(files) > 40
-    for file in files:
+def test_the_site_builds_without_a_warning_draws_diagrams_and_loads_nothing(tmp_path):
+    site = build_site(tmp_path)
+    for name in PAGES:
+        html = (site / html_of(name)).read_text(encoding="utf-8")
+        diagrams = (DOCS / name).read_text(encoding="utf-8").count("```mermaid\n")
+        assert html.count('<figure class="diagram"><svg') == diagrams, name
+    for file in [*site.rglob("*.html"), *site.rglob("*.css")]:
         text = LINK_ELSEWHERE.sub("", file.read_text(encoding="utf-8"))
         assert not OTHER_HOST.search(text), file.name
