@@ -81,8 +81,8 @@ def key_of(name, *, new):
         database.close()
 
 
-def test_the_readmes_commands_run_as_written(folder):
-    lines = typed("README.md")
+def test_the_commands_of_replay_run_as_written(folder):
+    lines = typed("docs/how-to/replay.md")
     assert len(lines) >= 4
     for one in lines:
         run(one.line)
@@ -101,6 +101,34 @@ def test_the_commands_of_live_run_as_written(folder):
         for line in (one.line for one in typed("docs/how-to/live.md") if one.served):
             said = run(filled(line, **there), **there)
             assert ("approve" not in line) or "the last approval" in said
+
+
+def test_the_commands_of_the_ml_engineer_run_as_written(folder):
+    (pairs,) = re.findall(r"```csv\n(.*?)```", text_of("docs/how-to/comparing.md"), re.DOTALL)
+    Path("pairs.csv").write_text(pairs, encoding="utf-8")
+    for one in typed("docs/roles/ml-engineer.md"):
+        run(one.line)
+
+
+def test_the_policy_of_the_guide_can_be_planned(folder):
+    (text,) = re.findall(r"```yaml\n(.*?)```", text_of("docs/how-to/policy.md"), re.DOTALL)
+    Path("guide.yaml").write_text(text, encoding="utf-8")
+    assert "Plan of parcel-damage" in run("rollout plan guide.yaml")
+
+
+def test_the_channels_of_the_guide_are_read(folder):
+    page = text_of("docs/how-to/delivery.md")
+    policy, channels, readers = re.findall(r"```yaml\n(.*?)```", page, re.DOTALL)
+    Path("policy.yaml").write_text(Path("policy.yaml").read_text("utf-8") + without_zone(policy))
+    assert "Plan of ramps" in run("rollout plan policy.yaml")
+    for text, names in ((channels, "rangers"), (readers, "archive")):
+        Path("channels.yaml").write_text(text, encoding="utf-8")
+        Path("channels.yaml").chmod(0o600)
+        assert names in run("rollout channels list", ROLLOUT_CHANNELS_FILE="channels.yaml")
+
+
+def without_zone(policy):
+    return "".join(line for line in policy.splitlines(True) if not line.startswith("timezone"))
 
 
 def test_history_from_before_the_rollout_is_said_to_be_no_evidence(folder):
@@ -244,5 +272,5 @@ def test_every_decision_stands_in_the_list():
 
 def test_make_help_lists_every_recipe_of_the_readme():
     recipes = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text("utf-8"), re.MULTILINE))
-    asked = set(re.findall(r"make ([a-z]+)", (ROOT / "README.md").read_text("utf-8")))
+    asked = set(re.findall(r"(?:^|`)make ([a-z]+)", text_of("README.md"), re.MULTILINE))
     assert asked - {"help"} <= recipes

@@ -70,7 +70,11 @@ def test_the_schema_refuses_what_has_the_wrong_form(wrong):
 
 
 def test_each_key_is_explained_in_the_docs():
-    named = set(re.findall(r"`([^`]+)`", (ROOT / "docs" / "reference" / "policy.md").read_text(encoding="utf-8")))
+    named = set(
+        re.findall(
+            r"`([^`]+)`", (ROOT / "docs" / "reference" / "policy.md").read_text(encoding="utf-8")
+        )
+    )
     assert [path for path in list_paths() if path not in named] == []
 
 
