@@ -1,9 +1,9 @@
 """Draw the Mermaid diagrams of the docs while the site is built, as SVG inside the page.
 
-The site generator calls `draw_fence` for each `mermaid` block (`zensical.toml`). The Mermaid library
-runs inside this process, so that a reader's browser needs neither a script nor another host. Drawings
-are cached in `out/diagrams`, because each takes seconds. A diagram that can't be drawn ends the
-build.
+The site generator calls `draw_fence` for each `mermaid` block (`zensical.toml`). The Mermaid
+library runs inside this process, so that a reader's browser needs neither a script nor another
+host. Drawings are cached in `out/diagrams`, because each takes seconds. A diagram that can't be
+drawn ends the build.
 """
 
 import hashlib

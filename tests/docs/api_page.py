@@ -12,12 +12,12 @@ from tests.api.test_rights_matrix import DOOR, HOUSE, KNOWN, MATRIX, PART, READ,
 HEAD = """\
 # API reference
 
-Generated from the service's OpenAPI document. `/docs` of a running service shows each operation with
-examples; `/openapi.json` has every schema. [Use the API](../how-to/api.md) explains how the
+Generated from the service's OpenAPI document. `/docs` of a running service shows each operation
+with examples; `/openapi.json` has every schema. [Use the API](../how-to/api.md) explains how the
 operations fit together, [errors](errors.md) lists the error codes.
 
-"Roles" are those that may call an operation; "reads" is viewer, operator, approver or admin. "Where"
-says at which sites the caller needs the role. A caller without any role in a rollout gets 404.
+"Roles" may call the operation; "reads" is viewer, operator, approver or admin. "Where" says at
+which sites the caller needs the role. A caller without any role in a rollout gets 404.
 """
 ROLES = {
     frozenset(KNOWN): "any",

@@ -7,8 +7,8 @@ from rollout.formats.policy.measures import MEASURE_RULES
 HEAD = """\
 # Policy reference
 
-Generated from the model that reads policy files. [Write a policy](../how-to/policy.md) explains how to
-choose values and how they are read. Editors check a file against `config/policy.schema.json`;
+Generated from the model that reads policy files. [Write a policy](../how-to/policy.md) explains how
+to choose values and how they are read. Editors check a file against `config/policy.schema.json`;
 `config/policies` has examples.
 
 `[]` marks a list of rows. A default in words means: the key may be absent.

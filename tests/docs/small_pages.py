@@ -1,4 +1,4 @@
-"""The pages of settings, metrics, error codes and renamed things, from code and their data files."""
+"""The pages of settings, metrics, error codes and renamed things, from code and data files."""
 
 import inspect
 import re
@@ -25,8 +25,8 @@ Generated from `rollout/settings.py`. Each setting is an environment variable, r
 METRICS_HEAD = """\
 # Metrics
 
-Generated from the service. GET `/metrics` returns them in the text format of Prometheus; the API key
-needs a role that reads all rollouts. Counters are those of one replica since its start.
+Generated from the service. GET `/metrics` returns them in the text format of Prometheus; the API
+key needs a role that reads all rollouts. Counters are those of one replica since its start.
 [Run it in production](../how-to/production.md) says which ones to alert on.
 
 | metric | type | labels | meaning |
@@ -36,17 +36,18 @@ ERRORS_HEAD = """\
 # Errors
 
 Generated from the table of statuses and from `errors.toml` beside this page. Every error is
-`application/problem+json` (RFC 9457): `code` is for programs, `detail` says what to do next, `faults`
-lists the errors of a body or a policy with their positions. Commands print `detail` and exit with 2.
+`application/problem+json` (RFC 9457): `code` is for programs, `detail` says what to do next,
+`faults` lists the errors of a body or a policy with their positions. Commands print `detail` and
+exit with 2.
 
 | status | code | meaning | what to do |
 |---|---|---|---|
 """
 RENAMED_HEAD = """\
-# Renamed in version 2 of the names
+# Renamed things
 
-Generated from `renamed.toml` beside this page. Nothing was released under the old names, so no alias is
-kept. [Upgrade](../upgrading.md) says in which order to change what.
+Generated from `renamed.toml` beside this page. Nothing was released under the old names, so no
+alias is kept. [Upgrade](../upgrading.md) says in which order to change what.
 """
 
 

@@ -1,4 +1,4 @@
-"""docs/how-to/cleaning.md is run: a list out of files and out of a database, filled in, and trained on."""
+"""docs/how-to/cleaning.md is run: a list from files and from a database, filled in, trained on."""
 
 import csv
 import json

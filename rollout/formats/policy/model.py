@@ -178,12 +178,12 @@ class EvidenceShape(PolicySection):
     """What counts as one unit, and how long to wait for decisions."""
 
     unit: Literal["case", "episode"] = key(
-        description="What is counted once: episode where cases come in bursts, as frames of a video.",
+        description="What is counted once: episode where cases come in bursts (video).",
         examples=["case"],
     )
     episode_span: kinds.PositiveDuration | None = key(
         None,
-        description="Without named episodes: cases of one site in a clock interval this long are one.",
+        description="Without named episodes: cases of a site in one interval this long are one.",
     )
     grace: kinds.Duration = key(
         "24h", description="Wait for a human decision; without one the unit disagrees."
