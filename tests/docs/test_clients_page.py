@@ -1,4 +1,4 @@
-"""docs/how-to/clients.md: its Python runs up to the fetch, with classes and arguments that exist."""
+"""docs/how-to/clients.md: its Python runs up to the fetch, with classes and arguments there are."""
 
 import re
 from datetime import UTC, datetime
