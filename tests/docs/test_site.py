@@ -10,6 +10,7 @@ from tests.docs.reference import GENERATED
 from tests.docs.site import CONFIG, build_site, html_of, pages_of
 
 DOCS = ROOT / "docs"
+PRIVATE = re.compile(r"(?i)\b(?:rungs?|households?|verdicts?|whoever|somebody|seats?|stood|told)\b")
 MAX_WORDS, MAX_WORDS_OF_A_PAGE = 15_000, 1_200
 OTHER_HOST = re.compile(
     r"""(?:src|href|srcset|action|poster)=["'](?:https?:)?//(?!$)[^"']+|url\(["']?(?:https?:)?//"""
@@ -61,6 +62,21 @@ def test_every_diagram_has_a_title_for_screen_readers():
     for page in DOCS.rglob("*.md"):
         for diagram in re.findall(r"```mermaid\n(.*?)```", page.read_text("utf-8"), re.DOTALL):
             assert re.search(r"^\s*accTitle: \w", diagram, re.MULTILINE), page.name
+
+
+@pytest.mark.parametrize("page", hand_written(), ids=lambda page: str(page.relative_to(DOCS)))
+def test_a_page_has_no_private_words(page):
+    prose = re.sub(
+        r"```.*?```|`[^`]*`|\([^)]*\.md[^)]*\)", "", page.read_text("utf-8"), flags=re.DOTALL
+    )
+    assert PRIVATE.findall(prose) == []
+
+
+def test_pages_that_the_code_names_exist():
+    for folder in ("rollout", "api", "tools", "examples"):
+        for file in [*(ROOT / folder).rglob("*.py"), *(ROOT / folder).rglob("*.j2")]:
+            for page in re.findall(r"\bdocs/[\w/-]+\.(?:md|toml)\b", file.read_text("utf-8")):
+                assert (ROOT / page).exists(), f"{file.name} names {page}"
 
 
 @cache
