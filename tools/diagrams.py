@@ -16,7 +16,7 @@ import mermaidx
 
 CACHE = Path(__file__).parents[1] / "out" / "diagrams"
 OPTIONS = {"theme": "neutral", "config": {"fontFamily": "sans-serif"}}
-SMALLEST_SCALE = 0.75
+SMALLEST_SCALE = 0.7
 """A wider diagram than the column shrinks to this part of its size, then scrolls."""
 WIDTH = re.compile(r"max-width: ([\d.]+)px")
 TITLE = re.compile(r"^\s*accTitle:\s*(.+)$", re.MULTILINE)
@@ -32,7 +32,9 @@ def draw_fence(
 
 
 def _draw(source: str) -> str:
-    name = hashlib.sha256(f"{mermaidx.__version__} {OPTIONS} {source}".encode()).hexdigest()[:16]
+    name = hashlib.sha256(
+        f"{mermaidx.__version__} {OPTIONS} {SMALLEST_SCALE} {source}".encode()
+    ).hexdigest()[:16]
     file = CACHE / f"{name}.svg"
     if not file.exists():
         svg = WIDTH.sub(_limit_width, mermaidx.render(source, **OPTIONS).svg(), count=1)
