@@ -35,7 +35,7 @@ OPENID_PACKAGES = ("authlib", "joserfc", "httpx2")
 ACCEPT_LOSS_OPTION = "--accept-lost-records"
 FIRST_ADMIN_TEXT = """\
 There are no users yet. To become the first admin, open this link within 24 hours (it works once)
-  {address}/console/come-in?token={token}
+  {address}/console/set-password?token={token}
 and choose a name and a password. Or run on this machine
   rollout users first-admin NAME
 """

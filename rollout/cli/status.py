@@ -37,7 +37,7 @@ from rollout.services.proposals.proposal_details import (
     load_proposals,
 )
 from rollout.services.stops.stops import load_stops
-from rollout.store.database.rollouts import HOUSE_CHAIN
+from rollout.store.database.rollouts import ACCESS_CHAIN
 from rollout.store.ledger.ledger import Ledger
 
 NO_LIMIT = 1_000_000  # a local list needs no pages
@@ -160,7 +160,7 @@ def export_access() -> None:
     Example: `rollout ledger export-access > access.jsonl`
     """
     with open_database() as database, database.begin_read() as transaction:
-        for line in Ledger(transaction, HOUSE_CHAIN).list_lines():
+        for line in Ledger(transaction, ACCESS_CHAIN).list_lines():
             typer.echo(line)
 
 

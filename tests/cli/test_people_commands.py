@@ -130,7 +130,7 @@ def test_a_password_is_typed_twice_or_read_and_never_a_word_of_the_command(house
 def test_a_link_is_printed_alone(house):
     made = run("users password-link ana --by ana")
     assert len(made.stdout.strip()) == 43
-    assert "/console/come-in" in made.stderr
+    assert "/console/set-password" in made.stderr
 
 
 @pytest.mark.parametrize(

@@ -177,9 +177,9 @@ def test_who_sees_no_other_rollout_learns_no_name_of_one(browser, database):
 def test_one_cell_leads_to_its_own_stop_and_narrowing(browser, database):
     bears.widened(database, NOON)
     page = browser.as_("cleo").page(CREEK)
-    assert f'href="/console{BEARS}/stop?reach=cell/creek/day"' in page
-    assert browser.get(f"/console{BEARS}/stop?reach=cell/creek/day").status_code == 200
-    assert f'href="/console{BEARS}/narrow?reach=cell/creek/day"' in page
+    assert f'href="/console{BEARS}/stop?target=cell/creek/day"' in page
+    assert browser.get(f"/console{BEARS}/stop?target=cell/creek/day").status_code == 200
+    assert f'href="/console{BEARS}/narrow?target=cell/creek/day"' in page
     seen = browser.as_("vic").page(CREEK)
     assert "Stop this cell" not in seen
     assert "Only operators of creek can stop or narrow." in seen
@@ -307,7 +307,7 @@ def test_live_regions_hold_no_form(browser, database):
 
 def test_the_words_page_is_there_for_everybody(browser):
     for name in ("rita", "vic"):
-        page = browser.as_(name).page("/words")
+        page = browser.as_(name).page("/glossary")
         assert "Held: off course" in page
         assert page.count('class="tag tag-') == 17
 

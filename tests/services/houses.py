@@ -6,7 +6,7 @@ from rollout.core.ledger.ledger import parse_event
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.services.access import users
 from rollout.store.access.access_ledger import load_access_head
-from rollout.store.database.rollouts import HOUSE_CHAIN, Rollouts
+from rollout.store.database.rollouts import ACCESS_CHAIN, Rollouts
 from rollout.store.ledger.ledger import Ledger
 from tests.factories import NOON
 from tests.store.snapshots import filled_once
@@ -45,7 +45,7 @@ def chain_of(database):
     with database.begin_read() as transaction:
         if load_access_head(transaction).revision is None:
             return []
-        ledger = Ledger(transaction, HOUSE_CHAIN)
+        ledger = Ledger(transaction, ACCESS_CHAIN)
         ledger.verify()
         return [parse_event(row) for row in ledger.list_rows()]
 

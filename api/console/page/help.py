@@ -9,7 +9,7 @@ from api.console.page.stages import COMMON_LEGEND
 router = APIRouter()
 
 
-@router.get("/words")
+@router.get("/glossary")
 def show_words(request: Request, visitor: CurrentVisitor) -> Response:
     """Show the explanations."""
-    return render_page(request, visitor, "words", legend=COMMON_LEGEND)
+    return render_page(request, visitor, "glossary", legend=COMMON_LEGEND)

@@ -223,7 +223,7 @@ def _draw_threshold(path: EvidenceSeries, frame: _ChartFrame) -> Markup:
     y = frame.y(path.line)
     return Markup(
         '<line class="g-gate" x1="{0}" x2="{1}" y1="{2}" y2="{2}"/>'
-        '<text class="t-strong" x="{3}" y="{4}">line {5}</text>'
+        '<text class="t-strong" x="{3}" y="{4}">threshold {5}</text>'
     ).format(
         frame.left, frame.width - 10, format_pixels(y), frame.left + 8, format_pixels(y - 6),
         format_threshold(path.measure, path.line),

@@ -153,7 +153,7 @@ def render_decided_case(
     return render_page(
         request,
         visitor,
-        "review_stands",
+        "review_final",
         review_case=review_case,
         reason=reason,
         rollout=state.rollout.name,

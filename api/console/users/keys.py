@@ -50,7 +50,7 @@ def revoke_key(visitor: CurrentVisitor, prefix: str, form: SignedForm) -> Respon
     """Revoke a key: the visitor's, or for admins anybody's."""
     keys.revoke_key(visitor.service.database, visitor.caller, prefix, at=visitor.at)
     holder = form.get_text("holder")
-    return redirect_to(f"/settings/people/{encode_segment(holder)}" if holder else "/settings/keys")
+    return redirect_to(f"/settings/users/{encode_segment(holder)}" if holder else "/settings/keys")
 
 
 def create_key(visitor: Visitor, holder: str, form: Form) -> keys.CreatedKey:

@@ -48,20 +48,26 @@ def submit_sign_in(request: Request, form: PostedForm) -> Response:
     return _begin_session(request, started_session, get_safe_path(form.get_text("to")))
 
 
-@router.get("/come-in")
+@router.get("/set-password")
 def show_password_form(request: Request, token: LinkToken = "") -> Response:
     """Show the form in which a one-time link sets a password."""
-    return render_page(request, None, "come_in", typed={"token": token})
+    return render_page(request, None, "set_password", typed={"token": token})
 
 
-@router.post("/come-in")
+@router.get("/come-in")
+def redirect_old_link(request: Request) -> RedirectResponse:
+    """Redirect a one-time link of the version before to its new address."""
+    return RedirectResponse(f"{HOME}/set-password?{request.url.query}", status_code=303)
+
+
+@router.post("/set-password")
 def submit_link(request: Request, form: PostedForm) -> Response:
     """Use the link: set the password and start a session."""
     service = get_service(request)
     password = form.fields.get("password", [""])[-1]
     if password != form.fields.get("again", [""])[-1]:
         mismatch_error = InvalidAccountError("the two passwords differ; type the same one twice")
-        return _render_form_again(request, "come_in", form, "again", mismatch_error)
+        return _render_form_again(request, "set_password", form, "again", mismatch_error)
     try:
         started_session = service.sign_in.sign_in_with_link(
             form.get_text("token"),
@@ -72,7 +78,7 @@ def submit_link(request: Request, form: PostedForm) -> Response:
         )
     except RefusalError as error:
         field = "token" if isinstance(error, UnauthenticatedError) else "password"
-        return _render_form_again(request, "come_in", form, field, error)
+        return _render_form_again(request, "set_password", form, field, error)
     return _begin_session(request, started_session, f"{HOME}/")
 
 

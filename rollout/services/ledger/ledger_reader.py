@@ -12,7 +12,7 @@ from rollout.core.scope.events import Approved, ProposalRaised
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
-from rollout.store.database.rollouts import HOUSE_CHAIN, Rollout
+from rollout.store.database.rollouts import ACCESS_CHAIN, Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.ledger import Ledger, StoredLedgerHead
 from rollout.store.ledger.ledger_pages import LedgerEntry, LedgerFilter, LedgerPages
@@ -33,7 +33,7 @@ __all__ = [
 
 ROWS_PER_SEARCH = 500  # entries to filter at once for a page of one site
 MAX_SEARCHES = 20  # for one page, which may be short
-ACCESS_LEDGER_NAME = "house"
+ACCESS_LEDGER_NAME = "access"
 ROWS_PER_TRANSACTION = 500  # so that a slow reader holds no transaction open
 
 
@@ -42,7 +42,7 @@ class LedgerPage:
     """A page of ledger entries, newest first.
 
     Attributes:
-        ledger_name: the rollout, or `house` for the access ledger.
+        ledger_name: the rollout, or `access` for the access ledger.
         head: the ledger's end now.
         next_before: the revision before which the next page begins; None at the end.
         cited_proposals: the proposals that the entries name, by id.
@@ -124,9 +124,9 @@ def load_access_ledger_page(
     """
     require_permission(caller, Permission.ADMINISTER, "")
     with service.database.begin_read() as transaction:
-        pages = LedgerPages(transaction, HOUSE_CHAIN)
+        pages = LedgerPages(transaction, ACCESS_CHAIN)
         entries, next_before = _find_page(pages, row_filter, "", before, limit)
-        head = Ledger(transaction, HOUSE_CHAIN).load_head()
+        head = Ledger(transaction, ACCESS_CHAIN).load_head()
     return LedgerPage(ACCESS_LEDGER_NAME, head, tuple(entries), next_before)
 
 
@@ -155,8 +155,8 @@ def iterate_access_ledger_lines(service: Service, caller: Caller) -> Iterator[st
     """
     require_permission(caller, Permission.ADMINISTER, "")
     with service.database.begin_read() as transaction:
-        last_revision = Ledger(transaction, HOUSE_CHAIN).load_head().revision
-    return _iterate_lines(service, HOUSE_CHAIN, 0, last_revision)
+        last_revision = Ledger(transaction, ACCESS_CHAIN).load_head().revision
+    return _iterate_lines(service, ACCESS_CHAIN, 0, last_revision)
 
 
 def _iterate_lines(service: Service, rollout: Rollout, after: int, until: int) -> Iterator[str]:
@@ -200,7 +200,7 @@ def verify_access_ledger(service: Service, caller: Caller) -> LedgerVerification
     """
     require_permission(caller, Permission.ADMINISTER, "")
     with service.database.begin_read() as transaction:
-        return _verify(Ledger(transaction, HOUSE_CHAIN), ACCESS_LEDGER_NAME)
+        return _verify(Ledger(transaction, ACCESS_CHAIN), ACCESS_LEDGER_NAME)
 
 
 def _verify(ledger: Ledger, ledger_name: str) -> LedgerVerification:

@@ -237,7 +237,7 @@ def test_names_of_sites_are_text_wherever_they_stand(browser, service, clock):
     execute_command(service.database, "odd", lambda _: opened)
     browser.as_("ada")
     browser.submit(
-        "/settings/people/vic", do="give", role="operator", rollout="odd", site=site, group=""
+        "/settings/users/vic", do="give", role="operator", rollout="odd", site=site, group=""
     )
     pages = (
         "/incidents",
@@ -245,10 +245,10 @@ def test_names_of_sites_are_text_wherever_they_stand(browser, service, clock):
         "/rollouts/odd/ledger",
         f"/rollouts/odd/ledger?site={quote(site)}",
         "/rollouts/odd/settings",
-        "/settings/people",
-        "/settings/people/vic",
+        "/settings/users",
+        "/settings/users/vic",
         "/settings/reviewers",
-        "/ledger/house",
+        "/ledger/access",
     )
     for path in pages:
         shown = browser.page(path)

@@ -96,7 +96,7 @@ def test_nobody_is_led_away_by_an_address(browser, to):
     fields = {"name": "ana", "password": PASSWORD, "to": to}
     answers = [sent(browser, "/console/sign-in", fields)]
     answers.append(browser.get("/console/sign-in", params={"to": to}, follow_redirects=False))
-    token = token_of(browser.page("/words"))
+    token = token_of(browser.page("/glossary"))
     answers.append(sent(browser, "/console/review/keys", {TOKEN_FIELD: token, "to": to}))
     for answer in answers:
         assert answer.status_code == 303

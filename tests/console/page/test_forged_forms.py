@@ -23,7 +23,7 @@ def calls_of(dependant):
 
 
 def test_every_form_is_read_in_one_place_and_all_but_the_ways_in_carry_a_token():
-    strangers = {"/sign-in", "/come-in"}
+    strangers = {"/sign-in", "/set-password"}
     found = routes("POST")
     assert len(found) > 25
     for route in found:
@@ -36,7 +36,7 @@ def test_every_form_is_read_in_one_place_and_all_but_the_ways_in_carry_a_token()
 @pytest.mark.parametrize("where", ELSEWHERE)
 def test_no_form_of_another_site_does_anything(made, browser, where):
     browser.as_("ana")
-    token, before = token_of(browser.page("/words")), held(made)
+    token, before = token_of(browser.page("/glossary")), held(made)
     for route in routes("POST"):
         answer = sent(browser, addressed(route), {TOKEN_FIELD: token, "reason": "r"}, where)
         assert answer.status_code == 403, route.path
@@ -48,7 +48,7 @@ def test_no_form_without_its_token_does_anything(made, browser, token):
     browser.as_("ana")
     before = held(made)
     for route in routes("POST"):
-        if route.path not in {"/sign-in", "/come-in"}:
+        if route.path not in {"/sign-in", "/set-password"}:
             answer = sent(browser, addressed(route), {TOKEN_FIELD: token} if token else {})
             assert answer.status_code == 403, route.path
     assert held(made) == before
@@ -56,12 +56,12 @@ def test_no_form_without_its_token_does_anything(made, browser, token):
 
 def test_a_token_of_another_session_or_of_one_that_is_over_opens_nothing(made, browser):
     browser.as_("bo")
-    theirs = token_of(browser.page("/words"))
+    theirs = token_of(browser.page("/glossary"))
     browser.as_("ana")
-    mine = token_of(browser.page("/words"))
+    mine = token_of(browser.page("/glossary"))
     kept = browser.cookies["rollout"]
     before = held(made)
-    stop = {"reach": "all", "reason": "r"}
+    stop = {"target": "all", "reason": "r"}
     confirm = f"/console{R}/stop/confirm"
     assert sent(browser, confirm, {TOKEN_FIELD: theirs, **stop}).status_code == 403
     assert held(made) == before
@@ -76,7 +76,7 @@ def test_a_token_of_another_session_or_of_one_that_is_over_opens_nothing(made, b
 
 def test_nobody_is_signed_in_or_out_by_another_site(made, browser):
     browser.as_("ana")
-    token, cookie = token_of(browser.page("/words")), browser.cookies["rollout"]
+    token, cookie = token_of(browser.page("/glossary")), browser.cookies["rollout"]
     fields = {"name": "vic", "password": PASSWORD, "to": ""}
     for where in ELSEWHERE:
         assert sent(browser, "/console/sign-in", fields, where).status_code == 403
@@ -88,10 +88,10 @@ def test_nobody_is_signed_in_or_out_by_another_site(made, browser):
 @pytest.mark.parametrize(
     ("body", "kind"),
     [
-        (b'{"page_token": "x", "reach": "all"}', "application/json"),
-        (b'--x\r\nContent-Disposition: form-data; name="reach"\r\n\r\nall\r\n--x--\r\n',
+        (b'{"page_token": "x", "target": "all"}', "application/json"),
+        (b'--x\r\nContent-Disposition: form-data; name="target"\r\n\r\nall\r\n--x--\r\n',
          "multipart/form-data; boundary=x"),
-        (b"reach=all&reason=\xff\xfe", "application/x-www-form-urlencoded"),
+        (b"target=all&reason=\xff\xfe", "application/x-www-form-urlencoded"),
         (b"&".join(b"f%d=" % n for n in range(2_500)), "application/x-www-form-urlencoded"),
     ],
     ids=["json", "multipart", "no text", "too many fields"],
@@ -121,19 +121,19 @@ LETTERS = ("a\0b", "\u202e" * 3, "<script>alert(1)</script>", "x" * 30_000, "\x1
 @pytest.mark.parametrize("letters", LETTERS, ids=["NUL", "turned", "script", "long", "escape"])
 def test_no_letters_in_any_field_break_a_form_or_come_back_as_markup(made, browser, letters):
     browser.as_("eve")
-    token = token_of(browser.page("/words"))
-    fields = ("note", "reason", "reach", "name", "text", "zone", "once", "case", "choice-0",
+    token = token_of(browser.page("/glossary"))
+    fields = ("note", "reason", "target", "name", "text", "zone", "once", "case", "choice-0",
               "seen-revision", "seen-hash", "evidence", "approve", "what", "ends", "version",
-              "email", "do", "house", "began", "lever.alarm", "since", "view")  # fmt: skip
+              "email", "do", "access_revision", "began", "lever.alarm", "since", "view")  # fmt: skip
     for route in routes("POST"):
-        if route.path in {"/sign-out", "/sign-in", "/come-in"}:
+        if route.path in {"/sign-out", "/sign-in", "/set-password"}:
             continue
         data = {TOKEN_FIELD: token, **dict.fromkeys(fields, letters)}
         answer = sent(browser, addressed(route), data)
         assert answer.status_code < 500, route.path
         assert "<script>alert" not in answer.text, route.path
     browser.cookies.clear()
-    for path in ("/console/sign-in", "/console/come-in"):
+    for path in ("/console/sign-in", "/console/set-password"):
         data = dict.fromkeys(("name", "password", "again", "token", "to"), letters[:20_000])
         answer = sent(browser, path, data)
         assert answer.status_code < 500
