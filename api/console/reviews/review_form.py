@@ -54,8 +54,8 @@ UNDO_PERIOD: Final = timedelta(seconds=30)
 UNDO_COUNT: Final = 2
 """Number of latest decisions that can be undone."""
 
-REVEALED_TEXT: Final = "You have been shown what the model said of it, so your answer stands."
-ANSWERED_SINCE_TEXT: Final = "You have answered others since, so your answer stands."
+REVEALED_TEXT: Final = "You have seen the model's answer, so your decision is final."
+ANSWERED_SINCE_TEXT: Final = "You have answered later cases since, so your decision is final."
 
 
 def find_undo_obstacle(

@@ -28,7 +28,7 @@ LAPSING_PART: Final = 5
 """A grant lapses soon in the last fifth of its time."""
 MAX_NAMED_CELLS: Final = 3
 """Maximum number of cells named one by one; more are counted."""
-HIDDEN_TRAFFIC: Final = ("Not told", "it is counted for readers of every site")
+HIDDEN_TRAFFIC: Final = ("Not shown", "it is counted for readers of every site")
 STOPPED, SUSPENDED = "stopped", "suspended"
 
 

@@ -37,9 +37,9 @@ MAX_CACHED_SESSIONS = 1_000
 MAX_CHANGED_USERS = 200  # above it, reading all users again is faster
 UseKey = TypeVar("UseKey")
 INVALID_KEY = (
-    "this key is not valid; `rollout keys list` shows those that are, an admin makes another"
+    "this key is not valid; `rollout keys list` shows the valid ones, an admin can create another"
 )
-NO_SESSION = "nobody is signed in, or no longer; sign in again"
+NO_SESSION = "you are signed out; sign in again"
 STALE_PAGE = "the page's token is missing or of another session; load the page again"
 
 

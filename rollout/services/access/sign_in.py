@@ -48,7 +48,7 @@ SIGN_IN_REFUSED = (
     "the name or the password is wrong, or they may not sign in; ask an admin for a link"
 )
 INVALID_LINK = "this link is not valid: it works once, for a day; ask an admin for another"
-NO_SESSION = "nobody is signed in by a session; `POST /v1/session` begins one"
+NO_SESSION = "there is no session; start one with `POST /v1/session`"
 UNKNOWN_IDENTITY = "no user has the identity provider's account; ask an admin to add you"
 
 

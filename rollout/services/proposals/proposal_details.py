@@ -313,12 +313,15 @@ def _get_effect_verb(kind: str) -> str:
 
 
 def _describe_decider(stage: Stage) -> str:
-    blind_text = f"; {stage.blind * 100:g} % stay with people, unseen" if stage.blind else ""
+    blind_text = (
+        f"; {stage.blind * 100:g} % are decided without seeing the model's answer"
+        if stage.blind
+        else ""
+    )
     if stage.model_decides:
-        return (
-            f"the model decides, {(stage.audit or 0) * 100:g} % of it judged afterwards{blind_text}"
-        )
-    return f"a person confirms or overrides what the model proposes{blind_text}"
+        audited_text = f"{(stage.audit or 0) * 100:g} % of cases are reviewed afterwards"
+        return f"the model decides, {audited_text}{blind_text}"
+    return f"a human confirms or overrides the model's answer{blind_text}"
 
 
 def _describe_rollout_effect(state: RolloutState, proposal_raised: ProposalRaised) -> str:

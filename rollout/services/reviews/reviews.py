@@ -173,10 +173,10 @@ def reveal_predictions(
         review = load_own_review(transaction, state, caller, task_number)
         if state.policy.reveal != "after":
             raise NotRevealedError(
-                "this policy shows reviewers nothing of the model: `reveal: never`"
+                "this policy never shows the model's answer to reviewers (`reveal: never`)"
             )
         if review.state != DONE:
-            raise NotRevealedError("give your verdict first; then you may see what the model said")
+            raise NotRevealedError("decide the case first; then you may see the model's answer")
         exposure_entries = [(review.case_id, PREDICTION)]
         store_exposures(transaction, state, caller, exposure_entries, page=REVEAL_PAGE, at=at)
         faults.reach_point("review.shown")

@@ -285,9 +285,7 @@ class _ChoiceBatch:
                 f"no case {request.key} at a site where {self._caller.name} is operator"
             )
         if self._is_open(case):
-            raise RefusalError(
-                f"{request.key} is still judged by people; choose when it has closed"
-            )
+            raise RefusalError(f"{request.key} is still open for review; choose once it has closed")
         texts = (request.version, request.report, request.label or "")
         if any("\0" in text for text in texts):
             raise RefusalError("a text has a NUL character; leave it out")

@@ -93,7 +93,7 @@ def _translate_open_errors() -> Iterator[None]:
     try:
         yield
     except OperationalError as error:
-        store_error = StoreError("the database can't be opened; look at ROLLOUT_DATABASE_URL")
+        store_error = StoreError("the database can't be opened; check ROLLOUT_DATABASE_URL")
         store_error.add_note(" ".join(str(error.orig).split()))
         raise store_error from error
 

@@ -124,7 +124,8 @@ def test_no_letters_in_any_field_break_a_form_or_come_back_as_markup(made, brows
     token = token_of(browser.page("/glossary"))
     fields = ("note", "reason", "target", "name", "text", "zone", "once", "case", "choice-0",
               "seen-revision", "seen-hash", "evidence", "approve", "what", "ends", "version",
-              "email", "do", "access_revision", "began", "lever.alarm", "since", "view")  # fmt: skip
+              "email", "do", "access_revision", "began", "lever.alarm", "since",
+              "view")  # fmt: skip
     for route in routes("POST"):
         if route.path in {"/sign-out", "/sign-in", "/set-password"}:
             continue

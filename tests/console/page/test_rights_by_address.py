@@ -17,9 +17,10 @@ __all__ = ["browser", "made", "opened"]
 REFUSED = {
     "rita": re.compile(r"/(proposals|divergences|cases|ledger|incidents|training|stops?|narrow"
                        r"|cells|settings)|/rollouts/bears$|/reports/\d"),
-    "vic": re.compile(r"/settings/users$|/settings/users/bo$|/ledger/access|/new$|/review/|/bears/review"
-                      r"|/narrow|bears/stop(/confirm)?$"),
-    "cleo": re.compile(r"/ledger/access|/new$|bears/ledger|/reports/\d|/settings/users$|bears/review"),
+    "vic": re.compile(r"/settings/users$|/settings/users/bo$|/ledger/access|/new$|/review/"
+                      r"|/bears/review|/narrow|bears/stop(/confirm)?$"),
+    "cleo": re.compile(r"/ledger/access|/new$|bears/ledger|/reports/\d|/settings/users$"
+                       r"|bears/review"),
 }  # fmt: skip
 OWN = re.compile(r"^/console/(settings|ledger|divergences|stop|settings/keys|revision)$"
                  r"|/users/bo/(link|keys)$")  # fmt: skip

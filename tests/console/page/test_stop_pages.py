@@ -340,7 +340,7 @@ def test_whoever_asks_and_leaves_too_few_is_told_before_and_after(browser, servi
     browser.as_("ana")
     stop(browser)
     before = text_of(browser.page(STOPS))
-    says = "o alone can approve it, but it needs 2 operators other than ana; give 1 more person"
+    says = "o alone can approve it, but it needs 2 operators other than ana; give 1 more user"
     assert f"If you ask, b{says} the role operator at creek and lake." in before
     (held,) = scope_of(service.database).stops
     answer = browser.submit(f"{STOPS}/{held}/resume", on=STOPS)

@@ -54,7 +54,7 @@ def test_an_operator_asks_for_a_third_voice_beside_the_models(lite):
     def ask(version="v1", key="a", who=DAN):
         reviews.request_adjudication(lite, who, room.stood, key, version, room.at)
 
-    with pytest.raises(ReviewStillOpenError, match="still to judge a blind"):
+    with pytest.raises(ReviewStillOpenError, match="a still has an open blind review"):
         ask()
     room.done(ANA, "bear")
     for wrong, refusal in (

@@ -61,7 +61,7 @@ def test_a_prediction_seen_on_another_page_makes_a_verdict_no_evidence(lite):
 def test_reveal_is_for_those_who_judged_if_the_policy_wants_it(lite):
     room = Room(lite, text=policy_text(reveal="after")).arrive("a", confidence=0.5)
     review = room.take(ANA).review
-    with pytest.raises(NotRevealedError, match="your verdict first"):
+    with pytest.raises(NotRevealedError, match="decide the case first"):
         room.reveal(ANA, review)
     room.judge(ANA, review)
     answer = only(room.reveal(ANA, review))
