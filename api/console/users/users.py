@@ -113,8 +113,7 @@ def create_link(request: Request, visitor: CurrentVisitor, name: str, form: Sign
         users.create_sign_in_link(service.database, caller, name, at=visitor.at, secret=token)
     except RefusalError as error:
         return _render_user(request, visitor, name, error, form)
-    base = service.channels.public_url or str(request.base_url).removesuffix(f"{HOME}/")
-    link_url = f"{base.rstrip('/')}{HOME}/set-password?token={token}"
+    link_url = f"{service.channels.public_url.rstrip('/')}{HOME}/set-password?token={token}"
     return render_page(
         request, visitor, "link_made", name=name, address=link_url, back=_build_user_path(name)
     )
