@@ -14,7 +14,7 @@ from api.console.page.stop_target import format_cell_value
 from api.console.page.text import encode_segment
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.scope.permissions import Permission
-from rollout.reports.text.event_text import ZonedEventDescriber
+from rollout.reports.text.event_describer import ZonedEventDescriber
 from rollout.services.incidents.incident_impact import IncidentImpact, load_incident_impact
 from rollout.services.incidents.incidents import load_incident, record_acknowledgement
 
@@ -107,11 +107,4 @@ def _find_narrowable_cell(impact: IncidentImpact) -> str:
 def _describe_entries(impact: IncidentImpact) -> tuple[object, ...]:
     """Return the ledger entries of its cells in words, oldest first."""
     entries = (*impact.earlier_entries, *impact.own_entries, *impact.later_entries)
-    describer = ZonedEventDescriber(
-        impact.policy,
-        impact.cited_proposals,
-        impact.approvers,
-        is_simulated=False,
-        reference_date=None,
-    )
-    return describe_ledger_entries(entries, describer)
+    return describe_ledger_entries(entries, ZonedEventDescriber(impact.policy, impact.cited))

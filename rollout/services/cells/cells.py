@@ -150,7 +150,7 @@ def load_cell(
         key: build_evidence_paths(key, periods, inputs) for key, periods in state_periods.items()
     }
     evidence = _build_evidence_facts(inputs, state_periods, paths)
-    event_descriptions = describe_events(inputs)
+    event_descriptions = describe_events(state.policy, inputs.events, inputs.first, inputs.last)
     return CellDetail(
         status=build_cell_status(state, cell, evidence, at),
         evidence=evidence,
