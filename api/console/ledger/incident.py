@@ -15,6 +15,7 @@ from api.console.page.text import encode_segment
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.scope.permissions import Permission
 from rollout.reports.text.event_describer import ZonedEventDescriber
+from rollout.reports.text.state_text import get_incident_text
 from rollout.services.incidents.incident_impact import IncidentImpact, load_incident_impact
 from rollout.services.incidents.incidents import load_incident, record_acknowledgement
 
@@ -75,7 +76,7 @@ def _render_incident(
         impact=impact,
         incident=incident_details,
         zone=impact.policy.get_timezone(incident_details.site),
-        tag=words.get_incident_tag(incident_details.kind, incident_details.effect),
+        tag=get_incident_text(incident_details.kind, incident_details.effect),
         heading=words.format_page_heading(impact),
         tripped=words.describe_trigger(impact),
         effect=words.describe_incident_effect(impact),

@@ -220,16 +220,13 @@ def _build_affected_cell(
     if not version or version not in scope_before.versions:
         return None
     scope = state.scope
-    withheld = "stopped" if scope.is_stopped(cell) else ""
-    if not withheld and scope.get_cell_state(cell, version).suspended_by:
-        withheld = "suspended"
     return AffectedCell(
         cell=cell,
         version=version,
         stage_before=_find_stage(scope_before, policy, cell, version, incident.opened_at),
         stage_after=_find_stage(scope_after, policy, cell, version, incident.opened_at),
         stage_now=_find_stage(scope, state.policy, cell, version, at),
-        withheld=withheld,
+        withheld=scope.find_withholding(cell, version),
     )
 
 
