@@ -74,7 +74,7 @@ def kept(database: Any, file: Path) -> Any:
     from rollout.services.engine.policy_application import apply_policy
     from rollout.services.engine.rollout_state import load_rollout_state
     from rollout.services.engine.ticks import Ticker
-    from rollout.store.counting.counts import TallyKey, ValueIds
+    from rollout.store.counting.counts import CountKey, ValueIds
     from rollout.store.counting.matrices import Matrices
     from rollout.store.ledger.versions import VersionInfo, VersionStore
     from rollout.store.tables.tables import count_classes, count_series
@@ -91,7 +91,7 @@ def kept(database: Any, file: Path) -> Any:
         kinds = [("label", r["model"], r["human"], "", 0) for r in rows]
         series = ValueIds(transaction, rollout, count_series).assign_ids(whose)
         classes = ValueIds(transaction, rollout, count_classes).assign_ids(kinds)
-        keys = [TallyKey(1, 0, series[w], classes[k], 0) for w, k in zip(whose, kinds, strict=True)]
+        keys = [CountKey(1, 0, series[w], classes[k], 0) for w, k in zip(whose, kinds, strict=True)]
         sums = dict(zip(keys, (r["n"] for r in rows), strict=True))
         Matrices(transaction, rollout).add(sums)
         keep_losses(transaction, rollout, scan_pairs(file), classes)

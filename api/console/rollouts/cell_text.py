@@ -28,7 +28,7 @@ from api.console.rollouts.cell_gates import (
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.proposals import compute_renewal_start, has_alarm
 from rollout.core.scope.scope import CellState, Scope
-from rollout.core.scope.stops import find_resume_needs
+from rollout.core.scope.stop_commands import find_resume_needs
 from rollout.reports.text.formatting import add_separators, format_quantity
 from rollout.services.cells.cell_table import CellSummary, RecentChanges
 
