@@ -248,8 +248,8 @@ def counted_once(transaction, rollout):
         if n > 1
     ]
     right = Counter(
-        (slot, occurred, series, kind, band)
-        for *_, slot, occurred, series, kinds, band, excluded in marks
+        (slot, occurred, series, kind, bucket)
+        for *_, slot, occurred, series, kinds, bucket, excluded in marks
         if excluded is None
         for kind in json.loads(kinds)
     )

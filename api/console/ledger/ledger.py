@@ -8,13 +8,14 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from api.console.ledger.ledger_filter import LedgerSearch, parse_ledger_search
-from api.console.ledger.ledger_text import ACCESS_EVENT_GROUPS, EVENT_GROUPS, describe_ledger_page
+from api.console.ledger.ledger_text import describe_ledger_page
 from api.console.page.form import Form, SignedForm
 from api.console.page.page import redirect_to, render_page
 from api.console.page.page_context import CurrentVisitor, Visitor
 from api.console.page.revision import build_live_region
 from api.console.page.text import encode_segment
 from rollout.core.scope.permissions import Permission
+from rollout.reports.text.event_kinds import ACCESS_EVENT_GROUPS, EVENT_GROUPS
 from rollout.services.cells.overview import load_rollouts
 from rollout.services.ledger.ledger_reader import (
     LedgerPage,

@@ -37,11 +37,6 @@ def build_asset_url(name: str) -> str:
     return f"{HOME}/assets/{name}?of={_compute_hash(name)}"
 
 
-def read_asset_text(name: str) -> str:
-    """Return the text of a file, to be inlined in a page."""
-    return _read_asset(name).decode()
-
-
 @cache
 def _read_asset(name: str) -> bytes:
     return files("api.console").joinpath("assets", name).read_bytes()

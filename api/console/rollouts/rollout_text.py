@@ -16,17 +16,10 @@ from rollout.core.calendar.sites import Cell, Site
 from rollout.core.policy.policy import Freeze, Limit, Policy, Where
 from rollout.core.scope.scope import ProposalState, Scope
 from rollout.reports.text.formatting import format_quantity, join_words
+from rollout.reports.text.state_text import ANY_PROPOSAL, PROPOSAL_KINDS
 
 MAX_NAMED: Final = 4
 """Maximum number of locations named in a sentence; more are counted."""
-KIND_NAMES: Final = {
-    "widening": ("widening", "widenings"),
-    "renewal": ("renewal", "renewals"),
-    "takeover": ("takeover", "takeovers"),
-    "resume": ("resume", "resumes"),
-    "policy": ("change of the policy", "changes of the policy"),
-    "clock": ("correction of the clock", "corrections of the clock"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -209,24 +202,18 @@ def _get_site(proposal: ProposalState) -> str:
 
 
 def _describe_count(proposals: Sequence[ProposalState]) -> str:
-    if len({proposal.kind for proposal in proposals}) == 1:
-        singular, plural = KIND_NAMES.get(proposals[0].kind, ("proposal", "proposals"))
-    else:
-        singular, plural = "proposal", "proposals"
-    return format_quantity(len(proposals), f"{singular} needs", f"{plural} need")
+    is_one_kind = len({proposal.kind for proposal in proposals}) == 1
+    words = PROPOSAL_KINDS.get(proposals[0].kind, ANY_PROPOSAL) if is_one_kind else ANY_PROPOSAL
+    return format_quantity(len(proposals), f"{words.noun} needs", f"{words.plural} need")
 
 
 def describe_proposal(proposal: ProposalState, format_time: TimeFormatter) -> Markup:
     """Describe a proposal's subject, approvals and deadline."""
     approvers = join_words([approval.by for approval in proposal.approvals])
     approved_text = f"; {approvers} approved" if approvers else ""
-    subject = {
-        "widening": f"{proposal.cell} has met its gate for {proposal.to}",
-        "renewal": f"{proposal.cell} keeps {proposal.to} if it is renewed",
-        "takeover": f"{proposal.version} may take over {proposal.cell} at {proposal.to}",
-        "resume": f"Stop {proposal.about} would end",
-        "policy": "Another policy would be in force",
-    }.get(proposal.kind, f"Its subject: {proposal.about}")
+    subject = PROPOSAL_KINDS.get(proposal.kind, ANY_PROPOSAL).subject.format(
+        cell=proposal.cell, to=proposal.to, version=proposal.version, about=proposal.about
+    )
     return format_sentence(
         "{}{}. Needs {} until {}.",
         subject,

@@ -383,7 +383,7 @@ def find_shadow_exits(inputs: ReportInputs) -> dict[str, datetime]:
 
 
 def _find_new_values(inputs: ReportInputs, features: list[DriftFeature]) -> list[NewValue]:
-    times = inputs.cases.select("case_key", "t")
+    times = inputs.cases.select("case_key", "occurred_us")
     new_values = [
         new_value
         for site, since in find_shadow_exits(inputs).items()
@@ -407,10 +407,12 @@ def _list_new_values(
 ) -> Iterator[NewValue]:
     rows = feature.frame.filter((pl.col("site") == site) & (pl.col("value") != MISSING_VALUE))
     rows = rows.join(times, on="case_key").with_columns(
-        at=pl.from_epoch("t", time_unit="us").dt.replace_time_zone("UTC")
+        at=pl.from_epoch("occurred_us", time_unit="us").dt.replace_time_zone("UTC")
     )
     before, after = rows.filter(pl.col("at") < since), rows.filter(pl.col("at") >= since)
-    new = after.join(before.select("value").unique(), on="value", how="anti").sort("t", "case_key")
+    new = after.join(before.select("value").unique(), on="value", how="anti").sort(
+        "occurred_us", "case_key"
+    )
     counts = new.group_by("value", maintain_order=True).agg(
         count=pl.len(), first_case=pl.col("case_key").first(), at=pl.col("at").first()
     )

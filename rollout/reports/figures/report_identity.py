@@ -208,10 +208,9 @@ def _describe_guard(guard: Guard) -> str:
         "suspend": "is suspended until it is good again",
         "report": "is reported",
     }[guard.then]
-    period = f" over {format_duration(guard.over)}" if guard.over else ""
     suffix = ", added by default" if guard.added else ""
     selector_text = _describe_where(guard.where.sites, guard.where.windows)
-    return f"{guard.condition}{period}{selector_text}: else the cell {consequence}{suffix}"
+    return f"{guard.threshold_text}{selector_text}: else the cell {consequence}{suffix}"
 
 
 def _describe_limits(policy: Policy) -> tuple[str, ...]:

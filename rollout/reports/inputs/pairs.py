@@ -19,7 +19,7 @@ UNASSISTED_EXPOSURES = ("blind", "unknown")
 
 OTHER_ACTION = "(no action)"  # action of a label that the lever doesn't list
 
-CASE_COLUMNS = ("site", "window", "unit", "t", "hour_written", "occurred_text")
+CASE_COLUMNS = ("site", "window", "unit", "occurred_us", "hour_written", "occurred_text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +58,7 @@ def build_pairs(records: RecordFrames, cases: pl.DataFrame, policy: Policy) -> P
 
 def build_case_frame(records: RecordFrames, cases: pl.DataFrame) -> pl.DataFrame:
     """Return facts and attributes of each case; a case without a cell is its own unit."""
-    placed_cases = cases.select("case_key", "window", "unit", "t")
+    placed_cases = cases.select("case_key", "window", "unit", "occurred_us")
     joined = records.cases.join(placed_cases, on="case_key", how="left")
     joined = joined.with_columns(unit=pl.coalesce("unit", "episode", "case_key"))
     names = [name for name in joined.columns if name.startswith(ATTRIBUTE_PREFIX)]

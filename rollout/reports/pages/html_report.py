@@ -18,7 +18,7 @@ from rollout.reports.pages.page_templates import load_templates
 from rollout.reports.pages.summary import describe_results, format_headline
 from rollout.reports.pages.svg import MAX_STAGE_PATTERN
 from rollout.reports.text import formatting
-from rollout.reports.text.event_text import EventDescription, is_in_timeline
+from rollout.reports.text.event_kinds import AUDITORS_OMITTED_KINDS, is_in_timeline
 
 MAX_ROWS = 60  # of one table; report.json has all
 FIRST_LOSSES = 5
@@ -41,7 +41,7 @@ def render_html_report(facts: ReportFacts, view: str | None = None) -> str:
         cells=list(build_cell_rows(facts))[:MAX_ROWS],
         more_cells=max(0, len(facts.stages) - MAX_ROWS),
         timeline=[event for event in facts.timeline if is_in_timeline(event)],
-        ledger=[event for event in facts.timeline if _is_for_auditors(event)],
+        ledger=[event for event in facts.timeline if event.kind not in AUDITORS_OMITTED_KINDS],
         hidden=[item for item in facts.sighted if item.shown.n < item.all.n],
         plain_rules=_select_naive_openings(facts),
         span=_format_span(facts),
@@ -152,10 +152,6 @@ def _format_span(facts: ReportFacts) -> str:
         f"{formatting.format_day(first, identity.timezone)} to"
         f" {formatting.format_day(last, identity.timezone)}"
     )
-
-
-def _is_for_auditors(event: EventDescription) -> bool:
-    return event.kind not in {"RolloutCreated", "VersionFirstUsed", "IncidentOpened"}
 
 
 def _select_naive_openings(facts: ReportFacts) -> list[NaiveOpening]:

@@ -8,7 +8,7 @@ from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.funnel import FileRowCounts, Funnel, RowExample
 from rollout.reports.pages.cell_rows import find_leading_evidence, list_cell_evidence
 from rollout.reports.pages.summary import describe_results, format_headline
-from rollout.reports.text.event_text import is_in_timeline
+from rollout.reports.text.event_kinds import is_in_timeline
 from rollout.reports.text.formatting import (
     NO_BREAK_SPACE,
     format_cell_name,

@@ -1,11 +1,10 @@
 """Descriptions of the ledger's events."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import singledispatch
 
-from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.events import (
     Approved,
@@ -37,24 +36,14 @@ from rollout.core.scope.events import (
     VersionRetired,
     Widened,
 )
-from rollout.reports.inputs.inputs import ReportInputs
+from rollout.reports.text.event_describer import CitedProposals, EventDescriber
 from rollout.reports.text.formatting import (
     add_separators,
     describe_durations,
     format_count,
     format_local_time,
     format_quantity,
-    format_zoned_time,
-    join_words,
 )
-
-TIMELINE_KINDS = (
-    "PolicyApplied", "VersionFirstUsed", "VersionRetired", "Widened", "TakenOver", "Narrowed",
-    "Suspended", "SuspensionCleared", "GrantExpired", "Renewed", "Stopped", "Resumed",
-    "IncidentOpened", "ProposalVoided", "ProposalExpired", "ProposalRejected", "ClockCorrected",
-    "RecordsPurged",
-)  # fmt: skip
-"""Kinds in the timeline; proposals and approvals are only in the auditor's part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,109 +76,24 @@ class EventDescription:
     simulated: bool
 
 
-def describe_events(inputs: ReportInputs) -> tuple[EventDescription, ...]:
-    """Return descriptions of all events of the ledger, in order."""
-    proposals = {
-        event.proposal: event for event in inputs.events if isinstance(event, ProposalRaised)
-    }
-    approvers_by_proposal: dict[str, list[str]] = {}
-    for event in inputs.events:
-        if isinstance(event, Approved):
-            approvers_by_proposal.setdefault(event.proposal, []).append(event.by)
-    describer = EventDescriber(
-        inputs.policy,
-        proposals,
-        approvers_by_proposal,
-        inputs.is_simulated,
-        _find_reference_date(inputs),
-    )
+def describe_events(
+    policy: Policy,
+    events: Sequence[LedgerEvent],
+    first: datetime,
+    last: datetime,
+    *,
+    is_simulated: bool = False,
+) -> tuple[EventDescription, ...]:
+    """Return descriptions of all events of a ledger, in order.
+
+    Times are formatted without the year if `first` and `last` are in the same one.
+    """
+    reference_date = first if first.year == last.year else None
+    cited = CitedProposals.collect(events)
+    describer = EventDescriber(policy, cited, is_simulated, reference_date)
     return tuple(
-        describe_event(revision, event, describer)
-        for revision, event in enumerate(inputs.events, start=1)
+        describe_event(revision, event, describer) for revision, event in enumerate(events, start=1)
     )
-
-
-def _find_reference_date(inputs: ReportInputs) -> datetime | None:
-    """Return the start of the history, None if it spans several years."""
-    return inputs.first if inputs.first.year == inputs.last.year else None
-
-
-@dataclass(frozen=True, slots=True)
-class EventDescriber:
-    """Formats events with their policy, proposals and approvals."""
-
-    policy: Policy
-    proposals: Mapping[str, ProposalRaised]
-    approvers_by_proposal: Mapping[str, list[str]]
-    is_simulated: bool
-    reference_date: datetime | None
-
-    def find_cell(self, event: LedgerEvent) -> Cell | None:
-        """Return the cell of an event or of its proposal."""
-        cell: Cell | None = getattr(event, "cell", None)
-        if cell is not None:
-            return cell
-        proposal = self.proposals.get(getattr(event, "proposal", ""))
-        return proposal.cell if proposal else None
-
-    def find_version(self, event: LedgerEvent) -> str | None:
-        """Return the version of an event or of its proposal."""
-        proposal = self.proposals.get(getattr(event, "proposal", ""))
-        return getattr(event, "version", "") or (proposal.version if proposal else "") or None
-
-    def find_zone(self, cell: Cell | None) -> str:
-        """Return the time zone of a cell, also if the site has left the policy."""
-        return self.policy.get_timezone("" if cell is None else cell.site)
-
-    def format_instant(self, at: datetime, zone: str, reference: datetime) -> str:
-        """Return an instant on the zone's clock."""
-        return format_local_time(at, zone, reference)
-
-    def format_approvers(self, proposal: str) -> str:
-        """Return the approvers, marked if simulated."""
-        names = join_words(self.approvers_by_proposal.get(proposal, []))
-        return f"{names} (simulated)" if names and self.is_simulated else names or "nobody"
-
-    def format_readings(self, proposal: str) -> str:
-        """Return the readings of a proposal, without their logarithms."""
-        event = self.proposals.get(proposal)
-        readings = event.readings if event else ()
-        return "; ".join(self._format_reading(reading.split(", log E")[0]) for reading in readings)
-
-    def format_main_reading(self, proposal: str) -> str:
-        """Return the agreement of a proposal, else its first reading."""
-        lines = self.format_readings(proposal).split("; ")
-        agreement_lines = (line for line in lines if line.startswith("agreement at least"))
-        counts = next((line.rpartition(": ")[2] for line in agreement_lines), "")
-        return f"{counts} agree" if counts else lines[0]
-
-    def _format_reading(self, reading: str) -> str:
-        """Return a reading with the mean cost instead of counts by cost level."""
-        condition, colon, counts = reading.rpartition(": ")
-        if not colon:  # a reading of a policy, resume or clock has no counts
-            return reading
-        if not condition.startswith("cost"):
-            return f"{condition}: {add_separators(counts)}"
-        free, _, all_units = counts.partition(" of ")
-        units = [int(count) for count in free.split()]
-        units += [int(all_units) - units[0]] if all_units else []
-        if len(units) != len(self.policy.cost_levels):  # counted by the costs of another policy
-            return f"{condition}: {add_separators(counts)}"
-        total = sum(
-            unit_count * cost
-            for unit_count, cost in zip(units, self.policy.cost_levels, strict=True)
-        )
-        return f"{condition}: {total / max(sum(units), 1):.3f} over {format_count(sum(units))}"
-
-
-class ZonedEventDescriber(EventDescriber):
-    """Formats events with the zone's abbreviation at each instant."""
-
-    __slots__ = ()
-
-    def format_instant(self, at: datetime, zone: str, reference: datetime) -> str:
-        """Return an instant with its zone's abbreviation."""
-        return format_zoned_time(at, zone, reference)
 
 
 def describe_event(
@@ -420,10 +324,3 @@ def _describe_briefly(event: LedgerEvent, describer: EventDescriber) -> str:
             return f"{event.version} seen first"
         case _:
             return _describe(event, describer)
-
-
-def is_in_timeline(event: EventDescription) -> bool:
-    """Return whether the timeline shows an event; incidents only without another effect."""
-    if event.kind == "IncidentOpened":
-        return ", reported:" in event.text
-    return event.kind in TIMELINE_KINDS

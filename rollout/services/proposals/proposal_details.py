@@ -21,6 +21,7 @@ from rollout.core.scope.permissions import Caller, Permission, require_permissio
 from rollout.core.scope.scope import GivenApproval as CountedApproval
 from rollout.core.scope.scope import Scope, count_filled_needs
 from rollout.reports.text.formatting import format_local_time
+from rollout.reports.text.state_text import CLOSED_PROPOSALS
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
 from rollout.store.database.session import Transaction
@@ -28,7 +29,7 @@ from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.projections import OPEN_STATE
 from rollout.store.ledger.proposals import ListedProposal, ProposalStore
 
-PROPOSAL_STATES: Final = ("open", "approved", "applied", "rejected", "void", "expired")
+PROPOSAL_STATES: Final = ("open", "approved", *CLOSED_PROPOSALS)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""The map of the week: windows as they fall, one path a look, words that say the same."""
+"""The map of the week: windows as they fall, one path a pattern, words that say the same."""
 
 import re
 from dataclasses import replace
@@ -9,15 +9,14 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from api.console.page.stages import build_named_withheld_marker, build_stage_markers
-from api.console.rollouts.map_rows import describe_site
-from api.console.rollouts.week_map import (
+from api.console.rollouts.map_rows import (
     StageSchedule,
     compute_schedules,
     describe_map,
+    describe_site,
     describe_window_changes,
-    draw_small_map,
-    draw_week_map,
 )
+from api.console.rollouts.week_map import draw_small_map, draw_week_map
 from api.console.rollouts.window_bands import WEEK_MINUTES, compute_bands, compute_spans
 from rollout.core.calendar.sites import Cell, Site, Window
 from rollout.core.policy.policy import Freeze, Where

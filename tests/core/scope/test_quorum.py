@@ -18,7 +18,7 @@ from rollout.core.scope.quorum import (
     list_resume_needs,
 )
 from rollout.core.scope.scope import GivenApproval, Grant, Scope, Stop, Version, count_filled_needs
-from rollout.core.scope.stops import find_resume_needs
+from rollout.core.scope.stop_commands import find_resume_needs
 from tests.factories import AGREEMENT, CREEK, CREEK_NIGHT, DAY, LAKE, NOON, policy
 
 GROUPS = ("operator", "safety", "finance")

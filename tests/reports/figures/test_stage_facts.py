@@ -8,7 +8,7 @@ from rollout.formats.policy.reader import parse_policy
 from rollout.reports.figures.facts import compute_report_facts
 from rollout.reports.figures.naive_baselines import find_block_crossing, find_rate_crossing
 from rollout.reports.inputs.decided_by import HUMAN, HUMAN_CONFIRMS, MODEL, assign_deciders
-from rollout.reports.text.event_text import is_in_timeline
+from rollout.reports.text.event_kinds import is_in_timeline
 from tests.reports.alike_cases import FIVE, often
 
 

@@ -264,7 +264,7 @@ def test_who_decided_a_case_follows_from_the_policy_of_its_time(database):
     keep(database, next(before), after)
     told = of_store(database, "bears", at=NOON + DAY)
     assert [era.policy.stages[1].audit for era in told.policy_periods] == [0.1, 0.6]
-    placed = standing_of(told).sort("t")
+    placed = standing_of(told).sort("occurred_us")
     assert placed["decider"].to_list() == ["model", "model"]
     assert placed["audited"].to_list() == [False, True]
 
