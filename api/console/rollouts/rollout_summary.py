@@ -8,12 +8,13 @@ from typing import Final
 
 from markupsafe import Markup
 
-from api.console.page.stages import StageMarker, build_stage_markers, build_withheld_marker
+from api.console.page.stages import build_stage_markers, build_withheld_marker
 from api.console.page.time_format import format_time_span
 from api.console.rollouts.rollout_text import describe_versions
 from api.console.rollouts.week_map import compute_schedules, draw_small_map
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.scope.scope import CellState, find_acting_version
+from rollout.reports.pages.stage_markers import StageMarker
 from rollout.reports.text.formatting import (
     format_cell_name,
     format_count,
