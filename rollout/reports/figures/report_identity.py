@@ -248,8 +248,8 @@ def _describe_promise(gate: Gate) -> str:
     conditions = join_words([str(condition) for condition in gate.require])
     risk = format_percent(gate.risk, 0)
     return (
-        f"If the average in a cell so far does not meet “{conditions}”, the chance that the gate to "
-        f"{gate.to} ever opens there is at most {risk} for each version, at any number of looks "
-        "(with restarts at most half as much again). The promise covers the time until the "
+        f"If the average in a cell so far does not meet “{conditions}”, the chance that the gate"
+        f" to {gate.to} ever opens there is at most {risk} for each version, at any number of"
+        " looks (with restarts at most half as much again). The promise covers the time until the "
         "widening; guards watch the time after."
     )

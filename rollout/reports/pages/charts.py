@@ -37,7 +37,7 @@ from rollout.reports.text.formatting import (
 MAX_PANELS = 24
 MAX_POINTS = 90  # per curve of a small chart
 MONTH_AXIS_DAYS = 300  # a longer axis has months
-WIDE_MAP, NARROW_MAP = (1080, 48), (300, 64)  # width and height of a panel, in pixels
+WIDE_MAP, NARROW_MAP = (1080, 40), (300, 56)  # width and height of a panel, in pixels
 MIN_NAMED_WIDTH = 26  # pixels, of a block with the code of its stage
 MAX_LETTER_WIDTH = 7.5  # pixels, of a name at an axis
 DAY = timedelta(days=1)
@@ -127,7 +127,7 @@ def draw_calendar_chart(
     spec = {
         "data": {"values": rows},
         "facet": {"row": {"field": "panel", "sort": list(drawn_panels), "header": HEADER}},
-        "spacing": 14,
+        "spacing": 8,
         "spec": {
             "width": size[0],
             "height": size[1],
@@ -189,11 +189,12 @@ def _build_rectangle(
 
 
 def _build_rectangle_layer(days: int, width: int) -> dict[str, Any]:
+    date_axis = {**DAY_AXIS, **_build_date_axis(days, width // 75)}
     hours = {"labelExpr": "datum.value + ':00'", "values": [0, 12, 24], "grid": False}
     return {
         "mark": {"type": "rect", "strokeWidth": 1},
         "encoding": {
-            "x": {**_build_time_axis("first"), "axis": {**DAY_AXIS, **_build_date_axis(days, width // 75)}},
+            "x": {**_build_time_axis("first"), "axis": date_axis},
             "x2": {"field": "last"},
             "y": {
                 "field": "start", "type": "quantitative", "axis": {**hours, "title": None},

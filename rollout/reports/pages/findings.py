@@ -176,7 +176,7 @@ def _find_shadow_cells(facts: ReportFacts) -> Iterator[Finding]:
     for item in described:
         title = f"{format_cell_name(item.site, item.window)} stays in shadow"
         text = _describe_shortfall(item) + _describe_naive_opening(item, facts)
-        yield Finding(WARN, "Held", title, text, "naive", (OPERATOR, ENGINEER))
+        yield Finding(WARN, "Held", title, text, "rules", (OPERATOR, ENGINEER))
     rest = [format_cell_name(*cell) for cell in list(rows)[len(described) :]]
     if rest:
         title = f"{format_quantity(len(rest), 'more cell')} {_agree(rest)} in shadow"
@@ -242,5 +242,5 @@ def _find_missing_practice(facts: ReportFacts) -> Iterator[Finding]:
         used = "was never used and never" if facts.oversight.last_stop is None else "was never"
         text = f"The stop {used} drilled. A drill measures how soon a stop holds at each site."
         if facts.identity.simulated:
-            text = "A replay has no drill. Before a live start, a drill measures how soon a stop holds."
+            text = "A replay has no drill. A drill measures how soon a stop holds at each site."
         yield Finding(NOTE, "Practice", "No stop drill", text, "incidents", (OPERATOR, AUDITOR))

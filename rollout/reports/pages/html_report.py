@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from rollout.reports.figures.confusion import ConfusionMatrix
 from rollout.reports.figures.facts import ReportFacts
-from rollout.reports.inputs.losses import HUMANS_DISAGREE, REVIEWERS_SPLIT, Loss
+from rollout.reports.inputs.losses import Loss
 from rollout.reports.inputs.pictures import is_embedded, is_link
 from rollout.reports.pages.cell_rows import build_cell_rows
 from rollout.reports.pages.charts import build_report_markers, draw_charts
@@ -18,7 +18,11 @@ from rollout.reports.pages.open_proposals import find_open_proposals
 from rollout.reports.pages.page_templates import load_templates
 from rollout.reports.pages.report_sections import READER_NAMES, list_sections
 from rollout.reports.pages.report_tiles import build_tiles
-from rollout.reports.pages.section_summaries import select_naive_openings, summarize_sections
+from rollout.reports.pages.section_summaries import (
+    format_loss_kind,
+    select_naive_openings,
+    summarize_sections,
+)
 from rollout.reports.pages.stacked_tables import label_cells
 from rollout.reports.pages.summary import format_headline
 from rollout.reports.text import formatting
@@ -29,7 +33,6 @@ MAX_ROWS = 60  # of one table; report.json has all
 FIRST_LOSSES = 5
 INSTALL = "pip install 'rollout-controller[charts]'"
 SHADES = {"sh": 4, "lo": 3}  # classes of tokens.css
-LOSS_KIND_NAMES = {REVIEWERS_SPLIT: "split reviewers", HUMANS_DISAGREE: "human disagrees"}
 
 
 def render_html_report(facts: ReportFacts, view: str | None = None) -> str:
@@ -114,11 +117,6 @@ def _describe_next(facts: ReportFacts) -> str:
     cell = formatting.format_cell_name(proposal.site, proposal.window)
     needed = formatting.format_quantity(proposal.needed, "more approval")
     return f"One {proposal.kind} ({cell}) needs {needed}."
-
-
-def format_loss_kind(kind: str) -> str:
-    """Return the name of a kind of loss on pages."""
-    return LOSS_KIND_NAMES.get(kind, kind)
 
 
 def take_leading(rows: Sequence[Loss], count: int) -> list[Loss]:

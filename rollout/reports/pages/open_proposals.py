@@ -1,7 +1,7 @@
 """Proposals that need approvals, read from the next steps of a report.
 
-A stored report holds the next step of a cell as a sentence only. The sentence of earlier programs is
-read too, so that their reports still list what needs an approval.
+A stored report holds the next step of a cell as a sentence only. Sentences of earlier programs
+are read too, so that their reports still list what needs an approval.
 """
 
 import re

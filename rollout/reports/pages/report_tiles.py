@@ -21,8 +21,6 @@ from rollout.reports.text.formatting import (
     join_words,
 )
 
-WIDENING_KINDS = ("Widened", "TakenOver")
-
 
 @dataclass(frozen=True, slots=True)
 class ReportTile:
@@ -165,7 +163,7 @@ def _build_agreement_tile(figures: AgreementFigures, facts: ReportFacts) -> Repo
 def _build_slice_tile(facts: ReportFacts) -> ReportTile:
     slices = [row for search in facts.slice_searches for row in search.found]
     compared = sum(search.looked_at for search in facts.slice_searches)
-    text = f"of {format_quantity(compared, 'slice')} compared differ more than the rest."
+    text = f"Of {format_quantity(compared, 'slice')} compared, these differ more than the rest."
     if slices:
         worst = max(slices, key=lambda row: row.at_least)
         text += f" Largest: {worst.name}, {format_percent(worst.share)} differ."
@@ -198,11 +196,12 @@ def _build_ledger_tile(facts: ReportFacts) -> ReportTile:
 
 def _build_widening_tile(facts: ReportFacts) -> ReportTile:
     kinds = Counter(event.kind for event in facts.timeline)
-    count = sum(kinds[kind] for kind in WIDENING_KINDS)
+    count = kinds["Widened"]
     text = f"{format_quantity(kinds['Approved'], 'approval')}"
     text += " (simulated)." if facts.identity.simulated else "."
-    text += f" {format_quantity(kinds['Renewed'], 'renewal')}, "
-    text += f"{format_quantity(kinds['ProposalRejected'], 'rejected proposal')}."
+    text += f" Also {format_quantity(kinds['Renewed'], 'renewal')},"
+    text += f" {format_quantity(kinds['TakenOver'], 'takeover')} and"
+    text += f" {format_quantity(kinds['ProposalRejected'], 'rejection')}."
     return ReportTile("Widenings", format_count(count), _pick_noun(count, "widening"), text)
 
 

@@ -7,6 +7,7 @@ from typing import Final
 from rollout.core.calendar.sites import SHADOW
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.naive_baselines import NaiveOpening
+from rollout.reports.inputs.losses import HUMANS_DISAGREE, REVIEWERS_SPLIT
 from rollout.reports.pages.report_tiles import select_agreements
 from rollout.reports.text.formatting import (
     NO_DATA,
@@ -20,6 +21,8 @@ from rollout.reports.text.formatting import (
     format_signed,
     join_words,
 )
+
+LOSS_KIND_NAMES = {REVIEWERS_SPLIT: "split reviewers", HUMANS_DISAGREE: "human disagrees"}
 
 
 def summarize_sections(facts: ReportFacts) -> Mapping[str, str]:
@@ -88,7 +91,7 @@ def _summarize_divergences(facts: ReportFacts) -> str:
     )
 
 
-def _summarize_naive(facts: ReportFacts) -> str:
+def _summarize_rules(facts: ReportFacts) -> str:
     openings = select_naive_openings(facts)
     if not openings:
         return "no cell stayed in shadow that a simple rule would have widened"
@@ -140,9 +143,10 @@ def _summarize_price(facts: ReportFacts) -> str:
 
 def _summarize_events(facts: ReportFacts) -> str:
     kinds = Counter(event.kind for event in facts.timeline)
-    widened = kinds["Widened"] + kinds["TakenOver"]
     return (
-        f"{format_quantity(widened, 'widening')}, {format_quantity(kinds['Narrowed'], 'narrowing')},"
+        f"{format_quantity(kinds['Widened'], 'widening')},"
+        f" {format_quantity(kinds['TakenOver'], 'takeover')},"
+        f" {format_quantity(kinds['Narrowed'], 'narrowing')},"
         f" {format_quantity(kinds['Renewed'], 'renewal')}"
     )
 
@@ -178,7 +182,13 @@ def _summarize_losses(facts: ReportFacts) -> str:
     counts: Counter[str] = Counter()
     for row in facts.losses:
         counts.update(row.counts)
-    return ", ".join(f"{format_count(n)} {kind}" for kind, n in counts.items()) or NO_DATA
+    parts = [f"{format_count(n)} {format_loss_kind(kind)}" for kind, n in counts.items()]
+    return ", ".join(parts) or NO_DATA
+
+
+def format_loss_kind(kind: str) -> str:
+    """Return the name of a kind of loss on pages."""
+    return LOSS_KIND_NAMES.get(kind, kind)
 
 
 def _summarize_confusions(facts: ReportFacts) -> str:
@@ -202,8 +212,8 @@ def _summarize_drift(facts: ReportFacts) -> str:
     changed = sum(row.differs for row in facts.drifts.found)
     unseen = format_quantity(len(facts.drifts.unseen), "value")
     return (
-        f"{format_count(changed)} of {format_quantity(facts.drifts.compared, 'comparison')} changed;"
-        f" {unseen} never seen in shadow"
+        f"{format_count(changed)} of {format_quantity(facts.drifts.compared, 'comparison')}"
+        f" changed; {unseen} never seen in shadow"
     )
 
 
@@ -258,7 +268,8 @@ def _summarize_policy(facts: ReportFacts) -> str:
     rules = facts.rules
     return (
         f"policy {facts.identity.policy_number}: {format_quantity(len(rules.gates), 'gate')},"
-        f" {format_quantity(len(rules.guards), 'guard')}, {format_quantity(len(rules.sites), 'site')}"
+        f" {format_quantity(len(rules.guards), 'guard')},"
+        f" {format_quantity(len(rules.sites), 'site')}"
     )
 
 
@@ -313,7 +324,7 @@ SUMMARIES: Final[Mapping[str, Callable[[ReportFacts], str]]] = {
     "cells": _summarize_cells,
     "actions": _summarize_actions,
     "divergences": _summarize_divergences,
-    "naive": _summarize_naive,
+    "rules": _summarize_rules,
     "auditing": _summarize_auditing,
     "incidents": _summarize_operations,
     "evidence": _summarize_evidence,
