@@ -4,10 +4,11 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from api.console.page.figures import format_bound_value, format_estimate
+from api.console.page.figures import format_estimate
 from api.console.page.text import capitalize_first
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Policy
+from rollout.reports.text.bound_text import format_bound_value
 from rollout.reports.text.formatting import format_count, format_percent
 from rollout.services.proposals.proposal_evidence import (
     FROZEN_FIGURES_PATTERN,

@@ -8,16 +8,15 @@ from zoneinfo import ZoneInfo
 from markupsafe import Markup
 
 from api.console.page.figures import (
-    COST_MEASURES,
     format_bound,
     format_estimate,
-    format_threshold,
     get_condition_subject,
 )
 from api.console.page.scale_chart import format_pixels
 from api.console.page.text import capitalize_first
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.inputs.evidence_paths import EvidenceSeries
+from rollout.reports.text.bound_text import COST_MEASURES, format_threshold
 
 MAX_CHARTS = 6
 RANGE_FACTOR = 2

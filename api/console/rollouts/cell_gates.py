@@ -17,7 +17,6 @@ from api.console.page.cell_view import (
 from api.console.page.figures import (
     format_bound,
     format_estimate,
-    format_threshold,
     get_condition_subject,
 )
 from api.console.page.text import capitalize_first
@@ -28,6 +27,7 @@ from rollout.core.policy.policy import NEVER
 from rollout.core.scope.scope import ENGINE, ProposalState
 from rollout.core.scope.waves import find_wave_hold, find_wave_opening, is_settling
 from rollout.reports.figures.evidence_facts import ConditionFacts, EvidenceFacts
+from rollout.reports.text.bound_text import format_threshold
 from rollout.reports.text.formatting import format_count, format_quantity, join_words
 from rollout.tally.slots import find_slot_after, to_instant
 

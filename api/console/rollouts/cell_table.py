@@ -12,11 +12,9 @@ from api.console.page.figures import (
     format_bound,
     format_counts,
     format_estimate,
-    format_threshold,
     get_condition_subject,
 )
 from api.console.page.scale_chart import draw_scale
-from api.console.page.stages import StageMarker
 from api.console.page.stop_target import format_cell_value
 from api.console.page.text import add_full_stop
 from api.console.page.time_format import format_time_span
@@ -25,6 +23,8 @@ from api.console.rollouts.map_rows import StageSchedule
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.scope import Scope
 from rollout.reports.figures.evidence_facts import ConditionFacts, EvidenceFacts
+from rollout.reports.pages.stage_markers import StageMarker
+from rollout.reports.text.bound_text import format_threshold
 from rollout.services.cells.cell_table import CellListPage, CellSummary, PassedThreshold
 
 AGREEMENT: Final = "agreement"

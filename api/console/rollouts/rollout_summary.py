@@ -8,13 +8,13 @@ from typing import Final
 
 from markupsafe import Markup
 
-from api.console.page.stages import SOLID, WITHHELD, StageMarker
 from api.console.page.time_format import format_time_span
 from api.console.rollouts.map_rows import compute_schedules
 from api.console.rollouts.rollout_text import describe_versions
 from api.console.rollouts.week_map import draw_small_map
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.scope import STOPPED, SUSPENDED
+from rollout.reports.pages.stage_markers import SOLID, WITHHELD, StageMarker
 from rollout.reports.text.formatting import (
     format_cell_name,
     format_count,

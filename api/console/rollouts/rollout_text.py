@@ -8,13 +8,13 @@ from typing import Final
 from markupsafe import Markup
 
 from api.console.page.cell_view import TimeFormatter, describe_missing_approvals, format_sentence
-from api.console.page.stages import HATCHED, SOLID, WITHHELD
 from api.console.page.time_format import format_time_span
 from api.console.rollouts.map_rows import StageSchedule
 from rollout.core.calendar.opening_hours import find_next_change, is_open
 from rollout.core.calendar.sites import Cell, Site
 from rollout.core.policy.policy import Freeze, Limit, Policy, Where
 from rollout.core.scope.scope import ProposalState, Scope
+from rollout.reports.pages.stage_markers import HATCHED, SOLID, WITHHELD
 from rollout.reports.text.formatting import format_quantity, join_words
 from rollout.reports.text.state_text import ANY_PROPOSAL, PROPOSAL_KINDS
 

@@ -13,7 +13,6 @@ from zoneinfo import ZoneInfo
 from markupsafe import Markup
 
 from api.console.page.scale_chart import format_pixels
-from api.console.page.stages import EMPTY, HATCHED, SOLID, WITHHELD, StageMarker
 from api.console.rollouts.map_rows import (
     MAX_ROWS,
     MapRow,
@@ -26,6 +25,7 @@ from api.console.rollouts.map_rows import (
 from api.console.rollouts.window_bands import DAY_MINUTES, WEEK_MINUTES, compute_monday
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
+from rollout.reports.pages.stage_markers import EMPTY, HATCHED, SOLID, WITHHELD, StageMarker
 
 PATTERN_FILLS: Final = (HATCHED, WITHHELD)
 OVERLAY_PATTERNS: Final = (HATCHED, SOLID, WITHHELD)  # patterns drawn over shadow

@@ -17,10 +17,10 @@ from rollout.reports.inputs.pairs import UNASSISTED_EXPOSURES, build_case_frame
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames
 
 MARKOV_METHOD = (
-    "at most the expected number of such runs (Markov), answers drawn as others give them in the "
-    "same cells, times the number of labels"
+    "at most the expected number of such runs (Markov), answers distributed as in the "
+    "others of the same cells, times the number of labels"
 )
-NO_OTHER_REVIEWERS = "nobody else to compare with"
+NO_OTHER_REVIEWERS = "no other reviewer to compare with"
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,7 +46,7 @@ class Drift:
 
     Attributes:
         site: the site of the cases.
-        thing: `attribute`, `people's answer`, `model's answer` or `confidence`.
+        thing: `attribute`, `human label`, `model's answer` or `confidence`.
         name: of the attribute or lever; empty for confidence.
         version: whose answers or confidence; None for attributes and human answers.
         measure: `total variation`, the share of cases that would have to change their value; or
@@ -226,7 +226,7 @@ def _build_answer_features(inputs: ReportInputs, locations: pl.DataFrame) -> Ite
         answers = unassisted.select(
             "case_key", value=_build_value_expression(lever.id, numbers=lever.number is not None)
         )
-        yield _build_feature("people's answer", lever.id, None, answers, locations)
+        yield _build_feature("human label", lever.id, None, answers, locations)
     for (version,), predictions in sorted(
         records.predictions.partition_by("version", as_dict=True).items()
     ):

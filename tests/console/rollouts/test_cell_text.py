@@ -7,11 +7,12 @@ from types import SimpleNamespace
 import pytest
 from markupsafe import Markup
 
-from api.console.page.figures import format_bound, format_share_bound
+from api.console.page.figures import format_bound
 from api.console.rollouts.cell_text import describe_cell
 from rollout.core.calendar.sites import Cell, Site
 from rollout.core.policy.policy import Freeze, Limit, Waves, Where
 from rollout.reports.figures.evidence_facts import ConditionFacts, EvidenceFacts, GateFacts
+from rollout.reports.text.bound_text import format_share_bound
 from rollout.services.cells.cell_table import CellSummary, find_recent_changes
 from rollout.services.cells.cells import build_cell_status
 from tests.factories import (
