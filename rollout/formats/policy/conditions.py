@@ -33,10 +33,10 @@ def _check_measure_place(shape: PolicyShape, _: Policy) -> Faults:
             hint = (
                 "write evidence.missing_at_most" if row.measure == "missing" else "make it a guard"
             )
-            text = f"no gate can ask for {row.measure}; {hint} (gates take {gate_measures})"
+            text = f"a gate can't require {row.measure}; {hint} (gates take {gate_measures})"
             yield DocumentFault((*path, "measure"), text)
         if path[0] == "guards" and not rule.default_effect:
-            text = f"no guard can watch {row.measure}; ask for it in a gate, and guard agreement"
+            text = f"a guard can't watch {row.measure}; require it in a gate, and guard agreement"
             yield DocumentFault((*path, "measure"), text)
 
 

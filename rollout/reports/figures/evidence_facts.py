@@ -21,7 +21,7 @@ from rollout.core.scope.scope import Scope, compute_stage_level
 from rollout.core.statistics.forecast import forecast_gate
 from rollout.reports.figures.gate_facts import ConditionFacts, GateFacts
 from rollout.reports.figures.missing_decisions import find_missing_reasons
-from rollout.reports.figures.next_step import GateProgress, describe_next_step
+from rollout.reports.figures.next_step import GateOutlook, describe_next_step
 from rollout.reports.inputs.evidence_paths import EvidenceSeries, find_open_stage_level
 from rollout.reports.inputs.gate_progress import StatePeriod
 from rollout.reports.inputs.inputs import CellVersion, ReportInputs
@@ -112,7 +112,7 @@ def _build_evidence_facts(
     # after a restart, or above shadow, `reasons` has units that the attempt doesn't count
     reasons = reasons if sum(reasons.values()) == attempt.missing else {}
     is_newer = not period.other_stage_level and stage_evidence.decided < attempt.decided
-    progress = GateProgress(gate, attempt, is_newer, per_day, reasons)
+    progress = GateOutlook(gate, attempt, is_newer, per_day, reasons)
     return EvidenceFacts(
         site=cell.site,
         window=cell.window,

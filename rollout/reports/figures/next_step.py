@@ -31,7 +31,7 @@ MINIMUM = re.compile(r"(\d+) of (\d+) (decided units|reviewers|days)")
 
 
 @dataclass(frozen=True, slots=True)
-class GateProgress:
+class GateOutlook:
     """What a version has and needs for the next gate.
 
     Attributes:
@@ -53,7 +53,7 @@ class GateProgress:
 def describe_next_step(
     key: CellVersion,
     period: StatePeriod,
-    progress: GateProgress,
+    progress: GateOutlook,
     scope: Scope,
     policy: Policy,
     at: datetime,
@@ -129,7 +129,7 @@ def _describe_top_stage(
     return f"the policy has no gate to {policy.stage_ids[period.stage_level + 1]}{expiry}"
 
 
-def _describe_needs(gate: GateFacts, progress: GateProgress) -> Iterator[str]:
+def _describe_needs(gate: GateFacts, progress: GateOutlook) -> Iterator[str]:
     counts, reasons = progress.counts, progress.missing_reasons
     if counts.closed and not counts.decided:  # shares of nothing would read as 0 %
         yield NO_COUNTED_DECISION
@@ -146,7 +146,7 @@ def _describe_needs(gate: GateFacts, progress: GateProgress) -> Iterator[str]:
         yield "units without a counted decision count as disagreements"
 
 
-def _describe_minimums(gate: GateFacts, progress: GateProgress) -> Iterator[str]:
+def _describe_minimums(gate: GateFacts, progress: GateOutlook) -> Iterator[str]:
     """Describe the unmet minimums, for units with the days to go."""
     minimums = [match for text in gate.lacks if (match := MINIMUM.fullmatch(text))]
     if not minimums:
@@ -165,7 +165,7 @@ def _describe_minimum(minimum: re.Match[str], per_day: float | None) -> str:
     return f"{text} ({_format_days(units / per_day)} at the present rate)"
 
 
-def _describe_missing_evidence(condition: ConditionFacts, progress: GateProgress) -> str:
+def _describe_missing_evidence(condition: ConditionFacts, progress: GateOutlook) -> str:
     """Describe what a condition still needs."""
     if condition.n == 0:
         return f"{condition.condition}: no data yet"
@@ -189,7 +189,7 @@ def _describe_missing_evidence(condition: ConditionFacts, progress: GateProgress
     return f"{counts}, {_describe_remaining(condition, progress)}"
 
 
-def _describe_remaining(condition: ConditionFacts, progress: GateProgress) -> str:
+def _describe_remaining(condition: ConditionFacts, progress: GateOutlook) -> str:
     """Describe records and days to go, at the present share if a forecast exists."""
     if condition.median is None:
         count = condition.further or 0
@@ -203,7 +203,7 @@ def _describe_remaining(condition: ConditionFacts, progress: GateProgress) -> st
     return f"{text}, {_format_days(count / rate)} at the present rate" if rate else text
 
 
-def _compute_condition_rate(condition: ConditionFacts, progress: GateProgress) -> float:
+def _compute_condition_rate(condition: ConditionFacts, progress: GateOutlook) -> float:
     """Return the condition's records a day; 0 if unknown."""
     share = min(condition.n / progress.counts.closed, 1.0) if progress.counts.closed else 0.0
     return (progress.per_day or 0.0) * share

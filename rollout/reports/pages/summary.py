@@ -33,8 +33,9 @@ from rollout.reports.text.formatting import (
 )
 
 MAX_NAMED = 3  # cells and narrowings listed one by one
-HOLD_PREFIXES = ("suspended until", "stopped until")  # starts of next steps
-WAITING_PHRASE = re.compile(r"\bneeds [\d,]+ more approvals?\b")  # in the next step of a proposal
+# starts and parts of next steps; the last form of each is in sealed reports of older programs
+HOLD_PREFIXES = ("suspended until", "stopped until", "stopped by a person")
+WAITING_PHRASE = re.compile(r"\bneeds [\d,]+ more approvals?\b|\bwaits for people\b")
 HIGH_MISSING_SHARE = 0.05  # share of missing decisions that is worth reporting
 REMEDIES = {  # what to do if most decisions are not evidence for a reason
     EXPOSURE_UNKNOWN: "If the reviewers had not seen the model's answer, write `outside: blind`"

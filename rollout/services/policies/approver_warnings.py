@@ -67,8 +67,8 @@ def _warn_no_approvers(policy: Policy) -> PolicyWarning:
     for required_groups in list_resume_needs(policy, policy.cells):
         all_groups |= Counter((OPERATOR, *required_groups))
     remedy = describe_missing_roles(tuple(all_groups.elements()), more_text="")
-    text = f"nobody may approve here yet, so nothing widens and a stop would stay; {remedy}"
-    return PolicyWarning("people", text)
+    text = f"no user may approve yet, so nothing can widen and a stop can't end; {remedy}"
+    return PolicyWarning("users", text)
 
 
 def _warn_empty_groups(policy: Policy, site_approvers: GroupMembership) -> Warnings:
@@ -179,15 +179,15 @@ def _find_unresumable_stops(
 def _describe_unresumable_stop(
     unresumable_stop: _UnresumableStop, stop_text: str, location: str
 ) -> str:
-    approver_count = format_quantity(len(unresumable_stop.required_groups) + 1, "person", "people")
+    approver_count = format_quantity(len(unresumable_stop.required_groups) + 1, "user")
     remedy = (
         describe_missing_roles(unresumable_stop.missing_groups)
         + location
         + (", or lower approvals" if unresumable_stop.can_lower_approvals else "")
     )
     return (
-        f"a stop{stop_text} could not be taken back{_describe_stages(unresumable_stop.stages)}:"
-        f" {approver_count} are needed, an operator to ask and"
+        f"a stop{stop_text} could not be ended{_describe_stages(unresumable_stop.stages)}:"
+        f" {approver_count} are needed, an operator to propose the resume and"
         f" {format_needs(unresumable_stop.required_groups)} to approve; {remedy}"
     )
 

@@ -175,7 +175,9 @@ def _build_expected_parity_rate(policy: Policy) -> MeasureRate:
         if agreement > 1 / 3
         else (0.0, 0.0, 0.0, 1.0)
     )
-    return MeasureRate(second_share, agreement, "the model errs as often as a person", class_shares)
+    return MeasureRate(
+        second_share, agreement, "the model errs as often as a reviewer", class_shares
+    )
 
 
 def compute_wrong_cost(policy: Policy) -> float:

@@ -9,7 +9,7 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.scope.scope import CellState, Grant, ProposalState, Scope
 from rollout.reports.figures.gate_facts import ConditionFacts, GateFacts
-from rollout.reports.figures.next_step import GateProgress, describe_next_step
+from rollout.reports.figures.next_step import GateOutlook, describe_next_step
 from rollout.reports.inputs.gate_progress import StatePeriod
 from tests.reports.conftest import NOON
 
@@ -23,7 +23,7 @@ BEGUN = CellState(NOON, NOON)
 def says(bears):
     """Return what is said of a version that stands as a state says, the policy's gates aside."""
 
-    def said(state, *, policy=bears, rung=0, progress=GateProgress(None), **scope):  # noqa: B008
+    def said(state, *, policy=bears, rung=0, progress=GateOutlook(None), **scope):  # noqa: B008
         leg = StatePeriod(NOON, NOON, state, rung, other_stage_level=0)
         made = Scope(**scope).replace_cell_state(CREEK, "v1", state)
         return describe_next_step((CREEK, "v1"), leg, progress, made, policy, NOON)
@@ -73,7 +73,7 @@ def share(measure="agreement", agreed=0, n=0, **more):
 
 def progress(*conditions, closed, missing=0, lacks=(), **more):
     gate = GateFacts("supervised", 0.05, not conditions, lacks, ("operator",), conditions)
-    return GateProgress(gate, EvidenceCounts(closed=closed, missing=missing), **more)
+    return GateOutlook(gate, EvidenceCounts(closed=closed, missing=missing), **more)
 
 
 def test_cells_without_a_counted_decision_show_reasons_and_never_a_share(says):
