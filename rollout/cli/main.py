@@ -7,12 +7,14 @@ import typer
 from rollout.cli import channels, clean, ledger, training
 from rollout.cli.compare import compare
 from rollout.cli.demo import demo
+from rollout.cli.former_names import RenamingGroup
 from rollout.cli.plan import draft, plan
 from rollout.cli.replay import replay
 from rollout.cli.serve import serve
 
 app = typer.Typer(
     name="rollout",
+    cls=RenamingGroup,
     no_args_is_help=True,
     rich_markup_mode="markdown",
     pretty_exceptions_enable=False,

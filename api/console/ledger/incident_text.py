@@ -187,7 +187,7 @@ def _describe_guard(guard: Guard | None) -> Iterator[str]:
     if guard.condition.measure in DETECTOR_MEASURES:
         interval_text = add_separators(f"{guard.false_alarm_every:.0f}")
         yield (
-            f"A false alarm of this kind is expected at most once in {interval_text} judged units."
+            f"A false alarm of this kind is expected at most once in {interval_text} decided units."
         )
     if guard.reach != "cell":
         yield f"It applies to the whole {guard.reach}."

@@ -26,7 +26,8 @@ from rollout.core.calendar.sites import SHADOW
 from rollout.core.policy.policy import NEVER
 from rollout.core.scope.scope import ENGINE, ProposalState
 from rollout.core.scope.waves import find_wave_hold, find_wave_opening, is_settling
-from rollout.reports.figures.evidence_facts import ConditionFacts, EvidenceFacts
+from rollout.reports.figures.evidence_facts import EvidenceFacts
+from rollout.reports.figures.gate_facts import ConditionFacts
 from rollout.reports.text.bound_text import format_threshold
 from rollout.reports.text.formatting import format_count, format_quantity, join_words
 from rollout.tally.slots import find_slot_after, to_instant
@@ -139,7 +140,7 @@ def _describe_settling(context: CellContext) -> Markup:
 
 MAX_SILENCE: Final = timedelta(days=1)  # a case of a day ago has closed, whatever its grace period
 OFF_COURSE_CHANCE: Final = 0.5
-MISSING_REQUIREMENT: Final = re.compile(r"(\d+) of (\d+) (judged units|reviewers|days)")
+MISSING_REQUIREMENT: Final = re.compile(r"(\d+) of (\d+) (decided units|reviewers|days)")
 
 
 def describe_gate_needs(context: CellContext) -> Iterator[CellSentence]:

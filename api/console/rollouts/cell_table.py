@@ -22,7 +22,8 @@ from api.console.rollouts.cell_text import CellDescription, describe_cell, find_
 from api.console.rollouts.map_rows import StageSchedule
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.scope import Scope
-from rollout.reports.figures.evidence_facts import ConditionFacts, EvidenceFacts
+from rollout.reports.figures.evidence_facts import EvidenceFacts
+from rollout.reports.figures.gate_facts import ConditionFacts
 from rollout.reports.pages.stage_markers import StageMarker
 from rollout.reports.text.bound_text import format_threshold
 from rollout.services.cells.cell_table import CellListPage, CellSummary, PassedThreshold

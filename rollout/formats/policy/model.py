@@ -59,7 +59,7 @@ class CharterShape(PolicySection):
         None, description="Who is affected by its decisions."
     )
     if_it_works_very_well: kinds.NonEmptyText | None = key(
-        None, description="What then happens to the people and skills around it."
+        None, description="What then happens to the jobs and skills around it."
     )
     worst_case: kinds.NonEmptyText | None = key(None, description="The worst that it could do.")
     feedback: kinds.NonEmptyText | None = key(
@@ -236,7 +236,7 @@ class GateShape(CellSelection):
         None,
         description="Chance of ever opening wrongly. Default: 5%, and 1% where the model decides.",
     )
-    minimum: MinimumShape = key(default_factory=dict, description="What it asks beside evidence.")
+    minimum: MinimumShape = key(default_factory=dict, description="What it needs besides evidence.")
     approvals: kinds.Groups = key(
         "2",
         description="Number of operators who approve, or a list with a group for each approver.",

@@ -23,9 +23,9 @@ from rollout.reports.statistics.intervals import Share, compute_share
 Bools = NDArray[np.bool_]
 
 MIN_CASES, BLOCK_SIZE, BLOCKS_IN_A_ROW = 100, 50, 3
-RATE_RULE = "the cell's rate reaches the line, from 100 cases on"
-BLOCKS_RULE = "three times 50 cases in a row reach the line"
-SITE_RATE_RULE = "the site's rate reaches the line, from 100 cases on"
+RATE_RULE = "the cell's agreement is at the threshold, from 100 cases on"
+BLOCKS_RULE = "three times 50 cases in a row are at the threshold"
+SITE_RATE_RULE = "the site's agreement is at the threshold, from 100 cases on"
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,7 +76,7 @@ class EventDescriber:
     def format_approvers(self, proposal: str) -> str:
         """Return the approvers, marked if simulated."""
         names = join_words(self.cited.approvers.get(proposal, []))
-        return f"{names} (simulated)" if names and self.is_simulated else names or "nobody"
+        return f"{names} (simulated)" if names and self.is_simulated else names or "no user"
 
     def format_readings(self, proposal: str) -> str:
         """Return the readings of a proposal, without their logarithms."""

@@ -125,7 +125,7 @@ def _describe(event: LedgerEvent, _describer: EventDescriber) -> str:
 
 @_describe.register
 def _(event: RolloutCreated, _describer: EventDescriber) -> str:
-    return f"rollout created; SHA-256 of the salt of its draws: {event.salt_hash[:12]}…"
+    return f"rollout created; SHA-256 of its sampling salt: {event.salt_hash[:12]}…"
 
 
 @_describe.register
@@ -135,12 +135,12 @@ def _(event: PolicyApplied, _describer: EventDescriber) -> str:
 
 @_describe.register
 def _(event: VersionFirstUsed, _describer: EventDescriber) -> str:
-    return f"{event.version} is seen for the first time; it begins in shadow everywhere"
+    return f"{event.version} first used; it starts in shadow in every cell"
 
 
 @_describe.register
 def _(event: VersionRetired, _describer: EventDescriber) -> str:
-    return f"{event.version} is retired and holds nothing any more"
+    return f"{event.version} retired; all its grants ended"
 
 
 @_describe.register
@@ -150,7 +150,7 @@ def _(event: ProposalRaised, describer: EventDescriber) -> str:
         f"{event.kind} of {event.version} to {event.to_stage}" if event.to_stage else event.kind
     )
     return (
-        f"{event.proposal}: {subject} proposed, asks for {needs};"
+        f"{event.proposal}: {subject} proposed, needs {needs};"
         f" {describer.format_readings(event.proposal)}"
     )
 
@@ -170,19 +170,19 @@ def _(event: ProposalRejected, _describer: EventDescriber) -> str:
 
 @_describe.register
 def _(event: ProposalVoided, _describer: EventDescriber) -> str:
-    return f"{event.proposal} is void: {event.reason}"
+    return f"{event.proposal} became void: {event.reason}"
 
 
 @_describe.register
 def _(event: ProposalExpired, _describer: EventDescriber) -> str:
-    return f"{event.proposal} expired: nobody finished approving in time"
+    return f"{event.proposal} expired before it had all approvals"
 
 
 @_describe.register
 def _(event: Widened, describer: EventDescriber) -> str:
     until = describer.format_instant(event.until, describer.find_zone(event.cell), event.at)
     return (
-        f"{event.version} goes up to {event.to_stage}, until {until};"
+        f"{event.version} widened to {event.to_stage} until {until};"
         f" {describer.format_readings(event.proposal)}; approved by"
         f" {describer.format_approvers(event.proposal)}"
     )
@@ -192,7 +192,7 @@ def _(event: Widened, describer: EventDescriber) -> str:
 def _(event: Renewed, describer: EventDescriber) -> str:
     until = describer.format_instant(event.until, describer.find_zone(event.cell), event.at)
     return (
-        f"{event.version} keeps {event.stage} until {until};"
+        f"{event.version}: grant of {event.stage} renewed until {until}; approved by"
         f" {describer.format_approvers(event.proposal)}"
     )
 
@@ -200,7 +200,7 @@ def _(event: Renewed, describer: EventDescriber) -> str:
 @_describe.register
 def _(event: TakenOver, describer: EventDescriber) -> str:
     return (
-        f"{event.version} takes over from {event.replaced_version} at {event.to_stage};"
+        f"{event.version} replaced {event.replaced_version} at {event.to_stage};"
         f" {describer.format_readings(event.proposal)}; approved by"
         f" {describer.format_approvers(event.proposal)}"
     )
@@ -209,64 +209,67 @@ def _(event: TakenOver, describer: EventDescriber) -> str:
 @_describe.register
 def _(event: Narrowed, _describer: EventDescriber) -> str:
     cause = (
-        f"guard {describe_durations(event.reason)}"
+        f"guard {_format_guard_reason(event.reason)}"
         if event.guard
         else f"{event.by}: {event.reason or 'no reason'}"
     )
-    suffix = ", evidence starts anew" if event.restart else ""
-    return f"{event.version} goes down from {event.from_stage} to {event.to_stage}; {cause}{suffix}"
+    suffix = ", evidence restarts from zero" if event.restart else ""
+    return f"{event.version} narrowed from {event.from_stage} to {event.to_stage}; {cause}{suffix}"
 
 
 @_describe.register
 def _(event: Suspended, _describer: EventDescriber) -> str:
-    return f"{event.version} is suspended; guard {describe_durations(event.reason)}"
+    return f"{event.version} suspended; guard {_format_guard_reason(event.reason)}"
 
 
 @_describe.register
 def _(event: SuspensionCleared, _describer: EventDescriber) -> str:
-    return f"{event.version}: {describe_durations(event.guard)} is good again"
+    return (
+        f"{event.version}: suspension ended; guard {describe_durations(event.guard)} is met again"
+    )
 
 
 @_describe.register
 def _(event: GrantExpired, describer: EventDescriber) -> str:
     until = describer.format_instant(event.until, describer.find_zone(event.cell), event.at)
-    return f"{event.version}: the grant of {event.stage} ended {until} and was not renewed"
+    return f"{event.version}: grant of {event.stage} expired {until}, not renewed"
 
 
 @_describe.register
 def _(event: Stopped, _describer: EventDescriber) -> str:
     drill = " (a drill)" if event.drill else ""
-    return f"{event.by} stops {format_quantity(len(event.cells), 'cell')}{drill}: {event.reason}"
+    return f"{event.by} stopped {format_quantity(len(event.cells), 'cell')}{drill}: {event.reason}"
 
 
 @_describe.register
 def _(event: Resumed, describer: EventDescriber) -> str:
-    return f"stop {event.stop} is taken back; {describer.format_approvers(event.proposal)}"
+    return f"stop {event.stop} ended; approved by {describer.format_approvers(event.proposal)}"
 
 
 @_describe.register
 def _(event: IncidentOpened, _describer: EventDescriber) -> str:
-    return f"incident {event.incident}, {event.effect}: {describe_durations(event.reason)}"
+    return f"incident {event.incident}, {event.effect}: {_format_guard_reason(event.reason)}"
 
 
 @_describe.register
 def _(event: IncidentAcknowledged, _describer: EventDescriber) -> str:
-    return f"{event.by} has seen incident {event.incident}{f': {event.note}' if event.note else ''}"
+    note = f": {event.note}" if event.note else ""
+    return f"{event.by} acknowledged incident {event.incident}{note}"
 
 
 @_describe.register
 def _(event: ClockCorrected, describer: EventDescriber) -> str:
     wrong_time = describer.format_instant(event.previous_time, describer.policy.timezone, event.at)
     return (
-        f"the clock was ahead at {wrong_time} and is set right; what had lapsed by then stays"
-        " lapsed"
+        f"the clock was ahead at {wrong_time} and was corrected; grants that had expired by then"
+        " stay expired"
     )
 
 
 @_describe.register
 def _(event: RecordsPurged, describer: EventDescriber) -> str:
     before = describer.format_instant(event.before, describer.policy.timezone, event.at)
-    return f"{format_count(sum(event.counts))} rows of records from before {before} are deleted"
+    return f"{format_count(sum(event.counts))} rows of records from before {before} deleted"
 
 
 @_describe.register
@@ -276,7 +279,7 @@ def _(event: ReportSealed, describer: EventDescriber) -> str:
         for at in (event.since, event.until)
     )
     name = f"version {event.number} of the report {event.report}, {since} to {until}"
-    return f"{event.by} made {name}, {event.state}; it is kept under {event.sha256[:12]}…"
+    return f"{event.by} sealed {name}, {event.state}; SHA-256 {event.sha256[:12]}…"
 
 
 @_describe.register
@@ -297,7 +300,7 @@ def _(event: EraBegan, _describer: EventDescriber) -> str:
 @_describe.register
 def _(event: FormChanged, _describer: EventDescriber) -> str:
     return (
-        f"the ledger goes on in form {event.form}; revision {event.revision} before it has hash "
+        f"the ledger continues in form {event.form}; revision {event.revision} before it has hash "
         f"{event.head[:12]}…"
     )
 
@@ -307,20 +310,24 @@ def _describe_briefly(event: LedgerEvent, describer: EventDescriber) -> str:
     match event:
         case Widened():
             return (
-                f"{event.version} up to {event.to_stage},"
+                f"{event.version} widened to {event.to_stage},"
                 f" {describer.format_main_reading(event.proposal)}"
             )
         case TakenOver():
-            return f"{event.version} takes over from {event.replaced_version} at {event.to_stage}"
+            return f"{event.version} replaced {event.replaced_version} at {event.to_stage}"
         case Narrowed():
-            counts = add_separators(
-                event.reason.rpartition(": ")[2].removesuffix(" records against it")
-            )
-            cause = f"{counts} against it" if event.guard else f"by {event.by}"
-            return f"{event.version} DOWN to {event.to_stage}, {cause}"
+            cause = _format_guard_reason(event.reason).rpartition(": ")[2]
+            cause_text = f"guard: {cause}" if event.guard else f"by {event.by}"
+            return f"{event.version} narrowed to {event.to_stage}, {cause_text}"
         case Renewed():
-            return f"{event.version} keeps {event.stage}"
-        case VersionFirstUsed():
-            return f"{event.version} seen first"
+            return f"{event.version}: grant of {event.stage} renewed"
+        case GrantExpired():
+            return f"{event.version}: grant of {event.stage} expired"
         case _:
             return _describe(event, describer)
+
+
+def _format_guard_reason(reason: str) -> str:
+    """Return the stored reason of a guard in words; ledgers keep the old ones."""
+    text = reason.replace(" records against it", " records failed it")
+    return add_separators(describe_durations(text))

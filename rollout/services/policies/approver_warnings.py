@@ -68,7 +68,7 @@ def _warn_no_approvers(policy: Policy) -> PolicyWarning:
         all_groups |= Counter((OPERATOR, *required_groups))
     remedy = describe_missing_roles(tuple(all_groups.elements()), more_text="")
     text = f"no user may approve here yet, so nothing widens and no stop can be resumed; {remedy}"
-    return PolicyWarning("people", text)
+    return PolicyWarning("users", text)
 
 
 def _warn_empty_groups(policy: Policy, site_approvers: GroupMembership) -> Warnings:
@@ -179,7 +179,7 @@ def _find_unresumable_stops(
 def _describe_unresumable_stop(
     unresumable_stop: _UnresumableStop, stop_text: str, location: str
 ) -> str:
-    approver_count = format_quantity(len(unresumable_stop.required_groups) + 1, "user", "users")
+    approver_count = format_quantity(len(unresumable_stop.required_groups) + 1, "user")
     remedy = (
         describe_missing_roles(unresumable_stop.missing_groups)
         + location

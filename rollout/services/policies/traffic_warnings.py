@@ -117,9 +117,9 @@ def _describe_short_grant(
     expected_units, grant_text = decisions_per_day * grant_days, format_days(grant_days)
     if expected_units < gate_plan.gate.minimum.units:
         return (
-            f"a grant of {stage.id} lasts {grant_text}: about {expected_units:.0f} judged units in"
-            f" {cell}, and its renewal asks for {gate_plan.gate.minimum.units}; lengthen it, or"
-            " look at more"
+            f"a grant of {stage.id} lasts {grant_text}: about {expected_units:.0f} decided units in"
+            f" {cell}, and its renewal needs {gate_plan.gate.minimum.units}; write a longer"
+            " `grant`, or a larger `blind` or `audit` share"
         )
     renewal_chances = (
         (candidate, _compute_renewal_chance(policy, cell_traffic, candidate, expected_units))
@@ -134,8 +134,8 @@ def _describe_short_grant(
         return ""
     chance, condition = min(weak_conditions, key=lambda weak_condition: weak_condition[0])
     return (
-        f"a grant of {stage.id} lasts {grant_text}: on about {expected_units:.0f} judged units in"
-        f" {cell}, {condition} is renewed with a chance of {chance * 100:.0f} % only"
+        f"a grant of {stage.id} lasts {grant_text}: on about {expected_units:.0f} decided units in"
+        f" {cell}, {condition} is renewed with a probability of only {chance * 100:.0f} %"
     )
 
 

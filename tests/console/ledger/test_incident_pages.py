@@ -62,7 +62,7 @@ def test_the_page_says_what_tripped_what_it_did_and_how_it_comes_back(browser, a
     text = browser.as_("vic").page(PATH)
     assert "creek · day was narrowed from supervised to shadow" in text
     assert "Agreement at least 93" in text
-    assert "expected at most once in 10,000 judged units" in text
+    assert "expected at most once in 10,000 decided units" in text
     assert 'data-label="Before">Supervised' in text
     assert 'data-label="Now">Shadow' in text
     assert "Evidence restarts with attempt 2" in text

@@ -11,7 +11,8 @@ from api.console.page.figures import format_bound
 from api.console.rollouts.cell_text import describe_cell
 from rollout.core.calendar.sites import Cell, Site
 from rollout.core.policy.policy import Freeze, Limit, Waves, Where
-from rollout.reports.figures.evidence_facts import ConditionFacts, EvidenceFacts, GateFacts
+from rollout.reports.figures.evidence_facts import EvidenceFacts
+from rollout.reports.figures.gate_facts import ConditionFacts, GateFacts
 from rollout.reports.text.bound_text import format_share_bound
 from rollout.services.cells.cell_table import CellSummary, find_recent_changes
 from rollout.services.cells.cells import build_cell_status
@@ -150,7 +151,7 @@ def test_a_wave_says_from_when_it_opens_once_the_one_before_holds_its_stage():
 
 
 def test_too_few_says_how_many_more_and_how_long_that_takes():
-    tag, lines = says(Rollout(), evidence(lacks=["159 of 200 judged units", "2 of 7 days"]))
+    tag, lines = says(Rollout(), evidence(lacks=["159 of 200 decided units", "2 of 7 days"]))
     assert tag == "Held: too few"
     assert lines == [
         "Needs 41 more blind decisions (159 of 200), about 3 days at 14 a day.",
@@ -159,7 +160,7 @@ def test_too_few_says_how_many_more_and_how_long_that_takes():
 
 
 def test_without_a_pace_no_date_is_made_up():
-    _, (line,) = says(Rollout(), evidence(lacks=["159 of 200 judged units"], per_day=None))
+    _, (line,) = says(Rollout(), evidence(lacks=["159 of 200 decided units"], per_day=None))
     assert line == "Needs 41 more blind decisions (159 of 200)."
 
 

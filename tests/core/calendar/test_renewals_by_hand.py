@@ -73,7 +73,7 @@ def test_not_before_the_last_fifth_of_the_grant():
 
 @pytest.mark.parametrize(
     ("of", "says"),
-    [(NOTHING, "0 of 100 judged units"), (WEAK, "99 of 100"), (TURNED, "does not reach")],
+    [(NOTHING, "0 of 100 decided units"), (WEAK, "99 of 100"), (TURNED, "does not reach")],
 )
 def test_it_needs_the_evidence_of_the_grants_own_span(of, says):
     with pytest.raises(NotEligibleError, match=says):

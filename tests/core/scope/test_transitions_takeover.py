@@ -230,7 +230,7 @@ def test_no_takeover_goes_above_the_acting_version():
 def test_a_takeover_that_is_asked_for_needs_its_evidence():
     with pytest.raises(NotEligibleError, match="does not reach the gate's thresholds"):
         ask(pair(), "supervised", of=BETWEEN)
-    with pytest.raises(NotEligibleError, match="99 of 100 judged units"):
+    with pytest.raises(NotEligibleError, match="99 of 100 decided units"):
         ask(pair(), "supervised", of=known(counted(99)))
 
 

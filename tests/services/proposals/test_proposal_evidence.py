@@ -56,7 +56,7 @@ def test_what_is_counted_now_stands_beside_what_was_frozen(service):
     assert not line.current.is_met
     assert found.has_turned
     assert (found.minimum_progress.units, found.minimum_progress.minimum.units) == (4, 100)
-    assert "4 of 100 judged units" in found.unmet_requirements
+    assert "4 of 100 decided units" in found.unmet_requirements
     assert found.promise.startswith("If in a cell the average so far did not meet")
 
 
