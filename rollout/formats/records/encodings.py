@@ -1,7 +1,8 @@
 """Recognize the encoding of a text file and convert it to UTF-8.
 
-Every file is valid Latin-1, so it is only recognized by letters: each byte above ASCII is a letter
-of a Western European language beside another letter, or one of their signs.
+Every file is valid Latin-1, so it is only recognized by its letters: each byte above ASCII is a
+Western European letter beside an ASCII letter, or a sign that is not inside a word. Bytes 80 to 9F
+are letters in other encodings (Mac Roman, code page 850), so as letters they are not recognized.
 """
 
 from __future__ import annotations
@@ -16,11 +17,14 @@ BOMS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF1
 ZERO_SHARE = 0.4
 """Share of zero bytes at even or odd positions from which a text is UTF-16."""
 _SAMPLE_BYTES = 65536
-_LETTERS = "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝßàáâãäåæçèéêëìíîïñòóôõöøùúûüýŒœŠšŽž"
-_SIGNS = "°§€£µ²³ºª·´«»¿¡–—‘’“”\u00a0"
+_LETTERS = "ÀÁÂÃÄÅÆÇÈÉÊËÌÍÎÏÑÒÓÔÕÖØÙÚÛÜÝßàáâãäåæçèéêëìíîïñòóôõöøùúûüý"
+_SIGNS = "°§€£µ²³ºª«»¿¡–—‘’“”\u00a0"
 _WESTERN = re.compile(
-    f"[{_SIGNS}]|(?<=[A-Za-z])[{_LETTERS}]{{1,2}}|[{_LETTERS}]{{1,2}}(?=[A-Za-z])"
+    f"(?<![A-Za-z])[{_SIGNS}]|[{_SIGNS}](?![A-Za-z])"
+    f"|(?<=[A-Za-z])[{_LETTERS}]{{1,2}}|[{_LETTERS}]{{1,2}}(?=[A-Za-z])"
 )
+SINGLE_BYTE = ("latin-1", "cp1252")
+"""Encodings that are recognized by their letters; nothing in the file proves them."""
 
 
 def recognize_encoding(content: bytes) -> str:

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 import polars as pl
 
 from rollout.formats.records.column_map import COLUMN_NAMES, format_suggestion
+from rollout.formats.records.encodings import SINGLE_BYTE
+from rollout.formats.records.mapped_rows import MappedRows
 from rollout.formats.records.recognition import RecognizedFile
 from rollout.formats.records.rejected_rows import RecordError
 from rollout.tally.frames import (
@@ -95,7 +97,7 @@ def _describe_reading(file: RecognizedFile) -> str:
     """Return how a file is read, as `UTF-8, columns separated by ";"`."""
     assert file.rows is not None  # noqa: S101 - only read files have a report
     reading, names = file.reading, file.rows.cells.columns
-    parts = [] if reading.encoding is None else [reading.encoding.upper()]
+    parts = [] if reading.encoding is None else [_describe_encoding(reading.encoding, file.rows)]
     if reading.delimiter is not None:
         mark = "tabs" if reading.delimiter == "\t" else f'"{reading.delimiter}"'
         parts.append(f"columns separated by {mark}")
@@ -108,6 +110,16 @@ def _describe_reading(file: RecognizedFile) -> str:
     if unsure := [label for label in reading.unsure or () if label]:
         parts.append(f"no answer: {', '.join(map(repr, unsure))}")
     return ", ".join(parts)
+
+
+def _describe_encoding(encoding: str, rows: MappedRows) -> str:
+    """Return the encoding; a guess from letters has a word to check it by."""
+    if encoding not in SINGLE_BYTE:
+        return encoding.upper()
+    columns = (column.drop_nulls() for column in rows.cells.get_columns())
+    words = (column.filter(column.str.contains(r"[^\x00-\x7f]")).head(1) for column in columns)
+    example = next((word[0] for word in words if word.len()), "")
+    return f"{encoding.upper()} (as in {example!r})" if example else encoding.upper()
 
 
 def _list_hints(file: RecognizedFile, records: RecordFrames) -> Iterator[str]:
