@@ -7,7 +7,6 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
-import click
 import typer
 
 from rollout.cli.errors import print_refusals
@@ -164,13 +163,18 @@ def _recognize(
         questions = [(kind, item) for kind, file in files.items() for item in file.questions]
         if not questions:
             return request, files
-        if not (sys.stdin.isatty() and sys.stderr.isatty()):
+        if not is_terminal():
             raise ValueError("\n".join(_format_question(question) for _, question in questions))
         readings = dict(request.readings)
         for kind, question in questions:
             reading = readings.get(kind, FileReading())
             readings[kind] = apply_reading_option(reading, question.option, _ask(question))
         request = replace(request, readings=readings)
+
+
+def is_terminal() -> bool:
+    """Return whether a user can be asked."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
 
 
 def _format_question(question: ReadingQuestion) -> str:
@@ -188,10 +192,19 @@ def _list_options(question: ReadingQuestion) -> Iterator[str]:
 
 
 def _ask(question: ReadingQuestion) -> str:
+    """Ask a question until the answer is one of its choices."""
     names = {choice or NO_LABEL: choice for choice in question.choices}
     typer.echo(question.text, err=True)
-    prompt = question.option.removeprefix("--").replace("-", " ")
-    return names[typer.prompt(prompt, type=click.Choice(list(names)), err=True)]
+    prompt = f"{question.option.removeprefix('--')} ({', '.join(names)}): "
+    # Not typer.prompt: it writes a space to standard output, where the policy goes.
+    while True:
+        typer.echo(prompt, nl=False, err=True)
+        line = sys.stdin.readline()
+        if not line:
+            raise ValueError(_format_question(question))
+        if (answer := line.strip()) in names:
+            return names[answer]
+        typer.echo(f"{answer!r} is none of {', '.join(names)}", err=True)
 
 
 def _refuse_unusable(reports: tuple[FileReport, ...], allowed: float) -> None:
