@@ -7,8 +7,9 @@ import typer
 from rollout.cli import channels, clean, ledger, training
 from rollout.cli.compare import compare
 from rollout.cli.demo import demo
+from rollout.cli.drafting import draft
 from rollout.cli.former_names import RenamingGroup
-from rollout.cli.plan import draft, plan
+from rollout.cli.plan import plan
 from rollout.cli.replay import replay
 from rollout.cli.serve import serve
 

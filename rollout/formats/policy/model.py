@@ -7,10 +7,12 @@ more than one field.
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, model_validator
 from pydantic.json_schema import JsonSchemaValue
 
 from rollout.formats.policy import fields as kinds
+from rollout.formats.policy.import_section import ImportShape
+from rollout.formats.policy.sections import PolicySection, key
 
 Measure = Literal[
     "agreement",
@@ -27,17 +29,6 @@ Measure = Literal[
     "heartbeat",
     "harm",
 ]
-
-
-def key(default: Any = ..., **field_options: Any) -> Any:
-    """Return a field of the model; its default is written as in a file."""
-    return Field(default, **field_options)
-
-
-class PolicySection(BaseModel):
-    """A mapping of the file; unknown keys are faults."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class CellSelection(PolicySection):
@@ -402,3 +393,8 @@ class PolicyShape(PolicySection):
     tick: kinds.Tick = key("15m", description="The slot grid; divides a day.")
     observe: kinds.Flag = key("false", description="Raise proposals, apply none.")
     expect: ExpectShape = key(default_factory=dict, description="Expected traffic, for plan.")
+    imports: list[ImportShape] = key(
+        default_factory=list,
+        alias="import",
+        description="How recorded files are written, for replay, plan and import.",
+    )

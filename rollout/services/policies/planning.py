@@ -7,19 +7,11 @@ as traffic or agreement, are assumed and marked so, or excluded.
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from math import inf
-from pathlib import Path
 
 from rollout.core.calendar.sites import SHADOW
 from rollout.core.policy.policy import Guard, Policy, format_duration
 from rollout.core.policy.policy_warnings import PolicyWarning, list_policy_warnings
 from rollout.core.scope.quorum import GroupMembership
-from rollout.formats.policy.draft import draft_policy
-from rollout.formats.records.column_map import (
-    DEFAULT_COLUMN_MAP,
-    parse_column_flags,
-    read_column_map,
-)
-from rollout.formats.records.files import RecordPaths, read_records
 from rollout.services.policies.approver_warnings import list_approver_warnings
 from rollout.services.policies.gate_forecast import (
     compute_days,
@@ -42,34 +34,6 @@ from rollout.services.policies.guard_plans import (
 from rollout.services.policies.traffic import RolloutTraffic, build_expected_traffic
 from rollout.services.policies.traffic_warnings import list_traffic_warnings
 from rollout.services.support.channels import list_channel_warnings
-
-DRAFT_LEVER = "answer"  # lever id in a draft; its author renames it
-
-
-def draft_policy_from_files(
-    sources: RecordPaths,
-    *,
-    rollout: str,
-    timezone: str,
-    columns: Path | None = None,
-    column_mappings: tuple[str, ...] = (),
-) -> str:
-    """Return a commented policy draft for the records in `sources`.
-
-    Raises:
-        ColumnError: a required column is missing; the text says how to map it.
-        ValueError: the files hold no label or no site.
-    """
-    levers = [DRAFT_LEVER]
-    base = DEFAULT_COLUMN_MAP if columns is None else read_column_map(columns, levers=levers)
-    records = read_records(
-        sources,
-        levers=levers,
-        zones={},
-        default_zone=timezone,
-        columns=parse_column_flags(column_mappings, levers=levers, base=base),
-    )
-    return draft_policy(records, rollout=rollout, timezone=timezone)
 
 
 @dataclass(frozen=True, slots=True)
