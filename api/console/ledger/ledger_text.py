@@ -46,7 +46,10 @@ EVENT_GROUPS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "incidents": ("Incidents", ("IncidentOpened", "IncidentAcknowledged")),
     "policy": ("Policy", ("RolloutCreated", "PolicyApplied")),
     "versions": ("Versions", ("VersionFirstUsed", "VersionRetired")),
-    "other": ("Reports, clock, deletions", ("ReportSealed", "ClockCorrected", "RecordsPurged")),
+    "other": (
+        "Reports, clock, imports, deletions",
+        ("ReportSealed", "ClockCorrected", "RecordsImported", "RecordsPurged"),
+    ),
 }
 """Filter choices of a rollout's ledger: label and event kinds by URL name."""
 ACCESS_EVENT_GROUPS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {

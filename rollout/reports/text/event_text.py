@@ -23,6 +23,7 @@ from rollout.core.scope.events import (
     ProposalRejected,
     ProposalVoided,
     RecordsCounted,
+    RecordsImported,
     RecordsPurged,
     Renewed,
     ReportSealed,
@@ -52,7 +53,7 @@ TIMELINE_KINDS = (
     "PolicyApplied", "VersionFirstUsed", "VersionRetired", "Widened", "TakenOver", "Narrowed",
     "Suspended", "SuspensionCleared", "GrantExpired", "Renewed", "Stopped", "Resumed",
     "IncidentOpened", "ProposalVoided", "ProposalExpired", "ProposalRejected", "ClockCorrected",
-    "RecordsPurged",
+    "RecordsPurged", "RecordsImported",
 )  # fmt: skip
 """Kinds in the timeline; proposals and approvals are only in the auditor's part."""
 
@@ -363,6 +364,19 @@ def _(event: ClockCorrected, describer: EventDescriber) -> str:
 def _(event: RecordsPurged, describer: EventDescriber) -> str:
     before = describer.format_instant(event.before, describer.policy.timezone, event.at)
     return f"{format_count(sum(event.counts))} rows of records from before {before} are deleted"
+
+
+@_describe.register
+def _(event: RecordsImported, describer: EventDescriber) -> str:
+    since, until = (
+        describer.format_instant(at, describer.policy.timezone, event.at)
+        for at in (event.received_since, event.received_until)
+    )
+    cases, files = format_quantity(event.cases, "case"), join_words(list(event.files))
+    return (
+        f"{cases} imported from {files}; {event.by} vouches that they were received from {since} to"
+        f" {until}"
+    )
 
 
 @_describe.register
