@@ -40,7 +40,7 @@ from rollout.services.quickstart.starter_accounts import (
 from rollout.services.support.atomic_files import check_folder, write_files_atomically
 from rollout.services.support.clock import SystemClock
 from rollout.services.support.package_data import find_package_data
-from rollout.store.database.migrations import upgrade
+from rollout.store.database.migrations import list_table_names, load_current_revision, upgrade
 from rollout.store.database.session import Database
 
 HOST = "127.0.0.1"
@@ -118,7 +118,11 @@ def _resume(policy: Policy, out: Path) -> bool:
     Raises:
         RefusalError: it holds something else.
     """
-    upgrade(os.environ.get(DATABASE_VARIABLE, DEFAULT_DATABASE_URL))
+    url = os.environ.get(DATABASE_VARIABLE, DEFAULT_DATABASE_URL)
+    if load_current_revision(url) is None:
+        if tables := list_table_names(url):
+            raise build_refusal(f"the table {tables[0]}")
+        upgrade(url)
     with connect_database() as database:
         if is_database_empty(database):
             return False

@@ -40,6 +40,7 @@ from rollout.services.quickstart.starter_accounts import (
     parse_key_file,
 )
 
+NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"  # terminals may draw it as something else
 STEP_SECONDS = 1.0
 LONGEST_STEP = 5.0  # a machine that slept sends no burst of old cases
 REPORT_EVERY = timedelta(seconds=30)
@@ -70,9 +71,9 @@ def simulate(
 ) -> None:
     """Send live traffic to the service of `rollout quickstart`, as its clients would.
 
-    At each site the model's client asks who decides, with its prediction, about twice a second. A
-    few seconds later people decide, blind or having seen the prediction as the answer says, and
-    the action is reported. Everything goes over HTTP with the keys of the sites' service accounts.
+    At each site the model's client asks who decides, with its prediction, about three times a
+    second. A few seconds later people decide, blind or having seen the prediction, and the action
+    is reported. Everything goes over HTTP with the keys of the sites' service accounts.
 
     A service that holds anything but its quickstart is refused.
 
@@ -100,6 +101,7 @@ def simulate(
         try:
             _run(traffic, client, duration)
         finally:
+            _send_rest(traffic, client)
             _echo_counts(traffic)
 
 
@@ -171,7 +173,7 @@ class QuickstartClient:
         while True:
             page = self.request(ADMIN_NAME, "GET", path, params=params)
             yield from page["items"]
-            if page["next"] is None:
+            if page.get("next") is None:  # short lists have no pages
                 return
             params["after"] = page["next"]
 
@@ -222,6 +224,13 @@ def _run(traffic: LiveTraffic, client: QuickstartClient, duration: timedelta | N
         time.sleep(max(0.0, now + STEP_SECONDS - time.monotonic()))
 
 
+def _send_rest(traffic: LiveTraffic, client: QuickstartClient) -> None:
+    """Send the decisions on the last cases, so that none is missing."""
+    while traffic.has_scheduled_records:
+        time.sleep(STEP_SECONDS)
+        _send_due_records(traffic, client, datetime.now(UTC))
+
+
 def _send_step(
     traffic: LiveTraffic,
     client: QuickstartClient,
@@ -237,8 +246,12 @@ def _send_step(
         answers = client.request(get_model_account(site), "POST", path, json=body)["answers"]
         traffic.schedule_effects(cases, answers)
         _echo_stage(site, answers[-1]["stage"], stages, elapsed)
+    _send_due_records(traffic, client, now)
+
+
+def _send_due_records(traffic: LiveTraffic, client: QuickstartClient, now: datetime) -> None:
     for account, items in traffic.take_due(now).items():
-        path = build_path(rollout, "records")
+        path = build_path(traffic.policy.rollout, "records")
         results = client.request(account, "POST", path, json={"items": items})["items"]
         refused = [result for result in results if result["status"] in NOT_STORED]
         if refused:
@@ -249,7 +262,7 @@ def _echo_start(traffic: LiveTraffic, address: str) -> None:
     sites = ", ".join(traffic.policy.sites_by_id)
     typer.echo(
         f"Sending cases of {traffic.policy.rollout} to {address}: {MODEL_VERSION} at {sites},"
-        f" agreement {format_percent(traffic.agreement, 0)}. Ctrl-C ends it."
+        f" agreement {_format_share(traffic.agreement)}. Ctrl-C ends it."
     )
 
 
@@ -264,8 +277,12 @@ def _echo_stage(site: str, stage: str, stages: dict[str, str], elapsed: timedelt
 def _echo_fault(traffic: LiveTraffic, elapsed: timedelta) -> None:
     assert traffic.fault is not None  # noqa: S101 - checked by the caller
     site = traffic.fault.site
-    share = format_percent(traffic.get_agreement(site, elapsed), 0)
+    share = _format_share(traffic.get_agreement(site, elapsed))
     _echo(elapsed, f"fault {DRIFT}: from now on model and people agree in {share} at {site}")
+
+
+def _format_share(share: float) -> str:
+    return format_percent(share, 0).replace(NO_BREAK_SPACE, " ")
 
 
 def _echo_counts(traffic: LiveTraffic) -> None:

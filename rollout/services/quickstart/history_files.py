@@ -18,6 +18,7 @@ DEFAULT_UNITS_PER_DAY = 60.0  # in a cell
 MIN_DAYS, EXTRA_DAYS, MAX_DAYS = 14, 7, 60
 MAX_CASES = 20_000
 RECEIVED_AFTER = timedelta(seconds=2)
+PREDICTION_COLUMNS = ("case_key", "site", "occurred_at", "model_version", "confidence")
 Row = list[object]
 DECIDED_AFTER = timedelta(seconds=8)
 NEWEST_AGE = timedelta(seconds=30)  # all records are received before the import
@@ -54,14 +55,15 @@ def build_history_files(
     attributes = sorted({name for window in policy.windows for name in window.when})
     answer_columns = ["label"] if len(levers) == 1 else levers
     cases: list[Row] = [["case_key", "site", "occurred_at", "received_at", "episode", *attributes]]
-    predictions: list[Row] = [["case_key", "model_version", "confidence", *answer_columns]]
+    predictions: list[Row] = [[*PREDICTION_COLUMNS, *answer_columns]]
     decisions: list[Row] = [["case_key", "reviewer", "decided_at", "exposure", *answer_columns]]
     for key, at, case in _simulate_cases(policy, plan, rng):
         received = (at + RECEIVED_AFTER).isoformat()
         case_attributes = [case.attributes[name] for name in attributes]
         cases.append([key, case.site, at.isoformat(), received, case.episode, *case_attributes])
         predicted = [case.predicted[lever] for lever in levers]
-        predictions.append([key, MODEL_VERSION, case.confidence, *predicted])
+        facts = [key, case.site, at.isoformat(), MODEL_VERSION, case.confidence]
+        predictions.append([*facts, *predicted])
         decided_at = (at + DECIDED_AFTER).isoformat()
         decided = [case.decided[lever] for lever in levers]
         clerks = choose_clerks(policy, rng)

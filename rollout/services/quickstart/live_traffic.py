@@ -24,7 +24,7 @@ from rollout.services.quickstart.simulated_cases import (
 from rollout.services.quickstart.starter_accounts import get_decisions_account, get_model_account
 
 JsonObject = dict[str, Any]
-CASES_PER_SECOND: Final = 2.0  # at each site
+CASES_PER_SECOND: Final = 3.0  # at each site
 MAX_CASES_PER_SECOND: Final = 20.0  # at all sites together
 DECISION_SECONDS: Final = (1.0, 5.0)
 DRIFT: Final = "drift"
@@ -121,6 +121,11 @@ class LiveTraffic:
                 self._schedule_model_action(case, answer)
             if answer["decider"] != "model" or answer["audited"]:
                 self._schedule_decisions(case, answer)
+
+    @property
+    def has_scheduled_records(self) -> bool:
+        """Return whether decisions or actions are still to be sent."""
+        return bool(self._scheduled)
 
     def take_due(self, now: datetime) -> dict[str, list[JsonObject]]:
         """Return the records that are due, by the account that sends them."""
