@@ -50,7 +50,10 @@ def parse_fault(text: str, policy: Policy) -> Fault:
     kind, separator, after = text.partition("@")
     if kind != DRIFT or not separator:
         raise ValueError(f"--fault {text} is no fault; write drift@2m (kind, @, time from now)")
-    return Fault(kind, scalars.read_duration(after), policy.sites[0].id)
+    try:
+        return Fault(kind, scalars.read_duration(after), policy.sites[0].id)
+    except ValueError as error:
+        raise ValueError(f"--fault {text}: {error}; write drift@2m") from None
 
 
 @dataclass(frozen=True, slots=True)
