@@ -20,12 +20,13 @@ BUDGETS: Final = {  # minutes on two idle cores
     "simulation": 5.0,
     "browser": 5.0,
     "faults": 5.0,
+    "first_hour": 4.0,
 }
 LONG_RUNS: Final = Path(__file__).parents[1] / "docs" / "long-runs.toml"
 WORKERS: Final = 2
 TOLERATED: Final = 2.0
 """A part fails above this many budgets: machines differ, so less is only reported."""
-FOLDERS: Final = {"tests/browser": "browser"}
+FOLDERS: Final = {"tests/browser": "browser", "tests/first_hour": "first_hour"}
 BY_HAND: Final = ("simulation", "exhaustive", "faults")
 SQL_DIFFERS: Final = ("tests/store", "tests/migrations", "tests/scheduler")
 """Folders whose tests run on both engines in `fast`; elsewhere the first of each module does."""

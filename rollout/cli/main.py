@@ -22,8 +22,8 @@ app = typer.Typer(
     help="Roll out a model in stages, site by site and hour by hour, on evidence that humans "
     "approve.\n\n"
     "Start with `rollout demo`. With two files of your own: `rollout init`, `rollout plan`, "
-    "`rollout replay`. For a service: `rollout db upgrade`, `rollout users first-admin`, "
-    "`rollout serve`.",
+    "`rollout replay`. To try the service: `rollout quickstart`. For a service: "
+    "`rollout db upgrade`, `rollout users first-admin`, `rollout serve`.",
 )
 app.command("demo")(demo)
 app.command("replay")(replay)
@@ -38,10 +38,14 @@ app.add_typer(training.app, name="training")
 
 if find_spec("sqlalchemy") and find_spec("alembic"):  # the extra `server`; replay works without it
     from rollout.cli import baseline, deliveries, doctor, live, live_training, reporting, users
+    from rollout.cli.quickstart import quickstart
+    from rollout.cli.simulate import simulate
 
     live.register(app, ledger.app)
     users.register(app)
     live_training.register()
+    app.command("quickstart")(quickstart)
+    app.command("simulate")(simulate)
     app.command("baseline")(baseline.import_baseline)
     app.command("report")(reporting.create_report)
     app.command("doctor")(doctor.run_doctor)

@@ -107,7 +107,7 @@ def test_the_commands_of_live_run_as_written(folder):
 def test_history_from_before_the_rollout_is_said_to_be_no_evidence(folder):
     run("rollout db upgrade")
     run("rollout apply policy.yaml --by ana")
-    line = "import ramps --predictions predictions.csv --decisions decisions.csv"
+    line = "import ramps --predictions predictions.csv --decisions decisions.csv --by ana"
     done = CliRunner().invoke(app, line.split())
     assert "1200 cases occurred before the rollout was created" in done.stderr
 

@@ -20,11 +20,14 @@ EVENT_GROUPS: Final[EventGroups] = {
     "incidents": ("Incidents", ("IncidentOpened", "IncidentAcknowledged")),
     "policy": ("Policy", ("RolloutCreated", "PolicyApplied")),
     "versions": ("Versions", ("VersionFirstUsed", "VersionRetired")),
-    "other": ("Reports, clock, deletions", ("ReportSealed", "ClockCorrected", "RecordsPurged")),
+    "other": (
+        "Reports, clock, imports, deletions",
+        ("ReportSealed", "ClockCorrected", "RecordsImported", "RecordsPurged"),
+    ),
 }
 ACCESS_EVENT_GROUPS: Final[EventGroups] = {
-    "people": ("Users", ("UserAdded", "UserDisabled", "UserEnabled", "EmailSet")),
-    "rights": ("Roles", ("RoleGranted", "RoleRevoked")),
+    "users": ("Users", ("UserAdded", "UserDisabled", "UserEnabled", "EmailSet")),
+    "roles": ("Roles", ("RoleGranted", "RoleRevoked")),
     "keys": ("Keys", ("KeyCreated", "KeyRevoked")),
     "ways-in": ("Passwords and links", ("PasswordSet", "OneTimeLinkCreated", "IdentityLinked")),
 }
@@ -40,7 +43,7 @@ SCOPE_KINDS: Final = frozenset(
 TIMELINE_KINDS: Final = frozenset(
     {
         *SCOPE_KINDS, "VersionFirstUsed", "ProposalVoided", "ProposalExpired", "ProposalRejected",
-        "ClockCorrected", "RecordsPurged",
+        "ClockCorrected", "RecordsPurged", "RecordsImported",
     }
 )  # fmt: skip
 """Kinds in the timeline; proposals and approvals are only in the auditor's part."""

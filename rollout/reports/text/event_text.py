@@ -22,6 +22,7 @@ from rollout.core.scope.events import (
     ProposalRejected,
     ProposalVoided,
     RecordsCounted,
+    RecordsImported,
     RecordsPurged,
     Renewed,
     ReportSealed,
@@ -43,6 +44,7 @@ from rollout.reports.text.formatting import (
     format_count,
     format_local_time,
     format_quantity,
+    join_words,
 )
 
 
@@ -270,6 +272,19 @@ def _(event: ClockCorrected, describer: EventDescriber) -> str:
 def _(event: RecordsPurged, describer: EventDescriber) -> str:
     before = describer.format_instant(event.before, describer.policy.timezone, event.at)
     return f"{format_count(sum(event.counts))} rows of records from before {before} deleted"
+
+
+@_describe.register
+def _(event: RecordsImported, describer: EventDescriber) -> str:
+    since, until = (
+        describer.format_instant(at, describer.policy.timezone, event.at)
+        for at in (event.received_since, event.received_until)
+    )
+    cases, files = format_quantity(event.cases, "case"), join_words(list(event.files))
+    return (
+        f"{cases} imported from {files}; {event.by} vouches that they were received from {since} to"
+        f" {until}"
+    )
 
 
 @_describe.register

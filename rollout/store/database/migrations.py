@@ -146,6 +146,20 @@ def read_revision(transaction: Transaction) -> str | None:
     return transaction.connection.exec_driver_sql(query).scalar()
 
 
+def list_table_names(url: str) -> list[str]:
+    """Return the tables of a database, whosever they are.
+
+    Raises:
+        StoreError: the database can't be opened.
+    """
+    database = Database(url)
+    try:
+        with _translate_open_errors(), database.begin_read() as transaction:
+            return sorted(inspect(transaction.connection).get_table_names())
+    finally:
+        database.close()
+
+
 def check_schema_current(database: Database) -> None:
     """Raise unless the tables are those of this program.
 
