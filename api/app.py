@@ -86,7 +86,7 @@ def create_app(service: Service, openid: IdentityProvider | None = None) -> Fast
     # The last one added runs first; metrics run last because they need the matched route.
     app.add_middleware(RequestMetricsMiddleware, counts=app.state.counts)
     app.add_middleware(IdempotencyMiddleware, service=service)
-    app.add_middleware(LimitsMiddleware, clock=service.clock)
+    app.add_middleware(LimitsMiddleware, clock=service.wall_clock)
     app.add_middleware(AuthenticationMiddleware, service=service)
     app.openapi = lambda: _build_openapi(app)  # type: ignore[method-assign]
     return app

@@ -49,7 +49,7 @@ def create_console(service: Service, *, has_openid: bool = False) -> FastAPI:
     """Return the console of one replica, mounted at `page_context.HOME`."""
     console = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     console.state.service, console.state.openid = service, has_openid
-    console.state.revisions = RevisionCache(service.database, service.clock)
+    console.state.revisions = RevisionCache(service.database, service.wall_clock)
     page_modules = (import_module(f"api.console.{name}") for name in PAGE_MODULES)
     for module in (
         assets,
