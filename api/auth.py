@@ -68,7 +68,7 @@ class AuthenticationMiddleware:
         *,
         is_form: bool,
     ) -> Caller:
-        at = self.service.clock.now()
+        at = self.service.wall_clock.now()
         kind, _, key = headers.get(b"authorization", "").partition(" ")
         kind, key = (kind, key) if kind else ("bearer", headers.get(API_KEY_HEADER, ""))
         if kind.lower() == "bearer" and key:

@@ -57,6 +57,11 @@ class Visitor:
         return self.caller.name
 
     @property
+    def wall_time(self) -> datetime:
+        """Wall time of the request: of sessions, keys and review claims."""
+        return self.service.find_wall_time(self.at)
+
+    @property
     def roles(self) -> str:
         """Roles in words, for the page header."""
         return ", ".join(

@@ -347,7 +347,7 @@ def _render_rejected_form(
 ) -> Response:
     """Show the case again with the typed values, unless it was reassigned."""
     claimed_tasks = load_own_reviews(
-        visitor.service.database, visitor.caller, state, visitor.at
+        visitor.service.database, visitor.caller, state, visitor.at, visitor.wall_time
     ).tasks
     task = next((task for task in claimed_tasks if task.review == task_number), None)
     typed = read_typed_decision(form, build_answer_form(state.policy.levers).questions)

@@ -48,7 +48,7 @@ def submit_own_key(request: Request, visitor: CurrentVisitor, form: SignedForm) 
 @router.post("/settings/keys/{prefix}/revoke")
 def revoke_key(visitor: CurrentVisitor, prefix: str, form: SignedForm) -> Response:
     """Revoke a key: the visitor's, or for admins anybody's."""
-    keys.revoke_key(visitor.service.database, visitor.caller, prefix, at=visitor.at)
+    keys.revoke_key(visitor.service.database, visitor.caller, prefix, at=visitor.wall_time)
     holder = form.get_text("holder")
     return redirect_to(f"/settings/users/{encode_segment(holder)}" if holder else "/settings/keys")
 
@@ -72,7 +72,12 @@ def create_key(visitor: Visitor, holder: str, form: Form) -> keys.CreatedKey:
         raise InvalidAccountError(existing_key_text)
     entropy = compute_key_entropy(form_token, holder, service.entropy)
     return keys.create_key(
-        service.database, caller, holder, random_bytes=entropy, at=visitor.at, expires_at=expires_at
+        service.database,
+        caller,
+        holder,
+        random_bytes=entropy,
+        at=visitor.wall_time,
+        expires_at=expires_at,
     )
 
 
@@ -109,7 +114,7 @@ def _render_own_keys(
         visitor,
         "keys",
         422 if errors else 200,
-        keys=list_key_states(api_keys, visitor.at),
+        keys=list_key_states(api_keys, visitor.wall_time),
         once=create_form_token(visitor.service.entropy),
         errors=errors or {},
         typed=typed or {},

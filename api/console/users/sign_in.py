@@ -35,7 +35,7 @@ def show_sign_in(request: Request, to: ReturnPath = "") -> Response:
 def submit_sign_in(request: Request, form: PostedForm) -> Response:
     """Start a session and continue to the requested page."""
     service = get_service(request)
-    now, name = service.clock.now(), form.get_text("name")
+    now, name = service.wall_clock.now(), form.get_text("name")
     try:
         started_session = service.sign_in.sign_in_with_password(
             name,
@@ -72,7 +72,7 @@ def submit_link(request: Request, form: PostedForm) -> Response:
         started_session = service.sign_in.sign_in_with_link(
             form.get_text("token"),
             password,
-            at=service.clock.now(),
+            at=service.wall_clock.now(),
             address=_get_client_address(request),
             user_name=form.get_text("name"),
         )
@@ -86,7 +86,7 @@ def submit_link(request: Request, form: PostedForm) -> Response:
 def submit_sign_out(request: Request, form: SignedForm) -> Response:
     """End this session, or all sessions of the user."""
     service = get_service(request)
-    now = service.clock.now()
+    now = service.wall_clock.now()
     visitor = find_visitor(request)
     if form.has_field("everywhere") and visitor is not None:
         service.sign_in.sign_out_everywhere(visitor.caller, visitor.name, at=now)
@@ -98,7 +98,9 @@ def submit_sign_out(request: Request, form: SignedForm) -> Response:
 
 def _begin_session(request: Request, started_session: StartedSession, path: str) -> Response:
     response = RedirectResponse(path, 303)
-    session_cookie.set_session(request, response, started_session, get_service(request).clock.now())
+    session_cookie.set_session(
+        request, response, started_session, get_service(request).wall_clock.now()
+    )
     return response
 
 

@@ -60,7 +60,7 @@ def submit_user(request: Request, visitor: CurrentVisitor, form: SignedForm) -> 
             visitor.service.database,
             visitor.caller,
             form.get_text("name"),
-            at=visitor.at,
+            at=visitor.wall_time,
             is_service_account=form.get_text("kind") == "machine",
             email=form.get_text("email")[:MAX_FIELD_LENGTH],
             role_assignments=assignments,
@@ -110,7 +110,9 @@ def create_link(request: Request, visitor: CurrentVisitor, name: str, form: Sign
         ):
             raise InvalidAccountError(LINK_ALREADY_CREATED_TEXT.format(name))
         token = write_token(service.entropy(TOKEN_BYTES))
-        users.create_sign_in_link(service.database, caller, name, at=visitor.at, secret=token)
+        users.create_sign_in_link(
+            service.database, caller, name, at=visitor.wall_time, secret=token
+        )
     except RefusalError as error:
         return _render_user(request, visitor, name, error, form)
     link_url = f"{service.channels.public_url.rstrip('/')}{HOME}/set-password?token={token}"
@@ -170,7 +172,7 @@ def _set_email(visitor: Visitor, name: str, form: Form) -> None:
 
 
 def _sign_out_user(visitor: Visitor, name: str, _form: Form) -> None:
-    visitor.service.sign_in.sign_out_everywhere(visitor.caller, name, at=visitor.at)
+    visitor.service.sign_in.sign_out_everywhere(visitor.caller, name, at=visitor.wall_time)
 
 
 ACTIONS: Final[dict[str, Callable[[Visitor, str, Form], None]]] = {
@@ -184,7 +186,9 @@ ACTIONS: Final[dict[str, Callable[[Visitor, str, Form], None]]] = {
 
 
 def _update_user(visitor: Visitor, name: str, update: AccountUpdate) -> None:
-    users.update_account(visitor.service.database, visitor.caller, name, update, at=visitor.at)
+    users.update_account(
+        visitor.service.database, visitor.caller, name, update, at=visitor.wall_time
+    )
 
 
 def _parse_role_assignment(form: Form) -> AssignedRole:
@@ -241,7 +245,7 @@ def _render_user(
             ListedRoleAssignment(assignment, _is_unknown_site(assignment, policies))
             for assignment in user.rights
         ],
-        keys=list_key_states(api_keys, visitor.at),
+        keys=list_key_states(api_keys, visitor.wall_time),
         once=create_form_token(service.entropy),
         access_revision=load_access_revision(service.database),
         errors=errors or _list_errors(error),

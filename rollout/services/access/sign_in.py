@@ -162,6 +162,19 @@ class SignIn:
                 raise UnauthenticatedError(UNKNOWN_IDENTITY)
             return self._start_session(transaction, user, at)
 
+    def start_demo_session(self, user_name: str, *, at: datetime) -> StartedSession:
+        """Start a session of a user whom the live demo's own link has identified.
+
+        Raises:
+            UnauthenticatedError: there is no such user, or they may not sign in.
+        """
+        with self._database.begin_write() as transaction:
+            AccessLedger(transaction)
+            user = Users(transaction).find(user_name)
+            if user is None or user.is_service_account or user.disabled_at is not None:
+                raise UnauthenticatedError(SIGN_IN_REFUSED)
+            return self._start_session(transaction, user, at)
+
     def set_password(
         self,
         caller: Caller,
