@@ -81,9 +81,9 @@ class DeferredCommand(TyperCommand):
         super().__init__(name, help=summary, rich_markup_mode="markdown")
         self._load = load
 
-    def make_context(self, *args: Any, **named: Any) -> Any:
+    def make_context(self, *args: Any, **options: Any) -> Any:
         """Return a context of the real command."""
-        return self._load().make_context(*args, **named)
+        return self._load().make_context(*args, **options)
 
 
 class TableGroup(TyperGroup):
@@ -91,8 +91,8 @@ class TableGroup(TyperGroup):
 
     entries: ClassVar[Mapping[str, CommandEntry]] = {}
 
-    def __init__(self, **named: Any) -> None:
-        super().__init__(**named)
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
         self.commands = CommandMapping(self.entries)  # type: ignore[assignment]
 
     def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - Typer's interface
