@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rollout.cli import approvals, status
+from rollout.cli import ledger, status
 from rollout.cli.channels import list_configured_names
 from rollout.cli.errors import print_refusals
 from rollout.cli.output import JsonFlag, format_changes, format_event, print_answer
@@ -278,31 +278,11 @@ def _print_events(events: tuple[Event, ...], *, as_json: bool) -> None:
     print_answer(rows, text or "nothing changed", as_json=as_json)
 
 
-def register(app: typer.Typer, ledger: typer.Typer) -> None:
-    """Add the commands of a live rollout.
+def extend_ledger() -> None:
+    """Add the commands for ledgers in a database.
 
     `ledger verify` replaces the command that reads only files.
     """
-    app.add_typer(database_app, name="db")
-    app.command("import")(import_record_files)
-    decision_commands = (
-        approvals.approve,
-        approvals.reject,
-        approvals.narrow,
-        approvals.stop,
-        approvals.resume,
-        approvals.retire,
-        approvals.acknowledge,
-    )
-    for command in (
-        apply,
-        tick,
-        status.status,
-        status.proposals,
-        status.incidents,
-        *decision_commands,
-    ):
-        app.command(command.__name__)(command)
-    ledger.command("export")(status.export)
-    ledger.command("export-access")(status.export_access)
-    ledger.command("verify")(status.verify)
+    ledger.app.command("export")(status.export)
+    ledger.app.command("export-access")(status.export_access)
+    ledger.app.command("verify")(status.verify)

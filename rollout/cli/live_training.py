@@ -38,10 +38,14 @@ Until = Annotated[str | None, typer.Option(help="end of the span, exclusive (def
 CHOICES_PER_REQUEST = 1_000  # choices of one request
 
 
-def register() -> None:
+def extend_clean() -> None:
     """Add the commands for live rollouts to those for files."""
     clean.app.command("list")(list_work)
     clean.app.command("apply")(apply_choices)
+
+
+def extend_training() -> None:
+    """Add the command for live rollouts to those for files."""
     training.app.command("export")(export_rows)
 
 

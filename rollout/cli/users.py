@@ -366,9 +366,3 @@ def _prompt_password() -> str:
 
 def _build_sign_in(database: Database) -> SignIn:
     return SignIn(database, SystemClock(), secrets.token_bytes)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the groups `users` and `keys`."""
-    app.add_typer(users_app, name="users")
-    app.add_typer(keys_app, name="keys")

@@ -9,10 +9,9 @@ from rollout.core.scope.permissions import ROLES, AssignedRole, Caller
 from rollout.services.engine.service import build_service
 from rollout.services.support.clock import ManualClock
 from tests.factories import NOON
-from tests.store.conftest import _nothing_left_running, database, other, url
+from tests.store.conftest import database, other, url
 
 __all__ = [
-    "_nothing_left_running",
     "client",
     "clock",
     "database",

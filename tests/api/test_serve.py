@@ -16,10 +16,8 @@ from rollout import faults
 from rollout.store.database.errors import UnsafeDatabaseError
 from rollout.store.database.migrations import downgrade, upgrade
 from rollout.store.database.session import Database
-from tests.api.conftest import _nothing_left_running
 from tests.store.databases import fresh
 
-__all__ = ["_nothing_left_running"]
 pytestmark = pytest.mark.enable_socket  # a server on this machine is asked
 
 

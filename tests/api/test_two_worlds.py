@@ -29,7 +29,7 @@ from rollout.store.records.external_keys import ExternalKeys
 from tests.api.review_desk import ReviewDesk
 from tests.chance import without_chance
 from tests.services.review_room import START, Room, person, policy_text
-from tests.store.databases import close_templates, fresh
+from tests.store.databases import fresh
 
 pytestmark = pytest.mark.exhaustive
 
@@ -217,12 +217,6 @@ def _nothing_by_chance():
     """Give both worlds the same ids and salts, of which each ledger's head is made."""
     with without_chance():
         yield
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_template_left():
-    yield
-    close_templates()
 
 
 def both(rung, verdicts, script, before=()):

@@ -15,7 +15,7 @@ from rollout.reports.inputs.table_cells import escape_cell, escape_frame, unesca
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
-from rollout.services.engine.unit_counting import queue_cases
+from rollout.services.engine.unit_counting import queue_new_cases
 from rollout.services.records.review_tasks import seed_gold_case
 from rollout.services.reports.archive import format_report, load_report
 from rollout.services.reports.builder import ReportOptions, create_report
@@ -83,7 +83,7 @@ def report(database):
                 ),
             ]
         kept = RecordStore(transaction, stood.rollout).store(records, received_at=NOON)
-        queue_cases(transaction, stood, set(kept.case_ids.values()), NOON)
+        queue_new_cases(transaction, stood, kept, NOON)
     Ticker(database, "bears", "one").tick(NOON + 2 * DAY)
     return create_report(database, "bears", "week", ReportOptions(), NOON + 2 * DAY).number
 

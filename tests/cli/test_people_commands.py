@@ -7,8 +7,11 @@ from typer.testing import CliRunner
 
 from rollout.cli.main import app
 from rollout.services.access import sign_in
+from rollout.store.database.session import Database
 from tests.services.access.test_sign_in import QUICK
 from tests.services.houses import PASSWORD
+from tests.store.databases import fresh
+from tests.store.snapshots import filled_once
 
 POLICY = """
 rollout: ramps
@@ -26,16 +29,30 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.delenv("ROLLOUT_DATABASE_URL", raising=False)
     monkeypatch.setattr(sign_in, "PasswordHasher", lambda: QUICK)
     (tmp_path / "policy.yaml").write_text(POLICY, encoding="utf-8")
-    done("db upgrade")
+    with fresh("sqlite", tmp_path) as url:
+        database = Database(url)
+        apply_ramps(database)
+        yield tmp_path
+        database.close()
+
+
+@filled_once
+def apply_ramps(_database):
     done("apply policy.yaml --by ana")
-    return tmp_path
 
 
 @pytest.fixture
 def house(folder):
+    database = Database(f"sqlite:///{folder / 'rollout.db'}")
+    add_first_users(database)
+    database.close()
+    return folder
+
+
+@filled_once
+def add_first_users(_database):
     done("users first-admin ana")
     done("users add box --service-account --role ingest --rollout ramps --by ana")
-    return folder
 
 
 def run(words, **more):

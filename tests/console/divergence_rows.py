@@ -8,6 +8,7 @@ from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger.tick_slots import TickSlots
 from rollout.tally.slots import find_slot_before, to_instant
 from tests.console.told_cases import CLOSED
+from tests.store.snapshots import filled_once
 
 HERE = "/rollouts/bears/divergences"
 
@@ -34,6 +35,7 @@ def fields(page, **chosen):
     return found
 
 
+@filled_once
 def count(database, *, at=CLOSED):
     """Count what has closed, in every rollout, as a tick does: in the next slot that is free."""
     with database.begin_read() as transaction:

@@ -159,7 +159,7 @@ def test_the_house_chain_is_for_admins(browser, lived):
     assert "rita is reviewer in all rollouts" in text
     assert "has a new password" in text
     assert "Intact</span>" in browser.submit("/ledger/access", 200).text
-    assert "is added" not in browser.page("/ledger/access?kind=rights").split("<tbody")[1]
+    assert "is added" not in browser.page("/ledger/access?kind=roles").split("<tbody")[1]
     lines = browser.get("/console/ledger/access/entries").text.splitlines()
     assert f'"revision":{len(lines)}' in lines[-1]
     browser.as_("ana").page("/ledger/access", 403)

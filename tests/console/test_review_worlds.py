@@ -15,7 +15,6 @@ from rollout.core.records.reviews import ReviewStillOpenError
 from rollout.services.reviews import reviews
 from rollout.store.database.session import Database
 from tests.api.test_two_worlds import WORLDS
-from tests.console.conftest import _nothing_left_running  # noqa: F401 - closes the templates
 from tests.console.reading_room import ADJUDICATION, REVIEW, ReadingRoom, form_of, hidden, undo_of
 from tests.services.review_room import DAN, DAY, MINUTE
 from tests.store.databases import fresh

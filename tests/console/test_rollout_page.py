@@ -23,6 +23,7 @@ from tests.api import bears
 from tests.factories import BETWEEN, HOUR, MET, NOON
 from tests.replay.stories import a_history
 from tests.services.engine.test_live import BY_CASE, STORY, replayed
+from tests.store.snapshots import filled_once
 
 BEARS = "/rollouts/bears"
 CREEK = f"{BEARS}/cells/creek/day"
@@ -197,6 +198,13 @@ def test_one_cell_tells_its_own_history_and_guards(browser, database):
 @pytest.fixture
 def story(database, clock, service):
     """Return a browser's service with a rollout whose records were counted."""
+    clock.advance(count_story(database) - clock.now())
+    return service
+
+
+@filled_once
+def count_story(database):
+    """Count the records of a story; return the last slot's instant."""
     policy = parse_policy(BY_CASE)
     history = a_history(STORY, policy)
     slots, _ = replayed(history, policy, None)
@@ -204,8 +212,7 @@ def story(database, clock, service):
     apply_policy(database, BY_CASE, Actor("zoe"), first, salt=bytes(32))
     import_records(database, "story", history, first)
     Ticker(database, "story", "one").tick(last)
-    clock.advance(last - clock.now())
-    return service
+    return last
 
 
 def test_evidence_stands_against_its_lines_with_bound_and_counts(story, browser):

@@ -8,7 +8,7 @@ from rollout.core.scope.permissions import AssignedRole
 from rollout.services.access import users
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.unit_counting import queue_cases
+from rollout.services.engine.unit_counting import queue_new_cases
 from rollout.services.records.review_tasks import seed_gold_case
 from rollout.store.records.records import RecordStore
 from tests.api.bears import POLICY
@@ -27,7 +27,7 @@ def tell(database, *records, at=AT, rollout="bears"):
     with database.begin_write() as transaction:
         stood = load_rollout_state(transaction, rollout)
         kept = RecordStore(transaction, stood.rollout).store(records, received_at=at)
-        queue_cases(transaction, stood, set(kept.case_ids.values()), at)
+        queue_new_cases(transaction, stood, kept, at)
 
 
 def case(key, *, site="creek", at=AT, window="day", **more):

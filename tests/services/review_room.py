@@ -14,6 +14,7 @@ from rollout.services.reviews import reviews
 from rollout.services.reviews.reviews import DecisionDraft
 from rollout.store.database.session import Database
 from rollout.store.records.records import RecordStore
+from tests.store.snapshots import filled_once
 
 START = datetime(2027, 6, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -64,6 +65,12 @@ def on_stage(stood: RolloutState, rung: int, version: str = "v1") -> RolloutStat
     return replace(stood, scope=scope)
 
 
+@filled_once
+def found(database, text):
+    """Apply the policy."""
+    apply_policy(database, text, Actor("dan"), START - 10 * DAY, salt=bytes(32))
+
+
 @dataclass
 class Room:
     """Cases come in, people judge them; `at` is now."""
@@ -74,7 +81,7 @@ class Room:
     at: datetime = START
 
     def __post_init__(self):
-        apply_policy(self.database, self.text, Actor("dan"), START - 10 * DAY, salt=bytes(32))
+        found(self.database, self.text)
         with self.database.begin_read() as transaction:
             self.stood = on_stage(load_rollout_state(transaction, "bears"), self.rung)
 

@@ -1,6 +1,7 @@
 """`report.html`: one self-contained page for screens and paper."""
 
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, NamedTuple
 
 from jinja2 import Template
@@ -70,6 +71,7 @@ def render_html_report(facts: ReportFacts, view: str | None = None) -> str:
     return formatting.prevent_breaks(page)
 
 
+@cache
 def _load_template() -> Template:
     environment = load_templates("rollout.reports")
     environment.filters.update(

@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout.core.calendar.sites import Site, Window
@@ -33,6 +33,7 @@ from tests.factories import (
     autonomous,
     policy,
 )
+from tests.properties import examples
 from tests.services import bear_field as field
 
 SALT = bytes(32)
@@ -65,10 +66,15 @@ QUESTIONS = st.builds(
 )
 
 
-@settings(max_examples=150)
-@given(
-    st.sampled_from(sorted(ROLLOUTS)),
-    st.lists(st.tuples(MOMENTS, NEAR, st.lists(QUESTIONS, min_size=1, max_size=4)), max_size=12),
+@examples(
+    given(
+        st.sampled_from(sorted(ROLLOUTS)),
+        st.lists(
+            st.tuples(MOMENTS, NEAR, st.lists(QUESTIONS, min_size=1, max_size=4)), max_size=12
+        ),
+    ),
+    fast=40,
+    whole=150,
 )
 def test_what_is_remembered_is_what_the_core_says(name, asked):
     rollout = ROLLOUTS[name]

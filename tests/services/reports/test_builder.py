@@ -16,7 +16,7 @@ from rollout.services.engine.consistency_check import rebuild_derived_tables
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
-from rollout.services.engine.unit_counting import queue_cases
+from rollout.services.engine.unit_counting import queue_new_cases
 from rollout.services.process.health_checks import run_health_checks
 from rollout.services.records.review_tasks import seed_gold_case
 from rollout.services.reports import archive, builder
@@ -74,7 +74,7 @@ def send(database, *records, received):
     with database.begin_write() as transaction:
         stood = load_rollout_state(transaction, "bears")
         kept = RecordStore(transaction, stood.rollout).store(records, received_at=received)
-        queue_cases(transaction, stood, set(kept.case_ids.values()), received)
+        queue_new_cases(transaction, stood, kept, received)
 
 
 def verdict(key, at, person, reviewer="ana"):

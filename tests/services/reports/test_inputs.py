@@ -21,7 +21,7 @@ from rollout.reports.pages.json_report import to_plain_values
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
-from rollout.services.engine.unit_counting import queue_cases
+from rollout.services.engine.unit_counting import queue_cases, queue_new_cases
 from rollout.services.records.record_import import import_records
 from rollout.services.replay.replay import ReplayRequest, read_request_records, replay_records
 from rollout.services.replay.replay_output import build_replay_inputs
@@ -275,7 +275,7 @@ def keep(database, key, at):
         said = Prediction(key=key, version="v1", answers={"alarm": "none"}, at=at)
         case = Case(key=key, site="creek", occurred_at=at, window="day")
         kept = RecordStore(transaction, stood.rollout).store([case, said], received_at=at)
-        queue_cases(transaction, stood, set(kept.case_ids.values()), at)
+        queue_new_cases(transaction, stood, kept, at)
 
 
 @pytest.fixture(scope="module")
