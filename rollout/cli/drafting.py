@@ -173,7 +173,7 @@ def _recognize(
 
 
 def is_terminal() -> bool:
-    """Return whether a user can be asked."""
+    """Return whether a user can answer a question."""
     return sys.stdin.isatty() and sys.stderr.isatty()
 
 

@@ -30,7 +30,8 @@ FORMER_OPTIONS: Mapping[tuple[str, str], str] = {
     ("report", "--form"): "--format",
     ("clean list", "--counted"): "--top-losses",
     ("clean list", "--most"): "--limit",
-    ("demo", "--day"): "--seconds-per-day",
+    ("demo", "--day"): "--speed",
+    ("demo", "--seconds-per-day"): "--speed",
     ("demo", "--hands-off"): "--auto-approve",
 }
 UPGRADING_PAGE = "docs/upgrading.md"

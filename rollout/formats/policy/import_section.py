@@ -24,7 +24,7 @@ class ImportShape(PolicySection):
     date_format: list[kinds.DateFormat] | None = key(
         None,
         min_length=1,
-        description="Forms of times beside ISO 8601: day-first, month-first, year-first, "
+        description="Forms of times other than ISO 8601: day-first, month-first, year-first, "
         "unix-seconds, unix-milliseconds, or a pattern as %d-%b-%Y %H:%M.",
     )
     percent: kinds.Flag | None = key(
