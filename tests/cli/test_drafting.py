@@ -42,8 +42,8 @@ def test_the_report_comes_first_and_only_the_policy_is_printed(folder):
     assert done.stderr.splitlines()[:3] == [
         "predictions.csv: 60 rows read, 60 used, 0 rejected",
         (
-            '  read as UTF-8, columns separated by ";", decimal commas, times day-first or ISO 8601, '
-            "confidence from 0 to 1"
+            '  read as UTF-8, columns separated by ";", decimal commas, times day-first or ISO '
+            "8601, confidence from 0 to 1"
         ),
         "decisions.csv: 60 rows read, 60 used, 0 rejected",
     ]
