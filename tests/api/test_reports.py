@@ -30,7 +30,7 @@ on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 @pytest.fixture
 def bears(database, clock):
     """Return a rollout with five judged cases, one of them a divergence."""
-    field.found(database, NOON - DAY)
+    field.set_up_field(database, NOON - DAY)
     for number in range(5):
         model = "bear" if number == 3 else "none"
         keep(database, f"case-{number}", NOON - HOUR, model=model, received=NOON)

@@ -32,7 +32,7 @@ def database(tmp_path, monkeypatch):
         monkeypatch.delenv(name, raising=False)
     upgrade("sqlite:///rollout.db")
     made = Database("sqlite:///rollout.db")
-    field.found(made, BEGAN)
+    field.set_up_field(made, BEGAN)
     for number in range(5):
         keep(made, f"case-{number}", BEGAN + HOUR, model="bear" if number == 3 else "none")
     Ticker(made, "bears", "one").tick(BEGAN + 3 * DAY)

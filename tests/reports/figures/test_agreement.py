@@ -79,7 +79,7 @@ def test_labels_are_those_of_scikit_learn(replay_of, case):
 
 
 def test_missing_verdicts_bound_recall_and_precision_of_each_label(replay_of, case):
-    """TP 4, FN 2, FP 1; without a verdict 3 of the model's bears and 5 of its others."""
+    """TP 4, FN 2, FP 1; without a decision 3 of the model's bears and 5 of its others."""
     cases = [
         *often(case, 4, "tp", human="bear", model={"v1": "bear"}),
         *often(case, 2, "fn", human="bear", model={"v1": "no-bear"}),
@@ -218,7 +218,7 @@ gates: [{to: supervised, require: [{measure: agreement, at_least: 90%}]}]
 
 
 def anchored(case, count=4000, agreement=0.85, adopts=0.35, seed=5):
-    """Return blind verdicts and assisted ones of people who adopt what they see in a share."""
+    """Return blind decisions and assisted ones of people who adopt what they see in a share."""
     generator = np.random.default_rng(seed)
     for n in range(count):
         saw = n % 2 == 0
@@ -339,7 +339,7 @@ def test_a_verdict_in_a_blind_seat_by_who_had_seen_it_settles_nothing(replay_of,
 
 
 def worse_above_shadow(case, count=1500):
-    """Return good verdicts in shadow, then a model that is wrong in one case of five."""
+    """Return good decisions in shadow, then a model that is wrong in one case of five."""
     return [
         *often(case, 100, "a", human="bear", model={"v1": "bear"}),
         *(
