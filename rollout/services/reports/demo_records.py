@@ -157,10 +157,8 @@ def _describe_shadow_cell(facts: ReportFacts, cell: CellStages, timezone: str) -
         ) and cell_facts.gate is not None:
             for condition in cell_facts.gate.conditions:
                 share_text = f"{format_count(condition.counts[0])} of {format_count(condition.n)}"
-                rate_text, threshold = (
-                    format_percent(condition.estimate),
-                    format_percent(condition.line, 0),
-                )
+                rate_text = format_percent(condition.estimate)
+                threshold = format_percent(condition.line, 0)
                 yield (
                     f"  {cell_facts.version}: {share_text} agree, {rate_text}; asked for is proof"
                     f" of {threshold}"

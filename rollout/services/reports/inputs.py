@@ -235,10 +235,8 @@ def _load_records(
     transaction: Transaction, state: RolloutState, period: ReportPeriod, policy: Policy
 ) -> _RecordInputs:
     period_records = PeriodRecords(transaction, state.rollout)
-    case_ids, blind_case_ids = (
-        period_records.list_cases(period.since, period.until),
-        period_records.list_blind_cases(period.at),
-    )
+    case_ids = period_records.list_cases(period.since, period.until)
+    blind_case_ids = period_records.list_blind_cases(period.at)
     attribute_names = sorted(
         {*period_records.list_attributes(case_ids), *_list_policy_attributes(policy)}
     )

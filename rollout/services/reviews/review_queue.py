@@ -264,10 +264,8 @@ def count_pending_reviews(service: Service, caller: Caller, at: datetime) -> Map
 def _count_pending(
     transaction: Transaction, caller: Caller, state: RolloutState, at: datetime
 ) -> int:
-    review_store, sites = (
-        ReviewTaskStore(transaction, state.rollout),
-        find_permitted_sites(caller, Permission.REVIEW, state),
-    )
+    review_store = ReviewTaskStore(transaction, state.rollout)
+    sites = find_permitted_sites(caller, Permission.REVIEW, state)
     claimed_count = len(review_store.list_claimed(caller.name, at, ALL_REVIEW_KINDS, sites))
     return claimed_count + sum(
         review_store.count_available(caller.name, at, kinds, sites)
