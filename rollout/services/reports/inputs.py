@@ -7,7 +7,7 @@ everything, so that no report reveals them.
 
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from importlib.metadata import version
@@ -18,13 +18,13 @@ from rollout.core.calendar.instants import from_micros
 from rollout.core.errors import RefusalError
 from rollout.core.ledger.ledger import BrokenLedgerError, CanonicalRow, parse_event
 from rollout.core.policy.policy import Policy
+from rollout.core.records.baselines import BaselineCount
 from rollout.core.records.label_cleaning import CleaningChoice
 from rollout.core.scope.events import LedgerEvent, PolicyApplied, ReportSealed
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope
 from rollout.reports.inputs.inputs import (
     ACTION_SCHEMA,
-    BaselineActionCount,
     CellVersion,
     PendingReviews,
     PolicyPeriod,
@@ -409,13 +409,8 @@ def _load_pending_work(
     return tuple(PendingReviews(*row) for row in rows)
 
 
-def _load_baselines(
-    transaction: Transaction, state: RolloutState
-) -> tuple[BaselineActionCount, ...]:
-    return tuple(
-        BaselineActionCount(*astuple(baseline))
-        for baseline in Baselines(transaction, state.rollout).list_current()
-    )
+def _load_baselines(transaction: Transaction, state: RolloutState) -> tuple[BaselineCount, ...]:
+    return tuple(Baselines(transaction, state.rollout).list_current())
 
 
 def _iterate_choices(

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+from rollout.core.records.baselines import BaselineCount
 from rollout.formats.policy.reader import parse_policy
 from rollout.reports.figures.agreement import compute_agreements
 from rollout.reports.figures.audits import build_sampling_frame, compute_audits
@@ -16,7 +17,7 @@ from rollout.reports.figures.facts import compute_report_facts
 from rollout.reports.figures.holdout import compute_holdout_actions
 from rollout.reports.figures.reviewer_agreement import compute_reviewer_agreement
 from rollout.reports.inputs.decided_by import assign_deciders
-from rollout.reports.inputs.inputs import ACTION_SCHEMA, BaselineActionCount
+from rollout.reports.inputs.inputs import ACTION_SCHEMA
 from rollout.reports.inputs.pairs import build_pairs
 from rollout.reports.inputs.unblinded import build_assisted_pairs
 
@@ -452,7 +453,7 @@ def test_a_stage_without_a_hold_out_has_none(replay_of, case):
 def vouched(case, site, window, **counts):
     since = case("x").at - timedelta(days=90)
     return [
-        BaselineActionCount(site, window, "alarm", action.replace("_", "-"), n, since,
+        BaselineCount(site, window, "alarm", action.replace("_", "-"), n, since,
                  since + timedelta(days=60), "root")
         for action, n in counts.items()
     ]  # fmt: skip
