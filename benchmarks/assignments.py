@@ -137,7 +137,7 @@ def build_bare_app() -> Any:
     from fastapi import FastAPI
     from pydantic import BaseModel
 
-    class QuestionBody(BaseModel):
+    class BareQuestion(BaseModel):
         site: str
         at: datetime
         key: str
@@ -145,17 +145,17 @@ def build_bare_app() -> Any:
         episode: str | None = None
         confidence: float | None = None
 
-    class QuestionsBody(BaseModel):
-        questions: list[QuestionBody]
+    class BareQuestions(BaseModel):
+        questions: list[BareQuestion]
 
     app = FastAPI()
 
     @app.post("/v1/rollouts/{rollout}/assignments")
-    async def answer_one(rollout: str, body: QuestionBody) -> dict[str, str]:
+    async def answer_one(rollout: str, body: BareQuestion) -> dict[str, str]:
         return {"key": body.key, "decider": "human", "rollout": rollout}
 
     @app.post("/many")
-    async def many(body: QuestionsBody) -> dict[str, list[dict[str, str]]]:
+    async def many(body: BareQuestions) -> dict[str, list[dict[str, str]]]:
         return {"answers": [{"key": q.key, "decider": "human"} for q in body.questions]}
 
     return app

@@ -1,6 +1,6 @@
 """Ingest of paired records over HTTP, beside the least that the same machine could do with them.
 
-A pair is a case, a prediction and a blind verdict: three items, as a box sends them. The limits
+A pair is a case, a prediction and a blind decision: three items, as a client sends them. The limits
 take the same bytes: a FastAPI handler with a pydantic body that inserts them, nothing judged,
 linked, queued or answered one by one; on PostgreSQL with one COPY a table; and COPY alone,
 with no request around it and nothing validated. Each batch is a request and a transaction of its

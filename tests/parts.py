@@ -105,7 +105,9 @@ class Spent:
         for part, most in BUDGETS.items():
             if self.tests[part]:
                 numbers = f"{self.tests[part]:>7}{self.skipped[part]:>9}{self.seconds[part]:>9.0f}"
-                terminalreporter.line(f"{part:<12}{numbers}{60 * most:>8.0f}{self._said(part)}")
+                terminalreporter.line(
+                    f"{part:<12}{numbers}{60 * most:>8.0f}{self._describe_overrun(part)}"
+                )
 
         for run in long_runs():
             if "stale" in run:
@@ -115,7 +117,7 @@ class Spent:
         """Return whether enough tests ran to judge the parts by their budgets."""
         return self.tests.total() >= WHOLE
 
-    def _said(self, part: str) -> str:
+    def _describe_overrun(self, part: str) -> str:
         if part in self.over(TOLERATED):
             return f"  FAILED: more than {TOLERATED:g} budgets"
         return "  OVER BUDGET" if part in self.over() else ""

@@ -1,4 +1,4 @@
-"""A replica of the service on each engine, asked by whoever a test lets in."""
+"""A replica of the service on each engine, asked by the callers that a test lets in."""
 
 import pytest
 from starlette.testclient import TestClient

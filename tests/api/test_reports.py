@@ -38,7 +38,7 @@ def bears(database, clock):
 
 @filled_once
 def counted_cases(database):
-    field.found(database, NOON - DAY)
+    field.set_up_field(database, NOON - DAY)
     for number in range(5):
         model = "bear" if number == 3 else "none"
         keep(database, f"case-{number}", NOON - HOUR, model=model, received=NOON)

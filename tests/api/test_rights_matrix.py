@@ -1,6 +1,6 @@
 """Who may ask what where: every route of the service by every role and site, written out.
 
-A route without a row here fails: whoever adds one says who may ask it.
+A route without a row here fails: a new route gets a row with its callers.
 """
 
 from dataclasses import replace

@@ -2,7 +2,7 @@
 
 Two worlds get the same cases, people and questions; only the models' answers differ. Whatever
 reviewers are answered is compared byte by byte. Left out of the comparison is what may differ:
-the proposal of an assisted review, and what is revealed after one's own verdict.
+the proposal of an assisted review, and what is revealed after one's own decision.
 """
 
 import json
@@ -44,7 +44,7 @@ SITES = st.sampled_from(["creek", "lake"])
 
 
 @dataclass(frozen=True)
-class World:
+class PermissionWorld:
     """What the model says in it."""
 
     label: str
@@ -63,7 +63,7 @@ class World:
         )
 
 
-WORLDS = (World("bear", 0.987654, 12.0), World("none", 0.123456, 9_999.0))
+WORLDS = (PermissionWorld("bear", 0.987654, 12.0), PermissionWorld("none", 0.123456, 9_999.0))
 NUMBERS = st.integers(1, 12)
 STEPS = st.one_of(
     st.tuples(st.just("arrive"), st.integers(1, 4), SITES),

@@ -1,4 +1,4 @@
-"""What boxes and policies call things is text on every page of a report, and no markup."""
+"""What clients and policies call things is text on every page of a report, and no markup."""
 
 import csv
 import re
@@ -115,7 +115,7 @@ def test_no_cell_of_the_table_is_a_formula(database, report):
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_a_key_that_is_a_formula_is_kept_back_like_any_other(database, report):
-    """What stands in the table is not the key: whoever judges the case now is not given its row."""
+    """The table has no key: the reviewer of the case is not given its row."""
     key, at = f"=4{EVIL}", NOON + 3 * DAY
     with database.begin_read() as transaction:
         stood = load_rollout_state(transaction, "bears")

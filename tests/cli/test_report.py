@@ -40,7 +40,7 @@ def database(tmp_path, monkeypatch):
 
 @filled_once
 def counted_cases(database):
-    field.found(database, BEGAN)
+    field.set_up_field(database, BEGAN)
     for number in range(5):
         keep(database, f"case-{number}", BEGAN + HOUR, model="bear" if number == 3 else "none")
     Ticker(database, "bears", "one").tick(BEGAN + 3 * DAY)

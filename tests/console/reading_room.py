@@ -98,9 +98,9 @@ class ReadingRoom:
 
 
 def form_of(page):
-    """Return where the page's verdict goes."""
-    found = FORM.search(page)
-    return found and found[1]
+    """Return where the page's decision goes."""
+    form = FORM.search(page)
+    return form and form[1]
 
 
 def answered(browser, label="bear", page=REVIEW, **more):
@@ -125,14 +125,16 @@ def verdicts(hall, who):
         numbers = ExternalKeys(transaction, hall.room.stood.rollout).find_ids(
             [f"case-{n}" for n in range(30)]
         )
-        said = NewestRecords(transaction, hall.room.stood.rollout).load_decisions(numbers.values())
-        return {key: said[n][who] for key, n in numbers.items() if who in said.get(n, {})}
+        decisions = NewestRecords(transaction, hall.room.stood.rollout).load_decisions(
+            numbers.values()
+        )
+        return {key: decisions[n][who] for key, n in numbers.items() if who in decisions.get(n, {})}
 
 
 def undo_of(page):
     """Return what Undo brings back: its words, and where it is."""
-    found = re.search(r'href="/console([^"]*)"[^>]*data-key="z">.*?Undo last: ([^<]*)<', page)
-    return found and (found[2], found[1])
+    undo_link = re.search(r'href="/console([^"]*)"[^>]*data-key="z">.*?Undo last: ([^<]*)<', page)
+    return undo_link and (undo_link[2], undo_link[1])
 
 
 @pytest.fixture

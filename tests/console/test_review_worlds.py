@@ -1,4 +1,4 @@
-"""No page of a reviewer says anything of the model before the verdict, byte by byte.
+"""No page of a reviewer says anything of the model before the decision, byte by byte.
 
 Two worlds get the same cases, people and answers of people; only the models' answers differ. Of
 assisted reviews the proposal is left out of the comparison: it is what they are about.
@@ -25,7 +25,7 @@ PROPOSED = re.compile(r"The model proposes: <strong>[^<]*</strong>")
 REVIEWERS = ("rita", "ron", "roy", "eve")
 
 
-class Seen:
+class AnsweredWorld:
     """One world; `pages` is all that reviewers were answered: status, headers, text."""
 
     def __init__(self, hall, browser, world):
@@ -101,7 +101,7 @@ def both(rung, second):
             stack.callback(database.close)
             hall = ReadingRoom(database, rung, second=second, reveal="after")
             browser = stack.enter_context(hall.browsing())
-            found.append(Seen(hall, browser, world).day())
+            found.append(AnsweredWorld(hall, browser, world).day())
     return found
 
 

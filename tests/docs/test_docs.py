@@ -24,7 +24,16 @@ from rollout.services.support.clock import SystemClock
 from rollout.store.database.session import Database
 from tests import recorded
 from tests.docs import cli_page
-from tests.docs.pages import PAGES, ROOT, Typed, asked, fault_of, mentioned, text_of, typed
+from tests.docs.pages import (
+    PAGES,
+    ROOT,
+    Typed,
+    fault_of,
+    list_curl_requests,
+    mentioned,
+    text_of,
+    typed,
+)
 from tests.served import served
 
 HERE = "sqlite:///rollout.db"
@@ -131,7 +140,7 @@ def test_the_first_hour_of_the_service_runs_as_written(folder):
 def posted(url, name, page):
     """Ask what a page's curl lines ask, and return the answers."""
     headers = {"Authorization": f"Bearer {key_of(name, new=False)}"}
-    for path, body in asked(page):
+    for path, body in list_curl_requests(page):
         answer = httpx.post(f"{url}{path}", json=body, headers=headers)
         assert answer.status_code == 200, answer.text
         yield answer.json()

@@ -30,7 +30,7 @@ ALONE, AUDITED = keys(0.1, below=False)[0], keys(0.1)[0]
 def database(tmp_path):
     with fresh("sqlite", tmp_path) as url:
         made = Database(url)
-        field.found(made, datetime.now(UTC) - timedelta(days=1), POLICY.replace(NIGHT, ""))
+        field.set_up_field(made, datetime.now(UTC) - timedelta(days=1), POLICY.replace(NIGHT, ""))
         yield made
         made.close()
 

@@ -1,4 +1,4 @@
-"""The seam: no verdict is used that the stage, when its case occurred, would not have asked for."""
+"""No decision is used that the stage of that time would not have asked for."""
 
 from dataclasses import replace
 
@@ -27,7 +27,7 @@ def told(seed):
 
 
 def hidden_cases(ready, replayed, salt):
-    """Return the cases of the units for which no blind verdict was asked on any track."""
+    """Return the cases of the units for which no blind decision was asked on any track."""
     policy, cases = replayed.policy, ready.placed.cases
     rungs = np.zeros(cases.height, dtype=np.int64)
     occurred = (cases["occurred_us"] // count_micros(policy.tick)).to_numpy()
@@ -40,7 +40,7 @@ def hidden_cases(ready, replayed, salt):
 
 
 def changed(history, keys, how):
-    """Return the history with every blind verdict on the cases `keys` changed."""
+    """Return the history with every blind decision on the cases `keys` changed."""
     hit = pl.col("case_key").is_in(keys.implode()) & (pl.col("exposure") == "blind")
     return replace(history, decisions=how(history.decisions, hit))
 

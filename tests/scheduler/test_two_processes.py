@@ -1,4 +1,4 @@
-"""Two processes, one PostgreSQL, 200 rollouts due: each slot is done once, whoever is killed."""
+"""Two processes, one PostgreSQL, 200 rollouts due: each slot is done once, whichever is killed."""
 
 import os
 import signal

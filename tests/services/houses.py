@@ -1,4 +1,4 @@
-"""A house with an admin, a person and a machine, and its chain as it was written."""
+"""An access ledger with an admin, a user and a service account, as it was written."""
 
 from itertools import count
 
@@ -41,7 +41,7 @@ def furnish(database):
 
 
 def chain_of(database):
-    """Return the house chain's events, verified."""
+    """Return the access ledger's events, verified."""
     with database.begin_read() as transaction:
         if load_access_head(transaction).revision is None:
             return []
@@ -51,5 +51,5 @@ def chain_of(database):
 
 
 def kinds(database, after=0):
-    """Return the kinds of the house chain's events and whom they are about."""
+    """Return the kinds of the access ledger's events and whom they are about."""
     return [(type(e).__name__, e.user) for e in chain_of(database)[after:]]

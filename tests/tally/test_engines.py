@@ -112,7 +112,7 @@ def connection():
 
 
 def without(placed, *people):
-    """Return what was placed with the verdicts of some people left out."""
+    """Return what was placed with the decisions of some people left out."""
     mark = nw.col("reviewer").is_in(list(people))
     return replace(placed, decisions=placed.decisions.with_columns(left_out=mark))
 

@@ -20,7 +20,7 @@ from rollout.reports.text.formatting import (
 )
 from rollout.reports.text.state_text import format_incident_heading
 from rollout.services.cells.cells import load_cell
-from rollout.services.incidents.incident_impact import EvidencePeriod, IncidentImpact
+from rollout.services.incidents.incident_impact import AffectedCell, EvidencePeriod, IncidentImpact
 from rollout.services.incidents.incidents import IncidentStatus
 
 
@@ -36,14 +36,7 @@ class IncidentCountRow:
 def format_page_heading(impact: IncidentImpact) -> str:
     """Format the heading of an incident's page, with stages if it narrowed its cell."""
     incident = impact.incident
-    affected_cell = next(
-        (
-            cell_impact
-            for cell_impact in impact.cells
-            if cell_impact.cell == Cell(incident.site, incident.window)
-        ),
-        None,
-    )
+    affected_cell = _find_own_cell(impact)
     heading_text = format_incident_heading(
         incident.kind, incident.effect, incident.site, incident.window
     )
@@ -54,6 +47,11 @@ def format_page_heading(impact: IncidentImpact) -> str:
     ):
         return heading_text
     return f"{heading_text} from {affected_cell.stage_before} to {affected_cell.stage_after}"
+
+
+def _find_own_cell(impact: IncidentImpact) -> AffectedCell | None:
+    own_cell = Cell(impact.incident.site, impact.incident.window)
+    return next((affected for affected in impact.cells if affected.cell == own_cell), None)
 
 
 def describe_trigger(impact: IncidentImpact) -> tuple[str, ...]:
@@ -118,14 +116,7 @@ def _describe_cell_recovery(
     impact: IncidentImpact, visitor: Visitor, rollout: str
 ) -> Iterator[str]:
     incident = impact.incident
-    affected_cell = next(
-        (
-            cell_impact
-            for cell_impact in impact.cells
-            if cell_impact.cell == Cell(incident.site, incident.window)
-        ),
-        None,
-    )
+    affected_cell = _find_own_cell(impact)
     if affected_cell is None:
         yield "The policy no longer has this cell or its version."
         return

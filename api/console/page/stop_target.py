@@ -38,10 +38,8 @@ class TargetSelection:
 
 def build_widest_choice(options: StopOptions) -> TargetChoice:
     """Return the widest choice: everything that the user may stop."""
-    cells, sites = (
-        format_quantity(len(options.cells), "cell"),
-        format_quantity(len(options.sites), "site"),
-    )
+    cells = format_quantity(len(options.cells), "cell")
+    sites = format_quantity(len(options.sites), "site")
     target_text = "Everything" if not options.other_sites else "All that you operate"
     return TargetChoice(ALL, f"{target_text}: {sites}, {cells}")
 

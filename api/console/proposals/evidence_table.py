@@ -155,11 +155,9 @@ def format_evidence_bound(evidence: ConditionEvidence) -> str:
 
 def build_requirement_rows(progress: GateMinimumProgress) -> tuple[RequirementRow, ...]:
     """Return the rows of the gate's minimums, as counted now."""
-    minimum, missing, missing_limit = (
-        progress.minimum,
-        progress.missing_units,
-        progress.missing_at_most,
-    )
+    minimum = progress.minimum
+    missing = progress.missing_units
+    missing_limit = progress.missing_at_most
     count_text = f"{format_count(missing)} of {format_count(progress.closed_units)}"
     share_text = (
         f", {format_percent(missing / progress.closed_units)}" if progress.closed_units else ""

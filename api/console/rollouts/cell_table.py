@@ -244,10 +244,8 @@ def _build_challenger_comparison(
     acting_evidence: EvidenceFacts,
     challenger_evidence: EvidenceFacts,
 ) -> ChallengerComparison:
-    acting_readings, challenger_readings = (
-        build_measure_readings(acting_evidence, summary.passed_thresholds),
-        build_measure_readings(challenger_evidence, ()),
-    )
+    acting_readings = build_measure_readings(acting_evidence, summary.passed_thresholds)
+    challenger_readings = build_measure_readings(challenger_evidence, ())
     return ChallengerComparison(
         cell=summary.cell,
         acting=acting_evidence.version if scope.get_holder(summary.cell) else "",

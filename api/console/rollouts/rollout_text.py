@@ -112,10 +112,8 @@ def describe_versions(scope: Scope, cells: Sequence[Cell]) -> str:
     """Describe acting versions and challengers: `v7 acting, v8 challenger`."""
     acting_ids = {scope.get_holder(cell) for cell in cells}
     version_ids = [version.id for version in scope.versions.values() if not version.retired]
-    acting, challengers = (
-        [version_id for version_id in version_ids if version_id in acting_ids],
-        [version_id for version_id in version_ids if version_id not in acting_ids],
-    )
+    acting = [version_id for version_id in version_ids if version_id in acting_ids]
+    challengers = [version_id for version_id in version_ids if version_id not in acting_ids]
     parts = [f"{join_words(acting)} acting" if acting else "No acting version"]
     parts += [
         f"{join_words(challengers)} {'challenger' if len(challengers) == 1 else 'challengers'}"

@@ -99,22 +99,16 @@ def draw_week_map(
         sites: the drawn sites; None for all.
         now_word: label of the mark: `now`, or `then` in the past.
     """
-    rows, description = (
-        build_map_rows(policy, schedules, at, sites),
-        describe_map(policy, schedules, sites),
-    )
-    monday, local_time = (
-        compute_monday(at, policy.timezone),
-        at.astimezone(ZoneInfo(policy.timezone)),
-    )
+    rows = build_map_rows(policy, schedules, at, sites)
+    description = describe_map(policy, schedules, sites)
+    monday = compute_monday(at, policy.timezone)
+    local_time = at.astimezone(ZoneInfo(policy.timezone))
     now_label = (
         f"{now_word} {local_time:%H:%M}" if len({row.now_minute for row in rows}) == 1 else now_word
     )
     day_index = (local_time.date() - monday).days
-    week_frame, day_frame = (
-        _build_frame(rows, *WIDE_MAP),
-        _build_frame(rows, *NARROW_MAP, day_index),
-    )
+    week_frame = _build_frame(rows, *WIDE_MAP)
+    day_frame = _build_frame(rows, *NARROW_MAP, day_index)
     place_text = f"{len(list_sites(policy, sites))} sites" if len(rows) != 1 else rows[0].label
     return WeekMap(
         wide=_draw_map(

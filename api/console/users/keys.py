@@ -62,10 +62,8 @@ def create_key(visitor: Visitor, holder: str, form: Form) -> keys.CreatedKey:
         UnknownUserError: no such user.
     """
     service, caller = visitor.service, visitor.caller
-    form_token, expires_at = (
-        form.get_text("once"),
-        _parse_expiry(form.get_text("ends"), visitor.zone),
-    )
+    form_token = form.get_text("once")
+    expires_at = _parse_expiry(form.get_text("ends"), visitor.zone)
     if existing_key_text := explain_existing_key(
         form_token, holder, keys.load_keys(service.database, caller, holder)
     ):

@@ -92,10 +92,8 @@ def _narrow_reached_cells(
     for cell in _list_reached_cells(pending, alarm.cell, alarm.guard):
         holder = pending.scope.get_holder(cell)
         if holder is not None:
-            state, initial_state = (
-                pending.scope.get_cell_state(cell, holder),
-                pending.initial_scope.get_cell_state(cell, holder),
-            )
+            state = pending.scope.get_cell_state(cell, holder)
+            initial_state = pending.initial_scope.get_cell_state(cell, holder)
             restarts = cell in failed_cells and state.attempt == initial_state.attempt
             narrow_by_guard(pending, cell, holder, alarm.guard, alarm.reason, restart=restarts)
     _open_alarm_incident(pending, alarm, "narrowed")

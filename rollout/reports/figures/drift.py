@@ -305,10 +305,8 @@ def find_spans(days: Ints) -> tuple[tuple[int, int], tuple[int, int]] | None:
     span_days = next(
         (span for min_days, span in SPAN_RULES if total_days >= min_days), total_days // 2
     )
-    early, late = (
-        (int(days[0]), int(days[0]) + span_days - 1),
-        (int(days[-1]) - span_days + 1, int(days[-1])),
-    )
+    early = (int(days[0]), int(days[0]) + span_days - 1)
+    late = (int(days[-1]) - span_days + 1, int(days[-1]))
     has_enough_days = (days <= early[1]).sum() >= MIN_DAYS and (days >= late[0]).sum() >= MIN_DAYS
     return (early, late) if has_enough_days else None
 

@@ -168,10 +168,8 @@ def build_cell_status(
     """Return what is permitted in a cell, and its next step."""
     scope, policy = state.scope, state.policy
     at = at if scope.at is None else max(at, scope.at)
-    acting_version, acting_grant = (
-        scope.get_holder(cell),
-        find_acting_version(scope, policy, cell, at),
-    )
+    acting_version = scope.get_holder(cell)
+    acting_grant = find_acting_version(scope, policy, cell, at)
     grant_state = None if acting_version is None else scope.get_cell_state(cell, acting_version)
     grant_ends = (
         []

@@ -145,10 +145,8 @@ def _group_unresumable_stops(
     sites_by_stop: dict[_UnresumableStop, list[str]] = defaultdict(list)
     cached_stops: dict[tuple[object, ...], tuple[_UnresumableStop, ...]] = {}
     for site, site_cells in cells.items():
-        approvers, requirements = (
-            site_approvers.by_site[site],
-            list_resume_needs(policy, site_cells),
-        )
+        approvers = site_approvers.by_site[site]
+        requirements = list_resume_needs(policy, site_cells)
         cache_key = (
             id(approvers),
             *requirements.items(),

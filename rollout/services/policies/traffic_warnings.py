@@ -82,10 +82,8 @@ def _describe_slow_gate(gate_plan: GatePlan) -> str:
         if condition_plan.evidence_need.is_unreachable
     ]
     if unreachable_conditions:
-        condition_description, expected_value = (
-            format_condition(unreachable_conditions[0].condition),
-            format_expected_value(unreachable_conditions[0]),
-        )
+        condition_description = format_condition(unreachable_conditions[0].condition)
+        expected_value = format_expected_value(unreachable_conditions[0])
         return (
             f"{gate_plan.gate.to} is not expected to open: {condition_description}, expected"
             f" {expected_value}"
@@ -160,10 +158,8 @@ def _warn_late_guards(
             and total_failure.days is not None
             and total_failure.days > DAYS_PER_MONTH
         ):
-            condition_description, delay_text = (
-                format_condition(guard_plan.guard.condition),
-                format_days(total_failure.days),
-            )
+            condition_description = format_condition(guard_plan.guard.condition)
+            delay_text = format_days(total_failure.days)
             text = (
                 f"{condition_description}: a total failure at {guard_plan.stage.id} in"
                 f" {guard_plan.quietest_cell} is seen after {delay_text} and about"

@@ -194,10 +194,8 @@ def _build_proposal_details(
     imports: ImportsByRevision,
 ) -> Proposal:
     proposal_raised, approval_events, closing_event = _load_history(transaction, state, row)
-    cell, approvals = (
-        proposal_raised.cell,
-        tuple(CountedApproval(e.by, e.groups, e.at) for e in approval_events),
-    )
+    cell = proposal_raised.cell
+    approvals = tuple(CountedApproval(e.by, e.groups, e.at) for e in approval_events)
     is_rejected_by_user = closing_event is not None and isinstance(closing_event, ProposalRejected)
     counted_approvals = count_filled_needs(proposal_raised.needs, approvals)
     refusal_text = _find_obstacle(state, caller, row, proposal_raised, at)

@@ -163,10 +163,8 @@ def _describe_shadow_cell(facts: ReportFacts, cell: CellStages, timezone: str) -
                 share_text = (
                     f"{format_count(condition.counts[0])} of {format_count(condition.n)} decisions"
                 )
-                rate_text, threshold = (
-                    format_percent(condition.estimate),
-                    format_percent(condition.line, 0),
-                )
+                rate_text = format_percent(condition.estimate)
+                threshold = format_percent(condition.line, 0)
                 yield (
                     f"  {cell_facts.version}: {share_text} agree ({rate_text}); the gate needs"
                     f" evidence for {threshold}"

@@ -282,10 +282,8 @@ def load_own_review(
 
     The case is locked first, in the order that record ingest uses, which avoids deadlocks.
     """
-    review_store, keys = (
-        ReviewTaskStore(transaction, state.rollout),
-        ExternalKeys(transaction, state.rollout),
-    )
+    review_store = ReviewTaskStore(transaction, state.rollout)
+    keys = ExternalKeys(transaction, state.rollout)
     review_row = review_store.find(task_number)
     if review_row is not None:
         keys.find_ids(list(keys.find_keys([review_row.case_id]).values()), lock=True)

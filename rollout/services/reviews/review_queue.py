@@ -288,10 +288,8 @@ def _count_pending(
     at: datetime,
     claim_time: datetime,
 ) -> int:
-    review_store, sites = (
-        ReviewTaskStore(transaction, state.rollout),
-        find_permitted_sites(caller, Permission.REVIEW, state),
-    )
+    review_store = ReviewTaskStore(transaction, state.rollout)
+    sites = find_permitted_sites(caller, Permission.REVIEW, state)
     claimed_count = len(review_store.list_claimed(caller.name, claim_time, ALL_REVIEW_KINDS, sites))
     return claimed_count + sum(
         review_store.count_available(caller.name, at, kinds, sites, claim_time)

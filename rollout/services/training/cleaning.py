@@ -240,10 +240,8 @@ class _ChoiceBatch:
             self._check_request(request, lever)
         except RefusalError as refusal:
             return CleaningChoiceResult(request.key, lever, REJECTED, str(refusal))
-        choice_key, current_choice = (
-            (request.key, lever),
-            self._current_choices.get((request.key, lever)),
-        )
+        choice_key = (request.key, lever)
+        current_choice = self._current_choices.get((request.key, lever))
         if current_choice is not None and (current_choice.choice, current_choice.label) == (
             request.choice,
             request.label,

@@ -6,7 +6,16 @@ import pytest
 
 from api.console.page.form import TOKEN_FIELD, _check_form_token, _read_form
 from tests.browser.town import scope_of
-from tests.console.attacked_town import R, addressed, browser, held, made, opened, routes, sent
+from tests.console.attacked_town import (
+    R,
+    addressed,
+    browser,
+    hash_tables,
+    made,
+    opened,
+    routes,
+    sent,
+)
 from tests.console.conftest import token_of
 from tests.services.houses import PASSWORD
 
@@ -36,22 +45,22 @@ def test_every_form_is_read_in_one_place_and_all_but_the_ways_in_carry_a_token()
 @pytest.mark.parametrize("where", ELSEWHERE)
 def test_no_form_of_another_site_does_anything(made, browser, where):
     browser.as_("ana")
-    token, before = token_of(browser.page("/glossary")), held(made)
+    token, before = token_of(browser.page("/glossary")), hash_tables(made)
     for route in routes("POST"):
         answer = sent(browser, addressed(route), {TOKEN_FIELD: token, "reason": "r"}, where)
         assert answer.status_code == 403, route.path
-    assert held(made) == before
+    assert hash_tables(made) == before
 
 
 @pytest.mark.parametrize("token", sorted(WITHOUT))
 def test_no_form_without_its_token_does_anything(made, browser, token):
     browser.as_("ana")
-    before = held(made)
+    before = hash_tables(made)
     for route in routes("POST"):
         if route.path not in {"/sign-in", "/set-password"}:
             answer = sent(browser, addressed(route), {TOKEN_FIELD: token} if token else {})
             assert answer.status_code == 403, route.path
-    assert held(made) == before
+    assert hash_tables(made) == before
 
 
 def test_a_token_of_another_session_or_of_one_that_is_over_opens_nothing(made, browser):
@@ -60,11 +69,11 @@ def test_a_token_of_another_session_or_of_one_that_is_over_opens_nothing(made, b
     browser.as_("ana")
     mine = token_of(browser.page("/glossary"))
     kept = browser.cookies["rollout"]
-    before = held(made)
+    before = hash_tables(made)
     stop = {"target": "all", "reason": "r"}
     confirm = f"/console{R}/stop/confirm"
     assert sent(browser, confirm, {TOKEN_FIELD: theirs, **stop}).status_code == 403
-    assert held(made) == before
+    assert hash_tables(made) == before
     assert sent(browser, "/console/sign-out", {TOKEN_FIELD: mine}).status_code == 303
     browser.cookies.set("rollout", kept, domain="localhost.local")
     made.clock.since_boot += 1  # a session's end holds within a second
@@ -98,21 +107,21 @@ def test_nobody_is_signed_in_or_out_by_another_site(made, browser):
 )  # fmt: skip
 def test_what_is_no_form_of_the_console_does_nothing(made, browser, body, kind):
     browser.as_("ana")
-    before = held(made)
+    before = hash_tables(made)
     answer = browser.post(f"/console{R}/stop/confirm", content=body, headers={"Content-Type": kind})
     assert answer.status_code in {403, 422}
-    assert held(made) == before
+    assert hash_tables(made) == before
 
 
 def test_a_form_that_is_too_large_is_refused_before_it_is_read(made, browser):
     browser.as_("ana")
-    before = held(made)
+    before = hash_tables(made)
     answer = sent(browser, f"/console{R}/stop/confirm", {"reason": "x" * 9 * 2**20})
     assert answer.status_code == 413
     browser.cookies.clear()
     answer = sent(browser, "/console/sign-in", {"name": "x" * 100_000})
     assert answer.status_code == 413
-    assert held(made) == before
+    assert hash_tables(made) == before
 
 
 LETTERS = ("a\0b", "\u202e" * 3, "<script>alert(1)</script>", "x" * 30_000, "\x1b[2J")

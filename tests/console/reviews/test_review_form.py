@@ -1,4 +1,4 @@
-"""Verdicts taken back on the page of review."""
+"""Decisions taken back on the page of review."""
 
 from datetime import timedelta
 

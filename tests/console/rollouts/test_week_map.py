@@ -27,7 +27,7 @@ from tests.factories import (
     LATENCY,
     NOON,
     SUPERVISED,
-    Rollout,
+    RolloutDriver,
     alarm,
     autonomous,
     policy,
@@ -120,7 +120,7 @@ def test_a_grant_that_ends_in_this_week_is_drawn_until_then():
     short = policy(
         stages=(replace(SUPERVISED, lasts=2 * DAY), AUTONOMOUS), windows=(Window("all"),)
     )
-    rollout = Rollout(short)
+    rollout = RolloutDriver(short)
     rollout.widen(Cell("creek", "all"))
     made = drawn(rollout)
     ((left, _, width),) = paths(made.wide, "1")
@@ -203,7 +203,7 @@ def test_names_that_look_like_markup_are_text():
 def test_a_long_name_is_cut_on_the_map_and_whole_in_its_words():
     name = "the-hut-beyond-the-second-bridge-of-the-old-road"
     made = policy(sites=(Site(name, "UTC"),))
-    found = drawn(Rollout(made))
+    found = drawn(RolloutDriver(made))
     assert f">{name}</text>" not in found.narrow
     assert "…</text>" in found.narrow
     assert name in found.text
@@ -211,17 +211,17 @@ def test_a_long_name_is_cut_on_the_map_and_whole_in_its_words():
 
 def test_freezes_and_now_are_marked():
     frozen = policy(freezes=(Freeze("Jun 03", "fair", Where(("creek",))),))
-    svg = drawn(Rollout(frozen)).wide
+    svg = drawn(RolloutDriver(frozen)).wide
     assert svg.count('class="g-axis"') == 1
     assert ">freeze</text>" in svg
     assert svg.count('class="g-now"') == 1
     assert ">now 12:00</text>" in svg
-    assert ">then 12:00</text>" in drawn(Rollout(frozen), now_word="then").wide
+    assert ">then 12:00</text>" in drawn(RolloutDriver(frozen), now_word="then").wide
 
 
 def test_clocks_that_show_different_times_have_a_line_each():
     far = policy(sites=(Site("creek", "UTC"), Site("nagoya", "Asia/Tokyo")))
-    svg = drawn(Rollout(far)).wide
+    svg = drawn(RolloutDriver(far)).wide
     assert svg.count('class="g-now"') == 2
     assert ">now</text>" in svg
 

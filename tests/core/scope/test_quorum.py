@@ -90,7 +90,7 @@ HERE = (CREEK, CREEK_NIGHT)
 
 
 def engine_asks(made, rungs):
-    """Return what the engine asks of a resume of cells that come back to these rungs."""
+    """Return what the engine asks of a resume of cells that come back to these stages."""
     scope = Scope(versions={"v1": Version("v1", NOON)})
     for cell, rung in rungs.items():
         stages = made.stages[:rung]

@@ -1,4 +1,4 @@
-"""Rows read = rows used + rows set aside, for any rows; and each for the reason it should be.
+"""Rows read = rows used + rejected rows, for any rows; and each for the reason it should be.
 
 The reasons are worked out a second time here, row by row and without frames.
 """
@@ -77,7 +77,7 @@ def content(kind, row):
 
 
 def fates(kind, rows, described):
-    """Return by line the reason why a row is set aside."""
+    """Return by line the reason why a row is rejected."""
     reasons, groups = {}, {}
     for line, row in rows.items():
         reason = cell_fault(kind, row)

@@ -29,7 +29,7 @@ from tests.factories import (
     MINUTE,
     NOON,
     SUPERVISED,
-    Rollout,
+    RolloutDriver,
     autonomous,
     policy,
 )
@@ -48,7 +48,7 @@ ROLLOUTS = {
     "attributes": autonomous(
         policy(windows=(Window("day", None, {"w": ("dry",)}), Window("night")))
     ),
-    "shadow": Rollout(),
+    "shadow": RolloutDriver(),
 }
 SPANS = st.sampled_from([timedelta(0), MINUTE, HOUR, 8 * HOUR, DAY, 40 * HOUR, 89 * DAY])
 NEAR = st.timedeltas(min_value=-6 * MINUTE, max_value=6 * MINUTE)

@@ -55,7 +55,7 @@ def keep(transaction, rollout, lines):
 
 @pytest.fixture
 def rollout(database):
-    """Return a rollout of before, in a database with a house of before."""
+    """Return a rollout of before, in a database with an access ledger of before."""
     with database.begin_write() as transaction:
         made = Rollouts(transaction).create("bear-alarm", salt=bytes(32), at=NOON)
         keep(transaction, made, OLD)

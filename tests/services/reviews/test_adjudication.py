@@ -49,7 +49,7 @@ def test_people_who_agree_or_are_unsure_are_not_adjudicated(lite):
 
 
 def test_an_operator_asks_for_a_third_voice_beside_the_models(lite):
-    room = Room(lite).arrive("a", said="fox")
+    room = Room(lite).arrive("a", label="fox")
 
     def ask(version="v1", key="a", who=DAN):
         reviews.request_adjudication(lite, who, room.stood, key, version, room.at)

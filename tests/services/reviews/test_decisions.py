@@ -1,4 +1,4 @@
-"""A verdict is kept once, with its seat, and undone only while nothing was revealed."""
+"""A decision is kept once, with its review task, and undone only while nothing was revealed."""
 
 from concurrent.futures import ThreadPoolExecutor
 
