@@ -13,6 +13,7 @@ from fastapi.routing import APIRoute
 from api import ofrep, openapi
 from api.auth import AuthenticationMiddleware, PermissionCheck
 from api.console.late_console import LazyConsole
+from api.console.page.demo_console import DemoConsole
 from api.idempotency import IdempotencyMiddleware
 from api.limits import LimitsMiddleware
 from api.oidc import IdentityProvider, build_router
@@ -56,12 +57,17 @@ DESCRIPTION = (
 )
 
 
-def create_app(service: Service, openid: IdentityProvider | None = None) -> FastAPI:
+def create_app(
+    service: Service,
+    openid: IdentityProvider | None = None,
+    demo: DemoConsole | None = None,
+) -> FastAPI:
     """Return the application of one replica.
 
     Args:
         service: the service it exposes.
         openid: an identity provider for sign-in, besides passwords.
+        demo: the live demo's links and controls, in no other service.
 
     Raises:
         RuntimeError: a route has no `operation_id`, or no permission check.
@@ -80,13 +86,13 @@ def create_app(service: Service, openid: IdentityProvider | None = None) -> Fast
     if openid is not None:
         add_routes(app, build_router(openid))
     add_routes(app, openapi.router)
-    app.mount(CONSOLE_PATH, LazyConsole(service, openid=openid is not None))
+    app.mount(CONSOLE_PATH, LazyConsole(service, openid=openid is not None, demo=demo))
     app.add_api_route("/", _redirect_home, include_in_schema=False)
     install_handlers(app)
     # The last one added runs first; metrics run last because they need the matched route.
     app.add_middleware(RequestMetricsMiddleware, counts=app.state.counts)
     app.add_middleware(IdempotencyMiddleware, service=service)
-    app.add_middleware(LimitsMiddleware, clock=service.clock)
+    app.add_middleware(LimitsMiddleware, clock=service.wall_clock)
     app.add_middleware(AuthenticationMiddleware, service=service)
     app.openapi = lambda: _build_openapi(app)  # type: ignore[method-assign]
     return app

@@ -28,7 +28,7 @@ FETCH_DEST_HEADER = b"sec-fetch-dest"
 PAGE_DESTINATIONS = frozenset({"document", "empty"})
 """Destinations allowed for sessions: pages, and fetches of our script. A case's picture could have
 a URL of this service, and loading it must not count as an action of the user."""
-NOT_A_PAGE_TEXT = "a session opens pages; this was asked for as a part of one"
+NOT_A_PAGE_TEXT = "a session can open pages only; this address was requested as part of a page"
 CONSOLE_PATH = "/console/"  # forms send the token in the body; each route checks it by `Signed`
 API_KEY_HEADER = b"x-api-key"  # as OpenFeature clients may send it
 ThreadRunner = Callable[[Callable[[], Caller]], Awaitable[Caller]]
@@ -68,7 +68,7 @@ class AuthenticationMiddleware:
         *,
         is_form: bool,
     ) -> Caller:
-        at = self.service.clock.now()
+        at = self.service.wall_clock.now()
         kind, _, key = headers.get(b"authorization", "").partition(" ")
         kind, key = (kind, key) if kind else ("bearer", headers.get(API_KEY_HEADER, ""))
         if kind.lower() == "bearer" and key:

@@ -9,7 +9,14 @@ from api.auth import RequirePermission
 from rollout.core.scope.permissions import Caller, Permission
 from rollout.services.engine.service import Service
 
-__all__ = ["Caller", "CurrentTime", "Permission", "RequirePermission", "ServiceDependency"]
+__all__ = [
+    "Caller",
+    "CurrentTime",
+    "Permission",
+    "RequirePermission",
+    "ServiceDependency",
+    "WallTime",
+]
 
 
 async def _get_service(request: Request) -> Service:
@@ -26,3 +33,11 @@ async def _get_time(service: ServiceDependency) -> datetime:
 
 
 CurrentTime = Annotated[datetime, Depends(_get_time)]
+
+
+async def _get_wall_time(service: ServiceDependency) -> datetime:
+    return service.wall_clock.now()
+
+
+WallTime = Annotated[datetime, Depends(_get_wall_time)]
+"""The time of sessions, keys and review claims; another one only in the live demo."""

@@ -112,7 +112,9 @@ class IdempotencyMiddleware:
 
     def _find_response(self, principal: str, key: str) -> IdempotentResponse | None:
         with self.service.database.begin_read() as transaction:
-            stored = IdempotencyKeys(transaction).find(principal, key, at=self.service.clock.now())
+            stored = IdempotencyKeys(transaction).find(
+                principal, key, at=self.service.wall_clock.now()
+            )
         faults.reach_point("reply.sought")
         return stored
 
@@ -131,7 +133,7 @@ class IdempotencyMiddleware:
     def _store_reply(
         self, principal: str, key: str, reply: IdempotentResponse
     ) -> IdempotentResponse:
-        at = self.service.clock.now()
+        at = self.service.wall_clock.now()
         with self.service.database.begin_write() as transaction:
             replies = IdempotencyKeys(transaction)
             replies.store(principal, key, reply, at=at, until=at + RETENTION)

@@ -15,7 +15,7 @@ from fastapi import APIRouter, Query, Request
 from fastapi.responses import RedirectResponse, Response
 
 from api import session_cookie
-from api.deps import CurrentTime, ServiceDependency
+from api.deps import ServiceDependency, WallTime
 from rollout.core.errors import RefusalError, UnauthenticatedError
 from rollout.services.access.keys import TOKEN_BYTES, read_token, write_token
 
@@ -116,7 +116,7 @@ def build_router(provider: IdentityProvider) -> APIRouter:
     def finish_sign_in(
         request: Request,
         service: ServiceDependency,
-        now: CurrentTime,
+        now: WallTime,
         code: QueryText = "",
         state: QueryText = "",
     ) -> Response:

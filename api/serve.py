@@ -3,8 +3,10 @@
 import gc
 import os
 import secrets
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
 from types import FrameType
@@ -32,10 +34,11 @@ from rollout.store.database.session import Database
 SHUTDOWN_SECONDS = 5  # for open requests and streams on shutdown
 KEEP_ALIVE_SECONDS = 75  # longer than the polling interval of clients
 OPENID_PACKAGES = ("authlib", "joserfc", "httpx2")
+LOOPBACK_OF_WILDCARD = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}  # noqa: S104 - a name for links
 ACCEPT_LOSS_OPTION = "--accept-lost-records"
 FIRST_ADMIN_TEXT = """\
 There are no users yet. To become the first admin, open this link within 24 hours (it works once)
-  {address}/console/come-in?token={token}
+  {address}/console/set-password?token={token}
 and choose a name and a password. Or run on this machine
   rollout users first-admin NAME
 """
@@ -48,7 +51,7 @@ def serve(host: str, port: int, *, accept_lost_records: bool = False) -> None:
         RefusalError: the database or a setting is invalid; the message has the remedy.
     """
     try:
-        settings = read_settings(os.environ)
+        settings = resolve_public_url(read_settings(os.environ), host, port)
         with open_service(settings, accept_lost_records=accept_lost_records) as service:
             run_server(service, settings, host, port)
     except StoreError as error:
@@ -101,8 +104,23 @@ def check_database_safety(database: Database, *, accept_lost_records: bool) -> N
         )
 
 
+def resolve_public_url(settings: Settings, host: str, port: int) -> Settings:
+    """Return the settings with a URL for links: the configured one, or the bound address.
+
+    Links never follow a request's Host header, which the client chooses.
+
+    >>> resolve_public_url(Settings(), "0.0.0.0", 9000).public_url
+    'http://127.0.0.1:9000'
+    """
+    if settings.public_url:
+        return settings
+    name = LOOPBACK_OF_WILDCARD.get(host, f"[{host}]" if ":" in host else host)
+    return replace(settings, public_url=f"http://{name}:{port}")
+
+
 def run_server(service: Service, settings: Settings, host: str, port: int) -> None:
     """Run the server until SIGINT or SIGTERM."""
+    signal.signal(signal.SIGTERM, _exit_normally)
     scheduler = JobScheduler(
         service, owner=f"{os.getpid()}-{secrets.token_hex(4)}", interval=settings.poll_interval
     )
@@ -116,7 +134,7 @@ def run_server(service: Service, settings: Settings, host: str, port: int) -> No
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         server_header=False,
     )
-    print_first_link(service, f"http://{host}:{port}")
+    print_first_link(service, settings.public_url)
     scheduler.start()
     try:
         typer.echo(f"rollout is serving on http://{host}:{port} (Ctrl-C to stop)", err=True)
@@ -124,6 +142,14 @@ def run_server(service: Service, settings: Settings, host: str, port: int) -> No
         StreamAwareServer(config, get_streams(app)).run()
     finally:
         scheduler.stop()
+
+
+def _exit_normally(_signal: int, _frame: FrameType | None) -> None:
+    """Exit with 0: uvicorn raises the signal again after it has answered all open requests.
+
+    The default action would end the process before the database is closed.
+    """
+    raise SystemExit(0)
 
 
 def build_provider(settings: Settings, transport: object = None) -> IdentityProvider | None:

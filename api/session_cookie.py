@@ -38,8 +38,17 @@ def choose_cookie_name(scheme: str, host: str) -> str:
     >>> choose_cookie_name("http", "localhost:8000"), choose_cookie_name("http", "example.org")
     ('rollout', '__Host-rollout')
     """
+    return PLAIN_NAME if scheme == "http" and is_local_host(host) else SECURE_NAME
+
+
+def is_local_host(host: str) -> bool:
+    """Return whether a Host header, with or without its port, names this machine.
+
+    >>> is_local_host("127.0.0.1:8000"), is_local_host("[::1]"), is_local_host("localhost.example")
+    (True, True, False)
+    """
     hostname = host if host.endswith("]") else host.rsplit(":", 1)[0]
-    return PLAIN_NAME if scheme == "http" and hostname in LOCAL_HOSTS else SECURE_NAME
+    return hostname in LOCAL_HOSTS
 
 
 def set_session(

@@ -28,7 +28,7 @@ HOURS = ("00:00-06:00", "06:00-12:00", "12:00-18:00", "18:00-24:00")
 START = datetime.now(UTC) - timedelta(days=1)
 
 
-def policy_text(count: int = SITES) -> str:
+def build_policy_text(count: int = SITES) -> str:
     """Return a policy with four cells a site, in which the model decides and a tenth is audited."""
     sites = ", ".join(f"site-{number}" for number in range(count))
     windows = ", ".join(f'{{id: w{n}, hours: "{hours}"}}' for n, hours in enumerate(HOURS))
@@ -59,10 +59,12 @@ def fill(url: str, count: int = SITES) -> list[str]:
 
     upgrade(url)
     database, admin = Database(url), Caller("ada", role_assignments=(AssignedRole("admin"),))
-    apply_policy(database, policy_text(count), Actor("ada"), START, salt=bytes(32))
+    apply_policy(database, build_policy_text(count), Actor("ada"), START, salt=bytes(32))
     with database.begin_write() as transaction:
-        stood = load_rollout_state(transaction, NAME)
-        VersionStore(transaction, stood.rollout).record_info(VersionInfo("v1", "bench"), at=START)
+        rollout_state = load_rollout_state(transaction, NAME)
+        VersionStore(transaction, rollout_state.rollout).record_info(
+            VersionInfo("v1", "bench"), at=START
+        )
         engine = {"at": START, "by": "policy"}
         grants = (
             Widened(
@@ -73,10 +75,12 @@ def fill(url: str, count: int = SITES) -> list[str]:
                 until=START + timedelta(days=90),
                 proposal="P-0",
             )
-            for cell in stood.policy.cells
+            for cell in rollout_state.policy.cells
         )
         events = (VersionFirstUsed(**engine, version="v1"), *grants)
-        Ledger(transaction, stood.rollout).append(events, after=stood.scope.revision)
+        Ledger(transaction, rollout_state.rollout).append(
+            events, after=rollout_state.scope.revision
+        )
     users.create_first_admin(database, "ada", at=START)
     made = []
     for number in range(CALLERS):
@@ -103,7 +107,7 @@ def serve(which: str, url: str) -> None:
     """Serve one of the two on a free port, which is printed; `/cpu` says its CPU seconds."""
     import uvicorn
 
-    app = ours(url) if which == "ours" else bare()
+    app = build_app(url) if which == "ours" else build_bare_app()
 
     @app.get("/cpu")
     def cpu() -> float:
@@ -116,7 +120,7 @@ def serve(which: str, url: str) -> None:
     uvicorn.Server(config).run(sockets=[listening])
 
 
-def ours(url: str) -> Any:
+def build_app(url: str) -> Any:
     """Return the service's application."""
     from api.app import create_app
     from rollout.services.access.authentication import Authenticator
@@ -128,12 +132,12 @@ def ours(url: str) -> Any:
     return create_app(build_service(database, Authenticator(database, clock), clock))
 
 
-def bare() -> Any:
+def build_bare_app() -> Any:
     """Return what FastAPI costs by itself: a body of the same form is checked and answered."""
     from fastapi import FastAPI
     from pydantic import BaseModel
 
-    class Question(BaseModel):
+    class BareQuestion(BaseModel):
         site: str
         at: datetime
         key: str
@@ -141,18 +145,18 @@ def bare() -> Any:
         episode: str | None = None
         confidence: float | None = None
 
-    class Questions(BaseModel):
-        questions: list[Question]
+    class BareQuestions(BaseModel):
+        questions: list[BareQuestion]
 
     app = FastAPI()
 
     @app.post("/v1/rollouts/{rollout}/assignments")
-    async def one(rollout: str, asked: Question) -> dict[str, str]:
-        return {"key": asked.key, "decider": "human", "rollout": rollout}
+    async def answer_one(rollout: str, body: BareQuestion) -> dict[str, str]:
+        return {"key": body.key, "decider": "human", "rollout": rollout}
 
     @app.post("/many")
-    async def many(asked: Questions) -> dict[str, list[dict[str, str]]]:
-        return {"answers": [{"key": q.key, "decider": "human"} for q in asked.questions]}
+    async def many(body: BareQuestions) -> dict[str, list[dict[str, str]]]:
+        return {"answers": [{"key": q.key, "decider": "human"} for q in body.questions]}
 
     return app
 
@@ -186,15 +190,15 @@ class Line:
 
 def request(path: str, body: Any, key: str) -> bytes:
     """Return a request as it goes over the line."""
-    said = json.dumps(body).encode()
+    body_text = json.dumps(body).encode()
     head = (
         f"POST {path} HTTP/1.1\r\nHost: b\r\nAuthorization: Bearer {key}\r\n"
-        f"Content-Type: application/json\r\nContent-Length: {len(said)}\r\n\r\n"
+        f"Content-Type: application/json\r\nContent-Length: {len(body_text)}\r\n\r\n"
     )
-    return head.encode() + said
+    return head.encode() + body_text
 
 
-def question(number: int) -> dict[str, Any]:
+def build_question(number: int) -> dict[str, Any]:
     """Return a question about one of the sites, now."""
     at = datetime.now(UTC).isoformat()
     site = f"site-{number * 7 % SITES}"
@@ -202,7 +206,7 @@ def question(number: int) -> dict[str, Any]:
 
 
 @contextmanager
-def served(which: str, url: str) -> Iterator[Line]:
+def run_server(which: str, url: str) -> Iterator[Line]:
     """Serve in another process, and give a line to it."""
     command = [sys.executable, str(HERE / "assignments.py"), "--serve", which, "--url", url]
     process = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)  # noqa: S603
@@ -216,40 +220,40 @@ def served(which: str, url: str) -> Iterator[Line]:
         process.wait()
 
 
-def spent(line: Line, requests: list[bytes]) -> tuple[float, float]:
+def measure_requests(line: Line, requests: list[bytes]) -> tuple[float, float]:
     """Return the CPU and wall microseconds a request."""
     cpu, wall = line.cpu(), time.perf_counter()
-    for one in requests:
-        line.ask(one)
+    for request_bytes in requests:
+        line.ask(request_bytes)
     wall, cpu = time.perf_counter() - wall, line.cpu() - cpu
     return cpu / len(requests) * 1e6, wall / len(requests) * 1e6
 
 
-def measured() -> dict[str, tuple[float, float]]:
+def measure_servers() -> dict[str, tuple[float, float]]:
     """Return CPU and wall microseconds a request of each kind: the median of the turns."""
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{folder}/bench.db"
         keys = fill(url)
-        with served("ours", url) as mine, served("bare", url) as plain:
-            return _measured(mine, plain, keys)
+        with run_server("ours", url) as mine, run_server("bare", url) as plain:
+            return _measure_lines(mine, plain, keys)
 
 
-def _measured(mine: Line, plain: Line, keys: list[str]) -> dict[str, tuple[float, float]]:
+def _measure_lines(mine: Line, plain: Line, keys: list[str]) -> dict[str, tuple[float, float]]:
     path = f"/v1/rollouts/{NAME}/assignments"
     turns: dict[str, list[tuple[float, float]]] = {}
     for turn in range(ROUNDS + 1):
-        singles = [request(path, question(n), keys[n % CALLERS]) for n in range(REQUESTS)]
-        asked = {"questions": [question(n) for n in range(BATCH)]}
-        batches = [request(path, asked, keys[n % CALLERS]) for n in range(BATCHES)]
-        many = [request("/many", asked, "-") for _ in range(BATCHES)]
-        found = {
-            "bare, one": spent(plain, singles),
-            "ours, one": spent(mine, singles),
-            "bare, batch": spent(plain, many),
-            "ours, batch": spent(mine, batches),
+        singles = [request(path, build_question(n), keys[n % CALLERS]) for n in range(REQUESTS)]
+        batch = {"questions": [build_question(n) for n in range(BATCH)]}
+        batches = [request(path, batch, keys[n % CALLERS]) for n in range(BATCHES)]
+        many = [request("/many", batch, "-") for _ in range(BATCHES)]
+        medians = {
+            "bare, one": measure_requests(plain, singles),
+            "ours, one": measure_requests(mine, singles),
+            "bare, batch": measure_requests(plain, many),
+            "ours, batch": measure_requests(mine, batches),
         }
         if turn:  # the first warms up
-            for name, figures in found.items():
+            for name, figures in medians.items():
                 turns.setdefault(name, []).append(figures)
     _check(mine, path, keys[0])
     return {name: _median(figures) for name, figures in turns.items()}
@@ -261,21 +265,21 @@ def _median(figures: list[tuple[float, float]]) -> tuple[float, float]:
 
 def _check(mine: Line, path: str, key: str) -> None:
     """See that what was measured is the model deciding."""
-    told = json.loads(mine.ask(request(path, question(5), key)))
-    assert (told["decider"], told["stage"]) == ("model", "autonomous")  # noqa: S101
+    assignment = json.loads(mine.ask(request(path, build_question(5), key)))
+    assert (assignment["decider"], assignment["stage"]) == ("model", "autonomous")  # noqa: S101
 
 
-def table() -> Iterator[str]:
+def format_table() -> Iterator[str]:
     """Yield the lines of the table."""
-    found = measured()
+    figures = measure_servers()
     yield f"{'assignments over HTTP (uvicorn)':34}{'CPU µs':>9}{'wall µs':>9}"
-    for name, (cpu, wall) in found.items():
+    for name, (cpu, wall) in figures.items():
         yield f"{name:34}{cpu:9.0f}{wall:9.0f}"
-    cpu, wall = (found["ours, one"][n] / found["bare, one"][n] for n in (0, 1))
+    cpu, wall = (figures["ours, one"][n] / figures["bare, one"][n] for n in (0, 1))
     yield f"one, ours / bare: CPU {cpu:.2f}, wall {wall:.2f} (limit 1.6)"
     for who in ("ours", "bare"):
-        one, many = found[f"{who}, one"], found[f"{who}, batch"]
-        cpu, wall = ((many[n] - one[n]) / (BATCH - 1) for n in (0, 1))
+        single, batch = figures[f"{who}, one"], figures[f"{who}, batch"]
+        cpu, wall = ((batch[n] - single[n]) / (BATCH - 1) for n in (0, 1))
         yield f"each more of {BATCH}, {who}: CPU {cpu:.1f} µs, wall {wall:.1f} µs (limit 5)"
 
 
@@ -284,11 +288,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--serve", choices=("ours", "bare"), help="serve one side")
     parser.add_argument("--url", default="", help="the database to serve from")
-    asked = parser.parse_args()
-    if asked.serve:
-        serve(asked.serve, asked.url)
+    arguments = parser.parse_args()
+    if arguments.serve:
+        serve(arguments.serve, arguments.url)
         return
-    for line in table():
+    for line in format_table():
         print(line)
 
 

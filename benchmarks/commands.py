@@ -12,7 +12,7 @@ from assignments import NAME, fill
 STOPS = 9
 
 
-def table() -> Iterator[str]:
+def format_table() -> Iterator[str]:
     """Yield the lines of the table."""
     (cpu, wall), later = _stops()
     yield f"{'a stop on a ledger of 10,000 rows':40}{'CPU ms':>8}{'wall ms':>9}"
@@ -45,4 +45,4 @@ def _stop(database: Any, site: str) -> tuple[float, float]:
 
 
 if __name__ == "__main__":
-    print("\n".join(table()))
+    print("\n".join(format_table()))

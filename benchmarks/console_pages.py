@@ -97,7 +97,7 @@ def history(sites: int, each: int) -> RecordFrames:
         for number in range(each)
     ]
     frame = pl.DataFrame(rows, schema_overrides={"at": pl.Datetime("us", "UTC")})
-    said = [
+    labels = [
         frame.with_columns(version=pl.lit(version), **{"value:parcel": pl.col("said")})
         for version in ("v1", "v2")
     ]
@@ -111,7 +111,7 @@ def history(sites: int, each: int) -> RecordFrames:
     none = pl.DataFrame(schema=REMARK_SCHEMA)
     return RecordFrames(
         cases=_fitted(frame.with_columns(occurred_at="at"), build_cases_schema()),
-        predictions=_fitted(pl.concat(said), build_predictions_schema(["parcel"])),
+        predictions=_fitted(pl.concat(labels), build_predictions_schema(["parcel"])),
         decisions=_fitted(judged, build_decisions_schema(["parcel"])),
         outcomes=pl.DataFrame(schema=build_outcomes_schema(["parcel"])),
         rejected=none,

@@ -82,20 +82,20 @@ def _poll(ana: Any, at: str, tag: str) -> None:
     from http import HTTPStatus
 
     before, began = ana.get("/cpu").json(), time.monotonic()
-    asked = round(PAGES * SECONDS / EVERY)
-    for n in range(asked):
+    poll_count = round(PAGES * SECONDS / EVERY)
+    for n in range(poll_count):
         time.sleep(max(0.0, began + n * EVERY / PAGES - time.monotonic()))
         answer = ana.get(at, headers={"If-None-Match": tag})
         assert answer.status_code == HTTPStatus.NOT_MODIFIED  # noqa: S101
     wall, spent = time.monotonic() - began, ana.get("/cpu").json() - before
-    share, each = spent / wall, spent / asked * 1e6
+    share, each = spent / wall, spent / poll_count * 1e6
     print(f"{PAGES} open pages: {share:.1%} of a core, {each:.0f} us of CPU a question")
 
 
 def main() -> None:
     """Fill a database, serve it, measure."""
-    told = argparse.ArgumentParser(description=__doc__)
-    told.parse_args()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{Path(folder) / 'bench.db'}"
         fill(url)

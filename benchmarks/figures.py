@@ -38,7 +38,7 @@ AT_ONCE = 1_000_000
 MIB = 1024
 FEW = "few.parquet"  # a hundred pairs, for each tool's first use
 KEY = ("site", "window", "human", "model")
-Found = dict[str, Any]
+Figures = dict[str, Any]
 
 
 def main() -> None:
@@ -52,12 +52,12 @@ def main() -> None:
     parser.add_argument("--part", help="run one part and print its figures as JSON")
     parser.add_argument("--file", type=Path, help="the pairs")
     parser.add_argument("--pairs", type=int, help="how many to make, or there are")
-    asked = parser.parse_args()
-    if asked.part:
-        print(json.dumps(measured(asked.part, asked.file, asked.pairs)))
+    arguments = parser.parse_args()
+    if arguments.part:
+        print(json.dumps(measure_part(arguments.part, arguments.file, arguments.pairs)))
         return
     with tempfile.TemporaryDirectory() as folder:
-        for line in tables(Path(folder), asked.sizes, asked.turns, asked.facts):
+        for line in tables(Path(folder), arguments.sizes, arguments.turns, arguments.facts):
             print(line, flush=True)
 
 
@@ -67,17 +67,17 @@ def tables(folder: Path, sizes: list[int], turns: int, facts: int) -> Iterator[s
     in_process("make", folder / FEW, 100)
     for size, file in files.items():
         in_process("make", file, size)
-        yield from beside(file, size, turns)
+        yield from compare_libraries(file, size, turns)
     for size, file in files.items():
         yield from_store(in_process("store", file, size), size)
     if facts:
         yield from whole_view(folder, facts)
 
 
-def beside(file: Path, size: int, turns: int) -> Iterator[str]:
+def compare_libraries(file: Path, size: int, turns: int) -> Iterator[str]:
     """Yield one size's table; who comes first in a turn changes from turn to turn."""
     names = ["rollout", *(name for name in RIVALS if find_spec(name))]
-    runs: dict[str, list[Found]] = {name: [] for name in names}
+    runs: dict[str, list[Figures]] = {name: [] for name in names}
     for turn in range(turns):
         for name in names[turn % len(names) :] + names[: turn % len(names)]:
             runs[name].append(in_process(name, file, size))
@@ -94,7 +94,7 @@ def beside(file: Path, size: int, turns: int) -> Iterator[str]:
     yield f"rollout / {fastest}: CPU {whole:.1f}, without intervals {parts:.1f}"
 
 
-def from_store(figures: Found, size: int) -> str:
+def from_store(figures: Figures, size: int) -> str:
     """Say what reading the kept sums and losses took; `note` is how many sums there are."""
     sums, losses = (part * 1000 for part in figures["parts"])
     spent = f"CPU {sums:.0f} ms, the 20 largest losses {losses:.0f} ms"
@@ -111,18 +111,18 @@ def whole_view(folder: Path, pairs: int) -> Iterator[str]:
     yield f"all facts of a report on {pairs:,} pairs: {spent}, {times}"
 
 
-def in_process(part: str, file: Path, pairs: int) -> Found:
+def in_process(part: str, file: Path, pairs: int) -> Figures:
     """Run a part in a process of its own and return its figures."""
     command = [sys.executable, str(HERE / "figures.py"), "--part", part]
     command += ["--file", str(file), "--pairs", str(pairs)]
     done = subprocess.run(command, check=True, capture_output=True, text=True)  # noqa: S603
-    figures: Found = json.loads(done.stdout)
+    figures: Figures = json.loads(done.stdout)
     return figures
 
 
-def measured(part: str, file: Path, pairs: int) -> Found:
+def measure_part(part: str, file: Path, pairs: int) -> Figures:
     """Run a part; its imports and set-up are not counted."""
-    makers: dict[str, Callable[[Path, int], Callable[[], Found]]] = {
+    makers: dict[str, Callable[[Path, int], Callable[[], Figures]]] = {
         "make": making,
         "rollout": by_rollout,
         "intervals": by_intervals,
@@ -136,27 +136,27 @@ def measured(part: str, file: Path, pairs: int) -> Found:
     if part in {"rollout", *RIVALS}:
         makers[part](file.with_name(FEW), 100)()
     work = makers[part](file, pairs)
-    base = peak()
+    base = read_peak_memory()
     wall, cpu = time.perf_counter(), time.process_time()
-    found = work()
+    figures = work()
     spent = {"cpu": time.process_time() - cpu, "wall": time.perf_counter() - wall}
-    return {**spent, "added": peak() - base, "base": base, **found}
+    return {**spent, "added": read_peak_memory() - base, "base": base, **figures}
 
 
-def peak() -> float:
+def read_peak_memory() -> float:
     """Return the most memory that this process has held, in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / MIB
 
 
-def making(file: Path, pairs: int) -> Callable[[], Found]:
+def making(file: Path, pairs: int) -> Callable[[], Figures]:
     """Write seeded pairs as any tool would: plain text columns, packed, in row groups."""
     import polars as pl
     import pyarrow.parquet as pq
 
-    def work() -> Found:
+    def work() -> Figures:
         generator, writer = np.random.default_rng(7), None
         for start in range(0, pairs, AT_ONCE):
-            frame = pl.DataFrame(some_pairs(generator, start, min(AT_ONCE, pairs - start)))
+            frame = pl.DataFrame(draw_pairs(generator, start, min(AT_ONCE, pairs - start)))
             table = frame.to_arrow(compat_level=pl.CompatLevel.oldest())
             writer = writer or pq.ParquetWriter(file, table.schema, compression="zstd")
             writer.write_table(table, row_group_size=250_000)
@@ -166,7 +166,7 @@ def making(file: Path, pairs: int) -> Callable[[], Found]:
     return work
 
 
-def some_pairs(generator: np.random.Generator, start: int, n: int) -> Found:
+def draw_pairs(generator: np.random.Generator, start: int, n: int) -> Figures:
     """Return pairs as columns: the model errs in 8 of 100, and is less sure when it does."""
     human = generator.choice(LABELS, n, p=OFTEN)
     wrong = generator.random(n) < 0.08
@@ -184,39 +184,40 @@ def some_pairs(generator: np.random.Generator, start: int, n: int) -> Found:
     }
 
 
-def by_rollout(file: Path, _pairs: int) -> Callable[[], Found]:
+def by_rollout(file: Path, _pairs: int) -> Callable[[], Figures]:
     """Compare as `rollout compare` does: with intervals, kappas and AC1 besides."""
     from rollout.services.replay.compare import compare_pair_file
 
-    def work() -> Found:
+    def work() -> Figures:
         done = compare_pair_file(file)
-        (one,) = done.comparisons
-        matrix = one.label_matrix
+        (comparison,) = done.comparisons
+        matrix = comparison.label_matrix
         cells = {
-            (cell.site, cell.window): (cell.agreement.n, cell.agreement.count) for cell in one.cells
+            (cell.site, cell.window): (cell.agreement.n, cell.agreement.count)
+            for cell in comparison.cells
         }
         counts = {
             (human, model): n
             for human, row in zip(matrix.labels, matrix.counts, strict=True)
             for model, n in zip(matrix.labels, row, strict=True)
         }
-        return found_of(counts, cells, [loss.case_key for loss in done.top_losses])
+        return build_figures(counts, cells, [loss.case_key for loss in done.top_losses])
 
     return work
 
 
-def by_intervals(file: Path, _pairs: int) -> Callable[[], Found]:
+def by_intervals(file: Path, _pairs: int) -> Callable[[], Figures]:
     """Work out again the intervals of a comparison, which the others don't."""
     from rollout.reports.statistics.chance_agreement import compute_kappa_and_ac1
     from rollout.reports.statistics.intervals import compute_share
     from rollout.services.replay.compare import compare_pair_file
 
-    (one,) = compare_pair_file(file).comparisons
-    shares = [one.agreement, *(cell.agreement for cell in one.cells)]
-    shares += [own for label in one.labels for own in (label.precision, label.recall)]
+    (comparison,) = compare_pair_file(file).comparisons
+    shares = [comparison.agreement, *(cell.agreement for cell in comparison.cells)]
+    shares += [own for label in comparison.labels for own in (label.precision, label.recall)]
 
-    def work() -> Found:
-        compute_kappa_and_ac1(one.label_matrix.table)
+    def work() -> Figures:
+        compute_kappa_and_ac1(comparison.label_matrix.table)
         for own in shares:
             compute_share(own.count, own.n)
         return {}
@@ -224,11 +225,11 @@ def by_intervals(file: Path, _pairs: int) -> Callable[[], Found]:
     return work
 
 
-def found_of(
+def build_figures(
     counts: dict[tuple[str, str], int],
     cells: dict[tuple[str, str], tuple[int, int]],
     top: list[str],
-) -> Found:
+) -> Figures:
     """Return the four parts in one form, per class worked out from the confusion."""
     labels = sorted({label for pair in counts for label in pair})
     table = np.array([[counts.get((human, model), 0) for model in labels] for human in labels])
@@ -239,11 +240,11 @@ def found_of(
     return {"found": [confusion, [list(each) for each in per_class], by_cell, top]}
 
 
-def by_duckdb(file: Path, _pairs: int) -> Callable[[], Found]:
+def by_duckdb(file: Path, _pairs: int) -> Callable[[], Figures]:
     """Group once in SQL, sum that up, and sort what differs."""
     import duckdb
 
-    def work() -> Found:
+    def work() -> Figures:
         base = duckdb.connect()
         rows = f"from read_parquet('{file}')"
         base.execute(f"create table g as select {KEY_SQL}, count(*) n {rows} group by all")
@@ -253,7 +254,7 @@ def by_duckdb(file: Path, _pairs: int) -> Callable[[], Found]:
         cells = base.execute(by_cell).fetchall()
         differ = f"{rows} where human <> model order by confidence desc, case_key limit 20"
         top = base.execute(f"select case_key {differ}").fetchall()
-        return found_of(
+        return build_figures(
             {(human, model): int(n) for human, model, n in counts},
             {(site, window): (n, agreed) for site, window, n, agreed in cells},
             [key for (key,) in top],
@@ -265,11 +266,11 @@ def by_duckdb(file: Path, _pairs: int) -> Callable[[], Found]:
 KEY_SQL = ", ".join(f'"{name}"' for name in KEY)
 
 
-def by_polars(file: Path, _pairs: int) -> Callable[[], Found]:
+def by_polars(file: Path, _pairs: int) -> Callable[[], Figures]:
     """Group once, lazily and streaming, beside the top of what differs."""
     import polars as pl
 
-    def work() -> Found:
+    def work() -> Figures:
         rows = pl.scan_parquet(file)
         differ = rows.filter(pl.col("human") != pl.col("model"))
         by = {"by": ["confidence", "case_key"]}
@@ -279,7 +280,7 @@ def by_polars(file: Path, _pairs: int) -> Callable[[], Found]:
         counts = g.group_by("human", "model").agg(pl.col("n").sum())
         agreed = pl.col("n").filter(pl.col("human") == pl.col("model")).sum().alias("agreed")
         cells = g.group_by("site", "window").agg(pl.col("n").sum(), agreed)
-        return found_of(
+        return build_figures(
             {(human, model): n for human, model, n in counts.iter_rows()},
             {(site, window): (n, agreed) for site, window, n, agreed in cells.iter_rows()},
             first.sort(**by, descending=[True, False])["case_key"].to_list(),
@@ -288,17 +289,17 @@ def by_polars(file: Path, _pairs: int) -> Callable[[], Found]:
     return work
 
 
-def by_numpy(file: Path, _pairs: int) -> Callable[[], Found]:
+def by_numpy(file: Path, _pairs: int) -> Callable[[], Figures]:
     """Read batches whose texts are numbers already, and count with `bincount`."""
     import pyarrow.parquet as pq
 
-    def work() -> Found:
+    def work() -> Figures:
         read = pq.ParquetFile(file, read_dictionary=list(KEY))
         names: dict[str, dict[str, int]] = {"site": {}, "window": {}, "label": {}}
         counts = np.zeros((SITES, len(WINDOWS), LABELS, LABELS), dtype=np.int64)
         top: list[tuple[float, str]] = []
         for batch in read.iter_batches(batch_size=250_000, use_threads=False):
-            site, window, human, model = (numbers(batch, name, names) for name in KEY)
+            site, window, human, model = (number_labels(batch, name, names) for name in KEY)
             at = ((site * len(WINDOWS) + window) * LABELS + human) * LABELS + model
             counts += np.bincount(at, minlength=counts.size).reshape(counts.shape)
             sure = np.where(human != model, batch["confidence"].to_numpy(), -1)
@@ -306,24 +307,28 @@ def by_numpy(file: Path, _pairs: int) -> Callable[[], Found]:
             places = np.flatnonzero((sure >= least) & (sure >= 0))
             keys = batch["case_key"].take(places).to_pylist()
             top = sorted([*top, *zip(-sure[places], keys, strict=True)])[:20]
-        return from_array(counts, {of: list(known) for of, known in names.items()}, top)
+        return from_array(
+            counts, {of: list(names_by_column) for of, names_by_column in names.items()}, top
+        )
 
     return work
 
 
-def numbers(batch: Any, name: str, names: dict[str, dict[str, int]]) -> Any:
+def number_labels(batch: Any, name: str, names: dict[str, dict[str, int]]) -> Any:
     """Return a column as numbers that are the same in every batch."""
-    known = names["label" if name in {"human", "model"} else name]
+    numbers_by_name = names["label" if name in {"human", "model"} else name]
     column = batch[name]
     texts = column.dictionary.to_pylist()
-    return np.array([known.setdefault(t, len(known)) for t in texts])[column.indices.to_numpy()]
+    return np.array([numbers_by_name.setdefault(t, len(numbers_by_name)) for t in texts])[
+        column.indices.to_numpy()
+    ]
 
 
-def from_array(counts: Any, names: dict[str, list[str]], top: list[tuple[float, str]]) -> Found:
+def from_array(counts: Any, names: dict[str, list[str]], top: list[tuple[float, str]]) -> Figures:
     """Return the four parts of an array of counts: site, window, human, model."""
     pairs, agreed = counts.sum((0, 1)), np.trace(counts, axis1=2, axis2=3)
     label, here = names["label"], counts.sum((2, 3))
-    return found_of(
+    return build_figures(
         {(a, b): int(pairs[i, j]) for i, a in enumerate(label) for j, b in enumerate(label)},
         {
             (site, window): (int(here[i, j]), int(agreed[i, j]))
@@ -334,11 +339,11 @@ def from_array(counts: Any, names: dict[str, list[str]], top: list[tuple[float, 
     )
 
 
-def by_pandas(file: Path, _pairs: int) -> Callable[[], Found]:
+def by_pandas(file: Path, _pairs: int) -> Callable[[], Figures]:
     """Do what most people would: read it all and group."""
     import pandas as pd
 
-    def work() -> Found:
+    def work() -> Figures:
         rows = pd.read_parquet(file)
         g = rows.groupby(list(KEY)).size().rename("n").reset_index()
         g["agreed"] = g["n"].where(g["human"] == g["model"], 0)
@@ -346,7 +351,7 @@ def by_pandas(file: Path, _pairs: int) -> Callable[[], Found]:
         cells = g.groupby(["site", "window"])[["n", "agreed"]].sum()
         differ = rows[rows["human"] != rows["model"]]
         first = differ.sort_values(["confidence", "case_key"], ascending=[False, True]).head(20)
-        return found_of(
+        return build_figures(
             counts.to_dict(),
             {cell: (n, agreed) for cell, n, agreed in cells.itertuples()},
             first["case_key"].tolist(),
@@ -355,15 +360,15 @@ def by_pandas(file: Path, _pairs: int) -> Callable[[], Found]:
     return work
 
 
-def of_store(file: Path, pairs: int) -> Callable[[], Found]:
-    """Read the sums and losses that counting keeps: `kept_figures`."""
+def of_store(file: Path, pairs: int) -> Callable[[], Figures]:
+    """Read the sums and losses that counting keeps: `stored_figures`."""
     sys.path.insert(0, str(HERE))
-    from kept_figures import by_store
+    from stored_figures import by_store
 
     return by_store(file, pairs)
 
 
-def by_facts(file: Path, pairs: int) -> Callable[[], Found]:
+def by_facts(file: Path, pairs: int) -> Callable[[], Figures]:
     """Make all facts of a report of a replay; replaying itself is not counted."""
     sys.path.insert(0, str(HERE))
     from history import write_history
@@ -381,7 +386,7 @@ def by_facts(file: Path, pairs: int) -> Callable[[], Found]:
     sources = RecordPaths(folder / "predictions.csv", folder / "decisions.csv")
     inputs = build_replay_inputs(replay_files(ReplayRequest(policy=policy, sources=sources)))
 
-    def work() -> Found:
+    def work() -> Figures:
         compute_report_facts(inputs)
         return {}
 

@@ -1,6 +1,6 @@
 """Ingest of paired records over HTTP, beside the least that the same machine could do with them.
 
-A pair is a case, a prediction and a blind verdict: three items, as a box sends them. The limits
+A pair is a case, a prediction and a blind decision: three items, as a client sends them. The limits
 take the same bytes: a FastAPI handler with a pydantic body that inserts them, nothing judged,
 linked, queued or answered one by one; on PostgreSQL with one COPY a table; and COPY alone,
 with no request around it and nothing validated. Each batch is a request and a transaction of its
@@ -50,10 +50,16 @@ def bodies(pairs: int, batch: int, prefix: str) -> list[bytes]:
 
 def _pair(key: str, n: int) -> list[dict[str, Any]]:
     at = f"2026-05-{1 + n // 2_000 % 28:02}T{n // 83 % 24:02}:{n // 60 % 60:02}:{n % 60:02}+00:00"
-    said, judged = {"parcel": "sound"}, {"parcel": "damaged" if n % 20 == 0 else "sound"}
+    predicted, judged = {"parcel": "sound"}, {"parcel": "damaged" if n % 20 == 0 else "sound"}
     return [
         {"kind": "case", "key": key, "site": f"ramp-{'abcd'[n % 4]}", "occurred_at": at},
-        {"kind": "prediction", "key": key, "version": "v1", "answers": said, "confidence": 0.93}
+        {
+            "kind": "prediction",
+            "key": key,
+            "version": "v1",
+            "answers": predicted,
+            "confidence": 0.93,
+        }
         | {"at": at},
         {"kind": "decision", "key": key, "reviewer": f"clerk-{n % 5}", "answers": judged}
         | {"exposure": "blind", "submitted_at": at},
@@ -161,21 +167,23 @@ def bare(keep: Callable[[Rows], None], *, checked: bool = False) -> Any:
 
     def insert(body: ItemsIn) -> Any:
         rows: Rows = {name: [] for name in TABLES}
-        for one in body.items:
-            match one:
+        for item in body.items:
+            match item:
                 case CaseIn():
-                    rows["cases"].append((one.key, one.site, stored(one.occurred_at)))
+                    rows["cases"].append((item.key, item.site, stored(item.occurred_at)))
                 case PredictionIn():
-                    said, at = json.dumps(one.answers), stored(one.at)
-                    row = (one.key, one.version, said, one.confidence, at)
+                    answers_text, at = json.dumps(item.answers), stored(item.at)
+                    row = (item.key, item.version, answers_text, item.confidence, at)
                     rows["predictions"].append(row)
                 case DecisionIn():
-                    said, at = json.dumps(one.answers), stored(one.submitted_at)
-                    rows["decisions"].append((one.key, one.reviewer, said, one.exposure, at))
+                    answers_text, at = json.dumps(item.answers), stored(item.submitted_at)
+                    rows["decisions"].append(
+                        (item.key, item.reviewer, answers_text, item.exposure, at)
+                    )
         keep(rows)
         if not checked:
             return {"kept": len(body.items)}
-        answers = [{"key": one.key, "verdict": "kept"} for one in body.items]
+        answers = [{"key": item.key, "status": "accepted"} for item in body.items]
         return Response(json.dumps({"items": answers}), media_type="application/json")
 
     insert.__annotations__ = {"body": ItemsIn, "return": Any}
@@ -290,10 +298,10 @@ def _copy_all(database: Any, items: Sequence[dict[str, Any]]) -> None:
     for kind in ("case", "prediction", "decision"):
         statement = f"copy alone_{kind}s (key, a, b, c, d) from stdin"
         with database.cursor() as cursor, cursor.copy(statement) as copy:
-            for one in items:
-                if one["kind"] == kind:
-                    rest = [v for k, v in one.items() if k not in {"kind", "key", "answers"}]
-                    row = [one["key"], json.dumps(one.get("answers")), *map(str, rest)]
+            for item in items:
+                if item["kind"] == kind:
+                    rest = [v for k, v in item.items() if k not in {"kind", "key", "answers"}]
+                    row = [item["key"], json.dumps(item.get("answers")), *map(str, rest)]
                     copy.write_row([*row, None, None, None][:5])
 
 

@@ -20,32 +20,32 @@ from assignments import NAME, SITES, fill
 PATIENCE = 120.0  # seconds for a first tick on a busy machine
 SETTLING = 3.0
 COMMAND = "from rollout.cli.main import app; app()"
-Held = tuple[float, float]
+MemoryUse = tuple[float, float]
 
 
-def table() -> Iterator[str]:
+def format_table() -> Iterator[str]:
     """Yield the lines of the table, MiB: a small rollout, and one of 10,000 cells."""
     yield f"{'rollout serve at rest, MiB':40}{'resident':>10}{'own':>8}"
     for sites in (2, SITES):
-        for when, (resident, own) in held(sites).items():
+        for when, (resident, own) in measure_memory(sites).items():
             yield f"{f'{4 * sites:,} cells, {when}':40}{resident:10.0f}{own:8.0f}"
 
 
-def held(sites: int) -> dict[str, Held]:
+def measure_memory(sites: int) -> dict[str, MemoryUse]:
     """Return what a replica holds when it is up, and after the first tick of its one rollout."""
     with tempfile.TemporaryDirectory() as folder:
         url = f"sqlite:///{folder}/bench.db"
         fill(url, sites)
-        with serving(url) as (number, port):
+        with run_server(url) as (number, port):
             _until(lambda: _answers(port))
-            up = memory_of(number)
+            up = read_memory(number)
             _until(lambda: _ticked(url))
             time.sleep(SETTLING)
-            return {"before its first tick": up, "after it": memory_of(number)}
+            return {"before its first tick": up, "after it": read_memory(number)}
 
 
 @contextmanager
-def serving(url: str) -> Iterator[tuple[int, int]]:
+def run_server(url: str) -> Iterator[tuple[int, int]]:
     """Run `rollout serve`; give the process' number and its port."""
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -62,11 +62,11 @@ def serving(url: str) -> Iterator[tuple[int, int]]:
         process.wait()
 
 
-def memory_of(process: int) -> Held:
+def read_memory(process: int) -> MemoryUse:
     """Return what a process holds, and what of it is its own, in MiB."""
     lines = Path(f"/proc/{process}/status").read_text(encoding="ascii").splitlines()
-    found = dict(line.split(":", 1) for line in lines)
-    resident, own = (int(found[name].split()[0]) / 1024 for name in ("VmRSS", "RssAnon"))
+    fields = dict(line.split(":", 1) for line in lines)
+    resident, own = (int(fields[name].split()[0]) / 1024 for name in ("VmRSS", "RssAnon"))
     return resident, own
 
 
@@ -100,4 +100,4 @@ def _until(holds: Callable[[], bool]) -> None:
 
 
 if __name__ == "__main__":
-    print("\n".join(table()))
+    print("\n".join(format_table()))

@@ -23,15 +23,15 @@ def main() -> None:
     parser.add_argument("--cells", type=int, default=10_000, help="cells of the tick")
     parser.add_argument("--part", help="run one part and print its figures as JSON")
     parser.add_argument("--folder", type=Path, help="where the history lies")
-    asked = parser.parse_args()
-    if asked.part:
-        print(json.dumps(measured(asked.part, asked.folder, asked.cells)))
+    arguments = parser.parse_args()
+    if arguments.part:
+        print(json.dumps(measure_part(arguments.part, arguments.folder, arguments.cells)))
         return
     with tempfile.TemporaryDirectory() as folder:
-        table(Path(folder), asked.pairs, asked.cells)
+        print_table(Path(folder), arguments.pairs, arguments.cells)
 
 
-def table(folder: Path, pairs: int, cells: int) -> None:
+def print_table(folder: Path, pairs: int, cells: int) -> None:
     """Print the table."""
     from history import write_history
 
@@ -61,7 +61,7 @@ def _in_process(part: str, folder: Path, cells: int) -> dict[str, float]:
     return figures
 
 
-def measured(part: str, folder: Path, cells: int) -> dict[str, object]:
+def measure_part(part: str, folder: Path, cells: int) -> dict[str, object]:
     """Run one part; imports and set-up are not counted."""
     work: dict[str, Callable[[], Callable[[], str]]] = {
         "polars": lambda: polars_part(folder),
@@ -89,11 +89,11 @@ def polars_part(folder: Path) -> Callable[[], str]:
     import polars as pl
 
     def run() -> str:
-        said = pl.scan_csv(folder / "predictions.csv", try_parse_dates=True)
+        predictions = pl.scan_csv(folder / "predictions.csv", try_parse_dates=True)
         judged = pl.scan_csv(folder / "decisions.csv", try_parse_dates=True)
         slot = pl.col("decided_at").dt.truncate("1h")
         window = pl.col("occurred_at").dt.hour() // 6
-        pairs = said.join(judged, on="case_key", suffix="_person")
+        pairs = predictions.join(judged, on="case_key", suffix="_person")
         key = [slot.alias("slot"), "site", window.alias("window"), "label", "label_person"]
         return f"{pairs.group_by(key).agg(pl.len()).collect().height:,} groups"
 
@@ -143,23 +143,23 @@ def ingest_part() -> Callable[[], str]:
 
 def assignments_part() -> Callable[[], str]:
     """Ask who decides over HTTP, beside a bare FastAPI handler; see the note, not the seconds."""
-    from assignments import table
+    from assignments import format_table
 
-    return lambda: "\n".join(table())
+    return lambda: "\n".join(format_table())
 
 
 def commands_part() -> Callable[[], str]:
     """Stop one site after another on a long ledger; see the note, not the seconds."""
-    from commands import table
+    from commands import format_table
 
-    return lambda: "\n".join(table())
+    return lambda: "\n".join(format_table())
 
 
 def memory_part() -> Callable[[], str]:
     """Start `rollout serve` and see what it holds at rest; see the note, not the seconds."""
-    from memory import table
+    from memory import format_table
 
-    return lambda: "\n".join(table())
+    return lambda: "\n".join(format_table())
 
 
 POLICY = """

@@ -37,29 +37,30 @@ def main() -> None:
     )
     parser.add_argument("--seeds", type=int, default=10, help="mail rooms of each kind")
     parser.add_argument("--copies", type=int, default=2000, help="records dealt out anew")
-    asked = parser.parse_args()
-    print(f"planted, {asked.seeds} mail rooms: place in the list of v1")
-    for line in planted(asked.seeds):
+    arguments = parser.parse_args()
+    print(f"planted, {arguments.seeds} mail rooms: place in the list of v1")
+    for line in format_planted(arguments.seeds):
         print(f"  {line}")
-    print(f"nothing planted, {asked.seeds} mail rooms: named of v1 and v2, labels aside")
-    for line in plain(asked.seeds):
+    print(f"nothing planted, {arguments.seeds} mail rooms: named of v1 and v2, labels aside")
+    for line in format_plain(arguments.seeds):
         print(f"  {line}")
-    named_in = dealt_anew(asked.copies)
-    print(f"dealt out anew: named in {named_in} of {asked.copies}, {named_in / asked.copies:.2%}")
+    named_in = count_reshuffled_copies(arguments.copies)
+    share = named_in / arguments.copies
+    print(f"dealt out anew: named in {named_in} of {arguments.copies}, {share:.2%}")
 
 
-def planted(seeds: int) -> Iterator[str]:
+def format_planted(seeds: int) -> Iterator[str]:
     """Yield for each thing that was planted at which places it was named."""
     places: dict[str, list[str]] = {name: [] for name in PLANTED}
     for seed in range(seeds):
-        names = found(seed)["v1"]
+        names = find_slices(seed)["v1"]
         for name, at in places.items():
             at.append(str(1 + names.index(name)) if name in names else "-")
     for name, at in places.items():
         yield f"{PLANTED[name]:18}{' '.join(at)}"
 
 
-def plain(seeds: int) -> Iterator[str]:
+def format_plain(seeds: int) -> Iterator[str]:
     """Yield what was named in mail rooms in which nothing is planted, and how often."""
     import clerks
     import offices
@@ -69,13 +70,15 @@ def plain(seeds: int) -> Iterator[str]:
     claims: Counter[str] = Counter()
     rooms = 0
     for seed in range(1000, 1000 + seeds):
-        names = [name for each in found(seed).values() for name in each if "called" not in name]
+        names = [
+            name for each in find_slices(seed).values() for name in each if "called" not in name
+        ]
         claims.update(names)
         rooms += bool(names)
     yield f"in {rooms} of {seeds}: {dict(claims) or 'nothing'}"
 
 
-def found(seed: int) -> dict[str, list[str]]:
+def find_slices(seed: int) -> dict[str, list[str]]:
     """Make a mail room, replay it, return per version what is named, the strongest first."""
     import generate
 
@@ -95,16 +98,16 @@ def _inputs(folder: Path | None) -> Any:
     from rollout.services.replay.replay_output import build_replay_inputs
     from rollout.services.reports.demo_records import build_demo_order
 
-    asked = build_demo_order()
+    order = build_demo_order()
     if folder is not None:
         names = ("predictions", "decisions", "cases", "outcomes")
         paths = {name: folder / f"{name}.csv.gz" for name in names}
-        asked = dataclasses.replace(asked, sources=RecordPaths(**paths))
-    inputs = build_replay_inputs(replay_files(asked))
+        order = dataclasses.replace(order, sources=RecordPaths(**paths))
+    inputs = build_replay_inputs(replay_files(order))
     return dataclasses.replace(inputs, policy=dataclasses.replace(inputs.policy, slices=ATTRIBUTES))
 
 
-def dealt_anew(copies: int) -> int:
+def count_reshuffled_copies(copies: int) -> int:
     """Return in how many copies of the shipped records anything is named."""
     from rollout.reports.figures.slices import count_testable_slices, find_divergent_slices
     from rollout.reports.inputs.pairs import build_case_frame

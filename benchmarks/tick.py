@@ -53,14 +53,14 @@ def tick_over(cells: int) -> Callable[[], str]:
             ("cost", None, None): (378, 22),
         },
     )
-    known = VersionEvidence(attempt=counted, entered=counted)
+    version_evidence = VersionEvidence(attempt=counted, entered=counted)
     scope = apply_events(
         [
             PolicyApplied(at=START, by="bench", number=1, policy_hash="bench"),
             VersionFirstUsed(at=START, by="bench", version="v1"),
         ]
     )
-    evidence = {(cell, "v1"): known for cell in policy.cells}
+    evidence = {(cell, "v1"): version_evidence for cell in policy.cells}
     tick = Tick(at=START + timedelta(days=30), evidence=evidence)
     decide(tick, scope, policy)
 

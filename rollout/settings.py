@@ -12,7 +12,8 @@ class Settings:
 
     Attributes:
         database_url: SQLite file or PostgreSQL.
-        public_url: URL at which browsers reach the service; https makes its cookie secure.
+        public_url: URL at which browsers reach the service, for links and OpenID Connect; empty:
+            the address that `rollout serve` listens on.
         poll_interval: seconds between two checks for rollouts that are due for a tick.
         oidc_issuer: URL of the OpenID Connect provider; empty: users sign in with passwords only.
         oidc_client_id: client id of this service at the provider.
@@ -23,7 +24,7 @@ class Settings:
     """
 
     database_url: str = "sqlite:///rollout.db"
-    public_url: str = "http://127.0.0.1:8000"
+    public_url: str = ""
     poll_interval: float = 1.0
     oidc_issuer: str = ""
     oidc_client_id: str = ""

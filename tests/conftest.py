@@ -1,6 +1,7 @@
 """Settings for all tests: properties are searched without a clock, in CI the same way each time."""
 
 import os
+import sys
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -20,3 +21,13 @@ def pytest_configure(config):
 @pytest.hookimpl(tryfirst=True)  # before `-m` chooses
 def pytest_collection_modifyitems(items):
     mark_parts(items)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _nothing_left_running():
+    """Close what tests share, the server and the templates of databases, at the very end."""
+    yield
+    databases = sys.modules.get("tests.store.databases")  # many tests need no database
+    if databases is not None:
+        databases.close_server()
+        databases.close_templates()

@@ -116,17 +116,17 @@ def counted(agreed: int, disagreed: int = 0, *, missing: int = 0, days: int = 30
     )
 
 
-def known(
-    seen: EvidenceCounts, *, span: EvidenceCounts | None = None, **changes: Any
+def build_evidence(
+    counts: EvidenceCounts, *, span: EvidenceCounts | None = None, **changes: Any
 ) -> VersionEvidence:
     """Return evidence that says the same for attempt, stage and the span of every grant."""
-    spans = {stage.id: seen if span is None else span for stage in (SUPERVISED, AUTONOMOUS)}
-    return VersionEvidence(**{"attempt": seen, "entered": seen, "spans": spans, **changes})
+    spans = {stage.id: counts if span is None else span for stage in (SUPERVISED, AUTONOMOUS)}
+    return VersionEvidence(**{"attempt": counts, "entered": counts, "spans": spans, **changes})
 
 
-MET = known(counted(2000))  # opens both gates, at every attempt that a test reaches
-BETWEEN = known(counted(120, 2))  # above its line, but not enough to open a gate
-TURNED = known(counted(80, 40))
+MET = build_evidence(counted(2000))  # opens both gates, at every attempt that a test reaches
+BETWEEN = build_evidence(counted(120, 2))  # above its line, but not enough to open a gate
+TURNED = build_evidence(counted(80, 40))
 NOTHING = VersionEvidence()
 
 
@@ -149,7 +149,7 @@ def narrow_only(sites: tuple[str, ...] = (), windows: tuple[str, ...] = ()) -> W
     return Where(sites, windows)
 
 
-class Rollout:
+class RolloutDriver:
     """A rollout driven by commands, as a service or a replay drives it.
 
     It keeps the ledger, its fold, the policy in force and a clock that each command moves on.
@@ -176,7 +176,7 @@ class Rollout:
                 self.policy = self.policies[event.policy_hash]
         return events
 
-    def after(self, span: timedelta) -> "Rollout":
+    def after(self, span: timedelta) -> "RolloutDriver":
         """Let time pass."""
         self.at += span
         return self
@@ -189,9 +189,9 @@ class Rollout:
     ) -> tuple[LedgerEvent, ...]:
         """Tick a slot later with evidence of `version` by cell, of others in CREEK by name."""
         self.after(TICK)
-        found = {(cell, version): seen for cell, seen in (evidence or {}).items()}
-        found |= {(CREEK, name): seen for name, seen in more.items()}
-        return self.do(Tick(at=self.at, evidence=found, pending_policies=self.policies))
+        evidence_by_key = {(cell, version): reading for cell, reading in (evidence or {}).items()}
+        evidence_by_key |= {(CREEK, name): reading for name, reading in more.items()}
+        return self.do(Tick(at=self.at, evidence=evidence_by_key, pending_policies=self.policies))
 
     def edit(self, new: Policy, by: Actor = ANA) -> tuple[LedgerEvent, ...]:
         """Apply a policy, or raise it."""
@@ -207,12 +207,12 @@ class Rollout:
 
     def open(self, kind: str = "", cell: Cell | None = None) -> ProposalState:
         """Return the one open proposal of a kind, and of a cell if one is named."""
-        found = [
+        cells = [
             p
             for p in self.scope.proposals.values()
             if kind in ("", p.kind) and cell in (None, p.cell)
         ]
-        (only,) = found
+        (only,) = cells
         return only
 
     def raised(self, cell: Cell = CREEK, version: str = "v1") -> ProposalState:
@@ -258,21 +258,21 @@ class Rollout:
         ]
 
 
-def supervised(*args: Any, **changes: Any) -> Rollout:
+def supervised(*args: Any, **changes: Any) -> RolloutDriver:
     """Return a rollout whose CREEK stands at supervised."""
-    made = Rollout(*args, **changes)
+    made = RolloutDriver(*args, **changes)
     made.widen()
     return made
 
 
-def autonomous(*args: Any, **changes: Any) -> Rollout:
+def autonomous(*args: Any, **changes: Any) -> RolloutDriver:
     """Return a rollout whose CREEK stands at autonomous."""
     made = supervised(*args, **changes)
     made.widen()
     return made
 
 
-def eventful() -> Rollout:
+def eventful() -> RolloutDriver:
     """Return a rollout in which everything that can happen has happened."""
     rollout = autonomous(policy(), "v1", "v2")
     rollout.tick({CREEK: alarm(HEARTBEAT, CHANGE)})

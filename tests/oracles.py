@@ -30,7 +30,7 @@ TYPED = ("reason", "note")  # what somebody typed stands beside the row, which h
 
 
 @dataclass(frozen=True)
-class Kept:
+class AnsweredRecord:
     """A client was told what became of a record: `verdict` is accepted, duplicate, …"""
 
     record: Record
@@ -47,7 +47,7 @@ class Written:
 
 
 @dataclass(frozen=True)
-class Row:
+class OracleRow:
     """A client was told of a row of the ledger."""
 
     revision: int
@@ -56,8 +56,8 @@ class Row:
 
 def rows_of(transaction, rollout, query, **more):
     """Return the rows of a query about a rollout, as tuples."""
-    found = transaction.execute(text(query), {"rollout": rollout.number, **more})
-    return [tuple(row) for row in found]
+    rows = transaction.execute(text(query), {"rollout": rollout.number, **more})
+    return [tuple(row) for row in rows]
 
 
 # What was answered: O1 and O9
@@ -72,12 +72,12 @@ def accepted_once(transaction, rollout, answered, *, gone=lambda _: False):
         gone: says of a record that a purge has deleted it.
     """
     wrong = []
-    for record, verdict in ((kept.record, kept.verdict) for kept in answered):
+    for record, verdict in ((answer.record, answer.verdict) for answer in answered):
         if verdict in {"accepted", "duplicate"} and not gone(record):
-            found = _stored(transaction, rollout, record)
-            if found != [_content(record)]:
+            stored = _stored(transaction, rollout, record)
+            if stored != [_content(record)]:
                 kind = type(record).__name__
-                wrong.append(f"O1 {kind} {record.key} was answered {verdict}, there: {found}")
+                wrong.append(f"O1 {kind} {record.key} was answered {verdict}, there: {stored}")
     return wrong
 
 
@@ -104,26 +104,26 @@ def _content(record):
     return (encode_json(dict(record.answers)),)
 
 
-def nothing_lost(transaction, rollout, told):
+def nothing_lost(transaction, rollout, facts):
     """O9: everything of the ledger that somebody was told of is in it, once."""
     rows = ledger_rows(transaction, rollout)
-    bodies = Counter((kind, actor, _said(body)) for _, _, kind, actor, body in rows)
+    bodies = Counter((kind, actor, _drop_empty(body)) for _, _, kind, actor, body in rows)
     hashes = set(
         rows_of(transaction, rollout, "select revision, hash from ledger where rollout = :rollout")
     )
     wrong = []
-    for fact in told:
-        if isinstance(fact, Row) and (fact.revision, fact.hash) not in hashes:
+    for fact in facts:
+        if isinstance(fact, OracleRow) and (fact.revision, fact.hash) not in hashes:
             wrong.append(f"O9 {fact} was answered and is not there")
         if isinstance(fact, Written):
-            times = bodies[fact.kind, fact.by, _said(fact.body)]
+            times = bodies[fact.kind, fact.by, _drop_empty(fact.body)]
             if times != 1:
                 wrong.append(f"O9 {fact} was answered and is there {times} times")
     return wrong
 
 
 def shown_hashes_alone(transaction, rollout, cited):
-    """O3: whoever approved had cited that proposal's hash; `cited` is (who, proposal, hash)."""
+    """O3: every approver had cited that proposal's hash; `cited` is (who, proposal, hash)."""
     wrong = []
     for revision, _, kind, actor, body in ledger_rows(transaction, rollout):
         if kind == "Approved" and (actor, body["proposal"], body["evidence_hash"]) not in set(
@@ -146,7 +146,7 @@ def ledger_rows(transaction, rollout):
             at,
             kind,
             names.get(actor, actor),
-            _told(revision, json.loads(body), texts, names),
+            _restore_texts(revision, json.loads(body), texts, names),
         )
         for revision, at, kind, actor, body in rows_of(
             transaction, rollout, f"{LEDGER} order by revision, hash"
@@ -154,7 +154,7 @@ def ledger_rows(transaction, rollout):
     ]
 
 
-def _told(revision, body, texts, names):
+def _restore_texts(revision, body, texts, names):
     """Put texts in the place of their hashes and names in that of ids."""
     body = {key: names.get(value, value) if isinstance(value, str) else value
             for key, value in body.items()}  # fmt: skip
@@ -164,7 +164,7 @@ def _told(revision, body, texts, names):
     return body
 
 
-def _said(body):
+def _drop_empty(body):
     """Return a body without what is empty: an answer has an empty reason, a row has none."""
     return encode_json({key: value for key, value in body.items() if value or key not in TYPED})
 
@@ -225,9 +225,9 @@ def scope_held(transaction, rollout, policies, instants):
     for cell, version in scope.cells:
         for at in instants:
             most = slow.stage(cell.site, cell.window, version, encode_instant(at))
-            found = compute_stage_level(scope, slow.policy, cell, version, at)
-            if found > most:
-                wrong.append(f"O3 {cell} {version} at {at} stands on {found}, may on {most}")
+            stage_level = compute_stage_level(scope, slow.policy, cell, version, at)
+            if stage_level > most:
+                wrong.append(f"O3 {cell} {version} at {at} stands on {stage_level}, may on {most}")
     return wrong
 
 
@@ -248,8 +248,8 @@ def counted_once(transaction, rollout):
         if n > 1
     ]
     right = Counter(
-        (slot, occurred, series, kind, band)
-        for *_, slot, occurred, series, kinds, band, excluded in marks
+        (slot, occurred, series, kind, bucket)
+        for *_, slot, occurred, series, kinds, bucket, excluded in marks
         if excluded is None
         for kind in json.loads(kinds)
     )
@@ -372,19 +372,21 @@ def whole(transaction, rollout):
     return Whole(records, sums, done, waiting[0][0])
 
 
-def same(found, right):
+def same(figures, right):
     """O5, O6: what was counted and decided is what it would be without faults."""
     wrong = [
-        f"O5 {table} differ: {set(found.records[table]) ^ set(right.records[table])}"
+        f"O5 {table} differ: {set(figures.records[table]) ^ set(right.records[table])}"
         for table in RECORDS
-        if found.records[table] != right.records[table]
+        if figures.records[table] != right.records[table]
     ]
-    if found.sums != right.sums:
-        wrong.append(f"O5 tallies: {found.sums - right.sums} more, {right.sums - found.sums} less")
-    if _ordered(found.done) != _ordered(right.done):
-        wrong.append(f"O5 decided {_unlike(found.done, right.done)}")
-    if found.waiting > right.waiting:
-        wrong.append(f"O6 {found.waiting} wait to be counted, not {right.waiting}")
+    if figures.sums != right.sums:
+        wrong.append(
+            f"O5 tallies: {figures.sums - right.sums} more, {right.sums - figures.sums} less"
+        )
+    if _ordered(figures.done) != _ordered(right.done):
+        wrong.append(f"O5 decided {_unlike(figures.done, right.done)}")
+    if figures.waiting > right.waiting:
+        wrong.append(f"O6 {figures.waiting} wait to be counted, not {right.waiting}")
     return wrong
 
 
@@ -397,9 +399,9 @@ def _ordered(done):
     return [event for event in done if event[0] != "ReportSealed"], sealed
 
 
-def _unlike(found, right):
-    more, less = Counter(found) - Counter(right), Counter(right) - Counter(found)
-    return f"{list(more)} more, {list(less)} less" if more or less else f"{found}, not {right}"
+def _unlike(figures, right):
+    more, less = Counter(figures) - Counter(right), Counter(right) - Counter(figures)
+    return f"{list(more)} more, {list(less)} less" if more or less else f"{figures}, not {right}"
 
 
 def never_wider(transaction, rollout, policies, right, instants, late):
@@ -419,13 +421,13 @@ def never_wider(transaction, rollout, policies, right, instants, late):
     wrong = []
     for cell, version in scope.cells:
         for at in instants:
-            found = compute_stage_level(scope, policies[scope.policy_hash], cell, version, at)
+            stage_level = compute_stage_level(scope, policies[scope.policy_hash], cell, version, at)
             policy = policies[right.policy_hash]
             most = max(
                 compute_stage_level(right, policy, cell, version, t) for t in (at, at - late)
             )
-            if found > most:
-                wrong.append(f"O5 {cell} {version} at {at}: {found}, without faults {most}")
+            if stage_level > most:
+                wrong.append(f"O5 {cell} {version} at {at}: {stage_level}, without faults {most}")
     return wrong
 
 

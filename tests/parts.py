@@ -20,12 +20,13 @@ BUDGETS: Final = {  # minutes on two idle cores
     "simulation": 5.0,
     "browser": 5.0,
     "faults": 5.0,
+    "first_hour": 4.0,
 }
 LONG_RUNS: Final = Path(__file__).parents[1] / "docs" / "long-runs.toml"
 WORKERS: Final = 2
 TOLERATED: Final = 2.0
 """A part fails above this many budgets: machines differ, so less is only reported."""
-FOLDERS: Final = {"tests/browser": "browser"}
+FOLDERS: Final = {"tests/browser": "browser", "tests/first_hour": "first_hour"}
 BY_HAND: Final = ("simulation", "exhaustive", "faults")
 SQL_DIFFERS: Final = ("tests/store", "tests/migrations", "tests/scheduler")
 """Folders whose tests run on both engines in `fast`; elsewhere the first of each module does."""
@@ -104,7 +105,9 @@ class Spent:
         for part, most in BUDGETS.items():
             if self.tests[part]:
                 numbers = f"{self.tests[part]:>7}{self.skipped[part]:>9}{self.seconds[part]:>9.0f}"
-                terminalreporter.line(f"{part:<12}{numbers}{60 * most:>8.0f}{self._said(part)}")
+                terminalreporter.line(
+                    f"{part:<12}{numbers}{60 * most:>8.0f}{self._describe_overrun(part)}"
+                )
 
         for run in long_runs():
             if "stale" in run:
@@ -114,7 +117,7 @@ class Spent:
         """Return whether enough tests ran to judge the parts by their budgets."""
         return self.tests.total() >= WHOLE
 
-    def _said(self, part: str) -> str:
+    def _describe_overrun(self, part: str) -> str:
         if part in self.over(TOLERATED):
             return f"  FAILED: more than {TOLERATED:g} budgets"
         return "  OVER BUDGET" if part in self.over() else ""

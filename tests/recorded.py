@@ -17,9 +17,9 @@ def write_records(folder: Path, cases: int = 1200, every: int = 60) -> None:
         at = START + timedelta(minutes=30 * number)
         label = "damaged" if number % 10 == 0 else "sound"
         other = "sound" if label == "damaged" else "damaged"
-        said = other if number % every == 7 else label
+        human_label = other if number % every == 7 else label
         key = f"c-{number:05}"
-        predictions.append([key, "ramp-a", at.isoformat(), "v1", said, "0.9"])
+        predictions.append([key, "ramp-a", at.isoformat(), "v1", human_label, "0.9"])
         decided = (at + timedelta(minutes=20)).isoformat()
         decisions.append([key, f"r-{number % 3}", label, decided, "blind"])
     head = ["case_key", "site", "occurred_at", "model_version", "label", "confidence"]

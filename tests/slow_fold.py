@@ -13,7 +13,7 @@ CITED = {"clock": ["clock"]}  # what is hashed before the lines of a kind
 APPLIES = {"Widened": "widening", "Renewed": "renewal", "TakenOver": "takeover"}
 
 
-class Row(NamedTuple):
+class FoldedRow(NamedTuple):
     """One row of a ledger, its body read from JSON."""
 
     revision: int
@@ -43,8 +43,8 @@ class SlowFold:
 
     def read(self, rows):
         """Read rows (revision, at, kind, actor, body) and return what was found."""
-        for found in rows:
-            row = Row(*found)
+        for raw_row in rows:
+            row = FoldedRow(*raw_row)
             self.last = max(self.last, row.at)
             handle = getattr(self, f"on_{row.kind.lower()}", None)
             if handle is not None:
@@ -57,7 +57,7 @@ class SlowFold:
         return ["shadow", *(stage.id for stage in self.policy.stages)]
 
     def stage(self, site, window, version, at):
-        """Return the highest rung that a version can hold in a cell at an instant."""
+        """Return the highest stage that a version can hold in a cell at an instant."""
         at = max(at, self.last)
         key = (site, window, version)
         if version in self.retired or self.suspended.get(key):
@@ -96,15 +96,18 @@ class SlowFold:
         self.retired.add(row.body["version"])
 
     def on_proposalraised(self, row):
-        if sha256("\n".join(_shown(row.body)).encode()).hexdigest() != row.body["evidence_hash"]:
+        if (
+            sha256("\n".join(_list_evidence_lines(row.body)).encode()).hexdigest()
+            != row.body["evidence_hash"]
+        ):
             self._says(row, "its evidence is not the hash of what it says")
         if row.body["proposal"] in self.proposals:
             self._says(row, f"{row.body['proposal']} is raised twice")
         asks = sorted(row.body["needs"])
         if row.body["kind"] in APPLIES.values() and asks != self._gate(row.body):
             self._says(row, f"it asks {asks}, the gate {self._gate(row.body)}")
-        given = {"by": row.actor, "open": True, "yes": []}
-        self.proposals[row.body["proposal"]] = {**row.body, **given}
+        proposal = {"by": row.actor, "open": True, "yes": []}
+        self.proposals[row.body["proposal"]] = {**row.body, **proposal}
 
     def _gate(self, body):
         fits = [
@@ -164,7 +167,7 @@ class SlowFold:
         grants = self.grants.setdefault(_key(row.body), [])
         if len(grants) + 1 != self.rungs.index(row.body["to_stage"]):
             self._says(row, f"{row.body['to']} is not one rung above {grants}")
-        if any(held for key, held in self.grants.items() if _rival(key, row.body)):
+        if any(grant for key, grant in self.grants.items() if _rival(key, row.body)):
             self._says(row, "another version holds the cell")
         grants.append([row.body["to_stage"], row.at, row.body["until"]])
 
@@ -216,7 +219,7 @@ class SlowFold:
             self._says(row, f"{row.body['stop']} does not stand")
 
 
-def _shown(body):
+def _list_evidence_lines(body):
     """Return the lines that a person was shown, of which the evidence is the hash."""
     if body["kind"] not in APPLIES.values():
         return [*CITED.get(body["kind"], ()), *body["readings"]]

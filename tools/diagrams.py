@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import mermaidx
+from pymdownx.superfences import SuperFencesException
 
 CACHE = Path(__file__).parents[1] / "out" / "diagrams"
 OPTIONS = {"theme": "neutral", "config": {"fontFamily": "sans-serif"}}
@@ -25,10 +26,17 @@ TITLE = re.compile(r"^\s*accTitle:\s*(.+)$", re.MULTILINE)
 def draw_fence(
     source: str, _language: str, _css_class: str, _options: Any, _markdown: Any, **_: Any
 ) -> str:
-    """Return the figure of a Mermaid block, for a page's HTML."""
+    """Return the figure of a Mermaid block, for a page's HTML.
+
+    Raises:
+        SuperFencesException: the block can't be drawn; other exceptions would not end the build.
+    """
     if not TITLE.search(source):
-        raise ValueError(f"a diagram has no accTitle, which screen readers read: {source[:60]!r}")
-    return f'<figure class="diagram">{_draw(source)}</figure>'
+        raise SuperFencesException(f"a diagram has no accTitle for screen readers: {source}")
+    try:
+        return f'<figure class="diagram">{_draw(source)}</figure>'
+    except RuntimeError as error:
+        raise SuperFencesException(f"a diagram can't be drawn ({error}): {source}") from error
 
 
 def _draw(source: str) -> str:

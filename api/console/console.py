@@ -14,6 +14,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from api.console.errors import install_handlers
 from api.console.page import assets, revision
+from api.console.page.demo_console import DemoConsole
 from rollout.services.engine.service import Service
 from rollout.services.engine.state_cache import RevisionCache
 
@@ -45,11 +46,17 @@ PAGE_MODULES: Final = (
 )
 
 
-def create_console(service: Service, *, has_openid: bool = False) -> FastAPI:
-    """Return the console of one replica, mounted at `page_context.HOME`."""
+def create_console(
+    service: Service, *, has_openid: bool = False, demo: DemoConsole | None = None
+) -> FastAPI:
+    """Return the console of one replica, mounted at `page_context.HOME`.
+
+    `demo` adds the live demo's pages, and its bar to every page.
+    """
     console = FastAPI(docs_url=None, redoc_url=None, openapi_url=None)
     console.state.service, console.state.openid = service, has_openid
-    console.state.revisions = RevisionCache(service.database, service.clock)
+    console.state.demo = demo
+    console.state.revisions = RevisionCache(service.database, service.wall_clock)
     page_modules = (import_module(f"api.console.{name}") for name in PAGE_MODULES)
     for module in (
         assets,
@@ -57,6 +64,8 @@ def create_console(service: Service, *, has_openid: bool = False) -> FastAPI:
         *page_modules,
     ):  # `include_router` would parse each route again
         console.router.routes.extend(module.router.routes)
+    if demo is not None:
+        console.router.routes.extend(demo.router.routes)
     install_handlers(console)
     console.add_middleware(ContentPolicyMiddleware)
     console.add_middleware(GZipMiddleware, minimum_size=1_000, compresslevel=5)

@@ -5,6 +5,7 @@ from threading import Lock
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.console.page.demo_console import DemoConsole
 from api.priority_threads import run_with_priority
 from rollout.services.engine.service import Service
 
@@ -15,8 +16,8 @@ class LazyConsole:
     Its pages take 5 MiB, which replicas that serve only clients save.
     """
 
-    def __init__(self, service: Service, *, openid: bool) -> None:
-        self._service, self._openid = service, openid
+    def __init__(self, service: Service, *, openid: bool, demo: DemoConsole | None = None) -> None:
+        self._service, self._openid, self._demo = service, openid, demo
         self._console: ASGIApp | None = None
         self._lock = Lock()
 
@@ -33,5 +34,7 @@ class LazyConsole:
         with self._lock:
             if self._console is None:
                 module = import_module("api.console.console")
-                self._console = module.create_console(self._service, has_openid=self._openid)
+                self._console = module.create_console(
+                    self._service, has_openid=self._openid, demo=self._demo
+                )
             return self._console

@@ -1,10 +1,13 @@
 """The live demo: the service runs in a thread, the simulation in this one."""
 
+import gc
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from datetime import datetime, timedelta
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
 from zoneinfo import ZoneInfo
 
 import httpx
@@ -12,132 +15,190 @@ import typer
 import uvicorn
 
 from api.app import create_app
-from api.live_demo.approving import DemoApprover
-from api.live_demo.output import LedgerNarrator
-from api.live_demo.player import STEP, DemoPlayer
-from api.live_demo.stage import (
+from api.live_demo.accounts import (
+    COLLEAGUE,
     OPERATORS,
     RESUME_APPROVER,
+    ROLES_BY_USER,
     SERVICE_ACCOUNT,
-    DemoService,
-    open_demo_service,
 )
+from api.live_demo.colleagues import RESUME, DemoApprover, DemoColleague
+from api.live_demo.history_cache import LIVE_FROM, prepare_history
+from api.live_demo.output import LedgerNarrator
+from api.live_demo.pages import DemoPages, create_tokens
+from api.live_demo.playback import Playback, check_speed
+from api.live_demo.player import STEP, DemoPlayer
+from api.live_demo.stage import DemoService, build_letter_records, open_demo_service
+from api.routers.events import get_streams
 from rollout.scheduler.jobs import JobScheduler
 from rollout.services.replay.demo_traffic import load_letters, load_training_ends
 
 WAKE_SECONDS = 0.1  # short, because a simulated hour is short
 KEEP_ALIVE_SECONDS = 86_400  # connections stay idle between simulated hours
+SHUTDOWN_SECONDS = 1
 APPROVAL_DELAY = timedelta(hours=4)
-DAY = timedelta(days=1)
+COLLEAGUE_SECONDS = 1.0
+PREPARING = "Preparing three weeks of history. This happens once and takes about half a minute ..."
 INTRODUCTION = """\
 THE MAIL ROOM, LIVE at {address}
-Four offices sort letters. Scanners ask the service who decides each one. A day takes {day:.0f} s.
-{second}
-Every office starts in shadow. The first proposal comes after a simulated week, in about
-{week:.0f} min.
+Four offices sort letters. Scanners ask the service who decides each one. It is {start}, three weeks
+into the story: two proposals need approval, and an incident is an hour old.
 
-Open {address}/ and sign in as ana, an operator; the password is {password}
-(bo and cy have the same). The page of {rollout} shows each cell as it changes. Proposals that need
-your approval are first on the overview, with "Read and decide". "Stop..." at the top of every page
-stops cells in two steps; "Stops that hold" asks for a resume. Or in another terminal:
+Each link signs in one user, on this machine, until the demo ends:
+{links}
+
+{second}
+Speed: {speed:,} times as fast as the clock. Change or pause it at the top of each page.
+
+In another terminal:
   export ROLLOUT_SERVER={address} ROLLOUT_API_KEY={key}
   rollout status {rollout}
-  rollout approve {rollout} P-1 --evidence-hash HASH    (once `status` shows it)
-  rollout stop {rollout} --all --reason "let me see"
-  rollout resume {rollout} STOP                         (id from `status`; bo and cy approve)
-The API documentation is at {address}/docs. Ctrl-C ends the demo and removes its files.
+The API documentation is at {address}/docs. Ctrl-C ends the demo.
 """
+LINK_LINE = "  {name:4} {role:9} {link}"
 ONE_APPROVER_TEXT = (
-    "bo approves each proposal after four simulated hours; the second approval is yours."
+    "cy, a simulated operator, approves after four hours. The last approval is yours."
 )
-AUTO_APPROVE = "ana and bo both approve after four simulated hours: you only watch."
+AUTO_APPROVE = "cy and dee, simulated operators, approve after four hours: you only watch."
 
 
-def play_live(port: int, seconds_a_day: float, *, auto_approve: bool) -> None:
-    """Play the mail room until its end, or until Ctrl-C.
+def play_live(port: int, speed: int, out: Path, *, auto_approve: bool) -> None:
+    """Play the mail room from its fourth week until Ctrl-C.
 
     Args:
         port: the local port to listen on.
-        seconds_a_day: real seconds for one simulated day, if the machine is fast enough.
-        auto_approve: whether both operators approve automatically.
+        speed: how many times faster than the wall clock the story goes.
+        out: folder in which the prepared history is kept.
+        auto_approve: whether simulated operators approve everything.
+
+    Raises:
+        ValueError: the speed is out of range.
     """
-    story = load_letters()
+    check_speed(speed)
+    letters, records = load_letters(), build_letter_records()
+    history = prepare_history(out, records, letters, lambda: typer.echo(PREPARING))
+    pages = DemoPages(Playback(speed), create_tokens(list(ROLES_BY_USER)))
     address = f"http://127.0.0.1:{port}"
     with (
-        open_demo_service(story[0].at - STEP) as demo,
-        serve_api(demo, port),
+        open_demo_service(history, records.policy) as demo,
+        serve_api(demo, pages, port),
         open_clients(demo, address) as api_clients,
     ):
-        approval_text = AUTO_APPROVE if auto_approve else ONE_APPROVER_TEXT
-        day = seconds_a_day
-        typer.echo(
-            INTRODUCTION.format(
-                address=address,
-                day=day,
-                week=7 * day / 60,
-                second=approval_text,
-                key=demo.keys["ana"],
-                password=demo.password,
-                rollout=demo.policy.rollout,
-            )
-        )
+        typer.echo(_describe_start(demo, pages, address, auto_approve=auto_approve))
         player = DemoPlayer(
-            api_clients[SERVICE_ACCOUNT], demo.clock, demo.policy, story, load_training_ends()
+            api_clients[SERVICE_ACCOUNT],
+            demo.clock,
+            records,
+            letters[demo.next_letter :],
+            load_training_ends(),
+            list(demo.scheduled),
         )
-        approver_names = OPERATORS if auto_approve else OPERATORS[1:]
-        approvers = [
-            DemoApprover(api_clients[name], demo.policy.rollout, APPROVAL_DELAY)
-            for name in approver_names
-        ]
-        resume_approver = DemoApprover(
-            api_clients[RESUME_APPROVER], demo.policy.rollout, APPROVAL_DELAY, frozenset({"resume"})
-        )
-        approvers.append(resume_approver)
-        narrator = LedgerNarrator(api_clients[SERVICE_ACCOUNT], demo.policy, story[0].at)
-        _play(player, approvers, narrator, pace=seconds_a_day * (STEP / DAY))
-        typer.echo("The demo traffic is over; the service runs until Ctrl-C.")
-        threading.Event().wait()
+        _play(DemoCast.build(demo, api_clients, player, auto_approve=auto_approve), pages.playback)
 
 
-def _play(
-    player: DemoPlayer, approvers: list[DemoApprover], narrator: LedgerNarrator, pace: float
-) -> None:
-    """Step through the simulation, `pace` seconds a step; report every simulated hour."""
-    hour = day = None
-    zone = ZoneInfo(player.policy.sites[0].timezone)
-    while not player.is_over:
-        started = time.monotonic()
+def _describe_start(
+    demo: DemoService, pages: DemoPages, address: str, *, auto_approve: bool
+) -> str:
+    links = [
+        LINK_LINE.format(name=name, role=ROLES_BY_USER[name][0], link=link)
+        for name, link in pages.build_links(address).items()
+    ]
+    return INTRODUCTION.format(
+        address=address,
+        start=f"{LIVE_FROM:%A} {LIVE_FROM.day} {LIVE_FROM:%B %Y, %H:%M} UTC",
+        links="\n".join(links),
+        second=AUTO_APPROVE if auto_approve else ONE_APPROVER_TEXT,
+        speed=pages.speed,
+        key=demo.keys[OPERATORS[0]],
+        rollout=demo.policy.rollout,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class DemoCast:
+    """Everybody who is simulated, and the narrator of what they do."""
+
+    player: DemoPlayer
+    approvers: tuple[DemoApprover, ...]
+    colleague: DemoColleague
+    narrator: LedgerNarrator
+
+    @classmethod
+    def build(
+        cls,
+        demo: DemoService,
+        api_clients: dict[str, httpx.Client],
+        player: DemoPlayer,
+        *,
+        auto_approve: bool,
+    ) -> "DemoCast":
+        """Return the cast of a demo."""
+        rollout = demo.policy.rollout
+        approvers = (
+            DemoApprover(
+                api_clients[COLLEAGUE], rollout, APPROVAL_DELAY, leaves_last=not auto_approve
+            ),
+            DemoApprover(
+                api_clients[RESUME_APPROVER],
+                rollout,
+                APPROVAL_DELAY,
+                frozenset() if auto_approve else frozenset({RESUME}),
+            ),
+        )
+        narrator = LedgerNarrator(api_clients[SERVICE_ACCOUNT], demo.policy, LIVE_FROM)
+        list(narrator.describe_news())  # the history's events are on the pages
+        return cls(player, approvers, DemoColleague(api_clients[COLLEAGUE], demo.policy), narrator)
+
+    def act_hourly(self) -> None:
+        """Approve what is due, and print what happened in the last simulated hour."""
+        for approver in self.approvers:
+            approver.approve_due(self.player.clock.now())
+        for line in self.narrator.describe_news():
+            typer.echo(line)
+
+
+def _play(cast: DemoCast, playback: Playback) -> None:
+    """Step through the story at the chosen speed, until the process is interrupted."""
+    player, hour, day = cast.player, None, None
+    zone = ZoneInfo(player.records.policy.sites[0].timezone)
+    step_at = colleague_at = time.monotonic()
+    while True:
+        is_due = playback.wait_until_due(step_at, STEP, patience=COLLEAGUE_SECONDS)
+        if time.monotonic() >= colleague_at + COLLEAGUE_SECONDS:
+            colleague_at = time.monotonic()
+            cast.colleague.keep_something_to_approve()
+        if not is_due:
+            continue
+        step_at = time.monotonic()
         player.step()
-        now = player.clock.now()
-        if hour != now.hour:
-            hour = now.hour
-            _approve_and_report(approvers, narrator, now)
-        local_time = now.astimezone(zone)
+        local_time = player.clock.now().astimezone(zone)
         if day != local_time.date():  # print each day, also without other news
             day = local_time.date()
             typer.echo(f"{local_time:%a} {local_time.day} {local_time:%b}")
-        time.sleep(max(0.0, started + pace - time.monotonic()))
-
-
-def _approve_and_report(
-    approvers: list[DemoApprover], narrator: LedgerNarrator, now: datetime
-) -> None:
-    for approver in approvers:
-        approver.approve_due(now)
-    for line in narrator.describe_news():
-        typer.echo(line)
+        if hour != local_time.hour:
+            hour = local_time.hour
+            cast.act_hourly()
+        if player.is_over:
+            playback.is_over = True
+            typer.echo("The letters are over; the service runs until Ctrl-C.")
 
 
 @contextmanager
-def serve_api(demo: DemoService, port: int) -> Iterator[None]:
+def serve_api(demo: DemoService, pages: DemoPages, port: int) -> Iterator[None]:
     """Run the API in a thread, and the scheduler, within the block.
 
     Raises:
         OSError: the port is in use.
     """
-    app = create_app(demo.service)
+    app = create_app(demo.service, demo=pages)
     config = uvicorn.Config(
-        app, "127.0.0.1", port, log_level="warning", timeout_keep_alive=KEEP_ALIVE_SECONDS
+        app,
+        "127.0.0.1",
+        port,
+        log_level="warning",
+        proxy_headers=False,  # the links trust the peer's address
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
     )
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="service", daemon=True)
@@ -147,12 +208,14 @@ def serve_api(demo: DemoService, port: int) -> Iterator[None]:
         if not thread.is_alive():
             raise OSError(f"port {port} is in use; choose another one, as --port {port + 1}")
         time.sleep(0.01)
+    gc.freeze()
     scheduler.start()
     try:
         yield
     finally:
-        scheduler.stop()
+        get_streams(app).close()
         server.should_exit = True
+        scheduler.stop()
         thread.join(timeout=5)
 
 

@@ -9,8 +9,8 @@ import httpx
 
 from rollout.core.ledger.ledger import CanonicalRow, parse_event
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.events import Approved, LedgerEvent, ProposalRaised
-from rollout.reports.text.event_text import EventDescriber, describe_event
+from rollout.reports.text.event_describer import CitedProposals, EventDescriber
+from rollout.reports.text.event_text import describe_event
 
 HIDDEN_KINDS = frozenset({"RolloutCreated"})
 
@@ -23,8 +23,7 @@ class LedgerNarrator:
     policy: Policy
     reference_date: datetime
     _revision: int = 0
-    _proposals: dict[str, ProposalRaised] = field(default_factory=dict)
-    _approvers: dict[str, list[str]] = field(default_factory=dict)
+    _cited: CitedProposals = field(default_factory=CitedProposals)
 
     def describe_news(self) -> Iterator[str]:
         """Yield a line for each event since the last call."""
@@ -39,21 +38,9 @@ class LedgerNarrator:
     def _describe_row(self, row: CanonicalRow) -> Iterator[str]:
         event = parse_event(row)
         self._revision = row.revision
-        self._record_event(event)
-        describer = EventDescriber(
-            self.policy,
-            self._proposals,
-            self._approvers,
-            is_simulated=False,
-            reference_date=self.reference_date,
-        )
+        self._cited.add_event(event)
+        describer = EventDescriber(self.policy, self._cited, reference_date=self.reference_date)
         description = describe_event(row.revision, event, describer)
         if description.kind not in HIDDEN_KINDS:
             location = f"{description.site} {description.window}: " if description.site else ""
             yield f"{description.local:>16}  {location}{description.brief}"
-
-    def _record_event(self, event: LedgerEvent) -> None:
-        if isinstance(event, ProposalRaised):
-            self._proposals[event.proposal] = event
-        elif isinstance(event, Approved):
-            self._approvers.setdefault(event.proposal, []).append(event.by)

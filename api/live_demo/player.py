@@ -1,7 +1,6 @@
 """The mail room's scanners and clerks, simulated as clients of the HTTP API.
 
-The player moves the clock that server, clients and leases share, so a slow machine slows the
-simulation but does not change it.
+The player moves the story's clock, so a slow machine slows the simulation but does not change it.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -13,14 +12,12 @@ from typing import Any
 
 import httpx
 
-from rollout.core.policy.policy import Policy
-from rollout.services.replay.demo_traffic import DemoDecision, DemoLetter, DemoPrediction
+from api.live_demo.letter_records import JsonObject, LetterRecords, get_scan_time
+from rollout.services.replay.demo_traffic import DemoLetter
 from rollout.services.support.clock import ManualClock
 
 STEP = timedelta(minutes=2)  # below the five minutes for which live requests are accepted
 BATCH_SIZE = 100  # items in one request
-SORTING_TIME = timedelta(seconds=20)  # from a clerk's decision to the action
-JsonObject = dict[str, Any]
 
 
 @dataclass(slots=True)
@@ -29,35 +26,40 @@ class DemoPlayer:
 
     Attributes:
         client: an HTTP client with the mail room's key.
-        clock: the shared clock; only the player moves it.
-        policy: of the rollout; it maps labels to actions.
-        letters: in order of arrival.
+        clock: the story's clock; only the player moves it.
+        records: builds the requests.
+        letters: in order of arrival; those that are still to come.
         trained_until: by version, the time up to which its training cases reach.
+        scheduled: items to send later, by time and number.
     """
 
     client: httpx.Client
     clock: ManualClock
-    policy: Policy
+    records: LetterRecords
     letters: Sequence[DemoLetter]
     trained_until: Mapping[str, str]
+    scheduled: list[tuple[datetime, int, JsonObject]] = field(default_factory=list)
     _reported_versions: set[str] = field(default_factory=set)
     _next_letter: int = 0
-    _scheduled: list[tuple[datetime, int, JsonObject]] = field(default_factory=list)
-    _numbers: Iterator[int] = field(default_factory=count)
+    _numbers: Iterator[int] = field(init=False, default_factory=count)
+
+    def __post_init__(self) -> None:
+        """Number new items after those that are scheduled."""
+        self._numbers = count(1 + max((number for _, number, _ in self.scheduled), default=-1))
 
     @property
     def is_over(self) -> bool:
         """Return whether all letters were scanned and all records sent."""
-        return self._next_letter == len(self.letters) and not self._scheduled
+        return self._next_letter == len(self.letters) and not self.scheduled
 
     def step(self) -> None:
         """Simulate one step."""
         self.clock.advance(STEP)
         now = self.clock.now()
-        scanned = self._take_scanned(now)
-        for batch in _split_batches(scanned):
+        for batch in _split_batches(self._take_scanned(now)):
             for letter, answers in zip(batch, self._ask_deciders(batch), strict=True):
-                self._schedule_effects(letter, answers)
+                for at, item in self.records.list_effects(letter, answers):
+                    heappush(self.scheduled, (at, next(self._numbers), item))
         self._send_records(self._take_due(now))
 
     def _take_scanned(self, now: datetime) -> list[DemoLetter]:
@@ -65,7 +67,7 @@ class DemoPlayer:
         first = self._next_letter
         while (
             self._next_letter < len(self.letters)
-            and _get_scan_time(self.letters[self._next_letter]) <= now
+            and get_scan_time(self.letters[self._next_letter]) <= now
         ):
             self._next_letter += 1
         return list(self.letters[first : self._next_letter])
@@ -76,7 +78,7 @@ class DemoPlayer:
             {reading.version for letter in letters for reading in letter.predictions}
         )
         questions = [
-            _build_question(letter, reading) for letter in letters for reading in letter.predictions
+            question for letter in letters for question in self.records.build_questions(letter)
         ]
         answers = iter(self._post("assignments", {"questions": questions})["answers"])
         return [[next(answers) for _ in letter.predictions] for letter in letters]
@@ -88,50 +90,10 @@ class DemoPlayer:
             self._request("PUT", f"versions/{version}", facts)
         self._reported_versions |= versions
 
-    def _schedule_effects(self, letter: DemoLetter, answers: Sequence[JsonObject]) -> None:
-        """Schedule the records that follow from the assignments of a letter."""
-        pairs = zip(letter.predictions, answers, strict=True)
-        acting_answer = next(((r, a) for r, a in pairs if a["decider"] == "model"), None)
-        is_assisted = any(a["exposure"] == "assisted" for a in answers)
-        if acting_answer is not None:
-            self._schedule_model_action(letter, *acting_answer)
-        if acting_answer is None or acting_answer[1]["audited"]:
-            for decision in letter.decisions:
-                self._schedule(decision.at, _build_decision(letter, decision, assisted=is_assisted))
-        if acting_answer is None and letter.decisions and not letter.decisions[0].unsure:
-            self._schedule_human_action(letter, letter.decisions[0])
-        if letter.known_at is not None:
-            outcome = {
-                "kind": "outcome",
-                "key": letter.key,
-                "answers": {"digit": letter.true_label},
-            }
-            self._schedule(letter.known_at, {**outcome, "at": letter.known_at.isoformat()})
-
-    def _schedule_model_action(
-        self, letter: DemoLetter, reading: DemoPrediction, answer: JsonObject
-    ) -> None:
-        details = {"by": "model", "version": reading.version, "permit": answer["permit"]}
-        at = _get_scan_time(letter)
-        self._schedule(at, self._build_action(letter, reading.label, at) | details)
-
-    def _schedule_human_action(self, letter: DemoLetter, decision: DemoDecision) -> None:
-        at = decision.at + SORTING_TIME
-        self._schedule(at, self._build_action(letter, decision.label, at) | {"by": "person"})
-
-    def _build_action(self, letter: DemoLetter, label: str, at: datetime) -> JsonObject:
-        (lever,) = self.policy.levers
-        action = lever.find_action(label)
-        item = {"kind": "action", "key": letter.key, "lever": lever.id, "action": action}
-        return {**item, "at": at.isoformat()}
-
-    def _schedule(self, at: datetime, item: JsonObject) -> None:
-        heappush(self._scheduled, (at, next(self._numbers), item))
-
     def _take_due(self, now: datetime) -> list[JsonObject]:
         due = []
-        while self._scheduled and self._scheduled[0][0] <= now:
-            due.append(heappop(self._scheduled)[2])
+        while self.scheduled and self.scheduled[0][0] <= now:
+            due.append(heappop(self.scheduled)[2])
         return due
 
     def _send_records(self, items: Sequence[JsonObject]) -> None:
@@ -145,40 +107,11 @@ class DemoPlayer:
         return self._request("POST", resource, body)
 
     def _request(self, method: str, resource: str, body: JsonObject) -> JsonObject:
-        path = f"/v1/rollouts/{self.policy.rollout}/{resource}"
+        path = f"/v1/rollouts/{self.records.policy.rollout}/{resource}"
         response = self.client.request(method, path, json=body)
         response.raise_for_status()
         content: JsonObject = response.json()
         return content
-
-
-def _get_scan_time(letter: DemoLetter) -> datetime:
-    return max((letter.at, *(reading.at for reading in letter.predictions)))
-
-
-def _build_question(letter: DemoLetter, reading: DemoPrediction) -> JsonObject:
-    return {
-        "site": letter.site,
-        "at": letter.at.isoformat(),
-        "version": reading.version,
-        "key": letter.key,
-        "episode": letter.episode,
-        "confidence": reading.confidence,
-        "attributes": letter.attributes,
-        "prediction": {"answers": {"digit": reading.label}, "confidence": reading.confidence},
-    }
-
-
-def _build_decision(letter: DemoLetter, decision: DemoDecision, *, assisted: bool) -> JsonObject:
-    return {
-        "kind": "decision",
-        "key": letter.key,
-        "reviewer": decision.reviewer,
-        "answers": {"digit": None if decision.unsure else decision.label},
-        "unsure": decision.unsure,
-        "exposure": "assisted" if assisted else "blind",
-        "submitted_at": decision.at.isoformat(),
-    }
 
 
 def _split_batches(items: Sequence[Any]) -> Iterator[Sequence[Any]]:

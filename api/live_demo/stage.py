@@ -1,96 +1,67 @@
-"""The setup of the live demo: a temporary database, accounts, keys and the policy."""
+"""The setup of the live demo: a copy of the prepared history, and the service on it."""
 
-import secrets
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from api.live_demo.accounts import create_keys
+from api.live_demo.history_cache import LIVE_FROM, PreparedHistory
+from api.live_demo.letter_records import JsonObject, LetterRecords
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.commands import Actor
-from rollout.core.scope.permissions import INGEST, OPERATOR, VIEWER, AssignedRole
 from rollout.formats.policy.reader import parse_policy
-from rollout.services.access import keys, users
 from rollout.services.access.authentication import Authenticator
-from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.service import Service, build_service
+from rollout.services.replay.demo_pictures import load_digit_pictures
 from rollout.services.replay.demo_traffic import load_policy_text
-from rollout.services.support.clock import ManualClock
-from rollout.store.database.migrations import upgrade
+from rollout.services.support.clock import ManualClock, SystemClock
 from rollout.store.database.session import Database
-
-FOUNDER, SERVICE_ACCOUNT = "founder", "scanners"
-OPERATORS = ("ana", "bo")
-RESUME_APPROVER = "cy"  # a resume needs two approvers other than the user who proposes it
-SALT = bytes(32)  # the replay's, so that the same letters are sampled
 
 
 @dataclass(frozen=True, slots=True)
 class DemoService:
-    """A service with its accounts.
+    """A service in the middle of the story.
 
-    `keys` has each account's API key by name; `password` is that of every operator.
+    Attributes:
+        clock: the story's clock; sign-in and claims use the wall clock.
+        keys: API keys by account.
+        next_letter: index of the first letter that is still to come.
+        scheduled: items that clients are still to send, by time and number.
     """
 
     service: Service
     clock: ManualClock
     policy: Policy
     keys: dict[str, str] = field(repr=False)
-    password: str = field(repr=False)
+    next_letter: int
+    scheduled: Sequence[tuple[datetime, int, JsonObject]] = field(repr=False)
+
+
+def build_letter_records() -> LetterRecords:
+    """Return what scanners and clerks send, by the shipped policy and digits."""
+    return LetterRecords(parse_policy(load_policy_text()), load_digit_pictures())
 
 
 @contextmanager
-def open_demo_service(starts_at: datetime) -> Iterator[DemoService]:
-    """Create the demo's service in a temporary folder.
-
-    Args:
-        starts_at: the simulated time at which the service starts.
-    """
+def open_demo_service(history: PreparedHistory, policy: Policy) -> Iterator[DemoService]:
+    """Open the demo's service on a copy of its history, in a temporary folder."""
     with TemporaryDirectory(prefix="rollout-demo-") as folder:
-        url = f"sqlite:///{Path(folder) / 'mail-room.db'}"
-        upgrade(url)
-        database = Database(url)
+        database = Database(history.copy_database(Path(folder) / "mail-room.db"))
         try:
-            yield _build_demo_service(database, starts_at)
+            yield _build_demo_service(database, history, policy)
         finally:
             database.close()
 
 
-def _build_demo_service(database: Database, starts_at: datetime) -> DemoService:
-    clock = ManualClock(starts_at)
-    policy = parse_policy(load_policy_text())
-    apply_policy(database, load_policy_text(), Actor(FOUNDER), starts_at, salt=SALT)
-    key_texts = _create_users(database, starts_at)
-    service = build_service(database, Authenticator(database, clock), clock)
-    password = secrets.token_urlsafe(12)
-    founder_caller = users.load_local_caller(database, FOUNDER)
-    for name in (*OPERATORS, RESUME_APPROVER):
-        service.sign_in.set_password(founder_caller, name, password, at=starts_at)
-    return DemoService(service, clock, policy, key_texts, password)
-
-
-def _create_users(database: Database, at: datetime) -> dict[str, str]:
-    users.create_first_admin(database, FOUNDER, at=at)
-    admin = users.load_local_caller(database, FOUNDER)
-    operator_roles = (AssignedRole(OPERATOR), AssignedRole(VIEWER))
-    for name in (*OPERATORS, RESUME_APPROVER):
-        users.create_account(database, admin, name, at=at, role_assignments=operator_roles)
-    service_roles = (AssignedRole(INGEST), AssignedRole(VIEWER))
-    users.create_account(
-        database,
-        admin,
-        SERVICE_ACCOUNT,
-        at=at,
-        is_service_account=True,
-        role_assignments=service_roles,
+def _build_demo_service(
+    database: Database, history: PreparedHistory, policy: Policy
+) -> DemoService:
+    clock, wall_clock = ManualClock(LIVE_FROM), SystemClock()
+    service = build_service(
+        database, Authenticator(database, wall_clock), clock, wall_clock=wall_clock
     )
-    expires_at = at + timedelta(days=90)
-    key_texts = {}
-    for name in (*OPERATORS, RESUME_APPROVER, SERVICE_ACCOUNT):
-        entropy = secrets.token_bytes(keys.KEY_BYTES)
-        key_texts[name] = keys.create_key(
-            database, admin, name, random_bytes=entropy, at=at, expires_at=expires_at
-        ).text
-    return key_texts
+    key_texts = create_keys(database, wall_clock.now())
+    next_letter, scheduled = history.load_schedule()
+    return DemoService(service, clock, policy, key_texts, next_letter, scheduled)

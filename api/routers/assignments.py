@@ -78,7 +78,7 @@ BODY = {
         }
     },
 }
-TOO_MANY_FAULTS_TEXT = f"over {MAX_DETAILED_FAULTS} faults; look at the form of a question"
+TOO_MANY_FAULTS_TEXT = f"over {MAX_DETAILED_FAULTS} faults; see the schema of a question"
 BOTH_FORMS_FAULT = {"loc": ("questions",), "msg": "give one question or `questions`, not both"}
 
 

@@ -6,7 +6,8 @@ from fastapi import APIRouter
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
 from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
-from rollout.services.records.baselines import BaselineCount, load_baselines, store_baselines
+from rollout.core.records.baselines import BaselineCount
+from rollout.services.records.baselines import load_baselines, store_baselines
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/baselines", tags=["records"])
 Name = Annotated[str, Field(min_length=1, max_length=200, pattern="^[^\\x00]*$")]
@@ -50,7 +51,7 @@ class ImportedBaseline(BaselineEntry):
         from_attributes=True, json_schema_extra={"example": {**EXAMPLE, "imported_by": "ana"}}
     )
 
-    imported_by: str = Field(validation_alias="vouched_by")
+    imported_by: str
 
 
 class BaselineList(BaseModel):

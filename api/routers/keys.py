@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.deps import Caller, Permission, RequirePermission, ServiceDependency, WallTime
 from api.paging import After, Limit, Page, build_page
 from api.schemas.examples import build_responses
 from api.schemas.users import KEY, ApiKeyList, ApiKeyMetadata, ApiKeyRequest, CreatedApiKey
@@ -45,7 +45,7 @@ def list_keys(
 
 @router.post("", operation_id="createKey", summary="Create an API key", status_code=201)
 def create_key(
-    body: ApiKeyRequest, service: ServiceDependency, caller: Anyone, now: CurrentTime
+    body: ApiKeyRequest, service: ServiceDependency, caller: Anyone, now: WallTime
 ) -> CreatedApiKey:
     """Return a new API key with its secret.
 
@@ -70,7 +70,7 @@ def create_key(
     status_code=204,
     response_class=Response,
 )
-def revoke_key(prefix: str, service: ServiceDependency, caller: Anyone, now: CurrentTime) -> None:
+def revoke_key(prefix: str, service: ServiceDependency, caller: Anyone, now: WallTime) -> None:
     """Revoke an API key.
 
     Every replica rejects the key within one second. It is safe to retry.

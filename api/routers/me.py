@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter, Response
 
-from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.deps import Caller, Permission, RequirePermission, ServiceDependency, WallTime
 from api.schemas.users import CurrentAccount, PasswordRequest, RoleAssignment
 
 router = APIRouter(prefix="/v1/me", tags=["users"])
@@ -34,7 +34,7 @@ def get_current_account(caller: Anyone) -> CurrentAccount:
     response_class=Response,
 )
 def set_password(
-    body: PasswordRequest, service: ServiceDependency, caller: Anyone, now: CurrentTime
+    body: PasswordRequest, service: ServiceDependency, caller: Anyone, now: WallTime
 ) -> None:
     """Set your password.
 

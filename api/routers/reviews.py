@@ -4,7 +4,14 @@ from typing import Annotated
 
 from fastapi import APIRouter, Path, status
 
-from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.deps import (
+    Caller,
+    CurrentTime,
+    Permission,
+    RequirePermission,
+    ServiceDependency,
+    WallTime,
+)
 from api.paging import Limit
 from api.schemas.reviews import (
     AdjudicationRequest,
@@ -30,11 +37,15 @@ NO_CONTENT = status.HTTP_204_NO_CONTENT
 
 @router.get("", operation_id="getReviewQueue", summary="Get my review queue")
 def get_review_queue(
-    rollout: str, service: ServiceDependency, caller: Reviewer, now: CurrentTime
+    rollout: str,
+    service: ServiceDependency,
+    caller: Reviewer,
+    now: CurrentTime,
+    wall_time: WallTime,
 ) -> ReviewQueue:
     """Return your claimed review tasks and the number of available ones."""
     state = service.state_cache.load_rollout(rollout).state
-    return ReviewQueue.of(reviews.load_own_reviews(service.database, caller, state, now))
+    return ReviewQueue.of(reviews.load_own_reviews(service.database, caller, state, now, wall_time))
 
 
 @router.post("/claims", operation_id="claimNextReview", summary="Claim the next review tasks")
@@ -44,6 +55,7 @@ def claim_next_review(
     service: ServiceDependency,
     caller: Reviewer,
     now: CurrentTime,
+    wall_time: WallTime,
 ) -> ReviewQueue:
     """Claim review tasks until you hold `claims` of them.
 
@@ -51,7 +63,13 @@ def claim_next_review(
     """
     state = service.state_cache.load_rollout(rollout).state
     queue = reviews.claim_reviews(
-        service.database, caller, state, now, kind=body.kind, target_count=body.claims
+        service.database,
+        caller,
+        state,
+        now,
+        kind=body.kind,
+        target_count=body.claims,
+        claim_time=wall_time,
     )
     return ReviewQueue.of(queue)
 
@@ -187,7 +205,12 @@ def reassign_reviews(
     summary="List review tasks that are due or overdue",
 )
 def list_overdue_reviews(
-    rollout: str, service: ServiceDependency, caller: Operator, now: CurrentTime, limit: Limit = 100
+    rollout: str,
+    service: ServiceDependency,
+    caller: Operator,
+    now: CurrentTime,
+    wall_time: WallTime,
+    limit: Limit = 100,
 ) -> OverdueReviewList:
     """Return undecided review tasks that are close to or past their deadline.
 
@@ -195,6 +218,7 @@ def list_overdue_reviews(
     operator role.
     """
     state = service.state_cache.load_rollout(rollout).state
-    return OverdueReviewList.of(
-        list(reviews.load_overdue_reviews(service.database, caller, state, now, limit=limit))
+    overdue_tasks = reviews.load_overdue_reviews(
+        service.database, caller, state, now, limit=limit, claim_time=wall_time
     )
+    return OverdueReviewList.of(list(overdue_tasks))

@@ -6,7 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from api import session_cookie
 from api.auth import AnonymousCaller
-from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.deps import Caller, Permission, RequirePermission, ServiceDependency, WallTime
 from api.schemas.users import BrowserSession, LinkSignInRequest, SignInRequest
 
 router = APIRouter(prefix="/v1/session", tags=["sessions"])
@@ -20,7 +20,7 @@ def sign_in(
     request: Request,
     response: Response,
     service: ServiceDependency,
-    now: CurrentTime,
+    now: WallTime,
     _caller: AnonymousCaller,
 ) -> BrowserSession:
     """Start a session and set its cookie.
@@ -41,7 +41,7 @@ def sign_in_by_link(
     request: Request,
     response: Response,
     service: ServiceDependency,
-    now: CurrentTime,
+    now: WallTime,
     _caller: AnonymousCaller,
 ) -> BrowserSession:
     """Set a password with a one-time link and start a session.
@@ -73,7 +73,7 @@ def sign_out(
     request: Request,
     service: ServiceDependency,
     caller: Anyone,
-    now: CurrentTime,
+    now: WallTime,
     everywhere: Everywhere = False,
 ) -> Response:
     """End this session, or all your sessions with `everywhere`.

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from fastapi import APIRouter
 
-from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
+from api.deps import Caller, Permission, RequirePermission, ServiceDependency, WallTime
 from api.paging import After, Limit, Page, build_page
 from api.schemas.examples import build_responses
 from api.schemas.users import USER, PasswordLink, User, UserChangeRequest, UserList, UserRequest
@@ -38,7 +38,7 @@ def list_users(
     "", operation_id="createUser", summary="Create a user or a service account", status_code=201
 )
 def create_user(
-    body: UserRequest, service: ServiceDependency, caller: Admin, now: CurrentTime
+    body: UserRequest, service: ServiceDependency, caller: Admin, now: WallTime
 ) -> User:
     """Create a user or a service account.
 
@@ -59,7 +59,7 @@ def create_user(
 
 @router.patch("/{name}", operation_id="updateUser", summary="Disable a user or change their roles")
 def update_user(
-    name: str, body: UserChangeRequest, service: ServiceDependency, caller: Admin, now: CurrentTime
+    name: str, body: UserChangeRequest, service: ServiceDependency, caller: Admin, now: WallTime
 ) -> User:
     """Disable or enable an account, or change its roles or email.
 
@@ -76,7 +76,7 @@ def update_user(
     status_code=201,
 )
 def create_password_link(
-    name: str, service: ServiceDependency, caller: Admin, now: CurrentTime
+    name: str, service: ServiceDependency, caller: Admin, now: WallTime
 ) -> PasswordLink:
     """Return a one-time token to set a password.
 

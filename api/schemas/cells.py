@@ -20,7 +20,7 @@ CELL_STATUS: dict[str, Any] = {
     "suspended_by": [],
     "stops": [],
     "proposals": [],
-    "next_step": "autonomous: 120 of 200 judged units; 12 of 30 days",
+    "next_step": "autonomous: 120 of 200 decided units; 12 of 30 days",
 }
 CONDITION: dict[str, Any] = {
     "condition": "agreement at least 95 %",

@@ -1,8 +1,8 @@
 """Make the records of the mail room: real digits and classifiers, simulated offices and clerks.
 
-Writes cases, predictions, decisions, outcomes and pictures as packed CSV, and about.json with the
-figures of the run, which it also prints. Takes about ten seconds; the same seed gives the same
-rows. Needs NumPy and scikit-learn, nothing of the product.
+Writes cases, predictions, decisions, outcomes, pictures and digits as packed CSV, and about.json
+with the figures of the run, which it also prints. Takes about ten seconds; the same seed gives the
+same rows. Needs NumPy and scikit-learn, nothing of the product.
 
 Example:
     python examples/mail-room/generate.py --seed 7 --out out/mail-room-7
@@ -40,6 +40,7 @@ class MailRoom:
     """All that happened in one run: letters in order of time, what was read, what was true."""
 
     seed: int
+    digits: Digits
     letters: list[Letter]
     truth: list[int]
     scans: Integers
@@ -60,7 +61,7 @@ def happen(seed: int) -> MailRoom:
     decided.sort(key=lambda decision: (decision.at, decision.letter.key, decision.seat))
     scans = _scan(digits, arrived, seed)
     readings = {name: images.read(it, scans) for name, it in images.train(digits, seed).items()}
-    return MailRoom(seed, arrived, _truth(digits, arrived), scans, readings, decided)
+    return MailRoom(seed, digits, arrived, _truth(digits, arrived), scans, readings, decided)
 
 
 def _truth(digits: Digits, arrived: list[Letter]) -> list[int]:
@@ -127,7 +128,18 @@ def pictures(room: MailRoom) -> Iterator[Row]:
         digit = first.get(letter.key)
         read = {int(r.digits[number]) for v, r in room.readings.items() if reads(v, letter)}
         if digit is not None and read != {digit}:
-            yield letter.key, "".join(f"{min(pixel, 15):x}" for pixel in room.scans[number])
+            yield letter.key, _write_pixels(room.scans[number])
+
+
+def digit_images(room: MailRoom) -> Iterator[Row]:
+    """Rows of `digits`: the images that letters show, before any scan, 64 hex digits each."""
+    yield "image", "pixels"
+    for image in sorted({letter.image for letter in room.letters}):
+        yield str(image), _write_pixels(room.digits.pixels[image])
+
+
+def _write_pixels(pixels: Integers) -> str:
+    return "".join(f"{min(pixel, 15):x}" for pixel in pixels)
 
 
 def first_verdicts(decided: Iterable[Decision]) -> dict[str, int]:
@@ -180,7 +192,7 @@ def _utc(at: datetime) -> str:
 
 
 def write(room: MailRoom, folder: Path) -> None:
-    """Write the five tables and `about.json` into `folder`, which is made if need be."""
+    """Write the six tables and `about.json` into `folder`, which is made if need be."""
     folder.mkdir(parents=True, exist_ok=True)
     tables = {
         "cases": cases,
@@ -188,6 +200,7 @@ def write(room: MailRoom, folder: Path) -> None:
         "decisions": verdicts,
         "outcomes": outcomes,
         "pictures": pictures,
+        "digits": digit_images,
     }
     for name, rows in tables.items():
         (folder / f"{name}.csv.gz").write_bytes(_packed(rows(room)))

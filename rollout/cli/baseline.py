@@ -17,7 +17,8 @@ from rollout.cli.runner import (
     RolloutName,
     build_runner,
 )
-from rollout.services.records.baselines import BaselineCount, store_baselines
+from rollout.core.records.baselines import BaselineCount
+from rollout.services.records.baselines import store_baselines
 
 COLUMNS = ("site", "window", "lever", "action", "n", "since", "until")
 BaselineFile = Annotated[

@@ -14,15 +14,24 @@ from rollout.services.support.atomic_files import check_folder, write_files_atom
 
 def demo(
     out: Annotated[
-        Path, typer.Option(help="folder for report.html, report.json, ledger and divergences")
+        Path,
+        typer.Option(
+            help="folder for report.html, report.json, ledger and divergences; with --serve, for "
+            "the prepared history"
+        ),
     ] = Path("rollout-demo"),
     serve: Annotated[
         bool, typer.Option("--serve", help="play it live through the service")
     ] = False,
     port: Annotated[int, typer.Option(help="with --serve: port to listen on")] = 8000,
-    seconds_per_day: Annotated[
-        float, typer.Option(help="with --serve: real seconds for a simulated day")
-    ] = 60.0,
+    speed: Annotated[
+        int,
+        typer.Option(
+            help="with --serve: times faster than the clock (360: an hour takes 10 s)",
+            min=1,
+            max=3600,
+        ),
+    ] = 360,
     auto_approve: Annotated[
         bool, typer.Option("--auto-approve", help="with --serve: approve proposals automatically")
     ] = False,
@@ -34,11 +43,12 @@ def demo(
 
     Example: `rollout demo --out rollout-demo`, then open rollout-demo/report.html
 
-    Live: `rollout demo --serve`, then approve and stop in another terminal or in the browser
+    Live: `rollout demo --serve`, then open one of the links that it prints
     """
     if serve:
-        with print_refusals(interrupted_text="nothing is left behind"):
-            load_service_command("demo-live")(port, seconds_per_day, auto_approve=auto_approve)
+        with print_refusals(interrupted_text="the demo has ended"):
+            check_folder(out)
+            load_service_command("demo-live")(port, speed, out, auto_approve=auto_approve)
         return
     with print_refusals():
         check_folder(out)

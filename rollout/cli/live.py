@@ -9,7 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
-from rollout.cli import approvals, status
+from rollout.cli import ledger, status
 from rollout.cli.channels import list_configured_names
 from rollout.cli.errors import print_refusals
 from rollout.cli.output import JsonFlag, format_changes, format_event, print_answer
@@ -42,11 +42,13 @@ from rollout.cli.runner import (
 from rollout.core.errors import RefusalError
 from rollout.formats.policy.reader import read_policy
 from rollout.formats.records.files import RecordPaths
+from rollout.services.access.users import load_local_caller
 from rollout.services.engine.command_handler import Event, build_command_result
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
 from rollout.services.ledger.ledger_forms import change_forms
 from rollout.services.policies.policies import preview_policy, put_policy
+from rollout.services.records.import_vouching import compute_digests, vouch_for_import
 from rollout.services.records.record_import import import_records
 from rollout.services.replay.replay import ReplayRequest, read_request_records
 from rollout.store.database.database_roles import grant_privileges
@@ -54,6 +56,10 @@ from rollout.store.database.migrations import find_head_revision, load_current_r
 from rollout.store.ledger.ledger import Ledger
 
 database_app = typer.Typer(no_args_is_help=True)
+
+ImporterName = Annotated[
+    str, typer.Option("--by", help="the user who vouches for the times in the files")
+]
 
 
 @database_app.callback()
@@ -189,6 +195,7 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
     rollout: RolloutName,
     predictions: PredictionsFile,
     decisions: DecisionsFile,
+    by: ImporterName,
     cases: CasesFile = None,
     outcomes: OutcomesFile = None,
     columns: ColumnFile = None,
@@ -199,22 +206,22 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
     """Import recorded files into the database (safe to repeat).
 
     The database is ROLLOUT_DATABASE_URL (default: sqlite:///rollout.db), even if ROLLOUT_SERVER is
-    set. A case counts as received at the time that the file states, or else when it occurred, so
-    you are responsible for the times.
+    set. A case counts as received at `received_at` of the file of cases, or else when it occurred.
+    The ledger records that `--by` vouches for these times, and every proposal on them shows it.
 
-    Example: `rollout import ramps --predictions predictions.csv --decisions decisions.csv`
+    Example: `rollout import ramps --predictions predictions.csv --decisions decisions.csv --by ana`
     """
+    sources = RecordPaths(predictions, decisions, cases, outcomes)
+    request = ReplayRequest(Path(), sources, columns=columns, column_mappings=tuple(mapped or ()))
     with open_database() as database:
         with database.begin_read() as transaction:
             state = load_rollout_state(transaction, rollout)
             made_at = next(Ledger(transaction, state.rollout).list_events(until=1)).at
-        sources = RecordPaths(predictions, decisions, cases, outcomes)
-        request = ReplayRequest(
-            Path(), sources, columns=columns, column_mappings=tuple(mapped or ())
-        )
         records = read_request_records(request, state.policy)
+        now, digests = datetime.now(UTC), compute_digests(sources)
+        vouch_for_import(database, load_local_caller(database, by), rollout, records, digests, now)
         training_ends = dict(parse_training_end(text) for text in trained_until or ())
-        counts = import_records(database, rollout, records, datetime.now(UTC), training_ends)
+        counts = import_records(database, rollout, records, now, training_ends)
         status_counts = {
             kind: dict(counts_by_status) for kind, counts_by_status in sorted(counts.items())
         }
@@ -271,31 +278,11 @@ def _print_events(events: tuple[Event, ...], *, as_json: bool) -> None:
     print_answer(rows, text or "nothing changed", as_json=as_json)
 
 
-def register(app: typer.Typer, ledger: typer.Typer) -> None:
-    """Add the commands of a live rollout.
+def extend_ledger() -> None:
+    """Add the commands for ledgers in a database.
 
     `ledger verify` replaces the command that reads only files.
     """
-    app.add_typer(database_app, name="db")
-    app.command("import")(import_record_files)
-    decision_commands = (
-        approvals.approve,
-        approvals.reject,
-        approvals.narrow,
-        approvals.stop,
-        approvals.resume,
-        approvals.retire,
-        approvals.acknowledge,
-    )
-    for command in (
-        apply,
-        tick,
-        status.status,
-        status.proposals,
-        status.incidents,
-        *decision_commands,
-    ):
-        app.command(command.__name__)(command)
-    ledger.command("export")(status.export)
-    ledger.command("export-access")(status.export_access)
-    ledger.command("verify")(status.verify)
+    ledger.app.command("export")(status.export)
+    ledger.app.command("export-access")(status.export_access)
+    ledger.app.command("verify")(status.verify)

@@ -1,5 +1,6 @@
 """`rollout clean` and `rollout training` of a live rollout."""
 
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -38,10 +39,14 @@ Until = Annotated[str | None, typer.Option(help="end of the span, exclusive (def
 CHOICES_PER_REQUEST = 1_000  # choices of one request
 
 
-def register() -> None:
+def extend_clean() -> None:
     """Add the commands for live rollouts to those for files."""
     clean.app.command("list")(list_work)
     clean.app.command("apply")(apply_choices)
+
+
+def extend_training() -> None:
+    """Add the command for live rollouts to those for files."""
     training.app.command("export")(export_rows)
 
 
@@ -121,18 +126,7 @@ def apply_choices(
     """
     with print_refusals():
         rows = read_filled_rows(file)
-    choice_requests = [
-        {
-            "key": row.key,
-            "choice": row.choice,
-            "lever": row.lever,
-            "label": row.label,
-            "reason": row.reason,
-            "version": row.version,
-            "report": row.report,
-        }
-        for row in rows
-    ]
+    choice_requests = [row.request for row in rows]
     batches = [
         choice_requests[start : start + CHOICES_PER_REQUEST]
         for start in range(0, len(choice_requests), CHOICES_PER_REQUEST)
@@ -146,20 +140,16 @@ def apply_choices(
         raise typer.Exit(1)
 
 
-def _build_request(rollout: str, choice_requests: list[dict[str, Any]]) -> CommandRequest:
+def _build_request(rollout: str, choice_requests: list[CleaningChoiceRequest]) -> CommandRequest:
     def run_locally(context: LocalContext) -> dict[str, Any]:
-        parsed_requests = [
-            CleaningChoiceRequest(**choice_request) for choice_request in choice_requests
-        ]
         return {
             "items": store_choices(
-                context.database, context.caller, rollout, parsed_requests, context.at
+                context.database, context.caller, rollout, choice_requests, context.at
             )
         }
 
-    return CommandRequest(
-        "POST", build_path(rollout, "cleanings"), run_locally, {"items": choice_requests}
-    )
+    body = {"items": [asdict(choice_request) for choice_request in choice_requests]}
+    return CommandRequest("POST", build_path(rollout, "cleanings"), run_locally, body)
 
 
 def export_rows(

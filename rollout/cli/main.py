@@ -1,17 +1,170 @@
-"""The command line `rollout`: all commands and groups."""
+"""The command line `rollout`: the table of all commands."""
 
-from importlib.util import find_spec
+from typing import ClassVar, Final
 
 import typer
 
-from rollout.cli import channels, clean, ledger, training
-from rollout.cli.compare import compare
-from rollout.cli.demo import demo
-from rollout.cli.plan import draft, plan
-from rollout.cli.replay import replay
-from rollout.cli.serve import serve
+from rollout.cli.command_table import CommandEntry, TableGroup
+from rollout.cli.former_names import RenamingGroup
+
+COMMANDS: Final = {
+    "demo": CommandEntry(
+        "demo:demo",
+        "Play the mail room: four sorting offices, six weeks, two versions of a digit reader.",
+    ),
+    "replay": CommandEntry(
+        "replay:replay",
+        "Replay recorded history: report when and where a policy would have widened and narrowed.",
+    ),
+    "compare": CommandEntry(
+        "compare:compare", "Compare human answers with the model's on a file of pairs."
+    ),
+    "plan": CommandEntry(
+        "plan:plan", "Print how many decisions and days a policy needs, and what it would miss."
+    ),
+    "init": CommandEntry(
+        "drafting:draft",
+        "Draft a minimal policy for two recorded files, and report how they are read.",
+    ),
+    "serve": CommandEntry(
+        "serve:serve",
+        "Run the service: API, console and ticks, on the database in ROLLOUT_DATABASE_URL.",
+    ),
+    "quickstart": CommandEntry(
+        "quickstart:quickstart",
+        "Start a service to try: accounts, keys, an imported history, at 127.0.0.1 only.",
+        needs_server=True,
+    ),
+    "simulate": CommandEntry(
+        "simulate:simulate",
+        "Send live traffic to the service of `rollout quickstart`, as its clients would.",
+        needs_server=True,
+    ),
+    "import": CommandEntry(
+        "live:import_record_files",
+        "Import recorded files into the database (safe to repeat).",
+        needs_server=True,
+    ),
+    "apply": CommandEntry(
+        "live:apply",
+        "Apply a policy. A new one creates the rollout; a looser one becomes a proposal.",
+        needs_server=True,
+    ),
+    "tick": CommandEntry(
+        "live:tick",
+        "Count new evidence and widen or narrow, on the local database, for one slot.",
+        needs_server=True,
+    ),
+    "status": CommandEntry(
+        "status:status",
+        "Show the stage and next step of each cell, open proposals with their hashes, and stops.",
+        needs_server=True,
+    ),
+    "proposals": CommandEntry(
+        "status:proposals",
+        "List proposals that need approval, or show one with its evidence.",
+        needs_server=True,
+    ),
+    "incidents": CommandEntry(
+        "status:incidents", "List incidents that are not acknowledged.", needs_server=True
+    ),
+    "approve": CommandEntry(
+        "approvals:approve",
+        "Approve a proposal. After the last approval, the next tick applies it.",
+        needs_server=True,
+    ),
+    "reject": CommandEntry(
+        "approvals:reject",
+        "Reject a proposal. A similar one is raised again only after the policy's quiet time.",
+        needs_server=True,
+    ),
+    "narrow": CommandEntry(
+        "approvals:narrow",
+        "Narrow cells to a stage at once: end every grant above it.",
+        needs_server=True,
+    ),
+    "stop": CommandEntry(
+        "approvals:stop",
+        "Stop cells at once: humans decide every case until a resume is approved.",
+        needs_server=True,
+    ),
+    "resume": CommandEntry(
+        "approvals:resume",
+        "Propose to end a stop. Other users approve it with the hash from `rollout proposals`.",
+        needs_server=True,
+    ),
+    "retire": CommandEntry(
+        "approvals:retire",
+        "Retire a model version everywhere: its grants end and it gets no new ones.",
+        needs_server=True,
+    ),
+    "acknowledge": CommandEntry(
+        "approvals:acknowledge",
+        "Acknowledge an incident. This restores no grant.",
+        needs_server=True,
+    ),
+    "baseline": CommandEntry(
+        "baseline:import_baseline",
+        "Import how often each action was taken before the model, from a CSV file.",
+        needs_server=True,
+    ),
+    "report": CommandEntry(
+        "reporting:create_report",
+        "Create a report on the cases of a span, seal it in the ledger, and write it.",
+        needs_server=True,
+    ),
+    "doctor": CommandEntry(
+        "doctor:run_doctor",
+        "Check the database: tables, triggers, ledgers, reports. Exit 1 if a check fails.",
+        needs_server=True,
+    ),
+    "deliveries": CommandEntry(
+        "deliveries:manage_deliveries",
+        "List deliveries of reports, retry a failed one, or send a report.",
+        needs_server=True,
+    ),
+    "ledger": CommandEntry(
+        "ledger:app", "Export and verify ledgers.", extension="live:extend_ledger"
+    ),
+    "channels": CommandEntry(
+        "channels:app", "List and test the channels that reports are sent to."
+    ),
+    "clean": CommandEntry(
+        "clean:app",
+        "Clean training data: list cases that stand out, and relabel, drop or keep them.",
+        extension="live_training:extend_clean",
+    ),
+    "training": CommandEntry(
+        "training:app",
+        "Export training rows with a manifest, and verify them against it.",
+        extension="live_training:extend_training",
+    ),
+    "db": CommandEntry(
+        "live:database_app",
+        "Create and upgrade the tables of the database in ROLLOUT_DATABASE_URL.",
+        needs_server=True,
+    ),
+    "users": CommandEntry(
+        "users:users_app",
+        "Manage users, service accounts and roles. Start with `rollout users first-admin NAME`.",
+        needs_server=True,
+    ),
+    "keys": CommandEntry(
+        "users:keys_app",
+        "Manage the API keys of users and service accounts. A key is shown once and expires.",
+        needs_server=True,
+    ),
+}
+
+
+class RolloutGroup(RenamingGroup, TableGroup):
+    """The commands of `rollout`."""
+
+    entries: ClassVar = {name: entry for name, entry in COMMANDS.items() if entry.is_available()}
+
 
 app = typer.Typer(
+    cls=RolloutGroup,
     name="rollout",
     no_args_is_help=True,
     rich_markup_mode="markdown",
@@ -19,27 +172,11 @@ app = typer.Typer(
     help="Roll out a model in stages, site by site and hour by hour, on evidence that humans "
     "approve.\n\n"
     "Start with `rollout demo`. With two files of your own: `rollout init`, `rollout plan`, "
-    "`rollout replay`. For a service: `rollout db upgrade`, `rollout users first-admin`, "
-    "`rollout serve`.",
+    "`rollout replay`. To try the service: `rollout quickstart`. For a service: "
+    "`rollout db upgrade`, `rollout users first-admin`, `rollout serve`.",
 )
-app.command("demo")(demo)
-app.command("replay")(replay)
-app.command("compare")(compare)
-app.command("plan")(plan)
-app.command("init")(draft)
-app.command("serve")(serve)
-app.add_typer(ledger.app, name="ledger")
-app.add_typer(channels.app, name="channels")
-app.add_typer(clean.app, name="clean")
-app.add_typer(training.app, name="training")
 
-if find_spec("sqlalchemy") and find_spec("alembic"):  # the extra `server`; replay works without it
-    from rollout.cli import baseline, deliveries, doctor, live, live_training, reporting, users
 
-    live.register(app, ledger.app)
-    users.register(app)
-    live_training.register()
-    app.command("baseline")(baseline.import_baseline)
-    app.command("report")(reporting.create_report)
-    app.command("doctor")(doctor.run_doctor)
-    app.command("deliveries")(deliveries.manage_deliveries)
+@app.callback()
+def open_group() -> None:
+    """Open the group; without a callback Typer refuses a group without commands of its own."""

@@ -119,11 +119,21 @@ def _format_proposal(proposal: JsonObject) -> Iterator[str]:
 def format_proposal_details(proposal: JsonObject, *, is_caller_known: bool) -> str:
     """Return a proposal with its frozen evidence, and why a known caller can't approve."""
     lines = [*_format_proposal(proposal), *(f"      {line}" for line in proposal["readings"])]
+    lines += [f"      {_format_import(evidence_import)}" for evidence_import in proposal["imports"]]
     if proposal["closed_reason"]:
         lines.append(f"      {proposal['closed_reason']}")
     if is_caller_known and proposal["state"] == "open" and not proposal["can_approve"]:
         lines.append(f"      you can't approve it: {proposal['cannot_approve_reason']}")
     return "\n".join(lines)
+
+
+def _format_import(evidence_import: JsonObject) -> str:
+    files = ", ".join(evidence_import["files"])
+    return (
+        f"{evidence_import['cases']} cases are imported from {files}: "
+        f"{evidence_import['by']} vouches for when they were received, "
+        f"{evidence_import['received_since'][:10]} to {evidence_import['received_until'][:10]}"
+    )
 
 
 def format_incidents(incidents: list[Any], *, every: bool) -> str:

@@ -1,4 +1,4 @@
-"""`rollout plan` and `rollout init`: preview a policy, draft one from files."""
+"""`rollout plan`: preview what a policy needs."""
 
 from pathlib import Path
 from typing import Annotated
@@ -8,12 +8,11 @@ import typer
 from rollout.cli.channels import list_configured_names
 from rollout.cli.errors import print_refusals
 from rollout.cli.output import format_changes
-from rollout.cli.record_options import CasesFile, ColumnFile, ColumnMappings, PolicyFile
+from rollout.cli.record_options import ColumnFile, ColumnMappings, PolicyFile
 from rollout.cli.remote import ServerUrl, request_json
 from rollout.formats.policy.reader import read_policy
 from rollout.formats.records.files import RecordPaths
 from rollout.services.policies.planning import build_policy_plan as plan_of
-from rollout.services.policies.planning import draft_policy_from_files as draft_text
 from rollout.services.policies.planning import format_plan
 from rollout.services.policies.traffic import compute_recorded_traffic
 from rollout.services.replay.replay import ReplayRequest, read_request_records
@@ -54,33 +53,3 @@ def plan(
         elif (predictions or decisions) is not None:
             raise ValueError("recorded traffic needs both files: --predictions and --decisions")
         typer.echo(format_plan(plan_of(loaded_policy, traffic, channels=list_configured_names())))
-
-
-def draft(
-    predictions: Annotated[
-        Path,
-        typer.Argument(
-            help="predictions of the model: CSV, JSON lines or Parquet", metavar="PREDICTIONS"
-        ),
-    ],
-    decisions: Annotated[Path, typer.Argument(help="human decisions", metavar="DECISIONS")],
-    rollout: Annotated[str, typer.Option(help="name of the rollout")] = "my-rollout",
-    timezone: Annotated[str, typer.Option(help="time zone of times without offset")] = "UTC",
-    cases: CasesFile = None,
-    columns: ColumnFile = None,
-    mapped: ColumnMappings = None,
-) -> None:
-    """Print a minimal policy for two recorded files, with comments on what to change first.
-
-    Example: `rollout init predictions.csv decisions.csv --timezone Europe/Vienna > policy.yaml`
-    """
-    with print_refusals():
-        sources = RecordPaths(predictions, decisions, cases)
-        text = draft_text(
-            sources,
-            rollout=rollout,
-            timezone=timezone,
-            columns=columns,
-            column_mappings=tuple(mapped or ()),
-        )
-        typer.echo(text, nl=False)

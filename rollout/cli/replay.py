@@ -55,7 +55,7 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter for each option
     """Replay recorded history: report when and where a policy would have widened and narrowed.
 
     It runs the live engine in simulated time, without a server. Above shadow the engine gets only
-    the decisions that the stage would have asked for. Simulated approvals are marked.
+    the decisions that the stage would have requested. Approvals are simulated and marked so.
 
     Example:
     `rollout replay policy.yaml --predictions p.csv --decisions d.csv --out replay/`

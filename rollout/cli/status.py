@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from rollout.cli.errors import print_refusals
-from rollout.cli.ledger import verify_file
+from rollout.cli.ledger import report_fault, verify_file
 from rollout.cli.output import (
     JsonFlag,
     format_incidents,
@@ -37,7 +37,7 @@ from rollout.services.proposals.proposal_details import (
     load_proposals,
 )
 from rollout.services.stops.stops import load_stops
-from rollout.store.database.rollouts import HOUSE_CHAIN
+from rollout.store.database.rollouts import ACCESS_CHAIN
 from rollout.store.ledger.ledger import Ledger
 
 NO_LIMIT = 1_000_000  # a local list needs no pages
@@ -160,17 +160,17 @@ def export_access() -> None:
     Example: `rollout ledger export-access > access.jsonl`
     """
     with open_database() as database, database.begin_read() as transaction:
-        for line in Ledger(transaction, HOUSE_CHAIN).list_lines():
+        for line in Ledger(transaction, ACCESS_CHAIN).list_lines():
             typer.echo(line)
 
 
 def verify(
     file: Annotated[
-        Path | None, typer.Argument(help="exported ledger, a row a line", metavar="[FILE]")
+        Path | None, typer.Argument(help="exported ledger, one row a line", metavar="[FILE]")
     ] = None,
     head: Annotated[
         str | None,
-        typer.Option(help="expected hash of the last row, which you kept elsewhere"),
+        typer.Option(help="hash of the last row, from a place outside this system"),
     ] = None,
     rollout: Annotated[
         str | None, typer.Option(help="verify the stored ledger of this rollout, instead of a file")
@@ -179,9 +179,8 @@ def verify(
 ) -> None:
     """Verify a ledger: recompute every hash. Exit 1 and name the first bad line.
 
-    The hashes show edited, deleted and swapped rows. Rows cut off at the end, or a ledger whose
-    hashes were all recomputed, show only against a hash that you kept elsewhere: pass it as
-    `--head`.
+    The hashes show edited, deleted and swapped rows. To find rows cut off at the end, or a ledger
+    whose hashes were all recomputed, keep the head elsewhere and pass it as `--head`.
 
     Example: `rollout ledger verify rollout-demo/ledger.jsonl`
 
@@ -201,10 +200,10 @@ def verify(
     (verification_result,) = RequestRunner(server).run(request)
     fault = verification_result["fault"]
     if not fault and head is not None and head.strip().lower() != verification_result["head"]:
-        fault = f"the last hash is {verification_result['head']}, expected {head}"
+        fault = f"the hash of the last row is {verification_result['head']}, expected {head}"
     if fault:
-        typer.echo(f"{rollout}: {fault}", err=True)
-        raise typer.Exit(1)
+        is_cut_off = not verification_result["fault"]
+        report_fault(str(rollout), fault, is_cut_off=is_cut_off)
     typer.echo(
         f"{rollout}: {verification_result['rows']} rows, intact; head {verification_result['head']}"
     )

@@ -230,7 +230,7 @@ def password_link(name: UserName, by: AdminName, as_json: JsonFlag = False) -> N
         typer.echo(json.dumps({"name": name, "token": token}))
         return
     typer.echo(token)
-    text = f"valid once, for {name}, for 24 hours: enter it at /console/come-in"
+    text = f"valid once, for {name}, for 24 hours: enter it at /console/set-password"
     typer.echo(text, err=True)
 
 
@@ -366,9 +366,3 @@ def _prompt_password() -> str:
 
 def _build_sign_in(database: Database) -> SignIn:
     return SignIn(database, SystemClock(), secrets.token_bytes)
-
-
-def register(app: typer.Typer) -> None:
-    """Add the groups `users` and `keys`."""
-    app.add_typer(users_app, name="users")
-    app.add_typer(keys_app, name="keys")

@@ -240,10 +240,8 @@ class Replay:
     def _get_view(self, key: CellVersion) -> EvidenceView:
         """Return the evidence view of a cell, rebuilt after changes."""
         cell, version = key
-        state, stage_history = (
-            self._scope.get_cell_state(cell, version),
-            self._stage_histories[cell],
-        )
+        state = self._scope.get_cell_state(cell, version)
+        stage_history = self._stage_histories[cell]
         view = self._views.get(key)
         if view is None or not is_view_current(view, state, stage_history):
             view = self._views[key] = EvidenceView(

@@ -20,7 +20,7 @@ class HistoryFeeds:
 
     def __init__(self, records: RecordFrames, history: PlacedHistory, policy: Policy) -> None:
         self._records = records
-        self._cases = history.cases.select("case_key", "site", "window", "t")
+        self._cases = history.cases.select("case_key", "site", "window", "occurred_us")
         self._tick = count_micros(policy.tick)
         self._policy = policy
         self._answers_by_guard: dict[str, dict[tuple[object, ...], GuardAnswers]] = {}
@@ -50,8 +50,8 @@ class HistoryFeeds:
             if guard.condition.measure == "harm"
             else self._list_predictions(guard)
         )
-        occurred = pl.col("t") // self._tick
-        known_slot = -(-pl.coalesce("at", "t") // self._tick)
+        occurred = pl.col("occurred_us") // self._tick
+        known_slot = -(-pl.coalesce("at", "occurred_us") // self._tick)
         answers = frame.join(self._cases, on="case_key").with_columns(
             slot=pl.max_horizontal(known_slot, occurred + 1), occurred=occurred
         )
@@ -97,9 +97,11 @@ class HistoryFeeds:
                 self._records.outcomes,
             )
         ]
-        case_frame = self._cases.select("case_key", at="t")
+        case_frame = self._cases.select("case_key", at="occurred_us")
         frames = pl.concat([case_frame, *record_frames]).join(self._cases, on="case_key")
-        slots = frames.select("site", slot=-(-pl.coalesce("at", "t") // self._tick)).unique()
+        slots = frames.select(
+            "site", slot=-(-pl.coalesce("at", "occurred_us") // self._tick)
+        ).unique()
         parts = slots.sort("slot").partition_by("site", as_dict=True)
         return {str(site): part["slot"].to_numpy() for (site,), part in parts.items()}
 

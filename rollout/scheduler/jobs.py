@@ -147,7 +147,7 @@ class JobScheduler:
         delete_expired(self._service.database, self._service.clock.now())
 
     def _record_key_uses(self) -> None:
-        self._service.authenticator.write_last_uses(self._service.clock.now())
+        self._service.authenticator.write_last_uses(self._service.wall_clock.now())
 
     def _log_errors(self, job: Callable[[], None]) -> Callable[[], None]:
         """Return the job with errors logged instead of raised."""

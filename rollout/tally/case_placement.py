@@ -1,4 +1,4 @@
-"""The window, local day, unit and pick of each case in a history.
+"""The window, local day, unit and selection value of each case.
 
 This part of counting needs sun, holidays, time zones and keyed sampling values, which no dataframe
 expression computes. It runs once for each case, before `resolve_units`.
@@ -47,18 +47,29 @@ def place_cases(
     trained_until: Mapping[str, datetime] | None = None,
 ) -> PlacedHistory:
     """Place the cases with a time, a known site and a unit."""
-    cases, excluded_counts = _select_placeable(records, policy)
+    cases, excluded_counts = _select_evidence_cases(records, policy)
     cases = _add_windows(cases, policy)
-    cases = cases.with_columns(pick=_compute_picks(cases, salt))
+    cases = cases.with_columns(selection_value=_compute_selection_values(cases, salt))
     trained_until_micros = {
         version: count_micros(at - EPOCH) for version, at in (trained_until or {}).items()
     }
-    decisions = records.decisions.join(cases.select("case_key", "t"), on="case_key")
-    decisions = decisions.with_columns(at=pl.coalesce(pl.col("at").dt.epoch("us"), "t")).drop("t")
+    decisions = records.decisions.join(cases.select("case_key", "occurred_us"), on="case_key")
+    decisions = decisions.with_columns(
+        at=pl.coalesce(pl.col("at").dt.epoch("us"), "occurred_us")
+    ).drop("occurred_us")
     blind = decisions.filter(is_blind_decision(policy))
     placed = PlacedRecords(
         cases=_to_lazy(
-            cases.select("case_key", "site", "window", "unit", "pick", "day", "t", "received")
+            cases.select(
+                "case_key",
+                "site",
+                "window",
+                "unit",
+                "selection_value",
+                "day",
+                "occurred_us",
+                "received",
+            )
         ),
         predictions=_to_lazy(records.predictions.with_columns(at=pl.col("at").dt.epoch("us"))),
         decisions=_to_lazy(mark_excluded(blind, compute_required_reliability(records, policy))),
@@ -72,16 +83,18 @@ def _to_lazy(frame: pl.DataFrame) -> nw.LazyFrame[Any]:
     return nw.from_native(frame.lazy())
 
 
-def _select_placeable(records: RecordFrames, policy: Policy) -> tuple[pl.DataFrame, dict[str, int]]:
-    """Return the cases that can be evidence, with `t`, `received` and `unit`."""
-    t = pl.col("occurred_at").dt.epoch("us")
+def _select_evidence_cases(
+    records: RecordFrames, policy: Policy
+) -> tuple[pl.DataFrame, dict[str, int]]:
+    """Return the cases that can be evidence, with `occurred_us`, `received` and `unit`."""
+    occurred_us = pl.col("occurred_at").dt.epoch("us")
     cases = records.cases.with_columns(
-        t=t,
-        received=pl.coalesce(pl.col("received_at").dt.epoch("us"), t),
+        occurred_us=occurred_us,
+        received=pl.coalesce(pl.col("received_at").dt.epoch("us"), occurred_us),
         unit=build_unit_key(policy),
     )
     conditions = {
-        NO_TIME: pl.col("t").is_not_null(),
+        NO_TIME: pl.col("occurred_us").is_not_null(),
         UNKNOWN_SITE: pl.col("site").is_in([site.id for site in policy.sites]),
         NO_EPISODE: pl.col("unit").is_not_null(),
     }
@@ -110,7 +123,7 @@ def _add_windows(cases: pl.DataFrame, policy: Policy) -> pl.DataFrame:
 
 
 def _get_instants(part: pl.DataFrame) -> NDArray[np.datetime64]:
-    return part["t"].to_numpy().astype("datetime64[us]")
+    return part["occurred_us"].to_numpy().astype("datetime64[us]")
 
 
 def _find_case_windows(part: pl.DataFrame, site: Site, policy: Policy) -> pl.Series:
@@ -121,10 +134,10 @@ def _find_case_windows(part: pl.DataFrame, site: Site, policy: Policy) -> pl.Ser
     )
 
 
-def _compute_picks(cases: pl.DataFrame, salt: bytes) -> pl.Series:
-    """Return the sampling values that pick units; 0 without a choice."""
+def _compute_selection_values(cases: pl.DataFrame, salt: bytes) -> pl.Series:
+    """Return the values that select each unit's case; 0 without a choice."""
     shares_unit = cases.select(pl.len().over("unit") > 1).to_series()
     keys = cases.filter(shares_unit)["case_key"].to_list()
-    picks = np.zeros(cases.height)
-    picks[shares_unit.to_numpy()] = compute_sampling_values(salt, "pick", keys)
-    return pl.Series(picks)
+    values = np.zeros(cases.height)
+    values[shares_unit.to_numpy()] = compute_sampling_values(salt, "pick", keys)
+    return pl.Series(values)

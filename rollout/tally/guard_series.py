@@ -143,10 +143,8 @@ def compute_share_series(
     left_span = np.searchsorted(slots, change_slots - span_slots, side="right")
     entered_span = np.searchsorted(slots, change_slots, side="right")
     cumulative_bad = np.concatenate([[0], np.cumsum(is_bad)])
-    bad_counts, record_counts = (
-        cumulative_bad[entered_span] - cumulative_bad[left_span],
-        entered_span - left_span,
-    )
+    bad_counts = cumulative_bad[entered_span] - cumulative_bad[left_span]
+    record_counts = entered_span - left_span
     return GuardSeries(
         change_slots,
         _is_over_threshold(guard, bad_counts, record_counts),

@@ -294,10 +294,8 @@ def _are_answers_equal(lever: Lever, first: pl.Expr, second: pl.Expr) -> pl.Expr
     first_number, second_number = (
         answer.cast(pl.Float64, strict=False) for answer in (first, second)
     )
-    largest, margin = (
-        pl.max_horizontal(first_number.abs(), second_number.abs()),
-        lever.number.tolerance,
-    )
+    largest = pl.max_horizontal(first_number.abs(), second_number.abs())
+    margin = lever.number.tolerance
     slack = (
         largest * (margin.amount + SLACK) if margin.relative else largest * SLACK + margin.amount
     )

@@ -139,7 +139,7 @@ def _split_series(encoded: pl.DataFrame) -> Iterator[tuple[tuple[str, str, str, 
     run_ids = encoded.select(pl.struct(UNIT_SERIES).rle_id().alias("run")).to_series()
     starts = [0, *(np.flatnonzero(np.diff(run_ids.to_numpy())) + 1).tolist(), encoded.height]
     series = encoded.select(UNIT_SERIES)
-    columns = ("slot", "occurred", "kind", pl.col("reviewer_number").fill_null(-1), "day", "band")
+    columns = ("slot", "occurred", "kind", pl.col("reviewer_number").fill_null(-1), "day", "bucket")
     table = np.array([column.cast(pl.Int64).to_numpy() for column in encoded.select(columns)])
     for start, end in pairwise(starts):
         site, window, version, track = series.row(start)

@@ -1,11 +1,11 @@
 """From a history's frames to units, each counted once on a track.
 
 A unit is a case, or one case of each episode. The gate track has every unit when it closes, with or
-without a decision; of an episode the case with the lowest pick. The guard track has a unit when its
-first blind decision arrives, and no unit without one; of an episode the case decided first, which
-is known at that moment (decision record 0012). Excluded decisions count as missing on the gate
-track; guards use every decision (decision record 0018). Written as narwhals expressions, so the
-same function runs on Polars, DuckDB and other engines.
+without a decision; of an episode the case with the lowest selection value. The guard track has a
+unit when its first blind decision arrives, and no unit without one; of an episode the case decided
+first, which is known at that moment (decision record 0012). Excluded decisions count as missing on
+the gate track; guards use every decision (decision record 0018). Written as narwhals expressions,
+so the same function runs on Polars, DuckDB and other engines.
 
 All times are whole microseconds since 1970, UTC; a slot is a tick's number on the grid that starts
 there. A unit is counted in the slot at or after its time. The scope when it occurred is that of the
@@ -38,8 +38,8 @@ class PlacedRecords:
     """The input of `resolve_units`: frames of any engine.
 
     Attributes:
-        cases: case_key, site, window, unit, pick, day (local day number), t (occurred), and
-            received (t if the record has none).
+        cases: case_key, site, window, unit, selection_value, day (local day number), occurred_us
+            (microseconds), and received (occurred_us if the record has none).
         predictions: case_key, version, `value:<lever>`, confidence, at (null: the case's time).
         decisions: blind decisions: case_key, reviewer, `value:<lever>`, seat (number of the review
             task), at, and `left_out`: whether the reviewer is excluded.
@@ -77,7 +77,7 @@ def resolve_units(placed: PlacedRecords, policy: Policy) -> Frame:
     of lever `*` stand for all of them together.
     """
     grace = count_micros(policy.evidence.grace)
-    cases = placed.cases.with_columns(due=nw.max_horizontal("t", "received") + grace)
+    cases = placed.cases.with_columns(due=nw.max_horizontal("occurred_us", "received") + grace)
     is_by_case = policy.evidence.unit == "case"
     picked_cases = cases if is_by_case else _pick_cases(cases, grace)
     decisions = resolve_decisions(placed.decisions, picked_cases, policy)
@@ -102,7 +102,8 @@ def _join_predictions(placed: PlacedRecords, cases: Frame, policy: Policy) -> Fr
     """Return cases with the prediction of each version."""
     predicted_cases = placed.predictions.join(cases, on="case_key", how="inner")
     return predicted_cases.with_columns(
-        predicted_at=nw.coalesce("at", "t"), occurred=nw.col("t") // count_micros(policy.tick)
+        predicted_at=nw.coalesce("at", "occurred_us"),
+        occurred=nw.col("occurred_us") // count_micros(policy.tick),
     )
 
 
@@ -116,12 +117,12 @@ def _join_decisions(
 
 
 def _pick_cases(cases: Frame, grace: int) -> Frame:
-    """Return each episode's case with the lowest pick when it closes."""
+    """Return each episode's case with the lowest selection value when it closes."""
     closing = cases.group_by("unit").agg(closes=nw.col("due").min())
     cases_in_time = cases.join(closing, on="unit").filter(nw.col("due") - grace <= nw.col("closes"))
-    lowest_pick = cases_in_time.group_by("unit").agg(lowest=nw.col("pick").min())
-    picked_cases = cases_in_time.join(lowest_pick, on="unit").filter(
-        nw.col("pick") == nw.col("lowest")
+    lowest_value = cases_in_time.group_by("unit").agg(lowest=nw.col("selection_value").min())
+    picked_cases = cases_in_time.join(lowest_value, on="unit").filter(
+        nw.col("selection_value") == nw.col("lowest")
     )
     return picked_cases.with_columns(due=nw.col("closes")).drop("closes", "lowest")
 
@@ -138,7 +139,7 @@ def _build_exclusion(trained_until: Mapping[str, int], policy: Policy) -> nw.Exp
         is_below_floor = nw.col("confidence").is_null() | (nw.col("confidence") < floor)
         reason = nw.when(is_below_floor).then(nw.lit(BELOW_FLOOR)).otherwise(reason)
     for version, until in trained_until.items():
-        is_trained_on = (nw.col("version") == version) & (nw.col("t") <= until)
+        is_trained_on = (nw.col("version") == version) & (nw.col("occurred_us") <= until)
         reason = nw.when(is_trained_on).then(nw.lit(TRAINED_ON)).otherwise(reason)
     return reason
 
@@ -194,7 +195,7 @@ def _build_track(judged_cases: Frame, track: str, policy: Policy) -> Frame:
 def _compute_counted_at(track: str) -> nw.Expr:
     if track == "gate":
         return nw.col("due")
-    return nw.max_horizontal("first_at", "predicted_at", "t")
+    return nw.max_horizontal("first_at", "predicted_at", "occurred_us")
 
 
 def _select_reviewer(track: str) -> nw.Expr:
@@ -210,10 +211,10 @@ def _is_on_time(track: str) -> nw.Expr:
 def _select_first_of_episode(timed_cases: Frame) -> Frame:
     """Return each episode's case that counts first for a version.
 
-    Ties are broken by pick. Later records do not change it, so counting slot by slot finds the same
-    case.
+    Ties are broken by selection value. Later records do not change it, so counting slot by slot
+    finds the same case.
     """
-    order = ["slot", "counted", "pick", "case_key"]
+    order = ["slot", "counted", "selection_value", "case_key"]
     rank = nw.col("case_key").cum_count().over("unit", "version", order_by=order)
     evidence = timed_cases.filter(nw.col("excluded").is_null())
     return evidence.with_columns(place=rank.cast(nw.Int64)).filter(nw.col("place") == 1)
@@ -274,7 +275,7 @@ def _build_predicted(lever: Lever, source: str) -> nw.Expr:
         _limit_to_usable(lever, answer) if lever.number is None else _classify_number(lever, source)
     )
     if lever.answer_within is not None:
-        is_late = nw.col("predicted_at") > nw.col("t") + count_micros(lever.answer_within)
+        is_late = nw.col("predicted_at") > nw.col("occurred_us") + count_micros(lever.answer_within)
         usable_answer = nw.when(is_late).then(nw.lit(LATE)).otherwise(usable_answer)
     return nw.when(answer.is_null()).then(nw.lit(FAILED)).otherwise(usable_answer)
 
@@ -422,7 +423,7 @@ def _find_cost_level(policy: Policy) -> nw.Expr:
 def count_units(units: Frame, *, extra_columns: Sequence[str] = ()) -> Frame:
     """Count units of evidence by class, slot, cell and version.
 
-    `extra_columns` adds columns to the key, such as `reviewer` and `day`, or the stored `band`.
+    `extra_columns` adds columns to the key, such as `reviewer` and `day`, or the stored `bucket`.
     """
     key = [
         "track", "slot", "occurred", "site", "window", "version", "lever",

@@ -47,7 +47,7 @@ def tick(database, at, *, cells=(CREEK,), of=MET, version="v1", others=None):
     return execute_command(
         database,
         "bears",
-        lambda stood: Tick(at=at, evidence=evidence, pending_policies=stood.pending),
+        lambda state: Tick(at=at, evidence=evidence, pending_policies=state.pending),
     )
 
 

@@ -1,4 +1,4 @@
-"""A replica of the service on each engine, asked by whoever a test lets in."""
+"""A replica of the service on each engine, asked by the callers that a test lets in."""
 
 import pytest
 from starlette.testclient import TestClient
@@ -9,10 +9,9 @@ from rollout.core.scope.permissions import ROLES, AssignedRole, Caller
 from rollout.services.engine.service import build_service
 from rollout.services.support.clock import ManualClock
 from tests.factories import NOON
-from tests.store.conftest import _nothing_left_running, database, other, url
+from tests.store.conftest import database, other, url
 
 __all__ = [
-    "_nothing_left_running",
     "client",
     "clock",
     "database",

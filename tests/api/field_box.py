@@ -1,4 +1,4 @@
-"""What a box at the bears' field asks and sends over the API, and what came of its actions."""
+"""What a client at the bears' field asks and sends over the API, and what came of its actions."""
 
 from datetime import timedelta
 
@@ -38,10 +38,12 @@ def action(permit, key="c1", at=NOON, **more):
     return done | {"at": at.isoformat(), "version": "v1", "permit": permit} | more
 
 
-def asked(client, key="c1", **more):
+def request_permit(client, key="c1", **more):
     """Ask who decides a case; return the permit, None where a person does."""
-    told = client.by("ingest").post(f"{BEARS}/assignments", json=field.question(key, **more)).json()
-    return told["permit"] if told["decider"] == "model" else None
+    answer = (
+        client.by("ingest").post(f"{BEARS}/assignments", json=field.question(key, **more)).json()
+    )
+    return answer["permit"] if answer["decider"] == "model" else None
 
 
 def send(client, *items):
@@ -50,5 +52,5 @@ def send(client, *items):
 
 def permissions(client, key="c1"):
     """Return what permission each action about a case had."""
-    found = client.by("viewer").get(f"{BEARS}/cases/{key}").json()["actions"]
-    return [done["authorization"] for done in found]
+    actions = client.by("viewer").get(f"{BEARS}/cases/{key}").json()["actions"]
+    return [done["authorization"] for done in actions]

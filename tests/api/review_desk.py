@@ -12,7 +12,7 @@ from tests.services.review_room import ANA, BO, CY, DAN, Room
 PATH = "/v1/rollouts/bears/reviews"
 
 
-class FixedStateCache:
+class DeskStateCache:
     """Hold one rollout state: the room's."""
 
     is_clock_skewed = False
@@ -33,7 +33,7 @@ class ReviewDesk:
         self.door, self.room = door, room
         service = build_service(room.database, door, self.clock, entropy=bytes)
         if room.rung:  # in shadow the ledger itself says how the rollout stands
-            service = replace(service, state_cache=FixedStateCache(room))
+            service = replace(service, state_cache=DeskStateCache(room))
         self.client = Asking(create_app(service), raise_server_exceptions=False)
 
     def later(self, span):

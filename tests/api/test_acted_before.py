@@ -15,10 +15,10 @@ from tests.api.field_box import (
     FLOORED,
     SECOND,
     action,
-    asked,
     case,
     permissions,
     prediction,
+    request_permit,
     send,
     steady,
 )
@@ -35,7 +35,7 @@ BLIND, MODELS = field.keys(0.5)[0], field.keys(0.5, below=False)[0]
 
 def autonomous(database, policy=field.POLICY):
     """Let the model decide by day at the creek and the lake, and people at the dale."""
-    field.found(database, policy=policy)
+    field.set_up_field(database, policy=policy)
     field.widen(database, ("creek", "day"), ("lake", "day"))
 
 
@@ -60,7 +60,7 @@ def acknowledge(database, number=1):
 
 def acted(client, permit=None, **more):
     """Ask about the creek, or bring a permit, and tell of the action alone."""
-    (answer,) = send(client, action(permit or asked(client), **more))
+    (answer,) = send(client, action(permit or request_permit(client), **more))
     assert answer["status"] == "accepted"
     assert not answer["reason"].startswith("unpermitted")
 
@@ -92,7 +92,7 @@ def test_a_case_that_is_where_was_asked_is_none(client, database):
 )
 def test_so_is_one_in_another_window_or_burst_or_in_doubt(client, database, policy, told, later):
     autonomous(database, policy)
-    permit = asked(client, **told)
+    permit = request_permit(client, **told)
     acted(client, permit)
     send(client, *later)
     assert [(about, why) for about, _, why in incidents(database)] == [("c1", CASE_CAME_LATER)]
@@ -109,7 +109,7 @@ def test_so_is_one_in_another_window_or_burst_or_in_doubt(client, database, poli
 )
 def test_what_is_recorded_as_it_was_asked_is_none(client, database, policy, told, later):
     autonomous(database, policy)
-    acted(client, asked(client, **told))
+    acted(client, request_permit(client, **told))
     send(client, *later)
     assert incidents(database) == []
 
@@ -117,7 +117,7 @@ def test_what_is_recorded_as_it_was_asked_is_none(client, database, policy, told
 @pytest.mark.parametrize(("site", "opened"), [("dale", 1), ("creek", 0)])
 def test_a_lease_is_held_to_the_cell_of_its_revision(client, database, clock, site, opened):
     autonomous(database)
-    permit = asked(client)
+    permit = request_permit(client)
     field.stop(database, ("creek", "day"), at=NOON + SECOND)
     clock.advance(30 * SECOND)
     acted(client, permit, at=NOON + 20 * SECOND)
@@ -145,10 +145,10 @@ def test_nor_is_one_before_it_that_nobody_could_know(client, database, clock):
 
 
 def test_nor_is_a_clock_that_is_behind(client, database, clock):
-    field.found(database)
+    field.set_up_field(database)
     field.widen(database, ("creek", "day"), at=NOON + SECOND)
     clock.advance(2 * SECOND)
-    permit = asked(client)
+    permit = request_permit(client)
     field.stop(database, ("lake", "day"), at=NOON + 3 * SECOND)
     clock.advance(2 * SECOND)
     acted(client, permit, at=NOON)  # before anything was granted
@@ -202,14 +202,14 @@ def test_what_was_told_is_not_told_again_beside_something_new(client, database, 
     send(client, case(site="dale"))
     acknowledge(database)
     clock.advance(SECOND)
-    acted(client, asked(client, "c2"), key="c2")
+    acted(client, request_permit(client, "c2"), key="c2")
     send(client, case(site="dale", revision=2, media={"picture": "a.jpg"}), case("c2", "dale"))
     assert [about for about, _, _ in incidents(database)] == ["c1", "c2"]
 
 
 def test_a_correction_that_moves_nothing_is_none_whatever_was_said_since(client, database):
     autonomous(database, FLOORED)
-    acted(client, asked(client, confidence=0.99))
+    acted(client, request_permit(client, confidence=0.99))
     send(client, case())
     send(client, prediction())
     send(client, case(revision=2, media={"picture": "a.jpg"}))
@@ -288,13 +288,13 @@ def test_of_several_cases_in_one_batch_the_newest_counts(client, database, first
 
 def test_of_several_cases_that_come_with_an_action_the_newest_counts(client, database):
     autonomous(database)
-    send(client, case(), case(site="dale", revision=2), action(asked(client)))
+    send(client, case(), case(site="dale", revision=2), action(request_permit(client)))
     assert incidents(database) == [("c1", "dale · day", CASE_CAME_LATER)]
 
 
 def test_a_case_that_comes_while_its_action_is_judged_is_looked_at(client, database, monkeypatch):
     autonomous(database)
-    permit = asked(client)
+    permit = request_permit(client)
     send(client, case(site="dale"))
     monkeypatch.setattr("rollout.services.records.ingest.load_cases_by_key", lambda *_: {})
     acted(client, permit)
@@ -323,7 +323,7 @@ def test_many_actions_are_told_in_one_append_and_say_nothing_of_what_was_done(
 ):
     autonomous(database)
     for n in range(3):
-        permit = asked(client, f"c{n}")
+        permit = request_permit(client, f"c{n}")
         acted(client, permit, key=f"c{n}")
         acted(client, permit, key=f"c{n}", revision=2, action="nothing")
     reads = []
@@ -345,7 +345,7 @@ def test_nothing_is_read_for_new_cases_nor_for_what_is_said_of_known_ones(
 ):
     autonomous(database)
     monkeypatch.setattr("rollout.services.records.unauthorized_actions.ActionStore", None)
-    permit = asked(client)
+    permit = request_permit(client)
     items = [case("c2"), prediction("c2"), case(), prediction(), action(permit)]
     more = [case("c3"), prediction(version="v2"), action(permit, lever="gate")]
     for sent in (items, more, items):

@@ -98,7 +98,7 @@ def test_the_permit_names_case_version_and_what_was_answered(client, service, be
         ({"site": "moon"}, "unknown site"),
         ({"site": None}, "unknown site"),
         ({"key": None}, "key"),
-        ({"version": "v9"}, "people decide"),
+        ({"version": "v9"}, "a human decides"),
         ({"version": None}, "version"),
         ({"at": None}, "no time"),
         ({"at": "2027-06-01T12:00:00"}, "no zone"),

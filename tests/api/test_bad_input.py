@@ -11,7 +11,7 @@ import pytest
 
 from tests.api import bears
 from tests.api.bears import POLICY, V1
-from tests.api.held import held_by
+from tests.api.table_rows import read_tables_of
 from tests.api.test_schemathesis import THERE, app, asking, everything
 from tests.factories import NOON
 
@@ -86,7 +86,7 @@ def bent(example, wrong):
 
 @pytest.fixture
 def held(database):
-    with held_by(database) as found:
+    with read_tables_of(database) as found:
         yield found
 
 

@@ -1,4 +1,4 @@
-"""Cases in pages and one by one, what was set aside, and the manual history."""
+"""Cases in pages and one by one, rejected records, and the manual history."""
 
 from datetime import timedelta
 

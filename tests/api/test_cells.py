@@ -58,7 +58,7 @@ def test_every_cell_says_what_is_allowed_and_what_comes_next(client, database, b
     assert by_cell["creek", "day"]["until"] == (NOON + 90 * DAY).isoformat().replace("+00:00", "Z")
     assert by_cell["creek", "day"]["version"] == "v1"
     assert by_cell["lake", "night"]["stage"] == "shadow"
-    assert by_cell["lake", "night"]["next_step"].startswith("supervised: 0 of 100 judged units")
+    assert by_cell["lake", "night"]["next_step"].startswith("supervised: 0 of 100 decided units")
 
 
 def test_a_grant_that_has_ended_gives_nothing_though_no_tick_ran(client, clock, database, bears):

@@ -14,6 +14,7 @@ from tests.api.test_shell import problem_of
 from tests.factories import DAY, HOUR, NOON
 from tests.services import bear_field as field
 from tests.services.reports.test_builder import keep
+from tests.store.snapshots import filled_once
 
 SCHEMA = Path(__file__).parents[2] / "config/report.schema.json"
 PATH = "/v1/rollouts/bears/reports"
@@ -30,13 +31,18 @@ on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 @pytest.fixture
 def bears(database, clock):
     """Return a rollout with five judged cases, one of them a divergence."""
-    field.found(database, NOON - DAY)
+    counted_cases(database)
+    clock.advance(HOUR)
+    return database
+
+
+@filled_once
+def counted_cases(database):
+    field.set_up_field(database, NOON - DAY)
     for number in range(5):
         model = "bear" if number == 3 else "none"
         keep(database, f"case-{number}", NOON - HOUR, model=model, received=NOON)
     Ticker(database, "bears", "one").tick(NOON)
-    clock.advance(HOUR)
-    return database
 
 
 @pytest.fixture

@@ -27,7 +27,7 @@ from sqlalchemy import select
 from api.app import create_app
 from api.routers.events import get_streams
 from rollout.core.policy.cell_evidence import GuardReading
-from rollout.core.scope.permissions import ROLES, AssignedRole
+from rollout.core.scope.permissions import ROLES, AssignedRole, Caller
 from rollout.formats.policy.reader import parse_policy
 from rollout.services.access.users import create_account, create_first_admin
 from rollout.store.tables.columns import metadata
@@ -35,6 +35,7 @@ from tests.api.bears import CREEK, LAKE, LOOSER, POLICY, STRICTER, V1, founded, 
 from tests.api.conftest import Asking
 from tests.factories import DAY, MET, MINUTE, NOON, TICK
 from tests.services.houses import chance
+from tests.store.snapshots import filled_once
 
 pytestmark = pytest.mark.exhaustive
 
@@ -61,6 +62,22 @@ def known_case(key, site):
     return [case, said | marks]
 
 
+@filled_once
+def settle(database):
+    """Make an account for each role, and a rollout with a proposal and an incident."""
+    create_first_admin(database, "admin", at=NOON)
+    admin = Caller("admin", role_assignments=(AssignedRole("admin"),))
+    for role in ROLES:
+        if role != "admin":
+            create_account(database, admin, role, at=NOON, is_service_account=role == "ingest")
+    founded(database, NOON - DAY, "v1", "v2")
+    widened(database, NOON - DAY)
+    guards = parse_policy(POLICY).list_guards(CREEK)
+    loud = {g.id: GuardReading(is_alarm=True, value="12", records=40) for g in guards}
+    tick(database, NOON - DAY + TICK, of=replace(MET, guards=loud))
+    tick(database, NOON - DAY + 2 * TICK, cells=(CREEK, LAKE))
+
+
 @pytest.fixture
 def app(service, database, door, monkeypatch):
     """Return the application of a rollout with a proposal, an incident, a stop, cases, people."""
@@ -68,19 +85,8 @@ def app(service, database, door, monkeypatch):
         monkeypatch.setattr(
             f"rollout.services.engine.{module}.measure_clock_skew", lambda *_: timedelta(0)
         )
-    create_first_admin(database, "admin", at=NOON)
-    for role in ROLES:
-        if role != "admin":
-            create_account(
-                database, door.callers["admin"], role, at=NOON, is_service_account=role == "ingest"
-            )
     door.let_in("every", *(AssignedRole(role) for role in ROLES))
-    founded(database, NOON - DAY, "v1", "v2")
-    widened(database, NOON - DAY)
-    guards = parse_policy(POLICY).list_guards(CREEK)
-    loud = {g.id: GuardReading(is_alarm=True, value="12", records=40) for g in guards}
-    tick(database, NOON - DAY + TICK, of=replace(MET, guards=loud))
-    tick(database, NOON - DAY + 2 * TICK, cells=(CREEK, LAKE))
+    settle(database)
     made = create_app(replace(service, entropy=chance))  # no two keys or links alike
     get_streams(made).close()  # a stream would never end
     return made
@@ -89,11 +95,15 @@ def app(service, database, door, monkeypatch):
 @pytest.fixture
 def asking(app):
     with Asking(app, raise_server_exceptions=False) as client:
-        items = [one for n in range(6) for one in known_case(f"c{n}", ("creek", "lake")[n % 2])]
-        told = client.by("ingest").post(f"{V1}/records", json={"items": items}).json()["items"]
-        assert {one["status"] for one in told} == {"accepted"}, told
-        client.by("every").post(f"{V1}/stops", json={"cells": [{"site": "lake", "window": "day"}]})
+        send_cases(client)
         yield client
+
+
+def send_cases(client):
+    items = [one for n in range(6) for one in known_case(f"c{n}", ("creek", "lake")[n % 2])]
+    told = client.by("ingest").post(f"{V1}/records", json={"items": items}).json()["items"]
+    assert {one["status"] for one in told} == {"accepted"}, told
+    client.by("every").post(f"{V1}/stops", json={"cells": [{"site": "lake", "window": "day"}]})
 
 
 THERE = {
@@ -245,9 +255,9 @@ def test_who_reads_and_may_still_judge_sees_no_prediction(app, asking, database,
 
 
 def of_rollouts(database):
-    """Return each row that is not somebody's own; a key is noted in the chain of the house.
+    """Return each row that is not somebody's own; a key is noted in the access ledger.
 
-    Whoever reads may have a report made, which the ledger cites.
+    Every reader may have a report made, which the ledger cites.
     """
     found = everything(database, {*OWN, "reports", "ledger_heads"})
     own = [row for row in found["ledger"] if row[0] and "ReportSealed" not in row]

@@ -12,12 +12,10 @@ from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database
 from rollout.store.reports.deliveries import DeliveryStore
 from tests.api.bears import POLICY
-from tests.api.conftest import _nothing_left_running
 from tests.api.test_serve import serving, until_ready
 from tests.services.receivers import webhook
 from tests.store.databases import fresh
 
-__all__ = ["_nothing_left_running"]
 pytestmark = pytest.mark.enable_socket  # a server and a receiver on this machine
 MARK = "hunter2-token"
 REPORTS = "reports: [{name: morning, to: [ops]}]\n"

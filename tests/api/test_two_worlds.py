@@ -2,7 +2,7 @@
 
 Two worlds get the same cases, people and questions; only the models' answers differ. Whatever
 reviewers are answered is compared byte by byte. Left out of the comparison is what may differ:
-the proposal of an assisted review, and what is revealed after one's own verdict.
+the proposal of an assisted review, and what is revealed after one's own decision.
 """
 
 import json
@@ -29,7 +29,7 @@ from rollout.store.records.external_keys import ExternalKeys
 from tests.api.review_desk import ReviewDesk
 from tests.chance import without_chance
 from tests.services.review_room import START, Room, person, policy_text
-from tests.store.databases import close_templates, fresh
+from tests.store.databases import fresh
 
 pytestmark = pytest.mark.exhaustive
 
@@ -44,7 +44,7 @@ SITES = st.sampled_from(["creek", "lake"])
 
 
 @dataclass(frozen=True)
-class World:
+class PermissionWorld:
     """What the model says in it."""
 
     label: str
@@ -63,7 +63,7 @@ class World:
         )
 
 
-WORLDS = (World("bear", 0.987654, 12.0), World("none", 0.123456, 9_999.0))
+WORLDS = (PermissionWorld("bear", 0.987654, 12.0), PermissionWorld("none", 0.123456, 9_999.0))
 NUMBERS = st.integers(1, 12)
 STEPS = st.one_of(
     st.tuples(st.just("arrive"), st.integers(1, 4), SITES),
@@ -217,12 +217,6 @@ def _nothing_by_chance():
     """Give both worlds the same ids and salts, of which each ledger's head is made."""
     with without_chance():
         yield
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _no_template_left():
-    yield
-    close_templates()
 
 
 def both(rung, verdicts, script, before=()):

@@ -1,4 +1,4 @@
-"""A version's matrix over HTTP: of closed units, cut to the sites of whoever asks."""
+"""A version's matrix over HTTP: of closed units, limited to the caller's sites."""
 
 from collections import Counter
 from datetime import timedelta

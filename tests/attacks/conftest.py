@@ -1,7 +1,6 @@
 """A replica of the service on each engine, as the tests of the API have it."""
 
 from tests.api.conftest import (
-    _nothing_left_running,
     client,
     clock,
     database,
@@ -12,7 +11,6 @@ from tests.api.conftest import (
 )
 
 __all__ = [
-    "_nothing_left_running",
     "client",
     "clock",
     "database",

@@ -1,4 +1,4 @@
-"""Whoever receives a message can lead it nowhere else, and costs the machine no more than one."""
+"""The receiver of a message can lead it nowhere else, and costs the machine no more than one."""
 
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 

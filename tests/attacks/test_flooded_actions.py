@@ -1,4 +1,4 @@
-"""A box that comes back with a night's actions, and one that lies about them: a stop waits little.
+"""A client returns with a night's actions, or lies about them: a stop waits little.
 
 What is judged while the database is being written to must not grow with the ledger's length times
 the number of items.

@@ -1,4 +1,4 @@
-"""A lying box: it asks about one thing, does another, and brings back a permit that is real."""
+"""A lying client: it asks about one thing, does another, and brings back a permit that is real."""
 
 from rollout.core.scope.commands import Actor
 from rollout.services.engine.policy_application import apply_policy
@@ -8,10 +8,10 @@ from tests.api.field_box import (
     FLOORED,
     SECOND,
     action,
-    asked,
     case,
     permissions,
     prediction,
+    request_permit,
     send,
     steady,
 )
@@ -22,20 +22,20 @@ __all__ = ["steady"]
 
 
 def autonomous(database, policy=field.POLICY):
-    field.found(database, policy=policy)
+    field.set_up_field(database, policy=policy)
     field.widen(database, ("creek", "day"))
 
 
 def test_a_permit_asked_for_at_one_site_permits_nothing_at_another(client, database):
     autonomous(database)
-    permit = asked(client)
+    permit = request_permit(client)
     send(client, case(site="dale"), action(permit))
     assert permissions(client) == ["unauthorized"]
 
 
 def test_nor_does_a_lease_that_was_asked_for_at_one_site_lead_to_another(client, database, clock):
     autonomous(database)
-    permit = asked(client)
+    permit = request_permit(client)
     field.stop(database, ("lake", "day"), at=NOON + SECOND)  # any later row of the ledger will do
     clock.advance(30 * SECOND)
     send(client, case(site="dale"), action(permit, at=NOON + 20 * SECOND))
@@ -44,7 +44,7 @@ def test_nor_does_a_lease_that_was_asked_for_at_one_site_lead_to_another(client,
 
 def test_who_asks_surely_and_records_a_doubt_has_no_permission(client, database):
     autonomous(database, FLOORED)
-    permit = asked(client, confidence=0.99)
+    permit = request_permit(client, confidence=0.99)
     assert permit is not None
     send(client, case(), prediction(confidence=0.3), action(permit))
     assert permissions(client) == ["unauthorized"]
@@ -52,7 +52,7 @@ def test_who_asks_surely_and_records_a_doubt_has_no_permission(client, database)
 
 def test_who_asks_surely_and_is_as_sure_when_it_is_recorded_has_permission(client, database):
     autonomous(database, FLOORED)
-    permit = asked(client, confidence=0.99)
+    permit = request_permit(client, confidence=0.99)
     send(client, case(), prediction(confidence=0.99), action(permit))
     assert permissions(client) == ["authorized"]
 
@@ -65,17 +65,21 @@ def bursts():
 def test_a_burst_that_is_named_for_its_draw_alone_permits_nothing_in_another(client, database):
     blind, models = bursts()
     autonomous(database, BURSTS)
-    permit = asked(client, episode=models)
+    permit = request_permit(client, episode=models)
     assert permit is not None
-    assert asked(client, "c2", episode=blind) is None
+    assert request_permit(client, "c2", episode=blind) is None
     send(client, case(episode=blind), action(permit))
-    send(client, case("c2", episode=models), action(asked(client, "c2", episode=models), "c2"))
+    send(
+        client,
+        case("c2", episode=models),
+        action(request_permit(client, "c2", episode=models), "c2"),
+    )
     assert (permissions(client), permissions(client, "c2")) == (["unauthorized"], ["authorized"])
 
 
 def test_a_permit_does_one_action_and_a_correction_is_judged_once_more(client, database, clock):
     autonomous(database)
-    permit = asked(client)
+    permit = request_permit(client)
     items = send(client, case(), action(permit), action(permit), action(permit, at=NOON + SECOND))
     assert [i["status"] for i in items] == ["accepted", "accepted", "duplicate", "conflict"]
     field.stop(database, ("creek", "day"), at=NOON + SECOND)
@@ -86,18 +90,18 @@ def test_a_permit_does_one_action_and_a_correction_is_judged_once_more(client, d
 
 def test_an_action_dated_ahead_of_a_stop_is_none_before_the_stop(client, database):
     autonomous(database)
-    (answer,) = send(client, action(asked(client), at=NOON + DAY))
+    (answer,) = send(client, action(request_permit(client), at=NOON + DAY))
     assert answer["status"] == "rejected"
 
 
 def test_a_policy_that_calls_the_hours_otherwise_takes_no_lease_back(client, database, clock):
     autonomous(database)
-    permit = asked(client)
+    permit = request_permit(client)
     apply_policy(
         database, field.POLICY.replace("id: day", "id: light"), Actor("zoe"), NOON + SECOND
     )
     approved(database, NOON + SECOND)
     clock.advance(30 * SECOND)
-    assert asked(client) is None
+    assert request_permit(client) is None
     send(client, case(), action(permit, at=NOON + 20 * SECOND))
     assert permissions(client) == ["authorized_within_lease"]

@@ -12,7 +12,7 @@ from tests.services import bear_field as field
 @pytest.mark.parametrize("name", ["v\0", "v\ud800"], ids=["nul", "half a letter"])
 @pytest.mark.parametrize("kind", ["prediction", "decision", "action", "window"])
 def test_a_name_in_a_key_that_can_not_be_stored_is_rejected_alone(database, kind, name):
-    field.found(database)
+    field.set_up_field(database)
     odd = {
         "prediction": Prediction(key="a", version=name, answers={"alarm": "bear"}),
         "decision": Decision(

@@ -1,4 +1,4 @@
-"""What boxes and policies call things is text on every page of a report, and no markup."""
+"""What clients and policies call things is text on every page of a report, and no markup."""
 
 import csv
 import re
@@ -15,7 +15,7 @@ from rollout.reports.inputs.table_cells import escape_cell, escape_frame, unesca
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
-from rollout.services.engine.unit_counting import queue_cases
+from rollout.services.engine.unit_counting import queue_new_cases
 from rollout.services.records.review_tasks import seed_gold_case
 from rollout.services.reports.archive import format_report, load_report
 from rollout.services.reports.builder import ReportOptions, create_report
@@ -83,7 +83,7 @@ def report(database):
                 ),
             ]
         kept = RecordStore(transaction, stood.rollout).store(records, received_at=NOON)
-        queue_cases(transaction, stood, set(kept.case_ids.values()), NOON)
+        queue_new_cases(transaction, stood, kept, NOON)
     Ticker(database, "bears", "one").tick(NOON + 2 * DAY)
     return create_report(database, "bears", "week", ReportOptions(), NOON + 2 * DAY).number
 
@@ -115,7 +115,7 @@ def test_no_cell_of_the_table_is_a_formula(database, report):
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_a_key_that_is_a_formula_is_kept_back_like_any_other(database, report):
-    """What stands in the table is not the key: whoever judges the case now is not given its row."""
+    """The table has no key: the reviewer of the case is not given its row."""
     key, at = f"=4{EVIL}", NOON + 3 * DAY
     with database.begin_read() as transaction:
         stood = load_rollout_state(transaction, "bears")

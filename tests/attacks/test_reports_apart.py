@@ -34,7 +34,7 @@ HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 def room(database):
     """Return a rollout with one case that was judged as the model said: no row tells of it."""
     room = Room(database)
-    room.arrive("case-1", said="bear").done(ANA, "bear")
+    room.arrive("case-1", label="bear").done(ANA, "bear")
     return room.later(25 * HOUR)
 
 
@@ -55,7 +55,7 @@ def seeded(room, key="case-1", people=1):
 
 def test_a_known_case_is_not_given_to_who_read_a_report_with_it_and_one_without(room):
     """What both say apart is what the model said of it, and no row of either names it."""
-    room.arrive("case-2", "case-3", said="fox", occurred_at=START)
+    room.arrive("case-2", "case-3", label="fox", occurred_at=START)
     room.done(ANA, "bear")
     room.done(ANA, "bear")
     with_it = made(room)
@@ -86,7 +86,7 @@ def test_evidence_tells_of_cases_before_the_span(room):
 @on_sqlite
 def test_of_a_case_that_came_after_the_report_its_reader_may_be_asked(room):
     read(room, EVE, made(room))
-    room.later(HOUR).arrive("case-2", said="bear").done(ANA, "bear")
+    room.later(HOUR).arrive("case-2", label="bear").done(ANA, "bear")
     seeded(room, "case-2")
     assert room.take(EVE).case.key == "case-2"
 
@@ -94,7 +94,7 @@ def test_of_a_case_that_came_after_the_report_its_reader_may_be_asked(room):
 @on_sqlite
 def test_new_cases_are_given_to_who_reads_reports(room):
     """They are in no report while somebody may judge them: also those that occurred before it."""
-    room.arrive("case-2", said="bear", occurred_at=room.at - HOUR)
+    room.arrive("case-2", label="bear", occurred_at=room.at - HOUR)
     read(room, EVE, made(room))
     task = room.take(EVE)
     assert task.case.key == "case-2"
@@ -134,7 +134,7 @@ def test_a_verdict_on_a_known_case_of_last_week_stands_once_a_report_is_read(roo
 @on_sqlite
 def test_a_verdict_that_comes_after_its_time_and_after_a_report_was_not_blind(room):
     """Nobody was asked any more, so the report counts what the model said of it."""
-    room.arrive("case-2", said="bear")
+    room.arrive("case-2", label="bear")
     task = room.take(EVE)
     room.later(25 * HOUR)
     read(room, EVE, made(room))

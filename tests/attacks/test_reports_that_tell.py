@@ -1,4 +1,4 @@
-"""Reports tell whoever may still judge a case nothing of it, in no form and in no comparison."""
+"""Reports tell a possible reviewer of a case nothing of it, in no form and in no comparison."""
 
 from datetime import timedelta
 
@@ -49,7 +49,7 @@ def read(room, caller, number):
 def twice(room):
     """Return what makes a report of two cases again; at first one of them was judged."""
     span = ReportOptions(until=room.at + HOUR)
-    room.arrive("case-1", "case-2", said="fox").done(ANA, "bear")
+    room.arrive("case-1", "case-2", label="fox").done(ANA, "bear")
     room.later(2 * HOUR)
     create_report(room.database, "bears", "week", span, room.at)
     room.done(ANA, "bear")
@@ -83,7 +83,7 @@ def test_a_case_that_left_a_report_to_be_judged_is_not_named_as_its_change(room,
 
 def test_who_was_unsure_can_not_answer_after_a_report_that_counts_the_case(room):
     """Of one case more it tells what the model says of it, though no row is of it."""
-    room.arrive("case-1", said="fox")
+    room.arrive("case-1", label="fox")
     task = room.take(EVE)
     room.judge(EVE, task.review, None)
     room.later(HOUR)
@@ -94,7 +94,7 @@ def test_who_was_unsure_can_not_answer_after_a_report_that_counts_the_case(room)
 
 
 def test_who_reads_how_many_known_cases_they_got_right_changes_no_verdict_on_one(room):
-    room.arrive("case-1", said="bear")
+    room.arrive("case-1", label="bear")
     room.done(ANA, "bear")
     room.later(25 * HOUR)
     seeded(room, "case-1")
@@ -108,7 +108,7 @@ def test_who_reads_how_many_known_cases_they_got_right_changes_no_verdict_on_one
 def test_nobody_fills_the_ledger_with_reports(room, monkeypatch):
     """Under ever other names the same would be sealed again and again, and all of it stays."""
     monkeypatch.setattr(archive, "MAX_REPORTS_PER_HOUR", 2)
-    room.arrive("case-1", said="fox").later(HOUR)
+    room.arrive("case-1", label="fox").later(HOUR)
 
     def asked(who, name):
         return request_report(room.database, who, "bears", name, ReportOptions(), room.at).is_new
@@ -125,7 +125,7 @@ def test_nobody_fills_the_ledger_with_reports(room, monkeypatch):
 def test_a_verdict_may_still_be_corrected_after_a_report_of_other_days(room):
     early = room.at
     room.later(3 * HOUR)
-    room.arrive("case-1", said="fox")
+    room.arrive("case-1", label="fox")
     task = room.take(EVE)
     room.judge(EVE, task.review, None)
     span = ReportOptions(since=early, until=early + HOUR)

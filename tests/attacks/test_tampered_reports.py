@@ -1,4 +1,4 @@
-"""A report that was changed behind the service's back is found by whoever compares the seals."""
+"""A report that was changed behind the service's back is found by comparing the seals."""
 
 import pytest
 from sqlalchemy import text

@@ -24,7 +24,7 @@ OF_A_SITE = Caller("lu", role_assignments=(AssignedRole("viewer", "bears", "lake
 @pytest.fixture
 def room(database):
     room = Room(database)
-    room.arrive("case-1", said="fox").done(ANA, "bear")
+    room.arrive("case-1", label="fox").done(ANA, "bear")
     return room.later(25 * HOUR)
 
 
@@ -45,7 +45,7 @@ def test_a_viewer_who_becomes_a_reviewer_is_not_given_what_they_exported(room):
 @on_sqlite
 def test_an_export_of_one_site_counts_no_case_of_another(room):
     """How many are open elsewhere is not theirs to know."""
-    room.arrive("case-2", "case-3", said="fox").later(HOUR)
+    room.arrive("case-2", "case-3", label="fox").later(HOUR)
     found = export_training_rows(room.database, OF_A_SITE, "bears", TrainingOptions(), room.at)
     assert found.manifest.excluded.get("open for review", 0) == 0
     whole = export_training_rows(room.database, VIEWER, "bears", TrainingOptions(), room.at)

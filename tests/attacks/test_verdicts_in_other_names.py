@@ -21,7 +21,7 @@ def _shadow(database, monkeypatch):
     monkeypatch.setattr(
         "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: timedelta(0)
     )
-    field.found(database)
+    field.set_up_field(database)
 
 
 def send(client, *items):

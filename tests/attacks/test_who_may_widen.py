@@ -91,7 +91,7 @@ def test_evidence_that_turns_after_the_last_yes_widens_nothing(client, database)
 
 
 def test_a_yes_that_was_given_by_right_counts_when_its_giver_has_left(client, database, service):
-    """By the table of transitions: eligible when they approve; the row cites the house then."""
+    """By the table of transitions: eligible at approval; the row cites the access ledger then."""
     users.create_first_admin(database, "zoe", at=NOON)
     zoe = users.load_local_caller(database, "zoe")
     users.create_account(database, zoe, "pat", at=NOON, role_assignments=(OPERATOR,))

@@ -24,7 +24,7 @@ def served_town(folder, hours=0, *, odd=True, **how):
         yield made
 
 
-class Window:
+class BrowserWindow:
     """A browser's window of its own: nobody is signed in, nothing is remembered."""
 
     def __init__(self, browser, address, *, width=WIDE, scheme="light", script=True, height=900):
@@ -61,7 +61,7 @@ def windows(browser, address):
     with ExitStack() as stack:
 
         def opened(**how):
-            window = Window(browser, address, **how)
+            window = BrowserWindow(browser, address, **how)
             stack.callback(window.context.close)
             return window
 
@@ -71,7 +71,7 @@ def windows(browser, address):
 @contextmanager
 def residents(folder, *, odd=True):
     """Found the busy town; give a function that opens a window of somebody, signed in once."""
-    kept = {}
+    pages = {}
     with (
         served_town(folder, odd=odd) as made,
         chromium() as browser,
@@ -80,10 +80,10 @@ def residents(folder, *, odd=True):
         busy(made)
 
         def of(name, *, width=WIDE, scheme="light", script=True):
-            asked = (name, width, scheme, script)
-            if asked not in kept:
+            page_key = (name, width, scheme, script)
+            if page_key not in pages:
                 window = opened(width=width, scheme=scheme, script=script)
-                kept[asked] = window.as_(name) if name else window
-            return kept[asked]
+                pages[page_key] = window.as_(name) if name else window
+            return pages[page_key]
 
         yield of

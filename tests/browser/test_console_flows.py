@@ -42,7 +42,7 @@ def opened(browser, made):
 
 
 def stage_of(town, cell=CREEK):
-    """Return who acts in a cell and on which rung."""
+    """Return who acts in a cell and on which stage."""
     with town.database.begin_read() as transaction:
         stood = load_rollout_state(transaction, NAME)
     return find_acting_version(stood.scope, stood.policy, cell, town.clock.now())

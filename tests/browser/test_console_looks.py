@@ -16,7 +16,7 @@ from tests.browser.console_pages import residents
 from tests.browser.test_console_pages import PAGES
 
 R = "/rollouts/bears"
-CSS = Path(__file__).parents[2] / "api/console/assets/console.css"
+CSS = Path(__file__).parents[2] / "rollout/reports/templates/tokens.css"
 RATIOS = [
     # text or edge, ground, light, dark: the table of console.md §3
     ("stage-0-line", "surface", 4.0, 4.8),
@@ -89,7 +89,7 @@ def tokens(*, dark):
     """Return the colours of the style sheet by name; dark ones fall back on the light."""
     css = CSS.read_text()
     light, _, rest = css.partition("@media screen and (prefers-color-scheme: dark)")
-    text = light + rest.partition("/* ---- base")[0] if dark else light
+    text = light + rest.partition("/* ---- tags")[0] if dark else light
     return dict(re.findall(r"--([\w-]+): (#[0-9a-f]{6});", text))
 
 

@@ -154,7 +154,7 @@ def test_the_accessibility_checker_finds_nothing(opened, page_file, name, width,
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 def test_a_report_of_a_service_that_still_waits_is_as_good_a_page(database, opened, tmp_path):
-    field.found(database, NOON - DAY)
+    field.set_up_field(database, NOON - DAY)
     keep(database, "late", NOON)
     keep(database, "early", NOON - DAY + MINUTE)
     Ticker(database, "bears", "one").tick(NOON + HOUR)

@@ -13,7 +13,7 @@ from tests.browser.town import served
 from tests.console.reading_room import ADJUDICATION, PICTURE, REVIEW, ReadingRoom, verdicts
 from tests.console.test_review_pages import sent_in
 from tests.services.review_room import ANA, BO, MINUTE, policy_text
-from tests.store.databases import close_templates, fresh
+from tests.store.databases import fresh
 
 axe = pytest.importorskip(
     "axe_playwright_python.sync_playwright",
@@ -43,7 +43,6 @@ document.addEventListener('DOMContentLoaded', () => document.body.dispatchEvent(
 def browser():
     with chromium() as made:
         yield made
-    close_templates()
 
 
 @contextmanager

@@ -42,13 +42,13 @@ START = datetime(2027, 6, 14, 6, tzinfo=UTC)
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 NAME, V1 = "bears", "/v1/rollouts/bears"
 SCRIPT = "<script>document.title='broken in'</script>"
-SAID = f", {SCRIPT}"
+PLACE_HINT = f", {SCRIPT}"
 ODD = f"\"dale\" & 'co'/1 {SCRIPT}"
 PLAIN = "dale"
 POLICY = f"""
 rollout: bears
 timezone: America/Vancouver
-charter: {{objective: "Warn campers{SAID}", cost_in: disturbed nights}}
+charter: {{objective: "Warn campers{PLACE_HINT}", cost_in: disturbed nights}}
 levers:
   - id: alarm
     labels: [bear, none]
@@ -136,7 +136,7 @@ class Town:
         """Send records; each has to be accepted."""
         answer = self.box.post(f"{V1}/records", json={"items": items})
         assert answer.status_code == 200, answer.text
-        assert {one["status"] for one in answer.json()["items"]} == {"accepted"}, answer.text
+        assert {item["status"] for item in answer.json()["items"]} == {"accepted"}, answer.text
 
     def waits(self, n, site="creek"):
         """Bring cases that nobody has judged yet."""
@@ -153,16 +153,16 @@ class Town:
         self.sent += 1
         marked = self.odd and self.sent % 50 == 0
         key = f"{site[:5]}-{self.sent:04d}" + (SCRIPT if marked else "")
-        said = label or "bear"
-        other = {"bear": "none", "none": "bear"}[said]
+        human_label = label or "bear"
+        other = {"bear": "none", "none": "bear"}[human_label]
         items = [
             {"kind": "case", "key": key, "site": site, "occurred_at": at.isoformat()}
             | {
                 "attributes": {"camera": f"c{self.sent % 3}", "note": self.script},
-                "media": {"picture": picture(self.sent % 9, bear=said == "bear")},
+                "media": {"picture": picture(self.sent % 9, bear=human_label == "bear")},
             },
             {"kind": "prediction", "key": key, "version": "v1"}
-            | {"answers": {"alarm": said if agrees else other}, "confidence": 0.9},
+            | {"answers": {"alarm": human_label if agrees else other}, "confidence": 0.9},
         ]
         if label is not None:
             items.append(
@@ -177,7 +177,7 @@ def town(url, *, odd=True) -> Iterator[Town]:
     """Found the town on a fresh database; one that is not odd has names as towns have."""
     database = Database(url)
     clock = TownClock(START)
-    text = POLICY if odd else POLICY.replace(json.dumps(ODD), PLAIN).replace(SAID, "")
+    text = POLICY if odd else POLICY.replace(json.dumps(ODD), PLAIN).replace(PLACE_HINT, "")
     apply_policy(database, text, Actor("zoe"), START - HOUR, salt=bytes(32))
     users.create_first_admin(database, "ada", at=START)
     ada = users.load_local_caller(database, "ada")
@@ -225,9 +225,9 @@ def busy(town):
     creek = [p for p in scope_of(town).proposals.values() if p.cell.site == "creek"]
     for name in ("ana", "bo"):
         by = Caller(name, role_assignments=PEOPLE[name])
-        for one in creek:
+        for case in creek:
             proposals.approve_proposal(
-                town.database, by, NAME, one.id, everything[one.id], at=town.clock.now()
+                town.database, by, NAME, case.id, everything[case.id], at=town.clock.now()
             )
     town.hours(1)
     town.hours(4, sites=("creek",), right=0.0)

@@ -4,6 +4,9 @@ import pytest
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
+from rollout.store.database.session import Database
+from tests.store.databases import fresh
+from tests.store.snapshots import filled_once
 
 POLICY = """
 rollout: ramps
@@ -23,10 +26,17 @@ def folder(tmp_path, monkeypatch):
     for name in ("ROLLOUT_DATABASE_URL", "ROLLOUT_SERVER", "ROLLOUT_API_KEY"):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "policy.yaml").write_text(POLICY, encoding="utf-8")
-    for words in (["db", "upgrade"], ["apply", "policy.yaml", "--by", "zoe"]):
-        done = run(*words)
-        assert done.exit_code == 0, done.output
-    return tmp_path
+    with fresh("sqlite", tmp_path) as url:
+        database = Database(url)
+        apply_ramps(database)
+        yield tmp_path
+        database.close()
+
+
+@filled_once
+def apply_ramps(_database):
+    done = run("apply", "policy.yaml", "--by", "zoe")
+    assert done.exit_code == 0, done.output
 
 
 def run(*words):

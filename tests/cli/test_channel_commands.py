@@ -10,12 +10,13 @@ from rollout.cli.main import app
 from rollout.core.scope.commands import Actor
 from rollout.services.access.users import create_first_admin
 from rollout.services.engine.policy_application import apply_policy
-from rollout.store.database.migrations import upgrade
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database
 from rollout.store.reports.deliveries import DeliveryStore, NewDelivery, Outbox
 from tests.api.bears import POLICY
 from tests.factories import HOUR, NOON
+from tests.store.databases import fresh
+from tests.store.snapshots import filled_once
 
 MARK = "hunter2-token"
 REPORTS = "reports: [{name: morning, to: [ops, rangers]}]\n"
@@ -96,9 +97,15 @@ def test_where_no_channels_are_known_nobody_is_warned(folder):
 @pytest.fixture
 def given_up(folder):
     """Return a database of this folder with a delivery that was given up and one that waits."""
-    url = "sqlite:///rollout.db"
-    upgrade(url)
-    database = Database(url)
+    with fresh("sqlite", folder) as url:
+        database = Database(url)
+        give_up(database)
+        yield database
+        database.close()
+
+
+@filled_once
+def give_up(database):
     apply_policy(database, POLICY, Actor("zoe"), NOON)
     with database.begin_write() as transaction:
         own = DeliveryStore(transaction, Rollouts(transaction).find("bears"))
@@ -106,8 +113,6 @@ def given_up(folder):
             own.add(NewDelivery(12, channel, "schedule", "morning report"), at=NOON)
         outbox = Outbox(transaction)
         outbox.record_failed(outbox.take_next(at=NOON, lease=HOUR), error="refused")
-    yield database
-    database.close()
 
 
 def test_deliveries_are_listed_and_tried_again(given_up):

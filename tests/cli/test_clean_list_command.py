@@ -14,10 +14,11 @@ from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
 from rollout.services.engine.unit_counting import queue_new_cases
 from rollout.services.engine.versions import record_new_versions
-from rollout.store.database.migrations import upgrade
 from rollout.store.database.session import Database
 from rollout.store.records.records import RecordStore
 from tests.api.test_shell import POLICY
+from tests.store.databases import fresh
+from tests.store.snapshots import filled_once
 
 NOW = datetime.now(UTC)
 AT = NOW - timedelta(days=3)
@@ -32,9 +33,15 @@ PAIRS = (
 def _ramps(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("ROLLOUT_DATABASE_URL", raising=False)
-    url = "sqlite:///rollout.db"
-    upgrade(url)
-    database = Database(url)
+    with fresh("sqlite", tmp_path) as url:
+        database = Database(url)
+        keep_pairs(database)
+        database.close()
+        yield
+
+
+@filled_once
+def keep_pairs(database):
     apply_policy(database, POLICY, Actor("zoe"), AT - timedelta(days=1))
     with database.begin_write() as transaction:
         stood = load_rollout_state(transaction, "ramps")
@@ -42,7 +49,6 @@ def _ramps(tmp_path, monkeypatch):
         record_new_versions(transaction, database, stood, items, AT)
         kept = RecordStore(transaction, stood.rollout).store(items, received_at=AT)
         queue_new_cases(transaction, stood, kept, AT)
-    database.close()
 
 
 def records(key, said, judged, sure):

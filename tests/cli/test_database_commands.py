@@ -8,10 +8,10 @@ from typer.testing import CliRunner
 
 from rollout.cli.main import app
 from rollout.store.database.session import Database
-from tests.store.conftest import _nothing_left_running, url
+from tests.store.conftest import url
 from tests.store.databases import fresh, on_postgresql, on_sqlite
 
-__all__ = ["_nothing_left_running", "url"]
+__all__ = ["url"]
 
 
 @pytest.fixture

@@ -13,17 +13,11 @@ from rollout.services.access.users import create_account, create_first_admin
 from rollout.store.database.session import Database
 from tests.api.bears import CREEK, POLICY, STRICTER, founded, scope_of, tick
 from tests.served import served
-from tests.store.databases import close_templates, fresh
+from tests.store.databases import fresh
 
 pytestmark = pytest.mark.enable_socket  # a server on this machine is asked
 ADMINISTRATOR = Caller("zoe", role_assignments=(AssignedRole(ADMIN),))
 NOW = datetime.now(UTC).replace(microsecond=0) - timedelta(hours=1)
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _nothing_left_lying():
-    yield
-    close_templates()
 
 
 @pytest.fixture

@@ -7,8 +7,11 @@ from typer.testing import CliRunner
 
 from rollout.cli.main import app
 from rollout.services.access import sign_in
+from rollout.store.database.session import Database
 from tests.services.access.test_sign_in import QUICK
 from tests.services.houses import PASSWORD
+from tests.store.databases import fresh
+from tests.store.snapshots import filled_once
 
 POLICY = """
 rollout: ramps
@@ -26,16 +29,30 @@ def folder(tmp_path, monkeypatch):
     monkeypatch.delenv("ROLLOUT_DATABASE_URL", raising=False)
     monkeypatch.setattr(sign_in, "PasswordHasher", lambda: QUICK)
     (tmp_path / "policy.yaml").write_text(POLICY, encoding="utf-8")
-    done("db upgrade")
+    with fresh("sqlite", tmp_path) as url:
+        database = Database(url)
+        apply_ramps(database)
+        yield tmp_path
+        database.close()
+
+
+@filled_once
+def apply_ramps(_database):
     done("apply policy.yaml --by ana")
-    return tmp_path
 
 
 @pytest.fixture
 def house(folder):
+    database = Database(f"sqlite:///{folder / 'rollout.db'}")
+    add_first_users(database)
+    database.close()
+    return folder
+
+
+@filled_once
+def add_first_users(_database):
     done("users first-admin ana")
     done("users add box --service-account --role ingest --rollout ramps --by ana")
-    return folder
 
 
 def run(words, **more):
@@ -130,7 +147,7 @@ def test_a_password_is_typed_twice_or_read_and_never_a_word_of_the_command(house
 def test_a_link_is_printed_alone(house):
     made = run("users password-link ana --by ana")
     assert len(made.stdout.strip()) == 43
-    assert "/console/come-in" in made.stderr
+    assert "/console/set-password" in made.stderr
 
 
 @pytest.mark.parametrize(
@@ -153,8 +170,8 @@ def test_what_can_not_be_is_said_with_what_would_be_right(house, words, says):
 
 
 STAYS = (
-    "stops: a stop could not be taken back: 3 people are needed, an operator to ask and "
-    "2 operators to approve; give 1 more person the role operator\n"
+    "stops: a stop could not be resumed: 3 users are needed, an operator to request it and "
+    "2 operators to approve; give 1 more user the role operator\n"
 )
 
 

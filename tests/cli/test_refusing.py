@@ -38,5 +38,5 @@ def test_a_database_that_cannot_be_opened_is_a_sentence(monkeypatch, url, line):
     done = CliRunner().invoke(app, line.split())
     assert done.exit_code == EXIT_REFUSED
     said, why = done.stderr.splitlines()
-    assert said == "the database can't be opened; look at ROLLOUT_DATABASE_URL"
+    assert said == "the database can't be opened; check ROLLOUT_DATABASE_URL"
     assert ("unable to open database file" in why) or ("/nowhere" in why)

@@ -14,12 +14,13 @@ from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.services.engine.service import build_service
 from rollout.services.engine.ticks import Ticker
 from rollout.services.support.clock import ManualClock
-from rollout.store.database.migrations import upgrade
 from rollout.store.database.session import Database
 from tests.api.conftest import Doorkeeper
 from tests.factories import DAY, HOUR, NOON
 from tests.services import bear_field as field
 from tests.services.reports.test_builder import keep
+from tests.store.databases import fresh
+from tests.store.snapshots import filled_once
 
 BEGAN = NOON - 400 * DAY
 SPAN = ("--since", BEGAN.isoformat(), "--until", (BEGAN + DAY).isoformat())
@@ -30,14 +31,19 @@ def database(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("ROLLOUT_DATABASE_URL", "ROLLOUT_SERVER", "ROLLOUT_API_KEY"):
         monkeypatch.delenv(name, raising=False)
-    upgrade("sqlite:///rollout.db")
-    made = Database("sqlite:///rollout.db")
-    field.found(made, BEGAN)
+    with fresh("sqlite", tmp_path) as url:
+        made = Database(url)
+        counted_cases(made)
+        yield made
+        made.close()
+
+
+@filled_once
+def counted_cases(database):
+    field.set_up_field(database, BEGAN)
     for number in range(5):
-        keep(made, f"case-{number}", BEGAN + HOUR, model="bear" if number == 3 else "none")
-    Ticker(made, "bears", "one").tick(BEGAN + 3 * DAY)
-    yield made
-    made.close()
+        keep(database, f"case-{number}", BEGAN + HOUR, model="bear" if number == 3 else "none")
+    Ticker(database, "bears", "one").tick(BEGAN + 3 * DAY)
 
 
 def run(*words, **environment):

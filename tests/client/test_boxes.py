@@ -1,4 +1,4 @@
-"""A box decides as the service would, and never past its lease, whatever its clocks do."""
+"""A client decides as the service would, and never past its lease, whatever its clocks do."""
 
 import json
 from dataclasses import dataclass, field
@@ -59,7 +59,7 @@ def local(rollout, **changed):
 
 
 @dataclass
-class Hands:
+class MovableClocks:
     """Clocks that a test moves."""
 
     boot: float | None = 100.0
@@ -76,7 +76,7 @@ class Hands:
 def box_of(*bodies, hands=None, **more):
     given_out = iter(bodies)
     return EdgeClient(
-        "creek", lambda _: next(given_out), lambda _: OPEN.policy, hands or Hands(), **more
+        "creek", lambda _: next(given_out), lambda _: OPEN.policy, hands or MovableClocks(), **more
     )
 
 
@@ -195,7 +195,7 @@ def test_before_it_has_read_anything_people_decide_and_it_is_time_to_ask():
 
 
 def test_it_renews_after_a_third_of_the_lease_and_stops_at_its_end():
-    hands = Hands()
+    hands = MovableClocks()
     box = box_of(BEFORE, hands=hands)
     box.renew()
     assert (box.is_renewal_due, box.permit, ask(box).decider) == (False, "permit", "model")
@@ -210,7 +210,7 @@ def test_it_renews_after_a_third_of_the_lease_and_stops_at_its_end():
 
 def test_a_case_of_another_site_has_that_sites_lease():
     body = BEFORE | {"sites": [BEFORE["sites"][0], BEFORE["sites"][1] | {"lease": 1.0}]}
-    hands = Hands()
+    hands = MovableClocks()
     box = box_of(body, hands=hands)
     box.renew()
     hands.move(5)
@@ -219,7 +219,7 @@ def test_a_case_of_another_site_has_that_sites_lease():
 
 
 def test_a_failed_renewal_leaves_the_lease_that_there_is():
-    hands = Hands()
+    hands = MovableClocks()
     box = box_of(BEFORE, {"not": "a scope"}, hands=hands)
     box.renew()
     hands.move(30)
@@ -251,7 +251,7 @@ def test_a_ledger_that_was_set_back_renews_nothing(body):
 def test_it_says_the_highest_head_with_each_question():
     asked = []
     box = EdgeClient(
-        "creek", lambda head: asked.append(head) or AFTER, lambda _: OPEN.policy, Hands()
+        "creek", lambda head: asked.append(head) or AFTER, lambda _: OPEN.policy, MovableClocks()
     )
     box.renew()
     box.renew()
@@ -283,11 +283,11 @@ def chance(seed):
 
 
 @dataclass
-class World:
-    """A service that is stopped at an instant, and a box whose clocks are as bad as they get.
+class ClientWorld:
+    """A service that is stopped at an instant, and a client whose clocks are as bad as they get.
 
     `now` is true time in seconds. The boot clock runs up to `MAX_CLOCK_DRIFT` off; the wall clock
-    is off by minutes and set again now and then; the box sleeps, also while it waits for an answer.
+    is off by minutes and set again now and then; the client also sleeps while it waits.
     """
 
     chance: Random
@@ -355,7 +355,7 @@ class World:
 @settings(max_examples=150)
 @given(st.integers(0, 2**32), st.floats(0, 200))
 def test_every_act_under_the_old_scope_ends_by_the_stop_plus_staleness_plus_lease(seed, stop):
-    assert World(chance(seed), stop).overrun(EdgeClient) <= 0
+    assert ClientWorld(chance(seed), stop).overrun(EdgeClient) <= 0
 
 
 class ByInstant(EdgeClient):
@@ -398,10 +398,10 @@ class NoTimeToAct(EdgeClient):
     ids=["an instant", "awake from receipt", "boot from receipt", "no time to act"],
 )
 def test_a_mutant_of_the_lease_rule_is_caught(mutant, awake_clock):
-    worlds = (World(chance(n), 50 + n % 100, awake_clock=awake_clock) for n in range(120))
+    worlds = (ClientWorld(chance(n), 50 + n % 100, awake_clock=awake_clock) for n in range(120))
     assert max(world.overrun(mutant) for world in worlds) > 0
 
 
 def test_the_rule_itself_passes_where_the_mutants_fail():
-    worlds = (World(chance(n), 50 + n % 100) for n in range(120))
+    worlds = (ClientWorld(chance(n), 50 + n % 100) for n in range(120))
     assert max(world.overrun(EdgeClient) for world in worlds) <= 0

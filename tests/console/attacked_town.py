@@ -47,17 +47,17 @@ def made(tmp_path_factory):
     with (
         mock.patch("api.limits.ANONYMOUS_BURST", 1e9),
         fresh("sqlite", tmp_path_factory.mktemp("town")) as url,
-        town(url) as found,
+        town(url) as made_town,
     ):
-        busy(found)
-        with_eve(found)
-        yield found
+        busy(made_town)
+        with_eve(made_town)
+        yield made_town
 
 
 @pytest.fixture(scope="module")
 def opened(made):
-    with browsing(made) as found:
-        yield found
+    with browsing(made) as browser:
+        yield browser
 
 
 @pytest.fixture
@@ -70,8 +70,8 @@ def browser(opened):
 def routes(method):
     """Return every route of the console that takes a method."""
     pages = [import_module(f"api.console.{name}") for name in PAGE_MODULES]
-    found = [route for module in (assets, revision, *pages) for route in module.router.routes]
-    return [route for route in found if method in route.methods]
+    routes = [route for module in (assets, revision, *pages) for route in module.router.routes]
+    return [route for route in routes if method in route.methods]
 
 
 def addressed(route):
@@ -81,7 +81,7 @@ def addressed(route):
     return f"/console{path}"
 
 
-def held(made):
+def hash_tables(made):
     """Return what each table holds, as a hash."""
     engine, tables = create_engine(made.url), MetaData()
     tables.reflect(engine)

@@ -23,11 +23,11 @@ from tests.console.told_cases import CLOSED, some
 from tests.factories import NOON
 from tests.services.access.test_sign_in import QUICK
 from tests.services.houses import PASSWORD, chance
-from tests.store.conftest import _nothing_left_running, database, other
+from tests.store.conftest import database, other
 from tests.store.databases import ENGINES, fresh
 from tests.store.snapshots import filled_once
 
-__all__ = ["_nothing_left_running", "database", "other"]
+__all__ = ["database", "other"]
 
 PEOPLE = {
     "ada": (AssignedRole("admin"),),

@@ -8,6 +8,7 @@ from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger.tick_slots import TickSlots
 from rollout.tally.slots import find_slot_before, to_instant
 from tests.console.told_cases import CLOSED
+from tests.store.snapshots import filled_once
 
 HERE = "/rollouts/bears/divergences"
 
@@ -27,21 +28,22 @@ def fields(page, **chosen):
     hidden = re.findall(
         r'<input type="hidden" name="(case-\d+|version|lever)" value="([^"]*)">', page
     )
-    found = dict(hidden)
+    rows = dict(hidden)
     for key, (choice, label, reason) in chosen.items():
         n = row_of(page, key.replace("_", "-"))
-        found |= {f"choice-{n}": choice, f"label-{n}": label, f"reason-{n}": reason}
-    return found
+        rows |= {f"choice-{n}": choice, f"label-{n}": label, f"reason-{n}": reason}
+    return rows
 
 
+@filled_once
 def count(database, *, at=CLOSED):
     """Count what has closed, in every rollout, as a tick does: in the next slot that is free."""
     with database.begin_read() as transaction:
         names = [rollout.name for rollout in Rollouts(transaction).list_all()]
     for name in names:
         with database.begin_read() as transaction:
-            stood = load_rollout_state(transaction, name)
-            last = TickSlots(transaction, stood.rollout).load_last_done()
-        tick = stood.policy.tick
+            state = load_rollout_state(transaction, name)
+            last = TickSlots(transaction, state.rollout).load_last_done()
+        tick = state.policy.tick
         slot = max(find_slot_before(at, tick), 0 if last is None else last + 1)
         Ticker(database, name, "counting").tick(to_instant(slot, tick))

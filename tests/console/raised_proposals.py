@@ -22,5 +22,5 @@ def heading(page):
     return re.search(r"<h1>(.*?)</h1>", page, re.DOTALL)[1]
 
 
-def seen(service, version):
+def add_version(service, version):
     execute_command(service.database, "bears", lambda _: AddVersion(at=NOON, version=version))

@@ -21,6 +21,7 @@ from tests.console.conftest import Browsing
 from tests.services.access.test_sign_in import QUICK
 from tests.services.houses import PASSWORD
 from tests.services.review_room import Room, policy_text
+from tests.store.snapshots import filled_once
 
 REVIEWS = AssignedRole("reviewer", "bears")
 STAFF = {
@@ -61,21 +62,27 @@ def counted():
     return lambda size=38: next(numbers).to_bytes(8, "big").rjust(size, b"r")[::-1]
 
 
+@filled_once
+def welcome_staff(database, at):
+    """Make an account for everybody, each with a password."""
+    users.create_first_admin(database, "ada", at=at)
+    ada = users.load_local_caller(database, "ada")
+    signing = SignIn(database, ManualClock(at), counted(), QUICK)
+    for name, rights in STAFF.items():
+        users.create_account(database, ada, name, at=at, role_assignments=rights)
+        signing.set_password(ada, name, PASSWORD, at=at)
+
+
 class ReadingRoom:
     """A room whose people open pages; its clock is theirs."""
 
     def __init__(self, database, rung=0, text=None, **more):
         self.room = Room(database, rung, text or policy_text(**more))
         self.clock = ManualClock(self.room.at)
-        users.create_first_admin(database, "ada", at=self.room.at)
-        ada = users.load_local_caller(database, "ada")
-        for name, rights in STAFF.items():
-            users.create_account(database, ada, name, at=self.room.at, role_assignments=rights)
+        welcome_staff(database, self.room.at)
         chance = counted()
         made = build_service(database, Authenticator(database, self.clock), self.clock, chance)
         made = replace(made, sign_in=SignIn(database, self.clock, chance, QUICK))
-        for name in STAFF:
-            made.sign_in.set_password(ada, name, PASSWORD, at=self.room.at)
         fixed = replace(made, state_cache=FixedStateCache(self.room))
         self.service = fixed if rung else made  # in shadow the ledger itself says how it stands
 
@@ -91,9 +98,9 @@ class ReadingRoom:
 
 
 def form_of(page):
-    """Return where the page's verdict goes."""
-    found = FORM.search(page)
-    return found and found[1]
+    """Return where the page's decision goes."""
+    form = FORM.search(page)
+    return form and form[1]
 
 
 def answered(browser, label="bear", page=REVIEW, **more):
@@ -118,14 +125,16 @@ def verdicts(hall, who):
         numbers = ExternalKeys(transaction, hall.room.stood.rollout).find_ids(
             [f"case-{n}" for n in range(30)]
         )
-        said = NewestRecords(transaction, hall.room.stood.rollout).load_decisions(numbers.values())
-        return {key: said[n][who] for key, n in numbers.items() if who in said.get(n, {})}
+        decisions = NewestRecords(transaction, hall.room.stood.rollout).load_decisions(
+            numbers.values()
+        )
+        return {key: decisions[n][who] for key, n in numbers.items() if who in decisions.get(n, {})}
 
 
 def undo_of(page):
     """Return what Undo brings back: its words, and where it is."""
-    found = re.search(r'href="/console([^"]*)"[^>]*data-key="z">.*?Undo last: ([^<]*)<', page)
-    return found and (found[2], found[1])
+    undo_link = re.search(r'href="/console([^"]*)"[^>]*data-key="z">.*?Undo last: ([^<]*)<', page)
+    return undo_link and (undo_link[2], undo_link[1])
 
 
 @pytest.fixture

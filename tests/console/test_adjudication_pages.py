@@ -1,4 +1,4 @@
-"""Conflicts: what was said side by side without names, settled by somebody who had no seat."""
+"""Conflicts: what was said side by side without names, settled by a user without a review task."""
 
 import re
 
@@ -111,7 +111,7 @@ def test_a_reviewer_sees_no_list_and_who_reads_alone_neither(hall, browser):
 
 
 def test_an_operator_has_a_case_settled_with_the_answer_of_a_version(hall, browser):
-    hall.room.arrive("case-1", said="fox")
+    hall.room.arrive("case-1", label="fox")
     for who in (ANA, BO):
         hall.room.done(who, "bear")
     browser.as_("ona")

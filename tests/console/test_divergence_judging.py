@@ -1,4 +1,4 @@
-"""Divergences judged in one form, by whoever may, and noted as shown."""
+"""Divergences judged in one form, by permitted users, and noted as shown."""
 
 from datetime import timedelta
 

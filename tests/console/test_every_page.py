@@ -1,7 +1,7 @@
-"""What holds on every page that somebody comes to by links from the overview, whoever they are.
+"""What holds on every page that links from the overview lead to, for every role.
 
 A crawler follows each link within the console as each person. What it meets is whole, holds no
-script or style that the policy would refuse, and nothing that a box or a person wrote as markup.
+script or style that the policy would refuse, and nothing that a client or a person wrote as markup.
 """
 
 import re

@@ -135,7 +135,7 @@ def test_a_row_seen_earlier_is_compared(browser, lived):
 
 def test_the_export_is_what_the_api_gives(browser, lived):
     browser.as_("vic")
-    lines = browser.get(f"/console{PATH}/lines")
+    lines = browser.get(f"/console{PATH}/entries")
     assert lines.headers["content-disposition"] == 'attachment; filename="bears-ledger.jsonl"'
     assert lines.content == browser.get("/v1/rollouts/bears/ledger").content
 
@@ -155,15 +155,15 @@ def test_who_reads_one_rollout_alone_is_led_to_its_ledger(browser, lived):
 def test_the_house_chain_is_for_admins(browser, lived):
     text = browser.as_("ada").page("/ledger")
     assert "Access ledger" in text
-    text = browser.page("/ledger/house")
+    text = browser.page("/ledger/access")
     assert "rita is reviewer in all rollouts" in text
     assert "has a new password" in text
-    assert "Intact</span>" in browser.submit("/ledger/house", 200).text
-    assert "is added" not in browser.page("/ledger/house?kind=rights").split("<tbody")[1]
-    lines = browser.get("/console/ledger/house/lines").text.splitlines()
+    assert "Intact</span>" in browser.submit("/ledger/access", 200).text
+    assert "is added" not in browser.page("/ledger/access?kind=roles").split("<tbody")[1]
+    lines = browser.get("/console/ledger/access/entries").text.splitlines()
     assert f'"revision":{len(lines)}' in lines[-1]
-    browser.as_("ana").page("/ledger/house", 403)
-    browser.page("/ledger/house/lines", 403)
+    browser.as_("ana").page("/ledger/access", 403)
+    browser.page("/ledger/access/entries", 403)
 
 
 def test_rows_about_a_site_that_is_gone_are_told_still(browser, service, lived):

@@ -16,8 +16,8 @@ def heading(page):
     return re.search(r"<h1>(.*?)</h1>", page, re.DOTALL)[1]
 
 
-def narrow(browser, status=303, on=f"{CONFIRM}?reach=all&to=shadow", **fields):
-    return browser.submit(CONFIRM, status, on=on, **{"reach": "all", "to": "shadow"} | fields)
+def narrow(browser, status=303, on=f"{CONFIRM}?target=all&to=shadow", **fields):
+    return browser.submit(CONFIRM, status, on=on, **{"target": "all", "to": "shadow"} | fields)
 
 
 @pytest.fixture
@@ -38,14 +38,14 @@ def test_it_asks_how_far_and_down_to_which_stage_and_says_what_it_is_not(browser
 
 
 def test_step_two_lists_which_grants_would_end(browser, wide):
-    page = browser.as_("ana").page(f"{CONFIRM}?reach=all&to=shadow&reason=fog")
+    page = browser.as_("ana").page(f"{CONFIRM}?target=all&to=shadow&reason=fog")
     assert heading(page) == "Narrow everything in bears to shadow now?"
     assert "creek · day: v1 goes from supervised to shadow" in page
     assert "Reason: “fog”" in page
 
 
 def test_where_nothing_stands_above_the_stage_there_is_no_button(browser, wide):
-    page = browser.as_("ana").page(f"{CONFIRM}?reach=all&to=supervised")
+    page = browser.as_("ana").page(f"{CONFIRM}?target=all&to=supervised")
     assert "No grant there is above supervised" in page
     assert "Narrow now" not in page
 
@@ -73,15 +73,15 @@ def test_narrowing_to_what_is_no_stage_comes_back_with_what_was_typed(browser, s
     assert 'aria-describedby="to-error"' in page
     assert 'value="kept"' in page
     assert XSS not in page
-    assert "There is a problem" in browser.page(f"{CONFIRM}?reach=all&to=autonomous", 422)
-    assert "There is a problem" in narrow(browser, 422, reach="nowhere").text
+    assert "There is a problem" in browser.page(f"{CONFIRM}?target=all&to=autonomous", 422)
+    assert "There is a problem" in narrow(browser, 422, target="nowhere").text
     assert scope_of(service.database).get_holder(CREEK) == "v1"
 
 
 def test_an_operator_of_one_site_narrows_that_alone(browser, service):
     widened(service.database, NOON, CREEK)
     browser.as_("cleo")
-    page = browser.page(f"{CONFIRM}?reach=all&to=shadow")
+    page = browser.page(f"{CONFIRM}?target=all&to=shadow")
     assert "Excluded: lake (cleo is no operator there)" in page
     assert narrow(browser).status_code == 303
     assert scope_of(service.database).get_holder(CREEK) is None

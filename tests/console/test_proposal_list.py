@@ -3,7 +3,7 @@
 from rollout.services.access.users import load_local_caller
 from rollout.services.proposals import proposals
 from tests.api.bears import CREEK, approved, tick, widened
-from tests.console.raised_proposals import LIST, XSS, heading, rows, seen
+from tests.console.raised_proposals import LIST, XSS, add_version, heading, rows
 from tests.factories import DAY, NOON
 
 
@@ -80,7 +80,7 @@ def test_closed_ones_are_listed_by_what_became_of_them_a_page_at_a_time(browser,
 
 def test_an_operator_asks_for_a_takeover_and_is_told_what_is_missing(browser, service):
     widened(service.database, NOON, CREEK)
-    seen(service, "v2")
+    add_version(service, "v2")
     page = browser.as_("ana").page(LIST)
     assert "creek · day: v2 takes the place of v1 at supervised" in page
     what = "takeover/creek/day/v2/supervised"

@@ -178,7 +178,7 @@ def test_leaving_gives_back_what_was_held(hall, browser):
 
 
 def test_what_the_model_said_comes_after_the_verdict_and_ends_undo(hall, browser):
-    hall.room.arrive("case-1", "case-2", said="fox", confidence=0.61)
+    hall.room.arrive("case-1", "case-2", label="fox", confidence=0.61)
     form = form_of(browser.as_("rita").page(REVIEW))
     browser.page(f"{form}/model", 403)
     answered(browser)
@@ -205,7 +205,7 @@ def test_a_policy_that_reveals_nothing_has_no_link_to_it(database):
 def test_who_confirms_sees_the_proposal_before_and_after(database):
     hall = ReadingRoom(database, rung=1)
     keys = [f"case-{n}" for n in range(12)]
-    hall.room.arrive(*keys, said="fox", confidence=0.61)
+    hall.room.arrive(*keys, label="fox", confidence=0.61)
     hall.room.keep(*(Prediction(key=k, version="v0", answers={"alarm": "none"}) for k in keys))
     hall.room.keep(*(Prediction(key=k, version="v2", answers={"alarm": "none"}) for k in keys))
     hall.later(5 * MINUTE)
@@ -315,7 +315,7 @@ def test_several_questions_are_answered_together_and_one_may_stay_open(database)
 
 
 def test_a_known_case_looks_like_any_other_and_is_no_record(hall, browser):
-    hall.room.arrive("case-1", said="fox")
+    hall.room.arrive("case-1", label="fox")
     hall.later(DAY + MINUTE)
     asked = {"reviewer_count": 1, "at": hall.room.at}
     reviews.seed_gold_case(

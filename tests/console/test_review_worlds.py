@@ -1,4 +1,4 @@
-"""No page of a reviewer says anything of the model before the verdict, byte by byte.
+"""No page of a reviewer says anything of the model before the decision, byte by byte.
 
 Two worlds get the same cases, people and answers of people; only the models' answers differ. Of
 assisted reviews the proposal is left out of the comparison: it is what they are about.
@@ -15,7 +15,6 @@ from rollout.core.records.reviews import ReviewStillOpenError
 from rollout.services.reviews import reviews
 from rollout.store.database.session import Database
 from tests.api.test_two_worlds import WORLDS
-from tests.console.conftest import _nothing_left_running  # noqa: F401 - closes the templates
 from tests.console.reading_room import ADJUDICATION, REVIEW, ReadingRoom, form_of, hidden, undo_of
 from tests.services.review_room import DAN, DAY, MINUTE
 from tests.store.databases import fresh
@@ -26,7 +25,7 @@ PROPOSED = re.compile(r"The model proposes: <strong>[^<]*</strong>")
 REVIEWERS = ("rita", "ron", "roy", "eve")
 
 
-class Seen:
+class AnsweredWorld:
     """One world; `pages` is all that reviewers were answered: status, headers, text."""
 
     def __init__(self, hall, browser, world):
@@ -102,7 +101,7 @@ def both(rung, second):
             stack.callback(database.close)
             hall = ReadingRoom(database, rung, second=second, reveal="after")
             browser = stack.enter_context(hall.browsing())
-            found.append(Seen(hall, browser, world).day())
+            found.append(AnsweredWorld(hall, browser, world).day())
     return found
 
 

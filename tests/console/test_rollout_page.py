@@ -23,6 +23,7 @@ from tests.api import bears
 from tests.factories import BETWEEN, HOUR, MET, NOON
 from tests.replay.stories import a_history
 from tests.services.engine.test_live import BY_CASE, STORY, replayed
+from tests.store.snapshots import filled_once
 
 BEARS = "/rollouts/bears"
 CREEK = f"{BEARS}/cells/creek/day"
@@ -177,9 +178,9 @@ def test_who_sees_no_other_rollout_learns_no_name_of_one(browser, database):
 def test_one_cell_leads_to_its_own_stop_and_narrowing(browser, database):
     bears.widened(database, NOON)
     page = browser.as_("cleo").page(CREEK)
-    assert f'href="/console{BEARS}/stop?reach=cell/creek/day"' in page
-    assert browser.get(f"/console{BEARS}/stop?reach=cell/creek/day").status_code == 200
-    assert f'href="/console{BEARS}/narrow?reach=cell/creek/day"' in page
+    assert f'href="/console{BEARS}/stop?target=cell/creek/day"' in page
+    assert browser.get(f"/console{BEARS}/stop?target=cell/creek/day").status_code == 200
+    assert f'href="/console{BEARS}/narrow?target=cell/creek/day"' in page
     seen = browser.as_("vic").page(CREEK)
     assert "Stop this cell" not in seen
     assert "Only operators of creek can stop or narrow." in seen
@@ -197,6 +198,13 @@ def test_one_cell_tells_its_own_history_and_guards(browser, database):
 @pytest.fixture
 def story(database, clock, service):
     """Return a browser's service with a rollout whose records were counted."""
+    clock.advance(count_story(database) - clock.now())
+    return service
+
+
+@filled_once
+def count_story(database):
+    """Count the records of a story; return the last slot's instant."""
     policy = parse_policy(BY_CASE)
     history = a_history(STORY, policy)
     slots, _ = replayed(history, policy, None)
@@ -204,8 +212,7 @@ def story(database, clock, service):
     apply_policy(database, BY_CASE, Actor("zoe"), first, salt=bytes(32))
     import_records(database, "story", history, first)
     Ticker(database, "story", "one").tick(last)
-    clock.advance(last - clock.now())
-    return service
+    return last
 
 
 def test_evidence_stands_against_its_lines_with_bound_and_counts(story, browser):
@@ -307,7 +314,7 @@ def test_live_regions_hold_no_form(browser, database):
 
 def test_the_words_page_is_there_for_everybody(browser):
     for name in ("rita", "vic"):
-        page = browser.as_(name).page("/words")
+        page = browser.as_(name).page("/glossary")
         assert "Held: off course" in page
         assert page.count('class="tag tag-') == 17
 

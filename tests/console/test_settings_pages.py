@@ -26,9 +26,9 @@ def test_settings_say_who_one_is_and_who_can_what_one_cannot(browser):
     text = browser.as_("ana").page("/settings")
     assert "You are ana: operator in all rollouts; viewer in all rollouts" in text
     assert "Only an admin of all rollouts can" in text
-    assert "/console/settings/people" not in text
+    assert "/console/settings/users" not in text
     text = browser.as_("ada").page("/settings")
-    assert "/console/settings/people" in text
+    assert "/console/settings/users" in text
     assert "/console/new" in text
 
 

@@ -1,4 +1,4 @@
-"""Cases of the bears with what v1 and people said of them, as a box and a desk would send them."""
+"""Cases of the bears with the answers of v1 and reviewers, as clients send them."""
 
 from datetime import timedelta
 
@@ -8,7 +8,7 @@ from rollout.core.scope.permissions import AssignedRole
 from rollout.services.access import users
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.engine.unit_counting import queue_cases
+from rollout.services.engine.unit_counting import queue_new_cases
 from rollout.services.records.review_tasks import seed_gold_case
 from rollout.store.records.records import RecordStore
 from tests.api.bears import POLICY
@@ -25,9 +25,9 @@ SLICED = POLICY + 'slices: [camera, "<b>lens</b>"]\ncharter: {objective: rest, c
 def tell(database, *records, at=AT, rollout="bears"):
     """Keep records as they come in."""
     with database.begin_write() as transaction:
-        stood = load_rollout_state(transaction, rollout)
-        kept = RecordStore(transaction, stood.rollout).store(records, received_at=at)
-        queue_cases(transaction, stood, set(kept.case_ids.values()), at)
+        state = load_rollout_state(transaction, rollout)
+        results = RecordStore(transaction, state.rollout).store(records, received_at=at)
+        queue_new_cases(transaction, state, results, at)
 
 
 def case(key, *, site="creek", at=AT, window="day", **more):
@@ -38,7 +38,7 @@ def case(key, *, site="creek", at=AT, window="day", **more):
 def judged(
     database, key, model="none", person="none", *, sure=0.9, by="rita", site="creek", at=AT, **more
 ):
-    """Keep a case with v1's answer and one blind verdict."""
+    """Keep a case with v1's answer and one blind decision."""
     tell(
         database,
         case(key, site=site, at=at, **more),
@@ -75,8 +75,8 @@ def asked_again(service, key, at, count=1):
     """Put a closed case before people once more, as a known one."""
     database, ada = service.database, users.load_local_caller(service.database, "ada")
     with database.begin_read() as transaction:
-        stood = load_rollout_state(transaction, "bears")
-    seed_gold_case(database, ada, stood, key, {"alarm": "bear"}, reviewer_count=count, at=at)
+        state = load_rollout_state(transaction, "bears")
+    seed_gold_case(database, ada, state, key, {"alarm": "bear"}, reviewer_count=count, at=at)
 
 
 def newcomer(service, name, *rights):

@@ -26,7 +26,7 @@ def _of(name, node):
         return
     arguments = [p for p in node.params if p.param_type_name == "argument"]
     options = [p for p in node.params if p.param_type_name == "option"]
-    yield f"## {' '.join([name, *(_shown(p) for p in arguments)])}\n"
+    yield f"## {' '.join([name, *(_format_name(p) for p in arguments)])}\n"
     yield f"{node.help.strip()}\n"
     if options:
         yield "| option | meaning | default |"
@@ -35,18 +35,18 @@ def _of(name, node):
         yield ""
 
 
-def _shown(argument):
+def _format_name(argument):
     return (argument.metavar or argument.name.upper()).strip("{}")
 
 
 def _row(option):
     names = ", ".join(f"`{name}`" for name in (*option.opts, *option.secondary_opts))
     default = option.default
-    given = "" if default in {None, "", False} else f"`{default}`"
-    given = "required" if option.required else given
-    given = f"`{option.envvar}`" if option.envvar else given
+    default_text = "" if default in {None, "", False} else f"`{default}`"
+    default_text = "required" if option.required else default_text
+    default_text = f"`{option.envvar}`" if option.envvar else default_text
     meaning = (option.help or "").replace("|", "\\|")
-    return f"| {names} | {meaning} | {given} |"
+    return f"| {names} | {meaning} | {default_text} |"
 
 
 if __name__ == "__main__":

@@ -39,30 +39,30 @@ def text_of(page):
 
 def typed(page):
     """Return the `rollout` lines of a page's blocks, in order."""
-    found = []
+    commands = []
     for block in BLOCK.findall(text_of(page)):
         served = "ROLLOUT_SERVER=" in block
         lines = (line.split(" #")[0].strip() for line in block.splitlines())
-        found += [Typed(line, served) for line in lines if line.startswith("rollout ")]
-    return found
+        commands += [Typed(line, served) for line in lines if line.startswith("rollout ")]
+    return commands
 
 
-def asked(page):
+def list_curl_requests(page):
     """Return what a page's curl lines ask: path and JSON body, null where they send none."""
     blocks = "\n".join(BLOCK.findall(text_of(page))).replace("\\\n", " ")
     now = datetime.now(UTC).isoformat()
-    for found in re.split(
+    for block in re.split(
         r"^curl ", blocks.replace("'$(date -u +%FT%TZ)'", now), flags=re.MULTILINE
     )[1:]:
-        path = re.search(r"https?://[^/\s]+(/\S+)", found)[1]
-        body = re.search(r"--json '([^']*)'", found)
+        path = re.search(r"https?://[^/\s]+(/\S+)", block)[1]
+        body = re.search(r"--json '([^']*)'", block)
         yield path, json.loads(body[1] if body else "null")
 
 
 def mentioned(page):
     """Return every command of a page, in blocks and in sentences."""
-    inline = [" ".join(found.split()) for found in INLINE.findall(text_of(page))]
-    lines = [line for found in inline for line in found.split(" && ")]
+    inline = [" ".join(code.split()) for code in INLINE.findall(text_of(page))]
+    lines = [line for code in inline for line in code.split(" && ")]
     return [*typed(page), *(Typed(line, served=False) for line in lines)]
 
 
@@ -74,6 +74,8 @@ def fault_of(words, node=None):
         node = node.commands[rest.pop(0)]
     if hasattr(node, "commands") and rest and not rest[0].startswith("-"):
         return f"there is no command {rest[0]}"
-    known = {name for param in node.params for name in (*param.opts, *param.secondary_opts)}
-    unknown = [w for w in rest if w.startswith("--") and w.split("=")[0] not in {*known, "--help"}]
+    options = {name for param in node.params for name in (*param.opts, *param.secondary_opts)}
+    unknown = [
+        w for w in rest if w.startswith("--") and w.split("=")[0] not in {*options, "--help"}
+    ]
     return f"{node.name} takes no {unknown[0]}" if unknown else ""

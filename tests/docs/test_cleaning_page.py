@@ -12,7 +12,7 @@ __all__ = ["folder"]
 SETUP = (
     "rollout db upgrade",
     "rollout apply policy.yaml --by ana --at 2026-09-01T00:00Z",
-    "rollout import ramps --predictions predictions.csv --decisions decisions.csv",
+    "rollout import ramps --predictions predictions.csv --decisions decisions.csv --by ana",
 )
 
 

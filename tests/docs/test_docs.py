@@ -23,7 +23,16 @@ from rollout.services.engine.service import build_service
 from rollout.services.support.clock import SystemClock
 from rollout.store.database.session import Database
 from tests import recorded
-from tests.docs.pages import PAGES, ROOT, Typed, asked, fault_of, mentioned, text_of, typed
+from tests.docs.pages import (
+    PAGES,
+    ROOT,
+    Typed,
+    fault_of,
+    list_curl_requests,
+    mentioned,
+    text_of,
+    typed,
+)
 from tests.served import served
 
 HERE = "sqlite:///rollout.db"
@@ -134,7 +143,7 @@ def without_zone(policy):
 def test_history_from_before_the_rollout_is_said_to_be_no_evidence(folder):
     run("rollout db upgrade")
     run("rollout apply policy.yaml --by ana")
-    line = "import ramps --predictions predictions.csv --decisions decisions.csv"
+    line = "import ramps --predictions predictions.csv --decisions decisions.csv --by ana"
     done = CliRunner().invoke(app, line.split())
     assert "1200 cases occurred before the rollout was created" in done.stderr
 
@@ -158,7 +167,7 @@ def test_the_first_hour_of_the_service_runs_as_written(folder):
 def posted(url, name, page):
     """Ask what a page's curl lines ask, and return the answers."""
     headers = {"Authorization": f"Bearer {key_of(name, new=False)}"}
-    for path, body in asked(page):
+    for path, body in list_curl_requests(page):
         answer = httpx.post(f"{url}{path}", json=body, headers=headers)
         assert answer.status_code == 200, answer.text
         yield answer.json()

@@ -30,7 +30,7 @@ ALONE, AUDITED = keys(0.1, below=False)[0], keys(0.1)[0]
 def database(tmp_path):
     with fresh("sqlite", tmp_path) as url:
         made = Database(url)
-        field.found(made, datetime.now(UTC) - timedelta(days=1), POLICY.replace(NIGHT, ""))
+        field.set_up_field(made, datetime.now(UTC) - timedelta(days=1), POLICY.replace(NIGHT, ""))
         yield made
         made.close()
 
@@ -102,7 +102,7 @@ PICTURE = ("--case", ALONE, "--label", "bear")
 
 
 def test_a_client_in_shadow_sends_predictions_and_a_human_decides(run, app):
-    assert run("shadow_client", *PICTURE) == f"{ALONE}: human (shadow: people decide)"
+    assert run("shadow_client", *PICTURE) == f"{ALONE}: human (shadow: a human decides)"
     (prediction,) = explained(app, ALONE)["predictions"]
     assert (prediction["answers"], prediction["decider"]) == ({"alarm": "bear"}, "human")
 
@@ -155,7 +155,7 @@ def test_an_offline_client_decides_by_its_snapshot_and_sends_at_night(run, app, 
 
 def test_an_offline_client_past_its_lease_does_what_is_done_unanswered(run, app, tmp_path):
     said = run("offline_client", "--folder", str(tmp_path), "--case", f"{ALONE}=none").splitlines()
-    assert said[0] == f"{ALONE}: human (shadow: people decide)"
+    assert said[0] == f"{ALONE}: human (shadow: a human decides)"
     (action,) = explained(app, ALONE)["actions"]
     assert (action["action"], action["by"]) == ("siren", "person")
 

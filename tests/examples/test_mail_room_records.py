@@ -14,7 +14,7 @@ import pytest
 
 FOLDER = Path(__file__).parents[2] / "examples" / "mail-room"
 RECORDS = FOLDER / "records"
-TABLES = ("cases", "predictions", "decisions", "outcomes", "pictures")
+TABLES = ("cases", "predictions", "decisions", "outcomes", "pictures", "digits")
 DIGITS = set("0123456789")
 ABOUT = json.loads((RECORDS / "about.json").read_text(encoding="utf-8"))
 

@@ -4,7 +4,7 @@ The full form tries each point with each kind, once and always, on both engines,
 script to its end. The short one, for CI, tries all points once with `kill` and `raise` on SQLite
 and a fixed stride through the rest, leaves out steps that only repeat others, and ends each trial
 with the next tick. It runs in an
-interpreter of its own: whoever forks must not have used Polars before.
+interpreter of its own: a process that forks must not have used Polars before.
 """
 
 import argparse
@@ -70,7 +70,7 @@ def planned(world, engine, *, full):
                     yield Trial(step, hit, point, kind, always, whole=full)
 
 
-class Table:
+class TrialTable:
     """What came of the trials, and of those that failed what was wrong."""
 
     def __init__(self):
@@ -80,10 +80,10 @@ class Table:
         """Note a trial."""
         row = (trial.path, trial.point, trial.kind, "always" if trial.always else "once", engine)
         self.trials[row] += 1
-        found = [f"{answer}"] if isinstance(answer, Died) else answer
-        if found:
+        faults = [f"{answer}"] if isinstance(answer, Died) else answer
+        if faults:
             self.failed[row] += 1
-            self.wrong.append(f"{engine} · {trial}: " + "\n      ".join(found))
+            self.wrong.append(f"{engine} · {trial}: " + "\n      ".join(faults))
 
     def __str__(self):
         heads = ("path", "point", "kind", "often", "engine", "trials", "failed")
@@ -110,9 +110,9 @@ def tried(engine, table, *, full, at_once, tell):
         todo += more
         began = time.monotonic()
         for done, (number, answer) in enumerate(each(works, at_once), start=1):
-            known = len(table.wrong)
+            fault_count = len(table.wrong)
             table.add(engine, todo[number], answer)
-            for wrong in table.wrong[known:]:  # at once: the whole takes an hour
+            for wrong in table.wrong[fault_count:]:  # at once: the whole takes an hour
                 tell(f"\nFAILED {wrong}")
             tell(f"\r{engine}: {done} of {len(todo)} trials, {len(table.wrong)} failed ", end="")
         tell(f"in {time.monotonic() - began:.0f} s")
@@ -122,8 +122,8 @@ def _world(copies):
     world = Fork(lambda _: recorded(copies)).answer()
     if isinstance(world, Died):
         raise SystemExit(f"the script does not run without faults: {world.said}")
-    odd = [(step.name, asked) for step, asked in zip(STEPS, world.asked, strict=True)
-           if asked.outcome == "unknown"]  # fmt: skip
+    odd = [(step.name, work) for step, work in zip(STEPS, world.asked, strict=True)
+           if work.outcome == "unknown"]  # fmt: skip
     if odd:
         raise SystemExit(f"the script does not run without faults: {odd}")
     return world
@@ -143,20 +143,20 @@ def mutated(engine, at_once, tell):
         pairs = [(m, t) for m in mine for t in m.trials(world)]
         whole = [(None, trial) for trial in dict.fromkeys(trial for _, trial in pairs)]
         works = [lambda _, m=m, t=t: trials.run(t, world, copies, m) for m, t in whole + pairs]
-        found = defaultdict(list)
+        faults = defaultdict(list)
         for number, answer in each(works, at_once):
             mutant, _ = (whole + pairs)[number]
-            said = [f"{answer}"] if isinstance(answer, Died) else answer
-            found[mutant and mutant.name] += said
-    if found[None]:
-        raise SystemExit(f"without any mutant: {found[None]}")
+            lines = [f"{answer}"] if isinstance(answer, Died) else answer
+            faults[mutant and mutant.name] += lines
+    if faults[None]:
+        raise SystemExit(f"without any mutant: {faults[None]}")
     caught, missed = [], []
     for mutant in mine:
-        said = [wrong for wrong in found[mutant.name] if wrong.startswith(mutant.oracles)]
-        (caught if said else missed).append(mutant.name)
-        tell(f"{engine} · {mutant.name}: {said[0][:90] if said else 'NOT CAUGHT'}")
-        if not said:
-            tell(f"  found: {found[mutant.name][:3]}")
+        lines = [wrong for wrong in faults[mutant.name] if wrong.startswith(mutant.oracles)]
+        (caught if lines else missed).append(mutant.name)
+        tell(f"{engine} · {mutant.name}: {lines[0][:90] if lines else 'NOT CAUGHT'}")
+        if not lines:
+            tell(f"  found: {faults[mutant.name][:3]}")
     return caught, missed
 
 
@@ -167,8 +167,8 @@ def main(words=None):
     parser.add_argument("--mutants", action="store_true", help="the suite tested: mutants alone")
     parser.add_argument("--engine", action="append", choices=COPIES, help="by default both")
     parser.add_argument("--at-once", type=int, default=2, help="processes")
-    given = parser.parse_args(words)
-    engines = given.engine or list(COPIES)
+    arguments = parser.parse_args(words)
+    engines = arguments.engine or list(COPIES)
     logging.disable()  # what fails on purpose is no news
 
     def tell(text, end="\n"):
@@ -176,9 +176,9 @@ def main(words=None):
         sys.stderr.flush()
 
     try:
-        if given.mutants:
-            return _mutants(engines, given.at_once, tell)
-        return _trials(engines, given, tell)
+        if arguments.mutants:
+            return _mutants(engines, arguments.at_once, tell)
+        return _trials(engines, arguments, tell)
     finally:
         close_server()
         close_templates()
@@ -193,10 +193,10 @@ def _mutants(engines, at_once, tell):
     return 1 if missed else 0
 
 
-def _trials(engines, given, tell):
-    table = Table()
+def _trials(engines, arguments, tell):
+    table = TrialTable()
     for engine in engines:
-        tried(engine, table, full=not given.short, at_once=given.at_once, tell=tell)
+        tried(engine, table, full=not arguments.short, at_once=arguments.at_once, tell=tell)
     print(table)  # noqa: T201 - the answer
     for wrong in table.wrong[:20]:
         print(f"FAILED {wrong}")  # noqa: T201 - the answer

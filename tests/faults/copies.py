@@ -41,7 +41,7 @@ class SqliteCopies:
             Path(make_url(url).database + end).unlink(missing_ok=True)
 
     def close(self):
-        """Leave the copies to whoever deletes the folder."""
+        """Leave the copies to the deletion of the folder."""
 
     def do(self, url, statement):
         """Change a copy by hand."""
@@ -64,20 +64,20 @@ class PostgresqlCopies:
 
     def fresh(self):
         """Return a copy with empty tables."""
-        return self.copy(self._named(self.template))
+        return self.copy(self._format_url(self.template))
 
     def empty(self):
         """Return a database without tables."""
-        return self.copy(self._named("template0"))
+        return self.copy(self._format_url("template0"))
 
     def copy(self, url):
         """Return the URL of a copy of a database that nobody is connected to."""
         name = f"{self._ours}{os.getpid()}_{next(self._numbers)}"
         self._admin(f"create database {name} template {make_url(url).database}")
-        return self._named(name)
+        return self._format_url(name)
 
     def drop(self, url):
-        """Drop a copy, whoever is connected."""
+        """Drop a copy, even with open connections."""
         self._admin(f"drop database if exists {make_url(url).database} with (force)")
 
     def close(self):
@@ -90,7 +90,7 @@ class PostgresqlCopies:
         """Change a copy by hand."""
         self._run(make_url(url), statement)
 
-    def _named(self, name):
+    def _format_url(self, name):
         return self.url.set(database=name).render_as_string(hide_password=False)
 
     def _admin(self, statement):
@@ -99,8 +99,8 @@ class PostgresqlCopies:
     def _run(self, url, statement):
         plain = url.set(drivername="postgresql").render_as_string(hide_password=False)
         with psycopg.connect(plain, autocommit=True) as connection:
-            found = connection.execute(statement)
-            return found.fetchall() if found.description else []
+            rows = connection.execute(statement)
+            return rows.fetchall() if rows.description else []
 
 
 COPIES = {"sqlite": SqliteCopies, "postgresql": PostgresqlCopies}

@@ -1,7 +1,7 @@
 """Work in forked processes: each starts warm, with everything imported, and dies without a trace.
 
-Whoever forks must not have used Polars: its threads do not survive a fork, and the child would
-wait for them for ever. Importing it is harmless, and is what makes a fork warm.
+A process that forks must not have used Polars: its threads do not survive a fork, and the
+child would wait for them for ever. Importing it is harmless, and is what makes a fork warm.
 """
 
 import os
@@ -41,9 +41,9 @@ class Fork:
 
     def more(self):
         """Read what has come; say whether more may come."""
-        found = os.read(self.pipe, 1 << 16)
-        self._read += found
-        return bool(found)
+        chunk = os.read(self.pipe, 1 << 16)
+        self._read += chunk
+        return bool(chunk)
 
     def answer(self):
         """Wait for its end and return the answer, or `Died`."""
@@ -55,10 +55,10 @@ class Fork:
         """Return the answer of a process whose pipe is closed."""
         os.close(self.pipe)
         _, status = os.waitpid(self.pid, 0)
-        said = _messages(self._read)
-        if said and said[-1][0] == "answer":
-            return said[-1][1]
-        return Died(os.waitstatus_to_exitcode(status), tuple(what for _, what in said))
+        messages = _messages(self._read)
+        if messages and messages[-1][0] == "answer":
+            return messages[-1][1]
+        return Died(os.waitstatus_to_exitcode(status), tuple(what for _, what in messages))
 
     def kill(self):
         """End it."""
@@ -75,7 +75,7 @@ def _child(work, writes):
                 pipe.flush()
 
             try:
-                say("answer", work(lambda said: say("said", said)))
+                say("answer", work(lambda message: say("said", message)))
                 code = 0
             except BaseException:  # noqa: BLE001 - the parent reports it; nobody else can
                 say("said", traceback.format_exc())
@@ -89,14 +89,14 @@ def _packed(kind, what):
 
 
 def _messages(read):
-    found, start = [], 0
+    messages, start = [], 0
     while start + 8 <= len(read):
         end = start + 8 + int.from_bytes(read[start : start + 8], "big")
         if end > len(read):
             break  # it died while writing
-        found.append(pickle.loads(read[start + 8 : end]))  # noqa: S301 - of our own child
+        messages.append(pickle.loads(read[start + 8 : end]))  # noqa: S301 - of our own child
         start = end
-    return found
+    return messages
 
 
 def each(works, at_once):

@@ -46,8 +46,8 @@ class MigrationTrial:
             copies.drop(url)
 
     def _wrong(self, url):
-        found = Fork(lambda _: self._broken_off(url)).answer()
-        if not isinstance(found, Died) and found != "raised":
+        answer = Fork(lambda _: self._broken_off(url)).answer()
+        if not isinstance(answer, Died) and answer != "raised":
             yield f"statement {self.hit} was never reached"
         if load_current_revision(url) not in {self.since, find_head_revision()}:
             yield f"it broke off at {load_current_revision(url)}: neither nothing nor all"
@@ -98,7 +98,7 @@ def migration_trials(copies, *, full):
     """Yield a trial of each statement; in the short form of some of those from nothing on."""
     stride = 1 if full else 23
     for since in (None, FIRST) if full else (None,):
-        found = Fork(lambda _, since=since: statements(copies, since)).answer()
+        answer = Fork(lambda _, since=since: statements(copies, since)).answer()
         for kind in ACTS:
-            for hit in range(0, found, stride):
+            for hit in range(0, answer, stride):
                 yield MigrationTrial(hit, kind, since)

@@ -28,14 +28,14 @@ from rollout.store.tables.tables import evidence_heads, ledger_heads
 from tests.faults import outgoing_mutants
 from tests.faults.instead import instead
 from tests.faults.trials import STEPS, Trial
-from tests.faults.world import Asked
-from tests.oracles import Kept
+from tests.faults.world import ClientRequest
+from tests.oracles import AnsweredRecord
 
 BOTH = ("sqlite", "postgresql")
 
 
 @dataclass(frozen=True)
-class Mutant:
+class FaultMutant:
     """One way to break the program.
 
     Attributes:
@@ -62,13 +62,13 @@ class Mutant:
     def trials(self, world, most=4):
         """Return its trials: all points of that name on that path, at most some of them."""
         path, point, kind = self.where
-        found = [
+        caught = [
             Trial(step, hit, name, kind)
             for step, passed in enumerate(world.passed)
             for hit, name in enumerate(passed)
             if name == point and STEPS[step].name.startswith(path)
         ]
-        return found[:: max(1, len(found) // most)][:most]
+        return caught[:: max(1, len(caught) // most)][:most]
 
 
 # The head of the ledger
@@ -204,14 +204,14 @@ def _purge_counted(stack, copies, url):
 
 
 def _reply_early(stack, _copies, _url):
-    told = []
+    lines = []
 
     def keep(original):
         def remembered(self, items, **how):
-            kept = original(self, items, **how)
-            pairs = zip(items, kept.results, strict=True)
-            told.append([Kept(record, str(answer.status)) for record, answer in pairs])
-            return kept
+            stored = original(self, items, **how)
+            pairs = zip(items, stored.results, strict=True)
+            lines.append([AnsweredRecord(record, str(answer.status)) for record, answer in pairs])
+            return stored
 
         return remembered
 
@@ -220,8 +220,8 @@ def _reply_early(stack, _copies, _url):
         def answered_first(self):
             with original(self) as transaction:
                 yield transaction
-                if told and self.early is not None:
-                    self.early(Asked("done", answer=told.pop()))
+                if lines and self.early is not None:
+                    self.early(ClientRequest("done", answer=lines.pop()))
 
         return answered_first
 
@@ -233,8 +233,8 @@ def _reply_early(stack, _copies, _url):
 def _no_hash(stack, _copies, _url):
     def approved_before(original):
         def whatever_was_shown(command, proposal, at):
-            shown = replace(command, evidence_hash=proposal.evidence_hash)
-            return original(shown, proposal, at)
+            approval = replace(command, evidence_hash=proposal.evidence_hash)
+            return original(approval, proposal, at)
 
         return whatever_was_shown
 
@@ -250,64 +250,68 @@ def _never_lapses(stack, _copies, _url):
 
 
 MUTANTS = (
-    Mutant("head lock dropped", ("O2",), _no_lock, ("dan", "append.locked", "pause")),
-    Mutant(
+    FaultMutant("head lock dropped", ("O2",), _no_lock, ("dan", "append.locked", "pause")),
+    FaultMutant(
         "unique (rollout, revision) dropped", ("O2",), _no_key, ("stop", "append.moved", "raise")
     ),
-    Mutant("`after` not compared", ("O3",), _after_ignored, ("dan", "command.decided", "pause")),
-    Mutant(
+    FaultMutant(
+        "`after` not compared", ("O3",), _after_ignored, ("dan", "command.decided", "pause")
+    ),
+    FaultMutant(
         "lock, key and compare of the head dropped",
         ("O2 revisions",),
         _unguarded_head,
         ("dan", "append.locked", "pause"),
         ("postgresql",),
     ),
-    Mutant(
+    FaultMutant(
         "`through` not compared",
         ("O4",),
         _through_ignored,
         ("tick", "tick.through-read", "pause"),
         ("postgresql",),
     ),
-    Mutant("closed slot grows", ("O4",), _closed_grows, ("send second", "ingest.due", "raise")),
-    Mutant(
+    FaultMutant(
+        "closed slot grows", ("O4",), _closed_grows, ("send second", "ingest.due", "raise")
+    ),
+    FaultMutant(
         "due deleted in another transaction", ("O5",), _due_apart, ("tick", "tick.counted", "kill")
     ),
-    Mutant("counted unmarked", ("O4",), _unmarked, ("tick", "tick.counted", "raise")),
-    Mutant("reply before commit", ("O1",), _reply_early, ("send", "commit.before", "kill")),
-    Mutant("approval without hash", ("O3",), _no_hash, ("eve", "command.read", "raise")),
-    Mutant(
+    FaultMutant("counted unmarked", ("O4",), _unmarked, ("tick", "tick.counted", "raise")),
+    FaultMutant("reply before commit", ("O1",), _reply_early, ("send", "commit.before", "kill")),
+    FaultMutant("approval without hash", ("O3",), _no_hash, ("eve", "command.read", "raise")),
+    FaultMutant(
         "approver is raiser", ("O3",), _own_yes, ("ana approves policy", "command.read", "raise")
     ),
-    Mutant("lapse only by tick", ("O3",), _never_lapses, ("tick 17", "tick.claimed", "raise")),
-    Mutant(
+    FaultMutant("lapse only by tick", ("O3",), _never_lapses, ("tick 17", "tick.claimed", "raise")),
+    FaultMutant(
         "purge deletes counted", ("O4", "O5"), _purge_counted, ("purge", "purge.deleted", "raise")
     ),
-    Mutant(
+    FaultMutant(
         "sealed without append",
         ("O9",),
         outgoing_mutants.seal_alone,
         ("ask report", "commit.before", "raise"),
     ),
-    Mutant(
+    FaultMutant(
         "sealed apart from its append",
         ("O9",),
         outgoing_mutants.seal_apart,
         ("look", "report.sealed", "raise"),
     ),
-    Mutant(
+    FaultMutant(
         "marked before sent",
         ("O9",),
         outgoing_mutants.mark_early,
         ("deliver", "commit.before", "kill"),
     ),
-    Mutant(
+    FaultMutant(
         "another key at each try",
         ("O9 several keys",),
         outgoing_mutants.key_of_try,
         ("deliver", "outbox.sent", "kill"),
     ),
-    Mutant(
+    FaultMutant(
         "reply kept before commit",
         ("O9",),
         outgoing_mutants.reply_uncommitted,

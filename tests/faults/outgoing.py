@@ -49,7 +49,7 @@ class Received:
 # Reports
 
 
-def reports_sealed(transaction, rollout, told):
+def reports_sealed(transaction, rollout, facts):
     """O1, O9: each report is what the ledger seals, once; each answered one is there."""
     query = (
         "select id, name, since, until, version, sealed_revision, hash, body "
@@ -62,11 +62,12 @@ def reports_sealed(transaction, rollout, told):
         for number, *_, cited, _ in rows
         if cited != hashes[number]
     ]
-    kept = Counter((row[5], row[1], row[4], hashes[row[0]]) for row in rows)
+    rows_by_delivery = Counter((row[5], row[1], row[4], hashes[row[0]]) for row in rows)
     sealed = Counter(_seals(transaction, rollout))
-    if kept != sealed:
+    if rows_by_delivery != sealed:
         wrong.append(
-            f"O9 reports without a seal {kept - sealed}, seals without one {sealed - kept}"
+            f"O9 reports without a seal {rows_by_delivery - sealed},"
+            f" seals without one {sealed - rows_by_delivery}"
         )
     wrong += [
         f"O9 {name} since {since} until {until}, version {number}, is sealed {n} times"
@@ -79,7 +80,7 @@ def reports_sealed(transaction, rollout, told):
     ]
     return wrong + [
         f"O9 {fact} was answered and is not there"
-        for fact in told
+        for fact in facts
         if isinstance(fact, Sealed) and hashes.get(fact.number) != fact.hash
     ]
 
@@ -111,8 +112,8 @@ def delivered(transaction, rollout, received, right):
         received: every message that a channel got.
         right: what is queued without faults.
     """
-    found = queued(transaction, rollout)
-    wrong = [] if found == right else [f"O9 queued are {found}, without faults {right}"]
+    deliveries = queued(transaction, rollout)
+    wrong = [] if deliveries == right else [f"O9 queued are {deliveries}, without faults {right}"]
     query = (
         "select d.id, d.state, d.attempts, r.hash from deliveries d "
         "left join reports r on r.id = d.report where d.rollout = :rollout"
@@ -137,34 +138,36 @@ def one_key_each(received):
     keys = {}
     for message in received:
         keys.setdefault((message.url, message.link), set()).add(message.key)
-    several = {link: found for (_, link), found in keys.items() if len(found) > 1}
-    return [f"O9 several keys of {link}: {found}" for link, found in several.items()]
+    several = {link: report for (_, link), report in keys.items() if len(report) > 1}
+    return [f"O9 several keys of {link}: {report}" for link, report in several.items()]
 
 
 # Replies and choices
 
 
-def replies_kept(transaction, rollout, told):
-    """O1: whoever asks with the same key hears one answer, the one that is kept."""
+def replies_kept(transaction, rollout, reply_facts):
+    """O1: requests with the same key get one answer, the stored one."""
     query = "select key, response_status, response_body from idempotency_keys"
-    kept = {row[0]: Replied(*row) for row in rows_of(transaction, rollout, query)}
+    replies = {row[0]: Replied(*row) for row in rows_of(transaction, rollout, query)}
     by_key = {}
-    for fact in told:
+    for fact in reply_facts:
         if isinstance(fact, Replied):
             by_key.setdefault(fact.key, []).append(fact)
     return [
-        f"O1 under {key} was answered {facts}, kept is {kept.get(key)}"
+        f"O1 under {key} was answered {facts}, kept is {replies.get(key)}"
         for key, facts in by_key.items()
-        if {kept.get(key), *facts} != {facts[0]}
+        if {replies.get(key), *facts} != {facts[0]}
     ]
 
 
-def chosen_once(transaction, rollout, told):
+def chosen_once(transaction, rollout, facts):
     """O1: a choice that was answered `kept` is there once."""
     query = (
         'select c."by", k.key, c.choice from cleanings c '
         "join external_keys k on k.id = c.case_id where c.rollout = :rollout"
     )
-    found = Counter(Chose(*row) for row in rows_of(transaction, rollout, query))
-    asked = {fact for fact in told if isinstance(fact, Chose)}
-    return [f"O1 {fact} is there {found[fact]} times" for fact in asked if found[fact] != 1]
+    choices = Counter(Chose(*row) for row in rows_of(transaction, rollout, query))
+    wanted_choices = {fact for fact in facts if isinstance(fact, Chose)}
+    return [
+        f"O1 {fact} is there {choices[fact]} times" for fact in wanted_choices if choices[fact] != 1
+    ]

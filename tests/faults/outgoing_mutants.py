@@ -17,12 +17,12 @@ from tests.faults.instead import instead
 
 def seal_alone(stack, _copies, _url):
     def seal(_original):
-        def unledgered(transaction, stood, report, _by):
-            kept = replace(
-                report, sealed_in=Ledger(transaction, stood.rollout).load_head().revision
+        def unledgered(transaction, state, report, _by):
+            changed = replace(
+                report, sealed_in=Ledger(transaction, state.rollout).load_head().revision
             )
-            number = ReportStore(transaction, stood.rollout).store(kept)
-            return builder.CreatedReport(number, kept, is_new=True)
+            number = ReportStore(transaction, state.rollout).store(changed)
+            return builder.CreatedReport(number, changed, is_new=True)
 
         return unledgered
 
@@ -64,10 +64,10 @@ def reply_uncommitted(stack, _copies, _url):
         async def kept_first(self, scope, receive, send):
             message = await receive()
             who, key = scope["state"]["caller"].name, idempotency._find_key(scope)
-            asked = idempotency._hash_request(scope, message["body"])
-            found = self._find_response(who, key)
-            if found is not None:
-                await idempotency._replay_response(found, asked)(scope, receive, send)
+            request_hash = idempotency._hash_request(scope, message["body"])
+            response = self._find_response(who, key)
+            if response is not None:
+                await idempotency._replay_response(response, request_hash)(scope, receive, send)
                 return
             parts = []
 
@@ -79,7 +79,9 @@ def reply_uncommitted(stack, _copies, _url):
                 with mock.patch.multiple(Database, begin_write=writing, begin_read=reading):
                     await self.app(scope, idempotency.replay_message(message, receive), hear)
                 body = b"".join(part.get("body", b"") for part in parts).decode()
-                self._store_reply(who, key, IdempotentResponse(asked, parts[0]["status"], body))
+                self._store_reply(
+                    who, key, IdempotentResponse(request_hash, parts[0]["status"], body)
+                )
             for part in parts:
                 await send(part)
 

@@ -40,7 +40,7 @@ def application(service):
     return app
 
 
-def post(app, path, who, key, heard):
+def post(app, path, who, key, messages):
     """Ask with an `Idempotency-Key`; return the answer's body.
 
     Args:
@@ -52,26 +52,26 @@ def post(app, path, who, key, heard):
         RequestRefusedError: it was answered by a problem.
         UnansweredError: nobody knows what came of it.
     """
-    parts, said = [], []
+    parts, sent_messages = [], []
 
     async def send(message):
         parts.append(message)
         if message["type"] == "http.response.body" and not message.get("more_body"):
             body = b"".join(part.get("body", b"") for part in parts).decode()
-            said.append(Replied(key, parts[0]["status"], body))
-            if said[0].status < 400:
-                heard(said[0])
+            sent_messages.append(Replied(key, parts[0]["status"], body))
+            if sent_messages[0].status < 400:
+                messages(sent_messages[0])
 
     with suppress(Exception):  # the client hears of it by what was answered, or was not
         asyncio.run(app(_scope(path, who, key), _nothing, send))
-    if not said or said[0].status == 500:
+    if not sent_messages or sent_messages[0].status == 500:
         raise UnansweredError(path)
-    if said[0].status >= 400:
-        found = json.loads(said[0].body)
-        if found["code"] in UNSURE:
-            raise UnansweredError(found["detail"])
-        raise RequestRefusedError(found["code"], found["detail"])
-    return said[0]
+    if sent_messages[0].status >= 400:
+        reply_body = json.loads(sent_messages[0].body)
+        if reply_body["code"] in UNSURE:
+            raise UnansweredError(reply_body["detail"])
+        raise RequestRefusedError(reply_body["code"], reply_body["detail"])
+    return sent_messages[0]
 
 
 async def _nothing():

@@ -41,7 +41,7 @@ from rollout.store.database.session import Database
 from rollout.store.reports.reports import ReportStore
 from tests.faults import over_http
 from tests.faults.outgoing import Chose, Received, Sealed
-from tests.oracles import Kept, Row, Written
+from tests.oracles import AnsweredRecord, OracleRow, Written
 
 NAME = "trail"
 ADMIN, OPERATOR = AssignedRole("admin"), AssignedRole("operator")
@@ -57,8 +57,8 @@ CALLERS = {
 CHANNELS = Channels({"rangers": "json://hooks.example.org"}, "https://rollout.example.org")
 
 
-class Door:
-    """Lets in whoever names one of `CALLERS`."""
+class ReplicaDoor:
+    """Lets in each caller of `CALLERS`."""
 
     def find_cached_caller(self, text, _at):
         """Return the caller of that name."""
@@ -76,8 +76,8 @@ class NothingPendingError(RefusalError):
 
 
 @dataclass(frozen=True)
-class Question:
-    """A case that a box asks about, with its prediction."""
+class ReplicaQuestion:
+    """A case that a client asks about, with its prediction."""
 
     case: Case
     prediction: Prediction
@@ -106,8 +106,8 @@ class Question:
         """Return both as they would be sent."""
         occurred = self.at.isoformat()
         case = {"kind": "case", "key": self.key, "site": self.site, "occurred_at": occurred}
-        said = {"kind": "prediction", "key": self.key, "version": self.version}
-        return case, {**said, "answers": dict(self.prediction.answers), "at": occurred}
+        record = {"kind": "prediction", "key": self.key, "version": self.version}
+        return case, {**record, "answers": dict(self.prediction.answers), "at": occurred}
 
 
 @dataclass
@@ -136,7 +136,7 @@ class Replica:
         self.database = Database(self.url)
         self.ticker = Ticker(self.database, NAME, self.owner)
         self.clock = ManualClock(datetime.fromisoformat("2027-06-01T00:00Z"))
-        self.service = build_service(self.database, Door(), self.clock, bytes, CHANNELS)
+        self.service = build_service(self.database, ReplicaDoor(), self.clock, bytes, CHANNELS)
         self.rounds = ReportScheduler(
             self.service, ReportPublisher(self.service).make_report, self.owner
         )
@@ -147,7 +147,7 @@ class Replica:
             event.listen(engine, "connect", NO_PATIENCE[engine.dialect.name])
 
     def _let_go(self, raw):
-        self.held = [held for held in self.held if held is not raw and raw is not None]
+        self.held = [raw_task for raw_task in self.held if raw_task is not raw and raw is not None]
 
     def close(self):
         """Let go of the database."""
@@ -169,15 +169,15 @@ class Replica:
         """Send records."""
         answers = ingest_items(self.service, CALLERS["box"], NAME, items, at)
         pairs = zip(items, answers, strict=True)
-        return [Kept(record, str(answer.status)) for record, answer in pairs]
+        return [AnsweredRecord(record, str(answer.status)) for record, answer in pairs]
 
     def ask(self, case, prediction, _at):
         """Ask who decides a case, and hand in its prediction."""
-        question = Question(case, prediction)
-        (told,) = assignments.answer_questions(
+        question = ReplicaQuestion(case, prediction)
+        (answer,) = assignments.answer_questions(
             self.service, CALLERS["box"], NAME, [question], None
         ).recorded
-        return [Kept(case, told.status), Kept(prediction, told.status)]
+        return [AnsweredRecord(case, answer.status), AnsweredRecord(prediction, answer.status)]
 
     def tick(self, at):
         """Do the slot that `at` lies in; None where it is somebody else's."""
@@ -191,8 +191,10 @@ class Replica:
         proposal, hash_shown = self.look(step, lambda: self._waiting(kind))
         cited = hash_shown if evidence is None else evidence
         self.cited.append((who, proposal, cited))
-        said = proposals.approve_proposal(self.database, CALLERS[who], NAME, proposal, cited, at=at)
-        return [Row(said.revision, said.hash)]
+        result = proposals.approve_proposal(
+            self.database, CALLERS[who], NAME, proposal, cited, at=at
+        )
+        return [OracleRow(result.revision, result.hash)]
 
     def look(self, step, find):
         """Return what a client was shown when it first looked: it answers that."""
@@ -201,58 +203,58 @@ class Replica:
         return self.shown[step]
 
     def _waiting(self, kind):
-        found = [p for p in self.stood().scope.proposals.values() if p.kind == kind]
-        if not found:
+        proposals = [p for p in self.load_state().scope.proposals.values() if p.kind == kind]
+        if not proposals:
             raise NothingPendingError(f"no {kind} waits")
-        return found[0].id, found[0].evidence_hash
+        return proposals[0].id, proposals[0].evidence_hash
 
-    def stood(self):
-        """Return how the rollout stands."""
+    def load_state(self):
+        """Return the rollout's state."""
         with self.database.begin_read() as transaction:
             return load_rollout_state(transaction, NAME)
 
     def narrow(self, who, cells, to, at):
         """Narrow cells."""
-        named = StopTarget(cells=cells)
-        return _written(stops.narrow_cells(self.database, CALLERS[who], NAME, named, to, at=at))
+        target = StopTarget(cells=cells)
+        return _written(stops.narrow_cells(self.database, CALLERS[who], NAME, target, to, at=at))
 
     def stop(self, who, at):
         """Stop everything."""
-        named = StopTarget(is_everything=True)
-        return _written(stops.stop_cells(self.database, CALLERS[who], NAME, named, at=at))
+        target = StopTarget(is_everything=True)
+        return _written(stops.stop_cells(self.database, CALLERS[who], NAME, target, at=at))
 
     def ask_resume(self, who, _at):
         """Ask for the end of the one stop, over HTTP, under a key of one's own."""
-        stop = self.look("resume", lambda: next(iter(self.stood().scope.stops)))
+        stop = self.look("resume", lambda: next(iter(self.load_state().scope.stops)))
         path = f"/v1/rollouts/{NAME}/stops/{stop}/resume"
         app = over_http.application(self.service)
-        return _replied(over_http.post(app, path, who, f"resume {stop}", self._heard))
+        return _replied(over_http.post(app, path, who, f"resume {stop}", self._report_fact))
 
-    def _heard(self, said):
+    def _report_fact(self, fact):
         if self.tell is not None:
-            self.tell(_replied(said))
+            self.tell(_replied(fact))
 
     def claim(self, who, at):
         """Take a case to judge."""
-        desk = reviews.claim_reviews(self.database, CALLERS[who], self.stood(), at)
+        desk = reviews.claim_reviews(self.database, CALLERS[who], self.load_state(), at)
         self.shown["review", who] = desk.tasks[0].review
         return []
 
     def judge(self, who, label, at):
         """Judge the case that one holds."""
-        caller, stood = CALLERS[who], self.stood()
-        number = self.look(("review", who), lambda: self._held(caller, stood, at))
-        said = decisions.DecisionDraft(answers={"alarm": label})
-        given = decisions.submit_decision(self.database, caller, stood, number, said, at)
-        answers = dict(given.answers)
-        kept = Decision(key=given.case, reviewer=who, answers=answers, exposure="blind")
-        return [Kept(kept, "accepted")]
+        caller, state = CALLERS[who], self.load_state()
+        number = self.look(("review", who), lambda: self._find_claimed_task(caller, state, at))
+        draft = decisions.DecisionDraft(answers={"alarm": label})
+        result = decisions.submit_decision(self.database, caller, state, number, draft, at)
+        answers = dict(result.answers)
+        decision = Decision(key=result.case, reviewer=who, answers=answers, exposure="blind")
+        return [AnsweredRecord(decision, "accepted")]
 
-    def _held(self, caller, stood, at):
-        held = reviews.load_own_reviews(self.database, caller, stood, at).tasks
-        if not held:
+    def _find_claimed_task(self, caller, state, at):
+        tasks = reviews.load_own_reviews(self.database, caller, state, at).tasks
+        if not tasks:
             raise NothingPendingError(f"{caller.name} holds no case")
-        return held[0].review
+        return tasks[0].review
 
     def look_for_reports(self, at):
         """Make what reports are due."""
@@ -262,8 +264,8 @@ class Replica:
 
     def ask_report(self, who, since, until, at):
         """Have a report made of a span."""
-        wanted = AskedReport(since, until, "auditor")
-        made = archive.request_report(self.database, CALLERS[who], NAME, "audit", wanted, at)
+        order = AskedReport(since, until, "auditor")
+        made = archive.request_report(self.database, CALLERS[who], NAME, "audit", order, at)
         return [Sealed(made.number, made.report.hash)]
 
     def deliver(self):
@@ -277,8 +279,8 @@ class Replica:
     def _write(self, _name, report):
         """Write a report out by its hash alone: forms are slow, and fail at no point."""
         with self.database.begin_read() as transaction:
-            kept = ReportStore(transaction, Rollouts(transaction).find(NAME)).get(report)
-        return Letter(hash=kept.hash, summary="", html="")
+            report_text = ReportStore(transaction, Rollouts(transaction).find(NAME)).get(report)
+        return Letter(hash=report_text.hash, summary="", html="")
 
     def _post(self, message):
         (link,) = re.findall(r"https://\S+/reports/\d+", message.body)
@@ -301,9 +303,9 @@ class Replica:
         return []
 
 
-def _replied(said):
-    events = json.loads(said.body)["events"]
-    return [said, *(Written(e["kind"], e["by"], e["body"]) for e in events)]
+def _replied(text):
+    events = json.loads(text.body)["events"]
+    return [text, *(Written(e["kind"], e["by"], e["body"]) for e in events)]
 
 
 def _written(answer):

@@ -66,12 +66,14 @@ class Step:
         return self.path == "tick"
 
 
-def seen(key, hour, *, site="creek", said="bear", verdict="bear", by="rae", judged=None):
+def build_case_records(
+    key, hour, *, site="creek", label="bear", verdict="bear", by="rae", judged=None
+):
     """Return a case, what the model said of it, and what a person did."""
     when, later = at(hour), at(hour + 0.05 if judged is None else judged)
     return [
         Case(key=key, site=site, occurred_at=when, window="always"),
-        Prediction(key=key, version="v1", answers={"alarm": said}, at=when, latency_ms=90.0),
+        Prediction(key=key, version="v1", answers={"alarm": label}, at=when, latency_ms=90.0),
         Decision(
             key=key, reviewer=by, answers={"alarm": verdict}, exposure="blind", submitted_at=later
         ),
@@ -80,32 +82,40 @@ def seen(key, hour, *, site="creek", said="bear", verdict="bear", by="rae", judg
 
 def first():
     """Return a first batch: twelve cases, one of them wrong in form, one told of before it came."""
-    good = [record for i in range(11) for record in seen(f"a{i}", i * 0.05)]
-    early = seen("late", 0.4)[2]  # its case comes hours later
+    good = [record for i in range(11) for record in build_case_records(f"a{i}", i * 0.05)]
+    early = build_case_records("late", 0.4)[2]  # its case comes hours later
     bad = Case(key="", site="creek", occurred_at=at(0.2), window="always")
-    return [*good, early, bad, *seen("l0", 0.3, site="lake")]
+    return [*good, early, bad, *build_case_records("l0", 0.3, site="lake")]
 
 
 def second():
-    """Return a batch with repeats, a contradiction, a late case, and verdicts of long ago."""
+    """Return a batch with repeats, a contradiction, a late case, and decisions of long ago."""
     again = first()[:9]
     other = Prediction(key="a1", version="v1", answers={"alarm": "none"}, at=at(0.05))
-    late = seen("late", 0.4)[:2]
-    old = [record for i in range(3) for record in seen(f"b{i}", 1.2 + i * 0.1, judged=1.6)]
+    late = build_case_records("late", 0.4)[:2]
+    old = [
+        record
+        for i in range(3)
+        for record in build_case_records(f"b{i}", 1.2 + i * 0.1, judged=1.6)
+    ]
     harm = Outcome(key="a2", at=at(4), answers={"alarm": "bear"}, source="ranger")
     return [*again, other, *late, *old, harm]
 
 
 def third():
     """Return cases of the widened cell, one of them answered wrongly, one never judged."""
-    good = [record for i in range(12) for record in seen(f"c{i}", 11.05 + i * 0.05, by="sam")]
-    wrong = seen("c-wrong", 11.7, said="none", by="sam")
-    return [*good, *wrong, *seen("c-open", 11.75)[:2]]
+    good = [
+        record
+        for i in range(12)
+        for record in build_case_records(f"c{i}", 11.05 + i * 0.05, by="sam")
+    ]
+    wrong = build_case_records("c-wrong", 11.7, label="none", by="sam")
+    return [*good, *wrong, *build_case_records("c-open", 11.75)[:2]]
 
 
-def asked():
-    """Return a case that a box asks about, with its prediction; nobody has judged it yet."""
-    return seen("q", 11.85)[:2]
+def build_open_case():
+    """Return a case that a client asks about, with its prediction; nobody has judged it yet."""
+    return build_case_records("q", 11.85)[:2]
 
 
 def script() -> tuple[Step, ...]:
@@ -124,7 +134,7 @@ def script() -> tuple[Step, ...]:
         Step("deliver", "outbox", at(9.3), lambda r, _: r.deliver()),
         Step("choose", "cleaning", at(10.6), lambda r, t: r.choose("dan", "a0", "drop", t)),
         Step("send third", "ingest", at(11.9), lambda r, t: r.send(third(), t)),
-        Step("ask", "assign", at(11.92), lambda r, t: r.ask(*asked(), t)),
+        Step("ask", "assign", at(11.92), lambda r, t: r.ask(*build_open_case(), t)),
         Step("claim", "review", at(11.94), lambda r, t: r.claim("tim", t)),
         Step("judge", "review", at(11.96), lambda r, t: r.judge("tim", "bear", t)),
         _tick(13),

@@ -14,7 +14,7 @@ from tests.faults.kinds import Arm
 from tests.faults.outgoing import Received
 from tests.faults.replica import NAME, Replica
 from tests.faults.script import TICK, script
-from tests.faults.world import POLICIES, Asked, ask
+from tests.faults.world import POLICIES, ClientRequest, ask
 
 STEPS = script()
 TICKS = [number for number, step in enumerate(STEPS) if step.ticks]
@@ -58,7 +58,7 @@ class Trial:
 
     @property
     def start(self):
-        """Return the first step: whoever survives has in memory what the tick before read."""
+        """Return the first step: a survivor has in memory what the tick before read."""
         earlier = [number for number in TICKS if number < self.step]
         warm = self.whole and self.kind != "kill" and STEPS[self.step].ticks and earlier
         return earlier[-1] if warm else self.step
@@ -115,7 +115,7 @@ class Client:
 
         def armed(early=None):
             self.replica.database.early = early  # for who answers too early
-            self.replica.tell = early and (lambda said: early(_asked(said)))
+            self.replica.tell = early and (lambda facts: early(_build_request_fact(facts)))
             with faults.install_action(arm):
                 return ask(step, self.replica, at), self.replica.cited
 
@@ -123,16 +123,16 @@ class Client:
             self.asked.append(armed()[0])
             self.look()
             return
-        before, found = len(self.asked), Fork(armed).answer()
-        if isinstance(found, Died):
-            if found.by != -9:
-                self.wrong.append(f"died by {found}")
-            self.asked += [said for said in found.said if isinstance(said, Asked)]
-            self.replica.received += [said for said in found.said if isinstance(said, Received)]
-            self.told = any(asked.outcome == "done" for asked in self.asked[before:])
+        before, result = len(self.asked), Fork(armed).answer()
+        if isinstance(result, Died):
+            if result.by != -9:
+                self.wrong.append(f"died by {result}")
+            self.asked += [fact for fact in result.said if isinstance(fact, ClientRequest)]
+            self.replica.received += [fact for fact in result.said if isinstance(fact, Received)]
+            self.told = any(question.outcome == "done" for question in self.asked[before:])
             return
         if again:  # what was done the first time passes no point when it is asked again
-            self.asked.append(found[0])
+            self.asked.append(result[0])
             return
         self.wrong.append(f"point {self.trial.hit} was never passed")
 
@@ -157,10 +157,10 @@ class Client:
         tick = next(STEPS[number] for number in TICKS if STEPS[number].at > step.at - TICK)
         self.asked.append(ask(tick, other, step.at + TICK if step.ticks else step.at))
         other.close()
-        held = self.arm.fired in HEAD_HELD and "append.locked" in self.arm.passed
-        since = self.arm.passed[::-1].index("append.locked") if held else 0
+        is_head_held = self.arm.fired in HEAD_HELD and "append.locked" in self.arm.passed
+        since = self.arm.passed[::-1].index("append.locked") if is_head_held else 0
         released = "commit.after" in self.arm.passed[len(self.arm.passed) - since :]
-        if held and not released and "append.locked" in self.arm.elsewhere:
+        if is_head_held and not released and "append.locked" in self.arm.elsewhere:
             self.wrong.append("O2 two held the head of the ledger at once")
         self.look()
 
@@ -179,11 +179,11 @@ class Client:
         step, right = STEPS[self.trial.step], self.world.asked[self.trial.step]
         for again in (1, 2):
             at = step.at + (again + self.trial.always) * self.later(step)
-            found = ask(step, self.replica, at)
-            self.asked.append(found)
+            answer = ask(step, self.replica, at)
+            self.asked.append(answer)
             self.look()
-            holds = found.outcome == "refused" and found.code in HOLDS_ALREADY
-            healed = (found.outcome, found.code) == (right.outcome, right.code) or holds
+            holds = answer.outcome == "refused" and answer.code in HOLDS_ALREADY
+            healed = (answer.outcome, answer.code) == (right.outcome, right.code) or holds
             if healed and step.path not in TWICE:
                 return
         if not healed:
@@ -197,10 +197,10 @@ class Client:
 
     def do(self, number):
         """Do a step that nothing disturbs; it must be answered as without faults."""
-        found, right = ask(STEPS[number], self.replica), self.world.asked[number]
-        if (found.outcome, found.code) != (right.outcome, right.code):
-            self.wrong.append(f"{STEPS[number].name}: {found.outcome} {found.code}")
-        self.asked.append(found)
+        result, right = ask(STEPS[number], self.replica), self.world.asked[number]
+        if (result.outcome, result.code) != (right.outcome, right.code):
+            self.wrong.append(f"{STEPS[number].name}: {result.outcome} {result.code}")
+        self.asked.append(result)
         self.look()
 
     def look(self):
@@ -214,7 +214,12 @@ class Client:
 
     def judge_answers(self):
         """Look for what was answered, before a purge deletes some of it."""
-        pairs = [p for asked in self.asked for p in asked.answer if isinstance(p, oracles.Kept)]
+        pairs = [
+            p
+            for question in self.asked
+            for p in question.answer
+            if isinstance(p, oracles.AnsweredRecord)
+        ]
         with self.replica.database.begin_read() as transaction:
             rollout = Rollouts(transaction).find(NAME)
             self.wrong += oracles.accepted_once(transaction, rollout, pairs)
@@ -222,7 +227,9 @@ class Client:
 
     def told_of(self):
         """Return the facts that clients were told, but for records."""
-        return [e for a in self.asked for e in a.answer if not isinstance(e, oracles.Kept)]
+        return [
+            e for a in self.asked for e in a.answer if not isinstance(e, oracles.AnsweredRecord)
+        ]
 
     def judge(self):
         """Ask every oracle."""
@@ -232,7 +239,7 @@ class Client:
         purged = any(step.path == "purge" for step in STEPS[: last + 1])
         if not purged:
             self.judge_answers()
-        told, received = self.told_of(), self.replica.received
+        told_facts, received = self.told_of(), self.replica.received
         with self.replica.database.begin_read() as transaction:
             rollout = Rollouts(transaction).find(NAME)
             of = (transaction, rollout)
@@ -240,22 +247,22 @@ class Client:
                 *oracles.chain_whole(*of),
                 *oracles.scope_held(*of, POLICIES, instants),
                 *oracles.shown_hashes_alone(*of, self.replica.cited),
-                *oracles.nothing_lost(*of, told),
+                *oracles.nothing_lost(*of, told_facts),
                 *oracles.counted_once(*of),
                 *oracles.evidence_stands(*of, self.seen),
                 *oracles.same(oracles.whole(*of), right),
                 *oracles.never_wider(*of, POLICIES, apply_events(right_events), instants, LATEST),
                 *oracles.slots_done(*of, find_slot_before(STEPS[last].at, TICK)),
-                *outgoing.reports_sealed(*of, told),
+                *outgoing.reports_sealed(*of, told_facts),
                 *outgoing.delivered(*of, received, self.world.queued[last]),
                 *outgoing.one_key_each(received),
-                *outgoing.replies_kept(*of, told),
+                *outgoing.replies_kept(*of, told_facts),
             ]
         self.wrong += oracles.refuses_doubles(self.replica.database, rollout)
 
 
-def _asked(said):
-    return said if isinstance(said, Received) else Asked("done", answer=said)
+def _build_request_fact(facts):
+    return facts if isinstance(facts, Received) else ClientRequest("done", answer=facts)
 
 
 def run(trial, world, copies, mutant=None):

@@ -19,7 +19,7 @@ POLICIES = {policy.hash: policy for policy in map(parse_policy, (POLICY, LOOSER)
 
 
 @dataclass(frozen=True)
-class Asked:
+class ClientRequest:
     """What a client asked and was told: `outcome` is done, refused, or unknown."""
 
     outcome: str
@@ -34,16 +34,20 @@ def ask(step, replica, at=None):
     try:
         answer = step.ask(replica, now)
     except (RefusalError, DatabaseBusyError) as refusal:
-        return Asked("refused", refusal.code)
+        return ClientRequest("refused", refusal.code)
     except NoSuchRolloutError:
-        return Asked("refused", "no-such-rollout")
+        return ClientRequest("refused", "no-such-rollout")
     except Exception as error:  # noqa: BLE001 - a client sees a failure, whatever it was
-        return Asked("unknown", f"{type(error).__name__}: {error}"[:200])
-    return Asked("refused", "not-mine") if answer is None else Asked("done", answer=answer)
+        return ClientRequest("unknown", f"{type(error).__name__}: {error}"[:200])
+    return (
+        ClientRequest("refused", "not-mine")
+        if answer is None
+        else ClientRequest("done", answer=answer)
+    )
 
 
 @dataclass
-class World:
+class FaultWorld:
     """One engine's run without faults.
 
     Attributes:
@@ -60,7 +64,7 @@ class World:
 
     before: list[str] = field(default_factory=list)
     passed: list[list[str]] = field(default_factory=list)
-    asked: list[Asked] = field(default_factory=list)
+    asked: list[ClientRequest] = field(default_factory=list)
     cited: list[list[tuple[str, str, str]]] = field(default_factory=list)
     shown: list[dict[Any, Any]] = field(default_factory=list)
     received: list[list[Received]] = field(default_factory=list)
@@ -71,7 +75,7 @@ class World:
 
 def recorded(copies):
     """Run the script without faults and keep what every trial needs."""
-    world = World()
+    world = FaultWorld()
     replica = Replica(copies.fresh(), "one")
     for step in script():
         replica.close()  # a copy is made of a database that nobody is connected to

@@ -177,7 +177,7 @@ def test_an_upgrade_that_fails_changes_nothing(url, further):
 
 
 def test_an_upgrade_does_not_queue_everybody_behind_itself(url, further, monkeypatch):
-    """Waiting for its lock it would hold up whoever comes after it; it gives up instead."""
+    """Waiting for its lock it would hold up every later transaction; it gives up instead."""
     upgrade(url)
     further()
     monkeypatch.setattr(migrations, "LOCK_TIMEOUT", "100ms")

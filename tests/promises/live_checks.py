@@ -123,8 +123,8 @@ class Checks:
             assert watched.head.revision == scope.revision == len(world.rows)
         for cell, version in scope.cells:
             for at in instants:
-                found = compute_stage_level(scope, policy, cell, version, at)
-                assert found == self.rung(cell.site, version, at), (cell, version, at)
+                stage_level = compute_stage_level(scope, policy, cell, version, at)
+                assert stage_level == self.rung(cell.site, version, at), (cell, version, at)
 
     def _ends(self):
         ends = {grant[2] for grants in self.slow.grants.values() for grant in grants}
@@ -137,14 +137,14 @@ class Checks:
     def rung(self, site, version, at):
         return self.slow.stage(site, WINDOW, version, encode_instant(at))
 
-    def answered(self, asked, answers, *, doubted=False):
+    def answered(self, sent_question, answers, *, doubted=False):
         """Compare answers with what the ledger's rows allow; `doubted`: people decide."""
         world = self.world
-        assert len(answers) == len(asked)
-        for question, answer in zip(asked, answers, strict=True):
+        assert len(answers) == len(sent_question)
+        for question, answer in zip(sent_question, answers, strict=True):
             revision = answer["revision"]
-            known = revision <= len(world.rows) or doubted
-            assert known, f"revision {revision} of {len(world.rows)}"
+            is_in_ledger = revision <= len(world.rows) or doubted
+            assert is_in_ledger, f"revision {revision} of {len(world.rows)}"
             fold = self.slow
             if doubted:
                 expected = ("human", "shadow", "blind", False)
@@ -154,27 +154,27 @@ class Checks:
                     fold = SlowFold(POLICIES).read(world.rows[:revision])
                     self.seen["answered from what was, within its time"] += 1
                 expected = self.expected(fold, question)
-            found = tuple(answer[n] for n in ("decider", "stage", "exposure", "audited"))
-            assert found == expected, (question, answer, expected)
-            self.seen[f"a {found[0]} decides at {found[1]}"] += 1
-            if found[0] == "model":
+            answer_fields = tuple(answer[n] for n in ("decider", "stage", "exposure", "audited"))
+            assert answer_fields == expected, (question, answer, expected)
+            self.seen[f"a {answer_fields[0]} decides at {answer_fields[1]}"] += 1
+            if answer_fields[0] == "model":
                 assert 0 < answer["lease"] <= 60
                 assert world.now + timedelta(seconds=answer["lease"]) <= self._until(fold, question)
             self._count_doubts(fold, question)
 
-    def expected(self, fold, asked):
+    def expected(self, fold, question):
         """Return decider, stage, exposure and whether it is audited, as a ledger's fold has it."""
         policy, now = fold.policy, self.world.now
-        at, version = asked.get("at"), asked.get("version")
+        at, version = question.get("at"), question.get("version")
         person = ("human", "shadow", "blind", False)
-        if at is None or not version or not asked.get("key") or asked["site"] not in SITES:
+        if at is None or not version or not question.get("key") or question["site"] not in SITES:
             return person
         if abs(encode_instant(datetime.fromisoformat(at)) - encode_instant(now)) > 5 * 60 * 10**6:
             return person
-        rung = fold.stage(asked["site"], WINDOW, version, encode_instant(now))
+        rung = fold.stage(question["site"], WINDOW, version, encode_instant(now))
         if rung == 0:
             return person
-        stage, drawn = policy.stages[rung - 1], draw_of(asked["key"])
+        stage, drawn = policy.stages[rung - 1], draw_of(question["key"])
         if drawn < stage.blind:
             return ("human", stage.id, "blind", False)
         if not stage.audit:
@@ -182,13 +182,13 @@ class Checks:
         audited = drawn < stage.blind + (1 - stage.blind) * stage.audit
         return ("model", stage.id, "blind", audited)
 
-    def _until(self, fold, asked):
-        grants = fold.grants[asked["site"], WINDOW, asked["version"]]
+    def _until(self, fold, question):
+        grants = fold.grants[question["site"], WINDOW, question["version"]]
         return decode_instant(min(grant[2] for grant in grants))
 
-    def _count_doubts(self, fold, asked):
+    def _count_doubts(self, fold, question):
         """Note the cases that promises 2 and 3 are about."""
-        key = (asked.get("site"), WINDOW, asked.get("version"))
+        key = (question.get("site"), WINDOW, question.get("version"))
         grants, now = fold.grants.get(key, ()), encode_instant(self.world.now)
         if any(key[:2] in cells for cells in fold.stops.values()) and grants:
             self.seen["asked of a stopped cell with grants"] += 1
@@ -203,15 +203,15 @@ class Checks:
         """Look for what models said in all that reviewers were given."""
         world = self.world
         for who, text, hidden in world.bodies[self._bodies :]:
-            told = {said.key for said in world.said.values() if str(said.marker) in text}
-            assert not told & hidden, (who, told & hidden, text)
-            self._shown |= {(who, key) for key in told}
+            leaked_keys = {case.key for case in world.said.values() if str(case.marker) in text}
+            assert not leaked_keys & hidden, (who, leaked_keys & hidden, text)
+            self._shown |= {(who, key) for key in leaked_keys}
             self.seen["answers to reviewers"] += 1
-            self.seen["predictions that they may see"] += len(told)
+            self.seen["predictions that they may see"] += len(leaked_keys)
             for task in _tasks(text):
                 self.seen[f"{task['kind']} tasks"] += 1
-                seen = task["kind"] == "blind" and (who, task["case"]) in self._shown
-                assert not seen, f"{who} saw {task['case']}, and is to judge it blind"
+                was_shown = task["kind"] == "blind" and (who, task["case"]) in self._shown
+                assert not was_shown, f"{who} saw {task['case']}, and is to judge it blind"
         self._bodies = len(world.bodies)
 
     def judged(self, who, key):

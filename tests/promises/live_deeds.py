@@ -44,9 +44,9 @@ class Deeds(RuleBasedStateMachine):
             world.post(who, f"/reviews/{review}/release")
             return
         world.get(who, f"/reviews/{review}/reveal")  # too early
-        said = {"unsure": True} if label is None else {"answers": {"alarm": label}}
-        said |= {} if claims is None else {"exposure": claims}
-        judged = world.post(who, f"/reviews/{review}/decision", said)
+        answer = {"unsure": True} if label is None else {"answers": {"alarm": label}}
+        answer |= {} if claims is None else {"exposure": claims}
+        judged = world.post(who, f"/reviews/{review}/decision", answer)
         assert judged.status_code in {200, 404, 409, 422}, judged.text
         if judged.status_code == 200:
             self.checks.seen["verdicts at the desk"] += 1
@@ -91,10 +91,10 @@ class Deeds(RuleBasedStateMachine):
     def approve(self, who, which, replica, right):
         """Say yes, perhaps to something else than what was shown, perhaps without being asked."""
         world = self.world
-        found = world.open_proposals()
-        if not found:
+        proposals = world.open_proposals()
+        if not proposals:
             return
-        proposal, evidence, _ = found[which % len(found)]
+        proposal, evidence, _ = proposals[which % len(proposals)]
         cited = evidence if right else "0" * 64
         answer = world.approve(who, proposal, cited, replica)
         if not right or who in {"bot", "far"}:
@@ -114,9 +114,9 @@ class Deeds(RuleBasedStateMachine):
     @rule(who=people, which=st.integers(0, 9))
     def reject(self, who, which):
         """Say no."""
-        found = self.world.open_proposals()
-        if found:
-            answer = self.world.reject(who, found[which % len(found)][0])
+        proposals = self.world.open_proposals()
+        if proposals:
+            answer = self.world.reject(who, proposals[which % len(proposals)][0])
             allowed = who != "far"
             assert answer.status_code in ({200, 403} if allowed else {404}), answer.text
             self.checks.seen["rejections"] += answer.status_code == 200
@@ -138,15 +138,15 @@ class Deeds(RuleBasedStateMachine):
         self.checks.follow()
         world.settle()
         for replica in (0, 1):
-            asked = [
+            reports = [
                 world.question(world.new_case(site, version))
                 for site in where
                 for version in VERSIONS
             ]
-            answers = world.ask(asked, replica).json()["answers"]
+            answers = world.ask(reports, replica).json()["answers"]
             assert {a["decider"] for a in answers} == {"human"}
             assert {a["stage"] for a in answers} == {"shadow"}
-            self.checks.answered(asked, answers, doubted=self._off(replica))
+            self.checks.answered(reports, answers, doubted=self._off(replica))
 
     @rule(who=people, where=sites, to=st.sampled_from(["shadow", "supervised"]), replica=replicas)
     def narrow(self, who, where, to, replica):

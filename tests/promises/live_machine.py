@@ -14,21 +14,21 @@ from tests.promises.live_lots import GOOD, VERSIONS, replicas, spans
 from tests.promises.live_replayed import replayed, unlike
 from tests.promises.live_world import (
     SITES,
-    World,
+    LiveWorld,
 )
 
 BEGUN = (0, 1, 2, 2, scenes.stopped, scenes.raised_by_oneself, scenes.wrong, scenes.unwatched)
 
 
 class Life(Boxes, Deeds):
-    """One rollout's life; `engine` is set by whoever runs it."""
+    """One rollout's life; `engine` is set by the runner."""
 
     engine = "sqlite"
     totals = None  # a Counter that outlives a run, where somebody wants to know
 
     def __init__(self):
         super().__init__()
-        self.world = World(self.engine)
+        self.world = LiveWorld(self.engine)
         self.checks = Checks(self.world)
         self.answers = []  # that a model decides: (question, answer)
         self.held = {}
@@ -53,11 +53,11 @@ class Life(Boxes, Deeds):
     def _replay(self):
         """Promise 10: the same records, commands and ticks, replayed, give the same events."""
         if self.world.plain:
-            found, expected = replayed(self.world)
-            parted = unlike(found, expected)
+            live_events, expected = replayed(self.world)
+            parted = unlike(live_events, expected)
             assert not parted, parted
             self.checks.seen["runs replayed"] += 1
-            self.checks.seen["events replayed"] += len(found)
+            self.checks.seen["events replayed"] += len(live_events)
 
     # How it begins
 
@@ -112,11 +112,11 @@ class Life(Boxes, Deeds):
         self.checks.blind()
         self.world.settle()
         for replica in (0, 1):
-            asked = [
+            rules = [
                 self.world.question(self.world.new_case(site, version))
                 for site in SITES
                 for version in VERSIONS
             ]
-            answer = self.world.ask(asked, replica)
-            self.checks.answered(asked, answer.json()["answers"], doubted=self._off(replica))
+            answer = self.world.ask(rules, replica)
+            self.checks.answered(rules, answer.json()["answers"], doubted=self._off(replica))
         self.checks.blind()

@@ -26,7 +26,7 @@ class Mutant:
     Attributes:
         name: what is broken.
         where, what: the attribute that is replaced.
-        made: gives what stands in its place, from what stood there.
+        made: gives the replacement, from the original.
         scene: which scene of `live_scenes` fails of it.
     """
 
@@ -57,7 +57,7 @@ def _whatever_was_shown(right):
 
 
 def _any_text(right):
-    """Take a permit at its word, whoever signed it and whatever about."""
+    """Accept a permit without checking signature or subject."""
 
     def read(self, text, *about):
         parts = text.split(".")
@@ -78,7 +78,9 @@ def _asked_for_nothing(_right):
 
 
 def _claimed(right):
-    return lambda kind, shown, claims: claims if claims == "blind" else right(kind, shown, claims)
+    return lambda kind, exposure, claims: (
+        claims if claims == "blind" else right(kind, exposure, claims)
+    )
 
 
 SCENES = live_scenes

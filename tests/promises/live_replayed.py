@@ -22,8 +22,8 @@ from tests.replay.stories import prepared
 class Again(Replay):
     """Replay's engine, with people who do what they did, and ticks where there were some."""
 
-    def _start(self, seen):
-        self._events, self._seen = [], seen
+    def _start(self, first_seen):
+        self._events, self._seen = [], first_seen
 
     def _queue_approvals(self, raised):
         """Nobody is simulated."""
@@ -74,31 +74,31 @@ def replayed(world):
     policy = next(iter(p for p in POLICIES.values() if p.hash == world.rows[1][4]["policy_hash"]))
     with world.databases[0].begin_read() as transaction:
         live = tuple(Ledger(transaction, world.rollout).list_events())
-        known = VersionStore(transaction, world.rollout).list_all()
+        versions = VersionStore(transaction, world.rollout).list_all()
         stored = StoredHistory(transaction, world.rollout, levers=["alarm"])
         history, beats = (
             stored.load_records(),
             {site: stored.load_heartbeats(site) for site in SITES},
         )
     made = prepared(history, policy, salt=bytes(32))
-    seen = {name: version.first_seen_at for name, version in known.items()}
+    first_uses = {name: version.first_seen_at for name, version in versions.items()}
     course = ReplayOptions(approval_delay=None, skip_idle_slots=False)
     until = max(done.slot for done in world.log if isinstance(done, Ticked))
     feeds = Feeds(history, made.placed, policy, beats, until)
-    again = Again(made.units, policy, feeds, seen, course)
+    again = Again(made.units, policy, feeds, first_uses, course)
     created = [e for e in live[:2] if isinstance(e, RolloutCreated | PolicyApplied)]
     return live, again.through(tuple(created), world.log)
 
 
-def said(events):
+def list_compared_events(events):
     """Return what is compared: kind, time, and everything but who did it."""
     return [(type(event).__name__, replace(event, by="")) for event in events]
 
 
-def unlike(found, expected):
+def unlike(facts, expected):
     """Return where live and replay part, "" where they don't: the events on both sides there."""
-    one, other = said(found), said(expected)
-    for number, pair in enumerate(zip_longest(one, other)):
+    live_lines, other = list_compared_events(facts), list_compared_events(expected)
+    for number, pair in enumerate(zip_longest(live_lines, other)):
         if pair[0] != pair[1]:
             return f"event {number + 1}:\n live   {pair[0]}\n replay {pair[1]}"
     return ""

@@ -42,11 +42,11 @@ def turned(life):
     life.world.approve_all()
     world = life.world
     world.plain = False  # these verdicts come for cases of earlier slots, as if from far away
-    said = [world.new_case(site, "v1") for site in SITES for _ in range(40)]
+    cases = [world.new_case(site, "v1") for site in SITES for _ in range(40)]
     early = world.now - 50 * 60 * SECOND
-    world.send([world.case(one, early) for one in said])
-    world.send([world.prediction(one, early) for one in said])
-    world.send([world.verdict(one, "none", at=early + SECOND) for one in said])
+    world.send([world.case(case, early) for case in cases])
+    world.send([world.prediction(case, early) for case in cases])
+    world.send([world.verdict(case, "none", at=early + SECOND) for case in cases])
     world.clock.advance(2 * HOUR)  # downtime: what waits is due, and one pass sees all of it
     world.tick()
     life.checks.follow()
@@ -63,9 +63,12 @@ def raised_by_oneself(life):
     made = world.put_policy("looser").json()
     assert made["outcome"] == "proposed"
     assert _code(world.approve("zoe", made["proposal"], made["evidence_hash"])) == "own-proposal"
-    (stop,) = (one["id"] for one in world.stop("bo", ["s0"]).json()["active_stops"])
-    asked = world.resume("bo", stop).json()
-    assert _code(world.approve("bo", asked["proposal"], asked["evidence_hash"])) == "own-proposal"
+    (stop,) = (stop_body["id"] for stop_body in world.stop("bo", ["s0"]).json()["active_stops"])
+    proposal = world.resume("bo", stop).json()
+    assert (
+        _code(world.approve("bo", proposal["proposal"], proposal["evidence_hash"]))
+        == "own-proposal"
+    )
 
 
 def stopped(life):
@@ -133,10 +136,10 @@ def acted(life):
             life.world.approve_all()
             life.world.approve("zoe", *next(p[:2] for p in life.world.open_proposals()))
             life.traffic(1, "good", "v1", True)
-    found = life.checks.seen
-    assert found["an action was unauthorized"] == 3
-    assert found["an action was authorized_within_lease"] == 1
-    assert found["an action was authorized"] == 2
+    evidence_seen = life.checks.seen
+    assert evidence_seen["an action was unauthorized"] == 3
+    assert evidence_seen["an action was authorized_within_lease"] == 1
+    assert evidence_seen["an action was authorized"] == 2
 
 
 def narrow_after_answer(life):
@@ -151,7 +154,7 @@ def narrow_after_answer(life):
 
 
 def offline(life):
-    """A box decides by its copy for as long as the lease, and no longer."""
+    """A client decides by its copy for as long as the lease, and no longer."""
     life.climb(2)
     for seconds, stopped in ((0, False), (120, False), (30, True)):
         life.offline(seconds * SECOND, stopped)

@@ -124,7 +124,7 @@ class Ticked:
 
 
 @dataclass(frozen=True)
-class Said:
+class PredictedCase:
     """What a model says of a case; `marker` is a number that no other prediction has."""
 
     key: str
@@ -134,7 +134,7 @@ class Said:
     marker: float
 
 
-class World:
+class LiveWorld:
     """One database, two replicas, one clock."""
 
     def __init__(self, engine="sqlite"):
@@ -148,14 +148,16 @@ class World:
         door.callers |= CALLERS
         self.databases = [Database(url), Database(url)]
         self.services = [
-            build_service(one, door, self.clock, entropy=bytes) for one in self.databases
+            build_service(database, door, self.clock, entropy=bytes) for database in self.databases
         ]
-        self.clients = [Asking(create_app(one)) for one in self.services]
-        self.tickers = [TickScheduler(one, f"replica-{n}") for n, one in enumerate(self.databases)]
+        self.clients = [Asking(create_app(service)) for service in self.services]
+        self.tickers = [
+            TickScheduler(database, f"replica-{n}") for n, database in enumerate(self.databases)
+        ]
         for client in self.clients:
             self._undo.enter_context(client)
-        for one in self.databases:
-            self._undo.callback(one.close)
+        for database in self.databases:
+            self._undo.callback(database.close)
         self.log, self.rows, self.said, self.cited = [], [], {}, []
         self.heads = [(-1.0, 0)]  # when each revision was there for all
         self.bodies = []  # (reviewer, text, hidden from them before)
@@ -256,8 +258,8 @@ class World:
         return answer
 
     def open_proposals(self):
-        found = self.get("bo", "/proposals?limit=100").json()["items"]
-        return [(one["id"], one["evidence_hash"], one["kind"]) for one in found]
+        items = self.get("bo", "/proposals?limit=100").json()["items"]
+        return [(item["id"], item["evidence_hash"], item["kind"]) for item in items]
 
     def approve_all(self):
         """Let two people say yes to all that is open."""
@@ -300,26 +302,26 @@ class World:
         """Return a prediction of a case that nobody knows yet."""
         self.numbers += 1
         marker = round(0.5 + (10 * self.numbers + 3) / 1e8, 8)  # always of eight decimals
-        said = Said(f"c{self.numbers}", site, version, label, marker)
-        self.said[said.key, version] = said
-        return said
+        case = PredictedCase(f"c{self.numbers}", site, version, label, marker)
+        self.said[case.key, version] = case
+        return case
 
     def send(self, items):
         answer = self.post("box", "/records", {"items": items})
         assert answer.status_code == 200, answer.text
         return [item["status"] for item in answer.json()["items"]]
 
-    def case(self, said, at=None):
+    def case(self, case, at=None):
         when = (at or self.now).isoformat()
-        return {"kind": "case", "key": said.key, "site": said.site, "occurred_at": when}
+        return {"kind": "case", "key": case.key, "site": case.site, "occurred_at": when}
 
-    def prediction(self, said, at=None):
+    def prediction(self, case, at=None):
         when = (at or self.now).isoformat()
-        of = {"kind": "prediction", "key": said.key, "version": said.version, "at": when}
-        return of | {"answers": {"alarm": said.label}, "confidence": said.marker}
+        of = {"kind": "prediction", "key": case.key, "version": case.version, "at": when}
+        return of | {"answers": {"alarm": case.label}, "confidence": case.marker}
 
-    def verdict(self, said, label, reviewer="rae", at=None):
-        of = {"kind": "decision", "key": said.key, "reviewer": reviewer}
+    def verdict(self, case, label, reviewer="rae", at=None):
+        of = {"kind": "decision", "key": case.key, "reviewer": reviewer}
         when = (at or self.now).isoformat()
         return of | {"answers": {"alarm": label}, "submitted_at": when}
 
@@ -327,24 +329,24 @@ class World:
         body = {"questions": questions, **more}
         return self.post("box", "/assignments", body, replica=replica)
 
-    def question(self, said, *, predicted=False, **changed):
-        asked = {"site": said.site, "at": self.now.isoformat(), "key": said.key}
-        asked |= {"version": said.version, "confidence": said.marker}
+    def question(self, case, *, predicted=False, **changed):
+        question = {"site": case.site, "at": self.now.isoformat(), "key": case.key}
+        question |= {"version": case.version, "confidence": case.marker}
         if predicted:
-            asked["prediction"] = {"answers": {"alarm": said.label}, "confidence": said.marker}
-        return {name: value for name, value in (asked | changed).items() if value is not None}
+            question["prediction"] = {"answers": {"alarm": case.label}, "confidence": case.marker}
+        return {name: value for name, value in (question | changed).items() if value is not None}
 
     # Time
 
     def tick(self, replica=0):
         """Look at what is due, as the scheduler would."""
         now = self.now
-        looked = self.tickers[replica].run_due_ticks(now)
-        assert not looked.errors, looked.errors
+        ticks = self.tickers[replica].run_due_ticks(now)
+        assert not ticks.errors, ticks.errors
         self.read(ticked=True)
-        if NAME in looked.events_by_rollout:
+        if NAME in ticks.events_by_rollout:
             self.log.append(Ticked(find_slot_before(now, HOUR), now))
-        return looked.events_by_rollout.get(NAME)
+        return ticks.events_by_rollout.get(NAME)
 
     def to_next_slot(self):
         ahead = to_instant(find_slot_before(self.now, HOUR) + 1, HOUR) - self.now

@@ -9,7 +9,6 @@ from hypothesis.stateful import run_state_machine_as_test
 from tests.promises.live_machine import Life
 from tests.promises.live_mutants import MUTANTS
 from tests.promises.live_scenes import SCENES
-from tests.store.databases import close_server, close_templates
 
 pytestmark = pytest.mark.simulation
 
@@ -27,13 +26,6 @@ ALWAYS_MET = {  # a search that never widens would prove nothing; the scenes mee
     "asked of a stopped cell with grants",
     "runs replayed",
 }
-
-
-@pytest.fixture(scope="module", autouse=True)
-def _nothing_left_running():
-    yield
-    close_server()
-    close_templates()
 
 
 @pytest.mark.parametrize(

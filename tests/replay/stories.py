@@ -144,8 +144,8 @@ def _gate(pick, policy, stage):
 
 
 def _guards(pick, policy):
-    found = [_guard(pick, policy) for _ in range(pick(0, 1, 2, 3, 5))]
-    return tuple({guard.id: guard for guard in found}.values())
+    guards = [_guard(pick, policy) for _ in range(pick(0, 1, 2, 3, 5))]
+    return tuple({guard.id: guard for guard in guards}.values())
 
 
 def _guard(pick, policy):
@@ -285,11 +285,11 @@ def a_history(story, policy):
         .cast(build_cases_schema()),
         pl.concat(
             [
-                _said(rng, story, policy, keys, at, truth, number)
+                _draw_answers(rng, story, policy, keys, at, truth, number)
                 for number in range(1, story.versions + 1)
             ]
         ),
-        _given(rng, story, policy, keys, at, truth),
+        _draw_decisions(rng, story, policy, keys, at, truth),
         _harmed(rng, policy, keys, at, names),
     )
 
@@ -298,7 +298,7 @@ def _instants(at, policy):
     return pl.Series([START + float(a) * policy.tick for a in at], dtype=pl.Datetime("us", "UTC"))
 
 
-def _said(rng, story, policy, keys, at, truth, number):
+def _draw_answers(rng, story, policy, keys, at, truth, number):
     """Answers of one version: from its start on, good and bad by phases and sites."""
     begins = 0 if number == 1 else rng.uniform(0, story.slots * 0.6)
     mine = at >= begins
@@ -307,15 +307,15 @@ def _said(rng, story, policy, keys, at, truth, number):
     rates = rng.choice([0.1, 0.5, 0.97, 1.0, 1.0], int(phase.max(initial=0)) + 1)
     rates[: int(phase.min(initial=0)) + 1] = 1.0
     right = rng.random(truth.shape) < rates[phase][:, None]
-    said = np.where(right, truth, rng.choice((*LABELS, "wolf"), truth.shape)).astype(object)
-    said[rng.random(len(at)) < 0.02] = None
+    labels = np.where(right, truth, rng.choice((*LABELS, "wolf"), truth.shape)).astype(object)
+    labels[rng.random(len(at)) < 0.02] = None
     slow = np.where(rng.random(len(at)) < np.where(phase % 3 == 1, 0.3, 0.01), 5000.0, 100.0)
     names = [lever.id for lever in policy.levers]
     return pl.DataFrame(
         {
             "case_key": keys,
             "version": [f"v{number}"] * len(at),
-            **{f"value:{name}": list(said[:, i]) for i, name in enumerate(names)},
+            **{f"value:{name}": list(labels[:, i]) for i, name in enumerate(names)},
             "confidence": rng.random(len(at)),
             "at": _instants(at + rng.choice([0, 0, 0, 0.3], len(at)), policy),
             "latency_ms": slow,
@@ -325,15 +325,15 @@ def _said(rng, story, policy, keys, at, truth, number):
     )
 
 
-def _given(rng, story, policy, keys, at, truth):
-    """Verdicts, blind and assisted, some late, some never; a second one now and then."""
+def _draw_decisions(rng, story, policy, keys, at, truth):
+    """Decisions, blind and assisted, some late, some never; a second one now and then."""
     parts = []
     for seat, drawn, exposure in ((1, 1.0, "blind"), (2, 0.3, "blind"), (None, 0.7, "assisted")):
         mine = (rng.random(len(at)) < drawn) & (rng.random(len(at)) >= story.missing)
         label = np.where(rng.random(truth.shape) < 0.97, truth, rng.choice(LABELS, truth.shape))
         label = label[mine].astype(object)
         late = np.where(rng.random(len(at)) < story.late, rng.exponential(6, len(at)), 0)
-        given = at + rng.choice([0, 0.3, 0.45], len(at)) + late
+        submitted_at = at + rng.choice([0, 0.3, 0.45], len(at)) + late
         unsure = rng.random(mine.sum()) < story.missing / 2
         label[unsure] = None
         names = [lever.id for lever in policy.levers]
@@ -346,7 +346,7 @@ def _given(rng, story, policy, keys, at, truth):
                     "unsure": unsure,
                     "exposure": [exposure] * int(mine.sum()),
                     "seat": [seat] * int(mine.sum()),
-                    "at": _instants(given[mine], policy),
+                    "at": _instants(submitted_at[mine], policy),
                     "started_at": [None] * int(mine.sum()),
                 },
                 schema=build_decisions_schema(names),

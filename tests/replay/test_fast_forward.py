@@ -3,9 +3,10 @@
 from dataclasses import replace
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
+from tests.properties import examples
 from tests.replay.stories import a_course, a_history, a_policy, a_story, drawn, prepared, seeded
 
 # Stories that an engine tells in two ways when it overlooks that
@@ -36,8 +37,7 @@ def told(seed):
     return policy, a_story(pick, seed), a_course(pick, policy)
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
-@given(data=st.data(), seed=st.integers(0, 2**20))
+@examples(given(data=st.data(), seed=st.integers(0, 2**20)), fast=5, whole=25)
 def test_skipping_slots_changes_no_ledger(data, seed):
     pick = drawn(data.draw)
     policy = a_policy(pick)

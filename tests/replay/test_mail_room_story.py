@@ -175,7 +175,7 @@ def test_nobody_approving_widens_nothing(told):
 
 @pytest.fixture(scope="module")
 def halifax(told):
-    """Return Halifax's letters by the order of their verdicts."""
+    """Return Halifax's letters by the order of their decisions."""
     lever = told.policy.levers[0]
     actions = dict(zip(lever.labels, lever.actions, strict=True))
     value = f"value:{lever.id}"

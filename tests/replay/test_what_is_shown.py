@@ -1,4 +1,4 @@
-"""The seam: no verdict is used that the stage, when its case occurred, would not have asked for."""
+"""No decision is used that the stage of that time would not have asked for."""
 
 from dataclasses import replace
 
@@ -27,10 +27,10 @@ def told(seed):
 
 
 def hidden_cases(ready, replayed, salt):
-    """Return the cases of the units for which no blind verdict was asked on any track."""
+    """Return the cases of the units for which no blind decision was asked on any track."""
     policy, cases = replayed.policy, ready.placed.cases
     rungs = np.zeros(cases.height, dtype=np.int64)
-    occurred = (cases["t"] // count_micros(policy.tick)).to_numpy()
+    occurred = (cases["occurred_us"] // count_micros(policy.tick)).to_numpy()
     for cell, timeline in replayed.stage_histories.items():
         here = ((cases["site"] == cell.site) & (cases["window"] == cell.window)).to_numpy()
         rungs[here] = timeline.find_levels(occurred[here])
@@ -40,7 +40,7 @@ def hidden_cases(ready, replayed, salt):
 
 
 def changed(history, keys, how):
-    """Return the history with every blind verdict on the cases `keys` changed."""
+    """Return the history with every blind decision on the cases `keys` changed."""
     hit = pl.col("case_key").is_in(keys.implode()) & (pl.col("exposure") == "blind")
     return replace(history, decisions=how(history.decisions, hit))
 
@@ -130,20 +130,27 @@ def test_blind_below_the_blind_share_and_audited_from_it_on():
     shares = build_stage_shares(policy)
     below = np.nextafter
     numbers = np.array([0.0, below(0.25, 0), 0.25, below(0.625, 0), 0.625, below(1, 0)])
-    band = find_buckets(shares, numbers)
-    assert (band < shares.blind_buckets[2]).tolist() == [True, True, False, False, False, False]
-    assert (band < shares.reviewed_buckets[2]).tolist() == [True, True, True, True, False, False]
-    assert (band < shares.reviewed_buckets[1]).tolist() == [True, True, False, False, False, False]
-    assert (band < shares.reviewed_buckets[0]).all()
-    assert [policy.find_bucket(float(number)) for number in numbers] == band.tolist()
+    bucket = find_buckets(shares, numbers)
+    assert (bucket < shares.blind_buckets[2]).tolist() == [True, True, False, False, False, False]
+    assert (bucket < shares.reviewed_buckets[2]).tolist() == [True, True, True, True, False, False]
+    assert (bucket < shares.reviewed_buckets[1]).tolist() == [
+        True,
+        True,
+        False,
+        False,
+        False,
+        False,
+    ]
+    assert (bucket < shares.reviewed_buckets[0]).all()
+    assert [policy.find_bucket(float(number)) for number in numbers] == bucket.tolist()
 
 
 def test_without_a_blind_share_nobody_decides_unseen():
     policy = small_policy(stages=(Stage("b", blind=0.0, audit=1.0),))
     shares = build_stage_shares(policy)
-    band = find_buckets(shares, np.array([0.0, 0.5, np.nextafter(1, 0)]))
-    assert not (band < shares.blind_buckets[1]).any()
-    assert (band < shares.reviewed_buckets[1]).all()
+    bucket = find_buckets(shares, np.array([0.0, 0.5, np.nextafter(1, 0)]))
+    assert not (bucket < shares.blind_buckets[1]).any()
+    assert (bucket < shares.reviewed_buckets[1]).all()
     assert shares.model_decides.tolist() == [False, True]
 
 

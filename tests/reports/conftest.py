@@ -68,7 +68,7 @@ class Case:
 
     @property
     def verdicts(self) -> Sequence[tuple[str, str]]:
-        """Return (reviewer, label) of each verdict; a plain label is by `ana`."""
+        """Return (reviewer, label) of each decision; a plain label is by `ana`."""
         if self.human is None:
             return ()
         return (("ana", self.human),) if isinstance(self.human, str) else self.human
@@ -173,7 +173,7 @@ def bears() -> Policy:
 
 
 @cache
-def _told() -> tuple[ReportInputs, ReportFacts]:
+def _build_story_facts() -> tuple[ReportInputs, ReportFacts]:
     inputs = inputs_of(story(), parse_policy(BEARS))
     return inputs, compute_report_facts(inputs)
 
@@ -181,7 +181,7 @@ def _told() -> tuple[ReportInputs, ReportFacts]:
 @pytest.fixture(scope="session")
 def told() -> tuple[ReportInputs, ReportFacts]:
     """Return the inputs and the facts of the story."""
-    return _told()
+    return _build_story_facts()
 
 
 @pytest.fixture(scope="session")

@@ -19,13 +19,13 @@ from rollout.store.database.session import Database
 def main(owner: str) -> None:
     tick = Ticker.tick
 
-    def said(self: Ticker, at, **more):
+    def tick_aloud(self: Ticker, at, **more):
         events = tick(self, at, **more)
         if events is not None:
             os.write(1, f"{self._rollout_name} {at.isoformat()}\n".encode())
         return events
 
-    Ticker.tick = said
+    Ticker.tick = tick_aloud
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     database, clock = Database(os.environ["ROLLOUT_DATABASE_URL"]), SystemClock()
     waking = JobScheduler(

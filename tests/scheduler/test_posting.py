@@ -22,10 +22,10 @@ from rollout.store.reports.deliveries import DeliveryStore
 from rollout.store.reports.report_runs import ReportRuns
 from rollout.store.reports.reports import ReportStore
 from tests.api.bears import POLICY
-from tests.api.conftest import _nothing_left_running, client, clock, database, door, service, url
+from tests.api.conftest import client, clock, database, door, service, url
 from tests.factories import DAY, HOUR, NOON
 
-__all__ = ["_nothing_left_running", "client", "clock", "database", "door", "service", "url"]
+__all__ = ["client", "clock", "database", "door", "service", "url"]
 REPORTS = "reports: [{name: morning, every: day, at: '07:00', to: [ops]}]\n"
 URL = "json://ops.example.org/hunter2-token"
 

@@ -1,4 +1,4 @@
-"""Two processes, one PostgreSQL, 200 rollouts due: each slot is done once, whoever is killed."""
+"""Two processes, one PostgreSQL, 200 rollouts due: each slot is done once, whichever is killed."""
 
 import os
 import signal
@@ -21,7 +21,7 @@ from rollout.store.counting.count_queue import CASE_RECEIVED, CountQueue, DueCas
 from rollout.store.database.session import Database
 from rollout.store.records.records import RecordStore
 from rollout.store.tables.tables import count_queue, counted_units, counts, tick_slots
-from tests.store.databases import close_server, fresh
+from tests.store.databases import fresh
 
 pytestmark = pytest.mark.faults
 
@@ -42,7 +42,6 @@ tick: {tick}s
 def url(tmp_path):
     with fresh("postgresql", tmp_path) as made:
         yield made
-    close_server()
 
 
 @pytest.fixture

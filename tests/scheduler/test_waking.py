@@ -16,7 +16,6 @@ from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.tick_slots import TickSlots
 from tests.api.conftest import (
-    _nothing_left_running,
     clock,
     database,
     door,
@@ -25,7 +24,7 @@ from tests.api.conftest import (
 )
 from tests.factories import NOON
 
-__all__ = ["_nothing_left_running", "clock", "database", "door", "service", "url"]
+__all__ = ["clock", "database", "door", "service", "url"]
 POLICY = """
 rollout: {}
 timezone: UTC

@@ -33,24 +33,24 @@ lease: 1m
 
 
 @filled_once
-def found(database, at=NOON - DAY, policy=POLICY, version="v1"):
+def set_up_field(database, at=NOON - DAY, policy=POLICY, version="v1"):
     """Put the policy in force and let a version be seen."""
     apply_policy(database, policy, Actor("zoe"), at, salt=SALT)
     with database.begin_write() as transaction:
-        stood = load_rollout_state(transaction, NAME)
-        VersionStore(transaction, stood.rollout).record_info(VersionInfo(version, "test"), at=at)
+        state = load_rollout_state(transaction, NAME)
+        VersionStore(transaction, state.rollout).record_info(VersionInfo(version, "test"), at=at)
     append(database, VersionFirstUsed(at=at, by="policy", version=version))
 
 
 def append(database, *events):
     with database.begin_write() as transaction:
-        stood = load_rollout_state(transaction, NAME)
-        return Ledger(transaction, stood.rollout).append(events, after=stood.scope.revision)
+        state = load_rollout_state(transaction, NAME)
+        return Ledger(transaction, state.rollout).append(events, after=state.scope.revision)
 
 
 @filled_once
 def widen(database, *cells, to="autonomous", version="v1", at=NOON - DAY, lasts=90 * DAY):
-    """Give cells every rung up to one."""
+    """Give cells every stage up to one."""
     rungs = ("supervised", "autonomous")
     rungs = rungs[: rungs.index(to) + 1]
     append(
@@ -80,15 +80,15 @@ def stop(database, *cells, at=NOON, number=1):
 @filled_once
 def autonomous(database, at=NOON - DAY):
     """Return a rollout in which creek and lake are autonomous by day, dale is supervised."""
-    found(database, at)
+    set_up_field(database, at)
     widen(database, ("creek", "day"), ("lake", "day"), at=at)
     widen(database, ("dale", "day"), to="supervised", at=at)
 
 
 def question(key="c1", site="creek", **changed):
     """Return a question as JSON."""
-    asked = {"site": site, "at": NOON.isoformat(), "key": key, "version": "v1"}
-    return {name: value for name, value in (asked | changed).items() if value is not None}
+    question = {"site": site, "at": NOON.isoformat(), "key": key, "version": "v1"}
+    return {name: value for name, value in (question | changed).items() if value is not None}
 
 
 def keys(share, *, below=True):

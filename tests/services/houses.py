@@ -1,4 +1,4 @@
-"""A house with an admin, a person and a machine, and its chain as it was written."""
+"""An access ledger with an admin, a user and a service account, as it was written."""
 
 from itertools import count
 
@@ -6,7 +6,7 @@ from rollout.core.ledger.ledger import parse_event
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.services.access import users
 from rollout.store.access.access_ledger import load_access_head
-from rollout.store.database.rollouts import HOUSE_CHAIN, Rollouts
+from rollout.store.database.rollouts import ACCESS_CHAIN, Rollouts
 from rollout.store.ledger.ledger import Ledger
 from tests.factories import NOON
 from tests.store.snapshots import filled_once
@@ -41,15 +41,15 @@ def furnish(database):
 
 
 def chain_of(database):
-    """Return the house chain's events, verified."""
+    """Return the access ledger's events, verified."""
     with database.begin_read() as transaction:
         if load_access_head(transaction).revision is None:
             return []
-        ledger = Ledger(transaction, HOUSE_CHAIN)
+        ledger = Ledger(transaction, ACCESS_CHAIN)
         ledger.verify()
         return [parse_event(row) for row in ledger.list_rows()]
 
 
 def kinds(database, after=0):
-    """Return the kinds of the house chain's events and whom they are about."""
+    """Return the kinds of the access ledger's events and whom they are about."""
     return [(type(e).__name__, e.user) for e in chain_of(database)[after:]]

@@ -14,6 +14,7 @@ from rollout.services.reviews import reviews
 from rollout.services.reviews.reviews import DecisionDraft
 from rollout.store.database.session import Database
 from rollout.store.records.records import RecordStore
+from tests.store.snapshots import filled_once
 
 START = datetime(2027, 6, 1, 12, tzinfo=UTC)
 MINUTE = timedelta(minutes=1)
@@ -51,17 +52,25 @@ ANA, BO, CY = person("ana"), person("bo"), person("cy")
 DAN = person("dan", AssignedRole("operator", "bears"), AssignedRole("admin", "bears"))
 
 
-def on_stage(stood: RolloutState, rung: int, version: str = "v1") -> RolloutState:
-    """Return the standing with the version on a rung in every cell."""
-    scope: Scope = replace(stood.scope, versions={version: Version(version, START - 9 * DAY)})
-    for cell in stood.policy.cells:
+def on_stage(rollout_state: RolloutState, rung: int, version: str = "v1") -> RolloutState:
+    """Return the state with the version on a stage in every cell."""
+    scope: Scope = replace(
+        rollout_state.scope, versions={version: Version(version, START - 9 * DAY)}
+    )
+    for cell in rollout_state.policy.cells:
         grants = tuple(
             Grant(stage.id, START - DAY, START + 90 * DAY, f"P-{number}", START - DAY)
-            for number, stage in enumerate(stood.policy.stages[:rung])
+            for number, stage in enumerate(rollout_state.policy.stages[:rung])
         )
         state = CellState(START - DAY, START - DAY, grants)
         scope = scope.replace_cell_state(Cell(cell.site, cell.window), version, state)
-    return replace(stood, scope=scope)
+    return replace(rollout_state, scope=scope)
+
+
+@filled_once
+def found(database, text):
+    """Apply the policy."""
+    apply_policy(database, text, Actor("dan"), START - 10 * DAY, salt=bytes(32))
 
 
 @dataclass
@@ -74,11 +83,11 @@ class Room:
     at: datetime = START
 
     def __post_init__(self):
-        apply_policy(self.database, self.text, Actor("dan"), START - 10 * DAY, salt=bytes(32))
+        found(self.database, self.text)
         with self.database.begin_read() as transaction:
             self.stood = on_stage(load_rollout_state(transaction, "bears"), self.rung)
 
-    def arrive(self, *keys, site="creek", said="bear", occurred_at=None, **more):
+    def arrive(self, *keys, site="creek", label="bear", occurred_at=None, **more):
         """Let cases come in together with what v1 says, if anything."""
         cases = [
             Case(
@@ -92,12 +101,12 @@ class Room:
             )
             for key in keys
         ]
-        given = {k: v for k, v in more.items() if k not in {"episode", "answers"}}
+        fields = {k: v for k, v in more.items() if k not in {"episode", "answers"}}
         answers = more.get("answers") or [
-            Prediction(key=k, version="v1", answers={"alarm": said}, **given) for k in keys
+            Prediction(key=k, version="v1", answers={"alarm": label}, **fields) for k in keys
         ]
         with self.database.begin_write() as transaction:
-            items = cases if said is None else [*cases, *answers]
+            items = cases if label is None else [*cases, *answers]
             RecordStore(transaction, self.stood.rollout).store(items, received_at=self.at)
             reviews.open_reviews(transaction, self.stood, cases, self.at)
         return self
@@ -121,8 +130,8 @@ class Room:
 
     def judge(self, who, review, label="bear", **more):
         answers = {} if label is None else {"alarm": label}
-        said = DecisionDraft(answers=answers, unsure=label is None, **more)
-        return reviews.submit_decision(self.database, who, self.stood, review, said, self.at)
+        draft = DecisionDraft(answers=answers, unsure=label is None, **more)
+        return reviews.submit_decision(self.database, who, self.stood, review, draft, self.at)
 
     def done(self, who, label="bear", **more):
         """Let somebody judge the next case."""

@@ -67,8 +67,8 @@ def test_from_two_files_to_a_stop_and_a_verified_ledger(folder):
     done("db", "upgrade")
     assert "this program" in done("db", "current")
     assert "is created" in done("apply", "policy.yaml", "--by", "ana", "--at", "2025-01-01T00:00Z")
-    assert "accepted" in done("import", "ramps", *FILES)
-    again = json.loads(done("import", "ramps", *FILES, "--json"))
+    assert "accepted" in done("import", "ramps", *FILES, "--by", "ana")
+    again = json.loads(done("import", "ramps", *FILES, "--by", "ana", "--json"))
     assert set(again["case"]) == set(again["prediction"]) == {"duplicate"}
     assert "ProposalRaised P-1 ramp-a always v1 supervised" in done("tick", "ramps")
     assert "this slot is done" in done("tick", "ramps")

@@ -3,14 +3,7 @@
 import pytest
 
 from rollout.store.database.session import Database
-from tests.store.databases import ENGINES, close_server, close_templates, fresh
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _nothing_left_running():
-    yield
-    close_server()
-    close_templates()
+from tests.store.databases import ENGINES, fresh
 
 
 @pytest.fixture(params=ENGINES)

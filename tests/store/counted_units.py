@@ -4,7 +4,7 @@ import polars as pl
 
 from rollout.store.counting import counter
 from rollout.store.counting.counted_units import CountedUnits
-from rollout.store.counting.counts import Tallies
+from rollout.store.counting.counts import StoredCounts
 from rollout.store.ledger.evidence import EvidenceStore
 
 
@@ -29,7 +29,7 @@ def unit(name, slot=1, **changes):
         "excluded": None,
         "definition": "d" * 64,
         "attempt": 1,
-        "band": 0,
+        "bucket": 0,
     }
     return row | changes
 
@@ -48,7 +48,7 @@ def advance(database, rollout, after, to):
 def advance_in(transaction, rollout, after, to):
     """Make slots up to `to` evidence, and return how many units they add."""
     EvidenceStore(transaction, rollout).advance(after=after, to=to)
-    return Tallies(transaction, rollout).load_frame(after=after, until=to)["n"].sum()
+    return StoredCounts(transaction, rollout).load_frame(after=after, until=to)["n"].sum()
 
 
 def marks(database, rollout):
@@ -59,6 +59,6 @@ def marks(database, rollout):
 def wrong(database, rollout):
     """Return the tallies and the matrices that are not what the marks add up to."""
     with database.begin_read() as transaction:
-        right = counter.compute_expected_tallies(transaction, rollout)
+        right = counter.compute_expected_counts(transaction, rollout)
         sums = counter.find_differences(transaction, rollout)
         return {**sums, **counter.find_matrix_differences(transaction, rollout, right)}

@@ -33,9 +33,9 @@ class Server:
     """A PostgreSQL server on which databases are made by copying others."""
 
     def __init__(self) -> None:
-        given = os.environ.get("ROLLOUT_TEST_PG_URL")
+        server_url = os.environ.get("ROLLOUT_TEST_PG_URL")
         self._folder: str | None = None
-        self.url = make_url(given or self._start()).set(drivername="postgresql+psycopg")
+        self.url = make_url(server_url or self._start()).set(drivername="postgresql+psycopg")
         self._admin = create_engine(self.url, isolation_level="AUTOCOMMIT")
         self._made: list[str] = []
         self._numbers = count(1)
@@ -77,7 +77,7 @@ class Server:
             self._spare.append((name, url))
 
     def drop(self, name: str) -> None:
-        """Drop a database, whoever is connected."""
+        """Drop a database, even with open connections."""
         self._do(f"drop database if exists {name} with (force)")
         self._made.remove(name)
 

@@ -9,14 +9,14 @@ from rollout.store.database.session import Transaction
 
 def steps(transaction: Transaction, ask: Callable[[], object]) -> list[str]:
     """Ask, and return the steps of the plan by which the last statement of it was answered."""
-    asked = []
+    statements = []
 
     @event.listens_for(transaction.connection, "before_cursor_execute")
     def _listen(_connection, _cursor, statement, parameters, *_more):
-        asked.append((statement, parameters))
+        statements.append((statement, parameters))
 
     ask()
-    return _explained(transaction, *asked[-1])
+    return _explained(transaction, *statements[-1])
 
 
 def steps_of(transaction: Transaction, statement: ClauseElement) -> list[str]:
@@ -25,6 +25,6 @@ def steps_of(transaction: Transaction, statement: ClauseElement) -> list[str]:
     return _explained(transaction, str(compiled), (1,) * len(compiled.params))
 
 
-def _explained(transaction: Transaction, query: str, given: object) -> list[str]:
-    plan = transaction.connection.exec_driver_sql(f"explain query plan {query}", given)
+def _explained(transaction: Transaction, query: str, parameters: object) -> list[str]:
+    plan = transaction.connection.exec_driver_sql(f"explain query plan {query}", parameters)
     return [row.detail for row in plan]

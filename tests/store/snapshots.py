@@ -19,7 +19,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
-KEPT = 64
+MAX_SNAPSHOTS = 64
 """Databases of a few hundred kilobytes, kept in memory: those that were asked for last."""
 EMPTY = 0
 IN_MEMORY = b"\x01\x01"
@@ -71,22 +71,22 @@ def filled_once(fill: Callable[..., Any]) -> Callable[..., Any]:
     _modules[fill.__module__] = fill.__globals__
 
     @wraps(fill)
-    def filled(database, *args, **named):
+    def filled(database, *args, **keywords):
         watched = _watched.get(database.engine.url.database)
-        asked = repr((args, sorted(named.items())))
-        if watched is None or watched.look() != watched.version or " at 0x" in asked:
-            return fill(database, *args, **named)
-        key = (watched.content, fill.__module__, fill.__qualname__, asked, _constants())
+        arguments_text = repr((args, sorted(keywords.items())))
+        if watched is None or watched.look() != watched.version or " at 0x" in arguments_text:
+            return fill(database, *args, **keywords)
+        key = (watched.content, fill.__module__, fill.__qualname__, arguments_text, _constants())
         if key not in _snapshots:
-            returned = fill(database, *args, **named)
+            returned = fill(database, *args, **keywords)
             data = watched.connection.serialize()
             _keep(key, _Snapshot(next(_numbers), data, returned))
         else:
             _copy(_snapshots[key].data, watched.connection)
-        found = _snapshots[key]
+        snapshot = _snapshots[key]
         _snapshots.move_to_end(key)
-        watched.content, watched.version = found.content, watched.look()
-        return found.returned
+        watched.content, watched.version = snapshot.content, watched.look()
+        return snapshot.returned
 
     return filled
 
@@ -104,11 +104,11 @@ def _constants() -> int:
 
 def _keep(key: tuple[Any, ...], snapshot: _Snapshot) -> None:
     _snapshots[key] = snapshot
-    if len(_snapshots) > KEPT:
+    if len(_snapshots) > MAX_SNAPSHOTS:
         _snapshots.popitem(last=False)
 
 
 def _copy(data: bytes, into: sqlite3.Connection) -> None:
-    with closing(sqlite3.connect(":memory:")) as kept:
-        kept.deserialize(data[:18] + IN_MEMORY + data[20:])
-        kept.backup(into)
+    with closing(sqlite3.connect(":memory:")) as memory:
+        memory.deserialize(data[:18] + IN_MEMORY + data[20:])
+        memory.backup(into)

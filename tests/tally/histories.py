@@ -103,13 +103,13 @@ def predictions(*rows, levers=("alarm",)):
             {
                 "case_key": key,
                 "version": more.get("version", "v1"),
-                **_values(levers, said),
+                **_values(levers, label),
                 "confidence": more.get("confidence"),
                 "at": hour(more.get("at")),
                 "latency_ms": more.get("latency"),
                 "error": None,
             }
-            for key, said, more in ((*row, {})[:3] for row in rows)
+            for key, label, more in ((*row, {})[:3] for row in rows)
         ],
         schema=build_predictions_schema(levers),
     )
@@ -122,13 +122,13 @@ def decisions(*rows, levers=("alarm",)):
             {
                 "case_key": key,
                 "reviewer": more.get("reviewer", "ana"),
-                **_values(levers, said),
-                "unsure": said is None,
+                **_values(levers, label),
+                "unsure": label is None,
                 "exposure": more.get("exposure", "blind"),
                 "seat": more.get("seat"),
                 "at": hour(more.get("at")),
             }
-            for key, said, more in ((*row, {})[:3] for row in rows)
+            for key, label, more in ((*row, {})[:3] for row in rows)
         ],
         schema=build_decisions_schema(levers),
     )
@@ -145,8 +145,8 @@ def outcomes(*rows, levers=("alarm",)):
     )
 
 
-def _values(levers, said):
-    answers = said if isinstance(said, tuple) else (said,) * len(levers)
+def _values(levers, labels):
+    answers = labels if isinstance(labels, tuple) else (labels,) * len(levers)
     return {f"value:{lever}": answer for lever, answer in zip(levers, answers, strict=True)}
 
 
@@ -182,12 +182,14 @@ def only(frame, name="gate"):
     return row
 
 
-def one(said="bear", verdict="bear", policy=None, *, case=None, prediction=None, decision=None):
-    """Resolve one case at hour 10 with a prediction and a verdict."""
+def resolve_case(
+    label="bear", verdict="bear", policy=None, *, case=None, prediction=None, decision=None
+):
+    """Resolve one case at hour 10 with a prediction and a decision."""
     return resolved(
         records(
             cases(("a", 10, case or {})),
-            predictions(("a", said, prediction or {})),
+            predictions(("a", label, prediction or {})),
             decisions(("a", verdict, decision or {})),
         ),
         policy or a_policy(),

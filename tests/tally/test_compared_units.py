@@ -14,10 +14,10 @@ from tests.tally.histories import (
     cases,
     decisions,
     evidence,
-    one,
     only,
     predictions,
     records,
+    resolve_case,
     resolved,
     track,
 )
@@ -42,7 +42,7 @@ COSTLY = replace(
     ],
 )
 def test_a_cost_is_that_of_the_action_taken_for_the_right_one(said, verdict, cost):
-    row = only(one(said, verdict, replace(POLICY, levers=(COSTLY,))))
+    row = only(resolve_case(said, verdict, replace(POLICY, levers=(COSTLY,))))
     assert row["cost"] == cost
     assert row["level"] == {0: 0, 1: 1, 3: 2, 20: 3}[cost]
 
@@ -52,7 +52,7 @@ def test_costs_agree_with_the_levers_own_table():
     for said in ALARM.labels:
         for verdict in ALARM.labels:
             expected = COSTLY.compute_cost(COSTLY.find_action(said), COSTLY.find_action(verdict))
-            assert only(one(said, verdict, policy))["cost"] == expected
+            assert only(resolve_case(said, verdict, policy))["cost"] == expected
 
 
 def test_more_than_64_cost_levels_are_rounded_up():

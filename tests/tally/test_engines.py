@@ -15,6 +15,7 @@ from rollout.core.policy.measures import MISSING
 from rollout.tally.case_placement import place_cases
 from rollout.tally.unit_arrays import build_units
 from rollout.tally.units import count_units, resolve_units
+from tests.properties import examples
 from tests.tally.histories import (
     ALARM,
     SALT,
@@ -111,13 +112,12 @@ def connection():
 
 
 def without(placed, *people):
-    """Return what was placed with the verdicts of some people left out."""
+    """Return what was placed with the decisions of some people left out."""
     mark = nw.col("reviewer").is_in(list(people))
     return replace(placed, decisions=placed.decisions.with_columns(left_out=mark))
 
 
-@settings(max_examples=6, deadline=None)
-@given(situation=situations(most=25), trained=st.none() | times)
+@examples(given(situation=situations(most=25), trained=st.none() | times), fast=3, whole=6)
 def test_polars_and_duckdb_resolve_alike(connection, situation, trained):
     policy, history = situation
     until = {} if trained is None else {"v1": hour(trained)}
@@ -144,8 +144,7 @@ def _resolved(placed, policy):
     return collected(resolve_units(placed, policy), ORDER)
 
 
-@settings(max_examples=15, deadline=None)
-@given(situation=situations(), data=st.data())
+@examples(given(situation=situations(), data=st.data()), fast=4, whole=15)
 def test_rows_in_any_order_give_the_same_units(situation, data):
     policy, history = situation
     seed = data.draw(st.integers(0, 99))
@@ -162,8 +161,11 @@ def test_rows_in_any_order_give_the_same_units(situation, data):
     assert once.equals(again)
 
 
-@settings(max_examples=15, deadline=None)
-@given(situation=situations(), people=st.sets(st.sampled_from(["ana", "bo", "cy", "di"])))
+@examples(
+    given(situation=situations(), people=st.sets(st.sampled_from(["ana", "bo", "cy", "di"]))),
+    fast=4,
+    whole=15,
+)
 def test_leaving_verdicts_out_takes_them_from_gates_and_changes_nothing_else(situation, people):
     policy, history = situation
     placed = place_cases(history, policy, SALT).placed
@@ -179,8 +181,7 @@ def test_leaving_verdicts_out_takes_them_from_gates_and_changes_nothing_else(sit
         assert row["level:after"] >= row["level"]
 
 
-@settings(max_examples=15, deadline=None)
-@given(situation=situations())
+@examples(given(situation=situations()), fast=5, whole=15)
 def test_each_unit_is_counted_once_on_each_track_after_it_occurred(situation):
     policy, history = situation
     frame = _resolved(place_cases(history, policy, SALT).placed, policy)
@@ -195,8 +196,7 @@ def _rows(policy):
     return 1 if len(policy.levers) == 1 else len(policy.levers) + 1
 
 
-@settings(max_examples=12, deadline=None)
-@given(situation=situations())
+@examples(given(situation=situations()), fast=4, whole=12)
 def test_arrays_hold_what_the_tally_counts(situation):
     policy, history = situation
     frame = _resolved(place_cases(history, policy, SALT).placed, policy)

@@ -1,7 +1,7 @@
 """What the engine is shown, recounted row by row at every slot of random stories.
 
 The recount knows nothing of arrays, bands or paths: it draws for each unit, asks on which stage
-the cell stood when the unit occurred, and counts with Python's own numbers.
+the cell had when the unit occurred, and counts with Python's own numbers.
 """
 
 from functools import cache
@@ -24,7 +24,7 @@ from tests.tally.plain_readings import Plain, in_alarm, silent, within
 SEEDS = (18, 53, 57, 61, 87, 96, 113, 116)
 
 
-class Told(NamedTuple):
+class ReplayedStory(NamedTuple):
     """A story's end: what was replayed, its units as rows, its salt, and what it was made of."""
 
     replayed: ReplayResult
@@ -41,7 +41,7 @@ def story_of(seed):
     ready = prepared(a_history(story, policy), policy, course.salt)
     frame = resolve_units(ready.placed.placed, policy).collect("polars").to_native()
     used = frame.filter(pl.col("excluded").is_null())
-    return Told(ready.run(course), used, course.salt, ready)
+    return ReplayedStory(ready.run(course), used, course.salt, ready)
 
 
 @pytest.fixture(params=SEEDS)
@@ -56,7 +56,7 @@ def rows_of(frame, sight, track):
 
 
 def rung_at(timeline, occurred):
-    """Return the rung that held in a slot, by walking the timeline."""
+    """Return the stage that held in a slot, by walking the timeline."""
     rung = 0
     for since, to in zip(timeline.slots, timeline.stage_levels, strict=True):
         if since <= occurred:

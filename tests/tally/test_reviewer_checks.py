@@ -40,7 +40,7 @@ PRICE = Lever("price", number=Number("EUR", 0, 100, Margin(0.1, relative=True)))
 
 
 def read(*said, policy=SEATED, levers=("alarm",), **more):
-    """One case, judged by ana, bo, cy, … at hours 1, 2, …, in seats 1, 2, …"""
+    """One case, judged by ana, bo, cy, … at hours 1, 2, …, in tasks 1, 2, …"""
     rows = [
         ("a", answer, {"reviewer": who, "seat": seat, "at": seat, **more})
         for seat, (who, answer) in enumerate(
@@ -146,7 +146,7 @@ def test_a_burst_is_one_check_each():
 
 
 def knowing(*rows, levers=("alarm",)):
-    """Verdicts on known cases: (key, said, right, reviewer, hour)."""
+    """Decisions on known cases: (key, said, right, reviewer, hour)."""
     return pl.DataFrame(
         [
             {"case_key": key, "reviewer": who, "value:alarm": said, "right:alarm": right,

@@ -29,7 +29,7 @@ def unit(slot, **more):
         "slot": slot,
         "occurred": slot - 1,
         "day": slot // 24,
-        "band": slot % 3,
+        "bucket": slot % 3,
         "reviewer": f"r{slot % 2}",
         "predicted": "bear",
         "decided": ("bear", "fox")[slot % 2],

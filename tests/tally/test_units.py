@@ -19,10 +19,10 @@ from tests.tally.histories import (
     decisions,
     evidence,
     hour,
-    one,
     only,
     predictions,
     records,
+    resolve_case,
     resolved,
     track,
 )
@@ -50,12 +50,12 @@ def burst(count, *, at=10, apart=0.01, **more):
 
 
 def test_a_unit_closes_once_when_its_grace_has_passed():
-    rows = track(one(decision={"at": 10.5}))
+    rows = track(resolve_case(decision={"at": 10.5}))
     assert [(row["slot"], row["occurred"]) for row in rows] == [(slot(12), slot(10))]
 
 
 def test_grace_runs_from_receipt():
-    assert only(one(case={"received": 30}))["slot"] == slot(32)
+    assert only(resolve_case(case={"received": 30}))["slot"] == slot(32)
 
 
 def test_a_unit_between_two_slots_is_counted_in_the_later_and_occurs_in_the_earlier():
@@ -67,18 +67,18 @@ def test_a_unit_between_two_slots_is_counted_in_the_later_and_occurs_in_the_earl
 
 def test_a_unit_is_counted_after_the_slot_it_occurred_in_even_without_any_delay():
     at_once = evidence(POLICY, grace=timedelta())
-    for row in one(policy=at_once).to_dicts():
+    for row in resolve_case(policy=at_once).to_dicts():
         assert row["occurred"] == slot(10)
         assert row["slot"] == slot(11)
 
 
 def test_the_guard_track_counts_when_the_first_verdict_is_in():
-    assert only(one(decision={"at": 10.5}), "guard")["slot"] == slot(11)
-    assert only(one(decision={"at": 40}), "guard")["slot"] == slot(40)
+    assert only(resolve_case(decision={"at": 10.5}), "guard")["slot"] == slot(11)
+    assert only(resolve_case(decision={"at": 40}), "guard")["slot"] == slot(40)
 
 
 def test_a_verdict_that_arrives_before_its_prediction_waits_for_it_on_neither_track():
-    frame = one(prediction={"at": 10.7}, decision={"at": 10.5})
+    frame = resolve_case(prediction={"at": 10.7}, decision={"at": 10.5})
     assert {row["excluded"] for row in frame.to_dicts()} == {"after the verdict"}
 
 
@@ -101,7 +101,7 @@ def test_windows_ask_for_attributes_and_a_missing_one_is_other():
 
 def test_a_window_whose_attribute_no_record_has_is_other():
     policy = replace(POLICY, windows=(Window("dry", when={"weather": ("dry",)}), Window("rest")))
-    assert only(one(policy=policy))["window"] == "other"
+    assert only(resolve_case(policy=policy))["window"] == "other"
 
 
 def test_cases_that_can_not_be_placed_are_counted_by_reason():
@@ -164,7 +164,7 @@ def test_no_verdict_on_the_picked_case_is_missing_even_where_others_have_one():
 
 
 def judged(rows, *verdicts, said="fox", **more):
-    """Resolve a burst whose cases were judged: (place in the burst, hour of its verdict)."""
+    """Resolve a burst whose cases were judged: (place in the burst, hour of its decision)."""
     history = records(
         cases(*rows),
         predictions(*((key, said, more) for key, *_ in rows)),
@@ -259,38 +259,40 @@ def test_unsure_or_unanswered_is_missing_for_gates_and_nothing_for_guards(verdic
 
 
 def test_a_verdict_after_grace_is_missing_for_gates_and_counts_for_guards():
-    frame = one(decision={"at": 12.01})
+    frame = resolve_case(decision={"at": 12.01})
     assert only(frame)["decided"] == MISSING
     assert only(frame, "guard")["decided"] == "bear"
     assert only(frame, "guard")["slot"] == slot(13)
 
 
 def test_a_verdict_at_the_end_of_grace_is_in_time():
-    assert only(one(decision={"at": 12}))["decided"] == "bear"
+    assert only(resolve_case(decision={"at": 12}))["decided"] == "bear"
 
 
 def test_a_persons_label_outside_the_lever_is_a_disagreement_at_the_largest_cost():
-    row = only(one(verdict="wolf"))
+    row = only(resolve_case(verdict="wolf"))
     assert (row["predicted"], row["decided"]) == ("bear", UNLISTED)
     assert row["cost"] == POLICY.largest_cost
 
 
 @pytest.mark.parametrize("exposure", ["assisted", "revealed"])
 def test_a_person_who_saw_the_answer_gives_no_evidence(exposure):
-    frame = one(decision={"exposure": exposure})
+    frame = resolve_case(decision={"exposure": exposure})
     assert only(frame)["decided"] == MISSING
     assert track(frame, "guard") == []
 
 
 def test_assisted_verdicts_stand_on_a_track_of_their_own():
-    row = only(one(verdict="fox", decision={"exposure": "assisted", "at": 10.5}), "assisted")
+    row = only(
+        resolve_case(verdict="fox", decision={"exposure": "assisted", "at": 10.5}), "assisted"
+    )
     assert (row["predicted"], row["decided"], row["slot"]) == ("bear", "fox", slot(11))
 
 
 @pytest.mark.parametrize(("said", "decided"), [(True, "bear"), (False, MISSING)])
 def test_unknown_exposure_is_evidence_only_where_the_policy_says_so(said, decided):
     policy = evidence(POLICY, outside_blind=said)
-    assert only(one(policy=policy, decision={"exposure": "unknown"}))["decided"] == decided
+    assert only(resolve_case(policy=policy, decision={"exposure": "unknown"}))["decided"] == decided
 
 
 def test_seats_order_the_verdicts_and_the_second_one_is_for_the_human_ceiling():
@@ -396,26 +398,26 @@ def test_of_three_seats_an_empty_one_leaves_a_majority_and_the_first_to_come_is_
 
 
 def test_a_failed_prediction_disagrees_at_the_largest_cost():
-    row = only(one(said=None))
+    row = only(resolve_case(label=None))
     assert (row["predicted"], row["cost"]) == (FAILED, POLICY.largest_cost)
 
 
 def test_a_label_outside_the_lever_disagrees_even_where_the_person_gives_it_too():
-    row = only(one(said="wolf", verdict="wolf"))
+    row = only(resolve_case(label="wolf", verdict="wolf"))
     assert (row["predicted"], row["decided"]) == (OUTSIDE, UNLISTED)
 
 
 def test_an_answer_after_the_levers_time_disagrees():
     slow = replace(POLICY, levers=(replace(ALARM, answer_within=timedelta(minutes=6)),))
-    assert only(one(policy=slow, prediction={"at": 10.1}))["predicted"] == "bear"
-    late = only(one(policy=slow, prediction={"at": 10.11}, decision={"at": 11}))
+    assert only(resolve_case(policy=slow, prediction={"at": 10.1}))["predicted"] == "bear"
+    late = only(resolve_case(policy=slow, prediction={"at": 10.11}, decision={"at": 11}))
     assert (late["predicted"], late["excluded"]) == (LATE, None)
 
 
 def test_a_prediction_after_the_verdict_is_no_evidence():
-    frame = one(prediction={"at": 10.5}, decision={"at": 10.4})
+    frame = resolve_case(prediction={"at": 10.5}, decision={"at": 10.4})
     assert {row["excluded"] for row in frame.to_dicts()} == {"after the verdict"}
-    assert only(one(prediction={"at": 10.4}, decision={"at": 10.4}))["excluded"] is None
+    assert only(resolve_case(prediction={"at": 10.4}, decision={"at": 10.4}))["excluded"] is None
 
 
 def test_a_prediction_after_its_unit_closed_is_no_evidence_without_a_verdict_either():
@@ -438,7 +440,7 @@ def test_a_version_is_no_evidence_on_cases_that_it_was_trained_on():
 )
 def test_below_the_confidence_floor_nothing_is_evidence(sure, reason):
     floor = evidence(POLICY, confidence_floor=0.8)
-    assert only(one(policy=floor, prediction={"confidence": sure}))["excluded"] == reason
+    assert only(resolve_case(policy=floor, prediction={"confidence": sure}))["excluded"] == reason
 
 
 def test_each_version_has_its_own_units():

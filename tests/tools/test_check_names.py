@@ -60,3 +60,16 @@ def test_the_tree_has_no_faults(capsys, monkeypatch, tmp_path):
     (tmp_path / "api" / "page.py").write_text("stood = 1")
     assert main() == 1
     assert "api/page.py:1: variable stood" in capsys.readouterr().err
+
+
+def test_helpers_of_tests_are_checked_and_tests_are_not(capsys, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "tests").mkdir()
+    (tmp_path / "tests" / "test_page.py").write_text("stood = 1")
+    assert main() == 0
+    (tmp_path / "tests" / "factories.py").write_text("told = 1")
+    assert main() == 1
+    assert capsys.readouterr().err == (
+        "tests/factories.py:1: variable told: name what it is, not what happened to it"
+        " (docs/glossary.md)\n"
+    )

@@ -64,10 +64,8 @@ def describe_divergences(divergences: DivergenceList) -> str:
 
 def format_days(divergences: DivergenceList) -> str:
     """Format the period in days of the policy's timezone: `16 Sep 2027 to 15 Oct 2027`."""
-    timezone, last_instant = (
-        divergences.policy.timezone,
-        divergences.until - timedelta(microseconds=1),
-    )
+    timezone = divergences.policy.timezone
+    last_instant = divergences.until - timedelta(microseconds=1)
     return (
         f"{formatting.format_day(divergences.since, timezone)} to"
         f" {formatting.format_day(last_instant, timezone)}"
@@ -90,10 +88,8 @@ def describe_coverage(divergences: DivergenceList) -> str:
 
 
 def _describe_costliest(divergences: DivergenceList, costliest: CostliestKind) -> str:
-    cost_unit, answer_text = (
-        divergences.policy.charter.cost_in,
-        f"where {divergences.version} said {costliest.model}",
-    )
+    cost_unit = divergences.policy.charter.cost_in
+    answer_text = f"where {divergences.version} said {costliest.model}"
     if divergences.count == 1:
         return (
             f"It was {costliest.human} {answer_text}, and cost {format_cost(costliest.cost)}"

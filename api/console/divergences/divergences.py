@@ -39,7 +39,7 @@ from rollout.core.errors import RefusalError, UnknownVersionError
 from rollout.core.scope.permissions import Permission, require_permission
 from rollout.reports.figures.comparison import Comparison
 from rollout.reports.figures.label_sources import HUMAN_SOURCES
-from rollout.reports.figures.training import build_manifest_values
+from rollout.reports.figures.training import TrainingExport, build_manifest_values
 from rollout.services.cells.overview import load_rollouts
 from rollout.services.divergences.divergence_list import (
     DivergenceList,
@@ -127,27 +127,19 @@ def send_training_rows(
     rollout: str, visitor: CurrentVisitor, form: FileForm = "jsonl"
 ) -> StreamingResponse:
     """Send the training rows, the same file as the API's."""
-    training_export = training(
-        visitor.service.database,
-        visitor.caller,
-        rollout,
-        TrainingOptions(HUMAN_SOURCES),
-        visitor.at,
-    )
-    return export_training_rows(training_export, form)
+    return export_training_rows(_build_training_export(visitor, rollout), form)
 
 
 @router.get("/rollouts/{rollout}/training/manifest")
 def send_training_manifest(rollout: str, visitor: CurrentVisitor) -> TrainingManifest:
     """Send the manifest of the training rows, as the API does."""
-    training_export = training(
-        visitor.service.database,
-        visitor.caller,
-        rollout,
-        TrainingOptions(HUMAN_SOURCES),
-        visitor.at,
-    )
-    return TrainingManifest.model_validate(build_manifest_values(training_export.manifest))
+    manifest = _build_training_export(visitor, rollout).manifest
+    return TrainingManifest.model_validate(build_manifest_values(manifest))
+
+
+def _build_training_export(visitor: Visitor, rollout: str) -> TrainingExport:
+    database, options = visitor.service.database, TrainingOptions(HUMAN_SOURCES)
+    return training(database, visitor.caller, rollout, options, visitor.at)
 
 
 def _store_choices(rollout: str, form: Form, visitor: Visitor) -> CleaningFormResult:

@@ -14,7 +14,8 @@ from api.console.page.stop_target import format_cell_value
 from api.console.page.text import encode_segment
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.scope.permissions import Permission
-from rollout.reports.text.event_text import ZonedEventDescriber
+from rollout.reports.text.event_describer import ZonedEventDescriber
+from rollout.reports.text.state_text import get_incident_text
 from rollout.services.incidents.incident_impact import IncidentImpact, load_incident_impact
 from rollout.services.incidents.incidents import load_incident, record_acknowledgement
 
@@ -75,7 +76,7 @@ def _render_incident(
         impact=impact,
         incident=incident_details,
         zone=impact.policy.get_timezone(incident_details.site),
-        tag=words.get_incident_tag(incident_details.kind, incident_details.effect),
+        tag=get_incident_text(incident_details.kind, incident_details.effect),
         heading=words.format_page_heading(impact),
         tripped=words.describe_trigger(impact),
         effect=words.describe_incident_effect(impact),
@@ -107,11 +108,4 @@ def _find_narrowable_cell(impact: IncidentImpact) -> str:
 def _describe_entries(impact: IncidentImpact) -> tuple[object, ...]:
     """Return the ledger entries of its cells in words, oldest first."""
     entries = (*impact.earlier_entries, *impact.own_entries, *impact.later_entries)
-    describer = ZonedEventDescriber(
-        impact.policy,
-        impact.cited_proposals,
-        impact.approvers,
-        is_simulated=False,
-        reference_date=None,
-    )
-    return describe_ledger_entries(entries, describer)
+    return describe_ledger_entries(entries, ZonedEventDescriber(impact.policy, impact.cited))

@@ -1,49 +1,27 @@
 """Text of incidents: what tripped, its effect, how to recover."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
-from types import MappingProxyType
-from typing import Final
 
 from api.console.page.page_context import Visitor
-from api.console.page.text import capitalize_first
 from api.console.page.time_format import format_time_span
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.errors import RefusalError
 from rollout.core.policy.cell_evidence import MeasureKey
 from rollout.core.policy.measures import DETECTOR_MEASURES
-from rollout.core.policy.policy import Guard, Policy, format_duration
+from rollout.core.policy.policy import Guard, Policy
 from rollout.core.scope.permissions import Permission
 from rollout.reports.statistics.intervals import compute_share
 from rollout.reports.text.formatting import (
     add_separators,
-    format_cell_name,
     format_interval,
     format_percent,
     format_ratio,
 )
+from rollout.reports.text.state_text import format_incident_heading
 from rollout.services.cells.cells import load_cell
-from rollout.services.incidents.incident_impact import EvidencePeriod, IncidentImpact
+from rollout.services.incidents.incident_impact import AffectedCell, EvidencePeriod, IncidentImpact
 from rollout.services.incidents.incidents import IncidentStatus
-
-INCIDENT_TAGS: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
-    {
-        "narrowed": ("bad", "Narrowed"),
-        "suspended": ("suspended", "Suspended"),
-        "reported": ("warn", "Reported"),
-        "unauthorized": ("bad", "Unauthorized action"),
-        "ledger_rolled_back": ("bad", "Ledger rolled back"),
-        "clock": ("warn", "Clock behind"),
-    }
-)
-"""Tag kind and text by kind of incident, for alarms by effect."""
-KIND_TEXTS: Final[Mapping[str, str]] = MappingProxyType(
-    {
-        "unauthorized": "the model acted without a permit",
-        "ledger_rolled_back": "a client knows a later ledger head",
-        "clock": "the clock is behind the ledger",
-    }
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,44 +33,13 @@ class IncidentCountRow:
     since: str
 
 
-def get_incident_tag(kind: str, effect: str) -> tuple[str, str]:
-    """Return tag kind and text of an incident.
-
-    >>> (
-    ...     get_incident_tag("alarm", "suspended"),
-    ...     get_incident_tag("clock", "nothing raised or applied"),
-    ... )
-    (('suspended', 'Suspended'), ('warn', 'Clock behind'))
-    """
-    return INCIDENT_TAGS.get(effect, INCIDENT_TAGS.get(kind, ("note", "Incident")))
-
-
-def format_heading(kind: str, effect: str, site: str, window: str) -> str:
-    """Format what happened and where.
-
-    >>> format_heading("alarm", "narrowed", "creek", "day")
-    'creek · day was narrowed'
-    """
-    cell = format_cell_name(site, window)
-    if kind == "alarm":
-        effect_text = "is reported by a guard" if effect == "reported" else f"was {effect}"
-        return f"{cell or 'A cell'} {effect_text}"
-    kind_text = KIND_TEXTS.get(kind, kind)
-    return f"{cell}: {kind_text}" if cell else capitalize_first(kind_text)
-
-
 def format_page_heading(impact: IncidentImpact) -> str:
     """Format the heading of an incident's page, with stages if it narrowed its cell."""
     incident = impact.incident
-    affected_cell = next(
-        (
-            cell_impact
-            for cell_impact in impact.cells
-            if cell_impact.cell == Cell(incident.site, incident.window)
-        ),
-        None,
+    affected_cell = _find_own_cell(impact)
+    heading_text = format_incident_heading(
+        incident.kind, incident.effect, incident.site, incident.window
     )
-    heading_text = format_heading(incident.kind, incident.effect, incident.site, incident.window)
     if (
         incident.effect != "narrowed"
         or affected_cell is None
@@ -100,6 +47,11 @@ def format_page_heading(impact: IncidentImpact) -> str:
     ):
         return heading_text
     return f"{heading_text} from {affected_cell.stage_before} to {affected_cell.stage_after}"
+
+
+def _find_own_cell(impact: IncidentImpact) -> AffectedCell | None:
+    own_cell = Cell(impact.incident.site, impact.incident.window)
+    return next((affected for affected in impact.cells if affected.cell == own_cell), None)
 
 
 def describe_trigger(impact: IncidentImpact) -> tuple[str, ...]:
@@ -164,14 +116,7 @@ def _describe_cell_recovery(
     impact: IncidentImpact, visitor: Visitor, rollout: str
 ) -> Iterator[str]:
     incident = impact.incident
-    affected_cell = next(
-        (
-            cell_impact
-            for cell_impact in impact.cells
-            if cell_impact.cell == Cell(incident.site, incident.window)
-        ),
-        None,
-    )
+    affected_cell = _find_own_cell(impact)
     if affected_cell is None:
         yield "The policy no longer has this cell or its version."
         return
@@ -229,12 +174,11 @@ def _describe_guard(guard: Guard | None) -> Iterator[str]:
     if guard is None:
         yield "The policy no longer has this guard."
         return
-    period_text = f" over {format_duration(guard.over)}" if guard.over else ""
-    yield f"The guard's threshold: {guard.condition}{period_text}."
+    yield f"The guard's threshold: {guard.threshold_text}."
     if guard.condition.measure in DETECTOR_MEASURES:
         interval_text = add_separators(f"{guard.false_alarm_every:.0f}")
         yield (
-            f"A false alarm of this kind is expected at most once in {interval_text} judged units."
+            f"A false alarm of this kind is expected at most once in {interval_text} decided units."
         )
     if guard.reach != "cell":
         yield f"It applies to the whole {guard.reach}."

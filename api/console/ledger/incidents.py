@@ -4,7 +4,6 @@ from typing import Annotated, Final
 
 from fastapi import APIRouter, Query, Request, Response
 
-from api.console.ledger.incident_text import format_heading, get_incident_tag
 from api.console.page.page import render_page
 from api.console.page.page_context import HOME, CurrentVisitor, Visitor
 from api.console.page.revision import build_live_region
@@ -12,6 +11,7 @@ from api.paging import decode_cursor, encode_cursor
 from rollout.core.calendar.instants import EPOCH, MICROSECOND, to_micros
 from rollout.core.errors import RefusalError
 from rollout.core.scope.permissions import Permission, require_permission
+from rollout.reports.text.state_text import format_incident_heading, get_incident_text
 from rollout.services.incidents.incidents import IncidentCursor, IncidentRow, load_all_incidents
 
 router = APIRouter()
@@ -57,8 +57,8 @@ def show_incidents(
         waiting=open_page.items,
         known=acknowledged_page.items,
         zones=timezones,
-        heading=format_heading,
-        tag_of=get_incident_tag,
+        heading=format_incident_heading,
+        tag_of=get_incident_text,
         first=not (older or acknowledged_cursor),
         older=_build_page_path("older", open_page.before),
         earlier=_build_page_path("seen", acknowledged_page.before),

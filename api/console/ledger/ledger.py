@@ -8,13 +8,14 @@ from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import StreamingResponse
 
 from api.console.ledger.ledger_filter import LedgerSearch, parse_ledger_search
-from api.console.ledger.ledger_text import ACCESS_EVENT_GROUPS, EVENT_GROUPS, describe_ledger_page
+from api.console.ledger.ledger_text import describe_ledger_page
 from api.console.page.form import Form, SignedForm
 from api.console.page.page import redirect_to, render_page
 from api.console.page.page_context import CurrentVisitor, Visitor
 from api.console.page.revision import build_live_region
 from api.console.page.text import encode_segment
 from rollout.core.scope.permissions import Permission
+from rollout.reports.text.event_kinds import ACCESS_EVENT_GROUPS, EVENT_GROUPS
 from rollout.services.cells.overview import load_rollouts
 from rollout.services.ledger.ledger_reader import (
     LedgerPage,
@@ -78,7 +79,7 @@ def submit_verification(
     )
 
 
-@router.get("/rollouts/{rollout}/ledger/lines")
+@router.get("/rollouts/{rollout}/ledger/entries")
 def export_ledger(visitor: CurrentVisitor, rollout: str) -> Response:
     """Export the stored entries as JSON Lines, for `rollout ledger verify`."""
     return _build_file_response(
@@ -86,7 +87,7 @@ def export_ledger(visitor: CurrentVisitor, rollout: str) -> Response:
     )
 
 
-@router.get("/ledger/house")
+@router.get("/ledger/access")
 def show_access_ledger(
     request: Request, visitor: CurrentVisitor, before: RevisionQuery = None
 ) -> Response:
@@ -94,7 +95,7 @@ def show_access_ledger(
     return _render_access_ledger(request, visitor, before)
 
 
-@router.post("/ledger/house")
+@router.post("/ledger/access")
 def submit_access_verification(
     request: Request, visitor: CurrentVisitor, _form: SignedForm
 ) -> Response:
@@ -103,11 +104,11 @@ def submit_access_verification(
     return _render_access_ledger(request, visitor, None, verification_result)
 
 
-@router.get("/ledger/house/lines")
+@router.get("/ledger/access/entries")
 def export_access_ledger(visitor: CurrentVisitor) -> Response:
     """Export the access ledger's stored entries as JSON Lines."""
     return _build_file_response(
-        iterate_access_ledger_lines(visitor.service, visitor.caller), "house"
+        iterate_access_ledger_lines(visitor.service, visitor.caller), "access"
     )
 
 
@@ -118,7 +119,7 @@ def _list_choices(visitor: Visitor) -> tuple[LedgerChoice, ...]:
         for rollout_item in load_rollouts(database, visitor.caller)
     ]
     if visitor.has_permission(Permission.ADMINISTER):
-        choices.append(LedgerChoice("Access ledger", 0, "/ledger/house", ""))
+        choices.append(LedgerChoice("Access ledger", 0, "/ledger/access", ""))
     return tuple(choices)
 
 

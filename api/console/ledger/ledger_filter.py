@@ -10,12 +10,12 @@ from zoneinfo import ZoneInfo
 from fastapi import Request
 
 from api.console.ledger.ledger_text import parse_actor
+from rollout.reports.text.event_kinds import EventGroups
 from rollout.services.ledger.ledger_reader import LedgerFilter
 
 FILTER_FIELDS: Final = ("kind", "who", "site", "since", "until")
 INVALID_TIME_TEXT: Final = "Write a time such as 2027-06-17T15:30, or leave it empty"
 MAX_FIELD_LENGTH: Final = 200  # maximum characters of a filter field
-EventGroups = Mapping[str, tuple[str, tuple[str, ...]]]
 
 
 @dataclass(frozen=True, slots=True)

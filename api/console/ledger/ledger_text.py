@@ -1,60 +1,19 @@
 """Ledger entries in words."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from functools import singledispatch
 from typing import Final
 
-from rollout.core.access.access_events import (
-    EmailSet,
-    IdentityLinked,
-    KeyCreated,
-    KeyRevoked,
-    OneTimeLinkCreated,
-    PasswordSet,
-    RoleGranted,
-    RoleRevoked,
-    UserAdded,
-    UserDisabled,
-    UserEnabled,
-)
 from rollout.core.ledger.ledger import parse_event
-from rollout.core.scope.events import LedgerEvent
-from rollout.core.scope.permissions import AssignedRole
 from rollout.core.scope.scope import ENGINE
-from rollout.reports.text.event_text import ZonedEventDescriber, describe_event
-from rollout.reports.text.formatting import format_day
+from rollout.reports.text.access_event_text import describe_access_event
+from rollout.reports.text.event_describer import ZonedEventDescriber
+from rollout.reports.text.event_kinds import find_tone
+from rollout.reports.text.event_text import describe_event
 from rollout.services.ledger.ledger_reader import LedgerEntry, LedgerPage
 
 ENGINE_NAME: Final = "the engine"
-WIDENING_KINDS: Final = ("Widened", "Renewed", "TakenOver", "Resumed", "SuspensionCleared")
-NARROWING_KINDS: Final = ("Narrowed", "Suspended", "GrantExpired", "Stopped")
-EVENT_GROUPS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
-    "wider": ("Widened, renewed, taken over, resumed, cleared", WIDENING_KINDS),
-    "narrower": ("Narrowed, suspended, stopped, lapsed", NARROWING_KINDS),
-    "proposals": (
-        "Proposals and approvals",
-        (
-            "ProposalRaised",
-            "Approved",
-            "ProposalRejected",
-            "ProposalVoided",
-            "ProposalExpired",
-        ),
-    ),
-    "incidents": ("Incidents", ("IncidentOpened", "IncidentAcknowledged")),
-    "policy": ("Policy", ("RolloutCreated", "PolicyApplied")),
-    "versions": ("Versions", ("VersionFirstUsed", "VersionRetired")),
-    "other": ("Reports, clock, deletions", ("ReportSealed", "ClockCorrected", "RecordsPurged")),
-}
-"""Filter choices of a rollout's ledger: label and event kinds by URL name."""
-ACCESS_EVENT_GROUPS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
-    "people": ("Users", ("UserAdded", "UserDisabled", "UserEnabled", "EmailSet")),
-    "rights": ("Roles", ("RoleGranted", "RoleRevoked")),
-    "keys": ("Keys", ("KeyCreated", "KeyRevoked")),
-    "ways-in": ("Passwords and links", ("PasswordSet", "OneTimeLinkCreated", "IdentityLinked")),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +47,7 @@ def describe_ledger_page(page: LedgerPage) -> tuple[LedgerLine, ...]:
     """Describe the entries of a page, in their order."""
     if page.policy is None:
         return tuple(_describe_access_entry(entry) for entry in page.items)
-    describer = ZonedEventDescriber(
-        page.policy, page.cited_proposals, page.approvers, is_simulated=False, reference_date=None
-    )
-    return describe_ledger_entries(page.items, describer)
+    return describe_ledger_entries(page.items, ZonedEventDescriber(page.policy, page.cited))
 
 
 def describe_ledger_entries(
@@ -125,7 +81,6 @@ def _describe_entry(entry: LedgerEntry, describer: ZonedEventDescriber) -> Ledge
     description = describe_event(entry.row.revision, event, describer)
     cell = describer.find_cell(event)
     parts = (description.site, description.window, description.version)
-    tones = {**dict.fromkeys(WIDENING_KINDS, "wider"), **dict.fromkeys(NARROWING_KINDS, "narrower")}
     return LedgerLine(
         revision=description.revision,
         at=description.at,
@@ -137,7 +92,7 @@ def _describe_entry(entry: LedgerEntry, describer: ZonedEventDescriber) -> Ledge
         by=format_actor(description.by),
         proposal=str(entry.row.fields.get("proposal") or ""),
         incident=str(entry.row.fields.get("incident") or ""),
-        tone=tones.get(description.kind, ""),
+        tone=find_tone(description.kind),
     )
 
 
@@ -154,74 +109,10 @@ def _describe_access_entry(entry: LedgerEntry) -> LedgerLine:
         kind=entry.row.event_kind,
         hash=entry.hash,
         zone="",
-        text=_describe_access_event(event),
+        text=describe_access_event(event),
         location="",
         by=format_actor(event.by),
         proposal="",
         incident="",
         tone="",
     )
-
-
-@singledispatch
-def _describe_access_event(event: LedgerEvent) -> str:
-    return type(event).__name__
-
-
-@_describe_access_event.register
-def _(event: UserAdded) -> str:
-    return f"{event.user} is added{', a service account' if event.service_account else ''}"
-
-
-@_describe_access_event.register
-def _(event: UserDisabled) -> str:
-    return f"{event.user} is disabled: password, keys, sessions, links and roles end"
-
-
-@_describe_access_event.register
-def _(event: UserEnabled) -> str:
-    return f"{event.user} is enabled again, without any role"
-
-
-@_describe_access_event.register
-def _(event: PasswordSet) -> str:
-    return f"{event.user} has a new password; all their sessions end"
-
-
-@_describe_access_event.register
-def _(event: EmailSet) -> str:
-    return f"{event.user} has another e-mail address, or none"
-
-
-@_describe_access_event.register
-def _(event: IdentityLinked) -> str:
-    return f"{event.user} is linked to their account at {event.issuer}"
-
-
-@_describe_access_event.register
-def _(event: RoleGranted) -> str:
-    return f"{event.user} is {_format_role_assignment(event)}"
-
-
-@_describe_access_event.register
-def _(event: RoleRevoked) -> str:
-    return f"{event.user} is no longer {_format_role_assignment(event)}"
-
-
-@_describe_access_event.register
-def _(event: KeyCreated) -> str:
-    return f"key {event.prefix} of {event.user} is created, until {format_day(event.expires_at)}"
-
-
-@_describe_access_event.register
-def _(event: KeyRevoked) -> str:
-    return f"key {event.prefix} of {event.user} is revoked"
-
-
-@_describe_access_event.register
-def _(event: OneTimeLinkCreated) -> str:
-    return f"a one-time link is created for {event.user or 'the first admin'}"
-
-
-def _format_role_assignment(event: RoleGranted | RoleRevoked) -> str:
-    return str(AssignedRole(event.role, event.rollout, event.site, event.group))

@@ -8,10 +8,12 @@ from typing import Final
 from fastapi import APIRouter, HTTPException, Response
 
 from api.console.page.page_context import HOME
+from rollout.reports.pages.page_templates import load_tokens
 
 router = APIRouter()
 MEDIA_TYPES: Final = {"css": "text/css; charset=utf-8", "js": "text/javascript; charset=utf-8"}
-ASSET_NAMES: Final = ("console.css", "live.js", "review.js")
+STYLE_SHEET: Final = "console.css"  # served behind the tokens that reports have too
+ASSET_NAMES: Final = (STYLE_SHEET, "live.js", "review.js")
 IMMUTABLE_CACHE: Final = "public, max-age=31536000, immutable"
 REVALIDATED_CACHE: Final = "no-cache"
 
@@ -37,14 +39,10 @@ def build_asset_url(name: str) -> str:
     return f"{HOME}/assets/{name}?of={_compute_hash(name)}"
 
 
-def read_asset_text(name: str) -> str:
-    """Return the text of a file, to be inlined in a page."""
-    return _read_asset(name).decode()
-
-
 @cache
 def _read_asset(name: str) -> bytes:
-    return files("api.console").joinpath("assets", name).read_bytes()
+    content = files("api.console").joinpath("assets", name).read_bytes()
+    return load_tokens().encode() + content if name == STYLE_SHEET else content
 
 
 @cache

@@ -22,16 +22,14 @@ from rollout.core.scope.scope import (
 )
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.text.formatting import format_quantity
+from rollout.reports.text.state_text import CELL_STATES, StateText
 from rollout.services.cells.cell_table import CellSummary, RecentChanges
 
 TimeFormatter = Callable[[datetime], Markup]
 """Formats an instant by the site's clock, with the visitor's in brackets."""
 
-STATE_ORDER: Final = (
-    "stopped", "suspended", "narrowed", "lapsing", "lapsed", "unaudited", "stale", "reported",
-    "eligible", "approved", "too few", "below threshold", "off course", "missing decisions",
-    "wave", "rejected", "ceiling", "no data", "",
-)  # fmt: skip
+UNTAGGED: Final = StateText("", "", "")
+STATE_ORDER: Final = (*CELL_STATES, "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +37,24 @@ class CellSentence:
     """One sentence that applies to a cell.
 
     Attributes:
-        state: one of `STATE_ORDER`.
-        kind: shape and colour of its tag.
-        tag: the tag's text; "" without a tag.
+        state: one of `STATE_ORDER`; "" without a tag.
         text: the sentence.
+        tag: the tag's text, if it isn't the state's.
     """
 
     state: str
-    kind: str
-    tag: str
     text: Markup
+    tag: str = ""
+
+    @property
+    def tag_text(self) -> str:
+        """Return the tag's text; "" without a tag."""
+        return self.tag or CELL_STATES.get(self.state, UNTAGGED).tag
+
+    @property
+    def tag_kind(self) -> str:
+        """Return shape and colour of the tag."""
+        return CELL_STATES.get(self.state, UNTAGGED).kind
 
 
 @dataclass(frozen=True, slots=True)

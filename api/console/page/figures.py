@@ -1,46 +1,7 @@
-"""Figures beside their thresholds; rounding never makes an unmet bound look met."""
+"""Figures beside their thresholds."""
 
-from math import ceil, floor
-from typing import Final
-
-from rollout.reports.text.formatting import (
-    NO_BREAK_SPACE,
-    format_count,
-    format_decimal,
-    format_percent,
-)
-
-COST_MEASURES: Final = frozenset({"cost"})
-
-
-def format_share_bound(bound: float, threshold: float, *, at_least: bool = True) -> str:
-    r"""Format a bound of a share, rounded towards caution.
-
-    >>> (
-    ...     format_share_bound(0.9556, 0.95),
-    ...     format_share_bound(0.94996, 0.95),
-    ...     format_share_bound(0.9504, 0.95),
-    ... )
-    ('95.5\xa0%', '94.9\xa0%', '95.04\xa0%')
-    >>> format_share_bound(0.0512, 0.05, at_least=False)
-    '5.2\xa0%'
-    """
-    for digits in (1, 2, 3, 4):
-        scale = 10**digits
-        exact = round(bound * 100 * scale, 6)
-        rounded = (floor(exact) if at_least else ceil(exact)) / scale
-        if rounded != round(threshold * 100, 6) or bound == threshold:
-            break
-    return f"{rounded:.{digits}f}{NO_BREAK_SPACE}%"
-
-
-def format_share_threshold(threshold: float) -> str:
-    r"""Format a threshold of a share as the policy does.
-
-    >>> format_share_threshold(0.95), format_share_threshold(0.925)
-    ('95\xa0%', '92.5\xa0%')
-    """
-    return f"{round(threshold * 100, 6):g}{NO_BREAK_SPACE}%"
+from rollout.reports.text.bound_text import COST_MEASURES, format_bound_value
+from rollout.reports.text.formatting import format_count, format_decimal, format_percent
 
 
 def format_estimate(measure: str, value: float | None) -> str:
@@ -56,27 +17,6 @@ def format_bound(measure: str, bound: float, threshold: float, *, at_least: bool
     """
     side_text = "at least" if at_least else "at most"
     return f"{side_text} {format_bound_value(measure, bound, threshold, at_least=at_least)}"
-
-
-def format_bound_value(measure: str, bound: float, threshold: float, *, at_least: bool) -> str:
-    """Format a bound in its measure's unit."""
-    if measure in COST_MEASURES:
-        return _format_cost_bound(bound, threshold)
-    return format_share_bound(bound, threshold, at_least=at_least)
-
-
-def _format_cost_bound(bound: float, threshold: float) -> str:
-    """Format a cost bound, rounded up, with extra digits near the threshold."""
-    for digits in (3, 4, 5, 6):
-        rounded = ceil(round(bound * 10**digits, 6)) / 10**digits
-        if rounded != threshold or bound == threshold:
-            break
-    return format_decimal(rounded, digits)
-
-
-def format_threshold(measure: str, threshold: float) -> str:
-    """Format a threshold in its measure's unit."""
-    return f"{threshold:g}" if measure in COST_MEASURES else format_share_threshold(threshold)
 
 
 def format_counts(measure: str, counts: tuple[int, ...]) -> str:

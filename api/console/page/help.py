@@ -5,11 +5,14 @@ from fastapi import APIRouter, Request, Response
 from api.console.page.page import render_page
 from api.console.page.page_context import CurrentVisitor
 from api.console.page.stages import COMMON_LEGEND
+from rollout.reports.text.state_text import CELL_STATES
 
 router = APIRouter()
 
 
-@router.get("/words")
+@router.get("/glossary")
 def show_words(request: Request, visitor: CurrentVisitor) -> Response:
     """Show the explanations."""
-    return render_page(request, visitor, "words", legend=COMMON_LEGEND)
+    return render_page(
+        request, visitor, "glossary", legend=COMMON_LEGEND, cell_states=CELL_STATES.values()
+    )

@@ -41,6 +41,7 @@ def render_page(
         "token_name": TOKEN_FIELD,
         "nav": () if visitor is None else build_navigation(visitor, path),
         "path": path,
+        "demo": getattr(request.app.state, "demo", None),
         "rollout": None,
         "live": None,
         "errors": {},

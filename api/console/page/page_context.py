@@ -57,6 +57,11 @@ class Visitor:
         return self.caller.name
 
     @property
+    def wall_time(self) -> datetime:
+        """Wall time of the request: of sessions, keys and review claims."""
+        return self.service.find_wall_time(self.at)
+
+    @property
     def roles(self) -> str:
         """Roles in words, for the page header."""
         return ", ".join(
@@ -110,10 +115,8 @@ def find_visitor(request: Request) -> Visitor | None:
 
 def _build_visitor(request: Request) -> Visitor:
     service = get_service(request)
-    caller, token = (
-        get_caller(request),
-        service.authenticator.build_page_token(session_cookie.get_session_token(request)),
-    )
+    caller = get_caller(request)
+    token = service.authenticator.build_page_token(session_cookie.get_session_token(request))
     page_token = mask_token(token, service.entropy)
     return Visitor(caller, page_token, get_timezone(request), service, service.clock.now())
 

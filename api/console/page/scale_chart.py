@@ -2,7 +2,8 @@
 
 from markupsafe import Markup
 
-from api.console.page.figures import format_bound, format_estimate, format_threshold
+from api.console.page.figures import format_bound, format_estimate
+from rollout.reports.text.bound_text import format_threshold
 
 
 def format_pixels(value: float) -> str:

@@ -1,6 +1,6 @@
 """Stage markers (code, pattern, text) and grants as pages show them."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
@@ -8,6 +8,17 @@ from typing import Final
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.proposals import compute_renewal_start
+from rollout.reports.pages.stage_markers import (
+    EMPTY,
+    HATCHED,
+    HUMANS_CONFIRM,
+    HUMANS_DECIDE,
+    MODEL_DECIDES,
+    SOLID,
+    WITHHELD,
+    StageMarker,
+    build_markers,
+)
 from rollout.services.cells.cell_table import CellListPage
 
 
@@ -74,38 +85,10 @@ def _build_cell_grants(cell_page: CellListPage, cell: Cell) -> Iterator[GrantRow
         )
 
 
-EMPTY, HATCHED, SOLID, WITHHELD = "0", "1", "2", "held"
-HUMANS_DECIDE: Final = "humans decide"
-
-
-@dataclass(frozen=True, slots=True)
-class StageMarker:
-    """How a stage is drawn and described.
-
-    Attributes:
-        name: the stage's name in the policy.
-        code: first two letters; three if two stages begin alike.
-        pattern: `0` empty, `1` hatched, `2` solid, `held` bars: the classes and patterns of the
-            maps.
-        text: who decides at this stage.
-    """
-
-    name: str
-    code: str
-    pattern: str
-    text: str
-
-
 def build_stage_markers(policy: Policy) -> Mapping[str, StageMarker]:
     """Return a marker for each stage of a policy, shadow first."""
-    codes = _compute_codes(policy.stage_ids)
-    markers = {SHADOW: StageMarker(SHADOW, codes[SHADOW], EMPTY, HUMANS_DECIDE)}
-    for stage in policy.stages:
-        pattern, text = (
-            (SOLID, "model decides") if stage.model_decides else (HATCHED, "humans confirm")
-        )
-        markers[stage.id] = StageMarker(stage.id, codes[stage.id], pattern, text)
-    return markers
+    deciding = [stage.id for stage in policy.stages if stage.model_decides]
+    return build_markers(policy.stage_ids, deciding)
 
 
 def build_withheld_marker(markers: Mapping[str, StageMarker]) -> StageMarker:
@@ -118,18 +101,10 @@ def build_named_withheld_marker(markers: Mapping[str, StageMarker], name: str) -
     return StageMarker(name, markers[SHADOW].code, WITHHELD, HUMANS_DECIDE)
 
 
-def _compute_codes(names: Sequence[str]) -> dict[str, str]:
-    for letter_count in range(2, max(map(len, names)) + 1):
-        codes = {name: name[:letter_count].capitalize() for name in names}
-        if len(set(codes.values())) == len(names):
-            return codes
-    return {name: name for name in names}
-
-
 COMMON_LEGEND: Final = (
     StageMarker("shadow", "Sh", EMPTY, HUMANS_DECIDE),
-    StageMarker("supervised", "Su", HATCHED, "humans confirm"),
-    StageMarker("autonomous", "Au", SOLID, "model decides"),
+    StageMarker("supervised", "Su", HATCHED, HUMANS_CONFIRM),
+    StageMarker("autonomous", "Au", SOLID, MODEL_DECIDES),
     StageMarker("suspended or stopped", "Sh", WITHHELD, HUMANS_DECIDE),
 )
 """Legend of the overview, where rollouts may have their own stages."""

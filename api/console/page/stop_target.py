@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Final
 from urllib.parse import unquote
 
@@ -11,8 +10,7 @@ from api.console.page.time_format import format_time_span
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError
 from rollout.reports.text.formatting import format_quantity, join_words
-from rollout.services.engine.state_cache import MAX_STALENESS
-from rollout.services.stops.stop_latency import StopLatency
+from rollout.services.stops.stop_latency import StopLatency, round_stop_latency
 from rollout.services.stops.stop_options import CellGrant, StopOptions
 from rollout.services.stops.stop_targets import StopTarget
 
@@ -40,10 +38,8 @@ class TargetSelection:
 
 def build_widest_choice(options: StopOptions) -> TargetChoice:
     """Return the widest choice: everything that the user may stop."""
-    cells, sites = (
-        format_quantity(len(options.cells), "cell"),
-        format_quantity(len(options.sites), "site"),
-    )
+    cells = format_quantity(len(options.cells), "cell")
+    sites = format_quantity(len(options.sites), "site")
     target_text = "Everything" if not options.other_sites else "All that you operate"
     return TargetChoice(ALL, f"{target_text}: {sites}, {cells}")
 
@@ -103,12 +99,12 @@ def _check_exact_site(site: str) -> str:
 
 
 def format_latency(seconds: float) -> str:
-    """Format the stop latency. Replica staleness (0.5 s) is dropped for long leases.
+    """Format a stop latency, rounded up.
 
-    >>> format_latency(60.5), format_latency(43_200.5), format_latency(0.5)
-    ('1 min', '12 h', '1 s')
+    >>> format_latency(60.5), format_latency(43_200.5), format_latency(2.5)
+    ('1 min', '12 h', '3 s')
     """
-    return format_time_span(timedelta(seconds=max(round(seconds - MAX_STALENESS), 1)))
+    return format_time_span(round_stop_latency(seconds))
 
 
 def describe_stop_latency(latencies: Sequence[StopLatency]) -> str:

@@ -5,6 +5,9 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 from urllib.parse import quote
 
+from rollout.reports.text.event_kinds import find_tone
+from rollout.reports.text.state_text import CLOSED_PROPOSALS
+
 _TAG_OR_PERCENT: Final = re.compile(
     r"(<(textarea|option|pre|script)\b.*?</\2>|<[^>]*>)| %", re.DOTALL | re.IGNORECASE
 )
@@ -58,4 +61,6 @@ FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
     "grouped": group_hash,
     "full_stop": add_full_stop,
     "first_large": capitalize_first,
+    "event_tone": find_tone,
+    "closed_state": CLOSED_PROPOSALS.__getitem__,
 }

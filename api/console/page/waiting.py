@@ -12,20 +12,13 @@ from rollout.core.scope.permissions import Permission
 from rollout.core.scope.scope import Incident
 from rollout.core.scope.scope import ProposalState as ScopeProposal
 from rollout.reports.text.formatting import format_cell_name, format_quantity
+from rollout.reports.text.state_text import ANY_PROPOSAL, PROPOSAL_KINDS
 from rollout.services.cells.overview import RolloutSummary
 from rollout.services.proposals.eligible_approvers import list_pending_approvals
 from rollout.services.proposals.proposal_details import Proposal, load_proposal
 
 MAX_TASKS: Final = 25
 """Maximum number of listed tasks; further ones are counted."""
-TITLE_FORMATS: Final = {
-    "widening": "Widen {cell} to {to}",
-    "renewal": "Renew {cell}, {to}",
-    "takeover": "Let {version} take over {cell}, {to}",
-    "resume": "Resume after stop {about}",
-    "policy": "Change the policy",
-    "clock": "Correct the ledger's time",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +66,9 @@ def list_pending_tasks(
 
 
 def format_proposal_title(details: Proposal) -> str:
-    """Format what a proposal would do.
-
-    >>> TITLE_FORMATS["widening"].format(
-    ...     cell="creek · day", to="supervised", version="v7", about=""
-    ... )
-    'Widen creek · day to supervised'
-    """
+    """Format what a proposal would do: `Widen creek · day to supervised`."""
     cell = format_cell_name(details.site, details.window)
-    title_format = TITLE_FORMATS.get(details.kind, "Decide about {cell}")
-    return title_format.format(
+    return PROPOSAL_KINDS.get(details.kind, ANY_PROPOSAL).title.format(
         cell=cell, to=details.to, version=details.version, about=details.about
     )
 

@@ -4,10 +4,11 @@ import re
 from dataclasses import dataclass
 from typing import Final
 
-from api.console.page.figures import format_bound_value, format_estimate
+from api.console.page.figures import format_estimate
 from api.console.page.text import capitalize_first
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Policy
+from rollout.reports.text.bound_text import format_bound_value
 from rollout.reports.text.formatting import format_count, format_percent
 from rollout.services.proposals.proposal_evidence import (
     FROZEN_FIGURES_PATTERN,
@@ -154,11 +155,9 @@ def format_evidence_bound(evidence: ConditionEvidence) -> str:
 
 def build_requirement_rows(progress: GateMinimumProgress) -> tuple[RequirementRow, ...]:
     """Return the rows of the gate's minimums, as counted now."""
-    minimum, missing, missing_limit = (
-        progress.minimum,
-        progress.missing_units,
-        progress.missing_at_most,
-    )
+    minimum = progress.minimum
+    missing = progress.missing_units
+    missing_limit = progress.missing_at_most
     count_text = f"{format_count(missing)} of {format_count(progress.closed_units)}"
     share_text = (
         f", {format_percent(missing / progress.closed_units)}" if progress.closed_units else ""

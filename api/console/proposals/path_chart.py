@@ -8,16 +8,15 @@ from zoneinfo import ZoneInfo
 from markupsafe import Markup
 
 from api.console.page.figures import (
-    COST_MEASURES,
     format_bound,
     format_estimate,
-    format_threshold,
     get_condition_subject,
 )
 from api.console.page.scale_chart import format_pixels
 from api.console.page.text import capitalize_first
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.inputs.evidence_paths import EvidenceSeries
+from rollout.reports.text.bound_text import COST_MEASURES, format_threshold
 
 MAX_CHARTS = 6
 RANGE_FACTOR = 2
@@ -223,7 +222,7 @@ def _draw_threshold(path: EvidenceSeries, frame: _ChartFrame) -> Markup:
     y = frame.y(path.line)
     return Markup(
         '<line class="g-gate" x1="{0}" x2="{1}" y1="{2}" y2="{2}"/>'
-        '<text class="t-strong" x="{3}" y="{4}">line {5}</text>'
+        '<text class="t-strong" x="{3}" y="{4}">threshold {5}</text>'
     ).format(
         frame.left, frame.width - 10, format_pixels(y), frame.left + 8, format_pixels(y - 6),
         format_threshold(path.measure, path.line),

@@ -181,10 +181,8 @@ def _render_proposal(
     live_region = build_live_region(request, visitor, rollout, text=LIVE_TEXT)
     details = load_proposal(visitor.service, visitor.caller, rollout, proposal, at=visitor.at)
     state = visitor.service.state_cache.reload_rollout(rollout).state
-    proposal_question, costliest = (
-        build_question(state, details, visitor.at),
-        _load_costliest(visitor, rollout, state, details),
-    )
+    proposal_question = build_question(state, details, visitor.at)
+    costliest = _load_costliest(visitor, rollout, state, details)
     base_context: dict[str, Any] = {
         "earlier_readings": None,
         "rests_on": [format_brief((reading,)) for reading in details.readings],

@@ -9,6 +9,7 @@ from rollout.core.calendar.sites import ALWAYS_WINDOW, SHADOW, Cell
 from rollout.core.policy.policy import Policy, Stage
 from rollout.core.scope.scope import find_acting_version
 from rollout.reports.text.formatting import format_quantity, join_words, to_sentence
+from rollout.reports.text.state_text import CLOSED_PROPOSALS
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.proposals.proposal_details import Proposal
 
@@ -238,7 +239,7 @@ def describe_progress(details: Proposal, *, is_met: bool) -> str:
     if details.state == APPROVED:
         return "All approvals are given."
     if details.state != OPEN:
-        return CLOSED_STATE_TEXTS[details.state]
+        return CLOSED_PROPOSALS[details.state].meaning
     gate_text = "Every condition of the gate was met when it was raised. " if is_met else ""
     approvers = [approval.by for approval in details.approvals]
     verb = "has" if len(approvers) == 1 else "have"
@@ -256,14 +257,6 @@ def format_refusal(text: str, *names: str) -> str:
     capitalized = to_sentence(text)
     starts_with_name = any(text.startswith(f"{name} ") for name in names if name)
     return text[:1] + capitalized[1:] if starts_with_name else capitalized
-
-
-CLOSED_STATE_TEXTS: Final = {
-    "applied": "It was approved and applied; later narrowings may have ended it.",
-    "rejected": "It was rejected; nothing changed.",
-    "void": "Its conditions no longer held before it was applied; nothing changed.",
-    "expired": "It closed without enough approvals; nothing changed.",
-}
 
 
 def describe_rejection(details: Proposal, policy: Policy) -> str:

@@ -25,9 +25,9 @@ from api.console.proposals.proposal_text import ProposalQuestion, build_question
 from api.problems import STATUS_BY_CODE
 from rollout.core.errors import RefusalError, UnknownProposalError
 from rollout.core.scope.permissions import Permission
+from rollout.reports.text.state_text import CLOSED_PROPOSALS
 from rollout.services.proposals import proposals
 from rollout.services.proposals.proposal_details import (
-    PROPOSAL_STATES,
     Proposal,
     load_proposal,
     load_proposals,
@@ -36,9 +36,7 @@ from rollout.services.proposals.proposals import CLOCK, MAX_APPROVALS_PER_CALL, 
 
 router = APIRouter()
 PAGE_SIZE: Final = 25
-CLOSED_STATES: Final = tuple(
-    state for state in PROPOSAL_STATES if state not in {"open", "approved"}
-)
+CLOSED_STATES: Final = tuple(CLOSED_PROPOSALS)
 APPROVAL_PATTERN: Final = re.compile(r"(P-[0-9]{1,12})\.([0-9a-f]{0,64})")
 StateQuery = Annotated[str, Query(max_length=20)]
 NumberQuery = Annotated[int | None, Query(ge=1, le=2**53)]

@@ -78,7 +78,9 @@ def show_next_conflict(
     """Show the visitor's claimed conflict, or claim the next one."""
     state = load_review_state(visitor, rollout)
     database, caller = visitor.service.database, visitor.caller
-    own_tasks = claim_reviews(database, caller, state, visitor.at, kind="adjudicate")
+    own_tasks = claim_reviews(
+        database, caller, state, visitor.at, kind="adjudicate", claim_time=visitor.wall_time
+    )
     task = next((task for task in own_tasks.tasks if task.kind == "adjudicate"), None)
     if task is None:
         return redirect_to(
@@ -120,10 +122,16 @@ def _render_conflicts(
     can_review = caller.has_permission_somewhere(Permission.REVIEW, rollout)
     can_operate = caller.has_permission_somewhere(Permission.OPERATE, rollout)
     own_tasks = (
-        load_own_reviews(service.database, caller, state, visitor.at) if can_review else None
+        load_own_reviews(service.database, caller, state, visitor.at, visitor.wall_time)
+        if can_review
+        else None
     )
     open_conflicts = (
-        load_adjudication_cases(service.database, caller, state, visitor.at) if can_operate else ()
+        load_adjudication_cases(
+            service.database, caller, state, visitor.at, claim_time=visitor.wall_time
+        )
+        if can_operate
+        else ()
     )
     return render_page(
         request,

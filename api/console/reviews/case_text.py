@@ -32,9 +32,11 @@ TRACK_TEXTS: Final = {
     "assisted": "for overrides, when a reviewer confirmed or changed the answer",
 }
 REASON_TEXTS: Final = {
-    "shadow: people decide": "The cell was in shadow, so humans decided.",
+    "shadow: a human decides": "The cell was in shadow, so humans decided.",
+    "shadow: people decide": "The cell was in shadow, so humans decided.",  # stored before
     "blind share": "Its sampling value fell into the blind share: humans decided it blind.",
-    "a person confirms": "At this stage a human confirms its answer.",
+    "a human confirms": "At this stage a human confirms its answer.",
+    "a person confirms": "At this stage a human confirms its answer.",  # as above
     "audited": "The model decided, and the case was sampled for a blind audit.",
     "the model decides": "The model decided, and the case was not sampled for an audit.",
     "below the confidence floor": "Its confidence was below the policy's floor, so humans decided.",

@@ -74,10 +74,8 @@ def parse_choice_requests(form: Form, version: str, lever: str) -> list[Cleaning
 def _parse_choice_request(
     form: Form, row_number: int, version: str, lever: str
 ) -> CleaningChoiceRequest:
-    key, choice = (
-        decode_cursor(form.get_text(f"case-{row_number}")),
-        form.get_text(f"choice-{row_number}"),
-    )
+    key = decode_cursor(form.get_text(f"case-{row_number}"))
+    choice = form.get_text(f"choice-{row_number}")
     if not key:
         raise RefusalError("a row of the form names no case; load the page again")
     label = form.get_raw_text(f"label-{row_number}") if choice == RELABEL else ""

@@ -70,7 +70,12 @@ def show_next_case(
     """Show the visitor's claimed case, or claim the next one."""
     state = load_review_state(visitor, rollout)
     reviewer_tasks = claim_reviews(
-        visitor.service.database, visitor.caller, state, visitor.at, target_count=CLAIM_COUNT
+        visitor.service.database,
+        visitor.caller,
+        state,
+        visitor.at,
+        target_count=CLAIM_COUNT,
+        claim_time=visitor.wall_time,
     )
     claimed_tasks = sort_tasks(
         (
@@ -110,7 +115,8 @@ def leave_review(_form: SignedForm, visitor: CurrentVisitor, rollout: str) -> Re
     """Release all claims and redirect to the overview."""
     state = load_review_state(visitor, rollout)
     database = visitor.service.database
-    for task in load_own_reviews(database, visitor.caller, state, visitor.at).tasks:
+    own_tasks = load_own_reviews(database, visitor.caller, state, visitor.at, visitor.wall_time)
+    for task in own_tasks.tasks:
         release_review(database, visitor.caller, state, task.review)
     return redirect_to("/")
 
@@ -137,7 +143,7 @@ def render_decided_case(
 ) -> Response:
     """Return the page of a decided case, or why its decision is final."""
     database, caller = visitor.service.database, visitor.caller
-    claimed_tasks = load_own_reviews(database, caller, state, visitor.at).tasks
+    claimed_tasks = load_own_reviews(database, caller, state, visitor.at, visitor.wall_time).tasks
     if any(task.review == task_number for task in claimed_tasks):
         section = next(
             get_section(task.kind) for task in claimed_tasks if task.review == task_number
@@ -153,7 +159,7 @@ def render_decided_case(
     return render_page(
         request,
         visitor,
-        "review_stands",
+        "review_final",
         review_case=review_case,
         reason=reason,
         rollout=state.rollout.name,

@@ -54,8 +54,8 @@ UNDO_PERIOD: Final = timedelta(seconds=30)
 UNDO_COUNT: Final = 2
 """Number of latest decisions that can be undone."""
 
-REVEALED_TEXT: Final = "You have been shown what the model said of it, so your answer stands."
-ANSWERED_SINCE_TEXT: Final = "You have answered others since, so your answer stands."
+REVEALED_TEXT: Final = "You have seen the model's answer, so your decision is final."
+ANSWERED_SINCE_TEXT: Final = "You have answered later cases since, so your decision is final."
 
 
 def find_undo_obstacle(
@@ -347,7 +347,7 @@ def _render_rejected_form(
 ) -> Response:
     """Show the case again with the typed values, unless it was reassigned."""
     claimed_tasks = load_own_reviews(
-        visitor.service.database, visitor.caller, state, visitor.at
+        visitor.service.database, visitor.caller, state, visitor.at, visitor.wall_time
     ).tasks
     task = next((task for task in claimed_tasks if task.review == task_number), None)
     typed = read_typed_decision(form, build_answer_form(state.policy.levers).questions)

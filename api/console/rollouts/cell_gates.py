@@ -17,7 +17,6 @@ from api.console.page.cell_view import (
 from api.console.page.figures import (
     format_bound,
     format_estimate,
-    format_threshold,
     get_condition_subject,
 )
 from api.console.page.text import capitalize_first
@@ -27,7 +26,9 @@ from rollout.core.calendar.sites import SHADOW
 from rollout.core.policy.policy import NEVER
 from rollout.core.scope.scope import ENGINE, ProposalState
 from rollout.core.scope.waves import find_wave_hold, find_wave_opening, is_settling
-from rollout.reports.figures.evidence_facts import ConditionFacts, EvidenceFacts
+from rollout.reports.figures.evidence_facts import EvidenceFacts
+from rollout.reports.figures.gate_facts import ConditionFacts
+from rollout.reports.text.bound_text import format_threshold
 from rollout.reports.text.formatting import format_count, format_quantity, join_words
 from rollout.tally.slots import find_slot_after, to_instant
 
@@ -45,7 +46,7 @@ def describe_open_proposals(context: CellContext) -> Iterator[CellSentence]:
                 describe_missing_approvals(proposal),
                 context.format_time(proposal.expires_at),
             )
-            yield CellSentence("eligible", "note", "Eligible", text)
+            yield CellSentence("eligible", text)
 
 
 def _describe_met_gate(context: CellContext, proposal: ProposalState) -> str:
@@ -75,33 +76,25 @@ def _describe_approved(context: CellContext, proposal: ProposalState) -> Iterato
         text = format_sentence(
             "{}. Takes effect after the freeze{} ({}).", subject, end_text, freeze.reason
         )
-        yield CellSentence("approved", "mute", "Held: freeze", text)
+        yield CellSentence("approved", text, "Held: freeze")
     elif proposal.kind == "widening" and find_wave_hold(
         context.scope, context.policy, context.cell, stage_level, context.at
     ):
-        yield CellSentence(
-            "approved",
-            "mute",
-            "Held: wave",
-            format_sentence("{}. {}", subject, describe_wave(context)),
-        )
+        text = format_sentence("{}. {}", subject, describe_wave(context))
+        yield CellSentence("approved", text, "Held: wave")
     elif proposal.kind != "renewal" and is_settling(context.scope, context.policy, context.at):
-        yield CellSentence(
-            "approved",
-            "mute",
-            "Held: settling",
-            format_sentence("{}. {}", subject, _describe_settling(context)),
-        )
+        text = format_sentence("{}. {}", subject, _describe_settling(context))
+        yield CellSentence("approved", text, "Held: settling")
     elif context.policy.observe:
         text = format_sentence("{}. The policy only observes: nothing is applied.", subject)
-        yield CellSentence("approved", "mute", "Held: observing", text)
+        yield CellSentence("approved", text, "Held: observing")
     else:
         tick = context.policy.tick
         next_tick = to_instant(find_slot_after(context.at + timedelta(microseconds=1), tick), tick)
         text = format_sentence(
             "{}. Takes effect with the next tick, {}.", subject, context.format_time(next_tick)
         )
-        yield CellSentence("approved", "mute", "Approved", text)
+        yield CellSentence("approved", text)
 
 
 def describe_wave(context: CellContext) -> Markup:
@@ -147,7 +140,7 @@ def _describe_settling(context: CellContext) -> Markup:
 
 MAX_SILENCE: Final = timedelta(days=1)  # a case of a day ago has closed, whatever its grace period
 OFF_COURSE_CHANCE: Final = 0.5
-MISSING_REQUIREMENT: Final = re.compile(r"(\d+) of (\d+) (judged units|reviewers|days)")
+MISSING_REQUIREMENT: Final = re.compile(r"(\d+) of (\d+) (decided units|reviewers|days)")
 
 
 def describe_gate_needs(context: CellContext) -> Iterator[CellSentence]:
@@ -175,11 +168,11 @@ def describe_gate_needs(context: CellContext) -> Iterator[CellSentence]:
             format_count(evidence.missing), format_count(evidence.closed),
             format_estimate("missing", evidence.missing / evidence.closed), limit,
         )  # fmt: skip
-        yield CellSentence("missing decisions", "mute", "Held: missing decisions", text)
+        yield CellSentence("missing decisions", text)
     if find_wave_hold(
         context.scope, policy, context.cell, policy.stage_ids.index(gate.to), context.at
     ):
-        yield CellSentence("wave", "mute", "Held: wave", describe_wave(context))
+        yield CellSentence("wave", describe_wave(context))
 
 
 def _describe_shortage(requirement: str, evidence: EvidenceFacts) -> CellSentence:
@@ -201,7 +194,7 @@ def _describe_shortage(requirement: str, evidence: EvidenceFacts) -> CellSentenc
             f"Needs {decision_text} ({format_count(count)} of"
             f" {format_count(needed)}){_describe_daily_rate(missing_count, evidence.per_day)}."
         )
-    return CellSentence("too few", "mute", "Held: too few", format_sentence("{}", text))
+    return CellSentence("too few", format_sentence("{}", text))
 
 
 def _describe_daily_rate(missing_count: int, per_day: float | None) -> str:
@@ -219,7 +212,7 @@ def _describe_condition(condition: ConditionFacts) -> CellSentence:
     threshold = format_threshold(facts.measure, facts.line)
     if facts.n == 0:
         text = format_sentence("No data yet on: {}.", facts.condition)
-        return CellSentence("too few", "mute", "Held: too few", text)
+        return CellSentence("too few", text)
     if facts.measure == "parity" or facts.bound is None:
         text = format_sentence(
             "{}: evidence {:.1f} of {:.1f}.",
@@ -227,7 +220,7 @@ def _describe_condition(condition: ConditionFacts) -> CellSentence:
             facts.log_e,
             facts.needed,
         )
-        return CellSentence("below threshold", "mute", "Held: below threshold", text)
+        return CellSentence("below threshold", text)
     is_worse = (
         facts.estimate is not None
         and (facts.estimate < facts.line) == facts.at_least
@@ -239,7 +232,7 @@ def _describe_condition(condition: ConditionFacts) -> CellSentence:
             "Look at the divergences.",
             subject_text, format_estimate(facts.measure, facts.estimate), threshold,
         )  # fmt: skip
-        return CellSentence("off course", "mute", "Held: off course", text)
+        return CellSentence("off course", text)
     bound_text = format_bound(facts.measure, facts.bound, facts.line, at_least=facts.at_least)
     text = format_sentence(
         "{} is {}; the threshold is {}.{}",
@@ -248,7 +241,7 @@ def _describe_condition(condition: ConditionFacts) -> CellSentence:
         threshold,
         _describe_remaining(facts),
     )
-    return CellSentence("below threshold", "mute", "Held: below threshold", text)
+    return CellSentence("below threshold", text)
 
 
 def _describe_remaining(facts: ConditionFacts) -> str:
@@ -273,7 +266,7 @@ def describe_rejection(context: CellContext) -> Iterator[CellSentence]:
             "A proposal was rejected. The next one is raised after {} at the earliest.",
             context.format_time(quiet_until),
         )
-        yield CellSentence("rejected", "mute", "Held: rejected", text)
+        yield CellSentence("rejected", text)
 
 
 def describe_ceiling(context: CellContext) -> Iterator[CellSentence]:
@@ -286,14 +279,14 @@ def describe_ceiling(context: CellContext) -> Iterator[CellSentence]:
             context.format_time(trial_end),
             SHADOW,
         )
-        yield CellSentence("ceiling", "mute", "At its ceiling", text)
+        yield CellSentence("ceiling", text)
         return
     if trial_end != NEVER:
         text = format_sentence(
             "The trial here ends {}. Then humans decide everything.",
             context.format_time(trial_end),
         )
-        yield CellSentence("", "", "", text)
+        yield CellSentence("", text)
     top_level = len(policy.stages)
     if context.held_level >= ceiling_level and ceiling_level < top_level:
         window_text = f" by {cell.window}" if len(policy.windows) > 1 else ""
@@ -302,14 +295,14 @@ def describe_ceiling(context: CellContext) -> Iterator[CellSentence]:
             policy.stage_ids[ceiling_level],
             window_text,
         )
-        yield CellSentence("ceiling", "mute", "At its ceiling", text)
+        yield CellSentence("ceiling", text)
     elif context.held_level == top_level:
-        yield CellSentence("", "", "", Markup("This is the highest stage."))
+        yield CellSentence("", Markup("This is the highest stage."))
     elif policy.find_gate(context.held_level + 1, cell) is None:
         text = format_sentence(
             "The policy has no gate to {} here.", policy.stage_ids[context.held_level + 1]
         )
-        yield CellSentence("", "", "", text)
+        yield CellSentence("", text)
 
 
 def describe_silence(context: CellContext) -> Iterator[CellSentence]:
@@ -321,11 +314,11 @@ def describe_silence(context: CellContext) -> Iterator[CellSentence]:
             if context.scope.versions
             else "No version has sent a prediction yet. Without data nothing widens."
         )
-        yield CellSentence("no data", "mute", "No data", Markup("{}").format(text))
+        yield CellSentence("no data", Markup("{}").format(text))
     elif context.at - last_case > MAX_SILENCE + context.policy.evidence.grace:
         silence_text = format_sentence(
             "No case from here for {}; the last counted one is from {}. "
             "Without data nothing widens.",
             format_time_span(context.at - last_case), context.format_time(last_case),
         )  # fmt: skip
-        yield CellSentence("no data", "mute", "No data", silence_text)
+        yield CellSentence("no data", silence_text)

@@ -12,11 +12,9 @@ from api.console.page.figures import (
     format_bound,
     format_counts,
     format_estimate,
-    format_threshold,
     get_condition_subject,
 )
 from api.console.page.scale_chart import draw_scale
-from api.console.page.stages import StageMarker
 from api.console.page.stop_target import format_cell_value
 from api.console.page.text import add_full_stop
 from api.console.page.time_format import format_time_span
@@ -24,7 +22,10 @@ from api.console.rollouts.cell_text import CellDescription, describe_cell, find_
 from api.console.rollouts.map_rows import StageSchedule
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.scope import Scope
-from rollout.reports.figures.evidence_facts import ConditionFacts, EvidenceFacts
+from rollout.reports.figures.evidence_facts import EvidenceFacts
+from rollout.reports.figures.gate_facts import ConditionFacts
+from rollout.reports.pages.stage_markers import StageMarker
+from rollout.reports.text.bound_text import format_threshold
 from rollout.services.cells.cell_table import CellListPage, CellSummary, PassedThreshold
 
 AGREEMENT: Final = "agreement"
@@ -243,10 +244,8 @@ def _build_challenger_comparison(
     acting_evidence: EvidenceFacts,
     challenger_evidence: EvidenceFacts,
 ) -> ChallengerComparison:
-    acting_readings, challenger_readings = (
-        build_measure_readings(acting_evidence, summary.passed_thresholds),
-        build_measure_readings(challenger_evidence, ()),
-    )
+    acting_readings = build_measure_readings(acting_evidence, summary.passed_thresholds)
+    challenger_readings = build_measure_readings(challenger_evidence, ())
     return ChallengerComparison(
         cell=summary.cell,
         acting=acting_evidence.version if scope.get_holder(summary.cell) else "",

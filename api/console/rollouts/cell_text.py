@@ -25,10 +25,10 @@ from api.console.rollouts.cell_gates import (
     describe_rejection,
     describe_silence,
 )
-from rollout.core.policy.policy import Policy, format_duration
+from rollout.core.policy.policy import Policy
 from rollout.core.scope.proposals import compute_renewal_start, has_alarm
 from rollout.core.scope.scope import CellState, Scope
-from rollout.core.scope.stops import find_resume_needs
+from rollout.core.scope.stop_commands import find_resume_needs
 from rollout.reports.text.formatting import add_separators, format_quantity
 from rollout.services.cells.cell_table import CellSummary, RecentChanges
 
@@ -62,10 +62,10 @@ def describe_cell(
     context = CellContext(policy, scope, summary, recent_changes, at, format_time)
     sentences = [sentence for describe in _DESCRIBERS for sentence in describe(context)]
     sentences.sort(key=lambda sentence: STATE_ORDER.index(sentence.state))
-    first = next((sentence for sentence in sentences if sentence.tag), None)
+    first = next((sentence for sentence in sentences if sentence.state), None)
     if first is None:
         return CellDescription("", "", tuple(sentences))
-    return CellDescription(first.kind, first.tag, tuple(sentences))
+    return CellDescription(first.tag_kind, first.tag_text, tuple(sentences))
 
 
 # Stops, suspensions and narrowings
@@ -86,7 +86,7 @@ def _describe_stops(context: CellContext) -> Iterator[CellSentence]:
             "Stopped by {}{}, {}: {}. {}",
             stop.by, drill_text, context.format_time(stop.at), _quote_reason(reason), resume_text,
         )  # fmt: skip
-        yield CellSentence("stopped", "stopped", "Stopped", text)
+        yield CellSentence("stopped", text)
 
 
 def _describe_resume(context: CellContext, stop_id: str) -> str:
@@ -126,7 +126,7 @@ def _describe_suspension(context: CellContext) -> Iterator[CellSentence]:
         Markup("") if since is None else format_sentence(" since {}", context.format_time(since))
     )
     text = format_sentence("Humans decide{}: {}.{}", since_text, "; ".join(reasons), return_text)
-    yield CellSentence("suspended", "suspended", "Suspended", text)
+    yield CellSentence("suspended", text)
 
 
 def _describe_narrowing(context: CellContext) -> Iterator[CellSentence]:
@@ -144,7 +144,7 @@ def _describe_narrowing(context: CellContext) -> Iterator[CellSentence]:
         event.from_stage, event.to_stage, context.format_time(event.at), reason,
         " Evidence restarts." if event.restart else "",
     )  # fmt: skip
-    yield CellSentence("narrowed", "bad", f"Narrowed {local_time.day} {local_time:%b}", text)
+    yield CellSentence("narrowed", text, f"Narrowed {local_time.day} {local_time:%b}")
 
 
 # Grants and their ends
@@ -165,7 +165,7 @@ def _describe_lapsing_grants(context: CellContext) -> Iterator[CellSentence]:
             context.format_time(grant.until),
             _describe_renewal(context, cell_state, stage_level, since),
         )
-        yield CellSentence("lapsing", "warn", "Lapsing", text)
+        yield CellSentence("lapsing", text)
 
 
 def _describe_renewal(
@@ -209,7 +209,7 @@ def _describe_lapse(context: CellContext) -> Iterator[CellSentence]:
         context.format_time(ended_at),
         stage_text,
     )
-    yield CellSentence("lapsed", "warn", "Lapsed", text)
+    yield CellSentence("lapsed", text)
 
 
 def _describe_alarms(context: CellContext) -> Iterator[CellSentence]:
@@ -219,14 +219,11 @@ def _describe_alarms(context: CellContext) -> Iterator[CellSentence]:
         if cell_state is None or guard.id not in cell_state.reported_guards:
             continue
         measure = guard.condition.measure
-        tag = {"unaudited": "unaudited", "heartbeat": "stale"}.get(measure, "reported")
-        period_text = "" if guard.over is None else f" over {format_duration(guard.over)}"
+        state = {"unaudited": "unaudited", "heartbeat": "stale"}.get(measure, "reported")
         text = format_sentence(
-            "In alarm: {}{}. The guard only reports; nothing is narrowed.",
-            str(guard.condition),
-            period_text,
+            "In alarm: {}. The guard only reports; nothing is narrowed.", guard.threshold_text
         )
-        yield CellSentence(tag, "warn", tag.capitalize(), text)
+        yield CellSentence(state, text)
 
 
 _DESCRIBERS: Final = (

@@ -3,18 +3,13 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Final
 
-from api.console.ledger.ledger_text import NARROWING_KINDS, WIDENING_KINDS
 from api.console.page.text import add_full_stop
 from api.console.rollouts.as_of import format_link_time
 from rollout.core.policy.policy import Policy
+from rollout.reports.text.event_kinds import SCOPE_KINDS, find_tone
 from rollout.reports.text.event_text import EventDescription
 from rollout.reports.text.formatting import format_cell_name
-from rollout.services.ledger.activity import SCOPE_CHANGES
-
-NARROWING_ENTRY_KINDS: Final = frozenset({*NARROWING_KINDS, "VersionRetired"})
-MAP_CHANGE_KINDS: Final = frozenset(kind.__name__ for kind in SCOPE_CHANGES)
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,7 +18,7 @@ class HistoryEntry:
 
     Attributes:
         at, zone: time and its timezone.
-        mark: `is-wider`, `is-narrower` or "": its CSS class.
+        tone: `wider`, `narrower` or "".
         cell: its cell, or "".
         text: the event in words.
         link_time: its instant for links, "" if the map did not change.
@@ -32,7 +27,7 @@ class HistoryEntry:
 
     at: datetime
     zone: str
-    mark: str
+    tone: str
     cell: str
     text: str
     link_time: str
@@ -50,10 +45,9 @@ def _build_entry(item: EventDescription, policy: Policy) -> HistoryEntry:
     return HistoryEntry(
         at=item.at,
         zone=policy.get_timezone(item.site or ""),
-        mark="is-wider" * (item.kind in WIDENING_KINDS)
-        or "is-narrower" * (item.kind in NARROWING_ENTRY_KINDS),
+        tone=find_tone(item.kind),
         cell=format_cell_name(item.site, item.window),
         text=add_full_stop(item.text),
-        link_time=format_link_time(item.at) if item.kind in MAP_CHANGE_KINDS else "",
+        link_time=format_link_time(item.at) if item.kind in SCOPE_KINDS else "",
         revision=item.revision,
     )

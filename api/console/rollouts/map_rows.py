@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from datetime import date, datetime, timedelta
 from typing import Final
 
-from api.console.page.stages import StageMarker, build_named_withheld_marker, build_stage_markers
+from api.console.page.stages import build_named_withheld_marker, build_stage_markers
 from api.console.rollouts.window_bands import (
     DAY_MINUTES,
     MinuteSpan,
@@ -16,13 +16,12 @@ from api.console.rollouts.window_bands import (
 )
 from rollout.core.calendar.sites import SHADOW, Cell, Site, Window
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.scope import Scope, compute_held_level
+from rollout.core.scope.scope import STOPPED, SUSPENDED, Scope, compute_held_level
+from rollout.reports.pages.stage_markers import StageMarker
 from rollout.reports.text.formatting import join_words
 
 MAX_ROWS: Final = 12
 """With more rows, equal ones are grouped."""
-STOPPED: Final = "stopped"
-SUSPENDED: Final = "suspended"
 MAP_PERIOD: Final = timedelta(days=7)  # the map shows only one week ahead
 
 

@@ -25,7 +25,7 @@ router = APIRouter()
 QueryText = Annotated[str, Query(max_length=2_000)]
 NumberQuery = Annotated[int, Query(ge=0, le=2**53)]
 MAX_NARROWINGS: Final = 10_000  # maximum cells that one command narrows
-FIELDS: Final = ("reach", "reason", "to")
+FIELDS: Final = ("target", "reason", "to")
 UNPROCESSABLE: Final = 422
 
 
@@ -33,10 +33,10 @@ UNPROCESSABLE: Final = 422
 @prioritize
 def show_narrow_form(
     request: Request, rollout: str, visitor: CurrentVisitor,
-    reach: QueryText = "", reason: QueryText = "", to: QueryText = "",
+    target: QueryText = "", reason: QueryText = "", to: QueryText = "",
 ) -> Response:  # fmt: skip
     """Show the form for target and stage."""
-    typed = {"reach": reach, "reason": reason, "to": to}
+    typed = {"target": target, "reason": reason, "to": to}
     return render_first_step(request, visitor, "narrow", rollout, typed=typed)
 
 
@@ -44,10 +44,10 @@ def show_narrow_form(
 @prioritize
 def show_confirmation(
     request: Request, rollout: str, visitor: CurrentVisitor,
-    reach: QueryText = "", reason: QueryText = "", to: QueryText = SHADOW,
+    target: QueryText = "", reason: QueryText = "", to: QueryText = SHADOW,
 ) -> Response:  # fmt: skip
     """Show which grants would end, to confirm."""
-    typed = {"reach": reach, "reason": reason[:MAX_REASON_LENGTH], "to": to}
+    typed = {"target": target, "reason": reason[:MAX_REASON_LENGTH], "to": to}
     try:
         policy = visitor.service.state_cache.reload_rollout(rollout).state.policy
         above = policy.stage_ids[_parse_stage_level(policy, to) + 1 :]
@@ -102,7 +102,7 @@ def _narrow_cells(visitor: Visitor, rollout: str, form: Form) -> stops.Narrowing
         visitor.service.database,
         visitor.caller,
         rollout,
-        parse_target(form.get_text("reach")).target,
+        parse_target(form.get_text("target")).target,
         form.get_text("to"),
         at=visitor.at,
         reason=StopRequest(reason=form.get_text("reason")).reason,
@@ -120,7 +120,7 @@ def _render_form_again(
 ) -> Response:
     """Show the form again with typed values and errors."""
     is_stage_error = isinstance(error, NotNarrowerError)  # the form's field for the API's name
-    errors = {"to" if is_stage_error else "reach": format_refusal(str(error), visitor.name)}
+    errors = {"to" if is_stage_error else "target": format_refusal(str(error), visitor.name)}
     status = UNPROCESSABLE if is_stage_error else STATUS_BY_CODE.get(error.code, UNPROCESSABLE)
     return render_first_step(
         request, visitor, "narrow", rollout, status, typed=typed, errors=errors

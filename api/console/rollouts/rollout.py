@@ -25,6 +25,7 @@ from api.console.rollouts.cell_table import (
     build_measure_readings,
 )
 from api.console.rollouts.history import build_history_entries
+from api.console.rollouts.map_rows import compute_schedules, describe_window_changes
 from api.console.rollouts.rollout_text import (
     build_next_decision,
     describe_allowed,
@@ -32,7 +33,7 @@ from api.console.rollouts.rollout_text import (
     format_caption,
     list_limits,
 )
-from api.console.rollouts.week_map import compute_schedules, describe_window_changes, draw_week_map
+from api.console.rollouts.week_map import draw_week_map
 from rollout.core.scope.permissions import Permission, require_permission
 from rollout.services.cells.cell_table import CellListPage, load_cell_page, load_single_cell_page
 from rollout.services.cells.cells import load_cell

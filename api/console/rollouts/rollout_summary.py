@@ -8,18 +8,20 @@ from typing import Final
 
 from markupsafe import Markup
 
-from api.console.page.stages import StageMarker, build_stage_markers, build_withheld_marker
 from api.console.page.time_format import format_time_span
+from api.console.rollouts.map_rows import compute_schedules
 from api.console.rollouts.rollout_text import describe_versions
-from api.console.rollouts.week_map import compute_schedules, draw_small_map
-from rollout.core.calendar.sites import SHADOW, Cell
-from rollout.core.scope.scope import CellState, find_acting_version
+from api.console.rollouts.week_map import draw_small_map
+from rollout.core.calendar.sites import Cell
+from rollout.core.scope.scope import STOPPED, SUSPENDED
+from rollout.reports.pages.stage_markers import SOLID, WITHHELD, StageMarker
 from rollout.reports.text.formatting import (
     format_cell_name,
     format_count,
     format_quantity,
     join_words,
 )
+from rollout.reports.text.state_text import CELL_STATES
 from rollout.services.cells.overview import RolloutSummary
 from rollout.services.engine.rollout_state import RolloutState
 
@@ -28,8 +30,7 @@ LAPSING_PART: Final = 5
 """A grant lapses soon in the last fifth of its time."""
 MAX_NAMED_CELLS: Final = 3
 """Maximum number of cells named one by one; more are counted."""
-HIDDEN_TRAFFIC: Final = ("Not told", "it is counted for readers of every site")
-STOPPED, SUSPENDED = "stopped", "suspended"
+HIDDEN_TRAFFIC: Final = ("Not shown", "it is counted for readers of every site")
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,15 +76,15 @@ def build_rollout_card(
         sites: the readable sites; None for all.
     """
     state = summary.state
-    markers = build_stage_markers(state.policy)
-    cells = [c for c in state.policy.cells if sites is None or c.site in sites]
-    markers_by_cell = {cell: _get_marker(state, cell, at, markers) for cell in cells}
     schedules = compute_schedules(state.scope, state.policy, at)
-    counts = Counter(
-        _get_stage_word(state, cell, marker) for cell, marker in markers_by_cell.items()
-    )
+    markers_by_cell = {
+        cell: schedules[cell].marker
+        for cell in state.policy.cells
+        if sites is None or cell.site in sites
+    }
+    counts = Counter(marker.name for marker in markers_by_cell.values())
     deciding_cells = tuple(
-        cell for cell, marker in markers_by_cell.items() if marker.pattern == "2"
+        cell for cell, marker in markers_by_cell.items() if marker.pattern == SOLID
     )
     return RolloutCard(
         name=summary.name,
@@ -115,31 +116,6 @@ def describe_deciding_models(cards: list[RolloutCard]) -> str:
     )
 
 
-def _get_marker(
-    state: RolloutState, cell: Cell, at: datetime, markers: Mapping[str, StageMarker]
-) -> StageMarker:
-    if _get_hold(state, cell):
-        return build_withheld_marker(markers)
-    acting_version = find_acting_version(state.scope, state.policy, cell, at)
-    return markers[SHADOW if acting_version is None else state.policy.stage_ids[acting_version[1]]]
-
-
-def _find_cell_state(state: RolloutState, cell: Cell) -> CellState | None:
-    acting_version = state.scope.get_holder(cell)
-    return None if acting_version is None else state.scope.get_cell_state(cell, acting_version)
-
-
-def _get_hold(state: RolloutState, cell: Cell) -> str:
-    if state.scope.is_stopped(cell):
-        return STOPPED
-    cell_state = _find_cell_state(state, cell)
-    return SUSPENDED if cell_state is not None and cell_state.suspended_by else ""
-
-
-def _get_stage_word(state: RolloutState, cell: Cell, marker: StageMarker) -> str:
-    return _get_hold(state, cell) or marker.name
-
-
 def _describe_counts(counts: Counter[str], cells: int) -> str:
     """Describe the number of cells by stage.
 
@@ -167,32 +143,35 @@ def _list_notices(
     summary: RolloutSummary, markers_by_cell: Mapping[Cell, StageMarker], at: datetime
 ) -> Iterator[RolloutNotice]:
     state = summary.state
-    for hold, kind in ((STOPPED, "stopped"), (SUSPENDED, "suspended")):
-        if cells := [cell for cell in markers_by_cell if _get_hold(state, cell) == hold]:
-            yield RolloutNotice(
-                kind, hold.capitalize(), _describe_cells(cells, len(markers_by_cell))
-            )
-    lapsing = {
-        cell: lapses_at for cell in markers_by_cell if (lapses_at := _find_lapse(state, cell, at))
-    }
+    cells_by_hold: dict[str, list[Cell]] = {STOPPED: [], SUSPENDED: []}
+    lapsing: dict[Cell, datetime] = {}
+    for cell, marker in markers_by_cell.items():
+        if marker.pattern == WITHHELD:
+            cells_by_hold[marker.name].append(cell)
+        elif lapses_at := _find_lapse(state, cell, at):
+            lapsing[cell] = lapses_at
+    for hold, cells in cells_by_hold.items():
+        if cells:
+            yield _build_notice(hold, _describe_cells(cells, len(markers_by_cell)))
     if lapsing:
         first_lapse = format_time_span(min(lapsing.values()) - at)
-        yield RolloutNotice(
-            "warn",
-            "Lapsing",
-            f"{_describe_cells(list(lapsing), len(markers_by_cell))}, first in {first_lapse}",
-        )
+        location = _describe_cells(list(lapsing), len(markers_by_cell))
+        yield _build_notice("lapsing", f"{location}, first in {first_lapse}")
     if summary.last_case is None or at - summary.last_case > MAX_SILENCE:
-        yield RolloutNotice(
-            "mute", "No data", "without data nothing widens; check that cases are sent"
-        )
+        yield _build_notice("no data", "without data nothing widens; check that cases are sent")
+
+
+def _build_notice(cell_state: str, text: str) -> RolloutNotice:
+    state_text = CELL_STATES[cell_state]
+    return RolloutNotice(state_text.kind, state_text.tag, text)
 
 
 def _find_lapse(state: RolloutState, cell: Cell, at: datetime) -> datetime | None:
     """Return when a cell's highest grant ends, if that is soon."""
-    cell_state = _find_cell_state(state, cell)
-    grants = [grant for grant in (cell_state.grants if cell_state else ()) if grant.is_valid(at)]
-    if not grants or _get_hold(state, cell):
+    version = state.scope.get_holder(cell)
+    cell_grants = () if version is None else state.scope.get_cell_state(cell, version).grants
+    grants = [grant for grant in cell_grants if grant.is_valid(at)]
+    if not grants:
         return None
     last_grant = grants[-1]
     return (

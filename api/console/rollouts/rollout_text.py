@@ -8,25 +8,18 @@ from typing import Final
 from markupsafe import Markup
 
 from api.console.page.cell_view import TimeFormatter, describe_missing_approvals, format_sentence
-from api.console.page.stages import HATCHED, SOLID, WITHHELD
 from api.console.page.time_format import format_time_span
 from api.console.rollouts.map_rows import StageSchedule
 from rollout.core.calendar.opening_hours import find_next_change, is_open
 from rollout.core.calendar.sites import Cell, Site
 from rollout.core.policy.policy import Freeze, Limit, Policy, Where
 from rollout.core.scope.scope import ProposalState, Scope
+from rollout.reports.pages.stage_markers import HATCHED, SOLID, WITHHELD
 from rollout.reports.text.formatting import format_quantity, join_words
+from rollout.reports.text.state_text import ANY_PROPOSAL, PROPOSAL_KINDS
 
 MAX_NAMED: Final = 4
 """Maximum number of locations named in a sentence; more are counted."""
-KIND_NAMES: Final = {
-    "widening": ("widening", "widenings"),
-    "renewal": ("renewal", "renewals"),
-    "takeover": ("takeover", "takeovers"),
-    "resume": ("resume", "resumes"),
-    "policy": ("change of the policy", "changes of the policy"),
-    "clock": ("correction of the clock", "corrections of the clock"),
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,10 +112,8 @@ def describe_versions(scope: Scope, cells: Sequence[Cell]) -> str:
     """Describe acting versions and challengers: `v7 acting, v8 challenger`."""
     acting_ids = {scope.get_holder(cell) for cell in cells}
     version_ids = [version.id for version in scope.versions.values() if not version.retired]
-    acting, challengers = (
-        [version_id for version_id in version_ids if version_id in acting_ids],
-        [version_id for version_id in version_ids if version_id not in acting_ids],
-    )
+    acting = [version_id for version_id in version_ids if version_id in acting_ids]
+    challengers = [version_id for version_id in version_ids if version_id not in acting_ids]
     parts = [f"{join_words(acting)} acting" if acting else "No acting version"]
     parts += [
         f"{join_words(challengers)} {'challenger' if len(challengers) == 1 else 'challengers'}"
@@ -209,24 +200,18 @@ def _get_site(proposal: ProposalState) -> str:
 
 
 def _describe_count(proposals: Sequence[ProposalState]) -> str:
-    if len({proposal.kind for proposal in proposals}) == 1:
-        singular, plural = KIND_NAMES.get(proposals[0].kind, ("proposal", "proposals"))
-    else:
-        singular, plural = "proposal", "proposals"
-    return format_quantity(len(proposals), f"{singular} needs", f"{plural} need")
+    is_one_kind = len({proposal.kind for proposal in proposals}) == 1
+    words = PROPOSAL_KINDS.get(proposals[0].kind, ANY_PROPOSAL) if is_one_kind else ANY_PROPOSAL
+    return format_quantity(len(proposals), f"{words.noun} needs", f"{words.plural} need")
 
 
 def describe_proposal(proposal: ProposalState, format_time: TimeFormatter) -> Markup:
     """Describe a proposal's subject, approvals and deadline."""
     approvers = join_words([approval.by for approval in proposal.approvals])
     approved_text = f"; {approvers} approved" if approvers else ""
-    subject = {
-        "widening": f"{proposal.cell} has met its gate for {proposal.to}",
-        "renewal": f"{proposal.cell} keeps {proposal.to} if it is renewed",
-        "takeover": f"{proposal.version} may take over {proposal.cell} at {proposal.to}",
-        "resume": f"Stop {proposal.about} would end",
-        "policy": "Another policy would be in force",
-    }.get(proposal.kind, f"Its subject: {proposal.about}")
+    subject = PROPOSAL_KINDS.get(proposal.kind, ANY_PROPOSAL).subject.format(
+        cell=proposal.cell, to=proposal.to, version=proposal.version, about=proposal.about
+    )
     return format_sentence(
         "{}{}. Needs {} until {}.",
         subject,

@@ -58,11 +58,15 @@ def show_rollout_choice(request: Request, visitor: CurrentVisitor) -> Response:
 @prioritize
 def show_stop_form(
     request: Request, rollout: str, visitor: CurrentVisitor,
-    reach: QueryText = "", reason: QueryText = "", drill: QueryText = "",
+    target: QueryText = "", reason: QueryText = "", drill: QueryText = "",
 ) -> Response:  # fmt: skip
     """Show the form for the target, with earlier choices."""
     return render_first_step(
-        request, visitor, "stop", rollout, typed={"reach": reach, "reason": reason, "drill": drill}
+        request,
+        visitor,
+        "stop",
+        rollout,
+        typed={"target": target, "reason": reason, "drill": drill},
     )
 
 
@@ -70,10 +74,10 @@ def show_stop_form(
 @prioritize
 def show_confirmation(
     request: Request, rollout: str, visitor: CurrentVisitor,
-    reach: QueryText = "", reason: QueryText = "", drill: QueryText = "",
+    target: QueryText = "", reason: QueryText = "", drill: QueryText = "",
 ) -> Response:  # fmt: skip
     """Show what would be stopped, to confirm."""
-    typed = {"reach": reach, "reason": reason[:MAX_REASON_LENGTH], "drill": drill}
+    typed = {"target": target, "reason": reason[:MAX_REASON_LENGTH], "drill": drill}
     try:
         return render_second_step(request, visitor, "stop_confirm", rollout, typed)
     except RefusalError as error:
@@ -86,7 +90,7 @@ def submit_stop(
     request: Request, rollout: str, form: SignedForm, visitor: CurrentVisitor
 ) -> Response:
     """Stop and redirect to the result."""
-    typed = {name: form.get_text(name) for name in ("reach", "reason", "drill")}
+    typed = {name: form.get_text(name) for name in ("target", "reason", "drill")}
     try:
         result = _stop_cells(visitor, rollout, form)
     except RefusalError as error:
@@ -138,7 +142,7 @@ def _stop_cells(visitor: Visitor, rollout: str, form: Form) -> stops.StopResult:
         visitor.service.database,
         visitor.caller,
         rollout,
-        parse_target(form.get_text("reach")).target,
+        parse_target(form.get_text("target")).target,
         at=visitor.at,
         reason=stop_request.reason,
         is_drill=stop_request.drill,
@@ -150,7 +154,7 @@ def _render_form_again(
 ) -> Response:
     """Show the form again with typed values and errors."""
     status = STATUS_BY_CODE.get(error.code, 422)
-    errors = {"reach": format_refusal(str(error), visitor.name)}
+    errors = {"target": format_refusal(str(error), visitor.name)}
     return render_first_step(request, visitor, "stop", rollout, status, typed=typed, errors=errors)
 
 
@@ -189,7 +193,7 @@ def render_second_step(
     Raises:
         RefusalError: nothing was chosen, nothing matches, or the visitor may stop none of it.
     """
-    selection: TargetSelection = parse_target(typed["reach"])
+    selection: TargetSelection = parse_target(typed["target"])
     live_region = build_live_region(request, visitor, rollout)
     options = load_stop_options(visitor.service, visitor.caller, rollout, at=visitor.at)
     resolved_target = resolve_stop_target(

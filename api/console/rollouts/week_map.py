@@ -13,37 +13,34 @@ from zoneinfo import ZoneInfo
 from markupsafe import Markup
 
 from api.console.page.scale_chart import format_pixels
-from api.console.page.stages import EMPTY, HATCHED, SOLID, WITHHELD, StageMarker
 from api.console.rollouts.map_rows import (
     MAX_ROWS,
     MapRow,
     StageSchedule,
     build_map_rows,
-    compute_schedules,
     describe_map,
-    describe_window_changes,
     group_rows,
     list_sites,
 )
 from api.console.rollouts.window_bands import DAY_MINUTES, WEEK_MINUTES, compute_monday
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
-
-__all__ = [
-    "StageSchedule",
-    "WeekMap",
-    "compute_schedules",
-    "describe_map",
-    "describe_window_changes",
-    "draw_small_map",
-    "draw_week_map",
-]
+from rollout.reports.pages.stage_markers import EMPTY, HATCHED, SOLID, WITHHELD, StageMarker
 
 PATTERN_FILLS: Final = (HATCHED, WITHHELD)
 OVERLAY_PATTERNS: Final = (HATCHED, SOLID, WITHHELD)  # patterns drawn over shadow
 LETTER_WIDTH: Final = 8  # px per character of a bold label
 MIN_CODE_WIDTH: Final = 26  # px that a code needs
 NOW_LABEL: Final = "now"
+# Sizes in px.
+WIDE_MAP: Final = (1178, 180)  # width, and the most for labels of sites
+NARROW_MAP: Final = (326, 96)
+SMALL_MAP_WIDTH: Final = 200
+SMALL_ROWS: Final = (1, 11, 14)  # top of the first bar, its height, distance of rows
+ROWS: Final = (38, 36, 46)
+DENSE_ROWS: Final = (38, 20, 27)  # of more than `MAX_ROWS` rows
+LABEL_GAP: Final = 12
+NOW_MARGIN: Final = 34  # half the width of the label of now
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,19 +99,16 @@ def draw_week_map(
         sites: the drawn sites; None for all.
         now_word: label of the mark: `now`, or `then` in the past.
     """
-    rows, description = (
-        build_map_rows(policy, schedules, at, sites),
-        describe_map(policy, schedules, sites),
-    )
-    monday, local_time = (
-        compute_monday(at, policy.timezone),
-        at.astimezone(ZoneInfo(policy.timezone)),
-    )
+    rows = build_map_rows(policy, schedules, at, sites)
+    description = describe_map(policy, schedules, sites)
+    monday = compute_monday(at, policy.timezone)
+    local_time = at.astimezone(ZoneInfo(policy.timezone))
     now_label = (
         f"{now_word} {local_time:%H:%M}" if len({row.now_minute for row in rows}) == 1 else now_word
     )
     day_index = (local_time.date() - monday).days
-    week_frame, day_frame = _build_frame(rows, 1178, 180), _build_frame(rows, 326, 96, day_index)
+    week_frame = _build_frame(rows, *WIDE_MAP)
+    day_frame = _build_frame(rows, *NARROW_MAP, day_index)
     place_text = f"{len(list_sites(policy, sites))} sites" if len(rows) != 1 else rows[0].label
     return WeekMap(
         wide=_draw_map(
@@ -164,13 +158,16 @@ def draw_small_map(
         rollout_name: begins the label of the map.
     """
     rows = group_rows(build_map_rows(policy, schedules, at, sites))[:MAX_ROWS]
-    frame = _MapFrame(0, 200, 0, WEEK_MINUTES, 1, 11, 14)
+    frame = _MapFrame(0, SMALL_MAP_WIDTH, 0, WEEK_MINUTES, *SMALL_ROWS)
     label = (f"{rollout_name}: " if rollout_name else "") + describe_map(policy, schedules, sites)
     return Markup(
-        '<svg class="chart map" width="200" height="{0}" viewBox="0 0 200 {0}" role="img" '
-        'aria-label="{1}">{2}</svg>'
+        '<svg class="chart map" width="{0}" height="{1}" viewBox="0 0 {0} {1}" role="img" '
+        'aria-label="{2}">{3}</svg>'
     ).format(
-        frame.bottom(len(rows)), label, Markup("").join(_draw_bars(list(enumerate(rows)), frame))
+        frame.width,
+        frame.bottom(len(rows)),
+        label,
+        Markup("").join(_draw_bars(list(enumerate(rows)), frame)),
     )
 
 
@@ -178,11 +175,12 @@ def _build_frame(
     rows: Sequence[MapRow], width: int, max_label_width: int, day: int | None = None
 ) -> _MapFrame:
     left = (
-        min(max((LETTER_WIDTH * len(row.label) for row in rows), default=0), max_label_width) + 12
+        min(max((LETTER_WIDTH * len(row.label) for row in rows), default=0), max_label_width)
+        + LABEL_GAP
     )
     start, span = (0, WEEK_MINUTES) if day is None else (day * DAY_MINUTES, DAY_MINUTES)
-    bar, step = (36, 46) if len(rows) <= MAX_ROWS else (20, 27)
-    return _MapFrame(left, width - left, start, span, 38, bar, step)
+    row_sizes = ROWS if len(rows) <= MAX_ROWS else DENSE_ROWS
+    return _MapFrame(left, width - left, start, span, *row_sizes)
 
 
 def _draw_map(
@@ -251,25 +249,25 @@ def _draw_bars(rows: Sequence[tuple[int, MapRow]], frame: _MapFrame) -> Iterator
     """Yield one path per pattern, shadow as the whole bar below."""
     full_bars = [(index, frame.left, frame.left + frame.width) for index, _ in rows]
     yield _draw_path(EMPTY, full_bars, frame)
-    for look in OVERLAY_PATTERNS:
+    for pattern in OVERLAY_PATTERNS:
         bands = [
             (index, frame.x(start), frame.x(end))
             for index, row in rows
             for start, end, marker in row.bands
-            if marker.pattern == look and frame.is_visible(start, end)
+            if marker.pattern == pattern and frame.is_visible(start, end)
         ]
         if bands:
-            yield _draw_path(look, bands, frame)
+            yield _draw_path(pattern, bands, frame)
 
 
-def _draw_path(look: str, bands: Iterable[tuple[int, float, float]], frame: _MapFrame) -> Markup:
+def _draw_path(pattern: str, bands: Iterable[tuple[int, float, float]], frame: _MapFrame) -> Markup:
     path_data = "".join(
         f"M{format_pixels(left + 0.5)} {frame.y(index)}h{width}v{frame.bar}h-{width}z"
         for index, left, right in bands
         for width in (format_pixels(max(right - left - 1, 0.5)),)
     )
-    fill = Markup(' fill="url(#p-{})"').format(look) if look in PATTERN_FILLS else ""
-    return Markup('<path class="p-{}"{} d="{}"/>').format(look, fill, path_data)
+    fill = Markup(' fill="url(#p-{})"').format(pattern) if pattern in PATTERN_FILLS else ""
+    return Markup('<path class="p-{}"{} d="{}"/>').format(pattern, fill, path_data)
 
 
 def _draw_codes(
@@ -343,7 +341,9 @@ def _draw_now(rows: Sequence[MapRow], frame: _MapFrame, label: str) -> Markup:
             _draw_line("g-now", frame.x(minute), frame.y(index) - 3, frame.y(index) + frame.bar + 3)
             for index, minute in visible
         ]
-    x = min(max(frame.x(visible[-1][1]), frame.left + 34), frame.left + frame.width - 34)
+    x = min(
+        max(frame.x(visible[-1][1]), frame.left + NOW_MARGIN), frame.left + frame.width - NOW_MARGIN
+    )
     text = Markup('<text class="t-strong" x="{}" y="{}" text-anchor="middle">{}</text>')
     return Markup("\n").join([*lines, text.format(format_pixels(x), bottom + 13, label)])
 

@@ -48,9 +48,9 @@ def submit_own_key(request: Request, visitor: CurrentVisitor, form: SignedForm) 
 @router.post("/settings/keys/{prefix}/revoke")
 def revoke_key(visitor: CurrentVisitor, prefix: str, form: SignedForm) -> Response:
     """Revoke a key: the visitor's, or for admins anybody's."""
-    keys.revoke_key(visitor.service.database, visitor.caller, prefix, at=visitor.at)
+    keys.revoke_key(visitor.service.database, visitor.caller, prefix, at=visitor.wall_time)
     holder = form.get_text("holder")
-    return redirect_to(f"/settings/people/{encode_segment(holder)}" if holder else "/settings/keys")
+    return redirect_to(f"/settings/users/{encode_segment(holder)}" if holder else "/settings/keys")
 
 
 def create_key(visitor: Visitor, holder: str, form: Form) -> keys.CreatedKey:
@@ -62,17 +62,20 @@ def create_key(visitor: Visitor, holder: str, form: Form) -> keys.CreatedKey:
         UnknownUserError: no such user.
     """
     service, caller = visitor.service, visitor.caller
-    form_token, expires_at = (
-        form.get_text("once"),
-        _parse_expiry(form.get_text("ends"), visitor.zone),
-    )
+    form_token = form.get_text("once")
+    expires_at = _parse_expiry(form.get_text("ends"), visitor.zone)
     if existing_key_text := explain_existing_key(
         form_token, holder, keys.load_keys(service.database, caller, holder)
     ):
         raise InvalidAccountError(existing_key_text)
     entropy = compute_key_entropy(form_token, holder, service.entropy)
     return keys.create_key(
-        service.database, caller, holder, random_bytes=entropy, at=visitor.at, expires_at=expires_at
+        service.database,
+        caller,
+        holder,
+        random_bytes=entropy,
+        at=visitor.wall_time,
+        expires_at=expires_at,
     )
 
 
@@ -109,7 +112,7 @@ def _render_own_keys(
         visitor,
         "keys",
         422 if errors else 200,
-        keys=list_key_states(api_keys, visitor.at),
+        keys=list_key_states(api_keys, visitor.wall_time),
         once=create_form_token(visitor.service.entropy),
         errors=errors or {},
         typed=typed or {},

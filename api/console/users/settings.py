@@ -53,7 +53,7 @@ def submit_password(request: Request, visitor: CurrentVisitor, form: SignedForm)
             visitor.caller,
             visitor.name,
             new_password,
-            at=visitor.at,
+            at=visitor.wall_time,
             current_password=_get_password(form, "current"),
         )
     except RefusalError as error:
@@ -104,7 +104,7 @@ def _render_settings(
     valid_keys = [
         key
         for key in api_keys
-        if key.revoked_at is None and (key.expires_at or visitor.at) >= visitor.at
+        if key.revoked_at is None and (key.expires_at or visitor.wall_time) >= visitor.wall_time
     ]
     return render_page(
         request,

@@ -35,7 +35,7 @@ def show_sign_in(request: Request, to: ReturnPath = "") -> Response:
 def submit_sign_in(request: Request, form: PostedForm) -> Response:
     """Start a session and continue to the requested page."""
     service = get_service(request)
-    now, name = service.clock.now(), form.get_text("name")
+    now, name = service.wall_clock.now(), form.get_text("name")
     try:
         started_session = service.sign_in.sign_in_with_password(
             name,
@@ -48,31 +48,37 @@ def submit_sign_in(request: Request, form: PostedForm) -> Response:
     return _begin_session(request, started_session, get_safe_path(form.get_text("to")))
 
 
-@router.get("/come-in")
+@router.get("/set-password")
 def show_password_form(request: Request, token: LinkToken = "") -> Response:
     """Show the form in which a one-time link sets a password."""
-    return render_page(request, None, "come_in", typed={"token": token})
+    return render_page(request, None, "set_password", typed={"token": token})
 
 
-@router.post("/come-in")
+@router.get("/come-in")
+def redirect_old_link(request: Request) -> RedirectResponse:
+    """Redirect a one-time link of the version before to its new address."""
+    return RedirectResponse(f"{HOME}/set-password?{request.url.query}", status_code=303)
+
+
+@router.post("/set-password")
 def submit_link(request: Request, form: PostedForm) -> Response:
     """Use the link: set the password and start a session."""
     service = get_service(request)
     password = form.fields.get("password", [""])[-1]
     if password != form.fields.get("again", [""])[-1]:
         mismatch_error = InvalidAccountError("the two passwords differ; type the same one twice")
-        return _render_form_again(request, "come_in", form, "again", mismatch_error)
+        return _render_form_again(request, "set_password", form, "again", mismatch_error)
     try:
         started_session = service.sign_in.sign_in_with_link(
             form.get_text("token"),
             password,
-            at=service.clock.now(),
+            at=service.wall_clock.now(),
             address=_get_client_address(request),
             user_name=form.get_text("name"),
         )
     except RefusalError as error:
         field = "token" if isinstance(error, UnauthenticatedError) else "password"
-        return _render_form_again(request, "come_in", form, field, error)
+        return _render_form_again(request, "set_password", form, field, error)
     return _begin_session(request, started_session, f"{HOME}/")
 
 
@@ -80,7 +86,7 @@ def submit_link(request: Request, form: PostedForm) -> Response:
 def submit_sign_out(request: Request, form: SignedForm) -> Response:
     """End this session, or all sessions of the user."""
     service = get_service(request)
-    now = service.clock.now()
+    now = service.wall_clock.now()
     visitor = find_visitor(request)
     if form.has_field("everywhere") and visitor is not None:
         service.sign_in.sign_out_everywhere(visitor.caller, visitor.name, at=now)
@@ -92,7 +98,9 @@ def submit_sign_out(request: Request, form: SignedForm) -> Response:
 
 def _begin_session(request: Request, started_session: StartedSession, path: str) -> Response:
     response = RedirectResponse(path, 303)
-    session_cookie.set_session(request, response, started_session, get_service(request).clock.now())
+    session_cookie.set_session(
+        request, response, started_session, get_service(request).wall_clock.now()
+    )
     return response
 
 

@@ -45,13 +45,13 @@ class ListedRoleAssignment:
     unknown: bool
 
 
-@router.get("/settings/people")
+@router.get("/settings/users")
 def show_users(request: Request, visitor: CurrentVisitor) -> Response:
     """Show all accounts."""
     return _render_users(request, visitor)
 
 
-@router.post("/settings/people")
+@router.post("/settings/users")
 def submit_user(request: Request, visitor: CurrentVisitor, form: SignedForm) -> Response:
     """Create a user or service account, optionally with a first role."""
     try:
@@ -60,7 +60,7 @@ def submit_user(request: Request, visitor: CurrentVisitor, form: SignedForm) -> 
             visitor.service.database,
             visitor.caller,
             form.get_text("name"),
-            at=visitor.at,
+            at=visitor.wall_time,
             is_service_account=form.get_text("kind") == "machine",
             email=form.get_text("email")[:MAX_FIELD_LENGTH],
             role_assignments=assignments,
@@ -70,13 +70,13 @@ def submit_user(request: Request, visitor: CurrentVisitor, form: SignedForm) -> 
     return redirect_to(_build_user_path(user.name))
 
 
-@router.get("/settings/people/{name}")
+@router.get("/settings/users/{name}")
 def show_user(request: Request, visitor: CurrentVisitor, name: str) -> Response:
     """Show an account: roles, keys and sign-in."""
     return _render_user(request, visitor, name)
 
 
-@router.post("/settings/people/{name}")
+@router.post("/settings/users/{name}")
 def submit_change(
     request: Request, visitor: CurrentVisitor, name: str, form: SignedForm
 ) -> Response:
@@ -91,15 +91,15 @@ def submit_change(
     return redirect_to(_build_user_path(name))
 
 
-@router.get("/settings/people/{name}/link")
-@router.get("/settings/people/{name}/keys")
+@router.get("/settings/users/{name}/link")
+@router.get("/settings/users/{name}/keys")
 def redirect_to_user(visitor: CurrentVisitor, name: str) -> Response:
     """Redirect from pages that are shown only once."""
     del visitor  # the page redirected to checks permissions
     return redirect_to(_build_user_path(name))
 
 
-@router.post("/settings/people/{name}/link")
+@router.post("/settings/users/{name}/link")
 def create_link(request: Request, visitor: CurrentVisitor, name: str, form: SignedForm) -> Response:
     """Create a one-time link and show it once."""
     service, caller = visitor.service, visitor.caller
@@ -110,17 +110,18 @@ def create_link(request: Request, visitor: CurrentVisitor, name: str, form: Sign
         ):
             raise InvalidAccountError(LINK_ALREADY_CREATED_TEXT.format(name))
         token = write_token(service.entropy(TOKEN_BYTES))
-        users.create_sign_in_link(service.database, caller, name, at=visitor.at, secret=token)
+        users.create_sign_in_link(
+            service.database, caller, name, at=visitor.wall_time, secret=token
+        )
     except RefusalError as error:
         return _render_user(request, visitor, name, error, form)
-    base = service.channels.public_url or str(request.base_url).removesuffix(f"{HOME}/")
-    link_url = f"{base.rstrip('/')}{HOME}/come-in?token={token}"
+    link_url = f"{service.channels.public_url.rstrip('/')}{HOME}/set-password?token={token}"
     return render_page(
         request, visitor, "link_made", name=name, address=link_url, back=_build_user_path(name)
     )
 
 
-@router.post("/settings/people/{name}/keys")
+@router.post("/settings/users/{name}/keys")
 def create_user_key(
     request: Request, visitor: CurrentVisitor, name: str, form: SignedForm
 ) -> Response:
@@ -171,7 +172,7 @@ def _set_email(visitor: Visitor, name: str, form: Form) -> None:
 
 
 def _sign_out_user(visitor: Visitor, name: str, _form: Form) -> None:
-    visitor.service.sign_in.sign_out_everywhere(visitor.caller, name, at=visitor.at)
+    visitor.service.sign_in.sign_out_everywhere(visitor.caller, name, at=visitor.wall_time)
 
 
 ACTIONS: Final[dict[str, Callable[[Visitor, str, Form], None]]] = {
@@ -185,7 +186,9 @@ ACTIONS: Final[dict[str, Callable[[Visitor, str, Form], None]]] = {
 
 
 def _update_user(visitor: Visitor, name: str, update: AccountUpdate) -> None:
-    users.update_account(visitor.service.database, visitor.caller, name, update, at=visitor.at)
+    users.update_account(
+        visitor.service.database, visitor.caller, name, update, at=visitor.wall_time
+    )
 
 
 def _parse_role_assignment(form: Form) -> AssignedRole:
@@ -195,7 +198,7 @@ def _parse_role_assignment(form: Form) -> AssignedRole:
 
 
 def _parse_revision(form: Form) -> int:
-    text = form.get_text("house")
+    text = form.get_text("access_revision")
     is_valid = text.isascii() and text.isdigit() and len(text) <= MAX_REVISION_DIGITS
     return int(text) if is_valid else 0
 
@@ -207,9 +210,9 @@ def _render_users(
     return render_page(
         request,
         visitor,
-        "people",
+        "users",
         422 if error else 200,
-        people=[user for user in accounts if not user.machine],
+        users=[user for user in accounts if not user.machine],
         machines=[user for user in accounts if user.machine],
         errors=_list_errors(error),
         typed=_get_typed_fields(form),
@@ -235,16 +238,16 @@ def _render_user(
     return render_page(
         request,
         visitor,
-        "person",
+        "user",
         422 if error else 200,
         account=user,
         rights=[
             ListedRoleAssignment(assignment, _is_unknown_site(assignment, policies))
             for assignment in user.rights
         ],
-        keys=list_key_states(api_keys, visitor.at),
+        keys=list_key_states(api_keys, visitor.wall_time),
         once=create_form_token(service.entropy),
-        house=load_access_revision(service.database),
+        access_revision=load_access_revision(service.database),
         errors=errors or _list_errors(error),
         typed={"email": user.email, **_get_typed_fields(form)},
         **_build_choices(visitor, is_service_account=user.machine),
@@ -297,4 +300,4 @@ def _is_unknown_site(assignment: AssignedRole, policies: dict[str, Policy]) -> b
 
 
 def _build_user_path(name: str) -> str:
-    return f"/settings/people/{encode_segment(name)}"
+    return f"/settings/users/{encode_segment(name)}"

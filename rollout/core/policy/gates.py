@@ -178,7 +178,7 @@ def read_renewal(
         s for s in _list_unmet_minimums(gate, counts) if not s.endswith("days")
     )
     if not (unmet_requirements or counts.decided):
-        unmet_requirements = ("0 of 1 judged units",)
+        unmet_requirements = ("0 of 1 decided units",)
     return _read_conditions(policy, stage_level, cell, 1.0, counts, unmet_requirements)
 
 
@@ -222,7 +222,7 @@ def list_unmet_requirements(
         share = f"{counts.missing} of {counts.closed}"
         unmet_requirements = (
             *unmet_requirements,
-            f"{share} units have no verdict, at most {missing_at_most * 100:g} %",
+            f"{share} units have no decision, allowed are {missing_at_most * 100:g} %",
         )
     return unmet_requirements
 
@@ -230,7 +230,7 @@ def list_unmet_requirements(
 def _list_unmet_minimums(gate: Gate, counts_since_entry: EvidenceCounts) -> tuple[str, ...]:
     least = gate.minimum
     rows = (
-        (counts_since_entry.decided, least.units, "judged units"),
+        (counts_since_entry.decided, least.units, "decided units"),
         (counts_since_entry.reviewers, least.reviewers, "reviewers"),
         (counts_since_entry.days, least.days, "days"),
     )

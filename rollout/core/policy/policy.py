@@ -5,6 +5,7 @@ and names exist. Stage level 0 is shadow; level n > 0 is `stages[n - 1]`.
 """
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
@@ -12,6 +13,7 @@ from functools import cached_property
 from rollout.core.calendar.opening_hours import is_open
 from rollout.core.calendar.sites import OTHER_WINDOW, SHADOW, Cell, Site, Window
 from rollout.core.calendar.timezones import compute_end_of_local_day
+from rollout.core.policy.file_readings import FileReading
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import WHOLE_UNIT, Condition
 
@@ -131,6 +133,12 @@ class Guard:
     added: bool = False
 
     @property
+    def threshold_text(self) -> str:
+        """Return the condition and its period: `missing <= 5% over 4h`."""
+        period_text = f" over {format_duration(self.over)}" if self.over else ""
+        return f"{self.condition}{period_text}"
+
+    @property
     def id(self) -> str:
         """Return the name that stores alarms and suspensions of this guard."""
         return str(self.condition) if self.over is None else f"{self.condition} over {self.over}"
@@ -221,6 +229,7 @@ class Policy:
     tick: timedelta = timedelta(minutes=15)
     observe: bool = False
     expect: TrafficExpectation = TrafficExpectation()
+    file_readings: Mapping[str, FileReading] = field(default_factory=dict)
     hash: str = field(default="", compare=False)
 
     @cached_property

@@ -60,15 +60,13 @@ def _check_charter(policy: Policy) -> Warnings:
     parts = ("objective", "affected", "if_it_works_very_well", "worst_case")
     missing_parts = [part for part in parts if not getattr(policy.charter, part)]
     if missing_parts:
-        yield PolicyWarning(
-            "charter", f"does not say {', '.join(missing_parts)}; approvers are shown it"
-        )
+        yield PolicyWarning("charter", f"lacks {', '.join(missing_parts)}, which approvers read")
 
 
 def _check_single_approvals(policy: Policy) -> Warnings:
     for index, gate in enumerate(policy.gates):
         if len(gate.approvals) == 1:
-            text = f"one person alone can widen to {gate.to}; two see more"
+            text = f"a single user can widen to {gate.to}; require two approvals"
             yield PolicyWarning(f"gates[{index}]", text)
 
 
@@ -79,7 +77,7 @@ def _check_missing_decisions(policy: Policy) -> Warnings:
         for condition in gate.require:
             if condition.measure == "cost" and missing_cost >= condition.line:
                 text = (
-                    "missing verdicts may hold it alone: missing_at_most"
+                    "missing decisions alone may keep it closed: missing_at_most"
                     f" {policy.evidence.missing_at_most * 100:g} % of units at the largest cost"
                     f" {policy.largest_cost:g} is {missing_cost:g}, and the threshold is"
                     f" {condition.line:g}; write missing_at_most below"
@@ -193,7 +191,7 @@ def _check_ineffective_settings(policy: Policy) -> Warnings:
         yield PolicyWarning("evidence", text)
     has_single_decision = rules.verdicts == 1 and rules.second_verdict == 0
     if rules.min_reviewer_agreement and has_single_decision:
-        text = "min_reviewer_agreement is checked on known cases alone; add second_verdict: 10%"
+        text = "min_reviewer_agreement is checked on gold cases only; add second_verdict: 10%"
         yield PolicyWarning("evidence", text)
     for index, guard in enumerate(policy.guards):
         measure = guard.condition.measure

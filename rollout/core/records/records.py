@@ -158,7 +158,6 @@ class SentDecision(NamedTuple):
 SentRecord = SentCase | SentPrediction | SentDecision
 SENT_TYPES = (SentCase, SentPrediction, SentDecision)
 AnyCase = Case | SentCase
-AnyPrediction = Prediction | SentPrediction
 AnyDecision = Decision | SentDecision
 AnyRecord = Record | SentRecord
 CASE_TYPES = (Case, SentCase)

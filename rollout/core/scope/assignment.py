@@ -107,7 +107,7 @@ def _decide(
     cell, reason = _find_cell(policy, site, question, now)
     acting_stage = None if cell is None else find_acting_version(scope, policy, cell, now)
     if cell is None or acting_stage is None or acting_stage[0] != question.version:
-        return _assign_human(scope, policy, full_lease, reason or "shadow: people decide")
+        return _assign_human(scope, policy, full_lease, reason or "shadow: a human decides")
     stage = policy.get_stage(acting_stage[1])
     since = now if scope.at is None else max(now, scope.at)
     lease = min(full_lease, compute_end(scope, policy, cell, question.version, since) - since)
@@ -174,7 +174,7 @@ def _assign_by_sampling(
     if sampling_value < stage.blind:
         decider, exposure, share, reason = "human", "blind", stage.blind, "blind share"
     elif not stage.model_decides:
-        share, reason = 1 - stage.blind, "a person confirms"
+        share, reason = 1 - stage.blind, "a human confirms"
         decider, exposure = "human", "assisted"
     else:
         decider, exposure, is_audited = "model", "blind", sampling_value < stage.reviewed_share

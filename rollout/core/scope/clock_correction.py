@@ -12,7 +12,7 @@ from rollout.core.scope.events import ClockCorrected, ProposalExpired
 from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.proposals import build_proposal, compute_evidence_hash
 from rollout.core.scope.scope import ENGINE, ProposalState
-from rollout.core.scope.stops import TWO_OPERATORS
+from rollout.core.scope.stop_commands import TWO_OPERATORS
 
 CLOCK_TOLERANCE = timedelta(minutes=1)
 CLOCK_PROPOSAL = "clock"

@@ -62,7 +62,7 @@ from rollout.core.scope.proposals import (
     update_open_proposals,
 )
 from rollout.core.scope.scope import ENGINE, CellState, Grant, Scope
-from rollout.core.scope.stops import apply_stop, propose_resume
+from rollout.core.scope.stop_commands import apply_stop, propose_resume
 
 MAX_OPEN_VERSIONS = 20
 

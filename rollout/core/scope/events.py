@@ -277,6 +277,34 @@ class RecordsPurged(LedgerEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RecordsImported(LedgerEvent):
+    """`by` imported recorded files and vouches for the times of receipt in them.
+
+    `at` is the time of the ledger entry before, so that the imported records, which are older than
+    the import, keep their order.
+
+    Attributes:
+        imported_at: the time of the import.
+        files, digests: the files' names and the SHA-256 of each.
+        cases: all cases of the files that have a time.
+        stated_receipts: how many of them state when they were received; the others count as
+            received when they occurred.
+        received_since, received_until: the first and the last time of receipt.
+        cells, cell_cases: the cells of the policy that have cases, and how many.
+    """
+
+    imported_at: datetime
+    files: tuple[str, ...]
+    digests: tuple[str, ...]
+    cases: int
+    stated_receipts: int
+    received_since: datetime
+    received_until: datetime
+    cells: tuple[Cell, ...]
+    cell_cases: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ReportSealed(LedgerEvent):
     """A version of a report on the cases in [since, until) was stored.
 
@@ -349,6 +377,7 @@ EVENT_TYPES: dict[str, type[LedgerEvent]] = {
         IncidentAcknowledged,
         ClockCorrected,
         RecordsPurged,
+        RecordsImported,
         ReportSealed,
         RecordsCounted,
         RulesApplied,

@@ -38,10 +38,10 @@ def apply_alarms(pending: PendingEvents, tick: Tick) -> None:
     another cell, would hide an alarm about quality, and the attempt would not rise.
     """
     alarms = sorted(
-        _list_alarms(pending, tick), key=lambda alarm: not restarts_evidence(alarm.guard)
+        _list_alarms(pending, tick), key=lambda alarm: not is_quality_guard(alarm.guard)
     )
     failed_cells = frozenset(
-        a.cell for a in alarms if restarts_evidence(a.guard) and a.guard.then in NARROWING_EFFECTS
+        a.cell for a in alarms if is_quality_guard(a.guard) and a.guard.then in NARROWING_EFFECTS
     )
     for alarm in alarms:
         _apply_alarm(pending, alarm, failed_cells)
@@ -61,7 +61,7 @@ def _list_alarms(pending: PendingEvents, tick: Tick) -> Iterator[_GuardAlarm]:
 def _apply_alarm(pending: PendingEvents, alarm: _GuardAlarm, failed_cells: frozenset[Cell]) -> None:
     state, guard = pending.scope.get_cell_state(alarm.cell, alarm.version), alarm.guard
     if guard.then in NARROWING_EFFECTS:
-        _narrow_cells(pending, alarm, failed_cells)
+        _narrow_reached_cells(pending, alarm, failed_cells)
     elif guard.then == "report" and state.grants and guard.id not in state.reported_guards:
         _open_alarm_incident(pending, alarm, "reported")
     elif guard.then == "suspend" and state.grants and guard.id not in state.suspended_by:
@@ -82,7 +82,7 @@ def _suspend_cell(pending: PendingEvents, alarm: _GuardAlarm) -> None:
     _open_alarm_incident(pending, alarm, "suspended")
 
 
-def _narrow_cells(
+def _narrow_reached_cells(
     pending: PendingEvents, alarm: _GuardAlarm, failed_cells: frozenset[Cell]
 ) -> None:
     """Narrow the cell in alarm and those that the guard reaches.
@@ -92,16 +92,14 @@ def _narrow_cells(
     for cell in _list_reached_cells(pending, alarm.cell, alarm.guard):
         holder = pending.scope.get_holder(cell)
         if holder is not None:
-            state, initial_state = (
-                pending.scope.get_cell_state(cell, holder),
-                pending.initial_scope.get_cell_state(cell, holder),
-            )
+            state = pending.scope.get_cell_state(cell, holder)
+            initial_state = pending.initial_scope.get_cell_state(cell, holder)
             restarts = cell in failed_cells and state.attempt == initial_state.attempt
-            narrow_cell(pending, cell, holder, alarm.guard, alarm.reason, restart=restarts)
+            narrow_by_guard(pending, cell, holder, alarm.guard, alarm.reason, restart=restarts)
     _open_alarm_incident(pending, alarm, "narrowed")
 
 
-def restarts_evidence(guard: Guard) -> bool:
+def is_quality_guard(guard: Guard) -> bool:
     """Return whether the guard watches quality, so that an alarm restarts evidence."""
     return guard.condition.measure not in OPERATIONAL_MEASURES | {"unaudited"}
 
@@ -117,7 +115,7 @@ def _list_reached_cells(pending: PendingEvents, cell: Cell, guard: Guard) -> lis
     return [cell, *(other for other in other_cells if other != cell)]
 
 
-def narrow_cell(
+def narrow_by_guard(
     pending: PendingEvents, cell: Cell, version: str, guard: Guard, reason: str, *, restart: bool
 ) -> None:
     """Remove one grant, or all, and void the proposal that depends on them."""
@@ -190,7 +188,9 @@ def _clear_guard(
     state = pending.scope.get_cell_state(cell, version)
     if guard.id in state.suspended_by and _are_guards_good(pending, tick, evidence, [guard]):
         if _is_third_suspension(state, guard):
-            narrow_cell(pending, cell, version, guard, "third suspension in 24 h", restart=False)
+            narrow_by_guard(
+                pending, cell, version, guard, "third suspension in 24 h", restart=False
+            )
         _emit_cleared(pending, cell, version, guard.id)
     elif guard.id in state.reported_guards and not _get_guard_reading(evidence, guard).is_alarm:
         _emit_cleared(pending, cell, version, guard.id)

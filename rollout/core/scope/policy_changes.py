@@ -13,7 +13,7 @@ from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.policy_diff import list_looser_rules
 from rollout.core.scope.proposals import build_proposal, compute_gate_hash
 from rollout.core.scope.scope import ENGINE, ProposalState
-from rollout.core.scope.stops import TWO_OPERATORS, find_resume_needs
+from rollout.core.scope.stop_commands import TWO_OPERATORS, find_resume_needs
 
 
 def apply_policy(command: ApplyPolicy, pending: PendingEvents) -> None:

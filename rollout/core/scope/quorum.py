@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.permissions import OPERATOR, Caller
-from rollout.core.scope.stops import TWO_OPERATORS
+from rollout.core.scope.stop_commands import TWO_OPERATORS
 
 GroupsByUser = Mapping[str, Collection[str]]
 """Groups by user name; `operator` is one."""

@@ -13,6 +13,7 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
 
 ENGINE = "policy"  # the engine's name as an actor in the ledger
+STOPPED, SUSPENDED = "stopped", "suspended"  # how grants are withheld
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,6 +209,13 @@ class Scope:
     def is_stopped(self, cell: Cell) -> bool:
         """Return whether a stop withholds the grants of `cell`."""
         return any(cell in stop.cells for stop in self.stops.values())
+
+    def find_withholding(self, cell: Cell, version: str | None) -> str:
+        """Return `stopped` or `suspended` if a version's grants are withheld, else ""."""
+        if self.is_stopped(cell):
+            return STOPPED
+        is_suspended = version is not None and self.get_cell_state(cell, version).suspended_by
+        return SUSPENDED if is_suspended else ""
 
     def get_holder(self, cell: Cell) -> str | None:
         """Return the version with grants in `cell`, even if withheld, or None."""

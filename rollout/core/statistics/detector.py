@@ -102,10 +102,8 @@ def compute_action_change_log_factors(
     )
     margin, stakes = at_most / 100, 0.5**_FALL_SIZES
     same_log = np.log1p(-stakes * margin)
-    gain_log, loss_log = (
-        np.log1p(stakes * (1 - margin)) - same_log,
-        np.log1p(-stakes * (1 + margin)) - same_log,
-    )
+    gain_log = np.log1p(stakes * (1 - margin)) - same_log
+    loss_log = np.log1p(-stakes * (1 + margin)) - same_log
     return np.asarray(
         model_counts[..., None] * gain_log
         + human_counts[..., None] * loss_log

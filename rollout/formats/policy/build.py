@@ -3,6 +3,7 @@
 from hashlib import sha256
 
 from rollout.core.calendar.sites import ALWAYS_WINDOW, Site, Window
+from rollout.core.policy.file_readings import FileReading
 from rollout.core.policy.levers import CostRule, Lever, Number
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import (
@@ -22,6 +23,7 @@ from rollout.core.policy.policy import (
 )
 from rollout.formats.policy import model as file
 from rollout.formats.policy.guards import add_missing_guards
+from rollout.formats.policy.import_section import ImportShape
 from rollout.formats.policy.measures import MEASURE_RULES, read_condition
 
 DEFAULT_RISK, DEFAULT_MODEL_RISK = 0.05, 0.01
@@ -63,6 +65,7 @@ def build_policy(shape: file.PolicyShape, text: str) -> Policy:
         tick=shape.tick,
         observe=shape.observe,
         expect=_build_expectation(shape.expect),
+        file_readings={row.records: _build_file_reading(row) for row in shape.imports},
         hash=sha256(text.encode()).hexdigest(),
     )
     return add_missing_guards(policy)
@@ -197,3 +200,26 @@ def _build_charter(shape: file.CharterShape) -> Charter:
 def _build_expectation(shape: file.ExpectShape) -> TrafficExpectation:
     labels = tuple((shape.labels or {}).items())
     return TrafficExpectation(shape.units_per_day, labels, shape.agreement, shape.cost)
+
+
+def _build_file_reading(row: ImportShape) -> FileReading:
+    sources = row.columns or {}
+    attributes = sources.get("attributes")
+    if isinstance(attributes, list):
+        attributes = dict(zip(attributes, attributes, strict=True))
+    return FileReading(
+        encoding=row.encoding,
+        delimiter=row.delimiter,
+        decimal=row.decimal,
+        date_formats=None if row.date_format is None else tuple(row.date_format),
+        percent=row.percent,
+        unsure=None if row.unsure is None else tuple(row.unsure),
+        exposure=row.exposure,
+        columns={name: column for name, column in sources.items() if isinstance(column, str)},
+        constants={
+            name: source["value"]
+            for name, source in sources.items()
+            if isinstance(source, dict) and name != "attributes"
+        },
+        attributes=attributes,
+    )

@@ -6,6 +6,7 @@ from datetime import timedelta
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import OPERATIONAL_MEASURES
 from rollout.core.policy.policy import Guard, Policy, format_duration
+from rollout.formats.policy import scalars
 from rollout.formats.policy.measures import MEASURE_RULES, parse_threshold, read_condition
 from rollout.formats.policy.model import ConditionShape, GuardShape, PolicyShape
 from rollout.formats.policy.names import Faults, PolicyCheck, describe_unknown_name
@@ -32,10 +33,10 @@ def _check_measure_place(shape: PolicyShape, _: Policy) -> Faults:
             hint = (
                 "write evidence.missing_at_most" if row.measure == "missing" else "make it a guard"
             )
-            text = f"no gate can ask for {row.measure}; {hint} (gates take {gate_measures})"
+            text = f"a gate can't require {row.measure}; {hint} (gates take {gate_measures})"
             yield DocumentFault((*path, "measure"), text)
         if path[0] == "guards" and not rule.default_effect:
-            text = f"no guard can watch {row.measure}; ask for it in a gate, and guard agreement"
+            text = f"a guard can't watch {row.measure}; require it in a gate, and guard agreement"
             yield DocumentFault((*path, "measure"), text)
 
 
@@ -45,7 +46,12 @@ def _check_threshold(shape: PolicyShape, _: Policy) -> Faults:
         key, wrong_key = ("at_least", "at_most") if is_minimum else ("at_most", "at_least")
         text, other = (row.at_least, row.at_most) if is_minimum else (row.at_most, row.at_least)
         if other is not None:
-            message = f"is the wrong way round for {row.measure}; write {key}: {text or other}"
+            better = "higher" if is_minimum else "lower"
+            threshold = text or suggest_threshold(row.measure, other)
+            message = (
+                f"does not apply to {row.measure}, where {better} is better; write {key}:"
+                f" {threshold}"
+            )
             yield DocumentFault((*path, wrong_key), message)
         elif text is None:
             yield DocumentFault(
@@ -53,6 +59,32 @@ def _check_threshold(shape: PolicyShape, _: Policy) -> Faults:
             )
         if text is not None and (message := _find_read_error(row.measure, text)):
             yield DocumentFault((*path, key), message)
+
+
+def suggest_threshold(measure: str, text: str) -> str:
+    """Return a threshold for one written under the wrong key, never a looser one.
+
+    >>> suggest_threshold("agreement", "5%"), suggest_threshold("agreement", "95%")
+    ('95%', '95%')
+    >>> suggest_threshold("override", "95%"), suggest_threshold("parity", "3%")
+    ('5%', '-3%')
+    """
+    rule = MEASURE_RULES[measure]
+    try:
+        share = scalars.read_signed_share(text)
+    except ValueError:
+        return text if rule.unit in {"cost", "count", "duration", "per-100"} else _EXAMPLE[measure]
+    match rule.unit:
+        case "share" | "part":
+            strictest = max if rule.is_minimum else min
+            share = strictest(abs(share), 1 - abs(share))
+            if rule.unit == "share" and share in {0.0, 1.0}:  # no evidence can decide there
+                return _EXAMPLE[measure]
+        case "difference":
+            share = -abs(share)
+        case _:
+            return text
+    return f"{share * 100:g}%"
 
 
 _EXAMPLE = {

@@ -4,25 +4,35 @@ The draft has the levers, labels, sites and units of the records. Comments mark 
 must decide: which labels must not be missed, and whether reviewers saw the prediction.
 """
 
-import json
-import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from math import ceil, floor
 
 import polars as pl
 
 from rollout.core.calendar.sites import ALWAYS_WINDOW, OTHER_WINDOW, SHADOW
+from rollout.core.policy.file_readings import FileReading
 from rollout.formats.policy import scalars
+from rollout.formats.policy.draft_expectation import draft_expectation
+from rollout.formats.policy.draft_import import draft_import, quote_scalar
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames
 
 DRAFT_THRESHOLD = 0.95
-_PLAIN = re.compile(r"[\w.+][\w .+-]*", re.ASCII)
-_MAX_LABELS = 20  # more different numbers than this are measured, not labels
-_GRACE_DAYS = 1.0  # the default
+MAX_LABELS = 20  # more different numbers than this are measured, not labels
+_GRACE_QUANTILE = 0.995
+_HOURS_IN_HOURS = 48  # a longer grace is drafted in days
+NO_READINGS: Mapping[str, FileReading] = {}
 
 
-def draft_policy(records: RecordFrames, *, rollout: str, timezone: str) -> str:
+def draft_policy(
+    records: RecordFrames,
+    *,
+    rollout: str,
+    timezone: str,
+    readings: Mapping[str, FileReading] = NO_READINGS,
+) -> str:
     """Return the text of a valid policy for `records`, which have at least one case.
+
+    `readings` has how the files are written, by kind of records.
 
     Raises:
         ValueError: `rollout` or `timezone` is invalid, or no case has a site or an answer.
@@ -34,6 +44,12 @@ def draft_policy(records: RecordFrames, *, rollout: str, timezone: str) -> str:
         _draft_sites(records),
         _draft_evidence(records),
         _draft_gates(records),
+        draft_expectation(
+            records,
+            {lever: _list_labels(records, lever) for lever in records.levers},
+            _list_sites(records),
+        ),
+        draft_import(readings),
     )
     return "\n".join(line for block in blocks for line in block) + "\n"
 
@@ -51,11 +67,18 @@ def _draft_levers(records: RecordFrames) -> Iterator[str]:
         answers = _list_answers(records, lever)
         if not answers:
             raise ValueError(f"no record answers {lever}; read files that have predictions")
-        if len(answers) > _MAX_LABELS and all(_is_number(text) for text in answers):
+        if not _list_labels(records, lever):
             yield from _draft_number(lever, [float(text) for text in answers])
         else:
-            yield f"  - id: {_quote(lever)}"
-            yield f"    labels: [{', '.join(_quote(label) for label in answers)}]"
+            yield f"  - id: {quote_scalar(lever)}"
+            yield f"    labels: [{', '.join(quote_scalar(label) for label in answers)}]"
+
+
+def _list_labels(records: RecordFrames, lever: str) -> list[str]:
+    """Return the labels of a lever; none if its answers are many numbers."""
+    answers = _list_answers(records, lever)
+    is_number = len(answers) > MAX_LABELS and all(_is_number(text) for text in answers)
+    return [] if is_number else answers
 
 
 def _list_answers(records: RecordFrames, lever: str) -> list[str]:
@@ -84,27 +107,27 @@ def _is_number(text: str) -> bool:
 
 def _draft_number(lever: str, answers: Sequence[float]) -> Iterator[str]:
     low, high = floor(min(answers)), ceil(max(answers))
-    yield f"  - id: {_quote(lever)}"
+    yield f"  - id: {quote_scalar(lever)}"
     yield "    # within 5% of the human's number is agreement; write its unit at `in`"
     yield f"    number: {{in: units, from: {low}, to: {max(high, low + 1)}, tolerance: 5%}}"
 
 
-def _quote(text: str) -> str:
-    """Return a text as a YAML scalar, quoted unless it is a plain word."""
-    is_plain = _PLAIN.fullmatch(text) and not text.endswith((" ", "-"))
-    return text if is_plain else json.dumps(text, ensure_ascii=False)
-
-
 def _draft_sites(records: RecordFrames) -> Iterator[str]:
     sites = records.cases["site"].drop_nulls().unique().sort().to_list()
-    valid_sites = [site for site in sites if _is_valid_site(site)]
+    valid_sites = _list_sites(records)
     if not valid_sites:
         raise ValueError("no case has a site; map a column to `site`")
-    yield f"sites: [{', '.join(_quote(site) for site in valid_sites)}]"
+    yield f"sites: [{', '.join(quote_scalar(site) for site in valid_sites)}]"
     excluded = [site for site in sites if site not in valid_sites]
     if excluded:
         yield f"# excluded, because no policy can name them: {', '.join(map(repr, excluded))}"
     yield '# windows: [{id: day, hours: "06:00-18:00"}, {id: night, hours: 24/7}]   # own evidence'
+
+
+def _list_sites(records: RecordFrames) -> list[str]:
+    """Return the sites that a policy can name."""
+    sites = records.cases["site"].drop_nulls().unique().sort().to_list()
+    return [site for site in sites if _is_valid_site(site)]
 
 
 def _is_valid_site(site: str) -> bool:
@@ -128,23 +151,28 @@ def _draft_evidence(records: RecordFrames) -> Iterator[str]:
             yield "  episode_span: 10m"
     else:
         yield "  unit: case    # write episode if cases come in bursts, and an episode_span"
-    grace_days = _compute_grace_days(records)
-    if grace_days > _GRACE_DAYS:
-        yield "  # 95 % of the recorded decisions arrive by then; gates wait for it"
-        yield f"  grace: {grace_days:.0f}d"
+    yield from _draft_grace(records)
     if (records.decisions["exposure"] == "unknown").any():
         yield "  # with unknown the recorded decisions are no evidence; write blind if no reviewer"
         yield "  # saw the prediction before deciding"
         yield "  outside: unknown"
 
 
-def _compute_grace_days(records: RecordFrames) -> float:
-    """Return the 95 % quantile of decision delays in days, rounded up."""
+def _draft_grace(records: RecordFrames) -> Iterator[str]:
+    hours = _compute_grace_hours(records)
+    if hours is not None:
+        text = f"{hours}h" if hours <= _HOURS_IN_HOURS else f"{ceil(hours / 24)}d"
+        yield "  # 99.5 % of the recorded decisions arrive by then; gates wait for it"
+        yield f"  grace: {text}"
+
+
+def _compute_grace_hours(records: RecordFrames) -> int | None:
+    """Return the 99.5 % quantile of decision delays in hours, rounded up, at least 1."""
     cases = records.cases.select("case_key", "occurred_at")
     joined = records.decisions.join(cases, on="case_key").drop_nulls(["at", "occurred_at"])
-    delays = joined.select((pl.col("at") - pl.col("occurred_at")).dt.total_seconds() / 86400)
-    delay_quantile = delays.to_series().quantile(0.95, interpolation="higher")
-    return 0.0 if delay_quantile is None else float(ceil(delay_quantile))
+    delays = joined.select((pl.col("at") - pl.col("occurred_at")).dt.total_seconds() / 3600)
+    delay_quantile = delays.to_series().quantile(_GRACE_QUANTILE, interpolation="higher")
+    return None if delay_quantile is None else max(1, ceil(delay_quantile))
 
 
 def _draft_gates(records: RecordFrames) -> Iterator[str]:
@@ -157,21 +185,20 @@ def _draft_gates(records: RecordFrames) -> Iterator[str]:
         rare_labels = _find_rare_labels(records, lever)
         if rare_labels:
             label_texts = ", ".join(
-                f"{_quote(label)} ({share * 100:.2g} %)" for label, share in rare_labels[:4]
+                f"{quote_scalar(label)} ({share * 100:.2g} %)" for label, share in rare_labels[:4]
             )
-            lever_text = f"lever: {_quote(lever)}, " if has_several_levers else ""
+            lever_text = f"lever: {quote_scalar(lever)}, " if has_several_levers else ""
             yield f"      # rare: {label_texts}"
             yield "      # a model that never predicts them can pass; to require one, add"
-            yield (
-                f"      # - {{measure: recall, {lever_text}label: {_quote(rare_labels[0][0])},"
-                " at_least: 80%}"
-            )
+            rarest = quote_scalar(rare_labels[0][0])
+            row = f"{{measure: recall, {lever_text}label: {rarest}, at_least: 80%}}"
+            yield f"      # - {row}"
 
 
 def _find_rare_labels(records: RecordFrames, lever: str) -> list[tuple[str, float]]:
     """Return labels so rare that agreement alone can pass without them, rarest first."""
     counts = records.decisions[VALUE_PREFIX + lever].drop_nulls().value_counts()
-    if counts.height > _MAX_LABELS and all(
+    if counts.height > MAX_LABELS and all(
         _is_number(text) for text in counts[VALUE_PREFIX + lever]
     ):
         return []

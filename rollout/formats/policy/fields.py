@@ -51,6 +51,30 @@ def read_position(value: Any) -> tuple[float, float]:
     return latitude, longitude
 
 
+def read_column_sources(value: Any) -> dict[str, Any]:
+    """Read a column map: a column, `{value: TEXT}`, or a list of attributes by our name."""
+    if not isinstance(value, dict):
+        raise ValueError("has the wrong form; write keys and values: {label: THEIR_COLUMN}")  # noqa: TRY004 - pydantic expects ValueError
+    for name, source in value.items():
+        match source:
+            case str() if source and name != "attributes":
+                pass
+            case {"value": str()} if len(source) == 1 and name != "attributes":
+                pass
+            case [*columns] if name == "attributes" and all(isinstance(c, str) for c in columns):
+                pass
+            case dict() if name == "attributes" and all(
+                isinstance(column, str) for column in source.values()
+            ):
+                pass
+            case _:
+                raise ValueError(
+                    f"{name} is neither a column, nor {{value: TEXT}}, nor (for attributes) a list"
+                    " of columns"
+                )
+    return value
+
+
 def _build_text_schema(pattern: str, *, numeric: bool = False, **more: Any) -> WithJsonSchema:
     """Return the schema of a scalar; `numeric` also allows a number."""
     text = {"type": "string", "pattern": pattern}
@@ -131,6 +155,16 @@ Distance = Annotated[
     Margin,
     _validate_with(scalars.read_distance),
     _build_text_schema(r"^[-+.\deE]+ ?%?$", numeric=True, minimum=0),
+]
+Encoding = Annotated[str, _validate_with(scalars.read_encoding), _build_text_schema(r"\S")]
+Delimiter = Annotated[
+    str,
+    _validate_with(scalars.read_delimiter),
+    WithJsonSchema({"enum": [",", ";", "|", "tab"]}),
+]
+DateFormat = Annotated[str, _validate_with(scalars.read_date_format), _build_text_schema(r"\S")]
+ColumnSources = Annotated[
+    dict[str, Any], BeforeValidator(read_column_sources), WithJsonSchema({"type": "object"})
 ]
 Position = Annotated[
     tuple[float, float],

@@ -6,10 +6,12 @@ Defaults are written as in a file. `checks` finds the faults that need more than
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import ConfigDict, model_validator
 from pydantic.json_schema import JsonSchemaValue
 
 from rollout.formats.policy import fields as kinds
+from rollout.formats.policy.import_section import ImportShape
+from rollout.formats.policy.sections import PolicySection, key
 
 Measure = Literal[
     "agreement",
@@ -26,17 +28,6 @@ Measure = Literal[
     "heartbeat",
     "harm",
 ]
-
-
-def key(default: Any = ..., **field_options: Any) -> Any:
-    """Return a field of the model; its default is written as in a file."""
-    return Field(default, **field_options)
-
-
-class PolicySection(BaseModel):
-    """A mapping of the file; unknown keys are faults."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
 
 class CellSelection(PolicySection):
@@ -58,7 +49,7 @@ class CharterShape(PolicySection):
         None, description="Who is affected by its decisions."
     )
     if_it_works_very_well: kinds.NonEmptyText | None = key(
-        None, description="What then happens to the people and skills around it."
+        None, description="What then happens to the jobs and skills around it."
     )
     worst_case: kinds.NonEmptyText | None = key(None, description="The worst that it could do.")
     feedback: kinds.NonEmptyText | None = key(
@@ -244,7 +235,7 @@ class GateShape(CellSelection):
         None,
         description="Chance of ever opening wrongly. Default: 5%, and 1% where the model decides.",
     )
-    minimum: MinimumShape = key(default_factory=dict, description="What it asks beside evidence.")
+    minimum: MinimumShape = key(default_factory=dict, description="What it needs besides evidence.")
     approvals: kinds.Groups = key(
         "2",
         description="Number of operators who approve, or a list with a group for each approver.",
@@ -414,3 +405,8 @@ class PolicyShape(PolicySection):
         "false", description="true raises proposals and applies none: a dress rehearsal."
     )
     expect: ExpectShape = key(default_factory=dict, description="Expected traffic, for plan.")
+    imports: list[ImportShape] = key(
+        default_factory=list,
+        alias="import",
+        description="How recorded files are written, for replay, plan and import.",
+    )

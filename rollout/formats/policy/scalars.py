@@ -14,6 +14,16 @@ from rollout.core.policy.levers import Margin
 from rollout.core.policy.measures import FAILED, LATE, OUTSIDE
 
 UNKNOWN_LABEL = "(not listed)"  # written by the tally for a human's label outside the policy
+DELIMITERS = (",", ";", "\t", "|")
+DATE_FORMATS = (
+    "iso",
+    "day-first",
+    "month-first",
+    "year-first",
+    "unix-seconds",
+    "unix-milliseconds",
+)
+_CLOCK_DIRECTIVES = re.compile(r"%-?[HIkTRXcsrl]")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
 _MAX_DURATION = timedelta(days=36525)
@@ -235,3 +245,41 @@ def read_alarm_interval(text: str) -> float:
     if value <= 1:
         raise ValueError(f"{text!r} would alarm at every unit; write more than 1, such as 10000")
     return value
+
+
+def read_encoding(text: str) -> str:
+    """Read the name of an encoding that Python knows.
+
+    >>> read_encoding("latin-1")
+    'latin-1'
+    """
+    try:
+        "a".encode(text)
+    except (LookupError, UnicodeError, ValueError) as error:
+        detail = f"{text!r} is no encoding; write one such as utf-8, latin-1 or utf-16"
+        raise ValueError(detail) from error
+    return text
+
+
+def read_delimiter(text: str) -> str:
+    r"""Read the character between columns: `,`, `;`, `|` or `tab`.
+
+    >>> read_delimiter("tab")
+    '\t'
+    """
+    delimiter = "\t" if text == "tab" else text
+    if delimiter not in DELIMITERS:
+        raise ValueError(f"{text!r} is no delimiter; write one of , ; | and tab")
+    return delimiter
+
+
+def read_date_format(text: str) -> str:
+    """Read the form of times: a name, or a pattern with a time of day."""
+    if text in DATE_FORMATS:
+        return text
+    if "%" not in text:
+        names = ", ".join(DATE_FORMATS)
+        raise ValueError(f"{text!r} is no date format; write {names}, or as %d-%b-%Y %H:%M")
+    if not _CLOCK_DIRECTIVES.search(text):
+        raise ValueError(f"{text!r} has no time of day; write it too, as %d-%b-%Y %H:%M")
+    return text

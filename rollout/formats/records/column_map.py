@@ -26,11 +26,14 @@ from rollout.formats.policy.yaml_reader import (
     format_path,
     read_document,
 )
+from rollout.formats.records.column_suggestions import suggest_column
 from rollout.tally.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX, RecordKind
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
+
+    from rollout.core.policy.file_readings import FileReading
 
 CASE_COLUMNS = ("site", "occurred_at", "episode", "received_at")
 """Facts about a case, allowed in files of cases, predictions and decisions."""
@@ -172,6 +175,26 @@ def parse_column_flags(
     return _build_column_map(entries, levers, faults, base)
 
 
+def build_policy_columns(
+    readings: Mapping[RecordKind, FileReading], *, levers: Sequence[str]
+) -> ColumnMap:
+    """Return the column map of a policy's import section.
+
+    Raises:
+        ColumnError: a name is unknown.
+    """
+    entries = [
+        ColumnMapEntry("import of the policy", kind, name, column, constant, attributes)
+        for kind, reading in readings.items()
+        for name, column, constant, attributes in (
+            *((name, column, None, None) for name, column in reading.columns.items()),
+            *((name, None, text, None) for name, text in reading.constants.items()),
+            *([("attributes", None, None, reading.attributes)] if reading.attributes else []),
+        )
+    ]
+    return _build_column_map(entries, levers, [])
+
+
 def arrange_columns(
     kind: RecordKind,
     file: str,
@@ -228,6 +251,7 @@ def _check_columns(
 ) -> None:
     """Raise ColumnError for missing columns that are mapped or required."""
     columns = f"found: {', '.join(file_columns) or 'no columns'}"
+    unused = [column for column in file_columns if column not in used.values()]
     faults = [
         f"{file}: no column {file_column!r}, which is mapped to {_format_name(our_name, levers)!r};"
         f" {columns}"
@@ -238,6 +262,7 @@ def _check_columns(
         f"{file}: no column for {_format_name(name, levers)!r}; {columns}. Name it in the column"
         f" map, `{kind}: {{{_format_name(name, levers)}: THEIR_COLUMN}}`, or give one text for all"
         f" rows, `{kind}: {{{_format_name(name, levers)}: {{value: TEXT}}}}`"
+        f"{format_suggestion(kind, _format_name(name, levers), unused)}"
         for name in _list_required_columns(kind, levers)
         if name not in available
     ]
@@ -247,6 +272,12 @@ def _check_columns(
         faults.append(f"{file}: an outcome needs one of {names}; {columns}")
     if faults:
         raise ColumnError(faults)
+
+
+def format_suggestion(kind: RecordKind, name: str, columns: Sequence[str]) -> str:
+    """Return a sentence that names the column meant by `name`, or an empty text."""
+    column = suggest_column(name, columns)
+    return "" if column is None else f"; did you mean --map {kind}.{name}={column}?"
 
 
 def _list_required_columns(kind: RecordKind, levers: Sequence[str]) -> tuple[str, ...]:

@@ -1,4 +1,4 @@
-"""Read rows of comma- and tab-separated files, with the physical line of each.
+"""Read rows of files separated by comma, tab or another sign, with the physical line of each.
 
 Polars accepts malformed rows (short rows get nulls, a stray quote swallows lines), so each line
 is checked first. It is well formed if each field is without quotes, or wholly in quotes with inner
@@ -72,7 +72,10 @@ def _parse_header(header: bytes, separator: str, file: str, line: int) -> tuple[
     try:
         text = header.decode()
     except UnicodeDecodeError as error:
-        detail = f"the header is not UTF-8; save the file as UTF-8 ({error.reason})"
+        detail = (
+            f"the header is not UTF-8 ({error.reason}); save the file as UTF-8, or name its"
+            " encoding: --encoding of `rollout init`, or `import` of the policy"
+        )
         raise RecordError(file, line, None, RemarkReason.BAD_ENCODING, detail) from error
     fields = _split_fields(text, separator)
     if fields is None:
@@ -84,26 +87,30 @@ def _parse_header(header: bytes, separator: str, file: str, line: int) -> tuple[
         raise RecordError(file, line, None, "header", detail)
     if len(fields) == 1 and (separator_match := re.search(r"[;,\t|]", text)):
         separator_name = "tabs" if separator_match[0] == "\t" else f"'{separator_match[0]}'"
-        detail = f"columns are separated by {separator_name}; a .csv has commas and a .tsv has tabs"
+        detail = (
+            f"columns are separated by {separator_name}; a .csv has commas and a .tsv has tabs,"
+            " unless --delimiter of `rollout init` or `import` of the policy says otherwise"
+        )
         raise RecordError(file, line, None, "header", detail)
     return tuple(check_unique_names(file, fields))
 
 
 def _build_field_pattern(separator: str) -> str:
     """Return a regular expression for one well-formed field."""
-    return f'(?:"(?:[^"]|"")*"|[^"{separator}]*)'
+    return f'(?:"(?:[^"]|"")*"|[^"{re.escape(separator)}]*)'
 
 
 def _build_row_pattern(separator: str) -> str:
     """Return a regular expression for a row of any number of well-formed fields."""
-    return f"^{_build_field_pattern(separator)}(?:{separator}{_build_field_pattern(separator)})*$"
+    field = _build_field_pattern(separator)
+    return f"^{field}(?:{re.escape(separator)}{field})*$"
 
 
 def _split_fields(row: str, separator: str) -> list[str] | None:
     """Return the fields of a row, which can span lines; None if it is malformed."""
     if re.fullmatch(_build_row_pattern(separator), row) is None:
         return None
-    fields = re.findall(f"(?:^|{separator})({_build_field_pattern(separator)})", row)
+    fields = re.findall(f"(?:^|{re.escape(separator)})({_build_field_pattern(separator)})", row)
     return [field[1:-1].replace('""', '"') if field.startswith('"') else field for field in fields]
 
 

@@ -21,11 +21,14 @@ from typing import TYPE_CHECKING
 
 import polars as pl
 
+from rollout.core.policy.file_readings import FileReading
 from rollout.formats.records.cases import gather_cases
 from rollout.formats.records.column_map import DEFAULT_COLUMN_MAP, ColumnError
 from rollout.formats.records.csv_rows import read_delimited
+from rollout.formats.records.encodings import convert_to_utf8
 from rollout.formats.records.json_rows import read_json_lines
 from rollout.formats.records.mapped_rows import list_ignored_columns, list_unparsed_rows, map_rows
+from rollout.formats.records.normalized_rows import normalize_rows
 from rollout.formats.records.parquet_rows import read_parquet
 from rollout.formats.records.parts import FileRecords, split_case_rows, split_record_rows
 from rollout.formats.records.rejected_rows import (
@@ -47,6 +50,9 @@ if TYPE_CHECKING:
 
     Progress = Callable[[str, int, int], None]
 
+DEFAULT_READINGS: Mapping[RecordKind, FileReading] = {}
+DELIMITED = {"csv": ",", "tsv": "\t"}
+"""Separator by suffix, where no reading names another."""
 SUFFIXES = ".csv, .tsv, .jsonl or .ndjson, each also packed as .gz, or .parquet"
 
 
@@ -67,21 +73,23 @@ class RecordPaths:
                 yield kind, path
 
 
-def read_records(
+def read_records(  # noqa: PLR0913 - what decides how files are read
     sources: RecordPaths,
     *,
     levers: Sequence[str],
     zones: Mapping[str, str],
     default_zone: str,
     columns: ColumnMap = DEFAULT_COLUMN_MAP,
+    readings: Mapping[RecordKind, FileReading] = DEFAULT_READINGS,
     strict: bool = False,
     progress: Progress | None = None,
 ) -> RecordFrames:
     """Read all record files.
 
     Each of `levers` (at least one) has a column of answers. `zones` has the time zone by site;
-    other sites have `default_zone`. `strict` stops at the first unreadable row or impossible time.
-    `progress` is called with file name, bytes done and bytes in all.
+    other sites have `default_zone`. `readings` has how the files of a kind are written. `strict`
+    stops at the first unreadable row or impossible time. `progress` is called with file name, bytes
+    done and bytes in all.
 
     Raises:
         ColumnError: a column is missing; the message explains the mapping.
@@ -90,11 +98,29 @@ def read_records(
         ValueError: a time zone does not exist.
     """
     site_zones = SiteZones(zones, default_zone)
-    texts = {kind: read_text_rows(path, progress) for kind, path in sources.list_files()}
-    files = {
-        kind: map_rows(kind, path.name, texts[kind], columns.get_file(kind), levers)
-        for kind, path in sources.list_files()
-    }
+    texts, files = {}, {}
+    for kind, path in sources.list_files():
+        reading = readings.get(kind, FileReading())
+        texts[kind] = read_text_rows(path, reading, progress)
+        rows = map_rows(kind, path.name, texts[kind], columns.get_file(kind), levers)
+        files[kind] = normalize_rows(rows, reading)
+    return build_records(files, texts, levers=levers, site_zones=site_zones, strict=strict)
+
+
+def build_records(
+    files: Mapping[RecordKind, MappedRows],
+    texts: Mapping[RecordKind, TextRows],
+    *,
+    levers: Sequence[str],
+    site_zones: SiteZones,
+    strict: bool = False,
+) -> RecordFrames:
+    """Return the records of files whose rows are normalized.
+
+    Raises:
+        ColumnError: no file has the site or time of the cases.
+        RecordError: with `strict`, a row is unreadable.
+    """
     _check_case_columns(list(files.values()), texts)
     cases, parts, notes = _split_records(files, levers, site_zones)
     unparsed = [list_unparsed_rows(kind, files[kind].file, texts[kind]) for kind in files]
@@ -129,19 +155,14 @@ def _count_rows(
     )
 
 
-def read_text_rows(path: Path, progress: Progress | None = None) -> TextRows:
+def read_text_rows(path: Path, reading: FileReading, progress: Progress | None = None) -> TextRows:
     """Read the rows of one file as text.
 
     Raises:
         RecordError: the suffix is unknown, or the whole file is unreadable.
         OSError: the file is missing.
     """
-    suffix = path.name.lower().removesuffix(".gz").rpartition(".")[2]
-    is_packed = path.name.lower().endswith(".gz")
-    if suffix not in ("csv", "tsv", "jsonl", "ndjson", "parquet") or (
-        is_packed and suffix == "parquet"
-    ):
-        raise RecordError(path.name, None, None, "suffix", f"unknown; files end in {SUFFIXES}")
+    suffix = find_suffix(path)
     size = path.stat().st_size
 
     def report_progress(share: float) -> None:
@@ -149,22 +170,46 @@ def read_text_rows(path: Path, progress: Progress | None = None) -> TextRows:
             progress(path.name, round(share * size), size)
 
     report_progress(0.0)
-    rows = _parse_rows(read_unpacked(path), suffix, path.name, report_progress)
+    content = read_unpacked(path)
+    if suffix != "parquet":
+        content = convert_to_utf8(content, reading.encoding, path.name)
+    rows = parse_rows(content, suffix, path.name, reading.delimiter, report_progress)
     report_progress(1.0)
     return rows
 
 
-def _parse_rows(
-    content: bytes, suffix: str, file: str, report_progress: Callable[[float], None]
+def find_suffix(path: Path) -> str:
+    """Return the suffix that sets a file's format, without `.gz`.
+
+    Raises:
+        RecordError: the suffix is unknown.
+    """
+    suffix = path.name.lower().removesuffix(".gz").rpartition(".")[2]
+    is_packed = path.name.lower().endswith(".gz")
+    if suffix not in (*DELIMITED, "jsonl", "ndjson", "parquet") or (
+        is_packed and suffix == "parquet"
+    ):
+        raise RecordError(path.name, None, None, "suffix", f"unknown; files end in {SUFFIXES}")
+    return suffix
+
+
+def parse_rows(
+    content: bytes,
+    suffix: str,
+    file: str,
+    delimiter: str | None,
+    report_progress: Callable[[float], None] | None = None,
 ) -> TextRows:
-    match suffix:
-        case "csv" | "tsv":
-            separator = "," if suffix == "csv" else "\t"
-            return read_delimited(content, file=file, separator=separator)
-        case "parquet":
-            return read_parquet(content, file=file)
-        case _:
-            return read_json_lines(content, progress=report_progress)
+    """Return the rows of a file's content, in UTF-8 if it is text."""
+    if suffix in DELIMITED:
+        return read_delimited(content, file=file, separator=delimiter or DELIMITED[suffix])
+    if suffix == "parquet":
+        return read_parquet(content, file=file)
+    return read_json_lines(content, progress=report_progress or _ignore_progress)
+
+
+def _ignore_progress(_: float) -> None:
+    """Do nothing."""
 
 
 def _split_records(

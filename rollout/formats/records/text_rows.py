@@ -54,7 +54,7 @@ def build_unparsed_frame(rows: Iterable[tuple[int, RemarkReason, str]]) -> pl.Da
 
 
 def read_unpacked(path: Path) -> bytes:
-    """Return the content of a file, unpacked if `.gz`, without a byte order mark.
+    """Return the content of a file, unpacked if `.gz`.
 
     Raises:
         RecordError: the packed file is damaged.
@@ -66,7 +66,7 @@ def read_unpacked(path: Path) -> bytes:
             content = gzip.decompress(content)
         except (OSError, EOFError, zlib.error) as error:
             raise RecordError(path.name, None, None, "damaged", f"not unpacked: {error}") from error
-    return content.removeprefix(b"\xef\xbb\xbf")
+    return content
 
 
 def decode_lines(content: bytes) -> tuple[str, frozenset[int]]:

@@ -27,7 +27,7 @@ from rollout.reports.statistics.chance_agreement import (
 from rollout.reports.statistics.intervals import Share, compute_unit_share
 from rollout.tally.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX, RecordFrames
 
-BASIS = "cases with exactly one distinct label by people who did not see the model's answer"
+BASIS = "cases with exactly one distinct blind human label"
 FIRST_DAY_HOUR, LAST_DAY_HOUR = 6, 17  # hours of the day as written, inclusive
 
 

@@ -111,15 +111,15 @@ def _compute_version_anchoring(
 def describe_anchoring(change: ShareDifference, adoption: AdoptionRate) -> str:
     """Describe how seeing the answer changes agreement with it."""
     if change.low is None or change.high is None:
-        return "no data: no cell has verdicts of both kinds"
+        return "no data: no cell has decisions of both kinds"
     if change.high < 0:
-        return "people agree less when they see the answer: they may look for its faults"
+        return "reviewers agree less when they see the answer: they may look for its errors"
     if change.low <= 0:
         return "no difference that could not be luck"
     if adoption.share is None or not adoption.low:
-        return "people agree more when they see the answer"
+        return "reviewers agree more when they see the answer"
     return (
-        "people agree more when they see the answer: they take it over in about"
+        "reviewers agree more when they see the answer: they adopt it in about"
         f" {adoption.share:.0%} of the conflicts"
     ).replace("%", " %")
 

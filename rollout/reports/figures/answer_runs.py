@@ -17,10 +17,10 @@ from rollout.reports.inputs.pairs import UNASSISTED_EXPOSURES, build_case_frame
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames
 
 MARKOV_METHOD = (
-    "at most the expected number of such runs (Markov), answers drawn as others give them in the "
-    "same cells, times the number of labels"
+    "at most the expected number of such runs (Markov), answers distributed as in the "
+    "others of the same cells, times the number of labels"
 )
-NO_OTHER_REVIEWERS = "nobody else to compare with"
+NO_OTHER_REVIEWERS = "no other reviewer to compare with"
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,13 +65,15 @@ def find_longest_runs(
 
 def _order_answers(records: RecordFrames, cases: pl.DataFrame, lever: Lever) -> pl.DataFrame:
     """Return the first unassisted answer of each reviewer and unit, sorted by time."""
-    facts = build_case_frame(records, cases).select("case_key", "unit", "site", "window", "t")
+    facts = build_case_frame(records, cases).select(
+        "case_key", "unit", "site", "window", "occurred_us"
+    )
     unassisted = records.decisions.filter(pl.col("exposure").is_in(UNASSISTED_EXPOSURES))
     answers = unassisted.select(
         "case_key", "reviewer", "at", label=VALUE_PREFIX + lever.id
     ).drop_nulls("label")
     located = answers.join(facts, on="case_key").with_columns(
-        at=pl.coalesce(pl.col("at").dt.epoch("us"), "t")
+        at=pl.coalesce(pl.col("at").dt.epoch("us"), "occurred_us")
     )
     ordered = located.drop_nulls("at").sort("reviewer", "at", "case_key")
     return ordered.unique(["reviewer", "unit"], keep="first", maintain_order=True)

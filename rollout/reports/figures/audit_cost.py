@@ -163,8 +163,8 @@ def select_rows_since(rows: UnitArrays, changed_at: datetime, policy: Policy) ->
 
 def compute_cost_between(model_cases: pl.DataFrame, since: datetime, until: datetime) -> ModelCost:
     """Return the cost of the cases that occurred in [since, until)."""
-    t = pl.from_epoch("t", time_unit="us").dt.replace_time_zone("UTC")
-    return compute_model_cost(model_cases.filter((t >= since) & (t < until)))
+    occurred_at = pl.from_epoch("occurred_us", time_unit="us").dt.replace_time_zone("UTC")
+    return compute_model_cost(model_cases.filter((occurred_at >= since) & (occurred_at < until)))
 
 
 def _find_visible_rows(view: EvidenceView, rows: UnitArrays) -> BoolArray:

@@ -123,7 +123,9 @@ def build_sampling_frame(inputs: ReportInputs, cases: pl.DataFrame) -> pl.DataFr
     """
     policy_periods = inputs.all_policy_periods
     starts = np.array([to_micros(period.since) for period in policy_periods])
-    period = np.maximum(np.searchsorted(starts, cases["t"].to_numpy(), side="right") - 1, 0)
+    period = np.maximum(
+        np.searchsorted(starts, cases["occurred_us"].to_numpy(), side="right") - 1, 0
+    )
     frame = cases.with_columns(era=pl.Series(period, dtype=pl.Int64))
     stages = pl.DataFrame(
         list(_build_stage_rows(policy_periods)),

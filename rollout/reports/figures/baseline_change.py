@@ -15,8 +15,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from rollout.core.policy.levers import Lever
+from rollout.core.records.baselines import BaselineCount
 from rollout.core.statistics.evidence import compute_action_mix_log_e
-from rollout.reports.inputs.inputs import BaselineActionCount, ReportInputs
+from rollout.reports.inputs.inputs import ReportInputs
 from rollout.reports.inputs.pairs import OTHER_ACTION, find_single_labels
 from rollout.reports.statistics.differences import ShareDifference, compute_difference_by_day
 from rollout.tally.frames import VALUE_PREFIX
@@ -124,7 +125,7 @@ def _compute_side_changes(
 
 
 def _compute_cell_change(
-    lever: Lever, side: str, baselines: Sequence[BaselineActionCount], actions: pl.DataFrame
+    lever: Lever, side: str, baselines: Sequence[BaselineCount], actions: pl.DataFrame
 ) -> BaselineChange:
     baseline_counts = _count_by_span(baselines)
     days = actions.group_by("day", "action").len().sort("day", "action")
@@ -151,7 +152,7 @@ def _compute_cell_change(
 CountTable = tuple[Mapping[str, Floats], Floats]
 
 
-def _count_by_span(baselines: Sequence[BaselineActionCount]) -> CountTable:
+def _count_by_span(baselines: Sequence[BaselineCount]) -> CountTable:
     """Return the counts of each action in each span of the baselines."""
     return _build_count_table(
         (f"{baseline.since:%Y%m%d%H%M%S} {baseline.until}", baseline.action, baseline.n)

@@ -217,18 +217,14 @@ def _compute_calibration(
     answers: pl.DataFrame, version: str, lever: Lever, reference: str, policy: Policy
 ) -> Calibration:
     with_confidence = answers.drop_nulls("confidence")
-    confidence, right = (
-        with_confidence["confidence"].to_numpy(),
-        with_confidence["right"].to_numpy(),
-    )
+    confidence = with_confidence["confidence"].to_numpy()
+    right = with_confidence["right"].to_numpy()
     correct_share = compute_unit_share(with_confidence, "right")
     effective = (
         1.0 if not correct_share.effective else min(1.0, correct_share.effective / correct_share.n)
     )
-    curve, threshold = (
-        compute_risk_curve(confidence, right, effective),
-        find_risk_threshold(policy, lever),
-    )
+    curve = compute_risk_curve(confidence, right, effective)
+    threshold = find_risk_threshold(policy, lever)
     return Calibration(
         version=version,
         lever=lever.id,

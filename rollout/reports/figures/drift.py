@@ -46,7 +46,7 @@ class Drift:
 
     Attributes:
         site: the site of the cases.
-        thing: `attribute`, `people's answer`, `model's answer` or `confidence`.
+        thing: `attribute`, `human label`, `model's answer` or `confidence`.
         name: of the attribute or lever; empty for confidence.
         version: whose answers or confidence; None for attributes and human answers.
         measure: `total variation`, the share of cases that would have to change their value; or
@@ -226,7 +226,7 @@ def _build_answer_features(inputs: ReportInputs, locations: pl.DataFrame) -> Ite
         answers = unassisted.select(
             "case_key", value=_build_value_expression(lever.id, numbers=lever.number is not None)
         )
-        yield _build_feature("people's answer", lever.id, None, answers, locations)
+        yield _build_feature("human label", lever.id, None, answers, locations)
     for (version,), predictions in sorted(
         records.predictions.partition_by("version", as_dict=True).items()
     ):
@@ -305,10 +305,8 @@ def find_spans(days: Ints) -> tuple[tuple[int, int], tuple[int, int]] | None:
     span_days = next(
         (span for min_days, span in SPAN_RULES if total_days >= min_days), total_days // 2
     )
-    early, late = (
-        (int(days[0]), int(days[0]) + span_days - 1),
-        (int(days[-1]) - span_days + 1, int(days[-1])),
-    )
+    early = (int(days[0]), int(days[0]) + span_days - 1)
+    late = (int(days[-1]) - span_days + 1, int(days[-1]))
     has_enough_days = (days <= early[1]).sum() >= MIN_DAYS and (days >= late[0]).sum() >= MIN_DAYS
     return (early, late) if has_enough_days else None
 
@@ -383,7 +381,7 @@ def find_shadow_exits(inputs: ReportInputs) -> dict[str, datetime]:
 
 
 def _find_new_values(inputs: ReportInputs, features: list[DriftFeature]) -> list[NewValue]:
-    times = inputs.cases.select("case_key", "t")
+    times = inputs.cases.select("case_key", "occurred_us")
     new_values = [
         new_value
         for site, since in find_shadow_exits(inputs).items()
@@ -407,10 +405,12 @@ def _list_new_values(
 ) -> Iterator[NewValue]:
     rows = feature.frame.filter((pl.col("site") == site) & (pl.col("value") != MISSING_VALUE))
     rows = rows.join(times, on="case_key").with_columns(
-        at=pl.from_epoch("t", time_unit="us").dt.replace_time_zone("UTC")
+        at=pl.from_epoch("occurred_us", time_unit="us").dt.replace_time_zone("UTC")
     )
     before, after = rows.filter(pl.col("at") < since), rows.filter(pl.col("at") >= since)
-    new = after.join(before.select("value").unique(), on="value", how="anti").sort("t", "case_key")
+    new = after.join(before.select("value").unique(), on="value", how="anti").sort(
+        "occurred_us", "case_key"
+    )
     counts = new.group_by("value", maintain_order=True).agg(
         count=pl.len(), first_case=pl.col("case_key").first(), at=pl.col("at").first()
     )

@@ -40,7 +40,7 @@ look."""
 
 NO_OUTCOME = "nothing known"  # a case without an outcome
 ANY_NUMBER = "a number"  # numbers are not compared with each other
-NO_ANSWER = "nobody answered"
+NO_ANSWER = "no answer"
 SHARE_LEVEL = 0.999  # level of the interval that must contain the planned share
 METHOD = "a mixture over Dirichlet concentrations, valid at every look"
 
@@ -269,20 +269,20 @@ def _add_sentences(feedback: FeedbackLoop) -> FeedbackLoop:
 def _describe_feedback(feedback: FeedbackLoop) -> Iterator[str]:
     yield _describe_training_rows(feedback)
     if not feedback.with_model:
-        yield "The model had a hand in no case so far: no loop can feed itself yet."
+        yield "The model has influenced no case so far, so no feedback loop is possible yet."
         return
     if not feedback.held or feedback.as_drawn is None:
         yield (
-            "No hold-out: no unit goes to people unseen, so nobody can see whether what becomes "
-            "known depends on who decided. Give the stage a blind share, as `blind: 10%`."
+            "No hold-out: no unit gets a blind decision, so the records can't show whether known "
+            "outcomes depend on who decided. Give the stage a blind share, as `blind: 10%`."
         )
         return
     if feedback.as_drawn is False:
         yield (
-            f"The hold-out is not as drawn: {format_count(feedback.held)} of"
-            f" {format_count(feedback.held + feedback.with_model)} units went to people unseen"
-            f" where {_format_shares(feedback)} were to. Somebody chooses them, or verdicts are"
-            " lost; until it is as drawn it proves nothing."
+            f"The hold-out differs from its plan: {format_count(feedback.held)} of"
+            f" {format_count(feedback.held + feedback.with_model)} units got a blind decision"
+            f" instead of {_format_shares(feedback)}. Cases are selected, or decisions are lost;"
+            " until it follows the plan it proves nothing."
         )
         return
     yield from _describe_loop(feedback)
@@ -300,37 +300,37 @@ def _describe_training_rows(feedback: FeedbackLoop) -> str:
     return (
         f"{format_count(influenced_share.count)} of {format_count(influenced_share.n)} training"
         f" rows ({format_percent(influenced_share.rate)}) have their label from the model, or from"
-        " somebody who had seen its answer."
+        " a reviewer who had seen its answer."
     )
 
 
 def _describe_loop(feedback: FeedbackLoop) -> Iterator[str]:
     if feedback.log_e_known is None:
         yield (
-            "No outcomes: whether what becomes known depends on who decided can't be "
-            "seen. Send outcomes of the hold-out and of the rest alike."
+            "No outcomes: the records can't show whether known outcomes depend on who decided. "
+            "Send outcomes of the hold-out and of the rest."
         )
         return
     evidence = (
-        f"e-value {_format_e_value(feedback.log_e_known)}, told from"
+        f"e-value {_format_e_value(feedback.log_e_known)}, reported from"
         f" {_format_e_value(feedback.needed)} on"
     )
     if not feedback.feeds:
         yield (
-            f"No sign of a loop: as far as {format_count(feedback.held)} units in the hold-out and"
-            f" {format_count(feedback.with_model)} others tell, as much becomes known whoever"
+            f"No sign of a loop in {format_count(feedback.held)} units of the hold-out and"
+            f" {format_count(feedback.with_model)} others: known outcomes don't depend on who"
             f" decides ({evidence})."
         )
         return
     yield (
-        "A loop feeds itself: what becomes known depends on whether the model had a hand "
-        f"({evidence}). A version that learns from these records learns where this one looked."
+        "Feedback loop: known outcomes depend on whether the model influenced the case "
+        f"({evidence}). A version trained on these records learns where this one acted."
     )
     if feedback.known:
         yield _describe_comparison(feedback.known[0])
     yield (
-        "Train on the hold-out, or weigh by the chance with which each case was looked at; take "
-        "no figure of the rest for what is there."
+        "Train on the hold-out, or weight each case by one over its sampling chance; don't read "
+        "figures of the rest as figures of all cases."
     )
 
 
@@ -338,7 +338,7 @@ def _describe_comparison(comparison: OutcomeComparison) -> str:
     difference = comparison.difference
     return (
         f"At {comparison.site}, {comparison.label} became known in"
-        f" {100 * (difference.first or 0):.0f} of 100 cases where the model had a hand and in"
+        f" {100 * (difference.first or 0):.0f} of 100 cases that the model influenced and in"
         f" {100 * (difference.second or 0):.0f} of 100 in the hold-out (difference"
         f" {difference.per_100:+.1f}, {difference.low:+.1f} to {difference.high:+.1f},"
         f" {difference.method})."

@@ -10,23 +10,15 @@ from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import MISSING
 from rollout.core.policy.policy import Policy
 from rollout.reports.figures.agreement import compute_missing_bounds
+from rollout.reports.figures.missing_decisions import count_reasons, find_missing_reasons
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.reports.statistics.intervals import Share, compute_share
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames, RemarkReason
-from rollout.tally.reviewer_checks import compute_required_reliability, mark_excluded
 
-OTHER_CASE_PICKED = "another case of the same unit was picked"
-OUTSIDE_WINDOWS = "outside every window: always shadow, never evidence"
+OTHER_CASE_PICKED = "another case of the unit was sampled"
+OUTSIDE_WINDOWS = "outside every window"
 NO_PREDICTION = "no prediction by this version"
-STILL_OPEN = "still open: a verdict may come in until the unit closes"
-SEVERAL_LABELS = "one person gave several labels"
-UNANSWERED = "nobody answered"
-ONLY_ASSISTED = "answered only with the model's answer in sight"
-EXPOSURE_UNKNOWN = "answered, and nothing says that the model's answer was unseen"
-UNSURE = "answered unsure"
-EXCLUDED_REVIEWER = "judged by somebody whose verdicts are left out: they agree too seldom"
-LATE = "answered after the grace"
-NO_MAJORITY = "no majority of the verdicts asked for"
+STILL_OPEN = "still open: a decision may come in until the unit closes"
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,11 +101,11 @@ def list_rejected_examples(records: RecordFrames) -> tuple[RowExample, ...]:
 
 def compute_funnels(inputs: ReportInputs, versions: Iterable[str]) -> tuple[Funnel, ...]:
     """Return the funnel of each version."""
-    decisions = _summarize_decisions(inputs.records, inputs.policy)
-    return tuple(_compute_funnel(inputs, version, decisions) for version in versions)
+    missing = find_missing_reasons(inputs)
+    return tuple(_compute_funnel(inputs, version, missing) for version in versions)
 
 
-def _compute_funnel(inputs: ReportInputs, version: str, decisions: pl.DataFrame) -> Funnel:
+def _compute_funnel(inputs: ReportInputs, version: str, missing_units: pl.DataFrame) -> Funnel:
     cases, units = inputs.cases, inputs.cases["unit"].n_unique()
     predicted = inputs.units.filter(
         (pl.col("track") == "gate")
@@ -145,14 +137,14 @@ def _compute_funnel(inputs: ReportInputs, version: str, decisions: pl.DataFrame)
             _drop_zeros({OUTSIDE_WINDOWS: predicted.height - in_window.height}),
         ),
         FunnelStep(
-            "fit to be evidence",
+            "usable as evidence",
             evidence.height,
-            _count_reasons(in_window["excluded"].drop_nulls()),
+            count_reasons(in_window["excluded"].drop_nulls()),
         ),
         FunnelStep(
-            "with a verdict in time",
+            "with a decision that counts",
             reviewed.height,
-            _count_missing_reasons(evidence, decisions, inputs),
+            count_reasons(missing_units.filter(pl.col("version") == version)["reason"]),
         ),
     )
     agreeing = reviewed.filter(pl.col("predicted") == pl.col("decided")).height
@@ -185,79 +177,6 @@ def _count_unplaced(inputs: ReportInputs) -> dict[str, int]:
 
 def _drop_zeros(counts: dict[str, int]) -> dict[str, int]:
     return {reason: count for reason, count in counts.items() if count}
-
-
-def _count_reasons(reasons: pl.Series) -> dict[str, int]:
-    return dict(reasons.value_counts(sort=True).sort(reasons.name).iter_rows())
-
-
-def _count_missing_reasons(
-    evidence: pl.DataFrame, decisions: pl.DataFrame, inputs: ReportInputs
-) -> dict[str, int]:
-    """Count the reasons of missing decisions; the first fitting reason of a unit counts."""
-    missing = evidence.filter(pl.col("decided") == MISSING).select("case_key")
-    several_labels = inputs.records.rejected.filter(pl.col("reason") == RemarkReason.SEVERAL_LABELS)
-    joined = missing.join(decisions, on="case_key", how="left").with_columns(
-        several=pl.col("case_key").is_in(several_labels["case_key"].unique().implode())
-    )
-    is_single = inputs.policy.evidence.verdicts == 1
-    reason = (
-        pl.when(pl.col("people").is_null() & pl.col("several")).then(pl.lit(SEVERAL_LABELS))
-        .when(pl.col("people").is_null()).then(pl.lit(UNANSWERED))
-        .when(~pl.col("unseen") & pl.col("unsaid")).then(pl.lit(EXPOSURE_UNKNOWN))
-        .when(~pl.col("unseen")).then(pl.lit(ONLY_ASSISTED))
-        .when(~pl.col("sure")).then(pl.lit(UNSURE))
-        .when(pl.col("left_out")).then(pl.lit(EXCLUDED_REVIEWER))
-        .otherwise(pl.lit(LATE if is_single else NO_MAJORITY))
-    )  # fmt: skip
-    return _count_reasons(joined.select(reason=reason)["reason"])
-
-
-def _summarize_decisions(records: RecordFrames, policy: Policy) -> pl.DataFrame:
-    """Return for each case: people (number of answers), unseen, sure, left_out, unsaid.
-
-    `unseen`: an unassisted answer exists; `left_out`: its reviewer is excluded; `unsaid`: the
-    exposure of an answer is unknown.
-    """
-    is_unknown = pl.col("exposure") == "unknown"
-    is_unassisted = pl.col("exposure") == "blind"
-    if policy.evidence.outside_blind:
-        is_unassisted |= is_unknown
-    is_sure = pl.all_horizontal(
-        [pl.col(VALUE_PREFIX + lever.id).is_not_null() for lever in policy.levers]
-    )
-    is_counted = pl.col("counts").sort_by("rank")
-    first_sure = pl.col("sure").sort_by("rank").filter(is_counted).first()
-    is_excluded = pl.col("left_out").sort_by("rank").filter(is_counted)
-    return (
-        _mark_excluded(records, policy)
-        .with_columns(
-            counts=is_unassisted,
-            unsaid=is_unknown,
-            sure=is_sure,
-            rank=pl.coalesce(pl.col("seat").cast(pl.Int64), pl.lit(99)),
-        )
-        .group_by("case_key")
-        .agg(
-            pl.col("unsaid").any(),
-            people=pl.len(),
-            unseen=pl.col("counts").any(),
-            sure=first_sure.fill_null(value=False),
-            left_out=(
-                is_excluded.first() if policy.evidence.verdicts == 1 else is_excluded.any()
-            ).fill_null(value=False),
-        )
-    )
-
-
-def _mark_excluded(records: RecordFrames, policy: Policy) -> pl.DataFrame:
-    """Return the decisions with `left_out`: True if the reviewer is excluded."""
-    times = records.cases.select("case_key", "occurred_at")
-    decisions = records.decisions.join(times, on="case_key", how="left")
-    at = pl.coalesce("at", "occurred_at").dt.epoch("us").fill_null(0)
-    return mark_excluded(
-        decisions.with_columns(at=at), compute_required_reliability(records, policy)
-    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,7 +18,7 @@ from rollout.reports.statistics.concurrent_change import compute_concurrent_log_
 from rollout.reports.statistics.differences import ShareDifference, compute_period_difference
 from rollout.tally.frames import VALUE_PREFIX
 
-SIDE_COLUMNS = ("case_key", "version", "unit", "site", "t", "held", "share")
+SIDE_COLUMNS = ("case_key", "version", "unit", "site", "occurred_us", "held", "share")
 """Columns of `build_holdout_sides`; `share` is that of units held out."""
 
 
@@ -54,8 +54,10 @@ def _build_sides_from_records(inputs: ReportInputs) -> pl.DataFrame:
         told=(exposure == "assisted").any(), unseen=is_unassisted.all()
     )
     cases = inputs.cases.join(exposures, on="case_key")
-    first_assisted = pl.col("t").filter("told").min().over("site", "window")
-    eligible = cases.filter((pl.col("told") | pl.col("unseen")) & (pl.col("t") > first_assisted))
+    first_assisted = pl.col("occurred_us").filter("told").min().over("site", "window")
+    eligible = cases.filter(
+        (pl.col("told") | pl.col("unseen")) & (pl.col("occurred_us") > first_assisted)
+    )
     predictions = inputs.records.predictions.select("case_key", "version")
     return (
         eligible.join(predictions, on="case_key")

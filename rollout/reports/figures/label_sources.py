@@ -90,7 +90,7 @@ def build_stage_share(inputs: ReportInputs, get_share: Callable[[Stage], float |
             for stage_level in range(1, len(period.policy.stage_ids))
         }
         period_share = pl.col("rung").replace_strict(shares, default=None, return_dtype=pl.Float64)
-        is_later = pl.col("t") >= to_micros(period.since)
+        is_later = pl.col("occurred_us") >= to_micros(period.since)
         expression = (
             period_share
             if index == 0

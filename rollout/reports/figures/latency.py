@@ -81,7 +81,7 @@ def compute_latencies(
 
     `cases`: the cases in a cell, with t; other cases can't be late.
     """
-    case_times = cases.select("case_key", "t")
+    case_times = cases.select("case_key", "occurred_us")
     sites = records.cases.select("case_key", "site")
     predictions = records.predictions.join(sites, on="case_key", how="left")
     predictions = predictions.join(case_times, on="case_key", how="left")
@@ -160,7 +160,7 @@ def _compute_lateness(part: pl.DataFrame, lever: Lever) -> Lateness:
     assert lever.answer_within is not None  # noqa: S101 - only called for levers with a limit
     max_micros = count_micros(lever.answer_within)
     waiting_time = pl.coalesce(
-        pl.col("at").dt.epoch("us") - pl.col("t"), pl.col("latency_ms") * 1000
+        pl.col("at").dt.epoch("us") - pl.col("occurred_us"), pl.col("latency_ms") * 1000
     )
     answered = (
         part.drop_nulls(VALUE_PREFIX + lever.id).select(late=waiting_time > max_micros).drop_nulls()

@@ -52,7 +52,9 @@ class CellModelCost:
 
 def build_model_cases(inputs: ReportInputs, cases: pl.DataFrame) -> pl.DataFrame:
     """Return the cases that the model decided, with errors and costs."""
-    return add_costs(inputs, cases.filter(pl.col("decider") == MODEL)).sort("t", "case_key")
+    return add_costs(inputs, cases.filter(pl.col("decider") == MODEL)).sort(
+        "occurred_us", "case_key"
+    )
 
 
 def add_costs(inputs: ReportInputs, cases: pl.DataFrame) -> pl.DataFrame:

@@ -23,9 +23,9 @@ from rollout.reports.statistics.intervals import Share, compute_share
 Bools = NDArray[np.bool_]
 
 MIN_CASES, BLOCK_SIZE, BLOCKS_IN_A_ROW = 100, 50, 3
-RATE_RULE = "the cell's rate reaches the line, from 100 cases on"
-BLOCKS_RULE = "three times 50 cases in a row reach the line"
-SITE_RATE_RULE = "the site's rate reaches the line, from 100 cases on"
+RATE_RULE = "the cell's agreement is at the threshold, from 100 cases on"
+BLOCKS_RULE = "three times 50 cases in a row are at the threshold"
+SITE_RATE_RULE = "the site's agreement is at the threshold, from 100 cases on"
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,14 +62,14 @@ def find_naive_openings(inputs: ReportInputs, pairs: Pairs) -> tuple[NaiveOpenin
 
 def _build_case_frame(inputs: ReportInputs, pairs: Pairs) -> pl.DataFrame:
     """Return every predicted case with errors and `agrees`, sorted by time."""
-    case_times = inputs.cases.select("case_key", "site", "window", "t")
+    case_times = inputs.cases.select("case_key", "site", "window", "occurred_us")
     predicted = case_times.join(
         inputs.records.predictions.select("case_key", "version"), on="case_key"
     )
     lever_pairs = pairs.frame.filter(pl.col("lever") == inputs.policy.whole_unit_lever)
     agreements = lever_pairs.select("case_key", "version", "agrees")
     cases = predicted.join(agreements, on=["case_key", "version"], how="left")
-    return add_costs(inputs, cases).sort("t", "case_key")
+    return add_costs(inputs, cases).sort("occurred_us", "case_key")
 
 
 def _find_openings(
@@ -86,10 +86,11 @@ def _find_openings(
     engine_at = _find_engine_opening(key, inputs)
     for rule, find_opening in _build_rules(threshold, in_cell):
         index = find_opening(agrees)
-        at = None if index is None else from_micros(int(reviewed["t"][index]))
+        at = None if index is None else from_micros(int(reviewed["occurred_us"][index]))
         if index is not None and at is not None and (engine_at is None or at < engine_at):
             later_cases = site_cases.filter(
-                (pl.col("window") == cell.window) & (pl.col("t") > int(reviewed["t"][index]))
+                (pl.col("window") == cell.window)
+                & (pl.col("occurred_us") > int(reviewed["occurred_us"][index]))
             )
             later_cases = (
                 later_cases
@@ -136,7 +137,7 @@ def _find_engine_opening(key: CellVersion, inputs: ReportInputs) -> datetime | N
 
 
 def _build_before_expression(at: datetime) -> pl.Expr:
-    return pl.col("t") < to_micros(at)
+    return pl.col("occurred_us") < to_micros(at)
 
 
 def _compute_wrong_share(cases: pl.DataFrame, known_column: str, wrong_column: str) -> Share:

@@ -157,15 +157,18 @@ def summarize_policy(policy: Policy) -> PolicySummary:
     )
 
 
+DECIDING_TEXT = "the model decides"  # in the line of such a stage; stored reports have it too
+
+
 def _describe_ladder(policy: Policy) -> tuple[str, ...]:
-    lines = ["shadow: people decide, and do not see what the model says"]
+    lines = ["shadow: humans decide, without seeing the model's answer"]
     for stage in policy.stages:
         if stage.audit is None:
             share = format_percent(stage.blind, 0)
-            lines.append(f"{stage.id}: people confirm or override; {share} they decide unseen")
+            lines.append(f"{stage.id}: humans confirm or override; {share} are decided blind")
         else:
             share = format_percent(stage.audit, 0)
-            lines.append(f"{stage.id}: the model decides; {share} of it is judged afterwards")
+            lines.append(f"{stage.id}: {DECIDING_TEXT}; {share} of its decisions are audited")
     return tuple(lines)
 
 
@@ -179,8 +182,8 @@ def _describe_unit(policy: Policy) -> str:
 
 def _describe_external_decisions(policy: Policy) -> str:
     if policy.evidence.outside_blind:
-        return "taken as given without sight of the model's answer, on the policy's word"
-    return "taken as no evidence where the record does not say how they were given"
+        return "taken as blind, as the policy states"
+    return "not counted where the record does not state the exposure"
 
 
 def _describe_where(sites: tuple[str, ...], windows: tuple[str, ...]) -> str:
@@ -196,22 +199,21 @@ def _describe_gate(gate: Gate) -> str:
         f"to {gate.to}{_describe_where(gate.where.sites, gate.where.windows)}: {conditions}, at a"
         f" risk of {format_percent(gate.risk, 0)}; at least"
         f" {format_quantity(minimum.units, 'unit')}, {format_quantity(minimum.days, 'day')},"
-        f" {format_quantity(minimum.reviewers, 'person', 'people')}; approved by"
-        f" {format_quantity(len(gate.approvals), 'person', 'people')} ({', '.join(gate.approvals)})"
+        f" {format_quantity(minimum.reviewers, 'reviewer')}; approved by"
+        f" {format_quantity(len(gate.approvals), 'user')} ({', '.join(gate.approvals)})"
     )
 
 
 def _describe_guard(guard: Guard) -> str:
     consequence = {
-        "one-stage": "goes down one stage",
-        "shadow": "goes down to shadow",
-        "suspend": "is suspended until it is good again",
-        "report": "is reported",
+        "one-stage": "is narrowed by one stage",
+        "shadow": "is narrowed to shadow",
+        "suspend": "is suspended until the measure recovers",
+        "report": "raises an incident",
     }[guard.then]
-    period = f" over {format_duration(guard.over)}" if guard.over else ""
     suffix = ", added by default" if guard.added else ""
     selector_text = _describe_where(guard.where.sites, guard.where.windows)
-    return f"{guard.condition}{period}{selector_text}: else the cell {consequence}{suffix}"
+    return f"{guard.threshold_text}{selector_text}: otherwise the cell {consequence}{suffix}"
 
 
 def _describe_limits(policy: Policy) -> tuple[str, ...]:
@@ -245,8 +247,8 @@ def _describe_promise(gate: Gate) -> str:
     conditions = join_words([str(condition) for condition in gate.require])
     risk = format_percent(gate.risk, 0)
     return (
-        f"If in a cell the average so far did not meet “{conditions}”, the chance that the gate to "
-        f"{gate.to} would ever have opened there is at most {risk} for each version, however often "
-        "anybody looked (with restarts at most half as much again). It says nothing about the time "
-        "after: guards watch that."
+        f"If the average in a cell so far does not meet “{conditions}”, the chance that the gate"
+        f" to {gate.to} ever opens there is at most {risk} for each version, at any number of"
+        " looks (with restarts at most half as much again). The promise covers the time until the "
+        "widening; guards watch the time after."
     )

@@ -43,12 +43,10 @@ from rollout.tally.reviewer_checks import (
 )
 
 ANYTIME_METHOD = "mixture e-value, one-sided, at every look, 95 %"
-GOLD_CASES, HASTY_DECISIONS, SAME_ANSWER, FAILED_CHECKS = (
-    "known cases",
-    "hasty",
-    "same answer",
-    "checks",
-)
+GOLD_CASES = "known cases"
+HASTY_DECISIONS = "hasty"
+SAME_ANSWER = "same answer"
+FAILED_CHECKS = "checks"
 """Signs that a reviewer stands out."""
 
 

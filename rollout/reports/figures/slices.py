@@ -119,10 +119,11 @@ PHRASES = {
     "window": "by {}",
     "hour": "from {}",
     "weekday": "on {}s",
-    "label": "called {} by people",
+    "label": "human label {}",
+    "person": "reviewer {}",
 }
 CAUSE_TEXTS = {
-    "person": "it follows the person, not the cases",
+    "person": "it follows the reviewer, not the cases",
     "cases": "the model is wrong there",
     "": "",
 }
@@ -401,7 +402,7 @@ def _find_cause(witness_counts: tuple[int, int] | None) -> str:
 def _describe_error_rate(tested_count: int) -> str:
     level_text = f"each is held against {format_percent(ALPHA / max(tested_count, 1), 3)}"
     return (
-        f"{format_count(tested_count)} slices were looked at, {level_text}: the chance that any is"
+        f"{format_count(tested_count)} slices were compared, {level_text}: the chance that any is"
         f" named when none differs is at most {format_percent(ALPHA, 0)} in one report, and anew in"
         " each. It is counted as if units did not depend on each other."
     )
@@ -432,7 +433,7 @@ def _describe_slice(
         return text
     side = (
         f"the model was right in {format_count(witness_counts[0])} of"
-        f" {format_count(sum(witness_counts))} that can be told"
+        f" {format_count(sum(witness_counts))} with a known truth"
     )
     return f"{text}; {side}: {CAUSE_TEXTS[cause]}"
 

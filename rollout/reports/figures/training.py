@@ -34,12 +34,10 @@ ROWS_PER_CHUNK = 5_000
 EMPTY_ROWS = pl.DataFrame(schema=TRAINING_SCHEMA)
 TIME_FORMAT = "%Y-%m-%dT%H:%M:%S%.6fZ"
 
-NO_LABEL, DROPPED, SOURCE_NOT_REQUESTED, OPEN_FOR_REVIEW = (
-    "no label",
-    "dropped",
-    "not asked for",
-    "open for review",
-)
+NO_LABEL = "no label"
+DROPPED = "dropped"
+SOURCE_NOT_REQUESTED = "not asked for"
+OPEN_FOR_REVIEW = "open for review"
 """Reasons why a case and lever has no row."""
 
 

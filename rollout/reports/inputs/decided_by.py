@@ -28,7 +28,7 @@ DECIDER_SCHEMA = {
     "site": pl.String,
     "window": pl.String,
     "unit": pl.String,
-    "t": pl.Int64,
+    "occurred_us": pl.Int64,
     "rung": pl.Int64,
     "version": pl.String,
     "decider": pl.String,
@@ -71,8 +71,8 @@ def _split_by_policy_period(inputs: ReportInputs) -> Iterator[tuple[PolicyPeriod
     starts = [to_micros(period.since) for period in policy_periods]
     for index, period in enumerate(policy_periods):
         next_start = starts[index + 1] if index + 1 < len(policy_periods) else None
-        is_after = pl.lit(value=True) if index == 0 else pl.col("t") >= starts[index]
-        is_before = pl.lit(value=True) if next_start is None else pl.col("t") < next_start
+        is_after = pl.lit(value=True) if index == 0 else pl.col("occurred_us") >= starts[index]
+        is_before = pl.lit(value=True) if next_start is None else pl.col("occurred_us") < next_start
         yield period, inputs.cases.filter(is_after & is_before)
 
 
@@ -84,7 +84,7 @@ def _assign_cell_deciders(
     acting_versions: Mapping[Cell, list[tuple[datetime, str]]],
 ) -> pl.DataFrame:
     policy, shares = period.policy, build_stage_shares(period.policy)
-    occurred = part["t"].to_numpy() // count_micros(policy.tick)
+    occurred = part["occurred_us"].to_numpy() // count_micros(policy.tick)
     stage_levels = period.timelines.get(cell, StageHistory()).find_levels(occurred)
     buckets = np.zeros(len(stage_levels), dtype=np.int64)
     is_above_shadow = stage_levels > 0
@@ -98,7 +98,7 @@ def _assign_cell_deciders(
     decider = np.where(
         is_blind, HUMAN, np.where(shares.model_decides[stage_levels], MODEL, HUMAN_CONFIRMS)
     )
-    return part.select("case_key", "site", "window", "unit", "t").with_columns(
+    return part.select("case_key", "site", "window", "unit", "occurred_us").with_columns(
         rung=pl.Series(stage_levels),
         version=_find_versions(policy, acting_versions.get(cell, []), occurred, is_above_shadow),
         decider=pl.Series(decider.astype(str)),

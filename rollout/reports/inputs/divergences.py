@@ -73,7 +73,7 @@ def build_divergence_frame(pairs: Pairs, policy: Policy) -> pl.DataFrame:
     """
     differing = pairs.frame.filter(~pl.col("agrees") & (pl.col("lever") != WHOLE_UNIT))
     zones = {site.id: site.timezone for site in policy.sites}
-    at = pl.from_epoch("t", time_unit="us").dt.replace_time_zone("UTC")
+    at = pl.from_epoch("occurred_us", time_unit="us").dt.replace_time_zone("UTC")
     timed = differing.with_columns(occurred_at=at)
     parts = [
         part.with_columns(occurred_local=_format_local_time(zones.get(str(site), policy.timezone)))

@@ -9,6 +9,7 @@ import polars as pl
 from rollout.core.calendar.sites import Cell
 from rollout.core.ledger.ledger import CanonicalRow
 from rollout.core.policy.policy import Policy
+from rollout.core.records.baselines import BaselineCount
 from rollout.core.records.label_cleaning import CleaningChoice
 from rollout.core.scope.events import LedgerEvent
 from rollout.reports.inputs.pictures import MediaFinder, find_no_media
@@ -36,20 +37,6 @@ class SourceFile:
 
     name: str
     sha256: str
-
-
-@dataclass(frozen=True, slots=True)
-class BaselineActionCount:
-    """How often humans took `action` in a cell before the rollout, in [since, until)."""
-
-    site: str
-    window: str
-    lever: str
-    action: str
-    n: int
-    since: datetime
-    until: datetime
-    imported_by: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,7 +128,7 @@ class ReportInputs:
     pending_units: pl.DataFrame = field(default_factory=pl.DataFrame)
     withheld_count: int = 0
     actions: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=ACTION_SCHEMA))
-    baselines: tuple[BaselineActionCount, ...] = ()
+    baselines: tuple[BaselineCount, ...] = ()
     pending_reviews: tuple[PendingReviews, ...] = ()
     last_activity: Mapping[str, datetime] = field(default_factory=dict)
     ledger_rows: tuple[CanonicalRow, ...] = ()

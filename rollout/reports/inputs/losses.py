@@ -376,6 +376,6 @@ def _collect_votes(
 def _build_loss(row: dict[str, object], votes: tuple[tuple[str, int], ...]) -> Loss:
     names = ("case_key", "version", "lever", "site", "window", "human", "model", "confidence",
              "loss", "cost", "kind", "outcome")  # fmt: skip
-    at = None if row["t"] is None else from_micros(int(str(row["t"])))
+    at = None if row["occurred_us"] is None else from_micros(int(str(row["occurred_us"])))
     values = {name: row[name] for name in names}
     return Loss(**values, occurred_at=at, votes=votes, about=list_attributes(row))  # type: ignore[arg-type]

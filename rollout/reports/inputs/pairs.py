@@ -19,7 +19,8 @@ UNASSISTED_EXPOSURES = ("blind", "unknown")
 
 OTHER_ACTION = "(no action)"  # action of a label that the lever doesn't list
 
-CASE_COLUMNS = ("site", "window", "unit", "t", "hour_written", "occurred_text")
+NO_TEXT = pl.lit(None, pl.String)
+CASE_COLUMNS = ("site", "window", "unit", "occurred_us", "hour_written", "occurred_text")
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ def build_pairs(records: RecordFrames, cases: pl.DataFrame, policy: Policy) -> P
     facts = build_case_frame(records, cases)
     parts = [_build_lever_pairs(records, lever) for lever in policy.levers]
     if len(parts) > 1:
-        parts.append(_combine_levers(parts))
+        parts.append(_combine_pairs(parts))
     frame = pl.concat(parts).join(facts, on="case_key", how="left")
     prediction_counts = records.predictions.group_by("version").len().sort("version")
     return Pairs(frame.sort("version", "lever", "case_key"), dict(prediction_counts.iter_rows()))
@@ -58,7 +59,7 @@ def build_pairs(records: RecordFrames, cases: pl.DataFrame, policy: Policy) -> P
 
 def build_case_frame(records: RecordFrames, cases: pl.DataFrame) -> pl.DataFrame:
     """Return facts and attributes of each case; a case without a cell is its own unit."""
-    placed_cases = cases.select("case_key", "window", "unit", "t")
+    placed_cases = cases.select("case_key", "window", "unit", "occurred_us")
     joined = records.cases.join(placed_cases, on="case_key", how="left")
     joined = joined.with_columns(unit=pl.coalesce("unit", "episode", "case_key"))
     names = [name for name in joined.columns if name.startswith(ATTRIBUTE_PREFIX)]
@@ -156,24 +157,30 @@ def _compare_numbers(lever: Lever, human: str, model: str) -> tuple[bool, str, s
     return agrees, human, model, agrees, lever.compute_number_cost(float(model), float(human))
 
 
-def _combine_levers(parts: list[pl.DataFrame]) -> pl.DataFrame:
+def _combine_pairs(parts: list[pl.DataFrame]) -> pl.DataFrame:
+    return combine_levers(
+        parts,
+        human_action=NO_TEXT,
+        model_action=NO_TEXT,
+        same_action=pl.col("same_action").all(),
+        cost=pl.col("cost").sum(),
+        confidence=pl.col("confidence").first(),
+        outcome=NO_TEXT,
+    )
+
+
+def combine_levers(parts: list[pl.DataFrame], **aggregates: pl.Expr) -> pl.DataFrame:
     """Return the rows for all levers together, of cases with a decision on each."""
-    text = pl.lit(None, pl.String)
     combined = (
         pl.concat(parts)
         .group_by("case_key", "version")
         .agg(
             lever=pl.lit(WHOLE_UNIT),
-            human=text,
-            model=text,
+            human=NO_TEXT,
+            model=NO_TEXT,
             agrees=pl.col("agrees").all(),
-            human_action=text,
-            model_action=text,
-            same_action=pl.col("same_action").all(),
-            cost=pl.col("cost").sum(),
-            confidence=pl.col("confidence").first(),
-            outcome=text,
             levers=pl.len(),
+            **aggregates,
         )
     )
-    return combined.filter(pl.col("levers") == len(parts)).drop("levers").select(parts[0].columns)
+    return combined.filter(pl.col("levers") == len(parts)).select(parts[0].columns)

@@ -87,7 +87,7 @@ def _add_agreement(first: pl.DataFrame, lever: Lever) -> pl.DataFrame:
 
 def add_clock(facts: pl.DataFrame, policy: Policy) -> pl.DataFrame:
     """Add hour and weekday on each site's clock; null without a usable time."""
-    at = pl.from_epoch("t", time_unit="us").dt.replace_time_zone("UTC")
+    at = pl.from_epoch("occurred_us", time_unit="us").dt.replace_time_zone("UTC")
     hour = pl.lit(None, pl.Int8)
     weekday = pl.lit(None, pl.Int8)
     for zone, sites in _group_sites_by_zone(policy).items():

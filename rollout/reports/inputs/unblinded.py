@@ -7,9 +7,9 @@ blind review task the decision is an adjudication. The first of each kind counts
 import polars as pl
 
 from rollout.core.policy.levers import Lever
-from rollout.core.policy.measures import FAILED, WHOLE_UNIT
+from rollout.core.policy.measures import FAILED
 from rollout.core.policy.policy import Policy
-from rollout.reports.inputs.pairs import build_case_frame, compare_pairs
+from rollout.reports.inputs.pairs import build_case_frame, combine_levers, compare_pairs
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames
 
 ASSISTED = pl.col("exposure") == "assisted"
@@ -29,7 +29,7 @@ def build_assisted_pairs(
     facts = build_case_frame(records, cases).select("case_key", "unit", "site", "window")
     parts = [_build_lever_pairs(records, lever) for lever in policy.levers]
     if len(parts) > 1:
-        parts.append(_combine_levers(parts))
+        parts.append(combine_levers(parts))
     return pl.concat(parts).join(facts, on="case_key", how="left").select(COLUMNS)
 
 
@@ -53,19 +53,3 @@ def _build_lever_pairs(records: RecordFrames, lever: Lever) -> pl.DataFrame:
     comparison = compare_pairs(lever, joined).select("human", "model", "agrees")
     pairs = joined.join(comparison, on=["human", "model"]).with_columns(lever=pl.lit(lever.id))
     return pairs.select(COLUMNS[:6])
-
-
-def _combine_levers(parts: list[pl.DataFrame]) -> pl.DataFrame:
-    text = pl.lit(None, pl.String)
-    combined = (
-        pl.concat(parts)
-        .group_by("case_key", "version")
-        .agg(
-            lever=pl.lit(WHOLE_UNIT),
-            human=text,
-            model=text,
-            agrees=pl.col("agrees").all(),
-            levers=pl.len(),
-        )
-    )
-    return combined.filter(pl.col("levers") == len(parts)).select(COLUMNS[:6])

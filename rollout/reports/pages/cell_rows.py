@@ -1,13 +1,16 @@
 """Rows of the cell table: state, deciding evidence and next step of each cell."""
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import pairwise
 
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.inputs.evidence_paths import EvidenceSeries
 from rollout.reports.inputs.stages import CellStages
 from rollout.reports.text import formatting
+from rollout.reports.text.bound_text import COST_MEASURES, format_bound_value, format_threshold
 
 SUPERSEDED = "acts here"  # part of the next step of a version that was taken over
 
@@ -17,7 +20,8 @@ class CellSummaryRow:
     """One row of the cell table.
 
     `estimate`, `units_text`, `units`, `bound` and `threshold` are of the deciding measure, usually
-    agreement; without data `units` is 0.
+    agreement; without data `units` is 0. `narrowed_count` is of all versions, `narrowings` names
+    those that were narrowed: `v1 narrowed 2×`.
     """
 
     cell: str
@@ -25,6 +29,7 @@ class CellSummaryRow:
     version: str | None
     since: str
     narrowed_count: int
+    narrowings: tuple[str, ...]
     estimate: str
     units_text: str
     units: int
@@ -48,12 +53,13 @@ def build_cell_rows(facts: ReportFacts) -> Iterator[CellSummaryRow]:
                 cell.since, facts.identity.zones[cell.site], facts.identity.last
             ),
             narrowed_count=cell.narrowed,
+            narrowings=tuple(_describe_narrowings(cell, facts.rules.stages)),
             estimate=estimate,
             units_text=formatting.format_quantity(n, "unit") if n else "",
             units=n,
             bound=bound,
             threshold=threshold,
-            next_step=leading.decides_next if leading else "no data: people decide",
+            next_step=leading.decides_next if leading else "no data: humans decide",
             challengers=tuple(
                 f"{item.version}: {item.decides_next}"
                 for item in cell_evidence
@@ -72,25 +78,31 @@ def find_leading_evidence(evidence: list[EvidenceFacts]) -> EvidenceFacts | None
     return max(evidence, key=lambda item: (item.acting, item.judged), default=None)
 
 
+def _describe_narrowings(cell: CellStages, stages: tuple[str, ...]) -> Iterator[str]:
+    """Describe how often each version lost a stage in a cell."""
+    counts = Counter(
+        before.version
+        for before, after in pairwise(cell.intervals)
+        if stages.index(after.stage) < stages.index(before.stage)
+    )
+    yield from (f"{version} narrowed {count}×" for version, count in counts.items())
+
+
 def _describe_leading_evidence(evidence: EvidenceFacts | None) -> tuple[str, int, str, str]:
     """Return estimate, units, bound and threshold of agreement, or of another measure."""
     paths = [path for path in evidence.path if path.bound] if evidence else []
     if not paths:
         return formatting.NO_DATA, 0, formatting.NO_DATA, ""
     path = ([path for path in paths if path.measure == "agreement"] or paths)[-1]
-    n = path.n[-1]
-    if path.measure == "cost":
-        threshold = f"cost at most {path.line:g}"
-        return f"{path.estimate[-1]:.3f}", n, f"≤ {path.bound[-1]:.3f}", threshold
-    bound = formatting.format_percent(path.bound[-1])
-    return (
-        formatting.format_percent(path.estimate[-1]),
-        n,
-        f"≥ {bound}",
-        f"asked {_format_threshold(path)}",
+    bound = format_bound_value(path.measure, path.bound[-1], path.line, at_least=path.at_least)
+    sign = "≥" if path.at_least else "≤"
+    is_cost = path.measure in COST_MEASURES
+    estimate = (
+        f"{path.estimate[-1]:.3f}" if is_cost else formatting.format_percent(path.estimate[-1])
     )
+    return estimate, path.n[-1], f"{sign} {bound}", _format_threshold(path)
 
 
 def _format_threshold(path: EvidenceSeries) -> str:
     prefix = "" if path.measure == "agreement" else f"{path.measure} "
-    return f"{prefix}{formatting.format_percent(path.line, 0)}"
+    return f"{prefix}threshold {format_threshold(path.measure, path.line)}"

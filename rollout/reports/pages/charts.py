@@ -8,22 +8,25 @@ from typing import Any
 from rollout.core.calendar.sites import SHADOW
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.facts import ReportFacts
+from rollout.reports.figures.report_identity import DECIDING_TEXT
 from rollout.reports.figures.stage_map import CalendarBlock, SiteCalendar
 from rollout.reports.inputs.actions import ActionFrequencyChange
 from rollout.reports.inputs.evidence_paths import EvidenceSeries
+from rollout.reports.pages.stage_markers import EMPTY, StageMarker, build_markers
 from rollout.reports.pages.svg import (
     ACCENT,
     ACCENT_SOFT,
     INK,
     NO_STAGE,
-    PAGE,
     RULE,
     SINGLE_ROW_DATA,
     SOFT,
     draw_svg,
+    get_stage_edge,
     get_stage_fill,
     get_stage_ink,
 )
+from rollout.reports.text.bound_text import COST_MEASURES, format_bound_value, format_threshold
 from rollout.reports.text.formatting import (
     format_cell_name,
     format_percent,
@@ -34,7 +37,8 @@ from rollout.reports.text.formatting import (
 MAX_PANELS = 24
 MAX_POINTS = 90  # per curve of a small chart
 MONTH_AXIS_DAYS = 300  # a longer axis has months
-MAP_WIDTH, MAP_HEIGHT = 680, 62
+WIDE_MAP, NARROW_MAP = (1080, 40), (300, 56)  # width and height of a panel, in pixels
+MIN_NAMED_WIDTH = 26  # pixels, of a block with the code of its stage
 MAX_LETTER_WIDTH = 7.5  # pixels, of a name at an axis
 DAY = timedelta(days=1)
 DAY_AXIS: dict[str, Any] = {
@@ -64,12 +68,13 @@ class ReportCharts:
     """
 
     calendar: str | None
+    narrow_calendar: str | None
     evidence: tuple[EvidenceChart, ...]
     actions: tuple[tuple[str, str], ...]
     omitted_count: int
 
 
-NO_CHARTS = ReportCharts(None, (), (), 0)
+NO_CHARTS = ReportCharts(None, None, (), (), 0)
 
 
 def draw_charts(facts: ReportFacts) -> ReportCharts:
@@ -84,16 +89,22 @@ def draw_charts(facts: ReportFacts) -> ReportCharts:
         if (chart := draw_evidence_chart(*panel, prefix=f"e{index}")) is not None
     )
     return ReportCharts(
-        calendar, evidence, tuple(_draw_action_charts(facts)), max(0, len(panels) - MAX_PANELS)
+        calendar,
+        draw_calendar_chart(facts, NARROW_MAP, "narrow-map"),
+        evidence,
+        tuple(_draw_action_charts(facts)),
+        max(0, len(panels) - MAX_PANELS),
     )
 
 
-def draw_calendar_chart(facts: ReportFacts) -> str | None:
+def draw_calendar_chart(
+    facts: ReportFacts, size: tuple[int, int] = WIDE_MAP, prefix: str = "map"
+) -> str | None:
     """Return the map of stages over days and hours, one panel per site.
 
     Sites that never left shadow share one panel.
     """
-    stage_levels = {stage: stage_level for stage_level, stage in enumerate(facts.rules.stages)}
+    markers = build_report_markers(facts)
     first, last = _find_day_range(facts.calendar)
     panels = {
         _format_panel_name(panel): panel.stretches
@@ -104,34 +115,39 @@ def draw_calendar_chart(facts: ReportFacts) -> str | None:
     drawn_panels = dict(list(panels.items())[:MAX_PANELS])
     if shadow_count:
         name = (
-            f"{format_quantity(shadow_count, 'site')} never above shadow"
-            if panels
-            else "every site"
+            f"{format_quantity(shadow_count, 'site')} always in shadow" if panels else "every site"
         )
         drawn_panels[name] = (CalendarBlock(first, last - DAY, 0, 24, SHADOW),)
     days = (last - first).days
     rows = [
-        _build_rectangle(panel_name, block, stage_levels, days)
+        _build_rectangle(panel_name, block, markers, days, size)
         for panel_name, blocks in drawn_panels.items()
         for block in blocks
     ]
     spec = {
         "data": {"values": rows},
         "facet": {"row": {"field": "panel", "sort": list(drawn_panels), "header": HEADER}},
-        "spacing": 14,
+        "spacing": 8,
         "spec": {
-            "width": MAP_WIDTH,
-            "height": MAP_HEIGHT,
-            "layer": [_build_rectangle_layer(days), _build_name_layer()],
+            "width": size[0],
+            "height": size[1],
+            "layer": [_build_rectangle_layer(days, size[0]), _build_name_layer()],
         },
     }
-    return draw_svg(spec, "map", "What was allowed when", _describe_calendar(facts))
+    return draw_svg(spec, prefix, "Stages over time", _describe_calendar(facts))
 
 
 def _build_date_axis(days: int, ticks: int) -> dict[str, Any]:
     """Return the date format and tick count of an axis over so many days."""
     date_format = "%b %Y" if days > MONTH_AXIS_DAYS else "%-d %b"
     return {"format": date_format, "tickCount": max(1, min(days, ticks))}
+
+
+def build_report_markers(facts: ReportFacts) -> dict[str, StageMarker]:
+    """Return the marker of each stage of a report, shadow first."""
+    stages = facts.rules.stages
+    ladder = zip(stages, facts.rules.ladder, strict=True)
+    return build_markers(stages, [stage for stage, line in ladder if DECIDING_TEXT in line])
 
 
 def _has_left_shadow(panel: SiteCalendar) -> bool:
@@ -148,30 +164,37 @@ def _format_panel_name(panel: SiteCalendar) -> str:
 
 
 def _build_rectangle(
-    panel: str, block: CalendarBlock, stage_levels: Mapping[str, int], days: int
+    panel: str,
+    block: CalendarBlock,
+    markers: Mapping[str, StageMarker],
+    days: int,
+    size: tuple[int, int],
 ) -> dict[str, Any]:
-    stage_level = stage_levels.get(block.stage or "", 0)
-    width = ((block.last - block.first).days + 1) * MAP_WIDTH / days
-    height = (block.end - block.start) * MAP_HEIGHT / 24
-    name = block.stage or ""
+    marker = markers.get(block.stage or "")
+    pattern = marker.pattern if marker else EMPTY
+    width = ((block.last - block.first).days + 1) * size[0] / days
+    height = (block.end - block.start) * size[1] / 24
+    code = marker.code if marker else ""
     return {
         "panel": panel,
         "first": block.first.isoformat(),
         "last": (block.last + DAY).isoformat(),
         "start": block.start,
         "end": block.end,
-        "fill": NO_STAGE if block.stage is None else get_stage_fill(stage_level),
-        "ink": get_stage_ink(stage_level),
-        "name": name if width >= 7 * len(name) + 8 and height >= 14 else "",
+        "fill": NO_STAGE if marker is None else get_stage_fill(pattern),
+        "edge": NO_STAGE if marker is None else get_stage_edge(pattern),
+        "ink": get_stage_ink(pattern),
+        "name": code if width >= MIN_NAMED_WIDTH and height >= 12 else "",
     }
 
 
-def _build_rectangle_layer(days: int) -> dict[str, Any]:
+def _build_rectangle_layer(days: int, width: int) -> dict[str, Any]:
+    date_axis = {**DAY_AXIS, **_build_date_axis(days, width // 75)}
     hours = {"labelExpr": "datum.value + ':00'", "values": [0, 12, 24], "grid": False}
     return {
-        "mark": {"type": "rect", "stroke": PAGE, "strokeWidth": 0.5},
+        "mark": {"type": "rect", "strokeWidth": 1},
         "encoding": {
-            "x": {**_build_time_axis("first"), "axis": {**DAY_AXIS, **_build_date_axis(days, 10)}},
+            "x": {**_build_time_axis("first"), "axis": date_axis},
             "x2": {"field": "last"},
             "y": {
                 "field": "start", "type": "quantitative", "axis": {**hours, "title": None},
@@ -179,6 +202,7 @@ def _build_rectangle_layer(days: int) -> dict[str, Any]:
             },
             "y2": {"field": "end"},
             "fill": {"field": "fill", "type": "nominal", "scale": None},
+            "stroke": {"field": "edge", "type": "nominal", "scale": None},
         },
     }  # fmt: skip
 
@@ -290,18 +314,12 @@ def _compute_range(
 def _describe_latest_point(path: EvidenceSeries) -> str:
     is_met = path.bound[-1] >= path.line if path.at_least else path.bound[-1] <= path.line
     direction = "at least" if path.at_least else "at most"
-    if path.measure == "cost":
-        values = f"mean {path.estimate[-1]:.3f}, {direction} {path.bound[-1]:.3f}"
-        threshold = f"{path.line:g}"
-    else:
-        values = (
-            f"{format_percent(path.estimate[-1])}, {direction} {format_percent(path.bound[-1])}"
-        )
-        threshold = format_percent(path.line, 0)
-    return (
-        f"{values} at every look; line {threshold} {'met' if is_met else 'not met'}, n"
-        f" {path.n[-1]:,}"
-    )
+    bound = format_bound_value(path.measure, path.bound[-1], path.line, at_least=path.at_least)
+    is_cost = path.measure in COST_MEASURES
+    mean = f"mean {path.estimate[-1]:.3f}" if is_cost else format_percent(path.estimate[-1])
+    values = f"{mean}, {direction} {bound}"
+    threshold = format_threshold(path.measure, path.line)
+    return f"{values}; threshold {threshold} {'met' if is_met else 'not met'}, n {path.n[-1]:,}"
 
 
 def _draw_action_charts(facts: ReportFacts) -> Iterator[tuple[str, str]]:
@@ -354,5 +372,5 @@ def draw_action_chart(changes: list[ActionFrequencyChange], *, prefix: str) -> s
 
 
 def _build_change_axis(field: str) -> dict[str, Any]:
-    axis = {"title": "more or fewer of 100 cases by the model", "format": "+~f", "grid": True}
+    axis = {"title": "change per 100 cases, model minus human", "format": "+~f", "grid": True}
     return {"field": field, "type": "quantitative", "axis": {**axis, "gridColor": RULE}}

@@ -49,13 +49,13 @@ def _render_lines(comparison: Comparison) -> Iterator[str]:
     if comparison.unjudged and comparison.bounds:
         low, high = map(format_percent, comparison.bounds)
         unreviewed = format_quantity(comparison.unjudged, "case")
-        yield f"  {unreviewed} without an answer by people: with them {low} to {high}"
+        yield f"  {unreviewed} without one human answer: agreement of all cases is {low} to {high}"
     for title, coefficient in (("kappa", comparison.kappa), ("AC1", comparison.ac1)):
         if coefficient is not None:
             interval = f"{format_decimal(coefficient.low)} to {format_decimal(coefficient.high)}"
             yield f"  {title} {format_decimal(coefficient.value)}, 95 % interval {interval}"
     if comparison.cost is not None:
-        yield f"  mean cost of doing what the model said: {format_decimal(comparison.cost, 4)}"
+        yield f"  mean cost a case of following the model: {format_decimal(comparison.cost, 4)}"
     if comparison.label_matrix is not None and comparison.label_matrix.labels:
         yield from _render_confusion(comparison.label_matrix)
         yield from _render_labels(comparison.labels)
@@ -67,17 +67,17 @@ def _render_confusion(matrix: ConfusionMatrix) -> Iterator[str]:
     """Yield the matrix, or the most frequent confusions if there are too many labels."""
     yield ""
     if len(matrix.labels) <= MAX_ROWS // 2:
-        yield "Confusion: people in rows, the model in columns"
+        yield "Confusion matrix: humans in rows, the model in columns"
         names = [f"{index} {label}" for index, label in enumerate(matrix.labels, 1)]
         rows = [
             [name, *map(format_count, row)] for name, row in zip(names, matrix.counts, strict=True)
         ]
         yield from render_table([["", *map(str, range(1, len(names) + 1))], *rows], left_aligned=1)
         return
-    yield "Confusion: the pairs most often taken for each other (the table is in --json)"
+    yield "Confusion matrix: most frequent pairs (--json has all)"
     pairs = sorted(_list_confusions(matrix), key=lambda pair: (-pair[2], pair[0], pair[1]))
     rows = [[human, model, format_count(n)] for human, model, n in pairs[:MAX_ROWS]]
-    yield from render_table([["people", "model", "n"], *rows], left_aligned=2)
+    yield from render_table([["human", "model", "n"], *rows], left_aligned=2)
 
 
 def _list_confusions(matrix: ConfusionMatrix) -> Iterator[tuple[str, str, int]]:
@@ -88,7 +88,7 @@ def _list_confusions(matrix: ConfusionMatrix) -> Iterator[tuple[str, str, int]]:
 
 
 def _render_labels(labels: Sequence[LabelFigures]) -> Iterator[str]:
-    yield from ("", "Labels, the one that people gave most first")
+    yield from ("", "Labels, most frequent human label first")
     rows = [
         [
             figures.label,
@@ -98,14 +98,16 @@ def _render_labels(labels: Sequence[LabelFigures]) -> Iterator[str]:
         ]
         for figures in labels[:MAX_ROWS]
     ]
-    header = ["", "people", "model", "both", "recall", "95 %", "precision", "95 %"]
+    header = ["", "human", "model", "both", "recall", "95 %", "precision", "95 %"]
     yield from render_table([header, *rows], left_aligned=1)
     yield from _render_more(len(labels))
 
 
 def _render_cells(cells: Sequence[CellAgreement]) -> Iterator[str]:
-    note = " (of many, the lowest are partly bad luck)" if len(cells) > MAX_ROWS else ""
-    yield from ("", f"Cells, the lowest agreement first{note}")
+    note = (
+        " (with many cells, the lowest are low partly by chance)" if len(cells) > MAX_ROWS else ""
+    )
+    yield from ("", f"Cells, lowest agreement first{note}")
     ordered = sorted(cells, key=lambda cell: cell.agreement.rate or 0.0)
     rows = [
         [
@@ -124,4 +126,4 @@ def _render_cells(cells: Sequence[CellAgreement]) -> Iterator[str]:
 
 
 def _render_more(count: int) -> Iterable[str]:
-    return () if count <= MAX_ROWS else (f"  and {count - MAX_ROWS} more in --json",)
+    return () if count <= MAX_ROWS else (f"  and {count - MAX_ROWS} more (--json has all)",)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
-from rollout.reports.figures.calibration import Calibration
+from rollout.reports.figures.calibration import HUMANS, Calibration
 from rollout.reports.figures.drift import Drift
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.slices import DivergentSlice, SliceSearch, format_slice_name
@@ -84,13 +84,17 @@ def draw_reliability_chart(calibration: Calibration, *, prefix: str) -> str | No
              "encoding": {"x": x, "y": y}},
         ],
     }  # fmt: skip
-    title = f"Right by confidence, {calibration.version} against {calibration.against}"
+    title = f"Right by confidence, {calibration.version} against {_name(calibration)}"
     text = (
         f"Mean confidence {format_percent(calibration.mean_confidence)}, right"
         f" {format_percent(calibration.right.rate)}, calibration error"
         f" {format_percent(calibration.ece)}. On the dashed line both are equal."
     )
     return draw_svg(spec, prefix, title, text)
+
+
+def _name(calibration: Calibration) -> str:
+    return "humans" if calibration.against == HUMANS else calibration.against
 
 
 def draw_risk_chart(calibration: Calibration, *, prefix: str) -> str | None:
@@ -101,7 +105,7 @@ def draw_risk_chart(calibration: Calibration, *, prefix: str) -> str | None:
     max_risk = min(
         1.0, 1.1 * max(calibration.line or 0.0, *(row["risk"] for row in rows[len(rows) // 2 :]))
     )
-    x = _build_share_axis("share", "share of the cases decided, the surest first")
+    x = _build_share_axis("share", "share of the cases decided, most confident first")
     y = {**_build_share_axis("risk", "wrong"), "scale": {"domain": [0, max_risk or 0.05]}}
     spec: dict[str, Any] = {
         "width": 250, "height": 170, "data": {"values": rows},
@@ -116,9 +120,9 @@ def draw_risk_chart(calibration: Calibration, *, prefix: str) -> str | None:
         mark = {"type": "rule", "stroke": INK, "strokeDash": [5, 4]}
         encoding = {"y": {"datum": calibration.line, "type": "quantitative"}}
         spec["layer"].append({"mark": mark, "data": SINGLE_ROW_DATA, "encoding": encoding})
-    title = f"Wrong among the surest, {calibration.version} against {calibration.against}"
+    title = f"Wrong among the most confident, {calibration.version} against {_name(calibration)}"
     text = (
-        f"Of all cases {format_percent(rows[-1]['risk'])} are wrong; the shade is the bound above."
+        f"Of all cases {format_percent(rows[-1]['risk'])} are wrong; shaded: up to the upper bound."
     )
     return draw_svg(spec, prefix, title, text)
 
@@ -172,7 +176,10 @@ def draw_drift_chart(drifts: Sequence[Drift], *, prefix: str) -> str | None:
         "sort": None,
         "axis": {"title": None, "labelLimit": 260},
     }
-    x = {"type": "quantitative", "axis": {"title": "distance, 0 alike to 1", "gridColor": RULE}}
+    x = {
+        "type": "quantitative",
+        "axis": {"title": "distance, from 0 (equal) to 1", "gridColor": RULE},
+    }
     spec = {
         "padding": WIDE_PADDING, "width": 330, "height": {"step": 22}, "data": {"values": rows},
         "layer": [
@@ -182,7 +189,7 @@ def draw_drift_chart(drifts: Sequence[Drift], *, prefix: str) -> str | None:
              "encoding": {"y": y, "x": {"field": "distance", **x}}},
         ],
     }  # fmt: skip
-    text = f"Points: distances; bars: what chance stays within. {rows[0]['name']} is farthest."
+    text = f"Points: distances; bars: 95 % range by chance. {rows[0]['name']} is farthest."
     return draw_svg(spec, prefix, "Last days against the first", text)
 
 

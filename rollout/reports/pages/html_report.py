@@ -1,29 +1,39 @@
 """`report.html`: one self-contained page for screens and paper."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 
 from jinja2 import Template
 from markupsafe import Markup
 
 from rollout.reports.figures.confusion import ConfusionMatrix
 from rollout.reports.figures.facts import ReportFacts
-from rollout.reports.figures.naive_baselines import NaiveOpening
 from rollout.reports.inputs.losses import Loss
 from rollout.reports.inputs.pictures import is_embedded, is_link
 from rollout.reports.pages.cell_rows import build_cell_rows
-from rollout.reports.pages.charts import draw_charts
+from rollout.reports.pages.charts import build_report_markers, draw_charts
 from rollout.reports.pages.figure_charts import draw_figure_charts, format_drift_name, sample_rows
+from rollout.reports.pages.findings import rank_findings
+from rollout.reports.pages.open_proposals import find_open_proposals
 from rollout.reports.pages.page_templates import load_templates
-from rollout.reports.pages.summary import describe_results, format_headline
-from rollout.reports.pages.svg import MAX_STAGE_PATTERN
+from rollout.reports.pages.report_sections import READER_NAMES, list_sections
+from rollout.reports.pages.report_tiles import build_tiles
+from rollout.reports.pages.section_summaries import (
+    format_loss_kind,
+    select_naive_openings,
+    summarize_sections,
+)
+from rollout.reports.pages.stacked_tables import label_cells
+from rollout.reports.pages.summary import format_headline
 from rollout.reports.text import formatting
-from rollout.reports.text.event_text import EventDescription, is_in_timeline
+from rollout.reports.text.bound_text import format_bound_value
+from rollout.reports.text.event_kinds import AUDITORS_OMITTED_KINDS, is_in_timeline
 
 MAX_ROWS = 60  # of one table; report.json has all
 FIRST_LOSSES = 5
 INSTALL = "pip install 'rollout-controller[charts]'"
-SHADES = 4
+SHADES = {"sh": 4, "lo": 3}  # classes of tokens.css
 
 
 def render_html_report(facts: ReportFacts, view: str | None = None) -> str:
@@ -31,19 +41,28 @@ def render_html_report(facts: ReportFacts, view: str | None = None) -> str:
 
     `view` selects the part for `operator`, `engineer` or `auditor`; by default all three.
     """
+    readers = (view,) if view else tuple(READER_NAMES)
     page = _load_template().render(
         facts=facts,
         view=view,
+        readers=readers,
+        reader_names=READER_NAMES,
+        sections=list_sections(view),
+        summaries=summarize_sections(facts),
+        tiles={reader: build_tiles(facts, reader) for reader in readers},
+        findings={reader: rank_findings(facts, reader) for reader in readers},
+        proposals=find_open_proposals(facts),
+        markers=build_report_markers(facts),
         charts=draw_charts(facts),
         figures=draw_figure_charts(facts),
         headline=format_headline(facts),
-        sentences=describe_results(facts, view),
+        next_line=_describe_next(facts),
         cells=list(build_cell_rows(facts))[:MAX_ROWS],
         more_cells=max(0, len(facts.stages) - MAX_ROWS),
         timeline=[event for event in facts.timeline if is_in_timeline(event)],
-        ledger=[event for event in facts.timeline if _is_for_auditors(event)],
+        ledger=[event for event in facts.timeline if event.kind not in AUDITORS_OMITTED_KINDS],
         hidden=[item for item in facts.sighted if item.shown.n < item.all.n],
-        plain_rules=_select_naive_openings(facts),
+        plain_rules=select_naive_openings(facts),
         span=_format_span(facts),
         loss_count=FIRST_LOSSES,
         most=MAX_ROWS,
@@ -52,6 +71,7 @@ def render_html_report(facts: ReportFacts, view: str | None = None) -> str:
     return formatting.prevent_breaks(page)
 
 
+@cache
 def _load_template() -> Template:
     environment = load_templates("rollout.reports")
     environment.filters.update(
@@ -64,24 +84,41 @@ def _load_template() -> Template:
         drawing=Markup,
         luck=formatting.format_chance,
         drift_name=format_drift_name,
+        kind_name=format_loss_kind,
+        bound=_format_condition_bound,
         some=sample_rows,
         leading=take_leading,
         beyond=take_remaining,
         confused=find_confusions,
+        label_cells=label_cells,
+        capitalize_first=lambda text: text[:1].upper() + text[1:],
     )
     environment.tests.update(link=is_link, drawn=is_embedded)
     environment.globals.update(
         cell_name=formatting.format_cell_name,
         several=formatting.format_quantity,
         shade=choose_shade,
-        rung_of=find_stage_pattern,
     )
     return environment.get_template("report.html.j2")
 
 
-def find_stage_pattern(stage: str, stages: tuple[str, ...]) -> int:
-    """Return the pattern number of a stage: its level, up to the last pattern."""
-    return min(stages.index(stage), MAX_STAGE_PATTERN)
+def _format_condition_bound(condition: Any) -> str:
+    return format_bound_value(
+        condition.measure, condition.bound, condition.line, at_least=condition.at_least
+    )
+
+
+def _describe_next(facts: ReportFacts) -> str:
+    """Describe in one sentence what needs an approval."""
+    proposals = find_open_proposals(facts)
+    if not proposals:
+        return "No proposal needs an approval."
+    if len(proposals) > 1:
+        return f"{formatting.format_count(len(proposals))} proposals need approvals."
+    (proposal,) = proposals
+    cell = formatting.format_cell_name(proposal.site, proposal.window)
+    needed = formatting.format_quantity(proposal.needed, "more approval")
+    return f"One {proposal.kind} ({cell}) needs {needed}."
 
 
 def take_leading(rows: Sequence[Loss], count: int) -> list[Loss]:
@@ -130,19 +167,20 @@ def choose_shade(matrix: ConfusionMatrix, row: int, column: int) -> str:
     """
     count = matrix.counts[row][column]
     if matrix.costs is None:
-        return _format_shade("h", count, sum(matrix.counts[row]))
+        return _format_shade("sh", count, sum(matrix.counts[row]))
     cost = [
         n * c
         for counts, costs in zip(matrix.counts, matrix.costs, strict=True)
         for n, c in zip(counts, costs, strict=True)
     ]
-    return _format_shade("l", count * matrix.costs[row][column], max(cost))
+    return _format_shade("lo", count * matrix.costs[row][column], max(cost))
 
 
 def _format_shade(kind: str, part: float, total: float) -> str:
     if not part or not total:
         return ""
-    return f"{kind}{min(SHADES, 1 + int(SHADES * part / total))}"
+    shades = SHADES[kind]
+    return f"{kind}-{min(shades, 1 + int(shades * part / total))}"
 
 
 def _format_span(facts: ReportFacts) -> str:
@@ -152,13 +190,3 @@ def _format_span(facts: ReportFacts) -> str:
         f"{formatting.format_day(first, identity.timezone)} to"
         f" {formatting.format_day(last, identity.timezone)}"
     )
-
-
-def _is_for_auditors(event: EventDescription) -> bool:
-    return event.kind not in {"RolloutCreated", "VersionFirstUsed", "IncidentOpened"}
-
-
-def _select_naive_openings(facts: ReportFacts) -> list[NaiveOpening]:
-    """Return the naive openings of cells that never left shadow."""
-    shadow_cells = {(cell.site, cell.window) for cell in facts.stages if not cell.widened}
-    return [opening for opening in facts.naive if (opening.site, opening.window) in shadow_cells]

@@ -48,7 +48,7 @@ def _render_lines(facts: ReportFacts) -> Iterator[str]:
         f" {_describe_version(facts.edition)}"
     )
     if identity.simulated:
-        yield "Every approval here is simulated; no person has allowed it."
+        yield "This is a replay: every approval is simulated."
     yield ""
     yield from (f"- {escape_markdown(line)}" for line in describe_results(facts))
     yield from _render_cells(facts)
@@ -62,11 +62,11 @@ def _describe_version(report_version: ReportVersion) -> str:
     if not report_version.live:
         return "A replay of recorded history."
     if report_version.state == FINAL:
-        return f"Version {report_version.version}, **FINAL**: every case of the span has closed."
+        return f"Version {report_version.version}, **FINAL**: all cases of the span are closed."
     due = (
         ""
         if report_version.due is None
-        else f" It can be final from {report_version.due.isoformat()} on."
+        else f" It can become final on {report_version.due.isoformat()}."
     )
     pending_text = format_quantity(report_version.waiting, "unit is", "units are")
     return f"Version {report_version.version}, **PROVISIONAL**: {pending_text} still open.{due}"
@@ -74,8 +74,8 @@ def _describe_version(report_version: ReportVersion) -> str:
 
 def _render_cells(facts: ReportFacts) -> Iterator[str]:
     yield from _render_section(
-        "Where each cell stands",
-        ("cell", "stage", "version", "agreement", "bound", "units", "what decides next"),
+        "Cells",
+        ("cell", "stage", "version", "agreement", "bound", "units", "next step"),
         (_render_cell(row) for row in islice(build_cell_rows(facts), MAX_CELLS)),
     )
     if len(facts.stages) > MAX_CELLS:
@@ -93,11 +93,16 @@ def _render_cell(row: CellSummaryRow) -> tuple[str, ...]:
 
 
 def _render_divergences(facts: ReportFacts) -> Iterator[str]:
-    title = f"The dearest of {format_quantity(facts.divergences.count, 'divergence')}"
+    title = f"Costliest of {format_quantity(facts.divergences.count, 'divergence')}"
     if not facts.divergences.top:
-        yield from ("", "## Divergences", "", "None: model and people agree, or nothing is known.")
+        yield from (
+            "",
+            "## Divergences",
+            "",
+            "None: model and humans agree, or there are no pairs.",
+        )
         return
-    header = ("case", "cell", "when", "person", "model", "cost", "confidence")
+    header = ("case", "cell", "time", "human", "model", "cost", "confidence")
     yield from _render_section(
         title,
         header,
@@ -158,6 +163,6 @@ def _render_identity(facts: ReportFacts) -> Iterator[str]:
         f" `{identity.ledger.head[:12]}`, "
     )
     yield (
-        f"{format_quantity(identity.ledger.rows, 'row')}. Made again by"
+        f"{format_quantity(identity.ledger.rows, 'row')}. Reproduce with"
         f" `{identity.command.replace('`', '')}`."
     )

@@ -1,8 +1,13 @@
-"""Jinja environment of report and console: strict, autoescaped, common filters."""
+"""Jinja environment and style tokens of report and console."""
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from importlib.resources import files
+
+from jinja2 import ChoiceLoader, Environment, PackageLoader, StrictUndefined
 
 from rollout.reports.text import formatting
+
+SHARED_PACKAGE = "rollout.reports"  # its `marks.html.j2` draws tags and stages everywhere
+TOKENS_FILE = "tokens.css"
 
 
 def load_templates(package: str) -> Environment:
@@ -12,7 +17,7 @@ def load_templates(package: str) -> Environment:
     '50.0\xa0%'
     """
     environment = Environment(
-        loader=PackageLoader(package),
+        loader=ChoiceLoader([PackageLoader(package), PackageLoader(SHARED_PACKAGE)]),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -26,3 +31,8 @@ def load_templates(package: str) -> Environment:
         sentence=formatting.to_sentence,
     )
     return environment
+
+
+def load_tokens() -> str:
+    """Return the style sheet of colours, type, tags and stages."""
+    return files(SHARED_PACKAGE).joinpath("templates", TOKENS_FILE).read_text("utf-8")

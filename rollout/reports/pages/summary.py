@@ -1,5 +1,6 @@
 """The report in a few sentences."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 
@@ -7,10 +8,13 @@ from rollout.core.calendar.sites import SHADOW
 from rollout.core.policy.measures import WHOLE_UNIT
 from rollout.reports.figures.agreement import AgreementFigures
 from rollout.reports.figures.audit_cost import Hindsight
-from rollout.reports.figures.evidence_facts import ConditionFacts, EvidenceFacts
+from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.facts import ReportFacts
-from rollout.reports.figures.funnel import EXPOSURE_UNKNOWN
+from rollout.reports.figures.funnel import Funnel
+from rollout.reports.figures.gate_facts import ConditionFacts
+from rollout.reports.figures.missing_decisions import EXPOSURE_UNKNOWN, LATE
 from rollout.reports.figures.model_cost import ModelCost
+from rollout.reports.figures.next_step import describe_uncounted
 from rollout.reports.figures.reviewer_agreement import Reviewer
 from rollout.reports.figures.slices import CAUSE_TEXTS, DivergentSlice
 from rollout.reports.inputs.slice_units import LABEL_KIND
@@ -29,9 +33,15 @@ from rollout.reports.text.formatting import (
 )
 
 MAX_NAMED = 3  # cells and narrowings listed one by one
-HOLD_PREFIXES = ("suspended until", "stopped by a person")  # starts of next steps
-WAITING_PHRASE = "waits for people"  # next step of a proposal that needs approvals
+# starts and parts of next steps; the last form of each is in sealed reports of older programs
+HOLD_PREFIXES = ("suspended until", "stopped until", "stopped by a person")
+WAITING_PHRASE = re.compile(r"\bneeds [\d,]+ more approvals?\b|\bwaits for people\b")
 HIGH_MISSING_SHARE = 0.05  # share of missing decisions that is worth reporting
+REMEDIES = {  # what to do if most decisions are not evidence for a reason
+    EXPOSURE_UNKNOWN: "If the reviewers had not seen the model's answer, write `outside: blind`"
+    " under `evidence:` in the policy, or give the decisions a column `exposure`.",
+    LATE: "If late decisions are usual, write a longer `grace` under `evidence:` in the policy.",
+}
 
 
 def format_headline(facts: ReportFacts) -> str:
@@ -41,10 +51,10 @@ def format_headline(facts: ReportFacts) -> str:
     if set(counts) == {SHADOW}:
         widened_count = sum(cell.widened > 0 for cell in facts.stages)
         if not widened_count:
-            return f"Nothing is widened: {_format_all_cells(total)} in shadow"
+            return f"Nothing was widened: {_format_all_cells(total)} stayed in shadow"
         return (
             f"{to_sentence(_format_all_cells(total))[:-1]} in shadow at the end;"
-            f" {format_count(widened_count)} had gone up"
+            f" {format_quantity(widened_count, 'was', 'were')} widened before"
         )
     ladder = reversed(facts.rules.stages)
     parts = [
@@ -80,17 +90,23 @@ def describe_results(facts: ReportFacts, view: str | None = None) -> tuple[str, 
 
 
 def _describe_unusable(facts: ReportFacts) -> Iterator[str]:
-    """Describe decisions that are no evidence because their exposure is unknown."""
+    """Describe why most units of a version have no decision that counts, and what to do."""
     for funnel in facts.funnels:
-        lost = funnel.steps[-1].lost.get(EXPOSURE_UNKNOWN, 0)
-        units = lost + funnel.steps[-1].left
-        if lost > units / 2:
+        reasons = funnel.steps[-1].lost
+        units = _count_evidence_units(funnel)
+        most, count = max(reasons.items(), key=lambda row: row[1], default=("", 0))
+        if count > units / 2:
+            remedy = f" {REMEDIES[most]}" if most in REMEDIES else ""
             yield (
-                f"{format_count(lost)} of {format_count(units)} verdicts beside {funnel.version}"
-                " are no evidence: nothing says that people had not seen the model's answer. If"
-                " they had not, write `outside: blind` under `evidence:` in the policy, or give"
-                " the decisions a column `exposure`."
+                f"{funnel.version}: {format_count(funnel.steps[-1].left)} of"
+                f" {format_quantity(units, 'unit')} have a decision that counts as evidence;"
+                f" {describe_uncounted(reasons)}.{remedy}"
             )
+
+
+def _count_evidence_units(funnel: Funnel) -> int:
+    """Return the units that gates would count if each had a decision."""
+    return sum(funnel.steps[-1].lost.values()) + funnel.steps[-1].left
 
 
 def _describe_unknown_labels(facts: ReportFacts) -> Iterator[str]:
@@ -99,11 +115,11 @@ def _describe_unknown_labels(facts: ReportFacts) -> Iterator[str]:
         answers = join_words(
             [f"'{answer}' ({format_count(count)})" for answer, count in item.answers]
         )
-        side = "the model" if item.by == "model" else "people"
+        source = "of the model" if item.by == "model" else "of humans"
         yield (
-            f"{format_quantity(item.count, 'answer')} by {side}"
-            f" {'is' if item.count == 1 else 'are'} none that the policy offers for {item.lever},"
-            f" most often {answers}; each counts as a disagreement."
+            f"{format_quantity(item.count, 'answer')} {source}"
+            f" {'has' if item.count == 1 else 'have'} a label that the policy does not list for"
+            f" {item.lever}, most often {answers}; each counts as a disagreement."
         )
 
 
@@ -129,9 +145,9 @@ def _describe_suspended(facts: ReportFacts) -> Iterator[str]:
 
 def _describe_waiting(facts: ReportFacts) -> Iterator[str]:
     """Describe proposals that need approvals."""
-    pending = [item for item in facts.evidence if WAITING_PHRASE in item.decides_next]
+    pending = [item for item in facts.evidence if WAITING_PHRASE.search(item.decides_next)]
     for item in pending[:MAX_NAMED]:
-        yield f"{format_cell_name(item.site, item.window)}: {item.version}'s {item.decides_next}."
+        yield f"{format_cell_name(item.site, item.window)}: {item.version}: {item.decides_next}."
     if len(pending) > MAX_NAMED:
         yield f"{format_quantity(len(pending) - MAX_NAMED, 'more proposal')} in the table below."
 
@@ -140,25 +156,39 @@ def _describe_agreements(facts: ReportFacts) -> Iterator[str]:
     combined = [item for item in facts.agreements if item.lever == WHOLE_UNIT] or list(
         facts.agreements
     )
-    yield from (_describe_agreement(figures) for figures in combined)
+    funnels = {funnel.version: funnel for funnel in facts.funnels}
+    for figures in combined:
+        yield _describe_agreement(figures) + _explain_denominator(
+            figures, funnels.get(figures.version)
+        )
 
 
 def _describe_agreement(figures: AgreementFigures) -> str:
     version, share = figures.version, figures.agreement
     if share.rate is None:
-        return f"{version} cannot be compared with people: no case has one label of theirs."
+        return f"{version} can't be compared with humans: no case has one human label."
     text = (
-        f"{version} agrees with people on {format_percent(share.rate)} of {format_count(share.n)}"
+        f"{version} agrees with humans on {format_percent(share.rate)} of {format_count(share.n)}"
         " cases"
     )
-    return f"{text} ({format_interval(share)}){_describe_unreviewed(figures)}."
+    return f"{text} (95 % interval {format_interval(share)})."
 
 
-def _describe_unreviewed(figures: AgreementFigures) -> str:
-    """Describe how many cases lack a single human label, if more than a few."""
-    if figures.unjudged <= HIGH_MISSING_SHARE * figures.predicted:
+def _explain_denominator(figures: AgreementFigures, funnel: Funnel | None) -> str:
+    """Explain why this share counts other cases than gates do; empty if it doesn't."""
+    n = figures.agreement.n
+    if funnel is None or n in {0, funnel.agreement.n}:
         return ""
-    return f"; on {format_count(figures.unjudged)} more, people gave no label or several"
+    text = (
+        " This share counts every case with one human label; gates count units with a decision"
+        f" that is evidence ({format_count(funnel.agreement.n)})."
+    )
+    if figures.unjudged > HIGH_MISSING_SHARE * figures.predicted:
+        text += (
+            f" {format_quantity(figures.unjudged, 'more case has', 'more cases have')} no human"
+            " label or several."
+        )
+    return text
 
 
 def _describe_slices(facts: ReportFacts) -> Iterator[str]:
@@ -170,7 +200,7 @@ def _describe_slices(facts: ReportFacts) -> Iterator[str]:
             lever_text = f" on {search.lever}" if len(levers) > 1 else ""
             slice_text = join_words([_describe_slice(item) for item in slices])
             yield (
-                f"{search.version} differs from people more than elsewhere{lever_text}:"
+                f"{search.version} differs from humans more often than elsewhere{lever_text}:"
                 f" {slice_text}."
             )
 
@@ -187,12 +217,13 @@ def _describe_new_values(facts: ReportFacts) -> Iterator[str]:
     for item in new_values[:MAX_NAMED]:
         first = format_local_time(item.at, facts.identity.zones[item.site], facts.identity.first)
         yield (
-            f"{item.site} had no case of {item.attribute} “{item.value}” while it was in shadow,"
-            f" and {format_count(item.count)} of {format_count(item.of)} since, the first on"
+            f"{item.site} had no case with {item.attribute} “{item.value}” in shadow; since then"
+            f" {format_count(item.count)} of {format_count(item.of)} cases have it, the first on"
             f" {first}."
         )
     if len(new_values) > MAX_NAMED:
-        yield f"{format_quantity(len(new_values) - MAX_NAMED, 'more value')} never seen in shadow."
+        more = format_quantity(len(new_values) - MAX_NAMED, "more value")
+        yield f"{more} did not occur in shadow."
 
 
 def _describe_shadow_cells(facts: ReportFacts) -> Iterator[str]:
@@ -201,19 +232,23 @@ def _describe_shadow_cells(facts: ReportFacts) -> Iterator[str]:
     shadow_evidence = [
         item for item in facts.evidence if (item.site, item.window) in shadow_cells and item.closed
     ]
-    worst = sorted(shadow_evidence, key=lambda item: -item.closed)
+    with_decisions = {(item.site, item.window) for item in shadow_evidence if item.judged}
+    worst = sorted(shadow_evidence, key=lambda item: -item.judged)
     described: set[tuple[str, str]] = set()
     for evidence in worst:
         cell = (evidence.site, evidence.window)
-        if cell not in described and len(described) < MAX_NAMED:
+        if cell in with_decisions and cell not in described and len(described) < MAX_NAMED:
             described.add(cell)
             yield (
-                f"{format_cell_name(*cell)} is held in shadow: {evidence.version}"
+                f"{format_cell_name(*cell)} stayed in shadow: {evidence.version}"
                 f" {_describe_shadow_reason(evidence)}."
             )
-    rest = len({(item.site, item.window) for item in shadow_evidence} - described)
+    rest = len(with_decisions - described)
     if rest:
-        yield f"{format_quantity(rest, 'more cell is', 'more cells are')} held in shadow."
+        yield f"{format_quantity(rest, 'more cell')} stayed in shadow."
+    without = len({(item.site, item.window) for item in shadow_evidence} - with_decisions)
+    if without:
+        yield f"{format_quantity(without, 'cell')} stayed in shadow without a counted decision."
 
 
 def _describe_shadow_reason(evidence: EvidenceFacts) -> str:
@@ -225,26 +260,27 @@ def _describe_shadow_reason(evidence: EvidenceFacts) -> str:
         if condition.at_least
     )
     if not unmet or (is_early and gate and gate.lacks):
-        return f"waits ({evidence.decides_next})"
+        return f"needs more evidence ({evidence.decides_next})"
     worst = min(unmet, key=lambda condition: condition.log_e - condition.needed)
-    return f"{_describe_condition(worst, evidence.missing)}; asked for is {worst.condition}"
+    return f"{_describe_condition(worst, evidence.missing)}; the gate needs {worst.condition}"
 
 
 def _describe_condition(condition: ConditionFacts, missing: int) -> str:
     if condition.estimate is None:
-        return "has no data"
+        return f"has no data on {condition.measure}"
     if condition.measure in {"cost", "parity"}:
-        return f"stands at {condition.estimate:.3g}"
-    counts = f"{format_count(condition.counts[0])} of {format_count(condition.n)}"
+        return f"has a {condition.measure} of {condition.estimate:.3g}"
+    counts = f"{format_count(condition.counts[0])} of {format_count(condition.n)} units"
     if condition.measure == "agreement" and missing > HIGH_MISSING_SHARE * condition.n:
-        counts += f", {format_count(missing)} of them without a verdict"
-    return f"stands at {format_percent(condition.estimate)} ({counts})"
+        counts += f"; {format_count(missing)} without a counted decision count as disagreements"
+    name = f"{condition.measure}{f' of {condition.label}' if condition.label else ''}"
+    return f"has {name} {format_percent(condition.estimate)} ({counts})"
 
 
 def _describe_narrowings(facts: ReportFacts) -> Iterator[str]:
     if not facts.hindsights:
         if any(cell.widened for cell in facts.stages):
-            yield "No quality guard gave alarm."
+            yield "No quality guard tripped."
         return
     described = [item for item in facts.hindsights if item.price.cases][:MAX_NAMED] or list(
         facts.hindsights[:MAX_NAMED]
@@ -263,14 +299,14 @@ def _describe_narrowing(hindsight: Hindsight, facts: ReportFacts) -> str:
         hindsight.narrowed_at, facts.identity.zones[hindsight.site], facts.identity.first
     )
     text = (
-        f"{cell} was taken back from {hindsight.came_from} to {hindsight.to} on {local_time},"
+        f"{cell} was narrowed from {hindsight.came_from} to {hindsight.to} on {local_time},"
         f" {describe_duration(hindsight.narrowed_at - hindsight.began_at)} after"
-        f" {hindsight.version} fell below its line there"
+        f" {hindsight.version} fell below its threshold there"
     )
     if hindsight.price.known:
         text += (
-            f"; {_format_wrong_count(hindsight.price)} of"
-            f" {format_quantity(hindsight.price.known, 'case')} decided meanwhile went wrong"
+            f"; the model decided {format_quantity(hindsight.price.known, 'case')} in that time,"
+            f" {_format_wrong_count(hindsight.price)} of them wrongly"
         )
     return text + _describe_earlier_detection(hindsight) + "."
 
@@ -283,10 +319,11 @@ def _describe_earlier_detection(hindsight: Hindsight) -> str:
     ):
         return ""
     delay = describe_duration(hindsight.seen_at - hindsight.began_at)
+    text = f"; with a human decision on every case the guard would have tripped after {delay}"
     if not hindsight.price.known:
-        return f"; with every verdict in sight it would have taken {delay}"
-    wrong = format_quantity(hindsight.price_if_seen.wrong_action.count, "wrong case")
-    return f"; with every verdict in sight it would have taken {delay} and {wrong}"
+        return text
+    wrong = format_quantity(hindsight.price_if_seen.wrong_action.count, "wrong decision")
+    return f"{text} and {wrong}"
 
 
 def _format_wrong_count(price: ModelCost) -> str:
@@ -299,13 +336,13 @@ def _describe_model_cost(cost: ModelCost) -> Iterator[str]:
     text = f"The model decided {format_quantity(cost.cases, 'case')} by itself"
     if cost.known:
         text += (
-            f": {format_ratio(cost.wrong_action)} went wrong"
+            f": {format_ratio(cost.wrong_action)} wrongly"
             f" ({_format_wrong_share(cost.wrong_action)})"
         )
     if cost.people_wrong_action is not None:
         text += (
-            f"; people had {format_count(cost.people_wrong_action)} of "
-            f"{format_count(cost.people_known)} of these cases wrong"
+            f"; humans decided {format_count(cost.people_wrong_action)} of "
+            f"{format_count(cost.people_known)} of these cases wrongly"
         )
     yield text + "."
 
@@ -321,7 +358,8 @@ def _describe_reviewers(facts: ReportFacts) -> Iterator[str]:
     """Describe the reviewer who stands out most, compared with the others."""
     reviewers = facts.people.reviewers
     standouts = [item for item in reviewers if item.stands_out]
-    more = f", {format_quantity(len(standouts) - 1, 'other')} less so" if len(standouts) > 1 else ""
+    more = format_quantity(len(standouts) - 1, "other stands", "others stand")
+    suffix = f" {more} out less." if len(standouts) > 1 else ""
     for reviewer in standouts[:1]:
         comparison = reviewer.stands_out[0]
         own_share, others = (
@@ -331,10 +369,10 @@ def _describe_reviewers(facts: ReportFacts) -> Iterator[str]:
         shares = [_select_share(other, comparison) for other in others]
         rate = sum(share.count for share in shares) / max(sum(share.n for share in shares), 1)
         yield (
-            f"{reviewer.name} stands out{' most' if more else ''} among"
-            f" {format_quantity(len(reviewers), 'reviewer')}{more}: agrees with"
+            f"Reviewer {reviewer.name} stands out{' most' if suffix else ''} among"
+            f" {format_quantity(len(reviewers), 'reviewer')}: agrees with"
             f" {COMPARISON_NAMES[comparison]} on {format_percent(own_share.rate)} of"
-            f" {format_count(own_share.n)} cases, the others on {format_percent(rate)}."
+            f" {format_count(own_share.n)} cases, the others on {format_percent(rate)}.{suffix}"
         )
 
 
@@ -347,4 +385,4 @@ def _select_share(reviewer: Reviewer, comparison: str) -> Share:
     return shares[comparison]
 
 
-COMPARISON_NAMES = {"outcome": "the outcome", "others": "other people", "model": "the model"}
+COMPARISON_NAMES = {"outcome": "the outcome", "others": "other reviewers", "model": "the model"}

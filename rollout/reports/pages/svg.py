@@ -8,41 +8,44 @@ from typing import Any
 SCHEMA = "https://vega.github.io/schema/vega-lite/v6.json"
 FONT = "system-ui, sans-serif"
 
-# Placeholder colours, replaced by the page's variables for light and dark mode. Their values are
+# Placeholder colours, replaced by the tokens for light and dark mode. Their values are
 # odd so that they occur nowhere else in a drawing.
 PAINTS: Mapping[str, str] = {
     "#010a01": "var(--ink)",
-    "#010a02": "var(--ink-soft)",
-    "#010a03": "var(--rule)",
-    "#010a04": "var(--accent)",
-    "#010a05": "var(--accent-soft)",
-    "#010a06": "var(--page)",
-    "#010b00": "url(#stage-0)",
-    "#010b01": "url(#stage-1)",
-    "#010b02": "url(#stage-2)",
-    "#010b03": "url(#stage-3)",
-    "#010b04": "url(#stage-4)",
-    "#010b0f": "url(#stage-none)",
-    "#010c00": "var(--stage-0-ink)",
-    "#010c01": "var(--stage-1-ink)",
+    "#010a02": "var(--ink-2)",
+    "#010a03": "var(--line)",
+    "#010a04": "var(--primary)",
+    "#010a05": "var(--shade-3)",
+    "#010a06": "var(--surface)",
+    "#010b00": "var(--stage-0)",
+    "#010b01": "url(#p-1)",
+    "#010b02": "var(--stage-2)",
+    "#010b0f": "var(--sunken)",
+    "#010c00": "var(--ink-2)",
+    "#010c01": "var(--ink)",
     "#010c02": "var(--stage-2-ink)",
-    "#010c03": "var(--stage-3-ink)",
-    "#010c04": "var(--stage-4-ink)",
+    "#010d00": "var(--stage-0-line)",
+    "#010d01": "var(--stage-1-line)",
+    "#010d02": "var(--stage-2)",
 }
 INK, SOFT, RULE, ACCENT, ACCENT_SOFT, PAGE = list(PAINTS)[:6]
 NO_STAGE = "#010b0f"
 SINGLE_ROW_DATA: dict[str, Any] = {"values": [{}]}  # a rule over more rows is drawn repeatedly
-MAX_STAGE_PATTERN = 4  # higher stages share the last pattern
 
 
-def get_stage_fill(stage_level: int) -> str:
-    """Return the fill of a stage level."""
-    return f"#010b0{min(stage_level, MAX_STAGE_PATTERN)}"
+def get_stage_fill(pattern: str) -> str:
+    """Return the fill of a stage pattern: `0` empty, `1` hatched, `2` solid."""
+    return f"#010b0{pattern}"
 
 
-def get_stage_ink(stage_level: int) -> str:
-    """Return the text colour on a stage level."""
-    return f"#010c0{min(stage_level, MAX_STAGE_PATTERN)}"
+def get_stage_ink(pattern: str) -> str:
+    """Return the text colour on a stage pattern."""
+    return f"#010c0{pattern}"
+
+
+def get_stage_edge(pattern: str) -> str:
+    """Return the edge colour of a stage pattern."""
+    return f"#010d0{pattern}"
 
 
 CONFIG: dict[str, Any] = {

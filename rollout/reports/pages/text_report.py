@@ -1,14 +1,16 @@
-"""The report as text for a terminal: summary, timeline, cells, funnel."""
+"""The report as text for a terminal: summary, timeline, cells, records."""
 
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from textwrap import wrap as _wrap
 
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.funnel import FileRowCounts, Funnel, RowExample
+from rollout.reports.figures.next_step import NO_COUNTED_DECISION, describe_uncounted
 from rollout.reports.pages.cell_rows import find_leading_evidence, list_cell_evidence
 from rollout.reports.pages.summary import describe_results, format_headline
-from rollout.reports.text.event_text import is_in_timeline
+from rollout.reports.text.event_kinds import is_in_timeline
 from rollout.reports.text.formatting import (
     NO_BREAK_SPACE,
     format_cell_name,
@@ -49,11 +51,11 @@ def _render_lines(facts: ReportFacts, width: int) -> Iterator[str]:
     yield from _render_title(facts, width)
     for line in describe_results(facts):
         yield from wrap_lines(f"- {line}", width, subsequent_indent="  ")
-    yield from _render_heading("What happened (times at the site)", width)
+    yield from _render_heading("Timeline (local time of each site)", width)
     yield from _render_timeline(facts, width)
-    yield from _render_heading("Where each cell stands, and what decides next", width)
+    yield from _render_heading("Cells: stage, version, next step", width)
     yield from _render_cells(facts, width)
-    yield from _render_heading("Where the records went", width)
+    yield from _render_heading("Records: read, used, compared", width)
     for file in facts.files:
         yield from wrap_lines(_describe_file(file), width, subsequent_indent=INDENT)
     for row in [row for row in facts.examples if row.reason in UNREADABLE_REASONS][
@@ -61,7 +63,8 @@ def _render_lines(facts: ReportFacts, width: int) -> Iterator[str]:
     ]:
         yield from wrap_lines(f"  {_describe_row(row)}", width, subsequent_indent=INDENT)
     for funnel in facts.funnels:
-        yield from wrap_lines(_describe_funnel(funnel), width, subsequent_indent=INDENT)
+        for line in _render_funnel(funnel):
+            yield from wrap_lines(line, width, subsequent_indent=INDENT)
 
 
 def _render_title(facts: ReportFacts, width: int) -> Iterator[str]:
@@ -71,9 +74,7 @@ def _render_title(facts: ReportFacts, width: int) -> Iterator[str]:
     yield f"{identity.rollout}, {format_day(first, zone)} to {format_day(last, zone)}"
     yield from wrap_lines(format_headline(facts) + ".", width)
     if identity.simulated:
-        yield from wrap_lines(
-            "Replay: every approval here is simulated; nobody has allowed it.", width
-        )
+        yield from wrap_lines("This is a replay: every approval is simulated.", width)
     yield ""
 
 
@@ -100,23 +101,51 @@ def _render_timeline(facts: ReportFacts, width: int) -> Iterator[str]:
 
 
 def _render_cells(facts: ReportFacts, width: int) -> Iterator[str]:
-    """Yield the lines of each cell with evidence: its leading version and next step."""
+    """Yield the leading version and next step of each cell; equal cells share a line."""
     rows = list(_list_leading_evidence(facts))
-    for evidence in rows[:MAX_ROWS]:
-        prefix = (
-            f"{format_cell_name(evidence.site, evidence.window)}: {evidence.stage},"
-            f" {evidence.version}"
-        )
-        yield from wrap_lines(
-            f"{prefix}. {to_sentence(evidence.decides_next)}", width, subsequent_indent=INDENT
-        )
-    if len(rows) > MAX_ROWS:
-        yield f"... and {format_quantity(len(rows) - MAX_ROWS, 'more cell')}, in report.html"
+    groups = _group_equal_cells(rows)
+    for group in groups[:MAX_ROWS]:
+        first = group[0]
+        text = to_sentence(_describe_group_step(group))
+        prefix = f"{_name_cells(group, len(facts.stages))}: {first.stage}, {first.version}"
+        yield from wrap_lines(f"{prefix}. {text}", width, subsequent_indent=INDENT)
+    if len(groups) > MAX_ROWS:
+        more = sum(len(group) for group in groups[MAX_ROWS:])
+        yield f"... and {format_quantity(more, 'more cell')}, in report.html"
     silent_count = len(facts.stages) - len(rows)
     if silent_count:
-        yield from wrap_lines(
-            f"{format_quantity(silent_count, 'cell')} without any evidence: shadow.", width
-        )
+        yield from wrap_lines(f"{format_quantity(silent_count, 'cell')} in shadow, no data.", width)
+
+
+def _group_equal_cells(rows: Iterable[EvidenceFacts]) -> list[list[EvidenceFacts]]:
+    """Return the cells by stage, version and next step.
+
+    Cells without a counted decision are equal if the reasons are, whatever their counts.
+    """
+    groups: dict[tuple[str, ...], list[EvidenceFacts]] = {}
+    for row in rows:
+        step = (row.decides_next,) if row.judged else ("", *sorted(row.missing_reasons))
+        groups.setdefault((row.stage, row.version, *step), []).append(row)
+    return list(groups.values())
+
+
+def _describe_group_step(group: Sequence[EvidenceFacts]) -> str:
+    """Return the next step of equal cells, with the sums of their uncounted units."""
+    reasons: Counter[str] = Counter()
+    for row in group:
+        reasons.update(row.missing_reasons)
+    if len(group) == 1 or not reasons:
+        return group[0].decides_next
+    gate_text = f"{group[0].gate.to}: " if group[0].gate else ""
+    return f"{gate_text}{NO_COUNTED_DECISION}; {describe_uncounted(reasons)}"
+
+
+def _name_cells(group: Sequence[EvidenceFacts], total: int) -> str:
+    """Name the cells of a group; all of them as a number."""
+    if len(group) == total > 1:
+        return f"All {format_count(total)} cells"
+    names = [format_cell_name(row.site, row.window) for row in group]
+    return names[0] if len(names) == 1 else f"{format_count(len(names))} cells ({', '.join(names)})"
 
 
 def _list_leading_evidence(facts: ReportFacts) -> Iterator[EvidenceFacts]:
@@ -129,7 +158,9 @@ def _list_leading_evidence(facts: ReportFacts) -> Iterator[EvidenceFacts]:
 def _describe_file(file: FileRowCounts) -> str:
     text = f"{file.file}: {format_quantity(file.rows, 'row')} read, {format_count(file.used)} used"
     return (
-        text + _format_reasons("set aside", file.set_aside) + _format_reasons("noted", file.notes)
+        text
+        + _format_reasons("rejected", file.set_aside)
+        + _format_reasons("used, with a remark", file.notes)
     )
 
 
@@ -147,11 +178,13 @@ def _format_reasons(title: str, counts: dict[str, int]) -> str:
     return f"; {title}: {', '.join(rows)}"
 
 
-def _describe_funnel(funnel: Funnel) -> str:
-    """Describe the funnel of a version; steps without a loss are skipped."""
-    steps = [step for step in funnel.steps if step.lost or step is funnel.steps[0]]
-    steps_text = " > ".join(f"{format_count(step.left)} {step.name}" for step in steps)
-    agreement = (
-        f"{format_count(funnel.agreement.count)} agree, {format_percent(funnel.agreement.rate)}"
-    )
-    return f"{funnel.version}: {steps_text} > {agreement}"
+def _render_funnel(funnel: Funnel) -> Iterator[str]:
+    """Yield the steps of a version's funnel; steps without a loss are skipped."""
+    yield funnel.version
+    for step in funnel.steps:
+        if step.lost or step is funnel.steps[0]:
+            lost = f"; {describe_uncounted(step.lost)}" if step.lost else ""
+            yield f"  {format_count(step.left)} {step.name}{lost}"
+    if funnel.agreement.n:
+        share = format_percent(funnel.agreement.rate)
+        yield f"  {format_count(funnel.agreement.count)} agree ({share})"

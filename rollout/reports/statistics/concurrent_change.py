@@ -39,10 +39,8 @@ def compute_concurrent_log_e(model: Sequence[int], humans: Sequence[int], *, sha
             f"{len(model_counts)} kinds on one side and {len(human_counts)} on the other; give the"
             " same"
         )
-    model_prior, human_prior = (
-        CONCENTRATIONS[:, None] * share,
-        CONCENTRATIONS[:, None] * (1 - share),
-    )
+    model_prior = CONCENTRATIONS[:, None] * share
+    human_prior = CONCENTRATIONS[:, None] * (1 - share)
     bets = (
         scipy.special.betaln(model_prior + model_counts, human_prior + human_counts)
         - scipy.special.betaln(model_prior, human_prior)

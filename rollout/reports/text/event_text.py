@@ -1,11 +1,10 @@
 """Descriptions of the ledger's events."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import singledispatch
 
-from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.events import (
     Approved,
@@ -23,6 +22,7 @@ from rollout.core.scope.events import (
     ProposalRejected,
     ProposalVoided,
     RecordsCounted,
+    RecordsImported,
     RecordsPurged,
     Renewed,
     ReportSealed,
@@ -37,24 +37,15 @@ from rollout.core.scope.events import (
     VersionRetired,
     Widened,
 )
-from rollout.reports.inputs.inputs import ReportInputs
+from rollout.reports.text.event_describer import CitedProposals, EventDescriber
 from rollout.reports.text.formatting import (
     add_separators,
     describe_durations,
     format_count,
     format_local_time,
     format_quantity,
-    format_zoned_time,
     join_words,
 )
-
-TIMELINE_KINDS = (
-    "PolicyApplied", "VersionFirstUsed", "VersionRetired", "Widened", "TakenOver", "Narrowed",
-    "Suspended", "SuspensionCleared", "GrantExpired", "Renewed", "Stopped", "Resumed",
-    "IncidentOpened", "ProposalVoided", "ProposalExpired", "ProposalRejected", "ClockCorrected",
-    "RecordsPurged",
-)  # fmt: skip
-"""Kinds in the timeline; proposals and approvals are only in the auditor's part."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,109 +78,24 @@ class EventDescription:
     simulated: bool
 
 
-def describe_events(inputs: ReportInputs) -> tuple[EventDescription, ...]:
-    """Return descriptions of all events of the ledger, in order."""
-    proposals = {
-        event.proposal: event for event in inputs.events if isinstance(event, ProposalRaised)
-    }
-    approvers_by_proposal: dict[str, list[str]] = {}
-    for event in inputs.events:
-        if isinstance(event, Approved):
-            approvers_by_proposal.setdefault(event.proposal, []).append(event.by)
-    describer = EventDescriber(
-        inputs.policy,
-        proposals,
-        approvers_by_proposal,
-        inputs.is_simulated,
-        _find_reference_date(inputs),
-    )
+def describe_events(
+    policy: Policy,
+    events: Sequence[LedgerEvent],
+    first: datetime,
+    last: datetime,
+    *,
+    is_simulated: bool = False,
+) -> tuple[EventDescription, ...]:
+    """Return descriptions of all events of a ledger, in order.
+
+    Times are formatted without the year if `first` and `last` are in the same one.
+    """
+    reference_date = first if first.year == last.year else None
+    cited = CitedProposals.collect(events)
+    describer = EventDescriber(policy, cited, is_simulated, reference_date)
     return tuple(
-        describe_event(revision, event, describer)
-        for revision, event in enumerate(inputs.events, start=1)
+        describe_event(revision, event, describer) for revision, event in enumerate(events, start=1)
     )
-
-
-def _find_reference_date(inputs: ReportInputs) -> datetime | None:
-    """Return the start of the history, None if it spans several years."""
-    return inputs.first if inputs.first.year == inputs.last.year else None
-
-
-@dataclass(frozen=True, slots=True)
-class EventDescriber:
-    """Formats events with their policy, proposals and approvals."""
-
-    policy: Policy
-    proposals: Mapping[str, ProposalRaised]
-    approvers_by_proposal: Mapping[str, list[str]]
-    is_simulated: bool
-    reference_date: datetime | None
-
-    def find_cell(self, event: LedgerEvent) -> Cell | None:
-        """Return the cell of an event or of its proposal."""
-        cell: Cell | None = getattr(event, "cell", None)
-        if cell is not None:
-            return cell
-        proposal = self.proposals.get(getattr(event, "proposal", ""))
-        return proposal.cell if proposal else None
-
-    def find_version(self, event: LedgerEvent) -> str | None:
-        """Return the version of an event or of its proposal."""
-        proposal = self.proposals.get(getattr(event, "proposal", ""))
-        return getattr(event, "version", "") or (proposal.version if proposal else "") or None
-
-    def find_zone(self, cell: Cell | None) -> str:
-        """Return the time zone of a cell, also if the site has left the policy."""
-        return self.policy.get_timezone("" if cell is None else cell.site)
-
-    def format_instant(self, at: datetime, zone: str, reference: datetime) -> str:
-        """Return an instant on the zone's clock."""
-        return format_local_time(at, zone, reference)
-
-    def format_approvers(self, proposal: str) -> str:
-        """Return the approvers, marked if simulated."""
-        names = join_words(self.approvers_by_proposal.get(proposal, []))
-        return f"{names} (simulated)" if names and self.is_simulated else names or "nobody"
-
-    def format_readings(self, proposal: str) -> str:
-        """Return the readings of a proposal, without their logarithms."""
-        event = self.proposals.get(proposal)
-        readings = event.readings if event else ()
-        return "; ".join(self._format_reading(reading.split(", log E")[0]) for reading in readings)
-
-    def format_main_reading(self, proposal: str) -> str:
-        """Return the agreement of a proposal, else its first reading."""
-        lines = self.format_readings(proposal).split("; ")
-        agreement_lines = (line for line in lines if line.startswith("agreement at least"))
-        counts = next((line.rpartition(": ")[2] for line in agreement_lines), "")
-        return f"{counts} agree" if counts else lines[0]
-
-    def _format_reading(self, reading: str) -> str:
-        """Return a reading with the mean cost instead of counts by cost level."""
-        condition, colon, counts = reading.rpartition(": ")
-        if not colon:  # a reading of a policy, resume or clock has no counts
-            return reading
-        if not condition.startswith("cost"):
-            return f"{condition}: {add_separators(counts)}"
-        free, _, all_units = counts.partition(" of ")
-        units = [int(count) for count in free.split()]
-        units += [int(all_units) - units[0]] if all_units else []
-        if len(units) != len(self.policy.cost_levels):  # counted by the costs of another policy
-            return f"{condition}: {add_separators(counts)}"
-        total = sum(
-            unit_count * cost
-            for unit_count, cost in zip(units, self.policy.cost_levels, strict=True)
-        )
-        return f"{condition}: {total / max(sum(units), 1):.3f} over {format_count(sum(units))}"
-
-
-class ZonedEventDescriber(EventDescriber):
-    """Formats events with the zone's abbreviation at each instant."""
-
-    __slots__ = ()
-
-    def format_instant(self, at: datetime, zone: str, reference: datetime) -> str:
-        """Return an instant with its zone's abbreviation."""
-        return format_zoned_time(at, zone, reference)
 
 
 def describe_event(
@@ -221,7 +127,7 @@ def _describe(event: LedgerEvent, _describer: EventDescriber) -> str:
 
 @_describe.register
 def _(event: RolloutCreated, _describer: EventDescriber) -> str:
-    return f"rollout created; SHA-256 of the salt of its draws: {event.salt_hash[:12]}…"
+    return f"rollout created; SHA-256 of its sampling salt: {event.salt_hash[:12]}…"
 
 
 @_describe.register
@@ -231,12 +137,12 @@ def _(event: PolicyApplied, _describer: EventDescriber) -> str:
 
 @_describe.register
 def _(event: VersionFirstUsed, _describer: EventDescriber) -> str:
-    return f"{event.version} is seen for the first time; it begins in shadow everywhere"
+    return f"{event.version} first used; it starts in shadow in every cell"
 
 
 @_describe.register
 def _(event: VersionRetired, _describer: EventDescriber) -> str:
-    return f"{event.version} is retired and holds nothing any more"
+    return f"{event.version} retired; all its grants ended"
 
 
 @_describe.register
@@ -246,7 +152,7 @@ def _(event: ProposalRaised, describer: EventDescriber) -> str:
         f"{event.kind} of {event.version} to {event.to_stage}" if event.to_stage else event.kind
     )
     return (
-        f"{event.proposal}: {subject} proposed, asks for {needs};"
+        f"{event.proposal}: {subject} proposed, needs {needs};"
         f" {describer.format_readings(event.proposal)}"
     )
 
@@ -266,19 +172,19 @@ def _(event: ProposalRejected, _describer: EventDescriber) -> str:
 
 @_describe.register
 def _(event: ProposalVoided, _describer: EventDescriber) -> str:
-    return f"{event.proposal} is void: {event.reason}"
+    return f"{event.proposal} became void: {event.reason}"
 
 
 @_describe.register
 def _(event: ProposalExpired, _describer: EventDescriber) -> str:
-    return f"{event.proposal} expired: nobody finished approving in time"
+    return f"{event.proposal} expired before it had all approvals"
 
 
 @_describe.register
 def _(event: Widened, describer: EventDescriber) -> str:
     until = describer.format_instant(event.until, describer.find_zone(event.cell), event.at)
     return (
-        f"{event.version} goes up to {event.to_stage}, until {until};"
+        f"{event.version} widened to {event.to_stage} until {until};"
         f" {describer.format_readings(event.proposal)}; approved by"
         f" {describer.format_approvers(event.proposal)}"
     )
@@ -288,7 +194,7 @@ def _(event: Widened, describer: EventDescriber) -> str:
 def _(event: Renewed, describer: EventDescriber) -> str:
     until = describer.format_instant(event.until, describer.find_zone(event.cell), event.at)
     return (
-        f"{event.version} keeps {event.stage} until {until};"
+        f"{event.version}: grant of {event.stage} renewed until {until}; approved by"
         f" {describer.format_approvers(event.proposal)}"
     )
 
@@ -296,7 +202,7 @@ def _(event: Renewed, describer: EventDescriber) -> str:
 @_describe.register
 def _(event: TakenOver, describer: EventDescriber) -> str:
     return (
-        f"{event.version} takes over from {event.replaced_version} at {event.to_stage};"
+        f"{event.version} replaced {event.replaced_version} at {event.to_stage};"
         f" {describer.format_readings(event.proposal)}; approved by"
         f" {describer.format_approvers(event.proposal)}"
     )
@@ -305,64 +211,80 @@ def _(event: TakenOver, describer: EventDescriber) -> str:
 @_describe.register
 def _(event: Narrowed, _describer: EventDescriber) -> str:
     cause = (
-        f"guard {describe_durations(event.reason)}"
+        f"guard {_format_guard_reason(event.reason)}"
         if event.guard
         else f"{event.by}: {event.reason or 'no reason'}"
     )
-    suffix = ", evidence starts anew" if event.restart else ""
-    return f"{event.version} goes down from {event.from_stage} to {event.to_stage}; {cause}{suffix}"
+    suffix = ", evidence restarts from zero" if event.restart else ""
+    return f"{event.version} narrowed from {event.from_stage} to {event.to_stage}; {cause}{suffix}"
 
 
 @_describe.register
 def _(event: Suspended, _describer: EventDescriber) -> str:
-    return f"{event.version} is suspended; guard {describe_durations(event.reason)}"
+    return f"{event.version} suspended; guard {_format_guard_reason(event.reason)}"
 
 
 @_describe.register
 def _(event: SuspensionCleared, _describer: EventDescriber) -> str:
-    return f"{event.version}: {describe_durations(event.guard)} is good again"
+    return (
+        f"{event.version}: suspension ended; guard {describe_durations(event.guard)} is met again"
+    )
 
 
 @_describe.register
 def _(event: GrantExpired, describer: EventDescriber) -> str:
     until = describer.format_instant(event.until, describer.find_zone(event.cell), event.at)
-    return f"{event.version}: the grant of {event.stage} ended {until} and was not renewed"
+    return f"{event.version}: grant of {event.stage} expired {until}, not renewed"
 
 
 @_describe.register
 def _(event: Stopped, _describer: EventDescriber) -> str:
     drill = " (a drill)" if event.drill else ""
-    return f"{event.by} stops {format_quantity(len(event.cells), 'cell')}{drill}: {event.reason}"
+    return f"{event.by} stopped {format_quantity(len(event.cells), 'cell')}{drill}: {event.reason}"
 
 
 @_describe.register
 def _(event: Resumed, describer: EventDescriber) -> str:
-    return f"stop {event.stop} is taken back; {describer.format_approvers(event.proposal)}"
+    return f"stop {event.stop} ended; approved by {describer.format_approvers(event.proposal)}"
 
 
 @_describe.register
 def _(event: IncidentOpened, _describer: EventDescriber) -> str:
-    return f"incident {event.incident}, {event.effect}: {describe_durations(event.reason)}"
+    return f"incident {event.incident}, {event.effect}: {_format_guard_reason(event.reason)}"
 
 
 @_describe.register
 def _(event: IncidentAcknowledged, _describer: EventDescriber) -> str:
-    return f"{event.by} has seen incident {event.incident}{f': {event.note}' if event.note else ''}"
+    note = f": {event.note}" if event.note else ""
+    return f"{event.by} acknowledged incident {event.incident}{note}"
 
 
 @_describe.register
 def _(event: ClockCorrected, describer: EventDescriber) -> str:
     wrong_time = describer.format_instant(event.previous_time, describer.policy.timezone, event.at)
     return (
-        f"the clock was ahead at {wrong_time} and is set right; what had lapsed by then stays"
-        " lapsed"
+        f"the clock was ahead at {wrong_time} and was corrected; grants that had expired by then"
+        " stay expired"
     )
 
 
 @_describe.register
 def _(event: RecordsPurged, describer: EventDescriber) -> str:
     before = describer.format_instant(event.before, describer.policy.timezone, event.at)
-    return f"{format_count(sum(event.counts))} rows of records from before {before} are deleted"
+    return f"{format_count(sum(event.counts))} rows of records from before {before} deleted"
+
+
+@_describe.register
+def _(event: RecordsImported, describer: EventDescriber) -> str:
+    since, until = (
+        describer.format_instant(at, describer.policy.timezone, event.at)
+        for at in (event.received_since, event.received_until)
+    )
+    cases, files = format_quantity(event.cases, "case"), join_words(list(event.files))
+    return (
+        f"{cases} imported from {files}; {event.by} vouches that they were received from {since} to"
+        f" {until}"
+    )
 
 
 @_describe.register
@@ -372,7 +294,7 @@ def _(event: ReportSealed, describer: EventDescriber) -> str:
         for at in (event.since, event.until)
     )
     name = f"version {event.number} of the report {event.report}, {since} to {until}"
-    return f"{event.by} made {name}, {event.state}; it is kept under {event.sha256[:12]}…"
+    return f"{event.by} sealed {name}, {event.state}; SHA-256 {event.sha256[:12]}…"
 
 
 @_describe.register
@@ -393,7 +315,7 @@ def _(event: EraBegan, _describer: EventDescriber) -> str:
 @_describe.register
 def _(event: FormChanged, _describer: EventDescriber) -> str:
     return (
-        f"the ledger goes on in form {event.form}; revision {event.revision} before it has hash "
+        f"the ledger continues in form {event.form}; revision {event.revision} before it has hash "
         f"{event.head[:12]}…"
     )
 
@@ -403,27 +325,24 @@ def _describe_briefly(event: LedgerEvent, describer: EventDescriber) -> str:
     match event:
         case Widened():
             return (
-                f"{event.version} up to {event.to_stage},"
+                f"{event.version} widened to {event.to_stage},"
                 f" {describer.format_main_reading(event.proposal)}"
             )
         case TakenOver():
-            return f"{event.version} takes over from {event.replaced_version} at {event.to_stage}"
+            return f"{event.version} replaced {event.replaced_version} at {event.to_stage}"
         case Narrowed():
-            counts = add_separators(
-                event.reason.rpartition(": ")[2].removesuffix(" records against it")
-            )
-            cause = f"{counts} against it" if event.guard else f"by {event.by}"
-            return f"{event.version} DOWN to {event.to_stage}, {cause}"
+            cause = _format_guard_reason(event.reason).rpartition(": ")[2]
+            cause_text = f"guard: {cause}" if event.guard else f"by {event.by}"
+            return f"{event.version} narrowed to {event.to_stage}, {cause_text}"
         case Renewed():
-            return f"{event.version} keeps {event.stage}"
-        case VersionFirstUsed():
-            return f"{event.version} seen first"
+            return f"{event.version}: grant of {event.stage} renewed"
+        case GrantExpired():
+            return f"{event.version}: grant of {event.stage} expired"
         case _:
             return _describe(event, describer)
 
 
-def is_in_timeline(event: EventDescription) -> bool:
-    """Return whether the timeline shows an event; incidents only without another effect."""
-    if event.kind == "IncidentOpened":
-        return ", reported:" in event.text
-    return event.kind in TIMELINE_KINDS
+def _format_guard_reason(reason: str) -> str:
+    """Return the stored reason of a guard in words; ledgers keep the old ones."""
+    text = reason.replace(" records against it", " records failed it")
+    return add_separators(describe_durations(text))

@@ -38,6 +38,16 @@ def format_count(count: int | None) -> str:
     return NO_DATA if count is None else f"{count:,}"
 
 
+def format_rounded_count(count: int) -> str:
+    """Format an estimated number with two significant digits.
+
+    >>> format_rounded_count(9194), format_rounded_count(84), format_rounded_count(107)
+    ('9,200', '84', '110')
+    """
+    digits = len(str(count)) - 2
+    return format_count(round(count, -digits) if digits > 0 else count)
+
+
 def format_decimal(value: float | None, digits: int = 3) -> str:
     """Format a decimal number with a typographic minus.
 

@@ -10,7 +10,7 @@ from rollout.core.scope.permissions import AssignedRole, Caller, Permission, req
 from rollout.store.access.access_ledger import AccessLedger, load_access_head
 from rollout.store.access.api_keys import ApiKeys
 from rollout.store.access.users import StoredUser, Users
-from rollout.store.database.rollouts import HOUSE_CHAIN
+from rollout.store.database.rollouts import ACCESS_CHAIN
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.ledger import Ledger
 
@@ -101,7 +101,7 @@ def find_access_ledger_faults(database: Database) -> tuple[str, ...]:
         if load_access_head(transaction).revision is None:
             expected_state = AccessState()
         else:
-            ledger = Ledger(transaction, HOUSE_CHAIN)
+            ledger = Ledger(transaction, ACCESS_CHAIN)
             ledger.verify()
             expected_state = build_access_state(ledger.list_events())
         return expected_state.describe_differences(_load_access_state(transaction))

@@ -23,7 +23,7 @@ from rollout.store.access.access_ledger import AccessLedgerHead, load_access_hea
 from rollout.store.access.api_keys import ApiKeys, StoredKey, hash_secret
 from rollout.store.access.sessions import Session, Sessions, hash_session_token
 from rollout.store.access.users import StoredUser, Users
-from rollout.store.database.rollouts import HOUSE_CHAIN
+from rollout.store.database.rollouts import ACCESS_CHAIN
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.ledger import Ledger
 
@@ -37,9 +37,9 @@ MAX_CACHED_SESSIONS = 1_000
 MAX_CHANGED_USERS = 200  # above it, reading all users again is faster
 UseKey = TypeVar("UseKey")
 INVALID_KEY = (
-    "this key is not valid; `rollout keys list` shows those that are, an admin makes another"
+    "this key is not valid; `rollout keys list` shows the valid ones, an admin can create another"
 )
-NO_SESSION = "nobody is signed in, or no longer; sign in again"
+NO_SESSION = "you are signed out; sign in again"
 STALE_PAGE = "the page's token is missing or of another session; load the page again"
 
 
@@ -255,7 +255,7 @@ def _update_register(
 
     None if they are many, or the ledger does not continue the known one.
     """
-    rows = list(Ledger(transaction, HOUSE_CHAIN).list_rows(after=register.head.revision or 0))
+    rows = list(Ledger(transaction, ACCESS_CHAIN).list_rows(after=register.head.revision or 0))
     names = {str(row.fields["user"]) for row in rows}
     if not rows or rows[0].previous != register.head.hash or len(names) > MAX_CHANGED_USERS:
         return None

@@ -13,7 +13,7 @@ from rollout.services.access.access_state import open_access_change, require_sel
 from rollout.store.access.access_ledger import load_access_head
 from rollout.store.access.api_keys import ApiKey, ApiKeys
 from rollout.store.access.users import Users
-from rollout.store.database.rollouts import HOUSE_CHAIN
+from rollout.store.database.rollouts import ACCESS_CHAIN
 from rollout.store.database.session import Database
 from rollout.store.ledger.ledger import Ledger
 
@@ -62,7 +62,7 @@ def find_link_created_since(
     with database.begin_read() as transaction:
         if load_access_head(transaction).revision is None:
             return None
-        ledger = Ledger(transaction, HOUSE_CHAIN)
+        ledger = Ledger(transaction, ACCESS_CHAIN)
         rows = ledger.list_rows(after=revision, kinds=(OneTimeLinkCreated.__name__,))
         link_events = [parse_event(row) for row in rows if row.fields["user"] == user_name]
     return link_events[-1].at if link_events else None

@@ -48,7 +48,7 @@ SIGN_IN_REFUSED = (
     "the name or the password is wrong, or they may not sign in; ask an admin for a link"
 )
 INVALID_LINK = "this link is not valid: it works once, for a day; ask an admin for another"
-NO_SESSION = "nobody is signed in by a session; `POST /v1/session` begins one"
+NO_SESSION = "there is no session; start one with `POST /v1/session`"
 UNKNOWN_IDENTITY = "no user has the identity provider's account; ask an admin to add you"
 
 
@@ -160,6 +160,19 @@ class SignIn:
                 access_ledger.append([link_event])
             if user is None or user.is_service_account or user.disabled_at is not None:
                 raise UnauthenticatedError(UNKNOWN_IDENTITY)
+            return self._start_session(transaction, user, at)
+
+    def start_demo_session(self, user_name: str, *, at: datetime) -> StartedSession:
+        """Start a session of a user whom the live demo's own link has identified.
+
+        Raises:
+            UnauthenticatedError: there is no such user, or they may not sign in.
+        """
+        with self._database.begin_write() as transaction:
+            AccessLedger(transaction)
+            user = Users(transaction).find(user_name)
+            if user is None or user.is_service_account or user.disabled_at is not None:
+                raise UnauthenticatedError(SIGN_IN_REFUSED)
             return self._start_session(transaction, user, at)
 
     def set_password(

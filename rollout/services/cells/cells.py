@@ -8,7 +8,7 @@ import polars as pl
 
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.errors import UnknownCellError
-from rollout.core.policy.policy import Guard, Policy, format_duration
+from rollout.core.policy.policy import Policy
 from rollout.core.scope.events import LedgerEvent
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.scope import CellState, compute_held_level, find_acting_version
@@ -23,7 +23,6 @@ from rollout.services.engine.service import Service
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.frames import RecordFrames
 
-STOPPED, SUSPENDED = "stopped", "suspended"
 NO_VERSION_YET = "no version was ever seen here: the first prediction brings one"
 
 
@@ -150,7 +149,7 @@ def load_cell(
         key: build_evidence_paths(key, periods, inputs) for key, periods in state_periods.items()
     }
     evidence = _build_evidence_facts(inputs, state_periods, paths)
-    event_descriptions = describe_events(inputs)
+    event_descriptions = describe_events(state.policy, inputs.events, inputs.first, inputs.last)
     return CellDetail(
         status=build_cell_status(state, cell, evidence, at),
         evidence=evidence,
@@ -169,10 +168,8 @@ def build_cell_status(
     """Return what is permitted in a cell, and its next step."""
     scope, policy = state.scope, state.policy
     at = at if scope.at is None else max(at, scope.at)
-    acting_version, acting_grant = (
-        scope.get_holder(cell),
-        find_acting_version(scope, policy, cell, at),
-    )
+    acting_version = scope.get_holder(cell)
+    acting_grant = find_acting_version(scope, policy, cell, at)
     grant_state = None if acting_version is None else scope.get_cell_state(cell, acting_version)
     grant_ends = (
         []
@@ -187,7 +184,7 @@ def build_cell_status(
         version=acting_version or "",
         until=min(grant_ends, default=None),
         ceiling=policy.stage_ids[policy.compute_ceiling(cell, at)],
-        withheld=_describe_withholding(state, cell, grant_state),
+        withheld=scope.find_withholding(cell, acting_version),
         suspended_by=() if grant_state is None else tuple(sorted(grant_state.suspended_by)),
         stops=tuple(stop.id for stop in scope.stops.values() if cell in stop.cells),
         proposals=tuple(proposal.id for proposal in proposals if proposal.cell == cell),
@@ -202,12 +199,6 @@ def _list_grant_ends(grant_state: CellState, policy: Policy, stage_level: int) -
         for grant in grant_state.grants
         if policy.stage_ids.index(grant.stage) <= stage_level
     ]
-
-
-def _describe_withholding(state: RolloutState, cell: Cell, grant_state: CellState | None) -> str:
-    if state.scope.is_stopped(cell):
-        return STOPPED
-    return SUSPENDED if grant_state is not None and grant_state.suspended_by else ""
 
 
 def _describe_next_step(evidence: Sequence[EvidenceFacts], acting_version: str | None) -> str:
@@ -324,7 +315,7 @@ def _list_guards(state: RolloutState, cell: Cell) -> tuple[GuardStatus, ...]:
     return tuple(
         GuardStatus(
             guard=guard.id,
-            text=_describe_guard(guard),
+            text=guard.threshold_text,
             action=guard.then,
             suspends=grant_state is not None and guard.id in grant_state.suspended_by,
             reported=grant_state is not None and guard.id in grant_state.reported_guards,
@@ -332,8 +323,3 @@ def _list_guards(state: RolloutState, cell: Cell) -> tuple[GuardStatus, ...]:
         )
         for guard in state.policy.list_guards(cell)
     )
-
-
-def _describe_guard(guard: Guard) -> str:
-    period_text = "" if guard.over is None else f" over {format_duration(guard.over)}"
-    return f"{guard.condition}{period_text}"

@@ -178,12 +178,12 @@ def build_message(
     key = build_delivery_key(delivery, rendered_report.hash)
     footer = (
         f"Report {delivery_request.report} of {delivery.rollout}: {link}\n\nSHA-256"
-        f" {rendered_report.hash}, as the ledger has it. Delivery {key}: what arrives twice with"
-        " the same one is the same."
+        f" {rendered_report.hash}, as in the ledger. Delivery {key}; two messages with the same"
+        " delivery key are the same."
     )
     excluded_text = (
-        f"{rendered_report.excluded_cases} cases that people may still judge unseen are left out"
-        " here."
+        f"{rendered_report.excluded_cases} cases are excluded here, because they can still be"
+        " reviewed blind."
     )
     parts = (
         delivery_request.lead,
@@ -236,15 +236,14 @@ def _compute_next_attempt(at: datetime, attempts: int, random_value: float) -> d
 
 
 def _describe_failure(delivery: Delivery, error: str) -> str:
-    next_step = "it is given up" if delivery.attempts >= MAX_ATTEMPTS else "it is tried again"
+    next_step = "no further attempt" if delivery.attempts >= MAX_ATTEMPTS else "it is retried"
     delivery_text = f"delivery {delivery.id} of {delivery.rollout} to {delivery.request.channel}"
-    return (
-        f"{delivery_text} failed, try {delivery.attempts} of {MAX_ATTEMPTS}; {next_step}: {error}"
-    )
+    attempt_text = f"attempt {delivery.attempts} of {MAX_ATTEMPTS}"
+    return f"{delivery_text} failed, {attempt_text}; {next_step}: {error}"
 
 
 CHANNEL_READERS = Caller(
-    "whoever reads a channel",
+    "readers of a channel",
     is_service_account=True,  # no exposure is recorded for it
     role_assignments=(AssignedRole(VIEWER), AssignedRole(REVIEWER)),
 )

@@ -266,10 +266,8 @@ class _CaseReader:
         cases = newest.load_cases(received_times)
         keys = [case.key for case in cases.values()]
         hidden_keys = find_hidden_cases(self.transaction, self.state, self.caller, keys, self.at)
-        predictions, decisions = (
-            newest.load_predictions(received_times),
-            newest.load_decisions(received_times),
-        )
+        predictions = newest.load_predictions(received_times)
+        decisions = newest.load_decisions(received_times)
         return [
             self._build_summary(
                 case_id,

@@ -139,10 +139,8 @@ def load_compared_units(
     Units counted under an earlier policy keep their window and classes. Whether a case is closed
     follows from the grace of the current policy.
     """
-    unit_store, tick = (
-        ClosedUnits(transaction, state.rollout, unit_filter.version),
-        state.policy.tick,
-    )
+    unit_store = ClosedUnits(transaction, state.rollout, unit_filter.version)
+    tick = state.policy.tick
     series_cells = {
         series: cell
         for series, cell in unit_store.load_cells().items()
@@ -274,10 +272,8 @@ def _load_record_answers(
     keys = ExternalKeys(transaction, state.rollout).find_keys({unit.case_id for unit, _ in units})
     history = StoredHistory(transaction, state.rollout, levers=[unit_filter.lever.id])
     records = history.load_records(keys)
-    model, decisions = (
-        _select_model_answers(records, unit_filter),
-        _select_unassisted_decisions(records, unit_filter),
-    )
+    model = _select_model_answers(records, unit_filter)
+    decisions = _select_unassisted_decisions(records, unit_filter)
     has_quorum = state.policy.evidence.verdicts > 1
     record_answers = {}
     for unit, answers in units:

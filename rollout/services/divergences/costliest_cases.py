@@ -91,15 +91,11 @@ def _find_costliest_divergences(
     divergence_store = CellDivergences(transaction, state.rollout, cell, version, attempt)
     whole_unit_lever = state.policy.whole_unit_lever
     costliest = divergence_store.list_costliest(whole_unit_lever, max(limit, MAX_SEARCHED_CASES))
-    newest, case_ids = (
-        NewestRecords(transaction, state.rollout),
-        [divergence.case_id for divergence in costliest],
-    )
-    cases, predictions, decisions = (
-        newest.load_cases(case_ids),
-        newest.load_predictions(case_ids),
-        newest.load_decisions(case_ids),
-    )
+    newest = NewestRecords(transaction, state.rollout)
+    case_ids = [divergence.case_id for divergence in costliest]
+    cases = newest.load_cases(case_ids)
+    predictions = newest.load_predictions(case_ids)
+    decisions = newest.load_decisions(case_ids)
     existing = [
         divergence
         for divergence in costliest
@@ -149,8 +145,6 @@ def _list_differences(
         human_answer = ("" if decision is None else decision.answers.get(lever.id)) or ""
         model_answer = prediction.answers.get(lever.id) or ""
         if model_answer != human_answer:
-            model_action, human_action = (
-                lever.find_action(model_answer) or "",
-                lever.find_action(human_answer) or "",
-            )
+            model_action = lever.find_action(model_answer) or ""
+            human_action = lever.find_action(human_answer) or ""
             yield AnswerDifference(lever.id, human_answer, model_answer, human_action, model_action)

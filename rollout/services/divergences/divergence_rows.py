@@ -56,7 +56,7 @@ def load_divergence_rows(
         "site",
         "occurred_text",
         *(ATTRIBUTE_PREFIX + name for name in attribute_names),
-        t=pl.col("occurred_at").dt.epoch("us"),
+        occurred_us=pl.col("occurred_at").dt.epoch("us"),
     )
     outcomes = records.outcomes.select("case_key", outcome=VALUE_PREFIX + lever)
     frame = pair_frame.join(facts, on="case_key").join(outcomes, on="case_key", how="left")

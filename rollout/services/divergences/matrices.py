@@ -15,8 +15,8 @@ from rollout.store.counting.matrices import Matrices
 
 GATE_TRACK = "gate"
 BASIS_TEXT = (
-    "units that are evidence, each once, when it closed: first blind verdicts in time, beside what "
-    "the version said; under every policy so far, each taken as independent"
+    "units that are evidence, each counted once, when it closed: the first timely blind decision "
+    "against the version's answer; under all policies so far, units taken as independent"
 )
 
 

@@ -14,7 +14,7 @@ from rollout.store.database.session import Database
 from rollout.store.records.rejected_records import NewRejectedRecord, RejectedRecords
 
 REJECTED_EXPOSURE_PAGE = "rejected-records"
-WITHHELD = "you may still judge this case: what is said of it is kept back"
+WITHHELD = "you may still review this case, so its details are withheld"
 NON_SECRET_KINDS = frozenset({"case", "heartbeat"})
 
 
@@ -51,7 +51,7 @@ def load_rejected_records(
     require_permission(caller, Permission.READ, rollout_name)
     if not caller.has_permission(Permission.READ, rollout_name):
         raise NotAllowedError(
-            f"{caller.name} reads some sites alone; what is set aside is of any: ask"
+            f"{caller.name} may read some sites only, and rejected records can come from any: ask"
         )
     with database.begin_read() as transaction:
         state = load_rollout_state(transaction, rollout_name)

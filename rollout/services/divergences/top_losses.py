@@ -163,10 +163,8 @@ def _iterate_visible_pairs(
     A case is closed by the grace of the current policy.
     """
     blind_case_ids = PeriodRecords(transaction, state.rollout).list_blind_cases(at)
-    newest, cleanings = (
-        NewestRecords(transaction, state.rollout),
-        CleaningStore(transaction, state.rollout),
-    )
+    newest = NewestRecords(transaction, state.rollout)
+    cleanings = CleaningStore(transaction, state.rollout)
     while batch := list(islice(pairs, batch_size)):
         case_ids = {pair.case_id for pair in batch} - blind_case_ids
         cases, received_times = newest.load_cases(case_ids), newest.load_received_times(case_ids)

@@ -7,7 +7,7 @@ from typing import Any
 from rollout.core.scope.scope import Scope
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.store.counting import counter
-from rollout.store.counting.counts import TallyKey
+from rollout.store.counting.counts import CountKey
 from rollout.store.counting.matrices import MatrixKey
 from rollout.store.counting.projection_repair import ProjectionRepair
 from rollout.store.counting.top_losses import LossKey, LossValue, StoredLosses
@@ -28,17 +28,17 @@ class DerivedDifferences:
         scopes: by revision, the right scope; None if the ledger has no such revision.
         followed_rows: rows of proposals and incidents by table and name: (stored, correct); None
             for a missing row.
-        tallies: (stored, sum of the marks).
+        counts: (stored, sum of the marks).
         matrices: the same of the sums over all slots, by series and kind.
         losses: (stored, correct) confidence and series of pairs that differ, by case, version and
             kind; None for a missing row.
         broken_readings: readings that don't match their hash or lie after the last slot of
-            evidence. They are deleted and computed again from the tallies.
+            evidence. They are deleted and computed again from the counts.
     """
 
     scopes: Mapping[int, Scope | None] = field(default_factory=dict)
     followed_rows: Mapping[tuple[str, str], tuple[Any, Any]] = field(default_factory=dict)
-    tallies: Mapping[TallyKey, tuple[int, int]] = field(default_factory=dict)
+    counts: Mapping[CountKey, tuple[int, int]] = field(default_factory=dict)
     matrices: Mapping[MatrixKey, tuple[int, int]] = field(default_factory=dict)
     losses: Mapping[LossKey, tuple[LossValue | None, LossValue | None]] = field(
         default_factory=dict
@@ -47,7 +47,7 @@ class DerivedDifferences:
 
     def __bool__(self) -> bool:
         """Return whether there is any difference."""
-        has_count_differences = self.tallies or self.matrices or self.losses
+        has_count_differences = self.counts or self.matrices or self.losses
         return bool(
             self.scopes or self.followed_rows or has_count_differences or self.broken_readings
         )
@@ -59,7 +59,7 @@ class DerivedDifferences:
             yield f"scopes: the scope stored at revision {revision} {problem_text}"
         for (table, row_name), (stored_row, correct_row) in self.followed_rows.items():
             yield f"{table}: {row_name} {_describe_row_difference(stored_row, correct_row)}"
-        for key, (stored_count, marked_count) in self.tallies.items():
+        for key, (stored_count, marked_count) in self.counts.items():
             location = f"slot {key.slot}, occurred {key.occurred}, series {key.series_id}"
             yield (
                 f"counts: {location}, class {key.class_id}, bucket {key.bucket} "
@@ -124,7 +124,7 @@ def rebuild_derived_tables(
         differences = _find_differences(transaction, rollout)
         derived_tables.repair_scopes(differences.scopes)
         derived_tables.repair_projections(differences.followed_rows)
-        derived_tables.repair_tallies(differences.tallies)
+        derived_tables.repair_counts(differences.counts)
         derived_tables.repair_matrices(differences.matrices)
         derived_tables.repair_losses(differences.losses)
         EvidenceStore(transaction, rollout).delete(differences.broken_readings)
@@ -133,11 +133,11 @@ def rebuild_derived_tables(
 
 def _find_differences(transaction: Transaction, rollout: Rollout) -> DerivedDifferences:
     events = tuple(Ledger(transaction, rollout).list_events())
-    marks = counter.compute_expected_tallies(transaction, rollout)
+    marks = counter.compute_expected_counts(transaction, rollout)
     return DerivedDifferences(
         scopes=ProjectionRepair(transaction, rollout).find_wrong_scopes(events),
         followed_rows=projections.find_differences(transaction, rollout, events),
-        tallies=counter.find_differences(transaction, rollout, marks),
+        counts=counter.find_differences(transaction, rollout, marks),
         matrices=counter.find_matrix_differences(transaction, rollout, marks),
         losses=StoredLosses(transaction, rollout).find_differences(),
         broken_readings=tuple(EvidenceStore(transaction, rollout).list_broken()),

@@ -1,5 +1,7 @@
 """Sign and read permits with keys that all replicas share.
 
+This module chooses the key; `rollout.core.scope.permits` computes the signature.
+
 A rotated key stays valid until the next rotation. Before rotating again, wait until every replica
 has read the new key (`KEY_REFRESH_INTERVAL`) and the leases of the old one have ended.
 """

@@ -5,22 +5,17 @@ from dataclasses import dataclass
 from datetime import datetime
 from functools import lru_cache
 from types import MappingProxyType
-from typing import Any
 from weakref import WeakKeyDictionary
 
-from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.errors import UnknownRolloutError
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.scope import Scope, find_acting_version
+from rollout.core.scope.scope import Scope
 from rollout.formats.policy.reader import parse_policy
-from rollout.store.counting.count_queue import CountQueue
 from rollout.store.database.rollouts import Rollout, Rollouts
-from rollout.store.database.session import Database, Transaction
+from rollout.store.database.session import Transaction
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.policies import PolicyTexts
-from rollout.store.ledger.tick_slots import TickSlots
 from rollout.store.ledger.versions import StoredVersion, VersionStore
-from rollout.tally.slots import to_instant
 
 
 class NoSuchRolloutError(UnknownRolloutError):
@@ -158,99 +153,3 @@ def _build_state(
 def parse_stored_policy(text: str) -> Policy:
     """Parse a stored policy, which was valid when it was stored."""
     return parse_policy(text)
-
-
-def load_rollout_status(database: Database, rollout_name: str, at: datetime) -> dict[str, Any]:
-    """Return stages, open proposals and stops as JSON values.
-
-    Raises:
-        NoSuchRolloutError: there is no such rollout.
-    """
-    with database.begin_read() as transaction:
-        state = load_rollout_state(transaction, rollout_name)
-        last_slot = TickSlots(transaction, state.rollout).load_last_done()
-        pending_count = CountQueue(transaction, state.rollout).count_waiting()
-    scope, policy = state.scope, state.policy
-    return {
-        "rollout": rollout_name,
-        "policy": {"number": scope.policy_number, "hash": scope.policy_hash},
-        "revision": scope.revision,
-        "ticked": None if last_slot is None else to_instant(last_slot, policy.tick).isoformat(),
-        "waiting": pending_count,
-        "versions": list(scope.versions),
-        "cells": [_build_cell_status(state, cell, at) for cell in policy.cells],
-        "proposals": [
-            {
-                "id": proposal.id,
-                "kind": proposal.kind,
-                "cell": None if proposal.cell is None else str(proposal.cell),
-                "version": proposal.version,
-                "to": proposal.to,
-                "about": proposal.about,
-                "needs": list(proposal.needs),
-                "approved_by": [approval.by for approval in proposal.approvals],
-                "expires": proposal.expires_at.isoformat(),
-                "evidence": proposal.evidence_hash,
-            }
-            for proposal in scope.proposals.values()
-        ],
-        "stops": [
-            {
-                "id": stop.id,
-                "by": stop.by,
-                "at": stop.at.isoformat(),
-                "cells": sorted(map(str, stop.cells)),
-            }
-            for stop in scope.stops.values()
-        ],
-    }
-
-
-def _build_cell_status(state: RolloutState, cell: Cell, at: datetime) -> dict[str, Any]:
-    scope, policy = state.scope, state.policy
-    acting_version = scope.get_holder(cell)
-    acting_grant = find_acting_version(scope, policy, cell, at)
-    cell_state = None if acting_version is None else scope.get_cell_state(cell, acting_version)
-    return {
-        "cell": str(cell),
-        "stage": SHADOW if acting_grant is None else policy.stage_ids[acting_grant[1]],
-        "version": acting_version or "",
-        "stopped": scope.is_stopped(cell),
-        "suspended_by": [] if cell_state is None else sorted(cell_state.suspended_by),
-    }
-
-
-def format_rollout_status(rollout_status: Mapping[str, Any]) -> str:
-    """Format a status as text: a line per cell, proposal and stop."""
-    last_tick = rollout_status["ticked"] or "never"
-    number, revision = rollout_status["policy"]["number"], rollout_status["revision"]
-    counting_text = f"last tick {last_tick}, {rollout_status['waiting']} waiting to be counted"
-    lines = [f"{rollout_status['rollout']}: policy {number}, revision {revision}, {counting_text}"]
-    for cell in rollout_status["cells"]:
-        withholding_texts = (
-            [f"suspended by {', '.join(cell['suspended_by'])}"] if cell["suspended_by"] else []
-        )
-        withholding_texts += ["stopped"] if cell["stopped"] else []
-        version_text = f" by {cell['version']}" if cell["version"] else ""
-        lines.append(
-            "; ".join([f"  {cell['cell']}: {cell['stage']}{version_text}", *withholding_texts])
-        )
-    for proposal in rollout_status["proposals"]:
-        proposal_text = (
-            f"{proposal['kind']} of {proposal['cell'] or proposal['about']} {proposal['version']}"
-            f" {proposal['to']}".rstrip()
-        )
-        approver_text = ", ".join(proposal["approved_by"]) or "no one yet"
-        approval_text = (
-            f"needs {', '.join(proposal['needs'])}; approved by {approver_text}; open until"
-            f" {proposal['expires']}"
-        )
-        lines += [
-            f"  {proposal['id']}: {proposal_text}; {approval_text}",
-            f"      --evidence-hash {proposal['evidence']}",
-        ]
-    lines += [
-        f"  {stop['id']}: stopped by {stop['by']}: {', '.join(stop['cells'])}"
-        for stop in rollout_status["stops"]
-    ]
-    return "\n".join(lines)

@@ -77,7 +77,9 @@ class Service:
 
     Attributes:
         database: where everything is stored.
-        clock: its only source of time.
+        clock: time of records, ticks, proposals, leases and permits.
+        wall_clock: time of sessions, keys, rate limits and review claims; only the live demo has
+            another one than `clock`.
         state_cache: rollout states, at most `MAX_STALENESS` old.
         authenticator: finds the caller of a key or session.
         sign_in: starts sessions.
@@ -88,12 +90,17 @@ class Service:
 
     database: Database
     clock: Clock
+    wall_clock: Clock
     state_cache: StateCache
     authenticator: CallerAuthenticator
     sign_in: SignIn
     permit_signer: PermitSigner
     entropy: Entropy
     channels: Channels = NO_CHANNELS
+
+    def find_wall_time(self, at: datetime) -> datetime:
+        """Return the wall time of a request at `at`; `at` itself unless the clocks differ."""
+        return at if self.wall_clock is self.clock else self.wall_clock.now()
 
 
 def build_service(
@@ -102,15 +109,18 @@ def build_service(
     clock: Clock | None = None,
     entropy: Entropy = secrets.token_bytes,
     channels: Channels = NO_CHANNELS,
+    wall_clock: Clock | None = None,
 ) -> Service:
     """Return a replica on a migrated database; nothing is read yet."""
     service_clock = SystemClock() if clock is None else clock
+    users_clock = service_clock if wall_clock is None else wall_clock
     return Service(
         database=database,
         clock=service_clock,
-        state_cache=StateCache(database, service_clock),
+        wall_clock=users_clock,
+        state_cache=StateCache(database, users_clock),
         authenticator=authenticator,
-        sign_in=SignIn(database, service_clock, entropy),
+        sign_in=SignIn(database, users_clock, entropy),
         permit_signer=PermitSigner(database, service_clock, entropy),
         entropy=entropy,
         channels=channels,

@@ -238,7 +238,7 @@ class Ticker:
         return units.with_columns(
             definition=pl.Series(definitions, dtype=pl.String),
             attempt=pl.Series(attempts, dtype=pl.Int64),
-            band=pl.Series(
+            bucket=pl.Series(
                 history.find_buckets(units["occurred"].to_numpy(), sampling_values), dtype=pl.Int64
             ),
         )

@@ -9,9 +9,10 @@ from typing import Any
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.policy import Guard, Policy
-from rollout.core.scope.events import ProposalRaised
 from rollout.core.scope.permissions import Caller, Permission
 from rollout.core.scope.scope import Scope, compute_stage_level
+from rollout.reports.text.event_describer import CitedProposals
+from rollout.reports.text.event_kinds import CELL_KINDS
 from rollout.services.engine.evidence_reader import load_evidence_views
 from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy
 from rollout.services.engine.service import Service
@@ -25,10 +26,6 @@ from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.slots import find_slot_before
 
 INCIDENT_EFFECT_KINDS = ("Narrowed", "Suspended", "ProposalVoided")
-CELL_EVENT_KINDS = (
-    "Widened", "Renewed", "TakenOver", "Narrowed", "Suspended", "SuspensionCleared", "GrantExpired",
-    "Stopped", "ProposalRaised", "IncidentOpened",
-)  # fmt: skip
 PROPOSAL_VOIDED, INCIDENT_ACKNOWLEDGED = "ProposalVoided", "IncidentAcknowledged"
 MAX_EARLIER_ROWS, MAX_LATER_ROWS = 3, 20  # entries about the cells to show
 MAX_SEARCHED_ROWS = 500  # entries to search for the earlier ones
@@ -68,7 +65,7 @@ class IncidentImpact:
         guard: the guard in that policy; None if it has no such guard.
         cells: its own cell first; () if it changed none.
         earlier_entries, own_entries, later_entries: ledger entries about these cells.
-        cited_proposals, approvers: the proposals in these entries, and who approved each.
+        cited: the proposals in these entries.
         period_before, period_after: counts in its cell since the stage before began, and since the
             incident; None without a version in a cell of the policy.
         attempt: the current attempt of its cell.
@@ -82,8 +79,7 @@ class IncidentImpact:
     earlier_entries: tuple[LedgerEntry, ...]
     own_entries: tuple[LedgerEntry, ...]
     later_entries: tuple[LedgerEntry, ...]
-    cited_proposals: dict[str, ProposalRaised]
-    approvers: dict[str, list[str]]
+    cited: CitedProposals
     period_before: EvidencePeriod | None
     period_after: EvidencePeriod | None
     attempt: int
@@ -121,7 +117,7 @@ def load_incident_impact(
         scope_after = ledger.load_scope_of_revision(incident.revision)
         policy = _load_policy_of_scope(transaction, state, scope_before)
         rows = [entry.row for entry in (*entries.earlier, *entries.own, *entries.later)]
-        cited_proposals, approvers = load_cited_proposals(transaction, state.rollout, rows)
+        cited = load_cited_proposals(transaction, state.rollout, rows)
     period_before, period_after = _build_evidence_periods(
         service, state, scope_before, incident, at
     )
@@ -137,8 +133,7 @@ def load_incident_impact(
         earlier_entries=entries.earlier,
         own_entries=entries.own,
         later_entries=entries.later,
-        cited_proposals=cited_proposals,
-        approvers=approvers,
+        cited=cited,
         period_before=period_before,
         period_after=period_after,
         attempt=_find_attempt(state, incident),
@@ -225,16 +220,13 @@ def _build_affected_cell(
     if not version or version not in scope_before.versions:
         return None
     scope = state.scope
-    withheld = "stopped" if scope.is_stopped(cell) else ""
-    if not withheld and scope.get_cell_state(cell, version).suspended_by:
-        withheld = "suspended"
     return AffectedCell(
         cell=cell,
         version=version,
         stage_before=_find_stage(scope_before, policy, cell, version, incident.opened_at),
         stage_after=_find_stage(scope_after, policy, cell, version, incident.opened_at),
         stage_now=_find_stage(scope, state.policy, cell, version, at),
-        withheld=withheld,
+        withheld=scope.find_withholding(cell, version),
     )
 
 
@@ -248,7 +240,7 @@ def _find_earlier_entries(
     """Return the last entries about the cells before a revision, oldest first."""
     entries = (
         pages.list_page(
-            LedgerFilter(kinds=CELL_EVENT_KINDS), before=first_revision, limit=MAX_SEARCHED_ROWS
+            LedgerFilter(kinds=CELL_KINDS), before=first_revision, limit=MAX_SEARCHED_ROWS
         )
         if cells
         else []
@@ -260,7 +252,7 @@ def _iterate_later_entries(
     ledger: Ledger, pages: LedgerPages, cells: Collection[Cell], incident: IncidentStatus
 ) -> Iterator[LedgerEntry]:
     """Yield later entries about the cells or the incident."""
-    kinds = (*CELL_EVENT_KINDS, INCIDENT_ACKNOWLEDGED)
+    kinds = (*CELL_KINDS, INCIDENT_ACKNOWLEDGED)
     for row in ledger.list_rows(after=incident.revision, kinds=kinds):
         is_acknowledgement = (
             row.event_kind == INCIDENT_ACKNOWLEDGED and row.fields["incident"] == incident.id

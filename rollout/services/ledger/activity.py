@@ -9,34 +9,26 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.ledger.ledger import CanonicalRow, parse_event
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.events import (
-    Approved,
     CellEvent,
-    GrantExpired,
     IncidentAcknowledged,
     IncidentOpened,
     LedgerEvent,
-    Narrowed,
     PolicyApplied,
     ProposalRaised,
-    Renewed,
     ReportSealed,
-    Resumed,
     RolloutCreated,
     Stopped,
-    Suspended,
-    SuspensionCleared,
-    TakenOver,
     VersionFirstUsed,
     VersionRetired,
-    Widened,
 )
 from rollout.core.scope.permissions import Caller, Permission, require_permission
-from rollout.reports.text.event_text import (
+from rollout.reports.text.event_describer import (
+    CitedProposals,
     EventDescriber,
-    EventDescription,
     ZonedEventDescriber,
-    describe_event,
 )
+from rollout.reports.text.event_kinds import SCOPE_KINDS
+from rollout.reports.text.event_text import EventDescription, describe_event
 from rollout.services.engine.evidence_reader import load_events
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
@@ -45,11 +37,6 @@ from rollout.services.ledger.ledger_reader import load_cited_proposals
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.ledger import Ledger
 
-SCOPE_CHANGES: Final = (
-    PolicyApplied, Widened, TakenOver, Narrowed, Suspended, SuspensionCleared, GrantExpired,
-    Renewed, Stopped, Resumed, VersionRetired,
-)  # fmt: skip
-"""Events that may change the scope."""
 UNLISTED_EVENTS: Final = (IncidentAcknowledged, ReportSealed)
 MAX_ROLLOUTS: Final = 10  # to read, those changed last
 ROLLOUT_EVENTS: Final = (RolloutCreated, PolicyApplied, VersionFirstUsed, VersionRetired)
@@ -121,7 +108,8 @@ def find_adjacent_changes(
     times = [
         event.at
         for event in events
-        if isinstance(event, SCOPE_CHANGES) and _is_visible(caller, rollout_name, event, describer)
+        if type(event).__name__ in SCOPE_KINDS
+        and _is_visible(caller, rollout_name, event, describer)
     ]
     return AdjacentChanges(
         before=max((time for time in times if time < moment), default=None),
@@ -131,17 +119,9 @@ def find_adjacent_changes(
 
 def build_describer(policy: Policy, events: Sequence[LedgerEvent]) -> EventDescriber:
     """Return the describer of a rollout's events."""
-    proposals = {event.proposal: event for event in events if isinstance(event, ProposalRaised)}
-    approvers: dict[str, list[str]] = {}
-    for event in events:
-        if isinstance(event, Approved):
-            approvers.setdefault(event.proposal, []).append(event.by)
+    reference_date = events[0].at if events else None
     return ZonedEventDescriber(
-        policy,
-        proposals,
-        approvers,
-        is_simulated=False,
-        reference_date=events[0].at if events else None,
+        policy, CitedProposals.collect(events), reference_date=reference_date
     )
 
 
@@ -192,10 +172,8 @@ def describe_ledger_rows(
     Times in the year of `since` are formatted without the year.
     """
     events = [parse_event(row) for row in rows]
-    cited_proposals, approvers = load_cited_proposals(transaction, state.rollout, rows)
-    describer = ZonedEventDescriber(
-        state.policy, cited_proposals, approvers, is_simulated=False, reference_date=since
-    )
+    cited = load_cited_proposals(transaction, state.rollout, rows)
+    describer = ZonedEventDescriber(state.policy, cited, reference_date=since)
     return tuple(
         describe_event(row.revision, event, describer)
         for row, event in zip(rows, events, strict=True)

@@ -5,7 +5,7 @@ from datetime import datetime
 from rollout.core.scope.scope import ENGINE
 from rollout.store.access.access_ledger import load_access_head
 from rollout.store.access.users import Users
-from rollout.store.database.rollouts import HOUSE_CHAIN, Rollouts
+from rollout.store.database.rollouts import ACCESS_CHAIN, Rollouts
 from rollout.store.database.session import Database
 from rollout.store.ledger.accounts import Accounts
 from rollout.store.ledger.ledger import Ledger
@@ -21,10 +21,10 @@ def change_forms(database: Database, at: datetime) -> tuple[str, ...]:
         Accounts(transaction).add_names(user.name for user in Users(transaction).list_all())
         rollouts = Rollouts(transaction).list_all()
         if load_access_head(transaction).revision:
-            rollouts = (HOUSE_CHAIN, *rollouts)
+            rollouts = (ACCESS_CHAIN, *rollouts)
     changed = []
     for rollout in rollouts:
         with database.begin_write() as transaction:
             if Ledger(transaction, rollout).change_form(at=at, by=ENGINE):
                 changed.append(rollout.name)
-    return tuple("access ledger" if name == HOUSE_CHAIN.name else name for name in changed)
+    return tuple("access ledger" if name == ACCESS_CHAIN.name else name for name in changed)

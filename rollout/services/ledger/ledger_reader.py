@@ -8,11 +8,11 @@ from dataclasses import dataclass, field, replace
 
 from rollout.core.ledger.ledger import BrokenLedgerError, CanonicalRow, parse_event
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.events import Approved, ProposalRaised
 from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.reports.text.event_describer import CitedProposals
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
-from rollout.store.database.rollouts import HOUSE_CHAIN, Rollout
+from rollout.store.database.rollouts import ACCESS_CHAIN, Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.ledger import Ledger, StoredLedgerHead
 from rollout.store.ledger.ledger_pages import LedgerEntry, LedgerFilter, LedgerPages
@@ -33,7 +33,7 @@ __all__ = [
 
 ROWS_PER_SEARCH = 500  # entries to filter at once for a page of one site
 MAX_SEARCHES = 20  # for one page, which may be short
-ACCESS_LEDGER_NAME = "house"
+ACCESS_LEDGER_NAME = "access"
 ROWS_PER_TRANSACTION = 500  # so that a slow reader holds no transaction open
 
 
@@ -42,11 +42,10 @@ class LedgerPage:
     """A page of ledger entries, newest first.
 
     Attributes:
-        ledger_name: the rollout, or `house` for the access ledger.
+        ledger_name: the rollout, or `access` for the access ledger.
         head: the ledger's end now.
         next_before: the revision before which the next page begins; None at the end.
-        cited_proposals: the proposals that the entries name, by id.
-        approvers: of each of them, in order.
+        cited: the proposals that the entries name.
         policy: the policy in force; None for the access ledger.
     """
 
@@ -54,8 +53,7 @@ class LedgerPage:
     head: StoredLedgerHead
     items: tuple[LedgerEntry, ...]
     next_before: int | None
-    cited_proposals: dict[str, ProposalRaised] = field(default_factory=dict)
-    approvers: dict[str, list[str]] = field(default_factory=dict)
+    cited: CitedProposals = field(default_factory=CitedProposals)
     policy: Policy | None = None
 
 
@@ -100,13 +98,9 @@ def load_ledger_page(
     with service.database.begin_read() as transaction:
         pages, rollout = LedgerPages(transaction, state.rollout), state.rollout
         entries, next_before = _find_page(pages, row_filter, site, before, limit)
-        cited_proposals, approvers = load_cited_proposals(
-            transaction, rollout, [entry.row for entry in entries]
-        )
+        cited = load_cited_proposals(transaction, rollout, [entry.row for entry in entries])
         head = Ledger(transaction, rollout).load_head()
-    return LedgerPage(
-        rollout_name, head, tuple(entries), next_before, cited_proposals, approvers, state.policy
-    )
+    return LedgerPage(rollout_name, head, tuple(entries), next_before, cited, state.policy)
 
 
 def load_access_ledger_page(
@@ -124,9 +118,9 @@ def load_access_ledger_page(
     """
     require_permission(caller, Permission.ADMINISTER, "")
     with service.database.begin_read() as transaction:
-        pages = LedgerPages(transaction, HOUSE_CHAIN)
+        pages = LedgerPages(transaction, ACCESS_CHAIN)
         entries, next_before = _find_page(pages, row_filter, "", before, limit)
-        head = Ledger(transaction, HOUSE_CHAIN).load_head()
+        head = Ledger(transaction, ACCESS_CHAIN).load_head()
     return LedgerPage(ACCESS_LEDGER_NAME, head, tuple(entries), next_before)
 
 
@@ -155,8 +149,8 @@ def iterate_access_ledger_lines(service: Service, caller: Caller) -> Iterator[st
     """
     require_permission(caller, Permission.ADMINISTER, "")
     with service.database.begin_read() as transaction:
-        last_revision = Ledger(transaction, HOUSE_CHAIN).load_head().revision
-    return _iterate_lines(service, HOUSE_CHAIN, 0, last_revision)
+        last_revision = Ledger(transaction, ACCESS_CHAIN).load_head().revision
+    return _iterate_lines(service, ACCESS_CHAIN, 0, last_revision)
 
 
 def _iterate_lines(service: Service, rollout: Rollout, after: int, until: int) -> Iterator[str]:
@@ -200,7 +194,7 @@ def verify_access_ledger(service: Service, caller: Caller) -> LedgerVerification
     """
     require_permission(caller, Permission.ADMINISTER, "")
     with service.database.begin_read() as transaction:
-        return _verify(Ledger(transaction, HOUSE_CHAIN), ACCESS_LEDGER_NAME)
+        return _verify(Ledger(transaction, ACCESS_CHAIN), ACCESS_LEDGER_NAME)
 
 
 def _verify(ledger: Ledger, ledger_name: str) -> LedgerVerification:
@@ -263,38 +257,19 @@ def _is_about(entry: LedgerEntry, site: str, cited_ids: frozenset[str]) -> bool:
 
 def load_cited_proposals(
     transaction: Transaction, rollout: Rollout, rows: Sequence[CanonicalRow]
-) -> tuple[dict[str, ProposalRaised], dict[str, list[str]]]:
-    """Return the proposals that entries name, and the approvers of each."""
-    cited_proposals = _load_proposals(LedgerPages(transaction, rollout), rows)
-    return cited_proposals, _load_approvers(transaction, rollout, cited_proposals, rows)
-
-
-def _load_proposals(pages: LedgerPages, rows: Sequence[CanonicalRow]) -> dict[str, ProposalRaised]:
+) -> CitedProposals:
+    """Return the proposals that entries name, and their approvers up to the newest entry."""
+    pages = LedgerPages(transaction, rollout)
     ids = {str(row.fields.get("proposal") or "") for row in rows} - {""}
-    events = (
-        parse_event(entry.row) for entry in pages.list_revisions(pages.find_raising_revisions(ids))
+    revisions = pages.find_raising_revisions(ids)
+    cited = CitedProposals.collect(
+        parse_event(entry.row) for entry in pages.list_revisions(revisions)
     )
-    return {event.proposal: event for event in events if isinstance(event, ProposalRaised)}
-
-
-def _load_approvers(
-    transaction: Transaction,
-    rollout: Rollout,
-    cited_proposals: dict[str, ProposalRaised],
-    rows: Sequence[CanonicalRow],
-) -> dict[str, list[str]]:
-    """Return the approvers of proposals, up to the newest entry."""
-    approvers: dict[str, list[str]] = {}
-    if not cited_proposals:
-        return approvers
-    first_revision = min(
-        LedgerPages(transaction, rollout).find_raising_revisions(cited_proposals.keys())
-    )
-    last_revision = max(row.revision for row in rows)
+    if not cited.proposals:
+        return cited
     for row in Ledger(transaction, rollout).list_rows(
-        after=first_revision, until=last_revision, kinds=("Approved",)
+        after=min(revisions), until=max(row.revision for row in rows), kinds=("Approved",)
     ):
-        event = parse_event(row)
-        if isinstance(event, Approved) and event.proposal in cited_proposals:
-            approvers.setdefault(event.proposal, []).append(event.by)
-    return approvers
+        if row.fields["proposal"] in cited.proposals:
+            cited.add_event(parse_event(row))
+    return cited

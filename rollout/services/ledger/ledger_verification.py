@@ -10,13 +10,15 @@ from rollout.core.ledger.ledger import BrokenLedgerError, verify_lines
 class FileVerification:
     """The result of a verification; `fault` is "" for an intact ledger.
 
-    `erased` counts erased texts whose hashes remain, which is no fault.
+    `erased` counts erased texts whose hashes remain, which is no fault. `is_chain_intact`
+    is True if only the head differs from the expected one.
     """
 
     rows: int
     head: str
     fault: str = ""
     erased: int = 0
+    is_chain_intact: bool = False
 
 
 def verify_ledger_file(file: Path, expected_head: str | None = None) -> FileVerification:
@@ -36,9 +38,8 @@ def verify_ledger_file(file: Path, expected_head: str | None = None) -> FileVeri
     except BrokenLedgerError as error:
         return FileVerification(rows, last_hash, str(error))
     if rows == 0:
-        return FileVerification(0, "", "the file has no rows")
+        return FileVerification(0, "", "the file is empty")
     if expected_head is not None and expected_head.strip().lower() != last_hash:
-        return FileVerification(
-            rows, last_hash, f"line {rows}: the last hash is {last_hash}, expected {expected_head}"
-        )
+        fault = f"line {rows}: the hash of the last row is {last_hash}, expected {expected_head}"
+        return FileVerification(rows, last_hash, fault, is_chain_intact=True)
     return FileVerification(rows, last_hash, erased=erased)

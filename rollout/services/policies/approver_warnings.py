@@ -67,8 +67,8 @@ def _warn_no_approvers(policy: Policy) -> PolicyWarning:
     for required_groups in list_resume_needs(policy, policy.cells):
         all_groups |= Counter((OPERATOR, *required_groups))
     remedy = describe_missing_roles(tuple(all_groups.elements()), more_text="")
-    text = f"nobody may approve here yet, so nothing widens and a stop would stay; {remedy}"
-    return PolicyWarning("people", text)
+    text = f"no user may approve here yet, so nothing widens and no stop can be resumed; {remedy}"
+    return PolicyWarning("users", text)
 
 
 def _warn_empty_groups(policy: Policy, site_approvers: GroupMembership) -> Warnings:
@@ -104,7 +104,7 @@ def _describe_closed_gate(
         ("", "") if len(sites_without) == len(sites) else (format_sites(sites_without), " there")
     )
     return (
-        f"nobody is in the group {group}{location}, so the gate to {gate.to} never"
+        f"no user is in the group {group}{location}, so the gate to {gate.to} never"
         f" opens{location_reference}"
     )
 
@@ -145,10 +145,8 @@ def _group_unresumable_stops(
     sites_by_stop: dict[_UnresumableStop, list[str]] = defaultdict(list)
     cached_stops: dict[tuple[object, ...], tuple[_UnresumableStop, ...]] = {}
     for site, site_cells in cells.items():
-        approvers, requirements = (
-            site_approvers.by_site[site],
-            list_resume_needs(policy, site_cells),
-        )
+        approvers = site_approvers.by_site[site]
+        requirements = list_resume_needs(policy, site_cells)
         cache_key = (
             id(approvers),
             *requirements.items(),
@@ -179,15 +177,15 @@ def _find_unresumable_stops(
 def _describe_unresumable_stop(
     unresumable_stop: _UnresumableStop, stop_text: str, location: str
 ) -> str:
-    approver_count = format_quantity(len(unresumable_stop.required_groups) + 1, "person", "people")
+    approver_count = format_quantity(len(unresumable_stop.required_groups) + 1, "user")
     remedy = (
         describe_missing_roles(unresumable_stop.missing_groups)
         + location
         + (", or lower approvals" if unresumable_stop.can_lower_approvals else "")
     )
     return (
-        f"a stop{stop_text} could not be taken back{_describe_stages(unresumable_stop.stages)}:"
-        f" {approver_count} are needed, an operator to ask and"
+        f"a stop{stop_text} could not be resumed{_describe_stages(unresumable_stop.stages)}:"
+        f" {approver_count} are needed, an operator to request it and"
         f" {format_needs(unresumable_stop.required_groups)} to approve; {remedy}"
     )
 

@@ -7,19 +7,11 @@ as traffic or agreement, are assumed and marked so, or excluded.
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from math import inf
-from pathlib import Path
 
 from rollout.core.calendar.sites import SHADOW
 from rollout.core.policy.policy import Guard, Policy, format_duration
 from rollout.core.policy.policy_warnings import PolicyWarning, list_policy_warnings
 from rollout.core.scope.quorum import GroupMembership
-from rollout.formats.policy.draft import draft_policy
-from rollout.formats.records.column_map import (
-    DEFAULT_COLUMN_MAP,
-    parse_column_flags,
-    read_column_map,
-)
-from rollout.formats.records.files import RecordPaths, read_records
 from rollout.services.policies.approver_warnings import list_approver_warnings
 from rollout.services.policies.gate_forecast import (
     compute_days,
@@ -42,34 +34,6 @@ from rollout.services.policies.guard_plans import (
 from rollout.services.policies.traffic import RolloutTraffic, build_expected_traffic
 from rollout.services.policies.traffic_warnings import list_traffic_warnings
 from rollout.services.support.channels import list_channel_warnings
-
-DRAFT_LEVER = "answer"  # lever id in a draft; its author renames it
-
-
-def draft_policy_from_files(
-    sources: RecordPaths,
-    *,
-    rollout: str,
-    timezone: str,
-    columns: Path | None = None,
-    column_mappings: tuple[str, ...] = (),
-) -> str:
-    """Return a commented policy draft for the records in `sources`.
-
-    Raises:
-        ColumnError: a required column is missing; the text says how to map it.
-        ValueError: the files hold no label or no site.
-    """
-    levers = [DRAFT_LEVER]
-    base = DEFAULT_COLUMN_MAP if columns is None else read_column_map(columns, levers=levers)
-    records = read_records(
-        sources,
-        levers=levers,
-        zones={},
-        default_zone=timezone,
-        columns=parse_column_flags(column_mappings, levers=levers, base=base),
-    )
-    return draft_policy(records, rollout=rollout, timezone=timezone)
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,15 +114,18 @@ def _format_head(policy_plan: PlanFigures) -> Iterator[str]:
         lowest, highest = f"{min(rates):,.3g}", f"{max(rates):,.3g}"
         pace_text = lowest if lowest == highest else f"{lowest} to {highest}"
         yield (
-            f"By {policy_plan.traffic.source}: {pace_text} units a day in a cell; a unit is one"
-            f" {unit}."
+            f"Traffic, from {policy_plan.traffic.source}: {pace_text} units a day in a cell. A unit"
+            f" is one {unit}."
         )
     else:
-        yield f"No traffic is known: write expect, or give records. A unit is one {unit}."
+        yield (
+            "Traffic: unknown, so no dates. Add `expect` to the policy, or pass --predictions and"
+            f" --decisions. A unit is one {unit}."
+        )
 
 
 def _format_gates(policy_plan: PlanFigures) -> Iterator[str]:
-    yield "GATES: what each asks for, from the day a cell stands on the stage below"
+    yield "GATES: evidence that each needs, and time from the day a cell enters the stage below"
     for gate_plan in policy_plan.gate_plans:
         yield (
             f"  {gate_plan.from_stage} → {gate_plan.gate.to},"
@@ -170,7 +137,7 @@ def _format_gates(policy_plan: PlanFigures) -> Iterator[str]:
         )
         yield f"    {_format_minimum(gate_plan, policy_plan.policy)}"
         risk_text = f"risk {gate_plan.gate.risk * 100:g} % per cell and version"
-        yield f"    {risk_text}; yes from {' and '.join(gate_plan.gate.approvals)}"
+        yield f"    {risk_text}; approvals: {', '.join(gate_plan.gate.approvals)}"
     shadow_cells = [
         cell
         for cell in policy_plan.policy.cells
@@ -202,9 +169,7 @@ def _format_days(gate_plan: GatePlan) -> str:
         return "no date without traffic"
     if gate_plan.days == inf:
         return "not expected to open"
-    addition = (
-        "" if gate_plan.from_stage == SHADOW else " more, as what was counted below counts on"
-    )
+    addition = "" if gate_plan.from_stage == SHADOW else " more (evidence of lower stages counts)"
     return f"about {format_days(gate_plan.days)}{addition}"
 
 
@@ -216,7 +181,7 @@ def _format_condition(condition_plan: GateConditionPlan) -> str:
         condition_plan.evidence_need.is_unreachable
         or condition_plan.evidence_need.expected_records is None
     ):
-        need_text = f"never at {format_expected_value(condition_plan)}"
+        need_text = f"not reachable at the expected {format_expected_value(condition_plan)}"
     else:
         days = compute_days(condition_plan.evidence_need.expected_records, condition_plan.per_day)
         pace_text = "" if days is None else f", {format_days(days)}"
@@ -236,7 +201,7 @@ def _format_condition(condition_plan: GateConditionPlan) -> str:
 def _format_units(condition_plan: GateConditionPlan) -> str:
     """Describe which units a decision covers, and how many units contain one."""
     if condition_plan.condition.measure == "parity":
-        return " by two people"
+        return " by two reviewers"
     if condition_plan.condition.label is None:
         return ""
     unit_text = (
@@ -251,19 +216,19 @@ def _format_minimum(gate_plan: GatePlan, policy: Policy) -> str:
     minimum = gate_plan.gate.minimum
     grace_text = format_duration(policy.evidence.grace)
     return (
-        f"at least {minimum.units:,} judged units, {minimum.days} days, {minimum.reviewers}"
+        f"at least {minimum.units:,} decided units, {minimum.days} days, {minimum.reviewers}"
         f" reviewer{'s' if minimum.reviewers != 1 else ''}; a unit counts after its grace,"
         f" {grace_text}"
     )
 
 
 def _format_guards(policy_plan: PlanFigures) -> Iterator[str]:
-    yield "GUARDS: what narrows, and what they miss before they do"
+    yield "GUARDS: effect, and expected errors before each one trips"
     for guard in policy_plan.policy.guards:
         guard_plans_of_guard = [
             guard_plan for guard_plan in policy_plan.guard_plans if guard_plan.guard is guard
         ]
-        added_text = " (added: a gate asks for it)" if guard.added else ""
+        added_text = " (added automatically for a gate)" if guard.added else ""
         period_text = f" over {format_duration(guard.over)}" if guard.over else ""
         yield (
             f"  {format_condition(guard.condition)}{period_text}{_describe_location(guard)}:"
@@ -280,7 +245,7 @@ def _format_guards(policy_plan: PlanFigures) -> Iterator[str]:
 
 
 def _describe_effect(guard: Guard) -> str:
-    effect_text = {"one-stage": "one stage down", "shadow": "back to shadow"}.get(
+    effect_text = {"one-stage": "narrows by one stage", "shadow": "narrows to shadow"}.get(
         guard.then, guard.then
     )
     return effect_text if guard.reach == "cell" else f"{effect_text}, the whole {guard.reach}"
@@ -303,7 +268,7 @@ def _format_drops(guard_plan: GuardPlan, policy_plan: PlanFigures) -> str:
 def _format_drop(drop: AgreementDrop, guard_plan: GuardPlan) -> str:
     error_name = "wrong actions" if guard_plan.stage.model_decides else "wrong proposals"
     delay_text = "" if drop.days is None else f"{format_days(drop.days)} and "
-    agreement_text = f"right in {drop.agreement * 100:.0f} %" if drop.agreement else "never right"
+    agreement_text = f"at {drop.agreement * 100:.0f} % agreement"
     return f"{agreement_text}: {delay_text}about {drop.wrong_actions:,.0f} {error_name}"
 
 

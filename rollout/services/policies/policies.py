@@ -393,7 +393,7 @@ def load_policy_at(
     state = service.state_cache.reload_rollout(rollout_name).state
     policy_applied = _find_policy_applied(service, state, at)
     if policy_applied is None:
-        raise RefusalError(f"{rollout_name} had no policy yet at that time; ask for a later one")
+        raise RefusalError(f"{rollout_name} had no policy yet at that time; name a later time")
     with service.database.begin_read() as transaction:
         text = PolicyTexts(transaction, state.rollout).load_texts({policy_applied.policy_hash})[
             policy_applied.policy_hash

@@ -20,6 +20,7 @@ from rollout.tally.units import resolve_units
 
 MeasureKey = tuple[str, str | None, str | None]
 Ints = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
+NO_EVIDENCE = "in which no decision counts as evidence (see `evidence:` in the policy)"
 _ZERO_SALT = bytes(32)
 
 
@@ -51,7 +52,7 @@ class CellTraffic:
         units_per_day: units that occur in the cell per day.
         rates: by measure.
         labels: share of units per label, `label` or `lever/label`.
-        compute_wrong_cost: mean cost of a wrong action.
+        wrong_cost: mean cost of a wrong action.
     """
 
     units_per_day: float | None
@@ -174,7 +175,9 @@ def _build_expected_parity_rate(policy: Policy) -> MeasureRate:
         if agreement > 1 / 3
         else (0.0, 0.0, 0.0, 1.0)
     )
-    return MeasureRate(second_share, agreement, "the model errs as often as a person", class_shares)
+    return MeasureRate(
+        second_share, agreement, "the model errs as often as a reviewer", class_shares
+    )
 
 
 def compute_wrong_cost(policy: Policy) -> float:
@@ -207,9 +210,8 @@ def _compute_mean_cost(lever: Lever) -> float:
 def compute_recorded_traffic(records: RecordFrames, policy: Policy) -> RolloutTraffic:
     """Return the recorded traffic of each cell, for its version with most units.
 
-    Rates are those of the gate track: a unit without a decision disagrees. Days are counted from
-    the
-    first unit to the last, over all cells.
+    Rates are those of the gate track: a unit without a decision disagrees. A cell without any
+    counted decision has no rates. Days are counted from the first unit to the last, over all cells.
     """
     placed_records = place_cases(records, policy, _ZERO_SALT).placed
     units = build_units(
@@ -217,7 +219,7 @@ def compute_recorded_traffic(records: RecordFrames, policy: Policy) -> RolloutTr
     )
     version = _find_main_version(units)
     if version is None:
-        return RolloutTraffic("the records, in which no unit is evidence", {})
+        return RolloutTraffic(f"the records, {NO_EVIDENCE}", {})
     days = _compute_days(units, policy)
     traffic_by_cell = {
         cell: _compute_cell_traffic(
@@ -228,7 +230,10 @@ def compute_recorded_traffic(records: RecordFrames, policy: Policy) -> RolloutTr
         for (cell, version_name), rows in units.cells.items()
         if version_name == version and cell in policy.cell_set
     }
-    return RolloutTraffic(f"the records of version {version}, {days:.0f} days", traffic_by_cell)
+    source = f"the records of version {version}, {days:.0f} days"
+    if not any(cell_traffic.rates for cell_traffic in traffic_by_cell.values()):
+        source += f", {NO_EVIDENCE}"
+    return RolloutTraffic(source, traffic_by_cell)
 
 
 def _find_main_version(units: TalliedUnits) -> str | None:
@@ -254,6 +259,8 @@ def _compute_days(units: TalliedUnits, policy: Policy) -> float:
 def _compute_cell_traffic(counts: Ints, unit_classes: UnitClasses, days: float) -> CellTraffic:
     policy = unit_classes.policy
     units = int(counts[unit_classes.is_whole_unit].sum())
+    if not _count_decided(counts, unit_classes):
+        return CellTraffic(units / days, {}, {}, compute_wrong_cost(unit_classes.policy))
     rates = {
         condition.key: _compute_rate(
             condition, counts @ unit_classes.get_class_counts(condition), units, policy
@@ -262,6 +269,14 @@ def _compute_cell_traffic(counts: Ints, unit_classes: UnitClasses, days: float) 
     }
     labels = dict(_compute_label_shares(counts, unit_classes))
     return CellTraffic(units / days, rates, labels, _compute_recorded_wrong_cost(rates, policy))
+
+
+def _count_decided(counts: Ints, unit_classes: UnitClasses) -> int:
+    return sum(
+        int(count)
+        for unit_class, count in zip(unit_classes.classes, counts, strict=True)
+        if unit_class.decided != MISSING
+    )
 
 
 def _compute_rate(

@@ -82,10 +82,8 @@ def _describe_slow_gate(gate_plan: GatePlan) -> str:
         if condition_plan.evidence_need.is_unreachable
     ]
     if unreachable_conditions:
-        condition_description, expected_value = (
-            format_condition(unreachable_conditions[0].condition),
-            format_expected_value(unreachable_conditions[0]),
-        )
+        condition_description = format_condition(unreachable_conditions[0].condition)
+        expected_value = format_expected_value(unreachable_conditions[0])
         return (
             f"{gate_plan.gate.to} is not expected to open: {condition_description}, expected"
             f" {expected_value}"
@@ -117,9 +115,9 @@ def _describe_short_grant(
     expected_units, grant_text = decisions_per_day * grant_days, format_days(grant_days)
     if expected_units < gate_plan.gate.minimum.units:
         return (
-            f"a grant of {stage.id} lasts {grant_text}: about {expected_units:.0f} judged units in"
-            f" {cell}, and its renewal asks for {gate_plan.gate.minimum.units}; lengthen it, or"
-            " look at more"
+            f"a grant of {stage.id} lasts {grant_text}: about {expected_units:.0f} decided units in"
+            f" {cell}, and its renewal needs {gate_plan.gate.minimum.units}; write a longer"
+            " `grant`, or a larger `blind` or `audit` share"
         )
     renewal_chances = (
         (candidate, _compute_renewal_chance(policy, cell_traffic, candidate, expected_units))
@@ -134,8 +132,8 @@ def _describe_short_grant(
         return ""
     chance, condition = min(weak_conditions, key=lambda weak_condition: weak_condition[0])
     return (
-        f"a grant of {stage.id} lasts {grant_text}: on about {expected_units:.0f} judged units in"
-        f" {cell}, {condition} is renewed with a chance of {chance * 100:.0f} % only"
+        f"a grant of {stage.id} lasts {grant_text}: on about {expected_units:.0f} decided units in"
+        f" {cell}, {condition} is renewed with a probability of only {chance * 100:.0f} %"
     )
 
 
@@ -160,10 +158,8 @@ def _warn_late_guards(
             and total_failure.days is not None
             and total_failure.days > DAYS_PER_MONTH
         ):
-            condition_description, delay_text = (
-                format_condition(guard_plan.guard.condition),
-                format_days(total_failure.days),
-            )
+            condition_description = format_condition(guard_plan.guard.condition)
+            delay_text = format_days(total_failure.days)
             text = (
                 f"{condition_description}: a total failure at {guard_plan.stage.id} in"
                 f" {guard_plan.quietest_cell} is seen after {delay_text} and about"

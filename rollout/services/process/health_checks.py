@@ -16,7 +16,7 @@ from rollout.store.database.append_only_checks import (
 )
 from rollout.store.database.errors import StoreError
 from rollout.store.database.migrations import check_schema_current
-from rollout.store.database.rollouts import HOUSE_CHAIN, Rollout, Rollouts
+from rollout.store.database.rollouts import ACCESS_CHAIN, Rollout, Rollouts
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.ledger import Ledger
 
@@ -117,7 +117,7 @@ def _find_access_ledger_faults(database: Database) -> Iterator[str]:
     with database.begin_read() as transaction:
         if not load_access_head(transaction).revision:
             return
-        ledger_faults = tuple(_run_verification(Ledger(transaction, HOUSE_CHAIN).verify))
+        ledger_faults = tuple(_run_verification(Ledger(transaction, ACCESS_CHAIN).verify))
     yield from ledger_faults or find_access_ledger_faults(database)
 
 

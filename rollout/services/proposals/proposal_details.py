@@ -21,14 +21,21 @@ from rollout.core.scope.permissions import Caller, Permission, require_permissio
 from rollout.core.scope.scope import GivenApproval as CountedApproval
 from rollout.core.scope.scope import Scope, count_filled_needs
 from rollout.reports.text.formatting import format_local_time
+from rollout.reports.text.state_text import CLOSED_PROPOSALS
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
+from rollout.services.proposals.evidence_imports import (
+    EvidenceImport,
+    ImportsByRevision,
+    load_imports,
+    select_imports,
+)
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.projections import OPEN_STATE
 from rollout.store.ledger.proposals import ListedProposal, ProposalStore
 
-PROPOSAL_STATES: Final = ("open", "approved", "applied", "rejected", "void", "expired")
+PROPOSAL_STATES: Final = ("open", "approved", *CLOSED_PROPOSALS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +61,7 @@ class Proposal:
         evidence_hash: hash that an approval cites.
         required_approvals: one group per approval; each needs a different user.
         groups_missing: groups of which one more approval would count.
+        imports: imports of the cell's cases before the proposal was raised.
         closed_reason: reason of a rejection or voiding, "" without one.
         can_approve: whether the caller may approve now; else see `cannot_approve_reason`.
     """
@@ -81,6 +89,7 @@ class Proposal:
     closed_reason: str
     can_approve: bool
     cannot_approve_reason: str
+    imports: tuple[EvidenceImport, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,8 +136,10 @@ def load_proposals(
             for row in rows
             if not row.site or caller.has_permission(Permission.READ, rollout_name, row.site)
         ]
+        imports = load_imports(transaction, state.rollout)
         proposals = [
-            _build_proposal_details(transaction, state, caller, row, at) for row in readable_rows
+            _build_proposal_details(transaction, state, caller, row, at, imports)
+            for row in readable_rows
         ]
     items = tuple(proposal for proposal in proposals if proposal.state in states)
     return ProposalPage(items, rows[-1].raised_in if len(rows) == limit else None)
@@ -151,7 +162,8 @@ def load_proposal(
             raise _build_unknown_proposal_error(state.scope, proposal_id)
         if row.site:
             require_permission(caller, Permission.READ, rollout_name, (row.site,))
-        return _build_proposal_details(transaction, state, caller, row, at)
+        imports = load_imports(transaction, state.rollout)
+        return _build_proposal_details(transaction, state, caller, row, at, imports)
 
 
 def find_proposal_sites(state: RolloutState, proposal_id: str) -> tuple[str, ...]:
@@ -174,13 +186,16 @@ def find_proposal_sites(state: RolloutState, proposal_id: str) -> tuple[str, ...
 
 
 def _build_proposal_details(
-    transaction: Transaction, state: RolloutState, caller: Caller, row: ListedProposal, at: datetime
+    transaction: Transaction,
+    state: RolloutState,
+    caller: Caller,
+    row: ListedProposal,
+    at: datetime,
+    imports: ImportsByRevision,
 ) -> Proposal:
     proposal_raised, approval_events, closing_event = _load_history(transaction, state, row)
-    cell, approvals = (
-        proposal_raised.cell,
-        tuple(CountedApproval(e.by, e.groups, e.at) for e in approval_events),
-    )
+    cell = proposal_raised.cell
+    approvals = tuple(CountedApproval(e.by, e.groups, e.at) for e in approval_events)
     is_rejected_by_user = closing_event is not None and isinstance(closing_event, ProposalRejected)
     counted_approvals = count_filled_needs(proposal_raised.needs, approvals)
     refusal_text = _find_obstacle(state, caller, row, proposal_raised, at)
@@ -221,6 +236,7 @@ def _build_proposal_details(
         closed_reason=_find_closing_reason(closing_event),
         can_approve=not refusal_text,
         cannot_approve_reason=refusal_text,
+        imports=select_imports(imports, cell, row.raised_in),
     )
 
 
@@ -313,12 +329,15 @@ def _get_effect_verb(kind: str) -> str:
 
 
 def _describe_decider(stage: Stage) -> str:
-    blind_text = f"; {stage.blind * 100:g} % stay with people, unseen" if stage.blind else ""
+    blind_text = (
+        f"; {stage.blind * 100:g} % are decided without seeing the model's answer"
+        if stage.blind
+        else ""
+    )
     if stage.model_decides:
-        return (
-            f"the model decides, {(stage.audit or 0) * 100:g} % of it judged afterwards{blind_text}"
-        )
-    return f"a person confirms or overrides what the model proposes{blind_text}"
+        audited_text = f"{(stage.audit or 0) * 100:g} % of cases are reviewed afterwards"
+        return f"the model decides, {audited_text}{blind_text}"
+    return f"a human confirms or overrides the model's answer{blind_text}"
 
 
 def _describe_rollout_effect(state: RolloutState, proposal_raised: ProposalRaised) -> str:

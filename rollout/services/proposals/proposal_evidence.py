@@ -116,10 +116,8 @@ def load_proposal_evidence(
         caller, Permission.READ, rollout_name, (proposal.site,) if proposal.site else ()
     )
     state = service.state_cache.reload_rollout(rollout_name).state
-    cell, stage_level = (
-        Cell(proposal.site, proposal.window),
-        _find_stage_level(state.policy, proposal),
-    )
+    cell = Cell(proposal.site, proposal.window)
+    stage_level = _find_stage_level(state.policy, proposal)
     gate = (
         state.policy.find_gate(stage_level, cell)
         if stage_level and cell in state.policy.cell_set

@@ -267,7 +267,7 @@ def _find_raised_proposal(
     )
     if proposal is None:
         raise ProposalClosedError(
-            "nothing is raised: what was asked for holds, or was decided meanwhile"
+            "no proposal was raised: the requested state already holds, or it was decided meanwhile"
         )
     return ProposalResult(
         rollout=command_result.rollout,

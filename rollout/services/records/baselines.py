@@ -1,15 +1,16 @@
 """Baselines: how often humans did what before, with time span and importer."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import replace
 from datetime import UTC, datetime
 
 from rollout.core.errors import RefusalError
 from rollout.core.policy.policy import Policy
+from rollout.core.records.baselines import BaselineCount
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.store.database.session import Database
-from rollout.store.records.baselines import Baseline, Baselines
+from rollout.store.records.baselines import Baselines
 
 MAX_COUNT = 2**31
 EARLIEST_BASELINE = datetime(1900, 1, 1, tzinfo=UTC)
@@ -19,19 +20,6 @@ class BaselineRefusedError(RefusalError):
     """A baseline has unknown names or an invalid value; none was stored."""
 
     code = "baseline-refused"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BaselineCount:
-    """How often humans did `action` in a cell in [since, until)."""
-
-    site: str
-    window: str
-    lever: str
-    action: str
-    n: int
-    since: datetime
-    until: datetime
 
 
 def store_baselines(
@@ -58,12 +46,14 @@ def store_baselines(
             if fault := _find_fault(state.policy, baseline_count, at):
                 raise BaselineRefusedError(f"number {index + 1}: {fault}; nothing was stored")
         new_baselines = [
-            _build_baseline(baseline_count, caller.name) for baseline_count in baseline_counts
+            replace(baseline_count, imported_by=caller.name) for baseline_count in baseline_counts
         ]
         return sum(Baselines(transaction, state.rollout).add(new_baselines))
 
 
-def load_baselines(database: Database, caller: Caller, rollout_name: str) -> Sequence[Baseline]:
+def load_baselines(
+    database: Database, caller: Caller, rollout_name: str
+) -> Sequence[BaselineCount]:
     """Return the current baselines of sites that the caller may read.
 
     Raises:
@@ -80,19 +70,6 @@ def load_baselines(database: Database, caller: Caller, rollout_name: str) -> Seq
         for baseline in baselines
         if caller.has_permission(Permission.READ, rollout_name, baseline.site)
     ]
-
-
-def _build_baseline(baseline_count: BaselineCount, imported_by: str) -> Baseline:
-    return Baseline(
-        site=baseline_count.site,
-        window=baseline_count.window,
-        lever=baseline_count.lever,
-        action=baseline_count.action,
-        n=baseline_count.n,
-        since=baseline_count.since,
-        until=baseline_count.until,
-        vouched_by=imported_by,
-    )
 
 
 def _find_fault(policy: Policy, baseline_count: BaselineCount, at: datetime) -> str:

@@ -316,7 +316,7 @@ def request_adjudication(
         )
         if version is not None and version not in predictions:
             raise UnknownVersionError(
-                f"{version} said nothing of {key}; there is {', '.join(predictions)}"
+                f"{version} has no prediction for {key}; others have: {', '.join(predictions)}"
             )
         review = _build_review(
             state, case_id, case, PlannedReviewTask(ADJUDICATE), at, version=version
@@ -388,7 +388,7 @@ def _check_closed(
     reviews = ReviewTaskStore(transaction, state.rollout).list_of_cases([case_id])
     if any(review.kind == BLIND and review.is_wanted_at(at) for review in reviews):
         raise ReviewStillOpenError(
-            f"people are still to judge {key} blind; ask again once they have"
+            f"{key} still has an open blind review; ask again once it is done"
         )
 
 
@@ -396,6 +396,6 @@ def _check_not_reported(reported_until: datetime | None, case: Case) -> None:
     if reported_until is not None and case.occurred_at < reported_until:
         raise ReviewStillOpenError(
             f"a report up to {reported_until.isoformat()} went to a channel whose readers are not"
-            f" known, so anybody may have read of {case.key}: take a case that occurred later, and"
-            " name who reads the channel in its `readers`"
+            f" known, so a reviewer may have read about {case.key}: take a later case,"
+            " and name the channel's readers in its `readers`"
         )

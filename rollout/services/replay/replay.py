@@ -10,7 +10,7 @@ import polars as pl
 from rollout.core.policy.policy import Policy
 from rollout.formats.policy.reader import read_policy
 from rollout.formats.records.column_map import (
-    DEFAULT_COLUMN_MAP,
+    build_policy_columns,
     parse_column_flags,
     read_column_map,
 )
@@ -19,7 +19,7 @@ from rollout.formats.records.rejected_rows import RecordError
 from rollout.replay.engine import Replay, ReplayOptions, ReplayResult
 from rollout.replay.record_feed import HistoryFeeds
 from rollout.tally.case_placement import NO_EPISODE, UNKNOWN_SITE, PlacedHistory, place_cases
-from rollout.tally.frames import UNREADABLE_REASONS, RecordFrames, RowCount
+from rollout.tally.frames import UNREADABLE_REASONS, RecordFrames, RecordKind, RowCount
 from rollout.tally.unit_arrays import build_units
 from rollout.tally.units import resolve_units
 
@@ -94,10 +94,14 @@ def _check_trained_versions(request: ReplayRequest, records: RecordFrames) -> No
 def read_request_records(
     request: ReplayRequest, policy: Policy, progress: Progress | None = None
 ) -> RecordFrames:
-    """Read the records of `request`, with times in the zones of their sites."""
+    """Read the records of `request`, with times in the zones of their sites.
+
+    The policy's import section says how the files are written; columns of the request override it.
+    """
     levers = [lever.id for lever in policy.levers]
+    readings = {RecordKind(kind): reading for kind, reading in policy.file_readings.items()}
     base_columns = (
-        DEFAULT_COLUMN_MAP
+        build_policy_columns(readings, levers=levers)
         if request.columns is None
         else read_column_map(request.columns, levers=levers)
     )
@@ -107,6 +111,7 @@ def read_request_records(
         zones={site.id: site.timezone for site in policy.sites},
         default_zone=policy.timezone,
         columns=parse_column_flags(request.column_mappings, levers=levers, base=base_columns),
+        readings=readings,
         strict=request.strict,
         progress=progress,
     )

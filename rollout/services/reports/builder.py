@@ -248,7 +248,9 @@ def _seal_report(
     (row,) = ledger.append([event], after=head.revision, access_head=actor.access_head)
     last_report = store.find_newest(report.name, report.since, report.until)
     if (0 if last_report is None else last_report[1].version) != report.version - 1:
-        raise StaleRevisionError(f"{report.name} was just made by somebody else; ask again")
+        raise StaleRevisionError(
+            f"{report.name} was just created by another request; repeat the request"
+        )
     sealed_report = replace(report, sealed_in=row.revision)
     return CreatedReport(store.store(sealed_report), sealed_report, is_new=True)
 

@@ -28,8 +28,11 @@ from rollout.services.support.package_data import find_package_data
 LINE_WIDTH = 79
 ARROW = " → "
 SIMULATED_CAUSES = {  # the changes that the records' makers made in some cells
-    ("halifax", "night"): "its scanner wears through the week and is cleaned on Mondays",
-    ("lisbon", "day"): "on 20 October the counters begin to use a form that shifts the digit",
+    ("halifax", "night"): "the scanner gets dirty over the week; it is cleaned on Mondays",
+    (
+        "lisbon",
+        "day",
+    ): "from 20 October on, a new form shifts the digit",
 }
 NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"
 
@@ -82,15 +85,17 @@ def _describe_beginning(replayed_files: ReplayedFiles) -> Iterator[str]:
         " versions"
     )
     yield from _wrap_text(
-        "A model reads the first digit of a handwritten postcode, and with it into which of four "
-        "bins the letter goes. It starts in shadow: clerks decide, it reads along. Where it has "
-        "shown that it agrees with them it may propose (supervised), later decide by itself, with "
-        f"{audit_share} of its letters read again (autonomous)."
+        "A model reads the first digit of handwritten postcodes. The digit decides into which of "
+        "four bins a letter goes. A cell is one office by day or by night. Every cell starts in "
+        "shadow: clerks decide, and the model's answers are only compared with theirs. With enough "
+        "evidence of agreement, and approvals, a cell becomes supervised: the model proposes and a "
+        "clerk confirms. Later it becomes autonomous: the model decides, and a clerk checks "
+        f"{audit_share} of its letters."
     )
     yield from _wrap_text(
-        "Real: the digits, the classifier, its mistakes. Simulated: offices, hours, scanners, the "
-        "new form, clerks, and every approval (given 4 hours after a proposal). Days and times "
-        "are each office's own."
+        "Real: the digits, the classifier and its errors. Simulated: offices, hours, scanners, the "
+        "new form, clerks, and every approval (4 hours after its proposal). Times are the local "
+        "times of each office."
     )
 
 
@@ -103,8 +108,7 @@ def _wrap_text(text: str, indent: str = "") -> list[str]:
 def _describe_widening(facts: ReportFacts, timezones: dict[str, str]) -> Iterator[str]:
     widened_cells = [cell for cell in facts.stages if cell.widened]
     yield (
-        f"1 WIDENED: {len(widened_cells)} of {len(facts.stages)} cells (an office by day or by"
-        " night), each on its own evidence"
+        f"1 WIDENED: {len(widened_cells)} of {len(facts.stages)} cells, each on its own evidence"
     )
     for cell in widened_cells:
         path_text = fill(
@@ -136,7 +140,7 @@ def _format_day(at: datetime, timezone: str) -> str:
 def _describe_shadow_cells(facts: ReportFacts, timezones: dict[str, str]) -> Iterator[str]:
     shadow_cells = [cell for cell in facts.stages if not cell.widened]
     cell_names = ", ".join(f"{cell.site} {cell.window}" for cell in shadow_cells) or "none"
-    yield f"2 HELD in shadow to the end: {cell_names}"
+    yield f"2 HELD in shadow: {cell_names}"
     for cell in shadow_cells:
         yield from _describe_cause(cell.site, cell.window)
         yield from _describe_shadow_cell(facts, cell, timezones[cell.site])
@@ -156,33 +160,36 @@ def _describe_shadow_cell(facts: ReportFacts, cell: CellStages, timezone: str) -
             cell.window,
         ) and cell_facts.gate is not None:
             for condition in cell_facts.gate.conditions:
-                share_text = f"{format_count(condition.counts[0])} of {format_count(condition.n)}"
-                rate_text, threshold = (
-                    format_percent(condition.estimate),
-                    format_percent(condition.line, 0),
+                share_text = (
+                    f"{format_count(condition.counts[0])} of {format_count(condition.n)} decisions"
                 )
+                rate_text = format_percent(condition.estimate)
+                threshold = format_percent(condition.line, 0)
                 yield (
-                    f"  {cell_facts.version}: {share_text} agree, {rate_text}; asked for is proof"
-                    f" of {threshold}"
+                    f"  {cell_facts.version}: {share_text} agree ({rate_text}); the gate needs"
+                    f" evidence for {threshold}"
                 )
     naive_rules = [n for n in facts.naive if (n.site, n.window) == (cell.site, cell.window)]
     if naive_rules:
-        yield "  Rules that people commonly write would have opened it, and left it open:"
+        yield "  Simple rules would have widened it, and would not have narrowed it again:"
     for rule in naive_rules:
         wrong_text = (
             f"{format_count(rule.wrong.count)} of {format_count(rule.wrong.n)} letters misrouted"
         )
-        yield f"    {rule.version}, {_format_day(rule.opened_at, timezone)}, when {rule.rule}:"
+        opened_on = _format_day(rule.opened_at, timezone)
+        yield from _wrap_text(f"{rule.version} on {opened_on}: {rule.rule}", "    ")
         yield f"      {wrong_text}{_describe_clerk_errors(rule.people_wrong.count)}"
 
 
 def _describe_clerk_errors(wrong_count: int | None) -> str:
     """Describe the human errors on the same letters; nothing if unknown."""
-    return "" if wrong_count is None else f" (clerks would have: {format_count(wrong_count)})"
+    if wrong_count is None:
+        return ""
+    return f" (clerks on the same letters: {format_count(wrong_count)})"
 
 
 def _describe_narrowing(facts: ReportFacts, timezones: dict[str, str]) -> Iterator[str]:
-    yield f"3 NARROWED by itself: {format_quantity(len(facts.hindsights), 'time')}"
+    yield f"3 NARROWED automatically: {format_quantity(len(facts.hindsights), 'time')}"
     for site_and_window in dict.fromkeys(
         (hindsight.site, hindsight.window) for hindsight in facts.hindsights
     ):
@@ -195,31 +202,30 @@ def _describe_narrowed_cell(hindsight: Hindsight, timezone: str) -> Iterator[str
     at = format_local_time(hindsight.narrowed_at, timezone)
     step_text = f"{hindsight.version} {hindsight.came_from}{ARROW}{hindsight.to}"
     yield f"  {hindsight.site} {hindsight.window}, {at}: {step_text}"
-    yield (
-        f"    guard: {hindsight.guard}; of what it was shown, {format_ratio(hindsight.shown)}"
-        " against it"
-    )
+    yield (f"    guard {hindsight.guard}: {format_ratio(hindsight.shown)} blind decisions disagree")
     cost = hindsight.price
     if not cost.cases:
         return
     delay = describe_duration(hindsight.narrowed_at - hindsight.began_at)
-    yield (
-        f"    the fault began about {format_local_time(hindsight.began_at, timezone)}; {delay}"
-        " until it was noticed:"
-    )
-    yield (
-        f"    {format_quantity(cost.cases, 'letter')} decided by the model, "
-        f"{cost.wrong_action.count} misrouted{_describe_clerk_errors(cost.people_wrong_action)}"
+    yield from _wrap_text(
+        f"the errors began about {format_local_time(hindsight.began_at, timezone)}; the guard"
+        f" tripped {delay} later; until then the model decided"
+        f" {format_quantity(cost.cases, 'letter')} and misrouted"
+        f" {cost.wrong_action.count}{_describe_clerk_errors(cost.people_wrong_action)}",
+        "    ",
     )
     if hindsight.seen_at is not None and hindsight.price_if_seen is not None:
         sooner_delay = describe_duration(hindsight.seen_at - hindsight.began_at)
         wrong_text = format_quantity(hindsight.price_if_seen.wrong_action.count, "misrouted letter")
-        yield f"    somebody who saw every verdict would have noticed after {sooner_delay} and"
-        yield f"    {wrong_text}: the difference is the price of auditing a part"
+        yield from _wrap_text(
+            "with a clerk's decision on every letter, the guard would have tripped after"
+            f" {sooner_delay} and {wrong_text}; the difference is the price of auditing a sample",
+            "    ",
+        )
 
 
 def _describe_new_version(facts: ReportFacts) -> Iterator[str]:
-    yield "4 THE NEW VERSION, trained on the new form too, starts in shadow like the first"
+    yield "4 THE NEW VERSION v2, trained on the new form too, also starts in shadow"
     kinds = {"VersionFirstUsed", "TakenOver", "Widened"}
     for event in facts.timeline:
         if event.version == "v2" and event.kind in kinds:
@@ -230,16 +236,19 @@ def _describe_new_version(facts: ReportFacts) -> Iterator[str]:
 
 def _describe_price(facts: ReportFacts) -> Iterator[str]:
     model_cost = facts.price
-    unseen_count = format_count(model_cost.cases - model_cost.audited)
+    unaudited_count = format_count(model_cost.cases - model_cost.audited)
     letter_count = format_count(model_cost.cases)
-    yield f"5 THE PRICE: {letter_count} letters decided by the model, {unseen_count} seen by nobody"
+    yield (
+        f"5 THE PRICE: the model decided {letter_count} letters by itself, {unaudited_count} of"
+        " them unaudited"
+    )
     wrong_by_clerks = model_cost.people_wrong_action
     clerk_text = (
         ""
         if wrong_by_clerks is None
-        else f" (clerks would have: {wrong_by_clerks} of {model_cost.people_known:,})"
+        else f" (clerks: {wrong_by_clerks} of {model_cost.people_known:,})"
     )
-    yield f"  {format_count(model_cost.wrong_action.count)} misrouted{clerk_text}"
+    yield f"  misrouted by the model: {format_ratio(model_cost.wrong_action)}{clerk_text}"
     outliers = [reviewer for reviewer in facts.people.reviewers if reviewer.stands_out]
     if outliers and outliers[0].with_outcome.rate is not None:
         wrong_share = format_percent(1 - outliers[0].with_outcome.rate)
@@ -247,8 +256,7 @@ def _describe_price(facts: ReportFacts) -> Iterator[str]:
             f"{len(outliers)} of {format_quantity(len(facts.people.reviewers), 'clerk')} stand out"
         )
         yield from _wrap_text(
-            f"{outlier_text}, most of all {outliers[0].name}, wrong in {wrong_share} of letters."
-            " That clerk's office waits longer: of two who differ, agreement can't tell who is"
-            " wrong.",
+            f"{outlier_text}, {outliers[0].name} most: wrong in {wrong_share} of letters. A"
+            " clerk's errors count as disagreements, so that office is widened later.",
             "  ",
         )

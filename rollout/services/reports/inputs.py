@@ -7,7 +7,7 @@ everything, so that no report reveals them.
 
 import shlex
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import astuple, dataclass, replace
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from hashlib import sha256
 from importlib.metadata import version
@@ -18,13 +18,13 @@ from rollout.core.calendar.instants import from_micros
 from rollout.core.errors import RefusalError
 from rollout.core.ledger.ledger import BrokenLedgerError, CanonicalRow, parse_event
 from rollout.core.policy.policy import Policy
+from rollout.core.records.baselines import BaselineCount
 from rollout.core.records.label_cleaning import CleaningChoice
 from rollout.core.scope.events import LedgerEvent, PolicyApplied, ReportSealed
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope
 from rollout.reports.inputs.inputs import (
     ACTION_SCHEMA,
-    BaselineActionCount,
     CellVersion,
     PendingReviews,
     PolicyPeriod,
@@ -235,10 +235,8 @@ def _load_records(
     transaction: Transaction, state: RolloutState, period: ReportPeriod, policy: Policy
 ) -> _RecordInputs:
     period_records = PeriodRecords(transaction, state.rollout)
-    case_ids, blind_case_ids = (
-        period_records.list_cases(period.since, period.until),
-        period_records.list_blind_cases(period.at),
-    )
+    case_ids = period_records.list_cases(period.since, period.until)
+    blind_case_ids = period_records.list_blind_cases(period.at)
     attribute_names = sorted(
         {*period_records.list_attributes(case_ids), *_list_policy_attributes(policy)}
     )
@@ -394,7 +392,9 @@ def _build_evidence_view(
 def _compute_due_time(cases: pl.DataFrame, policy: Policy, period: ReportPeriod) -> datetime:
     """Return when the last case of the period closes, at least its end."""
     last_instant = (
-        cases.select(pl.max_horizontal("t", "received").max()).item() if cases.height else None
+        cases.select(pl.max_horizontal("occurred_us", "received").max()).item()
+        if cases.height
+        else None
     )
     at = period.until if last_instant is None else max(period.until, from_micros(int(last_instant)))
     return to_instant(find_slot_after(at + policy.evidence.grace, policy.tick), policy.tick)
@@ -409,13 +409,8 @@ def _load_pending_work(
     return tuple(PendingReviews(*row) for row in rows)
 
 
-def _load_baselines(
-    transaction: Transaction, state: RolloutState
-) -> tuple[BaselineActionCount, ...]:
-    return tuple(
-        BaselineActionCount(*astuple(baseline))
-        for baseline in Baselines(transaction, state.rollout).list_current()
-    )
+def _load_baselines(transaction: Transaction, state: RolloutState) -> tuple[BaselineCount, ...]:
+    return tuple(Baselines(transaction, state.rollout).list_current())
 
 
 def _iterate_choices(

@@ -163,18 +163,20 @@ def _compute_next_revision(
     """
     current_revision = 0 if previous_decision is None else previous_decision.revision
     if previous_decision is not None and previous_decision.review != review.id:
-        raise DecisionConflictError("you judged this case elsewhere; that verdict stands")
+        raise DecisionConflictError(
+            "you already decided this case in another task; that decision is final"
+        )
     if current_revision != (request.supersedes or 0):
         raise DecisionConflictError(
-            f"your verdict is revision {current_revision}; to change it send `supersedes:"
+            f"your decision is revision {current_revision}; to change it send `supersedes:"
             f" {current_revision}`"
             if current_revision
-            else "you gave no verdict yet; leave `supersedes` out"
+            else "you have not decided this case yet; leave `supersedes` out"
         )
     if current_revision and any(
         content in REVEALING_CONTENT and page != REVIEW_PAGE for content, page in exposures
     ):
-        raise DecisionConflictError("you were shown what the model said; your verdict stands")
+        raise DecisionConflictError("you have seen the model's answer, so your decision is final")
     return current_revision + 1
 
 
@@ -280,10 +282,8 @@ def load_own_review(
 
     The case is locked first, in the order that record ingest uses, which avoids deadlocks.
     """
-    review_store, keys = (
-        ReviewTaskStore(transaction, state.rollout),
-        ExternalKeys(transaction, state.rollout),
-    )
+    review_store = ReviewTaskStore(transaction, state.rollout)
+    keys = ExternalKeys(transaction, state.rollout)
     review_row = review_store.find(task_number)
     if review_row is not None:
         keys.find_ids(list(keys.find_keys([review_row.case_id]).values()), lock=True)
@@ -310,7 +310,9 @@ def was_assigned(
 
 def build_review_reassigned_error() -> ReviewReassignedError:
     """Return the error for a case that is no longer the caller's."""
-    return ReviewReassignedError("somebody else has this case now, or judged it; take the next one")
+    return ReviewReassignedError(
+        "another reviewer has claimed or decided this case; take the next one"
+    )
 
 
 def build_unknown_review_error(task_number: int) -> UnknownReviewError:
@@ -327,7 +329,9 @@ def check_is_user(caller: Caller) -> None:
         UserRequiredError: the caller is a service account.
     """
     if caller.is_service_account:
-        raise UserRequiredError("only people judge; use the key of a person who may review")
+        raise UserRequiredError(
+            "only users can review; use the key of a user with the role reviewer"
+        )
 
 
 def _list_given_answers(request: DecisionDraft) -> dict[str, str | None]:

@@ -55,10 +55,8 @@ def find_hidden_cases(
         return frozenset()
     case_ids = ExternalKeys(transaction, state.rollout).find_ids(set(keys))
     newest = NewestRecords(transaction, state.rollout)
-    cases, decisions = (
-        newest.load_cases(case_ids.values()),
-        newest.load_decisions(case_ids.values()),
-    )
+    cases = newest.load_cases(case_ids.values())
+    decisions = newest.load_decisions(case_ids.values())
     blind_reviews = _load_blind_reviews(transaction, state, case_ids.values(), at)
     hidden_keys = {key for key in keys if case_ids.get(key) not in cases}
     for key, case_id in case_ids.items():

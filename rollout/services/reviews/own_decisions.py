@@ -191,10 +191,8 @@ def _find_fixed_cases(
 ) -> Collection[int]:
     """Return cases whose exposure prevents the caller from changing the decision."""
     exposures = ExposureStore(transaction, state.rollout)
-    case_exposures, figures_until = (
-        exposures.list_for_reviewer(caller.name, cases.keys()),
-        exposures.load_figures_until(caller.name),
-    )
+    case_exposures = exposures.list_for_reviewer(caller.name, cases.keys())
+    figures_until = exposures.load_figures_until(caller.name)
     return {
         case_id
         for case_id, case in cases.items()

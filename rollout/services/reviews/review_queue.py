@@ -40,6 +40,8 @@ REVIEW_KINDS_BY_QUEUE: Final[Mapping[ReviewQueue, Collection[str]]] = {
 }
 """The queues as reviewers see them; gold cases are in the blind one."""
 
+ALL_REVIEW_KINDS: Final = tuple(kind for kinds in REVIEW_KINDS_BY_QUEUE.values() for kind in kinds)
+
 LeverAnswers = Mapping[str, str | None]
 
 
@@ -111,14 +113,20 @@ def list_version_answers(predictions: Mapping[str, Prediction]) -> Iterator[Mode
 
 
 def load_reviewer_tasks(
-    transaction: Transaction, state: RolloutState, caller: Caller, at: datetime
+    transaction: Transaction,
+    state: RolloutState,
+    caller: Caller,
+    at: datetime,
+    claim_time: datetime | None = None,
 ) -> ReviewerTasks:
-    """Return a reviewer's claimed cases, and record new exposures."""
+    """Return a reviewer's claimed cases, and record new exposures.
+
+    `claim_time` is `at` on the clock of claims; None means the same clock.
+    """
+    claim_time = claim_time or at
     review_store = ReviewTaskStore(transaction, state.rollout)
     sites = find_permitted_sites(caller, Permission.REVIEW, state)
-    claimed_reviews = review_store.list_claimed(
-        caller.name, at, [kind for kinds in REVIEW_KINDS_BY_QUEUE.values() for kind in kinds], sites
-    )
+    claimed_reviews = review_store.list_claimed(caller.name, claim_time, ALL_REVIEW_KINDS, sites)
     tasks = _build_tasks(transaction, state, claimed_reviews)
     exposure_entries = [
         (review.case_id, content)
@@ -128,7 +136,7 @@ def load_reviewer_tasks(
     store_exposures(transaction, state, caller, exposure_entries, page=REVIEW_PAGE, at=at)
     faults.reach_point("review.shown")
     waiting_counts = {
-        queue: review_store.count_available(caller.name, at, kinds, sites)
+        queue: review_store.count_available(caller.name, at, kinds, sites, claim_time)
         for queue, kinds in REVIEW_KINDS_BY_QUEUE.items()
     }
     return ReviewerTasks(state.policy.levers, tuple(tasks.values()), waiting_counts)
@@ -211,11 +219,18 @@ class AdjudicationCase:
 
 
 def load_adjudication_cases(
-    database: Database, caller: Caller, state: RolloutState, at: datetime, *, limit: int = 100
+    database: Database,
+    caller: Caller,
+    state: RolloutState,
+    at: datetime,
+    *,
+    limit: int = 100,
+    claim_time: datetime | None = None,
 ) -> tuple[AdjudicationCase, ...]:
     """Return the cases that need adjudication at the caller's sites, oldest first.
 
-    Cases that the caller may still decide blind are excluded.
+    Cases that the caller may still decide blind are excluded. `claim_time` is `at` on the clock of
+    claims; None means the same clock.
 
     Raises:
         NotAllowedError: the caller is not an operator anywhere in the rollout.
@@ -232,7 +247,11 @@ def load_adjudication_cases(
         keys = [case.key for case in cases.values()]
         hidden_keys = find_hidden_cases(transaction, state, caller, keys, at)
     return tuple(
-        AdjudicationCase(cases[review.case_id], review.opened_at, is_claimed=not review.is_free(at))
+        AdjudicationCase(
+            cases[review.case_id],
+            review.opened_at,
+            is_claimed=not review.is_free(at, claim_time or at),
+        )
         for review in open_reviews
         if review.case_id in cases and cases[review.case_id].key not in hidden_keys
     )
@@ -240,7 +259,6 @@ def load_adjudication_cases(
 
 MAX_ROLLOUTS = 20
 """Number of rollouts that are counted, by name."""
-ALL_REVIEW_KINDS = tuple(kind for kinds in REVIEW_KINDS_BY_QUEUE.values() for kind in kinds)
 
 
 def count_pending_reviews(service: Service, caller: Caller, at: datetime) -> Mapping[str, int]:
@@ -255,21 +273,25 @@ def count_pending_reviews(service: Service, caller: Caller, at: datetime) -> Map
         return {}
     with service.database.begin_read() as transaction:
         counts = {
-            state.rollout.name: _count_pending(transaction, caller, state, at)
+            state.rollout.name: _count_pending(
+                transaction, caller, state, at, service.find_wall_time(at)
+            )
             for state in reviewable_states
         }
     return {rollout_name: count for rollout_name, count in counts.items() if count}
 
 
 def _count_pending(
-    transaction: Transaction, caller: Caller, state: RolloutState, at: datetime
+    transaction: Transaction,
+    caller: Caller,
+    state: RolloutState,
+    at: datetime,
+    claim_time: datetime,
 ) -> int:
-    review_store, sites = (
-        ReviewTaskStore(transaction, state.rollout),
-        find_permitted_sites(caller, Permission.REVIEW, state),
-    )
-    claimed_count = len(review_store.list_claimed(caller.name, at, ALL_REVIEW_KINDS, sites))
+    review_store = ReviewTaskStore(transaction, state.rollout)
+    sites = find_permitted_sites(caller, Permission.REVIEW, state)
+    claimed_count = len(review_store.list_claimed(caller.name, claim_time, ALL_REVIEW_KINDS, sites))
     return claimed_count + sum(
-        review_store.count_available(caller.name, at, kinds, sites)
+        review_store.count_available(caller.name, at, kinds, sites, claim_time)
         for kinds in REVIEW_KINDS_BY_QUEUE.values()
     )

@@ -94,6 +94,7 @@ def claim_reviews(
     *,
     kind: ReviewQueue | None = None,
     target_count: int = 1,
+    claim_time: datetime | None = None,
 ) -> ReviewerTasks:
     """Claim cases up to `target_count`, and return all claimed ones.
 
@@ -103,6 +104,7 @@ def claim_reviews(
         caller: a user with the permission to review.
         kind: the queue; None for blind and assisted tasks by due time.
         target_count: at most `MAX_CLAIMED_CASES`, with the case on the page.
+        claim_time: `at` on the clock of claims; None means the same clock.
 
     Raises:
         NotAllowedError: the caller may not review anywhere in the rollout.
@@ -116,28 +118,36 @@ def claim_reviews(
         else REVIEW_KINDS_BY_QUEUE[kind]
     )
     sites = find_permitted_sites(caller, Permission.REVIEW, state)
+    claim_time = claim_time or at
+    until = claim_time + CLAIM_DURATION
     with database.begin_write() as transaction:
         review_store = ReviewTaskStore(transaction, state.rollout)
         review_store.lock_reviewer(caller.name)
-        claimed_count = len(review_store.list_claimed(caller.name, at, kinds, sites))
+        claimed_count = len(review_store.list_claimed(caller.name, claim_time, kinds, sites))
         for _ in range(claimed_count, min(target_count, MAX_CLAIMED_CASES)):
-            if review_store.claim(caller.name, at, kinds, sites, at + CLAIM_DURATION) is None:
+            if review_store.claim(caller.name, at, kinds, sites, until, claim_time) is None:
                 break
         faults.reach_point("review.claimed")
-        return load_reviewer_tasks(transaction, state, caller, at)
+        return load_reviewer_tasks(transaction, state, caller, at, claim_time)
 
 
 def load_own_reviews(
-    database: Database, caller: Caller, state: RolloutState, at: datetime
+    database: Database,
+    caller: Caller,
+    state: RolloutState,
+    at: datetime,
+    claim_time: datetime | None = None,
 ) -> ReviewerTasks:
     """Return a reviewer's claimed cases, and the numbers of open cases.
+
+    `claim_time` is `at` on the clock of claims; None means the same clock.
 
     Raises:
         NotAllowedError: the caller may not review anywhere in the rollout.
     """
     require_permission(caller, Permission.REVIEW, state.rollout.name)
     with database.begin_write() as transaction:
-        return load_reviewer_tasks(transaction, state, caller, at)
+        return load_reviewer_tasks(transaction, state, caller, at, claim_time)
 
 
 def release_review(
@@ -173,10 +183,10 @@ def reveal_predictions(
         review = load_own_review(transaction, state, caller, task_number)
         if state.policy.reveal != "after":
             raise NotRevealedError(
-                "this policy shows reviewers nothing of the model: `reveal: never`"
+                "this policy never shows the model's answer to reviewers (`reveal: never`)"
             )
         if review.state != DONE:
-            raise NotRevealedError("give your verdict first; then you may see what the model said")
+            raise NotRevealedError("decide the case first; then you may see the model's answer")
         exposure_entries = [(review.case_id, PREDICTION)]
         store_exposures(transaction, state, caller, exposure_entries, page=REVEAL_PAGE, at=at)
         faults.reach_point("review.shown")
@@ -201,11 +211,18 @@ def release_reviewer_claims(
 
 
 def load_overdue_reviews(
-    database: Database, caller: Caller, state: RolloutState, at: datetime, *, limit: int = 100
+    database: Database,
+    caller: Caller,
+    state: RolloutState,
+    at: datetime,
+    *,
+    limit: int = 100,
+    claim_time: datetime | None = None,
 ) -> Sequence[OverdueTask]:
     """Return undecided tasks in the last quarter of `grace`, or past it.
 
     Tasks that expired over a week ago are excluded. Gold cases are listed as blind ones.
+    `claim_time` is `at` on the clock of claims; None means the same clock.
 
     Raises:
         NotAllowedError: the caller is not an operator anywhere in the rollout.
@@ -227,7 +244,7 @@ def load_overdue_reviews(
             site=review.site,
             kind=find_queue(review.kind),
             due_at=review.due_at,
-            reviewer=None if review.is_free(at) else review.reviewer,
+            reviewer=None if review.is_free(at, claim_time or at) else review.reviewer,
         )
         for review in overdue_reviews
         if review.case_id in cases and review.due_at is not None

@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import ceil
 
 from rollout.core.calendar.instants import from_micros
 from rollout.core.ledger.ledger import CanonicalRow
@@ -14,6 +15,7 @@ from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.policies import PolicyTexts
 
 STALENESS = timedelta(seconds=MAX_STALENESS)
+SHORT_LATENCY = 10.0  # seconds; below it half a second of staleness matters
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,16 +102,22 @@ def describe_stop_latency(latencies: Sequence[StopLatency]) -> str:
     for latency in sorted(latencies, key=lambda latency: latency.within_seconds):
         sites_by_latency.setdefault(latency.within_seconds, []).append(latency.site)
     latency_texts = (
-        f"{_join_with_and(sites)} within {_format_latency(seconds)}"
+        f"{_join_with_and(sites)} within {format_duration(round_stop_latency(seconds))}"
         for seconds, sites in sites_by_latency.items()
     )
     return f"every effect of earlier answers has ended: {', '.join(latency_texts)}"
 
 
-def _format_latency(seconds: float) -> str:
-    """Format a latency; staleness is omitted, as leases are much longer."""
-    rounded_latency = timedelta(seconds=max(round(seconds - MAX_STALENESS), 1))
-    return format_duration(rounded_latency)
+def round_stop_latency(seconds: float) -> timedelta:
+    """Return a stop latency as shown: rounded up to whole seconds.
+
+    From 10 s on, the half second of replica staleness is left out.
+
+    >>> [round_stop_latency(seconds).total_seconds() for seconds in (0.5, 2.5, 10.5, 60.5)]
+    [1.0, 3.0, 10.0, 60.0]
+    """
+    shown_seconds = seconds if seconds < SHORT_LATENCY else seconds - MAX_STALENESS
+    return timedelta(seconds=ceil(shown_seconds))
 
 
 def _join_with_and(names: Sequence[str]) -> str:

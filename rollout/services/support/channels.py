@@ -32,13 +32,13 @@ class Channels:
 
     Attributes:
         urls: by name the address, an Apprise URL, which is secret.
-        public_url: of this service; messages link to it.
+        public_url: of this service; messages and one-time links start with it.
         readers: by name the users who read it, () if no reviewer does; a channel that is missing
             here may be read by anyone.
     """
 
     urls: Mapping[str, str] = field(default_factory=dict, repr=False)
-    public_url: str = ""
+    public_url: str = "http://localhost:8000"
     readers: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property

@@ -240,10 +240,8 @@ class _ChoiceBatch:
             self._check_request(request, lever)
         except RefusalError as refusal:
             return CleaningChoiceResult(request.key, lever, REJECTED, str(refusal))
-        choice_key, current_choice = (
-            (request.key, lever),
-            self._current_choices.get((request.key, lever)),
-        )
+        choice_key = (request.key, lever)
+        current_choice = self._current_choices.get((request.key, lever))
         if current_choice is not None and (current_choice.choice, current_choice.label) == (
             request.choice,
             request.label,
@@ -285,9 +283,7 @@ class _ChoiceBatch:
                 f"no case {request.key} at a site where {self._caller.name} is operator"
             )
         if self._is_open(case):
-            raise RefusalError(
-                f"{request.key} is still judged by people; choose when it has closed"
-            )
+            raise RefusalError(f"{request.key} is still open for review; choose once it has closed")
         texts = (request.version, request.report, request.label or "")
         if any("\0" in text for text in texts):
             raise RefusalError("a text has a NUL character; leave it out")

@@ -5,8 +5,8 @@ rows exported with it.
 """
 
 import csv
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
 from datetime import datetime
 from io import StringIO
 from pathlib import Path
@@ -21,6 +21,7 @@ from rollout.reports.figures.label_issues import LabelIssue, build_cleaning_item
 from rollout.reports.figures.training import TrainingExport, build_export_from_records
 from rollout.reports.inputs.table_cells import escape_cell, unescape_cell
 from rollout.services.replay.replay import Progress, ReplayRequest, read_request_records
+from rollout.services.training.cleaning import CleaningChoiceRequest
 from rollout.tally.case_placement import place_cases
 from rollout.tally.frames import RecordFrames
 
@@ -33,13 +34,7 @@ class FilledRow:
     """A filled row of a work list, with its line number."""
 
     line: int
-    key: str
-    choice: str
-    lever: str = ""
-    label: str | None = None
-    reason: str = ""
-    version: str = ""
-    report: str = ""
+    request: CleaningChoiceRequest
 
 
 @dataclass(frozen=True)
@@ -125,7 +120,9 @@ def _parse_filled_rows(file: Path, rows: "csv.DictReader[str]") -> Iterator[Fill
         optional_values = {
             name: unescape_cell(row[name]) for name in OPTIONAL_COLUMNS if row.get(name)
         }
-        yield FilledRow(rows.line_num, unescape_cell(row["case_key"]), choice, **optional_values)
+        key = unescape_cell(row["case_key"])
+        request = CleaningChoiceRequest(key=key, choice=choice, **optional_values)
+        yield FilledRow(rows.line_num, request)
 
 
 def build_file_choices(
@@ -140,7 +137,9 @@ def build_file_choices(
     levers = files.policy.levers
     default_lever = levers[0].id if len(levers) == 1 else ""
     return [
-        _build_choice(file, row, row.lever or default_lever, files.policy, case_keys, by, at)
+        _build_choice(
+            file, row, row.request.lever or default_lever, files.policy, case_keys, by, at
+        )
         for row in rows
     ]
 
@@ -154,20 +153,11 @@ def _build_choice(
     by: str,
     at: datetime,
 ) -> CleaningChoice:
+    request = row.request
     try:
-        check_choice(policy, lever, row.choice, row.label, row.reason)
+        check_choice(policy, lever, request.choice, request.label, request.reason)
     except RefusalError as refusal:
         raise ValueError(f"{file}, line {row.line}: {refusal}") from refusal
-    if row.key not in case_keys:
-        raise ValueError(f"{file}, line {row.line}: no case {row.key} in these records")
-    provenance: Mapping[str, str] = {"version": row.version, "report": row.report}
-    return CleaningChoice(
-        key=row.key,
-        lever=lever,
-        choice=row.choice,
-        by=by,
-        at=at,
-        label=row.label,
-        reason=row.reason,
-        **provenance,
-    )
+    if request.key not in case_keys:
+        raise ValueError(f"{file}, line {row.line}: no case {request.key} in these records")
+    return CleaningChoice(**{**asdict(request), "lever": lever}, by=by, at=at)

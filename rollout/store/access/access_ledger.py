@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from rollout.core.scope.events import LedgerEvent
-from rollout.store.database.rollouts import HOUSE_CHAIN, Rollouts
+from rollout.store.database.rollouts import ACCESS_CHAIN, Rollouts
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.tables.tables import ledger_heads
@@ -26,9 +26,9 @@ class AccessLedger:
     def __init__(self, transaction: Transaction) -> None:
         """Lock the head, so that later reads see the latest state."""
         Rollouts(transaction).open_access_ledger()
-        self._ledger = Ledger(transaction, HOUSE_CHAIN)
+        self._ledger = Ledger(transaction, ACCESS_CHAIN)
         lock_query = select(ledger_heads.c.revision).where(
-            ledger_heads.c.rollout == HOUSE_CHAIN.number
+            ledger_heads.c.rollout == ACCESS_CHAIN.number
         )
         self.revision: int = transaction.execute(lock_query.with_for_update()).scalar_one()
 
@@ -41,7 +41,7 @@ class AccessLedger:
 
 def load_access_head(transaction: Transaction) -> AccessLedgerHead:
     """Return the head of the access ledger; None revision if empty."""
-    query = select(ledger_heads).where(ledger_heads.c.rollout == HOUSE_CHAIN.number)
+    query = select(ledger_heads).where(ledger_heads.c.rollout == ACCESS_CHAIN.number)
     row = transaction.execute(query).one_or_none()
     return (
         AccessLedgerHead(None, "")

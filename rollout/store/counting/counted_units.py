@@ -17,7 +17,7 @@ from rollout.store.tables.tables import count_classes, count_series, counted_uni
 
 FRAME_COLUMNS: Final = (
     *(counted_units.c.slot, counted_units.c.occurred, counted_units.c.day),
-    counted_units.c.bucket.label("band"),
+    counted_units.c.bucket,
     counted_units.c.reviewer,
     counted_units.c.exclusion_reason.label("excluded"),
     counted_units.c.class_ids.label("class_id"),
@@ -102,7 +102,7 @@ class CountedUnits:
 
         `rollout.tally.units.resolve_units` returns the same form, so `unit_arrays` reads live
         counts and a history alike. Columns: `SERIES_COLUMNS`, `CLASS_COLUMNS`, unit (its key; a
-        hash after a purge), slot, occurred, day, band, reviewer, and excluded, which is null.
+        hash after a purge), slot, occurred, day, bucket, reviewer, and excluded, which is null.
         Ordered by slot.
         """
         return pl.concat(self.load_frames(after=after, until=until))

@@ -17,8 +17,8 @@ from rollout.store.counting.counted_units import CountedUnitRow, CountedUnits
 from rollout.store.counting.counts import (
     CLASS_COLUMNS,
     SERIES_COLUMNS,
-    Tallies,
-    TallyKey,
+    CountKey,
+    StoredCounts,
     ValueIds,
 )
 from rollout.store.counting.matrices import Matrices, MatrixKey, sum_over_slots
@@ -44,7 +44,7 @@ def count_units(
         transaction: a writing one that also deletes their entries in the count queue.
         rollout: their rollout.
         units: rows as `rollout.tally.units.resolve_units` returns them, one a unit, version, track
-            and lever, and the columns `definition`, `attempt` and `band`.
+            and lever, and the columns `definition`, `attempt` and `bucket`.
         by_episode: whether `unit` holds keys of episodes, else of cases.
     """
     if units.is_empty():
@@ -56,44 +56,44 @@ def count_units(
     open_units = [replace(unit, slot=max(unit.slot, last_slot + 1)) for unit in counted_units]
     new_units = CountedUnits(transaction, rollout).store(open_units)
     faults.reach_point("tick.counted")
-    added_tallies = sum_units(new_units)
-    Tallies(transaction, rollout).add(added_tallies)
-    Matrices(transaction, rollout).add(added_tallies)
+    added_counts = sum_by_key(new_units)
+    StoredCounts(transaction, rollout).add(added_counts)
+    Matrices(transaction, rollout).add(added_counts)
     StoredLosses(transaction, rollout).add(new_units)
     faults.reach_point("tick.tallied")
     return len(new_units)
 
 
-def sum_units(units: Iterable[CountedUnitRow]) -> Mapping[TallyKey, int]:
+def sum_by_key(units: Iterable[CountedUnitRow]) -> Mapping[CountKey, int]:
     """Return the counts of units; only evidence counts."""
     return Counter(
-        TallyKey(unit.slot, unit.occurred, unit.series_id, class_id, unit.bucket)
+        CountKey(unit.slot, unit.occurred, unit.series_id, class_id, unit.bucket)
         for unit in units
         if unit.exclusion_reason is None
         for class_id in unit.class_ids
     )
 
 
-def compute_expected_tallies(transaction: Transaction, rollout: Rollout) -> Mapping[TallyKey, int]:
+def compute_expected_counts(transaction: Transaction, rollout: Rollout) -> Mapping[CountKey, int]:
     """Return the counts recomputed from the counted units."""
-    return sum_units(CountedUnits(transaction, rollout).list_all())
+    return sum_by_key(CountedUnits(transaction, rollout).list_all())
 
 
 def find_differences(
-    transaction: Transaction, rollout: Rollout, expected: Mapping[TallyKey, int] | None = None
-) -> Mapping[TallyKey, tuple[int, int]]:
+    transaction: Transaction, rollout: Rollout, expected: Mapping[CountKey, int] | None = None
+) -> Mapping[CountKey, tuple[int, int]]:
     """Return counts that differ from the counted units: stored and expected.
 
-    `expected` is the result of `compute_expected_tallies`, computed by default.
+    `expected` is the result of `compute_expected_counts`, computed by default.
     """
-    stored = Tallies(transaction, rollout).load_by_key()
+    stored = StoredCounts(transaction, rollout).load_by_key()
     return _find_unequal(
-        stored, compute_expected_tallies(transaction, rollout) if expected is None else expected
+        stored, compute_expected_counts(transaction, rollout) if expected is None else expected
     )
 
 
 def find_matrix_differences(
-    transaction: Transaction, rollout: Rollout, expected: Mapping[TallyKey, int]
+    transaction: Transaction, rollout: Rollout, expected: Mapping[CountKey, int]
 ) -> Mapping[MatrixKey, tuple[int, int]]:
     """Return the matrix cells that differ from the expected counts."""
     return _find_unequal(Matrices(transaction, rollout).load_by_key(), sum_over_slots(expected))
@@ -125,7 +125,7 @@ def _build_counted_units(
             case_id=case_ids[first_row["case_key"]],
             series_id=series_ids[_get_values(first_row, SERIES_COLUMNS)],
             class_ids=tuple(class_ids[_get_values(row, CLASS_COLUMNS)] for row in lever_rows),
-            bucket=first_row["band"],
+            bucket=first_row["bucket"],
             exclusion_reason=first_row["excluded"],
             **{name: first_row[name] for name in ROW_COLUMNS},
         )

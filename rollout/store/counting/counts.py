@@ -29,7 +29,7 @@ ValueTuple = tuple[Any, ...]
 
 
 @dataclass(frozen=True, slots=True, order=True)
-class TallyKey:
+class CountKey:
     """The key of a count: slots, series, class and bucket."""
 
     slot: int
@@ -39,14 +39,14 @@ class TallyKey:
     bucket: int
 
 
-class Tallies:
+class StoredCounts:
     """The counts of one rollout."""
 
     def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
         self._transaction = transaction
         self._rollout = rollout
 
-    def add(self, added: Mapping[TallyKey, int]) -> None:
+    def add(self, added: Mapping[CountKey, int]) -> None:
         """Add counts, in the transaction that stores the units, after `through`."""
         rows = [
             (self._rollout.number, k.slot, k.occurred, k.series_id, k.class_id, k.bucket, n)
@@ -54,23 +54,24 @@ class Tallies:
         ]
         upsert_sums(self._transaction, counts, rows, "n")
 
-    def load_by_key(self) -> dict[TallyKey, int]:
+    def load_by_key(self) -> dict[CountKey, int]:
         """Return all counts by key."""
         query = select(counts).where(counts.c.rollout == self._rollout.number)
         rows = self._transaction.execute(query)
-        return {TallyKey(r.slot, r.occurred, r.series_id, r.class_id, r.bucket): r.n for r in rows}
+        return {CountKey(r.slot, r.occurred, r.series_id, r.class_id, r.bucket): r.n for r in rows}
 
     def load_frame(self, *, after: int, until: int) -> pl.DataFrame:
         """Return the counts of slots (`after`, `until`], ordered by slot.
 
-        Columns: slot, occurred, `SERIES_COLUMNS`, `CLASS_COLUMNS`, band, n.
+        Columns: slot, occurred, `SERIES_COLUMNS`, `CLASS_COLUMNS`, bucket, n.
         """
         query = (
             select(
                 *(counts.c.slot, counts.c.occurred),
                 *(count_series.c[name] for name in SERIES_COLUMNS),
                 *(count_classes.c[name] for name in CLASS_COLUMNS),
-                *(counts.c.bucket.label("band"), counts.c.n),
+                counts.c.bucket,
+                counts.c.n,
             )
             .join(count_series, count_series.c.id == counts.c.series_id)
             .join(count_classes, count_classes.c.id == counts.c.class_id)

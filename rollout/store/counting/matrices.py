@@ -11,7 +11,7 @@ from typing import Any, Final
 import polars as pl
 from sqlalchemy import Select, bindparam, select
 
-from rollout.store.counting.counts import TallyKey
+from rollout.store.counting.counts import CountKey
 from rollout.store.database.bulk import fetch_rows, upsert_sums
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
@@ -31,7 +31,7 @@ class Matrices:
         self._transaction = transaction
         self._rollout = rollout
 
-    def add(self, counts: Mapping[TallyKey, int]) -> None:
+    def add(self, counts: Mapping[CountKey, int]) -> None:
         """Add what was added to the counts, in the same transaction."""
         rows = [
             (self._rollout.number, *key, n) for key, n in sorted(sum_over_slots(counts).items())
@@ -78,7 +78,7 @@ class Matrices:
         )
 
 
-def sum_over_slots(counts: Mapping[TallyKey, int]) -> Mapping[MatrixKey, int]:
+def sum_over_slots(counts: Mapping[CountKey, int]) -> Mapping[MatrixKey, int]:
     """Return counts summed over slots, occurrence and buckets."""
     sums: Counter[MatrixKey] = Counter()
     for key, n in counts.items():

@@ -12,7 +12,7 @@ from sqlalchemy import Table, and_, delete, insert, select, update
 from rollout.core.scope.events import LedgerEvent
 from rollout.core.scope.projection import apply_event
 from rollout.core.scope.scope import Scope
-from rollout.store.counting.counts import TallyKey
+from rollout.store.counting.counts import CountKey
 from rollout.store.counting.matrices import MatrixKey
 from rollout.store.counting.top_losses import LossKey, LossValue
 from rollout.store.database.rollouts import Rollout
@@ -85,7 +85,7 @@ class ProjectionRepair:
                 expected,
             )
 
-    def repair_tallies(self, differences: Mapping[TallyKey, tuple[int, int]]) -> None:
+    def repair_counts(self, differences: Mapping[CountKey, tuple[int, int]]) -> None:
         """Write counts as the counted units have them."""
         for key, (stored, expected) in differences.items():
             rows = ({"n": n} if n else None for n in (stored, expected))

@@ -141,10 +141,8 @@ class StoredLosses:
         differences: dict[LossKey, tuple[LossValue | None, LossValue | None]] = {}
         for keys in _split_keys(sorted({*stored, *expected_series})):
             case_ids = {case_id for case_id, _, _ in keys}
-            revisions, confidences = (
-                self._load_revisions(case_ids),
-                self._build_history().load_confidences(case_ids),
-            )
+            revisions = self._load_revisions(case_ids)
+            confidences = self._build_history().load_confidences(case_ids)
             for key in keys:
                 stored_value, case_version = stored.get(key), key[:2]
                 confidences_by_revision = revisions[case_version] if key in expected_series else ()

@@ -93,7 +93,7 @@ def _translate_open_errors() -> Iterator[None]:
     try:
         yield
     except OperationalError as error:
-        store_error = StoreError("the database can't be opened; look at ROLLOUT_DATABASE_URL")
+        store_error = StoreError("the database can't be opened; check ROLLOUT_DATABASE_URL")
         store_error.add_note(" ".join(str(error.orig).split()))
         raise store_error from error
 
@@ -144,6 +144,20 @@ def read_revision(transaction: Transaction) -> str | None:
         return None
     query = "select version_num from alembic_version"
     return transaction.connection.exec_driver_sql(query).scalar()
+
+
+def list_table_names(url: str) -> list[str]:
+    """Return the tables of a database, whosever they are.
+
+    Raises:
+        StoreError: the database can't be opened.
+    """
+    database = Database(url)
+    try:
+        with _translate_open_errors(), database.begin_read() as transaction:
+            return sorted(inspect(transaction.connection).get_table_names())
+    finally:
+        database.close()
 
 
 def check_schema_current(database: Database) -> None:

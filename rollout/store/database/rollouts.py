@@ -22,7 +22,7 @@ class Rollout:
     salt: bytes = field(default=b"", repr=False)
 
 
-HOUSE_CHAIN: Final = Rollout(ACCESS_LEDGER, ":house")
+ACCESS_CHAIN: Final = Rollout(ACCESS_LEDGER, ":house")
 """The owner of the access ledger; no rollout may have its name, which is part of stored hashes."""
 
 
@@ -57,8 +57,8 @@ class Rollouts:
 
     def open_access_ledger(self) -> Rollout:
         """Return the owner of the access ledger, which is created if missing."""
-        self._open_ledger(HOUSE_CHAIN)
-        return HOUSE_CHAIN
+        self._open_ledger(ACCESS_CHAIN)
+        return ACCESS_CHAIN
 
     def find(self, name: str) -> Rollout | None:
         """Return the rollout with this name, or None."""

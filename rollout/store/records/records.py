@@ -79,10 +79,8 @@ class StoredBatch:
 
 
 ACCEPTED, DUPLICATE = RecordReceipt(RecordStatus.ACCEPTED), RecordReceipt(RecordStatus.DUPLICATE)
-ACCEPTED_WITHOUT_CASE, DUPLICATE_OF_PURGED = (
-    RecordReceipt(RecordStatus.ACCEPTED, NO_CASE_YET),
-    RecordReceipt(RecordStatus.DUPLICATE, PURGED_TEXT),
-)
+ACCEPTED_WITHOUT_CASE = RecordReceipt(RecordStatus.ACCEPTED, NO_CASE_YET)
+DUPLICATE_OF_PURGED = RecordReceipt(RecordStatus.DUPLICATE, PURGED_TEXT)
 CONFLICT = RecordReceipt(RecordStatus.CONFLICT, CONFLICT_TEXT)
 UNDECIDED = RecordReceipt(RecordStatus.ACCEPTED)
 """The placeholder until a record's status is known."""
@@ -158,10 +156,8 @@ class RecordStore:
         self, groups: Sequence[RecordGroup], key_ids: KeyIds, results: list[RecordReceipt]
     ) -> Mapping[RecordSchema, ColumnsByName]:
         """Set the receipt of each record and return the new records."""
-        described_cases, stored_columns = (
-            self._find_described_cases(groups, key_ids),
-            dict[RecordSchema, ColumnsByName](),
-        )
+        described_cases = self._find_described_cases(groups, key_ids)
+        stored_columns = dict[RecordSchema, ColumnsByName]()
         for group in groups:
             case_ids = [key_ids.by_key[key] for key in group.keys]
             columns = {"case_id": case_ids, **group.columns}

@@ -7,7 +7,7 @@ lease, so no other process takes it meanwhile, and after a crash it is tried aga
 from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any, Final
+from typing import Any
 
 from sqlalchemy import ColumnElement, Row, Select, func, select, update
 
@@ -17,7 +17,6 @@ from rollout.store.database.session import Transaction
 from rollout.store.tables.tables import deliveries, rollouts
 
 WAITING, SENT, FAILED = "waiting", "sent", "failed"
-DELIVERY_STATES: Final = (WAITING, SENT, FAILED)
 
 
 @dataclass(frozen=True, slots=True)

@@ -72,9 +72,9 @@ class StoredReviewTask:
         """Return whether the task is open and last claimed by `reviewer`."""
         return self.state == OPEN and self.reviewer == reviewer
 
-    def is_free(self, at: datetime) -> bool:
-        """Return whether the task can be claimed at `at`."""
-        is_unclaimed = self.claimed_until is None or self.claimed_until <= at
+    def is_free(self, at: datetime, claim_time: datetime) -> bool:
+        """Return whether the task can be claimed at `at`, `claim_time` on the wall clock."""
+        is_unclaimed = self.claimed_until is None or self.claimed_until <= claim_time
         return self.state == OPEN and is_unclaimed and self.is_wanted_at(at)
 
     def is_wanted_at(self, at: datetime) -> bool:
@@ -140,13 +140,17 @@ class ReviewTaskStore:
         kinds: Collection[str],
         sites: SiteFilter,
         until: datetime,
+        claim_time: datetime | None = None,
     ) -> StoredReviewTask | None:
-        """Claim the next task for a reviewer, or return None.
+        """Claim the next task for a reviewer until `until`, or return None.
 
         Tasks whose answer can still affect the action come first, by `answer_by`; then the others
-        by due time. Concurrent calls get different tasks.
+        by due time. Concurrent calls get different tasks. `claim_time` is `at` on the clock of
+        claims; None means the same clock.
         """
-        available = self._select_tasks(*self._match_available(reviewer, at, kinds, sites))
+        available = self._select_tasks(
+            *self._match_available(reviewer, at, kinds, sites, claim_time or at)
+        )
         urgent = available.where(reviews.c.answer_by > at).order_by(reviews.c.answer_by)
         for query in (urgent.order_by(*QUEUE_ORDER), available.order_by(*QUEUE_ORDER)):
             task = self._lock_first(query)
@@ -197,10 +201,15 @@ class ReviewTaskStore:
         self._release(reviews.c.case_id == case_id, reviews.c.site != site, site=site)
 
     def count_available(
-        self, reviewer: str, at: datetime, kinds: Collection[str], sites: SiteFilter
+        self,
+        reviewer: str,
+        at: datetime,
+        kinds: Collection[str],
+        sites: SiteFilter,
+        claim_time: datetime | None = None,
     ) -> int:
         """Return how many cases a reviewer could claim, at most `MAX_COUNTED`."""
-        available = self._match_available(reviewer, at, kinds, sites)
+        available = self._match_available(reviewer, at, kinds, sites, claim_time or at)
         own_cases = select(reviews.c.case_id).where(reviews.c.rollout == self._rollout.number)
         case_query = own_cases.where(*available).distinct().limit(MAX_COUNTED)
         query = select(func.count()).select_from(case_query.subquery())
@@ -253,13 +262,18 @@ class ReviewTaskStore:
         return self.find(task.id)
 
     def _match_available(
-        self, reviewer: str, at: datetime, kinds: Collection[str], sites: SiteFilter
+        self,
+        reviewer: str,
+        at: datetime,
+        kinds: Collection[str],
+        sites: SiteFilter,
+        claim_time: datetime,
     ) -> tuple[ColumnElement[bool], ...]:
         """Return the conditions for a task that a reviewer may claim."""
         return (
             reviews.c.state == OPEN,
             reviews.c.kind.in_(kinds),
-            or_(reviews.c.claimed_until.is_(None), reviews.c.claimed_until <= at),
+            or_(reviews.c.claimed_until.is_(None), reviews.c.claimed_until <= claim_time),
             or_(reviews.c.due_at.is_(None), reviews.c.due_at > at),
             *_match_sites(sites),
             _match_case(cases),

@@ -62,7 +62,7 @@ def test_the_page_says_what_tripped_what_it_did_and_how_it_comes_back(browser, a
     text = browser.as_("vic").page(PATH)
     assert "creek · day was narrowed from supervised to shadow" in text
     assert "Agreement at least 93" in text
-    assert "expected at most once in 10,000 judged units" in text
+    assert "expected at most once in 10,000 decided units" in text
     assert 'data-label="Before">Supervised' in text
     assert 'data-label="Now">Shadow' in text
     assert "Evidence restarts with attempt 2" in text
@@ -237,7 +237,7 @@ def test_names_of_sites_are_text_wherever_they_stand(browser, service, clock):
     execute_command(service.database, "odd", lambda _: opened)
     browser.as_("ada")
     browser.submit(
-        "/settings/people/vic", do="give", role="operator", rollout="odd", site=site, group=""
+        "/settings/users/vic", do="give", role="operator", rollout="odd", site=site, group=""
     )
     pages = (
         "/incidents",
@@ -245,10 +245,10 @@ def test_names_of_sites_are_text_wherever_they_stand(browser, service, clock):
         "/rollouts/odd/ledger",
         f"/rollouts/odd/ledger?site={quote(site)}",
         "/rollouts/odd/settings",
-        "/settings/people",
-        "/settings/people/vic",
+        "/settings/users",
+        "/settings/users/vic",
         "/settings/reviewers",
-        "/ledger/house",
+        "/ledger/access",
     )
     for path in pages:
         shown = browser.page(path)

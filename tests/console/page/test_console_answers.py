@@ -11,7 +11,16 @@ from starlette.testclient import TestClient
 from api.app import create_app
 from api.console.page.form import TOKEN_FIELD
 from tests.browser.town import scope_of
-from tests.console.attacked_town import R, addressed, browser, held, made, opened, routes, sent
+from tests.console.attacked_town import (
+    R,
+    addressed,
+    browser,
+    hash_tables,
+    made,
+    opened,
+    routes,
+    sent,
+)
 from tests.console.conftest import token_of
 from tests.console.test_every_page import Read
 from tests.services.houses import PASSWORD
@@ -33,11 +42,11 @@ NOTES = {"exposures", "reviews", "sessions"}
 @pytest.mark.parametrize("name", ["ana", "ada", "eve", "cleo"])
 def test_no_page_changes_anything_but_the_note_of_what_was_shown(made, browser, name):
     browser.as_(name)
-    before = held(made)
+    before = hash_tables(made)
     heads = scope_of(made).revision
     for route in routes("GET"):
         browser.get(addressed(route), follow_redirects=False)
-    moved = changed(before, held(made))
+    moved = changed(before, hash_tables(made))
     assert moved <= NOTES, moved
     assert scope_of(made).revision == heads
 
@@ -96,7 +105,7 @@ def test_nobody_is_led_away_by_an_address(browser, to):
     fields = {"name": "ana", "password": PASSWORD, "to": to}
     answers = [sent(browser, "/console/sign-in", fields)]
     answers.append(browser.get("/console/sign-in", params={"to": to}, follow_redirects=False))
-    token = token_of(browser.page("/words"))
+    token = token_of(browser.page("/glossary"))
     answers.append(sent(browser, "/console/review/keys", {TOKEN_FIELD: token, "to": to}))
     for answer in answers:
         assert answer.status_code == 303

@@ -20,7 +20,13 @@ pytestmark = pytest.mark.exhaustive
 
 VARIES = re.compile(r'name="(page_token|once)" value="[^"]*"')
 NOT_TOLD = {"content-length", "set-cookie"}
-FILES = ("/divergences.csv", "/training", "/training/manifest", "/cases/open-one", "/ledger/lines")
+FILES = (
+    "/divergences.csv",
+    "/training",
+    "/training/manifest",
+    "/cases/open-one",
+    "/ledger/entries",
+)
 
 
 def counted():
@@ -79,7 +85,7 @@ def everything(browser, name):
             waiting += [
                 one for one in links if one.startswith("/console/") and "/creek-0" not in one
             ]
-    fields = {TOKEN_FIELD: token_of(browser.page("/words")), "rollout": "bears", "name": "now"}
+    fields = {TOKEN_FIELD: token_of(browser.page("/glossary")), "rollout": "bears", "name": "now"}
     made = sent(browser, "/console/reports", fields)
     report = made.headers["location"].removesuffix("/about")
     for form in ("json", "csv", "markdown"):

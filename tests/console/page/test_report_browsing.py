@@ -22,6 +22,7 @@ from rollout.store.reports.deliveries import DeliveryStore, NewDelivery, Outbox
 from tests.api.bears import POLICY
 from tests.console.told_cases import AT, CLOSED, NASTY, newcomer, some
 from tests.factories import NOON
+from tests.store.snapshots import filled_once
 
 MADE = {"rollout": "bears", "name": "week", "since": "", "until": "", "view": "operator"}
 DAY_ONE = CLOSED.replace(day=2, hour=0)
@@ -30,10 +31,15 @@ DAY_ONE = CLOSED.replace(day=2, hour=0)
 @pytest.fixture
 def told(service, clock):
     """Return a service whose cases have closed and were counted."""
-    some(service.database)
+    counted(service.database)
     clock.advance(CLOSED - NOON)
-    Ticker(service.database, "bears", "one").tick(CLOSED)
     return service
+
+
+@filled_once
+def counted(database):
+    some(database)
+    Ticker(database, "bears", "one").tick(CLOSED)
 
 
 def made(service, name="week", rollout="bears", until=DAY_ONE):

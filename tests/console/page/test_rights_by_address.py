@@ -17,12 +17,13 @@ __all__ = ["browser", "made", "opened"]
 REFUSED = {
     "rita": re.compile(r"/(proposals|divergences|cases|ledger|incidents|training|stops?|narrow"
                        r"|cells|settings)|/rollouts/bears$|/reports/\d"),
-    "vic": re.compile(r"/settings/people$|/settings/people/bo$|/house|/new$|/review/|/bears/review"
-                      r"|/narrow|bears/stop(/confirm)?$"),
-    "cleo": re.compile(r"/house|/new$|bears/ledger|/reports/\d|/settings/people$|bears/review"),
+    "vic": re.compile(r"/settings/users$|/settings/users/bo$|/ledger/access|/new$|/review/"
+                      r"|/bears/review|/narrow|bears/stop(/confirm)?$"),
+    "cleo": re.compile(r"/ledger/access|/new$|bears/ledger|/reports/\d|/settings/users$"
+                       r"|bears/review"),
 }  # fmt: skip
 OWN = re.compile(r"^/console/(settings|ledger|divergences|stop|settings/keys|revision)$"
-                 r"|/people/bo/(link|keys)$")  # fmt: skip
+                 r"|/users/bo/(link|keys)$")  # fmt: skip
 
 
 @pytest.mark.parametrize("name", REFUSED)
@@ -43,18 +44,18 @@ def test_nobody_opens_a_page_by_its_address_that_no_link_leads_them_to(browser, 
 def test_a_form_does_for_nobody_what_they_may_not(made, browser, name):
     lake = next(p for p in scope_of(made).proposals.values() if p.cell.site == "lake")
     browser.as_(name)
-    token = token_of(browser.page("/words"))
+    token = token_of(browser.page("/glossary"))
     before = scope_of(made).revision
     for path, fields in {
         f"{R}/proposals/{lake.id}/approvals": {"evidence": lake.evidence_hash, "reason": "r"},
         f"{R}/proposals/{lake.id}/rejection": {"reason": "r"},
         f"{R}/approvals": {"approve": f"{lake.id}.{lake.evidence_hash}", "reason": "r"},
-        f"{R}/stop/confirm": {"reach": "site/lake"},
-        f"{R}/narrow/confirm": {"reach": "site/lake", "to": "shadow"},
+        f"{R}/stop/confirm": {"target": "site/lake"},
+        f"{R}/narrow/confirm": {"target": "site/lake", "to": "shadow"},
         f"{R}/stops/S-1/resume": {},
         f"{R}/settings/deliveries/1": {},
-        "/settings/people/zoe/link": {"house": "999999"},
-        "/settings/people/zoe/keys": {"once": "a"},
+        "/settings/users/zoe/link": {"access_revision": "999999"},
+        "/settings/users/zoe/keys": {"once": "a"},
     }.items():
         answer = sent(browser, f"/console{path}", {TOKEN_FIELD: token, **fields})
         assert answer.status_code != 200, path

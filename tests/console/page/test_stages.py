@@ -1,7 +1,8 @@
 """Codes and patterns of stages."""
 
-from api.console.page.stages import _compute_codes, build_stage_markers, build_withheld_marker
+from api.console.page.stages import build_stage_markers, build_withheld_marker
 from rollout.formats.policy.reader import parse_policy
+from rollout.reports.pages.stage_markers import compute_stage_codes
 from tests.api.bears import POLICY
 
 
@@ -12,7 +13,7 @@ def test_each_stage_has_its_code_and_pattern():
 
 
 def test_stages_that_begin_alike_get_a_third_letter():
-    assert _compute_codes(("shadow", "shared", "autonomous")) == {
+    assert compute_stage_codes(("shadow", "shared", "autonomous")) == {
         "shadow": "Shad",
         "shared": "Shar",
         "autonomous": "Auto",

@@ -32,8 +32,8 @@ def heading(page):
     return re.search(r"<h1>(.*?)</h1>", page, re.DOTALL)[1]
 
 
-def stop(browser, reach="all", status=303, **more):
-    return browser.submit(CONFIRM, status, on=f"{CONFIRM}?reach=all", reach=reach, **more)
+def stop(browser, target="all", status=303, **more):
+    return browser.submit(CONFIRM, status, on=f"{CONFIRM}?target=all", target=target, **more)
 
 
 def followed(browser, answer):
@@ -65,7 +65,7 @@ def test_step_one_says_how_soon_it_holds_at_each_site_and_when_it_was_drilled(br
     page = browser.as_("ana").page(STOP)
     assert "Everything: 2 sites, 4 cells" in page
     assert '<option value="cell/creek/day"' in page
-    region = re.search(r'data-live="reach">(.*?)</section>', page, re.DOTALL)[1]
+    region = re.search(r'data-live="target">(.*?)</section>', page, re.DOTALL)[1]
     assert "<form" not in region
     assert re.search(r'lake</th><td[^>]*>12 h <span class="soft">\(<time', region)
     assert re.search(r"creek</th><td[^>]*>1 min</td>", region)
@@ -79,7 +79,7 @@ def test_step_one_says_how_soon_it_holds_at_each_site_and_when_it_was_drilled(br
 
 
 def test_step_two_asks_once_more_and_keeps_everything(browser):
-    page = browser.as_("ana").page(f"{CONFIRM}?reach=site/creek&reason=smoke%20{XSS}&drill=yes")
+    page = browser.as_("ana").page(f"{CONFIRM}?target=site/creek&reason=smoke%20{XSS}&drill=yes")
     assert heading(page) == "Stop creek in bears now?"
     assert "It takes effect at creek within 1 min." in page
     assert "smoke &lt;script&gt;" in page
@@ -108,15 +108,17 @@ def test_a_stop_withholds_everything_and_says_what_holds_and_how_to_come_back(br
 
 
 @pytest.mark.parametrize(
-    ("reach", "cells"),
+    ("target", "cells"),
     [
         ("site/creek", {CREEK, Cell("creek", "night")}),
         ("cell/lake/day", {LAKE}),
     ],
 )
-def test_one_site_or_one_cell_is_stopped_alone_and_without_a_reason(browser, service, reach, cells):
+def test_one_site_or_one_cell_is_stopped_alone_and_without_a_reason(
+    browser, service, target, cells
+):
     browser.as_("ana")
-    page = followed(browser, stop(browser, reach=reach))
+    page = followed(browser, stop(browser, target=target))
     (held,) = scope_of(service.database).stops.values()
     assert held.cells == cells
     assert not held.drill
@@ -128,23 +130,23 @@ def test_an_operator_of_one_site_stops_that_and_is_told_what_goes_on(browser, se
     assert "All that you operate: 1 site, 2 cells" in page
     assert "You operate only creek. lake can be stopped by" in page
     assert "cell/lake" not in page
-    confirm = browser.page(f"{CONFIRM}?reach=all")
+    confirm = browser.page(f"{CONFIRM}?target=all")
     assert heading(confirm) == "Stop all that you operate in bears now?"
     assert "Excluded: lake (cleo is no operator there)" in confirm
     done = followed(browser, stop(browser))
     (held,) = scope_of(service.database).stops.values()
     assert {cell.site for cell in held.cells} == {"creek"}
     assert "Not stopped by you: lake." in done
-    refused = stop(browser, reach="site/lake", status=403).text
+    refused = stop(browser, target="site/lake", status=403).text
     assert "There is a problem" in refused
     assert "cleo may not narrow, stop" in refused
 
 
-@pytest.mark.parametrize("reach", ["", "site/nowhere", "cell/creek/dusk", "site/*", XSS, "cell/x"])
-def test_what_is_no_choice_stops_nothing_and_keeps_what_was_typed(browser, service, reach):
+@pytest.mark.parametrize("target", ["", "site/nowhere", "cell/creek/dusk", "site/*", XSS, "cell/x"])
+def test_what_is_no_choice_stops_nothing_and_keeps_what_was_typed(browser, service, target):
     browser.as_("ana")
     answer = browser.submit(
-        CONFIRM, on=f"{CONFIRM}?reach=all", reach=reach, reason="kept", status=status_of(reach)
+        CONFIRM, on=f"{CONFIRM}?target=all", target=target, reason="kept", status=status_of(target)
     )
     assert 'value="kept"' in answer.text
     assert "<title>Error: Stop bears" in answer.text
@@ -152,23 +154,23 @@ def test_what_is_no_choice_stops_nothing_and_keeps_what_was_typed(browser, servi
     assert not scope_of(service.database).stops
     assert (
         "There is a problem"
-        in browser.get(f"/console{CONFIRM}", params={"reach": reach, "reason": "kept"}).text
+        in browser.get(f"/console{CONFIRM}", params={"target": target, "reason": "kept"}).text
     )
 
 
-def status_of(reach):
-    return 404 if reach in {"site/nowhere", "cell/creek/dusk"} else 422
+def status_of(target):
+    return 404 if target in {"site/nowhere", "cell/creek/dusk"} else 422
 
 
 def test_a_stop_is_done_only_with_its_own_forms_token(browser, service):
     browser.as_("ana")
-    token = token_of(browser.page(f"{CONFIRM}?reach=all"))
-    fields = {"reach": "all", "page_token": token}
+    token = token_of(browser.page(f"{CONFIRM}?target=all"))
+    fields = {"target": "all", "page_token": token}
     foreign = browser.post(
         f"/console{CONFIRM}", data=fields, headers={"Sec-Fetch-Site": "cross-site"}
     )
     assert foreign.status_code == 403
-    assert browser.get(f"/console{CONFIRM}?reach=all").status_code == 200
+    assert browser.get(f"/console{CONFIRM}?target=all").status_code == 200
     assert not scope_of(service.database).stops
 
 
@@ -338,7 +340,7 @@ def test_whoever_asks_and_leaves_too_few_is_told_before_and_after(browser, servi
     browser.as_("ana")
     stop(browser)
     before = text_of(browser.page(STOPS))
-    says = "o alone can approve it, but it needs 2 operators other than ana; give 1 more person"
+    says = "o alone can approve it, but it needs 2 operators other than ana; give 1 more user"
     assert f"If you ask, b{says} the role operator at creek and lake." in before
     (held,) = scope_of(service.database).stops
     answer = browser.submit(f"{STOPS}/{held}/resume", on=STOPS)
@@ -373,13 +375,13 @@ def test_who_operates_a_part_of_a_stop_may_not_ask_for_its_end(browser, service)
 
 def test_rights_that_end_meanwhile_end_the_stop_button(browser, service, clock):
     browser.as_("cleo")
-    page = browser.page(f"{CONFIRM}?reach=all")
+    page = browser.page(f"{CONFIRM}?target=all")
     ada = load_local_caller(service.database, "ada")
     users.update_account(service.database, ada, "cleo", AccountUpdate(is_disabled=True), at=NOON)
     clock.advance(HOUR)
     answer = browser.post(
         f"/console{CONFIRM}",
-        data={"page_token": token_of(page), "reach": "all"},
+        data={"page_token": token_of(page), "target": "all"},
         follow_redirects=False,
     )
     assert answer.headers["location"].startswith("/console/sign-in")

@@ -23,7 +23,7 @@ from rollout.store.database.rollouts import Rollouts
 from rollout.store.records.exposures import ExposureStore
 from rollout.store.records.external_keys import ExternalKeys
 from tests.api.bears import CREEK, LOOSER, POLICY, approved, scope_of, tick, widened
-from tests.console.raised_proposals import LIST, XSS, heading, rows, seen
+from tests.console.raised_proposals import LIST, XSS, add_version, heading, rows
 from tests.console.told_cases import CLOSED, asked_again, judged, mia
 from tests.factories import DAY, MET, NOON, TICK, TURNED
 
@@ -146,7 +146,7 @@ def test_whoever_raised_it_is_told_who_can_approve(browser, service):
     asked = stops.propose_resume(service.database, ana, "bears", held.active_stops[0].id, at=NOON)
     path = f"{LIST}/{asked.proposal}"
     page = browser.as_("ana").page(path)
-    assert f"ana raised {asked.proposal}; ask another person to approve it." in page
+    assert f"ana raised {asked.proposal}; ask another user to approve it." in page
     assert "bo can approve." in page
     assert "Approve proposal</button>" not in page
     resumes = browser.as_("bo").page(path)
@@ -195,7 +195,7 @@ def test_a_renewal_and_a_takeover_are_asked_in_words_of_their_own(browser, servi
     page = browser.as_("bo").page(f"{LIST}/{renewal.id}")
     assert renewal.kind == "renewal"
     assert heading(page) == "Let v1 go on acting under supervision at creek by day?"
-    seen(service, "v2")
+    add_version(service, "v2")
     approved(database, late)
     tick(database, late + TICK, cells=(), others={(CREEK, "v2"): MET})
     (takeover,) = scope_of(database).proposals.values()

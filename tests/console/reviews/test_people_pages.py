@@ -22,13 +22,13 @@ def member(service, name):
     return next(one for one in users.load_accounts(service.database, ada) if one.name == name)
 
 
-def house(text):
-    return re.search(r'name="house" value="(\d+)"', text)[1]
+def access_revision(text):
+    return re.search(r'name="access_revision" value="(\d+)"', text)[1]
 
 
 @pytest.mark.parametrize(
     "path",
-    ["/settings/people", "/settings/people/bo", "/settings/people/bo/link", "/settings/reviewers"],
+    ["/settings/users", "/settings/users/bo", "/settings/users/bo/link", "/settings/reviewers"],
 )
 @pytest.mark.parametrize("who", ["ana", "rita"])
 def test_none_but_admins_see_people_and_are_told_who_can(browser, who, path):
@@ -39,13 +39,13 @@ def test_none_but_admins_see_people_and_are_told_who_can(browser, who, path):
 @pytest.mark.parametrize("path", ["", "/bo", "/bo/link", "/bo/keys"])
 def test_none_but_admins_change_people(browser, service, path):
     before, fields = member(service, "bo"), {"do": "disable", "name": "x", "once": "1"}
-    browser.as_("ana").submit(f"/settings/people{path}", 403, on="/settings", **fields)
+    browser.as_("ana").submit(f"/settings/users{path}", 403, on="/settings", **fields)
     assert member(service, "bo") == before
     assert keys(service, "bo") == ()
 
 
 def test_everybody_is_listed_with_what_they_may_do(browser):
-    text = browser.as_("ada").page("/settings/people")
+    text = browser.as_("ada").page("/settings/users")
     assert "approver of safety in all rollouts" in text
     assert "operator in bears at creek" in text
     assert "None yet. Programs that send records" in text
@@ -53,71 +53,71 @@ def test_everybody_is_listed_with_what_they_may_do(browser):
 
 def test_somebody_is_added_with_a_first_right(browser, service):
     fields = {"name": "dee", "kind": "person", "role": "approver", "rollout": "bears"}
-    answer = browser.as_("ada").submit("/settings/people", group="safety", site="", **fields)
-    assert answer.headers["location"] == "/console/settings/people/dee"
+    answer = browser.as_("ada").submit("/settings/users", group="safety", site="", **fields)
+    assert answer.headers["location"] == "/console/settings/users/dee"
     assert member(service, "dee").rights == (AssignedRole("approver", "bears", "", "safety"),)
-    assert "They have no password yet" in browser.page("/settings/people/dee")
+    assert "They have no password yet" in browser.page("/settings/users/dee")
 
 
 def test_a_refused_addition_keeps_what_was_typed(browser, service):
     fields = {"name": f"x{SCRIPT}", "kind": "machine", "role": "operator", "site": SCRIPT}
-    text = browser.as_("ada").submit("/settings/people", 422, **fields).text
+    text = browser.as_("ada").submit("/settings/users", 422, **fields).text
     assert "can&#39;t be a name" in text
     assert SCRIPT not in text
     assert 'value="machine" checked' in text
     assert "<option selected>operator</option>" in text
-    text = browser.submit("/settings/people", 422, name="box", kind="machine", role="operator").text
+    text = browser.submit("/settings/users", 422, name="box", kind="machine", role="operator").text
     assert "A service account can be ingest or viewer, not operator" in text
 
 
 def test_rights_are_given_and_taken(browser, service):
     right = {"role": "operator", "rollout": "bears", "site": "lake", "group": ""}
-    browser.as_("ada").submit("/settings/people/vic", do="give", **right)
+    browser.as_("ada").submit("/settings/users/vic", do="give", **right)
     assert AssignedRole("operator", "bears", "lake") in member(service, "vic").rights
-    browser.submit("/settings/people/vic", do="take", **right)
+    browser.submit("/settings/users/vic", do="take", **right)
     assert member(service, "vic").rights == (AssignedRole("viewer"),)
 
 
 def test_a_right_at_a_site_that_no_policy_has_is_marked(browser):
     right = {"role": "operator", "rollout": "bears", "site": f"lakke{SCRIPT}"}
-    browser.as_("ada").submit("/settings/people/vic", do="give", **right)
-    text = browser.page("/settings/people/vic")
+    browser.as_("ada").submit("/settings/users/vic", do="give", **right)
+    text = browser.page("/settings/users/vic")
     assert "No such site in the policy" in text
     assert SCRIPT not in text
-    assert "No such site" not in browser.page("/settings/people/cleo")
+    assert "No such site" not in browser.page("/settings/users/cleo")
 
 
 def test_the_last_admin_stays(browser, service):
-    text = browser.as_("ada").submit("/settings/people/ada", 422, do="disable").text
+    text = browser.as_("ada").submit("/settings/users/ada", 422, do="disable").text
     assert "last admin" in text
     assert member(service, "ada").disabled_at is None
 
 
 def test_disabling_ends_everything_and_enabling_brings_nothing_back(browser, service):
-    browser.as_("ada").submit("/settings/people/bo", do="disable")
-    assert "Disabled</span>" in browser.page("/settings/people/bo")
-    browser.submit("/settings/people/bo", do="enable")
+    browser.as_("ada").submit("/settings/users/bo", do="disable")
+    assert "Disabled</span>" in browser.page("/settings/users/bo")
+    browser.submit("/settings/users/bo", do="enable")
     assert member(service, "bo").rights == ()
     assert not member(service, "bo").has_password
 
 
 def test_an_address_is_kept_or_refused(browser, service):
-    browser.as_("ada").submit("/settings/people/bo", do="email", email="bo@example.org")
+    browser.as_("ada").submit("/settings/users/bo", do="email", email="bo@example.org")
     assert member(service, "bo").email == "bo@example.org"
-    text = browser.submit("/settings/people/bo", 422, do="email", email="bo").text
+    text = browser.submit("/settings/users/bo", 422, do="email", email="bo").text
     assert 'value="bo"' in text
 
 
 def test_a_button_that_is_none_does_nothing(browser, service):
     before = member(service, "bo")
-    assert "Press one of the buttons" in browser.as_("ada").submit("/settings/people/bo", 422).text
+    assert "Press one of the buttons" in browser.as_("ada").submit("/settings/users/bo", 422).text
     assert member(service, "bo") == before
 
 
 def test_somebody_is_signed_out_by_an_admin(browser, clock):
     browser.as_("bo")
     session = dict(browser.cookies)
-    browser.as_("ada").submit("/settings/people/bo", do="sign-out")
+    browser.as_("ada").submit("/settings/users/bo", do="sign-out")
     clock.advance(timedelta(seconds=1))
     browser.cookies.clear()
     browser.cookies.update(session)
@@ -125,12 +125,12 @@ def test_somebody_is_signed_out_by_an_admin(browser, clock):
 
 
 def test_a_link_is_shown_once_with_the_consoles_address_and_opens_the_door(browser):
-    here = "/settings/people/vic"
-    number = house(browser.as_("ada").page(here))
-    answer = browser.submit(f"{here}/link", 200, on=here, house=number)
-    found = re.search(r"http://localhost:8000/console/come-in\?token=([\w-]+)", answer.text)
+    here = "/settings/users/vic"
+    number = access_revision(browser.as_("ada").page(here))
+    answer = browser.submit(f"{here}/link", 200, on=here, access_revision=number)
+    found = re.search(r"http://localhost:8000/console/set-password\?token=([\w-]+)", answer.text)
     assert answer.headers["cache-control"] == "no-store"
-    again = browser.submit(f"{here}/link", 422, on=here, house=number).text
+    again = browser.submit(f"{here}/link", 422, on=here, access_revision=number).text
     assert "was created since this page was opened, and shown once" in again
     assert found[1] not in again
     assert browser.get(f"/console{here}/link").url.path == f"/console{here}"
@@ -141,26 +141,26 @@ def test_a_link_is_shown_once_with_the_consoles_address_and_opens_the_door(brows
         "password": "a new long one",
         "again": "a new long one",
     }
-    assert "Sign out" in browser.post("/console/come-in", data=fields).text
+    assert "Sign out" in browser.post("/console/set-password", data=fields).text
 
 
 def test_a_page_that_is_opened_anew_makes_another_link(browser):
-    here = "/settings/people/vic"
+    here = "/settings/users/vic"
     browser.as_("ada")
     for _ in range(2):
-        number = house(browser.page(here))
-        browser.submit(f"{here}/link", 200, on=here, house=number)
+        number = access_revision(browser.page(here))
+        browser.submit(f"{here}/link", 200, on=here, access_revision=number)
 
 
 def test_no_link_is_made_for_a_machine(browser, service):
-    browser.as_("ada").submit("/settings/people", name="box", kind="machine", role="ingest")
-    assert "/link" not in browser.page("/settings/people/box")
-    browser.submit("/settings/people/box/link", 422, on="/settings/people/box")
+    browser.as_("ada").submit("/settings/users", name="box", kind="machine", role="ingest")
+    assert "/link" not in browser.page("/settings/users/box")
+    browser.submit("/settings/users/box/link", 422, on="/settings/users/box")
 
 
 def test_a_machines_key_is_shown_once(browser, service):
-    browser.as_("ada").submit("/settings/people", name="box", kind="machine", role="ingest")
-    here = "/settings/people/box"
+    browser.as_("ada").submit("/settings/users", name="box", kind="machine", role="ingest")
+    here = "/settings/users/box"
     form = {"once": once(browser.page(here)), "ends": ""}
     made = browser.submit(f"{here}/keys", 200, on=here, **form).text
     (secret,) = re.findall(r"ro_[0-9a-f]{12}_[0-9a-f]{64}", made)
@@ -174,7 +174,7 @@ def test_a_machines_key_is_shown_once(browser, service):
 
 
 def test_nobody_of_that_name_is_not_found(browser):
-    assert "There is no account zed" in browser.as_("ada").page("/settings/people/zed", 404)
+    assert "There is no account zed" in browser.as_("ada").page("/settings/users/zed", 404)
 
 
 def test_who_reviews_where_names_the_sites_without_anybody(browser, service):
@@ -186,9 +186,9 @@ def test_who_reviews_where_names_the_sites_without_anybody(browser, service):
         "lake",
     )
     assert "One reviewer" in browser.as_("ada").page("/settings/reviewers")
-    browser.submit("/settings/people/rita", do="take", role="reviewer")
+    browser.submit("/settings/users/rita", do="take", role="reviewer")
     right = {"role": "reviewer", "rollout": "bears", "site": "creek"}
-    browser.submit("/settings/people/rita", do="give", **right)
+    browser.submit("/settings/users/rita", do="give", **right)
     text = browser.page("/settings/reviewers")
     assert " at lake" in text
     assert "1 of 2" in text

@@ -1,4 +1,4 @@
-"""Verdicts taken back on the page of review."""
+"""Decisions taken back on the page of review."""
 
 from datetime import timedelta
 
@@ -43,7 +43,7 @@ def test_undo_goes_back_over_two_answers_and_no_further(hall, browser):
     page = browser.page(before)
     assert undo_of(page) is None
     first = before.rpartition("/")[0] + "/" + str(first_review(hall, "rita"))
-    assert "You have answered others since" in browser.page(first)
+    assert "You have answered later cases since" in browser.page(first)
 
 
 def first_review(hall, who):

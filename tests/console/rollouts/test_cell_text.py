@@ -7,11 +7,13 @@ from types import SimpleNamespace
 import pytest
 from markupsafe import Markup
 
-from api.console.page.figures import format_bound, format_share_bound
+from api.console.page.figures import format_bound
 from api.console.rollouts.cell_text import describe_cell
 from rollout.core.calendar.sites import Cell, Site
 from rollout.core.policy.policy import Freeze, Limit, Waves, Where
-from rollout.reports.figures.evidence_facts import ConditionFacts, EvidenceFacts, GateFacts
+from rollout.reports.figures.evidence_facts import EvidenceFacts
+from rollout.reports.figures.gate_facts import ConditionFacts, GateFacts
+from rollout.reports.text.bound_text import format_share_bound
 from rollout.services.cells.cell_table import CellSummary, find_recent_changes
 from rollout.services.cells.cells import build_cell_status
 from tests.factories import (
@@ -31,7 +33,7 @@ from tests.factories import (
     TURNED,
     UNAUDITED,
     RejectProposal,
-    Rollout,
+    RolloutDriver,
     StopCells,
     alarm,
     autonomous,
@@ -83,7 +85,7 @@ def says(rollout, *facts, **how):
 
 
 def test_an_eligible_cell_says_for_whom_and_how_long_it_waits():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     proposal = rollout.raised()
     rollout.approve(proposal, BO)
     tag, lines = says(rollout, evidence())
@@ -95,7 +97,7 @@ def test_an_eligible_cell_says_for_whom_and_how_long_it_waits():
 
 
 def test_an_approved_widening_waits_for_the_next_tick():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     rollout.approved()
     tag, lines = says(rollout)
     assert tag == "Approved"
@@ -104,7 +106,7 @@ def test_an_approved_widening_waits_for_the_next_tick():
 
 def test_an_approved_widening_says_when_the_freeze_ends_and_why_it_is():
     frozen = policy(freezes=(Freeze("Jun 01-02", "Juneteenth"),))
-    rollout = Rollout(frozen)
+    rollout = RolloutDriver(frozen)
     rollout.approved()
     tag, lines = says(rollout)
     assert tag == "Held: freeze"
@@ -115,7 +117,7 @@ def test_an_approved_widening_says_when_the_freeze_ends_and_why_it_is():
 
 
 def test_an_approved_widening_says_after_which_cell_it_settles():
-    rollout = Rollout(policy(waves=Waves("supervised", at_once=1, settle=3 * DAY)))
+    rollout = RolloutDriver(policy(waves=Waves("supervised", at_once=1, settle=3 * DAY)))
     rollout.widen(CREEK)
     widened = rollout.at
     rollout.approved(Cell("creek", "night"))
@@ -133,12 +135,12 @@ def waved():
 
 
 def test_a_wave_that_can_not_be_dated_yet_is_told_without_a_date():
-    _, lines = says(Rollout(waved()), evidence(cell=LAKE), cell=LAKE)
+    _, lines = says(RolloutDriver(waved()), evidence(cell=LAKE), cell=LAKE)
     assert "Waits until creek has been supervised for 7 d in the same window." in lines
 
 
 def test_a_wave_says_from_when_it_opens_once_the_one_before_holds_its_stage():
-    rollout = Rollout(waved())
+    rollout = RolloutDriver(waved())
     rollout.widen(CREEK)
     tag, lines = says(rollout.after(DAY), evidence(cell=LAKE), cell=LAKE)
     opens = told(rollout.at + 6 * DAY).unescape()
@@ -149,7 +151,7 @@ def test_a_wave_says_from_when_it_opens_once_the_one_before_holds_its_stage():
 
 
 def test_too_few_says_how_many_more_and_how_long_that_takes():
-    tag, lines = says(Rollout(), evidence(lacks=["159 of 200 judged units", "2 of 7 days"]))
+    tag, lines = says(RolloutDriver(), evidence(lacks=["159 of 200 decided units", "2 of 7 days"]))
     assert tag == "Held: too few"
     assert lines == [
         "Needs 41 more blind decisions (159 of 200), about 3 days at 14 a day.",
@@ -158,13 +160,13 @@ def test_too_few_says_how_many_more_and_how_long_that_takes():
 
 
 def test_without_a_pace_no_date_is_made_up():
-    _, (line,) = says(Rollout(), evidence(lacks=["159 of 200 judged units"], per_day=None))
+    _, (line,) = says(RolloutDriver(), evidence(lacks=["159 of 200 decided units"], per_day=None))
     assert line == "Needs 41 more blind decisions (159 of 200)."
 
 
 def test_below_the_line_says_the_bound_and_the_ways_on():
     facts = evidence(conditions=[share(300, 310, 0.94, further=41, median=76, ninety=234)])
-    tag, (line,) = says(Rollout(), facts)
+    tag, (line,) = says(RolloutDriver(), facts)
     assert tag == "Held: below threshold"
     assert line.replace("\N{NO-BREAK SPACE}", " ") == (
         "Agreement is at least 94.0 %; the threshold is 95 %. Needs at least 41 more that agree; "
@@ -174,7 +176,7 @@ def test_below_the_line_says_the_bound_and_the_ways_on():
 
 def test_not_on_course_gives_no_number_of_cases_that_would_do():
     facts = evidence(conditions=[share(838, 939, 0.856, below=0.99, further=400)])
-    tag, (line,) = says(Rollout(), facts)
+    tag, (line,) = says(RolloutDriver(), facts)
     assert tag == "Held: off course"
     assert line.replace("\N{NO-BREAK SPACE}", " ") == (
         "At the current agreement (89.2 %), the threshold of 95 % will probably never be met. "
@@ -185,7 +187,7 @@ def test_not_on_course_gives_no_number_of_cases_that_would_do():
 def test_what_more_cases_can_mend_stands_before_what_they_cannot():
     never = share(838, 939, 0.856, below=0.99, condition="recall of bear at least 95 %")
     facts = evidence(conditions=[never, share(300, 310, 0.94, further=41)])
-    tag, lines = says(Rollout(), facts)
+    tag, lines = says(RolloutDriver(), facts)
     assert tag == "Held: below threshold"
     assert [line.split()[0] for line in lines] == ["Agreement", "At"]
     assert lines[1].startswith("At the current recall of bear (89.2")
@@ -193,11 +195,11 @@ def test_what_more_cases_can_mend_stands_before_what_they_cannot():
 
 def test_early_and_right_so_far_is_no_bad_course():
     facts = evidence(conditions=[share(12, 12, 0.7, below=0.6, further=62)])
-    assert says(Rollout(), facts)[0] == "Held: below threshold"
+    assert says(RolloutDriver(), facts)[0] == "Held: below threshold"
 
 
 def test_missing_verdicts_ask_for_reviewers():
-    tag, (line,) = says(Rollout(), evidence(closed=120, missing=12))
+    tag, (line,) = says(RolloutDriver(), evidence(closed=120, missing=12))
     assert tag == "Held: missing decisions"
     assert "12 of 120 cases have no decision (10.0" in line
     assert line.endswith("This needs reviewers, not time.")
@@ -310,7 +312,7 @@ def test_a_trial_says_when_it_ends_and_when_it_has_ended():
 
 
 def test_a_rejection_holds_for_its_quiet_time():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     proposal = rollout.raised()
     rollout.do(RejectProposal(at=rollout.at, by=DAN, proposal=proposal.id, reason="not yet"))
     tag, lines = says(rollout, evidence())
@@ -319,7 +321,7 @@ def test_a_rejection_holds_for_its_quiet_time():
 
 
 def test_silence_is_told_from_what_was_counted():
-    rollout = Rollout(policy(evidence=replace(policy().evidence, grace=HOUR)))
+    rollout = RolloutDriver(policy(evidence=replace(policy().evidence, grace=HOUR)))
     assert says(rollout, case=24 * HOUR)[0] == ""
     tag, lines = says(rollout, case=26 * HOUR)
     assert tag == "No data"
@@ -346,7 +348,7 @@ def test_a_takeover_names_both_versions():
 
 
 def test_evidence_that_turned_leaves_no_eligible_cell():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     rollout.raised()
     rollout.tick({CREEK: TURNED})
     assert says(rollout, evidence(conditions=[share(80, 120, 0.55, below=1.0)]))[0] == (

@@ -1,4 +1,4 @@
-"""The past of a rollout: its map and cells as they stood at any instant, change by change."""
+"""The past of a rollout: its map and cells as they were at any instant, change by change."""
 
 import re
 from datetime import UTC, datetime, timedelta

@@ -1,4 +1,4 @@
-"""The map of the week: windows as they fall, one path a look, words that say the same."""
+"""The map of the week: windows as they fall, one path a pattern, words that say the same."""
 
 import re
 from dataclasses import replace
@@ -9,15 +9,14 @@ from xml.etree import ElementTree as ET
 import pytest
 
 from api.console.page.stages import build_named_withheld_marker, build_stage_markers
-from api.console.rollouts.map_rows import describe_site
-from api.console.rollouts.week_map import (
+from api.console.rollouts.map_rows import (
     StageSchedule,
     compute_schedules,
     describe_map,
+    describe_site,
     describe_window_changes,
-    draw_small_map,
-    draw_week_map,
 )
+from api.console.rollouts.week_map import draw_small_map, draw_week_map
 from api.console.rollouts.window_bands import WEEK_MINUTES, compute_bands, compute_spans
 from rollout.core.calendar.sites import Cell, Site, Window
 from rollout.core.policy.policy import Freeze, Where
@@ -28,7 +27,7 @@ from tests.factories import (
     LATENCY,
     NOON,
     SUPERVISED,
-    Rollout,
+    RolloutDriver,
     alarm,
     autonomous,
     policy,
@@ -121,7 +120,7 @@ def test_a_grant_that_ends_in_this_week_is_drawn_until_then():
     short = policy(
         stages=(replace(SUPERVISED, lasts=2 * DAY), AUTONOMOUS), windows=(Window("all"),)
     )
-    rollout = Rollout(short)
+    rollout = RolloutDriver(short)
     rollout.widen(Cell("creek", "all"))
     made = drawn(rollout)
     ((left, _, width),) = paths(made.wide, "1")
@@ -204,7 +203,7 @@ def test_names_that_look_like_markup_are_text():
 def test_a_long_name_is_cut_on_the_map_and_whole_in_its_words():
     name = "the-hut-beyond-the-second-bridge-of-the-old-road"
     made = policy(sites=(Site(name, "UTC"),))
-    found = drawn(Rollout(made))
+    found = drawn(RolloutDriver(made))
     assert f">{name}</text>" not in found.narrow
     assert "…</text>" in found.narrow
     assert name in found.text
@@ -212,17 +211,17 @@ def test_a_long_name_is_cut_on_the_map_and_whole_in_its_words():
 
 def test_freezes_and_now_are_marked():
     frozen = policy(freezes=(Freeze("Jun 03", "fair", Where(("creek",))),))
-    svg = drawn(Rollout(frozen)).wide
+    svg = drawn(RolloutDriver(frozen)).wide
     assert svg.count('class="g-axis"') == 1
     assert ">freeze</text>" in svg
     assert svg.count('class="g-now"') == 1
     assert ">now 12:00</text>" in svg
-    assert ">then 12:00</text>" in drawn(Rollout(frozen), now_word="then").wide
+    assert ">then 12:00</text>" in drawn(RolloutDriver(frozen), now_word="then").wide
 
 
 def test_clocks_that_show_different_times_have_a_line_each():
     far = policy(sites=(Site("creek", "UTC"), Site("nagoya", "Asia/Tokyo")))
-    svg = drawn(Rollout(far)).wide
+    svg = drawn(RolloutDriver(far)).wide
     assert svg.count('class="g-now"') == 2
     assert ">now</text>" in svg
 

@@ -13,7 +13,7 @@ from tests.factories import NOON
 from tests.services.houses import PASSWORD
 
 FOREIGN = {"Sec-Fetch-Site": "cross-site"}
-WAYS_IN = {"/sign-in", "/come-in"}
+WAYS_IN = {"/sign-in", "/set-password"}
 
 
 def test_the_bare_address_leads_to_the_sign_in_and_then_to_the_overview(browser):
@@ -61,10 +61,12 @@ def test_a_link_sets_a_password_once(browser, service):
     ada = load_local_caller(service.database, "ada")
     made = create_sign_in_link(service.database, ada, "vic", at=NOON, secret=write_token(bytes(32)))
     fields = {"token": made, "name": "", "password": "a new long one", "again": "a new long one"}
-    assert browser.post("/console/come-in", data={**fields, "again": "other"}).status_code == 422
-    assert "Sign out" in browser.post("/console/come-in", data=fields).text
+    assert (
+        browser.post("/console/set-password", data={**fields, "again": "other"}).status_code == 422
+    )
+    assert "Sign out" in browser.post("/console/set-password", data=fields).text
     browser.cookies.clear()
-    assert browser.post("/console/come-in", data=fields).status_code == 422
+    assert browser.post("/console/set-password", data=fields).status_code == 422
 
 
 def test_a_form_of_another_site_is_refused(browser):
@@ -153,3 +155,11 @@ def test_strangers_find_the_ways_in_and_no_other_page(browser, service):
     assert len(plain) > 10
     opened = {p for p in plain if browser.get(f"/console{p}", follow_redirects=False).is_success}
     assert opened == WAYS_IN
+
+
+def test_a_one_time_link_of_the_version_before_leads_to_the_same_form(browser):
+    answer = browser.get("/console/come-in?token=a%2Fb", follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (
+        303,
+        "/console/set-password?token=a%2Fb",
+    )

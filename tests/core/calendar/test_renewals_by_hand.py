@@ -24,21 +24,21 @@ from tests.factories import (
     MINUTE,
     NOTHING,
     TURNED,
-    Rollout,
+    RolloutDriver,
     VersionEvidence,
     alarm,
     autonomous,
+    build_evidence,
     counted,
     kinds,
-    known,
     policy,
     supervised,
 )
 
-WEAK = known(counted(99))
+WEAK = build_evidence(counted(99))
 
 
-def due(build=supervised, **changes) -> Rollout:
+def due(build=supervised, **changes) -> RolloutDriver:
     """Return a rollout whose first grant has just entered its last fifth."""
     rollout = build(policy(**changes))
     grant = rollout.scope.get_cell_state(CREEK, "v1").grants[0]
@@ -46,7 +46,7 @@ def due(build=supervised, **changes) -> Rollout:
     return rollout
 
 
-def ask(rollout: Rollout, to: str = "supervised", of: VersionEvidence = MET, **changes):
+def ask(rollout: RolloutDriver, to: str = "supervised", of: VersionEvidence = MET, **changes):
     asked = ProposeRenewal(
         at=rollout.at, by=BO, cell=CREEK, version="v1", to=to, evidence={(CREEK, "v1"): of}
     )
@@ -73,7 +73,7 @@ def test_not_before_the_last_fifth_of_the_grant():
 
 @pytest.mark.parametrize(
     ("of", "says"),
-    [(NOTHING, "0 of 100 judged units"), (WEAK, "99 of 100"), (TURNED, "does not reach")],
+    [(NOTHING, "0 of 100 decided units"), (WEAK, "99 of 100"), (TURNED, "does not reach")],
 )
 def test_it_needs_the_evidence_of_the_grants_own_span(of, says):
     with pytest.raises(NotEligibleError, match=says):

@@ -123,10 +123,10 @@ def test_no_gate_opens_nothing():
 @pytest.mark.parametrize(
     ("since", "lack"),
     [
-        (counted(99), "99 of 100 judged units"),
+        (counted(99), "99 of 100 decided units"),
         (counted(100, days=6), "6 of 7 days"),
         (replace(counted(100), reviewers=0), "0 of 1 reviewers"),
-        (counted(50, missing=60), "50 of 100 judged units"),
+        (counted(50, missing=60), "50 of 100 decided units"),
     ],
 )
 def test_a_gate_says_in_words_what_it_lacks(since, lack):
@@ -141,7 +141,7 @@ def test_more_than_the_permitted_share_of_missing_verdicts_holds_the_gate(missin
     least = replace(TO_SUPERVISED, minimum=Minimum(units=1))
     found = list_unmet_requirements(least, seen, seen, 0.05)
     assert len(found) == lacks
-    assert all("of 100 units have no verdict, at most 5 %" in text for text in found)
+    assert all("of 100 units have no decision, allowed are 5 %" in text for text in found)
 
 
 def test_without_any_unit_nothing_is_missing_and_nothing_is_met():
@@ -238,7 +238,7 @@ def test_nothing_is_renewed_on_no_data_even_where_no_minimum_is_asked_for():
     lenient = policy(gates=(replace(TO_SUPERVISED, minimum=Minimum(units=0, reviewers=0)),))
     reading = read_renewal(lenient, CREEK, 1, EvidenceCounts())
     assert not reading.is_met
-    assert reading.unmet_requirements == ("0 of 1 judged units",)
+    assert reading.unmet_requirements == ("0 of 1 decided units",)
 
 
 def test_the_largest_cost_is_the_highest_level_though_sums_are_not_exact():

@@ -1,4 +1,4 @@
-"""Who is asked about a case, by draws and stage; how blind a verdict is, by what was shown."""
+"""Who is asked about a case, by draws and stage; how blind a decision is, by what was shown."""
 
 from dataclasses import replace
 from datetime import timedelta

@@ -31,7 +31,7 @@ from tests.factories import (
     NOON,
     NOTHING,
     SUPERVISED,
-    Rollout,
+    RolloutDriver,
     alarm,
     autonomous,
     gates,
@@ -47,18 +47,18 @@ LOOSE_GATE = policy(gates=gates(supervised={"minimum": Minimum(units=50)}))
 
 
 def test_the_first_policy_needs_nobody_else():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     (applied,) = [e for e in rollout.events if isinstance(e, PolicyApplied)]
     assert (applied.number, applied.by, applied.loosens) == (1, "ana", ())
 
 
 def test_a_policy_that_holds_already_changes_nothing():
-    assert Rollout().edit(policy()) == ()
+    assert RolloutDriver().edit(policy()) == ()
 
 
 def test_a_key_edits_no_policy():
     with pytest.raises(UserRequiredError):
-        Rollout().edit(COSMETIC, by=BOT)
+        RolloutDriver().edit(COSMETIC, by=BOT)
 
 
 # Cosmetic and stricter
@@ -84,7 +84,7 @@ def test_a_lower_ceiling_cuts_at_once_and_the_grants_stay(limit):
 
 
 def test_a_stricter_line_voids_what_no_longer_meets_the_gate():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     rollout.approved()
     stricter = gates(supervised={"require": (replace(AGREEMENT, line=0.96),)})
     assert kinds(rollout.edit(policy(gates=stricter))) == ["ProposalVoided", "PolicyApplied"]
@@ -128,7 +128,7 @@ def test_a_looser_edit_waits_for_the_approvals_of_the_highest_gate_before(looser
     ids=["freeze", "ceiling"],
 )
 def test_taking_a_limit_away_is_looser_and_adding_one_is_not(edit):
-    rollout = Rollout()
+    rollout = RolloutDriver()
     assert kinds(rollout.edit(policy(**edit))) == ["PolicyApplied"]
     assert kinds(rollout.edit(policy())) == ["ProposalRaised"]
 
@@ -147,27 +147,27 @@ def test_a_looser_edit_voids_every_open_proposal_of_the_cells():
 
 
 def test_the_same_edit_waits_once_whoever_asks_again():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     rollout.edit(LOOSE_GATE)
     assert rollout.edit(LOOSE_GATE) == ()
     assert rollout.edit(LOOSE_GATE, by=BO) == ()
 
 
 def test_a_rejected_edit_is_gone_and_may_be_raised_again():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     (raised,) = rollout.edit(LOOSE_GATE)
     rollout.do(RejectProposal(at=rollout.at, by=BO, proposal=raised.proposal))
     assert kinds(rollout.edit(LOOSE_GATE)) == ["ProposalRaised"]
 
 
 def test_an_edit_whose_text_is_not_at_hand_waits():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     rollout.approve(rollout.edit(LOOSE_GATE)[0], BO, CY)
     assert rollout.do(Tick(at=rollout.at)) == ()
 
 
 def test_of_two_approved_edits_the_later_one_counts_and_the_other_is_void():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     (first,) = rollout.edit(LOOSE_GATE)
     (second,) = rollout.edit(policy(lease=HOUR))
     rollout.approve(second, BO, CY)
@@ -178,7 +178,7 @@ def test_of_two_approved_edits_the_later_one_counts_and_the_other_is_void():
 
 
 def test_any_edit_in_force_voids_the_edits_that_were_weighed_against_the_policy_before():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     rollout.approve(rollout.edit(LOOSE_GATE)[0], BO, CY)
     rollout.edit(COSMETIC)
     assert rollout.tick() == ()
@@ -195,7 +195,7 @@ def test_nothing_else_follows_in_the_tick_in_which_an_edit_comes_into_force():
         actions=("siren", "nothing", "flash"),
         costs=(CostRule(9.0, did="flash"), CostRule(9.0, right="flash"), CostRule(1.0)),
     )
-    rollout = Rollout(policy(levers=(lever,), gates=(cost,)))
+    rollout = RolloutDriver(policy(levers=(lever,), gates=(cost,)))
     key = cost.require[0].key
     seen = replace(MET.attempt, counts={key: (3000, 0)})
     rollout.approve(rollout.edit(policy(levers=(costly,), gates=(cost,)))[0], BO, DAN)
@@ -204,25 +204,25 @@ def test_nothing_else_follows_in_the_tick_in_which_an_edit_comes_into_force():
 
 
 def test_a_policy_that_only_observes_can_be_left_again():
-    rollout = Rollout(policy(observe=True))
+    rollout = RolloutDriver(policy(observe=True))
     rollout.approve(rollout.edit(policy())[0], BO, CY)
     assert kinds(rollout.tick()) == ["PolicyApplied"]
     assert rollout.policy == policy()
 
 
 def test_a_policy_without_gates_asks_two_operators_for_its_first_one():
-    rollout = Rollout(policy(gates=()))
+    rollout = RolloutDriver(policy(gates=()))
     assert rollout.edit(policy())[0].needs == ("operator", "operator")
 
 
 # Risk and definition
 
 
-def attempts(rollout: Rollout) -> list[int]:
+def attempts(rollout: RolloutDriver) -> list[int]:
     return [rollout.scope.get_cell_state(c, "v1").attempt for c in rollout.policy.cells]
 
 
-def put(rollout: Rollout, new: Policy) -> PolicyApplied:
+def put(rollout: RolloutDriver, new: Policy) -> PolicyApplied:
     """Put a policy in force, with approvals where it loosens."""
     events = rollout.edit(new)
     if isinstance(events[-1], PolicyApplied):
@@ -241,7 +241,7 @@ def test_a_higher_risk_starts_the_next_attempt_and_leaves_the_grants():
 
 def test_a_higher_risk_of_a_gate_restarts_the_cells_that_it_is_for():
     here = Gate("supervised", (AGREEMENT,), 0.05, where=replace(gates()[0].where, sites=("lake",)))
-    rollout = Rollout(policy(gates=(here, *gates())))
+    rollout = RolloutDriver(policy(gates=(here, *gates())))
     put(rollout, policy(gates=(replace(here, risk=0.06), *gates())))
     assert attempts(rollout) == [1, 1, 2, 2]
 
@@ -302,7 +302,7 @@ def test_a_gate_that_was_never_there_restarts_nothing():
 
 def test_a_rung_put_in_between_raises_no_risk_of_the_gates_that_stay():
     middle = Stage("assisted", blind=0.2)
-    rollout = Rollout()
+    rollout = RolloutDriver()
     added = Gate("assisted", (AGREEMENT,), 0.05, approvals=("operator", "operator"))
     put(rollout, policy(stages=(SUPERVISED, middle, AUTONOMOUS), gates=(*gates(), added)))
     assert attempts(rollout) == [1, 1, 1, 1]
@@ -330,7 +330,7 @@ def test_a_changed_definition_pops_all_grants_and_starts_the_next_attempt(new, w
 
 
 def test_a_changed_definition_voids_proposals_of_its_cells():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     rollout.approved()
     put(rollout, policy(evidence=EvidenceRules(verdicts=3)))
     assert not rollout.scope.proposals
@@ -386,14 +386,14 @@ def laddered(*stages: Stage) -> Policy:
     )
 
 
-def climbed(first: Policy) -> Rollout:
-    rollout = Rollout(first)
+def climbed(first: Policy) -> RolloutDriver:
+    rollout = RolloutDriver(first)
     for _ in first.stages:
         rollout.widen()
     return rollout
 
 
-def edit(rollout: Rollout, new: Policy) -> None:
+def edit(rollout: RolloutDriver, new: Policy) -> None:
     rollout.approve(rollout.edit(new)[0], BO, DAN)
     rollout.tick()
     assert rollout.policy == new

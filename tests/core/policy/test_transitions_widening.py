@@ -40,14 +40,14 @@ from tests.factories import (
     TICK,
     TO_AUTONOMOUS,
     TURNED,
-    Rollout,
+    RolloutDriver,
     alarm,
     autonomous,
+    build_evidence,
     counted,
     gates,
     good,
     kinds,
-    known,
     policy,
     supervised,
 )
@@ -56,7 +56,7 @@ from tests.factories import (
 
 
 def test_a_met_gate_raises_one_proposal_for_the_next_rung():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     (raised,) = rollout.tick({CREEK: MET})
     assert (raised.kind, raised.to_stage, raised.needs) == (
         "widening",
@@ -68,16 +68,16 @@ def test_a_met_gate_raises_one_proposal_for_the_next_rung():
 
 
 def test_what_a_proposal_rests_on_is_frozen_under_its_hash():
-    (first,) = Rollout().tick({CREEK: MET})
-    (same,) = Rollout().tick({CREEK: MET})
-    (other,) = Rollout().tick({CREEK: known(counted(2001))})
+    (first,) = RolloutDriver().tick({CREEK: MET})
+    (same,) = RolloutDriver().tick({CREEK: MET})
+    (other,) = RolloutDriver().tick({CREEK: build_evidence(counted(2001))})
     assert first.evidence_hash == same.evidence_hash != other.evidence_hash
     assert first.readings[0].startswith("agreement at least 95 %: 2000 of 2000, log E 100.")
 
 
 @pytest.mark.parametrize("evidence", [BETWEEN, TURNED, NOTHING])
 def test_a_gate_that_is_not_met_raises_nothing(evidence):
-    assert Rollout().tick({CREEK: evidence}) == ()
+    assert RolloutDriver().tick({CREEK: evidence}) == ()
 
 
 @pytest.mark.parametrize(
@@ -91,13 +91,13 @@ def test_a_gate_that_is_not_met_raises_nothing(evidence):
     ids=["units", "days", "reviewers", "missing"],
 )
 def test_evidence_alone_opens_no_gate_whose_minimum_fails(seen):
-    assert Rollout().tick({CREEK: known(seen)}) == ()
+    assert RolloutDriver().tick({CREEK: build_evidence(seen)}) == ()
 
 
 def test_the_minimum_is_counted_since_the_cell_entered_its_stage():
     rollout = supervised()
-    assert rollout.tick({CREEK: known(counted(2000), entered=counted(99))}) == ()
-    assert kinds(rollout.tick({CREEK: known(counted(2000), entered=counted(100))})) == [
+    assert rollout.tick({CREEK: build_evidence(counted(2000), entered=counted(99))}) == ()
+    assert kinds(rollout.tick({CREEK: build_evidence(counted(2000), entered=counted(100))})) == [
         "ProposalRaised"
     ]
 
@@ -126,14 +126,14 @@ def test_a_guard_that_is_only_reported_holds_the_gate_while_in_alarm():
 
 
 def test_a_stopped_cell_raises_nothing():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     rollout.stop()
     assert rollout.tick({CREEK: MET}) == ()
 
 
 @pytest.mark.parametrize("limit", [Limit(never_above="shadow"), Limit(ends=date(2027, 5, 31))])
 def test_nothing_is_raised_above_the_ceiling(limit):
-    assert Rollout(policy(limits=(limit,))).tick({CREEK: MET}) == ()
+    assert RolloutDriver(policy(limits=(limit,))).tick({CREEK: MET}) == ()
 
 
 def test_a_rung_without_a_gate_is_never_entered():
@@ -142,12 +142,12 @@ def test_a_rung_without_a_gate_is_never_entered():
 
 
 def test_a_later_wave_raises_nothing_before_its_turn():
-    rollout = Rollout(policy(waves=Waves("supervised", hold=DAY)))
+    rollout = RolloutDriver(policy(waves=Waves("supervised", hold=DAY)))
     assert [e.cell for e in rollout.tick({CREEK: MET, LAKE: MET})] == [CREEK]
 
 
 def test_a_freeze_delays_applying_but_not_raising():
-    rollout = Rollout(policy(freezes=(Freeze("Jun 01-03", "fair"),)))
+    rollout = RolloutDriver(policy(freezes=(Freeze("Jun 01-03", "fair"),)))
     rollout.approved()
     assert rollout.tick({CREEK: MET}) == ()
     rollout.after(3 * DAY)
@@ -155,13 +155,13 @@ def test_a_freeze_delays_applying_but_not_raising():
 
 
 def test_an_unknown_cell_or_version_raises_nothing():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     assert rollout.tick({replace(CREEK, site="moon"): MET}) == ()
     assert rollout.tick({CREEK: MET}, "never-seen") == ()
 
 
 def test_a_cell_that_was_widened_in_this_tick_waits_for_the_next():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     rollout.approved()
     assert kinds(rollout.tick({CREEK: MET})) == ["Widened"]
 
@@ -174,14 +174,14 @@ def test_a_cell_that_was_widened_in_this_tick_waits_for_the_next():
     [
         TURNED,
         NOTHING,
-        known(counted(2000, missing=106)),
-        known(counted(2000), entered=counted(99)),
+        build_evidence(counted(2000, missing=106)),
+        build_evidence(counted(2000), entered=counted(99)),
     ],
     ids=["below its line", "gone", "missing rule", "minimum"],
 )
 @pytest.mark.parametrize("approved", [False, True])
 def test_turned_evidence_voids_the_proposal(evidence, approved):
-    rollout = Rollout()
+    rollout = RolloutDriver()
     if approved:
         rollout.approved()
     else:
@@ -191,13 +191,13 @@ def test_turned_evidence_voids_the_proposal(evidence, approved):
 
 
 def test_evidence_above_its_line_keeps_a_proposal_that_it_would_not_raise():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     rollout.approved()
     assert kinds(rollout.tick({CREEK: BETWEEN})) == ["Widened"]
 
 
 def test_a_cell_left_out_of_the_tick_has_not_turned():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     rollout.approved()
     assert kinds(rollout.tick()) == ["Widened"]
 
@@ -206,7 +206,7 @@ def test_a_cell_left_out_of_the_tick_has_not_turned():
 
 
 def test_two_different_people_approve_and_the_next_tick_widens():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     proposal = rollout.raised()
     rollout.approve(proposal, BO)
     assert rollout.tick({CREEK: MET}) == ()
@@ -226,7 +226,7 @@ def test_two_different_people_approve_and_the_next_tick_widens():
 
 
 def test_one_person_counts_once_and_may_say_it_again():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     proposal = rollout.raised()
     rollout.approve(proposal, BO)
     for _ in range(2):
@@ -240,7 +240,7 @@ def test_one_person_counts_once_and_may_say_it_again():
 
 
 def test_a_yes_said_again_is_answered_though_the_proposal_has_expired_since():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     proposal = rollout.raised()
     rollout.approve(proposal, BO)
     rollout.at = proposal.expires_at
@@ -260,13 +260,13 @@ def test_two_keys_or_roles_of_one_person_are_one_approver():
 
 
 def test_a_key_never_approves():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     with pytest.raises(UserRequiredError, match="only users"):
         rollout.approve(rollout.raised(), BOT)
 
 
 def test_somebody_in_no_group_that_is_asked_is_not_eligible():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     with pytest.raises(NotEligibleError, match="operator, operator"):
         rollout.approve(rollout.raised(), CY)
 
@@ -304,7 +304,7 @@ def test_nobody_approves_what_they_raised():
 
 
 def test_an_approval_cites_the_evidence_that_was_shown():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     proposal = rollout.raised()
     with pytest.raises(EvidenceChangedError, match="read it again"):
         rollout.do(
@@ -313,14 +313,14 @@ def test_an_approval_cites_the_evidence_that_was_shown():
 
 
 def test_an_approval_of_nothing_known_is_refused_by_name():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     with pytest.raises(UnknownProposalError, match="open ones: none"):
         rollout.do(ApproveProposal(at=rollout.at, by=BO, proposal="P-1", evidence_hash=""))
 
 
 @pytest.mark.parametrize("end", ["applied", "rejected", "voided", "expired"])
 def test_a_closed_proposal_takes_no_approval(end):
-    rollout = Rollout()
+    rollout = RolloutDriver()
     proposal = rollout.approved()
     match end:
         case "rejected":
@@ -341,7 +341,7 @@ def test_a_closed_proposal_takes_no_approval(end):
 
 
 def test_a_rejected_proposal_is_quiet_for_a_week():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     rollout.do(RejectProposal(at=rollout.at, by=BO, proposal=rollout.raised().id))
     rejected_at = rollout.at
     rollout.after(7 * DAY - 2 * TICK)
@@ -351,13 +351,13 @@ def test_a_rejected_proposal_is_quiet_for_a_week():
 
 
 def test_a_no_takes_an_approved_proposal_back():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     rollout.do(RejectProposal(at=rollout.at, by=CY, proposal=rollout.approved().id))
     assert rollout.tick({CREEK: MET}) == ()
 
 
 def test_repeating_a_no_answers_what_holds():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     proposal = rollout.raised()
     no = RejectProposal(at=rollout.at, by=BO, proposal=proposal.id)
     assert kinds(rollout.do(no)) == ["ProposalRejected"]
@@ -366,14 +366,14 @@ def test_repeating_a_no_answers_what_holds():
 
 @pytest.mark.parametrize("name", ["P-2", "P-0", "nonsense", "P-"])
 def test_a_no_to_something_never_raised_is_unknown(name):
-    rollout = Rollout()
+    rollout = RolloutDriver()
     rollout.raised()
     with pytest.raises(UnknownProposalError):
         rollout.do(RejectProposal(at=rollout.at, by=BO, proposal=name))
 
 
 def test_a_key_may_say_no():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     proposal = rollout.raised()
     assert kinds(rollout.do(RejectProposal(at=rollout.at, by=BOT, proposal=proposal.id))) == [
         "ProposalRejected"
@@ -382,7 +382,7 @@ def test_a_key_may_say_no():
 
 @pytest.mark.parametrize("approved", [False, True])
 def test_an_expired_proposal_is_never_applied_and_may_be_raised_again(approved):
-    rollout = Rollout()
+    rollout = RolloutDriver()
     proposal = rollout.approved() if approved else rollout.raised()
     rollout.at = proposal.expires_at - TICK
     assert kinds(rollout.tick({CREEK: MET})) == ["ProposalExpired", "ProposalRaised"]
@@ -390,7 +390,7 @@ def test_an_expired_proposal_is_never_applied_and_may_be_raised_again(approved):
 
 
 def test_an_approval_after_the_expiry_is_refused_without_any_tick():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     proposal = rollout.raised()
     rollout.at = proposal.expires_at
     with pytest.raises(ProposalClosedError, match="has expired"):
@@ -448,7 +448,7 @@ def test_a_stopped_cell_keeps_its_proposal_and_applies_nothing():
     ids=["ceiling", "minimum", "approvals", "no gate"],
 )
 def test_a_stricter_rule_takes_the_ground_from_an_approved_proposal(edit):
-    rollout = Rollout()
+    rollout = RolloutDriver()
     rollout.approved()
     assert "PolicyApplied" in kinds(rollout.edit(policy(**edit)))
     rollout.tick({CREEK: BETWEEN})
@@ -457,14 +457,14 @@ def test_a_stricter_rule_takes_the_ground_from_an_approved_proposal(edit):
 
 
 def test_a_stricter_rule_elsewhere_leaves_an_approved_proposal_alone():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     rollout.approved()
     rollout.edit(policy(gates=gates(require=(replace(TO_AUTONOMOUS.require[0], line=0.98),))))
     assert kinds(rollout.tick({CREEK: MET})) == ["Widened"]
 
 
 def test_observing_raises_and_applies_nothing():
-    rollout = Rollout(policy(observe=True))
+    rollout = RolloutDriver(policy(observe=True))
     rollout.approved()
     assert rollout.tick({CREEK: MET}) == ()
 
@@ -478,7 +478,7 @@ def test_an_edit_to_observing_leaves_grants_and_applies_nothing_from_then_on():
     for cell in (CREEK, LAKE_NIGHT):
         rollout.approved(cell)
     rollout.after(80 * DAY)  # in the last fifth of the grant
-    rollout.tick({CREEK: known(counted(2000))})
+    rollout.tick({CREEK: build_evidence(counted(2000))})
     rollout.approve(rollout.open("renewal"), BO, DAN)
     rollout.stop()
     rollout.ask_resume(list(rollout.scope.stops)[-1])
@@ -488,7 +488,7 @@ def test_an_edit_to_observing_leaves_grants_and_applies_nothing_from_then_on():
 
 
 def test_a_stop_rehearsed_while_observing_can_be_ended():
-    rollout = Rollout(policy(observe=True))
+    rollout = RolloutDriver(policy(observe=True))
     rollout.stop(drill=True)
     rollout.ask_resume()
     rollout.approve(rollout.open("resume"), DAN, Actor("eve"))
@@ -496,7 +496,7 @@ def test_a_stop_rehearsed_while_observing_can_be_ended():
 
 
 def test_at_most_so_many_cells_are_widened_within_the_time_to_settle():
-    rollout = Rollout(policy(waves=Waves("supervised", at_once=2, settle=3 * DAY)))
+    rollout = RolloutDriver(policy(waves=Waves("supervised", at_once=2, settle=3 * DAY)))
     for cell in (CREEK, CREEK_NIGHT):
         rollout.approved(cell)
     rollout.tick()
@@ -507,7 +507,7 @@ def test_at_most_so_many_cells_are_widened_within_the_time_to_settle():
 
 
 def test_earlier_waves_are_applied_first():
-    rollout = Rollout(policy(waves=Waves("supervised", hold=0 * DAY, at_once=1, settle=HOUR)))
+    rollout = RolloutDriver(policy(waves=Waves("supervised", hold=0 * DAY, at_once=1, settle=HOUR)))
     for cell in (CREEK, LAKE):
         rollout.widen(cell)
         rollout.after(HOUR)
@@ -520,7 +520,7 @@ def test_earlier_waves_are_applied_first():
 def test_of_one_wave_the_one_raised_first_is_applied_first():
     sites = tuple(Site(f"s{n}", "UTC") for n in range(12))
     waves = Waves("supervised", at_once=9, settle=DAY)
-    rollout = Rollout(policy(sites=sites, waves=waves))
+    rollout = RolloutDriver(policy(sites=sites, waves=waves))
     cells = [Cell(site.id, "day") for site in sites]
     rollout.tick(dict.fromkeys(cells, MET))
     for proposal in list(rollout.scope.proposals):
@@ -531,7 +531,7 @@ def test_of_one_wave_the_one_raised_first_is_applied_first():
 # Renewal
 
 
-def due(rollout: Rollout) -> Rollout:
+def due(rollout: RolloutDriver) -> RolloutDriver:
     """Bring the clock into the last fifth of the grants."""
     return rollout.after(73 * DAY)
 
@@ -570,14 +570,14 @@ def test_an_approved_renewal_prolongs_the_grant_from_when_it_is_applied():
 )
 def test_a_renewal_asks_for_units_people_and_e_of_one_within_the_grant(span, raised):
     rollout = due(supervised(policy(gates=gates()[:1])))
-    events = rollout.tick({CREEK: known(counted(5000), span=span)})
+    events = rollout.tick({CREEK: build_evidence(counted(5000), span=span)})
     assert kinds(events) == ["ProposalRaised"] * raised
 
 
 def test_a_renewal_turns_with_the_evidence_of_its_span():
     rollout = due(supervised(policy(gates=gates()[:1])))
     rollout.approved()
-    turned = known(counted(5000), span=counted(90, 10))
+    turned = build_evidence(counted(5000), span=counted(90, 10))
     assert kinds(rollout.tick({CREEK: turned})) == ["ProposalVoided"]
 
 

@@ -7,7 +7,7 @@ import pytest
 from rollout.core.ledger.ledger import build_row, parse_event, to_canonical_json, verify_lines
 from rollout.core.scope.commands import ApproveProposal
 from rollout.core.scope.events import ADDED_LATER, EVENT_TYPES, Approved
-from tests.factories import ANA, BO, CREEK, MET, NOON, SALTS, Rollout
+from tests.factories import ANA, BO, CREEK, MET, NOON, SALTS, RolloutDriver
 
 YES = Approved(at=NOON, by="bo", proposal="P-1", groups=("operator",), evidence_hash="3fe1")
 BEFORE = (
@@ -51,7 +51,7 @@ def test_what_came_later_is_empty_where_nothing_was_said(kind):
 
 
 def test_the_first_reason_stays_when_a_yes_is_said_again():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     rollout.tick({CREEK: MET})
     (proposal,) = rollout.scope.proposals.values()
 

@@ -30,7 +30,7 @@ from tests.factories import (
     LAKE,
     MINUTE,
     NOON,
-    Rollout,
+    RolloutDriver,
     alarm,
     autonomous,
     narrow_only,
@@ -43,7 +43,7 @@ UP = autonomous()
 HALF = supervised()
 
 
-def ask(rollout: Rollout, key: str = "k", *, now=None, left=None, **asked):
+def ask(rollout: RolloutDriver, key: str = "k", *, now=None, left=None, **asked):
     now = now or rollout.at
     question = {"site": "creek", "at": now, "version": "v1", "key": key, **asked}
     return decide_assignment(
@@ -68,7 +68,7 @@ def key_above(share: float) -> str:
 
 
 def test_in_shadow_a_person_decides_and_sees_nothing():
-    answer = ask(Rollout())
+    answer = ask(RolloutDriver())
     assert (answer.decider, answer.stage, answer.exposure, answer.is_audited, answer.share) == (
         "human",
         "shadow",
@@ -183,7 +183,7 @@ def test_without_a_floor_no_confidence_is_asked_for():
     assert ask(UP).decider == "model"
 
 
-def windowed() -> Rollout:
+def windowed() -> RolloutDriver:
     windows = (Window("day", None, {"weather": ("dry",)}), Window("night"))
     return autonomous(policy(windows=windows))
 
@@ -263,7 +263,7 @@ def test_a_limit_elsewhere_ends_no_lease_here():
 
 def test_an_answer_for_people_may_be_used_as_long_as_the_sites_own_lease():
     sites = (Site("creek", "UTC", lease=2 * HOUR), Site("lake", "UTC"))
-    rollout = Rollout(policy(sites=sites))
+    rollout = RolloutDriver(policy(sites=sites))
     assert (ask(rollout).decider, ask(rollout).lease) == ("human", 2 * HOUR)
     assert ask(rollout, site="lake").lease == MINUTE
 

@@ -32,14 +32,14 @@ from tests.factories import (
     SALTS,
     TICK,
     Actor,
-    Rollout,
+    RolloutDriver,
     kinds,
     policy,
     supervised,
 )
 
 
-def ahead(by: timedelta, build=supervised) -> Rollout:
+def ahead(by: timedelta, build=supervised) -> RolloutDriver:
     """Return a rollout, CREEK at supervised, whose ledger was once written `by` too late."""
     rollout = build()
     rollout.after(HOUR)
@@ -47,11 +47,11 @@ def ahead(by: timedelta, build=supervised) -> Rollout:
     return rollout
 
 
-def ask(rollout: Rollout, by: Actor = ANA):
+def ask(rollout: RolloutDriver, by: Actor = ANA):
     return rollout.do(ProposeClockCorrection(at=rollout.at, by=by))
 
 
-def approve(rollout: Rollout, *people: Actor):
+def approve(rollout: RolloutDriver, *people: Actor):
     """Say yes to the correction that is open; return what follows from the last yes."""
     proposal, events = rollout.open("clock"), ()
     for by in people:
@@ -62,7 +62,7 @@ def approve(rollout: Rollout, *people: Actor):
     return events
 
 
-def set_right(rollout: Rollout):
+def set_right(rollout: RolloutDriver):
     """Ask for the correction and have it approved."""
     ask(rollout)
     return approve(rollout.after(MINUTE), BO, DAN)
@@ -140,7 +140,7 @@ def test_what_lapsed_while_the_ledger_was_ahead_stays_lapsed(by, stage):
 
 
 def test_a_grant_that_was_given_too_late_neither_holds_nor_wakes_up():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     rollout.approved()
     jumped = rollout.at + 10 * DAY
     widened = rollout.do(Tick(at=jumped, evidence={(CREEK, "v1"): MET}))
@@ -223,7 +223,7 @@ def test_an_edit_of_the_policy_leaves_it_alone():
 
 
 def test_a_policy_that_only_observes_has_its_clock_set_right_too():
-    rollout = ahead(DAY, lambda: Rollout(policy(observe=True)))
+    rollout = ahead(DAY, lambda: RolloutDriver(policy(observe=True)))
     assert kinds(set_right(rollout))[-1] == "ClockCorrected"
 
 

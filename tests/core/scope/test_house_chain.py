@@ -1,4 +1,4 @@
-"""The house chain has the form of a ledger: it verifies, comes back, and is no scope."""
+"""The access ledger has the form of a ledger: it verifies, comes back, and is no scope."""
 
 from dataclasses import replace
 

@@ -17,27 +17,27 @@ from tests.factories import (
     NOON,
     SALTS,
     Actor,
-    Rollout,
+    RolloutDriver,
     kinds,
     supervised,
 )
 
 
-def tell(rollout: Rollout, kind: str = "unauthorized", reason: str = "no permit", **of):
+def tell(rollout: RolloutDriver, kind: str = "unauthorized", reason: str = "no permit", **of):
     return rollout.do(OpenIncident(at=rollout.at, kind=kind, reason=reason, **of))
 
 
-def acknowledge(rollout: Rollout, incident: str = "I-1", by: Actor = BO):
+def acknowledge(rollout: RolloutDriver, incident: str = "I-1", by: Actor = BO):
     return rollout.do(AcknowledgeIncident(at=rollout.at, by=by, incident=incident, note="seen"))
 
 
-def open_ones(rollout: Rollout) -> list[str]:
+def open_ones(rollout: RolloutDriver) -> list[str]:
     return list(rollout.scope.open_incidents)
 
 
 @pytest.mark.parametrize("kind", ["unauthorized", "ledger_rolled_back", "clock"])
 def test_an_incident_names_its_kind_its_reason_and_what_it_did(kind):
-    rollout = Rollout()
+    rollout = RolloutDriver()
     (opened,) = tell(rollout, kind, cell=CREEK, version="v1", about="k-1")
     assert (opened.incident, opened.kind, opened.by, opened.reason) == (
         "I-1",
@@ -52,7 +52,7 @@ def test_an_incident_names_its_kind_its_reason_and_what_it_did(kind):
 
 
 def test_an_incident_in_a_cell_or_of_a_version_that_nobody_knows_is_opened_too():
-    assert kinds(tell(Rollout(), cell=None, version="v9")) == ["IncidentOpened"]
+    assert kinds(tell(RolloutDriver(), cell=None, version="v9")) == ["IncidentOpened"]
 
 
 @pytest.mark.parametrize(
@@ -69,13 +69,13 @@ def test_an_incident_in_a_cell_or_of_a_version_that_nobody_knows_is_opened_too()
     ],
 )
 def test_the_same_is_not_opened_twice_while_it_waits(more, opens):
-    rollout, first = Rollout(), {"cell": CREEK, "version": "v1", "about": "k-1"}
+    rollout, first = RolloutDriver(), {"cell": CREEK, "version": "v1", "about": "k-1"}
     tell(rollout, **first)
     assert bool(tell(rollout, **{**first, **more})) == opens
 
 
 def test_what_was_acknowledged_may_happen_again():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     tell(rollout)
     acknowledge(rollout)
     assert [e.incident for e in tell(rollout)] == ["I-2"]
@@ -83,7 +83,7 @@ def test_what_was_acknowledged_may_happen_again():
 
 def test_only_known_kinds_are_opened_by_command():
     with pytest.raises(ValueError, match="one of unauthorized, ledger_rolled_back, clock"):
-        tell(Rollout(), "alarm")
+        tell(RolloutDriver(), "alarm")
 
 
 def test_an_incident_touches_no_stage():
@@ -93,7 +93,7 @@ def test_an_incident_touches_no_stage():
 
 
 def test_acknowledging_again_answers_what_holds():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     tell(rollout)
     (seen,) = acknowledge(rollout)
     assert (seen.incident, seen.by, seen.note) == ("I-1", "bo", "seen")
@@ -104,14 +104,14 @@ def test_acknowledging_again_answers_what_holds():
 
 @pytest.mark.parametrize("name", ["I-2", "I-0", "I--1", "I-", "I-01", "I-²", "1", "", "P-1"])
 def test_an_incident_that_never_was_cannot_be_acknowledged(name):
-    rollout = Rollout()
+    rollout = RolloutDriver()
     tell(rollout)
     with pytest.raises(UnknownIncidentError, match="open ones: I-1"):
         acknowledge(rollout, name)
 
 
 def test_a_key_acknowledges_nothing():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     tell(rollout)
     with pytest.raises(UserRequiredError):
         acknowledge(rollout, by=BOT)
@@ -120,7 +120,7 @@ def test_a_key_acknowledges_nothing():
 
 
 def test_a_clock_that_stays_behind_is_one_incident_until_it_is_acknowledged():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     behind = [Tick(at=NOON - timedelta(hours=n), evidence={(CREEK, "v1"): MET}) for n in (2, 3, 4)]
     assert kinds(rollout.do(behind[0])) == ["IncidentOpened"]
     assert rollout.do(behind[1]) == rollout.do(behind[2]) == ()

@@ -241,6 +241,7 @@ def test_the_history_holds_every_kind_there_is():
     rare = {
         "RolloutCreated",
         "RecordsPurged",
+        "RecordsImported",
         "ReportSealed",
         "ClockCorrected",
         "FormChanged",

@@ -102,9 +102,9 @@ from tests.factories import (
     TURNED,
     UNAUDITED,
     alarm,
+    build_evidence,
     counted,
     good,
-    known,
     policy,
 )
 
@@ -121,13 +121,13 @@ QUALITY_GUARDS = frozenset({QUALITY.id, HARM.id})
 
 EVIDENCE = {
     "met": MET,
-    "fair": known(counted(150)),
-    "just": known(counted(111)),  # enough at attempt 1 for supervised alone
+    "fair": build_evidence(counted(150)),
+    "just": build_evidence(counted(111)),  # enough at attempt 1 for supervised alone
     "between": BETWEEN,
     "turned": TURNED,
     "nothing": NOTHING,
-    "missing": known(counted(2000, missing=200)),
-    "few": known(counted(2000), entered=counted(20), span=counted(20)),
+    "missing": build_evidence(counted(2000, missing=200)),
+    "few": build_evidence(counted(2000), entered=counted(20), span=counted(20)),
     "quality": alarm(QUALITY),
     "harm": alarm(HARM),
     "unaudited": alarm(UNAUDITED),

@@ -18,7 +18,7 @@ from rollout.core.scope.quorum import (
     list_resume_needs,
 )
 from rollout.core.scope.scope import GivenApproval, Grant, Scope, Stop, Version, count_filled_needs
-from rollout.core.scope.stops import find_resume_needs
+from rollout.core.scope.stop_commands import find_resume_needs
 from tests.factories import AGREEMENT, CREEK, CREEK_NIGHT, DAY, LAKE, NOON, policy
 
 GROUPS = ("operator", "safety", "finance")
@@ -90,7 +90,7 @@ HERE = (CREEK, CREEK_NIGHT)
 
 
 def engine_asks(made, rungs):
-    """Return what the engine asks of a resume of cells that come back to these rungs."""
+    """Return what the engine asks of a resume of cells that come back to these stages."""
     scope = Scope(versions={"v1": Version("v1", NOON)})
     for cell, rung in rungs.items():
         stages = made.stages[:rung]

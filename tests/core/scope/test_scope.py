@@ -31,7 +31,7 @@ from tests.factories import (
     HOUR,
     LAKE,
     NOON,
-    Rollout,
+    RolloutDriver,
     alarm,
     autonomous,
     policy,
@@ -170,7 +170,7 @@ def test_a_retired_version_is_shadow_even_if_it_were_given_a_grant():
     rollout = autonomous()
     gone = rollout.retire()
     granted = [e for e in rollout.events if isinstance(e, Widened)]
-    scope = apply_events([*gone, *granted], Rollout().scope)
+    scope = apply_events([*gone, *granted], RolloutDriver().scope)
     assert len(scope.get_cell_state(CREEK, "v1").grants) == 2
     assert compute_stage_level(scope, rollout.policy, CREEK, "v1", rollout.at) == 0
 
@@ -215,7 +215,7 @@ def test_a_state_without_grants_takes_the_place_of_nobody():
 
 
 def test_a_version_that_was_never_widened_counts_from_when_it_was_seen():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     fresh = rollout.scope.get_cell_state(CREEK_NIGHT, "v1")
     assert fresh == CellState(attempt_since=NOON, changed_at=NOON)
 

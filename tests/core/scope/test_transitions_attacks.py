@@ -50,7 +50,7 @@ from tests.factories import (
     SUPERVISED,
     TICK,
     UNAUDITED,
-    Rollout,
+    RolloutDriver,
     alarm,
     autonomous,
     gates,
@@ -63,7 +63,7 @@ from tests.factories import (
 EVE = Actor("eve", ("operator", "safety"))
 
 
-def stages(rollout: Rollout) -> list[str]:
+def stages(rollout: RolloutDriver) -> list[str]:
     return [grant.stage for grant in rollout.scope.get_cell_state(CREEK, "v1").grants]
 
 
@@ -81,7 +81,7 @@ def test_a_rung_above_a_lapsed_one_does_not_come_back_when_the_lower_is_granted_
 
 
 def test_no_tick_climbs_two_rungs_however_long_it_slept():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     rollout.approved()
     rollout.after(10 * DAY)
     for expected in (["Widened"], ["ProposalRaised"], []):
@@ -146,8 +146,8 @@ def test_nothing_is_raised_on_evidence_of_an_attempt_that_ended_in_this_tick():
 # Versions
 
 
-def two() -> Rollout:
-    return Rollout(policy(), "v1", "v2")
+def two() -> RolloutDriver:
+    return RolloutDriver(policy(), "v1", "v2")
 
 
 @pytest.mark.parametrize("first", ["v1", "v2"])
@@ -165,7 +165,7 @@ def test_of_two_versions_that_were_both_approved_one_gets_the_place(first):
 
 @pytest.mark.parametrize("when", ["raised", "approved"])
 def test_a_version_that_is_retired_meanwhile_gets_nothing(when):
-    rollout = Rollout()
+    rollout = RolloutDriver()
     proposal = rollout.approved() if when == "approved" else rollout.raised()
     rollout.retire()
     assert rollout.tick({CREEK: MET}) == ()
@@ -193,7 +193,7 @@ def test_a_new_name_for_an_old_model_starts_in_shadow_at_the_whole_risk_and_is_c
 
 
 def test_more_than_twenty_open_versions_are_refused():
-    rollout = Rollout(policy(), *(f"v{n}" for n in range(20)))
+    rollout = RolloutDriver(policy(), *(f"v{n}" for n in range(20)))
     with pytest.raises(PolicyRefusedError, match="retire one before"):
         rollout.do(AddVersion(at=rollout.at, version="one-more"))
     rollout.retire("v0")
@@ -201,7 +201,7 @@ def test_more_than_twenty_open_versions_are_refused():
 
 
 def test_two_good_versions_do_not_replace_each_other_for_ever():
-    rollout = Rollout(policy(gates=gates()[:1]))
+    rollout = RolloutDriver(policy(gates=gates()[:1]))
     rollout.widen()
     rollout.do(AddVersion(at=rollout.at + HOUR, version="v2"))
     both = {(CREEK, "v1"): MET, (CREEK, "v2"): MET}
@@ -285,7 +285,7 @@ def test_the_one_who_stopped_may_not_resume_alone():
 
 
 def test_approvals_that_were_given_before_an_edit_do_not_count_after_it():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     rollout.approve(rollout.raised(), BO)
     stricter = policy(gates=gates(supervised={"minimum": Minimum(units=200)}))
     rollout.edit(stricter)
@@ -297,7 +297,7 @@ def test_approvals_that_were_given_before_an_edit_do_not_count_after_it():
 
 
 def test_taking_a_gate_away_and_putting_it_back_keeps_no_approval():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     rollout.approved()
     assert kinds(rollout.edit(policy(gates=gates()[1:]))) == ["ProposalVoided", "PolicyApplied"]
     rollout.approve(rollout.edit(policy())[0], DAN, EVE)
@@ -307,7 +307,7 @@ def test_taking_a_gate_away_and_putting_it_back_keeps_no_approval():
 
 
 def test_a_ceiling_that_falls_and_rises_again_brings_no_approved_proposal_back():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     rollout.approved()
     rollout.edit(policy(limits=(Limit(never_above="shadow"),)))
     rollout.approve(rollout.edit(policy())[0], DAN, CY)
@@ -317,14 +317,14 @@ def test_a_ceiling_that_falls_and_rises_again_brings_no_approved_proposal_back()
 
 
 def test_a_proposal_that_was_raised_under_another_gate_is_void_however_it_came_there():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     rollout.approved()
     rollout.policy = policy(gates=gates(supervised={"minimum": Minimum(units=101)}))
     assert kinds(rollout.tick({CREEK: BETWEEN})) == ["ProposalVoided"]
 
 
 def test_the_author_of_an_edit_finds_no_second_proposal_of_it_to_approve():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     loose = policy(guards=GUARDS[1:])
     (mine,) = rollout.edit(loose, by=BO)
     assert rollout.edit(loose, by=EVE) == ()
@@ -333,7 +333,7 @@ def test_the_author_of_an_edit_finds_no_second_proposal_of_it_to_approve():
 
 
 def test_an_edit_is_approved_by_the_gate_before_it_and_not_by_its_own():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     (raised,) = rollout.edit(policy(gates=gates(approvals=("operator",))))
     rollout.approve(raised, DAN)
     rollout.tick()
@@ -392,7 +392,7 @@ def test_nobody_asks_anything_under_the_engines_name_or_one_that_does_not_print(
 
 
 def test_a_clock_set_back_revives_no_expired_proposal():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     proposal = rollout.raised()
     rollout.at = proposal.expires_at
     rollout.raised(LAKE)  # an entry in the ledger after the expiry
@@ -408,7 +408,7 @@ def test_a_clock_set_back_revives_no_expired_proposal():
 def test_spans_are_counted_in_real_time_whatever_clock_asks():
     denver = ZoneInfo("America/Denver")
     spring = datetime(2027, 3, 13, 22, tzinfo=denver)  # clocks go forward that night
-    rollout = Rollout(at=spring)
+    rollout = RolloutDriver(at=spring)
     rollout.widen()
     (widened,) = [e for e in rollout.events if isinstance(e, Widened)]
     assert widened.until - widened.at == 90 * DAY

@@ -45,7 +45,7 @@ from tests.factories import (
     QUALITY,
     TICK,
     UNAUDITED,
-    Rollout,
+    RolloutDriver,
     alarm,
     autonomous,
     gates,
@@ -73,7 +73,7 @@ OPERATIONAL = [
 ]
 
 
-def attempt(rollout: Rollout, cell: Cell = CREEK) -> int:
+def attempt(rollout: RolloutDriver, cell: Cell = CREEK) -> int:
     return rollout.scope.get_cell_state(cell, "v1").attempt
 
 
@@ -149,9 +149,9 @@ def test_an_operational_narrowing_does_not_hide_an_alarm_about_quality():
 # Reach
 
 
-def three(*args: Policy) -> Rollout:
+def three(*args: Policy) -> RolloutDriver:
     """Return a rollout with three cells at supervised."""
-    rollout = Rollout(*args)
+    rollout = RolloutDriver(*args)
     for cell in (CREEK, CREEK_NIGHT, LAKE):
         rollout.widen(cell)
     return rollout
@@ -182,7 +182,7 @@ def test_a_cell_reached_from_elsewhere_restarts_if_its_own_guard_alarms_too():
 # Suspension
 
 
-def suspended() -> Rollout:
+def suspended() -> RolloutDriver:
     rollout = supervised()
     rollout.tick({CREEK: alarm(HEARTBEAT)})
     return rollout
@@ -239,7 +239,7 @@ def test_two_suspensions_end_one_by_one():
     assert rollout.stage() == "supervised"
 
 
-def flap(rollout: Rollout, *, good_after: timedelta = TICK) -> list[str]:
+def flap(rollout: RolloutDriver, *, good_after: timedelta = TICK) -> list[str]:
     """Let the heartbeat go and come back."""
     rollout.tick({CREEK: alarm(HEARTBEAT)})
     rollout.after(good_after)
@@ -400,7 +400,7 @@ def test_a_resume_of_several_cells_asks_everybody_whom_one_of_them_asks():
     money = Gate("supervised", (AGREEMENT,), 0.05, approvals=("finance", "operator"))
     other = replace(money, approvals=("operator", "safety"))
     here = replace(money, where=replace(money.where, sites=("creek",)))
-    rollout = Rollout(policy(gates=(here, other)))
+    rollout = RolloutDriver(policy(gates=(here, other)))
     for cell, people in ((CREEK, ("finance", "operator")), (LAKE, ("operator", "safety"))):
         found = [Actor(f"p-{group}", (group,)) for group in people]
         rollout.approve(rollout.raised(cell), *found)
@@ -480,7 +480,7 @@ def test_what_stood_on_a_lapsed_grant_goes_with_it():
     assert rollout.scope.get_cell_state(CREEK, "v1").grants == ()
 
 
-def short_top() -> Rollout:
+def short_top() -> RolloutDriver:
     """Return a rollout at autonomous whose top grant ends first, at once due for renewal below."""
     stages = (replace(policy().stages[0], lasts=30 * DAY), replace(AUTONOMOUS, lasts=25 * DAY))
     return autonomous(policy(stages=stages))
@@ -561,7 +561,7 @@ def test_a_clock_behind_narrows_but_raises_and_applies_nothing():
 
 
 def test_a_minute_behind_is_no_incident():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     tick = Tick(at=rollout.at - timedelta(minutes=1), evidence={(CREEK, "v1"): MET})
     assert kinds(rollout.do(tick)) == ["ProposalRaised"]
 
@@ -575,7 +575,7 @@ def test_a_clock_behind_shortens_no_span_of_good():
 
 
 def test_one_tick_catches_up_after_downtime_and_passes_no_approval():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     rollout.after(300 * DAY)
     assert kinds(rollout.tick({CREEK: MET})) == ["ProposalRaised"]
     rollout.after(10 * DAY)

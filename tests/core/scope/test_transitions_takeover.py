@@ -26,37 +26,37 @@ from tests.factories import (
     SUPERVISED,
     TURNED,
     Actor,
-    Rollout,
+    RolloutDriver,
     alarm,
     autonomous,
+    build_evidence,
     counted,
     gates,
     kinds,
-    known,
     policy,
     supervised,
 )
 
 
-def pair(build=supervised, **changes) -> Rollout:
+def pair(build=supervised, **changes) -> RolloutDriver:
     """Return a rollout in which v1 acts in CREEK and v2, seen later, is its challenger."""
     rollout = build(policy(**changes))
     rollout.at += HOUR
     return see(rollout, "v2")
 
 
-def see(rollout: Rollout, version: str) -> Rollout:
+def see(rollout: RolloutDriver, version: str) -> RolloutDriver:
     rollout.do(AddVersion(at=rollout.at, version=version))
     return rollout
 
 
-def challenge(rollout: Rollout, *people: Actor, version: str = "v2") -> None:
+def challenge(rollout: RolloutDriver, *people: Actor, version: str = "v2") -> None:
     """Let the tick raise the challenger's takeover, and people approve it."""
     rollout.tick(**{version: MET})
     rollout.approve(rollout.open("takeover"), *people)
 
 
-def ask(rollout: Rollout, to: str, version: str = "v2", by: Actor = BO, of=MET):
+def ask(rollout: RolloutDriver, to: str, version: str = "v2", by: Actor = BO, of=MET):
     evidence = {(CREEK, version): of}
     return rollout.do(
         ProposeTakeover(at=rollout.at, by=by, cell=CREEK, version=version, to=to, evidence=evidence)
@@ -121,14 +121,14 @@ def test_a_challenger_meets_the_minimum_of_each_gate_on_its_way():
     steep = gates(supervised={"minimum": Minimum(units=5000)})
     rollout = pair(supervised, gates=gates())
     assert kinds(rollout.tick(v2=MET)) == ["ProposalRaised"]
-    rollout = Rollout(policy(gates=steep))
-    rollout.tick({CREEK: known(counted(5000))})
+    rollout = RolloutDriver(policy(gates=steep))
+    rollout.tick({CREEK: build_evidence(counted(5000))})
     rollout.approve(rollout.open(), BO, DAN)
     rollout.tick()
     rollout.widen()
     see(rollout, "v2")
     assert rollout.tick(v2=MET) == ()
-    assert kinds(rollout.tick(v2=known(counted(5000)))) == ["ProposalRaised"]
+    assert kinds(rollout.tick(v2=build_evidence(counted(5000)))) == ["ProposalRaised"]
 
 
 def test_an_older_version_is_never_proposed_by_the_tick():
@@ -142,14 +142,14 @@ def test_an_older_version_is_never_proposed_by_the_tick():
 def test_of_two_versions_seen_at_once_the_later_name_challenges():
     rollout = supervised(policy(), "v1", "v2")
     assert kinds(rollout.tick(v2=MET)) == ["ProposalRaised"]
-    rollout = Rollout(policy(), "v1", "v2")
+    rollout = RolloutDriver(policy(), "v1", "v2")
     rollout.widen(version="v2")
     assert rollout.tick({CREEK: MET}, "v1") == ()
 
 
 def test_a_takeover_waits_for_no_wave_but_counts_as_settling():
     waves = Waves("supervised", hold=DAY, at_once=1, settle=2 * DAY)
-    rollout = Rollout(policy(waves=waves))
+    rollout = RolloutDriver(policy(waves=waves))
     rollout.widen()
     rollout.after(2 * DAY)
     rollout.widen(LAKE)
@@ -230,12 +230,12 @@ def test_no_takeover_goes_above_the_acting_version():
 def test_a_takeover_that_is_asked_for_needs_its_evidence():
     with pytest.raises(NotEligibleError, match="does not reach the gate's thresholds"):
         ask(pair(), "supervised", of=BETWEEN)
-    with pytest.raises(NotEligibleError, match="99 of 100 judged units"):
-        ask(pair(), "supervised", of=known(counted(99)))
+    with pytest.raises(NotEligibleError, match="99 of 100 decided units"):
+        ask(pair(), "supervised", of=build_evidence(counted(99)))
 
 
 def test_where_no_other_version_acts_there_is_nothing_to_take():
-    rollout = see(Rollout(), "v2")
+    rollout = see(RolloutDriver(), "v2")
     with pytest.raises(NotEligibleError, match="no other version acts"):
         ask(rollout, "supervised")
     with pytest.raises(NotEligibleError, match="no other version acts"):

@@ -16,7 +16,7 @@ from tests.factories import (
     LAKE,
     LAKE_NIGHT,
     TICK,
-    Rollout,
+    RolloutDriver,
     policy,
 )
 
@@ -33,24 +33,24 @@ def waved(waves: Waves | None = None, **changes) -> Policy:
     return policy(waves=waves or Waves("supervised", hold=7 * DAY), sites=SITES, **changes)
 
 
-def held(rollout: Rollout, cell: Cell, rung: int = 1) -> str | None:
+def held(rollout: RolloutDriver, cell: Cell, rung: int = 1) -> str | None:
     return find_wave_hold(rollout.scope, rollout.policy, cell, rung, rollout.at)
 
 
-def first_wave(*args) -> Rollout:
+def first_wave(*args) -> RolloutDriver:
     """Return a rollout whose first wave has just been widened by day."""
-    rollout = Rollout(waved(*args))
+    rollout = RolloutDriver(waved(*args))
     rollout.widen(CREEK)
     rollout.widen(POND)
     return rollout
 
 
 def test_the_first_wave_waits_for_nobody():
-    assert held(Rollout(waved()), CREEK) is None
+    assert held(RolloutDriver(waved()), CREEK) is None
 
 
 def test_without_waves_nobody_waits():
-    assert held(Rollout(policy()), LAKE) is None
+    assert held(RolloutDriver(policy()), LAKE) is None
 
 
 def test_the_next_wave_says_what_it_waits_for():
@@ -78,7 +78,7 @@ def test_each_wave_waits_for_the_one_before_it():
 
 
 def test_a_share_of_the_wave_before_may_be_enough():
-    rollout = Rollout(waved(Waves("supervised", hold=DAY, share=0.5)))
+    rollout = RolloutDriver(waved(Waves("supervised", hold=DAY, share=0.5)))
     rollout.widen(CREEK)
     assert held(rollout.after(2 * DAY), LAKE) is None
 
@@ -86,7 +86,7 @@ def test_a_share_of_the_wave_before_may_be_enough():
 def test_a_share_is_met_exactly_whatever_the_floats_say():
     sites = (*(Site(f"s{n}", "UTC") for n in range(20)), Site("last", "UTC", wave=2))
     asked = waved(Waves("supervised", hold=DAY, share=0.55))
-    rollout = Rollout(replace(asked, sites=sites, hash="many"))
+    rollout = RolloutDriver(replace(asked, sites=sites, hash="many"))
     for n in range(11):
         rollout.widen(Cell(f"s{n}", "day"))
     assert held(rollout.after(2 * DAY), Cell("last", "day")) is None
@@ -96,20 +96,20 @@ def test_a_share_is_met_exactly_whatever_the_floats_say():
     "limit", [Limit(never_above="shadow"), Limit(ends=date(2027, 5, 1))], ids=["cap", "end"]
 )
 def test_cells_whose_ceiling_is_below_the_stage_are_not_waited_for(limit):
-    rollout = Rollout(waved(limits=(replace(limit, where=Where(sites=("pond",))),)))
+    rollout = RolloutDriver(waved(limits=(replace(limit, where=Where(sites=("pond",))),)))
     rollout.widen(CREEK)
     assert held(rollout.after(8 * DAY), LAKE) is None
 
 
 def test_a_wave_none_of_whose_cells_can_reach_the_stage_is_passed_over():
     limit = Limit(never_above="shadow", where=Where(sites=("lake",)))
-    rollout = Rollout(waved(limits=(limit,)))
+    rollout = RolloutDriver(waved(limits=(limit,)))
     assert held(rollout, MOOR) == "wave 1: 0 of 2 cells hold supervised long enough"
 
 
 def test_above_the_stage_of_the_waves_each_cell_goes_by_itself():
-    assert held(Rollout(waved()), LAKE, rung=2) is None
-    assert held(Rollout(waved(Waves("autonomous"))), LAKE, rung=2) is not None
+    assert held(RolloutDriver(waved()), LAKE, rung=2) is None
+    assert held(RolloutDriver(waved(Waves("autonomous"))), LAKE, rung=2) is not None
 
 
 @pytest.mark.parametrize("way", ["narrow", "stop", "lapse"])
@@ -157,7 +157,7 @@ def test_a_site_is_in_the_first_wave_unless_it_says_otherwise():
 @pytest.mark.parametrize(("at_once", "full"), [(None, False), (3, False), (2, True), (1, True)])
 def test_so_many_cells_are_widened_at_once(at_once, full):
     waves = Waves("supervised", at_once=at_once, settle=3 * DAY)
-    rollout = Rollout(policy(waves=replace(waves, at_once=None)))
+    rollout = RolloutDriver(policy(waves=replace(waves, at_once=None)))
     rollout.widen(CREEK)
     rollout.widen(CREEK_NIGHT)
     assert is_settling(rollout.scope, policy(waves=waves), rollout.at) is full
@@ -165,7 +165,7 @@ def test_so_many_cells_are_widened_at_once(at_once, full):
 
 def test_a_cell_has_settled_after_its_time():
     waves = Waves("supervised", at_once=1, settle=3 * DAY)
-    rollout = Rollout(policy(waves=waves))
+    rollout = RolloutDriver(policy(waves=waves))
     rollout.widen(CREEK)
     last = timedelta(microseconds=1)
     assert is_settling(rollout.scope, rollout.policy, rollout.at + 3 * DAY - last)
@@ -173,20 +173,20 @@ def test_a_cell_has_settled_after_its_time():
 
 
 def test_a_cell_that_was_narrowed_again_still_counts_as_settling():
-    rollout = Rollout(policy(waves=Waves("supervised", at_once=1, settle=3 * DAY)))
+    rollout = RolloutDriver(policy(waves=Waves("supervised", at_once=1, settle=3 * DAY)))
     rollout.widen(CREEK)
     rollout.narrow()
     assert is_settling(rollout.scope, rollout.policy, rollout.at + HOUR)
 
 
 def test_without_waves_nothing_has_to_settle():
-    rollout = Rollout()
+    rollout = RolloutDriver()
     rollout.widen()
     assert not is_settling(rollout.scope, rollout.policy, rollout.at)
 
 
 def test_a_wave_opens_when_enough_of_the_one_before_will_have_held_the_stage():
-    rollout = Rollout(waved(Waves("supervised", hold=7 * DAY, share=0.5)))
+    rollout = RolloutDriver(waved(Waves("supervised", hold=7 * DAY, share=0.5)))
     assert find_wave_opening(rollout.scope, rollout.policy, LAKE, rollout.at) == (
         (CREEK, POND),
         None,
@@ -206,7 +206,9 @@ def test_a_wave_that_waits_for_all_opens_with_the_last_of_them():
 
 
 def test_nobody_waits_where_the_policy_has_no_waves():
-    assert find_wave_opening(Rollout(policy()).scope, policy(), LAKE, Rollout(policy()).at) == (
+    assert find_wave_opening(
+        RolloutDriver(policy()).scope, policy(), LAKE, RolloutDriver(policy()).at
+    ) == (
         (),
         None,
     )

@@ -19,6 +19,7 @@ from rollout.core.statistics.evidence import (
     compute_parity_log_e,
     count_further_agreements,
 )
+from tests.properties import examples
 
 BILLION = 10**9
 counts = st.integers(0, BILLION) | st.integers(0, 300)
@@ -66,7 +67,7 @@ def test_large_counts_have_the_e_value_of_fifty_digits(agreed, disagreed, at_lea
     assert compute_log_e(agreed, disagreed, at_least=at_least) == pytest.approx(expected, rel=1e-10)
 
 
-@given(st.integers(0, 60), st.integers(0, 60), lines)
+@examples(given(st.integers(0, 60), st.integers(0, 60), lines), fast=20, whole=100)
 def test_the_share_s_e_value_is_the_mixture_that_it_says_it_is(agreed, disagreed, line):
     # p = sin²(angle) makes Beta(½, ½) flat
     nodes, weights = np.polynomial.legendre.leggauss(200)

@@ -140,7 +140,12 @@ REFUSED = {
     "no label": (with_gate("{measure: recall, at_least: 95%}"), "15: gates[0].require[0]: recall is of one label; name it, such as label: bear"),
     "label of agreement": (with_gate("{measure: agreement, label: bear, at_least: 95%}"), "15: gates[0].require[0].label: does not apply to agreement"),
     "lever of cost": (with_gate("{measure: cost, lever: alarm, at_most: 1}"), "15: gates[0].require[0].lever: cost is of all levers together"),
-    "wrong way": (with_gate("{measure: agreement, at_most: 95%}"), "15: gates[0].require[0].at_most: is the wrong way round for agreement; write at_least: 95%"),
+    "wrong way": (with_gate("{measure: agreement, at_most: 95%}"), "15: gates[0].require[0].at_most: does not apply to agreement, where higher is better; write at_least: 95%"),
+    "a share of errors": (with_gate("{measure: agreement, at_most: 5%}"), "15: gates[0].require[0].at_most: does not apply to agreement, where higher is better; write at_least: 95%"),
+    "a share of right ones": (with_guard("{measure: override, at_least: 95%}"), "19: guards[1].at_least: does not apply to override, where lower is better; write at_most: 5%"),
+    "a gain": (with_gate("{measure: parity, at_most: 3%}") | {"grace: 24h": "grace: 24h, second_verdict: 20%"}, "15: gates[0].require[0].at_most: does not apply to parity, where higher is better; write at_least: -3%"),
+    "no number at all": (with_gate("{measure: recall, label: bear, at_most: few}"), "15: gates[0].require[0].at_most: does not apply to recall, where higher is better; write at_least: 90%"),
+    "everything": (with_gate("{measure: precision, label: bear, at_most: 100%}"), "15: gates[0].require[0].at_most: does not apply to precision, where higher is better; write at_least: 90%"),
     "no line": (with_gate("{measure: agreement}"), "15: gates[0].require[0]: has no threshold for agreement; write at_least: 95%"),
     # units
     "share without %": (with_gate("{measure: agreement, at_least: 95}"), "15: gates[0].require[0].at_least: '95' is more than the whole; write 95% if per cent"),

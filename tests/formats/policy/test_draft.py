@@ -1,3 +1,5 @@
+from datetime import timedelta
+
 import pytest
 
 from rollout.formats.policy.draft import draft_policy
@@ -12,9 +14,8 @@ def history(labels, *, episodes=None, exposure="blind", decided_at=None):
         (key, n, {"episode": name}) for n, (key, name) in enumerate(zip(keys, named, strict=True))
     ]
     said = {"exposure": exposure}
-    times = [
-        {**said, "at": None if decided_at is None else n + decided_at} for n in range(len(keys))
-    ]
+    delays = decided_at if isinstance(decided_at, list) else [decided_at] * len(keys)
+    times = [{**said, "at": None if d is None else n + d} for n, d in enumerate(delays)]
     return histories.records(
         histories.cases(*cases),
         histories.predictions(*zip(keys, labels, strict=True)),
@@ -51,9 +52,13 @@ def test_cases_without_an_episode_get_a_span():
     assert parse_policy(text).evidence.episode_span is not None
 
 
-def test_late_decisions_lengthen_the_grace():
+def test_grace_covers_all_but_half_a_percent_of_the_decision_delays():
     assert parse_policy(draft(["bear"] * 20, decided_at=50)).evidence.grace.days == 3
-    assert "grace" not in draft(["bear"] * 20, decided_at=5)
+    assert parse_policy(draft(["bear"] * 20, decided_at=5)).evidence.grace == timedelta(hours=5)
+    late = [1] * 197 + [30] * 3  # 98.5 % within an hour: the 95 % quantile would lose three pairs
+    text = draft(["bear"] * 200, decided_at=late)
+    assert parse_policy(text).evidence.grace == timedelta(hours=30)
+    assert "grace" not in draft(["bear"])
 
 
 def test_decisions_of_unknown_exposure_get_a_comment():

@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from rollout.formats.policy.reader import InvalidPolicyError, parse_policy
 from rollout.formats.policy.yaml_reader import DocumentValue, read_document
+from tests.properties import examples
 
 FOLDER = Path(__file__).parents[3] / "config" / "policies"
 FILES = [read_document(path.read_text(encoding="utf-8")).value for path in sorted(FOLDER.glob("*"))]
@@ -50,8 +51,7 @@ def refusals(text: str) -> tuple[str, ...]:
     return ()
 
 
-@settings(max_examples=150)
-@given(st.data())
+@examples(given(st.data()), fast=40, whole=150)
 def test_a_damaged_policy_is_loaded_or_refused_with_lines(draw):
     text = json.dumps(damaged(draw.draw(st.sampled_from(FILES)), draw), indent=1)
     for fault in refusals(text):

@@ -1,4 +1,4 @@
-"""Rows read = rows used + rows set aside, for any rows; and each for the reason it should be.
+"""Rows read = rows used + rejected rows, for any rows; and each for the reason it should be.
 
 The reasons are worked out a second time here, row by row and without frames.
 """
@@ -6,11 +6,12 @@ The reasons are worked out a second time here, row by row and without frames.
 import tempfile
 from pathlib import Path
 
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout.formats.records.files import RecordPaths, read_records
 from rollout.tally.frames import RecordKind
+from tests.properties import examples
 
 KEYS = ["a", "b", "c", ""]
 SITES = ["46.10", "creek", ""]
@@ -76,7 +77,7 @@ def content(kind, row):
 
 
 def fates(kind, rows, described):
-    """Return by line the reason why a row is set aside."""
+    """Return by line the reason why a row is rejected."""
     reasons, groups = {}, {}
     for line, row in rows.items():
         reason = cell_fault(kind, row)
@@ -105,8 +106,7 @@ def read(texts):
         return read_records(sources, levers=["alarm"], zones={}, default_zone="Europe/Vienna")
 
 
-@settings(max_examples=150, deadline=None)
-@given(rows_of(RecordKind.PREDICTIONS), rows_of(RecordKind.DECISIONS))
+@examples(given(rows_of(RecordKind.PREDICTIONS), rows_of(RecordKind.DECISIONS)), fast=25, whole=150)
 def test_every_row_is_used_or_set_aside_for_the_reason_it_should_be(predicted, decided):
     rows = {RecordKind.PREDICTIONS: predicted, RecordKind.DECISIONS: decided}
     records = read({kind: text_of(kind, lines) for kind, lines in rows.items()})
@@ -127,8 +127,11 @@ def test_every_row_is_used_or_set_aside_for_the_reason_it_should_be(predicted, d
         assert count.used == getattr(records, kind).height == count.rows - aside.height
 
 
-@settings(max_examples=60, deadline=None)
-@given(rows_of(RecordKind.PREDICTIONS), rows_of(RecordKind.DECISIONS), st.data())
+@examples(
+    given(rows_of(RecordKind.PREDICTIONS), rows_of(RecordKind.DECISIONS), st.data()),
+    fast=12,
+    whole=60,
+)
 def test_cases_and_outcomes_add_up_too(predicted, decided, data):
     few = st.lists(st.sampled_from([*"abc", ""]).map(lambda key: key + ",creek,x"), max_size=6)
     records = read(

@@ -8,6 +8,7 @@ import polars as pl
 import pytest
 from sklearn.metrics import confusion_matrix, precision_recall_fscore_support
 
+from rollout.core.records.baselines import BaselineCount
 from rollout.formats.policy.reader import parse_policy
 from rollout.reports.figures.agreement import compute_agreements
 from rollout.reports.figures.audits import build_sampling_frame, compute_audits
@@ -16,7 +17,7 @@ from rollout.reports.figures.facts import compute_report_facts
 from rollout.reports.figures.holdout import compute_holdout_actions
 from rollout.reports.figures.reviewer_agreement import compute_reviewer_agreement
 from rollout.reports.inputs.decided_by import assign_deciders
-from rollout.reports.inputs.inputs import ACTION_SCHEMA, BaselineActionCount
+from rollout.reports.inputs.inputs import ACTION_SCHEMA
 from rollout.reports.inputs.pairs import build_pairs
 from rollout.reports.inputs.unblinded import build_assisted_pairs
 
@@ -79,7 +80,7 @@ def test_labels_are_those_of_scikit_learn(replay_of, case):
 
 
 def test_missing_verdicts_bound_recall_and_precision_of_each_label(replay_of, case):
-    """TP 4, FN 2, FP 1; without a verdict 3 of the model's bears and 5 of its others."""
+    """TP 4, FN 2, FP 1; without a decision 3 of the model's bears and 5 of its others."""
     cases = [
         *often(case, 4, "tp", human="bear", model={"v1": "bear"}),
         *often(case, 2, "fn", human="bear", model={"v1": "no-bear"}),
@@ -218,7 +219,7 @@ gates: [{to: supervised, require: [{measure: agreement, at_least: 90%}]}]
 
 
 def anchored(case, count=4000, agreement=0.85, adopts=0.35, seed=5):
-    """Return blind verdicts and assisted ones of people who adopt what they see in a share."""
+    """Return blind decisions and assisted ones of people who adopt what they see in a share."""
     generator = np.random.default_rng(seed)
     for n in range(count):
         saw = n % 2 == 0
@@ -339,7 +340,7 @@ def test_a_verdict_in_a_blind_seat_by_who_had_seen_it_settles_nothing(replay_of,
 
 
 def worse_above_shadow(case, count=1500):
-    """Return good verdicts in shadow, then a model that is wrong in one case of five."""
+    """Return good decisions in shadow, then a model that is wrong in one case of five."""
     return [
         *often(case, 100, "a", human="bear", model={"v1": "bear"}),
         *(
@@ -452,7 +453,7 @@ def test_a_stage_without_a_hold_out_has_none(replay_of, case):
 def vouched(case, site, window, **counts):
     since = case("x").at - timedelta(days=90)
     return [
-        BaselineActionCount(site, window, "alarm", action.replace("_", "-"), n, since,
+        BaselineCount(site, window, "alarm", action.replace("_", "-"), n, since,
                  since + timedelta(days=60), "root")
         for action, n in counts.items()
     ]  # fmt: skip

@@ -53,7 +53,7 @@ gates:
 """
 BEARS = parse_policy(PLAIN.format("bear, fox", "agreement, at_least: 95%"))
 NO_CASES = pl.DataFrame(
-    schema={"case_key": pl.String, "window": pl.String, "unit": pl.String, "t": pl.Int64}
+    schema={"case_key": pl.String, "window": pl.String, "unit": pl.String, "occurred_us": pl.Int64}
 )
 
 

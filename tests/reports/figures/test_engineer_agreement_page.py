@@ -8,9 +8,9 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
+from rollout.core.records.baselines import BaselineCount
 from rollout.formats.policy.reader import parse_policy
 from rollout.reports.figures.facts import compute_report_facts
-from rollout.reports.inputs.inputs import BaselineActionCount
 from rollout.reports.pages.html_report import render_html_report
 
 POLICY = """
@@ -90,7 +90,7 @@ def shown(replay_of, case):
     inputs = replay_of(cases, parse_policy(POLICY))
     since = case("x").at - timedelta(days=30)
     baselines = tuple(
-        BaselineActionCount(
+        BaselineCount(
             "creek", "always", "alarm", action, n, since, since + timedelta(days=20), "root"
         )
         for action, n in (("sound", 300), ("nothing", 700))

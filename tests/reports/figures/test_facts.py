@@ -9,9 +9,9 @@ import pytest
 from rollout.core.statistics.evidence import compute_audited_log_e
 from rollout.formats.policy.reader import parse_policy
 from rollout.reports.figures.facts import compute_report_facts
-from rollout.reports.figures.funnel import (
+from rollout.reports.figures.funnel import NO_PREDICTION
+from rollout.reports.figures.missing_decisions import (
     EXCLUDED_REVIEWER,
-    NO_PREDICTION,
     ONLY_ASSISTED,
     UNANSWERED,
     UNSURE,

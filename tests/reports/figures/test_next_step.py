@@ -6,8 +6,10 @@ from datetime import timedelta
 import pytest
 
 from rollout.core.calendar.sites import Cell
+from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.scope.scope import CellState, Grant, ProposalState, Scope
-from rollout.reports.figures.evidence_facts import describe_next_step
+from rollout.reports.figures.gate_facts import ConditionFacts, GateFacts
+from rollout.reports.figures.next_step import GateOutlook, describe_next_step
 from rollout.reports.inputs.gate_progress import StatePeriod
 from tests.reports.conftest import NOON
 
@@ -21,10 +23,10 @@ BEGUN = CellState(NOON, NOON)
 def says(bears):
     """Return what is said of a version that stands as a state says, the policy's gates aside."""
 
-    def said(state, *, policy=bears, rung=0, **scope):
+    def said(state, *, policy=bears, rung=0, progress=GateOutlook(None), **scope):  # noqa: B008
         leg = StatePeriod(NOON, NOON, state, rung, other_stage_level=0)
         made = Scope(**scope).replace_cell_state(CREEK, "v1", state)
-        return describe_next_step((CREEK, "v1"), leg, None, None, made, policy, NOON)
+        return describe_next_step((CREEK, "v1"), leg, progress, made, policy, NOON)
 
     return said
 
@@ -34,7 +36,8 @@ def says(bears):
 )
 def test_after_a_rejection_it_says_by_which_clock_nothing_is_raised(says, until, told):
     quiet = replace(BEGUN, quiet_until=until)
-    assert says(quiet) == f"a proposal was rejected: nothing is raised before {told}"
+    start = "a proposal was rejected; the next one is raised after"
+    assert says(quiet) == f"{start} {told} at the earliest"
 
 
 def test_a_proposal_is_open_until_a_time_with_its_zone(says):
@@ -42,18 +45,86 @@ def test_a_proposal_is_open_until_a_time_with_its_zone(says):
         "P-3", "widening", NOON, "policy", SOON, "e", ("operator",), CREEK, "v1", "up"
     )
     says_so = says(replace(BEGUN, proposal="P-3"), proposals={"P-3": waits})
-    assert says_so.endswith("waits for people: 0 of 1 approvals, open until Mon 9 Mar 12:00 CET")
+    assert says_so.endswith("needs 1 more approval; open until Mon 9 Mar 12:00 CET")
 
 
 def test_a_grant_ends_at_a_time_with_its_zone_and_the_first_of_two_counts(says):
     ends = (SUMMER, SOON + timedelta(days=365))
     grants = tuple(Grant(f"stage-{n}", NOON, end, f"P-{n}", NOON) for n, end in enumerate(ends))
     told = says(replace(BEGUN, grants=grants), rung=2)
-    assert told == "nothing above this stage; the grant ends Wed 1 Apr 13:00 CEST unless renewed"
+    assert told == "this is the highest stage; the grant ends Wed 1 Apr 13:00 CEST unless renewed"
 
 
 def test_another_year_is_said_and_a_zone_of_no_letters_by_its_hours(says, bears):
     creek, *others = bears.sites
     elsewhere = replace(bears, sites=(replace(creek, timezone="Asia/Dubai"), *others))
     quiet = replace(BEGUN, quiet_until=NOON + timedelta(days=365))
-    assert says(quiet, policy=elsewhere).endswith("before Tue 2 Mar 2027 15:00 +04")
+    assert says(quiet, policy=elsewhere).endswith("after Tue 2 Mar 2027 15:00 +04 at the earliest")
+
+
+def share(measure="agreement", agreed=0, n=0, **more):
+    """Return a share's condition with a threshold of 80 %."""
+    rest = {"label": None, "lever": None, "log_e": 0.0, "needed": 3.0, "bound": 0.5}
+    outlook = {"met": False, "further": None, "below": 0.1, "median": None, "ninety": None}
+    counts = {"n": n, "counts": (agreed, n - agreed), "estimate": agreed / n if n else None}
+    of = {"condition": f"{measure} at least 80 %", "measure": measure, "line": 0.8}
+    return ConditionFacts(**{**rest, **outlook, **counts, **of, "at_least": True, **more})
+
+
+def progress(*conditions, closed, missing=0, lacks=(), **more):
+    gate = GateFacts("supervised", 0.05, not conditions, lacks, ("operator",), conditions)
+    return GateOutlook(gate, EvidenceCounts(closed=closed, missing=missing), **more)
+
+
+def test_cells_without_a_counted_decision_show_reasons_and_never_a_share(says):
+    reasons = {"reviewer unsure": 3, "exposure unknown": 9617}
+    lacks = ("0 of 100 decided units", "9620 of 9620 units have no decision, allowed are 5 %")
+    text = says(
+        BEGUN,
+        progress=progress(
+            share(n=9620), closed=9620, missing=9620, lacks=lacks, missing_reasons=reasons
+        ),
+    )
+    assert text == (
+        "supervised: no decision counts as evidence yet;"
+        " not counted: exposure unknown (9,617), reviewer unsure (3)"
+    )
+    live = says(BEGUN, progress=progress(share(n=9620), closed=9620, missing=9620, lacks=lacks))
+    assert live.endswith("not counted: units without a decision (9,620)")
+
+
+def test_a_forecast_is_rounded_and_in_days_at_the_present_rate(says):
+    on_course = share(agreed=95, n=100, median=9194, ninety=19889)
+    text = says(BEGUN, progress=progress(on_course, closed=100, per_day=102.0))
+    assert text == (
+        "supervised: agreement at least 80 %: 95 of 100 (95.0\xa0%), about 9,200 more decisions,"
+        " 90 days at the present rate"
+    )
+
+
+def test_a_rare_label_takes_as_many_more_days_as_it_is_rarer(says):
+    rare = share("recall of bear", agreed=9, n=10, median=20)
+    text = says(BEGUN, progress=progress(rare, closed=100, per_day=10.0))
+    assert text.endswith("about 20 more decisions, 20 days at the present rate")
+
+
+def test_without_a_rate_no_date_is_given(says):
+    text = says(BEGUN, progress=progress(share(agreed=1, n=1, further=16), closed=1))
+    assert text.endswith("at least 16 more decisions, if the model is right in all")
+
+
+def test_minimums_of_a_later_span_than_the_shares_say_so(says):
+    lacks = ("0 of 1000 decided units", "0 of 7 days", "70 of 1000 units have no decision, x")
+    condition = share(agreed=10, n=1000, below=0.9)
+    text = says(
+        BEGUN,
+        progress=progress(
+            condition, closed=1000, missing=70, lacks=lacks, is_minimum_newer=True, per_day=10.0
+        ),
+    )
+    assert text == (
+        "supervised: since the last stage change 0 of 1,000 decided units (100 days at the present"
+        " rate), 0 of 7 days; 70 of 1,000 units have no decision, x; agreement at least 80 %: 10 of"
+        " 1,000 (1.0\xa0%), below the threshold; units without a counted decision count as"
+        " disagreements"
+    )

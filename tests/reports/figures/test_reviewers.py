@@ -43,7 +43,7 @@ def person(found, name):
 
 
 def judged(*rows):
-    """One verdict a case, case by case in time: (reviewer, answer, {more})."""
+    """One decision a case, case by case in time: (reviewer, answer, {more})."""
     keys = [f"c{n:04}" for n in range(len(rows))]
     return records(
         cases(*((key, n / 10) for n, key in enumerate(keys))),

@@ -67,12 +67,14 @@ def history(n=4000, **columns):
         "episode": np.array([f"e{k:05}" for k in turn]), "lens": np.repeat("clean", n),
         "reviewer": np.array(["ana", "bo", "cy"])[turn // 2 % 3], "human": np.repeat("bear", n),
         "model": np.repeat("bear", n), "outcome": None,
-        "t": np.array([int(moment.timestamp() * 1e6) for moment in at], dtype=object),
+        "occurred_us": np.array([int(moment.timestamp() * 1e6) for moment in at], dtype=object),
     }  # fmt: skip
     of = usual | columns
     keys = [f"c{k:05}" for k in turn]
     frame = pl.DataFrame({name: list(of[name]) for name in of if of[name] is not None})
-    frame = frame.with_columns(case_key=pl.Series(keys), t=frame["t"].cast(pl.Int64))
+    frame = frame.with_columns(
+        case_key=pl.Series(keys), occurred_us=frame["occurred_us"].cast(pl.Int64)
+    )
     known = frame if "outcome" in frame.columns else frame.clear().with_columns(outcome=pl.lit(""))
     nothing = pl.DataFrame(schema=REMARK_SCHEMA)
     records = RecordFrames(
@@ -84,7 +86,7 @@ def history(n=4000, **columns):
         _typed(known.with_columns(**{"value:alarm": "outcome"}), build_outcomes_schema(["alarm"])),
         nothing, nothing, {},
     )  # fmt: skip
-    return records, frame.select("case_key", "window", "t", unit="episode")
+    return records, frame.select("case_key", "window", "occurred_us", unit="episode")
 
 
 def _typed(frame, schema):
@@ -314,7 +316,9 @@ def test_fewer_than_thirty_units_are_no_slice():
 
 
 def test_cases_without_a_time_have_no_hour_and_still_count():
-    records, placed = history(t=np.repeat(None, 4000), model=otherwise(np.arange(4000) % 2 == 1))
+    records, placed = history(
+        occurred_us=np.repeat(None, 4000), model=otherwise(np.arange(4000) % 2 == 1)
+    )
     (search,) = compute_slice_searches(records, placed, POLICY)
     assert search.n == 4000
     assert search.found[0].names == (("site", "creek"),)

@@ -8,7 +8,7 @@ from rollout.formats.policy.reader import parse_policy
 from rollout.reports.figures.facts import compute_report_facts
 from rollout.reports.figures.naive_baselines import find_block_crossing, find_rate_crossing
 from rollout.reports.inputs.decided_by import HUMAN, HUMAN_CONFIRMS, MODEL, assign_deciders
-from rollout.reports.text.event_text import is_in_timeline
+from rollout.reports.text.event_kinds import is_in_timeline
 from tests.reports.alike_cases import FIVE, often
 
 
@@ -100,7 +100,7 @@ def test_a_gates_minimum_counts_from_the_stage_below(replay_of, case):
     evidence = compute_report_facts(replay_of([*good, *later])).evidence[0]
     assert (evidence.stage, evidence.gate.to) == ("supervised", "autonomous")
     assert 60 < evidence.judged < 69  # half of the later ones were blind
-    assert f"{evidence.judged - 60} of 20 judged units" in evidence.gate.lacks
+    assert f"{evidence.judged - 60} of 20 decided units" in evidence.gate.lacks
 
 
 def test_a_challenger_is_held_against_the_acting_versions_gate(replay_of, case):
@@ -123,7 +123,7 @@ def test_a_challenger_is_held_against_the_acting_versions_gate(replay_of, case):
     assert (challenger.stage, challenger.acting, challenger.gate.to) == (
         "shadow", False, "autonomous",
     )  # fmt: skip
-    assert "not on course" in challenger.decides_next
+    assert "below the threshold" in challenger.decides_next
     assert (challenger.versions, challenger.attempts) == (2, 2)
 
 

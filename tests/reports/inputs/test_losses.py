@@ -71,7 +71,12 @@ def history(*cases, usual="bear", policy=POLICY):
     nothing = pl.DataFrame(schema=REMARK_SCHEMA)
     records = RecordFrames(*made, nothing, nothing, {})
     placed = pl.DataFrame(
-        schema={"case_key": pl.String, "window": pl.String, "unit": pl.String, "t": pl.Int64}
+        schema={
+            "case_key": pl.String,
+            "window": pl.String,
+            "unit": pl.String,
+            "occurred_us": pl.Int64,
+        }
     )
     return build_pairs(records, placed, policy), records, placed, policy
 

@@ -113,7 +113,7 @@ def test_only_the_worst_cases_are_asked_for_their_pictures(told):
     assert find_no_media(["a"]) == {}
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def page(told):
     """Return the page of a report whose worst cases have pictures, and the rest links."""
     inputs, _ = told

@@ -140,7 +140,7 @@ def test_no_data_never_looks_like_zero(replay_of, case):
 
 def test_a_history_without_any_pair_still_has_a_report(replay_of, case):
     facts = compute_report_facts(replay_of([case("a", model={"v1": "bear"})]))
-    assert "cannot be compared with people" in render_html_report(facts)
+    assert "can&#39;t be compared with humans" in render_html_report(facts)
 
 
 def test_twelve_cells_over_six_weeks_stay_below_600_kb(replay_of, case):

@@ -18,10 +18,7 @@ from rollout.reports.pages.markdown_report import render_markdown_report
 from rollout.reports.pages.summary import describe_results
 from tests.reports.conftest import NOON
 
-WAITS = (
-    "widening to supervised (P-3) waits for people: "
-    "1 of 2 approvals, open until Mon 9 Mar 12:00 CET"
-)
+WAITS = "widening to supervised (P-3) needs 1 more approval; open until Mon 9 Mar 12:00 CET"
 
 
 def found(name, kind, follows="cases"):
@@ -61,8 +58,8 @@ def test_a_proposal_that_waits_for_people_comes_first(facts):
     first, *rest = facts.evidence
     waiting = replace(first, decides_next=WAITS)
     lines = describe_results(replace(facts, evidence=(waiting, *rest)))
-    assert lines[0] == f"{first.site} · {first.window}: v1's {WAITS}."
-    assert not any("waits for people" in line for line in describe_results(facts))
+    assert lines[0] == f"{first.site} · {first.window}: v1: {WAITS}."
+    assert not any("more approval" in line for line in describe_results(facts))
 
 
 def test_proposals_beyond_three_are_counted(facts):
@@ -74,7 +71,7 @@ def test_proposals_beyond_three_are_counted(facts):
 def test_a_value_that_came_after_shadow_is_named_with_its_share(facts):
     new = NewValue("creek", "form", "new", 40, 90, "creek-7", NOON + timedelta(days=1), "")
     (line,) = told(replace(facts, drifts=replace(facts.drifts, unseen=(new,))), "creek had")
-    assert "form “new” while it was in shadow, and 40 of 90 since" in line
+    assert "form “new” in shadow; since then 40 of 90 cases have it" in line
     assert "Tue 3 Mar 12:00" in line
 
 
@@ -101,7 +98,7 @@ def test_what_is_taken_for_what_is_told_in_words(facts):
 
 
 def test_cells_that_are_held_back_are_told_before_all_else_and_once_each(facts):
-    held = "suspended until this is good again: latency at most 1 s"
+    held = "suspended until the guard is within its threshold again: latency at most 1 s"
     first, *rest = (
         replace(e, decides_next=held) if e is facts.evidence[0] else e for e in facts.evidence
     )

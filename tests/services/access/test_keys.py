@@ -1,4 +1,4 @@
-"""Keys: shown once, of whoever may have one, for no longer than they say."""
+"""Keys: shown once, for permitted accounts, for no longer than they say."""
 
 from datetime import timedelta
 

@@ -1,4 +1,4 @@
-"""Ways in: by password, link or an identity provider's word; slow for whoever guesses."""
+"""Ways in: by password, link or an identity provider's word; slow after wrong guesses."""
 
 from concurrent.futures import ThreadPoolExecutor
 from threading import Event, Semaphore

@@ -84,7 +84,7 @@ def test_news_are_the_newest_first_and_of_sites_that_one_may_read(database, serv
     assert [one.event_description.revision for one in said] == sorted(
         (one.event_description.revision for one in said), reverse=True
     )
-    assert "goes up to supervised" in " ".join(one.event_description.text for one in said)
+    assert "widened to supervised" in " ".join(one.event_description.text for one in said)
     assert "approved by" in " ".join(one.event_description.text for one in said)
     at_the_lake = Caller("lu", role_assignments=(AssignedRole("viewer", "bears", "lake"),))
     assert not [

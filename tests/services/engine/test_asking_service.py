@@ -5,7 +5,7 @@ from dataclasses import replace
 from datetime import timedelta
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout.core.calendar.sites import Site, Window
@@ -29,10 +29,11 @@ from tests.factories import (
     MINUTE,
     NOON,
     SUPERVISED,
-    Rollout,
+    RolloutDriver,
     autonomous,
     policy,
 )
+from tests.properties import examples
 from tests.services import bear_field as field
 
 SALT = bytes(32)
@@ -47,7 +48,7 @@ ROLLOUTS = {
     "attributes": autonomous(
         policy(windows=(Window("day", None, {"w": ("dry",)}), Window("night")))
     ),
-    "shadow": Rollout(),
+    "shadow": RolloutDriver(),
 }
 SPANS = st.sampled_from([timedelta(0), MINUTE, HOUR, 8 * HOUR, DAY, 40 * HOUR, 89 * DAY])
 NEAR = st.timedeltas(min_value=-6 * MINUTE, max_value=6 * MINUTE)
@@ -65,10 +66,15 @@ QUESTIONS = st.builds(
 )
 
 
-@settings(max_examples=150)
-@given(
-    st.sampled_from(sorted(ROLLOUTS)),
-    st.lists(st.tuples(MOMENTS, NEAR, st.lists(QUESTIONS, min_size=1, max_size=4)), max_size=12),
+@examples(
+    given(
+        st.sampled_from(sorted(ROLLOUTS)),
+        st.lists(
+            st.tuples(MOMENTS, NEAR, st.lists(QUESTIONS, min_size=1, max_size=4)), max_size=12
+        ),
+    ),
+    fast=40,
+    whole=150,
 )
 def test_what_is_remembered_is_what_the_core_says(name, asked):
     rollout = ROLLOUTS[name]

@@ -18,7 +18,8 @@ from rollout.store.tables import tables
 from rollout.tally.slots import to_instant
 from tests.replay.stories import a_history
 from tests.services.engine.test_live import BY_CASE, STORY, begun, parse_policy, replayed
-from tests.store.databases import ENGINES, close_server, close_templates, fresh
+from tests.store.databases import ENGINES, fresh
+from tests.store.snapshots import filled_once
 
 POLICY = parse_policy(BY_CASE)
 HISTORY = a_history(replace(STORY, slots=24), POLICY)
@@ -33,29 +34,27 @@ INCIDENT = IncidentOpened(
 )
 
 
-@pytest.fixture(scope="module", autouse=True)
-def _nothing_left_running():
-    yield
-    close_server()
-    close_templates()
-
-
 @pytest.fixture(params=ENGINES)
 def database(request, tmp_path):
     """Return a database with a rollout that was ticked, with kept scope, reading and incident."""
     with fresh(request.param, tmp_path) as url:
         made = Database(url)
-        begun(made, HISTORY, SLOTS[0]).tick(INCIDENT.at)
-        with made.begin_write() as transaction:
-            stood = load_rollout_state(transaction, "story")
-            Ledger(transaction, stood.rollout).append([INCIDENT], after=stood.scope.revision)
-            scope = Ledger(transaction, stood.rollout).load_scope()
-            kept = {"revision": scope.revision, "at": scope.at, "body": to_plain(scope)}
-            transaction.execute(insert(tables.scopes).values(rollout=stood.rollout.number, **kept))
-            reading = StoredReading("v1", "s0", "day", "agreement", "d", 1, [5, 1], SLOTS[0])
-            EvidenceStore(transaction, stood.rollout).store([reading])
+        tick_story(made)
         yield made
         made.close()
+
+
+@filled_once
+def tick_story(database):
+    begun(database, HISTORY, SLOTS[0]).tick(INCIDENT.at)
+    with database.begin_write() as transaction:
+        stood = load_rollout_state(transaction, "story")
+        Ledger(transaction, stood.rollout).append([INCIDENT], after=stood.scope.revision)
+        scope = Ledger(transaction, stood.rollout).load_scope()
+        kept = {"revision": scope.revision, "at": scope.at, "body": to_plain(scope)}
+        transaction.execute(insert(tables.scopes).values(rollout=stood.rollout.number, **kept))
+        reading = StoredReading("v1", "s0", "day", "agreement", "d", 1, [5, 1], SLOTS[0])
+        EvidenceStore(transaction, stood.rollout).store([reading])
 
 
 def change(database, statement):

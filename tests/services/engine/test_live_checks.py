@@ -1,4 +1,4 @@
-"""Reviewers who fail their checks: live and replay leave out the same verdicts."""
+"""Reviewers who fail their checks: live and replay leave out the same decisions."""
 
 from dataclasses import replace
 from datetime import timedelta
@@ -49,7 +49,7 @@ CLERK = Caller(
 
 
 def careless(history, name=CARELESS):
-    """Return a history in which one person, of whose verdicts most are second ones, guesses."""
+    """Return a history in which one person, of whose decisions most are second ones, guesses."""
     rng = np.random.default_rng(1)
     number = pl.col("case_key").str.slice(1).cast(pl.Int64)
     theirs = (pl.col("reviewer") == "blind-2-0") | ((pl.col("seat") == 1) & (number % 8 == 0))

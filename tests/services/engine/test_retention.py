@@ -13,9 +13,9 @@ from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.records.records import RecordStore
 from tests.factories import NOON
-from tests.store.conftest import _nothing_left_running, database, url
+from tests.store.conftest import database, url
 
-__all__ = ["_nothing_left_running", "database", "url"]
+__all__ = ["database", "url"]
 POLICY = """
 rollout: ramps
 timezone: UTC

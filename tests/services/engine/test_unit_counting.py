@@ -15,9 +15,9 @@ from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.records import RecordStore
 from rollout.tally.slots import to_instant
 from tests.factories import HOUR, MINUTE, NOON
-from tests.store.conftest import _nothing_left_running, database, other, url
+from tests.store.conftest import database, other, url
 
-__all__ = ["_nothing_left_running", "database", "other", "url"]
+__all__ = ["database", "other", "url"]
 
 POLICY = """
 rollout: ramps

@@ -14,7 +14,7 @@ from rollout.core.scope.projection import apply_events
 from rollout.services.ledger.ledger_forms import change_forms
 from rollout.store.counting.projection_repair import ProjectionRepair
 from rollout.store.database.errors import LedgerFormError
-from rollout.store.database.rollouts import HOUSE_CHAIN, Rollouts
+from rollout.store.database.rollouts import ACCESS_CHAIN, Rollouts
 from rollout.store.ledger.accounts import Accounts
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.projections import find_differences
@@ -55,7 +55,7 @@ def keep(transaction, rollout, lines):
 
 @pytest.fixture
 def rollout(database):
-    """Return a rollout of before, in a database with a house of before."""
+    """Return a rollout of before, in a database with an access ledger of before."""
     with database.begin_write() as transaction:
         made = Rollouts(transaction).create("bear-alarm", salt=bytes(32), at=NOON)
         keep(transaction, made, OLD)
@@ -98,7 +98,7 @@ def test_an_upgrade_ends_form_1_once_and_the_ledger_goes_on(database, rollout):
     assert lines[: len(OLD)] == OLD
     assert [row.form for row in verify_lines(lines)] == [1] * (len(OLD) + 1) + [2]
     read(database, rollout, "verify")
-    read(database, HOUSE_CHAIN, "verify")
+    read(database, ACCESS_CHAIN, "verify")
     now = read(database, rollout, "load_scope")
     assert now.stops["S-41"].by == "ana"
     assert now == apply_events([STOPPED], replace(before, revision=before.revision + 1))

@@ -154,7 +154,7 @@ def test_an_expectation_below_the_line_never_opens():
     low = parse_policy(BASE + EXPECT.replace("98%", "90%"))
     said = build_policy_plan(low)
     assert [row.days for row in said.gate_plans] == [inf, inf]
-    assert "never at 90 %" in format_plan(said)
+    assert "not reachable at the expected 90 %" in format_plan(said)
 
 
 # Guards in days
@@ -267,7 +267,7 @@ def test_cells_that_the_records_do_not_have_are_unknown():
 def test_records_replace_what_was_expected():
     policy = histories.a_policy()
     text = format_plan(build_policy_plan(policy, compute_recorded_traffic(recorded(), policy)))
-    assert "By the records of version v1, 9 days: 22.1 units a day in a cell" in text
+    assert "Traffic, from the records of version v1, 9 days: 22.1 units a day in a cell" in text
 
 
 def test_labels_of_all_cells_are_weighted_by_their_units():
@@ -299,13 +299,13 @@ def test_a_gate_that_is_not_expected_to_open_is_warned_of():
 
 def test_too_few_units_in_a_grant_are_warned_of():
     found = says(BASE + EXPECT.replace("per_day: 60", "per_day: 6"))
-    assert "stages[1]: a grant of autonomous lasts 13 weeks: about 54 judged units in" in found[-3]
-    assert "its renewal asks for 60" in found[-3]
+    assert "stages[1]: a grant of autonomous lasts 13 weeks: about 54 decided units in" in found[-3]
+    assert "its renewal needs 60" in found[-3]
 
 
 def test_a_grant_that_may_well_not_be_renewed_is_warned_of():
     found = says(BASE + EXPECT.replace("98%", "95.4%"))
-    weak = [line for line in found if "is renewed with a chance of" in line]
+    weak = [line for line in found if "is renewed with a probability of" in line]
     assert weak
     assert all("agreement at least 95 %" in line for line in weak)
 
@@ -344,7 +344,7 @@ def test_spans_of_guards_are_said_in_their_own_unit():
 
 
 def test_added_guards_are_printed_as_such():
-    assert "agreement at least 93 %: one stage down (added" in format_plan(
+    assert "agreement at least 93 %: narrows by one stage (added" in format_plan(
         build_policy_plan(POLICY)
     )
 

@@ -11,10 +11,10 @@ from rollout.services.process.health_checks import run_health_checks
 from rollout.store.database.session import Database
 from rollout.store.tables.tables import proposals, users
 from tests.factories import NOON
-from tests.store.conftest import _nothing_left_running, database, url
+from tests.store.conftest import database, url
 from tests.store.databases import fresh, on_sqlite
 
-__all__ = ["_nothing_left_running", "database", "url"]
+__all__ = ["database", "url"]
 POLICY = """
 rollout: ramps
 timezone: UTC

@@ -17,7 +17,7 @@ from rollout.services.support.clock import ManualClock
 from tests.api.bears import CREEK, LAKE, POLICY, founded, scope_of, tick, widened
 from tests.api.conftest import Doorkeeper
 from tests.console.told_cases import CLOSED, some
-from tests.factories import DAY, MET, NOON, counted, known
+from tests.factories import DAY, MET, NOON, build_evidence, counted
 
 VIC = Caller("vic", role_assignments=(AssignedRole("viewer"),))
 COSTS = POLICY.replace(
@@ -37,7 +37,7 @@ def figures(service, proposal="P-1", who=VIC):
 
 
 def test_the_frozen_counts_are_read_and_weighed_as_they_were(service):
-    tick(service.database, NOON, of=known(counted(418, 8)))
+    tick(service.database, NOON, of=build_evidence(counted(418, 8)))
     (line,) = figures(service).readings
     frozen = line.frozen
     assert (frozen.counts, frozen.is_met) == ((418, 8), True)
@@ -56,7 +56,7 @@ def test_what_is_counted_now_stands_beside_what_was_frozen(service):
     assert not line.current.is_met
     assert found.has_turned
     assert (found.minimum_progress.units, found.minimum_progress.minimum.units) == (4, 100)
-    assert "4 of 100 judged units" in found.unmet_requirements
+    assert "4 of 100 decided units" in found.unmet_requirements
     assert found.promise.startswith("If in a cell the average so far did not meet")
 
 
@@ -76,7 +76,7 @@ def test_costs_are_read_by_their_levels(database, monkeypatch):
     founded(database, NOON)
     service = build_service(database, Doorkeeper(), ManualClock(NOON), entropy=bytes)
     seen = replace(counted(2000), counts={("cost", None, None): (1990, 8, 2)})
-    tick(database, NOON, of=known(seen))
+    tick(database, NOON, of=build_evidence(seen))
     (line,) = figures(service).readings
     assert line.frozen.counts == (1990, 8, 2)
     assert line.frozen.estimate == pytest.approx(48 / 2000)

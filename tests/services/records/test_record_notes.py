@@ -53,7 +53,7 @@ records = st.lists(
 
 
 def kept(said, verdicts):
-    """Return what the store says of records that got these verdicts."""
+    """Return what the store says of records that got these decisions."""
     accepted = defaultdict(list)
     for record, verdict in zip(said, verdicts, strict=True):
         if verdict is RecordStatus.ACCEPTED:

@@ -1,4 +1,4 @@
-"""Which seats are opened for a case, by its stage, its draw and what was said of it."""
+"""Which review tasks are opened for a case, by its stage, its draw and what was said of it."""
 
 from dataclasses import replace
 

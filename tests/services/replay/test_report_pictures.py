@@ -96,7 +96,7 @@ def test_an_address_in_a_file_is_taken_as_it_is(pictured):
 )
 def test_a_stored_case_shows_what_was_sent_with_it(database, media, picture):
     room = Room(database)
-    room.arrive("case-1", said="fox")
+    room.arrive("case-1", label="fox")
     before = {"key": "case-1", "site": "creek", "occurred_at": room.at, "window": "always"}
     case = Case(**before, attributes={"weather": "dry"}, media=media, revision=2)
     with database.begin_write() as transaction:
@@ -116,7 +116,7 @@ def test_a_stored_case_shows_what_was_sent_with_it(database, media, picture):
 @on_sqlite
 def test_a_report_that_was_kept_before_there_were_pictures_is_read_as_ever(database):
     room = Room(database)
-    room.arrive("case-1", said="fox").done(ANA, "bear")
+    room.arrive("case-1", label="fox").done(ANA, "bear")
     room.later(25 * HOUR)
     number = create_report(database, "bears", "week", ReportOptions(), room.at).number
     shown = load_report(database, VIEWER, "bears", number, room.at)

@@ -16,7 +16,7 @@ from rollout.services.engine.consistency_check import rebuild_derived_tables
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
-from rollout.services.engine.unit_counting import queue_cases
+from rollout.services.engine.unit_counting import queue_new_cases
 from rollout.services.process.health_checks import run_health_checks
 from rollout.services.records.review_tasks import seed_gold_case
 from rollout.services.reports import archive, builder
@@ -49,7 +49,7 @@ VIEWER = Caller("vi", role_assignments=(AssignedRole("viewer", "bears"),))
 @pytest.fixture
 def bears(database):
     """Return a rollout with ten judged cases, one of them a divergence."""
-    field.found(database, NOON - DAY)
+    field.set_up_field(database, NOON - DAY)
     for number in range(10):
         model = "bear" if number == 3 else "none"
         keep(database, f"case-{number}", NOON - DAY + HOUR, model=model)
@@ -74,7 +74,7 @@ def send(database, *records, received):
     with database.begin_write() as transaction:
         stood = load_rollout_state(transaction, "bears")
         kept = RecordStore(transaction, stood.rollout).store(records, received_at=received)
-        queue_cases(transaction, stood, set(kept.case_ids.values()), received)
+        queue_new_cases(transaction, stood, kept, received)
 
 
 def verdict(key, at, person, reviewer="ana"):
@@ -313,7 +313,7 @@ def test_of_a_rollout_without_any_case_a_report_says_that_nothing_is_known(datab
 
 @on_sqlite
 def test_of_cases_that_nobody_has_judged_a_report_gives_no_figures(database):
-    field.found(database, NOON - DAY)
+    field.set_up_field(database, NOON - DAY)
     case = Case(key="lone", site="creek", occurred_at=NOON, window="day")
     send(database, case, received=NOON)
     send(database, prediction("lone", NOON), received=NOON)
@@ -358,7 +358,7 @@ def test_a_body_that_an_earlier_program_made_is_read_as_json_alone(bears):
 @on_sqlite
 def test_a_reader_has_seen_the_cases_that_a_report_lists(database):
     room = Room(database)
-    room.arrive("case-1", said="fox").done(ANA, "bear")
+    room.arrive("case-1", label="fox").done(ANA, "bear")
     room.later(25 * HOUR)
     made = create_report(database, "bears", "week", ReportOptions(), room.at)
     both = Caller(
@@ -385,7 +385,7 @@ def kept_reports_shown(transaction, room, who):
 def test_a_case_that_was_put_before_its_reader_meanwhile_is_left_out(database):
     """A known case is judged blind by people who could read in an older report what is right."""
     room = Room(database)
-    room.arrive("case-1", "case-2", said="fox").done(ANA, "bear")
+    room.arrive("case-1", "case-2", label="fox").done(ANA, "bear")
     room.done(ANA, "bear")
     room.later(25 * HOUR)
     made = create_report(database, "bears", "week", ReportOptions(), room.at)

@@ -21,7 +21,7 @@ from rollout.reports.pages.json_report import to_plain_values
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
-from rollout.services.engine.unit_counting import queue_cases
+from rollout.services.engine.unit_counting import queue_cases, queue_new_cases
 from rollout.services.records.record_import import import_records
 from rollout.services.replay.replay import ReplayRequest, read_request_records, replay_records
 from rollout.services.replay.replay_output import build_replay_inputs
@@ -194,7 +194,7 @@ def test_two_halves_of_a_span_hold_each_case_once(database):
 
 @on_sqlite
 def test_units_that_are_not_closed_yet_are_said_to_wait(database):
-    field.found(database, NOON - DAY)
+    field.set_up_field(database, NOON - DAY)
     keep(database, "late", NOON)
     keep(database, "early", NOON - DAY + MINUTE)
     Ticker(database, "bears", "one").tick(NOON + HOUR)
@@ -221,7 +221,7 @@ def test_a_span_without_time_or_before_the_rollout_is_refused(database):
 @on_sqlite
 def test_nothing_of_a_case_that_may_still_be_judged_blind_is_in_a_report(database):
     room = Room(database)
-    room.arrive("case-1", "case-2", said="fox").done(ANA, "fox")
+    room.arrive("case-1", "case-2", label="fox").done(ANA, "fox")
     told = of_store(database, "bears", at=room.at, until=room.at + MINUTE)
     assert told.records.cases["case_key"].to_list() == ["case-1"]
     assert told.records.predictions["case_key"].to_list() == ["case-1"]
@@ -236,7 +236,7 @@ def test_nothing_of_a_case_that_may_still_be_judged_blind_is_in_a_report(databas
 @on_sqlite
 def test_what_guards_have_seen_already_of_a_case_that_others_still_judge_is_left_out(database):
     room = Room(database, text=policy_text(verdicts=3))
-    room.arrive("case-1", said="fox").done(ANA, "bear")
+    room.arrive("case-1", label="fox").done(ANA, "bear")
     with database.begin_write() as transaction:
         VersionStore(transaction, room.stood.rollout).record_info(
             VersionInfo("v1", "test"), at=room.at
@@ -254,7 +254,7 @@ def test_what_guards_have_seen_already_of_a_case_that_others_still_judge_is_left
 @on_sqlite
 def test_who_decided_a_case_follows_from_the_policy_of_its_time(database):
     """An edit that audits more says nothing of the cases before it."""
-    field.found(database, NOON - DAY)
+    field.set_up_field(database, NOON - DAY)
     field.widen(database, ("creek", "day"))
     shares = "stages: [{id: supervised, blind: 80%}, {id: autonomous, audit: 60%}]\nevidence:"
     apply_policy(database, field.POLICY.replace("evidence:", shares), Actor("zoe"), NOON)
@@ -264,7 +264,7 @@ def test_who_decided_a_case_follows_from_the_policy_of_its_time(database):
     keep(database, next(before), after)
     told = of_store(database, "bears", at=NOON + DAY)
     assert [era.policy.stages[1].audit for era in told.policy_periods] == [0.1, 0.6]
-    placed = standing_of(told).sort("t")
+    placed = standing_of(told).sort("occurred_us")
     assert placed["decider"].to_list() == ["model", "model"]
     assert placed["audited"].to_list() == [False, True]
 
@@ -275,7 +275,7 @@ def keep(database, key, at):
         said = Prediction(key=key, version="v1", answers={"alarm": "none"}, at=at)
         case = Case(key=key, site="creek", occurred_at=at, window="day")
         kept = RecordStore(transaction, stood.rollout).store([case, said], received_at=at)
-        queue_cases(transaction, stood, set(kept.case_ids.values()), at)
+        queue_new_cases(transaction, stood, kept, at)
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""Reports on schedule and on incident: each made once, whoever looks, queued as it is sealed."""
+"""Reports on schedule and on incident: each made once by any replica, queued when sealed."""
 
 from contextlib import contextmanager
 from dataclasses import replace

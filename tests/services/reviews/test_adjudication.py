@@ -49,12 +49,12 @@ def test_people_who_agree_or_are_unsure_are_not_adjudicated(lite):
 
 
 def test_an_operator_asks_for_a_third_voice_beside_the_models(lite):
-    room = Room(lite).arrive("a", said="fox")
+    room = Room(lite).arrive("a", label="fox")
 
     def ask(version="v1", key="a", who=DAN):
         reviews.request_adjudication(lite, who, room.stood, key, version, room.at)
 
-    with pytest.raises(ReviewStillOpenError, match="still to judge a blind"):
+    with pytest.raises(ReviewStillOpenError, match="a still has an open blind review"):
         ask()
     room.done(ANA, "bear")
     for wrong, refusal in (

@@ -1,4 +1,4 @@
-"""A verdict is kept once, with its seat, and undone only while nothing was revealed."""
+"""A decision is kept once, with its review task, and undone only while nothing was revealed."""
 
 from concurrent.futures import ThreadPoolExecutor
 
@@ -70,13 +70,13 @@ def test_nothing_is_undone_once_the_model_was_seen(lite):
     review = room.take(ANA).review
     room.judge(ANA, review)
     room.reveal(ANA, review)
-    with pytest.raises(DecisionConflictError, match="shown what the model said"):
+    with pytest.raises(DecisionConflictError, match="seen the model"):
         room.judge(ANA, review, "fox", supersedes=1)
 
 
 def test_a_first_verdict_supersedes_nothing(lite):
     room = Room(lite).arrive("a")
-    with pytest.raises(DecisionConflictError, match="no verdict yet"):
+    with pytest.raises(DecisionConflictError, match="not decided this case yet"):
         room.judge(ANA, room.take(ANA).review, supersedes=1)
 
 

@@ -26,7 +26,7 @@ def test_an_assisted_review_shows_the_proposal_and_that_is_noted_first(database)
 
 
 def test_an_assisted_review_before_any_proposal_is_a_blind_verdict(lite):
-    room = Room(lite, SUPERVISED).arrive(HIGH, said=None)
+    room = Room(lite, SUPERVISED).arrive(HIGH, label=None)
     task = room.take(ANA)
     assert task.proposal is None
     room.judge(ANA, task.review)
@@ -34,7 +34,7 @@ def test_an_assisted_review_before_any_proposal_is_a_blind_verdict(lite):
 
 
 def test_a_proposal_that_comes_meanwhile_is_shown_and_noted(lite):
-    room = Room(lite, SUPERVISED).arrive(HIGH, said=None)
+    room = Room(lite, SUPERVISED).arrive(HIGH, label=None)
     task = room.take(ANA)
     room.keep(Prediction(key=HIGH, version="v1", answers={"alarm": "fox"}))
     assert only(room.mine(ANA).tasks).proposal.answers == {"alarm": "fox"}
@@ -50,7 +50,7 @@ def test_what_is_shown_twice_is_noted_once(lite):
 
 
 def test_a_prediction_seen_on_another_page_makes_a_verdict_no_evidence(lite):
-    """Should a page ever show what it must not, the verdict after it is not blind."""
+    """Should a page ever show what it must not, the decision after it is not blind."""
     room = Room(lite).arrive("a")
     review = room.take(ANA).review
     room.show(ANA, "a")
@@ -61,7 +61,7 @@ def test_a_prediction_seen_on_another_page_makes_a_verdict_no_evidence(lite):
 def test_reveal_is_for_those_who_judged_if_the_policy_wants_it(lite):
     room = Room(lite, text=policy_text(reveal="after")).arrive("a", confidence=0.5)
     review = room.take(ANA).review
-    with pytest.raises(NotRevealedError, match="your verdict first"):
+    with pytest.raises(NotRevealedError, match="decide the case first"):
         room.reveal(ANA, review)
     room.judge(ANA, review)
     answer = only(room.reveal(ANA, review))

@@ -40,7 +40,7 @@ def test_a_known_case_looks_like_any_other_and_is_no_record(database):
             room.judge(ANA, task.review, "none")
         room.judge(ANA, task.review, "none", supersedes=1)
         assert only(room.reveal(ANA, task.review)).answers == {"alarm": "bear"}
-        with pytest.raises(DecisionConflictError, match="shown"):
+        with pytest.raises(DecisionConflictError, match="seen the model"):
             room.judge(ANA, task.review, "fox", supersedes=2)
     with database.begin_read() as transaction:
         kept = only(ReviewTaskStore(transaction, room.stood.rollout).list_gold_decisions())

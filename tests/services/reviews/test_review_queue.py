@@ -1,4 +1,4 @@
-"""Cases that wait to be settled, for whoever operates their sites."""
+"""Cases that wait to be settled, for the operators of their sites."""
 
 import pytest
 

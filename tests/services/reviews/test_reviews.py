@@ -1,4 +1,4 @@
-"""Reviewers hold cases and give them back; operators see which verdicts will be missing."""
+"""Reviewers hold cases and give them back; operators see which decisions will be missing."""
 
 import pytest
 

@@ -8,7 +8,7 @@ from sqlalchemy import text
 
 from rollout.core.errors import StaleRevisionError
 from rollout.store.counting import counter
-from rollout.store.counting.counts import Tallies
+from rollout.store.counting.counts import StoredCounts
 from rollout.store.counting.matrices import Matrices
 from rollout.store.ledger.evidence import EvidenceStore, StoredReading
 from tests.store.counted_units import advance, advance_in, counts, marks, unit, wrong
@@ -39,7 +39,7 @@ def test_units_of_one_kind_in_one_slot_are_one_tally(database, rollout):
     counts(database, rollout, unit("a"), unit("b"), unit("c", decided="none"))
     counts(database, rollout, unit("d"))
     with database.begin_read() as transaction:
-        frame = Tallies(transaction, rollout).load_frame(after=0, until=1)
+        frame = StoredCounts(transaction, rollout).load_frame(after=0, until=1)
     assert sorted(frame["n"]) == [1, 3]
 
 
@@ -50,7 +50,7 @@ def matrix(database, rollout, *, track="gate", version="v1"):
 
 
 def test_a_matrix_sums_units_over_slots_and_bands(database, rollout):
-    counts(database, rollout, unit("a"), unit("b", slot=2, band=1), unit("c", decided="none"))
+    counts(database, rollout, unit("a"), unit("b", slot=2, bucket=1), unit("c", decided="none"))
     counts(database, rollout, unit("a"), unit("d", slot=3, site="lake", decided=""))
     assert matrix(database, rollout) == [
         ("creek", "bear", "bear", 2),
@@ -142,7 +142,7 @@ def test_an_error_while_counting_undoes_marks_and_tallies_alike(database, rollou
     def broken(*_):
         raise RuntimeError
 
-    monkeypatch.setattr(Tallies, "add", broken)
+    monkeypatch.setattr(StoredCounts, "add", broken)
     with pytest.raises(RuntimeError):
         counts(database, rollout, unit("a"))
     monkeypatch.undo()

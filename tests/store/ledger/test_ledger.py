@@ -14,7 +14,7 @@ from rollout.core.scope.events import VersionFirstUsed
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope
 from rollout.store.database.errors import DatabaseBusyError
-from rollout.store.database.rollouts import HOUSE_CHAIN, Rollouts
+from rollout.store.database.rollouts import ACCESS_CHAIN, Rollouts
 from rollout.store.database.session import Database
 from rollout.store.ledger.ledger import Ledger, StoredLedgerHead
 from rollout.store.tables.append_only import build_triggers
@@ -103,10 +103,10 @@ def test_a_row_cites_the_house_revision_that_rights_were_judged_by(database, rol
 
 def test_the_house_has_a_chain_of_its_own(database, rollout):
     with database.begin_write() as transaction:
-        assert Rollouts(transaction).open_access_ledger() == HOUSE_CHAIN
-    append(database, HOUSE_CHAIN, [seen(1)], after=0)
+        assert Rollouts(transaction).open_access_ledger() == ACCESS_CHAIN
+    append(database, ACCESS_CHAIN, [seen(1)], after=0)
     append(database, rollout, [seen(2)], after=0)
-    assert read(database, HOUSE_CHAIN, "verify").revision == 1
+    assert read(database, ACCESS_CHAIN, "verify").revision == 1
 
 
 def test_an_empty_ledger_is_whole_and_allows_nothing(database, rollout):

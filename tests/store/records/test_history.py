@@ -174,7 +174,7 @@ def test_what_is_counted_live_gathers_into_the_same_units_as_a_replay(database, 
     items = [r for n in range(60) for r in said(n, episodes=unit == "episode")]
     keep(database, rollout, *reversed(items))
     frame = resolved(history(database, rollout), policy)
-    known = frame.with_columns(definition=pl.lit("d"), attempt=pl.lit(1), band=pl.lit(0))
+    known = frame.with_columns(definition=pl.lit("d"), attempt=pl.lit(1), bucket=pl.lit(0))
     for part in (known.filter(pl.col("track") != "gate"), known):
         with database.begin_write() as transaction:
             counter.count_units(transaction, rollout, part, by_episode=unit == "episode")

@@ -288,7 +288,7 @@ def test_conflicts_come_to_the_same_however_batches_are_cut_and_repeated(databas
 @given(st.lists(records, max_size=10), st.data())
 @COMPARED
 def test_nothing_that_was_said_is_ever_lost(database, items, data):
-    """Each different content is either in its table or set aside, whatever the order."""
+    """Each different content is either in its table or rejected, whatever the order."""
     rollout = feed(database, data.draw(st.permutations(items)), data.draw(cuts))
     kept = sum(len(rows) for rows in contents(database, rollout).values())
     said = {repr(item) for item in items}

@@ -19,10 +19,10 @@ sites: [{", ".join(f"site-{n:02}" for n in range(50))}]
 evidence: {{unit: case}}
 gates: [{{to: supervised, require: [{{measure: agreement, at_least: 95%}}]}}]
 """
-Found = dict[str, Any]
+Figures = dict[str, Any]
 
 
-def by_store(file: Path, pairs: int) -> Callable[[], Found]:
+def by_store(file: Path, pairs: int) -> Callable[[], Figures]:
     """Keep the sums and losses of a file's pairs as counting would, and read them as served."""
     from rollout.core.scope.permissions import AssignedRole, Caller
     from rollout.reports.figures.comparison import compute_comparisons
@@ -35,38 +35,40 @@ def by_store(file: Path, pairs: int) -> Callable[[], Found]:
     url = f"sqlite:///{file}.db"
     upgrade(url)
     database = Database(url)
-    rollout = kept(database, file)
+    rollout = store_pairs(database, file)
     right = [loss.case_key for loss in compare_pair_file(file).top_losses]
     viewer = Caller("viewer", role_assignments=(AssignedRole("viewer"),))
 
-    def sums() -> str:
+    def read_sums() -> str:
         with database.begin_read() as transaction:
             frame = Matrices(transaction, rollout).load_frame(track="gate", version="v1")
-        (one,) = compute_comparisons(frame)
-        assert one.agreement.n == pairs  # noqa: S101 - it is what we measure
+        (comparison,) = compute_comparisons(frame)
+        assert comparison.agreement.n == pairs  # noqa: S101 - it is what we measure
         return f"{frame.height:,}"
 
-    def losses() -> None:
-        found = load_costliest_counted_pairs(database, viewer, "bench", AT + timedelta(days=9))
-        assert [one.loss.case_key for one in found] == right  # noqa: S101 - it is what we measure
+    def read_losses() -> None:
+        losses_page = load_costliest_counted_pairs(
+            database, viewer, "bench", AT + timedelta(days=9)
+        )
+        assert [pair.loss.case_key for pair in losses_page] == right  # noqa: S101 - it is what we measure
 
-    def work() -> Found:
+    def work() -> Figures:
         start = time.process_time()
-        notes = {sums() for _ in range(READS)}
+        notes = {read_sums() for _ in range(READS)}
         between = time.process_time()
         for _ in range(READS):
-            losses()
+            read_losses()
         return {
             "note": notes.pop(),
             "parts": [(between - start) / READS, (time.process_time() - between) / READS],
         }
 
-    sums()  # a service has read before: statements are made, SciPy is warm
-    losses()
+    read_sums()  # a service has read before: statements are made, SciPy is warm
+    read_losses()
     return work
 
 
-def kept(database: Any, file: Path) -> Any:
+def store_pairs(database: Any, file: Path) -> Any:
     """Write a file's pairs into a store's sums and losses, and return the rollout."""
     from rollout.core.scope.commands import Actor
     from rollout.formats.records.pair_files import scan_pairs
@@ -74,15 +76,17 @@ def kept(database: Any, file: Path) -> Any:
     from rollout.services.engine.policy_application import apply_policy
     from rollout.services.engine.rollout_state import load_rollout_state
     from rollout.services.engine.ticks import Ticker
-    from rollout.store.counting.counts import TallyKey, ValueIds
+    from rollout.store.counting.counts import CountKey, ValueIds
     from rollout.store.counting.matrices import Matrices
     from rollout.store.ledger.versions import VersionInfo, VersionStore
     from rollout.store.tables.tables import count_classes, count_series
 
     apply_policy(database, POLICY, Actor("ana"), AT - timedelta(days=2))
     with database.begin_write() as transaction:
-        stood = load_rollout_state(transaction, "bench")
-        VersionStore(transaction, stood.rollout).record_info(VersionInfo("v1", "bench"), at=AT)
+        rollout_state = load_rollout_state(transaction, "bench")
+        VersionStore(transaction, rollout_state.rollout).record_info(
+            VersionInfo("v1", "bench"), at=AT
+        )
     Ticker(database, "bench", "one").tick(AT)
     with database.begin_write() as transaction:
         rollout = load_rollout_state(transaction, "bench").rollout
@@ -91,14 +95,14 @@ def kept(database: Any, file: Path) -> Any:
         kinds = [("label", r["model"], r["human"], "", 0) for r in rows]
         series = ValueIds(transaction, rollout, count_series).assign_ids(whose)
         classes = ValueIds(transaction, rollout, count_classes).assign_ids(kinds)
-        keys = [TallyKey(1, 0, series[w], classes[k], 0) for w, k in zip(whose, kinds, strict=True)]
-        sums = dict(zip(keys, (r["n"] for r in rows), strict=True))
-        Matrices(transaction, rollout).add(sums)
-        keep_losses(transaction, rollout, scan_pairs(file), classes)
+        keys = [CountKey(1, 0, series[w], classes[k], 0) for w, k in zip(whose, kinds, strict=True)]
+        read_sums = dict(zip(keys, (r["n"] for r in rows), strict=True))
+        Matrices(transaction, rollout).add(read_sums)
+        store_losses(transaction, rollout, scan_pairs(file), classes)
     return rollout
 
 
-def keep_losses(transaction: Any, rollout: Any, pairs: Any, classes: Any) -> None:
+def store_losses(transaction: Any, rollout: Any, pairs: Any, classes: Any) -> None:
     """Write every pair that differs; of the surest hundred there are records, too."""
     import polars as pl
 
@@ -109,7 +113,7 @@ def keep_losses(transaction: Any, rollout: Any, pairs: Any, classes: Any) -> Non
     differ = pairs.filter(pl.col("human") != pl.col("model")).collect()
     differ = differ.sort("confidence", "case_key", descending=[True, False])
     for row in differ.head(100).iter_rows(named=True):
-        RecordStore(transaction, rollout).store(records_of(row), received_at=AT)
+        RecordStore(transaction, rollout).store(build_records(row), received_at=AT)
     columns = differ.select("model", "human", "confidence").iter_rows()
     rows = [
         (rollout.number, number, "v1", classes["label", model, human, "", 0], sure, 1)
@@ -118,7 +122,7 @@ def keep_losses(transaction: Any, rollout: Any, pairs: Any, classes: Any) -> Non
     insert_ignoring_conflicts(transaction, top_losses, rows)
 
 
-def records_of(row: Found) -> list[Any]:
+def build_records(row: Figures) -> list[Any]:
     """Return a pair as the records that it came from."""
     from rollout.core.records.records import Case, Decision, Prediction
 

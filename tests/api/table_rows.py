@@ -23,16 +23,16 @@ def _looking(url):
 
 
 @contextmanager
-def held_by(database):
+def read_tables_of(database):
     """Give a function that returns each row of each table."""
-    url, known, last = database.engine.url, None, None
+    url, rows, last = database.engine.url, None, None
     with closing(_looking(url)) as connection:
 
-        def held():
-            nonlocal known, last
+        def read_rows():
+            nonlocal rows, last
             (now,) = connection.execute(WRITTEN[url.get_backend_name()]).fetchone()
             if now != last:
-                known, last = everything(database), now
-            return known
+                rows, last = everything(database), now
+            return rows
 
-        yield held
+        yield read_rows

@@ -1,4 +1,7 @@
-"""Stops, and the resumes that end them."""
+"""Commands that stop cells, and resumes that end a stop.
+
+`Scope.is_stopped` tells whether a cell is stopped.
+"""
 
 from collections import Counter
 from datetime import datetime

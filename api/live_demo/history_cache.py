@@ -1,0 +1,111 @@
+"""The prepared history: built once, kept beside the demo's report, copied for each run."""
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from hashlib import sha256
+from inspect import getsource
+from pathlib import Path
+from tempfile import mkdtemp
+from typing import Final
+
+from api.live_demo import accounts, history, letter_records
+from api.live_demo.letter_records import JsonObject, LetterRecords
+from rollout.core.scope.commands import Actor
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.replay import demo_pictures
+from rollout.services.replay.demo_traffic import DemoLetter, load_policy_text, load_training_ends
+from rollout.services.support.package_data import find_package_data
+from rollout.store.database.migrations import find_head_revision, upgrade
+from rollout.store.database.session import Database
+
+LIVE_FROM: Final = datetime(2025, 10, 20, 14, tzinfo=UTC)
+"""Where the demo begins: an hour after Lisbon's day was narrowed, on the story's 22nd day."""
+SALT: Final = bytes(32)  # the replay's, so that the same letters are sampled
+FOLDER_PREFIX: Final = "live-history-"
+DATABASE_FILE, SCHEDULE_FILE = "mail-room.db", "schedule.json"
+
+
+@dataclass(frozen=True, slots=True)
+class PreparedHistory:
+    """A folder with the history's database and what clients send after it."""
+
+    folder: Path
+
+    def copy_database(self, target: Path) -> str:
+        """Copy the database to a path; return its URL."""
+        shutil.copyfile(self.folder / DATABASE_FILE, target)
+        return f"sqlite:///{target}"
+
+    def load_schedule(self) -> tuple[int, list[tuple[datetime, int, JsonObject]]]:
+        """Return the index of the next letter, and the items that were not sent yet."""
+        content = json.loads((self.folder / SCHEDULE_FILE).read_text(encoding="utf-8"))
+        items = [
+            (datetime.fromisoformat(at), number, item) for at, number, item in content["items"]
+        ]
+        return content["next_letter"], items
+
+
+def prepare_history(
+    parent: Path,
+    records: LetterRecords,
+    letters: Sequence[DemoLetter],
+    report_start: Callable[[], None],
+) -> PreparedHistory:
+    """Return the history in a folder of `parent`; build it if it isn't there.
+
+    A history of other records, another policy or another program has another name and is removed.
+    `report_start` is called before a build.
+    """
+    folder = parent / f"{FOLDER_PREFIX}{compute_fingerprint()}"
+    if (folder / SCHEDULE_FILE).is_file() and (folder / DATABASE_FILE).is_file():
+        return PreparedHistory(folder)
+    report_start()
+    parent.mkdir(parents=True, exist_ok=True)
+    for old_folder in parent.glob(f"{FOLDER_PREFIX}*"):
+        shutil.rmtree(old_folder, ignore_errors=True)
+    unfinished = Path(mkdtemp(prefix=FOLDER_PREFIX, dir=parent))
+    try:
+        _build_history(unfinished, records, letters)
+        unfinished.replace(folder)
+    except BaseException:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise
+    return PreparedHistory(folder)
+
+
+def compute_fingerprint() -> str:
+    """Return a text that changes with the records, the policy, the tables or the builder."""
+    digest = sha256(find_head_revision().encode())
+    for module in (accounts, demo_pictures, history, letter_records):
+        digest.update(getsource(module).encode())
+    digest.update(load_policy_text().encode())
+    for path in sorted(find_package_data("mail-room").iterdir()):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
+
+
+def _build_history(folder: Path, records: LetterRecords, letters: Sequence[DemoLetter]) -> None:
+    url = f"sqlite:///{folder / DATABASE_FILE}"
+    upgrade(url)
+    database = Database(url)
+    try:
+        starts_at = letters[0].at
+        accounts.create_accounts(database, starts_at)
+        apply_policy(database, load_policy_text(), Actor(accounts.ADMIN_NAME), starts_at, salt=SALT)
+        training_ends = {
+            version: datetime.fromisoformat(at) for version, at in load_training_ends().items()
+        }
+        writer = history.HistoryWriter(
+            database, records, letters, training_ends, LIVE_FROM, accounts.OPERATORS[::-1]
+        )
+        writer.write()
+    finally:
+        database.close()
+    schedule = {
+        "next_letter": writer.next_letter,
+        "items": [(at.isoformat(), number, item) for at, number, item in writer.scheduled],
+    }
+    (folder / SCHEDULE_FILE).write_text(json.dumps(schedule), encoding="utf-8")

@@ -1,0 +1,216 @@
+"""`rollout init`: report how recorded files are read, and draft a policy for them."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rollout.cli.errors import print_refusals
+from rollout.cli.record_options import CasesFile, ColumnFile, ColumnMappings
+from rollout.core.policy.file_readings import FileReading
+from rollout.formats.policy.scalars import read_share
+from rollout.formats.records.files import RecordPaths
+from rollout.formats.records.reading_questions import ReadingQuestion
+from rollout.formats.records.recognition import RecognizedFile
+from rollout.services.policies.drafting import (
+    DraftRequest,
+    apply_reading_option,
+    draft_policy_text,
+    read_draft_records,
+    recognize_draft_files,
+)
+from rollout.services.policies.file_reports import (
+    FileReport,
+    format_file_report,
+    format_refusal,
+    report_files,
+)
+from rollout.tally.frames import RecordKind
+
+EXIT_TOO_MANY_REJECTED = 1
+NO_LABEL = "no label"
+
+
+class DraftExposure(StrEnum):
+    """What reviewers had seen, for files that don't say."""
+
+    BLIND = "blind"
+    ASSISTED = "assisted"
+    UNKNOWN = "unknown"
+
+
+def draft(  # noqa: PLR0913, PLR0917 - one parameter for each option
+    predictions: Annotated[
+        Path,
+        typer.Argument(
+            help="predictions of the model: CSV, JSON lines or Parquet", metavar="PREDICTIONS"
+        ),
+    ],
+    decisions: Annotated[Path, typer.Argument(help="human decisions", metavar="DECISIONS")],
+    rollout: Annotated[str, typer.Option(help="name of the rollout")] = "my-rollout",
+    timezone: Annotated[str, typer.Option(help="time zone of times without offset")] = "UTC",
+    cases: CasesFile = None,
+    columns: ColumnFile = None,
+    mapped: ColumnMappings = None,
+    date_format: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="times: day-first, month-first, year-first, unix-seconds, unix-milliseconds, or a"
+            " pattern as %d-%b-%Y %H:%M (repeatable)"
+        ),
+    ] = None,
+    delimiter: Annotated[
+        list[str] | None, typer.Option(help="between columns: , ; | or tab (repeatable)")
+    ] = None,
+    decimal: Annotated[
+        list[str] | None, typer.Option(help="decimal sign: . or , (repeatable)")
+    ] = None,
+    encoding: Annotated[
+        list[str] | None, typer.Option(help="as utf-8, latin-1, utf-16 (repeatable)")
+    ] = None,
+    unsure: Annotated[
+        list[str] | None,
+        typer.Option(help='label that means "no answer"; "" if none does (repeatable)'),
+    ] = None,
+    exposure: Annotated[
+        DraftExposure | None,
+        typer.Option(help="what reviewers had seen, where the decisions don't say"),
+    ] = None,
+    percent: Annotated[
+        bool | None, typer.Option(help="confidence is from 0 to 100, or from 0 to 1")
+    ] = None,
+    allow_rejected: Annotated[
+        str, typer.Option(help="share of a file's rows that may be unusable")
+    ] = "10%",
+) -> None:
+    """Draft a minimal policy for two recorded files, and report how they are read.
+
+    The policy goes to standard output; the report to standard error, first. Encoding, separator,
+    decimal sign, forms of times, percent and labels such as `unsure` are recognized; if two
+    readings fit, `init` asks in a terminal and refuses elsewhere. An option for one file names it:
+    `--date-format decisions=day-first`. What was chosen stands in the policy's `import`, and other
+    commands read the files in the same way. Exit code 1: too many rows can't be used.
+
+    Example: `rollout init predictions.csv decisions.csv --timezone Europe/Vienna > policy.yaml`
+    """
+    with print_refusals():
+        allowed = _read_allowed_share(allow_rejected)
+        options = {
+            "--date-format": date_format,
+            "--delimiter": delimiter,
+            "--decimal": decimal,
+            "--encoding": encoding,
+            "--unsure": unsure,
+        }
+        request = DraftRequest(
+            RecordPaths(predictions, decisions, cases),
+            rollout=rollout,
+            timezone=timezone,
+            columns=columns,
+            column_mappings=tuple(mapped or ()),
+            readings=_build_readings(options, exposure, percent=percent),
+        )
+        request, files = _recognize(request)
+        records = read_draft_records(request, files)
+        reports = report_files(files, records)
+        for report in reports:
+            typer.echo("\n".join(format_file_report(report)), err=True)
+        _refuse_unusable(reports, allowed)
+        typer.echo(draft_policy_text(request, files, records), nl=False)
+
+
+def _read_allowed_share(text: str) -> float:
+    try:
+        return read_share(text)
+    except ValueError as error:
+        raise ValueError(f"--allow-rejected {error}") from None
+
+
+def _build_readings(
+    options: Mapping[str, list[str] | None], exposure: DraftExposure | None, *, percent: bool | None
+) -> dict[RecordKind, FileReading]:
+    """Return what the options say about each file."""
+    readings = dict.fromkeys(RecordKind, FileReading(percent=percent))
+    for option, texts in options.items():
+        for text in texts or ():
+            kinds, value = _split_option(text)
+            for kind in kinds:
+                readings[kind] = apply_reading_option(readings[kind], option, value)
+    if exposure is not None:
+        decisions = readings[RecordKind.DECISIONS]
+        readings[RecordKind.DECISIONS] = replace(decisions, exposure=exposure.value)
+    return readings
+
+
+def _split_option(text: str) -> tuple[tuple[RecordKind, ...], str]:
+    """Return the files that an option is for and its value: `decisions=day-first`, or `;`."""
+    kind, equals, value = text.partition("=")
+    if equals and kind in list(RecordKind):
+        return (RecordKind(kind),), value
+    return tuple(RecordKind), text
+
+
+def _recognize(
+    request: DraftRequest,
+) -> tuple[DraftRequest, Mapping[RecordKind, RecognizedFile]]:
+    """Return the recognized files, and the request with the answers of a terminal."""
+    while True:
+        files = recognize_draft_files(request)
+        questions = [(kind, item) for kind, file in files.items() for item in file.questions]
+        if not questions:
+            return request, files
+        if not is_terminal():
+            raise ValueError("\n".join(_format_question(question) for _, question in questions))
+        readings = dict(request.readings)
+        for kind, question in questions:
+            reading = readings.get(kind, FileReading())
+            readings[kind] = apply_reading_option(reading, question.option, _ask(question))
+        request = replace(request, readings=readings)
+
+
+def is_terminal() -> bool:
+    """Return whether a user can answer a question."""
+    return sys.stdin.isatty() and sys.stderr.isatty()
+
+
+def _format_question(question: ReadingQuestion) -> str:
+    return f"{question.text}; decide with {' or '.join(_list_options(question))}"
+
+
+def _list_options(question: ReadingQuestion) -> Iterator[str]:
+    """Yield the options that answer a question, as they are typed."""
+    for choice in question.choices:
+        if question.option == "--percent":
+            yield "--percent" if choice == "true" else "--no-percent"
+        else:
+            quoted = choice if choice.replace("-", "").isalnum() else f"'{choice}'"
+            yield f"{question.option} {quoted}"
+
+
+def _ask(question: ReadingQuestion) -> str:
+    """Ask a question until the answer is one of its choices."""
+    names = {choice or NO_LABEL: choice for choice in question.choices}
+    typer.echo(question.text, err=True)
+    prompt = f"{question.option.removeprefix('--')} ({', '.join(names)}): "
+    # Not typer.prompt: it writes a space to standard output, where the policy goes.
+    while True:
+        typer.echo(prompt, nl=False, err=True)
+        line = sys.stdin.readline()
+        if not line:
+            raise ValueError(_format_question(question))
+        if (answer := line.strip()) in names:
+            return names[answer]
+        typer.echo(f"{answer!r} is none of {', '.join(names)}", err=True)
+
+
+def _refuse_unusable(reports: tuple[FileReport, ...], allowed: float) -> None:
+    """Exit with code 1 if too many rows of a file can't be used."""
+    refused = [report for report in reports if report.share > allowed]
+    for report in refused:
+        typer.echo(format_refusal(report, allowed), err=True)
+    if refused:
+        raise typer.Exit(EXIT_TOO_MANY_REJECTED)

@@ -1,0 +1,192 @@
+"""`rollout quickstart`: from a policy to a running service, for trying."""
+
+import os
+import secrets
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import typer
+
+from rollout.cli.errors import print_refusals
+from rollout.cli.live import import_record_files
+from rollout.cli.runner import (
+    DATABASE_VARIABLE,
+    DEFAULT_DATABASE_URL,
+    connect_database,
+    convert_store_errors,
+)
+from rollout.cli.serve import load_service_command
+from rollout.core.policy.policy import Policy
+from rollout.formats.policy.reader import read_policy
+from rollout.services.access.sign_in import SignIn
+from rollout.services.access.users import create_first_admin, load_local_caller
+from rollout.services.policies.policies import put_policy
+from rollout.services.quickstart.database_content import (
+    build_refusal,
+    check_quickstart_database,
+    is_database_empty,
+)
+from rollout.services.quickstart.history_files import FILES, build_history_files, plan_history
+from rollout.services.quickstart.starter_accounts import (
+    ADMIN_NAME,
+    OPERATOR_NAMES,
+    REVIEWER_NAME,
+    create_starter_accounts,
+    format_key_file,
+    list_starter_accounts,
+)
+from rollout.services.support.atomic_files import check_folder, write_files_atomically
+from rollout.services.support.clock import SystemClock
+from rollout.services.support.package_data import find_package_data
+from rollout.store.database.migrations import list_table_names, load_current_revision, upgrade
+from rollout.store.database.session import Database
+
+HOST = "127.0.0.1"
+KEY_FILE = "keys.env"
+MAX_PROGRAMS = 4  # named in the text
+DEFAULT_FOLDER = Path("rollout-quickstart")
+PUBLIC_URL_VARIABLE = "ROLLOUT_PUBLIC_URL"
+CREATED_BEFORE = timedelta(hours=1)  # the rollout, before its first imported record
+
+QuickstartPolicy = Annotated[
+    Path | None,
+    typer.Argument(
+        help="policy file, YAML or JSON (default: the shipped quickstart policy)",
+        metavar="[POLICY]",
+    ),
+]
+NEXT_STEPS = """\
+{rollout} is ready. Keys and passwords: {keys} (only you can read it)
+  {admin}, admin; {operators}, operators; {reviewer}, reviewer; {programs}
+
+In a second terminal, in this folder:
+  . {keys}
+  rollout simulate{policy} --agreement 97% --fault drift@2m
+In a third terminal:
+  . {keys}
+  ROLLOUT_API_KEY=$ANA_KEY rollout status {rollout}
+Console: {address}/ as ana, password $ANA_PASSWORD
+All steps: docs/tutorial.md. Ctrl-C stops the service; the same command starts it again."""
+
+
+def quickstart(
+    policy: QuickstartPolicy = None,
+    port: Annotated[
+        int, typer.Option(help="port to listen on, at 127.0.0.1", min=1, max=65535)
+    ] = 8000,
+    out: Annotated[
+        Path, typer.Option(help="folder for the key file and the imported history")
+    ] = DEFAULT_FOLDER,
+) -> None:
+    """Start a service to try: accounts, keys, an imported history, at 127.0.0.1 only.
+
+    It creates the database in ROLLOUT_DATABASE_URL (default: the file rollout.db in this folder),
+    an admin, two operators, a reviewer, and two service accounts a site: one for the client that
+    runs the model, one for the system in which humans decide. Their keys are in one file that only
+    you can read. A simulated history is imported, so that a first proposal soon appears. Then run
+    `rollout simulate` in another terminal.
+
+    A database that holds anything else is refused. Run it again to start the same service again.
+
+    Example: `rollout quickstart`
+
+    With your policy: `rollout quickstart policy.yaml --port 8100`
+    """
+    address = f"http://{HOST}:{port}"
+    with print_refusals(), convert_store_errors():
+        policy_file = find_policy_file(policy)
+        parsed_policy = read_policy(policy_file)
+        serve = load_service_command("serve")
+        if not _resume(parsed_policy, out):
+            _set_up(parsed_policy, policy_file, out, address)
+        typer.echo(_format_next_steps(parsed_policy, policy, out, address))
+        os.environ.setdefault(PUBLIC_URL_VARIABLE, address)
+    with print_refusals(interrupted_text="all work that had begun is finished"):
+        serve(HOST, port)
+
+
+def find_policy_file(policy: Path | None) -> Path:
+    """Return the policy file, by default the shipped one."""
+    return policy or find_package_data("config") / "policies" / "quickstart.yaml"
+
+
+def _resume(policy: Policy, out: Path) -> bool:
+    """Return whether the database holds this quickstart; False if it is empty.
+
+    Raises:
+        RefusalError: it holds something else.
+    """
+    url = os.environ.get(DATABASE_VARIABLE, DEFAULT_DATABASE_URL)
+    if load_current_revision(url) is None:
+        if tables := list_table_names(url):
+            raise build_refusal(f"the table {tables[0]}")
+        upgrade(url)
+    with connect_database() as database:
+        if is_database_empty(database):
+            return False
+        check_quickstart_database(database, policy, datetime.now(UTC))
+    if not (out / KEY_FILE).exists():
+        raise build_refusal(f"a quickstart whose keys are not in {out / KEY_FILE}")
+    return True
+
+
+def _set_up(policy: Policy, policy_file: Path, out: Path, address: str) -> None:
+    """Fill an empty database: accounts, policy, keys, history."""
+    check_folder(out)
+    list_starter_accounts(policy)  # refuses sites that would share a variable
+    now = datetime.now(UTC)
+    plan = plan_history(policy, now)
+    with connect_database() as database:
+        _create_rollout(database, policy_file, policy, plan.since - CREATED_BEFORE, now)
+        clock = SystemClock()
+        sign_in = SignIn(database, clock, secrets.token_bytes)
+        starter_secrets = create_starter_accounts(database, policy, sign_in, clock.now)
+    files = build_history_files(policy, plan, np.random.default_rng())
+    write_files_atomically(out, files)
+    cases, predictions, decisions = (out / name for name in FILES)
+    typer.echo(
+        f"rollout import {policy.rollout} --cases {cases} --predictions {predictions}"
+        f" --decisions {decisions} --by {ADMIN_NAME}"
+    )
+    import_record_files(
+        policy.rollout, predictions=predictions, decisions=decisions, cases=cases, by=ADMIN_NAME
+    )
+    key_path = out / KEY_FILE
+    _write_private_file(key_path, format_key_file(starter_secrets, address, str(key_path)))
+
+
+def _create_rollout(
+    database: Database, policy_file: Path, policy: Policy, starts_at: datetime, now: datetime
+) -> None:
+    """Create the admin, and the rollout as of a time before the history."""
+    create_first_admin(database, ADMIN_NAME, at=now)
+    admin = load_local_caller(database, ADMIN_NAME)
+    text = policy_file.read_text(encoding="utf-8")
+    put_policy(database, admin, policy.rollout, text, at=starts_at)
+
+
+def _write_private_file(path: Path, text: str) -> None:
+    """Write a file that only its owner can read, also while it is written."""
+    path.unlink(missing_ok=True)  # of an older quickstart, whose database is gone
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+        file.write(text)
+
+
+def _format_next_steps(policy: Policy, policy_file: Path | None, out: Path, address: str) -> str:
+    programs = [
+        account.name for account in list_starter_accounts(policy) if account.is_service_account
+    ]
+    more = f" and {len(programs) - MAX_PROGRAMS} more" if len(programs) > MAX_PROGRAMS else ""
+    return NEXT_STEPS.format(
+        rollout=policy.rollout,
+        keys=out / KEY_FILE,
+        admin=ADMIN_NAME,
+        operators=" and ".join(OPERATOR_NAMES),
+        reviewer=REVIEWER_NAME,
+        programs=f"service accounts {', '.join(programs[:MAX_PROGRAMS])}{more}",
+        policy=f" {policy_file}" if policy_file else "",
+        address=address,
+    )

@@ -1,0 +1,299 @@
+"""`rollout simulate`: believable live traffic for a quickstart, over HTTP."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+
+from rollout.cli.errors import print_refusals
+from rollout.cli.quickstart import DEFAULT_FOLDER, KEY_FILE, QuickstartPolicy, find_policy_file
+from rollout.cli.remote import build_path
+from rollout.core.errors import RefusalError
+from rollout.core.policy.policy import Policy
+from rollout.formats.policy import scalars
+from rollout.formats.policy.reader import parse_policy, read_policy
+from rollout.reports.text.formatting import format_percent
+from rollout.services.quickstart.database_content import (
+    LIVE_PREFIX,
+    check_case_keys,
+    check_content,
+    check_policy_hash,
+)
+from rollout.services.quickstart.live_traffic import (
+    DRIFT,
+    LiveTraffic,
+    build_question,
+    parse_fault,
+)
+from rollout.services.quickstart.simulated_cases import MODEL_VERSION
+from rollout.services.quickstart.starter_accounts import (
+    ADMIN_NAME,
+    StarterAccount,
+    get_model_account,
+    list_starter_accounts,
+    parse_key_file,
+)
+
+NO_BREAK_SPACE = "\N{NO-BREAK SPACE}"  # terminals may draw it as something else
+STEP_SECONDS = 1.0
+LONGEST_STEP = 5.0  # a machine that slept sends no burst of old cases
+REPORT_EVERY = timedelta(seconds=30)
+REQUEST_TIMEOUT = 30.0
+ITEMS_PER_PAGE = 500
+SERVICE_UNAVAILABLE = 503
+NOT_STORED = frozenset({"conflict", "rejected"})
+
+
+def simulate(
+    policy: QuickstartPolicy = None,
+    agreement: Annotated[
+        str, typer.Option(help="share of cases in which model and humans agree")
+    ] = "97%",
+    fault: Annotated[
+        str | None,
+        typer.Option(
+            help="plant a fault, KIND@TIME: with drift@2m the model at the policy's first site is "
+            "wrong far more often from two minutes on"
+        ),
+    ] = None,
+    lasts: Annotated[
+        str | None, typer.Option("--for", help="stop after this time, as 5m (default: Ctrl-C)")
+    ] = None,
+    keys: Annotated[Path, typer.Option(help="key file that `rollout quickstart` wrote")] = (
+        DEFAULT_FOLDER / KEY_FILE
+    ),
+) -> None:
+    """Send live traffic to the service of `rollout quickstart`, as its clients would.
+
+    At each site the model's client asks who decides, with its prediction, about three times a
+    second. A few seconds later humans decide, blind or having seen the prediction, and the action
+    is reported. Everything goes over HTTP with the keys of the sites' service accounts.
+
+    A service that holds anything but its quickstart is refused.
+
+    Example: `rollout simulate --agreement 97% --fault drift@2m`
+
+    With your policy: `rollout simulate policy.yaml --for 10m`
+    """
+    with print_refusals():
+        parsed_policy = read_policy(find_policy_file(policy))
+        traffic = LiveTraffic(
+            parsed_policy,
+            np.random.default_rng(),
+            f"{LIVE_PREFIX}{int(time.time()):x}",
+            _read_agreement(agreement),
+            None if fault is None else parse_fault(fault, parsed_policy),
+        )
+        duration = None if lasts is None else scalars.read_positive_duration(lasts)
+        variables = _read_keys(keys)
+    with (
+        print_refusals(interrupted_text="no more cases are sent"),
+        open_quickstart_client(parsed_policy, variables) as client,
+    ):
+        client.check_service()
+        _echo_start(traffic, client.address)
+        try:
+            _run(traffic, client, duration)
+        finally:
+            _send_rest(traffic, client)
+            _echo_counts(traffic)
+
+
+def _read_keys(path: Path) -> dict[str, str]:
+    if not path.exists():
+        raise RefusalError(
+            f"{path}: no such file; run `rollout quickstart` here, or name the key file with --keys"
+        )
+    return parse_key_file(path.read_text(encoding="utf-8"), str(path))
+
+
+def _read_agreement(text: str) -> float:
+    try:
+        share = scalars.read_share(text)
+    except ValueError as error:
+        raise ValueError(f"--agreement: {error}") from None
+    return share
+
+
+@dataclass(slots=True)
+class QuickstartClient:
+    """Calls a service with the keys of a quickstart's accounts."""
+
+    policy: Policy
+    address: str
+    http: Any = field(repr=False)
+    keys: dict[str, str] = field(repr=False)
+
+    def check_service(self) -> None:
+        """Raise an error unless the service holds this policy's quickstart alone.
+
+        Raises:
+            RefusalError: it holds something else, or can't be reached.
+        """
+        rollouts = [item["name"] for item in self._list_items("/v1/rollouts")]
+        accounts = [item["name"] for item in self._list_items("/v1/users")]
+        check_content(self.policy, rollouts, accounts)
+        if self.policy.rollout not in rollouts:
+            raise RefusalError(
+                f"{self.address} has no rollout {self.policy.rollout}; start it with"
+                " `rollout quickstart` and the same policy"
+            )
+        applied = self.request(ADMIN_NAME, "GET", build_path(self.policy.rollout, "policy"))
+        check_policy_hash(self.policy, parse_policy(applied["text"]).hash)
+        cases = self._list_items(build_path(self.policy.rollout, "cases"))
+        check_case_keys(item["key"] for item in cases)
+
+    def request(self, account: str, method: str, path: str, **options: Any) -> Any:
+        """Return the JSON of a response.
+
+        Raises:
+            RefusalError: the service refused it or can't be reached.
+        """
+        import httpx  # noqa: PLC0415 - loaded only when traffic is sent
+
+        headers = {"Authorization": f"Bearer {self.keys[account]}"}
+        try:
+            response = self.http.request(method, path, headers=headers, **options)
+        except httpx.HTTPError as error:
+            raise RefusalError(
+                f"{self.address} can't be reached ({error}); start it with `rollout quickstart`"
+            ) from None
+        if response.is_success:
+            return response.json()
+        raise RefusalError(f"{self.address} answered {response.status_code}: {response.text}")
+
+    def _list_items(self, path: str) -> Iterator[Any]:
+        params: dict[str, Any] = {"limit": ITEMS_PER_PAGE}
+        while True:
+            page = self.request(ADMIN_NAME, "GET", path, params=params)
+            yield from page["items"]
+            if page.get("next") is None:  # short lists have no pages
+                return
+            params["after"] = page["next"]
+
+
+@contextmanager
+def open_quickstart_client(policy: Policy, variables: dict[str, str]) -> Iterator[QuickstartClient]:
+    """Yield a client with the keys of a key file.
+
+    Raises:
+        RefusalError: the file lacks a key.
+    """
+    import httpx  # noqa: PLC0415 - loaded only when traffic is sent
+
+    address = variables["ROLLOUT_SERVER"]
+    keys = {account.name: _get_key(account, variables) for account in list_starter_accounts(policy)}
+    with httpx.Client(base_url=address, timeout=REQUEST_TIMEOUT, trust_env=False) as http:
+        yield QuickstartClient(policy, address, http, keys)
+
+
+def _get_key(account: StarterAccount, variables: dict[str, str]) -> str:
+    variable = f"{account.variable}_KEY"
+    if variable not in variables:
+        raise RefusalError(
+            f"the key file has no {variable}: it belongs to a quickstart of another policy; name"
+            " that policy, or the right file with --keys"
+        )
+    return variables[variable]
+
+
+def _run(traffic: LiveTraffic, client: QuickstartClient, duration: timedelta | None) -> None:
+    """Send traffic, a step a second, and print what changes."""
+    started = last = time.monotonic()
+    stages: dict[str, str] = {}
+    next_report, has_fault_begun = REPORT_EVERY, False
+    while True:
+        now = time.monotonic()
+        elapsed = timedelta(seconds=now - started)
+        if duration is not None and elapsed >= duration:
+            return
+        _send_step(traffic, client, elapsed, min(now - last, LONGEST_STEP), stages)
+        last = now
+        if traffic.fault and not has_fault_begun and elapsed >= traffic.fault.after:
+            has_fault_begun = True
+            _echo_fault(traffic, elapsed)
+        if elapsed >= next_report:
+            next_report += REPORT_EVERY
+            _echo(elapsed, _format_counts(traffic))
+        time.sleep(max(0.0, now + STEP_SECONDS - time.monotonic()))
+
+
+def _send_rest(traffic: LiveTraffic, client: QuickstartClient) -> None:
+    """Send the decisions on the last cases, so that none is missing."""
+    while traffic.has_scheduled_records:
+        time.sleep(STEP_SECONDS)
+        _send_due_records(traffic, client, datetime.now(UTC))
+
+
+def _send_step(
+    traffic: LiveTraffic,
+    client: QuickstartClient,
+    elapsed: timedelta,
+    seconds: float,
+    stages: dict[str, str],
+) -> None:
+    """Ask who decides the new cases, and send the records that are due."""
+    now, rollout = datetime.now(UTC), traffic.policy.rollout
+    for site, cases in traffic.create_cases(now, elapsed, seconds).items():
+        body = {"questions": [build_question(case) for case in cases]}
+        path = build_path(rollout, "assignments")
+        answers = client.request(get_model_account(site), "POST", path, json=body)["answers"]
+        traffic.schedule_effects(cases, answers)
+        _echo_stage(site, answers[-1]["stage"], stages, elapsed)
+    _send_due_records(traffic, client, now)
+
+
+def _send_due_records(traffic: LiveTraffic, client: QuickstartClient, now: datetime) -> None:
+    for account, items in traffic.take_due(now).items():
+        path = build_path(traffic.policy.rollout, "records")
+        results = client.request(account, "POST", path, json={"items": items})["items"]
+        refused = [result for result in results if result["status"] in NOT_STORED]
+        if refused:
+            raise RefusalError(f"a record of {account} was not stored: {refused[0]['reason']}")
+
+
+def _echo_start(traffic: LiveTraffic, address: str) -> None:
+    sites = ", ".join(traffic.policy.sites_by_id)
+    typer.echo(
+        f"Sending cases of {traffic.policy.rollout} to {address}: {MODEL_VERSION} at {sites},"
+        f" agreement {_format_share(traffic.agreement)}. Ctrl-C ends it."
+    )
+
+
+def _echo_stage(site: str, stage: str, stages: dict[str, str], elapsed: timedelta) -> None:
+    """Print the stage in the answers to a site, if it changed."""
+    before = stages.get(site)
+    if stage != before:
+        stages[site] = stage
+        _echo(elapsed, f"{site} is in {stage}" + (f" (before: {before})" if before else ""))
+
+
+def _echo_fault(traffic: LiveTraffic, elapsed: timedelta) -> None:
+    assert traffic.fault is not None  # noqa: S101 - checked by the caller
+    site = traffic.fault.site
+    share = _format_share(traffic.get_agreement(site, elapsed))
+    _echo(elapsed, f"fault {DRIFT}: from now on model and humans agree in {share} at {site}")
+
+
+def _format_share(share: float) -> str:
+    return format_percent(share, 0).replace(NO_BREAK_SPACE, " ")
+
+
+def _echo_counts(traffic: LiveTraffic) -> None:
+    typer.echo(f"Sent {_format_counts(traffic)}.")
+
+
+def _format_counts(traffic: LiveTraffic) -> str:
+    human, model = traffic.counts["human"], traffic.counts["model"]
+    return f"{human + model} cases: {human} for humans to decide, {model} decided by the model"
+
+
+def _echo(elapsed: timedelta, text: str) -> None:
+    minutes, seconds = divmod(int(elapsed.total_seconds()), 60)
+    typer.echo(f"{minutes}:{seconds:02}  {text}")

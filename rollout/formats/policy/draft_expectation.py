@@ -1,0 +1,82 @@
+"""Draft the section `expect` of a policy: the recorded traffic of one cell."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from datetime import timedelta
+
+import polars as pl
+
+from rollout.formats.policy.draft_import import quote_scalar
+from rollout.tally.frames import VALUE_PREFIX, RecordFrames
+
+DAY = timedelta(days=1)
+NUMBER_TOLERANCE = 0.05
+MIN_SHARE = 0.0005
+"""Smallest share of a label that is drafted."""
+
+
+def draft_expectation(
+    records: RecordFrames, labels: Mapping[str, Sequence[str]], sites: Sequence[str]
+) -> Iterator[str]:
+    """Yield the lines of the section; none if nothing was recorded.
+
+    Args:
+        labels: by lever its labels, none for a number.
+        sites: the sites of the policy; each is one cell.
+    """
+    lines = [
+        *_draft_rate(records, sites),
+        *_draft_label_shares(records, labels),
+        *_draft_agreement(records, labels),
+    ]
+    if lines:
+        yield "# Recorded traffic of one cell, for `rollout plan`; correct it if it will change."
+        yield "expect:"
+        yield from (f"  {line}" for line in lines)
+
+
+def _draft_rate(records: RecordFrames, sites: Sequence[str]) -> Iterator[str]:
+    cases = records.cases.filter(pl.col("site").is_in(list(sites)))
+    times = cases["occurred_at"].drop_nulls().sort()
+    if not times.len():
+        return
+    span = times[-1] - times[0]
+    days = max(1.0, span / DAY)
+    unit = pl.coalesce("episode", "case_key")
+    units = cases.filter(pl.col("occurred_at").is_not_null()).select(unit.n_unique()).item()
+    yield f"units_per_day: {units / days / len(sites):.3g}".replace("e+0", "e+")
+
+
+def _draft_label_shares(
+    records: RecordFrames, labels: Mapping[str, Sequence[str]]
+) -> Iterator[str]:
+    shares = []
+    for lever, lever_labels in labels.items():
+        answers = records.decisions[VALUE_PREFIX + lever].drop_nulls()
+        answers = answers.filter(answers.is_in(list(lever_labels)))
+        for label in lever_labels:
+            share = (answers == label).sum() / answers.len() if answers.len() else 0.0
+            if share >= MIN_SHARE:
+                name = label if len(records.levers) == 1 else f"{lever}/{label}"
+                shares.append(f"{quote_scalar(name)}: {share:.1%}")
+    if shares:
+        yield f"labels: {{{', '.join(shares)}}}"
+
+
+def _draft_agreement(records: RecordFrames, labels: Mapping[str, Sequence[str]]) -> Iterator[str]:
+    names = [VALUE_PREFIX + lever for lever in records.levers]
+    decided = records.decisions.filter(~pl.col("unsure")).select("case_key", *names)
+    predicted = records.predictions.select("case_key", *names)
+    pairs = predicted.join(decided, on="case_key", suffix=" decided")
+    if pairs.height:
+        agrees = pl.all_horizontal(_build_agreement(lever, labels[lever]) for lever in labels)
+        share = pairs.select(agrees.fill_null(value=False).mean()).item()
+        yield f"agreement: {share:.1%}    # of {pairs.height:,} pairs of prediction and decision"
+
+
+def _build_agreement(lever: str, labels: Sequence[str]) -> pl.Expr:
+    predicted, decided = pl.col(VALUE_PREFIX + lever), pl.col(f"{VALUE_PREFIX}{lever} decided")
+    if labels:
+        return predicted == decided
+    target = decided.cast(pl.Float64, strict=False)
+    distance = (predicted.cast(pl.Float64, strict=False) - target).abs()
+    return distance <= NUMBER_TOLERANCE * target.abs()

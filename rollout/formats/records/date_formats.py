@@ -1,0 +1,146 @@
+"""Times in other forms than ISO 8601: recognize the form and rewrite them.
+
+The forms are `day-first` (13.05.2026 14:05), `month-first` (5/13/2026 2:05 PM), `year-first`
+(2026/05/13 14:05), `unix-seconds`, `unix-milliseconds`, or a pattern as `%d-%b-%Y %H:%M`. Texts in
+ISO 8601 are always read, because no other form looks like it.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from rollout.formats.records.reading_questions import ReadingQuestion
+from rollout.formats.records.times import TIME_PATTERN
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+_CLOCK = (
+    r"(?:[T,]|,? )\s*(?<hour>\d{1,2}):(?<minute>\d{2})(?::(?<second>\d{2}(?:[.,]\d+)?))?"
+    r"\s*(?<half>[AaPp]\.?[Mm]\.?)?\s*(?<offset>[Zz]|UTC|GMT|[+-]\d{2}(?::?\d{2})?)?$"
+)
+_MARK = r"[./-]"
+_NUMERIC = rf"^(?<first>\d{{1,2}}){_MARK}(?<second_part>\d{{1,2}}){_MARK}(?<year>\d{{4}})" + _CLOCK
+_PATTERNS = {
+    "day-first": _NUMERIC.replace("<first>", "<day>").replace("<second_part>", "<month>"),
+    "month-first": _NUMERIC.replace("<first>", "<month>").replace("<second_part>", "<day>"),
+    "year-first": rf"^(?<year>\d{{4}}){_MARK}(?<month>\d{{1,2}}){_MARK}(?<day>\d{{1,2}})" + _CLOCK,
+}
+_UNIX = {"unix-seconds": r"^\d{9,10}(?:\.\d+)?$", "unix-milliseconds": r"^\d{12,13}$"}
+MAX_MONTH = 12
+
+
+def rewrite_times(texts: pl.Series, date_formats: Sequence[str]) -> pl.Series:
+    """Return times in these forms as ISO 8601; other texts stay.
+
+    >>> rewrite_times(pl.Series(["3.5.2026 4:05", "x"]), ["day-first"]).to_list()
+    ['2026-05-03T04:05:00', 'x']
+    """
+    frame = pl.DataFrame({"text": texts, "clean": texts.str.strip_chars()})
+    rewritten = [_rewrite(date_format) for date_format in date_formats if date_format != "iso"]
+    if not rewritten:
+        return texts
+    is_iso = pl.col("clean").str.contains(TIME_PATTERN)
+    other = pl.coalesce(*rewritten, "text")
+    return frame.select(pl.when(is_iso).then("text").otherwise(other).alias(texts.name)).to_series()
+
+
+def _rewrite(date_format: str) -> pl.Expr:
+    clean = pl.col("clean")
+    if date_format in _PATTERNS:
+        return _rewrite_parts(clean.str.extract_groups(_PATTERNS[date_format]))
+    if date_format in _UNIX:
+        digits = 9 if date_format == "unix-seconds" else 6
+        matching = pl.when(clean.str.contains(_UNIX[date_format])).then(clean)
+        whole = matching.str.extract(r"^(\d+)").cast(pl.Int64) * 10 ** (digits - 3)
+        fraction = matching.str.extract(r"\.(\d+)$").str.pad_end(6, "0").str.slice(0, 6)
+        micros = whole + fraction.cast(pl.Int64, strict=False).fill_null(0)
+        instant: pl.Expr = micros.cast(pl.Datetime("us"))
+        return instant.dt.strftime("%Y-%m-%dT%H:%M:%S%.fZ")
+    parsed = clean.str.to_datetime(date_format, strict=False, time_unit="us")
+    has_offset = "%z" in date_format or "%:z" in date_format or "%#z" in date_format
+    return parsed.dt.strftime("%Y-%m-%dT%H:%M:%S%.f" + ("Z" if has_offset else ""))
+
+
+def _rewrite_parts(groups: pl.Expr) -> pl.Expr:
+    """Return ISO 8601 from the parts of a date; null where they are none."""
+
+    def get(name: str) -> pl.Expr:
+        field: pl.Expr = groups.struct.field(name)
+        return field
+
+    hour = get("hour").cast(pl.Int8, strict=False)
+    is_afternoon = get("half").str.to_lowercase().str.starts_with("p")
+    hour = (
+        pl.when(get("half").is_null())
+        .then(hour)
+        .when(hour.is_between(1, 12))
+        .then(hour % 12 + pl.when(is_afternoon).then(12).otherwise(0))
+    )
+    date = [get("year"), pl.lit("-"), get("month").str.zfill(2), pl.lit("-")]
+    clock = [hour.cast(pl.String).str.zfill(2), pl.lit(":"), get("minute"), pl.lit(":")]
+    offset = get("offset").fill_null("").replace({"UTC": "Z", "GMT": "Z"})
+    second = get("second").fill_null("00")
+    return pl.concat_str(*date, get("day").str.zfill(2), pl.lit("T"), *clock, second, offset)
+
+
+def recognize_date_formats(
+    columns: Iterable[pl.Series], file: str, chosen: Sequence[str] = ()
+) -> tuple[str, ...] | ReadingQuestion:
+    """Return the forms of all times of a file, or what is open.
+
+    A form counts if a text has it; texts in no form are left to the reader, which rejects them.
+    `chosen` forms come first and decide the order of day and month.
+    """
+    texts = _collect_other_texts(columns)
+    if not texts.len():
+        return tuple(chosen)
+    formats = list(chosen) + [
+        name
+        for name, pattern in {**_UNIX, "year-first": _PATTERNS["year-first"]}.items()
+        if name not in chosen and texts.str.contains(pattern).any()
+    ]
+    numeric = texts.filter(texts.str.contains(_PATTERNS["day-first"]))
+    if chosen or not numeric.len():
+        return tuple(formats)
+    is_day_first, is_month_first = _is_possible(numeric, 0, 1), _is_possible(numeric, 1, 0)
+    readable = is_day_first | is_month_first
+    for name, is_possible in (("day-first", is_day_first), ("month-first", is_month_first)):
+        other = is_month_first if name == "day-first" else is_day_first
+        if is_possible.filter(readable).all() and not other.filter(readable).all():
+            return (*formats, name)
+    return _ask_for_order(numeric, is_day_first, is_month_first, file)
+
+
+def _collect_other_texts(columns: Iterable[pl.Series]) -> pl.Series:
+    """Return the distinct texts that are not ISO 8601."""
+    parts = [pl.Series([], dtype=pl.String)]
+    for column in columns:
+        other = column.filter(~column.str.contains(TIME_PATTERN).fill_null(value=True))
+        parts.append(other.alias("").str.strip_chars().unique(maintain_order=True))
+    texts = pl.concat(parts)
+    return texts.filter(~texts.str.contains(TIME_PATTERN))
+
+
+def _is_possible(numeric: pl.Series, day: int, month: int) -> pl.Series:
+    """Return where the numbers at these positions are a day and a month."""
+    parts = numeric.str.extract_all(r"\d+")
+    days = parts.list.get(day).cast(pl.Int16, strict=False)
+    months = parts.list.get(month).cast(pl.Int16, strict=False)
+    return days.is_between(1, 31) & months.is_between(1, MAX_MONTH)
+
+
+def _ask_for_order(
+    numeric: pl.Series, is_day_first: pl.Series, is_month_first: pl.Series, file: str
+) -> ReadingQuestion:
+    days_only, months_only = is_day_first & ~is_month_first, is_month_first & ~is_day_first
+    text = f"{file}: times such as {numeric[0]} can have the day first or the month first"
+    if days_only.any() and months_only.any():
+        text = (
+            f"{file}: no order of day and month fits every time: {numeric.filter(days_only)[0]} has"
+            f" the day first, {numeric.filter(months_only)[0]} the month; name the right one, and"
+            " the other rows are rejected"
+        )
+    return ReadingQuestion("--date-format", text, ("day-first", "month-first"))

@@ -1,0 +1,62 @@
+"""Rewrite the cells of a file as its reading says, to the documented form."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import polars as pl
+
+from rollout.formats.records.date_formats import rewrite_times
+from rollout.formats.records.mapped_rows import MappedRows
+from rollout.formats.records.number_formats import rewrite_decimals, rewrite_percents
+from rollout.tally.frames import VALUE_PREFIX, RecordKind
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from rollout.core.policy.file_readings import FileReading
+
+NUMBER_COLUMNS = ("confidence", "latency_ms")
+
+
+def normalize_rows(rows: MappedRows, reading: FileReading) -> MappedRows:
+    """Return the rows with times, numbers and labels in the documented form.
+
+    A cell that the reading does not fit stays, so that it is rejected with its own text.
+    """
+    changed = list(_rewrite_columns(rows, reading))
+    if not changed:
+        return rows
+    return MappedRows(
+        rows.kind, rows.file, rows.cells.with_columns(changed), rows.lines, rows.layout
+    )
+
+
+def _rewrite_columns(rows: MappedRows, reading: FileReading) -> Iterator[pl.Series]:
+    for name in rows.cells.columns:
+        if name.endswith("_at") and reading.date_formats:
+            yield rewrite_times(rows.cells[name], reading.date_formats).alias(name)
+        elif name in NUMBER_COLUMNS:
+            column = rewrite_decimals(rows.cells[name], reading.decimal)
+            if name == "confidence" and reading.percent:
+                column = rewrite_percents(column)
+            if column is not rows.cells[name]:
+                yield column.alias(name)
+        elif name.startswith(VALUE_PREFIX):
+            yield from _rewrite_answers(rows.cells[name], reading)
+    if rows.kind is RecordKind.DECISIONS and reading.exposure is not None:
+        yield rows.get_texts("exposure").fill_null(reading.exposure).alias("exposure")
+
+
+def _rewrite_answers(column: pl.Series, reading: FileReading) -> Iterator[pl.Series]:
+    """Yield the answers of a lever if the reading changes them.
+
+    Unsure labels become blank; with decimal commas numbers get a point.
+    """
+    if reading.unsure:
+        is_unsure = column.is_in(reading.unsure)
+        blank = pl.repeat(None, column.len(), dtype=pl.String, eager=True)
+        answers = blank.zip_with(is_unsure.fill_null(value=False), column)
+        yield rewrite_decimals(answers, reading.decimal).alias(column.name)
+    elif reading.decimal == ",":
+        yield rewrite_decimals(column, reading.decimal).alias(column.name)

@@ -1,0 +1,190 @@
+"""Recognize how recorded files are written, from their own rows.
+
+What an option names is not recognized. Where several readings fit the rows, the file gets a
+question instead of the first that fits.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, TypeVar
+
+import polars as pl
+
+from rollout.core.policy.file_readings import FileReading
+from rollout.formats.policy.draft import MAX_LABELS
+from rollout.formats.records.date_formats import recognize_date_formats
+from rollout.formats.records.delimiters import recognize_delimiter
+from rollout.formats.records.encodings import convert_to_utf8, recognize_encoding
+from rollout.formats.records.files import DELIMITED, find_suffix, parse_rows
+from rollout.formats.records.label_texts import find_several_labels, recognize_unsure
+from rollout.formats.records.mapped_rows import map_rows
+from rollout.formats.records.normalized_rows import NUMBER_COLUMNS
+from rollout.formats.records.number_formats import (
+    recognize_decimal,
+    recognize_percent,
+    rewrite_decimals,
+)
+from rollout.formats.records.reading_questions import ReadingQuestion
+from rollout.formats.records.rejected_rows import RecordError
+from rollout.formats.records.text_rows import read_unpacked
+from rollout.tally.frames import VALUE_PREFIX, RecordKind, RemarkReason
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from rollout.formats.records.column_map import ColumnMap
+    from rollout.formats.records.files import RecordPaths
+    from rollout.formats.records.mapped_rows import MappedRows
+    from rollout.formats.records.text_rows import TextRows
+
+Form = TypeVar("Form")
+SEVERAL_LABELS = (
+    "holds several labels; a field has one label until sets of labels exist: keep the one that"
+    " decides, or write a row for each case and label with a case_key of its own"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class RecognizedFile:
+    """The rows of a file as text, how to read them, and what is open.
+
+    Attributes:
+        rows: under our names, not normalized; None as long as the delimiter is open.
+        texts: the same rows, with the malformed ones.
+    """
+
+    kind: RecordKind
+    reading: FileReading
+    questions: tuple[ReadingQuestion, ...] = ()
+    rows: MappedRows | None = None
+    texts: TextRows | None = None
+
+
+def recognize_files(
+    sources: RecordPaths,
+    options: Mapping[RecordKind, FileReading],
+    columns: ColumnMap,
+    lever: str,
+) -> Mapping[RecordKind, RecognizedFile]:
+    """Return each file with its rows, its reading and its open questions.
+
+    Raises:
+        ColumnError: a required column is missing; the text names the one that it could be.
+        RecordError: a file is unreadable, or a field holds several labels.
+        OSError: a file is missing.
+    """
+    files = {
+        kind: _read_file(kind, path, options.get(kind, FileReading()), columns, lever)
+        for kind, path in sources.list_files()
+    }
+    if any(file.questions for file in files.values()):
+        return files
+    labels = {kind: _list_labels(file, lever) for kind, file in files.items()}
+    files = {kind: _recognize_cells(file, lever, labels) for kind, file in files.items()}
+    if not any(file.questions for file in files.values()):
+        _check_single_labels(files, lever, labels)
+    return files
+
+
+def _read_file(
+    kind: RecordKind, path: Path, options: FileReading, columns: ColumnMap, lever: str
+) -> RecognizedFile:
+    suffix, content, reading = find_suffix(path), read_unpacked(path), options
+    if suffix != "parquet":
+        reading = replace(reading, encoding=options.encoding or recognize_encoding(content))
+        content = convert_to_utf8(content, reading.encoding, path.name)
+    if suffix in DELIMITED:
+        delimiter = options.delimiter or recognize_delimiter(content, path.name)
+        if isinstance(delimiter, ReadingQuestion):
+            return RecognizedFile(kind, reading, (delimiter,))
+        reading = replace(reading, delimiter=delimiter)
+    else:
+        reading = replace(reading, delimiter=None)
+    if suffix == "parquet":
+        reading = replace(reading, encoding=None)
+    texts = parse_rows(content, suffix, path.name, reading.delimiter)
+    rows = map_rows(kind, path.name, texts, columns.get_file(kind), [lever])
+    return RecognizedFile(kind, reading, (), rows, texts)
+
+
+def _list_labels(file: RecognizedFile, lever: str) -> frozenset[str]:
+    assert file.rows is not None  # noqa: S101 - a file without rows has a question
+    return frozenset(file.rows.get_texts(VALUE_PREFIX + lever).drop_nulls().unique())
+
+
+def _recognize_cells(
+    file: RecognizedFile, lever: str, labels: Mapping[RecordKind, frozenset[str]]
+) -> RecognizedFile:
+    """Return the file with the form of its cells, or with questions."""
+    assert file.rows is not None  # noqa: S101 - a file without rows has a question
+    rows, reading = file.rows, file.reading
+    times = [rows.cells[name] for name in rows.cells.columns if name.endswith("_at")]
+    questions: list[ReadingQuestion] = []
+    decimal = _choose(reading.decimal, _recognize_decimal(rows, lever), questions)
+    confidence = rewrite_decimals(rows.get_texts("confidence"), decimal)
+    percent = _choose(reading.percent, recognize_percent(confidence, rows.file), questions)
+    date_formats = _choose(
+        None, recognize_date_formats(times, rows.file, reading.date_formats or ()), questions
+    )
+    unsure = reading.unsure
+    if file.kind is RecordKind.DECISIONS:
+        recognized = recognize_unsure(
+            labels[RecordKind.DECISIONS], labels[RecordKind.PREDICTIONS], rows.file
+        )
+        unsure = _choose(reading.unsure, recognized, questions)
+    reading = replace(
+        reading, decimal=decimal, percent=percent, date_formats=date_formats, unsure=unsure
+    )
+    return replace(file, reading=reading, questions=tuple(questions))
+
+
+def _choose(
+    chosen: Form | None, recognized: Form | ReadingQuestion, questions: list[ReadingQuestion]
+) -> Form | None:
+    """Return the chosen or else the recognized form; append what is open to `questions`."""
+    if chosen is not None:
+        return chosen
+    if isinstance(recognized, ReadingQuestion):
+        questions.append(recognized)
+        return None
+    return recognized
+
+
+def _recognize_decimal(rows: MappedRows, lever: str) -> str | ReadingQuestion:
+    answers = rows.get_texts(VALUE_PREFIX + lever)
+    numbers = [rows.get_texts(name) for name in NUMBER_COLUMNS[1:]]
+    if answers.drop_nulls().str.contains(r"^[+-]?[\d.,]+$").all():
+        numbers.append(answers)
+    return recognize_decimal(rows.get_texts("confidence"), numbers, rows.file)
+
+
+def _check_single_labels(
+    files: Mapping[RecordKind, RecognizedFile],
+    lever: str,
+    labels: Mapping[RecordKind, frozenset[str]],
+) -> None:
+    """Raise RecordError for the first field that holds several labels."""
+    kinds = [kind for kind in files if kind is not RecordKind.CASES]
+    every_label = sorted(frozenset[str]().union(*(labels[kind] for kind in kinds)))
+    numbers = [label for label in every_label if _is_number(label)]
+    if len(numbers) > MAX_LABELS:
+        every_label = sorted(set(every_label) - set(numbers))
+    label = find_several_labels(every_label)
+    if label is None:
+        return
+    for kind in kinds:
+        rows = files[kind].rows
+        assert rows is not None  # noqa: S101 - a file without rows has a question
+        name = VALUE_PREFIX + lever
+        lines = rows.lines.filter((rows.get_texts(name) == label).fill_null(value=False))
+        if lines.len():
+            column = rows.layout.get_file_column(name)
+            detail = f"{label!r} {SEVERAL_LABELS}"
+            raise RecordError(rows.file, lines[0], column, RemarkReason.SEVERAL_LABELS, detail)
+
+
+def _is_number(label: str) -> bool:
+    number = rewrite_decimals(pl.Series([label]), ",").cast(pl.Float64, strict=False)
+    return number[0] is not None

@@ -1,0 +1,53 @@
+"""The state of a gate: its conditions on the current evidence, and what is missing."""
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class ConditionFacts:
+    """One condition of a gate on the current evidence.
+
+    Attributes:
+        condition, measure, label, lever: what is measured.
+        line, at_least: the threshold in the measure's unit, and its direction.
+        n, counts: records, and their classes (agreeing and not; per cost level; parity classes).
+        estimate: plain share or mean cost, None without records.
+        bound: the deciding bound, valid at every look; None for parity and without records.
+        log_e, needed: the evidence, and what opens the gate; natural logarithms.
+        met: whether this condition is met.
+        further: agreements still needed if all further records agree; None if none are needed, or
+            the measure is no share.
+        below: chance that the true share is below the threshold, given the counts.
+        median, ninety: further records after which the condition is met with a chance of 50 % and
+            90 % at the present share; None if that is not expected.
+    """
+
+    condition: str
+    measure: str
+    label: str | None
+    lever: str | None
+    line: float
+    at_least: bool
+    n: int
+    counts: tuple[int, ...]
+    estimate: float | None
+    bound: float | None
+    log_e: float
+    needed: float
+    met: bool
+    further: int | None
+    below: float | None
+    median: int | None
+    ninety: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class GateFacts:
+    """The state of a gate: its conditions, and other unmet requirements as text."""
+
+    to: str
+    risk: float
+    met: bool
+    lacks: tuple[str, ...]
+    approvals: tuple[str, ...]
+    conditions: tuple[ConditionFacts, ...]

@@ -1,0 +1,113 @@
+"""Why units have no decision that counts as evidence."""
+
+import polars as pl
+
+from rollout.core.calendar.sites import OTHER_WINDOW
+from rollout.core.policy.measures import MISSING
+from rollout.core.policy.policy import Policy
+from rollout.reports.inputs.inputs import ReportInputs
+from rollout.tally.frames import VALUE_PREFIX, RecordFrames, RemarkReason
+from rollout.tally.reviewer_checks import compute_required_reliability, mark_excluded
+
+SEVERAL_LABELS = "several labels by one reviewer"
+UNANSWERED = "no decision"
+ONLY_ASSISTED = "exposure assisted"
+EXPOSURE_UNKNOWN = "exposure unknown"
+UNSURE = "reviewer unsure"
+EXCLUDED_REVIEWER = "reviewer excluded after reviewer checks"
+LATE = "decided after the grace"
+NO_MAJORITY = "no majority of the requested decisions"
+COLUMNS = ("version", "site", "window", "reason")
+
+
+def find_missing_reasons(inputs: ReportInputs) -> pl.DataFrame:
+    """Return each unit without a counted decision, with the reason.
+
+    The columns are `COLUMNS`. The first fitting reason of a unit counts. Units outside every window
+    are excluded. Without units, as for the state of a live cell, the frame is empty.
+    """
+    if inputs.units.is_empty():
+        return pl.DataFrame(schema=dict.fromkeys(COLUMNS, pl.String))
+    missing = inputs.units.filter(
+        (pl.col("track") == "gate")
+        & (pl.col("lever") == inputs.policy.whole_unit_lever)
+        & (pl.col("window") != OTHER_WINDOW)
+        & pl.col("excluded").is_null()
+        & (pl.col("decided") == MISSING)
+    )
+    decisions = _summarize_decisions(inputs.records, inputs.policy)
+    rejected = inputs.records.rejected
+    several_labels = rejected.filter(pl.col("reason") == RemarkReason.SEVERAL_LABELS)
+    return (
+        missing.join(decisions, on="case_key", how="left")
+        .with_columns(
+            several=pl.col("case_key").is_in(several_labels["case_key"].unique().implode())
+        )
+        .with_columns(reason=_choose_reason(inputs.policy))
+        .select(*COLUMNS)
+    )
+
+
+def count_reasons(reasons: pl.Series) -> dict[str, int]:
+    """Return how often each reason occurs, by name."""
+    return dict(reasons.value_counts(sort=True).sort(reasons.name).iter_rows())
+
+
+def _choose_reason(policy: Policy) -> pl.Expr:
+    is_single = policy.evidence.verdicts == 1
+    return (
+        pl.when(pl.col("people").is_null() & pl.col("several")).then(pl.lit(SEVERAL_LABELS))
+        .when(pl.col("people").is_null()).then(pl.lit(UNANSWERED))
+        .when(~pl.col("unseen") & pl.col("unsaid")).then(pl.lit(EXPOSURE_UNKNOWN))
+        .when(~pl.col("unseen")).then(pl.lit(ONLY_ASSISTED))
+        .when(~pl.col("sure")).then(pl.lit(UNSURE))
+        .when(pl.col("left_out")).then(pl.lit(EXCLUDED_REVIEWER))
+        .otherwise(pl.lit(LATE if is_single else NO_MAJORITY))
+    )  # fmt: skip
+
+
+def _summarize_decisions(records: RecordFrames, policy: Policy) -> pl.DataFrame:
+    """Return for each case: people (number of answers), unseen, sure, left_out, unsaid.
+
+    `unseen`: an unassisted answer exists; `left_out`: its reviewer is excluded; `unsaid`: the
+    exposure of an answer is unknown.
+    """
+    is_unknown = pl.col("exposure") == "unknown"
+    is_unassisted = pl.col("exposure") == "blind"
+    if policy.evidence.outside_blind:
+        is_unassisted |= is_unknown
+    is_sure = pl.all_horizontal(
+        [pl.col(VALUE_PREFIX + lever.id).is_not_null() for lever in policy.levers]
+    )
+    is_counted = pl.col("counts").sort_by("rank")
+    first_sure = pl.col("sure").sort_by("rank").filter(is_counted).first()
+    is_excluded = pl.col("left_out").sort_by("rank").filter(is_counted)
+    return (
+        _mark_excluded(records, policy)
+        .with_columns(
+            counts=is_unassisted,
+            unsaid=is_unknown,
+            sure=is_sure,
+            rank=pl.coalesce(pl.col("seat").cast(pl.Int64), pl.lit(99)),
+        )
+        .group_by("case_key")
+        .agg(
+            pl.col("unsaid").any(),
+            people=pl.len(),
+            unseen=pl.col("counts").any(),
+            sure=first_sure.fill_null(value=False),
+            left_out=(
+                is_excluded.first() if policy.evidence.verdicts == 1 else is_excluded.any()
+            ).fill_null(value=False),
+        )
+    )
+
+
+def _mark_excluded(records: RecordFrames, policy: Policy) -> pl.DataFrame:
+    """Return the decisions with `left_out`: True if the reviewer is excluded."""
+    times = records.cases.select("case_key", "occurred_at")
+    decisions = records.decisions.join(times, on="case_key", how="left")
+    at = pl.coalesce("at", "occurred_at").dt.epoch("us").fill_null(0)
+    return mark_excluded(
+        decisions.with_columns(at=at), compute_required_reliability(records, policy)
+    )

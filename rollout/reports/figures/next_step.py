@@ -1,0 +1,215 @@
+"""The next step of a version in a cell, in words."""
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from rollout.core.calendar.sites import Cell
+from rollout.core.policy.cell_evidence import EvidenceCounts
+from rollout.core.policy.policy import Policy
+from rollout.core.scope.proposals import is_challenger
+from rollout.core.scope.scope import CellState, ProposalState, Scope
+from rollout.core.scope.waves import find_wave_hold
+from rollout.reports.figures.gate_facts import ConditionFacts, GateFacts
+from rollout.reports.inputs.gate_progress import StatePeriod
+from rollout.reports.inputs.inputs import CellVersion
+from rollout.reports.text.formatting import (
+    add_separators,
+    format_count,
+    format_percent,
+    format_quantity,
+    format_rounded_count,
+    format_zoned_time,
+)
+
+OFF_COURSE_CHANCE = 0.5  # above this chance to be below the threshold, no forecast is given
+NOTED_MISSING_SHARE = 0.05  # from here on the text says how missing decisions count
+COUNTING_MISSING = frozenset({"agreement", "precision"})  # a missing decision is a failure there
+NO_COUNTED_DECISION = "no decision counts as evidence yet"
+MINIMUM = re.compile(r"(\d+) of (\d+) (decided units|reviewers|days)")
+
+
+@dataclass(frozen=True, slots=True)
+class GateOutlook:
+    """What a version has and needs for the next gate.
+
+    Attributes:
+        gate: None if no gate leads further.
+        counts: the units of the attempt.
+        is_minimum_newer: whether the gate's minimum counts only units since the last stage change,
+            and the attempt has older ones.
+        per_day: decided units a day; None without any.
+        missing_reasons: why units have no counted decision; empty if unknown.
+    """
+
+    gate: GateFacts | None
+    counts: EvidenceCounts = field(default_factory=EvidenceCounts)
+    is_minimum_newer: bool = False
+    per_day: float | None = None
+    missing_reasons: Mapping[str, int] = field(default_factory=dict)
+
+
+def describe_next_step(
+    key: CellVersion,
+    period: StatePeriod,
+    progress: GateOutlook,
+    scope: Scope,
+    policy: Policy,
+    at: datetime,
+) -> str:
+    """Describe what the next step of one version in one cell depends on."""
+    cell, version = key
+    zone, state = policy.sites_by_id[cell.site].timezone, scope.get_cell_state(cell, version)
+    hold = _describe_hold(state, cell, scope, zone, at)
+    if hold:
+        return hold
+    if state.proposal is not None:
+        return _describe_proposal(scope.proposals[state.proposal], zone, at)
+    acting_version = scope.get_holder(cell)
+    if acting_version not in (None, version) and not is_challenger(
+        scope, version, str(acting_version)
+    ):
+        return f"{acting_version}, which is newer, acts here; only an operator restores {version}"
+    gate = progress.gate
+    if gate is None:
+        return _describe_top_stage(period, cell, policy, at, zone)
+    wave_hold = find_wave_hold(scope, policy, cell, policy.stage_ids.index(gate.to), at)
+    if gate.met and wave_hold is None:
+        return f"the gate to {gate.to} is met"
+    needs = [*_describe_needs(gate, progress), *([wave_hold] if wave_hold else [])]
+    return f"{gate.to}: {'; '.join(needs)}"
+
+
+def describe_uncounted(reasons: Mapping[str, int]) -> str:
+    """Describe units that are not evidence: `not counted: exposure unknown (9,617)`."""
+    rows = sorted(reasons.items(), key=lambda row: (-row[1], row[0]))
+    return f"not counted: {', '.join(f'{reason} ({format_count(n)})' for reason, n in rows)}"
+
+
+def _describe_hold(state: CellState, cell: Cell, scope: Scope, zone: str, at: datetime) -> str:
+    if scope.is_stopped(cell):
+        return "stopped until a resume is approved"
+    if state.suspended_by:
+        guards = ", ".join(sorted(state.suspended_by))
+        return f"suspended until the guard is within its threshold again: {guards}"
+    if state.quiet_until is not None and at < state.quiet_until:
+        quiet_until = format_zoned_time(state.quiet_until, zone, at)
+        return (
+            f"a proposal was rejected; the next one is raised after {quiet_until} at the earliest"
+        )
+    return ""
+
+
+def _describe_proposal(proposal: ProposalState, zone: str, at: datetime) -> str:
+    subject = f"{proposal.kind} to {proposal.to} ({proposal.id})"
+    if proposal.is_approved:
+        return f"{subject} is approved; the engine applies it when no wave or freeze blocks it"
+    missing_count = len(proposal.needs) - len(proposal.approvals)
+    return (
+        f"{subject} needs {format_quantity(missing_count, 'more approval')}; open until"
+        f" {format_zoned_time(proposal.expires_at, zone, at)}"
+    )
+
+
+def _describe_top_stage(
+    period: StatePeriod, cell: Cell, policy: Policy, at: datetime, zone: str
+) -> str:
+    ceiling = policy.compute_ceiling(cell, at)
+    ends = [grant.until for grant in period.state.grants if grant.is_valid(at)]
+    expiry = (
+        f"; the grant ends {format_zoned_time(min(ends), zone, at)} unless renewed" if ends else ""
+    )
+    if period.other_stage_level:
+        return "another version already acts here at the highest stage that is possible"
+    if period.stage_level >= len(policy.stages):
+        return f"this is the highest stage{expiry}"
+    if period.stage_level >= ceiling:
+        return f"the policy allows no more than {policy.stage_ids[ceiling]} here{expiry}"
+    return f"the policy has no gate to {policy.stage_ids[period.stage_level + 1]}{expiry}"
+
+
+def _describe_needs(gate: GateFacts, progress: GateOutlook) -> Iterator[str]:
+    counts, reasons = progress.counts, progress.missing_reasons
+    if counts.closed and not counts.decided:  # shares of nothing would read as 0 %
+        yield NO_COUNTED_DECISION
+        yield describe_uncounted(reasons or {"units without a decision": counts.missing})
+        return
+    yield from _describe_minimums(gate, progress)
+    yield from (add_separators(text) for text in gate.lacks if not MINIMUM.fullmatch(text))
+    is_noted = counts.missing > NOTED_MISSING_SHARE * counts.closed
+    if is_noted and reasons:
+        yield describe_uncounted(reasons)
+    unmet = [condition for condition in gate.conditions if not condition.met]
+    yield from (_describe_missing_evidence(condition, progress) for condition in unmet)
+    if is_noted and any(condition.measure in COUNTING_MISSING for condition in unmet):
+        yield "units without a counted decision count as disagreements"
+
+
+def _describe_minimums(gate: GateFacts, progress: GateOutlook) -> Iterator[str]:
+    """Describe the unmet minimums, for units with the days to go."""
+    minimums = [match for text in gate.lacks if (match := MINIMUM.fullmatch(text))]
+    if not minimums:
+        return
+    # the conditions beside it count the whole attempt, so the other span is named
+    prefix = "since the last stage change " if progress.is_minimum_newer else ""
+    texts = [_describe_minimum(minimum, progress.per_day) for minimum in minimums]
+    yield prefix + ", ".join(texts)
+
+
+def _describe_minimum(minimum: re.Match[str], per_day: float | None) -> str:
+    text = add_separators(minimum[0])
+    if minimum[3] != "decided units" or not per_day:
+        return text
+    units = int(minimum[2]) - int(minimum[1])
+    return f"{text} ({_format_days(units / per_day)} at the present rate)"
+
+
+def _describe_missing_evidence(condition: ConditionFacts, progress: GateOutlook) -> str:
+    """Describe what a condition still needs."""
+    if condition.n == 0:
+        return f"{condition.condition}: no data yet"
+    if condition.measure == "cost":
+        return (
+            f"{condition.condition}: mean {condition.estimate:.3g}, upper bound"
+            f" {condition.bound:.3g}"
+        )
+    if condition.measure == "parity":
+        return (
+            f"{condition.condition}: log e-value {condition.log_e:.1f}, needed"
+            f" {condition.needed:.1f}"
+        )
+    counts = (
+        f"{condition.condition}: {format_count(condition.counts[0])} of"
+        f" {format_count(condition.n)} ({format_percent(condition.estimate)})"
+    )
+    if condition.below is not None and condition.below > OFF_COURSE_CHANCE:
+        is_early = condition.estimate is not None and condition.estimate >= condition.line
+        return f"{counts}, {'too few to tell' if is_early else 'below the threshold'}"
+    return f"{counts}, {_describe_remaining(condition, progress)}"
+
+
+def _describe_remaining(condition: ConditionFacts, progress: GateOutlook) -> str:
+    """Describe records and days to go, at the present share if a forecast exists."""
+    if condition.median is None:
+        count = condition.further or 0
+        needed = format_quantity(count, "more decision")
+        text = f"at least {needed}, if the model is right in {'all' if count > 1 else 'it'}"
+    else:
+        count = condition.median
+        needed = f"{format_rounded_count(count)} more {'decision' if count == 1 else 'decisions'}"
+        text = f"about {needed}"
+    rate = _compute_condition_rate(condition, progress)
+    return f"{text}, {_format_days(count / rate)} at the present rate" if rate else text
+
+
+def _compute_condition_rate(condition: ConditionFacts, progress: GateOutlook) -> float:
+    """Return the condition's records a day; 0 if unknown."""
+    share = min(condition.n / progress.counts.closed, 1.0) if progress.counts.closed else 0.0
+    return (progress.per_day or 0.0) * share
+
+
+def _format_days(days: float) -> str:
+    if days < 1.5:
+        return "a day"
+    return f"{format_rounded_count(round(days))} days"

@@ -1,0 +1,179 @@
+"""Findings about records, reviewers and data: unusable decisions, slices, drift, sampling."""
+
+from collections.abc import Iterator
+
+from rollout.reports.figures.facts import ReportFacts
+from rollout.reports.figures.reviewer_agreement import Reviewer
+from rollout.reports.figures.slices import CAUSE_TEXTS, DivergentSlice
+from rollout.reports.inputs.slice_units import LABEL_KIND
+from rollout.reports.pages.finding import AUDITOR, BAD, ENGINEER, NOTE, OPERATOR, WARN, Finding
+from rollout.reports.statistics.intervals import Share
+from rollout.reports.text.formatting import (
+    format_cell_name,
+    format_count,
+    format_local_time,
+    format_percent,
+    format_quantity,
+    join_words,
+)
+
+MAX_SLICES = 3
+COMPARISON_NAMES = {"outcome": "outcomes", "others": "other reviewers", "model": "the model"}
+EXPOSURE_WORDS = ("exposure", "unseen")  # in the reason; "unseen" in reports of earlier programs
+EXPOSURE_REMEDY = (
+    " If the reviewers had not seen the model's answer, write `outside: blind` under `evidence:` in"
+    " the policy, or give the decisions a column `exposure`."
+)
+ALL = (OPERATOR, ENGINEER, AUDITOR)
+
+
+def list_data_findings(facts: ReportFacts) -> Iterator[Finding]:
+    """Yield the findings about records, reviewers and data."""
+    yield from _find_uncounted_decisions(facts)
+    yield from _find_feedback_loops(facts)
+    yield from _find_unknown_labels(facts)
+    yield from _find_overdue_reviews(facts)
+    yield from _find_sampling_off_plan(facts)
+    yield from _find_excluded_reviewers(facts)
+    yield from _find_slices(facts)
+    yield from _find_new_values(facts)
+    yield from _find_drift(facts)
+    yield from _find_standout_reviewer(facts)
+
+
+def _find_uncounted_decisions(facts: ReportFacts) -> Iterator[Finding]:
+    """Yield versions for which most units have no decision that counts."""
+    for funnel in facts.funnels:
+        reasons = funnel.steps[-1].lost
+        units = funnel.steps[-1].left + sum(reasons.values())
+        reason, count = max(reasons.items(), key=lambda row: row[1], default=("", 0))
+        if count > units / 2:
+            title = f"Most units of {funnel.version} are not counted"
+            text = f"{format_count(count)} of {format_quantity(units, 'unit')}: {reason}."
+            text += EXPOSURE_REMEDY if any(word in reason for word in EXPOSURE_WORDS) else ""
+            yield Finding(BAD, "Not counted", title, text, "funnel", ALL)
+
+
+def _find_feedback_loops(facts: ReportFacts) -> Iterator[Finding]:
+    for loop in facts.feedback:
+        if loop.feeds:
+            title = f"{loop.version} shapes its own training data"
+            yield Finding(BAD, "Feedback", title, " ".join(loop.says[1:]), "feedback", ALL)
+
+
+def _find_unknown_labels(facts: ReportFacts) -> Iterator[Finding]:
+    for item in facts.unlisted:
+        answers = join_words([f"'{label}' ({format_count(n)})" for label, n in item.answers])
+        side = "the model" if item.by == "model" else "humans"
+        title = f"{format_quantity(item.count, 'answer')} by {side} outside the policy's labels"
+        text = f"For {item.lever}, most often {answers}. Each counts as a disagreement."
+        yield Finding(WARN, "Labels", title, text, "funnel", (OPERATOR, ENGINEER))
+
+
+def _find_overdue_reviews(facts: ReportFacts) -> Iterator[Finding]:
+    if facts.desk.overdue:
+        title = f"{format_quantity(facts.desk.overdue, 'review')} overdue"
+        text = "A missing decision counts as a disagreement."
+        yield Finding(WARN, "Overdue", title, text, "incidents", (OPERATOR,))
+    silent = [activity.site for activity in facts.desk.heard if activity.last is None]
+    if silent:
+        title = f"{format_quantity(len(silent), 'site')} never sent anything"
+        text = f"{join_words(silent[:MAX_SLICES])}."
+        yield Finding(WARN, "Silent", title, text, "incidents", (OPERATOR, ENGINEER))
+
+
+def _find_sampling_off_plan(facts: ReportFacts) -> Iterator[Finding]:
+    rows = [row for row in facts.audits.sampling if row.off_plan]
+    if rows:
+        row = rows[0]
+        title = f"Sampling is off plan in {format_quantity(len(rows), 'cell and stage')}"
+        text = (
+            f"{format_cell_name(row.site, row.window)}, {row.stage}: planned"
+            f" {format_percent(row.planned)}, sampled {format_percent(row.drawn.rate)} of"
+            f" {format_quantity(row.cases, 'case')}."
+        )
+        yield Finding(WARN, "Sampling", title, text, "sampling", (ENGINEER, AUDITOR))
+
+
+def _find_excluded_reviewers(facts: ReportFacts) -> Iterator[Finding]:
+    rows = [row for row in facts.health.people if row.relied.left_out]
+    if rows:
+        title = f"Decisions of {format_quantity(len(rows), 'reviewer')} are excluded"
+        count = sum(row.relied.left_out for row in rows)
+        text = (
+            f"{join_words([row.name for row in rows[:MAX_SLICES]])}:"
+            f" {format_quantity(count, 'blind decision')}. Their reviewer checks agree too seldom."
+        )
+        yield Finding(WARN, "Excluded", title, text, "checks", (AUDITOR, ENGINEER))
+
+
+def _find_slices(facts: ReportFacts) -> Iterator[Finding]:
+    for search in facts.slice_searches:
+        slices = [row for row in search.found if row.names[0][0] != LABEL_KIND][:MAX_SLICES]
+        if slices:
+            title = f"{search.version} differs from humans most for {slices[0].name}"
+            text = "; ".join(_describe_slice(row) for row in slices)
+            yield Finding(WARN, "Slice", title, f"{text}.", "slices", (ENGINEER,))
+
+
+def _describe_slice(row: DivergentSlice) -> str:
+    cause = f", {CAUSE_TEXTS[row.follows]}" if row.follows else ""
+    return (
+        f"{row.name}: {format_count(row.differ)} of {format_count(row.n)} differ"
+        f" ({format_percent(row.share)}, elsewhere {format_percent(row.elsewhere)}{cause})"
+    )
+
+
+def _find_new_values(facts: ReportFacts) -> Iterator[Finding]:
+    rows = sorted(facts.drifts.unseen, key=lambda row: -row.count)
+    if rows:
+        row = rows[0]
+        first = format_local_time(row.at, facts.identity.zones[row.site], facts.identity.first)
+        title = f"{row.site} has a value that shadow never had: {row.attribute} “{row.value}”"
+        text = (
+            f"{format_count(row.count)} of {format_count(row.of)} cases since the site left shadow,"
+            f" the first on {first}."
+        )
+        if len(rows) > 1:
+            text += f" {format_quantity(len(rows) - 1, 'more value')} in the section on drift."
+        yield Finding(NOTE, "New value", title, text, "drift", (OPERATOR, ENGINEER))
+
+
+def _find_drift(facts: ReportFacts) -> Iterator[Finding]:
+    rows = [row for row in facts.drifts.found if row.differs]
+    if rows:
+        title = f"{format_quantity(len(rows), 'distribution')} changed since the first days"
+        text = f"Most: {rows[0].site}, {rows[0].words}."
+        yield Finding(NOTE, "Drift", title, text, "drift", (ENGINEER,))
+
+
+def _find_standout_reviewer(facts: ReportFacts) -> Iterator[Finding]:
+    """Yield the reviewer who stands out most."""
+    reviewers = facts.people.reviewers
+    standouts = [row for row in reviewers if row.stands_out]
+    if not standouts:
+        return
+    reviewer, comparison = standouts[0], standouts[0].stands_out[0]
+    share = _select_share(reviewer, comparison)
+    others = [_select_share(row, comparison) for row in reviewers if row is not reviewer]
+    rate = sum(item.count for item in others) / max(sum(item.n for item in others), 1)
+    text = (
+        f"Agreement with {COMPARISON_NAMES[comparison]}: {format_percent(share.rate)} of"
+        f" {format_quantity(share.n, 'case')}, the other"
+        f" {format_quantity(len(reviewers) - 1, 'reviewer')} {format_percent(rate)}."
+    )
+    if len(standouts) > 1:
+        text += (
+            f" {format_quantity(len(standouts) - 1, 'more reviewer')} with a smaller difference."
+        )
+    title = f"{reviewer.name} agrees less than the other reviewers"
+    yield Finding(NOTE, "Reviewer", title, text, "reviewers", ALL)
+
+
+def _select_share(reviewer: Reviewer, comparison: str) -> Share:
+    shares = {
+        "outcome": reviewer.with_outcome,
+        "others": reviewer.with_others,
+        "model": reviewer.with_model,
+    }
+    return shares[comparison]

@@ -1,0 +1,246 @@
+"""Findings of each reader: at most five, the most severe first."""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from typing import Final
+
+from rollout.core.calendar.sites import SHADOW
+from rollout.reports.figures.audit_cost import Hindsight
+from rollout.reports.figures.evidence_facts import EvidenceFacts
+from rollout.reports.figures.facts import ReportFacts
+from rollout.reports.figures.naive_baselines import NaiveOpening
+from rollout.reports.pages.data_findings import list_data_findings
+from rollout.reports.pages.finding import (
+    AUDITOR,
+    BAD,
+    ENGINEER,
+    NOTE,
+    OPERATOR,
+    SEVERITIES,
+    WARN,
+    Finding,
+)
+from rollout.reports.pages.open_proposals import OpenProposal, find_open_proposals
+from rollout.reports.text.formatting import (
+    describe_duration,
+    format_cell_name,
+    format_count,
+    format_local_time,
+    format_percent,
+    format_quantity,
+    join_words,
+)
+
+MAX_FINDINGS: Final = 5
+MAX_NAMED = 3  # cells listed by name
+SUSPENDED_START, STOPPED_START = "suspended until", "stopped"  # starts of next steps
+
+
+def rank_findings(facts: ReportFacts, reader: str) -> tuple[Finding, ...]:
+    """Return the findings of `operator`, `engineer` or `auditor`, at most five."""
+    findings = [item for item in _list_findings(facts) if reader in item.readers]
+    ranked = sorted(findings, key=lambda item: SEVERITIES.index(item.severity))
+    return tuple(ranked[:MAX_FINDINGS])
+
+
+def _list_findings(facts: ReportFacts) -> Iterator[Finding]:
+    """Yield all findings; within a severity, the order is the rank."""
+    yield from _find_withheld_cells(facts)
+    yield from _find_narrowings(facts)
+    yield from _find_open_proposals(facts)
+    yield from _find_shadow_cells(facts)
+    yield from list_data_findings(facts)
+    yield from _find_missing_practice(facts)
+
+
+def _find_withheld_cells(facts: ReportFacts) -> Iterator[Finding]:
+    """Yield suspended and stopped cells."""
+    for start, tag in ((STOPPED_START, "Stopped"), (SUSPENDED_START, "Suspended")):
+        holds = {
+            format_cell_name(item.site, item.window): item.decides_next
+            for item in sorted(facts.evidence, key=lambda item: item.acting)
+            if item.decides_next.startswith(start)
+        }
+        if holds:
+            text = "; ".join(f"{cell}: {hold}" for cell, hold in list(holds.items())[:MAX_NAMED])
+            title = f"{_name_cells(list(holds))} {'is' if len(holds) == 1 else 'are'} {tag.lower()}"
+            yield Finding(BAD, tag, title, f"{text}.", "cells", (OPERATOR, AUDITOR))
+
+
+def _name_cells(cells: Sequence[str]) -> str:
+    """Return the names of up to three cells, else their number."""
+    return (
+        join_words(list(cells)) if len(cells) <= MAX_NAMED else format_quantity(len(cells), "cell")
+    )
+
+
+def _find_narrowings(facts: ReportFacts) -> Iterator[Finding]:
+    """Yield the narrowings, one finding for each cell and version."""
+    rows = sorted(facts.hindsights, key=lambda row: (row.site, row.window, row.version))
+    for (site, window, version), group in groupby(
+        rows, key=lambda row: (row.site, row.window, row.version)
+    ):
+        narrowings = sorted(group, key=lambda row: row.narrowed_at)
+        title = f"{version} was narrowed in {format_cell_name(site, window)}"
+        if len(narrowings) > 1:
+            title += f", {format_count(len(narrowings))} times"
+        text = _describe_narrowing(narrowings[0], facts)
+        yield Finding(BAD, "Narrowed", title, text, "auditing", (OPERATOR, ENGINEER, AUDITOR))
+    yield from _find_other_narrowings(facts)
+
+
+def _describe_narrowing(row: Hindsight, facts: ReportFacts) -> str:
+    zone = facts.identity.zones[row.site]
+    delay = describe_duration(row.narrowed_at - row.began_at)
+    text = (
+        f"{format_local_time(row.narrowed_at, zone, facts.identity.first)}: {row.came_from} to"
+        f" {row.to}, {delay} after the fault began ({row.guard})."
+    )
+    if row.price.known:
+        wrong = format_count(row.price.wrong_action.count)
+        text += (
+            f" The model decided {format_quantity(row.price.known, 'case')} meanwhile, {wrong}"
+            " of them wrong."
+        )
+    return text + _describe_earlier_alarm(row)
+
+
+def _describe_earlier_alarm(row: Hindsight) -> str:
+    """Describe what auditing every case would have saved."""
+    if row.seen_at is None or row.seen_at >= row.narrowed_at:
+        return ""
+    text = f" With every case audited: after {describe_duration(row.seen_at - row.began_at)}"
+    if row.price.known and row.price_if_seen is not None:
+        text += f" and {format_count(row.price_if_seen.wrong_action.count)} wrong cases"
+    return f"{text}."
+
+
+def _find_other_narrowings(facts: ReportFacts) -> Iterator[Finding]:
+    """Yield narrowings that no quality guard explains."""
+    explained = {(row.site, row.window, row.narrowed_at) for row in facts.hindsights}
+    events = [
+        event
+        for event in facts.timeline
+        if event.kind == "Narrowed" and (event.site, event.window, event.at) not in explained
+    ]
+    if events:
+        cells = list(dict.fromkeys(format_cell_name(item.site, item.window) for item in events))
+        text = f"Last, {events[-1].local}: {events[-1].brief}."
+        title = f"{_name_cells(cells)} narrowed"
+        yield Finding(BAD, "Narrowed", title, text, "events", (OPERATOR, ENGINEER, AUDITOR))
+
+
+def _find_open_proposals(facts: ReportFacts) -> Iterator[Finding]:
+    proposals = find_open_proposals(facts)
+    for proposal in proposals[: MAX_NAMED - 1]:
+        yield _build_proposal_finding(proposal, facts)
+    if len(proposals) >= MAX_NAMED:
+        rest = proposals[MAX_NAMED - 1 :]
+        cells = [format_cell_name(item.site, item.window) for item in rest]
+        title = f"{format_quantity(len(rest), 'more proposal')} need approvals"
+        yield Finding(WARN, "Due", title, f"{_name_cells(cells)}.", "cells", (OPERATOR, AUDITOR))
+
+
+def _build_proposal_finding(proposal: OpenProposal, facts: ReportFacts) -> Finding:
+    cell = format_cell_name(proposal.site, proposal.window)
+    title = (
+        f"{proposal.kind.capitalize()} of {cell} to {proposal.stage} needs"
+        f" {format_quantity(proposal.needed, 'more approval')}"
+    )
+    text = f"{proposal.proposal} for {proposal.version} is open until {proposal.until}."
+    ends = [
+        grant.until
+        for state in facts.stages
+        if (state.site, state.window) == (proposal.site, proposal.window)
+        for grant in state.grants
+        if grant.stage == proposal.stage
+    ]
+    if ends and proposal.kind == "renewal":
+        zone = facts.identity.zones[proposal.site]
+        text += (
+            f" The grant ends on {format_local_time(min(ends), zone, facts.identity.last)};"
+            " without the approvals the cell goes down one stage."
+        )
+    return Finding(WARN, "Due", title, text, "cells", (OPERATOR, AUDITOR))
+
+
+def _find_shadow_cells(facts: ReportFacts) -> Iterator[Finding]:
+    """Yield cells that never left shadow although they have evidence."""
+    shadow_cells = {(item.site, item.window) for item in facts.stages if not item.widened}
+    rows: dict[tuple[str, str], EvidenceFacts] = {}
+    for item in sorted(facts.evidence, key=lambda item: -item.closed):
+        cell = (item.site, item.window)
+        if cell in shadow_cells and item.closed and item.stage == SHADOW:
+            rows.setdefault(cell, item)
+    described = list(rows.values())[: MAX_NAMED - 1]
+    for item in described:
+        title = f"{format_cell_name(item.site, item.window)} stays in shadow"
+        text = _describe_shortfall(item) + _describe_naive_opening(item, facts)
+        yield Finding(WARN, "Held", title, text, "rules", (OPERATOR, ENGINEER))
+    rest = [format_cell_name(*cell) for cell in list(rows)[len(described) :]]
+    if rest:
+        title = f"{format_quantity(len(rest), 'more cell')} {_agree(rest)} in shadow"
+        yield Finding(WARN, "Held", title, f"{_name_cells(rest)}.", "cells", (OPERATOR,))
+
+
+def _agree(names: Sequence[str]) -> str:
+    return "stays" if len(names) == 1 else "stay"
+
+
+def _describe_shortfall(evidence: EvidenceFacts) -> str:
+    """Describe what the gate needs and what the evidence is."""
+    gate = evidence.gate
+    unmet = [item for item in gate.conditions if not item.met] if gate else []
+    if gate is None or not unmet:
+        return f"{evidence.version}: {evidence.decides_next}."
+    worst = min(unmet, key=lambda item: item.log_e - item.needed)
+    measured = _format_measured(worst.measure, worst.estimate, worst.counts)
+    text = f"{evidence.version}: {measured}; the gate needs {worst.condition}."
+    if gate.lacks:
+        text += f" Also missing: {'; '.join(gate.lacks)}."
+    return text
+
+
+def _format_measured(measure: str, estimate: float | None, counts: tuple[int, ...]) -> str:
+    if estimate is None:
+        return "no data"
+    if measure in {"cost", "parity"}:
+        return f"{measure} {estimate:.3g}"
+    ratio = f"{format_count(counts[0])} of {format_count(sum(counts))}"
+    return f"{measure} {format_percent(estimate)} ({ratio})"
+
+
+def _describe_naive_opening(evidence: EvidenceFacts, facts: ReportFacts) -> str:
+    """Describe what the first simple rule would have done in a cell."""
+    openings = [
+        item
+        for item in facts.naive
+        if (item.site, item.window, item.version)
+        == (evidence.site, evidence.window, evidence.version)
+    ]
+    return (
+        _format_opening(min(openings, key=lambda item: item.opened_at), facts) if openings else ""
+    )
+
+
+def _format_opening(opening: NaiveOpening, facts: ReportFacts) -> str:
+    zone = facts.identity.zones[opening.site]
+    text = (
+        " A simple rule would have widened it on"
+        f" {format_local_time(opening.opened_at, zone, facts.identity.first)}"
+    )
+    if not opening.wrong.n:
+        return f"{text}."
+    text += f": {format_count(opening.wrong.count)} of {format_count(opening.wrong.n)} cases wrong"
+    if opening.people_wrong.n:
+        text += f", humans {format_count(opening.people_wrong.count)}"
+    return f"{text}."
+
+
+def _find_missing_practice(facts: ReportFacts) -> Iterator[Finding]:
+    if facts.oversight.last_drill is None:
+        used = "was never used and never" if facts.oversight.last_stop is None else "was never"
+        text = f"The stop {used} drilled. A drill measures how soon a stop holds at each site."
+        if facts.identity.simulated:
+            text = "A replay has no drill. A drill measures how soon a stop holds at each site."
+        yield Finding(NOTE, "Practice", "No stop drill", text, "incidents", (OPERATOR, AUDITOR))

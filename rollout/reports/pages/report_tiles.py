@@ -1,0 +1,235 @@
+"""Tiles on top of each reader's page: one figure each, with its denominator."""
+
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rollout.core.policy.measures import WHOLE_UNIT
+from rollout.reports.figures.agreement import AgreementFigures
+from rollout.reports.figures.facts import ReportFacts
+from rollout.reports.pages.open_proposals import OpenProposal, find_open_proposals
+from rollout.reports.text.bound_text import format_share_threshold
+from rollout.reports.text.formatting import (
+    NO_DATA,
+    format_cell_name,
+    format_count,
+    format_interval,
+    format_local_time,
+    format_percent,
+    format_quantity,
+    format_ratio,
+    join_words,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ReportTile:
+    """One figure of a page.
+
+    Attributes:
+        title: what it is.
+        value, unit: the figure, and what it counts.
+        text: one or two sentences: denominator, comparison, what comes next.
+        share: drawn as a bar; None draws none.
+        stages: a stage marker is drawn for each.
+    """
+
+    title: str
+    value: str
+    unit: str
+    text: str
+    share: float | None = None
+    stages: tuple[str, ...] = ()
+
+
+def build_tiles(facts: ReportFacts, reader: str) -> tuple[ReportTile, ...]:
+    """Return the tiles of `operator`, `engineer` or `auditor`."""
+    if reader == "operator":
+        return (
+            _build_stage_tile(facts),
+            _build_alert_tile(facts),
+            _build_approval_tile(facts),
+            _build_cost_tile(facts),
+        )
+    if reader == "engineer":
+        return (
+            *_build_agreement_tiles(facts),
+            _build_slice_tile(facts),
+            _build_calibration_tile(facts),
+        )
+    return (
+        _build_ledger_tile(facts),
+        _build_widening_tile(facts),
+        _build_narrowing_tile(facts),
+        _build_stop_tile(facts),
+    )
+
+
+def _build_stage_tile(facts: ReportFacts) -> ReportTile:
+    stages = [cell.stage for cell in facts.stages]
+    counts = Counter(stages)
+    top = next(stage for stage in reversed(facts.rules.stages) if counts[stage])
+    rest = [
+        f"{counts[stage]} in {stage}"
+        if stage == facts.rules.stages[0]
+        else f"{counts[stage]} {stage}"
+        for stage in reversed(facts.rules.stages)
+        if stage != top and counts[stage]
+    ]
+    moves = format_quantity(sum(cell.widened for cell in facts.stages), "widening")
+    losses = format_quantity(sum(cell.narrowed for cell in facts.stages), "narrowing")
+    text = f"{join_words(rest)}. " if rest else ""
+    order = sorted(stages, key=facts.rules.stages.index, reverse=True)
+    value = f"{format_count(counts[top])} of {format_count(len(stages))}"
+    return ReportTile("Cells", value, top, f"{text}{moves}, {losses}.", stages=tuple(order[:12]))
+
+
+def _build_alert_tile(facts: ReportFacts) -> ReportTile:
+    incidents = facts.oversight.incidents
+    if not incidents:
+        return ReportTile("Alerts", "0", "incidents", "No guard raised an alarm.")
+    last = incidents[-1]
+    zone = facts.identity.zones.get(last.site or "", facts.identity.timezone)
+    cell = format_cell_name(last.site, last.window) or "the rollout"
+    at = format_local_time(last.at, zone, facts.identity.last)
+    text = f"Last: {last.incident} in {cell}, {at}."
+    if facts.desk.live:
+        open_count = sum(incident.acknowledged_at is None for incident in incidents)
+        text += f" {format_count(open_count)} not acknowledged."
+    noun = "incident" if len(incidents) == 1 else "incidents"
+    return ReportTile("Alerts", format_count(len(incidents)), noun, text)
+
+
+def _build_approval_tile(facts: ReportFacts) -> ReportTile:
+    proposals = find_open_proposals(facts)
+    text = f"{_describe_proposal(proposals[0])}." if proposals else "No proposal needs an approval."
+    if len(proposals) > 1:
+        text += f" {format_count(len(proposals) - 1)} more in the table of cells."
+    noun = "proposal" if len(proposals) == 1 else "proposals"
+    if facts.desk.overdue:
+        text += f" {format_quantity(facts.desk.overdue, 'review')} overdue."
+    return ReportTile("Waiting approvals", format_count(len(proposals)), noun, text)
+
+
+def _describe_proposal(proposal: OpenProposal) -> str:
+    return (
+        f"{format_cell_name(proposal.site, proposal.window)}: {proposal.kind} to {proposal.stage}"
+        f" needs {format_quantity(proposal.needed, 'more approval')}, open until {proposal.until}"
+    )
+
+
+def _build_cost_tile(facts: ReportFacts) -> ReportTile:
+    price, title = facts.price, "Wrong when the model decided"
+    if not price.cases:
+        return ReportTile(title, NO_DATA, "", "The model has decided no case.")
+    text = f"{format_ratio(price.wrong_action)} cases that the model decided."
+    if price.people_wrong_action is not None:
+        humans = price.people_wrong_action / max(price.people_known, 1)
+        text += (
+            f" Humans on the same cases: {format_percent(humans, 2)},"
+            f" {format_count(price.people_wrong_action)} of {format_count(price.people_known)}."
+        )
+    if price.cost is not None:
+        text += f" Cost: {price.cost:,.0f} {facts.rules.cost_in}"
+        text += f", humans {price.people_cost:,.0f}." if price.people_cost is not None else "."
+    value = format_percent(price.wrong_action.rate, 2)
+    unit = "" if price.wrong_action.rate is None else format_interval(price.wrong_action)
+    return ReportTile(title, value, unit, text)
+
+
+def _build_agreement_tiles(facts: ReportFacts) -> tuple[ReportTile, ...]:
+    figures = select_agreements(facts)[-2:]
+    return tuple(_build_agreement_tile(item, facts) for item in figures)
+
+
+def select_agreements(facts: ReportFacts) -> Sequence[AgreementFigures]:
+    """Return each version's agreement over all levers, else over its only lever."""
+    whole = [item for item in facts.agreements if item.lever == WHOLE_UNIT]
+    return whole or list(facts.agreements)
+
+
+def _build_agreement_tile(figures: AgreementFigures, facts: ReportFacts) -> ReportTile:
+    title = f"Agreement of {figures.version}"
+    if figures.agreement.rate is None:
+        return ReportTile(title, NO_DATA, "", "No case has one human decision to compare with.")
+    text = f"{format_ratio(figures.agreement)} cases with one blind human label."
+    if figures.cost is not None:
+        text += f" Following it costs {figures.cost:.3f} {facts.rules.cost_in} per case."
+    rate = figures.agreement.rate
+    interval = format_interval(figures.agreement)
+    return ReportTile(title, format_percent(rate), interval, text, share=rate)
+
+
+def _build_slice_tile(facts: ReportFacts) -> ReportTile:
+    slices = [row for search in facts.slice_searches for row in search.found]
+    compared = sum(search.looked_at for search in facts.slice_searches)
+    text = f"Of {format_quantity(compared, 'slice')} compared, these differ more than the rest."
+    if slices:
+        worst = max(slices, key=lambda row: row.at_least)
+        text += f" Largest: {worst.name}, {format_percent(worst.share)} differ."
+    return ReportTile("Slices", format_count(len(slices)), "stand out", text)
+
+
+def _build_calibration_tile(facts: ReportFacts) -> ReportTile:
+    rows = [row for row in facts.calibrations if row.ece is not None]
+    if not rows:
+        return ReportTile("Calibration error", NO_DATA, "", "No prediction has a confidence.")
+    row = rows[-1]
+    text = (
+        f"{row.version}: mean confidence {format_percent(row.mean_confidence)}, right in"
+        f" {format_percent(row.right.rate)} of {format_quantity(row.n, 'case')}."
+    )
+    if row.line is not None and row.proven is not None:
+        text += (
+            f" {format_percent(row.proven.share)} of the cases keep within"
+            f" {format_share_threshold(row.line)} wrong."
+        )
+    return ReportTile("Calibration error", format_percent(row.ece), "expected", text)
+
+
+def _build_ledger_tile(facts: ReportFacts) -> ReportTile:
+    ledger = facts.identity.ledger
+    text = f"Append-only. The hash of the last entry begins {ledger.head[:16]}."
+    noun = "entry" if ledger.rows == 1 else "entries"
+    return ReportTile("Audit ledger", format_count(ledger.rows), noun, text)
+
+
+def _build_widening_tile(facts: ReportFacts) -> ReportTile:
+    kinds = Counter(event.kind for event in facts.timeline)
+    count = kinds["Widened"]
+    text = f"{format_quantity(kinds['Approved'], 'approval')}"
+    text += " (simulated)." if facts.identity.simulated else "."
+    text += f" Also {format_quantity(kinds['Renewed'], 'renewal')},"
+    text += f" {format_quantity(kinds['TakenOver'], 'takeover')} and"
+    text += f" {format_quantity(kinds['ProposalRejected'], 'rejection')}."
+    return ReportTile("Widenings", format_count(count), _pick_noun(count, "widening"), text)
+
+
+def _build_narrowing_tile(facts: ReportFacts) -> ReportTile:
+    kinds = Counter(event.kind for event in facts.timeline)
+    count = kinds["Narrowed"]
+    text = (
+        f"{format_quantity(kinds['Suspended'], 'suspension')},"
+        f" {format_quantity(kinds['GrantExpired'], 'expired grant')}. Narrowing needs no approval."
+    )
+    return ReportTile("Narrowings", format_count(count), _pick_noun(count, "narrowing"), text)
+
+
+def _build_stop_tile(facts: ReportFacts) -> ReportTile:
+    oversight = facts.oversight
+    drills = sum(stop.drill for stop in oversight.stops)
+    stops = len(oversight.stops) - drills
+    if facts.identity.simulated:
+        return ReportTile("Stops", "0", "stops, 0 drills", "A replay contains no stops or drills.")
+    last = oversight.last_drill
+    text = (
+        "The stop was never drilled."
+        if last is None
+        else f"Last drill: {format_local_time(last, facts.identity.timezone)}."
+    )
+    unit = f"{_pick_noun(stops, 'stop')}, {format_quantity(drills, 'drill')}"
+    return ReportTile("Stops", format_count(stops), unit, text)
+
+
+def _pick_noun(count: int, noun: str) -> str:
+    return noun if count == 1 else f"{noun}s"

@@ -1,0 +1,85 @@
+"""Descriptions of the access ledger's events."""
+
+from functools import singledispatch
+
+from rollout.core.access.access_events import (
+    EmailSet,
+    IdentityLinked,
+    KeyCreated,
+    KeyRevoked,
+    OneTimeLinkCreated,
+    PasswordSet,
+    RoleGranted,
+    RoleRevoked,
+    UserAdded,
+    UserDisabled,
+    UserEnabled,
+)
+from rollout.core.scope.events import LedgerEvent
+from rollout.core.scope.permissions import AssignedRole
+from rollout.reports.text.formatting import format_day
+
+
+@singledispatch
+def describe_access_event(event: LedgerEvent) -> str:
+    """Return the description of one event of the access ledger."""
+    return type(event).__name__
+
+
+@describe_access_event.register
+def _(event: UserAdded) -> str:
+    return f"{event.user} is added{', a service account' if event.service_account else ''}"
+
+
+@describe_access_event.register
+def _(event: UserDisabled) -> str:
+    return f"{event.user} is disabled: password, keys, sessions, links and roles end"
+
+
+@describe_access_event.register
+def _(event: UserEnabled) -> str:
+    return f"{event.user} is enabled again, without any role"
+
+
+@describe_access_event.register
+def _(event: PasswordSet) -> str:
+    return f"{event.user} has a new password; all their sessions end"
+
+
+@describe_access_event.register
+def _(event: EmailSet) -> str:
+    return f"{event.user} has another e-mail address, or none"
+
+
+@describe_access_event.register
+def _(event: IdentityLinked) -> str:
+    return f"{event.user} is linked to their account at {event.issuer}"
+
+
+@describe_access_event.register
+def _(event: RoleGranted) -> str:
+    return f"{event.user} is {_format_role_assignment(event)}"
+
+
+@describe_access_event.register
+def _(event: RoleRevoked) -> str:
+    return f"{event.user} is no longer {_format_role_assignment(event)}"
+
+
+@describe_access_event.register
+def _(event: KeyCreated) -> str:
+    return f"key {event.prefix} of {event.user} is created, until {format_day(event.expires_at)}"
+
+
+@describe_access_event.register
+def _(event: KeyRevoked) -> str:
+    return f"key {event.prefix} of {event.user} is revoked"
+
+
+@describe_access_event.register
+def _(event: OneTimeLinkCreated) -> str:
+    return f"a one-time link is created for {event.user or 'the first admin'}"
+
+
+def _format_role_assignment(event: RoleGranted | RoleRevoked) -> str:
+    return str(AssignedRole(event.role, event.rollout, event.site, event.group))

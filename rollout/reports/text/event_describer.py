@@ -1,0 +1,120 @@
+"""Formats what events refer to: proposals, approvers, cells, local times."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Self
+
+from rollout.core.calendar.sites import Cell
+from rollout.core.policy.policy import Policy
+from rollout.core.scope.events import Approved, LedgerEvent, ProposalRaised
+from rollout.reports.text.formatting import (
+    add_separators,
+    format_count,
+    format_local_time,
+    format_zoned_time,
+    join_words,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CitedProposals:
+    """Proposals that events name, and the approvers of each, by id."""
+
+    proposals: dict[str, ProposalRaised] = field(default_factory=dict)
+    approvers: dict[str, list[str]] = field(default_factory=dict)
+
+    @classmethod
+    def collect(cls, events: Iterable[LedgerEvent]) -> Self:
+        """Return the proposals and approvers of events, in their order."""
+        cited = cls()
+        for event in events:
+            cited.add_event(event)
+        return cited
+
+    def add_event(self, event: LedgerEvent) -> None:
+        """Add an event, if it raised or approved a proposal."""
+        if isinstance(event, ProposalRaised):
+            self.proposals[event.proposal] = event
+        elif isinstance(event, Approved):
+            self.approvers.setdefault(event.proposal, []).append(event.by)
+
+
+@dataclass(frozen=True, slots=True)
+class EventDescriber:
+    """Formats events with their policy, proposals and approvals.
+
+    Times in the year of `reference_date` are formatted without the year.
+    """
+
+    policy: Policy
+    cited: CitedProposals
+    is_simulated: bool = False
+    reference_date: datetime | None = None
+
+    def find_cell(self, event: LedgerEvent) -> Cell | None:
+        """Return the cell of an event or of its proposal."""
+        cell: Cell | None = getattr(event, "cell", None)
+        if cell is not None:
+            return cell
+        proposal = self.cited.proposals.get(getattr(event, "proposal", ""))
+        return proposal.cell if proposal else None
+
+    def find_version(self, event: LedgerEvent) -> str | None:
+        """Return the version of an event or of its proposal."""
+        proposal = self.cited.proposals.get(getattr(event, "proposal", ""))
+        return getattr(event, "version", "") or (proposal.version if proposal else "") or None
+
+    def find_zone(self, cell: Cell | None) -> str:
+        """Return the time zone of a cell, also if the site has left the policy."""
+        return self.policy.get_timezone("" if cell is None else cell.site)
+
+    def format_instant(self, at: datetime, zone: str, reference: datetime) -> str:
+        """Return an instant on the zone's clock."""
+        return format_local_time(at, zone, reference)
+
+    def format_approvers(self, proposal: str) -> str:
+        """Return the approvers, marked if simulated."""
+        names = join_words(self.cited.approvers.get(proposal, []))
+        return f"{names} (simulated)" if names and self.is_simulated else names or "no user"
+
+    def format_readings(self, proposal: str) -> str:
+        """Return the readings of a proposal, without their logarithms."""
+        event = self.cited.proposals.get(proposal)
+        readings = event.readings if event else ()
+        return "; ".join(self._format_reading(reading.split(", log E")[0]) for reading in readings)
+
+    def format_main_reading(self, proposal: str) -> str:
+        """Return the agreement of a proposal, else its first reading."""
+        lines = self.format_readings(proposal).split("; ")
+        agreement_lines = (line for line in lines if line.startswith("agreement at least"))
+        counts = next((line.rpartition(": ")[2] for line in agreement_lines), "")
+        return f"{counts} agree" if counts else lines[0]
+
+    def _format_reading(self, reading: str) -> str:
+        """Return a reading with the mean cost instead of counts by cost level."""
+        condition, colon, counts = reading.rpartition(": ")
+        if not colon:  # a reading of a policy, resume or clock has no counts
+            return reading
+        if not condition.startswith("cost"):
+            return f"{condition}: {add_separators(counts)}"
+        free, _, all_units = counts.partition(" of ")
+        units = [int(count) for count in free.split()]
+        units += [int(all_units) - units[0]] if all_units else []
+        if len(units) != len(self.policy.cost_levels):  # counted by the costs of another policy
+            return f"{condition}: {add_separators(counts)}"
+        total = sum(
+            unit_count * cost
+            for unit_count, cost in zip(units, self.policy.cost_levels, strict=True)
+        )
+        return f"{condition}: {total / max(sum(units), 1):.3f} over {format_count(sum(units))}"
+
+
+class ZonedEventDescriber(EventDescriber):
+    """Formats events with the zone's abbreviation at each instant."""
+
+    __slots__ = ()
+
+    def format_instant(self, at: datetime, zone: str, reference: datetime) -> str:
+        """Return an instant with its zone's abbreviation."""
+        return format_zoned_time(at, zone, reference)

@@ -1,0 +1,64 @@
+"""Kinds of events, as pages and reports group and mark them."""
+
+from collections.abc import Mapping
+from typing import Final
+
+from rollout.reports.text.event_text import EventDescription
+
+EventGroups = Mapping[str, tuple[str, tuple[str, ...]]]
+"""Filter choices of a ledger: label and event kinds by URL name."""
+
+WIDENING_KINDS: Final = ("Widened", "Renewed", "TakenOver", "Resumed", "SuspensionCleared")
+NARROWING_KINDS: Final = ("Narrowed", "Suspended", "GrantExpired", "Stopped")
+PROPOSAL_EVENT_KINDS: Final = (
+    "ProposalRaised", "Approved", "ProposalRejected", "ProposalVoided", "ProposalExpired",
+)  # fmt: skip
+EVENT_GROUPS: Final[EventGroups] = {
+    "wider": ("Widened, renewed, taken over, resumed, cleared", WIDENING_KINDS),
+    "narrower": ("Narrowed, suspended, stopped, lapsed", NARROWING_KINDS),
+    "proposals": ("Proposals and approvals", PROPOSAL_EVENT_KINDS),
+    "incidents": ("Incidents", ("IncidentOpened", "IncidentAcknowledged")),
+    "policy": ("Policy", ("RolloutCreated", "PolicyApplied")),
+    "versions": ("Versions", ("VersionFirstUsed", "VersionRetired")),
+    "other": (
+        "Reports, clock, imports, deletions",
+        ("ReportSealed", "ClockCorrected", "RecordsImported", "RecordsPurged"),
+    ),
+}
+ACCESS_EVENT_GROUPS: Final[EventGroups] = {
+    "users": ("Users", ("UserAdded", "UserDisabled", "UserEnabled", "EmailSet")),
+    "roles": ("Roles", ("RoleGranted", "RoleRevoked")),
+    "keys": ("Keys", ("KeyCreated", "KeyRevoked")),
+    "ways-in": ("Passwords and links", ("PasswordSet", "OneTimeLinkCreated", "IdentityLinked")),
+}
+CELL_KINDS: Final = (
+    "Widened", "Renewed", "TakenOver", "Narrowed", "Suspended", "SuspensionCleared", "GrantExpired",
+    "Stopped", "ProposalRaised", "IncidentOpened",
+)  # fmt: skip
+"""Kinds that concern cells."""
+SCOPE_KINDS: Final = frozenset(
+    {*WIDENING_KINDS, *NARROWING_KINDS, "PolicyApplied", "VersionRetired"}
+)
+"""Kinds that may change the scope."""
+TIMELINE_KINDS: Final = frozenset(
+    {
+        *SCOPE_KINDS, "VersionFirstUsed", "ProposalVoided", "ProposalExpired", "ProposalRejected",
+        "ClockCorrected", "RecordsPurged", "RecordsImported",
+    }
+)  # fmt: skip
+"""Kinds in the timeline; proposals and approvals are only in the auditor's part."""
+AUDITORS_OMITTED_KINDS: Final = frozenset({"RolloutCreated", "VersionFirstUsed", "IncidentOpened"})
+
+
+def find_tone(kind: str) -> str:
+    """Return `wider`, `narrower` or "": how an event is marked."""
+    if kind in WIDENING_KINDS:
+        return "wider"
+    return "narrower" if kind in {*NARROWING_KINDS, "VersionRetired"} else ""
+
+
+def is_in_timeline(event: EventDescription) -> bool:
+    """Return whether the timeline shows an event; incidents only without another effect."""
+    if event.kind == "IncidentOpened":
+        return ", reported:" in event.text
+    return event.kind in TIMELINE_KINDS

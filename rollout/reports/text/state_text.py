@@ -1,0 +1,227 @@
+"""States of cells, proposals and incidents: their tags and meanings."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Final
+
+from rollout.core.scope.events import LEDGER_ROLLED_BACK, UNAUTHORIZED
+from rollout.core.scope.scope import STOPPED, SUSPENDED
+from rollout.reports.text.formatting import format_cell_name
+
+
+@dataclass(frozen=True, slots=True)
+class StateText:
+    """A state in words: colour and text of its tag, and its meaning in sentences."""
+
+    kind: str
+    tag: str
+    meaning: str
+
+
+CELL_STATES: Final[Mapping[str, StateText]] = MappingProxyType(
+    {
+        STOPPED: StateText(
+            "stopped",
+            "Stopped",
+            "A user has withheld all grants. Humans decide until others approve a resume; grants "
+            "that lapse meanwhile stay lapsed.",
+        ),
+        SUSPENDED: StateText(
+            "suspended",
+            "Suspended",
+            "An operational guard, such as for late answers, is beyond its threshold. Humans "
+            "decide. Grants return automatically once the measure was within the threshold for "
+            "the guard’s whole period; the third time within a day it narrows instead.",
+        ),
+        "narrowed": StateText(
+            "bad",
+            "Narrowed",
+            "A guard found the model worse than its threshold, or a user narrowed the cell. Only "
+            "new evidence and new approvals widen it again. The tag is shown for seven days.",
+        ),
+        "lapsing": StateText(
+            "warn",
+            "Lapsing",
+            "The last fifth of a grant has begun. It ends unless a renewal is approved.",
+        ),
+        "lapsed": StateText(
+            "warn",
+            "Lapsed",
+            "A grant ended without renewal. Nothing failed. The tag is shown for seven days.",
+        ),
+        "unaudited": StateText(
+            "warn", "Unaudited", "Too many sampled model decisions have no audit."
+        ),
+        "stale": StateText(
+            "warn", "Stale", "A site has sent nothing for longer than the policy allows."
+        ),
+        "reported": StateText(
+            "warn", "Reported", "A guard that only reports is in alarm. Nothing is narrowed."
+        ),
+        "eligible": StateText(
+            "note",
+            "Eligible",
+            "Every condition of the gate is met and a proposal needs approvals.",
+        ),
+        "approved": StateText(
+            "mute",
+            "Approved",
+            "All approvals are given. It takes effect with the next tick, or after a freeze, a "
+            "wave or settling cells, which the tag then names.",
+        ),
+        "too few": StateText(
+            "mute", "Held: too few", "The gate needs more decided cases, days or reviewers."
+        ),
+        "below threshold": StateText(
+            "mute",
+            "Held: below threshold",
+            "The bound does not reach the threshold at the gate’s risk yet. More agreeing cases "
+            "may change that.",
+        ),
+        "off course": StateText(
+            "mute",
+            "Held: off course",
+            "At the current estimate the threshold will probably never be met. More cases alone "
+            "do not help.",
+        ),
+        "missing decisions": StateText(
+            "mute",
+            "Held: missing decisions",
+            "Too many cases closed without a decision. These may be the hard ones.",
+        ),
+        "wave": StateText(
+            "mute",
+            "Held: wave",
+            "Sites of an earlier wave must keep their stage for a while first.",
+        ),
+        "rejected": StateText(
+            "mute",
+            "Held: rejected",
+            "A user rejected a proposal. Nothing is proposed here for a time that the policy sets.",
+        ),
+        "ceiling": StateText("mute", "At its ceiling", "The policy allows no higher stage here."),
+        "no data": StateText(
+            "mute",
+            "No data",
+            "Nothing was counted here for a day, or ever. Without data nothing widens.",
+        ),
+    }
+)
+"""States of a cell; where several apply, the first one counts."""
+CLOSED_PROPOSALS: Final[Mapping[str, StateText]] = MappingProxyType(
+    {
+        "applied": StateText(
+            "good",
+            "Applied",
+            "It was approved and applied; later narrowings may have ended it.",
+        ),
+        "rejected": StateText("bad", "Rejected", "It was rejected; nothing changed."),
+        "void": StateText(
+            "warn",
+            "Void",
+            "Its conditions no longer held before it was applied; nothing changed.",
+        ),
+        "expired": StateText(
+            "mute", "Expired", "It closed without enough approvals; nothing changed."
+        ),
+    }
+)
+"""States of a closed proposal."""
+INCIDENT_EFFECTS: Final[Mapping[str, StateText]] = MappingProxyType(
+    {
+        "narrowed": StateText("bad", "Narrowed", "was narrowed"),
+        "suspended": StateText("suspended", "Suspended", "was suspended"),
+        "reported": StateText("warn", "Reported", "is reported by a guard"),
+    }
+)
+"""What an alarm caused."""
+INCIDENT_KINDS: Final[Mapping[str, StateText]] = MappingProxyType(
+    {
+        UNAUTHORIZED: StateText("bad", "Unauthorized action", "the model acted without a permit"),
+        LEDGER_ROLLED_BACK: StateText(
+            "bad", "Ledger rolled back", "a client knows a later ledger head"
+        ),
+        "clock": StateText("warn", "Clock behind", "the clock is behind the ledger"),
+    }
+)
+"""Incidents other than alarms."""
+UNKNOWN_INCIDENT: Final = StateText("note", "Incident", "")
+
+
+@dataclass(frozen=True, slots=True)
+class ProposalKindText:
+    """A kind of proposal in words.
+
+    Attributes:
+        noun, plural: its name.
+        title: what it would do, to be formatted with cell, to, version and about.
+        subject: the same as a sentence.
+    """
+
+    noun: str
+    plural: str
+    title: str
+    subject: str
+
+
+PROPOSAL_KINDS: Final[Mapping[str, ProposalKindText]] = MappingProxyType(
+    {
+        "widening": ProposalKindText(
+            "widening", "widenings", "Widen {cell} to {to}", "{cell} has met its gate for {to}"
+        ),
+        "renewal": ProposalKindText(
+            "renewal", "renewals", "Renew {cell}, {to}", "{cell} keeps {to} if it is renewed"
+        ),
+        "takeover": ProposalKindText(
+            "takeover",
+            "takeovers",
+            "Let {version} take over {cell}, {to}",
+            "{version} may take over {cell} at {to}",
+        ),
+        "resume": ProposalKindText(
+            "resume", "resumes", "Resume after stop {about}", "Stop {about} would end"
+        ),
+        "policy": ProposalKindText(
+            "change of the policy",
+            "changes of the policy",
+            "Change the policy",
+            "Another policy would be in force",
+        ),
+        "clock": ProposalKindText(
+            "correction of the clock",
+            "corrections of the clock",
+            "Correct the ledger's time",
+            "Its subject: {about}",
+        ),
+    }
+)
+ANY_PROPOSAL: Final = ProposalKindText(
+    "proposal", "proposals", "Decide about {cell}", "Its subject: {about}"
+)
+"""Words for proposals of several kinds."""
+
+
+def get_incident_text(kind: str, effect: str) -> StateText:
+    """Return the tag and meaning of an incident.
+
+    >>> get_incident_text("alarm", "suspended").tag, get_incident_text("clock", "").tag
+    ('Suspended', 'Clock behind')
+    """
+    return INCIDENT_EFFECTS.get(effect) or INCIDENT_KINDS.get(kind, UNKNOWN_INCIDENT)
+
+
+def format_incident_heading(kind: str, effect: str, site: str, window: str) -> str:
+    """Return what happened and where.
+
+    >>> format_incident_heading("alarm", "narrowed", "creek", "day")
+    'creek · day was narrowed'
+    >>> format_incident_heading("clock", "", "", "")
+    'The clock is behind the ledger'
+    """
+    cell = format_cell_name(site, window)
+    if kind == "alarm":
+        effect_text = INCIDENT_EFFECTS.get(effect)
+        return f"{cell or 'A cell'} {effect_text.meaning if effect_text else f'was {effect}'}"
+    kind_text = INCIDENT_KINDS[kind].meaning if kind in INCIDENT_KINDS else kind
+    return f"{cell}: {kind_text}" if cell else kind_text[:1].upper() + kind_text[1:]

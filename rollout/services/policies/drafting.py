@@ -1,0 +1,143 @@
+"""Draft a policy for recorded files: recognize how they are written, then read them."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from rollout.core.policy.file_readings import FileReading
+from rollout.formats.policy.draft import draft_policy
+from rollout.formats.policy.scalars import (
+    read_date_format,
+    read_delimiter,
+    read_encoding,
+    read_flag,
+)
+from rollout.formats.records.column_map import (
+    DEFAULT_COLUMN_MAP,
+    ColumnMap,
+    parse_column_flags,
+    read_column_map,
+)
+from rollout.formats.records.files import RecordPaths, build_records
+from rollout.formats.records.normalized_rows import normalize_rows
+from rollout.formats.records.recognition import RecognizedFile, recognize_files
+from rollout.formats.records.times import SiteZones
+from rollout.tally.frames import VALUE_PREFIX, RecordFrames, RecordKind
+
+DRAFT_LEVER = "answer"  # lever id in a draft; its author renames it
+
+
+@dataclass(frozen=True, slots=True)
+class DraftRequest:
+    """Options of `rollout init`.
+
+    Attributes:
+        columns: a file with the names of the records' columns.
+        column_mappings: the same as flags; they override it.
+        readings: what the options say about each file; the rest is recognized.
+    """
+
+    sources: RecordPaths
+    rollout: str
+    timezone: str
+    columns: Path | None = None
+    column_mappings: tuple[str, ...] = ()
+    readings: Mapping[RecordKind, FileReading] = field(default_factory=dict)
+
+
+def apply_reading_option(reading: FileReading, option: str, text: str) -> FileReading:
+    """Return a reading with one more option of `rollout init`.
+
+    Raises:
+        ValueError: the value is not valid; the text says which are.
+    """
+    try:
+        match option:
+            case "--encoding":
+                return replace(reading, encoding=read_encoding(text))
+            case "--delimiter":
+                return replace(reading, delimiter=read_delimiter(text))
+            case "--date-format":
+                date_formats = (*(reading.date_formats or ()), read_date_format(text))
+                return replace(reading, date_formats=date_formats)
+            case "--unsure":
+                return replace(reading, unsure=(*(reading.unsure or ()), text))
+            case "--percent":
+                return replace(reading, percent=read_flag(text))
+            case "--decimal" if text in {".", ","}:
+                return replace(reading, decimal=text)
+    except ValueError as error:
+        raise ValueError(f"{option} {error}") from error
+    raise ValueError(f"{option} {text!r}: write . or ,")
+
+
+def recognize_draft_files(request: DraftRequest) -> Mapping[RecordKind, RecognizedFile]:
+    """Return the files of a request with what was recognized and what is open.
+
+    Raises:
+        ColumnError: a required column is missing; the text says how to map it.
+        RecordError: a file is unreadable, or a field holds several labels.
+    """
+    columns = _read_columns(request)
+    return recognize_files(request.sources, request.readings, columns, DRAFT_LEVER)
+
+
+def _read_columns(request: DraftRequest) -> ColumnMap:
+    levers = [DRAFT_LEVER]
+    base = (
+        DEFAULT_COLUMN_MAP
+        if request.columns is None
+        else read_column_map(request.columns, levers=levers)
+    )
+    return parse_column_flags(request.column_mappings, levers=levers, base=base)
+
+
+def read_draft_records(
+    request: DraftRequest, files: Mapping[RecordKind, RecognizedFile]
+) -> RecordFrames:
+    """Return the records of files without open questions."""
+    rows, texts = {}, {}
+    for kind, file in files.items():
+        assert file.rows is not None and file.texts is not None  # noqa: S101, PT018 - no question is open
+        rows[kind], texts[kind] = normalize_rows(file.rows, file.reading), file.texts
+    zones = SiteZones({}, request.timezone)
+    return build_records(rows, texts, levers=[DRAFT_LEVER], site_zones=zones)
+
+
+def draft_policy_text(
+    request: DraftRequest, files: Mapping[RecordKind, RecognizedFile], records: RecordFrames
+) -> str:
+    """Return a commented policy draft that reads the files in the same way.
+
+    Raises:
+        ValueError: the files hold no label or no site.
+    """
+    columns = _read_columns(request)
+    readings = {
+        kind.value: _build_import(request.sources, file, columns) for kind, file in files.items()
+    }
+    return draft_policy(
+        records, rollout=request.rollout, timezone=request.timezone, readings=readings
+    )
+
+
+def _build_import(sources: RecordPaths, file: RecognizedFile, columns: ColumnMap) -> FileReading:
+    """Return a file's reading with its columns, without what the suffix says already."""
+    path = dict(sources.list_files())[file.kind]
+    default = "\t" if path.name.lower().removesuffix(".gz").endswith(".tsv") else ","
+    is_default = file.reading.delimiter == default
+    file_columns = columns.get_file(file.kind)
+    return replace(
+        file.reading,
+        delimiter=None if is_default else file.reading.delimiter,
+        columns=_rename_lever(file_columns.columns),
+        constants=_rename_lever(file_columns.constants),
+        attributes=file_columns.attributes,
+    )
+
+
+def _rename_lever(names: Mapping[str, str]) -> dict[str, str]:
+    return {
+        "label" if name == VALUE_PREFIX + DRAFT_LEVER else name: text
+        for name, text in names.items()
+    }

@@ -1,0 +1,173 @@
+"""What `rollout init` read, used and rejected of each file, and how it read it."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from rollout.formats.records.column_map import COLUMN_NAMES, format_suggestion
+from rollout.formats.records.encodings import SINGLE_BYTE
+from rollout.formats.records.mapped_rows import MappedRows
+from rollout.formats.records.recognition import RecognizedFile
+from rollout.formats.records.rejected_rows import RecordError
+from rollout.tally.frames import (
+    ATTRIBUTE_PREFIX,
+    UNREADABLE_REASONS,
+    RecordFrames,
+    RecordKind,
+    RemarkReason,
+)
+
+WARNING_SHARE = 0.01
+REMEDIES = {
+    RemarkReason.UNREADABLE_TIME: "--date-format",
+    RemarkReason.IMPOSSIBLE_TIME: "--date-format",
+    RemarkReason.BAD_NUMBER: "--decimal or --percent",
+    RemarkReason.BAD_ENCODING: "--encoding",
+    RemarkReason.FIELD_COUNT: "--delimiter",
+    RemarkReason.BAD_QUOTING: "--delimiter",
+}
+"""The option that may make rows readable, by reason."""
+
+
+@dataclass(frozen=True, slots=True)
+class FileReport:
+    """What came of the rows of one file.
+
+    Attributes:
+        reading: how the file is written, in words.
+        unusable: rows by reason that can't be read or used, without repeated rows.
+        examples: the first such row for each reason.
+        hints: what may be missed, with the option that adds it.
+    """
+
+    file: str
+    rows: int
+    used: int
+    rejected: Mapping[str, int]
+    unusable: Mapping[str, int]
+    unusable_rows: int
+    reading: str
+    examples: tuple[str, ...]
+    hints: tuple[str, ...]
+
+    @property
+    def share(self) -> float:
+        """Share of the file's rows that can't be read or used."""
+        return self.unusable_rows / self.rows if self.rows else 0.0
+
+
+def report_files(
+    files: Mapping[RecordKind, RecognizedFile], records: RecordFrames
+) -> tuple[FileReport, ...]:
+    """Return a report for each file."""
+    return tuple(_report_file(file, records) for file in files.values())
+
+
+def _report_file(file: RecognizedFile, records: RecordFrames) -> FileReport:
+    count = records.row_counts[file.kind]
+    unusable = _list_unusable(file.kind, records)
+    counts = dict(unusable.group_by("reason").agg(pl.col("line").n_unique()).sort("reason").rows())
+    examples = unusable.unique("reason", keep="first", maintain_order=True).sort("reason")
+    return FileReport(
+        file=count.file,
+        rows=count.rows,
+        used=count.used,
+        rejected=count.rejected,
+        unusable=counts,
+        unusable_rows=unusable["line"].n_unique(),
+        reading=_describe_reading(file),
+        examples=tuple(
+            str(RecordError(*(row[n] for n in ("file", "line", "column", "reason", "detail"))))
+            for row in examples.iter_rows(named=True)
+        ),
+        hints=tuple(_list_hints(file, records)),
+    )
+
+
+def _list_unusable(kind: RecordKind, records: RecordFrames) -> pl.DataFrame:
+    """Return the remarks on rows that are lost, or that have no readable time."""
+    unreadable = [reason.value for reason in UNREADABLE_REASONS]
+    lost = records.rejected.filter(pl.col("reason") != RemarkReason.DUPLICATE.value)
+    timeless = records.notes.filter(pl.col("reason").is_in(unreadable))
+    return pl.concat([lost, timeless]).filter(pl.col("records") == kind.value).sort("line")
+
+
+def _describe_reading(file: RecognizedFile) -> str:
+    """Return how a file is read, as `UTF-8, columns separated by ";"`."""
+    assert file.rows is not None  # noqa: S101 - only read files have a report
+    reading, names = file.reading, file.rows.cells.columns
+    parts = [] if reading.encoding is None else [_describe_encoding(reading.encoding, file.rows)]
+    if reading.delimiter is not None:
+        mark = "tabs" if reading.delimiter == "\t" else f'"{reading.delimiter}"'
+        parts.append(f"columns separated by {mark}")
+    if reading.decimal == ",":
+        parts.append("decimal commas")
+    if any(name.endswith("_at") for name in names):
+        parts.append(f"times {' or '.join((*(reading.date_formats or ()), 'ISO 8601'))}")
+    if "confidence" in names:
+        parts.append(f"confidence from 0 to {100 if reading.percent else 1}")
+    if unsure := [label for label in reading.unsure or () if label]:
+        parts.append(f"no answer: {', '.join(map(repr, unsure))}")
+    return ", ".join(parts)
+
+
+def _describe_encoding(encoding: str, rows: MappedRows) -> str:
+    """Return the encoding; a guess from letters has a word to check it by."""
+    if encoding not in SINGLE_BYTE:
+        return encoding.upper()
+    columns = (column.drop_nulls() for column in rows.cells.get_columns())
+    words = (column.filter(column.str.contains(r"[^\x00-\x7f]")).head(1) for column in columns)
+    example = next((word[0] for word in words if word.len()), "")
+    return f"{encoding.upper()} (as in {example!r})" if example else encoding.upper()
+
+
+def _list_hints(file: RecognizedFile, records: RecordFrames) -> Iterator[str]:
+    assert file.rows is not None  # noqa: S101 - only read files have a report
+    names = file.rows.cells.columns
+    extra = [
+        column
+        for name, column in file.rows.layout.columns.items()
+        if name.startswith(ATTRIBUTE_PREFIX)
+    ] + list(file.rows.layout.ignored)
+    for name in COLUMN_NAMES[file.kind]:
+        suggestion = "" if name in names else format_suggestion(file.kind, name, extra)
+        if suggestion:
+            yield f"no column {name}{suggestion}"
+    if file.kind is RecordKind.DECISIONS:
+        unknown = int((records.decisions["exposure"] == "unknown").sum())
+        if unknown:
+            yield (
+                f"{unknown:,} decisions have an unknown exposure and are not counted as evidence;"
+                " if no reviewer saw the prediction before deciding, add --exposure blind"
+            )
+
+
+def format_file_report(report: FileReport) -> Iterator[str]:
+    """Yield the lines of a report: counts first, then how the file was read, then problems."""
+    rejected = report.rows - report.used
+    counts = (
+        f"{report.file}: {report.rows:,} rows read, {report.used:,} used, {rejected:,} rejected"
+    )
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in report.rejected.items())
+    yield counts + (f" ({reasons})" if reasons else "")
+    yield f"  read as {report.reading}"
+    if report.share >= WARNING_SHARE:
+        yield f"  warning: {report.share:.1%} of the rows can't be used"
+    yield from (f"  {example}" for example in report.examples)
+    yield from (f"  {hint}" for hint in report.hints)
+
+
+def format_refusal(report: FileReport, allowed: float) -> str:
+    """Return why a file with too many unusable rows is refused, and what to do."""
+    options = dict.fromkeys(
+        REMEDIES[RemarkReason(reason)]
+        for reason in report.unusable
+        if RemarkReason(reason) in REMEDIES
+    )
+    attempt = f"try {', '.join(options)}, or correct" if options else "correct"
+    return (
+        f"{report.file}: {report.share:.1%} of the rows can't be used, and more than {allowed:.0%}"
+        f" is refused; {attempt} the file, or allow it with --allow-rejected"
+        f" {min(100, int(report.share * 100) + 1)}%"
+    )

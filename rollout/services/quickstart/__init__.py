@@ -1,0 +1,1 @@
+"""A rollout for trying: accounts, keys, an imported history, simulated traffic."""

@@ -1,0 +1,129 @@
+"""The accounts of a quickstart, with their keys, and the file that holds them."""
+
+import re
+import secrets
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from rollout.core.errors import RefusalError
+from rollout.core.policy.policy import Policy
+from rollout.core.scope.permissions import ADMIN, INGEST, OPERATOR, REVIEWER, AssignedRole
+from rollout.services.access import keys, users
+from rollout.services.access.sign_in import SignIn
+from rollout.store.database.session import Database
+
+ADMIN_NAME, OPERATOR_NAMES, REVIEWER_NAME = "zoe", ("ana", "bo"), "dia"
+USER_NAMES = (ADMIN_NAME, *OPERATOR_NAMES, REVIEWER_NAME)
+PASSWORD_BYTES = 12
+KEY_FILE_HEAD = """\
+# Keys and passwords of a service that `rollout quickstart` created, for trying only.
+# Load them into a shell: . {path}
+export ROLLOUT_SERVER={address}
+"""
+LINE_PATTERN = re.compile(r"^export (\w+)=(\S+)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class StarterAccount:
+    """An account to create; users sign in with a password, programs can't."""
+
+    name: str
+    role: AssignedRole
+    is_service_account: bool = False
+
+    @property
+    def variable(self) -> str:
+        """Return the start of its variable names in the key file."""
+        return re.sub(r"\W", "_", self.name.upper())
+
+
+@dataclass(frozen=True, slots=True)
+class StarterSecrets:
+    """Keys of all accounts and passwords of users, by variable of the key file."""
+
+    values: Mapping[str, str] = field(repr=False)
+
+
+def get_model_account(site: str) -> str:
+    """Return the account of the client that runs the model at a site."""
+    return f"{site}-model"
+
+
+def get_decisions_account(site: str) -> str:
+    """Return the account of the system in which people decide at a site."""
+    return f"{site}-decisions"
+
+
+def list_starter_accounts(policy: Policy) -> tuple[StarterAccount, ...]:
+    """Return the accounts of a policy's quickstart, the admin first.
+
+    Raises:
+        RefusalError: two sites would have the same variable in the key file.
+    """
+    operator, reviewer = (AssignedRole(role, policy.rollout) for role in (OPERATOR, REVIEWER))
+    accounts = (
+        StarterAccount(ADMIN_NAME, AssignedRole(ADMIN)),
+        *(StarterAccount(name, operator) for name in OPERATOR_NAMES),
+        StarterAccount(REVIEWER_NAME, reviewer),
+        *(
+            StarterAccount(
+                name, AssignedRole(INGEST, policy.rollout, site), is_service_account=True
+            )
+            for site in policy.sites_by_id
+            for name in (get_model_account(site), get_decisions_account(site))
+        ),
+    )
+    names_by_variable: dict[str, str] = {}
+    for account in accounts:
+        other = names_by_variable.setdefault(account.variable, account.name)
+        if other != account.name:
+            raise RefusalError(
+                f"the accounts {other} and {account.name} would share the variable "
+                f"{account.variable}_KEY; rename one of the two sites in the policy"
+            )
+    return accounts
+
+
+def create_starter_accounts(
+    database: Database, policy: Policy, sign_in: SignIn, get_time: Callable[[], datetime]
+) -> StarterSecrets:
+    """Create all accounts but the admin's, and keys and passwords for all."""
+    values: dict[str, str] = {}
+    for account in list_starter_accounts(policy):
+        admin = users.load_local_caller(database, ADMIN_NAME)
+        if account.name != ADMIN_NAME:
+            users.create_account(
+                database,
+                admin,
+                account.name,
+                at=get_time(),
+                is_service_account=account.is_service_account,
+                role_assignments=[account.role],
+            )
+        entropy = secrets.token_bytes(keys.KEY_BYTES)
+        key = keys.create_key(database, admin, account.name, random_bytes=entropy, at=get_time())
+        values[f"{account.variable}_KEY"] = key.text
+        if not account.is_service_account:
+            password = secrets.token_urlsafe(PASSWORD_BYTES)
+            sign_in.set_password(admin, account.name, password, at=get_time(), skips_current=True)
+            values[f"{account.variable}_PASSWORD"] = password
+    return StarterSecrets(values)
+
+
+def format_key_file(secret_values: StarterSecrets, address: str, path: str) -> str:
+    """Return the key file: lines of a shell script."""
+    lines = [f"export {name}={value}\n" for name, value in secret_values.values.items()]
+    return KEY_FILE_HEAD.format(path=path, address=address) + "".join(lines)
+
+
+def parse_key_file(text: str, path: str) -> dict[str, str]:
+    """Return the variables of a key file.
+
+    Raises:
+        RefusalError: it is no key file.
+    """
+    variables = dict(LINE_PATTERN.findall(text))
+    if "ROLLOUT_SERVER" not in variables:
+        raise RefusalError(f"{path}: is no key file of `rollout quickstart`; name it with --keys")
+    return variables

@@ -1,0 +1,226 @@
+"""`rollout init` reports first, asks or refuses what is open, and guesses nothing in silence."""
+
+import json
+from datetime import timedelta
+
+import polars as pl
+import pytest
+from typer.testing import CliRunner
+
+from rollout.cli import drafting
+from rollout.cli.main import app
+from rollout.formats.policy.reader import parse_policy
+from tests.services.policies.messy_files import Variant, write_files
+
+EARLY = timedelta(hours=4)
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*options, answers=""):
+    command = ["init", "predictions.csv", "decisions.csv", *options]
+    return CliRunner().invoke(app, command, input=answers)
+
+
+def damage(folder, name, count, old, new):
+    """Replace a text in the last rows of a file."""
+    lines = (folder / name).read_text(encoding="utf-8").splitlines()
+    changed = [line.replace(old, new) for line in lines[-count:]]
+    text = "\n".join([*lines[:-count], *changed]) + "\n"
+    (folder / name).write_text(text, encoding="utf-8")
+
+
+def test_the_report_comes_first_and_only_the_policy_is_printed(folder):
+    write_files(folder, Variant("German", separator=";", decimal=",", date="dots"))
+    done = run()
+    assert done.exit_code == 0
+    assert parse_policy(done.stdout).file_readings["predictions"].decimal == ","
+    assert done.stderr.splitlines()[:3] == [
+        "predictions.csv: 60 rows read, 60 used, 0 rejected",
+        (
+            '  read as UTF-8, columns separated by ";", decimal commas, times day-first or ISO '
+            "8601, confidence from 0 to 1"
+        ),
+        "decisions.csv: 60 rows read, 60 used, 0 rejected",
+    ]
+
+
+def test_the_policy_keeps_what_was_chosen(folder):
+    write_files(folder, Variant("German", separator=";", date="dots", encoding="latin-1"))
+    done = run("--unsure=none", "--map", "predictions.latency_ms=confidence")
+    readings = parse_policy(done.stdout).file_readings
+    assert readings["predictions"].columns == {"latency_ms": "confidence"}
+    assert (readings["decisions"].encoding, readings["decisions"].delimiter) == ("latin-1", ";")
+    assert readings["decisions"].date_formats == ("day-first",)
+    assert readings["decisions"].unsure == ("none",)
+
+
+def test_a_guessed_encoding_has_a_word_to_check_it_by(folder):
+    write_files(folder, Variant("Latin-1", encoding="latin-1"))
+    assert "read as LATIN-1 (as in 'Mühle')" in run().stderr
+
+
+def test_rejected_rows_are_counted_by_reason_with_an_example(folder):
+    write_files(folder, Variant("clean"))
+    damage(folder, "predictions.csv", 1, "0.8", "high")
+    done = run()
+    assert done.exit_code == 0
+    first, _, warning, example = done.stderr.splitlines()[:4]
+    assert first == "predictions.csv: 60 rows read, 59 used, 1 rejected (bad-number 1)"
+    assert warning == "  warning: 1.7% of the rows can't be used"
+    assert example.startswith("  predictions.csv:61: confidence: bad-number: 'high14' is no number")
+
+
+def test_less_than_one_percent_is_no_warning(folder):
+    write_files(folder, Variant("clean"))
+    for name in ("predictions.csv", "decisions.csv"):
+        text = (folder / name).read_text(encoding="utf-8")
+        head, _, body = text.partition("\n")
+        rows = [body.replace("c-", f"c{n}-") for n in range(3)]
+        (folder / name).write_text(head + "\n" + "".join(rows), encoding="utf-8")
+    damage(folder, "predictions.csv", 1, "0.8", "high")
+    done = run()
+    assert "1 rejected" in done.stderr
+    assert "warning" not in done.stderr
+
+
+@pytest.mark.parametrize("count", [6, 7])
+def test_more_than_ten_percent_is_refused_with_the_option_that_may_help(folder, count):
+    write_files(folder, Variant("clean"))
+    damage(folder, "decisions.csv", count, "2027-", "27-")
+    done = run()
+    assert done.exit_code == (1 if count > 6 else 0)
+    assert ("is refused; try --date-format" in done.stderr) == (count > 6)
+    assert bool(done.stdout) == (count <= 6)
+
+
+def test_a_case_without_a_readable_time_is_unusable_too(folder):
+    write_files(folder, Variant("clean"))
+    damage(folder, "predictions.csv", 60, "2027-", "27-")
+    done = run()
+    assert done.exit_code == 1
+    assert "predictions.csv: 100.0% of the rows can't be used" in done.stderr
+
+
+def test_the_allowed_share_can_be_raised(folder):
+    write_files(folder, Variant("clean"))
+    damage(folder, "decisions.csv", 20, "2027-", "27-")
+    assert run().exit_code == 1
+    assert run("--allow-rejected", "50%").exit_code == 0
+    done = run("--allow-rejected", "half")
+    assert done.exit_code == 2
+    assert "--allow-rejected 'half'" in done.stderr
+
+
+def test_repeated_rows_are_rejected_and_refuse_nothing(folder):
+    write_files(folder, Variant("clean"))
+    head, _, body = (folder / "decisions.csv").read_text(encoding="utf-8").partition("\n")
+    (folder / "decisions.csv").write_text(head + "\n" + body * 2, encoding="utf-8")
+    done = run()
+    assert done.exit_code == 0
+    assert "120 rows read, 60 used, 60 rejected (duplicate 60)" in done.stderr
+
+
+def test_a_terminal_is_asked_and_the_answer_is_kept(folder, monkeypatch):
+    write_files(folder, Variant("01/02", date="slashes", step=EARLY))
+    monkeypatch.setattr(drafting, "is_terminal", lambda: True)
+    done = run(answers="d\nday-first\nmonth-first\n")
+    assert done.exit_code == 0
+    readings = parse_policy(done.stdout).file_readings
+    assert readings["predictions"].date_formats == ("day-first",)
+    assert readings["decisions"].date_formats == ("month-first",)
+    assert "predictions.csv: times such as 01/03/2027 09:30:07 can have" in done.stderr
+
+
+def test_a_label_that_the_model_predicts_too_is_asked_for(folder, monkeypatch):
+    write_files(folder, Variant("clean"))
+    for name in ("predictions.csv", "decisions.csv"):
+        damage(folder, name, 60, "none", "unknown")
+    done = run()
+    assert done.exit_code == 2
+    assert "decide with --unsure unknown or --unsure ''" in done.stderr
+    assert "unknown" in parse_policy(run("--unsure", "").stdout).levers[0].labels
+    assert "unknown" not in parse_policy(run("--unsure", "unknown").stdout).levers[0].labels
+    monkeypatch.setattr(drafting, "is_terminal", lambda: True)
+    assert "unknown" in parse_policy(run(answers="no label\n").stdout).levers[0].labels
+
+
+def test_an_option_can_be_for_one_file(folder):
+    write_files(folder, Variant("01/02", date="slashes", step=EARLY))
+    done = run("--date-format", "predictions=day-first", "--date-format", "decisions=month-first")
+    readings = parse_policy(done.stdout).file_readings
+    assert readings["predictions"].date_formats == ("day-first",)
+    assert readings["decisions"].date_formats == ("month-first",)
+
+
+@pytest.mark.parametrize(
+    ("option", "text"),
+    [
+        ("--date-format", "dd/mm"),
+        ("--date-format", "%d.%m.%Y"),
+        ("--delimiter", "#"),
+        ("--decimal", "x"),
+        ("--encoding", "klingon"),
+    ],
+)
+def test_an_option_that_says_nothing_is_refused_by_its_name(folder, option, text):
+    write_files(folder, Variant("clean"))
+    done = run(option, text)
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"{option} '{text}'")
+
+
+def test_times_that_contradict_each_other_are_refused_with_both(folder):
+    write_files(folder, Variant("mixed", date="slashes"))
+    damage(folder, "predictions.csv", 1, "28/03/2027", "03/28/2027")
+    done = run()
+    assert done.exit_code == 2
+    assert "13/03/2027 " not in done.stderr.splitlines()[0].partition("; name")[2]
+    assert "no order of day and month fits every time: 13/03/2027" in done.stderr
+    assert "decide with --date-format day-first or --date-format month-first" in done.stderr
+
+
+def test_unknown_exposure_is_said_and_can_be_told(folder):
+    write_files(folder, Variant("clean"))
+    damage(folder, "decisions.csv", 60, ",blind", ",")
+    done = run()
+    assert "60 decisions have an unknown exposure and are not counted as evidence" in done.stderr
+    assert "add --exposure blind" in done.stderr
+    assert "outside: unknown" in done.stdout
+    told = run("--exposure", "blind")
+    assert "unknown exposure" not in told.stderr
+    assert parse_policy(told.stdout).file_readings["decisions"].exposure == "blind"
+
+
+def test_a_column_that_is_probably_meant_is_named(folder):
+    write_files(folder, Variant("formal", columns="formal"))
+    done = run("--map=predictions.label=pred_label", "--map=decisions.label=pred_label")
+    assert "no column confidence; did you mean --map predictions.confidence=Score?" in done.stderr
+    assert "no column decided_at; did you mean --map decisions.decided_at=dec_time?" in done.stderr
+
+
+def test_expected_traffic_is_drafted_from_the_records(folder):
+    write_files(folder, Variant("clean", unsure="unsure"))
+    expectation = parse_policy(run().stdout).expect
+    assert expectation.units_per_day == pytest.approx(60 / (59 * 11 / 24) / 2, rel=0.01)
+    assert dict(expectation.labels)["Bär"] == pytest.approx(18 / 53, abs=0.001)
+    assert expectation.agreement == pytest.approx(47 / 53, abs=0.001)
+
+
+def test_json_lines_and_parquet_are_recognized_too(folder):
+    write_files(folder, Variant("percent", confidence="percent", date="seconds"))
+    frame = pl.read_csv(folder / "predictions.csv")
+    frame.write_parquet(folder / "p.parquet")
+    lines = [json.dumps(row) for row in pl.read_csv(folder / "decisions.csv").iter_rows(named=True)]
+    (folder / "d.jsonl").write_text("\n".join(lines), encoding="utf-16")
+    done = CliRunner().invoke(app, ["init", "p.parquet", "d.jsonl"])
+    assert done.exit_code == 0, done.stderr
+    readings = parse_policy(done.stdout).file_readings
+    assert readings["predictions"].percent
+    assert readings["predictions"].date_formats == ("unix-seconds",)
+    assert readings["decisions"].encoding == "utf-16"
+    assert "60 rows read, 60 used" in done.stderr.splitlines()[2]

@@ -1,0 +1,49 @@
+"""A former name of a command or option is answered with the present one."""
+
+import re
+
+import pytest
+import typer.main
+from typer.testing import CliRunner
+
+from rollout.cli.former_names import FORMER_COMMANDS, FORMER_OPTIONS, describe_rename
+from rollout.cli.main import app
+from tests.docs.pages import ROOT
+
+COMMANDS = typer.main.get_command(app)
+
+
+def find(path):
+    """Return the command with a name, or None."""
+    node = COMMANDS
+    for word in path.split():
+        node = getattr(node, "commands", {}).get(word)
+    return node
+
+
+@pytest.mark.parametrize(("former", "present"), FORMER_COMMANDS.items())
+def test_a_former_command_names_one_that_exists(former, present):
+    assert find(former) is None
+    assert find(present) is not None
+    result = CliRunner().invoke(app, [*former.split(), "--help"])
+    assert result.exit_code == 2
+    assert f"`rollout {former}` was renamed: use `rollout {present}`" in result.stderr
+
+
+@pytest.mark.parametrize(("place", "present"), FORMER_OPTIONS.items())
+def test_a_former_option_names_one_that_exists(place, present):
+    command, former = place
+    options = [name for option in find(command).params for name in option.opts]
+    assert present in options
+    assert former not in options
+    assert present in describe_rename([*command.split(), "x", f"{former}=1"])
+    assert describe_rename([*command.split(), "x", f"{present}=1"]) == ""
+
+
+def test_every_renamed_command_of_the_upgrading_page_is_answered():
+    page = (ROOT / "docs/upgrading.md").read_text(encoding="utf-8")
+    section = page.split("## Commands, settings, files")[1].split("| setting was |")[0]
+    former = re.findall(r"^\| `([a-z -]+)`", section, flags=re.MULTILINE)
+    assert len(former) > 9
+    for text in former:
+        assert describe_rename(text.split()), text

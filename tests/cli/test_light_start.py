@@ -1,0 +1,87 @@
+"""`rollout --help` imports the table of commands alone; a command imports its own module."""
+
+import json
+import subprocess
+import sys
+
+import pytest
+import typer.main
+from typer.testing import CliRunner
+
+from rollout.cli.command_table import load_command
+from rollout.cli.main import COMMANDS, app
+
+HEAVY = {"numpy", "polars", "scipy", "sqlalchemy", "alembic", "opening_hours", "jinja2"}
+START = """
+import json, sys
+from rollout.cli.main import app
+try:
+    app(sys.argv[1:])
+except SystemExit as exit:
+    print(json.dumps([exit.code, *sys.modules]), file=sys.stderr)
+"""
+
+
+def started(*words):
+    """Run a command in a process of its own; return its exit code and the imported modules."""
+    run = subprocess.run(
+        [sys.executable, "-c", START, *words], capture_output=True, text=True, check=True
+    )
+    code, *modules = json.loads(run.stderr.splitlines()[-1])
+    return code, modules
+
+
+def own(modules):
+    return {name for name in modules if name.split(".")[0] in {"rollout", "api"}}
+
+
+@pytest.mark.parametrize("words", [["--help"], [], ["no-such-command"]])
+def test_without_a_command_only_the_table_is_imported(words):
+    _, modules = started(*words)
+    assert own(modules) == {
+        "rollout",
+        "rollout.cli",
+        "rollout.cli.command_table",
+        "rollout.cli.errors",
+        "rollout.cli.former_names",
+        "rollout.cli.main",
+        "rollout.core",
+        "rollout.core.errors",
+    }
+    assert HEAVY & set(modules) == set()
+
+
+def test_a_command_imports_no_other_command():
+    code, modules = started("compare", "--help")
+    commands = {f"rollout.cli.{entry.source.partition(':')[0]}" for entry in COMMANDS.values()}
+    assert code == 0
+    assert own(modules) & commands == {"rollout.cli.compare"}
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_table_has_the_first_paragraph_of_each_help(name):
+    if not COMMANDS[name].is_available():
+        pytest.skip("the extra `server` is not installed")
+    first = load_command(name, COMMANDS[name]).help.partition("\n\n")[0]
+    assert COMMANDS[name].summary == " ".join(first.split())
+
+
+def test_a_misspelt_command_is_answered_with_near_ones():
+    said = CliRunner().invoke(app, ["replya"])
+    assert said.exit_code == 2
+    assert "Did you mean 'replay'" in " ".join(said.output.replace("│", " ").split())
+
+
+def test_commands_on_a_database_need_the_extra(monkeypatch):
+    monkeypatch.setattr("rollout.cli.command_table.has_server_packages", lambda: False)
+    offered = {name for name, entry in COMMANDS.items() if entry.is_available()}
+    assert {"demo", "replay", "ledger", "clean"} <= offered
+    assert {"apply", "db", "users"} & offered == set()
+
+
+def test_completion_lists_commands_from_the_table():
+    root = typer.main.get_command(app)
+    with root.make_context("rollout", ["plan"], resilient_parsing=True) as context:
+        offered = {item.value: item.help for item in root.shell_complete(context, "re")}
+    assert set(offered) == {"replay", "report", "reject", "resume", "retire"}
+    assert offered["retire"].startswith("Retire a model version")

@@ -1,0 +1,102 @@
+"""No text that the commands print uses a word that the glossary replaced.
+
+Texts are read from the code: string constants, and the docstrings of commands, which `--help`
+prints. A word that is right in one place is named in `ALLOWED` with that place.
+"""
+
+import ast
+import re
+
+import pytest
+
+from rollout.cli.former_names import FORMER_COMMANDS
+from tests.docs.pages import ROOT
+
+FOLDERS = (
+    "rollout/cli",
+    "rollout/reports/text",
+    "rollout/reports/pages",
+    "rollout/reports/figures/funnel.py",
+    "rollout/reports/figures/missing_decisions.py",
+    "rollout/reports/figures/naive_baselines.py",
+    "rollout/reports/figures/next_step.py",
+    "rollout/services/policies",
+    "rollout/services/delivery",
+    "rollout/services/replay",
+    "rollout/services/reports",
+    "rollout/formats/policy",
+    "rollout/core/policy",
+)
+REPLACED = {
+    r"verdicts?": "decision",
+    r"somebody|anybody|whoever|everybody": "a user, a reviewer, a human",
+    r"people|persons?": "humans, users, reviewers",
+    r"set aside|left out": "rejected, excluded",
+    r"beside": "with, and",
+    r"dearest": "costliest",
+    r"rungs?": "stage",
+    r"(taken|takes|take) back": "narrowed, ended",
+    r"stands at|it stands|where .* stands?": "is, has",
+    r"(reach|reaches|below|at) (the|its) line": "threshold",
+    r"asks? for|asked": "needs",
+    r"seen (first|by)|unseen": "first used, audited, blind",
+    r"good again|goes up|goes down|gone up": "met again, widened, narrowed",
+    r"known cases?": "gold case",
+    r"seats?": "review task",
+    r"draws?|drawn": "sample",
+    r"the house|household": "access ledger",
+}
+ALLOWED: dict[str, tuple[str, ...]] = {
+    r"people|persons?": (
+        *(name for name in FORMER_COMMANDS if name.startswith("people")),
+        "stopped by a person",  # in sealed reports
+        "waits for people",  # in sealed reports
+    ),
+    r"asks? for|asked": ("# Drafted from recorded files",),
+}
+
+
+def texts_of(path):
+    """Yield the line and text of each printed string of a module."""
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    is_command = "cli" in path.parts
+    hidden = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and node.body:
+            first = node.body[0]
+            is_help = is_command and isinstance(node, ast.FunctionDef) and node.name[0] != "_"
+            if isinstance(first, ast.Expr) and not is_help:
+                hidden.add(id(first.value))
+    for node in ast.walk(tree):
+        if (
+            isinstance(node, ast.Constant)
+            and isinstance(node.value, str)
+            and id(node) not in hidden
+        ):
+            yield node.lineno, node.value
+
+
+def list_modules(path):
+    """Return the modules of a folder, or one module."""
+    assert path.exists(), path
+    return sorted(path.rglob("*.py")) if path.is_dir() else [path]
+
+
+def is_prose(text):
+    """Return whether a string is for readers: two words or more."""
+    return re.search(r"[a-z]{2,} [a-z]{2,}", text) is not None
+
+
+@pytest.mark.parametrize("word", REPLACED)
+def test_no_printed_text_uses_a_replaced_word(word):
+    pattern = re.compile(rf"\b({word})\b", re.IGNORECASE)
+    found = [
+        f"{path.relative_to(ROOT)}:{line}: {match[0]!r} in {text.strip()[:70]!r}"
+        for folder in FOLDERS
+        for path in list_modules(ROOT / folder)
+        for line, text in texts_of(path)
+        if is_prose(text)
+        and (match := pattern.search(text))
+        and not any(part in text for part in ALLOWED.get(word, ()))
+    ]
+    assert not found, f"write {REPLACED[word]} instead:\n" + "\n".join(found)

@@ -1,0 +1,252 @@
+"""Quickstart and simulate refuse a database that holds anything else, and name what."""
+
+import csv
+import shutil
+import sqlite3
+import stat
+import subprocess
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from api.app import create_app
+from rollout.cli import quickstart as command
+from rollout.cli.main import app
+from rollout.core.errors import RefusalError
+from rollout.formats.policy.reader import parse_policy, read_policy
+from rollout.services.access.authentication import Authenticator
+from rollout.services.engine.service import build_service
+from rollout.services.quickstart.starter_accounts import (
+    list_starter_accounts,
+    parse_key_file,
+)
+from rollout.services.support.clock import SystemClock
+from rollout.store.database.session import Database
+from tests.served import served
+
+KEYS = Path("rollout-quickstart/keys.env")
+SITES = {"ramp-a", "ramp-b"}
+
+
+@pytest.fixture
+def started(tmp_path, monkeypatch):
+    """Let quickstart run in an empty folder, but serve nothing; return where it would listen."""
+    served_at = []
+    prepare(monkeypatch, tmp_path, served_at)
+    return served_at
+
+
+def prepare(patch, folder, served_at):
+    patch.chdir(folder)
+    for name in ("ROLLOUT_DATABASE_URL", "ROLLOUT_SERVER", "ROLLOUT_API_KEY"):
+        patch.delenv(name, raising=False)
+    patch.setenv("ROLLOUT_PUBLIC_URL", "http://127.0.0.1:8000")
+    patch.setattr(
+        command, "load_service_command", lambda _: lambda host, port: served_at.append((host, port))
+    )
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory):
+    """Return a folder in which quickstart ran, to be copied."""
+    folder = tmp_path_factory.mktemp("filled")
+    with pytest.MonkeyPatch.context() as patch:
+        prepare(patch, folder, [])
+        done("quickstart")
+    return folder
+
+
+@pytest.fixture
+def stopped(filled, started):
+    """Return the same as `started`, in a folder in which quickstart ran before."""
+    shutil.copytree(filled, Path.cwd(), dirs_exist_ok=True)
+    return started
+
+
+def run(*words):
+    return CliRunner().invoke(app, words)
+
+
+def done(*words):
+    one = run(*words)
+    assert one.exit_code == 0, one.output
+    return one.stdout
+
+
+def refused(*words):
+    one = run(*words)
+    assert one.exit_code == 2, one.output
+    return one.stderr
+
+
+def test_it_creates_accounts_keys_and_history_and_listens_on_this_machine_alone(started):
+    said = done("quickstart", "--port", "8123")
+    assert started == [("127.0.0.1", 8123)]
+    assert "1680 accepted" in said
+    assert stat.S_IMODE(KEYS.stat().st_mode) == 0o600
+    variables = parse_key_file(KEYS.read_text("utf-8"), str(KEYS))
+    people = {
+        f"{name}_{what}" for name in ("ZOE", "ANA", "BO", "DIA") for what in ("KEY", "PASSWORD")
+    }
+    programs = {f"RAMP_{site}_{what}_KEY" for site in "AB" for what in ("MODEL", "DECISIONS")}
+    assert set(variables) == {"ROLLOUT_SERVER", *people, *programs}
+    assert variables["ROLLOUT_SERVER"] == "http://127.0.0.1:8123"
+    words = ["sh", "-c", f". ./{KEYS}; echo $ANA_KEY"]
+    loaded = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert loaded.stdout.strip() == variables["ANA_KEY"]
+    roles = done("users", "list").splitlines()
+    assert "ramp-a-model (service account): ingest in parcels at ramp-a" in roles
+    assert [line.partition(":")[0] for line in roles if "operator" in line] == ["ana", "bo"]
+    done("tick", "parcels")
+    assert "zoe vouches" in done("proposals", "parcels", "P-1")
+
+
+def test_it_starts_the_same_service_again_and_nothing_else(stopped):
+    before = KEYS.read_text("utf-8")
+    assert "accepted" not in done("quickstart")
+    assert (KEYS.read_text("utf-8"), len(stopped)) == (before, 1)
+    done("users", "add", "eve", "--by", "zoe")
+    assert "holds the account eve" in refused("quickstart")
+    assert len(stopped) == 1
+
+
+def test_a_database_of_others_is_refused_and_left_as_it_is(started):
+    Path("policy.yaml").write_text(
+        command.find_policy_file(None)
+        .read_text("utf-8")
+        .replace("rollout: parcels", "rollout: ramps"),
+        "utf-8",
+    )
+    done("db", "upgrade")
+    done("apply", "policy.yaml", "--by", "ana")
+    assert "holds the rollout ramps" in refused("quickstart")
+    assert "no users yet" in done("users", "list")
+    assert not KEYS.exists()
+
+
+def test_tables_of_another_program_are_refused(started):
+    with sqlite3.connect("rollout.db") as connection:
+        connection.execute("create table bookings (id integer)")
+    connection.close()
+    assert "holds the table bookings" in refused("quickstart")
+
+
+def test_another_policy_or_lost_keys_are_refused(stopped):
+    text = command.find_policy_file(None).read_text("utf-8")
+    Path("other.yaml").write_text(text.replace("92%", "93%"), "utf-8")
+    assert "under another policy" in refused("quickstart", "other.yaml")
+    KEYS.unlink()
+    assert "whose keys are not in" in refused("quickstart")
+
+
+def test_cases_that_are_not_simulated_are_refused(stopped):
+    write_own_case()
+    files = ("--predictions", "p.csv", "--decisions", "d.csv", "--by", "zoe")
+    done("import", "parcels", *files)
+    assert "holds the case own-1, which is not simulated" in refused("quickstart")
+
+
+def write_own_case():
+    now = datetime.now(UTC).isoformat()
+    tables = {
+        "p.csv": [
+            ["case_key", "site", "occurred_at", "model_version", "label", "confidence"],
+            ["own-1", "ramp-a", now, "v1", "sound", "0.9"],
+        ],
+        "d.csv": [
+            ["case_key", "reviewer", "label", "decided_at", "exposure"],
+            ["own-1", "me", "sound", now, "blind"],
+        ],
+    }
+    for name, rows in tables.items():
+        with Path(name).open("w", newline="", encoding="utf-8") as file:
+            csv.writer(file).writerows(rows)
+
+
+@pytest.mark.enable_socket  # a server on this machine is asked
+def test_simulate_sends_over_http_and_refuses_a_service_with_anything_else(stopped):
+    database = Database("sqlite:///rollout.db")
+    with served(database) as url:
+        text = KEYS.read_text("utf-8")
+        KEYS.write_text(text.replace("http://127.0.0.1:8000", url), "utf-8")
+        said = done("simulate", "--agreement", "90%", "--fault", "drift@1s", "--for", "3s")
+        assert "agreement 90 %" in said
+        assert "model and people agree in 50 % at ramp-a" in said
+        assert "for people to decide, 0 decided by the model." in said
+        Path("other.yaml").write_text(
+            command.find_policy_file(None).read_text("utf-8").replace("92%", "93%"), "utf-8"
+        )
+        assert "under another policy" in refused("simulate", "other.yaml")
+        done("users", "add", "eve", "--by", "zoe")
+        assert "holds the account eve" in refused("simulate")
+    assert "can't be reached" in refused("simulate")
+    database.close()
+
+
+def test_simulate_says_what_is_missing(started):
+    assert "run `rollout quickstart` here" in refused("simulate")
+    KEYS.parent.mkdir()
+    KEYS.write_text("nothing", "utf-8")
+    assert "is no key file" in refused("simulate")
+    assert "--agreement" in refused("simulate", "--agreement", "97 out of 100")
+    assert "write drift@2m" in refused("simulate", "--fault", "flood")
+
+
+def test_sites_that_share_a_variable_are_refused():
+    policy = read_policy(command.find_policy_file(None))
+    text = command.find_policy_file(None).read_text("utf-8")
+    names = [account.name for account in list_starter_accounts(policy)]
+    assert [name for name in names if "ramp" in name] == [
+        f"{site}-{what}" for site in sorted(SITES) for what in ("model", "decisions")
+    ]
+    with pytest.raises(RefusalError, match="RAMP_A_MODEL_KEY; rename one of the two sites"):
+        list_starter_accounts(parse_policy(text.replace("id: ramp-b", "id: ramp_a")))
+
+
+def test_no_request_takes_a_time_of_receipt(tmp_path):
+    database, clock = Database(f"sqlite:///{tmp_path}/none.db"), SystemClock()
+    schema = create_app(build_service(database, Authenticator(database, clock), clock)).openapi()
+    database.close()
+    operations = [one for path in schema["paths"].values() for one in path.values()]
+    fields, components = set(), set()
+    left = [operation.get("requestBody") for operation in operations]
+    while left:
+        node = left.pop()
+        fields |= field_names(node)
+        new = references(node) - components
+        components |= new
+        left += [schema["components"]["schemas"][name] for name in new]
+    parameters = {
+        one["name"] for operation in operations for one in operation.get("parameters", ())
+    }
+    assert {"occurred_at", "submitted_at", "evidence_hash"} <= fields
+    assert [name for name in fields | parameters if "receiv" in name] == []
+
+
+def nodes_of(node):
+    """Yield every object of a part of a schema."""
+    if isinstance(node, dict):
+        yield node
+    for value in (
+        node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
+    ):
+        yield from nodes_of(value)
+
+
+def field_names(node):
+    return {name for one in nodes_of(node) for name in one.get("properties", ())}
+
+
+def references(node):
+    found = (one["$ref"] for one in nodes_of(node) if isinstance(one.get("$ref"), str))
+    return {one.rpartition("/")[2] for one in found if one.startswith("#/components/schemas/")}
+
+
+def test_the_shipped_policy_says_what_is_for_trying_only():
+    lines = command.find_policy_file(None).read_text("utf-8").splitlines()
+    for key in ("grace", "tick", "waves", "lease"):
+        (line,) = [one for one in lines if one.strip().startswith(f"{key}:")]
+        assert "for trying only" in line
+    assert "for trying only" in lines[1]

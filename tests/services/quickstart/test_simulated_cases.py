@@ -1,0 +1,134 @@
+"""Simulated cases fit any shipped policy, and agree as often as asked."""
+
+import csv
+import io
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import pytest
+
+from rollout.formats.policy.reader import parse_policy, read_policy
+from rollout.services.quickstart.history_files import (
+    CASE_PREFIX,
+    MAX_CASES,
+    build_history_files,
+    plan_history,
+)
+from rollout.services.quickstart.live_traffic import (
+    LiveTraffic,
+    build_question,
+    parse_fault,
+)
+from rollout.services.quickstart.simulated_cases import CaseSimulator, compute_label_shares
+from rollout.services.support.package_data import find_package_data
+
+POLICIES = sorted((find_package_data("config") / "policies").glob("*.yaml"))
+NOW = datetime(2026, 11, 21, 12, tzinfo=UTC)
+QUICKSTART = find_package_data("config") / "policies" / "quickstart.yaml"
+
+
+def rng():
+    return np.random.default_rng(7)
+
+
+@pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.stem)
+def test_cases_fit_the_policy_and_agree_as_asked(path):
+    policy = read_policy(path)
+    simulator = CaseSimulator(policy, rng(), "test")
+    cases = [simulator.simulate_case(policy.sites[0].id, 0.8) for _ in range(400)]
+    agreed = 0
+    for case in cases:
+        same = []
+        for lever in policy.levers:
+            model, people = case.predicted[lever.id], case.decided[lever.id]
+            if lever.number is None:
+                assert {model, people} <= set(lever.labels)
+                same.append(model == people)
+            else:
+                distance = lever.number.tolerance.compute_distance(float(people))
+                assert lever.number.low <= float(people) <= lever.number.high
+                same.append(abs(float(model) - float(people)) <= distance)
+        agreed += all(same)
+        assert (case.episode is None) is (policy.evidence.unit == "case")
+    assert 0.74 < agreed / len(cases) < 0.86
+    for window in policy.windows:
+        for attribute, values in window.when.items():
+            assert any(case.attributes[attribute] in values for case in cases)
+
+
+@pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.stem)
+def test_a_history_is_long_enough_and_received_before_the_import(path):
+    policy = read_policy(path)
+    plan = plan_history(policy, NOW)
+    assert plan.cases_per_site * len(policy.sites) <= MAX_CASES
+    days = [gate.minimum.days for gate in policy.gates if gate.to == policy.stage_ids[1]]
+    assert (plan.until - plan.since).days >= min(60, max(days, default=0))
+    small = type(plan)(plan.since, plan.until, 5)
+    files = build_history_files(policy, small, rng())
+    cases = list(csv.DictReader(io.StringIO(files["cases.csv"].decode())))
+    assert len(cases) == 5 * len(policy.sites)
+    assert all(row["case_key"].startswith(CASE_PREFIX) for row in cases)
+    received = [datetime.fromisoformat(row["received_at"]) for row in cases]
+    occurred = [datetime.fromisoformat(row["occurred_at"]) for row in cases]
+    assert all(at < after < NOW for at, after in zip(occurred, received, strict=True))
+    decisions = list(csv.DictReader(io.StringIO(files["decisions.csv"].decode())))
+    assert len(decisions) >= len(cases) * policy.evidence.verdicts
+    per_case = {(row["case_key"], row["reviewer"]) for row in decisions}
+    assert len(per_case) == len(decisions)  # nobody decides a case twice
+    assert {row["exposure"] for row in decisions} == {"blind"}
+
+
+def test_labels_are_as_frequent_as_the_policy_expects():
+    text = QUICKSTART.read_text("utf-8").replace("agreement: 97%}", "labels: {damaged: 10%}}")
+    policy = parse_policy(text)
+    assert compute_label_shares(policy, policy.levers[0]) == pytest.approx([0.9, 0.1])
+
+
+def traffic(fault=None):
+    policy = read_policy(QUICKSTART)
+    planted = parse_fault(fault, policy) if fault else None
+    return LiveTraffic(policy, rng(), "simulated-1", 0.97, planted)
+
+
+def answered(decider="human", exposure="blind", *, audited=False):
+    return {"decider": decider, "exposure": exposure, "audited": audited, "permit": "p"}
+
+
+def test_a_human_decides_as_the_answer_says_and_the_action_follows():
+    one = traffic()
+    (case, *_) = one.create_cases(NOW, timedelta(0), 5.0)["ramp-a"]
+    question = build_question(case)
+    assert (question["at"], "received_at" in question) == (NOW.isoformat(), False)
+    one.schedule_effects([case], [answered(exposure="assisted")])
+    assert one.take_due(NOW) == {}
+    due = one.take_due(NOW + timedelta(seconds=10))
+    ((account, (decision, action)),) = due.items()
+    assert account == "ramp-a-decisions"
+    assert (decision["kind"], decision["exposure"]) == ("decision", "assisted")
+    assert (action["kind"], action["by"]) == ("action", "person")
+    label = case.simulated.decided["parcel"]
+    assert action["action"] == {"sound": "forward", "damaged": "repack"}[label]
+    assert not one.has_scheduled_records
+
+
+def test_the_model_acts_with_its_permit_and_an_audit_is_decided_blind():
+    one = traffic()
+    case, other, *_ = one.create_cases(NOW, timedelta(0), 5.0)["ramp-a"]
+    one.schedule_effects([case, other], [answered("model"), answered("model", audited=True)])
+    due = one.take_due(NOW + timedelta(seconds=10))
+    assert {item["permit"] for item in due["ramp-a-model"]} == {"p"}
+    assert [item["kind"] for item in due["ramp-a-decisions"]] == ["decision"]
+    assert one.counts == {"model": 2}
+
+
+def test_a_drift_begins_at_its_time_at_the_first_site_alone():
+    one = traffic("drift@2m")
+    before, after = timedelta(seconds=119), timedelta(seconds=120)
+    assert one.get_agreement("ramp-a", before) == one.get_agreement("ramp-b", after) == 0.97
+    assert one.get_agreement("ramp-a", after) == pytest.approx(0.57)
+
+
+@pytest.mark.parametrize("text", ["flood@2m", "drift", "drift@soon", "drift@"])
+def test_another_fault_is_refused_with_the_form_to_write(text):
+    with pytest.raises(ValueError, match="write drift@2m"):
+        traffic(text)
