@@ -159,7 +159,7 @@ def _build_proposal_finding(proposal: OpenProposal, facts: ReportFacts) -> Findi
         zone = facts.identity.zones[proposal.site]
         text += (
             f" The grant ends on {format_local_time(min(ends), zone, facts.identity.last)};"
-            " without the approvals the cell goes down one stage."
+            " without approval the cell is narrowed."
         )
     return Finding(WARN, "Due", title, text, "cells", (OPERATOR, AUDITOR))
 

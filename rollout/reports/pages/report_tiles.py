@@ -163,11 +163,11 @@ def _build_agreement_tile(figures: AgreementFigures, facts: ReportFacts) -> Repo
 def _build_slice_tile(facts: ReportFacts) -> ReportTile:
     slices = [row for search in facts.slice_searches for row in search.found]
     compared = sum(search.looked_at for search in facts.slice_searches)
-    text = f"Of {format_quantity(compared, 'slice')} compared, these differ more than the rest."
+    text = f"Of {format_quantity(compared, 'slice')} compared. These differ more than the rest of their cells."
     if slices:
         worst = max(slices, key=lambda row: row.at_least)
         text += f" Largest: {worst.name}, {format_percent(worst.share)} differ."
-    return ReportTile("Slices", format_count(len(slices)), "stand out", text)
+    return ReportTile("Slices that differ", format_count(len(slices)), "slices", text)
 
 
 def _build_calibration_tile(facts: ReportFacts) -> ReportTile:
