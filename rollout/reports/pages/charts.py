@@ -127,7 +127,7 @@ def draw_calendar_chart(
     spec = {
         "data": {"values": rows},
         "facet": {"row": {"field": "panel", "sort": list(drawn_panels), "header": HEADER}},
-        "spacing": 8,
+        "spacing": 4,
         "spec": {
             "width": size[0],
             "height": size[1],
