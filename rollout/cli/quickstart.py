@@ -84,7 +84,7 @@ def quickstart(
 
     It creates the database in ROLLOUT_DATABASE_URL (default: the file rollout.db in this folder),
     an admin, two operators, a reviewer, and two service accounts a site: one for the client that
-    runs the model, one for the system in which people decide. Their keys are in one file that only
+    runs the model, one for the system in which humans decide. Their keys are in one file that only
     you can read. A simulated history is imported, so that a first proposal soon appears. Then run
     `rollout simulate` in another terminal.
 

@@ -53,7 +53,7 @@ NOT_STORED = frozenset({"conflict", "rejected"})
 def simulate(
     policy: QuickstartPolicy = None,
     agreement: Annotated[
-        str, typer.Option(help="share of cases in which model and people agree")
+        str, typer.Option(help="share of cases in which model and humans agree")
     ] = "97%",
     fault: Annotated[
         str | None,
@@ -72,7 +72,7 @@ def simulate(
     """Send live traffic to the service of `rollout quickstart`, as its clients would.
 
     At each site the model's client asks who decides, with its prediction, about three times a
-    second. A few seconds later people decide, blind or having seen the prediction, and the action
+    second. A few seconds later humans decide, blind or having seen the prediction, and the action
     is reported. Everything goes over HTTP with the keys of the sites' service accounts.
 
     A service that holds anything but its quickstart is refused.
@@ -278,7 +278,7 @@ def _echo_fault(traffic: LiveTraffic, elapsed: timedelta) -> None:
     assert traffic.fault is not None  # noqa: S101 - checked by the caller
     site = traffic.fault.site
     share = _format_share(traffic.get_agreement(site, elapsed))
-    _echo(elapsed, f"fault {DRIFT}: from now on model and people agree in {share} at {site}")
+    _echo(elapsed, f"fault {DRIFT}: from now on model and humans agree in {share} at {site}")
 
 
 def _format_share(share: float) -> str:
@@ -291,7 +291,7 @@ def _echo_counts(traffic: LiveTraffic) -> None:
 
 def _format_counts(traffic: LiveTraffic) -> str:
     human, model = traffic.counts["human"], traffic.counts["model"]
-    return f"{human + model} cases: {human} for people to decide, {model} decided by the model"
+    return f"{human + model} cases: {human} for humans to decide, {model} decided by the model"
 
 
 def _echo(elapsed: timedelta, text: str) -> None:

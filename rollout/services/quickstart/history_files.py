@@ -83,7 +83,7 @@ def _simulate_cases(
 
 
 def choose_clerks(policy: Policy, rng: np.random.Generator) -> list[str]:
-    """Return the people who decide a case: as many as its evidence needs."""
+    """Return the reviewers who decide a case: as many as its evidence needs."""
     evidence = policy.evidence
     count = evidence.verdicts + int(rng.random() < evidence.second_verdict)
     first = int(rng.integers(CLERKS))
