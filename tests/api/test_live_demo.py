@@ -1,6 +1,5 @@
 """The live demo: its history is like its traffic, which goes through the API like anybody's."""
 
-import json
 import re
 import signal
 import socket
@@ -241,22 +240,22 @@ def test_the_page_is_what_the_command_prints_and_control_c_ends_it_at_once(histo
     (line,) = [line for block in BLOCK.findall(page) for line in block.splitlines() if line]
     words = ["-c", "from rollout.cli.main import app; app()", *line.split()[1:]]
     words += ["--port", str(port), "--out", str(history.folder.parent)]
-    process = subprocess.Popen([sys.executable, *words], stdout=subprocess.PIPE, text=True)
-    try:
-        said = ""
-        while "Ctrl-C ends the demo" not in said:
-            said += process.stdout.readline()
-            assert process.poll() is None, said
-        links = dict(re.findall(r"^  (\w+) +\w+ +(http\S+)$", said, re.MULTILINE))
-        shown = re.search(r"```text\n(.*?)```", page, re.DOTALL)[1]
-        assert shown.replace("8000", str(port)) in said
-        assert list(links) == re.findall(r"`(\w+)`", page[page.index("Each signs in") :])[:5]
-        with httpx.Client(follow_redirects=True) as client:
-            assert "pending tasks" in client.get(links["ana"]).text
-    finally:
-        started = time.monotonic()
-        process.send_signal(signal.SIGINT)
-        process.wait(timeout=20)
+    command = [sys.executable, *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            said = ""
+            while "Ctrl-C ends the demo" not in said:
+                said += process.stdout.readline()
+                assert process.poll() is None, said
+            links = dict(re.findall(r"^  (\w+) +\w+ +(http\S+)$", said, re.MULTILINE))
+            shown = re.search(r"```text\n(.*?)```", page, re.DOTALL)[1]
+            assert shown.replace("8000", str(port)) in said
+            assert list(links) == re.findall(r"`(\w+)`", page[page.index("Each signs in") :])[:5]
+            with httpx.Client(follow_redirects=True) as client:
+                assert "pending tasks" in client.get(links["ana"]).text
+        finally:
+            started = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=20)
     assert time.monotonic() - started < 5  # on a busy machine; half a second on an idle one
     assert process.returncode == 130
-    assert json.loads((history.folder / "schedule.json").read_text())["next_letter"] > 0
