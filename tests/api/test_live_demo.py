@@ -79,7 +79,7 @@ def test_what_happens_is_told_once(staged, story):
     played(staged, story, DAYS / 8)
     teller = LedgerNarrator(asking(staged, SERVICE_ACCOUNT), staged.policy, story[0].at)
     told = list(teller.describe_news())
-    assert any("v1 seen first" in line for line in told)
+    assert any("v1 first used" in line for line in told)
     assert list(teller.describe_news()) == []
     assert set(OPERATORS) == {"ana", "bo"}
     assert (

@@ -153,8 +153,8 @@ def test_what_can_not_be_is_said_with_what_would_be_right(house, words, says):
 
 
 STAYS = (
-    "stops: a stop could not be taken back: 3 people are needed, an operator to ask and "
-    "2 operators to approve; give 1 more person the role operator\n"
+    "stops: a stop could not be ended: 3 users are needed, an operator to propose the resume and "
+    "2 operators to approve; give 1 more user the role operator\n"
 )
 
 

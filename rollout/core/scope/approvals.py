@@ -85,7 +85,7 @@ def _check_can_approve(
             f"{proposal.id} has expired; it is raised again if its gate holds"
         )
     if name == proposal.raised_by:
-        raise OwnProposalError(f"{name} raised {proposal.id}; ask another person to approve it")
+        raise OwnProposalError(f"{name} raised {proposal.id}; ask another user to approve it")
     if not _fills_open_need(
         proposal, GivenApproval(by=name, groups=command.by.groups, at=pending.at)
     ):

@@ -104,7 +104,7 @@ def _describe_closed_gate(
         ("", "") if len(sites_without) == len(sites) else (format_sites(sites_without), " there")
     )
     return (
-        f"nobody is in the group {group}{location}, so the gate to {gate.to} never"
+        f"no user is in the group {group}{location}, so the gate to {gate.to} never"
         f" opens{location_reference}"
     )
 

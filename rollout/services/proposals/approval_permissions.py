@@ -139,7 +139,7 @@ def load_resume_askers(
         find_missing_for_resume(required_groups, groups_by_user)
     ) + format_sites(sites)
     return ResumeAskers(
-        asker_names, "" if asker_names else f"as people stand nobody can take it back; {remedy}"
+        asker_names, "" if asker_names else f"no user can end this stop at present; {remedy}"
     )
 
 
@@ -176,7 +176,7 @@ def _describe_shortage(
 
 def _describe_able(able_names: list[str]) -> str:
     if not able_names:
-        return "nobody is left who can approve it:"
+        return "no user is left who can approve it:"
     return (
         f"{format_names(able_names)}{' alone' if len(able_names) == 1 else ''} can approve it, but"
     )

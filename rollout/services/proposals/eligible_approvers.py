@@ -93,13 +93,13 @@ def describe_missing_roles(missing_groups: Sequence[str], more_text: str = " mor
     """Describe which roles to grant to how many more users.
 
     >>> describe_missing_roles(("operator",))
-    'give 1 more person the role operator'
+    'give 1 more user the role operator'
     >>> describe_missing_roles(("operator", "safety"))
-    'give 1 more person the role operator and 1 more person the role approver of safety'
+    'give 1 more user the role operator and 1 more user the role approver of safety'
     """
     group_counts = Counter(missing_groups).items()
     roles = [
-        f"{count}{more_text} {'person' if count == 1 else 'people'} the role {_format_role(group)}"
+        f"{count}{more_text} {'user' if count == 1 else 'users'} the role {_format_role(group)}"
         for group, count in group_counts
     ]
     return f"give {join_words(roles)}"

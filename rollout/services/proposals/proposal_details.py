@@ -307,27 +307,23 @@ def describe_effect(state: RolloutState, proposal_raised: ProposalRaised, at: da
 
 
 def _get_effect_verb(kind: str) -> str:
-    return {"renewal": "keeps", "takeover": "takes the acting version's place at"}.get(
-        kind, "goes up to"
+    return {"renewal": "keeps", "takeover": "replaces the acting version at"}.get(
+        kind, "is widened to"
     )
 
 
 def _describe_decider(stage: Stage) -> str:
-    blind_text = f"; {stage.blind * 100:g} % stay with people, unseen" if stage.blind else ""
+    blind_text = f"; humans decide {stage.blind * 100:g} % blind" if stage.blind else ""
     if stage.model_decides:
-        return (
-            f"the model decides, {(stage.audit or 0) * 100:g} % of it judged afterwards{blind_text}"
-        )
-    return f"a person confirms or overrides what the model proposes{blind_text}"
+        return f"the model decides, {(stage.audit or 0) * 100:g} % of its decisions are audited{blind_text}"
+    return f"a human confirms or overrides the model's answer{blind_text}"
 
 
 def _describe_rollout_effect(state: RolloutState, proposal_raised: ProposalRaised) -> str:
     match proposal_raised.kind:
         case "resume":
             cells = ", ".join(proposal_raised.readings[1:])
-            return (
-                f"what stop {proposal_raised.about} withholds comes back, less what lapsed: {cells}"
-            )
+            return f"stop {proposal_raised.about} ends; grants that have not expired apply again: {cells}"
         case "policy":
             number, loosens = state.scope.policy_number, "; ".join(proposal_raised.readings[1:])
             return f"another policy takes the place of policy {number}; it loosens: {loosens}"

@@ -146,7 +146,7 @@ def test_whoever_raised_it_is_told_who_can_approve(browser, service):
     asked = stops.propose_resume(service.database, ana, "bears", held.active_stops[0].id, at=NOON)
     path = f"{LIST}/{asked.proposal}"
     page = browser.as_("ana").page(path)
-    assert f"ana raised {asked.proposal}; ask another person to approve it." in page
+    assert f"ana raised {asked.proposal}; ask another user to approve it." in page
     assert "bo can approve." in page
     assert "Approve proposal</button>" not in page
     resumes = browser.as_("bo").page(path)

@@ -23,8 +23,8 @@ from tests.factories import AGREEMENT, NOON, policy
 SITES = ("creek", "lake")
 OPERATOR, SAFETY = AssignedRole("operator"), AssignedRole("approver", group="safety")
 STAYS = (
-    "stops: a stop could not be taken back while nothing or supervised is granted: 3 people are "
-    "needed, an operator to ask and 2 operators to approve; give 1 more person the role operator"
+    "stops: a stop could not be ended while nothing or supervised is granted: 3 users are "
+    "needed, an operator to propose the resume and 2 operators to approve; give 1 more user the role operator"
 )
 
 
@@ -107,8 +107,8 @@ def test_enough_people_are_left_alone():
 def test_two_operators_who_may_approve_can_take_no_stop_back():
     (says,) = warned(asking(), *operators("ana", "bo"))
     assert says == (
-        "stops: a stop could not be taken back: 3 people are needed, an operator to ask and "
-        "2 operators to approve; give 1 more person the role operator"
+        "stops: a stop could not be ended: 3 users are needed, an operator to propose the resume and "
+        "2 operators to approve; give 1 more user the role operator"
     )
 
 
@@ -116,13 +116,13 @@ def test_one_approval_and_one_person_is_too_few_as_well():
     found = warned(asking(("operator",), ("operator",)), *operators("ana"))
     assert found == [
         (
-            "stops: a stop could not be taken back while nothing is granted: 3 people are needed, "
-            "an operator to ask and 2 operators to approve; give 2 more people the role operator"
+            "stops: a stop could not be ended while nothing is granted: 3 users are needed, "
+            "an operator to propose the resume and 2 operators to approve; give 2 more users the role operator"
         ),
         (
-            "stops: a stop could not be taken back while supervised or autonomous is granted: "
-            "2 people are needed, an operator to ask and 1 operator to approve; "
-            "give 1 more person the role operator"
+            "stops: a stop could not be ended while supervised or autonomous is granted: "
+            "2 users are needed, an operator to propose the resume and 1 operator to approve; "
+            "give 1 more user the role operator"
         ),
     ]
 
@@ -136,22 +136,22 @@ def test_who_is_alone_in_a_group_can_not_ask_and_approve():
 
 def test_fewer_approvals_are_offered_where_they_would_do():
     (says,) = warned(asking(autonomous=("operator",) * 3), *operators("ana", "bo", "cy"))
-    assert says.endswith("give 1 more person the role operator, or lower approvals")
+    assert says.endswith("give 1 more user the role operator, or lower approvals")
 
 
 def test_a_site_that_differs_is_named_alone():
     found = warned(asking(), *operators("ana", "bo"), *operators("cy", site="creek"))
     (says,) = found
-    assert says.startswith("stops: a stop at lake could not be taken back: 3 people")
-    assert says.endswith("give 1 more person the role operator at lake")
+    assert says.startswith("stops: a stop at lake could not be ended: 3 users")
+    assert says.endswith("give 1 more user the role operator at lake")
 
 
 def test_a_stop_of_all_sites_at_once_asks_people_of_all_of_them():
     made = asking()
     locals_ = [*operators("bo", "cy", site="creek"), *operators("dan", "eve", site="lake")]
     (says,) = warned(made, *operators("ana"), *locals_)
-    assert says.startswith("stops: a stop of all sites at once could not be taken back: 3 people")
-    assert says.endswith("give 2 more people the role operator at every site")
+    assert says.startswith("stops: a stop of all sites at once could not be ended: 3 users")
+    assert says.endswith("give 2 more users the role operator at every site")
     there = [*operators("ana", site="creek"), *operators("fay", site="lake")]
     assert warned(made, *there, *locals_) == []  # nobody stops all of them at once
 
@@ -159,10 +159,10 @@ def test_a_stop_of_all_sites_at_once_asks_people_of_all_of_them():
 def test_a_group_that_nobody_is_in_is_named_with_its_sites():
     made, crew = asking(autonomous=("operator", "safety")), operators("ana", "bo", "cy")
     never = "so the gate to autonomous never opens"
-    assert warned(made, *crew)[0] == f"gates[1]: nobody is in the group safety, {never}"
+    assert warned(made, *crew)[0] == f"gates[1]: no user is in the group safety, {never}"
     sue = person("sue", AssignedRole("approver", "bear-alarm", "creek", "safety"))
     assert warned(made, *crew, sue)[0] == (
-        f"gates[1]: nobody is in the group safety at lake, {never} there"
+        f"gates[1]: no user is in the group safety at lake, {never} there"
     )
 
 
@@ -171,17 +171,17 @@ def test_where_nobody_may_do_anything_yet_it_is_said_once():
         asking(autonomous=("operator", "safety")), person("vic", AssignedRole("viewer"))
     ) == [
         (
-            "people: nobody may approve here yet, so nothing widens and a stop would stay; "
-            "give 3 people the role operator and 1 person the role approver of safety"
+            "users: no user may approve yet, so nothing can widen and a stop can't end; "
+            "give 3 users the role operator and 1 user the role approver of safety"
         )
     ]
 
 
 def test_a_site_where_nobody_may_do_anything_is_one_among_others():
     (nobody, stays) = warned(asking(), *operators("ana", "bo", "cy", site="creek"))[1:]
-    assert nobody.startswith("gates[1]: nobody is in the group operator at lake")
-    assert stays.startswith("stops: a stop at lake could not be taken back")
-    assert stays.endswith("give 3 more people the role operator at lake")
+    assert nobody.startswith("gates[1]: no user is in the group operator at lake")
+    assert stays.startswith("stops: a stop at lake could not be ended")
+    assert stays.endswith("give 3 more users the role operator at lake")
 
 
 def test_people_who_are_not_known_are_no_doubt():

@@ -62,8 +62,8 @@ def test_where_nobody_is_left_it_is_asked_all_the_same_and_says_whom_to_add(bear
     done = asked(bears, "ana")
     assert [event.kind for event in done.events] == ["ProposalRaised"]
     assert done.text == (
-        "nobody is left who can approve it: it needs 2 operators other than ana; "
-        "give 2 more people the role operator at creek and lake"
+        "no user is left who can approve it: it needs 2 operators other than ana; "
+        "give 2 more users the role operator at creek and lake"
     )
 
 
@@ -71,7 +71,7 @@ def test_one_who_is_left_alone_is_named(bears):
     let_in(bears, ana=[OPERATOR], bo=[OPERATOR], cy=[CREEK_ALONE], sue=[SAFETY])
     assert asked(bears, "ana").text == (
         "bo alone can approve it, but it needs 2 operators other than ana; "
-        "give 1 more person the role operator at creek and lake"
+        "give 1 more user the role operator at creek and lake"
     )
 
 
@@ -93,7 +93,7 @@ def test_where_another_should_have_asked_it_says_who_and_how(bears):
     assert done.text == (
         f"bo and cy can approve it, but it needs 1 operator and 1 of safety other than ana; "
         f"reject {done.proposal} and let bo or cy ask, "
-        "or give 1 more person the role approver of safety at creek"
+        "or give 1 more user the role approver of safety at creek"
     )
     proposals.reject_proposal(
         bears, load_local_caller(bears, "ana"), "bears", done.proposal, at=NOON
@@ -115,7 +115,7 @@ def test_a_yes_counts_whatever_rights_its_giver_has_now(bears, service):
     users.update_account(bears, load_local_caller(bears, "ada"), "cy", taken, at=NOON)
     assert describe_missing_approvers(service, ana, "bears", done.proposal) == (
         "bo alone can approve it, but it needs 2 operators other than ana; "
-        "give 1 more person the role operator at creek and lake"
+        "give 1 more user the role operator at creek and lake"
     )
 
 
@@ -153,7 +153,7 @@ def test_whoever_should_not_ask_is_told_who_should(bears, service):
     found = look(service, "ana", ("operator", "safety"))
     assert found.asker_names == ("bo", "cy")
     assert found.warning.startswith("if you ask, bo and cy can approve it, but it needs 1 operator")
-    assert "; let bo or cy ask, or give 1 more person the role approver of safety" in found.warning
+    assert "; let bo or cy ask, or give 1 more user the role approver of safety" in found.warning
     assert look(service, "bo", ("operator", "safety")).warning == ""
 
 
@@ -164,8 +164,7 @@ def test_an_approver_may_not_ask_and_is_told_who_can(bears, service):
     found = look(service, "sue")
     assert found.asker_names == ()
     assert found.warning == (
-        "as people stand nobody can take it back; "
-        "give 1 more person the role operator at creek and lake"
+        "no user can end this stop at present; give 1 more user the role operator at creek and lake"
     )
 
 
