@@ -15,8 +15,8 @@ from rollout.reports.figures.comparison import Comparison, compute_comparisons
 from rollout.reports.inputs.counted import PairCounts, count_pairs
 
 BASIS_TEXT = (
-    "pairs as the file has them, each independent of the others: no unit, no time and no "
-    "exposure is known, so nothing here is evidence"
+    "Each pair counts as independent. Units, times and exposure are unknown, so these figures are "
+    "not evidence."
 )
 
 
