@@ -25,8 +25,7 @@ from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.projections import OPEN_STATE
-from rollout.store.ledger.proposals import ListedProposal, ProposalStore
+from rollout.store.ledger.projections import OPEN_STATE, ListedProposal, ProposalStore
 
 PROPOSAL_STATES: Final = ("open", "approved", "applied", "rejected", "void", "expired")
 
