@@ -32,8 +32,7 @@ from rollout.services.proposals.evidence_imports import (
 )
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.projections import OPEN_STATE
-from rollout.store.ledger.proposals import ListedProposal, ProposalStore
+from rollout.store.ledger.projections import OPEN_STATE, ListedProposal, ProposalStore
 
 PROPOSAL_STATES: Final = ("open", "approved", *CLOSED_PROPOSALS)
 
