@@ -78,7 +78,7 @@ class HistoryWriter:
     def write(self) -> None:
         """Write everything up to `ends_at`."""
         ticker = Ticker(self.database, self.policy.rollout, TICKER_NAME)
-        hour = _floor_hour(self.letters[0].at)
+        hour = find_first_hour(self.letters)
         self._record_versions()
         for slot in sorted({*_find_event_slots(self.ends_at), self.ends_at}):
             self._store_hours(hour, slot)
@@ -205,6 +205,11 @@ def _find_event_slots(until: datetime) -> set[datetime]:
     result = replay_files(build_demo_order()).result
     assert result.policy.tick == HOUR  # noqa: S101 - of the shipped policy
     return {_ceil_hour(event.at) for event in result.events if event.at <= until}
+
+
+def find_first_hour(letters: Sequence[DemoLetter]) -> datetime:
+    """Return the hour in which the first letter arrived."""
+    return _floor_hour(letters[0].at)
 
 
 def _floor_hour(at: datetime) -> datetime:

@@ -92,7 +92,7 @@ def _build_history(folder: Path, records: LetterRecords, letters: Sequence[DemoL
     upgrade(url)
     database = Database(url)
     try:
-        starts_at = letters[0].at
+        starts_at = history.find_first_hour(letters) - history.HOUR
         accounts.create_accounts(database, starts_at)
         apply_policy(database, load_policy_text(), Actor(accounts.ADMIN_NAME), starts_at, salt=SALT)
         training_ends = {

@@ -38,11 +38,12 @@ KEEP_ALIVE_SECONDS = 86_400  # connections stay idle between simulated hours
 SHUTDOWN_SECONDS = 1
 APPROVAL_DELAY = timedelta(hours=4)
 COLLEAGUE_SECONDS = 1.0
-PREPARING = "Preparing three weeks of history. This happens once and takes about half a minute ..."
+PREPARING = "Preparing three weeks of history, once. It takes about half a minute."
 INTRODUCTION = """\
 THE MAIL ROOM, LIVE at {address}
-Four offices sort letters. Scanners ask the service who decides each one. It is {start}, three weeks
-into the story: two proposals need approval, and an incident is an hour old.
+Four offices sort letters. Scanners ask the service who decides each one.
+It is {start}, three weeks into the story:
+two proposals need approval, and an incident is an hour old.
 
 Each link signs in one user, on this machine, until the demo ends:
 {links}
@@ -145,7 +146,7 @@ class DemoCast:
                 frozenset() if auto_approve else frozenset({RESUME}),
             ),
         )
-        narrator = LedgerNarrator(api_clients[SERVICE_ACCOUNT], demo.policy, LIVE_FROM)
+        narrator = LedgerNarrator(demo.service.database, demo.policy, LIVE_FROM)
         list(narrator.describe_news())  # the history's events are on the pages
         return cls(player, approvers, DemoColleague(api_clients[COLLEAGUE], demo.policy), narrator)
 
@@ -214,7 +215,7 @@ def serve_api(demo: DemoService, pages: DemoPages, port: int) -> Iterator[None]:
         yield
     finally:
         get_streams(app).close()
-        server.should_exit = True
+        server.should_exit = server.force_exit = True  # its database is a copy
         scheduler.stop()
         thread.join(timeout=5)
 

@@ -1,16 +1,16 @@
 """The ledger's events as lines of text."""
 
-import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import datetime
-
-import httpx
 
 from rollout.core.ledger.ledger import CanonicalRow, parse_event
 from rollout.core.policy.policy import Policy
 from rollout.reports.text.event_describer import CitedProposals, EventDescriber
 from rollout.reports.text.event_text import describe_event
+from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.store.database.session import Database
+from rollout.store.ledger.ledger import Ledger
 
 HIDDEN_KINDS = frozenset({"RolloutCreated"})
 
@@ -19,7 +19,7 @@ HIDDEN_KINDS = frozenset({"RolloutCreated"})
 class LedgerNarrator:
     """A reader that describes new ledger events."""
 
-    client: httpx.Client
+    database: Database
     policy: Policy
     reference_date: datetime
     _revision: int = 0
@@ -27,13 +27,11 @@ class LedgerNarrator:
 
     def describe_news(self) -> Iterator[str]:
         """Yield a line for each event since the last call."""
-        path = f"/v1/rollouts/{self.policy.rollout}/ledger"
-        response = self.client.get(path, params={"after": self._revision})
-        response.raise_for_status()
-        for line in response.text.splitlines():
-            row = json.loads(line)
-            row.pop("hash")
-            yield from self._describe_row(CanonicalRow(**row))
+        with self.database.begin_read() as transaction:
+            rollout = load_rollout_state(transaction, self.policy.rollout).rollout
+            rows = tuple(Ledger(transaction, rollout).list_rows(after=self._revision))
+        for row in rows:
+            yield from self._describe_row(row)
 
     def _describe_row(self, row: CanonicalRow) -> Iterator[str]:
         event = parse_event(row)

@@ -84,7 +84,7 @@ EVENT_DESCRIPTION: dict[str, Any] = {
     "version": "v7",
     "to": "supervised",
     "by": "policy",
-    "text": "v7 goes up to supervised, until Mon 30 Aug 06:00; approved by ana and bo",
+    "text": "v7 widened to supervised until Mon 30 Aug 06:00; approved by ana and bo",
 }
 
 

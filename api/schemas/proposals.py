@@ -35,9 +35,8 @@ PROPOSAL: dict[str, Any] = {
     "version": "v7",
     "to": "supervised",
     "about": "",
-    "allows": "v7 goes up to supervised at creek in night until Mon 30 Aug 2027 06:00: "
-    "a human confirms or overrides the model's answer; 50 % are decided without seeing "
-    "the model's answer",
+    "allows": "v7 is widened to supervised at creek in night until Mon 30 Aug 2027 06:00: "
+    "a human confirms or overrides the model's answer; humans decide 50 % blind",
     "readings": ["agreement at least 95 %: 418 of 426, log E 4.271300 of 2.995732 (risk 0.05)"],
     "evidence_hash": EVIDENCE,
     "required_approvals": ["operator", "operator"],

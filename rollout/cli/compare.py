@@ -42,7 +42,7 @@ def compare(
 
     Example: `rollout compare pairs.parquet`
 
-    With what mistakes cost: `rollout compare pairs.csv --policy policy.yaml --map human=answer`
+    With costs: `rollout compare pairs.csv --policy policy.yaml --map human=answer`
     """
     with print_refusals():
         comparison = compare_file(

@@ -37,7 +37,8 @@ def print_refusals(interrupted_text: str = "nothing was written") -> Iterator[No
 def _format_os_error(error: OSError) -> str:
     """Return the text of a system error without number and quotes, in lower case."""
     error_text = error.strerror or str(error) or type(error).__name__
-    return error_text[:1].lower() + error_text[1:]
+    hint = "; check the path" if isinstance(error, FileNotFoundError) else ""
+    return f"{error_text[:1].lower()}{error_text[1:]}{hint}"
 
 
 def get_text_width() -> int:

@@ -8,7 +8,7 @@ import typer
 from rollout.cli.channels import list_configured_names
 from rollout.cli.errors import print_refusals
 from rollout.cli.output import format_changes
-from rollout.cli.record_options import ColumnFile, ColumnMappings, PolicyFile
+from rollout.cli.record_options import CasesFile, ColumnFile, ColumnMappings, PolicyFile
 from rollout.cli.remote import ServerUrl, request_json
 from rollout.formats.policy.reader import read_policy
 from rollout.formats.records.files import RecordPaths
@@ -20,9 +20,13 @@ from rollout.services.replay.replay import ReplayRequest, read_request_records
 
 def plan(
     policy: PolicyFile,
-    predictions: Annotated[Path | None, typer.Option(help="recorded traffic")] = None,
-    decisions: Annotated[Path | None, typer.Option(help="recorded traffic")] = None,
-    cases: Annotated[Path | None, typer.Option(help="recorded traffic")] = None,
+    predictions: Annotated[
+        Path | None, typer.Option(help="recorded predictions, for rates (with --decisions)")
+    ] = None,
+    decisions: Annotated[
+        Path | None, typer.Option(help="recorded human decisions, for rates (with --predictions)")
+    ] = None,
+    cases: CasesFile = None,
     columns: ColumnFile = None,
     mapped: ColumnMappings = None,
     server: ServerUrl = None,
@@ -32,7 +36,7 @@ def plan(
     Rates come from the policy's `expect`, or from recorded files. With --server it also prints
     what the policy would change there; for the local database use `rollout apply --dry-run`.
 
-    Example: `rollout plan config/policies/mail-room.yaml`
+    Example: `rollout plan policy.yaml --predictions predictions.csv --decisions decisions.csv`
     """
     with print_refusals():
         loaded_policy = read_policy(policy)
@@ -51,5 +55,7 @@ def plan(
                 read_request_records(request, loaded_policy), loaded_policy
             )
         elif (predictions or decisions) is not None:
-            raise ValueError("recorded traffic needs both files: --predictions and --decisions")
+            raise ValueError(
+                "rates need both files; add --predictions or --decisions, whichever is missing"
+            )
         typer.echo(format_plan(plan_of(loaded_policy, traffic, channels=list_configured_names())))

@@ -137,7 +137,7 @@ def incidents(
 
 
 def export(rollout: RolloutName, server: ServerUrl = None) -> None:
-    """Print the ledger of a rollout, a row a line. `rollout ledger verify` reads it.
+    """Print the ledger of a rollout, one row a line. `rollout ledger verify` reads it.
 
     Example: `rollout ledger export ramps > ledger.jsonl`
     """
@@ -152,7 +152,7 @@ def export(rollout: RolloutName, server: ServerUrl = None) -> None:
 
 
 def export_access() -> None:
-    """Print the access ledger (users, roles, keys), a row a line.
+    """Print the access ledger (users, roles, keys), one row a line.
 
     It is read from the database in ROLLOUT_DATABASE_URL (default: sqlite:///rollout.db), even if
     ROLLOUT_SERVER is set. `rollout ledger verify` reads it.

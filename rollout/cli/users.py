@@ -230,7 +230,7 @@ def password_link(name: UserName, by: AdminName, as_json: JsonFlag = False) -> N
         typer.echo(json.dumps({"name": name, "token": token}))
         return
     typer.echo(token)
-    text = f"valid once, for {name}, for 24 hours: enter it at /console/set-password"
+    text = f"one-time code of {name}, valid for 24 hours: enter it at /console/set-password"
     typer.echo(text, err=True)
 
 

@@ -221,13 +221,15 @@ def _select_first_of_episode(timed_cases: Frame) -> Frame:
 
 
 def _build_lever_rows(timed_cases: Frame, lever: Lever, source: str, policy: Policy) -> Frame:
-    decided, predicted = _build_decided(lever, source), _build_predicted(lever, source)
-    rows = timed_cases.with_columns(
+    labelled_cases = timed_cases.with_columns(
         lever=nw.lit(lever.id),
-        decided=decided,
-        predicted=predicted,
-        second=_build_second(lever, source),
-        cost=_compute_cost(lever, source),
+        decided=_build_decided(lever, source),
+        predicted=_build_predicted(lever, source),
+    )
+    decided, predicted = nw.col("decided"), nw.col("predicted")  # else built again in each use
+    rows = labelled_cases.with_columns(
+        second=_build_second(lever, decided),
+        cost=_compute_cost(lever, source, decided, predicted),
     )
     return rows.with_columns(level=_find_cost_level(policy))
 
@@ -247,9 +249,17 @@ def _build_whole_unit_rows(timed_cases: Frame, source: str, policy: Policy) -> F
         second=_build_whole_unit_second(levers, source),
         cost=nw.when(is_missing)
         .then(nw.lit(float(policy.largest_cost)))
-        .otherwise(nw.sum_horizontal(*(_compute_cost(lever, source) for lever in levers))),
+        .otherwise(nw.sum_horizontal(*_compute_costs(levers, source))),
     )
     return rows.with_columns(level=_find_cost_level(policy))
+
+
+def _compute_costs(levers: Sequence[Lever], source: str) -> list[nw.Expr]:
+    """Return each lever's cost of the model's answers."""
+    return [
+        _compute_cost(lever, source, _build_decided(lever, source), _build_predicted(lever, source))
+        for lever in levers
+    ]
 
 
 def _build_decided(lever: Lever, source: str) -> nw.Expr:
@@ -321,13 +331,13 @@ def _is_agreement(lever: Lever, source: str) -> nw.Expr:
     return _build_predicted(lever, source) == _build_decided(lever, source)
 
 
-def _build_second(lever: Lever, source: str) -> nw.Expr:
+def _build_second(lever: Lever, decided: nw.Expr) -> nw.Expr:
     """Return the second blind label; numbers have none, because parity needs labels."""
     if lever.number is not None:
         return nw.lit(MISSING)
     answer = nw.col(f"second:{VALUE_PREFIX}{lever.id}")
     is_given = (~answer.is_null()) & nw.col("second_on_time").fill_null(value=False)
-    has_both = is_given & (_build_decided(lever, source) != MISSING)
+    has_both = is_given & (decided != MISSING)
     return nw.when(has_both).then(_limit_to_labels(lever, answer)).otherwise(nw.lit(MISSING))
 
 
@@ -335,7 +345,7 @@ def _build_whole_unit_second(levers: Sequence[Lever], source: str) -> nw.Expr:
     """Return over all levers what the second decision equals."""
     if any(lever.number is not None for lever in levers):
         return nw.lit(MISSING)
-    seconds = [_build_second(v, source) for v in levers]
+    seconds = [_build_second(v, _build_decided(v, source)) for v in levers]
     is_missing = nw.any_horizontal(*(s == MISSING for s in seconds), ignore_nulls=True)
     equals_first = nw.all_horizontal(
         *(s == _build_decided(v, source) for s, v in zip(seconds, levers, strict=True)),
@@ -350,15 +360,15 @@ def _build_whole_unit_second(levers: Sequence[Lever], source: str) -> nw.Expr:
     return nw.when(is_missing).then(nw.lit(MISSING)).otherwise(relation)
 
 
-def _compute_cost(lever: Lever, source: str) -> nw.Expr:
+def _compute_cost(lever: Lever, source: str, decided: nw.Expr, predicted: nw.Expr) -> nw.Expr:
     """Return the cost of the model's answer; the largest if unusable."""
     cost = (
         _compute_label_cost(lever, source)
         if lever.number is None
         else _compute_number_cost(lever, source)
     )
-    is_unusable = _build_predicted(lever, source).is_in([FAILED, LATE, OUTSIDE])
-    is_unknown = _build_decided(lever, source).is_in([MISSING, UNLISTED])
+    is_unusable = predicted.is_in([FAILED, LATE, OUTSIDE])
+    is_unknown = decided.is_in([MISSING, UNLISTED])
     largest_cost = nw.lit(float(lever.largest_cost))
     return nw.when(is_unusable | is_unknown).then(largest_cost).otherwise(cost)
 

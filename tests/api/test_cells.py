@@ -25,6 +25,7 @@ from tests.api.test_shell import problem_of
 from tests.factories import DAY, NOON, TICK
 from tests.replay.stories import a_history
 from tests.services.engine.test_live import BY_CASE, STORY, replayed
+from tests.store.snapshots import filled_once
 
 V1_STORY = "/v1/rollouts/story"
 
@@ -37,6 +38,13 @@ def bears(database):
 @pytest.fixture
 def story(database, clock):
     """Return a rollout whose records were counted, with the instant of the last tick."""
+    last = count_story(database)
+    clock.advance(last - clock.now())
+    return last
+
+
+@filled_once
+def count_story(database):
     policy = parse_policy(BY_CASE)
     history = a_history(replace(STORY, slots=40), policy)
     slots, _ = replayed(history, policy, None)
@@ -44,7 +52,6 @@ def story(database, clock):
     apply_policy(database, BY_CASE, Actor("zoe"), first, salt=bytes(32))
     import_records(database, "story", history, first)
     Ticker(database, "story", "one").tick(last)
-    clock.advance(last - clock.now())
     return last
 
 

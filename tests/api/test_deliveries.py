@@ -18,7 +18,7 @@ from tests.api.test_shell import problem_of
 from tests.factories import HOUR, NOON
 
 REPORTS = "reports: [{name: morning, to: [ops, rangers]}]\n"
-UNHEARD = "reports[0]: nobody configured the channel rangers: nothing reaches it until then"
+UNHEARD = "reports[0]: the channel rangers is not configured, so it gets no reports"
 
 
 @pytest.fixture

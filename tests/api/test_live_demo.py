@@ -1,111 +1,261 @@
-"""The live demo: its traffic goes through the API like anybody's, and its cells do change."""
+"""The live demo: its history is like its traffic, which goes through the API like anybody's."""
 
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
 from datetime import timedelta
 
+import httpx
 import pytest
 
 from api.app import create_app
-from api.live_demo.approving import DemoApprover
+from api.live_demo.accounts import COLLEAGUE, OPERATORS, RESUME_APPROVER, SERVICE_ACCOUNT
+from api.live_demo.colleagues import QUIET_SECONDS, RESUME, DemoApprover, DemoColleague
+from api.live_demo.history_cache import LIVE_FROM, prepare_history
 from api.live_demo.output import LedgerNarrator
-from api.live_demo.player import STEP, DemoPlayer
-from api.live_demo.stage import OPERATORS, RESUME_APPROVER, SERVICE_ACCOUNT, open_demo_service
-from rollout.core.scope.scope import find_acting_version
+from api.live_demo.player import DemoPlayer
+from api.live_demo.stage import build_letter_records, open_demo_service
+from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import TickScheduler
 from rollout.services.replay.demo_traffic import load_letters, load_training_ends
+from rollout.store.records.external_keys import ExternalKeys
+from rollout.store.records.newest_records import NewestRecords
 from tests.api.conftest import Asking
+from tests.docs.pages import BLOCK, text_of
 
 pytestmark = pytest.mark.simulation
 
-DAYS = 2
+HOUR = timedelta(hours=1)
+ROLLOUT = "/v1/rollouts/mail-room"
 
 
 @pytest.fixture(scope="module")
-def story():
+def letters():
     return load_letters()
 
 
+@pytest.fixture(scope="module")
+def records():
+    return build_letter_records()
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory):
+    return tmp_path_factory.mktemp("rollout-demo")
+
+
+@pytest.fixture(scope="module")
+def history(out, letters, records):
+    return prepare_history(out, records, letters, lambda: None)
+
+
 @pytest.fixture
-def staged(story):
-    with open_demo_service(story[0].at - STEP) as made:
+def demo(history, records):
+    with open_demo_service(history, records.policy) as made:
         yield made
 
 
-def asking(made, name):
-    client = Asking(create_app(made.service))
-    client.headers["Authorization"] = f"Bearer {made.keys[name]}"
+def asking(demo, name):
+    client = Asking(create_app(demo.service))
+    client.headers["Authorization"] = f"Bearer {demo.keys[name]}"
     return client
 
 
-def played(made, story, days):
-    """Play some days, with a tick at each hour, as the demo does."""
-    some = [letter for letter in story if letter.at < story[0].at + timedelta(days=days)]
-    player = DemoPlayer(
-        asking(made, SERVICE_ACCOUNT), made.clock, made.policy, some, load_training_ends()
+def begun(demo, letters, records):
+    return DemoPlayer(
+        asking(demo, SERVICE_ACCOUNT),
+        demo.clock,
+        records,
+        letters[demo.next_letter :],
+        load_training_ends(),
+        list(demo.scheduled),
     )
-    ticking = TickScheduler(made.service.database, "test")
-    while made.clock.now() < story[0].at + timedelta(days=days):
+
+
+def played(demo, player, span):
+    """Play some time, with a tick at each hour, as the demo does."""
+    ticking, end = TickScheduler(demo.service.database, "test"), demo.clock.now() + span
+    while demo.clock.now() < end:
         player.step()
-        assert ticking.run_due_ticks(made.clock.now()).errors == {}
-    return player
+        assert ticking.run_due_ticks(demo.clock.now()).errors == {}
 
 
-def test_every_letter_is_asked_about_and_recorded(staged, story):
-    player = played(staged, story, DAYS / 4)
-    found = asking(staged, "ana").get("/v1/rollouts/mail-room/cases", params={"limit": 1000}).json()
-    assert len(found["items"]) == len(player.letters)
-    first = asking(staged, "ana").get(f"/v1/rollouts/mail-room/cases/{story[0].key}").json()
-    assert first["predictions"]
-    assert first["decisions"]
+def open_proposals(client):
+    return client.get(f"{ROLLOUT}/proposals").json()["items"]
 
 
-def test_the_colleague_approves_what_is_proposed_a_while_after(staged, story):
-    played(staged, story, DAYS / 4)
-    looser = asking(staged, "ana")
-    assert looser.get("/v1/rollouts/mail-room/proposals").json()["items"] == []
-    stopped = looser.post("/v1/rollouts/mail-room/stops", json={"all": True, "reason": "look"})
-    (stop,) = [e["body"]["stop"] for e in stopped.json()["events"] if "stop" in e["body"]]
-    looser.post(f"/v1/rollouts/mail-room/stops/{stop}/resume")
-    colleague = DemoApprover(asking(staged, "bo"), "mail-room", timedelta(hours=4))
-    colleague.approve_due(staged.clock.now())
-    (waits,) = looser.get("/v1/rollouts/mail-room/proposals").json()["items"]
-    assert waits["approvals"] == []
-    staged.clock.advance(timedelta(hours=4))
-    colleague.approve_due(staged.clock.now())
-    (waits,) = looser.get("/v1/rollouts/mail-room/proposals").json()["items"]
-    assert [yes["by"] for yes in waits["approvals"]] == ["bo"]
+def approve(client, proposal):
+    path = f"{ROLLOUT}/proposals/{proposal['id']}/approvals"
+    body = {"evidence_hash": proposal["evidence_hash"], "reason": "looked at it"}
+    answer = client.post(path, json=body)
+    assert answer.status_code in {200, 201}, answer.text
 
 
-def test_what_happens_is_told_once(staged, story):
-    played(staged, story, DAYS / 8)
-    teller = LedgerNarrator(asking(staged, SERVICE_ACCOUNT), staged.policy, story[0].at)
-    told = list(teller.describe_news())
-    assert any("v1 seen first" in line for line in told)
-    assert list(teller.describe_news()) == []
-    assert set(OPERATORS) == {"ana", "bo"}
-    assert (
-        find_acting_version(
-            staged.service.state_cache.load_rollout("mail-room").state.scope,
-            staged.policy,
-            staged.policy.cells[0],
-            staged.clock.now(),
-        )
-        is None
+def test_the_history_ends_with_two_proposals_and_an_incident_an_hour_old(demo):
+    ana = asking(demo, "ana")
+    missing = [found["approvals_missing"] for found in open_proposals(ana)]
+    assert sorted(missing) == [1, 2]
+    (incident,) = ana.get(f"{ROLLOUT}/incidents").json()["items"]
+    assert incident["kind"] == "alarm"
+    assert incident["opened_at"] == (LIVE_FROM - HOUR).isoformat().replace("+00:00", "Z")
+    stages = {row["stage"] for row in ana.get(f"{ROLLOUT}/cells").json()["items"]}
+    assert stages == {"shadow", "supervised", "autonomous"}
+
+
+def test_the_history_has_what_clients_had_sent(demo, letters):
+    ana = asking(demo, "ana")
+    assert LIVE_FROM - HOUR < letters[demo.next_letter - 1].at <= LIVE_FROM
+    assert len(ana.get(f"{ROLLOUT}/cases", params={"limit": 1000}).json()["items"]) == 1000
+    case = ana.get(f"{ROLLOUT}/cases/{letters[0].key}").json()
+    assert case["predictions"][0]["decider"] == "human"
+    assert case["decisions"]
+    assert case["actions"][0]["by"] == "person"
+    assert case["outcomes"]
+    acted = [letter.key for letter in letters[demo.next_letter - 200 : demo.next_letter]]
+    found = (ana.get(f"{ROLLOUT}/cases/{key}").json()["actions"] for key in acted)
+    by_model = [action for actions in found for action in actions if action["by"] == "model"]
+    assert by_model
+    assert {action["authorization"] for action in by_model} == {"authorized"}
+
+
+def test_reviewers_find_undecided_letters_with_a_picture_each(demo, letters):
+    service, now = demo.service, demo.clock.now()
+    session = service.sign_in.start_demo_session("rui", at=service.wall_clock.now())
+    browser = Asking(create_app(service), base_url="http://127.0.0.1")
+    browser.cookies.set("rollout", session.token)
+    browser.headers |= {"Sec-Fetch-Site": "same-origin", "X-CSRF-Token": session.csrf}
+    claims = browser.post(f"{ROLLOUT}/reviews/claims", json={"claims": 5}).json()
+    assert len(claims["tasks"]) == 5
+    assert sum(claims["waiting"].values()) >= 3
+    by_key = {letter.key: letter for letter in letters}
+    for task in claims["tasks"]:
+        assert task["media"]["digit"].startswith("data:image/png;base64,")
+        letter = by_key[task["case"]]
+        assert all(decision.at > now for decision in letter.decisions)
+
+
+def test_a_history_is_built_once_and_left_alone(history, out, letters, records):
+    before = {path: path.stat().st_mtime_ns for path in history.folder.iterdir()}
+    again = prepare_history(out, records, letters, lambda: pytest.fail("it is built again"))
+    assert again == history
+    with open_demo_service(history, records.policy) as demo:
+        asking(demo, "ana").post(f"{ROLLOUT}/stops", json={"all": True})
+    assert {path: path.stat().st_mtime_ns for path in history.folder.iterdir()} == before
+
+
+def test_traffic_goes_on_where_the_history_ends(demo, letters, records):
+    player = begun(demo, letters, records)
+    played(demo, player, 4 * HOUR)
+    ana = asking(demo, "ana")
+    newest = letters[demo.next_letter + player._next_letter - 1]
+    case = ana.get(f"{ROLLOUT}/cases/{newest.key}").json()
+    assert case["predictions"]
+    with demo.service.database.begin_read() as transaction:
+        rollout = load_rollout_state(transaction, "mail-room").rollout
+        ids = ExternalKeys(transaction, rollout).find_ids([newest.key]).values()
+        (stored,) = NewestRecords(transaction, rollout).load_cases(ids).values()
+    assert stored.media["digit"].startswith("data:image/png")
+    said = list(LedgerNarrator(demo.service.database, demo.policy, LIVE_FROM).describe_news())
+    assert any("lisbon day: v1 DOWN to shadow" in line for line in said)
+
+
+def test_two_approvals_widen_at_the_next_hour(demo, letters, records):
+    ana, bo = asking(demo, "ana"), asking(demo, COLLEAGUE)
+    (first,) = [found for found in open_proposals(ana) if found["approvals_missing"] == 1]
+    approve(ana, first)
+    (second,) = [found for found in open_proposals(ana) if found["approvals_missing"] == 2]
+    for client in (ana, bo):
+        approve(client, second)
+    played(demo, begun(demo, letters, records), HOUR + timedelta(minutes=2))
+    (row,) = [
+        row
+        for row in ana.get(f"{ROLLOUT}/cells").json()["items"]
+        if (row["site"], row["window"]) == (first["site"], first["window"])
+    ]
+    assert row["stage"] == "autonomous"
+
+
+def test_a_colleague_approves_after_four_hours_and_leaves_the_last_approval(demo):
+    ana = asking(demo, "ana")
+    colleague = DemoApprover(
+        asking(demo, COLLEAGUE), "mail-room", timedelta(hours=4), leaves_last=True
     )
+    colleague.approve_due(demo.clock.now() - 3 * HOUR)
+    assert sorted(found["approvals_missing"] for found in open_proposals(ana)) == [1, 2]
+    colleague.approve_due(demo.clock.now())
+    assert [found["approvals_missing"] for found in open_proposals(ana)] == [1, 1]
 
 
-def test_a_stop_can_be_taken_back_by_the_two_others(staged):
-    ana, path = asking(staged, "ana"), "/v1/rollouts/mail-room"
-    stop = ana.post(f"{path}/stops", json={"all": True}).json()["events"][0]["body"]["stop"]
-    ana.post(f"{path}/stops/{stop}/resume")
-    (*_, said) = LedgerNarrator(
-        asking(staged, SERVICE_ACCOUNT), staged.policy, staged.clock.now()
-    ).describe_news()
-    assert "asks for 2 approvals; resume of S-" in said
-    staged.clock.advance(timedelta(hours=4))
-    for name in ("bo", RESUME_APPROVER):
-        kinds = frozenset({"resume"})
-        DemoApprover(asking(staged, name), "mail-room", timedelta(hours=4), kinds).approve_due(
-            staged.clock.now()
-        )
-    (found,) = ana.get(f"{path}/proposals", params={"state": "approved"}).json()["items"]
-    assert (found["kind"], found["approvals_missing"]) == ("resume", 0)
+def test_something_to_approve_is_there_within_moments_even_when_paused(demo):
+    ana, bo, seconds = asking(demo, "ana"), asking(demo, COLLEAGUE), [0.0]
+    maker = DemoColleague(asking(demo, COLLEAGUE), demo.policy, lambda: seconds[0])
+    helper = DemoApprover(
+        asking(demo, RESUME_APPROVER), "mail-room", timedelta(0), frozenset({RESUME})
+    )
+    for turn in range(4):
+        for proposal in open_proposals(ana):
+            if turn == 0:
+                approve(bo, proposal) if proposal["approvals_missing"] == 2 else None
+            approve(ana, proposal)
+        waited = 0
+        while not open_proposals(ana) or not open_proposals(ana)[0]["approvals_missing"]:
+            maker.keep_something_to_approve()
+            seconds[0] += 1
+            waited += 1
+            assert waited <= QUIET_SECONDS + 2
+        (resume,) = [found for found in open_proposals(ana) if found["approvals_missing"]]
+        assert resume["kind"] == RESUME
+        helper.approve_due(demo.clock.now())
+    stops = ana.get(f"{ROLLOUT}/stops").json()["items"]
+    assert len({stop["id"] for stop in stops}) == 4
+    assert set(OPERATORS) == {"ana", "bo"}
+
+
+def test_a_stop_of_a_user_is_what_the_colleague_asks_for_first(demo):
+    ana, seconds = asking(demo, "ana"), [0.0]
+    for proposal in open_proposals(ana):
+        ana.post(f"{ROLLOUT}/proposals/{proposal['id']}/rejection", json={"reason": "not now"})
+    stopped = ana.post(f"{ROLLOUT}/stops", json={"sites": ["hobart"], "reason": "look"})
+    stop = stopped.json()["active_stops"][0]["id"]
+    maker = DemoColleague(asking(demo, COLLEAGUE), demo.policy, lambda: seconds[0])
+    maker.keep_something_to_approve()
+    seconds[0] = QUIET_SECONDS
+    maker.keep_something_to_approve()
+    found = [proposal for proposal in open_proposals(ana) if proposal["kind"] == RESUME]
+    assert [proposal["about"] for proposal in found] == [stop]
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+@pytest.mark.enable_socket  # the demo serves on this machine
+def test_the_page_is_what_the_command_prints_and_control_c_ends_it_at_once(history):
+    port, page = free_port(), text_of("docs/demo.md")
+    (line,) = [line for block in BLOCK.findall(page) for line in block.splitlines() if line]
+    words = ["-c", "from rollout.cli.main import app; app()", *line.split()[1:]]
+    words += ["--port", str(port), "--out", str(history.folder.parent)]
+    command = [sys.executable, *words]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+        try:
+            said = ""
+            while "Ctrl-C ends the demo" not in said:
+                said += process.stdout.readline()
+                assert process.poll() is None, said
+            links = dict(re.findall(r"^  (\w+) +\w+ +(http\S+)$", said, re.MULTILINE))
+            shown = re.search(r"```text\n(.*?)```", page, re.DOTALL)[1]
+            assert shown.replace("8000", str(port)) in said
+            assert list(links) == re.findall(r"`(\w+)`", page[page.index("Each signs in") :])[:5]
+            with httpx.Client(follow_redirects=True) as client:
+                assert "pending tasks" in client.get(links["ana"]).text
+        finally:
+            started = time.monotonic()
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=20)
+    assert time.monotonic() - started < 5  # on a busy machine; half a second on an idle one
+    assert process.returncode == 130

@@ -9,7 +9,7 @@ import pytest
 from api.priority_threads import PRIORITY_THREADS
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.permissions import AssignedRole
-from rollout.store.database.write_lock import WriteLock
+from rollout.store.database.session import WriteLock
 from tests.api.bears import CREEK, LAKE, V1, approved, founded, scope_of, tick, widened
 from tests.factories import NOON
 from tests.store.databases import on_sqlite

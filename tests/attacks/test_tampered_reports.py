@@ -6,6 +6,7 @@ from sqlalchemy import text
 from rollout.services.process.health_checks import run_health_checks
 from rollout.services.reports.builder import ReportOptions, create_report
 from tests.services.review_room import Room
+from tests.store.snapshots import filled_once
 
 on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 SEALS = "bears: reports match their seals in the ledger"
@@ -13,10 +14,15 @@ SEALS = "bears: reports match their seals in the ledger"
 
 @pytest.fixture
 def bears(database):
+    seal_two(database)
+    return database
+
+
+@filled_once
+def seal_two(database):
     room = Room(database)
     create_report(database, "bears", "week", ReportOptions(), room.at)
     create_report(database, "bears", "month", ReportOptions(), room.at)
-    return database
 
 
 def faults(database):

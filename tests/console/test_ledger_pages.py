@@ -38,7 +38,7 @@ def test_the_newest_row_comes_first_in_words_with_its_hash(browser, service, liv
     shown = rows(text)
     assert shown == sorted(shown, reverse=True)
     assert shown[0] == scope_of(service.database).revision
-    assert "goes up to supervised" in text
+    assert "widened to supervised" in text
     assert "approved by dan and eve" in text
     assert "creek · day · v1" in text
     assert re.search(r"<code class=\"nowrap\">[0-9a-f]{4} [0-9a-f]{4} [0-9a-f]{4}", text)
@@ -55,13 +55,13 @@ def test_what_machines_and_people_wrote_is_text(browser, lived):
 @pytest.mark.parametrize(
     ("query", "kept", "gone"),
     [
-        ("kind=wider", "goes up to supervised", "is retired"),
-        ("kind=versions", "is retired", "goes up to"),
+        ("kind=wider", "widened to supervised", "is retired"),
+        ("kind=versions", "is retired", "widened to"),
         ("who=dan", "approved by dan", "approved by eve"),
-        ("who=The+engine", "goes up to supervised", "applied by zoe"),
-        ("site=creek", "goes up to supervised", "is retired"),
-        ("since=2027-06-01T12:30", "is retired", "goes up to"),
-        ("until=2027-06-01T12:30", "goes up to", "is retired"),
+        ("who=The+engine", "widened to supervised", "applied by zoe"),
+        ("site=creek", "widened to supervised", "is retired"),
+        ("since=2027-06-01T12:30", "is retired", "widened to"),
+        ("until=2027-06-01T12:30", "widened to", "is retired"),
     ],
 )
 def test_rows_are_looked_through_by_kind_person_site_and_span(browser, lived, query, kept, gone):

@@ -190,8 +190,8 @@ def test_one_cell_tells_its_own_history_and_guards(browser, database):
     bears.widened(database, NOON, bears.LAKE)
     bears.widened(database, NOON + HOUR, bears.CREEK)
     page = plain(browser.as_("vic").page(CREEK))
-    assert "v1 goes up to supervised" in page
-    assert page.count("goes up to") == 1
+    assert "v1 widened to supervised" in page
+    assert page.count("widened to") == 1
     assert "agreement at least 93 % One stage down No alarm" in page
 
 

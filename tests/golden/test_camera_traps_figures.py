@@ -172,7 +172,7 @@ def test_nothing_is_ever_widened_anywhere(facts):
     assert len(facts.stages) == 22
     assert not [h for h in facts.timeline if h.kind in {"ProposalRaised", "Widened"}]
     assert facts.price.cases == 0
-    assert format_headline(facts) == "Nothing is widened: all 22 cells in shadow"
+    assert format_headline(facts) == "Nothing was widened: all 22 cells stayed in shadow"
     assert any("67.2" in line for line in describe_results(facts))
 
 

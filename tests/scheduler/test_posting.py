@@ -151,7 +151,7 @@ def test_a_channel_that_takes_long_holds_up_no_tick_and_stopping_waits_for_it(
     threading.Timer(0.2, over.set).start()
     with caplog.at_level(logging.WARNING, logger="rollout.scheduler"):
         posting.stop()
-    assert "of bears to ops failed, try 1 of 12" in caplog.text
+    assert "of bears to ops failed, attempt 1 of 12" in caplog.text
     assert "hunter2" not in caplog.text
     assert [one.state for one in kept(database)[1]] == ["waiting"]
 

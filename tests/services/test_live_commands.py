@@ -73,7 +73,7 @@ def test_from_two_files_to_a_stop_and_a_verified_ledger(folder):
     assert "ProposalRaised P-1 ramp-a always v1 supervised" in done("tick", "ramps")
     assert "this slot is done" in done("tick", "ramps")
     (proposal,) = state()["proposals"]
-    assert "goes up to supervised at ramp-a" in done("proposals", "ramps")
+    assert "is widened to supervised at ramp-a" in done("proposals", "ramps")
     assert "agreement at least 60 %" in done("proposals", "ramps", "P-1")
     refused = run("approve", "ramps", "P-1", "--by", "bo", "--evidence-hash", "0" * 64)
     assert (refused.exit_code, "other evidence" in refused.stderr) == (2, True)

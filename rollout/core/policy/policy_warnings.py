@@ -103,8 +103,8 @@ def _check_rare_labels(policy: Policy, labels: Mapping[str, float]) -> Warnings:
             more_text = f" and {len(rare_labels) - 4} more" if len(rare_labels) > 4 else ""
             text = (
                 f"agreement alone, and some labels are rare: {rare_label_text}{more_text}. A model"
-                f" that never says {rare_labels[0]} can reach {max(thresholds) * 100:g} %; require"
-                " its recall"
+                f" that never predicts {rare_labels[0]} can reach {max(thresholds) * 100:g} %;"
+                " require its recall"
             )
             yield PolicyWarning(f"gates[{index}]", text)
 
@@ -129,7 +129,7 @@ def _check_guards_below_gates(policy: Policy) -> Warnings:
         if overlapping_gates and not guard.added:
             text = (
                 f"{guard.condition} is not below the gate to {overlapping_gates[0].to}: it may"
-                " alarm on a model that the gate has just let through; leave room between them"
+                " trip right after that gate opens; leave a gap between the thresholds"
             )
             yield PolicyWarning(f"guards[{index}]", text)
 
@@ -151,7 +151,7 @@ def _check_heartbeats(policy: Policy) -> Warnings:
     if unmonitored_cells:
         sites = list(dict.fromkeys(cell.site for cell in unmonitored_cells))
         location = "" if len(sites) == len(policy.sites) else f" at {', '.join(sites)}"
-        text = f"no heartbeat{location}: a site that nobody hears from keeps its grants"
+        text = f"no heartbeat guard{location}: a silent site keeps its grants"
         yield PolicyWarning("guards", text)
 
 
@@ -178,7 +178,7 @@ def _check_windows(policy: Policy) -> Warnings:
 
 def _check_waves(policy: Policy) -> Warnings:
     if policy.waves is None and any(site.wave > 1 for site in policy.sites):
-        yield PolicyWarning("sites", "name waves, and no `waves:` makes them wait; add it")
+        yield PolicyWarning("sites", "name waves, but the policy has no `waves:`; add it")
     if policy.waves is not None and not any(gate.to == policy.waves.stage for gate in policy.gates):
         text = f"no gate leads to {policy.waves.stage}, so the second wave never opens"
         yield PolicyWarning("waves", text)

@@ -9,8 +9,8 @@ from rollout.formats.policy.sections import PolicySection, key
 class ImportShape(PolicySection):
     """How recorded files of one kind are written; `rollout init` drafts it."""
 
-    records: Literal["cases", "predictions", "decisions", "outcomes"] = key(
-        description="Which file.", examples=["predictions"]
+    records: Literal["cases", "predictions", "decisions", "outcomes", "pairs"] = key(
+        description="Which file; pairs is the file of `rollout compare`.", examples=["predictions"]
     )
     encoding: kinds.Encoding | None = key(
         None, description="Encoding of a text file, such as latin-1 or utf-16. Default: UTF-8."

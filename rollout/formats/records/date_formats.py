@@ -118,7 +118,9 @@ def _collect_other_texts(columns: Iterable[pl.Series]) -> pl.Series:
     """Return the distinct texts that are not ISO 8601."""
     parts = [pl.Series([], dtype=pl.String)]
     for column in columns:
-        other = column.filter(~column.str.contains(TIME_PATTERN).fill_null(value=True))
+        # The plain form is told by two letters; a pattern over all rows costs ten times as much.
+        is_plain = (column.str.slice(4, 1) == "-") & (column.str.slice(10, 1) == "T")
+        other = column.filter(~is_plain.fill_null(value=True))
         parts.append(other.alias("").str.strip_chars().unique(maintain_order=True))
     texts = pl.concat(parts)
     return texts.filter(~texts.str.contains(TIME_PATTERN))

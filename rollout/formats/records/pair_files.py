@@ -7,10 +7,15 @@ by one, and times are not read.
 from __future__ import annotations
 
 from errno import ENOENT
+from io import BytesIO
 from os import strerror
 from typing import TYPE_CHECKING
 
 import polars as pl
+
+from rollout.core.policy.file_readings import FileReading
+from rollout.formats.records.encodings import convert_to_utf8
+from rollout.formats.records.text_rows import read_unpacked
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
@@ -21,10 +26,13 @@ KNOWN_COLUMNS = ("case_key", "model_version", "site", "window", *REQUIRED_COLUMN
 """Our column names; only `REQUIRED_COLUMNS` are required."""
 RENAMED_COLUMNS = {"model_version": "version"}  # as in counted pairs
 ROW_NUMBER = "row number"
+DEFAULT_READING = FileReading()
 SUFFIXES = ".parquet, .csv, .tsv, .jsonl or .ndjson; a .csv or .tsv also packed as .gz"
 
 
-def scan_pairs(path: Path, mappings: Iterable[str] = ()) -> pl.LazyFrame:
+def scan_pairs(
+    path: Path, mappings: Iterable[str] = (), reading: FileReading = DEFAULT_READING
+) -> pl.LazyFrame:
     """Return a lazy frame of the pairs in a file.
 
     It has the text columns case_key (default: `row 17`), version, site, window, human and model,
@@ -32,19 +40,21 @@ def scan_pairs(path: Path, mappings: Iterable[str] = ()) -> pl.LazyFrame:
 
     Args:
         path: the file; its suffix sets the format.
-        mappings: column names as `human=answer`.
+        mappings: column names as `human=answer`; they override those of `reading`.
+        reading: how the file is written. Only UTF-8 is streamed.
 
     Raises:
         ValueError: the suffix is unknown, the file is damaged, or a column is missing.
     """
-    frame = _scan_file(path)
+    frame = _scan_file(path, reading)
     try:
         schema = frame.collect_schema()
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"{path}: can't be read: {format_polars_error(error)}") from error
-    columns = _find_columns(path, list(schema), mappings)
+    own_mappings = [f"{name}={column}" for name, column in reading.columns.items()]
+    columns = _find_columns(path, list(schema), [*own_mappings, *mappings])
     selected = [
-        _build_column(name, file_column, schema[file_column])
+        _build_column(name, file_column, schema[file_column], reading)
         for name, file_column in columns.items()
     ]
     if "case_key" in columns:
@@ -53,15 +63,29 @@ def scan_pairs(path: Path, mappings: Iterable[str] = ()) -> pl.LazyFrame:
     return frame.with_row_index(ROW_NUMBER, offset=1).select(case_keys, *selected)
 
 
-def _build_column(name: str, file_column: str, dtype: pl.DataType) -> pl.Expr:
+def _build_column(name: str, file_column: str, dtype: pl.DataType, reading: FileReading) -> pl.Expr:
     """Return a column under our name: a number for confidence, text for all others."""
-    column = pl.col(file_column).alias(RENAMED_COLUMNS.get(name, name))
+    column, our_name = pl.col(file_column), RENAMED_COLUMNS.get(name, name)
     if name == "confidence":
-        return column.cast(pl.Float64).fill_nan(None)
-    return column if dtype == pl.String else column.cast(pl.String)
+        return _build_confidence(column, dtype, reading).fill_nan(None).alias(our_name)
+    text = column if dtype == pl.String else column.cast(pl.String)
+    if reading.unsure and name in REQUIRED_COLUMNS:
+        text = pl.when(~text.is_in(reading.unsure)).then(text)
+    return text.alias(our_name)
 
 
-def _scan_file(path: Path) -> pl.LazyFrame:
+def _build_confidence(column: pl.Expr, dtype: pl.DataType, reading: FileReading) -> pl.Expr:
+    if dtype != pl.String:
+        number = column.cast(pl.Float64)
+        return number / 100 if reading.percent else number
+    if reading.decimal == ",":
+        column = column.str.replace(",", ".", literal=True)
+    if reading.percent:
+        column = column.str.strip_chars("% ") + "e-2"
+    return column.cast(pl.Float64)
+
+
+def _scan_file(path: Path, reading: FileReading) -> pl.LazyFrame:
     name = path.name.lower()
     if not path.exists():
         raise FileNotFoundError(ENOENT, strerror(ENOENT), str(path))
@@ -71,8 +95,20 @@ def _scan_file(path: Path) -> pl.LazyFrame:
         return pl.scan_ndjson(path)
     for ending, separator in ((".csv", ","), (".tsv", "\t")):
         if name.removesuffix(".gz").endswith(ending):
-            return pl.scan_csv(path, separator=separator, infer_schema=False, low_memory=True)
+            return pl.scan_csv(
+                _open_text(path, reading.encoding),
+                separator=reading.delimiter or separator,
+                infer_schema=False,
+                low_memory=True,
+            )
     raise ValueError(f"{path}: what form is it? The name must end in {SUFFIXES}")
+
+
+def _open_text(path: Path, encoding: str | None) -> Path | BytesIO:
+    """Return a file that Polars can scan; another encoding than UTF-8 is converted in memory."""
+    if encoding is None:
+        return path
+    return BytesIO(convert_to_utf8(read_unpacked(path), encoding, path.name))
 
 
 def _find_columns(

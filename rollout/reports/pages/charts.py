@@ -37,7 +37,7 @@ from rollout.reports.text.formatting import (
 MAX_PANELS = 24
 MAX_POINTS = 90  # per curve of a small chart
 MONTH_AXIS_DAYS = 300  # a longer axis has months
-WIDE_MAP, NARROW_MAP = (1080, 40), (300, 56)  # width and height of a panel, in pixels
+WIDE_MAP, NARROW_MAP = (1080, 34), (300, 56)  # width and height of a panel, in pixels
 MIN_NAMED_WIDTH = 26  # pixels, of a block with the code of its stage
 MAX_LETTER_WIDTH = 7.5  # pixels, of a name at an axis
 DAY = timedelta(days=1)
@@ -127,7 +127,7 @@ def draw_calendar_chart(
     spec = {
         "data": {"values": rows},
         "facet": {"row": {"field": "panel", "sort": list(drawn_panels), "header": HEADER}},
-        "spacing": 8,
+        "spacing": 4,
         "spec": {
             "width": size[0],
             "height": size[1],

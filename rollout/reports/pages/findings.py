@@ -159,7 +159,7 @@ def _build_proposal_finding(proposal: OpenProposal, facts: ReportFacts) -> Findi
         zone = facts.identity.zones[proposal.site]
         text += (
             f" The grant ends on {format_local_time(min(ends), zone, facts.identity.last)};"
-            " without the approvals the cell goes down one stage."
+            " without approval the cell is narrowed."
         )
     return Finding(WARN, "Due", title, text, "cells", (OPERATOR, AUDITOR))
 
@@ -175,12 +175,15 @@ def _find_shadow_cells(facts: ReportFacts) -> Iterator[Finding]:
     described = list(rows.values())[: MAX_NAMED - 1]
     for item in described:
         title = f"{format_cell_name(item.site, item.window)} stays in shadow"
-        text = _describe_shortfall(item) + _describe_naive_opening(item, facts)
-        yield Finding(WARN, "Held", title, text, "rules", (OPERATOR, ENGINEER))
+        opening = _describe_naive_opening(item, facts)
+        section = "rules" if opening else "cells"
+        text = _describe_shortfall(item) + opening
+        yield Finding(WARN, "Held", title, text, section, (OPERATOR, ENGINEER))
     rest = [format_cell_name(*cell) for cell in list(rows)[len(described) :]]
     if rest:
         title = f"{format_quantity(len(rest), 'more cell')} {_agree(rest)} in shadow"
-        yield Finding(WARN, "Held", title, f"{_name_cells(rest)}.", "cells", (OPERATOR,))
+        names = join_words(rest) if len(rest) <= MAX_NAMED else f"{', '.join(rest[:MAX_NAMED])}, …"
+        yield Finding(WARN, "Held", title, f"{names}.", "cells", (OPERATOR,))
 
 
 def _agree(names: Sequence[str]) -> str:

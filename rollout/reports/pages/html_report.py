@@ -32,6 +32,7 @@ from rollout.reports.text.event_kinds import AUDITORS_OMITTED_KINDS, is_in_timel
 
 MAX_ROWS = 60  # of one table; report.json has all
 FIRST_LOSSES = 5
+OPEN_CELLS = 12  # of the operator's table; the others are one fold deeper
 INSTALL = "pip install 'rollout-controller[charts]'"
 SHADES = {"sh": 4, "lo": 3}  # classes of tokens.css
 
@@ -58,6 +59,7 @@ def render_html_report(facts: ReportFacts, view: str | None = None) -> str:
         headline=format_headline(facts),
         next_line=_describe_next(facts),
         cells=list(build_cell_rows(facts))[:MAX_ROWS],
+        open_cells=OPEN_CELLS,
         more_cells=max(0, len(facts.stages) - MAX_ROWS),
         timeline=[event for event in facts.timeline if is_in_timeline(event)],
         ledger=[event for event in facts.timeline if event.kind not in AUDITORS_OMITTED_KINDS],

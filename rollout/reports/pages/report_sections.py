@@ -11,15 +11,15 @@ READER_NAMES: Final[Mapping[str, str]] = {
 SECTION_TITLES: Final[Mapping[str, Mapping[str, str]]] = {
     "operator": {
         "stages": "Stages over time",
-        "cells": "Cells and what comes next",
+        "cells": "Cells and next steps",
         "actions": "Change in actions",
         "divergences": "Costliest divergences",
         "incidents": "Operations",
     },
     "engineer": {
-        "evidence": "Evidence against its threshold",
-        "rules": "What simple rules would have done",
-        "auditing": "The price of auditing little",
+        "evidence": "Evidence against thresholds",
+        "rules": "Simple rules",
+        "auditing": "Price of auditing little",
         "price": "Cost of the model's decisions",
         "events": "What happened",
         "funnel": "From records to evidence",

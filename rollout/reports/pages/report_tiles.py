@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rollout.core.calendar.sites import SHADOW
 from rollout.core.policy.measures import WHOLE_UNIT
 from rollout.reports.figures.agreement import AgreementFigures
 from rollout.reports.figures.facts import ReportFacts
@@ -20,6 +21,8 @@ from rollout.reports.text.formatting import (
     format_ratio,
     join_words,
 )
+
+MAX_MARKERS = 16  # cells drawn one by one; of more cells only the counts are shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +84,9 @@ def _build_stage_tile(facts: ReportFacts) -> ReportTile:
     text = f"{join_words(rest)}. " if rest else ""
     order = sorted(stages, key=facts.rules.stages.index, reverse=True)
     value = f"{format_count(counts[top])} of {format_count(len(stages))}"
-    return ReportTile("Cells", value, top, f"{text}{moves}, {losses}.", stages=tuple(order[:12]))
+    unit = f"in {top}" if top == SHADOW else top
+    markers = tuple(order) if len(order) <= MAX_MARKERS else ()
+    return ReportTile("Cells", value, unit, f"{text}{moves}, {losses}.", stages=markers)
 
 
 def _build_alert_tile(facts: ReportFacts) -> ReportTile:
@@ -163,11 +168,11 @@ def _build_agreement_tile(figures: AgreementFigures, facts: ReportFacts) -> Repo
 def _build_slice_tile(facts: ReportFacts) -> ReportTile:
     slices = [row for search in facts.slice_searches for row in search.found]
     compared = sum(search.looked_at for search in facts.slice_searches)
-    text = f"Of {format_quantity(compared, 'slice')} compared, these differ more than the rest."
+    text = f"{format_quantity(compared, 'slice')} compared."
     if slices:
         worst = max(slices, key=lambda row: row.at_least)
         text += f" Largest: {worst.name}, {format_percent(worst.share)} differ."
-    return ReportTile("Slices", format_count(len(slices)), "stand out", text)
+    return ReportTile("Slices that differ", format_count(len(slices)), "slices", text)
 
 
 def _build_calibration_tile(facts: ReportFacts) -> ReportTile:

@@ -102,7 +102,7 @@ def _summarize_rules(facts: ReportFacts) -> str:
         if len(cells) == 1
         else format_quantity(len(cells), "cell")
     )
-    return f"{name} widened too early, up to {format_ratio(worst.wrong)} cases wrong"
+    return f"would have widened {name}, with up to {format_ratio(worst.wrong)} cases wrong"
 
 
 def _summarize_auditing(facts: ReportFacts) -> str:

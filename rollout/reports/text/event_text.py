@@ -142,7 +142,7 @@ def _(event: VersionFirstUsed, _describer: EventDescriber) -> str:
 
 @_describe.register
 def _(event: VersionRetired, _describer: EventDescriber) -> str:
-    return f"{event.version} retired; all its grants ended"
+    return f"{event.version} is retired; all its grants ended"
 
 
 @_describe.register

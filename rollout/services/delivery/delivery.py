@@ -141,7 +141,7 @@ def _try_delivery(
         return "every try broke off before its end"
     url = service.channels.urls.get(delivery.request.channel)
     if url is None:
-        return f"nobody configured the channel {delivery.request.channel} here"
+        return f"the channel {delivery.request.channel} is not configured here"
     try:
         rendered_report = render_report(delivery.rollout, delivery.request.report)
     except Exception as error:  # noqa: BLE001 - tried again like any other failure

@@ -67,7 +67,7 @@ def _warn_no_approvers(policy: Policy) -> PolicyWarning:
     for required_groups in list_resume_needs(policy, policy.cells):
         all_groups |= Counter((OPERATOR, *required_groups))
     remedy = describe_missing_roles(tuple(all_groups.elements()), more_text="")
-    text = f"no user may approve here yet, so nothing widens and no stop can be resumed; {remedy}"
+    text = f"no user may approve yet, so nothing can widen and a stop can't end; {remedy}"
     return PolicyWarning("users", text)
 
 
@@ -145,8 +145,10 @@ def _group_unresumable_stops(
     sites_by_stop: dict[_UnresumableStop, list[str]] = defaultdict(list)
     cached_stops: dict[tuple[object, ...], tuple[_UnresumableStop, ...]] = {}
     for site, site_cells in cells.items():
-        approvers = site_approvers.by_site[site]
-        requirements = list_resume_needs(policy, site_cells)
+        approvers, requirements = (
+            site_approvers.by_site[site],
+            list_resume_needs(policy, site_cells),
+        )
         cache_key = (
             id(approvers),
             *requirements.items(),
@@ -184,8 +186,8 @@ def _describe_unresumable_stop(
         + (", or lower approvals" if unresumable_stop.can_lower_approvals else "")
     )
     return (
-        f"a stop{stop_text} could not be resumed{_describe_stages(unresumable_stop.stages)}:"
-        f" {approver_count} are needed, an operator to request it and"
+        f"a stop{stop_text} could not be ended{_describe_stages(unresumable_stop.stages)}:"
+        f" {approver_count} are needed, an operator to propose the resume and"
         f" {format_needs(unresumable_stop.required_groups)} to approve; {remedy}"
     )
 

@@ -117,6 +117,11 @@ def _format_head(policy_plan: PlanFigures) -> Iterator[str]:
             f"Traffic, from {policy_plan.traffic.source}: {pace_text} units a day in a cell. A unit"
             f" is one {unit}."
         )
+        if not any(cell_traffic.rates for cell_traffic in flows):
+            yield (
+                "No decision in them counts as evidence, so there are no dates; `rollout replay`"
+                " prints the reasons."
+            )
     else:
         yield (
             "Traffic: unknown, so no dates. Add `expect` to the policy, or pass --predictions and"
@@ -166,7 +171,7 @@ def _format_cells(gate_plan: GatePlan, policy_plan: PlanFigures) -> str:
 
 def _format_days(gate_plan: GatePlan) -> str:
     if gate_plan.days is None:
-        return "no date without traffic"
+        return "no date, because traffic or agreement is unknown"
     if gate_plan.days == inf:
         return "not expected to open"
     addition = "" if gate_plan.from_stage == SHADOW else " more (evidence of lower stages counts)"

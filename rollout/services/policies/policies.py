@@ -32,7 +32,7 @@ from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.policies import PolicyTexts
-from rollout.store.ledger.proposals import ProposalStore
+from rollout.store.ledger.projections import ProposalStore
 
 
 @dataclass(frozen=True, slots=True)

@@ -20,7 +20,6 @@ from rollout.tally.units import resolve_units
 
 MeasureKey = tuple[str, str | None, str | None]
 Ints = np.ndarray[tuple[int, ...], np.dtype[np.int64]]
-NO_EVIDENCE = "in which no decision counts as evidence (see `evidence:` in the policy)"
 _ZERO_SALT = bytes(32)
 
 
@@ -219,7 +218,7 @@ def compute_recorded_traffic(records: RecordFrames, policy: Policy) -> RolloutTr
     )
     version = _find_main_version(units)
     if version is None:
-        return RolloutTraffic(f"the records, {NO_EVIDENCE}", {})
+        return RolloutTraffic("the records, in which no unit is evidence", {})
     days = _compute_days(units, policy)
     traffic_by_cell = {
         cell: _compute_cell_traffic(
@@ -230,10 +229,7 @@ def compute_recorded_traffic(records: RecordFrames, policy: Policy) -> RolloutTr
         for (cell, version_name), rows in units.cells.items()
         if version_name == version and cell in policy.cell_set
     }
-    source = f"the records of version {version}, {days:.0f} days"
-    if not any(cell_traffic.rates for cell_traffic in traffic_by_cell.values()):
-        source += f", {NO_EVIDENCE}"
-    return RolloutTraffic(source, traffic_by_cell)
+    return RolloutTraffic(f"the records of version {version}, {days:.0f} days", traffic_by_cell)
 
 
 def _find_main_version(units: TalliedUnits) -> str | None:

@@ -139,7 +139,7 @@ def load_resume_askers(
         find_missing_for_resume(required_groups, groups_by_user)
     ) + format_sites(sites)
     return ResumeAskers(
-        asker_names, "" if asker_names else f"with the present users nobody can resume it; {remedy}"
+        asker_names, "" if asker_names else f"no user can end this stop at present; {remedy}"
     )
 
 

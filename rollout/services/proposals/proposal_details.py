@@ -32,8 +32,7 @@ from rollout.services.proposals.evidence_imports import (
 )
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.projections import OPEN_STATE
-from rollout.store.ledger.proposals import ListedProposal, ProposalStore
+from rollout.store.ledger.projections import OPEN_STATE, ListedProposal, ProposalStore
 
 PROPOSAL_STATES: Final = ("open", "approved", *CLOSED_PROPOSALS)
 
@@ -323,19 +322,15 @@ def describe_effect(state: RolloutState, proposal_raised: ProposalRaised, at: da
 
 
 def _get_effect_verb(kind: str) -> str:
-    return {"renewal": "keeps", "takeover": "takes the acting version's place at"}.get(
-        kind, "goes up to"
+    return {"renewal": "keeps", "takeover": "replaces the acting version at"}.get(
+        kind, "is widened to"
     )
 
 
 def _describe_decider(stage: Stage) -> str:
-    blind_text = (
-        f"; {stage.blind * 100:g} % are decided without seeing the model's answer"
-        if stage.blind
-        else ""
-    )
+    blind_text = f"; humans decide {stage.blind * 100:g} % blind" if stage.blind else ""
     if stage.model_decides:
-        audited_text = f"{(stage.audit or 0) * 100:g} % of cases are reviewed afterwards"
+        audited_text = f"{(stage.audit or 0) * 100:g} % of its decisions are audited"
         return f"the model decides, {audited_text}{blind_text}"
     return f"a human confirms or overrides the model's answer{blind_text}"
 
@@ -344,9 +339,8 @@ def _describe_rollout_effect(state: RolloutState, proposal_raised: ProposalRaise
     match proposal_raised.kind:
         case "resume":
             cells = ", ".join(proposal_raised.readings[1:])
-            return (
-                f"what stop {proposal_raised.about} withholds comes back, less what lapsed: {cells}"
-            )
+            stop = f"stop {proposal_raised.about}"
+            return f"{stop} ends; grants that have not expired apply again: {cells}"
         case "policy":
             number, loosens = state.scope.policy_number, "; ".join(proposal_raised.readings[1:])
             return f"another policy takes the place of policy {number}; it loosens: {loosens}"

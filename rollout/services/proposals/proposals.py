@@ -25,7 +25,7 @@ from rollout.services.proposals.proposal_details import find_proposal_sites
 from rollout.store.database.errors import StoreError
 from rollout.store.database.session import Database
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.proposals import ProposalStore
+from rollout.store.ledger.projections import ProposalStore
 
 TAKEOVER, RENEWAL, CLOCK = "takeover", "renewal", "clock"
 MAX_APPROVALS_PER_CALL = 100

@@ -16,7 +16,7 @@ CLERKS = 3
 DEFAULT_AGREEMENT = 0.97
 DEFAULT_UNITS_PER_DAY = 60.0  # in a cell
 MIN_DAYS, EXTRA_DAYS, MAX_DAYS = 14, 7, 60
-MAX_CASES = 20_000
+MAX_CASES = 6_000  # imported in half a minute
 RECEIVED_AFTER = timedelta(seconds=2)
 PREDICTION_COLUMNS = ("case_key", "site", "occurred_at", "model_version", "confidence")
 Row = list[object]
@@ -35,7 +35,7 @@ class HistoryPlan:
 
 
 def plan_history(policy: Policy, now: datetime) -> HistoryPlan:
-    """Return a history long enough for the first gate, of at most 20,000 cases."""
+    """Return a history long enough for the first gate, of at most 6,000 cases."""
     first_stage = policy.stage_ids[1]
     gate_days = [gate.minimum.days for gate in policy.gates if gate.to == first_stage]
     days = min(MAX_DAYS, max(MIN_DAYS, max(gate_days, default=0) + EXTRA_DAYS))
@@ -83,7 +83,7 @@ def _simulate_cases(
 
 
 def choose_clerks(policy: Policy, rng: np.random.Generator) -> list[str]:
-    """Return the people who decide a case: as many as its evidence needs."""
+    """Return the reviewers who decide a case: as many as its evidence needs."""
     evidence = policy.evidence
     count = evidence.verdicts + int(rng.random() < evidence.second_verdict)
     first = int(rng.integers(CLERKS))

@@ -73,7 +73,7 @@ class LiveTraffic:
         policy: of the rollout.
         rng: source of all chance.
         prefix: of case keys, unique among simulations.
-        agreement: probability that model and people agree.
+        agreement: probability that model and humans agree.
         fault: None for none.
         counts: sent cases by decider.
     """

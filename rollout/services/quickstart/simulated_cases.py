@@ -1,4 +1,4 @@
-"""Simulated cases of a policy: what the model predicts and what people decide."""
+"""Simulated cases of a policy: what the model predicts and what humans decide."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -12,14 +12,14 @@ MODEL_VERSION = "v1"
 EPISODE_SHARE = 0.5
 """Share of cases that continue the site's last episode, where the policy counts episodes."""
 SURE, UNSURE = (0.85, 0.99), (0.5, 0.9)
-"""Range of the confidence where the model agrees with people, and where it does not."""
+"""Range of the confidence where the model agrees with humans, and where it does not."""
 OFF_BY = 3.0
 """Tolerances by which a wrong number differs."""
 
 
 @dataclass(frozen=True, slots=True)
 class SimulatedCase:
-    """A case with the answers of the model and of people, by lever."""
+    """A case with the answers of the model and of humans, by lever."""
 
     site: str
     episode: str | None
@@ -45,7 +45,7 @@ class CaseSimulator:
     _episodes: dict[str, int] = field(default_factory=dict)
 
     def simulate_case(self, site: str, agreement: float) -> SimulatedCase:
-        """Return a case in which model and people agree with a probability."""
+        """Return a case in which model and humans agree with a probability."""
         decided = {lever.id: self._choose_answer(lever) for lever in self.policy.levers}
         predicted, agrees = dict(decided), self.rng.random() < agreement
         if not agrees:

@@ -51,7 +51,7 @@ def get_model_account(site: str) -> str:
 
 
 def get_decisions_account(site: str) -> str:
-    """Return the account of the system in which people decide at a site."""
+    """Return the account of the system in which humans decide at a site."""
     return f"{site}-decisions"
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import polars as pl
 
+from rollout.core.policy.file_readings import FileReading
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.policy import Policy
 from rollout.formats.policy.reader import read_policy
@@ -14,8 +15,8 @@ from rollout.reports.figures.comparison import Comparison, compute_comparisons
 from rollout.reports.inputs.counted import PairCounts, count_pairs
 
 BASIS_TEXT = (
-    "pairs as the file has them, each independent of the others: no unit, no time and no "
-    "exposure is known, so nothing here is evidence"
+    "Each pair counts as independent. Units, times and exposure are unknown, so these figures are "
+    "not evidence."
 )
 
 
@@ -69,16 +70,20 @@ def compare_pair_file(
 
     Args:
         file: Parquet, CSV or JSON lines, as `scan_pairs` reads it.
-        policy: gives costs, actions and the order of labels.
+        policy: gives costs, actions, the order of labels, and how the file is written.
         lever: lever of the answers; optional if the policy has only one.
         column_mappings: other names of columns.
 
     Raises:
         ValueError: the file can't be read, a confidence is not valid, or the lever has no labels.
     """
-    policy_lever = None if policy is None else _select_lever(read_policy(policy), lever)
+    policy_lever, reading = None, FileReading()
+    if policy is not None:
+        loaded_policy = read_policy(policy)
+        policy_lever = _select_lever(loaded_policy, lever)
+        reading = loaded_policy.file_readings.get("pairs", reading)
     try:
-        pair_counts = count_pairs(scan_pairs(file, column_mappings), policy_lever)
+        pair_counts = count_pairs(scan_pairs(file, column_mappings, reading), policy_lever)
     except pl.exceptions.PolarsError as error:
         raise ValueError(f"{file}: can't be read: {format_polars_error(error)}") from error
     _check_confidences(file, pair_counts)

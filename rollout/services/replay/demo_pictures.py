@@ -95,7 +95,7 @@ def _encode_address(levels: npt.NDArray[np.uint8]) -> str:
     changes = np.diff(packed, axis=0, prepend=np.zeros_like(packed[:1]))  # PNG's filter "up"
     rows = np.insert(changes, 0, 2, axis=1).tobytes()
     header = struct.pack(">IIBBBBB", width, height, 4, 0, 0, 0, 0)
-    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows, 9)), (b"IEND", b""))
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(rows)), (b"IEND", b""))
     png = b"\x89PNG\r\n\x1a\n" + b"".join(_build_chunk(*chunk) for chunk in chunks)
     return "data:image/png;base64," + b64encode(png).decode("ascii")
 

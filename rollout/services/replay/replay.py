@@ -99,7 +99,9 @@ def read_request_records(
     The policy's import section says how the files are written; columns of the request override it.
     """
     levers = [lever.id for lever in policy.levers]
-    readings = {RecordKind(kind): reading for kind, reading in policy.file_readings.items()}
+    readings = {
+        kind: policy.file_readings[kind] for kind in RecordKind if kind in policy.file_readings
+    }
     base_columns = (
         build_policy_columns(readings, levers=levers)
         if request.columns is None

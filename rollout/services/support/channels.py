@@ -200,5 +200,5 @@ def list_channel_warnings(
     for index, report in enumerate(policy.reports):
         for channel in dict.fromkeys(report.to):
             if channel not in configured_channels:
-                text = f"nobody configured the channel {channel}: nothing reaches it until then"
+                text = f"the channel {channel} is not configured, so it gets no reports"
                 yield PolicyWarning(f"reports[{index}]", text)

@@ -1,13 +1,15 @@
 """Proposals and incidents as tables, projected from the ledger and written with it.
 
-Lists read these tables; decisions read the ledger.
+Lists read these tables; decisions read the ledger. `ProposalStore` lists proposals; incidents are
+listed by `rollout.store.ledger.incidents`.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final
 
-from sqlalchemy import Table, insert, select, update
+from sqlalchemy import Row, Table, insert, select, update
 
 from rollout.core.scope.events import (
     ClockCorrected,
@@ -157,3 +159,59 @@ def _build_incident_row(revision: int, event: IncidentOpened) -> dict[str, Any]:
         "acknowledged_by": None,
         "opened_revision": revision,
     }
+
+
+@dataclass(frozen=True, slots=True)
+class ListedProposal:
+    """A proposal of one rollout; `raised_in` and `closed_in` are revisions."""
+
+    id: str
+    kind: str
+    state: str
+    raised_in: int
+    closed_in: int | None
+    closed_at: datetime | None
+    site: str
+    window: str
+
+
+class ProposalStore:
+    """The proposals of one rollout."""
+
+    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
+        self._transaction = transaction
+        self._own = proposals.c.rollout == rollout.number
+
+    def list_page(
+        self, *, states: Sequence[str] = (), before: int | None = None, limit: int = 100
+    ) -> list[ListedProposal]:
+        """Return proposals, newest first.
+
+        `states` are open, applied, rejected, void and expired; () selects all. `before` is the
+        revision at which the previous page ended.
+        """
+        query = select(proposals).where(self._own).order_by(proposals.c.raised_revision.desc())
+        if states:
+            query = query.where(proposals.c.state.in_(states))
+        if before is not None:
+            query = query.where(proposals.c.raised_revision < before)
+        return [_build_proposal(row) for row in self._transaction.execute(query.limit(limit))]
+
+    def find(self, proposal_id: str) -> ListedProposal | None:
+        """Return the proposal with this id, or None."""
+        query = select(proposals).where(self._own, proposals.c.proposal == proposal_id)
+        row = self._transaction.execute(query).one_or_none()
+        return None if row is None else _build_proposal(row)
+
+
+def _build_proposal(row: Row[Any]) -> ListedProposal:
+    return ListedProposal(
+        id=row.proposal,
+        kind=row.kind,
+        state=row.state,
+        raised_in=row.raised_revision,
+        closed_in=row.closed_revision,
+        closed_at=row.closed_at,
+        site=row.site or "",
+        window=row.window or "",
+    )

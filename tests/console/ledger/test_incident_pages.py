@@ -66,7 +66,7 @@ def test_the_page_says_what_tripped_what_it_did_and_how_it_comes_back(browser, a
     assert 'data-label="Before">Supervised' in text
     assert 'data-label="Now">Shadow' in text
     assert "Evidence restarts with attempt 2" in text
-    assert "goes down from supervised to shadow" in text.lower()
+    assert "narrowed from supervised to shadow" in text.lower()
 
 
 def test_whoever_may_not_acknowledge_sees_who_can(browser, alarmed):

@@ -70,9 +70,9 @@ def test_a_reader_of_one_site_is_told_nothing_of_what_happens_at_another(made, b
     stops = [s for s in scope_of(made).stops.values() if {c.site for c in s.cells} == {"lake"}]
     assert stops
     assert "Stopped" not in told
-    assert "stops 1 cell" not in told
+    assert "stopped 1 cell" not in told
     assert "in the last hour" not in told
     browser.as_("ana")
     told = browser.page("/")
-    assert "stops 1 cell" in told
+    assert "stopped 1 cell" in told
     assert "in the last hour" in told

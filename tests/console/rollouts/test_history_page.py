@@ -85,14 +85,14 @@ def test_before_the_first_policy_people_decided_everything(past, browser):
 
 def test_what_happened_later_is_not_told_of_then(past, browser):
     now, then = (region(browser.as_("vic").page(p), "hist") for p in (BEARS, at(NOON + HOUR)))
-    assert "bo stops 1 cell: a try" in plain(now)
+    assert "bo stopped 1 cell: a try" in plain(now)
     assert "stops" not in plain(then)
-    assert "v1 goes up to supervised" in plain(then)
+    assert "v1 widened to supervised" in plain(then)
 
 
 def test_each_change_leads_to_the_map_of_then(past, browser):
     page = region(browser.as_("vic").page(BEARS), "hist")
-    line = next(li for li in page.split("<li")[1:] if "goes up to supervised" in li)
+    line = next(li for li in page.split("<li")[1:] if "widened to supervised" in li)
     assert line.startswith(' class="is-wider"')
     href = unescape(re.search(r'href="/console([^"#]+)#map-h"', line)[1])
     assert "creek: supervised by day" in browser.page(href)
@@ -171,7 +171,7 @@ def test_a_site_that_the_policy_has_no_more_keeps_its_history(browser, database)
     fewer = bears.POLICY.replace("[creek, {id: lake, lease: 12h}]", "[creek]")
     apply_policy(database, fewer, Actor("zoe"), NOON + HOUR)
     page = browser.as_("vic").page(BEARS)
-    assert "lake · day: v1 goes up to supervised" in plain(region(page, "hist")).replace(" :", ":")
+    assert "lake · day: v1 widened to supervised" in plain(region(page, "hist")).replace(" :", ":")
     assert "lake" not in region(page, "cells-h")
 
 

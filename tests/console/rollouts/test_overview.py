@@ -62,7 +62,7 @@ def test_what_happened_at_a_site_that_left_the_policy_is_told_still(browser, dat
     bears.widened(database, NOON, bears.CREEK)
     gone = bears.POLICY.replace("sites: [creek, {id: lake, lease: 12h}]", "sites: [lake]")
     apply_policy(database, gone, Actor("zoe"), NOON + DAY)
-    assert "v1 goes up to supervised" in browser.as_("vic").page("/")
+    assert "v1 widened to supervised" in browser.as_("vic").page("/")
 
 
 def test_a_stop_is_said_with_its_word_and_place(browser, database, service):

@@ -134,9 +134,9 @@ REFUSED = {
     "window unreached": ({'[{id: day, hours: "06:00-18:00"}, {id: night, hours: 24/7}]': '[{id: night, hours: 24/7}, {id: day, hours: "06:00-18:00"}]'}, "11: windows[1]: is never reached"),
     "window covered": ({"{id: night, hours: 24/7}": '{id: noon, hours: "11:00-13:00"}, {id: night}'}, "11: windows[1]: is never reached"),
     # measures
-    "override in a gate": (with_gate("{measure: override, at_most: 10%}"), "15: gates[0].require[0].measure: no gate can ask for override"),
-    "missing in a gate": (with_gate("{measure: missing, at_most: 10%}"), "15: gates[0].require[0].measure: no gate can ask for missing; write evidence.missing_at_most"),
-    "parity in a guard": (with_guard("{measure: parity, at_least: -3%}"), "19: guards[1].measure: no guard can watch parity"),
+    "override in a gate": (with_gate("{measure: override, at_most: 10%}"), "15: gates[0].require[0].measure: a gate can't require override"),
+    "missing in a gate": (with_gate("{measure: missing, at_most: 10%}"), "15: gates[0].require[0].measure: a gate can't require missing; write evidence.missing_at_most"),
+    "parity in a guard": (with_guard("{measure: parity, at_least: -3%}"), "19: guards[1].measure: a guard can't watch parity"),
     "no label": (with_gate("{measure: recall, at_least: 95%}"), "15: gates[0].require[0]: recall is of one label; name it, such as label: bear"),
     "label of agreement": (with_gate("{measure: agreement, label: bear, at_least: 95%}"), "15: gates[0].require[0].label: does not apply to agreement"),
     "lever of cost": (with_gate("{measure: cost, lever: alarm, at_most: 1}"), "15: gates[0].require[0].lever: cost is of all levers together"),

@@ -5,6 +5,7 @@ import gzip
 import polars as pl
 import pytest
 
+from rollout.core.policy.file_readings import FileReading
 from rollout.formats.records.pair_files import scan_pairs
 
 ROWS = {
@@ -35,6 +36,32 @@ def written(folder, name, frame=FRAME):
 def test_every_form_gives_the_same_pairs(tmp_path, name):
     found = scan_pairs(written(tmp_path, name)).collect()
     assert found.rows() == FRAME.rename({"model_version": "version"}).rows()
+
+
+GERMAN = FileReading(
+    encoding="latin-1",
+    delimiter=";",
+    decimal=",",
+    percent=True,
+    unsure=("unsure",),
+    columns={"human": "Mensch"},
+)
+
+
+def test_a_policy_says_how_pairs_are_written(tmp_path):
+    path = tmp_path / "p.csv"
+    path.write_bytes("Mensch;model;confidence\nBär;Bär;93,1\nunsure;Bär;7 %\n".encode("latin-1"))
+    found = scan_pairs(path, reading=GERMAN).collect()
+    assert found.select("human", "model", "confidence").rows() == [
+        ("Bär", "Bär", 0.931),
+        (None, "Bär", 0.07),
+    ]
+
+
+def test_percents_of_a_typed_file_are_divided(tmp_path):
+    frame = pl.DataFrame({"human": ["a"], "model": ["a"], "confidence": [50.0]})
+    found = scan_pairs(written(tmp_path, "p.parquet", frame), reading=FileReading(percent=True))
+    assert found.collect()["confidence"].to_list() == [0.5]
 
 
 def test_labels_that_are_numbers_or_categories_become_text(tmp_path):

@@ -274,4 +274,4 @@ def test_the_charts_say_what_they_show():
     drawn = draw_reliability_chart(found, prefix="cal0")
     assert "calibration error" in drawn
     assert 'id="cal0-title"' in drawn
-    assert "shade is the bound" in draw_risk_chart(found, prefix="risk0")
+    assert "shaded: up to the upper bound" in draw_risk_chart(found, prefix="risk0")

@@ -82,8 +82,8 @@ def test_choices_change_no_figure_but_their_own(replay_of):
     same = {"cleaning": before.cleaning, "feedback": before.feedback}
     assert replace(after, **same) == before
     page = render_html_report(after)
-    assert "After (no evidence)" in page
-    assert "no gate reads them" in page
+    assert "After (not evidence)" in page
+    assert "no gate uses them" in page
 
 
 def test_the_list_begins_with_what_costs_most(replay_of):

@@ -147,7 +147,7 @@ def test_names_of_cases_are_not_compared_and_that_is_said(quiet):
 
 def test_people_and_versions_are_compared_with_their_start(quiet):
     things = {(d.thing, d.name, d.version) for d in compute_drift(quiet).found}
-    assert things == {("people's answer", "alarm", None), ("model's answer", "alarm", "v1")}
+    assert things == {("human label", "alarm", None), ("model's answer", "alarm", "v1")}
 
 
 def test_a_version_that_loses_its_confidence_is_named(quiet):

@@ -102,26 +102,26 @@ def shown(replay_of, case):
 def test_the_ceiling_stands_beside_the_model(shown):
     facts, page = shown
     (ceiling,) = facts.people.ceilings
-    rows = page.of("The ceiling")
-    row = rows["Agreement, each case as heavy"]
+    rows = page.of("The human ceiling")
+    row = rows["Agreement, cases weighted equally"]
     assert row[1] == f"{100 * ceiling.people.pairwise:.0f} %" == "100 %"
     assert row[3] == f"{100 * ceiling.with_model.pairwise:.1f} %"
     assert rows["Krippendorff's alpha"][1] == "1.000"
     assert rows["Krippendorff's alpha"][2] == "no data"
-    assert set(rows) >= {"Gwet's AC1", "Fleiss' kappa", "With what most people said"}
+    assert set(rows) >= {"Gwet's AC1", "Fleiss' kappa", "With the majority"}
 
 
 def test_anchoring_is_told_in_words(shown):
     facts, page = shown
     (found,) = facts.anchoring
-    row = page.of("Seen and unseen")[f"v1, alarm{found.cells} cell"]
-    assert f"take it over in about {100 * found.adopted.share:.0f} % of the conflicts" in row[-1]
+    row = page.of("Blind and assisted agreement")[f"v1, alarm{found.cells} cell"]
+    assert f"adopt it in about {100 * found.adopted.share:.0f} % of the conflicts" in row[-1]
     assert row[3].startswith("+")
 
 
 def test_missing_verdicts_have_their_column(shown):
     _, page = shown
-    rows = page.of("Label by label. Recall: of the cases that people")
+    rows = page.of("Label by label. Recall: of the cases with this human label")
     assert rows["Label"].count("If missing") == 2
     assert re.fullmatch(r"[\d.]+ to [\d.]+ %", rows["bear"][6])
 
@@ -129,36 +129,36 @@ def test_missing_verdicts_have_their_column(shown):
 def test_the_outcome_stands_apart(shown):
     facts, page = shown
     (found,) = facts.correctness
-    row = page.of("Versions on all cases of which it is known")["v1, alarm"]
+    row = page.of("Versions on all cases with a known truth")["v1, alarm"]
     assert row[1] == "the outcome"
     assert f"{found.model.count} of {found.model.n}" in row[2]
-    assert "bear" in page.of("Recall: of the cases that were so")
+    assert "bear" in page.of("Recall: of the cases with this truth")
 
 
 def test_draws_and_weights_have_their_tables(shown):
     facts, page = shown
     above = next(row for row in facts.audits.sampling if row.stage == "autonomous")
-    row = page.of("By cell and stage: planned and drawn")["creek · always"]
+    row = page.of("By cell and stage: planned and actual")["creek · always"]
     assert row[1:4] == ["autonomous", str(above.cases), "58.0 %"]
     assert row[-1] == "no"
     (sampled,) = facts.audits.sampled
-    row = page.of("Agreement by the drawn cases")["creek · always, v1"]
+    row = page.of("Agreement of the sampled cases")["creek · always, v1"]
     assert row[2] == f"{100 * sampled.weighted.rate:.1f} %"
     assert row[4] == f"{sampled.weighted.effective:.0f}"
 
 
 def test_the_hold_out_and_the_baseline_say_what_they_compare(shown):
     facts, page = shown
-    assert page.of("alarm on autonomous: what the model does")["sound"][1] == str(
+    assert page.of("alarm on autonomous: actions of the model")["sound"][1] == str(
         facts.hold_outs[0].actions[0].by_model
     )
-    then = page.of("alarm, creek · always: what people said unseen")["sound"]
+    then = page.of("alarm, creek · always: blind human decisions")["sound"]
     assert then[1] == "30.0 %300"
-    assert "root vouches" in " ".join(page.tables)
+    assert "vouched for by root" in " ".join(page.tables)
 
 
 def test_nothing_known_is_said_and_is_no_zero(facts):
     text = plain(render_html_report(facts, "engineer"))
-    assert "nobody gave a baseline" in text
-    assert "No case was judged unseen by several people" in text
+    assert "no baseline was imported" in text
+    assert "No case has several blind decisions" in text
     assert "Anchoring" not in text

@@ -52,7 +52,7 @@ def test_a_loop_is_told_with_what_to_do(replay_of):
     assert one.log_e_known >= REQUIRED_LOG_E
     rows, loop, example, advice = one.says
     assert "training rows" in rows
-    assert loop.startswith("A loop feeds itself")
+    assert loop.startswith("Feedback loop")
     assert "At creek, bear became known in" in example
     assert "Train on the hold-out" in advice
 
@@ -61,7 +61,7 @@ def test_the_same_stream_without_the_loop_is_not_told(replay_of):
     one = fed(replay_of, stream(loop=False))
     assert not one.feeds
     assert one.log_e_known < REQUIRED_LOG_E
-    assert one.says[1].startswith("No sign of a loop: as far as")
+    assert one.says[1].startswith("No sign of a loop in")
     (gap,) = [known.difference for known in one.known]
     assert gap.low < 0 < gap.high
     assert gap.method.startswith("Agresti–Caffo")
@@ -102,7 +102,9 @@ def test_the_share_that_the_model_had_a_hand_in_is_counted(replay_of):
 def test_a_model_that_had_a_hand_in_nothing_feeds_nothing(replay_of, told):
     (one,) = compute_feedback(told[0])
     assert (one.held, one.with_model, one.log_e_known) == (0, 0, None)
-    assert one.says[-1] == "The model had a hand in no case so far: no loop can feed itself yet."
+    assert one.says[-1] == (
+        "The model has influenced no case so far, so no feedback loop is possible yet."
+    )
 
 
 def test_without_a_hold_out_nobody_can_see_a_loop(replay_of):
@@ -117,8 +119,8 @@ def test_a_hold_out_that_somebody_chose_proves_nothing(replay_of):
     one = fed(replay_of, stream(loop=True, held=0.2))
     assert one.as_drawn is False
     assert (one.log_e_known, one.feeds) == (None, False)
-    assert "is not as drawn" in one.says[1]
-    assert "50 % were to" in one.says[1]
+    assert "differs from its plan" in one.says[1]
+    assert "instead of 50 %" in one.says[1]
 
 
 def test_without_outcomes_no_loop_can_be_seen(replay_of):
@@ -177,7 +179,7 @@ def test_facts_of_every_view_hold_it(replay_of, loop):
 
     facts = compute_report_facts(replay_of(stream(loop=loop, cases=600)))
     page = render_html_report(facts)
-    assert ("a loop feeds itself" in page) == loop == facts.feedback[0].feeds
-    assert "A replay knows of no choices" in page
+    assert ("feedback loop</span>" in page) == loop == facts.feedback[0].feeds
+    assert "A replay knows no choices" in page
     said = " ".join(render_text_report(facts, 80).split())
-    assert ("v1, alarm: A loop feeds itself" in said) == loop
+    assert ("v1, alarm: Feedback loop:" in said) == loop

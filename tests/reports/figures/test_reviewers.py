@@ -260,9 +260,9 @@ def test_pages_say_who_is_left_out_and_what_is_not_known(replay_of, case, bears)
     ]  # fmt: skip
     facts = compute_report_facts(replay_of(told, policy))
     page = render_html_report(facts)
-    assert "Verdicts of 1 person were left out of evidence" in page
-    assert "Nobody noted when verdicts were begun" in page
-    assert "No known case was judged: files hold none" in page
+    assert "Decisions of 1 reviewer were excluded from evidence" in page
+    assert "The records don't say when reviews began" in page
+    assert "No gold case has a decision: files contain none" in page
     ana = [one for one in facts.health.people if one.name == "ana"]
     calm = render_html_report(replace(facts, health=replace(facts.health, people=tuple(ana))))
-    assert "no verdict is left out of evidence" in calm
+    assert "no decision is excluded from evidence" in calm

@@ -124,7 +124,7 @@ def test_what_was_planted_in_the_mail_room_is_named_first(searches):
     form, scanner, person = searches["v1"].found[:3]
     assert form.words.startswith("form new at lisbon · day: ")
     assert scanner.words.startswith("scanner worn at halifax · night: ")
-    assert person.words.startswith("person hob-2 at hobart: ")
+    assert person.words.startswith("reviewer hob-2 at hobart: ")
     assert (form.follows, scanner.follows, person.follows) == ("cases", "cases", "person")
 
 
@@ -137,7 +137,7 @@ def test_without_attributes_the_cells_are_named(mail):
     policy = replace(mail.policy, slices=())
     (first, *_) = compute_slice_searches(mail.records, mail.cases, policy)
     assert [format_slice_name(f.names) for f in first.found[:3]] == [
-        "lisbon · day", "halifax · night", "person hob-2",
+        "lisbon · day", "halifax · night", "reviewer hob-2",
     ]  # fmt: skip
 
 
@@ -222,7 +222,7 @@ def test_a_careless_person_is_named_wherever_they_sit():
     truth = np.repeat("bear", 4000)
     (found, *rest) = found_in(*history(human=otherwise(careless), outcome=truth))
     assert (found.names, found.follows, found.people_right) == ((("person", "bo"),), "person", 0)
-    assert "it follows the person, not the cases" in found.words
+    assert "it follows the reviewer, not the cases" in found.words
     assert all(other.names[0][0] == LABEL_KIND for other in rest)
 
 
@@ -287,7 +287,7 @@ def test_two_names_for_one_thing_are_said_together():
     bad = cy & luck(9, rate=0.2)
     lens = np.where(cy & (turn % 40 > 1), "old", "clean")
     (found, *_) = found_in(*history(model=otherwise(bad), lens=lens))
-    assert {format_slice_name(found.names), *found.also} == {"lens old", "person cy"}
+    assert {format_slice_name(found.names), *found.also} == {"lens old", "reviewer cy"}
 
 
 def test_the_worse_half_of_a_bad_lens_is_no_finding_of_its_own():
@@ -349,5 +349,5 @@ gates: [{to: supervised, require: [{measure: agreement, at_least: 90%}]}]
 
 def test_the_chance_of_a_false_name_is_said_in_words(searches):
     said = searches["v1"].said
-    assert said.startswith(f"{searches['v1'].looked_at} slices were looked at")
+    assert said.startswith(f"{searches['v1'].looked_at} slices were compared")
     assert "at most 5\u00a0%" in said

@@ -20,7 +20,7 @@ def edited(facts, **changed):
 
 
 def test_every_cell_has_a_row_with_its_stage_and_interval(facts):
-    rows = rows_of(render_markdown_report(facts), "Where each cell stands")
+    rows = rows_of(render_markdown_report(facts), "Cells")
     assert len(rows) == len(facts.stages)
     assert {row[1] for row in rows} == {cell.stage for cell in facts.stages}
     empty = [row for row in rows if row[5] == "0"]
@@ -28,7 +28,7 @@ def test_every_cell_has_a_row_with_its_stage_and_interval(facts):
 
 
 def test_the_five_dearest_divergences_are_named(facts):
-    rows = rows_of(render_markdown_report(facts), "The dearest of")
+    rows = rows_of(render_markdown_report(facts), "Costliest of")
     assert len(rows) == MAX_DIVERGENCES
     named = [row[0].replace("\\", "") for row in rows]
     assert named == [one.case_key for one in facts.divergences.top[:MAX_DIVERGENCES]]
@@ -48,7 +48,7 @@ def test_labels_that_look_like_markup_are_text(facts):
 
 def test_without_divergences_it_says_so(facts):
     none = replace(facts.divergences, count=0, top=())
-    assert "None: model and people agree" in render_markdown_report(
+    assert "None: model and humans agree" in render_markdown_report(
         replace(facts, divergences=none)
     )
 
@@ -56,7 +56,7 @@ def test_without_divergences_it_says_so(facts):
 @pytest.mark.parametrize(
     ("changed", "says"),
     [
-        ({"state": "final"}, "**FINAL**: every case of the span has closed"),
+        ({"state": "final"}, "**FINAL**: all cases of the span are closed"),
         ({"state": "provisional", "waiting": 1}, "**PROVISIONAL**: 1 unit is still open"),
     ],
 )

@@ -42,7 +42,7 @@ def test_slices_are_named_with_counts_and_with_whose_fault_they_are(facts):
     slices = (found("scanner worn", "scanner"), found("person ana", "person", "person"))
     (line,) = told(with_slices(facts, *slices), "v1 differs")
     assert "scanner worn (41 of 120, 34.2\xa0% against 3.0\xa0%; the model is wrong there)" in line
-    assert line.endswith("it follows the person, not the cases).")
+    assert line.endswith("it follows the reviewer, not the cases).")
 
 
 def test_labels_and_what_comes_after_the_first_three_stay_in_their_table(facts):
@@ -94,7 +94,7 @@ def test_what_is_taken_for_what_is_told_in_words(facts):
     (figures,) = facts.agreements
     pair = find_confusions(figures.label_matrix, 1)[0]
     page = render_html_report(facts, "engineer")
-    assert f"{pair.human} for {pair.model} ({pair.times} of {pair.human_total})" in page
+    assert f"{pair.human} as {pair.model} ({pair.times} of {pair.human_total})" in page
 
 
 def test_cells_that_are_held_back_are_told_before_all_else_and_once_each(facts):
@@ -116,6 +116,6 @@ def test_the_page_and_the_markdown_say_the_same_of_a_cell(facts):
         "creek · day", "creek · night", "meadow · day", "meadow · night"
     ]  # fmt: skip
     told = rows[2]
-    assert (told.estimate, told.units, told.bound) == ("100\xa0%", 1, "≥ 2.8\xa0%")
-    assert f'<td class="n" data-label="Agreement">{told.estimate}' in page
+    assert (told.estimate, told.units, told.bound) == ("100\xa0%", 1, "≥ 2.7\xa0%")
+    assert f'<td data-label="Agreement" class="n">{told.estimate}' in page
     assert f"| {told.estimate} | {told.bound}, {told.threshold} | 1 |" in text

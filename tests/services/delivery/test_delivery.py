@@ -108,7 +108,7 @@ def test_a_message_says_what_it_is_and_how_to_know_a_repeat(send, post, queue, l
     (one,) = post.given
     assert one.url == URLS["ops"]
     assert one.title == "bears: morning report"
-    assert one.body.startswith("- I-1 alarm\n\n# report 12\n\nall is well\n\n2 cases that people")
+    assert one.body.startswith("- I-1 alarm\n\n# report 12\n\nall is well\n\n2 cases are excluded")
     assert "https://rollout.example/v1/rollouts/bears/reports/12" in one.body
     assert HASH in one.body
     assert one.key in one.body
@@ -131,7 +131,7 @@ def test_a_channel_that_fails_is_tried_again_and_the_others_are_served(send, pos
     passed = send()
     assert passed.sent_count == 1
     ops, _, later = listed()[::-1]
-    says = f"delivery {ops.id} of bears to ops failed, try 1 of 12; it is tried again: no answer"
+    says = f"delivery {ops.id} of bears to ops failed, attempt 1 of 12; it is retried: no answer"
     assert passed.failures == (says,)
     assert [one.url for one in post.given] == [URLS["ops"], URLS["chat"]], "it is silent: once"
     waiting = {one.id: one for one in listed(state="waiting")}
@@ -189,7 +189,7 @@ def test_a_channel_that_nobody_configured_waits_for_somebody_to(send, post, queu
     send()
     assert post.given == []
     (one,) = listed()
-    assert one.error == "nobody configured the channel rangers here"
+    assert one.error == "the channel rangers is not configured here"
 
 
 def test_a_report_that_can_not_be_written_out_is_tried_again(send, post, queue, listed):

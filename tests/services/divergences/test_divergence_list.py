@@ -34,6 +34,7 @@ from tests.api.bears import POLICY, founded
 from tests.console.divergence_rows import count
 from tests.console.told_cases import AT, judged, tell, verdict
 from tests.factories import NOON
+from tests.store.snapshots import filled_once
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 TOWN = (
@@ -52,6 +53,12 @@ CASES = 400
 @pytest.fixture
 def town(database, monkeypatch):
     monkeypatch.setattr("tests.api.bears.POLICY", TOWN)
+    settle(database)
+    return database
+
+
+@filled_once
+def settle(database):
     founded(database, NOON, "v1", "v2")
     users.create_first_admin(database, "ada", at=NOON)
     ada = users.load_local_caller(database, "ada")
@@ -70,12 +77,17 @@ def town(database, monkeypatch):
         at=NOON,
         role_assignments=(AssignedRole("operator"), AssignedRole("viewer")),
     )
-    return database
 
 
 @pytest.fixture
 def busy(town):
     """Bring hundreds of cases, some of them not judged, not answered, or still open at the end."""
+    bring_cases(town)
+    return town
+
+
+@filled_once
+def bring_cases(town):
     chance = Random(7)  # noqa: S311 - it makes a town
     tell(town, *(one for n in range(CASES) for one in said(n, chance)), at=AT)
     count(town, at=END)
@@ -84,7 +96,6 @@ def busy(town):
         store_choices(
             town, who(town, "ana"), "bears", [CleaningChoiceRequest(key=key, choice=choice)], END
         )
-    return town
 
 
 def said(n, chance):

@@ -5,11 +5,11 @@ from itertools import permutations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from rollout.core.scope.stops import TWO_OPERATORS
 
 from rollout.core.policy.policy import Gate
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.core.scope.quorum import find_group_memberships
-from rollout.core.scope.stop_commands import TWO_OPERATORS
 from rollout.services.access import users
 from rollout.services.access.authentication import Authenticator
 from rollout.services.access.users import AccountUpdate, load_local_caller
@@ -23,9 +23,9 @@ from tests.factories import AGREEMENT, NOON, policy
 SITES = ("creek", "lake")
 OPERATOR, SAFETY = AssignedRole("operator"), AssignedRole("approver", group="safety")
 STAYS = (
-    "stops: a stop could not be resumed while nothing or supervised is granted: 3 users are "
-    "needed, an operator to request it and 2 operators to approve; give 1 more user the "
-    "role operator"
+    "stops: a stop could not be ended while nothing or supervised is granted: 3 users are "
+    "needed, an operator to propose the resume and 2 operators to approve; give 1 more "
+    "user the role operator"
 )
 
 
@@ -108,8 +108,8 @@ def test_enough_people_are_left_alone():
 def test_two_operators_who_may_approve_can_take_no_stop_back():
     (says,) = warned(asking(), *operators("ana", "bo"))
     assert says == (
-        "stops: a stop could not be resumed: 3 users are needed, an operator to request it and "
-        "2 operators to approve; give 1 more user the role operator"
+        "stops: a stop could not be ended: 3 users are needed, an operator to propose the "
+        "resume and 2 operators to approve; give 1 more user the role operator"
     )
 
 
@@ -117,13 +117,13 @@ def test_one_approval_and_one_person_is_too_few_as_well():
     found = warned(asking(("operator",), ("operator",)), *operators("ana"))
     assert found == [
         (
-            "stops: a stop could not be resumed while nothing is granted: 3 users are needed, "
-            "an operator to request it and 2 operators to approve; give 2 more users "
-            "the role operator"
+            "stops: a stop could not be ended while nothing is granted: 3 users are needed, "
+            "an operator to propose the resume and 2 operators to approve; give 2 more "
+            "users the role operator"
         ),
         (
-            "stops: a stop could not be resumed while supervised or autonomous is granted: "
-            "2 users are needed, an operator to request it and 1 operator to approve; "
+            "stops: a stop could not be ended while supervised or autonomous is granted: "
+            "2 users are needed, an operator to propose the resume and 1 operator to approve; "
             "give 1 more user the role operator"
         ),
     ]
@@ -144,7 +144,7 @@ def test_fewer_approvals_are_offered_where_they_would_do():
 def test_a_site_that_differs_is_named_alone():
     found = warned(asking(), *operators("ana", "bo"), *operators("cy", site="creek"))
     (says,) = found
-    assert says.startswith("stops: a stop at lake could not be resumed: 3 users")
+    assert says.startswith("stops: a stop at lake could not be ended: 3 users")
     assert says.endswith("give 1 more user the role operator at lake")
 
 
@@ -152,7 +152,7 @@ def test_a_stop_of_all_sites_at_once_asks_people_of_all_of_them():
     made = asking()
     locals_ = [*operators("bo", "cy", site="creek"), *operators("dan", "eve", site="lake")]
     (says,) = warned(made, *operators("ana"), *locals_)
-    assert says.startswith("stops: a stop of all sites at once could not be resumed: 3 users")
+    assert says.startswith("stops: a stop of all sites at once could not be ended: 3 users")
     assert says.endswith("give 2 more users the role operator at every site")
     there = [*operators("ana", site="creek"), *operators("fay", site="lake")]
     assert warned(made, *there, *locals_) == []  # nobody stops all of them at once
@@ -173,7 +173,7 @@ def test_where_nobody_may_do_anything_yet_it_is_said_once():
         asking(autonomous=("operator", "safety")), person("vic", AssignedRole("viewer"))
     ) == [
         (
-            "people: no user may approve here yet, so nothing widens and no stop can be resumed; "
+            "users: no user may approve yet, so nothing can widen and a stop can't end; "
             "give 3 users the role operator and 1 user the role approver of safety"
         )
     ]
@@ -182,7 +182,7 @@ def test_where_nobody_may_do_anything_yet_it_is_said_once():
 def test_a_site_where_nobody_may_do_anything_is_one_among_others():
     (nobody, stays) = warned(asking(), *operators("ana", "bo", "cy", site="creek"))[1:]
     assert nobody.startswith("gates[1]: no user is in the group operator at lake")
-    assert stays.startswith("stops: a stop at lake could not be resumed")
+    assert stays.startswith("stops: a stop at lake could not be ended")
     assert stays.endswith("give 3 more users the role operator at lake")
 
 

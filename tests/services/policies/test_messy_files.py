@@ -93,6 +93,16 @@ def read_as_replay_does(text, sources):
     return read_request_records(ReplayRequest(Path(), sources), parse_policy(text))
 
 
+def test_a_flag_overrides_the_columns_that_the_policy_keeps(tmp_path):
+    result, sources = run_init(tmp_path / "a", Variant("a", columns="formal", options=FORMAL))
+    request = ReplayRequest(
+        Path(), sources, column_mappings=("predictions.confidence:=0.5",), strict=True
+    )
+    records = read_request_records(request, parse_policy(result.stdout))
+    assert records.predictions["confidence"].unique().to_list() == [0.5]
+    assert records.decisions["at"].null_count() == 0
+
+
 @pytest.fixture
 def expected(tmp_path):
     """Return a function that reads the clean form of a variant's records."""

@@ -147,7 +147,9 @@ def test_cells_with_other_gates_are_planned_apart():
 def test_without_traffic_there_is_no_date():
     policy = parse_policy(BASE)
     assert [row.days for row in plan_gates(policy, build_expected_traffic(policy))] == [None, None]
-    assert "no date without traffic" in format_plan(build_policy_plan(policy))
+    assert "no date, because traffic or agreement is unknown" in format_plan(
+        build_policy_plan(policy)
+    )
 
 
 def test_an_expectation_below_the_line_never_opens():

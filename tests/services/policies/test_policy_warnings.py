@@ -39,13 +39,13 @@ def test_a_policy_without_doubts_is_left_alone():
 
 
 WARNED = {
-    "cost": ({"0.5%": "1.5%"}, "gates[1]: missing verdicts may hold it alone: missing_at_most 1.5 %"),
+    "cost": ({"0.5%": "1.5%"}, "gates[1]: missing decisions alone may keep it closed: missing_at_most 1.5 %"),
     "rare": ({"bear: 10%": "bear: 2%"}, "gates[0]: agreement alone, and some labels are rare: bear (2 %)"),
     "guard": ({"93%": "95%"}, "guards[0]: agreement at least 95 % is not below the gate to supervised"),
     "cost guard": ({"{measure: agreement, at_least: 93%}": "{measure: cost, at_most: 0.3}"}, "guards[0]: cost at most 0.3 is not below the gate to autonomous"),
-    "approval": ({"[operator, safety]": "[safety]"}, "gates[1]: one person alone can widen to autonomous"),
-    "charter": ({", worst_case: w": ""}, "charter: does not say worst_case; approvers are shown it"),
-    "silence": ({"  - {measure: heartbeat, at_most: 2h}\n": ""}, "guards: no heartbeat: a site that nobody hears"),
+    "approval": ({"[operator, safety]": "[safety]"}, "gates[1]: a single user can widen to autonomous"),
+    "charter": ({", worst_case: w": ""}, "charter: lacks worst_case, which approvers read"),
+    "silence": ({"  - {measure: heartbeat, at_most: 2h}\n": ""}, "guards: no heartbeat guard: a silent site"),
     "night": ({"hours: 24/7": "hours: sunset-sunrise"}, "window night: a night from sunset to sunrise"),
     "gap": ({"hours: sunrise-sunset": 'hours: "00:00-23:57"', "hours: 24/7": 'hours: "23:59-24:00"'}, "site creek: 12.2 hours of a year are in no window"),
     "far": ({"-105.57": "105.57"}, "site creek: America/Denver is 10.0 h ahead of the sun at its place"),
@@ -53,8 +53,8 @@ WARNED = {
     "span": ({"unit: episode": "unit: case"}, "evidence: episode_span has no effect where the unit is a case"),
     "over": ({"at_least: 93%": "at_least: 93%, over: 1h"}, "guards[0]: over 1h has no effect on agreement"),
     "pace": ({"at_most: 2h": "at_most: 2h, false_alarm_every: 99"}, "guards[1]: false_alarm_every has no effect on heartbeat"),
-    "reviewers": ({"unit: episode,": "unit: episode, min_reviewer_agreement: 80%,"}, "evidence: min_reviewer_agreement is checked on known cases alone"),
-    "waves": ({"-105.57]": "-105.57], wave: 2"}, "sites: name waves, and no `waves:` makes them wait"),
+    "reviewers": ({"unit: episode,": "unit: episode, min_reviewer_agreement: 80%,"}, "evidence: min_reviewer_agreement is checked on gold cases only"),
+    "waves": ({"-105.57]": "-105.57], wave: 2"}, "sites: name waves, but the policy has no `waves:`"),
     "dead wave": ({"retention": "stages: [{id: supervised, blind: 50%}, {id: autonomous, audit: 9%}, {id: free, audit: 1%}]\nwaves: {stage: free}\nretention"}, "waves: no gate leads to free, so the second wave"),
 }  # fmt: skip
 
@@ -81,9 +81,7 @@ def test_a_rare_label_is_no_doubt_where_its_recall_is_asked_for():
 def test_a_silent_site_is_named():
     edits = {"sites: [{": "sites: [meadow, {", "hours: sunrise-sunset": 'hours: "06:00-18:00"'}
     edits |= {"at_most: 2h}": "at_most: 2h, sites: [creek]}"}
-    assert warned(edits) == [
-        "guards: no heartbeat at meadow: a site that nobody hears from keeps its grants"
-    ]
+    assert warned(edits) == ["guards: no heartbeat guard at meadow: a silent site keeps its grants"]
 
 
 def test_sites_that_share_a_gap_are_named_together():

@@ -164,8 +164,7 @@ def test_an_approver_may_not_ask_and_is_told_who_can(bears, service):
     found = look(service, "sue")
     assert found.asker_names == ()
     assert found.warning == (
-        "with the present users nobody can resume it; "
-        "give 1 more user the role operator at creek and lake"
+        "no user can end this stop at present; give 1 more user the role operator at creek and lake"
     )
 
 

@@ -40,14 +40,14 @@ def test_cases_fit_the_policy_and_agree_as_asked(path):
     for case in cases:
         same = []
         for lever in policy.levers:
-            model, people = case.predicted[lever.id], case.decided[lever.id]
+            model, human = case.predicted[lever.id], case.decided[lever.id]
             if lever.number is None:
-                assert {model, people} <= set(lever.labels)
-                same.append(model == people)
+                assert {model, human} <= set(lever.labels)
+                same.append(model == human)
             else:
-                distance = lever.number.tolerance.compute_distance(float(people))
-                assert lever.number.low <= float(people) <= lever.number.high
-                same.append(abs(float(model) - float(people)) <= distance)
+                distance = lever.number.tolerance.compute_distance(float(human))
+                assert lever.number.low <= float(human) <= lever.number.high
+                same.append(abs(float(model) - float(human)) <= distance)
         agreed += all(same)
         assert (case.episode is None) is (policy.evidence.unit == "case")
     assert 0.74 < agreed / len(cases) < 0.86

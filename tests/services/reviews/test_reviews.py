@@ -56,6 +56,22 @@ def test_a_case_that_was_given_back_is_free(lite):
         reviews.release_review(lite, CY, room.stood, review)
 
 
+def test_a_claim_ends_on_its_own_clock_and_the_task_on_that_of_the_records(lite):
+    room, wall = Room(lite).arrive("a"), START + 400 * DAY
+    review = room.take(ANA, claim_time=wall).review
+    room.later(DAY - MINUTE)
+    assert room.take(BO, claim_time=wall + 9 * MINUTE) is None
+    held = reviews.load_own_reviews(lite, ANA, room.stood, room.at, wall + 9 * MINUTE)
+    assert only(held.tasks).review == review
+    late = only(
+        reviews.load_overdue_reviews(lite, DAN, room.stood, room.at, claim_time=wall + 9 * MINUTE)
+    )
+    assert late.reviewer == "ana"
+    assert room.take(BO, claim_time=wall + 10 * MINUTE).review == review
+    room.later(MINUTE)
+    assert room.take(CY, claim_time=wall + 30 * MINUTE) is None
+
+
 def test_an_operator_gives_back_what_somebody_holds_who_is_away(lite):
     room = Room(lite).arrive("a", "b")
     room.claim(ANA, target_count=2)

@@ -7,7 +7,7 @@ from contextlib import suppress
 import pytest
 
 from rollout.store.database.errors import DatabaseBusyError
-from rollout.store.database.write_lock import WriteLock
+from rollout.store.database.session import WriteLock
 from tests.store.databases import on_sqlite
 
 

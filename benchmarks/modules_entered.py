@@ -1,0 +1,203 @@
+"""Count the own modules that one posted case, a widening tick and an approval enter.
+
+Each path runs once before it is measured, so that nothing is counted that only the first call does.
+Run as `PYTHONPATH=. python benchmarks/modules_entered.py`; `--list` also prints the modules.
+"""
+
+import sys
+import tempfile
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+from starlette.testclient import TestClient
+
+from api.app import create_app
+from rollout.core.scope.commands import Actor
+from rollout.core.scope.events import Widened
+from rollout.core.scope.permissions import AssignedRole
+from rollout.services.access import keys, users
+from rollout.services.access.authentication import Authenticator
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.service import build_service
+from rollout.services.engine.ticks import Ticker
+from rollout.services.support.clock import ManualClock
+from rollout.store.database.migrations import upgrade
+from rollout.store.database.session import Database
+
+ROOT = Path(__file__).parents[1]
+START = datetime(2027, 6, 1, 12, tzinfo=UTC)
+HOUR = timedelta(hours=1)
+PATH = "/v1/rollouts/ramps"
+POLICY = """
+rollout: ramps
+timezone: UTC
+levers: [{id: parcel, labels: [damaged, sound]}]
+sites: [ramp-a, ramp-b]
+evidence: {unit: case, grace: 1h, outside: blind}
+gates:
+  - to: supervised
+    require: [{measure: agreement, at_least: 60%}]
+    minimum: {units: 20, days: 1}
+    approvals: [operator, operator]
+guards: [{measure: agreement, at_least: 50%, false_alarm_every: 500}]
+tick: 1h
+"""
+CASES = 60
+
+
+def main() -> None:
+    """Print the figures."""
+    with tempfile.TemporaryDirectory() as folder:
+        entered = measure_paths(Path(folder))
+    for path, modules in entered.items():
+        print(f"{path}: {len(modules)} own modules entered")
+        if "--list" in sys.argv:
+            print("".join(f"    {module}\n" for module in sorted(modules)), end="")
+
+
+def measure_paths(folder: Path) -> dict[str, set[str]]:
+    """Return the modules entered by each path."""
+    url = f"sqlite:///{folder / 'rollout.db'}"
+    upgrade(url)
+    database, clock = Database(url), ManualClock(START)
+    apply_policy(database, POLICY, Actor("zoe"), START - HOUR, salt=bytes(32))
+    tokens = create_keys(database)
+    service = build_service(database, Authenticator(database, clock), clock, counted_bytes())
+    entered: dict[str, set[str]] = {}
+    recorder = CallRecorder()
+    client = TestClient(create_app(service))
+    site = Site(client, tokens, clock, Ticker(database, "ramps", "one"))
+    site.send_cases("ramp-a", "ramp-b")
+    with recorder.collect() as entered["one posted case"]:
+        site.send("ingest", "records", {"items": build_items("one", "ramp-a", clock.now())})
+    clock.advance(9 * HOUR)
+    site.tick()
+    first, second = site.list_proposals()
+    site.approve("ana", first)
+    site.approve("ana", second)
+    site.approve("bo", first)
+    site.tick()
+    with recorder.collect() as entered["an approval"]:
+        site.approve("bo", second)
+    with recorder.collect() as entered["a widening tick"]:
+        events = site.tick()
+    if not any(isinstance(event, Widened) for event in events):
+        raise RuntimeError(f"the tick widened nothing: {events}")
+    database.close()
+    return entered
+
+
+class Site:
+    """A service with its users and its clock."""
+
+    def __init__(
+        self, client: TestClient, tokens: dict[str, str], clock: ManualClock, ticker: Ticker
+    ) -> None:
+        self._client, self._tokens, self._clock, self._ticker = client, tokens, clock, ticker
+
+    def send(self, name: str, path: str, body: Any) -> Any:
+        """Send a request with somebody's key; return the answer's JSON."""
+        headers = {"Authorization": f"Bearer {self._tokens[name]}"}
+        answer = self._client.post(f"{PATH}/{path}", json=body, headers=headers)
+        if answer.is_error:
+            raise RuntimeError(answer.text)
+        if '"rejected"' in answer.text:
+            raise RuntimeError(answer.text)
+        return answer.json()
+
+    def send_cases(self, *sites: str) -> None:
+        """Send cases on which the model agrees with a human, three an hour at each site."""
+        for number in range(CASES):
+            self._clock.advance(HOUR / 3)
+            for site in sites:
+                items = build_items(f"{site}-{number}", site, self._clock.now())
+                self.send("ingest", "records", {"items": items})
+
+    def list_proposals(self) -> list[dict[str, Any]]:
+        """Return the open proposals."""
+        headers = {"Authorization": f"Bearer {self._tokens['ana']}"}
+        items: list[dict[str, Any]] = self._client.get(f"{PATH}/proposals", headers=headers).json()[
+            "items"
+        ]
+        return items
+
+    def approve(self, name: str, proposal: dict[str, Any]) -> None:
+        """Approve a proposal with the hash of its evidence."""
+        body = {"evidence_hash": proposal["evidence_hash"]}
+        self.send(name, f"proposals/{proposal['id']}/approvals", body)
+
+    def tick(self) -> tuple[Any, ...]:
+        """Run the tick of the next slot."""
+        self._clock.advance(HOUR)
+        return self._ticker.tick(self._clock.now()) or ()
+
+
+def build_items(key: str, site: str, at: datetime) -> list[dict[str, Any]]:
+    """Return a case with a prediction and the decision of a human."""
+    answers = {"parcel": "sound"}
+    case = {"kind": "case", "key": key, "site": site, "occurred_at": at.isoformat()}
+    prediction = {"kind": "prediction", "key": key, "version": "v1", "answers": answers}
+    decision = {"kind": "decision", "key": key, "reviewer": "cy", "answers": answers}
+    decision["submitted_at"] = at.isoformat()
+    return [case, prediction, decision]
+
+
+def create_keys(database: Database) -> dict[str, str]:
+    """Create two operators and a service account; return a key of each."""
+    users.create_first_admin(database, "ada", at=START)
+    admin = users.load_local_caller(database, "ada")
+    for name in ("ana", "bo"):
+        roles = (AssignedRole("operator"), AssignedRole("viewer"))
+        users.create_account(database, admin, name, at=START, role_assignments=roles)
+    users.create_account(
+        database,
+        admin,
+        "ingest",
+        at=START,
+        is_service_account=True,
+        role_assignments=(AssignedRole("ingest"),),
+    )
+    return {
+        name: keys.create_key(
+            database, admin, name, random_bytes=bytes([number]) * keys.KEY_BYTES, at=START
+        ).text
+        for number, name in enumerate(("ana", "bo", "ingest"), start=1)
+    }
+
+
+def counted_bytes() -> Callable[[int], bytes]:
+    """Return a source of bytes that are the same in each run."""
+    numbers = iter(range(1, 1_000_000))
+    return lambda size: next(numbers).to_bytes(8, "big").rjust(size, b"r")
+
+
+class CallRecorder:
+    """Record in which files functions are called, in each thread that starts after it."""
+
+    def __init__(self) -> None:
+        self._files: set[str] = set()
+        threading.setprofile(self._note_call)
+        sys.setprofile(self._note_call)
+
+    def _note_call(self, frame: FrameType, event: str, _argument: object) -> None:
+        if event == "call":
+            self._files.add(frame.f_code.co_filename)
+
+    @contextmanager
+    def collect(self) -> Iterator[set[str]]:
+        """Collect the own modules that are entered in the block."""
+        modules: set[str] = set()
+        self._files.clear()
+        yield modules
+        paths = (Path(file) for file in set(self._files) if file.startswith(str(ROOT)))
+        names = (str(path.relative_to(ROOT)) for path in paths)
+        modules |= {name for name in names if name.startswith(("rollout/", "api/"))}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,162 @@
+"""Each reader's page: tiles first, at most five ranked findings, then folded sections."""
+
+import re
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from rollout.reports.figures.drift import NewValue
+from rollout.reports.pages.cell_rows import build_cell_rows
+from rollout.reports.pages.finding import SEVERITIES
+from rollout.reports.pages.findings import rank_findings
+from rollout.reports.pages.html_report import render_html_report
+from rollout.reports.pages.open_proposals import find_open_proposals
+from rollout.reports.pages.report_sections import SECTION_TITLES, list_sections
+from rollout.reports.pages.report_tiles import build_tiles
+from rollout.reports.pages.section_summaries import SUMMARIES, summarize_sections
+from rollout.reports.pages.stacked_tables import label_cells
+from rollout.reports.text.bound_text import format_share_bound
+from tests.reports.conftest import NOON
+
+READERS = ("operator", "engineer", "auditor")
+OLD = "widening to supervised (P-3) waits for people: 0 of 2 approvals, open until Mon 9 Mar"
+NEW = "widening to supervised (P-3) needs 2 more approvals; open until Mon 9 Mar"
+PRIVATE_WORDS = re.compile(
+    r"\b(verdicts?|people|persons?|set aside|somebody|anybody|nobody|whoever|dearest|taken back"
+    r"|unseen|in sight)\b",
+    re.IGNORECASE,
+)
+
+
+def pending(facts, text):
+    """Return the facts with an open proposal in the first cell."""
+    first, *rest = facts.evidence
+    return replace(facts, evidence=(replace(first, decides_next=text), *rest))
+
+
+def texts(html):
+    """Return what a page shows, without style sheet and tags."""
+    body = re.sub(r"<style>.*?</style>", "", html, flags=re.DOTALL)
+    return re.sub(r"\s+", " ", re.sub(r"<[^>]+>", " ", body))
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_a_page_begins_with_tiles_then_findings_then_folded_sections(facts, reader):
+    page = render_html_report(facts, reader)
+    assert page.index('class="tiles"') < page.index("What to know") < page.index('class="fold"')
+    assert re.findall(r"<details class=\"fold\"( open)?>", page) == [""] * len(
+        SECTION_TITLES[reader]
+    )
+    assert 3 <= len(build_tiles(facts, reader)) <= 4
+    for line in summarize_sections(facts).values():
+        assert line
+        assert "\n" not in line
+
+
+def test_one_file_holds_a_tab_for_each_reader_and_no_script(facts):
+    page = render_html_report(facts)
+    assert re.findall(r'<div class="reader" id="(\w+)">', page) == list(READERS)
+    assert re.findall(r'class="to-\w+" href="#(\w+)"', page) == list(READERS)
+    assert "<script" not in page
+
+
+def test_every_section_has_a_title_and_a_line():
+    assert set(list_sections(None)) == set(SUMMARIES)
+    assert sum(len(titles) for titles in SECTION_TITLES.values()) == len(SUMMARIES)
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_findings_are_at_most_five_and_the_most_severe_come_first(facts, reader):
+    values = tuple(
+        NewValue("creek", f"form {n}", "new", 40, 90, "creek-7", NOON + timedelta(days=1), "")
+        for n in range(9)
+    )
+    busy = pending(replace(facts, drifts=replace(facts.drifts, unseen=values)), NEW)
+    findings = rank_findings(busy, reader)
+    ranks = [SEVERITIES.index(item.severity) for item in findings]
+    assert 1 < len(findings) <= 5
+    assert ranks == sorted(ranks)
+    assert all(item.section in list_sections(None) for item in findings)
+
+
+def test_a_narrowing_tells_delay_wrong_cases_and_the_price_of_auditing_little(facts):
+    first = rank_findings(facts, "operator")[0]
+    hindsight = min(facts.hindsights, key=lambda row: row.narrowed_at)
+    assert first.title == "v1 was narrowed in creek · day, 2 times"
+    assert f"{hindsight.price.wrong_action.count} of them wrong" in first.text
+    assert "With every case audited: after" in first.text
+
+
+def test_a_finding_links_only_to_a_section_of_the_page(facts):
+    page = render_html_report(facts, "operator")
+    ids = set(re.findall(r' id="([^"]+)"', page))
+    assert set(re.findall(r'href="#([^"]+)"', page)) <= ids
+
+
+@pytest.mark.parametrize("text", [OLD, NEW])
+def test_an_open_proposal_is_in_the_tile_the_findings_and_the_operations(facts, text):
+    """Seen: "waits for people: 0 of 2" beside "nothing waits"."""
+    waiting = pending(facts, text)
+    (proposal,) = find_open_proposals(waiting)
+    assert (proposal.proposal, proposal.needed, proposal.until) == ("P-3", 2, "Mon 9 Mar")
+    tile = build_tiles(waiting, "operator")[2]
+    assert (tile.title, tile.value, tile.unit) == ("Waiting approvals", "1", "proposal")
+    page = texts(render_html_report(waiting, "operator"))
+    assert "1 proposal needs approvals: P-3" in page
+    assert "Widening of creek · day to supervised needs 2 more approvals" in page
+    assert not re.search(r"nothing waits|No proposal needs an approval", page)
+
+
+def test_without_a_proposal_the_page_says_so_everywhere(facts):
+    page = texts(render_html_report(facts, "operator"))
+    assert page.count("No proposal needs an approval.") == 3
+    assert build_tiles(facts, "operator")[2].value == "0"
+
+
+def test_narrowings_are_those_of_the_version_that_had_them(facts):
+    """Seen: two narrowings of v1 beside v2, which had none."""
+    day, *_ = facts.stages
+    newer = replace(facts.evidence[0], version="v2", acting=True)
+    older = replace(facts.evidence[0], acting=False)
+    cells = replace(facts, evidence=(older, newer, *facts.evidence[1:]))
+    row = next(build_cell_rows(cells))
+    assert day.narrowed == 2
+    assert (row.version, row.narrowings) == ("v2", ("v1 narrowed 2×",))
+    assert "v1 narrowed 2×" in render_html_report(cells, "operator")
+
+
+def test_a_bound_is_rounded_as_in_the_console(facts):
+    """Seen: at least 95.2 % here and at least 95.1 % in the console for the same counts."""
+    first, *rest = facts.evidence
+    (path, *_) = first.path
+    near = replace(path, bound=(*path.bound[:-1], 0.95163), line=0.95, measure="agreement")
+    row = next(build_cell_rows(replace(facts, evidence=(replace(first, path=(near,)), *rest))))
+    assert row.bound == f"≥ {format_share_bound(0.95163, 0.95)}" == "≥ 95.1\xa0%"
+
+
+def test_a_bound_just_below_its_threshold_never_reads_as_met(facts):
+    first, *rest = facts.evidence
+    (path, *_) = first.path
+    below = replace(path, bound=(*path.bound[:-1], 0.94996), line=0.95, measure="agreement")
+    row = next(build_cell_rows(replace(facts, evidence=(replace(first, path=(below,)), *rest))))
+    assert row.bound == "≥ 94.9\xa0%"
+
+
+@pytest.mark.parametrize("reader", READERS)
+def test_pages_use_the_words_of_the_field(facts, reader):
+    first, *rest = facts.evidence
+    # the words of funnels and events have tests of their own
+    own = replace(facts, funnels=(), timeline=())
+    named = replace(own, evidence=(replace(first, decides_next=NEW), *rest))
+    assert PRIVATE_WORDS.findall(texts(render_html_report(named, reader))) == []
+
+
+def test_cells_carry_the_name_of_their_column_and_matrices_do_not():
+    table = (
+        '<table class="stack"><thead><tr><th>Cell</th><th>Units <b>x</b></th></tr></thead>'
+        '<tbody><tr><th scope="row">a</th><td class="n">3</td></tr></tbody></table>'
+    )
+    assert '<td data-label="Units x" class="n">3</td>' in label_cells(table)
+    matrix = table.replace('class="stack"', 'class="matrix"')
+    assert label_cells(matrix) == matrix

@@ -1,0 +1,52 @@
+"""Reports that an earlier program sealed: their hash holds, and every page opens.
+
+Both files were written by the program at commit 9693427, before the pages were divided by reader.
+"""
+
+import json
+from hashlib import sha256
+from pathlib import Path
+
+import pytest
+from pydantic import TypeAdapter
+
+from rollout.reports.figures.facts import ReportFacts
+from rollout.reports.figures.report_version import format_canonical
+from rollout.reports.pages.html_report import render_html_report
+from rollout.reports.pages.markdown_report import render_markdown_report
+
+FOLDER = Path(__file__).parent / "sealed"
+HASHES = {
+    "narrowed": "4e631b9be26595b74d6e4201bcbf47bf6da83759b5df4e0b7c5e5143672a2925",
+    "waiting": "40a714b8bcf70127bf44c132694c3f7273f81f54de46c31e4b9f25b4a000d6f9",
+}
+READERS = (None, "operator", "engineer", "auditor")
+
+
+def load(name):
+    return json.loads((FOLDER / f"{name}.json").read_text("utf-8"))
+
+
+@pytest.mark.parametrize("name", HASHES)
+def test_the_hash_of_an_older_report_still_holds(name):
+    assert sha256(format_canonical(load(name)).encode()).hexdigest() == HASHES[name]
+
+
+@pytest.mark.parametrize("name", HASHES)
+def test_an_older_report_still_opens_for_every_reader(name):
+    facts = TypeAdapter(ReportFacts).validate_python(load(name))
+    pages = [render_html_report(facts, reader) for reader in READERS]
+    assert all("What to know" in page for page in pages)
+    assert "creek" in render_markdown_report(facts)
+
+
+def test_an_older_report_still_lists_what_needs_an_approval():
+    page = render_html_report(TypeAdapter(ReportFacts).validate_python(load("waiting")), "operator")
+    assert "Widening of creek · day to autonomous needs 2 more approvals" in page
+    assert "No proposal needs an approval" not in page
+
+
+def test_an_older_report_names_the_price_of_auditing_little():
+    page = render_html_report(TypeAdapter(ReportFacts).validate_python(load("narrowed")))
+    assert "v1 was narrowed in creek · day, 2 times" in page
+    assert "With every case audited: after" in page
