@@ -57,6 +57,7 @@ QuickstartPolicy = Annotated[
         metavar="[POLICY]",
     ),
 ]
+INTERRUPTED_TEXT = "the database may be incomplete: begin again in an empty folder"
 NEXT_STEPS = """\
 {rollout} is ready. Keys and passwords: {keys} (only you can read it)
   {admin}, admin; {operators}, operators; {reviewer}, reviewer; {programs}
@@ -95,7 +96,7 @@ def quickstart(
     With your policy: `rollout quickstart policy.yaml --port 8100`
     """
     address = f"http://{HOST}:{port}"
-    with print_refusals(), convert_store_errors():
+    with print_refusals(interrupted_text=INTERRUPTED_TEXT), convert_store_errors():
         policy_file = find_policy_file(policy)
         parsed_policy = read_policy(policy_file)
         serve = load_service_command("serve")

@@ -8,6 +8,7 @@ import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import pytest
 from typer.testing import CliRunner
 
@@ -183,6 +184,24 @@ def test_simulate_sends_over_http_and_refuses_a_service_with_anything_else(stopp
         assert "holds the account eve" in refused("simulate")
     assert "can't be reached" in refused("simulate")
     database.close()
+
+
+@pytest.mark.enable_socket  # a server on this machine is asked
+def test_an_operator_signs_in_and_reads_who_vouches_for_the_evidence(stopped):
+    done("tick", "parcels")
+    password = parse_key_file(KEYS.read_text("utf-8"), str(KEYS))["ANA_PASSWORD"]
+    database = Database("sqlite:///rollout.db")
+    with served(database) as url, httpx.Client(**a_browser(url)) as browser:
+        fields = {"name": "ana", "password": password, "to": ""}
+        assert browser.post("/console/sign-in", data=fields).status_code == 200
+        page = browser.get("/console/rollouts/parcels/proposals/P-1").text
+    database.close()
+    assert "840 cases of this cell were imported on" in page
+    assert "from cases.csv, predictions.csv, decisions.csv. zoe vouches" in page
+
+
+def a_browser(url):
+    return {"base_url": url, "follow_redirects": True, "headers": {"Sec-Fetch-Site": "same-origin"}}
 
 
 def test_simulate_says_what_is_missing(started):
