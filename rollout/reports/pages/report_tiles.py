@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rollout.core.calendar.sites import SHADOW
 from rollout.core.policy.measures import WHOLE_UNIT
 from rollout.reports.figures.agreement import AgreementFigures
 from rollout.reports.figures.facts import ReportFacts
