@@ -103,7 +103,7 @@ def describe_stop_latency(latencies: Sequence[StopLatency]) -> str:
         f"{_join_with_and(sites)} within {_format_latency(seconds)}"
         for seconds, sites in sites_by_latency.items()
     )
-    return f"every effect of earlier answers has ended: {', '.join(latency_texts)}"
+    return f"the model stops acting on earlier assignments at {', '.join(latency_texts)}"
 
 
 def _format_latency(seconds: float) -> str:
