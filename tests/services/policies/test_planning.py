@@ -269,7 +269,10 @@ def test_cells_that_the_records_do_not_have_are_unknown():
 def test_records_replace_what_was_expected():
     policy = histories.a_policy()
     text = format_plan(build_policy_plan(policy, compute_recorded_traffic(recorded(), policy)))
-    assert "Traffic, from the records of version v1, 9 days: 22.1 units a day in a cell" in text
+    assert (
+        "of version v1, 9 days (units without a decision count as disagreements): 22.1 units"
+        in text
+    )
 
 
 def test_labels_of_all_cells_are_weighted_by_their_units():
