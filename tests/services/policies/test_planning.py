@@ -162,6 +162,7 @@ def test_an_expectation_below_the_line_never_opens():
 # Guards in days
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize(
     ("reference", "every", "to", "wrong_at_a_tenth"),
     [(0.98, 1e4, 0.9, 85), (0.98, 1e4, 0.5, 40), (0.95, 1e4, 0.0, 40), (0.95, 1e5, 0.9, 418)],
