@@ -71,7 +71,7 @@ def measure_paths(folder: Path) -> dict[str, set[str]]:
     entered: dict[str, set[str]] = {}
     recorder = CallRecorder()
     client = TestClient(create_app(service))
-    site = Site(client, tokens, clock, Ticker(database, "ramps", "one"))
+    site = MeasuredService(client, tokens, clock, Ticker(database, "ramps", "one"))
     site.send_cases("ramp-a", "ramp-b")
     with recorder.collect() as entered["one posted case"]:
         site.send("ingest", "records", {"items": build_items("one", "ramp-a", clock.now())})
@@ -92,7 +92,7 @@ def measure_paths(folder: Path) -> dict[str, set[str]]:
     return entered
 
 
-class Site:
+class MeasuredService:
     """A service with its users and its clock."""
 
     def __init__(

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import settings
 
 
-def examples(given, *, fast, whole):
+def examples(give_examples, *, fast, whole):
     """Let a property try `fast` examples in `fast` and `whole` in `simulation`.
 
     It gets what would stand there: `@examples(given(situations()), fast=5, whole=15)`. The test
@@ -15,11 +15,11 @@ def examples(given, *, fast, whole):
     """
 
     def decorate(property_test):
-        searched = signature(given(property_test))
+        searched = signature(give_examples(property_test))
 
         @wraps(property_test)
         def test(examples, **fixtures):
-            settings(max_examples=examples)(given(property_test))(**fixtures)
+            settings(max_examples=examples)(give_examples(property_test))(**fixtures)
 
         number = Parameter("examples", Parameter.KEYWORD_ONLY)
         test.__signature__ = searched.replace(parameters=[*searched.parameters.values(), number])

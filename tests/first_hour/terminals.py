@@ -62,9 +62,11 @@ class Terminals:
         shim.parent.mkdir()
         shim.write_text(SHIM.format(root=ROOT, python=sys.executable), "utf-8")
         shim.chmod(0o755)
-        kept = {name: os.environ[name] for name in ("LANG", "TMPDIR", "TZ") if name in os.environ}
+        inherited = {
+            name: os.environ[name] for name in ("LANG", "TMPDIR", "TZ") if name in os.environ
+        }
         path = f"{shim.parent}{os.pathsep}{os.environ['PATH']}"
-        self._environment = {**kept, "HOME": str(home), "PATH": path, "COLUMNS": "200"}
+        self._environment = {**inherited, "HOME": str(home), "PATH": path, "COLUMNS": "200"}
 
     def run(self, name, command):
         """Return the lines that a command prints in a terminal that keeps its variables."""

@@ -14,7 +14,7 @@ STEP = re.compile(
 
 
 @dataclass(frozen=True)
-class Step:
+class TutorialStep:
     """One thing to do: `mode` is run, start, prints, Ctrl-C or save."""
 
     mode: str
@@ -24,22 +24,22 @@ class Step:
     @property
     def commands(self):
         """Return each command with the lines that the page has below it."""
-        found = []
+        commands = []
         for line in self.block.splitlines():
             if line.startswith("$ "):
-                found.append((line[2:], []))
+                commands.append((line[2:], []))
             else:
-                found[-1][1].append(line)
-        return found
+                commands[-1][1].append(line)
+        return commands
 
 
 def steps_of(text):
     """Return the steps of the tutorial, in order."""
-    for found in STEP.finditer(text):
-        if found["file"]:
-            yield Step("save", found["file"], found["block"])
+    for match in STEP.finditer(text):
+        if match["file"]:
+            yield TutorialStep("save", match["file"], match["block"])
         else:
-            yield Step(found["mode"] or "run", found["terminal"], found["block"] or "")
+            yield TutorialStep(match["mode"] or "run", match["terminal"], match["block"] or "")
 
 
 def tutorial_steps():

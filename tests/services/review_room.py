@@ -68,7 +68,7 @@ def on_stage(rollout_state: RolloutState, rung: int, version: str = "v1") -> Rol
 
 
 @filled_once
-def found(database, text):
+def apply_room_policy(database, text):
     """Apply the policy."""
     apply_policy(database, text, Actor("dan"), START - 10 * DAY, salt=bytes(32))
 
@@ -83,7 +83,7 @@ class Room:
     at: datetime = START
 
     def __post_init__(self):
-        found(self.database, self.text)
+        apply_room_policy(self.database, self.text)
         with self.database.begin_read() as transaction:
             self.stood = on_stage(load_rollout_state(transaction, "bears"), self.rung)
 
