@@ -4,7 +4,7 @@ import json
 import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from inspect import getsource
 from pathlib import Path
@@ -14,9 +14,12 @@ from typing import Final
 from api.live_demo import accounts, history, letter_records
 from api.live_demo.letter_records import JsonObject, LetterRecords
 from rollout.core.scope.commands import Actor
+from rollout.services.access.users import load_local_caller
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.replay import demo_pictures
 from rollout.services.replay.demo_traffic import DemoLetter, load_policy_text, load_training_ends
+from rollout.services.reports.archive import request_report
+from rollout.services.reports.builder import ReportOptions
 from rollout.services.support.package_data import find_package_data
 from rollout.store.database.migrations import find_head_revision, upgrade
 from rollout.store.database.session import Database
@@ -87,6 +90,14 @@ def compute_fingerprint() -> str:
     return digest.hexdigest()[:16]
 
 
+def _create_report(database: Database, rollout: str) -> None:
+    """Archive last week's report, as an operator had asked for it."""
+    caller = load_local_caller(database, accounts.OPERATORS[0])
+    until = LIVE_FROM.replace(hour=0)
+    options = ReportOptions(since=until - timedelta(days=7), until=until, view="operator")
+    request_report(database, caller, rollout, "week", options, LIVE_FROM)
+
+
 def _build_history(folder: Path, records: LetterRecords, letters: Sequence[DemoLetter]) -> None:
     url = f"sqlite:///{folder / DATABASE_FILE}"
     upgrade(url)
@@ -102,6 +113,7 @@ def _build_history(folder: Path, records: LetterRecords, letters: Sequence[DemoL
             database, records, letters, training_ends, LIVE_FROM, accounts.OPERATORS[::-1]
         )
         writer.write()
+        _create_report(database, records.policy.rollout)
     finally:
         database.close()
     schedule = {

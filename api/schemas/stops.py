@@ -36,7 +36,8 @@ ACTIVE_STOP: dict[str, Any] = {
     "resume_required_approvals": ["operator", "operator"],
 }
 STOP_TEXT = (
-    "it holds for the next question, and every effect of earlier answers has ended: creek within 1m"
+    "applies from the next assignment on; the model stops acting on earlier assignments at creek"
+    " within 1m"
 )
 EXCLUDED_TARGETS = [{"target": "far-camp", "reason": "bo is no operator there"}]
 STOPPED = build_command_example(

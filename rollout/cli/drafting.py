@@ -116,7 +116,7 @@ def draft(  # noqa: PLR0913, PLR0917 - one parameter for each option
         )
         request, files = _recognize(request)
         records = read_draft_records(request, files)
-        reports = report_files(files, records)
+        reports = report_files(files, records, timezone)
         for report in reports:
             typer.echo("\n".join(format_file_report(report)), err=True)
         _refuse_unusable(reports, allowed)

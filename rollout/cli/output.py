@@ -1,7 +1,7 @@
 """Format answers for a terminal, from a service or the local database alike."""
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any
 
 import typer
@@ -68,9 +68,7 @@ def _iterate_status_lines(rollout_status: JsonObject) -> Iterator[str]:
             f"  {rollout_overview['undelivered']} undelivered: see `rollout deliveries"
             f" {rollout_overview['name']}`"
         )
-    for cell in rollout_status["cells"]:
-        yield f"  {_format_cell(cell)}"
-        yield f"      {cell['next_step']}"
+    yield from _iterate_cell_lines(rollout_status["cells"])
     for proposal in rollout_status["proposals"]:
         yield from _format_proposal(proposal)
     for stop in rollout_status["stops"]["items"]:
@@ -79,20 +77,29 @@ def _iterate_status_lines(rollout_status: JsonObject) -> Iterator[str]:
         yield f"  {stop['id']}: stopped by {stop['by']}{drill}: {cells}"
 
 
+def _iterate_cell_lines(cells: Iterable[JsonObject]) -> Iterator[str]:
+    """Yield the state and next step of cells; cells that are equal share their lines."""
+    names_by_text: dict[tuple[str, str], list[str]] = {}
+    for cell in cells:
+        key = (_format_cell_state(cell), cell["next_step"])
+        names_by_text.setdefault(key, []).append(_format_cell_name(cell))
+    for (state, next_step), names in names_by_text.items():
+        yield f"  {', '.join(names)}: {state}"
+        yield f"      {next_step}"
+
+
 def _format_cell_name(cell: JsonObject) -> str:
     return f"{cell['site']} · {cell['window']}"
 
 
-def _format_cell(cell: JsonObject) -> str:
+def _format_cell_state(cell: JsonObject) -> str:
     version_text = f" by {cell['version']}" if cell["version"] else ""
     withholding_texts = (
         [f"suspended by {', '.join(cell['suspended_by'])}"] if cell["suspended_by"] else []
     )
     withholding_texts += ["stopped"] if cell["stops"] else []
     withholding_texts += [f"until {cell['until']}"] if cell["until"] else []
-    return "; ".join(
-        [f"{_format_cell_name(cell)}: {cell['stage']}{version_text}", *withholding_texts]
-    )
+    return "; ".join([f"{cell['stage']}{version_text}", *withholding_texts])
 
 
 def format_proposals(proposals: list[Any]) -> str:

@@ -2,6 +2,7 @@
 
 import os
 import secrets
+import socket
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated
@@ -36,6 +37,7 @@ from rollout.services.quickstart.starter_accounts import (
     create_starter_accounts,
     format_key_file,
     list_starter_accounts,
+    replace_address,
 )
 from rollout.services.support.atomic_files import check_folder, write_files_atomically
 from rollout.services.support.clock import SystemClock
@@ -57,6 +59,7 @@ QuickstartPolicy = Annotated[
         metavar="[POLICY]",
     ),
 ]
+INTERRUPTED_TEXT = "the database may be incomplete: begin again in an empty folder"
 NEXT_STEPS = """\
 {rollout} is ready. Keys and passwords: {keys} (only you can read it)
   {admin}, admin; {operators}, operators; {reviewer}, reviewer; {programs}
@@ -95,11 +98,12 @@ def quickstart(
     With your policy: `rollout quickstart policy.yaml --port 8100`
     """
     address = f"http://{HOST}:{port}"
-    with print_refusals(), convert_store_errors():
+    with print_refusals(interrupted_text=INTERRUPTED_TEXT), convert_store_errors():
         policy_file = find_policy_file(policy)
         parsed_policy = read_policy(policy_file)
         serve = load_service_command("serve")
-        if not _resume(parsed_policy, out):
+        _check_port(port)
+        if not _resume(parsed_policy, out, address):
             _set_up(parsed_policy, policy_file, out, address)
         typer.echo(_format_next_steps(parsed_policy, policy, out, address))
         os.environ.setdefault(PUBLIC_URL_VARIABLE, address)
@@ -112,7 +116,19 @@ def find_policy_file(policy: Path | None) -> Path:
     return policy or find_package_data("config") / "policies" / "quickstart.yaml"
 
 
-def _resume(policy: Policy, out: Path) -> bool:
+def _check_port(port: int) -> None:
+    """Raise an error if the port is in use, before anything is created."""
+    with socket.socket() as candidate:
+        candidate.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            candidate.bind((HOST, port))
+        except OSError:
+            raise ValueError(
+                f"port {port} is in use; choose another one, as --port {port + 1}"
+            ) from None
+
+
+def _resume(policy: Policy, out: Path, address: str) -> bool:
     """Return whether the database holds this quickstart; False if it is empty.
 
     Raises:
@@ -127,8 +143,11 @@ def _resume(policy: Policy, out: Path) -> bool:
         if is_database_empty(database):
             return False
         check_quickstart_database(database, policy, datetime.now(UTC))
-    if not (out / KEY_FILE).exists():
-        raise build_refusal(f"a quickstart whose keys are not in {out / KEY_FILE}")
+    key_path = out / KEY_FILE
+    if not key_path.exists():
+        raise build_refusal(f"a quickstart whose keys are not in {key_path}")
+    text = key_path.read_text(encoding="utf-8")
+    _write_private_file(key_path, replace_address(text, address, str(key_path)))
     return True
 
 
@@ -169,10 +188,12 @@ def _create_rollout(
 
 def _write_private_file(path: Path, text: str) -> None:
     """Write a file that only its owner can read, also while it is written."""
-    path.unlink(missing_ok=True)  # of an older quickstart, whose database is gone
-    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    partial_path = path.with_name(f".{path.name}.part")
+    partial_path.unlink(missing_ok=True)
+    descriptor = os.open(partial_path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "w", encoding="utf-8") as file:
         file.write(text)
+    partial_path.replace(path)
 
 
 def _format_next_steps(policy: Policy, policy_file: Path | None, out: Path, address: str) -> str:

@@ -101,6 +101,8 @@ def test_the_history_ends_with_two_proposals_and_an_incident_an_hour_old(demo):
     (incident,) = ana.get(f"{ROLLOUT}/incidents").json()["items"]
     assert incident["kind"] == "alarm"
     assert incident["opened_at"] == (LIVE_FROM - HOUR).isoformat().replace("+00:00", "Z")
+    (report,) = ana.get(f"{ROLLOUT}/reports").json()["items"]
+    assert report["name"] == "week"
     stages = {row["stage"] for row in ana.get(f"{ROLLOUT}/cells").json()["items"]}
     assert stages == {"shadow", "supervised", "autonomous"}
 

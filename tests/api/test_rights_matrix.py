@@ -208,6 +208,7 @@ def test_what_a_role_may_not_do_is_refused_and_changes_nothing(asked, database, 
     assert scope_of(database) == before
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("role", ROLES)
 def test_what_a_role_may_do_it_may(asked, role):
     for name, row in MATRIX.items():
@@ -228,6 +229,7 @@ def test_a_role_at_another_site_is_none_here(asked, database, role):
     assert scope_of(database) == before
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("role", sorted(READ_OR_SEND | {"reviewer"}))
 def test_a_role_at_the_site_is_enough_there(asked, role):
     for name, row in OF_BEARS.items():
@@ -235,6 +237,7 @@ def test_a_role_at_the_site_is_enough_there(asked, role):
             assert asked(name, AssignedRole(role, "bears", "creek")) not in REFUSED, name
 
 
+@pytest.mark.exhaustive
 @pytest.mark.parametrize("role", ROLES)
 def test_of_another_rollout_nothing_is_there(asked, database, role):
     before = scope_of(database)

@@ -69,7 +69,7 @@ def test_rejected_rows_are_counted_by_reason_with_an_example(folder):
     assert done.exit_code == 0
     first, _, warning, example = done.stderr.splitlines()[:4]
     assert first == "predictions.csv: 60 rows read, 59 used, 1 rejected (bad-number 1)"
-    assert warning == "  warning: 1.7% of the rows can't be used"
+    assert warning == "  warning: 1.7\xa0% of the rows can't be used"
     assert example.startswith("  predictions.csv:61: confidence: bad-number: 'high14' is no number")
 
 
@@ -101,7 +101,7 @@ def test_a_case_without_a_readable_time_is_unusable_too(folder):
     damage(folder, "predictions.csv", 60, "2027-", "27-")
     done = run()
     assert done.exit_code == 1
-    assert "predictions.csv: 100.0% of the rows can't be used" in done.stderr
+    assert "predictions.csv: 100\xa0% of the rows can't be used" in done.stderr
 
 
 def test_the_allowed_share_can_be_raised(folder):
@@ -222,3 +222,29 @@ def test_json_lines_and_parquet_are_recognized_too(folder):
     assert readings["predictions"].date_formats == ("unix-seconds",)
     assert readings["decisions"].encoding == "utf-16"
     assert "60 rows read, 60 used" in done.stderr.splitlines()[2]
+
+
+def test_times_without_an_offset_have_the_zone_said(folder):
+    write_files(folder, Variant("clean"))
+    assert "times ISO 8601 in Europe/Vienna" in run("--timezone", "Europe/Vienna").stderr
+    write_files(folder, Variant("UTC", date="bigquery"))
+    assert "times year-first or ISO 8601, conf" in run("--timezone", "Europe/Vienna").stderr
+
+
+def test_answers_that_are_numbers_have_the_decimal_sign(folder):
+    write_files(folder, Variant("commas", separator=";", decimal=","))
+    for name in ("predictions.csv", "decisions.csv"):
+        head, *lines = (folder / name).read_text(encoding="utf-8").splitlines()
+        rows = [line.split(";") for line in lines]
+        place = head.split(";").index("label")
+        for number, row in enumerate(rows):
+            row[place] = f"{number},5"
+        text = "\n".join([head, *(";".join(row) for row in rows)])
+        (folder / name).write_text(text, encoding="utf-8")
+    done = run()
+    assert done.exit_code == 2
+    assert "decisions.csv: the comma in 0,5 can be a decimal comma" in done.stderr
+    policy = parse_policy(run("--decimal", ",").stdout)
+    assert policy.levers[0].number is not None
+    assert (policy.levers[0].number.high, policy.expect.agreement) == (60.0, 1.0)
+    assert policy.file_readings["decisions"].number_levers == {"answer"}

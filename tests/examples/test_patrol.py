@@ -60,6 +60,7 @@ def test_the_loop_is_told_whatever_the_seed(write, tmp_path):
         assert "the model counts records" in one.charter
 
 
+@pytest.mark.simulation
 def test_the_same_stream_without_the_loop_is_told_in_one_of_twenty_at_most(write, tmp_path):
     told = 0
     for seed in range(NO_LOOPS):

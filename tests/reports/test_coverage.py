@@ -28,6 +28,7 @@ def test_every_method_has_its_simulation():
     assert set(ASKED) == set(SIMULATIONS)
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize("method", ASKED)
 def test_intervals_cover_what_is_true(method):
     """By luck of the runs a setting may lie three standard errors lower; exact ones may not."""

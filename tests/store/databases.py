@@ -11,7 +11,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cache, cached_property
 from itertools import count
 from pathlib import Path
 
@@ -95,14 +95,19 @@ class Server:
             connection.exec_driver_sql(statement)
 
 
+@cache
+def _emptying() -> str:
+    """Return the statements that empty all tables: one text, since a test sends it after each."""
+    settings = ["set local lock_timeout = '2s'", "set local session_replication_role = replica"]
+    deletes = [str(table.delete()) for table in metadata.sorted_tables]
+    return ";".join(settings + deletes)
+
+
 def _empty(url: str) -> None:
     engine = create_engine(url)
     try:
         with engine.begin() as connection:
-            connection.exec_driver_sql("set local lock_timeout = '2s'")
-            connection.exec_driver_sql("set local session_replication_role = replica")
-            for table in metadata.sorted_tables:
-                connection.execute(table.delete())
+            connection.exec_driver_sql(_emptying())
     finally:
         engine.dispose()
 
@@ -118,7 +123,7 @@ def server() -> Server:
 
 
 def close_server() -> None:
-    """Stop the server if one was used; asked by each folder's fixture, done by the first."""
+    """Stop the server if one was used."""
     while _servers:
         _servers.pop().close()
 

@@ -19,6 +19,8 @@ class FileReading:
         columns: their column by our name.
         constants: one text for all rows, by our name.
         attributes: the columns that are attributes of the case.
+        number_levers: levers whose answers are numbers and have the decimal sign; other answers are
+            text, in which a comma stays.
     """
 
     encoding: str | None = None
@@ -31,3 +33,4 @@ class FileReading:
     columns: Mapping[str, str] = field(default_factory=dict)
     constants: Mapping[str, str] = field(default_factory=dict)
     attributes: Mapping[str, str] | None = None
+    number_levers: frozenset[str] = frozenset()

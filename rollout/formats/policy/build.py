@@ -65,7 +65,7 @@ def build_policy(shape: file.PolicyShape, text: str) -> Policy:
         tick=shape.tick,
         observe=shape.observe,
         expect=_build_expectation(shape.expect),
-        file_readings={row.records: _build_file_reading(row) for row in shape.imports},
+        file_readings={row.records: _build_file_reading(row, shape) for row in shape.imports},
         hash=sha256(text.encode()).hexdigest(),
     )
     return add_missing_guards(policy)
@@ -202,7 +202,7 @@ def _build_expectation(shape: file.ExpectShape) -> TrafficExpectation:
     return TrafficExpectation(shape.units_per_day, labels, shape.agreement, shape.cost)
 
 
-def _build_file_reading(row: ImportShape) -> FileReading:
+def _build_file_reading(row: ImportShape, shape: file.PolicyShape) -> FileReading:
     sources = row.columns or {}
     attributes = sources.get("attributes")
     if isinstance(attributes, list):
@@ -222,4 +222,5 @@ def _build_file_reading(row: ImportShape) -> FileReading:
             if isinstance(source, dict) and name != "attributes"
         },
         attributes=attributes,
+        number_levers=frozenset(lever.id for lever in shape.levers if lever.number is not None),
     )

@@ -28,7 +28,10 @@ _PATTERNS = {
     "month-first": _NUMERIC.replace("<first>", "<month>").replace("<second_part>", "<day>"),
     "year-first": rf"^(?<year>\d{{4}}){_MARK}(?<month>\d{{1,2}}){_MARK}(?<day>\d{{1,2}})" + _CLOCK,
 }
-_UNIX = {"unix-seconds": r"^\d{9,10}(?:\.\d+)?$", "unix-milliseconds": r"^\d{12,13}$"}
+_UNIX = {"unix-seconds": r"^\d{9,10}(?:\.\d+)?$", "unix-milliseconds": r"^\d{13}$"}
+_OFFSET = r"(?:[Zz]|UTC|GMT|\d[+-]\d{2}(?::?\d{2})?)$|^\d{9,13}(?:\.\d+)?$"
+_COMPACT = r"^\d{2}(0[1-9]|1[0-2])(0[1-9]|[12]\d|3[01])([01]\d|2[0-3])[0-5]\d$"
+"""2605131405 can be 13 May 2026, 14:05; few Unix seconds look like it."""
 MAX_MONTH = 12
 
 
@@ -97,11 +100,18 @@ def recognize_date_formats(
     texts = _collect_other_texts(columns)
     if not texts.len():
         return tuple(chosen)
+    is_pattern = any("%" in name for name in chosen)
     formats = list(chosen) + [
         name
         for name, pattern in {**_UNIX, "year-first": _PATTERNS["year-first"]}.items()
-        if name not in chosen and texts.str.contains(pattern).any()
+        if name not in chosen and not is_pattern and texts.str.contains(pattern).any()
     ]
+    seconds = texts.filter(texts.str.contains(_UNIX["unix-seconds"]))
+    if not chosen and seconds.len() and seconds.str.contains(_COMPACT).all():
+        text = (
+            f"{file}: times such as {seconds[0]} can be Unix seconds or year, month, day and time"
+        )
+        return ReadingQuestion("--date-format", text, ("unix-seconds", "%y%m%d%H%M"))
     numeric = texts.filter(texts.str.contains(_PATTERNS["day-first"]))
     if chosen or not numeric.len():
         return tuple(formats)
@@ -112,6 +122,17 @@ def recognize_date_formats(
         if is_possible.filter(readable).all() and not other.filter(readable).all():
             return (*formats, name)
     return _ask_for_order(numeric, is_day_first, is_month_first, file)
+
+
+def has_local_times(texts: pl.Series) -> bool:
+    """Return whether some time has no offset, so that it is in its site's time zone.
+
+    >>> has_local_times(pl.Series(["2026-05-03T04:05:06"])), has_local_times(pl.Series(["4:05Z"]))
+    (True, False)
+    """
+    has_plain_offset = texts.str.slice(-6, 1).is_in(["+", "-"]) & (texts.str.slice(-3, 1) == ":")
+    others = texts.filter(~(has_plain_offset | texts.str.ends_with("Z")).fill_null(value=True))
+    return not others.str.contains(_OFFSET).all()
 
 
 def _collect_other_texts(columns: Iterable[pl.Series]) -> pl.Series:

@@ -51,12 +51,14 @@ def _rewrite_columns(rows: MappedRows, reading: FileReading) -> Iterator[pl.Seri
 def _rewrite_answers(column: pl.Series, reading: FileReading) -> Iterator[pl.Series]:
     """Yield the answers of a lever if the reading changes them.
 
-    Unsure labels become blank; with decimal commas numbers get a point.
+    Unsure labels become blank; answers that are numbers get a decimal point.
     """
+    is_number = column.name.removeprefix(VALUE_PREFIX) in reading.number_levers
+    decimal = reading.decimal if is_number else None
     if reading.unsure:
         is_unsure = column.is_in(reading.unsure)
         blank = pl.repeat(None, column.len(), dtype=pl.String, eager=True)
         answers = blank.zip_with(is_unsure.fill_null(value=False), column)
-        yield rewrite_decimals(answers, reading.decimal).alias(column.name)
-    elif reading.decimal == ",":
-        yield rewrite_decimals(column, reading.decimal).alias(column.name)
+        yield rewrite_decimals(answers, decimal).alias(column.name)
+    elif decimal == ",":
+        yield rewrite_decimals(column, decimal).alias(column.name)

@@ -6,10 +6,9 @@ question instead of the first that fits.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, TypeVar
-
-import polars as pl
 
 from rollout.core.policy.file_readings import FileReading
 from rollout.formats.policy.draft import MAX_LABELS
@@ -17,7 +16,11 @@ from rollout.formats.records.date_formats import recognize_date_formats
 from rollout.formats.records.delimiters import recognize_delimiter
 from rollout.formats.records.encodings import convert_to_utf8, recognize_encoding
 from rollout.formats.records.files import DELIMITED, find_suffix, parse_rows
-from rollout.formats.records.label_texts import find_several_labels, recognize_unsure
+from rollout.formats.records.label_texts import (
+    UNSURE_WORDS,
+    find_several_labels,
+    recognize_unsure,
+)
 from rollout.formats.records.mapped_rows import map_rows
 from rollout.formats.records.normalized_rows import NUMBER_COLUMNS
 from rollout.formats.records.number_formats import (
@@ -82,7 +85,10 @@ def recognize_files(
     if any(file.questions for file in files.values()):
         return files
     labels = {kind: _list_labels(file, lever) for kind, file in files.items()}
-    files = {kind: _recognize_cells(file, lever, labels) for kind, file in files.items()}
+    number_levers = frozenset([lever] if _are_numbers(labels) else [])
+    for kind, file in files.items():
+        reading = replace(file.reading, number_levers=number_levers)
+        files[kind] = _recognize_cells(replace(file, reading=reading), lever, labels)
     if not any(file.questions for file in files.values()):
         _check_single_labels(files, lever, labels)
     return files
@@ -122,7 +128,7 @@ def _recognize_cells(
     rows, reading = file.rows, file.reading
     times = [rows.cells[name] for name in rows.cells.columns if name.endswith("_at")]
     questions: list[ReadingQuestion] = []
-    decimal = _choose(reading.decimal, _recognize_decimal(rows, lever), questions)
+    decimal = _choose(reading.decimal, _recognize_decimal(rows, reading, lever), questions)
     confidence = rewrite_decimals(rows.get_texts("confidence"), decimal)
     percent = _choose(reading.percent, recognize_percent(confidence, rows.file), questions)
     date_formats = _choose(
@@ -152,11 +158,17 @@ def _choose(
     return recognized
 
 
-def _recognize_decimal(rows: MappedRows, lever: str) -> str | ReadingQuestion:
-    answers = rows.get_texts(VALUE_PREFIX + lever)
+def _are_numbers(labels: Mapping[RecordKind, frozenset[str]]) -> bool:
+    """Return whether the answers of all files are many different numbers."""
+    answers = frozenset[str]().union(*labels.values())
+    numbers = [answer for answer in answers if answer.strip().lower() not in UNSURE_WORDS]
+    return len(numbers) > MAX_LABELS and all(_is_number(answer) for answer in numbers)
+
+
+def _recognize_decimal(rows: MappedRows, reading: FileReading, lever: str) -> str | ReadingQuestion:
     numbers = [rows.get_texts(name) for name in NUMBER_COLUMNS[1:]]
-    if answers.drop_nulls().str.contains(r"^[+-]?[\d.,]+$").all():
-        numbers.append(answers)
+    if lever in reading.number_levers:
+        numbers.append(rows.get_texts(VALUE_PREFIX + lever))
     return recognize_decimal(rows.get_texts("confidence"), numbers, rows.file)
 
 
@@ -168,10 +180,8 @@ def _check_single_labels(
     """Raise RecordError for the first field that holds several labels."""
     kinds = [kind for kind in files if kind is not RecordKind.CASES]
     every_label = sorted(frozenset[str]().union(*(labels[kind] for kind in kinds)))
-    numbers = [label for label in every_label if _is_number(label)]
-    if len(numbers) > MAX_LABELS:
-        every_label = sorted(set(every_label) - set(numbers))
-    label = find_several_labels(every_label)
+    is_number = any(lever in files[kind].reading.number_levers for kind in kinds)
+    label = None if is_number else find_several_labels(every_label)
     if label is None:
         return
     for kind in kinds:
@@ -186,5 +196,4 @@ def _check_single_labels(
 
 
 def _is_number(label: str) -> bool:
-    number = rewrite_decimals(pl.Series([label]), ",").cast(pl.Float64, strict=False)
-    return number[0] is not None
+    return re.fullmatch(r"[+-]?\d[\d.]*(,\d+)?", label) is not None

@@ -37,8 +37,8 @@ class GateOutlook:
     Attributes:
         gate: None if no gate leads further.
         counts: the units of the attempt.
-        is_minimum_newer: whether the gate's minimum counts only units since the last stage change,
-            and the attempt has older ones.
+        is_minimum_newer: whether the gate's minimum counts only units since the cell entered its
+            stage, and the attempt has older ones.
         per_day: decided units a day; None without any.
         missing_reasons: why units have no counted decision; empty if unknown.
     """
@@ -152,7 +152,7 @@ def _describe_minimums(gate: GateFacts, progress: GateOutlook) -> Iterator[str]:
     if not minimums:
         return
     # the conditions beside it count the whole attempt, so the other span is named
-    prefix = "since the last stage change " if progress.is_minimum_newer else ""
+    prefix = "since the cell entered this stage " if progress.is_minimum_newer else ""
     texts = [_describe_minimum(minimum, progress.per_day) for minimum in minimums]
     yield prefix + ", ".join(texts)
 

@@ -89,7 +89,7 @@ def _find_rollout(transaction: Transaction, rollout_name: str) -> Rollout:
             ", ".join(other_rollout.name for other_rollout in rollouts.list_all()) or "none yet"
         )
         raise NoSuchRolloutError(
-            f"no rollout {rollout_name}; `rollout apply` makes one. There: {rollout_names}"
+            f"no rollout {rollout_name}; rollouts: {rollout_names}. `rollout apply` creates one"
         )
     return rollout
 

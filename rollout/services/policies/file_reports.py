@@ -6,10 +6,12 @@ from dataclasses import dataclass
 import polars as pl
 
 from rollout.formats.records.column_map import COLUMN_NAMES, format_suggestion
+from rollout.formats.records.date_formats import has_local_times
 from rollout.formats.records.encodings import SINGLE_BYTE
 from rollout.formats.records.mapped_rows import MappedRows
 from rollout.formats.records.recognition import RecognizedFile
 from rollout.formats.records.rejected_rows import RecordError
+from rollout.reports.text.formatting import format_percent
 from rollout.tally.frames import (
     ATTRIBUTE_PREFIX,
     UNREADABLE_REASONS,
@@ -58,13 +60,13 @@ class FileReport:
 
 
 def report_files(
-    files: Mapping[RecordKind, RecognizedFile], records: RecordFrames
+    files: Mapping[RecordKind, RecognizedFile], records: RecordFrames, timezone: str
 ) -> tuple[FileReport, ...]:
-    """Return a report for each file."""
-    return tuple(_report_file(file, records) for file in files.values())
+    """Return a report for each file; `timezone` is that of times without an offset."""
+    return tuple(_report_file(file, records, timezone) for file in files.values())
 
 
-def _report_file(file: RecognizedFile, records: RecordFrames) -> FileReport:
+def _report_file(file: RecognizedFile, records: RecordFrames, timezone: str) -> FileReport:
     count = records.row_counts[file.kind]
     unusable = _list_unusable(file.kind, records)
     counts = dict(unusable.group_by("reason").agg(pl.col("line").n_unique()).sort("reason").rows())
@@ -76,7 +78,7 @@ def _report_file(file: RecognizedFile, records: RecordFrames) -> FileReport:
         rejected=count.rejected,
         unusable=counts,
         unusable_rows=unusable["line"].n_unique(),
-        reading=_describe_reading(file),
+        reading=_describe_reading(file, timezone),
         examples=tuple(
             str(RecordError(*(row[n] for n in ("file", "line", "column", "reason", "detail"))))
             for row in examples.iter_rows(named=True)
@@ -93,7 +95,7 @@ def _list_unusable(kind: RecordKind, records: RecordFrames) -> pl.DataFrame:
     return pl.concat([lost, timeless]).filter(pl.col("records") == kind.value).sort("line")
 
 
-def _describe_reading(file: RecognizedFile) -> str:
+def _describe_reading(file: RecognizedFile, timezone: str) -> str:
     """Return how a file is read, as `UTF-8, columns separated by ";"`."""
     assert file.rows is not None  # noqa: S101 - only read files have a report
     reading, names = file.reading, file.rows.cells.columns
@@ -103,8 +105,10 @@ def _describe_reading(file: RecognizedFile) -> str:
         parts.append(f"columns separated by {mark}")
     if reading.decimal == ",":
         parts.append("decimal commas")
-    if any(name.endswith("_at") for name in names):
-        parts.append(f"times {' or '.join((*(reading.date_formats or ()), 'ISO 8601'))}")
+    times = [file.rows.cells[name] for name in names if name.endswith("_at")]
+    if times:
+        zone = f" in {timezone}" if any(map(has_local_times, times)) else ""
+        parts.append(f"times {' or '.join((*(reading.date_formats or ()), 'ISO 8601'))}{zone}")
     if "confidence" in names:
         parts.append(f"confidence from 0 to {100 if reading.percent else 1}")
     if unsure := [label for label in reading.unsure or () if label]:
@@ -153,7 +157,7 @@ def format_file_report(report: FileReport) -> Iterator[str]:
     yield counts + (f" ({reasons})" if reasons else "")
     yield f"  read as {report.reading}"
     if report.share >= WARNING_SHARE:
-        yield f"  warning: {report.share:.1%} of the rows can't be used"
+        yield f"  warning: {format_percent(report.share)} of the rows can't be used"
     yield from (f"  {example}" for example in report.examples)
     yield from (f"  {hint}" for hint in report.hints)
 
@@ -166,8 +170,9 @@ def format_refusal(report: FileReport, allowed: float) -> str:
         if RemarkReason(reason) in REMEDIES
     )
     attempt = f"try {', '.join(options)}, or correct" if options else "correct"
+    share, needed = format_percent(report.share), min(100, int(report.share * 100) + 1)
     return (
-        f"{report.file}: {report.share:.1%} of the rows can't be used, and more than {allowed:.0%}"
-        f" is refused; {attempt} the file, or allow it with --allow-rejected"
-        f" {min(100, int(report.share * 100) + 1)}%"
+        f"{report.file}: {share} of the rows can't be used, and more than"
+        f" {format_percent(allowed, 0)} is refused; {attempt} the file, or allow it with"
+        f" --allow-rejected {needed}%"
     )

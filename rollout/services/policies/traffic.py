@@ -229,7 +229,11 @@ def compute_recorded_traffic(records: RecordFrames, policy: Policy) -> RolloutTr
         for (cell, version_name), rows in units.cells.items()
         if version_name == version and cell in policy.cell_set
     }
-    return RolloutTraffic(f"the records of version {version}, {days:.0f} days", traffic_by_cell)
+    source = (
+        f"the records of version {version}, {days:.0f} days (units without a decision count as"
+        " disagreements)"
+    )
+    return RolloutTraffic(source, traffic_by_cell)
 
 
 def _find_main_version(units: TalliedUnits) -> str | None:

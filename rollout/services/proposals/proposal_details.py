@@ -330,8 +330,8 @@ def _get_effect_verb(kind: str) -> str:
 def _describe_decider(stage: Stage) -> str:
     blind_text = f"; humans decide {stage.blind * 100:g} % blind" if stage.blind else ""
     if stage.model_decides:
-        audited_text = f"{(stage.audit or 0) * 100:g} % of its decisions are audited"
-        return f"the model decides, {audited_text}{blind_text}"
+        audit = (stage.audit or 0) * 100
+        return f"the model decides, {audit:g} % of its decisions are audited{blind_text}"
     return f"a human confirms or overrides the model's answer{blind_text}"
 
 
@@ -339,8 +339,8 @@ def _describe_rollout_effect(state: RolloutState, proposal_raised: ProposalRaise
     match proposal_raised.kind:
         case "resume":
             cells = ", ".join(proposal_raised.readings[1:])
-            stop = f"stop {proposal_raised.about}"
-            return f"{stop} ends; grants that have not expired apply again: {cells}"
+            stop = proposal_raised.about
+            return f"stop {stop} ends; grants that have not expired apply again: {cells}"
         case "policy":
             number, loosens = state.scope.policy_number, "; ".join(proposal_raised.readings[1:])
             return f"another policy takes the place of policy {number}; it loosens: {loosens}"

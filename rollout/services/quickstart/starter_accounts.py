@@ -117,6 +117,16 @@ def format_key_file(secret_values: StarterSecrets, address: str, path: str) -> s
     return KEY_FILE_HEAD.format(path=path, address=address) + "".join(lines)
 
 
+def replace_address(text: str, address: str, path: str) -> str:
+    """Return a key file with another address of the service.
+
+    Raises:
+        RefusalError: it is no key file.
+    """
+    old_address = parse_key_file(text, path)["ROLLOUT_SERVER"]
+    return text.replace(f"ROLLOUT_SERVER={old_address}\n", f"ROLLOUT_SERVER={address}\n")
+
+
 def parse_key_file(text: str, path: str) -> dict[str, str]:
     """Return the variables of a key file.
 

@@ -105,7 +105,7 @@ def describe_stop_latency(latencies: Sequence[StopLatency]) -> str:
         f"{_join_with_and(sites)} within {format_duration(round_stop_latency(seconds))}"
         for seconds, sites in sites_by_latency.items()
     )
-    return f"every effect of earlier answers has ended: {', '.join(latency_texts)}"
+    return f"the model stops acting on earlier assignments at {', '.join(latency_texts)}"
 
 
 def round_stop_latency(seconds: float) -> timedelta:

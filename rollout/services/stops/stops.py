@@ -185,7 +185,7 @@ def _change_target(
         "cells": resolved_target.cells,
         "excluded": resolved_target.excluded,
         "stop_latency": stop_latencies,
-        "text": f"it holds for the next question, and {describe_stop_latency(stop_latencies)}",
+        "text": f"applies from the next assignment on; {describe_stop_latency(stop_latencies)}",
     }
     return _ChangedTarget(state, stop_history, fields)
 

@@ -123,6 +123,7 @@ def test_a_hopeless_model_opens_by_its_first_records_or_never():
     assert law.chance == pytest.approx(0.5**74, rel=1e-3, abs=0)
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize(
     ("reference", "every", "fallen_to", "published"),
     [
@@ -152,6 +153,7 @@ def test_the_records_until_an_alarm_are_those_simulated_within_8_percent(
     )
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize(
     ("fallen_to", "published"),
     [(0.945, 9375), (0.94, 4307), (0.93, 1328), (0.92, 642), (0.90, 286)],

@@ -69,6 +69,9 @@ def test_a_delimiter_splits_every_row_like_the_header(text, delimiter):
         (["3/13/2027 1:05 PM"], ("month-first",)),
         (["13.03.2027 10:00", "1700000000"], ("unix-seconds", "day-first")),
         (["yesterday"], ()),
+        (["202705031405"], ()),  # no milliseconds: year, month, day and time
+        (["2705031405"], "--date-format"),
+        (["2705031405", "1700000000"], ("unix-seconds",)),
         (["01.02.2027 10:00"], "--date-format"),
         (["13.03.2027 10:00", "03.13.2027 10:00"], "--date-format"),
     ],

@@ -78,7 +78,7 @@ def test_no_slice_is_said_in_words(bare):
 def test_missing_confidences_are_said_and_no_figure_is_shown(bare):
     people, *_ = bare.calibrations
     mute = replace(people, said=NO_CONFIDENCES, n=0, bins=(), curve=(), ece=None)
-    text = section(replace(bare, calibrations=(mute,)), "Confidence</h3>")
+    text = section(replace(bare, calibrations=(mute,)), "v1 against humans")
     assert f"no data: {NO_CONFIDENCES}" in text
     assert "calibration error" not in text
 

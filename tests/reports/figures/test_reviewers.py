@@ -118,6 +118,7 @@ def test_where_there_is_mostly_nothing_to_see_a_long_run_is_no_sign():
     assert all(one.signs == () for one in found.people)
 
 
+@pytest.mark.simulation
 def test_among_people_who_answer_alike_hardly_ever_anybody_stands_out():
     rng, named = np.random.default_rng(3), 0
     for _ in range(40):

@@ -24,8 +24,8 @@ SITES = ("creek", "lake")
 OPERATOR, SAFETY = AssignedRole("operator"), AssignedRole("approver", group="safety")
 STAYS = (
     "stops: a stop could not be ended while nothing or supervised is granted: 3 users are "
-    "needed, an operator to propose the resume and 2 operators to approve; give 1 more "
-    "user the role operator"
+    "needed, an operator to propose the resume and 2 operators to approve; give 1 more user the"
+    " role operator"
 )
 
 
@@ -108,8 +108,8 @@ def test_enough_people_are_left_alone():
 def test_two_operators_who_may_approve_can_take_no_stop_back():
     (says,) = warned(asking(), *operators("ana", "bo"))
     assert says == (
-        "stops: a stop could not be ended: 3 users are needed, an operator to propose the "
-        "resume and 2 operators to approve; give 1 more user the role operator"
+        "stops: a stop could not be ended: 3 users are needed, an operator to propose the resume"
+        " and 2 operators to approve; give 1 more user the role operator"
     )
 
 
@@ -118,8 +118,8 @@ def test_one_approval_and_one_person_is_too_few_as_well():
     assert found == [
         (
             "stops: a stop could not be ended while nothing is granted: 3 users are needed, "
-            "an operator to propose the resume and 2 operators to approve; give 2 more "
-            "users the role operator"
+            "an operator to propose the resume and 2 operators to approve; give 2 more users the"
+            " role operator"
         ),
         (
             "stops: a stop could not be ended while supervised or autonomous is granted: "

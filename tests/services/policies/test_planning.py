@@ -162,6 +162,7 @@ def test_an_expectation_below_the_line_never_opens():
 # Guards in days
 
 
+@pytest.mark.simulation
 @pytest.mark.parametrize(
     ("reference", "every", "to", "wrong_at_a_tenth"),
     [(0.98, 1e4, 0.9, 85), (0.98, 1e4, 0.5, 40), (0.95, 1e4, 0.0, 40), (0.95, 1e5, 0.9, 418)],
@@ -269,7 +270,10 @@ def test_cells_that_the_records_do_not_have_are_unknown():
 def test_records_replace_what_was_expected():
     policy = histories.a_policy()
     text = format_plan(build_policy_plan(policy, compute_recorded_traffic(recorded(), policy)))
-    assert "Traffic, from the records of version v1, 9 days: 22.1 units a day in a cell" in text
+    assert (
+        "of version v1, 9 days (units without a decision count as disagreements): 22.1 units"
+        in text
+    )
 
 
 def test_labels_of_all_cells_are_weighted_by_their_units():

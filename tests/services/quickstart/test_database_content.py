@@ -2,12 +2,14 @@
 
 import csv
 import shutil
+import socket
 import sqlite3
 import stat
 import subprocess
 from datetime import UTC, datetime
 from pathlib import Path
 
+import httpx
 import pytest
 from typer.testing import CliRunner
 
@@ -27,6 +29,7 @@ from rollout.store.database.session import Database
 from tests.served import served
 
 KEYS = Path("rollout-quickstart/keys.env")
+CHECK_PORT = command._check_port
 SITES = {"ramp-a", "ramp-b"}
 
 
@@ -43,6 +46,7 @@ def prepare(patch, folder, served_at):
     for name in ("ROLLOUT_DATABASE_URL", "ROLLOUT_SERVER", "ROLLOUT_API_KEY"):
         patch.delenv(name, raising=False)
     patch.setenv("ROLLOUT_PUBLIC_URL", "http://127.0.0.1:8000")
+    patch.setattr(command, "_check_port", lambda _: None)  # these tests may open no socket
     patch.setattr(
         command, "load_service_command", lambda _: lambda host, port: served_at.append((host, port))
     )
@@ -107,9 +111,25 @@ def test_it_starts_the_same_service_again_and_nothing_else(stopped):
     before = KEYS.read_text("utf-8")
     assert "accepted" not in done("quickstart")
     assert (KEYS.read_text("utf-8"), len(stopped)) == (before, 1)
+    done("quickstart", "--port", "8124")
+    assert KEYS.read_text("utf-8") == before.replace(":8000", ":8124")
+    assert stat.S_IMODE(KEYS.stat().st_mode) == 0o600
     done("users", "add", "eve", "--by", "zoe")
     assert "holds the account eve" in refused("quickstart")
-    assert len(stopped) == 1
+    assert len(stopped) == 2
+
+
+@pytest.mark.enable_socket  # a port of this machine is taken
+def test_a_port_in_use_is_refused_before_anything_is_created(started, monkeypatch):
+    monkeypatch.setattr(command, "_check_port", CHECK_PORT)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = other.getsockname()[1]
+        assert f"port {port} is in use; choose another" in refused(
+            "quickstart", "--port", str(port)
+        )
+    assert list(Path.cwd().iterdir()) == []
 
 
 def test_a_database_of_others_is_refused_and_left_as_it_is(started):
@@ -183,6 +203,24 @@ def test_simulate_sends_over_http_and_refuses_a_service_with_anything_else(stopp
         assert "holds the account eve" in refused("simulate")
     assert "can't be reached" in refused("simulate")
     database.close()
+
+
+@pytest.mark.enable_socket  # a server on this machine is asked
+def test_an_operator_signs_in_and_reads_who_vouches_for_the_evidence(stopped):
+    done("tick", "parcels")
+    password = parse_key_file(KEYS.read_text("utf-8"), str(KEYS))["ANA_PASSWORD"]
+    database = Database("sqlite:///rollout.db")
+    with served(database) as url, httpx.Client(**a_browser(url)) as browser:
+        fields = {"name": "ana", "password": password, "to": ""}
+        assert browser.post("/console/sign-in", data=fields).status_code == 200
+        page = browser.get("/console/rollouts/parcels/proposals/P-1").text
+    database.close()
+    assert "840 cases of this cell were imported on" in page
+    assert "from cases.csv, predictions.csv, decisions.csv. zoe vouches" in page
+
+
+def a_browser(url):
+    return {"base_url": url, "follow_redirects": True, "headers": {"Sec-Fetch-Site": "same-origin"}}
 
 
 def test_simulate_says_what_is_missing(started):

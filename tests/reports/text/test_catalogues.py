@@ -1,0 +1,51 @@
+"""The catalogues of events and states are complete, and name nothing that doesn't exist."""
+
+from collections import Counter
+
+import pytest
+
+from rollout.core.access.access_events import ACCESS_KINDS
+from rollout.core.scope.events import EVENT_TYPES
+from rollout.reports.text import event_kinds, event_text
+from rollout.reports.text.access_event_text import describe_access_event
+from rollout.reports.text.state_text import CELL_STATES, CLOSED_PROPOSALS, PROPOSAL_KINDS
+from rollout.store.ledger.projections import CLOSING_STATES
+
+
+@pytest.mark.parametrize(
+    ("kinds", "describe"),
+    [(EVENT_TYPES, event_text._describe), (ACCESS_KINDS, describe_access_event)],
+)
+def test_each_kind_of_event_has_a_description_of_its_own(kinds, describe):
+    assert set(kinds.values()) <= set(describe.registry)
+
+
+@pytest.mark.parametrize(
+    ("groups", "kinds"),
+    [
+        (event_kinds.EVENT_GROUPS, EVENT_TYPES),
+        (event_kinds.ACCESS_EVENT_GROUPS, ACCESS_KINDS),
+    ],
+)
+def test_each_group_has_kinds_that_exist_and_none_is_in_two(groups, kinds):
+    counts = Counter(kind for _, group in groups.values() for kind in group)
+    assert set(counts) <= set(kinds)
+    assert set(counts.values()) == {1}
+
+
+def test_every_state_in_which_a_proposal_ends_has_a_text():
+    assert set(CLOSED_PROPOSALS) == set(CLOSING_STATES.values())
+
+
+def test_each_kind_of_proposal_fills_its_texts():
+    values = {"cell": "creek · day", "to": "supervised", "version": "v7", "about": "S-1"}
+    titles = {kind: words.title.format(**values) for kind, words in PROPOSAL_KINDS.items()}
+    assert titles["widening"] == "Widen creek · day to supervised"
+    subjects = [words.subject.format(**values) for words in PROPOSAL_KINDS.values()]
+    assert not [text for text in [*titles.values(), *subjects] if "{" in text]
+
+
+def test_tags_of_cells_are_told_apart():
+    tags = [state.tag for state in CELL_STATES.values()]
+    assert len(set(tags)) == len(tags)
+    assert all(state.meaning.endswith(".") for state in CELL_STATES.values())
