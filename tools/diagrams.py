@@ -54,6 +54,6 @@ def _draw(source: str) -> str:
     return file.read_text(encoding="utf-8")
 
 
-def _limit_width(found: re.Match[str]) -> str:
-    width = float(found[1])
+def _limit_width(match: re.Match[str]) -> str:
+    width = float(match[1])
     return f"max-width: {width:.0f}px; min-width: {width * SMALLEST_SCALE:.0f}px"

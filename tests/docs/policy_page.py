@@ -72,9 +72,9 @@ def _resolve(node):
 
 def _keys_of(node):
     """Return the mapping of a key, or of a row of its list; None if it has no keys."""
-    found = _resolve(node)
-    found = _resolve(found["items"]) if "items" in found else found
-    return found if "properties" in found else None
+    shape = _resolve(node)
+    shape = _resolve(shape["items"]) if "items" in shape else shape
+    return shape if "properties" in shape else None
 
 
 def _table(node, prefix):
