@@ -215,7 +215,7 @@ def serve_api(demo: DemoService, pages: DemoPages, port: int) -> Iterator[None]:
         yield
     finally:
         get_streams(app).close()
-        server.should_exit = server.force_exit = True  # its database is a copy
+        server.should_exit = True
         scheduler.stop()
         thread.join(timeout=5)
 
