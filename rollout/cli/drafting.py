@@ -84,7 +84,7 @@ def draft(  # noqa: PLR0913, PLR0917 - one parameter for each option
         bool | None, typer.Option(help="confidence is from 0 to 100, or from 0 to 1")
     ] = None,
     allow_rejected: Annotated[
-        str, typer.Option(help="share of a file's rows that may be unusable")
+        str, typer.Option(help="share of a file's rows that may be unreadable")
     ] = "10%",
 ) -> None:
     """Draft a minimal policy for two recorded files, and report how they are read.
@@ -93,7 +93,7 @@ def draft(  # noqa: PLR0913, PLR0917 - one parameter for each option
     decimal sign, forms of times, percent and labels such as `unsure` are recognized; if two
     readings fit, `init` asks in a terminal and refuses elsewhere. An option for one file names it:
     `--date-format decisions=day-first`. What was chosen stands in the policy's `import`, and other
-    commands read the files in the same way. Exit code 1: too many rows can't be used.
+    commands read the files in the same way. Exit code 1: too many rows can't be read.
 
     Example: `rollout init predictions.csv decisions.csv --timezone Europe/Vienna > policy.yaml`
     """
@@ -119,7 +119,7 @@ def draft(  # noqa: PLR0913, PLR0917 - one parameter for each option
         reports = report_files(files, records, timezone)
         for report in reports:
             typer.echo("\n".join(format_file_report(report)), err=True)
-        _refuse_unusable(reports, allowed)
+        _refuse_unreadable(reports, allowed)
         typer.echo(draft_policy_text(request, files, records), nl=False)
 
 
@@ -207,9 +207,9 @@ def _ask(question: ReadingQuestion) -> str:
         typer.echo(f"{answer!r} is none of {', '.join(names)}", err=True)
 
 
-def _refuse_unusable(reports: tuple[FileReport, ...], allowed: float) -> None:
-    """Exit with code 1 if too many rows of a file can't be used."""
-    refused = [report for report in reports if report.share > allowed]
+def _refuse_unreadable(reports: tuple[FileReport, ...], allowed: float) -> None:
+    """Exit with code 1 if too many rows of a file can't be read."""
+    refused = [report for report in reports if report.unreadable_share > allowed]
     for report in refused:
         typer.echo(format_refusal(report, allowed), err=True)
     if refused:

@@ -101,7 +101,7 @@ def test_a_case_without_a_readable_time_is_unusable_too(folder):
     damage(folder, "predictions.csv", 60, "2027-", "27-")
     done = run()
     assert done.exit_code == 1
-    assert "predictions.csv: 100\xa0% of the rows can't be used" in done.stderr
+    assert "predictions.csv: 100\xa0% of the rows can't be read" in done.stderr
 
 
 def test_the_allowed_share_can_be_raised(folder):
@@ -248,3 +248,23 @@ def test_answers_that_are_numbers_have_the_decimal_sign(folder):
     assert policy.levers[0].number is not None
     assert (policy.levers[0].number.high, policy.expect.agreement) == (60.0, 1.0)
     assert policy.file_readings["decisions"].number_levers == {"answer"}
+
+
+def test_rows_that_can_be_read_but_not_used_are_a_warning(folder):
+    write_files(folder, Variant("clean"))
+    head, _, body = (folder / "decisions.csv").read_text(encoding="utf-8").partition("\n")
+    lines = body.splitlines()
+    other = [line.replace("none", "deer") for line in lines if ",none," in line]
+    (folder / "decisions.csv").write_text("\n".join([head, *lines, *other]), encoding="utf-8")
+    done = run()
+    assert done.exit_code == 0
+    assert "several-labels" in done.stderr
+    assert "warning: 44.2\xa0% of the rows can't be used" in done.stderr
+
+
+def test_a_file_of_which_nothing_is_used_is_refused(folder):
+    write_files(folder, Variant("clean"))
+    damage(folder, "decisions.csv", 60, "c-", "other-")
+    done = run()
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert "decisions.csv: none of the rows can be used" in done.stderr

@@ -45,9 +45,7 @@ def build_policy(shape: file.PolicyShape, text: str) -> Policy:
         evidence=_build_evidence(shape.evidence),
         gates=tuple(_build_gate(gate, stages, len(shape.levers)) for gate in shape.gates),
         guards=_build_guards(shape),
-        limits=tuple(
-            Limit(row.never_above, row.ends, _build_selector(row)) for row in shape.limits
-        ),
+        limits=_build_limits(shape),
         waves=_build_waves(shape.waves),
         freezes=tuple(Freeze(row.hours, row.reason, _build_selector(row)) for row in shape.freezes),
         charter=_build_charter(shape.charter),
@@ -178,6 +176,10 @@ def _build_guard(shape: file.GuardShape, levers: int) -> Guard | None:
         reach=shape.reach,
         where=_build_selector(shape),
     )
+
+
+def _build_limits(shape: file.PolicyShape) -> tuple[Limit, ...]:
+    return tuple(Limit(row.never_above, row.ends, _build_selector(row)) for row in shape.limits)
 
 
 def _build_waves(shape: file.WavesShape | None) -> Waves | None:

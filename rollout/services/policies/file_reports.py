@@ -21,6 +21,7 @@ from rollout.tally.frames import (
 )
 
 WARNING_SHARE = 0.01
+UNREADABLE = [reason.value for reason in UNREADABLE_REASONS]
 REMEDIES = {
     RemarkReason.UNREADABLE_TIME: "--date-format",
     RemarkReason.IMPOSSIBLE_TIME: "--date-format",
@@ -38,8 +39,10 @@ class FileReport:
 
     Attributes:
         reading: how the file is written, in words.
-        unusable: rows by reason that can't be read or used, without repeated rows.
-        examples: the first such row for each reason.
+        lost: rows by reason that can't be read or used, without repeated rows.
+        lost_rows: their number; a row counts once.
+        unreadable_rows: those that can't be read; every row if none is used.
+        examples: the first lost row for each reason.
         hints: what may be missed, with the option that adds it.
     """
 
@@ -47,16 +50,22 @@ class FileReport:
     rows: int
     used: int
     rejected: Mapping[str, int]
-    unusable: Mapping[str, int]
-    unusable_rows: int
+    lost: Mapping[str, int]
+    lost_rows: int
+    unreadable_rows: int
     reading: str
     examples: tuple[str, ...]
     hints: tuple[str, ...]
 
     @property
-    def share(self) -> float:
+    def lost_share(self) -> float:
         """Share of the file's rows that can't be read or used."""
-        return self.unusable_rows / self.rows if self.rows else 0.0
+        return self.lost_rows / self.rows if self.rows else 0.0
+
+    @property
+    def unreadable_share(self) -> float:
+        """Share of the file's rows that can't be read."""
+        return self.unreadable_rows / self.rows if self.rows else 0.0
 
 
 def report_files(
@@ -68,16 +77,18 @@ def report_files(
 
 def _report_file(file: RecognizedFile, records: RecordFrames, timezone: str) -> FileReport:
     count = records.row_counts[file.kind]
-    unusable = _list_unusable(file.kind, records)
-    counts = dict(unusable.group_by("reason").agg(pl.col("line").n_unique()).sort("reason").rows())
-    examples = unusable.unique("reason", keep="first", maintain_order=True).sort("reason")
+    lost = _list_lost_rows(file.kind, records)
+    counts = dict(lost.group_by("reason").agg(pl.col("line").n_unique()).sort("reason").rows())
+    examples = lost.unique("reason", keep="first", maintain_order=True).sort("reason")
+    unreadable = lost.filter(pl.col("reason").is_in(UNREADABLE))
     return FileReport(
         file=count.file,
         rows=count.rows,
         used=count.used,
         rejected=count.rejected,
-        unusable=counts,
-        unusable_rows=unusable["line"].n_unique(),
+        lost=counts,
+        lost_rows=lost["line"].n_unique(),
+        unreadable_rows=unreadable["line"].n_unique() if count.used else count.rows,
         reading=_describe_reading(file, timezone),
         examples=tuple(
             str(RecordError(*(row[n] for n in ("file", "line", "column", "reason", "detail"))))
@@ -87,11 +98,10 @@ def _report_file(file: RecognizedFile, records: RecordFrames, timezone: str) -> 
     )
 
 
-def _list_unusable(kind: RecordKind, records: RecordFrames) -> pl.DataFrame:
+def _list_lost_rows(kind: RecordKind, records: RecordFrames) -> pl.DataFrame:
     """Return the remarks on rows that are lost, or that have no readable time."""
-    unreadable = [reason.value for reason in UNREADABLE_REASONS]
     lost = records.rejected.filter(pl.col("reason") != RemarkReason.DUPLICATE.value)
-    timeless = records.notes.filter(pl.col("reason").is_in(unreadable))
+    timeless = records.notes.filter(pl.col("reason").is_in(UNREADABLE))
     return pl.concat([lost, timeless]).filter(pl.col("records") == kind.value).sort("line")
 
 
@@ -156,23 +166,24 @@ def format_file_report(report: FileReport) -> Iterator[str]:
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in report.rejected.items())
     yield counts + (f" ({reasons})" if reasons else "")
     yield f"  read as {report.reading}"
-    if report.share >= WARNING_SHARE:
-        yield f"  warning: {format_percent(report.share)} of the rows can't be used"
+    if report.lost_share >= WARNING_SHARE:
+        yield f"  warning: {format_percent(report.lost_share)} of the rows can't be used"
     yield from (f"  {example}" for example in report.examples)
     yield from (f"  {hint}" for hint in report.hints)
 
 
 def format_refusal(report: FileReport, allowed: float) -> str:
-    """Return why a file with too many unusable rows is refused, and what to do."""
+    """Return why a file with too many unreadable rows is refused, and what to do."""
     options = dict.fromkeys(
-        REMEDIES[RemarkReason(reason)]
-        for reason in report.unusable
-        if RemarkReason(reason) in REMEDIES
+        REMEDIES[RemarkReason(reason)] for reason in report.lost if RemarkReason(reason) in REMEDIES
     )
     attempt = f"try {', '.join(options)}, or correct" if options else "correct"
-    share, needed = format_percent(report.share), min(100, int(report.share * 100) + 1)
+    problem = f"{format_percent(report.unreadable_share)} of the rows can't be read"
+    if not report.used:
+        problem = "none of the rows can be used"
+    needed = min(100, int(report.unreadable_share * 100) + 1)
     return (
-        f"{report.file}: {share} of the rows can't be used, and more than"
+        f"{report.file}: {problem}, and more than"
         f" {format_percent(allowed, 0)} is refused; {attempt} the file, or allow it with"
         f" --allow-rejected {needed}%"
     )
