@@ -203,9 +203,9 @@ def test_a_takeover_on_evidence_that_bears_it_is_raised_once(client, database, m
     again = client.by("bo").post(f"{V1}/proposals", json=body | {"to": "supervised"})
     assert (again.status_code, again.json()["proposal"]) == (200, raised.json()["proposal"])
     shown = client.get(f"{V1}/proposals/{raised.json()['proposal']}").json()
-    assert "v2 takes the acting version's place at supervised" in shown["allows"]
+    assert "v2 replaces the acting version at supervised" in shown["allows"]
     mine = client.by("cy").get(f"{V1}/proposals/{shown['id']}").json()
-    assert "ask another person" in mine["cannot_approve_reason"]
+    assert "ask another user" in mine["cannot_approve_reason"]
     for name in ("ana", "bo"):
         yes = {"evidence_hash": shown["evidence_hash"]}
         client.by(name).post(f"{V1}/proposals/{shown['id']}/approvals", json=yes)

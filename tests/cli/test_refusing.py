@@ -13,7 +13,11 @@ from rollout.cli.main import app
     [
         (KeyboardInterrupt(), EXIT_INTERRUPTED, "\nstopped; nothing was written\n"),
         (ValueError("add an offset"), EXIT_REFUSED, "add an offset\n"),
-        (FileNotFoundError(2, "No such file", "a.csv"), EXIT_REFUSED, "a.csv: no such file\n"),
+        (
+            FileNotFoundError(2, "No such file", "a.csv"),
+            EXIT_REFUSED,
+            "a.csv: no such file; check the path\n",
+        ),
     ],
 )
 def test_a_sentence_and_an_exit_code_no_traceback(capsys, raised, code, says):

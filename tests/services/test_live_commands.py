@@ -154,6 +154,6 @@ def test_a_rollout_that_is_not_there_is_named_with_those_that_are(folder):
     done("db", "upgrade")
     done("apply", "policy.yaml", "--by", "ana")
     found = run("status", "ramp")
-    assert (found.exit_code, "There: ramps" in found.stderr) == (2, True)
+    assert (found.exit_code, "rollouts: ramps" in found.stderr) == (2, True)
     found = run("stop", "ramps", "--site", "nowhere", "--by", "bo")
     assert (found.exit_code, "cells:" in found.stderr) == (2, True)

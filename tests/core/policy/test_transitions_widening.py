@@ -299,7 +299,7 @@ def test_nobody_approves_what_they_raised():
     rollout = supervised()
     rollout.stop()
     rollout.ask_resume(by=BO)
-    with pytest.raises(OwnProposalError, match="ask another person"):
+    with pytest.raises(OwnProposalError, match="ask another user"):
         rollout.approve(rollout.open("resume"), BO)
 
 
