@@ -86,7 +86,7 @@ def test_a_page_loads_and_runs_nothing(client, made):
     answer = client.get(f"{PATH}/{made['id']}", params={"view": "auditor"})
     rules = answer.headers["Content-Security-Policy"].split("; ")
     assert rules == ["default-src 'none'", "style-src 'unsafe-inline'", "img-src data:", "sandbox"]
-    assert 'id="check"' in answer.text
+    assert 'id="checks"' in answer.text
     assert 'id="operate"' not in answer.text
 
 

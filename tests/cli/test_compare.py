@@ -63,7 +63,7 @@ def test_it_prints_confusion_labels_cells_and_losses(pairs):
 
 
 def test_it_says_that_none_of_it_is_evidence(pairs):
-    assert "nothing here is evidence" in " ".join(run(pairs).split())
+    assert "these figures are not evidence" in " ".join(run(pairs).split())
 
 
 def test_json_has_all_of_it_unrounded(pairs):

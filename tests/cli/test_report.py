@@ -86,7 +86,7 @@ def test_the_form_and_the_view_are_as_asked(database, tmp_path):
     assert run(*SPAN, "--format", "csv").stdout.startswith("case_key,version")
     run(*SPAN, "--out", "page", "--format", "html", "--view", "auditor")
     page = (tmp_path / "page").read_text("utf-8")
-    assert 'id="check"' in page
+    assert 'id="checks"' in page
     assert 'id="operate"' not in page
 
 

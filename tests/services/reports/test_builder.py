@@ -291,8 +291,8 @@ def test_a_report_is_read_in_every_form(bears):
     )
     page = format_report(shown, "html").decode()
     assert "PROVISIONAL" in page
-    assert 'id="check"' in page
-    assert 'id="check"' not in format_report(shown, "html", "operator").decode()
+    assert 'id="checks"' in page
+    assert 'id="checks"' not in format_report(shown, "html", "operator").decode()
     text = format_report(shown, "markdown").decode()
     assert "**PROVISIONAL**" in text
     assert "case-3" in text
