@@ -40,7 +40,8 @@ def codes_of_errors():
     classes = [RefusalError]
     for each in classes:
         classes += each.__subclasses__()
-    return {each.code for each in classes}
+    own = {package.__name__ for package in (rollout, api)}  # tests define errors of their own
+    return {each.code for each in classes if each.__module__.partition(".")[0] in own}
 
 
 def test_every_error_code_has_a_meaning_and_a_remedy():

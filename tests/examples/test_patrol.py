@@ -102,5 +102,5 @@ def test_the_readmes_commands_run_as_written_and_say_what_it_says(tmp_path, monk
         name: (tmp_path / name / "replay/report.html").read_text("utf-8")
         for name in ("loop", "no-loop")
     }
-    assert "A loop feeds itself" in pages["loop"]
+    assert "Feedback loop: known outcomes depend" in pages["loop"]
     assert "No sign of a loop" in pages["no-loop"]
