@@ -146,7 +146,7 @@ def test_no_case_that_people_still_judge_is_shown_to_anybody(client, clock, clos
         assert "open" not in labels(client, by=by)
     assert client.get(f"{RAMPS}/training/manifest").json()["excluded"] == {"open for review": 1}
     ((verdict, reason),) = chosen(client, wish("open"))
-    assert (verdict, "still judged" in reason) == ("rejected", True)
+    assert (verdict, "still open for review" in reason) == ("rejected", True)
     clock.advance(LATER)
     assert "open" in keys(client)
     assert "open" in labels(client)
@@ -162,7 +162,7 @@ def test_a_known_case_is_hidden_from_everybody_while_people_judge_it(client, clo
     told = client.by("ana").get(f"{RAMPS}/cleanings/choices").json()["items"]
     assert [one["key"] for one in told] == ["there"]
     ((verdict, reason),) = chosen(client, wish("here"))
-    assert (verdict, "still judged" in reason) == ("rejected", True)
+    assert (verdict, "still open for review" in reason) == ("rejected", True)
 
 
 def test_what_a_person_is_shown_is_noted(client, database, closed):
