@@ -181,7 +181,7 @@ def test_who_reads_a_channel_is_not_given_what_went_through_it(room, send):
 @on_sqlite
 def test_what_went_through_a_channel_that_names_no_readers_is_nobodys_to_judge(room, send):
     send(named=False)
-    with pytest.raises(ReviewStillOpenError, match="name who reads"):
+    with pytest.raises(ReviewStillOpenError, match="name the channel"):
         seeded(room)
 
 
@@ -198,7 +198,7 @@ def test_a_case_that_is_known_when_it_goes_out_to_unknown_readers_is_given_to_no
 @on_sqlite
 def test_a_reader_whom_nobody_knows_by_that_name_may_be_anybody(room, send):
     send("eve", "evee")
-    with pytest.raises(ReviewStillOpenError, match="name who reads"):
+    with pytest.raises(ReviewStillOpenError, match="name the channel"):
         seeded(room)
 
 

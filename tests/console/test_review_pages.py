@@ -185,7 +185,7 @@ def test_what_the_model_said_comes_after_the_verdict_and_ends_undo(hall, browser
     page = browser.page(REVIEW)
     assert f'href="/console{form}/model"' in page
     assert "fox</strong>, confidence 61.0" in browser.page(f"{form}/model")
-    assert "You have been shown what the model said" in browser.page(form)
+    assert "You have seen the model" in browser.page(form)
     assert undo_of(browser.page(REVIEW)) is None
     sent = {"lever.alarm": "none", "supersedes": "1"}
     late = browser.submit(form, on=REVIEW, **sent)

@@ -96,7 +96,7 @@ def test_cases_with_several_labels_are_set_aside_and_said(report):
     rows = decisions["set_aside"]["several-labels"] + decisions["set_aside"]["duplicate"]
     assert rows == 23_068 - 19_851
     (funnel,) = report["funnels"]
-    assert "one person gave several labels" in funnel["steps"][-1]["lost"]
+    assert "several labels by one reviewer" in funnel["steps"][-1]["lost"]
 
 
 def test_agreement_and_kappa(figures):
