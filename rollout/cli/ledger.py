@@ -9,11 +9,14 @@ from rollout.cli.errors import print_refusals
 from rollout.services.ledger.ledger_verification import verify_ledger_file
 
 app = typer.Typer(no_args_is_help=True)
-CHANGED = "A row there or just before was changed, removed or added after it was written."
-CUT_OFF = (
-    "Rows were removed at the end, every hash was recomputed, or the expected hash is of another"
-    " ledger."
+CHANGED = "An entry there or just before was changed, removed or added after it was written."
+HEAD_MISSING = (
+    "Entries were removed at the end, every hash was recomputed, or the expected hash is of another"
+    " ledger. Compare the head's revision and rollout with your notes first."
 )
+NO_LEDGER = """\
+This file is not an exported ledger, or its first line is damaged. Export one:
+`rollout ledger export NAME > ledger.jsonl`. `rollout replay` writes ledger.jsonl too."""
 FAULT_ADVICE = """\
 Don't use this copy. Verify the stored ledger (`rollout ledger verify --rollout NAME`) and export it
 again; if the stored one fails too, keep both for an investigation and restore a backup."""
@@ -32,33 +35,46 @@ def describe_commands() -> None:
 
 @app.command("verify")
 def verify_file(
-    file: Annotated[Path, typer.Argument(help="exported ledger, one row a line", metavar="FILE")],
+    file: Annotated[
+        Path, typer.Argument(help="exported ledger, one entry per line", metavar="FILE")
+    ],
     head: Annotated[
         str | None,
-        typer.Option(help="hash of the last row, from a place outside this system"),
+        typer.Option(help="hash that you stored outside this system; an entry must have it"),
     ] = None,
 ) -> None:
     """Verify a ledger: recompute every hash. Exit 1 and name the first bad line.
 
-    The hashes show edited, deleted and swapped rows. To find rows cut off at the end, or a ledger
-    whose hashes were all recomputed, keep the head elsewhere and pass it as `--head`.
+    The hashes show edited, deleted and swapped entries. To find entries removed at the end, or a
+    ledger whose hashes were all recomputed, store the head (the last hash) elsewhere and pass it as
+    `--head`. With --rollout it must be the last hash; in a file it may be an earlier one.
 
     Example: `rollout ledger verify rollout-demo/ledger.jsonl`
     """
     with print_refusals():
         verification = verify_ledger_file(file, head)
+    if not verification.is_ledger:
+        typer.echo(f"{file}: {verification.fault}\n{NO_LEDGER}", err=True)
+        raise typer.Exit(1)
     if verification.fault:
-        report_fault(str(file), verification.fault, is_cut_off=verification.is_chain_intact)
+        report_fault(str(file), verification.fault, is_head_missing=verification.is_chain_intact)
     erased = (
         ""
         if not verification.erased
         else f"; {verification.erased} texts erased, their hashes remain"
     )
-    typer.echo(f"{file}: {verification.rows} rows, intact{erased}; head {verification.head}")
+    later = (
+        f"; {verification.later_rows} entries follow the expected head"
+        if verification.later_rows
+        else ""
+    )
+    typer.echo(
+        f"{file}: {verification.rows} entries, intact{erased}{later}; head {verification.head}"
+    )
 
 
-def report_fault(name: str, fault: str, *, is_cut_off: bool) -> NoReturn:
+def report_fault(name: str, fault: str, *, is_head_missing: bool) -> NoReturn:
     """Print the first fault of a ledger and what to do next, and exit with code 1."""
-    cause = CUT_OFF if is_cut_off else CHANGED
+    cause = HEAD_MISSING if is_head_missing else CHANGED
     typer.echo(f"{name}: not intact: {fault}\n{cause}\n{FAULT_ADVICE}", err=True)
     raise typer.Exit(1)

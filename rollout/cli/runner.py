@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -147,14 +148,26 @@ def open_database() -> Iterator[Database]:
 
 @contextmanager
 def open_unchecked_database() -> Iterator[Database]:
-    """Open the local database without a check of its tables."""
+    """Open the local database, which must exist, without a check of its tables."""
     with print_refusals(), convert_store_errors():
-        database = Database(os.environ.get(DATABASE_VARIABLE, DEFAULT_DATABASE_URL))
+        url = os.environ.get(DATABASE_VARIABLE, DEFAULT_DATABASE_URL)
+        _require_sqlite_file(url)
+        database = Database(url)
         try:
             find_schema_revision(database)  # raises if the database can't be opened
             yield database
         finally:
             database.close()
+
+
+def _require_sqlite_file(url: str) -> None:
+    """Raise an error if an SQLite file is missing: opening would create an empty one."""
+    path = Path(url.removeprefix("sqlite:///"))
+    if url.startswith("sqlite:///") and path.parent.is_dir() and not path.exists():
+        raise RefusalError(
+            f"{path}: no such database; set {DATABASE_VARIABLE}, or run `rollout db upgrade` to"
+            " create it"
+        )
 
 
 @contextmanager

@@ -137,7 +137,7 @@ def incidents(
 
 
 def export(rollout: RolloutName, server: ServerUrl = None) -> None:
-    """Print the ledger of a rollout, one row a line. `rollout ledger verify` reads it.
+    """Print the ledger of a rollout, one entry per line. `rollout ledger verify` reads it.
 
     Example: `rollout ledger export ramps > ledger.jsonl`
     """
@@ -152,7 +152,7 @@ def export(rollout: RolloutName, server: ServerUrl = None) -> None:
 
 
 def export_access() -> None:
-    """Print the access ledger (users, roles, keys), one row a line.
+    """Print the access ledger (users, roles, keys), one entry per line.
 
     It is read from the database in ROLLOUT_DATABASE_URL (default: sqlite:///rollout.db), even if
     ROLLOUT_SERVER is set. `rollout ledger verify` reads it.
@@ -166,11 +166,11 @@ def export_access() -> None:
 
 def verify(
     file: Annotated[
-        Path | None, typer.Argument(help="exported ledger, one row a line", metavar="[FILE]")
+        Path | None, typer.Argument(help="exported ledger, one entry per line", metavar="[FILE]")
     ] = None,
     head: Annotated[
         str | None,
-        typer.Option(help="hash of the last row, from a place outside this system"),
+        typer.Option(help="hash that you stored outside this system; an entry must have it"),
     ] = None,
     rollout: Annotated[
         str | None, typer.Option(help="verify the stored ledger of this rollout, instead of a file")
@@ -179,8 +179,9 @@ def verify(
 ) -> None:
     """Verify a ledger: recompute every hash. Exit 1 and name the first bad line.
 
-    The hashes show edited, deleted and swapped rows. To find rows cut off at the end, or a ledger
-    whose hashes were all recomputed, keep the head elsewhere and pass it as `--head`.
+    The hashes show edited, deleted and swapped entries. To find entries removed at the end, or a
+    ledger whose hashes were all recomputed, store the head (the last hash) elsewhere and pass it as
+    `--head`. With --rollout it must be the last hash; in a file it may be an earlier one.
 
     Example: `rollout ledger verify rollout-demo/ledger.jsonl`
 
@@ -200,12 +201,15 @@ def verify(
     (verification_result,) = RequestRunner(server).run(request)
     fault = verification_result["fault"]
     if not fault and head is not None and head.strip().lower() != verification_result["head"]:
-        fault = f"the hash of the last row is {verification_result['head']}, expected {head}"
+        fault = (
+            f"the hash of the last entry is {verification_result['head']}, expected {head}. If you"
+            " stored the head earlier, export the ledger and verify the file with --head"
+        )
     if fault:
-        is_cut_off = not verification_result["fault"]
-        report_fault(str(rollout), fault, is_cut_off=is_cut_off)
+        report_fault(str(rollout), fault, is_head_missing=not verification_result["fault"])
     typer.echo(
-        f"{rollout}: {verification_result['rows']} rows, intact; head {verification_result['head']}"
+        f"{rollout}: {verification_result['rows']} entries, intact; head"
+        f" {verification_result['head']}"
     )
 
 

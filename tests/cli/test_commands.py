@@ -93,6 +93,19 @@ def test_a_ledger_cut_short_is_whole_unless_its_head_is_known(folder):
     ledger.write_text("".join(lines[:-1]), encoding="utf-8")
     assert run("ledger", "verify", str(ledger)).exit_code == 0
     assert run("ledger", "verify", str(ledger), "--head", head).exit_code == 1
+    earlier = json.loads(lines[2])["hash"]
+    done = run("ledger", "verify", str(ledger), "--head", earlier)
+    assert done.exit_code == 0
+    assert f"{len(lines) - 4} entries follow the expected head" in done.output
+
+
+@pytest.mark.parametrize("content", ["", "{}\n", "{\n", b"\xff\n"])
+def test_a_file_that_is_no_ledger_is_not_called_changed(folder, content):
+    file = folder / "other.json"
+    file.write_bytes(content if isinstance(content, bytes) else content.encode())
+    done = run("ledger", "verify", str(file))
+    assert (done.exit_code, "not an exported ledger" in done.output) == (1, True)
+    assert "backup" not in done.output
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """`rollout db` and `rollout doctor`, as a person at the machine types them."""
 
 import json
+from pathlib import Path
 
 import pytest
 from sqlalchemy import text
@@ -52,7 +53,7 @@ def test_a_role_that_is_granted_to_may_run_the_service(rollout, url):
 def test_the_doctor_says_what_was_looked_at(rollout):
     done = rollout("doctor", "--rebuild")
     assert done.exit_code == 0, done.output
-    assert "ok    the tables have the form that this program needs" in done.stdout
+    assert "ok    the tables are those of this program version" in done.stdout
     looked = json.loads(rollout("doctor", "--json").stdout)
     assert [check["faults"] for check in looked] == [[]] * len(looked)
 
@@ -60,6 +61,15 @@ def test_the_doctor_says_what_was_looked_at(rollout):
 def test_the_doctor_leaves_with_an_error_where_something_is_wrong(tmp_path, monkeypatch):
     with fresh("sqlite", tmp_path, migrated=False) as url:
         monkeypatch.setenv("ROLLOUT_DATABASE_URL", url)
+        Path(url.removeprefix("sqlite:///")).touch()
         done = CliRunner().invoke(app, ["doctor"])
     assert done.exit_code == 1
     assert "run `rollout db upgrade`" in done.stdout
+
+
+def test_the_doctor_creates_no_database(tmp_path, monkeypatch):
+    file = tmp_path / "missing.db"
+    monkeypatch.setenv("ROLLOUT_DATABASE_URL", f"sqlite:///{file}")
+    done = CliRunner().invoke(app, ["doctor"])
+    assert (done.exit_code, file.exists()) == (2, False)
+    assert "no such database" in done.stderr

@@ -101,7 +101,7 @@ def test_from_nobody_to_a_house_with_a_chain_that_verifies(folder):
     assert "bo: disabled since" in done("users list")
     assert done("users enable bo --by ana") == "bo: no role\n"
     (folder / "access.jsonl").write_text(done("ledger export-access"), encoding="utf-8")
-    assert "8 rows, intact" in done("ledger verify access.jsonl")
+    assert "8 entries, intact" in done("ledger verify access.jsonl")
     touched = (folder / "access.jsonl").read_text(encoding="utf-8").replace("safety", "finance")
     (folder / "access.jsonl").write_text(touched, encoding="utf-8")
     assert run("ledger verify access.jsonl").exit_code == 1

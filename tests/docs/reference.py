@@ -3,7 +3,7 @@
 A test compares each page with what its module returns here.
 """
 
-from tests.docs import api_page, cli_page, policy_page, small_pages
+from tests.docs import api_page, cli_page, events_page, policy_page, small_pages
 from tests.docs.pages import ROOT
 
 FOLDER = ROOT / "docs/reference"
@@ -11,6 +11,7 @@ WRITERS = {
     "api.md": api_page.written,
     "cli.md": cli_page.written,
     "errors.md": small_pages.write_errors,
+    "events.md": events_page.write_events,
     "metrics.md": small_pages.write_metrics,
     "policy.md": policy_page.written,
     "renamed.md": small_pages.write_renamed,

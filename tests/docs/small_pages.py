@@ -52,7 +52,8 @@ alias is kept. [Upgrade](../upgrading.md) says in which order to change what.
 
 
 def write_settings():
-    texts = dict(re.findall(r"^ +(\w+): (.+)$", inspect.getdoc(Settings) or "", re.MULTILINE))
+    lines = re.findall(r"^ +(\w+): (.+(?:\n +(?! |\w+: ).+)*)", inspect.getdoc(Settings) or "", re.M)
+    texts = {name: " ".join(text.split()) for name, text in lines}
     rows = []
     for field in fields(Settings):
         default = f"`{field.default}`" if field.default != "" else "none"

@@ -211,14 +211,16 @@ def test_the_audit_runs_as_written(folder):
     assert [f'"hash":"{head}"' in line for line in lines] == [False] * (len(lines) - 1) + [True]
     run(verify.replace("HASH", head))
     run(verify_access)
-    verified, snippet = re.findall(
+    verified, snippet, recomputed = re.findall(
         r"```python\n(.*?)```", text_of("docs/how-to/audit.md"), flags=re.DOTALL
     )
-    assert audited(verified) == (0, f"{len(lines)} rows, 0 texts erased, head {head}")
-    assert audited(snippet) == (0, "2 proposals rest on what they say")
+    assert audited(verified) == (0, f"{len(lines)} entries, 0 texts erased, head {head}")
+    assert audited(snippet) == (0, "2 proposals: evidence hashes and approvals match")
+    assert audited(recomputed)[0] == 0
     ledger = Path("ledger.jsonl").read_text("utf-8")
     Path("ledger.jsonl").write_text(ledger.replace("1180 of 1200", "1190 of 1200"), "utf-8")
     assert audited(snippet) == (1, "")
+    assert audited(recomputed)[0] == 1
 
 
 def audited(snippet):

@@ -397,7 +397,7 @@ def _read_line(number: int, line: str) -> CanonicalRow:
         is_known_kind = row.kind in kinds
         is_canonical = row.format() == line.rstrip("\n")
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise BrokenLedgerError(number, f"is not a row of a ledger: {error}") from error
+        raise BrokenLedgerError(number, f"is not an entry of a ledger: {error}") from error
     if content.get("hash") != row.hash:
         raise BrokenLedgerError(number, "its hash is not that of its content")
     if not is_canonical:

@@ -209,7 +209,7 @@ class SuspensionCleared(CellEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GrantExpired(CellEvent):
-    """A grant ended at `until`, with the grants above it; for readers only."""
+    """A grant ended at `until`, with the grants above it; recorded for readers of the ledger."""
 
     stage: str
     until: datetime

@@ -29,6 +29,7 @@ from rollout.reports.pages.summary import format_headline
 from rollout.reports.text import formatting
 from rollout.reports.text.bound_text import format_bound_value
 from rollout.reports.text.event_kinds import AUDITORS_OMITTED_KINDS, is_in_timeline
+from rollout.reports.text.event_text import format_guard_reason
 
 MAX_ROWS = 60  # of one table; report.json has all
 FIRST_LOSSES = 5
@@ -80,6 +81,7 @@ def _load_template() -> Template:
         between=formatting.format_interval,
         change_between=formatting.format_change_interval,
         counts=formatting.format_ratio,
+        alarm_reason=format_guard_reason,
         spans_in_words=formatting.describe_durations,
         local=formatting.format_local_time,
         took=formatting.describe_duration,

@@ -10,8 +10,8 @@ from rollout.core.policy.policy import Policy
 from rollout.core.scope.events import Approved, LedgerEvent, ProposalRaised
 from rollout.reports.text.formatting import (
     add_separators,
-    format_count,
     format_local_time,
+    format_quantity,
     format_zoned_time,
     join_words,
 )
@@ -107,7 +107,8 @@ class EventDescriber:
             unit_count * cost
             for unit_count, cost in zip(units, self.policy.cost_levels, strict=True)
         )
-        return f"{condition}: {total / max(sum(units), 1):.3f} over {format_count(sum(units))}"
+        mean_cost = total / max(sum(units), 1)
+        return f"{condition}: mean {mean_cost:.3f} over {format_quantity(sum(units), 'unit')}"
 
 
 class ZonedEventDescriber(EventDescriber):

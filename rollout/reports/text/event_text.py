@@ -148,20 +148,28 @@ def _(event: VersionRetired, _describer: EventDescriber) -> str:
 @_describe.register
 def _(event: ProposalRaised, describer: EventDescriber) -> str:
     needs = format_quantity(len(event.needs), "approval")
-    subject = (
-        f"{event.kind} of {event.version} to {event.to_stage}" if event.to_stage else event.kind
-    )
     return (
-        f"{event.proposal}: {subject} proposed, needs {needs};"
+        f"{event.proposal}: {_format_proposed_change(event)} proposed, needs {needs};"
         f" {describer.format_readings(event.proposal)}"
     )
+
+
+def _format_proposed_change(event: ProposalRaised) -> str:
+    """Return the kind of a proposal with its version and stage."""
+    if not event.to_stage:
+        return event.kind
+    of_version, to_stage = {"takeover": ("by", "at"), "renewal": ("of", "at")}.get(
+        event.kind, ("of", "to")
+    )
+    return f"{event.kind} {of_version} {event.version} {to_stage} {event.to_stage}"
 
 
 @_describe.register
 def _(event: Approved, describer: EventDescriber) -> str:
     suffix = " (simulated)" if describer.is_simulated else ""
     return (
-        f"{event.proposal} approved by {event.by}{suffix}, on evidence {event.evidence_hash[:12]}…"
+        f"{event.proposal} approved by {event.by}{suffix}, citing evidence hash"
+        f" {event.evidence_hash[:12]}…"
     )
 
 
@@ -211,9 +219,9 @@ def _(event: TakenOver, describer: EventDescriber) -> str:
 @_describe.register
 def _(event: Narrowed, _describer: EventDescriber) -> str:
     cause = (
-        f"guard {_format_guard_reason(event.reason)}"
+        f"guard {format_guard_reason(event.reason)}"
         if event.guard
-        else f"{event.by}: {event.reason or 'no reason'}"
+        else f"{event.by}: {event.reason or 'no reason given'}"
     )
     suffix = ", evidence restarts from zero" if event.restart else ""
     return f"{event.version} narrowed from {event.from_stage} to {event.to_stage}; {cause}{suffix}"
@@ -221,7 +229,7 @@ def _(event: Narrowed, _describer: EventDescriber) -> str:
 
 @_describe.register
 def _(event: Suspended, _describer: EventDescriber) -> str:
-    return f"{event.version} suspended; guard {_format_guard_reason(event.reason)}"
+    return f"{event.version} suspended; guard {format_guard_reason(event.reason)}"
 
 
 @_describe.register
@@ -250,7 +258,7 @@ def _(event: Resumed, describer: EventDescriber) -> str:
 
 @_describe.register
 def _(event: IncidentOpened, _describer: EventDescriber) -> str:
-    return f"incident {event.incident}, {event.effect}: {_format_guard_reason(event.reason)}"
+    return f"incident {event.incident}, {event.effect}: {format_guard_reason(event.reason)}"
 
 
 @_describe.register
@@ -263,8 +271,8 @@ def _(event: IncidentAcknowledged, _describer: EventDescriber) -> str:
 def _(event: ClockCorrected, describer: EventDescriber) -> str:
     wrong_time = describer.format_instant(event.previous_time, describer.policy.timezone, event.at)
     return (
-        f"the clock was ahead at {wrong_time} and was corrected; grants that had expired by then"
-        " stay expired"
+        f"the ledger's clock was ahead at {wrong_time} and was set back; grants that had expired by"
+        " the wrong time stay expired"
     )
 
 
@@ -299,17 +307,19 @@ def _(event: ReportSealed, describer: EventDescriber) -> str:
 
 @_describe.register
 def _(event: RecordsCounted, _describer: EventDescriber) -> str:
-    return f"{format_count(event.records)} records counted, with digest {event.digest[:12]}…"
+    return f"{format_count(event.records)} records counted; hash over them: {event.digest[:12]}…"
 
 
 @_describe.register
 def _(event: RulesApplied, _describer: EventDescriber) -> str:
-    return f"counting rules {event.number} applied by {event.by}"
+    return (
+        f"{event.by} applied counting rules {event.number}; evidence is counted by them from now on"
+    )
 
 
 @_describe.register
 def _(event: EraBegan, _describer: EventDescriber) -> str:
-    return f"era {event.era} began after a restore; nothing issued before it is valid"
+    return f"a restored database began era {event.era}; earlier permits and leases are invalid"
 
 
 @_describe.register
@@ -331,7 +341,7 @@ def _describe_briefly(event: LedgerEvent, describer: EventDescriber) -> str:
         case TakenOver():
             return f"{event.version} replaced {event.replaced_version} at {event.to_stage}"
         case Narrowed():
-            cause = _format_guard_reason(event.reason).rpartition(": ")[2]
+            cause = format_guard_reason(event.reason).rpartition(": ")[2]
             cause_text = f"guard: {cause}" if event.guard else f"by {event.by}"
             return f"{event.version} narrowed to {event.to_stage}, {cause_text}"
         case Renewed():
@@ -342,7 +352,7 @@ def _describe_briefly(event: LedgerEvent, describer: EventDescriber) -> str:
             return _describe(event, describer)
 
 
-def _format_guard_reason(reason: str) -> str:
-    """Return the stored reason of a guard in words; ledgers keep the old ones."""
+def format_guard_reason(reason: str) -> str:
+    """Return the stored reason of an alarm in today's words."""
     text = reason.replace(" records against it", " records failed it")
     return add_separators(describe_durations(text))

@@ -24,15 +24,15 @@ CELL_STATES: Final[Mapping[str, StateText]] = MappingProxyType(
         STOPPED: StateText(
             "stopped",
             "Stopped",
-            "A user has withheld all grants. Humans decide until others approve a resume; grants "
-            "that lapse meanwhile stay lapsed.",
+            "A user has withheld all grants. Humans decide until other users approve a resume. "
+            "A grant whose end passes meanwhile does not return.",
         ),
         SUSPENDED: StateText(
             "suspended",
             "Suspended",
             "An operational guard, such as for late answers, is beyond its threshold. Humans "
             "decide. Grants return automatically once the measure was within the threshold for "
-            "the guard’s whole period; the third time within a day it narrows instead.",
+            "the guard’s whole period. A third suspension within 24 hours narrows the cell.",
         ),
         "narrowed": StateText(
             "bad",
@@ -43,12 +43,13 @@ CELL_STATES: Final[Mapping[str, StateText]] = MappingProxyType(
         "lapsing": StateText(
             "warn",
             "Lapsing",
-            "The last fifth of a grant has begun. It ends unless a renewal is approved.",
+            "Less than a fifth of the grant’s time is left. It ends unless a renewal is approved.",
         ),
         "lapsed": StateText(
             "warn",
             "Lapsed",
-            "A grant ended without renewal. Nothing failed. The tag is shown for seven days.",
+            "A grant reached its end without renewal; no guard tripped. The tag stays for seven "
+            "days.",
         ),
         "unaudited": StateText(
             "warn", "Unaudited", "Too many sampled model decisions have no audit."
@@ -67,8 +68,8 @@ CELL_STATES: Final[Mapping[str, StateText]] = MappingProxyType(
         "approved": StateText(
             "mute",
             "Approved",
-            "All approvals are given. It takes effect with the next tick, or after a freeze, a "
-            "wave or settling cells, which the tag then names.",
+            "All approvals are given. The proposal takes effect at the next tick. If a freeze, an "
+            "earlier wave or recently widened cells delay it, the tag names the cause.",
         ),
         "too few": StateText(
             "mute", "Held: too few", "The gate needs more decided cases, days or reviewers."
@@ -104,7 +105,7 @@ CELL_STATES: Final[Mapping[str, StateText]] = MappingProxyType(
         "no data": StateText(
             "mute",
             "No data",
-            "Nothing was counted here for a day, or ever. Without data nothing widens.",
+            "No unit was counted here for a day, or none ever. Without data no cell widens.",
         ),
     }
 )

@@ -10,36 +10,47 @@ from rollout.core.ledger.ledger import BrokenLedgerError, verify_lines
 class FileVerification:
     """The result of a verification; `fault` is "" for an intact ledger.
 
-    `erased` counts erased texts whose hashes remain, which is no fault. `is_chain_intact`
-    is True if only the head differs from the expected one.
+    `erased` counts erased texts whose hashes remain, which is no fault. `later_rows` counts the
+    entries after the expected head.
     """
 
     rows: int
     head: str
     fault: str = ""
     erased: int = 0
+    later_rows: int = 0
     is_chain_intact: bool = False
+    """Whether the fault is only that no entry has the expected hash."""
+    is_ledger: bool = True
+    """Whether the first line is an entry of a ledger, changed or not."""
 
 
 def verify_ledger_file(file: Path, expected_head: str | None = None) -> FileVerification:
-    """Recompute every hash in `file`; compare its head if given.
+    """Recompute every hash in `file`; find the expected head if given.
+
+    The head may be that of an earlier export: a ledger only grows.
 
     Raises:
         OSError: the file can't be read.
     """
-    rows, last_hash, erased = 0, "", 0
+    rows, last_hash, erased, head_row = 0, "", 0, 0
+    wanted_head = None if expected_head is None else expected_head.strip().lower()
     try:
         # a text file would be decoded in blocks, ahead of the current line
         with file.open("rb") as lines:
             for row in verify_lines(line.decode() for line in lines):
                 rows, last_hash, erased = rows + 1, row.hash, erased + len(row.erased)
+                head_row = rows if row.hash == wanted_head else head_row
     except UnicodeDecodeError:
-        return FileVerification(rows, last_hash, f"line {rows + 1}: is not UTF-8 text")
+        fault = f"line {rows + 1}: is not UTF-8 text"
+        return FileVerification(rows, last_hash, fault, is_ledger=rows > 0)
     except BrokenLedgerError as error:
-        return FileVerification(rows, last_hash, str(error))
+        is_entry = error.__cause__ is None  # else the line could not be read
+        return FileVerification(rows, last_hash, str(error), is_ledger=rows > 0 or is_entry)
     if rows == 0:
-        return FileVerification(0, "", "the file is empty")
-    if expected_head is not None and expected_head.strip().lower() != last_hash:
-        fault = f"line {rows}: the hash of the last row is {last_hash}, expected {expected_head}"
+        return FileVerification(0, "", "the file is empty", is_ledger=False)
+    if wanted_head is not None and not head_row:
+        fault = f"none of its {rows} entries has the hash {wanted_head}"
         return FileVerification(rows, last_hash, fault, is_chain_intact=True)
-    return FileVerification(rows, last_hash, erased=erased)
+    later_rows = rows - head_row if wanted_head is not None else 0
+    return FileVerification(rows, last_hash, erased=erased, later_rows=later_rows)

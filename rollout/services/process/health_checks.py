@@ -35,10 +35,8 @@ def run_health_checks(database: Database, *, rebuilds: bool = False) -> Iterator
     Nothing is changed. `rebuilds` also recomputes every derived table, which reads the whole
     history.
     """
-    yield _check("only one installed package is called api", _find_api_package_conflicts())
-    schema = _check(
-        "the tables have the form that this program needs", _find_schema_faults(database)
-    )
+    yield _check("no other installed package is called `api`", _find_api_package_conflicts())
+    schema = _check("the tables are those of this program version", _find_schema_faults(database))
     yield schema
     if schema.faults:
         return
@@ -125,4 +123,4 @@ def _run_verification(verify: Callable[[], object]) -> Iterator[str]:
     try:
         verify()
     except BrokenLedgerError as error:
-        yield f"{error}: the stored ledger was changed; compare it with heads kept elsewhere"
+        yield f"{error}: the stored ledger was changed; compare it with heads stored elsewhere"

@@ -50,9 +50,7 @@ def test_a_healthy_database_has_no_faults(ramps):
 def test_without_tables_only_that_is_said(tmp_path):
     with fresh("sqlite", tmp_path, migrated=False) as url:
         found = list(run_health_checks(Database(url)))
-    assert [check.title for check in found][1:] == [
-        "the tables have the form that this program needs"
-    ]
+    assert [check.title for check in found][1:] == ["the tables are those of this program version"]
     assert "rollout db upgrade" in found[-1].faults[0]
 
 
@@ -91,5 +89,5 @@ def test_two_owners_of_the_package_api_are_named(ramps, monkeypatch):
     monkeypatch.setattr(health_checks, "packages_distributions", lambda: twice)
     assert (
         "other and rollout-controller"
-        in faults(ramps)["only one installed package is called api"][0]
+        in faults(ramps)["no other installed package is called `api`"][0]
     )
