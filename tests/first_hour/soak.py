@@ -1,4 +1,4 @@
-"""Ten minutes signed in to the live demo: `python -m tests.first_hour.soak`, or `make demo-soak`."""
+"""Ten minutes signed in to the live demo: `make demo-soak`."""
 
 import sys
 import time
@@ -54,7 +54,7 @@ def main():
     """Run the soak for the minutes of the command line; print what happened."""
     minutes = float(sys.argv[1]) if len(sys.argv) > 1 else MINUTES
     with TemporaryDirectory(prefix="rollout-soak-") as home:
-        print(run_soak(Path(home), minutes))
+        sys.stdout.write(f"{run_soak(Path(home), minutes)}\n")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The live demo, started cold in an empty home: five users sign in, two widen, nobody is put out."""
+"""The live demo, started cold in an empty home: users stay signed in, and two widen a cell."""
 
 import time
 
