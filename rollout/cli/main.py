@@ -182,7 +182,8 @@ app = typer.Typer(
 def _print_version(is_wanted: bool) -> None:
     if is_wanted:
         python = ".".join(map(str, sys.version_info[:3]))
-        typer.echo(f"rollout-controller {version('rollout-controller')}, Python {python}, {sys.platform}")
+        product = f"rollout-controller {version('rollout-controller')}"
+        typer.echo(f"{product}, Python {python}, {sys.platform}")
         raise typer.Exit
 
 
