@@ -5,10 +5,10 @@ BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -q -n auto --dist worksteal
 unexport PYTHONDONTWRITEBYTECODE # workers and the processes of tests start twice as fast with it
 
-.PHONY: help demo test test-all lint check bench faults coverage docs lock clean
+.PHONY: help demo test test-all lint check bench faults coverage demo-soak docs lock clean
 
 help: ## list the recipes
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 .venv/demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -46,6 +46,9 @@ faults: .venv/dev ## every point of the service fails, one by one, on both engin
 
 coverage: .venv/dev ## how often intervals cover what is true, as a table (docs/long-runs.toml)
 	PYTHONPATH=. $(BIN)/python benchmarks/coverage.py
+
+demo-soak: .venv/dev ## ten minutes signed in to the live demo (docs/long-runs.toml)
+	$(BIN)/python -m tests.first_hour.soak
 
 docs: .venv/dev ## build the site of docs/ in out/site: open out/site/index.html
 	PYTHONPATH=. $(BIN)/zensical build --strict

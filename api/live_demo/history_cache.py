@@ -2,7 +2,9 @@
 
 import json
 import shutil
+import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
@@ -28,6 +30,9 @@ LIVE_FROM: Final = datetime(2025, 10, 20, 14, tzinfo=UTC)
 """Where the demo begins: an hour after Lisbon's day was narrowed, on the story's 22nd day."""
 SALT: Final = bytes(32)  # the replay's, so that the same letters are sampled
 FOLDER_PREFIX: Final = "live-history-"
+UNFINISHED_PREFIX: Final = "unfinished-history-"
+UNFINISHED_SECONDS: Final = 3600.0
+"""Age from which an unfinished history is left over: a build takes half a minute."""
 DATABASE_FILE, SCHEDULE_FILE = "mail-room.db", "schedule.json"
 
 
@@ -36,6 +41,11 @@ class PreparedHistory:
     """A folder with the history's database and what clients send after it."""
 
     folder: Path
+
+    @property
+    def is_complete(self) -> bool:
+        """Return whether both files are there."""
+        return all((self.folder / name).is_file() for name in (DATABASE_FILE, SCHEDULE_FILE))
 
     def copy_database(self, target: Path) -> str:
         """Copy the database to a path; return its URL."""
@@ -60,23 +70,42 @@ def prepare_history(
     """Return the history in a folder of `parent`; build it if it isn't there.
 
     A history of other records, another policy or another program has another name and is removed.
-    `report_start` is called before a build.
+    `report_start` is called before a build. Several processes may build at once: each in a folder
+    of its own, and the first that is ready counts for all.
     """
-    folder = parent / f"{FOLDER_PREFIX}{compute_fingerprint()}"
-    if (folder / SCHEDULE_FILE).is_file() and (folder / DATABASE_FILE).is_file():
-        return PreparedHistory(folder)
+    history = PreparedHistory(parent / f"{FOLDER_PREFIX}{compute_fingerprint()}")
+    if history.is_complete:
+        return history
     report_start()
     parent.mkdir(parents=True, exist_ok=True)
-    for old_folder in parent.glob(f"{FOLDER_PREFIX}*"):
-        shutil.rmtree(old_folder, ignore_errors=True)
-    unfinished = Path(mkdtemp(prefix=FOLDER_PREFIX, dir=parent))
+    _remove_old_folders(parent, history)
+    unfinished = Path(mkdtemp(prefix=UNFINISHED_PREFIX, dir=parent))
     try:
         _build_history(unfinished, records, letters)
-        unfinished.replace(folder)
-    except BaseException:
+        _move_into_place(unfinished, history)
+    finally:
         shutil.rmtree(unfinished, ignore_errors=True)
-        raise
-    return PreparedHistory(folder)
+    return history
+
+
+def _remove_old_folders(parent: Path, history: PreparedHistory) -> None:
+    """Remove histories of other content, and what interrupted builds left."""
+    for folder in list(parent.glob(f"{FOLDER_PREFIX}*")):
+        if not (folder == history.folder and history.is_complete):  # another process may be done
+            shutil.rmtree(folder, ignore_errors=True)
+    for folder in list(parent.glob(f"{UNFINISHED_PREFIX}*")):
+        with suppress(FileNotFoundError):  # another process is removing it
+            if time.time() - folder.stat().st_mtime > UNFINISHED_SECONDS:
+                shutil.rmtree(folder, ignore_errors=True)
+
+
+def _move_into_place(unfinished: Path, history: PreparedHistory) -> None:
+    """Rename a finished folder, unless another process was faster."""
+    try:
+        unfinished.replace(history.folder)
+    except OSError:  # a folder with content is never replaced
+        if not history.is_complete:
+            raise
 
 
 def compute_fingerprint() -> str:

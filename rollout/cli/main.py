@@ -1,6 +1,8 @@
 """The command line `rollout`: the table of all commands."""
 
-from typing import ClassVar, Final
+import sys
+from importlib.metadata import version
+from typing import Annotated, ClassVar, Final
 
 import typer
 
@@ -177,6 +179,24 @@ app = typer.Typer(
 )
 
 
+def _print_version(is_wanted: bool) -> None:
+    if is_wanted:
+        python = ".".join(map(str, sys.version_info[:3]))
+        product = f"rollout-controller {version('rollout-controller')}"
+        typer.echo(f"{product}, Python {python}, {sys.platform}")
+        raise typer.Exit
+
+
 @app.callback()
-def open_group() -> None:
+def open_group(
+    _: Annotated[
+        bool,
+        typer.Option(
+            "--version",
+            help="print the versions of rollout and Python, and exit",
+            callback=_print_version,
+            is_eager=True,
+        ),
+    ] = False,
+) -> None:
     """Open the group; without a callback Typer refuses a group without commands of its own."""

@@ -4,6 +4,7 @@ import os
 import secrets
 import socket
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from pathlib import Path
 from typing import Annotated
 
@@ -21,28 +22,36 @@ from rollout.cli.runner import (
 from rollout.cli.serve import load_service_command
 from rollout.core.policy.policy import Policy
 from rollout.formats.policy.reader import read_policy
+from rollout.reports.text.formatting import join_words
 from rollout.services.access.sign_in import SignIn
 from rollout.services.access.users import create_first_admin, load_local_caller
 from rollout.services.policies.policies import put_policy
 from rollout.services.quickstart.database_content import (
     build_refusal,
     check_quickstart_database,
+    check_unfinished_setup,
     is_database_empty,
 )
 from rollout.services.quickstart.history_files import FILES, build_history_files, plan_history
 from rollout.services.quickstart.starter_accounts import (
     ADMIN_NAME,
-    OPERATOR_NAMES,
     REVIEWER_NAME,
+    StarterAccount,
     create_starter_accounts,
     format_key_file,
+    list_operators,
     list_starter_accounts,
     replace_address,
 )
 from rollout.services.support.atomic_files import check_folder, write_files_atomically
 from rollout.services.support.clock import SystemClock
 from rollout.services.support.package_data import find_package_data
-from rollout.store.database.migrations import list_table_names, load_current_revision, upgrade
+from rollout.store.database.migrations import (
+    drop_tables,
+    list_table_names,
+    load_current_revision,
+    upgrade,
+)
 from rollout.store.database.session import Database
 
 HOST = "127.0.0.1"
@@ -59,7 +68,9 @@ QuickstartPolicy = Annotated[
         metavar="[POLICY]",
     ),
 ]
-INTERRUPTED_TEXT = "the database may be incomplete: begin again in an empty folder"
+UNFINISHED_FILE = "setup-unfinished"
+"""It marks a database whose setup was begun and not ended; its text is a hash of the URL."""
+INTERRUPTED_TEXT = "run the same command again: what was not finished is created anew"
 NEXT_STEPS = """\
 {rollout} is ready. Keys and passwords: {keys} (only you can read it)
   {admin}, admin; {operators}, operators; {reviewer}, reviewer; {programs}
@@ -91,7 +102,11 @@ def quickstart(
     you can read. A simulated history is imported, so that a first proposal soon appears. Then run
     `rollout simulate` in another terminal.
 
-    A database that holds anything else is refused. Run it again to start the same service again.
+    Approver groups that the policy's gates name are split between the operators; a gate with three
+    approvals gets a third operator.
+
+    A database that holds anything else is refused. Run it again to start the same service again, or
+    to begin anew where it was interrupted before the service started.
 
     Example: `rollout quickstart`
 
@@ -134,15 +149,22 @@ def _resume(policy: Policy, out: Path, address: str) -> bool:
     Raises:
         RefusalError: it holds something else.
     """
-    url = os.environ.get(DATABASE_VARIABLE, DEFAULT_DATABASE_URL)
+    url = _get_database_url()
     if load_current_revision(url) is None:
         if tables := list_table_names(url):
             raise build_refusal(f"the table {tables[0]}")
         upgrade(url)
+    is_unfinished = _has_unfinished_mark(out, url)
     with connect_database() as database:
         if is_database_empty(database):
             return False
-        check_quickstart_database(database, policy, datetime.now(UTC))
+        check = check_unfinished_setup if is_unfinished else check_quickstart_database
+        check(database, policy, datetime.now(UTC))
+    if is_unfinished:
+        typer.echo("An earlier quickstart was interrupted: what it had created is created anew.")
+        drop_tables(url)
+        upgrade(url)
+        return False
     key_path = out / KEY_FILE
     if not key_path.exists():
         raise build_refusal(f"a quickstart whose keys are not in {key_path}")
@@ -151,10 +173,26 @@ def _resume(policy: Policy, out: Path, address: str) -> bool:
     return True
 
 
+def _get_database_url() -> str:
+    return os.environ.get(DATABASE_VARIABLE, DEFAULT_DATABASE_URL)
+
+
+def _has_unfinished_mark(out: Path, url: str) -> bool:
+    """Return whether a setup in this database was begun and not ended."""
+    mark = out / UNFINISHED_FILE
+    return mark.exists() and mark.read_bytes() == _build_unfinished_mark(url)
+
+
+def _build_unfinished_mark(url: str) -> bytes:
+    """Return a hash of the URL, which may hold a password."""
+    return sha256(url.encode()).hexdigest().encode()
+
+
 def _set_up(policy: Policy, policy_file: Path, out: Path, address: str) -> None:
     """Fill an empty database: accounts, policy, keys, history."""
     check_folder(out)
     list_starter_accounts(policy)  # refuses sites that would share a variable
+    write_files_atomically(out, {UNFINISHED_FILE: _build_unfinished_mark(_get_database_url())})
     now = datetime.now(UTC)
     plan = plan_history(policy, now)
     with connect_database() as database:
@@ -174,6 +212,7 @@ def _set_up(policy: Policy, policy_file: Path, out: Path, address: str) -> None:
     )
     key_path = out / KEY_FILE
     _write_private_file(key_path, format_key_file(starter_secrets, address, str(key_path)))
+    (out / UNFINISHED_FILE).unlink()
 
 
 def _create_rollout(
@@ -196,6 +235,12 @@ def _write_private_file(path: Path, text: str) -> None:
     partial_path.replace(path)
 
 
+def _describe_operator(account: StarterAccount) -> str:
+    """Return an operator's name, with the groups for which they approve."""
+    groups = f" (approves for {join_words(list(account.groups))})" if account.groups else ""
+    return f"{account.name}{groups}"
+
+
 def _format_next_steps(policy: Policy, policy_file: Path | None, out: Path, address: str) -> str:
     programs = [
         account.name for account in list_starter_accounts(policy) if account.is_service_account
@@ -205,7 +250,7 @@ def _format_next_steps(policy: Policy, policy_file: Path | None, out: Path, addr
         rollout=policy.rollout,
         keys=out / KEY_FILE,
         admin=ADMIN_NAME,
-        operators=" and ".join(OPERATOR_NAMES),
+        operators=join_words([_describe_operator(account) for account in list_operators(policy)]),
         reviewer=REVIEWER_NAME,
         programs=f"service accounts {', '.join(programs[:MAX_PROGRAMS])}{more}",
         policy=f" {policy_file}" if policy_file else "",

@@ -41,9 +41,9 @@ class Output:
             if pipe is not None:
                 pipe.close()
 
-    def wait_until(self, is_enough):
+    def wait_until(self, is_enough, patience=PATIENCE):
         """Wait until the lines are enough; fail with all of them."""
-        deadline = time.monotonic() + PATIENCE
+        deadline = time.monotonic() + patience
         with self._new:
             while not is_enough(self.lines):
                 left = deadline - time.monotonic()

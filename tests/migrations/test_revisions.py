@@ -14,6 +14,7 @@ from rollout.store.database.errors import DatabaseBusyError, SchemaMismatchError
 from rollout.store.database.migrations import (
     check_schema_current,
     downgrade,
+    drop_tables,
     find_drift,
     find_head_revision,
     load_current_revision,
@@ -129,6 +130,19 @@ def test_down_leaves_nothing_and_up_again_makes_it_anew(url):
     downgrade(url, "base")
     assert tables(url) == {"alembic_version"}
     upgrade(url)
+    fill(url)
+
+
+def test_dropped_tables_leave_nothing_and_an_upgrade_makes_them_anew(url):
+    upgrade(url)
+    fill(url)
+    drop_tables(url)
+    assert tables(url) == set()
+    assert load_current_revision(url) is None
+    upgrade(url)
+    with opened(url) as database, database.begin_read() as transaction:
+        assert find_missing_triggers(transaction) == ()
+    assert contents(url) == [[], [], []]
     fill(url)
 
 

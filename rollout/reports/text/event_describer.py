@@ -9,12 +9,11 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.events import Approved, LedgerEvent, ProposalRaised
 from rollout.reports.text.formatting import (
-    add_separators,
     format_local_time,
-    format_quantity,
     format_zoned_time,
     join_words,
 )
+from rollout.reports.text.reading_text import format_reading
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +81,7 @@ class EventDescriber:
         """Return the readings of a proposal, without their logarithms."""
         event = self.cited.proposals.get(proposal)
         readings = event.readings if event else ()
-        return "; ".join(self._format_reading(reading.split(", log E")[0]) for reading in readings)
+        return "; ".join(format_reading(reading, self.policy) for reading in readings)
 
     def format_main_reading(self, proposal: str) -> str:
         """Return the agreement of a proposal, else its first reading."""
@@ -90,25 +89,6 @@ class EventDescriber:
         agreement_lines = (line for line in lines if line.startswith("agreement at least"))
         counts = next((line.rpartition(": ")[2] for line in agreement_lines), "")
         return f"{counts} agree" if counts else lines[0]
-
-    def _format_reading(self, reading: str) -> str:
-        """Return a reading with the mean cost instead of counts by cost level."""
-        condition, colon, counts = reading.rpartition(": ")
-        if not colon:  # a reading of a policy, resume or clock has no counts
-            return reading
-        if not condition.startswith("cost"):
-            return f"{condition}: {add_separators(counts)}"
-        free, _, all_units = counts.partition(" of ")
-        units = [int(count) for count in free.split()]
-        units += [int(all_units) - units[0]] if all_units else []
-        if len(units) != len(self.policy.cost_levels):  # counted by the costs of another policy
-            return f"{condition}: {add_separators(counts)}"
-        total = sum(
-            unit_count * cost
-            for unit_count, cost in zip(units, self.policy.cost_levels, strict=True)
-        )
-        mean_cost = total / max(sum(units), 1)
-        return f"{condition}: mean {mean_cost:.3f} over {format_quantity(sum(units), 'unit')}"
 
 
 class ZonedEventDescriber(EventDescriber):

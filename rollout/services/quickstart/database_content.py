@@ -13,10 +13,13 @@ from rollout.services.quickstart.history_files import CASE_PREFIX
 from rollout.services.quickstart.starter_accounts import list_starter_accounts
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database
+from rollout.store.ledger.ledger import Ledger
 from rollout.store.records.case_pages import CaseFilter
 
 LIVE_PREFIX = "simulated-"
 CASES_PER_PAGE = 500
+SETUP_EVENTS = frozenset({"RolloutCreated", "PolicyApplied", "RecordsImported"})
+"""Ledger events of a rollout that was never served."""
 LOCAL_ADMIN = Caller("", role_assignments=(AssignedRole(ADMIN),))
 
 
@@ -42,20 +45,49 @@ def check_quickstart_database(database: Database, policy: Policy, at: datetime) 
     check_case_keys(_iterate_case_keys(database, policy.rollout, at))
 
 
+def check_unfinished_setup(database: Database, policy: Policy, at: datetime) -> None:
+    """Raise an error unless a database holds nothing but an interrupted setup's content.
+
+    Raises:
+        RefusalError: it holds something else; the text names it.
+    """
+    with database.begin_read() as transaction:
+        rollouts = Rollouts(transaction).list_all()
+        kinds = [row.kind for found in rollouts for row in Ledger(transaction, found).list_rows()]
+    accounts = [account.name for account in load_accounts(database, LOCAL_ADMIN)]
+    _check_nothing_foreign(policy, [rollout.name for rollout in rollouts], accounts)
+    if later_kinds := [kind for kind in kinds if kind not in SETUP_EVENTS]:
+        raise build_refusal(f"the event {later_kinds[0]}, which no interrupted quickstart wrote")
+    if rollouts:
+        with database.begin_read() as transaction:
+            check_policy_hash(policy, load_rollout_state(transaction, policy.rollout).policy.hash)
+        check_case_keys(_iterate_case_keys(database, policy.rollout, at), (CASE_PREFIX,))
+
+
 def check_content(policy: Policy, rollouts: Iterable[str], accounts: Iterable[str]) -> None:
     """Raise an error unless rollouts and accounts are those of a quickstart.
 
     Raises:
         RefusalError: one is missing or too many.
     """
-    expected = {account.name for account in list_starter_accounts(policy)}
-    foreign = [f"the rollout {name}" for name in rollouts if name != policy.rollout]
     account_names = set(accounts)
-    foreign += [f"the account {name}" for name in sorted(account_names - expected)]
+    _check_nothing_foreign(policy, rollouts, account_names)
+    if missing := sorted(_list_expected_names(policy) - account_names):
+        raise build_refusal(f"a rollout without the account {missing[0]}")
+
+
+def _check_nothing_foreign(
+    policy: Policy, rollouts: Iterable[str], accounts: Iterable[str]
+) -> None:
+    foreign = [f"the rollout {name}" for name in rollouts if name != policy.rollout]
+    other_names = set(accounts) - _list_expected_names(policy)
+    foreign += [f"the account {name}" for name in sorted(other_names)]
     if foreign:
         raise build_refusal(", ".join(foreign))
-    if missing := sorted(expected - account_names):
-        raise build_refusal(f"a rollout without the account {missing[0]}")
+
+
+def _list_expected_names(policy: Policy) -> set[str]:
+    return {account.name for account in list_starter_accounts(policy)}
 
 
 def check_policy_hash(policy: Policy, applied_hash: str) -> None:
@@ -68,14 +100,16 @@ def check_policy_hash(policy: Policy, applied_hash: str) -> None:
         raise build_refusal(f"the rollout {policy.rollout} under another policy")
 
 
-def check_case_keys(keys: Iterable[str]) -> None:
+def check_case_keys(
+    keys: Iterable[str], prefixes: tuple[str, ...] = (CASE_PREFIX, LIVE_PREFIX)
+) -> None:
     """Raise an error at the first case that no quickstart made.
 
     Raises:
         RefusalError: there is one.
     """
     for key in keys:
-        if not key.startswith((CASE_PREFIX, LIVE_PREFIX)):
+        if not key.startswith(prefixes):
             raise build_refusal(f"the case {key}, which is not simulated")
 
 

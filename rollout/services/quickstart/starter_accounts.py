@@ -8,13 +8,19 @@ from datetime import datetime
 
 from rollout.core.errors import RefusalError
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.permissions import ADMIN, INGEST, OPERATOR, REVIEWER, AssignedRole
+from rollout.core.scope.permissions import (
+    ADMIN,
+    APPROVER,
+    INGEST,
+    OPERATOR,
+    REVIEWER,
+    AssignedRole,
+)
 from rollout.services.access import keys, users
 from rollout.services.access.sign_in import SignIn
 from rollout.store.database.session import Database
 
 ADMIN_NAME, OPERATOR_NAMES, REVIEWER_NAME = "zoe", ("ana", "bo"), "dia"
-USER_NAMES = (ADMIN_NAME, *OPERATOR_NAMES, REVIEWER_NAME)
 PASSWORD_BYTES = 12
 KEY_FILE_HEAD = """\
 # Keys and passwords of a service that `rollout quickstart` created, for trying only.
@@ -29,13 +35,18 @@ class StarterAccount:
     """An account to create; users sign in with a password, programs can't."""
 
     name: str
-    role: AssignedRole
+    roles: tuple[AssignedRole, ...]
     is_service_account: bool = False
 
     @property
     def variable(self) -> str:
         """Return the start of its variable names in the key file."""
         return re.sub(r"\W", "_", self.name.upper())
+
+    @property
+    def groups(self) -> tuple[str, ...]:
+        """Return the groups for which the account approves, besides the operators."""
+        return tuple(role.group for role in self.roles if role.role == APPROVER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,14 +72,13 @@ def list_starter_accounts(policy: Policy) -> tuple[StarterAccount, ...]:
     Raises:
         RefusalError: two sites would have the same variable in the key file.
     """
-    operator, reviewer = (AssignedRole(role, policy.rollout) for role in (OPERATOR, REVIEWER))
     accounts = (
-        StarterAccount(ADMIN_NAME, AssignedRole(ADMIN)),
-        *(StarterAccount(name, operator) for name in OPERATOR_NAMES),
-        StarterAccount(REVIEWER_NAME, reviewer),
+        StarterAccount(ADMIN_NAME, (AssignedRole(ADMIN),)),
+        *list_operators(policy),
+        StarterAccount(REVIEWER_NAME, (AssignedRole(REVIEWER, policy.rollout),)),
         *(
             StarterAccount(
-                name, AssignedRole(INGEST, policy.rollout, site), is_service_account=True
+                name, (AssignedRole(INGEST, policy.rollout, site),), is_service_account=True
             )
             for site in policy.sites_by_id
             for name in (get_model_account(site), get_decisions_account(site))
@@ -85,6 +95,29 @@ def list_starter_accounts(policy: Policy) -> tuple[StarterAccount, ...]:
     return accounts
 
 
+def list_operators(policy: Policy) -> tuple[StarterAccount, ...]:
+    """Return two operators, or as many as a gate has approvals.
+
+    The groups that gates name are split between them: one operator can fill the first approval of
+    each gate, the next one the second, so each gate has its approvers and none opens by one user.
+    """
+    needs = [sorted(gate.approvals, key=OPERATOR.__ne__) for gate in policy.gates]
+    count = max(len(OPERATOR_NAMES), *map(len, needs), 0)
+    names = (*OPERATOR_NAMES, *(f"operator-{number}" for number in range(3, count + 1)))
+    operators = []
+    for index, name in enumerate(names):
+        groups = dict.fromkeys(groups[index] for groups in needs if index < len(groups))
+        approver_roles = (
+            AssignedRole(APPROVER, policy.rollout, group=group)
+            for group in groups
+            if group != OPERATOR
+        )
+        operators.append(
+            StarterAccount(name, (AssignedRole(OPERATOR, policy.rollout), *approver_roles))
+        )
+    return tuple(operators)
+
+
 def create_starter_accounts(
     database: Database, policy: Policy, sign_in: SignIn, get_time: Callable[[], datetime]
 ) -> StarterSecrets:
@@ -99,7 +132,7 @@ def create_starter_accounts(
                 account.name,
                 at=get_time(),
                 is_service_account=account.is_service_account,
-                role_assignments=[account.role],
+                role_assignments=account.roles,
             )
         entropy = secrets.token_bytes(keys.KEY_BYTES)
         key = keys.create_key(database, admin, account.name, random_bytes=entropy, at=get_time())

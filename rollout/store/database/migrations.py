@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 PACKAGE = Path(__file__).parents[2]
 LOCK_TIMEOUT = "5s"  # a waiting migration would block all later queries
 STATEMENT_TIMEOUT = "15min"
+REVISION_TABLE: Final = "alembic_version"
+CHANGE_REFUSAL: Final = "refuse_change"  # of the append-only tables, on PostgreSQL
 REVISION_PATTERN: Final = re.compile(r'^revision = "(.+)"', re.MULTILINE)
 PREVIOUS_PATTERN: Final = re.compile(r'^down_revision = "(.+)"', re.MULTILINE)
 
@@ -67,6 +69,22 @@ def downgrade(url: str, revision: str) -> None:
     from alembic.command import downgrade as down  # noqa: PLC0415 - see module docstring
 
     _run_migration(url, down, revision)
+
+
+def drop_tables(url: str) -> None:
+    """Drop all tables of this program in one transaction, with everything in them.
+
+    A downgrade to `base` would convert each row first, and refuses ledgers of form 2.
+    """
+    engine = create_database_engine(url)
+    try:
+        with _connect(engine) as connection, translate_driver_errors(), connection.begin():
+            metadata.drop_all(connection)
+            connection.exec_driver_sql(f"drop table if exists {REVISION_TABLE}")
+            if connection.dialect.name == "postgresql":
+                connection.exec_driver_sql(f"drop function if exists {CHANGE_REFUSAL}()")
+    finally:
+        engine.dispose()
 
 
 def _run_migration(url: str, command: Any, revision: str) -> None:
@@ -140,9 +158,9 @@ def find_schema_revision(database: Database) -> str | None:
 
 def read_revision(transaction: Transaction) -> str | None:
     """Return the revision that a transaction reads, or None without tables."""
-    if not inspect(transaction.connection).has_table("alembic_version"):
+    if not inspect(transaction.connection).has_table(REVISION_TABLE):
         return None
-    query = "select version_num from alembic_version"
+    query = f"select version_num from {REVISION_TABLE}"  # noqa: S608 - a constant
     return transaction.connection.exec_driver_sql(query).scalar()
 
 

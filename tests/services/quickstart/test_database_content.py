@@ -1,11 +1,14 @@
 """Quickstart and simulate refuse a database that holds anything else, and name what."""
 
 import csv
+import json
+import re
 import shutil
 import socket
 import sqlite3
 import stat
 import subprocess
+import time
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -17,17 +20,22 @@ from api.app import create_app
 from rollout.cli import quickstart as command
 from rollout.cli.main import app
 from rollout.core.errors import RefusalError
+from rollout.core.scope.permissions import Caller
+from rollout.core.scope.scope import GivenApproval, count_filled_needs
 from rollout.formats.policy.reader import parse_policy, read_policy
 from rollout.services.access.authentication import Authenticator
 from rollout.services.engine.service import build_service
 from rollout.services.quickstart.starter_accounts import (
+    list_operators,
     list_starter_accounts,
     parse_key_file,
 )
 from rollout.services.support.clock import SystemClock
+from rollout.services.support.package_data import find_package_data
 from rollout.store.database.session import Database
 from tests.served import served
 
+POLICIES = sorted((find_package_data("config") / "policies").glob("*.yaml"))
 KEYS = Path("rollout-quickstart/keys.env")
 CHECK_PORT = command._check_port
 SITES = {"ramp-a", "ramp-b"}
@@ -66,6 +74,23 @@ def filled(tmp_path_factory):
 def stopped(filled, started):
     """Return the same as `started`, in a folder in which quickstart ran before."""
     shutil.copytree(filled, Path.cwd(), dirs_exist_ok=True)
+    return started
+
+
+@pytest.fixture(scope="module")
+def broken_off(tmp_path_factory):
+    """Return a folder in which quickstart was interrupted after its import, to be copied."""
+    folder = tmp_path_factory.mktemp("interrupted")
+    with pytest.MonkeyPatch.context() as patch:
+        prepare(patch, folder, [])
+        interrupt_quickstart("import_record_files")
+    return folder
+
+
+@pytest.fixture
+def interrupted(broken_off, started):
+    """Return the same as `started`, in a folder in which quickstart was interrupted."""
+    shutil.copytree(broken_off, Path.cwd(), dirs_exist_ok=True)
     return started
 
 
@@ -159,6 +184,134 @@ def test_another_policy_or_lost_keys_are_refused(stopped):
     assert "under another policy" in refused("quickstart", "other.yaml")
     KEYS.unlink()
     assert "whose keys are not in" in refused("quickstart")
+
+
+STEPS = ("_create_rollout", "create_starter_accounts", "format_key_file")
+
+
+def interrupt_quickstart(step):
+    """Press Ctrl-C when quickstart has finished a step."""
+    with pytest.MonkeyPatch.context() as patch:
+        work = getattr(command, step)
+
+        def work_and_stop(*words, **options):
+            work(*words, **options)
+            raise KeyboardInterrupt
+
+        patch.setattr(command, step, work_and_stop)
+        one = run("quickstart")
+    assert one.exit_code == 130
+    assert "run the same command again" in one.stderr
+    assert not KEYS.exists()
+
+
+@pytest.mark.parametrize("step", STEPS)
+def test_an_interrupted_quickstart_is_repeated(started, step):
+    interrupt_quickstart(step)
+    said = done("quickstart")
+    assert "An earlier quickstart was interrupted" in said
+    assert "1680 accepted" in said
+    assert len(started) == 1
+    assert KEYS.exists()
+    assert not KEYS.with_name(command.UNFINISHED_FILE).exists()
+
+
+def test_an_interrupted_quickstart_with_anything_else_is_refused_and_left_as_it_is(interrupted):
+    before = ledger_kinds()
+    done("users", "add", "eve", "--by", "zoe")
+    assert "holds the account eve" in refused("quickstart")
+    assert "eve" in done("users", "list")
+    assert (ledger_kinds(), interrupted) == (before, [])
+
+
+@pytest.mark.parametrize(
+    ("words", "foreign"),
+    [
+        (("stop", "parcels", "--all", "--by", "ana"), "the event"),
+        (("import", "parcels", "--predictions", "p.csv", "--decisions", "d.csv", "--by", "zoe"),
+         "the case own-1"),
+    ],
+)  # fmt: skip
+def test_work_in_an_interrupted_quickstart_is_not_thrown_away(interrupted, words, foreign):
+    write_own_case()
+    done(*words)
+    before = ledger_kinds()
+    assert f"holds {foreign}" in refused("quickstart")
+    assert (ledger_kinds(), interrupted) == (before, [])
+
+
+def test_the_mark_of_an_interrupted_quickstart_is_of_one_database(stopped, monkeypatch):
+    (Path("rollout-quickstart") / command.UNFINISHED_FILE).write_bytes(
+        command._build_unfinished_mark("sqlite:///other.db")
+    )
+    before = ledger_kinds()
+    assert "interrupted" not in done("quickstart")
+    assert ledger_kinds() == before
+
+
+def ledger_kinds():
+    return [json.loads(line)["kind"] for line in done("ledger", "export", "parcels").splitlines()]
+
+
+GATE = """\
+gates:
+  - to: supervised
+    approvals: {approvals}"""
+
+
+@pytest.mark.parametrize(
+    ("approvals", "groups"),
+    [
+        ("2", {"ana": (), "bo": ()}),
+        ("[operator, safety]", {"ana": (), "bo": ("safety",)}),
+        ("[safety, operator]", {"ana": (), "bo": ("safety",)}),
+        ("[legal, safety]", {"ana": ("legal",), "bo": ("safety",)}),
+        ("[operator, safety, safety]",
+         {"ana": (), "bo": ("safety",), "operator-3": ("safety",)}),
+    ],
+)  # fmt: skip
+def test_operators_get_the_groups_of_the_gates_split_between_them(approvals, groups):
+    policy = parse_policy(policy_with(approvals))
+    operators = list_operators(policy)
+    assert {operator.name: operator.groups for operator in operators} == groups
+    (needs,) = {gate.approvals for gate in policy.gates}
+    given = tuple(
+        GivenApproval(operator.name, Caller("", role_assignments=operator.roles)
+                      .as_actor(policy.rollout).groups, datetime.now(UTC))
+        for operator in operators
+    )  # fmt: skip
+    assert count_filled_needs(needs, given) == len(needs)
+    assert all(count_filled_needs(needs, (one,)) == 1 for one in given)
+
+
+@pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.stem)
+def test_each_gate_of_each_shipped_policy_has_its_approvers(path):
+    policy = read_policy(path)
+    given = tuple(
+        GivenApproval(operator.name, ("operator", *operator.groups), datetime.now(UTC))
+        for operator in list_operators(policy)
+    )
+    for gate in policy.gates:
+        assert count_filled_needs(gate.approvals, given) == len(gate.approvals)
+
+
+def policy_with(approvals):
+    text = command.find_policy_file(None).read_text("utf-8")
+    lines = [line for line in text.splitlines() if not line.startswith("  - to: supervised")]
+    return "\n".join(lines).replace("gates:", GATE.format(approvals=approvals))
+
+
+def test_a_policy_whose_gate_needs_a_group_is_widened_by_two_operators(started):
+    Path("policy.yaml").write_text(policy_with("[operator, safety]"), "utf-8")
+    said = done("quickstart", "policy.yaml")
+    assert "ana and bo (approves for safety), operators" in said
+    done("tick", "parcels")
+    (found,) = re.findall(r"\b[0-9a-f]{64}\b", done("proposals", "parcels", "P-1"))[:1]
+    done("approve", "parcels", "P-1", "--evidence-hash", found, "--by", "ana")
+    done("approve", "parcels", "P-1", "--evidence-hash", found, "--by", "bo")
+    time.sleep(5)  # the policy's tick
+    done("tick", "parcels")
+    assert "Widened" in ledger_kinds()
 
 
 def test_cases_that_are_not_simulated_are_refused(stopped):

@@ -1,0 +1,42 @@
+"""Readings show mean costs and counts of units, not counts by cost level."""
+
+import pytest
+
+from rollout.formats.policy.reader import parse_policy, read_policy
+from rollout.reports.text.reading_text import format_reading
+from rollout.services.replay.demo_traffic import load_policy_text
+from rollout.services.support.package_data import find_package_data
+
+FIGURES = ", log E 4.271300 of 2.995732 (risk 0.05)"
+
+
+@pytest.fixture(scope="module")
+def policy():
+    return parse_policy(load_policy_text())
+
+
+@pytest.mark.parametrize("figures", ["", FIGURES])
+@pytest.mark.parametrize(
+    ("reading", "text"),
+    [
+        ("cost at most 0.2: 1043 18 5 26", "cost at most 0.2: {mean:.3f} over 1,092"),
+        ("agreement at least 95%: 1245 of 1248", "agreement at least 95%: 1,245 of 1,248"),
+        ("parity at most 10%: 1043 18 5 26", "parity at most 10%: 1,043 18 5 26"),
+        ("cost at most 0.2: 1043 18 5 26 7", "cost at most 0.2: 1,043 18 5 26 7"),
+        ("ends stop S-1", "ends stop S-1"),
+    ],
+)
+def test_a_reading_shows_the_mean_cost(policy, reading, text, figures):
+    assert len(policy.cost_levels) == 4
+    counts = (1043, 18, 5, 26)
+    mean = sum(n * cost for n, cost in zip(counts, policy.cost_levels, strict=True)) / sum(counts)
+    assert mean > 0.01
+    assert format_reading(reading + figures, policy) == text.format(mean=mean)
+
+
+def test_two_cost_levels_are_counted_as_a_share():
+    policy = read_policy(find_package_data("config") / "policies" / "smallest.yaml")
+    free, costly = policy.cost_levels
+    assert free == 0
+    found = format_reading("cost at most 0.3: 9 of 10", policy)
+    assert found == f"cost at most 0.3: {costly / 10:.3f} over 10"
