@@ -318,7 +318,7 @@ def describe_silence(context: CellContext) -> Iterator[CellSentence]:
     elif context.at - last_case > MAX_SILENCE + context.policy.evidence.grace:
         silence_text = format_sentence(
             "No case from here was counted for {}; the last one is from {}. "
-            "Without new counts nothing widens.",
+            "Without data nothing widens.",
             format_time_span(context.at - last_case), context.format_time(last_case),
         )  # fmt: skip
         yield CellSentence("no data", silence_text)
