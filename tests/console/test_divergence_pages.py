@@ -78,7 +78,7 @@ def test_divergences_stand_dearest_first_with_both_answers_cost_confidence_and_t
     page = browser.as_("ana").page(HERE)
     assert rows(page) == ["false-1", "false-2", "missed", "lake-1"]
     assert "4 of 6 compared cases" in page
-    assert "Together they cost 4 points: 3 were none where v1 said bear" in page
+    assert "The costliest kind: human none, v1 bear (3 cases, 3 points)." in page
     row = page.split('cases/missed"')[1].split("</tr>")[0]
     for said in (
         "bear",
@@ -324,9 +324,7 @@ def test_the_service_keeps_to_the_sites_that_a_caller_reads(told):
 
 def test_the_page_says_what_is_left_out_and_how_far_back_it_reaches(browser, told, monkeypatch):
     page = browser.as_("vic").page(HERE)
-    assert "Open cases, which reviewers may still decide blind, are excluded" in page.replace(
-        "\n", " "
-    )
+    assert "Reviewers may still decide open cases blind." in page.replace("\n", " ")
     assert "back to" not in page
     judged(told.database, "newer", "bear", "none", at=AT + timedelta(days=1))
     count(told.database)

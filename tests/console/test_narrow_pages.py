@@ -32,7 +32,7 @@ def test_it_asks_how_far_and_down_to_which_stage_and_says_what_it_is_not(browser
         "shadow",
         "supervised",
     ]
-    assert "It is no stop" in page
+    assert "stop the rest: grants at or below the stage continue" in page
     assert "Ends grants above a stage permanently" in page
     assert "approved by others" in page
 

@@ -271,7 +271,7 @@ def test_more_cells_than_a_page_holds_lead_on(browser, database):
     assert 'href="/console/rollouts/many?from=25#cells-h"' in page
     further = browser.page("/rollouts/many?from=25")
     assert "26–40 of 40 cells" in further
-    assert "Cells after" not in further
+    assert "Next cells" not in further
     assert "20 sites: shadow everywhere." in further
     browser.page("/rollouts/many?from=-1", 422)
 

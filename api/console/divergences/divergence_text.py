@@ -75,31 +75,30 @@ def format_days(divergences: DivergenceList) -> str:
 def describe_coverage(divergences: DivergenceList) -> str:
     """Describe which cases the list excludes and how far back it reaches."""
     text = (
-        "Open cases, which reviewers may still decide blind, are excluded. "
-        "A case is listed once it has closed and was counted."
+        "A case is listed after it has closed and was counted. Reviewers may still decide open "
+        "cases blind."
     )
     if not divergences.is_truncated:
         return text
     first_day = formatting.format_day(divergences.since, divergences.policy.timezone)
     return (
         f"{text} Only the newest {formatting.format_count(MAX_COMPARED_UNITS)} are compared:"
-        f" here back to {first_day}. For earlier ones choose earlier days."
+        f" here back to {first_day}. To see older cases, choose earlier days."
     )
 
 
 def _describe_costliest(divergences: DivergenceList, costliest: CostliestKind) -> str:
     cost_unit = divergences.policy.charter.cost_in
-    answer_text = f"where {divergences.version} said {costliest.model}"
     if divergences.count == 1:
         return (
-            f"It was {costliest.human} {answer_text}, and cost {format_cost(costliest.cost)}"
-            f" {cost_unit}."
+            f"Human {costliest.human}, {divergences.version} {costliest.model}; it costs"
+            f" {format_cost(costliest.cost)} {cost_unit}."
         )
-    verb = "was" if costliest.count == 1 else "were"
     return (
-        f"Together they cost {format_cost(divergences.cost)} {cost_unit}:"
-        f" {formatting.format_count(costliest.count)} {verb} {costliest.human} {answer_text}, and"
-        f" cost {format_cost(costliest.cost)} of it."
+        f"Together they cost {format_cost(divergences.cost)} {cost_unit}. The costliest kind:"
+        f" human {costliest.human}, {divergences.version} {costliest.model}"
+        f" ({formatting.format_quantity(costliest.count, 'case')}, {format_cost(costliest.cost)}"
+        f" {cost_unit})."
     )
 
 

@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from api.console.page.page_context import Visitor
+from api.console.page.text import describe_alarm
 from api.console.page.time_format import format_time_span
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.errors import RefusalError
@@ -58,8 +59,8 @@ def describe_trigger(impact: IncidentImpact) -> tuple[str, ...]:
     """Describe the reading that tripped and the meaning of such an alarm."""
     incident = impact.incident
     if incident.kind != "alarm":
-        return (add_separators(incident.reason),)
-    return (add_separators(incident.reason), *_describe_guard(impact.guard))
+        return (describe_alarm(incident.reason),)
+    return (describe_alarm(incident.reason), *_describe_guard(impact.guard))
 
 
 def describe_incident_effect(impact: IncidentImpact) -> str:
@@ -121,7 +122,7 @@ def _describe_cell_recovery(
         yield "The policy no longer has this cell or its version."
         return
     if affected_cell.withheld == "stopped":
-        yield "The cell is also stopped by a user. Resuming needs approvals."
+        yield "A user has also stopped the cell. Resuming needs approvals."
     if incident.effect == "reported":
         yield "Nothing was ended, so nothing has to be restored."
     elif (
@@ -129,7 +130,7 @@ def _describe_cell_recovery(
         >= _get_stage_level(affected_cell.stage_before, impact.policy)
         and not affected_cell.withheld
     ):
-        yield f"It is back: the cell is {affected_cell.stage_now} again."
+        yield f"Recovered: the cell is {affected_cell.stage_now} again."
     elif affected_cell.withheld == "suspended":
         yield _describe_automatic_recovery(impact.guard, impact.policy)
     else:
@@ -138,14 +139,17 @@ def _describe_cell_recovery(
 
 def _describe_automatic_recovery(guard: Guard | None, policy: Policy) -> str:
     period_text = format_time_span((guard.over if guard else None) or policy.tick)
-    return f"It returns automatically after {period_text} within the threshold."
+    return f"The grants return automatically after {period_text} within the threshold."
 
 
 def _describe_evidence_recovery(
     impact: IncidentImpact, visitor: Visitor, rollout: str, cell: Cell
 ) -> Iterator[str]:
     if impact.attempt > 1 and any(entry.row.fields.get("restart") for entry in impact.own_entries):
-        yield f"Evidence restarts with attempt {impact.attempt}, at a smaller risk."
+        yield (
+            f"Evidence restarts from zero: attempt {impact.attempt}. Each attempt allows a smaller"
+            " chance of a wrong widening, so it needs more cases."
+        )
     else:
         yield "Evidence continues; new cases count towards the gate."
     if impact.open_proposals:
@@ -174,7 +178,8 @@ def _describe_guard(guard: Guard | None) -> Iterator[str]:
     if guard is None:
         yield "The policy no longer has this guard."
         return
-    yield f"The guard's threshold: {guard.threshold_text}."
+    if guard.threshold_text != str(guard.condition):
+        yield f"The guard's threshold: {guard.threshold_text}."
     if guard.condition.measure in DETECTOR_MEASURES:
         interval_text = add_separators(f"{guard.false_alarm_every:.0f}")
         yield (
@@ -190,7 +195,9 @@ def build_count_rows(impact: IncidentImpact) -> tuple[IncidentCountRow, ...]:
     if before is None or after is None or not before.counts.closed + after.counts.closed:
         return ()
     keys = dict.fromkeys((*before.counts.counts, *after.counts.counts))
-    rows = [IncidentCountRow("Judged units", _format_judged(before), _format_judged(after))]
+    rows = [
+        IncidentCountRow("Units with a decision", _format_judged(before), _format_judged(after))
+    ]
     rows += [
         IncidentCountRow(
             f"{_format_key(key)}", _format_share(before, key), _format_share(after, key)

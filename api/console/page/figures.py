@@ -1,7 +1,14 @@
 """Figures beside their thresholds."""
 
+from rollout.core.policy.policy import Policy
 from rollout.reports.text.bound_text import COST_MEASURES, format_bound_value
-from rollout.reports.text.formatting import format_count, format_decimal, format_percent
+from rollout.reports.text.formatting import (
+    add_separators,
+    format_count,
+    format_decimal,
+    format_percent,
+)
+from rollout.services.proposals.proposal_evidence import FROZEN_FIGURES_PATTERN
 
 
 def format_estimate(measure: str, value: float | None) -> str:
@@ -42,3 +49,28 @@ def get_condition_subject(condition: str) -> str:
         if match:
             return head
     return condition
+
+
+def format_brief(readings: tuple[str, ...], policy: Policy, *, limit: int = 3) -> str:
+    """Format frozen readings briefly: shares as counts, costs as means."""
+    texts = [_format_brief_reading(reading, policy) for reading in readings]
+    more_text = [f"{len(texts) - limit} more"] if len(texts) > limit else []
+    return "; ".join([*texts[:limit], *more_text])
+
+
+def _format_brief_reading(reading: str, policy: Policy) -> str:
+    match = FROZEN_FIGURES_PATTERN.search(reading)
+    if match is None:
+        return reading
+    condition, counts = reading[: match.start()], match["counts"]
+    first_count, _, total = counts.partition(" of ")
+    units = [int(count) for count in first_count.split()]
+    units += [int(total) - units[0]] if total else []
+    if condition.startswith("cost ") and len(units) == len(policy.cost_levels):
+        costs = zip(units, policy.cost_levels, strict=True)
+        mean = sum(count * cost for count, cost in costs) / max(sum(units), 1)
+        unit = policy.charter.cost_in
+        return f"{condition}: mean {mean:.3f} {unit} over {format_count(sum(units))} units"
+    return f"{condition}: " + (
+        add_separators(counts) if total else f"{format_count(sum(units))} units"
+    )

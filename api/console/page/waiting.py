@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
+from api.console.page.figures import format_brief
 from api.console.page.page_context import Visitor
-from api.console.page.text import encode_segment
+from api.console.page.text import describe_alarm, encode_segment
 from rollout.core.errors import RefusalError
 from rollout.core.scope.permissions import Permission
 from rollout.core.scope.scope import Incident
@@ -95,7 +96,7 @@ def _build_approval_task(
     if not details.can_approve:
         return None
     approved_count = len(details.required_approvals) - details.approvals_missing
-    evidence = [summary.partition(", log E")[0] for summary in details.readings[:1] if details.site]
+    evidence = [format_brief(details.readings[:1], summary.state.policy)] if details.site else []
     version = f"{summary.name} {details.version}".strip()
     return PendingTask(
         title=format_proposal_title(details),
@@ -139,7 +140,7 @@ def _build_incident_task(summary: RolloutSummary, incident: Incident) -> Pending
     return PendingTask(
         title=f"Acknowledge: {incident.kind}" + (f" at {location}" if location else ""),
         rollout=summary.name,
-        detail=(f"{summary.name} {incident.version}".strip(), incident.reason),
+        detail=(f"{summary.name} {incident.version}".strip(), describe_alarm(incident.reason)),
         closes=None,
         since=incident.at,
         zone=summary.state.policy.get_timezone(_get_site(incident)),

@@ -1,6 +1,5 @@
 """Rows of a proposal's evidence tables."""
 
-import re
 from dataclasses import dataclass
 from typing import Final
 
@@ -11,7 +10,6 @@ from rollout.core.policy.policy import Policy
 from rollout.reports.text.bound_text import format_bound_value
 from rollout.reports.text.formatting import format_count, format_percent
 from rollout.services.proposals.proposal_evidence import (
-    FROZEN_FIGURES_PATTERN,
     ConditionEvidence,
     GateMinimumProgress,
     ReadingComparison,
@@ -44,24 +42,6 @@ class RequirementRow:
     met: bool
 
 
-def format_brief(readings: tuple[str, ...], *, limit: int = 3) -> str:
-    """Format frozen readings briefly, without e-values.
-
-    >>> format_brief(
-    ...     ("agreement at least 95 %: 245 of 248, log E 4.271300 of 2.995732 (risk 0.05)",)
-    ... )
-    'agreement at least 95 %: 245 of 248'
-    """
-    texts = [FROZEN_FIGURES_PATTERN.sub(_format_match_counts, reading) for reading in readings]
-    more_text = [f"{len(texts) - limit} more"] if len(texts) > limit else []
-    return "; ".join([*texts[:limit], *more_text])
-
-
-def _format_match_counts(match: re.Match[str]) -> str:
-    counts = match["counts"]
-    return f": {counts}" if " of " in counts else f": {sum(map(int, counts.split()))} units"
-
-
 def build_condition_rows(
     readings: tuple[ReadingComparison, ...], policy: Policy
 ) -> tuple[ConditionRow, ...]:
@@ -82,7 +62,7 @@ def _build_row(
     reading: ReadingComparison, frozen: ConditionEvidence, policy: Policy
 ) -> ConditionRow:
     return ConditionRow(
-        name=format_condition_name(frozen.condition),
+        name=_format_row_name(frozen.condition, policy),
         counted=format_evidence_counts(frozen, policy),
         share=format_evidence_estimate(frozen),
         bound=format_evidence_bound(frozen),
@@ -90,6 +70,12 @@ def _build_row(
         met=frozen.is_met,
         now=_describe_change(reading.current, frozen, policy),
     )
+
+
+def _format_row_name(condition: Condition, policy: Policy) -> str:
+    """Return the measure, for costs with its unit: `Cost, mean days late per unit`."""
+    name = format_condition_name(condition)
+    return f"{name}, mean {policy.charter.cost_in} per unit" if name == "Cost" else name
 
 
 def _describe_change(
@@ -128,7 +114,9 @@ def format_evidence_counts(evidence: ConditionEvidence, policy: Policy) -> str:
     if evidence.condition.measure == "cost":
         levels = zip(policy.cost_levels, counts, strict=True)
         return (
-            ", ".join(f"{format_count(count)} at {level:g}" for level, count in levels if count)
+            ", ".join(
+                f"{format_count(count)} at cost {level:g}" for level, count in levels if count
+            )
             or "0"
         )
     if len(counts) == 2:
@@ -168,7 +156,7 @@ def build_requirement_rows(progress: GateMinimumProgress) -> tuple[RequirementRo
         _build_minimum_row("Days", progress.days, minimum.days),
         _build_minimum_row("Reviewers", progress.reviewers, minimum.reviewers),
         RequirementRow(
-            "Missing decisions",
+            "Units without a decision",
             count_text + share_text,
             f"at most {format_percent(missing_limit, 0)}",
             is_met,

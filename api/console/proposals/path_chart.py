@@ -119,11 +119,12 @@ def _describe_path(path: EvidenceSeries) -> str:
     bound_text = format_bound(path.measure, path.bound[-1], path.line, at_least=path.at_least)
     verb = "meets" if (path.bound[-1] >= path.line) == path.at_least else "does not meet"
     threshold = format_threshold(path.measure, path.line)
-    edges = ("Upper", "lower") if path.at_least else ("Lower", "upper")
-    band_text = f"{edges[0]} edge of the band: what was found so far; {edges[1]}: the bound."
+    edges = ("upper", "lower") if path.at_least else ("lower", "upper")
+    kind = "mean" if path.measure in COST_MEASURES else "share"
+    band_text = f"The band's {edges[0]} edge is the {kind} so far, its {edges[1]} edge the bound."
     return (
-        f"At the last look {estimate_text}, {bound_text}; that {verb} the threshold of {threshold}."
-        f" {band_text}"
+        f"At the last evaluation {estimate_text}, {bound_text};"
+        f" that {verb} the threshold of {threshold}. {band_text}"
     )
 
 

@@ -6,6 +6,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
+from api.console.page.figures import format_brief
 from api.console.page.form import Form, SignedForm, find_reason_fault
 from api.console.page.page import redirect_to, render_page
 from api.console.page.page_context import CurrentVisitor, Visitor
@@ -16,7 +17,6 @@ from api.console.proposals.effective_time import describe_effect
 from api.console.proposals.evidence_table import (
     build_condition_rows,
     build_requirement_rows,
-    format_brief,
     list_plain_readings,
 )
 from api.console.proposals.path_chart import build_path_charts
@@ -139,7 +139,8 @@ def _render_refusal(
         readings = find_readings_by_evidence(
             visitor.service, visitor.caller, rollout, form.get_text("evidence")
         )
-        earlier_readings = tuple(format_brief((reading,)) for reading in readings)
+        policy = visitor.service.state_cache.reload_rollout(rollout).state.policy
+        earlier_readings = tuple(format_brief((reading,), policy) for reading in readings)
     status = STATUS_BY_CODE.get(error.code, UNPROCESSABLE)
     errors = {"": format_refusal(str(error), visitor.name)}
     return _render_proposal_again(
@@ -185,7 +186,7 @@ def _render_proposal(
     costliest = _load_costliest(visitor, rollout, state, details)
     base_context: dict[str, Any] = {
         "earlier_readings": None,
-        "rests_on": [format_brief((reading,)) for reading in details.readings],
+        "rests_on": [format_brief((reading,), state.policy) for reading in details.readings],
         "rollout": rollout,
         "live": live_region,
         "p": details,

@@ -192,14 +192,16 @@ def _describe_current_stage(
 
 
 def _describe_stage(policy: Policy, stage: Stage, version: str) -> str:
-    unit = "episodes" if policy.evidence.unit == "episode" else "cases"
+    is_episode = policy.evidence.unit == "episode"
+    unit, explanation = ("episodes", " (groups of cases)") if is_episode else ("cases", "")
     blind_text = f"In {stage.blind * 100:g} % of {unit} humans answer without seeing it"
     if stage.model_decides:
-        audit_text = f"{(stage.audit or 0) * 100:g} % of its decisions are audited afterwards"
+        audit_share = f"{(stage.audit or 0) * 100:g} %"
+        audit_text = f"humans check {audit_share} of its decisions afterwards (audits)"
         return f"{version} decides by itself; {audit_text}." + (
             f" {blind_text}." if stage.blind else ""
         )
-    rest_share = f"{(1 - stage.blind) * 100:g} % of {unit}"
+    rest_share = f"{(1 - stage.blind) * 100:g} % of {unit}{explanation}"
     assisted_text = (
         f"In {rest_share} a human sees what {version} proposes and confirms or overrides it"
     )
@@ -212,7 +214,7 @@ def _describe_restrictions(
     stage, ceiling = policy.get_stage(stage_level), policy.compute_ceiling(cell, at)
     restriction = "" if stage.model_decides else f"{details.version} does nothing by itself. "
     if stage_level == len(policy.stages):
-        return f"{restriction}There is no stage above it."
+        return f"{restriction}This is the highest stage."
     if ceiling <= stage_level:
         return (
             f"{restriction}The policy allows at most {policy.stage_ids[ceiling]} here: the ceiling."
@@ -229,7 +231,8 @@ def _describe_fallbacks(policy: Policy) -> list[str]:
             texts.append(f"{prefix}The case waits: the policy sets no time to answer.")
         else:
             texts.append(
-                f"{prefix}After {format_time_span(lever.answer_within)}: {lever.unanswered}."
+                f"{prefix}After {format_time_span(lever.answer_within)} without an answer,"
+                f" the action is {lever.unanswered}."
             )
     return texts
 
@@ -264,5 +267,5 @@ def describe_rejection(details: Proposal, policy: Policy) -> str:
     if not details.site:
         return "Rejecting closes it; it can be proposed again."
     quiet_period = format_time_span(policy.after_rejection)
-    hint = "To withdraw an approval, narrow; that needs no approval."
+    hint = "An approver can still reject until it is applied. Later, narrow to take scope back."
     return f"After a rejection nothing is proposed here for {quiet_period}. {hint}"

@@ -8,12 +8,12 @@ from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
 
+from api.console.page.figures import format_brief
 from api.console.page.form import Form, SignedForm, find_reason_fault
 from api.console.page.page import redirect_to, render_page
 from api.console.page.page_context import CurrentVisitor, Visitor
 from api.console.page.revision import build_live_region
 from api.console.page.text import encode_segment
-from api.console.proposals.evidence_table import format_brief
 from api.console.proposals.manual_proposal import (
     ManualProposal,
     is_clock_behind,
@@ -250,7 +250,7 @@ def _build_lines(
             value=value,
             ticked=value in ticked,
             why_not=format_refusal(details.cannot_approve_reason, visitor.name),
-            brief=format_brief(details.readings),
+            brief=format_brief(details.readings, state.policy),
         )
         for details, question, value in zip(items, questions, values, strict=True)
     ]

@@ -12,9 +12,9 @@ from rollout.reports.text import formatting
 from rollout.services.divergences.case_explanation import CaseAssignment, ExplainedCase
 
 EXPOSURE_TEXTS: Final = {
-    "blind": "had seen nothing of the model",
-    "assisted": "had seen the model's answer",
-    "revealed": "had seen earlier answers",
+    "blind": "blind: had seen no model answer",
+    "assisted": "assisted: had seen the model's answer",
+    "revealed": "revealed: had seen earlier answers",
     "unknown": "not recorded",
 }
 AUTHORIZATION_TEXTS: Final = {
@@ -105,17 +105,16 @@ def describe_assignment(assignment: CaseAssignment) -> list[str]:
     sentences = [f"{reason}{stage_text}"]
     if assignment.version and assignment.sampling_value is not None:
         sentences.append(
-            f"The sampling value of its unit was {assignment.sampling_value:.4f}; "
-            f"{formatting.format_percent(assignment.share)} of all "
-            "units are treated like it."
+            f"Sampling treats {formatting.format_percent(assignment.share)} of all units like this"
+            f" one (sampling value {assignment.sampling_value:.4f})."
         )
     source_text = (
-        "the answer was given from it" if assignment.is_recorded else "the last one before the case"
+        "the assignment used it" if assignment.is_recorded else "the last one before the case"
     )
     return [
         *sentences,
         (
-            f"Revision {formatting.format_count(assignment.revision)} of the ledger says so:"
+            f"The scope is that of ledger entry {formatting.format_count(assignment.revision)}:"
             f" {source_text}."
         ),
     ]
@@ -160,7 +159,7 @@ def describe_outcome(outcome: Outcome) -> str:
     """Format an outcome."""
     answer_text = describe_answers(outcome.answers) if outcome.answers else ""
     harm_text = f"harm: {outcome.harm}" if outcome.harm else ""
-    return ", ".join(part for part in (answer_text, harm_text) if part) or "nothing that was named"
+    return ", ".join(part for part in (answer_text, harm_text) if part) or "no label"
 
 
 def explain_uncounted(story: ExplainedCase, *, still_open: bool) -> str:
@@ -195,22 +194,23 @@ def _list_events(story: ExplainedCase) -> Iterator[CaseEvent]:
     for prediction in details.predictions:
         if prediction.at is not None:
             yield CaseEvent(
-                prediction.at, f"{prediction.version} said {describe_answers(prediction.answers)}."
+                prediction.at,
+                f"{prediction.version} answered {describe_answers(prediction.answers)}.",
             )
     for decision in details.decisions:
         if decision.submitted_at is not None:
             yield CaseEvent(
                 decision.submitted_at,
-                f"{decision.reviewer} said {describe_human_decision(decision)}.",
+                f"{decision.reviewer} answered {describe_human_decision(decision)}.",
             )
     for action in details.actions:
         yield CaseEvent(action.at, f"{describe_actions([action])}.")
     for outcome in details.outcomes:
-        yield CaseEvent(outcome.at, f"It turned out: {describe_outcome(outcome)}.")
+        yield CaseEvent(outcome.at, f"The outcome is known: {describe_outcome(outcome)}.")
     for count in details.counted:
         track = TRACK_TEXTS.get(count.track, count.track)
         yield CaseEvent(
-            count.slot, f"It was counted {track}: {describe_evidence_use(count.excluded)}."
+            count.slot, f"The case was counted {track}: {describe_evidence_use(count.excluded)}."
         )
     for choice in story.choices:
         label_text = f" as {choice.label}" if choice.label else ""

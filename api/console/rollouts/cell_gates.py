@@ -215,7 +215,7 @@ def _describe_condition(condition: ConditionFacts) -> CellSentence:
         return CellSentence("too few", text)
     if facts.measure == "parity" or facts.bound is None:
         text = format_sentence(
-            "{}: evidence {:.1f} of {:.1f}.",
+            "{}: strength of evidence {:.1f}, needs {:.1f}.",
             capitalize_first(facts.condition),
             facts.log_e,
             facts.needed,
@@ -250,8 +250,8 @@ def _describe_remaining(facts: ConditionFacts) -> str:
     expected_text = limit_text = ""
     if facts.median is not None and facts.median > facts.further:
         if facts.ninety is not None and facts.ninety > facts.median:
-            limit_text = f" (90 %: within {format_count(facts.ninety)})"
-        expected_text = f"; expected after {format_count(facts.median)}{limit_text}"
+            limit_text = f" (with 90 % chance within {format_count(facts.ninety)})"
+        expected_text = f"; probably after {format_count(facts.median)}{limit_text}"
     return f" Needs at least {format_count(facts.further)} more that agree{expected_text}."
 
 
@@ -317,7 +317,7 @@ def describe_silence(context: CellContext) -> Iterator[CellSentence]:
         yield CellSentence("no data", Markup("{}").format(text))
     elif context.at - last_case > MAX_SILENCE + context.policy.evidence.grace:
         silence_text = format_sentence(
-            "No case from here for {}; the last counted one is from {}. "
+            "No case from here was counted for {}; the last one is from {}. "
             "Without data nothing widens.",
             format_time_span(context.at - last_case), context.format_time(last_case),
         )  # fmt: skip

@@ -40,7 +40,7 @@ def test_open_incidents_come_first_with_what_tripped(browser, alarmed):
     text = browser.as_("vic").page("/incidents")
     assert "2 open incidents" in text
     assert text.index("lake · day was narrowed") < text.index("creek · day was narrowed")
-    assert "12 of 40 records against it" in text
+    assert "12 of 40 records failed it" in text
     assert "No acknowledged incidents yet." in text
 
 
@@ -65,7 +65,7 @@ def test_the_page_says_what_tripped_what_it_did_and_how_it_comes_back(browser, a
     assert "expected at most once in 10,000 decided units" in text
     assert 'data-label="Before">Supervised' in text
     assert 'data-label="Now">Shadow' in text
-    assert "Evidence restarts with attempt 2" in text
+    assert "Evidence restarts from zero: attempt 2." in text
     assert "narrowed from supervised to shadow" in text.lower()
 
 
@@ -177,11 +177,11 @@ def test_what_is_suspended_returns_by_itself_and_then_is_back(browser, guarded):
     text = browser.as_("vic").page(PATH)
     assert "creek · day was suspended" in text
     assert "Grants are withheld, not ended" in text
-    assert "It returns automatically after" in text
+    assert "The grants return automatically after" in text
     assert 'Now">Shadow (suspended)' in text
     guarded("heartbeat", NOON + 2 * HOUR, alarm=False)
     text = browser.page(PATH)
-    assert "It is back: the cell is supervised again" in text
+    assert "Recovered: the cell is supervised again" in text
     assert "recovers" in text
 
 
@@ -216,7 +216,7 @@ def test_what_was_counted_before_and_since_stands_beside_each_other():
 
     told = SimpleNamespace(period_before=span(33, 0), period_after=span(1_100, 6, 4))
     rows = {row.what: (row.before, row.since) for row in build_count_rows(told)}
-    assert rows["Judged units"] == ("33", "1,102")
+    assert rows["Units with a decision"] == ("33", "1,102")
     assert rows["Agreement"][0] == "100\xa0% (89.4 to 100\xa0%), 33 of 33"
     assert rows["Agreement"][1].endswith("1,100 of 1,106")
     assert rows["Closed without a decision"] == ("0 of 33", "4 of 1,106")

@@ -45,7 +45,7 @@ def test_it_asks_what_it_would_allow_where_when_and_until_when(browser, raised):
     assert "06:00-20:00" in page
     assert 'datetime="2027-06-01T06:00:00+00:00"' in page
     assert 'datetime="2027-08-30T12:00:00+00:00"' in page
-    assert "then it lapses to shadow" in page
+    assert "the cell then returns to shadow" in page
     assert "Humans decide and see nothing of v1." in page
     assert "The case waits: the policy sets no time to answer." in page
     assert "2,000 of 2,000" in page

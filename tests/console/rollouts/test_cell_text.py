@@ -170,7 +170,7 @@ def test_below_the_line_says_the_bound_and_the_ways_on():
     assert tag == "Held: below threshold"
     assert line.replace("\N{NO-BREAK SPACE}", " ") == (
         "Agreement is at least 94.0 %; the threshold is 95 %. Needs at least 41 more that agree; "
-        "expected after 76 (90 %: within 234)."
+        "probably after 76 (with 90 % chance within 234)."
     )
 
 
@@ -325,7 +325,7 @@ def test_silence_is_told_from_what_was_counted():
     assert says(rollout, case=24 * HOUR)[0] == ""
     tag, lines = says(rollout, case=26 * HOUR)
     assert tag == "No data"
-    assert lines[0].startswith("No case from here for 1 d 2 h; ")
+    assert lines[0].startswith("No case from here was counted for 1 d 2 h; ")
     assert lines[0].endswith("Without data nothing widens.")
     assert says(rollout, case=None)[0] == "No data"
 

@@ -66,13 +66,15 @@ def test_links_lead_from_change_to_change_and_back_to_now(past, browser):
     page = browser.as_("vic").page(BEARS)
     seen = []
     for _ in range(10):
-        found = re.search(r'href="/console(/rollouts/bears\?at=[^"#]+)#map-h">Change before', page)
+        found = re.search(
+            r'href="/console(/rollouts/bears\?at=[^"#]+)#map-h">Previous change', page
+        )
         if found is None:
             break
         page = browser.page(unescape(found[1]))
         seen.append(re.search(r"As of <time[^>]*>([^<]*)</time>", page)[1])
     assert seen == ["Tue 1 Jun 14:00 UTC", "Tue 1 Jun 12:00 UTC"]
-    after = re.search(r'href="/console(/rollouts/bears\?at=[^"#]+)#map-h">Change after', page)[1]
+    after = re.search(r'href="/console(/rollouts/bears\?at=[^"#]+)#map-h">Next change', page)[1]
     assert "creek: stopped by day" in browser.page(unescape(after))
     assert ">Now</a>" in browser.page(unescape(after))
 
@@ -80,7 +82,7 @@ def test_links_lead_from_change_to_change_and_back_to_now(past, browser):
 def test_before_the_first_policy_people_decided_everything(past, browser):
     page = browser.as_("vic").page(at(NOON - DAY))
     assert "there was no policy yet: humans decided everything" in plain(page)
-    assert "Change after" in page
+    assert "Next change" in page
 
 
 def test_what_happened_later_is_not_told_of_then(past, browser):
