@@ -168,7 +168,7 @@ def format_incidents(incidents: list[Any], *, every: bool) -> str:
 
 def _format_incident(incident: JsonObject) -> str:
     location = (
-        f", {_format_cell_name(incident)} {incident['version']}".rstrip()
+        f", {_format_cell_name(incident)}, {incident['version']}".rstrip(", ")
         if incident["site"]
         else ""
     )
