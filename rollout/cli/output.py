@@ -64,7 +64,7 @@ def _iterate_status_lines(rollout_status: JsonObject) -> Iterator[str]:
         " units not counted yet"
     )
     yield (
-        f"{rollout_overview['name']}: policy {rollout_overview['policy']}, revision"
+        f"{rollout_overview['name']}: policy {rollout_overview['policy']}, ledger revision"
         f" {rollout_overview['revision']}, {counting_text}"
     )
     if rollout_overview["undelivered"]:

@@ -107,7 +107,7 @@ def _summarize_rules(facts: ReportFacts) -> str:
 
 def _summarize_auditing(facts: ReportFacts) -> str:
     if not facts.hindsights:
-        return "no quality guard narrowed a cell"
+        return "no guard on the model's decisions narrowed a cell"
     rows = [row for row in facts.hindsights if row.price.known and row.price_if_seen]
     narrowed = format_quantity(len(facts.hindsights), "narrowing")
     if not rows:

@@ -168,9 +168,9 @@ def format_file_report(report: FileReport) -> Iterator[str]:
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in report.rejected.items())
     yield counts + (f" ({reasons})" if reasons else "")
     yield f"  read as {report.reading}"
-    kept = {reason: n for reason, n in report.lost.items() if reason not in report.rejected}
-    if kept:
-        reasons = ", ".join(f"{reason} {count:,}" for reason, count in kept.items())
+    timeless = {reason: n for reason, n in report.lost.items() if reason not in report.rejected}
+    if timeless:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in timeless.items())
         yield f"  used rows without a readable time, which are never evidence: {reasons}"
     if report.lost_share >= WARNING_SHARE:
         unreadable = format_percent(report.unreadable_share)

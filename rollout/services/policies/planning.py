@@ -237,7 +237,7 @@ def _format_guards(policy_plan: PlanFigures) -> Iterator[str]:
         added_text = " (added automatically for a gate)" if guard.added else ""
         period_text = f" over {format_duration(guard.over)}" if guard.over else ""
         yield (
-            f"  {format_condition(guard.condition)}{period_text}{_describe_location(guard)}:"
+            f"  {_format_guarded(guard)}{period_text}{_describe_location(guard)}:"
             f" {_describe_effect(guard)}{added_text}"
         )
         yield from (
@@ -248,6 +248,13 @@ def _format_guards(policy_plan: PlanFigures) -> Iterator[str]:
     if policy_plan.false_alarms_per_day:
         interval_text = format_days(1 / policy_plan.false_alarms_per_day)
         yield f"  false alarms: at most about one in {interval_text}, over all cells and guards"
+
+
+def _format_guarded(guard: Guard) -> str:
+    """Format a guard's condition; the share of overdue audits needs its name explained."""
+    note = " (sampled cases without a decision in time)"
+    text = format_condition(guard.condition)
+    return text + note if guard.condition.measure == "unaudited" else text
 
 
 def _describe_effect(guard: Guard) -> str:
