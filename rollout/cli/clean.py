@@ -20,7 +20,11 @@ from rollout.cli.record_options import (
     read_input_files,
 )
 from rollout.services.support.atomic_files import write_files_atomically
-from rollout.services.training.cleaning_files import format_work_list, list_file_label_issues
+from rollout.services.training.cleaning_files import (
+    describe_work_list,
+    format_work_list,
+    list_file_label_issues,
+)
 
 app = typer.Typer(no_args_is_help=True)
 OutputFile = Annotated[Path | None, typer.Option(help="file to write (default: print)")]
@@ -60,8 +64,9 @@ def list_files(  # noqa: PLR0913, PLR0917 - one parameter for each option
     with print_refusals():
         files = read_input_files(policy, predictions, decisions, cases, outcomes, columns, mapped)
         file_choices = read_choices(choices, files, datetime.now(UTC))
-        text = format_work_list(list_file_label_issues(files, file_choices))
-        write_or_print(text, out)
+        issues = list_file_label_issues(files, file_choices)
+        write_or_print(format_work_list(issues), out)
+    typer.echo(describe_work_list(files, issues), err=True)
 
 
 def write_or_print(text: str, out: Path | None) -> None:

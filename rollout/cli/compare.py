@@ -65,7 +65,8 @@ def _format_comparison(comparison: PairComparison) -> Iterator[str]:
     if not comparison.with_confidence:
         yield "Top losses: not available, because the file has no confidences"
         return
-    yield "Top losses: the model was confident and humans disagreed (loss in nats × cost)"
+    yield "Top losses: the model was confident and humans disagreed"
+    yield "(by cost × loss; loss = −ln(1 − confidence))"
     header = ("case", "where", "human", "model", "confidence", "loss", "cost")
     yield from render_table([header, *map(_format_loss, comparison.top_losses)], left_aligned=4)
 

@@ -56,6 +56,7 @@ from rollout.store.database.migrations import find_head_revision, load_current_r
 from rollout.store.ledger.ledger import Ledger
 
 database_app = typer.Typer(no_args_is_help=True)
+UNUSED_ROWS = "unreadable_or_repeated"
 
 ImporterName = Annotated[
     str, typer.Option("--by", help="the user who vouches for the times in the files")
@@ -225,16 +226,15 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
         status_counts = {
             kind: dict(counts_by_status) for kind, counts_by_status in sorted(counts.items())
         }
-        status_counts["unreadable_or_repeated"] = {"rejected": records.rejected.height}
+        status_counts[UNUSED_ROWS] = {"rejected": records.rejected.height}
     _warn_of_early_cases(int((records.cases["occurred_at"] < made_at).sum()), made_at)
     if as_json:
         typer.echo(json.dumps(status_counts))
         return
     for kind, counts_by_status in status_counts.items():
-        typer.echo(
-            f"{kind}: "
-            + ", ".join(f"{count} {status}" for status, count in counts_by_status.items())
-        )
+        name = kind.replace("_", " ") if kind == UNUSED_ROWS else f"{kind}s"
+        counts_text = (f"{count:,} {status}" for status, count in counts_by_status.items())
+        typer.echo(f"{name}: {', '.join(counts_text)}")
 
 
 def _warn_of_early_cases(cases: int, made_at: datetime) -> None:

@@ -1,6 +1,7 @@
 """Format answers for a terminal, from a service or the local database alike."""
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Any
 
@@ -8,6 +9,9 @@ import typer
 
 JsonObject = Mapping[str, Any]
 JsonFlag = Annotated[bool, typer.Option("--json", help="print JSON and nothing else")]
+FROZEN_LOG_E_PATTERN = re.compile(
+    r"log E (?P<log_e>-?[\d.]+) of (?P<needed>[\d.]+) \(risk (?P<risk>[\d.e+-]+)\)$"
+)
 EVENT_FIELDS = (
     "proposal",
     "stop",
@@ -56,11 +60,11 @@ def format_status(rollout_status: JsonObject) -> str:
 def _iterate_status_lines(rollout_status: JsonObject) -> Iterator[str]:
     rollout_overview = rollout_status["rollout"]
     counting_text = (
-        f"last tick {rollout_overview['ticked_at'] or 'never'}, {rollout_overview['pending']}"
-        " pending"
+        f"last tick {rollout_overview['ticked_at'] or 'never'}, {rollout_overview['pending']:,}"
+        " units not counted yet"
     )
     yield (
-        f"{rollout_overview['name']}: policy {rollout_overview['policy']}, revision"
+        f"{rollout_overview['name']}: policy {rollout_overview['policy']}, ledger revision"
         f" {rollout_overview['revision']}, {counting_text}"
     )
     if rollout_overview["undelivered"]:
@@ -117,15 +121,17 @@ def _format_proposal(proposal: JsonObject) -> Iterator[str]:
         if proposal["state"] == "open"
         else proposal["state"]
     )
-    needs = ", ".join(proposal["required_approvals"])
-    yield f"  {proposal['id']}: {summary}; needs {needs}; approved by {approvers}; {state}"
+    groups = proposal["required_approvals"]
+    needs = f"needs {len(groups)} approval{'s' if len(groups) != 1 else ''} ({', '.join(groups)})"
+    yield f"  {proposal['id']}: {summary}; {needs}; approved by {approvers}; {state}"
     yield f"      {proposal['allows']}"
     yield f"      --evidence-hash {proposal['evidence_hash']}"
 
 
 def format_proposal_details(proposal: JsonObject, *, is_caller_known: bool) -> str:
     """Return a proposal with its frozen evidence, and why a known caller can't approve."""
-    lines = [*_format_proposal(proposal), *(f"      {line}" for line in proposal["readings"])]
+    lines = list(_format_proposal(proposal))
+    lines += [f"      {_format_reading(reading)}" for reading in proposal["readings"]]
     lines += [f"      {_format_import(evidence_import)}" for evidence_import in proposal["imports"]]
     if proposal["closed_reason"]:
         lines.append(f"      {proposal['closed_reason']}")
@@ -134,10 +140,21 @@ def format_proposal_details(proposal: JsonObject, *, is_caller_known: bool) -> s
     return "\n".join(lines)
 
 
+def _format_reading(reading: str) -> str:
+    """Return a frozen reading with rounded figures; the ledger keeps all digits."""
+    return FROZEN_LOG_E_PATTERN.sub(
+        lambda match: (
+            f"log E {float(match['log_e']):.2f}, needed {float(match['needed']):.2f}"
+            f" (risk {float(match['risk']) * 100:.3g} %)"
+        ),
+        reading,
+    )
+
+
 def _format_import(evidence_import: JsonObject) -> str:
     files = ", ".join(evidence_import["files"])
     return (
-        f"{evidence_import['cases']} cases are imported from {files}: "
+        f"{evidence_import['cases']:,} cases are imported from {files}: "
         f"{evidence_import['by']} vouches for when they were received, "
         f"{evidence_import['received_since'][:10]} to {evidence_import['received_until'][:10]}"
     )
@@ -151,14 +168,17 @@ def format_incidents(incidents: list[Any], *, every: bool) -> str:
 
 def _format_incident(incident: JsonObject) -> str:
     location = (
-        f" {_format_cell_name(incident)} {incident['version']}".rstrip() if incident["site"] else ""
+        f", {_format_cell_name(incident)}, {incident['version']}".rstrip(", ")
+        if incident["site"]
+        else ""
     )
+    reason = incident["reason"].replace(" records against it", " records failed it")
     acknowledgement = f"; acknowledged by {incident['acknowledged_by']}: {incident['note']}".rstrip(
         ": "
     )
     summary = (
         f"{incident['id']} {incident['opened_at']} {incident['kind']}{location}:"
-        f" {incident['effect']}: {incident['reason']}"
+        f" {incident['effect']}: {reason}"
     )
     return f"{summary}{acknowledgement}" if incident["acknowledged_by"] else summary
 

@@ -75,12 +75,14 @@ NEXT_STEPS = """\
 {rollout} is ready. Keys and passwords: {keys} (only you can read it)
   {admin}, admin; {operators}, operators; {reviewer}, reviewer; {programs}
 
-In a second terminal, in this folder:
+In a second terminal, in this folder, send live traffic:
+  rollout simulate{policy} --agreement 97%
+In a third terminal, read the first proposal, which soon appears, and approve it as ana and as bo:
   . {keys}
-  rollout simulate{policy} --agreement 97% --fault drift@2m
-In a third terminal:
-  . {keys}
-  ROLLOUT_API_KEY=$ANA_KEY rollout status {rollout}
+  ROLLOUT_API_KEY=$ANA_KEY rollout proposals {rollout}
+  ROLLOUT_API_KEY=$ANA_KEY rollout approve {rollout} P-1 --evidence-hash HASH
+  ROLLOUT_API_KEY=$BO_KEY rollout approve {rollout} P-1 --evidence-hash HASH
+Then break the model and see it narrowed: rollout simulate{policy} --fault drift@15s
 Console: {address}/ as ana, password $ANA_PASSWORD
 All steps: docs/tutorial.md. Ctrl-C stops the service; the same command starts it again."""
 
@@ -203,8 +205,9 @@ def _set_up(policy: Policy, policy_file: Path, out: Path, address: str) -> None:
     files = build_history_files(policy, plan, np.random.default_rng())
     write_files_atomically(out, files)
     cases, predictions, decisions = (out / name for name in FILES)
+    typer.echo("Importing a simulated history, as this command does:")
     typer.echo(
-        f"rollout import {policy.rollout} --cases {cases} --predictions {predictions}"
+        f"  rollout import {policy.rollout} --cases {cases} --predictions {predictions}"
         f" --decisions {decisions} --by {ADMIN_NAME}"
     )
     import_record_files(
@@ -253,6 +256,11 @@ def _format_next_steps(policy: Policy, policy_file: Path | None, out: Path, addr
         operators=join_words([_describe_operator(account) for account in list_operators(policy)]),
         reviewer=REVIEWER_NAME,
         programs=f"service accounts {', '.join(programs[:MAX_PROGRAMS])}{more}",
-        policy=f" {policy_file}" if policy_file else "",
+        policy="".join(
+            (
+                f" {policy_file}" if policy_file else "",
+                f" --keys {out / KEY_FILE}" if out != DEFAULT_FOLDER else "",
+            )
+        ),
         address=address,
     )

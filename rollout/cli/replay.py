@@ -88,6 +88,8 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter for each option
         if as_json
         else format_terminal_report(facts, get_text_width())
     )
+    if out is not None and not as_json:
+        typer.echo(f"Written: {', '.join(sorted(files))}\nOpen {out / 'report.html'}")
 
 
 def parse_approval_delay(text: str) -> timedelta | None:

@@ -278,7 +278,9 @@ def _echo_fault(traffic: LiveTraffic, elapsed: timedelta) -> None:
     assert traffic.fault is not None  # noqa: S101 - checked by the caller
     site = traffic.fault.site
     share = _format_share(traffic.get_agreement(site, elapsed))
-    _echo(elapsed, f"fault {DRIFT}: from now on model and humans agree in {share} at {site}")
+    _echo(
+        elapsed, f"fault {DRIFT}: from now on model and humans agree in {share} of cases at {site}"
+    )
 
 
 def _format_share(share: float) -> str:

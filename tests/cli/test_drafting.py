@@ -69,7 +69,7 @@ def test_rejected_rows_are_counted_by_reason_with_an_example(folder):
     assert done.exit_code == 0
     first, _, warning, example = done.stderr.splitlines()[:4]
     assert first == "predictions.csv: 60 rows read, 59 used, 1 rejected (bad-number 1)"
-    assert warning == "  warning: 1.7\xa0% of the rows can't be used"
+    assert warning == "  warning: 1.7\xa0% of the rows can't be used; 1.7\xa0% can't be read"
     assert example.startswith("  predictions.csv:61: confidence: bad-number: 'high14' is no number")
 
 
@@ -259,7 +259,7 @@ def test_rows_that_can_be_read_but_not_used_are_a_warning(folder):
     done = run()
     assert done.exit_code == 0
     assert "several-labels" in done.stderr
-    assert "warning: 44.2\xa0% of the rows can't be used" in done.stderr
+    assert "warning: 44.2\xa0% of the rows can't be used; 0\xa0% can't be read" in done.stderr
 
 
 def test_a_file_of_which_nothing_is_used_is_refused(folder):

@@ -55,8 +55,8 @@ def draft_policy(
 
 
 def _draft_head(rollout: str, timezone: str) -> Iterator[str]:
-    yield "# Drafted from recorded files. `rollout plan` says what it will ask for, and"
-    yield "# docs/reference/policy.md what else a policy can say."
+    yield "# Drafted from recorded files. `rollout plan` prints the cases and days that it needs;"
+    yield "# docs/reference/policy.md lists every key."
     yield f"rollout: {rollout}"
     yield f"timezone: {timezone}"
 
@@ -121,7 +121,7 @@ def _draft_sites(records: RecordFrames) -> Iterator[str]:
     excluded = [site for site in sites if site not in valid_sites]
     if excluded:
         yield f"# excluded, because no policy can name them: {', '.join(map(repr, excluded))}"
-    yield '# windows: [{id: day, hours: "06:00-18:00"}, {id: night, hours: 24/7}]   # own evidence'
+    yield '# windows: [{id: day, hours: "06:00-18:00"}, {id: night, hours: 24/7}]   # a cell each'
 
 
 def _list_sites(records: RecordFrames) -> list[str]:
@@ -162,7 +162,8 @@ def _draft_grace(records: RecordFrames) -> Iterator[str]:
     hours = _compute_grace_hours(records)
     if hours is not None:
         text = f"{hours}h" if hours <= _HOURS_IN_HOURS else f"{ceil(hours / 24)}d"
-        yield "  # 99.5 % of the recorded decisions arrive by then; gates wait for it"
+        yield "  # 99.5 % of the recorded decisions came within this time after the case; then a"
+        yield "  # case counts, and without a decision as a disagreement"
         yield f"  grace: {text}"
 
 

@@ -14,9 +14,11 @@ from rollout.core.scope.waves import find_wave_hold
 from rollout.reports.figures.gate_facts import ConditionFacts, GateFacts
 from rollout.reports.inputs.gate_progress import StatePeriod
 from rollout.reports.inputs.inputs import CellVersion
+from rollout.reports.text.bound_text import format_bound_value
 from rollout.reports.text.formatting import (
     add_separators,
     format_count,
+    format_decimal,
     format_percent,
     format_quantity,
     format_rounded_count,
@@ -27,6 +29,8 @@ OFF_COURSE_CHANCE = 0.5  # above this chance to be below the threshold, no forec
 NOTED_MISSING_SHARE = 0.05  # from here on the text says how missing decisions count
 COUNTING_MISSING = frozenset({"agreement", "precision"})  # a missing decision is a failure there
 NO_COUNTED_DECISION = "no decision counts as evidence yet"
+MISSING = re.compile(r"(units have no decision), allowed are (.+)")
+WAVE = re.compile(r"wave (\d+): (\d+ of \d+) cells hold (\S+) long enough")
 MINIMUM = re.compile(r"(\d+) of (\d+) (decided units|reviewers|days)")
 
 
@@ -70,14 +74,14 @@ def describe_next_step(
     if acting_version not in (None, version) and not is_challenger(
         scope, version, str(acting_version)
     ):
-        return f"{acting_version}, which is newer, acts here; only an operator restores {version}"
+        return f"the newer {acting_version} acts here; only an operator can restore {version}"
     gate = progress.gate
     if gate is None:
         return _describe_top_stage(period, cell, policy, at, zone)
     wave_hold = find_wave_hold(scope, policy, cell, policy.stage_ids.index(gate.to), at)
     if gate.met and wave_hold is None:
         return f"the gate to {gate.to} is met"
-    needs = [*_describe_needs(gate, progress), *([wave_hold] if wave_hold else [])]
+    needs = [*_describe_needs(gate, progress), *_describe_wave(wave_hold)]
     return f"{gate.to}: {'; '.join(needs)}"
 
 
@@ -136,7 +140,8 @@ def _describe_needs(gate: GateFacts, progress: GateOutlook) -> Iterator[str]:
         yield describe_uncounted(reasons or {"units without a decision": counts.missing})
         return
     yield from _describe_minimums(gate, progress)
-    yield from (add_separators(text) for text in gate.lacks if not MINIMUM.fullmatch(text))
+    texts = (text for text in gate.lacks if not MINIMUM.fullmatch(text))
+    yield from (add_separators(MISSING.sub(r"\1 (at most \2 allowed)", text)) for text in texts)
     is_noted = counts.missing > NOTED_MISSING_SHARE * counts.closed
     if is_noted and reasons:
         yield describe_uncounted(reasons)
@@ -165,14 +170,22 @@ def _describe_minimum(minimum: re.Match[str], per_day: float | None) -> str:
     return f"{text} ({_format_days(units / per_day)} at the present rate)"
 
 
+def _describe_wave(wave_hold: str | None) -> Iterator[str]:
+    """Describe which wave must come first; voided proposals store the other words."""
+    if wave_hold:
+        yield WAVE.sub(
+            r"wave \1 comes first; \2 of its cells have been \3 for the required time", wave_hold
+        )
+
+
 def _describe_missing_evidence(condition: ConditionFacts, progress: GateOutlook) -> str:
     """Describe what a condition still needs."""
     if condition.n == 0:
         return f"{condition.condition}: no data yet"
-    if condition.measure == "cost":
+    if condition.measure == "cost" and condition.bound is not None:
+        bound = format_bound_value("cost", condition.bound, condition.line, at_least=False)
         return (
-            f"{condition.condition}: mean {condition.estimate:.3g}, upper bound"
-            f" {condition.bound:.3g}"
+            f"{condition.condition}: mean {format_decimal(condition.estimate)}, upper bound {bound}"
         )
     if condition.measure == "parity":
         return (

@@ -123,7 +123,7 @@ PHRASES = {
     "person": "reviewer {}",
 }
 CAUSE_TEXTS = {
-    "person": "it follows the reviewer, not the cases",
+    "person": "humans are wrong there more often",
     "cases": "the model is wrong there",
     "": "",
 }
@@ -400,11 +400,11 @@ def _find_cause(witness_counts: tuple[int, int] | None) -> str:
 
 
 def _describe_error_rate(tested_count: int) -> str:
-    level_text = f"each is held against {format_percent(ALPHA / max(tested_count, 1), 3)}"
+    level_text = f"each at a level of {format_percent(ALPHA / max(tested_count, 1), 3)}"
     return (
         f"{format_count(tested_count)} slices were compared, {level_text}: the chance that any is"
         f" named when none differs is at most {format_percent(ALPHA, 0)} in one report, and anew in"
-        " each. It is counted as if units did not depend on each other."
+        " each. The test takes units as independent."
     )
 
 

@@ -50,7 +50,7 @@ def _render_lines(comparison: Comparison) -> Iterator[str]:
         low, high = map(format_percent, comparison.bounds)
         unreviewed = format_quantity(comparison.unjudged, "case")
         yield f"  {unreviewed} without one human answer: agreement of all cases is {low} to {high}"
-    for title, coefficient in (("kappa", comparison.kappa), ("AC1", comparison.ac1)):
+    for title, coefficient in (("kappa", comparison.kappa), ("Gwet's AC1", comparison.ac1)):
         if coefficient is not None:
             interval = f"{format_decimal(coefficient.low)} to {format_decimal(coefficient.high)}"
             yield f"  {title} {format_decimal(coefficient.value)}, 95 % interval {interval}"

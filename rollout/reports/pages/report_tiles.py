@@ -186,10 +186,10 @@ def _build_calibration_tile(facts: ReportFacts) -> ReportTile:
     )
     if row.line is not None and row.proven is not None:
         text += (
-            f" {format_percent(row.proven.share)} of the cases keep within"
+            f" {format_percent(row.proven.share)} of the cases could be decided with at most"
             f" {format_share_threshold(row.line)} wrong."
         )
-    return ReportTile("Calibration error", format_percent(row.ece), "expected", text)
+    return ReportTile("Calibration error", format_percent(row.ece), "mean gap", text)
 
 
 def _build_ledger_tile(facts: ReportFacts) -> ReportTile:

@@ -107,7 +107,7 @@ def _summarize_rules(facts: ReportFacts) -> str:
 
 def _summarize_auditing(facts: ReportFacts) -> str:
     if not facts.hindsights:
-        return "no quality guard narrowed a cell"
+        return "no guard on the model's decisions narrowed a cell"
     rows = [row for row in facts.hindsights if row.price.known and row.price_if_seen]
     narrowed = format_quantity(len(facts.hindsights), "narrowing")
     if not rows:
@@ -131,7 +131,7 @@ def _summarize_operations(facts: ReportFacts) -> str:
 def _summarize_evidence(facts: ReportFacts) -> str:
     gates = [row.gate for row in facts.evidence if row.gate is not None]
     met = sum(gate.met for gate in gates)
-    return f"{format_quantity(len(gates), 'gate')} in play, {format_count(met)} met"
+    return f"{format_quantity(len(gates), 'gate')} to come, {format_count(met)} met"
 
 
 def _summarize_price(facts: ReportFacts) -> str:
@@ -255,7 +255,7 @@ def _summarize_reviewers(facts: ReportFacts) -> str:
 
 def _summarize_cleaning(facts: ReportFacts) -> str:
     if not facts.cleaning.known:
-        return "a replay knows no training choices"
+        return "a replay has no training choices"
     return format_quantity(len(facts.cleaning.headlines), "version") + " with training choices"
 
 

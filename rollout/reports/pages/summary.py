@@ -280,7 +280,7 @@ def _describe_condition(condition: ConditionFacts, missing: int) -> str:
 def _describe_narrowings(facts: ReportFacts) -> Iterator[str]:
     if not facts.hindsights:
         if any(cell.widened for cell in facts.stages):
-            yield "No quality guard tripped."
+            yield "No guard on the model's decisions tripped."
         return
     described = [item for item in facts.hindsights if item.price.cases][:MAX_NAMED] or list(
         facts.hindsights[:MAX_NAMED]

@@ -8,6 +8,7 @@ from rollout.reports.statistics.intervals import PairedChange, Share
 
 NO_DATA = "no data"
 MIN_PRINTED_CHANCE = 1e-6  # smaller chances are printed as this
+MIN_DECIMAL_CHANCE = 0.05  # "1 in 1" would hide the difference between 0.7 and 1
 NO_BREAK_SPACE = "\u00a0"  # a space at which no line is broken
 SPAN_PATTERN = re.compile(r"\bover (?:(\d+) days?, )?(\d+):(\d\d):(\d\d)\b")
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -75,11 +76,13 @@ def format_signed(value: float | None, digits: int = 1) -> str:
 
 
 def format_chance(p: float) -> str:
-    """Format a chance.
+    """Format a chance, from 5 % on as a decimal.
 
-    >>> format_chance(0.0002), format_chance(1e-30)
-    ('1 in 5,000', 'under 1 in 1,000,000')
+    >>> format_chance(0.0002), format_chance(1e-30), format_chance(0.62)
+    ('1 in 5,000', 'under 1 in 1,000,000', '0.62')
     """
+    if p >= MIN_DECIMAL_CHANCE:
+        return format_decimal(p, 2)
     return (
         f"1 in {format_count(round(1 / p))}"
         if p > MIN_PRINTED_CHANCE

@@ -120,7 +120,9 @@ def _describe_reading(file: RecognizedFile, timezone: str) -> str:
         zone = f" in {timezone}" if any(map(has_local_times, times)) else ""
         parts.append(f"times {' or '.join((*(reading.date_formats or ()), 'ISO 8601'))}{zone}")
     if "confidence" in names:
-        parts.append(f"confidence from 0 to {100 if reading.percent else 1}")
+        is_empty = file.rows.cells["confidence"].null_count() == file.rows.cells.height
+        scale = f"from 0 to {100 if reading.percent else 1}"
+        parts.append("no confidence" if is_empty else f"confidence {scale}")
     if unsure := [label for label in reading.unsure or () if label]:
         parts.append(f"no answer: {', '.join(map(repr, unsure))}")
     return ", ".join(parts)
@@ -166,8 +168,16 @@ def format_file_report(report: FileReport) -> Iterator[str]:
     reasons = ", ".join(f"{reason} {count:,}" for reason, count in report.rejected.items())
     yield counts + (f" ({reasons})" if reasons else "")
     yield f"  read as {report.reading}"
+    timeless = {reason: n for reason, n in report.lost.items() if reason not in report.rejected}
+    if timeless:
+        reasons = ", ".join(f"{reason} {count:,}" for reason, count in timeless.items())
+        yield f"  used rows without a readable time, which are never evidence: {reasons}"
     if report.lost_share >= WARNING_SHARE:
-        yield f"  warning: {format_percent(report.lost_share)} of the rows can't be used"
+        unreadable = format_percent(report.unreadable_share)
+        yield (
+            f"  warning: {format_percent(report.lost_share)} of the rows can't be used;"
+            f" {unreadable} can't be read"
+        )
     yield from (f"  {example}" for example in report.examples)
     yield from (f"  {hint}" for hint in report.hints)
 

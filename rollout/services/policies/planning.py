@@ -142,7 +142,8 @@ def _format_gates(policy_plan: PlanFigures) -> Iterator[str]:
         )
         yield f"    {_format_minimum(gate_plan, policy_plan.policy)}"
         risk_text = f"risk {gate_plan.gate.risk * 100:g} % per cell and version"
-        yield f"    {risk_text}; approvals: {', '.join(gate_plan.gate.approvals)}"
+        groups = gate_plan.gate.approvals
+        yield f"    {risk_text}; approvals: {len(groups)} ({', '.join(groups)})"
     shadow_cells = [
         cell
         for cell in policy_plan.policy.cells
@@ -181,7 +182,7 @@ def _format_days(gate_plan: GatePlan) -> str:
 def _format_condition(condition_plan: GateConditionPlan) -> str:
     minimum_text = f"{condition_plan.evidence_need.min_records:,}"
     if condition_plan.rate.value is None:
-        need_text = f"{minimum_text} decisions{_format_units(condition_plan)} if all are right"
+        need_text = f"{minimum_text} decisions{_format_units(condition_plan)} if all agree"
     elif (
         condition_plan.evidence_need.is_unreachable
         or condition_plan.evidence_need.expected_records is None
@@ -193,7 +194,7 @@ def _format_condition(condition_plan: GateConditionPlan) -> str:
         need_text = (
             f"about {condition_plan.evidence_need.expected_records:,}"
             f" decisions{_format_units(condition_plan)}{pace_text}, at"
-            f" {format_expected_value(condition_plan)} ({minimum_text} if all are right)"
+            f" {format_expected_value(condition_plan)} ({minimum_text} if all agree)"
         )
     assumption_text = (
         f"\n      assumed: {condition_plan.rate.assumption}"
@@ -222,8 +223,8 @@ def _format_minimum(gate_plan: GatePlan, policy: Policy) -> str:
     grace_text = format_duration(policy.evidence.grace)
     return (
         f"at least {minimum.units:,} decided units, {minimum.days} days, {minimum.reviewers}"
-        f" reviewer{'s' if minimum.reviewers != 1 else ''}; a unit counts after its grace,"
-        f" {grace_text}"
+        f" reviewer{'s' if minimum.reviewers != 1 else ''}; a unit counts when its grace"
+        f" ends, {grace_text} after the case"
     )
 
 
@@ -236,7 +237,7 @@ def _format_guards(policy_plan: PlanFigures) -> Iterator[str]:
         added_text = " (added automatically for a gate)" if guard.added else ""
         period_text = f" over {format_duration(guard.over)}" if guard.over else ""
         yield (
-            f"  {format_condition(guard.condition)}{period_text}{_describe_location(guard)}:"
+            f"  {_format_guarded(guard)}{period_text}{_describe_location(guard)}:"
             f" {_describe_effect(guard)}{added_text}"
         )
         yield from (
@@ -247,6 +248,13 @@ def _format_guards(policy_plan: PlanFigures) -> Iterator[str]:
     if policy_plan.false_alarms_per_day:
         interval_text = format_days(1 / policy_plan.false_alarms_per_day)
         yield f"  false alarms: at most about one in {interval_text}, over all cells and guards"
+
+
+def _format_guarded(guard: Guard) -> str:
+    """Format a guard's condition; the share of overdue audits needs its name explained."""
+    note = " (sampled cases without a decision in time)"
+    text = format_condition(guard.condition)
+    return text + note if guard.condition.measure == "unaudited" else text
 
 
 def _describe_effect(guard: Guard) -> str:
@@ -271,7 +279,7 @@ def _format_drops(guard_plan: GuardPlan, policy_plan: PlanFigures) -> str:
 
 
 def _format_drop(drop: AgreementDrop, guard_plan: GuardPlan) -> str:
-    error_name = "wrong actions" if guard_plan.stage.model_decides else "wrong proposals"
+    error_name = "wrong actions" if guard_plan.stage.model_decides else "wrong suggestions"
     delay_text = "" if drop.days is None else f"{format_days(drop.days)} and "
     agreement_text = f"at {drop.agreement * 100:.0f} % agreement"
     return f"{agreement_text}: {delay_text}about {drop.wrong_actions:,.0f} {error_name}"

@@ -132,8 +132,9 @@ def _describe_short_grant(
         return ""
     chance, condition = min(weak_conditions, key=lambda weak_condition: weak_condition[0])
     return (
-        f"a grant of {stage.id} lasts {grant_text}: on about {expected_units:.0f} decided units in"
-        f" {cell}, {condition} is renewed with a probability of only {chance * 100:.0f} %"
+        f"a grant of {stage.id} lasts {grant_text}, about {expected_units:.0f} decided units in"
+        f" {cell}: the probability that they meet {condition} for a renewal is"
+        f" {chance * 100:.0f} %"
     )
 
 

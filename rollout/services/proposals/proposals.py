@@ -317,9 +317,7 @@ def _find_counted_approval(
 
 
 def _describe_missing(missing_approvals: int, required_groups: tuple[str, ...]) -> str:
+    count = len(required_groups)
     if missing_approvals:
-        return (
-            f"{len(required_groups) - missing_approvals} of {len(required_groups)} approvals; it"
-            " waits for the others"
-        )
-    return "the last approval: a later tick applies it, if the evidence has not turned"
+        return f"{count - missing_approvals} of {count} approvals; needs {missing_approvals} more"
+    return "the last approval: the next tick applies it if the evidence still meets the gate"

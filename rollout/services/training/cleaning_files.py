@@ -5,6 +5,7 @@ rows exported with it.
 """
 
 import csv
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -20,6 +21,8 @@ from rollout.formats.policy.reader import read_policy
 from rollout.reports.figures.label_issues import LabelIssue, build_cleaning_items, build_item_rows
 from rollout.reports.figures.training import TrainingExport, build_export_from_records
 from rollout.reports.inputs.table_cells import escape_cell, unescape_cell
+from rollout.reports.pages.section_summaries import format_loss_kind
+from rollout.reports.text.formatting import format_count, format_quantity
 from rollout.services.replay.replay import Progress, ReplayRequest, read_request_records
 from rollout.services.training.cleaning import CleaningChoiceRequest
 from rollout.tally.case_placement import place_cases
@@ -88,6 +91,19 @@ def format_work_list(items: Sequence[LabelIssue]) -> str:
     writer.writeheader()
     writer.writerows({name: _format_cell(value) for name, value in row.items()} for row in rows)
     return text.getvalue()
+
+
+def describe_work_list(files: RecordedFiles, items: Sequence[LabelIssue]) -> str:
+    """Return how many cases of each kind a work list has, and what it can't show."""
+    counts = Counter(item.loss.kind for item in items)
+    kinds = ", ".join(f"{format_count(n)} {format_loss_kind(kind)}" for kind, n in counts.items())
+    text = f"{format_quantity(len(items), 'case')} to look at again{f': {kinds}' if kinds else ''}"
+    if files.records.predictions["confidence"].null_count() == files.records.predictions.height:
+        text += (
+            "; the predictions have no confidence, so cases where the model was confident and"
+            " wrong are missing"
+        )
+    return text
 
 
 def _format_cell(value: object) -> object:

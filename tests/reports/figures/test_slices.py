@@ -222,7 +222,7 @@ def test_a_careless_person_is_named_wherever_they_sit():
     truth = np.repeat("bear", 4000)
     (found, *rest) = found_in(*history(human=otherwise(careless), outcome=truth))
     assert (found.names, found.follows, found.people_right) == ((("person", "bo"),), "person", 0)
-    assert "it follows the reviewer, not the cases" in found.words
+    assert "humans are wrong there more often" in found.words
     assert all(other.names[0][0] == LABEL_KIND for other in rest)
 
 

@@ -311,7 +311,7 @@ def test_too_few_units_in_a_grant_are_warned_of():
 
 def test_a_grant_that_may_well_not_be_renewed_is_warned_of():
     found = says(BASE + EXPECT.replace("98%", "95.4%"))
-    weak = [line for line in found if "is renewed with a probability of" in line]
+    weak = [line for line in found if "for a renewal is" in line]
     assert weak
     assert all("agreement at least 95 %" in line for line in weak)
 

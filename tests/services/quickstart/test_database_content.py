@@ -113,7 +113,7 @@ def refused(*words):
 def test_it_creates_accounts_keys_and_history_and_listens_on_this_machine_alone(started):
     said = done("quickstart", "--port", "8123")
     assert started == [("127.0.0.1", 8123)]
-    assert "1680 accepted" in said
+    assert "1,680 accepted" in said
     assert stat.S_IMODE(KEYS.stat().st_mode) == 0o600
     variables = parse_key_file(KEYS.read_text("utf-8"), str(KEYS))
     people = {
