@@ -2,4 +2,5 @@
 
 from rollout.cli.main import app
 
-app(prog_name="rollout")
+if __name__ == "__main__":
+    app(prog_name="rollout")

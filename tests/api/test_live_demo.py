@@ -1,17 +1,21 @@
 """The live demo: its history is like its traffic, which goes through the API like anybody's."""
 
+import os
 import re
 import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
 
 import httpx
 import pytest
 
 from api.app import create_app
+from api.live_demo import history_cache
 from api.live_demo.accounts import COLLEAGUE, OPERATORS, RESUME_APPROVER, SERVICE_ACCOUNT
 from api.live_demo.colleagues import QUIET_SECONDS, RESUME, DemoApprover, DemoColleague
 from api.live_demo.history_cache import LIVE_FROM, prepare_history
@@ -146,6 +150,45 @@ def test_a_history_is_built_once_and_left_alone(history, out, letters, records):
     with open_demo_service(history, records.policy) as demo:
         asking(demo, "ana").post(f"{ROLLOUT}/stops", json={"all": True})
     assert {path: path.stat().st_mtime_ns for path in history.folder.iterdir()} == before
+
+
+def test_two_first_starts_at_once_leave_each_other_alone(tmp_path, letters, records, monkeypatch):
+    both_build = threading.Barrier(2, timeout=60)
+
+    def build(folder, *_):
+        (folder / history_cache.DATABASE_FILE).write_text(folder.name)
+        both_build.wait()  # each has removed what it takes for old
+        (folder / history_cache.SCHEDULE_FILE).write_text(folder.name)
+
+    monkeypatch.setattr(history_cache, "_build_history", build)
+    with ThreadPoolExecutor() as threads:
+        starts = [
+            threads.submit(prepare_history, tmp_path, records, letters, lambda: None)
+            for _ in range(2)
+        ]
+        first, second = (start.result() for start in starts)
+    assert first == second
+    assert first.is_complete
+    assert [path.name for path in tmp_path.iterdir()] == [first.folder.name]
+    texts = {path.read_text() for path in first.folder.iterdir()}
+    assert len(texts) == 1  # both files are of one build
+
+
+def test_a_first_start_removes_older_histories_and_what_was_interrupted(
+    tmp_path, letters, records, monkeypatch
+):
+    hour_ago = time.time() - history_cache.UNFINISHED_SECONDS - 1
+    for name in ("live-history-old", "unfinished-history-old", "unfinished-history-new"):
+        (tmp_path / name).mkdir()
+    os.utime(tmp_path / "unfinished-history-old", (hour_ago, hour_ago))
+
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(history_cache, "_build_history", fail)
+    with pytest.raises(KeyboardInterrupt):
+        prepare_history(tmp_path, records, letters, lambda: None)
+    assert [path.name for path in tmp_path.iterdir()] == ["unfinished-history-new"]
 
 
 def test_traffic_goes_on_where_the_history_ends(demo, letters, records):

@@ -162,13 +162,13 @@ class DemoVisit:
 
     def _list_proposals(self):
         """Return the proposals that miss an approval, and note how long there was none."""
-        found = [p["id"] for p in self._reader.fetch("/proposals")["items"]
+        proposals = [p["id"] for p in self._reader.fetch("/proposals")["items"]
                  if p["approvals_missing"]]  # fmt: skip
         now = time.monotonic()
         self.longest_wait = max(self.longest_wait, now - self._offered_at)
-        if found:
+        if proposals:
             self._offered_at = now
-        return found
+        return proposals
 
     def list_applied(self):
         """Return the proposals that an operator approved and a tick applied."""
@@ -181,12 +181,6 @@ class DemoVisit:
     def fetch_proposal(self, proposal):
         """Return a proposal as the API has it."""
         return self._reader.fetch(f"/proposals/{proposal}")
-
-    def fetch_stage(self, site, window):
-        """Return the stage of a cell."""
-        (row,) = [row for row in self._reader.fetch("/cells")["items"]
-                  if (row["site"], row["window"]) == (site, window)]  # fmt: skip
-        return row["stage"]
 
     @property
     def pages(self):

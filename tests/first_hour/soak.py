@@ -36,7 +36,7 @@ def run_soak(home, minutes):
 
 def describe_visit(visit):
     """Return the figures of a visit; fail if nothing that operators approved was applied."""
-    kinds = Counter(visit.fetch_proposal(found)["kind"] for found in visit.list_applied())
+    kinds = Counter(visit.fetch_proposal(name)["kind"] for name in visit.list_applied())
     assert kinds, visit.approvers_by_proposal
     both = sum(len(names) == 2 for names in visit.approvers_by_proposal.values())
     slowest = max(visitor.slowest for visitor in visit.visitors)

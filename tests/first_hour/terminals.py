@@ -23,7 +23,7 @@ class Output:
     """The lines of a process, read as they come."""
 
     def __init__(self, process):
-        self.process, self.lines = process, []
+        self.process, self.lines, self._has_ended = process, [], False
         self._new = threading.Condition()
         self._reader = threading.Thread(target=self._read, daemon=True)
         self._reader.start()
@@ -33,6 +33,9 @@ class Output:
             with self._new:
                 self.lines.append(line.rstrip("\n"))
                 self._new.notify_all()
+        with self._new:
+            self._has_ended = True
+            self._new.notify_all()
 
     def close(self):
         """Wait for the last line, and close the pipes."""
@@ -47,7 +50,9 @@ class Output:
         with self._new:
             while not is_enough(self.lines):
                 left = deadline - time.monotonic()
-                assert left > 0, "not there in time:\n" + "\n".join(self.lines)
+                text = "\n".join(self.lines)
+                assert not self._has_ended, f"it ended before:\n{text}"
+                assert left > 0, f"not there in time:\n{text}"
                 self._new.wait(left)
             return list(self.lines)
 

@@ -46,7 +46,7 @@ def test_operators_stay_signed_in_and_their_approvals_take_effect(terminals):
         finally:
             visit.close()
     pressed = time.monotonic()
-    assert terminals.interrupt("demo")[-1] == "interrupted: the demo has ended"
+    assert terminals.interrupt("demo")[-1] == "stopped; the demo has ended"
     assert time.monotonic() - pressed < END_SECONDS
     if browser is None:
         pytest.skip("no Chromium with playwright: tried over HTTP only")

@@ -19,9 +19,9 @@ HASH = re.compile(r"\b[0-9a-f]{64}\b")
 OTHER_PROGRAMS = ("node", "curl", "python3")
 
 
-def free_port():
-    """Return the page's port, or another one where it is taken."""
-    for port in (int(PORT), 0):
+def free_port(*wanted):
+    """Return the first wanted port that is free, or any other one."""
+    for port in (*map(int, wanted), 0):
         with socket.socket() as found:
             found.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             try:
@@ -76,7 +76,7 @@ class Reader:
 def test_the_tutorial_leads_to_a_widening_and_a_narrowing_as_written(tmp_path):
     started = time.monotonic()
     with terminals_in(tmp_path) as terminals:
-        reader = Reader(terminals, free_port())
+        reader = Reader(terminals, free_port(PORT))
         for step in tutorial_steps():
             reader.follow(step)
             if "in shadow (before: supervised)" in step.block:

@@ -53,7 +53,9 @@ def check_unfinished_setup(database: Database, policy: Policy, at: datetime) -> 
     """
     with database.begin_read() as transaction:
         rollouts = Rollouts(transaction).list_all()
-        kinds = [row.kind for found in rollouts for row in Ledger(transaction, found).list_rows()]
+        kinds = [
+            row.kind for rollout in rollouts for row in Ledger(transaction, rollout).list_rows()
+        ]
     accounts = [account.name for account in load_accounts(database, LOCAL_ADMIN)]
     _check_nothing_foreign(policy, [rollout.name for rollout in rollouts], accounts)
     if later_kinds := [kind for kind in kinds if kind not in SETUP_EVENTS]:
