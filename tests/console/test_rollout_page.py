@@ -141,7 +141,7 @@ def test_waves_and_freezes_are_told(browser, database):
     apply_policy(database, more.replace("lake, lease", "lake, wave: 2, lease"), Actor("zoe"), NOON)
     text = plain(browser.as_("vic").page(BEARS).split("<h2>Limits</h2>")[1])
     assert "1: creek; 2: lake." in text
-    assert "0 of at most 3 cells, 1 d each." in text
+    assert "0 of at most 3 cells widened within the last 1 d." in text
     assert "fair, Jun 05: nothing widens; narrowing still works. Next: Sat 5 Jun 00:00 UTC." in text
     assert "Everywhere by night: never above supervised." in text
 

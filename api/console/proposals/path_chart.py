@@ -80,7 +80,7 @@ def build_path_charts(
     Measures without an always-valid bound, such as parity, have none.
     """
     charts = [
-        _build_chart(facts.version, path, f"{version_index}-{path_index}", timezone)
+        _build_chart(facts, path, f"{version_index}-{path_index}", timezone)
         for version_index, facts in enumerate(evidence)
         for path_index, path in enumerate(_select_latest_paths(facts.path))
     ]
@@ -94,9 +94,11 @@ def _select_latest_paths(paths: Sequence[EvidenceSeries]) -> list[EvidenceSeries
 
 
 def _build_chart(
-    version: str, path: EvidenceSeries, chart_id: str, timezone: str
+    facts: EvidenceFacts, path: EvidenceSeries, chart_id: str, timezone: str
 ) -> EvidencePathChart:
-    title = f"{get_condition_subject(path.condition)} of {version}, towards {path.to}"
+    title = f"{get_condition_subject(path.condition)} of {facts.version}, towards {path.to}"
+    if path.attempt != facts.attempt:
+        title += f" (attempt {path.attempt}, which has ended)"
     description = _describe_path(path)
     low, high = _compute_range(path)
     frame_values = (low, high, path.at[0], path.at[-1])

@@ -214,7 +214,7 @@ def _describe_restrictions(
     stage, ceiling = policy.get_stage(stage_level), policy.compute_ceiling(cell, at)
     restriction = "" if stage.model_decides else f"{details.version} does nothing by itself. "
     if stage_level == len(policy.stages):
-        return f"{restriction}This is the highest stage."
+        return f"{restriction}There is nothing above this stage."
     if ceiling <= stage_level:
         return (
             f"{restriction}The policy allows at most {policy.stage_ids[ceiling]} here: the ceiling."

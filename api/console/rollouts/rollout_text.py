@@ -296,7 +296,7 @@ def _describe_waves(
         yield LimitFact(
             "Settling",
             format_sentence(
-                "{} of at most {}, {} each.",
+                "{} of at most {} widened within the last {}.",
                 recent_count,
                 maximum_text,
                 format_time_span(waves.settle),

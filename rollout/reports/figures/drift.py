@@ -403,10 +403,13 @@ def _find_new_values(inputs: ReportInputs, features: list[DriftFeature]) -> list
 def _list_new_values(
     feature: DriftFeature, site: str, since: datetime, times: pl.DataFrame
 ) -> Iterator[NewValue]:
-    rows = feature.frame.filter((pl.col("site") == site) & (pl.col("value") != MISSING_VALUE))
+    rows = feature.frame.filter(pl.col("site") == site)
     rows = rows.join(times, on="case_key").with_columns(
         at=pl.from_epoch("occurred_us", time_unit="us").dt.replace_time_zone("UTC")
     )
+    if rows.filter(pl.col("at") < since).is_empty():
+        return  # the report has no case from shadow: every value would be new
+    rows = rows.filter(pl.col("value") != MISSING_VALUE)
     before, after = rows.filter(pl.col("at") < since), rows.filter(pl.col("at") >= since)
     new = after.join(before.select("value").unique(), on="value", how="anti").sort(
         "occurred_us", "case_key"

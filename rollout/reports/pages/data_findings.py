@@ -129,7 +129,9 @@ def _find_new_values(facts: ReportFacts) -> Iterator[Finding]:
     if rows:
         row = rows[0]
         first = format_local_time(row.at, facts.identity.zones[row.site], facts.identity.first)
-        title = f"{row.site} has a value that shadow never had: {row.attribute} “{row.value}”"
+        title = (
+            f"{row.site} has a value that never occurred in shadow: {row.attribute} “{row.value}”"
+        )
         text = (
             f"{format_count(row.count)} of {format_count(row.of)} cases since the site left shadow,"
             f" the first on {first}."

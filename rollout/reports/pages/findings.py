@@ -246,4 +246,4 @@ def _find_missing_practice(facts: ReportFacts) -> Iterator[Finding]:
         text = f"The stop {used} drilled. A drill measures how soon a stop holds at each site."
         if facts.identity.simulated:
             text = "A replay has no drill. A drill measures how soon a stop holds at each site."
-        yield Finding(NOTE, "Practice", "No stop drill", text, "incidents", (OPERATOR, AUDITOR))
+        yield Finding(NOTE, "Practice", "No stop drill yet", text, "incidents", (OPERATOR, AUDITOR))

@@ -131,15 +131,22 @@ def _build_cost_tile(facts: ReportFacts) -> ReportTile:
     if price.people_wrong_action is not None:
         humans = price.people_wrong_action / max(price.people_known, 1)
         text += (
-            f" Humans on the same cases: {format_percent(humans, 2)},"
+            f" Humans on those of them with a blind decision: {format_percent(humans, 2)},"
             f" {format_count(price.people_wrong_action)} of {format_count(price.people_known)}."
         )
     if price.cost is not None:
-        text += f" Cost: {price.cost:,.0f} {facts.rules.cost_in}"
-        text += f", humans {price.people_cost:,.0f}." if price.people_cost is not None else "."
+        text += f" Cost per 100 cases: {_format_per_100(price.cost, price.known)}"
+        text += f" {facts.rules.cost_in}"
+        if price.people_cost is not None:
+            text += f", humans {_format_per_100(price.people_cost, price.people_known)}"
+        text += "."
     value = format_percent(price.wrong_action.rate, 2)
     unit = "" if price.wrong_action.rate is None else format_interval(price.wrong_action)
     return ReportTile(title, value, unit, text)
+
+
+def _format_per_100(total: float, cases: int) -> str:
+    return f"{100 * total / max(cases, 1):,.2f}"
 
 
 def _build_agreement_tiles(facts: ReportFacts) -> tuple[ReportTile, ...]:

@@ -49,7 +49,7 @@ def test_it_asks_what_it_would_allow_where_when_and_until_when(browser, raised):
     assert "Humans decide and see nothing of v1." in page
     assert "The case waits: the policy sets no time to answer." in page
     assert "2,000 of 2,000" in page
-    assert 'data-label="At least">99.8\N{NO-BREAK SPACE}%' in page
+    assert 'data-label="Bound">99.8\N{NO-BREAK SPACE}%' in page
     assert "No approvals yet; needs 2 more approvals." in page
     assert "Requires 2 operators" in page
     evidence = raised["P-1"].evidence_hash
@@ -107,7 +107,7 @@ def test_a_yes_to_other_evidence_is_refused_with_old_and_new_figures_and_the_rea
     page = approve(browser, raised, reason="I trust it", evidence=other, status=409).text
     assert "P-1 rests on other evidence than was shown" in page
     assert "You were shown" in page
-    assert page.count("agreement at least 95\N{NO-BREAK SPACE}%: 2000 of 2000") >= 2
+    assert page.count("agreement at least 95\N{NO-BREAK SPACE}%: 2,000 of 2,000") >= 2
     assert ">I trust it</textarea>" in page
     assert f'name="evidence" value="{raised["P-1"].evidence_hash}"' in page
     assert not rows(service, "Approved")

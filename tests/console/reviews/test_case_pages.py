@@ -102,7 +102,7 @@ def test_a_case_of_the_model_tells_stage_draw_share_and_permit(browser, service,
     assert "v1 decided: siren." in told
     assert "At this stage a human confirms its answer. v1 was supervised there." in told
     assert re.search(
-        r"The sampling value of its unit was 0\.\d{4}; 50.0 % of all units are treated like it",
+        r"Sampling treats 50.0 % of all units like this one \(sampling value 0\.\d{4}\)",
         told,
     )
     assert "Authorized: the scope at that time assigned the case to this version." in told
@@ -180,9 +180,9 @@ def test_a_draw_is_told_once_the_case_has_closed(browser, service, clock):
     bears.widened(service.database, NOON)
     said = Prediction(key="c1", version="v1", answers={"alarm": "bear"}, at=AT, scope_revision=99)
     tell(service.database, case("c1"), said)
-    assert "sampling value of its unit" not in browser.as_("vic").page(f"{CASES}/c1")
+    assert "(sampling value " not in browser.as_("vic").page(f"{CASES}/c1")
     clock.advance(CLOSED - NOON)
-    assert "sampling value of its unit" in browser.as_("vic").page(f"{CASES}/c1")
+    assert "(sampling value " in browser.as_("vic").page(f"{CASES}/c1")
 
 
 @pytest.mark.parametrize("key", KEYS)

@@ -196,6 +196,15 @@ def test_a_value_that_came_after_shadow_is_listed_with_its_first_case(quiet):
     assert unseen.words.startswith("ground snow at creek: 144 of ")
 
 
+def test_no_value_is_new_where_the_report_has_no_case_from_shadow(quiet):
+    left = find_shadow_exits(quiet)["creek"]
+    told = with_attribute(quiet, "ground", np.full(len(days()), "grass"))
+    cases = told.records.cases.filter((pl.col("site") != "creek") | (pl.col("occurred_at") >= left))
+    later = replace(told, records=replace(told.records, cases=cases))
+    assert 0 < len(later.records.cases) < len(told.records.cases)
+    assert compute_drift(later).unseen == ()
+
+
 def test_a_value_of_the_shadow_is_not_new(quiet):
     values = np.where((days() == 0) | (days() >= 30), "snow", "grass")
     assert compute_drift(with_attribute(quiet, "ground", values)).unseen == ()

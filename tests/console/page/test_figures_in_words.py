@@ -1,0 +1,49 @@
+"""Readings, alarms and charts in words: results with their unit and their attempt."""
+
+from datetime import timedelta
+from types import SimpleNamespace
+
+import pytest
+
+from api.console.page.figures import format_brief
+from api.console.page.text import describe_alarm
+from api.console.proposals.path_chart import build_path_charts
+from rollout.reports.inputs.evidence_paths import EvidenceSeries
+from tests.factories import NOON, policy
+
+LOG_E = ", log E 12.3 of 4.6 (risk 0.01)"
+
+
+def test_a_cost_is_a_mean_with_its_unit_and_a_share_is_a_count():
+    bears = policy()
+    counts = [1043, *range(5, 5 * len(bears.cost_levels), 5)]
+    mean = sum(n * c for n, c in zip(counts, bears.cost_levels, strict=True)) / sum(counts)
+    cost = f"cost at most 2: {' '.join(map(str, counts))}{LOG_E}"
+    share = f"agreement at least 92 %: 1041 of 1092{LOG_E}"
+    assert format_brief((cost, share), bears) == (
+        f"cost at most 2: mean {mean:.3f} points over {sum(counts):,} units; "
+        "agreement at least 92 %: 1,041 of 1,092"
+    )
+
+
+def test_a_reading_without_figures_stays_as_it_is():
+    assert format_brief(("stop S-1 of 3 cells",), policy()) == "stop S-1 of 3 cells"
+
+
+def test_the_reason_of_an_alarm_names_what_failed():
+    reason = "agreement at least 90 %: 15 of 1820 records against it"
+    assert describe_alarm(reason) == "agreement at least 90 %: 15 of 1,820 records failed it"
+
+
+@pytest.mark.parametrize(
+    ("now", "ending"), [(1, "supervised"), (2, "(attempt 1, which has ended)")]
+)
+def test_a_chart_of_an_earlier_attempt_names_it(now, ending):
+    path = EvidenceSeries(
+        condition="agreement at least 92 %", measure="agreement", at_least=True, line=0.92,
+        to="supervised", attempt=1, risk=0.05, at=(NOON, NOON + timedelta(hours=1)), n=(10, 20),
+        estimate=(1.0, 1.0), bound=(0.5, 0.7),
+    )  # fmt: skip
+    facts = SimpleNamespace(version="v1", attempt=now, path=(path,))
+    (chart,) = build_path_charts([facts], "UTC")
+    assert chart.title.endswith(ending)
