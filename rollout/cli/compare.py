@@ -65,8 +65,7 @@ def _format_comparison(comparison: PairComparison) -> Iterator[str]:
     if not comparison.with_confidence:
         yield "Top losses: not available, because the file has no confidences"
         return
-    yield "Top losses: the model was confident and humans disagreed"
-    yield "(by cost × loss; loss = −ln(1 − confidence))"
+    yield "Top losses: humans disagreed with a confident model; loss = −ln(1 − confidence), × cost"
     header = ("case", "where", "human", "model", "confidence", "loss", "cost")
     yield from render_table([header, *map(_format_loss, comparison.top_losses)], left_aligned=4)
 

@@ -82,7 +82,8 @@ In a third terminal, read the first proposal, which soon appears, and approve it
   ROLLOUT_API_KEY=$ANA_KEY rollout proposals {rollout}
   ROLLOUT_API_KEY=$ANA_KEY rollout approve {rollout} P-1 --evidence-hash HASH
   ROLLOUT_API_KEY=$BO_KEY rollout approve {rollout} P-1 --evidence-hash HASH
-Then break the model and see it narrowed: rollout simulate{policy} --fault drift@15s
+Then stop the traffic (Ctrl-C), break the model and see it narrowed:
+  rollout simulate{policy} --fault drift@15s
 Console: {address}/ as ana, password $ANA_PASSWORD
 All steps: docs/tutorial.md. Ctrl-C stops the service; the same command starts it again."""
 

@@ -162,8 +162,8 @@ def _draft_grace(records: RecordFrames) -> Iterator[str]:
     hours = _compute_grace_hours(records)
     if hours is not None:
         text = f"{hours}h" if hours <= _HOURS_IN_HOURS else f"{ceil(hours / 24)}d"
-        yield "  # 99.5 % of the recorded decisions came within this time after the case; then a"
-        yield "  # case counts, and without a decision as a disagreement"
+        yield "  # 99.5 % of the recorded decisions came within this time after the case; a"
+        yield "  # case without a decision by then counts as a disagreement"
         yield f"  grace: {text}"
 
 

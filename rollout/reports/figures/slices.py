@@ -127,7 +127,7 @@ CAUSE_TEXTS = {
     "cases": "the model is wrong there",
     "": "",
 }
-METHOD = "exact one-sided test of the slice against the rest of the same cells, first of each unit"
+METHOD = "exact one-sided test of the slice against the rest of the same cells, one case a unit"
 
 
 def compute_slice_searches(

@@ -175,7 +175,7 @@ def _build_agreement_tile(figures: AgreementFigures, facts: ReportFacts) -> Repo
 def _build_slice_tile(facts: ReportFacts) -> ReportTile:
     slices = [row for search in facts.slice_searches for row in search.found]
     compared = sum(search.looked_at for search in facts.slice_searches)
-    text = f"{format_quantity(compared, 'slice')} compared."
+    text = f"{format_quantity(compared, 'slice')} (cases that share a value) compared."
     if slices:
         worst = max(slices, key=lambda row: row.at_least)
         text += f" Largest: {worst.name}, {format_percent(worst.share)} differ."

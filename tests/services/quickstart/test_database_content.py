@@ -346,7 +346,7 @@ def test_simulate_sends_over_http_and_refuses_a_service_with_anything_else(stopp
         KEYS.write_text(text.replace("http://127.0.0.1:8000", url), "utf-8")
         said = done("simulate", "--agreement", "90%", "--fault", "drift@1s", "--for", "3s")
         assert "agreement 90 %" in said
-        assert "model and humans agree in 50 % at ramp-a" in said
+        assert "model and humans agree in 50 % of cases at ramp-a" in said
         assert "for humans to decide, 0 decided by the model." in said
         Path("other.yaml").write_text(
             command.find_policy_file(None).read_text("utf-8").replace("92%", "93%"), "utf-8"
