@@ -10,9 +10,9 @@ HEAD = """\
 # Ledger events
 
 Generated from the classes of the events. [Ledger format](ledger.md) explains the keys around them.
-`kind` names the event, `body` has the fields below. Instants are microseconds since 1970, UTC. A field
-ending in `_hash` beside a text (`reason_hash`, `note_hash`) is the salted hash of what a user typed.
-Fields in parentheses are left out while they are empty.
+`kind` names the event, `body` has the fields below. Instants are microseconds since 1970, UTC.
+`reason_hash` and `note_hash` are salted hashes of text that a user typed. Fields in parentheses are
+left out while they are empty.
 """
 COMMON = frozenset(field.name for field in fields(LedgerEvent))
 UNUSED = frozenset({"RecordsCounted", "RulesApplied", "EraBegan"})

@@ -52,7 +52,9 @@ alias is kept. [Upgrade](../upgrading.md) says in which order to change what.
 
 
 def write_settings():
-    lines = re.findall(r"^ +(\w+): (.+(?:\n +(?! |\w+: ).+)*)", inspect.getdoc(Settings) or "", re.M)
+    lines = re.findall(
+        r"^ +(\w+): (.+(?:\n +(?! |\w+: ).+)*)", inspect.getdoc(Settings) or "", re.MULTILINE
+    )
     texts = {name: " ".join(text.split()) for name, text in lines}
     rows = []
     for field in fields(Settings):
