@@ -154,7 +154,7 @@ def test_who_reads_one_site_sees_that_one_alone(browser, database):
     assert "creek · day" in page
     browser.page(f"{BEARS}/cells/lake/day", 403)
     assert f"{BEARS}/ledger" not in page
-    assert "to read it, you need to read every site" in page
+    assert "To read it, you need permission to read every site" in page
     assert f"{BEARS}/ledger" in browser.as_("vic").page(BEARS)
 
 
