@@ -39,7 +39,7 @@ PAGES = {
     "proposals": ("ana", f"{R}/proposals"),
     "proposal": ("ana", f"{R}/proposals/P-6"),
     "proposal that is closed": ("vic", f"{R}/proposals/P-2"),
-    "stop: choose a rollout": ("ana", "/stop"),
+    "stop, choose a rollout": ("ana", "/stop"),
     "stop, step 1": ("ana", f"{R}/stop"),
     "stop, step 2": ("ana", f"{R}/stop/confirm?target=all&reason=smoke"),
     "stops": ("ana", f"{R}/stops"),
