@@ -20,6 +20,7 @@ DRAFT_THRESHOLD = 0.95
 MAX_LABELS = 20  # more different numbers than this are measured, not labels
 _GRACE_QUANTILE = 0.995
 _HOURS_IN_HOURS = 48  # a longer grace is drafted in days
+_LATE_HOURS = 30 * 24  # a longer grace gets a comment
 NO_READINGS: Mapping[str, FileReading] = {}
 
 
@@ -164,6 +165,9 @@ def _draft_grace(records: RecordFrames) -> Iterator[str]:
         text = f"{hours}h" if hours <= _HOURS_IN_HOURS else f"{ceil(hours / 24)}d"
         yield "  # 99.5 % of the recorded decisions came within this time after the case; a"
         yield "  # case without a decision by then counts as a disagreement"
+        if hours > _LATE_HOURS:
+            yield "  # so long a time often means that the labels were made later. Live, a unit counts"
+            yield "  # only after its grace: write how soon your reviewers decide"
         yield f"  grace: {text}"
 
 

@@ -61,6 +61,11 @@ def test_grace_covers_all_but_half_a_percent_of_the_decision_delays():
     assert "grace" not in draft(["bear"])
 
 
+def test_a_grace_of_months_says_why_it_may_be_so_long():
+    assert "labels were made later" in draft(["bear"] * 20, decided_at=24 * 31)
+    assert "labels were made later" not in draft(["bear"] * 20, decided_at=24 * 30)
+
+
 def test_decisions_of_unknown_exposure_get_a_comment():
     text = draft(["bear"], exposure="unknown")
     assert "outside: unknown" in text
