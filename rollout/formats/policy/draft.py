@@ -166,8 +166,8 @@ def _draft_grace(records: RecordFrames) -> Iterator[str]:
         yield "  # 99.5 % of the recorded decisions came within this time after the case; a"
         yield "  # case without a decision by then counts as a disagreement"
         if hours > _LATE_HOURS:
-            yield "  # so long a time often means that the labels were made later. Live, a unit counts"
-            yield "  # only after its grace: write how soon your reviewers decide"
+            yield "  # so long a time often means that the labels were made later; live, a unit"
+            yield "  # counts only after its grace: write how soon your reviewers decide"
         yield f"  grace: {text}"
 
 
