@@ -180,6 +180,6 @@ def test_facts_of_every_view_hold_it(replay_of, loop):
     facts = compute_report_facts(replay_of(stream(loop=loop, cases=600)))
     page = render_html_report(facts)
     assert ("feedback loop</span>" in page) == loop == facts.feedback[0].feeds
-    assert "A replay knows no choices" in page
+    assert "A replay has no choices to relabel, drop or keep" in page
     said = " ".join(render_text_report(facts, 80).split())
     assert ("v1, alarm: Feedback loop:" in said) == loop
