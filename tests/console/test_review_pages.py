@@ -112,7 +112,11 @@ def test_a_case_that_somebody_else_took_meanwhile_leads_on_with_one_line(hall, b
 def test_a_live_case_says_until_when_and_what_happens_then(hall, browser):
     hall.room.arrive("case-1")
     page = browser.as_("rita").page(REVIEW)
-    assert re.search(r"Answer by <strong><time [^>]*>12:02:00 UTC</time></strong>; then ring", page)
+    assert re.search(
+        r"Answer by <strong><time [^>]*>12:02:00 UTC</time></strong>\. Without an answer by then, "
+        r"the action is ring",
+        page,
+    )
     hall.later(3 * MINUTE)
     assert "The deadline was <time" in browser.page(REVIEW)
 

@@ -210,7 +210,7 @@ def test_an_interrupted_quickstart_is_repeated(started, step):
     interrupt_quickstart(step)
     said = done("quickstart")
     assert "An earlier quickstart was interrupted" in said
-    assert "1680 accepted" in said
+    assert "1,680 accepted" in said
     assert len(started) == 1
     assert KEYS.exists()
     assert not KEYS.with_name(command.UNFINISHED_FILE).exists()

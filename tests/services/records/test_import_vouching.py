@@ -71,7 +71,7 @@ def test_an_import_is_vouched_for_once_and_shown_in_the_proposal(folder):
     (proof,) = shown["imports"]
     assert (proof["by"], proof["cases"], proof["files"]) == ("ana", 1200, body["files"])
     text = done("proposals", "ramps", "P-1")
-    assert "1200 cases are imported from predictions.csv, decisions.csv: ana vouches" in text
+    assert "1,200 cases are imported from predictions.csv, decisions.csv: ana vouches" in text
 
 
 def test_times_of_receipt_come_from_the_file_and_never_from_the_future(folder):

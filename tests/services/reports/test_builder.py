@@ -305,7 +305,7 @@ def test_of_a_rollout_without_any_case_a_report_says_that_nothing_is_known(datab
     shown = load_report(database, VIEWER, "bears", made.number, NOON + DAY)
     forms = {form: format_report(shown, form).decode() for form in archive.REPORT_FORMATS}
     assert "no data" in forms["html"]
-    assert "No data: people decide" in forms["markdown"]
+    assert "No data: humans decide" in forms["markdown"]
     assert forms["csv"].count("\n") == 1
     field.append(database, VersionFirstUsed(at=NOON, by="policy", version="v1"))
     assert make(database, NOON + DAY).report.version == 2
