@@ -5,7 +5,7 @@ from itertools import permutations
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from rollout.core.scope.stops import TWO_OPERATORS
+from rollout.core.scope.stop_commands import TWO_OPERATORS
 
 from rollout.core.policy.policy import Gate
 from rollout.core.scope.permissions import AssignedRole, Caller
