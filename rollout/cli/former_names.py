@@ -34,7 +34,7 @@ FORMER_OPTIONS: Mapping[tuple[str, str], str] = {
     ("demo", "--seconds-per-day"): "--speed",
     ("demo", "--hands-off"): "--auto-approve",
 }
-UPGRADING_PAGE = "docs/upgrading.md"
+RENAMED_PAGE = "docs/reference/renamed.md"
 
 
 class RenamingGroup(TyperGroup):
@@ -56,14 +56,14 @@ def describe_rename(args: Sequence[str]) -> str:
         former, present = command
         return (
             f"`rollout {former}` was renamed: use `rollout {present}`. `rollout {present} --help`"
-            f" shows an example; {UPGRADING_PAGE} lists all renames."
+            f" shows an example; {RENAMED_PAGE} lists all renames."
         )
     for (name, former), present in FORMER_OPTIONS.items():
         words = name.split()
         given_options = [arg.partition("=")[0] for arg in args[len(words) :]]
         if list(args[: len(words)]) == words and former in given_options:
             return (
-                f"`rollout {name} {former}` was renamed: use `{present}`. {UPGRADING_PAGE} lists"
+                f"`rollout {name} {former}` was renamed: use `{present}`. {RENAMED_PAGE} lists"
                 " all renames."
             )
     return ""

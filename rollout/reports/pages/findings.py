@@ -194,7 +194,7 @@ def _describe_shortfall(evidence: EvidenceFacts) -> str:
     """Describe what the gate needs and what the evidence is."""
     gate = evidence.gate
     unmet = [item for item in gate.conditions if not item.met] if gate else []
-    if gate is None or not unmet:
+    if gate is None or not unmet or not evidence.judged:  # a share of nothing would read as 0 %
         return f"{evidence.version}: {evidence.decides_next}."
     worst = min(unmet, key=lambda item: item.log_e - item.needed)
     measured = _format_measured(worst.measure, worst.estimate, worst.counts)

@@ -164,7 +164,7 @@ def _build_agreement_tile(figures: AgreementFigures, facts: ReportFacts) -> Repo
     title = f"Agreement of {figures.version}"
     if figures.agreement.rate is None:
         return ReportTile(title, NO_DATA, "", "No case has one human decision to compare with.")
-    text = f"{format_ratio(figures.agreement)} cases with one blind human label."
+    text = f"{format_ratio(figures.agreement)} cases with one human label."
     if figures.cost is not None:
         text += f" Following it costs {figures.cost:.3f} {facts.rules.cost_in} per case."
     rate = figures.agreement.rate

@@ -7,6 +7,7 @@ from datetime import timedelta
 import pytest
 
 from rollout.reports.figures.drift import NewValue
+from rollout.reports.figures.facts import compute_report_facts
 from rollout.reports.pages.cell_rows import build_cell_rows
 from rollout.reports.pages.finding import SEVERITIES
 from rollout.reports.pages.findings import rank_findings
@@ -160,3 +161,16 @@ def test_cells_carry_the_name_of_their_column_and_matrices_do_not():
     assert '<td data-label="Units x" class="n">3</td>' in label_cells(table)
     matrix = table.replace('class="stack"', 'class="matrix"')
     assert label_cells(matrix) == matrix
+
+
+def test_decisions_that_are_no_evidence_never_read_as_zero_agreement(replay_of, case):
+    seen = [
+        case(f"c{n}", at=NOON + timedelta(hours=n), human="bear", model={"v1": "bear"},
+             exposure="unknown")
+        for n in range(30)
+    ]  # fmt: skip
+    facts = compute_report_facts(replay_of(seen))
+    held = [item.text for item in rank_findings(facts, "operator") if "in shadow" in item.title]
+    assert held
+    assert all("no decision counts as evidence yet" in text for text in held)
+    assert not any("agreement 0" in text for text in held)
