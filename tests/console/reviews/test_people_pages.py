@@ -144,6 +144,15 @@ def test_a_link_is_shown_once_with_the_consoles_address_and_opens_the_door(brows
     assert "Sign out" in browser.post("/console/set-password", data=fields).text
 
 
+def test_a_link_never_follows_the_host_header(browser):
+    here = "/settings/users/vic"
+    number = access_revision(browser.as_("ada").page(here))
+    browser.headers["host"] = "localhost:9999"
+    answer = browser.submit(f"{here}/link", 200, on=here, access_revision=number)
+    assert "http://localhost:8000/console/set-password?token=" in answer.text
+    assert "localhost:9999" not in answer.text
+
+
 def test_a_page_that_is_opened_anew_makes_another_link(browser):
     here = "/settings/users/vic"
     browser.as_("ada")
