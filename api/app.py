@@ -80,6 +80,7 @@ def create_app(
         redoc_url=None,
     )
     app.state.service, app.state.counts = service, RequestCounts()
+    app.state.flag_rollouts = set()  # whose flags are `human` while the database does not respond
     for name in ROUTERS:
         add_routes(app, import_module(f"api.routers.{name}").router)
     add_routes(app, ofrep.router)

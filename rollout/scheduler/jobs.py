@@ -19,6 +19,7 @@ from rollout.services.engine.retention import delete_expired
 from rollout.services.engine.service import Service
 from rollout.services.engine.ticks import TickScheduler
 from rollout.services.reports.schedule import ReportScheduler
+from rollout.store.database.errors import DatabaseUnavailableError
 
 PASS_INTERVAL = 10.0  # seconds between two passes
 STOP_GRACE = 10.0  # seconds to finish a delivery at a stop
@@ -63,6 +64,8 @@ class ReportWorker:
         while not self._stop_event.wait(self._interval):
             try:
                 self._run_pass()
+            except DatabaseUnavailableError:
+                log.debug("reports wait for the database")  # the outage is logged once
             except Exception:
                 log.exception("no report was made or sent; it is tried again")
 
@@ -71,6 +74,8 @@ class ReportWorker:
         if clock.skew_text:
             return  # the tick reports it
         for name, error in self._report_rounds.run_report_jobs(clock.at).items():
+            if isinstance(error, DatabaseUnavailableError):
+                continue
             log.error("no report of %s; it is tried again: %s", name, error, exc_info=error)
         started_at = time.monotonic()
 
@@ -156,6 +161,8 @@ class JobScheduler:
         def run_job() -> None:
             try:
                 job()
+            except DatabaseUnavailableError:
+                log.debug("%s waits for the database", job.__name__)  # the outage is logged once
             except Exception:
                 log.exception("%s failed; it is tried again", job.__name__)
 

@@ -27,7 +27,7 @@ METRICS_HEAD = """\
 
 Generated from the service. GET `/metrics` returns them in the text format of Prometheus; the API
 key needs a role that reads all rollouts. Counters are those of one replica since its start.
-[Run it in production](../how-to/production.md) says which ones to alert on.
+[Operations](../operations.md) says which ones to alert on.
 
 | metric | type | labels | meaning |
 |---|---|---|---|

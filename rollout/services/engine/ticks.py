@@ -35,6 +35,7 @@ from rollout.services.engine.stage_history import RolloutHistory
 from rollout.services.engine.unit_counting import queue_units, resolve_case_units
 from rollout.store.counting import counter
 from rollout.store.counting.count_queue import CASE_RECEIVED, CountQueue
+from rollout.store.database.errors import DatabaseUnavailableError
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.evidence import EvidenceStore
@@ -333,6 +334,9 @@ class TickScheduler:
         is due costs one query. If clocks disagree, `at` is the earliest and `narrow_only` is set.
         `get_time` returns the time anew for each rollout, since a pass over many takes a while, in
         which a user's command could seem to be ahead of the clock.
+
+        Raises:
+            DatabaseUnavailableError: the database does not respond; the pass ends.
         """
         events_by_rollout, errors = {}, {}
         for rollout_name in self._load_rollout_names():
@@ -344,6 +348,8 @@ class TickScheduler:
             )
             try:
                 events = ticker.tick(at, narrow_only=narrow_only)
+            except DatabaseUnavailableError:
+                raise  # true of all rollouts; each is tried again in the next pass
             except Exception as error:  # noqa: BLE001 - returned to the caller, which logs it
                 errors[rollout_name] = error
                 self._next_due[rollout_name] = at + RETRY_DELAY
