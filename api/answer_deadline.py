@@ -9,6 +9,8 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from functools import partial
 from typing import Any, Final, TypeVar
 
 from rollout.store.database.errors import DatabaseUnavailableError
@@ -49,7 +51,8 @@ async def run_in_time(state: dict[str, Any], work: Callable[[], Result]) -> Resu
     seconds = state.get(SECONDS_LEFT, ASSIGNMENT_SECONDS)
     try:
         async with asyncio.timeout(seconds):
-            return await asyncio.get_running_loop().run_in_executor(ASSIGNMENT_THREADS, work)
+            run_work = partial(copy_context().run, work)  # logs name the request
+            return await asyncio.get_running_loop().run_in_executor(ASSIGNMENT_THREADS, run_work)
     except TimeoutError:
         raise DatabaseUnavailableError(NO_ANSWER_TEXT) from None
     finally:

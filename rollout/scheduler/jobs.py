@@ -101,12 +101,19 @@ logging.getLogger("apscheduler").setLevel(logging.ERROR)  # skipped passes are n
 class JobScheduler:
     """A replica's scheduler."""
 
-    def __init__(self, service: Service, owner: str, interval: float = 1.0) -> None:
+    def __init__(
+        self,
+        service: Service,
+        owner: str,
+        interval: float = 1.0,
+        observe_tick: Callable[[str, float], object] = lambda _rollout, _seconds: None,
+    ) -> None:
         """Build the scheduler without starting it.
 
-        `owner` is the name in the claims of slots.
+        `owner` is the name in the claims of slots. `observe_tick` gets the rollout and the seconds
+        of each tick, for metrics.
         """
-        self._service = service
+        self._service, self._observe_tick = service, observe_tick
         self._tick_runner = TickScheduler(service.database, owner)
         self._clock_check = ClockCheck(service.database, service.clock)
         self._report_worker = ReportWorker(service, owner)
@@ -145,6 +152,8 @@ class JobScheduler:
         result = self._tick_runner.run_due_ticks(
             clock.at, narrow_only=self._is_clock_apart, get_time=now
         )
+        for name, seconds in result.seconds_by_rollout.items():
+            self._observe_tick(name, seconds)
         for name, error in result.errors.items():
             log.error("tick of %s failed; it is tried again: %s", name, error, exc_info=error)
 

@@ -4,6 +4,7 @@ Counting, moving evidence and appending are separate transactions. An interrupte
 nothing: its entries stay queued, and its claim expires after one tick.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -306,10 +307,11 @@ def _add_seen_versions(state: RolloutState, slot: int) -> tuple[LedgerEvent, ...
 
 @dataclass(frozen=True, slots=True)
 class TickPass:
-    """The events of ticks run here and the errors, by rollout."""
+    """The events of ticks run here, their durations and the errors, by rollout."""
 
     events_by_rollout: Mapping[str, tuple[LedgerEvent, ...]] = field(default_factory=dict)
     errors: Mapping[str, Exception] = field(default_factory=dict)
+    seconds_by_rollout: Mapping[str, float] = field(default_factory=dict)
 
 
 class TickScheduler:
@@ -338,7 +340,7 @@ class TickScheduler:
         Raises:
             DatabaseUnavailableError: the database does not respond; the pass ends.
         """
-        events_by_rollout, errors = {}, {}
+        events_by_rollout, errors, seconds_by_rollout = {}, {}, {}
         for rollout_name in self._load_rollout_names():
             at = at if get_time is None else max(at, get_time())
             if at < self._next_due.get(rollout_name, at):
@@ -346,6 +348,7 @@ class TickScheduler:
             ticker = self._tickers.setdefault(
                 rollout_name, Ticker(self._database, rollout_name, self._owner)
             )
+            started_at = time.monotonic()
             try:
                 events = ticker.tick(at, narrow_only=narrow_only)
             except DatabaseUnavailableError:
@@ -357,7 +360,8 @@ class TickScheduler:
                 self._next_due[rollout_name] = ticker.get_next_slot_time(at)
                 if events is not None:
                     events_by_rollout[rollout_name] = events
-        return TickPass(events_by_rollout, errors)
+                    seconds_by_rollout[rollout_name] = time.monotonic() - started_at
+        return TickPass(events_by_rollout, errors, seconds_by_rollout)
 
     def _load_rollout_names(self) -> tuple[str, ...]:
         with self._database.begin_read() as transaction:

@@ -20,6 +20,7 @@ from sqlalchemy import Connection, CursorResult, Engine, Executable, create_engi
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine import Transaction as DatabaseTransaction
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
+from sqlalchemy.pool import QueuePool
 
 from rollout import faults
 from rollout.store.database.errors import (
@@ -210,6 +211,12 @@ class Database:
             raise
         else:
             self.outages.record_success()
+
+    def count_connections(self) -> Mapping[str, int]:
+        """Return the pool's connections by state: `used` and `idle`."""
+        pool = self.engine.pool
+        assert isinstance(pool, QueuePool)  # noqa: S101 - the default of both engines
+        return {"used": pool.checkedout(), "idle": pool.checkedin()}
 
     def close(self) -> None:
         """Close the pool's connections."""
