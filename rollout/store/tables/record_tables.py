@@ -175,9 +175,10 @@ erased_hashes = Table(  # of records that a purge or an erasure took, by the eve
     "erased_hashes",
     metadata,
     rollout_column(),
-    key_column("revision"),
     key_column("case_id"),
+    key_column("revision"),
     required_column("hashes", LargeBinary),  # sorted and joined
+    Index(None, "rollout", "revision"),
     sqlite_with_rowid=False,
 )
 
