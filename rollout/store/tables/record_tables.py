@@ -59,6 +59,7 @@ cases = Table(
     optional_column("episode", BigInteger),
     required_column("attributes", JsonType),
     required_column("media", JsonType),
+    optional_column("sender"),  # account id or file; null is before sources
     required_column("hash", LargeBinary),
     Index(None, "rollout", "site", "occurred_at"),
     Index(None, "rollout", "episode", sqlite_where=HAS_EPISODE, postgresql_where=HAS_EPISODE),
@@ -83,6 +84,7 @@ predictions = Table(
     optional_column("decider"),
     optional_column("exposure"),
     optional_column("share", Double),
+    optional_column("sender"),  # account id or file; null is before sources
     required_column("hash", LargeBinary),
     sqlite_with_rowid=False,
 )
@@ -104,6 +106,8 @@ decisions = Table(
     required_column("received_at", InstantType),
     optional_column("note"),
     optional_column("review", BigInteger),
+    optional_column("source"),  # kind of source; null is before sources
+    optional_column("sender"),  # account id or file; null is before sources
     required_column("hash", LargeBinary),
     sqlite_with_rowid=False,
 )
@@ -122,6 +126,7 @@ actions = Table(
     required_column("received_at", InstantType),
     optional_column("scope_revision", Integer),
     required_column("authorization"),
+    optional_column("sender"),  # account id or file; null is before sources
     required_column("hash", LargeBinary),
     sqlite_with_rowid=False,
 )
@@ -137,6 +142,7 @@ outcomes = Table(
     required_column("at", InstantType),
     required_column("source"),
     required_column("received_at", InstantType),
+    optional_column("sender"),  # account id or file; null is before sources
     required_column("hash", LargeBinary),
     sqlite_with_rowid=False,
 )
