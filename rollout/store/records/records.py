@@ -114,12 +114,18 @@ class RecordStore:
         self._transaction = transaction
         self._rollout = rollout
 
-    def store(self, items: Sequence[AnyRecord], *, received_at: datetime) -> StoredBatch:
+    def store(
+        self,
+        items: Sequence[AnyRecord],
+        *,
+        received_at: datetime,
+        sender: str | Mapping[str, str] | None = None,
+    ) -> StoredBatch:
         """Store new records, reject conflicting and invalid ones; return a receipt each.
 
-        An invalid item does not affect others. Repeating a batch, in whole or in part, changes
-        nothing and returns `duplicate`. Concurrent transactions on the same cases wait until this
-        one ends.
+        `sender` is the id of the account that sent them, or by kind their file. An invalid item
+        does not affect others. Repeating a batch, in whole or in part, changes nothing and returns
+        `duplicate`. Concurrent transactions on the same cases wait until this one ends.
         """
         received_micros = encode_instant(received_at)
         groups, results = _group_records(items)
@@ -130,7 +136,8 @@ class RecordStore:
             self._store_rejected(items, results, received_at)
         faults.reach_point("ingest.set-aside")
         for schema, columns in stored_columns.items():
-            self._insert_columns(schema, columns, received_micros)
+            kind_sender = sender.get(schema.name) if isinstance(sender, Mapping) else sender
+            self._insert_columns(schema, columns, received_micros, kind_sender)
         faults.reach_point("ingest.records")
         changed_cases = set(
             chain.from_iterable(columns["case_id"] for columns in stored_columns.values())
@@ -239,12 +246,17 @@ class RecordStore:
         }
 
     def _insert_columns(
-        self, schema: RecordSchema, columns: ColumnsByName, received_micros: int
+        self,
+        schema: RecordSchema,
+        columns: ColumnsByName,
+        received_micros: int,
+        sender: str | None,
     ) -> None:
         row_count = len(columns["case_id"])
         common_columns: dict[str, Sequence[Any]] = {
             "rollout": (self._rollout.number,) * row_count,
             "received_at": (received_micros,) * row_count,
+            "sender": (sender,) * row_count,
         }
         table_columns = {
             COLUMN_OF.get(name, name): cells
