@@ -61,6 +61,7 @@ cases = Table(
     required_column("media", JsonType),
     required_column("hash", LargeBinary),
     Index(None, "rollout", "site", "occurred_at"),
+    Index(None, "rollout", "received_at"),  # finds what a purge deletes
     Index(None, "rollout", "episode", sqlite_where=HAS_EPISODE, postgresql_where=HAS_EPISODE),
     sqlite_with_rowid=False,
 )
@@ -123,6 +124,7 @@ actions = Table(
     optional_column("scope_revision", Integer),
     required_column("authorization"),
     required_column("hash", LargeBinary),
+    optional_column("permit_kind"),  # bound, unbound, form_1; null without a permit of ours
     sqlite_with_rowid=False,
 )
 
