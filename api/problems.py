@@ -63,6 +63,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "too-many-requests": 429,
     "identity-provider": 502,
     "database-busy": 503,
+    "database-unavailable": 503,
     "outcome-unknown": 503,
     "ledger-form": 503,
     "schema-mismatch": 503,

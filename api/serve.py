@@ -15,6 +15,7 @@ import typer
 import uvicorn
 
 from api.app import create_app
+from api.log_format import build_log_config
 from api.oidc import CALLBACK_PATH, IdentityProvider, OpenIdClient, is_secure
 from api.routers.events import EventStreams, get_streams
 from rollout import faults
@@ -121,15 +122,19 @@ def resolve_public_url(settings: Settings, host: str, port: int) -> Settings:
 def run_server(service: Service, settings: Settings, host: str, port: int) -> None:
     """Run the server until SIGINT or SIGTERM."""
     signal.signal(signal.SIGTERM, _exit_normally)
-    scheduler = JobScheduler(
-        service, owner=f"{os.getpid()}-{secrets.token_hex(4)}", interval=settings.poll_interval
-    )
     app = create_app(service, build_provider(settings))
+    scheduler = JobScheduler(
+        service,
+        owner=f"{os.getpid()}-{secrets.token_hex(4)}",
+        interval=settings.poll_interval,
+        observe_tick=app.state.process_metrics.observe_tick,
+    )
     config = uvicorn.Config(
         app,
         host=host,
         port=port,
-        log_level="warning",
+        log_config=build_log_config(settings.log_format),
+        access_log=False,  # api.request_log writes one, without addresses and paths
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         server_header=False,

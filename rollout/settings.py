@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 
 PREFIX = "ROLLOUT_"
+LOG_FORMATS = ("text", "json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,6 +19,8 @@ class Settings:
         oidc_issuer: URL of the OpenID Connect provider; empty: users sign in with passwords only.
         oidc_client_id: client id of this service at the provider.
         oidc_client_secret: client secret of this service.
+        log_format: `text`, or `json`: one object a line, with access log and request ids, without
+            the names of users, cases or clients.
         channels_file: file of the channels that reports are sent to, `name: url`; empty: none.
         server: URL of the service that commands call; empty: commands use the database.
         api_key: API key with which commands call it.
@@ -29,6 +32,7 @@ class Settings:
     oidc_issuer: str = ""
     oidc_client_id: str = ""
     oidc_client_secret: str = field(default="", repr=False)
+    log_format: str = "text"
     channels_file: str = ""
     server: str = ""
     api_key: str = field(default="", repr=False)
@@ -61,6 +65,10 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
             text = environment[name]
             is_number = setting.name == "poll_interval"
             values[setting.name] = _read_seconds(name, text) if is_number else text
+    if values.get("log_format", "text") not in LOG_FORMATS:
+        raise ValueError(
+            f"ROLLOUT_LOG_FORMAT={values['log_format']} is unknown; write text or json"
+        )
     return Settings(**values)  # type: ignore[arg-type]  # by name: each has its field's type
 
 

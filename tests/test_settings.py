@@ -16,9 +16,10 @@ def test_an_empty_environment_gives_the_defaults():
 
 def test_every_setting_is_read_by_its_name():
     text = {PREFIX + field.name.upper(): "0.5" for field in fields(Settings)}
-    read = read_settings(text)
-    assert read.poll_interval == 0.5
-    assert {getattr(read, f.name) for f in fields(Settings) if f.name != "poll_interval"} == {"0.5"}
+    read = read_settings(text | {"ROLLOUT_LOG_FORMAT": "json"})
+    assert (read.poll_interval, read.log_format) == (0.5, "json")
+    others = {field.name for field in fields(Settings)} - {"poll_interval", "log_format"}
+    assert {getattr(read, name) for name in others} == {"0.5"}
 
 
 @pytest.mark.parametrize("text", ["soon", "0", "-1", "61", "nan", ""])
