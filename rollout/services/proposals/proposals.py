@@ -21,6 +21,7 @@ from rollout.core.scope.scope import GivenApproval, ProposalState, count_filled_
 from rollout.services.engine.command_handler import CommandResult, run_command
 from rollout.services.engine.evidence_reader import load_cell_evidence
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
+from rollout.services.proposals.closed_proposal_sites import load_closed_proposal_sites
 from rollout.services.proposals.proposal_details import find_proposal_sites
 from rollout.store.database.errors import StoreError
 from rollout.store.database.session import Database
@@ -95,8 +96,7 @@ def approve_proposal(
     require_permission(caller, Permission.APPROVE, rollout_name)
 
     def build_command(state: RolloutState) -> Command:
-        sites = find_proposal_sites(state, proposal_id)
-        require_permission(caller, Permission.APPROVE, rollout_name, sites)
+        sites = _require_permission_at_sites(database, caller, state, proposal_id)
         by = caller.as_actor(rollout_name, sites)
         return ApproveProposal(
             at=at, by=by, proposal=proposal_id, evidence_hash=evidence_hash, reason=reason
@@ -178,12 +178,24 @@ def reject_proposal(
     require_permission(caller, Permission.APPROVE, rollout_name)
 
     def build_command(state: RolloutState) -> Command:
-        sites = find_proposal_sites(state, proposal_id)
-        require_permission(caller, Permission.APPROVE, rollout_name, sites)
+        sites = _require_permission_at_sites(database, caller, state, proposal_id)
         by = caller.as_actor(rollout_name, sites)
         return RejectProposal(at=at, by=by, proposal=proposal_id, reason=reason)
 
     return run_command(database, caller, rollout_name, build_command)
+
+
+def _require_permission_at_sites(
+    database: Database, caller: Caller, state: RolloutState, proposal_id: str
+) -> tuple[str, ...]:
+    """Return the proposal's sites, open or closed, after the check of each."""
+    sites = (
+        find_proposal_sites(state, proposal_id)
+        if proposal_id in state.scope.proposals
+        else load_closed_proposal_sites(database, state, proposal_id)
+    )
+    require_permission(caller, Permission.APPROVE, state.rollout.name, sites)
+    return sites
 
 
 def raise_cell_proposal(  # noqa: PLR0913 - who asks for what, where, for whom
