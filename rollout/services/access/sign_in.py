@@ -1,24 +1,20 @@
 """Sign-in by password, one-time link or identity provider.
 
-Each starts a session. Passwords are hashed by argon2 with its default parameters, and again when
-these change; an unknown name costs the same work as a known one.
+Each starts a session. An unknown name costs the same work as a known one.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
-from threading import BoundedSemaphore
 
 from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
 
 from rollout.core.access.access_events import IdentityLinked, PasswordSet
 from rollout.core.errors import (
     InvalidAccountError,
     NotAllowedError,
-    TooManyAttemptsError,
     UnauthenticatedError,
 )
 from rollout.core.scope.permissions import Caller
@@ -29,6 +25,7 @@ from rollout.services.access.access_state import (
 )
 from rollout.services.access.keys import TOKEN_BYTES, read_token, write_token
 from rollout.services.access.login_throttle import LoginThrottle
+from rollout.services.access.passwords import PasswordWorkers
 from rollout.services.access.users import initialize_access
 from rollout.services.support.clock import Clock
 from rollout.store.access.access_ledger import AccessLedger
@@ -37,13 +34,8 @@ from rollout.store.access.sessions import Sessions, hash_session_token
 from rollout.store.access.users import StoredUser, Users
 from rollout.store.database.session import Database, Transaction
 
-MIN_PASSWORD_LENGTH, MAX_PASSWORD_LENGTH = 12, 256  # letters
 SESSION_LIFETIME = timedelta(hours=12)
 """Time after which a session ends, used or not."""
-MAX_CONCURRENT_HASHES = 2
-"""Concurrent password hashes; each takes 64 MiB."""
-MAX_WAITING_HASHES = 6
-"""Running and waiting hashes; more are refused, because stops need the same threads."""
 SIGN_IN_REFUSED = (
     "the name or the password is wrong, or they may not sign in; ask an admin for a link"
 )
@@ -73,11 +65,9 @@ class SignIn:
         hasher: PasswordHasher | None = None,
     ) -> None:
         self._database, self._clock, self._entropy = database, clock, entropy
-        self._hasher = PasswordHasher() if hasher is None else hasher
+        self._passwords = PasswordWorkers(PasswordHasher() if hasher is None else hasher)
         self._name_throttle = LoginThrottle(free_attempts=5)
         self._address_throttle = LoginThrottle(free_attempts=20)
-        self._hash_slots = BoundedSemaphore(MAX_CONCURRENT_HASHES)
-        self._waiting_slots = BoundedSemaphore(MAX_WAITING_HASHES)
 
     def sign_in_with_password(
         self, user_name: str, password: str, *, address: str, at: datetime
@@ -94,8 +84,8 @@ class SignIn:
             if not self._is_right_password(stored_hash, password) or user is None:
                 raise UnauthenticatedError(SIGN_IN_REFUSED)
         new_hash = None
-        if stored_hash is not None and self._hasher.check_needs_rehash(stored_hash):
-            new_hash = self._hash_password(password)
+        if stored_hash is not None and self._passwords.needs_rehash(stored_hash):
+            new_hash = self._passwords.hash(password)
         with self._database.begin_write() as transaction:
             AccessLedger(transaction)
             if self._load_password_hash(transaction, user_name) != stored_hash:
@@ -118,11 +108,21 @@ class SignIn:
             TooManyAttemptsError: this address failed too often.
         """
         with self._count_attempt("", address):
-            password_hash = self._hash_password(_check_password(password, user_name))
-            return self._use_link(token, user_name, password, password_hash, at)
+            own_words = self._list_link_words(token, user_name, at)
+            self._passwords.check_strength(password, own_words)
+            password_hash = self._passwords.hash(password)
+            return self._use_link(token, user_name, password_hash, at)
+
+    def _list_link_words(self, token: str, user_name: str, at: datetime) -> tuple[str, ...]:
+        """Return the words of a link's account; an invalid link costs no work."""
+        with self._database.begin_read() as transaction:
+            is_valid, user = OneTimeLinks(transaction).find_valid(token, at=at)
+        if not is_valid:
+            raise UnauthenticatedError(INVALID_LINK)
+        return (user_name,) if user is None else (user.name, user.email)
 
     def _use_link(
-        self, token: str, user_name: str, password: str, password_hash: str, at: datetime
+        self, token: str, user_name: str, password_hash: str, at: datetime
     ) -> StartedSession:
         with self._database.begin_write() as transaction:
             access_ledger = AccessLedger(transaction)
@@ -134,7 +134,6 @@ class SignIn:
                 access_ledger.append(initialize_access(transaction, user_name, at))
                 user = users.find(user_name)
                 assert user is not None  # noqa: S101 - added just before
-            _check_password(password, user.name)
             _store_password(transaction, access_ledger, user, user.name, password_hash, at)
             return self._start_session(transaction, user, at)
 
@@ -198,9 +197,12 @@ class SignIn:
             TooManyAttemptsError: the current password was wrong too often.
         """
         require_self_or_admin(caller, user_name, "set the password")
-        password_hash = self._hash_password(_check_password(password, user_name))
         if caller.name == user_name and not skips_current:
             self._check_current_password(user_name, current_password or "")
+        user = self._load_user_and_hash(user_name)[0]
+        own_words = (user_name,) if user is None else (user_name, user.email)
+        self._passwords.check_strength(password, own_words)
+        password_hash = self._passwords.hash(password)
         with open_access_change(self._database, caller) as change:
             require_self_or_admin(change.caller, user_name, "set the password")
             user = _get_sign_in_user(change, user_name)
@@ -284,28 +286,12 @@ class SignIn:
     def _is_right_password(self, stored_hash: str | None, password: str) -> bool:
         """Compare, with the same work if there is no password."""
         dummy_hash = self._dummy_hash  # computed at the first attempt
-        with self._wait_for_hash_slot(), suppress(VerificationError, InvalidHashError):
-            self._hasher.verify(stored_hash or dummy_hash, password[: MAX_PASSWORD_LENGTH + 1])
-            return stored_hash is not None
-        return False
+        is_match = self._passwords.is_match(stored_hash or dummy_hash, password)
+        return is_match and stored_hash is not None
 
     @cached_property
     def _dummy_hash(self) -> str:
-        return self._hash_password(write_token(self._entropy(TOKEN_BYTES)))
-
-    def _hash_password(self, password: str) -> str:
-        with self._wait_for_hash_slot():
-            return self._hasher.hash(password)
-
-    @contextmanager
-    def _wait_for_hash_slot(self) -> Iterator[None]:
-        if not self._waiting_slots.acquire(blocking=False):
-            raise TooManyAttemptsError("too many sign in at once; try again in a few seconds")
-        try:
-            with self._hash_slots:
-                yield
-        finally:
-            self._waiting_slots.release()
+        return self._passwords.hash(write_token(self._entropy(TOKEN_BYTES)))
 
     def _start_session(
         self, transaction: Transaction, user: StoredUser, at: datetime
@@ -314,21 +300,6 @@ class SignIn:
         expires_at = at + SESSION_LIFETIME
         Sessions(transaction).start(user, token, csrf, at=at, expires_at=expires_at)
         return StartedSession(user.name, write_token(token), write_token(csrf), expires_at)
-
-
-def _check_password(password: str, user_name: str) -> str:
-    if not MIN_PASSWORD_LENGTH <= len(password) <= MAX_PASSWORD_LENGTH:
-        raise InvalidAccountError(
-            f"a password has {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} letters; a sentence is"
-            " fine"
-        )
-    if (
-        user_name
-        and user_name.lower() in password.lower()
-        and len(password) < len(user_name) + MIN_PASSWORD_LENGTH
-    ):
-        raise InvalidAccountError("a password is more than one's name")
-    return password
 
 
 def _get_sign_in_user(change: AccessChange, user_name: str) -> StoredUser:

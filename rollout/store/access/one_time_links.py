@@ -28,6 +28,16 @@ class OneTimeLinks:
         }
         self._transaction.execute(insert(one_time_links).values(row))
 
+    def find_valid(self, secret: str, *, at: datetime) -> tuple[bool, StoredUser | None]:
+        """Return whether a link is valid now, and its user, without using it."""
+        query = select(one_time_links.c.user_id).where(
+            one_time_links.c.hash == hash_secret(secret),
+            one_time_links.c.used_at.is_(None),
+            one_time_links.c.expires_at > at,
+        )
+        row = self._transaction.execute(query).one_or_none()
+        return row is not None, self._find_user(row and row.user_id)
+
     def redeem(self, secret: str, *, at: datetime) -> tuple[bool, StoredUser | None]:
         """Use a link: return whether it was valid, and its user.
 
@@ -39,8 +49,10 @@ class OneTimeLinks:
         if not self._transaction.execute(statement.values(used_at=at)).rowcount:
             return False, None
         query = select(one_time_links.c.user_id).where(is_link)
-        user_id: int | None = self._transaction.execute(query).scalar()
-        return True, None if user_id is None else Users(self._transaction).get_by_id(user_id)
+        return True, self._find_user(self._transaction.execute(query).scalar())
+
+    def _find_user(self, user_id: int | None) -> StoredUser | None:
+        return None if user_id is None else Users(self._transaction).get_by_id(user_id)
 
     def end_links(self, user: StoredUser, *, at: datetime) -> None:
         """End a user's open links, and those of first admins."""
