@@ -96,7 +96,9 @@ def approve_proposal(
     require_permission(caller, Permission.APPROVE, rollout_name)
 
     def build_command(state: RolloutState) -> Command:
-        sites = _require_permission_at_sites(database, caller, state, proposal_id)
+        sites = _require_permission_at_sites(
+            database, caller, state, proposal_id, Permission.APPROVE
+        )
         by = caller.as_actor(rollout_name, sites)
         return ApproveProposal(
             at=at, by=by, proposal=proposal_id, evidence_hash=evidence_hash, reason=reason
@@ -175,10 +177,12 @@ def reject_proposal(
         NotAllowedError: the caller may not reject at each of its sites.
         UnknownProposalError: no proposal has this id.
     """
-    require_permission(caller, Permission.APPROVE, rollout_name)
+    require_permission(caller, Permission.REJECT, rollout_name)
 
     def build_command(state: RolloutState) -> Command:
-        sites = _require_permission_at_sites(database, caller, state, proposal_id)
+        sites = _require_permission_at_sites(
+            database, caller, state, proposal_id, Permission.REJECT
+        )
         by = caller.as_actor(rollout_name, sites)
         return RejectProposal(at=at, by=by, proposal=proposal_id, reason=reason)
 
@@ -186,7 +190,11 @@ def reject_proposal(
 
 
 def _require_permission_at_sites(
-    database: Database, caller: Caller, state: RolloutState, proposal_id: str
+    database: Database,
+    caller: Caller,
+    state: RolloutState,
+    proposal_id: str,
+    permission: Permission,
 ) -> tuple[str, ...]:
     """Return the proposal's sites, open or closed, after the check of each."""
     sites = (
@@ -194,7 +202,7 @@ def _require_permission_at_sites(
         if proposal_id in state.scope.proposals
         else load_closed_proposal_sites(database, state, proposal_id)
     )
-    require_permission(caller, Permission.APPROVE, state.rollout.name, sites)
+    require_permission(caller, permission, state.rollout.name, sites)
     return sites
 
 
@@ -216,8 +224,8 @@ def raise_cell_proposal(  # noqa: PLR0913 - who asks for what, where, for whom
         NotAllowedError: the caller is not an operator there.
         NotEligibleError: evidence or policy does not permit it; the text names what is missing.
     """
-    require_permission(caller, Permission.OPERATE, rollout_name)
-    require_permission(caller, Permission.OPERATE, rollout_name, (cell.site,))
+    require_permission(caller, Permission.PROPOSE, rollout_name)
+    require_permission(caller, Permission.PROPOSE, rollout_name, (cell.site,))
 
     def build_command(state: RolloutState) -> Command:
         if cell not in state.policy.cell_set:
@@ -253,11 +261,11 @@ def propose_clock_correction(
         NotAllowedError: the caller is not an operator of the whole rollout.
         RefusalError: the ledger's time is correct.
     """
-    require_permission(caller, Permission.OPERATE, rollout_name)
+    require_permission(caller, Permission.PROPOSE, rollout_name)
 
     def build_command(state: RolloutState) -> Command:
         sites = tuple(state.policy.sites_by_id)
-        require_permission(caller, Permission.OPERATE, rollout_name, sites)
+        require_permission(caller, Permission.PROPOSE, rollout_name, sites)
         return ProposeClockCorrection(at=at, by=caller.as_actor(rollout_name, sites))
 
     command_result = run_command(database, caller, rollout_name, build_command)

@@ -17,14 +17,21 @@ class OneTimeLinks:
         self._transaction = transaction
 
     def add(
-        self, user: StoredUser | None, secret: str, *, at: datetime, expires_at: datetime
+        self,
+        user: StoredUser | None,
+        secret: str,
+        *,
+        at: datetime,
+        expires_at: datetime,
+        by: StoredUser | None = None,
     ) -> None:
-        """Store a link's hash; without a user it is the first admin's."""
+        """Store a link's hash and creator; without a user it is the first admin's."""
         row = {
             "user_id": None if user is None else user.number,
             "hash": hash_secret(secret),
             "created_at": at,
             "expires_at": expires_at,
+            "created_by": None if by is None else by.number,
         }
         self._transaction.execute(insert(one_time_links).values(row))
 
@@ -37,6 +44,13 @@ class OneTimeLinks:
         )
         row = self._transaction.execute(query).one_or_none()
         return row is not None, self._find_user(row and row.user_id)
+
+    def find_creator(self, secret: str) -> StoredUser | None:
+        """Return the admin who created a link, or None if unknown."""
+        query = select(one_time_links.c.created_by).where(
+            one_time_links.c.hash == hash_secret(secret)
+        )
+        return self._find_user(self._transaction.execute(query).scalar())
 
     def redeem(self, secret: str, *, at: datetime) -> tuple[bool, StoredUser | None]:
         """Use a link: return whether it was valid, and its user.

@@ -29,6 +29,8 @@ from rollout.services.access.users import (
     update_account,
 )
 from rollout.services.support.clock import ManualClock
+from rollout.store.access import sign_in_addresses
+from rollout.store.access.sign_in_addresses import SignInAddresses
 from rollout.store.access.users import Users
 from tests.factories import DAY, NOON
 from tests.services.houses import ADA, BO, BOX, PASSWORD, chain_of, chance, furnish, kinds
@@ -222,6 +224,27 @@ def test_an_address_that_tries_many_names_waits_too_and_others_do_not(house, sig
     with pytest.raises(TooManyAttemptsError):
         sign_in(signing, address="10.0.0.9")
     sign_in(signing, address="10.0.0.1")
+
+
+def test_failures_from_everywhere_never_slow_an_address_that_was_used_before(house, signing):
+    sign_in(signing, address="10.1.0.1")
+    for number in range(10):
+        with pytest.raises(UnauthenticatedError):
+            sign_in(signing, password=OTHER, address=f"10.0.0.{number}")
+    with pytest.raises(TooManyAttemptsError):
+        sign_in(signing, address="10.1.0.2")
+    sign_in(signing, address="10.1.0.1")
+
+
+def test_an_account_remembers_its_newest_addresses_only(house, signing, monkeypatch):
+    monkeypatch.setattr(sign_in_addresses, "MAX_ADDRESSES_PER_USER", 2)
+    for number in range(3):
+        at = NOON + number * DAY
+        signing.sign_in_with_password("bo", PASSWORD, address=f"10.1.0.{number}", at=at)
+    with house.begin_read() as transaction:
+        bo = Users(transaction).find("bo")
+        known = SignInAddresses(transaction)
+        assert [known.has(bo, f"10.1.0.{number}") for number in range(3)] == [False, True, True]
 
 
 def test_who_signs_in_when_many_do_is_refused_and_holds_up_nobody(house, database, clock):
