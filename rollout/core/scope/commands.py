@@ -153,11 +153,11 @@ class AcknowledgeIncident(ActorCommand):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenIncident(Command):
-    """Open an incident: `unauthorized`, `ledger_rolled_back` or `clock`.
+    """Open an incident: `unauthorized`, `ledger_rolled_back`, `evidence_changed` or `clock`.
 
     Nothing is opened while an equal incident is open. Equal are incidents of the same kind about
     the same case or client, or with the same reason, cell and version; all `clock` incidents are
-    equal. `about` is stored in the ledger for ever.
+    equal, and all `evidence_changed` ones. `about` is stored in the ledger for ever.
     """
 
     kind: str

@@ -20,6 +20,7 @@ EVENT_GROUPS: Final[EventGroups] = {
     "incidents": ("Incidents", ("IncidentOpened", "IncidentAcknowledged")),
     "policy": ("Policy", ("RolloutCreated", "PolicyApplied")),
     "versions": ("Versions", ("VersionFirstUsed", "VersionRetired")),
+    "counting": ("Counted records", ("RecordsCounted",)),
     "other": (
         "Reports, clock, imports, deletions",
         ("ReportSealed", "ClockCorrected", "RecordsImported", "RecordsPurged"),
@@ -58,7 +59,9 @@ TIMELINE_KINDS: Final = frozenset(
     }
 )  # fmt: skip
 """Kinds in the timeline; proposals and approvals are only in the auditor's part."""
-AUDITORS_OMITTED_KINDS: Final = frozenset({"RolloutCreated", "VersionFirstUsed", "IncidentOpened"})
+AUDITORS_OMITTED_KINDS: Final = frozenset(
+    {"RolloutCreated", "VersionFirstUsed", "IncidentOpened", "RecordsCounted"}
+)
 
 
 def find_tone(kind: str) -> str:

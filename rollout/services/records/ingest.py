@@ -45,6 +45,7 @@ from rollout.services.records.record_notes import RecordNotes
 from rollout.services.records.review_tasks import open_reviews, open_reviews_of_batch
 from rollout.services.records.unauthorized_actions import report_unauthorized_actions
 from rollout.store.database.session import Database, Transaction
+from rollout.store.ledger.accounts import Accounts
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.incoming_cases import IncomingCases
 from rollout.store.records.records import (
@@ -104,7 +105,7 @@ def _ingest_chunk(
             batch.record_versions(service.database)
             batch.set_exposures()
             batch.authorize_actions(service.permit_signer)
-            batch.store()
+            batch.store(Accounts(transaction).add_id(caller.name))
             return batch.list_receipts()
 
     return retry_on_stale_revision(_store_chunk)
@@ -113,6 +114,7 @@ def _ingest_chunk(
 def store_asked_cases(
     transaction: Transaction,
     state: RolloutState,
+    sender_name: str,
     cases: Sequence[Case],
     predictions: Sequence[Prediction],
     at: datetime,
@@ -126,7 +128,10 @@ def store_asked_cases(
         StaleRevisionError: the ledger moved before an incident was appended.
     """
     records: tuple[AnyRecord, ...] = (*cases, *predictions)
-    stored_batch = RecordStore(transaction, state.rollout).store(records, received_at=at)
+    sender = Accounts(transaction).add_id(sender_name)
+    stored_batch = RecordStore(transaction, state.rollout).store(
+        records, received_at=at, sender=sender
+    )
     queue_new_cases(transaction, state, stored_batch, at)
     open_reviews(transaction, state, cases, at)
     report_unauthorized_actions(transaction, state, stored_batch, at)
@@ -277,13 +282,13 @@ class _Batch:
 
     # Writes
 
-    def store(self) -> None:
-        """Store all items; open their review tasks and incidents."""
+    def store(self, sender: str) -> None:
+        """Store all items of a sender; open their review tasks and incidents."""
         transaction, state, at = self._transaction, self._state, self._at
         record_store = RecordStore(transaction, state.rollout)
         self._records += [(position, result.action) for position, result in self._authorizations]
         records = [record for _, record in self._records]
-        stored_batch = record_store.store(records, received_at=at)
+        stored_batch = record_store.store(records, received_at=at, sender=sender)
         receipts = RecordNotes(state.policy).add_notes(records, stored_batch)
         for (position, _), receipt in zip(self._records, receipts, strict=True):
             self._receipts[position] = receipt

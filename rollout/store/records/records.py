@@ -18,6 +18,7 @@ from rollout.store.database.bulk import insert_columns, insert_once
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
 from rollout.store.records.external_keys import EPISODE, ExternalKeys, KeyIds
+from rollout.store.records.record_hashes import build_hash_columns
 from rollout.store.records.record_rows import (
     COLUMN_OF,
     MAX_KEY_LENGTH,
@@ -113,12 +114,18 @@ class RecordStore:
         self._transaction = transaction
         self._rollout = rollout
 
-    def store(self, items: Sequence[AnyRecord], *, received_at: datetime) -> StoredBatch:
+    def store(
+        self,
+        items: Sequence[AnyRecord],
+        *,
+        received_at: datetime,
+        sender: str | Mapping[str, str] | None = None,
+    ) -> StoredBatch:
         """Store new records, reject conflicting and invalid ones; return a receipt each.
 
-        An invalid item does not affect others. Repeating a batch, in whole or in part, changes
-        nothing and returns `duplicate`. Concurrent transactions on the same cases wait until this
-        one ends.
+        `sender` is the id of the account that sent them, or by kind their file. An invalid item
+        does not affect others. Repeating a batch, in whole or in part, changes nothing and returns
+        `duplicate`. Concurrent transactions on the same cases wait until this one ends.
         """
         received_micros = encode_instant(received_at)
         groups, results = _group_records(items)
@@ -129,7 +136,8 @@ class RecordStore:
             self._store_rejected(items, results, received_at)
         faults.reach_point("ingest.set-aside")
         for schema, columns in stored_columns.items():
-            self._insert_columns(schema, columns, received_micros)
+            kind_sender = sender.get(schema.name) if isinstance(sender, Mapping) else sender
+            self._insert_columns(schema, columns, received_micros, kind_sender)
         faults.reach_point("ingest.records")
         changed_cases = set(
             chain.from_iterable(columns["case_id"] for columns in stored_columns.values())
@@ -238,19 +246,26 @@ class RecordStore:
         }
 
     def _insert_columns(
-        self, schema: RecordSchema, columns: ColumnsByName, received_micros: int
+        self,
+        schema: RecordSchema,
+        columns: ColumnsByName,
+        received_micros: int,
+        sender: str | None,
     ) -> None:
         row_count = len(columns["case_id"])
         common_columns: dict[str, Sequence[Any]] = {
             "rollout": (self._rollout.number,) * row_count,
             "received_at": (received_micros,) * row_count,
+            "sender": (sender,) * row_count,
         }
-        if "episode" in columns:
-            common_columns["episode"] = self._find_episode_ids(columns["episode"])
         table_columns = {
             COLUMN_OF.get(name, name): cells
             for name, cells in {**columns, **common_columns}.items()
         }
+        table_columns |= build_hash_columns(schema.name, table_columns)
+        if "episode" in columns:
+            table_columns["episode"] = self._find_episode_ids(columns["episode"])
+        del table_columns["key"]  # the row has the case's number
         insert_columns(self._transaction, schema.table, table_columns)
 
     def _find_episode_ids(self, keys: Sequence[str | None]) -> tuple[int | None, ...]:
@@ -314,7 +329,7 @@ def _build_group(
     """
     columns = schema.build_columns([items[position] for position in positions])
     columns["hash"] = schema.compute_hashes(columns)
-    keys, first_column, *other_columns = columns.pop("key"), *(columns[name] for name in schema.key)
+    keys, first_column, *other_columns = columns["key"], *(columns[name] for name in schema.key)
     record_keys = (
         list(zip(first_column, *other_columns, strict=True)) if other_columns else first_column
     )
