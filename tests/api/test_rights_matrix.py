@@ -69,6 +69,7 @@ MATRIX = {
     "POST /v1/users": Row({"admin"}, HOUSE, {"name": "pat"}),
     "PATCH /v1/users/{name}": Row({"admin"}, HOUSE, {}),
     "POST /v1/users/{name}/link": Row({"admin"}, HOUSE),
+    "DELETE /v1/users/{name}/second-factor": Row({"admin"}, HOUSE),
     f"GET {BEARS}": Row(READ, PART),
     f"GET {BEARS}/cells": Row(READ, PART),
     f"GET {BEARS}/cells/{{site}}/{{window}}": Row(READ, SITE),

@@ -30,7 +30,18 @@ ACCESS_EVENT_GROUPS: Final[EventGroups] = {
     "users": ("Users", ("UserAdded", "UserDisabled", "UserEnabled", "EmailSet")),
     "roles": ("Roles", ("RoleGranted", "RoleRevoked")),
     "keys": ("Keys", ("KeyCreated", "KeyRevoked")),
-    "ways-in": ("Passwords and links", ("PasswordSet", "OneTimeLinkCreated", "IdentityLinked")),
+    "ways-in": (
+        "Passwords, second factors and links",
+        (
+            "PasswordSet",
+            "SecondFactorAdded",
+            "SecondFactorRemoved",
+            "RecoveryCodeUsed",
+            "CredentialsReset",
+            "OneTimeLinkCreated",
+            "IdentityLinked",
+        ),
+    ),
 }
 CELL_KINDS: Final = (
     "Widened", "Renewed", "TakenOver", "Narrowed", "Suspended", "SuspensionCleared", "GrantExpired",

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, Select, delete, func, insert, or_, select, update
 
 from rollout.core.errors import UnknownRolloutError
 from rollout.core.scope.permissions import AssignedRole
@@ -115,6 +115,21 @@ class Users:
     def set_password(self, user: StoredUser, hashed: str | None) -> None:
         """Store a password's argon2 text; None removes it."""
         self._update_user(user, password=hashed)
+
+    def has_had_credential(self, user: StoredUser) -> bool:
+        """Return whether the user could sign in at any time before."""
+        query = select(users.c.id).where(
+            users.c.id == user.number,
+            or_(users.c.first_credential_at.is_not(None), users.c.password.is_not(None)),
+        )
+        return self._transaction.execute(query).first() is not None
+
+    def record_credential(self, user: StoredUser, *, at: datetime) -> None:
+        """Store when the user could first sign in, unless stored."""
+        statement = update(users).where(
+            users.c.id == user.number, users.c.first_credential_at.is_(None)
+        )
+        self._transaction.execute(statement.values(first_credential_at=at))
 
     def load_password_hash(self, user: StoredUser) -> str | None:
         """Return a password's argon2 text; None for none or a disabled user."""
