@@ -18,7 +18,7 @@ from rollout.core.calendar.sites import Cell
 ADDED_LATER: Final = "came later"
 """Marks a field that earlier rows lack: rows omit it while it is empty."""
 FREE_TEXT: Final = "free text"
-"""Marks a field that may have typed text, or a case's key: a row holds its salted hash, not the text.
+"""Marks a field with typed text or a case's key: a row holds its salted hash, not the text.
 
 Its value is True, or the only incident `kind` in which it does.
 """

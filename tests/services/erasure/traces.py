@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-
 from rollout.store.tables.tables import metadata
 
 
