@@ -8,6 +8,7 @@ from hashlib import sha256
 import pytest
 
 from rollout.store.ledger import accounts, ledger
+from rollout.store.records import record_hashes
 
 
 @contextmanager
@@ -22,4 +23,5 @@ def without_chance() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(accounts, "insert_once", insert_named)
         patch.setattr(ledger, "_random_salt", lambda _revision, _field: bytes(16))
+        patch.setattr(record_hashes, "_draw_salts", lambda count: [bytes(16)] * count)
         yield

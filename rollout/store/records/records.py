@@ -19,6 +19,7 @@ from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
 from rollout.store.records.erased_keys import find_erased_items
 from rollout.store.records.external_keys import EPISODE, ExternalKeys, KeyIds
+from rollout.store.records.record_hashes import build_hash_columns
 from rollout.store.records.record_rows import (
     COLUMN_OF,
     MAX_KEY_LENGTH,
@@ -252,12 +253,14 @@ class RecordStore:
             "rollout": (self._rollout.number,) * row_count,
             "received_at": (received_micros,) * row_count,
         }
-        if "episode" in columns:
-            common_columns["episode"] = self._find_episode_ids(columns["episode"])
         table_columns = {
             COLUMN_OF.get(name, name): cells
             for name, cells in {**columns, **common_columns}.items()
         }
+        table_columns |= build_hash_columns(schema.name, table_columns)
+        if "episode" in columns:
+            table_columns["episode"] = self._find_episode_ids(columns["episode"])
+        del table_columns["key"]  # the row has the case's number
         insert_columns(self._transaction, schema.table, table_columns)
 
     def _find_episode_ids(self, keys: Sequence[str | None]) -> tuple[int | None, ...]:
@@ -333,7 +336,7 @@ def _build_group(
     """
     columns = schema.build_columns([items[position] for position in positions])
     columns["hash"] = schema.compute_hashes(columns)
-    keys, first_column, *other_columns = columns.pop("key"), *(columns[name] for name in schema.key)
+    keys, first_column, *other_columns = columns["key"], *(columns[name] for name in schema.key)
     record_keys = (
         list(zip(first_column, *other_columns, strict=True)) if other_columns else first_column
     )

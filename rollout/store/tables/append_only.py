@@ -32,6 +32,7 @@ APPEND_ONLY: Mapping[str, bool] = MappingProxyType(
         "counted_units": False,
         "exposures": False,
         "reports": False,
+        "erased_hashes": False,
     }
 )
 """The append-only tables, and whether a purge may delete from them."""

@@ -6,6 +6,7 @@ from sqlalchemy import UniqueConstraint as Unique
 from rollout.store.tables.columns import (
     InstantType,
     JsonType,
+    build_record_hash_columns,
     id_column,
     key_column,
     metadata,
@@ -60,6 +61,7 @@ cases = Table(
     required_column("attributes", JsonType),
     required_column("media", JsonType),
     required_column("hash", LargeBinary),
+    *build_record_hash_columns(),
     Index(None, "rollout", "site", "occurred_at"),
     Index(None, "rollout", "episode", sqlite_where=HAS_EPISODE, postgresql_where=HAS_EPISODE),
     sqlite_with_rowid=False,
@@ -84,6 +86,7 @@ predictions = Table(
     optional_column("exposure"),
     optional_column("share", Double),
     required_column("hash", LargeBinary),
+    *build_record_hash_columns(),
     sqlite_with_rowid=False,
 )
 
@@ -105,6 +108,7 @@ decisions = Table(
     optional_column("note"),
     optional_column("review", BigInteger),
     required_column("hash", LargeBinary),
+    *build_record_hash_columns(),
     sqlite_with_rowid=False,
 )
 
@@ -123,6 +127,7 @@ actions = Table(
     optional_column("scope_revision", Integer),
     required_column("authorization"),
     required_column("hash", LargeBinary),
+    *build_record_hash_columns(),
     sqlite_with_rowid=False,
 )
 
@@ -138,6 +143,7 @@ outcomes = Table(
     required_column("source"),
     required_column("received_at", InstantType),
     required_column("hash", LargeBinary),
+    *build_record_hash_columns(),
     sqlite_with_rowid=False,
 )
 
@@ -163,6 +169,16 @@ rejected_records = Table(
     required_column("received_at", InstantType),
     required_column("hash", LargeBinary),
     Unique("rollout", "hash"),  # an item sent again is stored once
+)
+
+erased_hashes = Table(  # of records that a purge or an erasure took, by the event's revision
+    "erased_hashes",
+    metadata,
+    rollout_column(),
+    key_column("revision"),
+    key_column("case_id"),
+    required_column("hashes", LargeBinary),  # sorted and joined
+    sqlite_with_rowid=False,
 )
 
 baselines = Table(  # imported counts of human actions before the rollout
