@@ -288,14 +288,14 @@ class CasesErased(LedgerEvent):
         keys: hashes of the keys of the cases, which need the rollout's salt.
         episode: hash of the episode's key that is erased, if one is.
         tables, counts: how many rows were deleted or changed.
-        record_hashes: of the records that are gone.
+        records_digest: of the hashes of the records that are gone, which are stored beside it.
         reports: numbers of the sealed reports from which rows were erased.
     """
 
     keys: tuple[str, ...]
     tables: tuple[str, ...]
     counts: tuple[int, ...]
-    record_hashes: tuple[str, ...]
+    records_digest: str = ""
     reports: tuple[int, ...] = ()
     episode: str = ""
     reason: str = field(default="", metadata={FREE_TEXT: True})
@@ -309,14 +309,14 @@ class NameErased(LedgerEvent):
         pseudonym: an id that stands in no table of names.
         name_hash: hash of the name, which needs the rollout's salt.
         tables, counts: how many rows were deleted or changed.
-        record_hashes: of the decisions that name the pseudonym now.
+        records_digest: of the hashes of the changed decisions, which are stored beside it.
     """
 
     pseudonym: str
     name_hash: str
     tables: tuple[str, ...]
     counts: tuple[int, ...]
-    record_hashes: tuple[str, ...]
+    records_digest: str = ""
     reason: str = field(default="", metadata={FREE_TEXT: True})
 
 

@@ -91,7 +91,7 @@ def erase_contents(
     """Erase the contents of cases, and append the event, which is returned."""
     state = load_rollout_state(transaction, request.rollout)
     contents = CaseContents(transaction, state.rollout)
-    erased = contents.erase(keys)
+    erased = contents.erase(keys, revision=state.scope.revision + 1)
     faults.reach_point("purge.deleted")
     tables = tuple(sorted(erased.counts))
     event = CasesErased(
@@ -100,7 +100,7 @@ def erase_contents(
         keys=erased.keys,
         tables=tables,
         counts=tuple(erased.counts[table] for table in tables),
-        record_hashes=erased.record_hashes,
+        records_digest=erased.records_digest,
         episode=contents.erase_episode_key(episode) if episode else "",
         reason=request.reason,
     )

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import delete, exists, select
 
-from rollout.store.counting.purge import CASE_TABLES, delete_case_rows, open_purge
+from rollout.store.counting.purge import delete_case_rows, open_purge
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
 from rollout.store.erasure.texts import delete_ledger_texts, delete_rejected, delete_responses
@@ -17,6 +17,7 @@ from rollout.store.records.external_keys import (
     PURGED,
     ExternalKeys,
 )
+from rollout.store.records.record_hashes import ErasedHashes
 from rollout.store.tables.tables import cases, count_queue
 
 
@@ -27,12 +28,12 @@ class ErasedContents:
     Attributes:
         keys: hashes that replace the keys of the cases.
         counts: deleted or changed rows by table.
-        record_hashes: of the records that are gone or changed, in hexadecimal digits.
+        records_digest: of the hashes of the records that are gone.
     """
 
     keys: tuple[str, ...]
     counts: Mapping[str, int]
-    record_hashes: tuple[str, ...]
+    records_digest: str
 
 
 class CaseContents:
@@ -82,17 +83,20 @@ class CaseContents:
         keys = ExternalKeys(self._transaction, self._rollout, EPISODE)
         return bool(keys.find_ids([episode]) or keys.find_hashed([episode], ERASED_EPISODE))
 
-    def erase(self, keys: Collection[str]) -> ErasedContents:
-        """Delete all contents of cases; their counts and the hashes of the keys stay.
+    def erase(self, keys: Collection[str], *, revision: int) -> ErasedContents:
+        """Delete all contents of cases; their counts and the hashes of keys and records stay.
 
-        The keys are replaced first: that waits for transactions that are storing such a case, and
-        lets later ones see that it is erased.
+        `revision` is that of the event, which belongs into this transaction. The keys are replaced
+        first: that waits for transactions that are storing such a case, and lets later ones see
+        that it is erased.
         """
         hashes = tuple(sorted(self._keys.hash_key(key) for key in keys))
         case_ids = list(self.find_cases(keys).values())
         ExternalKeys(self._transaction, self._rollout, PURGED).change_kind(case_ids, ERASED)
         self._keys.purge(case_ids, ERASED)
-        record_hashes = self._list_record_hashes(case_ids)
+        records_digest = ErasedHashes(self._transaction, self._rollout).store_cases(
+            case_ids, revision=revision
+        )
         episode_ids = self._list_episodes(case_ids)
         with open_purge(self._transaction):
             counts = delete_case_rows(self._transaction, self._rollout, case_ids)
@@ -101,22 +105,13 @@ class CaseContents:
         counts["ledger_texts"] = delete_ledger_texts(self._transaction, self._rollout, keys)
         delete_responses(self._transaction, keys)
         self._erase_empty_episodes(episode_ids)
-        return ErasedContents(hashes, {t: n for t, n in counts.items() if n}, record_hashes)
+        return ErasedContents(hashes, {t: n for t, n in counts.items() if n}, records_digest)
 
     def erase_episode_key(self, episode: str) -> str:
         """Replace an episode's key by a hash, which is returned."""
         keys = ExternalKeys(self._transaction, self._rollout, EPISODE)
         keys.purge(list(keys.find_ids([episode]).values()), ERASED_EPISODE)
         return keys.hash_key(episode)
-
-    def _list_record_hashes(self, case_ids: Collection[int]) -> tuple[str, ...]:
-        hashes = list[str]()
-        for table in CASE_TABLES:
-            query = select(table.c.hash).where(
-                *match_cases(self._transaction, self._rollout, table, case_ids)
-            )
-            hashes += [value.hex() for value in self._transaction.execute(query).scalars()]
-        return tuple(sorted(hashes))
 
     def _list_episodes(self, case_ids: Collection[int]) -> list[int]:
         query = select(cases.c.episode).where(

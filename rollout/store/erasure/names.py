@@ -1,21 +1,24 @@
 """Replacing a user's or reviewer's name by a pseudonym in the tables of a rollout."""
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
-from sqlalchemy import Column, ColumnElement, Select, Table, delete, select, update
+from sqlalchemy import Column, Select, Table, delete, select, update
+from sqlalchemy.engine import RowMapping
 
 from rollout.store.counting.purge import open_purge
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
+from rollout.store.erasure.case_contents import ErasedContents
 from rollout.store.erasure.texts import (
-    clear_notes,
     delete_ledger_texts,
     delete_rejected,
     delete_responses,
     delete_texts_by,
+    find_notes,
 )
+from rollout.store.records.record_hashes import ErasedHashes
 from rollout.store.tables.tables import (
     baselines,
     cleanings,
@@ -69,24 +72,25 @@ class RolloutNames:
         return sorted(names - {None, ""})
 
     def replace_batch(
-        self, name: str, pseudonym: str, limit: int
-    ) -> tuple[Mapping[str, int], tuple[str, ...]]:
-        """Replace the name in up to `limit` rows.
+        self, name: str, pseudonym: str, *, limit: int, revision: int
+    ) -> ErasedContents:
+        """Replace the name in up to `limit` rows of one table.
 
-        Returns the number of rows by table, empty when none is left, and the hashes of the
-        decisions among them. Open tasks of the name are free afterwards.
+        Without rows none is left. Open tasks of the name are free afterwards. `revision` is that of
+        the event, which belongs into this transaction.
         """
         self._release_tasks(name)
         for column in BATCHED_COLUMNS:
-            keys = self._list_keys(column, name, limit)
-            if keys:
-                hashes = self._list_hashes(keys) if column.table is decisions else ()
-                with open_purge(self._transaction):
-                    self._replace_keys(column, keys, pseudonym)
-                return {column.table.name: len(keys)}, hashes
-        return {}, ()
+            table = column.table
+            conditions = (table.c.rollout == self._rollout.number, column == name)
+            query = select(table).where(*conditions).limit(limit)
+            rows = self._transaction.execute(query).mappings().all()
+            if rows:
+                digest = self._replace_rows(column, rows, pseudonym, revision)
+                return ErasedContents((), {table.name: len(rows)}, digest)
+        return ErasedContents((), {}, "")
 
-    def replace_rest(self, name: str, pseudonym: str, account: str) -> Mapping[str, int]:
+    def replace_rest(self, name: str, pseudonym: str, *, revision: int) -> ErasedContents:
         """Replace the name in small tables, and delete the texts that have or are by it."""
         counts: Counter[str] = Counter()
         with open_purge(self._transaction):
@@ -94,16 +98,16 @@ class RolloutNames:
             for column in SMALL_COLUMNS:
                 counts[column.table.name] += self._replace_all(column, name, pseudonym)
             counts["rejected_records"] += delete_rejected(self._transaction, self._rollout, [name])
-            counts["decisions"] += clear_notes(self._transaction, self._rollout, [name])
-        texts = delete_texts_by(self._transaction, self._rollout, account)
-        counts["ledger_texts"] += texts + delete_ledger_texts(
-            self._transaction, self._rollout, [name]
-        )
+        notes = find_notes(self._transaction, self._rollout, [name])
+        digest = self._clear_decisions(notes, {}, revision)
+        counts["decisions"] += len(notes)
+        counts["ledger_texts"] += delete_texts_by(self._transaction, self._rollout, pseudonym)
+        counts["ledger_texts"] += delete_ledger_texts(self._transaction, self._rollout, [name])
         delete_responses(self._transaction, [name])
         self._transaction.execute(
             delete(idempotency_keys).where(idempotency_keys.c.principal == name)
         )
-        return {table: n for table, n in counts.items() if n}
+        return ErasedContents((), {table: n for table, n in counts.items() if n}, digest)
 
     def _select(self, column: Column[str], name: str) -> Select[Any]:
         return select(column).where(column.table.c.rollout == self._rollout.number, column == name)
@@ -117,43 +121,33 @@ class RolloutNames:
         values = {"reviewer": None, "claimed_until": None}
         self._transaction.execute(update(reviews).where(*conditions).values(**values))
 
-    def _list_keys(self, column: Column[str], name: str, limit: int) -> list[Mapping[str, object]]:
-        table = column.table
-        query = select(*table.primary_key).where(
-            table.c.rollout == self._rollout.number, column == name
-        )
-        return [dict(row) for row in self._transaction.execute(query.limit(limit)).mappings()]
-
-    def _list_hashes(self, keys: list[Mapping[str, object]]) -> tuple[str, ...]:
-        values = (
-            self._transaction.execute(
-                select(decisions.c.hash).where(*_match_key(decisions, key))
-            ).scalar_one()
-            for key in keys
-        )
-        return tuple(sorted(value.hex() for value in values))
-
-    def _replace_keys(
-        self, column: Column[str], keys: list[Mapping[str, object]], pseudonym: str
-    ) -> None:
-        values: dict[str, object] = {column.name: pseudonym}
+    def _replace_rows(
+        self, column: Column[str], rows: Sequence[RowMapping], pseudonym: str, revision: int
+    ) -> str:
+        """Replace the name in rows, and return the digest of changed records."""
         if column.table is decisions:
-            values["note"] = None
-        for key in keys:
-            statement = update(column.table).where(*_match_key(column.table, key))
-            self._transaction.execute(statement.values(**values))
-        if column.table is reviews:
-            self._clear_gold_notes(keys)
+            return self._clear_decisions(rows, {"reviewer": pseudonym}, revision)
+        with open_purge(self._transaction):
+            for row in rows:
+                values: dict[str, Any] = {column.name: pseudonym}
+                if row.get("gold_decision") is not None:
+                    values["gold_decision"] = {**row["gold_decision"], "note": None}
+                self._update_row(column.table, row, values)
+        return ""
 
-    def _clear_gold_notes(self, keys: list[Mapping[str, object]]) -> None:
-        """Remove the typed notes of decisions on gold cases."""
-        for key in keys:
-            query = select(reviews.c.gold_decision).where(*_match_key(reviews, key))
-            decision = self._transaction.execute(query).scalar_one()
-            if decision is not None:
-                statement = update(reviews).where(*_match_key(reviews, key))
-                without_note = {**decision, "note": None}
-                self._transaction.execute(statement.values(gold_decision=without_note))
+    def _clear_decisions(
+        self, rows: Sequence[RowMapping], values: Mapping[str, str], revision: int
+    ) -> str:
+        """Clear the notes of decisions and the random bytes of their hashes."""
+        hashes = [(int(row["case_id"]), row["record_hash"] or row["hash"]) for row in rows]
+        with open_purge(self._transaction):
+            for row in rows:
+                self._update_row(decisions, row, {**values, "note": None, "salt": None})
+        return ErasedHashes(self._transaction, self._rollout).store(hashes, revision=revision)
+
+    def _update_row(self, table: Table, row: RowMapping, values: Mapping[str, Any]) -> None:
+        same_row = (column == row[column.name] for column in table.primary_key)
+        self._transaction.execute(update(table).where(*same_row).values(**values))
 
     def _clear_reasons(self, name: str) -> int:
         conditions = (cleanings.c.rollout == self._rollout.number, cleanings.c.by == name)
@@ -165,7 +159,3 @@ class RolloutNames:
         conditions = (table.c.rollout == self._rollout.number, column == name)
         statement = update(table).where(*conditions).values(**{column.name: pseudonym})
         return self._transaction.execute(statement).rowcount
-
-
-def _match_key(table: Table, key: Mapping[str, object]) -> list[ColumnElement[bool]]:
-    return [table.c[name] == value for name, value in key.items()]

@@ -4,7 +4,7 @@ import json
 import re
 from collections.abc import Collection, Iterator
 
-from sqlalchemy import Column, Table, delete, or_, select, tuple_, update
+from sqlalchemy import Column, Table, delete, or_, select, tuple_
 from sqlalchemy.engine import RowMapping
 
 from rollout.store.database.rollouts import Rollout
@@ -92,15 +92,15 @@ def delete_rejected(transaction: Transaction, rollout: Rollout, words: Collectio
     return count
 
 
-def clear_notes(transaction: Transaction, rollout: Rollout, words: Collection[str]) -> int:
-    """Clear the notes of decisions that have one of the words."""
-    count = 0
-    for word in words:
-        for row in list(_find_rows(transaction, rollout, decisions, decisions.c.note, word)):
-            same_row = (column == row[column.name] for column in decisions.primary_key)
-            statement = update(decisions).where(*same_row).values(note=None)
-            count += transaction.execute(statement).rowcount
-    return count
+def find_notes(
+    transaction: Transaction, rollout: Rollout, words: Collection[str]
+) -> list[RowMapping]:
+    """Return the decisions whose note has one of the words."""
+    return [
+        row
+        for word in words
+        for row in _find_rows(transaction, rollout, decisions, decisions.c.note, word)
+    ]
 
 
 def delete_responses(transaction: Transaction, words: Collection[str]) -> None:

@@ -8,7 +8,7 @@ from typing import Final
 
 from rollout.core.records.records import CASE_TYPES, DECISION_TYPES, AnyRecord
 from rollout.store.database.bulk import insert_once
-from rollout.store.database.rollouts import Rollout
+from rollout.store.database.rollouts import Rollout, Rollouts
 from rollout.store.database.session import Transaction
 from rollout.store.records.external_keys import (
     CASE,
@@ -63,6 +63,12 @@ def is_name_refused(transaction: Transaction, rollout: Rollout, name: str) -> bo
     """Return whether a name was erased in a rollout."""
     hashed_names = ExternalKeys(transaction, rollout, ERASED_NAME)
     return bool(hashed_names.find_hashed([name], ERASED_NAME))
+
+
+def is_name_erased(transaction: Transaction, name: str) -> bool:
+    """Return whether a name was erased in any rollout."""
+    rollouts = Rollouts(transaction).list_all()
+    return any(is_name_refused(transaction, rollout, name) for rollout in rollouts)
 
 
 def _find_refused(

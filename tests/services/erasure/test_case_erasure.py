@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import select
 
 from rollout.core.errors import NotAllowedError
 from rollout.core.records.records import Case, Decision, Outcome, Prediction
@@ -18,7 +19,9 @@ from rollout.services.erasure.erasure import (
 )
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger.ledger import Ledger
+from rollout.store.records.record_hashes import ErasedHashes
 from rollout.store.records.records import RecordStatus, RecordStore
+from rollout.store.tables.tables import erased_hashes
 from tests.factories import NOON
 from tests.services.erasure.traces import find_traces
 from tests.store.conftest import database, url
@@ -70,6 +73,15 @@ def load_events(database, kind=CasesErased):
         return [event for event in ledger.list_events() if isinstance(event, kind)]
 
 
+def compute_digest(database):
+    with database.begin_read() as transaction:
+        rollout = Rollouts(transaction).find("ramps")
+        (row,) = transaction.execute(select(erased_hashes)).all()
+        assert len(row.hashes) == 4 * 32
+        assert Ledger(transaction, rollout).load_head().revision == row.revision
+        return ErasedHashes(transaction, rollout).compute_digest(row.revision)
+
+
 def test_an_erased_case_leaves_no_trace_in_any_table(database):
     fill(database)
     assert find_traces(database, "kestrel") != []
@@ -81,7 +93,7 @@ def test_an_erased_case_leaves_no_trace_in_any_table(database):
     assert dict(zip(event.tables, event.counts, strict=True)) == {
         "cases": 1, "decisions": 1, "outcomes": 1, "predictions": 1, "rejected_records": 1,
     }  # fmt: skip
-    assert len(event.record_hashes) == 4
+    assert event.records_digest == compute_digest(database)
     assert (event.by, event.reason) == ("ada", "the customer asked")
 
 
