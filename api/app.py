@@ -32,6 +32,7 @@ ROUTERS = (
     "keys",
     "me",
     "users",
+    "erasures",
     "sessions",
     "cells",
     "proposals",
