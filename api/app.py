@@ -34,6 +34,7 @@ ROUTERS = (
     "keys",
     "me",
     "users",
+    "erasures",
     "sessions",
     "cells",
     "proposals",

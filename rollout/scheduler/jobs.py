@@ -1,4 +1,4 @@
-"""Background jobs of a replica: ticks, retention, reports.
+"""Background jobs of a replica: ticks, retention, checks of evidence, reports.
 
 APScheduler's own job store would run each job once in each replica. Here every replica checks every
 second which slots are due, and the database gives each slot to one of them.
@@ -15,6 +15,7 @@ from apscheduler.schedulers.background import BackgroundScheduler
 from rollout.services.delivery.delivery import ReportPublisher, deliver_due_reports
 from rollout.services.delivery.sending import MessageSender, send_in_process
 from rollout.services.engine.clock_check import ClockCheck, report_clock_skew
+from rollout.services.engine.evidence_sampling import sample_evidence
 from rollout.services.engine.retention import delete_expired
 from rollout.services.engine.service import Service
 from rollout.services.engine.ticks import TickScheduler
@@ -129,6 +130,9 @@ class JobScheduler:
             self._log_errors(self._run_retention), "interval", seconds=HOUR, id="tidy"
         )
         self._scheduler.add_job(
+            self._log_errors(self._check_evidence), "interval", seconds=HOUR, id="evidence"
+        )
+        self._scheduler.add_job(
             self._log_errors(self._record_key_uses), "interval", seconds=MINUTE, id="uses"
         )
 
@@ -159,6 +163,12 @@ class JobScheduler:
 
     def _run_retention(self) -> None:
         delete_expired(self._service.database, self._service.clock.now())
+
+    def _check_evidence(self) -> None:
+        for name, fault in sample_evidence(
+            self._service.database, self._service.clock.now()
+        ).items():
+            log.error("evidence of %s changed: %s; run `rollout doctor --rebuild`", name, fault)
 
     def _record_key_uses(self) -> None:
         self._service.authenticator.write_last_uses(self._service.wall_clock.now())

@@ -24,7 +24,8 @@ from rollout.core.scope.projection import apply_events
 from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.services.engine.command_handler import retry_on_stale_revision
 from rollout.services.engine.evidence_feeds import ARRIVAL_RETENTION
-from rollout.services.engine.live_evidence import LiveEvidence
+from rollout.services.engine.evidence_seals import EvidenceSeals
+from rollout.services.engine.live_evidence import LiveEvidence, compute_decision_time
 from rollout.services.engine.reviewer_checks import ReviewerCheckCache
 from rollout.services.engine.rollout_state import (
     RolloutState,
@@ -36,6 +37,7 @@ from rollout.services.engine.stage_history import RolloutHistory
 from rollout.services.engine.unit_counting import queue_units, resolve_case_units
 from rollout.store.counting import counter
 from rollout.store.counting.count_queue import CASE_RECEIVED, CountQueue
+from rollout.store.counting.unit_records import UnitRecords
 from rollout.store.database.errors import DatabaseUnavailableError
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database, Transaction
@@ -70,6 +72,7 @@ class Ticker:
         self._history = RolloutHistory()
         self._evidence: LiveEvidence | None = None
         self._reviewer_checks = ReviewerCheckCache()
+        self._seals = EvidenceSeals()
         self._stored_revision = 0
 
     def tick(self, at: datetime, *, narrow_only: bool = False) -> tuple[LedgerEvent, ...] | None:
@@ -176,6 +179,7 @@ class Ticker:
             policy_hash: parse_stored_policy(text) for policy_hash, text in texts.items()
         } | {state.policy.hash: state.policy}
         self._history.add_events(events, policies.__getitem__)
+        self._seals.add_events(events, state.policy)
         if applied_hashes or self._evidence is None:
             self._evidence = LiveEvidence(state.policy, state.scope, self._history)
         elif events:
@@ -201,13 +205,18 @@ class Ticker:
                 if not batch:
                     return
                 faults.reach_point("tick.taken")
+                unit_records, case_ids = UnitRecords(), {entry.case_id for entry in batch}
                 units = resolve_case_units(
-                    transaction, state, {entry.case_id for entry in batch}, reviewer_checks
+                    transaction, state, case_ids, reviewer_checks, unit_records
                 )
                 ripe_units = self._add_unit_columns(units.filter(pl.col("slot") <= slot), state)
                 is_episode_unit = state.policy.evidence.unit == "episode"
                 counter.count_units(
-                    transaction, state.rollout, ripe_units, by_episode=is_episode_unit
+                    transaction,
+                    state.rollout,
+                    ripe_units,
+                    by_episode=is_episode_unit,
+                    records=unit_records,
                 )
                 incoming_case_ids = {
                     entry.case_id for entry in batch if entry.track == CASE_RECEIVED
@@ -285,7 +294,12 @@ class Ticker:
             if (TickSlots(transaction, state.rollout).load_last_claimed() or slot) > slot:
                 raise _SlotOvertakenError
             self._evidence.load_slot(transaction, state, slot)
-        return self._evidence.decide_slot(state, slot, now, narrow_only=narrow_only)
+        events = self._evidence.decide_slot(state, slot, now, narrow_only=narrow_only)
+        if narrow_only:
+            return events  # the next tick with a clock seals this slot's evidence, too
+        at = compute_decision_time(to_instant(slot, state.policy.tick), state, now)
+        with self._database.begin_read() as transaction:
+            return self._seals.seal_events(transaction, state, events, slot, at)
 
 
 def _add_seen_versions(state: RolloutState, slot: int) -> tuple[LedgerEvent, ...]:

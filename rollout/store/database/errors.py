@@ -13,6 +13,7 @@ Refusals by the rollout's own rules are `rollout.core.errors.RefusalError`.
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Final
 
 from sqlalchemy.exc import DataError, DBAPIError, OperationalError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
@@ -158,3 +159,12 @@ def is_commit_unknown(error: DBAPIError) -> bool:
 
 UnstorableValueError = DataError
 """A value that a column can't store, such as NUL in a text of PostgreSQL."""
+
+UNREADABLE_ERRORS: Final = (DBAPIError, StoreError, ValueError, TypeError)
+"""Errors of a read that meets a damaged page, or content that can't be parsed."""
+
+
+def describe_unreadable(error: Exception) -> str:
+    """Return a sentence for one of `UNREADABLE_ERRORS`."""
+    cause = error.orig if isinstance(error, DBAPIError) else error
+    return f"can't be read ({cause}); restore the database from a backup"
