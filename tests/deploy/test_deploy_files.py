@@ -4,6 +4,7 @@ import json
 import re
 import shutil
 import subprocess
+from ipaddress import ip_address, ip_network
 
 import promql_parser
 import pytest
@@ -103,6 +104,15 @@ def test_containers_have_a_read_only_root_and_no_capabilities():
     assert all(
         ("rollout_owner" in url) == (name in {"upgrade", "grant"}) for name, url in urls.items()
     )
+
+
+def test_replicas_believe_the_proxy_alone_where_a_client_is():
+    compose = load_compose()
+    address = compose["services"]["proxy"]["networks"]["default"]["ipv4_address"]
+    (network,) = compose["networks"]["default"]["ipam"]["config"]
+    assert ip_address(address) in ip_network(network["subnet"])
+    replicas = [made for name, made in compose["services"].items() if name.startswith("replica")]
+    assert {made["environment"]["ROLLOUT_TRUSTED_PROXIES"] for made in replicas} == {address}
 
 
 def test_no_file_holds_a_password():
