@@ -291,4 +291,5 @@ def extend_ledger() -> None:
     """
     ledger.app.command("export")(status.export)
     ledger.app.command("export-access")(status.export_access)
+    ledger.app.command("checkpoint")(status.sign_checkpoint)
     ledger.app.command("verify")(status.verify)

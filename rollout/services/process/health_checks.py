@@ -1,13 +1,16 @@
 """Health checks of a database, with faults and remedies."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import packages_distributions
 
+from rollout.core.ledger.checkpoints import Checkpoint
 from rollout.core.ledger.ledger import BrokenLedgerError
+from rollout.reports.text.formatting import format_quantity
 from rollout.services.access.access_state import find_access_ledger_faults
 from rollout.services.engine.consistency_check import rebuild_derived_tables
 from rollout.services.engine.evidence_check import EvidenceCheck
+from rollout.services.ledger.checkpoints import find_rewritten_ledgers
 from rollout.services.reports.builder import find_seal_faults
 from rollout.store.access.access_ledger import load_access_head
 from rollout.store.database.append_only_checks import (
@@ -30,11 +33,13 @@ class HealthCheck:
     faults: tuple[str, ...] = ()
 
 
-def run_health_checks(database: Database, *, rebuilds: bool = False) -> Iterator[HealthCheck]:
+def run_health_checks(
+    database: Database, *, rebuilds: bool = False, checkpoints: Sequence[Checkpoint] = ()
+) -> Iterator[HealthCheck]:
     """Yield the results of all checks; a wrong schema ends them.
 
     Nothing is changed. `rebuilds` also recomputes every derived table, which reads the whole
-    history.
+    history. Each checkpoint must be of a row that a stored ledger has.
     """
     yield _check("no other installed package is called `api`", _find_api_package_conflicts())
     schema = _check("the tables are those of this program version", _find_schema_faults(database))
@@ -47,6 +52,11 @@ def run_health_checks(database: Database, *, rebuilds: bool = False) -> Iterator
     yield _check(
         "users, roles and keys match the access ledger", _find_access_ledger_faults(database)
     )
+    if checkpoints:
+        yield _check(
+            f"the ledgers have the rows of {format_quantity(len(checkpoints), 'signed head')}",
+            find_rewritten_ledgers(database, checkpoints),
+        )
     for rollout in rollouts:
         yield from _check_rollout(database, rollout)
         if rebuilds:
