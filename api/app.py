@@ -19,6 +19,7 @@ from api.limits import LimitsMiddleware
 from api.oidc import IdentityProvider, build_router
 from api.problems import COMMON_RESPONSES, Problem, install_handlers
 from api.request_metrics import RequestCounts, RequestMetricsMiddleware
+from api.request_rates import RequestRates
 from rollout.services.engine.service import Service
 
 ROUTERS = (
@@ -92,8 +93,9 @@ def create_app(
     # The last one added runs first; metrics run last because they need the matched route.
     app.add_middleware(RequestMetricsMiddleware, counts=app.state.counts)
     app.add_middleware(IdempotencyMiddleware, service=service)
-    app.add_middleware(LimitsMiddleware, clock=service.wall_clock)
-    app.add_middleware(AuthenticationMiddleware, service=service)
+    rates = RequestRates(service.wall_clock)
+    app.add_middleware(LimitsMiddleware, rates=rates)
+    app.add_middleware(AuthenticationMiddleware, service=service, rates=rates)
     app.openapi = lambda: _build_openapi(app)  # type: ignore[method-assign]
     return app
 
