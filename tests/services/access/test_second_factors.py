@@ -1,5 +1,6 @@
 """Codes of an app and recovery codes: each works once, and the secret is not in the database."""
 
+import secrets
 from dataclasses import replace
 from datetime import timedelta
 
@@ -19,7 +20,9 @@ from rollout.core.scope.permissions import Caller, Permission, require_permissio
 from rollout.services.access import keys
 from rollout.services.access.access_state import find_access_ledger_faults
 from rollout.services.access.authentication import Authenticator
-from rollout.services.access.authenticator_codes import reset_second_factor
+from rollout.services.access.authenticator_codes import RECOVERY_BYTES, reset_second_factor
+from rollout.services.access.keys import TOKEN_BYTES
+from rollout.services.engine.service import build_service
 from rollout.services.access.secret_key import SecretKey, SecretKeyError
 from rollout.services.access.users import AccountUpdate, create_sign_in_link, update_account
 from rollout.services.support.clock import ManualClock
@@ -299,3 +302,11 @@ def test_who_has_no_password_sets_up_no_factor_here(signing, database):
     with pytest.raises(NotAllowedError, match="current password is wrong"):
         signing.check_own_password(BO, "wrong", address="a")
     signing.check_own_password(BO, PASSWORD, address="a")
+
+
+def test_secrets_come_from_the_systems_random_source(database, clock):
+    service = build_service(database, Authenticator(database, clock), clock)
+    assert service.entropy is secrets.token_bytes
+    assert service.sign_in._entropy is service.sign_in.codes._entropy is secrets.token_bytes
+    assert 8 * TOKEN_BYTES == 256
+    assert 8 * RECOVERY_BYTES >= 112
