@@ -52,6 +52,10 @@ class RequestRates:
         """Count a request of an unknown caller; return False if there were too many."""
         return self._take(_name_address(scope), ANONYMOUS_RATE, ANONYMOUS_BURST)
 
+    def take_for_unidentified(self, scope: Scope) -> bool:
+        """Count a request whose caller the database could not identify, as a caller's."""
+        return self._take(f"unidentified {_name_address(scope)}", CALLER_RATE, CALLER_BURST)
+
     def may_look_up(self, scope: Scope) -> bool:
         """Return whether an address may make the service look up another key or session."""
         bucket = self.buckets.get(_name_address(scope))

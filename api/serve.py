@@ -16,6 +16,7 @@ import uvicorn
 from fastapi import FastAPI
 
 from api.app import create_app
+from api.log_format import build_log_config
 from api.oidc import CALLBACK_PATH, IdentityProvider, OpenIdClient, is_secure
 from api.routers.events import EventStreams, get_streams
 from rollout import faults
@@ -131,10 +132,13 @@ def resolve_public_url(settings: Settings, host: str, port: int) -> Settings:
 def run_server(service: Service, settings: Settings, host: str, port: int) -> None:
     """Run the server until SIGINT or SIGTERM."""
     signal.signal(signal.SIGTERM, _exit_normally)
-    scheduler = JobScheduler(
-        service, owner=f"{os.getpid()}-{secrets.token_hex(4)}", interval=settings.poll_interval
-    )
     app = create_app(service, build_provider(settings))
+    scheduler = JobScheduler(
+        service,
+        owner=f"{os.getpid()}-{secrets.token_hex(4)}",
+        interval=settings.poll_interval,
+        observe_tick=app.state.process_metrics.observe_tick,
+    )
     config = build_server_config(app, settings, host, port)
     print_first_link(service, settings.public_url)
     scheduler.start()
@@ -152,7 +156,8 @@ def build_server_config(app: FastAPI, settings: Settings, host: str, port: int) 
         app,
         host=host,
         port=port,
-        log_level="warning",
+        log_config=build_log_config(settings.log_format),
+        access_log=False,  # api.request_log writes one, without addresses and paths
         timeout_graceful_shutdown=SHUTDOWN_SECONDS,
         timeout_keep_alive=KEEP_ALIVE_SECONDS,
         server_header=False,

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from ipaddress import ip_network
 
 PREFIX = "ROLLOUT_"
+LOG_FORMATS = ("text", "json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,8 @@ class Settings:
         oidc_issuer: URL of the OpenID Connect provider; empty: users sign in with passwords only.
         oidc_client_id: client id of this service at the provider.
         oidc_client_secret: client secret of this service.
+        log_format: `text`, or `json`: one object a line, with access log and request ids, without
+            the names of users, cases or clients.
         oidc_acr_values: values of the claim `acr` that stand for a second factor, with spaces
             between them; `mfa` in the claim `amr` always does.
         require_second_factor: `on`: users who may approve or administer need a second factor;
@@ -38,6 +41,7 @@ class Settings:
     oidc_issuer: str = ""
     oidc_client_id: str = ""
     oidc_client_secret: str = field(default="", repr=False)
+    log_format: str = "text"
     oidc_acr_values: str = ""
     require_second_factor: bool = False
     secret_key_file: str = ""
@@ -106,8 +110,15 @@ def _read_networks(name: str, text: str) -> str:
     return text
 
 
+def _read_log_format(name: str, text: str) -> str:
+    if text not in LOG_FORMATS:
+        raise ValueError(f"{name}={text} is unknown; write text or json")
+    return text
+
+
 SWITCH_VALUES = {"on": True, "off": False, "1": True, "0": False, "": False}
 READERS: Mapping[str, Callable[[str, str], str | float | bool]] = {
+    "log_format": _read_log_format,
     "poll_interval": _read_seconds,
     "require_second_factor": _read_switch,
     "trusted_proxies": _read_networks,

@@ -15,13 +15,18 @@ def test_an_empty_environment_gives_the_defaults():
 
 
 def test_every_setting_is_read_by_its_name():
-    checked = {"poll_interval": "0.5", "require_second_factor": "on", "trusted_proxies": "::1"}
+    checked = {
+        "poll_interval": "0.5",
+        "require_second_factor": "on",
+        "trusted_proxies": "::1",
+        "log_format": "json",
+    }
     text = {
         PREFIX + field.name.upper(): checked.get(field.name, "text") for field in fields(Settings)
     }
     read = read_settings(text)
     assert (read.poll_interval, read.require_second_factor) == (0.5, True)
-    assert read.trusted_proxies == "::1"
+    assert (read.trusted_proxies, read.log_format) == ("::1", "json")
     others = [field.name for field in fields(Settings) if field.name not in checked]
     assert {getattr(read, name) for name in others} == {"text"}
 

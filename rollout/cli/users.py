@@ -14,6 +14,7 @@ from typing import Annotated, Any
 
 import typer
 
+from rollout.cli.erasures import export_user
 from rollout.cli.output import JsonFlag
 from rollout.cli.runner import open_database
 from rollout.core.scope.permissions import ADMIN, AssignedRole, Caller
@@ -46,6 +47,9 @@ SiteOption = Annotated[
     str, typer.Option(help="limit the role to a site of the rollout (default: all)")
 ]
 GroupOption = Annotated[str, typer.Option(help="approver only: the group that gates require")]
+
+
+users_app.command("export")(export_user)
 
 
 @users_app.callback()

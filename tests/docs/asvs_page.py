@@ -6,11 +6,13 @@ from collections import Counter
 from tests.docs.pages import ROOT
 
 SOURCE = ROOT / "docs/reference/asvs.toml"
+STATUSES = ("met", "partly", "not met", "none")
 HEAD = """\
 # OWASP ASVS 5.0, level 2
 
-Generated from `asvs.toml` beside this page. It covers the chapters on authentication (6) and sessions (7), levels
-1 and 2. **Other chapters are not assessed.** "None" means that the service has nothing of that kind.
+Generated from `asvs.toml` beside this page. It covers the chapters on authentication (6) and
+sessions (7), levels 1 and 2. **Other chapters are not assessed.** "None" means that the service has
+nothing of that kind.
 
 {counts}
 
@@ -28,7 +30,9 @@ def write_asvs():
     """Return the page."""
     requirements = load_requirements()
     counts = Counter(row["status"] for row in requirements.values())
-    text = ", ".join(f"{counts[status]} {status}" for status in ("met", "partly", "not met", "none"))
+    text = ", ".join(
+        f"{counts[status]} {status}" for status in ("met", "partly", "not met", "none")
+    )
     rows = [
         f"| {number} | {row['asks']} | {row['status']} | {row['where']} | {_link(row['test'])} |\n"
         for number, row in requirements.items()

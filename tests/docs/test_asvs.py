@@ -4,11 +4,10 @@ import ast
 
 import pytest
 
-from tests.docs.asvs_page import load_requirements
+from tests.docs.asvs_page import STATUSES, load_requirements
 from tests.docs.pages import ROOT
 
 REQUIREMENTS = load_requirements()
-STATUSES = {"met", "partly", "not met", "none"}
 
 
 @pytest.mark.parametrize("number", REQUIREMENTS)

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from rollout.core.scope.events import ACCOUNT, LedgerEvent
+from rollout.core.scope.events import ACCOUNT, FREE_TEXT, LedgerEvent
 from rollout.core.scope.permissions import AssignedRole
 
 
@@ -29,6 +29,13 @@ class UserAdded(UserEvent):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class UserDisabled(UserEvent):
     """An account was disabled: its roles, password, keys, sessions and links ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UserErased(UserEvent):
+    """A user's name and address were erased; only the id is left."""
+
+    reason: str = field(default="", metadata={FREE_TEXT: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -128,6 +135,7 @@ ACCESS_KINDS: dict[str, type[LedgerEvent]] = {
     for kind in (
         UserAdded,
         UserDisabled,
+        UserErased,
         UserEnabled,
         PasswordSet,
         SecondFactorAdded,

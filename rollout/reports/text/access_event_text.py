@@ -18,6 +18,7 @@ from rollout.core.access.access_events import (
     UserAdded,
     UserDisabled,
     UserEnabled,
+    UserErased,
 )
 from rollout.core.scope.events import LedgerEvent
 from rollout.core.scope.permissions import AssignedRole
@@ -38,6 +39,12 @@ def _(event: UserAdded) -> str:
 @describe_access_event.register
 def _(event: UserDisabled) -> str:
     return f"{event.user} is disabled: password, keys, sessions, links and roles end"
+
+
+@describe_access_event.register
+def _(event: UserErased) -> str:
+    reason = f": {event.reason}" if event.reason else ""
+    return f"the name and address of {event.user} were erased{reason}"
 
 
 @describe_access_event.register

@@ -12,7 +12,14 @@ from rollout.core.errors import UnknownRolloutError
 from rollout.core.scope.permissions import AssignedRole
 from rollout.store.database.bulk import insert_once
 from rollout.store.database.session import Transaction
-from rollout.store.tables.tables import identities, role_assignments, rollouts, users
+from rollout.store.tables.tables import (
+    identities,
+    one_time_links,
+    role_assignments,
+    rollouts,
+    sessions,
+    users,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +43,11 @@ class Users:
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
+
+    @property
+    def transaction(self) -> Transaction:
+        """Return the transaction that reads and changes them."""
+        return self._transaction
 
     def add(self, name: str, *, at: datetime, is_service_account: bool = False) -> StoredUser:
         """Return the user with this name, added if it is new."""
@@ -99,6 +111,12 @@ class Users:
         self._transaction.execute(
             delete(role_assignments).where(role_assignments.c.user_id == user.number)
         )
+
+    def erase(self, user: StoredUser, pseudonym: str) -> None:
+        """Replace the name of a disabled user, and delete address, links and sessions."""
+        self._update_user(user, name=pseudonym, email=None, password=None)
+        for table in (identities, sessions, one_time_links):
+            self._transaction.execute(delete(table).where(table.c.user_id == user.number))
 
     def enable(self, user: StoredUser) -> None:
         """Enable a user again, without any role."""

@@ -64,6 +64,7 @@ cases = Table(
     required_column("hash", LargeBinary),
     *build_record_hash_columns(),
     Index(None, "rollout", "site", "occurred_at"),
+    Index(None, "rollout", "received_at"),  # finds what a purge deletes
     Index(None, "rollout", "episode", sqlite_where=HAS_EPISODE, postgresql_where=HAS_EPISODE),
     sqlite_with_rowid=False,
 )
@@ -133,6 +134,7 @@ actions = Table(
     optional_column("sender"),  # account id or file; null is before sources
     required_column("hash", LargeBinary),
     *build_record_hash_columns(),
+    optional_column("permit_kind"),  # bound, unbound, form_1; null without a permit of ours
     sqlite_with_rowid=False,
 )
 

@@ -22,9 +22,9 @@ from rollout.services.access.access_state import find_access_ledger_faults
 from rollout.services.access.authentication import Authenticator
 from rollout.services.access.authenticator_codes import RECOVERY_BYTES, reset_second_factor
 from rollout.services.access.keys import TOKEN_BYTES
-from rollout.services.engine.service import build_service
 from rollout.services.access.secret_key import SecretKey, SecretKeyError
 from rollout.services.access.users import AccountUpdate, create_sign_in_link, update_account
+from rollout.services.engine.service import build_service
 from rollout.services.support.clock import ManualClock
 from rollout.store.access.users import Users
 from rollout.store.tables.tables import second_factors
