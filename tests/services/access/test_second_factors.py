@@ -23,11 +23,16 @@ from rollout.services.access.authentication import Authenticator
 from rollout.services.access.authenticator_codes import RECOVERY_BYTES, reset_second_factor
 from rollout.services.access.keys import TOKEN_BYTES
 from rollout.services.access.secret_key import SecretKey, SecretKeyError
-from rollout.services.access.users import AccountUpdate, create_sign_in_link, update_account
+from rollout.services.access.users import (
+    AccountUpdate,
+    create_sign_in_link,
+    erase_account,
+    update_account,
+)
 from rollout.services.engine.service import build_service
 from rollout.services.support.clock import ManualClock
 from rollout.store.access.users import Users
-from rollout.store.tables.tables import second_factors
+from rollout.store.tables.tables import recovery_codes, second_factors, sign_in_addresses
 from tests.factories import NOON
 from tests.services.access.factors import build_signing, code_at, enrol
 from tests.services.houses import ADA, BO, PASSWORD, chance, furnish, kinds
@@ -212,6 +217,16 @@ def test_disabling_ends_the_factor_too(signing, database):
         update_account(database, ADA, "bo", AccountUpdate(is_disabled=disabled), at=LATER)
     assert signing.codes.load_summary("bo").confirmed_at is None
     assert not find_access_ledger_faults(database)
+
+
+@on_sqlite
+def test_an_erasure_deletes_factor_and_addresses(signing, database):
+    enrol(signing, BO)
+    with database.begin_write() as transaction:
+        erase_account(transaction, ADA, "bo", reason="asked", at=LATER)
+    with database.begin_read() as transaction:
+        for table in (second_factors, recovery_codes, sign_in_addresses):
+            assert not transaction.execute(select(table)).all()
 
 
 def test_a_link_sets_the_password_but_the_code_is_still_asked_for(signing, database):
