@@ -35,6 +35,10 @@ class CallerAuthenticator(Protocol):
         """Return the session's caller, or None if the database is needed."""
         ...
 
+    def is_known(self, secret_text: str) -> bool:
+        """Return whether a key or session token needs no look-up of something unknown."""
+        ...
+
     def authenticate_key(self, key_text: str, at: datetime) -> Caller:
         """Return the key's caller.
 

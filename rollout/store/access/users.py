@@ -15,9 +15,12 @@ from rollout.store.database.session import Transaction
 from rollout.store.tables.tables import (
     identities,
     one_time_links,
+    recovery_codes,
     role_assignments,
     rollouts,
+    second_factors,
     sessions,
+    sign_in_addresses,
     users,
 )
 
@@ -113,9 +116,12 @@ class Users:
         )
 
     def erase(self, user: StoredUser, pseudonym: str) -> None:
-        """Replace the name of a disabled user, and delete address, links and sessions."""
+        """Replace the name of a disabled user; delete addresses, links, sessions and factors."""
         self._update_user(user, name=pseudonym, email=None, password=None)
-        for table in (identities, sessions, one_time_links):
+        for table in (
+            *(identities, sessions, one_time_links),
+            *(sign_in_addresses, second_factors, recovery_codes),
+        ):
             self._transaction.execute(delete(table).where(table.c.user_id == user.number))
 
     def enable(self, user: StoredUser) -> None:
