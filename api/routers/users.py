@@ -2,7 +2,7 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from api.deps import Caller, Permission, RequirePermission, ServiceDependency, WallTime
 from api.paging import After, Limit, Page, build_page
@@ -16,7 +16,7 @@ from api.schemas.users import (
     UserList,
     UserRequest,
 )
-from rollout.services.access import users
+from rollout.services.access import authenticator_codes, users
 from rollout.services.access.keys import TOKEN_BYTES, write_token
 from rollout.services.policies.account_changes import change_account
 
@@ -98,3 +98,21 @@ def create_password_link(
         name=name,
         token=users.create_sign_in_link(service.database, caller, name, at=now, secret=secret),
     )
+
+
+@router.delete(
+    "/{name}/second-factor",
+    operation_id="resetSecondFactor",
+    summary="Remove a user's second factor",
+    status_code=204,
+    response_class=Response,
+)
+def reset_second_factor(
+    name: str, service: ServiceDependency, caller: Admin, now: WallTime
+) -> None:
+    """Remove the second factor of a user who lost it.
+
+    Their sessions end. Their approvals count again after 24 hours, and never together with yours.
+    Requires the admin role.
+    """
+    authenticator_codes.reset_second_factor(service.database, caller, name, at=now)

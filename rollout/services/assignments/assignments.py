@@ -140,7 +140,7 @@ def answer_questions(
     faults.reach_point("assign.read")
     cached_rollout = _record_new_versions(service, cached_rollout, questions)
     doubt_reason = _find_doubt_reason(service, cached_rollout, caller, client_head)
-    return _answer_and_store(service, cached_rollout, questions, key, doubt_reason)
+    return _answer_and_store(service, caller, cached_rollout, questions, key, doubt_reason)
 
 
 def load_rollout_names(service: Service, caller: Caller) -> tuple[str, ...]:
@@ -228,6 +228,7 @@ def _record_new_versions(
 
 def _answer_and_store(
     service: Service,
+    caller: Caller,
     cached_rollout: CachedRollout,
     questions: Sequence[RecordableQuestion],
     key: PermitKey,
@@ -242,7 +243,13 @@ def _answer_and_store(
         try:
             shared = [assignment.assignment for assignment in assignments]
             recorded = record_questions(
-                service, cached_rollout.state, questions, shared, conflicting_cases, now
+                service,
+                cached_rollout.state,
+                caller.name,
+                questions,
+                shared,
+                conflicting_cases,
+                now,
             )
         except RecordConflictError as conflict:
             conflicting_cases |= conflict.keys

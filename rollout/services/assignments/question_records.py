@@ -68,6 +68,7 @@ class RecordConflictError(Exception):
 def record_questions(
     service: Service,
     state: RolloutState,
+    sender_name: str,
     questions: Sequence[RecordableQuestion],
     assignments: Sequence[Assignment],
     conflicting_cases: frozenset[str],
@@ -97,7 +98,7 @@ def record_questions(
 
     def _write_records() -> Sequence[RecordingResult | None]:
         with service.database.begin_write() as transaction:
-            stored_results = _store_records(transaction, state, pairs, results, now)
+            stored_results = _store_records(transaction, state, sender_name, pairs, results, now)
             _check_conflicts(questions, stored_results, conflicting_cases)
             faults.reach_point("assign.kept")
         return stored_results
@@ -138,12 +139,13 @@ def _add_assignment(prediction: SentPrediction, assignment: Assignment) -> Predi
 def _store_records(
     transaction: Transaction,
     state: RolloutState,
+    sender_name: str,
     pairs: Mapping[int, tuple[Case, Prediction]],
     results: Sequence[RecordingResult | None],
     now: datetime,
 ) -> list[RecordingResult | None]:
     cases, predictions = zip(*pairs.values(), strict=True)
-    stored_records = store_asked_cases(transaction, state, cases, predictions, now)
+    stored_records = store_asked_cases(transaction, state, sender_name, cases, predictions, now)
     stored_results = list(results)
     case_results, prediction_results = stored_records[: len(pairs)], stored_records[len(pairs) :]
     prediction_notes = RecordNotes(state.policy)

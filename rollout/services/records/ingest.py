@@ -44,6 +44,7 @@ from rollout.services.records.record_notes import RecordNotes
 from rollout.services.records.review_tasks import open_reviews, open_reviews_of_batch
 from rollout.services.records.unauthorized_actions import report_unauthorized_actions
 from rollout.store.database.session import Database, Transaction
+from rollout.store.ledger.accounts import Accounts
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.incoming_cases import IncomingCases
 from rollout.store.records.records import (
@@ -107,7 +108,7 @@ def _ingest_chunk(
             batch.reject_forbidden(caller)
             batch.record_versions(service.database)
             batch.set_exposures()
-            batch.store(service.permit_signer)
+            batch.store(Accounts(transaction).add_id(caller.name), service.permit_signer)
             return batch.list_receipts()
 
     return retry_on_stale_revision(_store_chunk)
@@ -116,6 +117,7 @@ def _ingest_chunk(
 def store_asked_cases(
     transaction: Transaction,
     state: RolloutState,
+    sender_name: str,
     cases: Sequence[Case],
     predictions: Sequence[Prediction],
     at: datetime,
@@ -129,7 +131,10 @@ def store_asked_cases(
         StaleRevisionError: the ledger moved before an incident was appended.
     """
     records: tuple[AnyRecord, ...] = (*cases, *predictions)
-    stored_batch = RecordStore(transaction, state.rollout).store(records, received_at=at)
+    sender = Accounts(transaction).add_id(sender_name)
+    stored_batch = RecordStore(transaction, state.rollout).store(
+        records, received_at=at, sender=sender
+    )
     queue_new_cases(transaction, state, stored_batch, at)
     open_reviews(transaction, state, cases, at)
     report_unauthorized_actions(transaction, state, stored_batch, at)
@@ -261,17 +266,21 @@ class _Batch:
 
     # Writes
 
-    def store(self, permit_signer: PermitSigner) -> None:
-        """Store all items; open their review tasks and incidents."""
+    def store(self, sender: str, permit_signer: PermitSigner) -> None:
+        """Store all items of a sender; open their review tasks and incidents."""
         transaction, state, at = self._transaction, self._state, self._at
         record_store = RecordStore(transaction, state.rollout)
         action_keys = {item.action.key for _, item in self._actions}
         records = [record for _, record in self._records]
-        stored_batch = record_store.store(records, received_at=at, locked_keys=action_keys)
+        stored_batch = record_store.store(
+            records, received_at=at, sender=sender, locked_keys=action_keys
+        )
         if self._actions:  # judged by what is stored now, whatever the order of the items
             self._authorize_actions(permit_signer, stored_batch)
             actions = [result.action for _, result in self._authorizations]
-            stored_batch = stored_batch.merge(record_store.store(actions, received_at=at))
+            stored_batch = stored_batch.merge(
+                record_store.store(actions, received_at=at, sender=sender)
+            )
             records += actions
         positions = [position for position, _ in (*self._records, *self._authorizations)]
         receipts = RecordNotes(state.policy).add_notes(records, stored_batch)
