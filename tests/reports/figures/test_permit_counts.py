@@ -28,6 +28,7 @@ def test_each_kind_is_counted_with_each_authorization_and_people_need_no_permit(
         ("c5", "model", "unauthorized", None),
         ("c6", "model", "authorized_within_lease", "form_1"),
         ("c7", "person", "not_required", None),
+        ("c8", "model", "authorized", None),  # stored before its kind was
     ]
     table = pl.DataFrame(
         [(key, "alarm", "siren", by, "v1", NOON, *rest) for key, by, *rest in rows],
@@ -37,6 +38,7 @@ def test_each_kind_is_counted_with_each_authorization_and_people_need_no_permit(
     assert count_permits(replace(begun, actions=table)) == (
         PermitCount("bound", "authorized", 2),
         PermitCount("bound", "unauthorized", 1),
+        PermitCount("form_1", "authorized", 1),
         PermitCount("form_1", "authorized_within_lease", 1),
         PermitCount("none", "unauthorized", 1),
         PermitCount("unbound", "authorized", 1),
