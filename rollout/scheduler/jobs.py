@@ -98,6 +98,7 @@ class ReportWorker:
 
 
 MINUTE, HOUR = 60, 3600
+RETENTION_RUNS_PER_DAY = 24
 logging.getLogger("apscheduler").setLevel(logging.ERROR)  # skipped passes are normal
 
 
@@ -122,6 +123,7 @@ class JobScheduler:
         self._report_worker = ReportWorker(service, owner)
         self._checkpoint_publisher = CheckpointPublisher(service, self._send_checkpoints)
         self._is_clock_apart = False
+        self._retention_runs = 0
         self._scheduler = BackgroundScheduler(
             timezone="UTC",
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
@@ -168,7 +170,10 @@ class JobScheduler:
             log.error("tick of %s failed; it is tried again: %s", name, error, exc_info=error)
 
     def _run_retention(self) -> None:
-        delete_expired(self._service.database, self._service.clock.now())
+        is_daily_run = self._retention_runs % RETENTION_RUNS_PER_DAY == 0
+        now = self._service.clock.now()
+        delete_expired(self._service.database, now, with_orphans=is_daily_run)
+        self._retention_runs += 1
 
     def _check_evidence(self) -> None:
         for name, fault in sample_evidence(
