@@ -24,6 +24,7 @@ from rollout.core.scope.events import (
     RecordsPurged,
 )
 from rollout.services.engine.evidence_seals import find_sealed_slot
+from rollout.services.engine.proposal_recount import find_reading_faults
 from rollout.services.engine.rollout_state import (
     RolloutState,
     load_rollout_state,
@@ -142,6 +143,7 @@ class EvidenceCheck:
         self._check_erasures()
         for start in range(0, len(self._spans), SPANS_PER_READ):
             self._check_spans(self._spans[start : start + SPANS_PER_READ], with_proposals=True)
+        self._check_readings()
         return self._report
 
     def check_sample(self, span_count: int, random: Random) -> EvidenceReport:
@@ -202,6 +204,14 @@ class EvidenceCheck:
                     self._report.add_faults(
                         [f"the hashes that event {revision} erased are not those of its digest"]
                     )
+
+    def _check_readings(self) -> None:
+        """Read the evidence of each proposal anew."""
+        try:
+            with self._database.begin_read() as transaction:
+                self._report.add_faults(find_reading_faults(transaction, self._state))
+        except UNREADABLE_ERRORS as error:
+            self._report.add_faults([f"readings of proposals: {describe_unreadable(error)}"])
 
     def _check_spans(self, spans: Sequence[SealedSpan], *, with_proposals: bool) -> None:
         try:

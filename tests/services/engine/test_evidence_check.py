@@ -9,12 +9,12 @@ import pytest
 from sqlalchemy import Text, func, select, text, type_coerce, update
 
 from rollout.core.records.records import Decision
-from rollout.core.scope.events import IncidentOpened, RecordsCounted
-from rollout.services.engine import retention
+from rollout.core.scope.events import IncidentOpened, ProposalRaised, RecordsCounted
+from rollout.services.engine import proposal_recount, retention
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.evidence_sampling import sample_evidence
 from rollout.services.engine.retention import purge_old_records
-from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.services.engine.rollout_state import load_rollout_state, parse_stored_policy
 from rollout.store.counting.purge import open_purge
 from rollout.store.database.session import Database
 from rollout.store.records.record_check import _compute_hashes, _select_records
@@ -236,3 +236,16 @@ def test_a_scheduled_sample_opens_one_incident(database):
     sample_evidence(database, at + HOUR)
     opened = [event for event in written(database) if isinstance(event, IncidentOpened)]
     assert [event.kind for event in opened] == ["evidence_changed"]
+
+
+def test_readings_that_the_units_dont_give_are_found(database, monkeypatch):
+    proposals = [event for event in written(database) if isinstance(event, ProposalRaised)]
+    assert any(event.cell is not None and event.records_digest for event in proposals)
+    monkeypatch.setattr(proposal_recount, "parse_stored_policy", parse_doubled)
+    faults = checked(database).faults
+    assert any("the counted units give" in fault for fault in faults)
+
+
+def parse_doubled(text):
+    """Return a policy that asks for more: its readings have other thresholds."""
+    return parse_stored_policy(text.replace("at_least: 60%", "at_least: 61%"))
