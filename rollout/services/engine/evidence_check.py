@@ -45,7 +45,7 @@ from rollout.store.ledger.policies import PolicyTexts
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.record_check import find_changed_records, find_last_case
 from rollout.store.records.record_hashes import ErasedHashes, load_case_hashes, split_hashes
-from rollout.store.records.record_rows import RECORD_SCHEMAS
+from rollout.store.records.record_rows import RECORD_SCHEMAS, RecordSchema
 
 MAX_FAULTS: Final = 20  # sentences; the others are counted
 CASES_PER_READ: Final = 2_000
@@ -159,7 +159,9 @@ class EvidenceCheck:
         ]
         for span in random.sample(spans, min(span_count, len(spans))):
             self._check_spans([span], with_proposals=False)
-            self._check_records(self._list_cases(span))
+            case_ids = self._list_cases(span)
+            for schema in RECORD_SCHEMAS.values():
+                self._check_records(schema, case_ids)
         return self._report
 
     def _list_cases(self, span: SealedSpan) -> list[int]:
@@ -170,25 +172,29 @@ class EvidenceCheck:
             return sorted({line.case_id for line in lines})[:CASES_PER_READ]
 
     def _check_all_records(self) -> None:
-        with self._database.begin_read() as transaction:
-            last_case = find_last_case(transaction, self._state.rollout)
-        for start in range(0, last_case + 1, CASES_PER_READ):
-            self._check_records(range(start, start + CASES_PER_READ))
-
-    def _check_records(self, case_ids: Collection[int]) -> None:
-        """Hash the records of some cases anew."""
         for schema in RECORD_SCHEMAS.values():
             try:
                 with self._database.begin_read() as transaction:
-                    count, faults = find_changed_records(
-                        transaction, self._state.rollout, schema, case_ids
-                    )
+                    last_case = find_last_case(transaction, self._state.rollout, schema)
             except UNREADABLE_ERRORS as error:
-                place = f"{schema.table.name}, cases {min(case_ids)} to {max(case_ids)}"
-                self._report.add_faults([f"{place}: {describe_unreadable(error)}"])
-            else:
-                self._report.records += count
-                self._report.add_faults(faults)
+                self._report.add_faults([f"{schema.table.name}: {describe_unreadable(error)}"])
+                continue
+            for start in range(0, last_case + 1, CASES_PER_READ):
+                self._check_records(schema, range(start, start + CASES_PER_READ))
+
+    def _check_records(self, schema: RecordSchema, case_ids: Collection[int]) -> None:
+        """Hash the records of one kind and some cases anew."""
+        try:
+            with self._database.begin_read() as transaction:
+                count, faults = find_changed_records(
+                    transaction, self._state.rollout, schema, case_ids
+                )
+        except UNREADABLE_ERRORS as error:
+            place = f"{schema.table.name}, cases {min(case_ids)} to {max(case_ids)}"
+            self._report.add_faults([f"{place}: {describe_unreadable(error)}"])
+            return
+        self._report.records += count
+        self._report.add_faults(faults)
 
     def _check_erasures(self) -> None:
         """Compare the hashes that each purge or erasure took with its event."""
@@ -225,7 +231,8 @@ class EvidenceCheck:
                 units.finish()
         except UNREADABLE_ERRORS as error:
             self._is_complete = False  # later digests of cells cover these units too
-            place = f"units of slots {spans[0].after + 1} to {spans[-1].until}"
+            last_slot = "the last" if spans[-1].event is None else spans[-1].until
+            place = f"units of slots {spans[0].after + 1} to {last_slot}"
             self._report.add_faults([f"{place}: {describe_unreadable(error)}"])
 
     def _compute_digest(

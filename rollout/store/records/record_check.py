@@ -29,7 +29,7 @@ from rollout.store.records.record_hashes import (
     compute_record_hashes,
     list_covered,
 )
-from rollout.store.records.record_rows import COLUMN_OF, RECORD_SCHEMAS, RecordSchema
+from rollout.store.records.record_rows import COLUMN_OF, RecordSchema
 from rollout.store.tables.columns import InstantType, JsonType
 from rollout.store.tables.tables import cases, external_keys
 
@@ -38,13 +38,10 @@ HASH_COLUMNS: Final = ("hash", "hash_form", "salt", "record_hash")
 RowValues = Mapping[str, Any]
 
 
-def find_last_case(transaction: Transaction, rollout: Rollout) -> int:
-    """Return the highest number of a case with records; 0 without any."""
-    queries = (
-        select(func.max(schema.table.c.case_id)).where(schema.table.c.rollout == rollout.number)
-        for schema in RECORD_SCHEMAS.values()
-    )
-    return max(transaction.execute(query).scalar() or 0 for query in queries)
+def find_last_case(transaction: Transaction, rollout: Rollout, schema: RecordSchema) -> int:
+    """Return the highest number of a case with records of a kind; 0 without any."""
+    query = select(func.max(schema.table.c.case_id)).where(schema.table.c.rollout == rollout.number)
+    return transaction.execute(query).scalar() or 0
 
 
 def find_changed_records(
