@@ -17,7 +17,10 @@ from rollout.core.calendar.sites import Cell
 ADDED_LATER: Final = "came later"
 """Marks a field that earlier rows lack: rows omit it while it is empty."""
 FREE_TEXT: Final = "free text"
-"""Marks a field that a user may have typed: a row holds its salted hash, not the text."""
+"""Marks a field with typed text or a case's key: a row holds its salted hash, not the text.
+
+Its value is True, or the only incident `kind` in which it does.
+"""
 ACCOUNT: Final = "account"
 """Marks a field that holds an account: True, or the only `kind` of the event in which it does."""
 LEDGER_ROLLED_BACK: Final = "ledger_rolled_back"
@@ -239,9 +242,9 @@ class Resumed(LedgerEvent):
 class IncidentOpened(LedgerEvent):
     """An incident that a user must acknowledge; `effect` is what it caused.
 
-    `kind` is `alarm` (of a guard), `unauthorized` (the model acted without an authorization),
-    `ledger_rolled_back` (the client `about` has seen a head that this ledger lacks),
-    `evidence_changed` (records are not what the ledger's digests say) or `clock`.
+    `kind` is `alarm` (of a guard), `unauthorized` (the model acted on the case `about` without an
+    authorization), `ledger_rolled_back` (the client `about` has seen a head that this ledger
+    lacks), `evidence_changed` (records are not what the ledger's digests say) or `clock`.
     """
 
     incident: str
@@ -251,7 +254,7 @@ class IncidentOpened(LedgerEvent):
     guard: str = ""
     cell: Cell | None = None
     version: str = ""
-    about: str = field(default="", metadata={ACCOUNT: LEDGER_ROLLED_BACK})
+    about: str = field(default="", metadata={ACCOUNT: LEDGER_ROLLED_BACK, FREE_TEXT: UNAUTHORIZED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,6 +284,46 @@ class RecordsPurged(LedgerEvent):
     tables: tuple[str, ...]
     counts: tuple[int, ...]
     digest: str = field(default="", metadata={ADDED_LATER: True})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CasesErased(LedgerEvent):
+    """The contents of cases were erased on request; their counts stay.
+
+    Attributes:
+        keys: hashes of the keys of the cases, which need the rollout's salt.
+        episode: hash of the episode's key that is erased, if one is.
+        tables, counts: how many rows were deleted or changed.
+        records_digest: of the hashes of the records that are gone, which are stored beside it.
+        reports: numbers of the sealed reports from which rows were erased.
+    """
+
+    keys: tuple[str, ...]
+    tables: tuple[str, ...]
+    counts: tuple[int, ...]
+    records_digest: str = ""
+    reports: tuple[int, ...] = ()
+    episode: str = ""
+    reason: str = field(default="", metadata={FREE_TEXT: True})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameErased(LedgerEvent):
+    """A pseudonym replaced the name of a user or reviewer in this rollout.
+
+    Attributes:
+        pseudonym: an id that stands in no table of names.
+        name_hash: hash of the name, which needs the rollout's salt.
+        tables, counts: how many rows were deleted or changed.
+        records_digest: of the hashes of the changed decisions, which are stored beside it.
+    """
+
+    pseudonym: str
+    name_hash: str
+    tables: tuple[str, ...]
+    counts: tuple[int, ...]
+    records_digest: str = ""
+    reason: str = field(default="", metadata={FREE_TEXT: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -387,6 +430,8 @@ EVENT_TYPES: dict[str, type[LedgerEvent]] = {
         IncidentAcknowledged,
         ClockCorrected,
         RecordsPurged,
+        CasesErased,
+        NameErased,
         RecordsImported,
         ReportSealed,
         RecordsCounted,

@@ -4,6 +4,7 @@ Counting, moving evidence and appending are separate transactions. An interrupte
 nothing: its entries stay queued, and its claim expires after one tick.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -37,6 +38,7 @@ from rollout.services.engine.unit_counting import queue_units, resolve_case_unit
 from rollout.store.counting import counter
 from rollout.store.counting.count_queue import CASE_RECEIVED, CountQueue
 from rollout.store.counting.unit_records import UnitRecords
+from rollout.store.database.errors import DatabaseUnavailableError
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.evidence import EvidenceStore
@@ -319,10 +321,11 @@ def _add_seen_versions(state: RolloutState, slot: int) -> tuple[LedgerEvent, ...
 
 @dataclass(frozen=True, slots=True)
 class TickPass:
-    """The events of ticks run here and the errors, by rollout."""
+    """The events of ticks run here, their durations and the errors, by rollout."""
 
     events_by_rollout: Mapping[str, tuple[LedgerEvent, ...]] = field(default_factory=dict)
     errors: Mapping[str, Exception] = field(default_factory=dict)
+    seconds_by_rollout: Mapping[str, float] = field(default_factory=dict)
 
 
 class TickScheduler:
@@ -347,8 +350,11 @@ class TickScheduler:
         is due costs one query. If clocks disagree, `at` is the earliest and `narrow_only` is set.
         `get_time` returns the time anew for each rollout, since a pass over many takes a while, in
         which a user's command could seem to be ahead of the clock.
+
+        Raises:
+            DatabaseUnavailableError: the database does not respond; the pass ends.
         """
-        events_by_rollout, errors = {}, {}
+        events_by_rollout, errors, seconds_by_rollout = {}, {}, {}
         for rollout_name in self._load_rollout_names():
             at = at if get_time is None else max(at, get_time())
             if at < self._next_due.get(rollout_name, at):
@@ -356,8 +362,11 @@ class TickScheduler:
             ticker = self._tickers.setdefault(
                 rollout_name, Ticker(self._database, rollout_name, self._owner)
             )
+            started_at = time.monotonic()
             try:
                 events = ticker.tick(at, narrow_only=narrow_only)
+            except DatabaseUnavailableError:
+                raise  # true of all rollouts; each is tried again in the next pass
             except Exception as error:  # noqa: BLE001 - returned to the caller, which logs it
                 errors[rollout_name] = error
                 self._next_due[rollout_name] = at + RETRY_DELAY
@@ -365,7 +374,8 @@ class TickScheduler:
                 self._next_due[rollout_name] = ticker.get_next_slot_time(at)
                 if events is not None:
                     events_by_rollout[rollout_name] = events
-        return TickPass(events_by_rollout, errors)
+                    seconds_by_rollout[rollout_name] = time.monotonic() - started_at
+        return TickPass(events_by_rollout, errors, seconds_by_rollout)
 
     def _load_rollout_names(self) -> tuple[str, ...]:
         with self._database.begin_read() as transaction:

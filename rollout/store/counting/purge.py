@@ -79,19 +79,31 @@ def purge_records(
         transaction, rollout, before, candidates=select_numbers(transaction, case_ids)
     )
     digest = ErasedHashes(transaction, rollout).store_cases(old_case_ids, revision=revision)
-    deleted_counts: dict[str, int] = {}
     with open_purge(transaction):
-        for table in (*CASE_TABLES, reviews, cleanings):
-            deleted_counts[table.name] = _delete_rows(transaction, rollout, table, old_case_ids)
+        deleted_counts = delete_case_rows(transaction, rollout, old_case_ids)
         for table, column in ((rejected_records, "received_at"), (heartbeats, "at")):
             conditions = (table.c.rollout == rollout.number, table.c[column] < before)
             deleted_counts[table.name] = transaction.execute(
                 delete(table).where(*conditions)
             ).rowcount
-    StoredLosses(transaction, rollout).delete(old_case_ids)
     ExternalKeys(transaction, rollout).purge(old_case_ids)
     faults.reach_point("purge.deleted")
     return PurgeResult({name: n for name, n in deleted_counts.items() if n}, digest)
+
+
+def delete_case_rows(
+    transaction: Transaction, rollout: Rollout, case_ids: Collection[int]
+) -> dict[str, int]:
+    """Delete what is stored about cases within `open_purge`; return the number by table.
+
+    Counted units, counts and exposures stay; the caller replaces the keys.
+    """
+    deleted_counts = {
+        table.name: _delete_rows(transaction, rollout, table, case_ids)
+        for table in (*CASE_TABLES, reviews, cleanings)
+    }
+    StoredLosses(transaction, rollout).delete(case_ids)
+    return deleted_counts
 
 
 def _find_old(
