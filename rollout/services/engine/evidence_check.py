@@ -17,7 +17,9 @@ from typing import Final
 from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.events import (
+    CasesErased,
     LedgerEvent,
+    NameErased,
     PolicyApplied,
     ProposalRaised,
     RecordsCounted,
@@ -52,6 +54,7 @@ CASES_PER_READ: Final = 2_000
 UNITS_PER_COUNT: Final = 2_000
 SPANS_PER_READ: Final = 200
 MAX_SAMPLED_RECORDS: Final = 5_000
+ERASING_EVENTS: Final = (RecordsPurged, CasesErased, NameErased)
 LAST_SLOT: Final = 2**62
 
 
@@ -201,12 +204,11 @@ class EvidenceCheck:
         with self._database.begin_read() as transaction:
             erased_hashes = ErasedHashes(transaction, self._state.rollout)
             ledger = Ledger(transaction, self._state.rollout)
-            revisions = {*erased_hashes.list_revisions()} | {
-                row.revision for row in ledger.list_rows(kinds={RecordsPurged.__name__})
-            }
+            rows = ledger.list_rows(kinds={kind.__name__ for kind in ERASING_EVENTS})
+            revisions = {*erased_hashes.list_revisions(), *(row.revision for row in rows)}
             for revision in sorted(revisions):
                 event = next(ledger.list_events(after=revision - 1, until=revision), None)
-                if getattr(event, "digest", "") != erased_hashes.compute_digest(revision):
+                if _get_digest(event) != erased_hashes.compute_digest(revision):
                     self._report.add_faults(
                         [f"the hashes that event {revision} erased are not those of its digest"]
                     )
@@ -329,6 +331,13 @@ class _UnitCheck:
             f"{line.slot}: {len(missing)} of its records changed or are missing, and no event "
             f"erased them (hash {missing[0].hex()[:12]}…)"
         )
+
+
+def _get_digest(event: LedgerEvent | None) -> str:
+    """Return the digest of the hashes that an event took; "" for other events."""
+    if isinstance(event, RecordsPurged):
+        return event.digest
+    return event.records_digest if isinstance(event, CasesErased | NameErased) else ""
 
 
 def _group_by_span(
