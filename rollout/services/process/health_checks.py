@@ -48,7 +48,6 @@ def run_health_checks(
         return
     with database.begin_read() as transaction:
         yield from _check_settings(transaction)
-        rollouts = Rollouts(transaction).list_all()
     yield _check(
         "users, roles and keys match the access ledger", _find_access_ledger_faults(database)
     )
@@ -57,6 +56,8 @@ def run_health_checks(
             f"the ledgers have the rows of {format_quantity(len(checkpoints), 'signed head')}",
             find_rewritten_ledgers(database, checkpoints),
         )
+    rollouts: list[Rollout] = []
+    yield _check("the list of rollouts can be read", _load_rollouts(database, rollouts))
     for rollout in rollouts:
         yield from _check_rollout(database, rollout)
         if rebuilds:
@@ -65,6 +66,13 @@ def run_health_checks(
                 _find_derived_differences(database, rollout),
             )
             yield _check_evidence(database, rollout)
+
+
+def _load_rollouts(database: Database, rollouts: list[Rollout]) -> Iterator[str]:
+    """Add the rollouts to a list; yield no fault, or raise if they can't be read."""
+    with database.begin_read() as transaction:
+        rollouts += Rollouts(transaction).list_all()
+    yield from ()
 
 
 def _check(title: str, faults: Iterable[str]) -> HealthCheck:
@@ -97,17 +105,22 @@ def _check_settings(transaction: Transaction) -> Iterator[HealthCheck]:
 
 
 def _check_rollout(database: Database, rollout: Rollout) -> Iterator[HealthCheck]:
+    yield _check(f"{rollout.name}: the ledger is intact", _find_ledger_faults(database, rollout))
+    yield _check(
+        f"{rollout.name}: reports match their seals in the ledger",
+        _find_report_faults(database, rollout),
+    )
+
+
+def _find_ledger_faults(database: Database, rollout: Rollout) -> Iterator[str]:
     with database.begin_read() as transaction:
-        ledger = Ledger(transaction, rollout)
-        yield _check(f"{rollout.name}: the ledger is intact", _run_verification(ledger.verify))
-        report_faults = find_seal_faults(transaction, rollout)
-        yield _check(
-            f"{rollout.name}: reports match their seals in the ledger",
-            (
-                f"{fault}: reports were changed in the database; restore them from a backup"
-                for fault in report_faults
-            ),
-        )
+        yield from _run_verification(Ledger(transaction, rollout).verify)
+
+
+def _find_report_faults(database: Database, rollout: Rollout) -> Iterator[str]:
+    with database.begin_read() as transaction:
+        for fault in find_seal_faults(transaction, rollout):
+            yield f"{fault}: reports were changed in the database; restore them from a backup"
 
 
 def _find_api_package_conflicts() -> Iterator[str]:
