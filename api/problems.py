@@ -20,7 +20,9 @@ MAX_FAULT_LENGTH = 300  # characters: responses don't repeat long input
 
 STATUS_BY_CODE: Mapping[str, int] = {
     "unauthenticated": 401,
+    "code-required": 401,
     "not-allowed": 403,
+    "second-factor-required": 403,
     "own-proposal": 403,
     "not-eligible": 403,
     "service-account-key": 403,
@@ -55,6 +57,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "unknown-site": 404,
     "ledger-rolled-back": 409,
     "clock-skew": 503,
+    "secret-key": 503,
     "too-large": 413,
     "policy-refused": 422,
     "user-refused": 422,
@@ -65,6 +68,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "too-many-requests": 429,
     "identity-provider": 502,
     "database-busy": 503,
+    "database-unavailable": 503,
     "outcome-unknown": 503,
     "ledger-form": 503,
     "schema-mismatch": 503,

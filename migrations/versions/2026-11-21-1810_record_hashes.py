@@ -31,12 +31,13 @@ def upgrade() -> None:
     op.create_table(
         "erased_hashes",
         sa.Column("rollout", sa.Integer(), autoincrement=False, nullable=False),
-        sa.Column("revision", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("case_id", sa.BigInteger(), autoincrement=False, nullable=False),
+        sa.Column("revision", sa.BigInteger(), autoincrement=False, nullable=False),
         sa.Column("hashes", sa.LargeBinary(), nullable=False),
-        sa.PrimaryKeyConstraint("rollout", "revision", "case_id", name="pk_erased_hashes"),
+        sa.PrimaryKeyConstraint("rollout", "case_id", "revision", name="pk_erased_hashes"),
         sqlite_with_rowid=False,
     )
+    op.create_index("ix_erased_hashes_rollout_revision", "erased_hashes", ["rollout", "revision"])
     engine = op.get_bind().dialect.name
     for statement in build_triggers(engine, "erased_hashes", purgeable=False).values():
         op.execute(statement)

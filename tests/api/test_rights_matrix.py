@@ -70,6 +70,7 @@ MATRIX = {
     "POST /v1/users": Row({"admin"}, HOUSE, {"name": "pat"}),
     "PATCH /v1/users/{name}": Row({"admin"}, HOUSE, {}),
     "POST /v1/users/{name}/link": Row({"admin"}, HOUSE),
+    "DELETE /v1/users/{name}/second-factor": Row({"admin"}, HOUSE),
     "POST /v1/users/{name}/erasure": Row({"admin"}, HOUSE, {"reason": "asked"}),
     "GET /v1/users/{name}/data": Row({"admin"}, HOUSE),
     f"POST {BEARS}/erasures": Row({"admin"}, SITES, ERASURE),

@@ -41,9 +41,16 @@ from rollout.core.scope.permissions import (
 )
 from rollout.core.scope.scope import ENGINE
 from rollout.services.access.access_state import AccessChange, build_caller, open_access_change
+from rollout.services.access.credential_resets import (
+    EMAIL,
+    NO_LIMITS,
+    load_approval_limits,
+    record_reset,
+)
 from rollout.store.access.access_ledger import AccessLedger, load_access_head
 from rollout.store.access.api_keys import ApiKeys
 from rollout.store.access.one_time_links import OneTimeLinks
+from rollout.store.access.second_factors import SecondFactors
 from rollout.store.access.sessions import Sessions
 from rollout.store.access.users import StoredUser, Users
 from rollout.store.database.session import Database, Transaction
@@ -236,7 +243,8 @@ def load_local_caller(database: Database, user_name: str, groups: Sequence[str] 
         role_assignments = _select_roles_in_groups(
             user_name, tuple(users.list_role_assignments(user)), groups
         )
-        return build_caller(user, role_assignments, load_access_head(transaction).revision)
+        caller = build_caller(user, role_assignments, load_access_head(transaction).revision)
+        return load_approval_limits(transaction).get(user.number, NO_LIMITS).apply(caller)
 
 
 def _list_all_roles(groups: Sequence[str]) -> tuple[AssignedRole, ...]:
@@ -335,6 +343,8 @@ def _update_user(
     if update.email is not None and update.email.lower() != user.email:
         _set_email(users, user, update.email)
         events.append(EmailSet(at=at, by=by, user=user.name))
+        if update.email and by != user.name and users.has_had_credential(user):
+            record_reset(change.transaction, change.access_ledger, user, by, EMAIL, at=at)
     event_fields: dict[str, Any] = {"at": at, "by": by, "user": user.name}
     revoked_roles = [
         role_assignment
@@ -369,6 +379,7 @@ def _set_disabled(
     ApiKeys(change.transaction).revoke_all(user, at=at)
     Sessions(change.transaction).end_all(user, at=at)
     OneTimeLinks(change.transaction).end_links(user, at=at)
+    SecondFactors(change.transaction).remove(user)
 
 
 def _set_email(users: Users, user: StoredUser, email: str) -> None:
@@ -405,7 +416,8 @@ def _create_link(
     secret: str,
 ) -> str:
     expires_at = at + LINK_LIFETIME
-    OneTimeLinks(transaction).add(user, secret, at=at, expires_at=expires_at)
+    creator = Users(transaction).find(by)
+    OneTimeLinks(transaction).add(user, secret, at=at, expires_at=expires_at, by=creator)
     user_name = "" if user is None else user.name
     access_ledger.append([OneTimeLinkCreated(at=at, by=by, user=user_name, expires_at=expires_at)])
     return secret

@@ -4,9 +4,9 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
-from sqlalchemy import ColumnElement, Row, Select, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, Select, delete, func, insert, or_, select, update
 
 from rollout.core.errors import UnknownRolloutError
 from rollout.core.scope.permissions import AssignedRole
@@ -15,11 +15,24 @@ from rollout.store.database.session import Transaction
 from rollout.store.tables.tables import (
     identities,
     one_time_links,
+    recovery_codes,
     role_assignments,
     rollouts,
+    second_factors,
     sessions,
+    sign_in_addresses,
     users,
 )
+
+OWN_TABLES: Final = (
+    identities,
+    sessions,
+    one_time_links,
+    second_factors,
+    recovery_codes,
+    sign_in_addresses,
+)
+"""The tables with how one user signs in; they go with an erased user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +128,7 @@ class Users:
     def erase(self, user: StoredUser, pseudonym: str) -> None:
         """Replace the name of a disabled user, and delete address, links and sessions."""
         self._update_user(user, name=pseudonym, email=None, password=None)
-        for table in (identities, sessions, one_time_links):
+        for table in OWN_TABLES:
             self._transaction.execute(delete(table).where(table.c.user_id == user.number))
 
     def enable(self, user: StoredUser) -> None:
@@ -133,6 +146,21 @@ class Users:
     def set_password(self, user: StoredUser, hashed: str | None) -> None:
         """Store a password's argon2 text; None removes it."""
         self._update_user(user, password=hashed)
+
+    def has_had_credential(self, user: StoredUser) -> bool:
+        """Return whether the user could sign in at any time before."""
+        query = select(users.c.id).where(
+            users.c.id == user.number,
+            or_(users.c.first_credential_at.is_not(None), users.c.password.is_not(None)),
+        )
+        return self._transaction.execute(query).first() is not None
+
+    def record_credential(self, user: StoredUser, *, at: datetime) -> None:
+        """Store when the user could first sign in, unless stored."""
+        statement = update(users).where(
+            users.c.id == user.number, users.c.first_credential_at.is_(None)
+        )
+        self._transaction.execute(statement.values(first_credential_at=at))
 
     def load_password_hash(self, user: StoredUser) -> str | None:
         """Return a password's argon2 text; None for none or a disabled user."""

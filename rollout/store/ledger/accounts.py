@@ -37,6 +37,10 @@ class Accounts:
         query = select(account_names).where(account_names.c.name.in_(names))
         return {row.name: row.account for row in self._transaction.execute(query)}
 
+    def add_id(self, name: str) -> str:
+        """Return the id of a name, created if missing; an actor without account keeps its name."""
+        return self.add_names([name]).find_id(name)
+
     def clear_name(self, account: str) -> None:
         """Delete the name of an id; ledgers show the id from then on."""
         self._transaction.execute(

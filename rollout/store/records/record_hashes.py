@@ -11,7 +11,7 @@ against the hashes that stay: those of counted units, and those of `ErasedHashes
 """
 
 import secrets
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from hashlib import sha256
 from typing import Any, Final, NamedTuple
 
@@ -193,6 +193,39 @@ class ErasedHashes:
         )
         rows = self._transaction.execute(query)
         return _compute_digest((row.case_id, bytes(row.hashes)) for row in rows)
+
+    def list_revisions(self) -> list[int]:
+        """Return the revisions of events that took hashes."""
+        query = select(erased_hashes.c.revision).distinct()
+        own = query.where(erased_hashes.c.rollout == self._rollout.number)
+        return sorted(self._transaction.execute(own).scalars())
+
+    def find_revisions(
+        self, hashes: Collection[bytes], case_ids: Collection[int]
+    ) -> dict[bytes, int]:
+        """Return the revision of the event that took each hash, if one did.
+
+        The hashes of `case_ids` are read first; only if some are missing, as in an episode whose
+        other cases are gone, all are.
+        """
+        if not hashes:
+            return {}
+        revisions = self.load_by_case(case_ids)
+        if not revisions.keys() >= set(hashes):
+            revisions |= {
+                record_hash: revision
+                for record_hash, revision in self._list_all()
+                if record_hash in hashes
+            }
+        return {part: revisions[part] for part in hashes if part in revisions}
+
+    def _list_all(self) -> Iterator[tuple[bytes, int]]:
+        query = select(erased_hashes.c.revision, erased_hashes.c.hashes).where(
+            erased_hashes.c.rollout == self._rollout.number
+        )
+        for row in self._transaction.execute(query.execution_options(yield_per=1_000)):
+            for record_hash in split_hashes(bytes(row.hashes)):
+                yield record_hash, row.revision
 
     def load_by_case(self, case_ids: Collection[int]) -> dict[bytes, int]:
         """Return the revision of the event by hash, of records of some cases."""

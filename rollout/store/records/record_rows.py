@@ -263,7 +263,7 @@ RECORD_SCHEMAS: Final[Mapping[type[Record], RecordSchema]] = MappingProxyType(
             key=("lever", "revision"),
             fields=(
                 *("key", "lever", "action", "by", "version", "at"),
-                *("scope_revision", "permission", "revision"),
+                *("scope_revision", "permission", "revision", "permit_kind"),
             ),
             converters={"lever": _check_names, "at": _encode_instants},
             content_columns=("action", "by", "version", "at"),

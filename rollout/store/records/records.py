@@ -75,6 +75,16 @@ class StoredBatch:
     new_cases: AbstractSet[int]
     columns: Mapping[RecordSchema, ColumnsByName]
 
+    def merge(self, later: "StoredBatch") -> "StoredBatch":
+        """Return both batches as one; `later` has records of other kinds."""
+        return StoredBatch(
+            (*self.results, *later.results),
+            {**self.case_ids, **later.case_ids},
+            self.changed_cases | later.changed_cases,
+            self.new_cases | later.new_cases,
+            {**self.columns, **later.columns},
+        )
+
     def list_accepted(self, kind: type[Record], column: str) -> Iterator[tuple[int, Any]]:
         """Yield case number and one column of a kind's accepted records."""
         columns = self.columns.get(RECORD_SCHEMAS[kind])
@@ -118,24 +128,34 @@ class RecordStore:
         self._transaction = transaction
         self._rollout = rollout
 
-    def store(self, items: Sequence[AnyRecord], *, received_at: datetime) -> StoredBatch:
+    def store(
+        self,
+        items: Sequence[AnyRecord],
+        *,
+        received_at: datetime,
+        sender: str | Mapping[str, str] | None = None,
+        locked_keys: Collection[str] = (),
+    ) -> StoredBatch:
         """Store new records, reject conflicting and invalid ones; return a receipt each.
 
-        An invalid item does not affect others. Repeating a batch, in whole or in part, changes
-        nothing and returns `duplicate`. Concurrent transactions on the same cases wait until this
-        one ends.
+        `sender` is the id of the account that sent them, or by kind their file. An invalid item
+        does not affect others. Repeating a batch, in whole or in part, changes nothing and returns
+        `duplicate`. Concurrent transactions on the same cases, or on those of `locked_keys`, wait
+        until this one ends.
         """
         received_micros = encode_instant(received_at)
         erased_items = find_erased_items(self._transaction, self._rollout, items)
         groups, results = _group_records(items, erased_items)
         faults.reach_point("ingest.parsed")
-        key_ids = self._case_keys.assign_ids(chain.from_iterable(group.keys for group in groups))
+        keys = chain(chain.from_iterable(group.keys for group in groups), locked_keys)
+        key_ids = self._case_keys.assign_ids(keys)
         stored_columns = self._decide_results(groups, key_ids, results)
         if sum(len(columns["case_id"]) for columns in stored_columns.values()) < len(items):
             self._store_rejected(items, results, erased_items, received_at)
         faults.reach_point("ingest.set-aside")
         for schema, columns in stored_columns.items():
-            self._insert_columns(schema, columns, received_micros)
+            kind_sender = sender.get(schema.name) if isinstance(sender, Mapping) else sender
+            self._insert_columns(schema, columns, received_micros, kind_sender)
         faults.reach_point("ingest.records")
         changed_cases = set(
             chain.from_iterable(columns["case_id"] for columns in stored_columns.values())
@@ -246,12 +266,17 @@ class RecordStore:
         }
 
     def _insert_columns(
-        self, schema: RecordSchema, columns: ColumnsByName, received_micros: int
+        self,
+        schema: RecordSchema,
+        columns: ColumnsByName,
+        received_micros: int,
+        sender: str | None,
     ) -> None:
         row_count = len(columns["case_id"])
         common_columns: dict[str, Sequence[Any]] = {
             "rollout": (self._rollout.number,) * row_count,
             "received_at": (received_micros,) * row_count,
+            "sender": (sender,) * row_count,
         }
         table_columns = {
             COLUMN_OF.get(name, name): cells

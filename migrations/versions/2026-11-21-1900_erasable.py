@@ -13,7 +13,7 @@ from alembic import op
 from rollout.store.tables.append_only import TRIGGER_FUNCTION, build_triggers
 
 revision = "0020"
-down_revision = "0014"
+down_revision = "0019"
 branch_labels = None
 depends_on = None
 
