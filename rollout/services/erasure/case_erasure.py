@@ -45,7 +45,7 @@ def erase_case(database: Database, request: ErasureRequest, key: str) -> Erasure
         )
     if not is_stored:
         return ErasureResult(CASE)
-    return _erase_batch(database, request, [key], "")
+    return erase_case_batch(database, request, [key])
 
 
 def erase_episode(database: Database, request: ErasureRequest, episode: str) -> ErasureResult:
@@ -68,7 +68,7 @@ def erase_episode(database: Database, request: ErasureRequest, episode: str) -> 
             keys = contents.list_episode_cases(episode, CASES_PER_BATCH)
         if not keys:
             return result
-        batch = _erase_batch(database, request, keys, episode)
+        batch = erase_case_batch(database, request, keys, episode)
         result = replace(
             result,
             cases=result.cases + batch.cases,
@@ -78,9 +78,11 @@ def erase_episode(database: Database, request: ErasureRequest, episode: str) -> 
         )
 
 
-def _erase_batch(
-    database: Database, request: ErasureRequest, keys: Collection[str], episode: str
+def erase_case_batch(
+    database: Database, request: ErasureRequest, keys: Collection[str], episode: str = ""
 ) -> ErasureResult:
+    """Erase the contents of cases in one transaction, for a request that was checked."""
+
     def _erase() -> ErasureResult:
         with database.begin_write() as transaction:
             event = erase_contents(transaction, request, keys, episode)

@@ -52,16 +52,6 @@ class CaseContents:
         """Return the keys that were erased before."""
         return self._keys.find_hashed(keys, ERASED).keys()
 
-    def find_by_hash(self, key_hashes: Collection[str], limit: int) -> tuple[str, ...]:
-        """Return up to `limit` keys whose hash is given; reads every key."""
-        hashes, keys = set(key_hashes), list[str]()
-        for key in self._keys.iterate_keys():
-            if self._keys.hash_key(key) in hashes:
-                keys.append(key)
-                if len(keys) == limit:
-                    break
-        return tuple(keys)
-
     def list_episode_cases(self, episode: str, limit: int) -> tuple[str, ...]:
         """Return the keys of an episode's first cases that still have records."""
         episode_keys = ExternalKeys(self._transaction, self._rollout, EPISODE)

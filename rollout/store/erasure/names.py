@@ -63,8 +63,8 @@ class RolloutNames:
             for column in (*BATCHED_COLUMNS, *SMALL_COLUMNS)
         )
 
-    def list_reviewers(self) -> list[str]:
-        """Return the names of all reviewers and of those who acted here; reads every row."""
+    def list_names(self) -> list[str]:
+        """Return the names of all reviewers and users in the tables; reads every row."""
         names = set[str]()
         for column in (*BATCHED_COLUMNS, *SMALL_COLUMNS):
             query = select(column).where(column.table.c.rollout == self._rollout.number)
