@@ -12,6 +12,7 @@ from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.erasure.case_contents import ErasedContents
 from rollout.store.erasure.texts import (
+    clear_deliveries,
     delete_ledger_texts,
     delete_rejected,
     delete_responses,
@@ -103,6 +104,7 @@ class RolloutNames:
         counts["decisions"] += len(notes)
         counts["ledger_texts"] += delete_texts_by(self._transaction, self._rollout, pseudonym)
         counts["ledger_texts"] += delete_ledger_texts(self._transaction, self._rollout, [name])
+        counts["deliveries"] += clear_deliveries(self._transaction, self._rollout, [name])
         delete_responses(self._transaction, [name])
         self._transaction.execute(
             delete(idempotency_keys).where(idempotency_keys.c.principal == name)
