@@ -49,6 +49,26 @@ def describe_commands() -> None:
     """
 
 
+@app.command("seal")
+def print_report_seal(
+    file: Annotated[Path, typer.Argument(help="a report as JSON", metavar="FILE")],
+) -> None:
+    """Print the seal of a report: the hash in the ledger's entry `ReportSealed`.
+
+    It stays the same when an erasure takes rows or texts from the report.
+
+    Example: `rollout ledger seal week.json`
+    """
+    from rollout.reports.figures.report_seal import compute_seal  # noqa: PLC0415 - slow to import
+
+    with print_refusals():
+        text = file.read_text(encoding="utf-8")
+        try:
+            typer.echo(compute_seal(text))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{file} is no report as JSON: {error}") from error
+
+
 @app.command("verify")
 def verify_file(
     file: Annotated[
