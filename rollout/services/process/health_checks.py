@@ -6,6 +6,7 @@ from importlib.metadata import packages_distributions
 
 from rollout.core.ledger.ledger import BrokenLedgerError
 from rollout.services.access.access_state import find_access_ledger_faults
+from rollout.services.access.users import find_broad_accounts
 from rollout.services.engine.consistency_check import rebuild_derived_tables
 from rollout.services.reports.builder import find_seal_faults
 from rollout.store.access.access_ledger import load_access_head
@@ -23,10 +24,11 @@ from rollout.store.ledger.ledger import Ledger
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """One check; `faults` is empty if it passed."""
+    """One check; `faults` is empty if it passed, `notes` are no faults."""
 
     title: str
     faults: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def run_health_checks(database: Database, *, rebuilds: bool = False) -> Iterator[HealthCheck]:
@@ -45,6 +47,10 @@ def run_health_checks(database: Database, *, rebuilds: bool = False) -> Iterator
         rollouts = Rollouts(transaction).list_all()
     yield _check(
         "users, roles and keys match the access ledger", _find_access_ledger_faults(database)
+    )
+    yield HealthCheck(
+        "service accounts that may send predictions and decisions are listed",
+        notes=tuple(_describe_broad_accounts(database)),
     )
     for rollout in rollouts:
         yield from _check_rollout(database, rollout)
@@ -117,6 +123,15 @@ def _find_access_ledger_faults(database: Database) -> Iterator[str]:
             return
         ledger_faults = tuple(_run_verification(Ledger(transaction, ACCESS_CHAIN).verify))
     yield from ledger_faults or find_access_ledger_faults(database)
+
+
+def _describe_broad_accounts(database: Database) -> Iterator[str]:
+    for account in find_broad_accounts(database):
+        yield (
+            f"{account} is broad: its decisions never count for a case of which it also sent the "
+            "prediction; give predictions and decisions to an account each (`rollout users "
+            "grant-role`)"
+        )
 
 
 def _run_verification(verify: Callable[[], object]) -> Iterator[str]:

@@ -9,6 +9,7 @@ decision in a review task also takes precedence over decisions sent for the same
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -27,6 +28,7 @@ from sqlalchemy import (
 )
 
 from rollout.core.calendar.instants import MICROSECOND
+from rollout.core.policy.evidence_sources import ACCOUNT, NOT_NAMED, OWN_PREDICTION, UNNAMED
 from rollout.core.records.reviews import SEEDED
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
@@ -37,6 +39,7 @@ from rollout.tally.frames import (
     ATTRIBUTE_PREFIX,
     GOLD_PREFIX,
     REMARK_SCHEMA,
+    UNSOURCED_SCHEMA,
     VALUE_PREFIX,
     RecordFrames,
     Schema,
@@ -121,6 +124,7 @@ class StoredHistory:
             if with_predictions
             else ()
         )
+        decision_rows, unsourced_rows = self._load_decisions(case_ids)
         outcome_rows = self._load_newest(outcomes, ("case_id",), case_ids).values()
         build_prediction = partial(self._build_prediction, first_decisions=first_decisions)
         build_frame, levers = partial(_build_frame, keys), self._levers
@@ -134,7 +138,20 @@ class StoredHistory:
                 build_predictions_schema(levers), prediction_rows, build_prediction
             ),
             decisions=build_frame(
-                build_decisions_schema(levers), self._load_decisions(case_ids), self._build_decision
+                build_decisions_schema(levers), decision_rows, self._build_decision
+            ),
+            unsourced_decisions=pl.DataFrame(
+                [
+                    {
+                        "case_key": keys[row.case_id],
+                        "reviewer": row.reviewer,
+                        "sender": row.sender,
+                        "reason": reason,
+                    }
+                    for row, reason in unsourced_rows
+                    if row.case_id in keys
+                ],
+                schema=UNSOURCED_SCHEMA,
             ),
             outcomes=build_frame(build_outcomes_schema(levers), outcome_rows, self._build_outcome),
             gold_decisions=build_frame(
@@ -265,14 +282,35 @@ class StoredHistory:
                 rows_by_key[key] = row
         return rows_by_key.values()
 
-    def _load_decisions(self, case_ids: Collection[int] | None) -> Collection[Row[Any]]:
-        """Return each reviewer's decision on a case, preferably from a review task."""
+    def _load_decisions(
+        self, case_ids: Collection[int] | None
+    ) -> tuple[Collection[Row[Any]], Collection[tuple[Row[Any], str]]]:
+        """Return each reviewer's decision on a case, preferably from a review task.
+
+        Also return the decisions from no source of evidence, with the reason: they replace none.
+        """
         rows_by_key: dict[tuple[Any, ...], Row[Any]] = {}
-        for row in self._load_rows(decisions, ("case_id", "reviewer"), case_ids):
+        unsourced: list[tuple[Row[Any], str]] = []
+        rows = list(self._load_rows(decisions, ("case_id", "reviewer"), case_ids))
+        own_predictions = self._find_own_predictions(rows)
+        for row in rows:
             previous = rows_by_key.get((row.case_id, row.reviewer))
-            if previous is None or previous.review is None or row.review is not None:
+            if reason := _find_source_fault(row, own_predictions):
+                unsourced.append((row, reason))
+            elif previous is None or previous.review is None or row.review is not None:
                 rows_by_key[row.case_id, row.reviewer] = row
-        return rows_by_key.values()
+        return rows_by_key.values(), unsourced
+
+    def _find_own_predictions(
+        self, decision_rows: Iterable[Row[Any]]
+    ) -> AbstractSet[tuple[int, str]]:
+        """Return cases and accounts that sent a decision and a prediction of the case."""
+        case_ids = {row.case_id for row in decision_rows if row.source == ACCOUNT}
+        if not case_ids:
+            return frozenset()
+        columns = predictions.c.case_id, predictions.c.sender
+        query = select(*columns).where(*self._match_cases(predictions, case_ids))
+        return {(row.case_id, row.sender) for row in self._transaction.execute(query)}
 
     def _match_cases(
         self, table: FromClause, case_ids: Collection[int] | None
@@ -334,6 +372,7 @@ class StoredHistory:
             "seat": row.task_number,
             "at": row.submitted_at or row.received_at,
             "started_at": row.started_at if row.submitted_at else None,
+            "source": row.sender if row.source == ACCOUNT else row.source,
         }
 
     def _build_gold_decision(self, row: Row[Any]) -> RowValues:
@@ -353,6 +392,15 @@ class StoredHistory:
 
     def _build_outcome(self, row: Row[Any]) -> RowValues:
         return {**self._build_answers(row), "harm": row.harm, "at": row.at}
+
+
+def _find_source_fault(row: Row[Any], own_predictions: AbstractSet[tuple[int, str]]) -> str:
+    """Return why a decision is from no source of evidence, or ""."""
+    if row.source == UNNAMED:
+        return NOT_NAMED
+    if row.source == ACCOUNT and (row.case_id, row.sender) in own_predictions:
+        return OWN_PREDICTION
+    return ""
 
 
 def _build_frame(
