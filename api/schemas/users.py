@@ -230,7 +230,7 @@ class ApiKeyMetadata(BaseModel):
 
 
 class SignInRequest(BaseModel):
-    """A name and its password."""
+    """A name, its password and, with a second factor, a code of it."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -239,6 +239,7 @@ class SignInRequest(BaseModel):
 
     name: str = Field(max_length=64)
     password: str = Field(max_length=1_000)
+    code: str = Field(default="", max_length=64)
 
 
 class LinkSignInRequest(BaseModel):

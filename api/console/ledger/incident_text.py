@@ -87,6 +87,10 @@ def describe_incident_effect(impact: IncidentImpact) -> str:
             "Clients that know the later head get `human` for every case. A "
             "backup may have been restored, or another database answers."
         ),
+        "evidence_changed": (
+            "Records or counted units were changed in the database. Grants and proposals stay as "
+            "they are; judge them before you approve anything."
+        ),
         "clock": (
             "Nothing is raised or applied while the clock is behind the ledger's last "
             "entry. Narrowing and stopping still work."
@@ -107,6 +111,11 @@ def describe_recovery(impact: IncidentImpact, visitor: Visitor, rollout: str) ->
         return (
             "Verify the ledger and compare its head with one kept elsewhere.",
             "Clients that know the later head continue once the ledger has that entry again.",
+        )
+    if incident.kind == "evidence_changed":
+        return (
+            "`rollout doctor --rebuild` names the changed records.",
+            "Stop what rests on them, or restore a backup from before the change.",
         )
     if incident.kind == "unauthorized":
         return ("Nothing was ended, so nothing has to be restored.",)

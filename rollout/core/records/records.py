@@ -73,7 +73,10 @@ class Decision:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """An action taken by `person` or `model`; the service fills in `permission`."""
+    """An action taken by `person` or `model`.
+
+    The service fills in `permission`, and `permit_kind` if a permit of ours came with it.
+    """
 
     key: str
     lever: str
@@ -84,6 +87,7 @@ class Action:
     version: str | None = None
     scope_revision: int | None = None
     revision: int = 1
+    permit_kind: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

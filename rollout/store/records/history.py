@@ -51,6 +51,8 @@ from rollout.tally.frames import (
 )
 
 RowValues = dict[str, Any]
+RowFilter = Callable[[Table, Row[Any]], bool]
+"""Returns whether a record's row of a table is used."""
 
 
 class StoredHistory:
@@ -63,11 +65,14 @@ class StoredHistory:
         *,
         levers: Sequence[str],
         attributes: Sequence[str] = (),
+        select_row: RowFilter | None = None,
     ) -> None:
+        """Build the history; rows for which `select_row` returns False are not used."""
         self._transaction = transaction
         self._rollout = rollout
         self._levers = levers
         self._attributes = attributes
+        self._select_row = select_row
 
     def load_records(self, case_ids: Collection[int] | None = None) -> RecordFrames:
         """Return the records of some cases, by default of all."""
@@ -113,7 +118,8 @@ class StoredHistory:
     def _load_records(
         self, case_ids: Collection[int] | None, *, with_predictions: bool = True
     ) -> RecordFrames:
-        first_decisions = self._load_first_decisions(case_ids)
+        decision_rows = list(self._load_rows(decisions, ("case_id", "reviewer"), case_ids))
+        first_decisions = _find_first_decisions(decision_rows)
         case_rows = self._load_until_decision(cases, ("case_id",), case_ids, first_decisions)
         keys = self._load_keys(CASE, (row.case_id for row in case_rows))
         episodes = self._load_keys(EPISODE, (row.episode for row in case_rows if row.episode))
@@ -124,7 +130,7 @@ class StoredHistory:
             if with_predictions
             else ()
         )
-        decision_rows, unsourced_rows = self._load_decisions(case_ids)
+        sourced_rows, unsourced_rows = self._split_decisions(decision_rows)
         outcome_rows = self._load_newest(outcomes, ("case_id",), case_ids).values()
         build_prediction = partial(self._build_prediction, first_decisions=first_decisions)
         build_frame, levers = partial(_build_frame, keys), self._levers
@@ -138,21 +144,11 @@ class StoredHistory:
                 build_predictions_schema(levers), prediction_rows, build_prediction
             ),
             decisions=build_frame(
-                build_decisions_schema(levers), decision_rows, self._build_decision
+                build_decisions_schema(levers),
+                _pick_decisions(sourced_rows),
+                self._build_decision,
             ),
-            unsourced_decisions=pl.DataFrame(
-                [
-                    {
-                        "case_key": keys[row.case_id],
-                        "reviewer": row.reviewer,
-                        "sender": row.sender,
-                        "reason": reason,
-                    }
-                    for row, reason in unsourced_rows
-                    if row.case_id in keys
-                ],
-                schema=UNSOURCED_SCHEMA,
-            ),
+            unsourced_decisions=_build_unsourced(keys, unsourced_rows),
             outcomes=build_frame(build_outcomes_schema(levers), outcome_rows, self._build_outcome),
             gold_decisions=build_frame(
                 build_gold_schema(levers),
@@ -244,7 +240,9 @@ class StoredHistory:
     ) -> Iterable[Row[Any]]:
         query = select(table).where(*self._match_cases(table, case_ids))
         query = query.order_by(*(table.c[name] for name in key_columns), table.c.revision)
-        return self._transaction.execute(query)
+        rows: Iterable[Row[Any]] = self._transaction.execute(query)
+        select_row = self._select_row
+        return rows if select_row is None else (row for row in rows if select_row(table, row))
 
     def _load_first_decisions(self, case_ids: Collection[int] | None) -> dict[int, datetime]:
         """Return by case when a review task of it was first decided."""
@@ -282,24 +280,19 @@ class StoredHistory:
                 rows_by_key[key] = row
         return rows_by_key.values()
 
-    def _load_decisions(
-        self, case_ids: Collection[int] | None
-    ) -> tuple[Collection[Row[Any]], Collection[tuple[Row[Any], str]]]:
-        """Return each reviewer's decision on a case, preferably from a review task.
-
-        Also return the decisions from no source of evidence, with the reason: they replace none.
-        """
-        rows_by_key: dict[tuple[Any, ...], Row[Any]] = {}
+    def _split_decisions(
+        self, rows: Iterable[Row[Any]]
+    ) -> tuple[Sequence[Row[Any]], Sequence[tuple[Row[Any], str]]]:
+        """Return decisions of a source of evidence; then the others, which replace none."""
+        sourced: list[Row[Any]] = []
         unsourced: list[tuple[Row[Any], str]] = []
-        rows = list(self._load_rows(decisions, ("case_id", "reviewer"), case_ids))
         own_predictions = self._find_own_predictions(rows)
         for row in rows:
-            previous = rows_by_key.get((row.case_id, row.reviewer))
             if reason := _find_source_fault(row, own_predictions):
                 unsourced.append((row, reason))
-            elif previous is None or previous.review is None or row.review is not None:
-                rows_by_key[row.case_id, row.reviewer] = row
-        return rows_by_key.values(), unsourced
+            else:
+                sourced.append(row)
+        return sourced, unsourced
 
     def _find_own_predictions(
         self, decision_rows: Iterable[Row[Any]]
@@ -308,9 +301,8 @@ class StoredHistory:
         case_ids = {row.case_id for row in decision_rows if row.source == ACCOUNT}
         if not case_ids:
             return frozenset()
-        columns = predictions.c.case_id, predictions.c.sender
-        query = select(*columns).where(*self._match_cases(predictions, case_ids))
-        return {(row.case_id, row.sender) for row in self._transaction.execute(query)}
+        rows = self._load_rows(predictions, ("case_id", "version"), case_ids)
+        return {(row.case_id, row.sender) for row in rows}
 
     def _match_cases(
         self, table: FromClause, case_ids: Collection[int] | None
@@ -401,6 +393,36 @@ def _find_source_fault(row: Row[Any], own_predictions: AbstractSet[tuple[int, st
     if row.source == ACCOUNT and (row.case_id, row.sender) in own_predictions:
         return OWN_PREDICTION
     return ""
+
+
+def _build_unsourced(keys: Mapping[int, str], rows: Iterable[tuple[Row[Any], str]]) -> pl.DataFrame:
+    """Return decisions of no source of evidence as a frame."""
+    values = [
+        (keys[row.case_id], row.reviewer, row.sender, reason)
+        for row, reason in rows
+        if row.case_id in keys
+    ]
+    return pl.DataFrame(values, schema=UNSOURCED_SCHEMA, orient="row")
+
+
+def _find_first_decisions(rows: Iterable[Row[Any]]) -> dict[int, datetime]:
+    """Return by case when a review task of it was first decided."""
+    first_decisions: dict[int, datetime] = {}
+    for row in rows:
+        if row.review is not None:
+            first = first_decisions.get(row.case_id, row.received_at)
+            first_decisions[row.case_id] = min(first, row.received_at)
+    return first_decisions
+
+
+def _pick_decisions(rows: Iterable[Row[Any]]) -> Collection[Row[Any]]:
+    """Return each reviewer's decision on a case, preferably from a review task."""
+    rows_by_key: dict[tuple[Any, ...], Row[Any]] = {}
+    for row in rows:
+        previous = rows_by_key.get((row.case_id, row.reviewer))
+        if previous is None or previous.review is None or row.review is not None:
+            rows_by_key[row.case_id, row.reviewer] = row
+    return rows_by_key.values()
 
 
 def _build_frame(

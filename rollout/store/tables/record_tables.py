@@ -6,6 +6,7 @@ from sqlalchemy import UniqueConstraint as Unique
 from rollout.store.tables.columns import (
     InstantType,
     JsonType,
+    build_record_hash_columns,
     id_column,
     key_column,
     metadata,
@@ -61,7 +62,9 @@ cases = Table(
     required_column("media", JsonType),
     optional_column("sender"),  # account id or file; null is before sources
     required_column("hash", LargeBinary),
+    *build_record_hash_columns(),
     Index(None, "rollout", "site", "occurred_at"),
+    Index(None, "rollout", "received_at"),  # finds what a purge deletes
     Index(None, "rollout", "episode", sqlite_where=HAS_EPISODE, postgresql_where=HAS_EPISODE),
     sqlite_with_rowid=False,
 )
@@ -86,6 +89,7 @@ predictions = Table(
     optional_column("share", Double),
     optional_column("sender"),  # account id or file; null is before sources
     required_column("hash", LargeBinary),
+    *build_record_hash_columns(),
     sqlite_with_rowid=False,
 )
 
@@ -109,6 +113,7 @@ decisions = Table(
     optional_column("source"),  # kind of source; null is before sources
     optional_column("sender"),  # account id or file; null is before sources
     required_column("hash", LargeBinary),
+    *build_record_hash_columns(),
     sqlite_with_rowid=False,
 )
 
@@ -128,6 +133,8 @@ actions = Table(
     required_column("authorization"),
     optional_column("sender"),  # account id or file; null is before sources
     required_column("hash", LargeBinary),
+    *build_record_hash_columns(),
+    optional_column("permit_kind"),  # bound, unbound, form_1; null without a permit of ours
     sqlite_with_rowid=False,
 )
 
@@ -144,6 +151,7 @@ outcomes = Table(
     required_column("received_at", InstantType),
     optional_column("sender"),  # account id or file; null is before sources
     required_column("hash", LargeBinary),
+    *build_record_hash_columns(),
     sqlite_with_rowid=False,
 )
 
@@ -169,6 +177,17 @@ rejected_records = Table(
     required_column("received_at", InstantType),
     required_column("hash", LargeBinary),
     Unique("rollout", "hash"),  # an item sent again is stored once
+)
+
+erased_hashes = Table(  # of records that a purge or an erasure took, by the event's revision
+    "erased_hashes",
+    metadata,
+    rollout_column(),
+    key_column("case_id"),
+    key_column("revision"),
+    required_column("hashes", LargeBinary),  # sorted and joined
+    Index(None, "rollout", "revision"),
+    sqlite_with_rowid=False,
 )
 
 baselines = Table(  # imported counts of human actions before the rollout
