@@ -1,7 +1,8 @@
 """OFREP: OpenFeature clients evaluate who decides a case.
 
 A rollout has six flags: `gate.<rollout>.decider` and the other facets. The targeting key is the
-case's key; `site`, `at`, `version`, `confidence` and the attributes of windows are in the context.
+case's key; `site`, `at`, `version`, `confidence` and the attributes of windows are in the context,
+and `ledger_head` as the last answer's metadata had it.
 Doubt is answered with `human` and never with an error, because a client replaces errors by its own
 default. Contract: open-feature/protocol, service/openapi.yaml 0.3.0.
 """
@@ -35,6 +36,7 @@ from rollout.services.assignments.assignments import (
     assign_all_to_humans,
     load_rollout_names,
 )
+from rollout.services.assignments.client_heads import ClientHead
 from rollout.services.engine.service import Service
 
 router = APIRouter(prefix="/ofrep/v1/evaluate/flags", tags=["openfeature"])
@@ -42,8 +44,9 @@ router = APIRouter(prefix="/ofrep/v1/evaluate/flags", tags=["openfeature"])
 FLAG_PATTERN: Final = re.compile(r"gate\.(?P<rollout>[A-Za-z0-9._-]+)\.(?P<facet>[a-z-]+)")
 VOLATILE_METADATA: Final = frozenset({"permit", "fresh_until"})
 CONTEXT_FIELDS: Final = frozenset(
-    {"targetingKey", "site", "at", "version", "episode", "confidence"}
+    {"targetingKey", "site", "at", "version", "episode", "confidence", "ledger_head"}
 )
+MAX_DIGITS: Final = 15  # of a revision
 ErrorCode = Literal["PARSE_ERROR", "TARGETING_KEY_MISSING", "INVALID_CONTEXT", "GENERAL"]
 FlagValue = bool | str | int | float | dict[str, JsonValue]
 Facet = Callable[[Assignment, Policy | None], FlagValue]
@@ -119,7 +122,10 @@ class FlagEvaluation(BaseModel):
     reason: Literal["STATIC", "SPLIT"]
     variant: str
     value: FlagValue
-    metadata: dict[str, bool | str | int | float]
+    metadata: dict[str, bool | str | int | float] = Field(
+        description="`ledger_head`: send it back in the context, so that a ledger that was set back"
+        " is found"
+    )
 
 
 class FlagEvaluationList(BaseModel):
@@ -154,6 +160,22 @@ class Evaluation:
     answers: AssignmentAnswers
     assignment: Assignment
     policy: Policy | None
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationContext:
+    """The question of a context, and the ledger head that its client knows."""
+
+    question: AssignmentQuestion
+    head_text: str
+
+    def find_head(self, rollout_name: str) -> ClientHead | None:
+        """Return the client's head in a rollout, or None without one."""
+        match self.head_text.split(":"):
+            case [name, digits, row_hash, code] if name == rollout_name:
+                is_number = digits.isascii() and digits.isdigit() and len(digits) <= MAX_DIGITS
+                return ClientHead(int(digits), row_hash, code) if is_number else None
+        return None
 
 
 class InvalidContextError(Exception):
@@ -203,8 +225,8 @@ async def evaluate_flag(
     if evaluation is None or evaluation["facet"] not in FACETS:
         return _build_not_found(key)
     try:
-        question = _parse_question(await request.body())
-        flag = await run_in_threadpool(_evaluate, service, caller, evaluation["rollout"], question)
+        context = _parse_context(await request.body())
+        flag = await run_in_threadpool(_evaluate, service, caller, evaluation["rollout"], context)
     except InvalidContextError as error:
         return _build_failure(error, key)
     except UnknownRolloutError:
@@ -235,10 +257,10 @@ async def evaluate_flags(
     """
     try:
         _check_hints(etag, modified)
-        question = _parse_question(await request.body())
+        context = _parse_context(await request.body())
     except InvalidContextError as error:
         return _build_failure(error, None)
-    evaluations = await run_in_threadpool(_evaluate_all, service, caller, question)
+    evaluations = await run_in_threadpool(_evaluate_all, service, caller, context)
     flags = [_build_flag(evaluation, facet) for evaluation in evaluations for facet in FACETS]
     tag = _compute_etag(flags)
     if if_none_match is not None and tag in {
@@ -249,7 +271,7 @@ async def evaluate_flags(
 
 
 def _evaluate(
-    service: Service, caller: Caller, rollout_name: str, question: AssignmentQuestion
+    service: Service, caller: Caller, rollout_name: str, context: EvaluationContext
 ) -> Evaluation:
     """Return the answer of one rollout; without permission at the site it is `human`.
 
@@ -257,8 +279,9 @@ def _evaluate(
         UnknownRolloutError: the caller can see no such rollout.
         NotAllowedError: the caller may request assignments at no site of it.
     """
+    question, client_head = context.question, context.find_head(rollout_name)
     try:
-        answers = answer_questions(service, caller, rollout_name, (question,), None)
+        answers = answer_questions(service, caller, rollout_name, (question,), client_head)
     except NotAllowedError as error:
         if not caller.has_permission_somewhere(Permission.REQUEST_ASSIGNMENT, rollout_name):
             raise
@@ -271,11 +294,9 @@ def _evaluate(
     )
 
 
-def _evaluate_all(
-    service: Service, caller: Caller, question: AssignmentQuestion
-) -> list[Evaluation]:
+def _evaluate_all(service: Service, caller: Caller, context: EvaluationContext) -> list[Evaluation]:
     return [
-        _evaluate(service, caller, rollout_name, question)
+        _evaluate(service, caller, rollout_name, context)
         for rollout_name in load_rollout_names(service, caller)
     ]
 
@@ -290,11 +311,14 @@ def _find_policy(service: Service, rollout_name: str, assignment: Assignment) ->
 
 
 def _build_flag(evaluation: Evaluation, facet: str) -> dict[str, Any]:
-    assignment = evaluation.assignment
+    assignment, head = evaluation.assignment, evaluation.answers.head
     value = FACETS[facet](assignment, evaluation.policy)
     optional_metadata = {
         "permit": evaluation.answers.permits[0],
-        "hash": evaluation.answers.hash or None,
+        "hash": head.hash or None,
+        "ledger_head": f"{evaluation.rollout}:{head.revision}:{head.hash}:{head.code}"
+        if head.hash
+        else None,
     }
     metadata = {
         "rollout": evaluation.rollout,
@@ -336,8 +360,8 @@ def _drop_volatile(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in metadata.items() if name not in VOLATILE_METADATA}
 
 
-def _parse_question(body: bytes) -> AssignmentQuestion:
-    """Return the question in an evaluation context.
+def _parse_context(body: bytes) -> EvaluationContext:
+    """Return the question and the ledger head in an evaluation context.
 
     Raises:
         InvalidContextError: the context is missing, or has no targeting key.
@@ -354,10 +378,12 @@ def _parse_question(body: bytes) -> AssignmentQuestion:
             "TARGETING_KEY_MISSING", "`targetingKey` is the key of the case, a text"
         )
     try:
-        return AssignmentQuestion(**_parse_fields(context))
+        question = AssignmentQuestion(**_parse_fields(context))
     except ValidationError as error:
         problems_text = "; ".join(f"{f['loc'][-1]}: {f['msg']}" for f in error.errors()[:3])
         raise InvalidContextError("INVALID_CONTEXT", problems_text) from None
+    head_text = context.get("ledger_head")
+    return EvaluationContext(question, head_text if isinstance(head_text, str) else "")
 
 
 def _parse_fields(context: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from functools import lru_cache
 from typing import Final
 
 from rollout.core.calendar.instants import MICROSECOND, from_micros, to_micros
+from rollout.core.scope.scope import FIRST_ERA, format_revision
 
 SIGNATURE_DOMAIN = b"rollout-permit-1\x1f"
 CODE_LENGTH = 32  # hexadecimal digits: 128 bits
@@ -23,12 +24,13 @@ _BLOCK_BYTES: Final = 64  # of SHA-256
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """A signed answer: decider, revision, time and lease."""
+    """A signed answer: decider, revision, time, lease and era."""
 
     decider: str
     revision: int
     issued_at: datetime
     lease: timedelta
+    era: int = FIRST_ERA
 
     @property
     def expires_at(self) -> datetime:
@@ -56,7 +58,7 @@ def sign_permit(permit: Permit, secret: bytes, key_number: int, *subject: str) -
 def build_permit_text(permit: Permit, key_number: int) -> str:
     """Return the unsigned text, equal for cases with the same answer."""
     return (
-        f"{key_number}.{permit.decider}.{permit.revision}"
+        f"{key_number}.{permit.decider}.{format_revision(permit.era, permit.revision)}"
         f".{to_micros(permit.issued_at)}.{permit.lease // MICROSECOND}"
     )
 
@@ -92,8 +94,9 @@ def verify_permit(text: str, secrets: Mapping[int, bytes], *subject: str) -> Per
     parts = text.split(".")
     if len(parts) != PART_COUNT:
         return None
-    key_number, decider, revision, issued_text, lease_text, code = parts
-    numbers = (key_number, revision, issued_text, lease_text)
+    key_number, decider, era_revision, issued_text, lease_text, code = parts
+    era, _, revision = era_revision.rpartition("-")
+    numbers = (key_number, era or str(FIRST_ERA), revision, issued_text, lease_text)
     if not all(n.isascii() and n.isdigit() and len(n) <= CODE_LENGTH // 2 for n in numbers):
         return None
     secret = secrets.get(int(key_number))
@@ -102,7 +105,8 @@ def verify_permit(text: str, secrets: Mapping[int, bytes], *subject: str) -> Per
     if not hmac.compare_digest(code, _compute_code(text.rsplit(".", 1)[0], secret, subject)):
         return None
     issued_at = (from_micros(int(issued_text))).astimezone(UTC)
-    return Permit(decider, int(revision), issued_at, int(lease_text) * MICROSECOND)
+    lease = int(lease_text) * MICROSECOND
+    return Permit(decider, int(revision), issued_at, lease, int(era or FIRST_ERA))
 
 
 def _compute_code(text: str, secret: bytes, subject: tuple[str, ...]) -> str:

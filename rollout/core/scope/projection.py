@@ -16,6 +16,7 @@ from rollout.core.scope.events import (
     Approved,
     CellEvent,
     ClockCorrected,
+    EraBegan,
     GrantExpired,
     IncidentAcknowledged,
     IncidentOpened,
@@ -72,7 +73,7 @@ class _ScopeBuilder:
     def __init__(self, scope: Scope) -> None:
         self.policy_number, self.policy_hash = scope.policy_number, scope.policy_hash
         self.proposal_count, self.incident_count = scope.proposal_count, scope.incident_count
-        self.at, self.revision = scope.at, scope.revision
+        self.at, self.revision, self.era = scope.at, scope.revision, scope.era
         self.versions = _copy_mapping(scope.versions)
         self.cells = _copy_mapping(scope.cells)
         self.proposals = _copy_mapping(scope.proposals)
@@ -105,6 +106,7 @@ class _ScopeBuilder:
             withdrawn_gate_risks=MappingProxyType(self.withdrawn_gate_risks),
             at=self.at,
             revision=self.revision,
+            era=self.era,
             _holders=self.holders,
         )
 
@@ -323,6 +325,11 @@ def _(event: GrantExpired, builder: _ScopeBuilder) -> None:
 def _(event: Stopped, builder: _ScopeBuilder) -> None:
     cells = frozenset(event.cells)
     builder.stops[event.stop] = Stop(event.stop, cells, event.by, event.at, drill=event.drill)
+
+
+@_apply_to_builder.register
+def _(event: EraBegan, builder: _ScopeBuilder) -> None:
+    builder.era = max(builder.era, event.era)
 
 
 @_apply_to_builder.register
