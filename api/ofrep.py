@@ -8,20 +8,28 @@ default. Contract: open-feature/protocol, service/openapi.yaml 0.3.0.
 """
 
 import json
-import math
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
+from functools import partial
 from hashlib import sha256
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
-from starlette.concurrency import run_in_threadpool
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 
-from api.deps import Caller, Permission, RequirePermission, ServiceDependency
+from api.answer_deadline import run_in_time
+from api.auth import OutageTolerantCheck
+from api.deps import Caller, Permission, ServiceDependency
+from api.flag_context import (
+    ErrorCode,
+    EvaluationContext,
+    InvalidContextError,
+    parse_context,
+    parse_instant,
+)
 from api.problems import build_problem_responses
 from api.schemas.assignments import AssignmentQuestion
 from api.schemas.examples import inline_schema
@@ -30,24 +38,20 @@ from rollout.core.errors import NotAllowedError, UnknownRolloutError
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.assignment import Assignment
 from rollout.services.assignments.assignments import (
+    DATABASE_UNAVAILABLE,
     UNKNOWN_ROLLOUT,
     AssignmentAnswers,
     answer_questions,
     assign_all_to_humans,
     load_rollout_names,
 )
-from rollout.services.assignments.client_heads import ClientHead
 from rollout.services.engine.service import Service
+from rollout.store.database.errors import DatabaseUnavailableError
 
 router = APIRouter(prefix="/ofrep/v1/evaluate/flags", tags=["openfeature"])
 
 FLAG_PATTERN: Final = re.compile(r"gate\.(?P<rollout>[A-Za-z0-9._-]+)\.(?P<facet>[a-z-]+)")
 VOLATILE_METADATA: Final = frozenset({"permit", "fresh_until"})
-CONTEXT_FIELDS: Final = frozenset(
-    {"targetingKey", "site", "at", "version", "episode", "confidence", "ledger_head"}
-)
-MAX_DIGITS: Final = 15  # of a revision
-ErrorCode = Literal["PARSE_ERROR", "TARGETING_KEY_MISSING", "INVALID_CONTEXT", "GENERAL"]
 FlagValue = bool | str | int | float | dict[str, JsonValue]
 Facet = Callable[[Assignment, Policy | None], FlagValue]
 
@@ -101,6 +105,10 @@ FLAG: dict[str, Any] = {
     "value": "model",
     "metadata": {"revision": 41, "lease": 60.0, "fresh_until": "2027-06-01T12:01:00+00:00"},
 }
+
+
+KnownCaller = Annotated[Caller | None, Depends(OutageTolerantCheck(Permission.IDENTIFY))]
+"""The caller; None while the database does not respond."""
 
 
 class FlagEvaluationRequest(BaseModel):
@@ -162,30 +170,6 @@ class Evaluation:
     policy: Policy | None
 
 
-@dataclass(frozen=True, slots=True)
-class EvaluationContext:
-    """The question of a context, and the ledger head that its client knows."""
-
-    question: AssignmentQuestion
-    head_text: str
-
-    def find_head(self, rollout_name: str) -> ClientHead | None:
-        """Return the client's head in a rollout, or None without one."""
-        match self.head_text.split(":"):
-            case [name, digits, row_hash, code] if name == rollout_name:
-                is_number = digits.isascii() and digits.isdigit() and len(digits) <= MAX_DIGITS
-                return ClientHead(int(digits), row_hash, code) if is_number else None
-        return None
-
-
-class InvalidContextError(Exception):
-    """A body that can't be evaluated, with the protocol's error code."""
-
-    def __init__(self, code: ErrorCode, details: str) -> None:
-        super().__init__(details)
-        self.code, self.details = code, details
-
-
 RESPONSES: dict[int | str, dict[str, Any]] = {
     **build_problem_responses(401, 403, 408, 413, 415, 422, 429, 503),
     400: {
@@ -213,20 +197,20 @@ async def evaluate_flag(
     key: str,
     request: Request,
     service: ServiceDependency,
-    caller: Annotated[Caller, RequirePermission(Permission.IDENTIFY)],
+    caller: KnownCaller,
 ) -> Response:
     """Evaluate one flag for the case of the targeting key.
 
     The flags of a rollout are `gate.{rollout}.decider`, `.model-may-act`, `.audit`, `.audit-rate`,
     `.stage` and `.decision`. Missing or unknown values in the context result in `human`, not in an
-    error.
+    error. While the database does not respond, the value within a second is that of `human`.
     """
     evaluation = FLAG_PATTERN.fullmatch(key)
     if evaluation is None or evaluation["facet"] not in FACETS:
         return _build_not_found(key)
     try:
-        context = _parse_context(await request.body())
-        flag = await run_in_threadpool(_evaluate, service, caller, evaluation["rollout"], context)
+        context = parse_context(await request.body())
+        flag = await _evaluate_in_time(request, service, caller, evaluation["rollout"], context)
     except InvalidContextError as error:
         return _build_failure(error, key)
     except UnknownRolloutError:
@@ -245,7 +229,7 @@ async def evaluate_flag(
 async def evaluate_flags(
     request: Request,
     service: ServiceDependency,
-    caller: Annotated[Caller, RequirePermission(Permission.IDENTIFY)],
+    caller: KnownCaller,
     *,
     if_none_match: Annotated[str | None, Header(max_length=300)] = None,
     etag: Annotated[str | None, Query(alias="flagConfigEtag", max_length=300)] = None,
@@ -253,14 +237,16 @@ async def evaluate_flags(
 ) -> Response:
     """Evaluate all flags of all your rollouts for one case.
 
-    The ETag depends on the values only. If it matches `If-None-Match`, the response is 304.
+    The ETag depends on the values only. If it matches `If-None-Match`, the response is 304. While
+    the database does not respond, all flags that this replica knows have the values of `human`; if
+    it knows none for you, the response is 503.
     """
     try:
         _check_hints(etag, modified)
-        context = _parse_context(await request.body())
+        context = parse_context(await request.body())
     except InvalidContextError as error:
         return _build_failure(error, None)
-    evaluations = await run_in_threadpool(_evaluate_all, service, caller, context)
+    evaluations = await _evaluate_all_in_time(request, service, caller, context)
     flags = [_build_flag(evaluation, facet) for evaluation in evaluations for facet in FACETS]
     tag = _compute_etag(flags)
     if if_none_match is not None and tag in {
@@ -268,6 +254,60 @@ async def evaluate_flags(
     }:
         return Response(status_code=304, headers={"ETag": tag})
     return JSONResponse({"flags": flags}, headers={"ETag": tag})
+
+
+async def _evaluate_in_time(
+    request: Request,
+    service: Service,
+    caller: Caller | None,
+    rollout_name: str,
+    context: EvaluationContext,
+) -> Evaluation:
+    """Return the answer of one rollout; `human` if the database does not respond in time."""
+    if caller is not None:
+        work = partial(_evaluate, service, caller, rollout_name, context)
+        with suppress(DatabaseUnavailableError):
+            return await run_in_time(request.scope["state"], work)
+    return _evaluate_as_human(service, rollout_name, context.question)
+
+
+async def _evaluate_all_in_time(
+    request: Request, service: Service, caller: Caller | None, context: EvaluationContext
+) -> list[Evaluation]:
+    """Return the answers of the caller's rollouts, `human` for those known in an outage.
+
+    Raises:
+        DatabaseUnavailableError: no rollout of the caller is known here.
+    """
+    known_names: set[str] = request.app.state.flag_rollouts
+    if caller is None:
+        raise DatabaseUnavailableError(DATABASE_UNAVAILABLE)
+    try:
+        evaluations = await run_in_time(
+            request.scope["state"], partial(_evaluate_all, service, caller, context)
+        )
+    except DatabaseUnavailableError:
+        names = _select_names(caller, known_names)
+        if not names:
+            raise
+        return [_evaluate_as_human(service, name, context.question) for name in names]
+    known_names |= {evaluation.rollout for evaluation in evaluations}
+    return evaluations
+
+
+def _select_names(caller: Caller, rollout_names: set[str]) -> list[str]:
+    return [
+        name
+        for name in sorted(rollout_names)
+        if caller.has_permission_somewhere(Permission.REQUEST_ASSIGNMENT, name)
+    ]
+
+
+def _evaluate_as_human(
+    service: Service, rollout_name: str, question: AssignmentQuestion
+) -> Evaluation:
+    answers = assign_all_to_humans((question,), DATABASE_UNAVAILABLE, service.clock.now())
+    return Evaluation(rollout_name, answers, answers.assignments[0].assignment, None)
 
 
 def _evaluate(
@@ -360,67 +400,9 @@ def _drop_volatile(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in metadata.items() if name not in VOLATILE_METADATA}
 
 
-def _parse_context(body: bytes) -> EvaluationContext:
-    """Return the question and the ledger head in an evaluation context.
-
-    Raises:
-        InvalidContextError: the context is missing, or has no targeting key.
-    """
-    try:
-        content = json.loads(body)
-    except (ValueError, RecursionError):
-        raise InvalidContextError("PARSE_ERROR", "the body is no JSON") from None
-    context = content.get("context", {}) if isinstance(content, dict) else None
-    if not isinstance(context, dict):
-        raise InvalidContextError("INVALID_CONTEXT", 'send {"context": {"targetingKey": "…", …}}')
-    if not isinstance(context.get("targetingKey"), str) or not context["targetingKey"]:
-        raise InvalidContextError(
-            "TARGETING_KEY_MISSING", "`targetingKey` is the key of the case, a text"
-        )
-    try:
-        question = AssignmentQuestion(**_parse_fields(context))
-    except ValidationError as error:
-        problems_text = "; ".join(f"{f['loc'][-1]}: {f['msg']}" for f in error.errors()[:3])
-        raise InvalidContextError("INVALID_CONTEXT", problems_text) from None
-    head_text = context.get("ledger_head")
-    return EvaluationContext(question, head_text if isinstance(head_text, str) else "")
-
-
-def _parse_fields(context: Mapping[str, Any]) -> dict[str, Any]:
-    texts = {name: context.get(name) for name in ("site", "version", "episode")}
-    attributes = {
-        k: v for k, v in context.items() if k not in CONTEXT_FIELDS and isinstance(v, str)
-    }
-    return {
-        "key": context["targetingKey"],
-        **{name: text for name, text in texts.items() if isinstance(text, str)},
-        "at": _parse_instant(context.get("at")),
-        "confidence": _parse_number(context.get("confidence")),
-        "attributes": {name: text for name, text in attributes.items() if name},
-    }
-
-
-def _parse_instant(value: object) -> datetime | None:
-    """Return a time, or None if it is invalid, which results in `human`."""
-    try:
-        return datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
-
-
-def _parse_number(value: object) -> float | None:
-    """Return a finite number, or None if it is anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:
-        return None
-
-
 def _check_hints(etag: str | None, modified: str | None) -> None:
     """Refuse invalid hints of an event stream; valid ones have no effect."""
-    is_valid_time = modified is None or modified.isdigit() or _parse_instant(modified) is not None
+    is_valid_time = modified is None or modified.isdigit() or parse_instant(modified) is not None
     if etag == "" or not is_valid_time:
         raise InvalidContextError(
             "GENERAL", "flagConfigEtag or flagConfigLastModified says nothing"

@@ -30,6 +30,10 @@ def case(key="c1", site="creek", at=NOON):
     return {"kind": "case", "key": key, "site": site, "occurred_at": at.isoformat()}
 
 
+def prediction(key="c1"):
+    return {"kind": "prediction", "key": key, "version": "v1", "answers": {"alarm": "bear"}}
+
+
 def action(permit=None, key="c1", at=NOON, version="v1", by="model"):
     done = {"kind": "action", "key": key, "lever": "alarm", "action": "siren", "by": by}
     return done | {"at": at.isoformat(), "version": version, "permit": permit}
@@ -51,7 +55,7 @@ def incidents(database):
 
 
 def asked(client, key="c1", site="creek"):
-    question = field.question(key, site)
+    question = field.question(key, site, prediction={"answers": {"alarm": "bear"}})
     return client.by("ingest").post(f"{BEARS}/assignments", json=question).json()
 
 
@@ -113,7 +117,7 @@ def test_no_permit_of_an_earlier_era_authorizes_an_action_after_it_ended(client,
     assert "another era" in answer["reason"]
     assert permission(client) == "unauthorized"
     again = asked(client, "c2")
-    assert (again["era"], again["permit"].split(".")[2]) == (2, f"2-{again['revision']}")
+    assert (again["era"], again["permit"].split(".")[3]) == (2, f"2-{again['revision']}")
     answer_to(client, case("c2"), action(again["permit"], "c2", at=NOON + 40 * SECOND))
     assert permission(client, "c2") == "authorized"
 
@@ -134,9 +138,9 @@ def test_a_permit_of_an_entry_that_was_lost_is_not_read_by_what_stands_there_now
     field.stop(database, ("creek", "day"), at=NOON + 30 * SECOND)
     clock.advance(MINUTE)
     lost = Permit("model", revision + 2, NOON, MINUTE)
-    permit = service.permit_signer.sign(lost, "bears", "c1", "v1")
-    answer = answer_to(client, action(permit, at=NOON + 10 * SECOND))  # its case is not known
-    assert "unpermitted" in answer["reason"]
+    permit = service.permit_signer.sign(lost, "bears", "c9", "v1")
+    unknown = action(permit, "c9", at=NOON + 10 * SECOND)  # its case is not known
+    assert "another era" in answer_to(client, prediction("c9"), unknown)["reason"]
 
 
 def test_an_action_without_a_permit_opens_one_incident_for_its_case(client, database):
@@ -171,21 +175,21 @@ def test_what_a_person_did_needs_no_permit(client, database):
 
 
 def test_a_box_that_decides_by_a_snapshot_is_held_to_it(client, database, service, clock):
-    revision = asked(client)["revision"]
+    revision = asked(client, "c0")["revision"]
     lease = 12 * HOUR
     permit = service.permit_signer.sign(
         Permit(LOCAL, revision, NOON - HOUR, lease), "bears", "lake"
     )
     late = [case("c1", "lake"), case("c2", "dale"), case("c3", "lake", NOON.replace(hour=7))]
     for key in ("c1", "c2", "c3"):
-        answer_to(client, *late, action(permit, key))
+        answer_to(client, *late, prediction(key), action(permit, key))
     assert permission(client, "c1") == "authorized"
     assert permission(client, "c2") == "unauthorized"  # the permit is for another site
     assert permission(client, "c3") == "unauthorized"  # by night nothing is granted
     field.stop(database, ("lake", "day"), at=NOON + MINUTE)
     clock.advance(13 * HOUR)
     for key, hours in (("c4", 10), ("c5", 12)):
-        items = [case(key, "lake"), action(permit, key, at=NOON + hours * HOUR)]
+        items = [case(key, "lake"), prediction(key), action(permit, key, at=NOON + hours * HOUR)]
         answer_to(client, *items)
     assert permission(client, "c4") == "authorized_within_lease"  # by when it occurred
     assert permission(client, "c5") == "unauthorized"  # past the lease
@@ -194,19 +198,21 @@ def test_a_box_that_decides_by_a_snapshot_is_held_to_it(client, database, servic
 def test_a_snapshot_is_in_lease_after_a_stop_that_could_not_be_known(
     client, database, service, clock
 ):
-    revision = asked(client)["revision"]
+    revision = asked(client, "c0")["revision"]
     permit = service.permit_signer.sign(
         Permit(LOCAL, revision, NOON - HOUR, 12 * HOUR), "bears", "lake"
     )
     field.stop(database, ("lake", "day"), at=NOON + MINUTE)
     clock.advance(3 * HOUR)
     when = NOON + 2 * HOUR
-    answer_to(client, case("c1", "lake", when), action(permit, at=when))
+    answer_to(client, case("c1", "lake", when), prediction(), action(permit, at=when))
     assert permission(client) == "authorized_within_lease"
 
 
 def test_an_action_before_its_case_is_judged_by_its_own_permit(client, database):
-    told = asked(client)
-    answer = answer_to(client, action(told["permit"]))
+    permit = (
+        client.by("ingest").post(f"{BEARS}/assignments", json=field.question()).json()["permit"]
+    )
+    answer = answer_to(client, prediction(), action(permit))
     assert answer["reason"] == "no case yet"
     assert incidents(database) == []

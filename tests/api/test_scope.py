@@ -146,7 +146,7 @@ def test_a_snapshots_head_comes_back_with_its_code_and_stops_everybody_if_it_is_
     assert problem_of(client.get(URL, params=lost)) == (409, "ledger-rolled-back")
     later = read(client)
     assert (later.era, len(later.stops)) == (2, 1)
-    assert {site.permit.split(".")[2] for site in later.sites} == {f"2-{later.revision}"}
+    assert {site.permit.split(".")[3] for site in later.sites} == {f"2-{later.revision}"}
     assert read(client, **lost).era == 2
 
 

@@ -93,6 +93,10 @@ def describe_incident_effect(impact: IncidentImpact) -> str:
             "This client gets `human` for every case. It sent a head that is not in the ledger, "
             "and no code proves that this service gave it out. Other clients are not affected."
         ),
+        "evidence_changed": (
+            "Records or counted units were changed in the database. Grants and proposals stay as "
+            "they are; judge them before you approve anything."
+        ),
         "clock": (
             "Nothing is raised or applied while the clock is behind the ledger's last "
             "entry. Narrowing and stopping still work."
@@ -111,6 +115,11 @@ def describe_recovery(impact: IncidentImpact, visitor: Visitor, rollout: str) ->
         )
     if incident.kind == "ledger_rolled_back":
         return _describe_rollback_recovery(incident.effect)
+    if incident.kind == "evidence_changed":
+        return (
+            "`rollout doctor --rebuild` names the changed records.",
+            "Stop what rests on them, or restore a backup from before the change.",
+        )
     if incident.kind == "unauthorized":
         return ("Nothing was ended, so nothing has to be restored.",)
     return tuple(_describe_cell_recovery(impact, visitor, rollout))

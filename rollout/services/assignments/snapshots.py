@@ -151,7 +151,7 @@ def _add_leases(
     }
     permits = {
         site: service.permit_signer.sign(
-            Permit(LOCAL, unleased_snapshot.revision, now, lease, unleased_snapshot.scope.era),
+            Permit(LOCAL, unleased_snapshot.revision, now, lease, era=unleased_snapshot.scope.era),
             unleased_snapshot.rollout,
             site,
         )

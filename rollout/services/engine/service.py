@@ -7,6 +7,8 @@ from datetime import datetime
 from typing import Protocol
 
 from rollout.core.scope.permissions import Caller
+from rollout.services.access.authenticator_codes import AuthenticatorCodes
+from rollout.services.access.secret_key import SecretKey
 from rollout.services.access.sign_in import SignIn
 from rollout.services.engine.permit_signing import PermitSigner
 from rollout.services.engine.state_cache import StateCache
@@ -110,17 +112,19 @@ def build_service(
     entropy: Entropy = secrets.token_bytes,
     channels: Channels = NO_CHANNELS,
     wall_clock: Clock | None = None,
+    secret_key_file: str = "",
 ) -> Service:
     """Return a replica on a migrated database; nothing is read yet."""
     service_clock = SystemClock() if clock is None else clock
     users_clock = service_clock if wall_clock is None else wall_clock
+    codes = AuthenticatorCodes(database, SecretKey(secret_key_file, entropy), entropy)
     return Service(
         database=database,
         clock=service_clock,
         wall_clock=users_clock,
         state_cache=StateCache(database, users_clock),
         authenticator=authenticator,
-        sign_in=SignIn(database, users_clock, entropy),
+        sign_in=SignIn(database, users_clock, entropy, codes=codes),
         permit_signer=PermitSigner(database, service_clock, entropy),
         entropy=entropy,
         channels=channels,

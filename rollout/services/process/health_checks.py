@@ -7,6 +7,7 @@ from importlib.metadata import packages_distributions
 from rollout.core.ledger.ledger import BrokenLedgerError
 from rollout.services.access.access_state import find_access_ledger_faults
 from rollout.services.engine.consistency_check import rebuild_derived_tables
+from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.reports.builder import find_seal_faults
 from rollout.store.access.access_ledger import load_access_head
 from rollout.store.database.append_only_checks import (
@@ -14,7 +15,7 @@ from rollout.store.database.append_only_checks import (
     find_unsafe_settings,
     list_owned_tables,
 )
-from rollout.store.database.errors import StoreError
+from rollout.store.database.errors import UNREADABLE_ERRORS, StoreError, describe_unreadable
 from rollout.store.database.migrations import check_schema_current
 from rollout.store.database.rollouts import ACCESS_CHAIN, Rollout, Rollouts
 from rollout.store.database.session import Database, Transaction
@@ -49,13 +50,34 @@ def run_health_checks(database: Database, *, rebuilds: bool = False) -> Iterator
     for rollout in rollouts:
         yield from _check_rollout(database, rollout)
         if rebuilds:
-            differences = rebuild_derived_tables(database, rollout.name)
-            title = f"{rollout.name}: derived tables match a recomputation"
-            yield _check(title, differences.describe())
+            yield _check(
+                f"{rollout.name}: derived tables match a recomputation",
+                _find_derived_differences(database, rollout),
+            )
+            yield _check_evidence(database, rollout)
 
 
 def _check(title: str, faults: Iterable[str]) -> HealthCheck:
-    return HealthCheck(title, tuple(faults))
+    """Return the result of a check; what can't be read is a fault."""
+    fault_list: list[str] = []
+    try:
+        fault_list.extend(faults)
+    except UNREADABLE_ERRORS as error:
+        fault_list.append(describe_unreadable(error))
+    return HealthCheck(title, tuple(fault_list))
+
+
+def _find_derived_differences(database: Database, rollout: Rollout) -> Iterator[str]:
+    yield from rebuild_derived_tables(database, rollout.name).describe()
+
+
+def _check_evidence(database: Database, rollout: Rollout) -> HealthCheck:
+    title = f"{rollout.name}: evidence matches its records"
+    try:
+        report = EvidenceCheck(database, rollout.name).check_all()
+    except UNREADABLE_ERRORS as error:
+        return HealthCheck(title, (describe_unreadable(error),))
+    return HealthCheck(f"{title}: {report.summarize()}", tuple(report.list_faults()))
 
 
 def _check_settings(transaction: Transaction) -> Iterator[HealthCheck]:
