@@ -8,7 +8,7 @@ from rollout.store.database.migrations import downgrade, upgrade
 from rollout.store.database.session import Database
 from tests.migrations.test_field_words import reflected, row_of
 
-BEFORE, AFTER = "0013", "0015"
+BEFORE, AFTER = "0014", "0015"
 TABLES = ("cases", "predictions", "decisions", "actions", "outcomes")
 
 
