@@ -50,9 +50,13 @@ class CellEvent(LedgerEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutCreated(LedgerEvent):
-    """A rollout began; `salt_hash` is the SHA-256 of its sampling salt."""
+    """A rollout began; `salt_hash` is the SHA-256 of its sampling salt.
+
+    `rules` is the number of its counting rules; ledgers from before numbers lack it.
+    """
 
     salt_hash: str
+    rules: int = field(default=0, metadata={ADDED_LATER: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -10,6 +10,7 @@ from datetime import datetime
 from types import MappingProxyType
 
 from rollout.core.calendar.sites import Cell
+from rollout.core.policy.counting_rules import FIRST_RULES
 from rollout.core.policy.policy import Policy
 
 ENGINE = "policy"  # the engine's name as an actor in the ledger
@@ -182,6 +183,7 @@ class Scope:
         open_incidents: unacknowledged ones.
         withdrawn_gate_risks: per stage, the risk of the gate that was removed from the policy,
             until every cell has a gate to it again.
+        rules: number of the counting rules.
         at: time of the ledger's last entry, None before the first.
         revision: number of applied events.
     """
@@ -197,6 +199,7 @@ class Scope:
     incident_count: int = 0
     open_incidents: Mapping[str, Incident] = field(default_factory=dict)
     withdrawn_gate_risks: Mapping[str, str] = field(default_factory=dict)
+    rules: int = FIRST_RULES
     at: datetime | None = None
     revision: int = 0
     _holders: dict[Cell, str] = field(default_factory=dict, compare=False, repr=False)
