@@ -17,7 +17,8 @@ def run_doctor(
     rebuild: Annotated[
         bool,
         typer.Option(
-            "--rebuild", help="recompute every derived table and compare; changes nothing"
+            "--rebuild",
+            help="recompute hashes, units, sums and e-values, and compare; changes nothing",
         ),
     ] = False,
     heads: Annotated[
