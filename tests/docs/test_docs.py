@@ -198,12 +198,14 @@ def test_the_commands_of_reports_run_as_written(folder):
     assert Path("divergences.csv").read_text("utf-8").startswith("case_key")
 
 
-def test_the_audit_runs_as_written(folder):
+def test_the_audit_runs_as_written(folder, monkeypatch):
     before = [one.line for one in typed("docs/how-to/live.md") if not one.served]
     for line in [one for one in before if not one.startswith("rollout ledger")]:
         run(filled(line))
     run("rollout users first-admin zoe")
-    export, access, verify, verify_access = (one.line for one in typed("docs/how-to/audit.md"))
+    export, access, verify, verify_access, create_key, *compare = (
+        one.line for one in typed("docs/how-to/audit.md")
+    )
     run(export)
     run(access)
     lines = Path("ledger.jsonl").read_text("utf-8").splitlines()
@@ -211,6 +213,11 @@ def test_the_audit_runs_as_written(folder):
     assert [f'"hash":"{head}"' in line for line in lines] == [False] * (len(lines) - 1) + [True]
     run(verify.replace("HASH", head))
     run(verify_access)
+    key = run(create_key).strip()
+    monkeypatch.setenv("ROLLOUT_CHECKPOINT_KEY_FILE", "checkpoint.key")
+    run("rollout ledger checkpoint --out checkpoints.jsonl")
+    for line in compare:
+        run(line.replace("KEY", key))
     verified, snippet, recomputed = re.findall(
         r"```python\n(.*?)```", text_of("docs/how-to/audit.md"), flags=re.DOTALL
     )

@@ -126,7 +126,7 @@ class Users:
         )
 
     def erase(self, user: StoredUser, pseudonym: str) -> None:
-        """Replace the name of a disabled user, and delete address, links and sessions."""
+        """Replace the name of a disabled user; delete addresses, links, sessions and factors."""
         self._update_user(user, name=pseudonym, email=None, password=None)
         for table in OWN_TABLES:
             self._transaction.execute(delete(table).where(table.c.user_id == user.number))
