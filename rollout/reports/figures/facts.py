@@ -13,6 +13,11 @@ from rollout.reports.figures.audit_cost import (
 from rollout.reports.figures.audits import AuditFigures, build_sampling_frame, compute_audits
 from rollout.reports.figures.baseline_change import BaselineChange, compute_baseline_changes
 from rollout.reports.figures.calibration import Calibration, compute_calibrations
+from rollout.reports.figures.decision_sources import (
+    NO_SOURCES,
+    DecisionSources,
+    compute_decision_sources,
+)
 from rollout.reports.figures.drift import DriftFigures, compute_drift
 from rollout.reports.figures.evidence_facts import EvidenceFacts, compute_evidence_facts
 from rollout.reports.figures.feedback_loop import FeedbackLoop, compute_feedback
@@ -82,6 +87,7 @@ class ReportFacts:
         identity, rules, promises: rollout and span, the policy, and what the policy guarantees.
         files, examples: counts of the rows read, and examples of rejected rows.
         unlisted: answers that are none of the policy's labels, or out of its range.
+        sources: from where human decisions came.
         funnels: per version, cases from record to evidence.
         agreements: per version and lever, agreement over records; never evidence.
         anchoring: how much more reviewers agree with an answer they see.
@@ -150,6 +156,7 @@ class ReportFacts:
 
     edition: ReportVersion
     permits: tuple[PermitCount, ...] = ()  # older reports have none
+    sources: DecisionSources = NO_SOURCES
 
 
 def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
@@ -168,6 +175,7 @@ def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
         files=count_file_rows(inputs.records),
         examples=list_rejected_examples(inputs.records),
         unlisted=find_unknown_labels(inputs.records, inputs.policy),
+        sources=compute_decision_sources(inputs.records),
         funnels=compute_funnels(inputs, pairs.predicted),
         agreements=compute_agreements(pairs, assisted_pairs, inputs.records, inputs.policy),
         anchoring=compute_anchoring(pairs, assisted_pairs, inputs.policy),

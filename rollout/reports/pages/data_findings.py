@@ -16,6 +16,7 @@ from rollout.reports.text.formatting import (
     format_quantity,
     join_words,
 )
+from rollout.reports.text.source_text import describe_sources
 
 MAX_SLICES = 3
 COMPARISON_NAMES = {"outcome": "outcomes", "others": "other reviewers", "model": "the model"}
@@ -30,6 +31,7 @@ ALL = (OPERATOR, ENGINEER, AUDITOR)
 def list_data_findings(facts: ReportFacts) -> Iterator[Finding]:
     """Yield the findings about records, reviewers and data."""
     yield from _find_uncounted_decisions(facts)
+    yield from _find_sources(facts)
     yield from _find_feedback_loops(facts)
     yield from _find_unknown_labels(facts)
     yield from _find_overdue_reviews(facts)
@@ -52,6 +54,18 @@ def _find_uncounted_decisions(facts: ReportFacts) -> Iterator[Finding]:
             text = f"{format_count(count)} of {format_quantity(units, 'unit')}: {reason}."
             text += EXPOSURE_REMEDY if any(word in reason for word in EXPOSURE_WORDS) else ""
             yield Finding(BAD, "Not counted", title, text, "funnel", ALL)
+
+
+def _find_sources(facts: ReportFacts) -> Iterator[Finding]:
+    """Yield from where decisions came, and those that are no evidence because of it."""
+    for item in facts.sources.unsourced:
+        title = f"{format_quantity(item.decisions, 'decision')} from no source of evidence"
+        text = f"They are stored, never evidence: {item.reason}."
+        yield Finding(WARN, "Sources", title, text, "funnel", ALL)
+    if facts.sources.counted:
+        title = "Where human decisions came from"
+        text = f"{describe_sources(facts.sources.counted)}."
+        yield Finding(NOTE, "Sources", title, text, "funnel", (ENGINEER, AUDITOR))
 
 
 def _find_feedback_loops(facts: ReportFacts) -> Iterator[Finding]:

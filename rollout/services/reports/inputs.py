@@ -39,6 +39,7 @@ from rollout.services.engine.stage_history import RolloutHistory
 from rollout.store.counting.counted_units import CountedUnits
 from rollout.store.counting.period_records import PeriodRecords
 from rollout.store.database.session import Transaction
+from rollout.store.ledger.accounts import Accounts
 from rollout.store.ledger.evidence import EvidenceStore
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.policies import PolicyTexts
@@ -254,7 +255,8 @@ def _load_records(
     visible_keys = all_records.cases.filter(
         is_inside & ~pl.col("case_key").is_in(list(hidden_keys))
     )["case_key"]
-    records = _add_local_hours(_select_records(all_records, visible_keys), policy)
+    selected_records = _name_senders(transaction, _select_records(all_records, visible_keys))
+    records = _add_local_hours(selected_records, policy)
     units: pl.DataFrame = resolve_units(placed_history.placed, policy).collect("polars").to_native()
     inside_keys = set(visible_keys)
     visible_case_ids = frozenset(
@@ -305,7 +307,17 @@ def _select_records(records: RecordFrames, keys: pl.Series) -> RecordFrames:
         cases=records.cases.filter(is_selected),
         predictions=records.predictions.filter(is_selected),
         decisions=records.decisions.filter(is_selected),
+        unsourced_decisions=records.unsourced_decisions.filter(is_selected),
         outcomes=records.outcomes.filter(is_selected),
+    )
+
+
+def _name_senders(transaction: Transaction, records: RecordFrames) -> RecordFrames:
+    """Return the records, with names of accounts as sources of decisions."""
+    ids = records.decisions["source"].drop_nulls().unique().to_list()
+    names = dict(Accounts(transaction).find_names(ids).names)
+    return replace(
+        records, decisions=records.decisions.with_columns(pl.col("source").replace(names))
     )
 
 

@@ -136,7 +136,7 @@ def rehash(transaction, condition):
     case_id = transaction.execute(select(tables.decisions.c.case_id).where(condition)).scalar_one()
     query = _select_records(transaction, rollout, DECISIONS, [case_id]).where(condition)
     rows = [row._asdict() for row in transaction.execute(query)]
-    (record_hash,) = _compute_hashes(DECISIONS, SENDER_FORM, rows)
+    (record_hash,) = _compute_hashes(DECISIONS, rows[0]["hash_form"], rows)
     transaction.execute(update(tables.decisions).where(condition).values(record_hash=record_hash))
 
 
