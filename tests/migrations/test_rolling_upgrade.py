@@ -26,7 +26,7 @@ from rollout.store.database.migrations import find_head_revision, load_current_r
 from rollout.store.database.session import Database
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.tables.tables import cases, external_keys
-from tests.store.databases import fresh
+from tests.store.databases import ENGINES, fresh
 from tools import build_former_wheel
 
 pytestmark = [pytest.mark.faults, pytest.mark.enable_socket]
@@ -211,7 +211,7 @@ def former_folder(tmp_path_factory):
     return folder / "site"
 
 
-@pytest.mark.parametrize("engine", ["sqlite"])
+@pytest.mark.parametrize("engine", ENGINES)
 def test_two_replicas_are_upgraded_one_after_the_other_under_traffic(
     engine, former_folder, tmp_path
 ):
