@@ -14,7 +14,6 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.answer_deadline import is_assignment
 from api.priority_threads import is_narrowing
 from api.problems import build_problem
 from api.request_rates import RequestRates
@@ -56,9 +55,6 @@ class LimitsMiddleware:
             await self.app(scope, receive, send)
             return
         send = _add_headers(send)
-        if _is_unidentified(scope) and not is_assignment(scope):
-            await _build_refusal(scope["state"]["caller"])(scope, receive, send)
-            return
         if not self._is_within_rate(scope):
             answer = build_problem(
                 "too-many-requests", "too many requests; wait a second and ask again"
@@ -216,8 +212,6 @@ def replay_message(message: Message, receive: Receive) -> Receive:
 
 
 def _build_refusal(error: Exception) -> JSONResponse:
-    if isinstance(error, StoreError):
-        return build_problem(error.code, str(error))
     if isinstance(error, BadBodyError):
         return build_problem(error.code, str(error), error.status)
     return build_problem(

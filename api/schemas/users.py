@@ -10,6 +10,7 @@ from rollout.core.scope.permissions import AssignedRole
 from rollout.services.access.keys import CreatedKey
 from rollout.services.access.sign_in import StartedSession
 from rollout.services.access.users import AccountUpdate, UserAccount
+from rollout.services.policies.account_changes import ChangedAccount
 
 ROLE_ASSIGNMENT: dict[str, Any] = {
     "role": "operator",
@@ -26,7 +27,11 @@ USER: dict[str, Any] = {
     "email": "bo@example.org",
     "has_password": True,
     "roles": [ROLE_ASSIGNMENT],
+    "broad": False,
 }
+MISSING_APPROVERS = (
+    "bear-alarm: no user is in the group safety, so the gate to autonomous never opens"
+)
 KEY: dict[str, Any] = {
     "holder": "creek-box",
     "prefix": "5f1c2a9be077",
@@ -48,7 +53,17 @@ class RoleAssignment(BaseModel):
         extra="forbid", from_attributes=True, json_schema_extra={"example": ROLE_ASSIGNMENT}
     )
 
-    role: Literal["viewer", "reviewer", "operator", "approver", "ingest", "admin"]
+    role: Literal[
+        "viewer",
+        "reviewer",
+        "operator",
+        "approver",
+        "ingest",
+        "ingest-predictions",
+        "ingest-decisions",
+        "ingest-outcomes",
+        "admin",
+    ]
     rollout: str = Field(default="", max_length=200)
     site: str = Field(default="", max_length=200)
     group: str = Field(default="", max_length=64)
@@ -107,11 +122,35 @@ class User(BaseModel):
     email: str
     has_password: bool
     roles: list[RoleAssignment] = Field(validation_alias="rights")
+    broad: bool = Field(
+        validation_alias="is_broad",
+        description="May send predictions and decisions; split it by role.",
+    )
 
     @classmethod
     def of(cls, account: UserAccount) -> "User":
         """Return the schema of an account."""
         return cls.model_validate(account)
+
+
+class ChangedUser(User):
+    """An account after a change."""
+
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={"example": {**USER, "warnings": [MISSING_APPROVERS]}},
+    )
+
+    warnings: list[str] = Field(
+        default_factory=list,
+        description="gates and stops for which users are missing since this change",
+    )
+
+    @classmethod
+    def of_change(cls, changed: ChangedAccount) -> "ChangedUser":
+        """Return the schema of a changed account."""
+        user = cls.model_validate(changed.account)
+        return user.model_copy(update={"warnings": list(changed.warnings)})
 
 
 class PasswordLink(BaseModel):

@@ -13,6 +13,7 @@ from rollout.services.access.sign_in import SignIn
 from rollout.services.engine.permit_signing import PermitSigner
 from rollout.services.engine.state_cache import StateCache
 from rollout.services.support.channels import NO_CHANNELS, Channels
+from rollout.services.support.checkpoint_keys import NO_CHECKPOINTS, CheckpointTargets
 from rollout.services.support.clock import Clock, SystemClock
 from rollout.store.database.session import Database
 
@@ -103,6 +104,7 @@ class Service:
     permit_signer: PermitSigner
     entropy: Entropy
     channels: Channels = NO_CHANNELS
+    checkpoints: CheckpointTargets = NO_CHECKPOINTS
 
     def find_wall_time(self, at: datetime) -> datetime:
         """Return the wall time of a request at `at`; `at` itself unless the clocks differ."""

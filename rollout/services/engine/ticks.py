@@ -25,6 +25,7 @@ from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.services.engine.command_handler import retry_on_stale_revision
 from rollout.services.engine.evidence_feeds import ARRIVAL_RETENTION
 from rollout.services.engine.evidence_seals import EvidenceSeals
+from rollout.services.engine.frozen_sources import freeze_sources
 from rollout.services.engine.live_evidence import LiveEvidence, compute_decision_time
 from rollout.services.engine.reviewer_checks import ReviewerCheckCache
 from rollout.services.engine.rollout_state import (
@@ -282,6 +283,8 @@ class Ticker:
         events = decide_events(state)
         faults.reach_point("command.decided")
         if events:
+            with self._database.begin_read() as transaction:
+                events = freeze_sources(transaction, state, events)
             with self._database.begin_write() as transaction:
                 Ledger(transaction, state.rollout).append(events, after=state.scope.revision)
         return events
