@@ -23,7 +23,7 @@ from rollout.store.counting.purge import open_purge
 from rollout.store.database.session import Database
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.record_check import _compute_hashes, _select_records
-from rollout.store.records.record_hashes import SENDER_FORM
+from rollout.store.records.record_hashes import SOURCE_FORM
 from rollout.store.records.record_rows import SCHEMA_BY_TYPE
 from rollout.store.tables import tables
 from rollout.store.tables.append_only import APPEND_ONLY, ERASABLE, build_triggers
@@ -136,7 +136,7 @@ def rehash(transaction, condition):
     case_id = transaction.execute(select(tables.decisions.c.case_id).where(condition)).scalar_one()
     query = _select_records(transaction, rollout, DECISIONS, [case_id]).where(condition)
     rows = [row._asdict() for row in transaction.execute(query)]
-    (record_hash,) = _compute_hashes(DECISIONS, SENDER_FORM, rows)
+    (record_hash,) = _compute_hashes(DECISIONS, SOURCE_FORM, rows)
     transaction.execute(update(tables.decisions).where(condition).values(record_hash=record_hash))
 
 
