@@ -4,13 +4,13 @@ A unit rests on its cases, on the predictions of its version and on the decision
 that was stored when it was counted. Of an episode all cases decide, because one is picked.
 """
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from sqlalchemy import Row, Table
 
 from rollout.store.records.record_hashes import get_record_hash, join_hashes
-from rollout.store.tables.tables import outcomes, predictions
+from rollout.store.tables.tables import decisions, outcomes, predictions
 
 
 class UnitRecords:
@@ -21,24 +21,41 @@ class UnitRecords:
     """
 
     def __init__(self) -> None:
-        self._hashes: dict[int, list[tuple[str, bytes]]] = {}
+        self._predictions: dict[int, set[tuple[str, str | None, bytes]]] = {}
+        self._others: dict[int, set[bytes]] = {}
+        self._deciders: dict[int, set[str | None]] = {}
         self.cases_by_unit: Mapping[str, Collection[int]] = {}
 
     def add_row(self, table: Table, row: Row[Any]) -> bool:
         """Add a record's row, and return True: the row is used."""
-        if table is not outcomes:  # no unit rests on them
-            version = row.version if table is predictions else ""
-            self._hashes.setdefault(row.case_id, []).append((version, get_record_hash(row)))
+        record_hash = get_record_hash(row)
+        if table is predictions:
+            prediction = (row.version, row.sender, record_hash)
+            self._predictions.setdefault(row.case_id, set()).add(prediction)
+        elif table is not outcomes:  # no unit rests on them
+            self._others.setdefault(row.case_id, set()).add(record_hash)
+            if table is decisions:
+                self._deciders.setdefault(row.case_id, set()).add(row.sender)
         return True
 
     def join_hashes(self, unit: str, case_id: int, version: str) -> bytes:
-        """Return the hashes of the records behind a unit, sorted and joined."""
+        """Return the hashes of the records behind a unit, sorted and joined.
+
+        A prediction of another version belongs to them if its sender also sent a decision, which
+        then may be no evidence.
+        """
         return join_hashes(
             record_hash
             for number in self.cases_by_unit.get(unit, (case_id,))
-            for hash_version, record_hash in self._hashes.get(number, ())
-            if hash_version in ("", version)
+            for record_hash in self._list_hashes(number, version)
         )
+
+    def _list_hashes(self, case_id: int, version: str) -> Iterator[bytes]:
+        yield from self._others.get(case_id, ())
+        deciders = self._deciders.get(case_id, set()) - {None}
+        for own_version, sender, record_hash in self._predictions.get(case_id, ()):
+            if own_version == version or sender in deciders:
+                yield record_hash
 
 
 class SelectedRecords(UnitRecords):

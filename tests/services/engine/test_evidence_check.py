@@ -23,7 +23,6 @@ from rollout.store.counting.purge import open_purge
 from rollout.store.database.session import Database
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.record_check import _compute_hashes, _select_records
-from rollout.store.records.record_hashes import SENDER_FORM
 from rollout.store.records.record_rows import SCHEMA_BY_TYPE
 from rollout.store.tables import tables
 from rollout.store.tables.append_only import APPEND_ONLY, ERASABLE, build_triggers
