@@ -14,7 +14,6 @@ from rollout.core.access.access_events import (
     UserAdded,
     UserDisabled,
     UserEnabled,
-    UserErased,
 )
 from rollout.core.access.accounts import REPLAY, SIMULATED, is_account_name
 from rollout.core.errors import (
@@ -55,7 +54,6 @@ from rollout.store.access.second_factors import SecondFactors
 from rollout.store.access.sessions import Sessions
 from rollout.store.access.users import StoredUser, Users
 from rollout.store.database.session import Database, Transaction
-from rollout.store.ledger.accounts import Accounts
 from rollout.store.records.erased_keys import is_name_erased
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
@@ -143,7 +141,7 @@ def create_account(
             change.users, user_name, by=caller.name, at=at, is_service_account=is_service_account
         )
         update = AccountUpdate(email=email or None, roles_to_grant=tuple(role_assignments))
-        events += _update_user(change, user, update, at)
+        events += update_account_rows(change, user, update, at)
         change.access_ledger.append(events)
         return _load_account(change.users, user_name)
 
@@ -166,7 +164,9 @@ def update_account(
     require_permission(caller, Permission.ADMINISTER, "")
     with open_access_change(database, caller) as change:
         require_permission(change.caller, Permission.ADMINISTER, "")
-        change.access_ledger.append(_update_user(change, change.get_user(user_name), update, at))
+        change.access_ledger.append(
+            update_account_rows(change, change.get_user(user_name), update, at)
+        )
         if not change.users.has_holder(GLOBAL_ADMIN):
             raise LastAdminError(
                 f"{user_name} is the last admin of all rollouts; add another one first"
@@ -315,38 +315,7 @@ def _add_user(
     return user, (UserAdded(at=at, by=by, user=user_name, service_account=is_service_account),)
 
 
-def erase_account(
-    transaction: Transaction, caller: Caller, user_name: str, *, reason: str, at: datetime
-) -> bool:
-    """Disable an account and replace its name by its id; return False if there is none.
-
-    Call it last: afterwards ledgers show the id, which is the pseudonym of the name.
-
-    Raises:
-        InvalidAccountError: it is a service account, which is nobody's name.
-        LastAdminError: no admin would be left.
-    """
-    users = Users(transaction)
-    user = users.find(user_name)
-    if user is None:
-        return False
-    if user.is_service_account:
-        raise InvalidAccountError(
-            f"{user_name} is a service account; disable it: `rollout users disable {user_name}`"
-        )
-    change = AccessChange(transaction, AccessLedger(transaction), users, caller)
-    event = UserErased(at=at, by=caller.name, user=user_name, reason=reason)
-    update = AccountUpdate(is_disabled=True)
-    change.access_ledger.append((*_update_user(change, user, update, at), event))
-    if not users.has_holder(GLOBAL_ADMIN):
-        raise LastAdminError(
-            f"{user_name} is the last admin of all rollouts; add another one first"
-        )
-    users.erase(user, Accounts(transaction).add_names([user_name]).find_id(user_name))
-    return True
-
-
-def _update_user(
+def update_account_rows(
     change: AccessChange, user: StoredUser, update: AccountUpdate, at: datetime
 ) -> tuple[LedgerEvent, ...]:
     """Change the tables, and return the events."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Final
 
 from rollout.core.scope.events import NameErased
-from rollout.services.access.users import erase_account
+from rollout.services.access.account_erasure import erase_account
 from rollout.services.engine.command_handler import retry_on_stale_revision
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.erasure.erasure import (
