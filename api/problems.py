@@ -58,6 +58,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "ledger-rolled-back": 409,
     "clock-skew": 503,
     "secret-key": 503,
+    "checkpoint": 409,
     "too-large": 413,
     "policy-refused": 422,
     "user-refused": 422,

@@ -30,6 +30,10 @@ class Settings:
             empty: `rollout-secret.key` in the working directory.
         trusted_proxies: addresses or networks of reverse proxies, with commas between them, whose
             `X-Forwarded-For` names the client; empty: none, the client is the peer.
+        checkpoint_key_file: file of the key that signs ledger heads each hour; empty: none are
+            signed. `rollout ledger create-key` creates it.
+        checkpoint_file: file that signed heads are appended to; empty: none.
+        checkpoint_channel: name of the channel that signed heads are sent to; empty: none.
         channels_file: file of the channels that reports are sent to, `name: url`; empty: none.
         server: URL of the service that commands call; empty: commands use the database.
         api_key: API key with which commands call it.
@@ -46,6 +50,9 @@ class Settings:
     require_second_factor: bool = False
     secret_key_file: str = ""
     trusted_proxies: str = ""
+    checkpoint_key_file: str = ""
+    checkpoint_file: str = ""
+    checkpoint_channel: str = ""
     channels_file: str = ""
     server: str = ""
     api_key: str = field(default="", repr=False)

@@ -11,12 +11,14 @@ from rollout.core.errors import RefusalError
 from rollout.core.policy.cell_evidence import MeasureKey
 from rollout.core.policy.measures import DETECTOR_MEASURES
 from rollout.core.policy.policy import Guard, Policy
+from rollout.core.scope.incidents import MAX_OPEN_INCIDENTS
 from rollout.core.scope.permissions import Permission
 from rollout.reports.statistics.intervals import compute_share
 from rollout.reports.text.formatting import (
     add_separators,
     format_interval,
     format_percent,
+    format_quantity,
     format_ratio,
 )
 from rollout.reports.text.state_text import format_incident_heading
@@ -59,8 +61,20 @@ def describe_trigger(impact: IncidentImpact) -> tuple[str, ...]:
     """Describe the reading that tripped and the meaning of such an alarm."""
     incident = impact.incident
     if incident.kind != "alarm":
-        return (describe_alarm(incident.reason),)
+        return (describe_alarm(incident.reason), *_describe_unopened(incident.unopened))
     return (describe_alarm(incident.reason), *_describe_guard(impact.guard))
+
+
+def _describe_unopened(number: int) -> tuple[str, ...]:
+    """Return a sentence on the incidents that were counted instead of opened, if any."""
+    if not number:
+        return ()
+    number_text = format_quantity(number, "further incident")
+    text = (
+        f"Counted in this cell, but not opened: {number_text} of this kind."
+        f" At most {MAX_OPEN_INCIDENTS} are open at once; acknowledge them to see new ones."
+    )
+    return (text,)
 
 
 def describe_incident_effect(impact: IncidentImpact) -> str:
@@ -78,14 +92,20 @@ def describe_incident_effect(impact: IncidentImpact) -> str:
             return "Grants are withheld, not ended: humans decide until the measure recovers."
         case "reported":
             return "Nothing was narrowed: this guard only reports."
+        case "every cell is stopped":
+            return (
+                "The ledger was set back: entries that a client or a replica has read are gone. "
+                "Every cell is stopped, open proposals have ended, and an era has begun: earlier "
+                "permits and snapshots are invalid."
+            )
     texts = {
         "unauthorized": (
             "The action is recorded as unauthorized and is never evidence. No grant "
             "was ended for it."
         ),
         "ledger_rolled_back": (
-            "Clients that know the later head get `human` for every case. A "
-            "backup may have been restored, or another database answers."
+            "This client gets `human` for every case. It sent a head that is not in the ledger, "
+            "and no code proves that this service gave it out. Other clients are not affected."
         ),
         "evidence_changed": (
             "Records or counted units were changed in the database. Grants and proposals stay as "
@@ -108,10 +128,7 @@ def describe_recovery(impact: IncidentImpact, visitor: Visitor, rollout: str) ->
             "If the ledger's time is ahead, `rollout doctor` shows how to set it back.",
         )
     if incident.kind == "ledger_rolled_back":
-        return (
-            "Verify the ledger and compare its head with one kept elsewhere.",
-            "Clients that know the later head continue once the ledger has that entry again.",
-        )
+        return _describe_rollback_recovery(incident.effect)
     if incident.kind == "evidence_changed":
         return (
             "`rollout doctor --rebuild` names the changed records.",
@@ -120,6 +137,18 @@ def describe_recovery(impact: IncidentImpact, visitor: Visitor, rollout: str) ->
     if incident.kind == "unauthorized":
         return ("Nothing was ended, so nothing has to be restored.",)
     return tuple(_describe_cell_recovery(impact, visitor, rollout))
+
+
+def _describe_rollback_recovery(effect: str) -> tuple[str, ...]:
+    if effect == "every cell is stopped":
+        return (
+            "Compare the ledger with an export. Repeat lost stops and removals of users and keys.",
+            "Then propose a resume. It needs the approvals of the highest gate that comes back.",
+        )
+    return (
+        "Find out where the client got this head: from another service, or from before a restore.",
+        "If it is wrong, delete the head that the client stored. It continues at once.",
+    )
 
 
 def _describe_cell_recovery(

@@ -17,6 +17,7 @@ from rollout.core.scope.events import (
     Approved,
     CellEvent,
     ClockCorrected,
+    EraBegan,
     GrantExpired,
     IncidentAcknowledged,
     IncidentOpened,
@@ -76,6 +77,7 @@ class _ScopeBuilder:
         self.policy_number, self.policy_hash = scope.policy_number, scope.policy_hash
         self.proposal_count, self.incident_count = scope.proposal_count, scope.incident_count
         self.rules, self.at, self.revision = scope.rules, scope.at, scope.revision
+        self.era = scope.era
         self.versions = _copy_mapping(scope.versions)
         self.cells = _copy_mapping(scope.cells)
         self.proposals = _copy_mapping(scope.proposals)
@@ -109,6 +111,7 @@ class _ScopeBuilder:
             rules=self.rules,
             at=self.at,
             revision=self.revision,
+            era=self.era,
             _holders=self.holders,
         )
 
@@ -337,6 +340,11 @@ def _(event: GrantExpired, builder: _ScopeBuilder) -> None:
 def _(event: Stopped, builder: _ScopeBuilder) -> None:
     cells = frozenset(event.cells)
     builder.stops[event.stop] = Stop(event.stop, cells, event.by, event.at, drill=event.drill)
+
+
+@_apply_to_builder.register
+def _(event: EraBegan, builder: _ScopeBuilder) -> None:
+    builder.era = max(builder.era, event.era)
 
 
 @_apply_to_builder.register

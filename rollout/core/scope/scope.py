@@ -14,6 +14,7 @@ from rollout.core.policy.counting_rules import FIRST_RULES
 from rollout.core.policy.policy import Policy
 
 ENGINE = "policy"  # the engine's name as an actor in the ledger
+FIRST_ERA = 1
 STOPPED, SUSPENDED = "stopped", "suspended"  # how grants are withheld
 
 
@@ -186,6 +187,7 @@ class Scope:
         rules: number of the counting rules.
         at: time of the ledger's last entry, None before the first.
         revision: number of applied events.
+        era: 1, and one more after each restore; nothing issued in an earlier era is valid.
     """
 
     policy_number: int = 0
@@ -202,6 +204,7 @@ class Scope:
     rules: int = FIRST_RULES
     at: datetime | None = None
     revision: int = 0
+    era: int = FIRST_ERA
     _holders: dict[Cell, str] = field(default_factory=dict, compare=False, repr=False)
 
     def get_cell_state(self, cell: Cell, version: str) -> CellState:
@@ -229,6 +232,15 @@ class Scope:
         cells, holders = dict(self.cells), dict(self._holders)
         set_cell_state(cells, holders, cell, version, state)
         return replace(self, cells=MappingProxyType(cells), _holders=holders)
+
+
+def format_revision(era: int, revision: int) -> str:
+    """Return a revision with its era, which the first one omits.
+
+    >>> format_revision(1, 41), format_revision(2, 41)
+    ('41', '2-41')
+    """
+    return str(revision) if era == FIRST_ERA else f"{era}-{revision}"
 
 
 def set_cell_state(

@@ -1,17 +1,20 @@
 """States of rollouts in a replica's memory, confirmed against the ledger's head.
 
 Answers use a state confirmed at most `MAX_STALENESS` ago, so a stop holds here within that time.
-New entries are applied to the cached state; if the ledger lacks the last known entry (a backup was
-restored), everything is read again.
+New entries are applied to the cached state. If the ledger lacks the last known entry (a backup was
+restored, a failover lost rows), every cell is stopped and everything is read again.
 """
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from threading import Lock
 
+from rollout.core.scope.commands import StopAfterRollback
+from rollout.core.scope.scope import format_revision
 from rollout.services.engine.assignment_cache import AssignmentCache
 from rollout.services.engine.clock_check import MAX_REPLICA_SKEW, measure_clock_skew
+from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.rollout_state import (
     NoSuchRolloutError,
     RolloutState,
@@ -57,6 +60,7 @@ class StateCache:
         self._database, self._clock = database, clock
         self._rollouts: dict[str, CachedRollout] = {}
         self._locks: dict[str, Lock] = {}
+        self._lost_heads: dict[str, StopAfterRollback] = {}
         self._clock_skew = timedelta(0)
         self._clock_checked_at: float | None = None
 
@@ -95,13 +99,31 @@ class StateCache:
         cached_rollout = self._rollouts.get(rollout_name)
         try:
             self._check_clock(started_at)
-            with self._database.begin_read() as transaction:
-                loaded_rollout = _load_rollout(transaction, rollout_name, cached_rollout)
+            loaded_rollout = self._load_latest(rollout_name, cached_rollout)
         except Exception:
             self._rollouts.pop(rollout_name, None)
             raise
         self._rollouts[rollout_name] = replace(loaded_rollout, confirmed_at=started_at)
         return self._rollouts[rollout_name]
+
+    def _load_latest(
+        self, rollout_name: str, cached_rollout: CachedRollout | None
+    ) -> CachedRollout:
+        """Load a rollout; stop every cell first if the ledger was set back.
+
+        The loss is remembered until the stop is written, because the cached state is not.
+        """
+        with self._database.begin_read() as transaction:
+            loaded_rollout = _load_rollout(transaction, rollout_name, cached_rollout)
+        if cached_rollout is not None and _lacks_head(loaded_rollout, cached_rollout):
+            self._lost_heads[rollout_name] = _build_stop(cached_rollout, self._clock.now())
+        command = self._lost_heads.get(rollout_name)
+        if command is None:
+            return loaded_rollout
+        execute_command(self._database, rollout_name, lambda _: command)
+        self._lost_heads.pop(rollout_name, None)
+        with self._database.begin_read() as transaction:
+            return _load_rollout(transaction, rollout_name, loaded_rollout)
 
     def load_all(self) -> tuple[CachedRollout, ...]:
         """Load the heads of all rollouts; return the rollouts by name."""
@@ -182,6 +204,31 @@ def _load_rollout(
     state = load_rollout_state(transaction, rollout_name)
     ledger = Ledger(transaction, state.rollout)
     return _build_cached_rollout(state, ledger.load_head(), tuple(_iterate_hashes(ledger)))
+
+
+def _lacks_head(loaded_rollout: CachedRollout, known_rollout: CachedRollout) -> bool:
+    """Return whether a ledger lost an entry that this replica has read.
+
+    Another rollout of the same name and the era of a declared restore are no loss.
+    """
+    return (
+        loaded_rollout.state.rollout == known_rollout.state.rollout
+        and loaded_rollout.state.scope.era <= known_rollout.state.scope.era
+        and not loaded_rollout.has_row(known_rollout.head.revision, known_rollout.head.hash)
+    )
+
+
+def _build_stop(known_rollout: CachedRollout, at: datetime) -> StopAfterRollback:
+    era = known_rollout.state.scope.era
+    return StopAfterRollback(
+        at=at,
+        era=era,
+        reason=(
+            f"a replica has read revision {format_revision(era, known_rollout.head.revision)}, "
+            "which this ledger lost: a backup was restored or a failover lost rows; see what was "
+            "lost, stops above all, then resume"
+        ),
+    )
 
 
 def _build_cached_rollout(

@@ -20,6 +20,7 @@ from rollout.core.scope.permits import FORM_1, UNBOUND, Permit
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope, find_acting_version
 from rollout.core.statistics.sampling import compute_sampling_value
+from rollout.formats.records.parse import ActionWithPermit
 from rollout.services.engine.permit_signing import PermitSigner
 from rollout.services.engine.rollout_state import (
     RolloutState,
@@ -42,6 +43,7 @@ MODEL: Final = "model"
 ROWS_PER_SCOPE: Final = 50
 """Ledger entries that are applied at once for actions of the past."""
 SCOPE_FORBADE: Final = "the scope did not allow it then, nor does a lease"
+OTHER_ERA: Final = "its permit is of another era: the database was restored in between"
 LOCAL_DECIDER: Final = "local"  # in a snapshot's permit: its client decides by the snapshot
 
 
@@ -203,8 +205,9 @@ class ActionAuthorizer(ScopeAuthorizer):
         permit, is_local = self._read_permit(action, permit_text, stored_case.case)
         if permit is None:
             return self._reject(action, None, "no permit of ours names this case and version")
-        if permit.decider != (LOCAL_DECIDER if is_local else MODEL):
-            return self._reject(action, permit, f"its permit says that a {permit.decider} decides")
+        permit_fault = self._find_permit_fault(action, permit, is_local=is_local)
+        if permit_fault:
+            return self._reject(action, permit, permit_fault)
         fault = self._find_current_fault(action, stored_case, permit)
         if not fault:
             return _build_result(action, permit, AUTHORIZED)
@@ -212,6 +215,11 @@ class ActionAuthorizer(ScopeAuthorizer):
         if not lease_fault:
             return _build_result(action, permit, AUTHORIZED_WITHIN_LEASE)
         return self._reject(action, permit, lease_fault if fault == SCOPE_FORBADE else fault)
+
+    def _find_permit_fault(self, action: Action, permit: Permit, *, is_local: bool) -> str:
+        if permit.decider != (LOCAL_DECIDER if is_local else MODEL):
+            return f"its permit says that a {permit.decider} decides"
+        return "" if permit.era == self._load_scope_at(action.at).era else OTHER_ERA
 
     def _reject(self, action: Action, permit: Permit | None, reason: str) -> AuthorizationResult:
         return replace(_build_result(action, permit, UNAUTHORIZED), reason=reason)
@@ -264,6 +272,8 @@ class ActionAuthorizer(ScopeAuthorizer):
         if stored_case.case is None and is_local:
             return SCOPE_FORBADE
         scope = self._scope_history.get_scope(permit.revision)
+        if scope.era != permit.era:
+            return OTHER_ERA  # the ledger lost that entry, and has another one in its place
         # an answer's lease includes the ends of grants and windows, a snapshot's doesn't
         at = action.at if is_local else permit.issued_at
         return self._find_fault(scope, at, action, stored_case, permit)
@@ -283,6 +293,28 @@ class ActionAuthorizer(ScopeAuthorizer):
         return find_prediction_fault(
             policy, prediction, action.lever, action.action, kind=permit.kind
         )
+
+
+def authorize_actions(
+    transaction: Transaction,
+    state: RolloutState,
+    permit_signer: PermitSigner,
+    items: Sequence[ActionWithPermit],
+    case_ids: Mapping[str, int],
+    received_at: datetime,
+) -> list[AuthorizationResult]:
+    """Return actions with their authorizations, by cases and predictions as stored.
+
+    `case_ids` has the numbers of their cases, which the transaction has locked.
+    """
+    action_case_ids = {item.action.key: case_ids[item.action.key] for item in items}
+    stored_cases = load_stored_cases(transaction, state.rollout, action_case_ids)
+    current_state = load_current_state(transaction, state)
+    authorizer = ActionAuthorizer(transaction, current_state, permit_signer, received_at)
+    return [
+        authorizer.authorize(item.action, item.permit, stored_cases[item.action.key])
+        for item in items
+    ]
 
 
 class _ScopeHistory:
