@@ -155,8 +155,8 @@ class ReportFacts:
     oversight: Oversight
 
     edition: ReportVersion
-    permits: tuple[PermitCount, ...] = ()  # older reports have none
     sources: DecisionSources = NO_SOURCES
+    permits: tuple[PermitCount, ...] = ()  # older reports have none
 
 
 def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
