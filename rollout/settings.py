@@ -1,9 +1,10 @@
 """Settings of a process, read once from environment variables `ROLLOUT_…`."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
 
 PREFIX = "ROLLOUT_"
+MAX_RESERVE = 1e9  # MiB
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,9 @@ class Settings:
         oidc_client_id: client id of this service at the provider.
         oidc_client_secret: client secret of this service.
         channels_file: file of the channels that reports are sent to, `name: url`; empty: none.
+        latch_folder: folder with a small file for each stop that the database can't take, which the
+            next start obeys; another volume than the database's is best.
+        disk_reserve: MiB that the volume of an SQLite database must have free, or humans decide.
         server: URL of the service that commands call; empty: commands use the database.
         api_key: API key with which commands call it.
     """
@@ -30,6 +34,8 @@ class Settings:
     oidc_client_id: str = ""
     oidc_client_secret: str = field(default="", repr=False)
     channels_file: str = ""
+    latch_folder: str = "rollout-stops"
+    disk_reserve: float = 64.0
     server: str = ""
     api_key: str = field(default="", repr=False)
 
@@ -59,8 +65,8 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
         name = PREFIX + setting.name.upper()
         if name in environment:
             text = environment[name]
-            is_number = setting.name == "poll_interval"
-            values[setting.name] = _read_seconds(name, text) if is_number else text
+            read_value = NUMBER_READERS.get(setting.name)
+            values[setting.name] = text if read_value is None else read_value(name, text)
     return Settings(**values)  # type: ignore[arg-type]  # by name: each has its field's type
 
 
@@ -72,3 +78,19 @@ def _read_seconds(name: str, text: str) -> float:
     if not 0 < number <= 60:
         raise ValueError(f"{name}={text} is out of range; write seconds above 0, at most 60")
     return number
+
+
+def _read_mebibytes(name: str, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= MAX_RESERVE:
+        raise ValueError(f"{name}={text} is no size; write MiB, 0 or more")
+    return number
+
+
+NUMBER_READERS: Mapping[str, Callable[[str, str], float]] = {
+    "poll_interval": _read_seconds,
+    "disk_reserve": _read_mebibytes,
+}

@@ -18,7 +18,9 @@ def test_every_setting_is_read_by_its_name():
     text = {PREFIX + field.name.upper(): "0.5" for field in fields(Settings)}
     read = read_settings(text)
     assert read.poll_interval == 0.5
-    assert {getattr(read, f.name) for f in fields(Settings) if f.name != "poll_interval"} == {"0.5"}
+    numbers = {"poll_interval", "disk_reserve"}
+    assert {getattr(read, f.name) for f in fields(Settings) if f.name not in numbers} == {"0.5"}
+    assert read.disk_reserve == 0.5
 
 
 @pytest.mark.parametrize("text", ["soon", "0", "-1", "61", "nan", ""])
@@ -37,3 +39,9 @@ def test_an_old_name_is_refused_with_the_new_one(old, new):
 @pytest.mark.parametrize("name", [PREFIX + field.name.upper() for field in fields(Settings)])
 def test_every_setting_is_documented(name):
     assert f"`{name}`" in DOCS.read_text()
+
+
+@pytest.mark.parametrize("text", ["-1", "much", "nan", "1e12"])
+def test_a_reserve_that_is_no_size_is_refused(text):
+    with pytest.raises(ValueError, match="ROLLOUT_DISK_RESERVE"):
+        read_settings({"ROLLOUT_DISK_RESERVE": text})

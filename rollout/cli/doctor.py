@@ -1,12 +1,15 @@
 """`rollout doctor`: check the database."""
 
 import json
+from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
 from rollout.cli.output import JsonFlag
-from rollout.cli.runner import open_unchecked_database
+from rollout.cli.runner import ActorName, ReasonText, open_database, open_unchecked_database
+from rollout.services.access.users import load_local_caller
+from rollout.services.process.damage_search import clear_checked_damage
 from rollout.services.process.health_checks import run_health_checks
 
 
@@ -17,15 +20,27 @@ def run_doctor(
             "--rebuild", help="recompute every derived table and compare; changes nothing"
         ),
     ] = False,
+    clear: Annotated[
+        bool,
+        typer.Option(
+            "--clear-damage", help="if all checks pass, let the model decide again after damage"
+        ),
+    ] = False,
+    by: ActorName = "",
+    reason: ReasonText = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Check the database: tables, triggers, ledgers, reports. Exit 1 if a check fails.
 
     The database is ROLLOUT_DATABASE_URL (default: sqlite:///rollout.db). Nothing is changed.
-    --rebuild reads the whole history.
+    --rebuild reads the whole history. --clear-damage does too, and ends the damage that replicas
+    have found, as an event with the name of an admin and the reason.
 
     Example: `rollout doctor --rebuild`
     """
+    if clear:
+        _clear_damage(by, reason)
+        return
     check_results = []
     with open_unchecked_database() as database:
         for check in run_health_checks(database, rebuilds=rebuild):
@@ -38,3 +53,13 @@ def run_doctor(
         typer.echo(json.dumps(check_results))
     if any(check["faults"] for check in check_results):
         raise typer.Exit(1)
+
+
+def _clear_damage(by: str, reason: str) -> None:
+    with open_database() as database:
+        if not by:
+            raise ValueError("no acting user; add --by NAME of an admin")
+        caller = load_local_caller(database, by)
+        rollouts = clear_checked_damage(database, caller, reason, at=datetime.now(UTC))
+    names = ", ".join(rollouts)
+    typer.echo(f"damage cleared: {names}" if names else "no damage was found by any replica")

@@ -91,6 +91,10 @@ def describe_incident_effect(impact: IncidentImpact) -> str:
             "Nothing is raised or applied while the clock is behind the ledger's last "
             "entry. Narrowing and stopping still work."
         ),
+        "writes": (
+            "The replica answered `human` for every case of the rollout until it could append "
+            "this incident."
+        ),
     }
     return texts.get(incident.kind, incident.effect)
 
@@ -108,6 +112,8 @@ def describe_recovery(impact: IncidentImpact, visitor: Visitor, rollout: str) ->
             "Verify the ledger and compare its head with one kept elsewhere.",
             "Clients that know the later head continue once the ledger has that entry again.",
         )
+    if incident.kind == "writes":
+        return ("The replica can write again. Repeat what was refused with an error meanwhile.",)
     if incident.kind == "unauthorized":
         return ("Nothing was ended, so nothing has to be restored.",)
     return tuple(_describe_cell_recovery(impact, visitor, rollout))

@@ -238,7 +238,8 @@ class IncidentOpened(LedgerEvent):
     """An incident that a user must acknowledge; `effect` is what it caused.
 
     `kind` is `alarm` (of a guard), `unauthorized` (the model acted without an authorization),
-    `ledger_rolled_back` (the client `about` has seen a head that this ledger lacks) or `clock`.
+    `ledger_rolled_back` (the client `about` has seen a head that this ledger lacks), `clock` or
+    `writes` (an append failed, so a replica let humans decide).
     """
 
     incident: str
@@ -344,6 +345,13 @@ class EraBegan(LedgerEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DamageCleared(LedgerEvent):
+    """An admin checked rows that could not be read; the model may decide again."""
+
+    reason: str = field(default="", metadata={FREE_TEXT: True})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FormChanged(LedgerEvent):
     """The last row of form 1; `head` is the hash of `revision`."""
 
@@ -382,6 +390,7 @@ EVENT_TYPES: dict[str, type[LedgerEvent]] = {
         RecordsCounted,
         RulesApplied,
         EraBegan,
+        DamageCleared,
         FormChanged,
     )
 }

@@ -21,8 +21,8 @@ EVENT_GROUPS: Final[EventGroups] = {
     "policy": ("Policy", ("RolloutCreated", "PolicyApplied")),
     "versions": ("Versions", ("VersionFirstUsed", "VersionRetired")),
     "other": (
-        "Reports, clock, imports, deletions",
-        ("ReportSealed", "ClockCorrected", "RecordsImported", "RecordsPurged"),
+        "Reports, clock, imports, deletions, damage",
+        ("ReportSealed", "ClockCorrected", "RecordsImported", "RecordsPurged", "DamageCleared"),
     ),
 }
 ACCESS_EVENT_GROUPS: Final[EventGroups] = {
@@ -43,7 +43,7 @@ SCOPE_KINDS: Final = frozenset(
 TIMELINE_KINDS: Final = frozenset(
     {
         *SCOPE_KINDS, "VersionFirstUsed", "ProposalVoided", "ProposalExpired", "ProposalRejected",
-        "ClockCorrected", "RecordsPurged", "RecordsImported",
+        "ClockCorrected", "RecordsPurged", "RecordsImported", "DamageCleared",
     }
 )  # fmt: skip
 """Kinds in the timeline; proposals and approvals are only in the auditor's part."""

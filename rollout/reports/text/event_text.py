@@ -9,6 +9,7 @@ from rollout.core.policy.policy import Policy
 from rollout.core.scope.events import (
     Approved,
     ClockCorrected,
+    DamageCleared,
     EraBegan,
     FormChanged,
     GrantExpired,
@@ -320,6 +321,11 @@ def _(event: RulesApplied, _describer: EventDescriber) -> str:
 @_describe.register
 def _(event: EraBegan, _describer: EventDescriber) -> str:
     return f"a restored database began era {event.era}; earlier permits and leases are invalid"
+
+
+@_describe.register
+def _(event: DamageCleared, _describer: EventDescriber) -> str:
+    return f"{event.by} checked damaged rows and let the model decide again: {event.reason}"
 
 
 @_describe.register

@@ -144,6 +144,7 @@ INCIDENT_KINDS: Final[Mapping[str, StateText]] = MappingProxyType(
             "bad", "Ledger rolled back", "a client knows a later ledger head"
         ),
         "clock": StateText("warn", "Clock behind", "the clock is behind the ledger"),
+        "writes": StateText("warn", "Append failed", "a replica could not write to the ledger"),
     }
 )
 """Incidents other than alarms."""

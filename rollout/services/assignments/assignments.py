@@ -23,6 +23,7 @@ from rollout.services.assignments.question_records import (
     record_questions,
 )
 from rollout.services.engine.assignment_cache import SharedAssignment
+from rollout.services.engine.autonomy import DAMAGED
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.rollout_state import NoSuchRolloutError, RolloutState
 from rollout.services.engine.service import Service
@@ -89,6 +90,8 @@ def answer_from_memory(
     cached_rollout = service.state_cache.find_cached(rollout_name)
     key = service.permit_signer.find_cached_key()
     if cached_rollout is None or key is None or service.state_cache.is_clock_skewed:
+        return None
+    if cached_rollout.safety_rows.damages or service.autonomy.find_doubt(rollout_name):
         return None
     if client_head is not None and not cached_rollout.has_row(
         client_head.revision, client_head.hash
@@ -184,7 +187,16 @@ def _find_doubt_reason(
     ):
         report_ledger_rollback(service, cached_rollout.state.rollout.name, caller, client_head)
         return LEDGER_LACKS_HEAD
-    return CLOCK_SKEW if service.state_cache.is_clock_skewed else ""
+    return find_replica_doubt(service, cached_rollout)
+
+
+def find_replica_doubt(service: Service, cached_rollout: CachedRollout) -> str:
+    """Return why this replica lets humans decide a rollout's cases, or ""."""
+    if service.state_cache.is_clock_skewed:
+        return CLOCK_SKEW
+    if cached_rollout.safety_rows.damages:
+        return DAMAGED
+    return service.autonomy.find_doubt(cached_rollout.state.rollout.name)
 
 
 def report_ledger_rollback(

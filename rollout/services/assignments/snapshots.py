@@ -21,6 +21,7 @@ from rollout.services.assignments.assignments import (
     CLOCK_SKEW,
     LEDGER_LACKS_HEAD,
     ClientHead,
+    find_replica_doubt,
     load_confirmed_rollout,
     report_ledger_rollback,
 )
@@ -38,6 +39,12 @@ class ClockSkewError(RefusalError):
     """This replica's clock is off: its leases could end too late."""
 
     code = "clock-skew"
+
+
+class NoAutonomyError(RefusalError):
+    """This replica can't rely on its writes or rows, so humans decide."""
+
+    code = "no-autonomy"
 
 
 class ClientAheadError(RefusalError):
@@ -109,6 +116,7 @@ def load_snapshot(
         UnknownSiteError: the policy has no such site.
         ClientAheadError: the ledger lacks the entry `client_head`; an incident is open.
         ClockSkewError: this replica may grant no lease now.
+        NoAutonomyError: likewise, because it can't write or read.
         StoreError: the scope can't be confirmed.
     """
     require_permission(caller, Permission.READ_SCOPE, rollout_name, sites)
@@ -134,8 +142,8 @@ def load_snapshot(
         for site in unleased_snapshot.sites
     ):
         return unleased_snapshot
-    if service.state_cache.is_clock_skewed:
-        raise ClockSkewError(CLOCK_SKEW)
+    if doubt_reason := find_replica_doubt(service, cached_rollout):
+        raise (ClockSkewError if doubt_reason == CLOCK_SKEW else NoAutonomyError)(doubt_reason)
     return _add_leases(service, cached_rollout, unleased_snapshot)
 
 

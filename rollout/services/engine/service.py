@@ -8,8 +8,10 @@ from typing import Protocol
 
 from rollout.core.scope.permissions import Caller
 from rollout.services.access.sign_in import SignIn
+from rollout.services.engine.autonomy import Autonomy
 from rollout.services.engine.permit_signing import PermitSigner
 from rollout.services.engine.state_cache import StateCache
+from rollout.services.engine.stop_latches import NO_FOLDER, LatchFolder, StopLatches
 from rollout.services.support.channels import NO_CHANNELS, Channels
 from rollout.services.support.clock import Clock, SystemClock
 from rollout.store.database.session import Database
@@ -85,6 +87,7 @@ class Service:
         sign_in: starts sessions.
         permit_signer: signs permits and reads those of actions.
         entropy: returns random bytes for salts, keys and sessions.
+        autonomy: whether the model may decide, by this replica's own writes.
         channels: where reports are sent.
     """
 
@@ -96,6 +99,7 @@ class Service:
     sign_in: SignIn
     permit_signer: PermitSigner
     entropy: Entropy
+    autonomy: Autonomy
     channels: Channels = NO_CHANNELS
 
     def find_wall_time(self, at: datetime) -> datetime:
@@ -110,18 +114,24 @@ def build_service(
     entropy: Entropy = secrets.token_bytes,
     channels: Channels = NO_CHANNELS,
     wall_clock: Clock | None = None,
+    latch_folder: LatchFolder = NO_FOLDER,
 ) -> Service:
-    """Return a replica on a migrated database; nothing is read yet."""
+    """Return a replica on a migrated database; nothing is read from it yet.
+
+    `latch_folder` keeps stops that the database could not take.
+    """
     service_clock = SystemClock() if clock is None else clock
     users_clock = service_clock if wall_clock is None else wall_clock
+    latches = StopLatches(latch_folder)
     return Service(
         database=database,
         clock=service_clock,
         wall_clock=users_clock,
-        state_cache=StateCache(database, users_clock),
+        state_cache=StateCache(database, users_clock, latches),
         authenticator=authenticator,
         sign_in=SignIn(database, users_clock, entropy),
         permit_signer=PermitSigner(database, service_clock, entropy),
         entropy=entropy,
+        autonomy=Autonomy(database, users_clock, latches),
         channels=channels,
     )

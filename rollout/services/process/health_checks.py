@@ -7,8 +7,10 @@ from importlib.metadata import packages_distributions
 from rollout.core.ledger.ledger import BrokenLedgerError
 from rollout.services.access.access_state import find_access_ledger_faults
 from rollout.services.engine.consistency_check import rebuild_derived_tables
+from rollout.services.engine.state_cache import UNREADABLE
 from rollout.services.reports.builder import find_seal_faults
 from rollout.store.access.access_ledger import load_access_head
+from rollout.store.database.append_failures import is_storage_failure
 from rollout.store.database.append_only_checks import (
     find_missing_triggers,
     find_unsafe_settings,
@@ -49,13 +51,22 @@ def run_health_checks(database: Database, *, rebuilds: bool = False) -> Iterator
     for rollout in rollouts:
         yield from _check_rollout(database, rollout)
         if rebuilds:
-            differences = rebuild_derived_tables(database, rollout.name)
             title = f"{rollout.name}: derived tables match a recomputation"
-            yield _check(title, differences.describe())
+            yield _check(title, _find_differences(database, rollout.name))
+
+
+def _find_differences(database: Database, rollout_name: str) -> Iterator[str]:
+    yield from rebuild_derived_tables(database, rollout_name).describe()
 
 
 def _check(title: str, faults: Iterable[str]) -> HealthCheck:
-    return HealthCheck(title, tuple(faults))
+    try:
+        return HealthCheck(title, tuple(faults))
+    except Exception as error:
+        if not (is_storage_failure(error) or isinstance(error, UNREADABLE)):
+            raise
+        text = (str(error).splitlines() or [type(error).__name__])[0]
+        return HealthCheck(title, (f"rows can't be read: {text}; restore a backup",))
 
 
 def _check_settings(transaction: Transaction) -> Iterator[HealthCheck]:
@@ -68,14 +79,13 @@ def _check_rollout(database: Database, rollout: Rollout) -> Iterator[HealthCheck
     with database.begin_read() as transaction:
         ledger = Ledger(transaction, rollout)
         yield _check(f"{rollout.name}: the ledger is intact", _run_verification(ledger.verify))
-        report_faults = find_seal_faults(transaction, rollout)
-        yield _check(
-            f"{rollout.name}: reports match their seals in the ledger",
-            (
-                f"{fault}: reports were changed in the database; restore them from a backup"
-                for fault in report_faults
-            ),
-        )
+        title = f"{rollout.name}: reports match their seals in the ledger"
+        yield _check(title, _find_changed_reports(transaction, rollout))
+
+
+def _find_changed_reports(transaction: Transaction, rollout: Rollout) -> Iterator[str]:
+    for fault in find_seal_faults(transaction, rollout):
+        yield f"{fault}: reports were changed in the database; restore them from a backup"
 
 
 def _find_api_package_conflicts() -> Iterator[str]:

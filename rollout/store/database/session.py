@@ -20,6 +20,7 @@ from sqlalchemy.engine import Transaction as DatabaseTransaction
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
 
 from rollout import faults
+from rollout.store.database.append_failures import AppendFailures, DamageSigns
 from rollout.store.database.errors import (
     CommitUnknownError,
     DatabaseBusyError,
@@ -143,6 +144,7 @@ class Database:
         Raises:
             UnsafeDatabaseError: the engine is unknown, or SQLite in memory.
         """
+        self.append_failures, self.damage_signs = AppendFailures(), DamageSigns()
         self.engine = create_database_engine(url)
         engine_name = self.engine.dialect.name
         self._read_engine = self.engine.execution_options(**READ_OPTIONS[engine_name])
@@ -153,6 +155,7 @@ class Database:
     def begin_read(self) -> Iterator[Transaction]:
         """Open a transaction that sees one instant and can't write."""
         with (
+            self.damage_signs.watch(),
             translate_driver_errors(),
             self._read_engine.connect() as connection,
             connection.begin(),
@@ -177,12 +180,23 @@ class Database:
             if self._write_lock is None
             else self._write_lock.hold(is_urgent=is_urgent)
         )
-        with lock, translate_driver_errors(), self._write_engine.connect() as connection:
+        with (
+            self.damage_signs.watch(),
+            lock,
+            translate_driver_errors(),
+            self._write_engine.connect() as connection,
+        ):
             database_transaction = connection.begin()
             yield Transaction(connection)  # an error is raised here; closing rolls back
             faults.reach_point("commit.before")
             _commit(connection, database_transaction)
         faults.reach_point("commit.after")
+
+    @property
+    def file(self) -> Path | None:
+        """Return SQLite's file; None on PostgreSQL."""
+        name = self.engine.url.database
+        return Path(name) if self.engine.dialect.name == "sqlite" and name else None
 
     def close(self) -> None:
         """Close the pool's connections."""

@@ -49,6 +49,7 @@ from rollout.store.tables.record_tables import (
     rejected_records,
 )
 from rollout.store.tables.report_tables import deliveries, exposures, report_runs, reports, reviews
+from rollout.store.tables.safety_tables import damages, pending_stops, replica_heartbeats
 from rollout.store.tables.user_tables import (
     account_names,
     api_keys,
@@ -75,6 +76,7 @@ __all__ = [
     "count_series",
     "counted_units",
     "counts",
+    "damages",
     "decisions",
     "deliveries",
     "evidence",
@@ -91,12 +93,14 @@ __all__ = [
     "metadata",
     "one_time_links",
     "outcomes",
+    "pending_stops",
     "permit_keys",
     "policies",
     "predictions",
     "proposals",
     "purging",
     "rejected_records",
+    "replica_heartbeats",
     "report_runs",
     "reports",
     "reviews",
