@@ -15,6 +15,7 @@ from rollout.core.errors import RefusalError, UnknownCellError
 from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.commands import StopCells
+from rollout.core.scope.decider import decide
 from rollout.core.scope.events import Stopped
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.services.engine.command_handler import execute_command
@@ -129,7 +130,9 @@ def _write_latched(
     """Latch a stop, store it, append it, and forget the latch."""
     latches = service.autonomy.latches
     latches.add_stop(stop)  # before anything is written
-    is_stored = store_for_replicas(service.database, stop)
+    is_stored = not _is_in_force(service.database, stop) and store_for_replicas(
+        service.database, stop
+    )
     try:
         result = append_stop()
     except RefusalError:
@@ -145,6 +148,18 @@ def _write_latched(
         ) from error
     _forget_stop(service, stop, is_stored=is_stored)
     return result
+
+
+def _is_in_force(database: Database, stop: PendingStop) -> bool:
+    """Return whether the ledger's stops hold all cells already, so that nothing is written."""
+    try:
+        with database.begin_read() as transaction:
+            state = load_rollout_state(transaction, stop.rollout)
+        return bool(stop.cells) and not decide(
+            _build_command(stop, state), state.scope, state.policy
+        )
+    except Exception:  # noqa: BLE001 - in doubt the stop is written
+        return False
 
 
 def _forget_stop(service: Service, stop: PendingStop, *, is_stored: bool) -> None:
@@ -197,8 +212,7 @@ def append_pending_stop(database: Database, stop: PendingStop) -> None:
     """
 
     def build_command(state: RolloutState) -> StopCells:
-        cells = tuple(cell for cell in stop.cells if cell in state.policy.cell_set)
-        return StopCells(at=stop.at, by=stop.by, cells=cells, reason=stop.reason, drill=stop.drill)
+        return _build_command(stop, state)
 
     with database.begin_read() as transaction:
         is_in_ledger = _is_in_ledger(transaction, stop)
@@ -207,6 +221,12 @@ def append_pending_stop(database: Database, stop: PendingStop) -> None:
     else:
         execute_command(database, stop.rollout, build_command, stop.access_head, STOP)
     _delete_stored(database, stop)
+
+
+def _build_command(stop: PendingStop, state: RolloutState) -> StopCells:
+    """Return the command for the cells that the policy still has."""
+    cells = tuple(cell for cell in stop.cells if cell in state.policy.cell_set)
+    return StopCells(at=stop.at, by=stop.by, cells=cells, reason=stop.reason, drill=stop.drill)
 
 
 def _is_in_ledger(transaction: Transaction, stop: PendingStop) -> bool:
