@@ -30,6 +30,7 @@ from rollout.services.engine.service import Service
 from rollout.services.engine.state_cache import CachedRollout
 from rollout.services.engine.versions import count_free_slots
 from rollout.store.access.permit_keys import PermitKey
+from rollout.store.database.append_failures import is_storage_failure
 from rollout.store.database.errors import StoreError
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger.versions import VersionInfo, VersionStore
@@ -135,8 +136,8 @@ def answer_questions(
         key = service.permit_signer.load_signing_key()
     except NoSuchRolloutError:
         return assign_all_to_humans(questions, UNKNOWN_ROLLOUT, service.clock.now())
-    except StoreError:
-        if any(question.has_prediction for question in questions):
+    except Exception as error:
+        if not is_storage_failure(error) or any(question.has_prediction for question in questions):
             raise
         return assign_all_to_humans(questions, DATABASE_UNAVAILABLE, service.clock.now())
     faults.reach_point("assign.read")
