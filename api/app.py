@@ -18,6 +18,8 @@ from api.idempotency import IdempotencyMiddleware
 from api.limits import LimitsMiddleware
 from api.oidc import IdentityProvider, build_router
 from api.problems import COMMON_RESPONSES, Problem, install_handlers
+from api.process_metrics import ProcessMetrics
+from api.request_log import RequestLogMiddleware
 from api.request_metrics import RequestCounts, RequestMetricsMiddleware
 from rollout.services.engine.service import Service
 
@@ -32,6 +34,7 @@ ROUTERS = (
     "keys",
     "me",
     "users",
+    "erasures",
     "sessions",
     "cells",
     "proposals",
@@ -80,6 +83,8 @@ def create_app(
         redoc_url=None,
     )
     app.state.service, app.state.counts = service, RequestCounts()
+    app.state.process_metrics = metrics = ProcessMetrics(service.database)
+    app.state.flag_rollouts = set()  # whose flags are `human` while the database does not respond
     for name in ROUTERS:
         add_routes(app, import_module(f"api.routers.{name}").router)
     add_routes(app, ofrep.router)
@@ -90,10 +95,13 @@ def create_app(
     app.add_api_route("/", _redirect_home, include_in_schema=False)
     install_handlers(app)
     # The last one added runs first; metrics run last because they need the matched route.
-    app.add_middleware(RequestMetricsMiddleware, counts=app.state.counts)
+    app.add_middleware(
+        RequestMetricsMiddleware, counts=app.state.counts, observe_request=metrics.observe_request
+    )
     app.add_middleware(IdempotencyMiddleware, service=service)
     app.add_middleware(LimitsMiddleware, clock=service.wall_clock)
     app.add_middleware(AuthenticationMiddleware, service=service)
+    app.add_middleware(RequestLogMiddleware)
     app.openapi = lambda: _build_openapi(app)  # type: ignore[method-assign]
     return app
 

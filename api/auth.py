@@ -13,11 +13,13 @@ from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Receive, Scope, Send
 
+from api.answer_deadline import is_assignment, run_in_time
 from api.priority_threads import is_narrowing, run_with_priority
 from api.session_cookie import read_session_token
 from rollout.core.errors import CrossSiteRequestError, UnauthenticatedError
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.services.engine.service import Service
+from rollout.store.database.errors import DatabaseUnavailableError
 
 CSRF_HEADER = b"x-csrf-token"  # the session's CSRF token
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -51,7 +53,7 @@ class AuthenticationMiddleware:
     async def _identify_caller(self, scope: Scope) -> Caller | Exception:
         headers = {name: value.decode("latin-1") for name, value in scope["headers"]}
         try:
-            run_in_thread = run_with_priority if is_narrowing(scope) else run_in_threadpool
+            run_in_thread = _choose_threads(scope)
             is_form = str(scope["path"]).startswith(CONSOLE_PATH)
             return await self._find_caller(
                 headers, scope["method"], scope["scheme"], run_in_thread, is_form=is_form
@@ -98,6 +100,13 @@ class AuthenticationMiddleware:
         return await run_in_thread(load_caller)
 
 
+def _choose_threads(scope: Scope) -> ThreadRunner:
+    """Return what runs a request's database reads."""
+    if is_assignment(scope):
+        return partial(run_in_time, scope["state"])
+    return run_with_priority if is_narrowing(scope) else run_in_threadpool
+
+
 def get_caller(request: Request) -> Caller:
     """Return the caller of a request.
 
@@ -126,6 +135,20 @@ class PermissionCheck:
             return caller
         require_permission(caller, self.permission, str(request.path_params.get("rollout", "")))
         return caller
+
+
+class OutageTolerantCheck(PermissionCheck):
+    """A check that lets a request pass if its caller can't be looked up.
+
+    Such a request may get nothing but "a human decides".
+    """
+
+    async def __call__(self, request: Request) -> Caller | None:  # type: ignore[override]
+        """Return the caller, or None while the database does not respond."""
+        try:
+            return await super().__call__(request)
+        except DatabaseUnavailableError:
+            return None
 
 
 class SignInAccess(PermissionCheck):

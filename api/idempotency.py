@@ -21,6 +21,7 @@ from api.problems import MEDIA_TYPE, build_problem
 from rollout import faults
 from rollout.core.scope.permissions import Caller
 from rollout.services.engine.service import Service
+from rollout.store.database.errors import DatabaseUnavailableError, StoreError
 from rollout.store.database.idempotency_keys import IdempotencyKeys, IdempotentResponse
 
 CHANGING_METHODS = frozenset({"POST", "PUT", "PATCH", "DELETE"})
@@ -100,7 +101,11 @@ class IdempotencyMiddleware:
             return
         message = await receive()
         request_hash = _hash_request(scope, message.get("body", b""))
-        stored = await run_in_threadpool(self._find_response, caller.name, key)
+        try:
+            stored = await run_in_threadpool(self._find_response, caller.name, key)
+        except StoreError as error:  # outside of the application's error handlers
+            await build_problem(error.code, str(error))(scope, receive, send)
+            return
         if stored is not None:
             await _replay_response(stored, request_hash)(scope, receive, send)
             return
@@ -125,6 +130,8 @@ class IdempotencyMiddleware:
         reply = IdempotentResponse(request_hash, response.status, response.body)
         try:
             stored = await run_in_threadpool(self._store_reply, principal, key, reply)
+        except DatabaseUnavailableError:  # the outage itself is logged once
+            return build_problem("outcome-unknown", NOT_STORED)
         except Exception:  # any error: a response that isn't stored isn't sent
             log.exception("a response with an Idempotency-Key could not be stored")
             return build_problem("outcome-unknown", NOT_STORED)

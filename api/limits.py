@@ -14,16 +14,19 @@ from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from api.answer_deadline import is_assignment
 from api.priority_threads import is_narrowing
 from api.problems import build_problem
 from rollout.core.scope.permissions import Caller
 from rollout.services.support.clock import Clock
+from rollout.store.database.errors import StoreError
 
 MAX_RAW_BYTES = 8 * 2**20
 MAX_INFLATED_BYTES = 32 * 2**20
 MAX_ANONYMOUS_BYTES = 64 * 2**10  # for unknown callers
 MAX_TOTAL_BYTES = 256 * 2**20  # of all requests in progress
 BODY_TIMEOUT = 30.0
+API_PATHS = ("/v1/", "/ofrep/")
 CALLER_RATE, CALLER_BURST = 500.0, 2_000.0  # requests a second of one caller
 ANONYMOUS_RATE, ANONYMOUS_BURST = 5.0, 50.0  # of unknown callers, by address
 SECURITY_HEADERS = (
@@ -73,6 +76,9 @@ class LimitsMiddleware:
             await self.app(scope, receive, send)
             return
         send = _add_headers(send)
+        if _is_unidentified(scope) and not is_assignment(scope):
+            await _build_refusal(scope["state"]["caller"])(scope, receive, send)
+            return
         if not self._is_within_rate(scope):
             answer = build_problem(
                 "too-many-requests", "too many requests; wait a second and ask again"
@@ -99,7 +105,7 @@ class LimitsMiddleware:
         headers = dict(scope["headers"])
         limit = (
             MAX_RAW_BYTES
-            if isinstance(scope["state"].get("caller"), Caller)
+            if isinstance(scope["state"].get("caller"), Caller) or _is_unidentified(scope)
             else MAX_ANONYMOUS_BYTES
         )
         received = await self._receive(receive, headers, limit)
@@ -145,7 +151,7 @@ class LimitsMiddleware:
 
     def _is_within_rate(self, scope: Scope) -> bool:
         caller = scope["state"].get("caller")
-        is_known = isinstance(caller, Caller)
+        is_known = isinstance(caller, Caller) or _is_unidentified(scope)
         if is_known and is_narrowing(scope):
             return True
         bucket_name = (
@@ -156,6 +162,17 @@ class LimitsMiddleware:
         if len(self.buckets) > 10_000:
             self.buckets.clear()
         return self.buckets.setdefault(bucket_name, RateBucket(burst, now)).take(now, rate, burst)
+
+
+def _is_unidentified(scope: Scope) -> bool:
+    """Return whether the database failed while the caller of an API request was looked up.
+
+    Such a caller isn't a stranger: limits for strangers would answer with 413 or 429, after which a
+    client may drop what it wanted to send.
+    """
+    return isinstance(scope["state"].get("caller"), StoreError) and str(scope["path"]).startswith(
+        API_PATHS
+    )
 
 
 def _get_address(scope: Scope) -> str:
@@ -230,6 +247,8 @@ def replay_message(message: Message, receive: Receive) -> Receive:
 
 
 def _build_refusal(error: Exception) -> JSONResponse:
+    if isinstance(error, StoreError):
+        return build_problem(error.code, str(error))
     if isinstance(error, BadBodyError):
         return build_problem(error.code, str(error), error.status)
     return build_problem(

@@ -10,17 +10,20 @@ import json
 import math
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
+from functools import partial
 from hashlib import sha256
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
-from starlette.concurrency import run_in_threadpool
 
-from api.deps import Caller, Permission, RequirePermission, ServiceDependency
+from api.answer_deadline import run_in_time
+from api.auth import OutageTolerantCheck
+from api.deps import Caller, Permission, ServiceDependency
 from api.problems import build_problem_responses
 from api.schemas.assignments import AssignmentQuestion
 from api.schemas.examples import inline_schema
@@ -29,6 +32,7 @@ from rollout.core.errors import NotAllowedError, UnknownRolloutError
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.assignment import Assignment
 from rollout.services.assignments.assignments import (
+    DATABASE_UNAVAILABLE,
     UNKNOWN_ROLLOUT,
     AssignmentAnswers,
     answer_questions,
@@ -36,6 +40,7 @@ from rollout.services.assignments.assignments import (
     load_rollout_names,
 )
 from rollout.services.engine.service import Service
+from rollout.store.database.errors import DatabaseUnavailableError
 
 router = APIRouter(prefix="/ofrep/v1/evaluate/flags", tags=["openfeature"])
 
@@ -98,6 +103,10 @@ FLAG: dict[str, Any] = {
     "value": "model",
     "metadata": {"revision": 41, "lease": 60.0, "fresh_until": "2027-06-01T12:01:00+00:00"},
 }
+
+
+KnownCaller = Annotated[Caller | None, Depends(OutageTolerantCheck(Permission.IDENTIFY))]
+"""The caller; None while the database does not respond."""
 
 
 class FlagEvaluationRequest(BaseModel):
@@ -191,20 +200,20 @@ async def evaluate_flag(
     key: str,
     request: Request,
     service: ServiceDependency,
-    caller: Annotated[Caller, RequirePermission(Permission.IDENTIFY)],
+    caller: KnownCaller,
 ) -> Response:
     """Evaluate one flag for the case of the targeting key.
 
     The flags of a rollout are `gate.{rollout}.decider`, `.model-may-act`, `.audit`, `.audit-rate`,
     `.stage` and `.decision`. Missing or unknown values in the context result in `human`, not in an
-    error.
+    error. While the database does not respond, the value within a second is that of `human`.
     """
     evaluation = FLAG_PATTERN.fullmatch(key)
     if evaluation is None or evaluation["facet"] not in FACETS:
         return _build_not_found(key)
     try:
         question = _parse_question(await request.body())
-        flag = await run_in_threadpool(_evaluate, service, caller, evaluation["rollout"], question)
+        flag = await _evaluate_in_time(request, service, caller, evaluation["rollout"], question)
     except InvalidContextError as error:
         return _build_failure(error, key)
     except UnknownRolloutError:
@@ -223,7 +232,7 @@ async def evaluate_flag(
 async def evaluate_flags(
     request: Request,
     service: ServiceDependency,
-    caller: Annotated[Caller, RequirePermission(Permission.IDENTIFY)],
+    caller: KnownCaller,
     *,
     if_none_match: Annotated[str | None, Header(max_length=300)] = None,
     etag: Annotated[str | None, Query(alias="flagConfigEtag", max_length=300)] = None,
@@ -231,14 +240,16 @@ async def evaluate_flags(
 ) -> Response:
     """Evaluate all flags of all your rollouts for one case.
 
-    The ETag depends on the values only. If it matches `If-None-Match`, the response is 304.
+    The ETag depends on the values only. If it matches `If-None-Match`, the response is 304. While
+    the database does not respond, all flags that this replica knows have the values of `human`; if
+    it knows none for you, the response is 503.
     """
     try:
         _check_hints(etag, modified)
         question = _parse_question(await request.body())
     except InvalidContextError as error:
         return _build_failure(error, None)
-    evaluations = await run_in_threadpool(_evaluate_all, service, caller, question)
+    evaluations = await _evaluate_all_in_time(request, service, caller, question)
     flags = [_build_flag(evaluation, facet) for evaluation in evaluations for facet in FACETS]
     tag = _compute_etag(flags)
     if if_none_match is not None and tag in {
@@ -246,6 +257,60 @@ async def evaluate_flags(
     }:
         return Response(status_code=304, headers={"ETag": tag})
     return JSONResponse({"flags": flags}, headers={"ETag": tag})
+
+
+async def _evaluate_in_time(
+    request: Request,
+    service: Service,
+    caller: Caller | None,
+    rollout_name: str,
+    question: AssignmentQuestion,
+) -> Evaluation:
+    """Return the answer of one rollout; `human` if the database does not respond in time."""
+    if caller is not None:
+        work = partial(_evaluate, service, caller, rollout_name, question)
+        with suppress(DatabaseUnavailableError):
+            return await run_in_time(request.scope["state"], work)
+    return _evaluate_as_human(service, rollout_name, question)
+
+
+async def _evaluate_all_in_time(
+    request: Request, service: Service, caller: Caller | None, question: AssignmentQuestion
+) -> list[Evaluation]:
+    """Return the answers of the caller's rollouts, `human` for those known in an outage.
+
+    Raises:
+        DatabaseUnavailableError: no rollout of the caller is known here.
+    """
+    known_names: set[str] = request.app.state.flag_rollouts
+    if caller is None:
+        raise DatabaseUnavailableError(DATABASE_UNAVAILABLE)
+    try:
+        evaluations = await run_in_time(
+            request.scope["state"], partial(_evaluate_all, service, caller, question)
+        )
+    except DatabaseUnavailableError:
+        names = _select_names(caller, known_names)
+        if not names:
+            raise
+        return [_evaluate_as_human(service, name, question) for name in names]
+    known_names |= {evaluation.rollout for evaluation in evaluations}
+    return evaluations
+
+
+def _select_names(caller: Caller, rollout_names: set[str]) -> list[str]:
+    return [
+        name
+        for name in sorted(rollout_names)
+        if caller.has_permission_somewhere(Permission.REQUEST_ASSIGNMENT, name)
+    ]
+
+
+def _evaluate_as_human(
+    service: Service, rollout_name: str, question: AssignmentQuestion
+) -> Evaluation:
+    answers = assign_all_to_humans((question,), DATABASE_UNAVAILABLE, service.clock.now())
+    return Evaluation(rollout_name, answers, answers.assignments[0].assignment, None)
 
 
 def _evaluate(

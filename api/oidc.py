@@ -40,15 +40,20 @@ class OpenIdClient:
     id: str
     secret: str = field(repr=False)
     redirect_uri: str
+    acr_values: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
 class OpenIdIdentity:
-    """A user as the provider identifies them; `email` only if it is verified."""
+    """A user as the provider identifies them; `email` only if it is verified.
+
+    `has_second_factor` says whether the provider asked for one at this sign-in.
+    """
 
     issuer: str
     subject: str
     email: str
+    has_second_factor: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -127,7 +132,11 @@ def build_router(provider: IdentityProvider) -> APIRouter:
             raise UnauthenticatedError(STALE_SIGN_IN)
         identity = provider.fetch_identity(code, secrets, now.timestamp())
         signed_in = service.sign_in.sign_in_with_identity(
-            identity.issuer, identity.subject, identity.email, at=now
+            identity.issuer,
+            identity.subject,
+            identity.email,
+            at=now,
+            has_second_factor=identity.has_second_factor,
         )
         answer = RedirectResponse("/", 303)
         session_cookie.set_sign_in_seed(request, answer, "", 0)

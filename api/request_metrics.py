@@ -1,10 +1,13 @@
 """Counters of one process: requests, assignments by decider, records by status."""
 
+import time
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from api.request_log import ROUTE_KEY, UNMATCHED_ROUTE
 
 
 @dataclass(slots=True)
@@ -34,24 +37,30 @@ class RequestCounts:
 
 @dataclass(frozen=True, slots=True)
 class RequestMetricsMiddleware:
-    """Middleware that counts the requests that reach a route.
+    """Middleware that counts and times the requests that reach a route.
 
     Requests that other middleware refuses, such as too large ones, are not counted.
     """
 
     app: ASGIApp
     counts: RequestCounts
+    observe_request: Callable[[str, str, int, float], object]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Count the request when its status is sent."""
+        """Count the request when its status is sent, and measure the time until then."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
 
+        started_at = time.perf_counter()
+
         async def send_and_count(message: Message) -> None:
             if message["type"] == "http.response.start":
                 route = getattr(scope.get("route"), "path", "")
-                self.counts.requests[scope["method"], route, message["status"]] += 1
+                method, status = scope["method"], message["status"]
+                scope["state"][ROUTE_KEY] = route or UNMATCHED_ROUTE
+                self.counts.requests[method, route, status] += 1
+                self.observe_request(method, route, status, time.perf_counter() - started_at)
             await send(message)
 
         await self.app(scope, receive, send_and_count)

@@ -14,8 +14,10 @@ from types import FrameType
 
 import typer
 import uvicorn
+from fastapi import FastAPI
 
 from api.app import create_app
+from api.log_format import build_log_config
 from api.oidc import CALLBACK_PATH, IdentityProvider, OpenIdClient, is_secure
 from api.routers.events import EventStreams, get_streams
 from rollout import faults
@@ -77,13 +79,17 @@ def open_service(settings: Settings, *, accept_lost_records: bool = False) -> It
         check_schema_current(database)
         check_database_safety(database, accept_lost_records=accept_lost_records)
         clock = SystemClock()
+        authenticator = Authenticator(
+            database, clock, requires_second_factor=settings.require_second_factor
+        )
         service = build_service(
             database,
-            Authenticator(database, clock),
+            authenticator,
             clock,
             channels=channels,
-            latch_folder=LatchFolder(Path(settings.latch_folder)),
+            secret_key_file=settings.secret_key_file,
         )
+        service.autonomy.latches.open_folder(LatchFolder(Path(settings.latch_folder)))
         service.autonomy.require_writes(int(settings.disk_reserve * MEBIBYTE))
         yield service
     finally:
@@ -132,19 +138,14 @@ def resolve_public_url(settings: Settings, host: str, port: int) -> Settings:
 def run_server(service: Service, settings: Settings, host: str, port: int) -> None:
     """Run the server until SIGINT or SIGTERM."""
     signal.signal(signal.SIGTERM, _exit_normally)
-    scheduler = JobScheduler(
-        service, owner=f"{os.getpid()}-{secrets.token_hex(4)}", interval=settings.poll_interval
-    )
     app = create_app(service, build_provider(settings))
-    config = uvicorn.Config(
-        app,
-        host=host,
-        port=port,
-        log_level="warning",
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-        timeout_keep_alive=KEEP_ALIVE_SECONDS,
-        server_header=False,
+    scheduler = JobScheduler(
+        service,
+        owner=f"{os.getpid()}-{secrets.token_hex(4)}",
+        interval=settings.poll_interval,
+        observe_tick=app.state.process_metrics.observe_tick,
     )
+    config = build_server_config(app, settings, host, port)
     print_first_link(service, settings.public_url)
     scheduler.start()
     try:
@@ -153,6 +154,22 @@ def run_server(service: Service, settings: Settings, host: str, port: int) -> No
         StreamAwareServer(config, get_streams(app)).run()
     finally:
         scheduler.stop()
+
+
+def build_server_config(app: FastAPI, settings: Settings, host: str, port: int) -> uvicorn.Config:
+    """Return the server's configuration; forwarded addresses count only from trusted proxies."""
+    return uvicorn.Config(
+        app,
+        host=host,
+        port=port,
+        log_config=build_log_config(settings.log_format),
+        access_log=False,  # api.request_log writes one, without addresses and paths
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+        timeout_keep_alive=KEEP_ALIVE_SECONDS,
+        server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies,
+    )
 
 
 def _exit_normally(_signal: int, _frame: FrameType | None) -> None:
@@ -188,7 +205,8 @@ def build_provider(settings: Settings, transport: object = None) -> IdentityProv
         )
     redirect_uri = settings.public_url.rstrip("/") + CALLBACK_PATH
     provider: IdentityProvider = import_module("api.oidc_provider").AuthlibProvider(
-        OpenIdClient(*client_settings, redirect_uri), transport
+        OpenIdClient(*client_settings, redirect_uri, tuple(settings.oidc_acr_values.split())),
+        transport,
     )
     return provider
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields
+from ipaddress import ip_network
 
 PREFIX = "ROLLOUT_"
 MAX_RESERVE = 1e9  # MiB
+LOG_FORMATS = ("text", "json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +21,16 @@ class Settings:
         oidc_issuer: URL of the OpenID Connect provider; empty: users sign in with passwords only.
         oidc_client_id: client id of this service at the provider.
         oidc_client_secret: client secret of this service.
+        log_format: `text`, or `json`: one object a line, with access log and request ids, without
+            the names of users, cases or clients.
+        oidc_acr_values: values of the claim `acr` that stand for a second factor, with spaces
+            between them; `mfa` in the claim `amr` always does.
+        require_second_factor: `on`: users who may approve or administer need a second factor;
+            until they have given one they may look, stop and narrow.
+        secret_key_file: file of the key that encrypts second factors, the same for all replicas;
+            empty: `rollout-secret.key` in the working directory.
+        trusted_proxies: addresses or networks of reverse proxies, with commas between them, whose
+            `X-Forwarded-For` names the client; empty: none, the client is the peer.
         channels_file: file of the channels that reports are sent to, `name: url`; empty: none.
         latch_folder: folder with a small file for each stop that the database can't take, which the
             next start obeys; another volume than the database's is best.
@@ -33,6 +45,11 @@ class Settings:
     oidc_issuer: str = ""
     oidc_client_id: str = ""
     oidc_client_secret: str = field(default="", repr=False)
+    log_format: str = "text"
+    oidc_acr_values: str = ""
+    require_second_factor: bool = False
+    secret_key_file: str = ""
+    trusted_proxies: str = ""
     channels_file: str = ""
     latch_folder: str = "rollout-stops"
     disk_reserve: float = 64.0
@@ -60,12 +77,12 @@ def read_settings(environment: Mapping[str, str]) -> Settings:
     for old, new in RENAMED.items():
         if old in environment:
             raise ValueError(f"{old} is now called {new}; rename the variable")
-    values: dict[str, str | float] = {}
+    values: dict[str, str | float | bool] = {}
     for setting in fields(Settings):
         name = PREFIX + setting.name.upper()
         if name in environment:
             text = environment[name]
-            read_value = NUMBER_READERS.get(setting.name)
+            read_value = READERS.get(setting.name)
             values[setting.name] = text if read_value is None else read_value(name, text)
     return Settings(**values)  # type: ignore[arg-type]  # by name: each has its field's type
 
@@ -90,7 +107,36 @@ def _read_mebibytes(name: str, text: str) -> float:
     return number
 
 
-NUMBER_READERS: Mapping[str, Callable[[str, str], float]] = {
-    "poll_interval": _read_seconds,
+def _read_switch(name: str, text: str) -> bool:
+    if text not in SWITCH_VALUES:
+        raise ValueError(f"{name}={text} is no switch; write on or off")
+    return SWITCH_VALUES[text]
+
+
+def _read_networks(name: str, text: str) -> str:
+    """Return addresses and networks as written; a wildcard would let every client choose."""
+    for part in filter(None, map(str.strip, text.split(","))):
+        try:
+            ip_network(part)
+        except ValueError:
+            raise ValueError(
+                f"{name}: {part} is no address or network; write 10.0.0.5 or 10.0.0.0/24, with"
+                " commas between them"
+            ) from None
+    return text
+
+
+def _read_log_format(name: str, text: str) -> str:
+    if text not in LOG_FORMATS:
+        raise ValueError(f"{name}={text} is unknown; write text or json")
+    return text
+
+
+SWITCH_VALUES = {"on": True, "off": False, "1": True, "0": False, "": False}
+READERS: Mapping[str, Callable[[str, str], str | float | bool]] = {
     "disk_reserve": _read_mebibytes,
+    "log_format": _read_log_format,
+    "poll_interval": _read_seconds,
+    "require_second_factor": _read_switch,
+    "trusted_proxies": _read_networks,
 }

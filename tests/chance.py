@@ -1,13 +1,19 @@
-"""Ledgers without chance: two worlds that are compared get the same account ids and salts."""
+"""Ledgers without chance: two worlds that are compared get the same account ids and salts.
+
+A replay has no stored records: its ledgers are compared without the digests of records.
+"""
 
 from base64 import b32encode
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from hashlib import sha256
 
 import pytest
 
+from rollout.core.scope.events import ProposalRaised, RecordsCounted
 from rollout.store.ledger import accounts, ledger
+from rollout.store.records import record_hashes
 
 
 @contextmanager
@@ -22,4 +28,18 @@ def without_chance() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(accounts, "insert_once", insert_named)
         patch.setattr(ledger, "_random_salt", lambda _revision, _field: bytes(16))
+        patch.setattr(record_hashes, "_draw_salts", lambda count: [bytes(16)] * count)
         yield
+
+
+def list_unsealed_events(events):
+    """Return kind and content of events without what only stored records give, nor who acted."""
+    return [
+        (type(event).__name__, _drop_digest(replace(event, by="")))
+        for event in events
+        if not isinstance(event, RecordsCounted)
+    ]
+
+
+def _drop_digest(event):
+    return replace(event, records_digest="") if isinstance(event, ProposalRaised) else event

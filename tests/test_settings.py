@@ -15,12 +15,35 @@ def test_an_empty_environment_gives_the_defaults():
 
 
 def test_every_setting_is_read_by_its_name():
-    text = {PREFIX + field.name.upper(): "0.5" for field in fields(Settings)}
+    checked = {
+        "poll_interval": "0.5",
+        "disk_reserve": "0.5",
+        "require_second_factor": "on",
+        "trusted_proxies": "::1",
+        "log_format": "json",
+    }
+    text = {
+        PREFIX + field.name.upper(): checked.get(field.name, "text") for field in fields(Settings)
+    }
     read = read_settings(text)
-    assert read.poll_interval == 0.5
-    numbers = {"poll_interval", "disk_reserve"}
-    assert {getattr(read, f.name) for f in fields(Settings) if f.name not in numbers} == {"0.5"}
+    assert (read.poll_interval, read.require_second_factor) == (0.5, True)
+    assert (read.trusted_proxies, read.log_format) == ("::1", "json")
     assert read.disk_reserve == 0.5
+    others = [field.name for field in fields(Settings) if field.name not in checked]
+    assert {getattr(read, name) for name in others} == {"text"}
+
+
+@pytest.mark.parametrize("text", ["yes please", "ON", "2"])
+def test_a_switch_that_is_neither_on_nor_off_is_refused(text):
+    with pytest.raises(ValueError, match="write on or off"):
+        read_settings({"ROLLOUT_REQUIRE_SECOND_FACTOR": text})
+
+
+@pytest.mark.parametrize("text", ["*", "proxy.example.org", "10.0.0.1/8", "10.0.0.1 10.0.0.2"])
+def test_a_proxy_that_is_no_address_is_refused(text):
+    """A wildcard would let every client write the address that it is limited by."""
+    with pytest.raises(ValueError, match="no address or network"):
+        read_settings({"ROLLOUT_TRUSTED_PROXIES": text})
 
 
 @pytest.mark.parametrize("text", ["soon", "0", "-1", "61", "nan", ""])

@@ -37,6 +37,7 @@ PAGE_MODULES: Final = (
     "reviews.case",
     "reports.reports",
     "users.settings",
+    "users.second_factor",
     "users.users",
     "users.keys",
     "rollouts.policy",

@@ -107,10 +107,9 @@ class HistoryWriter:
                     *self._list_letter_records(cache, windows, hour + HOUR),
                     *self._list_due_records(windows, state.scope.revision, hour + HOUR),
                 ]
-                # Received when the hour began: so each unit counts in the slot of its case.
+                hour += HOUR  # nothing is received before it occurs
                 stored = RecordStore(transaction, state.rollout).store(records, received_at=hour)
                 queue_new_cases(transaction, state, stored, hour)
-                hour += HOUR
 
     def _list_letter_records(
         self, cache: AssignmentCache, windows: WindowLookup, until: datetime

@@ -7,7 +7,7 @@ without FastAPI's generic code. A test compares the response with `AssignmentRes
 import json
 from collections.abc import Callable, Coroutine, Sequence
 from datetime import datetime
-from functools import lru_cache
+from functools import lru_cache, partial
 from json.encoder import encode_basestring_ascii
 from typing import Annotated, Any
 
@@ -15,9 +15,9 @@ from fastapi import APIRouter, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic import TypeAdapter, ValidationError
-from starlette.concurrency import run_in_threadpool
 
-from api.auth import PermissionCheck
+from api.answer_deadline import NO_ANSWER_TEXT, run_in_time
+from api.auth import OutageTolerantCheck
 from api.deps import Caller, Permission, RequirePermission
 from api.schemas.assignments import (
     ANSWER,
@@ -33,13 +33,16 @@ from api.schemas.assignments import (
 from api.schemas.examples import build_responses, inline_schema
 from rollout.formats.records.parse import MAX_DETAILED_FAULTS
 from rollout.services.assignments.assignments import (
+    DATABASE_UNAVAILABLE,
     AssignmentAnswers,
     ClientHead,
     answer_from_memory,
     answer_questions,
+    assign_all_to_humans,
 )
 from rollout.services.assignments.question_records import RecordingResult
 from rollout.services.engine.assignment_cache import SharedAssignment
+from rollout.store.database.errors import DatabaseUnavailableError
 
 
 class FastAssignmentRoute(APIRoute):
@@ -51,7 +54,7 @@ class FastAssignmentRoute(APIRoute):
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """Return the function that handles a request."""
-        check_permission = PermissionCheck(Permission.REQUEST_ASSIGNMENT)
+        check_permission = OutageTolerantCheck(Permission.REQUEST_ASSIGNMENT)
 
         async def handle(request: Request) -> Response:
             caller = await check_permission(request)
@@ -93,7 +96,7 @@ BOTH_FORMS_FAULT = {"loc": ("questions",), "msg": "give one question or `questio
 async def request_assignments(
     rollout: str,
     request: Request,
-    caller: Annotated[Caller, RequirePermission(Permission.REQUEST_ASSIGNMENT)],
+    caller: Annotated[Caller | None, RequirePermission(Permission.REQUEST_ASSIGNMENT)],
 ) -> Response:
     """Return who decides a case, or each case of a batch.
 
@@ -103,6 +106,9 @@ async def request_assignments(
     Use an answer for at most `lease` seconds. Count them from before you sent the request, on a
     monotonic clock that continues during sleep. On an error or a timeout, a human decides. It is
     safe to retry.
+
+    While the database does not respond, the answer within a second is `human`. A request with
+    predictions gets 503 instead, because they could not be stored.
     """
     service = request.app.state.service
     body = _parse_body(await request.body())
@@ -112,17 +118,41 @@ async def request_assignments(
         if body.ledger_head is None
         else ClientHead(body.ledger_head.revision, body.ledger_head.hash)
     )
-    answers = answer_from_memory(service, caller, rollout, questions, client_head)
+    answers = (
+        answer_from_memory(service, caller, rollout, questions, client_head) if caller else None
+    )
     if answers is None:
-        answers = await run_in_threadpool(
-            answer_questions, service, caller, rollout, questions, client_head
-        )
+        answers = await _answer_in_time(request, caller, rollout, questions, client_head)
     request.app.state.counts.count_assignments(
         rollout, (r.assignment.decider for r in answers.assignments)
     )
     texts = _format_answers(answers, questions)
     text = f'{{"answers":[{",".join(texts)}]}}' if body.is_batch else texts[0]
     return Response(text, media_type="application/json")
+
+
+async def _answer_in_time(
+    request: Request,
+    caller: Caller | None,
+    rollout: str,
+    questions: Sequence[QuestionFields],
+    client_head: ClientHead | None,
+) -> AssignmentAnswers:
+    """Return the answers, or `human` for each if the database does not respond in time.
+
+    Raises:
+        DatabaseUnavailableError: the questions hold predictions that could not be stored.
+    """
+    service, failure = request.app.state.service, DatabaseUnavailableError(NO_ANSWER_TEXT)
+    if caller is not None:
+        work = partial(answer_questions, service, caller, rollout, questions, client_head)
+        try:
+            return await run_in_time(request.scope["state"], work)
+        except DatabaseUnavailableError as error:
+            failure = error
+    if any(question.has_prediction for question in questions):
+        raise failure
+    return assign_all_to_humans(questions, DATABASE_UNAVAILABLE, service.clock.now())
 
 
 def _parse_body(body: bytes) -> Any:

@@ -52,12 +52,13 @@ def get_metrics(
     now: CurrentTime,
     caller: Annotated[Caller, RequirePermission(Permission.READ)],
 ) -> PlainTextResponse:
-    """Return counters of this process and gauges of every rollout.
+    """Return counters and durations of this process and gauges of every rollout.
 
     Counters start at zero when the process starts. Requires read permission on all rollouts.
     """
     gauges = load_all_metrics(service, caller, at=now)
     parts = [*_format_counters(request.app.state.counts), *_format_gauges(gauges)]
+    parts.append(request.app.state.process_metrics.format())
     return PlainTextResponse("".join(parts), media_type=MEDIA_TYPE)
 
 

@@ -109,7 +109,7 @@ def create_proposal(
     response: Response,
     service: ServiceDependency,
     now: CurrentTime,
-    caller: Annotated[Caller, RequirePermission(Permission.OPERATE)],
+    caller: Annotated[Caller, RequirePermission(Permission.PROPOSE)],
 ) -> proposals.ProposalResult:
     """Create a takeover, a renewal or a clock correction.
 
@@ -173,7 +173,7 @@ def reject_proposal(
     body: RejectionRequest,
     service: ServiceDependency,
     now: CurrentTime,
-    caller: Annotated[Caller, RequirePermission(Permission.APPROVE)],
+    caller: Annotated[Caller, RequirePermission(Permission.REJECT)],
 ) -> CommandResult:
     """Reject a proposal.
 

@@ -1,15 +1,19 @@
 """The scope: a snapshot of which version may act where, now or at a time."""
 
+from functools import partial
 from hashlib import sha256
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from starlette.concurrency import run_in_threadpool
 
+from api.answer_deadline import run_in_time
 from api.deps import Caller, Permission, RequirePermission, ServiceDependency
 from api.schemas.scope import ScopeSnapshot, build_scope
 from rollout.services.assignments.assignments import ClientHead
 from rollout.services.assignments.snapshots import Snapshot, load_snapshot, load_snapshot_at
+from rollout.services.engine.service import Service
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}", tags=["scope"])
 UNCHANGED_RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -40,8 +44,9 @@ class ScopeQuery(BaseModel):
     response_model=ScopeSnapshot,
     responses=UNCHANGED_RESPONSES,
 )
-def get_scope(
+async def get_scope(
     rollout: str,
+    request: Request,
     service: ServiceDependency,
     caller: Annotated[Caller, RequirePermission(Permission.READ_SCOPE)],
     query: Annotated[ScopeQuery, Query()],
@@ -55,8 +60,17 @@ def get_scope(
 
     Use the snapshot for at most `lease` seconds. Count them from before you sent the request, on a
     monotonic clock that continues during sleep. After that, humans decide. A 304 response does not
-    renew the lease.
+    renew the lease. While the database does not respond, the response within a second is 503.
     """
+    work = partial(_respond, service, caller, rollout, query, if_none_match)
+    if query.at is not None:  # reads the whole ledger, and gives no lease
+        return await run_in_threadpool(work)
+    return await run_in_time(request.scope["state"], work)
+
+
+def _respond(
+    service: Service, caller: Caller, rollout: str, query: ScopeQuery, if_none_match: str | None
+) -> Response:
     snapshot = _load_snapshot(service, caller, rollout, query)
     tag = _compute_etag(snapshot)
     headers = {"ETag": tag, "Cache-Control": "no-store" if snapshot.salt else "no-cache"}
@@ -67,7 +81,7 @@ def get_scope(
 
 
 def _load_snapshot(
-    service: ServiceDependency, caller: Caller, rollout: str, scope_query: ScopeQuery
+    service: Service, caller: Caller, rollout: str, scope_query: ScopeQuery
 ) -> Snapshot:
     sites = tuple(dict.fromkeys(scope_query.site))
     if scope_query.at is not None:

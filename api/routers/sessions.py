@@ -25,11 +25,13 @@ def sign_in(
 ) -> BrowserSession:
     """Start a session and set its cookie.
 
-    A session lasts at most 12 hours and ends after 2 idle hours. After five failed attempts with a
-    name, or twenty from an address, requests fail with 429 for up to 30 seconds.
+    A session lasts at most 12 hours and ends after 2 idle hours. If the account has a second factor
+    and `code` is missing, the request fails with `code-required`: send it again with a code. After
+    five failed attempts with a name from an address, or twenty from an address, requests fail with
+    429 for up to 30 seconds.
     """
     started_session = service.sign_in.sign_in_with_password(
-        body.name, body.password, address=_get_client_address(request), at=now
+        body.name, body.password, address=_get_client_address(request), at=now, code=body.code
     )
     session_cookie.set_session(request, response, started_session, now)
     return BrowserSession.of(started_session)

@@ -2,13 +2,13 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Response
 
 from api.deps import Caller, Permission, RequirePermission, ServiceDependency, WallTime
 from api.paging import After, Limit, Page, build_page
 from api.schemas.examples import build_responses
 from api.schemas.users import USER, PasswordLink, User, UserChangeRequest, UserList, UserRequest
-from rollout.services.access import users
+from rollout.services.access import authenticator_codes, users
 from rollout.services.access.keys import TOKEN_BYTES, write_token
 
 router = APIRouter(prefix="/v1/users", tags=["users"])
@@ -87,3 +87,21 @@ def create_password_link(
         name=name,
         token=users.create_sign_in_link(service.database, caller, name, at=now, secret=secret),
     )
+
+
+@router.delete(
+    "/{name}/second-factor",
+    operation_id="resetSecondFactor",
+    summary="Remove a user's second factor",
+    status_code=204,
+    response_class=Response,
+)
+def reset_second_factor(
+    name: str, service: ServiceDependency, caller: Admin, now: WallTime
+) -> None:
+    """Remove the second factor of a user who lost it.
+
+    Their sessions end. Their approvals count again after 24 hours, and never together with yours.
+    Requires the admin role.
+    """
+    authenticator_codes.reset_second_factor(service.database, caller, name, at=now)

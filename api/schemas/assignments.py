@@ -52,7 +52,7 @@ ANSWER: dict[str, Any] = {
     "unanswered": [{"lever": "alarm", "action": "siren", "answer_within": 120.0}],
     "revision": 41,
     "hash": "9f2c",
-    "permit": "1.model.41.1811851200000000.60000000.5be1",
+    "permit": "2b.1.model.41.1811851200000000.60000000.9c0e.5be1",
     "lease": 60.0,
     "fresh_until": "2027-06-01T12:01:00+00:00",
     "recorded": {"status": "accepted", "reason": ""},

@@ -215,7 +215,7 @@ class ApiKeyMetadata(BaseModel):
 
 
 class SignInRequest(BaseModel):
-    """A name and its password."""
+    """A name, its password and, with a second factor, a code of it."""
 
     model_config = ConfigDict(
         extra="forbid",
@@ -224,6 +224,7 @@ class SignInRequest(BaseModel):
 
     name: str = Field(max_length=64)
     password: str = Field(max_length=1_000)
+    code: str = Field(default="", max_length=64)
 
 
 class LinkSignInRequest(BaseModel):

@@ -54,9 +54,10 @@ def list_files(  # noqa: PLR0913, PLR0917 - one parameter for each option
 ) -> None:
     """List cases of recorded files to look at again, as CSV, costliest first.
 
-    The list has cases where the model was confident and wrong, where reviewers differ, or where a
-    reviewer may have made a mistake. Fill in `choice` (relabel, drop, keep), for relabel also
-    `label`, and pass the file to `rollout training export-files --choices`.
+    The list has cases where the model was confident and wrong (its confidence reached its mean
+    confidence in that label), where reviewers differ, or where a reviewer may have made a mistake.
+    Fill in `choice` (relabel, drop, keep), for relabel also `label`, and pass the file to
+    `rollout training export-files --choices`.
 
     Example: `rollout clean list-files policy.yaml --predictions p.csv --decisions d.csv
     --out list.csv`

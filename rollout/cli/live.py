@@ -48,7 +48,11 @@ from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
 from rollout.services.ledger.ledger_forms import change_forms
 from rollout.services.policies.policies import preview_policy, put_policy
-from rollout.services.records.import_vouching import compute_digests, vouch_for_import
+from rollout.services.records.import_vouching import (
+    build_senders,
+    compute_digests,
+    vouch_for_import,
+)
 from rollout.services.records.record_import import import_records
 from rollout.services.replay.replay import ReplayRequest, read_request_records
 from rollout.store.database.database_roles import grant_privileges
@@ -222,7 +226,9 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
         now, digests = datetime.now(UTC), compute_digests(sources)
         vouch_for_import(database, load_local_caller(database, by), rollout, records, digests, now)
         training_ends = dict(parse_training_end(text) for text in trained_until or ())
-        counts = import_records(database, rollout, records, now, training_ends)
+        counts = import_records(
+            database, rollout, records, now, training_ends, build_senders(sources, digests)
+        )
         status_counts = {
             kind: dict(counts_by_status) for kind, counts_by_status in sorted(counts.items())
         }

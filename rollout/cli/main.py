@@ -141,6 +141,11 @@ COMMANDS: Final = {
         "Export training rows with a manifest, and verify them against it.",
         extension="live_training:extend_training",
     ),
+    "erase": CommandEntry(
+        "erasures:app",
+        "Erase the contents of cases, or names, for good. Counts, hashes and ledgers stay.",
+        needs_server=True,
+    ),
     "db": CommandEntry(
         "live:database_app",
         "Create and upgrade the tables of the database in ROLLOUT_DATABASE_URL.",

@@ -100,13 +100,13 @@ def quickstart(
     """Start a service to try: accounts, keys, an imported history, at 127.0.0.1 only.
 
     It creates the database in ROLLOUT_DATABASE_URL (default: the file rollout.db in this folder),
-    an admin, two operators, a reviewer, and two service accounts a site: one for the client that
+    an admin, three operators, a reviewer, and two service accounts a site: one for the client that
     runs the model, one for the system in which humans decide. Their keys are in one file that only
     you can read. A simulated history is imported, so that a first proposal soon appears. Then run
     `rollout simulate` in another terminal.
 
-    Approver groups that the policy's gates name are split between the operators; a gate with three
-    approvals gets a third operator.
+    Ending a stop needs an operator more than the gate's approvals, so there are three. Approver
+    groups that the policy's gates name are split between them.
 
     A database that holds anything else is refused. Run it again to start the same service again, or
     to begin anew where it was interrupted before the service started.

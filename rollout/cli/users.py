@@ -14,10 +14,11 @@ from typing import Annotated, Any
 
 import typer
 
+from rollout.cli.erasures import export_user
 from rollout.cli.output import JsonFlag
 from rollout.cli.runner import open_database
 from rollout.core.scope.permissions import ADMIN, AssignedRole, Caller
-from rollout.services.access import keys, users
+from rollout.services.access import authenticator_codes, keys, users
 from rollout.services.access.keys import TOKEN_BYTES, write_token
 from rollout.services.access.sign_in import SignIn
 from rollout.services.access.users import AccountUpdate, UserAccount, load_local_caller
@@ -46,6 +47,9 @@ SiteOption = Annotated[
     str, typer.Option(help="limit the role to a site of the rollout (default: all)")
 ]
 GroupOption = Annotated[str, typer.Option(help="approver only: the group that gates require")]
+
+
+users_app.command("export")(export_user)
 
 
 @users_app.callback()
@@ -232,6 +236,21 @@ def password_link(name: UserName, by: AdminName, as_json: JsonFlag = False) -> N
     typer.echo(token)
     text = f"one-time code of {name}, valid for 24 hours: enter it at /console/set-password"
     typer.echo(text, err=True)
+
+
+@users_app.command("reset-second-factor")
+def reset_second_factor(name: UserName, by: AdminName, as_json: JsonFlag = False) -> None:
+    """Remove the second factor of a user who lost it, with its recovery codes.
+
+    The user's sessions end. Their approvals count again after 24 hours, and never together with
+    those of the admin.
+
+    Example: `rollout users reset-second-factor bo --by ana`
+    """
+    with open_database() as database:
+        caller = load_local_caller(database, by)
+        authenticator_codes.reset_second_factor(database, caller, name, at=datetime.now(UTC))
+    typer.echo(json.dumps({"name": name}) if as_json else f"second factor of {name} removed")
 
 
 @keys_app.command("create")

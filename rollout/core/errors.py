@@ -40,6 +40,19 @@ class UnauthenticatedError(RefusalError):
     code = "unauthenticated"
 
 
+class CodeRequiredError(UnauthenticatedError):
+    """The password is right, and the account also needs a code of its second factor.
+
+    `challenge` proves the password for some minutes.
+    """
+
+    code = "code-required"
+
+    def __init__(self, text: str, challenge: str) -> None:
+        super().__init__(text)
+        self.challenge = challenge
+
+
 class CrossSiteRequestError(RefusalError):
     """A page of another site sent a request with a user's session."""
 
@@ -98,6 +111,12 @@ class NotAllowedError(RefusalError):
     """The caller lacks a permission; the text names the roles that have it."""
 
     code = "not-allowed"
+
+
+class SecondFactorRequiredError(NotAllowedError):
+    """The session or key lacks the second factor that this needs."""
+
+    code = "second-factor-required"
 
 
 class OwnProposalError(RefusalError):

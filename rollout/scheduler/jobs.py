@@ -1,4 +1,4 @@
-"""Background jobs of a replica: ticks, retention, reports.
+"""Background jobs of a replica: ticks, retention, checks of evidence, reports.
 
 APScheduler's own job store would run each job once in each replica. Here every replica checks every
 second which slots are due, and the database gives each slot to one of them.
@@ -16,10 +16,12 @@ from rollout.scheduler.heartbeats import HeartbeatWorker
 from rollout.services.delivery.delivery import ReportPublisher, deliver_due_reports
 from rollout.services.delivery.sending import MessageSender, send_in_process
 from rollout.services.engine.clock_check import ClockCheck, report_clock_skew
+from rollout.services.engine.evidence_sampling import sample_evidence
 from rollout.services.engine.retention import delete_expired
 from rollout.services.engine.service import Service
 from rollout.services.engine.ticks import TickScheduler
 from rollout.services.reports.schedule import ReportScheduler
+from rollout.store.database.errors import DatabaseUnavailableError
 
 PASS_INTERVAL = 10.0  # seconds between two passes
 STOP_GRACE = 10.0  # seconds to finish a delivery at a stop
@@ -64,6 +66,8 @@ class ReportWorker:
         while not self._stop_event.wait(self._interval):
             try:
                 self._run_pass()
+            except DatabaseUnavailableError:
+                log.debug("reports wait for the database")  # the outage is logged once
             except Exception:
                 log.exception("no report was made or sent; it is tried again")
 
@@ -72,6 +76,8 @@ class ReportWorker:
         if clock.skew_text:
             return  # the tick reports it
         for name, error in self._report_rounds.run_report_jobs(clock.at).items():
+            if isinstance(error, DatabaseUnavailableError):
+                continue
             log.error("no report of %s; it is tried again: %s", name, error, exc_info=error)
         started_at = time.monotonic()
 
@@ -97,12 +103,19 @@ logging.getLogger("apscheduler").setLevel(logging.ERROR)  # skipped passes are n
 class JobScheduler:
     """A replica's scheduler."""
 
-    def __init__(self, service: Service, owner: str, interval: float = 1.0) -> None:
+    def __init__(
+        self,
+        service: Service,
+        owner: str,
+        interval: float = 1.0,
+        observe_tick: Callable[[str, float], object] = lambda _rollout, _seconds: None,
+    ) -> None:
         """Build the scheduler without starting it.
 
-        `owner` is the name in the claims of slots.
+        `owner` is the name in the claims of slots. `observe_tick` gets the rollout and the seconds
+        of each tick, for metrics.
         """
-        self._service = service
+        self._service, self._observe_tick = service, observe_tick
         self._tick_runner = TickScheduler(service.database, owner)
         self._clock_check = ClockCheck(service.database, service.clock)
         self._report_worker = ReportWorker(service, owner)
@@ -117,6 +130,9 @@ class JobScheduler:
         )
         self._scheduler.add_job(
             self._log_errors(self._run_retention), "interval", seconds=HOUR, id="tidy"
+        )
+        self._scheduler.add_job(
+            self._log_errors(self._check_evidence), "interval", seconds=HOUR, id="evidence"
         )
         self._scheduler.add_job(
             self._log_errors(self._record_key_uses), "interval", seconds=MINUTE, id="uses"
@@ -144,11 +160,19 @@ class JobScheduler:
         result = self._tick_runner.run_due_ticks(
             clock.at, narrow_only=self._is_clock_apart, get_time=now
         )
+        for name, seconds in result.seconds_by_rollout.items():
+            self._observe_tick(name, seconds)
         for name, error in result.errors.items():
             log.error("tick of %s failed; it is tried again: %s", name, error, exc_info=error)
 
     def _run_retention(self) -> None:
         delete_expired(self._service.database, self._service.clock.now())
+
+    def _check_evidence(self) -> None:
+        for name, fault in sample_evidence(
+            self._service.database, self._service.clock.now()
+        ).items():
+            log.error("evidence of %s changed: %s; run `rollout doctor --rebuild`", name, fault)
 
     def _record_key_uses(self) -> None:
         self._service.authenticator.write_last_uses(self._service.wall_clock.now())
@@ -160,6 +184,8 @@ class JobScheduler:
         def run_job() -> None:
             try:
                 job()
+            except DatabaseUnavailableError:
+                log.debug("%s waits for the database", job.__name__)  # the outage is logged once
             except Exception:
                 log.exception("%s failed; it is tried again", job.__name__)
 

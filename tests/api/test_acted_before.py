@@ -6,6 +6,7 @@ from rollout.core.errors import StaleRevisionError
 from rollout.core.scope.events import IncidentAcknowledged, IncidentOpened
 from rollout.core.scope.permits import Permit
 from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.services.records.action_authorization import SCOPE_FORBADE
 from rollout.services.records.ingest import store_asked_cases
 from rollout.services.records.unauthorized_actions import CASE_CAME_LATER, CASE_CORRECTED_LATER
 from rollout.store.ledger.ledger import Ledger
@@ -30,6 +31,7 @@ __all__ = ["steady"]
 FOGGY = field.POLICY.replace("windows: [", "windows: [{id: fog, when: {fog: [yes]}}, ").replace(
     "yes", '"yes"'
 )
+PREDICTED = {"answers": {"alarm": "bear"}, "confidence": 0.99}
 BLIND, MODELS = field.keys(0.5)[0], field.keys(0.5, below=False)[0]
 
 
@@ -58,9 +60,10 @@ def acknowledge(database, number=1):
     field.append(database, seen)
 
 
-def acted(client, permit=None, **more):
-    """Ask about the creek, or bring a permit, and tell of the action alone."""
-    (answer,) = send(client, action(permit or request_permit(client), **more))
+def acted(client, permit=None, key="c1", **more):
+    """Ask about the creek, or bring a permit, and tell of prediction and action alone."""
+    permit = permit or request_permit(client, key)
+    _, answer = send(client, prediction(key, confidence=0.99), action(permit, key, **more))
     assert answer["status"] == "accepted"
     assert not answer["reason"].startswith("unpermitted")
 
@@ -86,11 +89,10 @@ def test_a_case_that_is_where_was_asked_is_none(client, database):
         (field.POLICY, {}, [case(at=NOON - 10 * HOUR)]),
         (FOGGY, {"attributes": {"fog": "no"}}, [case(attributes={"fog": "yes"})]),
         (BURSTS, {"episode": MODELS}, [case(episode=BLIND)]),
-        (FLOORED, {"confidence": 0.99}, [prediction(confidence=0.3), case()]),
     ],
-    ids=["at night", "in fog", "in a burst of people's", "in doubt"],
+    ids=["at night", "in fog", "in a burst of people's"],
 )
-def test_so_is_one_in_another_window_or_burst_or_in_doubt(client, database, policy, told, later):
+def test_so_is_one_in_another_window_or_burst(client, database, policy, told, later):
     autonomous(database, policy)
     permit = request_permit(client, **told)
     acted(client, permit)
@@ -207,11 +209,10 @@ def test_what_was_told_is_not_told_again_beside_something_new(client, database, 
     assert [about for about, _, _ in incidents(database)] == ["c1", "c2"]
 
 
-def test_a_correction_that_moves_nothing_is_none_whatever_was_said_since(client, database):
+def test_a_correction_that_moves_nothing_is_none(client, database):
     autonomous(database, FLOORED)
     acted(client, request_permit(client, confidence=0.99))
     send(client, case())
-    send(client, prediction())
     send(client, case(revision=2, media={"picture": "a.jpg"}))
     assert incidents(database) == []
 
@@ -224,7 +225,7 @@ def test_a_permit_of_long_ago_gives_nothing_back_by_a_correction(client, databas
     field.stop(database, ("lake", "day"), at=NOON + SECOND)
     clock.advance(14 * HOUR)
     signed = service.permit_signer.sign(permit, "bears", "c1", "v1")
-    send(client, case(), action(signed, at=NOON + 13 * HOUR))
+    send(client, case(), prediction(), action(signed, at=NOON + 13 * HOUR))
     assert permissions(client) == ["authorized"]
     send(client, case(site="lake", revision=2))
     assert incidents(database) == [("c1", "lake · day", CASE_CORRECTED_LATER)]
@@ -237,7 +238,7 @@ def test_a_snapshots_action_stays_in_lease_where_its_case_was_corrected(client, 
     field.stop(database, ("lake", "day"), at=NOON + MINUTE)
     clock.advance(3 * HOUR)
     when = NOON + 2 * HOUR
-    send(client, case(site="lake", at=when), action(permit, at=when))
+    send(client, case(site="lake", at=when), prediction(), action(permit, at=when))
     assert permissions(client) == ["authorized_within_lease"]
     send(client, case(site="lake", at=when, attributes={"fog": "no"}, revision=2))
     assert incidents(database) == []
@@ -249,7 +250,7 @@ def test_a_snapshots_action_stays_in_lease_where_its_case_was_corrected(client, 
 def test_a_case_that_comes_with_a_question_is_looked_at_too(client, database, site, opened):
     autonomous(database)
     acted(client)
-    question = field.question("c1", site, prediction={"answers": {"alarm": "bear"}})
+    question = field.question("c1", site, prediction=PREDICTED)
     for _ in range(2):
         told = client.by("ingest").post(f"{BEARS}/assignments", json=question).json()
         assert told["recorded"]["status"] in {"accepted", "duplicate"}
@@ -269,9 +270,9 @@ def test_a_question_is_kept_though_others_came_first(client, database, monkeypat
         return kept
 
     monkeypatch.setattr("rollout.services.assignments.question_records.store_asked_cases", late)
-    question = field.question("c1", "dale", prediction={"answers": {"alarm": "bear"}})
+    question = field.question("c1", "dale", prediction=PREDICTED)
     told = client.by("ingest").post(f"{BEARS}/assignments", json=question).json()
-    assert (told["recorded"]["status"], len(tries)) == ("accepted", 2)
+    assert (told["recorded"]["status"], len(tries)) == ("duplicate", 2)
     assert len(incidents(database)) == 1
 
 
@@ -288,17 +289,10 @@ def test_of_several_cases_in_one_batch_the_newest_counts(client, database, first
 
 def test_of_several_cases_that_come_with_an_action_the_newest_counts(client, database):
     autonomous(database)
-    send(client, case(), case(site="dale", revision=2), action(request_permit(client)))
-    assert incidents(database) == [("c1", "dale · day", CASE_CAME_LATER)]
-
-
-def test_a_case_that_comes_while_its_action_is_judged_is_looked_at(client, database, monkeypatch):
-    autonomous(database)
     permit = request_permit(client)
-    send(client, case(site="dale"))
-    monkeypatch.setattr("rollout.services.records.ingest.load_cases_by_key", lambda *_: {})
-    acted(client, permit)
-    assert [(about, why) for about, _, why in incidents(database)] == [("c1", CASE_CAME_LATER)]
+    send(client, case(), case(site="dale", revision=2), prediction(), action(permit))
+    assert permissions(client) == ["unauthorized"]
+    assert incidents(database) == [("c1", "dale · day", SCOPE_FORBADE)]
 
 
 def test_who_acts_once_more_without_a_permit_hides_nothing(client, database):
@@ -325,7 +319,7 @@ def test_many_actions_are_told_in_one_append_and_say_nothing_of_what_was_done(
     for n in range(3):
         permit = request_permit(client, f"c{n}")
         acted(client, permit, key=f"c{n}")
-        acted(client, permit, key=f"c{n}", revision=2, action="nothing")
+        acted(client, permit, key=f"c{n}", revision=2, at=NOON - SECOND)
     reads = []
     monkeypatch.setattr(
         "rollout.services.records.unauthorized_actions.load_rollout_state",

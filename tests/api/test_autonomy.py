@@ -72,7 +72,8 @@ class Replica:
 
     def __init__(self, database, door, clock, folder=NO_FOLDER):
         self.clock = clock
-        self.service = build_service(database, door, clock, entropy=bytes, latch_folder=folder)
+        self.service = build_service(database, door, clock, entropy=bytes)
+        self.service.autonomy.latches.open_folder(folder)
         self.service.autonomy.require_writes(reserve=0)
         self.safety = ReplicaSafety(self.service, "a")
         self.client = Asking(create_app(self.service), raise_server_exceptions=False)

@@ -4,11 +4,13 @@ import os
 import re
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from datetime import timedelta
 
 import httpx
@@ -54,6 +56,15 @@ def out(tmp_path_factory):
 @pytest.fixture(scope="module")
 def history(out, letters, records):
     return prepare_history(out, records, letters, lambda: None)
+
+
+def test_no_record_of_the_history_is_received_before_it_occurs(history):
+    with closing(sqlite3.connect(history.folder / history_cache.DATABASE_FILE)) as connection:
+        (early,) = connection.execute(
+            "select count(*) from cases where received_at < occurred_at"
+        ).fetchone()
+        (total,) = connection.execute("select count(*) from cases").fetchone()
+    assert (early, total > 10_000) == (0, True)
 
 
 @pytest.fixture

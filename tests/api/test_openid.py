@@ -142,6 +142,34 @@ def test_who_is_known_comes_in_and_is_linked(browser, provider, house):
     assert provider.asked.count("/keys") == 1
 
 
+@pytest.mark.parametrize(
+    ("claims", "has_factor"),
+    [
+        ({}, False),
+        ({"amr": ["pwd"]}, False),
+        ({"acr": "urn:plain"}, False),
+        ({"acr": ["urn:two"]}, False),
+        ({"amr": ["pwd", "mfa"]}, True),
+        ({"acr": "urn:two"}, True),
+    ],
+)
+def test_a_provider_that_asked_for_no_second_factor_lets_nobody_approve(
+    house, clock, provider, claims, has_factor
+):
+    door = Authenticator(house, clock, requires_second_factor=True)
+    service = replace(
+        build_service(house, door, clock, chance), sign_in=SignIn(house, clock, chance, QUICK)
+    )
+    settings = replace(SETTINGS, oidc_acr_values="urn:two urn:three")
+    app = create_app(service, build_provider(settings, httpx2.MockTransport(provider)))
+    provider.claims = VERIFIED | claims
+    with TestClient(app, base_url=SETTINGS.public_url, follow_redirects=False) as browser:
+        sign_in(browser, provider)
+        assert provider.begun["acr_values"] == "urn:two urn:three"
+        session = browser.cookies["__Host-rollout"]
+    assert door.authenticate_session(session, NOON).lacks_second_factor is not has_factor
+
+
 def test_the_provider_is_asked_with_a_challenge_a_state_and_a_nonce(browser, provider):
     leave(browser, provider)
     asked = provider.begun

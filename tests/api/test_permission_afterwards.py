@@ -27,6 +27,10 @@ def case(key="c1", site="creek", at=NOON):
     return {"kind": "case", "key": key, "site": site, "occurred_at": at.isoformat()}
 
 
+def prediction(key="c1"):
+    return {"kind": "prediction", "key": key, "version": "v1", "answers": {"alarm": "bear"}}
+
+
 def action(permit=None, key="c1", at=NOON, version="v1", by="model"):
     done = {"kind": "action", "key": key, "lever": "alarm", "action": "siren", "by": by}
     return done | {"at": at.isoformat(), "version": version, "permit": permit}
@@ -48,7 +52,7 @@ def incidents(database):
 
 
 def asked(client, key="c1", site="creek"):
-    question = field.question(key, site)
+    question = field.question(key, site, prediction={"answers": {"alarm": "bear"}})
     return client.by("ingest").post(f"{BEARS}/assignments", json=question).json()
 
 
@@ -127,21 +131,21 @@ def test_what_a_person_did_needs_no_permit(client, database):
 
 
 def test_a_box_that_decides_by_a_snapshot_is_held_to_it(client, database, service, clock):
-    revision = asked(client)["revision"]
+    revision = asked(client, "c0")["revision"]
     lease = 12 * HOUR
     permit = service.permit_signer.sign(
         Permit(LOCAL, revision, NOON - HOUR, lease), "bears", "lake"
     )
     late = [case("c1", "lake"), case("c2", "dale"), case("c3", "lake", NOON.replace(hour=7))]
     for key in ("c1", "c2", "c3"):
-        answer_to(client, *late, action(permit, key))
+        answer_to(client, *late, prediction(key), action(permit, key))
     assert permission(client, "c1") == "authorized"
     assert permission(client, "c2") == "unauthorized"  # the permit is for another site
     assert permission(client, "c3") == "unauthorized"  # by night nothing is granted
     field.stop(database, ("lake", "day"), at=NOON + MINUTE)
     clock.advance(13 * HOUR)
     for key, hours in (("c4", 10), ("c5", 12)):
-        items = [case(key, "lake"), action(permit, key, at=NOON + hours * HOUR)]
+        items = [case(key, "lake"), prediction(key), action(permit, key, at=NOON + hours * HOUR)]
         answer_to(client, *items)
     assert permission(client, "c4") == "authorized_within_lease"  # by when it occurred
     assert permission(client, "c5") == "unauthorized"  # past the lease
@@ -150,19 +154,21 @@ def test_a_box_that_decides_by_a_snapshot_is_held_to_it(client, database, servic
 def test_a_snapshot_is_in_lease_after_a_stop_that_could_not_be_known(
     client, database, service, clock
 ):
-    revision = asked(client)["revision"]
+    revision = asked(client, "c0")["revision"]
     permit = service.permit_signer.sign(
         Permit(LOCAL, revision, NOON - HOUR, 12 * HOUR), "bears", "lake"
     )
     field.stop(database, ("lake", "day"), at=NOON + MINUTE)
     clock.advance(3 * HOUR)
     when = NOON + 2 * HOUR
-    answer_to(client, case("c1", "lake", when), action(permit, at=when))
+    answer_to(client, case("c1", "lake", when), prediction(), action(permit, at=when))
     assert permission(client) == "authorized_within_lease"
 
 
 def test_an_action_before_its_case_is_judged_by_its_own_permit(client, database):
-    told = asked(client)
-    answer = answer_to(client, action(told["permit"]))
+    permit = (
+        client.by("ingest").post(f"{BEARS}/assignments", json=field.question()).json()["permit"]
+    )
+    answer = answer_to(client, prediction(), action(permit))
     assert answer["reason"] == "no case yet"
     assert incidents(database) == []

@@ -45,6 +45,7 @@ TAKEOVER = {"kind": "takeover", **CREEK_DAY, "version": "v2", "to": "supervised"
 STOP = {"cells": [CREEK_DAY]}
 CONTEXT = {"context": {"targetingKey": "k"}}
 QUESTION = {"site": "creek", "key": "k", "version": "v1", "at": NOON.isoformat()}
+ERASURE = {"kind": "case", "key": "k", "reason": "asked"}
 BEARS = "/v1/rollouts/{rollout}"
 MATRIX = {
     "GET /": Row(KNOWN, DOOR),
@@ -69,6 +70,10 @@ MATRIX = {
     "POST /v1/users": Row({"admin"}, HOUSE, {"name": "pat"}),
     "PATCH /v1/users/{name}": Row({"admin"}, HOUSE, {}),
     "POST /v1/users/{name}/link": Row({"admin"}, HOUSE),
+    "DELETE /v1/users/{name}/second-factor": Row({"admin"}, HOUSE),
+    "POST /v1/users/{name}/erasure": Row({"admin"}, HOUSE, {"reason": "asked"}),
+    "GET /v1/users/{name}/data": Row({"admin"}, HOUSE),
+    f"POST {BEARS}/erasures": Row({"admin"}, SITES, ERASURE),
     f"GET {BEARS}": Row(READ, PART),
     f"GET {BEARS}/cells": Row(READ, PART),
     f"GET {BEARS}/cells/{{site}}/{{window}}": Row(READ, SITE),

@@ -8,12 +8,12 @@ from datetime import timedelta
 
 import pytest
 
-from rollout.core.records.records import Action, Case
+from rollout.core.records.records import Action, Case, Prediction
 from rollout.core.scope.events import IncidentAcknowledged, IncidentOpened
 from rollout.core.scope.permits import Permit
 from rollout.core.scope.projection import apply_events
 from rollout.services.engine.rollout_state import load_rollout_state
-from rollout.services.records.action_authorization import ActionAuthorizer, CaseWithConfidence
+from rollout.services.records.action_authorization import ActionAuthorizer, StoredCase
 from rollout.store.ledger.ledger import Ledger
 from tests.factories import DAY, NOON
 from tests.services import bear_field as field
@@ -54,7 +54,7 @@ def test_late_actions_do_not_fold_the_ledger_each(database, service, monkeypatch
     with database.begin_read() as transaction:
         stood = load_rollout_state(transaction, "bears")
         folded.clear()
-        permission = ActionAuthorizer(transaction, stood, service.permit_signer)
+        permission = ActionAuthorizer(transaction, stood, service.permit_signer, NOON)
         for n in range(0, LONG // 2, 2)[::order]:
             at = NOON - DAY + n * SECOND + SECOND / 2
             assert judged(permission, service, f"c{n}", at) == "authorized"
@@ -67,7 +67,8 @@ def judged(permission, service, key, at):
         key=key, lever="alarm", action="siren", by="model", at=at, permission="", version="v1"
     )
     case = Case(key=key, site="creek", occurred_at=NOON, window="day")
-    return permission.authorize(action, permit, CaseWithConfidence(case, {})).action.permission
+    said = Prediction(key=key, version="v1", answers={"alarm": "bear"})
+    return permission.authorize(action, permit, StoredCase(case, {"v1": [said]})).action.permission
 
 
 @on_sqlite
@@ -77,7 +78,7 @@ def test_what_was_once_is_what_the_whole_chain_says(database, service):
     with database.begin_read() as transaction:
         stood = load_rollout_state(transaction, "bears")
         ledger = Ledger(transaction, stood.rollout)
-        past = ActionAuthorizer(transaction, stood, service.permit_signer)._scope_history
+        past = ActionAuthorizer(transaction, stood, service.permit_signer, NOON)._scope_history
         for revision in (377, 12, 50, 51, 0, 200, 199, 378, 1, 400):
             assert past.get_scope(revision) == apply_events(ledger.list_events(until=revision))
 

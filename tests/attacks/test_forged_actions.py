@@ -29,7 +29,7 @@ def autonomous(database, policy=field.POLICY):
 def test_a_permit_asked_for_at_one_site_permits_nothing_at_another(client, database):
     autonomous(database)
     permit = request_permit(client)
-    send(client, case(site="dale"), action(permit))
+    send(client, case(site="dale"), prediction(), action(permit))
     assert permissions(client) == ["unauthorized"]
 
 
@@ -38,7 +38,7 @@ def test_nor_does_a_lease_that_was_asked_for_at_one_site_lead_to_another(client,
     permit = request_permit(client)
     field.stop(database, ("lake", "day"), at=NOON + SECOND)  # any later row of the ledger will do
     clock.advance(30 * SECOND)
-    send(client, case(site="dale"), action(permit, at=NOON + 20 * SECOND))
+    send(client, case(site="dale"), prediction(), action(permit, at=NOON + 20 * SECOND))
     assert permissions(client) == ["unauthorized"]
 
 
@@ -68,10 +68,11 @@ def test_a_burst_that_is_named_for_its_draw_alone_permits_nothing_in_another(cli
     permit = request_permit(client, episode=models)
     assert permit is not None
     assert request_permit(client, "c2", episode=blind) is None
-    send(client, case(episode=blind), action(permit))
+    send(client, case(episode=blind), prediction(), action(permit))
     send(
         client,
         case("c2", episode=models),
+        prediction("c2"),
         action(request_permit(client, "c2", episode=models), "c2"),
     )
     assert (permissions(client), permissions(client, "c2")) == (["unauthorized"], ["authorized"])
@@ -80,11 +81,13 @@ def test_a_burst_that_is_named_for_its_draw_alone_permits_nothing_in_another(cli
 def test_a_permit_does_one_action_and_a_correction_is_judged_once_more(client, database, clock):
     autonomous(database)
     permit = request_permit(client)
-    items = send(client, case(), action(permit), action(permit), action(permit, at=NOON + SECOND))
-    assert [i["status"] for i in items] == ["accepted", "accepted", "duplicate", "conflict"]
+    send(client, case(), prediction())
+    items = send(client, action(permit), action(permit), action(permit, at=NOON + SECOND))
+    assert [i["status"] for i in items] == ["accepted", "duplicate", "conflict"]
+    assert permissions(client) == ["authorized"]
     field.stop(database, ("creek", "day"), at=NOON + SECOND)
     clock.advance(10 * MINUTE)
-    send(client, action(permit, at=NOON + 5 * MINUTE, revision=2, action="nothing"))
+    send(client, action(permit, at=NOON + 5 * MINUTE, revision=2))
     assert "unauthorized" in permissions(client)
 
 
@@ -103,5 +106,5 @@ def test_a_policy_that_calls_the_hours_otherwise_takes_no_lease_back(client, dat
     approved(database, NOON + SECOND)
     clock.advance(30 * SECOND)
     assert request_permit(client) is None
-    send(client, case(), action(permit, at=NOON + 20 * SECOND))
+    send(client, case(), prediction(), action(permit, at=NOON + 20 * SECOND))
     assert permissions(client) == ["authorized_within_lease"]

@@ -73,6 +73,31 @@ def test_an_operator_of_a_site_approves_no_policy_no_resume_beyond_it_and_no_clo
             assert approve(client, "eve", proposal) == (403, "not-allowed")
 
 
+def test_a_closed_proposal_of_another_site_is_refused_like_an_open_one(client, database, door):
+    door.let_in("eve", AssignedRole("operator", "bears", "lake"))
+    door.let_in("cleo", AssignedRole("operator", "bears", "creek"))
+    proposal = raised(database)
+    assert proposal.cell.site == "creek"
+    url = f"{V1}/proposals/{proposal.id}/rejection"
+    for by, answers in (("eve", 403), ("cleo", 200), ("cleo", 200), ("eve", 403)):
+        assert client.by(by).post(url, json={"reason": ""}).status_code == answers
+    assert approve(client, "eve", proposal) == (403, "not-allowed")
+    assert approve(client, "cleo", proposal) == (409, "proposal-closed")
+
+
+def test_a_closed_resume_is_refused_beyond_the_sites_of_its_stop(client, database, door):
+    door.let_in("eve", AssignedRole("operator", "bears", "lake"))
+    door.let_in("cleo", AssignedRole("operator", "bears", "creek"))
+    widened(database, NOON, CREEK)
+    client.by("ana").post(f"{V1}/stops", json={"sites": ["creek"]})
+    (stop,) = scope_of(database).stops
+    client.by("ana").post(f"{V1}/stops/{stop}/resume")
+    (proposal,) = (p for p in scope_of(database).proposals.values() if p.kind == "resume")
+    url = f"{V1}/proposals/{proposal.id}/rejection"
+    for by, answers in (("ana", 200), ("cleo", 200), ("eve", 403)):
+        assert client.by(by).post(url, json={"reason": ""}).status_code == answers
+
+
 def test_who_applied_a_policy_does_not_approve_it_and_its_hash_is_not_anothers(client, database):
     widened(database, NOON, CREEK)
     client.by("ana").put(f"{V1}/policy", content=LOOSER, headers={"Content-Type": "text/yaml"})

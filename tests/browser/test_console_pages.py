@@ -72,6 +72,7 @@ ANSWERS = {
     "no stop": ("ana", f"{R}/stop/done"),
     "narrow, step 2": ("ana", f"{R}/narrow/confirm?target=all&to=shadow"),
     "narrowed": ("ana", f"{R}/narrow/done"),
+    "second factor": ("ana", "/settings/second-factor"),
 }
 """What forms lead to, without a picture."""
 LOOKS = [(WIDE, "light"), (WIDE, "dark"), (PHONE, "light"), (PHONE, "dark")]

@@ -140,7 +140,7 @@ def test_a_password_is_typed_twice_or_read_and_never_a_word_of_the_command(house
     assert "password of ana set" in done(
         "users set-password ana --by ana --stdin", input=f"{PASSWORD}\n"
     )
-    assert "12 to 256" in refused("users set-password ana --by ana --stdin", input="short\n")
+    assert "12 to 128" in refused("users set-password ana --by ana --stdin", input="short\n")
     assert json.loads(done("users list --json"))[0]["has_password"]
 
 

@@ -5,11 +5,15 @@ import re
 import tomllib
 from dataclasses import fields
 
+from prometheus_client.parser import text_string_to_metric_families
+
 from api.problems import STATUS_BY_CODE
+from api.process_metrics import ProcessMetrics
 from api.request_metrics import RequestCounts
 from api.routers import metrics
 from rollout.services.engine.metrics import RolloutMetrics
 from rollout.settings import PREFIX, Settings
+from rollout.store.database.session import Database
 from tests.docs.pages import ROOT
 
 REFERENCE = ROOT / "docs/reference"
@@ -27,7 +31,7 @@ METRICS_HEAD = """\
 
 Generated from the service. GET `/metrics` returns them in the text format of Prometheus; the API
 key needs a role that reads all rollouts. Counters are those of one replica since its start.
-[Run it in production](../how-to/production.md) says which ones to alert on.
+[Operations](../operations.md) says which ones to alert on.
 
 | metric | type | labels | meaning |
 |---|---|---|---|
@@ -72,16 +76,18 @@ def sample_metrics():
     counts.records["r", "accepted"] += 1
     numbers = dict.fromkeys((f.name for f in fields(RolloutMetrics)), 1)
     gauges = metrics._format_gauges([RolloutMetrics(**numbers | {"name": "r"})])
-    return "".join([*metrics._format_counters(counts), *gauges]).splitlines()
+    process = ProcessMetrics(Database("sqlite:///sample.db"))
+    process.observe_request("GET", "/", 200, 0.01)
+    process.observe_tick("r", 0.1)
+    return "".join([*metrics._format_counters(counts), *gauges, process.format()]).splitlines()
 
 
 def write_metrics():
-    lines, rows = sample_metrics(), []
-    for help_line, type_line, sample in zip(lines[::3], lines[1::3], lines[2::3], strict=True):
-        _, _, name, text = help_line.split(" ", 3)
-        kind = type_line.rsplit(" ", 1)[1]
-        labels = ", ".join(re.findall(r'[{,]([a-z_]+)="', sample))
-        rows.append(f"| `{name}` | {kind} | {labels} | {text} |")
+    rows = []
+    for family in text_string_to_metric_families("\n".join(sample_metrics()) + "\n"):
+        names = {name: None for sample in family.samples for name in sample.labels if name != "le"}
+        name = f"{family.name}_total" if family.type == "counter" else family.name
+        rows.append(f"| `{name}` | {family.type} | {', '.join(names)} | {family.documentation} |")
     return METRICS_HEAD + "\n".join([*rows, ""])
 
 

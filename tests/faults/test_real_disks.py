@@ -17,6 +17,7 @@ from sqlalchemy import text
 
 import rollout
 from rollout.services.engine.stop_latches import LatchFolder
+from rollout.services.process.health_checks import run_health_checks
 from rollout.services.support.clock import ManualClock
 from rollout.store.database.migrations import upgrade
 from rollout.store.database.session import Database
@@ -191,3 +192,5 @@ def test_a_stop_on_corrupt_pages_is_obeyed_until_an_admin_clears_the_damage(fill
     other = start(filled)  # without the files: it reads the table
     other.beat()
     assert is_all_human(other)
+    faults = [fault for check in run_health_checks(Database(filled)) for fault in check.faults]
+    assert any("can't be read" in fault for fault in faults)

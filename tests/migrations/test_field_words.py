@@ -180,7 +180,7 @@ def test_up_and_down_append_only_tables_refuse_changes(filled):
 
 def old_append_only():
     names = {new: old for old, new in RENAMED.items()}
-    return [names.get(name, name) for name in APPEND_ONLY]
+    return [names.get(name, name) for name in APPEND_ONLY if name != "erased_hashes"]
 
 
 def test_the_form_afterwards_is_that_of_the_program(filled):
@@ -200,9 +200,9 @@ def test_a_role_keeps_what_it_was_granted_and_gains_nothing(filled):
                 transaction.execute(text(f"create role {role}"))
                 grant_privileges(transaction, role)
             downgrade(filled, BEFORE)
-            assert allowed(database, role, "shown", "people") == (True, False, True, True)
+            assert allowed(database, role, "cases", "people") == (True, False, True, True)
             upgrade(filled)
-            assert allowed(database, role, "exposures", "users") == (True, False, True, True)
+            assert allowed(database, role, "cases", "users") == (True, False, True, True)
         finally:
             with database.begin_write() as transaction:
                 transaction.execute(text(f"drop owned by {role}"))

@@ -10,7 +10,7 @@ from tests.migrations.test_field_words import reflected, row_of
 from tests.migrations.test_ledger_form import filled
 
 __all__ = ["filled"]
-BEFORE, AFTER = "0013", "0017"
+BEFORE, AFTER = "0020", "0017"
 NEW = {"replica_heartbeats", "pending_stops", "damages"}
 
 

@@ -175,7 +175,7 @@ class Boxes(RuleBasedStateMachine):
 
     @precondition(lambda self: self.answers)
     @rule(
-        how=st.sampled_from(["valid", "foreign", "none", "forged", "late", "stopped"]),
+        how=st.sampled_from(["valid", "foreign", "none", "forged", "late", "stopped", "other"]),
         which=st.integers(0, 99),
     )
     def act(self, how, which):
@@ -194,7 +194,10 @@ class Boxes(RuleBasedStateMachine):
             key, permit = world.new_case(case.site, case.version).key, answer["permit"]
         permit = answer["permit"] if permit is None else permit
         world.send([world.case(case) | {"key": key}])
-        act = {"kind": "action", "key": key, "lever": "alarm", "action": "ring", "by": "model"}
+        if not answer["permit"].startswith("2b"):
+            world.send([world.prediction(case) | {"key": key}])
+        done = "ring" if (case.label == "bear") != (how == "other") else "wait"
+        act = {"kind": "action", "key": key, "lever": "alarm", "action": done, "by": "model"}
         act |= {"at": world.now.isoformat(), "version": case.version}
         if permit:
             act["permit"] = permit
@@ -204,7 +207,7 @@ class Boxes(RuleBasedStateMachine):
         self.checks.seen[f"an action was {authorization}"] += 1
 
     def _permission(self, how, case, answer, asked_at):
-        if how in {"foreign", "none", "forged"}:
+        if how in {"foreign", "none", "forged", "other"}:
             return "unauthorized"
         world = self.world
         rung = self.checks_now().rung(case.site, case.version, world.now)

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from datetime import timedelta
 from unittest import mock
 
+from rollout.core.records import policy_actions
 from rollout.core.scope import approvals, decider, proposals
 from rollout.core.scope.permits import Permit
 from rollout.core.scope.scope import Grant, ProposalState, Scope
@@ -61,10 +62,10 @@ def _any_text(right):
 
     def read(self, text, *about):
         parts = text.split(".")
-        if right(self, text, *about) or len(parts) != 6:
+        if right(self, text, *about) or len(parts) not in {7, 8}:
             return right(self, text, *about)
         issued = self._clock.now() - timedelta(seconds=1)
-        return Permit(parts[1], int(parts[2]), issued, timedelta(minutes=1))
+        return Permit(parts[2], int(parts[3]), issued, timedelta(minutes=1))
 
     return read
 
@@ -126,9 +127,16 @@ MUTANTS = (
     Mutant(
         "a lease never ends",
         action_authorization.ActionAuthorizer,
-        "_is_authorized_within_lease",
-        _always(answer=True),
+        "_find_lease_fault",
+        _always(answer=""),
         SCENES.narrow_after_answer,
+    ),
+    Mutant(
+        "any action will do",
+        policy_actions,
+        "is_policy_action",
+        _always(answer=True),
+        SCENES.acted,
     ),
     Mutant(
         "an offline box ignores its lease",

@@ -1,6 +1,5 @@
 """A run of the service replayed: its records, the commands of its people, the slots it ticked."""
 
-from dataclasses import replace
 from itertools import zip_longest
 
 import numpy as np
@@ -15,6 +14,7 @@ from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.versions import VersionStore
 from rollout.store.records.history import StoredHistory
 from rollout.tally.slots import find_slot_after, to_instant
+from tests.chance import list_unsealed_events
 from tests.promises.live_world import HOUR, POLICIES, SITES, Ticked
 from tests.replay.stories import prepared
 
@@ -90,14 +90,9 @@ def replayed(world):
     return live, again.through(tuple(created), world.log)
 
 
-def list_compared_events(events):
-    """Return what is compared: kind, time, and everything but who did it."""
-    return [(type(event).__name__, replace(event, by="")) for event in events]
-
-
 def unlike(facts, expected):
     """Return where live and replay part, "" where they don't: the events on both sides there."""
-    live_lines, other = list_compared_events(facts), list_compared_events(expected)
+    live_lines, other = list_unsealed_events(facts), list_unsealed_events(expected)
     for number, pair in enumerate(zip_longest(live_lines, other)):
         if pair[0] != pair[1]:
             return f"event {number + 1}:\n live   {pair[0]}\n replay {pair[1]}"

@@ -123,7 +123,7 @@ def _granted(life):
 def acted(life):
     """Acts of the model with permits that are valid, foreign, forged, late, or missing."""
     life.climb(2)
-    for how in ("valid", "foreign", "none", "forged"):
+    for how in ("valid", "foreign", "none", "forged", "other"):
         _granted(life)
         life.act(how, 0)
     for how in ("stopped", "late"):
@@ -137,7 +137,7 @@ def acted(life):
             life.world.approve("zoe", *next(p[:2] for p in life.world.open_proposals()))
             life.traffic(1, "good", "v1", True)
     evidence_seen = life.checks.seen
-    assert evidence_seen["an action was unauthorized"] == 3
+    assert evidence_seen["an action was unauthorized"] == 4
     assert evidence_seen["an action was authorized_within_lease"] == 1
     assert evidence_seen["an action was authorized"] == 2
 

@@ -87,6 +87,10 @@ def describe_incident_effect(impact: IncidentImpact) -> str:
             "Clients that know the later head get `human` for every case. A "
             "backup may have been restored, or another database answers."
         ),
+        "evidence_changed": (
+            "Records or counted units were changed in the database. Grants and proposals stay as "
+            "they are; judge them before you approve anything."
+        ),
         "clock": (
             "Nothing is raised or applied while the clock is behind the ledger's last "
             "entry. Narrowing and stopping still work."
@@ -114,6 +118,11 @@ def describe_recovery(impact: IncidentImpact, visitor: Visitor, rollout: str) ->
         )
     if incident.kind == "writes":
         return ("The replica can write again. Repeat what was refused with an error meanwhile.",)
+    if incident.kind == "evidence_changed":
+        return (
+            "`rollout doctor --rebuild` names the changed records.",
+            "Stop what rests on them, or restore a backup from before the change.",
+        )
     if incident.kind == "unauthorized":
         return ("Nothing was ended, so nothing has to be restored.",)
     return tuple(_describe_cell_recovery(impact, visitor, rollout))

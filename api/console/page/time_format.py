@@ -37,8 +37,10 @@ def format_site_time(at: datetime, zone: str, visitor: Visitor, *, seconds: bool
 
 
 def format_clock_time(at: datetime, zone: str, visitor: Visitor) -> Markup:
-    """Format today's clock time to the second, without the day."""
+    """Format a clock time to the second, with the day unless it is today at the site."""
     local_time, viewer_time = at.astimezone(ZoneInfo(zone)), at.astimezone(ZoneInfo(visitor.zone))
+    if local_time.date() != visitor.at.astimezone(ZoneInfo(zone)).date():
+        return format_site_time(at, zone, visitor, seconds=True)
     element = _format_time_element(local_time, _format_clock(local_time, seconds=True))
     if viewer_time.utcoffset() == local_time.utcoffset():
         return element

@@ -269,7 +269,7 @@ def _can_reject(visitor: Visitor, rollout: str, state: RolloutState, details: Pr
     if details.state not in {OPEN, APPROVED}:
         return False
     sites = find_proposal_sites(state, details.id)
-    return all(visitor.has_permission(Permission.APPROVE, rollout, site) for site in sites)
+    return all(visitor.has_permission(Permission.REJECT, rollout, site) for site in sites)
 
 
 def _list_other_approvers(visitor: Visitor, rollout: str, details: Proposal) -> tuple[str, ...]:

@@ -259,7 +259,7 @@ def _build_lines(
 def _build_manual_context(visitor: Visitor, rollout: str) -> dict[str, Any]:
     """Return what the visitor may propose by hand."""
     state = visitor.service.state_cache.reload_rollout(rollout).state
-    sites = frozenset(visitor.list_permitted_sites(Permission.OPERATE, rollout, state.policy))
+    sites = frozenset(visitor.list_permitted_sites(Permission.PROPOSE, rollout, state.policy))
     has_all_sites = bool(sites) and len(sites) == len(state.policy.sites_by_id)
     return {
         "operates_here": bool(sites),

@@ -308,6 +308,8 @@ def describe_ceiling(context: CellContext) -> Iterator[CellSentence]:
 def describe_silence(context: CellContext) -> Iterator[CellSentence]:
     """Describe missing data: none ever, or none for a day."""
     last_case = context.summary.last_case
+    if list_open_proposals(context):
+        return  # its evidence is complete: an approval can widen without new cases
     if last_case is None:
         text = (
             "No case from here has been counted yet. Without data nothing widens."

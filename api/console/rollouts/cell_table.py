@@ -21,12 +21,12 @@ from api.console.page.time_format import format_time_span
 from api.console.rollouts.cell_text import CellDescription, describe_cell, find_main_evidence
 from api.console.rollouts.map_rows import StageSchedule
 from rollout.core.calendar.sites import Cell
-from rollout.core.scope.scope import Scope
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.gate_facts import ConditionFacts
 from rollout.reports.pages.stage_markers import StageMarker
-from rollout.reports.text.bound_text import format_threshold
+from rollout.reports.text.bound_text import COST_MEASURES, format_threshold
 from rollout.services.cells.cell_table import CellListPage, CellSummary, PassedThreshold
+from rollout.services.engine.rollout_state import RolloutState
 
 AGREEMENT: Final = "agreement"
 
@@ -136,7 +136,9 @@ def build_cell_row(
             policy, scope, summary, cell_page.recent_changes, cell_page.at, format_time
         ),
         version="" if evidence is None else evidence.version,
-        measured=build_measure_readings(evidence, summary.passed_thresholds),
+        measured=build_measure_readings(
+            evidence, summary.passed_thresholds, policy.charter.cost_in
+        ),
         until=summary.status.until,
         time_left=""
         if summary.status.until is None
@@ -148,20 +150,24 @@ def build_cell_row(
 
 
 def build_measure_readings(
-    evidence: EvidenceFacts | None, passed_thresholds: Sequence[PassedThreshold]
+    evidence: EvidenceFacts | None, passed_thresholds: Sequence[PassedThreshold], cost_in: str
 ) -> tuple[MeasureReading, ...]:
     """Return evidence against the next gate's thresholds, or the passed gate's at the top.
 
-    If a measure has several thresholds, the strictest counts.
+    If a measure has several thresholds, the strictest counts. Costs are in `cost_in`, per unit.
     """
     if evidence is not None and evidence.gate is not None:
         readings = [
-            (condition.line, condition.at_least, _build_gate_reading(condition))
+            (condition.line, condition.at_least, _build_gate_reading(condition, cost_in))
             for condition in evidence.gate.conditions
         ]
     else:
         readings = [
-            (passed.condition.line, passed.condition.at_least, _build_passed_reading(passed))
+            (
+                passed.condition.line,
+                passed.condition.at_least,
+                _build_passed_reading(passed, cost_in),
+            )
             for passed in passed_thresholds
         ]
     strictest: dict[str, tuple[float, MeasureReading]] = {}
@@ -178,10 +184,10 @@ def _get_reading_order(reading: MeasureReading) -> bool:
     return reading.name != AGREEMENT
 
 
-def _build_gate_reading(condition: ConditionFacts) -> MeasureReading:
+def _build_gate_reading(condition: ConditionFacts, cost_in: str) -> MeasureReading:
     threshold = MeasureThreshold(condition.measure, condition.line, condition.at_least)
     return _build_reading(
-        get_condition_subject(condition.condition),
+        _name_measure(condition.condition, condition.measure, cost_in),
         threshold,
         condition.counts,
         condition.estimate,
@@ -190,18 +196,24 @@ def _build_gate_reading(condition: ConditionFacts) -> MeasureReading:
     )
 
 
-def _build_passed_reading(passed: PassedThreshold) -> MeasureReading:
+def _build_passed_reading(passed: PassedThreshold, cost_in: str) -> MeasureReading:
     condition = passed.condition
     threshold = MeasureThreshold(condition.measure, condition.line, condition.at_least)
     is_met = passed.bound is not None and (passed.bound >= condition.line) == condition.at_least
     return _build_reading(
-        get_condition_subject(str(condition)),
+        _name_measure(str(condition), condition.measure, cost_in),
         threshold,
         passed.counts,
         passed.estimate,
         passed.bound,
         is_met=is_met,
     )
+
+
+def _name_measure(condition: str, measure: str, cost_in: str) -> str:
+    """Return measure and label of a condition; a cost with its unit."""
+    subject = get_condition_subject(condition)
+    return f"{subject} in {cost_in} per unit" if measure in COST_MEASURES else subject
 
 
 def _build_reading(
@@ -228,9 +240,9 @@ def _build_reading(
 
 def build_challenger_comparisons(cell_page: CellListPage) -> tuple[ChallengerComparison, ...]:
     """Return every challenger in the cells beside the acting version."""
-    scope = cell_page.state.scope
+    scope, state = cell_page.state.scope, cell_page.state
     return tuple(
-        _build_challenger_comparison(summary, scope, acting_evidence, challenger_evidence)
+        _build_challenger_comparison(summary, state, acting_evidence, challenger_evidence)
         for summary in cell_page.rows
         if (acting_evidence := find_main_evidence(summary, scope)) is not None
         for challenger_evidence in summary.evidence
@@ -240,15 +252,16 @@ def build_challenger_comparisons(cell_page: CellListPage) -> tuple[ChallengerCom
 
 def _build_challenger_comparison(
     summary: CellSummary,
-    scope: Scope,
+    state: RolloutState,
     acting_evidence: EvidenceFacts,
     challenger_evidence: EvidenceFacts,
 ) -> ChallengerComparison:
-    acting_readings = build_measure_readings(acting_evidence, summary.passed_thresholds)
-    challenger_readings = build_measure_readings(challenger_evidence, ())
+    cost_in = state.policy.charter.cost_in
+    acting_readings = build_measure_readings(acting_evidence, summary.passed_thresholds, cost_in)
+    challenger_readings = build_measure_readings(challenger_evidence, (), cost_in)
     return ChallengerComparison(
         cell=summary.cell,
-        acting=acting_evidence.version if scope.get_holder(summary.cell) else "",
+        acting=acting_evidence.version if state.scope.get_holder(summary.cell) else "",
         acting_reading=acting_readings[0] if acting_readings else None,
         version=challenger_evidence.version,
         challenger_reading=challenger_readings[0] if challenger_readings else None,

@@ -85,7 +85,7 @@ def _describe_other_approvers(others: tuple[str, ...]) -> str:
 
 def _build_unrequested_status(visitor: Visitor, rollout: str, stop: ActiveStop) -> ResumeStatus:
     sites = sorted({cell.site for cell in stop.cells})
-    may_ask = all(visitor.has_permission(Permission.OPERATE, rollout, site) for site in sites)
+    may_ask = all(visitor.has_permission(Permission.PROPOSE, rollout, site) for site in sites)
     askers = load_resume_askers(
         visitor.service, visitor.caller, rollout, stop.resume_required_approvals, sites
     )

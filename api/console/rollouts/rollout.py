@@ -125,7 +125,9 @@ def show_cell(
         charts=build_path_charts(detail.evidence, timezone),
         readings=[
             build_measure_readings(
-                facts, cell_page.rows[0].passed_thresholds if facts.acting else ()
+                facts,
+                cell_page.rows[0].passed_thresholds if facts.acting else (),
+                policy.charter.cost_in,
             )
             for facts in detail.evidence
         ],

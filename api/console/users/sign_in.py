@@ -11,6 +11,7 @@ from api.console.page.page import render_page
 from api.console.page.page_context import HOME, find_visitor, get_safe_path, get_service
 from api.console.page.text import capitalize_first
 from rollout.core.errors import (
+    CodeRequiredError,
     InvalidAccountError,
     RefusalError,
     TooManyAttemptsError,
@@ -43,9 +44,32 @@ def submit_sign_in(request: Request, form: PostedForm) -> Response:
             address=_get_client_address(request),
             at=now,
         )
+    except CodeRequiredError as step:
+        to = get_safe_path(form.get_text("to"))
+        return render_page(request, None, "sign_in_code", to=to, challenge=step.challenge)
     except (UnauthenticatedError, TooManyAttemptsError) as error:
         return _render_form_again(request, "sign_in", form, "password", error)
     return _begin_session(request, started_session, get_safe_path(form.get_text("to")))
+
+
+@router.post("/sign-in/code")
+def submit_code(request: Request, form: PostedForm) -> Response:
+    """Finish a sign-in by the code of the second factor."""
+    service = get_service(request)
+    challenge, to = form.get_text("challenge"), get_safe_path(form.get_text("to"))
+    try:
+        started_session = service.sign_in.sign_in_with_challenge(
+            challenge,
+            form.get_text("code"),
+            address=_get_client_address(request),
+            at=service.wall_clock.now(),
+        )
+    except (UnauthenticatedError, TooManyAttemptsError) as error:
+        errors = {"code": capitalize_first(str(error))}
+        return render_page(
+            request, None, "sign_in_code", 422, to=to, challenge=challenge, errors=errors
+        )
+    return _begin_session(request, started_session, to)
 
 
 @router.get("/set-password")
@@ -75,6 +99,16 @@ def submit_link(request: Request, form: PostedForm) -> Response:
             at=service.wall_clock.now(),
             address=_get_client_address(request),
             user_name=form.get_text("name"),
+        )
+    except CodeRequiredError as step:  # the password is set
+        to = f"{HOME}/"
+        return render_page(
+            request,
+            None,
+            "sign_in",
+            to=to,
+            openid=_has_openid(request),
+            note=capitalize_first(str(step)),
         )
     except RefusalError as error:
         field = "token" if isinstance(error, UnauthenticatedError) else "password"

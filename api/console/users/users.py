@@ -17,6 +17,7 @@ from rollout.core.errors import InvalidAccountError, RefusalError, UnknownUserEr
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.permissions import ROLES, SERVICE_ACCOUNT_ROLES, AssignedRole
 from rollout.services.access import users
+from rollout.services.access.authenticator_codes import reset_second_factor
 from rollout.services.access.keys import (
     TOKEN_BYTES,
     find_link_created_since,
@@ -175,6 +176,10 @@ def _sign_out_user(visitor: Visitor, name: str, _form: Form) -> None:
     visitor.service.sign_in.sign_out_everywhere(visitor.caller, name, at=visitor.wall_time)
 
 
+def _reset_factor(visitor: Visitor, name: str, _form: Form) -> None:
+    reset_second_factor(visitor.service.database, visitor.caller, name, at=visitor.wall_time)
+
+
 ACTIONS: Final[dict[str, Callable[[Visitor, str, Form], None]]] = {
     "give": _grant_role,
     "take": _revoke_role,
@@ -182,6 +187,7 @@ ACTIONS: Final[dict[str, Callable[[Visitor, str, Form], None]]] = {
     "enable": _enable_user,
     "email": _set_email,
     "sign-out": _sign_out_user,
+    "reset-factor": _reset_factor,
 }
 
 
@@ -248,6 +254,7 @@ def _render_user(
         keys=list_key_states(api_keys, visitor.wall_time),
         once=create_form_token(service.entropy),
         access_revision=load_access_revision(service.database),
+        factor=service.sign_in.codes.load_summary(name),
         errors=errors or _list_errors(error),
         typed={"email": user.email, **_get_typed_fields(form)},
         **_build_choices(visitor, is_service_account=user.machine),

@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 
-from rollout.core.scope.events import ACCOUNT, LedgerEvent
+from rollout.core.scope.events import ACCOUNT, FREE_TEXT, LedgerEvent
 from rollout.core.scope.permissions import AssignedRole
 
 
@@ -32,6 +32,13 @@ class UserDisabled(UserEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class UserErased(UserEvent):
+    """A user's name and address were erased; only the id is left."""
+
+    reason: str = field(default="", metadata={FREE_TEXT: True})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class UserEnabled(UserEvent):
     """An account was enabled again, without any role, key or password."""
 
@@ -39,6 +46,31 @@ class UserEnabled(UserEvent):
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PasswordSet(UserEvent):
     """A new password was set; all sessions of the user ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecondFactorAdded(UserEvent):
+    """The user confirmed a second factor; their other sessions ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SecondFactorRemoved(UserEvent):
+    """The user removed their second factor, by a code of it; their sessions ended."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecoveryCodeUsed(UserEvent):
+    """A recovery code was used in the place of a code of the app."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CredentialsReset(UserEvent):
+    """Another user replaced a way to sign in: approvals pause for a day.
+
+    `credential` is `password`, `second factor`, `e-mail address` or `key`.
+    """
+
+    credential: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,8 +135,13 @@ ACCESS_KINDS: dict[str, type[LedgerEvent]] = {
     for kind in (
         UserAdded,
         UserDisabled,
+        UserErased,
         UserEnabled,
         PasswordSet,
+        SecondFactorAdded,
+        SecondFactorRemoved,
+        RecoveryCodeUsed,
+        CredentialsReset,
         EmailSet,
         IdentityLinked,
         RoleGranted,
@@ -116,20 +153,25 @@ ACCESS_KINDS: dict[str, type[LedgerEvent]] = {
 }
 
 
+PARTS = ("people", "machines", "disabled", "rights", "keys", "factors", "resets")
+
+
 @dataclass(frozen=True, slots=True)
 class AccessState:
-    """Accounts, disabled accounts, roles and valid keys, by name."""
+    """Accounts, disabled accounts, roles, valid keys, second factors and resets, by name."""
 
     people: frozenset[str] = frozenset()
     machines: frozenset[str] = frozenset()
     disabled: frozenset[str] = frozenset()
     rights: frozenset[tuple[str, AssignedRole]] = frozenset()
     keys: frozenset[tuple[str, str]] = frozenset()
+    factors: frozenset[str] = frozenset()
+    resets: frozenset[tuple[str, str, datetime]] = frozenset()
 
     def describe_differences(self, other: "AccessState") -> tuple[str, ...]:
         """Return a sentence for each entry that only one state has."""
         sentences = []
-        for part in ("people", "machines", "disabled", "rights", "keys"):
+        for part in PARTS:
             entries, other_entries = getattr(self, part), getattr(other, part)
             sentences += [
                 f"{_format_entry(entry)} is not in the chain: {part}"
@@ -150,7 +192,8 @@ def build_access_state(events: Iterable[LedgerEvent]) -> AccessState:
     """
     users, service_accounts, disabled = set[str](), set[str](), set[str]()
     roles, keys = set[tuple[str, AssignedRole]](), set[tuple[str, str]]()
-    for event in events:
+    all_events = tuple(events)
+    for event in all_events:
         match event:
             case UserAdded(user=name):
                 users.add(name)
@@ -175,7 +218,29 @@ def build_access_state(events: Iterable[LedgerEvent]) -> AccessState:
         disabled=frozenset(disabled),
         rights=frozenset(roles),
         keys=frozenset(keys),
+        factors=_list_factors(all_events),
+        resets=frozenset(
+            (event.user, event.credential, event.at)
+            for event in all_events
+            if isinstance(event, CredentialsReset)
+        ),
     )
+
+
+def _list_factors(events: Iterable[LedgerEvent]) -> frozenset[str]:
+    """Return the users with a confirmed second factor."""
+    factors = set[str]()
+    for event in events:
+        match event:
+            case SecondFactorAdded(user=name):
+                factors.add(name)
+            case (
+                SecondFactorRemoved(user=name)
+                | UserDisabled(user=name)
+                | CredentialsReset(user=name, credential="second factor")
+            ):
+                factors.discard(name)
+    return frozenset(factors)
 
 
 def _parse_role(event: RoleGranted | RoleRevoked) -> AssignedRole:

@@ -50,12 +50,12 @@ NO_NAMES: Final = AccountNames()
 
 
 def is_account_name(name: str) -> bool:
-    """Return whether an actor's name can be an account's.
+    """Return whether an actor's name can be an account's; an id is none.
 
     >>> is_account_name("ana"), is_account_name("policy"), is_account_name("simulated-1")
     (True, False, False)
     """
-    return name not in NOT_ACCOUNTS and not name.startswith(SIMULATED)
+    return name not in NOT_ACCOUNTS and not name.startswith(SIMULATED) and not is_account_id(name)
 
 
 def is_account_id(text: str) -> bool:

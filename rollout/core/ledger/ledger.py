@@ -168,7 +168,11 @@ def read_body(
         return translate_body(kind, body)
     hashed = {f"{name}_hash": name for name in TEXT_FIELDS[kind]}
     values = {key: value for key, value in body.items() if key not in hashed}
-    return values | {n: texts[n].text if n in texts else "" for n in hashed.values()}
+    return values | {
+        name: texts[name].text if name in texts else ""
+        for key, name in hashed.items()
+        if key in body or name not in values
+    }
 
 
 def texts_of(texts: Mapping[str, LedgerText]) -> dict[str, Any]:
@@ -263,8 +267,8 @@ def build_row(
     kind, body = type(event).__name__, list_fields(event)
     texts = {
         name: LedgerText(salts(revision, name), text)
-        for name in TEXT_FIELDS[kind]
-        if (text := body.pop(name, ""))
+        for name, only in TEXT_FIELDS[kind].items()
+        if only in (True, body.get("kind")) and (text := body.pop(name, ""))
     }
     body |= {f"{name}_hash": text.hash for name, text in texts.items()}
     for name in _list_account_fields(kind, body):

@@ -52,7 +52,8 @@ class Decision:
     """A human decision; a missing or None lever is "unsure".
 
     `claims` is the exposure that the client claims, `exposure` the one that counts. The service
-    fills in `exposure`, `seat` (number of the review task) and `review`.
+    fills in `exposure`, `seat` (number of the review task), `review` and `source`: a kind of
+    `rollout.core.records.sources`, None for a record from before sources.
     """
 
     key: str
@@ -67,11 +68,15 @@ class Decision:
     revision: int = 1
     seat: int | None = None
     review: int | None = None
+    source: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Action:
-    """An action taken by `person` or `model`; the service fills in `permission`."""
+    """An action taken by `person` or `model`.
+
+    The service fills in `permission`, and `permit_kind` if a permit of ours came with it.
+    """
 
     key: str
     lever: str
@@ -82,6 +87,7 @@ class Action:
     version: str | None = None
     scope_revision: int | None = None
     revision: int = 1
+    permit_kind: str | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -153,6 +159,7 @@ class SentDecision(NamedTuple):
     revision: int
     seat: None = None
     review: None = None
+    source: str | None = None
 
 
 SentRecord = SentCase | SentPrediction | SentDecision

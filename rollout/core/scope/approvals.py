@@ -79,6 +79,7 @@ def _check_can_approve(
     command: ApproveProposal, proposal: ProposalState, pending: PendingEvents
 ) -> None:
     name = command.by.name
+    _check_resets(command, proposal)
     now = command.at.astimezone(UTC) if proposal.kind == CLOCK_PROPOSAL else pending.at
     if now >= proposal.expires_at:
         raise ProposalClosedError(
@@ -92,6 +93,23 @@ def _check_can_approve(
         needed_groups = ", ".join(proposal.needs)
         raise NotEligibleError(
             f"{proposal.id} asks for {needed_groups}; {name} is in no group that it still needs"
+        )
+
+
+def _check_resets(command: ApproveProposal, proposal: ProposalState) -> None:
+    """Raise if a reset of a password or second factor puts the approval in doubt."""
+    actor = command.by
+    resume_at = actor.approvals_resume_at
+    if resume_at is not None and command.at < resume_at:
+        raise NotEligibleError(
+            f"the password or second factor of {actor.name} was reset; their approvals count again"
+            f" from {resume_at.astimezone(UTC):%Y-%m-%d %H:%M} UTC: ask another user to approve"
+        )
+    involved = {proposal.raised_by, *(approval.by for approval in proposal.approvals)}
+    for partner in sorted(involved & actor.reset_partners):
+        raise NotEligibleError(
+            f"{actor.name} and {partner} don't count together, because one of them reset the"
+            " password or second factor of the other; ask another user to approve"
         )
 
 

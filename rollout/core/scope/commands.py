@@ -13,11 +13,22 @@ EvidenceByCell = Mapping[tuple[Cell, str], VersionEvidence]
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Name and groups of the account that sends a command."""
+    """Name and groups of the account that sends a command.
+
+    Attributes:
+        name: the account.
+        groups: groups for which it approves.
+        is_service_account: whether it is a program's.
+        approvals_resume_at: end of the pause after a reset of its password or second factor.
+        reset_partners: accounts that reset it or were reset by it; their approvals don't count
+            together.
+    """
 
     name: str
     groups: tuple[str, ...] = ("operator",)
     is_service_account: bool = False
+    approvals_resume_at: datetime | None = None
+    reset_partners: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,11 +153,11 @@ class AcknowledgeIncident(ActorCommand):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OpenIncident(Command):
-    """Open an incident: `unauthorized`, `ledger_rolled_back` or `clock`.
+    """Open an incident: `unauthorized`, `ledger_rolled_back`, `evidence_changed` or `clock`.
 
     Nothing is opened while an equal incident is open. Equal are incidents of the same kind about
     the same case or client, or with the same reason, cell and version; all `clock` incidents are
-    equal. `about` is stored in the ledger for ever.
+    equal, and all `evidence_changed` ones. `about` is stored in the ledger for ever.
     """
 
     kind: str

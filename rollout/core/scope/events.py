@@ -4,9 +4,8 @@ Fields hold text, whole numbers, instants, cells and tuples of these, so that ea
 canonical form (`rollout.core.ledger.ledger`). `by` is an account's name, or `policy` for the
 engine.
 
-No code writes these parts of form 2 yet: `RecordsCounted`, `RulesApplied`, `EraBegan`, and the
-fields `records_digest`, `attempt`, `risk_weight`, `confidence_floor` and `sources` of
-`ProposalRaised`. They don't change the scope.
+No code writes these parts of form 2 yet: `RulesApplied`, `EraBegan`, and the fields `attempt`,
+`risk_weight`, `confidence_floor` and `sources` of `ProposalRaised`. They don't change the scope.
 """
 
 from dataclasses import dataclass, field
@@ -18,11 +17,16 @@ from rollout.core.calendar.sites import Cell
 ADDED_LATER: Final = "came later"
 """Marks a field that earlier rows lack: rows omit it while it is empty."""
 FREE_TEXT: Final = "free text"
-"""Marks a field that a user may have typed: a row holds its salted hash, not the text."""
+"""Marks a field with typed text or a case's key: a row holds its salted hash, not the text.
+
+Its value is True, or the only incident `kind` in which it does.
+"""
 ACCOUNT: Final = "account"
 """Marks a field that holds an account: True, or the only `kind` of the event in which it does."""
 LEDGER_ROLLED_BACK: Final = "ledger_rolled_back"
 """Incident kind: a client has seen a head that this ledger lacks."""
+EVIDENCE_CHANGED: Final = "evidence_changed"
+"""Incident kind: stored evidence is not what the ledger's digests say."""
 UNAUTHORIZED: Final = "unauthorized"
 """Incident kind: the model acted without an authorization."""
 
@@ -90,7 +94,8 @@ class ProposalRaised(LedgerEvent):
     """A proposal was raised; `evidence_hash` covers `readings`, one per line.
 
     Attributes:
-        records_digest: over the hashes of the records behind the readings.
+        records_digest: over the version's evidence in the cell, with the hashes of its records,
+            up to the last `RecordsCounted` before.
         attempt: number of the attempt in the cell's year, from 1.
         risk_weight: the attempt's share of the gate's risk, as decimal text.
         confidence_floor: lowest confidence of cases that count, as decimal text.
@@ -237,9 +242,10 @@ class Resumed(LedgerEvent):
 class IncidentOpened(LedgerEvent):
     """An incident that a user must acknowledge; `effect` is what it caused.
 
-    `kind` is `alarm` (of a guard), `unauthorized` (the model acted without an authorization),
-    `ledger_rolled_back` (the client `about` has seen a head that this ledger lacks), `clock` or
-    `writes` (an append failed, so a replica let humans decide).
+    `kind` is `alarm` (of a guard), `unauthorized` (the model acted on the case `about` without an
+    authorization), `ledger_rolled_back` (the client `about` has seen a head that this ledger
+    lacks), `evidence_changed` (records are not what the ledger's digests say), `clock` or `writes`
+    (an append failed, so a replica let humans decide).
     """
 
     incident: str
@@ -249,7 +255,7 @@ class IncidentOpened(LedgerEvent):
     guard: str = ""
     cell: Cell | None = None
     version: str = ""
-    about: str = field(default="", metadata={ACCOUNT: LEDGER_ROLLED_BACK})
+    about: str = field(default="", metadata={ACCOUNT: LEDGER_ROLLED_BACK, FREE_TEXT: UNAUTHORIZED})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -270,11 +276,55 @@ class ClockCorrected(LedgerEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordsPurged(LedgerEvent):
-    """Records before an instant were deleted: `counts` rows of `tables`."""
+    """Records before an instant were deleted: `counts` rows of `tables`.
+
+    `digest` covers the hashes of the deleted records, which the database keeps.
+    """
 
     before: datetime
     tables: tuple[str, ...]
     counts: tuple[int, ...]
+    digest: str = field(default="", metadata={ADDED_LATER: True})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CasesErased(LedgerEvent):
+    """The contents of cases were erased on request; their counts stay.
+
+    Attributes:
+        keys: hashes of the keys of the cases, which need the rollout's salt.
+        episode: hash of the episode's key that is erased, if one is.
+        tables, counts: how many rows were deleted or changed.
+        records_digest: of the hashes of the records that are gone, which are stored beside it.
+        reports: numbers of the sealed reports from which rows were erased.
+    """
+
+    keys: tuple[str, ...]
+    tables: tuple[str, ...]
+    counts: tuple[int, ...]
+    records_digest: str = ""
+    reports: tuple[int, ...] = ()
+    episode: str = ""
+    reason: str = field(default="", metadata={FREE_TEXT: True})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameErased(LedgerEvent):
+    """A pseudonym replaced the name of a user or reviewer in this rollout.
+
+    Attributes:
+        pseudonym: an id that stands in no table of names.
+        name_hash: hash of the name, which needs the rollout's salt.
+        tables, counts: how many rows were deleted or changed.
+        records_digest: of the hashes of the changed decisions, which are stored beside it.
+    """
+
+    pseudonym: str
+    name_hash: str
+    tables: tuple[str, ...]
+    counts: tuple[int, ...]
+    records_digest: str = ""
+    reason: str = field(default="", metadata={FREE_TEXT: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -323,7 +373,10 @@ class ReportSealed(LedgerEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecordsCounted(LedgerEvent):
-    """A tick counted records; `digest` covers their hashes."""
+    """A tick counted units: `digest` covers them and the hashes of the `records` behind them.
+
+    It covers every unit that was counted after the event of this kind before it.
+    """
 
     records: int
     digest: str
@@ -385,6 +438,8 @@ EVENT_TYPES: dict[str, type[LedgerEvent]] = {
         IncidentAcknowledged,
         ClockCorrected,
         RecordsPurged,
+        CasesErased,
+        NameErased,
         RecordsImported,
         ReportSealed,
         RecordsCounted,

@@ -5,6 +5,7 @@ from types import MappingProxyType
 from rollout.core.errors import UnknownIncidentError
 from rollout.core.scope.commands import AcknowledgeIncident, OpenIncident, Tick
 from rollout.core.scope.events import (
+    EVIDENCE_CHANGED,
     LEDGER_ROLLED_BACK,
     UNAUTHORIZED,
     IncidentAcknowledged,
@@ -23,9 +24,14 @@ EFFECTS = MappingProxyType(
         LEDGER_ROLLED_BACK: "a human decides for the client that saw the later head",
         CLOCK_INCIDENT: "nothing raised or applied",
         WRITES_INCIDENT: "a replica let humans decide until it could write again",
+        EVIDENCE_CHANGED: "reported; grants and proposals stay",
     }
 )
 """Effect of each incident opened by command; a guard's alarm has its own."""
+
+
+SINGLE_INCIDENTS = frozenset({CLOCK_INCIDENT, EVIDENCE_CHANGED})
+"""Kinds of which one open incident is enough, whatever its reason says."""
 
 
 def open_incident(command: OpenIncident, pending: PendingEvents) -> None:
@@ -65,11 +71,12 @@ def open_incident(command: OpenIncident, pending: PendingEvents) -> None:
 def _is_same_incident(command: OpenIncident, incident: Incident) -> bool:
     """Return whether an open incident equals the command's.
 
-    A clock that stays behind is one incident, although the delay changes from tick to tick.
+    A clock that stays behind is one incident, although the delay changes from tick to tick; so are
+    all changes of evidence, of which each sample finds others.
     """
     if command.kind != incident.kind:
         return False
-    if command.kind == CLOCK_INCIDENT or (command.about and command.about == incident.about):
+    if command.kind in SINGLE_INCIDENTS or (command.about and command.about == incident.about):
         return True
     incident_key = (incident.reason, incident.cell, incident.version)
     return incident_key == (command.reason, command.cell, command.version)

@@ -4,10 +4,16 @@ A role applies to one rollout or all, at one site or all. Narrow roles don't inc
 reviewer reads no predictions, and an admin neither approves nor stops.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from enum import Enum
 
-from rollout.core.errors import InvalidAccountError, NotAllowedError, UnknownRolloutError
+from rollout.core.errors import (
+    InvalidAccountError,
+    NotAllowedError,
+    SecondFactorRequiredError,
+    UnknownRolloutError,
+)
 from rollout.core.scope.commands import Actor
 
 VIEWER, REVIEWER, OPERATOR = "viewer", "reviewer", "operator"
@@ -26,8 +32,10 @@ class Permission(Enum):
     REQUEST_ASSIGNMENT = "ask who decides"
     SEND_RECORDS = "send records"
     REVIEW = "review"
-    OPERATE = "narrow, stop, resume, acknowledge, retire or choose for training"
+    OPERATE = "narrow, stop, acknowledge, retire or choose for training"
+    PROPOSE = "propose a widening or a resume"
     APPROVE = "approve or reject"
+    REJECT = "reject"
     ADMINISTER = "administer"
     IDENTIFY = "ask who they are"
 
@@ -40,10 +48,27 @@ ROLES_BY_PERMISSION: dict[Permission, frozenset[str]] = {
     Permission.SEND_RECORDS: frozenset({INGEST}),
     Permission.REVIEW: frozenset({REVIEWER}),
     Permission.OPERATE: frozenset({OPERATOR}),
+    Permission.PROPOSE: frozenset({OPERATOR}),
     Permission.APPROVE: frozenset({OPERATOR, APPROVER}),
+    Permission.REJECT: frozenset({OPERATOR, APPROVER}),
     Permission.ADMINISTER: frozenset({ADMIN}),
     Permission.IDENTIFY: frozenset(ROLES),
 }
+FACTOR_PERMISSIONS = frozenset({Permission.PROPOSE, Permission.APPROVE, Permission.ADMINISTER})
+"""Permissions that need a second factor where the service requires one.
+
+Without it an account may look, stop and narrow.
+"""
+FACTOR_ROLES = frozenset(
+    role
+    for permission in (Permission.APPROVE, Permission.ADMINISTER)
+    for role in ROLES_BY_PERMISSION[permission]
+)
+"""Roles whose users need a second factor where the service requires one."""
+NO_SECOND_FACTOR = (
+    "this needs a second factor: sign in with one, or set one up in the console under Settings;"
+    " until then you may look, stop and narrow"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,12 +96,33 @@ class AssignedRole:
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """An account with its roles as of access ledger revision `access_head`."""
+    """An account with its roles as of access ledger revision `access_head`.
+
+    Attributes:
+        name: the account.
+        is_service_account: whether it is a program's.
+        role_assignments: its roles.
+        access_head: revision of the access ledger.
+        second_factor: kind that was given in the session or for the key, "" for none.
+        lacks_second_factor: whether the service requires one for its roles and none was given.
+        approvals_resume_at, reset_partners: as in `Actor`.
+    """
 
     name: str
     is_service_account: bool = False
     role_assignments: tuple[AssignedRole, ...] = ()
     access_head: int | None = None
+    second_factor: str = ""
+    lacks_second_factor: bool = False
+    approvals_resume_at: datetime | None = None
+    reset_partners: frozenset[str] = frozenset()
+
+    @property
+    def has_factor_role(self) -> bool:
+        """Return whether a role of a user may need a second factor."""
+        return not self.is_service_account and any(
+            assignment.role in FACTOR_ROLES for assignment in self.role_assignments
+        )
 
     def has_permission(self, permission: Permission, rollout: str, site: str = "") -> bool:
         """Return whether a role grants it at a site; "" means all sites.
@@ -88,18 +134,21 @@ class Caller:
         ... )
         (True, False)
         """
-        return any(
+        return not self._is_withheld(permission) and any(
             assignment.role in ROLES_BY_PERMISSION[permission] and assignment.covers(rollout, site)
             for assignment in self.role_assignments
         )
 
     def has_permission_somewhere(self, permission: Permission, rollout: str) -> bool:
         """Return whether a role grants it at some site of a rollout."""
-        return any(
+        return not self._is_withheld(permission) and any(
             assignment.role in ROLES_BY_PERMISSION[permission]
             and assignment.rollout in {"", rollout}
             for assignment in self.role_assignments
         )
+
+    def _is_withheld(self, permission: Permission) -> bool:
+        return self.lacks_second_factor and permission in FACTOR_PERMISSIONS
 
     def can_see(self, rollout: str) -> bool:
         """Return whether the caller has any role in the rollout."""
@@ -126,7 +175,13 @@ class Caller:
                 for site in needed_sites
             )
         )
-        return Actor(self.name, tuple(groups), is_service_account=self.is_service_account)
+        return Actor(
+            self.name,
+            tuple(groups),
+            is_service_account=self.is_service_account,
+            approvals_resume_at=self.approvals_resume_at,
+            reset_partners=self.reset_partners,
+        )
 
 
 def require_permission(
@@ -141,11 +196,15 @@ def require_permission(
     Raises:
         UnknownRolloutError: the caller has no role in it, so it must not become visible.
         NotAllowedError: the text names the roles that have the permission.
+        SecondFactorRequiredError: the role has it, but no second factor was given.
     """
     if rollout and not caller.can_see(rollout):
         raise UnknownRolloutError(f"no rollout {rollout} that {caller.name} may see")
     if permission is Permission.IDENTIFY:
         return  # every account may, even without any role
+    if caller.lacks_second_factor and permission in FACTOR_PERMISSIONS:
+        require_permission(replace(caller, lacks_second_factor=False), permission, rollout, sites)
+        raise SecondFactorRequiredError(NO_SECOND_FACTOR)
     if not sites and caller.has_permission_somewhere(permission, rollout):
         return
     missing_sites = [site for site in sites if not caller.has_permission(permission, rollout, site)]

@@ -3,32 +3,53 @@
 Answers are not stored. The permit carries what can't be recomputed (revision, decider, instant,
 lease, key number) and a code over that with rollout, case and version. The client returns it with
 the action.
+
+A permit's text begins with its form. In form 2 it is bound to the answers of the prediction that
+came with the question, or unbound. Programs before form 2 read no permit of form 2: they record its
+action as unauthorized. Form 1 began with the key's number and said nothing of the answers.
 """
 
 import hashlib
 import hmac
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Final
 
 from rollout.core.calendar.instants import MICROSECOND, from_micros, to_micros
 
-SIGNATURE_DOMAIN = b"rollout-permit-1\x1f"
+BOUND: Final = "bound"
+UNBOUND: Final = "unbound"
+FORM_1: Final = "form_1"
+"""The kind of permits of form 1, issued before permits were bound to answers."""
+FORM_MARKS: Final[Mapping[str, str]] = {"2b": BOUND, "2u": UNBOUND}
+MARK_BY_KIND: Final[Mapping[str, str]] = {kind: mark for mark, kind in FORM_MARKS.items()}
+SIGNATURE_DOMAINS: Final[Mapping[str, bytes]] = {
+    FORM_1: b"rollout-permit-1\x1f",
+    UNBOUND: b"rollout-permit-2\x1f",
+    BOUND: b"rollout-permit-2\x1f",
+}
 CODE_LENGTH = 32  # hexadecimal digits: 128 bits
-PART_COUNT = 6
+PART_COUNT = 6  # of a permit without mark and digest
 _BLOCK_BYTES: Final = 64  # of SHA-256
 
 
 @dataclass(frozen=True, slots=True)
 class Permit:
-    """A signed answer: decider, revision, time and lease."""
+    """A signed answer: decider, revision, time and lease.
+
+    Attributes:
+        kind: `bound`, `unbound` or `form_1`.
+        answer_digest: of the answers to which a bound permit is bound.
+    """
 
     decider: str
     revision: int
     issued_at: datetime
     lease: timedelta
+    kind: str = UNBOUND
+    answer_digest: str = ""
 
     @property
     def expires_at(self) -> datetime:
@@ -36,50 +57,73 @@ class Permit:
         return self.issued_at + self.lease
 
 
+def compute_answer_digest(answers: Mapping[str, str | None]) -> str:
+    """Return a digest of every lever's answer; a missing one equals None.
+
+    >>> compute_answer_digest({"a": "x", "b": None}) == compute_answer_digest({"a": "x"})
+    True
+    """
+    pairs = sorted((lever, answer) for lever, answer in answers.items() if answer is not None)
+    content = _encode_parts(*(part for pair in pairs for part in pair))
+    return hashlib.sha256(content).hexdigest()[:CODE_LENGTH]
+
+
 def sign_permit(permit: Permit, secret: bytes, key_number: int, *subject: str) -> str:
-    """Return a permit's text.
+    """Return the text of a permit, in form 2.
 
     Args:
         key_number: finds the secret again.
         subject: rollout, case key and version; of a snapshot's permit rollout and site.
 
-    >>> issued = datetime(2027, 6, 1, 12, tzinfo=UTC)
-    >>> permit = Permit("model", 7, issued, timedelta(minutes=1))
+    >>> permit = Permit("model", 7, from_micros(0), timedelta(minutes=1))
     >>> text = sign_permit(permit, bytes(32), 1, "ramps", "case-1", "v1")
     >>> verify_permit(text, {1: bytes(32)}, "ramps", "case-1", "v1") == permit
     True
     """
     text = build_permit_text(permit, key_number)
-    return f"{text}.{_compute_code(text, secret, subject)}"
+    if permit.kind == BOUND:
+        code = _compute_code(text, secret, permit.kind, (*subject, permit.answer_digest))
+        return f"{text}.{permit.answer_digest}.{code}"
+    return f"{text}.{_compute_code(text, secret, permit.kind, subject)}"
 
 
 def build_permit_text(permit: Permit, key_number: int) -> str:
-    """Return the unsigned text, equal for cases with the same answer."""
+    """Return the unsigned text, equal for cases with the same answer.
+
+    A bound permit's digest is no part of it: it comes with each case.
+    """
     return (
-        f"{key_number}.{permit.decider}.{permit.revision}"
+        f"{MARK_BY_KIND[permit.kind]}.{key_number}.{permit.decider}.{permit.revision}"
         f".{to_micros(permit.issued_at)}.{permit.lease // MICROSECOND}"
     )
 
 
-def build_signer(text: str, secret: bytes, *subject: str) -> Callable[[str, str], str]:
-    """Return a function that signs `text` for a case key and version.
+def build_signer(text: str, secret: bytes, *subject: str) -> Callable[[str, str, str], str]:
+    """Return a function that signs `text` for a case key, version and answer digest.
 
-    >>> permit = Permit("model", 7, datetime(2027, 6, 1, 12, tzinfo=UTC), timedelta(minutes=1))
+    The digest is empty if `text` is an unbound permit's.
+
+    >>> permit = Permit("model", 7, from_micros(0), timedelta(minutes=1))
     >>> signed = sign_permit(permit, bytes(32), 1, "ramps", "case-1", "v1")
-    >>> build_signer(build_permit_text(permit, 1), bytes(32), "ramps")("case-1", "v1") == signed
+    >>> sign = build_signer(build_permit_text(permit, 1), bytes(32), "ramps")
+    >>> sign("case-1", "v1", "") == signed
     True
     """
-    inner_hash, outer_hash = _start_hmac(secret)
+    inner_hash, outer_hash = _start_hmac(secret, SIGNATURE_DOMAINS[UNBOUND])
     subject_hash = inner_hash.copy()
     subject_hash.update(_encode_parts(text, *subject))
 
-    def sign_for_case(key: str, version: str) -> str:
+    def sign_for_case(key: str, version: str, answer_digest: str) -> str:
         inner_copy, outer_copy = subject_hash.copy(), outer_hash.copy()
+        digest_part = f"{len(answer_digest)}:{answer_digest}" if answer_digest else ""
         inner_copy.update(
-            f"{len(key)}:{key}{len(version)}:{version}".encode("utf-8", "surrogatepass")
+            f"{len(key)}:{key}{len(version)}:{version}{digest_part}".encode(
+                "utf-8", "surrogatepass"
+            )
         )
         outer_copy.update(inner_copy.digest())
-        return f"{text}.{outer_copy.hexdigest()[:CODE_LENGTH]}"
+        code = outer_copy.hexdigest()[:CODE_LENGTH]
+        return f"{text}.{answer_digest}.{code}" if answer_digest else f"{text}.{code}"
 
     return sign_for_case
 
@@ -89,24 +133,42 @@ def verify_permit(text: str, secrets: Mapping[int, bytes], *subject: str) -> Per
 
     `secrets` are the valid keys by number.
     """
-    parts = text.split(".")
-    if len(parts) != PART_COUNT:
+    signed_text, _, code = text.rpartition(".")
+    key_number, permit = _parse_text(signed_text)
+    secret = secrets.get(key_number)
+    if permit is None or secret is None or not code.isascii():
         return None
-    key_number, decider, revision, issued_text, lease_text, code = parts
+    if permit.kind == BOUND:
+        signed_text = signed_text.rpartition(".")[0]
+        subject = (*subject, permit.answer_digest)
+    expected_code = _compute_code(signed_text, secret, permit.kind, subject)
+    return permit if hmac.compare_digest(code, expected_code) else None
+
+
+def _parse_text(text: str) -> tuple[int, Permit | None]:
+    """Return key number and permit of a text without its code; None if malformed."""
+    mark, _, rest = text.partition(".")
+    kind = FORM_MARKS.get(mark, FORM_1)
+    parts = (text if kind == FORM_1 else rest).split(".")
+    answer_digest = parts.pop() if kind == BOUND else ""
+    if len(parts) != PART_COUNT - 1:
+        return 0, None
+    key_number, decider, revision, issued_text, lease_text = parts
     numbers = (key_number, revision, issued_text, lease_text)
     if not all(n.isascii() and n.isdigit() and len(n) <= CODE_LENGTH // 2 for n in numbers):
-        return None
-    secret = secrets.get(int(key_number))
-    if secret is None or not code.isascii():
-        return None
-    if not hmac.compare_digest(code, _compute_code(text.rsplit(".", 1)[0], secret, subject)):
-        return None
-    issued_at = (from_micros(int(issued_text))).astimezone(UTC)
-    return Permit(decider, int(revision), issued_at, int(lease_text) * MICROSECOND)
+        return 0, None
+    return int(key_number), Permit(
+        decider,
+        int(revision),
+        from_micros(int(issued_text)),
+        int(lease_text) * MICROSECOND,
+        kind,
+        answer_digest,
+    )
 
 
-def _compute_code(text: str, secret: bytes, subject: tuple[str, ...]) -> str:
-    inner_hash, outer_hash = _start_hmac(secret)
+def _compute_code(text: str, secret: bytes, kind: str, subject: tuple[str, ...]) -> str:
+    inner_hash, outer_hash = _start_hmac(secret, SIGNATURE_DOMAINS[kind])
     inner_copy, outer_copy = inner_hash.copy(), outer_hash.copy()
     inner_copy.update(_encode_parts(text, *subject))
     outer_copy.update(inner_copy.digest())
@@ -118,10 +180,10 @@ def _encode_parts(*parts: str) -> bytes:
     return text.encode("utf-8", "surrogatepass")  # invalid text must fail the check, not raise
 
 
-@lru_cache(maxsize=8)
-def _start_hmac(secret: bytes) -> tuple["hashlib._Hash", "hashlib._Hash"]:
+@lru_cache(maxsize=16)
+def _start_hmac(secret: bytes, domain: bytes) -> tuple["hashlib._Hash", "hashlib._Hash"]:
     """Return HMAC-SHA-256's two passes up to the domain; reusing them halves the time."""
     key = secret if len(secret) <= _BLOCK_BYTES else hashlib.sha256(secret).digest()
     key = key.ljust(_BLOCK_BYTES, b"\0")
-    inner_hash = hashlib.sha256(bytes(byte ^ 0x36 for byte in key) + SIGNATURE_DOMAIN)
+    inner_hash = hashlib.sha256(bytes(byte ^ 0x36 for byte in key) + domain)
     return inner_hash, hashlib.sha256(bytes(byte ^ 0x5C for byte in key))

@@ -124,7 +124,7 @@ class Version:
 class Incident:
     """An incident that no user has acknowledged.
 
-    `kind` is `alarm` of a guard, `unauthorized`, `ledger_rolled_back` or `clock`. `about` names a
+    `kind` is `alarm` of a guard or that of `OpenIncident`. `about` names a
     case or client if the service gave one.
     """
 

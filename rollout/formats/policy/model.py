@@ -79,9 +79,9 @@ class CostShape(PolicySection):
 
     did: kinds.NonEmptyText | None = key(None, description="Action of the model. Default: any.")
     right: kinds.NonEmptyText | None = key(None, description="Action that was right. Default: any.")
-    under: kinds.Distance | None = key(None, description="The model's number lies further below.")
-    over: kinds.Distance | None = key(None, description="The model's number lies further above.")
-    off: kinds.Distance | None = key(None, description="The model's number lies further away.")
+    under: kinds.Distance | None = key(None, description="The model is lower by more than this.")
+    over: kinds.Distance | None = key(None, description="The model is higher by more than this.")
+    off: kinds.Distance | None = key(None, description="The model differs by more than this.")
     cost: kinds.CostValue = key(description="Cost, in the charter's cost_in.", examples=["1"])
 
 

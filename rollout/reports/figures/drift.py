@@ -366,7 +366,7 @@ def _describe_error_rate(comparison_count: int) -> str:
     return (
         f"{format_quantity(comparison_count, 'comparison')}: the chance that any is named when"
         f" nothing changed is at most {format_percent(ALPHA, 0)} in one report, and anew in each."
-        " Days are taken to be exchangeable: a season that moves slowly is a change too."
+        " All days of a span are treated alike, so a slow change of season counts as a change too."
     )
 
 

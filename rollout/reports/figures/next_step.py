@@ -140,8 +140,7 @@ def _describe_needs(gate: GateFacts, progress: GateOutlook) -> Iterator[str]:
         yield describe_uncounted(reasons or {"units without a decision": counts.missing})
         return
     yield from _describe_minimums(gate, progress)
-    texts = (text for text in gate.lacks if not MINIMUM.fullmatch(text))
-    yield from (add_separators(MISSING.sub(r"\1 (at most \2 allowed)", text)) for text in texts)
+    yield from (describe_requirement(s) for s in gate.lacks if not MINIMUM.fullmatch(s))
     is_noted = counts.missing > NOTED_MISSING_SHARE * counts.closed
     if is_noted and reasons:
         yield describe_uncounted(reasons)
@@ -149,6 +148,18 @@ def _describe_needs(gate: GateFacts, progress: GateOutlook) -> Iterator[str]:
     yield from (_describe_missing_evidence(condition, progress) for condition in unmet)
     if is_noted and any(condition.measure in COUNTING_MISSING for condition in unmet):
         yield "units without a counted decision count as disagreements"
+
+
+def describe_requirement(stored_text: str) -> str:
+    """Describe an unmet requirement of a gate, stored as text.
+
+    >>> describe_requirement("0 of 1 reviewers"), describe_requirement("120 of 3000 decided units")
+    ('0 of 1 reviewer', '120 of 3,000 decided units')
+    >>> describe_requirement("533 of 925 units have no decision, allowed are 5 %")
+    '533 of 925 units have no decision (at most 5 % allowed)'
+    """
+    text = add_separators(MISSING.sub(r"\1 (at most \2 allowed)", stored_text))
+    return text.removesuffix("s") if " of 1 " in text else text
 
 
 def _describe_minimums(gate: GateFacts, progress: GateOutlook) -> Iterator[str]:
@@ -163,7 +174,7 @@ def _describe_minimums(gate: GateFacts, progress: GateOutlook) -> Iterator[str]:
 
 
 def _describe_minimum(minimum: re.Match[str], per_day: float | None) -> str:
-    text = add_separators(minimum[0])
+    text = describe_requirement(minimum[0])
     if minimum[3] != "decided units" or not per_day:
         return text
     units = int(minimum[2]) - int(minimum[1])

@@ -248,7 +248,7 @@ def _describe_promise(gate: Gate) -> str:
     risk = format_percent(gate.risk, 0)
     return (
         f"If the average in a cell so far does not meet “{conditions}”, the chance that the gate"
-        f" to {gate.to} ever opens there is at most {risk} for each version, at any number of"
-        " looks (with restarts at most half as much again). The promise covers the time until the "
-        "widening; guards watch the time after."
+        f" to {gate.to} ever opens there is at most {risk} in a version's first attempt, at any"
+        " number of looks; in all its later attempts together it is at most half of that. The"
+        " promise covers the time until the widening; guards watch the time after."
     )

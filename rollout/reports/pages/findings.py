@@ -9,6 +9,7 @@ from rollout.reports.figures.audit_cost import Hindsight
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.naive_baselines import NaiveOpening
+from rollout.reports.figures.next_step import describe_requirement
 from rollout.reports.pages.data_findings import list_data_findings
 from rollout.reports.pages.finding import (
     AUDITOR,
@@ -200,7 +201,7 @@ def _describe_shortfall(evidence: EvidenceFacts) -> str:
     measured = _format_measured(worst.measure, worst.estimate, worst.counts)
     text = f"{evidence.version}: {measured}; the gate needs {worst.condition}."
     if gate.lacks:
-        text += f" Also missing: {'; '.join(gate.lacks)}."
+        text += f" Also missing: {'; '.join(describe_requirement(text) for text in gate.lacks)}."
     return text
 
 
@@ -246,4 +247,4 @@ def _find_missing_practice(facts: ReportFacts) -> Iterator[Finding]:
         text = f"The stop {used} drilled. A drill measures how soon a stop holds at each site."
         if facts.identity.simulated:
             text = "A replay has no drill. A drill measures how soon a stop holds at each site."
-        yield Finding(NOTE, "Practice", "No stop drill yet", text, "incidents", (OPERATOR, AUDITOR))
+        yield Finding(NOTE, "Drill", "No stop drill yet", text, "incidents", (OPERATOR, AUDITOR))

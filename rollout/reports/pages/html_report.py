@@ -9,6 +9,7 @@ from markupsafe import Markup
 
 from rollout.reports.figures.confusion import ConfusionMatrix
 from rollout.reports.figures.facts import ReportFacts
+from rollout.reports.inputs.actions import ActionFrequencyChange
 from rollout.reports.inputs.losses import Loss
 from rollout.reports.inputs.pictures import is_embedded, is_link
 from rollout.reports.pages.cell_rows import build_cell_rows
@@ -33,7 +34,8 @@ from rollout.reports.text.event_text import format_guard_reason
 
 MAX_ROWS = 60  # of one table; report.json has all
 FIRST_LOSSES = 5
-OPEN_CELLS = 12  # of the operator's table; the others are one fold deeper
+OPEN_CELLS = 10  # of the operator's table; the others are one fold deeper
+OPEN_ACTIONS = 8  # of the operator's table: the largest changes; the others are one fold deeper
 INSTALL = "pip install 'rollout-controller[charts]'"
 SHADES = {"sh": 4, "lo": 3}  # classes of tokens.css
 
@@ -61,6 +63,7 @@ def render_html_report(facts: ReportFacts, view: str | None = None) -> str:
         next_line=_describe_next(facts),
         cells=list(build_cell_rows(facts))[:MAX_ROWS],
         open_cells=OPEN_CELLS,
+        open_actions=OPEN_ACTIONS,
         more_cells=max(0, len(facts.stages) - MAX_ROWS),
         timeline=[event for event in facts.timeline if is_in_timeline(event)],
         ledger=[event for event in facts.timeline if event.kind not in AUDITORS_OMITTED_KINDS],
@@ -94,6 +97,7 @@ def _load_template() -> Template:
         leading=take_leading,
         beyond=take_remaining,
         confused=find_confusions,
+        by_change=_sort_by_change,
         label_cells=label_cells,
         capitalize_first=lambda text: text[:1].upper() + text[1:],
     )
@@ -123,6 +127,11 @@ def _describe_next(facts: ReportFacts) -> str:
     cell = formatting.format_cell_name(proposal.site, proposal.window)
     needed = formatting.format_quantity(proposal.needed, "more approval")
     return f"One {proposal.kind} ({cell}) needs {needed}."
+
+
+def _sort_by_change(rows: Sequence[ActionFrequencyChange]) -> list[ActionFrequencyChange]:
+    """Return the rows with the largest changes first."""
+    return sorted(rows, key=lambda row: -abs(row.change.per_100 or 0))
 
 
 def take_leading(rows: Sequence[Loss], count: int) -> list[Loss]:

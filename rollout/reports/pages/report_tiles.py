@@ -165,6 +165,10 @@ def _build_agreement_tile(figures: AgreementFigures, facts: ReportFacts) -> Repo
     if figures.agreement.rate is None:
         return ReportTile(title, NO_DATA, "", "No case has one human decision to compare with.")
     text = f"{format_ratio(figures.agreement)} cases with one human label."
+    units = {funnel.version: funnel.agreement.n for funnel in facts.funnels}.get(figures.version)
+    if units is not None and units != figures.agreement.n:
+        count_text = format_quantity(units, "unit")
+        text += f" Gates count {count_text}: “From records to evidence” shows why."
     if figures.cost is not None:
         text += f" Following it costs {figures.cost:.3f} {facts.rules.cost_in} per case."
     rate = figures.agreement.rate

@@ -3,17 +3,22 @@
 from functools import singledispatch
 
 from rollout.core.access.access_events import (
+    CredentialsReset,
     EmailSet,
     IdentityLinked,
     KeyCreated,
     KeyRevoked,
     OneTimeLinkCreated,
     PasswordSet,
+    RecoveryCodeUsed,
     RoleGranted,
     RoleRevoked,
+    SecondFactorAdded,
+    SecondFactorRemoved,
     UserAdded,
     UserDisabled,
     UserEnabled,
+    UserErased,
 )
 from rollout.core.scope.events import LedgerEvent
 from rollout.core.scope.permissions import AssignedRole
@@ -37,6 +42,12 @@ def _(event: UserDisabled) -> str:
 
 
 @describe_access_event.register
+def _(event: UserErased) -> str:
+    reason = f": {event.reason}" if event.reason else ""
+    return f"the name and address of {event.user} were erased{reason}"
+
+
+@describe_access_event.register
 def _(event: UserEnabled) -> str:
     return f"{event.user} is enabled again, without any role"
 
@@ -44,6 +55,29 @@ def _(event: UserEnabled) -> str:
 @describe_access_event.register
 def _(event: PasswordSet) -> str:
     return f"{event.user} has a new password; all their sessions end"
+
+
+@describe_access_event.register
+def _(event: SecondFactorAdded) -> str:
+    return f"{event.user} has a second factor; their other sessions end"
+
+
+@describe_access_event.register
+def _(event: SecondFactorRemoved) -> str:
+    return f"{event.user} has removed their second factor; all their sessions end"
+
+
+@describe_access_event.register
+def _(event: RecoveryCodeUsed) -> str:
+    return f"{event.user} has used a recovery code"
+
+
+@describe_access_event.register
+def _(event: CredentialsReset) -> str:
+    return (
+        f"the {event.credential} of {event.user} is reset: their approvals pause for 24 hours, and"
+        f" never count together with those of {event.by}"
+    )
 
 
 @describe_access_event.register

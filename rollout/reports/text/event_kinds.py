@@ -20,16 +20,36 @@ EVENT_GROUPS: Final[EventGroups] = {
     "incidents": ("Incidents", ("IncidentOpened", "IncidentAcknowledged")),
     "policy": ("Policy", ("RolloutCreated", "PolicyApplied")),
     "versions": ("Versions", ("VersionFirstUsed", "VersionRetired")),
+    "counting": ("Counted records", ("RecordsCounted",)),
     "other": (
         "Reports, clock, imports, deletions, damage",
-        ("ReportSealed", "ClockCorrected", "RecordsImported", "RecordsPurged", "DamageCleared"),
+        (
+            "ReportSealed",
+            "ClockCorrected",
+            "RecordsImported",
+            "RecordsPurged",
+            "CasesErased",
+            "NameErased",
+            "DamageCleared",
+        ),
     ),
 }
 ACCESS_EVENT_GROUPS: Final[EventGroups] = {
-    "users": ("Users", ("UserAdded", "UserDisabled", "UserEnabled", "EmailSet")),
+    "users": ("Users", ("UserAdded", "UserDisabled", "UserErased", "UserEnabled", "EmailSet")),
     "roles": ("Roles", ("RoleGranted", "RoleRevoked")),
     "keys": ("Keys", ("KeyCreated", "KeyRevoked")),
-    "ways-in": ("Passwords and links", ("PasswordSet", "OneTimeLinkCreated", "IdentityLinked")),
+    "ways-in": (
+        "Passwords, second factors and links",
+        (
+            "PasswordSet",
+            "SecondFactorAdded",
+            "SecondFactorRemoved",
+            "RecoveryCodeUsed",
+            "CredentialsReset",
+            "OneTimeLinkCreated",
+            "IdentityLinked",
+        ),
+    ),
 }
 CELL_KINDS: Final = (
     "Widened", "Renewed", "TakenOver", "Narrowed", "Suspended", "SuspensionCleared", "GrantExpired",
@@ -43,11 +63,14 @@ SCOPE_KINDS: Final = frozenset(
 TIMELINE_KINDS: Final = frozenset(
     {
         *SCOPE_KINDS, "VersionFirstUsed", "ProposalVoided", "ProposalExpired", "ProposalRejected",
-        "ClockCorrected", "RecordsPurged", "RecordsImported", "DamageCleared",
+        "ClockCorrected", "RecordsPurged", "RecordsImported", "CasesErased", "NameErased",
+        "DamageCleared",
     }
 )  # fmt: skip
 """Kinds in the timeline; proposals and approvals are only in the auditor's part."""
-AUDITORS_OMITTED_KINDS: Final = frozenset({"RolloutCreated", "VersionFirstUsed", "IncidentOpened"})
+AUDITORS_OMITTED_KINDS: Final = frozenset(
+    {"RolloutCreated", "VersionFirstUsed", "IncidentOpened", "RecordsCounted"}
+)
 
 
 def find_tone(kind: str) -> str:

@@ -8,6 +8,7 @@ from functools import singledispatch
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.events import (
     Approved,
+    CasesErased,
     ClockCorrected,
     DamageCleared,
     EraBegan,
@@ -16,6 +17,7 @@ from rollout.core.scope.events import (
     IncidentAcknowledged,
     IncidentOpened,
     LedgerEvent,
+    NameErased,
     Narrowed,
     PolicyApplied,
     ProposalExpired,
@@ -281,6 +283,19 @@ def _(event: ClockCorrected, describer: EventDescriber) -> str:
 def _(event: RecordsPurged, describer: EventDescriber) -> str:
     before = describer.format_instant(event.before, describer.policy.timezone, event.at)
     return f"{format_count(sum(event.counts))} rows of records from before {before} deleted"
+
+
+@_describe.register
+def _(event: CasesErased, _describer: EventDescriber) -> str:
+    cases = format_quantity(len(event.keys), "case")
+    reason = f": {event.reason}" if event.reason else ""
+    return f"{event.by} erased the contents of {cases}{reason}; their counts stay"
+
+
+@_describe.register
+def _(event: NameErased, _describer: EventDescriber) -> str:
+    reason = f": {event.reason}" if event.reason else ""
+    return f"{event.by} replaced a name by {event.pseudonym}{reason}"
 
 
 @_describe.register

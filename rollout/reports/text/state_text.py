@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Final
 
-from rollout.core.scope.events import LEDGER_ROLLED_BACK, UNAUTHORIZED
+from rollout.core.scope.events import EVIDENCE_CHANGED, LEDGER_ROLLED_BACK, UNAUTHORIZED
 from rollout.core.scope.scope import STOPPED, SUSPENDED
 from rollout.reports.text.formatting import format_cell_name
 
@@ -142,6 +142,9 @@ INCIDENT_KINDS: Final[Mapping[str, StateText]] = MappingProxyType(
         UNAUTHORIZED: StateText("bad", "Unauthorized action", "the model acted without a permit"),
         LEDGER_ROLLED_BACK: StateText(
             "bad", "Ledger rolled back", "a client knows a later ledger head"
+        ),
+        EVIDENCE_CHANGED: StateText(
+            "bad", "Evidence changed", "stored evidence is not what the ledger's digests say"
         ),
         "clock": StateText("warn", "Clock behind", "the clock is behind the ledger"),
         "writes": StateText("warn", "Append failed", "a replica could not write to the ledger"),

@@ -9,6 +9,8 @@ from rollout.core.errors import NotAllowedError, UnknownUserError
 from rollout.core.scope.permissions import AssignedRole, Caller, Permission, require_permission
 from rollout.store.access.access_ledger import AccessLedger, load_access_head
 from rollout.store.access.api_keys import ApiKeys
+from rollout.store.access.credential_resets import CredentialResets
+from rollout.store.access.second_factors import SecondFactors
 from rollout.store.access.users import StoredUser, Users
 from rollout.store.database.rollouts import ACCESS_CHAIN
 from rollout.store.database.session import Database, Transaction
@@ -121,4 +123,9 @@ def _load_access_state(transaction: Transaction) -> AccessState:
             for role_assignment in user_roles
         ),
         keys=frozenset((names[key.user_id], key.prefix) for key in keys.list_open()),
+        factors=frozenset(names[number] for number in SecondFactors(transaction).list_confirmed()),
+        resets=frozenset(
+            (names[reset.user_id], reset.credential, reset.reset_at)
+            for reset in CredentialResets(transaction).list_all()
+        ),
     )

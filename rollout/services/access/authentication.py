@@ -17,6 +17,7 @@ from typing import TypeVar
 from rollout.core.errors import CrossSiteRequestError, UnauthenticatedError
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.services.access.access_state import build_caller
+from rollout.services.access.credential_resets import NO_LIMITS, load_approval_limits
 from rollout.services.access.keys import parse_key, read_token, write_token
 from rollout.services.support.clock import Clock
 from rollout.store.access.access_ledger import AccessLedgerHead, load_access_head
@@ -64,8 +65,15 @@ class CachedSession:
 class Authenticator:
     """Authentication in one replica."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, *, requires_second_factor: bool = False
+    ) -> None:
+        """Read nothing yet.
+
+        With `requires_second_factor`, users who approve or administer must have given one.
+        """
         self._database, self._clock = database, clock
+        self._requires_second_factor = requires_second_factor
         self._register: AccessRegister | None = None
         self._sessions: OrderedDict[bytes, CachedSession] = OrderedDict()
         self._lock = Lock()
@@ -117,7 +125,7 @@ class Authenticator:
         if csrf is not None and not compare_digest(read_token(csrf), session.csrf):
             raise CrossSiteRequestError(STALE_PAGE)
         self._session_uses[token_hash] = at
-        return caller
+        return self._add_factor(caller, session.second_factor)
 
     def find_cached_session_caller(self, token: str, at: datetime) -> Caller | None:
         """Return the session's caller, or None if the database is needed."""
@@ -131,9 +139,10 @@ class Authenticator:
         ):
             return None
         caller = register.callers.get(cached_session.session.user_id)
-        if caller is not None:
-            self._session_uses[token_hash] = at
-        return caller
+        if caller is None:
+            return None
+        self._session_uses[token_hash] = at
+        return self._add_factor(caller, cached_session.session.second_factor)
 
     def build_page_token(self, token: str) -> str:
         """Return the token that a session's pages send with changes.
@@ -186,7 +195,14 @@ class Authenticator:
             return None
         caller = register.callers[key.user_id]
         self._key_uses[prefix] = at
-        return caller
+        return self._add_factor(caller, key.second_factor)
+
+    def _add_factor(self, caller: Caller, second_factor: str) -> Caller:
+        """Return the caller with the second factor of its session or key."""
+        lacks_factor = self._requires_second_factor and not second_factor and caller.has_factor_role
+        if not second_factor and not lacks_factor:
+            return caller
+        return replace(caller, second_factor=second_factor, lacks_second_factor=lacks_factor)
 
     def _is_fresh(self, register: AccessRegister, since: float | None = None) -> bool:
         if since is not None:
@@ -244,6 +260,7 @@ def _load_full_register(
 ) -> AccessRegister:
     users = Users(transaction)
     callers = _build_callers(users.list_all(), users.list_all_role_assignments(), head)
+    callers = _limit_approvals(transaction, callers)
     keys = {key.prefix: key for key in ApiKeys(transaction).list_open()}
     return AccessRegister(head, callers, keys, started_at)
 
@@ -272,7 +289,15 @@ def _update_register(
         changed_users, users.list_all_role_assignments(changed_ids), head
     )
     open_keys = {key.prefix: key for key in ApiKeys(transaction).list_open(changed_ids)}
-    return AccessRegister(head, callers | changed_callers, keys | open_keys, started_at)
+    # a reset also concerns the admin who made it, whom no event names as its user
+    all_callers = _limit_approvals(transaction, callers | changed_callers)
+    return AccessRegister(head, all_callers, keys | open_keys, started_at)
+
+
+def _limit_approvals(transaction: Transaction, callers: Mapping[int, Caller]) -> dict[int, Caller]:
+    """Return the callers with what resets of passwords mean for their approvals."""
+    limits = load_approval_limits(transaction)
+    return {number: limits.get(number, NO_LIMITS).apply(callers[number]) for number in callers}
 
 
 def _build_callers(

@@ -10,6 +10,7 @@ from rollout.core.errors import InvalidAccountError, NotAllowedError, UnknownKey
 from rollout.core.ledger.ledger import parse_event
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.services.access.access_state import open_access_change, require_self_or_admin
+from rollout.services.access.credential_resets import KEY, record_reset
 from rollout.store.access.access_ledger import load_access_head
 from rollout.store.access.api_keys import ApiKey, ApiKeys
 from rollout.store.access.users import Users
@@ -131,9 +132,13 @@ def create_key(
         end = _compute_expiry(at, expires_at, is_service_account=user.is_service_account)
         if keys.find(prefix) is not None:
             raise InvalidAccountError(f"another key has the random prefix {prefix}; try again")
-        keys.add(user, prefix=prefix, secret=secret, at=at, expires_at=end)
+        is_own = caller.name == holder
+        factor = caller.second_factor if is_own else ""
+        keys.add(user, prefix=prefix, secret=secret, at=at, expires_at=end, second_factor=factor)
         event = KeyCreated(at=at, by=caller.name, user=holder, prefix=prefix, expires_at=end)
         change.access_ledger.append([event])
+        if not is_own and not user.is_service_account and change.users.has_had_credential(user):
+            record_reset(change.transaction, change.access_ledger, user, caller.name, KEY, at=at)
         return CreatedKey(holder, prefix, end, f"{KEY_MARK}_{prefix}_{secret}")
 
 

@@ -1,18 +1,28 @@
 """Waiting times after failed sign-ins, counted in memory.
 
-Each replica counts for itself. A wait is at most half a minute, so that nobody can lock out a user
-by trying their name.
+Each replica counts for itself. A wait is at most half a minute. Failures from elsewhere never slow
+a user at an address from which they signed in before, so that nobody can lock them out.
 """
 
 from collections import OrderedDict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address, ip_network
 from threading import Lock
 
-from rollout.core.errors import TooManyAttemptsError
+from rollout.core.errors import (
+    CodeRequiredError,
+    NotAllowedError,
+    TooManyAttemptsError,
+    UnauthenticatedError,
+)
+from rollout.services.support.clock import Clock
 
 MAX_WAIT = 30.0  # seconds
 RESET_AFTER = 900.0  # seconds without a failure
 MAX_KEYS = 10_000  # names and addresses in memory
+IPV6_NETWORK_BITS = 64  # one customer has all addresses of such a network
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,3 +84,61 @@ class LoginThrottle:
         """Forget the failures after a success."""
         with self._lock:
             self._failures.pop(key, None)
+
+
+class SignInLimits:
+    """Limits per account and address, per address, and per account over all addresses."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._pairs = LoginThrottle(free_attempts=5)
+        self._addresses = LoginThrottle(free_attempts=20)
+        self._accounts = LoginThrottle(free_attempts=10)
+
+    @contextmanager
+    def count_attempt(
+        self, user_name: str, address: str, *, is_known_address: bool
+    ) -> Iterator[None]:
+        """Raise if the attempt must wait; count it if it fails.
+
+        Args:
+            user_name: the account, "" if the attempt names none.
+            address: where the attempt comes from, "" for a command on this machine.
+            is_known_address: whether the account signed in from there before.
+
+        Raises:
+            TooManyAttemptsError: says how long to wait.
+        """
+        now, network = self._clock.read_boot_clock(), find_network(address)
+        pair = f"{user_name} {network}"
+        checks = [(self._pairs, pair)] if user_name else []
+        checks += [(self._addresses, network)] if network else []
+        checks += [] if is_known_address or not user_name else [(self._accounts, user_name)]
+        for throttle, key in checks:
+            throttle.check_allowed(key, now=now)
+        try:
+            yield
+        except CodeRequiredError:
+            raise  # neither a failure nor a success: guessed codes stay counted
+        except (UnauthenticatedError, NotAllowedError):
+            for throttle, key in checks:
+                throttle.record_failure(key, now=now)
+            raise
+        self._pairs.reset(pair)
+
+
+def find_network(address: str) -> str:
+    """Return what one attacker has of addresses: an IPv4 address, or an IPv6 network.
+
+    >>> find_network("10.0.0.1"), find_network("2001:db8::7"), find_network("testclient")
+    ('10.0.0.1', '2001:db8::/64', 'testclient')
+    """
+    try:
+        parsed = ip_address(address)
+    except ValueError:
+        return address
+    if not isinstance(parsed, IPv6Address):
+        return address
+    if parsed.ipv4_mapped is not None:
+        return str(parsed.ipv4_mapped)
+    return str(ip_network((int(parsed), IPV6_NETWORK_BITS), strict=False))

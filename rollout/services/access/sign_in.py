@@ -1,24 +1,21 @@
 """Sign-in by password, one-time link or identity provider.
 
-Each starts a session. Passwords are hashed by argon2 with its default parameters, and again when
-these change; an unknown name costs the same work as a known one.
+Each starts a session. An unknown name costs the same work as a known one.
 """
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from functools import cached_property
-from threading import BoundedSemaphore
 
 from argon2 import PasswordHasher
-from argon2.exceptions import InvalidHashError, VerificationError
 
 from rollout.core.access.access_events import IdentityLinked, PasswordSet
 from rollout.core.errors import (
+    CodeRequiredError,
     InvalidAccountError,
     NotAllowedError,
-    TooManyAttemptsError,
     UnauthenticatedError,
 )
 from rollout.core.scope.permissions import Caller
@@ -27,27 +24,36 @@ from rollout.services.access.access_state import (
     open_access_change,
     require_self_or_admin,
 )
+from rollout.services.access.authenticator_codes import (
+    PROVIDER,
+    STALE_CHALLENGE,
+    AuthenticatorCodes,
+)
+from rollout.services.access.credential_resets import PASSWORD, record_reset
 from rollout.services.access.keys import TOKEN_BYTES, read_token, write_token
-from rollout.services.access.login_throttle import LoginThrottle
+from rollout.services.access.login_throttle import SignInLimits, find_network
+from rollout.services.access.passwords import PasswordWorkers
+from rollout.services.access.secret_key import SecretKey
 from rollout.services.access.users import initialize_access
 from rollout.services.support.clock import Clock
 from rollout.store.access.access_ledger import AccessLedger
+from rollout.store.access.api_keys import hash_secret
 from rollout.store.access.one_time_links import OneTimeLinks
+from rollout.store.access.second_factors import SecondFactors
 from rollout.store.access.sessions import Sessions, hash_session_token
+from rollout.store.access.sign_in_addresses import SignInAddresses
 from rollout.store.access.users import StoredUser, Users
 from rollout.store.database.session import Database, Transaction
 
-MIN_PASSWORD_LENGTH, MAX_PASSWORD_LENGTH = 12, 256  # letters
 SESSION_LIFETIME = timedelta(hours=12)
 """Time after which a session ends, used or not."""
-MAX_CONCURRENT_HASHES = 2
-"""Concurrent password hashes; each takes 64 MiB."""
-MAX_WAITING_HASHES = 6
-"""Running and waiting hashes; more are refused, because stops need the same threads."""
 SIGN_IN_REFUSED = (
     "the name or the password is wrong, or they may not sign in; ask an admin for a link"
 )
 INVALID_LINK = "this link is not valid: it works once, for a day; ask an admin for another"
+CODE_REQUIRED = "enter the code of your authenticator app, or a recovery code"
+PROVIDER_ONLY = "you sign in through your organisation, which asks for its own second factor"
+CODE_AFTER_LINK = "the password is set; sign in with it and a code of your authenticator app"
 NO_SESSION = "there is no session; start one with `POST /v1/session`"
 UNKNOWN_IDENTITY = "no user has the identity provider's account; ask an admin to add you"
 
@@ -71,38 +77,79 @@ class SignIn:
         clock: Clock,
         entropy: Callable[[int], bytes],
         hasher: PasswordHasher | None = None,
+        codes: AuthenticatorCodes | None = None,
     ) -> None:
-        self._database, self._clock, self._entropy = database, clock, entropy
-        self._hasher = PasswordHasher() if hasher is None else hasher
-        self._name_throttle = LoginThrottle(free_attempts=5)
-        self._address_throttle = LoginThrottle(free_attempts=20)
-        self._hash_slots = BoundedSemaphore(MAX_CONCURRENT_HASHES)
-        self._waiting_slots = BoundedSemaphore(MAX_WAITING_HASHES)
+        self._database, self._entropy = database, entropy
+        self._passwords = PasswordWorkers(PasswordHasher() if hasher is None else hasher)
+        self.codes = codes or AuthenticatorCodes(database, SecretKey("", entropy), entropy)
+        self._limits = SignInLimits(clock)
 
     def sign_in_with_password(
-        self, user_name: str, password: str, *, address: str, at: datetime
+        self, user_name: str, password: str, *, address: str, at: datetime, code: str = ""
     ) -> StartedSession:
-        """Start a session by password.
+        """Start a session by password, and by a code if the user has a second factor.
 
         Raises:
-            UnauthenticatedError: the name or password is wrong, or the user may not sign in; the
-                error is the same.
-            TooManyAttemptsError: this name or address failed too often; says how long to wait.
+            UnauthenticatedError: the name, password or code is wrong, or the user may not sign in;
+                the error is the same for name and password.
+            CodeRequiredError: the password is right and `code` is missing; its challenge stands
+                for the password.
+            TooManyAttemptsError: there were too many failures; says how long to wait.
         """
         with self._count_attempt(user_name, address):
             user, stored_hash = self._load_user_and_hash(user_name)
-            if not self._is_right_password(stored_hash, password) or user is None:
+            is_right = self._is_right_password(stored_hash, password)
+            if not is_right or user is None or stored_hash is None:
                 raise UnauthenticatedError(SIGN_IN_REFUSED)
-        new_hash = None
-        if stored_hash is not None and self._hasher.check_needs_rehash(stored_hash):
-            new_hash = self._hash_password(password)
+            if not code and self._has_second_factor(user):
+                challenge = self.codes.build_challenge(user, stored_hash, at=at)
+                raise CodeRequiredError(CODE_REQUIRED, challenge)
+            new_hash = None
+            if self._passwords.needs_rehash(stored_hash):
+                new_hash = self._passwords.hash(password)
+            return self._finish_sign_in(user, stored_hash, code, address, at, new_hash)
+
+    def sign_in_with_challenge(
+        self, challenge: str, code: str, *, address: str, at: datetime
+    ) -> StartedSession:
+        """Start a session by a code, after `CodeRequiredError`.
+
+        Raises:
+            UnauthenticatedError: the code is wrong, or the challenge is no longer valid.
+            TooManyAttemptsError: there were too many failures; says how long to wait.
+        """
+        user_name, password_mark = self.codes.read_challenge(challenge, at=at)
+        with self._count_attempt(user_name, address):
+            user, stored_hash = self._load_user_and_hash(user_name)
+            if (
+                user is None
+                or stored_hash is None
+                or hash_secret(stored_hash).hex() != password_mark
+            ):
+                raise UnauthenticatedError(STALE_CHALLENGE)
+            return self._finish_sign_in(user, stored_hash, code, address, at)
+
+    def _finish_sign_in(
+        self,
+        user: StoredUser,
+        stored_hash: str,
+        code: str,
+        address: str,
+        at: datetime,
+        new_hash: str | None = None,
+    ) -> StartedSession:
+        """Start the session, unless the password changed or the code is wrong."""
         with self._database.begin_write() as transaction:
-            AccessLedger(transaction)
-            if self._load_password_hash(transaction, user_name) != stored_hash:
+            access_ledger = AccessLedger(transaction)
+            if self._load_password_hash(transaction, user.name) != stored_hash:
                 raise UnauthenticatedError(SIGN_IN_REFUSED)
+            second_factor = ""
+            if user.number in SecondFactors(transaction).list_confirmed():
+                second_factor = self.codes.use_code(transaction, access_ledger, user, code, at=at)
             if new_hash is not None:
                 Users(transaction).set_password(user, new_hash)
-            return self._start_session(transaction, user, at)
+            SignInAddresses(transaction).add(user, find_network(address), at=at)
+            return self._start_session(transaction, user, at, second_factor)
 
     def sign_in_with_link(
         self, token: str, password: str, *, at: datetime, address: str, user_name: str = ""
@@ -113,38 +160,66 @@ class SignIn:
 
         Raises:
             UnauthenticatedError: the link is unknown, used or expired.
+            CodeRequiredError: the password is set, but the account also needs a code to sign in.
             InvalidAccountError: the password or the first admin's name is invalid; the link stays
                 valid.
             TooManyAttemptsError: this address failed too often.
         """
         with self._count_attempt("", address):
-            password_hash = self._hash_password(_check_password(password, user_name))
-            return self._use_link(token, user_name, password, password_hash, at)
+            own_words = self._list_link_words(token, user_name, at)
+            self._passwords.check_strength(password, own_words)
+            password_hash = self._passwords.hash(password)
+            started_session = self._use_link(token, user_name, password_hash, address, at)
+        if started_session is None:
+            raise CodeRequiredError(CODE_AFTER_LINK, "")
+        return started_session
+
+    def _list_link_words(self, token: str, user_name: str, at: datetime) -> tuple[str, ...]:
+        """Return the words of a link's account; an invalid link costs no work."""
+        with self._database.begin_read() as transaction:
+            is_valid, user = OneTimeLinks(transaction).find_valid(token, at=at)
+        if not is_valid:
+            raise UnauthenticatedError(INVALID_LINK)
+        return (user_name,) if user is None else (user.name, user.email)
 
     def _use_link(
-        self, token: str, user_name: str, password: str, password_hash: str, at: datetime
-    ) -> StartedSession:
+        self, token: str, user_name: str, password_hash: str, address: str, at: datetime
+    ) -> StartedSession | None:
+        """Set the password; return None if the account also needs a code."""
         with self._database.begin_write() as transaction:
             access_ledger = AccessLedger(transaction)
             is_valid, user = OneTimeLinks(transaction).redeem(token, at=at)
             if not is_valid:
                 raise UnauthenticatedError(INVALID_LINK)
             users = Users(transaction)
+            admin = OneTimeLinks(transaction).find_creator(token)
             if user is None:
                 access_ledger.append(initialize_access(transaction, user_name, at))
                 user = users.find(user_name)
                 assert user is not None  # noqa: S101 - added just before
-            _check_password(password, user.name)
-            _store_password(transaction, access_ledger, user, user.name, password_hash, at)
+            by = user.name if admin is None else admin.name
+            _store_password(
+                transaction, access_ledger, user, user.name, password_hash, at, reset_by=by
+            )
+            if user.number in SecondFactors(transaction).list_confirmed():
+                return None  # the transaction is committed, and the code is asked at sign-in
+            SignInAddresses(transaction).add(user, find_network(address), at=at)
             return self._start_session(transaction, user, at)
 
     def sign_in_with_identity(
-        self, issuer: str, subject: str, email: str, *, at: datetime
+        self,
+        issuer: str,
+        subject: str,
+        email: str,
+        *,
+        at: datetime,
+        has_second_factor: bool = False,
     ) -> StartedSession:
         """Start a session for an identity provider's subject.
 
         The first time, a verified e-mail address links the subject to a user; later the subject
         alone identifies them. No user is added and no role granted. `email` is "" if not verified.
+        `has_second_factor` says whether the provider asked for a second factor.
 
         Raises:
             UnauthenticatedError: no user who may sign in has this identity.
@@ -156,11 +231,12 @@ class SignIn:
                 user = users.find_by_email(email)
                 if user is None or not users.link_identity(user, issuer, subject, at=at):
                     raise UnauthenticatedError(UNKNOWN_IDENTITY)
+                users.record_credential(user, at=at)
                 link_event = IdentityLinked(at=at, by=user.name, user=user.name, issuer=issuer)
                 access_ledger.append([link_event])
             if user is None or user.is_service_account or user.disabled_at is not None:
                 raise UnauthenticatedError(UNKNOWN_IDENTITY)
-            return self._start_session(transaction, user, at)
+            return self._start_session(transaction, user, at, PROVIDER if has_second_factor else "")
 
     def start_demo_session(self, user_name: str, *, at: datetime) -> StartedSession:
         """Start a session of a user whom the live demo's own link has identified.
@@ -198,14 +274,24 @@ class SignIn:
             TooManyAttemptsError: the current password was wrong too often.
         """
         require_self_or_admin(caller, user_name, "set the password")
-        password_hash = self._hash_password(_check_password(password, user_name))
-        if caller.name == user_name and not skips_current:
+        is_own = caller.name == user_name and not skips_current
+        if is_own:
             self._check_current_password(user_name, current_password or "")
+        user = self._load_user_and_hash(user_name)[0]
+        own_words = (user_name,) if user is None else (user_name, user.email)
+        self._passwords.check_strength(password, own_words)
+        password_hash = self._passwords.hash(password)
         with open_access_change(self._database, caller) as change:
             require_self_or_admin(change.caller, user_name, "set the password")
             user = _get_sign_in_user(change, user_name)
             _store_password(
-                change.transaction, change.access_ledger, user, caller.name, password_hash, at
+                change.transaction,
+                change.access_ledger,
+                user,
+                caller.name,
+                password_hash,
+                at,
+                reset_by="" if is_own else caller.name,
             )
 
     def load_current_session(self, token: str) -> StartedSession:
@@ -240,35 +326,40 @@ class SignIn:
             require_self_or_admin(change.caller, user_name, "end the sessions")
             Sessions(change.transaction).end_all(change.get_user(user_name), at=at)
 
-    @contextmanager
-    def _count_attempt(self, user_name: str, address: str) -> Iterator[None]:
-        """Raise if the name or address must wait; count a failed attempt."""
-        now = self._clock.read_boot_clock()
-        throttles = [
-            (throttle, key)
-            for throttle, key in (
-                (self._name_throttle, user_name),
-                (self._address_throttle, address),
-            )
-            if key
-        ]
-        for throttle, throttle_key in throttles:
-            throttle.check_allowed(throttle_key, now=now)
-        try:
-            yield
-        except (UnauthenticatedError, NotAllowedError):
-            for throttle, throttle_key in throttles:
-                throttle.record_failure(throttle_key, now=now)
-            raise
-        self._name_throttle.reset(user_name)
+    def check_own_password(self, caller: Caller, password: str, *, address: str) -> None:
+        """Raise unless this is the caller's password, before a change of their sign-in.
 
-    def _check_current_password(self, user_name: str, current_password: str) -> None:
+        Raises:
+            NotAllowedError: it is wrong, or the caller has none.
+            TooManyAttemptsError: it was wrong too often.
+        """
+        if self._load_user_and_hash(caller.name)[1] is None:
+            raise NotAllowedError(PROVIDER_ONLY)
+        self._check_current_password(caller.name, password, address)
+
+    def _count_attempt(self, user_name: str, address: str) -> AbstractContextManager[None]:
+        """Raise if the name or address must wait; count a failed attempt."""
+        with self._database.begin_read() as transaction:
+            user = Users(transaction).find(user_name) if user_name else None
+            is_known_address = user is not None and SignInAddresses(transaction).has(
+                user, find_network(address)
+            )
+        return self._limits.count_attempt(user_name, address, is_known_address=is_known_address)
+
+    def _check_current_password(
+        self, user_name: str, current_password: str, address: str = ""
+    ) -> None:
         stored_hash = self._load_user_and_hash(user_name)[1]
-        with self._count_attempt(user_name, ""):
+        # a session stands behind this attempt, so failures elsewhere must not slow it
+        with self._limits.count_attempt(user_name, address, is_known_address=True):
             if stored_hash is not None and not self._is_right_password(
                 stored_hash, current_password
             ):
                 raise NotAllowedError("the current password is wrong; an admin can create a link")
+
+    def _has_second_factor(self, user: StoredUser) -> bool:
+        with self._database.begin_read() as transaction:
+            return user.number in SecondFactors(transaction).list_confirmed()
 
     def _load_user_and_hash(self, user_name: str) -> tuple[StoredUser | None, str | None]:
         with self._database.begin_read() as transaction:
@@ -284,51 +375,22 @@ class SignIn:
     def _is_right_password(self, stored_hash: str | None, password: str) -> bool:
         """Compare, with the same work if there is no password."""
         dummy_hash = self._dummy_hash  # computed at the first attempt
-        with self._wait_for_hash_slot(), suppress(VerificationError, InvalidHashError):
-            self._hasher.verify(stored_hash or dummy_hash, password[: MAX_PASSWORD_LENGTH + 1])
-            return stored_hash is not None
-        return False
+        is_match = self._passwords.is_match(stored_hash or dummy_hash, password)
+        return is_match and stored_hash is not None
 
     @cached_property
     def _dummy_hash(self) -> str:
-        return self._hash_password(write_token(self._entropy(TOKEN_BYTES)))
-
-    def _hash_password(self, password: str) -> str:
-        with self._wait_for_hash_slot():
-            return self._hasher.hash(password)
-
-    @contextmanager
-    def _wait_for_hash_slot(self) -> Iterator[None]:
-        if not self._waiting_slots.acquire(blocking=False):
-            raise TooManyAttemptsError("too many sign in at once; try again in a few seconds")
-        try:
-            with self._hash_slots:
-                yield
-        finally:
-            self._waiting_slots.release()
+        return self._passwords.hash(write_token(self._entropy(TOKEN_BYTES)))
 
     def _start_session(
-        self, transaction: Transaction, user: StoredUser, at: datetime
+        self, transaction: Transaction, user: StoredUser, at: datetime, second_factor: str = ""
     ) -> StartedSession:
         token, csrf = self._entropy(TOKEN_BYTES), self._entropy(TOKEN_BYTES)
         expires_at = at + SESSION_LIFETIME
-        Sessions(transaction).start(user, token, csrf, at=at, expires_at=expires_at)
-        return StartedSession(user.name, write_token(token), write_token(csrf), expires_at)
-
-
-def _check_password(password: str, user_name: str) -> str:
-    if not MIN_PASSWORD_LENGTH <= len(password) <= MAX_PASSWORD_LENGTH:
-        raise InvalidAccountError(
-            f"a password has {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} letters; a sentence is"
-            " fine"
+        Sessions(transaction).start(
+            user, token, csrf, at=at, expires_at=expires_at, second_factor=second_factor
         )
-    if (
-        user_name
-        and user_name.lower() in password.lower()
-        and len(password) < len(user_name) + MIN_PASSWORD_LENGTH
-    ):
-        raise InvalidAccountError("a password is more than one's name")
-    return password
+        return StartedSession(user.name, write_token(token), write_token(csrf), expires_at)
 
 
 def _get_sign_in_user(change: AccessChange, user_name: str) -> StoredUser:
@@ -347,8 +409,16 @@ def _store_password(
     by: str,
     password_hash: str,
     at: datetime,
+    *,
+    reset_by: str,
 ) -> None:
-    Users(transaction).set_password(user, password_hash)
+    """Store a password; `reset_by` is "" if the user gave the current one."""
+    users = Users(transaction)
+    is_reset = bool(reset_by) and users.has_had_credential(user)
+    users.set_password(user, password_hash)
+    users.record_credential(user, at=at)
     Sessions(transaction).end_all(user, at=at)
     OneTimeLinks(transaction).end_links(user, at=at)
     access_ledger.append([PasswordSet(at=at, by=by, user=user.name)])
+    if is_reset:
+        record_reset(transaction, access_ledger, user, reset_by, PASSWORD, at=at)

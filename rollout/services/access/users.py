@@ -14,6 +14,7 @@ from rollout.core.access.access_events import (
     UserAdded,
     UserDisabled,
     UserEnabled,
+    UserErased,
 )
 from rollout.core.access.accounts import REPLAY, SIMULATED, is_account_name
 from rollout.core.errors import (
@@ -40,12 +41,21 @@ from rollout.core.scope.permissions import (
 )
 from rollout.core.scope.scope import ENGINE
 from rollout.services.access.access_state import AccessChange, build_caller, open_access_change
+from rollout.services.access.credential_resets import (
+    EMAIL,
+    NO_LIMITS,
+    load_approval_limits,
+    record_reset,
+)
 from rollout.store.access.access_ledger import AccessLedger, load_access_head
 from rollout.store.access.api_keys import ApiKeys
 from rollout.store.access.one_time_links import OneTimeLinks
+from rollout.store.access.second_factors import SecondFactors
 from rollout.store.access.sessions import Sessions
 from rollout.store.access.users import StoredUser, Users
 from rollout.store.database.session import Database, Transaction
+from rollout.store.ledger.accounts import Accounts
+from rollout.store.records.erased_keys import is_name_erased
 
 NAME_PATTERN = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
 EMAIL_PATTERN = re.compile(r"[^@\s]{1,64}@[^@\s]{1,255}")
@@ -233,7 +243,8 @@ def load_local_caller(database: Database, user_name: str, groups: Sequence[str] 
         role_assignments = _select_roles_in_groups(
             user_name, tuple(users.list_role_assignments(user)), groups
         )
-        return build_caller(user, role_assignments, load_access_head(transaction).revision)
+        caller = build_caller(user, role_assignments, load_access_head(transaction).revision)
+        return load_approval_limits(transaction).get(user.number, NO_LIMITS).apply(caller)
 
 
 def _list_all_roles(groups: Sequence[str]) -> tuple[AssignedRole, ...]:
@@ -281,8 +292,41 @@ def _add_user(
             f"the name {existing_user.name} is taken, and names are never reused; choose"
             " another one"
         )
+    if is_name_erased(users.transaction, user_name):
+        raise NameTakenError(f"the name {user_name} was erased; choose another one")
     user = users.add(user_name, at=at, is_service_account=is_service_account)
     return user, (UserAdded(at=at, by=by, user=user_name, service_account=is_service_account),)
+
+
+def erase_account(
+    transaction: Transaction, caller: Caller, user_name: str, *, reason: str, at: datetime
+) -> bool:
+    """Disable an account and replace its name by its id; return False if there is none.
+
+    Call it last: afterwards ledgers show the id, which is the pseudonym of the name.
+
+    Raises:
+        InvalidAccountError: it is a service account, which is nobody's name.
+        LastAdminError: no admin would be left.
+    """
+    users = Users(transaction)
+    user = users.find(user_name)
+    if user is None:
+        return False
+    if user.is_service_account:
+        raise InvalidAccountError(
+            f"{user_name} is a service account; disable it: `rollout users disable {user_name}`"
+        )
+    change = AccessChange(transaction, AccessLedger(transaction), users, caller)
+    event = UserErased(at=at, by=caller.name, user=user_name, reason=reason)
+    update = AccountUpdate(is_disabled=True)
+    change.access_ledger.append((*_update_user(change, user, update, at), event))
+    if not users.has_holder(GLOBAL_ADMIN):
+        raise LastAdminError(
+            f"{user_name} is the last admin of all rollouts; add another one first"
+        )
+    users.erase(user, Accounts(transaction).add_names([user_name]).find_id(user_name))
+    return True
 
 
 def _update_user(
@@ -299,6 +343,8 @@ def _update_user(
     if update.email is not None and update.email.lower() != user.email:
         _set_email(users, user, update.email)
         events.append(EmailSet(at=at, by=by, user=user.name))
+        if update.email and by != user.name and users.has_had_credential(user):
+            record_reset(change.transaction, change.access_ledger, user, by, EMAIL, at=at)
     event_fields: dict[str, Any] = {"at": at, "by": by, "user": user.name}
     revoked_roles = [
         role_assignment
@@ -333,6 +379,7 @@ def _set_disabled(
     ApiKeys(change.transaction).revoke_all(user, at=at)
     Sessions(change.transaction).end_all(user, at=at)
     OneTimeLinks(change.transaction).end_links(user, at=at)
+    SecondFactors(change.transaction).remove(user)
 
 
 def _set_email(users: Users, user: StoredUser, email: str) -> None:
@@ -369,7 +416,8 @@ def _create_link(
     secret: str,
 ) -> str:
     expires_at = at + LINK_LIFETIME
-    OneTimeLinks(transaction).add(user, secret, at=at, expires_at=expires_at)
+    creator = Users(transaction).find(by)
+    OneTimeLinks(transaction).add(user, secret, at=at, expires_at=expires_at, by=creator)
     user_name = "" if user is None else user.name
     access_ledger.append([OneTimeLinkCreated(at=at, by=by, user=user_name, expires_at=expires_at)])
     return secret

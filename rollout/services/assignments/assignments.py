@@ -3,10 +3,11 @@
 If a question holds a prediction, case and prediction are stored before the answer is sent.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import repeat
 from typing import Final
 
 from rollout import faults
@@ -15,7 +16,7 @@ from rollout.core.scope.assignment import Assignment, CaseQuestion, decide_assig
 from rollout.core.scope.commands import OpenIncident
 from rollout.core.scope.events import LEDGER_ROLLED_BACK
 from rollout.core.scope.permissions import Caller, Permission, require_permission
-from rollout.core.scope.permits import Permit, build_permit_text, build_signer
+from rollout.core.scope.permits import BOUND, UNBOUND, Permit, build_permit_text, build_signer
 from rollout.services.assignments.question_records import (
     RecordableQuestion,
     RecordConflictError,
@@ -143,7 +144,7 @@ def answer_questions(
     faults.reach_point("assign.read")
     cached_rollout = _record_new_versions(service, cached_rollout, questions)
     doubt_reason = _find_doubt_reason(service, cached_rollout, caller, client_head)
-    return _answer_and_store(service, cached_rollout, questions, key, doubt_reason)
+    return _answer_and_store(service, caller, cached_rollout, questions, key, doubt_reason)
 
 
 def load_rollout_names(service: Service, caller: Caller) -> tuple[str, ...]:
@@ -240,6 +241,7 @@ def _record_new_versions(
 
 def _answer_and_store(
     service: Service,
+    caller: Caller,
     cached_rollout: CachedRollout,
     questions: Sequence[RecordableQuestion],
     key: PermitKey,
@@ -251,15 +253,24 @@ def _answer_and_store(
         assignments = _assign_questions(
             cached_rollout, questions, doubt_reason, conflicting_cases, now
         )
-        answers = _build_answers(cached_rollout, assignments, questions, key, now)
         try:
             shared = [assignment.assignment for assignment in assignments]
-            results = record_questions(
-                service, cached_rollout.state, questions, shared, conflicting_cases, now
+            recorded = record_questions(
+                service,
+                cached_rollout.state,
+                caller.name,
+                questions,
+                shared,
+                conflicting_cases,
+                now,
             )
-            return replace(answers, recorded=results)
         except RecordConflictError as conflict:
             conflicting_cases |= conflict.keys
+            continue
+        answers = _build_answers(
+            cached_rollout, assignments, questions, key, now, recorded.answer_digests
+        )
+        return replace(answers, recorded=recorded.results)
 
 
 def _assign_questions(
@@ -304,19 +315,22 @@ def _build_answers(
     questions: Sequence[RecordableQuestion],
     key: PermitKey,
     now: datetime,
+    answer_digests: Sequence[str] = (),
 ) -> AssignmentAnswers:
-    rollout_name, number, secret = cached_rollout.state.rollout.name, key.number, key.secret
-    signers = {
-        assignment: build_signer(
-            _format_permit(assignment.assignment, number, now), secret, rollout_name
-        )
-        for assignment in set(assignments)
-    }
+    """Return answers with their permits, bound to the answers that have a digest."""
+    sign_unbound = _build_signers(cached_rollout, assignments, key, now, UNBOUND)
+    signers = [sign_unbound[assignment] for assignment in assignments]
+    if any(answer_digests):
+        sign_bound = _build_signers(cached_rollout, assignments, key, now, BOUND)
+        for index, assignment in enumerate(assignments):
+            if answer_digests[index]:
+                signers[index] = sign_bound[assignment]
+    digests = answer_digests or repeat("", len(questions))
     return AssignmentAnswers(
         assignments=assignments,
         permits=[
-            signers[assignment](question.key, question.version)
-            for assignment, question in zip(assignments, questions, strict=True)
+            sign(question.key, question.version, answer_digest)
+            for sign, question, answer_digest in zip(signers, questions, digests, strict=True)
         ],
         recorded=(None,) * len(assignments),
         revision=cached_rollout.state.scope.revision,
@@ -325,7 +339,23 @@ def _build_answers(
     )
 
 
-def _format_permit(assignment: Assignment, key_number: int, now: datetime) -> str:
-    return build_permit_text(
-        Permit(assignment.decider, assignment.revision, now, assignment.lease), key_number
-    )
+def _build_signers(
+    cached_rollout: CachedRollout,
+    assignments: Sequence[SharedAssignment],
+    key: PermitKey,
+    now: datetime,
+    kind: str,
+) -> Mapping[SharedAssignment, Callable[[str, str, str], str]]:
+    """Return by assignment a function that signs the permits of one kind."""
+    rollout_name = cached_rollout.state.rollout.name
+    return {
+        shared: build_signer(
+            _format_permit(shared.assignment, key.number, now, kind), key.secret, rollout_name
+        )
+        for shared in set(assignments)
+    }
+
+
+def _format_permit(assignment: Assignment, key_number: int, now: datetime, kind: str) -> str:
+    permit = Permit(assignment.decider, assignment.revision, now, assignment.lease, kind)
+    return build_permit_text(permit, key_number)

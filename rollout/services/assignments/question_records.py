@@ -9,6 +9,7 @@ from typing import Any, Final, Protocol
 from rollout import faults
 from rollout.core.records.records import Case, Prediction, SentCase, SentPrediction, to_case
 from rollout.core.scope.assignment import Assignment
+from rollout.core.scope.permits import compute_answer_digest
 from rollout.formats.records.parse import ItemReader, RejectedItem, SentItem
 from rollout.services.engine.assignment_cache import ClientQuestion
 from rollout.services.engine.command_handler import retry_on_stale_revision
@@ -44,6 +45,19 @@ class RecordingResult:
     reason: str = ""
 
 
+@dataclass(frozen=True, slots=True)
+class RecordedQuestions:
+    """What became of the records in questions, in the order of the questions.
+
+    Attributes:
+        results: None for a question without prediction.
+        answer_digests: of the stored answers, to which the permits are bound; "" without one.
+    """
+
+    results: Sequence[RecordingResult | None]
+    answer_digests: Sequence[str]
+
+
 class RecordConflictError(Exception):
     """Some cases conflict with stored records: humans must decide them."""
 
@@ -54,11 +68,12 @@ class RecordConflictError(Exception):
 def record_questions(
     service: Service,
     state: RolloutState,
+    sender_name: str,
     questions: Sequence[RecordableQuestion],
     assignments: Sequence[Assignment],
     conflicting_cases: frozenset[str],
     now: datetime,
-) -> Sequence[RecordingResult | None]:
+) -> RecordedQuestions:
     """Store cases and predictions with their assignments in one transaction.
 
     Raises:
@@ -73,18 +88,23 @@ def record_questions(
             case _:
                 reason = _join_rejection_reasons(sent_pair)
                 results[index] = RecordingResult(RecordStatus.REJECTED, reason)
+    answer_digests = [
+        compute_answer_digest(pairs[index][1].answers) if index in pairs else ""
+        for index in range(len(questions))
+    ]
     if not pairs:
         _check_conflicts(questions, results, conflicting_cases)
-        return results
+        return RecordedQuestions(results, answer_digests)
 
     def _write_records() -> Sequence[RecordingResult | None]:
         with service.database.begin_write() as transaction:
-            stored_results = _store_records(transaction, state, pairs, results, now)
+            stored_results = _store_records(transaction, state, sender_name, pairs, results, now)
             _check_conflicts(questions, stored_results, conflicting_cases)
             faults.reach_point("assign.kept")
         return stored_results
 
-    return retry_on_stale_revision(_write_records)  # an incident may have to be opened
+    # repeated if the ledger moved: an incident may have to be opened
+    return RecordedQuestions(retry_on_stale_revision(_write_records), answer_digests)
 
 
 def _parse_records(
@@ -119,12 +139,13 @@ def _add_assignment(prediction: SentPrediction, assignment: Assignment) -> Predi
 def _store_records(
     transaction: Transaction,
     state: RolloutState,
+    sender_name: str,
     pairs: Mapping[int, tuple[Case, Prediction]],
     results: Sequence[RecordingResult | None],
     now: datetime,
 ) -> list[RecordingResult | None]:
     cases, predictions = zip(*pairs.values(), strict=True)
-    stored_records = store_asked_cases(transaction, state, cases, predictions, now)
+    stored_records = store_asked_cases(transaction, state, sender_name, cases, predictions, now)
     stored_results = list(results)
     case_results, prediction_results = stored_records[: len(pairs)], stored_records[len(pairs) :]
     prediction_notes = RecordNotes(state.policy)

@@ -14,9 +14,10 @@ from rollout.core.errors import PolicyRefusedError, StaleRevisionError
 from rollout.core.ledger.ledger import list_fields
 from rollout.core.scope.commands import AddVersion, Command
 from rollout.core.scope.decider import decide
-from rollout.core.scope.events import LedgerEvent
+from rollout.core.scope.events import LedgerEvent, ProposalRaised
 from rollout.core.scope.permissions import Caller
 from rollout.core.scope.projection import apply_events
+from rollout.services.engine.evidence_seals import seal_proposals
 from rollout.services.engine.rollout_state import (
     NoSuchRolloutError,
     RolloutState,
@@ -136,6 +137,9 @@ def _try_execute(
     faults.reach_point("command.decided")
     if not events:
         return ()  # nothing to write, so don't wait for the write lock
+    if any(isinstance(event, ProposalRaised) for event in events):
+        with database.begin_read() as transaction:
+            events = seal_proposals(transaction, state, events)
     with database.begin_write(is_urgent=True) as transaction:
         Ledger(transaction, state.rollout).append(
             events, after=state.scope.revision, access_head=access_head

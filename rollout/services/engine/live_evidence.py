@@ -100,7 +100,7 @@ class LiveEvidence:
     ) -> tuple[LedgerEvent, ...]:
         """Return the events of a loaded slot; `now` is the wall time."""
         due_cells = self._agenda.list_due_cells(state.scope, slot)
-        at = _compute_decision_time(to_instant(slot, self._policy.tick), state, now)
+        at = compute_decision_time(to_instant(slot, self._policy.tick), state, now)
         events = self._decide_cells(state, slot, at, due_cells, narrow_only=narrow_only)
         pending_keys = self._agenda.held_keys
         self._evidence_views = {
@@ -204,7 +204,7 @@ class _PessimisticEvidence(Mapping[CellVersion, VersionEvidence]):
         return len(self._evidence)
 
 
-def _compute_decision_time(slot: datetime, state: RolloutState, now: datetime) -> datetime:
+def compute_decision_time(slot: datetime, state: RolloutState, now: datetime) -> datetime:
     """Return the slot's instant, or later if users acted in it before.
 
     The slot's start is often before the last ledger entry; a clock before it is wrong.

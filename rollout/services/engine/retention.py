@@ -65,14 +65,17 @@ def _purge_batch(
         age = state.policy.retention
         if age is None:
             return 0
-        deleted_by_table = purge_records(
-            transaction, state.rollout, before=at - age, case_ids=case_ids
+        revision = state.scope.revision + 1
+        purge = purge_records(
+            transaction, state.rollout, before=at - age, case_ids=case_ids, revision=revision
         )
-        if not deleted_by_table:
+        if not purge.rows:
             return 0
-        tables = tuple(sorted(deleted_by_table))
-        counts = tuple(deleted_by_table[table] for table in tables)
-        event = RecordsPurged(at=at, by=ENGINE, before=at - age, tables=tables, counts=counts)
+        tables = tuple(sorted(purge.rows))
+        counts = tuple(purge.rows[table] for table in tables)
+        event = RecordsPurged(
+            at=at, by=ENGINE, before=at - age, tables=tables, counts=counts, digest=purge.digest
+        )
         Ledger(transaction, state.rollout).append([event], after=state.scope.revision)
         return sum(counts)
 

@@ -9,6 +9,8 @@ from weakref import WeakKeyDictionary
 
 from rollout.core.errors import UnknownRolloutError
 from rollout.core.policy.policy import Policy
+from rollout.core.scope.events import CasesErased, NameErased
+from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope
 from rollout.formats.policy.reader import parse_policy
 from rollout.store.database.rollouts import Rollout, Rollouts
@@ -119,8 +121,14 @@ def _find_row_hash(ledger: Ledger, revision: int) -> str:
 
 
 def refresh_rollout_state(transaction: Transaction, known_state: RolloutState) -> RolloutState:
-    """Return the current state, applying only entries after `known_state`."""
-    scope = Ledger(transaction, known_state.rollout).load_scope(known_state.scope)
+    """Return the current state, applying only entries after `known_state`.
+
+    After an erasure all entries are read again, so that memory forgets what was erased.
+    """
+    ledger = Ledger(transaction, known_state.rollout)
+    events = tuple(ledger.list_events(after=known_state.scope.revision))
+    is_erased = any(isinstance(event, CasesErased | NameErased) for event in events)
+    scope = ledger.load_scope() if is_erased else apply_events(events, known_state.scope)
     policies = {**known_state.pending, known_state.scope.policy_hash: known_state.policy}
     return _build_state(transaction, known_state.rollout, scope, policies)
 

@@ -7,11 +7,13 @@ from datetime import datetime
 from typing import Protocol
 
 from rollout.core.scope.permissions import Caller
+from rollout.services.access.authenticator_codes import AuthenticatorCodes
+from rollout.services.access.secret_key import SecretKey
 from rollout.services.access.sign_in import SignIn
 from rollout.services.engine.autonomy import Autonomy
 from rollout.services.engine.permit_signing import PermitSigner
 from rollout.services.engine.state_cache import StateCache
-from rollout.services.engine.stop_latches import NO_FOLDER, LatchFolder, StopLatches
+from rollout.services.engine.stop_latches import StopLatches
 from rollout.services.support.channels import NO_CHANNELS, Channels
 from rollout.services.support.clock import Clock, SystemClock
 from rollout.store.database.session import Database
@@ -114,22 +116,20 @@ def build_service(
     entropy: Entropy = secrets.token_bytes,
     channels: Channels = NO_CHANNELS,
     wall_clock: Clock | None = None,
-    latch_folder: LatchFolder = NO_FOLDER,
+    secret_key_file: str = "",
 ) -> Service:
-    """Return a replica on a migrated database; nothing is read from it yet.
-
-    `latch_folder` keeps stops that the database could not take.
-    """
+    """Return a replica on a migrated database; nothing is read yet."""
     service_clock = SystemClock() if clock is None else clock
     users_clock = service_clock if wall_clock is None else wall_clock
-    latches = StopLatches(latch_folder)
+    latches = StopLatches()
+    codes = AuthenticatorCodes(database, SecretKey(secret_key_file, entropy), entropy)
     return Service(
         database=database,
         clock=service_clock,
         wall_clock=users_clock,
         state_cache=StateCache(database, users_clock, latches),
         authenticator=authenticator,
-        sign_in=SignIn(database, users_clock, entropy),
+        sign_in=SignIn(database, users_clock, entropy, codes=codes),
         permit_signer=PermitSigner(database, service_clock, entropy),
         entropy=entropy,
         autonomy=Autonomy(database, users_clock, latches),

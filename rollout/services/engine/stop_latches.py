@@ -109,11 +109,18 @@ class StopLatches:
     _damages: Mapping[str, Damage] = field(default_factory=dict)
     _lock: Lock = field(default_factory=Lock)
 
-    def __post_init__(self) -> None:
-        """Latch what files keep from before a restart."""
-        rows = self.folder.load()
-        self._stops = {stop.id: stop for stop in rows.stops}
-        self._damages = {damage.rollout: damage for damage in rows.damages}
+    def open_folder(self, folder: LatchFolder) -> None:
+        """Latch what files keep from before a restart, and keep new ones there.
+
+        Raises:
+            ValueError: a file can't be read; the message names it.
+        """
+        rows = folder.load()
+        with self._lock:
+            self.folder = folder
+            self._stops = {**self._stops, **{stop.id: stop for stop in rows.stops}}
+            self._damages = {**self._damages, **{row.rollout: row for row in rows.damages}}
+            self.version += 1
 
     def add_stop(self, stop: PendingStop) -> None:
         """Obey a stop from now on; its request is writing it."""

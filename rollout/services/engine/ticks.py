@@ -4,6 +4,7 @@ Counting, moving evidence and appending are separate transactions. An interrupte
 nothing: its entries stay queued, and its claim expires after one tick.
 """
 
+import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -23,7 +24,8 @@ from rollout.core.scope.projection import apply_events
 from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.services.engine.command_handler import retry_on_stale_revision
 from rollout.services.engine.evidence_feeds import ARRIVAL_RETENTION
-from rollout.services.engine.live_evidence import LiveEvidence
+from rollout.services.engine.evidence_seals import EvidenceSeals
+from rollout.services.engine.live_evidence import LiveEvidence, compute_decision_time
 from rollout.services.engine.reviewer_checks import ReviewerCheckCache
 from rollout.services.engine.rollout_state import (
     RolloutState,
@@ -35,7 +37,9 @@ from rollout.services.engine.stage_history import RolloutHistory
 from rollout.services.engine.unit_counting import queue_units, resolve_case_units
 from rollout.store.counting import counter
 from rollout.store.counting.count_queue import CASE_RECEIVED, CountQueue
+from rollout.store.counting.unit_records import UnitRecords
 from rollout.store.database.append_failures import TICK
+from rollout.store.database.errors import DatabaseUnavailableError
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.evidence import EvidenceStore
@@ -69,6 +73,7 @@ class Ticker:
         self._history = RolloutHistory()
         self._evidence: LiveEvidence | None = None
         self._reviewer_checks = ReviewerCheckCache()
+        self._seals = EvidenceSeals()
         self._stored_revision = 0
 
     def tick(self, at: datetime, *, narrow_only: bool = False) -> tuple[LedgerEvent, ...] | None:
@@ -175,6 +180,7 @@ class Ticker:
             policy_hash: parse_stored_policy(text) for policy_hash, text in texts.items()
         } | {state.policy.hash: state.policy}
         self._history.add_events(events, policies.__getitem__)
+        self._seals.add_events(events, state.policy)
         if applied_hashes or self._evidence is None:
             self._evidence = LiveEvidence(state.policy, state.scope, self._history)
         elif events:
@@ -202,13 +208,18 @@ class Ticker:
                 if not batch:
                     return
                 faults.reach_point("tick.taken")
+                unit_records, case_ids = UnitRecords(), {entry.case_id for entry in batch}
                 units = resolve_case_units(
-                    transaction, state, {entry.case_id for entry in batch}, reviewer_checks
+                    transaction, state, case_ids, reviewer_checks, unit_records
                 )
                 ripe_units = self._add_unit_columns(units.filter(pl.col("slot") <= slot), state)
                 is_episode_unit = state.policy.evidence.unit == "episode"
                 counter.count_units(
-                    transaction, state.rollout, ripe_units, by_episode=is_episode_unit
+                    transaction,
+                    state.rollout,
+                    ripe_units,
+                    by_episode=is_episode_unit,
+                    records=unit_records,
                 )
                 incoming_case_ids = {
                     entry.case_id for entry in batch if entry.track == CASE_RECEIVED
@@ -286,7 +297,12 @@ class Ticker:
             if (TickSlots(transaction, state.rollout).load_last_claimed() or slot) > slot:
                 raise _SlotOvertakenError
             self._evidence.load_slot(transaction, state, slot)
-        return self._evidence.decide_slot(state, slot, now, narrow_only=narrow_only)
+        events = self._evidence.decide_slot(state, slot, now, narrow_only=narrow_only)
+        if narrow_only:
+            return events  # the next tick with a clock seals this slot's evidence, too
+        at = compute_decision_time(to_instant(slot, state.policy.tick), state, now)
+        with self._database.begin_read() as transaction:
+            return self._seals.seal_events(transaction, state, events, slot, at)
 
 
 def _add_seen_versions(state: RolloutState, slot: int) -> tuple[LedgerEvent, ...]:
@@ -308,10 +324,11 @@ def _add_seen_versions(state: RolloutState, slot: int) -> tuple[LedgerEvent, ...
 
 @dataclass(frozen=True, slots=True)
 class TickPass:
-    """The events of ticks run here and the errors, by rollout."""
+    """The events of ticks run here, their durations and the errors, by rollout."""
 
     events_by_rollout: Mapping[str, tuple[LedgerEvent, ...]] = field(default_factory=dict)
     errors: Mapping[str, Exception] = field(default_factory=dict)
+    seconds_by_rollout: Mapping[str, float] = field(default_factory=dict)
 
 
 class TickScheduler:
@@ -336,8 +353,11 @@ class TickScheduler:
         is due costs one query. If clocks disagree, `at` is the earliest and `narrow_only` is set.
         `get_time` returns the time anew for each rollout, since a pass over many takes a while, in
         which a user's command could seem to be ahead of the clock.
+
+        Raises:
+            DatabaseUnavailableError: the database does not respond; the pass ends.
         """
-        events_by_rollout, errors = {}, {}
+        events_by_rollout, errors, seconds_by_rollout = {}, {}, {}
         for rollout_name in self._load_rollout_names():
             at = at if get_time is None else max(at, get_time())
             if at < self._next_due.get(rollout_name, at):
@@ -345,10 +365,13 @@ class TickScheduler:
             ticker = self._tickers.setdefault(
                 rollout_name, Ticker(self._database, rollout_name, self._owner)
             )
+            started_at = time.monotonic()
             try:
                 with self._database.append_failures.watch(rollout_name, TICK) as attempt:
                     events = ticker.tick(at, narrow_only=narrow_only)
                     attempt.is_appended = events is not None
+            except DatabaseUnavailableError:
+                raise  # true of all rollouts; each is tried again in the next pass
             except Exception as error:  # noqa: BLE001 - returned to the caller, which logs it
                 errors[rollout_name] = error
                 self._next_due[rollout_name] = at + RETRY_DELAY
@@ -356,7 +379,8 @@ class TickScheduler:
                 self._next_due[rollout_name] = ticker.get_next_slot_time(at)
                 if events is not None:
                     events_by_rollout[rollout_name] = events
-        return TickPass(events_by_rollout, errors)
+                    seconds_by_rollout[rollout_name] = time.monotonic() - started_at
+        return TickPass(events_by_rollout, errors, seconds_by_rollout)
 
     def _load_rollout_names(self) -> tuple[str, ...]:
         with self._database.begin_read() as transaction:

@@ -6,7 +6,7 @@ already counted has no effect. Units that are episodes depend on other cases: th
 them in one batch and queues those that are pending.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import datetime
 
@@ -17,9 +17,10 @@ from rollout.core.calendar.instants import count_micros
 from rollout.core.policy.policy import Policy
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.store.counting.count_queue import CASE_RECEIVED, CountQueue, DueCase
+from rollout.store.counting.unit_records import UnitRecords
 from rollout.store.database.session import Transaction
 from rollout.store.records.external_keys import ExternalKeys
-from rollout.store.records.history import StoredHistory
+from rollout.store.records.history import RowFilter, StoredHistory
 from rollout.store.records.incoming_cases import IncomingCase, IncomingCases, build_incoming_cases
 from rollout.store.records.records import StoredBatch
 from rollout.store.tables.columns import encode_instant
@@ -117,19 +118,43 @@ def resolve_case_units(
     state: RolloutState,
     case_ids: set[int],
     reviewer_checks: pl.DataFrame | None = None,
+    unit_records: UnitRecords | None = None,
 ) -> pl.DataFrame:
     """Return the units of some cases and their episodes.
 
     `reviewer_checks` excludes decisions; it is not needed to find when units are counted.
+    `unit_records` gets the records that were read.
     """
-    record_history = open_stored_history(transaction, state)
-    all_case_ids = record_history.add_episode_cases(case_ids)
-    episode_span = state.policy.evidence.episode_span
-    if state.policy.evidence.unit == "episode" and episode_span is not None:
-        all_case_ids |= record_history.add_span_cases(case_ids, episode_span)
+    select_row = None if unit_records is None else unit_records.add_row
+    record_history = open_stored_history(transaction, state, select_row)
+    all_case_ids = add_unit_cases(record_history, state.policy, case_ids)
     records = replace(record_history.load_records(all_case_ids), reliability=reviewer_checks)
     placement = place_cases(records, state.policy, state.rollout.salt, state.trained_until)
+    if unit_records is not None and state.policy.evidence.unit != "case":
+        unit_records.cases_by_unit = _group_cases(transaction, state, placement.cases)
     return resolve_units(placement.placed, state.policy).collect("polars").to_native()  # type: ignore[no-any-return]
+
+
+def add_unit_cases(
+    record_history: StoredHistory, policy: Policy, case_ids: Collection[int]
+) -> set[int]:
+    """Return cases with all others of their episodes."""
+    all_case_ids = record_history.add_episode_cases(case_ids)
+    episode_span = policy.evidence.episode_span
+    if policy.evidence.unit == "episode" and episode_span is not None:
+        all_case_ids |= record_history.add_span_cases(case_ids, episode_span)
+    return all_case_ids
+
+
+def _group_cases(
+    transaction: Transaction, state: RolloutState, cases: pl.DataFrame
+) -> dict[str, list[int]]:
+    """Return the numbers of each unit's cases."""
+    case_ids = ExternalKeys(transaction, state.rollout).find_ids(cases["case_key"].to_list())
+    cases_by_unit: dict[str, list[int]] = {}
+    for unit, case_key in cases.select("unit", "case_key").iter_rows():
+        cases_by_unit.setdefault(unit, []).append(case_ids[case_key])
+    return cases_by_unit
 
 
 def has_extra_inputs(policy: Policy) -> bool:
@@ -137,7 +162,9 @@ def has_extra_inputs(policy: Policy) -> bool:
     return any(guard.condition.measure in MEASURES_WITH_EXTRA_INPUT for guard in policy.guards)
 
 
-def open_stored_history(transaction: Transaction, state: RolloutState) -> StoredHistory:
+def open_stored_history(
+    transaction: Transaction, state: RolloutState, select_row: RowFilter | None = None
+) -> StoredHistory:
     """Return the rollout's stored records, with the columns its policy needs."""
     windows = state.policy.windows
     return StoredHistory(
@@ -145,4 +172,5 @@ def open_stored_history(transaction: Transaction, state: RolloutState) -> Stored
         state.rollout,
         levers=[lever.id for lever in state.policy.levers],
         attributes=sorted({attribute for window in windows for attribute in window.when}),
+        select_row=select_row,
     )

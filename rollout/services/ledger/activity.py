@@ -15,6 +15,7 @@ from rollout.core.scope.events import (
     LedgerEvent,
     PolicyApplied,
     ProposalRaised,
+    RecordsCounted,
     ReportSealed,
     RolloutCreated,
     Stopped,
@@ -37,7 +38,7 @@ from rollout.services.ledger.ledger_reader import load_cited_proposals
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.ledger import Ledger
 
-UNLISTED_EVENTS: Final = (IncidentAcknowledged, ReportSealed)
+UNLISTED_EVENTS: Final = (IncidentAcknowledged, RecordsCounted, ReportSealed)
 MAX_ROLLOUTS: Final = 10  # to read, those changed last
 ROLLOUT_EVENTS: Final = (RolloutCreated, PolicyApplied, VersionFirstUsed, VersionRetired)
 

@@ -7,16 +7,15 @@ from importlib.metadata import packages_distributions
 from rollout.core.ledger.ledger import BrokenLedgerError
 from rollout.services.access.access_state import find_access_ledger_faults
 from rollout.services.engine.consistency_check import rebuild_derived_tables
-from rollout.services.engine.state_cache import UNREADABLE
+from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.reports.builder import find_seal_faults
 from rollout.store.access.access_ledger import load_access_head
-from rollout.store.database.append_failures import is_storage_failure
 from rollout.store.database.append_only_checks import (
     find_missing_triggers,
     find_unsafe_settings,
     list_owned_tables,
 )
-from rollout.store.database.errors import StoreError
+from rollout.store.database.errors import UNREADABLE_ERRORS, StoreError, describe_unreadable
 from rollout.store.database.migrations import check_schema_current
 from rollout.store.database.rollouts import ACCESS_CHAIN, Rollout, Rollouts
 from rollout.store.database.session import Database, Transaction
@@ -51,22 +50,34 @@ def run_health_checks(database: Database, *, rebuilds: bool = False) -> Iterator
     for rollout in rollouts:
         yield from _check_rollout(database, rollout)
         if rebuilds:
-            title = f"{rollout.name}: derived tables match a recomputation"
-            yield _check(title, _find_differences(database, rollout.name))
-
-
-def _find_differences(database: Database, rollout_name: str) -> Iterator[str]:
-    yield from rebuild_derived_tables(database, rollout_name).describe()
+            yield _check(
+                f"{rollout.name}: derived tables match a recomputation",
+                _find_derived_differences(database, rollout),
+            )
+            yield _check_evidence(database, rollout)
 
 
 def _check(title: str, faults: Iterable[str]) -> HealthCheck:
+    """Return the result of a check; what can't be read is a fault."""
+    fault_list: list[str] = []
     try:
-        return HealthCheck(title, tuple(faults))
-    except Exception as error:
-        if not (is_storage_failure(error) or isinstance(error, UNREADABLE)):
-            raise
-        text = (str(error).splitlines() or [type(error).__name__])[0]
-        return HealthCheck(title, (f"rows can't be read: {text}; restore a backup",))
+        fault_list.extend(faults)
+    except UNREADABLE_ERRORS as error:
+        fault_list.append(describe_unreadable(error))
+    return HealthCheck(title, tuple(fault_list))
+
+
+def _find_derived_differences(database: Database, rollout: Rollout) -> Iterator[str]:
+    yield from rebuild_derived_tables(database, rollout.name).describe()
+
+
+def _check_evidence(database: Database, rollout: Rollout) -> HealthCheck:
+    title = f"{rollout.name}: evidence matches its records"
+    try:
+        report = EvidenceCheck(database, rollout.name).check_all()
+    except UNREADABLE_ERRORS as error:
+        return HealthCheck(title, (describe_unreadable(error),))
+    return HealthCheck(f"{title}: {report.summarize()}", tuple(report.list_faults()))
 
 
 def _check_settings(transaction: Transaction) -> Iterator[HealthCheck]:
@@ -76,16 +87,23 @@ def _check_settings(transaction: Transaction) -> Iterator[HealthCheck]:
 
 
 def _check_rollout(database: Database, rollout: Rollout) -> Iterator[HealthCheck]:
+    yield _check(f"{rollout.name}: the ledger is intact", _find_ledger_faults(database, rollout))
+    title = f"{rollout.name}: reports match their seals in the ledger"
+    yield _check(title, _find_changed_reports(database, rollout))
+
+
+# each check has a transaction of its own, since damage fails the end of the transaction as well
+
+
+def _find_ledger_faults(database: Database, rollout: Rollout) -> Iterator[str]:
     with database.begin_read() as transaction:
-        ledger = Ledger(transaction, rollout)
-        yield _check(f"{rollout.name}: the ledger is intact", _run_verification(ledger.verify))
-        title = f"{rollout.name}: reports match their seals in the ledger"
-        yield _check(title, _find_changed_reports(transaction, rollout))
+        yield from _run_verification(Ledger(transaction, rollout).verify)
 
 
-def _find_changed_reports(transaction: Transaction, rollout: Rollout) -> Iterator[str]:
-    for fault in find_seal_faults(transaction, rollout):
-        yield f"{fault}: reports were changed in the database; restore them from a backup"
+def _find_changed_reports(database: Database, rollout: Rollout) -> Iterator[str]:
+    with database.begin_read() as transaction:
+        for fault in find_seal_faults(transaction, rollout):
+            yield f"{fault}: reports were changed in the database; restore them from a backup"
 
 
 def _find_api_package_conflicts() -> Iterator[str]:

@@ -20,7 +20,7 @@ from rollout.core.scope.events import (
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.scope import GivenApproval as CountedApproval
 from rollout.core.scope.scope import Scope, count_filled_needs
-from rollout.reports.text.formatting import format_local_time
+from rollout.reports.text.formatting import format_zoned_time
 from rollout.reports.text.state_text import CLOSED_PROPOSALS
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
@@ -312,7 +312,7 @@ def describe_effect(state: RolloutState, proposal_raised: ProposalRaised, at: da
     ):
         return _describe_rollout_effect(state, proposal_raised)
     stage = policy.get_stage(policy.stage_ids.index(proposal_raised.to_stage))
-    until = format_local_time(at + stage.lasts, policy.sites_by_id[cell.site].timezone)
+    until = format_zoned_time(at + stage.lasts, policy.sites_by_id[cell.site].timezone)
     location = f"at {cell.site}" if len(policy.windows) == 1 else f"at {cell.site} in {cell.window}"
     summary = (
         f"{proposal_raised.version} {_get_effect_verb(proposal_raised.kind)}"

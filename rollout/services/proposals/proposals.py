@@ -21,6 +21,7 @@ from rollout.core.scope.scope import GivenApproval, ProposalState, count_filled_
 from rollout.services.engine.command_handler import CommandResult, run_command
 from rollout.services.engine.evidence_reader import load_cell_evidence
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
+from rollout.services.proposals.closed_proposal_sites import load_closed_proposal_sites
 from rollout.services.proposals.proposal_details import find_proposal_sites
 from rollout.store.database.errors import StoreError
 from rollout.store.database.session import Database
@@ -95,8 +96,9 @@ def approve_proposal(
     require_permission(caller, Permission.APPROVE, rollout_name)
 
     def build_command(state: RolloutState) -> Command:
-        sites = find_proposal_sites(state, proposal_id)
-        require_permission(caller, Permission.APPROVE, rollout_name, sites)
+        sites = _require_permission_at_sites(
+            database, caller, state, proposal_id, Permission.APPROVE
+        )
         by = caller.as_actor(rollout_name, sites)
         return ApproveProposal(
             at=at, by=by, proposal=proposal_id, evidence_hash=evidence_hash, reason=reason
@@ -175,15 +177,33 @@ def reject_proposal(
         NotAllowedError: the caller may not reject at each of its sites.
         UnknownProposalError: no proposal has this id.
     """
-    require_permission(caller, Permission.APPROVE, rollout_name)
+    require_permission(caller, Permission.REJECT, rollout_name)
 
     def build_command(state: RolloutState) -> Command:
-        sites = find_proposal_sites(state, proposal_id)
-        require_permission(caller, Permission.APPROVE, rollout_name, sites)
+        sites = _require_permission_at_sites(
+            database, caller, state, proposal_id, Permission.REJECT
+        )
         by = caller.as_actor(rollout_name, sites)
         return RejectProposal(at=at, by=by, proposal=proposal_id, reason=reason)
 
     return run_command(database, caller, rollout_name, build_command)
+
+
+def _require_permission_at_sites(
+    database: Database,
+    caller: Caller,
+    state: RolloutState,
+    proposal_id: str,
+    permission: Permission,
+) -> tuple[str, ...]:
+    """Return the proposal's sites, open or closed, after the check of each."""
+    sites = (
+        find_proposal_sites(state, proposal_id)
+        if proposal_id in state.scope.proposals
+        else load_closed_proposal_sites(database, state, proposal_id)
+    )
+    require_permission(caller, permission, state.rollout.name, sites)
+    return sites
 
 
 def raise_cell_proposal(  # noqa: PLR0913 - who asks for what, where, for whom
@@ -204,8 +224,8 @@ def raise_cell_proposal(  # noqa: PLR0913 - who asks for what, where, for whom
         NotAllowedError: the caller is not an operator there.
         NotEligibleError: evidence or policy does not permit it; the text names what is missing.
     """
-    require_permission(caller, Permission.OPERATE, rollout_name)
-    require_permission(caller, Permission.OPERATE, rollout_name, (cell.site,))
+    require_permission(caller, Permission.PROPOSE, rollout_name)
+    require_permission(caller, Permission.PROPOSE, rollout_name, (cell.site,))
 
     def build_command(state: RolloutState) -> Command:
         if cell not in state.policy.cell_set:
@@ -241,11 +261,11 @@ def propose_clock_correction(
         NotAllowedError: the caller is not an operator of the whole rollout.
         RefusalError: the ledger's time is correct.
     """
-    require_permission(caller, Permission.OPERATE, rollout_name)
+    require_permission(caller, Permission.PROPOSE, rollout_name)
 
     def build_command(state: RolloutState) -> Command:
         sites = tuple(state.policy.sites_by_id)
-        require_permission(caller, Permission.OPERATE, rollout_name, sites)
+        require_permission(caller, Permission.PROPOSE, rollout_name, sites)
         return ProposeClockCorrection(at=at, by=caller.as_actor(rollout_name, sites))
 
     command_result = run_command(database, caller, rollout_name, build_command)

@@ -20,7 +20,7 @@ from rollout.services.access import keys, users
 from rollout.services.access.sign_in import SignIn
 from rollout.store.database.session import Database
 
-ADMIN_NAME, OPERATOR_NAMES, REVIEWER_NAME = "zoe", ("ana", "bo"), "dia"
+ADMIN_NAME, OPERATOR_NAMES, REVIEWER_NAME = "zoe", ("ana", "bo", "cy"), "dia"
 PASSWORD_BYTES = 12
 KEY_FILE_HEAD = """\
 # Keys and passwords of a service that `rollout quickstart` created, for trying only.
@@ -96,14 +96,18 @@ def list_starter_accounts(policy: Policy) -> tuple[StarterAccount, ...]:
 
 
 def list_operators(policy: Policy) -> tuple[StarterAccount, ...]:
-    """Return two operators, or as many as a gate has approvals.
+    """Return one operator more than any gate has approvals, at least three.
 
-    The groups that gates name are split between them: one operator can fill the first approval of
-    each gate, the next one the second, so each gate has its approvers and none opens by one user.
+    Ending a stop needs an operator who proposes it, beside those who approve. The groups that
+    gates name are split between them: one operator can fill the first approval of each gate, the
+    next one the second, so each gate has its approvers and none opens by one user.
     """
     needs = [sorted(gate.approvals, key=OPERATOR.__ne__) for gate in policy.gates]
-    count = max(len(OPERATOR_NAMES), *map(len, needs), 0)
-    names = (*OPERATOR_NAMES, *(f"operator-{number}" for number in range(3, count + 1)))
+    count = max(len(OPERATOR_NAMES), *(len(groups) + 1 for groups in needs), 0)
+    names = (
+        *OPERATOR_NAMES,
+        *(f"operator-{number}" for number in range(len(OPERATOR_NAMES) + 1, count + 1)),
+    )
     operators = []
     for index, name in enumerate(names):
         groups = dict.fromkeys(groups[index] for groups in needs if index < len(groups))

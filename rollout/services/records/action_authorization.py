@@ -1,25 +1,22 @@
 """Authorization of the model's actions, checked afterwards by their permits."""
 
 from bisect import bisect_right, insort
-from collections import defaultdict
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
-from rollout.core.records.records import (
-    CASE_TYPES,
-    PREDICTION_TYPES,
-    Action,
-    AnyRecord,
-    Case,
-    to_case,
+from rollout.core.records.policy_actions import (
+    NO_PREDICTION,
+    find_judged_prediction,
+    find_prediction_fault,
 )
+from rollout.core.records.records import Action, Case, Prediction
 from rollout.core.scope.assignment import compute_unit_key
 from rollout.core.scope.events import LedgerEvent
-from rollout.core.scope.permits import Permit
+from rollout.core.scope.permits import FORM_1, UNBOUND, Permit
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope, find_acting_version
 from rollout.core.statistics.sampling import compute_sampling_value
@@ -57,32 +54,29 @@ class AuthorizationResult:
 
 
 @dataclass(frozen=True, slots=True)
-class CaseWithConfidence:
-    """A case with the confidence of each version."""
+class StoredCase:
+    """What is stored of a case when its action is judged.
 
-    case: Case
-    confidence: Mapping[str, float | None]
+    Attributes:
+        case: its newest revision; None before it arrived.
+        predictions: by version, all revisions, oldest first.
+    """
+
+    case: Case | None
+    predictions: Mapping[str, Sequence[Prediction]]
 
 
-def load_cases_by_key(
-    transaction: Transaction,
-    rollout: Rollout,
-    case_ids: Mapping[str, int],
-    new_records: Iterable[AnyRecord] = (),
-) -> Mapping[str, CaseWithConfidence]:
-    """Return the cases stored under `case_ids`, or in `new_records`."""
+def load_stored_cases(
+    transaction: Transaction, rollout: Rollout, case_ids: Mapping[str, int]
+) -> Mapping[str, StoredCase]:
+    """Return what is stored under each key of `case_ids`."""
     newest = NewestRecords(transaction, rollout)
-    cases = {case.key: case for case in newest.load_cases(case_ids.values()).values()}
-    confidence: dict[str, dict[str, float | None]] = defaultdict(dict)
-    for predictions in newest.load_predictions(case_ids.values()).values():
-        for prediction in predictions.values():
-            confidence[prediction.key][prediction.version] = prediction.confidence
-    for record in new_records:
-        if isinstance(record, CASE_TYPES):
-            cases.setdefault(record.key, to_case(record))
-        elif isinstance(record, PREDICTION_TYPES):
-            confidence[record.key].setdefault(record.version, record.confidence)
-    return {key: CaseWithConfidence(case, confidence[key]) for key, case in cases.items()}
+    cases = newest.load_cases(case_ids.values())
+    predictions = newest.load_prediction_revisions(case_ids.values())
+    return {
+        key: StoredCase(cases.get(case_id), predictions.get(key, {}))
+        for key, case_id in case_ids.items()
+    }
 
 
 def load_current_state(transaction: Transaction, state: RolloutState) -> RolloutState:
@@ -104,45 +98,56 @@ class ScopeAuthorizer:
         self._ledger = Ledger(transaction, state.rollout)
         self._scope_history = _ScopeHistory(self._ledger)
 
-    def is_still_authorized(self, action: Action, case_info: CaseWithConfidence) -> bool:
-        """Return whether an authorized action is authorized in its later case.
+    def find_later_fault(
+        self, action: Action, case: Case | None, prediction: Prediction | None
+    ) -> str:
+        """Return why an authorized action is none by what came later, or "".
 
         Its permit is not stored. When it was issued is unknown, so in doubt it was early enough.
+        `case` and `prediction` are None if nothing about them is to be judged.
         """
-        if self._allows_action(self._load_scope_at(action.at), action.at, action, case_info):
-            return True
+        fault = self._find_stored_fault(
+            self._load_scope_at(action.at), action.at, action, case, prediction
+        )
         revision = action.scope_revision or 0
         next_event, scope = self._find_next_event(revision), self._scope_history.get_scope(revision)
-        if next_event is None or action.at > next_event.at + self._compute_max_delay(scope):
-            return False
-        return self._allows_action(scope, action.at, action, case_info)
+        if not fault or next_event is None:
+            return fault
+        if action.at > next_event.at + self._compute_max_delay(scope):
+            return fault
+        return self._find_stored_fault(scope, action.at, action, case, prediction)
 
-    def _allows_action(
+    def _find_stored_fault(
         self,
         scope: Scope,
         at: datetime,
         action: Action,
-        case_info: CaseWithConfidence,
-        *,
-        is_local: bool = False,
-    ) -> bool:
+        case: Case | None,
+        prediction: Prediction | None,
+    ) -> str:
+        if case is not None and not self._allows_case(scope, at, action, case):
+            return SCOPE_FORBADE
+        if prediction is None:
+            return ""
+        kind = action.permit_kind or FORM_1
+        return find_prediction_fault(
+            self._load_policy(scope), prediction, action.lever, action.action, kind=kind
+        )
+
+    def _allows_case(self, scope: Scope, at: datetime, action: Action, case: Case) -> bool:
         """Return whether a scope gave the stored case to the acting version.
 
-        A permit names a key only: site, episode and confidence of the question are not trusted once
-        they are recorded.
+        A permit names a key only: site and episode of the question are not trusted once they are
+        recorded.
         """
-        policy, case = self._load_policy(scope), case_info.case
+        policy = self._load_policy(scope)
         # the policy of that time: a later one may have other windows
         window = WindowLookup(policy).find_window(case.site, case.occurred_at, case.attributes)
         acting_grant = find_acting_version(scope, policy, Cell(case.site, window), at)
         if acting_grant is None or acting_grant[0] != action.version:
             return False
         stage = policy.get_stage(acting_grant[1])
-        if not stage.model_decides or self._compute_sampling_value(policy, case) < stage.blind:
-            return False
-        if not is_local and action.version not in case_info.confidence:
-            return True  # the answer already included the confidence floor
-        return _has_enough_confidence(policy, case_info.confidence.get(action.version or ""))
+        return stage.model_decides and self._compute_sampling_value(policy, case) >= stage.blind
 
     def _compute_sampling_value(self, policy: Policy, case: Case) -> float:
         unit = compute_unit_key(policy, case.key, case.site, case.occurred_at, case.episode)
@@ -175,83 +180,109 @@ class ActionAuthorizer(ScopeAuthorizer):
     """Authorization of one rollout's actions by their permits."""
 
     def __init__(
-        self, transaction: Transaction, state: RolloutState, permit_signer: PermitSigner
+        self,
+        transaction: Transaction,
+        state: RolloutState,
+        permit_signer: PermitSigner,
+        received_at: datetime,
     ) -> None:
         super().__init__(transaction, state)
         self._permit_signer = permit_signer
+        self._received_at = received_at
 
     def authorize(
-        self, action: Action, permit_text: str, case_info: CaseWithConfidence | None
+        self, action: Action, permit_text: str, stored_case: StoredCase
     ) -> AuthorizationResult:
         """Return an action with its authorization.
 
-        `permit_text` came with the answer "the model decides" or with a snapshot. If `case_info` is
-        None, the case is unknown and the permit must name it.
+        `permit_text` came with the answer "the model decides" or with a snapshot. Before its case
+        arrived, an action's permit must name it.
         """
         if action.by != MODEL:
             return AuthorizationResult(replace(action, permission=NOT_REQUIRED))
-        permit, is_local = self._read_permit(action, permit_text, case_info)
+        permit, is_local = self._read_permit(action, permit_text, stored_case.case)
         if permit is None:
             return self._reject(action, None, "no permit of ours names this case and version")
         if permit.decider != (LOCAL_DECIDER if is_local else MODEL):
             return self._reject(action, permit, f"its permit says that a {permit.decider} decides")
-        if self._is_authorized(action, case_info, permit, is_local=is_local):
+        fault = self._find_current_fault(action, stored_case, permit)
+        if not fault:
             return _build_result(action, permit, AUTHORIZED)
-        if self._is_authorized_within_lease(action, case_info, permit, is_local=is_local):
+        lease_fault = self._find_lease_fault(action, stored_case, permit)
+        if not lease_fault:
             return _build_result(action, permit, AUTHORIZED_WITHIN_LEASE)
-        return self._reject(action, permit, SCOPE_FORBADE)
+        return self._reject(action, permit, lease_fault if fault == SCOPE_FORBADE else fault)
 
     def _reject(self, action: Action, permit: Permit | None, reason: str) -> AuthorizationResult:
         return replace(_build_result(action, permit, UNAUTHORIZED), reason=reason)
 
     def _read_permit(
-        self, action: Action, permit_text: str, case_info: CaseWithConfidence | None
+        self, action: Action, permit_text: str, case: Case | None
     ) -> tuple[Permit | None, bool]:
         """Return the permit, and whether it is a snapshot's: the client decided."""
         rollout_name, version = self._state.rollout.name, action.version or ""
         if not permit_text:
             return None, False
         permit = self._permit_signer.read_permit(permit_text, rollout_name, action.key, version)
-        if permit is not None or case_info is None:
-            return permit, False
-        return self._permit_signer.read_permit(permit_text, rollout_name, case_info.case.site), True
+        is_local = permit is None and case is not None
+        if case is not None and permit is None:
+            permit = self._permit_signer.read_permit(permit_text, rollout_name, case.site)
+        return None if permit is None else self._apply_form(permit, action), is_local
 
-    def _is_authorized(
-        self,
-        action: Action,
-        case_info: CaseWithConfidence | None,
-        permit: Permit,
-        *,
-        is_local: bool,
-    ) -> bool:
-        scope = self._load_scope_at(action.at)
-        if case_info is None:  # unknown cell: the answer holds as long as its revision
-            return scope.revision == permit.revision and action.at < permit.expires_at
-        return self._allows_action(scope, action.at, action, case_info, is_local=is_local)
+    def _apply_form(self, permit: Permit, action: Action) -> Permit:
+        """Return the permit; one of form 1 is unbound once its lease has ended.
 
-    def _is_authorized_within_lease(
-        self,
-        action: Action,
-        case_info: CaseWithConfidence | None,
-        permit: Permit,
-        *,
-        is_local: bool,
-    ) -> bool:
-        """Return whether the permit predates the change, within its lease.
-
-        Every effect under an old scope ends by its change plus staleness plus lease.
+        Its action is judged by the old rule only if it happened within the lease and arrived within
+        the grace after it: a permit that somebody has saved is of no use later.
         """
-        next_event = self._find_next_event(permit.revision)
+        latest_receipt = permit.expires_at + self._state.policy.evidence.grace
+        is_in_time = action.at <= permit.expires_at and self._received_at <= latest_receipt
+        return permit if permit.kind != FORM_1 or is_in_time else replace(permit, kind=UNBOUND)
+
+    def _find_current_fault(self, action: Action, stored_case: StoredCase, permit: Permit) -> str:
+        """Return why the scope at the action's time does not authorize it, or ""."""
+        scope = self._load_scope_at(action.at)
+        is_current = scope.revision == permit.revision and action.at < permit.expires_at
+        if stored_case.case is None and not is_current:
+            return SCOPE_FORBADE  # unknown cell: the answer holds as long as its revision
+        return self._find_fault(scope, action.at, action, stored_case, permit)
+
+    def _find_lease_fault(self, action: Action, stored_case: StoredCase, permit: Permit) -> str:
+        """Return why the permit does not authorize the action within its lease, or "".
+
+        It does if it predates the change of the scope. Every effect under an old scope ends by its
+        change plus staleness plus lease.
+        """
+        is_local, next_event = (
+            permit.decider == LOCAL_DECIDER,
+            self._find_next_event(permit.revision),
+        )
         if next_event is None or action.at > permit.expires_at:
-            return False
+            return SCOPE_FORBADE
         if permit.issued_at > next_event.at + timedelta(seconds=MAX_STALENESS):
-            return False
-        if case_info is None:
-            return not is_local
+            return SCOPE_FORBADE
+        if stored_case.case is None and is_local:
+            return SCOPE_FORBADE
         scope = self._scope_history.get_scope(permit.revision)
         # an answer's lease includes the ends of grants and windows, a snapshot's doesn't
         at = action.at if is_local else permit.issued_at
-        return self._allows_action(scope, at, action, case_info, is_local=is_local)
+        return self._find_fault(scope, at, action, stored_case, permit)
+
+    def _find_fault(
+        self, scope: Scope, at: datetime, action: Action, stored_case: StoredCase, permit: Permit
+    ) -> str:
+        """Return why a scope and the prediction don't authorize an action, or ""."""
+        case, policy = stored_case.case, self._load_policy(scope)
+        if case is not None and not self._allows_case(scope, at, action, case):
+            return SCOPE_FORBADE
+        revisions = stored_case.predictions.get(action.version or "", ())
+        prediction = find_judged_prediction(permit, revisions)
+        has_floor = policy.evidence.confidence_floor is not None
+        if prediction is None and permit.decider == LOCAL_DECIDER and has_floor:
+            return NO_PREDICTION  # the client compared it with the floor, not the service
+        return find_prediction_fault(
+            policy, prediction, action.lever, action.action, kind=permit.kind
+        )
 
 
 class _ScopeHistory:
@@ -287,10 +318,13 @@ class _ScopeHistory:
 
 
 def _build_result(action: Action, permit: Permit | None, authorization: str) -> AuthorizationResult:
-    revision = None if permit is None else permit.revision
-    return AuthorizationResult(replace(action, permission=authorization, scope_revision=revision))
-
-
-def _has_enough_confidence(policy: Policy, confidence: float | None) -> bool:
-    floor = policy.evidence.confidence_floor
-    return floor is None or (confidence is not None and floor <= confidence <= 1)
+    if permit is None:
+        return AuthorizationResult(replace(action, permission=authorization))
+    return AuthorizationResult(
+        replace(
+            action,
+            permission=authorization,
+            scope_revision=permit.revision,
+            permit_kind=permit.kind,
+        )
+    )

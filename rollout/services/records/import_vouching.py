@@ -5,7 +5,7 @@ from its own clock; in an import it comes from a file, so the ledger names the i
 files' hashes.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import file_digest
@@ -16,6 +16,7 @@ import polars as pl
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError
+from rollout.core.records.sources import build_file_sender
 from rollout.core.scope.events import RecordsImported
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.formats.records.files import RecordPaths
@@ -38,6 +39,16 @@ class FileDigest:
 def compute_digests(sources: RecordPaths) -> tuple[FileDigest, ...]:
     """Return name and hash of each file, in the order of record kinds."""
     return tuple(_compute_digest(path) for _, path in sources.list_files())
+
+
+def build_senders(sources: RecordPaths, digests: Sequence[FileDigest]) -> Mapping[str, str]:
+    """Return by kind of record the file that is its sender.
+
+    Without a file of cases, the first file describes them.
+    """
+    file_senders = [build_file_sender(digest.sha256) for digest in digests]
+    kinds = (kind.value.removesuffix("s") for kind, _ in sources.list_files())
+    return {"case": file_senders[0], **dict(zip(kinds, file_senders, strict=True))}
 
 
 def _compute_digest(path: Path) -> FileDigest:

@@ -4,7 +4,6 @@ A batch is one transaction: records, count queue, review tasks, rejected records
 stored together or not at all. Sending again is safe, because clients choose the keys.
 """
 
-from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
@@ -38,13 +37,14 @@ from rollout.services.records.action_authorization import (
     UNAUTHORIZED,
     ActionAuthorizer,
     AuthorizationResult,
-    load_cases_by_key,
     load_current_state,
+    load_stored_cases,
 )
 from rollout.services.records.record_notes import RecordNotes
 from rollout.services.records.review_tasks import open_reviews, open_reviews_of_batch
 from rollout.services.records.unauthorized_actions import report_unauthorized_actions
 from rollout.store.database.session import Database, Transaction
+from rollout.store.ledger.accounts import Accounts
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.incoming_cases import IncomingCases
 from rollout.store.records.records import (
@@ -77,7 +77,8 @@ def ingest_items(
 
     An invalid item does not affect the others; it is stored as a rejected record. Items of sites
     where the caller has no permission are rejected. If a transaction fails, those before it are
-    stored, and their items return `duplicate` when all are sent again.
+    stored, and their items return `duplicate` when all are sent again. The order of items does not
+    matter.
 
     Raises:
         NotAllowedError: the caller may not send records.
@@ -86,10 +87,14 @@ def ingest_items(
     """
     require_permission(caller, Permission.SEND_RECORDS, rollout_name)
     receipts: list[RecordReceipt] = []
+    order: Sequence[int] = range(len(items))
+    if len(items) > ITEMS_PER_TRANSACTION:  # actions last: they are judged by what is stored
+        order = sorted(order, key=lambda index: isinstance(items[index], ActionWithPermit))
     for start in range(0, len(items), ITEMS_PER_TRANSACTION):
-        chunk = items[start : start + ITEMS_PER_TRANSACTION]
+        chunk = [items[index] for index in order[start : start + ITEMS_PER_TRANSACTION]]
         receipts += _ingest_chunk(service, caller, rollout_name, chunk, at)
-    return receipts
+    receipts_by_index = dict(zip(order, receipts, strict=True))
+    return [receipts_by_index[index] for index in range(len(items))]
 
 
 def _ingest_chunk(
@@ -103,8 +108,7 @@ def _ingest_chunk(
             batch.reject_forbidden(caller)
             batch.record_versions(service.database)
             batch.set_exposures()
-            batch.authorize_actions(service.permit_signer)
-            batch.store()
+            batch.store(Accounts(transaction).add_id(caller.name), service.permit_signer)
             return batch.list_receipts()
 
     return retry_on_stale_revision(_store_chunk)
@@ -113,6 +117,7 @@ def _ingest_chunk(
 def store_asked_cases(
     transaction: Transaction,
     state: RolloutState,
+    sender_name: str,
     cases: Sequence[Case],
     predictions: Sequence[Prediction],
     at: datetime,
@@ -126,7 +131,10 @@ def store_asked_cases(
         StaleRevisionError: the ledger moved before an incident was appended.
     """
     records: tuple[AnyRecord, ...] = (*cases, *predictions)
-    stored_batch = RecordStore(transaction, state.rollout).store(records, received_at=at)
+    sender = Accounts(transaction).add_id(sender_name)
+    stored_batch = RecordStore(transaction, state.rollout).store(
+        records, received_at=at, sender=sender
+    )
     queue_new_cases(transaction, state, stored_batch, at)
     open_reviews(transaction, state, cases, at)
     report_unauthorized_actions(transaction, state, stored_batch, at)
@@ -154,7 +162,6 @@ class _Batch:
         self._actions: list[tuple[int, ActionWithPermit]] = []
         self._heartbeats: list[tuple[int, Heartbeat]] = []
         self._authorizations: list[tuple[int, AuthorizationResult]] = []
-        self._uncertain_keys: set[str] = set()
         if len(self._records) < len(items):
             self._add_other_items(items)
 
@@ -257,42 +264,49 @@ class _Batch:
             if isinstance(record, DECISION_TYPES) and record.key in case_ids:
                 self._records[index] = (position, _set_exposure(record))
 
-    def authorize_actions(self, permit_signer: PermitSigner) -> None:
-        """Find each action's authorization, in the case as stored or sent."""
-        if not self._actions:
-            return
-        keys = {item.action.key for _, item in self._actions}
-        case_ids = {key: self._stored_case_ids[key] for key in keys & self._stored_case_ids.keys()}
-        new_records = [record for _, record in self._records if record.key in keys]
-        cases = load_cases_by_key(self._transaction, self._state.rollout, case_ids, new_records)
-        revisions = Counter(record.key for record in new_records if isinstance(record, CASE_TYPES))
-        # another batch may store the case first; any of several revisions may be refused
-        self._uncertain_keys = {key for key in keys if key not in cases or revisions[key] > 1}
-        current_state = load_current_state(self._transaction, self._state)
-        authorizer = ActionAuthorizer(self._transaction, current_state, permit_signer)
-        self._authorizations = [
-            (position, authorizer.authorize(item.action, item.permit, cases.get(item.action.key)))
-            for position, item in self._actions
-        ]
-
     # Writes
 
-    def store(self) -> None:
-        """Store all items; open their review tasks and incidents."""
+    def store(self, sender: str, permit_signer: PermitSigner) -> None:
+        """Store all items of a sender; open their review tasks and incidents."""
         transaction, state, at = self._transaction, self._state, self._at
         record_store = RecordStore(transaction, state.rollout)
-        self._records += [(position, result.action) for position, result in self._authorizations]
+        action_keys = {item.action.key for _, item in self._actions}
         records = [record for _, record in self._records]
-        stored_batch = record_store.store(records, received_at=at)
+        stored_batch = record_store.store(
+            records, received_at=at, sender=sender, locked_keys=action_keys
+        )
+        if self._actions:  # judged by what is stored now, whatever the order of the items
+            self._authorize_actions(permit_signer, stored_batch)
+            actions = [result.action for _, result in self._authorizations]
+            stored_batch = stored_batch.merge(
+                record_store.store(actions, received_at=at, sender=sender)
+            )
+            records += actions
+        positions = [position for position, _ in (*self._records, *self._authorizations)]
         receipts = RecordNotes(state.policy).add_notes(records, stored_batch)
-        for (position, _), receipt in zip(self._records, receipts, strict=True):
-            self._receipts[position] = receipt
+        self._receipts.update(zip(positions, receipts, strict=True))
         queue_new_cases(transaction, state, stored_batch, at)
         open_reviews_of_batch(transaction, state, records, stored_batch, at)
         for position, heartbeat in self._heartbeats:
             self._receipts[position] = record_store.store_heartbeat(heartbeat, received_at=at)
         RejectedRecords(transaction, state.rollout).add(self._rejected, received_at=at)
         self._report_unauthorized(stored_batch)
+
+    def _authorize_actions(self, permit_signer: PermitSigner, stored_batch: StoredBatch) -> None:
+        """Find each action's authorization, in the case and by the prediction as stored."""
+        transaction, rollout = self._transaction, self._state.rollout
+        keys = {item.action.key for _, item in self._actions}
+        case_ids = {key: stored_batch.case_ids[key] for key in keys}
+        stored_cases = load_stored_cases(transaction, rollout, case_ids)
+        current_state = load_current_state(transaction, self._state)
+        authorizer = ActionAuthorizer(transaction, current_state, permit_signer, self._at)
+        self._authorizations = [
+            (
+                position,
+                authorizer.authorize(item.action, item.permit, stored_cases[item.action.key]),
+            )
+            for position, item in self._actions
+        ]
 
     def _report_unauthorized(self, stored_batch: StoredBatch) -> None:
         unauthorized: list[AuthorizationResult] = []
@@ -308,7 +322,6 @@ class _Batch:
             stored_batch,
             self._at,
             unauthorized=unauthorized,
-            uncertain_keys=self._uncertain_keys,
         )
 
 

@@ -33,12 +33,13 @@ def import_records(
     records: RecordFrames,
     at: datetime,
     trained_until: Mapping[str, datetime] | None = None,
+    senders: Mapping[str, str] | None = None,
 ) -> StatusCounts:
     """Store records of files; return the number of each status by kind.
 
     A repeated import stores nothing and returns `duplicate`. Cases without a time are rejected;
     their predictions and decisions are stored. `trained_until` is by version the end of its
-    training cases.
+    training cases, `senders` by kind the file of its records.
 
     Raises:
         NoSuchRolloutError: there is no such rollout.
@@ -59,7 +60,12 @@ def import_records(
         ]
         with database.begin_write() as transaction:
             _store_batch(
-                transaction, load_rollout_state(transaction, rollout_name), batch, at, counts
+                transaction,
+                load_rollout_state(transaction, rollout_name),
+                batch,
+                at,
+                senders,
+                counts,
             )
     return counts
 
@@ -106,6 +112,7 @@ def _store_batch(
     state: RolloutState,
     batch: Sequence[tuple[datetime | None, Record]],
     at: datetime,
+    senders: Mapping[str, str] | None,
     counts: dict[str, Counter[str]],
 ) -> None:
     store = RecordStore(transaction, state.rollout)
@@ -114,7 +121,7 @@ def _store_batch(
         sorted(batch, key=lambda item: (item[0] is None, item[0] or at)), key=lambda item: item[0]
     ):
         items = [record for _, record in group]
-        stored_batch = store.store(items, received_at=received_at or at)
+        stored_batch = store.store(items, received_at=received_at or at, sender=senders)
         for record, record_result in zip(items, stored_batch.results, strict=True):
             counts[type(record).__name__.lower()][record_result.status] += 1
             if record_result.status == RecordStatus.ACCEPTED:

@@ -1,21 +1,28 @@
-"""Unauthorized actions: check early ones again once their case is stored, and open incidents.
+"""Unauthorized actions: check early ones again when more is stored, and open incidents.
 
-Without its case an action is authorized by its permit alone, which names no site. Its row stays
+Without its case an action is authorized by permit and prediction alone, which name no site. When
+the case arrives, or case or prediction is corrected, the action is judged again. Its row stays
 unchanged; a later fault opens an incident.
+
+A first prediction that arrives after its action is judged only for actions of form 1, whose permit
+asked for none, and only where the policy has a floor. Other actions are unauthorized without one,
+and stay so: a prediction made up afterwards must not authorize what was done.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Final
 
 from rollout.core.calendar.instants import MICROSECOND
 from rollout.core.calendar.sites import Cell
 from rollout.core.ledger.ledger import parse_event
-from rollout.core.records.records import Case
+from rollout.core.records.policy_actions import OTHER_ACTION, TOO_UNSURE
+from rollout.core.records.records import Case, Prediction
 from rollout.core.scope.commands import OpenIncident
 from rollout.core.scope.events import UNAUTHORIZED, IncidentOpened, LedgerEvent
+from rollout.core.scope.permits import BOUND, FORM_1
 from rollout.core.scope.projection import apply_events
 from rollout.services.engine.command_handler import CommandBuilder, decide_command
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
@@ -24,10 +31,10 @@ from rollout.services.records.action_authorization import (
     AUTHORIZED_WITHIN_LEASE,
     SCOPE_FORBADE,
     AuthorizationResult,
-    CaseWithConfidence,
     ScopeAuthorizer,
-    load_cases_by_key,
+    StoredCase,
     load_current_state,
+    load_stored_cases,
 )
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.ledger import Ledger
@@ -39,6 +46,31 @@ from rollout.store.records.records import StoredBatch
 AUTHORIZED_VALUES: Final = (AUTHORIZED, AUTHORIZED_WITHIN_LEASE)
 CASE_CAME_LATER: Final = f"its case came later: {SCOPE_FORBADE}"
 CASE_CORRECTED_LATER: Final = f"its case was corrected later: {SCOPE_FORBADE}"
+PREDICTION_CAME_LATER: Final = "its prediction came later: "
+PREDICTION_CORRECTED_LATER: Final = "its prediction was corrected later: "
+LATER_REASONS: Final = tuple(
+    [CASE_CAME_LATER, CASE_CORRECTED_LATER]
+    + [
+        f"{change}{fault}"
+        for change in (PREDICTION_CAME_LATER, PREDICTION_CORRECTED_LATER)
+        for fault in (TOO_UNSURE, OTHER_ACTION)
+    ]
+)
+
+
+@dataclass(frozen=True, slots=True)
+class LaterRecords:
+    """Records in a batch about cases that had records before.
+
+    Attributes:
+        described: cases with a new revision of the case itself.
+        corrected: those of them that had one before.
+        predicted: cases and versions with a new prediction or a correction, and which it is.
+    """
+
+    described: AbstractSet[int]
+    corrected: AbstractSet[int]
+    predicted: Mapping[tuple[int, str], str]
 
 
 def report_unauthorized_actions(
@@ -48,57 +80,63 @@ def report_unauthorized_actions(
     at: datetime,
     *,
     unauthorized: Iterable[AuthorizationResult] = (),
-    uncertain_keys: Collection[str] = (),
 ) -> None:
     """Open an incident for each case with an unauthorized action.
 
-    These are the actions in `unauthorized`, and earlier ones that the stored cases show to be
-    unauthorized. `uncertain_keys` are cases in the batch whose action was authorized before it was
-    certain what is stored.
+    These are the actions in `unauthorized`, and earlier ones that the batch shows to be
+    unauthorized.
 
     Raises:
         StaleRevisionError: the ledger moved before the incidents were appended.
     """
-    early_actions = _recheck_early_actions(transaction, state, stored_batch, uncertain_keys)
+    early_actions = _recheck_early_actions(transaction, state, stored_batch)
     if all_unauthorized := [*unauthorized, *early_actions]:
         _open_incidents(transaction, state, all_unauthorized, at)
 
 
 def _recheck_early_actions(
-    transaction: Transaction,
-    state: RolloutState,
-    stored_batch: StoredBatch,
-    uncertain_keys: Collection[str],
+    transaction: Transaction, state: RolloutState, stored_batch: StoredBatch
 ) -> Sequence[AuthorizationResult]:
-    """Return earlier actions that are unauthorized by the cases in a batch.
+    """Return earlier actions that are unauthorized by the records in a batch.
 
     Each is returned once. A batch of new cases alone needs no read.
     """
-    if not uncertain_keys and stored_batch.changed_cases <= stored_batch.new_cases:
+    if stored_batch.changed_cases <= stored_batch.new_cases:
         return ()
-    described_ids = {number for number, _ in stored_batch.list_accepted(Case, "site")}
-    uncertain_ids = {
-        stored_batch.case_ids[key] for key in uncertain_keys if key in stored_batch.case_ids
-    }
-    case_ids = ((described_ids | uncertain_ids) - stored_batch.new_cases) | (
-        described_ids & uncertain_ids
-    )
-    actions = (
-        ActionStore(transaction, state.rollout).list_by_authorization(case_ids, AUTHORIZED_VALUES)
-        if case_ids
-        else []
+    described = {number for number, _ in stored_batch.list_accepted(Case, "site")}
+    described -= stored_batch.new_cases
+    predicted = _find_later_predictions(state, stored_batch)
+    case_ids = described | {case_id for case_id, _ in predicted}
+    if not case_ids:
+        return ()
+    actions = ActionStore(transaction, state.rollout).list_by_authorization(
+        case_ids, AUTHORIZED_VALUES
     )
     if not actions:
         return ()
-    corrected_ids = _find_corrected_cases(
-        transaction,
-        state,
-        stored_batch,
-        {stored_action.case_id for stored_action in actions} & described_ids,
-    )
+    acted_on = {stored_action.case_id for stored_action in actions}
+    corrected = _find_corrected_cases(transaction, state, stored_batch, acted_on & described)
+    later_records = LaterRecords(described, corrected, predicted)
     return _select_unreported(
-        transaction, state, _find_unauthorized_actions(transaction, state, actions, corrected_ids)
+        transaction, state, _find_unauthorized_actions(transaction, state, actions, later_records)
     )
+
+
+def _find_later_predictions(
+    state: RolloutState, stored_batch: StoredBatch
+) -> Mapping[tuple[int, str], str]:
+    """Return what happened to the predictions in a batch, by case and version.
+
+    First predictions, the most frequent record, are read only under a policy with a floor.
+    """
+    has_floor = state.policy.evidence.confidence_floor is not None
+    names = stored_batch.list_accepted(Prediction, "version")
+    revisions = stored_batch.list_accepted(Prediction, "revision")
+    return {
+        name: PREDICTION_CORRECTED_LATER if revision > 1 else PREDICTION_CAME_LATER
+        for name, (_, revision) in zip(names, revisions, strict=True)
+        if (has_floor or revision > 1) and name[0] not in stored_batch.new_cases
+    }
 
 
 def _find_corrected_cases(
@@ -119,21 +157,46 @@ def _find_unauthorized_actions(
     transaction: Transaction,
     state: RolloutState,
     actions: Sequence[StoredAction],
-    corrected_ids: AbstractSet[int],
+    later_records: LaterRecords,
 ) -> list[tuple[StoredAction, str]]:
-    """Return actions unauthorized in their case as stored now, with reasons."""
+    """Return actions unauthorized by what is stored now, with reasons."""
     case_ids = {stored_action.action.key: stored_action.case_id for stored_action in actions}
-    cases_by_key = load_cases_by_key(transaction, state.rollout, case_ids)
+    stored_cases = load_stored_cases(transaction, state.rollout, case_ids)
     authorizer = ScopeAuthorizer(transaction, load_current_state(transaction, state))
-    unauthorized = []
-    for stored_action in actions:
-        case, reason = cases_by_key.get(stored_action.action.key), CASE_CAME_LATER
-        if case is not None and stored_action.case_id in corrected_ids:
-            # the confidence was checked before; a correction doesn't change it
-            case, reason = CaseWithConfidence(case.case, {}), CASE_CORRECTED_LATER
-        if case is not None and not authorizer.is_still_authorized(stored_action.action, case):
-            unauthorized.append((stored_action, reason))
-    return unauthorized
+    return [
+        (stored_action, fault)
+        for stored_action in actions
+        if (fault := _find_later_fault(authorizer, stored_action, stored_cases, later_records))
+    ]
+
+
+def _find_later_fault(
+    authorizer: ScopeAuthorizer,
+    stored_action: StoredAction,
+    stored_cases: Mapping[str, StoredCase],
+    later_records: LaterRecords,
+) -> str:
+    """Return why an action is unauthorized by later records, or ""."""
+    action, case_id = stored_action.action, stored_action.case_id
+    stored_case, version = stored_cases[action.key], action.version or ""
+    change = later_records.predicted.get((case_id, version), "")
+    is_corrected = case_id in later_records.corrected
+    # a bound permit names its prediction; a corrected case changes no prediction
+    is_form_1 = action.permit_kind in {None, FORM_1}
+    needs_prediction = action.permit_kind != BOUND and (
+        change or (is_form_1 and case_id in later_records.described and not is_corrected)
+    )
+    revisions = stored_case.predictions.get(version, ())
+    fault = authorizer.find_later_fault(
+        action,
+        stored_case.case if case_id in later_records.described else None,
+        revisions[-1] if needs_prediction and revisions else None,
+    )
+    if not fault:
+        return ""
+    if change and fault != SCOPE_FORBADE:
+        return f"{change}{fault}"
+    return CASE_CORRECTED_LATER if is_corrected else CASE_CAME_LATER
 
 
 def _select_unreported(
@@ -166,7 +229,7 @@ def _load_reported_cases(
         for event in map(parse_event, rows)
         if isinstance(event, IncidentOpened)
         and event.kind == UNAUTHORIZED
-        and event.reason.endswith((CASE_CAME_LATER, CASE_CORRECTED_LATER))
+        and event.reason.endswith(LATER_REASONS)
     }
 
 
@@ -179,12 +242,12 @@ def _open_incidents(
     """Open incidents in one append, so that thousands delay no stop."""
     keys = {authorization.action.key for authorization in unauthorized}
     case_ids = ExternalKeys(transaction, state.rollout).find_ids(keys)
-    cases_by_key = load_cases_by_key(transaction, state.rollout, case_ids)
+    cases = NewestRecords(transaction, state.rollout).load_cases(case_ids.values())
     current_state, events = load_rollout_state(transaction, state.rollout.name), list[LedgerEvent]()
     last_revision = current_state.scope.revision
     for authorization in unauthorized:
-        case_info = cases_by_key.get(authorization.action.key)
-        incident = _build_incident(authorization, case_info, state, at)
+        case = cases.get(case_ids.get(authorization.action.key, 0))
+        incident = _build_incident(authorization, case, state, at)
         incident_events = decide_command(current_state, _build_command_factory(incident))
         if incident_events:
             events += incident_events
@@ -194,14 +257,11 @@ def _open_incidents(
 
 
 def _build_incident(
-    authorization: AuthorizationResult,
-    case_info: CaseWithConfidence | None,
-    state: RolloutState,
-    at: datetime,
+    authorization: AuthorizationResult, case: Case | None, state: RolloutState, at: datetime
 ) -> OpenIncident:
     """Return an incident without what was done: reviewers may read it."""
     action = authorization.action
-    cell = None if case_info is None else Cell(case_info.case.site, case_info.case.window)
+    cell = None if case is None else Cell(case.site, case.window)
     return OpenIncident(
         at=at,
         kind=UNAUTHORIZED,

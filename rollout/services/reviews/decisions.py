@@ -32,6 +32,7 @@ from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.unit_counting import queue_new_cases
 from rollout.services.records.review_tasks import open_adjudication_if_split
 from rollout.store.database.session import Database, Transaction
+from rollout.store.ledger.accounts import Accounts
 from rollout.store.records.exposures import FIGURES, ExposureStore
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.newest_records import NewestRecords
@@ -140,7 +141,10 @@ def _store_decision(
         seat=review.task_number if review.kind == BLIND else None,
         review=review.id,
     )
-    stored_batch = RecordStore(transaction, state.rollout).store([decision], received_at=at)
+    sender = Accounts(transaction).add_id(caller.name)
+    stored_batch = RecordStore(transaction, state.rollout).store(
+        [decision], received_at=at, sender=sender
+    )
     if stored_batch.results[0].status is not Judged.ACCEPTED:
         raise DecisionConflictError(stored_batch.results[0].reason)
     faults.reach_point("review.decided")

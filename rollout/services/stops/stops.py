@@ -201,11 +201,11 @@ def propose_resume(
         UnknownStopError: there is no such active stop.
         NotAllowedError: the caller does not operate all its sites.
     """
-    require_permission(caller, Permission.OPERATE, rollout_name)
+    require_permission(caller, Permission.PROPOSE, rollout_name)
 
     def build_command(state: RolloutState) -> ProposeResume:
         sites = _list_stop_sites(_find_stop(state, stop_id))
-        require_permission(caller, Permission.OPERATE, rollout_name, sites)
+        require_permission(caller, Permission.PROPOSE, rollout_name, sites)
         return ProposeResume(at=at, by=caller.as_actor(rollout_name, sites), stop=stop_id)
 
     command_result = run_command(database, caller, rollout_name, build_command)

@@ -39,6 +39,7 @@ class StoredKey:
     prefix: str
     hash: bytes = field(repr=False)
     expires_at: datetime | None
+    second_factor: str = ""
 
 
 class ApiKeys:
@@ -55,8 +56,11 @@ class ApiKeys:
         secret: str,
         at: datetime,
         expires_at: datetime | None = None,
+        second_factor: str = "",
     ) -> None:
         """Store the hash of a new key.
+
+        `second_factor` is the kind that its own user gave in the session that creates it.
 
         Raises:
             ValueError: the secret is too short.
@@ -70,6 +74,7 @@ class ApiKeys:
             "hash": hash_secret(secret),
             "created_at": at,
             "expires_at": expires_at,
+            "second_factor": second_factor or None,
         }
         self._transaction.execute(insert(api_keys).values(row))
 
@@ -79,14 +84,17 @@ class ApiKeys:
         Expired keys are included: the caller compares the time.
         """
         query = (
-            select(api_keys.c.user_id, api_keys.c.prefix, api_keys.c.hash, api_keys.c.expires_at)
+            select(api_keys)
             .join(users, api_keys.c.user_id == users.c.id)
             .where(api_keys.c.revoked_at.is_(None), users.c.disabled_at.is_(None))
         )
         if user_ids is not None:
             query = query.where(api_keys.c.user_id.in_(user_ids))
         rows = self._transaction.execute(query)
-        return [StoredKey(row.user_id, row.prefix, row.hash, row.expires_at) for row in rows]
+        return [
+            StoredKey(row.user_id, row.prefix, row.hash, row.expires_at, row.second_factor or "")
+            for row in rows
+        ]
 
     def record_uses(self, uses: Mapping[str, datetime]) -> None:
         """Store when each key, by prefix, was last used."""

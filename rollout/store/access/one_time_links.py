@@ -17,16 +17,40 @@ class OneTimeLinks:
         self._transaction = transaction
 
     def add(
-        self, user: StoredUser | None, secret: str, *, at: datetime, expires_at: datetime
+        self,
+        user: StoredUser | None,
+        secret: str,
+        *,
+        at: datetime,
+        expires_at: datetime,
+        by: StoredUser | None = None,
     ) -> None:
-        """Store a link's hash; without a user it is the first admin's."""
+        """Store a link's hash and creator; without a user it is the first admin's."""
         row = {
             "user_id": None if user is None else user.number,
             "hash": hash_secret(secret),
             "created_at": at,
             "expires_at": expires_at,
+            "created_by": None if by is None else by.number,
         }
         self._transaction.execute(insert(one_time_links).values(row))
+
+    def find_valid(self, secret: str, *, at: datetime) -> tuple[bool, StoredUser | None]:
+        """Return whether a link is valid now, and its user, without using it."""
+        query = select(one_time_links.c.user_id).where(
+            one_time_links.c.hash == hash_secret(secret),
+            one_time_links.c.used_at.is_(None),
+            one_time_links.c.expires_at > at,
+        )
+        row = self._transaction.execute(query).one_or_none()
+        return row is not None, self._find_user(row and row.user_id)
+
+    def find_creator(self, secret: str) -> StoredUser | None:
+        """Return the admin who created a link, or None if unknown."""
+        query = select(one_time_links.c.created_by).where(
+            one_time_links.c.hash == hash_secret(secret)
+        )
+        return self._find_user(self._transaction.execute(query).scalar())
 
     def redeem(self, secret: str, *, at: datetime) -> tuple[bool, StoredUser | None]:
         """Use a link: return whether it was valid, and its user.
@@ -39,8 +63,10 @@ class OneTimeLinks:
         if not self._transaction.execute(statement.values(used_at=at)).rowcount:
             return False, None
         query = select(one_time_links.c.user_id).where(is_link)
-        user_id: int | None = self._transaction.execute(query).scalar()
-        return True, None if user_id is None else Users(self._transaction).get_by_id(user_id)
+        return True, self._find_user(self._transaction.execute(query).scalar())
+
+    def _find_user(self, user_id: int | None) -> StoredUser | None:
+        return None if user_id is None else Users(self._transaction).get_by_id(user_id)
 
     def end_links(self, user: StoredUser, *, at: datetime) -> None:
         """End a user's open links, and those of first admins."""

@@ -20,6 +20,7 @@ class Session:
     csrf: bytes = field(repr=False)
     expires_at: datetime
     seen_at: datetime
+    second_factor: str = ""
 
 
 class Sessions:
@@ -29,9 +30,19 @@ class Sessions:
         self._transaction = transaction
 
     def start(
-        self, user: StoredUser, token: bytes, csrf: bytes, *, at: datetime, expires_at: datetime
+        self,
+        user: StoredUser,
+        token: bytes,
+        csrf: bytes,
+        *,
+        at: datetime,
+        expires_at: datetime,
+        second_factor: str = "",
     ) -> None:
-        """Store a new session and delete the user's old ones."""
+        """Store a new session and delete the user's old ones.
+
+        `second_factor` is the kind that was given, "" for none.
+        """
         is_over = or_(sessions.c.expires_at <= at, sessions.c.ended_at.is_not(None))
         self._transaction.execute(
             delete(sessions).where(sessions.c.user_id == user.number, is_over)
@@ -43,6 +54,7 @@ class Sessions:
             "created_at": at,
             "expires_at": expires_at,
             "last_used_at": at,
+            "second_factor": second_factor or None,
         }
         self._transaction.execute(insert(sessions).values(row))
 
@@ -52,7 +64,18 @@ class Sessions:
         row = self._transaction.execute(query).one_or_none()
         if row is None:
             return None
-        return Session(row.user_id, row.csrf, row.expires_at, row.last_used_at or row.created_at)
+        return Session(
+            row.user_id,
+            row.csrf,
+            row.expires_at,
+            row.last_used_at or row.created_at,
+            row.second_factor or "",
+        )
+
+    def set_second_factor(self, hashed: bytes, kind: str) -> None:
+        """Store the kind of second factor that was given during a session."""
+        statement = update(sessions).where(sessions.c.hash == hashed)
+        self._transaction.execute(statement.values(second_factor=kind))
 
     def record_uses(self, uses: Mapping[bytes, datetime]) -> None:
         """Store when each session, by token hash, was last used."""
@@ -67,6 +90,10 @@ class Sessions:
     def end_all(self, user: StoredUser, *, at: datetime) -> None:
         """End all sessions of a user."""
         self._end(sessions.c.user_id == user.number, at)
+
+    def end_others(self, user: StoredUser, hashed: bytes, *, at: datetime) -> None:
+        """End all sessions of a user but the one with this token hash."""
+        self._end((sessions.c.user_id == user.number) & (sessions.c.hash != hashed), at)
 
     def _end(self, condition: ColumnElement[bool], at: datetime) -> None:
         statement = update(sessions).where(condition, sessions.c.ended_at.is_(None))

@@ -6,13 +6,20 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, delete, func, insert, select, update
+from sqlalchemy import ColumnElement, Row, Select, delete, func, insert, or_, select, update
 
 from rollout.core.errors import UnknownRolloutError
 from rollout.core.scope.permissions import AssignedRole
 from rollout.store.database.bulk import insert_once
 from rollout.store.database.session import Transaction
-from rollout.store.tables.tables import identities, role_assignments, rollouts, users
+from rollout.store.tables.tables import (
+    identities,
+    one_time_links,
+    role_assignments,
+    rollouts,
+    sessions,
+    users,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +43,11 @@ class Users:
 
     def __init__(self, transaction: Transaction) -> None:
         self._transaction = transaction
+
+    @property
+    def transaction(self) -> Transaction:
+        """Return the transaction that reads and changes them."""
+        return self._transaction
 
     def add(self, name: str, *, at: datetime, is_service_account: bool = False) -> StoredUser:
         """Return the user with this name, added if it is new."""
@@ -100,6 +112,12 @@ class Users:
             delete(role_assignments).where(role_assignments.c.user_id == user.number)
         )
 
+    def erase(self, user: StoredUser, pseudonym: str) -> None:
+        """Replace the name of a disabled user, and delete address, links and sessions."""
+        self._update_user(user, name=pseudonym, email=None, password=None)
+        for table in (identities, sessions, one_time_links):
+            self._transaction.execute(delete(table).where(table.c.user_id == user.number))
+
     def enable(self, user: StoredUser) -> None:
         """Enable a user again, without any role."""
         self._update_user(user, disabled_at=None)
@@ -115,6 +133,21 @@ class Users:
     def set_password(self, user: StoredUser, hashed: str | None) -> None:
         """Store a password's argon2 text; None removes it."""
         self._update_user(user, password=hashed)
+
+    def has_had_credential(self, user: StoredUser) -> bool:
+        """Return whether the user could sign in at any time before."""
+        query = select(users.c.id).where(
+            users.c.id == user.number,
+            or_(users.c.first_credential_at.is_not(None), users.c.password.is_not(None)),
+        )
+        return self._transaction.execute(query).first() is not None
+
+    def record_credential(self, user: StoredUser, *, at: datetime) -> None:
+        """Store when the user could first sign in, unless stored."""
+        statement = update(users).where(
+            users.c.id == user.number, users.c.first_credential_at.is_(None)
+        )
+        self._transaction.execute(statement.values(first_credential_at=at))
 
     def load_password_hash(self, user: StoredUser) -> str | None:
         """Return a password's argon2 text; None for none or a disabled user."""

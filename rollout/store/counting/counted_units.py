@@ -37,6 +37,8 @@ class CountedUnitRow:
         bucket: bucket of the case's sampling value.
         reviewer: whose decision counts; None without a decision.
         exclusion_reason: why the unit is not evidence; None if it is.
+        record_hashes: of the records behind it, sorted and joined; None if counted before hashes
+            were stored.
     """
 
     unit: int
@@ -51,6 +53,7 @@ class CountedUnitRow:
     bucket: int
     reviewer: str | None
     exclusion_reason: str | None
+    record_hashes: bytes | None = None
 
     @property
     def identity(self) -> tuple[int, str, str]:
@@ -73,7 +76,7 @@ class CountedUnits:
             (
                 *(self._rollout.number, *unit.identity, unit.case_id, unit.slot, unit.occurred),
                 *(unit.day, unit.series_id, encode_json(unit.class_ids), unit.bucket),
-                *(unit.reviewer, unit.exclusion_reason),
+                *(unit.reviewer, unit.exclusion_reason, unit.record_hashes),
             )
             for unit in ordered_units
         ]

@@ -23,6 +23,7 @@ from rollout.store.counting.counts import (
 )
 from rollout.store.counting.matrices import Matrices, MatrixKey, sum_over_slots
 from rollout.store.counting.top_losses import StoredLosses
+from rollout.store.counting.unit_records import UnitRecords
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.evidence import EvidenceStore
@@ -36,7 +37,12 @@ KeyT = TypeVar("KeyT", bound=Any)
 
 
 def count_units(
-    transaction: Transaction, rollout: Rollout, units: pl.DataFrame, *, by_episode: bool
+    transaction: Transaction,
+    rollout: Rollout,
+    units: pl.DataFrame,
+    *,
+    by_episode: bool,
+    records: UnitRecords | None = None,
 ) -> int:
     """Count the units that were not counted before; return their number.
 
@@ -46,12 +52,13 @@ def count_units(
         units: rows as `rollout.tally.units.resolve_units` returns them, one a unit, version, track
             and lever, and the columns `definition`, `attempt` and `bucket`.
         by_episode: whether `unit` holds keys of episodes, else of cases.
+        records: the records behind the units; by default their hashes are not stored.
     """
     if units.is_empty():
         return 0
     last_slot = EvidenceStore(transaction, rollout).get_last_slot(lock=True)
     counted_units = _build_counted_units(
-        transaction, rollout, units.to_dicts(), by_episode=by_episode
+        transaction, rollout, units.to_dicts(), records, by_episode=by_episode
     )
     open_units = [replace(unit, slot=max(unit.slot, last_slot + 1)) for unit in counted_units]
     new_units = CountedUnits(transaction, rollout).store(open_units)
@@ -107,7 +114,12 @@ def _find_unequal(
 
 
 def _build_counted_units(
-    transaction: Transaction, rollout: Rollout, rows: Sequence[UnitRow], *, by_episode: bool
+    transaction: Transaction,
+    rollout: Rollout,
+    rows: Sequence[UnitRow],
+    records: UnitRecords | None,
+    *,
+    by_episode: bool,
 ) -> list[CountedUnitRow]:
     series_ids = ValueIds(transaction, rollout, count_series).assign_ids(
         _get_values(row, SERIES_COLUMNS) for row in rows
@@ -127,6 +139,11 @@ def _build_counted_units(
             class_ids=tuple(class_ids[_get_values(row, CLASS_COLUMNS)] for row in lever_rows),
             bucket=first_row["bucket"],
             exclusion_reason=first_row["excluded"],
+            record_hashes=None
+            if records is None
+            else records.join_hashes(
+                first_row["unit"], case_ids[first_row["case_key"]], first_row["version"]
+            ),
             **{name: first_row[name] for name in ROW_COLUMNS},
         )
         for lever_rows in _group_by_unit(rows)

@@ -3,7 +3,7 @@
 The columns of a series and of a class are stored once, and counts have their ids.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any, Final
@@ -11,7 +11,7 @@ from typing import Any, Final
 import polars as pl
 from sqlalchemy import Column, Table, select, tuple_
 
-from rollout.store.database.bulk import insert_new_rows, upsert_sums
+from rollout.store.database.bulk import insert_new_rows, select_numbers, upsert_sums
 from rollout.store.database.frames import load_frame
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
@@ -80,6 +80,17 @@ class StoredCounts:
             .order_by(counts.c.slot, counts.c.occurred)
         )
         return load_frame(self._transaction, query)
+
+
+def load_classes(
+    transaction: Transaction, rollout: Rollout, class_ids: Collection[int]
+) -> dict[int, ValueTuple]:
+    """Return the values of classes, in the order of `CLASS_COLUMNS`, by number."""
+    query = select(count_classes.c.id, *(count_classes.c[name] for name in CLASS_COLUMNS)).where(
+        count_classes.c.rollout == rollout.number,
+        count_classes.c.id.in_(select_numbers(transaction, class_ids)),
+    )
+    return {row[0]: tuple(row[1:]) for row in transaction.execute(query)}
 
 
 class ValueIds:

@@ -6,6 +6,7 @@ that arrives again is not new.
 
 from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from rollout.store.database.bulk import select_numbers
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
 from rollout.store.records.external_keys import ExternalKeys
+from rollout.store.records.record_hashes import ErasedHashes
 from rollout.store.tables.append_only import CLOSE_PURGE, OPEN_PURGE
 from rollout.store.tables.tables import (
     actions,
@@ -49,33 +51,59 @@ def list_old_cases(
     return _find_old(transaction, rollout, before, limit=limit)
 
 
+@dataclass(frozen=True, slots=True)
+class PurgeResult:
+    """The deleted rows by table, and the digest of the hashes that the records had."""
+
+    rows: Mapping[str, int]
+    digest: str
+
+
 def purge_records(
-    transaction: Transaction, rollout: Rollout, *, before: datetime, case_ids: Collection[int]
-) -> Mapping[str, int]:
-    """Delete old records and return the number by table; empty when done.
+    transaction: Transaction,
+    rollout: Rollout,
+    *,
+    before: datetime,
+    case_ids: Collection[int],
+    revision: int,
+) -> PurgeResult:
+    """Delete old records and return their number by table; empty when done.
 
     Of `case_ids` those are deleted that occurred and were received before `before` and are no
     longer in the count queue, together with their records, review tasks (which hold gold answers
     and decisions), choices for training and top losses. Records of cases that never arrived are
     deleted too. Exposures stay: they contain no answer and name the case by a number. Append the
-    result to the ledger in the same transaction.
+    result to the ledger in the same transaction, as the event of `revision`.
     """
     old_case_ids = _find_old(
         transaction, rollout, before, candidates=select_numbers(transaction, case_ids)
     )
-    deleted_counts: dict[str, int] = {}
+    digest = ErasedHashes(transaction, rollout).store_cases(old_case_ids, revision=revision)
     with open_purge(transaction):
-        for table in (*CASE_TABLES, reviews, cleanings):
-            deleted_counts[table.name] = _delete_rows(transaction, rollout, table, old_case_ids)
+        deleted_counts = delete_case_rows(transaction, rollout, old_case_ids)
         for table, column in ((rejected_records, "received_at"), (heartbeats, "at")):
             conditions = (table.c.rollout == rollout.number, table.c[column] < before)
             deleted_counts[table.name] = transaction.execute(
                 delete(table).where(*conditions)
             ).rowcount
-    StoredLosses(transaction, rollout).delete(old_case_ids)
     ExternalKeys(transaction, rollout).purge(old_case_ids)
     faults.reach_point("purge.deleted")
-    return {name: n for name, n in deleted_counts.items() if n}
+    return PurgeResult({name: n for name, n in deleted_counts.items() if n}, digest)
+
+
+def delete_case_rows(
+    transaction: Transaction, rollout: Rollout, case_ids: Collection[int]
+) -> dict[str, int]:
+    """Delete what is stored about cases within `open_purge`; return the number by table.
+
+    Counted units, counts and exposures stay; the caller replaces the keys.
+    """
+    deleted_counts = {
+        table.name: _delete_rows(transaction, rollout, table, case_ids)
+        for table in (*CASE_TABLES, reviews, cleanings)
+    }
+    StoredLosses(transaction, rollout).delete(case_ids)
+    return deleted_counts
 
 
 def _find_old(

@@ -1,7 +1,8 @@
 """PostgreSQL's two roles: one owns the tables and migrates, the other runs the service.
 
 A table's owner can drop its triggers, so the service uses another role: it reads and inserts in
-append-only tables, deletes where a purge may, and updates only the other tables.
+append-only tables, deletes where a purge may, updates where an erasure may, and updates the other
+tables.
 """
 
 from collections.abc import Iterator
@@ -9,7 +10,7 @@ from collections.abc import Iterator
 from sqlalchemy import text
 
 from rollout.store.database.session import Transaction
-from rollout.store.tables.append_only import APPEND_ONLY
+from rollout.store.tables.append_only import APPEND_ONLY, ERASABLE
 from rollout.store.tables.tables import metadata
 
 VERSION_TABLE = "alembic_version"
@@ -36,4 +37,5 @@ def list_grants(role: str) -> Iterator[str]:
 def _list_privileges(table: str) -> str:
     if table not in APPEND_ONLY:
         return "select, insert, update, delete"
-    return "select, insert, delete" if APPEND_ONLY[table] else "select, insert"
+    delete = ", delete" if APPEND_ONLY[table] else ""
+    return f"select, insert{', update' if table in ERASABLE else ''}{delete}"

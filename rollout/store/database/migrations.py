@@ -15,7 +15,13 @@ from sqlalchemy import Connection, Engine, event, inspect
 from sqlalchemy.exc import OperationalError
 
 from rollout import faults
-from rollout.store.database.errors import SchemaMismatchError, StoreError, translate_driver_errors
+from rollout.store.database.errors import (
+    DatabaseUnavailableError,
+    SchemaMismatchError,
+    StoreError,
+    describe_failure,
+    translate_driver_errors,
+)
 from rollout.store.database.session import Database, Transaction, create_database_engine
 from rollout.store.tables.tables import metadata
 
@@ -110,9 +116,10 @@ def _translate_open_errors() -> Iterator[None]:
     """
     try:
         yield
-    except OperationalError as error:
+    except (OperationalError, DatabaseUnavailableError) as error:
+        cause = error.__cause__ if isinstance(error, DatabaseUnavailableError) else error
         store_error = StoreError("the database can't be opened; check ROLLOUT_DATABASE_URL")
-        store_error.add_note(" ".join(str(error.orig).split()))
+        store_error.add_note(describe_failure(cause))
         raise store_error from error
 
 

@@ -10,6 +10,8 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
+from importlib import import_module
+from math import inf
 from pathlib import Path
 from threading import Event, Lock
 from typing import Any, Final
@@ -18,19 +20,25 @@ from sqlalchemy import Connection, CursorResult, Engine, Executable, create_engi
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.engine import Transaction as DatabaseTransaction
 from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
+from sqlalchemy.pool import QueuePool
 
 from rollout import faults
 from rollout.store.database.append_failures import AppendFailures, DamageSigns
 from rollout.store.database.errors import (
     CommitUnknownError,
     DatabaseBusyError,
+    DatabaseUnavailableError,
     UnsafeDatabaseError,
+    describe_failure,
     is_commit_unknown,
     translate_driver_errors,
 )
+from rollout.store.database.outages import OutageMonitor
 
 WRITE_LOCK_TIMEOUT: Final = 5.0
 """Seconds that a writer waits for others of its process; `busy_timeout` is for other processes."""
+POOL_TIMEOUT: Final = 5.0
+"""Seconds that a transaction waits for a free connection of its process."""
 SQLITE_PRAGMAS: Final = {
     "busy_timeout": ("5000", 5000),
     "journal_mode": ("wal", "wal"),
@@ -44,6 +52,8 @@ POSTGRESQL_SETTINGS: Final = {
     "statement_timeout": "60s",
     "idle_in_transaction_session_timeout": "15s",  # a paused replica must not block the others
 }
+MAX_STATEMENT_SILENCE: Final = 65.0
+"""Seconds without a byte from PostgreSQL, more than `statement_timeout`; none in migrations."""
 WRITES_OPTION: Final = "rollout_writes"
 READ_OPTIONS: Final[Mapping[str, Mapping[str, Any]]] = {
     "sqlite": {WRITES_OPTION: False},
@@ -145,7 +155,8 @@ class Database:
             UnsafeDatabaseError: the engine is unknown, or SQLite in memory.
         """
         self.append_failures, self.damage_signs = AppendFailures(), DamageSigns()
-        self.engine = create_database_engine(url)
+        self.outages = OutageMonitor()
+        self.engine = create_database_engine(url, self.outages)
         engine_name = self.engine.dialect.name
         self._read_engine = self.engine.execution_options(**READ_OPTIONS[engine_name])
         self._write_engine = self.engine.execution_options(**WRITE_OPTIONS[engine_name])
@@ -153,10 +164,14 @@ class Database:
 
     @contextmanager
     def begin_read(self) -> Iterator[Transaction]:
-        """Open a transaction that sees one instant and can't write."""
+        """Open a transaction that sees one instant and can't write.
+
+        Raises:
+            DatabaseUnavailableError: the database does not respond; nothing was done.
+        """
         with (
             self.damage_signs.watch(),
-            translate_driver_errors(),
+            self._watch_outages(),
             self._read_engine.connect() as connection,
             connection.begin(),
         ):
@@ -173,6 +188,7 @@ class Database:
 
         Raises:
             DatabaseBusyError: another transaction held a lock for too long; nothing was done.
+            DatabaseUnavailableError: the database does not respond; nothing was done.
             CommitUnknownError: the connection broke while committing.
         """
         lock = (
@@ -183,7 +199,7 @@ class Database:
         with (
             self.damage_signs.watch(),
             lock,
-            translate_driver_errors(),
+            self._watch_outages(writes=True),
             self._write_engine.connect() as connection,
         ):
             database_transaction = connection.begin()
@@ -197,6 +213,24 @@ class Database:
         """Return SQLite's file; None on PostgreSQL."""
         name = self.engine.url.database
         return Path(name) if self.engine.dialect.name == "sqlite" and name else None
+
+    @contextmanager
+    def _watch_outages(self, *, writes: bool = False) -> Iterator[None]:
+        """Raise a `StoreError` where the database failed, and record whether it responds."""
+        try:
+            with translate_driver_errors(writes=writes):
+                yield
+        except DatabaseUnavailableError as error:
+            self.outages.record_failure(describe_failure(error.__cause__))
+            raise
+        else:
+            self.outages.record_success()
+
+    def count_connections(self) -> Mapping[str, int]:
+        """Return the pool's connections by state: `used` and `idle`."""
+        pool = self.engine.pool
+        assert isinstance(pool, QueuePool)  # noqa: S101 - the default of both engines
+        return {"used": pool.checkedout(), "idle": pool.checkedin()}
 
     def close(self) -> None:
         """Close the pool's connections."""
@@ -224,15 +258,17 @@ def _commit(connection: Connection, database_transaction: DatabaseTransaction) -
         ) from error
 
 
-def create_database_engine(url: str) -> Engine:
+def create_database_engine(url: str, outages: OutageMonitor | None = None) -> Engine:
     """Return the engine of a database, set up for durability.
+
+    During an outage recorded in `outages`, PostgreSQL is connected to now and then only.
 
     Raises:
         UnsafeDatabaseError: the engine is unknown, or SQLite in memory.
     """
     database_url = _parse_url(url)
     if database_url.get_backend_name() == "sqlite":
-        engine = create_engine(database_url)
+        engine = create_engine(database_url, pool_timeout=POOL_TIMEOUT, hide_parameters=True)
         file = Path(database_url.database or "")
         event.listen(engine, "connect", _set_up_sqlite)
         event.listen(engine, "connect", partial(_record_file, file))  # after the file was created
@@ -240,7 +276,14 @@ def create_database_engine(url: str) -> Engine:
         event.listen(engine, "checkout", _check_synchronous)
         event.listen(engine, "begin", _begin_sqlite)
         return engine
-    engine = create_engine(database_url, pool_pre_ping=True, isolation_level="READ COMMITTED")
+    engine = create_engine(
+        database_url,
+        pool_pre_ping=True,
+        pool_timeout=POOL_TIMEOUT,
+        isolation_level="READ COMMITTED",
+        hide_parameters=True,  # values of records are nothing for a log
+    )
+    event.listen(engine, "do_connect", partial(_connect_postgresql, outages))
     event.listen(engine, "connect", _set_up_postgresql)
     return engine
 
@@ -313,6 +356,22 @@ def _begin_sqlite(connection: Connection) -> None:
         connection.exec_driver_sql(f"pragma query_only={'off' if writes else 'on'}")
         connection_info[WRITES_OPTION] = writes
     connection.exec_driver_sql("begin immediate" if writes else "begin")
+
+
+def _connect_postgresql(
+    outages: OutageMonitor | None,
+    _dialect: object,
+    _record: object,
+    arguments: Sequence[Any],
+    parameters: Mapping[str, Any],
+) -> Any:
+    assert not arguments  # noqa: S101 - SQLAlchemy names all parameters of this driver
+    if outages is not None:
+        outages.begin_attempt()
+    max_silence = inf if outages is None else MAX_STATEMENT_SILENCE
+    # the driver belongs to the extra `pg`, so it is imported where it is used
+    connections = import_module("rollout.store.database.postgresql_connections")
+    return connections.connect_limited(max_silence, parameters)
 
 
 def _set_up_postgresql(connection: Any, _record: object) -> None:

@@ -4,7 +4,7 @@ import secrets
 from base64 import b32encode
 from collections.abc import Collection, Iterable, Mapping
 
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from rollout.core.access.accounts import AccountNames, is_account_id, is_account_name
 from rollout.store.database.bulk import insert_once
@@ -36,6 +36,16 @@ class Accounts:
         """Return the ids of the names that have one."""
         query = select(account_names).where(account_names.c.name.in_(names))
         return {row.name: row.account for row in self._transaction.execute(query)}
+
+    def add_id(self, name: str) -> str:
+        """Return the id of a name, created if missing; an actor without account keeps its name."""
+        return self.add_names([name]).find_id(name)
+
+    def clear_name(self, account: str) -> None:
+        """Delete the name of an id; ledgers show the id from then on."""
+        self._transaction.execute(
+            update(account_names).where(account_names.c.account == account).values(name=None)
+        )
 
     def add_names(self, names: Iterable[str]) -> AccountNames:
         """Return the ids of names; missing ids are created."""

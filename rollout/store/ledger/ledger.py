@@ -124,6 +124,16 @@ class Ledger:
         """Yield the events of revisions (`after`, `until`]; by default all."""
         return map(parse_event, self.list_rows(after=after, until=until))
 
+    def find_last_event(self, kind: str) -> LedgerEvent | None:
+        """Return the newest event of a kind, or None."""
+        query = select(func.max(ledger.c.revision)).where(
+            ledger.c.rollout == self._rollout.number, ledger.c.kind.in_(list_stored_kinds({kind}))
+        )
+        revision = self._transaction.execute(query).scalar()
+        if revision is None:
+            return None
+        return next(self.list_events(after=revision - 1, until=revision))
+
     def load_scope(self, known_scope: Scope | None = None) -> Scope:
         """Return the current scope; with `known_scope`, apply only later events."""
         start = Scope() if known_scope is None else known_scope

@@ -5,7 +5,7 @@ of all tables, the insert rate was measured to be two thirds lower.
 """
 
 import hmac
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from typing import Any, Final
@@ -26,6 +26,10 @@ from rollout.store.database.session import Transaction
 from rollout.store.tables.tables import external_keys
 
 CASE, EPISODE, PURGED = "case", "episode", "purged"
+ERASED, ERASED_EPISODE, ERASED_NAME = "erased", "erased-episode", "erased-name"
+KEYS_PER_READ: Final = 5_000
+HASH_PREFIXES: Final = {CASE: "purged", EPISODE: "episode", ERASED_NAME: "name"}
+"""The first part of what is hashed; "purged" is part of stored hashes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,12 +39,14 @@ class KeyIds:
     Attributes:
         by_key: the number of each key.
         new_ids: numbers assigned in this transaction; no other can have rows with them.
-        purged_ids: numbers of cases whose records were purged and whose keys are hashes.
+        purged_ids: numbers of cases whose records were purged or erased and whose keys are hashes.
+        erased_ids: those that were erased on request.
     """
 
     by_key: Mapping[str, int]
     new_ids: frozenset[int]
     purged_ids: frozenset[int]
+    erased_ids: frozenset[int] = frozenset()
 
 
 class ExternalKeys:
@@ -58,7 +64,8 @@ class ExternalKeys:
         """
         unique_keys = dict.fromkeys(keys)
         existing = self.find_ids(unique_keys, lock=lock)
-        purged_ids = self._find_purged_ids([key for key in unique_keys if key not in existing])
+        deleted = self._find_deleted_ids([key for key in unique_keys if key not in existing])
+        purged_ids = {key: number for key, (number, _) in deleted.items()}
         missing_keys = [key for key in unique_keys if key not in existing and key not in purged_ids]
         inserted = self._insert_keys(missing_keys) if missing_keys else {}
         conflicting_keys = [
@@ -69,35 +76,71 @@ class ExternalKeys:
             by_key={**existing, **purged_ids, **inserted, **inserted_by_others},
             new_ids=frozenset(inserted.values()),
             purged_ids=frozenset(purged_ids.values()),
+            erased_ids=frozenset(number for number, kind in deleted.values() if kind == ERASED),
         )
 
-    def purge(self, ids: Collection[int]) -> None:
-        """Replace keys by hashes that need the salt.
+    def purge(self, ids: Collection[int], kind: str = PURGED) -> None:
+        """Replace keys by hashes that need the salt, and their kind by `kind`.
 
-        A record that arrives later with such a key is recognized as purged.
+        A record that arrives later with such a key is recognized.
         """
         hashes = [
-            {"key_id": number, "key": self._hash_key(key), "kind": PURGED}
+            {"key_id": number, "key": self.hash_key(key), "kind": kind}
             for number, key in self.find_keys(ids).items()
         ]
         if hashes:
             statement = update(external_keys).where(external_keys.c.id == bindparam("key_id"))
             self._transaction.execute(statement, hashes)
 
-    def _find_purged_ids(self, keys: Collection[str]) -> dict[str, int]:
-        """Return the numbers of purged keys; most rollouts have none."""
-        if not keys or self._kind != CASE or not self._has_purged():
+    def change_kind(self, ids: Collection[int], kind: str) -> None:
+        """Give keys of this kind another kind."""
+        statement = update(external_keys).where(
+            external_keys.c.rollout == self._rollout.number,
+            external_keys.c.kind == self._kind,
+            external_keys.c.id.in_(select_numbers(self._transaction, ids)),
+        )
+        self._transaction.execute(statement.values(kind=kind))
+
+    def iterate_keys(self) -> Iterator[str]:
+        """Yield all keys of this kind, in the order of their numbers, in parts."""
+        query = select(external_keys.c.id, external_keys.c.key).where(
+            external_keys.c.rollout == self._rollout.number, external_keys.c.kind == self._kind
+        )
+        last = 0
+        while rows := self._transaction.execute(
+            query.where(external_keys.c.id > last).order_by(external_keys.c.id).limit(KEYS_PER_READ)
+        ).all():
+            yield from (row.key for row in rows)
+            last = rows[-1].id
+
+    def hash_key(self, key: str) -> str:
+        """Return the hash that replaces a key; it needs the rollout's salt."""
+        content = f"{HASH_PREFIXES[self._kind]}\x1f{key}"
+        return hmac.digest(
+            self._rollout.salt, content.encode(errors="surrogatepass"), "sha256"
+        ).hex()
+
+    def find_hashed(self, keys: Collection[str], kind: str) -> dict[str, int]:
+        """Return the numbers of keys that were replaced by hashes of a kind."""
+        if not keys or not self._has_any(kind):
             return {}
-        hashes = {self._hash_key(key): key for key in keys}
-        purged_ids = ExternalKeys(self._transaction, self._rollout, PURGED).find_ids(hashes)
-        return {hashes[key_hash]: number for key_hash, number in purged_ids.items()}
+        hashes = {self.hash_key(key): key for key in keys}
+        ids = ExternalKeys(self._transaction, self._rollout, kind).find_ids(hashes)
+        return {hashes[key_hash]: number for key_hash, number in ids.items()}
 
-    def _has_purged(self) -> bool:
-        parameters = {"rollout": self._rollout.number, "kind": PURGED}
-        return bool(fetch_rows(self._transaction, ANY_PURGED_QUERY, parameters))
+    def _find_deleted_ids(self, keys: Collection[str]) -> dict[str, tuple[int, str]]:
+        """Return number and kind of deleted keys; most rollouts have none."""
+        if self._kind != CASE:
+            return {}
+        return {
+            key: (number, kind)
+            for kind in (PURGED, ERASED)
+            for key, number in self.find_hashed(keys, kind).items()
+        }
 
-    def _hash_key(self, key: str) -> str:
-        return hmac.digest(self._rollout.salt, f"purged\x1f{key}".encode(), "sha256").hex()
+    def _has_any(self, kind: str) -> bool:
+        parameters = {"rollout": self._rollout.number, "kind": kind}
+        return bool(fetch_rows(self._transaction, ANY_KEY_QUERY, parameters))
 
     def find_ids(self, keys: Collection[str], *, lock: bool = False) -> dict[str, int]:
         """Return the numbers of existing keys; `lock` blocks other writers."""
@@ -135,7 +178,7 @@ KIND_FILTER: Final = (
     external_keys.c.rollout == bindparam("rollout"),
     external_keys.c.kind == bindparam("kind"),
 )
-ANY_PURGED_QUERY: Final = select(external_keys.c.id).where(*KIND_FILTER).limit(1)
+ANY_KEY_QUERY: Final = select(external_keys.c.id).where(*KIND_FILTER).limit(1)
 
 
 @cache

@@ -48,6 +48,8 @@ from rollout.tally.frames import (
 )
 
 RowValues = dict[str, Any]
+RowFilter = Callable[[Table, Row[Any]], bool]
+"""Returns whether a record's row of a table is used."""
 
 
 class StoredHistory:
@@ -60,11 +62,14 @@ class StoredHistory:
         *,
         levers: Sequence[str],
         attributes: Sequence[str] = (),
+        select_row: RowFilter | None = None,
     ) -> None:
+        """Build the history; rows for which `select_row` returns False are not used."""
         self._transaction = transaction
         self._rollout = rollout
         self._levers = levers
         self._attributes = attributes
+        self._select_row = select_row
 
     def load_records(self, case_ids: Collection[int] | None = None) -> RecordFrames:
         """Return the records of some cases, by default of all."""
@@ -110,7 +115,8 @@ class StoredHistory:
     def _load_records(
         self, case_ids: Collection[int] | None, *, with_predictions: bool = True
     ) -> RecordFrames:
-        first_decisions = self._load_first_decisions(case_ids)
+        decision_rows = list(self._load_rows(decisions, ("case_id", "reviewer"), case_ids))
+        first_decisions = _find_first_decisions(decision_rows)
         case_rows = self._load_until_decision(cases, ("case_id",), case_ids, first_decisions)
         keys = self._load_keys(CASE, (row.case_id for row in case_rows))
         episodes = self._load_keys(EPISODE, (row.episode for row in case_rows if row.episode))
@@ -134,7 +140,7 @@ class StoredHistory:
                 build_predictions_schema(levers), prediction_rows, build_prediction
             ),
             decisions=build_frame(
-                build_decisions_schema(levers), self._load_decisions(case_ids), self._build_decision
+                build_decisions_schema(levers), _pick_decisions(decision_rows), self._build_decision
             ),
             outcomes=build_frame(build_outcomes_schema(levers), outcome_rows, self._build_outcome),
             gold_decisions=build_frame(
@@ -227,7 +233,9 @@ class StoredHistory:
     ) -> Iterable[Row[Any]]:
         query = select(table).where(*self._match_cases(table, case_ids))
         query = query.order_by(*(table.c[name] for name in key_columns), table.c.revision)
-        return self._transaction.execute(query)
+        rows: Iterable[Row[Any]] = self._transaction.execute(query)
+        select_row = self._select_row
+        return rows if select_row is None else (row for row in rows if select_row(table, row))
 
     def _load_first_decisions(self, case_ids: Collection[int] | None) -> dict[int, datetime]:
         """Return by case when a review task of it was first decided."""
@@ -263,15 +271,6 @@ class StoredHistory:
                 or row.received_at <= first_decision
             ):
                 rows_by_key[key] = row
-        return rows_by_key.values()
-
-    def _load_decisions(self, case_ids: Collection[int] | None) -> Collection[Row[Any]]:
-        """Return each reviewer's decision on a case, preferably from a review task."""
-        rows_by_key: dict[tuple[Any, ...], Row[Any]] = {}
-        for row in self._load_rows(decisions, ("case_id", "reviewer"), case_ids):
-            previous = rows_by_key.get((row.case_id, row.reviewer))
-            if previous is None or previous.review is None or row.review is not None:
-                rows_by_key[row.case_id, row.reviewer] = row
         return rows_by_key.values()
 
     def _match_cases(
@@ -353,6 +352,26 @@ class StoredHistory:
 
     def _build_outcome(self, row: Row[Any]) -> RowValues:
         return {**self._build_answers(row), "harm": row.harm, "at": row.at}
+
+
+def _find_first_decisions(rows: Iterable[Row[Any]]) -> dict[int, datetime]:
+    """Return by case when a review task of it was first decided."""
+    first_decisions: dict[int, datetime] = {}
+    for row in rows:
+        if row.review is not None:
+            first = first_decisions.get(row.case_id, row.received_at)
+            first_decisions[row.case_id] = min(first, row.received_at)
+    return first_decisions
+
+
+def _pick_decisions(rows: Iterable[Row[Any]]) -> Collection[Row[Any]]:
+    """Return each reviewer's decision on a case, preferably from a review task."""
+    rows_by_key: dict[tuple[Any, ...], Row[Any]] = {}
+    for row in rows:
+        previous = rows_by_key.get((row.case_id, row.reviewer))
+        if previous is None or previous.review is None or row.review is not None:
+            rows_by_key[row.case_id, row.reviewer] = row
+    return rows_by_key.values()
 
 
 def _build_frame(

@@ -48,6 +48,19 @@ class NewestRecords:
         """Return the predictions by case and version."""
         return self._load_by(Prediction, predictions, "version", case_ids)
 
+    def load_prediction_revisions(
+        self, case_ids: Collection[int]
+    ) -> Mapping[str, Mapping[str, Sequence[Prediction]]]:
+        """Return all revisions of the predictions, oldest first, by case key and version."""
+        rows = self._load_rows(predictions, case_ids)
+        keys = self._load_keys({row.case_id for row in rows})
+        revisions: dict[str, dict[str, list[Prediction]]] = {}
+        for row in rows:
+            record = parse_record(Prediction, row, key=keys[row.case_id])
+            assert isinstance(record, Prediction)  # noqa: S101 - for the type checker
+            revisions.setdefault(record.key, {}).setdefault(record.version, []).append(record)
+        return revisions
+
     def load_decisions(self, case_ids: Collection[int]) -> Mapping[int, Mapping[str, Decision]]:
         """Return the decisions by case and reviewer."""
         return self._load_by(Decision, decisions, "reviewer", case_ids)

@@ -91,7 +91,7 @@ class RecordSchema:
             ValueError: a number is infinite or NaN, or a text can't be stored.
         """
         content_texts = [
-            _format_ascii(columns[name]) for name in self.content_columns
+            format_column(columns[name]) for name in self.content_columns
         ]  # equal content always gives the same text
         texts = list(map(", ".join, zip(repeat(f"({self.name!r}"), *content_texts, strict=False)))
         if _needs_check("".join(texts)):
@@ -101,7 +101,8 @@ class RecordSchema:
         return [sha256(f"{text})".encode()).digest() for text in texts]
 
 
-def _format_ascii(column: ColumnValues) -> Iterable[str]:
+def format_column(column: ColumnValues) -> Iterable[str]:
+    """Return each value as ASCII text; equal values always give the same text."""
     first = column[0]
     if (first is None or type(first) is str) and column.count(first) == len(column):
         return repeat(ascii(first), len(column))
@@ -262,7 +263,7 @@ RECORD_SCHEMAS: Final[Mapping[type[Record], RecordSchema]] = MappingProxyType(
             key=("lever", "revision"),
             fields=(
                 *("key", "lever", "action", "by", "version", "at"),
-                *("scope_revision", "permission", "revision"),
+                *("scope_revision", "permission", "revision", "permit_kind"),
             ),
             converters={"lever": _check_names, "at": _encode_instants},
             content_columns=("action", "by", "version", "at"),

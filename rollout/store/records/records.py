@@ -17,7 +17,9 @@ from rollout.core.records.records import AnyRecord, Case, Heartbeat, Record, to_
 from rollout.store.database.bulk import insert_columns, insert_once
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
+from rollout.store.records.erased_keys import find_erased_items
 from rollout.store.records.external_keys import EPISODE, ExternalKeys, KeyIds
+from rollout.store.records.record_hashes import build_hash_columns
 from rollout.store.records.record_rows import (
     COLUMN_OF,
     MAX_KEY_LENGTH,
@@ -32,6 +34,7 @@ from rollout.store.tables.tables import cases, heartbeats
 
 NO_CASE_YET = "no case yet"
 PURGED_TEXT = "the records of this case have been deleted"
+ERASED_TEXT = "the records of this case were erased on request; don't send it again"
 CONFLICT_TEXT = "this key has other content; send it as the next revision"
 
 
@@ -72,6 +75,16 @@ class StoredBatch:
     new_cases: AbstractSet[int]
     columns: Mapping[RecordSchema, ColumnsByName]
 
+    def merge(self, later: "StoredBatch") -> "StoredBatch":
+        """Return both batches as one; `later` has records of other kinds."""
+        return StoredBatch(
+            (*self.results, *later.results),
+            {**self.case_ids, **later.case_ids},
+            self.changed_cases | later.changed_cases,
+            self.new_cases | later.new_cases,
+            {**self.columns, **later.columns},
+        )
+
     def list_accepted(self, kind: type[Record], column: str) -> Iterator[tuple[int, Any]]:
         """Yield case number and one column of a kind's accepted records."""
         columns = self.columns.get(RECORD_SCHEMAS[kind])
@@ -81,7 +94,9 @@ class StoredBatch:
 ACCEPTED, DUPLICATE = RecordReceipt(RecordStatus.ACCEPTED), RecordReceipt(RecordStatus.DUPLICATE)
 ACCEPTED_WITHOUT_CASE = RecordReceipt(RecordStatus.ACCEPTED, NO_CASE_YET)
 DUPLICATE_OF_PURGED = RecordReceipt(RecordStatus.DUPLICATE, PURGED_TEXT)
+REFUSED_AS_ERASED = RecordReceipt(RecordStatus.REJECTED, ERASED_TEXT)
 CONFLICT = RecordReceipt(RecordStatus.CONFLICT, CONFLICT_TEXT)
+REJECTED_STATUSES = frozenset({RecordStatus.CONFLICT, RecordStatus.REJECTED})
 UNDECIDED = RecordReceipt(RecordStatus.ACCEPTED)
 """The placeholder until a record's status is known."""
 INVALID_RECORD_ERRORS = (ValueError, TypeError, OverflowError)
@@ -113,23 +128,34 @@ class RecordStore:
         self._transaction = transaction
         self._rollout = rollout
 
-    def store(self, items: Sequence[AnyRecord], *, received_at: datetime) -> StoredBatch:
+    def store(
+        self,
+        items: Sequence[AnyRecord],
+        *,
+        received_at: datetime,
+        sender: str | Mapping[str, str] | None = None,
+        locked_keys: Collection[str] = (),
+    ) -> StoredBatch:
         """Store new records, reject conflicting and invalid ones; return a receipt each.
 
-        An invalid item does not affect others. Repeating a batch, in whole or in part, changes
-        nothing and returns `duplicate`. Concurrent transactions on the same cases wait until this
-        one ends.
+        `sender` is the id of the account that sent them, or by kind their file. An invalid item
+        does not affect others. Repeating a batch, in whole or in part, changes nothing and returns
+        `duplicate`. Concurrent transactions on the same cases, or on those of `locked_keys`, wait
+        until this one ends.
         """
         received_micros = encode_instant(received_at)
-        groups, results = _group_records(items)
+        erased_items = find_erased_items(self._transaction, self._rollout, items)
+        groups, results = _group_records(items, erased_items)
         faults.reach_point("ingest.parsed")
-        key_ids = self._case_keys.assign_ids(chain.from_iterable(group.keys for group in groups))
+        keys = chain(chain.from_iterable(group.keys for group in groups), locked_keys)
+        key_ids = self._case_keys.assign_ids(keys)
         stored_columns = self._decide_results(groups, key_ids, results)
         if sum(len(columns["case_id"]) for columns in stored_columns.values()) < len(items):
-            self._store_rejected(items, results, received_at)
+            self._store_rejected(items, results, erased_items, received_at)
         faults.reach_point("ingest.set-aside")
         for schema, columns in stored_columns.items():
-            self._insert_columns(schema, columns, received_micros)
+            kind_sender = sender.get(schema.name) if isinstance(sender, Mapping) else sender
+            self._insert_columns(schema, columns, received_micros, kind_sender)
         faults.reach_point("ingest.records")
         changed_cases = set(
             chain.from_iterable(columns["case_id"] for columns in stored_columns.values())
@@ -197,7 +223,9 @@ class RecordStore:
             is_new.append(
                 stored_hash is content_hash and not is_purged
             )  # the dictionary had no other hash
-            if is_purged:
+            if name[0] in key_ids.erased_ids:
+                results[position] = REFUSED_AS_ERASED
+            elif is_purged:
                 results[position] = DUPLICATE_OF_PURGED
             elif stored_hash is not content_hash:
                 results[position] = DUPLICATE if stored_hash == content_hash else CONFLICT
@@ -238,19 +266,26 @@ class RecordStore:
         }
 
     def _insert_columns(
-        self, schema: RecordSchema, columns: ColumnsByName, received_micros: int
+        self,
+        schema: RecordSchema,
+        columns: ColumnsByName,
+        received_micros: int,
+        sender: str | None,
     ) -> None:
         row_count = len(columns["case_id"])
         common_columns: dict[str, Sequence[Any]] = {
             "rollout": (self._rollout.number,) * row_count,
             "received_at": (received_micros,) * row_count,
+            "sender": (sender,) * row_count,
         }
-        if "episode" in columns:
-            common_columns["episode"] = self._find_episode_ids(columns["episode"])
         table_columns = {
             COLUMN_OF.get(name, name): cells
             for name, cells in {**columns, **common_columns}.items()
         }
+        table_columns |= build_hash_columns(schema.name, table_columns)
+        if "episode" in columns:
+            table_columns["episode"] = self._find_episode_ids(columns["episode"])
+        del table_columns["key"]  # the row has the case's number
         insert_columns(self._transaction, schema.table, table_columns)
 
     def _find_episode_ids(self, keys: Sequence[str | None]) -> tuple[int | None, ...]:
@@ -263,21 +298,33 @@ class RecordStore:
         return tuple(key_ids.get(key or "") for key in keys)
 
     def _store_rejected(
-        self, items: Sequence[AnyRecord], results: Sequence[RecordReceipt], received_at: datetime
+        self,
+        items: Sequence[AnyRecord],
+        results: Sequence[RecordReceipt],
+        erased_items: Collection[int],
+        received_at: datetime,
     ) -> None:
+        """Store rejected items, except those whose content must not be stored again."""
         rejected = [
             build_rejected_record(item, result.reason)
-            for item, result in zip(items, results, strict=True)
-            if result.status is RecordStatus.CONFLICT or result.status is RecordStatus.REJECTED
+            for position, (item, result) in enumerate(zip(items, results, strict=True))
+            if result.status in REJECTED_STATUSES
+            and result is not REFUSED_AS_ERASED
+            and position not in erased_items
         ]
         RejectedRecords(self._transaction, self._rollout).add(rejected, received_at=received_at)
 
 
-def _group_records(items: Sequence[AnyRecord]) -> tuple[list[RecordGroup], list[RecordReceipt]]:
+def _group_records(
+    items: Sequence[AnyRecord], erased_items: Mapping[int, str]
+) -> tuple[list[RecordGroup], list[RecordReceipt]]:
     """Return the valid records by kind, and a receipt for each item."""
     results, positions = [UNDECIDED] * len(items), defaultdict[RecordSchema, list[int]](list)
     for position, item in enumerate(items):
-        positions[SCHEMA_BY_TYPE[type(item)]].append(position)
+        if position in erased_items:
+            results[position] = RecordReceipt(RecordStatus.REJECTED, erased_items[position])
+        else:
+            positions[SCHEMA_BY_TYPE[type(item)]].append(position)
     groups = [
         _build_valid_group(schema, items, group_positions, results)
         for schema, group_positions in positions.items()
@@ -314,7 +361,7 @@ def _build_group(
     """
     columns = schema.build_columns([items[position] for position in positions])
     columns["hash"] = schema.compute_hashes(columns)
-    keys, first_column, *other_columns = columns.pop("key"), *(columns[name] for name in schema.key)
+    keys, first_column, *other_columns = columns["key"], *(columns[name] for name in schema.key)
     record_keys = (
         list(zip(first_column, *other_columns, strict=True)) if other_columns else first_column
     )

@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 from rollout.store.database.bulk import insert_new_rows
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
+from rollout.store.records.erased_keys import find_erased_keys
 from rollout.store.tables.tables import rejected_records
 
 
@@ -40,8 +41,16 @@ class RejectedRecords:
         self._rollout = rollout
 
     def add(self, items: Iterable[NewRejectedRecord], *, received_at: datetime) -> None:
-        """Store records; existing ones stay as they are."""
-        rows = [self._build_row(item, received_at) for item in items]
+        """Store records; existing ones stay, and those of erased cases are left out."""
+        new_records = list(items)
+        erased_keys = find_erased_keys(
+            self._transaction, self._rollout, {item.key for item in new_records}
+        )
+        rows = [
+            self._build_row(item, received_at)
+            for item in new_records
+            if item.key not in erased_keys
+        ]
         insert_new_rows(self._transaction, rejected_records, rows)
 
     def list_after(self, number: int = 0, *, limit: int = 100) -> Sequence[StoredRejectedRecord]:

@@ -1,7 +1,8 @@
 """Triggers that keep the rows of append-only tables as they were written.
 
-An update is always refused. A delete is refused unless a purge has put a row into `purging` in the
-same transaction. That row refers, deferred, to a row that can't exist, so no transaction can
+An update is refused, except of the tables in `ERASABLE`, where an erasure replaces names and texts.
+That and a delete are refused unless a purge or an erasure has put a row into `purging` in the same
+transaction. That row refers, deferred, to a row that can't exist, so no transaction can
 commit while it has the row, and no other transaction sees it. SQLite's `insert or replace` deletes
 too, and fires delete triggers only on connections with `recursive_triggers`; the ledger therefore
 also refuses inserts over an existing revision.
@@ -12,6 +13,7 @@ that does not own them (`rollout.store.database.database_roles`).
 
 from collections.abc import Iterator, Mapping
 from types import MappingProxyType
+from typing import Final
 
 APPEND_ONLY: Mapping[str, bool] = MappingProxyType(
     {
@@ -30,9 +32,23 @@ APPEND_ONLY: Mapping[str, bool] = MappingProxyType(
         "counted_units": False,
         "exposures": False,
         "reports": False,
+        "erased_hashes": False,
     }
 )
 """The append-only tables, and whether a purge may delete from them."""
+
+ERASABLE: Final = frozenset(
+    {
+        "baselines",
+        "cleanings",
+        "counted_units",
+        "decisions",
+        "exposures",
+        "policies",
+        "reports",
+    }
+)
+"""The append-only tables in which an erasure may replace names and texts."""
 
 OPEN_PURGE = "insert into purging (id, closed) values (1, 0)"
 CLOSE_PURGE = "delete from purging"
@@ -45,25 +61,34 @@ begin
             return old;
         end if;
     end if;
+    if tg_op = 'UPDATE' and tg_argv[1] = 'erasable' then
+        if exists (select from purging) then
+            return new;
+        end if;
+    end if;
     raise exception '% is append-only: % refused', tg_table_name, lower(tg_op)
         using errcode = 'restrict_violation';
 end $$"""
 """The function that PostgreSQL's triggers call; create it before them."""
 
 
-def build_triggers(engine: str, table: str, *, purgeable: bool) -> Mapping[str, str]:
+def build_triggers(
+    engine: str, table: str, *, purgeable: bool, erasable: bool = False
+) -> Mapping[str, str]:
     """Return the statements that create a table's triggers, by trigger name."""
     return dict(
         (_build_sqlite_triggers if engine == "sqlite" else _build_postgresql_triggers)(
-            table, purgeable
+            table, purgeable, erasable
         )
     )
 
 
-def _build_sqlite_triggers(table: str, purgeable: bool) -> Iterator[tuple[str, str]]:
-    purge_condition = " when not exists (select 1 from purging)" if purgeable else ""
-    yield _build_refusal(table, "update", "update", "")
-    yield _build_refusal(table, "delete", "delete", purge_condition)
+def _build_sqlite_triggers(
+    table: str, purgeable: bool, erasable: bool
+) -> Iterator[tuple[str, str]]:
+    unless_open = " when not exists (select 1 from purging)"
+    yield _build_refusal(table, "update", "update", unless_open if erasable else "")
+    yield _build_refusal(table, "delete", "delete", unless_open if purgeable else "")
     if table == "ledger":
         existing_row = (
             "select 1 from ledger where rollout = new.rollout and revision = new.revision"
@@ -80,9 +105,12 @@ def _build_refusal(table: str, event: str, operation: str, condition: str) -> tu
     )
 
 
-def _build_postgresql_triggers(table: str, purgeable: bool) -> Iterator[tuple[str, str]]:
-    kind = "purgeable" if purgeable else "kept"
+def _build_postgresql_triggers(
+    table: str, purgeable: bool, erasable: bool
+) -> Iterator[tuple[str, str]]:
+    arguments = "'purgeable'" if purgeable else "'kept'"
+    arguments += ", 'erasable'" if erasable else ""
     for events, each in (("update or delete", "row"), ("truncate", "statement")):
         name = f"{table}_refuses_{events.replace(' ', '_')}"
         statement = f"create trigger {name} before {events} on {table} for each {each}"
-        yield name, f"{statement} execute function refuse_change('{kind}')"
+        yield name, f"{statement} execute function refuse_change({arguments})"

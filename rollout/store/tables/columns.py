@@ -8,7 +8,7 @@ import json
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import BigInteger, Column, Integer, MetaData, Text
+from sqlalchemy import BigInteger, Column, Integer, LargeBinary, MetaData, Text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.types import TypeDecorator
 
@@ -89,6 +89,18 @@ def encode_json(value: Any) -> str:
     '{"a":"ä","b":[1,null]}'
     """
     return _ENCODER.encode(value)
+
+
+def build_record_hash_columns() -> tuple[Column[Any], ...]:
+    """Return the columns of a record's own hash; null in records of hash form 1.
+
+    The form says what the hash covers: `rollout.store.records.record_hashes`.
+    """
+    return (
+        Column("hash_form", Integer, nullable=False, server_default="1"),
+        Column("salt", LargeBinary, nullable=True),
+        Column("record_hash", LargeBinary, nullable=True),
+    )
 
 
 def rollout_column() -> Column[int]:

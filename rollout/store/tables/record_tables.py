@@ -6,6 +6,7 @@ from sqlalchemy import UniqueConstraint as Unique
 from rollout.store.tables.columns import (
     InstantType,
     JsonType,
+    build_record_hash_columns,
     id_column,
     key_column,
     metadata,
@@ -59,8 +60,11 @@ cases = Table(
     optional_column("episode", BigInteger),
     required_column("attributes", JsonType),
     required_column("media", JsonType),
+    optional_column("sender"),  # account id or file; null is before sources
     required_column("hash", LargeBinary),
+    *build_record_hash_columns(),
     Index(None, "rollout", "site", "occurred_at"),
+    Index(None, "rollout", "received_at"),  # finds what a purge deletes
     Index(None, "rollout", "episode", sqlite_where=HAS_EPISODE, postgresql_where=HAS_EPISODE),
     sqlite_with_rowid=False,
 )
@@ -83,7 +87,9 @@ predictions = Table(
     optional_column("decider"),
     optional_column("exposure"),
     optional_column("share", Double),
+    optional_column("sender"),  # account id or file; null is before sources
     required_column("hash", LargeBinary),
+    *build_record_hash_columns(),
     sqlite_with_rowid=False,
 )
 
@@ -104,7 +110,10 @@ decisions = Table(
     required_column("received_at", InstantType),
     optional_column("note"),
     optional_column("review", BigInteger),
+    optional_column("source"),  # kind of source; null is before sources
+    optional_column("sender"),  # account id or file; null is before sources
     required_column("hash", LargeBinary),
+    *build_record_hash_columns(),
     sqlite_with_rowid=False,
 )
 
@@ -122,7 +131,10 @@ actions = Table(
     required_column("received_at", InstantType),
     optional_column("scope_revision", Integer),
     required_column("authorization"),
+    optional_column("sender"),  # account id or file; null is before sources
     required_column("hash", LargeBinary),
+    *build_record_hash_columns(),
+    optional_column("permit_kind"),  # bound, unbound, form_1; null without a permit of ours
     sqlite_with_rowid=False,
 )
 
@@ -137,7 +149,9 @@ outcomes = Table(
     required_column("at", InstantType),
     required_column("source"),
     required_column("received_at", InstantType),
+    optional_column("sender"),  # account id or file; null is before sources
     required_column("hash", LargeBinary),
+    *build_record_hash_columns(),
     sqlite_with_rowid=False,
 )
 
@@ -163,6 +177,17 @@ rejected_records = Table(
     required_column("received_at", InstantType),
     required_column("hash", LargeBinary),
     Unique("rollout", "hash"),  # an item sent again is stored once
+)
+
+erased_hashes = Table(  # of records that a purge or an erasure took, by the event's revision
+    "erased_hashes",
+    metadata,
+    rollout_column(),
+    key_column("case_id"),
+    key_column("revision"),
+    required_column("hashes", LargeBinary),  # sorted and joined
+    Index(None, "rollout", "revision"),
+    sqlite_with_rowid=False,
 )
 
 baselines = Table(  # imported counts of human actions before the rollout

@@ -1,6 +1,7 @@
 """The tables of users, their roles, keys and sessions, and of idempotency keys."""
 
 from sqlalchemy import (
+    BigInteger,
     Boolean,
     Column,
     ForeignKey,
@@ -36,6 +37,7 @@ users = Table(
     required_column("created_at", InstantType),
     optional_column("disabled_at", InstantType),
     optional_column("email"),  # in lower case; links an identity at its first sign-in
+    optional_column("first_credential_at", InstantType),  # later ones by others are resets
     Index(None, "email", unique=True),
 )
 
@@ -57,6 +59,7 @@ api_keys = Table(  # shown once; stored as a hash with a prefix as name
     optional_column("expires_at", InstantType),
     optional_column("revoked_at", InstantType),
     optional_column("last_used_at", InstantType),
+    optional_column("second_factor"),  # of the session in which its own user created it
 )
 
 sessions = Table(
@@ -70,6 +73,7 @@ sessions = Table(
     required_column("expires_at", InstantType),
     optional_column("ended_at", InstantType),
     optional_column("last_used_at", InstantType),  # written at most once a minute
+    optional_column("second_factor"),  # kind of the second factor; null: none was given
 )
 
 one_time_links = Table(  # `user_id` null: the link creates the first admin
@@ -81,6 +85,44 @@ one_time_links = Table(  # `user_id` null: the link creates the first admin
     required_column("created_at", InstantType),
     required_column("expires_at", InstantType),
     optional_column("used_at", InstantType),
+    optional_column("created_by", Integer),  # the admin's `users.id`; null: before this column
+)
+
+second_factors = Table(  # `secret` is encrypted; the key is in a file, not here
+    "second_factors",
+    metadata,
+    key_column("user_id"),
+    required_column("secret", LargeBinary),
+    required_column("created_at", InstantType),
+    optional_column("confirmed_at", InstantType),  # null: never used, so not asked for
+    required_column("last_step", BigInteger),  # of the last code that was used: it works once
+)
+
+recovery_codes = Table(
+    "recovery_codes",
+    metadata,
+    id_column(),
+    _user_id(),
+    required_column("hash", LargeBinary),
+    optional_column("used_at", InstantType),
+)
+
+credential_resets = Table(  # by others than the user; approvals don't count together with theirs
+    "credential_resets",
+    metadata,
+    id_column(),
+    _user_id(),
+    required_column("reset_by", Integer),  # `users.id`, 0: unknown
+    required_column("credential"),
+    required_column("reset_at", InstantType),
+)
+
+sign_in_addresses = Table(  # from which users signed in, as hashes: an attack slows only others
+    "sign_in_addresses",
+    metadata,
+    key_column("user_id"),
+    key_column("hash", LargeBinary),
+    required_column("used_at", InstantType),
 )
 
 identities = Table(  # subjects of identity providers linked to users

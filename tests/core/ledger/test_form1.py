@@ -201,16 +201,26 @@ def test_fields_that_name_accounts_hold_ids_too():
 
 
 @pytest.mark.parametrize(
-    ("kind", "about"),
-    [("ledger_rolled_back", "u-cccccccccccccccc"), ("unauthorized", "cam-7")],
+    ("kind", "about", "text"),
+    [("ledger_rolled_back", "u-cccccccccccccccc", None), ("unauthorized", None, "cam-7")],
 )
-def test_an_incident_names_an_account_only_where_a_client_told_of_it(kind, about):
+def test_an_incident_holds_an_account_by_its_id_and_a_case_as_text(kind, about, text):
     opened = IncidentOpened(
         at=NOON, by="policy", incident="I-1", kind=kind, effect="e", reason="r", about="cam-7"
     )
     row = build_row("r", 1, opened, "", salts=SALTS, names=NAMES)
-    assert row.body["about"] == about
+    assert row.body.get("about") == about
+    assert ("about" in row.texts) == (text is not None)
     assert parse_event(row) == opened
+    assert parse_event(replace(row, texts={})).about == ("cam-7" if about else "")
+
+
+def test_an_incident_written_before_cases_were_texts_still_names_its_case():
+    opened = IncidentOpened(
+        at=NOON, by="policy", incident="I-1", kind="unauthorized", effect="e", reason="r"
+    )
+    row = build_row("r", 1, opened, "", salts=SALTS, names=NAMES)
+    assert parse_event(replace(row, body={**row.body, "about": "kestrel"})).about == "kestrel"
 
 
 # Form 2: free text

@@ -241,6 +241,8 @@ def test_the_history_holds_every_kind_there_is():
     rare = {
         "RolloutCreated",
         "RecordsPurged",
+        "CasesErased",
+        "NameErased",
         "RecordsImported",
         "ReportSealed",
         "ClockCorrected",

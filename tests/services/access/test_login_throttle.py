@@ -2,9 +2,16 @@
 
 import pytest
 
-from rollout.core.errors import TooManyAttemptsError
+from rollout.core.errors import TooManyAttemptsError, UnauthenticatedError
 from rollout.services.access import login_throttle
-from rollout.services.access.login_throttle import MAX_WAIT, RESET_AFTER, LoginThrottle
+from rollout.services.access.login_throttle import (
+    MAX_WAIT,
+    RESET_AFTER,
+    LoginThrottle,
+    SignInLimits,
+)
+from rollout.services.support.clock import ManualClock
+from tests.factories import NOON
 
 
 def waits(counted, key, now):
@@ -51,3 +58,46 @@ def test_made_up_names_do_not_fill_the_memory(monkeypatch):
     assert len(counted._failures) == 10
     assert waits(counted, "p10", 0.0)
     assert not waits(counted, "p0", 0.0)
+
+
+def fail(limits, name, address, *, known=False):
+    with (
+        pytest.raises(UnauthenticatedError),
+        limits.count_attempt(name, address, is_known_address=known),
+    ):
+        raise UnauthenticatedError("wrong")
+
+
+def test_an_attack_from_many_addresses_slows_only_addresses_the_account_never_used():
+    limits = SignInLimits(ManualClock(NOON))
+    for number in range(10):
+        fail(limits, "bo", f"10.0.0.{number}")
+    with (
+        pytest.raises(TooManyAttemptsError),
+        limits.count_attempt("bo", "10.0.1.1", is_known_address=False),
+    ):
+        pass
+    for name, address, known in (("bo", "10.0.1.1", True), ("cy", "10.0.1.1", False)):
+        with limits.count_attempt(name, address, is_known_address=known):
+            pass
+
+
+def test_wrong_passwords_from_elsewhere_do_not_keep_an_account_out_of_a_new_address():
+    limits = SignInLimits(ManualClock(NOON))
+    for _ in range(5):
+        fail(limits, "bo", "10.0.0.1")
+    with limits.count_attempt("bo", "10.0.1.1", is_known_address=False):
+        pass
+
+
+def test_all_addresses_of_an_ipv6_network_are_one_attacker():
+    limits = SignInLimits(ManualClock(NOON))
+    for number in range(5):
+        fail(limits, "bo", f"2001:db8::{number}")
+    with (
+        pytest.raises(TooManyAttemptsError),
+        limits.count_attempt("bo", "2001:db8::ffff", is_known_address=True),
+    ):
+        pass
+    with limits.count_attempt("bo", "2001:db8:0:1::1", is_known_address=True):
+        pass

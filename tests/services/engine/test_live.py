@@ -28,6 +28,7 @@ from rollout.services.reports import demo_records
 from rollout.store.counting.count_queue import CountQueue
 from rollout.store.ledger.ledger import Ledger
 from rollout.tally.slots import to_instant
+from tests.chance import list_unsealed_events
 from tests.replay.stories import Story, a_history, prepared
 
 pytestmark = pytest.mark.simulation
@@ -65,11 +66,6 @@ BY_EPISODE = POLICY.replace("UNIT", "episode, episode_span: 30m")
 STORY = Story(
     seed=3, slots=100, busy=2.5, late=0.15, missing=0.03, quiet=True, versions=2, on_grid=False
 )
-
-
-def said(events):
-    """Return what is compared: kind, time, and everything but who did it."""
-    return [(type(event).__name__, replace(event, by="")) for event in events]
 
 
 def written(database, name="story"):
@@ -168,7 +164,7 @@ def test_live_and_replay_of_the_same_records_give_the_same_events(database, text
     assert kinds["Widened"] >= 3
     assert kinds["Narrowed"] >= 1
     assert kinds["Suspended"] >= 1
-    assert said(found) == said(expected)
+    assert list_unsealed_events(found) == list_unsealed_events(expected)
     with database.begin_read() as transaction:
         stood = load_rollout_state(transaction, "story")
         assert Ledger(transaction, stood.rollout).verify().revision == len(found)
@@ -189,7 +185,7 @@ def test_records_that_come_in_as_they_are_made_give_the_same_events(database):
 
     found = live(database, BY_CASE, slots, after, before_slot=before_slot)
     assert any(isinstance(event, Widened) for event in expected)
-    assert said(found) == said(expected)
+    assert list_unsealed_events(found) == list_unsealed_events(expected)
 
 
 def until(history, at):
@@ -221,7 +217,7 @@ def test_five_days_of_the_mail_room_are_the_same_live(database):
     before_slot = all_at_first(database, "mail-room", history, order.trained_until)
     found = live(database, text, slots, after, before_slot=before_slot)
     assert any(isinstance(event, Widened) for event in expected)
-    assert said(found) == said(expected)
+    assert list_unsealed_events(found) == list_unsealed_events(expected)
 
 
 @on_sqlite

@@ -20,6 +20,7 @@ from rollout.services.reviews import reviews
 from rollout.services.reviews.reviews import DecisionDraft
 from rollout.store.counting.counted_units import CountedUnits
 from rollout.tally.reviewer_checks import build_reviewer_checks, compute_reliability
+from tests.chance import list_unsealed_events
 from tests.replay.stories import a_history
 from tests.services.engine.test_live import (
     BY_CASE,
@@ -28,7 +29,6 @@ from tests.services.engine.test_live import (
     all_at_first,
     live,
     replayed,
-    said,
 )
 from tests.services.engine.test_live_interleaved import slot_by_slot
 
@@ -94,10 +94,12 @@ def test_live_and_replay_leave_out_the_same_verdicts(database, text, feed):
     before = feed(database, history) if feed is slot_by_slot else feed(database, "story", history)
     found = live(database, text, slots, AFTER, before_slot=before)
     assert any(isinstance(event, Widened) for event in expected)
-    assert said(found) == said(expected)
+    assert list_unsealed_events(found) == list_unsealed_events(expected)
     assert CARELESS in left_out(database)
     nobody = parse_policy(text.replace("agreement: 70%", "agreement: 0%"))
-    assert said(expected) != said(replayed(history, nobody, AFTER)[1])
+    assert list_unsealed_events(expected) != list_unsealed_events(
+        replayed(history, nobody, AFTER)[1]
+    )
 
 
 @pytest.mark.parametrize("url", ["sqlite"], indirect=True)
@@ -132,7 +134,7 @@ def test_known_cases_judged_wrongly_leave_out_the_same_verdicts_as_a_replay_that
     assert set(known["right:alarm"]) == {"bear"}
     assert (known["at"] - known["started_at"]).unique().to_list() == [AFTER]
     expected = replayed(replace(history, gold_decisions=known), policy, AFTER)[1]
-    assert said(found) == said(expected)
+    assert list_unsealed_events(found) == list_unsealed_events(expected)
     assert left_out(database) == {SEEDED}
 
 
@@ -178,4 +180,6 @@ def test_a_ticker_that_begins_again_counts_as_one_that_never_stopped(database):
             import_records(database, "story", history, at)
         return Ticker(database, "story", f"one-{slot}") if (slot - slots[0]) % 7 == 0 else None
 
-    assert said(live(database, CHECKED, slots, AFTER, before_slot=before_slot)) == said(expected)
+    assert list_unsealed_events(
+        live(database, CHECKED, slots, AFTER, before_slot=before_slot)
+    ) == list_unsealed_events(expected)

@@ -9,8 +9,9 @@ import pytest
 from rollout.formats.policy.reader import parse_policy
 from rollout.services.engine.ticks import Ticker
 from rollout.services.records.record_import import import_records
+from tests.chance import list_unsealed_events
 from tests.replay.stories import a_history
-from tests.services.engine.test_live import BY_CASE, BY_EPISODE, STORY, live, replayed, said, until
+from tests.services.engine.test_live import BY_CASE, BY_EPISODE, STORY, live, replayed, until
 
 pytestmark = pytest.mark.simulation
 
@@ -68,4 +69,4 @@ def test_one_ticker_fed_slot_by_slot_decides_as_one_replay_of_all(database, text
     assert kinds["Widened"] >= 3
     assert kinds["Narrowed"] >= 1
     assert any(getattr(event, "guard", "").startswith(guard) for event in expected)
-    assert said(found) == said(expected)
+    assert list_unsealed_events(found) == list_unsealed_events(expected)

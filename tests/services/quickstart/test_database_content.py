@@ -21,6 +21,7 @@ from rollout.cli import quickstart as command
 from rollout.cli.main import app
 from rollout.core.errors import RefusalError
 from rollout.core.scope.permissions import Caller
+from rollout.core.scope.quorum import find_missing_for_resume
 from rollout.core.scope.scope import GivenApproval, count_filled_needs
 from rollout.formats.policy.reader import parse_policy, read_policy
 from rollout.services.access.authentication import Authenticator
@@ -117,7 +118,9 @@ def test_it_creates_accounts_keys_and_history_and_listens_on_this_machine_alone(
     assert stat.S_IMODE(KEYS.stat().st_mode) == 0o600
     variables = parse_key_file(KEYS.read_text("utf-8"), str(KEYS))
     people = {
-        f"{name}_{what}" for name in ("ZOE", "ANA", "BO", "DIA") for what in ("KEY", "PASSWORD")
+        f"{name}_{what}"
+        for name in ("ZOE", "ANA", "BO", "CY", "DIA")
+        for what in ("KEY", "PASSWORD")
     }
     programs = {f"RAMP_{site}_{what}_KEY" for site in "AB" for what in ("MODEL", "DECISIONS")}
     assert set(variables) == {"ROLLOUT_SERVER", *people, *programs}
@@ -127,7 +130,7 @@ def test_it_creates_accounts_keys_and_history_and_listens_on_this_machine_alone(
     assert loaded.stdout.strip() == variables["ANA_KEY"]
     roles = done("users", "list").splitlines()
     assert "ramp-a-model (service account): ingest in parcels at ramp-a" in roles
-    assert [line.partition(":")[0] for line in roles if "operator" in line] == ["ana", "bo"]
+    assert [line.partition(":")[0] for line in roles if "operator" in line] == ["ana", "bo", "cy"]
     done("tick", "parcels")
     assert "zoe vouches" in done("proposals", "parcels", "P-1")
 
@@ -262,12 +265,12 @@ gates:
 @pytest.mark.parametrize(
     ("approvals", "groups"),
     [
-        ("2", {"ana": (), "bo": ()}),
-        ("[operator, safety]", {"ana": (), "bo": ("safety",)}),
-        ("[safety, operator]", {"ana": (), "bo": ("safety",)}),
-        ("[legal, safety]", {"ana": ("legal",), "bo": ("safety",)}),
+        ("2", {"ana": (), "bo": (), "cy": ()}),
+        ("[operator, safety]", {"ana": (), "bo": ("safety",), "cy": ()}),
+        ("[safety, operator]", {"ana": (), "bo": ("safety",), "cy": ()}),
+        ("[legal, safety]", {"ana": ("legal",), "bo": ("safety",), "cy": ()}),
         ("[operator, safety, safety]",
-         {"ana": (), "bo": ("safety",), "operator-3": ("safety",)}),
+         {"ana": (), "bo": ("safety",), "cy": ("safety",), "operator-4": ()}),
     ],
 )  # fmt: skip
 def test_operators_get_the_groups_of_the_gates_split_between_them(approvals, groups):
@@ -281,7 +284,7 @@ def test_operators_get_the_groups_of_the_gates_split_between_them(approvals, gro
         for operator in operators
     )  # fmt: skip
     assert count_filled_needs(needs, given) == len(needs)
-    assert all(count_filled_needs(needs, (one,)) == 1 for one in given)
+    assert all(count_filled_needs(needs, (one,)) <= 1 for one in given)
 
 
 @pytest.mark.parametrize("path", POLICIES, ids=lambda path: path.stem)
@@ -293,6 +296,7 @@ def test_each_gate_of_each_shipped_policy_has_its_approvers(path):
     )
     for gate in policy.gates:
         assert count_filled_needs(gate.approvals, given) == len(gate.approvals)
+        assert not find_missing_for_resume(gate.approvals, {one.by: one.groups for one in given})
 
 
 def policy_with(approvals):
@@ -304,7 +308,7 @@ def policy_with(approvals):
 def test_a_policy_whose_gate_needs_a_group_is_widened_by_two_operators(started):
     Path("policy.yaml").write_text(policy_with("[operator, safety]"), "utf-8")
     said = done("quickstart", "policy.yaml")
-    assert "ana and bo (approves for safety), operators" in said
+    assert "ana, bo (approves for safety) and cy, operators" in said
     done("tick", "parcels")
     (found,) = re.findall(r"\b[0-9a-f]{64}\b", done("proposals", "parcels", "P-1"))[:1]
     done("approve", "parcels", "P-1", "--evidence-hash", found, "--by", "ana")

@@ -65,7 +65,8 @@ def contents(database, rollout):
 
 def plain_row(row, keys):
     named = {"case_id": keys[row["case_id"]], "episode": keys.get(row.get("episode"))}
-    return sorted({**row, **named, "rollout": 0}.items())
+    chance = {"salt": b"", "record_hash": b""}  # differ each time that a record is stored
+    return sorted({**row, **named, **chance, "rollout": 0}.items())
 
 
 # One item

@@ -22,7 +22,7 @@ from sqlalchemy.exc import IntegrityError
 
 from rollout.store.counting import purge
 from rollout.store.database.bulk import build_insert
-from rollout.store.tables.append_only import APPEND_ONLY, OPEN_PURGE
+from rollout.store.tables.append_only import APPEND_ONLY, ERASABLE, OPEN_PURGE
 from rollout.store.tables.columns import InstantType, JsonType
 from rollout.store.tables.tables import metadata
 from tests.factories import NOON
@@ -78,10 +78,22 @@ def test_no_row_is_ever_updated_deleted_or_replaced(database, name):
     assert rows(database, table) == 1
 
 
-@pytest.mark.parametrize("name", PURGEABLE)
-def test_a_purge_deletes_records_and_updates_nothing(database, name):
+@pytest.mark.parametrize("name", sorted(set(APPEND_ONLY) - ERASABLE))
+def test_a_purge_updates_nothing_that_an_erasure_leaves_alone(database, name):
+    refused(database, text(OPEN_PURGE), update(filled(database, name)).values(rollout=2))
+
+
+@pytest.mark.parametrize("name", sorted(ERASABLE))
+def test_an_erasure_updates_names_only_while_it_is_open(database, name):
     table = filled(database, name)
-    refused(database, text(OPEN_PURGE), update(table).values(rollout=2))
+    with database.begin_write() as transaction, purge.open_purge(transaction):
+        assert transaction.execute(update(table).values(rollout=2)).rowcount == 1
+    refused(database, update(table).values(rollout=3))
+
+
+@pytest.mark.parametrize("name", PURGEABLE)
+def test_a_purge_deletes_records(database, name):
+    table = filled(database, name)
     with database.begin_write() as transaction, purge.open_purge(transaction):
         assert transaction.execute(delete(table)).rowcount == 1
     assert rows(database, table) == 0

@@ -1,0 +1,63 @@
+"""Request ids and the access log.
+
+Each request has an id: the one that a proxy sent as `X-Request-ID`, or a new one. The response
+returns it, and log lines in JSON hold it. The access log has routes instead of paths, and neither
+addresses nor callers: paths hold keys of cases and names of users.
+"""
+
+import logging
+import re
+import time
+from contextvars import ContextVar
+from dataclasses import dataclass
+from typing import Final
+from uuid import uuid4
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+REQUEST_ID_HEADER: Final = b"x-request-id"
+VALID_ID: Final = re.compile(rb"[A-Za-z0-9._-]{1,64}")
+ROUTE_KEY: Final = "route"
+"""Key of the matched route in a request's state, set by `RequestMetricsMiddleware`."""
+UNMATCHED_ROUTE: Final = "unmatched"
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+log = logging.getLogger("rollout.access")
+
+
+@dataclass(frozen=True, slots=True)
+class RequestLogMiddleware:
+    """Middleware that gives each request an id and logs its status and duration."""
+
+    app: ASGIApp
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Handle the request; its log line is written when its status is sent."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        number, started_at = _choose_id(scope), time.perf_counter()
+        request_id.set(number)
+        scope.setdefault("state", {})  # shared by all middleware, which may copy the scope
+
+        async def send_and_log(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = [*message["headers"], (REQUEST_ID_HEADER, number.encode())]
+                message = {**message, "headers": headers}
+                _log_request(scope, message["status"], time.perf_counter() - started_at)
+            await send(message)
+
+        await self.app(scope, receive, send_and_log)
+
+
+def _choose_id(scope: Scope) -> str:
+    """Return the id that a proxy sent, if it can't break a log line, or a new one."""
+    sent = next((value for name, value in scope["headers"] if name == REQUEST_ID_HEADER), b"")
+    return str(sent.decode()) if VALID_ID.fullmatch(sent) else uuid4().hex
+
+
+def _log_request(scope: Scope, status: int, seconds: float) -> None:
+    if not log.isEnabledFor(logging.INFO):
+        return
+    route = scope["state"].get(ROUTE_KEY, UNMATCHED_ROUTE)
+    fields = {"method": scope["method"], "route": route, "status": status}
+    log.info("request", extra={"fields": {**fields, "duration_ms": round(seconds * 1_000, 2)}})

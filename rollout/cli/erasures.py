@@ -1,0 +1,163 @@
+"""`rollout erase`: erase a case, an episode or a name; `rollout users export`."""
+
+import json
+from typing import Annotated, Any
+
+import typer
+
+from rollout.cli.errors import print_refusals
+from rollout.cli.output import JsonFlag, print_answer
+from rollout.cli.remote import ServerUrl, build_path, request_lines
+from rollout.cli.runner import ActorName, CommandRequest, LocalContext, build_runner, open_database
+from rollout.services.access.users import load_local_caller
+from rollout.services.erasure.erasure import ErasureRequest, ErasureResult
+from rollout.services.erasure.erasures import ERASURES, describe_erasure
+from rollout.services.erasure.name_erasure import erase_name
+from rollout.services.erasure.user_export import iterate_user_data
+from rollout.store.erasure.compaction import compact_database
+
+app = typer.Typer(no_args_is_help=True)
+
+RolloutOption = Annotated[str, typer.Option("--rollout", help="the rollout")]
+ReasonOption = Annotated[
+    str, typer.Option(help="why; it stays in the ledger, so name nobody and no case in it")
+]
+CompactFlag = Annotated[
+    bool,
+    typer.Option(
+        "--compact",
+        help="local database only: then rewrite the file, so that it no longer holds what was"
+        " erased (nobody else may write meanwhile)",
+    ),
+]
+
+
+@app.callback()
+def describe_erase_commands() -> None:
+    """Erase the contents of cases, or names, for good. Counts, hashes and ledgers stay.
+
+    Example: `rollout erase case c-7 --rollout ramps --reason "request 12" --by ana`
+    """
+
+
+@app.command("case")
+def erase_case(
+    key: Annotated[str, typer.Argument(help="key of the case", metavar="KEY")],
+    rollout: RolloutOption,
+    reason: ReasonOption,
+    by: ActorName = "",
+    server: ServerUrl = None,
+    compact: CompactFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Erase the contents of a case: records, notes, review tasks, media and rows in reports.
+
+    Example: `rollout erase case c-7 --rollout ramps --reason "request 12" --by ana`
+    """
+    _erase_contents("case", key, rollout, reason, by, server, compact=compact, as_json=as_json)
+
+
+@app.command("episode")
+def erase_episode(
+    key: Annotated[str, typer.Argument(help="key of the episode", metavar="KEY")],
+    rollout: RolloutOption,
+    reason: ReasonOption,
+    by: ActorName = "",
+    server: ServerUrl = None,
+    compact: CompactFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Erase the contents of all cases of an episode, and its key.
+
+    Example: `rollout erase episode visit-9 --rollout ramps --reason "request 12" --by ana`
+    """
+    _erase_contents("episode", key, rollout, reason, by, server, compact=compact, as_json=as_json)
+
+
+@app.command("name")
+def erase_user_or_reviewer(
+    name: Annotated[str, typer.Argument(help="a user's or reviewer's name", metavar="NAME")],
+    reason: ReasonOption,
+    rollout: Annotated[
+        str, typer.Option("--rollout", help="only a reviewer's name in this rollout")
+    ] = "",
+    by: ActorName = "",
+    server: ServerUrl = None,
+    compact: CompactFlag = False,
+    as_json: JsonFlag = False,
+) -> None:
+    """Erase a user with their account, or a reviewer's name: a pseudonym takes its place.
+
+    Example: `rollout erase name rosalind --reason "request 13" --by ana`
+    """
+    if rollout:
+        _erase_contents(
+            "reviewer", name, rollout, reason, by, server, compact=compact, as_json=as_json
+        )
+        return
+
+    def run_locally(context: LocalContext) -> ErasureResult:
+        request = ErasureRequest(context.caller, "", reason, context.at)
+        return erase_name(context.database, request, name)
+
+    path = build_user_path(name, "erasure")
+    request = CommandRequest("POST", path, run_locally, {"reason": reason})
+    _run(request, by, server, compact=compact, as_json=as_json)
+
+
+def export_user(
+    name: Annotated[str, typer.Argument(help="a user's or reviewer's name", metavar="NAME")],
+    by: ActorName = "",
+    server: ServerUrl = None,
+) -> None:
+    """Export what is stored about a user or reviewer, one JSON object per line.
+
+    Example: `rollout users export rosalind --by ana`
+    """
+    if server:
+        for line in request_lines(server, build_user_path(name, "data")):
+            typer.echo(line)
+        return
+    if not by:
+        with print_refusals():
+            raise ValueError("no acting user; add --by NAME, or name a service by --server")
+    with open_database() as database:
+        for row in iterate_user_data(database, load_local_caller(database, by), name):
+            typer.echo(json.dumps(row, ensure_ascii=False))
+
+
+def build_user_path(name: str, part: str) -> str:
+    """Return the path of a part of a user."""
+    return build_path(name, part).replace("/v1/rollouts/", "/v1/users/", 1)
+
+
+def _erase_contents(  # noqa: PLR0913 - one parameter for each option
+    kind: str,
+    key: str,
+    rollout: str,
+    reason: str,
+    by: str,
+    server: str | None,
+    *,
+    compact: bool,
+    as_json: bool,
+) -> None:
+    def run_locally(context: LocalContext) -> ErasureResult:
+        request = ErasureRequest(context.caller, rollout, reason, context.at)
+        return ERASURES[kind](context.database, request, key)
+
+    body = {"kind": kind, "key": key, "reason": reason}
+    request = CommandRequest("POST", build_path(rollout, "erasures"), run_locally, body)
+    _run(request, by, server, compact=compact, as_json=as_json)
+
+
+def _run(
+    request: CommandRequest, by: str, server: str | None, *, compact: bool, as_json: bool
+) -> None:
+    answer: dict[str, Any]
+    (answer,) = build_runner(server, by).run(request)
+    result = ErasureResult(**{**answer, "older_reports": tuple(answer["older_reports"])})
+    if compact and not server:
+        with open_database() as database:
+            compact_database(database)
+    print_answer(answer, describe_erasure(result), as_json=as_json)

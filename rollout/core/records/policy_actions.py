@@ -1,0 +1,80 @@
+"""Actions by a policy: what it prescribes for a prediction's answers."""
+
+from collections.abc import Sequence
+from typing import Final
+
+from rollout.core.policy.levers import Lever
+from rollout.core.policy.policy import Policy
+from rollout.core.records.records import Prediction
+from rollout.core.records.reviews import NUMBER_PATTERN
+from rollout.core.scope.permits import BOUND, FORM_1, Permit, compute_answer_digest
+
+NO_PREDICTION: Final = "no prediction of this version was stored before the action or with it"
+OTHER_ACTION: Final = "it is not the policy's action for the predicted answer"
+TOO_UNSURE: Final = "the predicted confidence is below the policy's floor"
+
+
+def find_judged_prediction(permit: Permit, revisions: Sequence[Prediction]) -> Prediction | None:
+    """Return the prediction by which an action with this permit is judged.
+
+    `revisions` are those of the action's version that were stored no later than the action, oldest
+    first. A bound permit names the one in its question; for others the newest counts.
+    """
+    if permit.kind != BOUND:
+        return revisions[-1] if revisions else None
+    return next(
+        (
+            prediction
+            for prediction in revisions
+            if compute_answer_digest(prediction.answers) == permit.answer_digest
+        ),
+        None,
+    )
+
+
+def find_prediction_fault(
+    policy: Policy, prediction: Prediction | None, lever: str, action: str, *, kind: str
+) -> str:
+    """Return why a prediction does not authorize an action, or "".
+
+    A permit of form 1 was issued before actions were compared: only the floor counts, and only for
+    a stored prediction.
+    """
+    if prediction is None:
+        return "" if kind == FORM_1 else NO_PREDICTION
+    if not has_enough_confidence(policy, prediction.confidence):
+        return TOO_UNSURE
+    if kind == FORM_1 or is_policy_action(policy, prediction, lever, action):
+        return ""
+    return OTHER_ACTION
+
+
+def has_enough_confidence(policy: Policy, confidence: float | None) -> bool:
+    """Return whether a confidence reaches the policy's floor, if it has one."""
+    floor = policy.evidence.confidence_floor
+    return floor is None or (confidence is not None and floor <= confidence <= 1)
+
+
+def is_policy_action(policy: Policy, prediction: Prediction, lever: str, action: str) -> bool:
+    """Return whether the policy prescribes `action` for the answer on a lever.
+
+    Nothing is prescribed for a failed prediction, an unknown lever or label, and a number out of
+    range. A number is its own action.
+    """
+    answer = prediction.answers.get(lever)
+    policy_lever = policy.levers_by_id.get(lever)
+    if answer is None or policy_lever is None or prediction.error is not None:
+        return False
+    if policy_lever.number is None:
+        return policy_lever.find_action(answer) == action
+    number = _parse_number(policy_lever, answer)
+    return number is not None and number == _parse_number(policy_lever, action)
+
+
+def _parse_number(lever: Lever, text: str) -> float | None:
+    """Return the number of a text, or None if it is none in the lever's range."""
+    text = text.strip()
+    if lever.number is None or NUMBER_PATTERN.fullmatch(text) is None:
+        return None
+    value = float(text)
+    return value if lever.number.low <= value <= lever.number.high else None

@@ -1,0 +1,120 @@
+"""The rule for passwords, and the threads that hash and judge them.
+
+Passwords are hashed by argon2 with its default parameters, and again when these change. Hashing
+runs in a few threads of low priority, because stops need the same processors.
+"""
+
+import os
+import re
+import sys
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from threading import BoundedSemaphore, get_native_id
+from typing import Final, TypeVar
+
+from argon2 import PasswordHasher
+from argon2.exceptions import InvalidHashError, VerificationError
+
+from rollout.core.errors import InvalidAccountError, TooManyAttemptsError
+
+MIN_PASSWORD_LENGTH, MAX_PASSWORD_LENGTH = 12, 128  # letters
+MAX_CHECKED_LETTERS: Final = 256
+"""Longest password that is compared: earlier versions accepted it."""
+MIN_STRENGTH: Final = 3
+"""Lowest accepted score of zxcvbn, 0 to 4: at least 10^8 guesses."""
+JUDGED_LETTERS: Final = 72
+"""Letters that zxcvbn judges; its time grows with the square of the length."""
+MAX_CONCURRENT_HASHES = 2
+"""Concurrent password hashes; each takes 64 MiB."""
+MAX_WAITING_HASHES = 6
+"""Running and waiting hashes; more are refused, because they would wait in request threads."""
+THREAD_NICENESS: Final = 10
+"""Priority of the hashing threads on Linux; 0 is normal, 19 the lowest."""
+PRODUCT_WORDS: Final = ("rollout", "shadow", "approver", "operator")
+T = TypeVar("T")
+
+
+def check_password(password: str, own_words: Iterable[str]) -> None:
+    """Raise an error unless the password is long and hard to guess.
+
+    `own_words` are the account's name and e-mail address, which an attacker tries first.
+
+    Raises:
+        InvalidAccountError: the text says what to change.
+    """
+    if not MIN_PASSWORD_LENGTH <= len(password) <= MAX_PASSWORD_LENGTH:
+        raise InvalidAccountError(
+            f"a password has {MIN_PASSWORD_LENGTH} to {MAX_PASSWORD_LENGTH} letters; a sentence is"
+            " fine"
+        )
+    from zxcvbn import zxcvbn  # noqa: PLC0415 - its word lists take 0.1 s to load
+
+    words = [word for text in own_words for word in (text, *re.split(r"[\W_]+", text)) if word]
+    result = zxcvbn(password[:JUDGED_LETTERS], user_inputs=[*words, *PRODUCT_WORDS])
+    if result["score"] < MIN_STRENGTH:
+        raise InvalidAccountError(
+            "this password is too easy to guess; use four or more unusual words, without your name,"
+            " years or rows of keys"
+        )
+
+
+class PasswordWorkers:
+    """Hashes and judges passwords, a few at a time."""
+
+    def __init__(self, hasher: PasswordHasher) -> None:
+        """Start no thread yet."""
+        self._hasher = hasher
+        self._waiting_slots = BoundedSemaphore(MAX_WAITING_HASHES)
+        self._threads = ThreadPoolExecutor(
+            MAX_CONCURRENT_HASHES, thread_name_prefix="passwords", initializer=_lower_priority
+        )
+
+    def check_strength(self, password: str, own_words: Iterable[str]) -> None:
+        """Raise an error unless the password meets the rule.
+
+        Raises:
+            InvalidAccountError: the text says what to change.
+            TooManyAttemptsError: too many wait already.
+        """
+        self._run(lambda: check_password(password, own_words))
+
+    def hash(self, password: str) -> str:
+        """Return the argon2 text of a password.
+
+        Raises:
+            TooManyAttemptsError: too many wait already.
+        """
+        return self._run(lambda: self._hasher.hash(password))
+
+    def needs_rehash(self, stored_hash: str) -> bool:
+        """Return whether the parameters changed since it was made."""
+        return self._hasher.check_needs_rehash(stored_hash)
+
+    def is_match(self, stored_hash: str, password: str) -> bool:
+        """Return whether a password has this argon2 text.
+
+        Raises:
+            TooManyAttemptsError: too many wait already.
+        """
+        return self._run(lambda: self._verify(stored_hash, password))
+
+    def _verify(self, stored_hash: str, password: str) -> bool:
+        with suppress(VerificationError, InvalidHashError):
+            return self._hasher.verify(stored_hash, password[: MAX_CHECKED_LETTERS + 1])
+        return False
+
+    def _run(self, work: Callable[[], T]) -> T:
+        if not self._waiting_slots.acquire(blocking=False):
+            raise TooManyAttemptsError("too many sign in at once; try again in a few seconds")
+        try:
+            return self._threads.submit(work).result()
+        finally:
+            self._waiting_slots.release()
+
+
+def _lower_priority() -> None:
+    """Lower the priority of this thread, and of those that argon2 starts from it."""
+    if sys.platform == "linux":  # elsewhere a priority belongs to the whole process
+        with suppress(OSError):
+            os.setpriority(os.PRIO_PROCESS, get_native_id(), THREAD_NICENESS)

@@ -1,0 +1,358 @@
+"""Recompute the evidence of a rollout from its raw records and compare it with the ledger.
+
+Each record is hashed anew. Each unit is counted anew from the records whose hashes it holds; those
+that a purge or an erasure took must stand in its event. The units of each tick, and the evidence of
+each proposal, must give the digest in the ledger. Units are read in parts, so memory is bounded; a
+part that can't be read is a fault and costs no other part.
+"""
+
+from bisect import bisect_left
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from functools import cache
+from itertools import groupby
+from random import Random
+from typing import Final
+
+from rollout.core.ledger.ledger import parse_event
+from rollout.core.policy.policy import Policy
+from rollout.core.scope.events import (
+    LedgerEvent,
+    PolicyApplied,
+    ProposalRaised,
+    RecordsCounted,
+    RecordsPurged,
+)
+from rollout.services.engine.evidence_seals import find_sealed_slot
+from rollout.services.engine.rollout_state import (
+    RolloutState,
+    load_rollout_state,
+    parse_stored_policy,
+)
+from rollout.services.engine.unit_counting import add_unit_cases, open_stored_history
+from rollout.services.engine.unit_recount import find_recount_faults
+from rollout.store.counting.unit_digests import (
+    CellDigests,
+    UnitLine,
+    read_unit_lines,
+    summarize_units,
+)
+from rollout.store.database.errors import UNREADABLE_ERRORS, describe_unreadable
+from rollout.store.database.session import Database, Transaction
+from rollout.store.ledger.ledger import Ledger
+from rollout.store.ledger.policies import PolicyTexts
+from rollout.store.records.external_keys import ExternalKeys
+from rollout.store.records.record_check import find_changed_records, find_last_case
+from rollout.store.records.record_hashes import ErasedHashes, load_case_hashes, split_hashes
+from rollout.store.records.record_rows import RECORD_SCHEMAS
+
+MAX_FAULTS: Final = 20  # sentences; the others are counted
+CASES_PER_READ: Final = 2_000
+UNITS_PER_COUNT: Final = 2_000
+SPANS_PER_READ: Final = 200
+MAX_SAMPLED_RECORDS: Final = 5_000
+LAST_SLOT: Final = 2**62
+
+
+@dataclass(frozen=True, slots=True)
+class SealedSpan:
+    """The units of slots (`after`, `until`] and what the ledger holds of them.
+
+    Attributes:
+        event: the tick's event; None after the last one.
+        policies: those in force since the event before, newest first.
+        proposals: raised since the event and before the next one.
+    """
+
+    after: int
+    until: int
+    event: RecordsCounted | None
+    policies: tuple[Policy, ...]
+    proposals: list[ProposalRaised] = field(default_factory=list)
+
+
+@dataclass(slots=True)
+class EvidenceReport:
+    """The result of a check.
+
+    Attributes:
+        records, units: numbers of records hashed anew and of units counted anew.
+        erased_units: units that rest on erased content.
+        erasures: revisions of the events that took it.
+        unhashed_units: units counted before hashes were stored.
+        unrepeatable_units: units of policies that compare reviewers, which aren't counted anew.
+        fault_count: all differences; `faults` has a sentence for the first ones.
+    """
+
+    records: int = 0
+    units: int = 0
+    erased_units: int = 0
+    erasures: set[int] = field(default_factory=set)
+    unhashed_units: int = 0
+    unrepeatable_units: int = 0
+    fault_count: int = 0
+    faults: list[str] = field(default_factory=list)
+
+    def add_faults(self, faults: Iterable[str]) -> None:
+        """Add differences; the first ones in words."""
+        for fault in faults:
+            self.fault_count += 1
+            if len(self.faults) < MAX_FAULTS:
+                self.faults.append(fault)
+
+    def summarize(self) -> str:
+        """Return the numbers in one line."""
+        events = f" (events {', '.join(map(str, sorted(self.erasures)))})" if self.erasures else ""
+        parts = [
+            f"{self.erased_units} units rest on erased content{events}",
+            f"{self.units} recomputed from {self.records} records",
+            f"{self.fault_count} differ",
+        ]
+        if self.unhashed_units:
+            parts.append(f"{self.unhashed_units} were counted before hashes were stored")
+        if self.unrepeatable_units:
+            parts.append(f"{self.unrepeatable_units} depend on reviewer checks: hashes only")
+        return ", ".join(parts)
+
+    def list_faults(self) -> Iterator[str]:
+        """Yield the sentences; the last one counts the others."""
+        yield from self.faults
+        if self.fault_count > len(self.faults):
+            yield f"and {self.fault_count - len(self.faults)} more"
+
+
+class EvidenceCheck:
+    """One check of a rollout's evidence."""
+
+    def __init__(self, database: Database, rollout_name: str) -> None:
+        """Load the state and the ledger's seals.
+
+        Raises:
+            NoSuchRolloutError: there is no such rollout.
+        """
+        self._database, self._report = database, EvidenceReport()
+        self._cell_digests, self._is_complete = CellDigests(), True
+        with database.begin_read() as transaction:
+            self._state = load_rollout_state(transaction, rollout_name)
+            self._spans = _load_spans(transaction, self._state)
+
+    def check_all(self) -> EvidenceReport:
+        """Check every record, unit, digest and erasure."""
+        self._check_all_records()
+        self._check_erasures()
+        for start in range(0, len(self._spans), SPANS_PER_READ):
+            self._check_spans(self._spans[start : start + SPANS_PER_READ], with_proposals=True)
+        return self._report
+
+    def check_sample(self, span_count: int, random: Random) -> EvidenceReport:
+        """Check the units of some ticks, with the records behind them.
+
+        Ticks of more than `MAX_SAMPLED_RECORDS` records, as after an import, are left to
+        `check_all`.
+        """
+        spans = [
+            span
+            for span in self._spans
+            if span.event is not None and span.event.records <= MAX_SAMPLED_RECORDS
+        ]
+        for span in random.sample(spans, min(span_count, len(spans))):
+            self._check_spans([span], with_proposals=False)
+            self._check_records(self._list_cases(span))
+        return self._report
+
+    def _list_cases(self, span: SealedSpan) -> list[int]:
+        with self._database.begin_read() as transaction:
+            lines = read_unit_lines(
+                transaction, self._state.rollout, after=span.after, until=span.until
+            )
+            return sorted({line.case_id for line in lines})[:CASES_PER_READ]
+
+    def _check_all_records(self) -> None:
+        with self._database.begin_read() as transaction:
+            last_case = find_last_case(transaction, self._state.rollout)
+        for start in range(0, last_case + 1, CASES_PER_READ):
+            self._check_records(range(start, start + CASES_PER_READ))
+
+    def _check_records(self, case_ids: Collection[int]) -> None:
+        """Hash the records of some cases anew."""
+        for schema in RECORD_SCHEMAS.values():
+            try:
+                with self._database.begin_read() as transaction:
+                    count, faults = find_changed_records(
+                        transaction, self._state.rollout, schema, case_ids
+                    )
+            except UNREADABLE_ERRORS as error:
+                place = f"{schema.table.name}, cases {min(case_ids)} to {max(case_ids)}"
+                self._report.add_faults([f"{place}: {describe_unreadable(error)}"])
+            else:
+                self._report.records += count
+                self._report.add_faults(faults)
+
+    def _check_erasures(self) -> None:
+        """Compare the hashes that each purge or erasure took with its event."""
+        with self._database.begin_read() as transaction:
+            erased_hashes = ErasedHashes(transaction, self._state.rollout)
+            ledger = Ledger(transaction, self._state.rollout)
+            revisions = {*erased_hashes.list_revisions()} | {
+                row.revision for row in ledger.list_rows(kinds={RecordsPurged.__name__})
+            }
+            for revision in sorted(revisions):
+                event = next(ledger.list_events(after=revision - 1, until=revision), None)
+                if getattr(event, "digest", "") != erased_hashes.compute_digest(revision):
+                    self._report.add_faults(
+                        [f"the hashes that event {revision} erased are not those of its digest"]
+                    )
+
+    def _check_spans(self, spans: Sequence[SealedSpan], *, with_proposals: bool) -> None:
+        try:
+            with self._database.begin_read() as transaction:
+                units = _UnitCheck(transaction, self._state, self._report)
+                for span, lines in _group_by_span(transaction, self._state, spans):
+                    digest = self._compute_digest(units, span, lines)
+                    self._compare_digest(span, digest)
+                    if with_proposals:
+                        self._compare_proposals(span)
+                units.finish()
+        except UNREADABLE_ERRORS as error:
+            self._is_complete = False  # later digests of cells cover these units too
+            place = f"units of slots {spans[0].after + 1} to {spans[-1].until}"
+            self._report.add_faults([f"{place}: {describe_unreadable(error)}"])
+
+    def _compute_digest(
+        self, units: "_UnitCheck", span: SealedSpan, lines: Iterable[UnitLine]
+    ) -> str:
+        """Return the digest of a span's units, which are also checked."""
+
+        def pass_lines() -> Iterator[UnitLine]:
+            for line in lines:
+                self._cell_digests.add_line(line)
+                units.add(line, span.policies)
+                yield line
+
+        summary = summarize_units(pass_lines())
+        return "" if summary is None else summary.digest
+
+    def _compare_digest(self, span: SealedSpan, digest: str) -> None:
+        if span.event is not None and span.event.digest != digest:
+            slots = f"slots {span.after + 1} to {span.until}"
+            self._report.add_faults([f"the units of {slots} are not those of the tick's digest"])
+
+    def _compare_proposals(self, span: SealedSpan) -> None:
+        for event in span.proposals if self._is_complete else ():
+            if event.cell is None or not event.records_digest:
+                continue
+            if event.records_digest != self._cell_digests.get_digest(event.cell, event.version):
+                name = f"proposal {event.proposal} of {event.cell}"
+                self._report.add_faults([f"{name}: the evidence is not that of its digest"])
+
+
+class _UnitCheck:
+    """Checks units in batches: the records behind them, and the count."""
+
+    def __init__(
+        self, transaction: Transaction, state: RolloutState, report: EvidenceReport
+    ) -> None:
+        self._transaction, self._state, self._report = transaction, state, report
+        self._lines: list[UnitLine] = []
+        self._policies: tuple[Policy, ...] = ()
+
+    def add(self, line: UnitLine, policies: tuple[Policy, ...]) -> None:
+        """Add a unit that was counted under one of these policies."""
+        if len(self._lines) == UNITS_PER_COUNT or policies is not self._policies:
+            self.finish()
+        self._policies = policies
+        self._lines.append(line)
+
+    def finish(self) -> None:
+        """Check the units that were added."""
+        lines, self._lines = self._lines, []
+        if not lines:
+            return
+        hashed_lines = [line for line in lines if line.record_hashes]
+        self._report.unhashed_units += len(lines) - len(hashed_lines)
+        intact_lines = list(self._filter_intact(hashed_lines))
+        if any(policy.evidence.min_reviewer_agreement is not None for policy in self._policies):
+            self._report.unrepeatable_units += len(intact_lines)
+            return
+        self._report.units += len(intact_lines)
+        self._report.add_faults(
+            find_recount_faults(self._transaction, self._state, self._policies, intact_lines)
+        )
+
+    def _filter_intact(self, lines: Sequence[UnitLine]) -> Iterator[UnitLine]:
+        """Yield the units with all their records; report the others."""
+        case_ids = {line.case_id for line in lines}
+        for policy in self._policies:
+            history = open_stored_history(self._transaction, replace(self._state, policy=policy))
+            case_ids |= add_unit_cases(history, policy, case_ids)
+        rollout = self._state.rollout
+        stored_hashes = {row.hash for row in load_case_hashes(self._transaction, rollout, case_ids)}
+        erased_hashes = ErasedHashes(self._transaction, rollout)
+        revisions = erased_hashes.find_revisions(
+            {part for line in lines for part in split_hashes(line.record_hashes)} - stored_hashes,
+            case_ids,
+        )
+        for line in lines:
+            missing = [
+                part for part in split_hashes(line.record_hashes) if part not in stored_hashes
+            ]
+            if not missing:
+                yield line
+            elif all(part in revisions for part in missing):
+                self._report.erased_units += 1
+                self._report.erasures |= {revisions[part] for part in missing}
+            else:
+                self._report.add_faults([self._describe_missing(line, missing)])
+
+    def _describe_missing(self, line: UnitLine, missing: Sequence[bytes]) -> str:
+        case_keys = ExternalKeys(self._transaction, self._state.rollout).find_keys({line.case_id})
+        case_key = case_keys.get(line.case_id, f"number {line.case_id}")
+        return (
+            f"the {line.track} unit of case {case_key} and version {line.version}, counted in slot "
+            f"{line.slot}: {len(missing)} of its records changed or are missing, and no event "
+            f"erased them (hash {missing[0].hex()[:12]}…)"
+        )
+
+
+def _group_by_span(
+    transaction: Transaction, state: RolloutState, spans: Sequence[SealedSpan]
+) -> Iterator[tuple[SealedSpan, Iterable[UnitLine]]]:
+    """Yield each span with its units; read them before the next."""
+    ends = [span.until for span in spans]
+    lines = read_unit_lines(transaction, state.rollout, after=spans[0].after, until=spans[-1].until)
+    groups = groupby(lines, key=lambda line: bisect_left(ends, line.slot))
+    group = next(groups, None)
+    for position, span in enumerate(spans):
+        if group is not None and group[0] == position:
+            yield span, group[1]
+            group = next(groups, None)
+        else:
+            yield span, ()
+
+
+def _load_spans(transaction: Transaction, state: RolloutState) -> list[SealedSpan]:
+    """Return the sealed spans in the order of the ledger, and the open one after them."""
+    events = list(_list_events(transaction, state))
+    applied = {event.policy_hash for event in events if isinstance(event, PolicyApplied)}
+    texts = PolicyTexts(transaction, state.rollout).load_texts(applied)
+    policies = {policy_hash: parse_stored_policy(text) for policy_hash, text in texts.items()}
+    find_policies = cache(lambda hashes: tuple(policies[part] for part in dict.fromkeys(hashes)))
+    spans: list[SealedSpan] = []
+    in_force: tuple[str, ...] = ()
+    last_slot = -1
+    for event in events:
+        if isinstance(event, PolicyApplied):
+            in_force = (event.policy_hash, *in_force)
+        elif isinstance(event, RecordsCounted):
+            slot = find_sealed_slot(event, policies[in_force[0]])
+            spans.append(SealedSpan(last_slot, slot, event, find_policies(in_force)))
+            in_force, last_slot = in_force[:1], slot
+        elif isinstance(event, ProposalRaised) and spans:
+            spans[-1].proposals.append(event)
+    spans.append(SealedSpan(last_slot, LAST_SLOT, None, find_policies(in_force)))
+    return spans
+
+
+def _list_events(transaction: Transaction, state: RolloutState) -> Iterator[LedgerEvent]:
+    kinds = (PolicyApplied.__name__, RecordsCounted.__name__, ProposalRaised.__name__)
+    return map(parse_event, Ledger(transaction, state.rollout).list_rows(kinds=kinds))

@@ -1,0 +1,94 @@
+"""Seals of evidence: a tick's event with the digest of what it counted, and proposals with theirs.
+
+A proposal's digest covers the evidence of its version and cell up to the last `RecordsCounted`
+before it. So it follows from the ledger and the counted units alone.
+"""
+
+from collections.abc import Iterable
+from dataclasses import replace
+from datetime import datetime
+
+from rollout.core.policy.policy import Policy
+from rollout.core.scope.events import LedgerEvent, ProposalRaised, RecordsCounted
+from rollout.core.scope.scope import ENGINE
+from rollout.services.engine.rollout_state import RolloutState
+from rollout.store.counting.unit_digests import CellDigests, read_unit_lines, summarize_units
+from rollout.store.database.session import Transaction
+from rollout.store.ledger.ledger import Ledger
+from rollout.tally.slots import find_slot_before, to_instant
+
+
+class EvidenceSeals:
+    """The seals that one ticker has read or made."""
+
+    def __init__(self) -> None:
+        self._last_slot = -1
+        self._cell_digests = CellDigests()
+
+    def add_events(self, events: Iterable[LedgerEvent], policy: Policy) -> None:
+        """Add the ledger's next events."""
+        for event in events:
+            if isinstance(event, RecordsCounted):
+                self._last_slot = find_sealed_slot(event, policy)
+
+    def seal_events(
+        self,
+        transaction: Transaction,
+        state: RolloutState,
+        events: tuple[LedgerEvent, ...],
+        slot: int,
+        at: datetime,
+    ) -> tuple[LedgerEvent, ...]:
+        """Return the events of a slot, decided at `at`, with the seals of its evidence."""
+        lines = read_unit_lines(transaction, state.rollout, after=self._last_slot, until=slot)
+        summary = summarize_units(lines)
+        sealed_slot = slot if summary else self._last_slot
+        if any(_is_cell_proposal(event) for event in events):
+            self._cell_digests.advance(transaction, state.rollout, sealed_slot)
+            events = tuple(_add_digest(event, self._cell_digests) for event in events)
+        if summary is None:
+            return events
+        counted = RecordsCounted(
+            at=events[0].at if events else at,
+            by=ENGINE,
+            slot=to_instant(slot, state.policy.tick),
+            records=summary.records,
+            digest=summary.digest,
+        )
+        return (counted, *events)
+
+
+def seal_proposals(
+    transaction: Transaction, state: RolloutState, events: tuple[LedgerEvent, ...]
+) -> tuple[LedgerEvent, ...]:
+    """Return a command's events; proposals get the digest of their evidence."""
+    keys = {
+        (event.cell, event.version)
+        for event in events
+        if isinstance(event, ProposalRaised) and event.cell is not None
+    }
+    if not keys:
+        return events
+    counted = Ledger(transaction, state.rollout).find_last_event(RecordsCounted.__name__)
+    if not isinstance(counted, RecordsCounted):
+        return events
+    cell_digests = CellDigests(keys)
+    cell_digests.advance(transaction, state.rollout, find_sealed_slot(counted, state.policy))
+    return tuple(_add_digest(event, cell_digests) for event in events)
+
+
+def find_sealed_slot(event: RecordsCounted, policy: Policy) -> int:
+    """Return the last slot whose units an event covers."""
+    assert event.slot is not None  # noqa: S101 - only ticks write it
+    return find_slot_before(event.slot, policy.tick)
+
+
+def _is_cell_proposal(event: LedgerEvent) -> bool:
+    return isinstance(event, ProposalRaised) and event.cell is not None
+
+
+def _add_digest(event: LedgerEvent, cell_digests: CellDigests) -> LedgerEvent:
+    if not isinstance(event, ProposalRaised) or event.cell is None:
+        return event
+    digest = cell_digests.get_digest(event.cell, event.version)
+    return replace(event, records_digest=digest)

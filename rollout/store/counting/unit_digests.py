@@ -1,0 +1,125 @@
+"""Digests of counted units and of the hashes of the records behind them.
+
+A digest covers one line a unit, in the order of slots. The reviewer's name is not in the line, so
+that an erasure can replace it; the hash of the decision covers it.
+"""
+
+from collections.abc import Collection, Iterable, Iterator
+from dataclasses import dataclass
+from hashlib import sha256
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from sqlalchemy import Text, select, type_coerce
+
+from rollout.core.calendar.sites import Cell
+from rollout.store.database.rollouts import Rollout
+from rollout.store.database.session import Transaction
+from rollout.store.records.record_hashes import split_hashes
+from rollout.store.tables.tables import count_series, counted_units
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+CellVersion = tuple[Cell, str]
+UNITS_PER_READ: Final = 2_000
+ORDER: Final = ("slot", "occurred", "unit", "version", "track")
+
+
+class UnitLine(NamedTuple):
+    """A counted unit and its cell; digests cover all but the cell, which the series has.
+
+    `class_ids` is the stored JSON. `record_hashes` is empty if the unit was counted before hashes
+    were stored.
+    """
+
+    unit: int
+    version: str
+    track: str
+    case_id: int
+    slot: int
+    occurred: int
+    day: int
+    series_id: int
+    class_ids: str
+    bucket: int
+    exclusion_reason: str | None
+    record_hashes: bytes
+    site: str
+    window: str
+
+    @property
+    def text(self) -> bytes:
+        """Return the line that digests cover."""
+        return f"{self[:COVERED_FIELDS]!a}\n".encode()
+
+
+COVERED_FIELDS: Final = UnitLine._fields.index("site")
+
+
+@dataclass(frozen=True, slots=True)
+class CountedSummary:
+    """What a tick counted: numbers of units and of different records, and the digest."""
+
+    units: int
+    records: int
+    digest: str
+
+
+def read_unit_lines(
+    transaction: Transaction, rollout: Rollout, *, after: int, until: int
+) -> Iterator[UnitLine]:
+    """Yield the units of slots (`after`, `until`], in the order of digests."""
+    line_columns = (
+        type_coerce(counted_units.c[name], Text) if name == "class_ids" else counted_units.c[name]
+        for name in UnitLine._fields[:COVERED_FIELDS]
+    )
+    query = (
+        select(*line_columns, count_series.c.site, count_series.c.window)
+        .join(count_series, count_series.c.id == counted_units.c.series_id)
+        .where(counted_units.c.rollout == rollout.number)
+        .where(counted_units.c.slot > after, counted_units.c.slot <= until)
+        .order_by(*(counted_units.c[name] for name in ORDER))
+    )
+    for row in transaction.execute(query.execution_options(yield_per=UNITS_PER_READ)):
+        hashes = b"" if row.record_hashes is None else bytes(row.record_hashes)
+        yield UnitLine._make((*row[: COVERED_FIELDS - 1], hashes, row.site, row.window))
+
+
+def summarize_units(lines: Iterable[UnitLine]) -> CountedSummary | None:
+    """Return what the units of a tick come to; None without units."""
+    digest, unit_count, hashes = sha256(), 0, set[bytes]()
+    for line in lines:
+        digest.update(line.text)
+        unit_count += 1
+        hashes.update(split_hashes(line.record_hashes))
+    return CountedSummary(unit_count, len(hashes), digest.hexdigest()) if unit_count else None
+
+
+class CellDigests:
+    """Running digests of all evidence of each version in each cell.
+
+    The first call of `advance` reads all units; later ones those of new slots.
+    """
+
+    def __init__(self, keys: Collection[CellVersion] | None = None) -> None:
+        """Build empty digests; with `keys` only of these."""
+        self._keys = keys
+        self._hashes: dict[CellVersion, _Hash] = {}
+        self._last_slot = -1
+
+    def advance(self, transaction: Transaction, rollout: Rollout, until: int) -> None:
+        """Add the units up to a slot."""
+        for line in read_unit_lines(transaction, rollout, after=self._last_slot, until=until):
+            self.add_line(line)
+        self._last_slot = max(until, self._last_slot)
+
+    def add_line(self, line: UnitLine) -> None:
+        """Add the next unit."""
+        key = (Cell(line.site, line.window), line.version)
+        if line.exclusion_reason is None and (self._keys is None or key in self._keys):
+            self._hashes.setdefault(key, sha256()).update(line.text)
+
+    def get_digest(self, cell: Cell, version: str) -> str:
+        """Return the digest of a version's evidence in a cell; "" without evidence."""
+        running = self._hashes.get((cell, version))
+        return "" if running is None else running.hexdigest()

@@ -1,0 +1,1 @@
+"""Deleting contents and names on request; counts, hashes and ledgers stay."""

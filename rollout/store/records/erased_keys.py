@@ -1,0 +1,85 @@
+"""Keys and names that were erased: what names them again is refused, and not stored.
+
+A hash that needs the rollout's salt recognizes them.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Final
+
+from rollout.core.records.records import CASE_TYPES, DECISION_TYPES, AnyRecord
+from rollout.store.database.bulk import insert_once
+from rollout.store.database.rollouts import Rollout, Rollouts
+from rollout.store.database.session import Transaction
+from rollout.store.records.external_keys import (
+    CASE,
+    EPISODE,
+    ERASED,
+    ERASED_EPISODE,
+    ERASED_NAME,
+    ExternalKeys,
+)
+from rollout.store.tables.tables import external_keys
+
+ERASED_NAME_TEXT: Final = "this reviewer's name was erased on request; send another name"
+ERASED_EPISODE_TEXT: Final = "this episode was erased on request; don't send its cases again"
+
+
+def find_erased_items(
+    transaction: Transaction, rollout: Rollout, items: Sequence[AnyRecord]
+) -> Mapping[int, str]:
+    """Return why items with an erased episode or reviewer are refused, by position."""
+    episodes = {
+        position: item.episode
+        for position, item in enumerate(items)
+        if isinstance(item, CASE_TYPES) and item.episode
+    }
+    reviewers = {
+        position: item.reviewer
+        for position, item in enumerate(items)
+        if isinstance(item, DECISION_TYPES)
+    }
+    return {
+        **_find_refused(transaction, rollout, episodes, EPISODE, ERASED_EPISODE),
+        **_find_refused(transaction, rollout, reviewers, ERASED_NAME, ERASED_NAME),
+    }
+
+
+def find_erased_keys(
+    transaction: Transaction, rollout: Rollout, keys: Iterable[str]
+) -> frozenset[str]:
+    """Return those keys of cases that were erased."""
+    return frozenset(ExternalKeys(transaction, rollout, CASE).find_hashed(set(keys), ERASED))
+
+
+def refuse_name(transaction: Transaction, rollout: Rollout, name: str) -> str:
+    """Refuse further records of a reviewer; return the hash of the name."""
+    name_hash = ExternalKeys(transaction, rollout, ERASED_NAME).hash_key(name)
+    row = {"rollout": rollout.number, "kind": ERASED_NAME, "key": name_hash}
+    insert_once(transaction, external_keys, row)
+    return name_hash
+
+
+def is_name_refused(transaction: Transaction, rollout: Rollout, name: str) -> bool:
+    """Return whether a name was erased in a rollout."""
+    hashed_names = ExternalKeys(transaction, rollout, ERASED_NAME)
+    return bool(hashed_names.find_hashed([name], ERASED_NAME))
+
+
+def is_name_erased(transaction: Transaction, name: str) -> bool:
+    """Return whether a name was erased in any rollout."""
+    rollouts = Rollouts(transaction).list_all()
+    return any(is_name_refused(transaction, rollout, name) for rollout in rollouts)
+
+
+def _find_refused(
+    transaction: Transaction,
+    rollout: Rollout,
+    texts: Mapping[int, str],
+    kind: str,
+    erased_kind: str,
+) -> Mapping[int, str]:
+    """Return the positions whose text was replaced by a hash, with the reason."""
+    reason = ERASED_NAME_TEXT if kind == ERASED_NAME else ERASED_EPISODE_TEXT
+    hashed_keys = ExternalKeys(transaction, rollout, kind)
+    erased = hashed_keys.find_hashed(set(texts.values()), erased_kind)
+    return {position: reason for position, text in texts.items() if text in erased}

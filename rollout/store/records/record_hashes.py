@@ -1,0 +1,247 @@
+"""Hashes of records, which cover everything that decides whether and how a record counts.
+
+The form of a record's hash is stored beside it:
+
+- 1: the sender's content alone, in `hash`, which also finds repeats. Older records have this form.
+- 2: `COVERED_COLUMNS` with 16 random bytes (`salt`), in `record_hash`.
+- 3: the same and the sender.
+
+An erasure deletes the random bytes with the record, so that nobody can test guesses of its content
+against the hashes that stay: those of counted units, and those of `ErasedHashes`.
+"""
+
+import secrets
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from hashlib import sha256
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import Table, func, insert, select
+
+from rollout.store.database.rollouts import Rollout, match_cases
+from rollout.store.database.session import Transaction
+from rollout.store.records.record_rows import RECORD_SCHEMAS, ColumnsByName, format_column
+from rollout.store.tables.tables import erased_hashes
+
+CONTENT_FORM: Final = 1
+FULL_FORM: Final = 2
+SENDER_FORM: Final = 3
+RECORD_SALT_BYTES: Final = 16
+HASH_BYTES: Final = 32
+SENDER: Final = "sender"
+COVERED_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
+    "case": (
+        *("key", "revision", "site", "window", "occurred_at", "received_at"),
+        *("episode", "attributes", "media"),
+    ),
+    "prediction": (
+        *("key", "version", "revision", "answers", "confidence", "probabilities", "latency_ms"),
+        *("error", "at", "received_at", "scope_revision", "decider", "exposure", "share"),
+    ),
+    "decision": (
+        *("key", "reviewer", "revision", "answers", "unsure", "claimed_exposure", "exposure"),
+        *("task_number", "started_at", "submitted_at", "received_at", "note", "review"),
+    ),
+    "action": (
+        *("key", "lever", "revision", "action", "by", "version", "at", "received_at"),
+        *("scope_revision", "authorization"),
+    ),
+    "outcome": ("key", "revision", "answers", "harm", "at", "source", "received_at"),
+}
+"""The stored columns that a hash covers by kind; `key` and `episode` are the sender's keys."""
+
+FLOAT_COLUMNS: Final = frozenset({"confidence", "latency_ms", "share"})
+
+
+class CaseHash(NamedTuple):
+    """The hash of one record of a case; `version` is "" unless it is a prediction."""
+
+    case_id: int
+    version: str
+    hash: bytes
+
+
+def build_hash_columns(name: str, columns: ColumnsByName) -> dict[str, Sequence[Any]]:
+    """Return form, salt and hash of new records, given as stored columns with their keys."""
+    row_count = len(columns["key"])
+    form = SENDER_FORM if SENDER in columns else FULL_FORM
+    salts = _draw_salts(row_count)
+    return {
+        "hash_form": (form,) * row_count,
+        "salt": salts,
+        "record_hash": compute_record_hashes(name, form, columns, salts),
+    }
+
+
+def compute_record_hashes(
+    name: str, form: int, columns: ColumnsByName, salts: Iterable[bytes]
+) -> list[bytes]:
+    """Return the hashes of records of one kind in form 2 or 3.
+
+    Args:
+        name: the kind, a key of `COVERED_COLUMNS`.
+        form: their form.
+        columns: the stored values by column.
+        salts: the random bytes of each record.
+    """
+    stored_columns = (
+        _convert_floats(columns[column]) if column in FLOAT_COLUMNS else columns[column]
+        for column in list_covered(name, form)
+    )
+    texts = zip(*map(format_column, stored_columns), strict=False)
+    start = f"rollout-record({name!r}, {form}, "
+    return [
+        sha256(salt + f"{start}{', '.join(values)})".encode()).digest()
+        for salt, values in zip(salts, texts, strict=False)
+    ]
+
+
+def _convert_floats(values: Sequence[Any]) -> Sequence[Any]:
+    """Return numbers as every database returns them: floats, and no negative zero."""
+    if values.count(None) == len(values):
+        return values
+    return [None if value is None else float(value) + 0.0 for value in values]
+
+
+def list_covered(name: str, form: int) -> tuple[str, ...]:
+    """Return the columns that a hash of this form covers."""
+    return (*COVERED_COLUMNS[name], SENDER) if form == SENDER_FORM else COVERED_COLUMNS[name]
+
+
+def _draw_salts(row_count: int) -> list[bytes]:
+    drawn = secrets.token_bytes(RECORD_SALT_BYTES * row_count)
+    return [
+        drawn[start : start + RECORD_SALT_BYTES]
+        for start in range(0, len(drawn), RECORD_SALT_BYTES)
+    ]
+
+
+def get_record_hash(row: Any) -> bytes:
+    """Return the hash that names a record's row in digests."""
+    record_hash: bytes | None = row.record_hash
+    return bytes(row.hash) if record_hash is None else bytes(record_hash)
+
+
+def load_case_hashes(
+    transaction: Transaction, rollout: Rollout, case_ids: Collection[int]
+) -> list[CaseHash]:
+    """Return the hashes of all records of some cases."""
+    return [
+        CaseHash(row.case_id, getattr(row, "version", ""), bytes(row.hash))
+        for schema in RECORD_SCHEMAS.values()
+        for row in transaction.execute(
+            _select_hashes(schema.table).where(
+                *match_cases(transaction, rollout, schema.table, case_ids)
+            )
+        )
+    ]
+
+
+def _select_hashes(table: Table) -> Any:
+    names = ("case_id", "version") if table.name == "predictions" else ("case_id",)
+    record_hash = func.coalesce(table.c.record_hash, table.c.hash).label("hash")
+    return select(*(table.c[name] for name in names), record_hash)
+
+
+def join_hashes(hashes: Iterable[bytes]) -> bytes:
+    """Return hashes sorted and joined, as they are stored."""
+    return b"".join(sorted(hashes))
+
+
+def split_hashes(joined: bytes) -> list[bytes]:
+    """Return the hashes of a stored value."""
+    return [joined[start : start + HASH_BYTES] for start in range(0, len(joined), HASH_BYTES)]
+
+
+class ErasedHashes:
+    """The hashes of records of one rollout that purges and erasures took."""
+
+    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
+        self._transaction = transaction
+        self._rollout = rollout
+
+    def store(self, hashes: Iterable[tuple[int, bytes]], *, revision: int) -> str:
+        """Store pairs of case and hash; return the digest for the ledger.
+
+        Call it in the transaction that deletes the content and appends the event of `revision`.
+        The digest is "" without hashes.
+        """
+        hashes_by_case: dict[int, set[bytes]] = {}
+        for case_id, record_hash in hashes:
+            hashes_by_case.setdefault(case_id, set()).add(record_hash)
+        rows = [
+            (case_id, join_hashes(hashes_by_case[case_id])) for case_id in sorted(hashes_by_case)
+        ]
+        if not rows:
+            return ""
+        key = {"rollout": self._rollout.number, "revision": revision}
+        values = [{**key, "case_id": case_id, "hashes": joined} for case_id, joined in rows]
+        self._transaction.execute(insert(erased_hashes), values)
+        return _compute_digest(rows)
+
+    def store_cases(self, case_ids: Collection[int], *, revision: int) -> str:
+        """Store the hashes of all records of some cases, before these are deleted."""
+        hashes = load_case_hashes(self._transaction, self._rollout, case_ids)
+        return self.store(((row.case_id, row.hash) for row in hashes), revision=revision)
+
+    def compute_digest(self, revision: int) -> str:
+        """Return the digest of what is stored for an event; "" without hashes."""
+        query = (
+            select(erased_hashes.c.case_id, erased_hashes.c.hashes)
+            .where(erased_hashes.c.rollout == self._rollout.number)
+            .where(erased_hashes.c.revision == revision)
+            .order_by(erased_hashes.c.case_id)
+        )
+        rows = self._transaction.execute(query)
+        return _compute_digest((row.case_id, bytes(row.hashes)) for row in rows)
+
+    def list_revisions(self) -> list[int]:
+        """Return the revisions of events that took hashes."""
+        query = select(erased_hashes.c.revision).distinct()
+        own = query.where(erased_hashes.c.rollout == self._rollout.number)
+        return sorted(self._transaction.execute(own).scalars())
+
+    def find_revisions(
+        self, hashes: Collection[bytes], case_ids: Collection[int]
+    ) -> dict[bytes, int]:
+        """Return the revision of the event that took each hash, if one did.
+
+        The hashes of `case_ids` are read first; only if some are missing, as in an episode whose
+        other cases are gone, all are.
+        """
+        if not hashes:
+            return {}
+        revisions = self.load_by_case(case_ids)
+        if not revisions.keys() >= set(hashes):
+            revisions |= {
+                record_hash: revision
+                for record_hash, revision in self._list_all()
+                if record_hash in hashes
+            }
+        return {part: revisions[part] for part in hashes if part in revisions}
+
+    def _list_all(self) -> Iterator[tuple[bytes, int]]:
+        query = select(erased_hashes.c.revision, erased_hashes.c.hashes).where(
+            erased_hashes.c.rollout == self._rollout.number
+        )
+        for row in self._transaction.execute(query.execution_options(yield_per=1_000)):
+            for record_hash in split_hashes(bytes(row.hashes)):
+                yield record_hash, row.revision
+
+    def load_by_case(self, case_ids: Collection[int]) -> dict[bytes, int]:
+        """Return the revision of the event by hash, of records of some cases."""
+        query = select(erased_hashes.c.revision, erased_hashes.c.hashes).where(
+            *match_cases(self._transaction, self._rollout, erased_hashes, case_ids)
+        )
+        return {
+            record_hash: row.revision
+            for row in self._transaction.execute(query)
+            for record_hash in split_hashes(bytes(row.hashes))
+        }
+
+
+def _compute_digest(rows: Iterable[tuple[int, bytes]]) -> str:
+    digest, is_empty = sha256(), True
+    for case_id, joined in rows:
+        digest.update(f"{case_id} {joined.hex()}\n".encode())
+        is_empty = False
+    return "" if is_empty else digest.hexdigest()

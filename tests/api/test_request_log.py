@@ -1,0 +1,95 @@
+"""Logs in JSON: one line a request, with its id, and no name of anybody."""
+
+import io
+import json
+import logging
+import logging.config
+
+import pytest
+
+from api.log_format import JsonFormatter, build_log_config
+from api.request_log import request_id
+from rollout.settings import LOG_FORMATS as FORMS
+from rollout.settings import Settings, read_settings
+from tests.services import bear_field as field
+from tests.services.bear_field import question
+from tests.store.databases import on_sqlite
+
+
+@pytest.fixture
+def lines():
+    """Log in JSON as `rollout serve` does; give a function that returns the lines."""
+    root, access = logging.getLogger(), logging.getLogger("rollout.access")
+    before = root.level, root.handlers[:], access.level
+    logging.config.dictConfig(build_log_config("json"))
+    written = io.StringIO()
+    (handler,) = (h for h in root.handlers if isinstance(h.formatter, JsonFormatter))
+    handler.setStream(written)
+    yield lambda: [json.loads(line) for line in written.getvalue().splitlines()]
+    root.setLevel(before[0])
+    root.handlers[:] = before[1]
+    access.setLevel(before[2])
+
+
+@on_sqlite
+def test_a_request_is_a_line_with_its_id_and_route(client, database, lines):
+    field.autonomous(database)
+    sent = client.by("ana").get(
+        "/v1/rollouts/bears/cases/secret-case", headers={"X-Request-ID": "r-1"}
+    )
+    assert sent.headers["X-Request-ID"] == "r-1"
+    (line,) = [line for line in lines() if line["logger"] == "rollout.access"]
+    assert line["request_id"] == "r-1"
+    route = "/v1/rollouts/{rollout}/cases/{key:path}"
+    assert (line["method"], line["route"], line["status"]) == ("GET", route, sent.status_code)
+    assert 0 <= line["duration_ms"] < 60_000
+    assert line["time"].endswith("+00:00")
+
+
+@on_sqlite
+def test_no_line_names_a_caller_a_case_or_an_address(client, database, lines):
+    field.autonomous(database)
+    client.by("ana").post("/v1/rollouts/bears/assignments", json=question("secret-case", "creek"))
+    client.by("ana").get("/v1/rollouts/bears/cases/secret-case?reviewer=bo")
+    client.by("nobody-known").get("/v1/users/ana")
+    text = json.dumps(lines())
+    assert text.count("duration_ms") == 3
+    for secret in ("secret-case", "ana", "nobody-known", "testclient", "127.0.0.1"):
+        assert secret not in text, secret
+
+
+@pytest.mark.parametrize("sent", ["a b", "x" * 65, "", 'a"b', "é"])
+@on_sqlite
+def test_an_id_that_could_break_a_line_is_replaced(client, sent):
+    answer = client.get("/health/live", headers={"X-Request-ID": sent.encode()})
+    assert len(answer.headers["X-Request-ID"]) == 32
+
+
+def test_an_exception_is_its_type_and_place_without_its_text():
+    try:
+        raise ValueError("Ana Roe is not known")  # noqa: TRY301
+    except ValueError as error:
+        info = (type(error), error, error.__traceback__)
+    record = logging.LogRecord("rollout.api", logging.ERROR, __file__, 1, "it failed", (), info)
+    token = request_id.set("r-2")
+    line = json.loads(JsonFormatter().format(record))
+    request_id.reset(token)
+    assert (line["message"], line["exception"], line["request_id"]) == (
+        "it failed",
+        "ValueError",
+        "r-2",
+    )
+    assert "test_request_log.py" in line["stack"][0]
+    assert "Ana" not in json.dumps(line)
+
+
+def test_in_text_no_request_is_logged():
+    levels = {form: build_log_config(form)["loggers"]["rollout.access"]["level"] for form in FORMS}
+    assert levels == {"text": "WARNING", "json": "INFO"}
+
+
+def test_the_format_is_text_or_json():
+    assert Settings().log_format == "text"
+    assert read_settings({"ROLLOUT_LOG_FORMAT": "json"}).log_format == "json"
+    with pytest.raises(ValueError, match="write text or json"):
+        read_settings({"ROLLOUT_LOG_FORMAT": "xml"})

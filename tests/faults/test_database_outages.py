@@ -1,0 +1,143 @@
+"""PostgreSQL frozen and killed under `rollout serve`: people decide, and it ends by itself."""
+
+import os
+import subprocess
+import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from datetime import UTC, datetime
+
+import httpx
+import pytest
+
+from rollout.core.scope.permissions import AssignedRole
+from rollout.services.access import keys, users
+from rollout.store.database.migrations import upgrade
+from rollout.store.database.session import Database
+from tests.api.test_serve import free_port, until_ready
+from tests.factories import DAY
+from tests.faults.own_server import own_server
+from tests.services import bear_field as field
+from tests.services.houses import ADA, chance
+
+pytestmark = [pytest.mark.faults, pytest.mark.enable_socket]
+ASSIGNMENTS = "/v1/rollouts/bears/assignments"
+FLAG = "/ofrep/v1/evaluate/flags/gate.bears.decider"
+SLACK = 1.0
+"""Seconds beyond a limit that a busy machine may take."""
+
+
+@contextmanager
+def serving(url, log):
+    """Run the service with its log in a file; give its address."""
+    port = free_port()
+    script = "from rollout.cli.main import app; app()"
+    words = [sys.executable, "-c", script, "serve", "--port", str(port)]
+    environment = {**os.environ, "ROLLOUT_DATABASE_URL": url}
+    with (
+        log.open("w") as stderr,
+        subprocess.Popen(words, env=environment, stderr=stderr) as process,
+    ):
+        try:
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+            process.wait(30)
+
+
+def prepare(url):
+    """Let the model decide at creek; return a key that may do everything."""
+    upgrade(url)
+    database, now = Database(url), datetime.now(UTC)
+    field.set_up_field(database, at=now - DAY)
+    for window in ("day", "night"):
+        field.widen(database, ("creek", window), at=now - DAY / 2)
+    users.create_first_admin(database, "ada", at=now)
+    roles = (AssignedRole("ingest"), AssignedRole("viewer"))
+    users.create_account(
+        database, ADA, "box", at=now, is_service_account=True, role_assignments=roles
+    )
+    key = keys.create_key(database, ADA, "box", random_bytes=chance(), at=now)
+    database.close()
+    return key.text
+
+
+def decide(client):
+    """Return who decides and the seconds until the answer; None for an error."""
+    began = time.monotonic()
+    question = {"site": "creek", "at": datetime.now(UTC).isoformat(), "key": "c1", "version": "v1"}
+    answer = client.post(ASSIGNMENTS, json=question)
+    decider = answer.json()["decider"] if answer.status_code == 200 else None
+    return decider, time.monotonic() - began
+
+
+def get(client, path):
+    began = time.monotonic()
+    return client.get(path), time.monotonic() - began
+
+
+def until_decided(client, decider, seconds):
+    """Wait until somebody decides; return the seconds that it took."""
+    began = time.monotonic()
+    while decide(client)[0] != decider:
+        assert time.monotonic() - began < seconds, f"{decider} never decides"
+        time.sleep(0.05)
+    return time.monotonic() - began
+
+
+def check_outage(client):
+    """Ask in many ways while the database does not respond; return the longest seconds."""
+    until_decided(client, "human", 3)
+    with ThreadPoolExecutor(8) as threads:
+        others = [threads.submit(get, client, path) for path in ("/v1/rollouts", "/metrics") * 2]
+        scope = threads.submit(get, client, "/v1/rollouts/bears/scope")
+        answers = [
+            future.result() for future in [threads.submit(decide, client) for _ in range(60)]
+        ]
+        flag = client.post(FLAG, json={"context": {"targetingKey": "c1", "site": "creek"}}).json()
+        replies = [scope.result(), *(future.result() for future in others)]
+    assert {decider for decider, _ in answers} == {"human"}
+    assert flag["value"] == "human"
+    for reply, _ in replies:
+        assert (reply.status_code, reply.headers.get("Retry-After")) == (503, "1"), reply.text
+        assert reply.headers["Content-Type"] == "application/problem+json"
+    assert max(seconds for _, seconds in answers) < 1 + SLACK
+    assert replies[0][1] < 1 + SLACK, "a snapshot"
+    assert max(seconds for _, seconds in replies) < 10 + SLACK
+    return max(seconds for _, seconds in answers)
+
+
+def check_log(log):
+    """One line when the outage begins and one when it ends, whatever was asked meanwhile."""
+    lines = log.read_text().splitlines()
+    assert not [line for line in lines if "Traceback" in line or "Error:" in line], lines
+    of_outages = [line for line in lines if "database outage" in line]
+    assert ["began" in line or "ended" in line for line in of_outages] == [True, True], lines
+    assert " transactions refused" in of_outages[1]
+    assert len(lines) < 15, lines
+
+
+@pytest.mark.parametrize("fault", ["frozen", "killed"])
+def test_an_outage_of_postgresql_hands_cases_to_people_and_ends_by_itself(
+    fault, tmp_path, record_property
+):
+    log = tmp_path / "log"
+    with own_server() as server:
+        key = prepare(server.url)
+        with (
+            serving(server.url, log) as address,
+            httpx.Client(
+                base_url=address, headers={"Authorization": f"Bearer {key}"}, timeout=20
+            ) as client,
+        ):
+            until_ready(address)
+            until_decided(client, "model", 30)
+            server.freeze() if fault == "frozen" else server.kill()
+            longest = check_outage(client)
+            server.thaw() if fault == "frozen" else server.start_again()
+            recovery = until_decided(client, "model", 15)
+            assert client.get("/v1/rollouts").status_code == 200
+    check_log(log)
+    record_property("longest assignment, seconds", longest)
+    record_property("recovery, seconds", recovery)

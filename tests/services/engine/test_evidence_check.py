@@ -1,0 +1,238 @@
+"""Evidence that somebody edits in the database is found, however it was edited."""
+
+from contextlib import contextmanager
+from dataclasses import replace
+from datetime import timedelta
+from random import Random
+
+import pytest
+from sqlalchemy import Text, func, select, text, type_coerce, update
+
+from rollout.core.records.records import Decision
+from rollout.core.scope.events import IncidentOpened, RecordsCounted
+from rollout.services.engine import retention
+from rollout.services.engine.evidence_check import EvidenceCheck
+from rollout.services.engine.evidence_sampling import sample_evidence
+from rollout.services.engine.retention import purge_old_records
+from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.store.counting.purge import open_purge
+from rollout.store.database.session import Database
+from rollout.store.records.record_check import _compute_hashes, _select_records
+from rollout.store.records.record_rows import SCHEMA_BY_TYPE
+from rollout.store.tables import tables
+from rollout.store.tables.append_only import APPEND_ONLY, build_triggers
+from rollout.tally.slots import to_instant
+from tests.services.engine.test_consistency_check import HISTORY, SLOTS
+from tests.services.engine.test_live import begun, written
+from tests.store.databases import ENGINES, fresh
+from tests.store.snapshots import filled_once
+
+HOUR = timedelta(hours=1)
+DECISIONS = SCHEMA_BY_TYPE[Decision]
+
+
+@pytest.fixture(params=ENGINES)
+def database(request, tmp_path):
+    """Return a database whose rollout was ticked each few hours until it proposed."""
+    with fresh(request.param, tmp_path) as url:
+        made = Database(url)
+        tick_often(made)
+        yield made
+        made.close()
+
+
+@filled_once
+def tick_often(database):
+    ticker = begun(database, HISTORY, SLOTS[0])
+    for slot in (*SLOTS[:: len(SLOTS) // 4], SLOTS[-1]):
+        ticker.tick(to_instant(slot, HOUR))
+
+
+@contextmanager
+def attacking(database, *names):
+    """Begin a transaction in which these tables may be changed; put their triggers back."""
+    with database.begin_write() as transaction:
+        triggers = {
+            name: build_triggers(transaction.engine, name, purgeable=APPEND_ONLY[name])
+            for name in names
+        }
+        for name, statements in triggers.items():
+            for trigger in statements:
+                on = "" if transaction.engine == "sqlite" else f" on {name}"
+                transaction.execute(text(f"drop trigger {trigger}{on}"))
+        yield transaction
+        for statements in triggers.values():
+            for statement in statements.values():
+                transaction.execute(text(statement))
+
+
+def checked(database):
+    return EvidenceCheck(database, "story").check_all()
+
+
+def counted_decision(transaction):
+    """Return the condition for one decision that was counted as evidence."""
+    unit = tables.counted_units
+    case_id = transaction.execute(
+        select(func.min(unit.c.case_id)).where(unit.c.reviewer.is_not(None))
+    ).scalar_one()
+    decision = tables.decisions
+    reviewer = (
+        transaction.execute(
+            select(unit.c.reviewer).where(unit.c.case_id == case_id, unit.c.reviewer.is_not(None))
+        )
+        .scalars()
+        .first()
+    )
+    return (decision.c.case_id == case_id) & (decision.c.reviewer == reviewer)
+
+
+def change_decision(database, **values):
+    with attacking(database, "decisions") as transaction:
+        condition = counted_decision(transaction)
+        assert transaction.execute(
+            update(tables.decisions).where(condition).values(**values)
+        ).rowcount
+
+
+def test_an_untouched_rollout_has_no_difference(database):
+    report = checked(database)
+    assert report.fault_count == 0, report.faults
+    assert (report.records > 0, report.units > 0, report.erased_units) == (True, True, 0)
+    events = written(database)
+    counted = [event for event in events if isinstance(event, RecordsCounted)]
+    assert len(counted) > 1
+    assert all(event.records and event.digest for event in counted)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"answers": {"alarm": "wolf"}},
+        {"exposure": "revealed"},
+        {"reviewer": "somebody"},
+        {"received_at": to_instant(0, HOUR)},
+        {"review": 7},
+    ],
+    ids=lambda values: next(iter(values)),
+)
+def test_an_edit_of_one_column_is_found(database, values):
+    change_decision(database, **values)
+    faults = checked(database).faults
+    assert any("the decision of case" in fault and "its hash says" in fault for fault in faults)
+
+
+def rehash(transaction, condition):
+    """Give the edited decision the right hash, as somebody would who knows the program."""
+    rollout = load_rollout_state(transaction, "story").rollout
+    case_id = transaction.execute(select(tables.decisions.c.case_id).where(condition)).scalar_one()
+    query = _select_records(transaction, rollout, DECISIONS, [case_id]).where(condition)
+    rows = [row._asdict() for row in transaction.execute(query)]
+    (record_hash,) = _compute_hashes(DECISIONS, 2, rows)
+    transaction.execute(update(tables.decisions).where(condition).values(record_hash=record_hash))
+
+
+def test_an_edit_with_the_right_hash_is_found_by_the_unit(database):
+    with attacking(database, "decisions") as transaction:
+        condition = counted_decision(transaction)
+        transaction.execute(update(tables.decisions).where(condition).values(exposure="revealed"))
+        rehash(transaction, condition)
+    faults = checked(database).faults
+    assert not any("not what its hash says" in fault for fault in faults)
+    assert any("changed or are missing" in fault for fault in faults)
+
+
+def test_an_edit_with_the_right_hashes_everywhere_is_found_by_the_digest(database):
+    with attacking(database, "decisions", "counted_units") as transaction:
+        condition = counted_decision(transaction)
+        query = select(tables.decisions).where(condition)
+        before = transaction.execute(query).one()
+        transaction.execute(update(tables.decisions).where(condition).values(note="edited"))
+        rehash(transaction, condition)
+        after = transaction.execute(query).one()
+        units = tables.counted_units
+        of_case = units.c.case_id == before.case_id
+        for row in transaction.execute(select(units).where(of_case)).all():
+            parts = [row.record_hashes[n : n + 32] for n in range(0, len(row.record_hashes), 32)]
+            parts = sorted(after.record_hash if p == before.record_hash else p for p in parts)
+            own = of_case & (units.c.track == row.track) & (units.c.version == row.version)
+            transaction.execute(update(units).where(own).values(record_hashes=b"".join(parts)))
+    faults = checked(database).faults
+    assert not any("hash says" in fault or "missing" in fault for fault in faults)
+    assert any("not those of the tick's digest" in fault for fault in faults)
+
+
+def test_a_deleted_record_is_found(database):
+    with database.begin_write() as transaction, open_purge(transaction):
+        condition = counted_decision(transaction)
+        assert transaction.execute(tables.decisions.delete().where(condition)).rowcount
+    assert any("changed or are missing" in fault for fault in checked(database).faults)
+
+
+def test_a_unit_that_its_records_dont_give_is_found(database):
+    with attacking(database, "counted_units") as transaction:
+        units = tables.counted_units
+        first, other = transaction.execute(
+            select(type_coerce(units.c.class_ids, Text)).distinct().limit(2)
+        ).scalars()
+        transaction.execute(
+            update(units)
+            .where(type_coerce(units.c.class_ids, Text) == first)
+            .values(class_ids=[int(part) for part in other.strip("[]").split(",")])
+        )
+    faults = checked(database).faults
+    assert any("its records give" in fault for fault in faults)
+    assert any("not those of the tick's digest" in fault for fault in faults)
+
+
+def test_purged_content_is_no_difference_and_stands_in_its_event(database, monkeypatch):
+    last = to_instant(SLOTS[-1], HOUR)
+    keep_for_a_day(monkeypatch)
+    assert purge_old_records(database, "story", last + timedelta(days=400))
+    report = checked(database)
+    assert (report.fault_count, report.units) == (0, 0), report.faults
+    assert report.erased_units > 0
+    assert f"events {written_revision(database)}" in report.summarize()
+
+
+def test_hashes_of_a_purge_that_are_changed_are_found(database, monkeypatch):
+    keep_for_a_day(monkeypatch)
+    purge_old_records(database, "story", to_instant(SLOTS[-1], HOUR) + timedelta(days=400))
+    with attacking(database, "erased_hashes") as transaction:
+        transaction.execute(update(tables.erased_hashes).values(hashes=bytes(32)))
+    faults = checked(database).faults
+    assert any("not those of its digest" in fault for fault in faults)
+    assert any("changed or are missing" in fault for fault in faults)
+
+
+def written_revision(database):
+    with database.begin_read() as transaction:
+        return load_rollout_state(transaction, "story").scope.revision
+
+
+def keep_for_a_day(monkeypatch):
+    """Give the policy in force a retention of a day."""
+
+    def load(transaction, name):
+        state = load_rollout_state(transaction, name)
+        return replace(state, policy=replace(state.policy, retention=timedelta(days=1)))
+
+    monkeypatch.setattr(retention, "load_rollout_state", load)
+
+
+def test_a_sample_finds_an_edit(database):
+    chance = Random(1)  # noqa: S311 - a seeded test
+    assert EvidenceCheck(database, "story").check_sample(99, chance).fault_count == 0
+    change_decision(database, exposure="revealed")
+    assert EvidenceCheck(database, "story").check_sample(99, chance).fault_count
+
+
+def test_a_scheduled_sample_opens_one_incident(database):
+    at = to_instant(SLOTS[-1], HOUR) + HOUR
+    assert sample_evidence(database, at) == {}
+    change_decision(database, exposure="revealed")
+    while not sample_evidence(database, at):
+        pass  # it takes 20 ticks of all, at random
+    sample_evidence(database, at + HOUR)
+    opened = [event for event in written(database) if isinstance(event, IncidentOpened)]
+    assert [event.kind for event in opened] == ["evidence_changed"]

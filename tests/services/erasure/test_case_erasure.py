@@ -1,0 +1,174 @@
+"""An erased case leaves no content anywhere; counts, hashes and the ledger stay."""
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import select
+
+from rollout.core.errors import NotAllowedError
+from rollout.core.records.records import Case, Decision, Outcome, Prediction
+from rollout.core.scope.commands import Actor
+from rollout.core.scope.events import CasesErased
+from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.erasure.case_erasure import erase_case, erase_episode
+from rollout.services.erasure.erasure import (
+    ErasureRefusedError,
+    ErasureRequest,
+    UnknownSubjectError,
+)
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.ledger.ledger import Ledger
+from rollout.store.records.record_hashes import ErasedHashes
+from rollout.store.records.records import RecordStatus, RecordStore
+from rollout.store.tables.tables import erased_hashes
+from tests.factories import NOON
+from tests.services.erasure.traces import find_traces
+from tests.store.conftest import database, url
+
+__all__ = ["database", "url"]
+POLICY = """
+rollout: ramps
+timezone: UTC
+levers: [{id: parcel, labels: [damaged, sound]}]
+sites: [ramp-a]
+evidence: {unit: case}
+gates: [{to: supervised, require: [{measure: agreement, at_least: 95%}]}]
+"""
+ADMIN = Caller("ada", role_assignments=(AssignedRole("admin"),))
+REQUEST = ErasureRequest(ADMIN, "ramps", "the customer asked", NOON + timedelta(hours=1))
+ANSWERS = {"parcel": "sound"}
+
+
+def case(key, **fields):
+    return Case(key=key, site="ramp-a", occurred_at=NOON, window="always", **fields)
+
+
+def build_records(key, episode=None):
+    """Return the records of a case that all hold its own words."""
+    return [
+        case(key, episode=episode, attributes={"plate": f"B-{key}"}, media={"front": f"x/{key}"}),
+        Prediction(key=key, version="v1", answers=ANSWERS, error=f"could not read {key}"),
+        Decision(key=key, reviewer="rita", answers=ANSWERS, exposure="blind", note=f"saw {key}"),
+        Outcome(key=key, at=NOON, harm=f"{key} complained"),
+    ]
+
+
+def store(database, items):
+    with database.begin_write() as transaction:
+        rollout = Rollouts(transaction).find("ramps")
+        return RecordStore(transaction, rollout).store(items, received_at=NOON).results
+
+
+def fill(database):
+    apply_policy(database, POLICY, Actor("zoe"), NOON)
+    store(database, [*build_records("kestrel"), *build_records("plover")])
+    store(database, [case("kestrel", attributes={"plate": "other"})])  # a conflict, stored as such
+
+
+def load_events(database, kind=CasesErased):
+    with database.begin_read() as transaction:
+        ledger = Ledger(transaction, Rollouts(transaction).find("ramps"))
+        ledger.verify()
+        return [event for event in ledger.list_events() if isinstance(event, kind)]
+
+
+def compute_digest(database):
+    with database.begin_read() as transaction:
+        rollout = Rollouts(transaction).find("ramps")
+        (row,) = transaction.execute(select(erased_hashes)).all()
+        assert len(row.hashes) == 4 * 32
+        assert Ledger(transaction, rollout).load_head().revision == row.revision
+        return ErasedHashes(transaction, rollout).compute_digest(row.revision)
+
+
+def test_an_erased_case_leaves_no_trace_in_any_table(database):
+    fill(database)
+    assert find_traces(database, "kestrel") != []
+    result = erase_case(database, REQUEST, "kestrel")
+    assert find_traces(database, "kestrel") == []
+    assert find_traces(database, "plover") != []
+    (event,) = load_events(database)
+    assert (result.cases, result.rows) == (1, sum(event.counts))
+    assert dict(zip(event.tables, event.counts, strict=True)) == {
+        "cases": 1, "decisions": 1, "outcomes": 1, "predictions": 1, "rejected_records": 1,
+    }  # fmt: skip
+    assert event.records_digest == compute_digest(database)
+    assert (event.by, event.reason) == ("ada", "the customer asked")
+
+
+def test_records_of_an_erased_case_are_refused_and_not_stored(database):
+    fill(database)
+    erase_case(database, REQUEST, "kestrel")
+    receipts = store(database, build_records("kestrel"))
+    assert {receipt.status for receipt in receipts} == {RecordStatus.REJECTED}
+    assert "erased on request" in receipts[0].reason
+    assert find_traces(database, "kestrel") == []
+
+
+def test_an_erasure_done_again_changes_nothing(database):
+    fill(database)
+    erase_case(database, REQUEST, "kestrel")
+    assert erase_case(database, REQUEST, "kestrel").rows == 0
+    assert len(load_events(database)) == 1
+
+
+def test_an_episode_goes_with_all_its_cases_in_batches(database, monkeypatch):
+    monkeypatch.setattr("rollout.services.erasure.case_erasure.CASES_PER_BATCH", 2)
+    fill(database)
+    for number in range(3):
+        store(database, build_records(f"gull-{number}", episode="flock"))
+    result = erase_episode(database, REQUEST, "flock")
+    assert (result.cases, len(load_events(database))) == (3, 2)
+    assert find_traces(database, "flock") == find_traces(database, "gull-1") == []
+    (receipt,) = store(database, [case("gull-9", episode="flock")])
+    assert receipt.status is RecordStatus.REJECTED
+    assert "episode was erased" in receipt.reason
+    assert find_traces(database, "flock") == find_traces(database, "gull-9") == []
+
+
+@pytest.mark.parametrize("fails_at", [1, 2])
+def test_an_interrupted_erasure_continues_when_it_is_repeated(database, monkeypatch, fails_at):
+    monkeypatch.setattr("rollout.services.erasure.case_erasure.CASES_PER_BATCH", 1)
+    fill(database)
+    for number in range(2):
+        store(database, build_records(f"gull-{number}", episode="flock"))
+    append, calls = Ledger.append, []
+
+    def fail_once(self, *args, **kwargs):
+        calls.append(1)
+        if len(calls) == fails_at:
+            raise OSError("power")
+        return append(self, *args, **kwargs)
+
+    monkeypatch.setattr(Ledger, "append", fail_once)
+    with pytest.raises(OSError, match="power"):
+        erase_episode(database, REQUEST, "flock")
+    monkeypatch.undo()
+    assert erase_episode(database, REQUEST, "flock").cases == 3 - fails_at
+    assert sum(len(event.keys) for event in load_events(database)) == 2
+    assert find_traces(database, "gull") == []
+
+
+@pytest.mark.parametrize(
+    ("request_fields", "key", "error", "words"),
+    [
+        ({"reason": " "}, "kestrel", ErasureRefusedError, "give a reason"),
+        ({"reason": "of kestrel"}, "kestrel", ErasureRefusedError, "leave the word out"),
+        ({}, "osprey", UnknownSubjectError, "no case osprey"),
+        (
+            {"caller": Caller("bo", role_assignments=(AssignedRole("operator"),))},
+            "kestrel",
+            NotAllowedError,
+            "may not administer",
+        ),
+    ],
+)
+def test_what_can_not_be_erased_so_is_refused_with_the_reason(
+    database, request_fields, key, error, words
+):
+    fill(database)
+    fields = {"caller": ADMIN, "rollout": "ramps", "reason": "asked", "at": NOON}
+    with pytest.raises(error, match=words):
+        erase_case(database, ErasureRequest(**fields | request_fields), key)
+    assert load_events(database) == []

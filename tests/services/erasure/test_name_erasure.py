@@ -1,0 +1,170 @@
+"""An erased name leaves no trace; a pseudonym takes its place, and all still verifies."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+import pytest
+
+from rollout.core.errors import LastAdminError, NameTakenError
+from rollout.core.records.records import Case, Decision
+from rollout.core.scope.commands import Actor
+from rollout.core.scope.events import NameErased, Stopped
+from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.services.access import users
+from rollout.services.access.access_state import find_access_ledger_faults
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.services.erasure.erasure import (
+    ErasureRefusedError,
+    ErasureRequest,
+    UnknownSubjectError,
+)
+from rollout.services.erasure.name_erasure import erase_name
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.erasure.compaction import compact_database
+from rollout.store.ledger.ledger import Ledger
+from rollout.store.ledger.projections import find_differences
+from rollout.store.records.exposures import ExposureStore
+from rollout.store.records.records import RecordStatus, RecordStore
+from tests.factories import NOON
+from tests.services.erasure.traces import find_in_files, find_traces
+from tests.store.conftest import database, url
+from tests.store.databases import on_sqlite
+
+__all__ = ["database", "url"]
+POLICY = """
+rollout: ramps
+timezone: UTC
+levers: [{id: parcel, labels: [damaged, sound]}]
+sites: [ramp-a]
+evidence: {unit: case}
+gates: [{to: supervised, require: [{measure: agreement, at_least: 95%}]}]
+"""
+ADA = Caller("ada", role_assignments=(AssignedRole("admin"),))
+LATER = NOON + timedelta(hours=1)
+REQUEST = ErasureRequest(ADA, "", "they left", LATER)
+ANSWERS = {"parcel": "sound"}
+
+
+def decide(key, reviewer, note=None):
+    return Decision(key=key, reviewer=reviewer, answers=ANSWERS, exposure="blind", note=note)
+
+
+def store(database, items):
+    with database.begin_write() as transaction:
+        rollout = Rollouts(transaction).find("ramps")
+        return RecordStore(transaction, rollout).store(items, received_at=NOON).results
+
+
+def fill(database):
+    """Make a user who reviews, stops and is named by others, and one who stays."""
+    apply_policy(database, POLICY, Actor("rosalind"), NOON)
+    users.create_first_admin(database, "ada", at=NOON)
+    roles = (AssignedRole("reviewer"), AssignedRole("operator"))
+    for name in ("rosalind", "bo"):
+        users.create_account(
+            database, ADA, name, at=NOON, role_assignments=roles, email=f"{name}@example.org"
+        )
+    cases = [Case(key=f"c-{n}", site="ramp-a", occurred_at=NOON, window="always") for n in range(3)]
+    store(database, cases)
+    store(database, [decide("c-0", "rosalind", "blurred"), decide("c-1", "rosalind")])
+    store(database, [decide("c-2", "bo", "ask rosalind")])
+    store(database, [replace(decide("c-0", "rosalind"), answers={"parcel": "damaged"})])
+    with database.begin_write() as transaction:
+        state = load_rollout_state(transaction, "ramps")
+        exposures = ExposureStore(transaction, state.rollout)
+        exposures.add([(1, "case")], reviewer="rosalind", page="case", at=NOON)
+        stop = Stopped(at=NOON, by="rosalind", stop="S-1", cells=(), reason="fog came up")
+        other = Stopped(at=NOON, by="bo", stop="S-2", cells=(), reason="as rosalind said")
+        Ledger(transaction, state.rollout).append([stop, other], after=state.scope.revision)
+
+
+def list_events(database):
+    with database.begin_read() as transaction:
+        ledger = Ledger(transaction, Rollouts(transaction).find("ramps"))
+        ledger.verify()
+        return list(ledger.list_events())
+
+
+def test_an_erased_user_leaves_no_trace_and_everything_verifies(database):
+    fill(database)
+    result = erase_name(database, REQUEST, "rosalind")
+    assert find_traces(database, "rosalind") == []
+    assert find_traces(database, "fog came up") == find_traces(database, "blurred") == []
+    assert find_traces(database, "bo@example.org") == ["users.email"]
+    events = list_events(database)
+    (stop, other) = (event for event in events if isinstance(event, Stopped))
+    assert (stop.by, stop.reason, other.by, other.reason) == (result.pseudonym, "", "bo", "")
+    assert sum(sum(event.counts) for event in events if isinstance(event, NameErased)) == (
+        result.rows
+    )
+    assert find_access_ledger_faults(database) == ()
+    with database.begin_read() as transaction:
+        rollout = Rollouts(transaction).find("ramps")
+        assert find_differences(transaction, rollout, events) == {}
+
+
+@on_sqlite
+def test_an_erased_name_is_not_in_the_file_once_that_is_compacted(database):
+    fill(database)
+    erase_name(database, REQUEST, "rosalind")
+    compact_database(database)
+    assert find_in_files(database, "rosalind") == []
+    assert find_in_files(database, "bo@example.org") != []
+
+
+def test_records_of_an_erased_reviewer_are_refused_and_not_stored(database):
+    fill(database)
+    erase_name(database, REQUEST, "rosalind")
+    (receipt,) = store(database, [decide("c-1", "rosalind")])
+    assert receipt.status is RecordStatus.REJECTED
+    assert "name was erased" in receipt.reason
+    assert find_traces(database, "rosalind") == []
+
+
+def test_an_erased_name_is_not_given_to_another_account(database):
+    fill(database)
+    erase_name(database, REQUEST, "rosalind")
+    with pytest.raises(NameTakenError, match="erased"):
+        users.create_account(database, ADA, "rosalind", at=LATER)
+
+
+def test_an_erasure_in_batches_continues_after_a_failure(database, monkeypatch):
+    monkeypatch.setattr("rollout.services.erasure.name_erasure.ROWS_PER_BATCH", 1)
+    fill(database)
+    append, calls = Ledger.append, []
+
+    def fail_once(self, *args, **kwargs):
+        calls.append(1)
+        if len(calls) == 4:
+            raise OSError("power")
+        return append(self, *args, **kwargs)
+
+    monkeypatch.setattr(Ledger, "append", fail_once)
+    with pytest.raises(OSError, match="power"):
+        erase_name(database, REQUEST, "rosalind")
+    monkeypatch.undo()
+    assert erase_name(database, REQUEST, "rosalind").pseudonym
+    assert find_traces(database, "rosalind") == []
+    assert erase_name(database, REQUEST, "rosalind").rows == 0
+
+
+def test_a_reviewer_of_a_source_is_erased_in_one_rollout(database):
+    fill(database)
+    apply_policy(database, POLICY.replace("ramps", "docks"), Actor("zoe"), NOON)
+    store(database, [decide("c-1", "wren")])
+    erase_name(database, replace(REQUEST, rollout="ramps"), "wren")
+    assert find_traces(database, "wren") == []
+    with pytest.raises(ErasureRefusedError, match="is an account"):
+        erase_name(database, replace(REQUEST, rollout="ramps"), "bo")
+
+
+def test_the_last_admin_and_an_unknown_name_are_refused_before_anything_changes(database):
+    fill(database)
+    before = len(list_events(database))
+    with pytest.raises(LastAdminError):
+        erase_name(database, REQUEST, "ada")
+    with pytest.raises(UnknownSubjectError, match="no account and no reviewer"):
+        erase_name(database, REQUEST, "nobody")
+    assert len(list_events(database)) == before
+    assert store(database, [decide("c-1", "ada")])[0].status is RecordStatus.ACCEPTED
