@@ -6,10 +6,10 @@ PYTEST := $(BIN)/python -m pytest -q -n auto --dist worksteal
 UNUSED := --snapshot-warn-unused# some snapshots belong to tests of other parts; test-all is strict
 unexport PYTHONDONTWRITEBYTECODE # workers and the processes of tests start twice as fast with it
 
-.PHONY: help demo test test-all lint check bench faults coverage demo-soak docs lock clean
+.PHONY: help demo test test-all lint check bench faults coverage demo-soak docs lock bom advisories clean
 
 help: ## list the recipes
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
 
 .venv/demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv
@@ -57,6 +57,18 @@ docs: .venv/dev ## build the site of docs/ in out/site: open out/site/index.html
 lock: ## write constraints.txt anew, for all platforms, without hosts
 	$(BIN)/python -m pip install --quiet uv
 	$(BIN)/uv pip compile --universal --python-version 3.11 --no-header --no-annotate --all-extras --upgrade pyproject.toml -o constraints.txt
+
+bom: .venv/dev ## what is installed, as a CycloneDX bill of materials: out/bom.json
+	$(PYTHON) -m venv .venv/audit && mkdir -p out
+	.venv/audit/bin/python -m pip install --quiet --disable-pip-version-check cyclonedx-bom==7.5.0
+	.venv/audit/bin/cyclonedx-py environment --pyproject pyproject.toml --mc-type application --output-reproducible -o out/bom.json $(BIN)/python
+
+advisories: ## are locked versions vulnerable or yanked? Asks services on the network: not in .ci/run
+	$(PYTHON) -m venv .venv/audit && mkdir -p out
+	.venv/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit==2.10.1
+	.venv/audit/bin/python -m pip install --dry-run --no-deps --ignore-installed -r constraints.txt >out/resolved.txt 2>&1
+	! grep -i 'yanked version' out/resolved.txt
+	.venv/audit/bin/pip-audit --strict --disable-pip --no-deps -r constraints.txt
 
 clean: ## remove the environment and what tests leave behind
 	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis rollout-demo

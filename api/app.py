@@ -21,6 +21,7 @@ from api.problems import COMMON_RESPONSES, Problem, install_handlers
 from api.process_metrics import ProcessMetrics
 from api.request_log import RequestLogMiddleware
 from api.request_metrics import RequestCounts, RequestMetricsMiddleware
+from api.request_rates import RequestRates
 from rollout.services.engine.service import Service
 
 ROUTERS = (
@@ -99,8 +100,9 @@ def create_app(
         RequestMetricsMiddleware, counts=app.state.counts, observe_request=metrics.observe_request
     )
     app.add_middleware(IdempotencyMiddleware, service=service)
-    app.add_middleware(LimitsMiddleware, clock=service.wall_clock)
-    app.add_middleware(AuthenticationMiddleware, service=service)
+    rates = RequestRates(service.wall_clock)
+    app.add_middleware(LimitsMiddleware, rates=rates)
+    app.add_middleware(AuthenticationMiddleware, service=service, rates=rates)
     app.add_middleware(RequestLogMiddleware)
     app.openapi = lambda: _build_openapi(app)  # type: ignore[method-assign]
     return app

@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from api.answer_deadline import is_assignment, run_in_time
 from api.priority_threads import is_narrowing, run_with_priority
+from api.request_rates import RequestRates
 from api.session_cookie import read_session_token
 from rollout.core.errors import CrossSiteRequestError, UnauthenticatedError
 from rollout.core.scope.permissions import Caller, Permission, require_permission
@@ -33,6 +34,7 @@ a URL of this service, and loading it must not count as an action of the user.""
 NOT_A_PAGE_TEXT = "a session can open pages only; this address was requested as part of a page"
 CONSOLE_PATH = "/console/"  # forms send the token in the body; each route checks it by `Signed`
 API_KEY_HEADER = b"x-api-key"  # as OpenFeature clients may send it
+TOO_MANY_UNKNOWN = "too many unknown keys came from this address; wait a few seconds"
 ThreadRunner = Callable[[Callable[[], Caller]], Awaitable[Caller]]
 NO_KEY_TEXT = "send an API key: `Authorization: Bearer ro_…`; `rollout keys create` creates one"
 
@@ -43,6 +45,7 @@ class AuthenticationMiddleware:
 
     app: ASGIApp
     service: Service
+    rates: RequestRates | None = None
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Identify the caller; database reads run on a thread."""
@@ -55,11 +58,23 @@ class AuthenticationMiddleware:
         try:
             run_in_thread = _choose_threads(scope)
             is_form = str(scope["path"]).startswith(CONSOLE_PATH)
+            self._check_look_up(scope, headers)
             return await self._find_caller(
                 headers, scope["method"], scope["scheme"], run_in_thread, is_form=is_form
             )
         except Exception as error:  # noqa: BLE001 - raised again by get_caller
             return error
+
+    def _check_look_up(self, scope: Scope, headers: Mapping[bytes, str]) -> None:
+        """Raise before an address that sent too many unknown keys makes us look up another.
+
+        Requests that narrow are never refused here.
+        """
+        if self.rates is None or is_narrowing(scope) or self.rates.may_look_up(scope):
+            return
+        secret_text = _read_key(headers) or read_session_token(scope["scheme"], headers)
+        if not self.service.authenticator.is_known(secret_text):
+            raise UnauthenticatedError(TOO_MANY_UNKNOWN)
 
     async def _find_caller(
         self,
@@ -71,10 +86,8 @@ class AuthenticationMiddleware:
         is_form: bool,
     ) -> Caller:
         at = self.service.wall_clock.now()
-        kind, _, key = headers.get(b"authorization", "").partition(" ")
-        kind, key = (kind, key) if kind else ("bearer", headers.get(API_KEY_HEADER, ""))
-        if kind.lower() == "bearer" and key:
-            authenticator, text = self.service.authenticator, key.strip()
+        if text := _read_key(headers):
+            authenticator = self.service.authenticator
             cached_caller = authenticator.find_cached_caller(text, at)  # no thread on most requests
             if cached_caller is not None:
                 return cached_caller
@@ -98,6 +111,13 @@ class AuthenticationMiddleware:
             self.service.authenticator.authenticate_session, token, at, csrf=page_token
         )
         return await run_in_thread(load_caller)
+
+
+def _read_key(headers: Mapping[bytes, str]) -> str:
+    """Return the API key of a request, or ""."""
+    kind, _, key = headers.get(b"authorization", "").partition(" ")
+    kind, key = (kind, key) if kind else ("bearer", headers.get(API_KEY_HEADER, ""))
+    return key.strip() if kind.lower() == "bearer" else ""
 
 
 def _choose_threads(scope: Scope) -> ThreadRunner:

@@ -7,18 +7,17 @@ invalid gzip has no effect. The rate limit does not apply to stops, narrowings a
 import asyncio
 import zlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from http import HTTPStatus
 
 from fastapi.responses import JSONResponse
 from starlette.concurrency import run_in_threadpool
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from api.answer_deadline import is_assignment
 from api.priority_threads import is_narrowing
 from api.problems import build_problem
+from api.request_rates import RequestRates
 from rollout.core.scope.permissions import Caller
-from rollout.services.support.clock import Clock
 from rollout.store.database.errors import StoreError
 
 MAX_RAW_BYTES = 8 * 2**20
@@ -27,8 +26,6 @@ MAX_ANONYMOUS_BYTES = 64 * 2**10  # for unknown callers
 MAX_TOTAL_BYTES = 256 * 2**20  # of all requests in progress
 BODY_TIMEOUT = 30.0
 API_PATHS = ("/v1/", "/ofrep/")
-CALLER_RATE, CALLER_BURST = 500.0, 2_000.0  # requests a second of one caller
-ANONYMOUS_RATE, ANONYMOUS_BURST = 5.0, 50.0  # of unknown callers, by address
 SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"same-origin"),
@@ -45,30 +42,12 @@ class BadBodyError(Exception):
 
 
 @dataclass(slots=True)
-class RateBucket:
-    """A token bucket: requests that are still allowed at once."""
-
-    remaining: float
-    at: float
-
-    def take(self, now: float, rate: float, burst: float) -> bool:
-        """Take one token; return False if there is none."""
-        self.remaining = min(burst, self.remaining + max(0.0, now - self.at) * rate)
-        self.at = now
-        if self.remaining < 1:
-            return False
-        self.remaining -= 1
-        return True
-
-
-@dataclass(slots=True)
 class LimitsMiddleware:
     """Middleware that applies the limits, with the counts of one process."""
 
     app: ASGIApp
-    clock: Clock
+    rates: RequestRates
     held_bytes: int = 0
-    buckets: dict[str, RateBucket] = field(default_factory=dict)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Handle the request with its body read, or return a problem."""
@@ -76,9 +55,6 @@ class LimitsMiddleware:
             await self.app(scope, receive, send)
             return
         send = _add_headers(send)
-        if _is_unidentified(scope) and not is_assignment(scope):
-            await _build_refusal(scope["state"]["caller"])(scope, receive, send)
-            return
         if not self._is_within_rate(scope):
             answer = build_problem(
                 "too-many-requests", "too many requests; wait a second and ask again"
@@ -151,17 +127,11 @@ class LimitsMiddleware:
 
     def _is_within_rate(self, scope: Scope) -> bool:
         caller = scope["state"].get("caller")
-        is_known = isinstance(caller, Caller) or _is_unidentified(scope)
-        if is_known and is_narrowing(scope):
-            return True
-        bucket_name = (
-            f"caller {caller.name}" if isinstance(caller, Caller) else f"from {_get_address(scope)}"
-        )
-        rate, burst = (CALLER_RATE, CALLER_BURST) if is_known else (ANONYMOUS_RATE, ANONYMOUS_BURST)
-        now = self.clock.read_boot_clock()
-        if len(self.buckets) > 10_000:
-            self.buckets.clear()
-        return self.buckets.setdefault(bucket_name, RateBucket(burst, now)).take(now, rate, burst)
+        if _is_unidentified(scope):
+            return is_narrowing(scope) or self.rates.take_for_unidentified(scope)
+        if not isinstance(caller, Caller):
+            return self.rates.take_for_address(scope)
+        return is_narrowing(scope) or self.rates.take_for_caller(caller)
 
 
 def _is_unidentified(scope: Scope) -> bool:
@@ -173,11 +143,6 @@ def _is_unidentified(scope: Scope) -> bool:
     return isinstance(scope["state"].get("caller"), StoreError) and str(scope["path"]).startswith(
         API_PATHS
     )
-
-
-def _get_address(scope: Scope) -> str:
-    client = scope.get("client")
-    return str(client[0]) if client else "nowhere"
 
 
 def _build_too_large_error(limit: int) -> BadBodyError:
@@ -247,8 +212,6 @@ def replay_message(message: Message, receive: Receive) -> Receive:
 
 
 def _build_refusal(error: Exception) -> JSONResponse:
-    if isinstance(error, StoreError):
-        return build_problem(error.code, str(error))
     if isinstance(error, BadBodyError):
         return build_problem(error.code, str(error), error.status)
     return build_problem(

@@ -61,6 +61,7 @@ STATUS_BY_CODE: Mapping[str, int] = {
     "stop-not-stored": 503,
     "unreadable-rows": 503,
     "secret-key": 503,
+    "checkpoint": 409,
     "too-large": 413,
     "policy-refused": 422,
     "user-refused": 422,

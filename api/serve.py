@@ -29,6 +29,7 @@ from rollout.services.engine.autonomy import MEBIBYTE
 from rollout.services.engine.service import Service, build_service
 from rollout.services.engine.stop_latches import LatchFolder
 from rollout.services.support.channels import load_channels, warn_if_readable_by_others
+from rollout.services.support.checkpoint_keys import open_checkpoint_targets
 from rollout.services.support.clock import SystemClock
 from rollout.settings import Settings, read_settings
 from rollout.store.database.append_only_checks import find_missing_triggers, find_unsafe_settings
@@ -74,6 +75,14 @@ def open_service(settings: Settings, *, accept_lost_records: bool = False) -> It
     channels = load_channels(settings.channels_file, settings.public_url)
     if warning := warn_if_readable_by_others(settings.channels_file):
         typer.echo(warning, err=True)
+    checkpoints = open_checkpoint_targets(
+        settings.checkpoint_key_file, settings.checkpoint_file, settings.checkpoint_channel
+    )
+    if checkpoints.channel and checkpoints.channel not in channels.urls:
+        raise ValueError(
+            f"ROLLOUT_CHECKPOINT_CHANNEL={checkpoints.channel} is no channel of the file in"
+            " ROLLOUT_CHANNELS_FILE"
+        )
     database = Database(settings.database_url)
     try:
         check_schema_current(database)
@@ -91,7 +100,7 @@ def open_service(settings: Settings, *, accept_lost_records: bool = False) -> It
         )
         service.autonomy.latches.open_folder(LatchFolder(Path(settings.latch_folder)))
         service.autonomy.require_writes(int(settings.disk_reserve * MEBIBYTE))
-        yield service
+        yield replace(service, checkpoints=checkpoints)
     finally:
         database.close()
 

@@ -31,6 +31,10 @@ class Settings:
             empty: `rollout-secret.key` in the working directory.
         trusted_proxies: addresses or networks of reverse proxies, with commas between them, whose
             `X-Forwarded-For` names the client; empty: none, the client is the peer.
+        checkpoint_key_file: file of the key that signs ledger heads each hour; empty: none are
+            signed. `rollout ledger create-key` creates it.
+        checkpoint_file: file that signed heads are appended to; empty: none.
+        checkpoint_channel: name of the channel that signed heads are sent to; empty: none.
         channels_file: file of the channels that reports are sent to, `name: url`; empty: none.
         latch_folder: folder with a small file for each stop that the database can't take, which the
             next start obeys; another volume than the database's is best.
@@ -50,6 +54,9 @@ class Settings:
     require_second_factor: bool = False
     secret_key_file: str = ""
     trusted_proxies: str = ""
+    checkpoint_key_file: str = ""
+    checkpoint_file: str = ""
+    checkpoint_channel: str = ""
     channels_file: str = ""
     latch_folder: str = "rollout-stops"
     disk_reserve: float = 64.0

@@ -39,6 +39,7 @@ PAGE_MODULES: Final = (
     "users.settings",
     "users.second_factor",
     "users.users",
+    "users.erasures",
     "users.keys",
     "rollouts.policy",
     "reports.deliveries",

@@ -32,6 +32,7 @@ INCIDENT: dict[str, Any] = {
     "acknowledged_by": "",
     "note": "",
     "revision": 42,
+    "unopened": 0,
 }
 ACKNOWLEDGED = build_command_example(
     "IncidentAcknowledged", "bo", {"incident": "I-3", "note": "snow on the lens"}

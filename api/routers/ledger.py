@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from api.deps import Caller, Permission, RequirePermission, ServiceDependency
 from api.paging import Limit
 from api.schemas.examples import CELL, build_responses
+from rollout.services.ledger.checkpoints import sign_head
 from rollout.services.ledger.ledger_reader import (
     LedgerVerification,
     iterate_ledger_lines,
@@ -41,6 +42,31 @@ VERIFIED: dict[str, Any] = {
     "fault": "",
     "head_matches": None,
 }
+
+
+CHECKPOINT: dict[str, Any] = {
+    "ledger": "bear-alarm",
+    "revision": 42,
+    "hash": "9f2c…",
+    "at": 1811851200000000,
+    "key": "03a1…",
+    "signature": "d75a…",
+}
+
+
+class LedgerCheckpoint(BaseModel):
+    """A signed head of a ledger. `at` is in microseconds since 1970 (UTC).
+
+    The signature is of `rollout-checkpoint-1`, a line end, and the canonical JSON of `at`, `hash`,
+    `ledger` and `revision`. `key` and `signature` are in hex.
+    """
+
+    ledger: str
+    revision: int
+    hash: str
+    at: int
+    key: str
+    signature: str
 
 
 class LedgerRowText(BaseModel):
@@ -121,6 +147,28 @@ def read_ledger(
 
 def _end_lines(lines: Iterable[str]) -> Iterator[str]:
     return (f"{line}\n" for line in lines)
+
+
+@router.get(
+    "/checkpoint",
+    operation_id="signLedgerHead",
+    summary="Get a signed head of the audit ledger",
+    responses=build_responses(CHECKPOINT),
+)
+def sign_ledger_head(
+    rollout: str,
+    service: ServiceDependency,
+    caller: Annotated[Caller, RequirePermission(Permission.READ)],
+) -> LedgerCheckpoint:
+    """Return the ledger's newest revision and hash, signed with Ed25519. Keep it elsewhere.
+
+    A ledger that is rewritten later no longer has this row: `rollout ledger verify --checkpoint`
+    and `rollout doctor --heads` find that. Without a key of the service the answer is 409.
+    """
+    signer = service.checkpoints.require_signer()
+    return LedgerCheckpoint.model_validate_json(
+        sign_head(service, caller, rollout, signer).format()
+    )
 
 
 @router.get(

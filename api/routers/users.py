@@ -7,9 +7,18 @@ from fastapi import APIRouter, Response
 from api.deps import Caller, Permission, RequirePermission, ServiceDependency, WallTime
 from api.paging import After, Limit, Page, build_page
 from api.schemas.examples import build_responses
-from api.schemas.users import USER, PasswordLink, User, UserChangeRequest, UserList, UserRequest
+from api.schemas.users import (
+    USER,
+    ChangedUser,
+    PasswordLink,
+    User,
+    UserChangeRequest,
+    UserList,
+    UserRequest,
+)
 from rollout.services.access import authenticator_codes, users
 from rollout.services.access.keys import TOKEN_BYTES, write_token
+from rollout.services.policies.account_changes import change_account
 
 router = APIRouter(prefix="/v1/users", tags=["users"])
 USERS_RESPONSES = build_responses({"items": [USER], "next": None})
@@ -60,13 +69,15 @@ def create_user(
 @router.patch("/{name}", operation_id="updateUser", summary="Disable a user or change their roles")
 def update_user(
     name: str, body: UserChangeRequest, service: ServiceDependency, caller: Admin, now: WallTime
-) -> User:
+) -> ChangedUser:
     """Disable or enable an account, or change its roles or email.
 
     All changes are applied, or none. When an account is disabled, its keys, sessions, password and
-    roles end immediately. Requires the admin role.
+    roles end immediately. `warnings` names each gate and each stop for which users are missing
+    since then. Requires the admin role.
     """
-    return User.of(users.update_account(service.database, caller, name, body.amendment, at=now))
+    changed = change_account(service.database, caller, name, body.amendment, at=now)
+    return ChangedUser.of_change(changed)
 
 
 @router.post(

@@ -10,6 +10,7 @@ from rollout.core.scope.permissions import AssignedRole
 from rollout.services.access.keys import CreatedKey
 from rollout.services.access.sign_in import StartedSession
 from rollout.services.access.users import AccountUpdate, UserAccount
+from rollout.services.policies.account_changes import ChangedAccount
 
 ROLE_ASSIGNMENT: dict[str, Any] = {
     "role": "operator",
@@ -27,6 +28,9 @@ USER: dict[str, Any] = {
     "has_password": True,
     "roles": [ROLE_ASSIGNMENT],
 }
+MISSING_APPROVERS = (
+    "bear-alarm: no user is in the group safety, so the gate to autonomous never opens"
+)
 KEY: dict[str, Any] = {
     "holder": "creek-box",
     "prefix": "5f1c2a9be077",
@@ -112,6 +116,26 @@ class User(BaseModel):
     def of(cls, account: UserAccount) -> "User":
         """Return the schema of an account."""
         return cls.model_validate(account)
+
+
+class ChangedUser(User):
+    """An account after a change."""
+
+    model_config = ConfigDict(
+        from_attributes=True,
+        json_schema_extra={"example": {**USER, "warnings": [MISSING_APPROVERS]}},
+    )
+
+    warnings: list[str] = Field(
+        default_factory=list,
+        description="gates and stops for which users are missing since this change",
+    )
+
+    @classmethod
+    def of_change(cls, changed: ChangedAccount) -> "ChangedUser":
+        """Return the schema of a changed account."""
+        user = cls.model_validate(changed.account)
+        return user.model_copy(update={"warnings": list(changed.warnings)})
 
 
 class PasswordLink(BaseModel):

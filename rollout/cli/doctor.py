@@ -2,10 +2,13 @@
 
 import json
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from rollout.cli.errors import print_refusals
+from rollout.cli.ledger import PublicKeyOption, load_checkpoints
 from rollout.cli.output import JsonFlag
 from rollout.cli.runner import ActorName, ReasonText, open_database, open_unchecked_database
 from rollout.services.access.users import load_local_caller
@@ -20,6 +23,11 @@ def run_doctor(
             "--rebuild", help="recompute every derived table and compare; changes nothing"
         ),
     ] = False,
+    heads: Annotated[
+        Path | None,
+        typer.Option(help="file of signed checkpoints; the ledgers must have the rows in it"),
+    ] = None,
+    public_key: PublicKeyOption = None,
     clear: Annotated[
         bool,
         typer.Option(
@@ -33,17 +41,20 @@ def run_doctor(
     """Check the database: tables, triggers, ledgers, reports. Exit 1 if a check fails.
 
     The database is ROLLOUT_DATABASE_URL (default: sqlite:///rollout.db). Nothing is changed.
-    --rebuild reads the whole history. --clear-damage does too, and ends the damage that replicas
-    have found, as an event with the name of an admin and the reason.
+    --rebuild reads the whole history. --heads with --public-key finds a ledger that was rewritten
+    or set back. --clear-damage runs all checks, and ends the damage that replicas have found, as an
+    event with the name of an admin and the reason.
 
     Example: `rollout doctor --rebuild`
     """
     if clear:
         _clear_damage(by, reason)
         return
+    with print_refusals():
+        checkpoints = load_checkpoints(heads, public_key)
     check_results = []
     with open_unchecked_database() as database:
-        for check in run_health_checks(database, rebuilds=rebuild):
+        for check in run_health_checks(database, rebuilds=rebuild, checkpoints=checkpoints):
             check_results.append({"check": check.title, "faults": list(check.faults)})
             if not as_json:
                 typer.echo(f"{'FAIL' if check.faults else 'ok':6}{check.title}")

@@ -1,6 +1,8 @@
 """`rollout erase`: erase a case, an episode or a name; `rollout users export`."""
 
 import json
+from datetime import UTC, datetime
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -9,8 +11,10 @@ from rollout.cli.errors import print_refusals
 from rollout.cli.output import JsonFlag, print_answer
 from rollout.cli.remote import ServerUrl, build_path, request_lines
 from rollout.cli.runner import ActorName, CommandRequest, LocalContext, build_runner, open_database
+from rollout.core.ledger.ledger import verify_lines
 from rollout.services.access.users import load_local_caller
 from rollout.services.erasure.erasure import ErasureRequest, ErasureResult
+from rollout.services.erasure.erasure_replay import apply_erasures
 from rollout.services.erasure.erasures import ERASURES, describe_erasure
 from rollout.services.erasure.name_erasure import erase_name
 from rollout.services.erasure.user_export import iterate_user_data
@@ -103,6 +107,30 @@ def erase_user_or_reviewer(
     path = build_user_path(name, "erasure")
     request = CommandRequest("POST", path, run_locally, {"reason": reason})
     _run(request, by, server, compact=compact, as_json=as_json)
+
+
+@app.command("again")
+def erase_again(
+    file: Annotated[
+        Path, typer.Argument(help="exported ledger, of a rollout or the access ledger")
+    ],
+    by: Annotated[str, typer.Option(help="acting admin")],
+) -> None:
+    """Apply the erasures of a ledger to a restored database. Safe to repeat.
+
+    Export the newest ledgers before you restore, also the access ledger.
+
+    Example: `rollout erase again ledger.jsonl --by ana`
+    """
+    with (
+        open_database() as database,
+        print_refusals(),
+        file.open(encoding="utf-8") as lines,
+    ):
+        rows = list(verify_lines(lines))
+        caller = load_local_caller(database, by)
+        applied = apply_erasures(database, caller, rows, datetime.now(UTC))
+    typer.echo(f"{applied.cases} cases and {applied.names} names erased again")
 
 
 def export_user(

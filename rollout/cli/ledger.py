@@ -6,6 +6,9 @@ from typing import Annotated, NoReturn
 import typer
 
 from rollout.cli.errors import print_refusals
+from rollout.core.errors import RefusalError
+from rollout.core.ledger.checkpoints import Checkpoint
+from rollout.reports.text.formatting import format_quantity
 from rollout.services.ledger.ledger_verification import verify_ledger_file
 
 app = typer.Typer(no_args_is_help=True)
@@ -22,6 +25,19 @@ Don't use this copy. Verify the stored ledger (`rollout ledger verify --rollout 
 again; if the stored one fails too, keep both for an investigation and restore a backup."""
 
 
+HeadOption = Annotated[
+    str | None,
+    typer.Option(help="hash that you stored outside this system; an entry must have it"),
+]
+CheckpointOption = Annotated[
+    Path | None,
+    typer.Option(help="file of signed checkpoints; the ledger must have the rows that they name"),
+]
+PublicKeyOption = Annotated[
+    str | None, typer.Option(help="public key of the checkpoints, as create-key printed it")
+]
+
+
 @app.callback()
 def describe_commands() -> None:
     """Export and verify ledgers.
@@ -33,26 +49,46 @@ def describe_commands() -> None:
     """
 
 
+@app.command("seal")
+def print_report_seal(
+    file: Annotated[Path, typer.Argument(help="a report as JSON", metavar="FILE")],
+) -> None:
+    """Print the seal of a report: the hash in the ledger's entry `ReportSealed`.
+
+    It stays the same when an erasure takes rows or texts from the report.
+
+    Example: `rollout ledger seal week.json`
+    """
+    from rollout.reports.figures.report_seal import compute_seal  # noqa: PLC0415 - slow to import
+
+    with print_refusals():
+        text = file.read_text(encoding="utf-8")
+        try:
+            typer.echo(compute_seal(text))
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise ValueError(f"{file} is no report as JSON: {error}") from error
+
+
 @app.command("verify")
 def verify_file(
     file: Annotated[
         Path, typer.Argument(help="exported ledger, one entry per line", metavar="FILE")
     ],
-    head: Annotated[
-        str | None,
-        typer.Option(help="hash that you stored outside this system; an entry must have it"),
-    ] = None,
+    head: HeadOption = None,
+    checkpoint: CheckpointOption = None,
+    public_key: PublicKeyOption = None,
 ) -> None:
     """Verify a ledger: recompute every hash. Exit 1 and name the first bad line.
 
     The hashes show edited, deleted and swapped entries. To find entries removed at the end, or a
     ledger whose hashes were all recomputed, store the head (the last hash) elsewhere and pass it as
-    `--head`. With --rollout it must be the last hash; in a file it may be an earlier one.
+    `--head`. With --rollout it must be the last hash; in a file it may be an earlier one. Signed
+    heads (`rollout ledger checkpoint`) are compared by `--checkpoint FILE --public-key KEY`.
 
     Example: `rollout ledger verify rollout-demo/ledger.jsonl`
     """
     with print_refusals():
-        verification = verify_ledger_file(file, head)
+        verification = verify_ledger_file(file, head, load_checkpoints(checkpoint, public_key))
     if not verification.is_ledger:
         typer.echo(f"{file}: {verification.fault}\n{NO_LEDGER}", err=True)
         raise typer.Exit(1)
@@ -68,9 +104,49 @@ def verify_file(
         if verification.later_rows
         else ""
     )
-    typer.echo(
-        f"{file}: {verification.rows} entries, intact{erased}{later}; head {verification.head}"
+    signed = (
+        f"; {format_quantity(verification.checkpoints, 'signed head')} found"
+        if verification.checkpoints
+        else ""
     )
+    typer.echo(
+        f"{file}: {verification.rows} entries, intact{erased}{later}{signed}; head"
+        f" {verification.head}"
+    )
+
+
+@app.command("create-key")
+def create_key(
+    file: Annotated[Path, typer.Argument(help="new file for the private key", metavar="FILE")],
+) -> None:
+    """Create a key that signs checkpoints; print its public key.
+
+    Keep the file where users who can write the database can't read it, and name it in
+    ROLLOUT_CHECKPOINT_KEY_FILE. Give the public key to all who verify.
+
+    Example: `rollout ledger create-key /etc/rollout/checkpoint.key`
+    """
+    from rollout.services.support.checkpoint_keys import create_signing_key  # noqa: PLC0415
+
+    with print_refusals():
+        public_key = create_signing_key(file)
+    typer.echo(public_key)
+    typer.echo(f"{file}: private key, readable by you alone. Above: the public key.", err=True)
+
+
+def load_checkpoints(file: Path | None, public_key: str | None) -> tuple[Checkpoint, ...]:
+    """Return the checkpoints of a file, with their signatures checked; none without a file.
+
+    Raises:
+        RefusalError: a file without key, a key without file, or a signature of another key.
+    """
+    if file is None and public_key is None:
+        return ()
+    if file is None or public_key is None:
+        raise RefusalError("a file of checkpoints and --public-key belong together; name both")
+    from rollout.services.ledger.checkpoints import read_checkpoints  # noqa: PLC0415
+
+    return read_checkpoints(file, public_key)
 
 
 def report_fault(name: str, fault: str, *, is_head_missing: bool) -> NoReturn:

@@ -14,6 +14,7 @@ from rollout.cli.channels import list_configured_names
 from rollout.cli.errors import print_refusals
 from rollout.cli.output import JsonFlag, format_changes, format_event, print_answer
 from rollout.cli.record_options import (
+    ActionsFile,
     CasesFile,
     ColumnFile,
     ColumnMappings,
@@ -48,8 +49,10 @@ from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
 from rollout.services.ledger.ledger_forms import change_forms
 from rollout.services.policies.policies import preview_policy, put_policy
+from rollout.services.records.action_import import import_actions, read_action_file
 from rollout.services.records.import_vouching import (
     build_senders,
+    compute_digest,
     compute_digests,
     vouch_for_import,
 )
@@ -203,6 +206,7 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
     by: ImporterName,
     cases: CasesFile = None,
     outcomes: OutcomesFile = None,
+    actions: ActionsFile = None,
     columns: ColumnFile = None,
     mapped: ColumnMappings = None,
     trained_until: TrainingEnds = None,
@@ -213,6 +217,8 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
     The database is ROLLOUT_DATABASE_URL (default: sqlite:///rollout.db), even if ROLLOUT_SERVER is
     set. A case counts as received at `received_at` of the file of cases, or else when it occurred.
     The ledger records that `--by` vouches for these times, and every proposal on them shows it.
+    Actions are judged by their permits, as over HTTP; the count of `unauthorized` is part of
+    `accepted`.
 
     Example: `rollout import ramps --predictions predictions.csv --decisions decisions.csv --by ana`
     """
@@ -224,7 +230,10 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
             made_at = next(Ledger(transaction, state.rollout).list_events(until=1)).at
         records = read_request_records(request, state.policy)
         now, digests = datetime.now(UTC), compute_digests(sources)
-        vouch_for_import(database, load_local_caller(database, by), rollout, records, digests, now)
+        action_rows = None if actions is None else read_action_file(actions, state.policy, now)
+        all_digests = digests if actions is None else (*digests, compute_digest(actions))
+        caller = load_local_caller(database, by)
+        vouch_for_import(database, caller, rollout, records, all_digests, now)
         training_ends = dict(parse_training_end(text) for text in trained_until or ())
         counts = import_records(
             database, rollout, records, now, training_ends, build_senders(sources, digests)
@@ -232,6 +241,8 @@ def import_record_files(  # noqa: PLR0913, PLR0917 - one parameter for each opti
         status_counts = {
             kind: dict(counts_by_status) for kind, counts_by_status in sorted(counts.items())
         }
+        if action_rows is not None:
+            status_counts["action"] = dict(import_actions(database, rollout, action_rows, now))
         status_counts[UNUSED_ROWS] = {"rejected": records.rejected.height}
     _warn_of_early_cases(int((records.cases["occurred_at"] < made_at).sum()), made_at)
     if as_json:
@@ -291,4 +302,5 @@ def extend_ledger() -> None:
     """
     ledger.app.command("export")(status.export)
     ledger.app.command("export-access")(status.export_access)
+    ledger.app.command("checkpoint")(status.sign_checkpoint)
     ledger.app.command("verify")(status.verify)

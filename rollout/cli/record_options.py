@@ -28,6 +28,10 @@ CasesFile = Annotated[
     Path | None, typer.Option("--cases", help="sites, times and attributes of the cases")
 ]
 OutcomesFile = Annotated[Path | None, typer.Option(help="outcomes that became known later")]
+ActionsFile = Annotated[
+    Path | None,
+    typer.Option(help="actions taken: case_key, lever, action, by, at, model_version, permit"),
+]
 ColumnFile = Annotated[
     Path | None, typer.Option(help="YAML file that maps our column names to yours")
 ]

@@ -1,13 +1,21 @@
 """Commands that read a live rollout: its status, proposals, incidents and ledger."""
 
+import os
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from rollout.cli.errors import print_refusals
-from rollout.cli.ledger import report_fault, verify_file
+from rollout.cli.ledger import (
+    CheckpointOption,
+    HeadOption,
+    PublicKeyOption,
+    report_fault,
+    verify_file,
+)
 from rollout.cli.output import (
     JsonFlag,
     format_incidents,
@@ -27,9 +35,11 @@ from rollout.cli.runner import (
     build_local_service,
     open_database,
 )
+from rollout.reports.text.formatting import format_quantity
 from rollout.services.cells.cells import load_cells
 from rollout.services.cells.overview import load_rollout_overview
 from rollout.services.incidents.incidents import load_incidents
+from rollout.services.ledger.checkpoints import append_checkpoints, sign_heads
 from rollout.services.ledger.ledger_reader import iterate_ledger_lines, verify_stored_ledger
 from rollout.services.proposals.proposal_details import (
     PROPOSAL_STATES,
@@ -37,6 +47,8 @@ from rollout.services.proposals.proposal_details import (
     load_proposals,
 )
 from rollout.services.stops.stops import load_stops
+from rollout.services.support.checkpoint_keys import open_checkpoint_targets
+from rollout.settings import read_settings
 from rollout.store.database.rollouts import ACCESS_CHAIN
 from rollout.store.ledger.ledger import Ledger
 
@@ -164,14 +176,38 @@ def export_access() -> None:
             typer.echo(line)
 
 
+def sign_checkpoint(
+    out: Annotated[
+        Path | None, typer.Option(help="file to append to; by default it is printed")
+    ] = None,
+) -> None:
+    """Sign the heads of all ledgers in the database, to be kept elsewhere.
+
+    The key is the file in ROLLOUT_CHECKPOINT_KEY_FILE. With `--out` only heads that have changed
+    are appended. A ledger that was rewritten no longer has a row that a checkpoint signed:
+    `rollout ledger verify --checkpoint` and `rollout doctor --heads` find that.
+
+    Example: `rollout ledger checkpoint --out /mnt/elsewhere/checkpoints.jsonl`
+    """
+    with open_database() as database, print_refusals():
+        signer = open_checkpoint_targets(
+            read_settings(os.environ).checkpoint_key_file, "", ""
+        ).require_signer()
+        checkpoints = sign_heads(database, signer, datetime.now(UTC))
+        if out is None:
+            typer.echo("\n".join(checkpoint.format() for checkpoint in checkpoints))
+            return
+        new = append_checkpoints(out, checkpoints)
+    typer.echo(f"{out}: {format_quantity(len(new), 'checkpoint')} appended")
+
+
 def verify(
     file: Annotated[
         Path | None, typer.Argument(help="exported ledger, one entry per line", metavar="[FILE]")
     ] = None,
-    head: Annotated[
-        str | None,
-        typer.Option(help="hash that you stored outside this system; an entry must have it"),
-    ] = None,
+    head: HeadOption = None,
+    checkpoint: CheckpointOption = None,
+    public_key: PublicKeyOption = None,
     rollout: Annotated[
         str | None, typer.Option(help="verify the stored ledger of this rollout, instead of a file")
     ] = None,
@@ -181,7 +217,8 @@ def verify(
 
     The hashes show edited, deleted and swapped entries. To find entries removed at the end, or a
     ledger whose hashes were all recomputed, store the head (the last hash) elsewhere and pass it as
-    `--head`. With --rollout it must be the last hash; in a file it may be an earlier one.
+    `--head`. With --rollout it must be the last hash; in a file it may be an earlier one. Signed
+    heads (`rollout ledger checkpoint`) are compared by `--checkpoint FILE --public-key KEY`.
 
     Example: `rollout ledger verify rollout-demo/ledger.jsonl`
 
@@ -190,8 +227,10 @@ def verify(
     with print_refusals():
         if (file is None) == (rollout is None):
             raise ValueError("name one ledger: FILE, or --rollout NAME for the stored one")
+        if rollout is not None and checkpoint is not None:
+            raise ValueError("`rollout doctor --heads FILE` compares stored ledgers; name it there")
     if file is not None:
-        verify_file(file, head)
+        verify_file(file, head, checkpoint, public_key)
         return
     request = CommandRequest(
         "GET",

@@ -22,6 +22,7 @@ from rollout.services.access import authenticator_codes, keys, users
 from rollout.services.access.keys import TOKEN_BYTES, write_token
 from rollout.services.access.sign_in import SignIn
 from rollout.services.access.users import AccountUpdate, UserAccount, load_local_caller
+from rollout.services.policies.account_changes import change_account
 from rollout.services.support.clock import SystemClock
 from rollout.store.access.api_keys import ApiKey
 from rollout.store.database.session import Database
@@ -330,8 +331,10 @@ def revoke_key(
 def _update_account(name: str, by: str, update: AccountUpdate, *, as_json: bool) -> None:
     with open_database() as database:
         caller = load_local_caller(database, by)
-        account = users.update_account(database, caller, name, update, at=datetime.now(UTC))
-        _print_account(account, as_json=as_json)
+        changed = change_account(database, caller, name, update, at=datetime.now(UTC))
+    _print_account(changed.account, as_json=as_json)
+    for warning in changed.warnings:
+        typer.echo(f"warning: {warning}", err=True)
 
 
 def _print_account(account: UserAccount, *, as_json: bool) -> None:

@@ -1,4 +1,4 @@
-"""Background jobs of a replica: ticks, retention, checks of evidence, reports.
+"""Background jobs of a replica: ticks, retention, checks of evidence, checkpoints, reports.
 
 APScheduler's own job store would run each job once in each replica. Here every replica checks every
 second which slots are due, and the database gives each slot to one of them.
@@ -8,18 +8,20 @@ import logging
 import time
 from collections.abc import Callable
 from functools import wraps
+from hashlib import sha256
 from threading import Event, Thread
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from rollout.scheduler.heartbeats import HeartbeatWorker
 from rollout.services.delivery.delivery import ReportPublisher, deliver_due_reports
-from rollout.services.delivery.sending import MessageSender, send_in_process
+from rollout.services.delivery.sending import ChannelMessage, MessageSender, send_in_process
 from rollout.services.engine.clock_check import ClockCheck, report_clock_skew
 from rollout.services.engine.evidence_sampling import sample_evidence
 from rollout.services.engine.retention import delete_expired
 from rollout.services.engine.service import Service
 from rollout.services.engine.ticks import TickScheduler
+from rollout.services.ledger.checkpoints import CheckpointPublisher
 from rollout.services.reports.schedule import ReportScheduler
 from rollout.store.database.errors import DatabaseUnavailableError
 
@@ -97,6 +99,7 @@ class ReportWorker:
 
 
 MINUTE, HOUR = 60, 3600
+RETENTION_RUNS_PER_DAY = 24
 logging.getLogger("apscheduler").setLevel(logging.ERROR)  # skipped passes are normal
 
 
@@ -120,7 +123,9 @@ class JobScheduler:
         self._clock_check = ClockCheck(service.database, service.clock)
         self._report_worker = ReportWorker(service, owner)
         self._heartbeat_worker = HeartbeatWorker(service, owner)
+        self._checkpoint_publisher = CheckpointPublisher(service, self._send_checkpoints)
         self._is_clock_apart = False
+        self._retention_runs = 0
         self._scheduler = BackgroundScheduler(
             timezone="UTC",
             job_defaults={"coalesce": True, "max_instances": 1, "misfire_grace_time": None},
@@ -133,6 +138,9 @@ class JobScheduler:
         )
         self._scheduler.add_job(
             self._log_errors(self._check_evidence), "interval", seconds=HOUR, id="evidence"
+        )
+        self._scheduler.add_job(
+            self._log_errors(self._publish_checkpoints), "interval", seconds=HOUR, id="checkpoints"
         )
         self._scheduler.add_job(
             self._log_errors(self._record_key_uses), "interval", seconds=MINUTE, id="uses"
@@ -166,13 +174,29 @@ class JobScheduler:
             log.error("tick of %s failed; it is tried again: %s", name, error, exc_info=error)
 
     def _run_retention(self) -> None:
-        delete_expired(self._service.database, self._service.clock.now())
+        is_daily_run = self._retention_runs % RETENTION_RUNS_PER_DAY == 0
+        now = self._service.clock.now()
+        delete_expired(self._service.database, now, with_orphans=is_daily_run)
+        self._retention_runs += 1
 
     def _check_evidence(self) -> None:
         for name, fault in sample_evidence(
             self._service.database, self._service.clock.now()
         ).items():
             log.error("evidence of %s changed: %s; run `rollout doctor --rebuild`", name, fault)
+
+    def _publish_checkpoints(self) -> None:
+        if error := self._checkpoint_publisher.publish():
+            log.warning("checkpoints were not sent; they are sent again: %s", error)
+
+    def _send_checkpoints(self, channel: str, text: str) -> str:
+        message = ChannelMessage(
+            url=self._service.channels.urls[channel],
+            title="Ledger checkpoints",
+            body=f"Keep these lines: they show whether a ledger was rewritten.\n\n```\n{text}\n```",
+            key=sha256(text.encode()).hexdigest(),
+        )
+        return send_in_process(message)
 
     def _record_key_uses(self) -> None:
         self._service.authenticator.write_last_uses(self._service.wall_clock.now())

@@ -1,14 +1,26 @@
 """The ledger over HTTP: row by row as it is stored, whole or named where it breaks."""
 
 import json
+from dataclasses import replace
 
 import pytest
 from sqlalchemy import text
 
+from api.app import create_app
+from rollout.core.ledger.checkpoints import parse_checkpoints
 from rollout.core.ledger.ledger import BrokenLedgerError, verify_lines
 from rollout.core.scope.permissions import AssignedRole
 from rollout.services.ledger import ledger_reader
+from rollout.services.support.checkpoint_keys import (
+    CheckpointSigner,
+    CheckpointTargets,
+    check_signatures,
+    create_signing_key,
+)
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.ledger.ledger import Ledger
 from tests.api.bears import V1, founded, widened
+from tests.api.conftest import Asking
 from tests.api.test_shell import problem_of
 from tests.factories import NOON
 
@@ -85,3 +97,23 @@ def test_a_chain_is_not_read_in_part(client, door, bears):
         "eve", AssignedRole("viewer", "bears", "creek"), AssignedRole("viewer", "bears", "lake")
     )
     assert client.by("eve").get(f"{V1}/ledger").status_code == 200
+
+
+def test_a_client_gets_a_signed_head(bears, service, tmp_path):
+    create_signing_key(tmp_path / "key")
+    signer = CheckpointSigner(tmp_path / "key")
+    signing = replace(service, checkpoints=CheckpointTargets(signer))
+    with Asking(create_app(signing), raise_server_exceptions=False) as asking:
+        answer = asking.by("ana").get(f"{V1}/ledger/checkpoint").text
+    checkpoints = parse_checkpoints(answer, "the answer")
+    (checkpoint,) = check_signatures(checkpoints, signer.public_key, "the answer")
+    with service.database.begin_read() as transaction:
+        assert Ledger(transaction, Rollouts(transaction).list_all()[0]).load_head().hash == (
+            checkpoint.hash
+        )
+
+
+def test_without_a_key_no_head_is_signed(client, bears):
+    answer = client.get(f"{V1}/ledger/checkpoint")
+    assert problem_of(answer) == (409, "checkpoint")
+    assert "ROLLOUT_CHECKPOINT_KEY_FILE" in answer.json()["detail"]

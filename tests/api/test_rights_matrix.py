@@ -100,6 +100,7 @@ MATRIX = {
     f"POST {BEARS}/deliveries": Row({"operator"}, SITES, {"report": 1, "channels": ["ops"]}),
     f"POST {BEARS}/deliveries/{{delivery}}/retry": Row({"operator"}, PART),
     f"GET {BEARS}/ledger": Row(READ, SITES),
+    f"GET {BEARS}/ledger/checkpoint": Row(READ, PART),
     f"GET {BEARS}/ledger/verification": Row(READ, SITES),
     f"GET {BEARS}/events": Row(READ_OR_SEND, PART),
     f"GET {BEARS}/scope": Row(READ_OR_SEND, PART),

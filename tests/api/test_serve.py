@@ -70,6 +70,40 @@ def test_it_answers_says_how_the_first_person_comes_in_and_ends_when_told(tmp_pa
     assert "Traceback" not in said
 
 
+def test_a_request_in_flight_is_answered_when_it_is_told_to_end(tmp_path):
+    url = f"sqlite:///{tmp_path / 'rollout.db'}"
+    upgrade(url)
+    with serving(url) as (address, process):
+        until_ready(address)
+        with socket.create_connection(("127.0.0.1", int(address.rpartition(":")[2])), 20) as client:
+            client.sendall(b"POST /v1/session HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n")
+            until_begun(address)
+            process.send_signal(signal.SIGTERM)
+            until_closed(address)
+            assert process.poll() is None, "it waits for the request"
+            client.sendall(b"{}")
+            answer = client.recv(1_000)
+        assert process.wait(timeout=20) == 0
+    assert answer.startswith(b"HTTP/1.1 4"), "an answer of the application"
+    assert [file.name for file in tmp_path.iterdir()] == ["rollout.db"], "no WAL"
+
+
+def until_begun(address):
+    """Wait until the service has read what was sent before, by asking it on another connection."""
+    assert httpx.get(f"{address}/health/live", timeout=20).status_code == 200
+
+
+def until_closed(address):
+    """Wait until the service accepts no connection."""
+    for _ in range(200):
+        try:
+            httpx.get(f"{address}/health/live", timeout=5)
+        except httpx.TransportError:
+            return
+        time.sleep(0.02)
+    raise AssertionError("it went on accepting requests")
+
+
 def refusal(url):
     environment = {**os.environ, "ROLLOUT_DATABASE_URL": url}
     words = [sys.executable, "-c", "from rollout.cli.main import app; app()", "serve"]

@@ -93,7 +93,16 @@ def test_a_flood_of_unpermitted_actions_is_recorded_and_fills_no_ledger(database
     assert {a["reason"].partition(":")[0] for a in answers} == {"unpermitted"}
     with database.begin_read() as transaction:
         scope = load_rollout_state(transaction, "bears").scope
-    assert 0 < len(scope.open_incidents) <= 50
+    assert len(scope.open_incidents) == 50
+    client.by("ingest").post("/v1/rollouts/bears/records", json=items[:60])  # sent again
+    found = client.by("viewer").get("/v1/rollouts/bears/incidents").json()["items"]
+    assert {incident["unopened"] for incident in found} == {150}
+    cases = [{"kind": "case", "key": f"c{n}", "site": "creek"} for n in range(200, 202)]
+    later = [done | when | {"key": f"c{n}", "version": "v1"} for n in range(200, 202)]
+    stamped = [each | {"occurred_at": NOON.isoformat()} for each in cases]
+    client.by("ingest").post("/v1/rollouts/bears/records", json=[*stamped, *later])
+    found = client.by("viewer").get("/v1/rollouts/bears/incidents?limit=100").json()["items"]
+    assert {(i["site"], i["unopened"]) for i in found} == {("", 150), ("creek", 0)}
 
 
 @on_sqlite

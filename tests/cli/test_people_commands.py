@@ -107,6 +107,20 @@ def test_from_nobody_to_a_house_with_a_chain_that_verifies(folder):
     assert run("ledger verify access.jsonl").exit_code == 1
 
 
+def test_whoever_is_missing_since_a_change_is_named_and_nothing_is_refused(house):
+    for name in ("bo", "cy", "dee"):
+        done(f"users add {name} --role operator --by ana")
+    assert run("users disable box --by ana").stderr == ""
+    lacking = run("users disable bo --by ana")
+    assert (lacking.exit_code, lacking.stdout[:20]) == (0, "bo: disabled since 2")
+    assert lacking.stderr.startswith("warning: ramps: stops: a stop could not be ended")
+    assert "give 1 more user the role operator" in lacking.stderr
+    again = run("users revoke-role cy operator --by ana")
+    assert "give 2 more users the role operator" in again.stderr
+    assert run("users revoke-role cy operator --by ana").stderr == ""  # nothing changes
+    assert json.loads(done("users disable dee --by ana --json"))["name"] == "dee"
+
+
 def test_as_json_everything_can_be_read_by_a_program(house):
     (ana, box) = json.loads(done("users list --json"))
     assert (ana["name"], ana["roles"][0]["role"], box["service_account"]) == ("ana", "admin", True)

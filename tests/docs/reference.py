@@ -3,12 +3,13 @@
 A test compares each page with what its module returns here.
 """
 
-from tests.docs import api_page, cli_page, events_page, policy_page, small_pages
+from tests.docs import api_page, asvs_page, cli_page, events_page, policy_page, small_pages
 from tests.docs.pages import ROOT
 
 FOLDER = ROOT / "docs/reference"
 WRITERS = {
     "api.md": api_page.written,
+    "asvs.md": asvs_page.write_asvs,
     "cli.md": cli_page.written,
     "errors.md": small_pages.write_errors,
     "events.md": events_page.write_events,

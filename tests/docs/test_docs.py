@@ -1,6 +1,5 @@
 """Docs are run: commands work as written, links lead somewhere, words and options are kept."""
 
-import hashlib
 import json
 import os
 import re
@@ -17,6 +16,7 @@ from typer.testing import CliRunner
 from api.app import create_app
 from rollout.cli.main import app
 from rollout.core.scope.permissions import OPERATOR, AssignedRole
+from rollout.reports.figures.report_seal import compute_seal
 from rollout.services.access import keys, users
 from rollout.services.access.authentication import Authenticator
 from rollout.services.engine.service import build_service
@@ -192,18 +192,20 @@ def test_the_commands_of_reports_run_as_written(folder):
             run(filled(one.line))
     for one in typed("docs/how-to/reports.md"):
         run(one.line)
-    sealed = hashlib.sha256(Path("sealed.json").read_bytes()).hexdigest()
+    sealed = compute_seal(Path("sealed.json").read_text(encoding="utf-8"))
     assert Path("ledger.jsonl").read_text("utf-8").count(sealed) == 1
     assert Path("ramps.html").read_text("utf-8").startswith("<!doctype html>")
     assert Path("divergences.csv").read_text("utf-8").startswith("case_key")
 
 
-def test_the_audit_runs_as_written(folder):
+def test_the_audit_runs_as_written(folder, monkeypatch):
     before = [one.line for one in typed("docs/how-to/live.md") if not one.served]
     for line in [one for one in before if not one.startswith("rollout ledger")]:
         run(filled(line))
     run("rollout users first-admin zoe")
-    export, access, verify, verify_access = (one.line for one in typed("docs/how-to/audit.md"))
+    export, access, verify, verify_access, create_key, *compare = (
+        one.line for one in typed("docs/how-to/audit.md")
+    )
     run(export)
     run(access)
     lines = Path("ledger.jsonl").read_text("utf-8").splitlines()
@@ -211,6 +213,11 @@ def test_the_audit_runs_as_written(folder):
     assert [f'"hash":"{head}"' in line for line in lines] == [False] * (len(lines) - 1) + [True]
     run(verify.replace("HASH", head))
     run(verify_access)
+    key = run(create_key).strip()
+    monkeypatch.setenv("ROLLOUT_CHECKPOINT_KEY_FILE", "checkpoint.key")
+    run("rollout ledger checkpoint --out checkpoints.jsonl")
+    for line in compare:
+        run(line.replace("KEY", key))
     verified, snippet, recomputed = re.findall(
         r"```python\n(.*?)```", text_of("docs/how-to/audit.md"), flags=re.DOTALL
     )

@@ -6,8 +6,8 @@ tables by SQL of its own.
 
 from collections import Counter
 from dataclasses import dataclass
-from hashlib import sha256
 
+from rollout.reports.figures.report_seal import compute_seal
 from tests.oracles import ledger_rows, rows_of
 
 
@@ -56,7 +56,7 @@ def reports_sealed(transaction, rollout, facts):
         "from reports where rollout = :rollout"
     )
     rows = rows_of(transaction, rollout, query)
-    hashes = {number: sha256(body.encode()).hexdigest() for number, *_, body in rows}
+    hashes = {number: compute_seal(body) for number, *_, body in rows}
     wrong = [
         f"O9 report {number} is cited by {cited[:8]}, its text has {hashes[number][:8]}"
         for number, *_, cited, _ in rows

@@ -6,7 +6,7 @@ import numpy as np
 
 from rollout.core.scope.commands import AddVersion, Tick
 from rollout.core.scope.decider import decide
-from rollout.core.scope.events import PolicyApplied, RolloutCreated
+from rollout.core.scope.events import PolicyApplied, RecordsCounted, RolloutCreated
 from rollout.core.scope.projection import apply_events
 from rollout.replay.engine import Replay, ReplayOptions, SlotEvidence
 from rollout.replay.record_feed import HistoryFeeds
@@ -23,14 +23,17 @@ class Again(Replay):
     """Replay's engine, with people who do what they did, and ticks where there were some."""
 
     def _start(self, first_seen):
-        self._events, self._seen = [], first_seen
+        self._events, self._seen, self._seals = [], first_seen, {}
 
     def _queue_approvals(self, raised):
         """Nobody is simulated."""
 
-    def through(self, created, log):
-        """Go through what was done, in its order; return the events."""
-        self._scope = apply_events(())
+    def through(self, created, log, seals):
+        """Go through what was done, in its order; return the events.
+
+        `seals` are the live rows about counted records: a replay has none, and ids count rows.
+        """
+        self._scope, self._seals = apply_events(()), {seal.slot: seal for seal in seals}
         self._append_events(created)
         for done in log:
             if isinstance(done, Ticked):
@@ -54,7 +57,8 @@ class Again(Replay):
         judged = to_instant(slot, self._policy.tick)
         at = max(judged, min(self._scope.at, self._now))
         tick = Tick(at=at, evidence=SlotEvidence(sights, slot), slot=judged)
-        return decide(tick, self._scope, self._policy)
+        seal = [self._seals[judged]] if judged in self._seals else []
+        return (*seal, *decide(tick, self._scope, self._policy))
 
 
 class Feeds(HistoryFeeds):
@@ -87,7 +91,8 @@ def replayed(world):
     feeds = Feeds(history, made.placed, policy, beats, until)
     again = Again(made.units, policy, feeds, first_uses, course)
     created = [e for e in live[:2] if isinstance(e, RolloutCreated | PolicyApplied)]
-    return live, again.through(tuple(created), world.log)
+    seals = [event for event in live if isinstance(event, RecordsCounted)]
+    return live, again.through(tuple(created), world.log, seals)
 
 
 def unlike(facts, expected):

@@ -59,6 +59,5 @@ def marks(database, rollout):
 def wrong(database, rollout):
     """Return the tallies and the matrices that are not what the marks add up to."""
     with database.begin_read() as transaction:
-        right = counter.compute_expected_counts(transaction, rollout)
-        sums = counter.find_differences(transaction, rollout)
-        return {**sums, **counter.find_matrix_differences(transaction, rollout, right)}
+        differences = counter.find_differences(transaction, rollout)
+        return {**differences.counts, **differences.matrices}

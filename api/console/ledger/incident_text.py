@@ -11,12 +11,14 @@ from rollout.core.errors import RefusalError
 from rollout.core.policy.cell_evidence import MeasureKey
 from rollout.core.policy.measures import DETECTOR_MEASURES
 from rollout.core.policy.policy import Guard, Policy
+from rollout.core.scope.incidents import MAX_OPEN_INCIDENTS
 from rollout.core.scope.permissions import Permission
 from rollout.reports.statistics.intervals import compute_share
 from rollout.reports.text.formatting import (
     add_separators,
     format_interval,
     format_percent,
+    format_quantity,
     format_ratio,
 )
 from rollout.reports.text.state_text import format_incident_heading
@@ -59,8 +61,20 @@ def describe_trigger(impact: IncidentImpact) -> tuple[str, ...]:
     """Describe the reading that tripped and the meaning of such an alarm."""
     incident = impact.incident
     if incident.kind != "alarm":
-        return (describe_alarm(incident.reason),)
+        return (describe_alarm(incident.reason), *_describe_unopened(incident.unopened))
     return (describe_alarm(incident.reason), *_describe_guard(impact.guard))
+
+
+def _describe_unopened(number: int) -> tuple[str, ...]:
+    """Return a sentence on the incidents that were counted instead of opened, if any."""
+    if not number:
+        return ()
+    number_text = format_quantity(number, "further incident")
+    text = (
+        f"Counted in this cell, but not opened: {number_text} of this kind."
+        f" At most {MAX_OPEN_INCIDENTS} are open at once; acknowledge them to see new ones."
+    )
+    return (text,)
 
 
 def describe_incident_effect(impact: IncidentImpact) -> str:

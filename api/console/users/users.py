@@ -27,6 +27,7 @@ from rollout.services.access.keys import (
 )
 from rollout.services.access.users import AccountUpdate
 from rollout.services.cells.overview import load_rollouts
+from rollout.services.policies.account_changes import list_missing_approvers
 
 router = APIRouter()
 MAX_FIELD_LENGTH: Final = 320  # maximum characters of a field
@@ -220,6 +221,7 @@ def _render_users(
         422 if error else 200,
         users=[user for user in accounts if not user.machine],
         machines=[user for user in accounts if user.machine],
+        missing_approvers=list_missing_approvers(visitor.service.database),
         errors=_list_errors(error),
         typed=_get_typed_fields(form),
         **_build_choices(visitor, is_service_account=None),
@@ -247,6 +249,7 @@ def _render_user(
         "user",
         422 if error else 200,
         account=user,
+        missing_approvers=list_missing_approvers(service.database),
         rights=[
             ListedRoleAssignment(assignment, _is_unknown_site(assignment, policies))
             for assignment in user.rights

@@ -12,7 +12,7 @@ from rollout.core.scope.events import (
     IncidentOpened,
 )
 from rollout.core.scope.pending_events import PendingEvents
-from rollout.core.scope.scope import ENGINE, Incident
+from rollout.core.scope.scope import ENGINE, Incident, Scope
 
 CLOCK_INCIDENT = "clock"
 WRITES_INCIDENT = "writes"
@@ -38,20 +38,14 @@ def open_incident(command: OpenIncident, pending: PendingEvents) -> None:
     """Open an incident, unless an equal one or too many are open.
 
     A client with thousands of unauthorized actions must not cause thousands of ledger rows: each
-    action is recorded anyway, and users are alerted already.
+    action is recorded anyway, users are alerted already, and the caller counts the others
+    (`is_over_limit`).
     """
     if command.kind not in EFFECTS:
         raise ValueError(
             f"{command.kind!r} is not an incident kind; use one of {', '.join(EFFECTS)}"
         )
-    similar_incidents = [
-        candidate
-        for candidate in pending.scope.open_incidents.values()
-        if candidate.kind == command.kind
-    ]
-    if any(_is_same_incident(command, incident) for incident in similar_incidents):
-        return
-    if sum(incident.cell == command.cell for incident in similar_incidents) >= MAX_OPEN_INCIDENTS:
+    if _is_open(command, pending.scope) or is_over_limit(command, pending.scope):
         return
     pending.emit(
         IncidentOpened(
@@ -66,6 +60,20 @@ def open_incident(command: OpenIncident, pending: PendingEvents) -> None:
             about=command.about,
         )
     )
+
+
+def is_over_limit(command: OpenIncident, scope: Scope) -> bool:
+    """Return whether an incident stays unopened because too many others are open."""
+    open_count = sum(
+        incident.kind == command.kind and incident.cell == command.cell
+        for incident in scope.open_incidents.values()
+    )
+    return open_count >= MAX_OPEN_INCIDENTS and not _is_open(command, scope)
+
+
+def _is_open(command: OpenIncident, scope: Scope) -> bool:
+    incidents = scope.open_incidents.values()
+    return any(_is_same_incident(command, incident) for incident in incidents)
 
 
 def _is_same_incident(command: OpenIncident, incident: Incident) -> bool:

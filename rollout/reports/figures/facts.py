@@ -40,6 +40,7 @@ from rollout.reports.figures.naive_baselines import NaiveOpening, find_naive_ope
 from rollout.reports.figures.outcomes import Correctness, compute_correctness
 from rollout.reports.figures.oversight import Oversight, compute_oversight
 from rollout.reports.figures.pending_work import PendingWork, compute_pending_work
+from rollout.reports.figures.permit_counts import PermitCount, count_permits
 from rollout.reports.figures.report_identity import (
     PolicySummary,
     ReportIdentity,
@@ -106,6 +107,7 @@ class ReportFacts:
         feedback: per version and lever, how the model's actions shape later data.
         cleaning: choices about training labels, and their effect on agreement.
         oversight: stops, incidents, and the longest silence of each site.
+        permits: actions of the model by kind of permit and authorization; empty for a replay.
         edition: the version of this report, and until when it may change.
     """
 
@@ -147,6 +149,7 @@ class ReportFacts:
     oversight: Oversight
 
     edition: ReportVersion
+    permits: tuple[PermitCount, ...] = ()  # older reports have none
 
 
 def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
@@ -202,5 +205,6 @@ def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
         feedback=compute_feedback(inputs),
         cleaning=compute_cleaning(inputs, pairs),
         oversight=compute_oversight(inputs),
+        permits=count_permits(inputs),
         edition=build_report_version(inputs),
     )

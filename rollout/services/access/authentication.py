@@ -90,6 +90,18 @@ class Authenticator:
             else None
         )
 
+    def is_known(self, secret_text: str) -> bool:
+        """Return whether this replica has seen the key's prefix, or the session, before.
+
+        Without a register it can't be told, and the answer is yes.
+        """
+        register = self._register
+        return (
+            register is None
+            or parse_key(secret_text)[0] in register.keys
+            or hash_session_token(read_token(secret_text)) in self._sessions
+        )
+
     def authenticate_key(self, key_text: str, at: datetime) -> Caller:
         """Return the key's caller.
 
@@ -99,8 +111,11 @@ class Authenticator:
             StoreError: the database is unavailable; no older state is used.
         """
         started_at = self._clock.read_boot_clock()
-        caller = self._find_key_owner(self._load_register(), key_text, at)
-        caller = caller or self._find_key_owner(self._load_register(since=started_at), key_text, at)
+        register = self._load_register()
+        caller = self._find_key_owner(register, key_text, at)
+        if caller is None and parse_key(key_text)[0] not in register.keys:  # perhaps a new key
+            register = self._load_register(since=started_at)
+            caller = self._find_key_owner(register, key_text, at)
         if caller is None:
             raise UnauthenticatedError(INVALID_KEY)
         return caller

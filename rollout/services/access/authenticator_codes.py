@@ -37,7 +37,7 @@ SECRET_BYTES: Final = 20
 STEP_SECONDS: Final = 30
 DIGITS: Final = 6
 RECOVERY_CODES: Final = 10
-RECOVERY_BYTES: Final = 10
+RECOVERY_BYTES: Final = 15  # 120 bits: a plain hash can not be searched
 CHALLENGE_LIFETIME: Final = timedelta(minutes=5)
 ISSUER: Final = "rollout"
 WRONG_CODE = "this code is wrong or was used already; wait for the next one, or use a recovery code"

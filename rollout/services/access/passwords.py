@@ -1,16 +1,14 @@
 """The rule for passwords, and the threads that hash and judge them.
 
 Passwords are hashed by argon2 with its default parameters, and again when these change. Hashing
-runs in a few threads of low priority, because stops need the same processors.
+runs in one thread of its own, because stops need the same processors.
 """
 
-import os
 import re
-import sys
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from threading import BoundedSemaphore, get_native_id
+from threading import BoundedSemaphore
 from typing import Final, TypeVar
 
 from argon2 import PasswordHasher
@@ -25,12 +23,14 @@ MIN_STRENGTH: Final = 3
 """Lowest accepted score of zxcvbn, 0 to 4: at least 10^8 guesses."""
 JUDGED_LETTERS: Final = 72
 """Letters that zxcvbn judges; its time grows with the square of the length."""
-MAX_CONCURRENT_HASHES = 2
-"""Concurrent password hashes; each takes 64 MiB."""
+MAX_CONCURRENT_HASHES = 1
+"""Concurrent password hashes. Each takes 64 MiB and all processors for some 50 ms.
+
+The thread has the usual priority: it needs the interpreter's lock, and one of low priority could be
+suspended while it holds it, which would hold up a stop.
+"""
 MAX_WAITING_HASHES = 6
 """Running and waiting hashes; more are refused, because they would wait in request threads."""
-THREAD_NICENESS: Final = 10
-"""Priority of the hashing threads on Linux; 0 is normal, 19 the lowest."""
 PRODUCT_WORDS: Final = ("rollout", "shadow", "approver", "operator")
 T = TypeVar("T")
 
@@ -66,9 +66,16 @@ class PasswordWorkers:
         """Start no thread yet."""
         self._hasher = hasher
         self._waiting_slots = BoundedSemaphore(MAX_WAITING_HASHES)
-        self._threads = ThreadPoolExecutor(
-            MAX_CONCURRENT_HASHES, thread_name_prefix="passwords", initializer=_lower_priority
-        )
+        self._threads = ThreadPoolExecutor(MAX_CONCURRENT_HASHES, thread_name_prefix="passwords")
+
+    def check_free(self) -> None:
+        """Raise if too many wait already: a flood must not even cost reads of the database.
+
+        Raises:
+            TooManyAttemptsError: try again in a few seconds.
+        """
+        self._take_slot()
+        self._waiting_slots.release()
 
     def check_strength(self, password: str, own_words: Iterable[str]) -> None:
         """Raise an error unless the password meets the rule.
@@ -105,16 +112,12 @@ class PasswordWorkers:
         return False
 
     def _run(self, work: Callable[[], T]) -> T:
-        if not self._waiting_slots.acquire(blocking=False):
-            raise TooManyAttemptsError("too many sign in at once; try again in a few seconds")
+        self._take_slot()
         try:
             return self._threads.submit(work).result()
         finally:
             self._waiting_slots.release()
 
-
-def _lower_priority() -> None:
-    """Lower the priority of this thread, and of those that argon2 starts from it."""
-    if sys.platform == "linux":  # elsewhere a priority belongs to the whole process
-        with suppress(OSError):
-            os.setpriority(os.PRIO_PROCESS, get_native_id(), THREAD_NICENESS)
+    def _take_slot(self) -> None:
+        if not self._waiting_slots.acquire(blocking=False):
+            raise TooManyAttemptsError("too many sign in at once; try again in a few seconds")

@@ -96,6 +96,7 @@ class SignIn:
                 for the password.
             TooManyAttemptsError: there were too many failures; says how long to wait.
         """
+        self._passwords.check_free()
         with self._count_attempt(user_name, address):
             user, stored_hash = self._load_user_and_hash(user_name)
             is_right = self._is_right_password(stored_hash, password)

@@ -133,12 +133,12 @@ def rebuild_derived_tables(
 
 def _find_differences(transaction: Transaction, rollout: Rollout) -> DerivedDifferences:
     events = tuple(Ledger(transaction, rollout).list_events())
-    marks = counter.compute_expected_counts(transaction, rollout)
+    sums = counter.find_differences(transaction, rollout)
     return DerivedDifferences(
         scopes=ProjectionRepair(transaction, rollout).find_wrong_scopes(events),
         followed_rows=projections.find_differences(transaction, rollout, events),
-        counts=counter.find_differences(transaction, rollout, marks),
-        matrices=counter.find_matrix_differences(transaction, rollout, marks),
+        counts=sums.counts,
+        matrices=sums.matrices,
         losses=StoredLosses(transaction, rollout).find_differences(),
         broken_readings=tuple(EvidenceStore(transaction, rollout).list_broken()),
     )

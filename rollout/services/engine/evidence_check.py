@@ -17,13 +17,16 @@ from typing import Final
 from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.events import (
+    CasesErased,
     LedgerEvent,
+    NameErased,
     PolicyApplied,
     ProposalRaised,
     RecordsCounted,
     RecordsPurged,
 )
 from rollout.services.engine.evidence_seals import find_sealed_slot
+from rollout.services.engine.proposal_recount import find_reading_faults
 from rollout.services.engine.rollout_state import (
     RolloutState,
     load_rollout_state,
@@ -44,13 +47,14 @@ from rollout.store.ledger.policies import PolicyTexts
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.record_check import find_changed_records, find_last_case
 from rollout.store.records.record_hashes import ErasedHashes, load_case_hashes, split_hashes
-from rollout.store.records.record_rows import RECORD_SCHEMAS
+from rollout.store.records.record_rows import RECORD_SCHEMAS, RecordSchema
 
 MAX_FAULTS: Final = 20  # sentences; the others are counted
 CASES_PER_READ: Final = 2_000
 UNITS_PER_COUNT: Final = 2_000
 SPANS_PER_READ: Final = 200
 MAX_SAMPLED_RECORDS: Final = 5_000
+ERASING_EVENTS: Final = (RecordsPurged, CasesErased, NameErased)
 LAST_SLOT: Final = 2**62
 
 
@@ -142,6 +146,7 @@ class EvidenceCheck:
         self._check_erasures()
         for start in range(0, len(self._spans), SPANS_PER_READ):
             self._check_spans(self._spans[start : start + SPANS_PER_READ], with_proposals=True)
+        self._check_readings()
         return self._report
 
     def check_sample(self, span_count: int, random: Random) -> EvidenceReport:
@@ -157,7 +162,9 @@ class EvidenceCheck:
         ]
         for span in random.sample(spans, min(span_count, len(spans))):
             self._check_spans([span], with_proposals=False)
-            self._check_records(self._list_cases(span))
+            case_ids = self._list_cases(span)
+            for schema in RECORD_SCHEMAS.values():
+                self._check_records(schema, case_ids)
         return self._report
 
     def _list_cases(self, span: SealedSpan) -> list[int]:
@@ -168,40 +175,51 @@ class EvidenceCheck:
             return sorted({line.case_id for line in lines})[:CASES_PER_READ]
 
     def _check_all_records(self) -> None:
-        with self._database.begin_read() as transaction:
-            last_case = find_last_case(transaction, self._state.rollout)
-        for start in range(0, last_case + 1, CASES_PER_READ):
-            self._check_records(range(start, start + CASES_PER_READ))
-
-    def _check_records(self, case_ids: Collection[int]) -> None:
-        """Hash the records of some cases anew."""
         for schema in RECORD_SCHEMAS.values():
             try:
                 with self._database.begin_read() as transaction:
-                    count, faults = find_changed_records(
-                        transaction, self._state.rollout, schema, case_ids
-                    )
+                    last_case = find_last_case(transaction, self._state.rollout, schema)
             except UNREADABLE_ERRORS as error:
-                place = f"{schema.table.name}, cases {min(case_ids)} to {max(case_ids)}"
-                self._report.add_faults([f"{place}: {describe_unreadable(error)}"])
-            else:
-                self._report.records += count
-                self._report.add_faults(faults)
+                self._report.add_faults([f"{schema.table.name}: {describe_unreadable(error)}"])
+                continue
+            for start in range(0, last_case + 1, CASES_PER_READ):
+                self._check_records(schema, range(start, start + CASES_PER_READ))
+
+    def _check_records(self, schema: RecordSchema, case_ids: Collection[int]) -> None:
+        """Hash the records of one kind and some cases anew."""
+        try:
+            with self._database.begin_read() as transaction:
+                count, faults = find_changed_records(
+                    transaction, self._state.rollout, schema, case_ids
+                )
+        except UNREADABLE_ERRORS as error:
+            place = f"{schema.table.name}, cases {min(case_ids)} to {max(case_ids)}"
+            self._report.add_faults([f"{place}: {describe_unreadable(error)}"])
+            return
+        self._report.records += count
+        self._report.add_faults(faults)
 
     def _check_erasures(self) -> None:
         """Compare the hashes that each purge or erasure took with its event."""
         with self._database.begin_read() as transaction:
             erased_hashes = ErasedHashes(transaction, self._state.rollout)
             ledger = Ledger(transaction, self._state.rollout)
-            revisions = {*erased_hashes.list_revisions()} | {
-                row.revision for row in ledger.list_rows(kinds={RecordsPurged.__name__})
-            }
+            rows = ledger.list_rows(kinds={kind.__name__ for kind in ERASING_EVENTS})
+            revisions = {*erased_hashes.list_revisions(), *(row.revision for row in rows)}
             for revision in sorted(revisions):
                 event = next(ledger.list_events(after=revision - 1, until=revision), None)
-                if getattr(event, "digest", "") != erased_hashes.compute_digest(revision):
+                if _get_digest(event) != erased_hashes.compute_digest(revision):
                     self._report.add_faults(
                         [f"the hashes that event {revision} erased are not those of its digest"]
                     )
+
+    def _check_readings(self) -> None:
+        """Read the evidence of each proposal anew."""
+        try:
+            with self._database.begin_read() as transaction:
+                self._report.add_faults(find_reading_faults(transaction, self._state))
+        except UNREADABLE_ERRORS as error:
+            self._report.add_faults([f"readings of proposals: {describe_unreadable(error)}"])
 
     def _check_spans(self, spans: Sequence[SealedSpan], *, with_proposals: bool) -> None:
         try:
@@ -215,7 +233,8 @@ class EvidenceCheck:
                 units.finish()
         except UNREADABLE_ERRORS as error:
             self._is_complete = False  # later digests of cells cover these units too
-            place = f"units of slots {spans[0].after + 1} to {spans[-1].until}"
+            last_slot = "the last" if spans[-1].event is None else spans[-1].until
+            place = f"units of slots {spans[0].after + 1} to {last_slot}"
             self._report.add_faults([f"{place}: {describe_unreadable(error)}"])
 
     def _compute_digest(
@@ -312,6 +331,13 @@ class _UnitCheck:
             f"{line.slot}: {len(missing)} of its records changed or are missing, and no event "
             f"erased them (hash {missing[0].hex()[:12]}…)"
         )
+
+
+def _get_digest(event: LedgerEvent | None) -> str:
+    """Return the digest of the hashes that an event took; "" for other events."""
+    if isinstance(event, RecordsPurged):
+        return event.digest
+    return event.records_digest if isinstance(event, CasesErased | NameErased) else ""
 
 
 def _group_by_span(

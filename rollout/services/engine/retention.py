@@ -16,29 +16,34 @@ CASES_PER_BATCH = 2_000  # in one transaction, which delays incoming records
 CASES_PER_SEARCH = 50 * CASES_PER_BATCH  # in one read, which delays nothing
 
 
-def purge_all_rollouts(database: Database, at: datetime) -> dict[str, int]:
+def purge_all_rollouts(
+    database: Database, at: datetime, *, with_orphans: bool = True
+) -> dict[str, int]:
     """Purge each rollout with a retention; return the deleted rows by rollout."""
     with database.begin_read() as transaction:
         rollout_names = [rollout.name for rollout in Rollouts(transaction).list_all()]
     deleted_rows = {
-        rollout_name: purge_old_records(database, rollout_name, at)
+        rollout_name: purge_old_records(database, rollout_name, at, with_orphans=with_orphans)
         for rollout_name in rollout_names
     }
     return {rollout_name: rows for rollout_name, rows in deleted_rows.items() if rows}
 
 
-def purge_old_records(database: Database, rollout_name: str, at: datetime) -> int:
+def purge_old_records(
+    database: Database, rollout_name: str, at: datetime, *, with_orphans: bool = True
+) -> int:
     """Delete records older than the policy's retention; return the number of rows.
 
     Each batch is deleted in the transaction that appends its event. Without a retention nothing is
-    deleted.
+    deleted. With orphans, records whose case never arrived are deleted too: finding them reads all
+    records.
 
     Raises:
         NoSuchRolloutError: there is no such rollout.
     """
     rows, case_count = 0, CASES_PER_SEARCH
     while case_count == CASES_PER_SEARCH:
-        old_case_ids = _find_old_cases(database, rollout_name, at)
+        old_case_ids = _find_old_cases(database, rollout_name, at, with_orphans=with_orphans)
         batches = [
             old_case_ids[start : start + CASES_PER_BATCH]
             for start in range(0, max(len(old_case_ids), 1), CASES_PER_BATCH)
@@ -48,13 +53,21 @@ def purge_old_records(database: Database, rollout_name: str, at: datetime) -> in
     return rows
 
 
-def _find_old_cases(database: Database, rollout_name: str, at: datetime) -> list[int]:
+def _find_old_cases(
+    database: Database, rollout_name: str, at: datetime, *, with_orphans: bool
+) -> list[int]:
     with database.begin_read() as transaction:
         state = load_rollout_state(transaction, rollout_name)
         age = state.policy.retention
         if age is None:
             return []
-        return list_old_cases(transaction, state.rollout, before=at - age, limit=CASES_PER_SEARCH)
+        return list_old_cases(
+            transaction,
+            state.rollout,
+            before=at - age,
+            limit=CASES_PER_SEARCH,
+            with_orphans=with_orphans,
+        )
 
 
 def _purge_batch(
@@ -80,8 +93,8 @@ def _purge_batch(
         return sum(counts)
 
 
-def delete_expired(database: Database, at: datetime) -> None:
+def delete_expired(database: Database, at: datetime, *, with_orphans: bool) -> None:
     """Delete old records and expired idempotency keys."""
-    purge_all_rollouts(database, at)
+    purge_all_rollouts(database, at, with_orphans=with_orphans)
     with database.begin_write() as transaction:
         IdempotencyKeys(transaction).delete_expired(at=at)

@@ -15,6 +15,7 @@ from rollout.services.engine.permit_signing import PermitSigner
 from rollout.services.engine.state_cache import StateCache
 from rollout.services.engine.stop_latches import StopLatches
 from rollout.services.support.channels import NO_CHANNELS, Channels
+from rollout.services.support.checkpoint_keys import NO_CHECKPOINTS, CheckpointTargets
 from rollout.services.support.clock import Clock, SystemClock
 from rollout.store.database.session import Database
 
@@ -34,6 +35,10 @@ class CallerAuthenticator(Protocol):
 
     def find_cached_session_caller(self, token: str, at: datetime) -> Caller | None:
         """Return the session's caller, or None if the database is needed."""
+        ...
+
+    def is_known(self, secret_text: str) -> bool:
+        """Return whether a key or session token needs no look-up of something unknown."""
         ...
 
     def authenticate_key(self, key_text: str, at: datetime) -> Caller:
@@ -103,6 +108,7 @@ class Service:
     entropy: Entropy
     autonomy: Autonomy
     channels: Channels = NO_CHANNELS
+    checkpoints: CheckpointTargets = NO_CHECKPOINTS
 
     def find_wall_time(self, at: datetime) -> datetime:
         """Return the wall time of a request at `at`; `at` itself unless the clocks differ."""

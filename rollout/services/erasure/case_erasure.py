@@ -12,6 +12,11 @@ from rollout.core.scope.events import CasesErased
 from rollout.services.engine.command_handler import retry_on_stale_revision
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.erasure.erasure import ErasureRequest, ErasureResult, UnknownSubjectError
+from rollout.services.erasure.report_erasure import (
+    erase_from_reports,
+    find_unerasable_reports,
+    match_cases_of,
+)
 from rollout.store.database.session import Database, Transaction
 from rollout.store.erasure.case_contents import CaseContents
 from rollout.store.ledger.ledger import Ledger
@@ -40,7 +45,7 @@ def erase_case(database: Database, request: ErasureRequest, key: str) -> Erasure
         )
     if not is_stored:
         return ErasureResult(CASE)
-    return _erase_batch(database, request, [key], "")
+    return erase_case_batch(database, request, [key])
 
 
 def erase_episode(database: Database, request: ErasureRequest, episode: str) -> ErasureResult:
@@ -63,23 +68,32 @@ def erase_episode(database: Database, request: ErasureRequest, episode: str) -> 
             keys = contents.list_episode_cases(episode, CASES_PER_BATCH)
         if not keys:
             return result
-        batch = _erase_batch(database, request, keys, episode)
+        batch = erase_case_batch(database, request, keys, episode)
         result = replace(
             result,
             cases=result.cases + batch.cases,
             rows=result.rows + batch.rows,
             reports=result.reports + batch.reports,
+            older_reports=tuple(sorted({*result.older_reports, *batch.older_reports})),
         )
 
 
-def _erase_batch(
-    database: Database, request: ErasureRequest, keys: Collection[str], episode: str
+def erase_case_batch(
+    database: Database, request: ErasureRequest, keys: Collection[str], episode: str = ""
 ) -> ErasureResult:
+    """Erase the contents of cases in one transaction, for a request that was checked."""
+
     def _erase() -> ErasureResult:
         with database.begin_write() as transaction:
             event = erase_contents(transaction, request, keys, episode)
+            rollout = load_rollout_state(transaction, request.rollout).rollout
+            older_reports = find_unerasable_reports(transaction, rollout, match_cases_of(keys))
         return ErasureResult(
-            CASE, cases=len(event.keys), rows=sum(event.counts), reports=len(event.reports)
+            CASE,
+            cases=len(event.keys),
+            rows=sum(event.counts),
+            reports=len(event.reports),
+            older_reports=older_reports,
         )
 
     return retry_on_stale_revision(_erase)
@@ -92,6 +106,7 @@ def erase_contents(
     state = load_rollout_state(transaction, request.rollout)
     contents = CaseContents(transaction, state.rollout)
     erased = contents.erase(keys, revision=state.scope.revision + 1)
+    reports = erase_from_reports(transaction, state.rollout, match_cases_of(keys))
     faults.reach_point("purge.deleted")
     tables = tuple(sorted(erased.counts))
     event = CasesErased(
@@ -101,6 +116,7 @@ def erase_contents(
         tables=tables,
         counts=tuple(erased.counts[table] for table in tables),
         records_digest=erased.records_digest,
+        reports=reports,
         episode=contents.erase_episode_key(episode) if episode else "",
         reason=request.reason,
     )

@@ -21,5 +21,8 @@ def describe_erasure(result: ErasureResult) -> str:
         return "nothing was left to erase: it was erased before"
     if result.pseudonym:
         return f"{result.rows} rows changed or deleted; {result.pseudonym} replaces the name"
-    cases = f"{result.cases} case{'' if result.cases == 1 else 's'}"
-    return f"{cases} erased: {result.rows} rows and rows of {result.reports} reports; counts stay"
+    cases, reports = (
+        f"{count} {noun}{'' if count == 1 else 's'}"
+        for count, noun in ((result.cases, "case"), (result.reports, "report"))
+    )
+    return f"{cases} erased: {result.rows} rows, and parts of {reports}; counts stay"

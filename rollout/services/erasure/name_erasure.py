@@ -6,7 +6,7 @@ After a failure, repeat the request: it continues.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from rollout.core.scope.events import NameErased
@@ -18,6 +18,11 @@ from rollout.services.erasure.erasure import (
     ErasureRequest,
     ErasureResult,
     UnknownSubjectError,
+)
+from rollout.services.erasure.report_erasure import (
+    erase_from_reports,
+    find_unerasable_reports,
+    match_words,
 )
 from rollout.store.access.users import Users
 from rollout.store.database.rollouts import Rollout, Rollouts
@@ -59,7 +64,13 @@ def erase_name(database: Database, request: ErasureRequest, name: str) -> Erasur
     subject = _ErasedName(name, pseudonym)
     rows = sum(_erase_batches(database, request, rollout, subject) for rollout in rollouts)
     rows += retry_on_stale_revision(lambda: _finish(database, request, rollouts, subject))
-    return ErasureResult(NAME, rows=rows, pseudonym=pseudonym)
+    with database.begin_read() as transaction:
+        older_reports = [
+            number
+            for rollout in rollouts
+            for number in find_unerasable_reports(transaction, rollout, match_words([name]))
+        ]
+    return ErasureResult(NAME, rows=rows, pseudonym=pseudonym, older_reports=tuple(older_reports))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,12 +146,24 @@ def _erase_rows(
     state = load_rollout_state(transaction, rollout.name)
     revision = state.scope.revision
     erased = replace_rows(RolloutNames(transaction, rollout), subject, revision + 1)
+    if replace_rows is _replace_rest:
+        erased = _erase_in_reports(transaction, rollout, subject, erased)
     if not erased.counts:
         return 0
     event = _build_event(transaction, request, rollout, subject, erased)
     access_head = request.caller.access_head
     Ledger(transaction, rollout).append([event], after=revision, access_head=access_head)
     return sum(event.counts)
+
+
+def _erase_in_reports(
+    transaction: Transaction, rollout: Rollout, subject: _ErasedName, erased: ErasedContents
+) -> ErasedContents:
+    """Erase the name from sealed reports, and add their number to the counts."""
+    reports = erase_from_reports(transaction, rollout, match_words([subject.name]))
+    if not reports:
+        return erased
+    return replace(erased, counts={**erased.counts, "reports": len(reports)})
 
 
 def _build_event(

@@ -1,6 +1,6 @@
 """Incidents: list, load, acknowledge and send them."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import islice
@@ -31,6 +31,7 @@ from rollout.store.ledger.incidents import (
     ReadableSite,
 )
 from rollout.store.ledger.ledger import Ledger
+from rollout.store.ledger.unopened_incidents import UnopenedIncidents
 
 __all__ = [
     "IncidentCursor",
@@ -157,7 +158,8 @@ class IncidentStatus:
     """An incident with its effect and its acknowledgement.
 
     `about` names the case or client, if the service names one; `note` is from the user who
-    acknowledged it. Site, window, version and guard may be "".
+    acknowledged it. Site, window, version and guard may be "". `unopened` counts the incidents of
+    this kind and cell that were not opened, because too many others were open.
     """
 
     id: str
@@ -174,6 +176,7 @@ class IncidentStatus:
     acknowledged_by: str
     note: str
     revision: int
+    unopened: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -208,7 +211,8 @@ def load_incidents(
             for row in rows
             if not row.site or caller.has_permission(Permission.READ, rollout_name, row.site)
         ]
-        items = tuple(_build_incident(transaction, state, row) for row in readable_rows)
+        unopened = UnopenedIncidents(transaction, state.rollout).load_numbers()
+        items = tuple(_build_incident(transaction, state, row, unopened) for row in readable_rows)
     return IncidentPage(items, rows[-1].opened_in if len(rows) == limit else None)
 
 
@@ -226,7 +230,8 @@ def load_incident(
     with service.database.begin_read() as transaction:
         row = _find_incident(transaction, state, incident_id)
         require_permission(caller, Permission.READ, rollout_name, (row.site,) if row.site else ())
-        return _build_incident(transaction, state, row)
+        unopened = UnopenedIncidents(transaction, state.rollout).load_numbers()
+        return _build_incident(transaction, state, row, unopened)
 
 
 def record_acknowledgement(
@@ -267,7 +272,10 @@ def _find_incident(
 
 
 def _build_incident(
-    transaction: Transaction, state: RolloutState, row: ListedIncident
+    transaction: Transaction,
+    state: RolloutState,
+    row: ListedIncident,
+    unopened: Mapping[tuple[str, str, str], int],
 ) -> IncidentStatus:
     ledger = Ledger(transaction, state.rollout)
     (event,) = ledger.list_events(after=row.opened_in - 1, until=row.opened_in)
@@ -287,6 +295,7 @@ def _build_incident(
         acknowledged_by=row.acknowledged_by,
         note=_find_acknowledgement_note(ledger, row),
         revision=row.opened_in,
+        unopened=unopened.get((row.kind, row.site, row.window), 0),
     )
 
 

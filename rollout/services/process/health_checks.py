@@ -1,13 +1,16 @@
 """Health checks of a database, with faults and remedies."""
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import packages_distributions
 
+from rollout.core.ledger.checkpoints import Checkpoint
 from rollout.core.ledger.ledger import BrokenLedgerError
+from rollout.reports.text.formatting import format_quantity
 from rollout.services.access.access_state import find_access_ledger_faults
 from rollout.services.engine.consistency_check import rebuild_derived_tables
 from rollout.services.engine.evidence_check import EvidenceCheck
+from rollout.services.ledger.checkpoints import find_rewritten_ledgers
 from rollout.services.reports.builder import find_seal_faults
 from rollout.store.access.access_ledger import load_access_head
 from rollout.store.database.append_only_checks import (
@@ -30,11 +33,13 @@ class HealthCheck:
     faults: tuple[str, ...] = ()
 
 
-def run_health_checks(database: Database, *, rebuilds: bool = False) -> Iterator[HealthCheck]:
+def run_health_checks(
+    database: Database, *, rebuilds: bool = False, checkpoints: Sequence[Checkpoint] = ()
+) -> Iterator[HealthCheck]:
     """Yield the results of all checks; a wrong schema ends them.
 
     Nothing is changed. `rebuilds` also recomputes every derived table, which reads the whole
-    history.
+    history. Each checkpoint must be of a row that a stored ledger has.
     """
     yield _check("no other installed package is called `api`", _find_api_package_conflicts())
     schema = _check("the tables are those of this program version", _find_schema_faults(database))
@@ -43,10 +48,16 @@ def run_health_checks(database: Database, *, rebuilds: bool = False) -> Iterator
         return
     with database.begin_read() as transaction:
         yield from _check_settings(transaction)
-        rollouts = Rollouts(transaction).list_all()
     yield _check(
         "users, roles and keys match the access ledger", _find_access_ledger_faults(database)
     )
+    if checkpoints:
+        yield _check(
+            f"the ledgers have the rows of {format_quantity(len(checkpoints), 'signed head')}",
+            find_rewritten_ledgers(database, checkpoints),
+        )
+    rollouts: list[Rollout] = []
+    yield _check("the list of rollouts can be read", _load_rollouts(database, rollouts))
     for rollout in rollouts:
         yield from _check_rollout(database, rollout)
         if rebuilds:
@@ -55,6 +66,13 @@ def run_health_checks(database: Database, *, rebuilds: bool = False) -> Iterator
                 _find_derived_differences(database, rollout),
             )
             yield _check_evidence(database, rollout)
+
+
+def _load_rollouts(database: Database, rollouts: list[Rollout]) -> Iterator[str]:
+    """Add the rollouts to a list; yield no fault, or raise if they can't be read."""
+    with database.begin_read() as transaction:
+        rollouts += Rollouts(transaction).list_all()
+    yield from ()
 
 
 def _check(title: str, faults: Iterable[str]) -> HealthCheck:
@@ -88,11 +106,10 @@ def _check_settings(transaction: Transaction) -> Iterator[HealthCheck]:
 
 def _check_rollout(database: Database, rollout: Rollout) -> Iterator[HealthCheck]:
     yield _check(f"{rollout.name}: the ledger is intact", _find_ledger_faults(database, rollout))
-    title = f"{rollout.name}: reports match their seals in the ledger"
-    yield _check(title, _find_changed_reports(database, rollout))
-
-
-# each check has a transaction of its own, since damage fails the end of the transaction as well
+    yield _check(
+        f"{rollout.name}: reports match their seals in the ledger",
+        _find_report_faults(database, rollout),
+    )
 
 
 def _find_ledger_faults(database: Database, rollout: Rollout) -> Iterator[str]:
@@ -100,7 +117,7 @@ def _find_ledger_faults(database: Database, rollout: Rollout) -> Iterator[str]:
         yield from _run_verification(Ledger(transaction, rollout).verify)
 
 
-def _find_changed_reports(database: Database, rollout: Rollout) -> Iterator[str]:
+def _find_report_faults(database: Database, rollout: Rollout) -> Iterator[str]:
     with database.begin_read() as transaction:
         for fault in find_seal_faults(transaction, rollout):
             yield f"{fault}: reports were changed in the database; restore them from a backup"

@@ -20,6 +20,7 @@ from rollout.core.scope.permits import FORM_1, UNBOUND, Permit
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope, find_acting_version
 from rollout.core.statistics.sampling import compute_sampling_value
+from rollout.formats.records.parse import ActionWithPermit
 from rollout.services.engine.permit_signing import PermitSigner
 from rollout.services.engine.rollout_state import (
     RolloutState,
@@ -283,6 +284,28 @@ class ActionAuthorizer(ScopeAuthorizer):
         return find_prediction_fault(
             policy, prediction, action.lever, action.action, kind=permit.kind
         )
+
+
+def authorize_actions(
+    transaction: Transaction,
+    state: RolloutState,
+    permit_signer: PermitSigner,
+    items: Sequence[ActionWithPermit],
+    case_ids: Mapping[str, int],
+    received_at: datetime,
+) -> list[AuthorizationResult]:
+    """Return actions with their authorizations, by cases and predictions as stored.
+
+    `case_ids` has the numbers of their cases, which the transaction has locked.
+    """
+    action_case_ids = {item.action.key: case_ids[item.action.key] for item in items}
+    stored_cases = load_stored_cases(transaction, state.rollout, action_case_ids)
+    current_state = load_current_state(transaction, state)
+    authorizer = ActionAuthorizer(transaction, current_state, permit_signer, received_at)
+    return [
+        authorizer.authorize(item.action, item.permit, stored_cases[item.action.key])
+        for item in items
+    ]
 
 
 class _ScopeHistory:

@@ -38,7 +38,7 @@ class FileDigest:
 
 def compute_digests(sources: RecordPaths) -> tuple[FileDigest, ...]:
     """Return name and hash of each file, in the order of record kinds."""
-    return tuple(_compute_digest(path) for _, path in sources.list_files())
+    return tuple(compute_digest(path) for _, path in sources.list_files())
 
 
 def build_senders(sources: RecordPaths, digests: Sequence[FileDigest]) -> Mapping[str, str]:
@@ -51,7 +51,8 @@ def build_senders(sources: RecordPaths, digests: Sequence[FileDigest]) -> Mappin
     return {"case": file_senders[0], **dict(zip(kinds, file_senders, strict=True))}
 
 
-def _compute_digest(path: Path) -> FileDigest:
+def compute_digest(path: Path) -> FileDigest:
+    """Return name and hash of a file."""
     with path.open("rb") as file:
         return FileDigest(path.name, file_digest(file, "sha256").hexdigest())
 

@@ -35,10 +35,8 @@ from rollout.services.engine.versions import record_new_versions
 from rollout.services.engine.window_lookup import WindowLookup
 from rollout.services.records.action_authorization import (
     UNAUTHORIZED,
-    ActionAuthorizer,
     AuthorizationResult,
-    load_current_state,
-    load_stored_cases,
+    authorize_actions,
 )
 from rollout.services.records.record_notes import RecordNotes
 from rollout.services.records.review_tasks import open_reviews, open_reviews_of_batch
@@ -293,20 +291,11 @@ class _Batch:
         self._report_unauthorized(stored_batch)
 
     def _authorize_actions(self, permit_signer: PermitSigner, stored_batch: StoredBatch) -> None:
-        """Find each action's authorization, in the case and by the prediction as stored."""
-        transaction, rollout = self._transaction, self._state.rollout
-        keys = {item.action.key for _, item in self._actions}
-        case_ids = {key: stored_batch.case_ids[key] for key in keys}
-        stored_cases = load_stored_cases(transaction, rollout, case_ids)
-        current_state = load_current_state(transaction, self._state)
-        authorizer = ActionAuthorizer(transaction, current_state, permit_signer, self._at)
-        self._authorizations = [
-            (
-                position,
-                authorizer.authorize(item.action, item.permit, stored_cases[item.action.key]),
-            )
-            for position, item in self._actions
-        ]
+        positions, items = zip(*self._actions, strict=True)
+        results = authorize_actions(
+            self._transaction, self._state, permit_signer, items, stored_batch.case_ids, self._at
+        )
+        self._authorizations = list(zip(positions, results, strict=True))
 
     def _report_unauthorized(self, stored_batch: StoredBatch) -> None:
         unauthorized: list[AuthorizationResult] = []

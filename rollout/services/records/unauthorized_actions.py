@@ -9,6 +9,7 @@ asked for none, and only where the policy has a floor. Other actions are unautho
 and stay so: a prediction made up afterwards must not authorize what was done.
 """
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
@@ -22,6 +23,7 @@ from rollout.core.records.policy_actions import OTHER_ACTION, TOO_UNSURE
 from rollout.core.records.records import Case, Prediction
 from rollout.core.scope.commands import OpenIncident
 from rollout.core.scope.events import UNAUTHORIZED, IncidentOpened, LedgerEvent
+from rollout.core.scope.incidents import is_over_limit
 from rollout.core.scope.permits import BOUND, FORM_1
 from rollout.core.scope.projection import apply_events
 from rollout.services.engine.command_handler import CommandBuilder, decide_command
@@ -38,6 +40,7 @@ from rollout.services.records.action_authorization import (
 )
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.ledger import Ledger
+from rollout.store.ledger.unopened_incidents import UnopenedIncidents
 from rollout.store.records.actions import ActionStore, StoredAction
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.newest_records import NewestRecords
@@ -239,11 +242,12 @@ def _open_incidents(
     unauthorized: Sequence[AuthorizationResult],
     at: datetime,
 ) -> None:
-    """Open incidents in one append, so that thousands delay no stop."""
+    """Open incidents in one append, so that thousands delay no stop; count those over the limit."""
     keys = {authorization.action.key for authorization in unauthorized}
     case_ids = ExternalKeys(transaction, state.rollout).find_ids(keys)
     cases = NewestRecords(transaction, state.rollout).load_cases(case_ids.values())
     current_state, events = load_rollout_state(transaction, state.rollout.name), list[LedgerEvent]()
+    unopened = Counter[Cell | None]()
     last_revision = current_state.scope.revision
     for authorization in unauthorized:
         case = cases.get(case_ids.get(authorization.action.key, 0))
@@ -253,6 +257,9 @@ def _open_incidents(
             events += incident_events
             scope = apply_events(incident_events, current_state.scope)
             current_state = replace(current_state, scope=scope)
+        elif is_over_limit(incident, current_state.scope):
+            unopened[incident.cell] += 1
+    UnopenedIncidents(transaction, state.rollout).add(UNAUTHORIZED, unopened)
     Ledger(transaction, current_state.rollout).append(events, after=last_revision)
 
 

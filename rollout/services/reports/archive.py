@@ -17,6 +17,7 @@ from rollout.core.errors import NotAllowedError, RefusalError
 from rollout.core.scope.events import ReportSealed
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.reports.figures.facts import ReportFacts
+from rollout.reports.figures.report_seal import find_pictured_cases, restore_report, restore_table
 from rollout.reports.figures.report_version import CASE_FIELDS, format_canonical
 from rollout.reports.inputs.table_cells import unescape_cell
 from rollout.reports.pages.html_report import render_html_report
@@ -28,6 +29,7 @@ from rollout.services.reports.builder import (
     ReportOptions,
     create_report,
 )
+from rollout.services.reports.case_pictures import load_pictures
 from rollout.services.reviews.exposure import find_hidden_cases, record_unclaimed_cases
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database
@@ -127,7 +129,9 @@ class ReportView:
 
     Attributes:
         report: as stored.
-        body: plain values, without rows of cases hidden from the reader.
+        body: plain values with pictures, without rows of erased cases or ones hidden from the
+            reader.
+        sealed: the same as it is sealed, with salts and without pictures.
         divergences: the same as CSV.
         withheld_cases: number of hidden cases; above 0 the body's hash differs from the sealed one.
     """
@@ -135,6 +139,7 @@ class ReportView:
     number: int
     report: StoredReport
     body: Mapping[str, Any]
+    sealed: Mapping[str, Any]
     divergences: str
     withheld_cases: int
 
@@ -157,15 +162,19 @@ def load_report(
             raise UnknownReportError(
                 f"{rollout_name} has no report {report_number}; `GET reports` lists them"
             )
-        body = json.loads(report.body)
-        keys = {*_iterate_case_keys(body), *_iterate_table_cases(report.divergences)}
+        sealed = json.loads(report.body)
+        table = restore_table(report.divergences)
+        keys = {*_iterate_case_keys(sealed), *_iterate_table_cases(table)}
         hidden_keys = find_hidden_cases(transaction, state, caller, keys, at)
+    sealed = remove_hidden_rows(sealed, hidden_keys)
+    pictures = load_pictures(database, state, find_pictured_cases(sealed))
     _record_exposure(database, state, caller, keys - hidden_keys, report, at)
     return ReportView(
         number=report_number,
         report=report,
-        body=remove_hidden_rows(body, hidden_keys),
-        divergences=_remove_hidden_csv_rows(report.divergences, hidden_keys),
+        body=restore_report(sealed, pictures),
+        sealed=sealed,
+        divergences=_remove_hidden_csv_rows(table, hidden_keys),
         withheld_cases=len(hidden_keys),
     )
 
@@ -286,8 +295,8 @@ def format_report(report_view: ReportView, report_format: str, view: str | None 
 
 
 def format_report_json(report_view: ReportView) -> str:
-    """Format a report as JSON; without hidden cases, the text that was hashed."""
-    return format_canonical(report_view.body)
+    """Format a report as JSON; without hidden cases, the text that is sealed."""
+    return format_canonical(report_view.sealed)
 
 
 def parse_report_facts(body: Mapping[str, Any]) -> ReportFacts:

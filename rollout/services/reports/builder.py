@@ -4,27 +4,35 @@ A report without changes is not stored again; its last version is returned.
 """
 
 import json
-from collections.abc import Callable, Collection, Iterator, Mapping
+import secrets
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
-from hashlib import sha256
-from typing import Final
+from typing import Any, Final
 
 from rollout.core.errors import StaleRevisionError
-from rollout.core.scope.events import ReportSealed
+from rollout.core.scope.events import CasesErased, NameErased, ReportSealed
 from rollout.core.scope.scope import ENGINE
 from rollout.reports.figures.facts import SCHEMA, ReportFacts, compute_report_facts
+from rollout.reports.figures.report_seal import (
+    SALT,
+    SALT_BYTES,
+    SALT_FIELDS,
+    compute_seal,
+    compute_table_seal,
+    leave_out_pictures,
+)
 from rollout.reports.figures.report_version import (
     MAX_CHANGES,
     compare_versions,
-    compute_hash,
     format_canonical,
 )
 from rollout.reports.inputs.divergences import render_divergences_csv
 from rollout.reports.pages.json_report import to_plain_values
 from rollout.services.engine.command_handler import retry_on_stale_revision
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
+from rollout.services.reports.case_pictures import find_case_media
 from rollout.services.reports.inputs import (
     NothingToReportError,
     ReportPeriod,
@@ -34,11 +42,12 @@ from rollout.services.reports.inputs import (
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.ledger import Ledger
-from rollout.store.records.external_keys import ExternalKeys
-from rollout.store.records.newest_records import NewestRecords
 from rollout.store.reports.reports import MAX_NAME_LENGTH, ReportStore, StoredReport
 
 VIEWS: Final = ("operator", "engineer", "auditor")
+
+
+ERASURE_KINDS: Final = frozenset({CasesErased.__name__, NameErased.__name__})
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,17 +144,18 @@ def _try_create_report(
         period = _compute_period(transaction, state, options, at)
         inputs = replace(
             load_report_inputs(transaction, state, period),
-            media=partial(_find_media, database, state),
+            media=partial(find_case_media, database, state),
         )
         last_report = ReportStore(transaction, state.rollout).find_newest(
             report_name, period.since, period.until
         )
     divergences_csv_bytes = render_divergences_csv(inputs)
     facts = compute_report_facts(inputs)
+    salt = secrets.token_hex(SALT_BYTES)
     edition = replace(
         facts.edition,
         name=report_name,
-        divergences_sha256=compute_hash(divergences_csv_bytes.decode()),
+        divergences_sha256=compute_table_seal({SALT: salt}, divergences_csv_bytes.decode()),
     )
     report = _build_report(
         replace(facts, edition=edition),
@@ -153,6 +163,7 @@ def _try_create_report(
         options.view,
         divergences_csv_bytes.decode(),
         last_report,
+        salt,
     )
     if report is None:
         assert last_report is not None  # noqa: S101 - it says the same as this one
@@ -162,20 +173,6 @@ def _try_create_report(
         if on_created is not None:
             on_created(transaction, created_report)
     return created_report
-
-
-def _find_media(
-    database: Database, state: RolloutState, keys: Collection[str]
-) -> Mapping[str, tuple[str, ...]]:
-    """Return the media of cases, by media name."""
-    with database.begin_read() as transaction:
-        case_ids = ExternalKeys(transaction, state.rollout).find_ids(keys)
-        cases = NewestRecords(transaction, state.rollout).load_cases(case_ids.values())
-    return {
-        case.key: tuple(case.media[media_name] for media_name in sorted(case.media))
-        for case in cases.values()
-        if case.media
-    }
 
 
 def _compute_period(
@@ -198,12 +195,15 @@ def _build_report(
     view: str,
     table: str,
     last_report: tuple[int, StoredReport] | None,
+    salt: str,
 ) -> StoredReport | None:
     """Return the next version, or None if nothing changed."""
     version = 1
     if last_report is not None:
         version = last_report[1].version + 1
-        changed_figures = compare_versions(json.loads(last_report[1].body), to_plain_values(facts))
+        changed_figures = compare_versions(
+            _load_content(last_report[1]), leave_out_pictures(to_plain_values(facts))
+        )
         if not changed_figures and table == last_report[1].divergences:
             return None
         edition = replace(
@@ -213,6 +213,8 @@ def _build_report(
             more_changed=max(0, len(changed_figures) - MAX_CHANGES),
         )
         facts = replace(facts, edition=edition)
+    content = leave_out_pictures(to_plain_values(facts))
+    body = format_canonical({**content, SALT: salt})
     return StoredReport(
         name=facts.edition.name,
         since=period.since,
@@ -222,11 +224,18 @@ def _build_report(
         due=facts.edition.due,
         view=view,
         schema=SCHEMA,
-        body=format_canonical(to_plain_values(facts)),
+        body=body,
         divergences=table,
         made_at=period.at,
         sealed_in=0,
+        seal=compute_seal(body),
     )
+
+
+def _load_content(report: StoredReport) -> dict[str, Any]:
+    """Return the values of a stored report without its salts."""
+    values = json.loads(report.body)
+    return {name: value for name, value in values.items() if name not in SALT_FIELDS}
 
 
 def _seal_report(
@@ -245,6 +254,9 @@ def _seal_report(
         sha256=report.hash,
     )
     head = ledger.load_head()
+    erasures = ledger.list_rows(after=state.scope.revision, kinds=ERASURE_KINDS)
+    if next(erasures, None) is not None:
+        raise StaleRevisionError("contents were erased meanwhile; make the report again")
     (row,) = ledger.append([event], after=head.revision, access_head=actor.access_head)
     last_report = store.find_newest(report.name, report.since, report.until)
     if (0 if last_report is None else last_report[1].version) != report.version - 1:
@@ -265,11 +277,14 @@ def find_seal_faults(transaction: Transaction, rollout: Rollout) -> Iterator[str
         yield f"the report that revision {revision} sealed is not there"
     for revision, (report_number, stored_hash) in sorted(stored_seals.items()):
         report = reports.get(report_number)
-        if report is None or (report.hash, stored_hash) != (sealed_hashes.get(revision),) * 2:
+        sealed_hash = sealed_hashes.get(revision)
+        if report is None or (compute_seal(report.body), stored_hash) != (sealed_hash,) * 2:
             yield f"report {report_number} is not what revision {revision} sealed"
-        elif _read_table_hash(report) != sha256(report.divergences.encode()).hexdigest():
+        elif not _has_sealed_table(report):
             yield f"the divergences of report {report_number} are not those that it names"
 
 
-def _read_table_hash(report: StoredReport) -> str:
-    return str(json.loads(report.body)["edition"]["divergences_sha256"])
+def _has_sealed_table(report: StoredReport) -> bool:
+    values = json.loads(report.body)
+    sealed_hash = values["edition"]["divergences_sha256"]
+    return bool(sealed_hash == compute_table_seal(values, report.divergences))

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, Final
 
 from sqlalchemy import ColumnElement, Row, Select, delete, func, insert, or_, select, update
 
@@ -15,11 +15,24 @@ from rollout.store.database.session import Transaction
 from rollout.store.tables.tables import (
     identities,
     one_time_links,
+    recovery_codes,
     role_assignments,
     rollouts,
+    second_factors,
     sessions,
+    sign_in_addresses,
     users,
 )
+
+OWN_TABLES: Final = (
+    identities,
+    sessions,
+    one_time_links,
+    second_factors,
+    recovery_codes,
+    sign_in_addresses,
+)
+"""The tables with how one user signs in; they go with an erased user."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +126,9 @@ class Users:
         )
 
     def erase(self, user: StoredUser, pseudonym: str) -> None:
-        """Replace the name of a disabled user, and delete address, links and sessions."""
+        """Replace the name of a disabled user; delete addresses, links, sessions and factors."""
         self._update_user(user, name=pseudonym, email=None, password=None)
-        for table in (identities, sessions, one_time_links):
+        for table in OWN_TABLES:
             self._transaction.execute(delete(table).where(table.c.user_id == user.number))
 
     def enable(self, user: StoredUser) -> None:

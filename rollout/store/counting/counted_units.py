@@ -5,9 +5,14 @@ from dataclasses import dataclass, fields
 from typing import Any, Final
 
 import polars as pl
-from sqlalchemy import ColumnElement, Select, select
+from sqlalchemy import Column, ColumnElement, Select, func, select
 
-from rollout.store.counting.counts import CLASS_COLUMNS, SERIES_COLUMNS
+from rollout.store.counting.counts import (
+    CLASS_COLUMNS,
+    SERIES_COLUMNS,
+    SlotPosition,
+    match_positions,
+)
 from rollout.store.database.bulk import insert_missing
 from rollout.store.database.frames import load_frame, load_frame_parts
 from rollout.store.database.rollouts import Rollout
@@ -15,6 +20,7 @@ from rollout.store.database.session import Transaction
 from rollout.store.tables.columns import encode_json
 from rollout.store.tables.tables import count_classes, count_series, counted_units, external_keys
 
+ROWS_PER_FETCH: Final = 5_000
 FRAME_COLUMNS: Final = (
     *(counted_units.c.slot, counted_units.c.occurred, counted_units.c.day),
     counted_units.c.bucket,
@@ -87,12 +93,39 @@ class CountedUnits:
 
     def list_all(self) -> Iterator[CountedUnitRow]:
         """Yield all counted units, ordered by unit."""
+        order = (counted_units.c.unit, counted_units.c.version, counted_units.c.track)
+        return self._list(order_by=order)
+
+    def list_part(self, *, after: SlotPosition, until: SlotPosition) -> Iterator[CountedUnitRow]:
+        """Yield the units of positions (`after`, `until`], in no order."""
+        return self._list(*match_positions(counted_units, after, until))
+
+    def list_part_ends(self, size: int) -> Iterator[SlotPosition]:
+        """Yield the last positions of parts with at least `size` units, in order."""
+        position = (counted_units.c.slot, counted_units.c.occurred)
         query = (
-            select(*(counted_units.c[field.name] for field in fields(CountedUnitRow)))
+            select(*position, func.count().label("n"))
             .where(counted_units.c.rollout == self._rollout.number)
-            .order_by(counted_units.c.unit, counted_units.c.version, counted_units.c.track)
+            .group_by(*position)
+            .order_by(*position)
         )
-        for row in self._transaction.execute(query):
+        unit_count = 0
+        for row in self._transaction.execute(query.execution_options(yield_per=ROWS_PER_FETCH)):
+            unit_count += row.n
+            if unit_count >= size:
+                yield row.slot, row.occurred
+                unit_count = 0
+
+    def _list(
+        self, *conditions: ColumnElement[bool], order_by: Sequence[Column[Any]] = ()
+    ) -> Iterator[CountedUnitRow]:
+        columns = (counted_units.c[field.name] for field in fields(CountedUnitRow))
+        query = (
+            select(*columns)
+            .where(counted_units.c.rollout == self._rollout.number, *conditions)
+            .order_by(*order_by)
+        )
+        for row in self._transaction.execute(query.execution_options(yield_per=ROWS_PER_FETCH)):
             yield CountedUnitRow(**{**row._asdict(), "class_ids": tuple(row.class_ids)})
 
     def has_evidence(self, *, after: int, until: int) -> bool:

@@ -7,8 +7,8 @@ into the next slot. So counts through a slot are final once evidence has reached
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
-from typing import Any, TypeVar
+from dataclasses import dataclass, replace
+from typing import Any, Final, TypeVar
 
 import polars as pl
 
@@ -32,6 +32,9 @@ from rollout.store.tables.tables import count_classes, count_series
 
 UNIT_KEY_COLUMNS = ("unit", "version", "track")
 ROW_COLUMNS = ("version", "track", "slot", "occurred", "day", "reviewer")
+UNITS_PER_PART: Final = 20_000
+BEFORE_ALL_SLOTS: Final = (-1, -1)
+AFTER_ALL_SLOTS: Final = (2**62, 2**62)
 UnitRow = Mapping[str, Any]
 KeyT = TypeVar("KeyT", bound=Any)
 
@@ -81,29 +84,30 @@ def sum_by_key(units: Iterable[CountedUnitRow]) -> Mapping[CountKey, int]:
     )
 
 
-def compute_expected_counts(transaction: Transaction, rollout: Rollout) -> Mapping[CountKey, int]:
-    """Return the counts recomputed from the counted units."""
-    return sum_by_key(CountedUnits(transaction, rollout).list_all())
+@dataclass(frozen=True, slots=True)
+class CountDifferences:
+    """Sums that differ from the counted units: stored and expected, by key."""
+
+    counts: Mapping[CountKey, tuple[int, int]]
+    matrices: Mapping[MatrixKey, tuple[int, int]]
 
 
-def find_differences(
-    transaction: Transaction, rollout: Rollout, expected: Mapping[CountKey, int] | None = None
-) -> Mapping[CountKey, tuple[int, int]]:
-    """Return counts that differ from the counted units: stored and expected.
+def find_differences(transaction: Transaction, rollout: Rollout) -> CountDifferences:
+    """Return the counts and matrices that differ from the counted units.
 
-    `expected` is the result of `compute_expected_counts`, computed by default.
+    Units are read in parts by slot, so memory grows only with the matrices and the differences.
     """
-    stored = StoredCounts(transaction, rollout).load_by_key()
-    return _find_unequal(
-        stored, compute_expected_counts(transaction, rollout) if expected is None else expected
-    )
-
-
-def find_matrix_differences(
-    transaction: Transaction, rollout: Rollout, expected: Mapping[CountKey, int]
-) -> Mapping[MatrixKey, tuple[int, int]]:
-    """Return the matrix cells that differ from the expected counts."""
-    return _find_unequal(Matrices(transaction, rollout).load_by_key(), sum_over_slots(expected))
+    units, stored_counts = CountedUnits(transaction, rollout), StoredCounts(transaction, rollout)
+    differences: dict[CountKey, tuple[int, int]] = {}
+    sums, after = Counter[MatrixKey](), BEFORE_ALL_SLOTS
+    for until in (*units.list_part_ends(UNITS_PER_PART), AFTER_ALL_SLOTS):
+        expected = sum_by_key(units.list_part(after=after, until=until))
+        stored = stored_counts.load_by_key(after=after, until=until)
+        differences |= _find_unequal(stored, expected)
+        sums.update(sum_over_slots(expected))
+        after = until
+    matrices = Matrices(transaction, rollout).load_by_key()
+    return CountDifferences(differences, _find_unequal(matrices, sums))
 
 
 def _find_unequal(

@@ -9,7 +9,7 @@ from itertools import islice
 from typing import Any, Final
 
 import polars as pl
-from sqlalchemy import Column, Table, select, tuple_
+from sqlalchemy import Column, ColumnElement, Table, select, tuple_
 
 from rollout.store.database.bulk import insert_new_rows, select_numbers, upsert_sums
 from rollout.store.database.frames import load_frame
@@ -26,6 +26,8 @@ CLASS_COLUMNS: Final = ("lever", "predicted", "decided", "second", "level")
 
 VALUES_PER_QUERY: Final = 1_000
 ValueTuple = tuple[Any, ...]
+SlotPosition = tuple[int, int]
+"""A slot of counting and the slot in which its units occurred."""
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -37,6 +39,15 @@ class CountKey:
     series_id: int
     class_id: int
     bucket: int
+
+
+def match_positions(
+    table: Table, after: SlotPosition, until: SlotPosition
+) -> tuple[ColumnElement[bool], ...]:
+    """Return the conditions for the rows of positions (`after`, `until`]."""
+    position = tuple_(table.c.slot, table.c.occurred)
+    is_near = (table.c.slot >= after[0], table.c.slot <= until[0])  # for the index
+    return (*is_near, position > tuple_(*after), position <= tuple_(*until))
 
 
 class StoredCounts:
@@ -54,9 +65,13 @@ class StoredCounts:
         ]
         upsert_sums(self._transaction, counts, rows, "n")
 
-    def load_by_key(self) -> dict[CountKey, int]:
-        """Return all counts by key."""
-        query = select(counts).where(counts.c.rollout == self._rollout.number)
+    def load_by_key(
+        self, *, after: SlotPosition = (-1, -1), until: SlotPosition = (2**62, 2**62)
+    ) -> dict[CountKey, int]:
+        """Return the counts of positions (`after`, `until`] by key, by default all."""
+        query = select(counts).where(
+            counts.c.rollout == self._rollout.number, *match_positions(counts, after, until)
+        )
         rows = self._transaction.execute(query)
         return {CountKey(r.slot, r.occurred, r.series_id, r.class_id, r.bucket): r.n for r in rows}
 

@@ -15,7 +15,7 @@ from rollout.store.reviews.reviews import OPEN
 from rollout.store.tables.columns import InstantType
 from rollout.store.tables.tables import actions, cases, heartbeats, reviews
 
-ACTION_COLUMNS = ("lever", "action", "by", "version", "at", "authorization")
+ACTION_COLUMNS = ("lever", "action", "by", "version", "at", "authorization", "permit_kind")
 
 
 class PeriodRecords:

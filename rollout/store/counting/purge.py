@@ -45,10 +45,18 @@ def open_purge(transaction: Transaction) -> Iterator[None]:
 
 
 def list_old_cases(
-    transaction: Transaction, rollout: Rollout, *, before: datetime, limit: int
+    transaction: Transaction,
+    rollout: Rollout,
+    *,
+    before: datetime,
+    limit: int,
+    with_orphans: bool = True,
 ) -> list[int]:
-    """Return the first `limit` purgeable cases; reads every case."""
-    return _find_old(transaction, rollout, before, limit=limit)
+    """Return the first `limit` purgeable cases, found by the index of their receipt.
+
+    With orphans, also keys whose case never arrived: that reads all other records.
+    """
+    return _find_old(transaction, rollout, before, limit=limit, with_orphans=with_orphans)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,8 +121,11 @@ def _find_old(
     *,
     candidates: Select[Any] | None = None,
     limit: int | None = None,
+    with_orphans: bool = True,
 ) -> list[int]:
-    queries = [_select_old_cases(rollout, before), *_select_orphans(rollout, before)]
+    queries = [_select_old_cases(rollout, before)]
+    if with_orphans:
+        queries += _select_orphans(rollout, before)
     if candidates is not None:
         queries = [query.where(query.selected_columns.case_id.in_(candidates)) for query in queries]
     queued_cases = select(count_queue.c.case_id).where(count_queue.c.rollout == rollout.number)
@@ -132,7 +143,12 @@ def _select_old_cases(rollout: Rollout, before: datetime) -> Select[Any]:
         newer.c.case_id == cases.c.case_id,
         (newer.c.received_at >= before) | (newer.c.occurred_at >= before),
     )
-    return select(cases.c.case_id).distinct().where(cases.c.rollout == rollout.number, ~has_newer)
+    is_old = cases.c.received_at < before  # follows from the rest, but lets the index find it
+    return (
+        select(cases.c.case_id)
+        .distinct()
+        .where(cases.c.rollout == rollout.number, is_old, ~has_newer)
+    )
 
 
 def _select_orphans(rollout: Rollout, before: datetime) -> Iterator[Select[Any]]:

@@ -167,7 +167,7 @@ def is_commit_unknown(error: DBAPIError) -> bool:
 UnstorableValueError = DataError
 """A value that a column can't store, such as NUL in a text of PostgreSQL."""
 
-UNREADABLE_ERRORS: Final = (DBAPIError, StoreError, ValueError, TypeError)
+UNREADABLE_ERRORS: Final = (DBAPIError, StoreError, ValueError, TypeError, LookupError)
 """Errors of a read that meets a damaged page, or content that can't be parsed."""
 
 

@@ -221,7 +221,10 @@ class Database:
             with translate_driver_errors(writes=writes):
                 yield
         except DatabaseUnavailableError as error:
-            self.outages.record_failure(describe_failure(error.__cause__))
+            if error.__cause__ is None:  # not a failure of the driver
+                self.outages.record_refusal()
+            else:
+                self.outages.record_failure(describe_failure(error.__cause__))
             raise
         else:
             self.outages.record_success()

@@ -8,7 +8,12 @@ from sqlalchemy import delete, exists, select
 from rollout.store.counting.purge import delete_case_rows, open_purge
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
-from rollout.store.erasure.texts import delete_ledger_texts, delete_rejected, delete_responses
+from rollout.store.erasure.texts import (
+    clear_deliveries,
+    delete_ledger_texts,
+    delete_rejected,
+    delete_responses,
+)
 from rollout.store.records.external_keys import (
     CASE,
     EPISODE,
@@ -52,16 +57,6 @@ class CaseContents:
         """Return the keys that were erased before."""
         return self._keys.find_hashed(keys, ERASED).keys()
 
-    def find_by_hash(self, key_hashes: Collection[str], limit: int) -> tuple[str, ...]:
-        """Return up to `limit` keys whose hash is given; reads every key."""
-        hashes, keys = set(key_hashes), list[str]()
-        for key in self._keys.iterate_keys():
-            if self._keys.hash_key(key) in hashes:
-                keys.append(key)
-                if len(keys) == limit:
-                    break
-        return tuple(keys)
-
     def list_episode_cases(self, episode: str, limit: int) -> tuple[str, ...]:
         """Return the keys of an episode's first cases that still have records."""
         episode_keys = ExternalKeys(self._transaction, self._rollout, EPISODE)
@@ -103,6 +98,7 @@ class CaseContents:
             counts["rejected_records"] = delete_rejected(self._transaction, self._rollout, keys)
         self._delete_queue(case_ids)
         counts["ledger_texts"] = delete_ledger_texts(self._transaction, self._rollout, keys)
+        counts["deliveries"] = clear_deliveries(self._transaction, self._rollout, keys)
         delete_responses(self._transaction, keys)
         self._erase_empty_episodes(episode_ids)
         return ErasedContents(hashes, {t: n for t, n in counts.items() if n}, records_digest)

@@ -12,6 +12,7 @@ from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.erasure.case_contents import ErasedContents
 from rollout.store.erasure.texts import (
+    clear_deliveries,
     delete_ledger_texts,
     delete_rejected,
     delete_responses,
@@ -63,8 +64,8 @@ class RolloutNames:
             for column in (*BATCHED_COLUMNS, *SMALL_COLUMNS)
         )
 
-    def list_reviewers(self) -> list[str]:
-        """Return the names of all reviewers and of those who acted here; reads every row."""
+    def list_names(self) -> list[str]:
+        """Return the names of all reviewers and users in the tables; reads every row."""
         names = set[str]()
         for column in (*BATCHED_COLUMNS, *SMALL_COLUMNS):
             query = select(column).where(column.table.c.rollout == self._rollout.number)
@@ -103,6 +104,7 @@ class RolloutNames:
         counts["decisions"] += len(notes)
         counts["ledger_texts"] += delete_texts_by(self._transaction, self._rollout, pseudonym)
         counts["ledger_texts"] += delete_ledger_texts(self._transaction, self._rollout, [name])
+        counts["deliveries"] += clear_deliveries(self._transaction, self._rollout, [name])
         delete_responses(self._transaction, [name])
         self._transaction.execute(
             delete(idempotency_keys).where(idempotency_keys.c.principal == name)

@@ -3,8 +3,9 @@
 import json
 import re
 from collections.abc import Collection, Iterator
+from typing import Final
 
-from sqlalchemy import Column, Table, delete, or_, select, tuple_
+from sqlalchemy import Column, Table, delete, or_, select, tuple_, update
 from sqlalchemy.engine import RowMapping
 
 from rollout.store.database.rollouts import Rollout
@@ -12,11 +13,14 @@ from rollout.store.database.session import Transaction
 from rollout.store.ledger.scopes import StoredScopes
 from rollout.store.tables.tables import (
     decisions,
+    deliveries,
     idempotency_keys,
     ledger,
     ledger_texts,
     rejected_records,
 )
+
+ERASED_INTRO: Final = "(erased)"
 
 
 def contains_word(text: str, word: str) -> bool:
@@ -101,6 +105,20 @@ def find_notes(
         for word in words
         for row in _find_rows(transaction, rollout, decisions, decisions.c.note, word)
     ]
+
+
+def clear_deliveries(transaction: Transaction, rollout: Rollout, words: Collection[str]) -> int:
+    """Replace the introductions of deliveries that have one of the words."""
+    ids = {
+        row["id"]
+        for word in words
+        for column in (deliveries.c.intro, deliveries.c.subject)
+        for row in _find_rows(transaction, rollout, deliveries, column, word)
+    }
+    for number in ids:
+        statement = update(deliveries).where(deliveries.c.id == number)
+        transaction.execute(statement.values(intro=ERASED_INTRO, subject=ERASED_INTRO))
+    return len(ids)
 
 
 def delete_responses(transaction: Transaction, words: Collection[str]) -> None:

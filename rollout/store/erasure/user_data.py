@@ -15,6 +15,7 @@ from rollout.store.tables.tables import (
     api_keys,
     baselines,
     cleanings,
+    credential_resets,
     decisions,
     exposures,
     identities,
@@ -22,7 +23,9 @@ from rollout.store.tables.tables import (
     ledger_texts,
     policies,
     reviews,
+    second_factors,
     sessions,
+    sign_in_addresses,
 )
 
 DataRow = Mapping[str, Any]
@@ -46,6 +49,9 @@ GOLD_FIELDS: Final = ("revision", "answers", "unsure", "started_at", "submitted_
 ACCOUNT_COLUMNS: Final[Mapping[Table, tuple[str, ...]]] = {
     identities: ("issuer", "subject", "linked_at"),
     sessions: ("created_at", "expires_at", "ended_at", "last_used_at"),
+    second_factors: ("created_at", "confirmed_at"),
+    credential_resets: ("credential", "reset_at"),
+    sign_in_addresses: ("used_at",),
     api_keys: ("prefix", "created_at", "expires_at", "revoked_at", "last_used_at"),
 }
 

@@ -29,7 +29,7 @@ from rollout.store.records.record_hashes import (
     compute_record_hashes,
     list_covered,
 )
-from rollout.store.records.record_rows import COLUMN_OF, RECORD_SCHEMAS, RecordSchema
+from rollout.store.records.record_rows import COLUMN_OF, RecordSchema
 from rollout.store.tables.columns import InstantType, JsonType
 from rollout.store.tables.tables import cases, external_keys
 
@@ -38,13 +38,10 @@ HASH_COLUMNS: Final = ("hash", "hash_form", "salt", "record_hash")
 RowValues = Mapping[str, Any]
 
 
-def find_last_case(transaction: Transaction, rollout: Rollout) -> int:
-    """Return the highest number of a case with records; 0 without any."""
-    queries = (
-        select(func.max(schema.table.c.case_id)).where(schema.table.c.rollout == rollout.number)
-        for schema in RECORD_SCHEMAS.values()
-    )
-    return max(transaction.execute(query).scalar() or 0 for query in queries)
+def find_last_case(transaction: Transaction, rollout: Rollout, schema: RecordSchema) -> int:
+    """Return the highest number of a case with records of a kind; 0 without any."""
+    query = select(func.max(schema.table.c.case_id)).where(schema.table.c.rollout == rollout.number)
+    return transaction.execute(query).scalar() or 0
 
 
 def find_changed_records(
@@ -68,7 +65,8 @@ def _find_faults(
     rows: Sequence[RowValues],
 ) -> Iterator[str]:
     if form == CONTENT_FORM:
-        for row in _filter_changed_content(schema, rows):
+        changed_rows = list(_filter_changed_content(schema, rows))
+        for row in _filter_not_erased(transaction, rollout, changed_rows, "hash"):
             yield f"{_name_record(schema, row)} is not what its hash says"
     elif CONTENT_FORM < form <= SENDER_FORM:
         yield from _find_faults_of_full_form(transaction, rollout, schema, form, rows)
@@ -90,12 +88,19 @@ def _find_faults_of_full_form(
         if row["record_hash"] is None or bytes(row["record_hash"]) != record_hash:
             yield f"{_name_record(schema, row)} is not what its hash says"
     unsalted_rows = [row for row in rows if row["salt"] is None]
-    erased_hashes = ErasedHashes(transaction, rollout).load_by_case(
-        {row["case_id"] for row in unsalted_rows}
-    )
-    for row in unsalted_rows:
-        if bytes(row["record_hash"] or b"") not in erased_hashes:
-            yield f"{_name_record(schema, row)} lost its random bytes without an erasure"
+    for row in _filter_not_erased(transaction, rollout, unsalted_rows, "record_hash"):
+        yield f"{_name_record(schema, row)} lost its random bytes without an erasure"
+
+
+def _filter_not_erased(
+    transaction: Transaction, rollout: Rollout, rows: Sequence[RowValues], column: str
+) -> Iterator[RowValues]:
+    """Yield the rows whose hash no event erased; an erasure of a name leaves the row."""
+    case_ids = {row["case_id"] for row in rows}
+    erased_hashes = ErasedHashes(transaction, rollout).load_by_case(case_ids)
+    for row in rows:
+        if bytes(row[column] or b"") not in erased_hashes:
+            yield row
 
 
 def _compute_hashes(schema: RecordSchema, form: int, rows: Sequence[RowValues]) -> list[bytes]:

@@ -6,14 +6,14 @@ from datetime import datetime
 from hashlib import sha256
 from typing import Any, Final
 
-from sqlalchemy import Row, Select, insert, select
+from sqlalchemy import Row, Select, insert, select, update
 
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.tables.tables import reports
 
 MAX_NAME_LENGTH = 100  # letters of a name
-COLUMN_OF: Final = {"made_at": "created_at", "sealed_in": "sealed_revision"}
+COLUMN_OF: Final = {"made_at": "created_at", "sealed_in": "sealed_revision", "seal": "hash"}
 """The columns whose names differ from the fields."""
 SUMMARY_COLUMNS = (
     "id",
@@ -43,7 +43,8 @@ class StoredReport:
         schema: form of the body.
         body: the sealed text, JSON.
         divergences: all divergences as CSV; the body holds its hash.
-        sealed_in: the ledger revision that cites the body's hash.
+        sealed_in: the ledger revision that cites the hash.
+        seal: the hash that recipients and ledger cite; "" means the SHA-256 of the body.
     """
 
     name: str
@@ -58,11 +59,12 @@ class StoredReport:
     divergences: str
     made_at: datetime
     sealed_in: int
+    seal: str = ""
 
     @property
     def hash(self) -> str:
-        """Return the SHA-256 of the body, which the ledger and recipients cite."""
-        return sha256(self.body.encode()).hexdigest()
+        """Return the hash that the ledger and recipients cite."""
+        return self.seal or sha256(self.body.encode()).hexdigest()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -122,6 +124,18 @@ class ReportStore:
             query = query.where(reports.c.name == name)
         query = query.order_by(reports.c.id.desc()).limit(limit)
         return [ReportSummary(**row._asdict()) for row in self._transaction.execute(query)]
+
+    def list_numbers(self) -> Sequence[int]:
+        """Return the numbers of all reports, in their order."""
+        query = select(reports.c.id).where(reports.c.rollout == self._rollout.number)
+        return list(self._transaction.execute(query.order_by(reports.c.id)).scalars())
+
+    def replace_content(self, number: int, body: str, divergences: str) -> None:
+        """Replace a report's text and table where parts were erased; allowed in an open purge."""
+        statement = update(reports).where(
+            reports.c.rollout == self._rollout.number, reports.c.id == number
+        )
+        self._transaction.execute(statement.values(body=body, divergences=divergences))
 
     def list_sealed(self) -> dict[int, tuple[int, str]]:
         """Return number and hash of each report, by its ledger revision."""

@@ -39,7 +39,7 @@ def world(folder, says):
     """Found a town where rita has judged a case that eve may still judge, seen by a guard."""
     text = towns.POLICY.replace("verdicts: 1}", "verdicts: 1, second_verdict: 100%}")
     with (
-        mock.patch("api.limits.ANONYMOUS_BURST", 1e9),
+        mock.patch("api.request_rates.ANONYMOUS_BURST", 1e9),
         mock.patch.object(towns, "chance", counted()),
         mock.patch.object(towns, "POLICY", text.replace("grace: 1h", "grace: 3h")),
         fresh("sqlite", folder) as url,

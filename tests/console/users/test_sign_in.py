@@ -1,5 +1,6 @@
 """The ways in and out, what every page carries, and what no form of another site can do."""
 
+import re
 from datetime import timedelta
 
 import pytest
@@ -45,6 +46,15 @@ def test_nobody_is_led_to_another_site_after_signing_in(browser, to):
 def test_the_page_that_was_wanted_comes_after_signing_in(browser):
     asked = browser.get("/console/?kind=a%26b", follow_redirects=False)
     assert asked.headers["location"] == "/console/sign-in?to=/console/%3Fkind%3Da%2526b"
+
+
+def test_password_fields_hide_what_is_typed_and_let_managers_fill_them(browser):
+    for path, autocomplete in (("/sign-in", "current-password"), ("/set-password", "new-password")):
+        page = browser.page(path)
+        (field,) = re.findall(r'<input[^>]*id="password"[^>]*>', page)
+        assert 'type="password"' in field
+        assert f'autocomplete="{autocomplete}"' in field
+        assert "onpaste" not in page
 
 
 def test_signing_out_ends_the_session(browser, clock):

@@ -7,6 +7,7 @@ import pytest
 from rollout.core.errors import NotAllowedError, UnknownIncidentError, UserRequiredError
 from rollout.core.ledger.ledger import build_row, parse_event
 from rollout.core.scope.commands import AcknowledgeIncident, OpenIncident, Tick
+from rollout.core.scope.incidents import MAX_OPEN_INCIDENTS, is_over_limit
 from tests.factories import (
     BO,
     BOT,
@@ -126,3 +127,16 @@ def test_a_clock_that_stays_behind_is_one_incident_until_it_is_acknowledged():
     assert rollout.do(behind[1]) == rollout.do(behind[2]) == ()
     acknowledge(rollout)
     assert kinds(rollout.do(behind[2])) == ["IncidentOpened"]
+
+
+def test_an_incident_over_the_limit_is_known_from_one_that_is_open():
+    rollout = RolloutDriver()
+    for n in range(MAX_OPEN_INCIDENTS):
+        again = OpenIncident(at=rollout.at, kind="unauthorized", reason=str(n), about=f"c{n}")
+        assert not is_over_limit(again, rollout.scope)
+        tell(rollout, reason=str(n), about=f"c{n}")
+    further = OpenIncident(at=rollout.at, kind="unauthorized", reason="-", about="further")
+    assert is_over_limit(further, rollout.scope)
+    assert not is_over_limit(again, rollout.scope)  # open already
+    tell(rollout, reason="-", about="further")
+    assert len(open_ones(rollout)) == MAX_OPEN_INCIDENTS

@@ -1,5 +1,6 @@
 """Codes of an app and recovery codes: each works once, and the secret is not in the database."""
 
+import secrets
 from dataclasses import replace
 from datetime import timedelta
 
@@ -19,12 +20,19 @@ from rollout.core.scope.permissions import Caller, Permission, require_permissio
 from rollout.services.access import keys
 from rollout.services.access.access_state import find_access_ledger_faults
 from rollout.services.access.authentication import Authenticator
-from rollout.services.access.authenticator_codes import reset_second_factor
+from rollout.services.access.authenticator_codes import RECOVERY_BYTES, reset_second_factor
+from rollout.services.access.keys import TOKEN_BYTES
 from rollout.services.access.secret_key import SecretKey, SecretKeyError
-from rollout.services.access.users import AccountUpdate, create_sign_in_link, update_account
+from rollout.services.access.users import (
+    AccountUpdate,
+    create_sign_in_link,
+    erase_account,
+    update_account,
+)
+from rollout.services.engine.service import build_service
 from rollout.services.support.clock import ManualClock
 from rollout.store.access.users import Users
-from rollout.store.tables.tables import second_factors
+from rollout.store.tables.tables import recovery_codes, second_factors, sign_in_addresses
 from tests.factories import NOON
 from tests.services.access.factors import build_signing, code_at, enrol
 from tests.services.houses import ADA, BO, PASSWORD, chance, furnish, kinds
@@ -211,6 +219,16 @@ def test_disabling_ends_the_factor_too(signing, database):
     assert not find_access_ledger_faults(database)
 
 
+@on_sqlite
+def test_an_erasure_deletes_factor_and_addresses(signing, database):
+    enrol(signing, BO)
+    with database.begin_write() as transaction:
+        erase_account(transaction, ADA, "bo", reason="asked", at=LATER)
+    with database.begin_read() as transaction:
+        for table in (second_factors, recovery_codes, sign_in_addresses):
+            assert not transaction.execute(select(table)).all()
+
+
 def test_a_link_sets_the_password_but_the_code_is_still_asked_for(signing, database):
     secret, _ = enrol(signing, BO)
     token = create_sign_in_link(database, ADA, "bo", at=LATER, secret="x" * 40)
@@ -299,3 +317,11 @@ def test_who_has_no_password_sets_up_no_factor_here(signing, database):
     with pytest.raises(NotAllowedError, match="current password is wrong"):
         signing.check_own_password(BO, "wrong", address="a")
     signing.check_own_password(BO, PASSWORD, address="a")
+
+
+def test_secrets_come_from_the_systems_random_source(database, clock):
+    service = build_service(database, Authenticator(database, clock), clock)
+    assert service.entropy is secrets.token_bytes
+    assert service.sign_in._entropy is service.sign_in.codes._entropy is secrets.token_bytes
+    assert 8 * TOKEN_BYTES == 256
+    assert 8 * RECOVERY_BYTES >= 112

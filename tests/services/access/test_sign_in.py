@@ -1,8 +1,7 @@
 """Ways in: by password, link or an identity provider's word; slow after wrong guesses."""
 
-import os
 from concurrent.futures import ThreadPoolExecutor
-from threading import Event, Semaphore, get_native_id
+from threading import Event, Semaphore, current_thread
 from time import sleep
 
 import pytest
@@ -162,16 +161,20 @@ def test_a_password_that_is_easy_to_guess_is_refused(house, signing, password):
         signing.sign_in_with_link(token, password, at=NOON, address="a")
 
 
-def test_passwords_are_hashed_in_threads_of_low_priority(house, database, clock):
+def test_passwords_are_hashed_one_at_a_time_and_not_in_the_threads_of_requests(
+    house, database, clock
+):
     seen = []
 
     class Watched(PasswordHasher):
         def verify(self, hash, password):  # noqa: A002 - the name that argon2 gives it
-            seen.append(os.getpriority(os.PRIO_PROCESS, get_native_id()))
+            seen.append(current_thread().name)
             return super().verify(hash, password)
 
-    sign_in(SignIn(database, clock, chance, Watched(1, 8, 1)))
-    assert seen[0] > os.getpriority(os.PRIO_PROCESS, get_native_id())
+    signing = SignIn(database, clock, chance, Watched(1, 8, 1))
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(lambda _: sign_in(signing), range(3)))
+    assert set(seen) == {"passwords_0"}
 
 
 def test_who_sets_their_own_password_gives_the_present_one(house, signing, clock):

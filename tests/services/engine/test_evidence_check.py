@@ -9,18 +9,24 @@ import pytest
 from sqlalchemy import Text, func, select, text, type_coerce, update
 
 from rollout.core.records.records import Decision
-from rollout.core.scope.events import IncidentOpened, RecordsCounted
-from rollout.services.engine import retention
+from rollout.core.scope.events import IncidentOpened, ProposalRaised, RecordsCounted
+from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.services.engine import proposal_recount, retention
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.evidence_sampling import sample_evidence
 from rollout.services.engine.retention import purge_old_records
-from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.services.engine.rollout_state import load_rollout_state, parse_stored_policy
+from rollout.services.erasure.case_erasure import erase_case
+from rollout.services.erasure.erasure import ErasureRequest
+from rollout.services.erasure.name_erasure import erase_name
 from rollout.store.counting.purge import open_purge
 from rollout.store.database.session import Database
+from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.record_check import _compute_hashes, _select_records
+from rollout.store.records.record_hashes import SENDER_FORM
 from rollout.store.records.record_rows import SCHEMA_BY_TYPE
 from rollout.store.tables import tables
-from rollout.store.tables.append_only import APPEND_ONLY, build_triggers
+from rollout.store.tables.append_only import APPEND_ONLY, ERASABLE, build_triggers
 from rollout.tally.slots import to_instant
 from tests.services.engine.test_consistency_check import HISTORY, SLOTS
 from tests.services.engine.test_live import begun, written
@@ -53,7 +59,9 @@ def attacking(database, *names):
     """Begin a transaction in which these tables may be changed; put their triggers back."""
     with database.begin_write() as transaction:
         triggers = {
-            name: build_triggers(transaction.engine, name, purgeable=APPEND_ONLY[name])
+            name: build_triggers(
+                transaction.engine, name, purgeable=APPEND_ONLY[name], erasable=name in ERASABLE
+            )
             for name in names
         }
         for name, statements in triggers.items():
@@ -128,7 +136,7 @@ def rehash(transaction, condition):
     case_id = transaction.execute(select(tables.decisions.c.case_id).where(condition)).scalar_one()
     query = _select_records(transaction, rollout, DECISIONS, [case_id]).where(condition)
     rows = [row._asdict() for row in transaction.execute(query)]
-    (record_hash,) = _compute_hashes(DECISIONS, 2, rows)
+    (record_hash,) = _compute_hashes(DECISIONS, SENDER_FORM, rows)
     transaction.execute(update(tables.decisions).where(condition).values(record_hash=record_hash))
 
 
@@ -236,3 +244,63 @@ def test_a_scheduled_sample_opens_one_incident(database):
     sample_evidence(database, at + HOUR)
     opened = [event for event in written(database) if isinstance(event, IncidentOpened)]
     assert [event.kind for event in opened] == ["evidence_changed"]
+
+
+def test_readings_that_the_units_dont_give_are_found(database, monkeypatch):
+    proposals = [event for event in written(database) if isinstance(event, ProposalRaised)]
+    assert any(event.cell is not None and event.records_digest for event in proposals)
+    monkeypatch.setattr(proposal_recount, "parse_stored_policy", parse_doubled)
+    faults = checked(database).faults
+    assert any("the counted units give" in fault for fault in faults)
+
+
+def parse_doubled(text):
+    """Return a policy that asks for more: its readings have other thresholds."""
+    return parse_stored_policy(text.replace("at_least: 60%", "at_least: 61%"))
+
+
+ADMIN = Caller("ada", role_assignments=(AssignedRole("admin"),))
+
+
+def find_counted(database):
+    """Return the key of a counted case, and its reviewer."""
+    with database.begin_read() as transaction:
+        rollout = load_rollout_state(transaction, "story").rollout
+        row = transaction.execute(
+            select(tables.decisions).where(counted_decision(transaction))
+        ).first()
+        return ExternalKeys(transaction, rollout).find_keys({row.case_id})[
+            row.case_id
+        ], row.reviewer
+
+
+def test_an_erased_case_and_an_erased_name_are_no_difference(database):
+    key, reviewer = find_counted(database)
+    with attacking(database, "decisions") as transaction:  # as stored before hashes covered all
+        values = {"hash_form": 1, "salt": None, "record_hash": None}
+        newest = select(func.max(tables.decisions.c.case_id)).scalar_subquery()
+        transaction.execute(
+            update(tables.decisions).where(tables.decisions.c.case_id == newest).values(**values)
+        )
+    before = checked(database)
+    at = to_instant(SLOTS[-1], HOUR) + HOUR
+    request = ErasureRequest(ADMIN, "story", "they asked", at)
+    erase_case(database, request, key)
+    erase_name(database, request, reviewer)
+    report = checked(database)
+    assert report.fault_count == before.fault_count, report.faults
+    assert report.erased_units > before.erased_units == 0
+    assert report.units < before.units
+
+
+def test_content_that_is_edited_under_cover_of_an_erasure_is_found(database):
+    _, reviewer = find_counted(database)
+    at = to_instant(SLOTS[-1], HOUR) + HOUR
+    erase_name(database, ErasureRequest(ADMIN, "story", "they asked", at), reviewer)
+    change_decision(database, answers={"alarm": "wolf"})
+    assert any("its records give" in fault for fault in checked(database).faults)
+
+
+def test_a_record_without_random_bytes_and_without_an_erasure_is_found(database):
+    change_decision(database, salt=None)
+    assert any("lost its random bytes" in fault for fault in checked(database).faults)

@@ -17,6 +17,7 @@ from rollout.core.scope.scope import find_acting_version
 from rollout.formats.policy.reader import parse_policy
 from rollout.replay.engine import ReplayOptions
 from rollout.services.engine.command_handler import execute_command
+from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import (
     load_rollout_state,
@@ -168,6 +169,14 @@ def test_live_and_replay_of_the_same_records_give_the_same_events(database, text
     with database.begin_read() as transaction:
         stood = load_rollout_state(transaction, "story")
         assert Ledger(transaction, stood.rollout).verify().revision == len(found)
+    assert find_evidence_faults(database) == []
+
+
+def find_evidence_faults(database):
+    """Count all evidence anew; return what differs."""
+    report = EvidenceCheck(database, "story").check_all()
+    assert report.units > 0
+    return report.faults
 
 
 @on_sqlite
@@ -186,6 +195,7 @@ def test_records_that_come_in_as_they_are_made_give_the_same_events(database):
     found = live(database, BY_CASE, slots, after, before_slot=before_slot)
     assert any(isinstance(event, Widened) for event in expected)
     assert list_unsealed_events(found) == list_unsealed_events(expected)
+    assert find_evidence_faults(database) == []
 
 
 def until(history, at):

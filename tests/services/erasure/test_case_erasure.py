@@ -1,28 +1,31 @@
 """An erased case leaves no content anywhere; counts, hashes and the ledger stay."""
 
+import json
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 from rollout.core.errors import NotAllowedError
 from rollout.core.records.records import Case, Decision, Outcome, Prediction
 from rollout.core.scope.commands import Actor
-from rollout.core.scope.events import CasesErased
+from rollout.core.scope.events import CasesErased, IncidentOpened
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.erasure.case_erasure import erase_case, erase_episode
 from rollout.services.erasure.erasure import (
     ErasureRefusedError,
     ErasureRequest,
     UnknownSubjectError,
 )
+from rollout.store.database.idempotency_keys import IdempotencyKeys, IdempotentResponse
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.records.record_hashes import ErasedHashes
 from rollout.store.records.records import RecordStatus, RecordStore
-from rollout.store.tables.tables import erased_hashes
-from tests.factories import NOON
+from rollout.store.tables.tables import deliveries, erased_hashes
+from tests.factories import HOUR, NOON
 from tests.services.erasure.traces import find_traces
 from tests.store.conftest import database, url
 
@@ -66,6 +69,24 @@ def fill(database):
     store(database, [case("kestrel", attributes={"plate": "other"})])  # a conflict, stored as such
 
 
+def tell_about(database, key):
+    """Store what quotes a case: an incident, a delivery and a response."""
+    with database.begin_write() as transaction:
+        state = load_rollout_state(transaction, "ramps")
+        incident = IncidentOpened(
+            at=NOON, by="policy", incident="I-1", kind="unauthorized", effect="reported",
+            version="v1", reason=f"v1 acted on {key}: late", about=key,
+        )  # fmt: skip
+        Ledger(transaction, state.rollout).append([incident], after=state.scope.revision)
+        transaction.execute(insert(deliveries).values(
+            rollout=state.rollout.number, report=1, channel="ops", reason="incidents",
+            subject=f"I-1 {key}", intro=f"v1 acted on {key}", state="sent", attempts=1,
+            queued_at=NOON, error="",
+        ))  # fmt: skip
+        response = IdempotentResponse(b"h", 200, json.dumps([{"key": key}]))
+        IdempotencyKeys(transaction).store("box", "k-1", response, at=NOON, until=NOON + HOUR)
+
+
 def load_events(database, kind=CasesErased):
     with database.begin_read() as transaction:
         ledger = Ledger(transaction, Rollouts(transaction).find("ramps"))
@@ -95,6 +116,17 @@ def test_an_erased_case_leaves_no_trace_in_any_table(database):
     }  # fmt: skip
     assert event.records_digest == compute_digest(database)
     assert (event.by, event.reason) == ("ada", "the customer asked")
+
+
+def test_what_quotes_an_erased_case_goes_too(database):
+    fill(database)
+    tell_about(database, "kestrel")
+    tell_words = {place.split(".")[0] for place in find_traces(database, "acted on kestrel")}
+    assert tell_words == {"deliveries", "ledger_texts"}
+    erase_case(database, REQUEST, "kestrel")
+    assert find_traces(database, "kestrel") == []
+    (incident,) = load_events(database, IncidentOpened)
+    assert (incident.about, incident.reason, incident.version) == ("", "", "v1")
 
 
 def test_records_of_an_erased_case_are_refused_and_not_stored(database):

@@ -3,10 +3,11 @@
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
+from sqlalchemy.dialects.sqlite import dialect
 
 from rollout.store.counting.count_queue import CountQueue, DueCase
-from rollout.store.counting.purge import list_old_cases, purge_records
+from rollout.store.counting.purge import _select_old_cases, list_old_cases, purge_records
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.record_rows import RECORD_SCHEMAS
@@ -14,6 +15,7 @@ from rollout.store.records.records import PURGED_TEXT, RecordStatus
 from rollout.store.tables.tables import external_keys
 from tests.factories import DAY, NOON
 from tests.store.counted_units import counts, marks, unit, wrong
+from tests.store.databases import on_sqlite
 from tests.store.records.test_records import CASE, EACH, OUTCOME, PREDICTION, keep
 
 OLD = [replace(record, key=key) for key in ("a", "b") for record in EACH]
@@ -144,3 +146,30 @@ def test_another_rollouts_records_stay(database, rollout):
         other = Rollouts(transaction).create("other", salt=bytes(32), at=NOON)
     keep(database, other, *OLD)
     assert purged(database, rollout) == {}
+
+
+def test_an_hourly_search_leaves_out_what_has_no_case(database, rollout):
+    keep(database, rollout, *OLD, replace(PREDICTION, key="alone"))
+    before = NOON + DAY
+    with database.begin_read() as transaction:
+        search = {"before": before, "limit": 9}
+        hourly = list_old_cases(transaction, rollout, **search, with_orphans=False)
+        daily = list_old_cases(transaction, rollout, **search)
+        keys = ExternalKeys(transaction, rollout).find_keys(daily)
+    assert [keys[number] for number in hourly] == ["a", "b"]
+    assert sorted(keys.values()) == ["a", "alone", "b"]
+
+
+@on_sqlite
+def test_old_cases_are_found_by_an_index(database, rollout):
+    keep(database, rollout, *OLD, YOUNG)
+    query = str(
+        _select_old_cases(rollout, NOON).compile(
+            dialect=dialect(), compile_kwargs={"literal_binds": True}
+        )
+    )
+    with database.begin_read() as transaction:
+        plan = transaction.execute(text(f"explain query plan {query}")).all()
+    found = " ".join(row.detail for row in plan)
+    assert "ix_cases_rollout_received_at (rollout=? AND received_at<?)" in found
+    assert "SCAN cases" not in found

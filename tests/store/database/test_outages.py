@@ -14,7 +14,7 @@ from rollout.store.database.errors import (
     StoreError,
     translate_driver_errors,
 )
-from rollout.store.database.outages import RETRY_INTERVAL, OutageMonitor
+from rollout.store.database.outages import MAX_ATTEMPT_TIME, RETRY_INTERVAL, OutageMonitor
 from rollout.store.database.postgresql_connections import (
     MAX_SILENCE,
     ServerSilentError,
@@ -101,8 +101,17 @@ def test_during_an_outage_one_attempt_is_made_now_and_then():
         outages.begin_attempt()
     now[0] += RETRY_INTERVAL
     outages.begin_attempt()
+    now[0] += 2
     with pytest.raises(DatabaseUnavailableError):
         outages.begin_attempt()
+    outages.record_failure("connection timeout expired")
+    outages.record_refusal()
+    with pytest.raises(DatabaseUnavailableError):  # those who waited for the attempt wait no more
+        outages.begin_attempt()
+    now[0] += RETRY_INTERVAL
+    outages.begin_attempt()
+    now[0] += MAX_ATTEMPT_TIME
+    outages.begin_attempt()
 
 
 def silent_server(seconds, *, responds, max_silence=100.0):

@@ -1,0 +1,136 @@
+"""Applying the erasures of a ledger again, to a database that was restored from a back-up.
+
+Ledgers hold hashes of keys and names; what has these hashes in the database is erased. It is safe
+to repeat.
+"""
+
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from typing import Final
+
+from rollout.core.access.access_events import UserErased
+from rollout.core.ledger.ledger import CanonicalRow
+from rollout.core.scope.events import CasesErased, NameErased
+from rollout.core.scope.permissions import Caller
+from rollout.services.erasure.case_erasure import CASES_PER_BATCH, erase_case_batch, erase_episode
+from rollout.services.erasure.erasure import ErasureRequest
+from rollout.services.erasure.name_erasure import erase_name
+from rollout.store.access.users import Users
+from rollout.store.database.rollouts import ACCESS_CHAIN, Rollout, Rollouts
+from rollout.store.database.session import Database
+from rollout.store.erasure.names import RolloutNames
+from rollout.store.ledger.accounts import Accounts
+from rollout.store.records.external_keys import CASE, EPISODE, ERASED_NAME, ExternalKeys
+
+REASON: Final = "applied again after a restore"
+
+
+@dataclass(frozen=True, slots=True)
+class LedgerErasures:
+    """What a ledger says was erased: hashes of keys and names, and ids of accounts."""
+
+    cases: set[str] = field(default_factory=set)
+    episodes: set[str] = field(default_factory=set)
+    names: set[str] = field(default_factory=set)
+    accounts: set[str] = field(default_factory=set)
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedErasures:
+    """How many cases and names were erased again; 0 if the database had none of them."""
+
+    cases: int
+    names: int
+
+
+def apply_erasures(
+    database: Database, caller: Caller, rows: Iterable[CanonicalRow], at: datetime
+) -> AppliedErasures:
+    """Erase again what ledgers say was erased; rows of several ledgers may follow each other.
+
+    Verify the rows before: `verify_lines`. Rollouts that the database lacks are left out.
+
+    Raises:
+        NotAllowedError: the caller is no admin of all rollouts.
+    """
+    ErasureRequest(caller, "", REASON, at).check(ACCESS_CHAIN.name)
+    erasures = collect_erasures(rows)
+    case_count, name_count = 0, 0
+    with database.begin_read() as transaction:
+        rollouts = Rollouts(transaction).list_all()
+    for rollout in rollouts:
+        request = ErasureRequest(caller, rollout.name, REASON, at)
+        case_count += _erase_cases_again(database, request, rollout, erasures[rollout.name])
+        for name in _find_names(database, rollout, erasures[rollout.name]):
+            erase_name(database, _widen_to_account(database, request, name), name)
+            name_count += 1
+    for name in _find_accounts(database, erasures[ACCESS_CHAIN.name]):
+        erase_name(database, ErasureRequest(caller, "", REASON, at), name)
+        name_count += 1
+    return AppliedErasures(case_count, name_count)
+
+
+def collect_erasures(rows: Iterable[CanonicalRow]) -> Mapping[str, LedgerErasures]:
+    """Return what was erased by rollout, from the rows of ledgers."""
+    erasures: dict[str, LedgerErasures] = defaultdict(LedgerErasures)
+    for row in rows:
+        match row.event_kind:
+            case CasesErased.__name__:
+                erasures[row.rollout].cases.update(row.body["keys"])
+                erasures[row.rollout].episodes.update({row.body["episode"]} - {""})
+            case NameErased.__name__:
+                erasures[row.rollout].names.add(row.body["name_hash"])
+            case UserErased.__name__:
+                erasures[row.rollout].accounts.add(row.body["user"])
+    return erasures
+
+
+def _erase_cases_again(
+    database: Database, request: ErasureRequest, rollout: Rollout, erasures: LedgerErasures
+) -> int:
+    """Erase the cases and episodes of one rollout; return the number of cases."""
+    keys = _find_keys(database, rollout, CASE, erasures.cases)
+    for start in range(0, len(keys), CASES_PER_BATCH):
+        erase_case_batch(database, request, keys[start : start + CASES_PER_BATCH])
+    for episode in _find_keys(database, rollout, EPISODE, erasures.episodes):
+        erase_episode(database, request, episode)
+    return len(keys)
+
+
+def _find_keys(
+    database: Database, rollout: Rollout, kind: str, key_hashes: Collection[str]
+) -> list[str]:
+    """Return the keys with these hashes; reads every key of the kind, in parts."""
+    if not key_hashes:
+        return []
+    with database.begin_read() as transaction:
+        keys = ExternalKeys(transaction, rollout, kind)
+        return [key for key in keys.iterate_keys() if keys.hash_key(key) in key_hashes]
+
+
+def _find_names(database: Database, rollout: Rollout, erasures: LedgerErasures) -> list[str]:
+    """Return the names of one rollout that were erased."""
+    if not erasures.names:
+        return []
+    with database.begin_read() as transaction:
+        hashed_names = ExternalKeys(transaction, rollout, ERASED_NAME)
+        return [
+            name
+            for name in RolloutNames(transaction, rollout).list_names()
+            if hashed_names.hash_key(name) in erasures.names
+        ]
+
+
+def _find_accounts(database: Database, erasures: LedgerErasures) -> list[str]:
+    """Return the names of the erased accounts that still have one."""
+    with database.begin_read() as transaction:
+        return sorted(Accounts(transaction).find_names(erasures.accounts).names.values())
+
+
+def _widen_to_account(database: Database, request: ErasureRequest, name: str) -> ErasureRequest:
+    """Return the request for all rollouts if an account has the name."""
+    with database.begin_read() as transaction:
+        has_account = Users(transaction).find(name) is not None
+    return replace(request, rollout="") if has_account else request

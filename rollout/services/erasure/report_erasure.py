@@ -1,0 +1,73 @@
+"""Erasing rows of cases and names from sealed reports, whose seals stay valid."""
+
+import csv
+from collections.abc import Callable, Collection
+from typing import Any
+
+from rollout.reports.figures.report_seal import erase_parts, is_unerasable
+from rollout.reports.figures.report_version import CASE_FIELDS
+from rollout.reports.inputs.table_cells import unescape_cell
+from rollout.store.counting.purge import open_purge
+from rollout.store.database.rollouts import Rollout
+from rollout.store.database.session import Transaction
+from rollout.store.erasure.texts import contains_word
+from rollout.store.reports.reports import ReportStore
+
+PartFilter = Callable[[Any], bool]
+
+
+def erase_from_reports(
+    transaction: Transaction, rollout: Rollout, is_erased: PartFilter
+) -> tuple[int, ...]:
+    """Erase parts of all reports; return the numbers of the changed ones.
+
+    Reports are read one at a time.
+    """
+    store, changed_numbers = ReportStore(transaction, rollout), []
+    for number in store.list_numbers():
+        report = store.get(number)
+        erased = report and erase_parts(report.body, report.divergences, is_erased)
+        if erased:
+            with open_purge(transaction):
+                store.replace_content(number, *erased)
+            changed_numbers.append(number)
+    return tuple(changed_numbers)
+
+
+def find_unerasable_reports(
+    transaction: Transaction, rollout: Rollout, is_erased: PartFilter
+) -> tuple[int, ...]:
+    """Return the numbers of reports of earlier versions that keep such a part."""
+    store = ReportStore(transaction, rollout)
+    reports = ((number, store.get(number)) for number in store.list_numbers())
+    return tuple(
+        number
+        for number, report in reports
+        if report and is_unerasable(report.body, report.divergences, is_erased)
+    )
+
+
+def match_words(words: Collection[str]) -> PartFilter:
+    """Return the filter for texts and rows that have one of the words."""
+
+    def is_matching(part: Any) -> bool:
+        if isinstance(part, str):
+            return any(word in part and contains_word(part, word) for word in words)
+        if isinstance(part, dict):
+            return any(is_matching(item) for item in part.values())
+        return isinstance(part, list) and any(is_matching(item) for item in part)
+
+    return is_matching
+
+
+def match_cases_of(keys: Collection[str]) -> PartFilter:
+    """Return the filter for rows of cases, and for texts that name one."""
+    names_case = match_words(keys)
+
+    def is_matching(part: Any) -> bool:
+        if isinstance(part, dict):
+            return any(part.get(field) in keys for field in CASE_FIELDS) or names_case(part)
+        cells = next(csv.reader([part]), [])
+        return unescape_cell(next(iter(cells), "")) in keys or names_case(part)
+
+    return is_matching

@@ -1,0 +1,56 @@
+"""Changes of accounts, with warnings of what no user can do any more."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.core.scope.quorum import find_group_memberships
+from rollout.services.access.users import AccountUpdate, UserAccount, update_account
+from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.services.policies.approver_warnings import list_approver_warnings
+from rollout.services.proposals.eligible_approvers import load_sign_in_users
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.database.session import Database
+from rollout.store.ledger.ledger import Ledger
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedAccount:
+    """An account after a change.
+
+    `warnings` name each gate and each stop for which users are missing since this change.
+    """
+
+    account: UserAccount
+    warnings: tuple[str, ...]
+
+
+def change_account(
+    database: Database, caller: Caller, user_name: str, update: AccountUpdate, *, at: datetime
+) -> ChangedAccount:
+    """Change an account as `update_account` does, and warn; nothing is refused for a warning."""
+    if not (update.is_disabled or update.roles_to_revoke):
+        return ChangedAccount(update_account(database, caller, user_name, update, at=at), ())
+    require_permission(caller, Permission.ADMINISTER, "")
+    warnings_before = set(list_missing_approvers(database))
+    account = update_account(database, caller, user_name, update, at=at)
+    warnings = list_missing_approvers(database)
+    return ChangedAccount(account, tuple(w for w in warnings if w not in warnings_before))
+
+
+def list_missing_approvers(database: Database) -> tuple[str, ...]:
+    """Return by rollout what its users can't approve, and which stops they can't end."""
+    warnings: list[str] = []
+    with database.begin_read() as transaction:
+        approvers = load_sign_in_users(transaction)
+        if approvers is None:
+            return ()
+        for rollout in Rollouts(transaction).list_all():
+            if not Ledger(transaction, rollout).load_head().revision:
+                continue  # it has no policy yet
+            policy = load_rollout_state(transaction, rollout.name).policy
+            members = find_group_memberships(approvers, rollout.name, tuple(policy.sites_by_id))
+            warnings += (
+                f"{rollout.name}: {warning}" for warning in list_approver_warnings(policy, members)
+            )
+    return tuple(warnings)

@@ -1,0 +1,54 @@
+"""The files of config/deploy, and the commands in them that call the program."""
+
+import configparser
+import json
+import re
+import shlex
+from pathlib import Path
+
+import yaml
+
+FOLDER = Path(__file__).parents[2] / "config" / "deploy"
+PROGRAM = "/opt/rollout/bin/rollout"
+
+
+def read_text(name):
+    return (FOLDER / name).read_text("utf-8")
+
+
+def load_compose():
+    return yaml.safe_load(read_text("compose.yaml"))
+
+
+def load_unit():
+    """Return the systemd unit; a key that stands twice is an error."""
+    unit = configparser.ConfigParser(interpolation=None)
+    unit.optionxform = str
+    unit.read_string(read_text("rollout.service"))
+    return unit
+
+
+def load_instructions():
+    """Return the Containerfile's instructions with their arguments."""
+    text = re.sub(r"\\\n\s*", "", read_text("Containerfile"))
+    lines = [line for line in text.splitlines() if line and not line.startswith("#")]
+    return [tuple(line.split(" ", 1)) for line in lines]
+
+
+def find_health_check():
+    """Return the words of the container's health check."""
+    (check,) = (words for name, words in load_instructions() if name == "HEALTHCHECK")
+    return json.loads(check.partition(" CMD ")[2])
+
+
+def list_program_calls():
+    """Return each call of the program: its file, and the words after the program's name."""
+    services = load_compose()["services"].items()
+    calls = [(f"compose: {name}", made["command"]) for name, made in services if "command" in made]
+    for key in ("ExecStartPre", "ExecStart"):
+        program, *words = shlex.split(load_unit()["Service"][key])
+        assert program == PROGRAM
+        calls.append((f"systemd: {key}", words))
+    instructions = dict(load_instructions())
+    assert json.loads(instructions["ENTRYPOINT"]) == ["rollout"]
+    return [*calls, ("container: CMD", json.loads(instructions["CMD"]))]

@@ -1,0 +1,181 @@
+"""config/deploy: each file is of its form, holds no right too many, and names what exists."""
+
+import json
+import re
+import shutil
+import subprocess
+from ipaddress import ip_address, ip_network
+
+import promql_parser
+import pytest
+import yaml
+
+from rollout.settings import PREFIX, Settings
+from tests.deploy.files import (
+    FOLDER,
+    list_program_calls,
+    load_compose,
+    load_instructions,
+    load_unit,
+    read_text,
+)
+from tests.docs.pages import text_of
+from tests.docs.small_pages import sample_metrics
+
+SERIES = {re.split(r"[{ ]", line)[0] for line in sample_metrics() if not line.startswith("#")}
+FROM_PROMETHEUS = {"up"}
+SETTINGS = {PREFIX + name.upper() for name in Settings.__dataclass_fields__}
+
+
+def list_alerts():
+    (group,) = yaml.safe_load(read_text("alerts.yaml"))["groups"]
+    return group["rules"]
+
+
+def list_panels():
+    return json.loads(read_text("grafana-dashboard.json"))["panels"]
+
+
+def list_expressions():
+    alerts = [(rule["alert"], rule["expr"]) for rule in list_alerts()]
+    targets = [(panel["title"], t["expr"]) for panel in list_panels() for t in panel["targets"]]
+    return alerts + targets
+
+
+def list_selectors(node):
+    """Return the vector selectors in a parsed expression."""
+    if isinstance(node, promql_parser.VectorSelector):
+        return [node]
+    parts = ("expr", "lhs", "rhs", "vector_selector")
+    children = [getattr(node, name) for name in parts if getattr(node, name, None) is not None]
+    children += list(getattr(node, "args", None) or ())
+    return [selector for child in children for selector in list_selectors(child)]
+
+
+@pytest.mark.parametrize(("name", "expression"), list_expressions())
+def test_an_expression_is_promql_of_metrics_that_exist(name, expression):
+    selectors = list_selectors(promql_parser.parse(expression))
+    assert selectors, expression
+    assert {selector.name for selector in selectors} <= SERIES | FROM_PROMETHEUS
+
+
+def test_promtool_accepts_the_alerts():
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        pytest.skip("promtool is not installed; the expressions are parsed above")
+    subprocess.run([promtool, "check", "rules", FOLDER / "alerts.yaml"], check=True)
+
+
+def test_alerts_say_what_happened_and_how_urgent_it_is():
+    names = [rule["alert"] for rule in list_alerts()]
+    assert len(set(names)) == len(names)
+    for rule in list_alerts():
+        assert set(rule) <= {"alert", "expr", "for", "labels", "annotations"}
+        assert rule["labels"]["severity"] in {"page", "ticket"}
+        assert rule["annotations"]["summary"]
+
+
+def test_the_dashboard_can_be_imported():
+    ids = [panel["id"] for panel in list_panels()]
+    assert len(set(ids)) == len(ids)
+    places = [(panel["gridPos"]["x"], panel["gridPos"]["y"]) for panel in list_panels()]
+    assert len(set(places)) == len(places), "no panel hides another"
+
+
+def test_the_container_runs_without_root():
+    instructions = load_instructions()
+    assert [words for name, words in instructions if name == "USER"] == ["10001:10001"]
+    images = {words.split()[0] for name, words in instructions if name == "FROM"}
+    assert len(images) == 1, "what is built runs on what it was built for"
+    assert dict(instructions)["STOPSIGNAL"] == "SIGTERM"
+
+
+def test_containers_have_a_read_only_root_and_no_capabilities():
+    services = load_compose()["services"]
+    own = {name: made for name, made in services.items() if made.get("image") == "rollout"}
+    assert set(own) == {"upgrade", "grant", "replica-1", "replica-2"}
+    for made in own.values():
+        assert made["read_only"] is True
+        assert made["tmpfs"] == ["/tmp"]  # noqa: S108 - in the container
+        assert made["cap_drop"] == ["ALL"]
+        assert made["security_opt"] == ["no-new-privileges:true"]
+        assert set(made["environment"]) <= SETTINGS
+    urls = {name: made["environment"]["ROLLOUT_DATABASE_URL"] for name, made in own.items()}
+    assert all(
+        ("rollout_owner" in url) == (name in {"upgrade", "grant"}) for name, url in urls.items()
+    )
+
+
+def test_replicas_believe_the_proxy_alone_where_a_client_is():
+    compose = load_compose()
+    address = compose["services"]["proxy"]["networks"]["default"]["ipv4_address"]
+    (network,) = compose["networks"]["default"]["ipam"]["config"]
+    assert ip_address(address) in ip_network(network["subnet"])
+    replicas = [made for name, made in compose["services"].items() if name.startswith("replica")]
+    assert {made["environment"]["ROLLOUT_TRUSTED_PROXIES"] for made in replicas} == {address}
+
+
+def test_no_file_holds_a_password():
+    for made in load_compose()["services"].values():
+        for name, value in made.get("environment", {}).items():
+            if "PASSWORD" in name or "@" in value:
+                assert re.search(r"\$\{\w+:\?", value), name
+
+
+def test_the_unit_has_no_right_that_it_needs_not():
+    service = load_unit()["Service"]
+    expected = {
+        "DynamicUser": "yes",
+        "NoNewPrivileges": "yes",
+        "ProtectSystem": "strict",
+        "CapabilityBoundingSet": "",
+    }
+    assert {name: service[name] for name in expected} == expected
+    assert "ROLLOUT_LOG_FORMAT" in SETTINGS
+
+
+def test_systemd_accepts_the_unit(tmp_path):
+    analyze = shutil.which("systemd-analyze")
+    if analyze is None:
+        pytest.skip("systemd-analyze is not installed; the unit is parsed above")
+    text = re.sub(r"(ExecStart\w*=)\S+", r"\1/bin/true", read_text("rollout.service"))
+    unit = tmp_path / "rollout.service"
+    unit.write_text(text, "utf-8")
+    done = subprocess.run([analyze, "verify", unit], check=False, capture_output=True, text=True)
+    complaints = [line for line in done.stderr.splitlines() if "rollout.service" in line]
+    assert complaints == []
+
+
+def test_nginx_sends_requests_to_the_replicas_of_the_compose_file():
+    text = re.sub(r"#.*|'[^']*'|\"[^\"]*\"", "x", read_text("nginx.conf"))
+    depth = 0
+    for part in re.findall(r"[^{};]+|[{};]", text):
+        depth += {"{": 1, "}": -1}.get(part, 0)
+        assert depth >= 0
+    assert depth == 0
+    servers = set(re.findall(r"server (replica-\d):8000", text))
+    assert servers == {name for name in load_compose()["services"] if name.startswith("replica")}
+    assert re.search(r"proxy_set_header X-Forwarded-For \$remote_addr;", text), "not the client's"
+    assert "ssl_protocols TLSv1.2 TLSv1.3;" in text
+    nginx = shutil.which("nginx")
+    if nginx is not None:
+        done = subprocess.run(
+            [nginx, "-t", "-c", FOLDER / "nginx.conf"], check=False, capture_output=True
+        )
+        assert b"directive" not in done.stderr, done.stderr
+
+
+def test_the_page_names_each_file():
+    page = text_of("docs/operations.md")
+    assert {file.name for file in FOLDER.iterdir()} == set(
+        re.findall(
+            r"`([\w.-]+)`", page.partition("## Files to start from")[2].partition("\n## ")[0]
+        )
+    )
+
+
+def test_each_call_is_of_a_command_that_exists():
+    calls = {
+        tuple(words[:2]) if words[0] == "db" else (words[0],) for _, words in list_program_calls()
+    }
+    assert calls == {("db", "upgrade"), ("db", "grant"), ("db", "current"), ("serve",)}

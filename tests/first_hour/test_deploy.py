@@ -1,0 +1,167 @@
+"""Each command of config/deploy, by another user, in a clean environment, on a read-only tree.
+
+No container is started here: that needs a daemon. The root of the file system is read-only in a
+mount namespace, the user has no rights and no home, and the environment has the settings alone.
+"""
+
+import os
+import shutil
+import signal
+import stat
+import subprocess
+import sys
+import sysconfig
+import venv
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from tests.api.test_serve import free_port, until_ready
+from tests.deploy.files import find_health_check, list_program_calls
+from tests.store.databases import fresh
+
+pytestmark = pytest.mark.enable_socket  # a server on this machine
+NOBODY = "65534"
+ROOT = Path(__file__).parents[2]
+CAN_CHANGE_USER = os.geteuid() == 0 and shutil.which("setpriv") and shutil.which("unshare")
+SERVES = {tuple(words) for _, words in list_program_calls() if words[0] == "serve"}
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    """Make a virtual environment of this tree and the locked dependencies; give its program."""
+    if not CAN_CHANGE_USER:
+        pytest.skip("another user id and a read-only mount need root, setpriv and unshare")
+    folder = tmp_path_factory.mktemp("opt") / "rollout"
+    venv.create(folder, symlinks=True)
+    packages = Path(sysconfig.get_path("purelib", vars={"base": str(folder)}))
+    (packages / "program.pth").write_text(f"{ROOT}\n{sysconfig.get_path('purelib')}\n")
+    script = folder / "bin" / "rollout"
+    script.write_text(f"#!{folder}/bin/python\nfrom rollout.cli.main import app\n\napp()\n")
+    script.chmod(0o755)
+    for parent in (folder, *folder.parents):
+        if parent.stat().st_uid == 0 and parent != Path("/"):
+            parent.chmod(parent.stat().st_mode | stat.S_IXOTH | stat.S_IROTH)
+    return script
+
+
+def open_interpreter(hold):
+    """Return shell commands that let everybody reach an interpreter in a closed home.
+
+    They cover the home with an empty folder, in the mount namespace alone.
+    """
+    prefix = Path(sys.base_prefix)
+    closed = [p for p in prefix.parents if not p.stat().st_mode & stat.S_IXOTH]
+    if not closed:
+        return ""
+    hold.mkdir(exist_ok=True)
+    return (
+        f'mount --bind "{prefix}" "{hold}" && mount -t tmpfs -o mode=755 none "{closed[-1]}" '
+        f'&& mkdir -p "{prefix}" && mount --move "{hold}" "{prefix}" || exit 91; '
+    )
+
+
+def build_words(program, words, state, **settings):
+    """Return a call of the program as the deployment makes it; only `state` can be written."""
+    environment = {
+        "PATH": f"{program.parent}:/usr/bin:/bin",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "PYTHONPATH": "",
+        **settings,
+    }
+    pairs = [f"{name}={value}" for name, value in environment.items()]
+    caller = [
+        "setpriv",
+        f"--reuid={NOBODY}",
+        f"--regid={NOBODY}",
+        "--clear-groups",
+        "--no-new-privs",
+    ]
+    caller += ["--bounding-set=-all", "env", "-i", "-C", str(state), *pairs, *words]
+    script = (
+        open_interpreter(state.parent / "interpreter")
+        + f'mount --bind "{state}" "{state}" && mount -o remount,ro,bind / '
+        f'&& for m in "{ROOT}" "{program.parents[1]}"; '
+        'do mount --bind "$m" "$m" && mount -o remount,ro,bind "$m" || exit 90; done && exec "$@"'
+    )
+    return ["unshare", "--mount", "sh", "-c", script, "sh", *caller]
+
+
+@pytest.fixture
+def state(tmp_path):
+    """Give the one folder that the user may write."""
+    folder = tmp_path / "state"
+    folder.mkdir()
+    shutil.chown(folder, int(NOBODY), int(NOBODY))
+    for parent in folder.parents:
+        if parent.stat().st_uid == 0 and parent != Path("/"):
+            parent.chmod(parent.stat().st_mode | stat.S_IXOTH)
+    return folder
+
+
+def run(program, words, state, **settings):
+    return subprocess.run(
+        build_words(program, words, state, **settings),
+        check=False,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_the_fault_is_there_nothing_but_the_state_can_be_written(program, state):
+    for place in (ROOT, program.parent, Path("/usr")):
+        done = run(program, ["touch", str(place / "written")], state)
+        assert done.returncode != 0, place
+        assert "Read-only file system" in done.stderr
+    assert run(program, ["touch", "written"], state).returncode == 0
+    assert run(program, ["id", "-u"], state).stdout.strip() == NOBODY
+
+
+@pytest.mark.parametrize("words", sorted(SERVES))
+def test_a_service_starts_is_healthy_and_ends(program, state, words):
+    port = str(free_port())
+    words = ["rollout", *(port if word == "8000" else word for word in words)]
+    setting = {"ROLLOUT_DATABASE_URL": "sqlite:///rollout.db"}
+    assert run(program, ["rollout", "db", "upgrade"], state, **setting).returncode == 0
+    assert run(program, ["rollout", "db", "current"], state, **setting).returncode == 0
+    call = build_words(program, words, state, ROLLOUT_LOG_FORMAT="json", **setting)
+    with subprocess.Popen(call, stderr=subprocess.PIPE, text=True) as process:
+        try:
+            assert until_ready(f"http://127.0.0.1:{port}").status_code == 200
+            check = [word.replace(":8000", f":{port}") for word in find_health_check()]
+            assert run(program, check, state).returncode == 0
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(timeout=30) == 0
+        finally:
+            process.kill()
+    assert [file.name for file in state.iterdir()] == ["rollout.db"], "it was closed: no WAL"
+    assert run(program, check, state).returncode != 0, "nobody is healthy any more"
+
+
+@contextmanager
+def database_role(url, role):
+    """Create a role that may sign in, as service-role.sql does; drop it afterwards."""
+    with psycopg.connect(url, autocommit=True) as connection:
+        connection.execute(f"create role {role} login")
+        try:
+            yield
+        finally:
+            connection.execute(f"drop owned by {role}")
+            connection.execute(f"drop role {role}")
+
+
+def test_the_owner_upgrades_and_grants_on_postgresql(program, state, tmp_path):
+    calls = [words for name, words in list_program_calls() if words[:2] == ["db", "grant"]]
+    ((_, _, role),) = calls
+    with fresh("postgresql", tmp_path, migrated=False) as found:
+        url = found.replace("+psycopg", "")
+        owner = {"ROLLOUT_DATABASE_URL": url}
+        assert run(program, ["rollout", "db", "upgrade"], state, **owner).returncode == 0
+        with database_role(url, role):
+            done = run(program, ["rollout", *calls[0]], state, **owner)
+            assert done.returncode == 0, done.stderr
+            service = {"ROLLOUT_DATABASE_URL": url.replace("//postgres:", f"//{role}:")}
+            assert run(program, ["rollout", "db", "current"], state, **service).returncode == 0

@@ -1,0 +1,70 @@
+"""A restored back-up loses again what a ledger says was erased."""
+
+from dataclasses import replace
+from pathlib import Path
+from shutil import copyfile
+
+import pytest
+
+from rollout.core.errors import NotAllowedError
+from rollout.core.ledger.ledger import verify_lines
+from rollout.core.scope.permissions import Caller
+from rollout.services.erasure.case_erasure import erase_case, erase_episode
+from rollout.services.erasure.erasure_replay import AppliedErasures, apply_erasures
+from rollout.services.erasure.name_erasure import erase_name
+from rollout.store.database.rollouts import ACCESS_CHAIN, Rollouts
+from rollout.store.database.session import Database
+from rollout.store.ledger.ledger import Ledger
+from tests.services.erasure.test_case_erasure import build_records
+from tests.services.erasure.test_name_erasure import ADA, LATER, REQUEST, decide, fill, store
+from tests.services.erasure.traces import find_traces
+from tests.store.conftest import database, url
+from tests.store.databases import on_sqlite
+
+__all__ = ["database", "url"]
+IN_RAMPS = replace(REQUEST, rollout="ramps")
+WORDS = ("rosalind", "wren", "kestrel", "flock", "gull-1")
+
+
+def load_rows(database):
+    """Return the rows of both ledgers as read from exported files."""
+    with database.begin_read() as transaction:
+        rollouts = (Rollouts(transaction).find("ramps"), ACCESS_CHAIN)
+        ledgers = [list(Ledger(transaction, rollout).list_lines()) for rollout in rollouts]
+    return [row for lines in ledgers for row in verify_lines(lines)]
+
+
+@on_sqlite
+def test_a_restored_database_loses_again_what_was_erased(database, tmp_path):
+    fill(database)
+    store(database, [*build_records("kestrel"), *build_records("gull-1", episode="flock")])
+    store(database, [decide("c-1", "wren")])
+    backup = back_up(database, tmp_path / "backup.db")
+    erase_case(database, IN_RAMPS, "kestrel")
+    erase_episode(database, IN_RAMPS, "flock")
+    erase_name(database, IN_RAMPS, "wren")
+    erase_name(database, REQUEST, "rosalind")
+    rows = load_rows(database)
+    assert all(find_traces(backup, word) for word in WORDS)
+    assert apply_erasures(backup, ADA, rows, LATER) == AppliedErasures(cases=2, names=2)
+    assert [word for word in WORDS if find_traces(backup, word)] == []
+    assert apply_erasures(backup, ADA, rows, LATER) == AppliedErasures(cases=0, names=0)
+    backup.close()
+
+
+@on_sqlite
+def test_only_an_admin_of_all_rollouts_applies_erasures(database):
+    fill(database)
+    with pytest.raises(NotAllowedError):
+        apply_erasures(database, Caller("bo"), [], LATER)
+
+
+def back_up(database, file):
+    with database.begin_read():
+        pass
+    database.close()
+    source = Path(database.engine.url.database)
+    copyfile(source, file)
+    for wal in source.parent.glob(f"{source.name}-wal"):
+        copyfile(wal, file.with_name(f"{file.name}-wal"))
+    return Database(f"sqlite:///{file}")

@@ -1,0 +1,110 @@
+"""Cases and names leave sealed reports, which still verify."""
+
+import json
+from datetime import timedelta
+
+from rollout.core.records.records import Case
+from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.reports.figures.report_seal import compute_seal
+from rollout.reports.inputs.pictures import embed_picture
+from rollout.services.erasure.case_erasure import erase_case
+from rollout.services.erasure.erasure import ErasureRequest
+from rollout.services.erasure.name_erasure import erase_name
+from rollout.services.reports import archive
+from rollout.services.reports.builder import find_seal_faults
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.records.external_keys import ExternalKeys
+from tests.factories import DAY, NOON
+from tests.services.erasure.traces import find_traces
+from tests.services.reports.test_builder import VIEWER, bears, make, send
+from tests.store.conftest import database, url
+from tests.store.databases import on_sqlite
+
+__all__ = ["bears", "database", "url"]
+ADMIN = Caller("ada", role_assignments=(AssignedRole("admin"),))
+REQUEST = ErasureRequest(ADMIN, "bears", "asked", NOON + DAY + timedelta(hours=1))
+
+
+def find_faults(database):
+    with database.begin_read() as transaction:
+        return list(find_seal_faults(transaction, Rollouts(transaction).find("bears")))
+
+
+def load_report(database, number):
+    return archive.load_report(database, VIEWER, "bears", number, NOON + DAY)
+
+
+def test_a_case_leaves_a_sealed_report_which_still_verifies(bears):
+    made = make(bears, NOON + DAY)
+    assert "case-3" in made.report.body
+    assert "case-3" in made.report.divergences
+    result = erase_case(bears, REQUEST, "case-3")
+    assert (result.reports, result.older_reports) == (1, ())
+    assert find_traces(bears, "case-3") == []
+    assert find_faults(bears) == []
+    view = load_report(bears, made.number)
+    assert compute_seal(archive.format_report(view, "json").decode()) == made.report.hash
+    pages = [archive.format_report(view, form).decode() for form in archive.REPORT_FORMATS]
+    assert not any("case-3" in page for page in pages)
+    assert archive.format_report(view, "csv").decode().startswith("case_key,")
+    assert view.body["agreements"] == json.loads(made.report.body)["agreements"]
+
+
+@on_sqlite
+def test_a_picture_is_shown_from_the_case_and_never_sealed(bears):
+    picture = embed_picture(b"GIF89a a bear")
+    case = Case(
+        key="case-3", site="creek", occurred_at=NOON + timedelta(hours=3), window="day",
+        media={"front": picture}, revision=2,
+    )  # fmt: skip
+    send(bears, case, received=NOON + timedelta(hours=4))
+    made = make(bears, NOON + DAY)
+    assert picture not in made.report.body
+    page = archive.format_report(load_report(bears, made.number), "html").decode()
+    assert picture in page
+    erase_case(bears, REQUEST, "case-3")
+    assert find_traces(bears, picture) == []
+    assert picture not in archive.format_report(load_report(bears, made.number), "html").decode()
+
+
+@on_sqlite
+def test_a_second_erasure_keeps_the_seal_too(bears):
+    made = make(bears, NOON + DAY)
+    keys = list_keys(bears)
+    for key in keys:
+        erase_case(bears, REQUEST, key)
+    assert find_faults(bears) == []
+    view = load_report(bears, made.number)
+    assert compute_seal(archive.format_report(view, "json").decode()) == made.report.hash
+    assert archive.format_report(view, "csv").count(b"\n") == 1
+
+
+@on_sqlite
+def test_a_name_leaves_a_sealed_report_which_still_verifies(bears):
+    made = make(bears, NOON + DAY)
+    assert '"ana"' in made.report.body
+    erase_name(bears, ErasureRequest(ADMIN, "", "asked", NOON + DAY), "ana")
+    assert find_traces(bears, '"ana"') == []
+    assert find_faults(bears) == []
+    assert "(erased)" in archive.format_report(load_report(bears, made.number), "html").decode()
+
+
+@on_sqlite
+def test_an_edit_of_a_sealed_part_is_found(bears):
+    made = make(bears, NOON + DAY)
+    edited = made.report.body.replace("case-3", "case-4")
+    assert edited != made.report.body
+    assert compute_seal(edited) != made.report.hash
+
+
+@on_sqlite
+def test_a_report_of_an_earlier_version_is_named_because_it_keeps_the_case(bears, monkeypatch):
+    monkeypatch.setattr("rollout.services.reports.builder.SALT", "no_salt")
+    monkeypatch.setattr("rollout.services.reports.builder.compute_table_seal", lambda *_: "x")
+    made = make(bears, NOON + DAY)
+    assert erase_case(bears, REQUEST, "case-3").older_reports == (made.number,)
+
+
+def list_keys(database):
+    with database.begin_read() as transaction:
+        return list(ExternalKeys(transaction, Rollouts(transaction).find("bears")).iterate_keys())
