@@ -1,29 +1,35 @@
 """OFREP: OpenFeature clients evaluate who decides a case.
 
 A rollout has six flags: `gate.<rollout>.decider` and the other facets. The targeting key is the
-case's key; `site`, `at`, `version`, `confidence` and the attributes of windows are in the context.
+case's key; `site`, `at`, `version`, `confidence` and the attributes of windows are in the context,
+and `ledger_head` as the last answer's metadata had it.
 Doubt is answered with `human` and never with an error, because a client replaces errors by its own
 default. Contract: open-feature/protocol, service/openapi.yaml 0.3.0.
 """
 
 import json
-import math
 import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import datetime
 from functools import partial
 from hashlib import sha256
 from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import JSONResponse
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, TypeAdapter
 
 from api.answer_deadline import run_in_time
 from api.auth import OutageTolerantCheck
 from api.deps import Caller, Permission, ServiceDependency
+from api.flag_context import (
+    ErrorCode,
+    EvaluationContext,
+    InvalidContextError,
+    parse_context,
+    parse_instant,
+)
 from api.problems import build_problem_responses
 from api.schemas.assignments import AssignmentQuestion
 from api.schemas.examples import inline_schema
@@ -46,10 +52,6 @@ router = APIRouter(prefix="/ofrep/v1/evaluate/flags", tags=["openfeature"])
 
 FLAG_PATTERN: Final = re.compile(r"gate\.(?P<rollout>[A-Za-z0-9._-]+)\.(?P<facet>[a-z-]+)")
 VOLATILE_METADATA: Final = frozenset({"permit", "fresh_until"})
-CONTEXT_FIELDS: Final = frozenset(
-    {"targetingKey", "site", "at", "version", "episode", "confidence"}
-)
-ErrorCode = Literal["PARSE_ERROR", "TARGETING_KEY_MISSING", "INVALID_CONTEXT", "GENERAL"]
 FlagValue = bool | str | int | float | dict[str, JsonValue]
 Facet = Callable[[Assignment, Policy | None], FlagValue]
 
@@ -128,7 +130,10 @@ class FlagEvaluation(BaseModel):
     reason: Literal["STATIC", "SPLIT"]
     variant: str
     value: FlagValue
-    metadata: dict[str, bool | str | int | float]
+    metadata: dict[str, bool | str | int | float] = Field(
+        description="`ledger_head`: send it back in the context, so that a ledger that was set back"
+        " is found"
+    )
 
 
 class FlagEvaluationList(BaseModel):
@@ -163,14 +168,6 @@ class Evaluation:
     answers: AssignmentAnswers
     assignment: Assignment
     policy: Policy | None
-
-
-class InvalidContextError(Exception):
-    """A body that can't be evaluated, with the protocol's error code."""
-
-    def __init__(self, code: ErrorCode, details: str) -> None:
-        super().__init__(details)
-        self.code, self.details = code, details
 
 
 RESPONSES: dict[int | str, dict[str, Any]] = {
@@ -212,8 +209,8 @@ async def evaluate_flag(
     if evaluation is None or evaluation["facet"] not in FACETS:
         return _build_not_found(key)
     try:
-        question = _parse_question(await request.body())
-        flag = await _evaluate_in_time(request, service, caller, evaluation["rollout"], question)
+        context = parse_context(await request.body())
+        flag = await _evaluate_in_time(request, service, caller, evaluation["rollout"], context)
     except InvalidContextError as error:
         return _build_failure(error, key)
     except UnknownRolloutError:
@@ -246,10 +243,10 @@ async def evaluate_flags(
     """
     try:
         _check_hints(etag, modified)
-        question = _parse_question(await request.body())
+        context = parse_context(await request.body())
     except InvalidContextError as error:
         return _build_failure(error, None)
-    evaluations = await _evaluate_all_in_time(request, service, caller, question)
+    evaluations = await _evaluate_all_in_time(request, service, caller, context)
     flags = [_build_flag(evaluation, facet) for evaluation in evaluations for facet in FACETS]
     tag = _compute_etag(flags)
     if if_none_match is not None and tag in {
@@ -264,18 +261,18 @@ async def _evaluate_in_time(
     service: Service,
     caller: Caller | None,
     rollout_name: str,
-    question: AssignmentQuestion,
+    context: EvaluationContext,
 ) -> Evaluation:
     """Return the answer of one rollout; `human` if the database does not respond in time."""
     if caller is not None:
-        work = partial(_evaluate, service, caller, rollout_name, question)
+        work = partial(_evaluate, service, caller, rollout_name, context)
         with suppress(DatabaseUnavailableError):
             return await run_in_time(request.scope["state"], work)
-    return _evaluate_as_human(service, rollout_name, question)
+    return _evaluate_as_human(service, rollout_name, context.question)
 
 
 async def _evaluate_all_in_time(
-    request: Request, service: Service, caller: Caller | None, question: AssignmentQuestion
+    request: Request, service: Service, caller: Caller | None, context: EvaluationContext
 ) -> list[Evaluation]:
     """Return the answers of the caller's rollouts, `human` for those known in an outage.
 
@@ -287,13 +284,13 @@ async def _evaluate_all_in_time(
         raise DatabaseUnavailableError(DATABASE_UNAVAILABLE)
     try:
         evaluations = await run_in_time(
-            request.scope["state"], partial(_evaluate_all, service, caller, question)
+            request.scope["state"], partial(_evaluate_all, service, caller, context)
         )
     except DatabaseUnavailableError:
         names = _select_names(caller, known_names)
         if not names:
             raise
-        return [_evaluate_as_human(service, name, question) for name in names]
+        return [_evaluate_as_human(service, name, context.question) for name in names]
     known_names |= {evaluation.rollout for evaluation in evaluations}
     return evaluations
 
@@ -314,7 +311,7 @@ def _evaluate_as_human(
 
 
 def _evaluate(
-    service: Service, caller: Caller, rollout_name: str, question: AssignmentQuestion
+    service: Service, caller: Caller, rollout_name: str, context: EvaluationContext
 ) -> Evaluation:
     """Return the answer of one rollout; without permission at the site it is `human`.
 
@@ -322,8 +319,9 @@ def _evaluate(
         UnknownRolloutError: the caller can see no such rollout.
         NotAllowedError: the caller may request assignments at no site of it.
     """
+    question, client_head = context.question, context.find_head(rollout_name)
     try:
-        answers = answer_questions(service, caller, rollout_name, (question,), None)
+        answers = answer_questions(service, caller, rollout_name, (question,), client_head)
     except NotAllowedError as error:
         if not caller.has_permission_somewhere(Permission.REQUEST_ASSIGNMENT, rollout_name):
             raise
@@ -336,11 +334,9 @@ def _evaluate(
     )
 
 
-def _evaluate_all(
-    service: Service, caller: Caller, question: AssignmentQuestion
-) -> list[Evaluation]:
+def _evaluate_all(service: Service, caller: Caller, context: EvaluationContext) -> list[Evaluation]:
     return [
-        _evaluate(service, caller, rollout_name, question)
+        _evaluate(service, caller, rollout_name, context)
         for rollout_name in load_rollout_names(service, caller)
     ]
 
@@ -355,11 +351,14 @@ def _find_policy(service: Service, rollout_name: str, assignment: Assignment) ->
 
 
 def _build_flag(evaluation: Evaluation, facet: str) -> dict[str, Any]:
-    assignment = evaluation.assignment
+    assignment, head = evaluation.assignment, evaluation.answers.head
     value = FACETS[facet](assignment, evaluation.policy)
     optional_metadata = {
         "permit": evaluation.answers.permits[0],
-        "hash": evaluation.answers.hash or None,
+        "hash": head.hash or None,
+        "ledger_head": f"{evaluation.rollout}:{head.revision}:{head.hash}:{head.code}"
+        if head.hash
+        else None,
     }
     metadata = {
         "rollout": evaluation.rollout,
@@ -401,65 +400,9 @@ def _drop_volatile(metadata: Mapping[str, Any]) -> dict[str, Any]:
     return {name: value for name, value in metadata.items() if name not in VOLATILE_METADATA}
 
 
-def _parse_question(body: bytes) -> AssignmentQuestion:
-    """Return the question in an evaluation context.
-
-    Raises:
-        InvalidContextError: the context is missing, or has no targeting key.
-    """
-    try:
-        content = json.loads(body)
-    except (ValueError, RecursionError):
-        raise InvalidContextError("PARSE_ERROR", "the body is no JSON") from None
-    context = content.get("context", {}) if isinstance(content, dict) else None
-    if not isinstance(context, dict):
-        raise InvalidContextError("INVALID_CONTEXT", 'send {"context": {"targetingKey": "…", …}}')
-    if not isinstance(context.get("targetingKey"), str) or not context["targetingKey"]:
-        raise InvalidContextError(
-            "TARGETING_KEY_MISSING", "`targetingKey` is the key of the case, a text"
-        )
-    try:
-        return AssignmentQuestion(**_parse_fields(context))
-    except ValidationError as error:
-        problems_text = "; ".join(f"{f['loc'][-1]}: {f['msg']}" for f in error.errors()[:3])
-        raise InvalidContextError("INVALID_CONTEXT", problems_text) from None
-
-
-def _parse_fields(context: Mapping[str, Any]) -> dict[str, Any]:
-    texts = {name: context.get(name) for name in ("site", "version", "episode")}
-    attributes = {
-        k: v for k, v in context.items() if k not in CONTEXT_FIELDS and isinstance(v, str)
-    }
-    return {
-        "key": context["targetingKey"],
-        **{name: text for name, text in texts.items() if isinstance(text, str)},
-        "at": _parse_instant(context.get("at")),
-        "confidence": _parse_number(context.get("confidence")),
-        "attributes": {name: text for name, text in attributes.items() if name},
-    }
-
-
-def _parse_instant(value: object) -> datetime | None:
-    """Return a time, or None if it is invalid, which results in `human`."""
-    try:
-        return datetime.fromisoformat(value) if isinstance(value, str) else None
-    except ValueError:
-        return None
-
-
-def _parse_number(value: object) -> float | None:
-    """Return a finite number, or None if it is anything else."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return None
-    try:
-        return float(value) if math.isfinite(value) else None
-    except OverflowError:
-        return None
-
-
 def _check_hints(etag: str | None, modified: str | None) -> None:
     """Refuse invalid hints of an event stream; valid ones have no effect."""
-    is_valid_time = modified is None or modified.isdigit() or _parse_instant(modified) is not None
+    is_valid_time = modified is None or modified.isdigit() or parse_instant(modified) is not None
     if etag == "" or not is_valid_time:
         raise InvalidContextError(
             "GENERAL", "flagConfigEtag or flagConfigLastModified says nothing"

@@ -2,7 +2,7 @@
 
 Every test gets the marker of exactly one part: by its folder, by the database that it asks, or by a
 marker of its own (`simulation`, `exhaustive`, `faults`). `make test` runs `fast`, `make test-all`
-every part. docs/testing.md explains them.
+every part. tests/README.md explains them.
 """
 
 import tomllib

@@ -6,7 +6,9 @@ from typing import Final
 
 from rollout.core.scope.permissions import (
     ADMIN,
-    INGEST,
+    INGEST_DECISIONS,
+    INGEST_OUTCOMES,
+    INGEST_PREDICTIONS,
     OPERATOR,
     REVIEWER,
     VIEWER,
@@ -28,8 +30,15 @@ OPERATORS: Final = ("ana", "bo")
 COLLEAGUE, RESUME_APPROVER = "cy", "dee"
 """Simulated operators. A resume needs two approvers besides the user who proposes it."""
 SERVICE_ACCOUNT: Final = "scanners"
+"""The client that asks who decides, with the models' predictions."""
+CLERKS_ACCOUNT: Final = "sorting-desk"
+"""The system in which clerks decide; the policy names it as a source of evidence."""
+ROLES_BY_SERVICE_ACCOUNT: Final = {
+    SERVICE_ACCOUNT: (INGEST_PREDICTIONS, VIEWER),
+    CLERKS_ACCOUNT: (INGEST_DECISIONS, INGEST_OUTCOMES),
+}
 KEY_LIFETIME: Final = timedelta(days=90)
-KEY_HOLDERS: Final = (OPERATORS[0], COLLEAGUE, RESUME_APPROVER, SERVICE_ACCOUNT)
+KEY_HOLDERS: Final = (OPERATORS[0], COLLEAGUE, RESUME_APPROVER, *ROLES_BY_SERVICE_ACCOUNT)
 
 
 def create_accounts(database: Database, at: datetime) -> None:
@@ -38,14 +47,14 @@ def create_accounts(database: Database, at: datetime) -> None:
     admin = users.load_local_caller(database, ADMIN_NAME)
     operator_roles = (OPERATOR, VIEWER)
     roles_by_name = ROLES_BY_USER | {COLLEAGUE: operator_roles, RESUME_APPROVER: operator_roles}
-    for name, roles in {**roles_by_name, SERVICE_ACCOUNT: (INGEST, VIEWER)}.items():
+    for name, roles in (roles_by_name | ROLES_BY_SERVICE_ACCOUNT).items():
         if name != ADMIN_NAME:
             users.create_account(
                 database,
                 admin,
                 name,
                 at=at,
-                is_service_account=name == SERVICE_ACCOUNT,
+                is_service_account=name in ROLES_BY_SERVICE_ACCOUNT,
                 role_assignments=[AssignedRole(role) for role in roles],
             )
 

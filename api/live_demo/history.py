@@ -14,9 +14,11 @@ from heapq import heappop, heappush
 from itertools import count
 from typing import Final
 
+from api.live_demo.accounts import CLERKS_ACCOUNT, SERVICE_ACCOUNT
 from api.live_demo.letter_records import JsonObject, LetterRecords, get_scan_time
+from rollout.core.policy.evidence_sources import ACCOUNT
 from rollout.core.policy.policy import Policy
-from rollout.core.records.records import AnyRecord, Case, Heartbeat, Prediction
+from rollout.core.records.records import AnyRecord, Case, Heartbeat, Prediction, SentDecision
 from rollout.core.scope.assignment import Assignment, CaseQuestion
 from rollout.core.scope.commands import Actor, ApproveProposal
 from rollout.core.scope.events import LedgerEvent, ProposalRaised
@@ -33,6 +35,7 @@ from rollout.services.replay.demo_traffic import DemoLetter, DemoPrediction
 from rollout.services.replay.replay import replay_files
 from rollout.services.reports.demo_records import build_demo_order
 from rollout.store.database.session import Database, Transaction
+from rollout.store.ledger.accounts import Accounts
 from rollout.store.ledger.versions import VersionInfo, VersionStore
 from rollout.store.records.records import RecordStore
 
@@ -101,6 +104,7 @@ class HistoryWriter:
         with self.database.begin_write() as transaction:
             state = self._load_state(transaction)
             cache = AssignmentCache(state.scope, state.policy, state.rollout.salt)
+            senders = _find_senders(transaction)
             windows, hour = WindowLookup(state.policy), first_hour
             while hour < until:
                 records = [
@@ -108,7 +112,9 @@ class HistoryWriter:
                     *self._list_due_records(windows, state.scope.revision, hour + HOUR),
                 ]
                 hour += HOUR  # nothing is received before it occurs
-                stored = RecordStore(transaction, state.rollout).store(records, received_at=hour)
+                stored = RecordStore(transaction, state.rollout).store(
+                    records, received_at=hour, sender=senders
+                )
                 queue_new_cases(transaction, state, stored, hour)
 
     def _list_letter_records(
@@ -275,11 +281,20 @@ def _build_prediction(
     )
 
 
+def _find_senders(transaction: Transaction) -> dict[str, str]:
+    """Return by kind of record the id of the account that sends it."""
+    accounts = Accounts(transaction)
+    scanners, clerks = accounts.add_id(SERVICE_ACCOUNT), accounts.add_id(CLERKS_ACCOUNT)
+    return dict.fromkeys(("case", "prediction"), scanners) | dict.fromkeys(
+        ("decision", "action", "outcome"), clerks
+    )
+
+
 def _authorize(item: SentItem, revision: int) -> AnyRecord:
     """Return an item as a record; an action of the model was authorized by a revision."""
     if not isinstance(item, ActionWithPermit):
         assert not isinstance(item, RejectedItem | Heartbeat), item  # noqa: S101 - own items
-        return item
+        return item._replace(source=ACCOUNT) if isinstance(item, SentDecision) else item
     if item.action.by == MODEL:
         return replace(item.action, permission=AUTHORIZED, scope_revision=revision)
     return replace(item.action, permission=NOT_REQUIRED)

@@ -16,6 +16,7 @@ import uvicorn
 
 from api.app import create_app
 from api.live_demo.accounts import (
+    CLERKS_ACCOUNT,
     COLLEAGUE,
     OPERATORS,
     RESUME_APPROVER,
@@ -88,6 +89,7 @@ def play_live(port: int, speed: int, out: Path, *, auto_approve: bool) -> None:
         typer.echo(_describe_start(demo, pages, address, auto_approve=auto_approve))
         player = DemoPlayer(
             api_clients[SERVICE_ACCOUNT],
+            api_clients[CLERKS_ACCOUNT],
             demo.clock,
             records,
             letters[demo.next_letter :],

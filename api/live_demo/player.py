@@ -25,7 +25,8 @@ class DemoPlayer:
     """The scanners that request assignments, and the clerks who decide.
 
     Attributes:
-        client: an HTTP client with the mail room's key.
+        client: an HTTP client with the scanners' key.
+        clerks_client: an HTTP client with the key of the system in which clerks decide.
         clock: the story's clock; only the player moves it.
         records: builds the requests.
         letters: in order of arrival; those that are still to come.
@@ -34,6 +35,7 @@ class DemoPlayer:
     """
 
     client: httpx.Client
+    clerks_client: httpx.Client
     clock: ManualClock
     records: LetterRecords
     letters: Sequence[DemoLetter]
@@ -60,7 +62,9 @@ class DemoPlayer:
             for letter, answers in zip(batch, self._ask_deciders(batch), strict=True):
                 for at, item in self.records.list_effects(letter, answers):
                     heappush(self.scheduled, (at, next(self._numbers), item))
-        self._send_records(self._take_due(now))
+        due = self._take_due(now)
+        self._send_records(self.client, [item for item in due if item.get("by") == "model"])
+        self._send_records(self.clerks_client, [i for i in due if i.get("by") != "model"])
 
     def _take_scanned(self, now: datetime) -> list[DemoLetter]:
         """Return the letters that were scanned by now."""
@@ -80,14 +84,15 @@ class DemoPlayer:
         questions = [
             question for letter in letters for question in self.records.build_questions(letter)
         ]
-        answers = iter(self._post("assignments", {"questions": questions})["answers"])
+        body = {"questions": questions}
+        answers = iter(self._request(self.client, "POST", "assignments", body)["answers"])
         return [[next(answers) for _ in letter.predictions] for letter in letters]
 
     def _report_versions(self, versions: set[str]) -> None:
         """Report the training end of versions before their first use."""
         for version in sorted(versions - self._reported_versions):
             facts = {"trained_until": self.trained_until[version]}
-            self._request("PUT", f"versions/{version}", facts)
+            self._request(self.client, "PUT", f"versions/{version}", facts)
         self._reported_versions |= versions
 
     def _take_due(self, now: datetime) -> list[JsonObject]:
@@ -96,19 +101,19 @@ class DemoPlayer:
             due.append(heappop(self.scheduled)[2])
         return due
 
-    def _send_records(self, items: Sequence[JsonObject]) -> None:
+    def _send_records(self, client: httpx.Client, items: Sequence[JsonObject]) -> None:
         for batch in _split_batches(items):
-            answers = self._post("records", {"items": list(batch)})["items"]
+            body = {"items": list(batch)}
+            answers = self._request(client, "POST", "records", body)["items"]
             refused = [answer for answer in answers if answer["status"] in {"conflict", "rejected"}]
             if refused:
                 raise RuntimeError(f"the service rejected a record of the demo: {refused[0]}")
 
-    def _post(self, resource: str, body: JsonObject) -> JsonObject:
-        return self._request("POST", resource, body)
-
-    def _request(self, method: str, resource: str, body: JsonObject) -> JsonObject:
+    def _request(
+        self, client: httpx.Client, method: str, resource: str, body: JsonObject
+    ) -> JsonObject:
         path = f"/v1/rollouts/{self.records.policy.rollout}/{resource}"
-        response = self.client.request(method, path, json=body)
+        response = client.request(method, path, json=body)
         response.raise_for_status()
         content: JsonObject = response.json()
         return content

@@ -35,11 +35,11 @@ from rollout.formats.records.parse import MAX_DETAILED_FAULTS
 from rollout.services.assignments.assignments import (
     DATABASE_UNAVAILABLE,
     AssignmentAnswers,
-    ClientHead,
     answer_from_memory,
     answer_questions,
     assign_all_to_humans,
 )
+from rollout.services.assignments.client_heads import ClientHead, CodedHead
 from rollout.services.assignments.question_records import RecordingResult
 from rollout.services.engine.assignment_cache import SharedAssignment
 from rollout.store.database.errors import DatabaseUnavailableError
@@ -116,7 +116,7 @@ async def request_assignments(
     client_head = (
         None
         if body.ledger_head is None
-        else ClientHead(body.ledger_head.revision, body.ledger_head.hash)
+        else ClientHead(body.ledger_head.revision, body.ledger_head.hash, body.ledger_head.code)
     )
     answers = (
         answer_from_memory(service, caller, rollout, questions, client_head) if caller else None
@@ -181,7 +181,7 @@ def _format_answers(answers: AssignmentAnswers, questions: Sequence[QuestionFiel
     assignments = set(answers.assignments)
     shared_text_by_assignment = {
         assignment: ",".join(
-            (_format_assignment(assignment, answers.hash), _format_expiry(assignment, answers.at))
+            (_format_assignment(assignment, answers.head), _format_expiry(assignment, answers.at))
         )
         for assignment in assignments
     }
@@ -208,7 +208,7 @@ def _format_expiry(assignment: SharedAssignment, at: datetime) -> str:
 
 
 @lru_cache(maxsize=4_096)
-def _format_assignment(assignment: SharedAssignment, head_hash: str) -> str:
+def _format_assignment(assignment: SharedAssignment, head: CodedHead) -> str:
     decision = assignment.assignment
     fields = {
         "decider": decision.decider,
@@ -226,7 +226,9 @@ def _format_assignment(assignment: SharedAssignment, head_hash: str) -> str:
             for fallback in decision.fallbacks
         ],
         "revision": decision.revision,
-        "hash": head_hash,
+        "hash": head.hash,
+        "era": head.era,
+        "head_code": head.code,
         "lease": decision.lease.total_seconds(),
     }
     return json.dumps(fields)[1:-1]

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 from api.answer_deadline import run_in_time
 from api.deps import Caller, Permission, RequirePermission, ServiceDependency
 from api.schemas.scope import ScopeSnapshot, build_scope
-from rollout.services.assignments.assignments import ClientHead
+from rollout.services.assignments.client_heads import ClientHead
 from rollout.services.assignments.snapshots import Snapshot, load_snapshot, load_snapshot_at
 from rollout.services.engine.service import Service
 
@@ -35,6 +35,9 @@ class ScopeQuery(BaseModel):
         default=0, ge=0, lt=2**53, description="revision of the newest ledger row that you know"
     )
     ledger_hash: str = Field(default="", max_length=100, description="hash of that row")
+    ledger_code: str = Field(
+        default="", max_length=100, description="`head_code` that came with them"
+    )
 
 
 @router.get(
@@ -91,13 +94,14 @@ def _load_snapshot(
         caller,
         rollout,
         sites,
-        ClientHead(scope_query.ledger_revision, scope_query.ledger_hash),
+        ClientHead(scope_query.ledger_revision, scope_query.ledger_hash, scope_query.ledger_code),
     )
 
 
 def _compute_etag(snapshot: Snapshot) -> str:
     """Return the ETag of a snapshot; lease and time of issue don't change it."""
     content = (
+        snapshot.scope.era,
         snapshot.revision,
         snapshot.hash,
         snapshot.sites,

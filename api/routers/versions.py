@@ -113,7 +113,7 @@ def set_training_cutoff(
     body: TrainingCutoff,
     service: ServiceDependency,
     now: CurrentTime,
-    caller: Annotated[Caller, RequirePermission(Permission.SEND_RECORDS)],
+    caller: Annotated[Caller, RequirePermission(Permission.SEND_PREDICTIONS)],
 ) -> TrainingCutoff:
     """Set the time up to which a version's training cases reach.
 

@@ -35,7 +35,7 @@ QUESTION: dict[str, Any] = {
     "version": "v7",
     "confidence": 0.93,
     "prediction": {"answers": {"alarm": "bear"}, "confidence": 0.93, "latency_ms": 84},
-    "ledger_head": {"revision": 41, "hash": "9f2c"},
+    "ledger_head": {"revision": 41, "hash": "9f2c", "code": "1.1.6b1f"},
 }
 QUESTIONS: dict[str, Any] = {
     "questions": [{name: part for name, part in QUESTION.items() if name != "ledger_head"}],
@@ -52,6 +52,8 @@ ANSWER: dict[str, Any] = {
     "unanswered": [{"lever": "alarm", "action": "siren", "answer_within": 120.0}],
     "revision": 41,
     "hash": "9f2c",
+    "era": 1,
+    "head_code": "1.1.6b1f",
     "permit": "2b.1.model.41.1811851200000000.60000000.9c0e.5be1",
     "lease": 60.0,
     "fresh_until": "2027-06-01T12:01:00+00:00",
@@ -81,6 +83,9 @@ class ClientLedgerHead(BaseModel):
 
     revision: Annotated[int, Field(ge=0, lt=2**53)]
     hash: Annotated[str, Field(max_length=100)]
+    code: Annotated[str, Field(max_length=100)] = Field(
+        default="", description="`head_code` that came with them"
+    )
 
 
 class QuestionFields:
@@ -213,6 +218,10 @@ class AssignmentResult(BaseModel):
     unanswered: list[UnansweredAction]
     revision: int
     hash: str
+    era: int = Field(description="1, and one more after each restore of the database")
+    head_code: str = Field(
+        description="send it back in `ledger_head`, as `code`, with the revision and hash"
+    )
     permit: str | None = Field(
         description="send it with the action to authorize it; null if there is none"
     )
@@ -274,10 +283,16 @@ def _define_struct(name: str, fields: list[Any], *bases: type) -> Any:
     return defstruct(name, fields, bases=all_bases, forbid_unknown_fields=True, gc=False)
 
 
+def _list_defaults(name: str) -> tuple[Any, ...]:
+    """Return the default of a field of a ledger head, () if it is required."""
+    head_field = ClientLedgerHead.model_fields[name]
+    return () if head_field.is_required() else (head_field.default,)
+
+
 _LedgerHead: Final = _define_struct(
     "LedgerHead",
     [
-        (name, convert_type(hint))
+        (name, convert_type(hint), *_list_defaults(name))
         for name, hint in get_type_hints(ClientLedgerHead, include_extras=True).items()
     ],
 )

@@ -51,6 +51,8 @@ PROPOSAL: dict[str, Any] = {
     "closed_reason": "",
     "can_approve": True,
     "cannot_approve_reason": "",
+    "imports": [],
+    "sources": [{"source": "reviews", "decisions": 426, "reviewers": 6}],
 }
 
 

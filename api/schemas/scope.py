@@ -13,6 +13,8 @@ SCOPE: dict[str, Any] = {
     "rollout": "bear-alarm",
     "revision": 41,
     "hash": "9f2c",
+    "era": 1,
+    "head_code": "1.1.6b1f",
     "scope_at": "2027-06-01T11:45:00+00:00",
     "policy": {"number": 3, "hash": "77ab", "text": "rollout: bear-alarm\n…"},
     "versions": [{"id": "v7", "first_used_at": "2027-05-01T00:00:00+00:00", "retired": False}],
@@ -97,6 +99,10 @@ class ScopeSnapshot(BaseModel):
     rollout: str
     revision: int
     hash: str
+    era: int = Field(description="1, and one more after each restore of the database")
+    head_code: str = Field(
+        description="send it back as `ledger_code`, with revision and hash; empty for a past `at`"
+    )
     scope_at: datetime | None = Field(
         description="the ledger's time; never treat the current time as earlier than this"
     )
@@ -121,6 +127,8 @@ def build_scope(snapshot: Snapshot) -> ScopeSnapshot:
         rollout=snapshot.rollout,
         revision=snapshot.revision,
         hash=snapshot.hash,
+        era=scope.era,
+        head_code=snapshot.head_code,
         scope_at=scope.at,
         policy=None if snapshot.policy is None else policy,
         versions=[

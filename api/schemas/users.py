@@ -27,6 +27,7 @@ USER: dict[str, Any] = {
     "email": "bo@example.org",
     "has_password": True,
     "roles": [ROLE_ASSIGNMENT],
+    "broad": False,
 }
 MISSING_APPROVERS = (
     "bear-alarm: no user is in the group safety, so the gate to autonomous never opens"
@@ -52,7 +53,17 @@ class RoleAssignment(BaseModel):
         extra="forbid", from_attributes=True, json_schema_extra={"example": ROLE_ASSIGNMENT}
     )
 
-    role: Literal["viewer", "reviewer", "operator", "approver", "ingest", "admin"]
+    role: Literal[
+        "viewer",
+        "reviewer",
+        "operator",
+        "approver",
+        "ingest",
+        "ingest-predictions",
+        "ingest-decisions",
+        "ingest-outcomes",
+        "admin",
+    ]
     rollout: str = Field(default="", max_length=200)
     site: str = Field(default="", max_length=200)
     group: str = Field(default="", max_length=64)
@@ -111,6 +122,10 @@ class User(BaseModel):
     email: str
     has_password: bool
     roles: list[RoleAssignment] = Field(validation_alias="rights")
+    broad: bool = Field(
+        validation_alias="is_broad",
+        description="May send predictions and decisions; split it by role.",
+    )
 
     @classmethod
     def of(cls, account: UserAccount) -> "User":

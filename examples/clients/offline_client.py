@@ -42,7 +42,10 @@ def build_client(service: Service, site: str, folder: Path) -> EdgeClient:
     return EdgeClient(
         site,
         fetch_scope=lambda head: service.fetch_scope(
-            site=site, ledger_revision=head.revision, ledger_hash=head.hash
+            site=site,
+            ledger_revision=head.revision,
+            ledger_hash=head.hash,
+            ledger_code=head.code,
         ),
         load_policy=parse_policy,
         head_store=FileHeadStore(folder / "head.json"),

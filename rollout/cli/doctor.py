@@ -20,7 +20,8 @@ def run_doctor(
     rebuild: Annotated[
         bool,
         typer.Option(
-            "--rebuild", help="recompute every derived table and compare; changes nothing"
+            "--rebuild",
+            help="recompute hashes, units, sums and e-values, and compare; changes nothing",
         ),
     ] = False,
     heads: Annotated[
@@ -55,11 +56,13 @@ def run_doctor(
     check_results = []
     with open_unchecked_database() as database:
         for check in run_health_checks(database, rebuilds=rebuild, checkpoints=checkpoints):
-            check_results.append({"check": check.title, "faults": list(check.faults)})
+            check_results.append(
+                {"check": check.title, "faults": list(check.faults), "notes": list(check.notes)}
+            )
             if not as_json:
                 typer.echo(f"{'FAIL' if check.faults else 'ok':6}{check.title}")
-                for fault in check.faults:
-                    typer.echo(f"      {fault}")
+                for line in (*check.faults, *check.notes):
+                    typer.echo(f"      {line}")
     if as_json:
         typer.echo(json.dumps(check_results))
     if any(check["faults"] for check in check_results):

@@ -72,7 +72,7 @@ ImporterName = Annotated[
 
 @database_app.callback()
 def describe_commands() -> None:
-    """Create and upgrade the tables of the database in ROLLOUT_DATABASE_URL.
+    """Create, upgrade, back up and restore the database in ROLLOUT_DATABASE_URL.
 
     Example: `rollout db upgrade`
     """

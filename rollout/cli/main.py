@@ -148,8 +148,9 @@ COMMANDS: Final = {
     ),
     "db": CommandEntry(
         "live:database_app",
-        "Create and upgrade the tables of the database in ROLLOUT_DATABASE_URL.",
+        "Create, upgrade, back up and restore the database in ROLLOUT_DATABASE_URL.",
         needs_server=True,
+        extension="backups:extend_database",
     ),
     "users": CommandEntry(
         "users:users_app",

@@ -7,6 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
+from rollout.reports.text.source_text import CountedSource, describe_sources
+
 JsonObject = Mapping[str, Any]
 JsonFlag = Annotated[bool, typer.Option("--json", help="print JSON and nothing else")]
 FROZEN_LOG_E_PATTERN = re.compile(
@@ -132,6 +134,8 @@ def format_proposal_details(proposal: JsonObject, *, is_caller_known: bool) -> s
     """Return a proposal with its frozen evidence, and why a known caller can't approve."""
     lines = list(_format_proposal(proposal))
     lines += [f"      {_format_reading(reading)}" for reading in proposal["readings"]]
+    if sources := [CountedSource(**source) for source in proposal.get("sources", ())]:
+        lines.append(f"      {describe_sources(sources)}")
     lines += [f"      {_format_import(evidence_import)}" for evidence_import in proposal["imports"]]
     if proposal["closed_reason"]:
         lines.append(f"      {proposal['closed_reason']}")

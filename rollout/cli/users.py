@@ -30,7 +30,10 @@ from rollout.store.database.session import Database
 # A process with access to the database can read all of it.
 LOCAL_ADMIN = Caller("", role_assignments=(AssignedRole(ADMIN),))
 
-ROLES = "viewer, reviewer, operator, approver, ingest or admin"
+ROLES = (
+    "viewer, reviewer, operator, approver, ingest-predictions, ingest-decisions, ingest-outcomes, "
+    "ingest (all three) or admin"
+)
 
 users_app = typer.Typer(no_args_is_help=True)
 keys_app = typer.Typer(no_args_is_help=True)
@@ -109,8 +112,8 @@ def add_user(  # noqa: PLR0913, PLR0917 - one parameter for each option
 
     Example: `rollout users add bo --role operator --rollout ramps --by ana`
 
-    A program: `rollout users add ramp-a-camera --service-account --role ingest --rollout ramps
-    --by ana`
+    A program: `rollout users add ramp-a-camera --service-account --role ingest-predictions
+    --rollout ramps --by ana`
     """
     role_assignments = [AssignedRole(role, rollout, site, group)] if role else []
     with open_database() as database:
@@ -171,7 +174,7 @@ def grant_role(
     group: GroupOption = "",
     as_json: JsonFlag = False,
 ) -> None:
-    """Grant a role. Service accounts can be ingest and viewer.
+    """Grant a role. Service accounts can have the roles of ingest, and viewer.
 
     Example: `rollout users grant-role cy approver --group safety --rollout ramps --by ana`
     """
@@ -345,14 +348,17 @@ def _build_user_json(member: UserAccount) -> dict[str, Any]:
     """Return a user with the JSON keys of the API."""
     plain = _to_plain(asdict(member))
     names = {"machine": "service_account", "rights": "roles"}
-    return {names.get(key, key): value for key, value in plain.items()}
+    renamed = {names.get(key, key): value for key, value in plain.items()}
+    return {**renamed, "broad": member.is_broad}
 
 
 def _format_account(account: UserAccount) -> str:
     kind_text = " (service account)" if account.machine else ""
     if account.disabled_at is not None:
         return f"{account.name}{kind_text}: disabled since {account.disabled_at:%Y-%m-%d}"
-    return f"{account.name}{kind_text}: " + (", ".join(map(str, account.rights)) or "no role")
+    broad_text = " (broad: may send predictions and decisions)" if account.is_broad else ""
+    roles_text = ", ".join(map(str, account.rights)) or "no role"
+    return f"{account.name}{kind_text}: {roles_text}{broad_text}"
 
 
 def _format_key(key: ApiKey) -> str:

@@ -17,7 +17,10 @@ from rollout.client.seen_heads import HeadStore, LedgerHead, MemoryHeadStore
 from rollout.core.scope.assignment import Assignment, CaseQuestion
 
 FetchScope = Callable[[LedgerHead], Mapping[str, Any]]
-"""Returns the parsed body of GET `scope`, sent with `ledger_revision` and `ledger_hash`."""
+"""Returns the parsed body of GET `scope`.
+
+Send the head as `ledger_revision`, `ledger_hash` and `ledger_code`.
+"""
 
 HUMAN_WITHOUT_SCOPE = Assignment(
     "human", "shadow", "blind", False, 1.0, "no scope was read yet", 0, timedelta(0)

@@ -74,7 +74,9 @@ def _parse_snapshot(body: Mapping[str, Any], load_policy: LoadPolicy) -> LocalSc
         raise ValueError("the policy's text is not the one of its hash")
     return LocalScope(
         rollout=body["rollout"],
-        head=LedgerHead(body["revision"], body["hash"]),
+        head=LedgerHead(
+            body["revision"], body["hash"], body.get("era", 1), body.get("head_code", "")
+        ),
         scope=_parse_scope(body),
         policy=load_policy(policy["text"]),
         salt=bytes.fromhex(body["salt"] or ""),

@@ -2,21 +2,28 @@
 
 import json
 import os
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
 class LedgerHead:
-    """Revision and hash of a ledger entry; 0 and "" before the first."""
+    """Revision and hash of a ledger entry; 0 and "" before the first.
+
+    `era` grows with each restore of the database, which may lower the revision. `code` proves to
+    the service that it gave out this head.
+    """
 
     revision: int = 0
     hash: str = ""
+    era: int = 1
+    code: str = ""
 
     def follows(self, known_head: "LedgerHead") -> bool:
         """Return whether it is newer than `known_head` or equal."""
-        return self.revision > known_head.revision or self == known_head
+        order, known_order = (self.era, self.revision), (known_head.era, known_head.revision)
+        return order > known_order or (order == known_order and self.hash == known_head.hash)
 
 
 class HeadStore(Protocol):
@@ -60,7 +67,12 @@ class FileHeadStore:
         """
         try:
             content = json.loads(self.path.read_text(encoding="utf-8"))
-            return LedgerHead(int(content["revision"]), str(content["hash"]))
+            return LedgerHead(
+                int(content["revision"]),
+                str(content["hash"]),
+                int(content.get("era", 1)),
+                str(content.get("code", "")),
+            )
         except FileNotFoundError:
             return LedgerHead()
         except (KeyError, TypeError, ValueError) as error:
@@ -70,7 +82,7 @@ class FileHeadStore:
         """Store a head atomically."""
         new_file = self.path.with_name(self.path.name + ".new")
         with new_file.open("w", encoding="utf-8") as file:
-            json.dump({"revision": head.revision, "hash": head.hash}, file)
+            json.dump(asdict(head), file)
             file.flush()
             os.fsync(file.fileno())
         new_file.replace(self.path)

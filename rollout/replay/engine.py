@@ -12,6 +12,7 @@ from rollout.core.access.accounts import REPLAY, SIMULATED
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import ProposalClosedError
 from rollout.core.policy.cell_evidence import VersionEvidence
+from rollout.core.policy.counting_rules import CURRENT_RULES
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.commands import Actor, AddVersion, ApproveProposal, Command, Tick
 from rollout.core.scope.decider import decide
@@ -124,7 +125,7 @@ class Replay:
         start = to_instant(self._units.first_slot, self._policy.tick)
         salt_hash = sha256(self._options.salt).hexdigest()
         self._events: list[LedgerEvent] = [
-            RolloutCreated(at=start, by=ENGINE, salt_hash=salt_hash),
+            RolloutCreated(at=start, by=ENGINE, salt_hash=salt_hash, rules=CURRENT_RULES),
             PolicyApplied(at=start, by=REPLAY, number=1, policy_hash=self._policy.hash),
         ]
         self._scope = apply_events(self._events)

@@ -141,7 +141,8 @@ def build_decisions_schema(levers: Sequence[str]) -> Schema:
     `unsure` is true if any lever has no answer. `exposure` is one of `EXPOSURES`, `unknown` if the
     file has none; the policy decides what that means for evidence. `started_at` is when the
     reviewer began, null if unknown or if `at` is not the record's own time; the decision took `at`
-    − `started_at`.
+    − `started_at`. `source` is `reviews`, `imports` or the id of the account that sent it; null in
+    files, and for records from before sources.
     """
     return {
         "case_key": pl.String(),
@@ -152,7 +153,17 @@ def build_decisions_schema(levers: Sequence[str]) -> Schema:
         "seat": pl.Int16(),
         "at": INSTANT,
         "started_at": INSTANT,
+        "source": pl.String(),
     }
+
+
+UNSOURCED_SCHEMA: Schema = {
+    "case_key": pl.String(),
+    "reviewer": pl.String(),
+    "sender": pl.String(),  # id of an account, or a file
+    "reason": pl.String(),
+}
+"""Schema of `RecordFrames.unsourced_decisions`."""
 
 
 def build_gold_schema(levers: Sequence[str]) -> Schema:
@@ -207,7 +218,8 @@ class RecordFrames:
 
     `row_counts` has one entry a file, by `RecordKind`. Without an outcomes file the frame is empty.
     `gold_decisions` has the decisions on gold cases, which are no records: only a service has them.
-    For a part of a history, `reliability` is the result of
+    `unsourced_decisions` are stored decisions from no source of evidence, with the reason; they are
+    not among `decisions`. For a part of a history, `reliability` is the result of
     `rollout.tally.reviewer_checks.compute_reliability` for the whole; None means to compute it from
     these records.
     """
@@ -223,6 +235,9 @@ class RecordFrames:
         default_factory=lambda: pl.DataFrame(schema=build_gold_schema(()))
     )
     reliability: pl.DataFrame | None = None
+    unsourced_decisions: pl.DataFrame = field(
+        default_factory=lambda: pl.DataFrame(schema=UNSOURCED_SCHEMA)
+    )
 
     @property
     def levers(self) -> tuple[str, ...]:

@@ -1,12 +1,16 @@
 """Who decides, over HTTP: people whenever anything is in doubt, and what was said is kept."""
 
-from contextlib import contextmanager
+import sqlite3
+from contextlib import closing, contextmanager
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 
 from api.app import create_app
 from api.schemas.assignments import AssignmentResult
+from rollout.core.scope.events import Resumed
+from rollout.core.scope.head_codes import IssuedHead, sign_head
 from rollout.core.scope.permissions import AssignedRole
 from rollout.core.scope.permits import Permit
 from rollout.services.engine.rollout_state import load_rollout_state
@@ -328,19 +332,134 @@ def test_a_head_that_another_replica_showed_is_looked_up_before_anybody_doubts(
     assert (told.decider, told.revision) == ("model", head.revision)
 
 
+def head_from(answer):
+    return {"revision": answer.revision, "hash": answer.hash, "code": answer.head_code}
+
+
+def lost_head(service, ahead=1, *, era=1, rollout="bears", row_hash="f" * 64):
+    """Return a head with a code, as the service gave it out before rows were lost."""
+    key = service.permit_signer.load_signing_key()
+    revision = head_of(service.database).revision + ahead
+    head = IssuedHead(rollout, era, revision, row_hash)
+    code = sign_head(head, key.secret, key.number)
+    return {"revision": revision, "hash": row_hash, "code": code}
+
+
 @pytest.mark.parametrize("ahead", [0, 1], ids=["another hash", "a later row"])
-def test_a_ledger_that_was_set_back_is_found_by_the_first_box_that_asks(
-    client, database, clock, bears, ahead
+def test_a_ledger_that_was_set_back_stops_everybody_once_one_client_brings_its_head(
+    client, service, database, clock, bears, ahead
 ):
-    told = ask(client, ALONE)
-    seen = {"revision": told.revision + ahead, "hash": "f" * 64}
-    rewound = ask(client, ALONE, ledger_head=seen)
+    lost = lost_head(service, ahead)
+    rewound = ask(client, ALONE, ledger_head=lost)
     assert (rewound.decider, rewound.lease) == ("human", 0.0)
     assert "set back" in rewound.reason
-    ask(client, ALONE, ledger_head=seen)
+    assert [ask(client, ALONE, site).decider for site in ("creek", "lake")] == ["human"] * 2
+    assert (ask(client, ALONE).era, ask(client, ALONE).stage) == (2, "shadow")
+    ask(client, ALONE, ledger_head=lost)  # of a lost era now: nothing is found twice
+    assert [(i.kind, i.about) for i in incidents(database)] == [("ledger_rolled_back", "ingest")]
+
+
+@pytest.mark.parametrize(
+    "forge",
+    [
+        lambda head: {name: part for name, part in head.items() if name != "code"},
+        lambda head: head | {"code": ""},
+        lambda head: head | {"revision": head["revision"] + 1},
+        lambda head: head | {"code": head["code"].replace("1.1.", "1.2.")},
+        lambda head: head | {"code": "1.1." + "0" * 32},
+    ],
+    ids=["an older client", "no code", "another row's code", "another era's", "made up"],
+)
+@on_sqlite
+def test_a_forged_head_stops_nobody_but_its_client(client, service, database, bears, forge):
+    rewound = ask(client, ALONE, ledger_head=forge(lost_head(service)))
+    assert (rewound.decider, rewound.lease) == ("human", 0.0)
+    assert [(i.kind, i.about) for i in incidents(database)] == [("ledger_rolled_back", "ingest")]
+    others = ask(client, ALONE)
+    assert (others.decider, others.era) == ("model", 1)
+
+
+@on_sqlite
+def test_the_head_of_another_rollout_stops_nobody(client, service, bears):
+    assert ask(client, ledger_head=lost_head(service, rollout="ramps")).decider == "human"
+    assert ask(client, ALONE).era == 1
+
+
+@on_sqlite
+def test_a_client_goes_on_after_the_restore_with_the_head_that_it_has(
+    client, service, database, clock, bears
+):
+    lost = lost_head(service)
+    ask(client, ALONE, ledger_head=lost)
+    with database.begin_read() as transaction:
+        (stop,) = load_rollout_state(transaction, "bears").scope.stops
+    field.append(database, Resumed(at=NOON, by="policy", stop=stop, proposal="P-9"))
     passed(clock)
-    assert [i.kind for i in incidents(database)] == ["ledger_rolled_back"]
-    assert ask(client, ALONE).decider == "model"  # who has seen nothing lost is answered
+    again = ask(client, ALONE, ledger_head=lost)
+    assert (again.decider, again.era) == ("model", 2)
+    assert ask(client, ALONE, ledger_head=head_from(again)).decider == "model"
+
+
+@on_sqlite
+def test_a_client_that_sends_no_code_goes_on_while_its_head_is_ours(client, database, clock, bears):
+    told = ask(client, ALONE)
+    field.widen(database, ("creek", "night"))
+    passed(clock)
+    plain = {"revision": told.revision, "hash": told.hash}
+    assert ask(client, ALONE, ledger_head=plain).decider == "model"
+    assert not incidents(database)
+
+
+def copy_file(url):
+    """Return a copy of an SQLite database as it is now."""
+    file = Path(url.removeprefix("sqlite:///"))
+    copy = file.with_name("copy.db")
+    with closing(sqlite3.connect(file)) as live, closing(sqlite3.connect(copy)) as written:
+        live.backup(written)
+    return copy
+
+
+def put_back(copy, url, database):
+    file = Path(url.removeprefix("sqlite:///"))
+    database.close()
+    for part in file.parent.glob(f"{file.name}-*"):
+        part.unlink()
+    copy.replace(file)
+
+
+@on_sqlite
+def test_an_older_copy_put_back_under_a_running_service_stops_everybody(
+    client, service, database, url, door, clock, bears
+):
+    """Row 3 of the attack: the copy forgets a stop, and one client alone remembers it."""
+    copy = copy_file(url)
+    field.stop(database, ("creek", "day"))
+    passed(clock)
+    box = head_from(ask(client, ALONE))
+    assert ask(client, ALONE).decider == "human"
+    put_back(copy, url, database)
+    restarted = build_service(database, door, clock, entropy=bytes)
+    with Asking(create_app(restarted)) as elsewhere:
+        assert ask(elsewhere, ALONE).decider == "model"  # the lost stop is forgotten
+        assert ask(elsewhere, ALONE, "lake", ledger_head=box).decider == "human"
+        assert ask(elsewhere, ALONE).decider == "human"
+    passed(clock)
+    replica_that_ran = ask(client, ALONE)
+    assert (replica_that_ran.decider, replica_that_ran.era) == ("human", 2)
+
+
+@on_sqlite
+def test_a_replica_that_read_the_lost_rows_stops_everybody_without_a_client(
+    client, database, url, clock, bears
+):
+    copy = copy_file(url)
+    field.stop(database, ("creek", "day"))
+    passed(clock)
+    assert ask(client, ALONE).decider == "human"
+    put_back(copy, url, database)
+    passed(clock)
+    assert (ask(client, ALONE, "lake").decider, ask(client, ALONE).era) == ("human", 2)
+    assert [i.about for i in incidents(database)] == [""]
 
 
 def incidents(database):

@@ -8,7 +8,7 @@ from rollout.core.scope.commands import Actor
 from rollout.core.scope.permissions import AssignedRole
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.ticks import Ticker
-from tests.api.test_records import case, decision, prediction, sent
+from tests.api.test_records import case, decision, prediction, sent_apart
 from tests.api.test_shell import POLICY, problem_of
 from tests.factories import NOON
 
@@ -31,7 +31,7 @@ def keys(client, by="viewer", **wanted):
 
 
 def test_cases_are_listed_newest_first_in_pages(client):
-    sent(client, *(case(f"c{n}") for n in range(5)))
+    sent_apart(client, *(case(f"c{n}") for n in range(5)))
     first = client.by("viewer").get(f"{RAMPS}/cases", params={"limit": 2}).json()
     assert [one["key"] for one in first["items"]] == ["c4", "c3"]
     rest = client.get(f"{RAMPS}/cases", params={"after": first["next"]}).json()
@@ -40,7 +40,7 @@ def test_cases_are_listed_newest_first_in_pages(client):
 
 
 def test_cases_are_filtered(client):
-    sent(
+    sent_apart(
         client,
         *judged("same"),
         *judged("other", said="damaged"),
@@ -59,7 +59,7 @@ def test_cases_are_filtered(client):
 
 
 def test_a_right_for_one_site_shows_its_cases_alone(client, door):
-    sent(client, *judged("here"), *judged("there", site="ramp-b"))
+    sent_apart(client, *judged("here"), *judged("there", site="ramp-b"))
     door.let_in("eve", AssignedRole("viewer", "ramps", "ramp-a"))
     assert keys(client, by="eve") == ["here"]
     assert keys(client, by="eve", site="ramp-b") == []
@@ -69,7 +69,7 @@ def test_a_right_for_one_site_shows_its_cases_alone(client, door):
 
 
 def test_one_case_is_explained(client):
-    sent(
+    sent_apart(
         client,
         *judged("c1", said="damaged"),
         {"kind": "action", "key": "c1", "lever": "parcel", "action": "sound", "by": "person"}
@@ -87,7 +87,7 @@ def test_one_case_is_explained(client):
 
 
 def test_a_key_with_slashes_is_found(client):
-    sent(client, case("a/b c?"))
+    sent_apart(client, case("a/b c?"))
     found = client.by("viewer").get(f"{RAMPS}/cases/a%2Fb%20c%3F").json()
     assert found["case"]["key"] == "a/b c?"
 
@@ -98,13 +98,13 @@ def test_a_name_that_no_database_takes_is_malformed(client, where):
 
 
 def test_times_at_the_end_of_the_calendar_are_times(client):
-    sent(client, case())
+    sent_apart(client, case())
     ends = {"since": "0001-01-01T00:00:00+14:00", "until": "9999-12-31T23:59:59-14:00"}
     assert keys(client, **ends) == ["c1"]
 
 
 def test_what_was_counted_is_explained(client, database, clock):
-    sent(client, *judged("c1", said="damaged"))
+    sent_apart(client, *judged("c1", said="damaged"))
     Ticker(database, "ramps", "test").tick(NOON + timedelta(days=2))
     found = client.by("viewer").get(f"{RAMPS}/cases/c1").json()
     counted = {one["track"]: one for one in found["counted_units"]}
@@ -115,7 +115,9 @@ def test_what_was_counted_is_explained(client, database, clock):
 
 
 def test_whoever_may_judge_a_case_is_shown_nothing_of_what_was_said(client):
-    sent(client, case("open"), prediction("open", label="damaged"), *judged("shut", said="damaged"))
+    sent_apart(
+        client, case("open"), prediction("open", label="damaged"), *judged("shut", said="damaged")
+    )
     listed = client.by("ana").get(f"{RAMPS}/cases").json()["items"]  # ana holds every role
     assert [(one["key"], one["versions"], one["differs"]) for one in listed] == [
         ("shut", ["v1"], True),
@@ -125,7 +127,7 @@ def test_whoever_may_judge_a_case_is_shown_nothing_of_what_was_said(client):
     assert keys(client, by="viewer", version="v1") == ["shut", "open"]
     found = client.by("ana").get(f"{RAMPS}/cases/open").json()
     assert (found["hidden"], found["predictions"], found["counted_units"]) == (True, [], [])
-    sent(client, prediction("open", label="sound"))  # a conflict: its text would tell too
+    sent_apart(client, prediction("open", label="sound"))  # a conflict: its text would tell too
     aside = client.by("ana").get(f"{RAMPS}/rejected-records").json()["items"]
     assert [one["body"] for one in aside] == [""]
     assert "damaged" not in found["pending"]
@@ -133,22 +135,22 @@ def test_whoever_may_judge_a_case_is_shown_nothing_of_what_was_said(client):
 
 
 def test_who_was_shown_a_prediction_judges_blind_no_more(client):
-    sent(client, case("c1"), prediction("c1"))
+    sent_apart(client, case("c1"), prediction("c1"))
     client.by("viewer").get(f"{RAMPS}/cases/c1")
-    sent(client, decision("c1", reviewer="viewer"), decision("c1", reviewer="bea"))
+    sent_apart(client, decision("c1", reviewer="viewer"), decision("c1", reviewer="bea"))
     found = client.get(f"{RAMPS}/cases/c1").json() if client.by("operator") else None
     exposures = {one["reviewer"]: one["exposure"] for one in found["decisions"]}
     assert exposures == {"viewer": "revealed", "bea": "blind"}
 
 
 def test_a_machine_is_shown_what_it_sent(client):
-    sent(client, *judged("c1"))
+    sent_apart(client, *judged("c1"))
     assert client.by("ingest").get(f"{RAMPS}/cases/c1").json()["predictions"]
     assert problem_of(client.by("reviewer").get(f"{RAMPS}/cases")) == (403, "not-allowed")
 
 
 def test_what_was_set_aside_is_listed_in_pages(client):
-    sent(client, *(case(f"c{n}", at="noon") for n in range(3)))
+    sent_apart(client, *(case(f"c{n}", at="noon") for n in range(3)))
     first = client.by("viewer").get(f"{RAMPS}/rejected-records", params={"limit": 2}).json()
     assert [one["key"] for one in first["items"]] == ["c0", "c1"]
     rest = client.get(

@@ -16,7 +16,7 @@ from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.store.records.exposures import ExposureStore
 from rollout.store.records.external_keys import ExternalKeys
-from tests.api.test_records import case, decision, prediction, sent
+from tests.api.test_records import case, decision, prediction, sent_apart
 from tests.api.test_shell import POLICY, problem_of
 from tests.factories import NOON
 
@@ -42,7 +42,7 @@ def closed(client, clock):
     here = judged("here", said="damaged", sure=0.99)
     there = judged("there", said="damaged", sure=0.95, site="ramp-b")
     damaged = judged("hurt", said="damaged", decided="damaged", sure=0.6)
-    sent(client, *alike, *here, *there, *damaged)
+    sent_apart(client, *alike, *here, *there, *damaged)
     clock.advance(LATER)
 
 
@@ -140,7 +140,7 @@ def test_choices_change_what_is_trained_on_and_nothing_else(client, closed):
 
 
 def test_no_case_that_people_still_judge_is_shown_to_anybody(client, clock, closed):
-    sent(client, *judged("open", said="damaged", sure=0.99, at="2027-06-03T11:00:00Z"))
+    sent_apart(client, *judged("open", said="damaged", sure=0.99, at="2027-06-03T11:00:00Z"))
     for by in ("viewer", "ana", "admin", "operator"):
         assert "open" not in keys(client, by=by)
         assert "open" not in labels(client, by=by)

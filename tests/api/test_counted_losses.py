@@ -19,7 +19,7 @@ from rollout.store.records.exposures import ExposureStore
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.newest_records import NewestRecords
 from tests.api.test_cleanings import RAMPS, chosen, judged, wish
-from tests.api.test_records import case, sent
+from tests.api.test_records import case, sent_apart
 from tests.api.test_shell import POLICY, problem_of
 from tests.factories import NOON
 from tests.store.counted_units import counts, unit
@@ -52,7 +52,7 @@ def counted(client, clock, database, pairs):
         for key, model, human, sure, site in pairs
         for item in judged(key, said=model, decided=human, sure=sure, site=site)
     ]
-    sent(client, *items)
+    sent_apart(client, *items)
     ticked(clock, database)
 
 
@@ -151,7 +151,7 @@ def test_a_known_case_is_on_nobodys_list_while_people_judge_it(client, three):
 
 
 def test_a_case_that_is_not_closed_is_not_listed(client, clock, database, three):
-    sent(client, *judged("open", said="damaged", sure=0.999, at="2027-06-03T11:00:00Z"))
+    sent_apart(client, *judged("open", said="damaged", sure=0.999, at="2027-06-03T11:00:00Z"))
     ticked(clock, database, timedelta(hours=1))
     assert "open" not in keys(client)
 
@@ -159,7 +159,7 @@ def test_a_case_that_is_not_closed_is_not_listed(client, clock, database, three)
 def test_a_case_that_was_counted_and_is_open_again_is_not_listed(client, clock, three):
     """It was sent again with another time: by that one people may still judge it."""
     at = (clock.now() - timedelta(hours=1)).isoformat()
-    sent(client, case("first", at=at, revision=2))
+    sent_apart(client, case("first", at=at, revision=2))
     assert keys(client) == ["second", "third"]
 
 
@@ -171,7 +171,7 @@ def test_who_reads_one_site_is_shown_that_one(client, door, three):
 
 def test_a_case_that_moved_is_shown_only_to_who_reads_where_it_is_now(client, clock, door, three):
     door.let_in("eve", AssignedRole("viewer", "ramps", "ramp-b"))
-    sent(client, case("third", site="ramp-a", revision=2))
+    sent_apart(client, case("third", site="ramp-a", revision=2))
     clock.advance(LATER)  # until when it was open again
     assert keys(client, "eve") == []
     assert "third" in keys(client)
@@ -216,6 +216,6 @@ def test_a_case_that_was_counted_twice_is_listed_once_and_one_of_no_lever_never(
 def test_without_a_confidence_or_an_answer_nothing_is_listed(client, clock, database):
     alone = judged("alone", said="damaged", sure=None)
     failed = judged("failed", said=None, sure=0.9)
-    sent(client, *alone, *failed)
+    sent_apart(client, *alone, *failed)
     ticked(clock, database)
     assert listed(client) == []

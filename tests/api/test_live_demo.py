@@ -18,7 +18,13 @@ import pytest
 
 from api.app import create_app
 from api.live_demo import history_cache
-from api.live_demo.accounts import COLLEAGUE, OPERATORS, RESUME_APPROVER, SERVICE_ACCOUNT
+from api.live_demo.accounts import (
+    CLERKS_ACCOUNT,
+    COLLEAGUE,
+    OPERATORS,
+    RESUME_APPROVER,
+    SERVICE_ACCOUNT,
+)
 from api.live_demo.colleagues import QUIET_SECONDS, RESUME, DemoApprover, DemoColleague
 from api.live_demo.history_cache import LIVE_FROM, prepare_history
 from api.live_demo.output import LedgerNarrator
@@ -82,6 +88,7 @@ def asking(demo, name):
 def begun(demo, letters, records):
     return DemoPlayer(
         asking(demo, SERVICE_ACCOUNT),
+        asking(demo, CLERKS_ACCOUNT),
         demo.clock,
         records,
         letters[demo.next_letter :],

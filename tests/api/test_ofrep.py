@@ -6,6 +6,7 @@ from datetime import timedelta
 import pytest
 from jsonschema import Draft202012Validator
 
+from rollout.core.scope.head_codes import IssuedHead, sign_head
 from rollout.core.scope.permissions import AssignedRole
 from tests.api.test_assignments import ALONE, AUDITED
 from tests.factories import DAY, MINUTE, NOON
@@ -53,6 +54,25 @@ def evaluate(client, facet="decider", key=ALONE, by="ingest", **changed):
     assert answer.status_code == 200, answer.text
     Draft202012Validator(SUCCESS).validate(answer.json())
     return answer.json()
+
+
+def test_the_head_of_the_metadata_comes_back_in_the_context(client, service, database, bears):
+    head = evaluate(client)["metadata"]["ledger_head"]
+    assert head.startswith("bears:")
+    assert evaluate(client, ledger_head=head)["value"] == "model"
+    forged = head.replace("bears:", "bears:9")
+    assert evaluate(client, ledger_head=forged)["value"] == "human"
+    assert evaluate(client)["value"] == "model"
+    for ignored in ("ramps:" + head.removeprefix("bears:"), "41", "bears:x:y:z", 7):
+        assert evaluate(client, ledger_head=ignored)["value"] == "model"
+
+
+def test_a_lost_head_in_a_context_stops_everybody(client, service, bears):
+    key = service.permit_signer.load_signing_key()
+    head = IssuedHead("bears", 1, 99, "f" * 64)
+    lost = f"bears:99:{head.hash}:{sign_head(head, key.secret, key.number)}"
+    assert evaluate(client, ledger_head=lost)["value"] == "human"
+    assert evaluate(client)["value"] == "human"
 
 
 def test_the_model_decides_where_it_was_allowed_to(client, service, bears):

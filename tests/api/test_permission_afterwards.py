@@ -4,8 +4,11 @@ from datetime import timedelta
 
 import pytest
 
+from rollout.core.scope.commands import AcceptRestore, Actor
+from rollout.core.scope.events import Resumed
 from rollout.core.scope.permits import Permit
 from rollout.services.assignments.snapshots import LOCAL
+from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.rollout_state import load_rollout_state
 from tests.factories import HOUR, MINUTE, NOON
 from tests.services import bear_field as field
@@ -97,6 +100,47 @@ def test_a_lease_ends_and_no_answer_is_issued_after_a_stop_was_known(
     assert permission(client) == expected
     assert answer["status"] == "accepted"
     assert bool(incidents(database)) == (expected == "unauthorized")
+
+
+def begin_era(database, at):
+    command = AcceptRestore(at=at, by=Actor("zoe"), reason="the disk of Monday")
+    era, stopped = execute_command(database, "bears", lambda _: command)
+    field.append(database, Resumed(at=at, by="policy", stop=stopped.stop, proposal="P-9"))
+    return era
+
+
+def test_no_permit_of_an_earlier_era_authorizes_an_action_after_it_ended(client, database, clock):
+    told = asked(client)
+    begin_era(database, NOON + SECOND)
+    clock.advance(30 * SECOND)
+    answer = answer_to(client, case(), action(told["permit"], at=NOON + 20 * SECOND))
+    assert "another era" in answer["reason"]
+    assert permission(client) == "unauthorized"
+    again = asked(client, "c2")
+    assert (again["era"], again["permit"].split(".")[3]) == (2, f"2-{again['revision']}")
+    answer_to(client, case("c2"), action(again["permit"], "c2", at=NOON + 40 * SECOND))
+    assert permission(client, "c2") == "authorized"
+
+
+def test_an_action_of_the_era_before_keeps_its_permit(client, database, clock):
+    told = asked(client)
+    begin_era(database, NOON + 20 * SECOND)
+    clock.advance(30 * SECOND)
+    answer_to(client, case(), action(told["permit"], at=NOON + 10 * SECOND))
+    assert permission(client) == "authorized"
+
+
+def test_a_permit_of_an_entry_that_was_lost_is_not_read_by_what_stands_there_now(
+    client, database, clock, service
+):
+    revision = asked(client)["revision"]
+    begin_era(database, NOON + 20 * SECOND)
+    field.stop(database, ("creek", "day"), at=NOON + 30 * SECOND)
+    clock.advance(MINUTE)
+    lost = Permit("model", revision + 2, NOON, MINUTE)
+    permit = service.permit_signer.sign(lost, "bears", "c9", "v1")
+    unknown = action(permit, "c9", at=NOON + 10 * SECOND)  # its case is not known
+    assert "another era" in answer_to(client, prediction("c9"), unknown)["reason"]
 
 
 def test_an_action_without_a_permit_opens_one_incident_for_its_case(client, database):

@@ -21,7 +21,9 @@ from tests.factories import HOUR, MET, NOON, TICK
 from tests.store.snapshots import filled_once
 
 READ = {"viewer", "operator", "approver", "admin"}
-READ_OR_SEND = READ | {"ingest"}
+ASK = {"ingest", "ingest-predictions"}
+SEND = ASK | {"ingest-decisions", "ingest-outcomes"}
+READ_OR_SEND = READ | SEND
 DECIDE = {"operator", "approver"}
 KNOWN = set(ROLES)
 
@@ -65,7 +67,7 @@ MATRIX = {
     "GET /v1/rollouts": Row(KNOWN, SELF),
     "POST /v1/plan": Row(READ, SELF, POLICY.replace("bears", "wolves")),
     "POST /ofrep/v1/evaluate/flags": Row(KNOWN, SELF, CONTEXT),
-    "POST /ofrep/v1/evaluate/flags/{key:path}": Row({"ingest"}, SELF, CONTEXT),
+    "POST /ofrep/v1/evaluate/flags/{key:path}": Row(ASK, SELF, CONTEXT),
     "GET /v1/users": Row({"admin"}, HOUSE),
     "POST /v1/users": Row({"admin"}, HOUSE, {"name": "pat"}),
     "PATCH /v1/users/{name}": Row({"admin"}, HOUSE, {}),
@@ -91,7 +93,7 @@ MATRIX = {
     f"PUT {BEARS}/policy": Row({"admin"}, PART, STRICTER),
     f"GET {BEARS}/versions": Row(READ, PART),
     f"GET {BEARS}/versions/{{version:path}}/matrix": Row(READ, PART),
-    f"PUT {BEARS}/versions/{{version:path}}": Row({"ingest"}, PART, {}),
+    f"PUT {BEARS}/versions/{{version:path}}": Row(ASK, PART, {}),
     f"POST {BEARS}/versions/{{version:path}}/retirement": Row({"operator"}, SITES, {}),
     f"GET {BEARS}/incidents": Row(READ, PART),
     f"GET {BEARS}/incidents/{{incident}}": Row(READ, SITE),
@@ -118,8 +120,8 @@ MATRIX = {
     f"POST {BEARS}/cleanings": Row({"operator"}, PART, {"items": []}),
     f"GET {BEARS}/training": Row(READ, PART),
     f"GET {BEARS}/training/manifest": Row(READ, PART),
-    f"POST {BEARS}/assignments": Row({"ingest"}, SITE, QUESTION),
-    f"POST {BEARS}/records": Row({"ingest"}, PART),
+    f"POST {BEARS}/assignments": Row(ASK, SITE, QUESTION),
+    f"POST {BEARS}/records": Row(SEND, PART),
     f"GET {BEARS}/reviews": Row({"reviewer"}, PART),
     f"POST {BEARS}/reviews/claims": Row({"reviewer"}, PART),
     f"POST {BEARS}/reviews/{{review}}/decision": Row({"reviewer"}, PART),

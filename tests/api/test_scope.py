@@ -6,6 +6,7 @@ from hashlib import sha256
 import pytest
 
 from api.schemas.scope import ScopeSnapshot
+from rollout.core.scope.head_codes import IssuedHead, sign_head
 from rollout.core.scope.permissions import AssignedRole
 from rollout.services.assignments.snapshots import LOCAL
 from tests.api.test_shell import problem_of
@@ -129,6 +130,24 @@ def test_a_ledger_that_was_set_back_is_found_and_nothing_is_leased(client, bears
     assert read(client, ledger_revision=told.revision, ledger_hash=told.hash).salt is not None
     lost = {"ledger_revision": told.revision + 1, "ledger_hash": "f" * 64}
     assert problem_of(client.get(URL, params=lost)) == (409, "ledger-rolled-back")
+    assert read(client).era == 1  # without a code it is this client's matter
+
+
+def test_a_snapshots_head_comes_back_with_its_code_and_stops_everybody_if_it_is_lost(
+    client, service, clock, bears
+):
+    told = read(client)
+    sent = {"ledger_revision": told.revision, "ledger_hash": told.hash}
+    assert read(client, **sent, ledger_code=told.head_code).stops == []
+    key = service.permit_signer.load_signing_key()
+    head = IssuedHead("bears", 1, told.revision + 1, "f" * 64)
+    lost = {"ledger_revision": head.revision, "ledger_hash": head.hash}
+    lost["ledger_code"] = sign_head(head, key.secret, key.number)
+    assert problem_of(client.get(URL, params=lost)) == (409, "ledger-rolled-back")
+    later = read(client)
+    assert (later.era, len(later.stops)) == (2, 1)
+    assert {site.permit.split(".")[3] for site in later.sites} == {f"2-{later.revision}"}
+    assert read(client, **lost).era == 2
 
 
 @on_sqlite

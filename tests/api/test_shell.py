@@ -18,7 +18,9 @@ rollout: ramps
 timezone: UTC
 levers: [{id: parcel, labels: [damaged, sound]}]
 sites: [ramp-a, ramp-b]
-evidence: {unit: case}
+evidence:
+  unit: case
+  sources: {accounts: [{account: ingest-decisions, reviewers: ["*"]}]}
 gates: [{to: supervised, require: [{measure: agreement, at_least: 95%}]}]
 """
 

@@ -10,7 +10,7 @@ from rollout.core.scope.permissions import AssignedRole
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.ticks import Ticker
 from tests.api.test_cleanings import RAMPS, judged
-from tests.api.test_records import case, decision, prediction, sent
+from tests.api.test_records import case, decision, prediction, sent_apart
 from tests.api.test_shell import POLICY, problem_of
 from tests.factories import NOON
 
@@ -28,7 +28,7 @@ def counted(client, clock, database, *told):
     alike = [item for n in range(6) for item in judged(f"same-{n}")]
     false = [item for n in range(3) for item in judged(f"other-{n}", said="damaged")]
     there = judged("there", decided="damaged", site="ramp-b")
-    sent(client, *alike, *false, *there, *told)
+    sent_apart(client, *alike, *false, *there, *told)
     clock.advance(LATER)
     Ticker(database, "ramps", "one").tick(clock.now())
 
@@ -52,7 +52,7 @@ def test_it_counts_what_people_say_where_the_version_says_what(client, clock, da
 
 
 def test_a_case_that_is_still_open_is_in_none(client, clock, database):
-    sent(client, *judged("open"))
+    sent_apart(client, *judged("open"))
     Ticker(database, "ramps", "one").tick(clock.now())
     assert matrix(client)["items"] == []
 
@@ -81,11 +81,13 @@ def test_a_number_and_all_levers_together_are_told_by_how_many_agree(client, clo
     two = POLICY.replace("levers: [", HEAT).replace("rollout: ramps", "rollout: ovens")
     apply_policy(database, two, Actor("zoe"), NOON - timedelta(days=1))
     said = {"parcel": "sound", "heat": "20"}
-    told = [prediction("c1", answers=said), decision("c1", answers={**said, "heat": "25"})]
-    sent_to = client.by("ingest").post(
-        "/v1/rollouts/ovens/records", json={"items": [case("c1"), *told]}
-    )
-    assert sent_to.status_code == 200, sent_to.text
+    told = {
+        "ingest": [case("c1"), prediction("c1", answers=said)],
+        "ingest-decisions": [decision("c1", answers={**said, "heat": "25"})],
+    }
+    for account, items in told.items():
+        sent_to = client.by(account).post("/v1/rollouts/ovens/records", json={"items": items})
+        assert sent_to.status_code == 200, sent_to.text
     clock.advance(LATER)
     Ticker(database, "ovens", "one").tick(clock.now())
     found = client.by("viewer").get("/v1/rollouts/ovens/versions/v1/matrix").json()["items"]

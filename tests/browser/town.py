@@ -62,7 +62,8 @@ sites:
   - {{id: {json.dumps(ODD)}, place: [49.5, -123.3]}}
 windows: [{{id: day, hours: "sunrise-sunset"}}, {{id: night, hours: 24/7}}]
 stages: [{{id: supervised, blind: 50%}}, {{id: autonomous, audit: 50%}}]
-evidence: {{unit: case, grace: 1h, outside: blind, missing_at_most: 60%, verdicts: 1}}
+evidence: {{unit: case, grace: 1h, outside: blind, missing_at_most: 60%, verdicts: 1,
+  sources: {{accounts: [{{account: desk, reviewers: ["*"]}}]}}}}
 gates:
   - {{to: supervised, require: [{{measure: agreement, at_least: 70%}}], risk: 10%,
      minimum: {{units: 10, days: 1, reviewers: 1}}, approvals: [operator, operator]}}
@@ -109,6 +110,7 @@ class Town:
     clock: ManualClock
     service: Service
     box: TestClient
+    desk_key: str
     ticking: TickScheduler
     odd: bool = True
     sent: int = 0
@@ -133,10 +135,15 @@ class Town:
         self.ticking.run_due_ticks(self.clock.now())
 
     def send(self, *items):
-        """Send records; each has to be accepted."""
-        answer = self.box.post(f"{V1}/records", json={"items": items})
-        assert answer.status_code == 200, answer.text
-        assert {item["status"] for item in answer.json()["items"]} == {"accepted"}, answer.text
+        """Send records, decisions by their own account; each has to be accepted."""
+        for key, is_decision in ((None, False), (self.desk_key, True)):
+            part = [item for item in items if (item["kind"] == "decision") == is_decision]
+            if not part:
+                continue
+            headers = {} if key is None else {"Authorization": f"Bearer {key}"}
+            answer = self.box.post(f"{V1}/records", json={"items": part}, headers=headers)
+            assert answer.status_code == 200, answer.text
+            assert {item["status"] for item in answer.json()["items"]} == {"accepted"}, answer.text
 
     def waits(self, n, site="creek"):
         """Bring cases that nobody has judged yet."""
@@ -184,11 +191,16 @@ def town(url, *, odd=True) -> Iterator[Town]:
     for name, rights in PEOPLE.items():
         if name != "ada":
             users.create_account(database, ada, name, at=START, role_assignments=rights)
-    rights = (AssignedRole("ingest"), AssignedRole("viewer"))
-    users.create_account(
-        database, ada, "box", at=START, is_service_account=True, role_assignments=rights
+    programs = {"box": ("ingest", "viewer"), "desk": ("ingest-decisions",)}
+    for name, roles in programs.items():
+        rights = tuple(AssignedRole(role) for role in roles)
+        users.create_account(
+            database, ada, name, at=START, is_service_account=True, role_assignments=rights
+        )
+    key, desk_key = (
+        keys.create_key(database, ada, name, random_bytes=chance(), at=START).text
+        for name in programs
     )
-    key = keys.create_key(database, ada, "box", random_bytes=chance(), at=START).text
     made = build_service(database, Authenticator(database, clock), clock, chance)
     made = replace(made, sign_in=SignIn(database, clock, chance, HASHER))
     for name in PEOPLE:
@@ -196,7 +208,9 @@ def town(url, *, odd=True) -> Iterator[Town]:
     with TestClient(create_app(made)) as box:
         box.headers["Authorization"] = f"Bearer {key}"
         try:
-            yield Town(url, database, clock, made, box, TickScheduler(database, "town"), odd)
+            yield Town(
+                url, database, clock, made, box, desk_key, TickScheduler(database, "town"), odd
+            )
         finally:
             database.close()
 

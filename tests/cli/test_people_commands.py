@@ -169,7 +169,7 @@ def test_a_link_is_printed_alone(house):
     [
         ("users add bo --by eve", "no user is called eve"),
         ("users add policy --by ana", "can't be a name"),
-        ("users grant-role box operator --by ana", "ingest or viewer"),
+        ("users grant-role box operator --by ana", "ingest-outcomes or viewer"),
         ("users grant-role ana approver --by ana", "needs the group"),
         ("users grant-role ana viewer --rollout none --by ana", "no rollout none"),
         ("users disable ana --by ana", "last admin"),

@@ -41,6 +41,7 @@ def said(rollout, *, issued_at=None, salt=SALT, number=None, sites=("creek", "la
         salt=salt,
         leases=dict.fromkeys(sites, lease),
         permits=dict.fromkeys(sites, "permit"),
+        head_code="1.1.5be1",
         issued_at=issued_at or rollout.at,
     )
     body = json.loads(build_scope(made).model_dump_json())
@@ -255,7 +256,31 @@ def test_it_says_the_highest_head_with_each_question():
     )
     box.renew()
     box.renew()
-    assert asked == [LedgerHead(), LedgerHead(AFTER["revision"], AFTER["hash"])]
+    assert asked == [LedgerHead(), LedgerHead(AFTER["revision"], AFTER["hash"], 1, "1.1.5be1")]
+
+
+def test_a_restored_ledger_of_a_later_era_renews_though_its_revision_is_lower(tmp_path):
+    heads = FileHeadStore(tmp_path / "head.json")
+    restored = BEFORE | {"era": 2, "head_code": "1.2.77"}
+    box = box_of(AFTER, restored, AFTER, head_store=heads)
+    box.renew()
+    box.renew()
+    assert ask(box).decider == "model"
+    assert heads.load() == LedgerHead(BEFORE["revision"], BEFORE["hash"], 2, "1.2.77")
+    with pytest.raises(LedgerRolledBackError):
+        box.renew()  # the first era is over
+
+
+def test_a_new_key_changes_the_code_and_not_the_head():
+    box = box_of(AFTER, AFTER | {"head_code": "2.1.88"})
+    box.renew()
+    box.renew()
+    assert box.head_store.load().code == "2.1.88"
+
+
+def test_the_file_of_an_older_client_is_a_head_without_a_code(tmp_path):
+    (tmp_path / "head.json").write_text('{"revision": 41, "hash": "9f2c"}', encoding="utf-8")
+    assert FileHeadStore(tmp_path / "head.json").load() == LedgerHead(41, "9f2c", 1, "")
 
 
 def test_a_restart_forgets_the_lease_and_keeps_the_head(tmp_path):

@@ -7,7 +7,18 @@ from rollout.services.access.authentication import Authenticator
 from rollout.services.engine.service import build_service
 from rollout.services.support.clock import SystemClock
 from rollout.store.database.session import Database
-from tests.api.test_rights_matrix import DOOR, HOUSE, KNOWN, MATRIX, PART, READ, SELF, SITE, SITES
+from tests.api.test_rights_matrix import (
+    DOOR,
+    HOUSE,
+    KNOWN,
+    MATRIX,
+    PART,
+    READ,
+    SELF,
+    SEND,
+    SITE,
+    SITES,
+)
 
 HEAD = """\
 # API reference
@@ -16,13 +27,15 @@ Generated from the service's OpenAPI document. `/docs` of a running service show
 with examples; `/openapi.json` has every schema. [Use the API](../how-to/api.md) explains how the
 operations fit together, [errors](errors.md) lists the error codes.
 
-"Roles" may call the operation; "reads" is viewer, operator, approver or admin. "Where" says at
+"Roles" may call the operation; "reads" is viewer, operator, approver or admin, and "any ingest" is
+each role whose name begins with ingest. "Where" says at
 which sites the caller needs the role. A caller without any role in a rollout gets 404.
 """
 ROLES = {
     frozenset(KNOWN): "any",
     frozenset(READ): "reads",
-    frozenset(READ | {"ingest"}): "reads, ingest",
+    frozenset(SEND): "any ingest",
+    frozenset(READ | SEND): "reads, any ingest",
 }
 WHERE = {
     SITE: "the site",

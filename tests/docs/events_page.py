@@ -15,7 +15,7 @@ Generated from the classes of the events. [Ledger format](ledger.md) explains th
 left out while they are empty.
 """
 COMMON = frozenset(field.name for field in fields(LedgerEvent))
-UNUSED = frozenset({"RulesApplied", "EraBegan"})
+UNUSED = frozenset({"RulesApplied"})
 """Kinds that no code writes yet, as the events' module says."""
 
 

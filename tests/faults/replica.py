@@ -15,7 +15,7 @@ from sqlalchemy import event
 
 from rollout.core.errors import RefusalError
 from rollout.core.ledger.ledger import list_fields
-from rollout.core.records.records import Case, Decision, Prediction
+from rollout.core.records.records import DECISION_TYPES, Case, Decision, Prediction
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.services.assignments import assignments
 from rollout.services.delivery.delivery import RenderedReport as Letter
@@ -51,6 +51,9 @@ CALLERS = {
     "cy": Caller("cy", role_assignments=(AssignedRole("approver", group="safety"),)),
     "tim": Caller("tim", role_assignments=(AssignedRole("reviewer"),)),
     "box": Caller("box", is_service_account=True, role_assignments=(AssignedRole("ingest"),)),
+    "desk": Caller(
+        "desk", is_service_account=True, role_assignments=(AssignedRole("ingest-decisions"),)
+    ),
 }
 
 
@@ -166,10 +169,14 @@ class Replica:
         )
 
     def send(self, items, at):
-        """Send records."""
-        answers = ingest_items(self.service, CALLERS["box"], NAME, items, at)
-        pairs = zip(items, answers, strict=True)
-        return [AnsweredRecord(record, str(answer.status)) for record, answer in pairs]
+        """Send decisions by the account that the policy names, all else by the box."""
+        answered = []
+        for account, is_decision in (("box", False), ("desk", True)):
+            part = [item for item in items if isinstance(item, DECISION_TYPES) == is_decision]
+            answers = ingest_items(self.service, CALLERS[account], NAME, part, at) if part else ()
+            pairs = zip(part, answers, strict=True)
+            answered += [AnsweredRecord(record, str(answer.status)) for record, answer in pairs]
+        return answered
 
     def ask(self, case, prediction, _at):
         """Ask who decides a case, and hand in its prediction."""

@@ -24,7 +24,8 @@ levers:
   - {id: alarm, labels: [bear, none], actions: {bear: ring, none: wait}}
 sites: [creek, lake]
 stages: [{id: supervised, blind: 50%, lasts: 60h}, {id: autonomous, audit: 80%, lasts: 50h}]
-evidence: {unit: case, grace: 1h, missing_at_most: 50%, outside: blind}
+evidence: {unit: case, grace: 1h, missing_at_most: 50%, outside: blind,
+  sources: {accounts: [{account: desk, reviewers: ["*"]}]}}
 gates:
   - {to: supervised, require: [{measure: agreement, at_least: 60%}], risk: 20%,
      minimum: {units: 5, days: 1, reviewers: 1}, approvals: 2}

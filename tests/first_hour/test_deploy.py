@@ -11,12 +11,14 @@ import stat
 import subprocess
 import sys
 import sysconfig
+import tempfile
 import venv
 from contextlib import contextmanager
 from pathlib import Path
 
 import psycopg
 import pytest
+from sqlalchemy import make_url
 
 from tests.api.test_serve import free_port, until_ready
 from tests.deploy.files import find_health_check, list_program_calls
@@ -29,22 +31,33 @@ CAN_CHANGE_USER = os.geteuid() == 0 and shutil.which("setpriv") and shutil.which
 SERVES = {tuple(words) for _, words in list_program_calls() if words[0] == "serve"}
 
 
+@contextmanager
+def open_folder(name):
+    """Give a folder that every user can reach; pytest closes its own again at each start."""
+    folder = Path(tempfile.mkdtemp(prefix=f"rollout-{name}-"))
+    for part in (folder, *folder.parents):
+        if part.stat().st_uid == 0 and not part.stat().st_mode & stat.S_IXOTH:
+            part.chmod(part.stat().st_mode | stat.S_IXOTH)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
 @pytest.fixture(scope="module")
-def program(tmp_path_factory):
+def program():
     """Make a virtual environment of this tree and the locked dependencies; give its program."""
     if not CAN_CHANGE_USER:
         pytest.skip("another user id and a read-only mount need root, setpriv and unshare")
-    folder = tmp_path_factory.mktemp("opt") / "rollout"
-    venv.create(folder, symlinks=True)
-    packages = Path(sysconfig.get_path("purelib", vars={"base": str(folder)}))
-    (packages / "program.pth").write_text(f"{ROOT}\n{sysconfig.get_path('purelib')}\n")
-    script = folder / "bin" / "rollout"
-    script.write_text(f"#!{folder}/bin/python\nfrom rollout.cli.main import app\n\napp()\n")
-    script.chmod(0o755)
-    for parent in (folder, *folder.parents):
-        if parent.stat().st_uid == 0 and parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | stat.S_IXOTH | stat.S_IROTH)
-    return script
+    with open_folder("opt") as parent:
+        folder = parent / "rollout"
+        venv.create(folder, symlinks=True)
+        packages = Path(sysconfig.get_path("purelib", vars={"base": str(folder)}))
+        (packages / "program.pth").write_text(f"{ROOT}\n{sysconfig.get_path('purelib')}\n")
+        script = folder / "bin" / "rollout"
+        script.write_text(f"#!{folder}/bin/python\nfrom rollout.cli.main import app\n\napp()\n")
+        script.chmod(0o755)
+        yield script
 
 
 def open_interpreter(hold):
@@ -90,15 +103,13 @@ def build_words(program, words, state, **settings):
 
 
 @pytest.fixture
-def state(tmp_path):
+def state():
     """Give the one folder that the user may write."""
-    folder = tmp_path / "state"
-    folder.mkdir()
-    shutil.chown(folder, int(NOBODY), int(NOBODY))
-    for parent in folder.parents:
-        if parent.stat().st_uid == 0 and parent != Path("/"):
-            parent.chmod(parent.stat().st_mode | stat.S_IXOTH)
-    return folder
+    with open_folder("state") as parent:
+        folder = parent / "state"
+        folder.mkdir()
+        shutil.chown(folder, int(NOBODY), int(NOBODY))
+        yield folder
 
 
 def run(program, words, state, **settings):
@@ -142,6 +153,18 @@ def test_a_service_starts_is_healthy_and_ends(program, state, words):
 
 
 @contextmanager
+def open_socket(url):
+    """Let every user reach the socket of the tests' own server."""
+    host = Path(make_url(url).query.get("host", "/"))
+    mode = host.stat().st_mode
+    host.chmod(mode | stat.S_IXOTH)
+    try:
+        yield url.replace("+psycopg", "")
+    finally:
+        host.chmod(mode)
+
+
+@contextmanager
 def database_role(url, role):
     """Create a role that may sign in, as service-role.sql does; drop it afterwards."""
     with psycopg.connect(url, autocommit=True) as connection:
@@ -156,8 +179,7 @@ def database_role(url, role):
 def test_the_owner_upgrades_and_grants_on_postgresql(program, state, tmp_path):
     calls = [words for name, words in list_program_calls() if words[:2] == ["db", "grant"]]
     ((_, _, role),) = calls
-    with fresh("postgresql", tmp_path, migrated=False) as found:
-        url = found.replace("+psycopg", "")
+    with fresh("postgresql", tmp_path, migrated=False) as found, open_socket(found) as url:
         owner = {"ROLLOUT_DATABASE_URL": url}
         assert run(program, ["rollout", "db", "upgrade"], state, **owner).returncode == 0
         with database_role(url, role):

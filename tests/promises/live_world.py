@@ -53,7 +53,8 @@ levers:
     costs: [{did: wait, right: ring, cost: 5}, {cost: 1}]
 sites: [s0, s1]
 stages: [{id: supervised, blind: BLIND, lasts: 40h}, {id: autonomous, audit: 80%, lasts: 30h}]
-evidence: {unit: case, grace: GRACE, missing_at_most: 60%, outside: blind}
+evidence: {unit: case, grace: GRACE, missing_at_most: 60%, outside: blind,
+  sources: {accounts: [{account: desk, reviewers: ["*"]}]}}
 gates:
   - {to: supervised, require: [{measure: agreement, at_least: LINE}], risk: 20%,
      minimum: {units: 3, days: 1, reviewers: 1}, approvals: [operator, operator]}
@@ -97,6 +98,11 @@ CALLERS = {
         Caller("ben", role_assignments=(AssignedRole("reviewer", NAME, "s0"),)),
         Caller("vic", role_assignments=(REVIEWER, AssignedRole("viewer", NAME), OPERATOR)),
         Caller("box", is_service_account=True, role_assignments=(AssignedRole("ingest", NAME),)),
+        Caller(
+            "desk",
+            is_service_account=True,
+            role_assignments=(AssignedRole("ingest-decisions", NAME),),
+        ),
         Caller(
             "bot",
             is_service_account=True,
@@ -307,9 +313,16 @@ class LiveWorld:
         return case
 
     def send(self, items):
-        answer = self.post("box", "/records", {"items": items})
-        assert answer.status_code == 200, answer.text
-        return [item["status"] for item in answer.json()["items"]]
+        """Send decisions by the account that the policy names, all else by the box."""
+        statuses = {}
+        for account, is_decision in (("box", False), ("desk", True)):
+            places = [n for n, i in enumerate(items) if (i["kind"] == "decision") == is_decision]
+            if places:
+                answer = self.post(account, "/records", {"items": [items[n] for n in places]})
+                assert answer.status_code == 200, answer.text
+                row_statuses = [item["status"] for item in answer.json()["items"]]
+                statuses |= dict(zip(places, row_statuses, strict=True))
+        return [statuses[n] for n in range(len(items))]
 
     def case(self, case, at=None):
         when = (at or self.now).isoformat()

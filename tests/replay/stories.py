@@ -348,6 +348,7 @@ def _draw_decisions(rng, story, policy, keys, at, truth):
                     "seat": [seat] * int(mine.sum()),
                     "at": _instants(submitted_at[mine], policy),
                     "started_at": [None] * int(mine.sum()),
+                    "source": [None] * int(mine.sum()),
                 },
                 schema=build_decisions_schema(names),
             )

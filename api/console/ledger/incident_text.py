@@ -92,14 +92,20 @@ def describe_incident_effect(impact: IncidentImpact) -> str:
             return "Grants are withheld, not ended: humans decide until the measure recovers."
         case "reported":
             return "Nothing was narrowed: this guard only reports."
+        case "every cell is stopped":
+            return (
+                "The ledger was set back: entries that a client or a replica has read are gone. "
+                "Every cell is stopped, open proposals have ended, and an era has begun: earlier "
+                "permits and snapshots are invalid."
+            )
     texts = {
         "unauthorized": (
             "The action is recorded as unauthorized and is never evidence. No grant "
             "was ended for it."
         ),
         "ledger_rolled_back": (
-            "Clients that know the later head get `human` for every case. A "
-            "backup may have been restored, or another database answers."
+            "This client gets `human` for every case. It sent a head that is not in the ledger, "
+            "and no code proves that this service gave it out. Other clients are not affected."
         ),
         "evidence_changed": (
             "Records or counted units were changed in the database. Grants and proposals stay as "
@@ -126,10 +132,7 @@ def describe_recovery(impact: IncidentImpact, visitor: Visitor, rollout: str) ->
             "If the ledger's time is ahead, `rollout doctor` shows how to set it back.",
         )
     if incident.kind == "ledger_rolled_back":
-        return (
-            "Verify the ledger and compare its head with one kept elsewhere.",
-            "Clients that know the later head continue once the ledger has that entry again.",
-        )
+        return _describe_rollback_recovery(incident.effect)
     if incident.kind == "writes":
         return ("The replica can write again. Repeat what was refused with an error meanwhile.",)
     if incident.kind == "evidence_changed":
@@ -140,6 +143,18 @@ def describe_recovery(impact: IncidentImpact, visitor: Visitor, rollout: str) ->
     if incident.kind == "unauthorized":
         return ("Nothing was ended, so nothing has to be restored.",)
     return tuple(_describe_cell_recovery(impact, visitor, rollout))
+
+
+def _describe_rollback_recovery(effect: str) -> tuple[str, ...]:
+    if effect == "every cell is stopped":
+        return (
+            "Compare the ledger with an export. Repeat lost stops and removals of users and keys.",
+            "Then propose a resume. It needs the approvals of the highest gate that comes back.",
+        )
+    return (
+        "Find out where the client got this head: from another service, or from before a restore.",
+        "If it is wrong, delete the head that the client stored. It continues at once.",
+    )
 
 
 def _describe_cell_recovery(

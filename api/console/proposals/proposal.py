@@ -36,6 +36,7 @@ from api.problems import STATUS_BY_CODE
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import EvidenceChangedError, RefusalError
 from rollout.core.scope.permissions import Permission
+from rollout.reports.text.source_text import describe_sources
 from rollout.services.cells.cells import load_cell
 from rollout.services.divergences.action_change import load_action_changes
 from rollout.services.divergences.costliest_cases import (
@@ -230,6 +231,7 @@ def _build_evidence_context(
         "rows": rows,
         "lede": describe_progress(details, is_met=bool(rows) and all(row.met for row in rows)),
         "plain_readings": list_plain_readings(evidence.readings),
+        "sources_text": describe_sources(details.sources),
         "requirements": ()
         if evidence.minimum_progress is None
         else build_requirement_rows(evidence.minimum_progress),

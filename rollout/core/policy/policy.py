@@ -13,6 +13,7 @@ from functools import cached_property
 from rollout.core.calendar.opening_hours import is_open
 from rollout.core.calendar.sites import OTHER_WINDOW, SHADOW, Cell, Site, Window
 from rollout.core.calendar.timezones import compute_end_of_local_day
+from rollout.core.policy.evidence_sources import ACCOUNT, DEFAULT_SOURCES, UNNAMED, EvidenceSources
 from rollout.core.policy.file_readings import FileReading
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import WHOLE_UNIT, Condition
@@ -97,6 +98,12 @@ class EvidenceRules:
     confidence_floor: float | None = None
     outside_blind: bool = False
     min_reviewer_agreement: float | None = None
+    sources: EvidenceSources = DEFAULT_SOURCES
+
+    def find_account_kind(self, account: str, reviewer: str) -> str:
+        """Return the kind of an account's decision for a reviewer."""
+        patterns = self.sources.list_patterns(account)
+        return ACCOUNT if patterns and _matches_any(patterns, reviewer) else UNNAMED
 
 
 @dataclass(frozen=True, slots=True)

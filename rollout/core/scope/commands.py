@@ -168,5 +168,28 @@ class OpenIncident(Command):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class StopAfterRollback(Command):
+    """Begin an era with every cell stopped: the ledger lacks a head of era `era`.
+
+    Nothing happens if a later era has begun since. `about` names the client that knows the head.
+    """
+
+    era: int
+    reason: str
+    about: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AcceptRestore(ActorCommand):
+    """Declare a wanted restore: begin an era with every cell stopped.
+
+    `known_era` is an era that clients may know although this ledger lacks it.
+    """
+
+    reason: str
+    known_era: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class ProposeClockCorrection(ActorCommand):
     """Propose to set the ledger's time back to this command's `at`."""

@@ -25,6 +25,7 @@ from rollout.core.scope.clock_correction import (
     propose_clock_correction,
 )
 from rollout.core.scope.commands import (
+    AcceptRestore,
     AcknowledgeIncident,
     Actor,
     ActorCommand,
@@ -40,9 +41,11 @@ from rollout.core.scope.commands import (
     ProposeTakeover,
     RejectProposal,
     RetireVersion,
+    StopAfterRollback,
     StopCells,
     Tick,
 )
+from rollout.core.scope.eras import accept_restore, stop_after_rollback
 from rollout.core.scope.events import (
     GrantExpired,
     LedgerEvent,
@@ -103,6 +106,8 @@ _apply_command.register(RejectProposal, reject)
 _apply_command.register(ProposeClockCorrection, propose_clock_correction)
 _apply_command.register(OpenIncident, open_incident)
 _apply_command.register(AcknowledgeIncident, acknowledge_incident)
+_apply_command.register(StopAfterRollback, stop_after_rollback)
+_apply_command.register(AcceptRestore, accept_restore)
 
 
 @_apply_command.register

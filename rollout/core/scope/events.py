@@ -4,8 +4,8 @@ Fields hold text, whole numbers, instants, cells and tuples of these, so that ea
 canonical form (`rollout.core.ledger.ledger`). `by` is an account's name, or `policy` for the
 engine.
 
-No code writes these parts of form 2 yet: `RulesApplied`, `EraBegan`, and the fields `attempt`,
-`risk_weight`, `confidence_floor` and `sources` of `ProposalRaised`. They don't change the scope.
+No code writes these parts of form 2 yet: `RulesApplied`, and the fields `attempt`, `risk_weight`,
+`confidence_floor` and `sources` of `ProposalRaised`. They don't change the scope.
 """
 
 from dataclasses import dataclass, field
@@ -50,9 +50,13 @@ class CellEvent(LedgerEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RolloutCreated(LedgerEvent):
-    """A rollout began; `salt_hash` is the SHA-256 of its sampling salt."""
+    """A rollout began; `salt_hash` is the SHA-256 of its sampling salt.
+
+    `rules` is the number of its counting rules; ledgers from before numbers lack it.
+    """
 
     salt_hash: str
+    rules: int = field(default=0, metadata={ADDED_LATER: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -21,7 +21,7 @@ MAX_OPEN_INCIDENTS = 50
 EFFECTS = MappingProxyType(
     {
         UNAUTHORIZED: "recorded as unauthorized",
-        LEDGER_ROLLED_BACK: "a human decides for the client that saw the later head",
+        LEDGER_ROLLED_BACK: "a human decides for the client that sent the head",
         CLOCK_INCIDENT: "nothing raised or applied",
         WRITES_INCIDENT: "a replica let humans decide until it could write again",
         EVIDENCE_CHANGED: "reported; grants and proposals stay",

@@ -4,6 +4,7 @@ A role applies to one rollout or all, at one site or all. Narrow roles don't inc
 reviewer reads no predictions, and an admin neither approves nor stops.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from datetime import datetime
 from enum import Enum
@@ -18,9 +19,15 @@ from rollout.core.scope.commands import Actor
 
 VIEWER, REVIEWER, OPERATOR = "viewer", "reviewer", "operator"
 APPROVER, INGEST, ADMIN = "approver", "ingest", "admin"
-ROLES = (VIEWER, REVIEWER, OPERATOR, APPROVER, INGEST, ADMIN)
+INGEST_PREDICTIONS, INGEST_DECISIONS = "ingest-predictions", "ingest-decisions"
+INGEST_OUTCOMES = "ingest-outcomes"
+INGEST_ROLES = (INGEST, INGEST_PREDICTIONS, INGEST_DECISIONS, INGEST_OUTCOMES)
+ROLES = (VIEWER, REVIEWER, OPERATOR, APPROVER, *INGEST_ROLES, ADMIN)
 READ_ROLES = frozenset({VIEWER, OPERATOR, APPROVER, ADMIN})
-SERVICE_ACCOUNT_ROLES = frozenset({INGEST, VIEWER})
+SERVICE_ACCOUNT_ROLES = frozenset({*INGEST_ROLES, VIEWER})
+
+
+_SERVICE_ACCOUNT_TEXT = f"{', '.join(INGEST_ROLES)} or {VIEWER}"
 
 
 class Permission(Enum):
@@ -31,6 +38,10 @@ class Permission(Enum):
     READ_SCOPE = "read the scope"
     REQUEST_ASSIGNMENT = "ask who decides"
     SEND_RECORDS = "send records"
+    SEND_CASES = "send cases, actions and heartbeats"
+    SEND_PREDICTIONS = "send predictions"
+    SEND_DECISIONS = "send decisions"
+    SEND_OUTCOMES = "send outcomes"
     REVIEW = "review"
     OPERATE = "narrow, stop, acknowledge, retire or choose for training"
     PROPOSE = "propose a widening or a resume"
@@ -42,10 +53,14 @@ class Permission(Enum):
 
 ROLES_BY_PERMISSION: dict[Permission, frozenset[str]] = {
     Permission.READ: READ_ROLES,
-    Permission.READ_CASES: READ_ROLES | {INGEST},
-    Permission.READ_SCOPE: READ_ROLES | {INGEST},
-    Permission.REQUEST_ASSIGNMENT: frozenset({INGEST}),
-    Permission.SEND_RECORDS: frozenset({INGEST}),
+    Permission.READ_CASES: READ_ROLES | frozenset(INGEST_ROLES),
+    Permission.READ_SCOPE: READ_ROLES | frozenset(INGEST_ROLES),
+    Permission.REQUEST_ASSIGNMENT: frozenset({INGEST, INGEST_PREDICTIONS}),
+    Permission.SEND_RECORDS: frozenset(INGEST_ROLES),
+    Permission.SEND_CASES: frozenset({INGEST, INGEST_PREDICTIONS, INGEST_DECISIONS}),
+    Permission.SEND_PREDICTIONS: frozenset({INGEST, INGEST_PREDICTIONS}),
+    Permission.SEND_DECISIONS: frozenset({INGEST, INGEST_DECISIONS}),
+    Permission.SEND_OUTCOMES: frozenset({INGEST, INGEST_OUTCOMES}),
     Permission.REVIEW: frozenset({REVIEWER}),
     Permission.OPERATE: frozenset({OPERATOR}),
     Permission.PROPOSE: frozenset({OPERATOR}),
@@ -92,6 +107,33 @@ class AssignedRole:
     def covers(self, rollout: str, site: str = "") -> bool:
         """Return whether it applies at a site; "" means all sites."""
         return self.rollout in {"", rollout} and self.site in {"", site}
+
+    def overlaps(self, other: "AssignedRole") -> bool:
+        """Return whether both apply at some site."""
+        has_rollout = "" in {self.rollout, other.rollout} or self.rollout == other.rollout
+        return has_rollout and ("" in {self.site, other.site} or self.site == other.site)
+
+
+def is_broad(role_assignments: Iterable[AssignedRole]) -> bool:
+    """Return whether an account may send predictions and decisions at the same site.
+
+    >>> at_ramp_a = AssignedRole("ingest-predictions", "ramps", "ramp-a")
+    >>> at_ramp_b = AssignedRole("ingest-decisions", "ramps", "ramp-b")
+    >>> (
+    ...     is_broad([at_ramp_a, at_ramp_b]),
+    ...     is_broad([at_ramp_a, AssignedRole("ingest-decisions")]),
+    ...     is_broad([AssignedRole("ingest", "ramps", "ramp-a")]),
+    ... )
+    (False, True, True)
+    """
+    assignments = tuple(role_assignments)
+    prediction_roles = ROLES_BY_PERMISSION[Permission.SEND_PREDICTIONS]
+    decision_roles = ROLES_BY_PERMISSION[Permission.SEND_DECISIONS]
+    return any(
+        first.role in prediction_roles and second.role in decision_roles and first.overlaps(second)
+        for first in assignments
+        for second in assignments
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,7 +281,7 @@ def _find_assignment_error(assignment: AssignedRole, *, is_service_account: bool
         ),
         (
             is_service_account and assignment.role not in SERVICE_ACCOUNT_ROLES,
-            f"a service account can be ingest or viewer, not {assignment.role}",
+            f"a service account can be {_SERVICE_ACCOUNT_TEXT}, not {assignment.role}",
         ),
         (
             is_approver != bool(assignment.group),

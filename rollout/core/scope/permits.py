@@ -18,6 +18,7 @@ from functools import lru_cache
 from typing import Final
 
 from rollout.core.calendar.instants import MICROSECOND, from_micros, to_micros
+from rollout.core.scope.scope import FIRST_ERA, format_revision
 
 BOUND: Final = "bound"
 UNBOUND: Final = "unbound"
@@ -42,6 +43,7 @@ class Permit:
     Attributes:
         kind: `bound`, `unbound` or `form_1`.
         answer_digest: of the answers to which a bound permit is bound.
+        era: of the ledger; a permit is valid in its own era only.
     """
 
     decider: str
@@ -50,6 +52,7 @@ class Permit:
     lease: timedelta
     kind: str = UNBOUND
     answer_digest: str = ""
+    era: int = FIRST_ERA
 
     @property
     def expires_at(self) -> datetime:
@@ -93,7 +96,8 @@ def build_permit_text(permit: Permit, key_number: int) -> str:
     A bound permit's digest is no part of it: it comes with each case.
     """
     return (
-        f"{MARK_BY_KIND[permit.kind]}.{key_number}.{permit.decider}.{permit.revision}"
+        f"{MARK_BY_KIND[permit.kind]}.{key_number}.{permit.decider}"
+        f".{format_revision(permit.era, permit.revision)}"
         f".{to_micros(permit.issued_at)}.{permit.lease // MICROSECOND}"
     )
 
@@ -153,8 +157,9 @@ def _parse_text(text: str) -> tuple[int, Permit | None]:
     answer_digest = parts.pop() if kind == BOUND else ""
     if len(parts) != PART_COUNT - 1:
         return 0, None
-    key_number, decider, revision, issued_text, lease_text = parts
-    numbers = (key_number, revision, issued_text, lease_text)
+    key_number, decider, era_revision, issued_text, lease_text = parts
+    era, _, revision = era_revision.rpartition("-")
+    numbers = (key_number, era or str(FIRST_ERA), revision, issued_text, lease_text)
     if not all(n.isascii() and n.isdigit() and len(n) <= CODE_LENGTH // 2 for n in numbers):
         return 0, None
     return int(key_number), Permit(
@@ -164,6 +169,7 @@ def _parse_text(text: str) -> tuple[int, Permit | None]:
         int(lease_text) * MICROSECOND,
         kind,
         answer_digest,
+        int(era or FIRST_ERA),
     )
 
 

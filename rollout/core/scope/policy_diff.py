@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 
 from rollout.core.calendar.sites import Cell, Site
+from rollout.core.policy.evidence_sources import EvidenceSources
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Freeze, Gate, Guard, Policy, Stage, Waves, format_duration
@@ -147,6 +148,7 @@ def _compare_evidence(old: Policy, new: Policy) -> Sentences:
         yield f"fewer reviewers judge a unit: {new_rules.verdicts} instead of {old_rules.verdicts}"
     if new_rules.outside_blind and not old_rules.outside_blind:
         yield "decisions made elsewhere count as blind"
+    yield from _compare_sources(old_rules.sources, new_rules.sources)
     if _is_lower(old_rules.confidence_floor, new_rules.confidence_floor):
         yield "the model decides less sure cases: the confidence floor is lower or gone"
     if _is_lower(old_rules.min_reviewer_agreement, new_rules.min_reviewer_agreement):
@@ -154,6 +156,18 @@ def _compare_evidence(old: Policy, new: Policy) -> Sentences:
     checks_reviewers = new_rules.min_reviewer_agreement is not None and new_rules.verdicts == 1
     if checks_reviewers and new_rules.second_verdict < old_rules.second_verdict:
         yield f"reviewers are checked on fewer cases, {_format_share(new_rules.second_verdict)}"
+
+
+def _compare_sources(old: EvidenceSources, new: EvidenceSources) -> Sentences:
+    if new.reviews and not old.reviews:
+        yield "reviews made here are evidence"
+    if new.imports and not old.imports:
+        yield "imports are evidence"
+    for account in dict.fromkeys(source.account for source in new.accounts):
+        old_patterns = old.list_patterns(account)
+        added = [p for p in new.list_patterns(account) if p not in old_patterns]
+        if added and "*" not in old_patterns:
+            yield f"decisions that {account} sends for {', '.join(added)} are evidence"
 
 
 def _is_lower(old: float | None, new: float | None) -> bool:

@@ -12,10 +12,12 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from rollout.core.calendar.sites import SHADOW, Cell
+from rollout.core.policy.counting_rules import FIRST_RULES
 from rollout.core.scope.events import (
     Approved,
     CellEvent,
     ClockCorrected,
+    EraBegan,
     GrantExpired,
     IncidentAcknowledged,
     IncidentOpened,
@@ -28,6 +30,8 @@ from rollout.core.scope.events import (
     ProposalVoided,
     Renewed,
     Resumed,
+    RolloutCreated,
+    RulesApplied,
     Stopped,
     Suspended,
     SuspensionCleared,
@@ -72,7 +76,8 @@ class _ScopeBuilder:
     def __init__(self, scope: Scope) -> None:
         self.policy_number, self.policy_hash = scope.policy_number, scope.policy_hash
         self.proposal_count, self.incident_count = scope.proposal_count, scope.incident_count
-        self.at, self.revision = scope.at, scope.revision
+        self.rules, self.at, self.revision = scope.rules, scope.at, scope.revision
+        self.era = scope.era
         self.versions = _copy_mapping(scope.versions)
         self.cells = _copy_mapping(scope.cells)
         self.proposals = _copy_mapping(scope.proposals)
@@ -103,8 +108,10 @@ class _ScopeBuilder:
             incident_count=self.incident_count,
             open_incidents=MappingProxyType(self.open_incidents),
             withdrawn_gate_risks=MappingProxyType(self.withdrawn_gate_risks),
+            rules=self.rules,
             at=self.at,
             revision=self.revision,
+            era=self.era,
             _holders=self.holders,
         )
 
@@ -148,6 +155,16 @@ def _copy_mapping(mapping: Mapping[KeyT, ValueT]) -> dict[KeyT, ValueT]:
 @singledispatch
 def _apply_to_builder(event: LedgerEvent, builder: _ScopeBuilder) -> None:
     """Apply an event; the default is for events that don't change the scope."""
+
+
+@_apply_to_builder.register
+def _(event: RolloutCreated, builder: _ScopeBuilder) -> None:
+    builder.rules = event.rules or FIRST_RULES
+
+
+@_apply_to_builder.register
+def _(event: RulesApplied, builder: _ScopeBuilder) -> None:
+    builder.rules = event.number
 
 
 @_apply_to_builder.register
@@ -323,6 +340,11 @@ def _(event: GrantExpired, builder: _ScopeBuilder) -> None:
 def _(event: Stopped, builder: _ScopeBuilder) -> None:
     cells = frozenset(event.cells)
     builder.stops[event.stop] = Stop(event.stop, cells, event.by, event.at, drill=event.drill)
+
+
+@_apply_to_builder.register
+def _(event: EraBegan, builder: _ScopeBuilder) -> None:
+    builder.era = max(builder.era, event.era)
 
 
 @_apply_to_builder.register

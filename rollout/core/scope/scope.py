@@ -10,9 +10,11 @@ from datetime import datetime
 from types import MappingProxyType
 
 from rollout.core.calendar.sites import Cell
+from rollout.core.policy.counting_rules import FIRST_RULES
 from rollout.core.policy.policy import Policy
 
 ENGINE = "policy"  # the engine's name as an actor in the ledger
+FIRST_ERA = 1
 STOPPED, SUSPENDED = "stopped", "suspended"  # how grants are withheld
 
 
@@ -182,8 +184,10 @@ class Scope:
         open_incidents: unacknowledged ones.
         withdrawn_gate_risks: per stage, the risk of the gate that was removed from the policy,
             until every cell has a gate to it again.
+        rules: number of the counting rules.
         at: time of the ledger's last entry, None before the first.
         revision: number of applied events.
+        era: 1, and one more after each restore; nothing issued in an earlier era is valid.
     """
 
     policy_number: int = 0
@@ -197,8 +201,10 @@ class Scope:
     incident_count: int = 0
     open_incidents: Mapping[str, Incident] = field(default_factory=dict)
     withdrawn_gate_risks: Mapping[str, str] = field(default_factory=dict)
+    rules: int = FIRST_RULES
     at: datetime | None = None
     revision: int = 0
+    era: int = FIRST_ERA
     _holders: dict[Cell, str] = field(default_factory=dict, compare=False, repr=False)
 
     def get_cell_state(self, cell: Cell, version: str) -> CellState:
@@ -226,6 +232,15 @@ class Scope:
         cells, holders = dict(self.cells), dict(self._holders)
         set_cell_state(cells, holders, cell, version, state)
         return replace(self, cells=MappingProxyType(cells), _holders=holders)
+
+
+def format_revision(era: int, revision: int) -> str:
+    """Return a revision with its era, which the first one omits.
+
+    >>> format_revision(1, 41), format_revision(2, 41)
+    ('41', '2-41')
+    """
+    return str(revision) if era == FIRST_ERA else f"{era}-{revision}"
 
 
 def set_cell_state(

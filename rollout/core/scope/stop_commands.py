@@ -4,6 +4,7 @@
 """
 
 from collections import Counter
+from collections.abc import Iterable
 from datetime import datetime
 
 from rollout.core.calendar.sites import Cell
@@ -19,14 +20,7 @@ TWO_OPERATORS = ("operator", "operator")  # needs without a gate
 
 def apply_stop(command: StopCells, pending: PendingEvents) -> None:
     """Stop the cells that no equal stop holds already."""
-    requested_cells = set(command.cells)
-    cells = tuple(
-        sorted(
-            cell
-            for cell in requested_cells
-            if not _is_already_stopped(command, pending.scope, cell)
-        )
-    )
+    cells = list_unstopped_cells(pending.scope, command.cells, is_drill=command.drill)
     if not cells:
         return
     pending.emit(
@@ -41,16 +35,21 @@ def apply_stop(command: StopCells, pending: PendingEvents) -> None:
     )
 
 
-def _is_already_stopped(command: StopCells, scope: Scope, cell: Cell) -> bool:
-    """Return whether a stop in force makes this one redundant in `cell`.
+def list_unstopped_cells(
+    scope: Scope, cells: Iterable[Cell], *, is_drill: bool = False
+) -> tuple[Cell, ...]:
+    """Return the cells that no equal stop holds already, sorted."""
+    return tuple(sorted(c for c in set(cells) if not _is_already_stopped(scope, c, is_drill)))
+
+
+def _is_already_stopped(scope: Scope, cell: Cell, is_drill: bool) -> bool:
+    """Return whether a stop in force makes another one redundant in `cell`.
 
     A drill, or a stop with an open resume, does not: the resume would restore what was stopped
     after the resume was proposed.
     """
     return any(
-        cell in stop.cells
-        and (command.drill or not stop.drill)
-        and not has_open_resume(scope, stop)
+        cell in stop.cells and (is_drill or not stop.drill) and not has_open_resume(scope, stop)
         for stop in scope.stops.values()
     )
 

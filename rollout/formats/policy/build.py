@@ -3,6 +3,7 @@
 from hashlib import sha256
 
 from rollout.core.calendar.sites import ALWAYS_WINDOW, Site, Window
+from rollout.core.policy.evidence_sources import AccountSource, EvidenceSources
 from rollout.core.policy.file_readings import FileReading
 from rollout.core.policy.levers import CostRule, Lever, Number
 from rollout.core.policy.measures import Condition
@@ -132,7 +133,13 @@ def _build_evidence(shape: file.EvidenceShape) -> EvidenceRules:
         confidence_floor=shape.confidence_floor,
         outside_blind=shape.outside == "blind",
         min_reviewer_agreement=shape.min_reviewer_agreement,
+        sources=_build_sources(shape.sources),
     )
+
+
+def _build_sources(shape: file.SourcesShape) -> EvidenceSources:
+    accounts = (AccountSource(row.account, tuple(row.reviewers)) for row in shape.accounts)
+    return EvidenceSources(shape.reviews, shape.imports, tuple(accounts))
 
 
 def _build_selector(shape: file.CellSelection) -> Where:

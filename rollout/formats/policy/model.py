@@ -165,6 +165,29 @@ class StageShape(PolicySection):
     )
 
 
+class AccountSourceShape(PolicySection):
+    """A service account whose decisions are evidence, for some reviewers."""
+
+    account: kinds.NonEmptyText = key(
+        description="Name of the service account.", examples=["people-system"]
+    )
+    reviewers: list[kinds.Pattern] = key(
+        min_length=1,
+        description="Reviewers for whom it may speak: names, or patterns with *.",
+        examples=["[ana, bo]"],
+    )
+
+
+class SourcesShape(PolicySection):
+    """From where decisions are evidence; others are stored and reported only."""
+
+    reviews: kinds.Flag = key("true", description="Reviews made in this service.")
+    imports: kinds.Flag = key("true", description="Imported files, for which the importer vouches.")
+    accounts: list[AccountSourceShape] = key(
+        default_factory=list, description="Service accounts that send decisions made elsewhere."
+    )
+
+
 class EvidenceShape(PolicySection):
     """What counts as one unit, and how long to wait for decisions."""
 
@@ -196,6 +219,10 @@ class EvidenceShape(PolicySection):
     )
     min_reviewer_agreement: kinds.Share | None = key(
         None, description="Decisions of reviewers below it are no evidence. Default: no limit."
+    )
+    sources: SourcesShape = key(
+        default_factory=dict,
+        description="From where decisions are evidence. Default: reviews made here and imports.",
     )
 
 

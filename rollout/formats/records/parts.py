@@ -180,6 +180,8 @@ def _apply_schema(kind: RecordKind, typed: pl.DataFrame, levers: Sequence[str]) 
         ("predicted_at", "decided_at", "outcome_at"), "at"
     )
     renamed = typed.rename({name: names[name] for name in typed.columns if name in names})
+    if kind is RecordKind.DECISIONS:
+        renamed = renamed.with_columns(source=pl.lit(None, pl.String))
     return renamed.select(pl.col(name).cast(dtype) for name, dtype in schema.items())
 
 

@@ -335,7 +335,10 @@ def _(event: RulesApplied, _describer: EventDescriber) -> str:
 
 @_describe.register
 def _(event: EraBegan, _describer: EventDescriber) -> str:
-    return f"a restored database began era {event.era}; earlier permits and leases are invalid"
+    return (
+        f"{event.by} began era {event.era} after a restore, so that earlier permits and leases are "
+        f"invalid: {event.reason}"
+    )
 
 
 @_describe.register

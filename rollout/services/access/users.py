@@ -37,6 +37,7 @@ from rollout.core.scope.permissions import (
     Caller,
     Permission,
     check_role_assignment,
+    is_broad,
     require_permission,
 )
 from rollout.core.scope.scope import ENGINE
@@ -75,6 +76,11 @@ class UserAccount:
     has_password: bool
     rights: tuple[AssignedRole, ...]
 
+    @property
+    def is_broad(self) -> bool:
+        """Return whether a service account may send predictions and decisions."""
+        return self.machine and is_broad(self.rights)
+
 
 @dataclass(frozen=True, slots=True)
 class AccountUpdate:
@@ -99,6 +105,17 @@ def load_accounts(database: Database, caller: Caller) -> tuple[UserAccount, ...]
         return tuple(
             _build_account(user, roles_by_user.get(user.number, ())) for user in users.list_all()
         )
+
+
+def find_broad_accounts(database: Database) -> tuple[str, ...]:
+    """Return the enabled service accounts that may send predictions and decisions."""
+    with database.begin_read() as transaction:
+        users = Users(transaction)
+        roles_by_user = users.list_all_role_assignments()
+        accounts = [
+            _build_account(user, roles_by_user.get(user.number, ())) for user in users.list_all()
+        ]
+    return tuple(a.name for a in accounts if a.is_broad and a.disabled_at is None)
 
 
 def create_account(

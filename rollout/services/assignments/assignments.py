@@ -11,12 +11,18 @@ from itertools import repeat
 from typing import Final
 
 from rollout import faults
-from rollout.core.errors import RefusalError
 from rollout.core.scope.assignment import Assignment, CaseQuestion, decide_assignment
-from rollout.core.scope.commands import OpenIncident
-from rollout.core.scope.events import LEDGER_ROLLED_BACK
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.permits import BOUND, UNBOUND, Permit, build_permit_text, build_signer
+from rollout.services.assignments.client_heads import (
+    NO_HEAD,
+    ClientHead,
+    CodedHead,
+    code_head,
+    find_head_doubt,
+    has_client_head,
+    load_confirmed_rollout,
+)
 from rollout.services.assignments.question_records import (
     RecordableQuestion,
     RecordConflictError,
@@ -25,7 +31,6 @@ from rollout.services.assignments.question_records import (
 )
 from rollout.services.engine.assignment_cache import SharedAssignment
 from rollout.services.engine.autonomy import DAMAGED
-from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.rollout_state import NoSuchRolloutError, RolloutState
 from rollout.services.engine.service import Service
 from rollout.services.engine.state_cache import CachedRollout
@@ -39,21 +44,10 @@ from rollout.store.ledger.versions import VersionInfo, VersionStore
 CLOCK_SKEW: Final = (
     "this replica's clock is too far off the database's: humans decide until it agrees"
 )
-LEDGER_LACKS_HEAD: Final = (
-    "the ledger lacks the row that you have seen: it was set back; humans decide"
-)
 DATABASE_UNAVAILABLE: Final = "the database can't be asked, so nothing is certain: humans decide"
 EMPTY_QUESTION: Final = CaseQuestion("", None, "", "")
 NOT_STORED: Final = "it could not be kept, `recorded` says why: humans decide"
 UNKNOWN_ROLLOUT: Final = "no rollout of that name: humans decide"
-
-
-@dataclass(frozen=True, slots=True)
-class ClientHead:
-    """Revision and hash of the newest ledger entry a client knows."""
-
-    revision: int
-    hash: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,15 +57,14 @@ class AssignmentAnswers:
     Attributes:
         permits: what a client returns with the action; None without a confirmed state.
         recorded: the status of case and prediction; None if the question held none.
-        revision, hash: the ledger entry that the answers are based on.
+        head: the ledger entry that the answers are based on, with its code.
         at: when they were given.
     """
 
     assignments: Sequence[SharedAssignment]
     permits: Sequence[str | None]
     recorded: Sequence[RecordingResult | None]
-    revision: int
-    hash: str
+    head: CodedHead
     at: datetime
 
 
@@ -95,9 +88,7 @@ def answer_from_memory(
         return None
     if cached_rollout.safety_rows.damages or service.autonomy.find_doubt(rollout_name):
         return None
-    if client_head is not None and not cached_rollout.has_row(
-        client_head.revision, client_head.hash
-    ):
+    if not has_client_head(cached_rollout, client_head):
         return None
     versions = cached_rollout.state.versions
     if not versions.keys() >= {question.version for question in questions}:
@@ -123,8 +114,8 @@ def answer_questions(
 ) -> AssignmentAnswers:
     """Answer who decides each case, and store the predictions in questions.
 
-    Unknown rollouts get `human`. A ledger without the entry `client_head` was rolled back: then
-    humans decide.
+    Unknown rollouts get `human`, and so do clients whose head the ledger lacks
+    (`rollout.services.assignments.client_heads`).
 
     Raises:
         UnknownRolloutError: the caller has no permission in the rollout.
@@ -143,7 +134,8 @@ def answer_questions(
         return assign_all_to_humans(questions, DATABASE_UNAVAILABLE, service.clock.now())
     faults.reach_point("assign.read")
     cached_rollout = _record_new_versions(service, cached_rollout, questions)
-    doubt_reason = _find_doubt_reason(service, cached_rollout, caller, client_head)
+    doubt_reason = find_head_doubt(service, cached_rollout, caller, client_head)
+    doubt_reason = doubt_reason or find_replica_doubt(service, cached_rollout)
     return _answer_and_store(service, caller, cached_rollout, questions, key, doubt_reason)
 
 
@@ -171,27 +163,6 @@ def _require_ask_permission(
         )
 
 
-def load_confirmed_rollout(
-    service: Service, rollout_name: str, client_head: ClientHead | None
-) -> CachedRollout:
-    """Return the rollout; load it again if it lacks the client's head."""
-    cached_rollout = service.state_cache.load_rollout(rollout_name)
-    if client_head is None or cached_rollout.has_row(client_head.revision, client_head.hash):
-        return cached_rollout
-    return service.state_cache.reload_rollout(rollout_name)
-
-
-def _find_doubt_reason(
-    service: Service, cached_rollout: CachedRollout, caller: Caller, client_head: ClientHead | None
-) -> str:
-    if client_head is not None and not cached_rollout.has_row(
-        client_head.revision, client_head.hash
-    ):
-        report_ledger_rollback(service, cached_rollout.state.rollout.name, caller, client_head)
-        return LEDGER_LACKS_HEAD
-    return find_replica_doubt(service, cached_rollout)
-
-
 def find_replica_doubt(service: Service, cached_rollout: CachedRollout) -> str:
     """Return why this replica lets humans decide a rollout's cases, or ""."""
     if service.state_cache.is_clock_skewed:
@@ -199,23 +170,6 @@ def find_replica_doubt(service: Service, cached_rollout: CachedRollout) -> str:
     if cached_rollout.safety_rows.damages:
         return DAMAGED
     return service.autonomy.find_doubt(cached_rollout.state.rollout.name)
-
-
-def report_ledger_rollback(
-    service: Service, rollout_name: str, caller: Caller, client_head: ClientHead
-) -> None:
-    """Open an incident, if the database allows; the answer stays `human`."""
-    open_incident = OpenIncident(
-        at=service.clock.now(),
-        kind=LEDGER_ROLLED_BACK,
-        about=caller.name,
-        reason=(
-            f"{caller.name} has seen revision {client_head.revision} with a hash that is not here: "
-            "a backup was restored or a failover lost rows; see what was lost, stops above all"
-        ),
-    )
-    with suppress(StoreError, RefusalError):
-        execute_command(service.database, rollout_name, lambda _: open_incident)
 
 
 def _record_new_versions(
@@ -305,7 +259,7 @@ def assign_all_to_humans(
     assignment = Assignment("human", "shadow", "blind", False, 1.0, reason, 0, timedelta(0))
     no_values = [None] * len(questions)
     return AssignmentAnswers(
-        [SharedAssignment(assignment)] * len(questions), no_values, no_values, 0, "", now
+        [SharedAssignment(assignment)] * len(questions), no_values, no_values, NO_HEAD, now
     )
 
 
@@ -333,8 +287,7 @@ def _build_answers(
             for sign, question, answer_digest in zip(signers, questions, digests, strict=True)
         ],
         recorded=(None,) * len(assignments),
-        revision=cached_rollout.state.scope.revision,
-        hash=cached_rollout.head.hash,
+        head=code_head(cached_rollout, key),
         at=now,
     )
 
@@ -347,15 +300,17 @@ def _build_signers(
     kind: str,
 ) -> Mapping[SharedAssignment, Callable[[str, str, str], str]]:
     """Return by assignment a function that signs the permits of one kind."""
-    rollout_name = cached_rollout.state.rollout.name
+    rollout_name, era = cached_rollout.state.rollout.name, cached_rollout.state.scope.era
     return {
         shared: build_signer(
-            _format_permit(shared.assignment, key.number, now, kind), key.secret, rollout_name
+            _format_permit(shared.assignment, key.number, now, kind, era), key.secret, rollout_name
         )
         for shared in set(assignments)
     }
 
 
-def _format_permit(assignment: Assignment, key_number: int, now: datetime, kind: str) -> str:
-    permit = Permit(assignment.decider, assignment.revision, now, assignment.lease, kind)
+def _format_permit(
+    assignment: Assignment, key_number: int, now: datetime, kind: str, era: int
+) -> str:
+    permit = Permit(assignment.decider, assignment.revision, now, assignment.lease, kind, era=era)
     return build_permit_text(permit, key_number)

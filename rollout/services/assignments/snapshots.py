@@ -17,13 +17,12 @@ from rollout.core.scope.permissions import Caller, Permission, require_permissio
 from rollout.core.scope.permits import Permit
 from rollout.core.scope.scope import CellState, Scope
 from rollout.formats.policy.reader import parse_policy
-from rollout.services.assignments.assignments import (
-    CLOCK_SKEW,
-    LEDGER_LACKS_HEAD,
+from rollout.services.assignments.assignments import CLOCK_SKEW, find_replica_doubt
+from rollout.services.assignments.client_heads import (
     ClientHead,
-    find_replica_doubt,
+    code_head,
+    find_head_doubt,
     load_confirmed_rollout,
-    report_ledger_rollback,
 )
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
@@ -72,6 +71,7 @@ class Snapshot:
         salt: for sampling values; None without the permission.
         leases: by site; empty for the past.
         permits: by site, to be returned with actions.
+        head_code: proves that the service gave out this head; "" for the past.
         issued_at: None for the past.
     """
 
@@ -85,6 +85,7 @@ class Snapshot:
     salt: bytes | None = field(default=None, repr=False)
     leases: Mapping[str, timedelta] = field(default_factory=dict)
     permits: Mapping[str, str] = field(default_factory=dict)
+    head_code: str = ""
     issued_at: datetime | None = None
 
     @property
@@ -114,18 +115,17 @@ def load_snapshot(
         UnknownRolloutError: the caller sees no such rollout.
         NotAllowedError: the caller may not read one of the sites.
         UnknownSiteError: the policy has no such site.
-        ClientAheadError: the ledger lacks the entry `client_head`; an incident is open.
+        ClientAheadError: the ledger lacks the entry `client_head`; an incident is open, and every
+            cell is stopped if this service gave it out.
         ClockSkewError: this replica may grant no lease now.
         NoAutonomyError: likewise, because it can't write or read.
         StoreError: the scope can't be confirmed.
     """
     require_permission(caller, Permission.READ_SCOPE, rollout_name, sites)
     cached_rollout = load_confirmed_rollout(service, rollout_name, client_head)
-    if client_head is not None and not cached_rollout.has_row(
-        client_head.revision, client_head.hash
-    ):
-        report_ledger_rollback(service, rollout_name, caller, client_head)
-        raise ClientAheadError(LEDGER_LACKS_HEAD)
+    doubt_reason = find_head_doubt(service, cached_rollout, caller, client_head)
+    if doubt_reason:
+        raise ClientAheadError(doubt_reason)
     policy = cached_rollout.state.policy
     unleased_snapshot = Snapshot(
         rollout=rollout_name,
@@ -135,6 +135,7 @@ def load_snapshot(
         policy_text=_load_policy_text(service, cached_rollout.state),
         sites=_select_sites(policy, caller, rollout_name, sites),
         scope=cached_rollout.state.scope,
+        head_code=code_head(cached_rollout, service.permit_signer.load_signing_key()).code,
         issued_at=service.clock.now(),
     )
     if not all(
@@ -157,7 +158,9 @@ def _add_leases(
     }
     permits = {
         site: service.permit_signer.sign(
-            Permit(LOCAL, unleased_snapshot.revision, now, lease), unleased_snapshot.rollout, site
+            Permit(LOCAL, unleased_snapshot.revision, now, lease, era=unleased_snapshot.scope.era),
+            unleased_snapshot.rollout,
+            site,
         )
         for site, lease in leases.items()
     }

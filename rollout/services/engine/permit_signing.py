@@ -9,6 +9,7 @@ has read the new key (`KEY_REFRESH_INTERVAL`) and the leases of the old one have
 from collections.abc import Callable
 from threading import Lock
 
+from rollout.core.scope.head_codes import read_head_era
 from rollout.core.scope.permits import Permit, sign_permit, verify_permit
 from rollout.services.support.clock import Clock
 from rollout.store.access.permit_keys import PermitKey, PermitKeys
@@ -65,6 +66,22 @@ class PermitSigner:
             self._load_keys()
             permit = verify_permit(text, self._map_secrets(), *subject)
         return permit
+
+    def read_head_era(
+        self, code: str, rollout_name: str, revision: int, row_hash: str
+    ) -> int | None:
+        """Return the era of a head that this service gave out, else None.
+
+        Raises:
+            StoreError: the database is unavailable.
+        """
+        if not self._keys:
+            self._load_keys()
+        era = read_head_era(code, self._map_secrets(), rollout_name, revision, row_hash)
+        if era is None and code and self._compute_age() >= UNKNOWN_KEY_RETRY:
+            self._load_keys()
+            era = read_head_era(code, self._map_secrets(), rollout_name, revision, row_hash)
+        return era
 
     def rotate_key(self) -> None:
         """Create a signing key; the last one stays valid until next time."""

@@ -30,6 +30,7 @@ from rollout.core.scope.events import (
     ProposalRaised,
     ProposalRejected,
     ProposalVoided,
+    RecordsCounted,
     ReportSealed,
     Stopped,
     VersionFirstUsed,
@@ -50,6 +51,7 @@ EVENTS_WITHOUT_STAGE = (
     ProposalExpired,
     IncidentOpened,
     IncidentAcknowledged,
+    RecordsCounted,
     ReportSealed,
 )
 FULL_SHARE_BOUND = 2**31  # above every bucket: in shadow humans decide all cases

@@ -1,20 +1,22 @@
 """States of rollouts in a replica's memory, confirmed against the ledger's head.
 
 Answers use a state confirmed at most `MAX_STALENESS` ago, so a stop holds here within that time.
-New entries are applied to the cached state; if the ledger lacks the last known entry (a backup was
-restored), everything is read again.
+New entries are applied to the cached state. If the ledger lacks the last known entry (a backup was
+restored, a failover lost rows), every cell is stopped and everything is read again.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from threading import Lock
 
 from rollout.core.ledger.ledger import BrokenLedgerError
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.scope import Stop
+from rollout.core.scope.commands import StopAfterRollback
+from rollout.core.scope.scope import Stop, format_revision
 from rollout.services.engine.assignment_cache import AssignmentCache
 from rollout.services.engine.clock_check import MAX_REPLICA_SKEW, measure_clock_skew
+from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.rollout_state import (
     NoSuchRolloutError,
     RolloutState,
@@ -85,6 +87,7 @@ class StateCache:
         self._rollouts: dict[str, CachedRollout] = {}
         self._last_policies: dict[str, Policy] = {}
         self._locks: dict[str, Lock] = {}
+        self._lost_heads: dict[str, StopAfterRollback] = {}
         self._clock_skew = timedelta(0)
         self._clock_checked_at: float | None = None
 
@@ -124,11 +127,7 @@ class StateCache:
         cached_rollout = self._rollouts.get(rollout_name)
         try:
             self._check_clock(started_at)
-            with self._database.begin_read() as transaction:
-                safety_rows = self._load_safety_rows(transaction, rollout_name)
-                loaded_rollout = _load_rollout(
-                    transaction, rollout_name, cached_rollout, safety_rows
-                )
+            loaded_rollout = self._load_latest(rollout_name, cached_rollout)
         except Exception as error:
             self._rollouts.pop(rollout_name, None)
             if not isinstance(error, UNREADABLE):
@@ -156,6 +155,26 @@ class StateCache:
         """Latch damage of rows without a valid form; the driver finds other damage."""
         text = f"{type(error).__name__}: {error}"
         self._latches.add_damage(Damage(rollout_name, text, self._clock.now()))
+
+    def _load_latest(
+        self, rollout_name: str, cached_rollout: CachedRollout | None
+    ) -> CachedRollout:
+        """Load a rollout; stop every cell first if the ledger was set back.
+
+        The loss is remembered until the stop is written, because the cached state is not.
+        """
+        with self._database.begin_read() as transaction:
+            safety_rows = self._load_safety_rows(transaction, rollout_name)
+            loaded_rollout = _load_rollout(transaction, rollout_name, cached_rollout, safety_rows)
+        if cached_rollout is not None and _lacks_head(loaded_rollout, cached_rollout):
+            self._lost_heads[rollout_name] = _build_stop(cached_rollout, self._clock.now())
+        command = self._lost_heads.get(rollout_name)
+        if command is None:
+            return loaded_rollout
+        execute_command(self._database, rollout_name, lambda _: command)
+        self._lost_heads.pop(rollout_name, None)
+        with self._database.begin_read() as transaction:
+            return _load_rollout(transaction, rollout_name, loaded_rollout, safety_rows)
 
     def load_all(self) -> tuple[CachedRollout, ...]:
         """Load the heads of all rollouts; return the rollouts by name."""
@@ -267,6 +286,31 @@ def _load_rollout(
     ledger = Ledger(transaction, state.rollout)
     hashes = tuple(_iterate_hashes(ledger))
     return _build_cached_rollout(state, ledger.load_head(), hashes, safety_rows)
+
+
+def _lacks_head(loaded_rollout: CachedRollout, known_rollout: CachedRollout) -> bool:
+    """Return whether a ledger lost an entry that this replica has read.
+
+    Another rollout of the same name and the era of a declared restore are no loss.
+    """
+    return (
+        loaded_rollout.state.rollout == known_rollout.state.rollout
+        and loaded_rollout.state.scope.era <= known_rollout.state.scope.era
+        and not loaded_rollout.has_row(known_rollout.head.revision, known_rollout.head.hash)
+    )
+
+
+def _build_stop(known_rollout: CachedRollout, at: datetime) -> StopAfterRollback:
+    era = known_rollout.state.scope.era
+    return StopAfterRollback(
+        at=at,
+        era=era,
+        reason=(
+            f"a replica has read revision {format_revision(era, known_rollout.head.revision)}, "
+            "which this ledger lost: a backup was restored or a failover lost rows; see what was "
+            "lost, stops above all, then resume"
+        ),
+    )
 
 
 def _build_cached_rollout(

@@ -19,12 +19,13 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.errors import PolicyRefusedError
 from rollout.core.scope.commands import AddVersion
 from rollout.core.scope.decider import decide
-from rollout.core.scope.events import LedgerEvent, PolicyApplied
+from rollout.core.scope.events import LedgerEvent, PolicyApplied, RecordsCounted
 from rollout.core.scope.projection import apply_events
 from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.services.engine.command_handler import retry_on_stale_revision
 from rollout.services.engine.evidence_feeds import ARRIVAL_RETENTION
 from rollout.services.engine.evidence_seals import EvidenceSeals
+from rollout.services.engine.frozen_sources import freeze_sources
 from rollout.services.engine.live_evidence import LiveEvidence, compute_decision_time
 from rollout.services.engine.reviewer_checks import ReviewerCheckCache
 from rollout.services.engine.rollout_state import (
@@ -183,8 +184,8 @@ class Ticker:
         self._seals.add_events(events, state.policy)
         if applied_hashes or self._evidence is None:
             self._evidence = LiveEvidence(state.policy, state.scope, self._history)
-        elif events:
-            self._evidence.apply_events(events, state.scope)
+        elif scope_events := [e for e in events if not isinstance(e, RecordsCounted)]:
+            self._evidence.apply_events(scope_events, state.scope)
 
     def _claim_slot(self, state: RolloutState, slot: int, at: datetime) -> bool:
         with self._database.begin_write() as transaction:
@@ -285,6 +286,8 @@ class Ticker:
         events = decide_events(state)
         faults.reach_point("command.decided")
         if events:
+            with self._database.begin_read() as transaction:
+                events = freeze_sources(transaction, state, events)
             with self._database.begin_write() as transaction:
                 Ledger(transaction, state.rollout).append(events, after=state.scope.revision)
         return events

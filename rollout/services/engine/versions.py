@@ -120,11 +120,11 @@ def record_training_end(
     Repeating it changes nothing. The end may be moved later, never earlier.
 
     Raises:
-        NotAllowedError: the caller may not send records.
+        NotAllowedError: the caller may not send predictions.
         TrainedLaterError: a later end is recorded.
         TooManyVersionsError: the limit of open versions is reached; retire one.
     """
-    require_permission(caller, Permission.SEND_RECORDS, rollout_name)
+    require_permission(caller, Permission.SEND_PREDICTIONS, rollout_name)
     with database.begin_write() as transaction:
         state = load_rollout_state(transaction, rollout_name)
         versions = VersionStore(transaction, state.rollout)

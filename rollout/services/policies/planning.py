@@ -31,6 +31,7 @@ from rollout.services.policies.guard_plans import (
     compute_false_alarms,
     plan_guards,
 )
+from rollout.services.policies.source_warnings import DecisionSenders, list_source_warnings
 from rollout.services.policies.traffic import RolloutTraffic, build_expected_traffic
 from rollout.services.policies.traffic_warnings import list_traffic_warnings
 from rollout.services.support.channels import list_channel_warnings
@@ -54,6 +55,7 @@ def build_policy_plan(
     *,
     channels: Collection[str] | None = None,
     site_approvers: GroupMembership | None = None,
+    decision_senders: DecisionSenders = (),
 ) -> PlanFigures:
     """Compute the needs and limits of a policy.
 
@@ -61,6 +63,7 @@ def build_policy_plan(
         traffic: traffic of the cells; by default the policy's `expect`.
         channels: configured channels; None if unknown.
         site_approvers: group members at the policy's sites; None if users aren't known.
+        decision_senders: service accounts that may send decisions.
     """
     known_traffic = traffic or build_expected_traffic(policy)
     gate_plan_list = tuple(plan_gates(policy, known_traffic))
@@ -73,6 +76,7 @@ def build_policy_plan(
     all_warnings = (
         *policy_warnings,
         *list_approver_warnings(policy, site_approvers),
+        *list_source_warnings(policy, decision_senders),
         *timing_warnings,
         *channel_warning_list,
     )

@@ -26,6 +26,11 @@ from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
 from rollout.services.policies.approver_warnings import list_approver_warnings
 from rollout.services.policies.planning import build_policy_plan, format_plan
+from rollout.services.policies.source_warnings import (
+    DecisionSenders,
+    list_source_warnings,
+    load_decision_senders,
+)
 from rollout.services.proposals.eligible_approvers import load_sign_in_users
 from rollout.services.support.channels import list_channel_warnings
 from rollout.store.database.rollouts import Rollouts
@@ -248,13 +253,16 @@ def preview_policy(
     is_readable = caller.has_permission_somewhere(Permission.READ, policy.rollout)
     with service.database.begin_read() as transaction:
         site_approvers = _load_approvers(transaction, policy, policy.rollout if is_readable else "")
+        senders = load_decision_senders(transaction, policy.rollout) if is_readable else ()
     policy_plan = (
-        build_policy_plan(policy, channels=channels, site_approvers=site_approvers)
+        build_policy_plan(
+            policy, channels=channels, site_approvers=site_approvers, decision_senders=senders
+        )
         if has_plan
         else None
     )
     warnings = (
-        _list_surrounding_warnings(policy, channels, site_approvers)
+        _list_surrounding_warnings(policy, channels, site_approvers, senders)
         if policy_plan is None
         else policy_plan.warnings
     )
@@ -285,12 +293,16 @@ def _load_approvers(
 
 
 def _list_surrounding_warnings(
-    policy: Policy, channels: Collection[str] | None, site_approvers: GroupMembership | None
+    policy: Policy,
+    channels: Collection[str] | None,
+    site_approvers: GroupMembership | None,
+    senders: DecisionSenders,
 ) -> tuple[PolicyWarning, ...]:
-    """Return warnings about channels and approvers."""
+    """Return warnings about channels, approvers and senders of decisions."""
     return (
         *list_channel_warnings(policy, channels),
         *list_approver_warnings(policy, site_approvers),
+        *list_source_warnings(policy, senders),
     )
 
 
@@ -358,6 +370,7 @@ def put_policy(
     command_result = build_command_result(database, rollout_name, application.events)
     with database.begin_read() as transaction:
         site_approvers = _load_approvers(transaction, policy, rollout_name)
+        senders = load_decision_senders(transaction, rollout_name)
     proposal_raised = next(
         (event for event in application.events if isinstance(event, ProposalRaised)), None
     )
@@ -376,7 +389,9 @@ def put_policy(
         required_approvals=() if proposal_raised is None else proposal_raised.needs,
         evidence_hash="" if proposal_raised is None else proposal_raised.evidence_hash,
         text=application.text,
-        warnings=tuple(map(str, _list_surrounding_warnings(policy, channels, site_approvers))),
+        warnings=tuple(
+            map(str, _list_surrounding_warnings(policy, channels, site_approvers, senders))
+        ),
     )
 
 

@@ -8,6 +8,7 @@ from rollout.core.ledger.checkpoints import Checkpoint
 from rollout.core.ledger.ledger import BrokenLedgerError
 from rollout.reports.text.formatting import format_quantity
 from rollout.services.access.access_state import find_access_ledger_faults
+from rollout.services.access.users import find_broad_accounts
 from rollout.services.engine.consistency_check import rebuild_derived_tables
 from rollout.services.engine.evidence_check import EvidenceCheck
 from rollout.services.ledger.checkpoints import find_rewritten_ledgers
@@ -27,10 +28,11 @@ from rollout.store.ledger.ledger import Ledger
 
 @dataclass(frozen=True, slots=True)
 class HealthCheck:
-    """One check; `faults` is empty if it passed."""
+    """One check; `faults` is empty if it passed, `notes` are no faults."""
 
     title: str
     faults: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 def run_health_checks(
@@ -51,6 +53,7 @@ def run_health_checks(
     yield _check(
         "users, roles and keys match the access ledger", _find_access_ledger_faults(database)
     )
+    yield _list_broad_accounts(database)
     if checkpoints:
         yield _check(
             f"the ledgers have the rows of {format_quantity(len(checkpoints), 'signed head')}",
@@ -83,6 +86,15 @@ def _check(title: str, faults: Iterable[str]) -> HealthCheck:
     except UNREADABLE_ERRORS as error:
         fault_list.append(describe_unreadable(error))
     return HealthCheck(title, tuple(fault_list))
+
+
+def _list_broad_accounts(database: Database) -> HealthCheck:
+    """List the accounts as notes, which are no faults."""
+    title = "service accounts that may send predictions and decisions are listed"
+    try:
+        return HealthCheck(title, notes=tuple(_describe_broad_accounts(database)))
+    except UNREADABLE_ERRORS as error:
+        return HealthCheck(title, (describe_unreadable(error),))
 
 
 def _find_derived_differences(database: Database, rollout: Rollout) -> Iterator[str]:
@@ -162,6 +174,15 @@ def _find_access_ledger_faults(database: Database) -> Iterator[str]:
             return
         ledger_faults = tuple(_run_verification(Ledger(transaction, ACCESS_CHAIN).verify))
     yield from ledger_faults or find_access_ledger_faults(database)
+
+
+def _describe_broad_accounts(database: Database) -> Iterator[str]:
+    for account in find_broad_accounts(database):
+        yield (
+            f"{account} is broad: its decisions never count for a case of which it also sent the "
+            "prediction; give predictions and decisions to an account each (`rollout users "
+            "grant-role`)"
+        )
 
 
 def _run_verification(verify: Callable[[], object]) -> Iterator[str]:

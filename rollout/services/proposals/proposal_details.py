@@ -7,6 +7,7 @@ from typing import Final
 
 from rollout.core.errors import RefusalError, UnknownProposalError
 from rollout.core.ledger.ledger import parse_event
+from rollout.core.policy.evidence_sources import FrozenSource
 from rollout.core.policy.policy import Stage
 from rollout.core.scope.commands import ApproveProposal
 from rollout.core.scope.decider import decide
@@ -21,6 +22,7 @@ from rollout.core.scope.permissions import Caller, Permission, require_permissio
 from rollout.core.scope.scope import GivenApproval as CountedApproval
 from rollout.core.scope.scope import Scope, count_filled_needs
 from rollout.reports.text.formatting import format_zoned_time
+from rollout.reports.text.source_text import CountedSource
 from rollout.reports.text.state_text import CLOSED_PROPOSALS
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
@@ -31,6 +33,7 @@ from rollout.services.proposals.evidence_imports import (
     select_imports,
 )
 from rollout.store.database.session import Transaction
+from rollout.store.ledger.accounts import Accounts
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.projections import OPEN_STATE, ListedProposal, ProposalStore
 
@@ -61,6 +64,7 @@ class Proposal:
         required_approvals: one group per approval; each needs a different user.
         groups_missing: groups of which one more approval would count.
         imports: imports of the cell's cases before the proposal was raised.
+        sources: counted decisions by source, when it was raised.
         closed_reason: reason of a rejection or voiding, "" without one.
         can_approve: whether the caller may approve now; else see `cannot_approve_reason`.
     """
@@ -89,6 +93,7 @@ class Proposal:
     can_approve: bool
     cannot_approve_reason: str
     imports: tuple[EvidenceImport, ...]
+    sources: tuple[CountedSource, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -236,6 +241,19 @@ def _build_proposal_details(
         can_approve=not refusal_text,
         cannot_approve_reason=refusal_text,
         imports=select_imports(imports, cell, row.raised_in),
+        sources=_name_sources(transaction, proposal_raised),
+    )
+
+
+def _name_sources(
+    transaction: Transaction, proposal_raised: ProposalRaised
+) -> tuple[CountedSource, ...]:
+    """Return a proposal's sources with the names of accounts."""
+    counts = [FrozenSource.parse(text) for text in proposal_raised.sources]
+    names = Accounts(transaction).find_names(count.source for count in counts)
+    return tuple(
+        CountedSource(names.find_name(count.source), count.decisions, count.reviewers)
+        for count in counts
     )
 
 

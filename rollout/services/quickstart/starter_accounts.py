@@ -11,7 +11,8 @@ from rollout.core.policy.policy import Policy
 from rollout.core.scope.permissions import (
     ADMIN,
     APPROVER,
-    INGEST,
+    INGEST_DECISIONS,
+    INGEST_PREDICTIONS,
     OPERATOR,
     REVIEWER,
     AssignedRole,
@@ -78,10 +79,13 @@ def list_starter_accounts(policy: Policy) -> tuple[StarterAccount, ...]:
         StarterAccount(REVIEWER_NAME, (AssignedRole(REVIEWER, policy.rollout),)),
         *(
             StarterAccount(
-                name, (AssignedRole(INGEST, policy.rollout, site),), is_service_account=True
+                name, (AssignedRole(role, policy.rollout, site),), is_service_account=True
             )
             for site in policy.sites_by_id
-            for name in (get_model_account(site), get_decisions_account(site))
+            for name, role in (
+                (get_model_account(site), INGEST_PREDICTIONS),
+                (get_decisions_account(site), INGEST_DECISIONS),
+            )
         ),
     )
     names_by_variable: dict[str, str] = {}

@@ -43,6 +43,7 @@ MODEL: Final = "model"
 ROWS_PER_SCOPE: Final = 50
 """Ledger entries that are applied at once for actions of the past."""
 SCOPE_FORBADE: Final = "the scope did not allow it then, nor does a lease"
+OTHER_ERA: Final = "its permit is of another era: the database was restored in between"
 LOCAL_DECIDER: Final = "local"  # in a snapshot's permit: its client decides by the snapshot
 
 
@@ -204,8 +205,9 @@ class ActionAuthorizer(ScopeAuthorizer):
         permit, is_local = self._read_permit(action, permit_text, stored_case.case)
         if permit is None:
             return self._reject(action, None, "no permit of ours names this case and version")
-        if permit.decider != (LOCAL_DECIDER if is_local else MODEL):
-            return self._reject(action, permit, f"its permit says that a {permit.decider} decides")
+        permit_fault = self._find_permit_fault(action, permit, is_local=is_local)
+        if permit_fault:
+            return self._reject(action, permit, permit_fault)
         fault = self._find_current_fault(action, stored_case, permit)
         if not fault:
             return _build_result(action, permit, AUTHORIZED)
@@ -213,6 +215,11 @@ class ActionAuthorizer(ScopeAuthorizer):
         if not lease_fault:
             return _build_result(action, permit, AUTHORIZED_WITHIN_LEASE)
         return self._reject(action, permit, lease_fault if fault == SCOPE_FORBADE else fault)
+
+    def _find_permit_fault(self, action: Action, permit: Permit, *, is_local: bool) -> str:
+        if permit.decider != (LOCAL_DECIDER if is_local else MODEL):
+            return f"its permit says that a {permit.decider} decides"
+        return "" if permit.era == self._load_scope_at(action.at).era else OTHER_ERA
 
     def _reject(self, action: Action, permit: Permit | None, reason: str) -> AuthorizationResult:
         return replace(_build_result(action, permit, UNAUTHORIZED), reason=reason)
@@ -265,6 +272,8 @@ class ActionAuthorizer(ScopeAuthorizer):
         if stored_case.case is None and is_local:
             return SCOPE_FORBADE
         scope = self._scope_history.get_scope(permit.revision)
+        if scope.era != permit.era:
+            return OTHER_ERA  # the ledger lost that entry, and has another one in its place
         # an answer's lease includes the ends of grants and windows, a snapshot's doesn't
         at = action.at if is_local else permit.issued_at
         return self._find_fault(scope, at, action, stored_case, permit)

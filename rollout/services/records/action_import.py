@@ -8,8 +8,8 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 
+from rollout.core.policy.evidence_sources import build_file_sender
 from rollout.core.policy.policy import Policy
-from rollout.core.records.sources import build_file_sender
 from rollout.formats.records.action_rows import read_action_rows
 from rollout.formats.records.parse import ActionWithPermit, ItemReader
 from rollout.services.engine.command_handler import retry_on_stale_revision

@@ -16,7 +16,7 @@ import polars as pl
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError
-from rollout.core.records.sources import build_file_sender
+from rollout.core.policy.evidence_sources import build_file_sender
 from rollout.core.scope.events import RecordsImported
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.formats.records.files import RecordPaths

@@ -7,8 +7,9 @@ stored together or not at all. Sending again is safe, because clients choose the
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property, partial
 
+from rollout.core.policy.counting_rules import distinguishes_sources
 from rollout.core.records.records import (
     CASE_TYPES,
     DECISION_TYPES,
@@ -24,7 +25,12 @@ from rollout.core.records.records import (
     SentDecision,
 )
 from rollout.core.records.reviews import ASSISTED, compute_exposure
-from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.core.scope.permissions import (
+    ROLES_BY_PERMISSION,
+    Caller,
+    Permission,
+    require_permission,
+)
 from rollout.formats.records.parse import ActionWithPermit, ItemReader, RejectedItem, SentItem
 from rollout.services.engine.command_handler import retry_on_stale_revision
 from rollout.services.engine.permit_signing import PermitSigner
@@ -106,6 +112,7 @@ def _ingest_chunk(
             batch.reject_forbidden(caller)
             batch.record_versions(service.database)
             batch.set_exposures()
+            batch.set_sources(caller.name)
             batch.store(Accounts(transaction).add_id(caller.name), service.permit_signer)
             return batch.list_receipts()
 
@@ -200,18 +207,27 @@ class _Batch:
     def reject_forbidden(self, caller: Caller) -> None:
         """Reject items of sites where the caller may not send records."""
         rollout_name = self._state.rollout.name
-        if caller.has_permission(Permission.SEND_RECORDS, rollout_name):
-            return
         records = [*self._records, *((position, item.action) for position, item in self._actions)]
+        if self._has_all_permissions(caller, [record for _, record in records]):
+            return
         sites = self._find_sites([record for _, record in records])
+        find_fault = partial(_find_permission_fault, caller, rollout_name)
         for position, record in records:
-            if fault := _find_permission_fault(caller, rollout_name, sites[record.key]):
+            if fault := find_fault(_find_needed_permission(record), sites[record.key]):
                 self._reject(position, build_rejected_record(record, fault))
         for position, heartbeat in self._heartbeats:
-            if fault := _find_permission_fault(caller, rollout_name, {heartbeat.site}):
+            if fault := find_fault(Permission.SEND_CASES, {heartbeat.site}):
                 rejected = NewRejectedRecord("heartbeat", heartbeat.site, str(heartbeat), fault)
                 self._reject(position, rejected)
         self._drop_rejected()
+
+    def _has_all_permissions(self, caller: Caller, records: Sequence[AnyRecord]) -> bool:
+        """Return whether the caller may send all kinds of the batch at all sites."""
+        first_of_kind = {type(record): record for record in records}
+        needed = {_find_needed_permission(record) for record in first_of_kind.values()}
+        needed |= {Permission.SEND_CASES} if self._heartbeats else set()
+        rollout_name = self._state.rollout.name
+        return all(caller.has_permission(permission, rollout_name) for permission in needed)
 
     def _find_sites(self, records: Sequence[AnyRecord]) -> Mapping[str, set[str]]:
         """Return the sites of each case, in any revision stored or sent."""
@@ -261,6 +277,19 @@ class _Batch:
         for index, (position, record) in enumerate(self._records):
             if isinstance(record, DECISION_TYPES) and record.key in case_ids:
                 self._records[index] = (position, _set_exposure(record))
+
+    def set_sources(self, sender_name: str) -> None:
+        """Set the kind of each decision's source, by the policy in force."""
+        if not distinguishes_sources(self._state.scope.rules):
+            return
+        find_kind = cache(partial(self._state.policy.evidence.find_account_kind, sender_name))
+        for index, (position, record) in enumerate(self._records):
+            if isinstance(record, SentDecision):
+                sourced = record._replace(source=find_kind(record.reviewer))
+                self._records[index] = (position, sourced)
+            elif isinstance(record, Decision):
+                sourced_decision = replace(record, source=find_kind(record.reviewer))
+                self._records[index] = (position, sourced_decision)
 
     # Writes
 
@@ -314,14 +343,28 @@ class _Batch:
         )
 
 
-def _find_permission_fault(caller: Caller, rollout_name: str, sites: Collection[str]) -> str:
+def _find_needed_permission(record: AnyRecord) -> Permission:
+    """Return the permission to send a record of this kind."""
+    if isinstance(record, PREDICTION_TYPES):
+        return Permission.SEND_PREDICTIONS
+    if isinstance(record, DECISION_TYPES):
+        return Permission.SEND_DECISIONS
+    return Permission.SEND_OUTCOMES if isinstance(record, Outcome) else Permission.SEND_CASES
+
+
+def _find_permission_fault(
+    caller: Caller, rollout_name: str, needed: Permission, sites: Collection[str]
+) -> str:
+    if caller.has_permission(needed, rollout_name):
+        return ""
+    if not caller.has_permission_somewhere(needed, rollout_name):
+        roles = " or ".join(sorted(ROLES_BY_PERMISSION[needed]))
+        return f"{caller.name} may not {needed.value}; it needs the role {roles}: ask an admin"
     if not sites:
         return "its case is not known, so neither is its site; send the case first or with it"
     forbidden_sites = sorted(
-        site
-        for site in sites
-        if not caller.has_permission(Permission.SEND_RECORDS, rollout_name, site)
+        site for site in sites if not caller.has_permission(needed, rollout_name, site)
     )
     if not forbidden_sites:
         return ""
-    return f"{caller.name} may not send records of {', '.join(forbidden_sites)}"
+    return f"{caller.name} may not {needed.value} of {', '.join(forbidden_sites)}"

@@ -6,12 +6,14 @@ for that, and for the times of predictions and decisions.
 
 from collections import Counter, defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from datetime import datetime
 from itertools import groupby
 from typing import Any
 
 import polars as pl
 
+from rollout.core.policy.counting_rules import distinguishes_sources
 from rollout.core.records.records import Case, Decision, Outcome, Prediction, Record
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.engine.unit_counting import queue_cases
@@ -115,12 +117,17 @@ def _store_batch(
     senders: Mapping[str, str] | None,
     counts: dict[str, Counter[str]],
 ) -> None:
+    is_sourced = senders is not None and distinguishes_sources(state.scope.rules)
+    source = state.policy.evidence.sources.import_kind if is_sourced else None
     store = RecordStore(transaction, state.rollout)
     case_ids: set[int] = set()
     for received_at, group in groupby(
         sorted(batch, key=lambda item: (item[0] is None, item[0] or at)), key=lambda item: item[0]
     ):
-        items = [record for _, record in group]
+        items = [
+            replace(record, source=source) if isinstance(record, Decision) else record
+            for _, record in group
+        ]
         stored_batch = store.store(items, received_at=received_at or at, sender=senders)
         for record, record_result in zip(items, stored_batch.results, strict=True):
             counts[type(record).__name__.lower()][record_result.status] += 1

@@ -3,9 +3,11 @@
 import json
 from collections.abc import Mapping, Sequence
 
+from rollout.core.policy.evidence_sources import NOT_NAMED, UNNAMED
 from rollout.core.policy.policy import Policy
 from rollout.core.records.records import (
     CASE_TYPES,
+    DECISION_TYPES,
     Action,
     AnyRecord,
     Case,
@@ -55,6 +57,8 @@ class RecordNotes:
         sites = {site for _, site in stored_batch.list_accepted(Case, "site")}
         if not sites <= self._sites.keys():
             return True
+        if any(kind == UNNAMED for _, kind in stored_batch.list_accepted(Decision, "source")):
+            return True
         answer_rows = (
             stored_batch.list_accepted(record_type, "answers")
             for record_type in (Prediction, Decision, Outcome)
@@ -68,11 +72,15 @@ class RecordNotes:
             if record.site in self._sites:
                 return ""
             return f"{record.site} is no site of the policy: kept, never evidence"
-        return (
-            ""
-            if isinstance(record, Action)
-            else "; ".join(self._list_unknown_answers(record.answers))
-        )
+        if isinstance(record, Action):
+            return ""
+        notes = self._list_unknown_answers(record.answers)
+        if isinstance(record, DECISION_TYPES) and record.source == UNNAMED:
+            notes.append(
+                f"{NOT_NAMED} of {record.reviewer}'s decisions (`evidence.sources`): kept, never "
+                "evidence"
+            )
+        return "; ".join(notes)
 
     def _list_unknown_answers(self, answers: Mapping[str, str | None]) -> list[str]:
         notes = []

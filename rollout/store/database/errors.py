@@ -4,6 +4,8 @@
     ├── DatabaseBusyError         a lock was held for too long; nothing was done, retry
     ├── DatabaseUnavailableError  the database does not respond; nothing was done, retry
     ├── CommitUnknownError        the connection broke while committing; retry with the same key
+    ├── DatabaseInUseError        other programs have the database open
+    ├── MissingToolError          a program of PostgreSQL is not installed
     ├── LedgerFormError           a ledger is still in form 1; the message names the command
     ├── SchemaMismatchError       the tables are not those of this program
     ├── UnreadableRowsError       stored rows have no valid form; run `rollout doctor`
@@ -42,6 +44,14 @@ class CommitUnknownError(StoreError):
     """A connection that broke while committing: the commit may have succeeded."""
 
     code = "outcome-unknown"
+
+
+class DatabaseInUseError(StoreError):
+    """A database that other programs have open; it can't be replaced."""
+
+
+class MissingToolError(StoreError):
+    """A program of PostgreSQL that is not installed; the text has its command."""
 
 
 class SchemaMismatchError(StoreError):
@@ -163,6 +173,9 @@ def is_commit_unknown(error: DBAPIError) -> bool:
     )  # classes 08: connection, 57: operator intervention
     return isinstance(error, OperationalError) and state[:2] in {"08", "57"} and not _is_busy(error)
 
+
+DriverError = DBAPIError
+"""Any other error of a driver, for example about a damaged file."""
 
 UnstorableValueError = DataError
 """A value that a column can't store, such as NUL in a text of PostgreSQL."""

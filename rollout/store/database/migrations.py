@@ -202,6 +202,21 @@ def check_schema_current(database: Database) -> None:
     raise SchemaMismatchError(f"the schema is at {revision}, newer; run a newer rollout")
 
 
+def check_revision_known(database: Database) -> None:
+    """Raise unless this program can upgrade the tables.
+
+    Raises:
+        SchemaMismatchError: there are no tables, or those of a newer program.
+    """
+    revision = find_schema_revision(database)
+    if revision is None:
+        raise SchemaMismatchError(
+            "it holds no tables of rollout; name a file of `rollout db backup`"
+        )
+    if revision not in _load_revisions():
+        raise SchemaMismatchError(f"its schema is at {revision}, newer; use a newer rollout")
+
+
 def find_drift(url: str) -> list[Any]:
     """Return the differences between a database and the tables of this program."""
     from alembic.autogenerate import compare_metadata  # noqa: PLC0415 - see module docstring

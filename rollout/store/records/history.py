@@ -9,6 +9,7 @@ decision in a review task also takes precedence over decisions sent for the same
 """
 
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from datetime import datetime, timedelta
 from functools import partial
 from typing import Any
@@ -27,6 +28,7 @@ from sqlalchemy import (
 )
 
 from rollout.core.calendar.instants import MICROSECOND
+from rollout.core.policy.evidence_sources import ACCOUNT, NOT_NAMED, OWN_PREDICTION, UNNAMED
 from rollout.core.records.reviews import SEEDED
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
@@ -37,6 +39,7 @@ from rollout.tally.frames import (
     ATTRIBUTE_PREFIX,
     GOLD_PREFIX,
     REMARK_SCHEMA,
+    UNSOURCED_SCHEMA,
     VALUE_PREFIX,
     RecordFrames,
     Schema,
@@ -127,6 +130,7 @@ class StoredHistory:
             if with_predictions
             else ()
         )
+        sourced_rows, unsourced_rows = self._split_decisions(decision_rows)
         outcome_rows = self._load_newest(outcomes, ("case_id",), case_ids).values()
         build_prediction = partial(self._build_prediction, first_decisions=first_decisions)
         build_frame, levers = partial(_build_frame, keys), self._levers
@@ -140,8 +144,11 @@ class StoredHistory:
                 build_predictions_schema(levers), prediction_rows, build_prediction
             ),
             decisions=build_frame(
-                build_decisions_schema(levers), _pick_decisions(decision_rows), self._build_decision
+                build_decisions_schema(levers),
+                _pick_decisions(sourced_rows),
+                self._build_decision,
             ),
+            unsourced_decisions=_build_unsourced(keys, unsourced_rows),
             outcomes=build_frame(build_outcomes_schema(levers), outcome_rows, self._build_outcome),
             gold_decisions=build_frame(
                 build_gold_schema(levers),
@@ -273,6 +280,30 @@ class StoredHistory:
                 rows_by_key[key] = row
         return rows_by_key.values()
 
+    def _split_decisions(
+        self, rows: Iterable[Row[Any]]
+    ) -> tuple[Sequence[Row[Any]], Sequence[tuple[Row[Any], str]]]:
+        """Return decisions of a source of evidence; then the others, which replace none."""
+        sourced: list[Row[Any]] = []
+        unsourced: list[tuple[Row[Any], str]] = []
+        own_predictions = self._find_own_predictions(rows)
+        for row in rows:
+            if reason := _find_source_fault(row, own_predictions):
+                unsourced.append((row, reason))
+            else:
+                sourced.append(row)
+        return sourced, unsourced
+
+    def _find_own_predictions(
+        self, decision_rows: Iterable[Row[Any]]
+    ) -> AbstractSet[tuple[int, str]]:
+        """Return cases and accounts that sent a decision and a prediction of the case."""
+        case_ids = {row.case_id for row in decision_rows if row.source == ACCOUNT}
+        if not case_ids:
+            return frozenset()
+        rows = self._load_rows(predictions, ("case_id", "version"), case_ids)
+        return {(row.case_id, row.sender) for row in rows}
+
     def _match_cases(
         self, table: FromClause, case_ids: Collection[int] | None
     ) -> tuple[ColumnElement[bool], ...]:
@@ -333,6 +364,7 @@ class StoredHistory:
             "seat": row.task_number,
             "at": row.submitted_at or row.received_at,
             "started_at": row.started_at if row.submitted_at else None,
+            "source": row.sender if row.source == ACCOUNT else row.source,
         }
 
     def _build_gold_decision(self, row: Row[Any]) -> RowValues:
@@ -352,6 +384,25 @@ class StoredHistory:
 
     def _build_outcome(self, row: Row[Any]) -> RowValues:
         return {**self._build_answers(row), "harm": row.harm, "at": row.at}
+
+
+def _find_source_fault(row: Row[Any], own_predictions: AbstractSet[tuple[int, str]]) -> str:
+    """Return why a decision is from no source of evidence, or ""."""
+    if row.source == UNNAMED:
+        return NOT_NAMED
+    if row.source == ACCOUNT and (row.case_id, row.sender) in own_predictions:
+        return OWN_PREDICTION
+    return ""
+
+
+def _build_unsourced(keys: Mapping[int, str], rows: Iterable[tuple[Row[Any], str]]) -> pl.DataFrame:
+    """Return decisions of no source of evidence as a frame."""
+    values = [
+        (keys[row.case_id], row.reviewer, row.sender, reason)
+        for row, reason in rows
+        if row.case_id in keys
+    ]
+    return pl.DataFrame(values, schema=UNSOURCED_SCHEMA, orient="row")
 
 
 def _find_first_decisions(rows: Iterable[Row[Any]]) -> dict[int, datetime]:

@@ -5,6 +5,7 @@ The form of a record's hash is stored beside it:
 - 1: the sender's content alone, in `hash`, which also finds repeats. Older records have this form.
 - 2: `COVERED_COLUMNS` with 16 random bytes (`salt`), in `record_hash`.
 - 3: the same and the sender.
+- 4: the same and, of a decision, the kind of its source.
 
 An erasure deletes the random bytes with the record, so that nobody can test guesses of its content
 against the hashes that stay: those of counted units, and those of `ErasedHashes`.
@@ -25,9 +26,12 @@ from rollout.store.tables.tables import erased_hashes
 CONTENT_FORM: Final = 1
 FULL_FORM: Final = 2
 SENDER_FORM: Final = 3
+SOURCE_FORM: Final = 4
 RECORD_SALT_BYTES: Final = 16
 HASH_BYTES: Final = 32
 SENDER: Final = "sender"
+SOURCE: Final = "source"
+DECISION: Final = "decision"
 COVERED_COLUMNS: Final[Mapping[str, tuple[str, ...]]] = {
     "case": (
         *("key", "revision", "site", "window", "occurred_at", "received_at"),
@@ -63,7 +67,7 @@ class CaseHash(NamedTuple):
 def build_hash_columns(name: str, columns: ColumnsByName) -> dict[str, Sequence[Any]]:
     """Return form, salt and hash of new records, given as stored columns with their keys."""
     row_count = len(columns["key"])
-    form = SENDER_FORM if SENDER in columns else FULL_FORM
+    form = SOURCE_FORM if SENDER in columns else FULL_FORM
     salts = _draw_salts(row_count)
     return {
         "hash_form": (form,) * row_count,
@@ -75,7 +79,7 @@ def build_hash_columns(name: str, columns: ColumnsByName) -> dict[str, Sequence[
 def compute_record_hashes(
     name: str, form: int, columns: ColumnsByName, salts: Iterable[bytes]
 ) -> list[bytes]:
-    """Return the hashes of records of one kind in form 2 or 3.
+    """Return the hashes of records of one kind in form 2, 3 or 4.
 
     Args:
         name: the kind, a key of `COVERED_COLUMNS`.
@@ -104,7 +108,9 @@ def _convert_floats(values: Sequence[Any]) -> Sequence[Any]:
 
 def list_covered(name: str, form: int) -> tuple[str, ...]:
     """Return the columns that a hash of this form covers."""
-    return (*COVERED_COLUMNS[name], SENDER) if form == SENDER_FORM else COVERED_COLUMNS[name]
+    senders = (SENDER,) if form >= SENDER_FORM else ()
+    sources = (SOURCE,) if form >= SOURCE_FORM and name == DECISION else ()
+    return (*COVERED_COLUMNS[name], *senders, *sources)
 
 
 def _draw_salts(row_count: int) -> list[bytes]:

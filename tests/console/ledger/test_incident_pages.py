@@ -10,7 +10,7 @@ import pytest
 from api.console.ledger.incident_text import build_count_rows
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import EvidenceCounts, GuardReading
-from rollout.core.scope.commands import Actor, AddVersion, OpenIncident
+from rollout.core.scope.commands import Actor, AddVersion, OpenIncident, StopAfterRollback
 from rollout.formats.policy.reader import parse_policy
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.policy_application import apply_policy
@@ -121,6 +121,16 @@ def test_an_incident_of_no_cell_says_what_it_means(browser, service, alarmed):
     assert "It changed no permissions of any cell" in text
     assert SCRIPT not in text
     assert "an operator of every site" in text
+
+
+def test_a_ledger_that_was_set_back_says_what_is_stopped_and_how_it_resumes(
+    browser, service, alarmed
+):
+    command = StopAfterRollback(at=NOON + HOUR, era=1, reason="r has seen revision 99", about="r")
+    execute_command(service.database, "bears", lambda _: command)
+    text = browser.as_("cleo").page("/rollouts/bears/incidents/I-3")
+    assert "Every cell is stopped" in text
+    assert "approvals of the highest gate" in text
 
 
 def test_the_open_ones_are_read_in_pages(browser, service, alarmed, monkeypatch):

@@ -67,7 +67,7 @@ def test_a_refused_addition_keeps_what_was_typed(browser, service):
     assert 'value="machine" checked' in text
     assert "<option selected>operator</option>" in text
     text = browser.submit("/settings/users", 422, name="box", kind="machine", role="operator").text
-    assert "A service account can be ingest or viewer, not operator" in text
+    assert "ingest-outcomes or viewer, not operator" in text
 
 
 def test_rights_are_given_and_taken(browser, service):

@@ -226,7 +226,7 @@ def test_an_admin_of_one_rollout_is_not_who_may_change_people(house):
 
 
 def test_a_machine_gets_no_right_of_people(house):
-    with pytest.raises(InvalidAccountError, match="ingest or viewer"):
+    with pytest.raises(InvalidAccountError, match="ingest-outcomes or viewer"):
         update_account(
             house, ADA, "box", AccountUpdate(roles_to_grant=(AssignedRole("operator"),)), at=NOON
         )

@@ -20,6 +20,8 @@ from rollout.services.engine.permit_signing import (
 )
 from rollout.services.engine.state_cache import MAX_STALENESS, StateCache
 from rollout.services.support.clock import ManualClock
+from rollout.store.database.errors import StoreError
+from rollout.store.database.session import Database
 from rollout.store.ledger.versions import VersionInfo, VersionStore
 from tests.factories import (
     AUTONOMOUS,
@@ -231,8 +233,26 @@ def test_a_chain_that_was_set_back_is_read_anew(watch):
     forged = replace(known, head=replace(known.head, hash="e" * 64), hashes=("e" * 64,) * 99)
     watch._rollouts["bears"] = forged
     found = watch.reload_rollout("bears")
-    assert found.hashes == known.hashes
-    assert found.head == known.head
+    assert found.hashes[: len(known.hashes)] == known.hashes
+    assert found.state.scope.era == 2
+    assert all(found.state.scope.is_stopped(cell) for cell in found.state.policy.cells)
+    assert watch.reload_rollout("bears").head == found.head
+
+
+def test_what_was_lost_is_remembered_until_the_stop_is_written(watch, database, monkeypatch):
+    known = watch.load_rollout("bears")
+    forged = replace(known, head=replace(known.head, hash="e" * 64), hashes=("e" * 64,) * 99)
+    watch._rollouts["bears"] = forged
+    with monkeypatch.context() as patch:
+        patch.setattr(Database, "begin_write", _refuse_to_write)
+        with pytest.raises(StoreError):
+            watch.reload_rollout("bears")
+    assert watch.find_cached("bears") is None
+    assert watch.load_rollout("bears").state.scope.era == 2
+
+
+def _refuse_to_write(*_, **__):
+    raise StoreError("the disk is full")
 
 
 def test_a_version_that_was_told_is_known_without_a_new_row(watch, database):

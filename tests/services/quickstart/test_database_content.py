@@ -129,7 +129,7 @@ def test_it_creates_accounts_keys_and_history_and_listens_on_this_machine_alone(
     loaded = subprocess.run(words, capture_output=True, text=True, check=True)
     assert loaded.stdout.strip() == variables["ANA_KEY"]
     roles = done("users", "list").splitlines()
-    assert "ramp-a-model (service account): ingest in parcels at ramp-a" in roles
+    assert "ramp-a-model (service account): ingest-predictions in parcels at ramp-a" in roles
     assert [line.partition(":")[0] for line in roles if "operator" in line] == ["ana", "bo", "cy"]
     done("tick", "parcels")
     assert "zoe vouches" in done("proposals", "parcels", "P-1")

@@ -1,0 +1,101 @@
+"""The evaluation context of an OFREP request: a question, and the ledger head of its client."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Final, Literal
+
+from pydantic import ValidationError
+
+from api.schemas.assignments import AssignmentQuestion
+from rollout.services.assignments.client_heads import ClientHead
+
+CONTEXT_FIELDS: Final = frozenset(
+    {"targetingKey", "site", "at", "version", "episode", "confidence", "ledger_head"}
+)
+MAX_DIGITS: Final = 15  # of a revision
+ErrorCode = Literal["PARSE_ERROR", "TARGETING_KEY_MISSING", "INVALID_CONTEXT", "GENERAL"]
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationContext:
+    """The question of a context, and the ledger head that its client knows."""
+
+    question: AssignmentQuestion
+    head_text: str
+
+    def find_head(self, rollout_name: str) -> ClientHead | None:
+        """Return the client's head in a rollout, or None without one."""
+        match self.head_text.split(":"):
+            case [name, digits, row_hash, code] if name == rollout_name:
+                is_number = digits.isascii() and digits.isdigit() and len(digits) <= MAX_DIGITS
+                return ClientHead(int(digits), row_hash, code) if is_number else None
+        return None
+
+
+class InvalidContextError(Exception):
+    """A body that can't be evaluated, with the protocol's error code."""
+
+    def __init__(self, code: ErrorCode, details: str) -> None:
+        super().__init__(details)
+        self.code, self.details = code, details
+
+
+def parse_context(body: bytes) -> EvaluationContext:
+    """Return the question and the ledger head in an evaluation context.
+
+    Raises:
+        InvalidContextError: the context is missing, or has no targeting key.
+    """
+    try:
+        content = json.loads(body)
+    except (ValueError, RecursionError):
+        raise InvalidContextError("PARSE_ERROR", "the body is no JSON") from None
+    context = content.get("context", {}) if isinstance(content, dict) else None
+    if not isinstance(context, dict):
+        raise InvalidContextError("INVALID_CONTEXT", 'send {"context": {"targetingKey": "…", …}}')
+    if not isinstance(context.get("targetingKey"), str) or not context["targetingKey"]:
+        raise InvalidContextError(
+            "TARGETING_KEY_MISSING", "`targetingKey` is the key of the case, a text"
+        )
+    try:
+        question = AssignmentQuestion(**_parse_fields(context))
+    except ValidationError as error:
+        problems_text = "; ".join(f"{f['loc'][-1]}: {f['msg']}" for f in error.errors()[:3])
+        raise InvalidContextError("INVALID_CONTEXT", problems_text) from None
+    head_text = context.get("ledger_head")
+    return EvaluationContext(question, head_text if isinstance(head_text, str) else "")
+
+
+def _parse_fields(context: Mapping[str, Any]) -> dict[str, Any]:
+    texts = {name: context.get(name) for name in ("site", "version", "episode")}
+    attributes = {
+        k: v for k, v in context.items() if k not in CONTEXT_FIELDS and isinstance(v, str)
+    }
+    return {
+        "key": context["targetingKey"],
+        **{name: text for name, text in texts.items() if isinstance(text, str)},
+        "at": parse_instant(context.get("at")),
+        "confidence": _parse_number(context.get("confidence")),
+        "attributes": {name: text for name, text in attributes.items() if name},
+    }
+
+
+def parse_instant(value: object) -> datetime | None:
+    """Return a time, or None if it is invalid, which results in `human`."""
+    try:
+        return datetime.fromisoformat(value) if isinstance(value, str) else None
+    except ValueError:
+        return None
+
+
+def _parse_number(value: object) -> float | None:
+    """Return a finite number, or None if it is anything else."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value) if math.isfinite(value) else None
+    except OverflowError:
+        return None

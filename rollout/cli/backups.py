@@ -1,0 +1,117 @@
+"""Commands that back up and restore the database."""
+
+import os
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from rollout.cli.errors import print_refusals
+from rollout.cli.live import database_app
+from rollout.cli.runner import (
+    DATABASE_VARIABLE,
+    DEFAULT_DATABASE_URL,
+    convert_store_errors,
+    open_database,
+)
+from rollout.core.errors import RefusalError
+from rollout.services.backups.backups import RestoreRequest, back_up, restore
+from rollout.services.backups.eras import RolloutEra, accept_restore
+
+BackupFile = Annotated[Path, typer.Argument(help="the backup", metavar="FILE")]
+AdminName = Annotated[str, typer.Option("--by", help="the admin who restores")]
+RestoreReason = Annotated[str, typer.Option("--reason", help="reason, stored in every ledger")]
+
+
+def back_up_database(file: BackupFile) -> None:
+    """Write a backup of the database in ROLLOUT_DATABASE_URL; replicas may run.
+
+    SQLite: a copy as one file, by SQLite's online backup. PostgreSQL: a dump by `pg_dump`; without
+    it, the command to run where it is installed. Keep the printed heads elsewhere: with them,
+    `rollout ledger verify` finds a database that was rewritten.
+
+    Example: `rollout db backup monday.db`
+    """
+    url = os.environ.get(DATABASE_VARIABLE, DEFAULT_DATABASE_URL)
+    with print_refusals(), convert_store_errors():
+        with open_database():
+            pass  # it exists, and its tables are those of this program
+        heads = back_up(url, file)
+    typer.echo(f"backup: {file} ({file.stat().st_size:,} bytes)")
+    for name, head in sorted(heads.items()):
+        typer.echo(f"{name}: at least revision {head.revision}, hash {head.hash}")
+
+
+def restore_database(
+    file: BackupFile,
+    by: AdminName,
+    reason: RestoreReason,
+    discard_newer: Annotated[
+        bool,
+        typer.Option(
+            "--discard-newer",
+            help="replace a database whose ledgers have entries that the backup lacks",
+        ),
+    ] = False,
+) -> None:
+    """Replace the database in ROLLOUT_DATABASE_URL by a backup; everything starts stopped.
+
+    Stop every replica first. The backup is copied, upgraded and verified beside the database, which
+    is replaced at the end. Every rollout begins an era: all cells are stopped until a resume is
+    approved, open proposals end, and earlier permits and snapshots are invalid. On PostgreSQL the
+    role must be allowed to create databases; run `rollout db grant ROLE` afterwards.
+
+    Example: `rollout db restore monday.db --by ana --reason "the disk failed"`
+    """
+    request = RestoreRequest(
+        url=os.environ.get(DATABASE_VARIABLE, DEFAULT_DATABASE_URL),
+        source=file,
+        user_name=by,
+        reason=_check_reason(reason),
+        at=datetime.now(UTC),
+        discards_newer=discard_newer,
+    )
+    with print_refusals(), convert_store_errors():
+        _print_eras(restore(request))
+
+
+def accept_restored_database(by: AdminName, reason: RestoreReason) -> None:
+    """Declare that the database in ROLLOUT_DATABASE_URL was restored on purpose.
+
+    For copies that were put back without `rollout db restore`, such as a snapshot of a disk. Run it
+    before the first replica starts: otherwise the first client stops everything with an incident.
+    Every rollout begins an era, as after `rollout db restore`.
+
+    Example: `rollout db accept-restored --by ana --reason "snapshot of Monday"`
+    """
+    checked_reason = _check_reason(reason)
+    with open_database() as database:
+        eras = accept_restore(database, by, checked_reason, at=datetime.now(UTC))
+    _print_eras(eras)
+
+
+def _check_reason(reason: str) -> str:
+    with print_refusals():
+        if not reason.strip():
+            raise RefusalError("--reason is empty; say why the database was restored")
+    return reason.strip()
+
+
+def _print_eras(eras: tuple[RolloutEra, ...]) -> None:
+    for era in eras:
+        stops = ", ".join(era.stops) or "none"
+        typer.echo(f"{era.rollout}: era {era.era}, every cell is stopped (stops: {stops})")
+    typer.echo(
+        "Next: repeat lost stops and removals of users and keys, start the replicas, then "
+        "`rollout resume`; lost stops are in exports of the ledger"
+        if eras
+        else "no rollouts: nothing to stop"
+    )
+
+
+def extend_database() -> None:
+    """Add the commands for backups to `rollout db`."""
+    database_app.command("backup")(back_up_database)
+    database_app.command("restore")(restore_database)
+    database_app.command("accept-restored")(accept_restored_database)

@@ -1,0 +1,18 @@
+"""Counting rules: by which number records become evidence, and evidence becomes decisions.
+
+A rollout begins on `CURRENT_RULES` and stays on its rules until users apply others
+(`RulesApplied`), so an upgrade of the program changes no running rollout. Ledgers from before
+numbers are on rules 1. Everything that a number changes is a function here:
+
+- rules 2: a decision is evidence only from a source that the policy names.
+"""
+
+from typing import Final
+
+FIRST_RULES: Final = 1
+CURRENT_RULES: Final = 2
+
+
+def distinguishes_sources(rules: int) -> bool:
+    """Return whether decisions are evidence only from sources that the policy names."""
+    return rules >= 2

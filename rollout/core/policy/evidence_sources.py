@@ -1,0 +1,85 @@
+"""Sources of evidence: from where decisions count, and for which reviewers.
+
+The kind of a decision's source is found when it is received, by the policy in force then, and is
+stored with it. So an edit of the sources changes neither what was counted nor what a recount gives.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+REVIEWS, IMPORTS, ACCOUNT, UNNAMED = "reviews", "imports", "account", "unnamed"
+"""Kinds: reviews made here, imports, an account that the policy names, and none of these."""
+NOT_NAMED = "the policy does not name its sender as a source"
+OWN_PREDICTION = "its sender also sent a prediction of the case"
+BEFORE_SOURCES: Final = "before"
+"""The source of decisions that were stored before sources were."""
+FILE_PREFIX: Final = "file:"
+"""Prefix of the sender of an imported record; the SHA-256 of the file follows."""
+
+
+@dataclass(frozen=True, slots=True)
+class AccountSource:
+    """A service account whose decisions count, for reviewers of these patterns."""
+
+    account: str
+    reviewers: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class EvidenceSources:
+    """The sources that a policy names; without the key reviews made here and imports."""
+
+    reviews: bool = True
+    imports: bool = True
+    accounts: tuple[AccountSource, ...] = ()
+
+    @property
+    def review_kind(self) -> str:
+        """Return the kind of reviews made here."""
+        return REVIEWS if self.reviews else UNNAMED
+
+    @property
+    def import_kind(self) -> str:
+        """Return the kind of imports."""
+        return IMPORTS if self.imports else UNNAMED
+
+    def list_patterns(self, account: str) -> tuple[str, ...]:
+        """Return the reviewers for whom an account may speak, as patterns."""
+        return tuple(
+            pattern
+            for source in self.accounts
+            if source.account == account
+            for pattern in source.reviewers
+        )
+
+
+DEFAULT_SOURCES: Final = EvidenceSources()
+"""The sources of a policy that names none."""
+
+
+@dataclass(frozen=True, slots=True)
+class FrozenSource:
+    """Counted decisions of one source, a kind or the id of an account.
+
+    >>> FrozenSource.parse("reviews 210 6")
+    FrozenSource(source='reviews', decisions=210, reviewers=6)
+    """
+
+    source: str
+    decisions: int
+    reviewers: int
+
+    def format(self) -> str:
+        """Return the count as the ledger holds it."""
+        return f"{self.source} {self.decisions} {self.reviewers}"
+
+    @classmethod
+    def parse(cls, text: str) -> "FrozenSource":
+        """Return the count of a text made by `format`."""
+        source, decisions, reviewers = text.rsplit(" ", 2)
+        return cls(source, int(decisions), int(reviewers))
+
+
+def build_file_sender(sha256: str) -> str:
+    """Return the sender of the records of a file."""
+    return FILE_PREFIX + sha256

@@ -1,0 +1,132 @@
+"""Ledger heads that clients return: is this ledger the one that they know?
+
+A head that the ledger holds is no doubt. A head of an earlier era was lost in a restore that people
+know of. Any other head that this service gave out proves that the ledger was set back: every cell
+is stopped. A head without a right code proves nothing, so humans decide for that client only.
+"""
+
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Final
+
+from rollout.core.errors import RefusalError
+from rollout.core.scope.commands import Command, OpenIncident, StopAfterRollback
+from rollout.core.scope.events import LEDGER_ROLLED_BACK
+from rollout.core.scope.head_codes import IssuedHead, sign_head
+from rollout.core.scope.permissions import Caller
+from rollout.core.scope.scope import FIRST_ERA, format_revision
+from rollout.services.engine.command_handler import execute_command
+from rollout.services.engine.service import Service
+from rollout.services.engine.state_cache import CachedRollout
+from rollout.store.access.permit_keys import PermitKey
+from rollout.store.database.errors import StoreError
+
+LEDGER_LACKS_HEAD: Final = (
+    "the ledger lacks the row that you have seen: it was set back; humans decide"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class ClientHead:
+    """Revision and hash of the newest ledger entry a client knows.
+
+    `code` came with them from the service, "" from older clients.
+    """
+
+    revision: int
+    hash: str
+    code: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class CodedHead:
+    """A ledger head with its era, and its code for the client to return."""
+
+    era: int
+    revision: int
+    hash: str
+    code: str
+
+
+NO_HEAD: Final = CodedHead(FIRST_ERA, 0, "", "")
+"""The head of an answer without a confirmed ledger."""
+
+
+def code_head(cached_rollout: CachedRollout, key: PermitKey) -> CodedHead:
+    """Return the rollout's head with a code by `key`."""
+    scope, head = cached_rollout.state.scope, cached_rollout.head
+    issued_head = IssuedHead(cached_rollout.state.rollout.name, scope.era, head.revision, head.hash)
+    code = _sign_head(issued_head, key.secret, key.number)
+    return CodedHead(scope.era, head.revision, head.hash, code)
+
+
+_sign_head = lru_cache(maxsize=1_024)(sign_head)
+"""Heads change less often than clients ask."""
+
+
+def has_client_head(cached_rollout: CachedRollout, client_head: ClientHead | None) -> bool:
+    """Return whether the ledger holds the client's head; True without one."""
+    return client_head is None or cached_rollout.has_row(client_head.revision, client_head.hash)
+
+
+def load_confirmed_rollout(
+    service: Service, rollout_name: str, client_head: ClientHead | None
+) -> CachedRollout:
+    """Return the rollout; load it again if it lacks the client's head."""
+    cached_rollout = service.state_cache.load_rollout(rollout_name)
+    if has_client_head(cached_rollout, client_head):
+        return cached_rollout
+    return service.state_cache.reload_rollout(rollout_name)
+
+
+def find_head_doubt(
+    service: Service, cached_rollout: CachedRollout, caller: Caller, client_head: ClientHead | None
+) -> str:
+    """Return why humans decide for this client, or "".
+
+    Opens an incident about a head that the ledger lacks, and stops every cell if this service gave
+    it out in the current era or a later one.
+    """
+    if client_head is None or has_client_head(cached_rollout, client_head):
+        return ""
+    rollout_name, era = cached_rollout.state.rollout.name, None
+    with suppress(StoreError):
+        era = service.permit_signer.read_head_era(
+            client_head.code, rollout_name, client_head.revision, client_head.hash
+        )
+    if era is not None and era < cached_rollout.state.scope.era:
+        return ""
+    command = _build_command(service, caller, client_head, era)
+    with suppress(StoreError, RefusalError):  # the answer stays `human`
+        execute_command(service.database, rollout_name, lambda _: command)
+    if era is not None:
+        service.state_cache.invalidate(rollout_name)
+    return LEDGER_LACKS_HEAD
+
+
+def _build_command(
+    service: Service, caller: Caller, client_head: ClientHead, era: int | None
+) -> Command:
+    at = service.clock.now()
+    if era is None:
+        return OpenIncident(
+            at=at,
+            kind=LEDGER_ROLLED_BACK,
+            about=caller.name,
+            reason=(
+                f"{caller.name} has sent revision {client_head.revision} with a hash that is not "
+                "here, and no code of this service proves that it was: humans decide for it; see "
+                "where it got the head, and delete its stored head if the restore was wanted"
+            ),
+        )
+    return StopAfterRollback(
+        at=at,
+        era=era,
+        about=caller.name,
+        reason=(
+            f"{caller.name} has seen revision {format_revision(era, client_head.revision)}, which "
+            "this ledger lost: a backup was restored or a failover lost rows; see what was lost, "
+            "stops above all, then resume"
+        ),
+    )

@@ -1,0 +1,1 @@
+"""Back up and restore a database; a restore begins an era with everything stopped."""
