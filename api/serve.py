@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from importlib import import_module
 from importlib.util import find_spec
+from pathlib import Path
 from types import FrameType
 
 import typer
@@ -24,7 +25,9 @@ from rollout.core.errors import RefusalError
 from rollout.scheduler.jobs import JobScheduler
 from rollout.services.access.authentication import Authenticator
 from rollout.services.access.users import create_first_link
+from rollout.services.engine.autonomy import MEBIBYTE
 from rollout.services.engine.service import Service, build_service
+from rollout.services.engine.stop_latches import LatchFolder
 from rollout.services.support.channels import load_channels, warn_if_readable_by_others
 from rollout.services.support.checkpoint_keys import open_checkpoint_targets
 from rollout.services.support.clock import SystemClock
@@ -95,6 +98,8 @@ def open_service(settings: Settings, *, accept_lost_records: bool = False) -> It
             channels=channels,
             secret_key_file=settings.secret_key_file,
         )
+        service.autonomy.latches.open_folder(LatchFolder(Path(settings.latch_folder)))
+        service.autonomy.require_writes(int(settings.disk_reserve * MEBIBYTE))
         yield replace(service, checkpoints=checkpoints)
     finally:
         database.close()

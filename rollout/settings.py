@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, fields
 from ipaddress import ip_network
 
 PREFIX = "ROLLOUT_"
+MAX_RESERVE = 1e9  # MiB
 LOG_FORMATS = ("text", "json")
 
 
@@ -35,6 +36,9 @@ class Settings:
         checkpoint_file: file that signed heads are appended to; empty: none.
         checkpoint_channel: name of the channel that signed heads are sent to; empty: none.
         channels_file: file of the channels that reports are sent to, `name: url`; empty: none.
+        latch_folder: folder with a small file for each stop that the database can't take, which the
+            next start obeys; another volume than the database's is best.
+        disk_reserve: MiB that the volume of an SQLite database must have free, or humans decide.
         server: URL of the service that commands call; empty: commands use the database.
         api_key: API key with which commands call it.
     """
@@ -54,6 +58,8 @@ class Settings:
     checkpoint_file: str = ""
     checkpoint_channel: str = ""
     channels_file: str = ""
+    latch_folder: str = "rollout-stops"
+    disk_reserve: float = 64.0
     server: str = ""
     api_key: str = field(default="", repr=False)
 
@@ -98,6 +104,16 @@ def _read_seconds(name: str, text: str) -> float:
     return number
 
 
+def _read_mebibytes(name: str, text: str) -> float:
+    try:
+        number = float(text)
+    except ValueError:
+        number = -1.0
+    if not 0 <= number <= MAX_RESERVE:
+        raise ValueError(f"{name}={text} is no size; write MiB, 0 or more")
+    return number
+
+
 def _read_switch(name: str, text: str) -> bool:
     if text not in SWITCH_VALUES:
         raise ValueError(f"{name}={text} is no switch; write on or off")
@@ -125,6 +141,7 @@ def _read_log_format(name: str, text: str) -> str:
 
 SWITCH_VALUES = {"on": True, "off": False, "1": True, "0": False, "": False}
 READERS: Mapping[str, Callable[[str, str], str | float | bool]] = {
+    "disk_reserve": _read_mebibytes,
     "log_format": _read_log_format,
     "poll_interval": _read_seconds,
     "require_second_factor": _read_switch,

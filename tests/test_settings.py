@@ -17,6 +17,7 @@ def test_an_empty_environment_gives_the_defaults():
 def test_every_setting_is_read_by_its_name():
     checked = {
         "poll_interval": "0.5",
+        "disk_reserve": "0.5",
         "require_second_factor": "on",
         "trusted_proxies": "::1",
         "log_format": "json",
@@ -27,6 +28,7 @@ def test_every_setting_is_read_by_its_name():
     read = read_settings(text)
     assert (read.poll_interval, read.require_second_factor) == (0.5, True)
     assert (read.trusted_proxies, read.log_format) == ("::1", "json")
+    assert read.disk_reserve == 0.5
     others = [field.name for field in fields(Settings) if field.name not in checked]
     assert {getattr(read, name) for name in others} == {"text"}
 
@@ -60,3 +62,9 @@ def test_an_old_name_is_refused_with_the_new_one(old, new):
 @pytest.mark.parametrize("name", [PREFIX + field.name.upper() for field in fields(Settings)])
 def test_every_setting_is_documented(name):
     assert f"`{name}`" in DOCS.read_text()
+
+
+@pytest.mark.parametrize("text", ["-1", "much", "nan", "1e12"])
+def test_a_reserve_that_is_no_size_is_refused(text):
+    with pytest.raises(ValueError, match="ROLLOUT_DISK_RESERVE"):
+        read_settings({"ROLLOUT_DISK_RESERVE": text})

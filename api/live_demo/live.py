@@ -206,6 +206,7 @@ def serve_api(demo: DemoService, pages: DemoPages, port: int) -> Iterator[None]:
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run, name="service", daemon=True)
     scheduler = JobScheduler(demo.service, "demo", interval=WAKE_SECONDS)
+    demo.service.autonomy.require_writes()
     thread.start()
     while not server.started:
         if not thread.is_alive():

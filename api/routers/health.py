@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict
 
 from api.deps import ServiceDependency
 from api.problems import build_problem, build_problem_responses
-from rollout.services.engine.clock_check import check_readiness
+from rollout.services.engine.clock_check import list_readiness_faults
 
 router = APIRouter(prefix="/health", tags=["health"])
 
@@ -20,11 +20,15 @@ class Liveness(BaseModel):
 
 
 class Readiness(BaseModel):
-    """The process can take requests: the schema is current and the clocks agree."""
+    """The process can take requests: schema, clocks and writes are as they should be.
 
-    model_config = ConfigDict(json_schema_extra={"example": {"ready": True}})
+    `last_write_age` is in seconds; null if this process writes no heartbeats.
+    """
+
+    model_config = ConfigDict(json_schema_extra={"example": {"ready": True, "last_write_age": 0.6}})
 
     ready: bool
+    last_write_age: float | None
 
 
 @router.get("/live", operation_id="getLiveness", summary="Check that the process is alive")
@@ -43,7 +47,13 @@ async def get_liveness() -> Liveness:
 def get_readiness(service: ServiceDependency) -> Readiness | JSONResponse:
     """Return 200 if the process can take requests, otherwise 503.
 
-    Checks the database's schema and its clock. The problem's `detail` lists what failed.
+    Checks the database's schema, its clock, and that this process could write lately. Nothing is
+    written. The problem's `detail` lists what failed, with the age of the last confirmed write.
     """
-    faults = check_readiness(service.database, service.clock)
-    return build_problem("not-ready", "; ".join(faults), 503) if faults else Readiness(ready=True)
+    faults = list_readiness_faults(service.database, service.clock, service.autonomy)
+    write_age = service.autonomy.measure_write_age()
+    age = None if write_age is None else round(write_age, 1)
+    if not faults:
+        return Readiness(ready=True, last_write_age=age)
+    age_text = "no confirmed write yet" if age is None else f"last confirmed write {age} s ago"
+    return build_problem("not-ready", "; ".join((*faults, age_text)), 503)

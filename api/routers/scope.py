@@ -106,5 +106,6 @@ def _compute_etag(snapshot: Snapshot) -> str:
         snapshot.hash,
         snapshot.sites,
         snapshot.salt is not None,
+        sorted(snapshot.scope.stops),  # a stop may hold before the ledger has it
     )
     return f'"{sha256(repr(content).encode()).hexdigest()[:32]}"'

@@ -9,6 +9,7 @@ from api.priority_threads import prioritize
 from api.schemas.examples import build_responses
 from api.schemas.stops import NARROWED, RESUME, STOPPED, STOPS, NarrowingRequest, StopRequest
 from rollout.services.stops import stops
+from rollout.services.stops.immediate_stops import narrow_at_once, stop_at_once
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}", tags=["stops"])
 Operator = Annotated[Caller, RequirePermission(Permission.OPERATE)]
@@ -54,8 +55,8 @@ def create_stop(
     `excluded`. No reason is required. Returns 201 for a new stop, or 200 if active stops already
     cover the cells. It is safe to retry. Rate limits do not apply.
     """
-    result = stops.stop_cells(
-        service.database,
+    result = stop_at_once(
+        service,
         caller,
         rollout,
         body.target,
@@ -88,8 +89,8 @@ def create_narrowing(
     Grants above `to` end in all selected cells that you may operate. The others are listed in
     `excluded`. It is safe to retry. Rate limits do not apply.
     """
-    result = stops.narrow_cells(
-        service.database, caller, rollout, body.target, body.to, at=now, reason=body.reason
+    result = narrow_at_once(
+        service, caller, rollout, body.target, body.to, at=now, reason=body.reason
     )
     service.state_cache.invalidate(rollout)
     response.status_code = 201 if result.events else 200

@@ -20,6 +20,7 @@ from rollout.services.engine import versions
 from rollout.services.incidents import incidents
 from rollout.services.proposals import proposals
 from rollout.services.stops import stops
+from rollout.services.stops.immediate_stops import stop_at_once
 from rollout.services.stops.stop_targets import StopTarget
 
 Sites = Annotated[
@@ -140,8 +141,8 @@ def stop(  # noqa: PLR0913, PLR0917 - one parameter for each option
     request = CommandRequest(
         "POST",
         build_path(rollout, "stops"),
-        lambda context: stops.stop_cells(
-            context.database,
+        lambda context: stop_at_once(
+            context.service,
             context.caller,
             rollout,
             target,

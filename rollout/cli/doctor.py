@@ -1,6 +1,7 @@
 """`rollout doctor`: check the database."""
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated
 
@@ -9,7 +10,9 @@ import typer
 from rollout.cli.errors import print_refusals
 from rollout.cli.ledger import PublicKeyOption, load_checkpoints
 from rollout.cli.output import JsonFlag
-from rollout.cli.runner import open_unchecked_database
+from rollout.cli.runner import ActorName, ReasonText, open_database, open_unchecked_database
+from rollout.services.access.users import load_local_caller
+from rollout.services.process.damage_search import clear_checked_damage
 from rollout.services.process.health_checks import run_health_checks
 
 
@@ -26,16 +29,28 @@ def run_doctor(
         typer.Option(help="file of signed checkpoints; the ledgers must have the rows in it"),
     ] = None,
     public_key: PublicKeyOption = None,
+    clear: Annotated[
+        bool,
+        typer.Option(
+            "--clear-damage", help="if all checks pass, let the model decide again after damage"
+        ),
+    ] = False,
+    by: ActorName = "",
+    reason: ReasonText = "",
     as_json: JsonFlag = False,
 ) -> None:
     """Check the database: tables, triggers, ledgers, reports. Exit 1 if a check fails.
 
     The database is ROLLOUT_DATABASE_URL (default: sqlite:///rollout.db). Nothing is changed.
     --rebuild reads the whole history. --heads with --public-key finds a ledger that was rewritten
-    or set back.
+    or set back. --clear-damage runs all checks, and ends the damage that replicas have found, as an
+    event with the name of an admin and the reason.
 
     Example: `rollout doctor --rebuild`
     """
+    if clear:
+        _clear_damage(by, reason)
+        return
     with print_refusals():
         checkpoints = load_checkpoints(heads, public_key)
     check_results = []
@@ -52,3 +67,13 @@ def run_doctor(
         typer.echo(json.dumps(check_results))
     if any(check["faults"] for check in check_results):
         raise typer.Exit(1)
+
+
+def _clear_damage(by: str, reason: str) -> None:
+    with open_database() as database:
+        if not by:
+            raise ValueError("no acting user; add --by NAME of an admin")
+        caller = load_local_caller(database, by)
+        rollouts = clear_checked_damage(database, caller, reason, at=datetime.now(UTC))
+    names = ", ".join(rollouts)
+    typer.echo(f"damage cleared: {names}" if names else "no damage was found by any replica")

@@ -13,6 +13,7 @@ from threading import Event, Thread
 
 from apscheduler.schedulers.background import BackgroundScheduler
 
+from rollout.scheduler.heartbeats import HeartbeatWorker
 from rollout.services.delivery.delivery import ReportPublisher, deliver_due_reports
 from rollout.services.delivery.sending import ChannelMessage, MessageSender, send_in_process
 from rollout.services.engine.clock_check import ClockCheck, report_clock_skew
@@ -121,6 +122,7 @@ class JobScheduler:
         self._tick_runner = TickScheduler(service.database, owner)
         self._clock_check = ClockCheck(service.database, service.clock)
         self._report_worker = ReportWorker(service, owner)
+        self._heartbeat_worker = HeartbeatWorker(service, owner)
         self._checkpoint_publisher = CheckpointPublisher(service, self._send_checkpoints)
         self._is_clock_apart = False
         self._retention_runs = 0
@@ -146,6 +148,7 @@ class JobScheduler:
 
     def start(self) -> None:
         """Start all jobs."""
+        self._heartbeat_worker.start()
         self._scheduler.start()
         self._report_worker.start()
 
@@ -153,6 +156,7 @@ class JobScheduler:
         """Finish the running job and stop."""
         self._scheduler.shutdown(wait=True)
         self._report_worker.stop()
+        self._heartbeat_worker.stop()
 
     def _run_tick(self) -> None:
         clock = self._clock_check.now()

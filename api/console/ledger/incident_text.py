@@ -115,6 +115,10 @@ def describe_incident_effect(impact: IncidentImpact) -> str:
             "Nothing is raised or applied while the clock is behind the ledger's last "
             "entry. Narrowing and stopping still work."
         ),
+        "writes": (
+            "The replica answered `human` for every case of the rollout until it could append "
+            "this incident."
+        ),
     }
     return texts.get(incident.kind, incident.effect)
 
@@ -129,6 +133,8 @@ def describe_recovery(impact: IncidentImpact, visitor: Visitor, rollout: str) ->
         )
     if incident.kind == "ledger_rolled_back":
         return _describe_rollback_recovery(incident.effect)
+    if incident.kind == "writes":
+        return ("The replica can write again. Repeat what was refused with an error meanwhile.",)
     if incident.kind == "evidence_changed":
         return (
             "`rollout doctor --rebuild` names the changed records.",

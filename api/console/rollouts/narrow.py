@@ -19,6 +19,7 @@ from rollout.core.calendar.sites import SHADOW
 from rollout.core.errors import NotNarrowerError, RefusalError
 from rollout.core.policy.policy import Policy
 from rollout.services.stops import stops
+from rollout.services.stops.immediate_stops import narrow_at_once
 from rollout.services.stops.stop_options import load_own_narrowings
 
 router = APIRouter()
@@ -98,8 +99,8 @@ def show_result(
 
 
 def _narrow_cells(visitor: Visitor, rollout: str, form: Form) -> stops.NarrowingResult:
-    return stops.narrow_cells(
-        visitor.service.database,
+    return narrow_at_once(
+        visitor.service,
         visitor.caller,
         rollout,
         parse_target(form.get_text("target")).target,

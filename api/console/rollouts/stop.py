@@ -30,6 +30,7 @@ from rollout.core.calendar.sites import SHADOW
 from rollout.core.errors import RefusalError
 from rollout.core.scope.permissions import Permission
 from rollout.services.stops import stops
+from rollout.services.stops.immediate_stops import stop_at_once
 from rollout.services.stops.stop_options import (
     StopOptions,
     load_stop_options,
@@ -138,8 +139,8 @@ def show_result(
 
 def _stop_cells(visitor: Visitor, rollout: str, form: Form) -> stops.StopResult:
     stop_request = StopRequest(reason=form.get_text("reason"), drill=form.get_text("drill") != "")
-    return stops.stop_cells(
-        visitor.service.database,
+    return stop_at_once(
+        visitor.service,
         visitor.caller,
         rollout,
         parse_target(form.get_text("target")).target,

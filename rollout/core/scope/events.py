@@ -248,7 +248,8 @@ class IncidentOpened(LedgerEvent):
 
     `kind` is `alarm` (of a guard), `unauthorized` (the model acted on the case `about` without an
     authorization), `ledger_rolled_back` (the client `about` has seen a head that this ledger
-    lacks), `evidence_changed` (records are not what the ledger's digests say) or `clock`.
+    lacks), `evidence_changed` (records are not what the ledger's digests say), `clock` or `writes`
+    (an append failed, so a replica let humans decide).
     """
 
     incident: str
@@ -401,6 +402,13 @@ class EraBegan(LedgerEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class DamageCleared(LedgerEvent):
+    """An admin checked rows that could not be read; the model may decide again."""
+
+    reason: str = field(default="", metadata={FREE_TEXT: True})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FormChanged(LedgerEvent):
     """The last row of form 1; `head` is the hash of `revision`."""
 
@@ -441,6 +449,7 @@ EVENT_TYPES: dict[str, type[LedgerEvent]] = {
         RecordsCounted,
         RulesApplied,
         EraBegan,
+        DamageCleared,
         FormChanged,
     )
 }

@@ -15,6 +15,7 @@ from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.scope import ENGINE, Incident, Scope
 
 CLOCK_INCIDENT = "clock"
+WRITES_INCIDENT = "writes"
 MAX_OPEN_INCIDENTS = 50
 """Open incidents of one kind in one cell; acknowledging allows new ones."""
 EFFECTS = MappingProxyType(
@@ -22,6 +23,7 @@ EFFECTS = MappingProxyType(
         UNAUTHORIZED: "recorded as unauthorized",
         LEDGER_ROLLED_BACK: "a human decides for the client that sent the head",
         CLOCK_INCIDENT: "nothing raised or applied",
+        WRITES_INCIDENT: "a replica let humans decide until it could write again",
         EVIDENCE_CHANGED: "reported; grants and proposals stay",
     }
 )

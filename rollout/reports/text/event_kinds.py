@@ -22,7 +22,7 @@ EVENT_GROUPS: Final[EventGroups] = {
     "versions": ("Versions", ("VersionFirstUsed", "VersionRetired")),
     "counting": ("Counted records", ("RecordsCounted",)),
     "other": (
-        "Reports, clock, imports, deletions",
+        "Reports, clock, imports, deletions, damage",
         (
             "ReportSealed",
             "ClockCorrected",
@@ -30,6 +30,7 @@ EVENT_GROUPS: Final[EventGroups] = {
             "RecordsPurged",
             "CasesErased",
             "NameErased",
+            "DamageCleared",
         ),
     ),
 }
@@ -63,6 +64,7 @@ TIMELINE_KINDS: Final = frozenset(
     {
         *SCOPE_KINDS, "VersionFirstUsed", "ProposalVoided", "ProposalExpired", "ProposalRejected",
         "ClockCorrected", "RecordsPurged", "RecordsImported", "CasesErased", "NameErased",
+        "DamageCleared",
     }
 )  # fmt: skip
 """Kinds in the timeline; proposals and approvals are only in the auditor's part."""

@@ -10,6 +10,7 @@ from rollout.core.scope.events import (
     Approved,
     CasesErased,
     ClockCorrected,
+    DamageCleared,
     EraBegan,
     FormChanged,
     GrantExpired,
@@ -338,6 +339,11 @@ def _(event: EraBegan, _describer: EventDescriber) -> str:
         f"{event.by} began era {event.era} after a restore, so that earlier permits and leases are "
         f"invalid: {event.reason}"
     )
+
+
+@_describe.register
+def _(event: DamageCleared, _describer: EventDescriber) -> str:
+    return f"{event.by} checked damaged rows and let the model decide again: {event.reason}"
 
 
 @_describe.register

@@ -147,6 +147,7 @@ INCIDENT_KINDS: Final[Mapping[str, StateText]] = MappingProxyType(
             "bad", "Evidence changed", "stored evidence is not what the ledger's digests say"
         ),
         "clock": StateText("warn", "Clock behind", "the clock is behind the ledger"),
+        "writes": StateText("warn", "Append failed", "a replica could not write to the ledger"),
     }
 )
 """Incidents other than alarms."""

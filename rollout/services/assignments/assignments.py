@@ -30,11 +30,13 @@ from rollout.services.assignments.question_records import (
     record_questions,
 )
 from rollout.services.engine.assignment_cache import SharedAssignment
+from rollout.services.engine.autonomy import DAMAGED
 from rollout.services.engine.rollout_state import NoSuchRolloutError, RolloutState
 from rollout.services.engine.service import Service
 from rollout.services.engine.state_cache import CachedRollout
 from rollout.services.engine.versions import count_free_slots
 from rollout.store.access.permit_keys import PermitKey
+from rollout.store.database.append_failures import is_storage_failure
 from rollout.store.database.errors import StoreError
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.ledger.versions import VersionInfo, VersionStore
@@ -84,6 +86,8 @@ def answer_from_memory(
     key = service.permit_signer.find_cached_key()
     if cached_rollout is None or key is None or service.state_cache.is_clock_skewed:
         return None
+    if cached_rollout.safety_rows.damages or service.autonomy.find_doubt(rollout_name):
+        return None
     if not has_client_head(cached_rollout, client_head):
         return None
     versions = cached_rollout.state.versions
@@ -124,15 +128,14 @@ def answer_questions(
         key = service.permit_signer.load_signing_key()
     except NoSuchRolloutError:
         return assign_all_to_humans(questions, UNKNOWN_ROLLOUT, service.clock.now())
-    except StoreError:
-        if any(question.has_prediction for question in questions):
+    except Exception as error:
+        if not is_storage_failure(error) or any(question.has_prediction for question in questions):
             raise
         return assign_all_to_humans(questions, DATABASE_UNAVAILABLE, service.clock.now())
     faults.reach_point("assign.read")
     cached_rollout = _record_new_versions(service, cached_rollout, questions)
-    doubt_reason = find_head_doubt(service, cached_rollout, caller, client_head) or (
-        CLOCK_SKEW if service.state_cache.is_clock_skewed else ""
-    )
+    doubt_reason = find_head_doubt(service, cached_rollout, caller, client_head)
+    doubt_reason = doubt_reason or find_replica_doubt(service, cached_rollout)
     return _answer_and_store(service, caller, cached_rollout, questions, key, doubt_reason)
 
 
@@ -158,6 +161,15 @@ def _require_ask_permission(
             rollout_name,
             tuple({question.site: None for question in questions}),
         )
+
+
+def find_replica_doubt(service: Service, cached_rollout: CachedRollout) -> str:
+    """Return why this replica lets humans decide a rollout's cases, or ""."""
+    if service.state_cache.is_clock_skewed:
+        return CLOCK_SKEW
+    if cached_rollout.safety_rows.damages:
+        return DAMAGED
+    return service.autonomy.find_doubt(cached_rollout.state.rollout.name)
 
 
 def _record_new_versions(

@@ -17,7 +17,7 @@ from rollout.core.scope.permissions import Caller, Permission, require_permissio
 from rollout.core.scope.permits import Permit
 from rollout.core.scope.scope import CellState, Scope
 from rollout.formats.policy.reader import parse_policy
-from rollout.services.assignments.assignments import CLOCK_SKEW
+from rollout.services.assignments.assignments import CLOCK_SKEW, find_replica_doubt
 from rollout.services.assignments.client_heads import (
     ClientHead,
     code_head,
@@ -38,6 +38,12 @@ class ClockSkewError(RefusalError):
     """This replica's clock is off: its leases could end too late."""
 
     code = "clock-skew"
+
+
+class NoAutonomyError(RefusalError):
+    """This replica can't rely on its writes or rows, so humans decide."""
+
+    code = "no-autonomy"
 
 
 class ClientAheadError(RefusalError):
@@ -112,6 +118,7 @@ def load_snapshot(
         ClientAheadError: the ledger lacks the entry `client_head`; an incident is open, and every
             cell is stopped if this service gave it out.
         ClockSkewError: this replica may grant no lease now.
+        NoAutonomyError: likewise, because it can't write or read.
         StoreError: the scope can't be confirmed.
     """
     require_permission(caller, Permission.READ_SCOPE, rollout_name, sites)
@@ -136,8 +143,8 @@ def load_snapshot(
         for site in unleased_snapshot.sites
     ):
         return unleased_snapshot
-    if service.state_cache.is_clock_skewed:
-        raise ClockSkewError(CLOCK_SKEW)
+    if doubt_reason := find_replica_doubt(service, cached_rollout):
+        raise (ClockSkewError if doubt_reason == CLOCK_SKEW else NoAutonomyError)(doubt_reason)
     return _add_leases(service, cached_rollout, unleased_snapshot)
 
 

@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 
 from rollout.core.scope.commands import OpenIncident
 from rollout.core.scope.incidents import CLOCK_INCIDENT
+from rollout.services.engine.autonomy import APPEND_FAILED, DAMAGED, Autonomy
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.support.clock import Clock
 from rollout.store.database.errors import StoreError
@@ -79,6 +80,18 @@ def check_readiness(database: Database, clock: Clock) -> tuple[str, ...]:
         seconds = clock_skew.total_seconds()
         return (f"the clock is {seconds:.0f} s off the database's; humans decide until it agrees",)
     return ()
+
+
+def list_readiness_faults(database: Database, clock: Clock, autonomy: Autonomy) -> tuple[str, ...]:
+    """Return why this replica may not answer now, its own writes included; () if it may.
+
+    Nothing is written; the age of the last confirmed write is what the heartbeats know.
+    """
+    write_doubt = autonomy.find_write_doubt() if autonomy.is_write_needed else ""
+    append_doubt = APPEND_FAILED if database.append_failures.failures else ""
+    damage_doubt = DAMAGED if database.damage_signs.text else ""
+    doubts = (doubt for doubt in (write_doubt, append_doubt, damage_doubt) if doubt)
+    return (*check_readiness(database, clock), *doubts)
 
 
 def measure_clock_skew(database: Database, clock: Clock) -> timedelta:

@@ -23,6 +23,7 @@ from rollout.services.engine.rollout_state import (
     RolloutState,
     load_rollout_state,
 )
+from rollout.store.database.append_failures import APPEND
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database
 from rollout.store.ledger.ledger import Ledger, StoredLedgerHead
@@ -53,9 +54,15 @@ class CommandResult:
 
 
 def run_command(
-    database: Database, caller: Caller, rollout_name: str, build_command: CommandBuilder
+    database: Database,
+    caller: Caller,
+    rollout_name: str,
+    build_command: CommandBuilder,
+    append_kind: str = APPEND,
 ) -> CommandResult:
     """Execute a command for a caller whose permissions were checked.
+
+    `append_kind` tells failed stops and narrowings from other appends.
 
     Raises:
         RefusalError: the command is refused; nothing was written.
@@ -63,7 +70,7 @@ def run_command(
     return build_command_result(
         database,
         rollout_name,
-        execute_command(database, rollout_name, build_command, caller.access_head),
+        execute_command(database, rollout_name, build_command, caller.access_head, append_kind),
     )
 
 
@@ -98,6 +105,7 @@ def execute_command(
     rollout_name: str,
     build_command: CommandBuilder,
     access_head: int | None = None,
+    append_kind: str = APPEND,
 ) -> tuple[LedgerEvent, ...]:
     """Execute a command and return the appended events.
 
@@ -110,9 +118,13 @@ def execute_command(
         NoSuchRolloutError: there is no such rollout.
         StaleRevisionError: the ledger moved at every attempt.
     """
-    return retry_on_stale_revision(
-        lambda: _try_execute(database, rollout_name, build_command, access_head)
-    )
+    with database.append_failures.watch(rollout_name, append_kind) as attempt:
+        events = retry_on_stale_revision(
+            lambda: _try_execute(database, rollout_name, build_command, access_head)
+        )
+        # a stop or narrowing without events stands in the ledger already
+        attempt.is_appended = bool(events) or append_kind != APPEND
+    return events
 
 
 def _try_execute(

@@ -10,8 +10,10 @@ from rollout.core.scope.permissions import Caller
 from rollout.services.access.authenticator_codes import AuthenticatorCodes
 from rollout.services.access.secret_key import SecretKey
 from rollout.services.access.sign_in import SignIn
+from rollout.services.engine.autonomy import Autonomy
 from rollout.services.engine.permit_signing import PermitSigner
 from rollout.services.engine.state_cache import StateCache
+from rollout.services.engine.stop_latches import StopLatches
 from rollout.services.support.channels import NO_CHANNELS, Channels
 from rollout.services.support.checkpoint_keys import NO_CHECKPOINTS, CheckpointTargets
 from rollout.services.support.clock import Clock, SystemClock
@@ -92,6 +94,7 @@ class Service:
         sign_in: starts sessions.
         permit_signer: signs permits and reads those of actions.
         entropy: returns random bytes for salts, keys and sessions.
+        autonomy: whether the model may decide, by this replica's own writes.
         channels: where reports are sent.
     """
 
@@ -103,6 +106,7 @@ class Service:
     sign_in: SignIn
     permit_signer: PermitSigner
     entropy: Entropy
+    autonomy: Autonomy
     channels: Channels = NO_CHANNELS
     checkpoints: CheckpointTargets = NO_CHECKPOINTS
 
@@ -123,15 +127,17 @@ def build_service(
     """Return a replica on a migrated database; nothing is read yet."""
     service_clock = SystemClock() if clock is None else clock
     users_clock = service_clock if wall_clock is None else wall_clock
+    latches = StopLatches()
     codes = AuthenticatorCodes(database, SecretKey(secret_key_file, entropy), entropy)
     return Service(
         database=database,
         clock=service_clock,
         wall_clock=users_clock,
-        state_cache=StateCache(database, users_clock),
+        state_cache=StateCache(database, users_clock, latches),
         authenticator=authenticator,
         sign_in=SignIn(database, users_clock, entropy, codes=codes),
         permit_signer=PermitSigner(database, service_clock, entropy),
         entropy=entropy,
+        autonomy=Autonomy(database, users_clock, latches),
         channels=channels,
     )

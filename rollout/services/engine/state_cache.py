@@ -5,13 +5,15 @@ New entries are applied to the cached state. If the ledger lacks the last known 
 restored, a failover lost rows), every cell is stopped and everything is read again.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from threading import Lock
 
+from rollout.core.ledger.ledger import BrokenLedgerError
+from rollout.core.policy.policy import Policy
 from rollout.core.scope.commands import StopAfterRollback
-from rollout.core.scope.scope import format_revision
+from rollout.core.scope.scope import Stop, format_revision
 from rollout.services.engine.assignment_cache import AssignmentCache
 from rollout.services.engine.clock_check import MAX_REPLICA_SKEW, measure_clock_skew
 from rollout.services.engine.command_handler import execute_command
@@ -21,15 +23,26 @@ from rollout.services.engine.rollout_state import (
     load_rollout_state,
     refresh_rollout_state,
 )
+from rollout.services.engine.stop_latches import StopLatches
 from rollout.services.support.clock import Clock
+from rollout.store.database.errors import UnreadableRowsError
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.ledger import Ledger, StoredLedgerHead
+from rollout.store.ledger.pending_stops import (
+    NO_SAFETY_ROWS,
+    Damage,
+    PendingStop,
+    SafetyRows,
+    load_safety_rows,
+)
 from rollout.store.ledger.revisions import load_heads, load_revisions
 from rollout.store.ledger.versions import VersionStore
 
 MAX_STALENESS = 0.5
 """Maximum age in seconds of the state behind an answer; part of every stop latency."""
+UNREADABLE = (BrokenLedgerError, ValueError, LookupError, TypeError)
+"""Errors of stored rows without a valid form."""
 MAX_REVISIONS_AGE = 0.25
 """Maximum age in seconds of cached revisions."""
 CLOCK_CHECK_INTERVAL = 5.0
@@ -38,13 +51,23 @@ CLOCK_CHECK_INTERVAL = 5.0
 
 @dataclass(frozen=True, slots=True)
 class CachedRollout:
-    """A rollout's state, ledger head and time of confirmation (boot clock)."""
+    """A rollout's state, ledger head and time of confirmation (boot clock).
+
+    Attributes:
+        state: the ledger's state, in which pending stops hold as well.
+        ledger_state: the state by the ledger alone.
+        safety_rows: pending stops and damage, stored or in memory.
+        latch_version: the version of the latches when this was loaded.
+    """
 
     state: RolloutState
     head: StoredLedgerHead
     confirmed_at: float
     hashes: tuple[str, ...] = field(repr=False)
     assignment_cache: AssignmentCache = field(repr=False)
+    ledger_state: RolloutState = field(repr=False)
+    safety_rows: SafetyRows = NO_SAFETY_ROWS
+    latch_version: int = 0
 
     def has_row(self, revision: int, row_hash: str) -> bool:
         """Return whether the ledger holds that entry; revision 0 always matches."""
@@ -56,9 +79,13 @@ class CachedRollout:
 class StateCache:
     """One replica's cached rollouts."""
 
-    def __init__(self, database: Database, clock: Clock) -> None:
+    def __init__(
+        self, database: Database, clock: Clock, latches: StopLatches | None = None
+    ) -> None:
         self._database, self._clock = database, clock
+        self._latches = StopLatches() if latches is None else latches
         self._rollouts: dict[str, CachedRollout] = {}
+        self._last_policies: dict[str, Policy] = {}
         self._locks: dict[str, Lock] = {}
         self._lost_heads: dict[str, StopAfterRollback] = {}
         self._clock_skew = timedelta(0)
@@ -96,15 +123,38 @@ class StateCache:
     def reload_rollout(self, rollout_name: str) -> CachedRollout:
         """Load a rollout from the database, however fresh the cache is."""
         started_at = self._clock.read_boot_clock()  # before the read, which is at least as new
+        latch_version = self._latches.version  # likewise
         cached_rollout = self._rollouts.get(rollout_name)
         try:
             self._check_clock(started_at)
             loaded_rollout = self._load_latest(rollout_name, cached_rollout)
-        except Exception:
+        except Exception as error:
             self._rollouts.pop(rollout_name, None)
-            raise
-        self._rollouts[rollout_name] = replace(loaded_rollout, confirmed_at=started_at)
+            if not isinstance(error, UNREADABLE):
+                raise
+            self._latch_damage(rollout_name, error)
+            raise UnreadableRowsError(
+                f"rows of {rollout_name} can't be read: humans decide its cases; run"
+                " `rollout doctor`"
+            ) from error
+        self._last_policies[rollout_name] = loaded_rollout.state.policy
+        self._rollouts[rollout_name] = replace(
+            loaded_rollout, confirmed_at=started_at, latch_version=latch_version
+        )
         return self._rollouts[rollout_name]
+
+    def find_last_policy(self, rollout_name: str) -> Policy | None:
+        """Return the policy last loaded, however old; None before the first."""
+        return self._last_policies.get(rollout_name)
+
+    def _load_safety_rows(self, transaction: Transaction, rollout_name: str) -> SafetyRows:
+        stored_rows = load_safety_rows(transaction).select_rollout(rollout_name)
+        return self._latches.add_to_rows(stored_rows, rollout_name)
+
+    def _latch_damage(self, rollout_name: str, error: Exception) -> None:
+        """Latch damage of rows without a valid form; the driver finds other damage."""
+        text = f"{type(error).__name__}: {error}"
+        self._latches.add_damage(Damage(rollout_name, text, self._clock.now()))
 
     def _load_latest(
         self, rollout_name: str, cached_rollout: CachedRollout | None
@@ -114,7 +164,8 @@ class StateCache:
         The loss is remembered until the stop is written, because the cached state is not.
         """
         with self._database.begin_read() as transaction:
-            loaded_rollout = _load_rollout(transaction, rollout_name, cached_rollout)
+            safety_rows = self._load_safety_rows(transaction, rollout_name)
+            loaded_rollout = _load_rollout(transaction, rollout_name, cached_rollout, safety_rows)
         if cached_rollout is not None and _lacks_head(loaded_rollout, cached_rollout):
             self._lost_heads[rollout_name] = _build_stop(cached_rollout, self._clock.now())
         command = self._lost_heads.get(rollout_name)
@@ -123,31 +174,50 @@ class StateCache:
         execute_command(self._database, rollout_name, lambda _: command)
         self._lost_heads.pop(rollout_name, None)
         with self._database.begin_read() as transaction:
-            return _load_rollout(transaction, rollout_name, loaded_rollout)
+            return _load_rollout(transaction, rollout_name, loaded_rollout, safety_rows)
 
     def load_all(self) -> tuple[CachedRollout, ...]:
         """Load the heads of all rollouts; return the rollouts by name."""
         started_at = self._clock.read_boot_clock()
         self._check_clock(started_at)
+        latch_version = self._latches.version
         with self._database.begin_read() as transaction:
             heads_by_rollout = load_heads(transaction)
+            safety_rows = {
+                rollout_name: self._load_safety_rows(transaction, rollout_name)
+                for rollout_name in heads_by_rollout
+            }
         return tuple(
-            self._update_at_head(rollout_name, *heads_by_rollout[rollout_name], started_at)
+            self._update_at_head(
+                rollout_name,
+                *heads_by_rollout[rollout_name],
+                safety_rows[rollout_name],
+                (started_at, latch_version),
+            )
             for rollout_name in sorted(heads_by_rollout)
         )
 
     def _update_at_head(
-        self, rollout_name: str, rollout_number: int, head: StoredLedgerHead, started_at: float
+        self,
+        rollout_name: str,
+        rollout_number: int,
+        head: StoredLedgerHead,
+        safety_rows: SafetyRows,
+        start: tuple[float, int],
     ) -> CachedRollout:
         cached_rollout = self._rollouts.get(rollout_name)
+        started_at, latch_version = start
         if (
             cached_rollout is None
             or cached_rollout.head != head
+            or cached_rollout.safety_rows != safety_rows
             or cached_rollout.state.rollout.number != rollout_number
         ):
             return self.reload_rollout(rollout_name)
         self._rollouts[rollout_name] = replace(
-            cached_rollout, confirmed_at=max(started_at, cached_rollout.confirmed_at)
+            cached_rollout,
+            confirmed_at=max(started_at, cached_rollout.confirmed_at),
+            latch_version=latch_version,
         )
         return self._rollouts[rollout_name]
 
@@ -165,7 +235,9 @@ class StateCache:
         with self._database.begin_read() as transaction:
             versions = VersionStore(transaction, cached_rollout.state.rollout).list_all()
         self._rollouts[rollout_name] = replace(
-            cached_rollout, state=replace(cached_rollout.state, versions=versions)
+            cached_rollout,
+            state=replace(cached_rollout.state, versions=versions),
+            ledger_state=replace(cached_rollout.ledger_state, versions=versions),
         )
 
     @property
@@ -182,28 +254,38 @@ class StateCache:
             self._clock_checked_at = now
 
     def _is_fresh(self, cached_rollout: CachedRollout) -> bool:
-        return 0 <= self._clock.read_boot_clock() - cached_rollout.confirmed_at < MAX_STALENESS
+        return (
+            0 <= self._clock.read_boot_clock() - cached_rollout.confirmed_at < MAX_STALENESS
+            and cached_rollout.latch_version == self._latches.version
+        )
 
 
 def _load_rollout(
-    transaction: Transaction, rollout_name: str, cached_rollout: CachedRollout | None
+    transaction: Transaction,
+    rollout_name: str,
+    cached_rollout: CachedRollout | None,
+    safety_rows: SafetyRows,
 ) -> CachedRollout:
     if cached_rollout is not None:
         rollout = Rollouts(transaction).find(rollout_name)
         ledger = Ledger(transaction, cached_rollout.state.rollout)
         head = ledger.load_head()
         if rollout == cached_rollout.state.rollout and head == cached_rollout.head:
-            return cached_rollout
+            if safety_rows == cached_rollout.safety_rows:
+                return cached_rollout
+            return _build_cached_rollout(
+                cached_rollout.ledger_state, head, cached_rollout.hashes, safety_rows
+            )
         later_rows = tuple(ledger.list_rows(after=cached_rollout.head.revision))
         is_continuation = bool(later_rows) and later_rows[0].previous == cached_rollout.head.hash
         if rollout == cached_rollout.state.rollout and is_continuation:
-            state = refresh_rollout_state(transaction, cached_rollout.state)
-            return _build_cached_rollout(
-                state, head, (*cached_rollout.hashes, *(row.hash for row in later_rows))
-            )
+            state = refresh_rollout_state(transaction, cached_rollout.ledger_state)
+            hashes = (*cached_rollout.hashes, *(row.hash for row in later_rows))
+            return _build_cached_rollout(state, head, hashes, safety_rows)
     state = load_rollout_state(transaction, rollout_name)
     ledger = Ledger(transaction, state.rollout)
-    return _build_cached_rollout(state, ledger.load_head(), tuple(_iterate_hashes(ledger)))
+    hashes = tuple(_iterate_hashes(ledger))
+    return _build_cached_rollout(state, ledger.load_head(), hashes, safety_rows)
 
 
 def _lacks_head(loaded_rollout: CachedRollout, known_rollout: CachedRollout) -> bool:
@@ -232,11 +314,32 @@ def _build_stop(known_rollout: CachedRollout, at: datetime) -> StopAfterRollback
 
 
 def _build_cached_rollout(
-    state: RolloutState, head: StoredLedgerHead, hashes: tuple[str, ...]
+    ledger_state: RolloutState,
+    head: StoredLedgerHead,
+    hashes: tuple[str, ...],
+    safety_rows: SafetyRows,
 ) -> CachedRollout:
-    return CachedRollout(
-        state, head, 0.0, hashes, AssignmentCache(state.scope, state.policy, state.rollout.salt)
-    )
+    state = _apply_pending_stops(ledger_state, safety_rows.stops)
+    assignment_cache = AssignmentCache(state.scope, state.policy, state.rollout.salt)
+    return CachedRollout(state, head, 0.0, hashes, assignment_cache, ledger_state, safety_rows)
+
+
+def _apply_pending_stops(state: RolloutState, pending_stops: Sequence[PendingStop]) -> RolloutState:
+    """Return the state with stops that the ledger lacks, each under a name of its own."""
+    if not pending_stops:
+        return state
+    stops = {
+        f"pending-{stop.id}": Stop(
+            id=f"pending-{stop.id}",
+            cells=frozenset(stop.cells or state.policy.cells),
+            by=stop.by.name,
+            at=stop.at,
+            drill=stop.drill,
+        )
+        for stop in pending_stops
+    }
+    scope = replace(state.scope, stops={**state.scope.stops, **stops})
+    return replace(state, scope=scope)
 
 
 def _iterate_hashes(ledger: Ledger) -> Iterator[str]:

@@ -39,6 +39,7 @@ from rollout.services.engine.unit_counting import queue_units, resolve_case_unit
 from rollout.store.counting import counter
 from rollout.store.counting.count_queue import CASE_RECEIVED, CountQueue
 from rollout.store.counting.unit_records import UnitRecords
+from rollout.store.database.append_failures import TICK
 from rollout.store.database.errors import DatabaseUnavailableError
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database, Transaction
@@ -191,6 +192,8 @@ class Ticker:
             slots = TickSlots(transaction, state.rollout)
             last_slot = slots.load_last_done()
             if last_slot is not None and last_slot >= slot:
+                # another replica's tick has stored what ours could not
+                self._database.append_failures.record_success(self._rollout_name, TICK)
                 return False
             return slots.claim(slot, owner=self._owner, at=at, stale_after=state.policy.tick)
 
@@ -367,7 +370,9 @@ class TickScheduler:
             )
             started_at = time.monotonic()
             try:
-                events = ticker.tick(at, narrow_only=narrow_only)
+                with self._database.append_failures.watch(rollout_name, TICK) as attempt:
+                    events = ticker.tick(at, narrow_only=narrow_only)
+                    attempt.is_appended = events is not None
             except DatabaseUnavailableError:
                 raise  # true of all rollouts; each is tried again in the next pass
             except Exception as error:  # noqa: BLE001 - returned to the caller, which logs it

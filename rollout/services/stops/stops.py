@@ -24,6 +24,7 @@ from rollout.services.stops.stop_latency import (
     load_stop_history,
 )
 from rollout.services.stops.stop_targets import ExcludedTarget, StopTarget, resolve_target
+from rollout.store.database.append_failures import NARROWING, STOP
 from rollout.store.database.session import Database
 
 
@@ -112,7 +113,7 @@ def stop_cells(
         by = caller.as_actor(rollout_name, resolved_target.sites)
         return StopCells(at=at, by=by, cells=resolved_target.cells, reason=reason, drill=is_drill)
 
-    changed = _change_target(database, caller, rollout_name, target, at, build_command)
+    changed = _change_target(database, caller, rollout_name, target, at, (build_command, STOP))
     state, stop_history = changed.state, changed.stop_history
     matching_stops = [
         stop
@@ -153,7 +154,8 @@ def narrow_cells(
         by = caller.as_actor(rollout_name, resolved_target.sites)
         return NarrowCells(at=at, by=by, cells=resolved_target.cells, to=to, reason=reason)
 
-    changed = _change_target(database, caller, rollout_name, target, at, build_command)
+    command = (build_command, NARROWING)
+    changed = _change_target(database, caller, rollout_name, target, at, command)
     return NarrowingResult(**changed.fields)
 
 
@@ -172,10 +174,10 @@ def _change_target(
     rollout_name: str,
     target: StopTarget,
     at: datetime,
-    build_command: CommandBuilder,
+    command: tuple[CommandBuilder, str],
 ) -> _ChangedTarget:
-    """Run a command on a target and read what holds afterwards."""
-    command_result = run_command(database, caller, rollout_name, build_command)
+    """Run a command of a kind on a target and read what holds afterwards."""
+    command_result = run_command(database, caller, rollout_name, *command)
     with database.begin_read() as transaction:
         state = load_rollout_state(transaction, rollout_name)
         stop_history = load_stop_history(transaction, state)

@@ -8,6 +8,7 @@
     ├── MissingToolError          a program of PostgreSQL is not installed
     ├── LedgerFormError           a ledger is still in form 1; the message names the command
     ├── SchemaMismatchError       the tables are not those of this program
+    ├── UnreadableRowsError       stored rows have no valid form; run `rollout doctor`
     └── UnsafeDatabaseError       the database could lose or change acknowledged rows
 
 Refusals by the rollout's own rules are `rollout.core.errors.RefusalError`.
@@ -63,6 +64,12 @@ class LedgerFormError(StoreError):
     """A ledger in form 1, which is no longer written."""
 
     code = "ledger-form"
+
+
+class UnreadableRowsError(StoreError):
+    """Stored rows that have no valid form."""
+
+    code = "unreadable-rows"
 
 
 class UnsafeDatabaseError(StoreError):

@@ -23,6 +23,7 @@ from sqlalchemy.exc import ArgumentError, DBAPIError, DisconnectionError
 from sqlalchemy.pool import QueuePool
 
 from rollout import faults
+from rollout.store.database.append_failures import AppendFailures, DamageSigns
 from rollout.store.database.errors import (
     CommitUnknownError,
     DatabaseBusyError,
@@ -153,6 +154,7 @@ class Database:
         Raises:
             UnsafeDatabaseError: the engine is unknown, or SQLite in memory.
         """
+        self.append_failures, self.damage_signs = AppendFailures(), DamageSigns()
         self.outages = OutageMonitor()
         self.engine = create_database_engine(url, self.outages)
         engine_name = self.engine.dialect.name
@@ -168,6 +170,7 @@ class Database:
             DatabaseUnavailableError: the database does not respond; nothing was done.
         """
         with (
+            self.damage_signs.watch(),
             self._watch_outages(),
             self._read_engine.connect() as connection,
             connection.begin(),
@@ -193,12 +196,23 @@ class Database:
             if self._write_lock is None
             else self._write_lock.hold(is_urgent=is_urgent)
         )
-        with lock, self._watch_outages(writes=True), self._write_engine.connect() as connection:
+        with (
+            self.damage_signs.watch(),
+            lock,
+            self._watch_outages(writes=True),
+            self._write_engine.connect() as connection,
+        ):
             database_transaction = connection.begin()
             yield Transaction(connection)  # an error is raised here; closing rolls back
             faults.reach_point("commit.before")
             _commit(connection, database_transaction)
         faults.reach_point("commit.after")
+
+    @property
+    def file(self) -> Path | None:
+        """Return SQLite's file; None on PostgreSQL."""
+        name = self.engine.url.database
+        return Path(name) if self.engine.dialect.name == "sqlite" and name else None
 
     @contextmanager
     def _watch_outages(self, *, writes: bool = False) -> Iterator[None]:

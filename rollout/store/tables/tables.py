@@ -50,6 +50,7 @@ from rollout.store.tables.record_tables import (
     rejected_records,
 )
 from rollout.store.tables.report_tables import deliveries, exposures, report_runs, reports, reviews
+from rollout.store.tables.safety_tables import damages, pending_stops, replica_heartbeats
 from rollout.store.tables.user_tables import (
     account_names,
     api_keys,
@@ -81,6 +82,7 @@ __all__ = [
     "counted_units",
     "counts",
     "credential_resets",
+    "damages",
     "decisions",
     "deliveries",
     "erased_hashes",
@@ -98,6 +100,7 @@ __all__ = [
     "metadata",
     "one_time_links",
     "outcomes",
+    "pending_stops",
     "permit_keys",
     "policies",
     "predictions",
@@ -105,6 +108,7 @@ __all__ = [
     "purging",
     "recovery_codes",
     "rejected_records",
+    "replica_heartbeats",
     "report_runs",
     "reports",
     "reviews",

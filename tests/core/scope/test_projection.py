@@ -250,6 +250,7 @@ def test_the_history_holds_every_kind_there_is():
         "RecordsCounted",
         "RulesApplied",
         "EraBegan",
+        "DamageCleared",
     }  # of service or replay, or not written yet
     assert set(EVENT_TYPES) - happened == rare
 

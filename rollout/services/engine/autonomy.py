@@ -1,0 +1,97 @@
+"""Whether this replica may answer `model`: only while it can write.
+
+Three things must hold: a committed write of its own is at most `MAX_WRITE_AGE` old, no append to
+the rollout's ledger has failed since the last one of its kind that succeeded, and SQLite's volume
+has its reserve. Otherwise humans decide. This is about new answers and new snapshots; leases that
+were given before run out.
+"""
+
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+from rollout.services.engine.stop_latches import StopLatches
+from rollout.services.support.clock import Clock
+from rollout.store.database.replica_heartbeats import record_heartbeat
+from rollout.store.database.session import Database
+
+MAX_WRITE_AGE: Final = 3.0
+"""Seconds after a confirmed write within which the model may decide."""
+MEBIBYTE: Final = 2**20
+DEFAULT_RESERVE: Final = 64 * MEBIBYTE
+NEVER_WRITTEN: Final = float("-inf")
+NOT_WRITTEN: Final = "this replica has no confirmed write of the last 3 s: humans decide"
+NO_RESERVE: Final = "the database's volume is short of space: humans decide"
+APPEND_FAILED: Final = (
+    "an append to the ledger failed and none of its kind has succeeded since: humans decide"
+)
+DAMAGED: Final = "stored rows can't be read: humans decide until an admin clears the damage"
+
+
+def measure_free_space(file: Path) -> int:
+    """Return the bytes that are free on a file's volume."""
+    return shutil.disk_usage(file.parent).free
+
+
+@dataclass(slots=True)
+class Autonomy:
+    """One replica's knowledge of its own writes.
+
+    Attributes:
+        latches: stops and damage obeyed from memory.
+        is_write_needed: whether humans decide without a recent heartbeat. A service that takes
+            requests needs it; commands and replays write no heartbeats.
+        reserve: bytes that SQLite's volume must have free.
+        measure_space: returns the free bytes of a file's volume.
+    """
+
+    database: Database
+    clock: Clock
+    latches: StopLatches = field(default_factory=StopLatches)
+    is_write_needed: bool = False
+    reserve: int = DEFAULT_RESERVE
+    measure_space: Callable[[Path], int] = measure_free_space
+    _written_at: float = NEVER_WRITTEN
+    _has_reserve: bool = True
+
+    def require_writes(self, reserve: int = DEFAULT_RESERVE) -> None:
+        """Let humans decide until heartbeats confirm writes, and whenever they stop."""
+        self.is_write_needed, self.reserve = True, reserve
+
+    def find_doubt(self, rollout_name: str) -> str:
+        """Return why humans decide a rollout's cases, or "" if the model may."""
+        if self.is_write_needed and (doubt := self.find_write_doubt()):
+            return doubt
+        failures = self.database.append_failures.failures
+        if failures and any(rollout_name == failed_rollout for failed_rollout, _ in failures):
+            return APPEND_FAILED
+        if self.database.damage_signs.text or self.latches.is_damaged(rollout_name):
+            return DAMAGED
+        return ""
+
+    def find_write_doubt(self) -> str:
+        """Return why this replica can't rely on its writes, or ""."""
+        if not 0 <= self.clock.read_boot_clock() - self._written_at <= MAX_WRITE_AGE:
+            return NOT_WRITTEN
+        return "" if self._has_reserve else NO_RESERVE
+
+    def measure_write_age(self) -> float | None:
+        """Return the seconds since the last confirmed write; None before the first."""
+        if self._written_at == NEVER_WRITTEN:
+            return None
+        return self.clock.read_boot_clock() - self._written_at
+
+    def write_heartbeat(self, owner: str) -> None:
+        """Measure the reserve and write a row, which confirms that writing works.
+
+        Raises:
+            StoreError: nothing was written.
+        """
+        started_at = self.clock.read_boot_clock()  # before the write, which is at least as new
+        file = self.database.file
+        self._has_reserve = file is None or self.measure_space(file) >= self.reserve
+        with self.database.begin_write(is_urgent=True) as transaction:
+            record_heartbeat(transaction, owner, self.clock.now())
+        self._written_at = started_at

@@ -1,0 +1,141 @@
+"""What a replica's heartbeat thread does in each pass."""
+
+from datetime import timedelta
+from typing import Final
+
+from rollout.core.errors import RefusalError
+from rollout.core.scope.commands import OpenIncident
+from rollout.core.scope.incidents import WRITES_INCIDENT
+from rollout.services.engine.command_handler import execute_command
+from rollout.services.engine.service import Service
+from rollout.services.process.damage_search import find_damaged_rollouts, is_cleared
+from rollout.services.stops.immediate_stops import append_pending_stop, store_for_replicas
+from rollout.store.database.append_failures import APPEND, NARROWING, STOP
+from rollout.store.ledger.pending_stops import (
+    Damage,
+    PendingStop,
+    load_safety_rows,
+    store_damage,
+)
+
+OTHERS_TURN: Final = timedelta(seconds=3)
+"""Age from which a replica appends a stop that another one stored."""
+
+
+class ReplicaSafety:
+    """One replica's heartbeats, retries of stops, and search for damage."""
+
+    def __init__(self, service: Service, owner: str) -> None:
+        self._service, self._owner = service, owner
+        self._database, self._latches = service.database, service.autonomy.latches
+        self._saved: set[PendingStop | Damage] = set()
+
+    def run_pass(self) -> tuple[Exception, ...]:
+        """Run every step, whatever fails before it; return the errors."""
+        steps = (
+            self._save_latches,
+            lambda: self._service.autonomy.write_heartbeat(self._owner),
+            self._append_latched_stops,
+            self._append_stored_stops,
+            self._repeat_narrowings,
+            self._append_incidents,
+            self._find_damage,
+            self._settle_damages,
+        )
+        errors: list[Exception] = []
+        for step in steps:
+            try:
+                step()
+            except Exception as error:  # noqa: BLE001 - returned to the thread, which logs it
+                errors.append(error)
+        return tuple(errors)
+
+    def _save_latches(self) -> None:
+        """Keep in files what the database may lack when this process ends."""
+        rows: set[PendingStop | Damage] = {*self._latches.stops, *self._latches.damages}
+        self._saved &= rows
+        for row in rows - self._saved:
+            if self._latches.folder.save(row):
+                self._saved.add(row)
+
+    def _append_latched_stops(self) -> None:
+        for stop in self._latches.stops:
+            if stop.cells and not self._latches.is_in_progress(stop):
+                self._append_stop(stop)
+                self._latches.remove_stop(stop)
+
+    def _append_stored_stops(self) -> None:
+        """Append the stops that a replica stored and left behind."""
+        latched_ids = {stop.id for stop in self._latches.stops}
+        now = self._service.clock.now()
+        with self._database.begin_read() as transaction:
+            stops = load_safety_rows(transaction).stops
+        for stop in stops:
+            if stop.id not in latched_ids and now - stop.at >= OTHERS_TURN:
+                self._append_stop(stop)
+
+    def _append_stop(self, stop: PendingStop) -> None:
+        store_for_replicas(self._database, stop)
+        try:
+            append_pending_stop(self._database, stop)
+        except RefusalError:  # the rollout is gone, so nothing is left to stop
+            self._database.append_failures.record_success(stop.rollout, STOP)
+
+    def _repeat_narrowings(self) -> None:
+        for narrowing in self._latches.narrowings:
+            try:
+                narrowing.run()
+            except RefusalError:  # nothing is left to narrow
+                self._database.append_failures.record_success(narrowing.rollout, NARROWING)
+            self._latches.remove_narrowing(narrowing)
+
+    def _append_incidents(self) -> None:
+        """Open an incident where an append failed: an append of the same kind.
+
+        It tells people of the gap, and only its success gives autonomy back.
+        """
+        for (rollout_name, kind), text in self._database.append_failures.failures.items():
+            if kind == APPEND:
+                self._append_incident(rollout_name, text)
+
+    def _append_incident(self, rollout_name: str, text: str) -> None:
+        now = self._service.clock.now()
+        reason = f"an append failed, last seen at {now.isoformat(timespec='seconds')}: {text}"
+        open_incident = OpenIncident(at=now, kind=WRITES_INCIDENT, reason=reason)
+        try:
+            execute_command(self._database, rollout_name, lambda _: open_incident)
+        except RefusalError:  # there is no such rollout
+            self._database.append_failures.record_success(rollout_name, APPEND)
+
+    def _find_damage(self) -> None:
+        """Find the rollouts of signs of damage; until then all are with humans."""
+        text = self._database.damage_signs.text
+        if not text:
+            return
+        found_at = self._service.clock.now()
+        for rollout_name in find_damaged_rollouts(self._database):
+            self._latches.add_damage(Damage(rollout_name, text, found_at))
+        self._database.damage_signs.text = ""
+        self._save_latches()
+
+    def _settle_damages(self) -> None:
+        """Store damage for all replicas; forget what an admin has cleared."""
+        if not self._latches.damages:
+            return
+        with self._database.begin_read() as transaction:
+            stored = {damage.rollout for damage in load_safety_rows(transaction).damages}
+        for damage in self._latches.damages:
+            if damage.rollout in stored:
+                continue
+            if self._is_cleared(damage):
+                self._latches.remove_damage(damage)
+                continue
+            with self._database.begin_write(is_urgent=True) as transaction:
+                store_damage(transaction, damage)
+
+    def _is_cleared(self, damage: Damage) -> bool:
+        try:
+            with self._database.begin_read() as transaction:
+                return is_cleared(transaction, damage)
+        except Exception:  # noqa: BLE001 - rows that can't be read clear nothing
+            return False

@@ -1,0 +1,41 @@
+"""The heartbeat thread: autonomy within seconds of a start, and retries that a stop wakes."""
+
+import time
+
+from rollout.scheduler import heartbeats
+from rollout.scheduler.heartbeats import HeartbeatWorker
+from rollout.services.engine.autonomy import MAX_WRITE_AGE, NOT_WRITTEN
+from rollout.services.engine.service import build_service
+from rollout.services.support.clock import SystemClock
+from rollout.store.database.session import Database
+from tests.store.databases import fresh
+
+
+def wait_until(is_true):
+    ends_at = time.monotonic() + 30
+    while not is_true():
+        assert time.monotonic() < ends_at
+        time.sleep(0.005)
+
+
+def test_three_heartbeats_fit_into_the_age_at_which_humans_decide():
+    assert MAX_WRITE_AGE / heartbeats.HEARTBEAT_INTERVAL >= 3
+
+
+def test_the_thread_confirms_writes_at_once_and_wakes_for_a_stop(tmp_path):
+    with fresh("sqlite", tmp_path) as url:
+        database = Database(url)
+        service = build_service(database, None, SystemClock())
+        service.autonomy.require_writes(reserve=0)
+        worker = HeartbeatWorker(service, "a", interval=600)
+        assert service.autonomy.find_doubt("bears") == NOT_WRITTEN
+        worker.start()
+        try:
+            wait_until(lambda: not service.autonomy.find_doubt("bears"))
+            first = service.autonomy.measure_write_age()
+            service.autonomy.latches.changed.set()
+            wait_until(lambda: service.autonomy.measure_write_age() < first)
+        finally:
+            worker.stop()
+            database.close()
+        assert not worker._thread.is_alive()
