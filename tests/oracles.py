@@ -158,7 +158,7 @@ def _restore_texts(revision, body, texts, names):
     """Put texts in the place of their hashes and names in that of ids."""
     body = {key: names.get(value, value) if isinstance(value, str) else value
             for key, value in body.items()}  # fmt: skip
-    for name in TYPED:
+    for name in (*TYPED, "about"):
         if body.pop(f"{name}_hash", None) is not None:
             body[name] = texts[revision, name]
     return body

@@ -220,7 +220,9 @@ class LiveWorld:
                 "unauthorized",
                 "ledger_rolled_back",
             }:
-                own = {name: row[4][name] for name in ("kind", "reason", "version", "about")}
+                own = {
+                    name: row[4].get(name, "") for name in ("kind", "reason", "version", "about")
+                }
                 cell = Cell(row[4]["site"], row[4]["window"]) if row[4].get("site") else None
                 self.log.append(OpenIncident(at=decode_instant(row[1]), cell=cell, **own))
         self.grown, self.rows = len(rows) > len(self.rows), rows
