@@ -57,10 +57,11 @@ def restore_database(
 ) -> None:
     """Replace the database in ROLLOUT_DATABASE_URL by a backup; everything starts stopped.
 
-    Stop every replica first. The backup is copied, upgraded and verified beside the database, which
-    is replaced at the end. Every rollout begins an era: all cells are stopped until a resume is
-    approved, open proposals end, and earlier permits and snapshots are invalid. On PostgreSQL the
-    role must be allowed to create databases; run `rollout db grant ROLE` afterwards.
+    Stop every replica first. The backup is copied, upgraded and verified first; then the copy
+    replaces the database. What the replaced database says was erased is erased again. Every rollout
+    begins an era: all cells are stopped until a resume is approved, open proposals end, and earlier
+    permits and snapshots are invalid. On PostgreSQL the role must be allowed to create databases;
+    run `rollout db grant ROLE` afterwards.
 
     Example: `rollout db restore monday.db --by ana --reason "the disk failed"`
     """

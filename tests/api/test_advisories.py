@@ -100,7 +100,7 @@ def test_metrics_have_these_names_types_and_labels(asking, snapshot):
     lines = asking.by("viewer").get("/metrics").text.splitlines()
     described = [line for line in lines if line.startswith("# ")]
     labels = {
-        line.partition("{")[0]: tuple(re.findall(r'[{,]([a-z_]+)="', line))
+        line.split()[0].partition("{")[0]: tuple(re.findall(r'[{,]([a-z_]+)="', line))
         for line in lines
         if not line.startswith("# ")
     }

@@ -144,7 +144,7 @@ def test_every_other_route_is_a_problem_to_retry(client, gone, caplog):
     paths = ["/v1/rollouts", "/v1/rollouts/bears/cells", "/v1/rollouts/bears/ledger", "/metrics"]
     for path in paths:
         assert is_problem(client.by("ana").get(path)), path
-    stop = client.by("ana").post("/v1/rollouts/bears/stops", json={"reason": "smoke"})
+    stop = client.by("ana").post("/v1/rollouts/bears/stops", json={"all": True, "reason": "smoke"})
     assert stop.status_code == 503
     headers = {"Idempotency-Key": "k1"}
     sent = client.by("ana").post("/v1/rollouts/bears/versions", json={}, headers=headers)

@@ -6,20 +6,22 @@ stays until the new one is whole.
 
 from collections.abc import Iterator, Mapping
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 
 from rollout.core.errors import RefusalError
-from rollout.core.ledger.ledger import BrokenLedgerError
+from rollout.core.ledger.ledger import BrokenLedgerError, CanonicalRow
 from rollout.services.access.access_state import find_access_ledger_faults
+from rollout.services.access.users import load_local_caller
 from rollout.services.backups.eras import RolloutEra, accept_restore, load_eras
+from rollout.services.erasure.erasure_replay import ERASURE_KINDS, apply_erasures
 from rollout.services.ledger.ledger_forms import change_forms
 from rollout.store.database import postgresql_dumps, sqlite_files
 from rollout.store.database.append_only_checks import find_missing_triggers
 from rollout.store.database.errors import DriverError, StoreError
 from rollout.store.database.migrations import check_revision_known, upgrade
-from rollout.store.database.rollouts import Rollouts
+from rollout.store.database.rollouts import ACCESS_CHAIN, Rollouts
 from rollout.store.database.session import Database
 from rollout.store.database.sqlite_files import find_database_file, is_sqlite_url
 from rollout.store.ledger.ledger import Ledger, StoredLedgerHead
@@ -49,6 +51,14 @@ class RestoreRequest:
     discards_newer: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class _PresentDatabase:
+    """What the replaced database still tells: its eras, and what was erased in it."""
+
+    eras: Mapping[str, int] = field(default_factory=dict)
+    erasures: tuple[CanonicalRow, ...] = ()
+
+
 def back_up(url: str, target: Path) -> Mapping[str, StoredLedgerHead]:
     """Write a backup and return the ledger head of each rollout.
 
@@ -72,6 +82,8 @@ def back_up(url: str, target: Path) -> Mapping[str, StoredLedgerHead]:
 def restore(request: RestoreRequest) -> tuple[RolloutEra, ...]:
     """Replace a database by a backup; every rollout starts stopped, in a new era.
 
+    What the present database's ledgers say was erased is erased in the restored one too.
+
     Raises:
         RestoreRefusedError: the backup is faulty, or the present database has newer entries.
         RefusalError: there is no such file, or the user is no admin.
@@ -85,10 +97,12 @@ def restore(request: RestoreRequest) -> tuple[RolloutEra, ...]:
         _upgrade_copy(copy_url, request.at)
         with closing(Database(copy_url)) as copy:
             _check_content(copy, request.source)
-            known_eras = _compare_with_present(request, copy)
+            present = _compare_with_present(request, copy)
             eras = accept_restore(
-                copy, request.user_name, request.reason, at=request.at, known_eras=known_eras
+                copy, request.user_name, request.reason, at=request.at, known_eras=present.eras
             )
+            caller = load_local_caller(copy, request.user_name)
+            apply_erasures(copy, caller, present.erasures, request.at)
         _replace(request.url, copy_url)
     return eras
 
@@ -154,21 +168,33 @@ def _find_faults(copy: Database) -> Iterator[str]:
                 yield f"ledger of {rollout.name}, {error}"
 
 
-def _compare_with_present(request: RestoreRequest, copy: Database) -> Mapping[str, int]:
-    """Return the eras of the present database, after checking that nothing newer is lost."""
+def _compare_with_present(request: RestoreRequest, copy: Database) -> _PresentDatabase:
+    """Return what the present database tells, after checking that nothing newer is lost."""
     if is_sqlite_url(request.url) and not find_database_file(request.url).exists():
-        return {}
+        return _PresentDatabase()
     try:
-        with closing(Database(request.url)) as present:
-            lost, eras = _find_lost_entries(present, copy), load_eras(present)
+        with closing(Database(request.url)) as database:
+            lost = _find_lost_entries(database, copy)
+            present = _PresentDatabase(load_eras(database), _load_erasures(database))
     except (StoreError, DriverError, BrokenLedgerError) as error:
-        lost, eras = (f"the present database can't be read ({type(error).__name__})",), {}
+        lost = (f"the present database can't be read ({type(error).__name__})",)
+        present = _PresentDatabase()
     if lost and not request.discards_newer:
         raise RestoreRefusedError(
             f"{'; '.join(lost)}. Nothing was changed. Back it up first, and repeat with "
             "--discard-newer to lose it"
         )
-    return eras
+    return present
+
+
+def _load_erasures(database: Database) -> tuple[CanonicalRow, ...]:
+    """Return the ledgers' rows about erasures."""
+    with database.begin_read() as transaction:
+        return tuple(
+            row
+            for rollout in (*Rollouts(transaction).list_all(), ACCESS_CHAIN)
+            for row in Ledger(transaction, rollout).list_rows(kinds=ERASURE_KINDS)
+        )
 
 
 def _find_lost_entries(present: Database, copy: Database) -> tuple[str, ...]:

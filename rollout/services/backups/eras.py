@@ -9,6 +9,7 @@ from rollout.core.scope.permissions import Permission, require_permission
 from rollout.services.access.users import load_local_caller
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
+from rollout.services.process.damage_search import clear_damage
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database
 
@@ -32,7 +33,8 @@ def accept_restore(
 ) -> tuple[RolloutEra, ...]:
     """Begin an era with every cell stopped in each rollout, in an admin's name.
 
-    `known_eras` are eras that clients may know although this database lacks them.
+    Damage found before ends with it: the declared database is the one that counts. `known_eras`
+    are eras that clients may know although this database lacks them.
 
     Raises:
         UnknownUserError: there are users, but none of that name.
@@ -50,6 +52,7 @@ def accept_restore(
             return AcceptRestore(at=at, by=by, reason=reason, known_era=known_era)
 
         execute_command(database, name, build_command, caller.access_head)
+    clear_damage(database, caller.name, reason, at=at)
     return tuple(_load_era(database, name) for name in names)
 
 

@@ -25,6 +25,7 @@ from rollout.store.ledger.accounts import Accounts
 from rollout.store.records.external_keys import CASE, EPISODE, ERASED_NAME, ExternalKeys
 
 REASON: Final = "applied again after a restore"
+ERASURE_KINDS: Final = frozenset({"CasesErased", "NameErased", "UserErased"})
 
 
 @dataclass(frozen=True, slots=True)

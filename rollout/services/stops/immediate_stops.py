@@ -24,7 +24,7 @@ from rollout.services.engine.service import Service
 from rollout.services.stops.stop_targets import StopTarget, resolve_target
 from rollout.services.stops.stops import NarrowingResult, StopResult, narrow_cells, stop_cells
 from rollout.store.database.append_failures import NARROWING, STOP, is_storage_failure
-from rollout.store.database.errors import StoreError
+from rollout.store.database.errors import DatabaseUnavailableError, StoreError
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.pending_stops import (
@@ -119,6 +119,8 @@ def _load_policy(service: Service, rollout_name: str) -> Policy | None:
         return service.state_cache.reload_rollout(rollout_name).state.policy
     except RefusalError:
         raise
+    except DatabaseUnavailableError:  # the outage is logged once
+        return None
     except Exception:
         log.exception("the policy of %s can't be read: all of its cells are stopped", rollout_name)
         return None
@@ -139,7 +141,8 @@ def _write_latched(
         _forget_stop(service, stop, is_stored=is_stored)
         raise
     except Exception as error:
-        log.exception("a stop of %s is not in the ledger", stop.rollout)
+        if not isinstance(error, DatabaseUnavailableError):  # the outage is logged once
+            log.exception("a stop of %s is not in the ledger", stop.rollout)
         service.database.append_failures.record_failure(stop.rollout, STOP, str(error))
         is_kept = latches.folder.save(stop)
         latches.release_stop(stop)
