@@ -1,1 +1,1 @@
-"""What the product knows, as values and functions: no I/O, no clock, no chance, no framework."""
+"""Values and functions that decide: no I/O, no clock, no randomness, no framework."""

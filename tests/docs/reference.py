@@ -3,7 +3,15 @@
 A test compares each page with what its module returns here.
 """
 
-from tests.docs import api_page, asvs_page, cli_page, events_page, policy_page, small_pages
+from tests.docs import (
+    api_page,
+    asvs_page,
+    cli_page,
+    events_page,
+    folders_page,
+    policy_page,
+    small_pages,
+)
 from tests.docs.pages import ROOT
 
 FOLDER = ROOT / "docs/reference"
@@ -13,6 +21,7 @@ WRITERS = {
     "cli.md": cli_page.written,
     "errors.md": small_pages.write_errors,
     "events.md": events_page.write_events,
+    "folders.md": folders_page.write_folders,
     "metrics.md": small_pages.write_metrics,
     "policy.md": policy_page.written,
     "renamed.md": small_pages.write_renamed,

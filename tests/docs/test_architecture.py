@@ -5,6 +5,7 @@ import tomllib
 
 import pytest
 
+from tests.docs.folders_page import write_folders
 from tests.docs.pages import ROOT, text_of
 
 CONTRIBUTORS = ("docs/architecture.md", "CONTRIBUTING.md")
@@ -53,10 +54,12 @@ def test_a_step_names_what_its_module_has(walk):
             assert re.search(rf"\b{re.escape(name)}\b", code), f"{module} has no {name}"
 
 
-def test_every_feature_folder_of_the_services_has_a_row():
-    folders = [path for path in (ROOT / "rollout/services").iterdir() if any(path.glob("*.py"))]
-    rows = re.findall(r"^\| `rollout/services/(\w+)` \|", text_of(CONTRIBUTORS[0]), re.MULTILINE)
-    assert sorted(rows) == sorted(path.name for path in folders)
+def test_every_folder_of_the_code_is_on_its_page_and_says_what_it_has():
+    rows = dict(re.findall(r"^\| `([\w/]+)` \| (.*) \|$", write_folders(), re.MULTILINE))
+    folders = {path.parent for top in ("rollout", "api") for path in (ROOT / top).rglob("*.py")}
+    names = {path.relative_to(ROOT).as_posix() for path in folders} - {"rollout"}
+    assert names <= set(rows)
+    assert all(rows.values())
 
 
 def test_the_diagram_has_every_layer_of_the_import_contract_in_its_order():

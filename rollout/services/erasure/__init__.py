@@ -1,1 +1,1 @@
-"""Erasing cases and names, and exporting what is stored about somebody."""
+"""Erasing cases and names, and exporting what is stored about a user."""
