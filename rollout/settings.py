@@ -27,8 +27,8 @@ class Settings:
             between them; `mfa` in the claim `amr` always does.
         require_second_factor: `on`: users who may approve or administer need a second factor;
             until they have given one they may look, stop and narrow.
-        secret_key_file: file of the key that encrypts second factors, the same for all replicas;
-            empty: `rollout-secret.key` in the working directory.
+        secret_key_file: file of the key that encrypts second factors, the same for all replicas,
+            by default `rollout-secret.key` in the working directory.
         trusted_proxies: addresses or networks of reverse proxies, with commas between them, whose
             `X-Forwarded-For` names the client; empty: none, the client is the peer.
         checkpoint_key_file: file of the key that signs ledger heads each hour; empty: none are
