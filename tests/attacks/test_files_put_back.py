@@ -70,7 +70,7 @@ def test_what_is_written_after_a_file_was_put_back_is_in_the_file(url, database,
     other.close()
 
 
-def test_a_watch_folds_anew_what_was_put_back(url, database, backup, monkeypatch):
+def test_a_replica_that_knows_the_lost_stop_stops_every_cell(url, database, backup, monkeypatch):
     monkeypatch.setattr(
         "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: type(NOON - NOON)(0)
     )
@@ -78,7 +78,9 @@ def test_a_watch_folds_anew_what_was_put_back(url, database, backup, monkeypatch
     stopping.stop_cells(database, WHO, "bears", ALL, at=NOON)
     assert len(service.state_cache.reload_rollout("bears").state.scope.stops) == 1
     put_back(url, backup)
-    assert len(service.state_cache.reload_rollout("bears").state.scope.stops) == 0
+    state = service.state_cache.reload_rollout("bears").state
+    assert state.scope.era == 2
+    assert all(state.scope.is_stopped(cell) for cell in state.policy.cells)
 
 
 def test_names_of_rollouts_that_are_not_there_leave_nothing_behind(database):
