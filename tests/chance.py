@@ -1,6 +1,6 @@
 """Ledgers without chance: two worlds that are compared get the same account ids and salts.
 
-A replay has no stored records: its ledgers are compared without the digests of records.
+A replay has no stored records: its ledgers are compared without their digests and senders.
 """
 
 from base64 import b32encode
@@ -35,11 +35,12 @@ def without_chance() -> Iterator[None]:
 def list_unsealed_events(events):
     """Return kind and content of events without what only stored records give, nor who acted."""
     return [
-        (type(event).__name__, _drop_digest(replace(event, by="")))
+        (type(event).__name__, _drop_stored(replace(event, by="")))
         for event in events
         if not isinstance(event, RecordsCounted)
     ]
 
 
-def _drop_digest(event):
-    return replace(event, records_digest="") if isinstance(event, ProposalRaised) else event
+def _drop_stored(event):
+    is_raised = isinstance(event, ProposalRaised)
+    return replace(event, records_digest="", sources=()) if is_raised else event

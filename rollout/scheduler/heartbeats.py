@@ -9,6 +9,7 @@ from typing import Final
 
 from rollout.services.engine.service import Service
 from rollout.services.process.replica_safety import ReplicaSafety
+from rollout.store.database.errors import DatabaseUnavailableError
 
 HEARTBEAT_INTERVAL: Final = 1.0  # seconds; three fit into the age at which humans decide
 STOP_GRACE: Final = 6.0  # seconds for a write that waits for a lock
@@ -47,8 +48,12 @@ class HeartbeatWorker:
             self._wake_event.clear()
 
     def _run_pass(self) -> None:
-        """Run a pass; log a failure when it differs from the one before."""
-        failure = "; ".join(f"{type(e).__name__}: {e}" for e in self._safety.run_pass())
+        """Run a pass; log a failure when it differs from the one before, but no outage."""
+        errors = self._safety.run_pass()
+        others = [e for e in errors if not isinstance(e, DatabaseUnavailableError)]
+        if errors and not others:
+            return  # the database logs an outage once when it begins and once when it ends
+        failure = "; ".join(f"{type(e).__name__}: {e}" for e in others)
         if failure and failure != self._last_failure:
             log.error("humans decide until this replica can write again: %s", failure)
         elif self._last_failure and not failure:

@@ -15,13 +15,14 @@ from rollout.core.scope.scope import compute_stage_level
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.tables.columns import decode_instant, encode_instant
 from tests.oracles import (
+    NAMES,
     chain_whole,
     counted_once,
     rows_of,
     scope_held,
     shown_hashes_alone,
 )
-from tests.promises.live_world import HOUR, POLICIES, SITES, WINDOW
+from tests.promises.live_world import HOUR, POLICIES, REVIEWERS, SITES, WINDOW
 from tests.slow_fold import SlowFold
 
 SALT = bytes(32)
@@ -59,6 +60,8 @@ class Checks:
             self.seen[row[2] + (" drill" if row[4].get("drill") else "")] += 1
             if row[2] in {"Widened", "ProposalRaised"}:
                 self._supported(row)
+            if row[2] == "ProposalRaised" and row[4].get("site"):
+                self._sourced(row)
         self._read = len(rows)
         assert not self.slow.faults, self.slow.faults
 
@@ -74,6 +77,30 @@ class Checks:
         if raised:
             most = _ratio(agreed, units, line)  # no e-value is larger than the best single bet
             assert most >= log(1 / RISK), f"revision {row[0]}: {agreed} of {units} proves nothing"
+
+    def _sourced(self, row):
+        """Promise 1: a proposal of a cell names the senders of the decisions that counted."""
+        query = (
+            "select s.attempt, m.reviewer from counted_units m "
+            "join count_series s on s.id = m.series_id where m.rollout = :rollout "
+            "and m.track = 'gate' and m.exclusion_reason is null and m.reviewer is not null "
+            "and s.site = :site and s.version = :version and m.slot <= :slot"
+        )
+        of = {"site": row[4]["site"], "version": row[4]["version"]}
+        slot = row[1] // stored_span(HOUR)
+        with self.world.databases[0].begin_read() as transaction:
+            marks = rows_of(transaction, self.world.rollout, query, slot=slot, **of)
+            accounts = rows_of(transaction, self.world.rollout, NAMES)
+        (desk,) = (account for account, name in accounts if name == "desk")
+        newest = max((mark[0] for mark in marks), default=1)
+        units, people = Counter(), {}
+        for reviewer in [mark[1] for mark in marks if mark[0] == newest]:
+            source = "reviews" if reviewer in REVIEWERS else desk
+            units[source] += 1
+            people.setdefault(source, set()).add(reviewer)
+        expected = {f"{source} {n} {len(people[source])}" for source, n in units.items()}
+        assert set(row[4].get("sources", ())) == expected, (row, expected)
+        self.seen["sources of a proposal"] += bool(expected)
 
     def _line(self, to):
         conditions = [gate.require for gate in self.slow.policy.gates if gate.to == to]

@@ -235,6 +235,19 @@ def replaced(life):
     assert life.checks.seen["Renewed"] >= 1
 
 
+def proposed_by_hand(life):
+    """A person proposes a renewal before a tick does; it names the same senders."""
+    life.climb(1)
+    for proposal, _, _ in life.world.open_proposals():
+        life.world.reject("bo", proposal)
+    life.wait(33 * HOUR)  # the last fifth of the grant, and the quiet after a rejection is over
+    life.raise_one("renewal", "s0", "v1", "supervised")
+    assert life.checks.seen["renewal raised by hand"] == 1
+    told = life.checks.seen["sources of a proposal"]
+    life.checks.follow()
+    assert life.checks.seen["sources of a proposal"] == told + 1
+
+
 SCENES = (
     widened,
     turned,
@@ -250,4 +263,5 @@ SCENES = (
     silent,
     wrong,
     replaced,
+    proposed_by_hand,
 )

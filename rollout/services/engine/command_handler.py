@@ -18,6 +18,7 @@ from rollout.core.scope.events import LedgerEvent, ProposalRaised
 from rollout.core.scope.permissions import Caller
 from rollout.core.scope.projection import apply_events
 from rollout.services.engine.evidence_seals import seal_proposals
+from rollout.services.engine.frozen_sources import freeze_sources
 from rollout.services.engine.rollout_state import (
     NoSuchRolloutError,
     RolloutState,
@@ -140,6 +141,7 @@ def _try_execute(
     if any(isinstance(event, ProposalRaised) for event in events):
         with database.begin_read() as transaction:
             events = seal_proposals(transaction, state, events)
+            events = freeze_sources(transaction, state, events)
     with database.begin_write(is_urgent=True) as transaction:
         Ledger(transaction, state.rollout).append(
             events, after=state.scope.revision, access_head=access_head
