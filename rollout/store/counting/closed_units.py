@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from sqlalchemy import Text, bindparam, select, tuple_, type_coerce
+from sqlalchemy import BigInteger, Text, bindparam, literal_column, select, tuple_, type_coerce
 
 from rollout.core.calendar.sites import Cell
 from rollout.store.database.bulk import fetch_rows, select_numbers
@@ -16,6 +16,7 @@ from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
 from rollout.store.records.case_pages import has_later_revision
 from rollout.store.records.history import StoredHistory
+from rollout.store.tables.columns import encode_instant
 from rollout.store.tables.counting_tables import GATE, OF_GATE
 from rollout.store.tables.tables import (
     cases,
@@ -122,7 +123,7 @@ class ClosedUnits:
             cases.c.occurred_at >= since,
             cases.c.occurred_at < until,
             cases.c.occurred_at <= received_until,
-            cases.c.received_at <= received_until,
+            RECEIVED_AT <= encode_instant(received_until),
             ~has_later_revision(),
         )
         return [ClosedUnit._make(row) for row in self._transaction.execute(query).all()]
@@ -163,6 +164,8 @@ NEWEST_QUERY: Final = (
     .order_by(counted_units.c.occurred.desc(), counted_units.c.unit.desc())
     .limit(bindparam("at_once"))
 )
+RECEIVED_AT: Final = type_coerce(cases.c.received_at, BigInteger) + literal_column("0", BigInteger)
+"""Keeps SQLite from the index of receipts: it would look up every unit for each case received."""
 UNIT_COLUMNS: Final = (
     counted_units.c.case_id,
     counted_units.c.series_id,
