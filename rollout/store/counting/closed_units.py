@@ -113,6 +113,8 @@ class ClosedUnits:
         Units without a case are omitted. A case that occurred or arrived after `received_until` may
         still be open.
         """
+        # SQLite looks every unit up for each case received if it uses the index of receipts
+        received_at = type_coerce(cases.c.received_at, BigInteger) + literal_column("0", BigInteger)
         query = select(*UNIT_COLUMNS).where(
             counted_units.c.rollout == self._rollout.number,
             counted_units.c.unit.in_(select_numbers(self._transaction, unit_ids)),
@@ -123,7 +125,7 @@ class ClosedUnits:
             cases.c.occurred_at >= since,
             cases.c.occurred_at < until,
             cases.c.occurred_at <= received_until,
-            RECEIVED_AT <= encode_instant(received_until),
+            received_at <= encode_instant(received_until),
             ~has_later_revision(),
         )
         return [ClosedUnit._make(row) for row in self._transaction.execute(query).all()]
@@ -164,8 +166,6 @@ NEWEST_QUERY: Final = (
     .order_by(counted_units.c.occurred.desc(), counted_units.c.unit.desc())
     .limit(bindparam("at_once"))
 )
-RECEIVED_AT: Final = type_coerce(cases.c.received_at, BigInteger) + literal_column("0", BigInteger)
-"""Keeps SQLite from the index of receipts: it would look up every unit for each case received."""
 UNIT_COLUMNS: Final = (
     counted_units.c.case_id,
     counted_units.c.series_id,
