@@ -314,7 +314,7 @@ def test_the_page_is_what_the_command_prints_and_control_c_ends_it_at_once(histo
             shown = re.search(r"```text\n(.*?)```", page, re.DOTALL)[1]
             assert shown.replace("8000", str(port)) in said
             assert list(links) == re.findall(r"`(\w+)`", page[page.index("Each signs in") :])[:5]
-            with httpx.Client(follow_redirects=True) as client:
+            with httpx.Client(follow_redirects=True, timeout=60) as client:  # on a busy machine
                 assert "pending tasks" in client.get(links["ana"]).text
         finally:
             started = time.monotonic()

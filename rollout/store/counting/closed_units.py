@@ -8,7 +8,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import datetime
 from typing import Final, NamedTuple
 
-from sqlalchemy import Text, bindparam, select, tuple_, type_coerce
+from sqlalchemy import BigInteger, Text, bindparam, literal_column, select, tuple_, type_coerce
 
 from rollout.core.calendar.sites import Cell
 from rollout.store.database.bulk import fetch_rows, select_numbers
@@ -16,6 +16,7 @@ from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
 from rollout.store.records.case_pages import has_later_revision
 from rollout.store.records.history import StoredHistory
+from rollout.store.tables.columns import encode_instant
 from rollout.store.tables.counting_tables import GATE, OF_GATE
 from rollout.store.tables.tables import (
     cases,
@@ -112,6 +113,8 @@ class ClosedUnits:
         Units without a case are omitted. A case that occurred or arrived after `received_until` may
         still be open.
         """
+        # SQLite looks every unit up for each case received if it uses the index of receipts
+        received_at = type_coerce(cases.c.received_at, BigInteger) + literal_column("0", BigInteger)
         query = select(*UNIT_COLUMNS).where(
             counted_units.c.rollout == self._rollout.number,
             counted_units.c.unit.in_(select_numbers(self._transaction, unit_ids)),
@@ -122,7 +125,7 @@ class ClosedUnits:
             cases.c.occurred_at >= since,
             cases.c.occurred_at < until,
             cases.c.occurred_at <= received_until,
-            cases.c.received_at <= received_until,
+            received_at <= encode_instant(received_until),
             ~has_later_revision(),
         )
         return [ClosedUnit._make(row) for row in self._transaction.execute(query).all()]

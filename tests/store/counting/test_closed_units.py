@@ -5,10 +5,11 @@ from sqlalchemy import text
 
 from rollout.core.calendar.sites import Cell
 from rollout.store.counting.closed_units import NEWEST_QUERY, ClosedUnits
+from tests.factories import NOON
 from tests.store.counted_units import counts, unit
 from tests.store.databases import on_sqlite
 from tests.store.new_rollouts import created
-from tests.store.plans import steps_of
+from tests.store.plans import steps, steps_of
 
 EVER = range(1_000)
 
@@ -64,3 +65,12 @@ def test_it_reads_an_index_and_nothing_beside_it(database, rollout):
         (step,) = steps_of(transaction, NEWEST_QUERY)
     assert step.startswith("SEARCH counted_units USING COVERING INDEX ix_counted_units_newest")
     assert "(occurred,unit)<(?,?)" in step  # and no step that sorts
+
+
+@on_sqlite
+def test_closed_units_are_found_by_their_numbers_and_not_by_all_receipts(database, rollout):
+    with database.begin_read() as transaction:
+        store = ClosedUnits(transaction, rollout, "v1")
+        found = steps(transaction, lambda: store.load_closed([1, 2], NOON, NOON, NOON))
+    assert found[0].startswith("SEARCH counted_units USING PRIMARY KEY (rollout=? AND unit=?")
+    assert "SEARCH cases USING PRIMARY KEY (rollout=? AND case_id=?)" in found
