@@ -6,7 +6,9 @@ What is answered comes back as facts that can be looked for afterwards: `Kept`, 
 
 import json
 import re
+import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Any
@@ -36,6 +38,7 @@ from rollout.services.stops.stop_targets import StopTarget
 from rollout.services.support.channels import Channels
 from rollout.services.support.clock import ManualClock
 from rollout.services.training import cleaning
+from rollout.store.database.errors import DatabaseUnavailableError
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database
 from rollout.store.reports.reports import ReportStore
@@ -44,6 +47,7 @@ from tests.faults.outgoing import Chose, Received, Sealed
 from tests.oracles import AnsweredRecord, OracleRow, Written
 
 NAME = "trail"
+PATIENCE = 10.0  # seconds; an outage that a cut connection began ends with the next attempt
 ADMIN, OPERATOR = AssignedRole("admin"), AssignedRole("operator")
 CALLERS = {
     "ana": Caller("ana", role_assignments=(ADMIN, OPERATOR)),
@@ -155,6 +159,15 @@ class Replica:
     def close(self):
         """Let go of the database."""
         self.database.close()
+
+    def await_database(self):
+        """Wait until an outage is over: it refuses everything until the next attempt to connect."""
+        deadline = time.monotonic() + PATIENCE
+        while self.database.outages.is_open:
+            assert time.monotonic() < deadline, "the outage never ends"
+            with suppress(DatabaseUnavailableError), self.database.begin_read():
+                return
+            time.sleep(0.05)
 
     def set_clock(self, at):
         """Let it be some time, and some time since the machine started."""

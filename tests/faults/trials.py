@@ -204,7 +204,8 @@ class Client:
         self.look()
 
     def look(self):
-        """Note how far evidence reaches."""
+        """Note how far evidence reaches; who is told to retry waits before it asks again."""
+        self.replica.await_database()
         with self.replica.database.begin_read() as transaction:
             rollout = Rollouts(transaction).find(NAME)
             if rollout is not None:

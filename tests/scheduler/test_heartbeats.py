@@ -1,12 +1,14 @@
 """The heartbeat thread: autonomy within seconds of a start, and retries that a stop wakes."""
 
 import time
+from types import SimpleNamespace
 
 from rollout.scheduler import heartbeats
 from rollout.scheduler.heartbeats import HeartbeatWorker
 from rollout.services.engine.autonomy import MAX_WRITE_AGE, NOT_WRITTEN
 from rollout.services.engine.service import build_service
 from rollout.services.support.clock import SystemClock
+from rollout.store.database.errors import DatabaseUnavailableError, StoreError
 from rollout.store.database.session import Database
 from tests.store.databases import fresh
 
@@ -39,3 +41,21 @@ def test_the_thread_confirms_writes_at_once_and_wakes_for_a_stop(tmp_path):
             worker.stop()
             database.close()
         assert not worker._thread.is_alive()
+
+
+def test_an_outage_is_left_to_its_own_lines_in_the_log_and_other_failures_are_told_once(
+    tmp_path, caplog
+):
+    with fresh("sqlite", tmp_path) as url:
+        database = Database(url)
+        worker = HeartbeatWorker(build_service(database, None, SystemClock()), "one")
+        full, gone = StoreError("the disk is full"), DatabaseUnavailableError("no answer")
+        passes = iter([(gone, gone), (full, gone), (full,), (gone,), (), (gone,), ()])
+        worker._safety = SimpleNamespace(run_pass=lambda: next(passes))
+        for _ in range(7):
+            worker._run_pass()
+        database.close()
+    assert caplog.messages == [
+        "humans decide until this replica can write again: StoreError: the disk is full",
+        "this replica can write again",
+    ]
