@@ -1,6 +1,9 @@
-"""Ledgers without chance: two worlds that are compared get the same account ids and salts.
+"""Worlds without chance: two that are compared get the same account ids, salts and request ids.
 
-A replay has no stored records: its ledgers are compared without their digests and senders.
+Digests of counted records are no more than chance to whoever lacks the random bytes of each record,
+so both worlds get one that says only how much it covers. Hashes of records are left to chance: no
+answer holds one. A replay has no stored records: its ledgers are compared without the digests
+and senders.
 """
 
 from base64 import b32encode
@@ -8,17 +11,27 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from hashlib import sha256
+from types import SimpleNamespace
+from uuid import UUID
 
 import pytest
 
+from api import request_log
 from rollout.core.scope.events import ProposalRaised, RecordsCounted
+from rollout.services.engine import evidence_seals
+from rollout.services.reports import builder
+from rollout.store.counting.unit_digests import CellDigests, summarize_units
 from rollout.store.ledger import accounts, ledger
-from rollout.store.records import record_hashes
+
+_add_line = CellDigests.add_line
 
 
 @contextmanager
 def without_chance() -> Iterator[None]:
-    """Make ids from names, and salts of zeros: of both each ledger's head is made."""
+    """Make ids from names, salts of zeros, digests from counts, and one id for all requests.
+
+    Of all but the last each ledger's head is made.
+    """
     insert = accounts.insert_once
 
     def insert_named(transaction, table, row):
@@ -28,8 +41,33 @@ def without_chance() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(accounts, "insert_once", insert_named)
         patch.setattr(ledger, "_random_salt", lambda _revision, _field: bytes(16))
-        patch.setattr(record_hashes, "_draw_salts", lambda count: [bytes(16)] * count)
+        patch.setattr(evidence_seals, "summarize_units", _summarize_hidden)
+        patch.setattr(CellDigests, "add_line", _add_hidden)
+        patch.setattr(builder, "secrets", SimpleNamespace(token_hex=lambda size: "00" * size))
+        patch.setattr(request_log, "uuid4", lambda: UUID(int=0))
         yield
+
+
+def _summarize_hidden(lines):
+    """Return what a tick counted, with a digest that says only how much it covers."""
+    summary = summarize_units(map(_require_salted, lines))
+    return summary and replace(summary, digest=_digest(summary.units, summary.records))
+
+
+def _add_hidden(digests, line):
+    """Add a unit to its cell's digest as one more, whichever it is."""
+    same = dict.fromkeys(("class_ids", "bucket", "record_hashes"), "")
+    _add_line(digests, _require_salted(line)._replace(**same))
+
+
+def _require_salted(line):
+    """Return a unit whose line nobody can guess: it holds hashes made with random bytes."""
+    assert line.record_hashes, f"a digest covers a unit without hashes of its records: {line}"
+    return line
+
+
+def _digest(*counts):
+    return sha256(repr(counts).encode()).hexdigest()
 
 
 def list_unsealed_events(events):

@@ -9,6 +9,7 @@ from api.schemas.scope import ScopeSnapshot
 from rollout.core.scope.head_codes import IssuedHead, sign_head
 from rollout.core.scope.permissions import AssignedRole
 from rollout.services.assignments.snapshots import LOCAL
+from rollout.services.engine.rollout_state import load_rollout_state
 from tests.api.test_shell import problem_of
 from tests.factories import DAY, HOUR, MINUTE, NOON
 from tests.services import bear_field as field
@@ -131,6 +132,31 @@ def test_a_ledger_that_was_set_back_is_found_and_nothing_is_leased(client, bears
     lost = {"ledger_revision": told.revision + 1, "ledger_hash": "f" * 64}
     assert problem_of(client.get(URL, params=lost)) == (409, "ledger-rolled-back")
     assert read(client).era == 1  # without a code it is this client's matter
+
+
+@on_sqlite
+@pytest.mark.parametrize(("who", "opened"), [("ingest", 1), ("viewer", 0)])
+def test_a_made_up_head_opens_an_incident_only_if_its_sender_may_ask_who_decides(
+    client, database, bears, who, opened
+):
+    lost = {"ledger_revision": read(client).revision + 1, "ledger_hash": "f" * 64}
+    for _ in range(2):
+        answer = client.by(who).get(URL, params=lost)
+        assert problem_of(answer) == (409, "ledger-rolled-back")
+    with database.begin_read() as transaction:
+        incidents = load_rollout_state(transaction, "bears").scope.open_incidents.values()
+    assert [i.kind for i in incidents] == ["ledger_rolled_back"] * opened
+
+
+@on_sqlite
+def test_a_lost_head_with_its_code_stops_everybody_whoever_brings_it(client, service, bears):
+    key = service.permit_signer.load_signing_key()
+    head = IssuedHead("bears", 1, read(client).revision + 1, "f" * 64)
+    lost = {"ledger_revision": head.revision, "ledger_hash": head.hash}
+    lost["ledger_code"] = sign_head(head, key.secret, key.number)
+    answer = client.by("viewer").get(URL, params=lost)
+    assert problem_of(answer) == (409, "ledger-rolled-back")
+    assert (read(client).era, len(read(client).stops)) == (2, 1)
 
 
 def test_a_snapshots_head_comes_back_with_its_code_and_stops_everybody_if_it_is_lost(

@@ -2,7 +2,8 @@
 
 A head that the ledger holds is no doubt. A head of an earlier era was lost in a restore that people
 know of. Any other head that this service gave out proves that the ledger was set back: every cell
-is stopped. A head without a right code proves nothing, so humans decide for that client only.
+is stopped. A head without a right code proves nothing, so humans decide for that client only. From
+a caller who only reads, it changes nothing: nobody decides by what they get.
 """
 
 from contextlib import suppress
@@ -14,7 +15,7 @@ from rollout.core.errors import RefusalError
 from rollout.core.scope.commands import Command, OpenIncident, StopAfterRollback
 from rollout.core.scope.events import LEDGER_ROLLED_BACK
 from rollout.core.scope.head_codes import IssuedHead, sign_head
-from rollout.core.scope.permissions import Caller
+from rollout.core.scope.permissions import Caller, Permission
 from rollout.core.scope.scope import FIRST_ERA, format_revision
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.service import Service
@@ -86,7 +87,8 @@ def find_head_doubt(
     """Return why humans decide for this client, or "".
 
     Opens an incident about a head that the ledger lacks, and stops every cell if this service gave
-    it out in the current era or a later one.
+    it out in the current era or a later one. Callers who only read open none with a head that
+    proves nothing.
     """
     if client_head is None or has_client_head(cached_rollout, client_head):
         return ""
@@ -97,6 +99,10 @@ def find_head_doubt(
         )
     if era is not None and era < cached_rollout.state.scope.era:
         return ""
+    if era is None and not caller.has_permission_somewhere(
+        Permission.REQUEST_ASSIGNMENT, rollout_name
+    ):
+        return LEDGER_LACKS_HEAD
     command = _build_command(service, caller, client_head, era)
     with suppress(StoreError, RefusalError):  # the answer stays `human`
         execute_command(service.database, rollout_name, lambda _: command)

@@ -115,8 +115,8 @@ def load_snapshot(
         UnknownRolloutError: the caller sees no such rollout.
         NotAllowedError: the caller may not read one of the sites.
         UnknownSiteError: the policy has no such site.
-        ClientAheadError: the ledger lacks the entry `client_head`; an incident is open, and every
-            cell is stopped if this service gave it out.
+        ClientAheadError: the ledger lacks the entry `client_head`; an incident is open unless the
+            caller only reads, and every cell is stopped if this service gave it out.
         ClockSkewError: this replica may grant no lease now.
         NoAutonomyError: likewise, because it can't write or read.
         StoreError: the scope can't be confirmed.
