@@ -37,11 +37,14 @@ def counted():
 @contextmanager
 def world(folder, says):
     """Found a town where rita has judged a case that eve may still judge, seen by a guard."""
-    text = towns.POLICY.replace("verdicts: 1}", "verdicts: 1, second_verdict: 100%}")
+    text = towns.POLICY.replace("verdicts: 1,", "verdicts: 1, second_verdict: 100%,")
+    text = text.replace("grace: 1h", "grace: 3h")
+    assert "second_verdict: 100%" in text
+    assert "grace: 3h" in text
     with (
         mock.patch("api.request_rates.ANONYMOUS_BURST", 1e9),
         mock.patch.object(towns, "chance", counted()),
-        mock.patch.object(towns, "POLICY", text.replace("grace: 1h", "grace: 3h")),
+        mock.patch.object(towns, "POLICY", text),
         fresh("sqlite", folder) as url,
         town(url, odd=False) as found,
         browsing(found) as opened,
