@@ -26,19 +26,20 @@ __all__ = ["browser", "made", "opened"]
 ELSEWHERE = ("cross-site", "same-site", "")
 WITHOUT = {"", "nonsense", "AAAA", "A" * 86}
 
+WAYS_IN = {"/sign-in", "/sign-in/code", "/set-password"}  # their caller has no session yet
+
 
 def calls_of(dependant):
     return {dependant.call}.union(*map(calls_of, dependant.dependencies))
 
 
 def test_every_form_is_read_in_one_place_and_all_but_the_ways_in_carry_a_token():
-    strangers = {"/sign-in", "/set-password"}
     found = routes("POST")
     assert len(found) > 25
     for route in found:
         calls = calls_of(route.dependant)
         assert _read_form in calls, route.path
-        assert (_check_form_token in calls) is (route.path not in strangers), route.path
+        assert (_check_form_token in calls) is (route.path not in WAYS_IN), route.path
     assert {m for route in routes("GET") for m in route.methods} == {"GET"}
 
 
@@ -57,7 +58,7 @@ def test_no_form_without_its_token_does_anything(made, browser, token):
     browser.as_("ana")
     before = hash_tables(made)
     for route in routes("POST"):
-        if route.path not in {"/sign-in", "/set-password"}:
+        if route.path not in WAYS_IN:
             answer = sent(browser, addressed(route), {TOKEN_FIELD: token} if token else {})
             assert answer.status_code == 403, route.path
     assert hash_tables(made) == before
@@ -136,7 +137,7 @@ def test_no_letters_in_any_field_break_a_form_or_come_back_as_markup(made, brows
               "email", "do", "access_revision", "began", "lever.alarm", "since",
               "view")  # fmt: skip
     for route in routes("POST"):
-        if route.path in {"/sign-out", "/sign-in", "/set-password"}:
+        if route.path in {"/sign-out", *WAYS_IN}:
             continue
         data = {TOKEN_FIELD: token, **dict.fromkeys(fields, letters)}
         answer = sent(browser, addressed(route), data)
