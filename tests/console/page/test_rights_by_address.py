@@ -22,7 +22,8 @@ REFUSED = {
     "cleo": re.compile(r"/ledger/access|/new$|bears/ledger|/reports/\d|/settings/users$"
                        r"|bears/review"),
 }  # fmt: skip
-OWN = re.compile(r"^/console/(settings|ledger|divergences|stop|settings/keys|revision)$"
+OWN = re.compile(r"^/console/(settings|ledger|divergences|stop|settings/keys|settings/second-factor"
+                 r"|revision)$"
                  r"|/users/bo/(link|keys)$")  # fmt: skip
 
 

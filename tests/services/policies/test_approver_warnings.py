@@ -207,7 +207,7 @@ def ada(database):
         "box",
         at=NOON,
         is_service_account=True,
-        role_assignments=[AssignedRole("ingest")],
+        role_assignments=[AssignedRole("ingest-predictions")],
     )
     return ada
 
