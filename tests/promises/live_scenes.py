@@ -243,9 +243,9 @@ def proposed_by_hand(life):
     life.wait(33 * HOUR)  # the last fifth of the grant, and the quiet after a rejection is over
     life.raise_one("renewal", "s0", "v1", "supervised")
     assert life.checks.seen["renewal raised by hand"] == 1
-    told = life.checks.seen["sources of a proposal"]
+    seen_before = life.checks.seen["sources of a proposal"]
     life.checks.follow()
-    assert life.checks.seen["sources of a proposal"] == told + 1
+    assert life.checks.seen["sources of a proposal"] == seen_before + 1
 
 
 SCENES = (

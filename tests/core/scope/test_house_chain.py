@@ -48,4 +48,6 @@ def test_no_kind_has_a_place_for_a_secret():
     assert fields == {
         *("at", "by", "slot", "user", "service_account", "issuer"),
         *("role", "rollout", "site", "group", "prefix", "expires_at"),
+        "credential",  # which kind of it was replaced
+        "reason",  # of an erasure, beside the row
     }
