@@ -15,6 +15,7 @@ from rollout.core.records.reviews import ReviewStillOpenError
 from rollout.services.reviews import reviews
 from rollout.store.database.session import Database
 from tests.api.test_two_worlds import WORLDS
+from tests.chance import without_chance
 from tests.console.reading_room import ADJUDICATION, REVIEW, ReadingRoom, form_of, hidden, undo_of
 from tests.services.review_room import DAN, DAY, MINUTE
 from tests.store.databases import fresh
@@ -94,6 +95,7 @@ class AnsweredWorld:
 
 def both(rung, second):
     with ExitStack() as stack:
+        stack.enter_context(without_chance())
         found = []
         for world in WORLDS:
             folder = Path(stack.enter_context(TemporaryDirectory()))
