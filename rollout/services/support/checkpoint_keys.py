@@ -78,7 +78,7 @@ def check_signatures(
         key = Ed25519PublicKey.from_public_bytes(bytes.fromhex(public_key.strip()))
     except ValueError as error:
         raise CheckpointError(
-            "a public key has 64 digits or letters a to f; `rollout ledger create-key` printed it"
+            "a public key has 64 hexadecimal digits; `rollout ledger create-key` printed it"
         ) from error
     for number, checkpoint in enumerate(checkpoints, 1):
         try:

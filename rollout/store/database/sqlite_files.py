@@ -43,7 +43,9 @@ def copy_database(source: Path, target: Path) -> None:
         new_file.replace(target)
         _flush(target.parent)
     except (OSError, sqlite3.Error) as error:
-        raise StoreError(f"{source} could not be copied to {target}: {error}") from error
+        raise StoreError(
+            f"{source} could not be copied to {target}: {error}; check both files and the disk"
+        ) from error
     finally:
         remove_database(new_file)
 

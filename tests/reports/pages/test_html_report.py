@@ -211,3 +211,17 @@ def test_a_guard_that_looks_back_says_so_in_words(replay_of, case, bears):
     text = render_html_report(compute_report_facts(replace(inputs, events=(*inputs.events, said))))
     assert "over 4 hours: 9 of 40" in text
     assert "4:00:00" not in text
+
+
+def test_the_operator_sees_the_largest_changes_first_and_the_others_on_demand(facts):
+    (row, *_) = facts.actions
+    actions = tuple(
+        replace(row, action=f"act-{n}", change=replace(row.change, per_100=float(n)))
+        for n in range(20)
+    )
+    page = render_html_report(replace(facts, actions=actions), "operator")
+    section = page[page.index('id="actions"') :]
+    open_part, _, folded_part = section.partition("12 smaller changes")
+    shown = re.findall(r">(act-\d+)<", open_part)
+    assert shown[-8:] == [f"act-{n}" for n in range(19, 11, -1)]
+    assert f">act-{0}<" in folded_part

@@ -27,6 +27,7 @@ from rollout.services.engine.service import build_service
 from rollout.services.support.clock import ManualClock
 from rollout.store.database.session import Database
 from rollout.store.ledger.ledger import Ledger
+from rollout.store.ledger.pending_stops import Damage, load_safety_rows, store_damage
 from tests.api.conftest import Doorkeeper
 from tests.factories import NOON
 from tests.services import bear_field as field
@@ -297,3 +298,15 @@ def test_only_an_admin_declares_a_restore(rollout, url, bears):
     assert load_state(url).scope.era == 1
     assert rollout("db", "accept-restored", *WHO).exit_code == 0
     assert load_state(url).scope.era == 2
+
+
+def test_a_declared_restore_ends_damage(rollout, url, bears):
+    assert rollout("users", "first-admin", "ana").exit_code == 0
+    with closing(Database(url)) as opened, opened.begin_write() as transaction:
+        store_damage(transaction, Damage("bears", "malformed", NOON))
+    assert rollout("db", "accept-restored", *WHO).exit_code == 0
+    with reading(url) as transaction:
+        assert load_safety_rows(transaction).damages == ()
+        state = load_rollout_state(transaction, "bears")
+        kinds = [row.event_kind for row in Ledger(transaction, state.rollout).list_rows()]
+    assert kinds[-1] == "DamageCleared"
