@@ -60,8 +60,8 @@ def restore_database(
     Stop every replica first. The backup is copied, upgraded and verified first; then the copy
     replaces the database. What was erased or revoked in the replaced one is so again, and all
     sessions end. Every rollout begins an era: all cells are stopped until a resume is approved,
-    open proposals end, and earlier permits and snapshots are invalid. On PostgreSQL the role must be
-    allowed to create databases; run `rollout db grant ROLE` afterwards.
+    open proposals end, and earlier permits and snapshots are invalid. On PostgreSQL the role must
+    be allowed to create databases; run `rollout db grant ROLE` afterwards.
 
     Example: `rollout db restore monday.db --by ana --reason "the disk failed"`
     """

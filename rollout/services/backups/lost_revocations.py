@@ -4,7 +4,7 @@ Only what narrows access is taken over from the replaced database. Passwords and
 were changed since the backup are named, because a person must judge which one counts.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 
@@ -31,10 +31,10 @@ class AccessContent:
         revoked_keys: holders of the revoked keys, by prefix.
     """
 
-    roles: dict[str, frozenset[AssignedRole]] = field(default_factory=dict)
+    roles: Mapping[str, frozenset[AssignedRole]] = field(default_factory=dict)
     disabled: frozenset[str] = frozenset()
-    credentials: dict[str, tuple[object, object]] = field(default_factory=dict, repr=False)
-    revoked_keys: dict[str, str] = field(default_factory=dict)
+    credentials: Mapping[str, tuple[object, object]] = field(default_factory=dict, repr=False)
+    revoked_keys: Mapping[str, str] = field(default_factory=dict)
 
 
 def load_access_content(database: Database) -> AccessContent:
