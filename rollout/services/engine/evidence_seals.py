@@ -12,7 +12,8 @@ from rollout.core.policy.policy import Policy
 from rollout.core.scope.events import LedgerEvent, ProposalRaised, RecordsCounted
 from rollout.core.scope.scope import ENGINE
 from rollout.services.engine.rollout_state import RolloutState
-from rollout.store.counting.unit_digests import CellDigests, read_unit_lines, summarize_units
+from rollout.store.counting.counted_records import CountedRecords
+from rollout.store.counting.unit_digests import CellDigests, read_unit_lines, summarize_counted
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.ledger import Ledger
 from rollout.tally.slots import find_slot_before, to_instant
@@ -40,8 +41,12 @@ class EvidenceSeals:
         at: datetime,
     ) -> tuple[LedgerEvent, ...]:
         """Return the events of a slot, decided at `at`, with the seals of its evidence."""
-        lines = read_unit_lines(transaction, state.rollout, after=self._last_slot, until=slot)
-        summary = summarize_units(lines)
+        summary = summarize_counted(
+            read_unit_lines(transaction, state.rollout, after=self._last_slot, until=slot),
+            CountedRecords(transaction, state.rollout).read_lines(
+                after=self._last_slot, until=slot
+            ),
+        )
         sealed_slot = slot if summary else self._last_slot
         if any(_is_cell_proposal(event) for event in events):
             self._cell_digests.advance(transaction, state.rollout, sealed_slot)
