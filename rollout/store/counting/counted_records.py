@@ -7,16 +7,16 @@ each case with new ones, in the transaction that stores them.
 from collections.abc import Collection, Iterator
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, Table, func, literal, select
+from sqlalchemy import ColumnElement, Select, Table, bindparam, func, literal, select, union_all
 
 from rollout.core.records.records import Action, Outcome
-from rollout.store.database.bulk import build_insert
+from rollout.store.database.bulk import build_insert, fetch_rows
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.evidence import EvidenceStore
 from rollout.store.records.record_rows import RECORD_SCHEMAS, RecordSchema
 from rollout.store.tables.counting_tables import RECORD_UNSEALED
-from rollout.store.tables.tables import count_queue, counted_records
+from rollout.store.tables.tables import count_queue, counted_records, counted_units
 
 SEALED_SCHEMAS: Final = (RECORD_SCHEMAS[Action], RECORD_SCHEMAS[Outcome])
 RECORDS_PER_READ: Final = 2_000
@@ -73,6 +73,11 @@ class CountedRecords:
         for row in self._transaction.execute(query.execution_options(yield_per=RECORDS_PER_READ)):
             yield RecordLine(row.slot, row.case_id, row.kind, bytes(row.record_hash))
 
+    def has_any_line(self, *, after: int, until: int) -> bool:
+        """Return whether slots (`after`, `until`] have a counted unit or record."""
+        parameters = {"rollout": self._rollout.number, "after": after, "until": until}
+        return bool(fetch_rows(self._transaction, ANY_LINE_QUERY, parameters))
+
     def count_unsealed(self) -> int:
         """Return the number of actions and outcomes that no tick counted and none will."""
         queued_cases = select(count_queue.c.case_id).where(
@@ -109,6 +114,15 @@ class CountedRecords:
             .where(table.c.rollout == self._rollout.number, ~is_sealed)
             .where(table.c.case_id.not_in(queued_cases))
         )
+
+
+def _select_any(table: Table) -> Select[Any]:
+    is_inside = table.c.slot > bindparam("after"), table.c.slot <= bindparam("until")
+    query = select(table.c.slot).where(table.c.rollout == bindparam("rollout"), *is_inside)
+    return select(query.limit(1).subquery())
+
+
+ANY_LINE_QUERY: Final = union_all(_select_any(counted_units), _select_any(counted_records))
 
 
 def _get_hash(table: Table) -> ColumnElement[bytes]:
