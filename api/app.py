@@ -41,6 +41,7 @@ ROUTERS = (
     "proposals",
     "stops",
     "policies",
+    "counting_rules",
     "versions",
     "incidents",
     "deliveries",

@@ -15,8 +15,6 @@ Generated from the classes of the events. [Ledger format](ledger.md) explains th
 left out while they are empty.
 """
 COMMON = frozenset(field.name for field in fields(LedgerEvent))
-UNUSED = frozenset({"RulesApplied"})
-"""Kinds that no code writes yet, as the events' module says."""
 
 
 def write_events():
@@ -30,7 +28,7 @@ def write_events():
 
 def _write_row(name, kind):
     text = (inspect.getdoc(kind) or "").partition("Attributes:")[0]
-    text = " ".join(text.split()) + (" Reserved: not written yet." if name in UNUSED else "")
+    text = " ".join(text.split())
     names = [name for field in fields(kind) for name in _name_fields(field)]
     return f"| `{name}` | {text} | {', '.join(names) or '–'} |"
 
