@@ -20,7 +20,7 @@ EVENT_GROUPS: Final[EventGroups] = {
     "narrower": ("Narrowed, suspended, stopped, lapsed", NARROWING_KINDS),
     "proposals": ("Proposals and approvals", PROPOSAL_EVENT_KINDS),
     "incidents": ("Incidents", ("IncidentOpened", "IncidentAcknowledged")),
-    "policy": ("Policy", ("RolloutCreated", "PolicyApplied")),
+    "policy": ("Policy and rules", ("RolloutCreated", "PolicyApplied", "RulesApplied")),
     "versions": ("Versions", ("VersionFirstUsed", "VersionRetired")),
     "counting": ("Counted records", COUNTING_KINDS),
     "other": (
