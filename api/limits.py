@@ -34,8 +34,10 @@ SECURITY_HEADERS = (
     (b"cross-origin-resource-policy", b"same-origin"),
     (
         b"content-security-policy",
-        b"default-src 'none'; style-src 'unsafe-inline'; object-src 'none'; base-uri 'none';"
-        b" form-action 'none'; frame-ancestors 'none'",
+        (
+            b"default-src 'none'; style-src 'unsafe-inline'; object-src 'none'; base-uri 'none';"
+            b" form-action 'none'; frame-ancestors 'none'"
+        ),
     ),
 )
 """Headers of responses that don't set their own; `/docs` has its styles on the page."""
