@@ -44,6 +44,7 @@ bench: .venv/dev ## the table of benchmarks/
 
 faults: .venv/dev ## every point fails once, then whole disks, servers, networks and clocks (up to two hours)
 	$(BIN)/python -m tests.faults.cases
+	$(BIN)/python -m tests.faults.kills --write
 	$(BIN)/python -m tests.faults.campaign
 
 coverage: .venv/dev ## how often intervals cover what is true, as a table (docs/long-runs.toml)
