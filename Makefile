@@ -42,7 +42,7 @@ check: lint test-all ## everything that CI runs
 bench: .venv/dev ## the table of benchmarks/
 	$(BIN)/python benchmarks/run.py
 
-faults: .venv/dev ## every point fails once, then whole disks, servers, networks and clocks (up to two hours)
+faults: .venv/dev ## disks, servers, networks and clocks fail, processes are killed, then every point fails once (hours)
 	$(BIN)/python -m tests.faults.cases
 	$(BIN)/python -m tests.faults.kills --write
 	$(BIN)/python -m tests.faults.campaign

@@ -245,10 +245,12 @@ def run_outage(fault, url, api_keys, folder):
         clients.await_record()
         stopped = _await_ledger(url, len(stops))
         time.sleep(1)
-    late = [site for site, since in stops.items() if _count_models(clients, since, site=site)]
-    wider = sum(_count_models(clients, since, site=site) for site, since in stops.items())
+    late = [
+        site for site, since in stops.items() if count_models(clients.answers, since, site=site)
+    ]
+    wider = sum(count_models(clients.answers, since, site=site) for site, since in stops.items())
     if fault.blocks_writes:
-        wider += _count_models(clients, began_at + WRITE_AGE + SLACK, until=ended_at)
+        wider += count_models(clients.answers, began_at + WRITE_AGE + SLACK, until=ended_at)
     lost, doubled = compare_records(url, clients.acknowledged)
     return Figures(
         lost=lost + max(0, len(stops) - stopped),
@@ -297,10 +299,11 @@ def _stop_again(clients):
     return at
 
 
-def _count_models(clients, since, *, until=float("inf"), site=None):
+def count_models(answers, since, *, until=float("inf"), site=None):
+    """Return how many questions asked in a span got `model`, of one site or of all."""
     return sum(
         answer.decider == "model"
-        for answer in clients.answers
+        for answer in answers
         if answer.asked_at >= since and answer.answered_at <= until and site in {None, answer.site}
     )
 
