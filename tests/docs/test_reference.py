@@ -24,7 +24,7 @@ WITHOUT_CLASS = {"not-found", "method-not-allowed", "internal-error", "malformed
 @pytest.mark.parametrize("name", WRITERS)
 def test_a_page_is_what_the_code_says(name):
     same = (FOLDER / name).read_text(encoding="utf-8") == WRITERS[name]()
-    assert same, f"docs/reference/{name} is old: run `python -m tests.docs.reference`"
+    assert same, f"docs/{name} is old: run `python -m tests.docs.reference`"
 
 
 def test_the_page_of_events_says_how_each_kind_changes_the_state():
