@@ -1,4 +1,4 @@
-"""Writes the generated pages of docs/reference: `python -m tests.docs.reference`.
+"""Writes the generated pages of docs/: `python -m tests.docs.reference`.
 
 A test compares each page with what its module returns here.
 """
@@ -10,22 +10,24 @@ from tests.docs import (
     events_page,
     folders_page,
     policy_page,
+    reliability_page,
     small_pages,
 )
 from tests.docs.pages import ROOT
 
-FOLDER = ROOT / "docs/reference"
+FOLDER = ROOT / "docs"
 WRITERS = {
-    "api.md": api_page.written,
-    "asvs.md": asvs_page.write_asvs,
-    "cli.md": cli_page.written,
-    "errors.md": small_pages.write_errors,
-    "events.md": events_page.write_events,
-    "folders.md": folders_page.write_folders,
-    "metrics.md": small_pages.write_metrics,
-    "policy.md": policy_page.written,
-    "renamed.md": small_pages.write_renamed,
-    "settings.md": small_pages.write_settings,
+    "reference/api.md": api_page.written,
+    "reference/asvs.md": asvs_page.write_asvs,
+    "reference/cli.md": cli_page.written,
+    "reference/errors.md": small_pages.write_errors,
+    "reference/events.md": events_page.write_events,
+    "reference/folders.md": folders_page.write_folders,
+    "reference/metrics.md": small_pages.write_metrics,
+    "reference/policy.md": policy_page.written,
+    "reference/renamed.md": small_pages.write_renamed,
+    "reference/settings.md": small_pages.write_settings,
+    "reliability.md": reliability_page.write_reliability,
 }
 GENERATED = frozenset(FOLDER / name for name in WRITERS)
 

@@ -28,6 +28,7 @@ APPEND_FAILED: Final = (
     "an append to the ledger failed and none of its kind has succeeded since: humans decide"
 )
 DAMAGED: Final = "stored rows can't be read: humans decide until an admin clears the damage"
+UNREADABLE_FILE: Final = "a file of a stop or narrowing can't be read: humans decide; see the log"
 
 
 def measure_free_space(file: Path) -> int:
@@ -54,6 +55,7 @@ class Autonomy:
     reserve: int = DEFAULT_RESERVE
     measure_space: Callable[[Path], int] = measure_free_space
     _written_at: float = NEVER_WRITTEN
+    _writes_until: float = NEVER_WRITTEN
     _has_reserve: bool = True
 
     def require_writes(self, reserve: int = DEFAULT_RESERVE) -> None:
@@ -62,8 +64,15 @@ class Autonomy:
 
     def find_doubt(self, rollout_name: str) -> str:
         """Return why humans decide a rollout's cases, or "" if the model may."""
-        if self.is_write_needed and (doubt := self.find_write_doubt()):
+        # every answer asks, so the usual case is one comparison with a ready-made deadline
+        if (
+            self.is_write_needed
+            and not self._written_at <= self.clock.read_boot_clock() <= self._writes_until
+            and (doubt := self.find_write_doubt())
+        ):
             return doubt
+        if self.latches.file_fault:
+            return UNREADABLE_FILE
         failures = self.database.append_failures.failures
         if failures and any(rollout_name == failed_rollout for failed_rollout, _ in failures):
             return APPEND_FAILED
@@ -92,6 +101,10 @@ class Autonomy:
         started_at = self.clock.read_boot_clock()  # before the write, which is at least as new
         file = self.database.file
         self._has_reserve = file is None or self.measure_space(file) >= self.reserve
+        if not self._has_reserve:
+            self._writes_until = NEVER_WRITTEN  # holds at once, even if the write fails
         with self.database.begin_write(is_urgent=True) as transaction:
             record_heartbeat(transaction, owner, self.clock.now())
         self._written_at = started_at
+        if self._has_reserve:
+            self._writes_until = started_at + MAX_WRITE_AGE

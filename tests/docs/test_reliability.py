@@ -1,0 +1,71 @@
+"""The outcomes of faults: complete, and run anew or marked when the code has changed."""
+
+from dataclasses import replace
+from datetime import date
+
+import pytest
+
+from tests.docs.code_age import is_in_history, list_changed_files
+from tests.docs.pages import ROOT
+from tests.docs.reliability_page import write_reliability
+from tests.faults.outcomes import (
+    OUTCOMES,
+    FaultOutcome,
+    load_covers,
+    load_outcomes,
+    record_outcome,
+)
+
+OUTCOME = FaultOutcome(
+    fault="a \"full\" disk \\ 'x'",
+    engine="sqlite",
+    tried=2,
+    lost=0,
+    recovery_seconds=1.25,
+    command="python -m x",
+    date=date(2026, 11, 21),
+    commit="abc",
+    note="ä",
+)
+
+
+def test_an_outcome_names_its_run_and_was_tried_or_says_why_not():
+    names = [(row.fault, row.engine) for row in load_outcomes()]
+    assert len(set(names)) == len(names)
+    for row in load_outcomes():
+        assert row.tried > 0 or row.note.startswith("not run: "), row
+        assert row.command.startswith("python -m tests."), row
+
+
+def test_an_outcome_is_as_new_as_the_code_or_marked():
+    covers = load_covers()
+    assert all((ROOT / path).is_dir() for path in covers)
+    commits = {row.commit for row in load_outcomes() if not row.stale}
+    for commit in sorted(commits):
+        if not is_in_history(commit):
+            pytest.skip(f"no history here back to {commit}")
+        changed = list_changed_files(commit, covers)
+        assert not changed, (
+            f"outcomes of {commit} are older than {len(changed)} files: {', '.join(changed[:5])}. "
+            'Run their command, or `python -m tests.faults.outcomes "reason"`.'
+        )
+
+
+def test_an_outcome_replaces_the_one_of_its_fault_and_engine(tmp_path):
+    file = tmp_path / "outcomes.toml"
+    file.write_text('# why\ncovers = ["rollout"]\n')
+    other = replace(OUTCOME, engine="postgresql", stale="old")
+    for outcome in (OUTCOME, other, OUTCOME, replace(OUTCOME, lost=3), replace(other, stale="")):
+        record_outcome(file, outcome)
+    assert load_outcomes(file) == [replace(OUTCOME, lost=3), replace(other, stale="")]
+    assert file.read_text().startswith('# why\ncovers = ["rollout"]\n\n[[outcome]]\n')
+    assert load_covers(file) == ["rollout"]
+
+
+def test_the_page_shows_what_is_stale_and_what_was_not_measured(monkeypatch):
+    rows = [replace(OUTCOME, stale="the code moved"), replace(OUTCOME, engine="x", note="")]
+    monkeypatch.setattr("tests.docs.reliability_page.load_outcomes", lambda: rows)
+    page = write_reliability()
+    assert "| sqlite | 2 | 0 | – | – | – | 1.2 | ä. STALE: the code moved |\n" in page
+    assert "| `python -m x` | 2026-11-21 | `abc` | 2 |\n" in page
+    assert OUTCOMES.name in page

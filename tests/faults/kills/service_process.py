@@ -1,0 +1,179 @@
+"""What a forked child does: it runs the real service or a real command, and marks its actions."""
+
+import os
+import sys
+from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import wraps
+from importlib import import_module
+from time import monotonic
+
+import api.app
+import api.serve
+from rollout import faults
+from rollout.cli import backups, live
+from rollout.cli.main import COMMANDS, app
+from rollout.services.engine.ticks import Ticker
+from rollout.store.database.migrations import downgrade
+from tests.faults.kills.broken_services import MUTANTS
+from tests.faults.migrations import whole_schema
+
+ACTION_HEADER = b"x-kill-action"
+"""Names the action of a request that may be killed."""
+LATE_MODULES = (
+    *(f"api.routers.{name}" for name in api.app.ROUTERS),
+    "alembic.command",
+    "psycopg",
+    "rollout.services.reports.archive",
+    "rollout.services.reports.builder",
+    "uvicorn.loops.auto",
+    "uvicorn.protocols.http.auto",
+    "uvicorn.lifespan.on",
+)
+
+
+@dataclass(frozen=True)
+class ProcessOrder:
+    """What a child has to run.
+
+    Attributes:
+        marks: the number of its region on the board.
+        environment: settings of the program.
+        folder: its working directory.
+        port: where to serve; None for a command.
+        words: the command.
+        mutant: how the service is broken, or "".
+    """
+
+    marks: int
+    environment: dict[str, str]
+    folder: str
+    port: int | None = None
+    words: tuple[str, ...] = ()
+    mutant: str = ""
+
+
+def warm_up():
+    """Import all that a child needs, without using it."""
+    for name in LATE_MODULES:
+        import_module(name)
+    for entry in COMMANDS.values():
+        import_module(f"rollout.cli.{entry.source.partition(':')[0]}")
+
+
+def build_runner(board):
+    """Return the function that a child runs with its order."""
+
+    def run(order):
+        os.chdir(order.folder)
+        os.environ.update(order.environment)
+        log = os.open(f"log-{order.marks}", os.O_CREAT | os.O_APPEND | os.O_WRONLY, 0o600)
+        os.dup2(log, 1)
+        os.dup2(log, 2)
+        marks = board.region(order.marks)
+        with ExitStack() as stack:
+            if order.port is None:
+                _run_command(order, marks, stack)
+            else:
+                _run_service(order, marks, stack)
+
+    return run
+
+
+def _run_service(order, marks, stack):
+    build = api.serve.create_app
+
+    @wraps(build)
+    def build_marked(*arguments):
+        made = build(*arguments)
+        made.add_middleware(RequestMarks, marks=marks)
+        if order.mutant:
+            MUTANTS[order.mutant][0](made)
+        # after the check of `serve`, which refuses a process with actions
+        stack.enter_context(faults.install_action(marks.set_point))
+        return made
+
+    api.serve.create_app = build_marked
+    _mark_ticks(marks)
+    api.serve.serve("127.0.0.1", order.port)
+
+
+def _mark_ticks(marks):
+    claim, tick = Ticker._claim_slot, Ticker.tick
+
+    def claim_marked(self, *arguments):
+        is_claimed = claim(self, *arguments)
+        if is_claimed:
+            marks.begin("tick")
+            self.marked_at = monotonic()
+        return is_claimed
+
+    def tick_marked(self, *arguments, **options):
+        self.marked_at = None
+        try:
+            return tick(self, *arguments, **options)
+        finally:
+            if self.marked_at is not None:
+                marks.end("tick", monotonic() - self.marked_at)
+
+    Ticker._claim_slot, Ticker.tick = claim_marked, tick_marked
+
+
+def _run_command(order, marks, stack):
+    stack.enter_context(faults.install_action(marks.set_point))
+    if order.words[0] in TASKS:
+        TASKS[order.words[0]](os.environ["ROLLOUT_DATABASE_URL"], *order.words[1:])
+        return
+    live.upgrade = _mark_calls(live.upgrade, marks, "migrate")
+    backups.back_up = _mark_calls(backups.back_up, marks, "backup")
+    app(args=list(order.words), prog_name="rollout")
+
+
+def _check_schema(url):
+    """Exit with 1 if tables or triggers are not as the program has them."""
+    faults_of_schema = list(whole_schema(url))
+    sys.exit("\n".join(faults_of_schema) if faults_of_schema else 0)
+
+
+TASKS = {"check-schema": _check_schema, "downgrade": downgrade}
+"""What a child does besides the commands of the program."""
+
+
+def _mark_calls(function, marks, action):
+    @wraps(function)
+    def call(*arguments):
+        with marks.inside(action):
+            return function(*arguments)
+
+    return call
+
+
+class RequestMarks:
+    """Marks requests with the header from their first byte until just before the last one."""
+
+    def __init__(self, app, marks):
+        self.app, self.marks = app, marks
+
+    async def __call__(self, scope, receive, send):
+        """Handle a request."""
+        action = dict(scope.get("headers", ())).get(ACTION_HEADER, b"").decode()
+        if not action:
+            await self.app(scope, receive, send)
+            return
+        started_at, ended = monotonic(), []
+
+        def end():
+            if not ended:
+                ended.append(action)
+                self.marks.end(action, monotonic() - started_at)
+
+        async def send_marked(message):
+            if message["type"] == "http.response.body" and not message.get("more_body"):
+                end()
+            await send(message)
+
+        self.marks.begin(action)
+        try:
+            await self.app(scope, receive, send_marked)
+        finally:
+            end()
