@@ -78,8 +78,6 @@ in the body: `reason`, `note` and `about` instead of their hashes.
 |---|---|---|
 """
 COMMON = frozenset(field.name for field in fields(LedgerEvent))
-UNUSED = frozenset({"RulesApplied"})
-"""Kinds that no code writes yet, as the events' module says."""
 
 
 def write_events():
@@ -106,7 +104,7 @@ def _write_old_names():
 
 def _write_row(name, kind):
     text = (inspect.getdoc(kind) or "").partition("Attributes:")[0]
-    text = " ".join(text.split()) + (" Reserved: not written yet." if name in UNUSED else "")
+    text = " ".join(text.split())
     names = [name for field in fields(kind) for name in _name_fields(field)]
     return f"| `{name}` | {text} | {', '.join(names) or '–'} |"
 

@@ -164,6 +164,7 @@ def _(event: RolloutCreated, builder: _ScopeBuilder) -> None:
 
 @_apply_to_builder.register
 def _(event: RulesApplied, builder: _ScopeBuilder) -> None:
+    builder.close_proposal(event.proposal)
     builder.rules = event.number
 
 

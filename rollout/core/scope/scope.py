@@ -16,6 +16,7 @@ from rollout.core.policy.policy import Policy
 ENGINE = "policy"  # the engine's name as an actor in the ledger
 FIRST_ERA = 1
 STOPPED, SUSPENDED = "stopped", "suspended"  # how grants are withheld
+OPERATOR_APPROVAL = ("operator",)  # needs of what an admin proposes for the whole rollout
 
 
 @dataclass(frozen=True, slots=True)
