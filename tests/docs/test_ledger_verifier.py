@@ -13,6 +13,7 @@ import pytest
 from rollout.core.ledger.checkpoints import Checkpoint
 from rollout.core.ledger.ledger import build_row
 from rollout.core.scope.events import (
+    EVENT_TYPES,
     ClockCorrected,
     EraBegan,
     Narrowed,
@@ -26,7 +27,14 @@ from rollout.services.support.checkpoint_keys import CheckpointSigner, create_si
 from tests.core.ledger.test_form1 import OLD, OLD_ACCESS, mixed
 from tests.docs.pages import text_of
 from tests.factories import CREEK, DAY, HOUR, LAKE, NOON, SALTS, eventful
-from tests.ledger_verifier import FILE, VERIFIER, compare_histories, rehash, write_forms
+from tests.ledger_verifier import (
+    FILE,
+    VERIFIER,
+    compare_histories,
+    read_lines,
+    rehash,
+    write_forms,
+)
 
 DRIVEN = eventful()
 LINES = write_forms("bear-alarm", DRIVEN.events, 0)
@@ -82,6 +90,12 @@ def test_it_runs_where_no_package_is_installed(tmp_path):
     more = ["--checkpoint", path, "--public-key", "00" * 32]
     done = subprocess.run([*words, *more], capture_output=True, text=True, check=False)
     assert (done.returncode, "pip install cryptography" in done.stderr) == (2, True)
+
+
+@pytest.mark.parametrize("kind", sorted(EVENT_TYPES.keys() - {"FormChanged"}))
+def test_it_knows_every_kind_of_a_rollouts_ledger(kind):
+    (row,) = read_lines(rehash([{**ROWS[0], "kind": kind, "body": {}}]))
+    VERIFIER.RecomputedState([row])  # an unknown kind would raise
 
 
 # Golden ledgers
