@@ -14,8 +14,8 @@ removed at the end are found by a checkpoint or a head alone.
 
 Exit code 0: nothing differs. 1: something differs. 2: the input can't be read.
 
-This file needs Python 3.11, and `cryptography` for checkpoints. It was written from the pages
-"Ledger format" and "Ledger events" and shares no code with the program.
+This file needs Python 3.11, and `cryptography` for checkpoints. Its rules are those of the pages
+"Ledger format" and "Ledger events"; it shares no code with the program.
 """
 
 import argparse
