@@ -218,13 +218,14 @@ def swap(rows, place):
         ([*LINES[:-1], *rehash_last(LINES, rollout="other")], len(LINES)),
         ([*LINES[:-1], *rehash_last(LINES, revision=999)], len(LINES)),
         ([*LINES[:-1], *rehash_last(LINES, at="noon")], len(LINES)),
+        ([*LINES[:-1], *rehash_last(LINES, body={"share": 0.5})], len(LINES)),
         ([*OLD, *LINES], 40),
     ],
     ids=[
         "edited", "deleted", "doubled", "swapped", "repeated at the end", "cut inside", "spaced",
         "a key twice", "a float", "no object", "no text", "another form", "form 2 after form 1",
         "another head", "another before", "another rollout", "another revision", "a time of text",
-        "two ledgers",
+        "half", "two ledgers",
     ],
 )  # fmt: skip
 def test_a_change_of_the_rows_is_found_where_it_begins(verify, lines, row):
