@@ -44,6 +44,7 @@ bench: .venv/dev ## the table of benchmarks/
 
 faults: .venv/dev ## every point of the service fails, one by one, on both engines (up to two hours)
 	$(BIN)/python -m tests.faults.campaign
+	$(BIN)/python -m tests.faults.kills --kills 500 --write
 
 coverage: .venv/dev ## how often intervals cover what is true, as a table (docs/long-runs.toml)
 	PYTHONPATH=. $(BIN)/python benchmarks/coverage.py
