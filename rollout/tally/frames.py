@@ -60,6 +60,7 @@ class RemarkReason(StrEnum):
     NO_CASE_YET = "no case yet"  # no file has the case's site
     DUPLICATE = "duplicate"  # repeats an earlier row
     CONFLICT = "conflict"  # key of an earlier row, other content; as a note: of the case
+    OTHER_SOURCE = "other-source"  # a decision of a source that a replay leaves out
     SEVERAL_LABELS = "several-labels"  # one reviewer, one case, different answers
     # Notes: the row is used.
     NO_TIME = "no-time"  # no file has the case's time
@@ -141,8 +142,8 @@ def build_decisions_schema(levers: Sequence[str]) -> Schema:
     `unsure` is true if any lever has no answer. `exposure` is one of `EXPOSURES`, `unknown` if the
     file has none; the policy decides what that means for evidence. `started_at` is when the
     reviewer began, null if unknown or if `at` is not the record's own time; the decision took `at`
-    − `started_at`. `source` is `reviews`, `imports` or the id of the account that sent it; null in
-    files, and for records from before sources.
+    − `started_at`. `source` is `reviews`, `imports` or the id of the account that sent it, in
+    files the text of their column `source`; null without it, and for records from before sources.
     """
     return {
         "case_key": pl.String(),
