@@ -166,6 +166,14 @@ UNSOURCED_SCHEMA: Schema = {
 }
 """Schema of `RecordFrames.unsourced_decisions`."""
 
+PROBABILITY_SCHEMA: Schema = {
+    "case_key": pl.String(),
+    "version": pl.String(),
+    "label": pl.String(),
+    "probability": pl.Float64(),
+}
+"""Schema of `RecordFrames.probabilities`: one row a label that a prediction lists."""
+
 
 def build_gold_schema(levers: Sequence[str]) -> Schema:
     """Return the schema of decisions on gold cases, one a reviewer.
@@ -222,7 +230,8 @@ class RecordFrames:
     `unsourced_decisions` are stored decisions from no source of evidence, with the reason; they are
     not among `decisions`. For a part of a history, `reliability` is the result of
     `rollout.tally.reviewer_checks.compute_reliability` for the whole; None means to compute it from
-    these records.
+    these records. `probabilities` are those that predictions list by label; counting needs none, so
+    they are there only if asked for.
     """
 
     cases: pl.DataFrame
@@ -238,6 +247,9 @@ class RecordFrames:
     reliability: pl.DataFrame | None = None
     unsourced_decisions: pl.DataFrame = field(
         default_factory=lambda: pl.DataFrame(schema=UNSOURCED_SCHEMA)
+    )
+    probabilities: pl.DataFrame = field(
+        default_factory=lambda: pl.DataFrame(schema=PROBABILITY_SCHEMA)
     )
 
     @property

@@ -15,7 +15,7 @@ do $$ begin
     create role {SERVICE_ROLE} login password '{PASSWORD}';
   end if;
 end $$
-"""  # noqa: S608 - names of ours
+"""
 
 
 def create_service_role(copies, url):

@@ -96,5 +96,3 @@ def test_the_process_sees_none_of_our_settings(monkeypatch):
     script = "import json, os; print(json.dumps({'error': ' '.join(os.environ)}))"
     monkeypatch.setattr(sending, "SENDER_COMMAND", (sys.executable, "-c", script))
     assert "ROLLOUT" not in send_in_process(message("json://127.0.0.1:1/x"))
-
-
