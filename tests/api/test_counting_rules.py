@@ -11,12 +11,14 @@ from rollout.core.scope.events import ProposalRaised, RulesApplied
 from rollout.core.scope.permissions import AssignedRole
 from rollout.formats.policy.reader import parse_policy
 from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.proposal_recount import find_reading_faults
 from rollout.services.engine.retention import purge_old_records
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
 from rollout.services.proposals.rule_losses import find_source_fault
 from rollout.store.counting.counted_decisions import list_counted_decisions
 from rollout.store.ledger.ledger import Ledger
+from rollout.store.ledger.projections import find_differences
 from tests.attacks.test_invented_decisions import (
     NAMED,
     POLICY,
@@ -106,6 +108,8 @@ def test_rules_2_are_planned_proposed_approved_and_hold_from_then_on(client, dat
     assert "the newest" in refused.json()["detail"]
     with database.begin_read() as transaction:
         events = list(Ledger(transaction, state_of(database).rollout).list_events())
+        assert find_differences(transaction, state_of(database).rollout, events) == {}
+        assert list(find_reading_faults(transaction, state_of(database))) == []
     assert sum(isinstance(event, RulesApplied) for event in events) == 1
     (row,) = send(client, "camera", {**next(decisions()), "key": "c1", "reviewer": "late"})
     assert NOT_NAMED in row["reason"]
