@@ -318,7 +318,7 @@ def _(event: ReportSealed, describer: EventDescriber) -> str:
         for at in (event.since, event.until)
     )
     name = f"version {event.number} of the report {event.report}, {since} to {until}"
-    return f"{event.by} sealed {name}, {event.state}; SHA-256 {event.sha256[:12]}…"
+    return f"{event.by} sealed {name}, {event.state}; seal {event.sha256[:12]}…"
 
 
 @_describe.register
