@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from rollout.core.calendar.sites import SHADOW
 from rollout.core.policy.measures import WHOLE_UNIT
 from rollout.reports.figures.agreement import AgreementFigures
+from rollout.reports.figures.calibration import HUMANS
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.pages.open_proposals import OpenProposal, find_open_proposals
 from rollout.reports.text.bound_text import format_share_threshold
@@ -131,7 +132,7 @@ def _build_cost_tile(facts: ReportFacts) -> ReportTile:
     if price.people_wrong_action is not None:
         humans = price.people_wrong_action / max(price.people_known, 1)
         text += (
-            f" Humans on those of them with a blind decision: {format_percent(humans, 2)},"
+            f" {_name_human_cases(facts)}: {format_percent(humans, 2)},"
             f" {format_count(price.people_wrong_action)} of {format_count(price.people_known)}."
         )
     if price.cost is not None:
@@ -143,6 +144,13 @@ def _build_cost_tile(facts: ReportFacts) -> ReportTile:
     value = format_percent(price.wrong_action.rate, 2)
     unit = "" if price.wrong_action.rate is None else format_interval(price.wrong_action)
     return ReportTile(title, value, unit, text)
+
+
+def _name_human_cases(facts: ReportFacts) -> str:
+    """Return on which cases humans are compared; a replay has decisions also without an audit."""
+    if facts.identity.simulated:
+        return "Humans on the same cases, from the recorded history, audited or not"
+    return "Humans on those of them with a blind decision"
 
 
 def _format_per_100(total: float, cases: int) -> str:
@@ -168,7 +176,10 @@ def _build_agreement_tile(figures: AgreementFigures, facts: ReportFacts) -> Repo
     units = {funnel.version: funnel.agreement.n for funnel in facts.funnels}.get(figures.version)
     if units is not None and units != figures.agreement.n:
         count_text = format_quantity(units, "unit")
-        text += f" Gates count {count_text}: “From records to evidence” shows why."
+        verb = "has" if units == 1 else "have"
+        text += (
+            f" {count_text} {verb} a decision that counts: “From records to evidence” shows why."
+        )
     if figures.cost is not None:
         text += f" Following it costs {figures.cost:.3f} {facts.rules.cost_in} per case."
     rate = figures.agreement.rate
@@ -192,13 +203,14 @@ def _build_calibration_tile(facts: ReportFacts) -> ReportTile:
         return ReportTile("Calibration error", NO_DATA, "", "No prediction has a confidence.")
     row = rows[-1]
     text = (
-        f"{row.version}: mean confidence {format_percent(row.mean_confidence)}, right in"
+        f"{row.version} against {'humans' if row.against == HUMANS else 'outcomes'}: mean"
+        f" confidence {format_percent(row.mean_confidence)}, right in"
         f" {format_percent(row.right.rate)} of {format_quantity(row.n, 'case')}."
     )
     if row.line is not None and row.proven is not None:
         text += (
-            f" {format_percent(row.proven.share)} of the cases could be decided with at most"
-            f" {format_share_threshold(row.line)} wrong."
+            f" Over all cells together, {format_percent(row.proven.share)} of the cases could be"
+            f" decided with at most {format_share_threshold(row.line)} wrong; single cells differ."
         )
     return ReportTile("Calibration error", format_percent(row.ece), "mean gap", text)
 

@@ -205,7 +205,7 @@ def _summarize_confidence(facts: ReportFacts) -> str:
         for row in facts.calibrations
         if row.ece is not None
     ]
-    return "; ".join(parts[:2]) or NO_DATA
+    return "; ".join(parts[-2:]) or NO_DATA  # of the newest version, as on its tile
 
 
 def _summarize_drift(facts: ReportFacts) -> str:
