@@ -9,8 +9,10 @@ from rollout.core.policy.measures import WHOLE_UNIT
 from rollout.reports.figures.agreement import AgreementFigures
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.pages.open_proposals import OpenProposal, find_open_proposals
+from rollout.reports.statistics.intervals import Share
 from rollout.reports.text.bound_text import format_share_threshold
 from rollout.reports.text.formatting import (
+    NO_BREAK_SPACE,
     NO_DATA,
     format_cell_name,
     format_count,
@@ -22,6 +24,7 @@ from rollout.reports.text.formatting import (
     join_words,
 )
 
+MIN_WRONG_SHARE = 0.00005  # smaller shares are 0.00 %
 MAX_MARKERS = 16  # cells drawn one by one; of more cells only the counts are shown
 
 
@@ -141,8 +144,15 @@ def _build_cost_tile(facts: ReportFacts) -> ReportTile:
             text += f", humans {_format_per_100(price.people_cost, price.people_known)}"
         text += "."
     value = format_percent(price.wrong_action.rate, 2)
-    unit = "" if price.wrong_action.rate is None else format_interval(price.wrong_action)
+    unit = "" if price.wrong_action.rate is None else _format_wrong_interval(price.wrong_action)
     return ReportTile(title, value, unit, text)
+
+
+def _format_wrong_interval(wrong: Share) -> str:
+    """Format the interval with a lower end near zero as 0.00 %, as precise as the share."""
+    if wrong.low is None or not 0 < wrong.low < MIN_WRONG_SHARE:
+        return format_interval(wrong)
+    return f"{0:.2f}{NO_BREAK_SPACE}% to {format_percent(wrong.high)}"
 
 
 def _format_per_100(total: float, cases: int) -> str:
