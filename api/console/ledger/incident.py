@@ -14,7 +14,7 @@ from api.console.page.revision import build_live_region
 from api.console.page.stop_target import format_cell_value
 from api.console.page.text import encode_segment
 from rollout.core.calendar.sites import SHADOW, Cell
-from rollout.core.scope.permissions import Caller, Permission
+from rollout.core.scope.permissions import Permission
 from rollout.reports.text.event_describer import ZonedEventDescriber
 from rollout.reports.text.state_text import get_incident_text
 from rollout.services.incidents.incident_impact import IncidentImpact, load_incident_impact
@@ -106,7 +106,7 @@ def _find_narrowable_cell(impact: IncidentImpact) -> str:
     return format_cell_value(cell) if is_acting else ""
 
 
-def _describe_entries(impact: IncidentImpact, visitor: Caller, rollout: str) -> tuple[object, ...]:
+def _describe_entries(impact: IncidentImpact, visitor: Visitor, rollout: str) -> tuple[object, ...]:
     """Return the ledger entries of its cells in words, oldest first."""
     entries = (*impact.earlier_entries, *impact.own_entries, *impact.later_entries)
     is_readable = partial(visitor.has_permission, Permission.READ, rollout)

@@ -249,6 +249,7 @@ def _describe_promise(gate: Gate) -> str:
     return (
         f"If the true average of a cell's units so far does not meet “{conditions}”, the"
         f" chance that the gate to {gate.to} ever opens there is at most {risk} in a version's"
-        " first attempt, at any number of looks; in all its later attempts together it is at most half of that. The"
-        " promise covers the time until the widening; guards watch the time after."
+        " first attempt, at any number of looks; in all its later attempts together it is at most"
+        " half of that. The promise covers the time until the widening; guards watch the"
+        " time after."
     )
