@@ -10,8 +10,10 @@ from rollout.reports.figures.agreement import AgreementFigures
 from rollout.reports.figures.calibration import HUMANS
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.pages.open_proposals import OpenProposal, find_open_proposals
+from rollout.reports.statistics.intervals import Share
 from rollout.reports.text.bound_text import format_share_threshold
 from rollout.reports.text.formatting import (
+    NO_BREAK_SPACE,
     NO_DATA,
     format_cell_name,
     format_count,
@@ -23,6 +25,7 @@ from rollout.reports.text.formatting import (
     join_words,
 )
 
+MIN_WRONG_SHARE = 0.00005  # smaller shares are 0.00 %
 MAX_MARKERS = 16  # cells drawn one by one; of more cells only the counts are shown
 
 
@@ -142,7 +145,7 @@ def _build_cost_tile(facts: ReportFacts) -> ReportTile:
             text += f", humans {_format_per_100(price.people_cost, price.people_known)}"
         text += "."
     value = format_percent(price.wrong_action.rate, 2)
-    unit = "" if price.wrong_action.rate is None else format_interval(price.wrong_action)
+    unit = "" if price.wrong_action.rate is None else _format_wrong_interval(price.wrong_action)
     return ReportTile(title, value, unit, text)
 
 
@@ -151,6 +154,13 @@ def _name_human_cases(facts: ReportFacts) -> str:
     if facts.identity.simulated:
         return "Humans on the same cases, from the recorded history, audited or not"
     return "Humans on those of them with a blind decision"
+
+
+def _format_wrong_interval(wrong: Share) -> str:
+    """Format the interval with a lower end near zero as 0.00 %, as precise as the share."""
+    if wrong.low is None or not 0 < wrong.low < MIN_WRONG_SHARE:
+        return format_interval(wrong)
+    return f"{0:.2f}{NO_BREAK_SPACE}% to {format_percent(wrong.high)}"
 
 
 def _format_per_100(total: float, cases: int) -> str:

@@ -18,6 +18,7 @@ from rollout.reports.pages.report_sections import SECTION_TITLES, list_sections
 from rollout.reports.pages.report_tiles import build_tiles
 from rollout.reports.pages.section_summaries import SUMMARIES, summarize_sections
 from rollout.reports.pages.stacked_tables import label_cells
+from rollout.reports.statistics.intervals import compute_share
 from rollout.reports.text.bound_text import format_share_bound
 from tests.reports.conftest import NOON
 
@@ -212,3 +213,10 @@ def test_decisions_that_are_no_evidence_never_read_as_zero_agreement(replay_of, 
     assert held
     assert all("no decision counts as evidence yet" in text for text in held)
     assert not any("agreement 0" in text for text in held)
+
+
+def test_an_interval_from_near_zero_is_as_precise_as_its_share(facts):
+    wrong = replace(compute_share(1, 500), low=4e-7)
+    price = replace(facts.price, cases=500, wrong_action=wrong)
+    tile = build_tiles(replace(facts, price=price), "operator")[3]
+    assert tile.unit.replace("\N{NO-BREAK SPACE}", " ").startswith("0.00 % to 1.")
