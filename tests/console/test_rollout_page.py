@@ -81,6 +81,12 @@ def test_a_stopped_cell_keeps_the_end_of_its_withheld_grant(browser, database):
     assert cells.count("(withheld)") == 1
 
 
+def test_a_stopped_cell_that_no_version_holds_has_no_end(browser, database):
+    stop = StopCells(at=NOON, by=Actor("bo"), cells=(bears.CREEK,))
+    execute_command(database, "bears", lambda _: stop)
+    assert "(withheld)" not in plain(browser.as_("vic").page(BEARS))
+
+
 def test_hours_outside_every_window_are_said_to_be_of_humans(browser, database):
     outside = "Outside every window, humans decide."
     assert outside not in browser.as_("vic").page(BEARS)

@@ -95,9 +95,10 @@ class CellTableRow:
 
 def _find_withheld_end(summary: CellSummary, scope: Scope, at: datetime) -> datetime | None:
     """Return when the first withheld grant of a cell ends; None if none is withheld."""
-    if summary.status.until is not None or not summary.status.withheld:
+    holder = scope.get_holder(summary.cell)
+    if summary.status.until is not None or not summary.status.withheld or holder is None:
         return None
-    grants = scope.get_cell_state(summary.cell, summary.status.version).grants
+    grants = scope.get_cell_state(summary.cell, holder).grants
     return min((grant.until for grant in grants if grant.is_valid(at)), default=None)
 
 
