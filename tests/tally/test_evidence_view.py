@@ -156,13 +156,13 @@ def test_a_gate_path_says_what_the_gate_reads_at_every_slot(told):
 
 
 def _compare_gate(sight, rung, replayed):
-    attempt = sight.state.attempt
+    share = sight.state.risk_share
     for name in ("attempt", "entered"):
         path = sight.get_gate_series(rung, getattr(sight, f"{name}_window"))
         for slot in every_slot(replayed):
             known = sight.read_evidence(slot)
             reading = read_gate(
-                sight.policy, sight.cell, rung, attempt, known.attempt, getattr(known, name)
+                sight.policy, sight.cell, rung, share, known.attempt, getattr(known, name)
             )
             assert (path.find_next(path.is_met, slot) == slot) == reading.is_met
             assert (path.find_next(path.has_turned, slot) == slot) == reading.has_turned

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import datetime
 
 from rollout.core.scope.events import (
+    AttemptsBegan,
     CellEvent,
     LedgerEvent,
     PolicyApplied,
@@ -54,6 +55,8 @@ def _find_affected_keys(event: LedgerEvent, keys: Iterable[CellVersion]) -> list
     """Return the keys whose grants, attempt or acting version the event can change."""
     if isinstance(event, CellEvent):
         return [key for key in keys if key[0] == event.cell]
+    if isinstance(event, AttemptsBegan):
+        return [key for key in zip(event.cells, event.versions, strict=True) if key in set(keys)]
     return (
         list(keys) if isinstance(event, PolicyApplied | VersionFirstUsed | VersionRetired) else []
     )

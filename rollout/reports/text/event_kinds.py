@@ -20,7 +20,7 @@ EVENT_GROUPS: Final[EventGroups] = {
     "incidents": ("Incidents", ("IncidentOpened", "IncidentAcknowledged")),
     "policy": ("Policy", ("RolloutCreated", "PolicyApplied")),
     "versions": ("Versions", ("VersionFirstUsed", "VersionRetired")),
-    "counting": ("Counted records", ("RecordsCounted",)),
+    "counting": ("Counted records", ("RecordsCounted", "AttemptsBegan")),
     "other": (
         "Reports, clock, imports, deletions, damage",
         (
@@ -69,7 +69,7 @@ TIMELINE_KINDS: Final = frozenset(
 )  # fmt: skip
 """Kinds in the timeline; proposals and approvals are only in the auditor's part."""
 AUDITORS_OMITTED_KINDS: Final = frozenset(
-    {"RolloutCreated", "VersionFirstUsed", "IncidentOpened", "RecordsCounted"}
+    {"RolloutCreated", "VersionFirstUsed", "IncidentOpened", "RecordsCounted", "AttemptsBegan"}
 )
 
 

@@ -167,7 +167,7 @@ def _build_proposal_evidence(
     policy, scope = state.policy, state.scope
     cell_state = scope.get_cell_state(cell, proposal.version)
     reading, evidence_counts = _read_gate(
-        policy, proposal, cell, stage_level, cell_state.attempt, cell_evidence
+        policy, proposal, cell, stage_level, cell_state.risk_share, cell_evidence
     )
     current_readings = {
         str(condition_reading.condition): condition_reading
@@ -201,7 +201,7 @@ def _read_gate(
     proposal: Proposal,
     cell: Cell,
     stage_level: int,
-    attempt: int,
+    risk_share: float,
     cell_evidence: VersionEvidence,
 ) -> tuple[GateReading, EvidenceCounts]:
     """Return the gate's reading for a tick now, with the counts for its minimum."""
@@ -209,7 +209,7 @@ def _read_gate(
         renewal_counts = cell_evidence.spans.get(proposal.to, EvidenceCounts())
         return read_renewal(policy, cell, stage_level, renewal_counts), renewal_counts
     counts = cell_evidence.attempt if proposal.kind == "takeover" else cell_evidence.entered
-    return read_gate(policy, cell, stage_level, attempt, cell_evidence.attempt, counts), counts
+    return read_gate(policy, cell, stage_level, risk_share, cell_evidence.attempt, counts), counts
 
 
 def _compare_reading(
