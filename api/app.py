@@ -22,6 +22,7 @@ from api.process_metrics import ProcessMetrics
 from api.request_log import RequestLogMiddleware
 from api.request_metrics import RequestCounts, RequestMetricsMiddleware
 from api.request_rates import RequestRates
+from api.sign_in_queue import SignInQueueMiddleware
 from rollout.services.engine.service import Service
 
 ROUTERS = (
@@ -100,6 +101,7 @@ def create_app(
         RequestMetricsMiddleware, counts=app.state.counts, observe_request=metrics.observe_request
     )
     app.add_middleware(IdempotencyMiddleware, service=service)
+    app.add_middleware(SignInQueueMiddleware)
     rates = RequestRates(service.wall_clock)
     app.add_middleware(LimitsMiddleware, rates=rates)
     app.add_middleware(AuthenticationMiddleware, service=service, rates=rates)

@@ -24,6 +24,8 @@ from rollout import faults
 from rollout.core.errors import RefusalError
 from rollout.scheduler.jobs import JobScheduler
 from rollout.services.access.authentication import Authenticator
+from rollout.services.access.hashing_process import HashingProcess
+from rollout.services.access.sign_in import SignIn
 from rollout.services.access.users import create_first_link
 from rollout.services.engine.autonomy import MEBIBYTE
 from rollout.services.engine.service import Service, build_service
@@ -83,7 +85,7 @@ def open_service(settings: Settings, *, accept_lost_records: bool = False) -> It
             f"ROLLOUT_CHECKPOINT_CHANNEL={checkpoints.channel} is no channel of the file in"
             " ROLLOUT_CHANNELS_FILE"
         )
-    database = Database(settings.database_url)
+    database, hasher = Database(settings.database_url), HashingProcess()
     try:
         check_schema_current(database)
         check_database_safety(database, accept_lost_records=accept_lost_records)
@@ -100,8 +102,10 @@ def open_service(settings: Settings, *, accept_lost_records: bool = False) -> It
         )
         service.autonomy.latches.open_folder(LatchFolder(Path(settings.latch_folder)))
         service.autonomy.require_writes(int(settings.disk_reserve * MEBIBYTE))
-        yield replace(service, checkpoints=checkpoints)
+        sign_in = SignIn(database, clock, secrets.token_bytes, hasher, service.sign_in.codes)
+        yield replace(service, checkpoints=checkpoints, sign_in=sign_in)
     finally:
+        hasher.close()
         database.close()
 
 

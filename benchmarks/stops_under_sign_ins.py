@@ -1,8 +1,9 @@
 """How long a stop takes while 24 clients of ever new addresses sign in with wrong passwords.
 
-`rollout serve` runs in a process of its own on SQLite, behind a proxy as far as it knows: each
-sign-in names another address, so no limit by address helps. Each stop is of another site, so each
-is written. The clients run on the same machine and take their share of its processors.
+`rollout serve` runs in a process of its own, on SQLite and where possible on PostgreSQL, behind a
+proxy as far as it knows: each sign-in names another account and another address, so no limit by
+these helps. Each stop is of another site, so each is written. The clients run on the same machine
+and take their share of its processors.
 """
 
 import os
@@ -14,11 +15,14 @@ import sys
 import tempfile
 import time
 from collections import Counter
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from datetime import UTC, datetime
-from http import HTTPStatus
 from pathlib import Path
 from threading import Event
+
+from benchmarks.ingest import find_postgresql, fresh_postgresql
 
 STOPS, CLIENTS, PAUSE, FLOOD_SECONDS = 30, 24, 0.2, 40
 SITES = [f"site-{number}" for number in range(2 * STOPS)]
@@ -81,7 +85,7 @@ def _sign_in_often(address: str, is_over: Event, statuses: Counter[int]) -> None
     with httpx.Client(base_url=address, timeout=30) as client:
         while not is_over.wait(PAUSE):
             origin = socket.inet_ntoa(secrets.token_bytes(4))
-            body = {"name": "ana", "password": secrets.token_hex(8)}
+            body = {"name": secrets.token_hex(4), "password": secrets.token_hex(8)}
             answer = client.post("/v1/session", json=body, headers={"X-Forwarded-For": origin})
             statuses[answer.status_code] += 1
 
@@ -96,7 +100,7 @@ def measure_stops(address: str, key: str, sites: list[str]) -> list[float]:
             began = time.perf_counter()
             answer = client.post("/v1/rollouts/bench/stops", json={"sites": [site]}, timeout=30)
             seconds.append(time.perf_counter() - began)
-            assert answer.status_code == HTTPStatus.CREATED, answer.text  # noqa: S101
+            assert answer.is_success, answer.text  # noqa: S101
             time.sleep(PAUSE)
     return seconds
 
@@ -113,38 +117,52 @@ def run_against(address: str, key: str) -> None:
 
 
 def _print_stops(title: str, seconds: list[float]) -> None:
-    longest, median = max(seconds) * 1000, statistics.median(seconds) * 1000
-    print(f"{title}: {len(seconds)} stops, median {median:.0f} ms, longest {longest:.0f} ms")
+    steps = statistics.quantiles(seconds, n=20, method="inclusive")
+    figures = {"p50": steps[9], "p95": steps[18], "longest": max(seconds)}
+    texts = [f"{name} {value * 1000:.0f} ms" for name, value in figures.items()]
+    load = f"load {os.getloadavg()[0]:.1f} on {os.cpu_count()} processors"
+    print(f"{title}: {len(seconds)} stops, {', '.join(texts)} ({load})")
+
+
+@contextmanager
+def serve(url: str) -> Iterator[str]:
+    """Run the service on a database; give its address."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    settings = {"ROLLOUT_DATABASE_URL": url, "ROLLOUT_TRUSTED_PROXIES": "127.0.0.1"}
+    words = [sys.executable, "-c", SCRIPT, "serve", "--port", port]
+    with subprocess.Popen(  # noqa: S603 - this very program
+        words, env={**os.environ, **settings}, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stderr is not None  # noqa: S101 - it was asked for
+            while "is serving on" not in process.stderr.readline():
+                pass
+            time.sleep(1)
+            yield f"http://127.0.0.1:{port}"
+        finally:
+            process.terminate()
+
+
+def measure(engine: str, url: str) -> None:
+    """Fill a database, serve it and measure."""
+    print(engine)
+    key = fill(url)
+    with serve(url) as address:
+        run_against(address, key)
 
 
 def main() -> None:
-    """Fill a database, serve it, measure; `--flood ADDRESS` is the other process."""
+    """Measure on each engine; `--flood ADDRESS` is the other process."""
     if len(sys.argv) > 1:
         flood(sys.argv[-1])
         return
-    with socket.socket() as free, tempfile.TemporaryDirectory() as folder:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-        free.close()
-        url = f"sqlite:///{Path(folder) / 'bench.db'}"
-        key = fill(url)
-        environment = {
-            **os.environ,
-            "ROLLOUT_DATABASE_URL": url,
-            "ROLLOUT_TRUSTED_PROXIES": "127.0.0.1",
-        }
-        words = [sys.executable, "-c", SCRIPT, "serve", "--port", port]
-        with subprocess.Popen(  # noqa: S603 - this very program
-            words, env=environment, stderr=subprocess.PIPE, text=True
-        ) as process:
-            try:
-                assert process.stderr is not None  # noqa: S101 - it was asked for
-                while "is serving on" not in process.stderr.readline():
-                    pass
-                time.sleep(1)
-                run_against(f"http://127.0.0.1:{port}", key)
-            finally:
-                process.terminate()
+    with tempfile.TemporaryDirectory() as folder:
+        measure("SQLite", f"sqlite:///{Path(folder) / 'bench.db'}")
+    if server := find_postgresql():
+        with fresh_postgresql(server) as url:
+            measure("PostgreSQL", url)
 
 
 if __name__ == "__main__":

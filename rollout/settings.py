@@ -36,8 +36,9 @@ class Settings:
         checkpoint_file: file that signed heads are appended to; empty: none.
         checkpoint_channel: name of the channel that signed heads are sent to; empty: none.
         channels_file: file of the channels that reports are sent to, `name: url`; empty: none.
-        latch_folder: folder with a small file for each stop that the database can't take, which the
-            next start obeys; another volume than the database's is best.
+        latch_folder: folder with a small file for each stop or narrowing that the database can't
+            take, which the next start obeys, also of commands; another volume than the database's
+            is best.
         disk_reserve: MiB that the volume of an SQLite database must have free, or humans decide.
         server: URL of the service that commands call; empty: commands use the database.
         api_key: API key with which commands call it.

@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-FOLDERS = ("rollout", "api", "benchmarks", "tools", "tests")
+FOLDERS = ("rollout", "api", "benchmarks", "docs", "tools", "tests")
 FORBIDDEN = frozenset(
     {
         "asked",

@@ -20,7 +20,7 @@ from rollout.services.engine import versions
 from rollout.services.incidents import incidents
 from rollout.services.proposals import proposals
 from rollout.services.stops import stops
-from rollout.services.stops.immediate_stops import stop_at_once
+from rollout.services.stops.immediate_stops import narrow_at_once, stop_at_once
 from rollout.services.stops.stop_targets import StopTarget
 
 Sites = Annotated[
@@ -111,8 +111,8 @@ def narrow(  # noqa: PLR0913, PLR0917 - one parameter for each option
     request = CommandRequest(
         "POST",
         build_path(rollout, "narrowings"),
-        lambda context: stops.narrow_cells(
-            context.database, context.caller, rollout, target, to, at=context.at, reason=reason
+        lambda context: narrow_at_once(
+            context.service, context.caller, rollout, target, to, at=context.at, reason=reason
         ),
         {**_build_body(target), "to": to, "reason": reason},
     )

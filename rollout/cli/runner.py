@@ -18,6 +18,7 @@ from rollout.core.scope.permissions import VIEWER, AssignedRole, Caller
 from rollout.services.access.authentication import Authenticator
 from rollout.services.access.users import load_local_caller
 from rollout.services.engine.service import Service, build_service
+from rollout.services.engine.stop_latches import LatchFolder
 from rollout.services.support.clock import SystemClock
 from rollout.store.database.errors import StoreError
 from rollout.store.database.migrations import check_schema_current, find_schema_revision
@@ -25,6 +26,8 @@ from rollout.store.database.session import Database
 
 DATABASE_VARIABLE = "ROLLOUT_DATABASE_URL"
 DEFAULT_DATABASE_URL = "sqlite:///rollout.db"
+LATCH_VARIABLE = "ROLLOUT_LATCH_FOLDER"
+DEFAULT_LATCH_FOLDER = "rollout-stops"
 LOCAL_READER = Caller("local reader", role_assignments=(AssignedRole(VIEWER),))
 
 RolloutName = Annotated[str, typer.Argument(help="name of the rollout", metavar="ROLLOUT")]
@@ -182,9 +185,16 @@ def connect_database() -> Iterator[Database]:
 
 
 def build_local_service(database: Database) -> Service:
-    """Return a service on the local database, like a replica."""
+    """Return a service on the local database, like a replica.
+
+    A stop that the database can't take is left in the folder that replicas look into.
+    """
     clock = SystemClock()
-    return build_service(database, Authenticator(database, clock), clock)
+    service = build_service(database, Authenticator(database, clock), clock)
+    service.autonomy.latches.folder = LatchFolder(
+        Path(os.environ.get(LATCH_VARIABLE, DEFAULT_LATCH_FOLDER))
+    )
+    return service
 
 
 @contextmanager

@@ -1,17 +1,18 @@
 """The rule for passwords, and the threads that hash and judge them.
 
-Passwords are hashed by argon2 with its default parameters, and again when these change. Hashing
-runs in one thread of its own, because stops need the same processors.
+Passwords are hashed by argon2 with its default parameters, and again when these change. Hashes are
+made one at a time and in a process of low priority (`hashing_process`), because stops need the same
+processors. An attempt reserves its place in the line before it reads the database.
 """
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import suppress
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from threading import BoundedSemaphore
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
-from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from rollout.core.errors import InvalidAccountError, TooManyAttemptsError
@@ -26,13 +27,30 @@ JUDGED_LETTERS: Final = 72
 MAX_CONCURRENT_HASHES = 1
 """Concurrent password hashes. Each takes 64 MiB and all processors for some 50 ms.
 
-The thread has the usual priority: it needs the interpreter's lock, and one of low priority could be
-suspended while it holds it, which would hold up a stop.
+The thread only waits for them. It has the usual priority: one of low priority could be suspended
+while it holds the interpreter's lock, which would hold up a stop.
 """
 MAX_WAITING_HASHES = 6
-"""Running and waiting hashes; more are refused, because they would wait in request threads."""
+"""Attempts in the line, the running one included; more are refused, as each holds a thread."""
+LINE_FULL: Final = "too many sign in at once; try again in a few seconds"
 PRODUCT_WORDS: Final = ("rollout", "shadow", "approver", "operator")
 T = TypeVar("T")
+
+
+class Argon2Hasher(Protocol):
+    """What hashes: `argon2.PasswordHasher`, here or in another process."""
+
+    def hash(self, password: str) -> str:
+        """Return the argon2 text of a password."""
+        ...
+
+    def verify(self, hash: str, password: str) -> bool:  # noqa: A002 - argon2's name
+        """Return True, or raise `VerificationError`."""
+        ...
+
+    def check_needs_rehash(self, hash: str) -> bool:  # noqa: A002 - argon2's name
+        """Return whether other parameters made the text."""
+        ...
 
 
 def check_password(password: str, own_words: Iterable[str]) -> None:
@@ -59,65 +77,61 @@ def check_password(password: str, own_words: Iterable[str]) -> None:
         )
 
 
-class PasswordWorkers:
-    """Hashes and judges passwords, a few at a time."""
+@dataclass(frozen=True, slots=True)
+class PasswordWork:
+    """A reserved place in the line of password hashes."""
 
-    def __init__(self, hasher: PasswordHasher) -> None:
-        """Start no thread yet."""
-        self._hasher = hasher
-        self._waiting_slots = BoundedSemaphore(MAX_WAITING_HASHES)
-        self._threads = ThreadPoolExecutor(MAX_CONCURRENT_HASHES, thread_name_prefix="passwords")
-
-    def check_free(self) -> None:
-        """Raise if too many wait already: a flood must not even cost reads of the database.
-
-        Raises:
-            TooManyAttemptsError: try again in a few seconds.
-        """
-        self._take_slot()
-        self._waiting_slots.release()
+    hasher: Argon2Hasher
+    threads: ThreadPoolExecutor
 
     def check_strength(self, password: str, own_words: Iterable[str]) -> None:
         """Raise an error unless the password meets the rule.
 
         Raises:
             InvalidAccountError: the text says what to change.
-            TooManyAttemptsError: too many wait already.
         """
         self._run(lambda: check_password(password, own_words))
 
     def hash(self, password: str) -> str:
-        """Return the argon2 text of a password.
-
-        Raises:
-            TooManyAttemptsError: too many wait already.
-        """
-        return self._run(lambda: self._hasher.hash(password))
-
-    def needs_rehash(self, stored_hash: str) -> bool:
-        """Return whether the parameters changed since it was made."""
-        return self._hasher.check_needs_rehash(stored_hash)
+        """Return the argon2 text of a password."""
+        return self._run(lambda: self.hasher.hash(password))
 
     def is_match(self, stored_hash: str, password: str) -> bool:
-        """Return whether a password has this argon2 text.
-
-        Raises:
-            TooManyAttemptsError: too many wait already.
-        """
+        """Return whether a password has this argon2 text."""
         return self._run(lambda: self._verify(stored_hash, password))
 
     def _verify(self, stored_hash: str, password: str) -> bool:
         with suppress(VerificationError, InvalidHashError):
-            return self._hasher.verify(stored_hash, password[: MAX_CHECKED_LETTERS + 1])
+            return self.hasher.verify(stored_hash, password[: MAX_CHECKED_LETTERS + 1])
         return False
 
     def _run(self, work: Callable[[], T]) -> T:
-        self._take_slot()
+        return self.threads.submit(work).result()
+
+
+class PasswordWorkers:
+    """Hashes and judges passwords, one at a time."""
+
+    def __init__(self, hasher: Argon2Hasher) -> None:
+        """Start no thread yet."""
+        self._hasher = hasher
+        self._waiting_slots = BoundedSemaphore(MAX_WAITING_HASHES)
+        self._threads = ThreadPoolExecutor(MAX_CONCURRENT_HASHES, thread_name_prefix="passwords")
+
+    @contextmanager
+    def reserve(self) -> Iterator[PasswordWork]:
+        """Reserve a place in the line for a whole attempt; a full line costs nothing else.
+
+        Raises:
+            TooManyAttemptsError: too many wait already; try again in a few seconds.
+        """
+        if not self._waiting_slots.acquire(blocking=False):
+            raise TooManyAttemptsError(LINE_FULL)
         try:
-            return self._threads.submit(work).result()
+            yield PasswordWork(self._hasher, self._threads)
         finally:
             self._waiting_slots.release()
 
-    def _take_slot(self) -> None:
-        if not self._waiting_slots.acquire(blocking=False):
-            raise TooManyAttemptsError("too many sign in at once; try again in a few seconds")
+    def needs_rehash(self, stored_hash: str) -> bool:
+        """Return whether the parameters changed since it was made."""
+        return self._hasher.check_needs_rehash(stored_hash)

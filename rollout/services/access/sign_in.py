@@ -7,7 +7,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from functools import cached_property
 
 from argon2 import PasswordHasher
 
@@ -32,7 +31,7 @@ from rollout.services.access.authenticator_codes import (
 from rollout.services.access.credential_resets import PASSWORD, record_reset
 from rollout.services.access.keys import TOKEN_BYTES, read_token, write_token
 from rollout.services.access.login_throttle import SignInLimits, find_network
-from rollout.services.access.passwords import PasswordWorkers
+from rollout.services.access.passwords import Argon2Hasher, PasswordWork, PasswordWorkers
 from rollout.services.access.secret_key import SecretKey
 from rollout.services.access.users import initialize_access
 from rollout.services.support.clock import Clock
@@ -76,13 +75,13 @@ class SignIn:
         database: Database,
         clock: Clock,
         entropy: Callable[[int], bytes],
-        hasher: PasswordHasher | None = None,
+        hasher: Argon2Hasher | None = None,
         codes: AuthenticatorCodes | None = None,
     ) -> None:
         self._database, self._entropy = database, entropy
         self._passwords = PasswordWorkers(PasswordHasher() if hasher is None else hasher)
         self.codes = codes or AuthenticatorCodes(database, SecretKey("", entropy), entropy)
-        self._limits = SignInLimits(clock)
+        self._limits, self._dummy_hash = SignInLimits(clock), ""
 
     def sign_in_with_password(
         self, user_name: str, password: str, *, address: str, at: datetime, code: str = ""
@@ -96,10 +95,9 @@ class SignIn:
                 for the password.
             TooManyAttemptsError: there were too many failures; says how long to wait.
         """
-        self._passwords.check_free()
-        with self._count_attempt(user_name, address):
+        with self._passwords.reserve() as work, self._count_attempt(user_name, address):
             user, stored_hash = self._load_user_and_hash(user_name)
-            is_right = self._is_right_password(stored_hash, password)
+            is_right = self._is_right_password(work, stored_hash, password)
             if not is_right or user is None or stored_hash is None:
                 raise UnauthenticatedError(SIGN_IN_REFUSED)
             if not code and self._has_second_factor(user):
@@ -107,7 +105,7 @@ class SignIn:
                 raise CodeRequiredError(CODE_REQUIRED, challenge)
             new_hash = None
             if self._passwords.needs_rehash(stored_hash):
-                new_hash = self._passwords.hash(password)
+                new_hash = work.hash(password)
             return self._finish_sign_in(user, stored_hash, code, address, at, new_hash)
 
     def sign_in_with_challenge(
@@ -166,10 +164,10 @@ class SignIn:
                 valid.
             TooManyAttemptsError: this address failed too often.
         """
-        with self._count_attempt("", address):
+        with self._passwords.reserve() as work, self._count_attempt("", address):
             own_words = self._list_link_words(token, user_name, at)
-            self._passwords.check_strength(password, own_words)
-            password_hash = self._passwords.hash(password)
+            work.check_strength(password, own_words)
+            password_hash = work.hash(password)
             started_session = self._use_link(token, user_name, password_hash, address, at)
         if started_session is None:
             raise CodeRequiredError(CODE_AFTER_LINK, "")
@@ -276,12 +274,13 @@ class SignIn:
         """
         require_self_or_admin(caller, user_name, "set the password")
         is_own = caller.name == user_name and not skips_current
-        if is_own:
-            self._check_current_password(user_name, current_password or "")
-        user = self._load_user_and_hash(user_name)[0]
-        own_words = (user_name,) if user is None else (user_name, user.email)
-        self._passwords.check_strength(password, own_words)
-        password_hash = self._passwords.hash(password)
+        with self._passwords.reserve() as work:
+            if is_own:
+                self._check_current_password(work, user_name, current_password or "")
+            user = self._load_user_and_hash(user_name)[0]
+            own_words = (user_name,) if user is None else (user_name, user.email)
+            work.check_strength(password, own_words)
+            password_hash = work.hash(password)
         with open_access_change(self._database, caller) as change:
             require_self_or_admin(change.caller, user_name, "set the password")
             user = _get_sign_in_user(change, user_name)
@@ -334,9 +333,10 @@ class SignIn:
             NotAllowedError: it is wrong, or the caller has none.
             TooManyAttemptsError: it was wrong too often.
         """
-        if self._load_user_and_hash(caller.name)[1] is None:
-            raise NotAllowedError(PROVIDER_ONLY)
-        self._check_current_password(caller.name, password, address)
+        with self._passwords.reserve() as work:
+            if self._load_user_and_hash(caller.name)[1] is None:
+                raise NotAllowedError(PROVIDER_ONLY)
+            self._check_current_password(work, caller.name, password, address)
 
     def _count_attempt(self, user_name: str, address: str) -> AbstractContextManager[None]:
         """Raise if the name or address must wait; count a failed attempt."""
@@ -348,13 +348,13 @@ class SignIn:
         return self._limits.count_attempt(user_name, address, is_known_address=is_known_address)
 
     def _check_current_password(
-        self, user_name: str, current_password: str, address: str = ""
+        self, work: PasswordWork, user_name: str, current_password: str, address: str = ""
     ) -> None:
         stored_hash = self._load_user_and_hash(user_name)[1]
         # a session stands behind this attempt, so failures elsewhere must not slow it
         with self._limits.count_attempt(user_name, address, is_known_address=True):
             if stored_hash is not None and not self._is_right_password(
-                stored_hash, current_password
+                work, stored_hash, current_password
             ):
                 raise NotAllowedError("the current password is wrong; an admin can create a link")
 
@@ -373,15 +373,14 @@ class SignIn:
         user = users.find(user_name)
         return None if user is None or user.is_service_account else users.load_password_hash(user)
 
-    def _is_right_password(self, stored_hash: str | None, password: str) -> bool:
+    def _is_right_password(
+        self, work: PasswordWork, stored_hash: str | None, password: str
+    ) -> bool:
         """Compare, with the same work if there is no password."""
-        dummy_hash = self._dummy_hash  # computed at the first attempt
-        is_match = self._passwords.is_match(stored_hash or dummy_hash, password)
+        if not self._dummy_hash:  # computed at the first attempt
+            self._dummy_hash = work.hash(write_token(self._entropy(TOKEN_BYTES)))
+        is_match = work.is_match(stored_hash or self._dummy_hash, password)
         return is_match and stored_hash is not None
-
-    @cached_property
-    def _dummy_hash(self) -> str:
-        return self._passwords.hash(write_token(self._entropy(TOKEN_BYTES)))
 
     def _start_session(
         self, transaction: Transaction, user: StoredUser, at: datetime, second_factor: str = ""

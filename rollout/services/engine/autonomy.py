@@ -28,6 +28,7 @@ APPEND_FAILED: Final = (
     "an append to the ledger failed and none of its kind has succeeded since: humans decide"
 )
 DAMAGED: Final = "stored rows can't be read: humans decide until an admin clears the damage"
+UNREADABLE_FILE: Final = "a file of a stop or narrowing can't be read: humans decide; see the log"
 
 
 def measure_free_space(file: Path) -> int:
@@ -64,6 +65,8 @@ class Autonomy:
         """Return why humans decide a rollout's cases, or "" if the model may."""
         if self.is_write_needed and (doubt := self.find_write_doubt()):
             return doubt
+        if self.latches.file_fault:
+            return UNREADABLE_FILE
         failures = self.database.append_failures.failures
         if failures and any(rollout_name == failed_rollout for failed_rollout, _ in failures):
             return APPEND_FAILED

@@ -8,8 +8,13 @@ from rollout.core.scope.commands import OpenIncident
 from rollout.core.scope.incidents import WRITES_INCIDENT
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.service import Service
+from rollout.services.engine.stop_latches import FailedNarrowing, PendingNarrowing
 from rollout.services.process.damage_search import find_damaged_rollouts, is_cleared
-from rollout.services.stops.immediate_stops import append_pending_stop, store_for_replicas
+from rollout.services.stops.immediate_stops import (
+    append_pending_narrowing,
+    append_pending_stop,
+    store_for_replicas,
+)
 from rollout.store.database.append_failures import APPEND, NARROWING, STOP
 from rollout.store.ledger.pending_stops import (
     Damage,
@@ -33,6 +38,7 @@ class ReplicaSafety:
     def run_pass(self) -> tuple[Exception, ...]:
         """Run every step, whatever fails before it; return the errors."""
         steps = (
+            self._obey_files,
             self._save_latches,
             lambda: self._service.autonomy.write_heartbeat(self._owner),
             self._append_latched_stops,
@@ -49,6 +55,32 @@ class ReplicaSafety:
             except Exception as error:  # noqa: BLE001 - returned to the thread, which logs it
                 errors.append(error)
         return tuple(errors)
+
+    def _obey_files(self) -> None:
+        """Obey what commands on this machine left, as the database could not take it."""
+        try:
+            rows = self._latches.folder.load()
+        except ValueError as error:
+            self._latches.file_fault = str(error)  # it may be a stop of anything
+            raise
+        self._latches.file_fault = ""
+        stop_ids = {stop.id for stop in self._latches.stops}
+        for stop in rows.stops:
+            if stop.id not in stop_ids:
+                self._latches.obey_stop(stop)
+        narrowings = {narrowing.row for narrowing in self._latches.narrowings}
+        for row in rows.narrowings:
+            if row not in narrowings:
+                self._obey_narrowing(row)
+
+    def _obey_narrowing(self, row: PendingNarrowing) -> None:
+        """Hand the rollout to humans until the ledger has a narrowing."""
+        self._database.append_failures.record_failure(
+            row.rollout, NARROWING, "a narrowing is in a file and not in the ledger"
+        )
+        self._latches.add_narrowing(
+            FailedNarrowing(row.rollout, lambda: append_pending_narrowing(self._database, row), row)
+        )
 
     def _save_latches(self) -> None:
         """Keep in files what the database may lack when this process ends."""

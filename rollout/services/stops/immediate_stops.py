@@ -2,11 +2,13 @@
 
 A replica obeys a stop from the moment it is latched. Every replica obeys it as soon as the small
 table `pending_stops` has it. It is then appended to the ledger, and retried until it stands there.
+A command holds nothing in memory: the replicas of its machine find its file.
 """
 
 import logging
 import secrets
 from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Final
 
@@ -14,13 +16,14 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.errors import RefusalError, UnknownCellError
 from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.commands import StopCells
+from rollout.core.scope.commands import NarrowCells, StopCells
 from rollout.core.scope.decider import decide
 from rollout.core.scope.events import Stopped
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.engine.service import Service
+from rollout.services.engine.stop_latches import FailedNarrowing, PendingNarrowing
 from rollout.services.stops.stop_targets import StopTarget, resolve_target
 from rollout.services.stops.stops import NarrowingResult, StopResult, narrow_cells, stop_cells
 from rollout.store.database.append_failures import NARROWING, STOP, is_storage_failure
@@ -45,10 +48,22 @@ ALSO_AFTER_RESTART: Final = (
 NOT_IN_LEDGER: Final = (
     "every replica obeys the stop; the ledger can't take it now and gets it as soon as it can"
 )
-NOWHERE: Final = "the stop could not be written, so no replica knows of it; send it again"
+NOWHERE: Final = (
+    "neither the database nor the folder in ROLLOUT_LATCH_FOLDER could take it, so no replica knows"
+    " of it; send it again"
+)
+KEPT_FOR_REPLICAS: Final = (
+    "the database can't take it now; it is kept in {folder}: replicas of this machine whose"
+    " ROLLOUT_LATCH_FOLDER is that folder obey it within 2 s and repeat it; no other replica knows;"
+    " send it again"
+)
 NARROWING_NOT_STORED: Final = (
     "this replica hands every case to people and repeats the narrowing until it restarts; other"
     " replicas may not know; send the narrowing again"
+)
+NARROWING_KEPT: Final = (
+    "this replica hands every case to people and repeats the narrowing, also after it restarts;"
+    " other replicas may not know; send the narrowing again"
 )
 
 
@@ -182,8 +197,16 @@ def _describe_missing_stop(service: Service, *, is_stored: bool, is_kept: bool) 
     if is_stored:
         return NOT_IN_LEDGER
     if not service.autonomy.is_write_needed:
-        return NOWHERE  # a command, which ends
+        return _describe_command_file(service, is_kept=is_kept)
     return ALSO_AFTER_RESTART if is_kept else UNTIL_RESTART
+
+
+def _describe_command_file(service: Service, *, is_kept: bool) -> str:
+    """Say where a command, which ends, left what the database could not take."""
+    path = service.autonomy.latches.folder.path
+    if path is None or not is_kept:
+        return NOWHERE
+    return KEPT_FOR_REPLICAS.format(folder=path.absolute())
 
 
 def store_for_replicas(database: Database, stop: PendingStop) -> bool:
@@ -275,7 +298,55 @@ def narrow_at_once(
         if not is_storage_failure(error):
             raise
         service.database.append_failures.record_failure(rollout_name, NARROWING, str(error))
+        row = _keep_narrowing(service, caller, target, NarrowingOrder(rollout_name, to, reason, at))
         if not service.autonomy.is_write_needed:
-            raise
-        service.autonomy.latches.add_narrowing(rollout_name, append_narrowing)
-        raise StopNotStoredError(NARROWING_NOT_STORED) from error
+            text = _describe_command_file(service, is_kept=row is not None)
+        else:
+            text = NARROWING_NOT_STORED if row is None else NARROWING_KEPT
+            service.autonomy.latches.add_narrowing(
+                FailedNarrowing(rollout_name, append_narrowing, row)
+            )
+        raise StopNotStoredError(text) from error
+
+
+@dataclass(frozen=True, slots=True)
+class NarrowingOrder:
+    """What a narrowing asks for, its cells aside."""
+
+    rollout: str
+    to: str
+    reason: str
+    at: datetime
+
+
+def _keep_narrowing(
+    service: Service, caller: Caller, target: StopTarget, order: NarrowingOrder
+) -> PendingNarrowing | None:
+    """Write a file for a narrowing; None if its cells aren't known or nothing could be written."""
+    cells, sites = _resolve_cells(service, caller, order.rollout, target)
+    row = PendingNarrowing(
+        id=secrets.token_hex(8),
+        rollout=order.rollout,
+        cells=cells,
+        to=order.to,
+        by=caller.as_actor(order.rollout, sites),
+        reason=order.reason,
+        at=order.at,
+        access_head=caller.access_head,
+    )
+    return row if cells and service.autonomy.latches.folder.save(row) else None
+
+
+def append_pending_narrowing(database: Database, row: PendingNarrowing) -> None:
+    """Append a narrowing that a file keeps, for the cells that the policy still has.
+
+    Raises:
+        RefusalError: nothing is left to narrow.
+        StoreError: the ledger lacks the narrowing still.
+    """
+
+    def build_command(state: RolloutState) -> NarrowCells:
+        cells = tuple(cell for cell in row.cells if cell in state.policy.cell_set)
+        return NarrowCells(at=row.at, by=row.by, cells=cells, to=row.to, reason=row.reason)
+
+    execute_command(database, row.rollout, build_command, row.access_head, NARROWING)

@@ -1,11 +1,13 @@
 """Ways in: by password, link or an identity provider's word; slow after wrong guesses."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from threading import Event, Semaphore, current_thread
 from time import sleep
 
 import pytest
 from argon2 import PasswordHasher
+from sqlalchemy import event
 
 from rollout.core.errors import (
     AdminExistsError,
@@ -39,6 +41,22 @@ OTHER = "staple horse correct"
 SENTENCE = "a quiet brown otter signs each morning " * 3 + "at the gate"
 assert len(SENTENCE) == 128
 ISSUER = "https://id.example.org"
+
+
+WRITES = ("insert", "update", "delete", "begin immediate")
+
+
+@contextmanager
+def counted_statements(database):
+    """Give the texts of the statements that are executed within."""
+    statements = []
+
+    def note(_connection, _cursor, text, *_):
+        statements.append(text)
+
+    event.listen(database.engine, "before_cursor_execute", note)
+    yield statements
+    event.remove(database.engine, "before_cursor_execute", note)
 
 
 @pytest.fixture
@@ -260,18 +278,34 @@ def test_who_signs_in_when_many_do_is_refused_and_holds_up_nobody(house, databas
             return super().verify(hash, password)
 
     signing = SignIn(database, clock, chance, Slow(1, 8, 1))
+    token = create_sign_in_link(house, ADA, "bo", at=NOON, secret=write_token(chance(32)))
     with ThreadPoolExecutor(MAX_WAITING_HASHES) as pool:
         waiting = [pool.submit(sign_in, signing) for _ in range(MAX_WAITING_HASHES)]
         for _ in range(MAX_CONCURRENT_HASHES):
             assert hashing.acquire(timeout=30)
-        assert any(
-            signing._passwords._waiting_slots._value == 0 or sleep(0.01) for _ in range(1000)
-        )  # all in line
-        with pytest.raises(TooManyAttemptsError, match="at once"):
-            sign_in(signing)
+        line = signing._passwords._threads._work_queue
+        others = MAX_WAITING_HASHES - MAX_CONCURRENT_HASHES
+        assert any(line.qsize() == others or sleep(0.01) for _ in range(1000))
+        with counted_statements(database) as statements:
+            for attempt in (
+                lambda: sign_in(signing),
+                lambda: signing.sign_in_with_link(token, PASSWORD, at=NOON, address="a"),
+                lambda: signing.set_password(BO, "bo", OTHER, at=NOON, current_password=PASSWORD),
+                lambda: signing.check_own_password(BO, PASSWORD, address="a"),
+            ):
+                with pytest.raises(TooManyAttemptsError, match="at once"):
+                    attempt()
+        assert statements == []
         assert not hashing.acquire(blocking=False)
         go.set()
         assert {done.result(30).name for done in waiting} == {"bo"}
+
+
+def test_a_wrong_password_writes_nothing(house, signing):
+    with counted_statements(house) as statements, pytest.raises(UnauthenticatedError):
+        sign_in(signing, password=OTHER)
+    assert statements
+    assert not [text for text in statements if text.lower().startswith(WRITES)]
 
 
 def test_a_wrong_present_password_is_counted_too(house, signing):

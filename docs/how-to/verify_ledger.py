@@ -1,0 +1,600 @@
+"""Verify an exported ledger without the program that wrote it, and recompute what it allowed.
+
+    python verify_ledger.py ledger.jsonl
+    python verify_ledger.py ledger.jsonl --checkpoint checkpoints.jsonl --public-key KEY
+    python verify_ledger.py ledger.jsonl --revision 40 --at 2026-11-21T12:00:00Z --json
+
+It checks that each row is unchanged and follows the row before, that signed or noted heads are
+among the rows, and that each row was allowed by those before it: who approved what, on which
+evidence, in time. It recomputes grants, stops, attempts and the stage of each cell after any row.
+
+A ledger holds the hash of a policy, not its text. So the lengths of grants can't be checked, and a
+stage may be lower than shown here: by `never_above`, `ends`, or outside the opening hours. Rows
+removed at the end are found by a checkpoint or a head alone.
+
+Exit code 0: nothing differs. 1: something differs. 2: the input can't be read.
+
+This file needs Python 3.11, and `cryptography` for checkpoints. It was written from the pages
+"Ledger format" and "Ledger events" and shares no code with the program.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass, field
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+SHADOW = "shadow"
+ACCESS_LEDGER = ":house"  # what rows of the access ledger have as their rollout
+EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+COLUMNS = {
+    "rollout": str, "revision": int, "at": int, "kind": str, "actor": str, "body": dict,
+    "previous": str, "hash": str,
+}  # fmt: skip
+NUMBERS_OF_FORM = {1: {"house"}, 2: {"access_head", "slot"}}  # whole numbers or null
+CHECKPOINT = {
+    "ledger": str, "revision": int, "hash": str, "at": int, "key": str, "signature": str,
+}  # fmt: skip
+CELL_KINDS = {"Widened": "widening", "Renewed": "renewal", "TakenOver": "takeover"}
+HISTORY = {  # kinds that change no stage
+    "RolloutCreated", "IncidentOpened", "IncidentAcknowledged", "RecordsPurged", "CasesErased",
+    "NameErased", "RecordsImported", "ReportSealed", "RecordsCounted", "RulesApplied",
+    "DamageCleared", "FormChanged",
+}  # fmt: skip
+# Form 1 has other names for these kinds and keys.
+KINDS_BEFORE = {
+    "VersionSeen": "VersionFirstUsed", "Cleared": "SuspensionCleared", "Lapsed": "GrantExpired",
+    "Purged": "RecordsPurged",
+}  # fmt: skip
+KEYS_BEFORE = {
+    "PolicyApplied": {"policy": "policy_hash"},
+    "ProposalRaised": {"because": "readings", "evidence": "evidence_hash", "to": "to_stage"},
+    "Approved": {"evidence": "evidence_hash"},
+    "Widened": {"to": "to_stage"},
+    "TakenOver": {"replaced": "replaced_version", "to": "to_stage", "untils": "grant_ends"},
+    "Narrowed": {"came_from": "from_stage", "to": "to_stage"},
+    "ClockCorrected": {"was": "previous_time"},
+}
+
+
+class UnreadableError(Exception):
+    """The input is no ledger, or has rows that this file does not know."""
+
+
+class BrokenChainError(Exception):
+    """A row was changed, removed, added or moved."""
+
+
+@dataclass(frozen=True)
+class ExportedRow:
+    """A row of a ledger, its body with today's keys; `erased` counts texts that are gone."""
+
+    rollout: str
+    revision: int
+    at: int
+    kind: str
+    actor: str
+    body: dict[str, Any]
+    form: int
+    hash: str
+    erased: int
+
+
+def read_rows(lines: Iterable[bytes]) -> Iterator[ExportedRow]:
+    """Yield the rows of an exported ledger; each is checked against the row before."""
+    last: ExportedRow | None = None
+    for number, line in enumerate(lines, start=1):
+        try:
+            last = check_row(parse_line(line), last)
+        except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
+            problem = f"row {number}: is damaged, or is no row of a ledger: {error!r}"
+            raise (BrokenChainError if last else UnreadableError)(problem) from error
+        except BrokenChainError as error:
+            raise BrokenChainError(f"row {number}: {error}") from None
+        yield last
+    if last is None:
+        raise UnreadableError("the file is empty")
+
+
+def parse_line(line: bytes) -> dict[str, Any]:
+    """Return the content of a line that is canonical JSON with the keys of a row."""
+    text = line.decode().removesuffix("\n")
+    content: dict[str, Any] = json.loads(text)
+    numbers = NUMBERS_OF_FORM[1 if "house" in content else 2]
+    if set(content) - {"texts"} != numbers | set(COLUMNS):
+        raise ValueError(f"it has the keys {', '.join(sorted(content))}")
+    for key in set(content) - {"texts"}:
+        allowed = (int, type(None)) if key in numbers else (COLUMNS[key],)
+        if type(content[key]) not in allowed:
+            raise ValueError(f"its {key} has a wrong type")
+    if format_canonical(content) != text:
+        raise ValueError("it is not in canonical form: sorted keys, no spaces, no key twice")
+    return content
+
+
+def format_canonical(value: Any) -> str:
+    """Return the canonical JSON of a value."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
+
+
+def check_row(content: dict[str, Any], last: ExportedRow | None) -> ExportedRow:
+    """Return a row that follows `last`, or raise an error that says what differs."""
+    form = 1 if "house" in content else 2
+    texts, row_hash = content.pop("texts", {}), content.pop("hash")
+    hashed = f"rollout-ledger-{form}\n{format_canonical(content)}".encode()
+    if sha256(hashed).hexdigest() != row_hash:
+        raise BrokenChainError("its hash is not that of its content")
+    if content["previous"] != (last.hash if last else ""):
+        raise BrokenChainError("it does not follow the row before: rows were removed or moved")
+    if content["revision"] != (last.revision + 1 if last else 1):
+        raise BrokenChainError(f"its revision is {content['revision']}")
+    if last and content["rollout"] != last.rollout:
+        raise BrokenChainError(f"it belongs to {content['rollout']}, not to {last.rollout}")
+    if last and form != (2 if last.kind == "FormChanged" else last.form):
+        raise BrokenChainError(f"it is of form {form}, unlike the row before")
+    kind, body = content["kind"], content["body"]
+    head = {"form": 2, "revision": content["revision"] - 1, "head": content["previous"]}
+    if kind == "FormChanged" and (form != 1 or not last or body != head):
+        raise BrokenChainError("it changes the form at another head than its own")
+    for name, text in texts.items():
+        hashed = b"rollout-text-1\n" + bytes.fromhex(text["salt"]) + text["text"].encode()
+        if body.get(f"{name}_hash") != sha256(hashed).hexdigest():
+            raise BrokenChainError(f"its text {name} is not the one that was hashed")
+    erased = sum(
+        f"{name}_hash" in body and name not in texts for name in ("reason", "note", "about")
+    )
+    if form == 1:
+        kind = KINDS_BEFORE.get(kind, kind)
+        body = {KEYS_BEFORE.get(kind, {}).get(key, key): value for key, value in body.items()}
+    columns = {name: content[name] for name in ("rollout", "revision", "at", "actor")}
+    return ExportedRow(**columns, kind=kind, body=body, form=form, hash=row_hash, erased=erased)
+
+
+@dataclass
+class HeldGrant:
+    """Permission to hold a stage from `since` until before `until`."""
+
+    stage: str
+    since: int
+    until: int
+    proposal: str
+
+
+@dataclass
+class VersionInCell:
+    """What one version holds in one cell; `grants` are lowest stage first."""
+
+    attempt_since: int
+    attempt: int = 1
+    grants: list[HeldGrant] = field(default_factory=list)
+    suspended_by: set[str] = field(default_factory=set)
+
+    @property
+    def stages(self) -> list[str]:
+        """Return shadow and the stages of the grants, lowest first."""
+        return [SHADOW, *(grant.stage for grant in self.grants)]
+
+    def keep_grants(self, count: int) -> None:
+        """Keep the lowest grants; losing the last one ends the suspensions too."""
+        if count < len(self.grants):
+            self.grants = self.grants[:count]
+            self.suspended_by = self.suspended_by if count else set()
+
+
+@dataclass
+class RaisedProposal:
+    """The row that raised a proposal, and the rows that approved it."""
+
+    row: ExportedRow
+    is_open: bool = True
+    approvals: list[ExportedRow] = field(default_factory=list)
+
+    @property
+    def subject(self) -> str:
+        """Return what it proposes."""
+        body = self.row.body
+        if body["kind"] not in CELL_KINDS.values():
+            return f"{body['kind']} {body['about']}"
+        place = f"{body['site']} · {body['window']} {body['version']}"
+        return f"{body['kind']} {place} {body['to_stage']}"
+
+    @property
+    def evidence_hash(self) -> str:
+        """Return the hash of what users were shown."""
+        kind, lines = self.row.body["kind"], list(self.row.body["readings"])
+        first = [self.subject] if kind in CELL_KINDS.values() else ["clock"] * (kind == "clock")
+        return sha256("\n".join(first + lines).encode()).hexdigest()
+
+
+def can_fill(needs: list[str], approvals: list[list[str]]) -> bool:
+    """Return whether each need is in the groups of an approval of its own."""
+    return not needs or any(
+        needs[0] in groups and can_fill(needs[1:], approvals[:place] + approvals[place + 1 :])
+        for place, groups in enumerate(approvals)
+    )
+
+
+class RecomputedState:
+    """What the rows so far allow; `differences` says which of them were not allowed."""
+
+    def __init__(self, rows: Iterable[ExportedRow]) -> None:
+        """Apply the rows of a ledger from its first one."""
+        self.revision, self.at, self.era = 0, 0, 1
+        self.policy_number, self.policy_hash = 0, ""
+        self.first_used: dict[str, int] = {}  # by version
+        self.retired: set[str] = set()
+        self.cells: dict[tuple[str, str, str], VersionInCell] = {}  # by site, window, version
+        self.stops: dict[str, ExportedRow] = {}
+        self.proposals: dict[str, RaisedProposal] = {}
+        self.differences: list[str] = []
+        for row in rows:
+            self.apply_row(row)
+
+    def apply_row(self, row: ExportedRow) -> None:
+        """Change the state as a row says, and note what the rows before don't allow."""
+        previous_at = self.at
+        self.at, self.revision = max(self.at, row.at), row.revision
+        try:
+            self._apply_proposal_row(row, row.body, previous_at)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            self.note(row, f"lacks a field, or names what no row before has: {error!r}")
+
+    def note(self, row: ExportedRow, problem: str) -> None:
+        """Note a difference."""
+        self.differences.append(f"row {row.revision}: {row.kind} {problem}")
+
+    def _apply_proposal_row(self, row: ExportedRow, body: dict[str, Any], previous_at: int) -> None:
+        match row.kind:
+            case "ProposalRaised":
+                self._raise_proposal(row, body)
+            case "Approved":
+                self._approve_proposal(row, body)
+            case "ProposalRejected" | "ProposalVoided" | "ProposalExpired":
+                if not self.proposals[body["proposal"]].is_open:
+                    self.note(row, f"closes {body['proposal']}, which is closed")
+                self.proposals[body["proposal"]].is_open = False
+            case "Widened" | "Renewed" | "TakenOver":
+                self._take_proposal(row, CELL_KINDS[row.kind])
+                self._check_grant(row, body)
+                self._change_grants(row, body)
+            case "PolicyApplied":
+                self._apply_policy(row, body)
+            case "Resumed":
+                self._take_proposal(row, "resume", about=body["stop"])
+                del self.stops[body["stop"]]
+            case "ClockCorrected":
+                self._take_proposal(row, "clock")
+                self._correct_clock(row, body["previous_time"], previous_at)
+            case _:
+                self._apply_narrowing_row(row, body)
+
+    def _apply_narrowing_row(self, row: ExportedRow, body: dict[str, Any]) -> None:  # noqa: C901 - one case a kind
+        match row.kind:
+            case "VersionFirstUsed":
+                self.first_used.setdefault(body["version"], row.at)
+            case "VersionRetired":
+                self.retired.add(body["version"])
+                for (_, _, version), cell in self.cells.items():
+                    cell.keep_grants(0 if version == body["version"] else len(cell.grants))
+            case "Stopped":
+                if body["stop"] in self.stops or not body["cells"]:
+                    self.note(row, f"has no cells, or the id {body['stop']} of a stop that holds")
+                self.stops[body["stop"]] = row
+            case "Narrowed":
+                self._narrow_cell(row, body, self.get_cell(body))
+            case "GrantExpired":
+                self._expire_grant(row, body, self.get_cell(body))
+            case "Suspended":
+                self.get_cell(body).suspended_by.add(body["guard"])
+            case "SuspensionCleared":
+                self.get_cell(body).suspended_by.discard(body["guard"])
+            case "EraBegan":
+                if body["era"] <= self.era:
+                    self.note(row, f"begins era {body['era']} in era {self.era}")
+                self.era = max(self.era, body["era"])
+            case kind if kind not in HISTORY:
+                raise UnreadableError(
+                    f"row {row.revision}: this file is older than the kind {kind}"
+                )
+
+    def get_cell(self, body: dict[str, Any], version: str | None = None) -> VersionInCell:
+        """Return the version in the cell that a body names."""
+        key = (body["site"], body["window"], version or body["version"])
+        return self.cells.setdefault(key, VersionInCell(self.first_used[key[2]]))
+
+    def find_withholding(self, site: str, window: str, version: str) -> str:
+        """Return why the grants of a version in a cell are withheld, or ""."""
+        place, cell = {"site": site, "window": window}, self.cells.get((site, window, version))
+        reasons = ["retired"] * (version in self.retired)
+        reasons += [f"stopped by {s}" for s in self.stops if place in self.stops[s].body["cells"]]
+        reasons += [f"suspended by {guard}" for guard in sorted(cell.suspended_by if cell else ())]
+        return ", ".join(reasons)
+
+    def find_stage(self, site: str, window: str, version: str, at: int) -> str:
+        """Return the highest stage whose grant, and each below, holds at an instant."""
+        cell, stage, at = self.cells.get((site, window, version)), SHADOW, max(at, self.at)
+        if cell and not self.find_withholding(site, window, version):
+            for grant in cell.grants:
+                if not grant.since <= at < grant.until:
+                    break
+                stage = grant.stage
+        return stage
+
+    def _raise_proposal(self, row: ExportedRow, body: dict[str, Any]) -> None:
+        if body["proposal"] in self.proposals:
+            self.note(row, f"has the id {body['proposal']} of an earlier proposal")
+        if body.get("site") is not None:
+            self.get_cell(body)
+        proposal = self.proposals[body["proposal"]] = RaisedProposal(row)
+        if proposal.evidence_hash != body["evidence_hash"]:
+            self.note(row, "has an evidence hash that is not that of its readings")
+
+    def _approve_proposal(self, row: ExportedRow, body: dict[str, Any]) -> None:
+        proposal = self.proposals[body["proposal"]]
+        if not proposal.is_open:
+            self.note(row, f"approves {body['proposal']}, which is closed")
+        if row.actor == proposal.row.actor:
+            self.note(row, f"is of {row.actor}, who raised {body['proposal']}")
+        if row.actor in {approval.actor for approval in proposal.approvals}:
+            self.note(row, f"is the second of {row.actor} for {body['proposal']}")
+        if body["evidence_hash"] != proposal.row.body["evidence_hash"]:
+            self.note(row, f"cites other evidence than {body['proposal']} has")
+        proposal.approvals.append(row)
+
+    def _take_proposal(self, row: ExportedRow, kind: str, about: str = "") -> None:
+        """Close the proposal that a row applies, and note what forbids that."""
+        name = row.body["proposal"]
+        if name not in self.proposals:
+            self.note(row, f"cites the proposal {name!r}, which no row raised")
+            return
+        proposal, body = self.proposals[name], self.proposals[name].row.body
+        if not proposal.is_open:
+            self.note(row, f"cites {name}, which is closed")
+        if body["kind"] != kind or body["about"] != (about or body["about"]):
+            self.note(row, f"cites {name}, which proposes {proposal.subject}")
+        if row.at >= body["expires_at"]:
+            self.note(row, f"cites {name}, which expired {format_instant(body['expires_at'])}")
+        groups = [approval.body["groups"] for approval in proposal.approvals]
+        if not can_fill(body["needs"], groups):
+            self.note(row, f"cites {name}, which needs {body['needs']} and has {groups}")
+        proposal.is_open = False
+
+    def _check_grant(self, row: ExportedRow, body: dict[str, Any]) -> None:
+        """Note what forbids a widening, renewal or takeover."""
+        place, version = (body["site"], body["window"]), body["version"]
+        stage, raised = body.get("to_stage") or body["stage"], self.proposals.get(body["proposal"])
+        subject = f"{CELL_KINDS[row.kind]} {' · '.join(place)} {version} {stage}"
+        if raised and raised.subject != subject:
+            self.note(row, f"is not what {body['proposal']} proposes: {raised.subject}")
+        if reason := self.find_withholding(*place, version):
+            self.note(row, f"changes what is {reason}")
+        if (stage in self.get_cell(body).stages) != (row.kind == "Renewed"):
+            self.note(row, f"gives {stage} where {version} holds {self.get_cell(body).stages}")
+        holders = {key[2] for key, cell in self.cells.items() if key[:2] == place and cell.grants}
+        if holders - {version} != {body.get("replaced_version", version)} - {version}:
+            self.note(row, f"gives a grant where {sorted(holders)} hold some")
+
+    def _change_grants(self, row: ExportedRow, body: dict[str, Any]) -> None:
+        cell = self.get_cell(body)
+        stages = body.get("stages") or [body.get("to_stage") or body["stage"]]
+        ends = zip(stages, body.get("grant_ends") or [body["until"]], strict=True)
+        grants = [HeldGrant(stage, row.at, until, body["proposal"]) for stage, until in ends]
+        if row.kind == "TakenOver":
+            self.get_cell(body, body["replaced_version"]).keep_grants(0)
+            cell.grants = grants
+        elif row.kind == "Widened":
+            cell.grants = cell.grants + grants
+        else:
+            same = {grant.stage: grant for grant in grants}
+            cell.grants = [same.get(grant.stage, grant) for grant in cell.grants]
+
+    def _narrow_cell(self, row: ExportedRow, body: dict[str, Any], cell: VersionInCell) -> None:
+        """Remove the grants above a stage; `restart` begins an attempt."""
+        if cell.stages[-1] != body["from_stage"]:
+            self.note(row, f"begins at {body['from_stage']}, but {cell.stages[-1]} was the highest")
+        cell.keep_grants(cell.stages.index(body["to_stage"]))
+        if body.get("restart"):
+            cell.attempt, cell.attempt_since = cell.attempt + 1, row.at
+
+    def _expire_grant(self, row: ExportedRow, body: dict[str, Any], cell: VersionInCell) -> None:
+        """Remove a grant that ended, and those above it."""
+        ends = {grant.stage: grant.until for grant in cell.grants}
+        if ends.get(body["stage"]) != body["until"] or row.at < body["until"]:
+            self.note(row, f"ends a grant of {body['stage']} that does not end then")
+        if body["stage"] in ends:
+            cell.keep_grants(cell.stages.index(body["stage"]) - 1)
+
+    def _apply_policy(self, row: ExportedRow, body: dict[str, Any]) -> None:
+        """Put a policy in force; changed cells begin an attempt, cleared ones lose grants too."""
+        if body["proposal"]:
+            self._take_proposal(row, "policy", about=body["policy_hash"])
+        elif body["loosens"]:
+            self.note(row, "loosens without a proposal")
+        if body["number"] != self.policy_number + 1:
+            self.note(row, f"has the number {body['number']} after {self.policy_number}")
+        self.policy_number, self.policy_hash = body["number"], body["policy_hash"]
+        cleared = {(place["site"], place["window"]) for place in body["cleared"]}
+        restarted = {(place["site"], place["window"]) for place in body["restarted"]}
+        for site, window in sorted(cleared | restarted):
+            for version in self.first_used:
+                cell = self.get_cell({"site": site, "window": window, "version": version})
+                cell.attempt, cell.attempt_since = cell.attempt + 1, row.at
+                if (site, window) in cleared:
+                    cell.grants, cell.suspended_by = [], set()
+
+    def _correct_clock(self, row: ExportedRow, previous_time: int, previous_at: int) -> None:
+        """Set the ledger's time back; grants that don't span the correction end."""
+        if previous_time != previous_at or row.at > previous_at:
+            self.note(row, f"corrects {format_instant(previous_time)}, which was not the time")
+        for cell in self.cells.values():
+            spans = [g.since <= row.at and previous_time < g.until for g in cell.grants]
+            cell.keep_grants([*spans, False].index(False))
+            cell.attempt_since = min(cell.attempt_since, row.at)
+        self.first_used = {name: min(at, row.at) for name, at in self.first_used.items()}
+        self.at = row.at
+
+
+def check_heads(rows: list[ExportedRow], path: Path, public_key: bytes) -> tuple[int, list[str]]:
+    """Return how many signed heads of a file are among the rows, and what differs."""
+    try:
+        from cryptography.exceptions import InvalidSignature  # noqa: PLC0415 - may be missing
+        from cryptography.hazmat.primitives.asymmetric import ed25519  # noqa: PLC0415
+    except ImportError as error:
+        raise UnreadableError("checkpoints need `pip install cryptography`") from error
+    key = ed25519.Ed25519PublicKey.from_public_bytes(public_key)
+    count, differences, hashes = 0, [], {row.revision: row.hash for row in rows}
+    for number, line in enumerate(path.read_text("utf-8").splitlines(), start=1):
+        try:
+            head = dict(json.loads(line))
+        except (ValueError, TypeError):
+            head = {}
+        if {name: type(value) for name, value in head.items()} != CHECKPOINT:
+            raise UnreadableError(f"{path}, line {number}: is no checkpoint")
+        content = {name: head[name] for name in ("ledger", "revision", "hash", "at")}
+        signed = f"rollout-checkpoint-1\n{format_canonical(content)}".encode()
+        is_own, own = head["ledger"] == rows[0].rollout, hashes.get(head["revision"], "missing")
+        problem = f"signed another; it is {own}" * (is_own and own != head["hash"])
+        try:
+            key.verify(bytes.fromhex(head["signature"]), signed)
+        except (InvalidSignature, ValueError):
+            problem = "is not signed by this key"
+        count += is_own and not problem
+        if problem:
+            signed_at = format_instant(head["at"])
+            differences.append(f"row {head['revision']}: the checkpoint of {signed_at} {problem}")
+    if not count and not differences:
+        differences.append(f"row {len(rows)}: no checkpoint is of the ledger {rows[0].rollout}")
+    return count, differences
+
+
+def verify_ledger(options: argparse.Namespace) -> dict[str, Any]:
+    """Return what was found, as JSON values; instants are microseconds, as in a ledger."""
+    heads, rows, differences = 0, [], []
+    try:
+        with options.ledger.open("rb") as lines:
+            for row in read_rows(lines):
+                rows.append(row)  # noqa: PERF402 - a later one may be broken
+    except BrokenChainError as error:
+        if not rows:
+            raise UnreadableError(str(error)) from error
+        differences = [f"{error}. It and the rows after it were left out."]
+    if options.checkpoint:
+        heads, problems = check_heads(rows, options.checkpoint, options.public_key)
+        differences += problems
+    if options.head and options.head.strip().lower() not in {row.hash for row in rows}:
+        differences.append(f"row {len(rows)}: no row up to it has the hash {options.head}")
+    events = [row for row in rows if row.rollout != ACCESS_LEDGER]
+    differences += RecomputedState(events).differences
+    at = (options.at - EPOCH) // timedelta(microseconds=1) if options.at else None
+    last = max((row.revision for row in rows if at is None or row.at <= at), default=0)
+    if options.revision not in {None, *range(1, len(rows) + 1)}:
+        differences.append(f"row {options.revision}: is not there; rows are 1 to {len(rows)}")
+    state = RecomputedState(events[: options.revision or last])
+    counts = {"rows": len(rows), "erased_texts": sum(row.erased for row in rows)}
+    names = {"ledger": rows[0].rollout, "form": rows[-1].form, "head": rows[-1].hash}
+    described = describe_state(state, max(at or 0, state.at))
+    return {**names, **counts, "signed_heads": heads, "differences": differences, **described}
+
+
+def describe_state(state: RecomputedState, at: int) -> dict[str, Any]:
+    """Return what holds at an instant, and the last approvals."""
+    cells = [
+        {
+            **dict(zip(("site", "window", "version"), key, strict=True)),
+            "stage": state.find_stage(*key, at),
+            "withheld": state.find_withholding(*key),
+            "attempt": cell.attempt,
+            "attempt_since": cell.attempt_since,
+            "grants": [{**asdict(grant), "lapsed": grant.until <= at} for grant in cell.grants],
+        }
+        for key, cell in sorted(state.cells.items())
+    ]
+    approvals = [
+        {**describe_row(row), "of": raised.subject}
+        for raised in state.proposals.values()
+        for row in raised.approvals
+    ]
+    return {
+        "revision": state.revision,
+        "at": at,
+        "era": state.era,
+        "policy": {"number": state.policy_number, "hash": state.policy_hash},
+        "cells": cells,
+        "stops": [describe_row(row) for row in state.stops.values()],
+        "last_approvals": sorted(approvals, key=lambda approval: approval["revision"])[-5:],
+    }
+
+
+def describe_row(row: ExportedRow) -> dict[str, Any]:
+    """Return the body of a row, with who wrote it and when."""
+    return {**row.body, "revision": row.revision, "at": row.at, "by": row.actor}
+
+
+def format_instant(micros: int) -> str:
+    """Return an instant as ISO 8601, or the number if it lies outside the calendar."""
+    try:
+        return (EPOCH + timedelta(microseconds=micros)).isoformat()
+    except (OverflowError, TypeError):
+        return str(micros)
+
+
+def format_lines(result: dict[str, Any]) -> Iterator[str]:
+    """Yield the result as lines of text."""
+    yield f"{result['ledger']}: {result['rows']} rows, head {result['head']}"
+    yield f"{result['erased_texts']} texts erased, {result['signed_heads']} signed heads found"
+    yield f"{len(result['differences']) or 'no'} differences"
+    yield from (f"  {problem}" for problem in result["differences"])
+    if result["ledger"] == ACCESS_LEDGER:
+        return
+    at, policy = format_instant(result["at"]), result["policy"]["number"]
+    yield f"after row {result['revision']} at {at}: policy {policy}, era {result['era']}"
+    for cell in result["cells"]:
+        ends = [f"{g['stage']} until {format_instant(g['until'])}" for g in cell["grants"]]
+        notes = "; ".join([f"attempt {cell['attempt']}", *filter(None, [cell["withheld"]]), *ends])
+        yield f"  {cell['site']} · {cell['window']} {cell['version']}: {cell['stage']} ({notes})"
+    for stop in result["stops"]:
+        places = ", ".join(f"{cell['site']} · {cell['window']}" for cell in stop["cells"])
+        yield f"stop {stop['stop']} of {stop['by']} since {format_instant(stop['at'])}: {places}"
+    for approval in result["last_approvals"]:
+        account = f"{approval['by']} ({', '.join(approval['groups'])}) {approval['proposal']}"
+        yield f"approval in row {approval['revision']}: {account}: {approval['of']}"
+
+
+def parse_arguments(arguments: list[str] | None) -> argparse.Namespace:
+    """Return the options of a command line."""
+    parser = argparse.ArgumentParser(usage=__doc__)
+    parser.add_argument("ledger", type=Path, help="exported ledger, one row per line")
+    parser.add_argument("--checkpoint", type=Path, help="file of signed heads")
+    parser.add_argument("--public-key", type=bytes.fromhex, help="public key in hex")
+    parser.add_argument("--head", help="hash of a row that you noted")
+    parser.add_argument("--revision", type=int, help="show the state after this row")
+    parser.add_argument("--at", type=datetime.fromisoformat, help="instant with offset, ISO 8601")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON")
+    options = parser.parse_args(arguments)
+    if bool(options.checkpoint) != bool(options.public_key):
+        parser.error("--checkpoint and --public-key belong together")
+    return options
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print what was found; return 0, or 1 if something differs, or 2 without a ledger."""
+    options = parse_arguments(arguments)
+    try:
+        result = verify_ledger(options)
+    except (UnreadableError, OSError, ValueError, TypeError, LookupError) as error:
+        print(f"{options.ledger}: can't be verified: {error}", file=sys.stderr)
+        return 2
+    # what a forger typed must not move the cursor of a terminal
+    lines = (
+        "".join(c if c.isprintable() else repr(c)[1:-1] for c in x) for x in format_lines(result)
+    )
+    print(json.dumps(result, indent=2) if options.json else "\n".join(lines))
+    return 1 if result["differences"] else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

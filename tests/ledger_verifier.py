@@ -1,0 +1,162 @@
+"""The auditor's verifier, loaded from the page's folder, and compared with the product.
+
+`compare_histories` reads the same lines with both, and compares after every row what holds.
+"""
+
+import importlib.util
+import sys
+from dataclasses import fields
+
+from rollout.core.calendar.instants import to_micros
+from rollout.core.ledger import form1
+from rollout.core.ledger.ledger import (
+    build_row,
+    form_changed_row,
+    list_fields,
+    parse_event,
+    verify_lines,
+)
+from rollout.core.scope.events import ADDED_LATER, EVENT_TYPES
+from rollout.core.scope.projection import apply_event
+from rollout.core.scope.scope import Scope, compute_stage_level
+from tests.docs.pages import ROOT
+from tests.factories import SALTS
+
+FILE = ROOT / "docs/how-to/verify_ledger.py"
+
+
+def _load_file():
+    spec = importlib.util.spec_from_file_location("verify_ledger", FILE)
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["verify_ledger"] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+VERIFIER = _load_file()
+
+
+def read_lines(lines):
+    """Return the rows that the verifier reads."""
+    return list(VERIFIER.read_rows(f"{line}\n".encode() for line in lines))
+
+
+def compare_histories(lines, policies, *, allowed=True):
+    """Compare both readings of a ledger after every row; return the verifier's state.
+
+    Args:
+        policies: by hash. While none of them is in force, only an upper bound is compared.
+        allowed: whether the verifier must find each row allowed.
+    """
+    state, scope, policy = VERIFIER.RecomputedState([]), Scope(), None
+    events = map(parse_event, verify_lines(lines))
+    for row, event in zip(read_lines(lines), events, strict=True):
+        state.apply_row(row)
+        scope = apply_event(scope, event)
+        policy = policies.get(scope.policy_hash)
+        compare_states(state, scope, policy)
+    assert not (allowed and state.differences), state.differences
+    return state
+
+
+def compare_states(state, scope, policy):
+    """Compare what both say of versions, cells, stops, eras, and stages around each grant's end."""
+    at = to_micros(scope.at)
+    assert (state.revision, state.at, state.era) == (scope.revision, at, scope.era)
+    assert (state.policy_number, state.policy_hash) == (scope.policy_number, scope.policy_hash)
+    versions = {name: to_micros(version.first_seen) for name, version in scope.versions.items()}
+    assert state.first_used == versions
+    assert state.retired == {name for name, version in scope.versions.items() if version.retired}
+    assert {name: _places(row) for name, row in state.stops.items()} == {
+        name: {(cell.site, cell.window) for cell in stop.cells}
+        for name, stop in scope.stops.items()
+    }
+    assert {name for name, p in state.proposals.items() if p.is_open} == set(scope.proposals)
+    product = {(cell.site, cell.window, name): s for (cell, name), s in scope.cells.items()}
+    assert set(state.cells) == set(product), f"row {state.revision}"
+    for key, cell in state.cells.items():
+        assert _plain(cell) == _plain_product(product[key]), (state.revision, key)
+    for cell, version in scope.cells if policy else ():
+        _compare_stages(state, scope, policy, cell, version)
+
+
+def _compare_stages(state, scope, policy, cell, version):
+    key, ends = (cell.site, cell.window, version), scope.cells[cell, version].grants
+    for at in {scope.at, *(grant.until for grant in ends)}:
+        for offset in (-1, 0):
+            micros = to_micros(at) + offset
+            name = state.find_stage(*key, micros)
+            instant = VERIFIER.EPOCH + VERIFIER.timedelta(microseconds=micros)
+            level = compute_stage_level(scope, policy, cell, version, instant)
+            ceiling = policy.compute_ceiling(cell, max(instant, scope.at))
+            assert level == min(policy.stage_ids.index(name), ceiling), (state.revision, key)
+
+
+def _places(row):
+    return {(cell["site"], cell["window"]) for cell in row.body["cells"]}
+
+
+def _plain(cell):
+    grants = [(g.stage, g.since, g.until, g.proposal) for g in cell.grants]
+    return (cell.attempt, cell.attempt_since, grants, cell.suspended_by)
+
+
+def _plain_product(state):
+    grants = [(g.stage, to_micros(g.since), to_micros(g.until), g.proposal) for g in state.grants]
+    return (state.attempt, to_micros(state.attempt_since), grants, set(state.suspended_by))
+
+
+def write_forms(rollout, events, old_count):
+    """Return the lines of a ledger whose first rows are of form 1, as far as it had their kinds."""
+    old_kinds = [type(event).__name__ in form1.STORED_KINDS for event in events[:old_count]]
+    old_count = [*old_kinds, False].index(False)
+    rows = []
+    for event in events[:old_count]:
+        rows.append(_build_old_row(rollout, event, rows[-1] if rows else None))
+    if rows:
+        head = (len(rows), rows[-1].hash)
+        rows.append(form_changed_row(rollout, head, events[old_count - 1].at, "policy"))
+    for event in events[old_count:]:
+        previous = rows[-1].hash if rows else ""
+        rows.append(build_row(rollout, len(rows) + 1, event, previous, salts=SALTS))
+    return [row.format() for row in rows]
+
+
+def _build_old_row(rollout, event, last):
+    row = build_row(rollout, 1, event, "", salts=SALTS)
+    kind = form1.STORED_KINDS[row.kind]
+    later = {f.name for f in fields(EVENT_TYPES[row.kind]) if ADDED_LATER in f.metadata}
+    old_keys = {now: then for then, now in form1._KEYS.get(kind, {}).items()}
+    values = {key: value for key, value in list_fields(event).items() if key not in later}
+    return type(row)(
+        rollout=rollout,
+        revision=last.revision + 1 if last else 1,
+        at=row.at,
+        kind=kind,
+        actor=row.actor,
+        body={old_keys.get(key, key): _translate_back(kind, key, values[key]) for key in values},
+        access_head=None,
+        previous=last.hash if last else "",
+        form=1,
+    )
+
+
+def _translate_back(kind, key, value):
+    names = form1._VALUES.get((kind, key), {})
+    return {now: then for then, now in names.items()}.get(value, value) if names else value
+
+
+def rehash(contents):
+    """Return the lines of a ledger whose rows were changed and hashed anew from the first on."""
+    rows = [{**content, "revision": number} for number, content in enumerate(contents, start=1)]
+    hashes = [""]
+    for row in rows:
+        row.pop("hash", None)
+        texts, row["previous"] = row.pop("texts", None), hashes[-1]
+        form = 1 if "house" in row else 2
+        text = f"rollout-ledger-{form}\n{VERIFIER.format_canonical(row)}"
+        hashes.append(VERIFIER.sha256(text.encode()).hexdigest())
+        row["hash"] = hashes[-1]
+        if texts:
+            row["texts"] = texts
+    return [VERIFIER.format_canonical(row) for row in rows]

@@ -1,0 +1,105 @@
+"""The auditor's verifier recomputes what the product does, row by row, on random histories."""
+
+from collections import Counter
+from datetime import timedelta
+
+import pytest
+from hypothesis import Phase, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import precondition, rule, run_state_machine_as_test
+
+from rollout.core.scope.commands import AcceptRestore, StopAfterRollback
+from rollout.core.scope.events import (
+    CasesErased,
+    DamageCleared,
+    NameErased,
+    RecordsCounted,
+    RecordsPurged,
+    ReportSealed,
+)
+from tests.core.scope.test_promises import PEOPLE, Promises
+from tests.ledger_verifier import compare_histories, write_forms
+from tests.replay.stories import a_course, a_history, a_policy, a_story, prepared, seeded
+
+FEW = 2
+DIGEST = "ab" * 32
+ALWAYS_MET = {  # a search without one of these would prove little; the rest is in `eventful`
+    "Widened", "Renewed", "TakenOver", "Narrowed", "Suspended", "GrantExpired", "Stopped",
+    "Resumed", "PolicyApplied", "ProposalVoided", "VersionRetired", "EraBegan", "ClockCorrected",
+    "RecordsPurged", "CasesErased", "NameErased",
+}  # fmt: skip
+HISTORY = {
+    RecordsPurged: {"tables": ("cases",), "counts": (3,), "digest": DIGEST},
+    CasesErased: {"keys": (DIGEST,), "tables": ("cases",), "counts": (1,), "reason": "asked"},
+    NameErased: {"pseudonym": "r-1", "name_hash": DIGEST, "tables": (), "counts": ()},
+    RecordsCounted: {"records": 7, "digest": DIGEST},
+    ReportSealed: {"report": "week", "number": 1, "state": "final", "sha256": DIGEST},
+    DamageCleared: {"reason": "checked"},
+}
+SPANS = {RecordsPurged: ("before",), ReportSealed: ("since", "until")}
+
+
+class VerifiedHistory(Promises):
+    """Histories of all commands, with restores, erasures and purges, ended by a comparison."""
+
+    kinds = None  # a Counter of all histories' events
+
+    @precondition(lambda self: len(self.events) > 40 and self.scope.era < 3)
+    @rule(by=st.sampled_from(PEOPLE), known_era=st.integers(0, 4))
+    def accept_restore(self, by, known_era):
+        self.ask(AcceptRestore(at=self.clock, by=by, reason="the disk", known_era=known_era))
+
+    @precondition(lambda self: len(self.events) > 40 and self.scope.era < 3)
+    @rule()
+    def roll_back(self):
+        self.ask(StopAfterRollback(at=self.clock, era=self.scope.era, reason="r", about="box"))
+
+    @precondition(lambda self: self.events)
+    @rule(kind=st.sampled_from(list(HISTORY)))
+    def write_history(self, kind):
+        at = max(self.clock, self.scope.at)
+        spans = {name: at - timedelta(days=9) for name in SPANS.get(kind, ())}
+        self.keep(kind(at=at, by="policy", **HISTORY[kind], **spans))
+
+    def teardown(self):
+        policies = {name: rules.policy() for name, rules in self.policies.items()}
+        for old_count in (0, len(self.events) // 2):
+            compare_histories(write_forms("r", self.events, old_count), policies)
+        if self.kinds is not None:
+            self.kinds.update(type(event).__name__ for event in self.events)
+
+
+@pytest.mark.parametrize("examples", [FEW, pytest.param(100, marks=pytest.mark.simulation)])
+def test_a_stranger_recomputes_what_commands_did(examples):
+    machine = type("History", (VerifiedHistory,), {"kinds": Counter()})
+    phases = [Phase.explicit, Phase.generate, Phase.shrink]
+    bounds = settings(
+        max_examples=examples,
+        stateful_step_count=50,
+        deadline=None,
+        derandomize=True,
+        phases=phases,
+    )
+    run_state_machine_as_test(machine, settings=bounds)
+    if examples > FEW:
+        assert set(machine.kinds) >= ALWAYS_MET
+
+
+def replay_story(seed):
+    """Return the policy and the events of a replayed story."""
+    pick = seeded(seed)
+    policy = a_policy(pick)
+    story, course = a_story(pick, seed), a_course(pick, policy)
+    made = prepared(a_history(story, policy), policy, course.salt)
+    return policy, made.run(course).events
+
+
+@pytest.mark.parametrize(
+    "seeds",
+    [(39, 61), pytest.param(range(100, 160), marks=pytest.mark.simulation)],
+    ids=["few", "many"],
+)
+def test_a_stranger_recomputes_what_evidence_did(seeds):
+    for seed in seeds:
+        policy, events = replay_story(seed)
+        compare_histories(write_forms("story", list(events), 0), {policy.hash: policy})
