@@ -42,6 +42,7 @@ ROUTERS = (
     "proposals",
     "stops",
     "policies",
+    "counting_rules",
     "versions",
     "incidents",
     "deliveries",

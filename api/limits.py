@@ -30,7 +30,19 @@ SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"same-origin"),
     (b"x-frame-options", b"DENY"),
+    (b"cross-origin-opener-policy", b"same-origin"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (
+        b"content-security-policy",
+        (
+            b"default-src 'none'; style-src 'unsafe-inline'; object-src 'none'; base-uri 'none';"
+            b" form-action 'none'; frame-ancestors 'none'"
+        ),
+    ),
 )
+"""Headers of responses that don't set their own; `/docs` has its styles on the page."""
+TRANSPORT_HEADER = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
+"""Header of responses over TLS, at the proxy or here."""
 
 
 class BadBodyError(Exception):
@@ -54,7 +66,7 @@ class LimitsMiddleware:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        send = _add_headers(send)
+        send = _add_headers(scope, send)
         if not self._is_within_rate(scope):
             answer = build_problem(
                 "too-many-requests", "too many requests; wait a second and ask again"
@@ -219,11 +231,13 @@ def _build_refusal(error: Exception) -> JSONResponse:
     )
 
 
-def _add_headers(send: Send) -> Send:
+def _add_headers(scope: Scope, send: Send) -> Send:
+    headers = (*SECURITY_HEADERS, *([TRANSPORT_HEADER] if scope["scheme"] == "https" else []))
+
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
             present = {name for name, _ in message["headers"]}
-            extra = [pair for pair in SECURITY_HEADERS if pair[0] not in present]
+            extra = [pair for pair in headers if pair[0] not in present]
             if b"cache-control" not in present:
                 extra.append((b"cache-control", b"no-store"))
             message = {**message, "headers": [*message["headers"], *extra]}

@@ -140,7 +140,7 @@ def build_router(provider: IdentityProvider) -> APIRouter:
         )
         answer = RedirectResponse("/", 303)
         session_cookie.set_sign_in_seed(request, answer, "", 0)
-        session_cookie.set_session(request, answer, signed_in, now)
+        session_cookie.set_session(request, answer, service.sign_in, signed_in, now)
         return answer
 
     return router

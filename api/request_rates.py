@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from starlette.types import Scope
 
 from rollout.core.scope.permissions import Caller
+from rollout.services.access.login_throttle import find_network
 from rollout.services.support.clock import Clock
 
 CALLER_RATE, CALLER_BURST = 500.0, 2_000.0  # requests a second of one caller
@@ -66,11 +67,13 @@ class RequestRates:
 
     def _take(self, name: str, rate: float, burst: float) -> bool:
         now = self.clock.read_boot_clock()
-        if len(self.buckets) > MAX_BUCKETS:
-            self.buckets.clear()
-        return self.buckets.setdefault(name, RateBucket(burst, now)).take(now, rate, burst)
+        bucket = self.buckets.pop(name, None) or RateBucket(burst, now)
+        self.buckets[name] = bucket  # the last used one comes last
+        if len(self.buckets) > MAX_BUCKETS:  # whoever floods from many addresses resets no other
+            del self.buckets[next(iter(self.buckets))]
+        return bucket.take(now, rate, burst)
 
 
 def _name_address(scope: Scope) -> str:
     client = scope.get("client")
-    return f"from {client[0] if client else 'nowhere'}"
+    return f"from {find_network(client[0]) if client else 'nowhere'}"

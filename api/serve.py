@@ -103,7 +103,12 @@ def open_service(settings: Settings, *, accept_lost_records: bool = False) -> It
         service.autonomy.latches.open_folder(LatchFolder(Path(settings.latch_folder)))
         service.autonomy.require_writes(int(settings.disk_reserve * MEBIBYTE))
         sign_in = SignIn(database, clock, secrets.token_bytes, hasher, service.sign_in.codes)
-        yield replace(service, checkpoints=checkpoints, sign_in=sign_in)
+        yield replace(
+            service,
+            checkpoints=checkpoints,
+            sign_in=sign_in,
+            requires_second_factor=settings.require_second_factor,
+        )
     finally:
         hasher.close()
         database.close()

@@ -10,10 +10,11 @@ from http.cookies import CookieError, SimpleCookie
 
 from fastapi import Request, Response
 
-from rollout.services.access.sign_in import StartedSession
+from rollout.services.access.sign_in import SignIn, StartedSession
 
 SECURE_NAME, PLAIN_NAME = "__Host-rollout", "rollout"
 SIGN_IN_SUFFIX = "-away"
+CLEARED_DATA = '"cache", "storage"'
 LOCAL_HOSTS = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
@@ -52,16 +53,19 @@ def is_local_host(host: str) -> bool:
 
 
 def set_session(
-    request: Request, response: Response, signed_in: StartedSession, at: datetime
+    request: Request, response: Response, sign_in: SignIn, signed_in: StartedSession, at: datetime
 ) -> None:
-    """Set the session cookie, until the session expires."""
+    """Set the cookie of a new session, until it expires; the browser's earlier session ends."""
+    if earlier_token := get_session_token(request):
+        sign_in.sign_out(earlier_token, at=at)
     max_age = int((signed_in.expires_at - at).total_seconds())
     _set_cookie(response, _get_name(request), signed_in.token, max_age)
 
 
 def clear_session(request: Request, response: Response) -> None:
-    """Delete the session cookie."""
+    """Delete the session cookie, and what the browser stored of our pages."""
     _set_cookie(response, _get_name(request), "", 0)
+    response.headers["Clear-Site-Data"] = CLEARED_DATA
 
 
 def get_session_token(request: Request) -> str:

@@ -5,52 +5,38 @@ stands in README.md; `tests/reports/test_coverage.py` runs the same ones fewer t
 """
 
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
-from numpy.typing import NDArray
 from scipy.stats import binom
 
+from benchmarks.coverage_counts import Draws, Floats, Shares, compute_share_of_hits, is_inside
+from benchmarks.coverage_units import audited, clustered, corrected_bursts, paired_bursts
 from rollout.core.statistics.evidence import compute_lower_bounds
 from rollout.reports.figures.ratings import RaterAgreement, compute_rater_agreement
 from rollout.reports.statistics.bounds import compute_cost_bounds
 from rollout.reports.statistics.chance_agreement import (
     compute_ac1,
-    compute_ac1_with_interval,
     compute_kappa,
-    compute_kappa_with_interval,
+    compute_kappa_and_ac1,
 )
 from rollout.reports.statistics.differences import (
     ComparedSide,
     compute_adoption,
+    compute_daily_share,
     compute_difference_by_day,
     compute_period_difference,
 )
 from rollout.reports.statistics.intervals import (
     clopper_pearson,
-    compute_clustered_share,
-    compute_independent_share,
+    compute_missing_bounds,
     compute_paired_change,
+    compute_share,
     compute_upper_bound,
     compute_weighted_share,
 )
 
-Floats = NDArray[np.float64]
-Draws = np.random.Generator
-Shares = Mapping[str, float]  # by setting, how often the truth was covered
-
 RATES = (0.5, 0.9, 0.95, 0.99, 0.998)
-
-
-def is_inside(ends: tuple[float | None, float | None], truth: float) -> bool:
-    """Say whether an interval is there and holds the truth."""
-    low, high = ends
-    return low is not None and high is not None and low <= truth <= high
-
-
-def compute_share_of_hits(hits: Iterator[bool]) -> float:
-    """Return how often it was so."""
-    return float(np.mean(list(hits)))
 
 
 def proportions(_: Draws, __: int) -> Shares:
@@ -111,43 +97,43 @@ def _simulate_audit(
     return is_inside((share.low, share.high), truth)
 
 
-def clustered(draws: Draws, runs: int) -> Shares:
-    """Bursts of cases that are alike, or all but alike; each burst its own share."""
+def missing(draws: Draws, runs: int) -> Shares:
+    """Bounds over missing decisions, with the truth at either end."""
     shares = {}
-    for most, alike in ((5, 1.0), (20, 1.0), (10, 0.7)):
-        for rate in (0.7, 0.95):
-            name = f"300 bursts of up to {most} cases, {alike:.0%} alike, true share {rate}"
-            shares[name] = compute_share_of_hits(
-                _simulate_burst(draws, most, alike, rate) for _ in range(runs)
+    for n, share in ((50, 0.04), (200, 0.05), (1000, 0.03)):
+        agreeing = 0.95 * (1 - share)
+        counts = draws.multinomial(n, [agreeing, 1 - agreeing - share, share], runs)
+        bounds = [
+            compute_missing_bounds(compute_share(int(a), int(a + b)), int(u)) for a, b, u in counts
+        ]
+        for end, truth in (("lower", agreeing), ("upper", agreeing + share)):
+            shares[f"n {n:,}, {share:.0%} missing, truth at the {end} end"] = compute_share_of_hits(
+                pair is not None and is_inside(pair, truth) for pair in bounds
             )
     return shares
 
 
-def _simulate_burst(draws: Draws, most: int, alike: float, rate: float) -> bool:
-    sizes = draws.integers(1, most + 1, 300)
-    same = draws.random(300) < alike
-    counts = np.where(same, sizes * (draws.random(300) < rate), draws.binomial(sizes, rate))
-    share = compute_clustered_share(counts, sizes)
-    return is_inside((share.low, share.high), rate)
-
-
 def corrected(draws: Draws, runs: int) -> Shares:
-    """Kappa and AC1 of a table of 500 pairs, with one label rare."""
+    """Kappa and AC1 of a table, with one label rare, where they are printed."""
     shares = {}
-    for labels, rare in ((2, 0.01), (2, 0.5), (4, 0.05), (5, 0.01), (10, 0.02)):
+    settings = ((2, 0.02, 1000), (2, 0.05, 300), (2, 0.5, 500), (4, 0.05, 500))
+    for labels, rare, n in (*settings, (5, 0.01, 500), (10, 0.02, 500)):
         often_each = np.array([rare, *[(1 - rare) / (labels - 1)] * (labels - 1)])
         truth = np.outer(often_each, np.full(labels, 0.08 / (labels - 1)))
         np.fill_diagonal(truth, often_each * 0.92)
-        tables = draws.multinomial(500, truth.ravel(), runs).reshape(runs, labels, labels)
-        for name, whole, of in (
-            ("kappa", compute_kappa(truth), compute_kappa_with_interval),
-            ("AC1", compute_ac1(truth), compute_ac1_with_interval),
+        if labels == 2:  # the model finds .85 of the rare label, and is wrong elsewhere as often
+            missed = 0.15 * rare
+            truth = np.array([[rare - missed, missed], [missed, 1 - rare - missed]])
+        tables = draws.multinomial(n, truth.ravel(), runs).reshape(runs, labels, labels)
+        pairs = [compute_kappa_and_ac1(table.astype(float)) for table in tables]
+        for place, name, whole in (
+            (0, "kappa", compute_kappa(truth)),
+            (1, "AC1", compute_ac1(truth)),
         ):
-            ends = (of(table.astype(float)) for table in tables)
-            shares[f"{name}, {labels} labels, the rarest {rare:.0%}"] = compute_share_of_hits(
-                is_inside((interval.low, interval.high), whole)
-                for interval in ends
-                if interval.value is not None
+            ends = [pair[place] for pair in pairs if pair[place].low is not None]
+            setting = f"{name}, {labels} labels, the rarest {rare:.0%} of {n:,}"
+            shares[setting] = compute_share_of_hits(
+                is_inside((interval.low, interval.high), whole or 0.0) for interval in ends
             )
     return shares
 
@@ -196,20 +182,6 @@ def paired(draws: Draws, runs: int) -> Shares:
     return shares
 
 
-def paired_bursts(draws: Draws, runs: int) -> Shares:
-    """The same where a burst of five is all alike."""
-
-    def covers_truth() -> bool:
-        gaps = 5 * draws.choice([1, -1, 0], 400, p=[0.05, 0.03, 0.92])
-        sizes = np.full(400, 5)
-        effective = compute_independent_share(gaps, sizes, np.abs(gaps))
-        first, second = int((gaps > 0).sum()), int((gaps < 0).sum())
-        change = compute_paired_change(5 * first, 5 * second, 2000, effective)
-        return is_inside((change.low, change.high), 2.0)
-
-    return {"400 bursts of five": compute_share_of_hits(covers_truth() for _ in range(runs))}
-
-
 def periods(draws: Draws, runs: int) -> Shares:
     """One period against another, of independent cases."""
     shares = {}
@@ -248,6 +220,27 @@ def _days(draws: Draws, days: int, rate: float, mass: float | None) -> tuple[Flo
     sizes = draws.integers(60, 141, days)
     rates = rate if mass is None else draws.beta(rate * mass, (1 - rate) * mass, days)
     return draws.binomial(sizes, rates).astype(float), sizes.astype(float)
+
+
+def few_days(draws: Draws, runs: int) -> Shares:
+    """Few days of 100 cases, alone and against thirty, where the daily share is .8 ± .1."""
+    shares = {}
+    for days in (3, 4, 5, 10):
+        for swing in (0.1, 0.0):
+            kind = "swinging" if swing else "one share"
+            hits = [_simulate_few_days(draws, days, swing) for _ in range(runs)]
+            shares[f"{days} days alone, {kind}"] = float(np.mean([alone for alone, _ in hits]))
+            shares[f"{days} days against 30, {kind}"] = float(np.mean([both for _, both in hits]))
+    return shares
+
+
+def _simulate_few_days(draws: Draws, days: int, swing: float) -> tuple[bool, bool]:
+    first, second = (
+        draws.binomial(100, draws.uniform(0.8 - swing, 0.8 + swing, count)) for count in (days, 30)
+    )
+    alone = compute_daily_share(first, np.full(days, 100))
+    change = compute_difference_by_day(first, np.full(days, 100), second, np.full(30, 100))
+    return is_inside((alone.low, alone.high), 0.8), is_inside((change.low, change.high), 0.0)
 
 
 def anchored(draws: Draws, runs: int) -> Shares:
@@ -289,13 +282,17 @@ SIMULATIONS: dict[str, tuple[Callable[[Draws, int], Shares], int]] = {
     "Clopper–Pearson": (proportions, 0),
     "Clopper–Pearson, one-sided": (one_sided, 0),
     "Korn–Graubard, weighted": (weighted, 4000),
-    "Korn–Graubard, by unit": (clustered, 4000),
-    "Dirichlet posterior": (corrected, 1000),
+    "Korn–Graubard, by unit": (clustered, 2000),
+    "Korn–Graubard, audits by unit": (audited, 2000),
+    "missing decisions": (missing, 4000),
+    "Dirichlet posterior": (corrected, 2000),
+    "Dirichlet posterior, by unit": (corrected_bursts, 2000),
     "bootstrap over units": (several, 2000),
     "Agresti–Min": (paired, 10_000),
     "Agresti–Min, by unit": (paired_bursts, 4000),
     "Agresti–Caffo": (periods, 10_000),
     "Agresti–Caffo, by day": (by_day, 4000),
+    "Agresti–Caffo, few days": (few_days, 4000),
     "adopted share": (anchored, 10_000),
     "at every look": (every_look, 2000),
 }

@@ -20,7 +20,7 @@ from api import request_log
 from rollout.core.scope.events import ProposalRaised, RecordsCounted
 from rollout.services.engine import evidence_seals
 from rollout.services.reports import builder
-from rollout.store.counting.unit_digests import CellDigests, summarize_units
+from rollout.store.counting.unit_digests import CellDigests, summarize_counted
 from rollout.store.ledger import accounts, ledger
 
 _add_line = CellDigests.add_line
@@ -41,17 +41,18 @@ def without_chance() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(accounts, "insert_once", insert_named)
         patch.setattr(ledger, "_random_salt", lambda _revision, _field: bytes(16))
-        patch.setattr(evidence_seals, "summarize_units", _summarize_hidden)
+        patch.setattr(evidence_seals, "summarize_counted", _summarize_hidden)
         patch.setattr(CellDigests, "add_line", _add_hidden)
         patch.setattr(builder, "secrets", SimpleNamespace(token_hex=lambda size: "00" * size))
         patch.setattr(request_log, "uuid4", lambda: UUID(int=0))
         yield
 
 
-def _summarize_hidden(lines):
+def _summarize_hidden(units, records):
     """Return what a tick counted, with a digest that says only how much it covers."""
-    summary = summarize_units(map(_require_salted, lines))
-    return summary and replace(summary, digest=_digest(summary.units, summary.records))
+    units = [_require_salted(unit) for unit in units]
+    summary = summarize_counted(units, records)
+    return summary and replace(summary, digest=_digest(len(units), summary.records))
 
 
 def _add_hidden(digests, line):

@@ -42,6 +42,7 @@ PAGE_MODULES: Final = (
     "users.erasures",
     "users.keys",
     "rollouts.policy",
+    "rollouts.rules",
     "reports.deliveries",
     "rollouts.rollout",
     "page.help",

@@ -7,12 +7,13 @@ from datetime import datetime
 from rollout.core.ledger.ledger import CanonicalRow, parse_event
 from rollout.core.policy.policy import Policy
 from rollout.reports.text.event_describer import CitedProposals, EventDescriber
+from rollout.reports.text.event_kinds import COUNTING_KINDS
 from rollout.reports.text.event_text import describe_event
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.store.database.session import Database
 from rollout.store.ledger.ledger import Ledger
 
-HIDDEN_KINDS = frozenset({"RolloutCreated"})
+HIDDEN_KINDS = frozenset({"RolloutCreated", *COUNTING_KINDS})
 
 
 @dataclass(slots=True)

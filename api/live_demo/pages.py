@@ -103,7 +103,7 @@ class DemoPages:
         now = service.wall_clock.now()
         session = service.sign_in.start_demo_session(name, at=now)
         response = RedirectResponse(f"{HOME}/", 303, {"Cache-Control": "no-store"})
-        session_cookie.set_session(request, response, session, now)
+        session_cookie.set_session(request, response, service.sign_in, session, now)
         return response
 
     def change_speed(self, form: SignedForm) -> Response:

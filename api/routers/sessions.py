@@ -33,7 +33,7 @@ def sign_in(
     started_session = service.sign_in.sign_in_with_password(
         body.name, body.password, address=_get_client_address(request), at=now, code=body.code
     )
-    session_cookie.set_session(request, response, started_session, now)
+    session_cookie.set_session(request, response, service.sign_in, started_session, now)
     return BrowserSession.of(started_session)
 
 
@@ -53,7 +53,7 @@ def sign_in_by_link(
     started_session = service.sign_in.sign_in_with_link(
         body.token, body.password, at=now, address=_get_client_address(request), user_name=body.name
     )
-    session_cookie.set_session(request, response, started_session, now)
+    session_cookie.set_session(request, response, service.sign_in, started_session, now)
     return BrowserSession.of(started_session)
 
 

@@ -58,10 +58,10 @@ def restore_database(
     """Replace the database in ROLLOUT_DATABASE_URL by a backup; everything starts stopped.
 
     Stop every replica first. The backup is copied, upgraded and verified first; then the copy
-    replaces the database. What the replaced database says was erased is erased again. Every rollout
-    begins an era: all cells are stopped until a resume is approved, open proposals end, and earlier
-    permits and snapshots are invalid. On PostgreSQL the role must be allowed to create databases;
-    run `rollout db grant ROLE` afterwards.
+    replaces the database. What was erased or revoked in the replaced one is so again, and all
+    sessions end. Every rollout begins an era: all cells are stopped until a resume is approved,
+    open proposals end, and earlier permits and snapshots are invalid. On PostgreSQL the role must
+    be allowed to create databases; run `rollout db grant ROLE` afterwards.
 
     Example: `rollout db restore monday.db --by ana --reason "the disk failed"`
     """
@@ -74,7 +74,10 @@ def restore_database(
         discards_newer=discard_newer,
     )
     with print_refusals(), convert_store_errors():
-        _print_eras(restore(request))
+        restored = restore(request)
+    for change in restored.access_changes:
+        typer.echo(change)
+    _print_eras(restored.eras)
 
 
 def accept_restored_database(by: AdminName, reason: RestoreReason) -> None:
@@ -104,8 +107,8 @@ def _print_eras(eras: tuple[RolloutEra, ...]) -> None:
         stops = ", ".join(era.stops) or "none"
         typer.echo(f"{era.rollout}: era {era.era}, every cell is stopped (stops: {stops})")
     typer.echo(
-        "Next: repeat lost stops and removals of users and keys, start the replicas, then "
-        "`rollout resume`; lost stops are in exports of the ledger"
+        "Next: repeat lost stops, and removals of users and keys not named above, start the"
+        " replicas, then `rollout resume`; exports of the ledgers name them"
         if eras
         else "no rollouts: nothing to stop"
     )

@@ -110,6 +110,11 @@ COMMANDS: Final = {
         "Import how often each action was taken before the model, from a CSV file.",
         needs_server=True,
     ),
+    "rules": CommandEntry(
+        "rules:rules_app",
+        "Plan and propose the newest counting rules of a rollout.",
+        needs_server=True,
+    ),
     "report": CommandEntry(
         "reporting:create_report",
         "Create a report on the cases of a span, seal it in the ledger, and write it.",

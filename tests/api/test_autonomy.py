@@ -191,6 +191,10 @@ def test_the_volume_needs_its_reserve(replica):
     free[0] += 1
     replica.beat()
     assert replica.decider() == "model"
+    free[0] -= 1
+    with failing(EVERY_WRITE):
+        replica.beat()
+    assert replica.reason() == NO_RESERVE  # at once, not when the last write is 3 s old
 
 
 @on_sqlite

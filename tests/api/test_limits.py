@@ -131,3 +131,14 @@ def test_every_answer_says_how_browsers_may_use_it(echoing):
     headers = echoing.get("/v1/rollouts").headers
     assert headers["x-content-type-options"] == "nosniff"
     assert headers["cache-control"] == "no-store"
+    assert headers["referrer-policy"] == "same-origin"
+    assert headers["cross-origin-opener-policy"] == "same-origin"
+    assert headers["cross-origin-resource-policy"] == "same-origin"
+    rules = headers["content-security-policy"].split("; ")
+    assert {"default-src 'none'", "base-uri 'none'", "frame-ancestors 'none'"} <= set(rules)
+    assert "strict-transport-security" not in headers  # without TLS, browsers ignore it
+
+
+def test_over_tls_browsers_are_told_to_stay_there(echoing):
+    answer = echoing.get("https://testserver/v1/rollouts")
+    assert answer.headers["strict-transport-security"] == "max-age=31536000; includeSubDomains"

@@ -223,6 +223,7 @@ def test_traffic_goes_on_where_the_history_ends(demo, letters, records):
     assert stored.media["digit"].startswith("data:image/png")
     said = list(LedgerNarrator(demo.service.database, demo.policy, LIVE_FROM).describe_news())
     assert any("lisbon day: v1 narrowed to shadow" in line for line in said)
+    assert not any("records counted" in line for line in said)
 
 
 def test_two_approvals_widen_at_the_next_hour(demo, letters, records):

@@ -263,10 +263,25 @@ def test_signing_out_ends_the_session_and_forgets_the_cookie(browser, service, c
     answer = sign_in(browser, service)
     token = answer.headers["set-cookie"].split(";")[0]
     page = {**HERE, "X-CSRF-Token": answer.json()["csrf"]}
-    assert browser.delete("/v1/session", headers=page).status_code == 204
+    ended = browser.delete("/v1/session", headers=page)
+    assert ended.status_code == 204
+    assert ended.headers["Clear-Site-Data"] == '"cache", "storage"'
     assert not browser.cookies
     clock.since_boot += MAX_CACHE_AGE
     assert code(browser.get("/v1/me", headers={"Cookie": token})) == (401, "unauthenticated")
+
+
+def test_a_browser_that_signs_in_again_ends_its_earlier_session(browser, house, service, clock):
+    assert sign_in(browser, service).status_code == 200
+    earlier = browser.cookies["__Host-rollout"]
+    body = {"name": "bo", "password": PASSWORD}
+    assert browser.post("/v1/session", json=body, headers=HERE).status_code == 200
+    assert browser.cookies["__Host-rollout"] != earlier
+    clock.since_boot += MAX_CACHE_AGE
+    assert browser.get("/v1/session", headers=HERE).status_code == 200
+    browser.cookies.clear()
+    stale = {**HERE, "Cookie": f"__Host-rollout={earlier}"}
+    assert code(browser.get("/v1/session", headers=stale)) == (401, "unauthenticated")
 
 
 def test_signing_out_everywhere_ends_every_session(browser, service, clock, as_bo):

@@ -5,8 +5,9 @@ from dataclasses import replace
 import pytest
 from fastapi.testclient import TestClient
 
+from api import request_rates
 from api.app import create_app
-from api.request_rates import ANONYMOUS_BURST
+from api.request_rates import ANONYMOUS_BURST, RequestRates
 from rollout.services.access import keys
 from rollout.services.access.authentication import MAX_CACHE_AGE, Authenticator
 from rollout.services.engine.service import build_service
@@ -98,3 +99,22 @@ def test_a_wrong_secret_behind_a_known_prefix_reads_nothing_anew(client, databas
     register = door._register
     assert ask(client, key[:-4] + "0000") == 401
     assert door._register is register
+
+
+def test_a_flood_from_many_addresses_forgets_the_oldest_alone(clock, monkeypatch):
+    monkeypatch.setattr(request_rates, "MAX_BUCKETS", 3)
+    rates = RequestRates(clock)
+    for _ in range(int(ANONYMOUS_BURST)):
+        assert rates.take_for_address({"client": ("10.0.0.1", 1)})
+    for number in range(2, 9):
+        assert not rates.take_for_address({"client": ("10.0.0.1", 1)})
+        assert rates.take_for_address({"client": (f"10.0.0.{number}", 1)})
+    assert len(rates.buckets) == 3
+
+
+def test_a_network_of_ipv6_is_one_address(clock):
+    rates = RequestRates(clock)
+    for number in range(int(ANONYMOUS_BURST)):
+        assert rates.take_for_address({"client": (f"2001:db8::{number:x}", 1)})
+    assert not rates.take_for_address({"client": ("2001:db8::ffff", 1)})
+    assert rates.take_for_address({"client": ("2001:db8:1::1", 1)})

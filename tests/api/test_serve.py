@@ -10,9 +10,11 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
+from typer.testing import CliRunner
 
 from api.serve import check_database_safety
 from rollout import faults
+from rollout.cli.main import app
 from rollout.store.database.errors import UnsafeDatabaseError
 from rollout.store.database.migrations import downgrade, upgrade
 from rollout.store.database.session import Database
@@ -28,10 +30,10 @@ def free_port():
 
 
 @contextmanager
-def serving(url):
-    """Run the service; give its address and its process."""
+def serving(url, *, before=""):
+    """Run the service, after lines of Python; give its address and its process."""
     port = free_port()
-    script = "from rollout.cli.main import app; app()"
+    script = f"{before}from rollout.cli.main import app; app()"
     words = [sys.executable, "-c", script, "serve", "--port", str(port)]
     environment = {**os.environ, "ROLLOUT_DATABASE_URL": url}
     with subprocess.Popen(words, env=environment, stderr=subprocess.PIPE, text=True) as process:
@@ -105,12 +107,8 @@ def until_closed(address):
 
 
 def refusal(url):
-    environment = {**os.environ, "ROLLOUT_DATABASE_URL": url}
-    words = [sys.executable, "-c", "from rollout.cli.main import app; app()", "serve"]
-    done = subprocess.run(
-        words, check=False, env=environment, capture_output=True, text=True, timeout=60
-    )
-    return done.returncode, done.stderr
+    done = CliRunner().invoke(app, ["serve"], env={"ROLLOUT_DATABASE_URL": url})
+    return done.exit_code, done.stderr
 
 
 def test_a_database_without_tables_or_with_old_ones_is_refused_with_the_command_to_run(tmp_path):

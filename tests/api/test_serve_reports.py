@@ -19,6 +19,10 @@ from tests.store.databases import fresh
 pytestmark = pytest.mark.enable_socket  # a server and a receiver on this machine
 MARK = "hunter2-token"
 REPORTS = "reports: [{name: morning, to: [ops]}]\n"
+QUICK_PASSES = """\
+from rollout.scheduler.jobs import ReportWorker
+ReportWorker.__init__.__kwdefaults__["interval"] = 0.2
+"""
 
 
 def alarmed(url):
@@ -52,7 +56,7 @@ def test_a_service_that_runs_tells_a_webhook_of_an_incident(tmp_path, monkeypatc
         file.write_text(f"ops: json://bo:{MARK}@127.0.0.1:{port}/{MARK}\n", encoding="utf-8")
         file.chmod(0o644)
         database = alarmed(url)
-        with serving(url) as (address, process):
+        with serving(url, before=QUICK_PASSES) as (address, process):
             until_ready(address)
             until(lambda: states(database) == [("ops", "incident", "sent")])
             process.terminate()

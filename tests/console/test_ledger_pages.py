@@ -10,6 +10,7 @@ from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.policy_application import apply_policy
 from tests.api.bears import CREEK, POLICY, approved, scope_of, widened
 from tests.factories import DAY, HOUR, NOON
+from tests.services.cells.test_overview import append_counts
 from tests.store.ledger.test_ledger import tamper
 
 ON_BOTH_ENGINES = True
@@ -75,6 +76,14 @@ def test_rows_about_a_site_hold_the_approvals_that_name_its_proposal_alone(brows
     assert "approved by dan" in text
     text = browser.page(f"{PATH}?site=lake&kind=proposals")
     assert "No matching entries" in text
+
+
+def test_what_ticks_counted_is_left_out_unless_it_is_chosen(browser, service, lived):
+    append_counts(service.database, NOON + DAY, 2)
+    revision = scope_of(service.database).revision
+    assert not {revision, revision - 1} & set(rows(browser.as_("vic").page(PATH)))
+    assert rows(browser.page(f"{PATH}?kind=counting")) == [revision, revision - 1]
+    assert rows(browser.page(f"{PATH}?kind=all"))[:2] == [revision, revision - 1]
 
 
 def test_a_time_that_is_none_is_said_and_everything_typed_is_kept(browser, lived):

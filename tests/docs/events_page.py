@@ -4,6 +4,7 @@ import inspect
 from dataclasses import fields
 
 from rollout.core.access.access_events import ACCESS_KINDS
+from rollout.core.ledger import form1
 from rollout.core.scope.events import ADDED_LATER, EVENT_TYPES, FREE_TEXT, LedgerEvent
 
 HEAD = """\
@@ -14,9 +15,69 @@ Generated from the classes of the events. [Ledger format](ledger.md) explains th
 `reason_hash` and `note_hash` are salted hashes of text that a user typed. Fields in parentheses are
 left out while they are empty.
 """
+STATE = """\
+## Recompute the state
+
+The state after an entry is the state before it, changed as this table says. Kinds that it lacks
+change nothing. `at` is the entry's time; the ledger's time is the latest `at` so far. A version
+that loses its last grant in a cell also loses its suspensions there.
+"""
+STAGE = """\
+A version's stage in a cell is shadow if the version is retired, suspended there, or the cell is
+stopped. Otherwise it is the highest stage whose grant, and each grant below, has begun and not
+ended: `since` ≤ instant < `until`. An instant before the ledger's time counts as that time. Limits
+of the policy (`never_above`, `ends`) and its opening hours can lower the stage; the ledger holds
+only the hash of the policy's text.
+
+An entry `Widened`, `Renewed`, `TakenOver`, `Resumed`, `ClockCorrected`, or `PolicyApplied` that
+`loosens`, cites a `proposal` of the same change: open, before its `expires_at`, with an approver
+for each of its `needs`. Approvers are different accounts, have the needed group in `groups`, did
+not raise the proposal, and cite its `evidence_hash`. `about` of the proposal is the `policy_hash`
+or the `stop`. No entry gives a grant in a cell that is stopped, to a version that is suspended
+there or retired, or while another version has grants there; `TakenOver` names that version.
+"""
+EFFECTS = {
+    "RolloutCreated": "`rules` is the number of the counting rules, 1 without it.",
+    "RulesApplied": "`number` is the number of the counting rules.",
+    "PolicyApplied": "The policy is in force; `proposal` closes. In each cell of `cleared` and"
+    " `restarted` each version so far begins its next attempt at `at`; in `cleared` it also loses"
+    " its grants and suspensions.",
+    "VersionFirstUsed": "The version exists: in each cell its attempt 1 begins at `at`.",
+    "VersionRetired": "The version loses its grants in all cells.",
+    "ProposalRaised": "The proposal is open.",
+    "Approved": "The proposal has an approval by `actor`, with `groups`.",
+    "ProposalRejected": "The proposal closes.",
+    "ProposalVoided": "The proposal closes.",
+    "ProposalExpired": "The proposal closes.",
+    "Widened": "`proposal` closes. A grant of `to_stage` is added on top, from `at` to `until`.",
+    "Renewed": "`proposal` closes. The grant of `stage` now runs from `at` to `until`.",
+    "TakenOver": "`proposal` closes. `replaced_version` loses its grants there; `version` has one"
+    " of each of `stages`, from `at` to the end in `grant_ends`.",
+    "Narrowed": "Grants above `to_stage` are removed. With `restart` the next attempt begins at"
+    " `at`.",
+    "Suspended": "`guard` withholds the grants.",
+    "SuspensionCleared": "`guard` withholds them no longer.",
+    "GrantExpired": "The grant of `stage` and those above are removed.",
+    "Stopped": "The stop withholds all grants in `cells`.",
+    "Resumed": "`proposal` closes; the stop ends.",
+    "EraBegan": "`era` is the era.",
+    "IncidentOpened": "The incident is open. If its `effect` is `reported`, the guard is in alarm.",
+    "IncidentAcknowledged": "The incident is closed.",
+    "ClockCorrected": "`proposal` closes; the ledger's time is `at`. From the lowest, grants stay"
+    " while they began by `at` and end after `previous_time`. Attempts and first uses that began"
+    " later now began at `at`.",
+}
+"""How each kind changes the state; a test compares the kinds with the projection."""
+OLD_FORM = """\
+## Form 1
+
+These kinds and keys had other names; all others are as above. Accounts are names, and texts stand
+in the body: `reason`, `note` and `about` instead of their hashes.
+
+| kind in form 1 | kind | keys in form 1 |
+|---|---|---|
+"""
 COMMON = frozenset(field.name for field in fields(LedgerEvent))
-UNUSED = frozenset({"RulesApplied"})
-"""Kinds that no code writes yet, as the events' module says."""
 
 
 def write_events():
@@ -25,12 +86,25 @@ def write_events():
         lines += [f"## {title}\n", "| kind | meaning | fields of `body` |", "|---|---|---|"]
         lines += [_write_row(name, kind) for name, kind in kinds.items()]
         lines += [""]
-    return "\n".join(lines)
+    lines += [STATE, "| kind | effect |", "|---|---|"]
+    lines += [f"| `{name}` | {effect} |" for name, effect in EFFECTS.items()]
+    return "\n".join([*lines, "", STAGE, OLD_FORM]) + "\n".join(_write_old_names()) + "\n"
+
+
+def _write_old_names():
+    """Yield a row for each kind of form 1 with another name, keys or values."""
+    for then, now in form1.KINDS_OF_FORM_1.items():
+        keys = [f"`{old}`: `{new}`" for old, new in form1._KEYS.get(then, {}).items()]
+        for (kind, key), values in form1._VALUES.items():
+            pairs = [f"`{old}`: `{new}`" for old, new in values.items() if kind == then]
+            keys += [f"values of `{key}`: {', '.join(pairs)}"] if pairs else []
+        if keys or then != now:
+            yield f"| `{then}` | `{now}` | {', '.join(keys) or '–'} |"
 
 
 def _write_row(name, kind):
     text = (inspect.getdoc(kind) or "").partition("Attributes:")[0]
-    text = " ".join(text.split()) + (" Reserved: not written yet." if name in UNUSED else "")
+    text = " ".join(text.split())
     names = [name for field in fields(kind) for name in _name_fields(field)]
     return f"| `{name}` | {text} | {', '.join(names) or '–'} |"
 

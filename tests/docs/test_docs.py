@@ -218,16 +218,26 @@ def test_the_audit_runs_as_written(folder, monkeypatch):
     run("rollout ledger checkpoint --out checkpoints.jsonl")
     for line in compare:
         run(line.replace("KEY", key))
-    verified, snippet, recomputed = re.findall(
-        r"```python\n(.*?)```", text_of("docs/how-to/audit.md"), flags=re.DOTALL
-    )
-    assert audited(verified) == (0, f"{len(lines)} entries, 0 texts erased, head {head}")
-    assert audited(snippet) == (0, "2 proposals: evidence hashes and approvals match")
+    page = text_of("docs/how-to/audit.md")
+    alone = re.findall(r"^python verify_ledger.py (.*)$", page, re.MULTILINE)
+    assert len(alone) == 3
+    for line in alone:
+        code, printed = verified(line.replace("KEY", key))
+        assert code == 0, printed
+        assert head in printed
+    (recomputed,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
     assert audited(recomputed)[0] == 0
     ledger = Path("ledger.jsonl").read_text("utf-8")
     Path("ledger.jsonl").write_text(ledger.replace("1180 of 1200", "1190 of 1200"), "utf-8")
-    assert audited(snippet) == (1, "")
+    assert [verified(line.replace("KEY", key))[0] for line in alone] == [1, 1, 1]
     assert audited(recomputed)[0] == 1
+
+
+def verified(line):
+    """Run the page's verifier as a process without the product."""
+    words = [sys.executable, "-I", ROOT / "docs/how-to/verify_ledger.py", *line.split()]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+    return done.returncode, done.stdout + done.stderr
 
 
 def audited(snippet):

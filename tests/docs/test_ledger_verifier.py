@@ -15,6 +15,7 @@ from rollout.core.ledger.ledger import build_row
 from rollout.core.scope.events import EraBegan
 from rollout.services.support.checkpoint_keys import CheckpointSigner, create_signing_key
 from tests.core.ledger.test_form1 import OLD, OLD_ACCESS, mixed
+from tests.docs.pages import text_of
 from tests.factories import CREEK, DAY, NOON, SALTS, eventful
 from tests.ledger_verifier import FILE, VERIFIER, compare_histories, rehash, write_forms
 
@@ -99,6 +100,7 @@ def test_it_verifies_the_access_ledger_without_a_state(verify):
 def test_it_names_each_row_of_the_golden_ledger_that_nobody_approved(verify):
     code, printed = verify(OLD)
     assert code == 1
+    assert f"row 10: {MADE_UP}" in text_of("docs/how-to/audit.md")
     assert f"row 10: {MADE_UP}" in printed
     assert "row 37: ClockCorrected cites P-9, which needs ['operator', 'operator']" in printed
     assert "row 8:" not in printed  # approved by an operator and an approver

@@ -6,6 +6,7 @@ prints. A word that is right in one place is named in `ALLOWED` with that place.
 
 import ast
 import re
+from functools import cache
 
 import pytest
 
@@ -56,7 +57,13 @@ ALLOWED: dict[str, tuple[str, ...]] = {
 }
 
 
+@cache
 def texts_of(path):
+    """Return the line and text of each printed sentence of a module."""
+    return [(line, text) for line, text in strings_of(path) if is_prose(text)]
+
+
+def strings_of(path):
     """Yield the line and text of each printed string of a module."""
     tree = ast.parse(path.read_text(encoding="utf-8"))
     is_command = "cli" in path.parts
@@ -95,8 +102,7 @@ def test_no_printed_text_uses_a_replaced_word(word):
         for folder in FOLDERS
         for path in list_modules(ROOT / folder)
         for line, text in texts_of(path)
-        if is_prose(text)
-        and (match := pattern.search(text))
+        if (match := pattern.search(text))
         and not any(part in text for part in ALLOWED.get(word, ()))
     ]
     assert not found, f"write {REPLACED[word]} instead:\n" + "\n".join(found)

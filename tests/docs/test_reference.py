@@ -10,10 +10,11 @@ import api
 import rollout
 from api.problems import STATUS_BY_CODE
 from rollout.core.errors import RefusalError
+from rollout.core.scope import projection
 from rollout.formats.policy.json_schema import list_paths
 from rollout.settings import PREFIX, RENAMED, Settings
 from rollout.store.tables.columns import metadata
-from tests.docs import api_page, policy_page, small_pages
+from tests.docs import api_page, events_page, policy_page, small_pages
 from tests.docs.pages import fault_of
 from tests.docs.reference import FOLDER, WRITERS
 
@@ -24,6 +25,11 @@ WITHOUT_CLASS = {"not-found", "method-not-allowed", "internal-error", "malformed
 def test_a_page_is_what_the_code_says(name):
     same = (FOLDER / name).read_text(encoding="utf-8") == WRITERS[name]()
     assert same, f"docs/{name} is old: run `python -m tests.docs.reference`"
+
+
+def test_the_page_of_events_says_how_each_kind_changes_the_state():
+    handled = {kind.__name__ for kind in projection._apply_to_builder.registry}
+    assert set(events_page.EFFECTS) == handled - {"object", "LedgerEvent"}
 
 
 def test_every_operation_is_on_the_page():

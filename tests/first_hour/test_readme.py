@@ -1,6 +1,8 @@
 """The README's commands and one's own files, as processes in an empty home."""
 
 import re
+import shutil
+import sys
 from datetime import UTC, datetime
 
 import pytest
@@ -9,7 +11,9 @@ from tests import recorded
 from tests.docs.pages import text_of, typed
 from tests.first_hour.terminals import terminals_in
 from tests.first_hour.test_tutorial import free_port
+from tests.ledger_verifier import FILE
 
+LEDGER = "rollout-demo/ledger.jsonl"
 RUNS_ON = re.compile(r"rollout (quickstart|simulate|serve|demo --serve)\b")
 """Commands that run until Ctrl-C: test_tutorial.py and the tests of the demo try them."""
 
@@ -35,6 +39,11 @@ def test_the_readmes_commands_work_in_an_empty_home(terminals):
         terminals.run("1", command)
     written = {path.name for path in (terminals.folder / "rollout-demo").iterdir()}
     assert written == {"report.html", "report.json", "ledger.jsonl", "divergences.csv"}
+    shutil.copy(FILE, terminals.folder)
+    verified = terminals.run("1", f"{sys.executable} verify_ledger.py {LEDGER}")
+    (rows,) = re.findall(r"^mail-room: (\d+) rows, head ", verified[0])
+    assert f"`demo/ledger.jsonl` has {rows} entries" in text_of("docs/how-to/audit.md")
+    assert "no differences" in verified
 
 
 @pytest.mark.enable_socket  # to find a free port

@@ -7,7 +7,7 @@ import duckdb
 import narwhals as nw
 import polars as pl
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout.core.policy.levers import CostRule, Lever, Margin, Number
@@ -117,7 +117,7 @@ def without(placed, *people):
     return replace(placed, decisions=placed.decisions.with_columns(left_out=mark))
 
 
-@examples(given(situation=situations(most=25), trained=st.none() | times), fast=3, whole=6)
+@examples(given(situation=situations(most=25), trained=st.none() | times), fast=1, whole=6)
 def test_polars_and_duckdb_resolve_alike(connection, situation, trained):
     policy, history = situation
     until = {} if trained is None else {"v1": hour(trained)}
@@ -126,8 +126,7 @@ def test_polars_and_duckdb_resolve_alike(connection, situation, trained):
     assert _resolved(placed, policy).equals(_resolved(elsewhere, policy))
 
 
-@settings(max_examples=3, deadline=None)
-@given(situation=situations(most=25))
+@examples(given(situation=situations(most=25)), fast=1, whole=3)
 def test_polars_and_duckdb_count_alike(connection, situation):
     policy, history = situation
     placed = place_cases(history, policy, SALT).placed
@@ -144,7 +143,7 @@ def _resolved(placed, policy):
     return collected(resolve_units(placed, policy), ORDER)
 
 
-@examples(given(situation=situations(), data=st.data()), fast=4, whole=15)
+@examples(given(situation=situations(), data=st.data()), fast=3, whole=15)
 def test_rows_in_any_order_give_the_same_units(situation, data):
     policy, history = situation
     seed = data.draw(st.integers(0, 99))
@@ -181,7 +180,7 @@ def test_leaving_verdicts_out_takes_them_from_gates_and_changes_nothing_else(sit
         assert row["level:after"] >= row["level"]
 
 
-@examples(given(situation=situations()), fast=5, whole=15)
+@examples(given(situation=situations()), fast=3, whole=15)
 def test_each_unit_is_counted_once_on_each_track_after_it_occurred(situation):
     policy, history = situation
     frame = _resolved(place_cases(history, policy, SALT).placed, policy)
@@ -196,7 +195,7 @@ def _rows(policy):
     return 1 if len(policy.levers) == 1 else len(policy.levers) + 1
 
 
-@examples(given(situation=situations()), fast=4, whole=12)
+@examples(given(situation=situations()), fast=3, whole=12)
 def test_arrays_hold_what_the_tally_counts(situation):
     policy, history = situation
     frame = _resolved(place_cases(history, policy, SALT).placed, policy)

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from fastapi import Request
 
 from api.console.ledger.ledger_text import parse_actor
-from rollout.reports.text.event_kinds import EventGroups
+from rollout.reports.text.event_kinds import COUNTING_KINDS, EventGroups
 from rollout.services.ledger.ledger_reader import LedgerFilter
 
 FILTER_FIELDS: Final = ("kind", "who", "site", "since", "until")
@@ -69,7 +69,13 @@ def parse_ledger_search(request: Request, groups: EventGroups, zone: str) -> Led
         except ValueError:
             times[name], errors[name] = None, INVALID_TIME_TEXT
     kinds = groups.get(fields["kind"], ("", ()))[1]
-    row_filter = LedgerFilter(kinds, parse_actor(fields["who"]), times["since"], times["until"])
+    row_filter = LedgerFilter(
+        kinds,
+        parse_actor(fields["who"]),
+        times["since"],
+        times["until"],
+        hidden_kinds=() if fields["kind"] in groups else COUNTING_KINDS,
+    )
     return LedgerSearch(fields, row_filter, errors)
 
 

@@ -3,7 +3,15 @@
 from datetime import datetime
 
 from api.console.page.time_format import format_time_span
-from api.console.proposals.proposal_text import APPROVED, CLOCK, POLICY, RENEWAL, RESUME, WIDENING
+from api.console.proposals.proposal_text import (
+    APPROVED,
+    CLOCK,
+    POLICY,
+    RENEWAL,
+    RESUME,
+    RULES,
+    WIDENING,
+)
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.proposals import has_alarm
 from rollout.core.scope.waves import find_wave_hold, is_settling
@@ -25,7 +33,9 @@ def describe_effect(state: RolloutState, details: Proposal, at: datetime) -> str
 
 
 def _describe_delay(state: RolloutState, details: Proposal) -> str:
-    return "at once" if details.kind == CLOCK else f"within {format_time_span(state.policy.tick)}"
+    if details.kind in {CLOCK, RULES}:
+        return "at once"
+    return f"within {format_time_span(state.policy.tick)}"
 
 
 def describe_hold(state: RolloutState, details: Proposal, at: datetime) -> str:
@@ -35,7 +45,7 @@ def describe_hold(state: RolloutState, details: Proposal, at: datetime) -> str:
     """
     policy, scope = state.policy, state.scope
     at = at if scope.at is None else max(at, scope.at)
-    if details.kind in {CLOCK, POLICY}:
+    if details.kind in {CLOCK, POLICY, RULES}:
         return ""
     if policy.observe and details.kind != RESUME:
         return "end of observing: this policy grants nothing"

@@ -132,8 +132,9 @@ def submit_sign_out(request: Request, form: SignedForm) -> Response:
 
 def _begin_session(request: Request, started_session: StartedSession, path: str) -> Response:
     response = RedirectResponse(path, 303)
+    service = get_service(request)
     session_cookie.set_session(
-        request, response, started_session, get_service(request).wall_clock.now()
+        request, response, service.sign_in, started_session, service.wall_clock.now()
     )
     return response
 

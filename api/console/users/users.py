@@ -221,7 +221,7 @@ def _render_users(
         422 if error else 200,
         users=[user for user in accounts if not user.machine],
         machines=[user for user in accounts if user.machine],
-        missing_approvers=list_missing_approvers(visitor.service.database),
+        missing_approvers=_list_missing_approvers(visitor),
         errors=_list_errors(error),
         typed=_get_typed_fields(form),
         **_build_choices(visitor, is_service_account=None),
@@ -249,7 +249,7 @@ def _render_user(
         "user",
         422 if error else 200,
         account=user,
-        missing_approvers=list_missing_approvers(service.database),
+        missing_approvers=_list_missing_approvers(visitor),
         rights=[
             ListedRoleAssignment(assignment, _is_unknown_site(assignment, policies))
             for assignment in user.rights
@@ -311,3 +311,11 @@ def _is_unknown_site(assignment: AssignedRole, policies: dict[str, Policy]) -> b
 
 def _build_user_path(name: str) -> str:
     return f"/settings/users/{encode_segment(name)}"
+
+
+def _list_missing_approvers(visitor: Visitor) -> tuple[str, ...]:
+    return list_missing_approvers(
+        visitor.service.database,
+        at=visitor.wall_time,
+        requires_second_factor=visitor.service.requires_second_factor,
+    )

@@ -80,6 +80,19 @@ class FrozenSource:
         return cls(source, int(decisions), int(reviewers))
 
 
+def name_sender(sender: str | None, *, is_review: bool) -> str:
+    """Return where a decision came from: a kind, or the id of the account that sent it.
+
+    >>> name_sender("file:3fe1", is_review=False), name_sender(None, is_review=False)
+    ('imports', 'before')
+    """
+    if is_review:
+        return REVIEWS
+    if sender is None:
+        return BEFORE_SOURCES
+    return IMPORTS if sender.startswith(FILE_PREFIX) else sender
+
+
 def build_file_sender(sha256: str) -> str:
     """Return the sender of the records of a file."""
     return FILE_PREFIX + sha256

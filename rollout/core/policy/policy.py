@@ -13,7 +13,15 @@ from functools import cached_property
 from rollout.core.calendar.opening_hours import is_open
 from rollout.core.calendar.sites import OTHER_WINDOW, SHADOW, Cell, Site, Window
 from rollout.core.calendar.timezones import compute_end_of_local_day
-from rollout.core.policy.evidence_sources import ACCOUNT, DEFAULT_SOURCES, UNNAMED, EvidenceSources
+from rollout.core.policy.evidence_sources import (
+    ACCOUNT,
+    BEFORE_SOURCES,
+    DEFAULT_SOURCES,
+    IMPORTS,
+    REVIEWS,
+    UNNAMED,
+    EvidenceSources,
+)
 from rollout.core.policy.file_readings import FileReading
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import WHOLE_UNIT, Condition
@@ -105,6 +113,15 @@ class EvidenceRules:
         """Return the kind of an account's decision for a reviewer."""
         patterns = self.sources.list_patterns(account)
         return ACCOUNT if patterns and _matches_any(patterns, reviewer) else UNNAMED
+
+    def find_source_kind(self, source: str, reviewer: str) -> str:
+        """Return the kind that a decision would have; `source` is a kind or an account's name."""
+        kinds = {
+            REVIEWS: self.sources.review_kind,
+            IMPORTS: self.sources.import_kind,
+            BEFORE_SOURCES: BEFORE_SOURCES,
+        }
+        return kinds.get(source) or self.find_account_kind(source, reviewer)
 
 
 @dataclass(frozen=True, slots=True)

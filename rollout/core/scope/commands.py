@@ -103,11 +103,15 @@ class ProposeRenewal(ActorCommand):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ApproveProposal(ActorCommand):
-    """Approve the proposal with the evidence hash that the user saw."""
+    """Approve the proposal with the evidence hash that the user saw.
+
+    `void_reasons` holds by id the open proposals that new counting rules void.
+    """
 
     proposal: str
     evidence_hash: str
     reason: str = ""
+    void_reasons: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -188,6 +192,18 @@ class AcceptRestore(ActorCommand):
 
     reason: str
     known_era: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProposeRules(ActorCommand):
+    """Propose the newest counting rules.
+
+    `effects` says what they change now, a line each; `evidence_hash` is of the effects that the
+    user read.
+    """
+
+    effects: tuple[str, ...]
+    evidence_hash: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

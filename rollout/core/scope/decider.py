@@ -39,6 +39,7 @@ from rollout.core.scope.commands import (
     ProposeClockCorrection,
     ProposeRenewal,
     ProposeResume,
+    ProposeRules,
     ProposeTakeover,
     RejectProposal,
     RetireVersion,
@@ -65,6 +66,7 @@ from rollout.core.scope.proposals import (
     raise_due_proposals,
     update_open_proposals,
 )
+from rollout.core.scope.rule_changes import propose_rules
 from rollout.core.scope.scope import ENGINE, CellState, Grant, Scope
 from rollout.core.scope.stop_commands import apply_stop, propose_resume
 
@@ -105,6 +107,7 @@ _apply_command.register(ApplyPolicy, apply_policy)
 _apply_command.register(ApproveProposal, approve)
 _apply_command.register(RejectProposal, reject)
 _apply_command.register(ProposeClockCorrection, propose_clock_correction)
+_apply_command.register(ProposeRules, propose_rules)
 _apply_command.register(OpenIncident, open_incident)
 _apply_command.register(AcknowledgeIncident, acknowledge_incident)
 _apply_command.register(StopAfterRollback, stop_after_rollback)

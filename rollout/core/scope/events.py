@@ -4,8 +4,8 @@ Fields hold text, whole numbers, instants, cells and tuples of these, so that ea
 canonical form (`rollout.core.ledger.ledger`). `by` is an account's name, or `policy` for the
 engine.
 
-No code writes these parts of form 2 yet: `RulesApplied`, and the fields `attempt`, `risk_weight`,
-`confidence_floor` and `sources` of `ProposalRaised`. They don't change the scope.
+No code writes these fields of form 2 yet: `attempt`, `risk_weight` and `confidence_floor` of
+`ProposalRaised`. They don't change the scope.
 """
 
 from dataclasses import dataclass, field
@@ -379,7 +379,8 @@ class ReportSealed(LedgerEvent):
 class RecordsCounted(LedgerEvent):
     """A tick counted units: `digest` covers them and the hashes of the `records` behind them.
 
-    It covers every unit that was counted after the event of this kind before it.
+    It covers every unit, action and outcome that was counted after the event of this kind before
+    it. Ticks of older programs counted units only.
     """
 
     records: int
@@ -408,12 +409,13 @@ class AttemptsBegan(LedgerEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RulesApplied(LedgerEvent):
-    """Evidence is counted by the rules of this number from now on.
+    """Evidence is counted by the rules of this number from now on; `proposal` was approved.
 
     `cells` and `versions` name the attempts that have evidence: each keeps its share of the risk.
     """
 
     number: int
+    proposal: str = field(default="", metadata={ADDED_LATER: True})
     cells: tuple[Cell, ...] = field(default=(), metadata={ADDED_LATER: True})
     versions: tuple[str, ...] = field(default=(), metadata={ADDED_LATER: True})
 

@@ -12,6 +12,7 @@ from rollout.core.scope.events import Narrowed, PolicyApplied
 from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.policy_diff import list_looser_rules
 from rollout.core.scope.proposals import build_proposal, compute_gate_hash
+from rollout.core.scope.rule_changes import RULES_PROPOSAL
 from rollout.core.scope.scope import ENGINE, ProposalState
 from rollout.core.scope.stop_commands import TWO_OPERATORS, find_resume_needs
 
@@ -169,13 +170,14 @@ def _is_voided_by_edit(
 ) -> bool:
     """Return whether an edit voids a proposal.
 
-    Any edit voids policy proposals, looser ones all others. A resume stays open only if the new
-    policy needs the same approvals. A clock correction does not depend on the policy.
+    Any edit voids proposals of policies and counting rules, looser ones all others. A resume stays
+    open only if the new policy needs the same approvals. A clock correction does not depend on the
+    policy.
     """
     cell = proposal.cell
     if proposal.kind == "clock":
         return False
-    if proposal.kind == "policy" or looser_rules:
+    if proposal.kind in {"policy", RULES_PROPOSAL} or looser_rules:
         return True
     if cell is None:
         stop = pending.scope.stops[proposal.about]

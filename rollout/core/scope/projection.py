@@ -169,6 +169,7 @@ def _(event: RolloutCreated, builder: _ScopeBuilder) -> None:
 
 @_apply_to_builder.register
 def _(event: RulesApplied, builder: _ScopeBuilder) -> None:
+    builder.close_proposal(event.proposal)
     builder.rules = event.number
     for cell, version in zip(event.cells, event.versions, strict=True):
         state = replace(builder.get_cell_state(cell, version), has_begun=True)

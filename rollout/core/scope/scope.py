@@ -19,6 +19,7 @@ ENGINE = "policy"  # the engine's name as an actor in the ledger
 FIRST_ERA = 1
 FIRST_SHARE: Final = compute_yearly_share(1)
 STOPPED, SUSPENDED = "stopped", "suspended"  # how grants are withheld
+OPERATOR_APPROVAL = ("operator",)  # needs of what an admin proposes for the whole rollout
 
 
 @dataclass(frozen=True, slots=True)

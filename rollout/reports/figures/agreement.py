@@ -20,11 +20,11 @@ from rollout.reports.figures.ratings import compute_pair_alpha
 from rollout.reports.inputs.pairs import Pairs
 from rollout.reports.statistics.chance_agreement import (
     AgreementCoefficient,
-    compute_ac1_with_interval,
     compute_kappa,
-    compute_kappa_with_interval,
+    compute_kappa_and_ac1,
+    find_rare_labels,
 )
-from rollout.reports.statistics.intervals import Share, compute_unit_share
+from rollout.reports.statistics.intervals import Share, compute_missing_bounds, compute_unit_share
 from rollout.tally.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX, RecordFrames
 
 BASIS = "cases with exactly one distinct blind human label"
@@ -51,7 +51,7 @@ class AgreementFigures:
         predicted: cases with a prediction of the version.
         unjudged: those of them with no human label, or several.
         agreement: pairs that agree; for numbers within the tolerance.
-        bounds: agreement if all unjudged cases disagreed, and if all agreed.
+        bounds: 95 % interval whatever the unjudged cases would have said.
         kappa, ac1, alpha: corrected for chance; None for numbers.
         cost: mean cost of following the model, in the policy's unit.
         labels: figures of each label; empty for numbers.
@@ -119,7 +119,11 @@ def _compute_agreement(
     )
     agreement = compute_unit_share(version_pairs)
     unreviewed = pairs.predicted[version] - version_pairs.height
-    effective = 1.0 if not agreement.effective else min(1.0, agreement.effective / agreement.n)
+    kappa, ac1 = (
+        compute_kappa_and_ac1(matrix.table, agreement.effective_number, matrix.labels)
+        if matrix
+        else (None, None)
+    )
     return AgreementFigures(
         version=version,
         lever=lever_id,
@@ -127,9 +131,9 @@ def _compute_agreement(
         predicted=pairs.predicted[version],
         unjudged=unreviewed,
         agreement=agreement,
-        bounds=compute_missing_bounds(agreement.count, agreement.n, unreviewed),
-        kappa=compute_kappa_with_interval(matrix.table, effective) if matrix else None,
-        ac1=compute_ac1_with_interval(matrix.table, effective) if matrix else None,
+        bounds=compute_missing_bounds(agreement, unreviewed),
+        kappa=kappa,
+        ac1=ac1,
         alpha=compute_pairs_alpha(version_pairs, matrix.labels) if matrix else None,
         cost=compute_mean_cost(version_pairs),
         labels=_compute_label_figures(version_pairs, matrix, records, version, lever),
@@ -161,18 +165,6 @@ def _compute_label_figures(
     if matrix is None:
         return ()
     return compute_label_figures(pairs, matrix, _count_unreviewed(pairs, records, version, lever))
-
-
-def compute_missing_bounds(agreed: int, n: int, missing: int) -> tuple[float, float] | None:
-    """Return agreement if all missing decisions disagreed, and if all agreed.
-
-    None without cases.
-
-    >>> compute_missing_bounds(90, 100, 100)
-    (0.45, 0.95)
-    """
-    total = n + missing
-    return (agreed / total, (agreed + missing) / total) if total else None
 
 
 def compute_pairs_alpha(pairs: pl.DataFrame, labels: Iterable[str]) -> AgreementCoefficient:
@@ -215,14 +207,15 @@ def compute_slices(
 
 
 def compute_slice_kappa(pairs: pl.DataFrame) -> float | None:
-    """Return kappa of labels; None for numbers and for all levers together."""
+    """Return kappa of labels; None for numbers, all levers together, and rare labels."""
     labels = pairs.select("human", "model").drop_nulls()
     return compute_kappa_of_counts(labels.group_by("human", "model").len())
 
 
 def compute_kappa_of_counts(counts: pl.DataFrame) -> float | None:
-    """Return kappa of counted pairs; None without pairs."""
-    return compute_kappa(build_matrix_from_counts(counts, ()).table) if counts.height else None
+    """Return kappa of counted pairs; None without pairs, or if labels are too rare."""
+    table = build_matrix_from_counts(counts, ()).table
+    return None if find_rare_labels(table) else compute_kappa(table)
 
 
 def _add_day_or_night(pairs: pl.DataFrame) -> pl.DataFrame:

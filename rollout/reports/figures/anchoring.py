@@ -20,6 +20,7 @@ from rollout.reports.statistics.differences import (
     compute_difference,
 )
 from rollout.reports.statistics.intervals import (
+    NO_DATA,
     Share,
     WeightedShare,
     compute_unit_share,
@@ -111,6 +112,8 @@ def _compute_version_anchoring(
 def describe_anchoring(change: ShareDifference, adoption: AdoptionRate) -> str:
     """Describe how seeing the answer changes agreement with it."""
     if change.low is None or change.high is None:
+        if change.method != NO_DATA:
+            return f"no interval: {change.method}"
         return "no data: no cell has decisions of both kinds"
     if change.high < 0:
         return "reviewers agree less when they see the answer: they may look for its errors"

@@ -1,12 +1,12 @@
 """Actions now, compared with the manual baseline from before the model.
 
-A baseline is another period, and seasons differ. Differences therefore have intervals, over days if
-days vary more than by chance. The test for an unchanged mix is for reports only: with a baseline
+A baseline is another period, and seasons differ. Differences therefore have intervals, with days as
+units. The test for an unchanged mix is for reports only: with a baseline
 of 2,000 cases and no change it rejects within 20,000 cases in 54 of 100 rollouts.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from math import sqrt
 
@@ -19,7 +19,14 @@ from rollout.core.records.baselines import BaselineCount
 from rollout.core.statistics.evidence import compute_action_mix_log_e
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.reports.inputs.pairs import OTHER_ACTION, find_single_labels
-from rollout.reports.statistics.differences import ShareDifference, compute_difference_by_day
+from rollout.reports.statistics.differences import (
+    MIN_DAYS,
+    ShareDifference,
+    compute_daily_share,
+    compute_difference_by_day,
+    compute_period_difference,
+)
+from rollout.reports.statistics.intervals import NO_DATA, Share
 from rollout.tally.frames import VALUE_PREFIX
 
 Floats = NDArray[np.float64]
@@ -30,12 +37,17 @@ CELL_WEIGHTED_METHOD = "Agresti–Caffo cell by cell, each as heavy as its cases
 
 @dataclass(frozen=True, slots=True)
 class BaselineActionChange:
-    """Frequency of one action then and now; `change` is now minus then, per 100 cases."""
+    """Frequency of one action then and now; `change` is now minus then, per 100 cases.
+
+    `then_share` and `now_share` have intervals of their own; None for all cells together.
+    """
 
     action: str
     then: int
     now: int
     change: ShareDifference
+    then_share: Share | None = None
+    now_share: Share | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -181,11 +193,17 @@ def _compare_action(
     before, after = (
         table[0].get(name, np.zeros(len(table[1]))) for table in (baseline_counts, current_counts)
     )
+    change = compute_difference_by_day(after, current_counts[1], before, baseline_counts[1])
+    spans = len(baseline_counts[1])
+    if change.per_100 is None and change.method != NO_DATA and spans < MIN_DAYS:
+        # One span for a whole month hides how days vary.
+        change = replace(
+            change, method=f"too few days in the baseline ({spans}): import its counts by day"
+        )
+    then_share = compute_daily_share(before, baseline_counts[1])
+    now_share = compute_daily_share(after, current_counts[1])
     return BaselineActionChange(
-        action=name,
-        then=int(before.sum()),
-        now=int(after.sum()),
-        change=compute_difference_by_day(after, current_counts[1], before, baseline_counts[1]),
+        name, int(before.sum()), int(after.sum()), change, then_share, now_share
     )
 
 
@@ -231,7 +249,8 @@ def _merge_cells(cells: Sequence[BaselineChange]) -> BaselineChange:
 def _sum_action(name: str, cells: Sequence[BaselineChange]) -> BaselineActionChange:
     """Return one action over cells, weighted by their current cases."""
     parts = [_find_change(name, cell) for cell in cells]
-    measured = [part for part in parts if part.per_100 is not None]
+    refused = [part for part in parts if part.per_100 is None and part.method != NO_DATA]
+    measured = [part for part in parts if part.per_100 is not None and not refused]
     total = sum(part.first_n for part in measured)
     weights = [part.first_n / total for part in measured]
     gap = sum(
@@ -251,7 +270,7 @@ def _sum_action(name: str, cells: Sequence[BaselineChange]) -> BaselineActionCha
         per_100=gap if measured else None,
         low=gap - half_width if measured else None,
         high=gap + half_width if measured else None,
-        method=CELL_WEIGHTED_METHOD if measured else parts[0].method,
+        method=CELL_WEIGHTED_METHOD if measured else (refused or parts)[0].method,
     )
     actions = [action for cell in cells for action in cell.actions if action.action == name]
     return BaselineActionChange(
@@ -262,7 +281,7 @@ def _sum_action(name: str, cells: Sequence[BaselineChange]) -> BaselineActionCha
 def _find_change(name: str, cell: BaselineChange) -> ShareDifference:
     """Return the change of an action in a cell, also if the cell never had it."""
     change = next((action.change for action in cell.actions if action.action == name), None)
-    return change or compute_difference_by_day([0], [cell.now_n], [0], [cell.then_n])
+    return change or compute_period_difference(0, cell.now_n, 0, cell.then_n)
 
 
 def _compute_half_width(part: ShareDifference) -> float:

@@ -171,14 +171,15 @@ def _find_curve_steps(confidence: Floats, right: Bools) -> tuple[Ints, Ints, Flo
 
 
 def compute_risk_curve(
-    confidence: Floats, right: Bools, effective: float = 1.0
+    confidence: Floats, right: Bools, effective: float | None = 1.0
 ) -> tuple[CoveragePoint, ...]:
     """Return risk by coverage, most confident first; empty without cases.
 
     Args:
         confidence: shape (cases,).
         right: shape (cases,).
-        effective: the share of cases that counts as independent, in (0, 1].
+        effective: the share of cases that counts as independent, in (0, 1]; None with too few
+            units, which bound nothing.
 
     The bounds share their 5 % among the points (Bonferroni), so that the best point may be chosen
     afterwards.
@@ -196,10 +197,14 @@ def compute_risk_curve(
             share=float(ends[index] / len(confidence)),
             n=int(ends[index]),
             risk=float(wrong[index] / ends[index]),
-            at_most=clopper_pearson(wrong[index] * effective, ends[index] * effective, level)[1],
+            at_most=_compute_risk_bound(wrong[index], ends[index], effective, level),
         )
         for index in selected
     )
+
+
+def _compute_risk_bound(wrong: int, n: int, effective: float | None, level: float) -> float:
+    return 1.0 if effective is None else clopper_pearson(wrong * effective, n * effective, level)[1]
 
 
 def find_risk_threshold(policy: Policy, lever: Lever) -> float | None:
@@ -220,10 +225,7 @@ def _compute_calibration(
     confidence = with_confidence["confidence"].to_numpy()
     right = with_confidence["right"].to_numpy()
     correct_share = compute_unit_share(with_confidence, "right")
-    effective = (
-        1.0 if not correct_share.effective else min(1.0, correct_share.effective / correct_share.n)
-    )
-    curve = compute_risk_curve(confidence, right, effective)
+    curve = compute_risk_curve(confidence, right, correct_share.effective_number.share)
     threshold = find_risk_threshold(policy, lever)
     return Calibration(
         version=version,

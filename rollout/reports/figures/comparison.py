@@ -11,7 +11,6 @@ import polars as pl
 
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import FAILED
-from rollout.reports.figures.agreement import compute_missing_bounds
 from rollout.reports.figures.confusion import (
     ConfusionMatrix,
     LabelFigures,
@@ -21,8 +20,12 @@ from rollout.reports.figures.confusion import (
 )
 from rollout.reports.inputs.counted import COUNT_COLUMN, KEY_COLUMNS
 from rollout.reports.inputs.pairs import compare_pairs
-from rollout.reports.statistics.chance_agreement import AgreementCoefficient, compute_kappa_and_ac1
-from rollout.reports.statistics.intervals import Share, compute_share
+from rollout.reports.statistics.chance_agreement import (
+    MIN_RARE_CASES,
+    AgreementCoefficient,
+    compute_kappa_and_ac1,
+)
+from rollout.reports.statistics.intervals import Share, compute_missing_bounds, compute_share
 
 CELL_COLUMNS = ("site", "window")
 
@@ -96,13 +99,15 @@ def _compute_comparison(part: pl.DataFrame, lever: Lever | None, *, has_labels: 
         if has_labels
         else None
     )
-    kappa, ac1 = compute_kappa_and_ac1(matrix.table) if matrix else (None, None)
+    kappa, ac1 = (
+        compute_kappa_and_ac1(matrix.table, labels=matrix.labels) if matrix else (None, None)
+    )
     return Comparison(
         version=part["version"][0],
         lever=part["lever"][0],
         unjudged=unreviewed_count,
         agreement=agreement,
-        bounds=compute_missing_bounds(agreement.count, agreement.n, unreviewed_count),
+        bounds=compute_missing_bounds(agreement, unreviewed_count),
         kappa=kappa,
         ac1=ac1,
         cost=_compute_mean_cost(reviewed),
@@ -159,9 +164,10 @@ def _compute_cells(reviewed: pl.DataFrame, *, has_labels: bool) -> Iterator[Cell
     label_counts = _count_labels_by_cell(reviewed)
     sums = pl.col(name for name in label_counts.columns if name in {"said", "agreed", "cost"}).sum()
     chance = (pl.col("said") * pl.col("given")).sum().alias("chance")
+    most = (pl.col("said").max().alias("most_said"), pl.col("given").max().alias("most_given"))
     by_cell = label_counts.group_by(
         CELL_COLUMNS, maintain_order="cost" in label_counts.columns
-    ).agg(sums, chance)
+    ).agg(sums, chance, *most)
     for row in by_cell.sort(CELL_COLUMNS, nulls_last=True).iter_rows(named=True):
         if (row["site"], row["window"]) != (None, None):
             yield _build_cell(row, has_labels=has_labels)
@@ -186,12 +192,18 @@ def _count_labels_by_cell(reviewed: pl.DataFrame) -> pl.DataFrame:
 
 
 def _build_cell(row: dict[str, Any], *, has_labels: bool) -> CellAgreement:
-    """Return a cell's figures; `chance` is n² times the agreement expected by chance."""
+    """Return a cell's figures; `chance` is n² times the agreement expected by chance.
+
+    Kappa is None if either side has fewer than ten cases of other labels than its commonest.
+    """
     n, agreeing, chance = row["said"], row["agreed"], row["chance"]
+    rare = n - max(row["most_said"], row["most_given"])
     return CellAgreement(
         site=row["site"],
         window=row["window"],
         agreement=compute_share(agreeing, n),
-        kappa=(n * agreeing - chance) / (n * n - chance) if has_labels and chance < n * n else None,
+        kappa=(n * agreeing - chance) / (n * n - chance)
+        if has_labels and rare >= MIN_RARE_CASES
+        else None,
         cost=row["cost"] / n if "cost" in row else None,
     )

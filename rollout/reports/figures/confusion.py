@@ -8,7 +8,12 @@ import polars as pl
 from numpy.typing import NDArray
 
 from rollout.core.policy.levers import Lever
-from rollout.reports.statistics.intervals import Share, compute_clustered_share, compute_share
+from rollout.reports.statistics.intervals import (
+    Share,
+    compute_clustered_share,
+    compute_missing_bounds,
+    compute_share,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +39,9 @@ class LabelFigures:
     """How often humans and the model gave one label, and how often both did.
 
     `recall` is over cases with this human label, `precision` over cases with this model label.
-    The bounds include cases without a decision: `recall_bounds` if all had this label and were
-    missed, and if all with this model label were right; `precision_bounds` if those were all
-    wrong, and all right.
+    The bounds are 95 % intervals whatever cases without a decision would have said:
+    `recall_bounds` if all others had this label and were missed, and if all with this model label
+    were right; `precision_bounds` if those were all wrong, and all right.
     """
 
     label: str
@@ -159,17 +164,14 @@ def _build_label_figures(
     label: str, precision: Share | None, recall: Share | None, unreviewed: dict[str, int]
 ) -> LabelFigures:
     precision, recall = precision or compute_share(0, 0), recall or compute_share(0, 0)
-    both, missing_as = recall.count, unreviewed.get(label, 0)
-    missing = sum(unreviewed.values())
-    worst, best = recall.n + missing - missing_as, recall.n + missing_as
-    total = precision.n + missing_as
+    missing_as, missing = unreviewed.get(label, 0), sum(unreviewed.values())
     return LabelFigures(
         label=label,
         human=recall.n,
         model=precision.n,
-        both=both,
+        both=recall.count,
         precision=precision,
         recall=recall,
-        recall_bounds=(both / worst, (both + missing_as) / best) if worst and best else None,
-        precision_bounds=(both / total, (both + missing_as) / total) if total else None,
+        recall_bounds=compute_missing_bounds(recall, missing - missing_as, missing_as),
+        precision_bounds=compute_missing_bounds(precision, missing_as),
     )

@@ -9,10 +9,9 @@ from rollout.core.calendar.sites import OTHER_WINDOW
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import MISSING
 from rollout.core.policy.policy import Policy
-from rollout.reports.figures.agreement import compute_missing_bounds
 from rollout.reports.figures.missing_decisions import count_reasons, find_missing_reasons
 from rollout.reports.inputs.inputs import ReportInputs
-from rollout.reports.statistics.intervals import Share, compute_share
+from rollout.reports.statistics.intervals import Share, compute_missing_bounds, compute_share
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames, RemarkReason
 
 OTHER_CASE_PICKED = "another case of the unit was sampled"
@@ -46,8 +45,8 @@ class FunnelStep:
 class Funnel:
     """The funnel of one version from all cases to compared units.
 
-    `agreement` is over units with a decision; `bounds` are its values if all missing decisions
-    disagreed (as gates count them), and if all agreed.
+    `agreement` is over units with a decision; `bounds` is its 95 % interval whatever the missing
+    decisions would have said. Gates count these as disagreements.
     """
 
     version: str
@@ -153,7 +152,7 @@ def _compute_funnel(inputs: ReportInputs, version: str, missing_units: pl.DataFr
         version,
         steps,
         compute_share(agreeing, reviewed.height),
-        compute_missing_bounds(agreeing, reviewed.height, missing),
+        compute_missing_bounds(compute_share(agreeing, reviewed.height), missing),
     )
 
 

@@ -22,7 +22,7 @@ from rollout.reports.statistics.chance_agreement import (
 from rollout.reports.statistics.intervals import (
     PairedChange,
     Share,
-    compute_independent_share,
+    compute_difference_number,
     compute_paired_change,
     compute_unit_share,
 )
@@ -105,7 +105,6 @@ def _compute_version_correctness(
 ) -> Correctness:
     model_share = compute_unit_share(rows)
     matrix = build_matrix(rows, "human", "model", lever.labels) if lever.number is None else None
-    effective = min(1.0, (model_share.effective or model_share.n) / model_share.n)
     with_decision = rows.drop_nulls("people_agree")
     return Correctness(
         version=version,
@@ -113,7 +112,9 @@ def _compute_version_correctness(
         against=reference,
         known=rows.height,
         model=model_share,
-        kappa=compute_kappa_with_interval(matrix.table, effective) if matrix else None,
+        kappa=compute_kappa_with_interval(matrix.table, model_share.effective_number, matrix.labels)
+        if matrix
+        else None,
         labels=compute_label_figures(rows, matrix, {}) if matrix else (),
         people=compute_unit_share(with_decision, "people_agree"),
         model_beside=compute_unit_share(with_decision),
@@ -130,12 +131,12 @@ def _compute_change(with_decision: pl.DataFrame) -> PairedChange:
         .agg(gap=difference.sum(), size=pl.len(), square=(difference * difference).sum())
         .sort("unit")
     )
-    effective = compute_independent_share(
+    number = compute_difference_number(
         *(units[name].to_numpy() for name in ("gap", "size", "square"))
     )
     return compute_paired_change(
         with_decision.filter(model_right & ~human_right).height,
         with_decision.filter(human_right & ~model_right).height,
         with_decision.height,
-        effective,
+        number,
     )

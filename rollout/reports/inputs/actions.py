@@ -10,7 +10,7 @@ from rollout.core.statistics.evidence import compute_paired_log_e
 from rollout.reports.inputs.pairs import Pairs
 from rollout.reports.statistics.intervals import (
     PairedChange,
-    compute_independent_share,
+    compute_difference_number,
     compute_paired_change,
 )
 
@@ -69,7 +69,7 @@ def _compute_action_change(
         )
         .sort("unit")
     )  # a fixed order makes sums reproducible to the last digit
-    effective = compute_independent_share(
+    number = compute_difference_number(
         *(units[name].to_numpy() for name in ("gap", "size", "square"))
     )
     model_only, human_only = int(units["model_only"].sum()), int(units["people_only"].sum())
@@ -80,7 +80,7 @@ def _compute_action_change(
         action=action,
         by_people=int(units["people"].sum()),
         by_model=int(units["model"].sum()),
-        change=compute_paired_change(model_only, human_only, pairs.height, effective),
+        change=compute_paired_change(model_only, human_only, pairs.height, number),
         log_e=compute_paired_log_e(
             first_cases.filter(model_acts & ~human_acts).height,
             first_cases.filter(human_acts & ~model_acts).height,

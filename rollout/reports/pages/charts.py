@@ -338,8 +338,8 @@ def draw_action_chart(changes: list[ActionFrequencyChange], *, prefix: str) -> s
         {
             "action": change.action,
             "change": change.change.per_100,
-            "low": change.change.low,
-            "high": change.change.high,
+            "low": change.change.per_100 if change.change.low is None else change.change.low,
+            "high": change.change.per_100 if change.change.high is None else change.change.high,
         }
         for change in changes
         if change.change.per_100 is not None

@@ -49,9 +49,14 @@ def _render_lines(comparison: Comparison) -> Iterator[str]:
     if comparison.unjudged and comparison.bounds:
         low, high = map(format_percent, comparison.bounds)
         unreviewed = format_quantity(comparison.unjudged, "case")
-        yield f"  {unreviewed} without one human answer: agreement of all cases is {low} to {high}"
+        yield (
+            f"  agreement of all cases is {low} to {high} (95 %), whatever the {unreviewed}"
+            " without one human answer would have said"
+        )
     for title, coefficient in (("kappa", comparison.kappa), ("Gwet's AC1", comparison.ac1)):
-        if coefficient is not None:
+        if coefficient is not None and coefficient.low is None:
+            yield f"  {title}: {coefficient.method}"
+        elif coefficient is not None:
             interval = f"{format_decimal(coefficient.low)} to {format_decimal(coefficient.high)}"
             yield f"  {title} {format_decimal(coefficient.value)}, 95 % interval {interval}"
     if comparison.cost is not None:

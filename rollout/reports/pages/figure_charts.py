@@ -62,7 +62,12 @@ def _draw_each(rows: Sequence[Any], draw_chart: Any, prefix: str) -> tuple[str |
 def draw_reliability_chart(calibration: Calibration, *, prefix: str) -> str | None:
     """Return the reliability diagram; None without confidences."""
     rows = [
-        {"sure": b.confidence, "right": b.right.rate, "low": b.right.low, "high": b.right.high}
+        {
+            "sure": b.confidence,
+            "right": b.right.rate,
+            "low": b.right.rate if b.right.low is None else b.right.low,
+            "high": b.right.rate if b.right.high is None else b.right.high,
+        }
         for b in calibration.bins
         if b.confidence is not None
     ]

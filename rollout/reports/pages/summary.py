@@ -171,7 +171,8 @@ def _describe_agreement(figures: AgreementFigures) -> str:
         f"{version} agrees with humans on {format_percent(share.rate)} of {format_count(share.n)}"
         " cases"
     )
-    return f"{text} (95 % interval {format_interval(share)})."
+    interval = "95 % interval" if share.low is not None else "no interval:"
+    return f"{text} ({interval} {format_interval(share)})."
 
 
 def _explain_denominator(figures: AgreementFigures, funnel: Funnel | None) -> str:

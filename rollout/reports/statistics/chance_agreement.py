@@ -11,18 +11,24 @@ from hashlib import sha256
 import numpy as np
 from numpy.typing import NDArray
 
+from rollout.reports.statistics.effective_number import EffectiveNumber
+
 Floats = NDArray[np.float64]
 Coefficient = Callable[[Floats], Floats]
 
 POSTERIOR_DRAWS = 2000
 MAX_NUMBERS_IN_MEMORY = 2_000_000
+MIN_RARE_CASES = 10  # of all labels but the commonest; with fewer the intervals miss 95 %
 POSTERIOR = "Dirichlet posterior, prior mass 2, 2,000 draws, 95 %"
 POSTERIOR_CLUSTERED = "Dirichlet posterior at the effective number of cases, 95 %"
 
 
 @dataclass(frozen=True, slots=True)
 class AgreementCoefficient:
-    """A coefficient with its interval; None if undefined: no cases, or one label."""
+    """A coefficient with its interval; None if undefined, or if its labels are too rare.
+
+    `method` then says which. A coefficient without an interval can also have too few units.
+    """
 
     value: float | None
     low: float | None
@@ -50,29 +56,68 @@ def compute_ac1(table: Floats) -> float | None:
     return _nan_to_none(_compute_ac1s(np.asarray(table, float)))
 
 
-def compute_kappa_with_interval(table: Floats, effective: float = 1.0) -> AgreementCoefficient:
-    """Return kappa with its interval.
+def compute_kappa_with_interval(
+    table: Floats, number: EffectiveNumber | None = None, labels: Sequence[str] = ()
+) -> AgreementCoefficient:
+    """Return kappa with its interval, or with the reason why there is none.
 
     Args:
         table: counts, shape (labels, labels); without unused labels.
-        effective: the share of the cases that counts as independent, in (0, 1].
+        number: how many independent cases they are worth; None if each is its own unit.
+        labels: names of the labels, for the reason.
     """
-    (coefficient,) = _compute_with_intervals((_compute_kappas,), table, effective)
-    return coefficient
-
-
-def compute_ac1_with_interval(table: Floats, effective: float = 1.0) -> AgreementCoefficient:
-    """Return AC1 with its interval; arguments as for `compute_kappa_with_interval`."""
-    (coefficient,) = _compute_with_intervals((_compute_ac1s,), table, effective)
-    return coefficient
+    return compute_kappa_and_ac1(table, number, labels)[0]
 
 
 def compute_kappa_and_ac1(
-    table: Floats, effective: float = 1.0
+    table: Floats, number: EffectiveNumber | None = None, labels: Sequence[str] = ()
 ) -> tuple[AgreementCoefficient, AgreementCoefficient]:
-    """Return kappa and AC1 with intervals from the same samples, in half the time."""
-    kappa, ac1 = _compute_with_intervals((_compute_kappas, _compute_ac1s), table, effective)
+    """Return kappa and AC1 with intervals from the same samples, in half the time.
+
+    Arguments as for `compute_kappa_with_interval`.
+    """
+    table = np.asarray(table, float)
+    effective = 1.0 if number is None else number.share
+    reason = find_rare_labels(table, effective or 1.0, labels)
+    if reason:
+        names = (f"too few for {name} ({reason})" for name in ("kappa", "AC1"))
+        kappa, ac1 = (AgreementCoefficient(None, None, None, int(table.sum()), n) for n in names)
+        return kappa, ac1
+    if number is not None and effective is None:
+        kappa, ac1 = (
+            AgreementCoefficient(compute(table), None, None, int(table.sum()), number.refusal)
+            for compute in (compute_kappa, compute_ac1)
+        )
+        return kappa, ac1
+    kappa, ac1 = _compute_with_intervals((_compute_kappas, _compute_ac1s), table, effective or 1.0)
     return kappa, ac1
+
+
+def find_rare_labels(table: Floats, effective: float = 1.0, labels: Sequence[str] = ()) -> str:
+    """Return which labels are too rare for kappa and AC1, or "".
+
+    On either side all labels but the commonest together need ten cases, at what these are worth.
+
+    >>> find_rare_labels(np.array([[290.0, 3], [2, 5]]), labels=("no bear", "bear"))
+    '7 of label bear'
+    >>> find_rare_labels(np.array([[280.0, 5], [3, 12]]))
+    ''
+    """
+    if not table.sum():
+        return ""
+    margin = min(
+        (table.sum(axis=axis) for axis in (1, 0)), key=lambda side: side.sum() - side.max()
+    )
+    rare = int(margin.sum() - margin.max())
+    if rare * effective >= MIN_RARE_CASES:
+        return ""
+    commonest = int(margin.argmax())
+    others = [name for index, name in enumerate(labels) if index != commonest]
+    name = f"label {others[0]}" if len(others) == 1 else "all labels but the commonest"
+    if len(labels) > 1 and len(others) > 1:
+        name = f"all labels but {labels[commonest]}"
+    worth = f", worth {rare * effective:.1f} independent ones" if rare >= MIN_RARE_CASES else ""
+    return f"{rare} of {name}{worth}"
 
 
 def _compute_kappas(tables: Floats) -> Floats:

@@ -10,23 +10,25 @@ from math import sqrt
 
 import numpy as np
 import scipy
-from numpy.typing import ArrayLike
+from numpy.typing import ArrayLike, NDArray
 
+from rollout.reports.statistics.effective_number import NORMAL_QUANTILE, UPPER_QUANTILE
 from rollout.reports.statistics.intervals import (
     NO_DATA,
-    NORMAL_QUANTILE,
     Share,
     WeightedShare,
     clopper_pearson,
+    compute_share,
 )
+
+Floats = NDArray[np.float64]
 
 INDEPENDENT_METHOD = "Agresti–Caffo, 95 %"
 DAILY_METHOD = "Agresti–Caffo at the effective number of cases, days as units, Student's t, 95 %"
+DAILY_SHARE_METHOD = "Clopper–Pearson at the effective number of cases, days as units, 95 %"
 EFFECTIVE_METHOD = "Agresti–Caffo at the effective number of cases, 95 %"
 ADOPTION_METHOD = "Clopper–Pearson of both shares, 97.5 % each"
-MAX_DISPERSION = 1.5  # times the binomial variance; above it, days are the units
-MIN_DAYS = 5  # to estimate a variance between days
-UPPER_QUANTILE = 0.975
+MIN_DAYS = 3  # with fewer days there is no interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,8 +39,8 @@ class ShareDifference:
         first, second: the share of each side, None without cases.
         first_n, second_n: cases of each side.
         per_100: the difference, shrunk towards 0 like its interval.
-        low, high: its interval; None if a side has no cases.
-        method: its name.
+        low, high: its interval; None if a side has no cases, or too few units or days.
+        method: its name, or why there is no interval.
     """
 
     first: float | None
@@ -53,12 +55,16 @@ class ShareDifference:
 
 @dataclass(frozen=True, slots=True)
 class ComparedSide:
-    """One side of a difference: `count` of `n` independent cases; both may be fractions."""
+    """One side of a difference: `count` of `n` independent cases; both may be fractions.
+
+    `refusal` says why the side has no interval, with too few units or days; else it is "".
+    """
 
     count: float
     n: float
     cases: int
     degrees_of_freedom: float = float("inf")
+    refusal: str = ""
 
     @property
     def rate(self) -> float | None:
@@ -95,10 +101,12 @@ def compute_period_difference(
 def compute_difference(
     first: ComparedSide, second: ComparedSide, *, method: str = EFFECTIVE_METHOD
 ) -> ShareDifference:
-    """Return the difference of two sides, one success and one failure added to each."""
-    gap, low, high = (
-        _compute_adjusted_difference(first, second) if first.n and second.n else (None, None, None)
-    )
+    """Return the difference of two sides, one success and one failure added to each.
+
+    Without an interval there is no difference either: its size would be read without it.
+    """
+    refusal = _find_refusal(first, second)
+    gap, low, high = (None, None, None) if refusal else _compute_adjusted_difference(first, second)
     return ShareDifference(
         first=first.rate,
         second=second.rate,
@@ -107,8 +115,13 @@ def compute_difference(
         per_100=gap,
         low=low,
         high=high,
-        method=NO_DATA if gap is None else method,
+        method=refusal or method,
     )
+
+
+def _find_refusal(first: ComparedSide, second: ComparedSide) -> str:
+    """Return why two sides can't be compared, or ""."""
+    return first.refusal or second.refusal if first.n and second.n else NO_DATA
 
 
 def _compute_adjusted_difference(
@@ -142,8 +155,7 @@ def compute_difference_by_day(
 ) -> ShareDifference:
     """Return the difference of two shares that can vary from day to day.
 
-    A side whose daily shares vary more than 1.5 times as much as by chance uses days as units. A
-    side with fewer than five days uses cases.
+    Days are the units; with fewer than three on a side there is no interval.
 
     Args:
         first: cases of the first side that have it, by day, shape (days,).
@@ -156,32 +168,59 @@ def compute_difference_by_day(
     110, for the degrees of freedom.
     """
     sides = (build_side_by_day(first, first_n), build_side_by_day(second, second_n))
-    is_independent = all(np.isinf(side.degrees_of_freedom) for side in sides)
-    return compute_difference(*sides, method=INDEPENDENT_METHOD if is_independent else DAILY_METHOD)
+    return compute_difference(*sides, method=DAILY_METHOD)
 
 
 def build_side_by_day(counts: ArrayLike, sizes: ArrayLike) -> ComparedSide:
-    """Return a side, at its effective number of cases if days vary too much."""
+    """Return a side with its days as units; too few days have no interval.
+
+    Days are the units also if they vary no more than by chance: a test for that misses so many
+    moderate swings that intervals would cover 93 % (benchmarks/README.md).
+    """
     s, m = np.asarray(counts, float), np.asarray(sizes, float)
     s, m = s[m > 0], m[m > 0]
-    total, n, days = float(s.sum()), float(m.sum()), len(m)
-    independent = ComparedSide(total, n, int(n))
-    if days < MIN_DAYS or not 0 < total < n:
-        return independent
-    rate = total / n
-    binomial_variance = rate * (1 - rate)
-    dispersion = float(np.sum((s - rate * m) ** 2 / (m * binomial_variance))) / (days - 1)
-    if dispersion <= MAX_DISPERSION:
-        return independent
+    days = len(m)
+    if days < MIN_DAYS:
+        refusal = f"too few days ({days})" if days else ""
+        return ComparedSide(float(s.sum()), float(m.sum()), int(m.sum()), refusal=refusal)
+    return _build_daily_side(s, m)
+
+
+def _build_daily_side(s: Floats, m: Floats) -> ComparedSide:
+    """Return a side with its days as units, at least two: counts and sizes by day."""
+    n, days = float(m.sum()), len(m)
+    rate = float(s.sum()) / n
     variance = float(np.sum((s - rate * m) ** 2)) / n**2 * days / (days - 1)
-    effective = min(binomial_variance / variance, n)
+    effective = min(rate * (1 - rate) / variance, n) if variance else n
     return ComparedSide(rate * effective, effective, int(n), degrees_of_freedom=days - 1)
+
+
+def compute_daily_share(counts: ArrayLike, sizes: ArrayLike) -> Share:
+    """Return a share of cases that can vary from day to day.
+
+    Args:
+        counts: cases that have it, by day, shape (days,).
+        sizes: all cases by day; empty days are ignored.
+    """
+    side = build_side_by_day(counts, sizes)
+    if side.rate is None:
+        return compute_share(0, 0)
+    count = int(np.sum(counts))
+    rate = count / side.cases
+    if side.refusal:
+        return Share(count, side.cases, rate, None, None, None, side.refusal)
+    student = float(scipy.special.stdtrit(side.degrees_of_freedom, UPPER_QUANTILE))
+    effective = side.n * (NORMAL_QUANTILE / student) ** 2
+    low, high = clopper_pearson(rate * effective, effective)
+    return Share(count, side.cases, rate, low, high, effective, DAILY_SHARE_METHOD)
 
 
 def build_side(share: Share | WeightedShare) -> ComparedSide:
     """Return a share as a side at its effective number of cases."""
-    if share.rate is None or share.effective is None:
+    if share.rate is None:
         return ComparedSide(0.0, 0.0, share.n)
+    if share.effective is None:
+        return ComparedSide(share.rate * share.n, share.n, share.n, refusal=share.method)
     return ComparedSide(share.rate * share.effective, share.effective, share.n)
 
 
@@ -206,15 +245,16 @@ def compute_adoption(unassisted: ComparedSide, assisted: ComparedSide) -> Adopti
         assisted: agreement of assisted decisions.
 
     Returns:
-        Shares clipped to [0, 1]; None if a side has no cases, or if unassisted decisions never
-        differ.
+        Shares clipped to [0, 1]; None if a side has no cases or too few units, or if unassisted
+        decisions never differ.
 
     >>> found = compute_adoption(ComparedSide(850, 1000, 1000), ComparedSide(902.5, 1000, 1000))
     >>> round(found.share, 9)
     0.35
     """
-    if not unassisted.n or not assisted.n or unassisted.count >= unassisted.n:
-        return AdoptionRate(None, None, None, NO_DATA)
+    refusal = _find_refusal(unassisted, assisted)
+    if refusal or unassisted.count >= unassisted.n:
+        return AdoptionRate(None, None, None, refusal or NO_DATA)
     unassisted_rate, unassisted_low, unassisted_high = _compute_disagreement(unassisted)
     assisted_rate, assisted_low, assisted_high = _compute_disagreement(assisted)
     share = _clip_share(1 - assisted_rate / unassisted_rate)

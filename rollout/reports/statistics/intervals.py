@@ -1,7 +1,7 @@
 """Figures with their intervals: shares at a fixed number of cases, weighted shares, changes.
 
-Every interval covers with at least 95 % unless its method says otherwise, and every figure without
-records is None, never 0.
+benchmarks/README.md says how often each interval covers. Where too few units leave the coverage
+open, there is no interval and the method says why. A figure without records is None, never 0.
 """
 
 from dataclasses import dataclass
@@ -12,10 +12,16 @@ import polars as pl
 import scipy
 from numpy.typing import ArrayLike, NDArray
 
+from rollout.reports.statistics.effective_number import (
+    NORMAL_QUANTILE,
+    EffectiveNumber,
+    UnitSums,
+    compute_effective_number,
+)
+
 Floats = NDArray[np.float64]
 
 CONFIDENCE_LEVEL = 0.95
-NORMAL_QUANTILE = 1.959963984540054  # of a two-sided 95 % interval
 
 EXACT_METHOD = "Clopper–Pearson, 95 %"
 CLUSTERED_METHOD = (
@@ -33,7 +39,7 @@ class Share:
     """A count of n as a share with its interval; without cases all three are None.
 
     `effective` is the number of independent cases that the n are worth: less than n where cases
-    come in bursts.
+    come in bursts. With too few units it is None like the interval, and `method` says so.
     """
 
     count: int
@@ -43,6 +49,13 @@ class Share:
     high: float | None
     effective: float | None
     method: str
+
+    @property
+    def effective_number(self) -> EffectiveNumber:
+        """Return what the n cases are worth, for other figures of the same cases."""
+        if self.rate is None or self.effective is not None:
+            return EffectiveNumber(self.n, self.effective or 0.0)
+        return EffectiveNumber(self.n, None, self.method)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,12 +143,21 @@ def compute_clustered_share(counts: ArrayLike, sizes: ArrayLike) -> Share:
         return compute_share(int(sums.sum()), int(unit_sizes.sum()))
     total, n = float(sums.sum()), float(unit_sizes.sum())
     rate = total / n
-    variance = float(np.sum((sums - rate * unit_sizes) ** 2)) / n**2
-    effective = _compute_effective_size(
-        rate, variance, n, fallback=n**2 / float(np.sum(unit_sizes**2))
+    number = compute_effective_number(
+        UnitSums(
+            n=n,
+            case_variance=rate * (1 - rate),
+            weights=unit_sizes,
+            gaps=sums - rate * unit_sizes,
+            squared_weights=n,
+            squared_gaps=n * rate * (1 - rate),
+            is_rare=sums > 0 if rate < 1 / 2 else sums < unit_sizes,
+        )
     )
-    low, high = clopper_pearson(rate * effective, effective)
-    return Share(int(total), int(n), rate, low, high, effective, CLUSTERED_METHOD)
+    if number.value is None:
+        return Share(int(total), int(n), rate, None, None, None, number.refusal)
+    low, high = clopper_pearson(rate * number.value, number.value)
+    return Share(int(total), int(n), rate, low, high, number.value, CLUSTERED_METHOD)
 
 
 def compute_unit_share(rows: pl.DataFrame, success: str | pl.Expr = "agrees") -> Share:
@@ -143,6 +165,36 @@ def compute_unit_share(rows: pl.DataFrame, success: str | pl.Expr = "agrees") ->
     is_success = pl.col(success) if isinstance(success, str) else success
     units = rows.group_by("unit").agg(count=is_success.sum(), size=pl.len()).sort("unit")
     return compute_clustered_share(units["count"].to_numpy(), units["size"].to_numpy())
+
+
+def compute_missing_bounds(
+    share: Share, failing: int, succeeding: int | None = None
+) -> tuple[float, float] | None:
+    """Return the interval of a share whatever cases without a decision would have said.
+
+    Each end is a Clopper–Pearson bound at 97.5 %: the lower with `failing` more failures, the upper
+    with `succeeding` more successes.
+
+    Args:
+        share: the cases with a decision.
+        failing: cases without one that could be failures.
+        succeeding: those that could be successes; by default the same.
+
+    Returns:
+        None without cases, or where the share has too few units.
+
+    >>> [round(end, 9) for end in compute_missing_bounds(compute_share(930, 970), 30)]
+    [0.912383767, 0.971272375]
+    """
+    effective = share.effective_number.share
+    worst = share.n + failing
+    successes = failing if succeeding is None else succeeding
+    best = share.n + successes
+    if effective is None or not worst or not best:
+        return None
+    low, _ = clopper_pearson(share.count * effective, worst * effective)
+    _, high = clopper_pearson((share.count + successes) * effective, best * effective)
+    return low, high
 
 
 def compute_weighted_share(
@@ -170,26 +222,27 @@ def compute_weighted_share(
         return WeightedShare(0, None, None, None, None, NO_DATA)
     total = float(inverse_chances.sum())
     rate = min(float(np.sum(inverse_chances * values)) / total, 1.0)
-    gaps, weights = inverse_chances * (values - rate), inverse_chances
-    if units is not None:
-        _, unit = np.unique(np.asarray(units), return_inverse=True)
-        gaps, weights = (np.bincount(unit, part).astype(float) for part in (gaps, inverse_chances))
-    variance = float(np.sum(gaps**2)) / total**2
-    kish = total**2 / float(np.sum(weights**2))
-    effective = _compute_effective_size(rate, variance, len(values), fallback=kish)
-    low, high = clopper_pearson(rate * effective, effective)
-    return WeightedShare(len(values), rate, low, high, effective, WEIGHTED_METHOD)
-
-
-def _compute_effective_size(rate: float, variance: float, n: float, fallback: float) -> float:
-    """Return the number of independent cases with the same variance, at most n."""
-    if variance <= 0:
-        return min(fallback, n)
-    return min(rate * (1 - rate) / variance, n)
+    unit = np.arange(len(values)) if units is None else np.unique(units, return_inverse=True)[1]
+    gaps = inverse_chances * (values - rate)
+    number = compute_effective_number(
+        UnitSums(
+            n=len(values),
+            case_variance=rate * (1 - rate),
+            weights=np.bincount(unit, inverse_chances).astype(float),
+            gaps=np.bincount(unit, gaps).astype(float),
+            squared_weights=float(np.sum(inverse_chances**2)),
+            squared_gaps=float(np.sum(gaps**2)),
+            is_rare=np.bincount(unit, values > 0 if rate < 1 / 2 else values < 1) > 0,
+        )
+    )
+    if number.value is None:
+        return WeightedShare(len(values), rate, None, None, None, number.refusal)
+    low, high = clopper_pearson(rate * number.value, number.value)
+    return WeightedShare(len(values), rate, low, high, number.value, WEIGHTED_METHOD)
 
 
 def compute_paired_change(
-    first_only: int, second_only: int, n: int, effective: float = 1.0
+    first_only: int, second_only: int, n: int, number: EffectiveNumber | None = None
 ) -> PairedChange:
     """Return how many more of 100 cases the first side has than the second, on the same cases.
 
@@ -197,7 +250,7 @@ def compute_paired_change(
         first_only: cases that the first alone has.
         second_only: cases that the second alone has.
         n: all common cases.
-        effective: the share of n that counts as independent, in (0, 1].
+        number: how many independent cases they are worth; None if each is its own unit.
 
     >>> change = compute_paired_change(12, 4, 1000)
     >>> round(change.per_100, 6), round(change.low, 6), round(change.high, 6)
@@ -207,32 +260,52 @@ def compute_paired_change(
     """
     if n == 0:
         return PairedChange(first_only, second_only, n, None, None, None, NO_DATA)
-    first_adjusted, second_adjusted = first_only * effective + 0.5, second_only * effective + 0.5
-    trials = n * effective + 2
-    change = (first_adjusted - second_adjusted) / trials
-    half_width = (
-        NORMAL_QUANTILE
-        * sqrt(first_adjusted + second_adjusted - (first_adjusted - second_adjusted) ** 2 / trials)
-        / trials
-    )
+    effective = 1.0 if number is None else number.share
+    if number is not None and effective is None:
+        change = (first_only - second_only) / n
+        return PairedChange(first_only, second_only, n, 100 * change, None, None, number.refusal)
+    change, half_width = _compute_adjusted_change(first_only, second_only, n, effective or 1.0)
     method = PAIRED_METHOD if effective == 1 else PAIRED_CLUSTERED_METHOD
     low, high = 100 * (change - half_width), 100 * (change + half_width)
     return PairedChange(first_only, second_only, n, 100 * change, low, high, method)
 
 
-def compute_independent_share(gaps: ArrayLike, sizes: ArrayLike, squares: ArrayLike) -> float:
-    """Return the effective share of independent cases, for a mean over units.
+def _compute_adjusted_change(
+    first_only: int, second_only: int, n: int, effective: float
+) -> tuple[float, float]:
+    """Return the change with half a case added to each side, and its half width."""
+    first_adjusted, second_adjusted = first_only * effective + 0.5, second_only * effective + 0.5
+    trials = n * effective + 2
+    difference = first_adjusted - second_adjusted
+    variance = first_adjusted + second_adjusted - difference**2 / trials
+    return difference / trials, NORMAL_QUANTILE * sqrt(variance) / trials
+
+
+def compute_difference_number(
+    gaps: ArrayLike, sizes: ArrayLike, squares: ArrayLike
+) -> EffectiveNumber:
+    """Return how many independent cases a mean difference over units is worth.
 
     Args:
-        gaps: sum of the values in each unit, shape (units,).
+        gaps: sum of the differences (−1, 0 or 1 for each case) in each unit, shape (units,).
         sizes: cases in each unit, shape (units,).
-        squares: sum of the squared values in each unit, shape (units,).
+        squares: number of cases that differ in each unit, shape (units,).
     """
     sums, unit_sizes = np.asarray(gaps, float), np.asarray(sizes, float)
-    n = float(unit_sizes.sum())
+    differing, n = np.asarray(squares, float), float(unit_sizes.sum())
     if not n or unit_sizes.max() == 1:
-        return 1.0
+        return EffectiveNumber(n, n)
     mean = float(sums.sum()) / n
-    independent = float(np.sum(np.asarray(squares, float))) - n * mean**2
-    clustered = float(np.sum((sums - mean * unit_sizes) ** 2))
-    return 1.0 if clustered <= independent or independent <= 0 else independent / clustered
+    case_variance = float(differing.sum()) / n - mean**2
+    is_seldom = differing.sum() < n / 2
+    return compute_effective_number(
+        UnitSums(
+            n=n,
+            case_variance=case_variance,
+            weights=unit_sizes,
+            gaps=sums - mean * unit_sizes,
+            squared_weights=n,
+            squared_gaps=n * case_variance,
+            is_rare=differing > 0 if is_seldom else differing < unit_sizes,
+        )
+    )

@@ -13,14 +13,16 @@ NARROWING_KINDS: Final = ("Narrowed", "Suspended", "GrantExpired", "Stopped")
 PROPOSAL_EVENT_KINDS: Final = (
     "ProposalRaised", "Approved", "ProposalRejected", "ProposalVoided", "ProposalExpired",
 )  # fmt: skip
+COUNTING_KINDS: Final = ("RecordsCounted", "AttemptsBegan")
+"""Kinds that most ticks append; lists leave them out unless they are chosen."""
 EVENT_GROUPS: Final[EventGroups] = {
     "wider": ("Widened, renewed, taken over, resumed, cleared", WIDENING_KINDS),
     "narrower": ("Narrowed, suspended, stopped, lapsed", NARROWING_KINDS),
     "proposals": ("Proposals and approvals", PROPOSAL_EVENT_KINDS),
     "incidents": ("Incidents", ("IncidentOpened", "IncidentAcknowledged")),
-    "policy": ("Policy", ("RolloutCreated", "PolicyApplied")),
+    "policy": ("Policy and rules", ("RolloutCreated", "PolicyApplied", "RulesApplied")),
     "versions": ("Versions", ("VersionFirstUsed", "VersionRetired")),
-    "counting": ("Counted records", ("RecordsCounted", "AttemptsBegan")),
+    "counting": ("Counted records", COUNTING_KINDS),
     "other": (
         "Reports, clock, imports, deletions, damage",
         (
@@ -33,6 +35,7 @@ EVENT_GROUPS: Final[EventGroups] = {
             "DamageCleared",
         ),
     ),
+    "all": ("Everything, with counted records", ()),
 }
 ACCESS_EVENT_GROUPS: Final[EventGroups] = {
     "users": ("Users", ("UserAdded", "UserDisabled", "UserErased", "UserEnabled", "EmailSet")),

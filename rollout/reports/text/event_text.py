@@ -339,9 +339,8 @@ def _(event: AttemptsBegan, _describer: EventDescriber) -> str:
 
 @_describe.register
 def _(event: RulesApplied, _describer: EventDescriber) -> str:
-    return (
-        f"{event.by} applied counting rules {event.number}; evidence is counted by them from now on"
-    )
+    approved = f", by proposal {event.proposal}" if event.proposal else ""
+    return f"counting rules {event.number} apply from now on{approved}"
 
 
 @_describe.register

@@ -4,7 +4,8 @@ import re
 from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
-from rollout.reports.statistics.intervals import PairedChange, Share
+from rollout.reports.statistics.differences import ShareDifference
+from rollout.reports.statistics.intervals import PairedChange, Share, WeightedShare
 
 NO_DATA = "no data"
 MIN_PRINTED_CHANCE = 1e-6  # smaller chances are printed as this
@@ -90,22 +91,22 @@ def format_chance(p: float) -> str:
     )
 
 
-def format_interval(share: Share) -> str:
-    r"""Format a share's interval.
+def format_interval(share: Share | WeightedShare) -> str:
+    r"""Format a share's interval, or why it has none.
 
     >>> from rollout.reports.statistics.intervals import compute_share
     >>> format_interval(compute_share(295, 300)), format_interval(compute_share(0, 0))
     ('96.2 to 99.5\xa0%', 'no data')
     """
     if share.low is None or share.high is None:
-        return NO_DATA
+        return NO_DATA if share.rate is None else share.method
     return f"{format_percent(share.low)[:-2]} to {format_percent(share.high)}"
 
 
-def format_change_interval(change: PairedChange) -> str:
-    """Format a change's interval, per 100 cases."""
+def format_change_interval(change: PairedChange | ShareDifference) -> str:
+    """Format a change's interval, per 100 cases, or why it has none."""
     if change.low is None or change.high is None:
-        return NO_DATA
+        return change.method
     return f"{format_signed(change.low)} to {format_signed(change.high)}"
 
 

@@ -29,6 +29,10 @@ class ApprovalLimits:
     approvals_resume_at: datetime | None = None
     reset_partners: frozenset[str] = frozenset()
 
+    def is_paused(self, at: datetime) -> bool:
+        """Return whether the account's approvals don't count yet."""
+        return self.approvals_resume_at is not None and at < self.approvals_resume_at
+
     def apply(self, caller: Caller) -> Caller:
         """Return the caller with these limits."""
         if self.approvals_resume_at is None and not self.reset_partners:

@@ -57,13 +57,16 @@ NO_HEAD: Final = CodedHead(FIRST_ERA, 0, "", "")
 def code_head(cached_rollout: CachedRollout, key: PermitKey) -> CodedHead:
     """Return the rollout's head with a code by `key`."""
     scope, head = cached_rollout.state.scope, cached_rollout.head
-    issued_head = IssuedHead(cached_rollout.state.rollout.name, scope.era, head.revision, head.hash)
-    code = _sign_head(issued_head, key.secret, key.number)
-    return CodedHead(scope.era, head.revision, head.hash, code)
+    rollout_name = cached_rollout.state.rollout.name
+    return _build_head(rollout_name, scope.era, head.revision, head.hash, key.secret, key.number)
 
 
-_sign_head = lru_cache(maxsize=1_024)(sign_head)
-"""Heads change less often than clients ask."""
+@lru_cache(maxsize=1_024)  # heads change less often than clients ask
+def _build_head(
+    rollout_name: str, era: int, revision: int, row_hash: str, secret: bytes, key_number: int
+) -> CodedHead:
+    code = sign_head(IssuedHead(rollout_name, era, revision, row_hash), secret, key_number)
+    return CodedHead(era, revision, row_hash, code)
 
 
 def has_client_head(cached_rollout: CachedRollout, client_head: ClientHead | None) -> bool:

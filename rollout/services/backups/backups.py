@@ -15,6 +15,11 @@ from rollout.core.ledger.ledger import BrokenLedgerError, CanonicalRow
 from rollout.services.access.access_state import find_access_ledger_faults
 from rollout.services.access.users import load_local_caller
 from rollout.services.backups.eras import RolloutEra, accept_restore, load_eras
+from rollout.services.backups.lost_revocations import (
+    AccessContent,
+    load_access_content,
+    revoke_again,
+)
 from rollout.services.erasure.erasure_replay import ERASURE_KINDS, apply_erasures
 from rollout.services.ledger.ledger_forms import change_forms
 from rollout.store.database import postgresql_dumps, sqlite_files
@@ -53,10 +58,19 @@ class RestoreRequest:
 
 @dataclass(frozen=True, slots=True)
 class _PresentDatabase:
-    """What the replaced database still tells: its eras, and what was erased in it."""
+    """What the replaced database still tells: its eras, and what was erased or revoked in it."""
 
     eras: Mapping[str, int] = field(default_factory=dict)
     erasures: tuple[CanonicalRow, ...] = ()
+    access: AccessContent = field(default_factory=AccessContent)
+
+
+@dataclass(frozen=True, slots=True)
+class RestoredDatabase:
+    """The eras that a restore began, and what it took from accounts, in words."""
+
+    eras: tuple[RolloutEra, ...]
+    access_changes: tuple[str, ...]
 
 
 def back_up(url: str, target: Path) -> Mapping[str, StoredLedgerHead]:
@@ -79,10 +93,10 @@ def back_up(url: str, target: Path) -> Mapping[str, StoredLedgerHead]:
     return heads
 
 
-def restore(request: RestoreRequest) -> tuple[RolloutEra, ...]:
+def restore(request: RestoreRequest) -> RestoredDatabase:
     """Replace a database by a backup; every rollout starts stopped, in a new era.
 
-    What the present database's ledgers say was erased is erased in the restored one too.
+    All sessions end. What was erased or revoked in the present database is so in the restored one.
 
     Raises:
         RestoreRefusedError: the backup is faulty, or the present database has newer entries.
@@ -102,9 +116,10 @@ def restore(request: RestoreRequest) -> tuple[RolloutEra, ...]:
                 copy, request.user_name, request.reason, at=request.at, known_eras=present.eras
             )
             caller = load_local_caller(copy, request.user_name)
+            access_changes = revoke_again(copy, caller, present.access, request.at)
             apply_erasures(copy, caller, present.erasures, request.at)
         _replace(request.url, copy_url)
-    return eras
+    return RestoredDatabase(eras, access_changes)
 
 
 def _load_heads(database: Database) -> Mapping[str, StoredLedgerHead]:
@@ -175,7 +190,9 @@ def _compare_with_present(request: RestoreRequest, copy: Database) -> _PresentDa
     try:
         with closing(Database(request.url)) as database:
             lost = _find_lost_entries(database, copy)
-            present = _PresentDatabase(load_eras(database), _load_erasures(database))
+            present = _PresentDatabase(
+                load_eras(database), _load_erasures(database), load_access_content(database)
+            )
     except (StoreError, DriverError, BrokenLedgerError) as error:
         lost = (f"the present database can't be read ({type(error).__name__})",)
         present = _PresentDatabase()

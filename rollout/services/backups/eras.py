@@ -7,6 +7,7 @@ from datetime import datetime
 from rollout.core.scope.commands import AcceptRestore
 from rollout.core.scope.permissions import Permission, require_permission
 from rollout.services.access.users import load_local_caller
+from rollout.services.backups.lost_revocations import end_sign_ins
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.process.damage_search import clear_damage
@@ -33,7 +34,8 @@ def accept_restore(
 ) -> tuple[RolloutEra, ...]:
     """Begin an era with every cell stopped in each rollout, in an admin's name.
 
-    Damage found before ends with it: the declared database is the one that counts. `known_eras`
+    All sessions and one-time links end. Damage found before ends with it: the declared database is
+    the one that counts. `known_eras`
     are eras that clients may know although this database lacks them.
 
     Raises:
@@ -52,6 +54,7 @@ def accept_restore(
             return AcceptRestore(at=at, by=by, reason=reason, known_era=known_era)
 
         execute_command(database, name, build_command, caller.access_head)
+    end_sign_ins(database, at)
     clear_damage(database, caller.name, reason, at=at)
     return tuple(_load_era(database, name) for name in names)
 

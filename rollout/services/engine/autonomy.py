@@ -55,6 +55,7 @@ class Autonomy:
     reserve: int = DEFAULT_RESERVE
     measure_space: Callable[[Path], int] = measure_free_space
     _written_at: float = NEVER_WRITTEN
+    _writes_until: float = NEVER_WRITTEN
     _has_reserve: bool = True
 
     def require_writes(self, reserve: int = DEFAULT_RESERVE) -> None:
@@ -63,7 +64,12 @@ class Autonomy:
 
     def find_doubt(self, rollout_name: str) -> str:
         """Return why humans decide a rollout's cases, or "" if the model may."""
-        if self.is_write_needed and (doubt := self.find_write_doubt()):
+        # every answer asks, so the usual case is one comparison with a ready-made deadline
+        if (
+            self.is_write_needed
+            and not self._written_at <= self.clock.read_boot_clock() <= self._writes_until
+            and (doubt := self.find_write_doubt())
+        ):
             return doubt
         if self.latches.file_fault:
             return UNREADABLE_FILE
@@ -95,6 +101,10 @@ class Autonomy:
         started_at = self.clock.read_boot_clock()  # before the write, which is at least as new
         file = self.database.file
         self._has_reserve = file is None or self.measure_space(file) >= self.reserve
+        if not self._has_reserve:
+            self._writes_until = NEVER_WRITTEN  # holds at once, even if the write fails
         with self.database.begin_write(is_urgent=True) as transaction:
             record_heartbeat(transaction, owner, self.clock.now())
         self._written_at = started_at
+        if self._has_reserve:
+            self._writes_until = started_at + MAX_WRITE_AGE

@@ -1,9 +1,9 @@
 """Recompute the evidence of a rollout from its raw records and compare it with the ledger.
 
 Each record is hashed anew. Each unit is counted anew from the records whose hashes it holds; those
-that a purge or an erasure took must stand in its event. The units of each tick, and the evidence of
-each proposal, must give the digest in the ledger. Units are read in parts, so memory is bounded; a
-part that can't be read is a fault and costs no other part.
+that a purge or an erasure took must stand in its event. The units, actions and outcomes of each
+tick, and the evidence of each proposal, must give the digest in the ledger. All are read in parts,
+so memory is bounded; a part that can't be read is a fault and costs no other part.
 """
 
 from bisect import bisect_left
@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from functools import cache
 from itertools import groupby
 from random import Random
-from typing import Final
+from typing import Final, TypeVar
 
 from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.policy import Policy
@@ -25,6 +25,8 @@ from rollout.core.scope.events import (
     RecordsCounted,
     RecordsPurged,
 )
+from rollout.services.engine.counted_record_check import CountedRecordCheck
+from rollout.services.engine.evidence_report import EvidenceReport
 from rollout.services.engine.evidence_seals import find_sealed_slot
 from rollout.services.engine.proposal_recount import find_reading_faults
 from rollout.services.engine.rollout_state import (
@@ -34,11 +36,12 @@ from rollout.services.engine.rollout_state import (
 )
 from rollout.services.engine.unit_counting import add_unit_cases, open_stored_history
 from rollout.services.engine.unit_recount import find_recount_faults
+from rollout.store.counting.counted_records import CountedRecords, RecordLine
 from rollout.store.counting.unit_digests import (
     CellDigests,
     UnitLine,
     read_unit_lines,
-    summarize_units,
+    summarize_counted,
 )
 from rollout.store.database.errors import UNREADABLE_ERRORS, describe_unreadable
 from rollout.store.database.session import Database, Transaction
@@ -49,13 +52,13 @@ from rollout.store.records.record_check import find_changed_records, find_last_c
 from rollout.store.records.record_hashes import ErasedHashes, load_case_hashes, split_hashes
 from rollout.store.records.record_rows import RECORD_SCHEMAS, RecordSchema
 
-MAX_FAULTS: Final = 20  # sentences; the others are counted
 CASES_PER_READ: Final = 2_000
 UNITS_PER_COUNT: Final = 2_000
 SPANS_PER_READ: Final = 200
 MAX_SAMPLED_RECORDS: Final = 5_000
 ERASING_EVENTS: Final = (RecordsPurged, CasesErased, NameErased)
 LAST_SLOT: Final = 2**62
+LineT = TypeVar("LineT", UnitLine, RecordLine)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ class SealedSpan:
 
     Attributes:
         event: the tick's event; None after the last one.
+        revision: of the event; 0 without one.
         policies: those in force since the event before, newest first.
         proposals: raised since the event and before the next one.
     """
@@ -71,58 +75,9 @@ class SealedSpan:
     after: int
     until: int
     event: RecordsCounted | None
+    revision: int
     policies: tuple[Policy, ...]
     proposals: list[ProposalRaised] = field(default_factory=list)
-
-
-@dataclass(slots=True)
-class EvidenceReport:
-    """The result of a check.
-
-    Attributes:
-        records, units: numbers of records hashed anew and of units counted anew.
-        erased_units: units that rest on erased content.
-        erasures: revisions of the events that took it.
-        unhashed_units: units counted before hashes were stored.
-        unrepeatable_units: units of policies that compare reviewers, which aren't counted anew.
-        fault_count: all differences; `faults` has a sentence for the first ones.
-    """
-
-    records: int = 0
-    units: int = 0
-    erased_units: int = 0
-    erasures: set[int] = field(default_factory=set)
-    unhashed_units: int = 0
-    unrepeatable_units: int = 0
-    fault_count: int = 0
-    faults: list[str] = field(default_factory=list)
-
-    def add_faults(self, faults: Iterable[str]) -> None:
-        """Add differences; the first ones in words."""
-        for fault in faults:
-            self.fault_count += 1
-            if len(self.faults) < MAX_FAULTS:
-                self.faults.append(fault)
-
-    def summarize(self) -> str:
-        """Return the numbers in one line."""
-        events = f" (events {', '.join(map(str, sorted(self.erasures)))})" if self.erasures else ""
-        parts = [
-            f"{self.erased_units} units rest on erased content{events}",
-            f"{self.units} recomputed from {self.records} records",
-            f"{self.fault_count} differ",
-        ]
-        if self.unhashed_units:
-            parts.append(f"{self.unhashed_units} were counted before hashes were stored")
-        if self.unrepeatable_units:
-            parts.append(f"{self.unrepeatable_units} depend on reviewer checks: hashes only")
-        return ", ".join(parts)
-
-    def list_faults(self) -> Iterator[str]:
-        """Yield the sentences; the last one counts the others."""
-        yield from self.faults
-        if self.fault_count > len(self.faults):
-            yield f"and {self.fault_count - len(self.faults)} more"
 
 
 class EvidenceCheck:
@@ -143,6 +98,7 @@ class EvidenceCheck:
     def check_all(self) -> EvidenceReport:
         """Check every record, unit, digest and erasure."""
         self._check_all_records()
+        self._count_unsealed()
         self._check_erasures()
         for start in range(0, len(self._spans), SPANS_PER_READ):
             self._check_spans(self._spans[start : start + SPANS_PER_READ], with_proposals=True)
@@ -169,10 +125,13 @@ class EvidenceCheck:
 
     def _list_cases(self, span: SealedSpan) -> list[int]:
         with self._database.begin_read() as transaction:
-            lines = read_unit_lines(
-                transaction, self._state.rollout, after=span.after, until=span.until
-            )
-            return sorted({line.case_id for line in lines})[:CASES_PER_READ]
+            rollout = self._state.rollout
+            units = read_unit_lines(transaction, rollout, after=span.after, until=span.until)
+            case_ids = {unit.case_id for unit in units}
+            others = CountedRecords(transaction, rollout)
+            records = others.read_lines(after=span.after, until=span.until)
+            case_ids |= {record.case_id for record in records}
+            return sorted(case_ids)[:CASES_PER_READ]
 
     def _check_all_records(self) -> None:
         for schema in RECORD_SCHEMAS.values():
@@ -198,6 +157,14 @@ class EvidenceCheck:
             return
         self._report.records += count
         self._report.add_faults(faults)
+
+    def _count_unsealed(self) -> None:
+        try:
+            with self._database.begin_read() as transaction:
+                others = CountedRecords(transaction, self._state.rollout)
+                self._report.unsealed_records = others.count_unsealed()
+        except UNREADABLE_ERRORS as error:
+            self._report.add_faults([f"actions and outcomes: {describe_unreadable(error)}"])
 
     def _check_erasures(self) -> None:
         """Compare the hashes that each purge or erasure took with its event."""
@@ -225,36 +192,36 @@ class EvidenceCheck:
         try:
             with self._database.begin_read() as transaction:
                 units = _UnitCheck(transaction, self._state, self._report)
-                for span, lines in _group_by_span(transaction, self._state, spans):
-                    digest = self._compute_digest(units, span, lines)
-                    self._compare_digest(span, digest)
+                others = CountedRecordCheck(transaction, self._state.rollout, self._report)
+                for span, lines, records in _group_by_span(transaction, self._state, spans):
+                    passed = self._pass_lines(units, span, lines)
+                    summary = summarize_counted(passed, others.pass_lines(records))
+                    self._compare_digest(span, "" if summary is None else summary.digest)
                     if with_proposals:
                         self._compare_proposals(span)
                 units.finish()
+                others.finish()
         except UNREADABLE_ERRORS as error:
             self._is_complete = False  # later digests of cells cover these units too
             last_slot = "the last" if spans[-1].event is None else spans[-1].until
             place = f"units of slots {spans[0].after + 1} to {last_slot}"
             self._report.add_faults([f"{place}: {describe_unreadable(error)}"])
 
-    def _compute_digest(
+    def _pass_lines(
         self, units: "_UnitCheck", span: SealedSpan, lines: Iterable[UnitLine]
-    ) -> str:
-        """Return the digest of a span's units, which are also checked."""
-
-        def pass_lines() -> Iterator[UnitLine]:
-            for line in lines:
-                self._cell_digests.add_line(line)
-                units.add(line, span.policies)
-                yield line
-
-        summary = summarize_units(pass_lines())
-        return "" if summary is None else summary.digest
+    ) -> Iterator[UnitLine]:
+        """Yield a span's units, which are also checked."""
+        for line in lines:
+            self._cell_digests.add_line(line)
+            units.add(line, span)
+            yield line
 
     def _compare_digest(self, span: SealedSpan, digest: str) -> None:
         if span.event is not None and span.event.digest != digest:
             slots = f"slots {span.after + 1} to {span.until}"
-            self._report.add_faults([f"the units of {slots} are not those of the tick's digest"])
+            self._report.add_faults(
+                [f"the units, actions and outcomes of {slots} are not those of the tick's digest"]
+            )
 
     def _compare_proposals(self, span: SealedSpan) -> None:
         for event in span.proposals if self._is_complete else ():
@@ -275,11 +242,15 @@ class _UnitCheck:
         self._lines: list[UnitLine] = []
         self._policies: tuple[Policy, ...] = ()
 
-    def add(self, line: UnitLine, policies: tuple[Policy, ...]) -> None:
-        """Add a unit that was counted under one of these policies."""
-        if len(self._lines) == UNITS_PER_COUNT or policies is not self._policies:
+    def add(self, line: UnitLine, span: SealedSpan) -> None:
+        """Add a unit that was counted under one of the span's policies."""
+        if not line.record_hashes:
+            self._report.unhashed_units += 1
+            self._report.unhashed_events |= {span.revision} - {0}
+            return
+        if len(self._lines) == UNITS_PER_COUNT or span.policies is not self._policies:
             self.finish()
-        self._policies = policies
+        self._policies = span.policies
         self._lines.append(line)
 
     def finish(self) -> None:
@@ -287,9 +258,7 @@ class _UnitCheck:
         lines, self._lines = self._lines, []
         if not lines:
             return
-        hashed_lines = [line for line in lines if line.record_hashes]
-        self._report.unhashed_units += len(lines) - len(hashed_lines)
-        intact_lines = list(self._filter_intact(hashed_lines))
+        intact_lines = list(self._filter_intact(lines))
         if any(policy.evidence.min_reviewer_agreement is not None for policy in self._policies):
             self._report.unrepeatable_units += len(intact_lines)
             return
@@ -342,43 +311,53 @@ def _get_digest(event: LedgerEvent | None) -> str:
 
 def _group_by_span(
     transaction: Transaction, state: RolloutState, spans: Sequence[SealedSpan]
-) -> Iterator[tuple[SealedSpan, Iterable[UnitLine]]]:
-    """Yield each span with its units; read them before the next."""
+) -> Iterator[tuple[SealedSpan, Iterable[UnitLine], Iterable[RecordLine]]]:
+    """Yield each span with its units and records; read the units first, all before the next."""
+    after, until = spans[0].after, spans[-1].until
+    units = read_unit_lines(transaction, state.rollout, after=after, until=until)
+    records = CountedRecords(transaction, state.rollout).read_lines(after=after, until=until)
     ends = [span.until for span in spans]
-    lines = read_unit_lines(transaction, state.rollout, after=spans[0].after, until=spans[-1].until)
+    yield from zip(spans, _split_at(ends, units), _split_at(ends, records), strict=True)
+
+
+def _split_at(ends: Sequence[int], lines: Iterable[LineT]) -> Iterator[Iterable[LineT]]:
+    """Yield the lines up to each slot; read them before the next."""
     groups = groupby(lines, key=lambda line: bisect_left(ends, line.slot))
     group = next(groups, None)
-    for position, span in enumerate(spans):
+    for position in range(len(ends)):
         if group is not None and group[0] == position:
-            yield span, group[1]
+            yield group[1]
             group = next(groups, None)
         else:
-            yield span, ()
+            yield ()
 
 
 def _load_spans(transaction: Transaction, state: RolloutState) -> list[SealedSpan]:
     """Return the sealed spans in the order of the ledger, and the open one after them."""
     events = list(_list_events(transaction, state))
-    applied = {event.policy_hash for event in events if isinstance(event, PolicyApplied)}
+    applied = {event.policy_hash for _, event in events if isinstance(event, PolicyApplied)}
     texts = PolicyTexts(transaction, state.rollout).load_texts(applied)
     policies = {policy_hash: parse_stored_policy(text) for policy_hash, text in texts.items()}
     find_policies = cache(lambda hashes: tuple(policies[part] for part in dict.fromkeys(hashes)))
     spans: list[SealedSpan] = []
     in_force: tuple[str, ...] = ()
     last_slot = -1
-    for event in events:
+    for revision, event in events:
         if isinstance(event, PolicyApplied):
             in_force = (event.policy_hash, *in_force)
         elif isinstance(event, RecordsCounted):
             slot = find_sealed_slot(event, policies[in_force[0]])
-            spans.append(SealedSpan(last_slot, slot, event, find_policies(in_force)))
+            spans.append(SealedSpan(last_slot, slot, event, revision, find_policies(in_force)))
             in_force, last_slot = in_force[:1], slot
         elif isinstance(event, ProposalRaised) and spans:
             spans[-1].proposals.append(event)
-    spans.append(SealedSpan(last_slot, LAST_SLOT, None, find_policies(in_force)))
+    spans.append(SealedSpan(last_slot, LAST_SLOT, None, 0, find_policies(in_force)))
     return spans
 
 
-def _list_events(transaction: Transaction, state: RolloutState) -> Iterator[LedgerEvent]:
+def _list_events(
+    transaction: Transaction, state: RolloutState
+) -> Iterator[tuple[int, LedgerEvent]]:
     kinds = (PolicyApplied.__name__, RecordsCounted.__name__, ProposalRaised.__name__)
-    return map(parse_event, Ledger(transaction, state.rollout).list_rows(kinds=kinds))
+    for row in Ledger(transaction, state.rollout).list_rows(kinds=kinds):
+        yield row.revision, parse_event(row)

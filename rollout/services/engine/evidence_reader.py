@@ -3,11 +3,12 @@
 It is cached, so that a read costs only what is new since the last one.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from threading import Lock
 from weakref import WeakKeyDictionary
 
 import numpy as np
+import polars as pl
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.ledger.ledger import parse_event
@@ -30,10 +31,11 @@ _EMPTY_SLOTS: IntArray = np.empty(0, dtype=np.int64)
 
 
 class EvidenceReader:
-    """Cached evidence of one rollout."""
+    """Cached evidence of one rollout, of all counted units or of some."""
 
-    def __init__(self) -> None:
+    def __init__(self, select_units: Callable[[pl.DataFrame], pl.DataFrame] | None = None) -> None:
         self._lock = Lock()
+        self._select_units = select_units
         self._reset()
 
     def _reset(self) -> None:
@@ -106,7 +108,7 @@ class EvidenceReader:
         for frame in CountedUnits(transaction, state.rollout).load_frames(
             after=self.last_slot, until=last_slot
         ):
-            units.add(frame)
+            units.add(frame if self._select_units is None else self._select_units(frame))
         self.last_slot = last_slot
         self._history.advance_to(last_slot - 1)
 

@@ -12,7 +12,14 @@ from rollout.core.policy.policy import Policy
 from rollout.core.scope.events import LedgerEvent, ProposalRaised, RecordsCounted
 from rollout.core.scope.scope import ENGINE
 from rollout.services.engine.rollout_state import RolloutState
-from rollout.store.counting.unit_digests import CellDigests, read_unit_lines, summarize_units
+from rollout.store.counting.counted_records import CountedRecords
+from rollout.store.counting.unit_digests import (
+    CellDigests,
+    CountedSummary,
+    read_unit_lines,
+    summarize_counted,
+)
+from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.ledger import Ledger
 from rollout.tally.slots import find_slot_before, to_instant
@@ -40,8 +47,7 @@ class EvidenceSeals:
         at: datetime,
     ) -> tuple[LedgerEvent, ...]:
         """Return the events of a slot, decided at `at`, with the seals of its evidence."""
-        lines = read_unit_lines(transaction, state.rollout, after=self._last_slot, until=slot)
-        summary = summarize_units(lines)
+        summary = self._summarize_slots(transaction, state.rollout, slot)
         sealed_slot = slot if summary else self._last_slot
         if any(_is_cell_proposal(event) for event in events):
             self._cell_digests.advance(transaction, state.rollout, sealed_slot)
@@ -56,6 +62,16 @@ class EvidenceSeals:
             digest=summary.digest,
         )
         return (counted, *events)
+
+    def _summarize_slots(
+        self, transaction: Transaction, rollout: Rollout, until: int
+    ) -> CountedSummary | None:
+        """Return what was counted since the last seal; None if nothing was."""
+        after, others = self._last_slot, CountedRecords(transaction, rollout)
+        if not others.has_any_line(after=after, until=until):
+            return None  # most ticks of a quiet rollout, which this costs one query
+        units = read_unit_lines(transaction, rollout, after=after, until=until)
+        return summarize_counted(units, others.read_lines(after=after, until=until))
 
 
 def seal_proposals(

@@ -96,6 +96,7 @@ class Service:
         entropy: returns random bytes for salts, keys and sessions.
         autonomy: whether the model may decide, by this replica's own writes.
         channels: where reports are sent.
+        requires_second_factor: whether users who approve or administer must have given one.
     """
 
     database: Database
@@ -109,6 +110,7 @@ class Service:
     autonomy: Autonomy
     channels: Channels = NO_CHANNELS
     checkpoints: CheckpointTargets = NO_CHECKPOINTS
+    requires_second_factor: bool = False
 
     def find_wall_time(self, at: datetime) -> datetime:
         """Return the wall time of a request at `at`; `at` itself unless the clocks differ."""

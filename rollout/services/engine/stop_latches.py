@@ -247,9 +247,8 @@ class StopLatches:
 
     def is_damaged(self, rollout_name: str) -> bool:
         """Return whether a rollout's rows, or any, were found damaged."""
-        return bool(self._damages) and (
-            rollout_name in self._damages or ALL_ROLLOUTS in self._damages
-        )
+        damages = self._damages
+        return rollout_name in damages or ALL_ROLLOUTS in damages if damages else False
 
 
 def _name_file(row: KeptRow) -> str:

@@ -5,7 +5,7 @@ nothing: its entries stay queued, and its claim expires after one tick.
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -37,7 +37,8 @@ from rollout.services.engine.rollout_state import (
 from rollout.services.engine.stage_history import RolloutHistory
 from rollout.services.engine.unit_counting import queue_units, resolve_case_units
 from rollout.store.counting import counter
-from rollout.store.counting.count_queue import CASE_RECEIVED, CountQueue
+from rollout.store.counting.count_queue import CASE_RECEIVED, CountQueue, DueCase
+from rollout.store.counting.counted_records import CountedRecords
 from rollout.store.counting.unit_records import UnitRecords
 from rollout.store.database.append_failures import TICK
 from rollout.store.database.errors import DatabaseUnavailableError
@@ -48,6 +49,7 @@ from rollout.store.ledger.ledger import Ledger, StoredLedgerHead
 from rollout.store.ledger.policies import PolicyTexts
 from rollout.store.ledger.scopes import REVISIONS_BETWEEN, StoredScopes
 from rollout.store.ledger.tick_slots import TickSlots
+from rollout.store.tables.counting_tables import RECORD_UNSEALED
 from rollout.tally.slots import find_slot_before, to_instant
 
 RETRY_DELAY = timedelta(minutes=1)  # after a failed tick
@@ -209,25 +211,34 @@ class Ticker:
                 if not batch:
                     return
                 faults.reach_point("tick.taken")
-                unit_records, case_ids = UnitRecords(), {entry.case_id for entry in batch}
-                units = resolve_case_units(
-                    transaction, state, case_ids, reviewer_checks, unit_records
-                )
-                ripe_units = self._add_unit_columns(units.filter(pl.col("slot") <= slot), state)
-                is_episode_unit = state.policy.evidence.unit == "episode"
-                counter.count_units(
-                    transaction,
-                    state.rollout,
-                    ripe_units,
-                    by_episode=is_episode_unit,
-                    records=unit_records,
-                )
-                incoming_case_ids = {
-                    entry.case_id for entry in batch if entry.track == CASE_RECEIVED
-                }
-                if incoming_case_ids:
-                    queue_units(transaction, state, units.filter(pl.col("slot") > slot))
+                unsealed = {entry.case_id for entry in batch if entry.track == RECORD_UNSEALED}
+                CountedRecords(transaction, state.rollout).store(unsealed, slot=slot)
+                due_cases = [entry for entry in batch if entry.track != RECORD_UNSEALED]
+                if due_cases:
+                    self._count_units(transaction, state, slot, due_cases, reviewer_checks)
                 queue.delete(batch)
+
+    def _count_units(
+        self,
+        transaction: Transaction,
+        state: RolloutState,
+        slot: int,
+        due_cases: Sequence[DueCase],
+        reviewer_checks: pl.DataFrame | None,
+    ) -> None:
+        """Count the due units of cases."""
+        unit_records, case_ids = UnitRecords(), {entry.case_id for entry in due_cases}
+        units = resolve_case_units(transaction, state, case_ids, reviewer_checks, unit_records)
+        ripe_units = self._add_unit_columns(units.filter(pl.col("slot") <= slot), state)
+        counter.count_units(
+            transaction,
+            state.rollout,
+            ripe_units,
+            by_episode=state.policy.evidence.unit == "episode",
+            records=unit_records,
+        )
+        if any(entry.track == CASE_RECEIVED for entry in due_cases):
+            queue_units(transaction, state, units.filter(pl.col("slot") > slot))
 
     def _load_reviewer_checks(self, state: RolloutState, slot: int) -> pl.DataFrame | None:
         """Load reviewer checks before the writes, so that no stop waits."""

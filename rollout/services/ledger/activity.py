@@ -29,7 +29,7 @@ from rollout.reports.text.event_describer import (
     EventDescriber,
     ZonedEventDescriber,
 )
-from rollout.reports.text.event_kinds import SCOPE_KINDS
+from rollout.reports.text.event_kinds import COUNTING_KINDS, SCOPE_KINDS
 from rollout.reports.text.event_text import EventDescription, describe_event
 from rollout.services.engine.evidence_reader import load_events
 from rollout.services.engine.rollout_state import RolloutState
@@ -37,7 +37,7 @@ from rollout.services.engine.service import Service
 from rollout.services.engine.state_cache import CachedRollout
 from rollout.services.ledger.ledger_reader import load_cited_proposals
 from rollout.store.database.session import Transaction
-from rollout.store.ledger.ledger import Ledger
+from rollout.store.ledger.ledger_pages import LedgerFilter, LedgerPages
 
 UNLISTED_EVENTS: Final = (AttemptsBegan, IncidentAcknowledged, RecordsCounted, ReportSealed)
 MAX_ROLLOUTS: Final = 10  # to read, those changed last
@@ -237,8 +237,10 @@ def _load_rollout_activity(
 ) -> list[ActivityItem]:
     state = cached_rollout.state
     rollout_name = state.rollout.name
-    ledger = Ledger(transaction, state.rollout)
-    rows = list(ledger.list_rows(after=max(0, cached_rollout.head.revision - limit)))
+    entries = LedgerPages(transaction, state.rollout).list_page(
+        LedgerFilter(hidden_kinds=COUNTING_KINDS), before=None, limit=limit
+    )
+    rows = [entry.row for entry in reversed(entries)]
     event_descriptions = describe_ledger_rows(transaction, state, rows, cached_rollout.head.at)
     return [
         ActivityItem(

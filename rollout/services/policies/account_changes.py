@@ -8,7 +8,7 @@ from rollout.core.scope.quorum import find_group_memberships
 from rollout.services.access.users import AccountUpdate, UserAccount, update_account
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.policies.approver_warnings import list_approver_warnings
-from rollout.services.proposals.eligible_approvers import load_sign_in_users
+from rollout.services.proposals.eligible_approvers import load_present_approvers
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database
 from rollout.store.ledger.ledger import Ledger
@@ -32,17 +32,21 @@ def change_account(
     if not (update.is_disabled or update.roles_to_revoke):
         return ChangedAccount(update_account(database, caller, user_name, update, at=at), ())
     require_permission(caller, Permission.ADMINISTER, "")
-    warnings_before = set(list_missing_approvers(database))
+    warnings_before = set(list_missing_approvers(database, at=at))
     account = update_account(database, caller, user_name, update, at=at)
-    warnings = list_missing_approvers(database)
+    warnings = list_missing_approvers(database, at=at)
     return ChangedAccount(account, tuple(w for w in warnings if w not in warnings_before))
 
 
-def list_missing_approvers(database: Database) -> tuple[str, ...]:
-    """Return by rollout what its users can't approve, and which stops they can't end."""
+def list_missing_approvers(
+    database: Database, *, at: datetime, requires_second_factor: bool = False
+) -> tuple[str, ...]:
+    """Return by rollout what its users can't approve now, and which stops they can't end."""
     warnings: list[str] = []
     with database.begin_read() as transaction:
-        approvers = load_sign_in_users(transaction)
+        approvers = load_present_approvers(
+            transaction, at=at, requires_second_factor=requires_second_factor
+        )
         if approvers is None:
             return ()
         for rollout in Rollouts(transaction).list_all():

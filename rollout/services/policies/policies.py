@@ -31,7 +31,7 @@ from rollout.services.policies.source_warnings import (
     list_source_warnings,
     load_decision_senders,
 )
-from rollout.services.proposals.eligible_approvers import load_sign_in_users
+from rollout.services.proposals.eligible_approvers import load_present_approvers
 from rollout.services.support.channels import list_channel_warnings
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database, Transaction
@@ -252,7 +252,9 @@ def preview_policy(
     has_plan = len(policy.cells) <= MAX_PLANNED_CELLS
     is_readable = caller.has_permission_somewhere(Permission.READ, policy.rollout)
     with service.database.begin_read() as transaction:
-        site_approvers = _load_approvers(transaction, policy, policy.rollout if is_readable else "")
+        site_approvers = _load_approvers(
+            transaction, policy, policy.rollout if is_readable else "", at
+        )
         senders = load_decision_senders(transaction, policy.rollout) if is_readable else ()
     policy_plan = (
         build_policy_plan(
@@ -278,13 +280,13 @@ def preview_policy(
 
 
 def _load_approvers(
-    transaction: Transaction, policy: Policy, rollout_name: str
+    transaction: Transaction, policy: Policy, rollout_name: str, at: datetime
 ) -> GroupMembership | None:
     """Return the group members at a policy's sites, None without users.
 
     For rollout "" only permissions in all rollouts count.
     """
-    approvers = load_sign_in_users(transaction)
+    approvers = load_present_approvers(transaction, at=at)
     return (
         None
         if approvers is None
@@ -369,7 +371,7 @@ def put_policy(
     )
     command_result = build_command_result(database, rollout_name, application.events)
     with database.begin_read() as transaction:
-        site_approvers = _load_approvers(transaction, policy, rollout_name)
+        site_approvers = _load_approvers(transaction, policy, rollout_name, at)
         senders = load_decision_senders(transaction, rollout_name)
     proposal_raised = next(
         (event for event in application.events if isinstance(event, ProposalRaised)), None

@@ -21,7 +21,7 @@ from rollout.services.proposals.eligible_approvers import (
     format_names,
     format_needs,
     format_sites,
-    load_sign_in_users,
+    load_present_approvers,
 )
 from rollout.services.proposals.proposal_details import Proposal, find_proposal_sites
 from rollout.store.database.session import Transaction
@@ -58,7 +58,7 @@ def load_eligible_approvers(
         return ()
     excluded_names = {proposal.raised_by, *(approval.by for approval in proposal.approvals)}
     with service.database.begin_read() as transaction:
-        approvers = load_sign_in_users(transaction) or ()
+        approvers = _load_approvers(service, transaction) or ()
     groups_by_user = find_groups(
         (approver for approver in approvers if approver.name not in excluded_names),
         rollout_name,
@@ -87,16 +87,17 @@ def describe_missing_approvers(
     if proposal is None:
         return ""
     with service.database.begin_read() as transaction:
-        return describe_remaining_approvers(transaction, state, proposal)
+        approvers = _load_approvers(service, transaction)
+    return describe_remaining_approvers(approvers, state, proposal)
 
 
 def describe_remaining_approvers(
-    transaction: Transaction, state: RolloutState, proposal: ScopeProposal
+    approvers: Sequence[Caller] | None, state: RolloutState, proposal: ScopeProposal
 ) -> str:
-    """Describe the missing approvers of a proposal; "" if it is approved."""
-    approvers, sites = load_sign_in_users(transaction), find_proposal_sites(state, proposal.id)
+    """Describe the missing approvers of a proposal; "" if it is approved, or without users."""
     if approvers is None:
         return ""
+    sites = find_proposal_sites(state, proposal.id)
     groups_by_user = dict(find_groups(approvers, state.rollout.name, sites))
     for approval in proposal.approvals:  # it counts whatever permissions the approver has now
         groups_by_user[approval.by] = (*groups_by_user.get(approval.by, ()), *approval.groups)
@@ -124,7 +125,7 @@ def load_resume_askers(
     """
     require_permission(caller, Permission.READ, rollout_name)
     with service.database.begin_read() as transaction:
-        approvers = load_sign_in_users(transaction)
+        approvers = _load_approvers(service, transaction)
     groups_by_user = find_groups(approvers or (), rollout_name, tuple(sites))
     asker_names = find_eligible_requesters(required_groups, groups_by_user)
     if approvers is None or caller.name in asker_names:
@@ -140,6 +141,14 @@ def load_resume_askers(
     ) + format_sites(sites)
     return ResumeAskers(
         asker_names, "" if asker_names else f"no user can end this stop at present; {remedy}"
+    )
+
+
+def _load_approvers(service: Service, transaction: Transaction) -> tuple[Caller, ...] | None:
+    return load_present_approvers(
+        transaction,
+        at=service.clock.now(),
+        requires_second_factor=service.requires_second_factor,
     )
 
 

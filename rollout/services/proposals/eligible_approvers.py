@@ -1,7 +1,7 @@
 """Open proposals that a user can approve, and texts about missing approvers."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import datetime
 
 from rollout.core.errors import RefusalError
@@ -11,8 +11,10 @@ from rollout.core.scope.permissions import APPROVER, OPERATOR, Caller, Permissio
 from rollout.core.scope.scope import ProposalState
 from rollout.reports.text.formatting import format_quantity, join_words
 from rollout.services.access.access_state import build_caller
+from rollout.services.access.credential_resets import NO_LIMITS, load_approval_limits
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.proposals.proposal_details import find_proposal_sites
+from rollout.store.access.second_factors import SecondFactors
 from rollout.store.access.users import Users
 from rollout.store.database.session import Transaction
 
@@ -53,21 +55,29 @@ def _is_approvable(
 MAX_LISTED_NAMES = 6  # further names are counted
 
 
-def load_sign_in_users(transaction: Transaction) -> tuple[Caller, ...] | None:
-    """Return the users who may sign in, with their permissions.
+def load_present_approvers(
+    transaction: Transaction, *, at: datetime, requires_second_factor: bool = False
+) -> tuple[Caller, ...] | None:
+    """Return the users whose approvals count at a time, with their permissions.
 
-    Returns None before the first user is added. Service accounts can't approve, so they are
-    excluded.
+    Excluded are service accounts, disabled users and those whose approvals pause after a reset;
+    with `requires_second_factor` also users who have none and no identity provider that may ask for
+    one. Returns None before the first user is added.
     """
-    users = Users(transaction)
+    users, limits = Users(transaction), load_approval_limits(transaction)
     all_users, roles_by_user = users.list_all(), users.list_all_role_assignments()
     if not all_users:
         return None
-    active_users = (
-        user for user in all_users if not user.is_service_account and user.disabled_at is None
-    )
+    able_users: Collection[int] = {user.number for user in all_users}
+    if requires_second_factor:
+        able_users = {*SecondFactors(transaction).list_confirmed(), *users.list_linked()}
     return tuple(
-        build_caller(user, tuple(roles_by_user.get(user.number, ())), None) for user in active_users
+        build_caller(user, tuple(roles_by_user.get(user.number, ())), None)
+        for user in all_users
+        if not user.is_service_account
+        and user.disabled_at is None
+        and user.number in able_users
+        and not limits.get(user.number, NO_LIMITS).is_paused(at)
     )
 
 

@@ -1,6 +1,6 @@
 """Approving, rejecting and raising proposals."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -17,18 +17,21 @@ from rollout.core.scope.commands import (
 )
 from rollout.core.scope.events import Approved, ProposalRaised
 from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.core.scope.rule_changes import RULES_PROPOSAL
 from rollout.core.scope.scope import GivenApproval, ProposalState, count_filled_needs
 from rollout.services.engine.command_handler import CommandResult, run_command
 from rollout.services.engine.evidence_reader import load_cell_evidence
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.proposals.closed_proposal_sites import load_closed_proposal_sites
 from rollout.services.proposals.proposal_details import find_proposal_sites
+from rollout.services.proposals.rule_losses import build_void_reasons, load_rules_losses
 from rollout.store.database.errors import StoreError
 from rollout.store.database.session import Database
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.projections import ProposalStore
 
 TAKEOVER, RENEWAL, CLOCK = "takeover", "renewal", "clock"
+APPLIED_AT_ONCE = frozenset({CLOCK, RULES_PROPOSAL})
 MAX_APPROVALS_PER_CALL = 100
 
 
@@ -101,7 +104,12 @@ def approve_proposal(
         )
         by = caller.as_actor(rollout_name, sites)
         return ApproveProposal(
-            at=at, by=by, proposal=proposal_id, evidence_hash=evidence_hash, reason=reason
+            at=at,
+            by=by,
+            proposal=proposal_id,
+            evidence_hash=evidence_hash,
+            reason=reason,
+            void_reasons=_load_void_reasons(database, state, proposal_id),
         )
 
     try:
@@ -118,6 +126,17 @@ def approve_proposal(
     )
     assert counted_approval is not None  # noqa: S101 - it was counted just now, or before
     return counted_approval
+
+
+def _load_void_reasons(
+    database: Database, state: RolloutState, proposal_id: str
+) -> Mapping[str, str]:
+    """Return the proposals that newer counting rules void; none for another proposal."""
+    proposal = state.scope.proposals.get(proposal_id)
+    if proposal is None or proposal.kind != RULES_PROPOSAL:
+        return {}
+    with database.begin_read() as transaction:
+        return build_void_reasons(state, load_rules_losses(transaction, state))
 
 
 def approve_proposals(
@@ -244,7 +263,7 @@ def raise_cell_proposal(  # noqa: PLR0913 - who asks for what, where, for whom
         )
 
     command_result = run_command(database, caller, rollout_name, build_command)
-    return _find_raised_proposal(
+    return find_raised_proposal(
         database,
         rollout_name,
         command_result,
@@ -269,17 +288,22 @@ def propose_clock_correction(
         return ProposeClockCorrection(at=at, by=caller.as_actor(rollout_name, sites))
 
     command_result = run_command(database, caller, rollout_name, build_command)
-    return _find_raised_proposal(
+    return find_raised_proposal(
         database, rollout_name, command_result, lambda proposal: proposal.kind == CLOCK
     )
 
 
-def _find_raised_proposal(
+def find_raised_proposal(
     database: Database,
     rollout_name: str,
     command_result: CommandResult,
     is_match: Callable[[ProposalState], bool],
 ) -> ProposalResult:
+    """Return the open proposal that a command raised or found.
+
+    Raises:
+        ProposalClosedError: there is none.
+    """
     with database.begin_read() as transaction:
         scope = load_rollout_state(transaction, rollout_name).scope
     proposal = next(
@@ -331,13 +355,17 @@ def _find_counted_approval(
                         groups=event.groups,
                         at=event.at,
                         approvals_missing=missing_approvals,
-                        text=_describe_missing(missing_approvals, required_groups),
+                        text=_describe_missing(
+                            missing_approvals, required_groups, proposal_row.kind
+                        ),
                     )
     return None
 
 
-def _describe_missing(missing_approvals: int, required_groups: tuple[str, ...]) -> str:
+def _describe_missing(missing_approvals: int, required_groups: tuple[str, ...], kind: str) -> str:
     count = len(required_groups)
     if missing_approvals:
         return f"{count - missing_approvals} of {count} approvals; needs {missing_approvals} more"
+    if kind in APPLIED_AT_ONCE:
+        return "the last approval: it is applied at once"
     return "the last approval: the next tick applies it if the evidence still meets the gate"

@@ -15,7 +15,7 @@ from rollout.services.engine.command_handler import CommandBuilder, CommandResul
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.engine.service import Service
 from rollout.services.proposals.approval_permissions import describe_remaining_approvers
-from rollout.services.proposals.eligible_approvers import format_needs
+from rollout.services.proposals.eligible_approvers import format_needs, load_present_approvers
 from rollout.services.stops.stop_latency import (
     StopHistory,
     StopLatency,
@@ -216,9 +216,10 @@ def propose_resume(
             raise UnknownStopError(
                 f"{stop_id} was resumed meanwhile; `rollout status` shows active stops"
             )
-        text = describe_remaining_approvers(
-            transaction, state, resume_proposal
-        ) or _describe_resume(resume_proposal)
+        approvers = load_present_approvers(transaction, at=at)
+    text = describe_remaining_approvers(approvers, state, resume_proposal) or _describe_resume(
+        resume_proposal
+    )
     return ResumeResult(
         **_list_fields(command_result),
         stop=stop_id,

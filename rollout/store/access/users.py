@@ -111,6 +111,10 @@ class Users:
         )
         return self._find_user(users.c.id == linked.scalar_subquery())
 
+    def list_linked(self) -> Sequence[int]:
+        """Return the numbers of the users who sign in through an identity provider."""
+        return self._transaction.execute(select(identities.c.user_id)).scalars().all()
+
     def link_identity(self, user: StoredUser, issuer: str, subject: str, *, at: datetime) -> bool:
         """Link an identity for ever; return False if one is linked."""
         row = {"user_id": user.number, "issuer": issuer, "subject": subject, "linked_at": at}

@@ -15,6 +15,7 @@ from rollout.store.database.bulk import RowValues, delete_keys, insert_missing
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.tables.columns import encode_instant
+from rollout.store.tables.counting_tables import RECORD_UNSEALED
 from rollout.store.tables.tables import count_queue
 
 RECORD_RECEIVED: Final = "received"
@@ -67,10 +68,10 @@ class CountQueue:
         delete_keys(self._transaction, count_queue, [self._build_row(entry) for entry in entries])
 
     def count_waiting(self) -> int:
-        """Return the number of entries, due or not."""
+        """Return the number of entries for units, due or not."""
         conditions = (
             count_queue.c.rollout == self._rollout.number,
-            count_queue.c.track != RECORD_RECEIVED,
+            count_queue.c.track.not_in((RECORD_RECEIVED, RECORD_UNSEALED)),
         )
         query = select(func.count()).where(*conditions)
         return int(self._transaction.execute(query).scalar_one())

@@ -3,10 +3,11 @@
 from collections import defaultdict
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, or_, select
+from sqlalchemy import select
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.evidence_sources import ACCOUNT, BEFORE_SOURCES, UNNAMED, FrozenSource
+from rollout.core.policy.evidence_sources import ACCOUNT, FrozenSource, name_sender
+from rollout.store.counting.counted_decisions import is_counted_decision
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.tables.counting_tables import GATE
@@ -29,9 +30,10 @@ def load_source_counts(
             decisions.c.reviewer,
             decisions.c.source,
             decisions.c.sender,
+            decisions.c.review,
         )
         .join(count_series, count_series.c.id == counted_units.c.series_id)
-        .join(decisions, _is_counted_decision())
+        .join(decisions, is_counted_decision())
         .where(
             counted_units.c.rollout == rollout.number,
             counted_units.c.version == version,
@@ -44,8 +46,9 @@ def load_source_counts(
         .order_by(counted_units.c.unit, decisions.c.revision)
     )
     rows: Any = transaction.execute(query)
-    for unit, reviewer, source, sender in rows:
-        name = sender if source == ACCOUNT else source or BEFORE_SOURCES
+    for unit, reviewer, source, sender, review in rows:
+        name = name_sender(sender, is_review=review is not None)
+        name = source if source not in {None, ACCOUNT} else name
         newest[unit] = (name, reviewer)
     for unit, (name, reviewer) in newest.items():
         units_by_source[name][unit] = reviewer
@@ -54,12 +57,3 @@ def load_source_counts(
         for name, reviewers in units_by_source.items()
     )
     return tuple(sorted(counts, key=lambda count: (-count.decisions, count.source)))
-
-
-def _is_counted_decision() -> ColumnElement[bool]:
-    return and_(
-        decisions.c.rollout == counted_units.c.rollout,
-        decisions.c.case_id == counted_units.c.case_id,
-        decisions.c.reviewer == counted_units.c.reviewer,
-        or_(decisions.c.source.is_(None), decisions.c.source != UNNAMED),
-    )

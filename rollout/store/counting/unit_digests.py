@@ -1,6 +1,7 @@
-"""Digests of counted units and of the hashes of the records behind them.
+"""Digests of counted units and records, and of the hashes of the records behind the units.
 
-A digest covers one line a unit, in the order of slots. The reviewer's name is not in the line, so
+A digest covers one line a unit, in the order of slots; that of a tick then one line an action or
+outcome. The reviewer's name is not in the line, so
 that an erasure can replace it; the hash of the decision covers it.
 """
 
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from sqlalchemy import Text, select, type_coerce
 
 from rollout.core.calendar.sites import Cell
+from rollout.store.counting.counted_records import RecordLine
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.records.record_hashes import split_hashes
@@ -58,9 +60,8 @@ COVERED_FIELDS: Final = UnitLine._fields.index("site")
 
 @dataclass(frozen=True, slots=True)
 class CountedSummary:
-    """What a tick counted: numbers of units and of different records, and the digest."""
+    """What a tick counted: the number of different records, and the digest."""
 
-    units: int
     records: int
     digest: str
 
@@ -85,14 +86,20 @@ def read_unit_lines(
         yield UnitLine._make((*row[: COVERED_FIELDS - 1], hashes, row.site, row.window))
 
 
-def summarize_units(lines: Iterable[UnitLine]) -> CountedSummary | None:
-    """Return what the units of a tick come to; None without units."""
-    digest, unit_count, hashes = sha256(), 0, set[bytes]()
-    for line in lines:
-        digest.update(line.text)
-        unit_count += 1
-        hashes.update(split_hashes(line.record_hashes))
-    return CountedSummary(unit_count, len(hashes), digest.hexdigest()) if unit_count else None
+def summarize_counted(
+    units: Iterable[UnitLine], records: Iterable[RecordLine]
+) -> CountedSummary | None:
+    """Return what the units and records of a tick come to; None without any."""
+    digest, line_count, hashes = sha256(), 0, set[bytes]()
+    for unit in units:
+        digest.update(unit.text)
+        line_count += 1
+        hashes.update(split_hashes(unit.record_hashes))
+    for record in records:
+        digest.update(record.text)
+        line_count += 1
+        hashes.add(record.record_hash)
+    return CountedSummary(len(hashes), digest.hexdigest()) if line_count else None
 
 
 class CellDigests:

@@ -29,13 +29,14 @@ class LedgerEntry:
 class LedgerFilter:
     """A filter of ledger rows by kind, actor and time.
 
-    Without kinds or actor all match; times are in [since, until).
+    Without kinds or actor all match, except `hidden_kinds`; times are in [since, until).
     """
 
     kinds: Collection[str] = ()
     actor: str = ""
     since: datetime | None = None
     until: datetime | None = None
+    hidden_kinds: Collection[str] = ()
 
 
 class LedgerPages:
@@ -53,6 +54,8 @@ class LedgerPages:
             query = query.where(ledger.c.revision < before)
         if row_filter.kinds:
             query = query.where(ledger.c.kind.in_(list_stored_kinds(row_filter.kinds)))
+        if row_filter.hidden_kinds:
+            query = query.where(ledger.c.kind.not_in(list_stored_kinds(row_filter.hidden_kinds)))
         if row_filter.actor:
             query = query.where(
                 ledger.c.actor.in_(list_stored_actors(self._transaction, row_filter.actor))

@@ -23,6 +23,7 @@ from rollout.core.scope.events import (
     ProposalVoided,
     Renewed,
     Resumed,
+    RulesApplied,
     TakenOver,
     Widened,
 )
@@ -41,6 +42,7 @@ CLOSING_STATES: Final[Mapping[type[LedgerEvent], str]] = {
     TakenOver: "applied",
     Resumed: "applied",
     PolicyApplied: "applied",
+    RulesApplied: "applied",
 }
 RowsByKey = dict[tuple[str, str], dict[str, Any]]
 RowDifferences = Mapping[tuple[str, str], tuple[dict[str, Any] | None, dict[str, Any] | None]]

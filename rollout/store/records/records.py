@@ -13,12 +13,21 @@ from typing import Any
 from sqlalchemy import Column, Row, Table, select
 
 from rollout import faults
-from rollout.core.records.records import AnyRecord, Case, Heartbeat, Record, to_record
+from rollout.core.records.records import (
+    Action,
+    AnyRecord,
+    Case,
+    Heartbeat,
+    Outcome,
+    Record,
+    to_record,
+)
 from rollout.store.database.bulk import insert_columns, insert_once
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
 from rollout.store.records.erased_keys import find_erased_items
 from rollout.store.records.external_keys import EPISODE, ExternalKeys, KeyIds
+from rollout.store.records.incoming_cases import IncomingCases
 from rollout.store.records.record_hashes import build_hash_columns
 from rollout.store.records.record_rows import (
     COLUMN_OF,
@@ -30,6 +39,7 @@ from rollout.store.records.record_rows import (
 )
 from rollout.store.records.rejected_records import NewRejectedRecord, RejectedRecords
 from rollout.store.tables.columns import encode_instant
+from rollout.store.tables.counting_tables import RECORD_UNSEALED
 from rollout.store.tables.tables import cases, heartbeats
 
 NO_CASE_YET = "no case yet"
@@ -156,6 +166,7 @@ class RecordStore:
         for schema, columns in stored_columns.items():
             kind_sender = sender.get(schema.name) if isinstance(sender, Mapping) else sender
             self._insert_columns(schema, columns, received_micros, kind_sender)
+        self._queue_unsealed(stored_columns, received_micros)
         faults.reach_point("ingest.records")
         changed_cases = set(
             chain.from_iterable(columns["case_id"] for columns in stored_columns.values())
@@ -287,6 +298,19 @@ class RecordStore:
             table_columns["episode"] = self._find_episode_ids(columns["episode"])
         del table_columns["key"]  # the row has the case's number
         insert_columns(self._transaction, schema.table, table_columns)
+
+    def _queue_unsealed(
+        self, stored_columns: Mapping[RecordSchema, ColumnsByName], received_micros: int
+    ) -> None:
+        """Queue the cases of new actions and outcomes: the next tick's digest covers them."""
+        case_ids = {
+            case_id
+            for kind in (Action, Outcome)
+            for case_id in stored_columns.get(RECORD_SCHEMAS[kind], {}).get("case_id", ())
+        }
+        IncomingCases(self._transaction, self._rollout).queue_entries(
+            [(received_micros, case_id, RECORD_UNSEALED) for case_id in sorted(case_ids)]
+        )
 
     def _find_episode_ids(self, keys: Sequence[str | None]) -> tuple[int | None, ...]:
         """Return the numbers of episodes; None for cases without one."""

@@ -30,6 +30,7 @@ APPEND_ONLY: Mapping[str, bool] = MappingProxyType(
         "cleanings": True,
         "baselines": False,
         "counted_units": False,
+        "counted_records": False,
         "exposures": False,
         "reports": False,
         "erased_hashes": False,

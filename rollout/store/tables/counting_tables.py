@@ -18,6 +18,8 @@ from rollout.store.tables.columns import (
 
 GATE: Final = "gate"
 OF_GATE: Final = text("track = 'gate'")  # the condition of the partial index
+RECORD_UNSEALED: Final = "unsealed"
+"""The queue's track of cases with actions or outcomes whose hashes the next tick takes."""
 
 count_queue = Table(  # written with the record, deleted when counted
     "count_queue",
@@ -97,6 +99,18 @@ counted_units = Table(  # with several levers a unit has one more class for all 
         sqlite_where=OF_GATE,
         postgresql_where=OF_GATE,
     ),
+    sqlite_with_rowid=False,
+)
+
+counted_records = Table(  # hashes of actions and outcomes, by the tick that counted them
+    "counted_records",
+    metadata,
+    rollout_column(),
+    key_column("case_id"),
+    key_column("record_hash", LargeBinary),
+    required_column("kind"),
+    required_column("slot", BigInteger),
+    Index(None, "rollout", "slot"),
     sqlite_with_rowid=False,
 )
 

@@ -1,5 +1,5 @@
 """SIGKILLs at random instants: two replicas of the real service under traffic, and commands.
 
-`python -m tests.faults.kills --engine sqlite --kills 500 --seed 1`. An oracle outside of the service
-holds its own list of what was acknowledged, and compares it with the database after each kill.
+`python -m tests.faults.kills --engine sqlite --kills 500 --seed 1`. An oracle outside of the
+service has a list of its own of what was acknowledged, and compares it after each kill.
 """

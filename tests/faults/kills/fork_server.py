@@ -13,6 +13,8 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from threading import Lock
 
+import psutil
+
 
 class ForkServer:
     """The process that forks, as the campaign talks to it."""
@@ -102,6 +104,6 @@ def _run_child(run, order):
 
 def _check_threads():
     """Refuse to fork with threads: they would not exist in the child, but their locks would."""
-    names = os.listdir("/proc/self/task") if os.path.isdir("/proc/self/task") else ["one"]
-    if len(names) > 1:
-        raise RuntimeError(f"the fork server has {len(names)} threads: import less before it forks")
+    number = psutil.Process().num_threads()
+    if number > 1:
+        raise RuntimeError(f"the fork server has {number} threads: import less before it forks")

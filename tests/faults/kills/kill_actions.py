@@ -3,6 +3,7 @@
 An action leaves behind what the next ones need: a stop is resumed, a resume is approved.
 """
 
+import shutil
 import sqlite3
 import subprocess
 import time
@@ -19,9 +20,15 @@ from rollout.store.database.migrations import (
     find_head_revision,
     load_current_revision,
 )
+from tests.faults.kills.database_roles import SERVICE_ROLE
 from tests.faults.kills.kill_field import SITES
-from tests.faults.kills.replica_clients import build_cases
-from tests.faults.kills.replica_processes import COMMAND, PATIENCE, REPLICAS
+from tests.faults.kills.replica_clients import ACCOUNTS, build_cases, is_acknowledged
+from tests.faults.kills.replica_processes import (
+    COMMAND,
+    PATIENCE,
+    REPLICAS,
+    find_program_path,
+)
 
 BATCH = 40
 """Cases of a batch that is killed: enough for a few dozen milliseconds."""
@@ -61,14 +68,21 @@ class KillActions:
 
     def _run_ingest(self, victim, kill):
         cases = build_cases(BATCH)
-        request = self._operators.send_batch(cases)
-        death = self._kill_request(request, victim, kill)
+        requests = [self._operators.start_batch(cases, account) for account in ACCOUNTS]
+        death = self._kill_request(requests[0], victim, kill)
+        for request in requests:
+            self._store_batch(request, 1 - victim)
+        self._acknowledgements.add_cases(cases)
+        return death
+
+    def _store_batch(self, request, replica):
+        """Send a batch until each record is acknowledged, and then never again."""
         for _ in range(RETRIES):
-            body = request.finish(1 - victim, PATIENCE)
-            if {item["status"] for item in body["items"]} <= {"accepted", "duplicate"}:
-                self._acknowledgements.add_cases(cases)
-                return death
+            body = request.finish(replica, PATIENCE)
+            if is_acknowledged(body):
+                return
             request.answer = None
+            time.sleep(RETRY_PAUSE)
         raise ActionFailedError(f"a batch is never accepted: {body}")
 
     def _run_stop(self, victim, kill):
@@ -157,6 +171,8 @@ class KillActions:
         if (current := load_current_revision(self._url)) not in {previous, head}:
             raise ActionFailedError(f"the migration stands at {current}")
         self._repeat("db", "upgrade")
+        if make_url(self._url).get_backend_name() != "sqlite":
+            self._repeat("db", "grant", SERVICE_ROLE)
         self._repeat("check-schema")
         return death
 
@@ -175,7 +191,8 @@ class KillActions:
         if make_url(self._url).get_backend_name() == "sqlite":
             with closing(sqlite3.connect(f"file:{target}?mode=ro", uri=True)) as backup:
                 return self._oracle.find_missing_cases(backup.execute)
-        words = ["pg_restore", "--data-only", "--table=external_keys", "--file=-", str(target)]
+        program = shutil.which("pg_restore", path=find_program_path())
+        words = [program, "--data-only", "--table=external_keys", "--file=-", str(target)]
         text = subprocess.run(words, check=True, capture_output=True, text=True).stdout
         rows = [line.split("\t") for line in text.splitlines() if line.count("\t") == 3]
         return self._oracle.find_missing_cases(lambda _: [(row[3],) for row in rows])

@@ -5,15 +5,18 @@ import time
 from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
-from tests.faults.kills.kill_actions import KillActions
-from tests.faults.kills.kill_field import prepare_field
+from tests.faults.kills.kill_actions import ActionFailedError, KillActions
+from tests.faults.kills.kill_field import ROLLOUT, prepare_field
 from tests.faults.kills.kill_oracle import KillOracle
 from tests.faults.kills.process_marks import ACTIONS
 from tests.faults.kills.replica_clients import Acknowledgements, Operators, TrafficThread
 from tests.faults.kills.replica_processes import COMMAND, REPLICAS, ReplicaProcesses
 
 FIRST_SCALE, SMALLEST_SCALE = 0.9, 0.05
+FIRST_SECONDS = 0.05
 HIT_GROWTH, MISS_SHRINK = 1.05, 0.8
+MOST = 10
+"""Processes that may die for each kill that counts."""
 SETTLE = 1.0
 """Seconds of traffic after the last kill: long enough for a stop that is not obeyed."""
 HEADINGS = ("lost", "doubled", "wider", "late_stops", "broken")
@@ -43,6 +46,16 @@ def plan_shots(engine, seed):
             yield KillShot(action, chance.choice(REPLICAS), chance.random())
 
 
+def share_kills(kills, actions):
+    """Return how many kills each action gets.
+
+    >>> share_kills(5, ("ingest", "tick", "stop"))
+    {'ingest': 2, 'tick': 2, 'stop': 1}
+    """
+    share, rest = divmod(kills, len(actions))
+    return {action: share + (place < rest) for place, action in enumerate(actions)}
+
+
 @dataclass
 class KillResult:
     """What came of a campaign, so far.
@@ -54,7 +67,8 @@ class KillResult:
         recoveries: by action, the seconds until the replica was ready again.
         counts: of the oracle.
         final_faults: what the commands at the end found.
-        is_whole: whether the end was reached.
+        is_whole: whether everything was compared at the end.
+        is_interrupted: whether Ctrl-C ended it early.
     """
 
     engine: str
@@ -66,6 +80,7 @@ class KillResult:
     counts: object = None
     final_faults: list[str] = field(default_factory=list)
     is_whole: bool = False
+    is_interrupted: bool = False
     seconds: float = 0.0
 
     @property
@@ -80,50 +95,89 @@ class KillResult:
 
     @property
     def faults(self):
-        """Return everything that was wrong, with its heading."""
-        wrong = [
-            f"{heading}: {text}" for heading in HEADINGS for text in self.counts.wrong[heading]
-        ]
-        return wrong + [f"end: {text}" for text in self.final_faults]
+        """Return sentences about what was wrong."""
+        return self.counts.wrong + [f"end: {text}" for text in self.final_faults]
+
+
+@dataclass(frozen=True)
+class KillLimits:
+    """How much of a campaign there is.
+
+    Attributes:
+        kills: those that count, shared by the actions.
+        actions: which are killed.
+        most: how many processes may die for that, inside their action or beside it; 0: ten times
+            as many.
+        final_commands: what has to succeed at the end.
+    """
+
+    kills: int
+    actions: tuple[str, ...] = ACTIONS
+    most: int = 0
+    final_commands: tuple[tuple[str, ...], ...] = (
+        ("doctor", "--rebuild"),
+        ("ledger", "verify", "--rollout", ROLLOUT),
+    )
 
 
 class KillCampaign:
     """One engine's campaign on a database of its own."""
 
-    def __init__(self, fork_server, board, url, folder, engine, seed, mutants=("", "")):
-        self._kill_field = prepare_field(url)
-        self._processes = ReplicaProcesses(fork_server, board, folder, url, mutants)
-        self._oracle = KillOracle(self._kill_field)
-        self._acknowledgements = Acknowledgements()
-        ports, keys = self._processes.ports, self._kill_field.api_keys
-        operators = Operators(ports, keys)
+    def __init__(self, processes, urls, engine, seed, mutants=("", "")):
+        """Prepare the database.
+
+        `processes` are fork server, board and folder; `urls` as `ReplicaProcesses` has them.
+        """
+        kill_field, url = prepare_field(urls[0]), urls[0]
+        folder, keys = processes[-1], kill_field.api_keys
+        self._processes = ReplicaProcesses(*processes, urls, mutants)
+        self._oracle, self._acknowledgements = KillOracle(kill_field), Acknowledgements()
+        ports = self._processes.ports
         self._actions = KillActions(
-            self._processes, operators, self._oracle, self._acknowledgements, folder, url
+            self._processes,
+            Operators(ports, keys),
+            self._oracle,
+            self._acknowledgements,
+            folder,
+            url,
         )
         self._traffic = [
-            TrafficThread(ports, home, keys["box"], self._acknowledgements) for home in REPLICAS
+            TrafficThread(ports, home, keys, self._acknowledgements) for home in REPLICAS
         ]
         self._scales = dict.fromkeys(ACTIONS, FIRST_SCALE)
-        self._seconds = dict.fromkeys(ACTIONS, 0.05)
+        self._seconds = dict.fromkeys(ACTIONS, FIRST_SECONDS)
         self._recovery = None
         self.result = KillResult(engine, seed, counts=self._oracle.counts)
 
-    def run(self, kills, actions=ACTIONS, tell=lambda _: None):
-        """Kill until so many kills count; then check everything."""
+    def run(self, limits, tell=lambda _: None, is_interrupted=lambda: False):
+        """Kill until each action has its share of the kills; then check everything."""
         started_at = time.monotonic()
-        shots = (s for s in plan_shots(self.result.engine, self.result.seed) if s.action in actions)
         try:
-            self._start(actions)
-            while self.result.total < kills:
-                self._shoot(next(shots))
+            self._start(limits.actions)
+            for shot in self._list_shots(limits):
+                self._shoot(shot)
                 self.result.seconds = time.monotonic() - started_at
                 tell(self.result)
-        except KeyboardInterrupt:
-            self.result.final_faults.append("interrupted")
-        finally:
-            self._finish()
-            self.result.seconds = time.monotonic() - started_at
+                if is_interrupted():
+                    self.result.is_interrupted = True
+                    break
+        except (ActionFailedError, TimeoutError) as error:
+            self.result.final_faults.append(f"given up: {error}")
+        self._finish(limits.final_commands)
+        self.result.seconds = time.monotonic() - started_at
         return self.result
+
+    def _list_shots(self, limits):
+        """Yield the planned shots of actions that lack kills."""
+        shares, result = share_kills(limits.kills, limits.actions), self.result
+        shots, most = plan_shots(result.engine, result.seed), limits.most or MOST * limits.kills
+        while result.total < limits.kills:
+            if result.total + result.missed.total() >= most:
+                result.final_faults.append(f"only {result.total} kills came inside an action")
+                return
+            shot = next(shots)
+            if result.kills[shot.action] < shares.get(shot.action, 0):
+                yield shot
 
     def close(self):
         """End the replicas and let go of the database."""
@@ -145,7 +199,9 @@ class KillCampaign:
         def kill(number, pid=None):
             time.sleep(delay)
             death = (
-                self._processes.kill_command(pid) if pid is not None else self._processes.kill(number)
+                self._processes.kill_command(pid)
+                if pid is not None
+                else self._processes.kill(number)
             )
             if number != COMMAND:
                 self._recovery = self._processes.start(number)
@@ -174,16 +230,17 @@ class KillCampaign:
         if seconds:
             self._seconds[action] = seconds
 
-    def _finish(self):
+    def _finish(self, commands):
         """Let traffic go on for a moment, end it, and check everything."""
         time.sleep(SETTLE)
         for thread in self._traffic:
-            if thread.is_alive():
-                thread.finish()
+            if not thread.is_alive():
+                self.result.final_faults.append(f"{thread.name} ended before the end")
+            thread.finish()
         self._oracle.check(*self._acknowledgements.take())
         self._oracle.check_whole()
-        for words in (("doctor", "--rebuild"), ("ledger", "verify", "--rollout", "trail")):
-            if self._processes.run_command(*words) != 0:
+        for words in commands:
+            if self._processes.run_check(*words) != 0:
                 text = self._processes.read_log(COMMAND)
                 self.result.final_faults.append(f"{' '.join(words)}: {text}")
         self.result.is_whole = True

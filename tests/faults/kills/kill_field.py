@@ -4,97 +4,124 @@ import os
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 
-from rollout.core.calendar.sites import Cell
+from rollout.core.records.records import DECISION_TYPES, Case, Decision, Prediction
 from rollout.core.scope.commands import Actor
-from rollout.core.scope.events import VersionFirstUsed, Widened
 from rollout.core.scope.permissions import AssignedRole
 from rollout.formats.policy.reader import parse_policy
 from rollout.services.access import keys, users
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.services.engine.service import build_service
+from rollout.services.engine.ticks import Ticker
+from rollout.services.proposals.proposals import approve_proposal
+from rollout.services.records.ingest import ingest_items
+from rollout.services.support.clock import ManualClock
 from rollout.store.database.session import Database
-from rollout.store.ledger.ledger import Ledger
-from rollout.store.ledger.versions import VersionInfo, VersionStore
 
-ROLLOUT, VERSION, WINDOW = "trail", "v1", "always"
+ROLLOUT, VERSION, WINDOW, REVIEWER = "trail", "v1", "always", "dia"
 SITES = tuple(f"site-{number}" for number in range(8))
 STAGES = ("supervised", "autonomous")
+ANSWER = {"alarm": "bear"}
 POLICY = f"""
 rollout: {ROLLOUT}
 timezone: UTC
 levers:
   - {{id: alarm, labels: [bear, none], actions: {{bear: siren, none: wait}}}}
 sites: [{", ".join(SITES)}]
+stages: [{{id: supervised, blind: 50%, lasts: 30d}}, {{id: autonomous, audit: 50%, lasts: 30d}}]
 evidence:
   unit: case
   grace: 1s
   outside: blind
-  sources: {{accounts: [{{account: box, reviewers: ["*"]}}]}}
+  sources: {{accounts: [{{account: desk, reviewers: ["*"]}}]}}
 gates:
-  - {{to: supervised, require: [{{measure: agreement, at_least: 60%}}], approvals: 2}}
-  - {{to: autonomous, require: [{{measure: agreement, at_least: 65%}}], approvals: 2}}
+  - {{to: supervised, require: [{{measure: agreement, at_least: 50%}}], risk: 20%,
+     minimum: {{units: 5, days: 1, reviewers: 1}}, approvals: 2}}
+  - {{to: autonomous, require: [{{measure: agreement, at_least: 50%}}], risk: 20%,
+     minimum: {{units: 5, days: 1, reviewers: 1}}, approvals: 2}}
 tick: 1s
 """
 POLICIES = {policy.hash: policy for policy in [parse_policy(POLICY)]}
 ROLES = {
-    "box": ("ingest", "ingest-decisions"),
+    "box": ("ingest",),
+    "desk": ("ingest-decisions",),
     "ana": ("operator", "viewer"),
     "bo": ("operator",),
     "cy": ("operator",),
 }
-GRANTED_FOR = timedelta(days=90)
+SERVICE_ACCOUNTS = frozenset({"box", "desk"})
+CASES_A_SITE = 25
+DAY = timedelta(days=1)
 
 
 @dataclass(frozen=True)
 class KillField:
-    """A prepared database.
-
-    Attributes:
-        url: of the database.
-        api_keys: by account.
-        revision: the last row of the ledger that the preparation wrote.
-    """
+    """A prepared database, and a key for each account."""
 
     url: str
-    revision: int
     api_keys: dict[str, str] = field(repr=False)
 
 
 def prepare_field(url):
-    """Make the rollout, let its model decide everywhere, and return keys for the accounts."""
-    database, now = Database(url), datetime.now(UTC)
-    start = now - timedelta(hours=1)
+    """Make the rollout, widen it to the last stage by evidence and approvals, and return keys.
+
+    Raises:
+        RuntimeError: the model does not decide everywhere in the end.
+    """
+    database, start = Database(url), datetime.now(UTC) - 6 * DAY
     try:
         users.create_first_admin(database, "zoe", at=start)
         apply_policy(database, POLICY, Actor("zoe"), start, salt=bytes(32))
-        revision = _widen_everywhere(database, start)
-        return KillField(url, revision, dict(_create_keys(database, start)))
+        api_keys = dict(_create_keys(database, start))
+        for number, _ in enumerate(STAGES):
+            _widen_everywhere(database, number, start + 2 * number * DAY)
+        _check_widened(database)
+        return KillField(url, api_keys)
     finally:
         database.close()
 
 
-def _widen_everywhere(database, at):
-    """Append the grants that a long history of evidence and approvals would have given."""
-    with database.begin_write() as transaction:
-        state = load_rollout_state(transaction, ROLLOUT)
-        VersionStore(transaction, state.rollout).record_info(VersionInfo(VERSION, "test"), at=at)
-        grants = (
-            Widened(
-                at=at,
-                by="policy",
-                cell=Cell(site, WINDOW),
-                version=VERSION,
-                to_stage=stage,
-                until=at + GRANTED_FOR,
-                proposal="P-0",
-            )
-            for site in SITES
-            for stage in STAGES
+def _widen_everywhere(database, number, start):
+    """Send cases that agree, and approve the widenings that they lead to."""
+    ticker, end = Ticker(database, ROLLOUT, "history"), start + DAY + timedelta(hours=1)
+    records = [r for site in SITES for r in _build_records(f"past-{number}-{site}", site, start)]
+    service = build_service(database, None, ManualClock(end))
+    for account in ("box", "desk"):
+        is_desk = account == "desk"
+        part = [item for item in records if isinstance(item, DECISION_TYPES) == is_desk]
+        ingest_items(service, users.load_local_caller(database, account), ROLLOUT, part, end)
+    ticker.tick(end + timedelta(minutes=1))
+    for proposal in _load_state(database).scope.proposals.values():
+        for who in ("bo", "cy"):
+            caller = users.load_local_caller(database, who)
+            at = end + timedelta(minutes=2)
+            cited = proposal.evidence_hash
+            approve_proposal(database, caller, ROLLOUT, proposal.id, cited, at=at)
+    ticker.tick(end + timedelta(minutes=3))
+
+
+def _build_records(prefix, site, start):
+    """Yield cases over more than a day, with prediction and decision."""
+    for number in range(CASES_A_SITE):
+        key, at = f"{prefix}-{number}", start + (number + 1) * DAY / CASES_A_SITE
+        yield Case(key=key, site=site, occurred_at=at, window=WINDOW)
+        yield Prediction(key=key, version=VERSION, answers=ANSWER, at=at)
+        later = at + timedelta(seconds=1)
+        yield Decision(
+            key=key, reviewer=REVIEWER, answers=ANSWER, exposure="blind", submitted_at=later
         )
-        events = (VersionFirstUsed(at=at, by="policy", version=VERSION), *grants)
-        rows = Ledger(transaction, state.rollout)
-        rows.append(events, after=state.scope.revision)
-        return rows.load_head().revision
+
+
+def _check_widened(database):
+    scope = _load_state(database).scope
+    grants = {cell.site: len(state.grants) for (cell, _), state in scope.cells.items()}
+    if grants != dict.fromkeys(SITES, len(STAGES)):
+        raise RuntimeError(f"the history does not widen all sites: {grants}")
+
+
+def _load_state(database):
+    with database.begin_read() as transaction:
+        return load_rollout_state(transaction, ROLLOUT)
 
 
 def _create_keys(database, at):
@@ -105,7 +132,7 @@ def _create_keys(database, at):
             admin,
             name,
             at=at,
-            is_service_account=name == "box",
+            is_service_account=name in SERVICE_ACCOUNTS,
             role_assignments=[AssignedRole(role) for role in roles],
         )
         entropy = os.urandom(keys.KEY_BYTES)

@@ -13,8 +13,16 @@ from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database
 from tests import oracles
 from tests.faults import outgoing
-from tests.faults.kills.kill_field import POLICIES, ROLLOUT, SITES, STAGES, VERSION, WINDOW
-from tests.faults.kills.replica_clients import ANSWER
+from tests.faults.kills.kill_field import (
+    ANSWER,
+    POLICIES,
+    REVIEWER,
+    ROLLOUT,
+    SITES,
+    STAGES,
+    VERSION,
+    WINDOW,
+)
 from tests.slow_fold import SlowFold
 
 STALENESS = 0.5
@@ -26,6 +34,7 @@ RECORDS = {
     "decisions": "r.reviewer || ' ' || r.answers",
 }
 BATCH = 300
+MAX_SENTENCES = 20
 CAN_DECIDE = len(STAGES)
 
 
@@ -53,7 +62,8 @@ class OracleCounts:
     Attributes:
         records, events: acknowledged ones that were looked for.
         answers, model_answers, stopped_answers: to questions; those under a stop must be `human`.
-        wrong: a sentence for each fault, by its heading.
+        faults: how many were found under each heading.
+        wrong: sentences about the first of them.
     """
 
     records: int = 0
@@ -61,11 +71,14 @@ class OracleCounts:
     answers: int = 0
     model_answers: int = 0
     stopped_answers: int = 0
-    wrong: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    faults: Counter = field(default_factory=Counter)
+    wrong: list[str] = field(default_factory=list)
 
-    def count(self, heading):
-        """Return the number of faults under a heading."""
-        return len(self.wrong[heading]) if heading in self.wrong else 0
+    def add(self, heading, sentences):
+        """Count faults under a heading."""
+        self.faults[heading] += len(sentences)
+        room = max(0, MAX_SENTENCES - len(self.wrong))
+        self.wrong += [f"{heading}: {sentence}" for sentence in sentences[:room]]
 
 
 class KillOracle:
@@ -74,7 +87,7 @@ class KillOracle:
     def __init__(self, kill_field):
         self.counts = OracleCounts()
         self._database = Database(kill_field.url)
-        self._fold, self._first = SlowFold(POLICIES), kill_field.revision
+        self._fold = SlowFold(POLICIES)
         self._revision, self._hash = 0, ""
         self._revisions, self._levels = [0], [dict.fromkeys(SITES, 0)]
         self._events = Counter()
@@ -152,7 +165,7 @@ class KillOracle:
         names = {f"k{place}": case.key for place, case in enumerate(cases)}
         query = (
             f"select k.key, {RECORDS[table]} from {table} r "  # noqa: S608 - names of ours
-            "join external_keys k on k.id = r.case_id and k.kind = 'case' and k.rollout = r.rollout "
+            "join external_keys k on k.id = r.case_id and k.kind = 'case' "
             f"where r.rollout = :rollout and k.key in ({', '.join(f':{name}' for name in names)})"
         )
         stored = defaultdict(list)
@@ -180,8 +193,7 @@ class KillOracle:
                 self._levels.append(
                     {site: self._fold.stage(site, WINDOW, VERSION, row[0]) for site in SITES}
                 )
-        own_faults = [f for f in self._fold.faults if int(f.split()[2][:-1]) > self._first]
-        self._say("broken", own_faults)
+        self._say("broken", self._fold.faults)
         self._fold.faults.clear()
 
     def _count_event(self, kind, actor, body):
@@ -215,7 +227,7 @@ class KillOracle:
         return self._levels[place][answer.site]
 
     def _say(self, heading, sentences):
-        self.counts.wrong[heading] += sentences
+        self.counts.add(heading, sentences)
 
 
 def _describe(table, case):
@@ -223,7 +235,7 @@ def _describe(table, case):
     if table == "cases":
         return case.site
     answers = json.dumps(ANSWER, separators=(",", ":"))
-    return f"{VERSION if table == 'predictions' else 'dia'} {answers}"
+    return f"{VERSION if table == 'predictions' else REVIEWER} {answers}"
 
 
 def _load_new_rows(transaction, rollout, revision, row_hash):

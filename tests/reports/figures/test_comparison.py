@@ -12,7 +12,7 @@ from rollout.reports.figures.comparison import compute_comparisons
 from rollout.reports.figures.confusion import build_matrix, compute_label_figures
 from rollout.reports.inputs.counted import KEY_COLUMNS, count_pairs
 from rollout.reports.pages.comparison_text import render_comparison
-from rollout.reports.statistics.intervals import compute_unit_share
+from rollout.reports.statistics.intervals import clopper_pearson, compute_unit_share
 
 LABELS = ("bear", "elk", "none")
 COSTS = (CostRule(5.0, did="nothing", right="sound"), CostRule(1.0))
@@ -138,9 +138,13 @@ def test_without_a_lever_no_cost_is_made_up(pairs):
 def test_cases_without_an_answer_by_people_are_in_no_pair_and_in_the_bounds():
     rows = {"human": ["elk", None, "", "elk"], "model": ["elk", "elk", "bear", "bear"]}
     (one,) = compared(pl.DataFrame(rows))
-    assert (one.agreement.n, one.unjudged, one.bounds) == (2, 2, (0.25, 0.75))
+    assert (one.agreement.n, one.unjudged, one.bounds) == (
+        2,
+        2,
+        (clopper_pearson(1, 4)[0], clopper_pearson(3, 4)[1]),
+    )
     elk = next(figures for figures in one.labels if figures.label == "elk")
-    assert elk.recall_bounds == (1 / 3, 2 / 3)
+    assert elk.recall_bounds == (clopper_pearson(1, 3)[0], clopper_pearson(2, 3)[1])
 
 
 def test_a_model_that_did_not_answer_is_wrong():

@@ -17,7 +17,7 @@ from rollout.reports.figures.missing_decisions import (
     UNSURE,
 )
 from rollout.reports.inputs.pairs import compare_answers
-from rollout.reports.statistics.intervals import compute_weighted_share
+from rollout.reports.statistics.intervals import clopper_pearson, compute_weighted_share
 from tests.reports.alike_cases import FIVE, often
 
 
@@ -126,7 +126,7 @@ def test_missing_verdicts_have_their_reasons_and_widen_the_bounds(replay_of, cas
     (funnel,) = compute_report_facts(replay_of(cases)).funnels
     assert funnel.steps[-1].lost == {UNANSWERED: 1, UNSURE: 1}
     assert funnel.steps[3].lost == {NO_PREDICTION: 1}
-    assert funnel.bounds == (0.6, 0.8)
+    assert funnel.bounds == (clopper_pearson(6, 10)[0], clopper_pearson(8, 10)[1])
 
 
 def test_a_verdict_that_is_left_out_is_no_late_one(replay_of, case, bears):

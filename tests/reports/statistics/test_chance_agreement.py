@@ -10,11 +10,12 @@ from sklearn.metrics import cohen_kappa_score
 from rollout.reports.figures.ratings import compute_alpha, compute_rater_agreement
 from rollout.reports.statistics.chance_agreement import (
     compute_ac1,
-    compute_ac1_with_interval,
     compute_kappa,
     compute_kappa_and_ac1,
     compute_kappa_with_interval,
+    find_rare_labels,
 )
+from rollout.reports.statistics.effective_number import EffectiveNumber
 
 CIFAR = Path(__file__).parents[4] / "shared/data/cifar10-humans"
 
@@ -71,27 +72,56 @@ def test_without_cases_or_with_one_label_nothing_is_corrected(table):
 
 def test_intervals_hold_the_value_and_stay_the_same():
     for table in tables(4, 8):
-        for found in (compute_kappa_with_interval(table), compute_ac1_with_interval(table)):
+        for found in compute_kappa_and_ac1(table):
             assert found.low < found.value < found.high
         assert compute_kappa_with_interval(table) == compute_kappa_with_interval(table)
 
 
-@pytest.mark.parametrize("effective", [1.0, 0.3])
-def test_both_together_are_what_each_is_alone(effective):
-    odd = [np.zeros((2, 2)), np.array([[7.0]]), np.diag([7.0, 0.0]), np.diag([3.0, 4.0])]
-    for table in [*tables(4, 8), *odd]:
-        alone = (
-            compute_kappa_with_interval(table, effective),
-            compute_ac1_with_interval(table, effective),
-        )
-        assert compute_kappa_and_ac1(table, effective) == alone
+@pytest.mark.parametrize(
+    ("table", "labels", "reason"),
+    [
+        ([[290, 3], [2, 5]], ("no bear", "bear"), "7 of label bear"),
+        ([[290, 0], [12, 5]], ("no bear", "bear"), "5 of label bear"),  # the model's side
+        ([[80, 1, 0], [0, 4, 0], [0, 0, 3]], ("elk", "fox", "owl"), "7 of all labels but elk"),
+        ([[7]], ("elk",), "0 of all labels but the commonest"),
+    ],
+)
+def test_labels_too_rare_have_neither_kappa_nor_ac1(table, labels, reason):
+    kappa, ac1 = compute_kappa_and_ac1(np.array(table, float), labels=labels)
+    assert (kappa.value, kappa.low, ac1.value, ac1.low) == (None, None, None, None)
+    assert (kappa.method, ac1.method) == (
+        f"too few for kappa ({reason})",
+        f"too few for AC1 ({reason})",
+    )
+
+
+def test_ten_cases_of_the_rarer_labels_are_enough():
+    assert not find_rare_labels(np.array([[280.0, 5], [5, 5]]))
+    assert compute_kappa_with_interval(np.array([[280.0, 5], [5, 5]])).low is not None
+
+
+def test_rare_labels_in_bursts_count_at_what_they_are_worth():
+    table = np.array([[280.0, 5], [5, 15]])
+    assert compute_kappa_with_interval(table, EffectiveNumber(305, 305.0)).low is not None
+    bursts = compute_kappa_with_interval(table, EffectiveNumber(305, 61.0), ("none", "bear"))
+    assert bursts.method == "too few for kappa (20 of label bear, worth 4.0 independent ones)"
+
+
+def test_too_few_units_leave_kappa_without_an_interval():
+    table, number = (
+        np.array([[80.0, 12], [9, 200]]),
+        EffectiveNumber(301, None, "too few units (3)"),
+    )
+    kappa, ac1 = compute_kappa_and_ac1(table, number)
+    assert kappa.value == compute_kappa(table)
+    assert (kappa.low, kappa.method, ac1.high) == (None, "too few units (3)", None)
 
 
 def test_fewer_independent_cases_widen_the_interval():
     table = np.array([[80.0, 12], [9, 200]])
     whole, bursts = (
         compute_kappa_with_interval(table),
-        compute_kappa_with_interval(table, effective=0.2),
+        compute_kappa_with_interval(table, EffectiveNumber(301, 0.2 * 301)),
     )
     assert bursts.high - bursts.low > 1.8 * (whole.high - whole.low)
 

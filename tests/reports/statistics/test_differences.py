@@ -4,16 +4,20 @@ from statsmodels.stats.proportion import confint_proportions_2indep
 
 from rollout.reports.statistics.differences import (
     DAILY_METHOD,
-    INDEPENDENT_METHOD,
     ComparedSide,
     build_side,
     build_side_by_day,
     compute_adoption,
+    compute_daily_share,
     compute_difference,
     compute_difference_by_day,
     compute_period_difference,
 )
-from rollout.reports.statistics.intervals import compute_share, compute_weighted_share
+from rollout.reports.statistics.intervals import (
+    compute_clustered_share,
+    compute_share,
+    compute_weighted_share,
+)
 
 
 def test_another_period_has_the_published_interval():
@@ -50,26 +54,59 @@ def test_the_difference_turns_its_sign_with_its_sides():
     assert (one.low, one.high) == pytest.approx((-other.high, -other.low))
 
 
-def test_days_that_swing_widen_the_interval_and_even_ones_do_not():
+def test_days_that_swing_widen_the_interval_and_even_ones_hardly_do():
     generator = np.random.default_rng(2)
     size = np.full(40, 100)
     even = generator.binomial(100, 0.3, 40)
     swinging = generator.binomial(100, np.where(np.arange(40) % 2, 0.1, 0.5))
-    assert compute_difference_by_day(even, size, even, size).method == INDEPENDENT_METHOD
     found = compute_difference_by_day(swinging, size, even, size)
     plain = compute_period_difference(int(swinging.sum()), 4000, int(even.sum()), 4000)
+    both_even = compute_difference_by_day(even, size, even, size)
+    even_plain = compute_period_difference(int(even.sum()), 4000, int(even.sum()), 4000)
+    assert both_even.high - both_even.low < 1.15 * (even_plain.high - even_plain.low)
     assert found.method == DAILY_METHOD
     assert found.high - found.low > 2 * (plain.high - plain.low)
     assert found.first_n == 4000
 
 
-def test_four_days_say_nothing_of_swings():
-    assert build_side_by_day([0, 50, 0, 50], [50] * 4) == ComparedSide(100, 200, 200)
-    assert build_side_by_day([0, 50] * 3, [50] * 6).n < 10
+def test_days_have_the_computed_interval():
+    found = compute_difference_by_day([90, 80, 95, 70], [100] * 4, [80, 82, 78, 81, 79], [100] * 5)
+    assert (found.low, found.high) == pytest.approx((-14.654077, 19.476607), abs=5e-7)
+
+
+def test_a_share_over_few_days_has_the_computed_interval():
+    share = compute_daily_share([90, 80, 95, 70], [100] * 4)
+    assert (share.count, share.n, share.rate) == (335, 400, 0.8375)
+    assert share.effective == pytest.approx(16.798148272, rel=1e-9)
+    assert (share.low, share.high) == pytest.approx((0.579850164, 0.968725408), abs=5e-10)
+    few = compute_daily_share([90, 80], [100] * 2)
+    assert (few.rate, few.low, few.method) == (0.85, None, "too few days (2)")
+    assert compute_daily_share([], []).rate is None
+
+
+def test_from_three_days_on_days_are_the_units():
+    even = build_side_by_day([30, 31, 30], [100] * 3)
+    assert (even.n, even.degrees_of_freedom) == (300, 2)
+    assert build_side_by_day([0, 50, 0, 50], [50] * 4).n < 10
+
+
+@pytest.mark.parametrize("days", [1, 2])
+def test_fewer_days_have_no_interval_and_say_so(days):
+    side = build_side_by_day([30] * days, [100] * days)
+    found = compute_difference(side, build_side_by_day([30] * 5, [100] * 5))
+    assert (found.first, found.per_100, found.low) == (0.3, None, None)
+    assert found.method == f"too few days ({days})"
+    assert compute_adoption(side, ComparedSide(80, 100, 100)).method == found.method
 
 
 def test_days_without_cases_are_no_days():
-    assert build_side_by_day([0, 5, 0], [0, 10, 0]) == ComparedSide(5, 10, 10)
+    assert build_side_by_day([0, 5, 0], [0, 10, 0]).refusal == "too few days (1)"
+
+
+def test_a_share_of_too_few_units_has_no_difference():
+    few = compute_clustered_share([5, 4], [5, 5])
+    found = compute_difference(build_side(few), build_side(compute_share(80, 100)))
+    assert (found.first, found.per_100, found.method) == (0.9, None, "too few units (2)")
 
 
 def test_a_weighted_share_counts_at_its_effective_number():

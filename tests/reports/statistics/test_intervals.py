@@ -5,7 +5,8 @@ from statsmodels.stats.proportion import proportion_confint
 from rollout.reports.statistics.intervals import (
     clopper_pearson,
     compute_clustered_share,
-    compute_independent_share,
+    compute_difference_number,
+    compute_missing_bounds,
     compute_paired_change,
     compute_share,
     compute_upper_bound,
@@ -92,33 +93,127 @@ def test_single_cases_are_no_clusters():
     assert compute_clustered_share([1, 0, 1, 1], [1, 1, 1, 1]) == compute_share(3, 4)
 
 
-def test_copies_of_a_case_add_nothing():
+def expand(*groups):
+    """Return the counts and sizes of units, from (units, successes, size) each."""
+    counts = np.repeat([count for _, count, _ in groups], [units for units, _, _ in groups])
+    return counts, np.repeat([size for _, _, size in groups], [units for units, _, _ in groups])
+
+
+@pytest.mark.parametrize(
+    ("units", "rate", "effective", "low", "high"),
+    [
+        (expand((19, 10, 10), (1, 0, 10)), 0.95, 16.661010722, 0.722295599, 0.999333899),
+        (
+            expand((45, 1, 1), (4, 20, 20), (1, 0, 20)),
+            0.862068966, 3.875850997, 0.264623830, 0.999803958,
+        ),
+        (expand((40, 5, 5)), 1.0, 37.557538713, 0.906449994, 1.0),
+        (expand((170, 5, 5), (30, 4, 5)), 0.97, 329.291292600, 0.945331419, 0.985598712),
+        (expand((97, 1, 1), (3, 0, 1)), 0.97, 100, 0.914823947, 0.993770028),
+    ],
+)  # fmt: skip
+def test_shares_over_bursts_have_the_computed_values(units, rate, effective, low, high):
+    share = compute_clustered_share(*units)
+    assert (share.rate, share.effective) == pytest.approx((rate, effective), rel=1e-9)
+    assert (share.low, share.high) == pytest.approx((low, high), abs=5e-10)
+
+
+@pytest.mark.parametrize(
+    ("errors", "chances", "units", "effective", "low", "high"),
+    [
+        (
+            [0] * 20 + [1] * 4 + [0] * 6, [0.2] * 20 + [0.5] * 10, np.repeat(range(15), 2),
+            12.076038586, 0.000774665, 0.361641728,
+        ),
+        ([0] * 90, [0.1] * 90, np.repeat(range(30), 3), 27.550740732, 0.0, 0.125317242),
+        (
+            [1] + [0] * 89 + [1] * 150 + [0] * 350, [0.02] * 90 + [1.0] * 500, range(590),
+            343.004144633, 0.021883841, 0.066531050,
+        ),
+    ],
+)  # fmt: skip
+def test_audits_over_bursts_have_the_computed_values(errors, chances, units, effective, low, high):
+    share = compute_weighted_share(errors, chances, units)
+    assert share.effective == pytest.approx(effective, rel=1e-9)
+    assert (share.low, share.high) == pytest.approx((low, high), abs=5e-10)
+
+
+@pytest.mark.parametrize(
+    ("units", "method"),
+    [
+        (expand((1, 19, 20)), "too few units (1)"),
+        (expand((4, 5, 5)), "too few units (4)"),
+        (
+            expand((5, 1, 1), (1, 19, 20), (1, 9, 10)),
+            "too few units (7, of which a few hold most cases)",
+        ),
+    ],
+)
+def test_too_few_units_have_a_share_and_no_interval(units, method):
+    share = compute_clustered_share(*units)
+    assert share.rate > 0.9
+    assert (share.low, share.high, share.effective, share.method) == (None, None, None, method)
+    errors = np.concatenate([[0] * good + [1] * (n - good) for good, n in zip(*units, strict=True)])
+    weighted = compute_weighted_share(
+        errors, np.full(len(errors), 0.2), np.repeat(range(len(units[1])), units[1])
+    )
+    assert (weighted.low, weighted.effective, weighted.method) == (None, None, method)
+
+
+def test_copies_of_a_case_are_worth_at_most_their_units():
     alone = compute_share(90, 100)
     copied = compute_clustered_share([5] * 90 + [0] * 10, [5] * 100)
     assert copied.n == 500
-    assert copied.effective == pytest.approx(100)
-    assert (copied.low, copied.high) == pytest.approx((alone.low, alone.high))
-
-
-def test_copies_without_an_error_add_nothing_either():
-    copied = compute_clustered_share([5] * 100, [5] * 100)
-    assert copied.effective == pytest.approx(100)
-    assert copied.low == pytest.approx(compute_share(100, 100).low)
+    assert 94 < copied.effective < 100
+    assert copied.low < alone.low
+    assert copied.high > alone.high
 
 
 def test_changes_over_copies_count_the_units():
     gaps, sizes = np.array([5] * 12 + [-5] * 4 + [0] * 984), np.full(1000, 5)
-    effective = compute_independent_share(gaps, sizes, np.abs(gaps))
-    assert effective == pytest.approx(1 / 5)
+    number = compute_difference_number(gaps, sizes, np.abs(gaps))
+    assert number.share == pytest.approx(1 / 5, rel=0.01)
     copied, alone = (
-        compute_paired_change(60, 20, 5000, effective),
+        compute_paired_change(60, 20, 5000, number),
         compute_paired_change(12, 4, 1000),
     )
-    assert (copied.low, copied.high) == pytest.approx((alone.low, alone.high))
+    assert (copied.low, copied.high) == pytest.approx((alone.low, alone.high), abs=0.01)
 
 
-def test_unlike_cases_of_a_unit_are_as_good_as_alone():
-    assert compute_independent_share([0] * 50, [2] * 50, [2] * 50) == 1.0
+def test_unlike_cases_of_a_unit_are_worth_more_than_their_units():
+    gaps = np.array([1] * 30 + [-1] * 30 + [0] * 140)
+    number = compute_difference_number(gaps, np.full(200, 5), np.abs(gaps))
+    assert 200 < number.value < 1000
+
+
+def test_a_change_over_too_few_units_has_no_interval():
+    number = compute_difference_number([3, 0, 0], [10, 10, 10], [3, 0, 0])
+    change = compute_paired_change(3, 0, 30, number)
+    assert change.per_100 == pytest.approx(10)
+    assert (change.low, change.high, change.method) == (None, None, "too few units (3)")
+
+
+@pytest.mark.parametrize(
+    ("agreeing", "n", "missing", "low", "high"),
+    [
+        (45, 48, 2, 0.781864634, 0.987451412),
+        (930, 970, 30, 0.912383767, 0.971272375),
+        (50, 50, 0, 0.928878264, 1.0),
+        (0, 10, 10, 0.0, 0.728042150),
+    ],
+)
+def test_missing_decisions_widen_the_interval(agreeing, n, missing, low, high):
+    bounds = compute_missing_bounds(compute_share(agreeing, n), missing)
+    assert bounds == pytest.approx((low, high), abs=5e-10)
+
+
+def test_missing_decisions_over_bursts_count_at_their_effective_number():
+    bursts = compute_clustered_share([5] * 38 + [0] * 2, [5] * 40)
+    low, high = compute_missing_bounds(bursts, 10)
+    single_low, single_high = compute_missing_bounds(compute_share(190, 200), 10)
+    assert low < single_low
+    assert high > single_high
+    assert compute_missing_bounds(compute_clustered_share([5, 5], [5, 5]), 3) is None
 
 
 def test_copies_of_a_drawn_case_add_nothing_to_a_weighted_share():
@@ -128,16 +223,18 @@ def test_copies_of_a_drawn_case_add_nothing_to_a_weighted_share():
         np.repeat(errors, 4), np.repeat(chances, 4), np.repeat(range(100), 4)
     )
     assert copied.n == 400
-    assert (copied.rate, copied.effective) == pytest.approx((alone.rate, alone.effective))
-    assert (copied.low, copied.high) == pytest.approx((alone.low, alone.high))
+    assert copied.rate == pytest.approx(alone.rate)
+    assert 0.9 * alone.effective < copied.effective < alone.effective
+    assert copied.low < alone.low
+    assert copied.high > alone.high
 
 
 def test_copies_without_an_error_add_nothing_to_a_weighted_share_either():
     chances = [0.5] * 40 + [0.1] * 60
     alone = compute_weighted_share([0] * 100, chances)
     copied = compute_weighted_share([0] * 400, np.repeat(chances, 4), np.repeat(range(100), 4))
-    assert copied.effective == pytest.approx(alone.effective)
-    assert copied.high == pytest.approx(alone.high)
+    assert 0.9 * alone.effective < copied.effective < alone.effective
+    assert copied.high > alone.high
 
 
 def test_all_wrong_is_all_and_no_more():

@@ -10,12 +10,26 @@ from pathlib import Path
 from threading import Event, Thread
 
 import pytest
+from argon2 import PasswordHasher
 from sqlalchemy import text
 from typer.testing import CliRunner
 
 from rollout.cli.main import app
+from rollout.core.errors import UnauthenticatedError
 from rollout.core.scope.events import VersionFirstUsed
 from rollout.core.scope.permissions import AssignedRole, Caller
+from rollout.services.access.access_state import find_access_ledger_faults
+from rollout.services.access.authentication import Authenticator
+from rollout.services.access.keys import create_key, load_keys, revoke_key, write_token
+from rollout.services.access.sign_in import SignIn
+from rollout.services.access.users import (
+    AccountUpdate,
+    create_account,
+    create_first_admin,
+    create_sign_in_link,
+    load_accounts,
+    update_account,
+)
 from rollout.services.assignments.client_heads import (
     ClientHead,
     code_head,
@@ -31,8 +45,13 @@ from rollout.store.ledger.pending_stops import Damage, load_safety_rows, store_d
 from tests.api.conftest import Doorkeeper
 from tests.factories import NOON
 from tests.services import bear_field as field
+from tests.services.houses import chance
 from tests.store.databases import ENGINES, fresh, on_postgresql, on_sqlite
 
+QUICK = PasswordHasher(time_cost=1, memory_cost=8, parallelism=1)
+ANA = Caller("ana", role_assignments=(AssignedRole("admin"),))
+OPERATOR, VIEWER = AssignedRole("operator"), AssignedRole("viewer")
+PASSWORD, OTHER = "correct horse battery", "staple horse correct"
 WHO = ("--by", "ana", "--reason", "the disk failed")
 BOX = Caller("box-7", True, (AssignedRole("ingest"),))
 
@@ -310,3 +329,68 @@ def test_a_declared_restore_ends_damage(rollout, url, bears):
         state = load_rollout_state(transaction, "bears")
         kinds = [row.event_kind for row in Ledger(transaction, state.rollout).list_rows()]
     assert kinds[-1] == "DamageCleared"
+
+
+def settle_users(live):
+    """Make bo, cy and dee, who sign in, with keys; return bo's session and link, and the keys."""
+    create_first_admin(live, "ana", at=NOON)
+    signing = SignIn(live, ManualClock(NOON), chance, QUICK)
+    for name in ("bo", "cy", "dee"):
+        create_account(live, ANA, name, at=NOON, role_assignments=[OPERATOR, VIEWER])
+        signing.set_password(ANA, name, PASSWORD, at=NOON)
+    session = signing.sign_in_with_password("bo", PASSWORD, address="10.0.0.1", at=NOON)
+    link = create_sign_in_link(live, ANA, "dee", at=NOON, secret=write_token(chance(32)))
+    keys = [create_key(live, ANA, "bo", random_bytes=chance(), at=NOON) for _ in "12"]
+    return session, link, keys
+
+
+def test_what_was_revoked_since_the_backup_stays_revoked(rollout, url, bears, tmp_path):
+    with closing(Database(url)) as live:
+        session, link, (lost, kept) = settle_users(live)
+    file = back_up(rollout, tmp_path)
+    with closing(Database(url)) as live:
+        revoke_key(live, ANA, lost.prefix, at=NOON)
+        update_account(live, ANA, "bo", AccountUpdate(roles_to_revoke=(OPERATOR,)), at=NOON)
+        update_account(live, ANA, "cy", AccountUpdate(is_disabled=True), at=NOON)
+        SignIn(live, ManualClock(NOON), chance, QUICK).set_password(ANA, "dee", OTHER, at=NOON)
+        create_account(live, ANA, "eve", at=NOON, role_assignments=[VIEWER])
+    done = rollout("db", "restore", str(file), *WHO, "--discard-newer")
+    assert done.exit_code == 0, done.output
+    assert done.stdout.splitlines()[:4] == [
+        f"key {lost.prefix} of bo is revoked again",
+        "bo is no longer operator in all rollouts",
+        "cy is disabled again",
+        "dee has the password of the backup again: set a new one",
+    ]
+    with closing(Database(url)) as restored:
+        accounts = {account.name: account for account in load_accounts(restored, ANA)}
+        assert accounts["bo"].rights == (VIEWER,)
+        assert accounts["cy"].disabled_at is not None
+        assert set(accounts["dee"].rights) == {OPERATOR, VIEWER}
+        assert "eve" not in accounts
+        open_keys = [key.prefix for key in load_keys(restored, ANA) if key.revoked_at is None]
+        assert open_keys == [kept.prefix]
+        clock = ManualClock(NOON)
+        authenticator = Authenticator(restored, clock)
+        assert authenticator.authenticate_key(kept.text, NOON).name == "bo"
+        with pytest.raises(UnauthenticatedError):
+            authenticator.authenticate_session(session.token, NOON)
+        with pytest.raises(UnauthenticatedError):
+            SignIn(restored, clock, chance, QUICK).sign_in_with_link(
+                link, OTHER, at=NOON, address="10.0.0.1"
+            )
+        assert list(find_access_ledger_faults(restored)) == []
+
+
+@on_sqlite
+def test_the_last_admin_of_a_backup_stays_and_is_named(rollout, url, bears, tmp_path):
+    with closing(Database(url)) as live:
+        create_first_admin(live, "ana", at=NOON)
+    file = back_up(rollout, tmp_path)
+    with closing(Database(url)) as live:
+        create_account(live, ANA, "dee", at=NOON, role_assignments=ANA.role_assignments)
+        update_account(live, ANA, "ana", AccountUpdate(is_disabled=True), at=NOON)
+    done = rollout("db", "restore", str(file), *WHO, "--discard-newer")
+    assert "ana stays the last admin, who was removed since the backup: add another" in done.stdout
+    with closing(Database(url)) as restored:
+        assert [account.disabled_at for account in load_accounts(restored, ANA)] == [None]

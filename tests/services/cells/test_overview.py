@@ -5,13 +5,16 @@ from datetime import timedelta
 import pytest
 
 from rollout.core.scope.commands import Actor
+from rollout.core.scope.events import RecordsCounted
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.services.access.authentication import Authenticator
 from rollout.services.cells.overview import load_rollout_summaries
 from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.service import build_service
 from rollout.services.ledger.activity import load_recent_activity
 from rollout.services.support.clock import ManualClock
+from rollout.store.ledger.ledger import Ledger
 from tests.api import bears
 from tests.factories import DAY, HOUR, NOON
 from tests.services.reports.test_inputs import keep
@@ -96,3 +99,19 @@ def test_news_are_the_newest_first_and_of_sites_that_one_may_read(database, serv
 
 def test_no_news_since_the_newest(service):
     assert load_recent_activity(service, VIC, NOON + timedelta(days=1)) == ()
+
+
+def test_news_leave_out_what_ticks_counted(database, service):
+    bears.widened(database, NOON - HOUR, bears.CREEK)
+    append_counts(database, NOON, 20)
+    news = [one.event_description for one in load_recent_activity(service, VIC, NOON - 2 * HOUR)]
+    assert "widened to supervised" in " ".join(one.text for one in news)
+    assert "RecordsCounted" not in {one.kind for one in news}
+
+
+def append_counts(database, at, number):
+    """Append events of ticks that counted something, the newest entries of the ledger."""
+    counted = RecordsCounted(at=at, by="policy", slot=at, records=1, digest="ab" * 32)
+    with database.begin_write() as transaction:
+        state = load_rollout_state(transaction, "bears")
+        Ledger(transaction, state.rollout).append([counted] * number, after=state.scope.revision)

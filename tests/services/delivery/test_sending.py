@@ -1,7 +1,6 @@
 """Messages arrive, as a webhook's JSON and as a mail; what fails is said without any secret."""
 
 import base64
-import subprocess
 import sys
 from threading import Event
 
@@ -97,14 +96,3 @@ def test_the_process_sees_none_of_our_settings(monkeypatch):
     script = "import json, os; print(json.dumps({'error': ' '.join(os.environ)}))"
     monkeypatch.setattr(sending, "SENDER_COMMAND", (sys.executable, "-c", script))
     assert "ROLLOUT" not in send_in_process(message("json://127.0.0.1:1/x"))
-
-
-def test_a_service_holds_no_apprise():
-    script = (
-        "import sys, api.app, api.serve, rollout.cli.main; from importlib import import_module; "
-        "[import_module(f'api.routers.{name}') for name in api.app.ROUTERS]; "
-        "print([name for name in ('apprise', 'requests') if name in sys.modules])"
-    )
-    words = [sys.executable, "-c", script]
-    done = subprocess.run(words, capture_output=True, text=True, check=True)
-    assert done.stdout.strip() == "[]"

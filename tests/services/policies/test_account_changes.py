@@ -5,9 +5,12 @@ import pytest
 from rollout.core.errors import NotAllowedError
 from rollout.core.scope.permissions import AssignedRole
 from rollout.services.access import users
+from rollout.services.access.authenticator_codes import reset_second_factor
 from rollout.services.access.users import AccountUpdate
 from rollout.services.policies.account_changes import change_account, list_missing_approvers
-from tests.factories import NOON
+from rollout.store.access.second_factors import SecondFactors
+from rollout.store.access.users import Users
+from tests.factories import DAY, NOON, TICK
 from tests.services import bear_field as field
 from tests.services.houses import ADA, BO
 from tests.store.conftest import database, url
@@ -27,7 +30,7 @@ def house(database):
 
 
 def test_a_change_after_which_a_stop_can_not_be_ended_is_told_of_once(house):
-    assert list_missing_approvers(house) == ()
+    assert list_missing_approvers(house, at=NOON) == ()
     revoked = AccountUpdate(roles_to_revoke=(OPERATOR,))
     changed = change_account(house, ADA, "bo", revoked, at=NOON)
     assert (changed.account.name, changed.account.rights) == ("bo", ())
@@ -35,8 +38,28 @@ def test_a_change_after_which_a_stop_can_not_be_ended_is_told_of_once(house):
     assert warning.startswith("bears: stops: a stop could not be ended")
     assert "give 1 more user the role operator" in warning
     assert change_account(house, ADA, "bo", GONE, at=NOON).warnings == ()  # as it was
-    assert list_missing_approvers(house) == (warning,)
+    assert list_missing_approvers(house, at=NOON) == (warning,)
     assert change_account(house, ADA, "cy", GONE, at=NOON).warnings != ()
+
+
+def test_who_can_not_approve_now_is_left_out(house):
+    assert list_missing_approvers(house, at=NOON, requires_second_factor=True) != ()
+    with house.begin_write() as transaction:
+        for name in ("ada", "bo", "cy", "dee"):
+            user = Users(transaction).find(name)
+            SecondFactors(transaction).add(user, b"secret", at=NOON)
+            SecondFactors(transaction).confirm(user, at=NOON, code_hashes=[name.encode()])
+    assert list_missing_approvers(house, at=NOON, requires_second_factor=True) == ()
+    reset_second_factor(house, ADA, "cy", at=NOON)
+    (warning,) = list_missing_approvers(house, at=NOON)
+    assert "a stop could not be ended" in warning
+    assert list_missing_approvers(house, at=NOON + DAY - TICK) == (warning,)
+    assert list_missing_approvers(house, at=NOON + DAY) == ()
+    assert list_missing_approvers(house, at=NOON + DAY, requires_second_factor=True) == (warning,)
+    with house.begin_write() as transaction:  # a provider may ask for its own
+        cy = Users(transaction).find("cy")
+        assert Users(transaction).link_identity(cy, "https://id.example.org", "7", at=NOON)
+    assert list_missing_approvers(house, at=NOON + DAY, requires_second_factor=True) == ()
 
 
 def test_no_other_change_is_told_of_and_only_an_admin_is_told(house):

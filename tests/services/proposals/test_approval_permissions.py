@@ -6,6 +6,7 @@ from rollout.core.errors import UnknownRolloutError
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.services.access import users
 from rollout.services.access.authentication import Authenticator
+from rollout.services.access.sign_in import SignIn
 from rollout.services.access.users import load_local_caller
 from rollout.services.engine.service import build_service
 from rollout.services.proposals import proposals
@@ -17,7 +18,9 @@ from rollout.services.stops.stop_targets import StopTarget
 from rollout.services.stops.stops import propose_resume, stop_cells
 from rollout.services.support.clock import ManualClock
 from tests.api.bears import approved, founded, scope_of, tick, widened
-from tests.factories import NOON, TICK
+from tests.factories import DAY, NOON, TICK
+from tests.services.access.test_sign_in import QUICK
+from tests.services.houses import PASSWORD, chance
 
 OPERATOR, SAFETY = AssignedRole("operator"), AssignedRole("approver", group="safety")
 CREEK_ALONE = AssignedRole("operator", "bears", "creek")
@@ -32,8 +35,12 @@ def bears(database):
 
 
 @pytest.fixture
-def service(bears):
-    clock = ManualClock(NOON)
+def clock():
+    return ManualClock(NOON)
+
+
+@pytest.fixture
+def service(bears, clock):
     return build_service(bears, Authenticator(bears, clock), clock)
 
 
@@ -101,6 +108,20 @@ def test_where_another_should_have_asked_it_says_who_and_how(bears):
     bo = load_local_caller(bears, "bo")
     again = propose_resume(bears, bo, "bears", done.stop, at=NOON)
     assert again.text == f"{again.proposal} needs 1 operator and 1 of safety other than bo"
+
+
+def test_who_was_reset_counts_again_after_a_day(bears, service, clock):
+    let_in(bears, ana=[OPERATOR], bo=[OPERATOR], cy=[OPERATOR])
+    done = asked(bears, "ana")
+    ana, ada = load_local_caller(bears, "ana"), load_local_caller(bears, "ada")
+    signing = SignIn(bears, clock, chance, QUICK)
+    for _ in "12":  # the first one is no reset
+        signing.set_password(ada, "cy", PASSWORD, at=clock.now())
+    assert describe_missing_approvers(service, ana, "bears", done.proposal).startswith(
+        "bo alone can approve it, but it needs 2 operators other than ana"
+    )
+    clock.advance(DAY)
+    assert describe_missing_approvers(service, ana, "bears", done.proposal) == ""
 
 
 def test_a_yes_counts_whatever_rights_its_giver_has_now(bears, service):

@@ -26,6 +26,7 @@ from rollout.core.scope.scope import GivenApproval, count_filled_needs
 from rollout.formats.policy.reader import parse_policy, read_policy
 from rollout.services.access.authentication import Authenticator
 from rollout.services.engine.service import build_service
+from rollout.services.quickstart import history_files
 from rollout.services.quickstart.starter_accounts import (
     list_operators,
     list_starter_accounts,
@@ -84,6 +85,7 @@ def broken_off(tmp_path_factory):
     folder = tmp_path_factory.mktemp("interrupted")
     with pytest.MonkeyPatch.context() as patch:
         prepare(patch, folder, [])
+        patch.setattr(history_files, "MAX_CASES", 40)
         interrupt_quickstart("import_record_files")
     return folder
 
@@ -209,11 +211,12 @@ def interrupt_quickstart(step):
 
 
 @pytest.mark.parametrize("step", STEPS)
-def test_an_interrupted_quickstart_is_repeated(started, step):
+def test_an_interrupted_quickstart_is_repeated(started, step, monkeypatch):
+    monkeypatch.setattr(history_files, "MAX_CASES", 40)
     interrupt_quickstart(step)
     said = done("quickstart")
     assert "An earlier quickstart was interrupted" in said
-    assert "1,680 accepted" in said
+    assert "cases: 40 accepted" in said
     assert len(started) == 1
     assert KEYS.exists()
     assert not KEYS.with_name(command.UNFINISHED_FILE).exists()
@@ -306,14 +309,15 @@ def policy_with(approvals):
 
 
 def test_a_policy_whose_gate_needs_a_group_is_widened_by_two_operators(started):
-    Path("policy.yaml").write_text(policy_with("[operator, safety]"), "utf-8")
+    quick = policy_with("[operator, safety]").replace("tick: 5s", "tick: 1s")
+    Path("policy.yaml").write_text(quick, "utf-8")
     said = done("quickstart", "policy.yaml")
     assert "ana, bo (approves for safety) and cy, operators" in said
     done("tick", "parcels")
     (found,) = re.findall(r"\b[0-9a-f]{64}\b", done("proposals", "parcels", "P-1"))[:1]
     done("approve", "parcels", "P-1", "--evidence-hash", found, "--by", "ana")
     done("approve", "parcels", "P-1", "--evidence-hash", found, "--by", "bo")
-    time.sleep(5)  # the policy's tick
+    time.sleep(1)  # the policy's tick
     done("tick", "parcels")
     assert "Widened" in ledger_kinds()
 

@@ -28,60 +28,56 @@ on_sqlite = pytest.mark.parametrize("url", ["sqlite"], indirect=True)
 
 @pytest.fixture
 def pictured(tmp_path):
-    """Return what replays one divergence whose picture is said to be somewhere."""
+    """Return what replays divergences, at most five, whose pictures are said to be somewhere."""
     folder = tmp_path / "records"
     (folder / "stills").mkdir(parents=True)
 
-    def found(media, content=None, name="stills/7.gif"):
-        if content is not None:
-            (folder / name).write_bytes(content)
-        files = {
-            "policy.yaml": POLICY,
-            "p.csv": "case_key,site,occurred_at,model_version,label\n"
-            "c7,ramp-a,2025-03-03T10:00:00,v1,sound\n",
-            "d.csv": "case_key,reviewer,label,decided_at\nc7,ana,damaged,2025-03-03T10:30:00\n",
-            "c.csv": f'case_key,site,occurred_at,media\nc7,ramp-a,2025-03-03T10:00:00,"{media}"\n',
+    def found(*media):
+        rows = {
+            "p.csv": ["case_key,site,occurred_at,model_version,label"],
+            "d.csv": ["case_key,reviewer,label,decided_at"],
+            "c.csv": ["case_key,site,occurred_at,media"],
         }
-        for file, text in files.items():
-            (folder / file).write_text(text, encoding="utf-8")
+        for number, text in enumerate(media):
+            rows["p.csv"].append(f"c{number},ramp-a,2025-03-03T10:00:00,v1,sound")
+            rows["d.csv"].append(f"c{number},ana,damaged,2025-03-03T10:30:00")
+            rows["c.csv"].append(f'c{number},ramp-a,2025-03-03T10:00:00,"{text}"')
+        (folder / "policy.yaml").write_text(POLICY, encoding="utf-8")
+        for file, lines in rows.items():
+            (folder / file).write_text("\n".join([*lines, ""]), encoding="utf-8")
         sources = RecordPaths(folder / "p.csv", folder / "d.csv", folder / "c.csv")
         facts = compute_replay_facts(replay_files(ReplayRequest(folder / "policy.yaml", sources)))
-        (worst,) = facts.divergences.top
-        assert ("<img" in render_html_report(facts)) == (worst.picture not in {None, LINK})
-        return worst.picture
+        pictures = {row.case_key: row.picture for row in facts.divergences.top}
+        assert ("<img" in render_html_report(facts)) == bool({*pictures.values()} - {None, LINK})
+        return [pictures[f"c{number}"] for number in range(len(media))]
 
     found.folder = folder
     return found
 
 
 def test_a_small_file_beside_the_records_stands_in_the_report(pictured):
-    assert pictured("stills/7.gif", GIF) == INSIDE
-    assert pictured("./stills/../stills/7.gif") == INSIDE
-    assert pictured(str(pictured.folder / "stills/7.gif")) == INSIDE
+    file = pictured.folder / "stills/7.gif"
+    file.write_bytes(GIF)
+    assert pictured("stills/7.gif", "./stills/../stills/7.gif", str(file)) == [INSIDE] * 3
 
 
 def test_what_is_too_large_or_no_picture_or_not_there_is_told_by_attributes_alone(pictured):
-    assert pictured("stills/7.gif", GIF + bytes(MAX_PICTURE_BYTES)) is None
-    assert pictured("stills/7.gif", b"<svg onload='alert(1)'/>") is None
-    assert pictured("stills/8.gif") is None
-    assert pictured("stills") is None
-    assert pictured("") is None
-    assert pictured("7\0.gif") is None
+    (pictured.folder / "stills/large.gif").write_bytes(GIF + bytes(MAX_PICTURE_BYTES))
+    (pictured.folder / "stills/svg.gif").write_bytes(b"<svg onload='alert(1)'/>")
+    assert pictured("stills/large.gif", "stills/svg.gif", "stills/8.gif") == [None] * 3
+    assert pictured("stills", "", "7\0.gif") == [None] * 3
 
 
 def test_no_file_outside_the_folder_of_the_records_is_read(pictured):
     outside = pictured.folder.parent / "secret.gif"
     outside.write_bytes(GIF)
-    assert pictured("../secret.gif") is None
-    assert pictured(str(outside)) is None
     (pictured.folder / "stills/link.gif").symlink_to(outside)
-    assert pictured("stills/link.gif") is None
+    assert pictured("../secret.gif", str(outside), "stills/link.gif") == [None] * 3
 
 
 def test_an_address_in_a_file_is_taken_as_it_is(pictured):
-    assert pictured(LINK) == LINK
-    assert pictured(INSIDE) == INSIDE
-    assert pictured("javascript:alert(1)") is None
+    assert pictured(LINK, "javascript:alert(1)") == [LINK, None]
+    assert pictured(INSIDE) == [INSIDE]
 
 
 @on_sqlite

@@ -1,0 +1,79 @@
+"""The result of a check of evidence, in numbers and sentences."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from typing import Final
+
+MAX_FAULTS: Final = 20  # sentences; the others are counted
+
+
+@dataclass(slots=True)
+class EvidenceReport:
+    """The result of a check.
+
+    Attributes:
+        records, units: numbers of records hashed anew and of units counted anew.
+        erased_units: units that rest on erased content.
+        erasures: revisions of the events that took it, or an action or outcome.
+        unhashed_units: units counted before hashes were stored.
+        unhashed_events: revisions of the ticks' events that cover them.
+        other_records: actions and outcomes compared with the hashes that ticks took.
+        erased_records: those of them that an event took.
+        unsealed_records: actions and outcomes that no tick's digest covers.
+        unrepeatable_units: units of policies that compare reviewers, which aren't counted anew.
+        fault_count: all differences; `faults` has a sentence for the first ones.
+    """
+
+    records: int = 0
+    units: int = 0
+    erased_units: int = 0
+    erasures: set[int] = field(default_factory=set)
+    unhashed_units: int = 0
+    unhashed_events: set[int] = field(default_factory=set)
+    other_records: int = 0
+    erased_records: int = 0
+    unsealed_records: int = 0
+    unrepeatable_units: int = 0
+    fault_count: int = 0
+    faults: list[str] = field(default_factory=list)
+
+    def add_faults(self, faults: Iterable[str]) -> None:
+        """Add differences; the first ones in words."""
+        for fault in faults:
+            self.fault_count += 1
+            if len(self.faults) < MAX_FAULTS:
+                self.faults.append(fault)
+
+    def summarize(self) -> str:
+        """Return the numbers in one line."""
+        parts = [
+            f"{self.erased_units} units rest on erased content{_list_events(self.erasures)}",
+            f"{self.units} recomputed from {self.records} records",
+            f"{self.fault_count} differ",
+        ]
+        if self.unhashed_units:
+            events = _list_events(self.unhashed_events)
+            parts.append(f"{self.unhashed_units} were counted before hashes were stored{events}")
+        if self.unrepeatable_units:
+            parts.append(f"{self.unrepeatable_units} depend on reviewer checks: hashes only")
+        if self.other_records:
+            erased = f", {self.erased_records} of them erased" if self.erased_records else ""
+            parts.append(f"{self.other_records} actions and outcomes compared{erased}")
+        if self.unsealed_records:
+            parts.append(
+                f"{self.unsealed_records} actions and outcomes are in no tick's digest (stored by "
+                "an older program)"
+            )
+        return ", ".join(parts)
+
+    def list_faults(self) -> Iterator[str]:
+        """Yield the sentences; the last one counts the others."""
+        yield from self.faults
+        if self.fault_count > len(self.faults):
+            yield f"and {self.fault_count - len(self.faults)} more"
+
+
+def _list_events(revisions: Iterable[int]) -> str:
+    """Return revisions in brackets; "" without any."""
+    names = ", ".join(map(str, sorted(revisions)))
+    return f" (events {names})" if names else ""

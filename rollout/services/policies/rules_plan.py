@@ -1,0 +1,305 @@
+"""What newer counting rules would change in a rollout, and the proposal to apply them.
+
+Whatever a rollout's rules are, the plan is computed from what was counted; it writes nothing.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+import polars as pl
+
+from rollout.core.calendar.sites import Cell
+from rollout.core.policy.counting_rules import CURRENT_RULES
+from rollout.core.policy.evidence_sources import NOT_NAMED
+from rollout.core.scope.commands import Command, ProposeRules
+from rollout.core.scope.events import LedgerEvent, ProposalVoided
+from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.core.scope.projection import apply_events
+from rollout.core.scope.proposals import compute_evidence_hash
+from rollout.core.scope.rule_changes import RULES_PROPOSAL
+from rollout.core.scope.scope import ENGINE
+from rollout.reports.text.source_text import KINDS
+from rollout.services.access.users import find_broad_accounts
+from rollout.services.cells.cells import build_cell_evidence
+from rollout.services.engine.command_handler import run_command
+from rollout.services.engine.evidence_reader import (
+    EvidenceKey,
+    EvidenceReader,
+    load_events,
+    load_evidence_views,
+)
+from rollout.services.engine.rollout_state import RolloutState
+from rollout.services.engine.service import Service
+from rollout.services.policies.source_warnings import load_decision_senders
+from rollout.services.proposals.proposals import ProposalResult, find_raised_proposal
+from rollout.services.proposals.rule_losses import (
+    LostSource,
+    RulesLoss,
+    build_void_reasons,
+    list_unnamed_kinds,
+    load_rules_losses,
+)
+from rollout.store.tables.counting_tables import GATE
+from rollout.tally.evidence_view import EvidenceView
+
+BROAD = "it may send predictions too: its decisions don't count for cases that it also predicted"
+WAY_BACK = (
+    "What was counted stays counted, grants stay, and attempts go on. There is no way back to rules"
+    " 1; a policy that names more sources makes more of what is received later count."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class UncountedSender:
+    """A source whose decisions stop counting, and why; `units` of the running attempts."""
+
+    source: str
+    reason: str
+    units: int
+
+
+@dataclass(frozen=True, slots=True)
+class RulesEffect:
+    """What newer rules change for a version in cells that are equal.
+
+    Attributes:
+        counted_units: units that count in each cell.
+        sources: of these, the ones that newer rules would not have counted.
+        proposals: open proposals that become void.
+        next_step: what decides the next step now.
+        next_step_without: what would decide it without these units.
+    """
+
+    cells: tuple[str, ...]
+    version: str
+    counted_units: int
+    sources: tuple[LostSource, ...]
+    proposals: tuple[str, ...]
+    next_step: str
+    next_step_without: str
+
+
+@dataclass(frozen=True, slots=True)
+class RulesPlan:
+    """What the newest counting rules would change now.
+
+    Attributes:
+        rules, newest_rules: numbers of the rules in force and of the newest ones.
+        senders: sources whose decisions stop counting.
+        effects: changed cells, equal ones together.
+        unchanged_cells: number of the policy's other cells.
+        proposal: id of the open proposal to apply them, "" without one.
+        evidence_hash: what a proposal cites; "" if there is nothing to apply.
+        text: the same for a terminal.
+    """
+
+    rollout: str
+    rules: int
+    newest_rules: int
+    senders: tuple[UncountedSender, ...]
+    effects: tuple[RulesEffect, ...]
+    unchanged_cells: int
+    proposal: str
+    evidence_hash: str
+    text: str
+
+
+def load_rules_plan(
+    service: Service, caller: Caller, rollout_name: str, *, at: datetime
+) -> RulesPlan:
+    """Return what the newest counting rules would change in a rollout.
+
+    Raises:
+        NotAllowedError: the caller may not read every site.
+        UnknownRolloutError: the caller may not see such a rollout.
+    """
+    require_permission(caller, Permission.READ, rollout_name)
+    state = service.state_cache.reload_rollout(rollout_name).state
+    require_permission(caller, Permission.READ, rollout_name, tuple(state.policy.sites_by_id))
+    return _build_plan(service, state, at)
+
+
+def propose_rules(
+    service: Service, caller: Caller, rollout_name: str, evidence_hash: str, *, at: datetime
+) -> ProposalResult:
+    """Propose the newest counting rules on the plan that the caller read.
+
+    Raises:
+        NotAllowedError: the caller is not an admin of the rollout.
+        EvidenceChangedError: the plan is another one by now.
+        RefusalError: the rollout is on the newest rules.
+    """
+    require_permission(caller, Permission.ADMINISTER, rollout_name)
+
+    def build_command(state: RolloutState) -> Command:
+        with service.database.begin_read() as transaction:
+            losses = load_rules_losses(transaction, state)
+        return ProposeRules(
+            at=at,
+            by=caller.as_actor(rollout_name),
+            effects=_list_effects(state, losses),
+            evidence_hash=evidence_hash,
+        )
+
+    result = run_command(service.database, caller, rollout_name, build_command)
+    return find_raised_proposal(
+        service.database, rollout_name, result, lambda p: p.kind == RULES_PROPOSAL
+    )
+
+
+def _build_plan(service: Service, state: RolloutState, at: datetime) -> RulesPlan:
+    name, proposals = state.rollout.name, state.scope.proposals.values()
+    plan = RulesPlan(name, state.scope.rules, CURRENT_RULES, (), (), 0, "", "", "")
+    if state.scope.rules >= CURRENT_RULES:
+        text = f"{name} is on counting rules {state.scope.rules}, the newest: nothing to apply"
+        return replace(plan, unchanged_cells=len(state.policy.cells), text=text)
+    with service.database.begin_read() as transaction:
+        losses = load_rules_losses(transaction, state)
+        accounts = load_decision_senders(transaction, name)
+    lost = [loss for loss in losses if loss.sources]
+    plan = replace(
+        plan,
+        senders=_list_senders(state, losses, accounts, find_broad_accounts(service.database)),
+        effects=_group_effects(state, lost, _load_next_steps(service, state, lost, at)),
+        unchanged_cells=len(state.policy.cells) - len({loss.cell for loss in lost}),
+        proposal=next((p.id for p in proposals if p.kind == RULES_PROPOSAL), ""),
+        evidence_hash=compute_evidence_hash(_list_effects(state, losses)),
+    )
+    return replace(plan, text="\n".join(_format_plan(plan)))
+
+
+def _list_effects(state: RolloutState, losses: Iterable[RulesLoss]) -> tuple[str, ...]:
+    """Return the frozen lines of a proposal, with ids of accounts instead of names."""
+    lost = [loss for loss in losses if loss.sources]
+    lines = [
+        f"{loss.cell} {loss.version}: of {loss.counted_units} counted units {source.units} from"
+        f" {source.account}: {source.reason}"
+        for loss in lost
+        for source in loss.sources
+    ]
+    voided = ", ".join(build_void_reasons(state, lost)) or "none"
+    return (
+        f"counting rules {CURRENT_RULES} in place of {state.scope.rules}",
+        f"policy {state.policy.hash}",
+        *(lines or ["every counted decision is of a source of evidence"]),
+        f"proposals that become void: {voided}",
+    )
+
+
+def _list_senders(
+    state: RolloutState, losses: Iterable[RulesLoss], accounts: Sequence[str], broad: Sequence[str]
+) -> tuple[UncountedSender, ...]:
+    units: dict[tuple[str, str], int] = {}
+    for kind in list_unnamed_kinds(state.policy):
+        units[kind, NOT_NAMED] = 0
+    for account in accounts:
+        if not state.policy.evidence.sources.list_patterns(account):
+            units[account, NOT_NAMED] = 0
+        elif account in broad:
+            units[account, BROAD] = 0
+    for loss in losses:
+        for source in loss.sources:
+            key = (source.source, source.reason)
+            units[key] = units.get(key, 0) + source.units
+    return tuple(UncountedSender(*key, number) for key, number in units.items())
+
+
+def _load_next_steps(
+    service: Service, state: RolloutState, lost: Sequence[RulesLoss], at: datetime
+) -> Mapping[tuple[Cell, str], tuple[str, str]]:
+    """Return the next step of each cell and version now, and without the lost units."""
+    cells = tuple(dict.fromkeys(loss.cell for loss in lost))
+    if not cells:
+        return {}
+    excluded = pl.DataFrame(
+        [(unit, loss.version, GATE) for loss in lost for unit in sorted(loss.units)],
+        schema={"unit": pl.String(), "version": pl.String(), "track": pl.String()},
+        orient="row",
+    )
+    reader = EvidenceReader(lambda frame: frame.join(excluded, on=excluded.columns, how="anti"))
+    events = load_events(service.database, state)
+    voided = tuple(
+        ProposalVoided(at=events[-1].at, by=ENGINE, proposal=proposal, reason=reason)
+        for proposal, reason in build_void_reasons(state, lost).items()
+    )
+    later_state = replace(state, scope=apply_events(voided, state.scope))
+    now = _describe_steps(
+        state, events, load_evidence_views(service.database, state, cells), cells, at
+    )
+    later = _describe_steps(
+        later_state,
+        (*events, *voided),
+        reader.load_views(service.database, state, cells),
+        cells,
+        at,
+    )
+    return {key: (now[key], later[key]) for key in now}
+
+
+def _describe_steps(
+    state: RolloutState,
+    events: tuple[LedgerEvent, ...],
+    views: Mapping[EvidenceKey, EvidenceView],
+    cells: Sequence[Cell],
+    at: datetime,
+) -> Mapping[EvidenceKey, str]:
+    evidence = build_cell_evidence(state, events, views, cells, at)
+    return {
+        (cell, facts.version): facts.decides_next
+        for cell, all_facts in evidence.items()
+        for facts in all_facts
+    }
+
+
+def _group_effects(
+    state: RolloutState,
+    lost: Iterable[RulesLoss],
+    next_steps: Mapping[tuple[Cell, str], tuple[str, str]],
+) -> tuple[RulesEffect, ...]:
+    proposals = state.scope.proposals.values()
+    groups: dict[tuple[object, ...], RulesEffect] = {}
+    for loss in lost:
+        steps = next_steps[loss.cell, loss.version]
+        key = (loss.version, loss.counted_units, loss.sources, steps)
+        group = groups.get(key) or RulesEffect(
+            (), loss.version, loss.counted_units, loss.sources, (), *steps
+        )
+        voided = [p.id for p in proposals if (p.cell, p.version) == (loss.cell, loss.version)]
+        groups[key] = replace(
+            group, cells=(*group.cells, str(loss.cell)), proposals=(*group.proposals, *voided)
+        )
+    return tuple(groups.values())
+
+
+def _format_plan(plan: RulesPlan) -> Iterator[str]:
+    yield (
+        f"{plan.rollout} is on counting rules {plan.rules}. Under rules {plan.newest_rules} a"
+        " decision is evidence only from a source that the policy names (`evidence.sources`)."
+    )
+    yield f"They hold for decisions that are received after they are applied. {WAY_BACK}"
+    yield f"SOURCES that stop counting: {len(plan.senders) or 'none'}"
+    for sender in plan.senders:
+        source = KINDS.get(sender.source, sender.source)
+        yield f"  {source}: {sender.reason}; {sender.units:,} counted units of running attempts"
+    yield f"CELLS with units from them: {sum(len(e.cells) for e in plan.effects) or 'none'}"
+    for effect in plan.effects:
+        yield from _format_effect(effect)
+    if plan.unchanged_cells:
+        yield f"  in {plan.unchanged_cells:,} of the policy's cells nothing changes"
+    if plan.proposal:
+        yield f"{plan.proposal} proposes these rules: an operator has to approve it."
+        return
+    yield "An admin proposes the rules with the hash of this plan, and an operator approves them:"
+    yield f"  rollout rules propose {plan.rollout} --evidence-hash {plan.evidence_hash}"
+
+
+def _format_effect(effect: RulesEffect) -> Iterator[str]:
+    sources = "; ".join(f"{source.text} ({source.reason})" for source in effect.sources)
+    cells = ", ".join(effect.cells[:3])
+    more = f" and {len(effect.cells) - 3} more" if len(effect.cells) > 3 else ""
+    yield f"  {cells}{more}, {effect.version}: of {effect.counted_units:,} counted units {sources}"
+    yield f"    now: {effect.next_step}"
+    yield f"    without them: {effect.next_step_without}"
+    if effect.proposals:
+        yield f"    void: {', '.join(effect.proposals)}"

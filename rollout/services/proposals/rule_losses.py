@@ -1,0 +1,139 @@
+"""Counted decisions that newer counting rules would not have counted, by cell and version.
+
+They stay counted. Decisions like them, received after the rules are applied, are no evidence.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+
+from rollout.core.access.accounts import AccountNames
+from rollout.core.calendar.sites import Cell
+from rollout.core.policy.counting_rules import CURRENT_RULES
+from rollout.core.policy.evidence_sources import (
+    ACCOUNT,
+    IMPORTS,
+    NOT_NAMED,
+    OWN_PREDICTION,
+    REVIEWS,
+    UNNAMED,
+    name_sender,
+)
+from rollout.core.policy.policy import Policy
+from rollout.reports.text.source_text import KINDS
+from rollout.services.engine.rollout_state import RolloutState
+from rollout.store.counting.counted_decisions import CountedDecision, list_counted_decisions
+from rollout.store.database.session import Transaction
+from rollout.store.ledger.accounts import Accounts
+
+CellVersion = tuple[Cell, str]
+
+
+@dataclass(frozen=True, slots=True)
+class LostSource:
+    """Counted units whose decisions are of a source that newer rules don't count.
+
+    Attributes:
+        source: `reviews`, `imports`, or the name of an account.
+        account: its id; the source itself if it is no account.
+        reason: why it doesn't count.
+    """
+
+    source: str
+    account: str
+    reason: str
+    units: int
+
+    @property
+    def text(self) -> str:
+        """Return the units and their source in words."""
+        return f"{self.units:,} from {KINDS.get(self.source, self.source)}"
+
+
+@dataclass(frozen=True, slots=True)
+class RulesLoss:
+    """What a version's running attempt in a cell counts, and what newer rules would not have.
+
+    `units` holds the keys of the lost units.
+    """
+
+    cell: Cell
+    version: str
+    counted_units: int
+    sources: tuple[LostSource, ...]
+    units: frozenset[str]
+
+
+def load_rules_losses(transaction: Transaction, state: RolloutState) -> tuple[RulesLoss, ...]:
+    """Return the counts of the running attempts, in the order of the policy's cells."""
+    decisions: dict[CellVersion, list[CountedDecision]] = defaultdict(list)
+    for decision in list_counted_decisions(transaction, state.rollout):
+        if _is_running(state, decision):
+            decisions[decision.cell, decision.version].append(decision)
+    senders = {d.sender or "" for part in decisions.values() for d in part}
+    names = Accounts(transaction).find_names(senders)
+    return tuple(
+        _build_loss(state.policy, names, (cell, version), decisions[cell, version])
+        for cell in state.policy.cells
+        for version in state.scope.versions
+        if (cell, version) in decisions
+    )
+
+
+def _is_running(state: RolloutState, decision: CountedDecision) -> bool:
+    version = state.scope.versions.get(decision.version)
+    if version is None or version.retired or decision.cell not in state.policy.cell_set:
+        return False
+    return state.scope.get_cell_state(decision.cell, decision.version).attempt == decision.attempt
+
+
+def _build_loss(
+    policy: Policy, names: AccountNames, key: CellVersion, decisions: Iterable[CountedDecision]
+) -> RulesLoss:
+    count, lost, units = 0, Counter[tuple[str, str]](), set[str]()
+    for decision in decisions:
+        count += 1
+        source = name_sender(decision.sender, is_review=decision.is_review)
+        if reason := find_source_fault(policy, names.find_name(source), decision):
+            lost[source, reason] += 1
+            units.add(decision.unit)
+    sources = (
+        LostSource(names.find_name(source), source, reason, number)
+        for (source, reason), number in sorted(lost.items(), key=lambda item: (-item[1], item[0]))
+    )
+    return RulesLoss(*key, count, tuple(sources), frozenset(units))
+
+
+def find_source_fault(policy: Policy, source: str, decision: CountedDecision) -> str:
+    """Return why a decision received now, from a source, would be no evidence; or ""."""
+    kind = policy.evidence.find_source_kind(source, decision.reviewer)
+    if kind == UNNAMED:
+        return NOT_NAMED
+    return OWN_PREDICTION if kind == ACCOUNT and decision.has_own_prediction else ""
+
+
+def list_unnamed_kinds(policy: Policy) -> tuple[str, ...]:
+    """Return the kinds of sources that the policy turns off."""
+    kinds = {
+        REVIEWS: policy.evidence.sources.reviews,
+        IMPORTS: policy.evidence.sources.imports,
+    }
+    return tuple(kind for kind, counts in kinds.items() if not counts)
+
+
+def build_void_reasons(state: RolloutState, losses: Iterable[RulesLoss]) -> Mapping[str, str]:
+    """Return the open proposals that rest on lost units, each with the reason to void it."""
+    loss_by_key = {(loss.cell, loss.version): loss for loss in losses if loss.sources}
+    return {
+        proposal.id: _describe_void(loss_by_key[proposal.cell, proposal.version])
+        for proposal in state.scope.proposals.values()
+        if proposal.cell is not None and (proposal.cell, proposal.version) in loss_by_key
+    }
+
+
+def _describe_void(loss: RulesLoss) -> str:
+    sources = ", ".join(source.text for source in loss.sources)
+    return (
+        f"counting rules {CURRENT_RULES} apply, and of {loss.counted_units:,} counted units"
+        f" {sources} would be no evidence under them; a new proposal states its sources"
+    )

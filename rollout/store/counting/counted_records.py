@@ -1,0 +1,130 @@
+"""Hashes of actions and outcomes, by the tick whose digest covers them.
+
+No unit rests on them: actions open incidents, and outcomes feed guards and reports. The queue has
+each case with new ones, in the transaction that stores them.
+"""
+
+from collections.abc import Collection, Iterator
+from typing import Any, Final, NamedTuple
+
+from sqlalchemy import ColumnElement, Select, Table, bindparam, func, literal, select, union_all
+
+from rollout.core.records.records import Action, Outcome
+from rollout.store.database.bulk import build_insert, fetch_rows
+from rollout.store.database.rollouts import Rollout, match_cases
+from rollout.store.database.session import Transaction
+from rollout.store.ledger.evidence import EvidenceStore
+from rollout.store.records.record_rows import RECORD_SCHEMAS, RecordSchema
+from rollout.store.tables.counting_tables import RECORD_UNSEALED
+from rollout.store.tables.tables import count_queue, counted_records, counted_units
+
+SEALED_SCHEMAS: Final = (RECORD_SCHEMAS[Action], RECORD_SCHEMAS[Outcome])
+RECORDS_PER_READ: Final = 2_000
+
+
+class RecordLine(NamedTuple):
+    """A record that a tick counted, as its digest covers it."""
+
+    slot: int
+    case_id: int
+    kind: str
+    record_hash: bytes
+
+    @property
+    def text(self) -> bytes:
+        """Return the line that digests cover."""
+        return f"{self.kind} {self.case_id} {self.slot} {self.record_hash.hex()}\n".encode()
+
+
+class CountedRecords:
+    """The counted actions and outcomes of one rollout."""
+
+    def __init__(self, transaction: Transaction, rollout: Rollout) -> None:
+        self._transaction, self._rollout = transaction, rollout
+
+    def store(self, case_ids: Collection[int], *, slot: int) -> None:
+        """Store the hashes of the actions and outcomes of cases; those stored before stay.
+
+        If evidence has already reached the slot, the hashes belong to the next one.
+        """
+        if not case_ids:
+            return
+        last_slot = EvidenceStore(self._transaction, self._rollout).get_last_slot(lock=True)
+        for schema in SEALED_SCHEMAS:
+            new_rows = self._select_rows(schema, case_ids, max(slot, last_slot + 1))
+            statement = build_insert(self._transaction.engine, counted_records)
+            self._transaction.execute(
+                statement.from_select(
+                    ["rollout", "case_id", "record_hash", "kind", "slot"], new_rows
+                ).on_conflict_do_nothing()
+            )
+
+    def read_lines(self, *, after: int, until: int) -> Iterator[RecordLine]:
+        """Yield the records of slots (`after`, `until`], in the order of digests."""
+        line_columns = [counted_records.c[name] for name in RecordLine._fields]
+        query = (
+            select(*line_columns)
+            .where(counted_records.c.rollout == self._rollout.number)
+            .where(counted_records.c.slot > after, counted_records.c.slot <= until)
+            .order_by(
+                *(counted_records.c[name] for name in ("slot", "case_id", "record_hash")),
+            )
+        )
+        for row in self._transaction.execute(query.execution_options(yield_per=RECORDS_PER_READ)):
+            yield RecordLine(row.slot, row.case_id, row.kind, bytes(row.record_hash))
+
+    def has_any_line(self, *, after: int, until: int) -> bool:
+        """Return whether slots (`after`, `until`] have a counted unit or record."""
+        parameters = {"rollout": self._rollout.number, "after": after, "until": until}
+        return bool(fetch_rows(self._transaction, ANY_LINE_QUERY, parameters))
+
+    def count_unsealed(self) -> int:
+        """Return the number of actions and outcomes that no tick counted and none will."""
+        queued_cases = select(count_queue.c.case_id).where(
+            count_queue.c.rollout == self._rollout.number, count_queue.c.track == RECORD_UNSEALED
+        )
+        return sum(
+            self._transaction.execute(self._count_unsealed(schema, queued_cases)).scalar_one()
+            for schema in SEALED_SCHEMAS
+        )
+
+    def _select_rows(
+        self, schema: RecordSchema, case_ids: Collection[int], slot: int
+    ) -> Select[Any]:
+        table = schema.table
+        return select(
+            *(table.c.rollout, table.c.case_id, _get_hash(table)),
+            *(literal(schema.name), literal(slot)),
+        ).where(*match_cases(self._transaction, self._rollout, table, case_ids))
+
+    def _count_unsealed(self, schema: RecordSchema, queued_cases: Select[Any]) -> Select[Any]:
+        table = schema.table
+        is_sealed = (
+            select(counted_records.c.case_id)
+            .where(counted_records.c.rollout == table.c.rollout)
+            .where(counted_records.c.case_id == table.c.case_id)
+            .where(
+                counted_records.c.record_hash == func.coalesce(table.c.record_hash, table.c.hash)
+            )
+            .exists()
+        )
+        return (
+            select(func.count())
+            .select_from(table)
+            .where(table.c.rollout == self._rollout.number, ~is_sealed)
+            .where(table.c.case_id.not_in(queued_cases))
+        )
+
+
+def _select_any(table: Table) -> Select[Any]:
+    is_inside = table.c.slot > bindparam("after"), table.c.slot <= bindparam("until")
+    query = select(table.c.slot).where(table.c.rollout == bindparam("rollout"), *is_inside)
+    return select(query.limit(1).subquery())
+
+
+ANY_LINE_QUERY: Final = union_all(_select_any(counted_units), _select_any(counted_records))
+
+
+def _get_hash(table: Table) -> ColumnElement[bytes]:
+    """Return the hash that names a record in digests."""
+    return func.coalesce(table.c.record_hash, table.c.hash)

@@ -1,0 +1,126 @@
+"""A rollout whose ledger was made under rules 1: the plan of rules 2, and how they are applied."""
+
+from datetime import timedelta
+
+import pytest
+
+from rollout.cli.output import format_proposal_details
+from rollout.core.policy.evidence_sources import NOT_NAMED
+from rollout.core.scope.commands import Actor
+from rollout.core.scope.events import ProposalRaised, RulesApplied
+from rollout.core.scope.permissions import AssignedRole
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.services.engine.ticks import Ticker
+from rollout.store.ledger.ledger import Ledger
+from tests.attacks.test_invented_decisions import NAMED, POLICY, cases_with_predictions, decisions
+from tests.factories import DAY, NOON
+
+RULES = "/v1/rollouts/ramps/rules"
+PROPOSALS = "/v1/rollouts/ramps/proposals"
+
+
+@pytest.fixture(autouse=True)
+def _old_ramps(database, door, monkeypatch):
+    monkeypatch.setattr(
+        "rollout.services.engine.state_cache.measure_clock_skew", lambda *_: timedelta(0)
+    )
+    with monkeypatch.context() as before_rules:  # as a program wrote it that had no numbers
+        before_rules.setattr("rollout.services.engine.policy_application.CURRENT_RULES", 0)
+        apply_policy(database, POLICY % NAMED, Actor("zoe"), NOON - DAY, salt=bytes(32))
+    door.let_in("camera", AssignedRole("ingest"), machine=True)
+    door.let_in("people", AssignedRole("ingest-decisions"), machine=True)
+
+
+def send(client, account, *items):
+    return client.by(account).post("/v1/rollouts/ramps/records", json=[*items]).json()["items"]
+
+
+def count(client, database, clock):
+    """Send decisions, half of them of the camera itself, and count them; return the events."""
+    send(client, "camera", *cases_with_predictions(), *list(decisions())[::2])
+    send(client, "people", *list(decisions())[1::2])
+    return Ticker(database, "ramps", "one").tick(clock.now() + timedelta(hours=2))
+
+
+def state_of(database):
+    with database.begin_read() as transaction:
+        return load_rollout_state(transaction, "ramps")
+
+
+def propose(client, **more):
+    cited = client.by("viewer").get(RULES).json()["evidence_hash"]
+    return client.by("admin").post(RULES, json={"evidence_hash": cited, **more})
+
+
+def approve(client, proposal, name="operator"):
+    body = {"evidence_hash": proposal["evidence_hash"]}
+    return client.by(name).post(f"{PROPOSALS}/{proposal['proposal']}/approvals", json=body)
+
+
+def test_rules_2_are_planned_proposed_approved_and_hold_from_then_on(client, database, clock):
+    (raised,) = [e for e in count(client, database, clock) if isinstance(e, ProposalRaised)]
+    scope = state_of(database).scope
+    assert scope.rules == 1
+    plan = client.by("viewer").get(RULES).json()
+    (effect,) = plan["effects"]
+    assert (effect["cells"], effect["counted_units"]) == (["ramp-a · always"], 80)
+    assert [(s["source"], s["reason"], s["units"]) for s in effect["sources"]] == [
+        ("camera", NOT_NAMED, 40)
+    ]
+    assert effect["proposals"] == [raised.proposal]
+    assert "40" in effect["next_step_without"]
+    assert "no way back" in plan["text"]
+
+    answer = propose(client)
+    assert answer.status_code == 201
+    assert answer.json()["required_approvals"] == ["operator"]
+    assert propose(client).status_code == 200  # safe to repeat
+    details = client.by("viewer").get(f"{PROPOSALS}/{answer.json()['proposal']}").json()
+    assert any("40 from camera" in line for line in details["readings"])
+    assert "u-" not in format_proposal_details(details, is_caller_known=False)
+    assert approve(client, answer.json()).json()["text"] == (
+        "the last approval: it is applied at once"
+    )
+
+    after = state_of(database).scope
+    assert (after.rules, after.cells[next(iter(after.cells))].attempt) == (2, 1)
+    assert list(after.proposals) == []
+    voided = client.by("viewer").get(f"{PROPOSALS}/{raised.proposal}").json()
+    assert voided["state"] == "void"
+    assert "40 from camera would be no evidence" in voided["closed_reason"]
+    assert client.by("viewer").get(RULES).json()["text"].endswith("nothing to apply")
+    refused = propose(client)
+    assert refused.status_code == 422
+    assert "the newest" in refused.json()["detail"]
+    with database.begin_read() as transaction:
+        events = list(Ledger(transaction, state_of(database).rollout).list_events())
+    assert sum(isinstance(event, RulesApplied) for event in events) == 1
+    (row,) = send(client, "camera", {**next(decisions()), "key": "c1", "reviewer": "late"})
+    assert NOT_NAMED in row["reason"]
+
+
+def test_a_new_proposal_states_its_sources_and_what_was_counted_stays(client, database, clock):
+    count(client, database, clock)
+    approve(client, propose(client).json())
+    events = Ticker(database, "ramps", "one").tick(clock.now() + timedelta(hours=3))
+    (again,) = [event for event in events if isinstance(event, ProposalRaised)]
+    (details,) = client.by("viewer").get(PROPOSALS).json()["items"]
+    assert details["id"] == again.proposal
+    assert {s["source"]: s["decisions"] for s in details["sources"]} == {"camera": 40, "people": 40}
+
+
+def test_the_hash_of_another_plan_is_refused(client, database, clock):
+    count(client, database, clock)
+    refused = client.by("admin").post(RULES, json={"evidence_hash": "0" * 64})
+    assert (refused.status_code, refused.json()["code"]) == (409, "evidence-changed")
+    assert state_of(database).scope.rules == 1
+
+
+def test_who_is_admin_and_operator_needs_another_user(client):
+    cited = client.by("ana").get(RULES).json()["evidence_hash"]
+    proposal = client.by("ana").post(RULES, json={"evidence_hash": cited}).json()
+    refused = approve(client, proposal, "ana")
+    assert refused.status_code == 403
+    assert "ask another user" in refused.json()["detail"]
+    assert approve(client, proposal, "bo").status_code == 200

@@ -1,0 +1,201 @@
+"""Actions and outcomes that somebody edits or deletes in the database are found."""
+
+from datetime import timedelta
+from random import Random
+
+import pytest
+from sqlalchemy import select, update
+
+from rollout.core.records.records import Action, Outcome
+from rollout.core.scope.events import RecordsCounted, RecordsPurged
+from rollout.services.engine.evidence_check import EvidenceCheck
+from rollout.services.engine.retention import purge_old_records
+from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.services.engine.ticks import Ticker
+from rollout.services.erasure.case_erasure import erase_case
+from rollout.services.erasure.erasure import ErasureRequest
+from rollout.store.counting.purge import open_purge
+from rollout.store.database.session import Database
+from rollout.store.records.record_check import _compute_hashes, _select_records
+from rollout.store.records.record_rows import SCHEMA_BY_TYPE
+from rollout.store.records.records import RecordStore
+from rollout.store.tables import tables
+from rollout.tally.slots import to_instant
+from tests.services.engine.test_consistency_check import HISTORY, SLOTS
+from tests.services.engine.test_evidence_check import (
+    ADMIN,
+    attacking,
+    checked,
+    keep_for_a_day,
+    written_revision,
+)
+from tests.services.engine.test_live import begun, written
+from tests.store.databases import ENGINES, fresh
+from tests.store.snapshots import filled_once
+
+HOUR = timedelta(hours=1)
+LAST = to_instant(SLOTS[-1], HOUR)
+KEY = HISTORY.cases["case_key"][0]
+KINDS = {"actions": Action, "outcomes": Outcome}
+
+
+@pytest.fixture(params=ENGINES)
+def database(request, tmp_path):
+    """Return a database whose ticks counted an action and outcomes."""
+    with fresh(request.param, tmp_path) as url:
+        made = Database(url)
+        tick_twice(made)
+        yield made
+        made.close()
+
+
+@filled_once
+def tick_twice(database):
+    ticker = begun(database, HISTORY, SLOTS[0])
+    ticker.tick(LAST - HOUR)
+    store(database, LAST - HOUR)
+    ticker.tick(LAST)
+
+
+def store(database, at, revision=1):
+    """Store an action and an outcome of a case that was counted before."""
+    action = Action(
+        key=KEY,
+        lever="alarm",
+        action="ring",
+        by="person",
+        at=at,
+        permission="not asked",
+        revision=revision,
+    )
+    outcome = Outcome(key=KEY, at=at, harm="bite", revision=revision)
+    with database.begin_write() as transaction:
+        rollout = load_rollout_state(transaction, "story").rollout
+        receipts = RecordStore(transaction, rollout).store([action, outcome], received_at=at)
+        assert [receipt.status for receipt in receipts.results] == ["accepted"] * 2
+
+
+def counted(database, table):
+    """Return the condition for one action or outcome that a tick counted."""
+    with database.begin_read() as transaction:
+        return table.c.case_id == transaction.execute(select(tables.actions.c.case_id)).scalar_one()
+
+
+def change(database, name, **values):
+    table = getattr(tables, name)
+    statement = update(table).where(counted(database, table)).values(**values)
+    with attacking(database, name) as transaction:
+        assert transaction.execute(statement).rowcount
+
+
+def test_an_untouched_rollout_has_no_difference(database):
+    report = checked(database)
+    assert report.fault_count == 0, report.faults
+    assert (report.other_records, report.unsealed_records) == (count_outcomes(database) + 1, 0)
+    assert f"{report.other_records} actions and outcomes compared" in report.summarize()
+
+
+def count_outcomes(database):
+    with database.begin_read() as transaction:
+        return len(transaction.execute(select(tables.outcomes.c.case_id)).all())
+
+
+def test_a_tick_without_units_counts_actions_and_outcomes(database):
+    before = len(written(database))
+    store(database, LAST + HOUR, revision=2)
+    assert checked(database).unsealed_records == 0  # the next tick will count them
+    Ticker(database, "story", "two").tick(LAST + 3 * HOUR)
+    (event,) = (e for e in written(database)[before:] if isinstance(e, RecordsCounted))
+    assert (event.records, len(event.digest)) == (2, 64)
+    report = checked(database)
+    assert (report.fault_count, report.unsealed_records) == (0, 0), report.faults
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("outcomes", {"harm": None}),
+        ("outcomes", {"answers": {"alarm": "bear"}}),
+        ("actions", {"authorization": "authorized"}),
+        ("actions", {"at": to_instant(0, HOUR)}),
+    ],
+    ids=["harm", "answers", "authorization", "at"],
+)
+def test_an_edit_with_the_right_hash_is_found(database, name, values):
+    kind = name.removesuffix("s")
+    change(database, name, **values)
+    assert any(f"the {kind} of case" in fault for fault in checked(database).faults)
+    rehash(database, name)
+    faults = checked(database).faults
+    assert not any("hash says" in fault for fault in faults)
+    assert any(f"the {kind} of case {KEY}" in f and "no event erased it" in f for f in faults)
+
+
+def rehash(database, name):
+    """Give an edited record the right hash, as somebody would who knows the program."""
+    schema, table = SCHEMA_BY_TYPE[KINDS[name]], getattr(tables, name)
+    condition = counted(database, table)
+    with database.begin_read() as transaction:
+        rollout = load_rollout_state(transaction, "story").rollout
+        (case_id,) = transaction.execute(select(table.c.case_id).where(condition)).scalars()
+        query = _select_records(transaction, rollout, schema, [case_id])
+        rows = [row._asdict() for row in transaction.execute(query)]
+    (record_hash,) = _compute_hashes(schema, rows[0]["hash_form"], rows)
+    change(database, name, record_hash=record_hash)
+
+
+def test_an_edit_with_the_right_hashes_everywhere_is_found_by_the_digest(database):
+    counted_records, before = tables.counted_records, read_hash(database)
+    change(database, "outcomes", harm=None)
+    rehash(database, "outcomes")
+    edit = update(counted_records).where(counted_records.c.record_hash == before)
+    edit = edit.values(record_hash=read_hash(database))
+    with attacking(database, "counted_records") as transaction:
+        assert transaction.execute(edit).rowcount
+    faults = checked(database).faults
+    assert not any("outcome of case" in fault for fault in faults)
+    assert any("are not those of the tick's digest" in fault for fault in faults)
+
+
+def read_hash(database):
+    table = tables.outcomes
+    condition = counted(database, table)
+    with database.begin_read() as transaction:
+        return transaction.execute(select(table.c.record_hash).where(condition)).scalar_one()
+
+
+@pytest.mark.parametrize("name", KINDS)
+def test_a_deleted_record_is_found(database, name):
+    table = getattr(tables, name)
+    condition = counted(database, table)
+    with database.begin_write() as transaction, open_purge(transaction):
+        assert transaction.execute(table.delete().where(condition)).rowcount
+    assert any("no event erased it" in fault for fault in checked(database).faults)
+    sample = EvidenceCheck(database, "story").check_sample(99, Random(1))  # noqa: S311 - seeded
+    assert any("no event erased it" in fault for fault in sample.faults)
+
+
+def test_purged_records_are_no_difference_and_stand_in_their_event(database, monkeypatch):
+    keep_for_a_day(monkeypatch)
+    assert purge_old_records(database, "story", LAST + timedelta(days=400))
+    report = checked(database)
+    assert report.fault_count == 0, report.faults
+    assert report.erased_records == report.other_records > 0
+    assert isinstance(written(database)[-1], RecordsPurged)
+    assert written_revision(database) in report.erasures
+
+
+def test_an_erased_case_is_no_difference(database):
+    erase_case(database, ErasureRequest(ADMIN, "story", "they asked", LAST + HOUR), KEY)
+    report = checked(database)
+    assert report.fault_count == 0, report.faults
+    assert report.erased_records >= 2
+
+
+def test_records_of_an_older_program_are_counted_and_said(database):
+    store(database, LAST + HOUR, revision=2)
+    with database.begin_write() as transaction:  # its tick deletes entries that it doesn't know
+        transaction.execute(tables.count_queue.delete())
+    report = checked(database)
+    assert (report.fault_count, report.unsealed_records) == (0, 2)
+    assert "2 actions and outcomes are in no tick's digest" in report.summarize()
