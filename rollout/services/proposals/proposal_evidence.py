@@ -90,8 +90,9 @@ class ProposalEvidence:
         unmet_requirements: descriptions of what the gate lacks now.
         has_turned: whether the current evidence would void the proposal.
         risk: risk of the gate in this attempt.
+        attempt_number: of the attempt in the cell's year, over all versions; 0 under rules 1.
         since: start of the attempt; units from then on count.
-        describe_promises: what the gate guarantees and what not, "" without a gate.
+        promise: what the gate guarantees and what not, "" without a gate.
     """
 
     readings: tuple[ReadingComparison, ...]
@@ -100,6 +101,7 @@ class ProposalEvidence:
     has_turned: bool = False
     risk: float | None = None
     attempt: int = 1
+    attempt_number: int = 0
     since: datetime | None = None
     promise: str = ""
 
@@ -191,8 +193,9 @@ def _build_proposal_evidence(
         has_turned=reading.has_turned,
         risk=reading.readings[0].risk if reading.readings else None,
         attempt=cell_state.attempt,
+        attempt_number=cell_state.number,
         since=cell_state.attempt_since,
-        promise=describe_promises(policy)[policy.gates.index(gate)],
+        promise=describe_promises(policy, scope.rules)[policy.gates.index(gate)],
     )
 
 
