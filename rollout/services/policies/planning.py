@@ -10,8 +10,8 @@ from math import inf
 
 from rollout.core.calendar.sites import SHADOW
 from rollout.core.policy.policy import Guard, Policy, format_duration
-from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.core.policy.policy_warnings import PolicyWarning, list_policy_warnings
+from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.core.scope.quorum import GroupMembership
 from rollout.services.policies.approver_warnings import list_approver_warnings
 from rollout.services.policies.gate_forecast import (
@@ -170,8 +170,8 @@ def _format_risk(gate_plan: GatePlan, policy: Policy) -> str:
     )
     advice = f" For at most one, write a risk of {1 / cells:.2g}." if risk * cells > 1 else ""
     return (
-        f"risk {risk * 100:g} % per cell and year, for all versions together; a year's first attempt"
-        f" has {share * 100:.0f} % of it.{expected}{advice}"
+        f"risk {risk * 100:g} % per cell and year, for all versions together; a year's first"
+        f" attempt has {share * 100:.0f} % of it.{expected}{advice}"
     )
 
 
