@@ -42,7 +42,9 @@ check: lint test-all ## everything that CI runs
 bench: .venv/dev ## the table of benchmarks/
 	$(BIN)/python benchmarks/run.py
 
-faults: .venv/dev ## every point of the service fails, one by one, on both engines (up to two hours)
+faults: .venv/dev ## disks, servers, networks and clocks fail, processes are killed, then every point fails once (hours)
+	$(BIN)/python -m tests.faults.cases
+	$(BIN)/python -m tests.faults.kills --write
 	$(BIN)/python -m tests.faults.campaign
 
 coverage: .venv/dev ## how often intervals cover what is true, as a table (docs/long-runs.toml)

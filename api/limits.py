@@ -26,21 +26,19 @@ MAX_ANONYMOUS_BYTES = 64 * 2**10  # for unknown callers
 MAX_TOTAL_BYTES = 256 * 2**20  # of all requests in progress
 BODY_TIMEOUT = 30.0
 API_PATHS = ("/v1/", "/ofrep/")
+CLOSED_POLICY = (
+    "default-src 'none'; object-src 'none'; base-uri 'none'; form-action 'none';"
+    " frame-ancestors 'none'"
+)
 SECURITY_HEADERS = (
     (b"x-content-type-options", b"nosniff"),
     (b"referrer-policy", b"same-origin"),
     (b"x-frame-options", b"DENY"),
     (b"cross-origin-opener-policy", b"same-origin"),
     (b"cross-origin-resource-policy", b"same-origin"),
-    (
-        b"content-security-policy",
-        (
-            b"default-src 'none'; style-src 'unsafe-inline'; object-src 'none'; base-uri 'none';"
-            b" form-action 'none'; frame-ancestors 'none'"
-        ),
-    ),
+    (b"content-security-policy", CLOSED_POLICY.encode()),
 )
-"""Headers of responses that don't set their own; `/docs` has its styles on the page."""
+"""Headers of responses that don't set their own."""
 TRANSPORT_HEADER = (b"strict-transport-security", b"max-age=31536000; includeSubDomains")
 """Header of responses over TLS, at the proxy or here."""
 
@@ -232,7 +230,7 @@ def _build_refusal(error: Exception) -> JSONResponse:
 
 
 def _add_headers(scope: Scope, send: Send) -> Send:
-    headers = (*SECURITY_HEADERS, *([TRANSPORT_HEADER] if scope["scheme"] == "https" else []))
+    headers = (*SECURITY_HEADERS, *([TRANSPORT_HEADER] if scope.get("scheme") == "https" else []))
 
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":

@@ -11,6 +11,18 @@ from api.request_log import request_id
 MAX_FRAMES = 20
 
 
+class TextFormatter(logging.Formatter):
+    """Formats a record as text in which only its first line begins without spaces.
+
+    Otherwise a line break in a message or an exception's text could forge another record.
+    """
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as text."""
+        first, *others = super().format(record).splitlines() or [""]
+        return "\n".join([first, *(f"    {line}" for line in others)])
+
+
 class JsonFormatter(logging.Formatter):
     """Formats a record as one JSON object.
 
@@ -42,7 +54,8 @@ def _describe_exception(error: BaseException) -> dict[str, Any]:
 def build_log_config(log_format: str) -> dict[str, Any]:
     """Return the configuration of `logging`: warnings as text, or JSON with an access log."""
     is_json = log_format == "json"
-    formatter = {"()": JsonFormatter} if is_json else {"format": "%(levelname)s: %(message)s"}
+    text_formatter = {"()": TextFormatter, "format": "%(levelname)s: %(message)s"}
+    formatter = {"()": JsonFormatter} if is_json else text_formatter
     return {
         "version": 1,
         "disable_existing_loggers": False,

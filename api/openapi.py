@@ -10,9 +10,12 @@ from fastapi import APIRouter, Request
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, select_autoescape
 
+from api.limits import CLOSED_POLICY
+
 router = APIRouter(include_in_schema=False)
 METHODS = ("get", "post", "put", "patch", "delete")
 Document = Mapping[str, Any]
+PAGE_POLICY = f"{CLOSED_POLICY}; style-src 'unsafe-inline'"  # its styles are on the page
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +35,8 @@ class Operation:
 @router.get("/docs")
 def show_docs(request: Request) -> HTMLResponse:
     """Return the page with all operations."""
-    return HTMLResponse(render_docs(request.app.openapi()))
+    headers = {"Content-Security-Policy": PAGE_POLICY}
+    return HTMLResponse(render_docs(request.app.openapi()), headers=headers)
 
 
 def render_docs(document: Document) -> str:

@@ -10,7 +10,9 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException
+from starlette.types import Scope
 
+from api.request_log import ROUTE_KEY, UNMATCHED_ROUTE
 from rollout.core.errors import RefusalError
 from rollout.store.database.errors import StoreError, UnstorableValueError
 
@@ -82,6 +84,12 @@ STATUS_BY_CODE: Mapping[str, int] = {
 """HTTP status of each error code; the default is 422."""
 
 log = logging.getLogger("rollout.api")
+
+
+def find_route(scope: Scope) -> str:
+    """Return the route of a request: its path can hold names, and letters that forge log lines."""
+    route = getattr(scope.get("route"), "path", "") or scope["state"].get(ROUTE_KEY)
+    return str(route or UNMATCHED_ROUTE)
 
 
 class FieldFault(BaseModel):
@@ -226,7 +234,7 @@ def _handle_unstorable_text(_request: Request, _error: Exception) -> JSONRespons
 
 
 def _handle_unexpected_error(request: Request, error: Exception) -> JSONResponse:
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    log.error("%s %s failed", request.method, find_route(request.scope), exc_info=error)
     return build_problem(
         "internal-error", "a fault of the service; whether it was done is not known", 500
     )

@@ -63,4 +63,8 @@ class RequestMetricsMiddleware:
                 self.observe_request(method, route, status, time.perf_counter() - started_at)
             await send(message)
 
-        await self.app(scope, receive, send_and_count)
+        try:
+            await self.app(scope, receive, send_and_count)
+        except Exception:  # the handler of errors has an earlier scope, with the same state
+            scope["state"][ROUTE_KEY] = getattr(scope.get("route"), "path", UNMATCHED_ROUTE)
+            raise

@@ -14,7 +14,7 @@ from api.console.page.page import render_page
 from api.console.page.page_context import SignInRequiredError, build_sign_in_path, find_visitor
 from api.console.proposals.proposal_text import format_refusal
 from api.priority_threads import is_narrowing, run_with_priority
-from api.problems import STATUS_BY_CODE
+from api.problems import STATUS_BY_CODE, find_route
 from rollout.core.errors import RefusalError
 from rollout.store.database.errors import StoreError, UnstorableValueError
 
@@ -66,7 +66,7 @@ async def _handle_http_error(request: Request, error: Exception) -> Response:
 
 
 async def _handle_unexpected_error(request: Request, error: Exception) -> Response:
-    log.error("%s %s failed", request.method, request.url.path, exc_info=error)
+    log.error("%s %s failed", request.method, find_route(request.scope), exc_info=error)
     return await _render_problem(request, UNEXPECTED_ERROR_TEXT, 500)
 
 

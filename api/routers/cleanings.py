@@ -212,8 +212,9 @@ def list_cleaning_items(
     """Return the cases whose labels are most likely wrong, costliest first.
 
     A case is listed if a version was confident and disagreed with the human, if reviewers disagree,
-    or if a reviewer may have made a slip. Covers cases of the last 30 days, or from `since` to
-    `until` (exclusive). Cases under review are excluded. Listed cases count as shown to you.
+    or if a reviewer may have made a slip; other cases in which they differ come last. Covers cases
+    of the last 30 days, or from `since` to `until` (exclusive). Cases under review are excluded.
+    Listed cases count as shown to you.
     """
     issues = load_label_issues(service.database, caller, rollout, now, **options)
     page = build_page(issues, lambda item: item.name, after, limit)

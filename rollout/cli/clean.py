@@ -24,9 +24,11 @@ from rollout.services.training.cleaning_files import (
     describe_work_list,
     format_work_list,
     list_file_label_issues,
+    shorten_work_list,
 )
 
 app = typer.Typer(no_args_is_help=True)
+AllCases = Annotated[bool, typer.Option("--all", help="list all cases, not the first 200")]
 OutputFile = Annotated[Path | None, typer.Option(help="file to write (default: print)")]
 
 
@@ -51,11 +53,13 @@ def list_files(  # noqa: PLR0913, PLR0917 - one parameter for each option
     mapped: ColumnMappings = None,
     choices: ChoicesFile = None,
     out: OutputFile = None,
+    every: AllCases = False,
 ) -> None:
     """List cases of recorded files to look at again, as CSV, costliest first.
 
     The list has cases where the model was confident and wrong (its confidence reached its mean
     confidence in that label), where reviewers differ, or where a reviewer may have made a mistake.
+    Other cases in which model and human differ come last. Without --all the first 200 are listed.
     Fill in `choice` (relabel, drop, keep), for relabel also `label`, and pass the file to
     `rollout training export-files --choices`.
 
@@ -66,8 +70,11 @@ def list_files(  # noqa: PLR0913, PLR0917 - one parameter for each option
         files = read_input_files(policy, predictions, decisions, cases, outcomes, columns, mapped)
         file_choices = read_choices(choices, files, datetime.now(UTC))
         issues = list_file_label_issues(files, file_choices)
-        write_or_print(format_work_list(issues), out)
+        listed_issues, note = shorten_work_list(issues, is_complete=every)
+        write_or_print(format_work_list(listed_issues), out)
     typer.echo(describe_work_list(files, issues), err=True)
+    if note:
+        typer.echo(note, err=True)
 
 
 def write_or_print(text: str, out: Path | None) -> None:

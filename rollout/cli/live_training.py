@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from rollout.cli import clean, training
-from rollout.cli.clean import OutputFile, format_choice_results, write_or_print
+from rollout.cli.clean import AllCases, OutputFile, format_choice_results, write_or_print
 from rollout.cli.errors import print_refusals
 from rollout.cli.output import JsonFlag, print_answer
 from rollout.cli.remote import ServerUrl, build_path
@@ -30,7 +30,11 @@ from rollout.services.training.cleaning import (
     load_label_issues,
     store_choices,
 )
-from rollout.services.training.cleaning_files import format_work_list, read_filled_rows
+from rollout.services.training.cleaning_files import (
+    format_work_list,
+    read_filled_rows,
+    shorten_work_list,
+)
 from rollout.services.training.training import TrainingOptions
 from rollout.services.training.training import export_training_rows as rows_of
 
@@ -51,9 +55,8 @@ def extend_training() -> None:
 
 
 NOTHING_LISTED = (
-    "no case of the span (--since, --until) stands out: predictions without a confidence and"
-    " cases with open review tasks are not listed; `rollout report --format csv` has every"
-    " divergence"
+    "no case of the span (--since, --until) stands out, or each has a choice (--with-choices lists"
+    " those too); cases with open review tasks are not listed"
 )
 
 NO_COUNTED_CASES = (
@@ -62,12 +65,13 @@ NO_COUNTED_CASES = (
 )
 
 
-def list_work(
+def list_work(  # noqa: PLR0913, PLR0917 - one parameter for each option
     rollout: RolloutName,
     since: Since = None,
     until: Until = None,
-    every: Annotated[
-        bool, typer.Option("--all", help="include cases that already have a choice")
+    every: AllCases = False,
+    with_choices: Annotated[
+        bool, typer.Option("--with-choices", help="include cases that already have a choice")
     ] = False,
     top_losses: Annotated[
         bool, typer.Option("--top-losses", help="list the largest losses of all counted cases")
@@ -80,8 +84,9 @@ def list_work(
     """List cases of a live rollout to look at again, as CSV, costliest first.
 
     The list has cases of the last 30 days, or from --since to --until, from the local database.
-    Cases with open review tasks are excluded. On a service, use GET cleanings, which records who
-    has seen which case.
+    Cases with open review tasks are excluded. Without --all the first 200 are listed, and the
+    number of all is printed. On a service, use GET cleanings, which records who has seen which
+    case.
 
     With --top-losses it has the counted cases where the human decision differs and the model was
     most confident. That takes as long for ten cases as for ten million.
@@ -90,7 +95,7 @@ def list_work(
     """
     if top_losses and (since or until):
         raise typer.BadParameter("--top-losses covers all counted cases; omit --since and --until")
-    has_choice, at = None if every else False, parse_instant(None)
+    has_choice, at, note = None if with_choices else False, parse_instant(None), ""
     with open_database() as database:
         if top_losses:
             items = load_costliest_counted_pairs(
@@ -104,9 +109,12 @@ def list_work(
             items = load_label_issues(
                 database, LOCAL_READER, rollout, at, has_choice=has_choice, **period
             )
+            items, note = shorten_work_list(items, is_complete=every)
         write_or_print(format_work_list(items), out)
     if not items:
-        typer.echo(NO_COUNTED_CASES if top_losses else NOTHING_LISTED, err=True)
+        note = NO_COUNTED_CASES if top_losses else NOTHING_LISTED
+    if note:
+        typer.echo(note, err=True)
 
 
 def apply_choices(

@@ -50,6 +50,13 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter for each option
     ] = "4h",
     trained_until: TrainingEnds = None,
     salt: Annotated[str, typer.Option(help="hex salt of the sampling values")] = "00" * 32,
+    sources: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="count only decisions of this source, from their column `source` (repeatable)",
+            metavar="NAME",
+        ),
+    ] = None,
     strict: Annotated[bool, typer.Option(help="stop at the first row that can't be read")] = False,
 ) -> None:
     """Replay recorded history: report when and where a policy would have widened and narrowed.
@@ -74,6 +81,7 @@ def replay(  # noqa: PLR0913, PLR0917 - one parameter for each option
             ),
             trained_until=dict(parse_training_end(text) for text in trained_until or ()),
             strict=strict,
+            chosen_sources=tuple(dict.fromkeys(sources or ())),
         )
         if out is not None:
             check_folder(out)

@@ -60,6 +60,7 @@ class RemarkReason(StrEnum):
     NO_CASE_YET = "no case yet"  # no file has the case's site
     DUPLICATE = "duplicate"  # repeats an earlier row
     CONFLICT = "conflict"  # key of an earlier row, other content; as a note: of the case
+    OTHER_SOURCE = "other-source"  # a decision of a source that a replay leaves out
     SEVERAL_LABELS = "several-labels"  # one reviewer, one case, different answers
     # Notes: the row is used.
     NO_TIME = "no-time"  # no file has the case's time
@@ -141,8 +142,8 @@ def build_decisions_schema(levers: Sequence[str]) -> Schema:
     `unsure` is true if any lever has no answer. `exposure` is one of `EXPOSURES`, `unknown` if the
     file has none; the policy decides what that means for evidence. `started_at` is when the
     reviewer began, null if unknown or if `at` is not the record's own time; the decision took `at`
-    − `started_at`. `source` is `reviews`, `imports` or the id of the account that sent it; null in
-    files, and for records from before sources.
+    − `started_at`. `source` is `reviews`, `imports` or the id of the account that sent it, in
+    files the text of their column `source`; null without it, and for records from before sources.
     """
     return {
         "case_key": pl.String(),
@@ -164,6 +165,14 @@ UNSOURCED_SCHEMA: Schema = {
     "reason": pl.String(),
 }
 """Schema of `RecordFrames.unsourced_decisions`."""
+
+PROBABILITY_SCHEMA: Schema = {
+    "case_key": pl.String(),
+    "version": pl.String(),
+    "label": pl.String(),
+    "probability": pl.Float64(),
+}
+"""Schema of `RecordFrames.probabilities`: one row a label that a prediction lists."""
 
 
 def build_gold_schema(levers: Sequence[str]) -> Schema:
@@ -221,7 +230,8 @@ class RecordFrames:
     `unsourced_decisions` are stored decisions from no source of evidence, with the reason; they are
     not among `decisions`. For a part of a history, `reliability` is the result of
     `rollout.tally.reviewer_checks.compute_reliability` for the whole; None means to compute it from
-    these records.
+    these records. `probabilities` are those that predictions list by label; counting needs none, so
+    they are there only if asked for.
     """
 
     cases: pl.DataFrame
@@ -237,6 +247,9 @@ class RecordFrames:
     reliability: pl.DataFrame | None = None
     unsourced_decisions: pl.DataFrame = field(
         default_factory=lambda: pl.DataFrame(schema=UNSOURCED_SCHEMA)
+    )
+    probabilities: pl.DataFrame = field(
+        default_factory=lambda: pl.DataFrame(schema=PROBABILITY_SCHEMA)
     )
 
     @property

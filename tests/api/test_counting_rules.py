@@ -110,6 +110,18 @@ def test_a_new_proposal_states_its_sources_and_what_was_counted_stays(client, da
     assert {s["source"]: s["decisions"] for s in details["sources"]} == {"camera": 40, "people": 40}
 
 
+def test_a_plan_of_the_policy_warns_that_its_sources_have_no_effect_yet(client):
+    def list_warnings():
+        warnings = client.by("viewer").post("/v1/plan", content=POLICY % NAMED).json()["warnings"]
+        return [text for text in warnings if text.startswith("evidence.sources")]
+
+    (warning,) = list_warnings()
+    assert "ramps is on counting rules 1" in warning
+    assert "`rollout rules plan ramps`" in warning
+    approve(client, propose(client).json())
+    assert list_warnings() == []
+
+
 def test_the_hash_of_another_plan_is_refused(client, database, clock):
     count(client, database, clock)
     refused = client.by("admin").post(RULES, json={"evidence_hash": "0" * 64})

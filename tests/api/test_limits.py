@@ -139,6 +139,19 @@ def test_every_answer_says_how_browsers_may_use_it(echoing):
     assert "strict-transport-security" not in headers  # without TLS, browsers ignore it
 
 
+def test_no_other_origin_is_let_in(echoing):
+    origin = {"Origin": "https://example.org", "Access-Control-Request-Method": "POST"}
+    for answer in (
+        echoing.get("/v1/rollouts", headers=origin),
+        echoing.options("/v1/rollouts", headers=origin),
+    ):
+        assert not [name for name in answer.headers if name.startswith("access-control-")]
+
+
+def test_trace_is_no_method(echoing):
+    assert echoing.request("TRACE", "/v1/rollouts").status_code == 405
+
+
 def test_over_tls_browsers_are_told_to_stay_there(echoing):
     answer = echoing.get("https://testserver/v1/rollouts")
     assert answer.headers["strict-transport-security"] == "max-age=31536000; includeSubDomains"

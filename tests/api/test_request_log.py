@@ -4,13 +4,17 @@ import io
 import json
 import logging
 import logging.config
+from typing import Annotated
 
 import pytest
 
-from api.log_format import JsonFormatter, build_log_config
+from api.app import create_app
+from api.deps import Caller, Permission, RequirePermission
+from api.log_format import JsonFormatter, TextFormatter, build_log_config
 from api.request_log import request_id
 from rollout.settings import LOG_FORMATS as FORMS
 from rollout.settings import Settings, read_settings
+from tests.api.conftest import Asking
 from tests.services import bear_field as field
 from tests.services.bear_field import question
 from tests.store.databases import on_sqlite
@@ -81,6 +85,35 @@ def test_an_exception_is_its_type_and_place_without_its_text():
     )
     assert "test_request_log.py" in line["stack"][0]
     assert "Ana" not in json.dumps(line)
+
+
+def test_no_text_forges_a_line():
+    forged = "x\nERROR: forged\r\u2028WARNING: forged"
+    try:
+        raise ValueError(forged)  # noqa: TRY301
+    except ValueError as error:
+        info = (type(error), error, error.__traceback__)
+    record = logging.LogRecord("rollout.api", logging.ERROR, __file__, 1, "%s", (forged,), info)
+    formatter = TextFormatter("%(levelname)s: %(message)s")
+    first, *others = formatter.format(record).splitlines()
+    assert first == "ERROR: x"
+    assert any("ERROR: forged" in line for line in others)
+    assert {line[:4] for line in others} == {"    "}
+    assert build_log_config("text")["formatters"]["line"]["()"] is TextFormatter
+
+
+def test_a_failure_is_logged_by_its_route(service, caplog):
+    app = create_app(service)
+
+    def broken(who: Annotated[Caller, RequirePermission(Permission.IDENTIFY)]) -> None:
+        raise ZeroDivisionError
+
+    app.get("/v1/broken/{name}")(broken)
+    client = Asking(app, raise_server_exceptions=False).by("ana")
+    assert client.get("/v1/broken/ada%0AERROR").status_code == 500
+    messages = [record.getMessage() for record in caplog.records]
+    assert "GET /v1/broken/{name} failed" in messages
+    assert "ada" not in " ".join(messages)
 
 
 def test_in_text_no_request_is_logged():

@@ -56,10 +56,11 @@ def files(tmp_path):
     ("words", "kind"), [(STOP, "Stopped"), (NARROW, "Narrowed")], ids=["stop", "narrowing"]
 )
 def test_a_command_that_the_database_cant_take_is_obeyed_and_repeated(
-    words, kind, replica, database, tmp_path
+    words, kind, replica, database, tmp_path, caplog
 ):
     with failing(EVERY_WRITE):
         typed = run(*words)
+        assert not [line for line in caplog.records if line.exc_info], "a command prints no trace"
         assert typed.exit_code == 2, typed.output
         assert f"it is kept in {tmp_path / 'kept'}" in " ".join(typed.output.split())
         replica.beat()

@@ -14,6 +14,7 @@ from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
 from rollout.services.engine.unit_counting import queue_new_cases
 from rollout.services.engine.versions import record_new_versions
+from rollout.services.training import cleaning_files
 from rollout.store.database.session import Database
 from rollout.store.records.records import RecordStore
 from tests.api.test_shell import POLICY
@@ -77,7 +78,12 @@ def rows(*words):
 
 
 def test_what_was_counted_is_listed_in_the_form_of_the_work_list():
-    (span,) = rows()
+    span, unsure = rows()
+    assert (span["case_key"], unsure["case_key"], unsure["kind"]) == (
+        "here",
+        "there",
+        "unsure and different",
+    )
     assert run("--top-losses").stderr.startswith(
         "no counted case has a human decision that differs"
     )
@@ -87,6 +93,14 @@ def test_what_was_counted_is_listed_in_the_form_of_the_work_list():
     assert first == {**span, "kind": "people said otherwise", "loss": first["loss"]}
     assert float(first["loss"]) == pytest.approx(float(span["loss"]))
     assert rows("--top-losses", "--limit", "1") == [first]
+
+
+def test_a_shortened_list_says_how_many_there_are(monkeypatch):
+    monkeypatch.setattr(cleaning_files, "MAX_LISTED_CASES", 1)
+    done = run()
+    assert len(done.stdout.splitlines()) == 2
+    assert done.stderr == "1 of 2 cases shown; --all lists all of them\n"
+    assert (len(rows("--all")), run("--all").stderr) == (2, "")
 
 
 def test_what_was_counted_has_no_span():

@@ -19,7 +19,7 @@ from tests.deploy.files import (
     load_unit,
     read_text,
 )
-from tests.docs.pages import text_of
+from tests.docs.pages import ROOT, text_of
 from tests.docs.small_pages import sample_metrics
 
 SERIES = {re.split(r"[{ ]", line)[0] for line in sample_metrics() if not line.startswith("#")}
@@ -88,6 +88,15 @@ def test_the_container_runs_without_root():
     images = {words.split()[0] for name, words in instructions if name == "FROM"}
     assert len(images) == 1, "what is built runs on what it was built for"
     assert dict(instructions)["STOPSIGNAL"] == "SIGTERM"
+
+
+def test_the_image_has_no_version_control_data():
+    ignored = (ROOT / ".dockerignore").read_text("utf-8").split()
+    assert ".git" in ignored
+    stages = re.split(r"^FROM ", read_text("Containerfile"), flags=re.MULTILINE)
+    copied = re.findall(r"^COPY (.*)$", stages[-1], re.MULTILINE)
+    assert copied
+    assert all(words.startswith("--from=build /opt/rollout ") for words in copied)
 
 
 def test_containers_have_a_read_only_root_and_no_capabilities():

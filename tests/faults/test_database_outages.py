@@ -1,66 +1,21 @@
 """PostgreSQL frozen and killed under `rollout serve`: people decide, and it ends by itself."""
 
-import os
-import subprocess
-import sys
 import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from datetime import UTC, datetime
 
 import httpx
 import pytest
 
-from rollout.core.scope.permissions import AssignedRole
-from rollout.services.access import keys, users
-from rollout.store.database.migrations import upgrade
-from rollout.store.database.session import Database
-from tests.api.test_serve import free_port, until_ready
-from tests.factories import DAY
+from tests.api.test_serve import until_ready
+from tests.faults.live_outage import prepare_field, serve_replica
 from tests.faults.own_server import own_server
-from tests.services import bear_field as field
-from tests.services.houses import ADA, chance
 
 pytestmark = [pytest.mark.faults, pytest.mark.enable_socket]
 ASSIGNMENTS = "/v1/rollouts/bears/assignments"
 FLAG = "/ofrep/v1/evaluate/flags/gate.bears.decider"
 SLACK = 1.0
 """Seconds beyond a limit that a busy machine may take."""
-
-
-@contextmanager
-def serving(url, log):
-    """Run the service with its log in a file; give its address."""
-    port = free_port()
-    script = "from rollout.cli.main import app; app()"
-    words = [sys.executable, "-c", script, "serve", "--port", str(port)]
-    environment = {**os.environ, "ROLLOUT_DATABASE_URL": url}
-    with (
-        log.open("w") as stderr,
-        subprocess.Popen(words, env=environment, stderr=stderr) as process,
-    ):
-        try:
-            yield f"http://127.0.0.1:{port}"
-        finally:
-            process.terminate()
-            process.wait(30)
-
-
-def prepare(url):
-    """Let the model decide at creek; return a key that may do everything."""
-    upgrade(url)
-    database, now = Database(url), datetime.now(UTC)
-    field.set_up_field(database, at=now - DAY)
-    for window in ("day", "night"):
-        field.widen(database, ("creek", window), at=now - DAY / 2)
-    users.create_first_admin(database, "ada", at=now)
-    roles = (AssignedRole("ingest"), AssignedRole("viewer"))
-    users.create_account(
-        database, ADA, "box", at=now, is_service_account=True, role_assignments=roles
-    )
-    key = keys.create_key(database, ADA, "box", random_bytes=chance(), at=now)
-    database.close()
-    return key.text
 
 
 def decide(client):
@@ -120,11 +75,10 @@ def check_log(log):
 
 @pytest.mark.parametrize("fault", ["frozen", "killed"])
 def test_an_outage_of_postgresql_hands_cases_to_people_and_ends_by_itself(fault, tmp_path):
-    log = tmp_path / "log"
     with own_server() as server:
-        key = prepare(server.url)
+        key, _ = prepare_field(server.url)
         with (
-            serving(server.url, log) as address,
+            serve_replica(server.url, tmp_path) as address,
             httpx.Client(
                 base_url=address, headers={"Authorization": f"Bearer {key}"}, timeout=20
             ) as client,
@@ -136,6 +90,6 @@ def test_an_outage_of_postgresql_hands_cases_to_people_and_ends_by_itself(fault,
             server.thaw() if fault == "frozen" else server.start_again()
             recovery = until_decided(client, "model", 15)
             assert client.get("/v1/rollouts").status_code == 200
-    check_log(log)
+    check_log(tmp_path / "log")
     figures = f"{fault}: assignments {longest[0]:.2f} s, others {longest[1]:.2f} s"
     print(f"{figures}, recovery {recovery:.2f} s")  # noqa: T201 - seen with `pytest -s`

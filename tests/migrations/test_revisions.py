@@ -117,54 +117,49 @@ def test_what_an_upgrade_makes_differs_in_nothing_from_the_program(url):
     assert find_drift(url) == []
 
 
-def test_a_table_that_the_program_does_not_know_is_drift(url):
-    upgrade(url)
-    with opened(url) as database, database.begin_write() as transaction:
+def test_a_table_that_the_program_does_not_know_is_drift(current):
+    with opened(current) as database, database.begin_write() as transaction:
         transaction.execute(text("create table stray (id integer)"))
-    assert [kind for kind, *_ in find_drift(url)] == ["remove_table"]
+    assert [kind for kind, *_ in find_drift(current)] == ["remove_table"]
 
 
-def test_down_leaves_nothing_and_up_again_makes_it_anew(url):
-    upgrade(url)
-    fill(url)
-    downgrade(url, "base")
-    assert tables(url) == {"alembic_version"}
-    upgrade(url)
-    fill(url)
+def test_down_leaves_nothing_and_up_again_makes_it_anew(current):
+    fill(current)
+    downgrade(current, "base")
+    assert tables(current) == {"alembic_version"}
+    upgrade(current)
+    fill(current)
 
 
-def test_dropped_tables_leave_nothing_and_an_upgrade_makes_them_anew(url):
-    upgrade(url)
-    fill(url)
-    drop_tables(url)
-    assert tables(url) == set()
-    assert load_current_revision(url) is None
-    upgrade(url)
-    with opened(url) as database, database.begin_read() as transaction:
+def test_dropped_tables_leave_nothing_and_an_upgrade_makes_them_anew(current):
+    fill(current)
+    drop_tables(current)
+    assert tables(current) == set()
+    assert load_current_revision(current) is None
+    upgrade(current)
+    with opened(current) as database, database.begin_read() as transaction:
         assert find_missing_triggers(transaction) == ()
-    assert contents(url) == [[], [], []]
-    fill(url)
+    assert contents(current) == [[], [], []]
+    fill(current)
 
 
-def test_an_upgrade_of_what_is_current_changes_nothing(url):
-    upgrade(url)
-    fill(url)
-    before = contents(url)
-    upgrade(url)
-    assert contents(url) == before
+def test_an_upgrade_of_what_is_current_changes_nothing(current):
+    fill(current)
+    before = contents(current)
+    upgrade(current)
+    assert contents(current) == before
 
 
 @pytest.mark.parametrize("recreate", ["auto", "always"])
-def test_an_upgrade_of_a_filled_database_keeps_every_row(url, further, recreate):
-    upgrade(url)
-    fill(url)
-    before = contents(url)
+def test_an_upgrade_of_a_filled_database_keeps_every_row(current, further, recreate):
+    fill(current)
+    before = contents(current)
     further(recreate)
-    upgrade(url)
-    assert load_current_revision(url) == FURTHER_ONE
-    assert contents(url) == before
-    downgrade(url, HEAD)
-    assert contents(url) == before
+    upgrade(current)
+    assert load_current_revision(current) == FURTHER_ONE
+    assert contents(current) == before
+    downgrade(current, HEAD)
+    assert contents(current) == before
 
 
 def test_a_table_that_sqlite_copied_lost_its_triggers_and_they_are_named(tmp_path, further):
@@ -178,29 +173,27 @@ def test_a_table_that_sqlite_copied_lost_its_triggers_and_they_are_named(tmp_pat
         )
 
 
-def test_an_upgrade_that_fails_changes_nothing(url, further):
-    upgrade(url)
-    fill(url)
-    before = contents(url)
+def test_an_upgrade_that_fails_changes_nothing(current, further):
+    fill(current)
+    before = contents(current)
     further(last="raise RuntimeError")
     with pytest.raises(RuntimeError):
-        upgrade(url)
-    assert load_current_revision(url) == HEAD
-    assert contents(url) == before
-    assert find_drift(url) == []
+        upgrade(current)
+    assert load_current_revision(current) == HEAD
+    assert contents(current) == before
+    assert find_drift(current) == []
 
 
-def test_an_upgrade_does_not_queue_everybody_behind_itself(url, further, monkeypatch):
+def test_an_upgrade_does_not_queue_everybody_behind_itself(current, further, monkeypatch):
     """Waiting for its lock it would hold up every later transaction; it gives up instead."""
-    upgrade(url)
     further()
     monkeypatch.setattr(migrations, "LOCK_TIMEOUT", "100ms")
     monkeypatch.setitem(SQLITE_PRAGMAS, "busy_timeout", ("100", 100))
-    with opened(url) as database, database.begin_write() as transaction:
+    with opened(current) as database, database.begin_write() as transaction:
         transaction.execute(insert(cases).values(row("cases")))
         with pytest.raises(DatabaseBusyError):
-            upgrade(url)
-    assert load_current_revision(url) == HEAD
+            upgrade(current)
+    assert load_current_revision(current) == HEAD
 
 
 def test_no_tables_are_refused_with_the_command_to_run(url):
@@ -208,25 +201,22 @@ def test_no_tables_are_refused_with_the_command_to_run(url):
         check_schema_current(database)
 
 
-def test_the_programs_own_schema_is_accepted(url):
-    upgrade(url)
-    with opened(url) as database:
+def test_the_programs_own_schema_is_accepted(current):
+    with opened(current) as database:
         check_schema_current(database)
 
 
-def test_an_older_schema_is_refused_with_the_command_to_run(url, further):
-    upgrade(url)
+def test_an_older_schema_is_refused_with_the_command_to_run(current, further):
     further()
     with (
-        opened(url) as database,
+        opened(current) as database,
         pytest.raises(SchemaMismatchError, match="older; run `rollout db upgrade`"),
     ):
         check_schema_current(database)
 
 
-def test_a_newer_schema_is_refused(url):
-    upgrade(url)
-    with opened(url) as database:
+def test_a_newer_schema_is_refused(current):
+    with opened(current) as database:
         with database.begin_write() as transaction:
             transaction.execute(text("update alembic_version set version_num = '9999'"))
         with pytest.raises(SchemaMismatchError, match="9999, newer"):
@@ -239,24 +229,22 @@ def test_every_revision_says_why_what_it_locks_and_how_to_go_back():
         assert [w for w in ("Why:", "Locks:", "Back:") if w not in said] == []
 
 
-def test_matrices_are_filled_with_what_was_counted_before_there_were_any(url):
-    upgrade(url)
-    with opened(url) as database, database.begin_write() as transaction:
+def test_matrices_are_filled_with_what_was_counted_before_there_were_any(current):
+    with opened(current) as database, database.begin_write() as transaction:
         for slot, kind, n in ((1, 1, 5), (2, 1, 7), (2, 2, 1)):
             own = {"rollout": 1, "slot": slot, "class_id": kind, "n": n}
             transaction.execute(insert(counts_table).values({**row("counts"), **own}))
-    downgrade(url, "0007")
-    upgrade(url)
-    with opened(url) as database, database.begin_read() as transaction:
+    downgrade(current, "0007")
+    upgrade(current)
+    with opened(current) as database, database.begin_read() as transaction:
         found = transaction.execute(
             select(confusion_matrices.c["class_id", "n"]).order_by(confusion_matrices.c.class_id)
         )
         assert [tuple(one) for one in found] == [(1, 12), (2, 1)]
 
 
-def test_losses_are_filled_with_what_was_counted_before_there_were_any(url):
-    upgrade(url)
-    with opened(url) as database:
+def test_losses_are_filled_with_what_was_counted_before_there_were_any(current):
+    with opened(current) as database:
         with database.begin_write() as transaction:
             rollout = Rollouts(transaction).create("bear-alarm", salt=bytes(32), at=NOON)
         told(database, rollout, "a", "b", "c", "d")
@@ -270,9 +258,9 @@ def test_losses_are_filled_with_what_was_counted_before_there_were_any(url):
             unit("d", **said, track="guard"),
         )
         before = kept(database)
-    downgrade(url, "0008")
-    upgrade(url)
-    with opened(url) as database:
+    downgrade(current, "0008")
+    upgrade(current)
+    with opened(current) as database:
         assert kept(database) == before
         assert [row.version for row in before] == ["v1", "v1"]
         with database.begin_read() as transaction:

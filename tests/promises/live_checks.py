@@ -14,6 +14,7 @@ from math import inf, log
 from rollout.core.scope.scope import compute_stage_level
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.tables.columns import decode_instant, encode_instant
+from tests.ledger_verifier import compare_histories
 from tests.oracles import (
     NAMES,
     chain_whole,
@@ -143,6 +144,7 @@ class Checks:
             assert not wrong, wrong
             ledger = Ledger(transaction, rollout)
             scope, policy = ledger.load_scope(), POLICIES[self.slow.policy.hash]
+            compare_histories(list(ledger.list_lines()), POLICIES)
         world.settle()
         for service in world.services:
             watched = service.state_cache.reload_rollout("story")

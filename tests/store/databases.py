@@ -129,14 +129,21 @@ def close_server() -> None:
 
 
 @contextmanager
-def fresh(engine: str, folder: Path, *, migrated: bool = True) -> Iterator[str]:
-    """Give the URL of a database of one's own, with the tables or without any."""
+def fresh(
+    engine: str, folder: Path, *, migrated: bool = True, reused: bool = True
+) -> Iterator[str]:
+    """Give the URL of a database of one's own, with the tables or without any.
+
+    A test that changes tables says `reused=False`: no other one gets its database.
+    """
     if engine == "postgresql":
-        name, url = server().lend() if migrated else server().make()
-        yield url
-        if migrated:
+        if migrated and reused:
+            name, url = server().lend()
+            yield url
             server().take_back(name, url)
         else:
+            name, url = server().make(server().template) if migrated else server().make()
+            yield url
             server().drop(name)
         return
     path = folder / "rollout.db"
@@ -144,6 +151,9 @@ def fresh(engine: str, folder: Path, *, migrated: bool = True) -> Iterator[str]:
         yield f"sqlite:///{path}"
         return
     shutil.copy(_sqlite_template(), path)
+    if not reused:
+        yield f"sqlite:///{path}"
+        return
     with watching(path):
         yield f"sqlite:///{path}"
 

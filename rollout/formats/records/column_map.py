@@ -46,7 +46,7 @@ COLUMN_NAMES: Mapping[RecordKind, tuple[str, ...]] = {
     ),
     RecordKind.DECISIONS: (
         *("case_key", *CASE_COLUMNS, "reviewer"),
-        *("unsure", "exposure", "task_number", "decided_at", "started_at"),
+        *("unsure", "exposure", "task_number", "decided_at", "started_at", "source"),
     ),
     RecordKind.OUTCOMES: ("case_key", "harm", "outcome_at"),
 }

@@ -42,7 +42,7 @@ from rollout.formats.records.times import SiteZones
 from rollout.tally.frames import RecordFrames, RecordKind, RowCount, build_outcomes_schema
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from rollout.formats.records.column_map import ColumnMap
@@ -83,18 +83,20 @@ def read_records(  # noqa: PLR0913 - what decides how files are read
     readings: Mapping[RecordKind, FileReading] = DEFAULT_READINGS,
     strict: bool = False,
     progress: Progress | None = None,
+    chosen_sources: Collection[str] = (),
 ) -> RecordFrames:
     """Read all record files.
 
     Each of `levers` (at least one) has a column of answers. `zones` has the time zone by site;
     other sites have `default_zone`. `readings` has how the files of a kind are written. `strict`
     stops at the first unreadable row or impossible time. `progress` is called with file name, bytes
-    done and bytes in all.
+    done and bytes in all. If sources are chosen, only their decisions are used.
 
     Raises:
         ColumnError: a column is missing; the message explains the mapping.
         RecordError: a file is unreadable, or with `strict` a row.
         OSError: a file is missing.
+        UnknownSourceError: no decision is of a chosen source.
         ValueError: a time zone does not exist.
     """
     site_zones = SiteZones(zones, default_zone)
@@ -104,7 +106,14 @@ def read_records(  # noqa: PLR0913 - what decides how files are read
         texts[kind] = read_text_rows(path, reading, progress)
         rows = map_rows(kind, path.name, texts[kind], columns.get_file(kind), levers)
         files[kind] = normalize_rows(rows, reading)
-    return build_records(files, texts, levers=levers, site_zones=site_zones, strict=strict)
+    return build_records(
+        files,
+        texts,
+        levers=levers,
+        site_zones=site_zones,
+        strict=strict,
+        chosen_sources=chosen_sources,
+    )
 
 
 def build_records(
@@ -114,6 +123,7 @@ def build_records(
     levers: Sequence[str],
     site_zones: SiteZones,
     strict: bool = False,
+    chosen_sources: Collection[str] = (),
 ) -> RecordFrames:
     """Return the records of files whose rows are normalized.
 
@@ -122,7 +132,7 @@ def build_records(
         RecordError: with `strict`, a row is unreadable.
     """
     _check_case_columns(list(files.values()), texts)
-    cases, parts, notes = _split_records(files, levers, site_zones)
+    cases, parts, notes = _split_records(files, levers, site_zones, chosen_sources)
     unparsed = [list_unparsed_rows(kind, files[kind].file, texts[kind]) for kind in files]
     rejected = pl.concat([*unparsed, *(part.rejected for part in parts.values())])
     rejected, notes = sort_remarks(rejected), sort_remarks(notes)
@@ -213,7 +223,10 @@ def _ignore_progress(_: float) -> None:
 
 
 def _split_records(
-    files: Mapping[RecordKind, MappedRows], levers: Sequence[str], zones: SiteZones
+    files: Mapping[RecordKind, MappedRows],
+    levers: Sequence[str],
+    zones: SiteZones,
+    chosen_sources: Collection[str],
 ) -> tuple[pl.DataFrame, dict[RecordKind, FileRecords], pl.DataFrame]:
     """Return the cases, the records of each file, and all notes."""
     parts: dict[RecordKind, FileRecords] = {}
@@ -225,7 +238,7 @@ def _split_records(
     facts = gather_cases(list(described_files.values()), zones)
     for kind, rows in files.items():
         if kind is not RecordKind.CASES:
-            parts[kind] = split_record_rows(rows, facts, levers, zones.names)
+            parts[kind] = split_record_rows(rows, facts, levers, zones.names, chosen_sources)
     ignored = [list_ignored_columns(rows) for rows in files.values()]
     notes = [*ignored, facts.notes, *(part.notes for part in parts.values())]
     return facts.cases, parts, pl.concat(notes)

@@ -30,7 +30,7 @@ from rollout.tally.frames import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Collection, Sequence
 
     from rollout.formats.records.cases import CaseFacts
     from rollout.formats.records.mapped_rows import MappedRows
@@ -38,11 +38,16 @@ if TYPE_CHECKING:
 DUPLICATE_TEXT = "repeats an earlier row"
 CONFLICT_TEXT = "differs from an earlier row of the same key; the first is used"
 UNKNOWN_CASE = "no file has the site of this case"
+OTHER_SOURCE_TEXT = "its source is not among the chosen ones"
 EMPTY_OUTCOME = "neither an answer nor a harm"
 IGNORED_ANSWER_TEXTS = {
     RecordKind.PREDICTIONS: "the prediction has an error, so it counts as failed",
     RecordKind.DECISIONS: "the decision is marked unsure, so it counts as unsure",
 }
+
+
+class UnknownSourceError(ValueError):
+    """No decision is of a source that was asked for; the text lists those that there are."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,16 +82,34 @@ def split_case_rows(rows: MappedRows) -> tuple[MappedRows, FileRecords]:
 
 
 def split_record_rows(
-    rows: MappedRows, facts: CaseFacts, levers: Sequence[str], zones: Sequence[str]
+    rows: MappedRows,
+    facts: CaseFacts,
+    levers: Sequence[str],
+    zones: Sequence[str],
+    chosen_sources: Collection[str] = (),
 ) -> FileRecords:
-    """Split a file of predictions, decisions or outcomes."""
+    """Split a file of predictions, decisions or outcomes.
+
+    Decisions of other sources than `chosen_sources`, if any, are rejected before rows are compared
+    with each other.
+
+    Raises:
+        UnknownSourceError: no decision is of a chosen source.
+    """
     cells = parse_cells(rows, levers, facts.zone_indices[rows.kind], zones)
     typed, dropped_answers = _drop_ignored_answers(rows.kind, cells.typed, levers)
+    if rows.kind is RecordKind.DECISIONS:
+        typed = _fill_sources(typed, rows.file, is_needed=bool(chosen_sources))
     unknown_cases = build_faults(
         ~facts.has_case[rows.kind], None, RemarkReason.NO_CASE_YET, UNKNOWN_CASE
     )
     rejected = select_first_per_row(
-        [cells.faults, *_find_empty_outcomes(rows.kind, typed, levers), unknown_cases]
+        [
+            cells.faults,
+            *_find_empty_outcomes(rows.kind, typed, levers),
+            unknown_cases,
+            *_find_other_sources(rows, typed, chosen_sources),
+        ]
     )
     remaining = list_remaining_rows(typed.height, rejected)
     repeated_rows = remaining.filter(facts.has_repeats[rows.kind].gather(remaining))
@@ -131,6 +154,35 @@ def _drop_ignored_answers(
     return cleaned, build_faults(
         has_both, None, RemarkReason.DROPPED_ANSWER, IGNORED_ANSWER_TEXTS[kind]
     )
+
+
+def _fill_sources(typed: pl.DataFrame, file: str, *, is_needed: bool) -> pl.DataFrame:
+    """Return decisions with the file's name as source where a row has none.
+
+    Without any source they stay without, unless it is needed.
+    """
+    if not is_needed and typed["source"].null_count() == typed.height:
+        return typed
+    return typed.with_columns(pl.col("source").fill_null(file))
+
+
+def _find_other_sources(
+    rows: MappedRows, typed: pl.DataFrame, chosen_sources: Collection[str]
+) -> list[pl.DataFrame]:
+    """Return faults for decisions that are of none of the chosen sources."""
+    if rows.kind is not RecordKind.DECISIONS or not chosen_sources:
+        return []
+    sources = typed["source"]
+    counts = dict(sources.value_counts().sort("source").iter_rows())
+    unknown = [source for source in chosen_sources if source not in counts]
+    if unknown:
+        names = ", ".join(f"{source} ({count:,})" for source, count in counts.items()) or "none"
+        raise UnknownSourceError(
+            f"{rows.file}: no decision is of the source {unknown[0]}; its sources, with their"
+            f" decisions: {names}. Rows say it in a column `source`, or are of the file's name"
+        )
+    is_other = ~sources.is_in(list(chosen_sources))
+    return [build_faults(is_other, None, RemarkReason.OTHER_SOURCE, OTHER_SOURCE_TEXT)]
 
 
 def _find_empty_outcomes(
@@ -180,8 +232,6 @@ def _apply_schema(kind: RecordKind, typed: pl.DataFrame, levers: Sequence[str]) 
         ("predicted_at", "decided_at", "outcome_at"), "at"
     )
     renamed = typed.rename({name: names[name] for name in typed.columns if name in names})
-    if kind is RecordKind.DECISIONS:
-        renamed = renamed.with_columns(source=pl.lit(None, pl.String))
     return renamed.select(pl.col(name).cast(dtype) for name, dtype in schema.items())
 
 

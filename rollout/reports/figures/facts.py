@@ -176,7 +176,7 @@ def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
         files=count_file_rows(inputs.records),
         examples=list_rejected_examples(inputs.records),
         unlisted=find_unknown_labels(inputs.records, inputs.policy),
-        sources=compute_decision_sources(inputs.records),
+        sources=compute_decision_sources(inputs.records, inputs.chosen_sources),
         funnels=compute_funnels(inputs, pairs.predicted),
         agreements=compute_agreements(pairs, assisted_pairs, inputs.records, inputs.policy),
         anchoring=compute_anchoring(pairs, assisted_pairs, inputs.policy),

@@ -21,12 +21,10 @@ from rollout.core.records.label_cleaning import (
     find_final_choices,
 )
 from rollout.reports.inputs.inputs import ReportInputs
-from rollout.reports.inputs.losses import Loss, list_top_losses
+from rollout.reports.inputs.losses import UNSURE, Loss, list_top_losses
 from rollout.reports.inputs.pairs import Pairs, build_pairs, compare_answers
 from rollout.reports.statistics.intervals import Share, compute_unit_share
 from rollout.tally.frames import RecordFrames
-
-MAX_ITEMS = 200  # of each version, lever and kind
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,15 +47,17 @@ def build_cleaning_items(
     policy: Policy,
     choices: Mapping[LabelKey, CleaningChoice],
 ) -> list[LabelIssue]:
-    """Return the label issues, the largest cost times loss first.
+    """Return all label issues: unsure ones last, then the largest cost times loss first.
 
     `records`: a history, or the closed cases of a live rollout.
     `cases`: the cases in a cell.
     `choices`: the final choice of each label.
     """
     pairs = build_pairs(records, cases, policy)
-    losses = list_top_losses(pairs, records, cases, policy, limit=MAX_ITEMS)
-    costliest = sorted(losses, key=lambda loss: -loss.cost * (loss.loss or 0.0))
+    losses = list_top_losses(pairs, records, cases, policy, limit=None)
+    costliest = sorted(
+        losses, key=lambda loss: (loss.kind == UNSURE, -loss.cost * (loss.loss or 0.0))
+    )
     return [LabelIssue(loss, choices.get((loss.case_key, loss.lever))) for loss in costliest]
 
 

@@ -88,6 +88,7 @@ class ReportInputs:
         command: the command that reproduces the report.
         product: name and version of the program.
         media: finds the media of the report's costliest cases.
+        chosen_sources: sources whose decisions a replay counts; () for all.
 
     Only of a live rollout:
 
@@ -123,6 +124,7 @@ class ReportInputs:
     command: str = ""
     product: str = ""
     media: MediaFinder = find_no_media
+    chosen_sources: tuple[str, ...] = ()
     made_at: datetime | None = None
     counted_until: datetime | None = None
     closes_at: datetime | None = None

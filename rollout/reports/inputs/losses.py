@@ -3,12 +3,12 @@
 A version is confident in an answer if its confidence reaches its mean confidence in this label over
 the cases with this human label. Each version and label is thus compared with itself. This is the
 threshold of confident learning (Northcutt, Jiang and Chuang, Journal of Artificial Intelligence
-Research 70 (2021) 1373), adapted to records with the confidence of the given answer only: any other
-label is taken to have 1 − confidence, its upper bound. A confident model alone does not prove a
-human error; without an outcome or other reviewers the case counts as a confident error.
+Research 70 (2021) 1373), with the probabilities of `label_probabilities`. A confident model alone
+does not prove a human error; without an outcome or other reviewers the case counts as a confident
+error. Other cases in which model, human or outcome differ are unsure: they rank last.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from math import log
@@ -19,6 +19,7 @@ from rollout.core.calendar.instants import from_micros
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import FAILED
 from rollout.core.policy.policy import Policy
+from rollout.reports.inputs.label_probabilities import add_probability, select_probabilities
 from rollout.reports.inputs.pairs import (
     UNASSISTED_EXPOSURES,
     Pairs,
@@ -31,7 +32,9 @@ from rollout.tally.frames import VALUE_PREFIX, RecordFrames
 CONFIDENT_WRONG = "confident and wrong"
 REVIEWERS_SPLIT = "people split"
 SUSPECTED_HUMAN_ERROR = "suspected human error"
-KINDS = (CONFIDENT_WRONG, REVIEWERS_SPLIT, SUSPECTED_HUMAN_ERROR)
+UNSURE = "unsure and different"
+CONFIDENT_KINDS = (CONFIDENT_WRONG, REVIEWERS_SPLIT, SUSPECTED_HUMAN_ERROR)
+KINDS = (*CONFIDENT_KINDS, UNSURE)
 HUMANS_DISAGREE = "people said otherwise"
 """Kind of a loss stored while counting, before thresholds, outcomes and other decisions exist."""
 
@@ -51,8 +54,8 @@ class Loss:
         human: the most frequent human answer that differs from the model; if all agree with the
             model and the outcome differs, their answer.
         model, confidence: the model's answer, and its confidence if known.
-        loss: surprise in nats, −ln of the model's probability of the human answer (`people
-            split`: mean over the answers). None without confidence.
+        loss: surprise in nats, −ln of the model's probability of the human answer (several: mean
+            over the answers; if they are the model's: of the outcome). None without confidence.
         cost: of the wrong answer: the model's, or for `suspected human error` the human one, in
             the policy's unit.
         kind: one of `KINDS`.
@@ -98,7 +101,7 @@ class LossFigures:
         said: what data is missing; empty if none is.
         sure_from: threshold by label; empty without confidences. For numbers one row, label `any`.
         counts: cases of each kind.
-        top: at most 20 of each kind, the largest cost times loss first.
+        top: at most 20 of each kind but the unsure ones, the largest cost times loss first.
     """
 
     version: str
@@ -181,11 +184,12 @@ def compute_surprise(confidence: float) -> float:
 
 
 def compute_confidence_thresholds(
-    pairs: pl.DataFrame, lever: Lever
+    pairs: pl.DataFrame, lever: Lever, probabilities: pl.DataFrame | None = None
 ) -> tuple[ConfidenceThreshold, ...]:
     """Return the confidence threshold of each label; numbers share one threshold.
 
-    `pairs` are of one version and lever, with human, model, agrees and confidence.
+    `pairs` are of one version and lever, with human, model, agrees and confidence;
+    `probabilities` are its stored ones.
 
     >>> rows = {"human": ["a", "a", "b"], "model": ["a", "b", "b"], "confidence": [0.9, 0.8, 0.6]}
     >>> frame = pl.DataFrame(rows).with_columns(agrees=pl.col("human") == pl.col("model"))
@@ -195,12 +199,12 @@ def compute_confidence_thresholds(
     ... ]
     [('a', 0.55, 2), ('b', 0.6, 1)]
     """
-    answered = pairs.filter((pl.col("model") != FAILED) & pl.col("confidence").is_not_null())
-    probability = pl.when("agrees").then(pl.col("confidence")).otherwise(1 - pl.col("confidence"))
+    stored = pl.DataFrame() if probabilities is None else probabilities
+    answered = pairs.filter(pl.col("model") != FAILED)
+    answered = add_probability(answered, stored, "human", "agrees").drop_nulls("probability")
     label = pl.col("human") if lever.number is None else pl.lit("any")
-    thresholds = (
-        answered.group_by(label=label).agg(mean=probability.mean(), n=pl.len()).sort("label")
-    )
+    mean = pl.col("probability").mean()
+    thresholds = answered.group_by(label=label).agg(mean=mean, n=pl.len()).sort("label")
     return tuple(ConfidenceThreshold(*row) for row in thresholds.iter_rows())
 
 
@@ -208,7 +212,8 @@ def _compute_version_losses(
     pairs: Pairs, records: RecordFrames, facts: pl.DataFrame, version: str, lever: Lever
 ) -> LossFigures:
     classified = _classify_cases(pairs, records, version, lever)
-    missing = classified["confidence"].null_count()
+    missing = classified["probability"].null_count()
+    probabilities = select_probabilities(records, version)
     counts = dict(classified.drop_nulls("kind").group_by("kind").len().iter_rows())
     return LossFigures(
         version=version,
@@ -216,9 +221,11 @@ def _compute_version_losses(
         compared=classified.height,
         without_confidence=missing,
         said=NO_CONFIDENCES if classified.height and missing == classified.height else "",
-        sure_from=compute_confidence_thresholds(pairs.select(version, lever.id), lever),
+        sure_from=compute_confidence_thresholds(
+            pairs.select(version, lever.id), lever, probabilities
+        ),
         counts={kind: counts.get(kind, 0) for kind in KINDS},
-        top=tuple(_list_losses(classified, facts, records, MAX_LISTED)),
+        top=tuple(_list_losses(classified, facts, records, MAX_LISTED, kinds=CONFIDENT_KINDS)),
     )
 
 
@@ -227,16 +234,23 @@ def _classify_cases(
 ) -> pl.DataFrame:
     """Return every answered and decided case with its kind of loss.
 
-    Columns: case_key, version, lever, model, confidence, outcome, human, kind, loss, cost.
+    Columns: case_key, version, lever, model, confidence, probability (of the answer), outcome,
+    human, kind, loss, cost.
     """
-    answers = _select_answers(records, version, lever)
-    votes = _count_votes(records, lever).join(answers.select("case_key", "model"), on="case_key")
+    probabilities = select_probabilities(records, version)
+    answers = _select_answers(records, version, lever, probabilities)
+    answer_columns = answers.select("case_key", "model", "confidence")
+    votes = _count_votes(records, lever).join(answer_columns, on="case_key")
     votes = votes.join(_compare_column(lever, votes, "label"), on=["label", "model"])
+    votes = add_probability(votes, probabilities, "label", "agrees")
     reviewed = _summarize_votes(votes).join(answers, on="case_key")
     with_outcome = reviewed.filter(pl.col("outcome").is_not_null())
     proven = _compare_column(lever, with_outcome, "outcome").rename({"agrees": "proven"})
     reviewed = reviewed.join(proven, on=["outcome", "model"], how="left")
-    reviewed = reviewed.join(_build_threshold_frame(pairs, version, lever), on="habit", how="left")
+    thresholds = compute_confidence_thresholds(
+        pairs.select(version, lever.id), lever, probabilities
+    )
+    reviewed = reviewed.join(_build_threshold_frame(thresholds), on="habit", how="left")
     classified = reviewed.with_columns(
         kind=_build_kind_expression(numbers=lever.number is not None),
         loss=_build_surprise_expression(),
@@ -244,7 +258,10 @@ def _classify_cases(
     return _add_costs(classified, lever)
 
 
-def _select_answers(records: RecordFrames, version: str, lever: Lever) -> pl.DataFrame:
+def _select_answers(
+    records: RecordFrames, version: str, lever: Lever, probabilities: pl.DataFrame
+) -> pl.DataFrame:
+    """Return a version's answers, with the probabilities of answer and outcome."""
     column = VALUE_PREFIX + lever.id
     outcomes = records.outcomes.select("case_key", outcome=column)
     threshold_label = pl.col("model") if lever.number is None else pl.lit("any")
@@ -252,7 +269,11 @@ def _select_answers(records: RecordFrames, version: str, lever: Lever) -> pl.Dat
     predictions = predictions.select(
         "case_key", "version", "confidence", lever=pl.lit(lever.id), model=column
     )
-    return predictions.join(outcomes, on="case_key", how="left").with_columns(habit=threshold_label)
+    answers = predictions.join(outcomes, on="case_key", how="left")
+    of_outcome = add_probability(answers, probabilities, "outcome", pl.lit(value=False))
+    answers = answers.with_columns(of_outcome["probability"].alias("outcome_probability"))
+    answers = add_probability(answers, probabilities, "model", pl.lit(value=True))
+    return answers.with_columns(habit=threshold_label)
 
 
 def _count_votes(records: RecordFrames, lever: Lever) -> pl.DataFrame:
@@ -269,7 +290,10 @@ def _compare_column(lever: Lever, frame: pl.DataFrame, column: str) -> pl.DataFr
 
 
 def _summarize_votes(votes: pl.DataFrame) -> pl.DataFrame:
-    """Return the votes with and against the model of each case, and the human answer."""
+    """Return the votes with and against the model of each case, and the human answer.
+
+    `surprise` is the mean of −ln of the model's probability over the votes.
+    """
     against = pl.col("label").filter(~pl.col("agrees"))
     ordered = votes.sort("n", "label", descending=[True, False])
     return ordered.group_by("case_key").agg(
@@ -277,14 +301,18 @@ def _summarize_votes(votes: pl.DataFrame) -> pl.DataFrame:
         n_with=pl.col("n").filter("agrees").sum(),
         n_against=pl.col("n").filter(~pl.col("agrees")).sum(),
         human=pl.coalesce(against.first(), pl.col("label").first()),
+        surprise=(pl.col("n") * _build_surprise("probability")).sum() / pl.col("n").sum(),
+        missing=pl.col("probability").null_count(),
     )
 
 
-def _build_threshold_frame(pairs: Pairs, version: str, lever: Lever) -> pl.DataFrame:
-    rows = [
-        (s.label, s.confidence)
-        for s in compute_confidence_thresholds(pairs.select(version, lever.id), lever)
-    ]
+def _build_surprise(column: str) -> pl.Expr:
+    """Return the expression of −ln of a probability, in nats."""
+    return -pl.col(column).clip(MIN_PROBABILITY, 1.0).log()
+
+
+def _build_threshold_frame(thresholds: tuple[ConfidenceThreshold, ...]) -> pl.DataFrame:
+    rows = [(s.label, s.confidence) for s in thresholds]
     return pl.DataFrame(rows, schema={"habit": pl.String, "sure": pl.Float64}, orient="row")
 
 
@@ -293,8 +321,8 @@ def _build_kind_expression(*, numbers: bool) -> pl.Expr:
 
     A label without human decisions has no threshold, so the model is never confident in it.
     """
-    is_sure = (pl.col("confidence") >= pl.col("sure") - ROUNDING_TOLERANCE).fill_null(value=False)
-    has_no_confidence = pl.col("confidence").is_null()
+    is_sure = (pl.col("probability") >= pl.col("sure") - ROUNDING_TOLERANCE).fill_null(value=False)
+    has_no_confidence = pl.col("probability").is_null()
     is_proven, has_proof = pl.col("proven"), pl.col("proven").is_not_null()
     some_with, some_against = pl.col("n_with") > 0, pl.col("n_against") > 0
     is_majority = ~has_proof & some_with & (pl.col("n_with") >= pl.col("n_against"))
@@ -308,23 +336,20 @@ def _build_kind_expression(*, numbers: bool) -> pl.Expr:
         .then(pl.lit(CONFIDENT_WRONG))
         .when(is_split)
         .then(pl.lit(REVIEWERS_SPLIT))
+        .when(some_against | (has_proof & ~is_proven))
+        .then(pl.lit(UNSURE))
     )
 
 
 def _build_surprise_expression() -> pl.Expr:
-    """Return the expression of the loss; for split cases the mean over votes."""
-    own_probability = pl.col("confidence").clip(MIN_PROBABILITY, 1.0)
-    other_probability = (1 - pl.col("confidence")).clip(MIN_PROBABILITY, 1.0)
-    vote_count = pl.col("n_with") + pl.col("n_against")
-    mixed = (
-        -(pl.col("n_with") * own_probability.log() + pl.col("n_against") * other_probability.log())
-        / vote_count
-    )
-    return (
-        pl.when((pl.col("n_with") > 0) & (pl.col("n_against") > 0))
-        .then(mixed)
-        .otherwise(-other_probability.log())
-    )
+    """Return the expression of the loss, null without probabilities.
+
+    If all votes are the model's answer, the surprise is that of the outcome.
+    """
+    rest = (1 - pl.col("probability")).clip(MIN_PROBABILITY, 1.0)
+    other = pl.coalesce(_build_surprise("outcome_probability"), -rest.log())
+    votes = pl.when(pl.col("missing") == 0).then(pl.col("surprise"))
+    return pl.when(pl.col("n_against") > 0).then(votes).otherwise(other)
 
 
 def _add_costs(classified: pl.DataFrame, lever: Lever) -> pl.DataFrame:
@@ -342,13 +367,17 @@ def _add_costs(classified: pl.DataFrame, lever: Lever) -> pl.DataFrame:
 
 
 def _list_losses(
-    classified: pl.DataFrame, facts: pl.DataFrame, records: RecordFrames, limit: int | None
+    classified: pl.DataFrame,
+    facts: pl.DataFrame,
+    records: RecordFrames,
+    limit: int | None,
+    kinds: Sequence[str] = KINDS,
 ) -> Iterator[Loss]:
     """Yield the losses by kind, the largest cost times loss first."""
     ordered = classified.drop_nulls("kind").with_columns(weight=pl.col("cost") * pl.col("loss"))
     sort_keys = ["weight", "loss", "cost", "case_key"]
     ordered = ordered.sort(sort_keys, descending=[True, True, True, False], nulls_last=True)
-    parts = [ordered.filter(pl.col("kind") == kind).head(limit or ordered.height) for kind in KINDS]
+    parts = [ordered.filter(pl.col("kind") == kind).head(limit or ordered.height) for kind in kinds]
     joined = pl.concat(parts).join(facts, on="case_key", how="left", maintain_order="left")
     lever = str(joined["lever"][0]) if joined.height else ""
     votes = _collect_votes(records, lever, joined) if joined.height else {}

@@ -64,7 +64,8 @@ def _find_sources(facts: ReportFacts) -> Iterator[Finding]:
         yield Finding(WARN, "Sources", title, text, "funnel", ALL)
     if facts.sources.counted:
         title = "Where human decisions came from"
-        text = f"{describe_sources(facts.sources.counted)}."
+        is_recorded = facts.identity.simulated
+        text = f"{describe_sources(facts.sources.counted, is_recorded=is_recorded)}."
         yield Finding(NOTE, "Sources", title, text, "funnel", (ENGINEER, AUDITOR))
 
 

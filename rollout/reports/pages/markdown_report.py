@@ -49,6 +49,8 @@ def _render_lines(facts: ReportFacts) -> Iterator[str]:
     )
     if identity.simulated:
         yield "This is a replay: every approval is simulated."
+    if facts.sources.choice_text:
+        yield escape_markdown(facts.sources.choice_text)
     yield ""
     yield from (f"- {escape_markdown(line)}" for line in describe_results(facts))
     yield from _render_cells(facts)

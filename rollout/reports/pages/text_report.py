@@ -75,6 +75,8 @@ def _render_title(facts: ReportFacts, width: int) -> Iterator[str]:
     yield from wrap_lines(format_headline(facts) + ".", width)
     if identity.simulated:
         yield from wrap_lines("This is a replay: every approval is simulated.", width)
+    if facts.sources.choice_text:
+        yield from wrap_lines(facts.sources.choice_text, width)
     yield ""
 
 

@@ -21,13 +21,16 @@ class CountedSource:
     reviewers: int
 
 
-def describe_sources(counts: Iterable[CountedSource]) -> str:
+def describe_sources(counts: Iterable[CountedSource], *, is_recorded: bool = False) -> str:
     """Return one sentence for the sources of decisions, "" for none.
+
+    Sources of recorded files are no accounts.
 
     >>> describe_sources([CountedSource("reviews", 210, 6), CountedSource("people", 30, 4)])
     '210 of 240 decisions: reviews made here; 30: service account people for 4 reviewers'
     """
-    parts = [(count.decisions, _describe_source(count)) for count in counts]
+    kind = "" if is_recorded else "service account "
+    parts = [(count.decisions, _describe_source(count, kind)) for count in counts]
     total = sum(decisions for decisions, _ in parts)
     texts = [f"{decisions:,}: {text}" for decisions, text in parts]
     if texts:
@@ -37,7 +40,7 @@ def describe_sources(counts: Iterable[CountedSource]) -> str:
     return "; ".join(texts)
 
 
-def _describe_source(count: CountedSource) -> str:
+def _describe_source(count: CountedSource, account_kind: str) -> str:
     kind = KINDS.get(count.source)
     reviewers = "reviewer" if count.reviewers == 1 else "reviewers"
-    return kind or f"service account {count.source} for {count.reviewers:,} {reviewers}"
+    return kind or f"{account_kind}{count.source} for {count.reviewers:,} {reviewers}"

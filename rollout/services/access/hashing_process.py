@@ -21,7 +21,8 @@ from argon2.exceptions import InvalidHashError, VerificationError, VerifyMismatc
 log = logging.getLogger("rollout.passwords")
 NICENESS: Final = 10
 """A tenth of the share of a process of usual priority; alone it runs at full speed."""
-COMMAND: Final = (sys.executable, "-m", "rollout.services.access.hashing_process")
+COMMAND: Final = (sys.executable, "-P", "-m", "rollout.services.access.hashing_process")
+"""`-P` keeps modules of the working directory out."""
 ENDED: Final = "the process that hashes passwords %s; this password is hashed here"
 
 

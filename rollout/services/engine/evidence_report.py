@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
+from rollout.store.counting.counted_records import UnsealedRecords
+
 MAX_FAULTS: Final = 20  # sentences; the others are counted
 
 
@@ -32,7 +34,7 @@ class EvidenceReport:
     unhashed_events: set[int] = field(default_factory=set)
     other_records: int = 0
     erased_records: int = 0
-    unsealed_records: int = 0
+    unsealed_records: UnsealedRecords = field(default_factory=UnsealedRecords)
     unrepeatable_units: int = 0
     fault_count: int = 0
     faults: list[str] = field(default_factory=list)
@@ -59,10 +61,12 @@ class EvidenceReport:
         if self.other_records:
             erased = f", {self.erased_records} of them erased" if self.erased_records else ""
             parts.append(f"{self.other_records} actions and outcomes compared{erased}")
-        if self.unsealed_records:
+        unsealed = self.unsealed_records
+        if unsealed.newest is not None:
             parts.append(
-                f"{self.unsealed_records} actions and outcomes are in no tick's digest (stored by "
-                "an older program)"
+                f"{unsealed.number} actions and outcomes are in no tick's digest: an older program "
+                "stored them, or somebody added them to the database; the newest was received at "
+                f"{unsealed.newest.isoformat()}"
             )
         return ", ".join(parts)
 

@@ -34,7 +34,7 @@ def find_recount_faults(
     lines: Sequence[UnitLine],
 ) -> Iterator[str]:
     """Yield a sentence for each unit that its records don't give under any of `policies`."""
-    for group in _split_by_slot(lines):
+    for group in _split_by_records(lines):
         faults_by_policy = (
             tuple(_compare_units(transaction, replace(state, policy=policy), group))
             for policy in policies
@@ -42,15 +42,19 @@ def find_recount_faults(
         yield from min(faults_by_policy, key=len, default=())
 
 
-def _split_by_slot(lines: Iterable[UnitLine]) -> Iterator[list[UnitLine]]:
-    """Yield groups in which each unit has one slot, because each slot has its own records."""
-    slots_by_unit: dict[int, list[int]] = defaultdict(list)
+def _split_by_records(lines: Iterable[UnitLine]) -> Iterator[list[UnitLine]]:
+    """Yield groups in which each unit has one set of records.
+
+    The lines of a unit rest on different records where one came in between: in another slot, or in
+    the same one, where a second pass counted what a first one had left.
+    """
+    records_by_unit: dict[int, list[bytes]] = defaultdict(list)
     groups: dict[int, list[UnitLine]] = defaultdict(list)
     for line in lines:
-        slots = slots_by_unit[line.unit]
-        if line.slot not in slots:
-            slots.append(line.slot)
-        groups[slots.index(line.slot)].append(line)
+        records = records_by_unit[line.unit]
+        if line.record_hashes not in records:
+            records.append(line.record_hashes)
+        groups[records.index(line.record_hashes)].append(line)
     yield from groups.values()
 
 

@@ -32,7 +32,11 @@ from rollout.services.policies.guard_plans import (
     compute_false_alarms,
     plan_guards,
 )
-from rollout.services.policies.source_warnings import DecisionSenders, list_source_warnings
+from rollout.services.policies.source_warnings import (
+    NO_SENDERS,
+    DecisionSenders,
+    list_source_warnings,
+)
 from rollout.services.policies.traffic import RolloutTraffic, build_expected_traffic
 from rollout.services.policies.traffic_warnings import list_traffic_warnings
 from rollout.services.support.channels import list_channel_warnings
@@ -56,7 +60,7 @@ def build_policy_plan(
     *,
     channels: Collection[str] | None = None,
     site_approvers: GroupMembership | None = None,
-    decision_senders: DecisionSenders = (),
+    decision_senders: DecisionSenders = NO_SENDERS,
 ) -> PlanFigures:
     """Compute the needs and limits of a policy.
 

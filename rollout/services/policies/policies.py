@@ -27,6 +27,7 @@ from rollout.services.engine.service import Service
 from rollout.services.policies.approver_warnings import list_approver_warnings
 from rollout.services.policies.planning import build_policy_plan, format_plan
 from rollout.services.policies.source_warnings import (
+    NO_SENDERS,
     DecisionSenders,
     list_source_warnings,
     load_decision_senders,
@@ -255,7 +256,7 @@ def preview_policy(
         site_approvers = _load_approvers(
             transaction, policy, policy.rollout if is_readable else "", at
         )
-        senders = load_decision_senders(transaction, policy.rollout) if is_readable else ()
+        senders = load_decision_senders(transaction, policy.rollout) if is_readable else NO_SENDERS
     policy_plan = (
         build_policy_plan(
             policy, channels=channels, site_approvers=site_approvers, decision_senders=senders

@@ -31,7 +31,7 @@ from rollout.services.engine.evidence_reader import (
 )
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
-from rollout.services.policies.source_warnings import load_decision_senders
+from rollout.services.policies.source_warnings import list_sending_accounts
 from rollout.services.proposals.proposals import ProposalResult, find_raised_proposal
 from rollout.services.proposals.rule_losses import (
     LostSource,
@@ -157,7 +157,7 @@ def _build_plan(service: Service, state: RolloutState, at: datetime) -> RulesPla
         return replace(plan, unchanged_cells=len(state.policy.cells), text=text)
     with service.database.begin_read() as transaction:
         losses = load_rules_losses(transaction, state)
-        accounts = load_decision_senders(transaction, name)
+        accounts = list_sending_accounts(transaction, name)
     lost = [loss for loss in losses if loss.sources]
     plan = replace(
         plan,

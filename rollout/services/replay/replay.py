@@ -43,6 +43,7 @@ class ReplayRequest:
         options: salt, simulated approvals, skipping.
         trained_until: end of the training data by version; earlier cases are no evidence.
         strict: stop at the first unreadable row.
+        chosen_sources: sources whose decisions are evidence; () for all.
     """
 
     policy: Path
@@ -52,6 +53,7 @@ class ReplayRequest:
     options: ReplayOptions = field(default_factory=ReplayOptions)
     trained_until: Mapping[str, datetime] = field(default_factory=dict)
     strict: bool = False
+    chosen_sources: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,7 @@ def read_request_records(
         readings=readings,
         strict=request.strict,
         progress=progress,
+        chosen_sources=request.chosen_sources,
     )
 
 

@@ -53,6 +53,7 @@ def build_replay_inputs(replayed_files: ReplayedFiles) -> ReportInputs:
         command=build_replay_command(replayed_files.request),
         product=f"rollout-controller {version('rollout-controller')}",
         media=partial(_find_media, replayed_files),
+        chosen_sources=replayed_files.request.chosen_sources,
     )
 
 
@@ -112,6 +113,8 @@ def build_replay_command(request: ReplayRequest) -> str:
         arguments += ["--map", mapping]
     for version_id, at in request.trained_until.items():
         arguments += ["--trained-until", f"{version_id}={at.isoformat()}"]
+    for source in request.chosen_sources:
+        arguments += ["--sources", source]
     delay = request.options.approval_delay
     arguments += ["--approve-after", "never" if delay is None else format_duration(delay)]
     arguments += ["--salt", request.options.salt.hex()] if any(request.options.salt) else []

@@ -245,7 +245,10 @@ def _load_records(
     store = StoredHistory(transaction, state.rollout, levers=levers, attributes=attribute_names)
     reviewer_checks = compute_reviewer_checks(transaction, replace(state, policy=policy))
     all_records = replace(
-        store.load_records(_add_episode_cases(period_records, store, case_ids, period, policy)),
+        store.load_records(
+            _add_episode_cases(period_records, store, case_ids, period, policy),
+            with_probabilities=True,
+        ),
         reliability=reviewer_checks,
     )
     placed_history = place_cases(all_records, policy, state.rollout.salt, state.trained_until)

@@ -156,8 +156,8 @@ def _write_latched(
         _forget_stop(service, stop, is_stored=is_stored)
         raise
     except Exception as error:
-        if not isinstance(error, DatabaseUnavailableError):  # the outage is logged once
-            log.exception("a stop of %s is not in the ledger", stop.rollout)
+        if service.autonomy.is_write_needed and not isinstance(error, DatabaseUnavailableError):
+            log.exception("a stop of %s is not in the ledger", stop.rollout)  # once per outage
         service.database.append_failures.record_failure(stop.rollout, STOP, str(error))
         is_kept = latches.folder.save(stop)
         latches.release_stop(stop)

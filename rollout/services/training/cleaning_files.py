@@ -29,6 +29,7 @@ from rollout.tally.case_placement import place_cases
 from rollout.tally.frames import RecordFrames
 
 REQUIRED_COLUMNS = ("case_key", "choice")
+MAX_LISTED_CASES = 200  # without --all
 OPTIONAL_COLUMNS = ("lever", "label", "reason", "version", "report")
 
 
@@ -93,6 +94,20 @@ def format_work_list(items: Sequence[LabelIssue]) -> str:
     return text.getvalue()
 
 
+def shorten_work_list(
+    items: Sequence[LabelIssue], *, is_complete: bool
+) -> tuple[Sequence[LabelIssue], str]:
+    """Return the cases to list, and how many are left out, "" for none.
+
+    >>> shorten_work_list([], is_complete=False)
+    ([], '')
+    """
+    if is_complete or len(items) <= MAX_LISTED_CASES:
+        return items, ""
+    text = f"{format_count(MAX_LISTED_CASES)} of {format_count(len(items))} cases shown"
+    return items[:MAX_LISTED_CASES], f"{text}; --all lists all of them"
+
+
 def describe_work_list(files: RecordedFiles, items: Sequence[LabelIssue]) -> str:
     """Return how many cases of each kind a work list has, and what it can't show."""
     counts = Counter(item.loss.kind for item in items)
@@ -101,7 +116,7 @@ def describe_work_list(files: RecordedFiles, items: Sequence[LabelIssue]) -> str
     if files.records.predictions["confidence"].null_count() == files.records.predictions.height:
         text += (
             "; the predictions have no confidence, so cases where the model was confident and"
-            " wrong are missing"
+            " wrong are among the unsure ones"
         )
     return text
 

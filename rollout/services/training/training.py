@@ -124,5 +124,6 @@ def select_inputs(inputs: ReportInputs, keys: pl.Series) -> ReportInputs:
             rejected=records.rejected,
             notes=records.notes,
             row_counts=records.row_counts,
+            probabilities=records.probabilities.filter(is_selected),
         ),
     )

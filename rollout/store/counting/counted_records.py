@@ -5,9 +5,21 @@ each case with new ones, in the transaction that stores them.
 """
 
 from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Final, NamedTuple
 
-from sqlalchemy import ColumnElement, Select, Table, bindparam, func, literal, select, union_all
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    Table,
+    bindparam,
+    func,
+    literal,
+    select,
+    type_coerce,
+    union_all,
+)
 
 from rollout.core.records.records import Action, Outcome
 from rollout.store.database.bulk import build_insert, fetch_rows
@@ -34,6 +46,14 @@ class RecordLine(NamedTuple):
     def text(self) -> bytes:
         """Return the line that digests cover."""
         return f"{self.kind} {self.case_id} {self.slot} {self.record_hash.hex()}\n".encode()
+
+
+@dataclass(frozen=True, slots=True)
+class UnsealedRecords:
+    """Actions and outcomes in no tick's digest; `newest` is when the last was received."""
+
+    number: int = 0
+    newest: datetime | None = None
 
 
 class CountedRecords:
@@ -78,15 +98,17 @@ class CountedRecords:
         parameters = {"rollout": self._rollout.number, "after": after, "until": until}
         return bool(fetch_rows(self._transaction, ANY_LINE_QUERY, parameters))
 
-    def count_unsealed(self) -> int:
-        """Return the number of actions and outcomes that no tick counted and none will."""
+    def count_unsealed(self) -> UnsealedRecords:
+        """Return the actions and outcomes that no tick counted and none will."""
         queued_cases = select(count_queue.c.case_id).where(
             count_queue.c.rollout == self._rollout.number, count_queue.c.track == RECORD_UNSEALED
         )
-        return sum(
-            self._transaction.execute(self._count_unsealed(schema, queued_cases)).scalar_one()
+        rows = [
+            self._transaction.execute(self._select_unsealed(schema, queued_cases)).one()
             for schema in SEALED_SCHEMAS
-        )
+        ]
+        newest = max((row.newest for row in rows if row.newest is not None), default=None)
+        return UnsealedRecords(sum(row.number for row in rows), newest)
 
     def _select_rows(
         self, schema: RecordSchema, case_ids: Collection[int], slot: int
@@ -97,19 +119,18 @@ class CountedRecords:
             *(literal(schema.name), literal(slot)),
         ).where(*match_cases(self._transaction, self._rollout, table, case_ids))
 
-    def _count_unsealed(self, schema: RecordSchema, queued_cases: Select[Any]) -> Select[Any]:
+    def _select_unsealed(self, schema: RecordSchema, queued_cases: Select[Any]) -> Select[Any]:
         table = schema.table
         is_sealed = (
             select(counted_records.c.case_id)
             .where(counted_records.c.rollout == table.c.rollout)
             .where(counted_records.c.case_id == table.c.case_id)
-            .where(
-                counted_records.c.record_hash == func.coalesce(table.c.record_hash, table.c.hash)
-            )
+            .where(counted_records.c.record_hash == _get_hash(table))
             .exists()
         )
+        newest = type_coerce(func.max(table.c.received_at), table.c.received_at.type)
         return (
-            select(func.count())
+            select(func.count().label("number"), newest.label("newest"))
             .select_from(table)
             .where(table.c.rollout == self._rollout.number, ~is_sealed)
             .where(table.c.case_id.not_in(queued_cases))

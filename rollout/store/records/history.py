@@ -33,6 +33,7 @@ from rollout.core.records.reviews import SEEDED
 from rollout.store.database.rollouts import Rollout, match_cases
 from rollout.store.database.session import Transaction
 from rollout.store.records.external_keys import CASE, EPISODE, ExternalKeys
+from rollout.store.records.probability_frames import build_probability_frame
 from rollout.store.tables.columns import decode_instant, encode_instant
 from rollout.store.tables.tables import cases, decisions, heartbeats, outcomes, predictions, reviews
 from rollout.tally.frames import (
@@ -74,9 +75,11 @@ class StoredHistory:
         self._attributes = attributes
         self._select_row = select_row
 
-    def load_records(self, case_ids: Collection[int] | None = None) -> RecordFrames:
+    def load_records(
+        self, case_ids: Collection[int] | None = None, *, with_probabilities: bool = False
+    ) -> RecordFrames:
         """Return the records of some cases, by default of all."""
-        return self._load_records(case_ids)
+        return self._load_records(case_ids, with_probabilities=with_probabilities)
 
     def load_checked_records(self) -> RecordFrames:
         """Return the gold cases and cases with several reviewers, without predictions.
@@ -116,7 +119,11 @@ class StoredHistory:
         )
 
     def _load_records(
-        self, case_ids: Collection[int] | None, *, with_predictions: bool = True
+        self,
+        case_ids: Collection[int] | None,
+        *,
+        with_predictions: bool = True,
+        with_probabilities: bool = False,
     ) -> RecordFrames:
         decision_rows = list(self._load_rows(decisions, ("case_id", "reviewer"), case_ids))
         first_decisions = _find_first_decisions(decision_rows)
@@ -154,6 +161,9 @@ class StoredHistory:
                 build_gold_schema(levers),
                 self._load_gold_tasks(case_ids),
                 self._build_gold_decision,
+            ),
+            probabilities=build_probability_frame(
+                keys, prediction_rows if with_probabilities else ()
             ),
             rejected=no_remarks,
             notes=no_remarks,

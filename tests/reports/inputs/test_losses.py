@@ -1,3 +1,4 @@
+from dataclasses import replace
 from math import log
 
 import polars as pl
@@ -11,12 +12,14 @@ from rollout.reports.inputs.losses import (
     NO_CONFIDENCES,
     REVIEWERS_SPLIT,
     SUSPECTED_HUMAN_ERROR,
+    UNSURE,
     compute_confidence_thresholds,
     compute_losses,
     list_top_losses,
 )
 from rollout.reports.inputs.pairs import build_pairs
 from rollout.tally.frames import (
+    PROBABILITY_SCHEMA,
     REMARK_SCHEMA,
     RecordFrames,
     build_cases_schema,
@@ -98,8 +101,48 @@ def test_a_sure_model_against_all_people_is_confident_and_wrong():
     assert (loss.votes, loss.about) == ((("bear", 1),), (("lens", "old"),))
 
 
-def test_an_unsure_divergence_is_no_loss_to_look_at():
-    assert kinds(("x", "bear", 0.4, ["fox"], None)) == {}
+def test_an_unsure_divergence_is_listed_as_such_and_not_in_the_report():
+    unsure = ("x", "bear", 0.4, ["fox"], None)
+    assert kinds(unsure) == {"x": UNSURE}
+    (figures,) = compute_losses(*history(unsure))
+    assert (figures.counts[UNSURE], figures.top) == (1, ())
+
+
+def test_an_unsure_model_does_not_hide_that_the_outcome_is_against_all():
+    assert kinds(("x", "bear", 0.4, ["bear"], "fox")) == {"x": UNSURE}
+
+
+def with_probabilities(found, **by_case):
+    """Return a history whose predictions list probabilities."""
+    pairs, records, placed, policy = found
+    rows = [(key, "v1", label, p) for key, given in by_case.items() for label, p in given.items()]
+    frame = pl.DataFrame(rows, schema=PROBABILITY_SCHEMA, orient="row")
+    return pairs, replace(records, probabilities=frame), placed, policy
+
+
+def test_the_loss_is_that_of_the_stored_probability_of_the_human_label():
+    found = history(("x", "bear", 0.95, ["fox"], None))
+    listed = with_probabilities(found, x={"bear": 0.95, "fox": 0.04, "nothing": 0.01})
+    assert list_top_losses(*listed)[0].loss == pytest.approx(-log(0.04))
+    left_out = with_probabilities(found, x={"bear": 0.95, "nothing": 0.03})
+    assert list_top_losses(*left_out)[0].loss == pytest.approx(-log(0.02))
+    assert list_top_losses(*found)[0].loss == pytest.approx(-log(0.05))
+
+
+def test_stored_probabilities_set_what_counts_as_sure():
+    """Six foxes of which the model knew half and half lift the threshold of fox to .5."""
+    foxes = [(f"f{n}", "fox", 0.9, ["fox"], None) for n in range(6)]
+    found = history(*foxes, ("x", "fox", 0.6, ["bear"], None))
+    assert {loss.case_key: loss.kind for loss in list_top_losses(*found)} == {"x": UNSURE}
+    half = {f"f{n}": {"fox": 0.5, "bear": 0.5} for n in range(6)}
+    listed = list_top_losses(*with_probabilities(found, **half))
+    assert {loss.case_key: loss.kind for loss in listed} == {"x": CONFIDENT_WRONG}
+
+
+def test_where_people_say_what_the_model_says_the_loss_is_that_of_the_outcome():
+    found = history(("x", "bear", 0.95, ["bear"], "nothing"))
+    listed = with_probabilities(found, x={"bear": 0.95, "fox": 0.04, "nothing": 0.01})
+    assert list_top_losses(*listed)[0].loss == pytest.approx(-log(0.01))
 
 
 def test_where_the_outcome_sides_with_a_sure_model_a_person_is_suspected():

@@ -91,7 +91,10 @@ def change(database, name, **values):
 def test_an_untouched_rollout_has_no_difference(database):
     report = checked(database)
     assert report.fault_count == 0, report.faults
-    assert (report.other_records, report.unsealed_records) == (count_outcomes(database) + 1, 0)
+    assert (report.other_records, report.unsealed_records.number) == (
+        count_outcomes(database) + 1,
+        0,
+    )
     assert f"{report.other_records} actions and outcomes compared" in report.summarize()
 
 
@@ -103,12 +106,12 @@ def count_outcomes(database):
 def test_a_tick_without_units_counts_actions_and_outcomes(database):
     before = len(written(database))
     store(database, LAST + HOUR, revision=2)
-    assert checked(database).unsealed_records == 0  # the next tick will count them
+    assert checked(database).unsealed_records.number == 0  # the next tick will count them
     Ticker(database, "story", "two").tick(LAST + 3 * HOUR)
     (event,) = (e for e in written(database)[before:] if isinstance(e, RecordsCounted))
     assert (event.records, len(event.digest)) == (2, 64)
     report = checked(database)
-    assert (report.fault_count, report.unsealed_records) == (0, 0), report.faults
+    assert (report.fault_count, report.unsealed_records.number) == (0, 0), report.faults
 
 
 @pytest.mark.parametrize(
@@ -197,5 +200,7 @@ def test_records_of_an_older_program_are_counted_and_said(database):
     with database.begin_write() as transaction:  # its tick deletes entries that it doesn't know
         transaction.execute(tables.count_queue.delete())
     report = checked(database)
-    assert (report.fault_count, report.unsealed_records) == (0, 2)
-    assert "2 actions and outcomes are in no tick's digest" in report.summarize()
+    assert (report.fault_count, report.unsealed_records.number) == (0, 2)
+    text = report.summarize()
+    assert "2 actions and outcomes are in no tick's digest" in text
+    assert f"the newest was received at {(LAST + HOUR).isoformat()}" in text

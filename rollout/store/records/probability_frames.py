@@ -1,0 +1,20 @@
+"""The probabilities of stored predictions as a frame."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import polars as pl
+from sqlalchemy import Row
+
+from rollout.tally.frames import PROBABILITY_SCHEMA
+
+
+def build_probability_frame(keys: Mapping[int, str], rows: Iterable[Row[Any]]) -> pl.DataFrame:
+    """Return what predictions give to each label that they list."""
+    values = [
+        (keys[row.case_id], row.version, label, probability)
+        for row in rows
+        if row.case_id in keys and row.probabilities
+        for label, probability in row.probabilities.items()
+    ]
+    return pl.DataFrame(values, schema=PROBABILITY_SCHEMA, orient="row")
