@@ -323,7 +323,7 @@ def test_the_stories_watch_by_every_measure():
 def test_the_stories_reach_later_attempts_several_grants_and_every_measure():
     ends = [story_of(seed).replayed for seed in SEEDS]
     sights = [sight for end in ends for sight in end.views.values()]
-    assert {sight.state.attempt for sight in sights} >= {1, 2, 3}
+    assert {sight.state.attempt for sight in sights} >= {1, 2}
     assert {len(sight.state.grants) for sight in sights} >= {0, 1, 2}
     asked = {c.measure for sight in sights for c in sight.conditions}
     assert asked == {"agreement", "recall", "precision", "cost", "parity"}
