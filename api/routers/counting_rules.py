@@ -41,6 +41,7 @@ PLAN: dict[str, Any] = {
         }
     ],
     "unchanged_cells": 3,
+    "unknown_units": 0,
     "proposal": "",
     "evidence_hash": EVIDENCE,
     "text": "bear-alarm is on counting rules 1. …",

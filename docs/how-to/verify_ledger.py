@@ -14,8 +14,8 @@ removed at the end are found by a checkpoint or a head alone.
 
 Exit code 0: nothing differs. 1: something differs. 2: the input can't be read.
 
-This file needs Python 3.11, and `cryptography` for checkpoints. It was written from the pages
-"Ledger format" and "Ledger events" and shares no code with the program.
+This file needs Python 3.11, and `cryptography` for checkpoints. Its rules are those of the pages
+"Ledger format" and "Ledger events"; it shares no code with the program.
 """
 
 import argparse
@@ -103,7 +103,7 @@ def read_rows(lines: Iterable[bytes]) -> Iterator[ExportedRow]:
 def parse_line(line: bytes) -> dict[str, Any]:
     """Return the content of a line that is canonical JSON with the keys of a row."""
     text = line.decode().removesuffix("\n")
-    content: dict[str, Any] = json.loads(text)
+    content: dict[str, Any] = json.loads(text, parse_float=int, parse_constant=int)  # no floats
     numbers = NUMBERS_OF_FORM[1 if "house" in content else 2]
     if set(content) - {"texts"} != numbers | set(COLUMNS):
         raise ValueError(f"it has the keys {', '.join(sorted(content))}")

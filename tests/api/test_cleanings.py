@@ -5,6 +5,7 @@ import io
 import json
 from datetime import timedelta
 from hashlib import sha256
+from math import log
 
 import polars as pl
 import pytest
@@ -227,3 +228,15 @@ def test_a_batch_that_is_not_of_its_form_is_refused_whole(client, closed):
         "malformed",
     )
     assert client.by("viewer").get(f"{RAMPS}/cleanings/choices").json()["items"] == []
+
+
+def test_stored_probabilities_give_the_loss_of_the_human_label(client, clock):
+    """The confidence alone would leave .1 for the human label; what was sent leaves it .02."""
+    sent_apart(client, *(item for n in range(4) for item in judged(f"same-{n}")))
+    listing = prediction("odd", label="damaged", confidence=0.9)
+    listing["probabilities"] = {"damaged": 0.9, "sound": 0.02}
+    sent_apart(client, case("odd"), listing, decision("odd", label="sound"))
+    clock.advance(LATER)
+    (odd,) = listed(client)
+    assert (odd["case_key"], odd["confidence"]) == ("odd", 0.9)
+    assert odd["loss"] == pytest.approx(-log(0.02))

@@ -5,15 +5,27 @@ from datetime import timedelta
 import pytest
 
 from rollout.cli.output import format_proposal_details
-from rollout.core.policy.evidence_sources import NOT_NAMED
+from rollout.core.policy.evidence_sources import NOT_NAMED, OWN_PREDICTION
 from rollout.core.scope.commands import Actor
 from rollout.core.scope.events import ProposalRaised, RulesApplied
 from rollout.core.scope.permissions import AssignedRole
+from rollout.formats.policy.reader import parse_policy
 from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.proposal_recount import find_reading_faults
+from rollout.services.engine.retention import purge_old_records
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.ticks import Ticker
+from rollout.services.proposals.rule_losses import find_source_fault
+from rollout.store.counting.counted_decisions import list_counted_decisions
 from rollout.store.ledger.ledger import Ledger
-from tests.attacks.test_invented_decisions import NAMED, POLICY, cases_with_predictions, decisions
+from rollout.store.ledger.projections import find_differences
+from tests.attacks.test_invented_decisions import (
+    NAMED,
+    POLICY,
+    SELF_NAMED,
+    cases_with_predictions,
+    decisions,
+)
 from tests.factories import DAY, NOON
 
 RULES = "/v1/rollouts/ramps/rules"
@@ -27,7 +39,8 @@ def _old_ramps(database, door, monkeypatch):
     )
     with monkeypatch.context() as before_rules:  # as a program wrote it that had no numbers
         before_rules.setattr("rollout.services.engine.policy_application.CURRENT_RULES", 0)
-        apply_policy(database, POLICY % NAMED, Actor("zoe"), NOON - DAY, salt=bytes(32))
+        text = POLICY % NAMED + "retention: {cases: 30d}\n"
+        apply_policy(database, text, Actor("zoe"), NOON - DAY, salt=bytes(32))
     door.let_in("camera", AssignedRole("ingest"), machine=True)
     door.let_in("people", AssignedRole("ingest-decisions"), machine=True)
 
@@ -95,9 +108,30 @@ def test_rules_2_are_planned_proposed_approved_and_hold_from_then_on(client, dat
     assert "the newest" in refused.json()["detail"]
     with database.begin_read() as transaction:
         events = list(Ledger(transaction, state_of(database).rollout).list_events())
+        assert find_differences(transaction, state_of(database).rollout, events) == {}
+        assert list(find_reading_faults(transaction, state_of(database))) == []
     assert sum(isinstance(event, RulesApplied) for event in events) == 1
     (row,) = send(client, "camera", {**next(decisions()), "key": "c1", "reviewer": "late"})
     assert NOT_NAMED in row["reason"]
+
+
+def test_a_named_account_loses_the_cases_that_it_also_predicted(client, database, clock):
+    count(client, database, clock)
+    named = parse_policy(POLICY % SELF_NAMED)
+    with database.begin_read() as transaction:
+        rollout = load_rollout_state(transaction, "ramps").rollout
+        counted = list(list_counted_decisions(transaction, rollout))
+    reasons = [find_source_fault(named, "camera", decision) for decision in counted]
+    assert sorted(reasons) == [""] * 40 + [OWN_PREDICTION] * 40
+
+
+def test_units_without_a_stored_decision_are_said_and_not_judged(client, database, clock):
+    count(client, database, clock)
+    assert client.by("viewer").get(RULES).json()["unknown_units"] == 0
+    assert purge_old_records(database, "ramps", NOON + 31 * DAY)
+    plan = client.by("viewer").get(RULES).json()
+    assert (plan["unknown_units"], plan["effects"]) == (80, [])
+    assert "the sender of 80 counted units is not known" in plan["text"]
 
 
 def test_a_new_proposal_states_its_sources_and_what_was_counted_stays(client, database, clock):

@@ -69,7 +69,7 @@ def full_line(client, service, hasher):
     def sign_in():
         answers.append(client.post("/v1/session", json=BODY))
 
-    threads = [Thread(target=sign_in) for _ in range(MAX_WAITING_HASHES)]
+    threads = [Thread(target=sign_in, daemon=True) for _ in range(MAX_WAITING_HASHES)]
     try:
         for thread in threads:
             thread.start()
@@ -116,7 +116,7 @@ def test_a_stop_is_written_before_the_sign_ins_that_wait_to_write(
     hasher.go.set()
     lock = database._write_lock
     threads = [
-        Thread(target=client.post, args=("/v1/session",), kwargs={"json": BODY})
+        Thread(target=client.post, args=("/v1/session",), kwargs={"json": BODY}, daemon=True)
         for _ in range(MAX_WAITING_HASHES)
     ]
     stop = Thread(

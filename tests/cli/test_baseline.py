@@ -1,10 +1,9 @@
 """`rollout baseline` on a database in the folder."""
 
 import pytest
-from typer.testing import CliRunner
 
-from rollout.cli.main import app
 from rollout.store.database.session import Database
+from tests.commands import forget_settings, run
 from tests.store.databases import fresh
 from tests.store.snapshots import filled_once
 
@@ -23,8 +22,7 @@ ROW = "ramp-a,always,parcel,sound,41,2025-01-01T00:00Z,2026-01-01T00:00Z\n"
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("ROLLOUT_DATABASE_URL", "ROLLOUT_SERVER", "ROLLOUT_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
+    forget_settings(monkeypatch)
     (tmp_path / "policy.yaml").write_text(POLICY, encoding="utf-8")
     with fresh("sqlite", tmp_path) as url:
         database = Database(url)
@@ -37,10 +35,6 @@ def folder(tmp_path, monkeypatch):
 def apply_ramps(_database):
     done = run("apply", "policy.yaml", "--by", "zoe")
     assert done.exit_code == 0, done.output
-
-
-def run(*words):
-    return CliRunner().invoke(app, list(words))
 
 
 def imported(folder, text):

@@ -4,13 +4,12 @@ from contextlib import closing
 
 import pytest
 from sqlalchemy import text
-from typer.testing import CliRunner
 
-from rollout.cli.main import app
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database
 from rollout.store.ledger.ledger import Ledger
 from rollout.store.ledger.pending_stops import Damage, load_safety_rows, store_damage
+from tests.commands import run
 from tests.factories import NOON
 from tests.services import bear_field as field
 from tests.store.databases import fresh
@@ -26,10 +25,6 @@ def database(tmp_path, monkeypatch):
             store_damage(transaction, Damage("bears", "malformed", NOON))
         monkeypatch.setenv("ROLLOUT_DATABASE_URL", url)
         yield made
-
-
-def run(*words):
-    return CliRunner().invoke(app, words)
 
 
 def read(database):

@@ -4,9 +4,8 @@ import json
 import re
 
 import pytest
-from typer.testing import CliRunner
 
-from rollout.cli.main import app
+from tests.commands import run
 from tests.recorded import write_records
 
 POLICY = """
@@ -26,10 +25,6 @@ def folder(tmp_path, monkeypatch):
     write_records(tmp_path)
     (tmp_path / "policy.yaml").write_text(POLICY, encoding="utf-8")
     return tmp_path
-
-
-def run(*words):
-    return CliRunner().invoke(app, list(words))
 
 
 FILES = ("--predictions", "predictions.csv", "--decisions", "decisions.csv")

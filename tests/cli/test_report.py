@@ -15,6 +15,7 @@ from rollout.services.engine.ticks import Ticker
 from rollout.services.support.clock import ManualClock
 from rollout.store.database.session import Database
 from tests.api.conftest import Doorkeeper
+from tests.commands import forget_settings
 from tests.factories import DAY, HOUR, NOON
 from tests.services import bear_field as field
 from tests.services.reports.test_builder import keep
@@ -28,8 +29,7 @@ SPAN = ("--since", BEGAN.isoformat(), "--until", (BEGAN + DAY).isoformat())
 @pytest.fixture
 def database(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("ROLLOUT_DATABASE_URL", "ROLLOUT_SERVER", "ROLLOUT_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
+    forget_settings(monkeypatch)
     with fresh("sqlite", tmp_path) as url:
         made = Database(url)
         counted_cases(made)

@@ -23,6 +23,7 @@ from rollout.services.engine.service import build_service
 from rollout.services.support.clock import SystemClock
 from rollout.store.database.session import Database
 from tests import recorded
+from tests.commands import forget_settings
 from tests.docs.pages import (
     PAGES,
     ROOT,
@@ -45,8 +46,7 @@ def folder(tmp_path, monkeypatch):
     """Return a folder as its reader has it: two recorded files, a policy, no database yet."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(recorded, "START", STARTED)
-    for name in ("ROLLOUT_DATABASE_URL", "ROLLOUT_SERVER", "ROLLOUT_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
+    forget_settings(monkeypatch)
     recorded.write_records(tmp_path)
     run("rollout init predictions.csv decisions.csv --rollout ramps > policy.yaml")
     return tmp_path

@@ -12,12 +12,29 @@ import pytest
 
 from rollout.core.ledger.checkpoints import Checkpoint
 from rollout.core.ledger.ledger import build_row
-from rollout.core.scope.events import EraBegan
+from rollout.core.scope.events import (
+    EVENT_TYPES,
+    ClockCorrected,
+    EraBegan,
+    Narrowed,
+    PolicyApplied,
+    Suspended,
+    VersionFirstUsed,
+    VersionRetired,
+    Widened,
+)
 from rollout.services.support.checkpoint_keys import CheckpointSigner, create_signing_key
 from tests.core.ledger.test_form1 import OLD, OLD_ACCESS, mixed
 from tests.docs.pages import text_of
-from tests.factories import CREEK, DAY, NOON, SALTS, eventful
-from tests.ledger_verifier import FILE, VERIFIER, compare_histories, rehash, write_forms
+from tests.factories import CREEK, DAY, HOUR, LAKE, NOON, SALTS, eventful
+from tests.ledger_verifier import (
+    FILE,
+    VERIFIER,
+    compare_histories,
+    read_lines,
+    rehash,
+    write_forms,
+)
 
 DRIVEN = eventful()
 LINES = write_forms("bear-alarm", DRIVEN.events, 0)
@@ -75,6 +92,12 @@ def test_it_runs_where_no_package_is_installed(tmp_path):
     assert (done.returncode, "pip install cryptography" in done.stderr) == (2, True)
 
 
+@pytest.mark.parametrize("kind", sorted(EVENT_TYPES.keys() - {"FormChanged"}))
+def test_it_knows_every_kind_of_a_rollouts_ledger(kind):
+    (row,) = read_lines(rehash([{**ROWS[0], "kind": kind, "body": {}}]))
+    VERIFIER.RecomputedState([row])  # an unknown kind would raise
+
+
 # Golden ledgers
 
 
@@ -92,6 +115,58 @@ def test_it_follows_a_ledger_from_form_1_to_form_2():
         compare_histories(write_forms("bear-alarm", DRIVEN.events, old_count), DRIVEN.policies)
 
 
+V1 = {"at": NOON, "by": "policy", "version": "v1"}
+OF_CELL = {**V1, "cell": CREEK}
+LOW = Widened(**OF_CELL, to_stage="supervised", until=NOON + DAY, proposal="")
+HIGH = Widened(
+    **{**OF_CELL, "at": NOON + 2 * HOUR}, to_stage="autonomous", until=NOON + DAY, proposal=""
+)
+SUSPENDED = Suspended(**OF_CELL, guard="latency")
+POLICY = {"at": NOON + HOUR, "by": "ana", "number": 1, "policy_hash": "a"}
+RARE = {
+    "suspensions end with the last grant": [
+        LOW, SUSPENDED, Narrowed(**OF_CELL, from_stage="supervised", to_stage="shadow"),
+    ],
+    "suspensions stay with a lower grant": [
+        LOW, HIGH, SUSPENDED, Narrowed(**OF_CELL, from_stage="autonomous", to_stage="supervised"),
+    ],
+    "a suspension without a grant stays": [
+        SUSPENDED, Narrowed(**OF_CELL, from_stage="shadow", to_stage="shadow"),
+    ],
+    "a grant of the skipped time ends": [
+        LOW, HIGH,
+        ClockCorrected(
+            at=NOON + HOUR, by="policy", previous_time=NOON + 2 * HOUR, proposal="P-1"
+        ),
+        VersionFirstUsed(**{**V1, "at": NOON, "version": "v2"}),
+    ],
+    "an attempt of the skipped time began by the correction": [
+        LOW,
+        Narrowed(
+            **{**OF_CELL, "at": NOON + 2 * HOUR}, from_stage="supervised", to_stage="shadow",
+            restart=True,
+        ),
+        ClockCorrected(
+            at=NOON + HOUR, by="policy", previous_time=NOON + 2 * HOUR, proposal="P-1"
+        ),
+    ],
+    "a restarted cell keeps its grants": [
+        LOW, SUSPENDED, PolicyApplied(**POLICY, restarted=(CREEK,)),
+    ],
+    "a cleared cell loses them": [
+        LOW, SUSPENDED, PolicyApplied(**POLICY, cleared=(CREEK,), restarted=(CREEK, LAKE)),
+    ],
+    "a version is first used once": [VersionFirstUsed(**{**V1, "at": NOON + HOUR}), LOW],
+    "a retired version holds nothing": [LOW, VersionRetired(**V1), SUSPENDED],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", RARE)
+def test_it_follows_what_histories_seldom_have(name):
+    events = [VersionFirstUsed(**V1), *RARE[name]]
+    compare_histories(write_forms("r", events, 0), {}, allowed=False)
+
+
 def test_it_verifies_the_access_ledger_without_a_state(verify):
     code, printed = verify(OLD_ACCESS)
     assert (code, printed.count("\n")) == (0, 3)
@@ -107,6 +182,15 @@ def test_it_names_each_row_of_the_golden_ledger_that_nobody_approved(verify):
 
 
 # Rows that were changed
+
+
+def rehash_last(lines, **values):
+    """Return the last row alone, changed, under the hash of what it now says."""
+    row = {**json.loads(lines[-1]), **values}
+    texts, _ = row.pop("texts", None), row.pop("hash")
+    content = f"rollout-ledger-{1 if 'house' in row else 2}\n{VERIFIER.format_canonical(row)}"
+    row["hash"] = VERIFIER.sha256(content.encode()).hexdigest()
+    return [VERIFIER.format_canonical({**row, **({"texts": texts} if texts else {})})]
 
 
 def swap(rows, place):
@@ -128,11 +212,20 @@ def swap(rows, place):
         ([*LINES[:4], "[]", *LINES[5:]], 5),
         ([*LINES[:4], "\0", *LINES[5:]], 5),
         (mixed()[:39] + mixed()[40:], 40),
+        ([*OLD, *rehash_last(mixed(), revision=40, previous=json.loads(OLD[-1])["hash"])], 40),
+        ([*OLD, *rehash_last(mixed([]), body={"form": 2, "revision": 38, "head": "0"})], 40),
+        ([*LINES[:-1], *rehash_last(LINES, previous="0" * 64)], len(LINES)),
+        ([*LINES[:-1], *rehash_last(LINES, rollout="other")], len(LINES)),
+        ([*LINES[:-1], *rehash_last(LINES, revision=999)], len(LINES)),
+        ([*LINES[:-1], *rehash_last(LINES, at="noon")], len(LINES)),
+        ([*LINES[:-1], *rehash_last(LINES, body={"share": 0.5})], len(LINES)),
         ([*OLD, *LINES], 40),
     ],
     ids=[
         "edited", "deleted", "doubled", "swapped", "repeated at the end", "cut inside", "spaced",
-        "a key twice", "a float", "no object", "no text", "another form", "two ledgers",
+        "a key twice", "a float", "no object", "no text", "another form", "form 2 after form 1",
+        "another head", "another before", "another rollout", "another revision", "a time of text",
+        "half", "two ledgers",
     ],
 )  # fmt: skip
 def test_a_change_of_the_rows_is_found_where_it_begins(verify, lines, row):
@@ -252,6 +345,11 @@ def give_to(place, actor):
     return rehash([*ROWS[:place], {**ROWS[place], "actor": actor}, *ROWS[place + 1 :]])
 
 
+def retire(version):
+    """Return a row that retires a version; `rehash` gives it its place."""
+    return {**ROWS[-1], "kind": "VersionRetired", "body": {"version": version}, "texts": {}}
+
+
 WIDENED, APPROVED, RAISED = find_row("Widened"), find_row("Approved"), find_row("ProposalRaised")
 FORGED = {
     "no approval": (drop_row(APPROVED), "cites P-1, which needs"),
@@ -280,6 +378,12 @@ FORGED = {
     ),
     "a grant ended early": (change_body(find_row("GrantExpired"), until=1), "does not end then"),
     "a version unheard of": (drop_row(1), "names what no row before has"),
+    "a stage given twice": (
+        rehash([*ROWS[: WIDENED + 1], ROWS[WIDENED]]), "holds ['shadow', 'supervised']",
+    ),
+    "a grant of a retired version": (
+        rehash([*ROWS[:WIDENED], retire("v1"), *ROWS[WIDENED:]]), "changes what is retired",
+    ),
     "a widening while stopped": (
         rehash([
             *ROWS[:WIDENED], {**ROWS[find_row("Stopped")], "texts": {}}, *ROWS[WIDENED:],

@@ -3,9 +3,8 @@
 import json
 
 import pytest
-from typer.testing import CliRunner
 
-from rollout.cli.main import app
+from tests.commands import create_tables, done, forget_settings, run
 from tests.recorded import write_records
 
 POLICY = """
@@ -24,8 +23,7 @@ FILES = ("--predictions", "predictions.csv", "--decisions", "decisions.csv")
 @pytest.fixture
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for name in ("ROLLOUT_DATABASE_URL", "ROLLOUT_SERVER", "ROLLOUT_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
+    forget_settings(monkeypatch)
     write_records(tmp_path)
     for file in tmp_path.glob(
         "*.csv"
@@ -34,16 +32,6 @@ def folder(tmp_path, monkeypatch):
         file.write_text(text.replace("2027-", "2025-"), encoding="utf-8")
     (tmp_path / "policy.yaml").write_text(POLICY.replace("LINE", "60%"), encoding="utf-8")
     return tmp_path
-
-
-def run(*words):
-    return CliRunner().invoke(app, list(words))
-
-
-def done(*words):
-    found = run(*words)
-    assert found.exit_code == 0, found.output
-    return found.stdout
 
 
 def state(*words):
@@ -109,7 +97,7 @@ def test_from_two_files_to_a_stop_and_a_verified_ledger(folder):
 
 
 def test_a_looser_policy_waits(folder):
-    done("db", "upgrade")
+    create_tables(folder)
     done("apply", "policy.yaml", "--by", "ana")
     (folder / "policy.yaml").write_text(POLICY.replace("LINE", "55%"), encoding="utf-8")
     assert "needs approval" in done("apply", "policy.yaml", "--by", "ana", "--dry-run")
@@ -119,7 +107,7 @@ def test_a_looser_policy_waits(folder):
 
 
 def test_once_somebody_is_in_the_house_their_rights_hold(folder):
-    done("db", "upgrade")
+    create_tables(folder)
     done("apply", "policy.yaml", "--by", "ana")
     done("users", "first-admin", "ana")
     found = run("stop", "ramps", "--all", "--by", "ana")
@@ -144,14 +132,14 @@ def test_once_somebody_is_in_the_house_their_rights_hold(folder):
 )
 def test_what_is_wrong_is_said_with_what_would_be_right(folder, words, says):
     if "--at" in words:
-        done("db", "upgrade")
+        create_tables(folder)
     found = run(*words.split())
     assert found.exit_code == 2
     assert says in found.stderr
 
 
 def test_a_rollout_that_is_not_there_is_named_with_those_that_are(folder):
-    done("db", "upgrade")
+    create_tables(folder)
     done("apply", "policy.yaml", "--by", "ana")
     found = run("status", "ramp")
     assert (found.exit_code, "rollouts: ramps" in found.stderr) == (2, True)

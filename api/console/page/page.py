@@ -13,6 +13,7 @@ from api.console.page.navigation import build_navigation
 from api.console.page.page_context import HOME, Visitor
 from rollout.reports.pages.page_templates import load_templates
 from rollout.reports.text import formatting
+from rollout.reports.text.bound_text import OPENING_NOTE
 
 CONTENT_POLICY: Final = (
     "default-src 'self'; img-src 'self' data: https:; style-src 'self'; script-src 'self'; "
@@ -68,5 +69,5 @@ def create_environment() -> Environment:
         **time_format.FILTERS,
         **text.FILTERS,
     )
-    templates.globals.update(home=HOME, asset=assets.build_asset_url)
+    templates.globals.update(home=HOME, asset=assets.build_asset_url, opening_note=OPENING_NOTE)
     return templates

@@ -50,8 +50,8 @@ def _render_lines(comparison: Comparison) -> Iterator[str]:
         low, high = map(format_percent, comparison.bounds)
         unreviewed = format_quantity(comparison.unjudged, "case")
         yield (
-            f"  agreement of all cases is {low} to {high} (95 %), whatever the {unreviewed}"
-            " without one human answer would have said"
+            f"  {unreviewed} without one human answer: agreement of all cases is {low[:-2]} to"
+            f" {high}, 95 % interval, whatever the missing answers"
         )
     for title, coefficient in (("kappa", comparison.kappa), ("Gwet's AC1", comparison.ac1)):
         if coefficient is not None and coefficient.low is None:

@@ -28,7 +28,7 @@ from rollout.reports.pages.section_summaries import (
 from rollout.reports.pages.stacked_tables import label_cells
 from rollout.reports.pages.summary import format_headline
 from rollout.reports.text import formatting
-from rollout.reports.text.bound_text import format_bound_value
+from rollout.reports.text.bound_text import OPENING_NOTE, format_bound_value
 from rollout.reports.text.event_kinds import AUDITORS_OMITTED_KINDS, is_in_timeline
 from rollout.reports.text.event_text import format_guard_reason
 
@@ -106,6 +106,7 @@ def _load_template() -> Template:
         cell_name=formatting.format_cell_name,
         several=formatting.format_quantity,
         shade=choose_shade,
+        opening_note=OPENING_NOTE,
     )
     return environment.get_template("report.html.j2")
 

@@ -77,7 +77,7 @@ def _describe_version(report_version: ReportVersion) -> str:
 def _render_cells(facts: ReportFacts) -> Iterator[str]:
     yield from _render_section(
         "Cells",
-        ("cell", "stage", "version", "agreement", "bound", "units", "next step"),
+        ("cell", "stage", "version", "bound", "agreement", "units", "next step"),
         (_render_cell(row) for row in islice(build_cell_rows(facts), MAX_CELLS)),
     )
     if len(facts.stages) > MAX_CELLS:
@@ -91,7 +91,7 @@ def _render_cell(row: CellSummaryRow) -> tuple[str, ...]:
     bound = f"{row.bound}, {row.threshold}" if row.threshold else row.bound
     version = row.version or "none"
     units = format_count(row.units)
-    return row.cell, row.stage, version, row.estimate, bound, units, to_sentence(row.next_step)
+    return row.cell, row.stage, version, bound, row.estimate, units, to_sentence(row.next_step)
 
 
 def _render_divergences(facts: ReportFacts) -> Iterator[str]:

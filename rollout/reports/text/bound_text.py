@@ -6,6 +6,10 @@ from typing import Final
 from rollout.reports.text.formatting import NO_BREAK_SPACE, format_decimal
 
 COST_MEASURES: Final = frozenset({"cost"})
+OPENING_NOTE: Final = (
+    "Read the bound first: when a cell opens, the share so far is typically 0.6 to 0.8 points above"
+    " the true one, because a gate opens after a good run; the bound allows for that."
+)
 
 
 def format_share_bound(bound: float, threshold: float, *, at_least: bool = True) -> str:

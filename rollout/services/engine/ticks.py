@@ -211,11 +211,12 @@ class Ticker:
                 if not batch:
                     return
                 faults.reach_point("tick.taken")
-                unsealed = {entry.case_id for entry in batch if entry.track == RECORD_UNSEALED}
-                CountedRecords(transaction, state.rollout).store(unsealed, slot=slot)
                 due_cases = [entry for entry in batch if entry.track != RECORD_UNSEALED]
                 if due_cases:
                     self._count_units(transaction, state, slot, due_cases, reviewer_checks)
+                # last, because from here on evidence can't advance
+                unsealed = {entry.case_id for entry in batch if entry.track == RECORD_UNSEALED}
+                CountedRecords(transaction, state.rollout).store(unsealed, slot=slot)
                 queue.delete(batch)
 
     def _count_units(

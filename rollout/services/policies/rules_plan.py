@@ -90,6 +90,8 @@ class RulesPlan:
         senders: sources whose decisions stop counting.
         effects: changed cells, equal ones together.
         unchanged_cells: number of the policy's other cells.
+        unknown_units: counted units whose sender is not known, because the decision was deleted or
+            came before senders were stored; they stay counted.
         proposal: id of the open proposal to apply them, "" without one.
         evidence_hash: what a proposal cites; "" if there is nothing to apply.
         text: the same for a terminal.
@@ -101,6 +103,7 @@ class RulesPlan:
     senders: tuple[UncountedSender, ...]
     effects: tuple[RulesEffect, ...]
     unchanged_cells: int
+    unknown_units: int
     proposal: str
     evidence_hash: str
     text: str
@@ -151,7 +154,7 @@ def propose_rules(
 
 def _build_plan(service: Service, state: RolloutState, at: datetime) -> RulesPlan:
     name, proposals = state.rollout.name, state.scope.proposals.values()
-    plan = RulesPlan(name, state.scope.rules, CURRENT_RULES, (), (), 0, "", "", "")
+    plan = RulesPlan(name, state.scope.rules, CURRENT_RULES, (), (), 0, 0, "", "", "")
     if state.scope.rules >= CURRENT_RULES:
         text = f"{name} is on counting rules {state.scope.rules}, the newest: nothing to apply"
         return replace(plan, unchanged_cells=len(state.policy.cells), text=text)
@@ -164,6 +167,7 @@ def _build_plan(service: Service, state: RolloutState, at: datetime) -> RulesPla
         senders=_list_senders(state, losses, accounts, find_broad_accounts(service.database)),
         effects=_group_effects(state, lost, _load_next_steps(service, state, lost, at)),
         unchanged_cells=len(state.policy.cells) - len({loss.cell for loss in lost}),
+        unknown_units=sum(loss.unknown_units for loss in losses),
         proposal=next((p.id for p in proposals if p.kind == RULES_PROPOSAL), ""),
         evidence_hash=compute_evidence_hash(_list_effects(state, losses)),
     )
@@ -287,6 +291,8 @@ def _format_plan(plan: RulesPlan) -> Iterator[str]:
     yield f"CELLS with units from them: {sum(len(e.cells) for e in plan.effects) or 'none'}"
     for effect in plan.effects:
         yield from _format_effect(effect)
+    if plan.unknown_units:
+        yield f"  the sender of {plan.unknown_units:,} counted units is not known: not judged here"
     if plan.unchanged_cells:
         yield f"  in {plan.unchanged_cells:,} of the policy's cells nothing changes"
     if plan.proposal:

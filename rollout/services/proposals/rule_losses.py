@@ -5,13 +5,14 @@ They stay counted. Decisions like them, received after the rules are applied, ar
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rollout.core.access.accounts import AccountNames
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.counting_rules import CURRENT_RULES
 from rollout.core.policy.evidence_sources import (
     ACCOUNT,
+    BEFORE_SOURCES,
     IMPORTS,
     NOT_NAMED,
     OWN_PREDICTION,
@@ -22,7 +23,11 @@ from rollout.core.policy.evidence_sources import (
 from rollout.core.policy.policy import Policy
 from rollout.reports.text.source_text import KINDS
 from rollout.services.engine.rollout_state import RolloutState
-from rollout.store.counting.counted_decisions import CountedDecision, list_counted_decisions
+from rollout.store.counting.counted_decisions import (
+    CountedDecision,
+    list_counted_decisions,
+    list_decision_senders,
+)
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.accounts import Accounts
 
@@ -54,29 +59,32 @@ class LostSource:
 class RulesLoss:
     """What a version's running attempt in a cell counts, and what newer rules would not have.
 
-    `units` holds the keys of the lost units.
+    Attributes:
+        counted_units: units with a decision.
+        unknown_units: of these, the ones whose sender is not known; newer rules leave them alone.
+        units: the keys of the lost units.
     """
 
     cell: Cell
     version: str
     counted_units: int
+    unknown_units: int
     sources: tuple[LostSource, ...]
     units: frozenset[str]
 
 
 def load_rules_losses(transaction: Transaction, state: RolloutState) -> tuple[RulesLoss, ...]:
     """Return the counts of the running attempts, in the order of the policy's cells."""
-    decisions: dict[CellVersion, list[CountedDecision]] = defaultdict(list)
+    names = Accounts(transaction).find_names(list_decision_senders(transaction, state.rollout))
+    counts: dict[CellVersion, _LossCount] = defaultdict(_LossCount)
     for decision in list_counted_decisions(transaction, state.rollout):
         if _is_running(state, decision):
-            decisions[decision.cell, decision.version].append(decision)
-    senders = {d.sender or "" for part in decisions.values() for d in part}
-    names = Accounts(transaction).find_names(senders)
+            counts[decision.cell, decision.version].add(state.policy, names, decision)
     return tuple(
-        _build_loss(state.policy, names, (cell, version), decisions[cell, version])
+        counts[cell, version].build(names, cell, version)
         for cell in state.policy.cells
         for version in state.scope.versions
-        if (cell, version) in decisions
+        if (cell, version) in counts
     )
 
 
@@ -87,21 +95,32 @@ def _is_running(state: RolloutState, decision: CountedDecision) -> bool:
     return state.scope.get_cell_state(decision.cell, decision.version).attempt == decision.attempt
 
 
-def _build_loss(
-    policy: Policy, names: AccountNames, key: CellVersion, decisions: Iterable[CountedDecision]
-) -> RulesLoss:
-    count, lost, units = 0, Counter[tuple[str, str]](), set[str]()
-    for decision in decisions:
-        count += 1
+@dataclass(slots=True)
+class _LossCount:
+    """The counts of one cell and version so far; only lost units are kept."""
+
+    counted: int = 0
+    unknown: int = 0
+    lost: Counter[tuple[str, str]] = field(default_factory=Counter)
+    units: set[str] = field(default_factory=set)
+
+    def add(self, policy: Policy, names: AccountNames, decision: CountedDecision) -> None:
+        """Count one decision."""
         source = name_sender(decision.sender, is_review=decision.is_review)
+        self.counted += 1
+        self.unknown += source == BEFORE_SOURCES
         if reason := find_source_fault(policy, names.find_name(source), decision):
-            lost[source, reason] += 1
-            units.add(decision.unit)
-    sources = (
-        LostSource(names.find_name(source), source, reason, number)
-        for (source, reason), number in sorted(lost.items(), key=lambda item: (-item[1], item[0]))
-    )
-    return RulesLoss(*key, count, tuple(sources), frozenset(units))
+            self.lost[source, reason] += 1
+            self.units.add(decision.unit)
+
+    def build(self, names: AccountNames, cell: Cell, version: str) -> RulesLoss:
+        """Return the counts, most lost units first."""
+        ordered = sorted(self.lost.items(), key=lambda item: (-item[1], item[0]))
+        sources = tuple(
+            LostSource(names.find_name(source), source, reason, number)
+            for (source, reason), number in ordered
+        )
+        return RulesLoss(cell, version, self.counted, self.unknown, sources, frozenset(self.units))
 
 
 def find_source_fault(policy: Policy, source: str, decision: CountedDecision) -> str:

@@ -30,7 +30,8 @@ class CountedDecision:
         unit: the unit's key.
         attempt: number of the attempt in which the unit counts.
         source: kind of the source when the decision was received; None if none was found then.
-        sender: id of an account, or a file; None for records from before senders.
+        sender: id of an account, or a file; None for records from before senders, and where the
+            decision was deleted.
         is_review: whether it was given in a review task.
         has_own_prediction: whether its sender also sent a prediction of the case.
     """
@@ -47,25 +48,23 @@ class CountedDecision:
 
 
 def list_counted_decisions(transaction: Transaction, rollout: Rollout) -> Iterator[CountedDecision]:
-    """Yield the units that gates count, of every cell and version, each once.
-
-    Units without a decision, and those whose decision was erased, are left out.
-    """
+    """Yield the units with a decision that gates count, of every cell and version, each once."""
     query = (
         select(
             *(count_series.c.site, count_series.c.window, count_series.c.attempt),
             *(counted_units.c.version, counted_units.c.unit.label("number")),
             external_keys.c.key,
-            *(decisions.c.reviewer, decisions.c.source, decisions.c.sender, decisions.c.review),
+            *(counted_units.c.reviewer, decisions.c.source, decisions.c.sender, decisions.c.review),
             _has_own_prediction().label("own"),
         )
         .join(count_series, count_series.c.id == counted_units.c.series_id)
         .join(external_keys, external_keys.c.id == counted_units.c.unit)
-        .join(decisions, is_counted_decision())
+        .outerjoin(decisions, is_counted_decision())
         .where(
             counted_units.c.rollout == rollout.number,
             counted_units.c.track == GATE,
             counted_units.c.exclusion_reason.is_(None),
+            counted_units.c.reviewer.is_not(None),
         )
         .order_by(counted_units.c.unit, counted_units.c.version, decisions.c.revision)
     )
@@ -83,6 +82,14 @@ def list_counted_decisions(transaction: Transaction, rollout: Rollout) -> Iterat
             is_review=newest.review is not None,
             has_own_prediction=bool(newest.own),
         )
+
+
+def list_decision_senders(transaction: Transaction, rollout: Rollout) -> tuple[str, ...]:
+    """Return the senders of a rollout's decisions: ids of accounts, and files."""
+    query = select(decisions.c.sender).where(
+        decisions.c.rollout == rollout.number, decisions.c.sender.is_not(None)
+    )
+    return tuple(transaction.execute(query.distinct()).scalars())
 
 
 def is_counted_decision() -> ColumnElement[bool]:

@@ -61,11 +61,6 @@ class RecordSchema:
     converters: Mapping[str, Callable[[ColumnValues], ColumnValues]]
     content_columns: tuple[str, ...]
 
-    @property
-    def get_key(self) -> Callable[[Record], Any]:
-        """Return the function that gets a record's key after its case."""
-        return attrgetter(*self.key)
-
     def build_columns(self, records: Sequence[AnyRecord]) -> dict[str, ColumnValues]:
         """Return the fields of records of this kind as columns.
 

@@ -227,11 +227,6 @@ class ReviewTaskStore:
         )
         return self._load_all(query.order_by(*QUEUE_ORDER).limit(limit))
 
-    def list_gold_decisions(self) -> Sequence[StoredReviewTask]:
-        """Return the decided tasks of gold cases."""
-        query = self._select_tasks(reviews.c.kind == SEEDED, reviews.c.state == DONE)
-        return self._load_all(query.order_by(reviews.c.id))
-
     def _select_tasks(self, *conditions: ColumnElement[bool]) -> Select[Any]:
         return _select_tasks(self._rollout, *conditions)
 

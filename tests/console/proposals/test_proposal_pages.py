@@ -10,6 +10,7 @@ from rollout.core.scope.commands import Actor
 from rollout.core.scope.events import Approved
 from rollout.core.scope.permissions import AssignedRole
 from rollout.formats.policy.reader import parse_policy
+from rollout.reports.text.bound_text import OPENING_NOTE
 from rollout.services.access import users
 from rollout.services.access.users import AccountUpdate, load_local_caller
 from rollout.services.engine.rollout_state import load_rollout_state
@@ -50,6 +51,8 @@ def test_it_asks_what_it_would_allow_where_when_and_until_when(browser, raised):
     assert "The case waits: the policy sets no time to answer." in page
     assert "2,000 of 2,000" in page
     assert 'data-label="Bound">99.8\N{NO-BREAK SPACE}%' in page
+    assert page.index('data-label="Bound"') < page.index('data-label="So far"')
+    assert page.count(OPENING_NOTE) == 1
     assert "No approvals yet; needs 2 more approvals." in page
     assert "Requires 2 operators" in page
     evidence = raised["P-1"].evidence_hash

@@ -37,6 +37,8 @@ def test_an_admin_proposes_the_rules_and_an_operator_approves_them(browser, serv
     assert f"proposals/{proposal.id}" in browser.page(PATH)
     shown = browser.as_("ana").page(f"/rollouts/otters/proposals/{proposal.id}")
     assert "Apply counting rules 2?" in shown
+    assert "every counted decision is of a source of evidence" in shown.split("What it changes")[1]
+    assert "Apply counting rules 2?" in browser.page("/rollouts/otters/proposals")
     approval = f"/rollouts/otters/proposals/{proposal.id}"
     browser.submit(
         f"{approval}/approvals", on=approval, evidence=proposal.evidence_hash, reason="read"

@@ -158,9 +158,6 @@ class KillActions:
     def _run_tick(self, victim, kill):
         begun = {number: self._processes.count_begun(number, "tick") for number in REPLICAS}
         number = self._processes.await_begin(begun, "tick", BEGIN_PATIENCE)
-        if kill is None:
-            time.sleep(1)  # a whole tick, to know how long it takes
-            return None
         return kill(victim if number is None else number)
 
     def _run_migrate(self, _victim, kill):
@@ -200,9 +197,6 @@ class KillActions:
     def _kill_command(self, words, action, kill):
         begun = {COMMAND: 0}
         pid = self._processes.start_command(*words)
-        if kill is None:
-            self._processes.wait(pid)
-            return None
         self._processes.await_begin(begun, action, BEGIN_PATIENCE)
         return kill(COMMAND, pid)
 

@@ -6,19 +6,29 @@ from collections import Counter, defaultdict
 from dataclasses import dataclass, field
 
 from tests.faults.kills.kill_actions import ActionFailedError, KillActions
-from tests.faults.kills.kill_field import ROLLOUT, prepare_field
-from tests.faults.kills.kill_oracle import KillOracle
+from tests.faults.kills.kill_field import ROLLOUT, SITES, prepare_field
+from tests.faults.kills.kill_oracle import STALENESS, KillOracle
 from tests.faults.kills.process_marks import ACTIONS
 from tests.faults.kills.replica_clients import Acknowledgements, Operators, TrafficThread
 from tests.faults.kills.replica_processes import COMMAND, REPLICAS, ReplicaProcesses
 
 FIRST_SCALE, SMALLEST_SCALE = 0.9, 0.05
-FIRST_SECONDS = 0.05
+FIRST_SECONDS = {
+    "ingest": 0.03,
+    "tick": 0.06,
+    "approve": 0.02,
+    "stop": 0.03,
+    "resume": 0.02,
+    "report": 0.15,
+    "migrate": 0.2,
+    "backup": 0.05,
+}
+"""How long each action takes, about, until it is measured."""
 HIT_GROWTH, MISS_SHRINK = 1.05, 0.8
 MOST = 10
 """Processes that may die for each kill that counts."""
-SETTLE = 1.0
-"""Seconds of traffic after the last kill: long enough for a stop that is not obeyed."""
+SETTLE_ANSWERS = 5 * len(SITES)
+SETTLE_PATIENCE, SETTLE_PAUSE = 20, 0.05  # seconds
 HEADINGS = ("lost", "doubled", "wider", "late_stops", "broken")
 
 
@@ -64,7 +74,7 @@ class KillResult:
         kills: by action, the kills of a process that was inside of it.
         missed: by action, the kills that came before or after it.
         points: by action, the last fault points before the kills inside of it.
-        recoveries: by action, the seconds until the replica was ready again.
+        recoveries: by action, the seconds until the replica was ready again, or a command done.
         counts: of the oracle.
         final_faults: what the commands at the end found.
         is_whole: whether everything was compared at the end.
@@ -145,7 +155,7 @@ class KillCampaign:
             TrafficThread(ports, home, keys, self._acknowledgements) for home in REPLICAS
         ]
         self._scales = dict.fromkeys(ACTIONS, FIRST_SCALE)
-        self._seconds = dict.fromkeys(ACTIONS, FIRST_SECONDS)
+        self._seconds = dict(FIRST_SECONDS)
         self._recovery = None
         self.result = KillResult(engine, seed, counts=self._oracle.counts)
 
@@ -153,7 +163,7 @@ class KillCampaign:
         """Kill until each action has its share of the kills; then check everything."""
         started_at = time.monotonic()
         try:
-            self._start(limits.actions)
+            self._start()
             for shot in self._list_shots(limits):
                 self._shoot(shot)
                 self.result.seconds = time.monotonic() - started_at
@@ -184,14 +194,11 @@ class KillCampaign:
         self._processes.close()
         self._oracle.close()
 
-    def _start(self, actions):
+    def _start(self):
         for ready in [self._processes.start(replica) for replica in REPLICAS]:
             ready.result()
         for thread in self._traffic:
             thread.start()
-        for action in actions:  # how long each takes, and that it works
-            self._actions.run(action, 0, None)
-            self._measure(action)
 
     def _shoot(self, shot):
         delay = shot.fraction * self._scales[shot.action] * self._seconds[shot.action]
@@ -216,10 +223,11 @@ class KillCampaign:
 
     def _note(self, action, death, seconds):
         """Count a kill, if the process died inside the action."""
+        if death.is_killed:
+            self.result.recoveries[action].append(seconds)
         if death.is_killed and action in death.inside:
             self.result.kills[action] += 1
             self.result.points[action][death.point] += 1
-            self.result.recoveries[action].append(seconds)
             self._scales[action] = min(1.0, self._scales[action] * HIT_GROWTH)
             return
         self.result.missed[action] += 1
@@ -230,9 +238,19 @@ class KillCampaign:
         if seconds:
             self._seconds[action] = seconds
 
+    def _settle(self):
+        """Wait until each replica has answered often after the last stop had to hold."""
+        since = time.monotonic() + STALENESS
+        deadline = since + SETTLE_PATIENCE
+        while time.monotonic() < deadline:
+            counts = self._acknowledgements.count_answers(since)
+            if min(counts[replica] for replica in REPLICAS) >= SETTLE_ANSWERS:
+                return
+            time.sleep(SETTLE_PAUSE)
+
     def _finish(self, commands):
         """Let traffic go on for a moment, end it, and check everything."""
-        time.sleep(SETTLE)
+        self._settle()
         for thread in self._traffic:
             if not thread.is_alive():
                 self.result.final_faults.append(f"{thread.name} ended before the end")

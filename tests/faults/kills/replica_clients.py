@@ -4,6 +4,7 @@ import http.client
 import json
 import threading
 import time
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -81,6 +82,11 @@ class Acknowledgements:
         """Note acknowledged cases."""
         with self.lock:
             self.cases += cases
+
+    def count_answers(self, since):
+        """Return by replica how many answers, not yet taken, were asked for since a time."""
+        with self.lock:
+            return Counter(answer.replica for answer in self.answers if answer.asked_at >= since)
 
     def add_answers(self, answers):
         """Note answers to questions."""

@@ -94,10 +94,6 @@ class ReplicaProcesses:
         order = ProcessOrder(COMMAND, environment, str(self._folder), words=words)
         return self._server.start(order)
 
-    def wait(self, pid):
-        """Wait for the end of a command; return its exit code."""
-        return self._server.wait(pid)
-
     def kill_command(self, pid):
         """Kill a command by SIGKILL; return how it died."""
         return self._kill(pid, COMMAND)

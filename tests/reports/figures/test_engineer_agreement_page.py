@@ -157,6 +157,53 @@ def test_the_hold_out_and_the_baseline_say_what_they_compare(shown):
     assert "vouched for by root" in " ".join(page.tables)
 
 
+def test_the_range_with_the_unjudged_says_whose_answers_are_missing(shown):
+    facts, page = shown
+    (figures,) = facts.agreements
+    row = page.of("v1 against human decisions")[f"… with the {figures.unjudged} others"]
+    low, high = figures.bounds
+    assert row[2] == f"{100 * low:.1f} to {100 * high:.1f} %"
+    assert row[4].startswith(f"whatever the {figures.unjudged} without one human label would have")
+
+
+def test_a_baseline_in_one_span_has_no_interval_and_says_why(shown):
+    _, page = shown
+    row = page.of("alarm, creek · always: blind human decisions")["sound"]
+    assert row[3] == "no data"
+    assert row[4] == row[5] == "too few days in the baseline (1): import its counts by day"
+
+
+def test_rare_labels_have_a_recall_instead_of_kappa(replay_of, case):
+    cases = [
+        case(f"c{n:03}", case("x").at + n * FIVE, human="bear" if n < 7 else "no-bear",
+             model={"v1": "bear" if n < 6 else "no-bear"})
+        for n in range(300)
+    ]  # fmt: skip
+    facts = compute_report_facts(replay_of(cases, parse_policy(POLICY)))
+    (recall,) = (row.recall for row in facts.agreements[0].labels if row.label == "bear")
+    assert (recall.count, recall.n) == (6, 7)
+    rows = Table(plain(render_html_report(facts, "engineer"))).of("v1 against human decisions")
+    for name, figure in (("Cohen's kappa", "kappa"), ("Gwet's AC1", "AC1")):
+        assert rows[name][1] == ""
+        assert rows[name][2] == f"too few for {figure} (6 of label bear)"
+        assert rows[name][4] == (
+            f"recall instead: bear 85.7 % ({100 * recall.low:.1f} to {100 * recall.high:.1f} %)"
+        )
+
+
+def test_too_few_units_say_so_where_the_interval_would_be(replay_of, case):
+    cases = [
+        case(f"c{n:03}", case("x").at + n * FIVE, human="bear" if n % 2 else "no-bear",
+             model={"v1": "bear" if n % 2 else "no-bear"}, episode=f"e{n // 10}")
+        for n in range(40)
+    ]  # fmt: skip
+    policy = parse_policy(POLICY.replace("unit: case", "unit: episode"))
+    facts = compute_report_facts(replay_of(cases, policy))
+    rows = Table(plain(render_html_report(facts, "engineer"))).of("v1 against human decisions")
+    assert rows["Agreement"][1:3] == ["100 %", "too few units (4)"]
+    assert rows["Cohen's kappa"][1:3] == ["1.000", "too few units (4)"]
+
+
 def test_nothing_known_is_said_and_is_no_zero(facts):
     text = plain(render_html_report(facts, "engineer"))
     assert "no baseline was imported" in text

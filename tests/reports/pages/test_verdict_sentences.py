@@ -118,4 +118,4 @@ def test_the_page_and_the_markdown_say_the_same_of_a_cell(facts):
     told = rows[2]
     assert (told.estimate, told.units, told.bound) == ("100\xa0%", 1, "≥ 2.7\xa0%")
     assert f'<td data-label="Agreement" class="n">{told.estimate}' in page
-    assert f"| {told.estimate} | {told.bound}, {told.threshold} | 1 |" in text
+    assert f"| {told.bound}, {told.threshold} | {told.estimate} | 1 |" in text

@@ -2,8 +2,13 @@ import numpy as np
 import pytest
 
 from rollout.core.policy.measures import Condition
-from rollout.core.statistics.evidence import compute_cost_log_e, compute_lower_bound
+from rollout.core.statistics.evidence import (
+    compute_cost_log_e,
+    compute_lower_bound,
+    count_further_agreements,
+)
 from rollout.reports.statistics.bounds import compute_bounds, compute_cost_bounds, compute_estimates
+from rollout.reports.text.bound_text import OPENING_NOTE
 
 LEVELS = (0.0, 0.25, 1.0)
 
@@ -33,3 +38,22 @@ def test_costs_are_in_the_policys_unit(bears):
     counts = np.array([[99, 0, 1]])  # one bear missed: 20
     assert compute_estimates(condition, counts, bears)[0] == pytest.approx(0.2)
     assert 0.2 < compute_bounds(condition, counts, 0.05, bears)[0] < 20
+
+
+@pytest.mark.parametrize("true", [0.965, 0.97, 0.98])
+def test_the_share_so_far_flatters_when_a_cell_opens_as_the_note_says(true):
+    """By the exact law of the opening time, at a threshold of 95 % and a risk of 5 %."""
+    most = 200  # disagreements
+    needed = np.array(
+        [count_further_agreements(0, f, at_least=0.95, alpha=0.05) for f in range(most)]
+    )
+    waiting, opened, gap = np.eye(most)[0], 0.0, 0.0
+    for n in range(1, 4000):
+        waiting = waiting * true + np.concatenate([[0], waiting[:-1] * (1 - true)])
+        agreed = n - np.arange(most)
+        opening = np.where(agreed >= needed, waiting, 0)
+        opened, gap = opened + opening.sum(), gap + float(opening @ (agreed / n - true))
+        waiting = waiting - opening
+    assert opened > 0.95
+    assert round(100 * gap / opened, 1) in {0.6, 0.7, 0.8}
+    assert "0.6 to 0.8 points" in OPENING_NOTE

@@ -14,11 +14,9 @@ from pathlib import Path
 
 import httpx
 import pytest
-from typer.testing import CliRunner
 
 from api.app import create_app
 from rollout.cli import quickstart as command
-from rollout.cli.main import app
 from rollout.core.errors import RefusalError
 from rollout.core.scope.permissions import Caller
 from rollout.core.scope.quorum import find_missing_for_resume
@@ -35,6 +33,7 @@ from rollout.services.quickstart.starter_accounts import (
 from rollout.services.support.clock import SystemClock
 from rollout.services.support.package_data import find_package_data
 from rollout.store.database.session import Database
+from tests.commands import done, forget_settings, refused, run
 from tests.served import served
 
 POLICIES = sorted((find_package_data("config") / "policies").glob("*.yaml"))
@@ -53,8 +52,7 @@ def started(tmp_path, monkeypatch):
 
 def prepare(patch, folder, served_at):
     patch.chdir(folder)
-    for name in ("ROLLOUT_DATABASE_URL", "ROLLOUT_SERVER", "ROLLOUT_API_KEY"):
-        patch.delenv(name, raising=False)
+    forget_settings(patch)
     patch.setenv("ROLLOUT_PUBLIC_URL", "http://127.0.0.1:8000")
     patch.setattr(command, "_check_port", lambda _: None)  # these tests may open no socket
     patch.setattr(
@@ -95,22 +93,6 @@ def interrupted(broken_off, started):
     """Return the same as `started`, in a folder in which quickstart was interrupted."""
     shutil.copytree(broken_off, Path.cwd(), dirs_exist_ok=True)
     return started
-
-
-def run(*words):
-    return CliRunner().invoke(app, words)
-
-
-def done(*words):
-    one = run(*words)
-    assert one.exit_code == 0, one.output
-    return one.stdout
-
-
-def refused(*words):
-    one = run(*words)
-    assert one.exit_code == 2, one.output
-    return one.stderr
 
 
 def test_it_creates_accounts_keys_and_history_and_listens_on_this_machine_alone(started):
@@ -381,7 +363,8 @@ def test_an_operator_signs_in_and_reads_who_vouches_for_the_evidence(stopped):
 
 
 def a_browser(url):
-    return {"base_url": url, "follow_redirects": True, "headers": {"Sec-Fetch-Site": "same-origin"}}
+    headers = {"Sec-Fetch-Site": "same-origin"}
+    return {"base_url": url, "follow_redirects": True, "headers": headers, "timeout": 60}
 
 
 def test_simulate_says_what_is_missing(started):

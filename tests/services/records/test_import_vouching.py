@@ -7,10 +7,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
-from typer.testing import CliRunner
 
-from rollout.cli.main import app
 from tests import recorded
+from tests.commands import create_tables, done, forget_settings, run
 
 FILES = ("--predictions", "predictions.csv", "--decisions", "decisions.csv")
 POLICY = """\
@@ -27,25 +26,14 @@ gates: [{to: supervised, require: [{measure: agreement, at_least: 95%}]}]
 def folder(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(recorded, "START", datetime(2026, 9, 2, tzinfo=UTC))
-    for name in ("ROLLOUT_DATABASE_URL", "ROLLOUT_SERVER", "ROLLOUT_API_KEY"):
-        monkeypatch.delenv(name, raising=False)
+    forget_settings(monkeypatch)
     recorded.write_records(tmp_path)
     Path("policy.yaml").write_text(POLICY, "utf-8")
     return tmp_path
 
 
-def run(*words):
-    return CliRunner().invoke(app, words)
-
-
-def done(*words):
-    one = run(*words)
-    assert one.exit_code == 0, one.output
-    return one.stdout
-
-
 def imported(*words):
-    done("db", "upgrade")
+    create_tables(Path.cwd())
     done("apply", "policy.yaml", "--by", "ana", "--at", "2026-09-01T00:00Z")
     return done("import", "ramps", *FILES, "--by", "ana", *words)
 

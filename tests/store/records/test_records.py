@@ -3,6 +3,7 @@
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from datetime import datetime, timedelta
+from operator import attrgetter
 
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -252,7 +253,7 @@ records = st.one_of(
 
 
 def identity(record):
-    return (type(record), record.key, RECORD_SCHEMAS[type(record)].get_key(record))
+    return (type(record), record.key, attrgetter(*RECORD_SCHEMAS[type(record)].key)(record))
 
 
 def feed(database, items, cuts):
