@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from itertools import cycle
@@ -9,6 +10,7 @@ from typing import Any, Final
 
 import httpx
 
+from api.live_demo.retries import BusyServiceError, request_with_retries
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.policy.policy import Policy
 
@@ -43,7 +45,11 @@ class DemoApprover:
     _approved: set[str] = field(default_factory=set)
 
     def approve_due(self, now: datetime) -> None:
-        """Approve the open proposals that are old enough."""
+        """Approve the open proposals that are old enough; a busy service gets them next time."""
+        with suppress(BusyServiceError):
+            self._approve_due(now)
+
+    def _approve_due(self, now: datetime) -> None:
         for proposal in list_open_proposals(self.client, self.rollout):
             if proposal["id"] not in self._approved and self._is_due(proposal, now):
                 self._approve(proposal["id"], proposal["evidence_hash"])
@@ -57,7 +63,7 @@ class DemoApprover:
 
     def _approve(self, proposal: str, evidence: str) -> None:
         path = f"/v1/rollouts/{self.rollout}/proposals/{proposal}/approvals"
-        self.client.post(path, json={"evidence_hash": evidence})
+        request_with_retries(self.client, "POST", path, {"evidence_hash": evidence})
         self._approved.add(proposal)
 
 
@@ -84,7 +90,14 @@ class DemoColleague:
         self._cells, self._reasons = cycle(self.policy.cells), cycle(REASONS)
 
     def keep_something_to_approve(self) -> None:
-        """Ask for a resume if no proposal has needed an approval for a while."""
+        """Ask for a resume if no proposal has needed an approval for a while.
+
+        If the service is busy, the next call does it.
+        """
+        with suppress(BusyServiceError):
+            self._keep_something_to_approve()
+
+    def _keep_something_to_approve(self) -> None:
         proposals = list_open_proposals(self.client, self.policy.rollout)
         if any(proposal["approvals_missing"] for proposal in proposals):
             self._quiet_since = None
@@ -116,19 +129,25 @@ class DemoColleague:
         return str(active_stops[-1]["id"])
 
     def _propose_resume(self, stop: str) -> None:
+        """Ask for a resume; a user may have done so first, which is no error."""
+        path = f"/v1/rollouts/{self.policy.rollout}/stops/{stop}/resume"
+        request_with_retries(self.client, "POST", path)
         self._handled_stops.add(stop)
-        self._request("POST", f"stops/{stop}/resume")
 
     def _request(self, method: str, resource: str, body: Any = None) -> Any:
         path = f"/v1/rollouts/{self.policy.rollout}/{resource}"
-        response = self.client.request(method, path, json=body)
+        response = request_with_retries(self.client, method, path, body)
         response.raise_for_status()
         return response.json()
 
 
 def list_open_proposals(client: httpx.Client, rollout: str) -> list[dict[str, Any]]:
-    """Return the open proposals of a rollout."""
-    response = client.get(f"/v1/rollouts/{rollout}/proposals")
+    """Return the open proposals of a rollout.
+
+    Raises:
+        BusyServiceError: the service stayed busy.
+    """
+    response = request_with_retries(client, "GET", f"/v1/rollouts/{rollout}/proposals")
     response.raise_for_status()
     proposals: list[dict[str, Any]] = response.json()["items"]
     return proposals

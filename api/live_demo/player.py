@@ -13,11 +13,13 @@ from typing import Any
 import httpx
 
 from api.live_demo.letter_records import JsonObject, LetterRecords, get_scan_time
+from api.live_demo.retries import BusyServiceError, request_with_retries
 from rollout.services.replay.demo_traffic import DemoLetter
 from rollout.services.support.clock import ManualClock
 
 STEP = timedelta(minutes=2)  # below the five minutes for which live requests are accepted
 BATCH_SIZE = 100  # items in one request
+HUMAN_ANSWER = {"decider": "human", "exposure": "blind"}  # a client's answer without an assignment
 
 
 @dataclass(slots=True)
@@ -77,7 +79,13 @@ class DemoPlayer:
         return list(self.letters[first : self._next_letter])
 
     def _ask_deciders(self, letters: Sequence[DemoLetter]) -> list[list[JsonObject]]:
-        """Request assignments, one for each letter and version."""
+        """Request assignments, one for each letter and version; humans decide without one."""
+        try:
+            return self._request_assignments(letters)
+        except BusyServiceError:
+            return [[HUMAN_ANSWER for _ in letter.predictions] for letter in letters]
+
+    def _request_assignments(self, letters: Sequence[DemoLetter]) -> list[list[JsonObject]]:
         self._report_versions(
             {reading.version for letter in letters for reading in letter.predictions}
         )
@@ -104,16 +112,25 @@ class DemoPlayer:
     def _send_records(self, client: httpx.Client, items: Sequence[JsonObject]) -> None:
         for batch in _split_batches(items):
             body = {"items": list(batch)}
-            answers = self._request(client, "POST", "records", body)["items"]
+            try:
+                answers = self._request(client, "POST", "records", body)["items"]
+            except BusyServiceError:
+                self._send_later(batch)
+                continue
             refused = [answer for answer in answers if answer["status"] in {"conflict", "rejected"}]
             if refused:
                 raise RuntimeError(f"the service rejected a record of the demo: {refused[0]}")
+
+    def _send_later(self, items: Sequence[JsonObject]) -> None:
+        """Schedule items for the next step; records are safe to repeat."""
+        for item in items:
+            heappush(self.scheduled, (self.clock.now(), next(self._numbers), item))
 
     def _request(
         self, client: httpx.Client, method: str, resource: str, body: JsonObject
     ) -> JsonObject:
         path = f"/v1/rollouts/{self.records.policy.rollout}/{resource}"
-        response = client.request(method, path, json=body)
+        response = request_with_retries(client, method, path, body)
         response.raise_for_status()
         content: JsonObject = response.json()
         return content

@@ -56,7 +56,7 @@ def test_it_prints_confusion_labels_cells_and_losses(pairs):
     assert "8 of 10 pairs agree" in text
     assert re.search(r"1 bear +3 +1\n", text)
     assert re.search(r"none +6 +6 +5 +83\.3 %", text)
-    assert re.search(r"lake +4 +75\.0 %", text)
+    assert re.search(r"lake +4 +75\.0 %.+ too few\n", text)
     lines = text.splitlines()
     losses = lines[next(n for n, line in enumerate(lines) if line.startswith("Top losses")) :]
     assert [line.split()[0] for line in losses[2:]] == ["c9", "c3"]

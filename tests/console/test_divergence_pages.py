@@ -92,6 +92,15 @@ def test_divergences_stand_dearest_first_with_both_answers_cost_confidence_and_t
     assert '<time datetime="2027-06-01T13:00' in row
 
 
+def test_agreement_of_all_attempts_is_not_called_the_evidence_of_gates(browser, told):
+    page = re.sub(r"\s+", " ", browser.as_("ana").page(HERE))
+    assert "Agreement of v1 on units with a decision: all attempts, sites and windows" in page
+    assert "Gates count units without a decision as disagreements" in page
+    assert (
+        "without a blind decision (not sampled for one, assisted, or not decided in time)" in page
+    )
+
+
 def test_the_matrices_count_what_was_compared(browser, told):
     page = browser.as_("ana").page(HERE)
     labels = page.split('id="label-counts"')[1].split("</table>")[0]
@@ -331,6 +340,6 @@ def test_the_page_says_what_is_left_out_and_how_far_back_it_reaches(browser, tol
     monkeypatch.setattr("rollout.services.divergences.divergence_list.MAX_COMPARED_UNITS", 1)
     page = browser.page(HERE)
     assert rows(page) == ["newer"]
-    assert "here back to 2 Jun 2027" in page
+    assert "here back to 2 Jun 2027; 1 of them have a blind decision and are compared" in page
     monkeypatch.undo()
     assert "back to" not in browser.page(HERE)

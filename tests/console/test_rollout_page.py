@@ -9,6 +9,7 @@ import pytest
 from rollout.core.calendar.sites import Cell
 from rollout.core.scope.commands import Actor, AddVersion, StopCells
 from rollout.formats.policy.reader import parse_policy
+from rollout.reports.text.bound_text import OPENING_NOTE
 from rollout.reports.text.state_text import CELL_STATES
 from rollout.services.access.users import load_local_caller
 from rollout.services.cells.cell_table import load_cell_page
@@ -53,7 +54,8 @@ def test_whoever_may_approve_is_led_to_what_closes_first(browser, database):
     bears.tick(database, NOON, cells=(bears.CREEK, bears.LAKE))
     page = browser.as_("ana").page(BEARS)
     assert "2 widenings need your approval." in page
-    assert f'class="btn btn-primary" href="/console{BEARS}/proposals/P-1"' in page
+    assert "creek · day and lake · day. The first one is open until" in plain(page)
+    assert f'class="btn btn-primary" href="/console{BEARS}/proposals"' in page
     assert page.count("btn-primary") == 1
 
 
@@ -63,6 +65,44 @@ def test_whoever_may_not_approve_is_told_that_it_waits_for_others(browser, datab
     assert "1 widening needs approval by others." in page
     assert "creek · day has met its gate for supervised. Needs 2 more approvals" in plain(page)
     assert "btn-primary" not in page
+
+
+def test_one_widening_alone_leads_to_its_page(browser, database):
+    bears.tick(database, NOON)
+    page = browser.as_("ana").page(BEARS)
+    assert f'class="btn btn-primary" href="/console{BEARS}/proposals/P-1"' in page
+
+
+def test_a_stopped_cell_keeps_the_end_of_its_withheld_grant(browser, database):
+    bears.widened(database, NOON)
+    stop = StopCells(at=NOON, by=Actor("bo"), cells=(bears.CREEK,))
+    execute_command(database, "bears", lambda _: stop)
+    cells = plain(region(browser.as_("vic").page(BEARS), "cells-h"))
+    assert cells.count("(withheld)") == 1
+
+
+def test_a_stopped_cell_that_no_version_holds_has_no_end(browser, database):
+    stop = StopCells(at=NOON, by=Actor("bo"), cells=(bears.CREEK,))
+    execute_command(database, "bears", lambda _: stop)
+    assert "(withheld)" not in plain(browser.as_("vic").page(BEARS))
+
+
+def test_hours_outside_every_window_are_said_to_be_of_humans(browser, database):
+    outside = "Outside every window, humans decide."
+    assert outside not in browser.as_("vic").page(BEARS)
+    by_day = bears.POLICY.replace(", {id: night, hours: 24/7}]", "]")
+    assert by_day != bears.POLICY
+    apply_policy(database, by_day, Actor("zoe"), NOON)
+    page = browser.page(BEARS)
+    assert outside in plain(page)
+    assert "Outside every window: humans decide" in plain(page)
+
+
+def test_a_note_on_openings_stands_only_where_a_cell_has_opened(browser, database):
+    bears.tick(database, NOON)
+    assert OPENING_NOTE not in unescape(browser.as_("vic").page(BEARS))
+    bears.widened(database, NOON)
+    assert OPENING_NOTE in unescape(browser.page(BEARS))
 
 
 def test_my_own_yes_leaves_nothing_for_me(browser, database, service):

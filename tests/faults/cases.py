@@ -136,7 +136,7 @@ CASES = (
     _tested(
         1,
         "records edited in the database",
-        "sqlite",
+        "both",
         f"{EVIDENCE}::test_an_edit_of_one_column_is_found",
         f"{EVIDENCE}::test_an_edit_with_the_right_hash_is_found_by_the_unit",
         f"{EVIDENCE}::test_an_edit_with_the_right_hashes_everywhere_is_found_by_the_digest",
@@ -191,7 +191,7 @@ CASES = (
     _tested(
         3,
         "older copy of the database put back",
-        "sqlite",
+        "both",
         f"{HEADS}::test_an_older_copy_put_back_under_a_running_service_stops_everybody",
         f"{HEADS}::test_a_ledger_that_was_set_back_stops_everybody_once_one_client_brings_its_head",
         f"{HEADS}::test_a_replica_that_read_the_lost_rows_stops_everybody_without_a_client",
@@ -249,7 +249,7 @@ CASES = (
     _tested(
         8,
         "a case and a person erased",
-        "sqlite",
+        "both",
         "tests/services/erasure/test_case_erasure.py::"
         "test_an_erased_case_leaves_no_trace_in_any_table",
         "tests/services/erasure/test_name_erasure.py::"
@@ -258,7 +258,7 @@ CASES = (
     _tested(
         9,
         "guessed passwords, copied codes, missing factors",
-        "sqlite",
+        "both",
         "tests/services/access/test_sign_in.py::test_a_password_that_is_easy_to_guess_is_refused",
         "tests/services/access/test_sign_in.py::"
         "test_failures_from_everywhere_never_slow_an_address_that_was_used_before",
@@ -269,14 +269,14 @@ CASES = (
     _tested(
         10,
         "one key sends predictions and invented decisions",
-        "sqlite",
+        "both",
         "tests/attacks/test_invented_decisions.py",
         wider=0,
     ),
     _tested(
         11,
         "action differs from the answer asked about",
-        "sqlite",
+        "both",
         "tests/attacks/test_acts_that_nobody_asked_for.py",
     ),
     *_clock_cases(),

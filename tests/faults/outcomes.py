@@ -6,7 +6,6 @@ than the code they cover; a new outcome ends the mark of the one that it replace
 
 import json
 import subprocess
-import sys
 import tomllib
 from dataclasses import asdict, dataclass
 from datetime import UTC, date, datetime
@@ -105,11 +104,14 @@ def _format_value(value):
 
 
 if __name__ == "__main__":
+    from argparse import ArgumentParser
     from dataclasses import replace
 
     from tests.docs.code_age import list_changed_files
 
-    _, reason = sys.argv
+    parser = ArgumentParser(description="Mark the outcomes that are older than the code.")
+    parser.add_argument("reason", help="why the run has to wait")
+    reason = parser.parse_args().reason
     write_outcomes(
         OUTCOMES,
         [

@@ -54,3 +54,22 @@ def test_a_clock_that_jumps_widens_nothing(name, direction, database, door, cloc
     assert replica.stop().status_code == 201
     assert replica.decider() == "human"
     assert len(events(database, "Stopped")) == 1
+
+
+@on_sqlite
+def test_a_clock_moved_between_two_reads_raises_no_alarm(database, clock):
+    class MovingClock:
+        """A simulated clock that is moved once, between the reads of its two times."""
+
+        def now(self):
+            return clock.now()
+
+        def read_boot_clock(self):
+            if moves:
+                clock.advance(moves.pop())
+            return clock.read_boot_clock()
+
+    moves = []
+    check = ClockCheck(database, MovingClock())
+    moves.append(HOUR)
+    assert check.now().skew_text == ""

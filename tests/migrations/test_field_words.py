@@ -14,6 +14,7 @@ from rollout.store.database.session import Database, create_database_engine
 from rollout.store.tables.append_only import APPEND_ONLY
 from tests.store.databases import on_postgresql
 
+LATER_TABLES = {"erased_hashes", "counted_records"}  # append-only tables of later migrations
 BEFORE, AFTER = "0011", "0012"
 ROWS = 4
 RENAMED = {
@@ -180,7 +181,7 @@ def test_up_and_down_append_only_tables_refuse_changes(filled):
 
 def old_append_only():
     names = {new: old for old, new in RENAMED.items()}
-    return [names.get(name, name) for name in APPEND_ONLY if name != "erased_hashes"]
+    return [names.get(name, name) for name in APPEND_ONLY if name not in LATER_TABLES]
 
 
 def test_the_form_afterwards_is_that_of_the_program(filled):

@@ -82,8 +82,9 @@ def describe_coverage(divergences: DivergenceList) -> str:
         return text
     first_day = formatting.format_day(divergences.since, divergences.policy.timezone)
     return (
-        f"{text} Only the newest {formatting.format_count(MAX_COMPARED_UNITS)} are compared:"
-        f" here back to {first_day}. To see older cases, choose earlier days."
+        f"{text} Only the newest {formatting.format_count(MAX_COMPARED_UNITS)} cases are searched,"
+        f" here back to {first_day}; {formatting.format_count(divergences.compared)} of them have a"
+        " blind decision and are compared. To see older cases, choose earlier days."
     )
 
 

@@ -1,5 +1,6 @@
 """The page of one incident, and its acknowledgement."""
 
+from functools import partial
 from typing import Final
 
 from fastapi import APIRouter, Request, Response
@@ -82,7 +83,7 @@ def _render_incident(
         effect=words.describe_incident_effect(impact),
         returns=words.describe_recovery(impact, visitor, rollout),
         counted=words.build_count_rows(impact),
-        entries=_describe_entries(impact),
+        entries=_describe_entries(impact, visitor, rollout),
         reads_all=all(
             visitor.has_permission(Permission.READ, rollout, site)
             for site in impact.policy.sites_by_id
@@ -105,7 +106,9 @@ def _find_narrowable_cell(impact: IncidentImpact) -> str:
     return format_cell_value(cell) if is_acting else ""
 
 
-def _describe_entries(impact: IncidentImpact) -> tuple[object, ...]:
+def _describe_entries(impact: IncidentImpact, visitor: Visitor, rollout: str) -> tuple[object, ...]:
     """Return the ledger entries of its cells in words, oldest first."""
     entries = (*impact.earlier_entries, *impact.own_entries, *impact.later_entries)
-    return describe_ledger_entries(entries, ZonedEventDescriber(impact.policy, impact.cited))
+    is_readable = partial(visitor.has_permission, Permission.READ, rollout)
+    describer = ZonedEventDescriber(impact.policy, impact.cited, is_readable=is_readable)
+    return describe_ledger_entries(entries, describer)

@@ -229,6 +229,10 @@ def _describe_guard(guard: Guard | None) -> Iterator[str]:
         yield (
             f"A false alarm of this kind is expected at most once in {interval_text} decided units."
         )
+        yield (
+            "Counted since the stage began, or since the guard's last alarm. The guard trips on a"
+            " recent rise, so the whole share may still be within the threshold."
+        )
     if guard.reach != "cell":
         yield f"It applies to the whole {guard.reach}."
 

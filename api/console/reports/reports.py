@@ -32,7 +32,7 @@ VIEW_TEXTS: Final = {
     "auditor": "Auditor: who decided what, by which evidence",
 }
 FILE_TEXTS: Final = {
-    "json": "JSON, the text that was sealed",
+    "json": "JSON, what was sealed",
     "csv": "CSV of all divergences",
     "markdown": "Markdown summary",
 }

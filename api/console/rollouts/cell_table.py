@@ -21,6 +21,7 @@ from api.console.page.time_format import format_time_span
 from api.console.rollouts.cell_text import CellDescription, describe_cell, find_main_evidence
 from api.console.rollouts.map_rows import StageSchedule
 from rollout.core.calendar.sites import Cell
+from rollout.core.scope.scope import Scope
 from rollout.reports.figures.evidence_facts import EvidenceFacts
 from rollout.reports.figures.gate_facts import ConditionFacts
 from rollout.reports.pages.stage_markers import StageMarker
@@ -73,6 +74,7 @@ class CellTableRow:
         version: version of the evidence, or "".
         measured: evidence against thresholds; the first one has a chart.
         until, time_left: end of its grant and the time until then; None and "" in shadow.
+        withheld_until: end of its grant while that is withheld, else None.
         proposal: id of an open proposal, or "".
         value: its form value on the stop and narrow pages.
         zone: timezone of its site.
@@ -85,9 +87,19 @@ class CellTableRow:
     measured: tuple[MeasureReading, ...]
     until: datetime | None
     time_left: str
+    withheld_until: datetime | None
     proposal: str
     value: str
     zone: str
+
+
+def _find_withheld_end(summary: CellSummary, scope: Scope, at: datetime) -> datetime | None:
+    """Return when the first withheld grant of a cell ends; None if none is withheld."""
+    holder = scope.get_holder(summary.cell)
+    if summary.status.until is not None or not summary.status.withheld or holder is None:
+        return None
+    grants = scope.get_cell_state(summary.cell, holder).grants
+    return min((grant.until for grant in grants if grant.is_valid(at)), default=None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +155,7 @@ def build_cell_row(
         time_left=""
         if summary.status.until is None
         else format_time_span(summary.status.until - cell_page.at),
+        withheld_until=_find_withheld_end(summary, scope, cell_page.at),
         proposal=summary.status.proposals[0] if summary.status.proposals else "",
         value=format_cell_value(summary.cell),
         zone=policy.sites_by_id[summary.cell.site].timezone,

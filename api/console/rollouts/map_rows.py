@@ -241,16 +241,35 @@ def group_rows(rows: Collection[MapRow]) -> tuple[MapRow, ...]:
 def describe_window_changes(
     policy: Policy, at: datetime, sites: Collection[str] | None = None
 ) -> str:
-    """Describe today's window changes at the first site, "" if there are none.
+    """Describe today's window changes at each site, or the first if sites differ; "" if none.
 
-    `at creek today 05:36 and 20:22`
+    `at each site today 06:00 and 18:00`
     """
-    for site in list_sites(policy, sites)[:1]:
-        monday = compute_monday(at, site.timezone)
-        midnight = compute_week_minute(at, site.timezone, monday) // DAY_MINUTES * DAY_MINUTES
-        starts = [start - midnight for start, _, _ in compute_bands(site, policy.windows, monday)]
-        change_times = [
-            f"{minute // 60:02}:{minute % 60:02}" for minute in starts if 0 < minute < DAY_MINUTES
-        ]
-        return f"at {site.id} today {join_words(change_times)}" if change_times else ""
-    return ""
+    times_by_site = {
+        site.id: _list_change_times(policy, site, at) for site in list_sites(policy, sites)
+    }
+    if not times_by_site:
+        return ""
+    (first_site, change_times), *others = times_by_site.items()
+    if not change_times:
+        return ""
+    is_equal = bool(others) and all(times == change_times for _, times in others)
+    return f"at {'each site' if is_equal else first_site} today {join_words(change_times)}"
+
+
+def _list_change_times(policy: Policy, site: Site, at: datetime) -> list[str]:
+    monday = compute_monday(at, site.timezone)
+    midnight = compute_week_minute(at, site.timezone, monday) // DAY_MINUTES * DAY_MINUTES
+    starts = [start - midnight for start, _, _ in compute_bands(site, policy.windows, monday)]
+    return [f"{minute // 60:02}:{minute % 60:02}" for minute in starts if 0 < minute < DAY_MINUTES]
+
+
+def has_hours_outside(policy: Policy, at: datetime, sites: Collection[str] | None = None) -> bool:
+    """Return whether a site has hours outside every window in the week of an instant."""
+    return any(
+        not window_id
+        for site in list_sites(policy, sites)
+        for _, _, window_id in compute_bands(
+            site, policy.windows, compute_monday(at, site.timezone)
+        )
+    )

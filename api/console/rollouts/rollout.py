@@ -1,6 +1,7 @@
 """Pages of a rollout and of one cell, now or in the past."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from datetime import datetime
 from functools import partial
 from typing import Annotated, Any, Final
@@ -25,7 +26,11 @@ from api.console.rollouts.cell_table import (
     build_measure_readings,
 )
 from api.console.rollouts.history import build_history_entries
-from api.console.rollouts.map_rows import compute_schedules, describe_window_changes
+from api.console.rollouts.map_rows import (
+    compute_schedules,
+    describe_window_changes,
+    has_hours_outside,
+)
 from api.console.rollouts.rollout_text import (
     build_next_decision,
     describe_allowed,
@@ -35,6 +40,7 @@ from api.console.rollouts.rollout_text import (
 )
 from api.console.rollouts.week_map import draw_week_map
 from rollout.core.scope.permissions import Permission, require_permission
+from rollout.reports.figures.funnel import OUTSIDE_WINDOWS
 from rollout.services.cells.cell_table import CellListPage, load_cell_page, load_single_cell_page
 from rollout.services.cells.cells import load_cell
 from rollout.services.divergences.action_change import load_action_changes
@@ -45,6 +51,7 @@ from rollout.services.stops.stops import load_stops
 
 router = APIRouter()
 PAGE_SIZE: Final = 25
+OUTSIDE_TEXT: Final = "Outside every window, humans decide."
 GUARD_ACTION_TEXTS: Final = {
     "one-stage": "One stage down",
     "shadow": "Back to shadow",
@@ -165,11 +172,20 @@ def _build_page_context(
         for site in cell_page.sites
     }
     now_label = "then" if cell_page.is_past else "now"
+    has_outside = has_hours_outside(policy, cell_page.at, cell_page.sites)
+    outside_marker = replace(
+        next(iter(markers.values())), name=OUTSIDE_WINDOWS, text="humans decide"
+    )
+    lede = describe_allowed(policy, scope, schedules, cell_page.sites)
     return {
-        "lede": describe_allowed(policy, scope, schedules, cell_page.sites),
+        "lede": f"{lede} {OUTSIDE_TEXT}" if has_outside else lede,
         "map": draw_week_map(policy, schedules, cell_page.at, cell_page.sites, now_word=now_label),
         "window_changes": describe_window_changes(policy, cell_page.at, cell_page.sites),
-        "legend": (*markers.values(), build_withheld_marker(markers)),
+        "legend": (
+            *markers.values(),
+            build_withheld_marker(markers),
+            *([outside_marker] if has_outside else []),
+        ),
         "cell_page": cell_page,
         "rows": build_cell_rows(cell_page, schedules, time_formatters),
         "caption": format_caption(cell_page.first_index, len(cell_page.rows), len(cell_page.cells)),

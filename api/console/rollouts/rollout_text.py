@@ -26,12 +26,13 @@ MAX_NAMED: Final = 4
 class NextDecision:
     """The next decision: its kind, subject, and place.
 
-    `proposal` is the id of the first one to read, or "".
+    `proposal` is the id of the one to read, or "". `is_own` is true if the visitor can decide.
     """
 
     strong: str
     text: Markup
     proposal: str = ""
+    is_own: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +152,9 @@ def build_next_decision(
     if own_proposals:
         return NextDecision(
             f"{_describe_count(own_proposals)} your approval.",
-            describe_proposal(own_proposals[0], get_time_formatter(_get_site(own_proposals[0]))),
-            own_proposals[0].id,
+            _describe_proposals(own_proposals, get_time_formatter),
+            own_proposals[0].id if len(own_proposals) == 1 else "",
+            is_own=True,
         )
     other_proposals = [
         proposal
@@ -161,12 +163,10 @@ def build_next_decision(
     ]
     open_proposals = [proposal for proposal in other_proposals if not proposal.is_approved]
     if open_proposals:
-        first_proposal = min(
-            open_proposals, key=lambda proposal: (proposal.expires_at, proposal.id)
-        )
+        open_proposals.sort(key=lambda proposal: (proposal.expires_at, proposal.id))
         return NextDecision(
             f"{_describe_count(open_proposals)} approval by others.",
-            describe_proposal(first_proposal, get_time_formatter(_get_site(first_proposal))),
+            _describe_proposals(open_proposals, get_time_formatter),
         )
     if other_proposals:
         waiting_text = format_quantity(
@@ -193,6 +193,23 @@ def build_next_decision(
         "The next grant ends in {}, {}: {}.", format_time_span(until - at), time_text, str(cell)
     )
     return NextDecision("No decision is pending.", text)
+
+
+def _describe_proposals(
+    proposals: Sequence[ProposalState], get_time_formatter: Callable[[str], TimeFormatter]
+) -> Markup:
+    """Describe one proposal, or name the cells of several and the first deadline."""
+    first = proposals[0]
+    format_time = get_time_formatter(_get_site(first))
+    if len(proposals) == 1:
+        return describe_proposal(first, format_time)
+    names = [str(proposal.cell or proposal.about or proposal.id) for proposal in proposals]
+    hidden_count = len(names) - MAX_NAMED
+    if hidden_count > 0:
+        names = [*names[:MAX_NAMED], f"{hidden_count} more"]
+    return format_sentence(
+        "{}. The first one is open until {}.", join_words(names), format_time(first.expires_at)
+    )
 
 
 def _get_site(proposal: ProposalState) -> str:

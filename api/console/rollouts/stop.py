@@ -26,12 +26,14 @@ from api.console.rollouts.resume import build_stop_context
 from api.priority_threads import prioritize
 from api.problems import STATUS_BY_CODE
 from api.schemas.stops import MAX_REASON_LENGTH, StopRequest
+from rollout.core.calendar.opening_hours import find_next_change, is_open
 from rollout.core.calendar.sites import SHADOW
 from rollout.core.errors import RefusalError
 from rollout.core.scope.permissions import Permission
 from rollout.services.stops import stops
 from rollout.services.stops.immediate_stops import stop_at_once
 from rollout.services.stops.stop_options import (
+    CellGrant,
     StopOptions,
     load_stop_options,
     load_stoppable_rollouts,
@@ -227,6 +229,26 @@ def build_latency_rows(options: StopOptions, at: datetime) -> list[dict[str, Any
             "span": format_latency(latency.within_seconds),
             "by": at + time_span if time_span > CLOCK_TIME_THRESHOLD else None,
             "zone": options.policy.sites_by_id[latency.site].timezone,
-            "until_then": describe_interim(options.cells, latency.site),
+            "until_then": describe_interim(
+                _select_open_cells(options, latency.site, at, time_span), latency.site
+            ),
         })  # fmt: skip
     return rows
+
+
+def _select_open_cells(
+    options: StopOptions, site_id: str, at: datetime, time_span: timedelta
+) -> list[CellGrant]:
+    """Return the cells of a site whose window is open now, or opens within a time span."""
+    site, open_windows = options.policy.sites_by_id[site_id], set()
+    is_covered = False  # by an earlier window that fits every case
+    for window in options.policy.windows:
+        if is_open(window.hours, site, at):
+            if not is_covered:
+                open_windows.add(window.id)
+            is_covered = is_covered or not window.when
+        elif window.hours is not None:
+            change = find_next_change(window.hours, site, at)
+            if change is not None and change <= at + time_span:
+                open_windows.add(window.id)
+    return [item for item in options.cells if item.cell.window in open_windows]

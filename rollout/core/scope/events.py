@@ -363,7 +363,7 @@ class RecordsImported(LedgerEvent):
 class ReportSealed(LedgerEvent):
     """A version of a report on the cases in [since, until) was stored.
 
-    `number` counts the versions of the same span. `sha256` is of the text; `state` is `provisional`
+    `number` counts the versions of the same span. `sha256` is its seal; `state` is `provisional`
     while decisions are due, then `final`.
     """
 

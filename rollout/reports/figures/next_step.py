@@ -167,18 +167,29 @@ def _describe_minimums(gate: GateFacts, progress: GateOutlook) -> Iterator[str]:
     minimums = [match for text in gate.lacks if (match := MINIMUM.fullmatch(text))]
     if not minimums:
         return
-    # the conditions beside it count the whole attempt, so the other span is named
-    prefix = "since the cell entered this stage " if progress.is_minimum_newer else ""
-    texts = [_describe_minimum(minimum, progress.per_day) for minimum in minimums]
-    yield prefix + ", ".join(texts)
+    if progress.is_minimum_newer:
+        # the conditions beside it count the whole attempt, so the other span is named
+        yield from (_describe_stage_minimum(minimum, progress.per_day) for minimum in minimums)
+        return
+    yield ", ".join(_describe_minimum(minimum, progress.per_day) for minimum in minimums)
+
+
+def _describe_stage_minimum(minimum: re.Match[str], per_day: float | None) -> str:
+    """Describe a minimum that counts from the stage's start: needed, and so far."""
+    needed = format_quantity(int(minimum[2]), minimum[3].removesuffix("s"))
+    so_far = format_count(int(minimum[1]))
+    return f"needs {needed} at this stage, {so_far} so far{_format_rate(minimum, per_day)}"
 
 
 def _describe_minimum(minimum: re.Match[str], per_day: float | None) -> str:
-    text = describe_requirement(minimum[0])
+    return f"{describe_requirement(minimum[0])}{_format_rate(minimum, per_day)}"
+
+
+def _format_rate(minimum: re.Match[str], per_day: float | None) -> str:
     if minimum[3] != "decided units" or not per_day:
-        return text
+        return ""
     units = int(minimum[2]) - int(minimum[1])
-    return f"{text} ({_format_days(units / per_day)} at the present rate)"
+    return f" ({_format_days(units / per_day)} at the present rate)"
 
 
 def _describe_wave(wave_hold: str | None) -> Iterator[str]:

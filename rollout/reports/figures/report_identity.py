@@ -266,9 +266,9 @@ def _describe_promise(gate: Gate, rules: int) -> str:
     conditions = join_words([str(condition) for condition in gate.require])
     risk = format_percent(gate.risk, 0)
     return (
-        f"If the average in a cell so far does not meet “{conditions}”, the chance that the gate"
-        f" to {gate.to} ever opens there is at most {risk} {_describe_budget(rules)} The promise"
-        " covers the time until the widening; guards watch the time after."
+        f"If the true average of a cell's units so far does not meet “{conditions}”, the chance"
+        f" that the gate to {gate.to} ever opens there is at most {risk} {_describe_budget(rules)}"
+        " The promise covers the time until the widening; guards watch the time after."
     )
 
 

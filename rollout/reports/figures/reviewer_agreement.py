@@ -75,6 +75,40 @@ def compute_reviewer_agreement(
     return ReviewerAgreement(version, reviewers, compute_ceilings(decisions, records, policy))
 
 
+def select_reviewer_share(reviewer: Reviewer, comparison: str) -> Share:
+    """Return a reviewer's agreement with `outcome`, `others` or `model`."""
+    shares = {
+        "outcome": reviewer.with_outcome,
+        "others": reviewer.with_others,
+        "model": reviewer.with_model,
+    }
+    return shares[comparison]
+
+
+def compute_other_rate(
+    reviewers: tuple[Reviewer, ...], reviewer: Reviewer, comparison: str
+) -> float:
+    """Return the agreement of all other reviewers together, in all cells."""
+    others = [select_reviewer_share(row, comparison) for row in reviewers if row is not reviewer]
+    return sum(share.count for share in others) / max(sum(share.n for share in others), 1)
+
+
+def list_visible_standouts(reviewers: tuple[Reviewer, ...]) -> list[tuple[Reviewer, str]]:
+    """Return outliers with a comparison in which they are below the others in all cells too.
+
+    A reviewer of easy cells can be below the others in the same cells, and above all others
+    together. The pages show the shares over all cells, which would then say the opposite.
+    """
+    standouts = []
+    for reviewer in reviewers:
+        for comparison in reviewer.stands_out:
+            rate = select_reviewer_share(reviewer, comparison).rate
+            if rate is not None and rate < compute_other_rate(reviewers, reviewer, comparison):
+                standouts.append((reviewer, comparison))
+                break
+    return standouts
+
+
 def _build_decision_frame(
     records: RecordFrames, cases: pl.DataFrame, policy: Policy
 ) -> pl.DataFrame:

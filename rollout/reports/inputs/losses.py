@@ -11,7 +11,7 @@ error. Other cases in which model, human or outcome differ are unsure: they rank
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from math import log
+from math import fsum, log
 
 import polars as pl
 
@@ -203,9 +203,11 @@ def compute_confidence_thresholds(
     answered = pairs.filter(pl.col("model") != FAILED)
     answered = add_probability(answered, stored, "human", "agrees").drop_nulls("probability")
     label = pl.col("human") if lever.number is None else pl.lit("any")
-    mean = pl.col("probability").mean()
-    thresholds = answered.group_by(label=label).agg(mean=mean, n=pl.len()).sort("label")
-    return tuple(ConfidenceThreshold(*row) for row in thresholds.iter_rows())
+    groups = answered.group_by(label=label).agg("probability").sort("label")
+    return tuple(  # exact sums: Polars adds in an order that changes from run to run
+        ConfidenceThreshold(name, fsum(values) / len(values), len(values))
+        for name, values in groups.iter_rows()
+    )
 
 
 def _compute_version_losses(

@@ -43,10 +43,10 @@ class CellStages:
     Attributes:
         site, window: the cell.
         stage, version: at the end.
-        since: start of the last interval.
+        since: when the last stage and version began, also if that was before the report's span.
         intervals: from the first instant to the last, without gaps.
         grants: valid at the end, the lowest stage first.
-        widened, narrowed: how often the stage went up, and down.
+        widened, narrowed: how often the stage went up, and down, in the report's span.
         days_above: days above shadow.
     """
 
@@ -60,6 +60,11 @@ class CellStages:
     widened: int
     narrowed: int
     days_above: float
+
+    @property
+    def was_above_shadow(self) -> bool:
+        """Return whether the cell was above shadow at any time of the report's span."""
+        return self.widened > 0 or any(interval.stage != SHADOW for interval in self.intervals)
 
 
 def compute_stage_histories(inputs: ReportInputs) -> tuple[CellStages, ...]:
@@ -77,8 +82,11 @@ def _build_cell_stages(
     timeline = inputs.timelines.get(cell, StageHistory())
     intervals = tuple(_list_intervals(timeline, acting_versions, inputs))
     last = intervals[-1]
-    stage_levels = (0, *timeline.stage_levels)
-    steps = list(pairwise(stage_levels))
+    steps = [
+        step
+        for slot, step in zip(timeline.slots, pairwise((0, *timeline.stage_levels)), strict=True)
+        if to_instant(slot, inputs.policy.tick) >= inputs.first
+    ]
     time_above = sum(
         (interval.until - interval.since for interval in intervals if interval.stage != SHADOW),
         timedelta(),
@@ -88,13 +96,29 @@ def _build_cell_stages(
         window=cell.window,
         stage=last.stage,
         version=last.version,
-        since=last.since,
+        since=_find_start(timeline, acting_versions, inputs, last),
         intervals=intervals,
         grants=_list_grants(cell, inputs, scope),
         widened=sum(after > before for before, after in steps),
         narrowed=sum(after < before for before, after in steps),
         days_above=time_above / timedelta(days=1),
     )
+
+
+def _find_start(
+    timeline: StageHistory,
+    acting_versions: list[tuple[datetime, str]],
+    inputs: ReportInputs,
+    last: StageInterval,
+) -> datetime:
+    """Return when an interval's stage and version began, also before the report's span."""
+    if last.since > inputs.first:
+        return last.since
+    changes = [to_instant(slot, inputs.policy.tick) for slot in timeline.slots]
+    if last.version is not None:
+        changes += [at for at, _ in acting_versions]
+    starts = [*(event.at for event in inputs.events[:1]), *changes]
+    return max((at for at in starts if at <= inputs.first), default=inputs.first)
 
 
 def _list_intervals(

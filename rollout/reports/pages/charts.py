@@ -233,7 +233,7 @@ def _describe_calendar(facts: ReportFacts) -> str:
     ends = [
         f"{format_cell_name(cell.site, cell.window)} ends {cell.stage}"
         for cell in facts.stages
-        if cell.widened
+        if cell.was_above_shadow
     ]
     rest = "the others never left shadow" if len(ends) < len(facts.stages) else ""
     text = "; ".join([*ends, *([rest] if rest else [])])

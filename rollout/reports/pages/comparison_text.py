@@ -65,7 +65,7 @@ def _render_lines(comparison: Comparison) -> Iterator[str]:
         yield from _render_confusion(comparison.label_matrix)
         yield from _render_labels(comparison.labels)
     if comparison.cells:
-        yield from _render_cells(comparison.cells)
+        yield from _render_cells(comparison.cells, has_kappa=comparison.label_matrix is not None)
 
 
 def _render_confusion(matrix: ConfusionMatrix) -> Iterator[str]:
@@ -108,7 +108,7 @@ def _render_labels(labels: Sequence[LabelFigures]) -> Iterator[str]:
     yield from _render_more(len(labels))
 
 
-def _render_cells(cells: Sequence[CellAgreement]) -> Iterator[str]:
+def _render_cells(cells: Sequence[CellAgreement], *, has_kappa: bool) -> Iterator[str]:
     note = (
         " (with many cells, the lowest are low partly by chance)" if len(cells) > MAX_ROWS else ""
     )
@@ -122,7 +122,7 @@ def _render_cells(cells: Sequence[CellAgreement]) -> Iterator[str]:
                 format_percent(cell.agreement.rate),
                 format_interval(cell.agreement),
             ),
-            format_decimal(cell.kappa),
+            "too few" if has_kappa and cell.kappa is None else format_decimal(cell.kappa),
         ]
         for cell in ordered[:MAX_ROWS]
     ]

@@ -3,11 +3,14 @@
 from collections.abc import Iterator
 
 from rollout.reports.figures.facts import ReportFacts
-from rollout.reports.figures.reviewer_agreement import Reviewer
+from rollout.reports.figures.reviewer_agreement import (
+    compute_other_rate,
+    list_visible_standouts,
+    select_reviewer_share,
+)
 from rollout.reports.figures.slices import CAUSE_TEXTS, DivergentSlice
 from rollout.reports.inputs.slice_units import LABEL_KIND
 from rollout.reports.pages.finding import AUDITOR, BAD, ENGINEER, NOTE, OPERATOR, WARN, Finding
-from rollout.reports.statistics.intervals import Share
 from rollout.reports.text.formatting import (
     format_cell_name,
     format_count,
@@ -167,13 +170,12 @@ def _find_drift(facts: ReportFacts) -> Iterator[Finding]:
 def _find_standout_reviewer(facts: ReportFacts) -> Iterator[Finding]:
     """Yield the reviewer who stands out most."""
     reviewers = facts.people.reviewers
-    standouts = [row for row in reviewers if row.stands_out]
+    standouts = list_visible_standouts(reviewers)
     if not standouts:
         return
-    reviewer, comparison = standouts[0], standouts[0].stands_out[0]
-    share = _select_share(reviewer, comparison)
-    others = [_select_share(row, comparison) for row in reviewers if row is not reviewer]
-    rate = sum(item.count for item in others) / max(sum(item.n for item in others), 1)
+    reviewer, comparison = standouts[0]
+    share = select_reviewer_share(reviewer, comparison)
+    rate = compute_other_rate(reviewers, reviewer, comparison)
     text = (
         f"Agreement with {COMPARISON_NAMES[comparison]}: {format_percent(share.rate)} of"
         f" {format_quantity(share.n, 'case')}, the other"
@@ -185,12 +187,3 @@ def _find_standout_reviewer(facts: ReportFacts) -> Iterator[Finding]:
         )
     title = f"{reviewer.name} agrees less than the other reviewers"
     yield Finding(NOTE, "Reviewer", title, text, "reviewers", ALL)
-
-
-def _select_share(reviewer: Reviewer, comparison: str) -> Share:
-    shares = {
-        "outcome": reviewer.with_outcome,
-        "others": reviewer.with_others,
-        "model": reviewer.with_model,
-    }
-    return shares[comparison]

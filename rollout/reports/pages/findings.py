@@ -167,7 +167,7 @@ def _build_proposal_finding(proposal: OpenProposal, facts: ReportFacts) -> Findi
 
 def _find_shadow_cells(facts: ReportFacts) -> Iterator[Finding]:
     """Yield cells that never left shadow although they have evidence."""
-    shadow_cells = {(item.site, item.window) for item in facts.stages if not item.widened}
+    shadow_cells = {(item.site, item.window) for item in facts.stages if not item.was_above_shadow}
     rows: dict[tuple[str, str], EvidenceFacts] = {}
     for item in sorted(facts.evidence, key=lambda item: -item.closed):
         cell = (item.site, item.window)

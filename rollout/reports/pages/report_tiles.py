@@ -7,10 +7,13 @@ from dataclasses import dataclass
 from rollout.core.calendar.sites import SHADOW
 from rollout.core.policy.measures import WHOLE_UNIT
 from rollout.reports.figures.agreement import AgreementFigures
+from rollout.reports.figures.calibration import HUMANS
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.pages.open_proposals import OpenProposal, find_open_proposals
+from rollout.reports.statistics.intervals import Share
 from rollout.reports.text.bound_text import format_share_threshold
 from rollout.reports.text.formatting import (
+    NO_BREAK_SPACE,
     NO_DATA,
     format_cell_name,
     format_count,
@@ -22,6 +25,7 @@ from rollout.reports.text.formatting import (
     join_words,
 )
 
+MIN_WRONG_SHARE = 0.00005  # smaller shares are 0.00 %
 MAX_MARKERS = 16  # cells drawn one by one; of more cells only the counts are shown
 
 
@@ -131,7 +135,7 @@ def _build_cost_tile(facts: ReportFacts) -> ReportTile:
     if price.people_wrong_action is not None:
         humans = price.people_wrong_action / max(price.people_known, 1)
         text += (
-            f" Humans on those of them with a blind decision: {format_percent(humans, 2)},"
+            f" {_name_human_cases(facts)}: {format_percent(humans, 2)},"
             f" {format_count(price.people_wrong_action)} of {format_count(price.people_known)}."
         )
     if price.cost is not None:
@@ -141,8 +145,22 @@ def _build_cost_tile(facts: ReportFacts) -> ReportTile:
             text += f", humans {_format_per_100(price.people_cost, price.people_known)}"
         text += "."
     value = format_percent(price.wrong_action.rate, 2)
-    unit = "" if price.wrong_action.rate is None else format_interval(price.wrong_action)
+    unit = "" if price.wrong_action.rate is None else _format_wrong_interval(price.wrong_action)
     return ReportTile(title, value, unit, text)
+
+
+def _name_human_cases(facts: ReportFacts) -> str:
+    """Return on which cases humans are compared; a replay has decisions also without an audit."""
+    if facts.identity.simulated:
+        return "Humans on the same cases, from the recorded history, audited or not"
+    return "Humans on those of them with a blind decision"
+
+
+def _format_wrong_interval(wrong: Share) -> str:
+    """Format the interval with a lower end near zero as 0.00 %, as precise as the share."""
+    if wrong.low is None or not 0 < wrong.low < MIN_WRONG_SHARE:
+        return format_interval(wrong)
+    return f"{0:.2f}{NO_BREAK_SPACE}% to {format_percent(wrong.high)}"
 
 
 def _format_per_100(total: float, cases: int) -> str:
@@ -168,7 +186,10 @@ def _build_agreement_tile(figures: AgreementFigures, facts: ReportFacts) -> Repo
     units = {funnel.version: funnel.agreement.n for funnel in facts.funnels}.get(figures.version)
     if units is not None and units != figures.agreement.n:
         count_text = format_quantity(units, "unit")
-        text += f" Gates count {count_text}: “From records to evidence” shows why."
+        verb = "has" if units == 1 else "have"
+        text += (
+            f" {count_text} {verb} a decision that counts: “From records to evidence” shows why."
+        )
     if figures.cost is not None:
         text += f" Following it costs {figures.cost:.3f} {facts.rules.cost_in} per case."
     rate = figures.agreement.rate
@@ -192,13 +213,14 @@ def _build_calibration_tile(facts: ReportFacts) -> ReportTile:
         return ReportTile("Calibration error", NO_DATA, "", "No prediction has a confidence.")
     row = rows[-1]
     text = (
-        f"{row.version}: mean confidence {format_percent(row.mean_confidence)}, right in"
+        f"{row.version} against {'humans' if row.against == HUMANS else 'outcomes'}: mean"
+        f" confidence {format_percent(row.mean_confidence)}, right in"
         f" {format_percent(row.right.rate)} of {format_quantity(row.n, 'case')}."
     )
     if row.line is not None and row.proven is not None:
         text += (
-            f" {format_percent(row.proven.share)} of the cases could be decided with at most"
-            f" {format_share_threshold(row.line)} wrong."
+            f" Over all cells together, {format_percent(row.proven.share)} of the cases could be"
+            f" decided with at most {format_share_threshold(row.line)} wrong; single cells differ."
         )
     return ReportTile("Calibration error", format_percent(row.ece), "mean gap", text)
 

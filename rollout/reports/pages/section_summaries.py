@@ -32,7 +32,7 @@ def summarize_sections(facts: ReportFacts) -> Mapping[str, str]:
 
 def select_naive_openings(facts: ReportFacts) -> list[NaiveOpening]:
     """Return the naive openings of cells that never left shadow."""
-    shadow_cells = {(cell.site, cell.window) for cell in facts.stages if not cell.widened}
+    shadow_cells = {(cell.site, cell.window) for cell in facts.stages if not cell.was_above_shadow}
     return [opening for opening in facts.naive if (opening.site, opening.window) in shadow_cells]
 
 
@@ -205,7 +205,7 @@ def _summarize_confidence(facts: ReportFacts) -> str:
         for row in facts.calibrations
         if row.ece is not None
     ]
-    return "; ".join(parts[:2]) or NO_DATA
+    return "; ".join(parts[-2:]) or NO_DATA  # of the newest version, as on its tile
 
 
 def _summarize_drift(facts: ReportFacts) -> str:

@@ -15,7 +15,11 @@ from rollout.reports.figures.gate_facts import ConditionFacts
 from rollout.reports.figures.missing_decisions import EXPOSURE_UNKNOWN, LATE
 from rollout.reports.figures.model_cost import ModelCost
 from rollout.reports.figures.next_step import describe_uncounted
-from rollout.reports.figures.reviewer_agreement import Reviewer
+from rollout.reports.figures.reviewer_agreement import (
+    compute_other_rate,
+    list_visible_standouts,
+    select_reviewer_share,
+)
 from rollout.reports.figures.slices import CAUSE_TEXTS, DivergentSlice
 from rollout.reports.inputs.slice_units import LABEL_KIND
 from rollout.reports.statistics.intervals import Share, compute_upper_bound
@@ -49,7 +53,7 @@ def format_headline(facts: ReportFacts) -> str:
     counts = Counter(cell.stage for cell in facts.stages)
     total = len(facts.stages)
     if set(counts) == {SHADOW}:
-        widened_count = sum(cell.widened > 0 for cell in facts.stages)
+        widened_count = sum(cell.was_above_shadow for cell in facts.stages)
         if not widened_count:
             return f"Nothing was widened: {_format_all_cells(total)} stayed in shadow"
         return (
@@ -229,7 +233,7 @@ def _describe_new_values(facts: ReportFacts) -> Iterator[str]:
 
 def _describe_shadow_cells(facts: ReportFacts) -> Iterator[str]:
     """Describe cells that never left shadow, with reasons for the first few."""
-    shadow_cells = {(item.site, item.window) for item in facts.stages if not item.widened}
+    shadow_cells = {(item.site, item.window) for item in facts.stages if not item.was_above_shadow}
     shadow_evidence = [
         item for item in facts.evidence if (item.site, item.window) in shadow_cells and item.closed
     ]
@@ -280,7 +284,7 @@ def _describe_condition(condition: ConditionFacts, missing: int) -> str:
 
 def _describe_narrowings(facts: ReportFacts) -> Iterator[str]:
     if not facts.hindsights:
-        if any(cell.widened for cell in facts.stages):
+        if any(cell.was_above_shadow for cell in facts.stages):
             yield "No guard on the model's decisions tripped."
         return
     described = [item for item in facts.hindsights if item.price.cases][:MAX_NAMED] or list(
@@ -358,32 +362,18 @@ def _format_wrong_share(wrong: Share) -> str:
 def _describe_reviewers(facts: ReportFacts) -> Iterator[str]:
     """Describe the reviewer who stands out most, compared with the others."""
     reviewers = facts.people.reviewers
-    standouts = [item for item in reviewers if item.stands_out]
+    standouts = list_visible_standouts(reviewers)
     more = format_quantity(len(standouts) - 1, "other stands", "others stand")
     suffix = f" {more} out less." if len(standouts) > 1 else ""
-    for reviewer in standouts[:1]:
-        comparison = reviewer.stands_out[0]
-        own_share, others = (
-            _select_share(reviewer, comparison),
-            [item for item in reviewers if item is not reviewer],
-        )
-        shares = [_select_share(other, comparison) for other in others]
-        rate = sum(share.count for share in shares) / max(sum(share.n for share in shares), 1)
+    for reviewer, comparison in standouts[:1]:
+        own_share = select_reviewer_share(reviewer, comparison)
+        rate = compute_other_rate(reviewers, reviewer, comparison)
         yield (
             f"Reviewer {reviewer.name} stands out{' most' if suffix else ''} among"
             f" {format_quantity(len(reviewers), 'reviewer')}: agrees with"
             f" {COMPARISON_NAMES[comparison]} on {format_percent(own_share.rate)} of"
             f" {format_count(own_share.n)} cases, the others on {format_percent(rate)}.{suffix}"
         )
-
-
-def _select_share(reviewer: Reviewer, comparison: str) -> Share:
-    shares = {
-        "outcome": reviewer.with_outcome,
-        "others": reviewer.with_others,
-        "model": reviewer.with_model,
-    }
-    return shares[comparison]
 
 
 COMPARISON_NAMES = {"outcome": "the outcome", "others": "other reviewers", "model": "the model"}

@@ -7,8 +7,9 @@ from rollout.reports.text.formatting import NO_BREAK_SPACE, format_decimal
 
 COST_MEASURES: Final = frozenset({"cost"})
 OPENING_NOTE: Final = (
-    "Read the bound first: when a cell opens, the share so far is typically 0.6 to 0.8 points above"
-    " the true one, because a gate opens after a good run; the bound allows for that."
+    "Read the bound first: when a cell opens, its agreement so far is typically 0.6 to 0.8"
+    " percentage points above the true one, because a gate opens after a good run;"
+    " the bound allows for that."
 )
 
 

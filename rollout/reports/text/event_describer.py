@@ -1,19 +1,27 @@
 """Formats what events refer to: proposals, approvers, cells, local times."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Self
+from typing import Final, Self
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.events import Approved, LedgerEvent, ProposalRaised
 from rollout.reports.text.formatting import (
+    format_cell_name,
     format_local_time,
+    format_quantity,
     format_zoned_time,
     join_words,
 )
 from rollout.reports.text.reading_text import format_reading
+
+MAX_NAMED_CELLS: Final = 3  # of a stop
+
+
+def _allow_every_site(_site: str) -> bool:
+    return True
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,13 +51,15 @@ class CitedProposals:
 class EventDescriber:
     """Formats events with their policy, proposals and approvals.
 
-    Times in the year of `reference_date` are formatted without the year.
+    Times in the year of `reference_date` are formatted without the year. Cells of sites that
+    the reader may not read (`is_readable` is false) are counted, not named.
     """
 
     policy: Policy
     cited: CitedProposals
     is_simulated: bool = False
     reference_date: datetime | None = None
+    is_readable: Callable[[str], bool] = _allow_every_site
 
     def find_cell(self, event: LedgerEvent) -> Cell | None:
         """Return the cell of an event or of its proposal."""
@@ -76,6 +86,19 @@ class EventDescriber:
         """Return the approvers, marked if simulated."""
         names = join_words(self.cited.approvers.get(proposal, []))
         return f"{names} (simulated)" if names and self.is_simulated else names or "no user"
+
+    def format_cells(self, cells: Iterable[Cell]) -> str:
+        """Return up to three names of cells and the number of the others."""
+        all_cells = list(cells)
+        names = [
+            format_cell_name(cell.site, cell.window)
+            for cell in all_cells
+            if self.is_readable(cell.site)
+        ][:MAX_NAMED_CELLS]
+        others = len(all_cells) - len(names)
+        if not names:
+            return format_quantity(others, "cell")
+        return join_words([*names, f"{others} more"] if others else names)
 
     def format_readings(self, proposal: str) -> str:
         """Return the readings of a proposal, without their logarithms."""

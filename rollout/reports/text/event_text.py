@@ -1,7 +1,7 @@
 """Descriptions of the ledger's events."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import singledispatch
 
@@ -89,14 +89,18 @@ def describe_events(
     last: datetime,
     *,
     is_simulated: bool = False,
+    is_readable: Callable[[str], bool] | None = None,
 ) -> tuple[EventDescription, ...]:
     """Return descriptions of all events of a ledger, in order.
 
-    Times are formatted without the year if `first` and `last` are in the same one.
+    Times are formatted without the year if `first` and `last` are in the same one. A stop names
+    cells only of sites for which `is_readable` is true.
     """
     reference_date = first if first.year == last.year else None
     cited = CitedProposals.collect(events)
     describer = EventDescriber(policy, cited, is_simulated, reference_date)
+    if is_readable is not None:
+        describer = replace(describer, is_readable=is_readable)
     return tuple(
         describe_event(revision, event, describer) for revision, event in enumerate(events, start=1)
     )
@@ -250,9 +254,10 @@ def _(event: GrantExpired, describer: EventDescriber) -> str:
 
 
 @_describe.register
-def _(event: Stopped, _describer: EventDescriber) -> str:
+def _(event: Stopped, describer: EventDescriber) -> str:
     drill = " (a drill)" if event.drill else ""
-    return f"{event.by} stopped {format_quantity(len(event.cells), 'cell')}{drill}: {event.reason}"
+    reason = event.reason or "no reason given"
+    return f"{event.by} stopped {describer.format_cells(event.cells)}{drill}: {reason}"
 
 
 @_describe.register
@@ -319,7 +324,7 @@ def _(event: ReportSealed, describer: EventDescriber) -> str:
         for at in (event.since, event.until)
     )
     name = f"version {event.number} of the report {event.report}, {since} to {until}"
-    return f"{event.by} sealed {name}, {event.state}; SHA-256 {event.sha256[:12]}…"
+    return f"{event.by} sealed {name}, {event.state}; seal {event.sha256[:12]}…"
 
 
 @_describe.register

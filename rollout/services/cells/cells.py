@@ -3,13 +3,14 @@
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 
 import polars as pl
 
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.errors import UnknownCellError
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.events import LedgerEvent
+from rollout.core.scope.events import LedgerEvent, Resumed, Stopped
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.scope import CellState, compute_held_level, find_acting_version
 from rollout.reports.figures.evidence_facts import EvidenceFacts, compute_evidence_facts
@@ -149,17 +150,33 @@ def load_cell(
         key: build_evidence_paths(key, periods, inputs) for key, periods in state_periods.items()
     }
     evidence = _build_evidence_facts(inputs, state_periods, paths)
-    event_descriptions = describe_events(state.policy, inputs.events, inputs.first, inputs.last)
+    event_descriptions = describe_events(
+        state.policy,
+        inputs.events,
+        inputs.first,
+        inputs.last,
+        is_readable=partial(caller.has_permission, Permission.READ, rollout_name),
+    )
+    stop_events = _find_stop_events(inputs.events, cell)
     return CellDetail(
         status=build_cell_status(state, cell, evidence, at),
         evidence=evidence,
         guards=_list_guards(state, cell),
         history=tuple(
             event_description
-            for event_description in event_descriptions
+            for event_description, event in zip(event_descriptions, inputs.events, strict=True)
             if (event_description.site, event_description.window) == (cell.site, cell.window)
+            or event in stop_events
         ),
     )
+
+
+def _find_stop_events(events: Sequence[LedgerEvent], cell: Cell) -> list[LedgerEvent]:
+    """Return the stops of a cell and their ends; they have no single cell."""
+    stops = [event for event in events if isinstance(event, Stopped) and cell in event.cells]
+    stop_ids = {stop.stop for stop in stops}
+    ends = [event for event in events if isinstance(event, Resumed) and event.stop in stop_ids]
+    return [*stops, *ends]
 
 
 def build_cell_status(

@@ -1,8 +1,9 @@
 """Activity of rollouts: descriptions of events, by page, and changes around an instant."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
+from functools import partial
 from typing import Final
 
 from rollout.core.calendar.sites import Cell
@@ -85,7 +86,9 @@ def load_activity(
     require_permission(caller, Permission.READ, rollout_name)
     state = service.state_cache.reload_rollout(rollout_name).state
     events = load_events(service.database, state)
-    describer = build_describer(state.policy, events)
+    describer = replace(
+        build_describer(state.policy, events), is_readable=_find_readable(caller, rollout_name)
+    )
     last_revision = len(events) if before is None else min(before - 1, len(events))
     descriptions: list[EventDescription] = []
     for revision in range(last_revision, 0, -1):
@@ -151,6 +154,11 @@ def _is_visible(
     )
 
 
+def _find_readable(caller: Caller, rollout_name: str) -> Callable[[str], bool]:
+    """Return whether a caller may read a site, as a function of the site."""
+    return partial(caller.has_permission, Permission.READ, rollout_name)
+
+
 def _is_already_described(event: IncidentOpened) -> bool:
     """Return whether the entry before it describes the same effect."""
     return event.effect in {"narrowed", "suspended"}
@@ -167,15 +175,19 @@ def describe_ledger_rows(
     transaction: Transaction,
     state: RolloutState,
     rows: Sequence[CanonicalRow],
-    since: datetime | None = None,
+    since: datetime | None,
+    caller: Caller,
 ) -> tuple[EventDescription, ...]:
-    """Return descriptions of ledger entries, in their order.
+    """Return descriptions of ledger entries for a caller, in their order.
 
     Times in the year of `since` are formatted without the year.
     """
     events = [parse_event(row) for row in rows]
     cited = load_cited_proposals(transaction, state.rollout, rows)
-    describer = ZonedEventDescriber(state.policy, cited, reference_date=since)
+    is_readable = _find_readable(caller, state.rollout.name)
+    describer = ZonedEventDescriber(
+        state.policy, cited, reference_date=since, is_readable=is_readable
+    )
     return tuple(
         describe_event(row.revision, event, describer)
         for row, event in zip(rows, events, strict=True)
@@ -241,7 +253,9 @@ def _load_rollout_activity(
         LedgerFilter(hidden_kinds=COUNTING_KINDS), before=None, limit=limit
     )
     rows = [entry.row for entry in reversed(entries)]
-    event_descriptions = describe_ledger_rows(transaction, state, rows, cached_rollout.head.at)
+    event_descriptions = describe_ledger_rows(
+        transaction, state, rows, cached_rollout.head.at, caller
+    )
     return [
         ActivityItem(
             rollout_name, state.policy.get_timezone(event_description.site or ""), event_description

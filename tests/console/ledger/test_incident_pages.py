@@ -63,6 +63,7 @@ def test_the_page_says_what_tripped_what_it_did_and_how_it_comes_back(browser, a
     assert "creek · day was narrowed from supervised to shadow" in text
     assert "Agreement at least 93" in text
     assert "expected at most once in 10,000 decided units" in text
+    assert "so the whole share may still be within the threshold." in text
     assert 'data-label="Before">Supervised' in text
     assert 'data-label="Now">Shadow' in text
     assert "Evidence restarts from zero: attempt 2." in text

@@ -71,9 +71,10 @@ def test_a_reader_of_one_site_is_told_nothing_of_what_happens_at_another(made, b
     stops = [s for s in scope_of(made).stops.values() if {c.site for c in s.cells} == {"lake"}]
     assert stops
     assert "Stopped" not in told
-    assert "stopped 1 cell" not in told
+    assert "stopped lake" not in told
+    assert "no reason given" not in told
     assert "in the last hour" not in told
     browser.as_("ana")
     told = browser.page("/")
-    assert "stopped 1 cell" in told
+    assert "stopped lake" in told
     assert "in the last hour" in told

@@ -78,6 +78,13 @@ def test_step_one_says_how_soon_it_holds_at_each_site_and_when_it_was_drilled(br
     assert "Already stopped: humans decide" in drilled
 
 
+def test_step_one_says_what_the_model_does_in_the_current_window(browser, service, clock):
+    widened(service.database, NOON, CREEK)
+    clock.advance(10 * HOUR)
+    region = browser.as_("ana").page(STOP)
+    assert "Humans confirm what v1 proposes, as now" not in region
+
+
 def test_step_two_asks_once_more_and_keeps_everything(browser):
     page = browser.as_("ana").page(f"{CONFIRM}?target=site/creek&reason=smoke%20{XSS}&drill=yes")
     assert heading(page) == "Stop creek in bears now?"

@@ -87,7 +87,7 @@ def test_before_the_first_policy_people_decided_everything(past, browser):
 
 def test_what_happened_later_is_not_told_of_then(past, browser):
     now, then = (region(browser.as_("vic").page(p), "hist") for p in (BEARS, at(NOON + HOUR)))
-    assert "bo stopped 1 cell: a try" in plain(now)
+    assert "bo stopped creek · day: a try" in plain(now)
     assert "stops" not in plain(then)
     assert "v1 widened to supervised" in plain(then)
 

@@ -15,6 +15,7 @@ from api.console.rollouts.map_rows import (
     describe_map,
     describe_site,
     describe_window_changes,
+    has_hours_outside,
 )
 from api.console.rollouts.week_map import draw_small_map, draw_week_map
 from api.console.rollouts.window_bands import WEEK_MINUTES, compute_bands, compute_spans
@@ -71,6 +72,16 @@ def test_a_window_that_follows_the_sun_turns_at_its_own_minute_each_day():
     assert describe_window_changes(
         replace(policy(), sites=(hut,), windows=(Window("d", "sunrise-sunset"),)), NOON
     )
+
+
+def test_window_changes_name_each_site_if_all_change_alike():
+    windows = (Window("day", "06:00-18:00"), Window("night"))
+    creek, lake = Site("creek", "UTC"), Site("lake", "Asia/Tokyo")
+    alike = policy(sites=(creek, lake), windows=windows)
+    assert describe_window_changes(alike, NOON) == "at each site today 06:00 and 18:00"
+    assert describe_window_changes(alike, NOON, {"lake"}) == "at lake today 06:00 and 18:00"
+    assert not has_hours_outside(alike, NOON)
+    assert has_hours_outside(policy(windows=(Window("day", "08:00-12:00"),)), NOON)
 
 
 @pytest.mark.parametrize(

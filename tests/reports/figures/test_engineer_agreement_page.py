@@ -103,6 +103,9 @@ def test_the_ceiling_stands_beside_the_model(shown):
     facts, page = shown
     (ceiling,) = facts.people.ceilings
     rows = page.of("The human ceiling")
+    (caption,) = [text for text in page.tables if text.startswith("The human ceiling")]
+    assert f"on the {ceiling.with_model.cases} of them that v1 answered" in caption
+    assert "more than they agree" not in caption
     row = rows["Agreement, cases weighted equally"]
     assert row[1] == f"{100 * ceiling.people.pairwise:.0f} %" == "100 %"
     assert row[3] == f"{100 * ceiling.with_model.pairwise:.1f} %"

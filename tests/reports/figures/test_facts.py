@@ -16,8 +16,13 @@ from rollout.reports.figures.missing_decisions import (
     UNANSWERED,
     UNSURE,
 )
+from rollout.reports.figures.reviewer_agreement import Reviewer, list_visible_standouts
 from rollout.reports.inputs.pairs import compare_answers
-from rollout.reports.statistics.intervals import clopper_pearson, compute_weighted_share
+from rollout.reports.statistics.intervals import (
+    clopper_pearson,
+    compute_share,
+    compute_weighted_share,
+)
 from tests.reports.alike_cases import FIVE, often
 
 
@@ -179,6 +184,17 @@ def test_a_careless_person_stands_out_among_others_in_the_same_cell(replay_of, c
     first, *others = compute_report_facts(replay_of(cases)).people.reviewers
     assert (first.name, first.stands_out) == ("bo", ("outcome", "model"))
     assert [other.stands_out for other in others] == [(), ()]
+
+
+def test_an_outlier_is_listed_only_with_a_share_below_the_others():
+    def reviewer(name, right, n, stands_out=()):
+        share, none = compute_share(right, n), compute_share(0, 0)
+        return Reviewer(name, n, 0, share, none, none, stands_out)
+
+    easy, poor = reviewer("nag-5", 62, 63, ("model",)), reviewer("bo", 5, 63, ("model",))
+    others = reviewer("ana", 954, 1000)
+    assert list_visible_standouts((easy, others)) == []
+    assert list_visible_standouts((easy, poor, others)) == [(poor, "model")]
 
 
 def test_who_reads_the_hard_cell_does_not_stand_out(replay_of, case):

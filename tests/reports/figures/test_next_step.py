@@ -123,8 +123,8 @@ def test_minimums_of_a_later_span_than_the_shares_say_so(says):
         ),
     )
     assert text == (
-        "supervised: since the cell entered this stage 0 of 1,000 decided units (100 days at"
-        " the present rate), 0 of 7 days; 70 of 1,000 units have no decision, x; agreement at"
-        " least 80 %: 10 of 1,000 (1.0\xa0%), below the threshold; units without a counted"
-        " decision count as disagreements"
+        "supervised: needs 1,000 decided units at this stage, 0 so far (100 days at the present"
+        " rate); needs 7 days at this stage, 0 so far; 70 of 1,000 units have no decision, x;"
+        " agreement at least 80 %: 10 of 1,000 (1.0\xa0%), below the threshold; units"
+        " without a counted decision count as disagreements"
     )

@@ -1,5 +1,8 @@
 """The facts of what stages decided: who, at what price, and what comes next."""
 
+from dataclasses import replace
+from datetime import timedelta
+
 import numpy as np
 import polars as pl
 import pytest
@@ -8,6 +11,7 @@ from rollout.formats.policy.reader import parse_policy
 from rollout.reports.figures.facts import compute_report_facts
 from rollout.reports.figures.naive_baselines import find_block_crossing, find_rate_crossing
 from rollout.reports.inputs.decided_by import HUMAN, HUMAN_CONFIRMS, MODEL, assign_deciders
+from rollout.reports.inputs.stages import compute_stage_histories
 from rollout.reports.text.event_kinds import is_in_timeline
 from tests.reports.alike_cases import FIVE, often
 
@@ -51,6 +55,19 @@ def test_the_stages_of_the_creek_follow_each_other(told):
     ends = [i.until for i in creek.intervals[:-1]]
     assert ends == [i.since for i in creek.intervals[1:]]
     assert (creek.widened, creek.narrowed, creek.grants) == (2, 2, ())
+
+
+def test_a_report_of_a_span_counts_its_changes_and_keeps_the_true_start(told):
+    inputs, facts = told
+    *_, supervised, shadow = facts.stages[0].intervals
+    later = replace(inputs, first=supervised.since + timedelta(hours=1))
+    creek = compute_stage_histories(later)[0]
+    assert (creek.widened, creek.narrowed, creek.was_above_shadow) == (0, 1, True)
+    last = replace(inputs, first=shadow.since + timedelta(minutes=1))
+    creek = compute_stage_histories(last)[0]
+    assert (creek.widened, creek.narrowed, creek.was_above_shadow) == (0, 0, False)
+    assert creek.since == shadow.since
+    assert creek.intervals[0].since == last.first
 
 
 def test_hindsight_finds_when_it_began_and_what_seeing_all_would_have_saved(told):

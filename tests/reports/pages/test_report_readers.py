@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from rollout.reports.figures.calibration import HUMANS, OUTCOMES, CoveragePoint
 from rollout.reports.figures.drift import NewValue
 from rollout.reports.figures.facts import compute_report_facts
 from rollout.reports.pages.cell_rows import build_cell_rows
@@ -17,6 +18,7 @@ from rollout.reports.pages.report_sections import SECTION_TITLES, list_sections
 from rollout.reports.pages.report_tiles import build_tiles
 from rollout.reports.pages.section_summaries import SUMMARIES, summarize_sections
 from rollout.reports.pages.stacked_tables import label_cells
+from rollout.reports.statistics.intervals import compute_share
 from rollout.reports.text.bound_text import format_share_bound
 from tests.reports.conftest import NOON
 
@@ -87,6 +89,43 @@ def test_a_narrowing_tells_delay_wrong_cases_and_the_price_of_auditing_little(fa
     assert first.title == "v1 was narrowed in creek · day, 2 times"
     assert f"{hindsight.price.wrong_action.count} of them wrong" in first.text
     assert "With every case audited: after" in first.text
+
+
+def test_the_price_of_auditing_names_what_each_count_is_of(facts):
+    page = texts(render_html_report(facts, "engineer"))
+    hindsight = facts.hindsights[0]
+    assert f"{hindsight.all.n} of all, since the stage began" in page
+    assert f"{hindsight.price.known} wrong since the fault" in page
+
+
+def test_humans_of_a_replay_decided_audited_or_not(facts):
+    (text,) = [t.text for t in build_tiles(facts, "operator") if "Humans on" in t.text]
+    assert "Humans on the same cases, from the recorded history, audited or not: 0\u00a0%" in text
+    live = replace(facts, identity=replace(facts.identity, simulated=False))
+    (text,) = [t.text for t in build_tiles(live, "operator") if "Humans on" in t.text]
+    assert "Humans on those of them with a blind decision" in text
+    assert "audited or not" in texts(render_html_report(facts, "engineer"))
+
+
+def test_units_with_a_decision_are_not_called_those_that_gates_count(facts):
+    (funnel,) = facts.funnels
+    fewer = replace(funnel, agreement=replace(funnel.agreement, n=300))
+    tile = build_tiles(replace(facts, funnels=(fewer,)), "engineer")[0]
+    assert "300 units have a decision that counts" in tile.text
+    assert "Gates count" not in tile.text
+
+
+def test_the_calibration_tile_names_its_version_its_reference_and_that_cells_are_pooled(facts):
+    row = next(item for item in facts.calibrations if item.ece is not None)
+    proven = CoveragePoint(confidence=0.5, share=1.0, n=100, risk=0.04, at_most=0.06)
+    humans = replace(row, version="v2", against=HUMANS, line=0.08, proven=proven)
+    others = tuple(replace(row, against=name) for name in (HUMANS, OUTCOMES))
+    found = replace(facts, calibrations=(*others, humans))
+    text = build_tiles(found, "engineer")[-1].text
+    assert text.startswith("v2 against humans: ")
+    assert "Over all cells together, 100\u00a0% of the cases could be decided" in text
+    assert text.endswith("single cells differ.")
+    assert "v2 against humans" in summarize_sections(found)["confidence"]
 
 
 def test_a_finding_links_only_to_a_section_of_the_page(facts):
@@ -174,3 +213,10 @@ def test_decisions_that_are_no_evidence_never_read_as_zero_agreement(replay_of, 
     assert held
     assert all("no decision counts as evidence yet" in text for text in held)
     assert not any("agreement 0" in text for text in held)
+
+
+def test_an_interval_from_near_zero_is_as_precise_as_its_share(facts):
+    wrong = replace(compute_share(1, 500), low=4e-7)
+    price = replace(facts.price, cases=500, wrong_action=wrong)
+    tile = build_tiles(replace(facts, price=price), "operator")[3]
+    assert tile.unit.replace("\N{NO-BREAK SPACE}", " ").startswith("0.00 % to 1.")

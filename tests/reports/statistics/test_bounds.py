@@ -56,4 +56,4 @@ def test_the_share_so_far_flatters_when_a_cell_opens_as_the_note_says(true):
         waiting = waiting - opening
     assert opened > 0.95
     assert round(100 * gap / opened, 1) in {0.6, 0.7, 0.8}
-    assert "0.6 to 0.8 points" in OPENING_NOTE
+    assert "0.6 to 0.8 percentage points" in OPENING_NOTE

@@ -1,10 +1,15 @@
 """What happened, in words and a page at a time; the cells as rows; what is done otherwise."""
 
+from dataclasses import replace
+
+from rollout.core.calendar.sites import Cell
 from rollout.core.scope.commands import Actor, NarrowCells, StopCells
+from rollout.core.scope.events import Stopped
 from rollout.core.scope.permissions import AssignedRole, Caller
 from rollout.reports.text.event_text import describe_event
 from rollout.services.access.authentication import Authenticator
 from rollout.services.cells.cell_table import find_recent_changes, load_cell_page
+from rollout.services.cells.cells import load_cell
 from rollout.services.divergences.action_change import load_action_changes
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.evidence_reader import load_events
@@ -67,6 +72,44 @@ def test_every_event_can_be_told(database):
         describe_event(n, event, told_with).text for n, event in enumerate(rollout.events, start=1)
     ]
     assert all(texts)
+
+
+def test_a_stop_names_its_cells_and_says_that_no_reason_was_given():
+    rollout = eventful()
+    describer = build_describer(rollout.policy, rollout.events)
+    cells = tuple(Cell(f"s{n}", "day") for n in range(1, 6))
+
+    def told_of(*cells, describer=describer, **fields):
+        event = Stopped(at=NOON, by="ana", stop="S-1", cells=cells, **fields)
+        return describe_event(1, event, describer).text
+
+    assert told_of(cells[0]) == "ana stopped s1 · day: no reason given"
+    assert (
+        told_of(*cells[:2], drill=True, reason="camera")
+        == "ana stopped s1 · day and s2 · day (a drill): camera"
+    )
+    assert told_of(*cells) == "ana stopped s1 · day, s2 · day, s3 · day and 2 more: no reason given"
+    limited = replace(describer, is_readable=lambda site: site == "s5")
+    assert told_of(*cells, describer=limited) == "ana stopped s5 · day and 4 more: no reason given"
+
+
+def test_the_history_of_a_cell_has_its_stop_and_the_end(database):
+    bears.founded(database, NOON)
+    bears.widened(database, NOON, bears.CREEK)
+    stop = StopCells(at=NOON + HOUR, by=Actor("bo"), cells=(bears.CREEK,))
+    execute_command(database, "bears", lambda _: stop)
+    history = load_cell(
+        served(database, NOON + DAY), ANA, "bears", bears.CREEK, at=NOON + DAY
+    ).history
+    assert [line.text for line in history if line.kind == "Stopped"] == [
+        "bo stopped creek · day: no reason given"
+    ]
+    other = Cell("lake", "day")
+    assert not [
+        line
+        for line in load_cell(served(database), ANA, "bears", other, at=NOON + DAY).history
+        if line.kind == "Stopped"
+    ]
 
 
 def test_the_cells_of_then_are_those_of_the_ledger_then(database):

@@ -57,7 +57,7 @@ def test_what_is_counted_now_stands_beside_what_was_frozen(service):
     assert found.has_turned
     assert (found.minimum_progress.units, found.minimum_progress.minimum.units) == (4, 100)
     assert "4 of 100 decided units" in found.unmet_requirements
-    assert found.promise.startswith("If the average in a cell so far does not meet")
+    assert found.promise.startswith("If the true average of a cell's units so far does not meet")
 
 
 def test_a_renewal_is_held_to_no_bound(service):

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import delete, func, select, text
 from sqlalchemy.dialects.sqlite import dialect
 
 from rollout.store.counting.count_queue import CountQueue, DueCase
@@ -12,7 +12,8 @@ from rollout.store.database.rollouts import Rollouts
 from rollout.store.records.external_keys import ExternalKeys
 from rollout.store.records.record_rows import RECORD_SCHEMAS
 from rollout.store.records.records import PURGED_TEXT, RecordStatus
-from rollout.store.tables.tables import external_keys
+from rollout.store.tables.counting_tables import RECORD_UNSEALED
+from rollout.store.tables.tables import count_queue, external_keys
 from tests.factories import DAY, NOON
 from tests.store.counted_units import counts, marks, unit, wrong
 from tests.store.databases import on_sqlite
@@ -26,6 +27,14 @@ YOUNG = replace(CASE, key="young", occurred_at=NOON + DAY)
 def rollout(database):
     with database.begin_write() as transaction:
         return Rollouts(transaction).create("bear-alarm", salt=bytes(range(32)), at=NOON)
+
+
+def keep_counted(database, rollout, *records, **more):
+    """Store records, and let a tick have counted them."""
+    answers = keep(database, rollout, *records, **more)
+    with database.begin_write() as transaction:
+        transaction.execute(delete(count_queue).where(count_queue.c.track == RECORD_UNSEALED))
+    return answers
 
 
 def purged(database, rollout, before=NOON + DAY, limit=1_000):
@@ -45,22 +54,27 @@ def sizes(database):
 
 
 def test_old_cases_leave_with_all_that_was_said_of_them(database, rollout):
-    keep(database, rollout, *OLD, YOUNG)
+    keep_counted(database, rollout, *OLD, YOUNG)
     found = purged(database, rollout)
     assert found == dict.fromkeys(("predictions", "decisions", "actions", "outcomes", "cases"), 2)
     assert sizes(database) == [1, 0, 0, 0, 0]
     assert purged(database, rollout) == {}
 
 
-def test_a_purge_goes_in_batches(database, rollout):
+def test_what_is_in_no_ticks_digest_yet_stays(database, rollout):
     keep(database, rollout, *OLD)
+    assert purged(database, rollout) == {}
+
+
+def test_a_purge_goes_in_batches(database, rollout):
+    keep_counted(database, rollout, *OLD)
     assert purged(database, rollout, limit=1)["cases"] == 1
     assert purged(database, rollout, limit=1)["cases"] == 1
     assert purged(database, rollout, limit=1) == {}
 
 
 def test_what_still_waits_to_be_counted_stays(database, rollout):
-    keep(database, rollout, *OLD)
+    keep_counted(database, rollout, *OLD)
     with database.begin_write() as transaction:
         number = ExternalKeys(transaction, rollout).find_ids(["a"])["a"]
         CountQueue(transaction, rollout).add([DueCase(NOON, number, "gate")])
@@ -69,18 +83,20 @@ def test_what_still_waits_to_be_counted_stays(database, rollout):
 
 
 def test_a_case_that_was_corrected_lately_stays(database, rollout):
-    keep(database, rollout, CASE)
-    keep(database, rollout, replace(CASE, site="lake", revision=2), at=NOON + 2 * DAY)
+    keep_counted(database, rollout, CASE)
+    keep_counted(database, rollout, replace(CASE, site="lake", revision=2), at=NOON + 2 * DAY)
     assert purged(database, rollout) == {}
 
 
 def test_what_a_correction_reached_between_looking_and_deleting_stays(database, rollout):
-    keep(database, rollout, *OLD)
+    keep_counted(database, rollout, *OLD)
     with database.begin_read() as transaction:
         old = list_old_cases(transaction, rollout, before=NOON + DAY, limit=9)
         numbers = ExternalKeys(transaction, rollout).find_ids(["a", "b"])
     assert sorted(old) == sorted(numbers.values())
-    keep(database, rollout, replace(CASE, key="a", site="lake", revision=2), at=NOON + 2 * DAY)
+    keep_counted(
+        database, rollout, replace(CASE, key="a", site="lake", revision=2), at=NOON + 2 * DAY
+    )
     with database.begin_write() as transaction:
         CountQueue(transaction, rollout).add([DueCase(NOON, numbers["b"], "gate")])
     with database.begin_write() as transaction:
@@ -91,7 +107,7 @@ def test_what_a_correction_reached_between_looking_and_deleting_stays(database, 
 
 
 def test_no_other_cases_leave_than_those_that_were_named(database, rollout):
-    keep(database, rollout, *OLD)
+    keep_counted(database, rollout, *OLD)
     with database.begin_write() as transaction:
         number = ExternalKeys(transaction, rollout).find_ids(["b"])["b"]
         gone = purge_records(
@@ -102,18 +118,18 @@ def test_no_other_cases_leave_than_those_that_were_named(database, rollout):
 
 
 def test_what_waited_for_a_case_that_never_came_leaves(database, rollout):
-    keep(database, rollout, PREDICTION)
+    keep_counted(database, rollout, PREDICTION)
     assert purged(database, rollout, before=NOON) == {}
     assert purged(database, rollout) == {"predictions": 1}
 
 
 def test_items_that_were_set_aside_leave_too(database, rollout):
-    keep(database, rollout, CASE, replace(CASE, site="lake"))
+    keep_counted(database, rollout, CASE, replace(CASE, site="lake"))
     assert purged(database, rollout) == {"cases": 1, "rejected_records": 1}
 
 
 def test_marks_and_tallies_stay_and_still_agree(database, rollout):
-    keep(database, rollout, *OLD)
+    keep_counted(database, rollout, *OLD)
     counts(database, rollout, unit("a"), unit("b"))
     before = marks(database, rollout)
     purged(database, rollout)
@@ -122,11 +138,13 @@ def test_marks_and_tallies_stay_and_still_agree(database, rollout):
 
 
 def test_a_record_that_comes_once_more_is_known_and_not_kept_again(database, rollout):
-    keep(database, rollout, *OLD)
+    keep_counted(database, rollout, *OLD)
     counts(database, rollout, unit("a"))
     purged(database, rollout)
     late = replace(PREDICTION, key="a", version="v9")
-    answers = keep(database, rollout, replace(CASE, key="a"), late, replace(OUTCOME, key="new"))
+    answers = keep_counted(
+        database, rollout, replace(CASE, key="a"), late, replace(OUTCOME, key="new")
+    )
     assert [a.status for a in answers] == [*[RecordStatus.DUPLICATE] * 2, RecordStatus.ACCEPTED]
     assert answers[0].reason == PURGED_TEXT
     assert sizes(database) == [0, 0, 0, 0, 1]
@@ -134,7 +152,7 @@ def test_a_record_that_comes_once_more_is_known_and_not_kept_again(database, rol
 
 
 def test_nothing_that_is_left_tells_the_key(database, rollout):
-    keep(database, rollout, *OLD)
+    keep_counted(database, rollout, *OLD)
     purged(database, rollout)
     with database.begin_read() as transaction:
         keys = transaction.execute(select(external_keys.c.key)).scalars().all()
@@ -149,7 +167,7 @@ def test_another_rollouts_records_stay(database, rollout):
 
 
 def test_an_hourly_search_leaves_out_what_has_no_case(database, rollout):
-    keep(database, rollout, *OLD, replace(PREDICTION, key="alone"))
+    keep_counted(database, rollout, *OLD, replace(PREDICTION, key="alone"))
     before = NOON + DAY
     with database.begin_read() as transaction:
         search = {"before": before, "limit": 9}
@@ -162,7 +180,7 @@ def test_an_hourly_search_leaves_out_what_has_no_case(database, rollout):
 
 @on_sqlite
 def test_old_cases_are_found_by_an_index(database, rollout):
-    keep(database, rollout, *OLD, YOUNG)
+    keep_counted(database, rollout, *OLD, YOUNG)
     query = str(
         _select_old_cases(rollout, NOON).compile(
             dialect=dialect(), compile_kwargs={"literal_binds": True}

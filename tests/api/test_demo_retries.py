@@ -1,0 +1,136 @@
+"""The live demo goes on when its service is busy: its clients retry, as real ones do."""
+
+import json
+from datetime import timedelta
+
+import httpx
+import pytest
+
+from api.live_demo import retries
+from api.live_demo.colleagues import QUIET_SECONDS, DemoApprover, DemoColleague
+from api.live_demo.letter_records import LetterRecords, get_scan_time
+from api.live_demo.player import DemoPlayer
+from api.live_demo.retries import MAX_SECONDS, MAX_TRIES
+from rollout.formats.policy.reader import parse_policy
+from rollout.services.replay.demo_pictures import load_digit_pictures
+from rollout.services.replay.demo_traffic import (
+    load_letters,
+    load_policy_text,
+    load_training_ends,
+)
+from rollout.services.support.clock import ManualClock
+
+ANSWER = {"decider": "human", "exposure": "blind", "audited": False, "permit": None}
+
+
+class BusyService:
+    """A transport of a service that fails its first requests to a resource."""
+
+    def __init__(self, resource, *failures):
+        self.resource, self.failures, self.stored = resource, list(failures), []
+
+    def __call__(self, request):
+        resource = request.url.path.rsplit("/", 1)[-1]
+        if resource == self.resource and self.failures:
+            failure = self.failures.pop(0)
+            if isinstance(failure, Exception):
+                raise failure
+            return failure
+        return httpx.Response(200, json=self.answer(resource, request))
+
+    def answer(self, resource, request):
+        body = json.loads(request.content or b"{}")
+        if resource == "assignments":
+            return {"answers": [ANSWER for _ in body["questions"]]}
+        if resource == "records":
+            self.stored += body["items"]
+            return {"items": [{"status": "accepted"} for _ in body["items"]]}
+        if resource == "stops" and request.method == "POST":
+            return {"active_stops": [{"id": "S-1"}]}
+        return {"items": []}
+
+    def client(self):
+        return httpx.Client(base_url="http://demo", transport=httpx.MockTransport(self))
+
+
+@pytest.fixture
+def waits(monkeypatch):
+    seconds = []
+    monkeypatch.setattr(retries, "sleep", seconds.append)
+    return seconds
+
+
+@pytest.fixture(scope="module")
+def records():
+    return LetterRecords(parse_policy(load_policy_text()), load_digit_pictures())
+
+
+@pytest.fixture(scope="module")
+def letters():
+    return load_letters()[:3]
+
+
+def play(service, records, letters):
+    """Play all letters and what follows from them within three hours."""
+    clock = ManualClock(get_scan_time(letters[0]) - timedelta(minutes=1))
+    player = DemoPlayer(
+        service.client(), service.client(), clock, records, letters, load_training_ends()
+    )
+    for _ in range(90):
+        player.step()
+    return service.stored
+
+
+def busy(status=503, seconds="2"):
+    return httpx.Response(status, headers={"Retry-After": seconds})
+
+
+@pytest.mark.parametrize("resource", ["assignments", "records"])
+def test_a_busy_service_gets_the_same_records_after_two_retries(resource, records, letters, waits):
+    expected = play(BusyService(""), records, letters)
+    assert expected
+    assert waits == []
+    assert play(BusyService(resource, busy(), busy(429)), records, letters) == expected
+    assert waits == [2.0, 2.0]
+    lost = httpx.ConnectError("refused"), busy(seconds="3600"), busy(seconds="")
+    assert play(BusyService(resource, *lost), records, letters) == expected
+    assert waits[2:] == [1.0, MAX_SECONDS, 1.0]
+
+
+def test_humans_decide_what_gets_no_assignment(records, letters, waits):
+    stored = play(BusyService("assignments", *[busy()] * MAX_TRIES), records, letters)
+    assert {item["by"] for item in stored if item["kind"] == "action"} == {"person"}
+    assert len(waits) == MAX_TRIES - 1
+
+
+def test_records_that_a_busy_service_did_not_take_are_sent_at_the_next_step(
+    records, letters, waits
+):
+    def key(item):
+        return item["kind"], item["key"], item.get("reviewer", "")
+
+    expected = play(BusyService(""), records, letters)
+    stored = play(BusyService("records", *[busy()] * MAX_TRIES), records, letters)
+    assert sorted(stored, key=key) == sorted(expected, key=key)
+
+
+def test_other_errors_end_the_demo(records, letters, waits):
+    with pytest.raises(httpx.HTTPStatusError, match="500"):
+        play(BusyService("assignments", httpx.Response(500)), records, letters)
+    assert waits == []
+
+
+def test_colleagues_wait_for_a_busy_service_and_try_again_later(records, waits):
+    service = BusyService("proposals", busy(), busy(), *[busy()] * MAX_TRIES)
+    approver = DemoApprover(service.client(), "mail-room", timedelta(0))
+    approver.approve_due(get_scan_time(load_letters()[0]))
+    assert len(waits) == 5
+    approver.approve_due(get_scan_time(load_letters()[0]))
+    assert service.failures == []
+    seconds = [0.0]
+    resumes = BusyService("resume", *[busy()] * MAX_TRIES)
+    maker = DemoColleague(resumes.client(), records.policy, lambda: seconds[0])
+    for _ in range(2):
+        maker.keep_something_to_approve()
+        seconds[0] += QUIET_SECONDS
+    assert resumes.failures == []
