@@ -42,8 +42,8 @@ CHECKPOINT = {
 CELL_KINDS = {"Widened": "widening", "Renewed": "renewal", "TakenOver": "takeover"}
 HISTORY = {  # kinds that change no stage
     "RolloutCreated", "IncidentOpened", "IncidentAcknowledged", "RecordsPurged", "CasesErased",
-    "NameErased", "RecordsImported", "ReportSealed", "RecordsCounted", "RulesApplied",
-    "DamageCleared", "FormChanged",
+    "NameErased", "RecordsImported", "ReportSealed", "RecordsCounted", "AttemptsBegan",
+    "RulesApplied", "DamageCleared", "FormChanged",
 }  # fmt: skip
 # Form 1 has other names for these kinds and keys.
 KINDS_BEFORE = {

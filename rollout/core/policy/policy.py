@@ -101,6 +101,7 @@ class EvidenceRules:
     episode_span: timedelta | None = None
     grace: timedelta = DAY
     missing_at_most: float = 0.05
+    releases: int = 0  # planned attempts of a cell in a year; 0: no plan
     verdicts: int = 1
     second_verdict: float = 0.0
     confidence_floor: float | None = None

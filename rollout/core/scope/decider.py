@@ -19,6 +19,7 @@ from rollout.core.errors import (
 )
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.approvals import approve, reject
+from rollout.core.scope.attempts import begin_attempts
 from rollout.core.scope.clock_correction import (
     apply_clock_correction,
     is_clock_behind,
@@ -115,6 +116,7 @@ _apply_command.register(AcceptRestore, accept_restore)
 
 @_apply_command.register
 def _(command: Tick, pending: PendingEvents) -> None:
+    begin_attempts(pending, command)
     apply_alarms(pending, command)
     apply_clears(pending, command)
     _expire_grants(pending)

@@ -24,12 +24,12 @@ def propose_takeover(command: ProposeTakeover, pending: PendingEvents) -> None:
     if _is_open(pending, "takeover", command):
         return
     evidence = command.evidence.get((cell, version), VersionEvidence())
-    attempt = pending.scope.get_cell_state(cell, version).attempt
+    risk_share = pending.scope.get_cell_state(cell, version).risk_share
     reading = read_gate(
-        pending.policy, cell, stage_level, attempt, evidence.attempt, evidence.attempt
+        pending.policy, cell, stage_level, risk_share, evidence.attempt, evidence.attempt
     )
     if not reading.is_met or not are_lower_gates_met(
-        pending.policy, cell, stage_level, attempt, evidence
+        pending.policy, cell, stage_level, risk_share, evidence
     ):
         raise NotEligibleError(
             f"{version} may not take over {cell} yet: {_describe_unmet(reading)}"

@@ -15,6 +15,7 @@ from rollout.core.policy.evidence_sources import EvidenceSources
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Freeze, Gate, Guard, Policy, Stage, Waves, format_duration
+from rollout.core.policy.risk_shares import describe_releases
 
 _REACH_ORDER = ("cell", "site", "rollout")
 Sentences = Iterator[str]
@@ -144,6 +145,11 @@ def _compare_evidence(old: Policy, new: Policy) -> Sentences:
         yield "episodes are cut shorter, so bursts count more often"
     if new_rules.missing_at_most > old_rules.missing_at_most:
         yield f"more units may lack a decision: {_format_share(new_rules.missing_at_most)}"
+    if new_rules.releases != old_rules.releases:
+        yield (
+            f"from each cell's next year on, {describe_releases(new_rules.releases)}, instead of"
+            f" {describe_releases(old_rules.releases)}"
+        )
     if new_rules.verdicts < old_rules.verdicts:
         yield f"fewer reviewers judge a unit: {new_rules.verdicts} instead of {old_rules.verdicts}"
     if new_rules.outside_blind and not old_rules.outside_blind:

@@ -12,9 +12,11 @@ from types import MappingProxyType
 from typing import TypeVar
 
 from rollout.core.calendar.sites import SHADOW, Cell
-from rollout.core.policy.counting_rules import FIRST_RULES
+from rollout.core.policy.counting_rules import FIRST_RULES, numbers_attempts_by_year
+from rollout.core.policy.risk_shares import compute_lifetime_share
 from rollout.core.scope.events import (
     Approved,
+    AttemptsBegan,
     CellEvent,
     ClockCorrected,
     EraBegan,
@@ -41,6 +43,7 @@ from rollout.core.scope.events import (
     Widened,
 )
 from rollout.core.scope.scope import (
+    AttemptYear,
     CellState,
     GivenApproval,
     Grant,
@@ -85,6 +88,7 @@ class _ScopeBuilder:
         self.widened_at = _copy_mapping(scope.widened_at)
         self.open_incidents = _copy_mapping(scope.open_incidents)
         self.withdrawn_gate_risks = _copy_mapping(scope.withdrawn_gate_risks)
+        self.attempt_years = _copy_mapping(scope.attempt_years)
         self.holders = _copy_mapping(scope._holders)  # noqa: SLF001 - kept for `Scope.holder` alone
 
     def apply(self, event: LedgerEvent) -> None:
@@ -108,6 +112,7 @@ class _ScopeBuilder:
             incident_count=self.incident_count,
             open_incidents=MappingProxyType(self.open_incidents),
             withdrawn_gate_risks=MappingProxyType(self.withdrawn_gate_risks),
+            attempt_years=MappingProxyType(self.attempt_years),
             rules=self.rules,
             at=self.at,
             revision=self.revision,
@@ -166,6 +171,30 @@ def _(event: RolloutCreated, builder: _ScopeBuilder) -> None:
 def _(event: RulesApplied, builder: _ScopeBuilder) -> None:
     builder.close_proposal(event.proposal)
     builder.rules = event.number
+    for cell, version in zip(event.cells, event.versions, strict=True):
+        state = replace(builder.get_cell_state(cell, version), has_begun=True)
+        builder.set_cell_state(cell, version, state)
+
+
+@_apply_to_builder.register
+def _(event: AttemptsBegan, builder: _ScopeBuilder) -> None:
+    for cell, version, year, number, releases, share in zip(
+        event.cells,
+        event.versions,
+        event.years,
+        event.numbers,
+        event.releases,
+        event.shares,
+        strict=True,
+    ):
+        builder.attempt_years[cell] = AttemptYear(year, number, releases)
+        state = replace(
+            builder.get_cell_state(cell, version),
+            has_begun=True,
+            number=number,
+            risk_share=float(share),
+        )
+        builder.set_cell_state(cell, version, state)
 
 
 @_apply_to_builder.register
@@ -176,16 +205,21 @@ def _(event: PolicyApplied, builder: _ScopeBuilder) -> None:
     cleared = set(event.cleared)
     for cell in dict.fromkeys((*event.cleared, *event.restarted)):
         for version in builder.versions:
-            state = _restart_attempt(
-                builder.get_cell_state(cell, version), event.at, drops_grants=cell in cleared
-            )
+            state = _restart_attempt(builder.get_cell_state(cell, version), event.at, builder.rules)
+            if cell in cleared:
+                state = _drop_grants(state, event.at)
             builder.set_cell_state(cell, version, state)
 
 
-def _restart_attempt(state: CellState, at: datetime, *, drops_grants: bool) -> CellState:
-    state = replace(state, attempt=state.attempt + 1, attempt_since=at)
-    if not drops_grants:
-        return state
+def _restart_attempt(state: CellState, at: datetime, rules: int) -> CellState:
+    attempt = state.attempt + 1
+    state = replace(state, attempt=attempt, attempt_since=at, has_begun=False, number=0)
+    if numbers_attempts_by_year(rules):
+        return state  # it gets its share when it begins
+    return replace(state, risk_share=compute_lifetime_share(attempt))
+
+
+def _drop_grants(state: CellState, at: datetime) -> CellState:
     no_guards: frozenset[str] = frozenset()
     return replace(
         state, grants=(), changed_at=at, suspended_by=no_guards, reported_guards=no_guards
@@ -304,7 +338,7 @@ def _(event: Narrowed, builder: _ScopeBuilder) -> None:
     if event.guard:
         state = replace(state, last_alarms=_with_entry(state.last_alarms, event.guard, event.at))
     if event.restart:
-        state = replace(state, attempt=state.attempt + 1, attempt_since=event.at)
+        state = _restart_attempt(state, event.at, builder.rules)
     builder.set_cell_state(event.cell, event.version, state)
 
 

@@ -128,6 +128,7 @@ def _build_evidence(shape: file.EvidenceShape) -> EvidenceRules:
         episode_span=shape.episode_span,
         grace=shape.grace,
         missing_at_most=shape.missing_at_most,
+        releases=shape.releases or 0,
         verdicts=shape.verdicts,
         second_verdict=shape.second_verdict,
         confidence_floor=shape.confidence_floor,

@@ -205,6 +205,10 @@ class EvidenceShape(PolicySection):
     missing_at_most: kinds.Share = key(
         "5%", description="A larger share of units without a decision holds gates."
     )
+    releases: kinds.Ordinal | None = key(
+        None,
+        description="Planned attempts of a cell in a year: they share 80 % of each risk equally.",
+    )
     verdicts: kinds.ReviewerCount = key("1", description="Blind decisions per unit: 1, 3 or 5.")
     second_verdict: kinds.Share = key(
         "0%", description="Share of units that get a second blind decision."

@@ -20,6 +20,7 @@ from rollout.core.policy.policy import Policy
 from rollout.core.policy.record_definition import compute_definition, is_redefined
 from rollout.core.scope.events import (
     Approved,
+    AttemptsBegan,
     CellEvent,
     IncidentAcknowledged,
     IncidentOpened,
@@ -44,6 +45,7 @@ from rollout.tally.unit_arrays import IntArray
 
 EVENTS_WITHOUT_STAGE = (
     VersionFirstUsed,
+    AttemptsBegan,
     ProposalRaised,
     Approved,
     ProposalRejected,
