@@ -276,7 +276,7 @@ def _describe_budget(rules: int) -> str:
     if numbers_attempts_by_year(rules):
         return (
             "for all attempts that begin in the cell in a calendar year together, whatever versions"
-            " they are of and however often anybody looks."
+            " they are of and at any number of looks."
         )
     return (
         "in a version's first attempt, at any number of looks; in all its later attempts together"
