@@ -297,6 +297,15 @@ class LimitShape(CellSelection):
     ends: kinds.Day | None = key(None, description="Last local day above shadow.")
 
 
+class VersionShape(PolicySection):
+    """What holds for one model version."""
+
+    id: kinds.Name = key(description="Name of the version, as records write it.", examples=["v7"])
+    evidence: Literal["watch", "count"] = key(
+        "count", description="watch shows its records and never counts them."
+    )
+
+
 class WavesShape(PolicySection):
     """Which sites go next, and after what."""
 
@@ -408,6 +417,9 @@ class PolicyShape(PolicySection):
     )
     limits: list[LimitShape] = key(
         default_factory=list, description="How high and how long; all that fit apply."
+    )
+    versions: list[VersionShape] = key(
+        default_factory=list, description="Model versions with rules of their own."
     )
     waves: WavesShape | None = key(None, description="Which sites go next. Default: all at once.")
     freezes: list[FreezeShape] = key(

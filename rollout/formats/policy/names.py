@@ -33,6 +33,7 @@ def _check_unique_ids(shape: PolicyShape, _: Policy) -> Faults:
     yield from _check_unique("windows", [window.id for window in shape.windows or ()], "id")
     yield from _check_unique("stages", [stage.id for stage in shape.stages], "id")
     yield from _check_unique("levers", [lever.id for lever in shape.levers], "id")
+    yield from _check_unique("versions", [version.id for version in shape.versions], "id")
     yield from _check_unique("reports", [report.name for report in shape.reports], "name")
     yield from _check_unique("import", [row.records for row in shape.imports], "records")
 

@@ -220,6 +220,13 @@ def test_limits_waves_and_freezes_are_read():
     assert policy.freezes[0].hours == "Dec 24-26"
 
 
+def test_a_version_is_watched_or_counted():
+    policy = load("versions: [{id: v8, evidence: watch}, {id: v7}]")
+    assert policy.watched_versions == {"v8"}
+    with pytest.raises(InvalidPolicyError, match="repeated"):
+        load("versions: [{id: v8, evidence: watch}, {id: v8}]")
+
+
 def test_with_one_lever_its_name_says_nothing():
     named = load(**{"{measure: agreement,": "{measure: agreement, lever: parcel,"})
     assert named.gates == load().gates
