@@ -22,7 +22,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -36,9 +36,7 @@ COLUMNS = {
     "previous": str, "hash": str,
 }  # fmt: skip
 NUMBERS_OF_FORM = {1: {"house"}, 2: {"access_head", "slot"}}  # whole numbers or null
-CHECKPOINT = {
-    "ledger": str, "revision": int, "hash": str, "at": int, "key": str, "signature": str,
-}  # fmt: skip
+CHECKPOINT = {"ledger": str, "revision": int, "hash": str, "at": int, "key": str, "signature": str}
 CELL_KINDS = {"Widened": "widening", "Renewed": "renewal", "TakenOver": "takeover"}
 HISTORY = {  # kinds that change no stage
     "RolloutCreated", "IncidentOpened", "IncidentAcknowledged", "RecordsPurged", "CasesErased",
@@ -414,6 +412,11 @@ class RecomputedState:
         if body["number"] != self.policy_number + 1:
             self.note(row, f"has the number {body['number']} after {self.policy_number}")
         self.policy_number, self.policy_hash = body["number"], body["policy_hash"]
+        renames = list(zip(body.get("renamed", ()), body.get("former", ()), strict=True))
+        for name, stop in self.stops.items():
+            cells = stop.body["cells"]
+            cells = cells + [new for new, former in renames if former in cells]
+            self.stops[name] = replace(stop, body={**stop.body, "cells": cells})
         counted = body.get("counted", ())
         for cell in (cell for key, cell in self.cells.items() if key[2] in counted):
             cell.attempt, cell.attempt_since = cell.attempt + 1, row.at
@@ -518,15 +521,11 @@ def describe_state(state: RecomputedState, at: int) -> dict[str, Any]:
     ]
     pairs = [(row, p.subject) for p in state.proposals.values() for row in p.approvals]
     approvals = [{**describe_row(row), "of": subject} for row, subject in pairs]
-    return {
-        "revision": state.revision,
-        "at": at,
-        "era": state.era,
-        "policy": {"number": state.policy_number, "hash": state.policy_hash},
-        "cells": cells,
-        "stops": [describe_row(row) for row in state.stops.values()],
-        "last_approvals": sorted(approvals, key=lambda approval: approval["revision"])[-5:],
-    }
+    head = {"revision": state.revision, "at": at, "era": state.era}
+    policy = {"number": state.policy_number, "hash": state.policy_hash}
+    stops = [describe_row(row) for row in state.stops.values()]
+    last = sorted(approvals, key=lambda approval: approval["revision"])[-5:]
+    return {**head, "policy": policy, "cells": cells, "stops": stops, "last_approvals": last}
 
 
 def describe_row(row: ExportedRow) -> dict[str, Any]:

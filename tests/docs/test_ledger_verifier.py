@@ -18,6 +18,7 @@ from rollout.core.scope.events import (
     EraBegan,
     Narrowed,
     PolicyApplied,
+    Stopped,
     Suspended,
     SuspensionCleared,
     VersionFirstUsed,
@@ -161,6 +162,10 @@ RARE = {
         LOW, PolicyApplied(**POLICY, counted=("v1",)),
         SuspensionCleared(**{**OF_CELL, "at": NOON + 2 * HOUR, "cell": LAKE}, guard="latency"),
         Suspended(**{**OF_CELL, "at": NOON + 2 * HOUR, "cell": LAKE}, guard="latency"),
+    ],
+    "a stopped cell stays stopped under its new name": [
+        Stopped(at=NOON, by="ana", stop="S-1", cells=(CREEK,)),
+        PolicyApplied(**POLICY, cleared=(CREEK,), renamed=(LAKE,), former=(CREEK,)),
     ],
     "a version is first used once": [VersionFirstUsed(**{**V1, "at": NOON + HOUR}), LOW],
     "a retired version holds nothing": [LOW, VersionRetired(**V1), SUSPENDED],

@@ -5,8 +5,10 @@ from itertools import takewhile
 from typing import NamedTuple
 
 from rollout.core.calendar.sites import SHADOW, Cell
+from rollout.core.policy.counting_rules import numbers_attempts_by_year
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.record_definition import is_redefined
+from rollout.core.scope.cell_renames import check_renames, find_renamed_cells
 from rollout.core.scope.commands import ApplyPolicy, Tick
 from rollout.core.scope.events import Narrowed, PolicyApplied
 from rollout.core.scope.pending_events import PendingEvents
@@ -23,6 +25,8 @@ def apply_policy(command: ApplyPolicy, pending: PendingEvents) -> None:
     is_first = pending.scope.policy_number == 0
     if not is_first and new.hash == pending.scope.policy_hash:
         return  # it is in force
+    if not is_first and numbers_attempts_by_year(pending.scope.rules):
+        check_renames(old, new)
     looser_rules = () if is_first else list_looser_rules(old, new)
     if looser_rules and any(
         proposal.about == new.hash for proposal in pending.scope.proposals.values()
@@ -108,6 +112,8 @@ def _emit_policy_applied(
             withdrawn=tuple(effects.withdrawn_risks),
             risks=tuple(effects.withdrawn_risks.values()),
             counted=effects.counted,
+            renamed=tuple(effects.renamed),
+            former=tuple(effects.renamed.values()),
         )
     )
     pending.policy = new
@@ -118,18 +124,20 @@ class _EditEffects(NamedTuple):
     restarted: tuple[Cell, ...]
     withdrawn_risks: Mapping[str, str]
     counted: tuple[str, ...]
+    renamed: Mapping[Cell, Cell]
 
 
 def _find_effects(pending: PendingEvents, new: Policy) -> _EditEffects:
     """Return what an edit does to cells; nothing for the first policy."""
     old, risks = pending.policy, pending.scope.withdrawn_gate_risks
     if pending.scope.policy_number == 0:
-        return _EditEffects((), (), {}, ())
+        return _EditEffects((), (), {}, (), {})
     return _EditEffects(
         _find_cleared_cells(old, new),
         _find_riskier_cells(risks, old, new),
         _find_withdrawn_risks(risks, old, new),
         _find_counted_versions(pending.scope, old, new),
+        find_renamed_cells(old, new),
     )
 
 

@@ -229,7 +229,7 @@ def _compare_sites(old: Policy, new: Policy) -> Sentences:
     for site in new.sites:
         old_site = old.sites_by_id.get(site.id)
         if old_site is None:
-            yield f"site {site.id} is new"
+            yield f"site {site.id} is new" + f", and was {site.was}" * bool(site.was)
         elif _get_lease(new, site) > _get_lease(old, old_site):
             yield f"a stop reaches {site.id} later, within {format_duration(_get_lease(new, site))}"
     old_windows = [(w.id, w.hours, w.when) for w in old.windows]

@@ -10,7 +10,7 @@ from datetime import datetime
 from functools import singledispatch
 from types import MappingProxyType
 
-from rollout.core.calendar.sites import SHADOW
+from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.policy.counting_rules import FIRST_RULES, numbers_attempts_by_year
 from rollout.core.policy.risk_shares import compute_lifetime_share
 from rollout.core.scope.events import (
@@ -122,6 +122,8 @@ def _(event: PolicyApplied, builder: ScopeBuilder) -> None:
     builder.policy_number, builder.policy_hash = event.number, event.policy_hash
     builder.withdrawn_gate_risks = dict(zip(event.withdrawn, event.risks, strict=True))
     builder.close_proposal(event.proposal)
+    for cell, former in zip(event.renamed, event.former, strict=True):
+        _rename_cell(builder, cell, former)
     for version in event.counted:
         _begin_counting(builder, version, event.at)
     cleared = set(event.cleared)
@@ -131,6 +133,16 @@ def _(event: PolicyApplied, builder: ScopeBuilder) -> None:
             if cell in cleared:
                 state = _drop_grants(state, event.at)
             builder.set_cell_state(cell, version, state)
+
+
+def _rename_cell(builder: ScopeBuilder, cell: Cell, former: Cell) -> None:
+    """Continue a cell's year and stops; of two years in one, the one with less risk left."""
+    years = [builder.attempt_years[c] for c in (former, cell) if c in builder.attempt_years]
+    if years:
+        builder.attempt_years[cell] = max(years, key=lambda year: (year.year, -year.unspent_share))
+    for name, stop in builder.stops.items():
+        if former in stop.cells:
+            builder.stops[name] = replace(stop, cells=stop.cells | {cell})
 
 
 def _begin_counting(builder: ScopeBuilder, version: str, at: datetime) -> None:

@@ -137,6 +137,12 @@ class AttemptYear:
         """Return the share of the risk that the next attempt of the year would get."""
         return compute_yearly_share(self.count + 1, self.releases)
 
+    @property
+    def unspent_share(self) -> float:
+        """Return the share of the risk that the year's next attempts have together."""
+        numbers = range(1, self.count + 1)
+        return 1 - sum(compute_yearly_share(number, self.releases) for number in numbers)
+
 
 @dataclass(frozen=True, slots=True)
 class Incident:

@@ -108,6 +108,7 @@ def _build_site(site: file.SiteShape, shape: file.PolicyShape) -> Site:
         coordinates=site.place,
         wave=site.wave,
         lease=site.lease,
+        was=site.was or "",
     )
 
 
@@ -119,6 +120,7 @@ def _build_windows(shape: file.PolicyShape) -> tuple[Window, ...]:
             window.id,
             window.hours,
             {name: tuple(values) for name, values in (window.when or {}).items()},
+            window.was or "",
         )
         for window in shape.windows
     )

@@ -133,6 +133,9 @@ class SiteShape(PolicySection):
     lease: kinds.PositiveDuration | None = key(
         None, description="How soon a stop takes effect there. Default: the rollout's lease."
     )
+    was: kinds.Name | None = key(
+        None, description="Former id, of a site that is renamed: its attempts stay numbered."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -147,6 +150,9 @@ class WindowShape(PolicySection):
     hours: kinds.NonEmptyText = key("24/7", description="Opening hours in OpenStreetMap's syntax.")
     when: dict[str, list[kinds.NonEmptyText]] | None = key(
         None, min_length=1, description="Attributes that the case must have, with their values."
+    )
+    was: kinds.Name | None = key(
+        None, description="Former id, of a window that is renamed: its attempts stay numbered."
     )
 
 
