@@ -133,6 +133,9 @@ class SiteShape(PolicySection):
     lease: kinds.PositiveDuration | None = key(
         None, description="How soon a stop takes effect there. Default: the rollout's lease."
     )
+    was: kinds.Name | None = key(
+        None, description="Former id, of a site that is renamed: its attempts stay numbered."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -147,6 +150,9 @@ class WindowShape(PolicySection):
     hours: kinds.NonEmptyText = key("24/7", description="Opening hours in OpenStreetMap's syntax.")
     when: dict[str, list[kinds.NonEmptyText]] | None = key(
         None, min_length=1, description="Attributes that the case must have, with their values."
+    )
+    was: kinds.Name | None = key(
+        None, description="Former id, of a window that is renamed: its attempts stay numbered."
     )
 
 
@@ -297,6 +303,15 @@ class LimitShape(CellSelection):
     ends: kinds.Day | None = key(None, description="Last local day above shadow.")
 
 
+class VersionShape(PolicySection):
+    """What holds for one model version."""
+
+    id: kinds.Name = key(description="Name of the version, as records write it.", examples=["v7"])
+    evidence: Literal["watch", "count"] = key(
+        "count", description="watch shows its records and never counts them."
+    )
+
+
 class WavesShape(PolicySection):
     """Which sites go next, and after what."""
 
@@ -408,6 +423,9 @@ class PolicyShape(PolicySection):
     )
     limits: list[LimitShape] = key(
         default_factory=list, description="How high and how long; all that fit apply."
+    )
+    versions: list[VersionShape] = key(
+        default_factory=list, description="Model versions with rules of their own."
     )
     waves: WavesShape | None = key(None, description="Which sites go next. Default: all at once.")
     freezes: list[FreezeShape] = key(
