@@ -30,6 +30,8 @@ from rollout.store.access.notification_outbox import (
 from rollout.store.access.users import Users
 from rollout.store.database.session import Transaction
 
+__all__ = ["NotificationTimes"]
+
 CODE_DIGITS: Final = 8
 CODE_BYTES: Final = 8
 CODE_LIFETIME: Final = timedelta(days=1)
