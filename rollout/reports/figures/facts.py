@@ -201,7 +201,9 @@ def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
         sighted=compute_visible_agreements(inputs),
         naive=find_naive_openings(inputs, pairs),
         actions=compute_action_changes(pairs, inputs.policy),
-        divergences=compute_divergences(build_divergence_frame(pairs, inputs.policy), inputs.media),
+        divergences=compute_divergences(
+            build_divergence_frame(pairs, inputs.policy), inputs.policy, inputs.media
+        ),
         people=compute_reviewer_agreement(pairs, inputs.records, inputs.cases, inputs.policy),
         health=compute_review_quality(inputs, decided_cases),
         calibrations=compute_calibrations(pairs, inputs.records, inputs.cases, inputs.policy),
