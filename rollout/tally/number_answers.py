@@ -3,6 +3,8 @@
 Written as narwhals expressions, so they run on Polars, DuckDB and other engines.
 """
 
+from collections.abc import Sequence
+
 import narwhals as nw
 
 from rollout.core.policy.levers import SLACK, CostRule, Lever, Margin, Number
@@ -28,17 +30,35 @@ def is_within_tolerance(number: Number, model: nw.Expr, human: nw.Expr) -> nw.Ex
 
 
 def compute_number_cost(lever: Lever, model: nw.Expr, human: nw.Expr) -> nw.Expr:
-    """Return the cost of the model's number; that of the first matching row."""
+    """Return the cost of the model's number; that of the first matching row, else 0."""
+    costs = [float(rule.cost) for rule in lever.costs]
+    return _select_by_row(lever, model, human, costs, 0.0, 0.0)
+
+
+def find_cost_row(lever: Lever, model: nw.Expr, human: nw.Expr) -> nw.Expr:
+    """Return the number of the matching cost row from 1, 0 within the tolerance.
+
+    A number beyond the tolerance that no row matches has the number after the last.
+    """
+    rows = len(lever.costs)
+    return _select_by_row(lever, model, human, range(1, rows + 1), 0, rows + 1)
+
+
+def _select_by_row(
+    lever: Lever,
+    model: nw.Expr,
+    human: nw.Expr,
+    values: Sequence[float],
+    within: float,
+    unmatched: float,
+) -> nw.Expr:
+    """Return the value of the first matching cost row."""
     assert lever.number is not None  # noqa: S101 - called for number levers only
-    expr: nw.Expr = nw.lit(0.0)
-    for rule in reversed(lever.costs):
-        expr = (
-            nw.when(_exceeds_rule(rule, model, human))
-            .then(nw.lit(float(rule.cost)))
-            .otherwise(expr)
-        )
+    expr: nw.Expr = nw.lit(unmatched)
+    for rule, value in reversed(list(zip(lever.costs, values, strict=True))):
+        expr = nw.when(_exceeds_rule(rule, model, human)).then(nw.lit(value)).otherwise(expr)
     is_close = is_within_tolerance(lever.number, model, human)
-    return nw.when(is_close).then(nw.lit(0.0)).otherwise(expr)
+    return nw.when(is_close).then(nw.lit(within)).otherwise(expr)
 
 
 def _compute_margin(margin: Margin, human: nw.Expr) -> nw.Expr:

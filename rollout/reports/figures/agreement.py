@@ -29,6 +29,7 @@ from rollout.reports.statistics.intervals import Share, compute_missing_bounds, 
 from rollout.tally.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX, RecordFrames
 
 BASIS = "cases with exactly one distinct blind human label"
+NUMBER_BASIS = "cases whose blind human numbers lie within the tolerance of each other"
 FIRST_DAY_HOUR, LAST_DAY_HOUR = 6, 17  # hours of the day as written, inclusive
 
 
@@ -129,7 +130,7 @@ def _compute_agreement(
     return AgreementFigures(
         version=version,
         lever=lever_id,
-        basis=BASIS,
+        basis=BASIS if lever is None or lever.number is None else NUMBER_BASIS,
         predicted=pairs.predicted[version],
         unjudged=unreviewed,
         agreement=agreement,

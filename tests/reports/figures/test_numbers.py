@@ -1,11 +1,16 @@
 """Levers with a number: every section compares within the tolerance, no table by number."""
 
+import numpy as np
 import polars as pl
 import pytest
 
 from rollout.formats.policy.reader import parse_policy
 from rollout.reports.figures.facts import compute_report_facts
+from rollout.reports.figures.number_agreement import select_points
 from rollout.reports.inputs.pairs import compare_answers, compare_pairs
+from rollout.reports.pages.html_report import render_html_report
+from rollout.reports.pages.number_charts import draw_difference_chart, draw_scatter_chart
+from rollout.reports.statistics.effective_number import NORMAL_QUANTILE as NORMAL
 from tests.reports.alike_cases import FIVE
 from tests.reports.conftest import BEARS
 
@@ -100,3 +105,80 @@ def test_reviewers_of_numbers_are_compared_across_numbers(facts_of):
     ]
     (search,) = facts_of(rows).slice_searches
     assert ("person", "bo") in [name for found in search.found for name in found.names]
+
+
+# How far numbers differ
+
+
+def test_figures_of_numbers_are_those_of_their_pairs(facts_of):
+    generator = np.random.default_rng(4)
+    human = generator.uniform(20, 200, 150).round(2)
+    model = (human * generator.normal(1.02, 0.05, 150)).round(2)
+    rows = [(str(x), str(y), None) for x, y in zip(human, model, strict=True)]
+    broken = [("100", None, None), ("100", "501", None), ("900", "100", None)]
+    (found,) = facts_of(rows + broken).numbers
+    gaps = model - human
+    assert (found.unit, found.tolerance, found.failed, found.outside) == ("EUR", "5 %", 1, 2)
+    close = np.abs(gaps) <= 0.05 * human
+    assert (found.within.count, found.within.n) == (close.sum(), 153)
+    assert found.below.count == (~close & (gaps < 0)).sum()
+    assert found.above.count == (~close & (gaps > 0)).sum()
+    for figures, values in (
+        (found.differences, gaps),
+        (found.relative, 100 * gaps / human),
+    ):
+        spread = NORMAL * np.std(values, ddof=1)
+        mean = values.mean()
+        assert figures.bias.value == pytest.approx(mean)
+        assert (figures.lower.value, figures.upper.value) == pytest.approx(
+            (mean - spread, mean + spread)
+        )
+    squares = (human[:, None] - model[None, :]) ** 2  # as if humans and model were unrelated
+    assert found.concordance.value == pytest.approx(1 - (gaps**2).mean() / squares.mean())
+
+
+def test_mean_cost_is_the_sum_of_its_bands(facts_of):
+    rows = [("100", str(y), None) for y in (79, 94, 89, 100, 104, 111, 151)] + [("100", None, None)]
+    (found,) = facts_of(rows * 4).numbers
+    bands = {band.name: (band.cost, band.share.count) for band in found.bands}
+    assert bands == {
+        "within the tolerance (5 %)": (0, 8),
+        "more than 20 % below": (4, 4),
+        "more than 50 EUR above": (3, 4),
+        "more than 10 % off": (1, 8),
+        "beyond the tolerance, in no row of the costs": (0, 4),
+        "no number, or one out of range": (4, 4),
+    }
+    assert found.cost.value == pytest.approx(sum(band.per_case for band in found.bands))
+    assert found.cost.value == pytest.approx((4 + 3 + 1 + 1 + 4) / 8)
+
+
+def test_drawn_points_are_few_and_hold_the_extremes():
+    human = np.linspace(1, 100, 5000)
+    model = human * (1 + 0.001 * np.sin(np.arange(5000)))
+    model[17], model[4000] = 400.0, 0.5
+    points = {(p.human, p.model) for p in select_points(human, model, relative=False)}
+    assert len(points) == 200
+    assert {(human[17], 400.0), (human[4000], 0.5)} < points
+
+
+def test_the_page_draws_numbers_and_names_no_kappa(facts_of):
+    rows = [(f"{100 + n / 7:.2f}", f"{101 + n / 5:.2f}", "100") for n in range(120)]
+    facts = facts_of(rows)
+    page = render_html_report(facts, "engineer")
+    assert page.count('<svg role="img"') >= 2
+    assert 'aria-labelledby="pair0-title' in page
+    assert 'aria-labelledby="gap0-title' in page
+    assert "Lower limit of agreement" in page
+    assert "Lin's concordance" in page
+    assert "Cohen" not in page
+    assert '<table class="matrix"' not in page
+    numbers = {f"{100 + n / 7:.2f}" for n in range(1, 120)}
+    assert len([text for text in numbers if f'<th scope="row">{text}<' in page]) == 0
+
+
+def test_without_numbers_there_is_no_data_and_no_chart(facts_of):
+    (found,) = facts_of([("100", None, None)]).numbers
+    assert (found.failed, found.points, found.differences.bias.value) == (1, (), None)
+    assert draw_scatter_chart(found, prefix="a") is draw_difference_chart(found, prefix="b") is None
+    assert "no data" in render_html_report(facts_of([("100", None, None)]), "engineer")
