@@ -14,10 +14,9 @@ import polars as pl
 from numpy.typing import NDArray
 
 from rollout.core.policy.levers import CostRule, Lever, Margin
-from rollout.core.policy.measures import FAILED
 from rollout.core.policy.policy import Policy
 from rollout.reports.inputs.pairs import Pairs
-from rollout.reports.statistics.intervals import Share, compute_unit_share
+from rollout.reports.statistics.intervals import Share, compute_clustered_share
 from rollout.reports.statistics.number_agreement import (
     NumberEstimate,
     compute_concordance,
@@ -75,7 +74,7 @@ class NumberAgreement:
     """How the numbers of one version agree with those of humans.
 
     Attributes:
-        version, lever, unit: whose answers, and the unit of the numbers.
+        version, lever, unit: whose answers, and the unit of the numbers; a file can lack a version.
         tolerance: as text; `relative_tolerance` and `tolerance_amount` have its parts.
         within, below, above: shares of all pairs; the last two beyond the tolerance.
         failed, outside: pairs without a number of the model, and with a number out of range.
@@ -87,7 +86,7 @@ class NumberAgreement:
         points: at most 200 pairs, evenly spaced in the order of their difference.
     """
 
-    version: str
+    version: str | None
     lever: str
     unit: str
     tolerance: str
@@ -109,22 +108,35 @@ class NumberAgreement:
 def compute_number_agreements(pairs: Pairs, policy: Policy) -> tuple[NumberAgreement, ...]:
     """Return the figures of every version and lever with a number, sorted by version."""
     return tuple(
-        _compute_number_agreement(pairs.select(version, lever.id), version, lever)
+        compute_number_agreement(add_numbers(pairs.select(version, lever.id)), version, lever)
         for version in pairs.predicted
         for lever in policy.levers
         if lever.number is not None
     )
 
 
-def _compute_number_agreement(pairs: pl.DataFrame, version: str, lever: Lever) -> NumberAgreement:
+def add_numbers(pairs: pl.DataFrame) -> pl.DataFrame:
+    """Return the pairs with x (the human's number), y (the model's), and their unit's number."""
+    columns = pairs.select("human", "model", "agrees", "cost", unit=encode_units(pairs["unit"]))
+    human, model = parse_number(nw.col("human")), parse_number(nw.col("model"))
+    return nw.from_native(columns).with_columns(x=human, y=model).to_native()
+
+
+def compute_number_agreement(
+    pairs: pl.DataFrame, version: str | None, lever: Lever
+) -> NumberAgreement:
+    """Return the figures of one version and lever.
+
+    `pairs` has x and y (the numbers of human and model), agrees, cost and unit (a number).
+    """
     assert lever.number is not None  # noqa: S101 - only called for numeric levers
-    rows = _add_numbers(pairs, lever)
+    rows = pairs.with_columns(band=_find_bands(pairs, lever))
     numbers = rows.filter(pl.col("band") != NO_NUMBER)
     human, model = numbers["x"].to_numpy(), numbers["y"].to_numpy()
-    units = encode_units(numbers["unit"])
+    units, all_units = numbers["unit"].to_numpy(), rows["unit"].to_numpy()
     has_number = pl.col("band") != NO_NUMBER
     is_beyond = has_number & ~pl.col("agrees")
-    failed = rows.filter(pl.col("model") == FAILED).height
+    failed = rows["y"].null_count()
     return NumberAgreement(
         version=version,
         lever=lever.id,
@@ -132,31 +144,37 @@ def _compute_number_agreement(pairs: pl.DataFrame, version: str, lever: Lever) -
         tolerance=format_margin(lever.number.tolerance, lever.number.unit),
         tolerance_amount=lever.number.tolerance.amount,
         relative_tolerance=lever.number.tolerance.relative,
-        within=compute_unit_share(rows),
-        below=compute_unit_share(rows, is_beyond & (pl.col("y") < pl.col("x"))),
-        above=compute_unit_share(rows, is_beyond & (pl.col("y") > pl.col("x"))),
+        within=_compute_share(rows, pl.col("agrees")),
+        below=_compute_share(rows, is_beyond & (pl.col("y") < pl.col("x"))),
+        above=_compute_share(rows, is_beyond & (pl.col("y") > pl.col("x"))),
         failed=failed,
         outside=rows.height - numbers.height - failed,
         differences=compute_differences(model - human, units, lever.number.unit),
         relative=_compute_relative_differences(human, model, units),
         concordance=compute_concordance(human, model, units),
-        cost=compute_mean_estimate(rows["cost"].to_numpy(), encode_units(rows["unit"])),
+        cost=compute_mean_estimate(rows["cost"].to_numpy(), all_units),
         bands=tuple(_build_bands(rows, lever)),
         points=select_points(human, model, relative=lever.number.tolerance.relative),
     )
 
 
-def _add_numbers(pairs: pl.DataFrame, lever: Lever) -> pl.DataFrame:
-    """Return the pairs with x (human), y (model) and the band of their error."""
+def _find_bands(pairs: pl.DataFrame, lever: Lever) -> pl.Series:
+    """Return the cost band of each pair."""
     assert lever.number is not None  # noqa: S101 - only called for numeric levers
-    human, model = parse_number(nw.col("human")), parse_number(nw.col("model"))
-    frame = nw.from_native(pairs.select("unit", "human", "model", "agrees", "cost"))
-    frame = frame.with_columns(x=human, y=model)
     x, y = nw.col("x"), nw.col("y")
     is_valid = is_in_range(lever.number, x) & is_in_range(lever.number, y)
     row = find_cost_row(lever, y, x)
     band = nw.when(is_valid.fill_null(value=False)).then(row).otherwise(nw.lit(NO_NUMBER))
-    return frame.with_columns(band=band).to_native()
+    return nw.from_native(pairs).select(band=band).to_native()["band"]
+
+
+def _compute_share(rows: pl.DataFrame, condition: pl.Expr) -> Share:
+    """Return the share of pairs with a condition, its interval over units."""
+    units = rows["unit"].to_numpy()
+    success = rows.select(condition.fill_null(value=False).cast(pl.Float64)).to_series()
+    sizes = np.bincount(units)
+    counts = np.bincount(units, success.to_numpy())
+    return compute_clustered_share(counts[sizes > 0], sizes[sizes > 0])
 
 
 def encode_units(units: pl.Series) -> Ints:
@@ -191,7 +209,7 @@ def _build_bands(rows: pl.DataFrame, lever: Lever) -> Iterator[CostBand]:
         NO_NUMBER: ("no number, or one out of range", lever.largest_cost),
     }
     for band, (name, cost) in names.items():
-        share = compute_unit_share(rows, pl.col("band") == band)
+        share = _compute_share(rows, pl.col("band") == band)
         if share.count:
             yield CostBand(name, float(cost), share, cost * share.count / share.n)
 
