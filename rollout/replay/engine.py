@@ -297,4 +297,11 @@ def is_view_current(view: EvidenceView, state: CellState, stage_history: StageHi
 
 
 def _get_view_basis(state: CellState) -> tuple[object, ...]:
-    return (state.grants, state.attempt, state.attempt_since, state.changed_at, state.last_alarms)
+    return (
+        state.grants,
+        state.attempt,
+        state.attempt_since,
+        state.changed_at,
+        state.last_alarms,
+        state.risk_share,
+    )

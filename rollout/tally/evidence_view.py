@@ -15,7 +15,7 @@ import numpy as np
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import VersionEvidence
-from rollout.core.policy.gates import compute_risk, scale_cost_levels, scale_cost_threshold
+from rollout.core.policy.gates import scale_cost_levels, scale_cost_threshold
 from rollout.core.policy.measures import DETECTOR_MEASURES, Condition
 from rollout.core.policy.policy import Guard, Minimum, Policy
 from rollout.core.scope.scope import CellState
@@ -198,7 +198,7 @@ class EvidenceView:
         holds &= window.missing_counts[positions] <= missing_limit
         conditions = self.policy.list_conditions(stage_level, self.cell)
         compute_met = partial(self._are_all_met, conditions, window, positions, holds)
-        is_met = compute_met(compute_risk(gate, self.state.attempt))
+        is_met = compute_met(gate.risk * self.state.risk_share)
         return GateSeries(slots, is_met, lambda: ~compute_met(1.0))
 
     def _are_all_met(

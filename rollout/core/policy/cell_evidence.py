@@ -31,6 +31,11 @@ class EvidenceCounts:
         """Return the number of units with a decision."""
         return self.closed - self.missing
 
+    @property
+    def has_evidence(self) -> bool:
+        """Return whether any unit counts for or against the model."""
+        return self.decided > 0 or any(map(any, self.counts.values()))
+
 
 @dataclass(frozen=True, slots=True)
 class GuardReading:

@@ -22,6 +22,7 @@ from rollout.core.policy.policy import (
     Waves,
     Where,
 )
+from rollout.core.policy.version_rules import VersionRule
 from rollout.formats.policy import model as file
 from rollout.formats.policy.guards import add_missing_guards
 from rollout.formats.policy.import_section import ImportShape
@@ -48,6 +49,7 @@ def build_policy(shape: file.PolicyShape, text: str) -> Policy:
         guards=_build_guards(shape),
         limits=_build_limits(shape),
         waves=_build_waves(shape.waves),
+        versions=tuple(VersionRule(row.id, row.evidence == "watch") for row in shape.versions),
         freezes=tuple(Freeze(row.hours, row.reason, _build_selector(row)) for row in shape.freezes),
         charter=_build_charter(shape.charter),
         country=shape.country,
@@ -106,6 +108,7 @@ def _build_site(site: file.SiteShape, shape: file.PolicyShape) -> Site:
         coordinates=site.place,
         wave=site.wave,
         lease=site.lease,
+        was=site.was or "",
     )
 
 
@@ -117,6 +120,7 @@ def _build_windows(shape: file.PolicyShape) -> tuple[Window, ...]:
             window.id,
             window.hours,
             {name: tuple(values) for name, values in (window.when or {}).items()},
+            window.was or "",
         )
         for window in shape.windows
     )
@@ -128,6 +132,7 @@ def _build_evidence(shape: file.EvidenceShape) -> EvidenceRules:
         episode_span=shape.episode_span,
         grace=shape.grace,
         missing_at_most=shape.missing_at_most,
+        releases=shape.releases or 0,
         verdicts=shape.verdicts,
         second_verdict=shape.second_verdict,
         confidence_floor=shape.confidence_floor,

@@ -52,6 +52,7 @@ from rollout.reports.figures.report_identity import (
     ReportIdentity,
     build_identity,
     describe_promises,
+    find_counting_rules,
     summarize_policy,
 )
 from rollout.reports.figures.report_version import ReportVersion, build_report_version
@@ -174,7 +175,7 @@ def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
         schema=SCHEMA,
         identity=build_identity(inputs),
         rules=summarize_policy(inputs.policy),
-        promises=describe_promises(inputs.policy),
+        promises=describe_promises(inputs.policy, find_counting_rules(inputs.events)),
         files=count_file_rows(inputs.records),
         examples=list_rejected_examples(inputs.records),
         unlisted=find_unknown_labels(inputs.records, inputs.policy),

@@ -120,8 +120,8 @@ class _ProposalRecount:
             return read_renewal(policy, cell, stage_level, counts)
         attempt = view.attempt_window.count_at(slot)
         entered = attempt if event.kind == "takeover" else view.entered_window.count_at(slot)
-        attempt_number = self._scope.get_cell_state(cell, event.version).attempt
-        return read_gate(policy, cell, stage_level, attempt_number, attempt, entered)
+        risk_share = self._scope.get_cell_state(cell, event.version).risk_share
+        return read_gate(policy, cell, stage_level, risk_share, attempt, entered)
 
     def _build_view(
         self, policy: Policy, cell: Cell, version: str, scope_before: Scope
