@@ -14,8 +14,7 @@ removed at the end are found by a checkpoint or a head alone.
 
 Exit code 0: nothing differs. 1: something differs. 2: the input can't be read.
 
-This file needs Python 3.11, and `cryptography` for checkpoints. Its rules are those of the pages
-"Ledger format" and "Ledger events"; it shares no code with the program.
+It needs Python 3.11, for checkpoints `cryptography`. Rules: pages "Ledger format", "Ledger events".
 """
 
 import argparse
@@ -30,6 +29,7 @@ from typing import Any
 
 SHADOW = "shadow"
 ACCESS_LEDGER = ":house"  # what rows of the access ledger have as their rollout
+DAMAGED = "is damaged, or is no row of a ledger"
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 COLUMNS = {
     "rollout": str, "revision": int, "at": int, "kind": str, "actor": str, "body": dict,
@@ -89,8 +89,7 @@ def read_rows(lines: Iterable[bytes]) -> Iterator[ExportedRow]:
         try:
             last = check_row(parse_line(line), last)
         except (ValueError, TypeError, KeyError, AttributeError, RecursionError) as error:
-            problem = f"row {number}: is damaged, or is no row of a ledger: {error!r}"
-            raise (BrokenChainError if last else UnreadableError)(problem) from error
+            raise BrokenChainError(f"row {number}: it {DAMAGED}") from error
         except BrokenChainError as error:
             raise BrokenChainError(f"row {number}: {error}") from None
         yield last
@@ -104,13 +103,13 @@ def parse_line(line: bytes) -> dict[str, Any]:
     content: dict[str, Any] = json.loads(text, parse_float=int, parse_constant=int)  # no floats
     numbers = NUMBERS_OF_FORM[1 if "house" in content else 2]
     if set(content) - {"texts"} != numbers | set(COLUMNS):
-        raise ValueError(f"it has the keys {', '.join(sorted(content))}")
+        raise BrokenChainError(f"it {DAMAGED}: its keys are {', '.join(sorted(content))}")
     for key in set(content) - {"texts"}:
         allowed = (int, type(None)) if key in numbers else (COLUMNS[key],)
         if type(content[key]) not in allowed:
-            raise ValueError(f"its {key} has a wrong type")
+            raise BrokenChainError(f"its {key} has a wrong type")
     if format_canonical(content) != text:
-        raise ValueError("it is not in canonical form: sorted keys, no spaces, no key twice")
+        raise BrokenChainError("it is not in canonical form: sorted keys, no spaces, no key twice")
     return content
 
 
@@ -237,7 +236,8 @@ class RecomputedState:
         try:
             self._apply_proposal_row(row, row.body, previous_at)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
-            self.note(row, f"lacks a field, or names what no row before has: {error!r}")
+            name = f": {error}" * isinstance(error, KeyError)
+            self.note(row, f"lacks a field, or names what no row before has{name}")
 
     def note(self, row: ExportedRow, problem: str) -> None:
         """Note a difference."""
@@ -501,9 +501,9 @@ def verify_ledger(options: argparse.Namespace) -> dict[str, Any]:
         differences.append(f"row {options.revision}: is not there; rows are 1 to {len(rows)}")
     state = RecomputedState(events[: options.revision or last])
     counts = {"rows": len(rows), "erased_texts": sum(row.erased for row in rows)}
-    names = {"ledger": rows[0].rollout, "form": rows[-1].form, "head": rows[-1].hash}
+    names = {"ledger": rows[0].rollout, "form": rows[-1].form, "head": rows[-1].hash, **counts}
     described = describe_state(state, max(at or 0, state.at))
-    return {**names, **counts, "signed_heads": heads, "differences": differences, **described}
+    return {**names, "signed_heads": heads, "differences": differences, **described}
 
 
 def describe_state(state: RecomputedState, at: int) -> dict[str, Any]:

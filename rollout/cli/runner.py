@@ -175,8 +175,10 @@ def _require_sqlite_file(url: str) -> None:
 
 @contextmanager
 def connect_database() -> Iterator[Database]:
-    """Open the database in ROLLOUT_DATABASE_URL; its tables must be current."""
-    database = Database(os.environ.get(DATABASE_VARIABLE, DEFAULT_DATABASE_URL))
+    """Open the database in ROLLOUT_DATABASE_URL, which must exist; its tables must be current."""
+    url = os.environ.get(DATABASE_VARIABLE, DEFAULT_DATABASE_URL)
+    _require_sqlite_file(url)
+    database = Database(url)
     try:
         check_schema_current(database)
         yield database

@@ -67,9 +67,15 @@ def test_the_doctor_leaves_with_an_error_where_something_is_wrong(tmp_path, monk
     assert "run `rollout db upgrade`" in done.stdout
 
 
-def test_the_doctor_creates_no_database(tmp_path, monkeypatch):
-    file = tmp_path / "missing.db"
-    monkeypatch.setenv("ROLLOUT_DATABASE_URL", f"sqlite:///{file}")
-    done = CliRunner().invoke(app, ["doctor"])
-    assert (done.exit_code, file.exists()) == (2, False)
-    assert "no such database" in done.stderr
+@pytest.mark.parametrize(
+    "command",
+    ["doctor", "rules plan nothing", "ledger export-access", "status nothing", "db backup b.db"],
+)
+def test_a_command_creates_no_database(tmp_path, monkeypatch, command):
+    """Seen: `rollout rules plan nothing` left an empty rollout.db behind."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delenv("ROLLOUT_DATABASE_URL", raising=False)
+    done = CliRunner().invoke(app, command.split())
+    assert (done.exit_code, list(tmp_path.iterdir())) == (2, [])
+    assert "rollout.db: no such database" in done.stderr
+    assert "run `rollout db upgrade` to create it" in " ".join(done.stderr.split())

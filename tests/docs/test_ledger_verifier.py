@@ -2,6 +2,7 @@
 
 import ast
 import json
+import re
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -374,7 +375,9 @@ FORGED = {
     "an expired proposal": (change_body(RAISED, expires_at=1), "which expired 1970"),
     "another cell": (change_body(WIDENED, site="lake"), "is not what P-1 proposes"),
     "a higher stage": (change_body(WIDENED, to_stage="autonomous"), "is not what P-1 proposes"),
-    "a stop that never was": (drop_row(find_row("Stopped")), "KeyError"),
+    "a stop that never was": (
+        drop_row(find_row("Stopped")), "names what no row before has: 'S-28'",
+    ),
     "a resume of nobody": (drop_row(find_row("Resumed") - 1), "Resumed cites P-"),
     "a looser policy": (change_body(0, loosens=["the line"]), "loosens without a proposal"),
     "another policy": (
@@ -430,6 +433,16 @@ def test_what_is_no_ledger_has_a_code_of_its_own(verify, tmp_path, capsys):
     code, printed = verify(later)
     assert (code, "older than Doubled" in printed) == (2, True)
     assert verify(LINES, "--checkpoint", FILE, "--public-key", "11" * 32)[0] == 2
+
+
+@pytest.mark.parametrize("damaged", ["{", "[1]", "7", '"x"', "null", '{"a":1.5}', "{}", "\udcff"])
+def test_a_damaged_row_is_named_in_plain_words(verify, tmp_path, capsys, damaged):
+    path = tmp_path / "ledger.jsonl"
+    path.write_bytes(f"{LINES[0]}\n{damaged}\n".encode(errors="surrogateescape"))
+    assert VERIFIER.main([str(path)]) == 1
+    printed = capsys.readouterr().out
+    assert "row 2: it is damaged, or is no row of a ledger" in printed
+    assert not re.search(r"\w+Error|Expecting|invalid literal", printed)
 
 
 def test_an_instant_needs_an_offset_and_a_revision_a_row(verify):

@@ -343,6 +343,11 @@ class Policy:
         max_level, end = self._compute_limits(cell)
         return max_level if at < end else 0
 
+    def is_reachable(self, cell: Cell, stage_level: int, at: datetime) -> bool:
+        """Return whether the limits allow a stage level above shadow and a gate leads to it."""
+        is_allowed = stage_level <= self.compute_ceiling(cell, at)
+        return is_allowed and self.find_gate(stage_level, cell) is not None
+
     def compute_end(self, cell: Cell) -> datetime:
         """Return when limits end all stages above shadow, or `NEVER`."""
         return self._compute_limits(cell)[1]

@@ -70,9 +70,10 @@ def _count_attempt(
     """Return the cell's year with one more attempt; the site's zone decides which year it is.
 
     The planned number of releases is that of the year's first attempt, so shares never change
-    within a year.
+    within a year. No year begins twice: if the clock or the site's zone was set back over New Year,
+    attempts go on in the later year.
     """
     year = slot.astimezone(ZoneInfo(policy.get_timezone(cell.site))).year
-    if previous is None or previous.year != year:
+    if previous is None or year > previous.year:
         return AttemptYear(year, 1, policy.evidence.releases)
-    return AttemptYear(year, previous.count + 1, previous.releases)
+    return AttemptYear(previous.year, previous.count + 1, previous.releases)

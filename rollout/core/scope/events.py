@@ -398,7 +398,8 @@ class AttemptsBegan(LedgerEvent):
 
     Attributes:
         cells, versions: of the attempts.
-        years: calendar year at the site of the slot in which the first unit counted.
+        years: calendar year at the site of the slot in which the first unit counted, or the
+            cell's last one if that is later.
         numbers: number of the attempt in its cell's year, over all versions, from 1.
         releases: how many attempts a year the policy planned for; 0 if it didn't say.
         shares: share of each gate's risk that the attempt may use, as decimal text.

@@ -303,10 +303,7 @@ def _raise_widening(
     scope, policy = pending.scope, pending.policy
     state = scope.get_cell_state(cell, version)
     stage_level = compute_held_level(policy, state, pending.at) + 1
-    if (
-        stage_level > policy.compute_ceiling(cell, pending.at)
-        or policy.find_gate(stage_level, cell) is None
-    ):
+    if not policy.is_reachable(cell, stage_level, pending.at):
         return
     if find_wave_hold(scope, policy, cell, stage_level, pending.at):
         return
@@ -332,7 +329,7 @@ def _raise_takeover(
     if not is_challenger(scope, version, holder):
         return
     stage_level = compute_held_level(policy, scope.get_cell_state(cell, holder), pending.at)
-    if stage_level == 0 or stage_level > policy.compute_ceiling(cell, pending.at):
+    if stage_level == 0 or not policy.is_reachable(cell, stage_level, pending.at):
         return
     state, evidence = scope.get_cell_state(cell, version), evidence_by_cell[cell, version]
     reading = read_gate(

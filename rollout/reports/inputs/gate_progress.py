@@ -1,7 +1,7 @@
 """State history of each cell and version: attempts, stage levels, acting versions."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from rollout.core.scope.events import (
@@ -90,6 +90,8 @@ def _record_event(
     )
     previous = open_periods.get(key)
     if previous is not None and _is_unchanged(previous, period):
+        if state.has_begun and not previous.state.has_begun:  # no unit was counted before
+            open_periods[key] = replace(previous, state=state)
         return
     if previous is not None:
         closed_periods[key].append(_close_period(previous, at))

@@ -183,8 +183,10 @@ def _find_shadow_cells(facts: ReportFacts) -> Iterator[Finding]:
     rest = [format_cell_name(*cell) for cell in list(rows)[len(described) :]]
     if rest:
         title = f"{format_quantity(len(rest), 'more cell')} {_agree(rest)} in shadow"
-        names = join_words(rest) if len(rest) <= MAX_NAMED else f"{', '.join(rest[:MAX_NAMED])}, …"
-        yield Finding(WARN, "Held", title, f"{names}.", "cells", (OPERATOR,))
+        text = f"{', '.join(rest[:MAX_NAMED])}, …"  # no full stop after an ellipsis
+        if len(rest) <= MAX_NAMED:
+            text = f"{join_words(rest)}."
+        yield Finding(WARN, "Held", title, text, "cells", (OPERATOR,))
 
 
 def _agree(names: Sequence[str]) -> str:

@@ -1,17 +1,20 @@
 """Attempts of a cell are numbered over all versions, a year at a time, and share the risk."""
 
+from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
 
 from rollout.core.calendar.sites import Site
+from rollout.core.errors import NotEligibleError
 from rollout.core.policy.policy import EvidenceRules
 from rollout.core.policy.risk_shares import compute_lifetime_share, compute_yearly_share
-from rollout.core.scope.commands import AddVersion, Tick
+from rollout.core.scope.commands import AddVersion, ProposeTakeover, Tick
 from rollout.core.scope.events import AttemptsBegan, Narrowed, RolloutCreated, RulesApplied
 from rollout.core.scope.projection import apply_events
 from tests.factories import (
     BETWEEN,
+    BO,
     CREEK,
     DAY,
     HOUR,
@@ -162,6 +165,46 @@ def test_what_would_be_needed_is_shown_for_the_next_number():
     assert rollout.state("v2").risk_share == compute_yearly_share(1)
     rollout.count(NOON + HOUR, "v1")
     assert rollout.state("v2").risk_share == compute_yearly_share(2)
+
+
+def test_no_takeover_is_proposed_on_units_whose_attempt_has_no_number_yet():
+    """Else several versions could use the same share."""
+    rollout = YearDriver(None, "v1", "v2")
+    rollout.widen()
+    ask = ProposeTakeover(
+        at=rollout.at,
+        by=BO,
+        cell=CREEK,
+        version="v2",
+        to="supervised",
+        evidence={(CREEK, "v2"): MET},
+    )
+    with pytest.raises(NotEligibleError, match="the next tick numbers its attempt"):
+        rollout.do(ask)
+    rollout.count(rollout.at + HOUR, "v2")
+    (raised,) = rollout.do(replace(ask, at=rollout.at))
+    assert (raised.attempt, raised.risk_weight) == (2, repr(compute_yearly_share(2)))
+
+
+def test_a_year_that_has_ended_begins_no_second_time():
+    rollout = YearDriver(None, "v1", "v2", "v3", "v4", at=on(12, 1))
+    assert rollout.count(on(12, 2), "v1") == [[("v1", 2027, 1)]]
+    assert rollout.count(on(1, 2, 2028), "v2") == [[("v2", 2028, 1)]]
+    rollout.scope = replace(rollout.scope, at=on(12, 3))  # as after a corrected clock
+    assert rollout.count(on(12, 4), "v3") == [[("v3", 2028, 2)]]
+    assert rollout.count(on(1, 3, 2028), "v4") == [[("v4", 2028, 3)]]
+
+
+def test_a_zone_that_is_moved_over_new_year_brings_no_second_year():
+    def build(zone):
+        return policy(sites=(Site("creek", zone), Site("lake", "UTC", wave=2)))
+
+    rollout = YearDriver(build("Pacific/Auckland"), "v1", "v2")
+    noon = datetime(2027, 12, 31, 12, tzinfo=UTC)
+    assert rollout.count(noon, "v1") == [[("v1", 2028, 1)]]
+    rollout.edit(build("Pacific/Honolulu"))
+    assert rollout.policy == build("Pacific/Honolulu")
+    assert rollout.count(noon + HOUR, "v2") == [[("v2", 2028, 2)]]
 
 
 def test_a_planned_number_of_releases_holds_for_the_whole_year():

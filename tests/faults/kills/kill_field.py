@@ -46,8 +46,8 @@ ROLES = {
     "box": ("ingest",),
     "desk": ("ingest-decisions",),
     "ana": ("operator", "viewer"),
-    "bo": ("operator",),
-    "cy": ("operator",),
+    "bo": ("operator", "viewer"),
+    "cy": ("operator", "viewer"),
 }
 SERVICE_ACCOUNTS = frozenset({"box", "desk"})
 CASES_A_SITE = 25

@@ -6,6 +6,7 @@ from datetime import timedelta
 
 import pytest
 
+from rollout.core.calendar.sites import SHADOW
 from rollout.reports.figures.calibration import HUMANS, OUTCOMES, CoveragePoint
 from rollout.reports.figures.drift import NewValue
 from rollout.reports.figures.facts import compute_report_facts
@@ -81,6 +82,25 @@ def test_findings_are_at_most_five_and_the_most_severe_come_first(facts, reader)
     assert 1 < len(findings) <= 5
     assert ranks == sorted(ranks)
     assert all(item.section in list_sections(None) for item in findings)
+
+
+@pytest.mark.parametrize(
+    ("count", "named"),
+    [
+        (3, "s2 · day."),
+        (5, "s2 · day, s3 · day and s4 · day."),
+        (6, "s2 · day, s3 · day, s4 · day, …"),
+    ],
+)
+def test_a_list_that_is_cut_ends_without_a_full_stop(facts, count, named):
+    """Seen: an ellipsis followed by a full stop."""
+    evidence, stage = facts.evidence[0], facts.stages[0]
+    sites = [f"s{number}" for number in range(count)]
+    stages = tuple(replace(stage, site=site, intervals=(), widened=0) for site in sites)
+    rows = tuple(replace(evidence, site=site, stage=SHADOW, closed=9) for site in sites)
+    idle = replace(facts, stages=stages, evidence=rows, hindsights=(), timeline=(), naive=())
+    (found,) = [item for item in rank_findings(idle, "operator") if "more cell" in item.title]
+    assert found.text == named
 
 
 def test_a_narrowing_tells_delay_wrong_cases_and_the_price_of_auditing_little(facts):
