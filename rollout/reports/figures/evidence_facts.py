@@ -156,7 +156,7 @@ def _build_gate_facts(
     return GateFacts(
         to=gate.to,
         risk=gate.risk * period.state.risk_share,
-        met=reading.is_met,
+        met=reading.is_met and view.version not in policy.watched_versions,
         lacks=list_unmet_requirements(
             gate, attempt, gate_evidence, policy.evidence.missing_at_most
         ),

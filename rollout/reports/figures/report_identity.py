@@ -50,7 +50,9 @@ class LedgerEnd:
 class PolicySummary:
     """The policy as text: one line for each gate, guard and limit, and the charter.
 
-    `stages` are the names from shadow up, `ladder` explains each of them.
+    `stages` are the names from shadow up, `ladder` explains each of them. `cost_levels` are the
+    costs that a unit can have, in the order of the counts of a cost reading; older reports have
+    none.
     """
 
     objective: str
@@ -67,6 +69,7 @@ class PolicySummary:
     sites: tuple[str, ...]
     windows: tuple[str, ...]
     verdicts_from_outside: str
+    cost_levels: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +157,7 @@ def summarize_policy(policy: Policy) -> PolicySummary:
         stages=policy.stage_ids,
         ladder=_describe_ladder(policy),
         unit=_describe_unit(policy),
-        gates=tuple(_describe_gate(gate) for gate in policy.gates),
+        gates=tuple(_describe_gate(gate, policy) for gate in policy.gates),
         guards=tuple(_describe_guard(guard) for guard in policy.guards),
         limits=_describe_limits(policy),
         sites=tuple(f"{site.id} ({site.timezone})" for site in policy.sites),
@@ -162,6 +165,7 @@ def summarize_policy(policy: Policy) -> PolicySummary:
             f"{window.id}: {window.hours or 'at all times'}" for window in policy.windows
         ),
         verdicts_from_outside=_describe_external_decisions(policy),
+        cost_levels=policy.cost_levels,
     )
 
 
@@ -200,9 +204,11 @@ def _describe_where(sites: tuple[str, ...], windows: tuple[str, ...]) -> str:
     return f" ({'; '.join(parts)})" if parts else ""
 
 
-def _describe_gate(gate: Gate) -> str:
+def _describe_gate(gate: Gate, policy: Policy) -> str:
     minimum = gate.minimum
     conditions = join_words([str(condition) for condition in gate.require])
+    if lower := _list_lower_conditions(gate, policy):
+        conditions += f", and as the gates below {join_words(lower)}"
     return (
         f"to {gate.to}{_describe_where(gate.where.sites, gate.where.windows)}: {conditions}, at a"
         f" risk of {format_percent(gate.risk, 0)}; at least"
@@ -210,6 +216,21 @@ def _describe_gate(gate: Gate) -> str:
         f" {format_quantity(minimum.reviewers, 'reviewer')}; approved by"
         f" {format_quantity(len(gate.approvals), 'user')} ({', '.join(gate.approvals)})"
     )
+
+
+def _list_lower_conditions(gate: Gate, policy: Policy) -> list[str]:
+    """Return the conditions that a gate's cells must meet by the gates below it."""
+    level = policy.stage_ids.index(gate.to)
+    cells = [cell for cell in policy.cells if policy.find_gate(level, cell) is gate]
+    inherited = [
+        f"{condition}{_describe_where(below.where.sites, below.where.windows)}"
+        for lower in range(1, level)
+        for below in dict.fromkeys(policy.find_gate(lower, cell) for cell in cells)
+        if below is not None
+        for condition in below.require
+        if condition not in gate.require
+    ]
+    return list(dict.fromkeys(inherited))
 
 
 def _describe_guard(guard: Guard) -> str:
@@ -259,11 +280,11 @@ def find_counting_rules(events: Iterable[LedgerEvent]) -> int:
 
 def describe_promises(policy: Policy, rules: int) -> tuple[str, ...]:
     """Return for each gate what it guarantees under counting rules, and what not."""
-    return tuple(_describe_promise(gate, rules) for gate in policy.gates)
+    return tuple(_describe_promise(gate, policy, rules) for gate in policy.gates)
 
 
-def _describe_promise(gate: Gate, rules: int) -> str:
-    conditions = join_words([str(condition) for condition in gate.require])
+def _describe_promise(gate: Gate, policy: Policy, rules: int) -> str:
+    conditions = join_words([*map(str, gate.require), *_list_lower_conditions(gate, policy)])
     risk = format_percent(gate.risk, 0)
     return (
         f"If the true average of a cell's units so far does not meet “{conditions}”, the chance"

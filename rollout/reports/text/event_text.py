@@ -140,7 +140,8 @@ def _(event: RolloutCreated, _describer: EventDescriber) -> str:
 
 @_describe.register
 def _(event: PolicyApplied, _describer: EventDescriber) -> str:
-    return f"policy {event.number} applied by {event.by}, hash {event.policy_hash[:12]}…"
+    counted = f"; {join_words([*event.counted])} counts from now on" if event.counted else ""
+    return f"policy {event.number} applied by {event.by}, hash {event.policy_hash[:12]}…{counted}"
 
 
 @_describe.register
