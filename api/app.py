@@ -35,6 +35,7 @@ ROUTERS = (
     "reviews",
     "keys",
     "me",
+    "notifications",
     "users",
     "erasures",
     "sessions",

@@ -80,10 +80,10 @@ def open_service(settings: Settings, *, accept_lost_records: bool = False) -> It
     checkpoints = open_checkpoint_targets(
         settings.checkpoint_key_file, settings.checkpoint_file, settings.checkpoint_channel
     )
-    if checkpoints.channel and checkpoints.channel not in channels.urls:
+    if checkpoints.channel and checkpoints.channel not in channels.shared_names:
         raise ValueError(
-            f"ROLLOUT_CHECKPOINT_CHANNEL={checkpoints.channel} is no channel of the file in"
-            " ROLLOUT_CHANNELS_FILE"
+            f"ROLLOUT_CHECKPOINT_CHANNEL={checkpoints.channel} is no channel for reports in the"
+            " file of ROLLOUT_CHANNELS_FILE"
         )
     database, hasher = Database(settings.database_url), HashingProcess()
     try:

@@ -16,6 +16,7 @@ the step in the past tense.
     records     answered (each part of a streamed answer)
     report      claimed · sealed
     outbox      taken · sent
+    notification queued · sent
     reply       sought · kept (the answer under an `Idempotency-Key`)
     cleaning    read · kept
 

@@ -38,6 +38,7 @@ PAGE_MODULES: Final = (
     "reports.reports",
     "users.settings",
     "users.second_factor",
+    "users.notifications",
     "users.users",
     "users.erasures",
     "users.keys",

@@ -57,7 +57,9 @@ def plan_policy(
     The requirements are in decisions and days. Nothing is stored. Fails with 422 if the policy is
     invalid; `faults` lists each line and field.
     """
-    return policies.preview_policy(service, caller, text, at=now, channels=service.channels.names)
+    return policies.preview_policy(
+        service, caller, text, at=now, channels=service.channels.shared_names
+    )
 
 
 @router.put(
@@ -89,7 +91,7 @@ def apply_policy(
         text,
         at=now,
         salt=service.entropy(policies.SALT_BYTES),
-        channels=service.channels.names,
+        channels=service.channels.shared_names,
     )
     response.status_code = STATUS_BY_OUTCOME.get(result.outcome, 200)
     return result

@@ -88,12 +88,12 @@ def test_channel(
 
 
 def list_configured_names() -> tuple[str, ...] | None:
-    """Return the names of configured channels, or None without a channels file.
+    """Return the names of configured channels for reports, or None without a channels file.
 
     Raises:
         ValueError: the file is not a valid channels file.
     """
-    return _load_channels().names if os.environ.get(CHANNELS_VARIABLE) else None
+    return _load_channels().shared_names if os.environ.get(CHANNELS_VARIABLE) else None
 
 
 def warn_of_file_readers(environment: Mapping[str, str]) -> None:

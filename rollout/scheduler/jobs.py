@@ -1,4 +1,4 @@
-"""Background jobs of a replica: ticks, retention, checks of evidence, checkpoints, reports.
+"""Background jobs: ticks, retention, checks of evidence, checkpoints, reports, notifications.
 
 APScheduler's own job store would run each job once in each replica. Here every replica checks every
 second which slots are due, and the database gives each slot to one of them.
@@ -14,6 +14,7 @@ from threading import Event, Thread
 from apscheduler.schedulers.background import BackgroundScheduler
 
 from rollout.scheduler.heartbeats import HeartbeatWorker
+from rollout.scheduler.notification_job import NotificationJob
 from rollout.services.delivery.delivery import ReportPublisher, deliver_due_reports
 from rollout.services.delivery.sending import ChannelMessage, MessageSender, send_in_process
 from rollout.services.engine.clock_check import ClockCheck, report_clock_skew
@@ -123,6 +124,7 @@ class JobScheduler:
         self._clock_check = ClockCheck(service.database, service.clock)
         self._report_worker = ReportWorker(service, owner)
         self._heartbeat_worker = HeartbeatWorker(service, owner)
+        self._notification_job = NotificationJob(service)
         self._checkpoint_publisher = CheckpointPublisher(service, self._send_checkpoints)
         self._is_clock_apart = False
         self._retention_runs = 0
@@ -145,6 +147,12 @@ class JobScheduler:
         self._scheduler.add_job(
             self._log_errors(self._record_key_uses), "interval", seconds=MINUTE, id="uses"
         )
+        self._scheduler.add_job(
+            self._log_errors(self._notification_job.run),
+            "interval",
+            seconds=PASS_INTERVAL,
+            id="notifications",
+        )
 
     def start(self) -> None:
         """Start all jobs."""
@@ -154,6 +162,7 @@ class JobScheduler:
 
     def stop(self) -> None:
         """Finish the running job and stop."""
+        self._notification_job.stop()
         self._scheduler.shutdown(wait=True)
         self._report_worker.stop()
         self._heartbeat_worker.stop()

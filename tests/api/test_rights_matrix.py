@@ -61,6 +61,16 @@ MATRIX = {
     "DELETE /v1/session": Row(KNOWN, SELF),
     "GET /v1/me": Row(KNOWN, SELF),
     "PUT /v1/me/password": Row(KNOWN, SELF),
+    "GET /v1/me/notifications": Row(KNOWN, SELF),
+    "PUT /v1/me/notifications": Row(KNOWN, SELF, {"timezone": "UTC"}),
+    "PUT /v1/me/notifications/channels/{channel}": Row(
+        KNOWN, SELF, {"address": "a@example.org", "kinds": []}
+    ),
+    "DELETE /v1/me/notifications/channels/{channel}": Row(KNOWN, SELF),
+    "POST /v1/me/notifications/channels/{channel}/code": Row(KNOWN, SELF),
+    "POST /v1/me/notifications/channels/{channel}/confirmation": Row(
+        KNOWN, SELF, {"code": "12345678"}
+    ),
     "GET /v1/keys": Row(KNOWN, SELF),
     "POST /v1/keys": Row(KNOWN, SELF),
     "DELETE /v1/keys/{prefix}": Row(KNOWN, SELF),

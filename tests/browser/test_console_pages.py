@@ -73,6 +73,7 @@ ANSWERS = {
     "narrow, step 2": ("ana", f"{R}/narrow/confirm?target=all&to=shadow"),
     "narrowed": ("ana", f"{R}/narrow/done"),
     "second factor": ("ana", "/settings/second-factor"),
+    "notifications": ("ana", "/settings/notifications"),
     "erasures": ("ada", "/settings/erasures"),
 }
 """What forms lead to, without a picture."""

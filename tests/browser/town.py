@@ -27,17 +27,20 @@ from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.services.engine.service import Service, build_service
 from rollout.services.engine.ticks import TickScheduler
+from rollout.services.notifications import settings as notifications
 from rollout.services.proposals import proposals
 from rollout.services.reports.archive import request_report
 from rollout.services.reports.builder import ReportOptions
 from rollout.services.stops.stop_targets import StopTarget
 from rollout.services.stops.stops import stop_cells
+from rollout.services.support.channels import Channels
 from rollout.services.support.clock import ManualClock
 from rollout.store.database.session import Database
 from tests.api.test_serve import free_port
 from tests.browser.pictures import picture
 from tests.services.houses import PASSWORD, chance
 
+CHANNELS = {"mail": "mailto://mail.example.org?to={address}", "chat": "slack://A/B/C/{address}"}
 START = datetime(2027, 6, 14, 6, tzinfo=UTC)
 HOUR, MINUTE = timedelta(hours=1), timedelta(minutes=1)
 NAME, V1 = "bears", "/v1/rollouts/bears"
@@ -201,10 +204,16 @@ def town(url, *, odd=True) -> Iterator[Town]:
         keys.create_key(database, ada, name, random_bytes=chance(), at=START).text
         for name in programs
     )
-    made = build_service(database, Authenticator(database, clock), clock, chance)
+    made = build_service(
+        database, Authenticator(database, clock), clock, chance, channels=Channels(CHANNELS)
+    )
     made = replace(made, sign_in=SignIn(database, clock, chance, HASHER))
     for name in PEOPLE:
         made.sign_in.set_password(ada, name, PASSWORD, at=START)
+    ana = users.load_local_caller(database, "ana")
+    notifications.save_notification_channel(
+        made, ana, "mail", "ana@example.org", ["proposals", "incidents"]
+    )
     with TestClient(create_app(made)) as box:
         box.headers["Authorization"] = f"Bearer {key}"
         try:

@@ -127,7 +127,7 @@ def _apply_policy(visitor: Visitor, rollout: str, text: str, form: Form) -> Resp
         text,
         at=visitor.at,
         salt=service.entropy(policies.SALT_BYTES),
-        channels=service.channels.names,
+        channels=service.channels.shared_names,
     )
     if result.proposal:
         return redirect_to(
@@ -143,7 +143,7 @@ def _plan_policy(visitor: Visitor, rollout: str, text: str) -> PolicyPlanView:
         raise PolicyRefusedError(OTHER_ROLLOUT_TEXT.format(policy.rollout, rollout))
     current_hash = _get_policy_hash(visitor, rollout)
     preview = policies.preview_policy(
-        service, caller, text, at=visitor.at, channels=service.channels.names
+        service, caller, text, at=visitor.at, channels=service.channels.shared_names
     )
     current_text = policies.load_policy_at(service, caller, rollout).text if current_hash else ""
     return PolicyPlanView(
@@ -224,7 +224,7 @@ def _render_policy(
             (channel_name, service.channels.mask_url(channel_name))
             for channel_name in channel_names
         ],
-        unheard=list_channel_warnings(state.policy, service.channels.names),
+        unheard=list_channel_warnings(state.policy, service.channels.shared_names),
         plan=plan_view,
         rules=state.scope.rules,
         new_rules=CURRENT_RULES if state.scope.rules < CURRENT_RULES else 0,

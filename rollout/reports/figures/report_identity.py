@@ -1,5 +1,6 @@
 """Identity of a report: rollout, policy, versions, span, files, command."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -7,8 +8,15 @@ import polars as pl
 
 from rollout.core.ledger.ledger import build_ledger
 from rollout.core.ledger.ledger_texts import derive_salts
+from rollout.core.policy.counting_rules import FIRST_RULES, numbers_attempts_by_year
 from rollout.core.policy.policy import Gate, Guard, Policy, format_duration
-from rollout.core.scope.events import PolicyApplied, VersionFirstUsed
+from rollout.core.scope.events import (
+    LedgerEvent,
+    PolicyApplied,
+    RolloutCreated,
+    RulesApplied,
+    VersionFirstUsed,
+)
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.reports.text.formatting import format_percent, format_quantity, join_words
 
@@ -259,18 +267,39 @@ def _describe_limits(policy: Policy) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def describe_promises(policy: Policy) -> tuple[str, ...]:
-    """Return a sentence for each gate: what it guarantees, and what not."""
-    return tuple(_describe_promise(gate, policy) for gate in policy.gates)
+def find_counting_rules(events: Iterable[LedgerEvent]) -> int:
+    """Return the number of the counting rules after the events."""
+    rules = FIRST_RULES
+    for event in events:
+        if isinstance(event, RolloutCreated):
+            rules = event.rules or FIRST_RULES
+        elif isinstance(event, RulesApplied):
+            rules = event.number
+    return rules
 
 
-def _describe_promise(gate: Gate, policy: Policy) -> str:
+def describe_promises(policy: Policy, rules: int) -> tuple[str, ...]:
+    """Return for each gate what it guarantees under counting rules, and what not."""
+    return tuple(_describe_promise(gate, policy, rules) for gate in policy.gates)
+
+
+def _describe_promise(gate: Gate, policy: Policy, rules: int) -> str:
     conditions = join_words([*map(str, gate.require), *_list_lower_conditions(gate, policy)])
     risk = format_percent(gate.risk, 0)
     return (
-        f"If the true average of a cell's units so far does not meet “{conditions}”, the"
-        f" chance that the gate to {gate.to} ever opens there is at most {risk} in a version's"
-        " first attempt, at any number of looks; in all its later attempts together it is at most"
-        " half of that. The promise covers the time until the widening; guards watch the"
-        " time after."
+        f"If the true average of a cell's units so far does not meet “{conditions}”, the chance"
+        f" that the gate to {gate.to} ever opens there is at most {risk} {_describe_budget(rules)}"
+        " The promise covers the time until the widening; guards watch the time after."
+    )
+
+
+def _describe_budget(rules: int) -> str:
+    if numbers_attempts_by_year(rules):
+        return (
+            "for all attempts that begin in the cell in a calendar year together, whatever versions"
+            " they are of and at any number of looks."
+        )
+    return (
+        "in a version's first attempt, at any number of looks; in all its later attempts together"
+        " it is at most half of that."
     )

@@ -139,9 +139,12 @@ def _try_delivery(
     """Send a delivery; return "" or the error without secrets."""
     if delivery.attempts > MAX_ATTEMPTS:
         return "every try broke off before its end"
-    url = service.channels.urls.get(delivery.request.channel)
-    if url is None:
-        return f"the channel {delivery.request.channel} is not configured here"
+    channel = delivery.request.channel
+    if channel not in service.channels.urls:
+        return f"the channel {channel} is not configured here"
+    if channel in service.channels.personal_names:
+        return f"the channel {channel} is for notifications of users; send reports to another one"
+    url = service.channels.urls[channel]
     try:
         rendered_report = render_report(delivery.rollout, delivery.request.report)
     except Exception as error:  # noqa: BLE001 - tried again like any other failure

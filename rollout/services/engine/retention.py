@@ -1,17 +1,19 @@
 """Delete records older than the policy's `retention`; their counts stay."""
 
 from collections.abc import Collection
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from rollout.core.scope.events import RecordsPurged
 from rollout.core.scope.scope import ENGINE
 from rollout.services.engine.rollout_state import load_rollout_state
+from rollout.store.access.notification_outbox import NotificationOutbox
 from rollout.store.counting.purge import list_old_cases, purge_records
 from rollout.store.database.idempotency_keys import IdempotencyKeys
 from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Database
 from rollout.store.ledger.ledger import Ledger
 
+NOTIFICATION_RETENTION = timedelta(days=400)  # longer than a proposal can be open
 CASES_PER_BATCH = 2_000  # in one transaction, which delays incoming records
 CASES_PER_SEARCH = 50 * CASES_PER_BATCH  # in one read, which delays nothing
 
@@ -94,7 +96,8 @@ def _purge_batch(
 
 
 def delete_expired(database: Database, at: datetime, *, with_orphans: bool) -> None:
-    """Delete old records and expired idempotency keys."""
+    """Delete old records and notifications, and expired idempotency keys."""
     purge_all_rollouts(database, at, with_orphans=with_orphans)
     with database.begin_write() as transaction:
         IdempotencyKeys(transaction).delete_expired(at=at)
+        NotificationOutbox(transaction).delete_old(before=at - NOTIFICATION_RETENTION)

@@ -2,6 +2,9 @@
 
 The address of a channel, an Apprise URL, holds passwords and tokens. It is only in a file on the
 machine: in no policy, table, log, page or error.
+
+A personal channel has `{address}` in its URL: each user fills in an address of their own. Server
+and secrets stay those of the file, so that no user chooses where this service connects to.
 """
 
 import os
@@ -10,7 +13,7 @@ import stat
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import yaml
 
@@ -24,6 +27,13 @@ SCHEMES_WITH_HOST = frozenset(
 """Schemes whose host is public; in other addresses it may be a token."""
 MIN_SECRET_LENGTH = 3  # masking shorter texts would damage ordinary words
 EXAMPLE = "write `ops: mailto://user:password@example.org`"
+ADDRESS_FIELD = "{address}"
+"""What a user's address takes the place of, in the URL of a personal channel."""
+MAIL_SCHEMES = frozenset({"mailto", "mailtos"})
+MAIL_ADDRESS = re.compile(r"[A-Za-z0-9._+-]{1,64}@[A-Za-z0-9-]+(\.[A-Za-z0-9-]+)+")
+PLAIN_ADDRESS = re.compile(r"[@#+-]?[A-Za-z0-9][A-Za-z0-9_-]*(\.[A-Za-z0-9_-]+)*")
+"""No slash, colon, comma or pair of dots: it is one part of a path, and one receiver."""
+MAX_ADDRESS_LENGTH = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +55,39 @@ class Channels:
     def names(self) -> tuple[str, ...]:
         """Return the names, sorted."""
         return tuple(sorted(self.urls))
+
+    @property
+    def personal_names(self) -> tuple[str, ...]:
+        """Return the names of personal channels, sorted."""
+        return tuple(name for name in self.names if ADDRESS_FIELD in self.urls[name])
+
+    @property
+    def shared_names(self) -> tuple[str, ...]:
+        """Return the names of the channels that take reports, sorted."""
+        return tuple(name for name in self.names if ADDRESS_FIELD not in self.urls[name])
+
+    def is_mail(self, name: str) -> bool:
+        """Return whether a channel sends mail."""
+        return self.urls[name].partition("://")[0].casefold() in MAIL_SCHEMES
+
+    def find_address_fault(self, name: str, address: str) -> str:
+        """Return why an address does not fit a personal channel, or "".
+
+        >>> channels = Channels({"mail": "mailto://example.org?to={address}"})
+        >>> channels.find_address_fault("mail", "ana@example.org")
+        ''
+        """
+        if self.is_mail(name):
+            pattern, example = MAIL_ADDRESS, "one mail address, such as ana@example.org"
+        else:
+            pattern, example = PLAIN_ADDRESS, "one name of the receiver, such as @ana or team-bears"
+        if len(address) <= MAX_ADDRESS_LENGTH and pattern.fullmatch(address):
+            return ""
+        return f"{name} takes {example}; letters, digits and . _ - only"
+
+    def build_personal_url(self, name: str, address: str) -> str:
+        """Return the URL of a personal channel for an address that fits."""
+        return self.urls[name].replace(ADDRESS_FIELD, quote(address, safe=""))
 
     def mask_url(self, name: str) -> str:
         """Return a channel's address without secrets, or "" if not configured."""
@@ -146,6 +189,11 @@ def _parse_entries(document: Mapping[object, object], file_name: str) -> Iterato
         url, readers = channel.get("url"), channel.get("readers")
         if not (isinstance(url, str) and "://" in url):
             raise ValueError(f"{file_name}: {name} leads to no address; {EXAMPLE}")
+        if ADDRESS_FIELD in _find_server_part(url):
+            raise ValueError(
+                f"{file_name}: {name} has {ADDRESS_FIELD} in the server's name, so that users would"
+                " choose the server; put it into the path or the query"
+            )
         if channel.keys() - {"url", "readers"}:
             raise ValueError(f"{file_name}: {name} has more than `url` and `readers`; {EXAMPLE}")
         yield (
@@ -153,6 +201,11 @@ def _parse_entries(document: Mapping[object, object], file_name: str) -> Iterato
             url,
             None if readers is None else _parse_readers(readers, f"{file_name}: {name}"),
         )
+
+
+def _find_server_part(url: str) -> str:
+    """Return the part of a URL with the server, up to the first slash or question mark."""
+    return re.split(r"[/?#]", url.partition("://")[2], maxsplit=1)[0]
 
 
 def _parse_readers(readers: object, location: str) -> tuple[str, ...]:

@@ -14,6 +14,9 @@ from rollout.store.database.bulk import insert_once
 from rollout.store.database.session import Transaction
 from rollout.store.tables.tables import (
     identities,
+    notification_channels,
+    notification_settings,
+    notifications,
     one_time_links,
     recovery_codes,
     role_assignments,
@@ -25,6 +28,9 @@ from rollout.store.tables.tables import (
 )
 
 OWN_TABLES: Final = (
+    notifications,
+    notification_channels,
+    notification_settings,
     identities,
     sessions,
     one_time_links,
@@ -32,7 +38,7 @@ OWN_TABLES: Final = (
     recovery_codes,
     sign_in_addresses,
 )
-"""The tables with how one user signs in; they go with an erased user."""
+"""The tables with how one user signs in and is notified; they go with an erased user."""
 
 
 @dataclass(frozen=True, slots=True)

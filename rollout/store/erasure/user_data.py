@@ -21,6 +21,9 @@ from rollout.store.tables.tables import (
     identities,
     ledger,
     ledger_texts,
+    notification_channels,
+    notification_settings,
+    notifications,
     policies,
     reviews,
     second_factors,
@@ -53,6 +56,9 @@ ACCOUNT_COLUMNS: Final[Mapping[Table, tuple[str, ...]]] = {
     credential_resets: ("credential", "reset_at"),
     sign_in_addresses: ("used_at",),
     api_keys: ("prefix", "created_at", "expires_at", "revoked_at", "last_used_at"),
+    notification_settings: ("timezone", "quiet_from", "quiet_until"),
+    notification_channels: ("channel", "address", "kinds", "confirmed_at"),
+    notifications: ("channel", "rollout", "kind", "about", "state", "queued_at", "sent_at"),
 }
 
 

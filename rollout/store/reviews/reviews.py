@@ -207,11 +207,17 @@ class ReviewTaskStore:
         kinds: Collection[str],
         sites: SiteFilter,
         claim_time: datetime | None = None,
+        *,
+        due_until: datetime | None = None,
     ) -> int:
-        """Return how many cases a reviewer could claim, at most `MAX_COUNTED`."""
+        """Return how many cases a reviewer could claim, at most `MAX_COUNTED`.
+
+        With `due_until` only those of tasks that are due by then.
+        """
         available = self._match_available(reviewer, at, kinds, sites, claim_time or at)
+        due = () if due_until is None else (reviews.c.due_at <= due_until,)
         own_cases = select(reviews.c.case_id).where(reviews.c.rollout == self._rollout.number)
-        case_query = own_cases.where(*available).distinct().limit(MAX_COUNTED)
+        case_query = own_cases.where(*available, *due).distinct().limit(MAX_COUNTED)
         query = select(func.count()).select_from(case_query.subquery())
         return int(self._transaction.execute(query).scalar_one())
 

@@ -37,6 +37,11 @@ from rollout.store.tables.counting_tables import (
     tick_slots,
     top_losses,
 )
+from rollout.store.tables.notification_tables import (
+    notification_channels,
+    notification_settings,
+    notifications,
+)
 from rollout.store.tables.record_tables import (
     actions,
     baselines,
@@ -100,6 +105,9 @@ __all__ = [
     "ledger_heads",
     "ledger_texts",
     "metadata",
+    "notification_channels",
+    "notification_settings",
+    "notifications",
     "one_time_links",
     "outcomes",
     "pending_stops",

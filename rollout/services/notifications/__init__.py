@@ -1,0 +1,1 @@
+"""Notify users of proposals, incidents and reviews, on channels that they choose."""

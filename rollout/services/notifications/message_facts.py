@@ -1,0 +1,138 @@
+"""Load what a notification is about, and return its text."""
+
+from collections.abc import Sequence
+from datetime import datetime
+
+from rollout.core.scope.permissions import Permission
+from rollout.reports.text.formatting import format_day
+from rollout.services.engine.rollout_state import RolloutState
+from rollout.services.engine.service import Service
+from rollout.services.notifications.kinds import (
+    DAILY_DIGEST,
+    INCIDENT,
+    REVIEW_DEADLINE,
+    WEEKLY_DIGEST,
+)
+from rollout.services.notifications.messages import (
+    MessageText,
+    RolloutBacklog,
+    describe_digest,
+    describe_incident,
+    describe_proposal,
+    describe_reviews,
+)
+from rollout.services.notifications.recipients import NotificationUser
+from rollout.services.notifications.selection import (
+    REVIEW_WARNING,
+    RolloutNews,
+    list_readable_incidents,
+    may_be_asked_blind,
+)
+from rollout.services.proposals.eligible_approvers import list_pending_approvals
+from rollout.services.proposals.proposal_details import find_proposal_sites, load_proposal
+from rollout.services.reviews.review_queue import (
+    ALL_REVIEW_KINDS,
+    count_pending_reviews,
+    find_permitted_sites,
+)
+from rollout.store.access.notification_outbox import Notice
+from rollout.store.records.exposures import ExposureStore
+from rollout.store.reviews.reviews import ReviewTaskStore
+
+MESSAGE_PAGE = "message"
+"""The page of exposures by notifications."""
+
+
+def build_text(
+    service: Service,
+    user: NotificationUser,
+    notice: Notice,
+    news: Sequence[RolloutNews],
+    at: datetime,
+) -> MessageText | None:
+    """Return the text of a notice, or None if nothing is left to write about.
+
+    Raises:
+        RefusalError: the user may not read it, or it is gone.
+    """
+    if notice.kind in {DAILY_DIGEST, WEEKLY_DIGEST}:
+        return _build_digest(service, user, notice, news, at)
+    state = next(item.state for item in news if item.state.rollout.name == notice.rollout)
+    if notice.kind == REVIEW_DEADLINE:
+        return _build_reviews(service, user, state, at)
+    if notice.kind == INCIDENT:
+        return _build_incident(service, user, state, notice, at)
+    return _build_proposal(service, user, state, notice, at)
+
+
+def _build_proposal(
+    service: Service, user: NotificationUser, state: RolloutState, notice: Notice, at: datetime
+) -> MessageText:
+    sites = find_proposal_sites(state, notice.about)
+    is_blind = may_be_asked_blind(user.caller, notice.rollout, sites)
+    proposal = load_proposal(service, user.caller, notice.rollout, notice.about, at=at)
+    if not is_blind:
+        _record_figures(service, user, state, proposal.raised_at)
+    return describe_proposal(
+        notice.rollout, proposal, notice.kind, user.times.timezone, is_blind=is_blind
+    )
+
+
+def _build_incident(
+    service: Service, user: NotificationUser, state: RolloutState, notice: Notice, at: datetime
+) -> MessageText:
+    incident = state.scope.open_incidents[notice.about]
+    sites = () if incident.cell is None else (incident.cell.site,)
+    is_blind = may_be_asked_blind(user.caller, notice.rollout, sites)
+    if not is_blind:
+        _record_figures(service, user, state, at)
+    return describe_incident(notice.rollout, incident, user.times.timezone, is_blind=is_blind)
+
+
+def _record_figures(
+    service: Service, user: NotificationUser, state: RolloutState, until: datetime
+) -> None:
+    """Record before sending that the user sees figures: they may become a reviewer later."""
+    with service.database.begin_write() as transaction:
+        ExposureStore(transaction, state.rollout).record_figures(
+            user.caller.name, until, page=MESSAGE_PAGE
+        )
+
+
+def _build_reviews(
+    service: Service, user: NotificationUser, state: RolloutState, at: datetime
+) -> MessageText | None:
+    """Return the text about reviews that this user could still do, or None."""
+    until = at + REVIEW_WARNING
+    with service.database.begin_read() as transaction:
+        count = ReviewTaskStore(transaction, state.rollout).count_available(
+            user.caller.name,
+            at,
+            ALL_REVIEW_KINDS,
+            find_permitted_sites(user.caller, Permission.REVIEW, state),
+            due_until=until,
+        )
+    if not count:
+        return None
+    return describe_reviews(state.rollout.name, count, until, user.times.timezone)
+
+
+def _build_digest(
+    service: Service,
+    user: NotificationUser,
+    notice: Notice,
+    news: Sequence[RolloutNews],
+    at: datetime,
+) -> MessageText:
+    caller, reviews = user.caller, count_pending_reviews(service, user.caller, at)
+    works = [
+        RolloutBacklog(
+            item.state.rollout.name,
+            len(list_pending_approvals(item.state, caller, at=at)),
+            len(list_readable_incidents(item.state, caller)),
+            reviews.get(item.state.rollout.name, 0),
+        )
+        for item in news
+        if caller.can_see(item.state.rollout.name)
+    ]
+    return describe_digest(notice.kind, format_day(at, user.times.timezone), works)

@@ -1,0 +1,167 @@
+"""The texts of notifications: a question, the evidence in one line, and the address of a page.
+
+The address is plain text and needs a sign-in. Mail scanners open links, so no page of these does
+anything when it is opened.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+from urllib.parse import quote
+
+from rollout.core.scope.scope import Incident
+from rollout.reports.text.formatting import describe_durations, format_quantity, format_zoned_time
+from rollout.services.incidents.incidents import MARKUP_REPLACEMENTS
+from rollout.services.notifications.kinds import DAILY_DIGEST, HALF_TIME, LAST_DAY
+from rollout.services.proposals.proposal_details import Proposal
+
+CONSOLE_PATH: Final = "/console"
+MAX_READINGS: Final = 3  # in one line
+MAX_NAME_LENGTH: Final = 80
+HIDDEN_EVIDENCE: Final = "not shown here, because you may be asked for a blind review there"
+QUESTIONS: Final = {
+    "widening": "Widen {version} to {stage} at {cell}?",
+    "renewal": "Let {version} keep {stage} at {cell}?",
+    "takeover": "Let {version} replace the acting version at {stage} at {cell}?",
+    "resume": "End stop {about}, so that its grants apply again?",
+    "policy": "Replace the policy by a looser one?",
+    "rules": "Apply counting rules {about}, for which there is no way back?",
+    "clock": "Set the ledger's time back to {about}?",
+}
+"""What an approver answers, by kind of proposal."""
+REMINDERS: Final = {HALF_TIME: "Reminder", LAST_DAY: "Last day"}
+
+
+@dataclass(frozen=True, slots=True)
+class MessageText:
+    """A notification in words; `path` is of a console page, "" for none."""
+
+    subject: str
+    question: str
+    evidence: str
+    path: str
+
+    def format_body(self, public_url: str) -> str:
+        """Return the text of the message as Markdown; the address is no link."""
+        address = f"{public_url.rstrip('/')}{CONSOLE_PATH}{self.path}" if self.path else ""
+        return "\n\n".join(part for part in (self.question, self.evidence, address) if part)
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutBacklog:
+    """What waits for a user in a rollout."""
+
+    rollout: str
+    proposals: int
+    incidents: int
+    reviews: int
+
+
+def describe_proposal(
+    rollout_name: str, proposal: Proposal, kind: str, timezone: str, *, is_blind: bool
+) -> MessageText:
+    """Return the message about a proposal.
+
+    Args:
+        kind: `proposal`, `half-time` or `last-day`.
+        is_blind: whether the figures are left out.
+    """
+    expiry = format_zoned_time(proposal.expires_at, timezone)
+    readings = HIDDEN_EVIDENCE if is_blind else _join_readings(proposal.readings)
+    label = REMINDERS.get(kind, "Approve")
+    return MessageText(
+        subject=f"{_clean(rollout_name)}: {label} {proposal.id}{'?' if label == 'Approve' else ''}",
+        question=_ask_for_approval(proposal),
+        evidence=f"Evidence: {readings}. Expires {expiry}.",
+        path=_build_path("rollouts", rollout_name, "proposals", proposal.id),
+    )
+
+
+def _ask_for_approval(proposal: Proposal) -> str:
+    """Return the question that an approver answers."""
+    question = QUESTIONS.get(proposal.kind, f"Approve this {_clean(proposal.kind)}?")
+    return question.format(
+        version=_code(proposal.version),
+        stage=_code(proposal.to),
+        cell=f"{_code(proposal.site)} in {_code(proposal.window)}",
+        about=_code(proposal.about),
+    )
+
+
+def _join_readings(readings: Sequence[str]) -> str:
+    """Return the first readings in one line, with the number of the others."""
+    texts = [_clean(reading).rstrip(".") for reading in readings[:MAX_READINGS]]
+    more_count = len(readings) - len(texts)
+    return "; ".join([*texts, *([f"{more_count} more on the page"] if more_count else [])])
+
+
+def describe_incident(
+    rollout_name: str, incident: Incident, timezone: str, *, is_blind: bool
+) -> MessageText:
+    """Return the message about an incident; `is_blind` leaves its reason out."""
+    cell = incident.cell
+    location = "" if cell is None else f" at {_code(cell.site)} in {_code(cell.window)}"
+    reason = HIDDEN_EVIDENCE if is_blind else _clean(describe_durations(incident.reason))
+    opened_at = format_zoned_time(incident.at, timezone)
+    return MessageText(
+        subject=f"{_clean(rollout_name)}: Incident {incident.id}, {incident.kind}",
+        question=f"Does incident {incident.id} ({incident.kind}){location} need you?",
+        evidence=f"Opened {opened_at}. Reason: {reason}.",
+        path=_build_path("rollouts", rollout_name, "incidents", incident.id),
+    )
+
+
+def describe_reviews(rollout_name: str, count: int, until: datetime, timezone: str) -> MessageText:
+    """Return the message about reviews that are about to be missed."""
+    cases = format_quantity(count, "case")
+    return MessageText(
+        subject=f"{_clean(rollout_name)}: Reviews about to be missed",
+        question=f"Can you review {cases} before {format_zoned_time(until, timezone)}?",
+        evidence=f"Nobody has claimed {'it' if count == 1 else 'them'}, and later reviews don't"
+        " count.",
+        path=_build_path("rollouts", rollout_name, "review"),
+    )
+
+
+def describe_digest(kind: str, day: str, rollouts: Sequence[RolloutBacklog]) -> MessageText:
+    """Return the digest of what waits for a user, without figures of agreement."""
+    name = "Daily digest" if kind == DAILY_DIGEST else "Weekly digest"
+    lines = [
+        f"- {_code(work.rollout)}: {format_quantity(work.proposals, 'proposal')} to approve,"
+        f" {format_quantity(work.incidents, 'open incident')},"
+        f" {format_quantity(work.reviews, 'review')} to do"
+        for work in rollouts
+        if work.proposals or work.incidents or work.reviews
+    ]
+    return MessageText(
+        subject=f"rollout: {name}, {day}",
+        question="What waits for you?",
+        evidence="\n".join(lines) or "Nothing needs your attention.",
+        path="/",
+    )
+
+
+def describe_code(code: str) -> MessageText:
+    """Return the test message with the code that confirms a channel."""
+    return MessageText(
+        subject="rollout: Confirm this address",
+        question="Did you choose this address for notifications of rollout?",
+        evidence=f"Then type the code {code[:4]} {code[4:]} in the console under Settings,"
+        " Notifications. Otherwise ignore this message: nothing else is sent.",
+        path="",
+    )
+
+
+def _clean(text: str) -> str:
+    """Return text without markup: it may come from a client."""
+    return " ".join(text.translate(MARKUP_REPLACEMENTS).split())
+
+
+def _code(text: str) -> str:
+    """Return a name as code, which no chat turns into a link."""
+    return f"`{_clean(text)[:MAX_NAME_LENGTH]}`"
+
+
+def _build_path(*parts: str) -> str:
+    return "".join(f"/{quote(part, safe='')}" for part in parts)

@@ -1,0 +1,171 @@
+"""Which notifications a user gets now: a function from values to values.
+
+It decides when a notification is queued and again before each try to send it, so that nothing is
+sent that no longer applies: to a proposal that was decided, or to a user who lost a role.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Final
+
+from rollout.core.calendar.notification_times import find_digest_time
+from rollout.core.scope.permissions import Caller, Permission
+from rollout.core.scope.scope import Incident, ProposalState
+from rollout.services.engine.rollout_state import RolloutState
+from rollout.services.notifications.kinds import (
+    CHOICE_OF_KIND,
+    DAILY_DIGEST,
+    HALF_TIME,
+    INCIDENT,
+    INCIDENTS,
+    LAST_DAY,
+    PROPOSAL,
+    PROPOSALS,
+    REMINDERS,
+    REVIEW_DEADLINE,
+    REVIEWS,
+    WEEKLY_DIGEST,
+)
+from rollout.services.proposals.eligible_approvers import list_pending_approvals
+from rollout.store.access.notification_outbox import Notice
+from rollout.store.reviews.reviews import StoredReviewTask
+
+MAX_INCIDENT_AGE: Final = timedelta(days=7)
+"""Older incidents are not sent, as after a long outage; digests count them."""
+REVIEW_WARNING: Final = timedelta(hours=1)
+"""How long before its end a review task is urgent; at most half of the task's time."""
+DAY: Final = timedelta(days=1)
+
+
+@dataclass(frozen=True, slots=True)
+class NotificationRecipient:
+    """A user on one channel: roles, since when each kind is chosen, and timezone."""
+
+    caller: Caller
+    kinds: Mapping[str, datetime]
+    timezone: str
+
+
+@dataclass(frozen=True, slots=True)
+class RolloutNews:
+    """What there may be to notify of in a rollout; `review_tasks` are due within the hour."""
+
+    state: RolloutState
+    review_tasks: Sequence[StoredReviewTask] = ()
+
+
+def select_notices(
+    recipient: NotificationRecipient, rollouts: Iterable[RolloutNews], at: datetime
+) -> tuple[Notice, ...]:
+    """Return what a recipient is to be notified of at a time, sent or not."""
+    notices = [
+        notice
+        for news in rollouts
+        if recipient.caller.can_see(news.state.rollout.name)
+        for notice in (
+            *_iterate_proposals(recipient, news.state, at),
+            *_iterate_incidents(recipient, news.state, at),
+            *_iterate_reviews(recipient, news, at),
+        )
+    ]
+    chosen_notices = [n for n in notices if CHOICE_OF_KIND[n.kind] in recipient.kinds]
+    return (*chosen_notices, *_iterate_digests(recipient, at))
+
+
+def _iterate_proposals(
+    recipient: NotificationRecipient, state: RolloutState, at: datetime
+) -> Iterator[Notice]:
+    """Yield the proposals that the recipient can approve, and the newest reminder of each."""
+    if recipient.kinds.keys().isdisjoint({PROPOSALS, REMINDERS}):
+        return
+    rollout_name = state.rollout.name
+    for proposal in list_pending_approvals(state, recipient.caller, at=at):
+        yield Notice(rollout_name, PROPOSAL, proposal.id)
+        since = recipient.kinds.get(REMINDERS, at)
+        reminders = [
+            (reminder_at, kind)
+            for kind, reminder_at in list_reminders(proposal)
+            if since <= reminder_at <= at
+        ]
+        if reminders:
+            yield Notice(rollout_name, max(reminders)[1], proposal.id)
+
+
+def list_reminders(proposal: ProposalState) -> list[tuple[str, datetime]]:
+    """Return the kinds and times of a proposal's reminders.
+
+    There is none on the last day of a proposal that is open for a day or less.
+    """
+    lifetime = proposal.expires_at - proposal.raised_at
+    last_day = [(LAST_DAY, proposal.expires_at - DAY)] if lifetime > DAY else []
+    return [(HALF_TIME, proposal.raised_at + lifetime / 2), *last_day]
+
+
+def _iterate_incidents(
+    recipient: NotificationRecipient, state: RolloutState, at: datetime
+) -> Iterator[Notice]:
+    rollout_name, caller = state.rollout.name, recipient.caller
+    since = max(recipient.kinds.get(INCIDENTS, at), at - MAX_INCIDENT_AGE)
+    for incident in list_readable_incidents(state, caller):
+        if incident.at >= since:
+            yield Notice(rollout_name, INCIDENT, incident.id)
+
+
+def list_readable_incidents(state: RolloutState, caller: Caller) -> tuple[Incident, ...]:
+    """Return the open incidents at sites that a caller may read, and those of no site."""
+    name = state.rollout.name
+    if not caller.has_permission_somewhere(Permission.READ, name):
+        return ()
+    return tuple(
+        incident
+        for incident in state.scope.open_incidents.values()
+        if incident.cell is None or caller.has_permission(Permission.READ, name, incident.cell.site)
+    )
+
+
+def _iterate_reviews(
+    recipient: NotificationRecipient, news: RolloutNews, at: datetime
+) -> Iterator[Notice]:
+    """Yield one notice for each hour in which tasks end that are about to be missed."""
+    if REVIEWS not in recipient.kinds:
+        return
+    rollout_name = news.state.rollout.name
+    hours = {
+        task.due_at.replace(minute=0, second=0, microsecond=0).isoformat()
+        for task in news.review_tasks
+        if task.due_at is not None
+        and is_urgent(task, at)
+        and recipient.caller.has_permission(Permission.REVIEW, rollout_name, task.site)
+    }
+    for hour in sorted(hours):
+        yield Notice(rollout_name, REVIEW_DEADLINE, hour)
+
+
+def is_urgent(task: StoredReviewTask, at: datetime) -> bool:
+    """Return whether a task is free, and about to be missed."""
+    if task.due_at is None or not task.is_free(at, at):
+        return False
+    return task.due_at - at <= min(REVIEW_WARNING, (task.due_at - task.opened_at) / 2)
+
+
+def _iterate_digests(recipient: NotificationRecipient, at: datetime) -> Iterator[Notice]:
+    if not recipient.caller.role_assignments:
+        return
+    for kind in (DAILY_DIGEST, WEEKLY_DIGEST):
+        since = recipient.kinds.get(kind)
+        if since is None:
+            continue
+        digest_at = find_digest_time(recipient.timezone, at, weekly=kind == WEEKLY_DIGEST)
+        if digest_at >= since:
+            yield Notice("", kind, digest_at.date().isoformat())
+
+
+def may_be_asked_blind(caller: Caller, rollout_name: str, sites: Sequence[str]) -> bool:
+    """Return whether a user may be asked for a blind review at one of the sites.
+
+    Then a message shows no figures, nor what a guard measured. Without sites, any site counts.
+    """
+    if not sites:
+        return caller.has_permission_somewhere(Permission.REVIEW, rollout_name)
+    return any(caller.has_permission(Permission.REVIEW, rollout_name, site) for site in sites)

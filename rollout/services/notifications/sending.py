@@ -1,0 +1,178 @@
+"""Send queued notifications, and try those again that fail.
+
+Sending is at least once: if a process stops after sending but before recording it, the message is
+sent again with the same key. The text is made at each try; what no longer applies is dropped.
+"""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+from rollout import faults
+from rollout.core.errors import RefusalError
+from rollout.services.delivery.delivery import (
+    DELIVERY_LEASE,
+    MAX_ATTEMPTS,
+    RANDOM_BYTES,
+    DeliveryPassResult,
+    compute_retry_delay,
+)
+from rollout.services.delivery.sending import ChannelMessage, MessageSender, send_in_process
+from rollout.services.engine.service import Service
+from rollout.services.notifications.kinds import CONFIRMATION
+from rollout.services.notifications.message_facts import build_text
+from rollout.services.notifications.messages import MessageText, describe_code
+from rollout.services.notifications.recipients import (
+    NotificationUser,
+    load_news,
+    load_notification_users,
+)
+from rollout.services.notifications.selection import select_notices
+from rollout.store.access.notification_channels import NotificationChannel, NotificationChannels
+from rollout.store.access.notification_outbox import (
+    DROPPED,
+    FAILED,
+    Notification,
+    NotificationOutbox,
+)
+
+NO_LONGER_DUE: Final = "it no longer applied"
+
+
+@dataclass(frozen=True, slots=True)
+class _Outcome:
+    """Result of one try: sent, an error, dropped, or postponed to a time."""
+
+    error: str = ""
+    is_dropped: bool = False
+    postponed_to: datetime | None = None
+
+
+def send_due_notifications(
+    service: Service,
+    send_message: MessageSender = send_in_process,
+    should_continue: Callable[[], bool] = lambda: True,
+    previously_failed: Collection[str] = (),
+) -> DeliveryPassResult:
+    """Send due notifications; a channel that fails is skipped for the rest of the pass.
+
+    Args:
+        should_continue: checked before each message.
+        previously_failed: channels that failed in the previous pass; they come last.
+    """
+    sent_count, failures, failed_channels = 0, list[str](), set[str]()
+    while should_continue():
+        notification = _claim(service, failed_channels.union(previously_failed)) or _claim(
+            service, failed_channels
+        )
+        if notification is None:
+            break
+        outcome = _try_notification(service, notification, send_message)
+        faults.reach_point("notification.sent")
+        _record_outcome(service, notification, outcome)
+        if outcome.error:
+            failed_channels.add(notification.channel)
+            failures.append(_describe_failure(notification, outcome.error))
+        elif not outcome.is_dropped and outcome.postponed_to is None:
+            sent_count += 1
+    return DeliveryPassResult(sent_count, tuple(failures), frozenset(failed_channels))
+
+
+def _claim(service: Service, failed_channels: Collection[str]) -> Notification | None:
+    """Claim a due notification; the write lock is taken only if there is one."""
+    at = service.clock.now()
+    with service.database.begin_read() as transaction:
+        if not NotificationOutbox(transaction).has_due(at=at, excluded_channels=failed_channels):
+            return None
+    with service.database.begin_write() as transaction:
+        return NotificationOutbox(transaction).take_next(
+            at=at, lease=DELIVERY_LEASE, excluded_channels=failed_channels
+        )
+
+
+def _try_notification(
+    service: Service, notification: Notification, send_message: MessageSender
+) -> _Outcome:
+    if notification.attempts > MAX_ATTEMPTS:
+        return _Outcome("every try broke off before its end")
+    with service.database.begin_read() as transaction:
+        channel = NotificationChannels(transaction).find(notification.user_id, notification.channel)
+        user = load_notification_users(transaction).get(notification.user_id)
+    if channel is None or user is None:
+        return _Outcome(is_dropped=True)
+    at = service.clock.now()
+    send_at = user.find_send_time(notification.notice.kind, at)
+    if send_at > at:
+        return _Outcome(postponed_to=send_at)
+    text = _find_text(service, notification, channel, user, at)
+    if text is None:
+        return _Outcome(is_dropped=True)
+    if channel.channel not in service.channels.personal_names:
+        return _Outcome(f"the channel {channel.channel} is not configured here for users")
+    return _Outcome(send_message(build_notification(service, notification, channel, text)))
+
+
+def _find_text(
+    service: Service,
+    notification: Notification,
+    channel: NotificationChannel,
+    user: NotificationUser,
+    at: datetime,
+) -> MessageText | None:
+    """Return the text of a notification, or None if it no longer applies."""
+    notice = notification.notice
+    if notice.kind == CONFIRMATION:
+        is_newest = channel.code_sent_at is not None and (
+            notice.about == channel.code_sent_at.isoformat()
+        )
+        return describe_code(channel.code) if channel.code and is_newest else None
+    if channel.confirmed_at is None:
+        return None
+    news = load_news(service, at, [channel], notice.rollout or None)
+    if notice not in select_notices(user.build_recipient(channel), news, at):
+        return None
+    try:
+        return build_text(service, user, notice, news, at)
+    except RefusalError:  # it was decided, or erased, since the state was read
+        return None
+
+
+def build_notification(
+    service: Service, notification: Notification, channel: NotificationChannel, text: MessageText
+) -> ChannelMessage:
+    """Build the message of a notification; its key is the same at every try."""
+    key = f"notification-{notification.id}"
+    footer = f"Message {key}; two messages with the same number are the same."
+    return ChannelMessage(
+        service.channels.build_personal_url(channel.channel, channel.address),
+        text.subject,
+        f"{text.format_body(service.channels.public_url)}\n\n{footer}",
+        key,
+    )
+
+
+def _record_outcome(service: Service, notification: Notification, outcome: _Outcome) -> None:
+    at = service.clock.now()
+    random_value = int.from_bytes(service.entropy(RANDOM_BYTES), "big") / 256**RANDOM_BYTES
+    with service.database.begin_write() as transaction:
+        outbox = NotificationOutbox(transaction)
+        if outcome.postponed_to is not None:
+            outbox.postpone(notification, at=outcome.postponed_to)
+        elif outcome.is_dropped:
+            outbox.close(notification, DROPPED, error=NO_LONGER_DUE)
+        elif not outcome.error:
+            outbox.record_sent(notification, at=at)
+        elif notification.attempts >= MAX_ATTEMPTS:
+            outbox.close(notification, FAILED, error=outcome.error)
+        else:
+            delay = compute_retry_delay(notification.attempts, random_value)
+            outbox.retry_later(notification, at=at + delay, error=outcome.error)
+
+
+def _describe_failure(notification: Notification, error: str) -> str:
+    next_step = "no further attempt" if notification.attempts >= MAX_ATTEMPTS else "it is retried"
+    return (
+        f"notification {notification.id} to {notification.channel} failed, attempt"
+        f" {notification.attempts} of {MAX_ATTEMPTS}; {next_step}: {error}"
+    )

@@ -1,0 +1,173 @@
+"""Notifications on their way to users: each stored once, and tried until it is sent.
+
+The row holds no text: that is made at each try, from the state of that time. Taking a row counts an
+attempt and moves the next one past a lease, as with deliveries of reports.
+"""
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, delete, select, update
+
+from rollout.store.database.bulk import insert_once
+from rollout.store.database.session import Transaction
+from rollout.store.tables.tables import notifications
+
+WAITING, SENT, FAILED, DROPPED = "waiting", "sent", "failed", "dropped"
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Notice:
+    """What a user is notified of.
+
+    Attributes:
+        rollout: its name; "" for all.
+        kind: such as `proposal` or `incident`.
+        about: id of a proposal or incident, time of reviews, or day of a digest.
+    """
+
+    rollout: str
+    kind: str
+    about: str
+
+
+@dataclass(frozen=True, slots=True)
+class NewNotification:
+    """A notification to queue; it is sent from `send_at` on."""
+
+    user_id: int
+    channel: str
+    notice: Notice
+    send_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """A notification; `attempts` includes the current one.
+
+    `state` is waiting, sent, failed, or dropped when it did not apply any more.
+    """
+
+    id: int
+    user_id: int
+    channel: str
+    notice: Notice
+    state: str
+    attempts: int
+    sent_at: datetime | None
+    error: str
+
+
+class NotificationOutbox:
+    """The notifications of all users."""
+
+    def __init__(self, transaction: Transaction) -> None:
+        self._transaction = transaction
+
+    def add(self, notification: NewNotification, *, at: datetime) -> bool:
+        """Queue a notification once; return whether it is new."""
+        notice = notification.notice
+        row = {
+            "user_id": notification.user_id,
+            "channel": notification.channel,
+            "rollout": notice.rollout,
+            "kind": notice.kind,
+            "about": notice.about,
+            "state": WAITING,
+            "attempts": 0,
+            "queued_at": at,
+            "next_attempt_at": notification.send_at,
+            "error": "",
+        }
+        return insert_once(self._transaction, notifications, row)
+
+    def has_due(self, *, at: datetime, excluded_channels: Collection[str] = ()) -> bool:
+        """Return whether `take_next` would return a notification, without locking."""
+        conditions = _build_due_conditions(at, excluded_channels)
+        query = select(notifications.c.id).where(*conditions).limit(1)
+        return self._transaction.execute(query).first() is not None
+
+    def take_next(
+        self, *, at: datetime, lease: timedelta, excluded_channels: Collection[str] = ()
+    ) -> Notification | None:
+        """Return a due notification and count an attempt, or None.
+
+        It becomes due again after `lease`, unless its result is recorded.
+        """
+        query = (
+            select(notifications.c.id)
+            .where(*_build_due_conditions(at, excluded_channels))
+            .order_by(notifications.c.next_attempt_at, notifications.c.id)
+            .limit(1)
+            .with_for_update(skip_locked=True)
+        )
+        number = self._transaction.execute(query).scalar()
+        if number is None:
+            return None
+        same_row = notifications.c.id == number
+        values = {"attempts": notifications.c.attempts + 1, "next_attempt_at": at + lease}
+        self._transaction.execute(update(notifications).where(same_row).values(**values))
+        row = self._transaction.execute(select(notifications).where(same_row)).one()
+        return _build_notification(row)
+
+    def record_sent(self, notification: Notification, *, at: datetime) -> bool:
+        """Record that it was sent; False if another process took it."""
+        return self._update(notification, state=SENT, sent_at=at, next_attempt_at=None, error="")
+
+    def retry_later(self, notification: Notification, *, at: datetime, error: str) -> bool:
+        """Move the next attempt to `at`; False if another process took it."""
+        return self._update(notification, next_attempt_at=at, error=error)
+
+    def postpone(self, notification: Notification, *, at: datetime) -> bool:
+        """Move it to `at` without counting an attempt; False if another process took it."""
+        return self._update(notification, next_attempt_at=at, attempts=notification.attempts - 1)
+
+    def close(self, notification: Notification, state: str, *, error: str) -> bool:
+        """End the attempts with a state; False if another process took it."""
+        return self._update(notification, state=state, next_attempt_at=None, error=error)
+
+    def list_for_channel(self, user_id: int, channel: str, *, limit: int) -> list[Notification]:
+        """Return the newest notifications of a user on a channel, newest first."""
+        columns = notifications.c
+        query = select(notifications).where(columns.user_id == user_id, columns.channel == channel)
+        rows = self._transaction.execute(query.order_by(columns.id.desc()).limit(limit))
+        return [_build_notification(row) for row in rows]
+
+    def delete_old(self, *, before: datetime) -> None:
+        """Delete the notifications that were queued before a time."""
+        self._transaction.execute(delete(notifications).where(notifications.c.queued_at < before))
+
+    def _update(self, notification: Notification, **values: Any) -> bool:
+        columns = notifications.c
+        statement = update(notifications).where(
+            columns.id == notification.id,
+            columns.attempts == notification.attempts,
+            columns.state == WAITING,
+        )
+        return self._transaction.execute(statement.values(**values)).rowcount == 1
+
+
+def _build_due_conditions(
+    at: datetime, excluded_channels: Collection[str]
+) -> tuple[ColumnElement[bool], ...]:
+    columns = notifications.c
+    return (
+        columns.state == WAITING,
+        columns.next_attempt_at <= at,
+        columns.channel.not_in(excluded_channels),
+    )
+
+
+def _build_notification(row: Row[Any]) -> Notification:
+    return Notification(
+        id=row.id,
+        user_id=row.user_id,
+        channel=row.channel,
+        notice=Notice(row.rollout, row.kind, row.about),
+        state=row.state,
+        attempts=row.attempts,
+        sent_at=row.sent_at,
+        error=row.error,
+    )

@@ -1,0 +1,93 @@
+"""Each message in its words; names and reasons can't become links or other markup."""
+
+from datetime import timedelta
+
+import pytest
+
+from rollout.core.scope.scope import Incident
+from rollout.services.notifications.kinds import (
+    DAILY_DIGEST,
+    HALF_TIME,
+    LAST_DAY,
+    PROPOSAL,
+    WEEKLY_DIGEST,
+)
+from rollout.services.notifications.messages import (
+    QUESTIONS,
+    RolloutBacklog,
+    describe_code,
+    describe_digest,
+    describe_incident,
+    describe_proposal,
+    describe_reviews,
+)
+from rollout.services.proposals.proposal_details import Proposal
+from tests.api.bears import CREEK
+from tests.factories import DAY, NOON
+
+URL = "https://rollout.example"
+ZONE = "Europe/Vienna"
+READINGS = ("agreement 97.1 %, at least 95 %", "312 cases", "14 days", "3 reviewers")
+
+
+def build_proposal(kind="widening", version="v1", readings=READINGS):
+    values = dict.fromkeys(Proposal.__dataclass_fields__)
+    fields = {"site": "creek", "window": "day", "to": "supervised", "about": "S-1"}
+    more = {"id": "P-1", "kind": kind, "version": version, "readings": readings}
+    return Proposal(**values | fields | more | {"expires_at": NOON + 14 * DAY})
+
+
+def read(text):
+    return f"{text.subject}\n---\n{text.format_body(URL)}"
+
+
+@pytest.mark.parametrize("kind", [PROPOSAL, HALF_TIME, LAST_DAY])
+@pytest.mark.parametrize("is_blind", [False, True])
+def test_proposals(kind, is_blind, snapshot):
+    assert read(describe_proposal("bears", build_proposal(), kind, ZONE, is_blind=is_blind)) == (
+        snapshot
+    )
+
+
+@pytest.mark.parametrize("kind", [*QUESTIONS, "other"])
+def test_questions(kind, snapshot):
+    text = describe_proposal("bears", build_proposal(kind), PROPOSAL, ZONE, is_blind=False)
+    assert text.question.count("?") == 1
+    assert text.question.endswith("?")
+    assert text.question == snapshot
+
+
+@pytest.mark.parametrize("is_blind", [False, True])
+@pytest.mark.parametrize("cell", [CREEK, None])
+def test_incidents(is_blind, cell, snapshot):
+    reason = "override 12 % over 3:00:00, at most 5 %"
+    incident = Incident("I-4", "alarm", reason, NOON, cell)
+    text = read(describe_incident("bears", incident, ZONE, is_blind=is_blind))
+    assert ("12 %" in text) != is_blind
+    assert text == snapshot
+
+
+def test_reviews_digests_and_codes(snapshot):
+    backlogs = [RolloutBacklog("bears", 2, 1, 30), RolloutBacklog("ramps", 0, 0, 0)]
+    texts = [
+        describe_reviews("bears", 1, NOON + timedelta(hours=1), ZONE),
+        describe_reviews("bears", 3, NOON + timedelta(hours=1), ZONE),
+        describe_digest(DAILY_DIGEST, "1 Jun 2027", backlogs),
+        describe_digest(WEEKLY_DIGEST, "1 Jun 2027", []),
+        describe_code("01234567"),
+    ]
+    assert "\n=====\n".join(map(read, texts)) == snapshot
+
+
+def test_a_name_or_reason_is_no_markup():
+    evil = "v1`](http://evil.example)<b>\n\n# {version}"
+    proposal = build_proposal(version=evil, readings=("`x`\n# [a](b)",))
+    incident = Incident("I-4", "alarm", evil, NOON, None)
+    for text in (
+        describe_proposal("bears", proposal, PROPOSAL, ZONE, is_blind=False),
+        describe_incident("bears", incident, ZONE, is_blind=False),
+    ):
+        body = text.format_body(URL)
+        assert "<" not in body
+        assert "\n#" not in body
+        assert "`](" not in body

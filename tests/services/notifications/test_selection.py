@@ -1,0 +1,175 @@
+"""For any roles, proposals, incidents and tasks: who is notified may, and who needn't is not."""
+
+from dataclasses import replace
+from datetime import timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rollout.core.calendar.sites import Cell
+from rollout.core.scope.permissions import ROLES, AssignedRole, Caller, Permission
+from rollout.core.scope.scope import GivenApproval, Incident, ProposalState, Scope
+from rollout.formats.policy.reader import parse_policy
+from rollout.services.engine.rollout_state import RolloutState
+from rollout.services.notifications.kinds import (
+    CHOICE_OF_KIND,
+    CHOICES,
+    HALF_TIME,
+    INCIDENT,
+    LAST_DAY,
+    PROPOSAL,
+    REVIEW_DEADLINE,
+)
+from rollout.services.notifications.selection import (
+    NotificationRecipient,
+    RolloutNews,
+    list_reminders,
+    may_be_asked_blind,
+    select_notices,
+)
+from rollout.store.database.rollouts import Rollout
+from rollout.store.reviews.reviews import OPEN, StoredReviewTask
+from tests.api.bears import POLICY
+from tests.factories import DAY, HOUR, NOON
+from tests.properties import examples
+
+SITES = ("creek", "lake")
+BEARS = parse_policy(POLICY)
+HASH = "0" * 64
+HOURS = st.integers(0, 20 * 24).map(lambda hours: NOON + hours * HOUR)
+ASSIGNMENTS = st.builds(
+    AssignedRole,
+    st.sampled_from([role for role in ROLES if role != "approver"]),
+    st.sampled_from(["", "bears", "wolves"]),
+).flatmap(
+    lambda role: st.sampled_from([role, *(replace(role, site=s) for s in SITES if role.rollout)])
+)
+CALLERS = st.builds(
+    lambda name, roles: Caller(name, role_assignments=tuple(roles)),
+    st.sampled_from(["ana", "bo"]),
+    st.lists(ASSIGNMENTS, max_size=3),
+)
+APPROVALS = st.lists(
+    st.sampled_from(["ana", "bo", "cy"]).map(lambda name: GivenApproval(name, ("operator",), NOON)),
+    max_size=2,
+    unique_by=lambda approval: approval.by,
+)
+
+
+@st.composite
+def draw_proposals(draw):
+    found = {}
+    for number in range(draw(st.integers(0, 3))):
+        raised_at = draw(HOURS)
+        proposal = ProposalState(
+            f"P-{number}",
+            "widening",
+            raised_at,
+            "policy",
+            raised_at + draw(st.sampled_from([2 * HOUR, 30 * HOUR, 14 * DAY])),
+            HASH,
+            ("operator", "operator"),
+            Cell(draw(st.sampled_from(SITES)), "day"),
+            "v1",
+            "supervised",
+            approvals=tuple(draw(APPROVALS)),
+        )
+        found[proposal.id] = proposal
+    return found
+
+
+@st.composite
+def draw_news(draw):
+    cells = st.sampled_from([None, *(Cell(site, "day") for site in SITES)])
+    incidents = {
+        f"I-{number}": Incident(f"I-{number}", "alarm", "r", draw(HOURS), draw(cells))
+        for number in range(draw(st.integers(0, 3)))
+    }
+    tasks = [
+        StoredReviewTask(
+            id=number,
+            case_id=number,
+            kind="blind",
+            task_number=1,
+            site=draw(st.sampled_from(SITES)),
+            version=None,
+            opened_at=NOON,
+            due_at=draw(HOURS),
+            answer_by=None,
+            state=OPEN,
+            reviewer=None,
+            claimed_until=None,
+            gold_answers=None,
+            gold_decision=None,
+        )
+        for number in range(draw(st.integers(0, 3)))
+    ]
+    scope = Scope(policy_number=1, proposals=draw(draw_proposals()), open_incidents=incidents)
+    return RolloutNews(RolloutState(Rollout(1, "bears"), scope, BEARS, {}, {}), tuple(tasks))
+
+
+KINDS = st.dictionaries(st.sampled_from(sorted(CHOICES)), HOURS)
+EVERYTHING = dict.fromkeys(CHOICES, NOON)
+
+
+@examples(given(CALLERS, KINDS, draw_news(), HOURS), fast=150, whole=2_000)
+def test_nobody_is_notified_of_what_they_may_not_see_or_did_not_choose(caller, kinds, news, at):
+    recipient = NotificationRecipient(caller, kinds, "UTC")
+    scope = news.state.scope
+    for notice in select_notices(recipient, [news], at):
+        assert CHOICE_OF_KIND[notice.kind] in kinds
+        if notice.kind in {PROPOSAL, HALF_TIME, LAST_DAY}:
+            proposal = scope.proposals[notice.about]
+            assert caller.has_permission(Permission.APPROVE, "bears", proposal.cell.site)
+            assert caller.name not in {approval.by for approval in proposal.approvals}
+            assert not proposal.is_approved
+            assert at < proposal.expires_at
+        if notice.kind in {HALF_TIME, LAST_DAY}:
+            reminder_at = dict(list_reminders(proposal))[notice.kind]
+            assert max(proposal.raised_at, kinds["reminders"]) <= reminder_at <= at
+        if notice.kind == INCIDENT:
+            incident = scope.open_incidents[notice.about]
+            assert incident.at >= kinds["incidents"]
+            if incident.cell is not None:
+                assert caller.has_permission(Permission.READ, "bears", incident.cell.site)
+        if notice.kind == REVIEW_DEADLINE:
+            sites = {task.site for task in news.review_tasks}
+            assert any(caller.has_permission(Permission.REVIEW, "bears", site) for site in sites)
+
+
+@examples(given(CALLERS, draw_news(), HOURS), fast=100, whole=1_000)
+def test_who_can_approve_and_has_not_is_notified(caller, news, at):
+    recipient = NotificationRecipient(caller, EVERYTHING, "UTC")
+    notices = select_notices(recipient, [news], at)
+    assert len(notices) == len(set(notices))
+    for proposal in news.state.scope.proposals.values():
+        is_waiting = (
+            not proposal.is_approved
+            and at < proposal.expires_at
+            and caller.name not in {approval.by for approval in proposal.approvals}
+        )
+        may_approve = any(
+            role.role == "operator" and role.covers("bears", proposal.cell.site)
+            for role in caller.role_assignments
+        )
+        about = {notice.kind for notice in notices if notice.about == proposal.id}
+        assert (PROPOSAL in about) == (is_waiting and may_approve)
+        assert len(about & {HALF_TIME, LAST_DAY}) <= 1
+
+
+@given(CALLERS, st.lists(st.sampled_from(SITES), unique=True))
+def test_a_reviewer_at_any_site_of_it_is_shown_no_figures(caller, sites):
+    is_reviewer = any(
+        role.role == "reviewer"
+        and role.rollout in {"", "bears"}
+        and (not sites or role.site in {"", *sites})
+        for role in caller.role_assignments
+    )
+    assert may_be_asked_blind(caller, "bears", sites) == is_reviewer
+
+
+def test_a_short_proposal_has_no_reminder_on_its_last_day():
+    proposal = ProposalState("P-1", "widening", NOON, "policy", NOON + DAY, HASH, ("operator",))
+    assert list_reminders(proposal) == [(HALF_TIME, NOON + 12 * HOUR)]
+    longer = replace(proposal, expires_at=NOON + DAY + timedelta(hours=2))
+    assert list_reminders(longer)[1] == (LAST_DAY, NOON + 2 * HOUR)
