@@ -115,7 +115,7 @@ class CleaningItem(BaseModel):
 
 
 class CleaningItemList(Page[CleaningItem]):
-    """Cases whose labels need a check, the costliest first."""
+    """Cases whose labels need a check, the largest cost times loss first."""
 
 
 class TrainingChoiceList(Page[TrainingChoice]):
@@ -123,7 +123,7 @@ class TrainingChoiceList(Page[TrainingChoice]):
 
 
 class TopLossList(BaseModel):
-    """The costliest divergences in the evidence, the costliest first."""
+    """The divergences in the evidence, the largest cost times loss first."""
 
     model_config = ConfigDict(json_schema_extra={"example": {"items": [WORK_ITEM]}})
 
@@ -209,12 +209,12 @@ def list_cleaning_items(
     after: After = None,
     limit: Limit = 100,
 ) -> Page[CleaningItem]:
-    """Return the cases whose labels are most likely wrong, costliest first.
+    """Return the cases whose labels are most likely wrong.
 
-    A case is listed if a version was confident and disagreed with the human, if reviewers disagree,
-    or if a reviewer may have made a slip; other cases in which they differ come last. Covers cases
-    of the last 30 days, or from `since` to `until` (exclusive). Cases under review are excluded.
-    Listed cases count as shown to you.
+    The largest cost times loss comes first. A case is listed if a version was confident and
+    disagreed with the human, if reviewers disagree, or if a reviewer may have made a slip; other
+    cases in which they differ come last. Covers cases of the last 30 days, or from `since` to
+    `until` (exclusive). Cases under review are excluded. Listed cases count as shown to you.
     """
     issues = load_label_issues(service.database, caller, rollout, now, **options)
     page = build_page(issues, lambda item: item.name, after, limit)

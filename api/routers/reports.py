@@ -12,6 +12,7 @@ from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 from api.deps import Caller, CurrentTime, Permission, RequirePermission, ServiceDependency
 from api.paging import After, Limit, decode_number, encode_number
 from api.schemas.examples import build_responses
+from rollout.services.reports.report_period import ON_DEMAND
 from rollout.store.reports.reports import MAX_NAME_LENGTH
 
 router = APIRouter(prefix="/v1/rollouts/{rollout}/reports", tags=["reports"])
@@ -102,7 +103,7 @@ class ReportRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": REPORT_REQUEST})
 
-    name: str = Field(default="on-demand", min_length=1, max_length=MAX_NAME_LENGTH)
+    name: str = Field(default=ON_DEMAND, min_length=1, max_length=MAX_NAME_LENGTH)
     since: AwareDatetime | None = None
     until: AwareDatetime | None = None
     view: View = "operator"

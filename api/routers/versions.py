@@ -23,6 +23,7 @@ VERSION: dict[str, Any] = {
     "version": "v7",
     "first_used_at": NOON,
     "retired": False,
+    "evidence": "count",
     "source": "assignment",
     "trained_until": "2027-03-01T00:00:00Z",
     "acting_cells": [{**CELL, "stage": "supervised"}],

@@ -21,7 +21,7 @@ import argparse
 import json
 import sys
 from collections.abc import Iterable, Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -36,14 +36,12 @@ COLUMNS = {
     "previous": str, "hash": str,
 }  # fmt: skip
 NUMBERS_OF_FORM = {1: {"house"}, 2: {"access_head", "slot"}}  # whole numbers or null
-CHECKPOINT = {
-    "ledger": str, "revision": int, "hash": str, "at": int, "key": str, "signature": str,
-}  # fmt: skip
+CHECKPOINT = {"ledger": str, "revision": int, "hash": str, "at": int, "key": str, "signature": str}
 CELL_KINDS = {"Widened": "widening", "Renewed": "renewal", "TakenOver": "takeover"}
 HISTORY = {  # kinds that change no stage
     "RolloutCreated", "IncidentOpened", "IncidentAcknowledged", "RecordsPurged", "CasesErased",
-    "NameErased", "RecordsImported", "ReportSealed", "RecordsCounted", "RulesApplied",
-    "DamageCleared", "FormChanged",
+    "NameErased", "RecordsImported", "ReportSealed", "RecordsCounted", "AttemptsBegan",
+    "RulesApplied", "DamageCleared", "FormChanged",
 }  # fmt: skip
 # Form 1 has other names for these kinds and keys.
 KINDS_BEFORE = {
@@ -143,9 +141,7 @@ def check_row(content: dict[str, Any], last: ExportedRow | None) -> ExportedRow:
         hashed = b"rollout-text-1\n" + bytes.fromhex(text["salt"]) + text["text"].encode()
         if body.get(f"{name}_hash") != sha256(hashed).hexdigest():
             raise BrokenChainError(f"its text {name} is not the one that was hashed")
-    erased = sum(
-        f"{name}_hash" in body and name not in texts for name in ("reason", "note", "about")
-    )
+    erased = sum(f"{n}_hash" in body and n not in texts for n in ("reason", "note", "about"))
     if form == 1:
         kind = KINDS_BEFORE.get(kind, kind)
         body = {KEYS_BEFORE.get(kind, {}).get(key, key): value for key, value in body.items()}
@@ -222,9 +218,9 @@ class RecomputedState:
 
     def __init__(self, rows: Iterable[ExportedRow]) -> None:
         """Apply the rows of a ledger from its first one."""
-        self.revision, self.at, self.era = 0, 0, 1
-        self.policy_number, self.policy_hash = 0, ""
+        self.revision, self.at, self.era, self.policy_number, self.policy_hash = 0, 0, 1, 0, ""
         self.first_used: dict[str, int] = {}  # by version
+        self.counted: dict[str, list[int]] = {}  # by version, when it began to count
         self.retired: set[str] = set()
         self.cells: dict[tuple[str, str, str], VersionInCell] = {}  # by site, window, version
         self.stops: dict[str, ExportedRow] = {}
@@ -297,14 +293,13 @@ class RecomputedState:
                     self.note(row, f"begins era {body['era']} in era {self.era}")
                 self.era = max(self.era, body["era"])
             case kind if kind not in HISTORY:
-                raise UnreadableError(
-                    f"row {row.revision}: this file is older than the kind {kind}"
-                )
+                raise UnreadableError(f"row {row.revision}: this file is older than {kind}")
 
     def get_cell(self, body: dict[str, Any], version: str | None = None) -> VersionInCell:
         """Return the version in the cell that a body names."""
         key = (body["site"], body["window"], version or body["version"])
-        return self.cells.setdefault(key, VersionInCell(self.first_used[key[2]]))
+        starts = [self.first_used[key[2]], *self.counted.get(key[2], ())]
+        return self.cells.setdefault(key, VersionInCell(max(starts), len(starts)))
 
     def find_withholding(self, site: str, window: str, version: str) -> str:
         """Return why the grants of a version in a cell are withheld, or ""."""
@@ -417,6 +412,16 @@ class RecomputedState:
         if body["number"] != self.policy_number + 1:
             self.note(row, f"has the number {body['number']} after {self.policy_number}")
         self.policy_number, self.policy_hash = body["number"], body["policy_hash"]
+        renames = list(zip(body.get("renamed", ()), body.get("former", ()), strict=True))
+        for name, stop in self.stops.items():
+            cells = stop.body["cells"]
+            cells = cells + [new for new, former in renames if former in cells]
+            self.stops[name] = replace(stop, body={**stop.body, "cells": cells})
+        counted = body.get("counted", ())
+        for cell in (cell for key, cell in self.cells.items() if key[2] in counted):
+            cell.attempt, cell.attempt_since = cell.attempt + 1, row.at
+        for version in counted:
+            self.counted.setdefault(version, []).append(row.at)
         cleared = {(place["site"], place["window"]) for place in body["cleared"]}
         restarted = {(place["site"], place["window"]) for place in body["restarted"]}
         for site, window in sorted(cleared | restarted):
@@ -435,6 +440,7 @@ class RecomputedState:
             cell.keep_grants([*spans, False].index(False))
             cell.attempt_since = min(cell.attempt_since, row.at)
         self.first_used = {name: min(at, row.at) for name, at in self.first_used.items()}
+        self.counted = {n: [min(at, row.at) for at in a] for n, a in self.counted.items()}
         self.at = row.at
 
 
@@ -513,20 +519,13 @@ def describe_state(state: RecomputedState, at: int) -> dict[str, Any]:
         }
         for key, cell in sorted(state.cells.items())
     ]
-    approvals = [
-        {**describe_row(row), "of": raised.subject}
-        for raised in state.proposals.values()
-        for row in raised.approvals
-    ]
-    return {
-        "revision": state.revision,
-        "at": at,
-        "era": state.era,
-        "policy": {"number": state.policy_number, "hash": state.policy_hash},
-        "cells": cells,
-        "stops": [describe_row(row) for row in state.stops.values()],
-        "last_approvals": sorted(approvals, key=lambda approval: approval["revision"])[-5:],
-    }
+    pairs = [(row, p.subject) for p in state.proposals.values() for row in p.approvals]
+    approvals = [{**describe_row(row), "of": subject} for row, subject in pairs]
+    head = {"revision": state.revision, "at": at, "era": state.era}
+    policy = {"number": state.policy_number, "hash": state.policy_hash}
+    stops = [describe_row(row) for row in state.stops.values()]
+    last = sorted(approvals, key=lambda approval: approval["revision"])[-5:]
+    return {**head, "policy": policy, "cells": cells, "stops": stops, "last_approvals": last}
 
 
 def describe_row(row: ExportedRow) -> dict[str, Any]:

@@ -55,13 +55,14 @@ def list_files(  # noqa: PLR0913, PLR0917 - one parameter for each option
     out: OutputFile = None,
     every: AllCases = False,
 ) -> None:
-    """List cases of recorded files to look at again, as CSV, costliest first.
+    """List cases of recorded files to look at again, as CSV.
 
     The list has cases where the model was confident and wrong (its confidence reached its mean
     confidence in that label), where reviewers differ, or where a reviewer may have made a mistake.
-    Other cases in which model and human differ come last. Without --all the first 200 are listed.
-    Fill in `choice` (relabel, drop, keep), for relabel also `label`, and pass the file to
-    `rollout training export-files --choices`.
+    The largest cost times loss comes first; the loss is -ln of the model's probability of the
+    human label. Other cases in which model and human differ come last. Without --all the first 200
+    are listed. Fill in `choice` (relabel, drop, keep), for relabel also `label`, and pass the file
+    to `rollout training export-files --choices`.
 
     Example: `rollout clean list-files policy.yaml --predictions p.csv --decisions d.csv
     --out list.csv`

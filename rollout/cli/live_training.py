@@ -81,11 +81,12 @@ def list_work(  # noqa: PLR0913, PLR0917 - one parameter for each option
     ] = 20,
     out: OutputFile = None,
 ) -> None:
-    """List cases of a live rollout to look at again, as CSV, costliest first.
+    """List cases of a live rollout to look at again, as CSV.
 
     The list has cases of the last 30 days, or from --since to --until, from the local database.
-    Cases with open review tasks are excluded. Without --all the first 200 are listed, and the
-    number of all is printed. On a service, use GET cleanings, which records who has seen which
+    Cases with open review tasks are excluded. The largest cost times loss comes first; the loss is
+    -ln of the model's probability of the human label. Without --all the first 200 are listed, and
+    the number of all is printed. On a service, use GET cleanings, which records who has seen which
     case.
 
     With --top-losses it has the counted cases where the human decision differs and the model was

@@ -10,7 +10,15 @@ from rollout.client.seen_heads import LedgerHead
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.assignment import Assignment, CaseQuestion, decide_assignment
-from rollout.core.scope.scope import CellState, Grant, Scope, Stop, Version, set_cell_state
+from rollout.core.scope.scope import (
+    CellState,
+    Grant,
+    Scope,
+    Stop,
+    Version,
+    build_initial_state,
+    set_cell_state,
+)
 
 LoadPolicy = Callable[[str], Policy]
 """Parses a policy's text: `rollout.formats.policy.reader.parse_policy`."""
@@ -120,7 +128,9 @@ def _parse_version(body: Mapping[str, Any]) -> Version:
 def _parse_cell_state(body: Mapping[str, Any], version: Version) -> CellState:
     grants = tuple(_parse_grant(grant) for grant in body["grants"])
     return replace(
-        version.initial_state, grants=grants, suspended_by=frozenset(body["suspended_by"])
+        build_initial_state(version.first_seen, ()),
+        grants=grants,
+        suspended_by=frozenset(body["suspended_by"]),
     )
 
 

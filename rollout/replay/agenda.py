@@ -7,6 +7,7 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.events import (
     Approved,
+    AttemptsBegan,
     CellEvent,
     LedgerEvent,
     PolicyApplied,
@@ -15,6 +16,7 @@ from rollout.core.scope.events import (
     ProposalRejected,
     ProposalVoided,
     Resumed,
+    RulesApplied,
     Stopped,
     VersionRetired,
 )
@@ -23,7 +25,7 @@ from rollout.replay.fast_forward import SlotInterest, list_ending_slots, list_ti
 
 CellVersion = tuple[Cell, str]
 NEVER_SLOT = 2**62
-EVENTS_ON_ALL_CELLS = (Stopped, Resumed, VersionRetired, PolicyApplied)
+EVENTS_ON_ALL_CELLS = (Stopped, Resumed, VersionRetired, PolicyApplied, RulesApplied)
 
 
 class Agenda:
@@ -54,7 +56,7 @@ class Agenda:
     def apply_events(self, events: Iterable[LedgerEvent]) -> set[Cell]:
         """Reset the cells that the events changed, and return them."""
         event_list = tuple(events)
-        cells = {cell for event in event_list if (cell := self._find_cell(event)) is not None}
+        cells = {cell for event in event_list for cell in self._find_cells(event)}
         if any(isinstance(event, EVENTS_ON_ALL_CELLS) for event in event_list):
             cells |= set(self._keys_by_cell)
         for cell in cells:
@@ -78,16 +80,19 @@ class Agenda:
         for key in self._keys_by_cell.get(cell, ()):
             self._forget_key(key)
 
-    def _find_cell(self, event: LedgerEvent) -> Cell | None:
-        """Return the cell of an event, also by its proposal, or None."""
+    def _find_cells(self, event: LedgerEvent) -> tuple[Cell, ...]:
+        """Return the cells of an event, also by its proposal."""
         if isinstance(event, CellEvent):
-            return event.cell
+            return (event.cell,)
+        if isinstance(event, AttemptsBegan):
+            return event.cells
         if isinstance(event, ProposalRaised) and event.cell is not None:
             self._cell_by_proposal[event.proposal] = event.cell
-            return event.cell
+            return (event.cell,)
         if isinstance(event, Approved | ProposalExpired | ProposalVoided | ProposalRejected):
-            return self._cell_by_proposal.get(event.proposal)
-        return None
+            cell = self._cell_by_proposal.get(event.proposal)
+            return () if cell is None else (cell,)
+        return ()
 
     def _forget_key(self, key: CellVersion) -> None:
         self._evidence_slots[key] = self._time_slots[key] = -NEVER_SLOT
@@ -127,7 +132,7 @@ class Agenda:
             slot: the slot that is being decided.
         """
         event_list = tuple(events)
-        cells = {cell for event in event_list if (cell := self._find_cell(event)) is not None}
+        cells = {cell for event in event_list for cell in self._find_cells(event)}
         if any(isinstance(event, Resumed) for event in event_list):
             cells |= set(self._keys_by_cell)  # stopped cells may continue in the same slot
         released_keys = (

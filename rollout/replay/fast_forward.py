@@ -9,6 +9,7 @@ from typing import NamedTuple
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.calendar.timezones import compute_end_of_local_day
+from rollout.core.policy.counting_rules import numbers_attempts_by_year
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.proposals import compute_renewal_start, is_challenger
 from rollout.core.scope.scope import CellState, ProposalState, Scope, compute_held_level
@@ -29,10 +30,13 @@ def find_interest(view: EvidenceView, scope: Scope, slot: int) -> SlotInterest:
 
     `slot` is None if no later slot can. A superfluous slot only costs time.
     """
+    if view.version in view.policy.watched_versions:
+        return SlotInterest(None)
     state = scope.get_cell_state(view.cell, view.version)
     if state.suspended_by or state.reported_guards:
         return SlotInterest(slot)
     slots = [series.find_next_alarm(slot) for series in view.guard_series.values()]
+    slots.append(_find_beginning_slot(view, scope, state, slot))
     is_held = False
     if state.proposal is not None:
         slots.append(_find_proposal_slot(view, scope.proposals[state.proposal], slot))
@@ -40,6 +44,17 @@ def find_interest(view: EvidenceView, scope: Scope, slot: int) -> SlotInterest:
         raising_slots, is_held = _find_gate_slots(view, scope, state, slot)
         slots += raising_slots
     return SlotInterest(min((s for s in slots if s is not None), default=None), is_held)
+
+
+def _find_beginning_slot(
+    view: EvidenceView, scope: Scope, state: CellState, slot: int
+) -> int | None:
+    """Return when an attempt that has not begun counts its first unit."""
+    is_numbered = numbers_attempts_by_year(scope.rules)
+    if state.has_begun or scope.versions[view.version].retired or not is_numbered:
+        return None
+    first_slot = view.attempt_window.find_first_evidence()
+    return None if first_slot is None else max(slot, first_slot)
 
 
 def _find_proposal_slot(view: EvidenceView, proposal: ProposalState, slot: int) -> int | None:

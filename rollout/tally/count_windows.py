@@ -69,6 +69,14 @@ class CountWindow:
         """Return the units with a decision after each number of rows."""
         return self.closed_counts - self.missing_counts
 
+    def find_first_evidence(self) -> int | None:
+        """Return the slot of the first unit that counts for or against the model, or None."""
+        has_evidence = self.judged_counts > 0
+        for condition in self._conditions.values():
+            has_evidence = has_evidence | (self.get_counts(condition) > 0).any(axis=1)
+        row = int(has_evidence.argmax())
+        return int(self._rows.slot[row - 1]) if row else None
+
     @cached_property
     def day_counts(self) -> IntArray:
         """Return the local days with a decision after each number of rows."""

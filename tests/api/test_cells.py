@@ -86,7 +86,7 @@ def test_a_cell_shows_the_evidence_that_the_engine_was_shown(client, database, s
     assert evidence["decided_units"] + evidence["undecided_units"] == evidence["closed_units"] > 0
     (condition,) = evidence["gate"]["conditions"]
     assert sum(condition["counts"]) == condition["n"]
-    assert condition["log_e_needed"] == pytest.approx(1.609438)
+    assert condition["log_e_needed"] == pytest.approx(2.525729)  # .4 of 20 %
     assert found["status"]["next_step"]
     assert "unaudited at most 10 % over 7d" in {guard["text"] for guard in found["guards"]}
     raised = client.get(f"{V1_STORY}/proposals").json()["items"]
@@ -100,9 +100,10 @@ def test_what_is_read_for_people_is_what_the_ticker_decided_on(database, story):
     with database.begin_read() as transaction:
         stood = load_rollout_state(transaction, "story")
     for proposal in stood.scope.proposals.values():
+        share = stood.scope.get_cell_state(proposal.cell, proposal.version).risk_share
         known = load_cell_evidence(database, stood, proposal.cell, proposal.version)
         assert isinstance(known, VersionEvidence)
-        reading = read_gate(stood.policy, proposal.cell, 1, 1, known.attempt, known.entered)
+        reading = read_gate(stood.policy, proposal.cell, 1, share, known.attempt, known.entered)
         assert reading.is_met
     assert stood.scope.proposals
 

@@ -68,7 +68,7 @@ def test_the_present_revision_comes_first_and_then_each_change(
     assert first.startswith("id: 3\nevent: changed\ndata: ")
     assert first.endswith("\n\n")
     said = json.loads(second.split("data: ")[1])
-    assert (said["rollout"], said["revision"]) == ("bears", 4)
+    assert (said["rollout"], said["revision"]) == ("bears", 5)
     head = service.state_cache.reload_rollout("bears").head
     assert said["hash"] == head.hash
 

@@ -38,10 +38,13 @@ there or retired, or while another version has grants there; `TakenOver` names t
 """
 EFFECTS = {
     "RolloutCreated": "`rules` is the number of the counting rules, 1 without it.",
-    "RulesApplied": "`number` is the number of the counting rules.",
+    "RulesApplied": "`number` is the number of the counting rules. The named attempts have begun.",
+    "AttemptsBegan": "Each named attempt has begun, with its number in the cell's year and its"
+    " share.",
     "PolicyApplied": "The policy is in force; `proposal` closes. In each cell of `cleared` and"
     " `restarted` each version so far begins its next attempt at `at`; in `cleared` it also loses"
-    " its grants and suspensions.",
+    " its grants and suspensions. Each version of `counted` begins its next attempt in every cell."
+    " A stop of a cell of `former` also stops the cell at its place in `renamed`.",
     "VersionFirstUsed": "The version exists: in each cell its attempt 1 begins at `at`.",
     "VersionRetired": "The version loses its grants in all cells.",
     "ProposalRaised": "The proposal is open.",

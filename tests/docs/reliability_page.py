@@ -8,42 +8,63 @@ HEAD = """\
 Generated from `reliability.toml` beside this page. Each run proves first that its fault is there.
 `make faults` runs all of them.
 
+- **tried**: how often the fault was made, or how many tests make and judge it. A row is here only
+  if all of them passed; its note says what they proved besides the figures.
 - **lost**, **doubled**: acknowledged records, decisions or events that were missing or there twice.
 - **wider**: answers `model` where the ledger or a stop gave the case to humans.
 - **late stops**: stops that held later than promised.
 - **recovery**: the longest time in seconds from the end of the fault to the first normal answer.
 
-A dash means not measured: the fault does not touch it, or the note says why it was not run.
+- **run**: when and on which commit, in the table [below](#runs).
 
-| fault | engine | tried | lost | doubled | wider | late stops | recovery | note |
-|---|---|---|---|---|---|---|---|---|
+A dash means that the run did not count it: its tests judge something else. STALE means that the
+code has changed since; [the reason](#stale-rows) is below.
+
+| fault | engine | tried | lost | doubled | wider | late stops | recovery | run | note |
+|---|---|---|---|---|---|---|---|---|---|
 """
 RUNS_HEAD = """
 ## Runs
 
-| command | date | commit | rows |
-|---|---|---|---|
+| run | command | date | commit | rows |
+|---|---|---|---|---|
+"""
+STALE_HEAD = """
+## Stale rows
+
 """
 
 
 def write_reliability():
     """Return the page."""
     rows = load_outcomes()
-    return HEAD + "".join(map(_format_row, rows)) + RUNS_HEAD + "".join(_format_runs(rows))
+    runs = list(dict.fromkeys(map(_find_run, rows)))
+    reasons = list(dict.fromkeys(row.stale for row in rows if row.stale))
+    page = HEAD + "".join(_format_row(row, runs.index(_find_run(row)) + 1) for row in rows)
+    page += RUNS_HEAD + "".join(_format_runs(rows, runs))
+    return page + (STALE_HEAD + "".join(_format_stale(rows, reasons)) if reasons else "")
 
 
-def _format_row(row):
+def _find_run(row):
+    return row.command, row.date, row.commit
+
+
+def _format_row(row, run):
     counts = (row.lost, row.doubled, row.wider, row.late_stops)
     recovery = None if row.recovery_seconds is None else f"{row.recovery_seconds:.1f}"
     figures = " | ".join("–" if figure is None else str(figure) for figure in (*counts, recovery))
-    stale = f"STALE: {row.stale}" if row.stale else ""
-    note = ". ".join(text for text in (row.note, stale) if text)
-    return f"| {row.fault} | {row.engine} | {row.tried:,} | {figures} | {note} |\n"
+    note = ". ".join(text for text in (row.note, "STALE" if row.stale else "") if text)
+    return f"| {row.fault} | {row.engine} | {row.tried:,} | {figures} | {run} | {note} |\n"
 
 
-def _format_runs(rows):
-    runs = {}
-    for row in rows:
-        runs.setdefault((row.command, row.date, row.commit), []).append(row)
-    for (command, day, commit), of_run in runs.items():
-        yield f"| `{command}` | {day} | `{commit}` | {len(of_run)} |\n"
+def _format_runs(rows, runs):
+    for number, run in enumerate(runs, start=1):
+        command, day, commit = run
+        count = sum(_find_run(row) == run for row in rows)
+        yield f"| {number} | `{command}` | {day} | `{commit}` | {count} |\n"
+
+
+def _format_stale(rows, reasons):
+    for reason in reasons:
+        count = sum(row.stale == reason for row in rows)
+        yield f"- {count} of {len(rows)} rows: {reason}.\n"

@@ -4,19 +4,33 @@ import json
 import re
 import subprocess
 import sys
+from hashlib import sha256
 
-from rollout.core.statistics.evidence import compute_log_e
+from rollout.core.policy.gates import format_counts
+from rollout.core.policy.measures import Condition
+from rollout.core.policy.policy import Stage
+from rollout.core.statistics.evidence import (
+    compute_cost_log_e,
+    compute_log_e,
+    compute_parity_log_e,
+)
+from rollout.core.statistics.sampling import compute_sampling_value
+from rollout.store.tables.tables import rollouts
 from tests.docs.pages import text_of
 
 PAGE = text_of("docs/how-to/audit.md")
-(EVIDENCE,) = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
+EVIDENCE, DRAW = re.findall(r"^```python\n(.*?)^```", PAGE, flags=re.MULTILINE | re.DOTALL)
 
 
-def run(program, lines, folder):
+def run(program, lines, folder, *costs):
     file = folder / "ledger.jsonl"
     file.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    return run_words(program, str(file), *costs)
+
+
+def run_words(program, *words):
     done = subprocess.run(
-        [sys.executable, "-I", "-c", program, str(file)],
+        [sys.executable, "-I", "-c", program, *words],
         capture_output=True,
         text=True,
         check=False,
@@ -24,8 +38,8 @@ def run(program, lines, folder):
     return done.stdout.strip() or done.stderr.strip().splitlines()[-1]
 
 
-def reading(counts, log_e):
-    text = f"agreement at least 95 %: {counts}, log E {log_e} of 2.995732 (risk 0.05)"
+def reading(counts, log_e, condition="agreement at least 95 %"):
+    text = f"{condition}: {counts}, log E {log_e} of 2.995732 (risk 0.05)"
     return [json.dumps({"kind": "ProposalRaised", "revision": 4, "body": {"readings": [text]}})]
 
 
@@ -34,3 +48,46 @@ def test_a_stranger_recomputes_the_evidence(tmp_path):
     again = "1 readings recomputed; 0 of other kinds"
     assert run(EVIDENCE, reading("245 of 248", log_e), tmp_path) == again
     assert "log E is" in run(EVIDENCE, reading("246 of 248", log_e), tmp_path)
+
+
+COST = ("180 6 3 1", "cost at most 1")
+
+
+def test_a_stranger_recomputes_a_cost_from_the_counts_at_each_level(tmp_path):
+    """Seen: neither the formula nor the levels were on any page."""
+    log_e = f"{compute_cost_log_e([0, 0.1, 0.3, 1], [180, 6, 3, 1], at_most=0.05):.6f}"
+    lines = reading(COST[0], log_e, COST[1])
+    again = "1 readings recomputed; 0 of other kinds"
+    assert run(EVIDENCE, lines, tmp_path, "0", "2", "6", "20") == again
+    assert "log E is" in run(EVIDENCE, lines, tmp_path, "0", "2", "7", "20")
+    assert "name 4 cost levels" in run(EVIDENCE, lines, tmp_path)
+    two = f"{compute_cost_log_e([0, 1], [98, 2], at_most=0.05):.6f}"
+    lines = reading("98 of 100", two, "cost at most 0.05")
+    assert run(EVIDENCE, lines, tmp_path, "0", "1") == again
+
+
+def test_a_stranger_recomputes_parity(tmp_path):
+    log_e = f"{compute_parity_log_e(940, 20, 40, 0, margin=0.02):.6f}"
+    lines = reading("940 20 40 0", log_e, "parity at least -2 %")
+    assert run(EVIDENCE, lines, tmp_path) == "1 readings recomputed; 0 of other kinds"
+
+
+def test_the_program_reads_what_the_engine_writes():
+    """Each form of a reading that a gate can store; else it would count as another kind."""
+    pattern = re.compile(re.search(r"READING = re.compile\(\s*r\"(.*)\"", EVIDENCE)[1])
+    for condition, counts in (
+        (Condition("cost", 0.2, at_least=False), (1194, 18, 4, 31)),
+        (Condition("parity", -0.02, at_least=True), (940, 20, 40, 0)),
+        (Condition("recall", 0.8, at_least=True, label="bear"), (9, 1)),
+    ):
+        text = f"{condition}: {format_counts(counts)}, log E 1.000000 of 2.995732 (risk 0.05)"
+        assert pattern.search(text)[1] == condition.measure
+
+
+def test_a_stranger_recomputes_a_sampling_value():
+    salt = bytes(range(32))
+    value = compute_sampling_value(salt, "stage", "creek-7")
+    assert run_words(DRAW, salt.hex(), "creek-6", "creek-7").splitlines()[2] == f"creek-7 {value}"
+    assert f"salt: {sha256(salt).hexdigest()}" in run_words(DRAW, salt.hex())
+    assert {"name", "salt"} <= set(rollouts.c.keys()), "the page reads them"
+    assert Stage("s", blind=0.2, audit=0.25).reviewed_share == 0.2 + (1 - 0.2) * 0.25

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import sqlite3
 import subprocess
 import sys
 from contextlib import closing
@@ -232,12 +233,17 @@ def test_the_audit_runs_as_written(folder, monkeypatch):
         code, printed = verified(line.replace("KEY", key))
         assert code == 0, printed
         assert head in printed
-    (recomputed,) = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
-    assert audited(recomputed)[0] == 0
+    recomputed, drawn = re.findall(r"```python\n(.*?)```", page, flags=re.DOTALL)
+    assert audited(recomputed, "ledger.jsonl")[0] == 0
+    (query,) = re.findall(r"`(select .*?)`", page)
+    with closing(sqlite3.connect("rollout.db")) as database:
+        ((_, salt),) = database.execute(query).fetchall()
+    code, printed = audited(drawn, salt)
+    assert (code, json.loads(lines[0])["body"]["salt_hash"] in printed) == (0, True)
     ledger = Path("ledger.jsonl").read_text("utf-8")
     Path("ledger.jsonl").write_text(ledger.replace("1180 of 1200", "1190 of 1200"), "utf-8")
     assert [verified(line.replace("KEY", key))[0] for line in alone] == [1, 1, 1]
-    assert audited(recomputed)[0] == 1
+    assert audited(recomputed, "ledger.jsonl")[0] == 1
 
 
 def verified(line):
@@ -247,8 +253,8 @@ def verified(line):
     return done.returncode, done.stdout + done.stderr
 
 
-def audited(snippet):
-    words = [sys.executable, "-c", snippet, "ledger.jsonl"]
+def audited(snippet, argument):
+    words = [sys.executable, "-c", snippet, argument]
     done = subprocess.run(words, capture_output=True, text=True, check=False)
     return done.returncode, done.stdout.strip()
 

@@ -62,10 +62,22 @@ def test_an_outcome_replaces_the_one_of_its_fault_and_engine(tmp_path):
     assert load_covers(file) == ["rollout"]
 
 
-def test_the_page_shows_what_is_stale_and_what_was_not_measured(monkeypatch):
-    rows = [replace(OUTCOME, stale="the code moved"), replace(OUTCOME, engine="x", note="")]
+def test_the_page_shows_each_rows_run_what_is_stale_and_what_was_not_measured(monkeypatch):
+    later = replace(OUTCOME, engine="y", commit="def", stale="the code moved")
+    rows = [replace(OUTCOME, stale="the code moved"), replace(OUTCOME, engine="x", note=""), later]
     monkeypatch.setattr("tests.docs.reliability_page.load_outcomes", lambda: rows)
     page = write_reliability()
-    assert "| sqlite | 2 | 0 | – | – | – | 1.2 | ä. STALE: the code moved |\n" in page
-    assert "| `python -m x` | 2026-11-21 | `abc` | 2 |\n" in page
+    assert "| sqlite | 2 | 0 | – | – | – | 1.2 | 1 | ä. STALE |\n" in page
+    assert "| x | 2 | 0 | – | – | – | 1.2 | 1 |  |\n" in page
+    assert "| y | 2 | 0 | – | – | – | 1.2 | 2 | ä. STALE |\n" in page
+    assert "| 1 | `python -m x` | 2026-11-21 | `abc` | 2 |\n" in page
+    assert "| 2 | `python -m x` | 2026-11-21 | `def` | 1 |\n" in page
+    assert "- 2 of 3 rows: the code moved.\n" in page
     assert OUTCOMES.name in page
+
+
+def test_a_row_of_dashes_says_what_its_tests_proved():
+    """Seen: rows without any figure or note."""
+    for row in load_outcomes():
+        figures = (row.lost, row.doubled, row.late_stops, row.recovery_seconds)
+        assert row.note or any(figure is not None for figure in figures), row.fault

@@ -197,6 +197,7 @@ CASES = (
         f"{HEADS}::test_a_replica_that_read_the_lost_rows_stops_everybody_without_a_client",
         "tests/attacks/test_files_put_back.py",
         wider=0,
+        note="a client or replica that holds a newer head finds it; then humans decide everywhere",
     ),
     FaultCase("server frozen", "postgresql", 4, live_faults.run_frozen),
     FaultCase("server killed", "postgresql", 4, live_faults.run_killed),
@@ -216,6 +217,7 @@ CASES = (
         lost=0,
         doubled=0,
         wider=0,
+        note="a backup made under traffic; after the restore every cell is stopped",
     ),
     _tested(
         5,
@@ -254,6 +256,7 @@ CASES = (
         "test_an_erased_case_leaves_no_trace_in_any_table",
         "tests/services/erasure/test_name_erasure.py::"
         "test_an_erased_user_leaves_no_trace_and_everything_verifies",
+        note="no trace is left in any table, and every ledger still verifies",
     ),
     _tested(
         9,
@@ -265,6 +268,7 @@ CASES = (
         f"{FACTORS}::test_a_code_works_once_and_one_step_to_each_side",
         f"{FACTORS}::test_without_a_factor_an_operator_looks_stops_and_rejects_but_does_not_widen",
         wider=0,
+        note="easy passwords and used codes are refused; without a second factor nobody widens",
     ),
     _tested(
         10,
@@ -272,12 +276,14 @@ CASES = (
         "both",
         "tests/attacks/test_invented_decisions.py",
         wider=0,
+        note="such decisions are no evidence, so no gate opens",
     ),
     _tested(
         11,
         "action differs from the answer asked about",
         "both",
         "tests/attacks/test_acts_that_nobody_asked_for.py",
+        note="such an action is unauthorized",
     ),
     *_clock_cases(),
 )

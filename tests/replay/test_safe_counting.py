@@ -8,9 +8,11 @@ import polars as pl
 import pytest
 
 from rollout.core.calendar.sites import Site
-from rollout.core.policy.gates import compute_risk
+from rollout.core.policy.counting_rules import CURRENT_RULES
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Minimum, Stage
+from rollout.core.policy.risk_shares import compute_yearly_share
+from rollout.core.policy.version_rules import VersionRule
 from rollout.core.scope.scope import CellState
 from rollout.core.statistics.evidence import compute_log_e
 from rollout.core.statistics.sampling import compute_sampling_value
@@ -117,6 +119,13 @@ def test_the_same_records_whole_widen_twice():
     assert kinds(run(LENIENT, history_of(agreeing(range(200))))).count("Widened") >= 2
 
 
+def test_a_watched_version_widens_nothing_however_good_it_is():
+    watched = replace(LENIENT, versions=(VersionRule("v1", is_watched=True),))
+    replayed = run(watched, history_of(agreeing(range(200))))
+    assert kinds(replayed) == ["RolloutCreated", "PolicyApplied", "VersionFirstUsed"]
+    assert replayed.ticks < 5, "no slot needs a decision"
+
+
 def test_a_class_that_never_came_opens_no_gate_on_it():
     policy = replace(LENIENT, gates=(a_gate("supervised", RARE, minimum=EASY),))
     history = history_of(agreeing(range(200), said="fox", verdict="fox"))
@@ -168,12 +177,11 @@ def test_after_an_alarm_evidence_starts_from_zero_at_a_smaller_risk():
     for attempt, (since, proposal) in enumerate(zip(alarms, raised, strict=False), start=1):
         (reading,) = proposal.readings
         agreed, n = (int(word) for word in reading.split(": ")[1].split(",")[0].split(" of "))
-        assert reading.endswith(f"(risk {compute_risk(gate, attempt):g})")
+        assert reading.endswith(f"(risk {gate.risk * compute_yearly_share(attempt):g})")
         assert n <= (proposal.at - since) / HOUR
         assert compute_log_e(agreed, n - agreed, at_least=0.8) >= -np.log(
-            compute_risk(gate, attempt)
+            gate.risk * compute_yearly_share(attempt)
         )
-    assert compute_risk(gate, 2) == gate.risk / 6
 
 
 # One event, one narrowing
@@ -372,6 +380,7 @@ def ever_open(history, policy):
             shares=build_stage_shares(policy),
             find_buckets=lambda rows: rows.unit,
             feeds=ready.feeds,
+            rules=CURRENT_RULES,
         )
         met.append(sight.get_gate_series(1, sight.attempt_window).is_met.any())
     return float(np.mean(met))

@@ -41,11 +41,13 @@ levers:
     costs: [{did: nothing, right: sound-alarm, cost: 20}, {cost: 1}]
 sites: [creek, meadow]
 windows: [{id: day, hours: "06:00-18:00"}, {id: night, hours: 24/7}]
-evidence: {unit: case, outside: unknown, grace: 1h}
+evidence: {unit: case, outside: unknown, grace: 1h, releases: 1}
 stages: [{id: supervised, blind: 50%}, {id: autonomous, audit: 30%}]
 gates:
-  - {to: supervised, require: [{measure: agreement, at_least: 80%}], minimum: {units: 40, days: 1}}
-  - {to: autonomous, require: [{measure: agreement, at_least: 80%}], minimum: {units: 20, days: 1}}
+  - {to: supervised, require: [{measure: agreement, at_least: 80%}], risk: 6.25%,
+     minimum: {units: 40, days: 1}}
+  - {to: autonomous, require: [{measure: agreement, at_least: 80%}], risk: 1.25%,
+     minimum: {units: 20, days: 1}}
 guards:
   - {measure: agreement, at_least: 75%, false_alarm_every: 500}
 tick: 1h

@@ -9,7 +9,7 @@ from rollout.core.policy.levers import Lever
 from rollout.reports.text import formatting
 from rollout.services.divergences.divergence_figures import CostliestKind
 from rollout.services.divergences.divergence_list import MAX_COMPARED_UNITS, DivergenceList
-from rollout.services.engine.versions import VersionStatus
+from rollout.services.engine.versions import WATCH, VersionStatus
 
 CLEANING_PERMISSION_TEXT: Final = (
     "Only an operator at the case's site chooses what training does with it. An admin can grant "
@@ -41,6 +41,8 @@ def build_version_choices(statuses: Sequence[VersionStatus], selected: str) -> l
 def _describe_version_status(version: VersionStatus) -> str:
     if version.retired:
         return "retired"
+    if version.evidence == WATCH:
+        return "watched"
     return "acting" if version.acting_cells else "in shadow"
 
 

@@ -20,6 +20,7 @@ from api.routers.reports import Form as FileForm
 from api.routers.reports import get_report as as_api
 from rollout.core.errors import NotAllowedError, RefusalError, UnknownRolloutError
 from rollout.core.scope.permissions import Permission, require_permission
+from rollout.services.reports.report_period import ON_DEMAND
 
 if TYPE_CHECKING:
     from rollout.services.reports.builder import ReportOptions
@@ -36,7 +37,6 @@ FILE_TEXTS: Final = {
     "csv": "CSV of all divergences",
     "markdown": "Markdown summary",
 }
-ON_DEMAND: Final = "on-demand"
 FIELDS: Final = ("rollout", "name", "since", "until", "view")
 CursorQuery = Annotated[str | None, Query(max_length=500)]
 

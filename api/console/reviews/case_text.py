@@ -163,14 +163,19 @@ def describe_outcome(outcome: Outcome) -> str:
 
 
 def explain_uncounted(story: ExplainedCase, *, still_open: bool) -> str:
-    """Explain why a case was not counted."""
+    """Explain why no unit is shown for a case; an open one's time of closing follows."""
     if story.assignment is None:
-        return "It belongs to no cell of the policy, so it never will be."
+        return "It is never counted: it belongs to no cell of the policy."
     if not story.case_details.predictions:
-        return "No version has answered, so there is nothing to compare."
+        return "It is not counted: no version has answered, so there is nothing to compare."
     if still_open:
-        return "Its unit is counted when it closes,"
-    return "It has closed; a tick counts it, or did so for its episode under another case."
+        return "It is not counted yet. Its unit is counted when it closes,"
+    if not story.is_counted_by_episode:
+        return "It is not counted yet. It has closed, so the next tick counts it."
+    return (
+        "It has no count of its own. One case stands for all cases of its episode: either the next"
+        " tick counts this one, or another case of the episode is counted."
+    )
 
 
 def describe_evidence_use(excluded: str | None) -> str:

@@ -88,7 +88,7 @@ def build_rollout_card(
     )
     return RolloutCard(
         name=summary.name,
-        versions=describe_versions(state.scope, state.policy.cells),
+        versions=describe_versions(state.scope, state.policy, state.policy.cells),
         text=_describe_counts(counts, len(markers_by_cell)),
         deciding_cells=deciding_cells,
         notices=tuple(_list_notices(summary, markers_by_cell, at)),

@@ -21,7 +21,7 @@ class Site:
 
     `timezone` is an IANA name, `country` an ISO code (for public holidays), `coordinates` latitude
     and longitude in degrees, north and east positive (for the sun). `lease` is how long an
-    assignment may be used here, and so the time within which a stop holds.
+    assignment may be used here, and so the time within which a stop holds. `was` is its former id.
     """
 
     id: str
@@ -30,6 +30,7 @@ class Site:
     coordinates: tuple[float, float] | None = None
     wave: int = 1
     lease: timedelta | None = None
+    was: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,12 +38,14 @@ class Window:
     """A recurring span of local hours, limited to cases with some attributes.
 
     `hours` is OpenStreetMap opening_hours, None for always. `when` lists the matching values of
-    each attribute; hours and all attributes must match. `when` is copied and not hashed.
+    each attribute; hours and all attributes must match. `when` is copied and not hashed. `was` is
+    the window's former id.
     """
 
     id: str
     hours: str | None = None
     when: Mapping[str, tuple[str, ...]] = field(default_factory=dict, hash=False)
+    was: str = ""
 
     def __post_init__(self) -> None:
         when = {attribute: tuple(values) for attribute, values in self.when.items()}

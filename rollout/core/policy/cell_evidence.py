@@ -31,18 +31,25 @@ class EvidenceCounts:
         """Return the number of units with a decision."""
         return self.closed - self.missing
 
+    @property
+    def has_evidence(self) -> bool:
+        """Return whether any unit counts for or against the model."""
+        return self.decided > 0 or any(map(any, self.counts.values()))
+
 
 @dataclass(frozen=True, slots=True)
 class GuardReading:
     """State of a guard: alarm, value and number of records.
 
     `good_since` is when an operational guard's measure last turned good, None while it is bad.
+    `has_recovered` is what a test of the records after an alarm says instead, None without one.
     """
 
     is_alarm: bool
     value: str = ""
     records: int = 0
     good_since: datetime | None = None
+    has_recovered: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

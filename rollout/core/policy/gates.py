@@ -66,14 +66,6 @@ class GateReading:
     has_turned: bool
 
 
-def compute_risk(gate: Gate, attempt: int) -> float:
-    """Return the gate's risk α in attempt k: α, then α/(k(k+1)).
-
-    All later attempts together have at most half the first one's risk.
-    """
-    return gate.risk if attempt == 1 else gate.risk / (attempt * (attempt + 1))
-
-
 def compute_condition_log_e(condition: Condition, counts: Sequence[int], policy: Policy) -> float:
     """Return ln E of a condition on its counts."""
     if condition.measure == "cost":
@@ -115,7 +107,7 @@ def read_gate(
     policy: Policy,
     cell: Cell,
     stage_level: int,
-    attempt: int,
+    risk_share: float,
     counts: EvidenceCounts,
     counts_since_entry: EvidenceCounts,
 ) -> GateReading:
@@ -124,6 +116,7 @@ def read_gate(
     The policy must have a gate to `stage_level` that fits `cell`.
 
     Args:
+        risk_share: the share of each gate's risk that the attempt may use, in (0, 1].
         counts: all evidence of the attempt.
         counts_since_entry: since the cell entered the stage below, for the gate's minimum.
     """
@@ -133,7 +126,7 @@ def read_gate(
         gate, counts, counts_since_entry, policy.evidence.missing_at_most
     )
     return _read_conditions(
-        policy, stage_level, cell, compute_risk(gate, attempt), counts, unmet_requirements
+        policy, stage_level, cell, gate.risk * risk_share, counts, unmet_requirements
     )
 
 
@@ -141,7 +134,7 @@ def is_gate_open(
     policy: Policy,
     cell: Cell,
     stage_level: int,
-    attempt: int,
+    risk_share: float,
     counts: EvidenceCounts,
     counts_since_entry: EvidenceCounts,
 ) -> bool:
@@ -154,7 +147,7 @@ def is_gate_open(
         gate, counts, counts_since_entry, policy.evidence.missing_at_most
     ):
         return False
-    risk = compute_risk(gate, attempt)
+    risk = gate.risk * risk_share
     conditions = sorted(
         policy.list_conditions(stage_level, cell), key=lambda c: c.measure in E_VALUE_MEASURES
     )

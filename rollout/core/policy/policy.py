@@ -25,8 +25,10 @@ from rollout.core.policy.evidence_sources import (
 from rollout.core.policy.file_readings import FileReading
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import WHOLE_UNIT, Condition
+from rollout.core.policy.version_rules import VersionRule
 
 DAY = timedelta(days=1)
+UNITS_BETWEEN_FALSE_ALARMS, TIME_BETWEEN_FALSE_ALARMS = 10_000.0, 365 * DAY
 NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -101,6 +103,7 @@ class EvidenceRules:
     episode_span: timedelta | None = None
     grace: timedelta = DAY
     missing_at_most: float = 0.05
+    releases: int = 0  # planned attempts of a cell in a year; 0: no plan
     verdicts: int = 1
     second_verdict: float = 0.0
     confidence_floor: float | None = None
@@ -146,12 +149,16 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """A condition that narrows, suspends or opens an incident when it trips."""
+    """A condition that narrows, suspends or opens an incident when it trips.
+
+    `false_alarm_span` is the time between false alarms, and takes precedence over their units.
+    """
 
     condition: Condition
     then: str  # one-stage, shadow, suspend, report
     over: timedelta | None = None
-    false_alarm_every: float = 10_000.0
+    false_alarm_every: float = UNITS_BETWEEN_FALSE_ALARMS
+    false_alarm_span: timedelta | None = None
     reach: str = "cell"
     where: Where = Where()
     added: bool = False
@@ -239,6 +246,7 @@ class Policy:
     guards: tuple[Guard, ...] = ()
     limits: tuple[Limit, ...] = ()
     waves: Waves | None = None
+    versions: tuple[VersionRule, ...] = ()
     freezes: tuple[Freeze, ...] = ()
     charter: Charter = Charter()
     country: str | None = None
@@ -270,6 +278,11 @@ class Policy:
     def sites_by_id(self) -> dict[str, Site]:
         """Return the sites by id."""
         return {site.id: site for site in self.sites}
+
+    @cached_property
+    def watched_versions(self) -> frozenset[str]:
+        """Return the versions whose records are never counted."""
+        return frozenset(rule.id for rule in self.versions if rule.is_watched)
 
     def get_timezone(self, site_id: str) -> str:
         """Return a site's timezone, the policy's own for an unknown site."""
@@ -335,6 +348,11 @@ class Policy:
         max_level, end = self._compute_limits(cell)
         return max_level if at < end else 0
 
+    def is_reachable(self, cell: Cell, stage_level: int, at: datetime) -> bool:
+        """Return whether the limits allow a stage level above shadow and a gate leads to it."""
+        is_allowed = stage_level <= self.compute_ceiling(cell, at)
+        return is_allowed and self.find_gate(stage_level, cell) is not None
+
     def compute_end(self, cell: Cell) -> datetime:
         """Return when limits end all stages above shadow, or `NEVER`."""
         return self._compute_limits(cell)[1]
@@ -365,12 +383,8 @@ class Policy:
     def find_freeze(self, cell: Cell, at: datetime) -> Freeze | None:
         """Return a freeze of `cell` at `at`, or None."""
         site = self.sites_by_id[cell.site]
-        freezes_now = (
-            freeze
-            for freeze in self.freezes
-            if freeze.where.fits(cell) and is_open(freeze.hours, site, at)
-        )
-        return next(freezes_now, None)
+        freezes = (f for f in self.freezes if f.where.fits(cell) and is_open(f.hours, site, at))
+        return next(freezes, None)
 
     @cached_property
     def whole_unit_lever(self) -> str:

@@ -29,7 +29,7 @@ def compute_definition(policy: Policy, cell: Cell) -> str:
     body = {
         "levers": [_lever_to_json(lever) for lever in policy.levers],
         "evidence": _evidence_to_json(policy.evidence),
-        "where": _cell_to_json(policy, cell),
+        "where": describe_cell(policy, cell),
     }
     return sha256(json.dumps(body, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
@@ -101,8 +101,8 @@ def _evidence_to_json(rules: EvidenceRules) -> dict[str, Any]:
     }
 
 
-def _cell_to_json(policy: Policy, cell: Cell) -> dict[str, Any]:
-    """Describe the site's clock and the windows up to the cell's own."""
+def describe_cell(policy: Policy, cell: Cell) -> dict[str, Any]:
+    """Return the site's clock and place, and the windows up to the cell's."""
     site = policy.sites_by_id[cell.site]
     ids = [window.id for window in policy.windows]
     windows = policy.windows[: ids.index(cell.window) + 1] if cell.window in ids else policy.windows

@@ -105,13 +105,15 @@ class ProposeRenewal(ActorCommand):
 class ApproveProposal(ActorCommand):
     """Approve the proposal with the evidence hash that the user saw.
 
-    `void_reasons` holds by id the open proposals that new counting rules void.
+    For a proposal of new counting rules, `void_reasons` holds by id the open proposals that they
+    void, and `running_attempts` the cells and versions whose attempt has evidence.
     """
 
     proposal: str
     evidence_hash: str
     reason: str = ""
     void_reasons: Mapping[str, str] = field(default_factory=dict)
+    running_attempts: tuple[tuple[Cell, str], ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -19,6 +19,7 @@ from rollout.core.errors import (
 )
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.approvals import approve, reject
+from rollout.core.scope.attempts import begin_attempts
 from rollout.core.scope.clock_correction import (
     apply_clock_correction,
     is_clock_behind,
@@ -115,6 +116,8 @@ _apply_command.register(AcceptRestore, accept_restore)
 
 @_apply_command.register
 def _(command: Tick, pending: PendingEvents) -> None:
+    command = _drop_watched_evidence(command, pending.policy)
+    begin_attempts(pending, command)
     apply_alarms(pending, command)
     apply_clears(pending, command)
     _expire_grants(pending)
@@ -128,6 +131,15 @@ def _(command: Tick, pending: PendingEvents) -> None:
         return  # the evidence was counted under the policy before
     apply_approved_proposals(pending)
     raise_due_proposals(pending, command)
+
+
+def _drop_watched_evidence(tick: Tick, policy: Policy) -> Tick:
+    """Return the tick without evidence of watched versions, which never counts."""
+    watched = policy.watched_versions
+    if watched.isdisjoint(version for _, version in tick.evidence):
+        return tick
+    evidence = {key: tick.evidence[key] for key in tick.evidence if key[1] not in watched}
+    return replace(tick, evidence=evidence)
 
 
 def _expire_grants(pending: PendingEvents) -> None:

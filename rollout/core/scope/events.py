@@ -65,7 +65,9 @@ class PolicyApplied(LedgerEvent):
 
     Cells in `restarted` begin a new attempt; cells in `cleared` also lose their grants. `withdrawn`
     names the stages to which some cell has lost its gate, by this edit or an earlier one, and
-    `risks` the risk of each such gate as decimal text.
+    `risks` the risk of each such gate as decimal text. Versions in `counted` were watched: they
+    begin a new attempt in every cell. Cell i of `renamed` was cell i of `former`: it goes on with
+    the numbers of its attempts, and under its stops.
     """
 
     number: int
@@ -76,6 +78,9 @@ class PolicyApplied(LedgerEvent):
     proposal: str = ""
     withdrawn: tuple[str, ...] = ()
     risks: tuple[str, ...] = ()
+    counted: tuple[str, ...] = field(default=(), metadata={ADDED_LATER: True})
+    renamed: tuple[Cell, ...] = field(default=(), metadata={ADDED_LATER: True})
+    former: tuple[Cell, ...] = field(default=(), metadata={ADDED_LATER: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -388,11 +393,37 @@ class RecordsCounted(LedgerEvent):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class AttemptsBegan(LedgerEvent):
+    """A tick counted the first units of attempts; entry i of each field belongs to attempt i.
+
+    Attributes:
+        cells, versions: of the attempts.
+        years: calendar year at the site of the slot in which the first unit counted, or the
+            cell's last one if that is later.
+        numbers: number of the attempt in its cell's year, over all versions, from 1.
+        releases: how many attempts a year the policy planned for; 0 if it didn't say.
+        shares: share of each gate's risk that the attempt may use, as decimal text.
+    """
+
+    cells: tuple[Cell, ...]
+    versions: tuple[str, ...]
+    years: tuple[int, ...]
+    numbers: tuple[int, ...]
+    releases: tuple[int, ...]
+    shares: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RulesApplied(LedgerEvent):
-    """Evidence is counted by the rules of this number from now on; `proposal` was approved."""
+    """Evidence is counted by the rules of this number from now on; `proposal` was approved.
+
+    `cells` and `versions` name the attempts that have evidence: each keeps its share of the risk.
+    """
 
     number: int
     proposal: str = field(default="", metadata={ADDED_LATER: True})
+    cells: tuple[Cell, ...] = field(default=(), metadata={ADDED_LATER: True})
+    versions: tuple[str, ...] = field(default=(), metadata={ADDED_LATER: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -449,6 +480,7 @@ EVENT_TYPES: dict[str, type[LedgerEvent]] = {
         RecordsImported,
         ReportSealed,
         RecordsCounted,
+        AttemptsBegan,
         RulesApplied,
         EraBegan,
         DamageCleared,

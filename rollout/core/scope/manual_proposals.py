@@ -3,6 +3,7 @@
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import NotEligibleError
 from rollout.core.policy.cell_evidence import EvidenceCounts, VersionEvidence
+from rollout.core.policy.counting_rules import numbers_attempts_by_year
 from rollout.core.policy.gates import GateReading, read_gate, read_renewal
 from rollout.core.scope.commands import ProposeRenewal, ProposeTakeover
 from rollout.core.scope.pending_events import PendingEvents
@@ -24,15 +25,21 @@ def propose_takeover(command: ProposeTakeover, pending: PendingEvents) -> None:
     if _is_open(pending, "takeover", command):
         return
     evidence = command.evidence.get((cell, version), VersionEvidence())
-    attempt = pending.scope.get_cell_state(cell, version).attempt
+    state = pending.scope.get_cell_state(cell, version)
+    risk_share = state.risk_share
     reading = read_gate(
-        pending.policy, cell, stage_level, attempt, evidence.attempt, evidence.attempt
+        pending.policy, cell, stage_level, risk_share, evidence.attempt, evidence.attempt
     )
     if not reading.is_met or not are_lower_gates_met(
-        pending.policy, cell, stage_level, attempt, evidence
+        pending.policy, cell, stage_level, risk_share, evidence
     ):
         raise NotEligibleError(
             f"{version} may not take over {cell} yet: {_describe_unmet(reading)}"
+        )
+    if numbers_attempts_by_year(pending.scope.rules) and not state.has_begun:
+        raise NotEligibleError(
+            f"{version} may not take over {cell} yet: the next tick numbers its attempt and fixes"
+            " its share of the risk; propose it after that tick"
         )
     raise_proposal(pending, "takeover", cell, version, stage_level, reading, by=command.by.name)
 
@@ -58,6 +65,10 @@ def _find_takeover_level(command: ProposeTakeover, pending: PendingEvents) -> in
         allowed_stages = ", ".join(policy.stage_ids[level] for level in allowed_levels) or "none"
         raise NotEligibleError(
             f"a takeover of {command.cell} may go to {allowed_stages}, not to {command.to}"
+        )
+    if policy.find_gate(stage_level, command.cell) is None:
+        raise NotEligibleError(
+            f"the policy has no gate to {command.to} for {command.cell} any more; add one first"
         )
     return stage_level
 
@@ -89,10 +100,7 @@ def _find_renewal_level(command: ProposeRenewal, pending: PendingEvents) -> int:
     stage_level = policy.stage_ids.index(to) if to in policy.stage_ids else 0
     if not 0 < stage_level <= compute_held_level(policy, state, pending.at):
         raise NotEligibleError(f"{command.version} holds no grant of {to} in {cell}")
-    if (
-        stage_level > policy.compute_ceiling(cell, pending.at)
-        or policy.find_gate(stage_level, cell) is None
-    ):
+    if not policy.is_reachable(cell, stage_level, pending.at):
         raise NotEligibleError(f"the policy leads {cell} to {to} no more; it may only lapse")
     renewal_start = compute_renewal_start(policy, state, stage_level)
     if pending.at < renewal_start:

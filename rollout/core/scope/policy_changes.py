@@ -5,15 +5,17 @@ from itertools import takewhile
 from typing import NamedTuple
 
 from rollout.core.calendar.sites import SHADOW, Cell
+from rollout.core.policy.counting_rules import numbers_attempts_by_year
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.record_definition import is_redefined
+from rollout.core.scope.cell_renames import check_renames, find_renamed_cells
 from rollout.core.scope.commands import ApplyPolicy, Tick
 from rollout.core.scope.events import Narrowed, PolicyApplied
 from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.policy_diff import list_looser_rules
 from rollout.core.scope.proposals import build_proposal, compute_gate_hash
 from rollout.core.scope.rule_changes import RULES_PROPOSAL
-from rollout.core.scope.scope import ENGINE, ProposalState
+from rollout.core.scope.scope import ENGINE, CellState, ProposalState, Scope
 from rollout.core.scope.stop_commands import TWO_OPERATORS, find_resume_needs
 
 
@@ -23,6 +25,8 @@ def apply_policy(command: ApplyPolicy, pending: PendingEvents) -> None:
     is_first = pending.scope.policy_number == 0
     if not is_first and new.hash == pending.scope.policy_hash:
         return  # it is in force
+    if not is_first and numbers_attempts_by_year(pending.scope.rules):
+        check_renames(old, new)
     looser_rules = () if is_first else list_looser_rules(old, new)
     if looser_rules and any(
         proposal.about == new.hash for proposal in pending.scope.proposals.values()
@@ -94,6 +98,7 @@ def _emit_policy_applied(
         ):
             pending.void_proposal(proposal.id, "the policy was edited")
     _narrow_to_ladder(pending, new, by, effects.cleared)
+    _narrow_watched(pending, new, by, effects.cleared)
     pending.emit(
         PolicyApplied(
             at=pending.at,
@@ -106,6 +111,9 @@ def _emit_policy_applied(
             proposal=proposal_id,
             withdrawn=tuple(effects.withdrawn_risks),
             risks=tuple(effects.withdrawn_risks.values()),
+            counted=effects.counted,
+            renamed=tuple(effects.renamed),
+            former=tuple(effects.renamed.values()),
         )
     )
     pending.policy = new
@@ -115,18 +123,38 @@ class _EditEffects(NamedTuple):
     cleared: tuple[Cell, ...]
     restarted: tuple[Cell, ...]
     withdrawn_risks: Mapping[str, str]
+    counted: tuple[str, ...]
+    renamed: Mapping[Cell, Cell]
 
 
 def _find_effects(pending: PendingEvents, new: Policy) -> _EditEffects:
     """Return what an edit does to cells; nothing for the first policy."""
     old, risks = pending.policy, pending.scope.withdrawn_gate_risks
     if pending.scope.policy_number == 0:
-        return _EditEffects((), (), {})
+        return _EditEffects((), (), {}, (), {})
     return _EditEffects(
         _find_cleared_cells(old, new),
         _find_riskier_cells(risks, old, new),
         _find_withdrawn_risks(risks, old, new),
+        _find_counted_versions(pending.scope, old, new),
+        find_renamed_cells(old, new),
     )
+
+
+def _find_counted_versions(scope: Scope, old: Policy, new: Policy) -> tuple[str, ...]:
+    """Return the used versions that were watched and count from now on."""
+    return tuple(v for v in scope.versions if v in old.watched_versions - new.watched_versions)
+
+
+def _narrow_watched(
+    pending: PendingEvents, new: Policy, by: str, cleared_cells: tuple[Cell, ...]
+) -> None:
+    """Remove the grants of watched versions: no guard could narrow them."""
+    for (cell, version), state in list(pending.scope.cells.items()):
+        if version not in new.watched_versions or not state.grants or cell in cleared_cells:
+            continue
+        reason = f"the policy only watches {version}"
+        pending.emit(_build_narrowing(pending, by, (cell, version), state, SHADOW, reason))
 
 
 def _narrow_to_ladder(
@@ -142,17 +170,27 @@ def _narrow_to_ladder(
         if common_count == len(stages) or cell in cleared_cells:
             continue
         pending.void_proposal(state.proposal, "the policy's ladder was edited")
-        pending.emit(
-            Narrowed(
-                at=pending.at,
-                by=by,
-                cell=cell,
-                version=version,
-                from_stage=stages[-1],
-                to_stage=(SHADOW, *stages)[common_count],
-                reason="the policy's ladder was edited",
-            )
-        )
+        to_stage, reason = (SHADOW, *stages)[common_count], "the policy's ladder was edited"
+        pending.emit(_build_narrowing(pending, by, (cell, version), state, to_stage, reason))
+
+
+def _build_narrowing(
+    pending: PendingEvents,
+    by: str,
+    key: tuple[Cell, str],
+    state: CellState,
+    to_stage: str,
+    reason: str,
+) -> Narrowed:
+    return Narrowed(
+        at=pending.at,
+        by=by,
+        cell=key[0],
+        version=key[1],
+        from_stage=state.grants[-1].stage,
+        to_stage=to_stage,
+        reason=reason,
+    )
 
 
 def _count_common_stages(stages: tuple[str, ...], ladder: tuple[str, ...]) -> int:
@@ -177,6 +215,8 @@ def _is_voided_by_edit(
     cell = proposal.cell
     if proposal.kind == "clock":
         return False
+    if proposal.version in new.watched_versions:
+        return True
     if proposal.kind in {"policy", RULES_PROPOSAL} or looser_rules:
         return True
     if cell is None:

@@ -15,6 +15,7 @@ from rollout.core.policy.evidence_sources import EvidenceSources
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Freeze, Gate, Guard, Policy, Stage, Waves, format_duration
+from rollout.core.policy.risk_shares import describe_releases
 
 _REACH_ORDER = ("cell", "site", "rollout")
 Sentences = Iterator[str]
@@ -144,11 +145,17 @@ def _compare_evidence(old: Policy, new: Policy) -> Sentences:
         yield "episodes are cut shorter, so bursts count more often"
     if new_rules.missing_at_most > old_rules.missing_at_most:
         yield f"more units may lack a decision: {_format_share(new_rules.missing_at_most)}"
+    if new_rules.releases != old_rules.releases:
+        yield (
+            f"from each cell's next year on, {describe_releases(new_rules.releases)}, instead of"
+            f" {describe_releases(old_rules.releases)}"
+        )
     if new_rules.verdicts < old_rules.verdicts:
         yield f"fewer reviewers judge a unit: {new_rules.verdicts} instead of {old_rules.verdicts}"
     if new_rules.outside_blind and not old_rules.outside_blind:
         yield "decisions made elsewhere count as blind"
     yield from _compare_sources(old_rules.sources, new_rules.sources)
+    yield from _compare_versions(old, new)
     if _is_lower(old_rules.confidence_floor, new_rules.confidence_floor):
         yield "the model decides less sure cases: the confidence floor is lower or gone"
     if _is_lower(old_rules.min_reviewer_agreement, new_rules.min_reviewer_agreement):
@@ -156,6 +163,11 @@ def _compare_evidence(old: Policy, new: Policy) -> Sentences:
     checks_reviewers = new_rules.min_reviewer_agreement is not None and new_rules.verdicts == 1
     if checks_reviewers and new_rules.second_verdict < old_rules.second_verdict:
         yield f"reviewers are checked on fewer cases, {_format_share(new_rules.second_verdict)}"
+
+
+def _compare_versions(old: Policy, new: Policy) -> Sentences:
+    for version in sorted(old.watched_versions - new.watched_versions):
+        yield f"{version} counts as evidence from now on, where it was only watched"
 
 
 def _compare_sources(old: EvidenceSources, new: EvidenceSources) -> Sentences:
@@ -217,7 +229,7 @@ def _compare_sites(old: Policy, new: Policy) -> Sentences:
     for site in new.sites:
         old_site = old.sites_by_id.get(site.id)
         if old_site is None:
-            yield f"site {site.id} is new"
+            yield f"site {site.id} is new" + f", and was {site.was}" * bool(site.was)
         elif _get_lease(new, site) > _get_lease(old, old_site):
             yield f"a stop reaches {site.id} later, within {format_duration(_get_lease(new, site))}"
     old_windows = [(w.id, w.hours, w.when) for w in old.windows]
@@ -335,11 +347,21 @@ def _compare_guards(old: Policy, new: Policy, cell: Cell) -> Sentences:
 def _is_guard_as_strict(new: Guard, old: Guard) -> bool:
     return (
         _is_as_strict(new.condition, old.condition)
-        and new.false_alarm_every <= old.false_alarm_every
+        and _is_interval_as_short(new, old)
         and (new.then in {old.then, "shadow"} or old.then == "report")
         and _REACH_ORDER.index(new.reach) >= _REACH_ORDER.index(old.reach)
         and (new.over == old.over or _has_longer_harm_span(new, old))
     )
+
+
+def _is_interval_as_short(new: Guard, old: Guard) -> bool:
+    """Return whether false alarms may be as frequent; units and time don't compare."""
+    if new.false_alarm_span is None or old.false_alarm_span is None:
+        return (
+            new.false_alarm_span == old.false_alarm_span
+            and new.false_alarm_every <= old.false_alarm_every
+        )
+    return new.false_alarm_span <= old.false_alarm_span
 
 
 def _has_longer_harm_span(new: Guard, old: Guard) -> bool:

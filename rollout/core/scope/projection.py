@@ -9,12 +9,13 @@ from dataclasses import replace
 from datetime import datetime
 from functools import singledispatch
 from types import MappingProxyType
-from typing import TypeVar
 
 from rollout.core.calendar.sites import SHADOW, Cell
-from rollout.core.policy.counting_rules import FIRST_RULES
+from rollout.core.policy.counting_rules import FIRST_RULES, numbers_attempts_by_year
+from rollout.core.policy.risk_shares import compute_lifetime_share
 from rollout.core.scope.events import (
     Approved,
+    AttemptsBegan,
     CellEvent,
     ClockCorrected,
     EraBegan,
@@ -41,6 +42,7 @@ from rollout.core.scope.events import (
     Widened,
 )
 from rollout.core.scope.scope import (
+    AttemptYear,
     CellState,
     GivenApproval,
     Grant,
@@ -49,11 +51,8 @@ from rollout.core.scope.scope import (
     Scope,
     Stop,
     Version,
-    set_cell_state,
 )
-
-KeyT = TypeVar("KeyT")
-ValueT = TypeVar("ValueT")
+from rollout.core.scope.scope_builder import KeyT, ScopeBuilder, ValueT
 
 
 def apply_event(scope: Scope, event: LedgerEvent) -> Scope:
@@ -65,127 +64,104 @@ def apply_events(events: Iterable[LedgerEvent], scope: Scope | None = None) -> S
     """Return the scope after `events`, from the empty one by default."""
     start, builder = Scope() if scope is None else scope, None
     for event in events:
-        builder = builder or _ScopeBuilder(start)
-        builder.apply(event)
+        builder = builder or ScopeBuilder(start)
+        _apply_to_scope(event, builder)
     return start if builder is None else builder.build()
 
 
-class _ScopeBuilder:
-    """A mutable copy of a scope's parts."""
-
-    def __init__(self, scope: Scope) -> None:
-        self.policy_number, self.policy_hash = scope.policy_number, scope.policy_hash
-        self.proposal_count, self.incident_count = scope.proposal_count, scope.incident_count
-        self.rules, self.at, self.revision = scope.rules, scope.at, scope.revision
-        self.era = scope.era
-        self.versions = _copy_mapping(scope.versions)
-        self.cells = _copy_mapping(scope.cells)
-        self.proposals = _copy_mapping(scope.proposals)
-        self.stops = _copy_mapping(scope.stops)
-        self.widened_at = _copy_mapping(scope.widened_at)
-        self.open_incidents = _copy_mapping(scope.open_incidents)
-        self.withdrawn_gate_risks = _copy_mapping(scope.withdrawn_gate_risks)
-        self.holders = _copy_mapping(scope._holders)  # noqa: SLF001 - kept for `Scope.holder` alone
-
-    def apply(self, event: LedgerEvent) -> None:
-        """Apply one event; only a correction sets the scope's time back."""
-        previous_at = self.at
-        self.at = event.at if previous_at is None else max(previous_at, event.at)
-        _apply_to_builder(event, self)
-        self.revision += 1
-
-    def build(self) -> Scope:
-        """Return the frozen scope; the builder must not be used after it."""
-        return Scope(
-            policy_number=self.policy_number,
-            policy_hash=self.policy_hash,
-            versions=MappingProxyType(self.versions),
-            cells=MappingProxyType(self.cells),
-            proposals=MappingProxyType(self.proposals),
-            stops=MappingProxyType(self.stops),
-            widened_at=MappingProxyType(self.widened_at),
-            proposal_count=self.proposal_count,
-            incident_count=self.incident_count,
-            open_incidents=MappingProxyType(self.open_incidents),
-            withdrawn_gate_risks=MappingProxyType(self.withdrawn_gate_risks),
-            rules=self.rules,
-            at=self.at,
-            revision=self.revision,
-            era=self.era,
-            _holders=self.holders,
-        )
-
-    def get_cell_state(self, cell: Cell, version: str) -> CellState:
-        """Return the state of `version` in `cell`."""
-        state = self.cells.get((cell, version))
-        return self.versions[version].initial_state if state is None else state
-
-    def set_cell_state(self, cell: Cell, version: str, state: CellState) -> None:
-        """Replace one cell's state."""
-        set_cell_state(self.cells, self.holders, cell, version, state)
-
-    def close_proposal(self, proposal_id: str) -> None:
-        """Remove a proposal, also from its cell; ignore a closed one."""
-        proposal = self.proposals.pop(proposal_id, None)
-        if proposal is not None and proposal.cell is not None:
-            state = self.get_cell_state(proposal.cell, proposal.version)
-            self.set_cell_state(proposal.cell, proposal.version, replace(state, proposal=None))
-
-    def cut_grants(self, cell: Cell, version: str, kept_count: int, at: datetime) -> None:
-        """Keep the lowest `kept_count` grants.
-
-        If any is removed, detectors and minimums restart.
-        """
-        state = self.get_cell_state(cell, version)
-        if len(state.grants) <= kept_count:
-            return
-        state = replace(state, grants=state.grants[:kept_count], changed_at=at)
-        if not kept_count:
-            state = replace(state, suspended_by=frozenset(), reported_guards=frozenset())
-        self.set_cell_state(cell, version, state)
-
-
-def _copy_mapping(mapping: Mapping[KeyT, ValueT]) -> dict[KeyT, ValueT]:
-    """Return a copy; a dict's or proxy's own copy is 100 times faster."""
-    if isinstance(mapping, dict | MappingProxyType):
-        return mapping.copy()
-    return dict(mapping)
+def _apply_to_scope(event: LedgerEvent, builder: ScopeBuilder) -> None:
+    """Apply one event; only a correction sets the scope's time back."""
+    previous_at = builder.at
+    builder.at = event.at if previous_at is None else max(previous_at, event.at)
+    _apply_to_builder(event, builder)
+    builder.revision += 1
 
 
 @singledispatch
-def _apply_to_builder(event: LedgerEvent, builder: _ScopeBuilder) -> None:
+def _apply_to_builder(event: LedgerEvent, builder: ScopeBuilder) -> None:
     """Apply an event; the default is for events that don't change the scope."""
 
 
 @_apply_to_builder.register
-def _(event: RolloutCreated, builder: _ScopeBuilder) -> None:
+def _(event: RolloutCreated, builder: ScopeBuilder) -> None:
     builder.rules = event.rules or FIRST_RULES
 
 
 @_apply_to_builder.register
-def _(event: RulesApplied, builder: _ScopeBuilder) -> None:
+def _(event: RulesApplied, builder: ScopeBuilder) -> None:
     builder.close_proposal(event.proposal)
     builder.rules = event.number
+    for cell, version in zip(event.cells, event.versions, strict=True):
+        state = replace(builder.get_cell_state(cell, version), has_begun=True)
+        builder.set_cell_state(cell, version, state)
 
 
 @_apply_to_builder.register
-def _(event: PolicyApplied, builder: _ScopeBuilder) -> None:
+def _(event: AttemptsBegan, builder: ScopeBuilder) -> None:
+    for cell, version, year, number, releases, share in zip(
+        event.cells,
+        event.versions,
+        event.years,
+        event.numbers,
+        event.releases,
+        event.shares,
+        strict=True,
+    ):
+        builder.attempt_years[cell] = AttemptYear(year, number, releases)
+        state = replace(
+            builder.get_cell_state(cell, version),
+            has_begun=True,
+            number=number,
+            risk_share=float(share),
+        )
+        builder.set_cell_state(cell, version, state)
+
+
+@_apply_to_builder.register
+def _(event: PolicyApplied, builder: ScopeBuilder) -> None:
     builder.policy_number, builder.policy_hash = event.number, event.policy_hash
     builder.withdrawn_gate_risks = dict(zip(event.withdrawn, event.risks, strict=True))
     builder.close_proposal(event.proposal)
+    for cell, former in zip(event.renamed, event.former, strict=True):
+        _rename_cell(builder, cell, former)
+    for version in event.counted:
+        _begin_counting(builder, version, event.at)
     cleared = set(event.cleared)
     for cell in dict.fromkeys((*event.cleared, *event.restarted)):
         for version in builder.versions:
-            state = _restart_attempt(
-                builder.get_cell_state(cell, version), event.at, drops_grants=cell in cleared
-            )
+            state = _restart_attempt(builder.get_cell_state(cell, version), event.at, builder.rules)
+            if cell in cleared:
+                state = _drop_grants(state, event.at)
             builder.set_cell_state(cell, version, state)
 
 
-def _restart_attempt(state: CellState, at: datetime, *, drops_grants: bool) -> CellState:
-    state = replace(state, attempt=state.attempt + 1, attempt_since=at)
-    if not drops_grants:
-        return state
+def _rename_cell(builder: ScopeBuilder, cell: Cell, former: Cell) -> None:
+    """Continue a cell's year and stops; of two years in one, the one with less risk left."""
+    years = [builder.attempt_years[c] for c in (former, cell) if c in builder.attempt_years]
+    if years:
+        builder.attempt_years[cell] = max(years, key=lambda year: (year.year, -year.unspent_share))
+    for name, stop in builder.stops.items():
+        if former in stop.cells:
+            builder.stops[name] = replace(stop, cells=stop.cells | {cell})
+
+
+def _begin_counting(builder: ScopeBuilder, version: str, at: datetime) -> None:
+    """Begin an attempt of a version in every cell; units that occurred before never count."""
+    for cell in [cell for cell, name in builder.cells if name == version]:
+        state = _restart_attempt(builder.get_cell_state(cell, version), at, builder.rules)
+        builder.set_cell_state(cell, version, replace(state, changed_at=at))
+    builder.counting_starts[version] = (*builder.counting_starts.get(version, ()), at)
+
+
+def _restart_attempt(state: CellState, at: datetime, rules: int) -> CellState:
+    attempt = state.attempt + 1
+    state = replace(state, attempt=attempt, attempt_since=at, has_begun=False, number=0)
+    if numbers_attempts_by_year(rules):
+        return state  # it gets its share when it begins
+    return replace(state, risk_share=compute_lifetime_share(attempt))
+
+
+def _drop_grants(state: CellState, at: datetime) -> CellState:
     no_guards: frozenset[str] = frozenset()
     return replace(
         state, grants=(), changed_at=at, suspended_by=no_guards, reported_guards=no_guards
@@ -193,20 +169,20 @@ def _restart_attempt(state: CellState, at: datetime, *, drops_grants: bool) -> C
 
 
 @_apply_to_builder.register
-def _(event: VersionFirstUsed, builder: _ScopeBuilder) -> None:
+def _(event: VersionFirstUsed, builder: ScopeBuilder) -> None:
     if event.version not in builder.versions:
         builder.versions[event.version] = Version(id=event.version, first_seen=event.at)
 
 
 @_apply_to_builder.register
-def _(event: VersionRetired, builder: _ScopeBuilder) -> None:
+def _(event: VersionRetired, builder: ScopeBuilder) -> None:
     builder.versions[event.version] = replace(builder.versions[event.version], retired=True)
     for cell in [cell for cell, version in builder.cells if version == event.version]:
         builder.cut_grants(cell, event.version, 0, event.at)
 
 
 @_apply_to_builder.register
-def _(event: ProposalRaised, builder: _ScopeBuilder) -> None:
+def _(event: ProposalRaised, builder: ScopeBuilder) -> None:
     builder.proposals[event.proposal] = ProposalState(
         id=event.proposal,
         kind=event.kind,
@@ -228,14 +204,14 @@ def _(event: ProposalRaised, builder: _ScopeBuilder) -> None:
 
 
 @_apply_to_builder.register
-def _(event: Approved, builder: _ScopeBuilder) -> None:
+def _(event: Approved, builder: ScopeBuilder) -> None:
     previous = builder.proposals[event.proposal]
     approval = GivenApproval(by=event.by, groups=event.groups, at=event.at)
     builder.proposals[event.proposal] = replace(previous, approvals=(*previous.approvals, approval))
 
 
 @_apply_to_builder.register
-def _(event: ProposalRejected, builder: _ScopeBuilder) -> None:
+def _(event: ProposalRejected, builder: ScopeBuilder) -> None:
     proposal = builder.proposals[event.proposal]
     builder.close_proposal(event.proposal)
     if proposal.cell is not None:
@@ -245,12 +221,12 @@ def _(event: ProposalRejected, builder: _ScopeBuilder) -> None:
 
 
 @_apply_to_builder.register
-def _(event: ProposalVoided | ProposalExpired, builder: _ScopeBuilder) -> None:
+def _(event: ProposalVoided | ProposalExpired, builder: ScopeBuilder) -> None:
     builder.close_proposal(event.proposal)
 
 
 @_apply_to_builder.register
-def _(event: Widened, builder: _ScopeBuilder) -> None:
+def _(event: Widened, builder: ScopeBuilder) -> None:
     builder.close_proposal(event.proposal)
     state = builder.get_cell_state(event.cell, event.version)
     grant = Grant(event.to_stage, event.at, event.until, event.proposal, held_since=event.at)
@@ -258,7 +234,7 @@ def _(event: Widened, builder: _ScopeBuilder) -> None:
 
 
 @_apply_to_builder.register
-def _(event: Renewed, builder: _ScopeBuilder) -> None:
+def _(event: Renewed, builder: ScopeBuilder) -> None:
     builder.close_proposal(event.proposal)
     state = builder.get_cell_state(event.cell, event.version)
     renewed = tuple(
@@ -271,7 +247,7 @@ def _(event: Renewed, builder: _ScopeBuilder) -> None:
 
 
 @_apply_to_builder.register
-def _(event: TakenOver, builder: _ScopeBuilder) -> None:
+def _(event: TakenOver, builder: ScopeBuilder) -> None:
     held_since = {
         g.stage: g.held_since
         for g in builder.get_cell_state(event.cell, event.replaced_version).grants
@@ -285,7 +261,7 @@ def _(event: TakenOver, builder: _ScopeBuilder) -> None:
     _set_grants(builder, event, grants)
 
 
-def _set_grants(builder: _ScopeBuilder, event: CellEvent, grants: tuple[Grant, ...]) -> None:
+def _set_grants(builder: ScopeBuilder, event: CellEvent, grants: tuple[Grant, ...]) -> None:
     state = replace(
         builder.get_cell_state(event.cell, event.version), grants=grants, changed_at=event.at
     )
@@ -294,7 +270,7 @@ def _set_grants(builder: _ScopeBuilder, event: CellEvent, grants: tuple[Grant, .
 
 
 @_apply_to_builder.register
-def _(event: Narrowed, builder: _ScopeBuilder) -> None:
+def _(event: Narrowed, builder: ScopeBuilder) -> None:
     state = builder.get_cell_state(event.cell, event.version)
     kept_count = (
         0 if event.to_stage == SHADOW else 1 + [g.stage for g in state.grants].index(event.to_stage)
@@ -304,12 +280,12 @@ def _(event: Narrowed, builder: _ScopeBuilder) -> None:
     if event.guard:
         state = replace(state, last_alarms=_with_entry(state.last_alarms, event.guard, event.at))
     if event.restart:
-        state = replace(state, attempt=state.attempt + 1, attempt_since=event.at)
+        state = _restart_attempt(state, event.at, builder.rules)
     builder.set_cell_state(event.cell, event.version, state)
 
 
 @_apply_to_builder.register
-def _(event: Suspended, builder: _ScopeBuilder) -> None:
+def _(event: Suspended, builder: ScopeBuilder) -> None:
     state = builder.get_cell_state(event.cell, event.version)
     state = replace(
         state,
@@ -320,42 +296,43 @@ def _(event: Suspended, builder: _ScopeBuilder) -> None:
 
 
 @_apply_to_builder.register
-def _(event: SuspensionCleared, builder: _ScopeBuilder) -> None:
+def _(event: SuspensionCleared, builder: ScopeBuilder) -> None:
     state = builder.get_cell_state(event.cell, event.version)
     state = replace(
         state,
         suspended_by=state.suspended_by - {event.guard},
+        cleared_at=_with_entry(state.cleared_at, event.guard, event.at),
         reported_guards=state.reported_guards - {event.guard},
     )
     builder.set_cell_state(event.cell, event.version, state)
 
 
 @_apply_to_builder.register
-def _(event: GrantExpired, builder: _ScopeBuilder) -> None:
+def _(event: GrantExpired, builder: ScopeBuilder) -> None:
     stages = [g.stage for g in builder.get_cell_state(event.cell, event.version).grants]
     if event.stage in stages:
         builder.cut_grants(event.cell, event.version, stages.index(event.stage), event.until)
 
 
 @_apply_to_builder.register
-def _(event: Stopped, builder: _ScopeBuilder) -> None:
+def _(event: Stopped, builder: ScopeBuilder) -> None:
     cells = frozenset(event.cells)
     builder.stops[event.stop] = Stop(event.stop, cells, event.by, event.at, drill=event.drill)
 
 
 @_apply_to_builder.register
-def _(event: EraBegan, builder: _ScopeBuilder) -> None:
+def _(event: EraBegan, builder: ScopeBuilder) -> None:
     builder.era = max(builder.era, event.era)
 
 
 @_apply_to_builder.register
-def _(event: Resumed, builder: _ScopeBuilder) -> None:
+def _(event: Resumed, builder: ScopeBuilder) -> None:
     builder.close_proposal(event.proposal)
     builder.stops.pop(event.stop, None)
 
 
 @_apply_to_builder.register
-def _(event: IncidentOpened, builder: _ScopeBuilder) -> None:
+def _(event: IncidentOpened, builder: ScopeBuilder) -> None:
     builder.incident_count += 1
     builder.open_incidents[event.incident] = Incident(
         id=event.incident,
@@ -377,12 +354,12 @@ def _(event: IncidentOpened, builder: _ScopeBuilder) -> None:
 
 
 @_apply_to_builder.register
-def _(event: IncidentAcknowledged, builder: _ScopeBuilder) -> None:
+def _(event: IncidentAcknowledged, builder: ScopeBuilder) -> None:
     builder.open_incidents.pop(event.incident, None)
 
 
 @_apply_to_builder.register
-def _(event: ClockCorrected, builder: _ScopeBuilder) -> None:
+def _(event: ClockCorrected, builder: ScopeBuilder) -> None:
     """Move all times back; grants that ended stay ended."""
     to, previous_at = event.at, event.previous_time
     builder.close_proposal(event.proposal)
@@ -399,6 +376,10 @@ def _(event: ClockCorrected, builder: _ScopeBuilder) -> None:
         builder.versions[name] = replace(
             version_state, first_seen=min(version_state.first_seen, to)
         )
+    builder.counting_starts = {
+        name: tuple(min(start, to) for start in starts)
+        for name, starts in builder.counting_starts.items()
+    }
     builder.widened_at = {cell: min(at, to) for cell, at in builder.widened_at.items()}
     builder.at = to
 
@@ -427,6 +408,9 @@ def _move_back_in_time(
             {guard: min(at, corrected_at) for guard, at in state.last_alarms.items()}
         ),
         suspensions=tuple((guard, min(at, corrected_at)) for guard, at in state.suspensions),
+        cleared_at=MappingProxyType(
+            {guard: min(at, corrected_at) for guard, at in state.cleared_at.items()}
+        ),
         quiet_until=corrected_at + (quiet_until - previous_at)
         if quiet_until is not None and quiet_until > previous_at
         else quiet_until,

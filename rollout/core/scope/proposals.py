@@ -123,7 +123,9 @@ def _read_proposal_gate(
         counts = evidence.spans.get(proposal.to, EvidenceCounts())
         return read_renewal(policy, cell, stage_level, counts)
     counts_since_entry = evidence.attempt if proposal.kind == "takeover" else evidence.entered
-    return read_gate(policy, cell, stage_level, state.attempt, evidence.attempt, counts_since_entry)
+    return read_gate(
+        policy, cell, stage_level, state.risk_share, evidence.attempt, counts_since_entry
+    )
 
 
 def apply_approved_proposals(pending: PendingEvents) -> None:
@@ -252,6 +254,8 @@ def find_obstacle(pending: PendingEvents, cell: Cell, version: str) -> str:
     scope = pending.scope
     if scope.is_stopped(cell):
         return "the cell is stopped; ask for a resume first"
+    if version in pending.policy.watched_versions:
+        return "the policy only watches it; write `evidence: count` in its row"
     quiet_until = scope.get_cell_state(cell, version).quiet_until
     if quiet_until is not None and pending.at < quiet_until:
         return "it was rejected there lately; wait for its quiet time to end"
@@ -299,17 +303,16 @@ def _raise_widening(
     scope, policy = pending.scope, pending.policy
     state = scope.get_cell_state(cell, version)
     stage_level = compute_held_level(policy, state, pending.at) + 1
-    if (
-        stage_level > policy.compute_ceiling(cell, pending.at)
-        or policy.find_gate(stage_level, cell) is None
-    ):
+    if not policy.is_reachable(cell, stage_level, pending.at):
         return
     if find_wave_hold(scope, policy, cell, stage_level, pending.at):
         return
     evidence = evidence_by_cell[cell, version]
-    if is_gate_open(policy, cell, stage_level, state.attempt, evidence.attempt, evidence.entered):
+    if is_gate_open(
+        policy, cell, stage_level, state.risk_share, evidence.attempt, evidence.entered
+    ):
         reading = read_gate(
-            policy, cell, stage_level, state.attempt, evidence.attempt, evidence.entered
+            policy, cell, stage_level, state.risk_share, evidence.attempt, evidence.entered
         )
         raise_proposal(pending, "widening", cell, version, stage_level, reading)
 
@@ -326,13 +329,15 @@ def _raise_takeover(
     if not is_challenger(scope, version, holder):
         return
     stage_level = compute_held_level(policy, scope.get_cell_state(cell, holder), pending.at)
-    if stage_level == 0 or stage_level > policy.compute_ceiling(cell, pending.at):
+    if stage_level == 0 or not policy.is_reachable(cell, stage_level, pending.at):
         return
     state, evidence = scope.get_cell_state(cell, version), evidence_by_cell[cell, version]
     reading = read_gate(
-        policy, cell, stage_level, state.attempt, evidence.attempt, evidence.attempt
+        policy, cell, stage_level, state.risk_share, evidence.attempt, evidence.attempt
     )
-    if reading.is_met and are_lower_gates_met(policy, cell, stage_level, state.attempt, evidence):
+    if reading.is_met and are_lower_gates_met(
+        policy, cell, stage_level, state.risk_share, evidence
+    ):
         raise_proposal(pending, "takeover", cell, version, stage_level, reading)
 
 
@@ -350,11 +355,11 @@ def is_challenger(scope: Scope, version: str, holder: str) -> bool:
 
 
 def are_lower_gates_met(
-    policy: Policy, cell: Cell, stage_level: int, attempt: int, evidence: VersionEvidence
+    policy: Policy, cell: Cell, stage_level: int, risk_share: float, evidence: VersionEvidence
 ) -> bool:
     """Return whether the gates below are met at their own risks."""
     return all(
-        read_gate(policy, cell, lower_level, attempt, evidence.attempt, evidence.attempt).is_met
+        read_gate(policy, cell, lower_level, risk_share, evidence.attempt, evidence.attempt).is_met
         for lower_level in range(1, stage_level)
         if policy.find_gate(lower_level, cell) is not None
     )
@@ -407,8 +412,14 @@ def raise_proposal(
             version=version,
             to_stage=stage,
             gate_hash=compute_gate_hash(policy, stage_level, cell),
+            **_list_attempt_fields(pending.scope.get_cell_state(cell, version)),
         )
     )
+
+
+def _list_attempt_fields(state: CellState) -> dict[str, Any]:
+    """Return the attempt's number in its year and its share of the risk; none without a number."""
+    return {"attempt": state.number, "risk_weight": repr(state.risk_share)} if state.number else {}
 
 
 def build_proposal(

@@ -53,7 +53,8 @@ def has_open_rules_proposal(scope: Scope) -> bool:
 def apply_approved_rules(command: ApproveProposal, pending: PendingEvents) -> None:
     """Apply the rules of a proposal that this approval completes.
 
-    Open proposals whose evidence rests on what no longer counts are voided.
+    Open proposals whose evidence rests on what no longer counts are voided. A running attempt keeps
+    its share of the risk; later ones are numbered in their cell's year.
     """
     proposal = pending.scope.proposals[command.proposal]
     if not proposal.is_approved:
@@ -62,5 +63,12 @@ def apply_approved_rules(command: ApproveProposal, pending: PendingEvents) -> No
         if proposal_id in pending.scope.proposals:
             pending.void_proposal(proposal_id, reason)
     pending.emit(
-        RulesApplied(at=pending.at, by=ENGINE, number=int(proposal.about), proposal=proposal.id)
+        RulesApplied(
+            at=pending.at,
+            by=ENGINE,
+            number=int(proposal.about),
+            proposal=proposal.id,
+            cells=tuple(cell for cell, _ in command.running_attempts),
+            versions=tuple(version for _, version in command.running_attempts),
+        )
     )

@@ -8,13 +8,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from types import MappingProxyType
+from typing import Final
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.counting_rules import FIRST_RULES
+from rollout.core.policy.counting_rules import FIRST_RULES, numbers_attempts_by_year
 from rollout.core.policy.policy import Policy
+from rollout.core.policy.risk_shares import compute_lifetime_share, compute_yearly_share
 
 ENGINE = "policy"  # the engine's name as an actor in the ledger
 FIRST_ERA = 1
+FIRST_SHARE: Final = compute_yearly_share(1)
 STOPPED, SUSPENDED = "stopped", "suspended"  # how grants are withheld
 OPERATOR_APPROVAL = ("operator",)  # needs of what an admin proposes for the whole rollout
 
@@ -117,10 +120,28 @@ class Version:
     first_seen: datetime
     retired: bool = False
 
+
+@dataclass(frozen=True, slots=True)
+class AttemptYear:
+    """The attempts of a cell that began in a calendar year, over all versions.
+
+    `releases` is the planned number of attempts a year, 0 without a plan.
+    """
+
+    year: int
+    count: int
+    releases: int = 0
+
     @property
-    def initial_state(self) -> "CellState":
-        """Return the version's state in a cell without events."""
-        return CellState(attempt_since=self.first_seen, changed_at=self.first_seen)
+    def next_share(self) -> float:
+        """Return the share of the risk that the next attempt of the year would get."""
+        return compute_yearly_share(self.count + 1, self.releases)
+
+    @property
+    def unspent_share(self) -> float:
+        """Return the share of the risk that the year's next attempts have together."""
+        numbers = range(1, self.count + 1)
+        return 1 - sum(compute_yearly_share(number, self.releases) for number in numbers)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,11 +168,18 @@ class CellState:
     Attributes:
         grants: one per stage level, lowest first.
         suspended_by: guards that withhold the grants until their measure is good again.
-        attempt: number of the attempt, from 1; later ones have a smaller risk.
+        attempt: number of the version's attempt in the cell, from 1.
         attempt_since: the attempt counts units that occurred from then on.
+        has_begun: whether the attempt has counted a unit; False under rules 1.
+        number: of the attempt in its cell's year, over all versions; 0 under rules 1, and before it
+            has begun.
+        risk_share: share of each gate's risk that the attempt may use; before it has begun, what it
+            would get now.
         changed_at: when the grants last changed; detectors and minimums start there.
         last_alarms: last alarm of each guard, when its detector restarted.
         suspensions: when each guard suspended; the third time in a day narrows.
+        cleared_at: when each guard's last suspension ended; a new one soon after is no new
+            incident.
         reported_guards: guards in alarm that only opened an incident.
         proposal: id of the open proposal, or None.
         quiet_until: no proposal is raised before.
@@ -162,11 +190,26 @@ class CellState:
     grants: tuple[Grant, ...] = ()
     suspended_by: frozenset[str] = frozenset()
     attempt: int = 1
+    has_begun: bool = False
+    number: int = 0
+    risk_share: float = 1.0
     last_alarms: Mapping[str, datetime] = field(default_factory=dict)
     suspensions: tuple[tuple[str, datetime], ...] = ()
+    cleared_at: Mapping[str, datetime] = field(default_factory=dict)
     reported_guards: frozenset[str] = frozenset()
     proposal: str | None = None
     quiet_until: datetime | None = None
+
+
+def build_initial_state(first_seen: datetime, counting_starts: tuple[datetime, ...]) -> CellState:
+    """Return a version's state in a cell without events.
+
+    Args:
+        counting_starts: when the version, watched until then, began to count, oldest first; each
+            begins an attempt.
+    """
+    since, attempt = max((first_seen, *counting_starts)), 1 + len(counting_starts)
+    return CellState(since, since, attempt=attempt, risk_share=compute_lifetime_share(attempt))
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +228,9 @@ class Scope:
         open_incidents: unacknowledged ones.
         withdrawn_gate_risks: per stage, the risk of the gate that was removed from the policy,
             until every cell has a gate to it again.
+        counting_starts: by version that was watched, when it began to count.
+        attempt_years: by cell, the attempts of the last year in which one began; empty under
+            rules 1.
         rules: number of the counting rules.
         at: time of the ledger's last entry, None before the first.
         revision: number of applied events.
@@ -202,6 +248,8 @@ class Scope:
     incident_count: int = 0
     open_incidents: Mapping[str, Incident] = field(default_factory=dict)
     withdrawn_gate_risks: Mapping[str, str] = field(default_factory=dict)
+    attempt_years: Mapping[Cell, AttemptYear] = field(default_factory=dict)
+    counting_starts: Mapping[str, tuple[datetime, ...]] = field(default_factory=dict)
     rules: int = FIRST_RULES
     at: datetime | None = None
     revision: int = 0
@@ -210,8 +258,17 @@ class Scope:
 
     def get_cell_state(self, cell: Cell, version: str) -> CellState:
         """Return the state of `version` in `cell`."""
-        state = self.cells.get((cell, version))
-        return self.versions[version].initial_state if state is None else state
+        state = self.cells.get((cell, version)) or build_initial_state(
+            self.versions[version].first_seen, self.counting_starts.get(version, ())
+        )
+        if state.has_begun or not numbers_attempts_by_year(self.rules):
+            return state
+        return replace(state, risk_share=self._get_next_share(cell))
+
+    def _get_next_share(self, cell: Cell) -> float:
+        """Return the share that the cell's next attempt would get in the year of its last one."""
+        year = self.attempt_years.get(cell)
+        return FIRST_SHARE if year is None else year.next_share
 
     def is_stopped(self, cell: Cell) -> bool:
         """Return whether a stop withholds the grants of `cell`."""

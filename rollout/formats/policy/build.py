@@ -1,13 +1,16 @@
 """Build the frozen policy of the core from a parsed file, with defaults and missing guards."""
 
+from datetime import timedelta
 from hashlib import sha256
 
 from rollout.core.calendar.sites import ALWAYS_WINDOW, Site, Window
 from rollout.core.policy.evidence_sources import AccountSource, EvidenceSources
 from rollout.core.policy.file_readings import FileReading
 from rollout.core.policy.levers import CostRule, Lever, Number
-from rollout.core.policy.measures import Condition
+from rollout.core.policy.measures import TESTED_MEASURES, Condition
 from rollout.core.policy.policy import (
+    TIME_BETWEEN_FALSE_ALARMS,
+    UNITS_BETWEEN_FALSE_ALARMS,
     Charter,
     EvidenceRules,
     Freeze,
@@ -22,6 +25,7 @@ from rollout.core.policy.policy import (
     Waves,
     Where,
 )
+from rollout.core.policy.version_rules import VersionRule
 from rollout.formats.policy import model as file
 from rollout.formats.policy.guards import add_missing_guards
 from rollout.formats.policy.import_section import ImportShape
@@ -48,6 +52,7 @@ def build_policy(shape: file.PolicyShape, text: str) -> Policy:
         guards=_build_guards(shape),
         limits=_build_limits(shape),
         waves=_build_waves(shape.waves),
+        versions=tuple(VersionRule(row.id, row.evidence == "watch") for row in shape.versions),
         freezes=tuple(Freeze(row.hours, row.reason, _build_selector(row)) for row in shape.freezes),
         charter=_build_charter(shape.charter),
         country=shape.country,
@@ -106,6 +111,7 @@ def _build_site(site: file.SiteShape, shape: file.PolicyShape) -> Site:
         coordinates=site.place,
         wave=site.wave,
         lease=site.lease,
+        was=site.was or "",
     )
 
 
@@ -117,6 +123,7 @@ def _build_windows(shape: file.PolicyShape) -> tuple[Window, ...]:
             window.id,
             window.hours,
             {name: tuple(values) for name, values in (window.when or {}).items()},
+            window.was or "",
         )
         for window in shape.windows
     )
@@ -128,6 +135,7 @@ def _build_evidence(shape: file.EvidenceShape) -> EvidenceRules:
         episode_span=shape.episode_span,
         grace=shape.grace,
         missing_at_most=shape.missing_at_most,
+        releases=shape.releases or 0,
         verdicts=shape.verdicts,
         second_verdict=shape.second_verdict,
         confidence_floor=shape.confidence_floor,
@@ -174,15 +182,23 @@ def _build_guard(shape: file.GuardShape, levers: int) -> Guard | None:
     condition = read_condition(shape, levers=levers)
     if condition is None:
         return None
-    rule = MEASURE_RULES[shape.measure]
+    rule, units = MEASURE_RULES[shape.measure], shape.false_alarm_every
     return Guard(
         condition=condition,
         then=shape.then or rule.default_effect,
         over=shape.over or rule.default_span,
-        false_alarm_every=shape.false_alarm_every,
+        false_alarm_every=units if isinstance(units, float) else UNITS_BETWEEN_FALSE_ALARMS,
+        false_alarm_span=_find_alarm_span(shape),
         reach=shape.reach,
         where=_build_selector(shape),
     )
+
+
+def _find_alarm_span(shape: file.GuardShape) -> timedelta | None:
+    """Return the time between false alarms; a measure that has none keeps units."""
+    if shape.measure not in TESTED_MEASURES or isinstance(shape.false_alarm_every, float):
+        return None
+    return shape.false_alarm_every or TIME_BETWEEN_FALSE_ALARMS
 
 
 def _build_limits(shape: file.PolicyShape) -> tuple[Limit, ...]:

@@ -133,6 +133,9 @@ class SiteShape(PolicySection):
     lease: kinds.PositiveDuration | None = key(
         None, description="How soon a stop takes effect there. Default: the rollout's lease."
     )
+    was: kinds.Name | None = key(
+        None, description="Former id, of a site that is renamed: its attempts stay numbered."
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -147,6 +150,9 @@ class WindowShape(PolicySection):
     hours: kinds.NonEmptyText = key("24/7", description="Opening hours in OpenStreetMap's syntax.")
     when: dict[str, list[kinds.NonEmptyText]] | None = key(
         None, min_length=1, description="Attributes that the case must have, with their values."
+    )
+    was: kinds.Name | None = key(
+        None, description="Former id, of a window that is renamed: its attempts stay numbered."
     )
 
 
@@ -204,6 +210,10 @@ class EvidenceShape(PolicySection):
     )
     missing_at_most: kinds.Share = key(
         "5%", description="A larger share of units without a decision holds gates."
+    )
+    releases: kinds.Ordinal | None = key(
+        None,
+        description="Planned attempts of a cell in a year: they share 80 % of each risk equally.",
     )
     verdicts: kinds.ReviewerCount = key("1", description="Blind decisions per unit: 1, 3 or 5.")
     second_verdict: kinds.Share = key(
@@ -273,10 +283,14 @@ class GuardShape(ConditionShape, CellSelection):
     """A condition under which scope narrows or is suspended, or an incident is reported."""
 
     over: kinds.PositiveDuration | None = key(
-        None, description="Span that the measure looks back. Default: the measure's own."
+        None,
+        description="Span of harm and of figures shown; a suspension lasts no less. "
+        "Default: the measure's own.",
     )
-    false_alarm_every: kinds.FalseAlarmInterval = key(
-        "10000", description="Lowest mean number of units between two false alarms."
+    false_alarm_every: kinds.FalseAlarmInterval | None = key(
+        None,
+        description="Mean units, or for latency_p95, failures, missing and unaudited time, between "
+        "two false alarms, at least. Default: 10000 units, and 1y.",
     )
     then: Literal["one-stage", "shadow", "suspend", "report"] | None = key(
         None, description="What an alarm does. Default: the measure's own."
@@ -291,6 +305,15 @@ class LimitShape(CellSelection):
 
     never_above: kinds.Name | None = key(None, description="A stage, or shadow.")
     ends: kinds.Day | None = key(None, description="Last local day above shadow.")
+
+
+class VersionShape(PolicySection):
+    """What holds for one model version."""
+
+    id: kinds.Name = key(description="Name of the version, as records write it.", examples=["v7"])
+    evidence: Literal["watch", "count"] = key(
+        "count", description="watch shows its records and never counts them."
+    )
 
 
 class WavesShape(PolicySection):
@@ -404,6 +427,9 @@ class PolicyShape(PolicySection):
     )
     limits: list[LimitShape] = key(
         default_factory=list, description="How high and how long; all that fit apply."
+    )
+    versions: list[VersionShape] = key(
+        default_factory=list, description="Model versions with rules of their own."
     )
     waves: WavesShape | None = key(None, description="Which sites go next. Default: all at once.")
     freezes: list[FreezeShape] = key(

@@ -33,6 +33,7 @@ def _check_unique_ids(shape: PolicyShape, _: Policy) -> Faults:
     yield from _check_unique("windows", [window.id for window in shape.windows or ()], "id")
     yield from _check_unique("stages", [stage.id for stage in shape.stages], "id")
     yield from _check_unique("levers", [lever.id for lever in shape.levers], "id")
+    yield from _check_unique("versions", [version.id for version in shape.versions], "id")
     yield from _check_unique("reports", [report.name for report in shape.reports], "name")
     yield from _check_unique("import", [row.records for row in shape.imports], "records")
 
@@ -49,6 +50,17 @@ def _check_unique(section: str, ids: list[str], key: str) -> Faults:
             yield DocumentFault(
                 path, f"{name!r} is repeated, first as {first}; rename or remove one"
             )
+
+
+def _check_former_ids(shape: PolicyShape, _: Policy) -> Faults:
+    for section, rows in (("sites", shape.sites), ("windows", shape.windows or ())):
+        ids, former_ids = [row.id for row in rows], [row.was for row in rows]
+        for i, was in enumerate(former_ids):
+            path: DocumentPath = (section, i, "was")
+            if was in ids:
+                yield DocumentFault(path, f"{was!r} is still one of the {section}; leave was out")
+            elif was is not None and was in former_ids[:i]:
+                yield DocumentFault(path, f"{was!r} is repeated; only one of the {section} was it")
 
 
 def _check_unique_labels(shape: PolicyShape, _: Policy) -> Faults:
@@ -147,6 +159,7 @@ _LABELS = ("levers.*.labels", "levers.*.labels.*")
 
 NAME_CHECKS: tuple[PolicyCheck, ...] = (
     ((), _check_unique_ids),
+    (("sites.*.was", "windows.*.was"), _check_former_ids),
     ((), _check_unique_labels),
     (("sites.*.id",), _check_site_names),
     (("windows.*.id",), _check_window_names),

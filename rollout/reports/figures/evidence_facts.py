@@ -11,7 +11,6 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.gates import (
     ConditionReading,
-    compute_risk,
     list_unmet_requirements,
     read_gate,
 )
@@ -152,12 +151,12 @@ def _build_gate_facts(
         return None
     gate_evidence = attempt if period.other_stage_level else stage_evidence
     reading = read_gate(
-        policy, view.cell, stage_level, period.state.attempt, attempt, gate_evidence
+        policy, view.cell, stage_level, period.state.risk_share, attempt, gate_evidence
     )
     return GateFacts(
         to=gate.to,
-        risk=compute_risk(gate, period.state.attempt),
-        met=reading.is_met,
+        risk=gate.risk * period.state.risk_share,
+        met=reading.is_met and view.version not in policy.watched_versions,
         lacks=list_unmet_requirements(
             gate, attempt, gate_evidence, policy.evidence.missing_at_most
         ),

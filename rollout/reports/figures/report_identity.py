@@ -1,5 +1,6 @@
 """Identity of a report: rollout, policy, versions, span, files, command."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -7,8 +8,15 @@ import polars as pl
 
 from rollout.core.ledger.ledger import build_ledger
 from rollout.core.ledger.ledger_texts import derive_salts
+from rollout.core.policy.counting_rules import FIRST_RULES, numbers_attempts_by_year
 from rollout.core.policy.policy import Gate, Guard, Policy, format_duration
-from rollout.core.scope.events import PolicyApplied, VersionFirstUsed
+from rollout.core.scope.events import (
+    LedgerEvent,
+    PolicyApplied,
+    RolloutCreated,
+    RulesApplied,
+    VersionFirstUsed,
+)
 from rollout.reports.inputs.inputs import ReportInputs
 from rollout.reports.text.formatting import format_percent, format_quantity, join_words
 
@@ -42,7 +50,9 @@ class LedgerEnd:
 class PolicySummary:
     """The policy as text: one line for each gate, guard and limit, and the charter.
 
-    `stages` are the names from shadow up, `ladder` explains each of them.
+    `stages` are the names from shadow up, `ladder` explains each of them. `cost_levels` are the
+    costs that a unit can have, in the order of the counts of a cost reading; older reports have
+    none.
     """
 
     objective: str
@@ -59,6 +69,7 @@ class PolicySummary:
     sites: tuple[str, ...]
     windows: tuple[str, ...]
     verdicts_from_outside: str
+    cost_levels: tuple[float, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +157,7 @@ def summarize_policy(policy: Policy) -> PolicySummary:
         stages=policy.stage_ids,
         ladder=_describe_ladder(policy),
         unit=_describe_unit(policy),
-        gates=tuple(_describe_gate(gate) for gate in policy.gates),
+        gates=tuple(_describe_gate(gate, policy) for gate in policy.gates),
         guards=tuple(_describe_guard(guard) for guard in policy.guards),
         limits=_describe_limits(policy),
         sites=tuple(f"{site.id} ({site.timezone})" for site in policy.sites),
@@ -154,6 +165,7 @@ def summarize_policy(policy: Policy) -> PolicySummary:
             f"{window.id}: {window.hours or 'at all times'}" for window in policy.windows
         ),
         verdicts_from_outside=_describe_external_decisions(policy),
+        cost_levels=policy.cost_levels,
     )
 
 
@@ -192,9 +204,11 @@ def _describe_where(sites: tuple[str, ...], windows: tuple[str, ...]) -> str:
     return f" ({'; '.join(parts)})" if parts else ""
 
 
-def _describe_gate(gate: Gate) -> str:
+def _describe_gate(gate: Gate, policy: Policy) -> str:
     minimum = gate.minimum
     conditions = join_words([str(condition) for condition in gate.require])
+    if lower := _list_lower_conditions(gate, policy):
+        conditions += f", and as the gates below {join_words(lower)}"
     return (
         f"to {gate.to}{_describe_where(gate.where.sites, gate.where.windows)}: {conditions}, at a"
         f" risk of {format_percent(gate.risk, 0)}; at least"
@@ -202,6 +216,21 @@ def _describe_gate(gate: Gate) -> str:
         f" {format_quantity(minimum.reviewers, 'reviewer')}; approved by"
         f" {format_quantity(len(gate.approvals), 'user')} ({', '.join(gate.approvals)})"
     )
+
+
+def _list_lower_conditions(gate: Gate, policy: Policy) -> list[str]:
+    """Return the conditions that a gate's cells must meet by the gates below it."""
+    level = policy.stage_ids.index(gate.to)
+    cells = [cell for cell in policy.cells if policy.find_gate(level, cell) is gate]
+    inherited = [
+        f"{condition}{_describe_where(below.where.sites, below.where.windows)}"
+        for lower in range(1, level)
+        for below in dict.fromkeys(policy.find_gate(lower, cell) for cell in cells)
+        if below is not None
+        for condition in below.require
+        if condition not in gate.require
+    ]
+    return list(dict.fromkeys(inherited))
 
 
 def _describe_guard(guard: Guard) -> str:
@@ -238,18 +267,39 @@ def _describe_limits(policy: Policy) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def describe_promises(policy: Policy) -> tuple[str, ...]:
-    """Return a sentence for each gate: what it guarantees, and what not."""
-    return tuple(_describe_promise(gate) for gate in policy.gates)
+def find_counting_rules(events: Iterable[LedgerEvent]) -> int:
+    """Return the number of the counting rules after the events."""
+    rules = FIRST_RULES
+    for event in events:
+        if isinstance(event, RolloutCreated):
+            rules = event.rules or FIRST_RULES
+        elif isinstance(event, RulesApplied):
+            rules = event.number
+    return rules
 
 
-def _describe_promise(gate: Gate) -> str:
-    conditions = join_words([str(condition) for condition in gate.require])
+def describe_promises(policy: Policy, rules: int) -> tuple[str, ...]:
+    """Return for each gate what it guarantees under counting rules, and what not."""
+    return tuple(_describe_promise(gate, policy, rules) for gate in policy.gates)
+
+
+def _describe_promise(gate: Gate, policy: Policy, rules: int) -> str:
+    conditions = join_words([*map(str, gate.require), *_list_lower_conditions(gate, policy)])
     risk = format_percent(gate.risk, 0)
     return (
-        f"If the true average of a cell's units so far does not meet “{conditions}”, the"
-        f" chance that the gate to {gate.to} ever opens there is at most {risk} in a version's"
-        " first attempt, at any number of looks; in all its later attempts together it is at most"
-        " half of that. The promise covers the time until the widening; guards watch the"
-        " time after."
+        f"If the true average of a cell's units so far does not meet “{conditions}”, the chance"
+        f" that the gate to {gate.to} ever opens there is at most {risk} {_describe_budget(rules)}"
+        " The promise covers the time until the widening; guards watch the time after."
+    )
+
+
+def _describe_budget(rules: int) -> str:
+    if numbers_attempts_by_year(rules):
+        return (
+            "for all attempts that begin in the cell in a calendar year together, whatever versions"
+            " they are of and at any number of looks."
+        )
+    return (
+        "in a version's first attempt, at any number of looks; in all its later attempts together"
+        " it is at most half of that."
     )

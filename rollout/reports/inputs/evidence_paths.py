@@ -8,7 +8,6 @@ from itertools import pairwise
 import numpy as np
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.gates import compute_risk
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Policy
 from rollout.reports.inputs.gate_progress import StatePeriod
@@ -112,7 +111,7 @@ def _build_period_paths(
         selected_counts = counts[selected]
         if not selected_counts.sum():
             continue
-        risk = compute_risk(gate, period.state.attempt)
+        risk = gate.risk * period.state.risk_share
         yield _build_path(
             condition, gate.to, period.state.attempt, risk, slots[selected], selected_counts, policy
         )

@@ -1,10 +1,11 @@
 """State history of each cell and version: attempts, stage levels, acting versions."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 from rollout.core.scope.events import (
+    AttemptsBegan,
     CellEvent,
     LedgerEvent,
     PolicyApplied,
@@ -54,6 +55,8 @@ def _find_affected_keys(event: LedgerEvent, keys: Iterable[CellVersion]) -> list
     """Return the keys whose grants, attempt or acting version the event can change."""
     if isinstance(event, CellEvent):
         return [key for key in keys if key[0] == event.cell]
+    if isinstance(event, AttemptsBegan):
+        return [key for key in zip(event.cells, event.versions, strict=True) if key in set(keys)]
     return (
         list(keys) if isinstance(event, PolicyApplied | VersionFirstUsed | VersionRetired) else []
     )
@@ -87,6 +90,8 @@ def _record_event(
     )
     previous = open_periods.get(key)
     if previous is not None and _is_unchanged(previous, period):
+        if state.has_begun and not previous.state.has_begun:  # no unit was counted before
+            open_periods[key] = replace(previous, state=state)
         return
     if previous is not None:
         closed_periods[key].append(_close_period(previous, at))

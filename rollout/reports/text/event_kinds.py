@@ -13,7 +13,7 @@ NARROWING_KINDS: Final = ("Narrowed", "Suspended", "GrantExpired", "Stopped")
 PROPOSAL_EVENT_KINDS: Final = (
     "ProposalRaised", "Approved", "ProposalRejected", "ProposalVoided", "ProposalExpired",
 )  # fmt: skip
-COUNTING_KINDS: Final = ("RecordsCounted",)
+COUNTING_KINDS: Final = ("RecordsCounted", "AttemptsBegan")
 """Kinds that most ticks append; lists leave them out unless they are chosen."""
 EVENT_GROUPS: Final[EventGroups] = {
     "wider": ("Widened, renewed, taken over, resumed, cleared", WIDENING_KINDS),
@@ -72,7 +72,7 @@ TIMELINE_KINDS: Final = frozenset(
 )  # fmt: skip
 """Kinds in the timeline; proposals and approvals are only in the auditor's part."""
 AUDITORS_OMITTED_KINDS: Final = frozenset(
-    {"RolloutCreated", "VersionFirstUsed", "IncidentOpened", "RecordsCounted"}
+    {"RolloutCreated", "VersionFirstUsed", "IncidentOpened", "RecordsCounted", "AttemptsBegan"}
 )
 
 

@@ -8,6 +8,7 @@ from functools import singledispatch
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.events import (
     Approved,
+    AttemptsBegan,
     CasesErased,
     ClockCorrected,
     DamageCleared,
@@ -139,7 +140,8 @@ def _(event: RolloutCreated, _describer: EventDescriber) -> str:
 
 @_describe.register
 def _(event: PolicyApplied, _describer: EventDescriber) -> str:
-    return f"policy {event.number} applied by {event.by}, hash {event.policy_hash[:12]}…"
+    counted = f"; {join_words([*event.counted])} counts from now on" if event.counted else ""
+    return f"policy {event.number} applied by {event.by}, hash {event.policy_hash[:12]}…{counted}"
 
 
 @_describe.register
@@ -329,6 +331,16 @@ def _(event: ReportSealed, describer: EventDescriber) -> str:
 @_describe.register
 def _(event: RecordsCounted, _describer: EventDescriber) -> str:
     return f"{format_count(event.records)} records counted; hash over them: {event.digest[:12]}…"
+
+
+@_describe.register
+def _(event: AttemptsBegan, _describer: EventDescriber) -> str:
+    first = (
+        f"{event.versions[0]} in {event.cells[0]}: attempt {event.numbers[0]} of {event.years[0]},"
+        f" with {float(event.shares[0]) * 100:.3g} % of each gate's risk"
+    )
+    others = len(event.cells) - 1
+    return f"evidence begins for {first}" + f"; and {others} more attempts" * (others > 0)
 
 
 @_describe.register

@@ -275,7 +275,7 @@ def _find_passed_thresholds(
         return ()
     slot = find_slot_before(at, policy.tick)
     attempt = evidence_view.attempt_window.count_at(slot)
-    reading = read_gate(policy, cell, stage_level, evidence_view.state.attempt, attempt, attempt)
+    reading = read_gate(policy, cell, stage_level, evidence_view.state.risk_share, attempt, attempt)
     return tuple(
         _build_passed_threshold(r.condition, r.counts, r.risk, policy) for r in reading.readings
     )

@@ -64,6 +64,7 @@ class ExplainedCase:
     Attributes:
         timezone: of the site; the policy's if it no longer has the site.
         closes_at: until when a decision counts as evidence.
+        is_counted_by_episode: whether one case of an episode is counted, not each case.
         media: picture addresses by name.
         assignment: None if hidden, or if site and window were never a cell.
         choices: choices for training, oldest first.
@@ -72,6 +73,7 @@ class ExplainedCase:
     case_details: CaseDetails
     timezone: str
     closes_at: datetime
+    is_counted_by_episode: bool
     media: Mapping[str, str] = field(default_factory=dict)
     assignment: CaseAssignment | None = None
     choices: Sequence[CleaningChoice] = ()
@@ -101,6 +103,7 @@ def load_case_explanation(
             case_details=case_details,
             timezone=state.policy.get_timezone(case.site),
             closes_at=closes_at,
+            is_counted_by_episode=state.policy.evidence.unit == "episode",
             media=case.media,
             assignment=_reconstruct_assignment(
                 transaction, state, case_details, case, closes_at, at

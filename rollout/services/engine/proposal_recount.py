@@ -43,6 +43,10 @@ class _NoFeeds:
         """Return no answers."""
         return _NO_SLOTS, _NO_SLOTS, _NO_SLOTS.astype(bool)
 
+    def read_votes(self, _site: str, _version: str, _guard: Guard) -> tuple[IntArray, BoolArray]:
+        """Return no answers."""
+        return _NO_SLOTS, _NO_SLOTS.astype(bool)
+
     def slots_with_records(self, _site: str) -> IntArray:
         """Return no slots."""
         return _NO_SLOTS
@@ -120,8 +124,8 @@ class _ProposalRecount:
             return read_renewal(policy, cell, stage_level, counts)
         attempt = view.attempt_window.count_at(slot)
         entered = attempt if event.kind == "takeover" else view.entered_window.count_at(slot)
-        attempt_number = self._scope.get_cell_state(cell, event.version).attempt
-        return read_gate(policy, cell, stage_level, attempt_number, attempt, entered)
+        risk_share = self._scope.get_cell_state(cell, event.version).risk_share
+        return read_gate(policy, cell, stage_level, risk_share, attempt, entered)
 
     def _build_view(
         self, policy: Policy, cell: Cell, version: str, scope_before: Scope
@@ -140,6 +144,7 @@ class _ProposalRecount:
             shares=self._history.stage_shares,
             find_buckets=lambda rows: rows.unit,  # stored units hold their bucket
             feeds=_NoFeeds(),
+            rules=scope_before.rules,
         )
 
     def _load_units(self, policy: Policy) -> UnitBuffer:

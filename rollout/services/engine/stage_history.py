@@ -20,6 +20,7 @@ from rollout.core.policy.policy import Policy
 from rollout.core.policy.record_definition import compute_definition, is_redefined
 from rollout.core.scope.events import (
     Approved,
+    AttemptsBegan,
     CellEvent,
     IncidentAcknowledged,
     IncidentOpened,
@@ -44,6 +45,7 @@ from rollout.tally.unit_arrays import IntArray
 
 EVENTS_WITHOUT_STAGE = (
     VersionFirstUsed,
+    AttemptsBegan,
     ProposalRaised,
     Approved,
     ProposalRejected,
@@ -79,6 +81,7 @@ class RolloutHistory:
         self._policy_periods: list[LivePolicyPeriod] = []
         self._versions: list[str] = []
         self._restarts: dict[tuple[Cell, str], list[int]] = defaultdict(list)
+        self._counting_starts: dict[str, list[int]] = defaultdict(list)
         self._scope = Scope()
         self._pending_events: list[tuple[int, LedgerEvent]] = []
         self._grant_ends: list[tuple[int, Cell]] = []
@@ -125,6 +128,8 @@ class RolloutHistory:
         self._record_restart(
             event, dict.fromkeys((*event.cleared, *event.restarted)), self._versions
         )
+        for version in event.counted:
+            self._counting_starts[version].append(find_slot_after(event.at, policy.tick))
         self._policy_end_slots = sorted({*self._policy_end_slots, *list_ending_slots(policy)})
         self._equivalent_definitions, self._definitions, self._shares = {}, {}, None
 
@@ -152,7 +157,8 @@ class RolloutHistory:
 
     def find_attempt(self, cell: Cell, version: str, occurred: int) -> int:
         """Return the attempt of a unit that occurred in a slot."""
-        return 1 + bisect_right(self._restarts.get((cell, version), ()), occurred)
+        restarts = bisect_right(self._restarts.get((cell, version), ()), occurred)
+        return 1 + restarts + bisect_right(self._counting_starts.get(version, ()), occurred)
 
     def find_buckets(self, occurred: IntArray, sampling_values: NDArray[np.float64]) -> IntArray:
         """Return each sampling value's bucket under the policy at its time."""

@@ -19,6 +19,7 @@ from rollout.services.engine.service import Service
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.versions import StoredVersion, VersionInfo, VersionStore
 
+WATCH, COUNT = "watch", "count"  # as the policy writes `evidence` of a version
 RECORDS_SOURCE = "records"
 _known_versions: WeakKeyDictionary[Database, dict[int, frozenset[str]]] = WeakKeyDictionary()
 """By database and rollout number, versions known to be stored; they are never deleted."""
@@ -37,12 +38,14 @@ class ActingCell:
 class VersionStatus:
     """One model version, the cells where it acts, and its open proposals.
 
-    A version without `acting_cells` runs in shadow.
+    A version without `acting_cells` runs in shadow. `evidence` is `count`, or `watch`: its records
+    are shown and never counted.
     """
 
     version: str
     first_used_at: datetime
     retired: bool
+    evidence: str
     source: str
     trained_until: datetime | None
     acting_cells: tuple[ActingCell, ...]
@@ -83,6 +86,7 @@ def _build_version_status(
         version=version,
         first_used_at=version_state.first_seen,
         retired=version_state.retired,
+        evidence=WATCH if version in state.policy.watched_versions else COUNT,
         source="" if known_version is None else known_version.info.source,
         trained_until=None if known_version is None else known_version.info.trained_until,
         acting_cells=acting_cells,

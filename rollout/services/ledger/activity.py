@@ -10,6 +10,7 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.ledger.ledger import CanonicalRow, parse_event
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.events import (
+    AttemptsBegan,
     CellEvent,
     IncidentAcknowledged,
     IncidentOpened,
@@ -39,7 +40,7 @@ from rollout.services.ledger.ledger_reader import load_cited_proposals
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.ledger_pages import LedgerFilter, LedgerPages
 
-UNLISTED_EVENTS: Final = (IncidentAcknowledged, RecordsCounted, ReportSealed)
+UNLISTED_EVENTS: Final = (AttemptsBegan, IncidentAcknowledged, RecordsCounted, ReportSealed)
 MAX_ROLLOUTS: Final = 10  # to read, those changed last
 ROLLOUT_EVENTS: Final = (RolloutCreated, PolicyApplied, VersionFirstUsed, VersionRetired)
 

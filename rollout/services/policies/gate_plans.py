@@ -11,6 +11,7 @@ from math import inf
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Gate, Policy
+from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.services.policies.gate_forecast import (
     EvidenceNeed,
     compute_days,
@@ -148,8 +149,9 @@ def _plan_conditions(
 ) -> Iterator[GateConditionPlan]:
     gate = policy.find_gate(stage_level, cell)
     assert gate is not None  # noqa: S101 - the chain has it
+    first_risk = gate.risk * compute_yearly_share(1, policy.evidence.releases)
     for condition in policy.list_conditions(stage_level, cell):
-        evidence_need = compute_evidence_need(condition, gate.risk, cell_traffic, policy)
+        evidence_need = compute_evidence_need(condition, first_risk, cell_traffic, policy)
         per_day = _compute_records_per_day(policy, cell_traffic, condition, stage_level)
         yield GateConditionPlan(condition, evidence_need, cell_traffic.get_rate(condition), per_day)
 

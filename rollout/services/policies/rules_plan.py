@@ -45,8 +45,9 @@ from rollout.tally.evidence_view import EvidenceView
 
 BROAD = "it may send predictions too: its decisions don't count for cases that it also predicted"
 WAY_BACK = (
-    "What was counted stays counted, grants stay, and attempts go on. There is no way back to rules"
-    " 1; a policy that names more sources makes more of what is received later count."
+    "What was counted stays counted, grants stay, and running attempts go on with the risk that"
+    " they have; later ones are numbered from then on, each with a smaller share. There is no way"
+    " back to rules 1; a policy that names more sources makes more of what is received later count."
 )
 
 
@@ -279,7 +280,8 @@ def _group_effects(
 def _format_plan(plan: RulesPlan) -> Iterator[str]:
     yield (
         f"{plan.rollout} is on counting rules {plan.rules}. Under rules {plan.newest_rules} a"
-        " decision is evidence only from a source that the policy names (`evidence.sources`)."
+        " decision is evidence only from a source that the policy names (`evidence.sources`),"
+        " and a gate's risk holds per cell and year: all versions' attempts share it."
     )
     yield f"They hold for decisions that are received after they are applied. {WAY_BACK}"
     yield f"SOURCES that stop counting: {len(plan.senders) or 'none'}"

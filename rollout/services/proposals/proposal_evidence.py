@@ -90,8 +90,9 @@ class ProposalEvidence:
         unmet_requirements: descriptions of what the gate lacks now.
         has_turned: whether the current evidence would void the proposal.
         risk: risk of the gate in this attempt.
+        attempt_number: of the attempt in the cell's year, over all versions; 0 under rules 1.
         since: start of the attempt; units from then on count.
-        describe_promises: what the gate guarantees and what not, "" without a gate.
+        promise: what the gate guarantees and what not, "" without a gate.
     """
 
     readings: tuple[ReadingComparison, ...]
@@ -100,6 +101,7 @@ class ProposalEvidence:
     has_turned: bool = False
     risk: float | None = None
     attempt: int = 1
+    attempt_number: int = 0
     since: datetime | None = None
     promise: str = ""
 
@@ -167,7 +169,7 @@ def _build_proposal_evidence(
     policy, scope = state.policy, state.scope
     cell_state = scope.get_cell_state(cell, proposal.version)
     reading, evidence_counts = _read_gate(
-        policy, proposal, cell, stage_level, cell_state.attempt, cell_evidence
+        policy, proposal, cell, stage_level, cell_state.risk_share, cell_evidence
     )
     current_readings = {
         str(condition_reading.condition): condition_reading
@@ -191,8 +193,9 @@ def _build_proposal_evidence(
         has_turned=reading.has_turned,
         risk=reading.readings[0].risk if reading.readings else None,
         attempt=cell_state.attempt,
+        attempt_number=cell_state.number,
         since=cell_state.attempt_since,
-        promise=describe_promises(policy)[policy.gates.index(gate)],
+        promise=describe_promises(policy, scope.rules)[policy.gates.index(gate)],
     )
 
 
@@ -201,7 +204,7 @@ def _read_gate(
     proposal: Proposal,
     cell: Cell,
     stage_level: int,
-    attempt: int,
+    risk_share: float,
     cell_evidence: VersionEvidence,
 ) -> tuple[GateReading, EvidenceCounts]:
     """Return the gate's reading for a tick now, with the counts for its minimum."""
@@ -209,7 +212,7 @@ def _read_gate(
         renewal_counts = cell_evidence.spans.get(proposal.to, EvidenceCounts())
         return read_renewal(policy, cell, stage_level, renewal_counts), renewal_counts
     counts = cell_evidence.attempt if proposal.kind == "takeover" else cell_evidence.entered
-    return read_gate(policy, cell, stage_level, attempt, cell_evidence.attempt, counts), counts
+    return read_gate(policy, cell, stage_level, risk_share, cell_evidence.attempt, counts), counts
 
 
 def _compare_reading(

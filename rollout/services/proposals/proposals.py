@@ -1,8 +1,9 @@
 """Approving, rejecting and raising proposals."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
+from typing import Any
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.errors import ProposalClosedError, RefusalError, UnknownCellError
@@ -109,7 +110,7 @@ def approve_proposal(
             proposal=proposal_id,
             evidence_hash=evidence_hash,
             reason=reason,
-            void_reasons=_load_void_reasons(database, state, proposal_id),
+            **_load_rules_effects(database, state, proposal_id),
         )
 
     try:
@@ -128,15 +129,19 @@ def approve_proposal(
     return counted_approval
 
 
-def _load_void_reasons(
+def _load_rules_effects(
     database: Database, state: RolloutState, proposal_id: str
-) -> Mapping[str, str]:
-    """Return the proposals that newer counting rules void; none for another proposal."""
+) -> dict[str, Any]:
+    """Return what newer counting rules void and let run on; nothing for another proposal."""
     proposal = state.scope.proposals.get(proposal_id)
     if proposal is None or proposal.kind != RULES_PROPOSAL:
         return {}
     with database.begin_read() as transaction:
-        return build_void_reasons(state, load_rules_losses(transaction, state))
+        losses = load_rules_losses(transaction, state)
+    return {
+        "void_reasons": build_void_reasons(state, losses),
+        "running_attempts": tuple((loss.cell, loss.version) for loss in losses),
+    }
 
 
 def approve_proposals(

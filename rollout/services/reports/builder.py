@@ -33,12 +33,8 @@ from rollout.reports.pages.json_report import to_plain_values
 from rollout.services.engine.command_handler import retry_on_stale_revision
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
 from rollout.services.reports.case_pictures import find_case_media
-from rollout.services.reports.inputs import (
-    NothingToReportError,
-    ReportPeriod,
-    load_report_inputs,
-    load_whole_period,
-)
+from rollout.services.reports.inputs import NothingToReportError, load_report_inputs
+from rollout.services.reports.report_period import ReportPeriod, load_whole_period
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Database, Transaction
 from rollout.store.ledger.ledger import Ledger
@@ -143,7 +139,7 @@ def _try_create_report(
         state = load_rollout_state(transaction, rollout_name)
         period = _compute_period(transaction, state, options, at)
         inputs = replace(
-            load_report_inputs(transaction, state, period),
+            load_report_inputs(transaction, state, period, report_name),
             media=partial(find_case_media, database, state),
         )
         last_report = ReportStore(transaction, state.rollout).find_newest(

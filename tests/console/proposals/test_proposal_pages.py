@@ -50,7 +50,7 @@ def test_it_asks_what_it_would_allow_where_when_and_until_when(browser, raised):
     assert "Humans decide and see nothing of v1." in page
     assert "The case waits: the policy sets no time to answer." in page
     assert "2,000 of 2,000" in page
-    assert 'data-label="Bound">99.8\N{NO-BREAK SPACE}%' in page
+    assert 'data-label="Bound">99.7\N{NO-BREAK SPACE}%' in page
     assert page.index('data-label="Bound"') < page.index('data-label="So far"')
     assert page.count(OPENING_NOTE) == 1
     assert "No approvals yet; needs 2 more approvals." in page

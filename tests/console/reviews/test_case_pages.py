@@ -3,12 +3,13 @@
 import re
 from dataclasses import replace
 from datetime import timedelta
+from types import SimpleNamespace
 from urllib.parse import quote
 
 import pytest
 
 from api.console.reviews import case_text
-from api.console.reviews.case_text import build_case_path
+from api.console.reviews.case_text import build_case_path, explain_uncounted
 from rollout.core.records.records import Action, Outcome, Prediction
 from rollout.services.access.users import load_local_caller
 from rollout.services.divergences.case_explanation import load_case_explanation
@@ -107,7 +108,7 @@ def test_a_case_of_the_model_tells_stage_draw_share_and_permit(browser, service,
     )
     assert "Authorized: the scope at that time assigned the case to this version." in told
     assert "Its permit is of revision 99." in told
-    assert "It has closed; a tick counts it" in told
+    assert "It is not counted yet. It has closed, so the next tick counts it." in told
 
 
 def test_an_act_without_permission_is_told_in_words_and_not_by_colour_alone(browser, service):
@@ -260,3 +261,22 @@ def test_words_of_several_levers_name_each():
         == "A human decided: siren (alarm); v1 decided: siren (gate)"
     )
     assert build_case_path("a b", "x/y") == "/rollouts/a%20b/cases/x%2Fy"
+
+
+@pytest.mark.parametrize(
+    ("predictions", "is_counted_by_episode", "text"),
+    [
+        ((), True, "It is not counted: no version has answered"),
+        (("v1",), False, "so the next tick counts it."),
+        (("v1",), True, "or another case of the episode is counted."),
+    ],
+)
+def test_a_closed_case_without_a_count_says_what_counts_instead(
+    predictions, is_counted_by_episode, text
+):
+    story = SimpleNamespace(
+        assignment="one",
+        case_details=SimpleNamespace(predictions=predictions),
+        is_counted_by_episode=is_counted_by_episode,
+    )
+    assert text in explain_uncounted(story, still_open=False)

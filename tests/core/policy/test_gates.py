@@ -10,7 +10,6 @@ from hypothesis import strategies as st
 from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.gates import (
     compute_condition_log_e,
-    compute_risk,
     compute_share_bound,
     format_counts,
     get_condition_counts,
@@ -52,32 +51,19 @@ RECALL = Condition("recall", 0.8, at_least=True, label="bear")
 
 
 def read(
-    seen: EvidenceCounts, since: EvidenceCounts | None = None, *, rung: int = 1, attempt: int = 1
+    seen: EvidenceCounts, since: EvidenceCounts | None = None, *, rung: int = 1, share: float = 1.0
 ):
-    return read_gate(POLICY, CREEK, rung, attempt, seen, seen if since is None else since)
+    return read_gate(POLICY, CREEK, rung, share, seen, seen if since is None else since)
 
 
 # Risk
 
 
-def test_the_first_attempt_has_the_whole_risk_and_all_later_ones_half_of_it():
-    assert compute_risk(TO_SUPERVISED, 1) == 0.05
-    assert compute_risk(TO_SUPERVISED, 2) == pytest.approx(0.05 / 6)
-    later = sum(compute_risk(TO_SUPERVISED, attempt) for attempt in range(2, 20_000))
-    assert later < 0.025
-    assert later == pytest.approx(0.025, rel=1e-3)
-
-
-@given(st.integers(1, 500))
-def test_the_risk_only_falls(attempt):
-    assert compute_risk(TO_SUPERVISED, attempt + 1) < compute_risk(TO_SUPERVISED, attempt)
-
-
-def test_a_later_attempt_asks_for_more():
+def test_an_attempt_with_a_smaller_share_asks_for_more():
     seen = counted(74)  # the least without a failure at 95 % and risk 5 %
     minimum = gates(supervised={"minimum": Minimum(units=1)})
     opens = [
-        read_gate(policy(gates=minimum), CREEK, 1, attempt, seen, seen).is_met for attempt in (1, 2)
+        read_gate(policy(gates=minimum), CREEK, 1, share, seen, seen).is_met for share in (1, 0.9)
     ]
     assert opens == [True, False]
 
@@ -85,17 +71,17 @@ def test_a_later_attempt_asks_for_more():
 # Met and turned
 
 
-@given(st.integers(0, 3000), st.integers(0, 60), st.integers(1, 4), st.sampled_from([1, 2]))
+@given(st.integers(0, 3000), st.integers(0, 60), st.floats(0.001, 1), st.sampled_from([1, 2]))
 @settings(deadline=None)
-def test_met_and_turned_say_what_the_e_values_say(agreed, disagreed, attempt, rung):
+def test_met_and_turned_say_what_the_e_values_say(agreed, disagreed, share, rung):
     seen = counted(agreed, disagreed)
     gate = POLICY.find_gate(rung, CREEK)
     values = [
         compute_log_e(agreed, disagreed, at_least=c.line)
         for c in POLICY.list_conditions(rung, CREEK)
     ]
-    reading = read(seen, counted(100), rung=rung, attempt=attempt)
-    risk = compute_risk(gate, attempt)
+    reading = read(seen, counted(100), rung=rung, share=share)
+    risk = gate.risk * share
     assert reading.is_met == all(value >= log(1 / risk) for value in values)
     assert reading.has_turned == any(value < 0 for value in values)
     assert not (reading.is_met and reading.has_turned)

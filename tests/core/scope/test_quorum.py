@@ -17,7 +17,15 @@ from rollout.core.scope.quorum import (
     find_unfilled_needs,
     list_resume_needs,
 )
-from rollout.core.scope.scope import GivenApproval, Grant, Scope, Stop, Version, count_filled_needs
+from rollout.core.scope.scope import (
+    CellState,
+    GivenApproval,
+    Grant,
+    Scope,
+    Stop,
+    Version,
+    count_filled_needs,
+)
 from rollout.core.scope.stop_commands import find_resume_needs
 from tests.factories import AGREEMENT, CREEK, CREEK_NIGHT, DAY, LAKE, NOON, policy
 
@@ -95,8 +103,7 @@ def engine_asks(made, rungs):
     for cell, rung in rungs.items():
         stages = made.stages[:rung]
         grants = tuple(Grant(stage.id, NOON, NOON + DAY, "P-1", NOON) for stage in stages)
-        state = scope.versions["v1"].initial_state
-        scope = scope.replace_cell_state(cell, "v1", type(state)(NOON, NOON, grants=grants))
+        scope = scope.replace_cell_state(cell, "v1", CellState(NOON, NOON, grants=grants))
     stop = Stop("S-1", frozenset(rungs), "ana", NOON)
     return tuple(sorted(find_resume_needs(scope, made, stop, NOON)))
 

@@ -300,3 +300,12 @@ def test_the_acting_version_keeps_its_attempt_when_it_is_replaced():
     challenge(rollout, BO, DAN)
     rollout.tick()
     assert rollout.scope.get_cell_state(CREEK, "v1").attempt == 1
+
+
+def test_without_its_gate_a_stage_is_taken_over_by_nobody_and_the_tick_goes_on():
+    rollout = pair()
+    rollout.edit(policy(gates=gates()[1:]))
+    assert rollout.tick(v2=MET) == ()
+    with pytest.raises(NotEligibleError, match="no gate to supervised for creek"):
+        ask(rollout, "supervised")
+    assert kinds(rollout.tick({CREEK: alarm(QUALITY)}, v2=MET)) == ["Narrowed", "IncidentOpened"]

@@ -220,6 +220,29 @@ def test_limits_waves_and_freezes_are_read():
     assert policy.freezes[0].hours == "Dec 24-26"
 
 
+def test_a_version_is_watched_or_counted():
+    policy = load("versions: [{id: v8, evidence: watch}, {id: v7}]")
+    assert policy.watched_versions == {"v8"}
+    with pytest.raises(InvalidPolicyError, match="repeated"):
+        load("versions: [{id: v8, evidence: watch}, {id: v8}]")
+
+
+@pytest.mark.parametrize(
+    ("sites", "fault"),
+    [
+        ("[{id: ramp-c, was: ramp-a}, ramp-b]", ""),
+        ("[{id: ramp-c, was: ramp-b}, ramp-b]", "'ramp-b' is still one of the sites"),
+        ("[{id: ramp-c, was: ramp-a}, {id: ramp-d, was: ramp-a}]", "'ramp-a' is repeated"),
+    ],
+)
+def test_a_site_has_a_former_id_that_no_other_has(sites, fault):
+    if fault:
+        with pytest.raises(InvalidPolicyError, match=fault):
+            load(**{"[ramp-a, ramp-b]": sites})
+    else:
+        assert [site.was for site in load(**{"[ramp-a, ramp-b]": sites}).sites] == ["ramp-a", ""]
+
+
 def test_with_one_lever_its_name_says_nothing():
     named = load(**{"{measure: agreement,": "{measure: agreement, lever: parcel,"})
     assert named.gates == load().gates

@@ -257,7 +257,7 @@ def test_readings_that_the_units_dont_give_are_found(database, monkeypatch):
 
 def parse_doubled(text):
     """Return a policy that asks for more: its readings have other thresholds."""
-    return parse_stored_policy(text.replace("at_least: 60%", "at_least: 61%"))
+    return parse_stored_policy(text.replace("at_least: 50%}], risk", "at_least: 51%}], risk"))
 
 
 ADMIN = Caller("ada", role_assignments=(AssignedRole("admin"),))

@@ -46,17 +46,17 @@ levers:
 sites: [s0, {id: s1, timezone: America/Denver, wave: 2}]
 windows: [{id: day, hours: "06:00-18:00"}, {id: night, hours: 24/7}]
 stages: [{id: supervised, blind: 50%, lasts: 40h}, {id: autonomous, audit: 80%, lasts: 60h}]
-evidence: {unit: UNIT, grace: 1h, missing_at_most: 50%, outside: blind}
+evidence: {unit: UNIT, grace: 1h, missing_at_most: 50%, outside: blind, releases: 2}
 gates:
-  - {to: supervised, require: [{measure: agreement, at_least: 60%}], risk: 20%,
+  - {to: supervised, require: [{measure: agreement, at_least: 50%}], risk: 20%,
      minimum: {units: 3, days: 1, reviewers: 1}, approvals: [operator]}
   - {to: autonomous, require: [{measure: agreement, at_least: 70%}], risk: 20%,
      minimum: {units: 8, days: 1, reviewers: 2}, approvals: [operator, safety]}
 guards:
   - {measure: agreement, at_least: 50%, false_alarm_every: 10}
   - {measure: override, at_most: 30%, false_alarm_every: 10}
-  - {measure: failures, at_most: 20%, over: 6h, then: suspend}
-  - {measure: latency_p95, at_most: 1s, over: 4h, then: suspend}
+  - {measure: failures, at_most: 20%, over: 6h, then: suspend, false_alarm_every: 20}
+  - {measure: latency_p95, at_most: 1s, over: 4h, then: suspend, false_alarm_every: 20}
   - {measure: harm, at_most: 1, over: 24h, then: shadow}
 waves: {stage: supervised, hold: 3h}
 tick: 1h

@@ -109,14 +109,14 @@ def test_a_gate_waits_for_its_slowest_condition_and_the_grace():
     first = next(plan_gates(POLICY, build_expected_traffic(POLICY)))
     recall = first.condition_plans[1]
     assert recall.per_day == pytest.approx(6.0)
-    assert first.days == pytest.approx(max(249 / 60, recall.expected_records / 6, 200 / 60, 3) + 1)
+    assert first.days == pytest.approx(max(348 / 60, recall.expected_records / 6, 200 / 60, 3) + 1)
 
 
 def test_evidence_of_the_stage_below_counts_on():
     second = list(plan_gates(POLICY, build_expected_traffic(POLICY)))[1]
     assert second.from_stage == "supervised"
     needed = {ask.condition.measure: ask.expected_records for ask in second.condition_plans}
-    gathered = 60 * (249 / 60 + 1)
+    gathered = 60 * (348 / 60 + 1)
     waits = [(needed[measure] - gathered) / 30 for measure in ("agreement", "cost")] + [60 / 30, 5]
     assert second.days == pytest.approx(max(waits) + 1)
 
@@ -294,7 +294,7 @@ def says(text):
 
 def test_a_gate_of_more_than_a_year_is_warned_of():
     slow = BASE + EXPECT.replace("per_day: 60", "per_day: 0.4")
-    assert any("supervised needs 1.7 years, over a year" in line for line in says(slow))
+    assert any("supervised needs 2.4 years, over a year" in line for line in says(slow))
     assert not any("over a year" in line for line in says(BASE + EXPECT))
 
 

@@ -129,6 +129,8 @@ def test_the_same_report_made_again_is_the_one_that_is_there(bears):
     assert (again.number, again.is_new) == (first.number, False)
     assert again.report == first.report
     assert ledger(bears) == before
+    command = json.loads(first.report.body)["identity"]["command"]
+    assert command.startswith("rollout report bears --name week --since "), "else it is another one"
 
 
 @on_sqlite

@@ -1,0 +1,56 @@
+"""Shares of a gate's risk: how much of it each attempt may use.
+
+Rules 1 give each version's attempts in a cell a budget of their own: its first attempt the whole
+risk. Rules 2 number the attempts of a cell over all versions from 1 January on, and their shares
+sum to at most 1: however many versions are tried, the chance that one of the year's attempts
+opens a gate wrongly is at most the gate's risk.
+"""
+
+from typing import Final
+
+# The sum of k^-1.5 over all whole numbers k from 1 on: Riemann's zeta function at 1.5.
+_ZETA_OF_THREE_HALVES: Final = 2.6123753486854883
+PLANNED_SHARE: Final = 0.8
+"""What the releases that a policy plans for share equally; later ones share the rest."""
+
+
+def compute_yearly_share(number: int, releases: int = 0) -> float:
+    """Return the share of the attempt with this number in its cell's year.
+
+    Args:
+        number: of the attempt, from 1.
+        releases: how many attempts a year the policy plans for; 0 if it doesn't say.
+
+    >>> [round(compute_yearly_share(number), 9) for number in (1, 2, 5)]
+    [0.382793384, 0.135337899, 0.034238081]
+    >>> compute_yearly_share(4, releases=4), compute_yearly_share(5, releases=4)
+    (0.2, 0.1)
+    """
+    if not releases:
+        return float(number**-1.5) / _ZETA_OF_THREE_HALVES
+    if number <= releases:
+        return PLANNED_SHARE / releases
+    later = number - releases
+    return (1 - PLANNED_SHARE) / (later * (later + 1))
+
+
+def describe_releases(releases: int) -> str:
+    """Return how a year's attempts share the risk, for a sentence.
+
+    >>> describe_releases(12)
+    'the first 12 attempts of a year share 80 % of the risk equally'
+    """
+    if not releases:
+        return "each attempt of a year gets a smaller share of the risk than the one before"
+    attempts = "attempt of a year has" if releases == 1 else f"{releases} attempts of a year share"
+    return f"the first {attempts} {PLANNED_SHARE * 100:g} % of the risk" + (
+        "" if releases == 1 else " equally"
+    )
+
+
+def compute_lifetime_share(attempt: int) -> float:
+    """Return the share of a version's attempt k under rules 1: 1, then 1/(k(k+1)).
+
+    All later attempts together have at most half the first one's risk.
+    """
+    return 1.0 if attempt == 1 else 1 / (attempt * (attempt + 1))

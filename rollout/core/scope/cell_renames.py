@@ -1,0 +1,87 @@
+"""Cells that a policy edit renames: which old cell each new one was.
+
+A renamed cell goes on with the numbers of the old one's attempts, so a new name gives no new risk,
+and stays stopped. It holds no grant and begins its evidence anew (decision record 0033).
+"""
+
+from collections.abc import Collection, Mapping
+
+from rollout.core.calendar.sites import Cell
+from rollout.core.errors import PolicyRefusedError
+from rollout.core.policy.policy import Policy
+from rollout.core.policy.record_definition import describe_cell
+
+
+def find_renamed_cells(old: Policy, new: Policy) -> dict[Cell, Cell]:
+    """Return by new cell the removed one that it was, as the new policy's `was` says."""
+    site_origins = _find_origins(old.sites_by_id, {s.id: s.was for s in new.sites})
+    window_origins = _find_origins({w.id for w in old.windows}, {w.id: w.was for w in new.windows})
+    origins = {
+        cell: Cell(
+            site_origins.get(cell.site, cell.site), window_origins.get(cell.window, cell.window)
+        )
+        for cell in new.cells
+        if cell not in old.cell_set
+    }
+    return {
+        cell: origin
+        for cell, origin in origins.items()
+        if origin in old.cell_set and origin not in new.cell_set
+    }
+
+
+def _find_origins(old_ids: Collection[str], was_by_id: Mapping[str, str]) -> dict[str, str]:
+    """Return the former id of each new one that names it."""
+    return {name: was for name, was in was_by_id.items() if was and name not in old_ids}
+
+
+def check_renames(old: Policy, new: Policy) -> None:
+    """Refuse an edit that renames a cell without a word.
+
+    Raises:
+        PolicyRefusedError: a new cell has the hours and place of a removed one, or a new row's
+            `was` names none that the edit removes.
+    """
+    _check_former_names(old, new)
+    renamed_cells = find_renamed_cells(old, new)
+    continued_cells = set(renamed_cells.values())
+    removed_cells = [c for c in old.cells if c not in new.cell_set and c not in continued_cells]
+    removed_by_place: dict[str, list[Cell]] = {}
+    for cell in removed_cells:
+        removed_by_place.setdefault(_identify_place(old, cell), []).append(cell)
+    for cell in new.cells if removed_cells else ():
+        same_place = removed_by_place.get(_identify_place(new, cell), ())
+        if same_place and cell not in old.cell_set and cell not in renamed_cells:
+            closest = max(same_place, key=lambda r: (r.site == cell.site, r.window == cell.window))
+            raise PolicyRefusedError(_describe_unnamed_rename(cell, closest))
+
+
+def _identify_place(policy: Policy, cell: Cell) -> str:
+    """Return text that is equal for cells with the same hours and place."""
+    return repr(describe_cell(policy, cell))
+
+
+def _describe_unnamed_rename(cell: Cell, removed: Cell) -> str:
+    kind, name, was = (
+        ("site", cell.site, removed.site)
+        if cell.site != removed.site
+        else ("window", cell.window, removed.window)
+    )
+    return (
+        f"{cell} has the hours and place of {removed}, which this edit removes: write"
+        f" `was: {was}` at the {kind} {name}, so that its attempts go on being numbered; if it is"
+        f" another {kind}, remove {was} first, in an edit of its own"
+    )
+
+
+def _check_former_names(old: Policy, new: Policy) -> None:
+    rows = (
+        *(("site", s.id, s.was, [o.id for o in old.sites]) for s in new.sites),
+        *(("window", w.id, w.was, [o.id for o in old.windows]) for w in new.windows),
+    )
+    for kind, name, was, old_ids in rows:
+        if was and name not in old_ids and was not in old_ids:
+            raise PolicyRefusedError(
+                f"the {kind} {name} says `was: {was}`, and no {kind} {was} is in the policy in"
+                f" force; name one of {', '.join(old_ids)}, or leave `was` out"
+            )

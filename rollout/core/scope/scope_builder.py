@@ -1,0 +1,95 @@
+"""A mutable copy of a scope, to which the projection applies events."""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from datetime import datetime
+from types import MappingProxyType
+from typing import TypeVar
+
+from rollout.core.calendar.sites import Cell
+from rollout.core.scope.scope import CellState, Scope, build_initial_state, set_cell_state
+
+KeyT = TypeVar("KeyT")
+ValueT = TypeVar("ValueT")
+
+
+class ScopeBuilder:
+    """A mutable copy of a scope's parts."""
+
+    def __init__(self, scope: Scope) -> None:
+        self.policy_number, self.policy_hash = scope.policy_number, scope.policy_hash
+        self.proposal_count, self.incident_count = scope.proposal_count, scope.incident_count
+        self.rules, self.at, self.revision = scope.rules, scope.at, scope.revision
+        self.era = scope.era
+        self.versions = copy_mapping(scope.versions)
+        self.cells = copy_mapping(scope.cells)
+        self.proposals = copy_mapping(scope.proposals)
+        self.stops = copy_mapping(scope.stops)
+        self.widened_at = copy_mapping(scope.widened_at)
+        self.open_incidents = copy_mapping(scope.open_incidents)
+        self.withdrawn_gate_risks = copy_mapping(scope.withdrawn_gate_risks)
+        self.attempt_years = copy_mapping(scope.attempt_years)
+        self.counting_starts = copy_mapping(scope.counting_starts)
+        self.holders = copy_mapping(scope._holders)  # noqa: SLF001 - kept for `Scope.holder` alone
+
+    def build(self) -> Scope:
+        """Return the frozen scope; the builder must not be used after it."""
+        return Scope(
+            policy_number=self.policy_number,
+            policy_hash=self.policy_hash,
+            versions=MappingProxyType(self.versions),
+            cells=MappingProxyType(self.cells),
+            proposals=MappingProxyType(self.proposals),
+            stops=MappingProxyType(self.stops),
+            widened_at=MappingProxyType(self.widened_at),
+            proposal_count=self.proposal_count,
+            incident_count=self.incident_count,
+            open_incidents=MappingProxyType(self.open_incidents),
+            withdrawn_gate_risks=MappingProxyType(self.withdrawn_gate_risks),
+            attempt_years=MappingProxyType(self.attempt_years),
+            counting_starts=MappingProxyType(self.counting_starts),
+            rules=self.rules,
+            at=self.at,
+            revision=self.revision,
+            era=self.era,
+            _holders=self.holders,
+        )
+
+    def get_cell_state(self, cell: Cell, version: str) -> CellState:
+        """Return the state of `version` in `cell`."""
+        state = self.cells.get((cell, version))
+        if state is not None:
+            return state
+        starts = self.counting_starts.get(version, ())
+        return build_initial_state(self.versions[version].first_seen, starts)
+
+    def set_cell_state(self, cell: Cell, version: str, state: CellState) -> None:
+        """Replace one cell's state."""
+        set_cell_state(self.cells, self.holders, cell, version, state)
+
+    def close_proposal(self, proposal_id: str) -> None:
+        """Remove a proposal, also from its cell; ignore a closed one."""
+        proposal = self.proposals.pop(proposal_id, None)
+        if proposal is not None and proposal.cell is not None:
+            state = self.get_cell_state(proposal.cell, proposal.version)
+            self.set_cell_state(proposal.cell, proposal.version, replace(state, proposal=None))
+
+    def cut_grants(self, cell: Cell, version: str, kept_count: int, at: datetime) -> None:
+        """Keep the lowest `kept_count` grants.
+
+        If any is removed, detectors and minimums restart.
+        """
+        state = self.get_cell_state(cell, version)
+        if len(state.grants) <= kept_count:
+            return
+        state = replace(state, grants=state.grants[:kept_count], changed_at=at)
+        if not kept_count:
+            state = replace(state, suspended_by=frozenset(), reported_guards=frozenset())
+        self.set_cell_state(cell, version, state)
+
+
+def copy_mapping(mapping: Mapping[KeyT, ValueT]) -> dict[KeyT, ValueT]:
+    """Return a copy; a dict's or proxy's own copy is 100 times faster."""
+    if isinstance(mapping, dict | MappingProxyType):
+        return mapping.copy()
+    return dict(mapping)

@@ -1,0 +1,166 @@
+"""The records of a report's cases, without cases that may still be decided blind."""
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+
+import polars as pl
+
+from rollout.core.policy.policy import Policy
+from rollout.services.engine.reviewer_checks import compute_reviewer_checks
+from rollout.services.engine.rollout_state import RolloutState
+from rollout.services.reports.report_period import ReportPeriod
+from rollout.store.counting.period_records import PeriodRecords
+from rollout.store.database.session import Transaction
+from rollout.store.ledger.accounts import Accounts
+from rollout.store.records.external_keys import ExternalKeys
+from rollout.store.records.history import StoredHistory
+from rollout.tally.case_placement import PlacedHistory, place_cases
+from rollout.tally.frames import RecordFrames
+from rollout.tally.slots import find_slot_after, find_slot_before, to_instant
+from rollout.tally.units import resolve_units
+
+
+@dataclass(frozen=True)
+class VisibleRecords:
+    """The records of a period, without cases that may still be decided blind."""
+
+    case_ids: frozenset[int]
+    withheld_case_ids: frozenset[int]
+    records: RecordFrames
+    history: PlacedHistory
+    units: pl.DataFrame
+    open_units: frozenset[str]
+
+
+def load_visible_records(
+    transaction: Transaction, state: RolloutState, period: ReportPeriod, policy: Policy
+) -> VisibleRecords:
+    """Load the records of a period that a report may show."""
+    period_records = PeriodRecords(transaction, state.rollout)
+    case_ids = period_records.list_cases(period.since, period.until)
+    blind_case_ids = period_records.list_blind_cases(period.at)
+    attribute_names = sorted(
+        {*period_records.list_attributes(case_ids), *_list_policy_attributes(policy)}
+    )
+    levers = [lever.id for lever in policy.levers]
+    store = StoredHistory(transaction, state.rollout, levers=levers, attributes=attribute_names)
+    reviewer_checks = compute_reviewer_checks(transaction, replace(state, policy=policy))
+    all_records = replace(
+        store.load_records(
+            _add_episode_cases(period_records, store, case_ids, period, policy),
+            with_probabilities=True,
+        ),
+        reliability=reviewer_checks,
+    )
+    placed_history = place_cases(all_records, policy, state.rollout.salt, state.trained_until)
+    keys = ExternalKeys(transaction, state.rollout).find_keys({*case_ids, *blind_case_ids})
+    hidden_keys = {keys[case_id] for case_id in blind_case_ids if case_id in keys}
+    is_inside = pl.col("occurred_at").is_between(period.since, period.until, closed="left")
+    visible_keys = all_records.cases.filter(
+        is_inside & ~pl.col("case_key").is_in(list(hidden_keys))
+    )["case_key"]
+    selected_records = _name_senders(transaction, _select_records(all_records, visible_keys))
+    records = _add_local_hours(selected_records, policy)
+    units: pl.DataFrame = resolve_units(placed_history.placed, policy).collect("polars").to_native()
+    inside_keys = set(visible_keys)
+    visible_case_ids = frozenset(
+        case_id for case_id in case_ids - blind_case_ids if keys.get(case_id) in inside_keys
+    )
+    return VisibleRecords(
+        case_ids=visible_case_ids,
+        withheld_case_ids=frozenset(case_ids & blind_case_ids),
+        records=records,
+        history=_place_records(placed_history, records, visible_keys, state, policy),
+        units=units.filter(pl.col("case_key").is_in(visible_keys.implode())),
+        open_units=frozenset(_iterate_unit_keys(state, store, blind_case_ids, policy)),
+    )
+
+
+def _list_policy_attributes(policy: Policy) -> set[str]:
+    """Return the attributes that a policy names."""
+    return {attribute for window in policy.windows for attribute in window.when} | {*policy.slices}
+
+
+def _add_episode_cases(
+    period_records: PeriodRecords,
+    store: StoredHistory,
+    cases: Collection[int],
+    period: ReportPeriod,
+    policy: Policy,
+) -> set[int]:
+    """Return the cases with all cases of their episodes, for sampling.
+
+    Unnamed episodes are time spans: those at the ends of `period` are completed.
+    """
+    if policy.evidence.unit == "case":
+        return set(cases)
+    all_case_ids, episode_span = store.add_episode_cases(cases), policy.evidence.episode_span
+    if episode_span is not None:
+        last_instant = to_instant(find_slot_after(period.until, episode_span), episode_span)
+        all_case_ids |= period_records.list_cases(
+            to_instant(find_slot_before(period.since, episode_span), episode_span), last_instant
+        )
+    return all_case_ids
+
+
+def _select_records(records: RecordFrames, keys: pl.Series) -> RecordFrames:
+    """Return the records of some cases."""
+    is_selected = pl.col("case_key").is_in(keys.implode())
+    return replace(
+        records,
+        cases=records.cases.filter(is_selected),
+        predictions=records.predictions.filter(is_selected),
+        decisions=records.decisions.filter(is_selected),
+        unsourced_decisions=records.unsourced_decisions.filter(is_selected),
+        outcomes=records.outcomes.filter(is_selected),
+    )
+
+
+def _name_senders(transaction: Transaction, records: RecordFrames) -> RecordFrames:
+    """Return the records, with names of accounts as sources of decisions."""
+    ids = records.decisions["source"].drop_nulls().unique().to_list()
+    names = dict(Accounts(transaction).find_names(ids).names)
+    return replace(
+        records, decisions=records.decisions.with_columns(pl.col("source").replace(names))
+    )
+
+
+def _add_local_hours(records: RecordFrames, policy: Policy) -> RecordFrames:
+    """Add the local hour of each case; the store has only instants."""
+    timezones = {site.id: site.timezone for site in policy.sites}
+    site_frames = [
+        site_frame.with_columns(
+            _build_local_hour(timezones.get(str(site), policy.timezone)).alias("hour_written")
+        )
+        for (site,), site_frame in records.cases.partition_by(
+            "site", as_dict=True, maintain_order=True
+        ).items()
+    ]
+    return replace(records, cases=pl.concat(site_frames)) if site_frames else records
+
+
+def _build_local_hour(timezone: str) -> pl.Expr:
+    return pl.col("occurred_at").dt.convert_time_zone(timezone).dt.hour()
+
+
+def _place_records(
+    placed_history: PlacedHistory,
+    records: RecordFrames,
+    visible_keys: pl.Series,
+    state: RolloutState,
+    policy: Policy,
+) -> PlacedHistory:
+    """Place the cases of the period, and count the others."""
+    if len(visible_keys) == placed_history.cases.height + sum(placed_history.excluded.values()):
+        return placed_history
+    return place_cases(records, policy, state.rollout.salt, state.trained_until)
+
+
+def _iterate_unit_keys(
+    state: RolloutState, store: StoredHistory, cases: Collection[int], policy: Policy
+) -> Iterator[str]:
+    """Yield the keys of the counted units of cases."""
+    if not cases:
+        return
+    placed_history = place_cases(store.load_records(cases), policy, state.rollout.salt)
+    yield from placed_history.cases["unit"]

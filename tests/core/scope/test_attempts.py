@@ -1,0 +1,241 @@
+"""Attempts of a cell are numbered over all versions, a year at a time, and share the risk."""
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import pytest
+
+from rollout.core.calendar.sites import Site
+from rollout.core.errors import NotEligibleError
+from rollout.core.policy.policy import EvidenceRules
+from rollout.core.policy.risk_shares import compute_lifetime_share, compute_yearly_share
+from rollout.core.scope.commands import AddVersion, ProposeTakeover, Tick
+from rollout.core.scope.events import AttemptsBegan, Narrowed, RolloutCreated, RulesApplied
+from rollout.core.scope.projection import apply_events
+from tests.factories import (
+    BETWEEN,
+    BO,
+    CREEK,
+    DAY,
+    HOUR,
+    LAKE,
+    MET,
+    NOON,
+    NOTHING,
+    QUALITY,
+    RolloutDriver,
+    alarm,
+    build_evidence,
+    counted,
+    policy,
+)
+
+MISSING = build_evidence(counted(0, missing=3))
+
+
+class YearDriver(RolloutDriver):
+    """A rollout on rules 2 whose clock is set by date."""
+
+    def __init__(self, first=None, *versions, at=NOON):
+        super().__init__(first, *versions, at=at)
+        created = RolloutCreated(at=at, by="policy", salt_hash="0" * 64, rules=2)
+        self.scope = apply_events([created], self.scope)
+
+    def count(self, at, *versions, cell=CREEK, evidence=BETWEEN):
+        """Tick at an instant with evidence of versions in a cell; return what began."""
+        self.at = at
+        keys = {(cell, version): evidence for version in versions}
+        events = self.do(Tick(at=at, evidence=keys, slot=at))
+        return [
+            list(zip(event.versions, event.years, event.numbers, strict=True))
+            for event in events
+            if isinstance(event, AttemptsBegan)
+        ]
+
+    def see(self, version):
+        """See a version for the first time."""
+        self.do(AddVersion(at=self.at, version=version))
+
+    def state(self, version="v1", cell=CREEK):
+        """Return a version's state in a cell."""
+        return self.scope.get_cell_state(cell, version)
+
+
+def on(month, day, year=2027):
+    return datetime(year, month, day, 12, tzinfo=UTC)
+
+
+def test_attempts_are_numbered_as_the_specification_says():
+    rollout = YearDriver(at=on(1, 1))
+    assert rollout.count(on(1, 3), "v1") == [[("v1", 2027, 1)]]
+    rollout.do(Tick(at=on(3, 8), evidence={(CREEK, "v1"): MET}))
+    rollout.scope = apply_events(
+        [
+            Narrowed(
+                at=on(3, 9),
+                by="policy",
+                cell=CREEK,
+                version="v1",
+                from_stage="shadow",
+                to_stage="shadow",
+                reason="",
+                guard=QUALITY.id,
+                restart=True,
+            )
+        ],
+        rollout.scope,
+    )
+    assert not rollout.state().has_begun
+    assert rollout.count(on(3, 10), "v1") == [[("v1", 2027, 2)]]
+    rollout.at = on(4, 1)
+    rollout.see("v2")
+    rollout.see("v3")
+    assert rollout.count(on(5, 2), "v1", "v3") == [[("v3", 2027, 3)]]
+    assert rollout.count(on(12, 30), "v2") == [[("v2", 2027, 4)]]
+    rollout.see("v4")
+    assert rollout.count(on(1, 1, 2028), "v4", "v2") == [[("v4", 2028, 1)]]
+    assert rollout.state("v2").number == 4, "a running attempt is never renumbered"
+    assert rollout.state("v2").risk_share == compute_yearly_share(4)
+
+
+def test_versions_that_begin_in_one_slot_are_numbered_in_the_order_of_their_first_use():
+    rollout = YearDriver(None, "vz", "va")
+    assert rollout.count(NOON + HOUR, "va", "vz") == [[("vz", 2027, 1), ("va", 2027, 2)]]
+
+
+def test_the_starts_of_one_tick_are_one_event():
+    rollout = YearDriver()
+    evidence = {(cell, "v1"): BETWEEN for cell in (LAKE, CREEK)}
+    events = rollout.do(Tick(at=NOON + HOUR, evidence=evidence))
+    (began,) = (event for event in events if isinstance(event, AttemptsBegan))
+    assert began.cells == (CREEK, LAKE)
+    assert began.numbers == (1, 1)
+    assert began.shares == (repr(compute_yearly_share(1)),) * 2
+
+
+@pytest.mark.parametrize("evidence", [NOTHING])
+def test_a_version_without_evidence_costs_nothing(evidence):
+    rollout = YearDriver()
+    assert rollout.count(NOON + HOUR, "v1", evidence=evidence) == []
+    assert rollout.count(NOON + DAY, "v1", cell=LAKE) == [[("v1", 2027, 1)]]
+    assert not rollout.state().has_begun, "evidence in another cell begins nothing here"
+
+
+def test_a_missing_decision_counts_against_the_model_and_so_begins_an_attempt():
+    assert YearDriver().count(NOON + HOUR, "v1", evidence=MISSING) == [[("v1", 2027, 1)]]
+
+
+def test_a_retired_version_begins_nothing():
+    rollout = YearDriver(None, "v1", "v2")
+    rollout.retire("v1")
+    assert rollout.count(NOON + HOUR, "v1", "v2") == [[("v2", 2027, 1)]]
+
+
+@pytest.mark.parametrize(
+    ("zone", "year"), [("UTC", 2027), ("Pacific/Auckland", 2028), ("America/New_York", 2027)]
+)
+def test_the_year_is_the_sites(zone, year):
+    rollout = YearDriver(policy(sites=(Site("creek", zone), Site("lake", "UTC", wave=2))))
+    assert rollout.count(datetime(2027, 12, 31, 12, tzinfo=UTC), "v1") == [[("v1", year, 1)]]
+
+
+def test_the_slot_decides_the_year_and_not_when_it_was_judged():
+    rollout = YearDriver()
+    late = datetime(2028, 1, 3, tzinfo=UTC)
+    slot = datetime(2027, 12, 31, 23, tzinfo=UTC)
+    events = rollout.do(Tick(at=late, slot=slot, evidence={(CREEK, "v1"): BETWEEN}))
+    assert next(e.years for e in events if isinstance(e, AttemptsBegan)) == (2027,)
+
+
+def test_a_later_version_needs_more_records():
+    """245 of 248 open attempt 1 and no later one."""
+    rollout = YearDriver(None, "v1", "v2")
+    enough = build_evidence(counted(245, 3))
+    rollout.count(NOON + HOUR, "v1", "v2", evidence=enough)
+    (proposal,) = rollout.scope.proposals.values()
+    assert proposal.version == "v1"
+    raised = next(e for e in rollout.events if getattr(e, "proposal", "") == proposal.id)
+    assert raised.attempt == 1
+    assert float(raised.risk_weight) == pytest.approx(0.382793384)
+    assert raised.readings[0].endswith("(risk 0.0191397)")
+
+
+def test_what_would_be_needed_is_shown_for_the_next_number():
+    rollout = YearDriver(None, "v1", "v2")
+    assert rollout.state("v2").risk_share == compute_yearly_share(1)
+    rollout.count(NOON + HOUR, "v1")
+    assert rollout.state("v2").risk_share == compute_yearly_share(2)
+
+
+def test_no_takeover_is_proposed_on_units_whose_attempt_has_no_number_yet():
+    """Else several versions could use the same share."""
+    rollout = YearDriver(None, "v1", "v2")
+    rollout.widen()
+    ask = ProposeTakeover(
+        at=rollout.at,
+        by=BO,
+        cell=CREEK,
+        version="v2",
+        to="supervised",
+        evidence={(CREEK, "v2"): MET},
+    )
+    with pytest.raises(NotEligibleError, match="the next tick numbers its attempt"):
+        rollout.do(ask)
+    rollout.count(rollout.at + HOUR, "v2")
+    (raised,) = rollout.do(replace(ask, at=rollout.at))
+    assert (raised.attempt, raised.risk_weight) == (2, repr(compute_yearly_share(2)))
+
+
+def test_a_year_that_has_ended_begins_no_second_time():
+    rollout = YearDriver(None, "v1", "v2", "v3", "v4", at=on(12, 1))
+    assert rollout.count(on(12, 2), "v1") == [[("v1", 2027, 1)]]
+    assert rollout.count(on(1, 2, 2028), "v2") == [[("v2", 2028, 1)]]
+    rollout.scope = replace(rollout.scope, at=on(12, 3))  # as after a corrected clock
+    assert rollout.count(on(12, 4), "v3") == [[("v3", 2028, 2)]]
+    assert rollout.count(on(1, 3, 2028), "v4") == [[("v4", 2028, 3)]]
+
+
+def test_a_zone_that_is_moved_over_new_year_brings_no_second_year():
+    def build(zone):
+        return policy(sites=(Site("creek", zone), Site("lake", "UTC", wave=2)))
+
+    rollout = YearDriver(build("Pacific/Auckland"), "v1", "v2")
+    noon = datetime(2027, 12, 31, 12, tzinfo=UTC)
+    assert rollout.count(noon, "v1") == [[("v1", 2028, 1)]]
+    rollout.edit(build("Pacific/Honolulu"))
+    assert rollout.policy == build("Pacific/Honolulu")
+    assert rollout.count(noon + HOUR, "v2") == [[("v2", 2028, 2)]]
+
+
+def test_a_planned_number_of_releases_holds_for_the_whole_year():
+    planned = policy(evidence=EvidenceRules(releases=4))
+    rollout = YearDriver(planned, "v1", "v2", "v3")
+    rollout.count(NOON + HOUR, "v1")
+    assert rollout.state("v1").risk_share == pytest.approx(0.2)
+    rollout.policy = policy()
+    rollout.count(NOON + DAY, "v2")
+    assert rollout.state("v2").risk_share == pytest.approx(0.2), "a begun year keeps its plan"
+    rollout.count(on(1, 2, 2028), "v3")
+    assert rollout.state("v3").risk_share == compute_yearly_share(1)
+
+
+def test_under_rules_1_nothing_is_numbered():
+    rollout = RolloutDriver()
+    events = rollout.tick({CREEK: BETWEEN})
+    assert not any(isinstance(event, AttemptsBegan) for event in events)
+    assert rollout.scope.get_cell_state(CREEK, "v1").risk_share == 1
+
+
+def test_a_running_attempt_keeps_its_risk_when_rules_2_are_applied():
+    rollout = RolloutDriver(None, "v1", "v2")
+    rollout.widen()
+    rollout.tick({CREEK: alarm(QUALITY)})
+    rollout.tick({CREEK: BETWEEN})
+    applied = RulesApplied(at=rollout.at, by="ana", number=2, cells=(CREEK,), versions=("v1",))
+    rollout.scope = apply_events([applied], rollout.scope)
+    kept = rollout.scope.get_cell_state(CREEK, "v1")
+    assert (kept.attempt, kept.number) == (2, 0)
+    assert kept.risk_share == compute_lifetime_share(2)
+    events = rollout.tick({CREEK: BETWEEN}, v2=BETWEEN)
+    began = [event for event in events if isinstance(event, AttemptsBegan)]
+    assert [(event.versions, event.numbers) for event in began] == [(("v2",), (1,))]

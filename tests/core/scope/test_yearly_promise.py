@@ -1,0 +1,257 @@
+"""Whatever happens in whatever order, a cell's attempts of a year share at most the whole risk."""
+
+from collections import Counter
+from contextlib import suppress
+from datetime import timedelta
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from rollout.core.calendar.sites import Site
+from rollout.core.errors import ProposalClosedError
+from rollout.core.policy.measures import Condition
+from rollout.core.policy.policy import EvidenceRules, Policy
+from rollout.core.policy.risk_shares import compute_lifetime_share
+from rollout.core.scope.commands import AddVersion, Tick
+from rollout.core.scope.events import (
+    AttemptsBegan,
+    ClockCorrected,
+    Narrowed,
+    PolicyApplied,
+    ProposalRaised,
+    RolloutCreated,
+    RulesApplied,
+    VersionFirstUsed,
+)
+from rollout.core.scope.projection import apply_events
+from tests.core.scope.test_attempts import YearDriver, on
+from tests.factories import (
+    BETWEEN,
+    BO,
+    CREEK,
+    CY,
+    DAN,
+    DAY,
+    HOUR,
+    LAKE,
+    MET,
+    QUALITY,
+    alarm,
+    gates,
+    policy,
+)
+from tests.properties import examples
+
+CELLS = (CREEK, LAKE)
+LOWER = Condition("agreement", 0.9, at_least=True)
+EDITS = {
+    "back": policy(),
+    "more risk": policy(gates=gates(supervised={"risk": 0.2})),
+    "less risk": policy(gates=gates(supervised={"risk": 0.01})),
+    "lower threshold": policy(gates=gates(supervised={"require": (LOWER,)})),
+    "no gate": policy(gates=gates()[1:]),
+    "no lake": policy(sites=(Site("creek", "UTC"),)),
+    "another zone": policy(sites=(Site("creek", "Pacific/Auckland"), Site("lake", "UTC", wave=2))),
+    "another grace": policy(evidence=EvidenceRules(grace=HOUR)),
+    "a plan": policy(evidence=EvidenceRules(releases=4)),
+}
+
+
+class RetryingDriver(YearDriver):
+    """A rollout in which somebody tries everything to get another try."""
+
+    def __init__(self, rules: int = 2) -> None:
+        super().__init__(at=on(12, 20, 2026))
+        self.events.append(RolloutCreated(at=self.at, by="policy", salt_hash="0" * 64, rules=rules))
+        self.scope = apply_events(self.events)
+        self.number = 1
+
+    def release(self) -> None:
+        """Use a new version; retire the oldest open one of three."""
+        self.number += 1
+        self.do(AddVersion(at=self.at, version=f"v{self.number}"))
+        if self.number > 3:
+            self.retire(f"v{self.number - 3}")
+
+    def tick_slot(self, evidence, behind: timedelta) -> None:
+        """Tick a slot that lies behind the clock."""
+        self.after(DAY)
+        slot = self.at - behind
+        self.do(Tick(at=slot, slot=slot, evidence=evidence, pending_policies=self.policies))
+
+    def change_policy(self, new: Policy) -> None:
+        """Apply an edit, approved if it needs that."""
+        raised = [event for event in self.edit(new) if isinstance(event, ProposalRaised)]
+        self.approve_all(raised)
+        self.after(HOUR).do(Tick(at=self.at, pending_policies=self.policies))
+
+    def approve_all(self, raised) -> None:
+        """Approve what is still open, by a user for each need."""
+        for proposal in raised:
+            people = {"operator": [BO, DAN], "safety": [CY]}
+            if proposal.proposal in self.scope.proposals:
+                with suppress(ProposalClosedError):  # the tick was late, it has expired
+                    self.approve(proposal.proposal, *[people[g].pop() for g in proposal.needs])
+
+    def correct_clock(self, back: timedelta) -> None:
+        """Set the ledger's time back."""
+        to = self.at - back
+        event = ClockCorrected(at=to, by="policy", previous_time=self.scope.at, proposal="")
+        self.events.append(event)
+        self.scope = apply_events([event], self.scope)
+        self.at = to
+
+    def apply_rules(self, running) -> None:
+        """Apply rules 2; the attempts of some cells and versions run on."""
+        cells, versions = tuple(cell for cell, _ in running), tuple(name for _, name in running)
+        event = RulesApplied(at=self.at, by="ana", number=2, cells=cells, versions=versions)
+        self.events.append(event)
+        self.scope = apply_events([event], self.scope)
+
+    def act(self, act: str, cell, place: int) -> None:
+        """Do one thing to a cell and the version at a place among the newest three."""
+        version = f"v{max(1, self.number - place)}"
+        key = (cell, version)
+        before = len(self.events)
+        if act in EDITS:
+            self.change_policy(EDITS[act])
+        elif act == "release":
+            self.release()
+        elif act == "another try":
+            self.release()
+            self.tick_slot({(cell, f"v{self.number}"): BETWEEN}, timedelta())
+        elif act == "restart of the process":
+            self.scope = apply_events(self.events)
+        elif act == "weeks":
+            self.after(20 * DAY)
+        elif act == "half a year":
+            self.after(180 * DAY)
+        elif act == "clock set back":
+            self.correct_clock(40 * DAY)
+        else:
+            evidence, behind = TICKS[act]
+            self.tick_slot({key: evidence}, behind)
+        raised = [e for e in self.events[before:] if isinstance(e, ProposalRaised)]
+        self.approve_all(raised)
+
+
+TICKS = {
+    "units": (BETWEEN, timedelta()),
+    "enough units": (MET, timedelta()),
+    "late units": (BETWEEN, 30 * DAY),
+    "alarm": (alarm(QUALITY), timedelta()),
+}
+ACTS = (
+    *TICKS,
+    *EDITS,
+    *["release", "restart of the process", "half a year"],
+    *["another try", "weeks", "clock set back"] * 4,
+)
+
+
+def list_attempts(events):
+    """Return cell, version, year, number and share of each attempt that began."""
+    return [
+        attempt
+        for event in events
+        if isinstance(event, AttemptsBegan)
+        for attempt in zip(
+            event.cells, event.versions, event.years, event.numbers, event.shares, strict=True
+        )
+    ]
+
+
+def list_running(scope):
+    """Return number and share of each running attempt, by cell, version and start."""
+    return {
+        (cell, version, state.attempt): (state.number, state.risk_share)
+        for (cell, version), state in scope.cells.items()
+        if state.has_begun
+    }
+
+
+steps = st.tuples(st.sampled_from(ACTS), st.sampled_from(CELLS), st.integers(0, 2))
+
+
+@examples(given(st.lists(steps, min_size=30, max_size=40)), fast=10, whole=100)
+def test_a_cells_attempts_of_a_year_never_get_more_than_the_whole_risk(acts):
+    rollout = RetryingDriver()
+    running = {}
+    for act in acts:
+        rollout.act(*act)
+        now = list_running(rollout.scope)
+        assert all(now[key] == kept for key, kept in running.items() if key in now)
+        running |= now
+    spent, numbers = Counter(), Counter()
+    for cell, _, year, number, share in list_attempts(rollout.events):
+        numbers[cell, year] += 1
+        assert number == numbers[cell, year]
+        spent[cell, year] += float(share)
+    assert all(share <= 1 for share in spent.values())
+    assert apply_events(rollout.events) == rollout.scope
+    for event in rollout.events:
+        if isinstance(event, ProposalRaised) and event.kind == "widening":
+            assert (event.attempt, float(event.risk_weight)) in running.values()
+
+
+def test_the_tries_above_begin_many_attempts():
+    rollout = RetryingDriver()
+    for act in ("units", "release", "units", "more risk", "units", "another grace", "units") * 3:
+        rollout.act(act, CREEK, 0)
+    years = Counter(year for _, _, year, _, _ in list_attempts(rollout.events))
+    assert years[2026] >= 6
+
+
+# Rules 1
+
+
+def list_lifetime_attempts(events):
+    """Return the number of each version's attempt in a cell, by hand from the events."""
+    attempts = Counter()
+    versions = []
+    for event in events:
+        if isinstance(event, VersionFirstUsed):
+            versions.append(event.version)
+        if isinstance(event, Narrowed) and event.restart:
+            attempts[event.cell, event.version] += 1
+        if isinstance(event, PolicyApplied):
+            for cell in dict.fromkeys((*event.cleared, *event.restarted)):
+                attempts.update((cell, version) for version in versions)
+    return {key: 1 + count for key, count in attempts.items()}
+
+
+@examples(given(st.lists(steps, min_size=30, max_size=40)), fast=5, whole=50)
+def test_a_ledger_of_rules_1_is_applied_as_it_was(acts):
+    rollout = RetryingDriver(rules=1)
+    for act in acts:
+        rollout.act(*act)
+    scope = apply_events(rollout.events)
+    assert scope == rollout.scope
+    assert list_attempts(rollout.events) == []
+    assert not scope.attempt_years
+    attempts = list_lifetime_attempts(rollout.events)
+    for (cell, version), state in scope.cells.items():
+        assert state.attempt == attempts.get((cell, version), 1)
+        assert state.risk_share == compute_lifetime_share(state.attempt)
+        assert (state.has_begun, state.number) == (False, 0)
+
+
+@examples(given(st.lists(steps, min_size=30, max_size=40), st.integers(0, 39)), fast=5, whole=50)
+def test_attempts_that_begin_after_rules_2_share_the_whole_risk_and_running_ones_keep_theirs(
+    acts, place
+):
+    rollout = RetryingDriver(rules=1)
+    for act in acts[:place]:
+        rollout.act(*act)
+    before = {key: state.risk_share for key, state in rollout.scope.cells.items()}
+    kept = [key for key in before if rollout.scope.versions[key[1]].retired is False]
+    rollout.apply_rules(kept)
+    assert {key: rollout.scope.get_cell_state(*key).risk_share for key in kept} == {
+        key: before[key] for key in kept
+    }
+    for act in acts[place:]:
+        rollout.act(*act)
+    spent = Counter()
+    for cell, _, year, _, share in list_attempts(rollout.events):
+        spent[cell, year] += float(share)
+    assert all(share <= 1 for share in spent.values())

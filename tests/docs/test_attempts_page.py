@@ -1,0 +1,51 @@
+"""The page about attempts: its figures are those of the code.
+
+What each retry brings is in tests/attacks/test_retries.py.
+"""
+
+import re
+
+import pytest
+
+from rollout.core.policy.risk_shares import PLANNED_SHARE, compute_yearly_share
+from rollout.core.statistics.forecast import forecast_opening
+from tests.core.statistics.test_yearly_risk import RELEASES, mean_records, open_any, open_each
+from tests.docs.pages import text_of
+
+PAGE = " ".join(text_of("docs/concepts/attempts.md").split())
+
+
+def test_the_shares_of_the_diagram_are_computed():
+    shares = re.findall(r"Attempt (\d+): (\d+) %", PAGE)
+    assert [int(number) for number, _ in shares] == [1, 2, 3]
+    for number, share in shares:
+        assert int(share) == round(100 * compute_yearly_share(int(number)))
+
+
+def test_ten_names_would_open_a_third():
+    assert "Ten names" in PAGE
+    assert "a third" in PAGE
+    for records in (500, 3_000):
+        assert open_any(open_each([1.0] * 10, records)) == pytest.approx(1 / 3, abs=0.04)
+
+
+def test_52_releases_open_as_seldom_as_the_page_has_it():
+    low, high = re.search(r"in (\d) to (\d) % of years", PAGE).groups()
+    chances = [
+        100 * open_any(open_each(map(compute_yearly_share, RELEASES), records))
+        for records in (150, 3_000)
+    ]
+    assert [round(chance) for chance in chances] == [int(low), int(high)]
+
+
+def test_the_price_is_computed():
+    first, twelfth = re.search(r"needs about (\d+) records, the twelfth (\d+)", PAGE).groups()
+    assert round(mean_records(compute_yearly_share(1))) == int(first)
+    assert round(mean_records(compute_yearly_share(12))) == int(twelfth)
+    assert forecast_opening(0.98, at_least=0.95, alpha=0.05).mean < int(first)
+
+
+def test_four_fifths_go_to_the_planned_releases():
+    assert "four fifths of the risk equally among the first 12" in PAGE
+    assert sum(compute_yearly_share(n, 12) for n in range(1, 13)) == pytest.approx(4 / 5)
+    assert PLANNED_SHARE == 4 / 5

@@ -1,0 +1,55 @@
+"""What a report says of its policy: gates with all their conditions, costs, promises."""
+
+from dataclasses import replace
+
+import pytest
+
+from rollout.formats.policy.reader import parse_policy
+from rollout.reports.figures.report_identity import describe_promises, summarize_policy
+from rollout.reports.pages.html_report import render_html_report
+from tests.reports.conftest import BEARS
+
+GATES = """
+gates:
+  - {to: supervised, windows: [night], require: [{measure: agreement, at_least: 90%}]}
+  - {to: supervised, require: [{measure: agreement, at_least: 80%}]}
+  - {to: autonomous, windows: [night], require: [{measure: cost, at_most: 0.2}]}
+  - {to: autonomous, require: [{measure: agreement, at_least: 80%}]}
+"""
+
+
+@pytest.fixture
+def policy():
+    head, _, rest = BEARS.partition("gates:")
+    return parse_policy(f"{head}{GATES}guards:{rest.partition('guards:')[2]}")
+
+
+def test_a_gate_names_the_conditions_of_the_gates_below_that_its_cells_must_meet(policy):
+    """Seen: a gate by cost whose proposals also had a reading of agreement."""
+    below, others, by_cost, again = summarize_policy(policy).gates
+    assert "80 %" not in below
+    assert "gates below" not in others
+    start = "to autonomous (windows night): cost at most 0.2, and as the gates below agreement"
+    assert by_cost.startswith(f"{start} at least 90 % (windows night), at a risk of")
+    assert "gates below" not in again  # it has the condition itself
+
+
+def test_a_promise_covers_every_condition_of_the_gate(policy):
+    promise = describe_promises(policy)[2]
+    assert "“cost at most 0.2 and agreement at least 90 % (windows night)”" in promise
+
+
+def test_the_cost_levels_are_those_of_the_counts_of_a_reading(policy):
+    assert summarize_policy(policy).cost_levels == (0, 1, 20)
+
+
+def test_the_auditors_page_says_what_a_reader_needs_to_check_it(facts):
+    replayed = render_html_report(facts, "auditor")
+    assert "<dt>Cost levels</dt><dd>0, 1, 20 points." in replayed
+    assert "Its end is on the clock of the cell's site." in replayed
+    live = replace(facts, identity=replace(facts.identity, simulated=False))
+    page = render_html_report(live, "auditor")
+    head = f"<code>rollout ledger verify ledger.jsonl --head {facts.identity.ledger.head}</code>"
+    assert f"so its head differs. {head} finds" in page
+    assert "While nothing has changed, it returns this version" in page
+    assert "so its head differs" not in replayed
