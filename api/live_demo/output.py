@@ -9,6 +9,7 @@ from rollout.core.policy.policy import Policy
 from rollout.reports.text.event_describer import CitedProposals, EventDescriber
 from rollout.reports.text.event_kinds import COUNTING_KINDS
 from rollout.reports.text.event_text import describe_event
+from rollout.reports.text.formatting import format_zoned_time
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.store.database.session import Database
 from rollout.store.ledger.ledger import Ledger
@@ -42,4 +43,6 @@ class LedgerNarrator:
         description = describe_event(row.revision, event, describer)
         if description.kind not in HIDDEN_KINDS:
             location = f"{description.site} {description.window}: " if description.site else ""
-            yield f"{description.local:>16}  {location}{description.brief}"
+            zone = describer.find_zone(describer.find_cell(event))
+            local_time = format_zoned_time(event.at, zone, self.reference_date)
+            yield f"{local_time:>21}  {location}{description.brief}"

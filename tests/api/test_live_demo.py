@@ -223,6 +223,7 @@ def test_traffic_goes_on_where_the_history_ends(demo, letters, records):
     assert stored.media["digit"].startswith("data:image/png")
     said = list(LedgerNarrator(demo.service.database, demo.policy, LIVE_FROM).describe_news())
     assert any("lisbon day: v1 narrowed to shadow" in line for line in said)
+    assert all(re.match(r" *\w{3} \d+ \w{3} \d\d:\d\d [A-Z]{3,4}  ", line) for line in said)
     assert not any("records counted" in line for line in said)
 
 
@@ -230,6 +231,7 @@ def test_two_approvals_widen_at_the_next_hour(demo, letters, records):
     ana, bo = asking(demo, "ana"), asking(demo, COLLEAGUE)
     (first,) = [found for found in open_proposals(ana) if found["approvals_missing"] == 1]
     approve(ana, first)
+    assert (first["id"], first["site"], first["to"]) == ("P-10", "hobart", "supervised")
     (second,) = [found for found in open_proposals(ana) if found["approvals_missing"] == 2]
     for client in (ana, bo):
         approve(client, second)
