@@ -207,6 +207,7 @@ def _render_proposal(
         "successor": _find_successor(state, details),
         "holdings": _list_resumed_grants(state, details, visitor),
         "costliest": costliest,
+        "cost_in": state.policy.charter.cost_in,
         "cards": () if costliest is None else build_cards(rollout, costliest.items),
         "stop": _find_stop(visitor, rollout, details),
         **_build_evidence_context(visitor, rollout, state, details),

@@ -19,7 +19,8 @@ def format_reading(reading: str, policy: Policy) -> str:
         unit_count * cost for unit_count, cost in zip(units, policy.cost_levels, strict=True)
     )
     mean_cost = total / max(sum(units), 1)
-    return f"{condition}: mean {mean_cost:.3f} over {format_quantity(sum(units), 'unit')}"
+    mean_text = f"mean {mean_cost:.3f} {policy.charter.cost_in}"
+    return f"{condition}: {mean_text} over {format_quantity(sum(units), 'unit')}"
 
 
 def _parse_cost_counts(counts: str) -> list[int]:

@@ -269,7 +269,7 @@ def test_the_worst_divergences_stand_there_as_text_and_their_showing_is_noted(br
     section = page.split('id="worst"')[1].split("</section>")[0]
     assert section.count('class="card"') == 3
     assert "As counted now. Units without a decision also count as disagreements" in section
-    assert "siren instead of nothing, cost 1" in section
+    assert "siren instead of nothing, cost 1 (points)" in section
     assert '<img class="photo" src="https://pictures.example/1.jpg"' in section
     assert "javascript:" not in section
     assert XSS not in page

@@ -19,7 +19,10 @@ def policy():
 @pytest.mark.parametrize(
     ("reading", "text"),
     [
-        ("cost at most 0.2: 1043 18 5 26", "cost at most 0.2: mean {mean:.3f} over 1,092 units"),
+        (
+            "cost at most 0.2: 1043 18 5 26",
+            "cost at most 0.2: mean {mean:.3f} days late over 1,092 units",
+        ),
         ("agreement at least 95%: 1245 of 1248", "agreement at least 95%: 1,245 of 1,248"),
         ("parity at most 10%: 1043 18 5 26", "parity at most 10%: 1,043 18 5 26"),
         ("cost at most 0.2: 1043 18 5 26 7", "cost at most 0.2: 1,043 18 5 26 7"),
@@ -39,4 +42,4 @@ def test_two_cost_levels_are_counted_as_a_share():
     free, costly = policy.cost_levels
     assert free == 0
     found = format_reading("cost at most 0.3: 9 of 10", policy)
-    assert found == f"cost at most 0.3: mean {costly / 10:.3f} over 10 units"
+    assert found == f"cost at most 0.3: mean {costly / 10:.3f} points over 10 units"
