@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from rollout.reports.text.guard_text import format_guard_reason
 from rollout.reports.text.source_text import CountedSource, describe_sources
 
 JsonObject = Mapping[str, Any]
@@ -178,7 +179,7 @@ def _format_incident(incident: JsonObject) -> str:
         if incident["site"]
         else ""
     )
-    reason = incident["reason"].replace(" records against it", " records failed it")
+    reason = format_guard_reason(incident["reason"])
     acknowledgement = f"; acknowledged by {incident['acknowledged_by']}: {incident['note']}".rstrip(
         ": "
     )

@@ -4,7 +4,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from api.console.page.page_context import Visitor
-from api.console.page.text import describe_alarm
 from api.console.page.time_format import format_time_span
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.errors import RefusalError
@@ -21,6 +20,7 @@ from rollout.reports.text.formatting import (
     format_quantity,
     format_ratio,
 )
+from rollout.reports.text.guard_text import format_guard_reason
 from rollout.reports.text.state_text import format_incident_heading
 from rollout.services.cells.cells import load_cell
 from rollout.services.incidents.incident_impact import AffectedCell, EvidencePeriod, IncidentImpact
@@ -61,8 +61,8 @@ def describe_trigger(impact: IncidentImpact) -> tuple[str, ...]:
     """Describe the reading that tripped and the meaning of such an alarm."""
     incident = impact.incident
     if incident.kind != "alarm":
-        return (describe_alarm(incident.reason), *_describe_unopened(incident.unopened))
-    return (describe_alarm(incident.reason), *_describe_guard(impact.guard))
+        return (format_guard_reason(incident.reason), *_describe_unopened(incident.unopened))
+    return (format_guard_reason(incident.reason), *_describe_guard(impact.guard))
 
 
 def _describe_unopened(number: int) -> tuple[str, ...]:

@@ -6,7 +6,7 @@ from typing import Any, Final
 from urllib.parse import quote
 
 from rollout.reports.text.event_kinds import find_tone
-from rollout.reports.text.formatting import add_separators
+from rollout.reports.text.guard_text import format_guard_reason
 from rollout.reports.text.state_text import CLOSED_PROPOSALS
 
 _TAG_OR_PERCENT: Final = re.compile(
@@ -43,15 +43,6 @@ def add_full_stop(text: str) -> str:
     return text if text.endswith((".", "…", "!", "?")) else f"{text}."
 
 
-def describe_alarm(reason: str) -> str:
-    """Return the stored reason of an alarm in words.
-
-    >>> describe_alarm("agreement at least 90 %: 15 of 1820 records against it")
-    'agreement at least 90 %: 15 of 1,820 records failed it'
-    """
-    return add_separators(reason.replace(" records against it", " records failed it"))
-
-
 def capitalize_first(text: str) -> str:
     """Return a text with an upper-case first letter; "" stays ""."""
     return text[:1].upper() + text[1:]
@@ -67,7 +58,7 @@ def join_percent_signs(html: str) -> str:
 
 
 FILTERS: Final[Mapping[str, Callable[..., Any]]] = {
-    "alarm": describe_alarm,
+    "alarm": format_guard_reason,
     "segment": encode_segment,
     "grouped": group_hash,
     "full_stop": add_full_stop,

@@ -7,12 +7,13 @@ from typing import Final
 
 from api.console.page.figures import format_brief
 from api.console.page.page_context import Visitor
-from api.console.page.text import describe_alarm, encode_segment
+from api.console.page.text import encode_segment
 from rollout.core.errors import RefusalError
 from rollout.core.scope.permissions import Permission
 from rollout.core.scope.scope import Incident
 from rollout.core.scope.scope import ProposalState as ScopeProposal
 from rollout.reports.text.formatting import format_cell_name, format_quantity
+from rollout.reports.text.guard_text import format_guard_reason
 from rollout.reports.text.state_text import ANY_PROPOSAL, PROPOSAL_KINDS
 from rollout.services.cells.overview import RolloutSummary
 from rollout.services.proposals.eligible_approvers import list_pending_approvals
@@ -140,7 +141,7 @@ def _build_incident_task(summary: RolloutSummary, incident: Incident) -> Pending
     return PendingTask(
         title=f"Acknowledge: {incident.kind}" + (f" at {location}" if location else ""),
         rollout=summary.name,
-        detail=(f"{summary.name} {incident.version}".strip(), describe_alarm(incident.reason)),
+        detail=(f"{summary.name} {incident.version}".strip(), format_guard_reason(incident.reason)),
         closes=None,
         since=incident.at,
         zone=summary.state.policy.get_timezone(_get_site(incident)),

@@ -17,7 +17,6 @@ from api.console.page.cell_view import (
     format_sentence,
     list_open_proposals,
 )
-from api.console.page.text import describe_alarm
 from api.console.page.time_format import format_time_span
 from api.console.rollouts.cell_gates import (
     describe_ceiling,
@@ -31,6 +30,7 @@ from rollout.core.scope.proposals import compute_renewal_start, has_alarm
 from rollout.core.scope.scope import CellState, Scope
 from rollout.core.scope.stop_commands import find_resume_needs
 from rollout.reports.text.formatting import format_quantity
+from rollout.reports.text.guard_text import format_guard_reason
 from rollout.services.cells.cell_table import CellSummary, RecentChanges
 
 __all__ = [
@@ -112,7 +112,7 @@ def _describe_suspension(context: CellContext) -> Iterator[CellSentence]:
     guards = [
         g for g in context.policy.list_guards(context.cell) if g.id in cell_state.suspended_by
     ]
-    reasons = [describe_alarm(event.reason)] if event is not None and event.reason else []
+    reasons = [format_guard_reason(event.reason)] if event is not None and event.reason else []
     reasons = reasons or sorted(cell_state.suspended_by)
     durations = [g.over or context.policy.tick for g in guards]
     return_text = (
@@ -135,7 +135,7 @@ def _describe_narrowing(context: CellContext) -> Iterator[CellSentence]:
     if event is None:
         return
     reason = (
-        describe_alarm(event.reason)
+        format_guard_reason(event.reason)
         if event.guard
         else f"by {event.by}: {_quote_reason(event.reason)}"
     )

@@ -31,7 +31,7 @@ from rollout.reports.pages.summary import format_headline
 from rollout.reports.text import formatting
 from rollout.reports.text.bound_text import OPENING_NOTE, format_bound_value
 from rollout.reports.text.event_kinds import AUDITORS_OMITTED_KINDS, is_in_timeline
-from rollout.reports.text.event_text import format_guard_reason
+from rollout.reports.text.guard_text import describe_counted_records, format_guard_reason
 from rollout.reports.text.number_text import format_number_interval, format_number_value
 
 MAX_ROWS = 60  # of one table; report.json has all
@@ -87,6 +87,7 @@ def _load_template() -> Template:
         change_between=formatting.format_change_interval,
         counts=formatting.format_ratio,
         alarm_reason=format_guard_reason,
+        counted_records=describe_counted_records,
         spans_in_words=formatting.describe_durations,
         local=formatting.format_local_time,
         took=formatting.describe_duration,

@@ -151,8 +151,16 @@ def _build_cost_tile(facts: ReportFacts) -> ReportTile:
 
 def _name_human_cases(facts: ReportFacts) -> str:
     """Return on which cases humans are compared; a replay has decisions also without an audit."""
+    price = facts.price
     if facts.identity.simulated:
-        return "Humans on the same cases, from the recorded history, audited or not"
+        others = price.cases - price.people_known
+        cause = "no human label" if price.by_outcome == price.cases else "no outcome or human label"
+        cases_text = (
+            f"{format_count(price.people_known)} of them ({format_count(others)} have {cause})"
+            if others
+            else "the same cases"
+        )
+        return f"Humans on {cases_text}, from the recorded history, audited or not"
     return "Humans on those of them with a blind decision"
 
 

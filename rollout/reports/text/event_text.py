@@ -44,13 +44,13 @@ from rollout.core.scope.events import (
 )
 from rollout.reports.text.event_describer import CitedProposals, EventDescriber
 from rollout.reports.text.formatting import (
-    add_separators,
     describe_durations,
     format_count,
     format_local_time,
     format_quantity,
     join_words,
 )
+from rollout.reports.text.guard_text import format_guard_reason
 
 
 @dataclass(frozen=True, slots=True)
@@ -392,9 +392,3 @@ def _describe_briefly(event: LedgerEvent, describer: EventDescriber) -> str:
             return f"{event.version}: grant of {event.stage} expired"
         case _:
             return _describe(event, describer)
-
-
-def format_guard_reason(reason: str) -> str:
-    """Return the stored reason of an alarm in today's words."""
-    text = reason.replace(" records against it", " records failed it")
-    return add_separators(describe_durations(text))

@@ -11,7 +11,8 @@ from typing import Final
 from urllib.parse import quote
 
 from rollout.core.scope.scope import Incident
-from rollout.reports.text.formatting import describe_durations, format_quantity, format_zoned_time
+from rollout.reports.text.formatting import format_quantity, format_zoned_time
+from rollout.reports.text.guard_text import format_guard_reason
 from rollout.services.incidents.incidents import MARKUP_REPLACEMENTS
 from rollout.services.notifications.kinds import DAILY_DIGEST, HALF_TIME, LAST_DAY
 from rollout.services.proposals.proposal_details import Proposal
@@ -102,7 +103,7 @@ def describe_incident(
     """Return the message about an incident; `is_blind` leaves its reason out."""
     cell = incident.cell
     location = "" if cell is None else f" at {_code(cell.site)} in {_code(cell.window)}"
-    reason = HIDDEN_EVIDENCE if is_blind else _clean(describe_durations(incident.reason))
+    reason = HIDDEN_EVIDENCE if is_blind else _clean(format_guard_reason(incident.reason))
     opened_at = format_zoned_time(incident.at, timezone)
     return MessageText(
         subject=f"{_clean(rollout_name)}: Incident {incident.id}, {incident.kind}",

@@ -21,6 +21,7 @@ from rollout.reports.text.formatting import (
     format_ratio,
     prevent_breaks,
 )
+from rollout.reports.text.guard_text import describe_counted_records
 from rollout.services.replay.replay import Progress, ReplayedFiles, ReplayRequest, replay_files
 from rollout.services.replay.replay_output import build_report_files, compute_replay_facts
 from rollout.services.support.package_data import find_package_data
@@ -178,14 +179,19 @@ def _describe_shadow_cell(facts: ReportFacts, cell: CellStages, timezone: str) -
         )
         opened_on = _format_day(rule.opened_at, timezone)
         yield from _wrap_text(f"{rule.version} on {opened_on}: {rule.rule}", "    ")
-        yield f"      {wrong_text}{_describe_clerk_errors(rule.people_wrong.count)}"
+        clerk_text = _describe_clerk_errors(
+            rule.people_wrong.count, rule.people_wrong.n, rule.wrong.n
+        )
+        yield f"      {wrong_text}{clerk_text}"
 
 
-def _describe_clerk_errors(wrong_count: int | None) -> str:
-    """Describe the human errors on the same letters; nothing if unknown."""
+def _describe_clerk_errors(wrong_count: int | None, labelled: int, letters: int) -> str:
+    """Describe the human errors on those of the letters with a label; nothing if unknown."""
     if wrong_count is None:
         return ""
-    return f" (clerks on the same letters: {format_count(wrong_count)})"
+    labelled_text = f"the {format_count(labelled)} that they labelled"
+    letters_text = "the same letters" if labelled == letters else labelled_text
+    return f" (clerks on {letters_text}: {format_count(wrong_count)})"
 
 
 def _describe_narrowing(facts: ReportFacts, timezones: dict[str, str]) -> Iterator[str]:
@@ -202,16 +208,20 @@ def _describe_narrowed_cell(hindsight: Hindsight, timezone: str) -> Iterator[str
     at = format_local_time(hindsight.narrowed_at, timezone)
     step_text = f"{hindsight.version} {hindsight.came_from}{ARROW}{hindsight.to}"
     yield f"  {hindsight.site} {hindsight.window}, {at}: {step_text}"
-    yield (f"    guard {hindsight.guard}: {format_ratio(hindsight.shown)} blind decisions disagree")
+    counted_text = describe_counted_records(hindsight.guard)
+    yield from _wrap_text(
+        f"guard {hindsight.guard}: {format_ratio(hindsight.shown)} {counted_text}", "    "
+    )
     cost = hindsight.price
     if not cost.cases:
         return
     delay = describe_duration(hindsight.narrowed_at - hindsight.began_at)
+    clerk_text = _describe_clerk_errors(cost.people_wrong_action, cost.people_known, cost.cases)
     yield from _wrap_text(
         f"the errors began about {format_local_time(hindsight.began_at, timezone)}; the guard"
         f" tripped {delay} later; until then the model decided"
         f" {format_quantity(cost.cases, 'letter')} and misrouted"
-        f" {cost.wrong_action.count}{_describe_clerk_errors(cost.people_wrong_action)}",
+        f" {cost.wrong_action.count}{clerk_text}",
         "    ",
     )
     if hindsight.seen_at is not None and hindsight.price_if_seen is not None:
@@ -246,7 +256,7 @@ def _describe_price(facts: ReportFacts) -> Iterator[str]:
     clerk_text = (
         ""
         if wrong_by_clerks is None
-        else f" (clerks: {wrong_by_clerks} of {model_cost.people_known:,})"
+        else f" (clerks: {wrong_by_clerks} of {model_cost.people_known:,} that they labelled)"
     )
     yield f"  misrouted by the model: {format_ratio(model_cost.wrong_action)}{clerk_text}"
     outliers = [reviewer for reviewer in facts.people.reviewers if reviewer.stands_out]

@@ -6,9 +6,9 @@ from types import SimpleNamespace
 import pytest
 
 from api.console.page.figures import format_brief
-from api.console.page.text import describe_alarm
 from api.console.proposals.path_chart import build_path_charts
 from rollout.reports.inputs.evidence_paths import EvidenceSeries
+from rollout.reports.text.guard_text import format_guard_reason
 from tests.factories import NOON, policy
 
 LOG_E = ", log E 12.3 of 4.6 (risk 0.01)"
@@ -32,7 +32,9 @@ def test_a_reading_without_figures_stays_as_it_is():
 
 def test_the_reason_of_an_alarm_names_what_failed():
     reason = "agreement at least 90 %: 15 of 1820 records against it"
-    assert describe_alarm(reason) == "agreement at least 90 %: 15 of 1,820 records failed it"
+    assert format_guard_reason(reason) == (
+        "agreement at least 90 %: 15 of 1,820 blind decisions disagree, too many of them recent"
+    )
 
 
 @pytest.mark.parametrize(

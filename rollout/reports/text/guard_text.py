@@ -1,0 +1,48 @@
+"""Alarms of guards in words: what was counted, by measure."""
+
+import re
+from typing import Final
+
+from rollout.core.policy.measures import DETECTOR_MEASURES
+from rollout.reports.text.formatting import add_separators, describe_durations
+
+STORED_ENDING: Final = " records against it"
+GUARD_PATTERN: Final = re.compile(
+    r"(?P<measure>\w+)(?: of (?P<subject>.+?))?(?: \([^()]*\))? (?:at least|at most|>=|<=) "
+)
+COUNTED_TEXTS: Final = {
+    "agreement": "blind decisions disagree",
+    "recall": "blind decisions for {subject} were predicted otherwise",
+    "precision": "predictions of {subject} disagree with the blind decision",
+    "cost": "units have a cost",
+    "override": "assisted decisions override the model",
+    "action_change": "cases get {subject} from the model only",
+    "harm": "outcomes name {subject}",
+}
+
+
+def format_guard_reason(reason: str) -> str:
+    """Return the stored reason of an alarm in words.
+
+    >>> format_guard_reason("agreement at least 90 %: 15 of 1820 records against it")
+    'agreement at least 90 %: 15 of 1,820 blind decisions disagree, too many of them recent'
+    >>> format_guard_reason("harm at most 0: 1 of 40 records against it")
+    'harm at most 0: 1 of 40 outcomes name a harm'
+    """
+    if reason.endswith(STORED_ENDING):
+        reason = f"{reason.removesuffix(STORED_ENDING)} {describe_counted_records(reason)}"
+    return add_separators(describe_durations(reason))
+
+
+def describe_counted_records(guard: str) -> str:
+    """Return what a guard's alarm counted, to follow `15 of 182`.
+
+    A detector trips on a recent rise, so the whole share may still be within the threshold.
+    """
+    match = GUARD_PATTERN.match(guard)
+    if match is None or match["measure"] not in COUNTED_TEXTS:
+        return STORED_ENDING.strip()
+    text = COUNTED_TEXTS[match["measure"]].format(subject=match["subject"] or "a harm")
+    if match["measure"] not in DETECTOR_MEASURES:
+        return text
+    return f"{text}, too {'much of it' if match['measure'] == 'cost' else 'many of them'} recent"
