@@ -231,17 +231,18 @@ def test_two_approvals_widen_at_the_next_hour(demo, letters, records):
     ana, bo = asking(demo, "ana"), asking(demo, COLLEAGUE)
     (first,) = [found for found in open_proposals(ana) if found["approvals_missing"] == 1]
     approve(ana, first)
-    assert (first["id"], first["site"], first["to"]) == ("P-10", "hobart", "supervised")
     (second,) = [found for found in open_proposals(ana) if found["approvals_missing"] == 2]
     for client in (ana, bo):
         approve(client, second)
     played(demo, begun(demo, letters, records), HOUR + timedelta(minutes=2))
-    (row,) = [
-        row
+    stages = {
+        (row["site"], row["window"]): row["stage"]
         for row in ana.get(f"{ROLLOUT}/cells").json()["items"]
-        if (row["site"], row["window"]) == (first["site"], first["window"])
-    ]
-    assert row["stage"] == "autonomous"
+    }
+    for proposal, name, stage in ((first, "P-10", "supervised"), (second, "P-11", "autonomous")):
+        cell = (proposal["site"], proposal["window"])
+        assert (proposal["id"], stages[cell]) == (name, stage)
+        assert f"{name} ({' · '.join(cell)})" in text_of("docs/demo.md")
 
 
 def test_a_colleague_approves_after_four_hours_and_leaves_the_last_approval(demo):
