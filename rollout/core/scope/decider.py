@@ -185,7 +185,9 @@ def _(command: AddVersion, pending: PendingEvents) -> None:
             f"{MAX_OPEN_VERSIONS} versions are open; retire one before {command.version} is used "
             "(in a replay: leave one out of the file)"
         )
-    pending.emit(VersionFirstUsed(at=pending.at, by=ENGINE, version=command.version))
+    pending.emit(
+        VersionFirstUsed(at=pending.at, by=ENGINE, version=command.version, content=command.content)
+    )
 
 
 @_apply_command.register
