@@ -27,6 +27,9 @@ def compare(
         Path | None, typer.Option(help="policy with costs, actions and the order of labels")
     ] = None,
     lever: Annotated[str, typer.Option(help="lever of the policy that the answers are for")] = "",
+    tolerance: Annotated[
+        str, typer.Option(help="how near numbers must be to agree: 5% of the human's, or 2")
+    ] = "",
     mapped: Annotated[
         list[str] | None,
         typer.Option("--map", help="column name in the file, for example human=answer"),
@@ -35,7 +38,8 @@ def compare(
 ) -> None:
     """Compare human answers with the model's on a file of pairs.
 
-    Prints the confusion matrix, figures by label and cell, and top losses. A row is a case.
+    Prints the confusion matrix, figures by label and cell, and top losses; of numbers bias, limits
+    of agreement and concordance instead of a matrix. A row is a case.
     Required columns: human, model. Optional columns: case_key, model_version, site, window,
     confidence (0 to 1). Rows are streamed, so ten million are fine. No policy, rollout or service
     is needed. The figures are not evidence: `rollout replay` shows what a policy would do.
@@ -43,10 +47,16 @@ def compare(
     Example: `rollout compare pairs.parquet`
 
     With costs: `rollout compare pairs.csv --policy policy.yaml --map human=answer`
+
+    Numbers: `rollout compare prices.csv --tolerance 5%`
     """
     with print_refusals():
         comparison = compare_file(
-            pairs, policy=policy, lever=lever, column_mappings=tuple(mapped or ())
+            pairs,
+            policy=policy,
+            lever=lever,
+            tolerance=tolerance,
+            column_mappings=tuple(mapped or ()),
         )
     plain_comparison = to_jsonable_python(comparison)
     typer.echo(
@@ -59,8 +69,9 @@ def compare(
 def _format_comparison(comparison: PairComparison) -> Iterator[str]:
     yield f"{comparison.file}: {format_count(comparison.rows)} rows"
     yield fill(comparison.basis, get_text_width())
-    for version_comparison in comparison.comparisons:
-        yield from ("", render_comparison(version_comparison))
+    numbers = comparison.numbers or (None,) * len(comparison.comparisons)
+    for version_comparison, number_agreement in zip(comparison.comparisons, numbers, strict=True):
+        yield from ("", render_comparison(version_comparison, number_agreement))
     yield ""
     if not comparison.with_confidence:
         yield "Top losses: not available, because the file has no confidences"

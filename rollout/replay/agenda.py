@@ -16,6 +16,7 @@ from rollout.core.scope.events import (
     ProposalRejected,
     ProposalVoided,
     Resumed,
+    RulesApplied,
     Stopped,
     VersionRetired,
 )
@@ -24,7 +25,7 @@ from rollout.replay.fast_forward import SlotInterest, list_ending_slots, list_ti
 
 CellVersion = tuple[Cell, str]
 NEVER_SLOT = 2**62
-EVENTS_ON_ALL_CELLS = (Stopped, Resumed, VersionRetired, PolicyApplied)
+EVENTS_ON_ALL_CELLS = (Stopped, Resumed, VersionRetired, PolicyApplied, RulesApplied)
 
 
 class Agenda:

@@ -244,7 +244,7 @@ class Replay:
         state = self._scope.get_cell_state(cell, version)
         stage_history = self._stage_histories[cell]
         view = self._views.get(key)
-        if view is None or not is_view_current(view, state, stage_history):
+        if view is None or not is_view_current(view, state, stage_history, self._scope.rules):
             view = self._views[key] = EvidenceView(
                 cell=cell,
                 version=version,
@@ -257,6 +257,7 @@ class Replay:
                 shares=self._shares,
                 find_buckets=self._find_buckets,
                 feeds=self._feeds,
+                rules=self._scope.rules,
             )
         return view
 
@@ -289,10 +290,14 @@ def _report_progress(progress: ReportProgress | None, done_count: int, total: in
         progress(done_count, total)
 
 
-def is_view_current(view: EvidenceView, state: CellState, stage_history: StageHistory) -> bool:
+def is_view_current(
+    view: EvidenceView, state: CellState, stage_history: StageHistory, rules: int
+) -> bool:
     """Return whether a view still shows the engine's evidence."""
-    return view.stage_history is stage_history and _get_view_basis(view.state) == _get_view_basis(
-        state
+    return (
+        view.stage_history is stage_history
+        and view.rules == rules
+        and _get_view_basis(view.state) == _get_view_basis(state)
     )
 
 

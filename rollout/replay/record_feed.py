@@ -7,12 +7,30 @@ import polars as pl
 
 from rollout.core.calendar.instants import count_micros
 from rollout.core.calendar.sites import Cell
+from rollout.core.policy.measures import SITE_MEASURES
 from rollout.core.policy.policy import Guard, Policy
-from rollout.tally.case_placement import PlacedHistory
+from rollout.core.statistics.sampling import compute_sampling_values
+from rollout.tally.answer_records import AnswerRecords, build_empty_answers
+from rollout.tally.case_placement import PICK, PlacedHistory
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames
 from rollout.tally.unit_arrays import BoolArray, IntArray
 
 GuardAnswers = tuple[IntArray, IntArray, BoolArray]
+GuardVotes = tuple[IntArray, BoolArray]
+EMPTY_VOTES: GuardVotes = build_empty_answers().select_votes()
+MINUTE_MICROS = 60_000_000
+ANSWER_COLUMNS = (
+    "site",
+    "window",
+    "version",
+    "case_key",
+    "slot",
+    "occurred",
+    "minute",
+    "unit",
+    "draw",
+    "bad",
+)
 
 
 class HistoryFeeds:
@@ -20,10 +38,22 @@ class HistoryFeeds:
 
     def __init__(self, records: RecordFrames, history: PlacedHistory, policy: Policy) -> None:
         self._records = records
-        self._cases = history.cases.select("case_key", "site", "window", "occurred_us")
+        self._salt = history.salt
+        self._cases = history.cases.select("case_key", "site", "window", "occurred_us", "unit")
         self._tick = count_micros(policy.tick)
         self._policy = policy
         self._answers_by_guard: dict[str, dict[tuple[object, ...], GuardAnswers]] = {}
+        self._votes_by_guard: dict[str, dict[tuple[object, ...], GuardVotes]] = {}
+
+    def read_votes(self, site: str, version: str, guard: Guard) -> GuardVotes:
+        """Return slot and badness of a site's answers, one per unit and minute."""
+        votes = self._votes_by_guard.get(guard.id)
+        if votes is None:
+            parts = self.list_answers(guard).partition_by("site", "version", as_dict=True)
+            votes = self._votes_by_guard[guard.id] = {
+                key: to_answer_records(part).select_votes() for key, part in parts.items()
+            }
+        return votes.get((site, version), EMPTY_VOTES)
 
     def read_answers(self, cell: Cell, version: str, guard: Guard) -> GuardAnswers:
         """Return (slot, occurred, bad) of the guard's predictions or harms."""
@@ -41,7 +71,7 @@ class HistoryFeeds:
         return {key: _to_arrays(part) for key, part in parts.items()}
 
     def list_answers(self, guard: Guard) -> pl.DataFrame:
-        """Return a guard's inputs: cell, version, case, slot, occurred, bad.
+        """Return a guard's inputs: cell, version, case, slot, occurred, minute, unit, draw, bad.
 
         Harm has no version: it is "". Ordered by slot.
         """
@@ -53,10 +83,18 @@ class HistoryFeeds:
         occurred = pl.col("occurred_us") // self._tick
         known_slot = -(-pl.coalesce("at", "occurred_us") // self._tick)
         answers = frame.join(self._cases, on="case_key").with_columns(
-            slot=pl.max_horizontal(known_slot, occurred + 1), occurred=occurred
+            slot=pl.max_horizontal(known_slot, occurred + 1),
+            occurred=occurred,
+            minute=pl.col("occurred_us") // MINUTE_MICROS,
         )
-        columns = ("site", "window", "version", "case_key", "slot", "occurred", "bad")
-        return answers.select(columns).sort("slot", maintain_order=True)
+        if guard.condition.measure in SITE_MEASURES:
+            answers = answers.with_columns(draw=self._compute_draws(answers["case_key"]))
+        return answers.select(
+            pl.col(column for column in ANSWER_COLUMNS if column in answers.columns)
+        ).sort("slot", maintain_order=True)
+
+    def _compute_draws(self, case_keys: pl.Series) -> pl.Series:
+        return pl.Series(compute_sampling_values(self._salt, PICK, case_keys), dtype=pl.Float64)
 
     def _list_predictions(self, guard: Guard) -> pl.DataFrame:
         """Return each prediction with whether it counts against the guard."""
@@ -110,5 +148,16 @@ def _to_arrays(part: pl.DataFrame) -> GuardAnswers:
     return (
         part["slot"].to_numpy().astype(np.int64),
         part["occurred"].to_numpy().astype(np.int64),
+        part["bad"].to_numpy().astype(bool),
+    )
+
+
+def to_answer_records(part: pl.DataFrame) -> AnswerRecords:
+    """Return rows of `HistoryFeeds.list_answers` as arrays."""
+    return AnswerRecords(
+        part["slot"].to_numpy().astype(np.int64),
+        part["minute"].to_numpy().astype(np.int64),
+        part["unit"].hash().to_numpy(),
+        part["draw"].to_numpy(),
         part["bad"].to_numpy().astype(bool),
     )

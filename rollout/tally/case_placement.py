@@ -5,7 +5,7 @@ expression computes. It runs once for each case, before `resolve_units`.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
@@ -28,16 +28,18 @@ from rollout.tally.reviewer_checks import (
 )
 from rollout.tally.units import PlacedRecords, build_unit_key
 
+PICK = "pick"  # purpose of the sampling values that select one case of several
 NO_TIME, UNKNOWN_SITE, NO_EPISODE = "no time", "unknown site", "no episode"
 
 
 @dataclass(frozen=True, slots=True)
 class PlacedHistory:
-    """Placed records, and the number of excluded cases by reason."""
+    """Placed records, the number of excluded cases by reason, and the salt of sampling values."""
 
     placed: PlacedRecords
     cases: pl.DataFrame
     excluded: Mapping[str, int]
+    salt: bytes = field(repr=False)
 
 
 def place_cases(
@@ -76,7 +78,7 @@ def place_cases(
         assisted_decisions=_to_lazy(decisions.filter(pl.col("exposure") == "assisted")),
         trained_until=trained_until_micros,
     )
-    return PlacedHistory(placed, cases, excluded_counts)
+    return PlacedHistory(placed, cases, excluded_counts, salt)
 
 
 def _to_lazy(frame: pl.DataFrame) -> nw.LazyFrame[Any]:
@@ -139,5 +141,5 @@ def _compute_selection_values(cases: pl.DataFrame, salt: bytes) -> pl.Series:
     shares_unit = cases.select(pl.len().over("unit") > 1).to_series()
     keys = cases.filter(shares_unit)["case_key"].to_list()
     values = np.zeros(cases.height)
-    values[shares_unit.to_numpy()] = compute_sampling_values(salt, "pick", keys)
+    values[shares_unit.to_numpy()] = compute_sampling_values(salt, PICK, keys)
     return pl.Series(values)

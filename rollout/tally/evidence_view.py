@@ -15,8 +15,15 @@ import numpy as np
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import VersionEvidence
+from rollout.core.policy.counting_rules import has_guard_tests
 from rollout.core.policy.gates import scale_cost_levels, scale_cost_threshold
-from rollout.core.policy.measures import DETECTOR_MEASURES, Condition
+from rollout.core.policy.measures import (
+    DETECTOR_MEASURES,
+    NARROWING_EFFECTS,
+    SITE_MEASURES,
+    TESTED_MEASURES,
+    Condition,
+)
 from rollout.core.policy.policy import Guard, Minimum, Policy
 from rollout.core.scope.scope import CellState
 from rollout.core.statistics.gate_thresholds import (
@@ -25,6 +32,7 @@ from rollout.core.statistics.gate_thresholds import (
     get_gate_threshold,
 )
 from rollout.tally.count_windows import CountWindow
+from rollout.tally.episode_series import compute_episode_series
 from rollout.tally.guard_series import (
     GuardSeries,
     compute_detector_series,
@@ -46,6 +54,10 @@ class GuardFeeds(Protocol):
 
         For guards of harm these are outcomes instead.
         """
+        ...
+
+    def read_votes(self, site: str, version: str, guard: Guard) -> tuple[IntArray, BoolArray]:
+        """Return slot and badness of a site's answers, one per unit and minute."""
         ...
 
     def slots_with_records(self, site: str) -> IntArray:
@@ -99,6 +111,7 @@ class EvidenceView:
         shares: the policy's shares by stage level.
         find_buckets: returns the bucket of each row's sampling value.
         feeds: records that guards read besides decisions.
+        rules: number of the counting rules.
     """
 
     cell: Cell
@@ -112,6 +125,7 @@ class EvidenceView:
     shares: StageShares
     find_buckets: Callable[[UnitArrays], IntArray]
     feeds: GuardFeeds
+    rules: int
 
     def read_evidence(self, slot: int) -> VersionEvidence:
         """Return all evidence for a decision about the cell."""
@@ -258,6 +272,8 @@ class EvidenceView:
 
     def _compute_guard_series(self, guard: Guard) -> GuardSeries:
         measure = guard.condition.measure
+        if measure in TESTED_MEASURES and has_guard_tests(self.rules):
+            return self._compute_episode_series(guard)
         if measure in DETECTOR_MEASURES:
             rows = self._select_detector_rows(guard)
             return compute_detector_series(guard, rows, self.unit_classes, self.policy)
@@ -275,6 +291,30 @@ class EvidenceView:
         since = self._find_harm_start(guard) if measure == "harm" else self.state.changed_at
         is_kept = occurred_slots >= self._find_first_slot(since)
         return compute_share_series(guard, answer_slots[is_kept], is_bad[is_kept], self.policy)
+
+    def _compute_episode_series(self, guard: Guard) -> GuardSeries:
+        measure = guard.condition.measure
+        per_day = self.policy.expect.units_per_day
+        if measure in SITE_MEASURES:
+            slots, is_bad = self.feeds.read_votes(self.cell.site, self.version, guard)
+            per_day = None if per_day is None else per_day * len(self.policy.windows)
+        else:
+            rows = self._select_closed(measure)
+            slots, is_bad = rows.slot, self.unit_classes.is_missing[rows.unit_class]
+            if measure == "unaudited" and per_day is not None:
+                per_day *= max(stage.audit or 0.0 for stage in self.policy.stages)
+        last_alarm = self.state.last_alarms.get(guard.id)
+        restarted = None
+        if last_alarm is not None and guard.then in NARROWING_EFFECTS:
+            restarted = find_slot_before(last_alarm, self.policy.tick)
+        return compute_episode_series(
+            guard,
+            slots,
+            is_bad,
+            self.policy,
+            expected_per_day=per_day,
+            restarted=restarted,
+        )
 
     def _find_harm_start(self, guard: Guard) -> datetime:
         """Return when the cell left shadow, or harm last narrowed it.

@@ -35,12 +35,15 @@ class GuardSeries:
         slots: where readings can change, ascending.
         bad_counts: records that speak against the threshold.
         record_counts: all records.
+        has_recovered: whether later records show that an alarm is over; None where a measure that
+            stayed within the threshold for the guard's span shows it.
     """
 
     slots: IntArray
     is_alarm: BoolArray
     bad_counts: IntArray
     record_counts: IntArray
+    has_recovered: BoolArray | None = None
 
     def read_at(self, slot: int, tick: timedelta) -> GuardReading:
         """Return the reading at a slot; no alarm before the first one."""
@@ -53,6 +56,9 @@ class GuardSeries:
             value=str(int(self.bad_counts[position])),
             records=int(self.record_counts[position]),
             good_since=None if is_alarm else to_instant(self._find_good_since(position), tick),
+            has_recovered=(
+                None if self.has_recovered is None else bool(self.has_recovered[position])
+            ),
         )
 
     def _find_good_since(self, position: int) -> int:
@@ -138,7 +144,7 @@ def compute_share_series(
         is_bad: whether the record speaks against the threshold.
         policy: for the tick.
     """
-    span_slots = _count_slots(guard.over or policy.tick, policy)
+    span_slots = count_slots(guard.over or policy.tick, policy)
     change_slots = np.unique(np.concatenate([slots, slots + span_slots]))
     left_span = np.searchsorted(slots, change_slots - span_slots, side="right")
     entered_span = np.searchsorted(slots, change_slots, side="right")
@@ -153,7 +159,8 @@ def compute_share_series(
     )
 
 
-def _count_slots(duration: timedelta, policy: Policy) -> int:
+def count_slots(duration: timedelta, policy: Policy) -> int:
+    """Return the slots of a duration, rounded up."""
     return -(-count_micros(duration) // count_micros(policy.tick))
 
 
@@ -181,7 +188,7 @@ def compute_silence_series(
         last_slot: the last slot of the history; silence is not counted after it.
         policy: for the tick.
     """
-    threshold = _count_slots(timedelta(seconds=guard.condition.line), policy)
+    threshold = count_slots(timedelta(seconds=guard.condition.line), policy)
     gaps = np.diff(slots_with_records, append=last_slot + threshold + 1)
     silent_from = slots_with_records[gaps > threshold] + threshold + 1
     silent_from = silent_from[

@@ -16,7 +16,7 @@ import narwhals as nw
 import numpy as np
 import polars as pl
 
-from rollout.core.policy.levers import SLACK, Lever
+from rollout.core.policy.levers import SLACK, Lever, Number
 from rollout.core.policy.policy import Policy
 from rollout.core.statistics.gate_thresholds import get_gate_threshold
 from rollout.core.statistics.truncated_beta import compute_log_mixture
@@ -294,13 +294,18 @@ def _are_answers_equal(lever: Lever, first: pl.Expr, second: pl.Expr) -> pl.Expr
     first_number, second_number = (
         answer.cast(pl.Float64, strict=False) for answer in (first, second)
     )
-    largest = pl.max_horizontal(first_number.abs(), second_number.abs())
-    margin = lever.number.tolerance
+    close = are_numbers_equal(lever.number, first_number, second_number)
+    return (close | (first == second)).fill_null(value=False)
+
+
+def are_numbers_equal(number: Number, first: pl.Expr, second: pl.Expr) -> pl.Expr:
+    """Return whether two numbers are within the larger one's tolerance."""
+    largest = pl.max_horizontal(first.abs(), second.abs())
+    margin = number.tolerance
     slack = (
         largest * (margin.amount + SLACK) if margin.relative else largest * SLACK + margin.amount
     )
-    close = (first_number - second_number).abs() <= slack
-    return (close | (first == second)).fill_null(value=False)
+    return (first - second).abs() <= slack
 
 
 # Comparison with gold answers

@@ -20,17 +20,21 @@ import narwhals as nw
 import polars as pl
 
 from rollout.core.calendar.instants import count_micros
-from rollout.core.policy.levers import SLACK, CostRule, Lever, Margin, Number
+from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import AGREE, DIFFER, FAILED, LATE, MISSING, OUTSIDE, WHOLE_UNIT
 from rollout.core.policy.policy import Policy
 from rollout.tally.decision_resolution import Frame, rank_by_time, resolve_decisions, select_rank
 from rollout.tally.frames import VALUE_PREFIX
+from rollout.tally.number_answers import (
+    compute_number_cost,
+    is_in_range,
+    is_within_tolerance,
+    parse_number,
+)
 
 UNLISTED = "(not listed)"  # `decided` for a human label that the lever lacks
 BELOW_FLOOR, TRAINED_ON = "below the floor", "trained on"
 AFTER_VERDICT, AFTER_CLOSING = "after the verdict", "after the unit closed"
-
-NUMBER_PATTERN = r"^\s*[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d{1,2})?\s*$"
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,8 +272,8 @@ def _build_decided(lever: Lever, source: str) -> nw.Expr:
     if lever.number is None:
         label = _limit_to_labels(lever, answer)
     else:
-        is_in_range = _is_in_range(lever.number, _parse_number(answer))
-        label = nw.when(is_in_range).then(nw.lit(AGREE)).otherwise(nw.lit(UNLISTED))
+        is_valid = is_in_range(lever.number, parse_number(answer))
+        label = nw.when(is_valid).then(nw.lit(AGREE)).otherwise(nw.lit(UNLISTED))
     is_given = (~answer.is_null()) & nw.col("on_time").fill_null(value=False)
     return nw.when(is_given).then(label).otherwise(nw.lit(MISSING))
 
@@ -297,34 +301,15 @@ def _limit_to_usable(lever: Lever, answer: nw.Expr) -> nw.Expr:
 def _classify_number(lever: Lever, source: str) -> nw.Expr:
     assert lever.number is not None  # noqa: S101 - called for number levers only
     model, human = _parse_numbers(lever, source)
-    is_in_range = _is_in_range(lever.number, model)
-    is_close = (model - human).abs() <= _compute_margin(lever.number.tolerance, human)
+    is_close = is_within_tolerance(lever.number, model, human)
     error_side = nw.when(model < human).then(nw.lit("under")).otherwise(nw.lit("over"))
     comparison = nw.when(is_close).then(nw.lit(AGREE)).otherwise(error_side)
-    return nw.when(is_in_range).then(comparison).otherwise(nw.lit(OUTSIDE))
+    return nw.when(is_in_range(lever.number, model)).then(comparison).otherwise(nw.lit(OUTSIDE))
 
 
 def _parse_numbers(lever: Lever, source: str) -> tuple[nw.Expr, nw.Expr]:
-    return _parse_number(nw.col(VALUE_PREFIX + lever.id)), _parse_number(
-        nw.col(f"{source}:{VALUE_PREFIX}{lever.id}")
-    )
-
-
-def _parse_number(answer: nw.Expr) -> nw.Expr:
-    """Return the number of a text, or null."""
-    return (
-        nw.when(answer.str.contains(NUMBER_PATTERN)).then(answer.str.strip_chars()).cast(nw.Float64)
-    )
-
-
-def _is_in_range(number: Number, value: nw.Expr) -> nw.Expr:
-    return (value >= number.low) & (value <= number.high)
-
-
-def _compute_margin(margin: Margin, human: nw.Expr) -> nw.Expr:
-    if margin.relative:
-        return human.abs() * (margin.amount + SLACK)
-    return human.abs() * SLACK + margin.amount
+    human = nw.col(f"{source}:{VALUE_PREFIX}{lever.id}")
+    return parse_number(nw.col(VALUE_PREFIX + lever.id)), parse_number(human)
 
 
 def _is_agreement(lever: Lever, source: str) -> nw.Expr:
@@ -365,7 +350,7 @@ def _compute_cost(lever: Lever, source: str, decided: nw.Expr, predicted: nw.Exp
     cost = (
         _compute_label_cost(lever, source)
         if lever.number is None
-        else _compute_number_cost(lever, source)
+        else compute_number_cost(lever, *_parse_numbers(lever, source))
     )
     is_unusable = predicted.is_in([FAILED, LATE, OUTSIDE])
     is_unknown = decided.is_in([MISSING, UNLISTED])
@@ -398,30 +383,6 @@ def _map_to_action(label: nw.Expr, lever: Lever) -> nw.Expr:
 
 def _matches_action(action: nw.Expr, name: str | None) -> nw.Expr:
     return nw.lit(value=True) if name is None else action == name
-
-
-def _compute_number_cost(lever: Lever, source: str) -> nw.Expr:
-    assert lever.number is not None  # noqa: S101 - called for number levers only
-    model, human = _parse_numbers(lever, source)
-    expr: nw.Expr = nw.lit(0.0)
-    for rule in reversed(lever.costs):
-        expr = (
-            nw.when(_exceeds_rule(rule, model, human))
-            .then(nw.lit(float(rule.cost)))
-            .otherwise(expr)
-        )
-    is_close = (model - human).abs() <= _compute_margin(lever.number.tolerance, human)
-    return nw.when(is_close).then(nw.lit(0.0)).otherwise(expr)
-
-
-def _exceeds_rule(rule: CostRule, model: nw.Expr, human: nw.Expr) -> nw.Expr:
-    exceeded_sides = [
-        human - model > _compute_margin(rule.under, human) if rule.under is not None else None,
-        model - human > _compute_margin(rule.over, human) if rule.over is not None else None,
-        (model - human).abs() > _compute_margin(rule.off, human) if rule.off is not None else None,
-    ]
-    given_sides = [side for side in exceeded_sides if side is not None]
-    return nw.any_horizontal(*given_sides, ignore_nulls=True) if given_sides else nw.lit(value=True)
 
 
 def _find_cost_level(policy: Policy) -> nw.Expr:

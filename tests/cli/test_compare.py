@@ -109,13 +109,13 @@ def test_a_confidence_that_is_none_is_refused(tmp_path, first, says):
 
 
 def test_a_lever_that_the_policy_lacks_is_refused_with_those_it_has(pairs, policy):
-    assert "levers with labels: alarm" in run(pairs, "--policy", policy, "--lever", "gate", code=2)
+    assert "levers: alarm" in run(pairs, "--policy", policy, "--lever", "gate", code=2)
 
 
 def test_of_several_levers_one_has_to_be_said(pairs, tmp_path):
     (tmp_path / "two.yaml").write_text(TWO)
     said = run(pairs, "--policy", tmp_path / "two.yaml", code=2)
-    assert "levers with labels are gate, alarm; say which" in said
+    assert "levers are gate, alarm; say which" in said
     assert "8 of 10" in run(pairs, "--policy", tmp_path / "two.yaml", "--lever", "alarm")
 
 
@@ -131,3 +131,78 @@ def test_what_is_wrong_with_a_file_is_said_without_advice_to_programmers(tmp_pat
     said = run(tmp_path / "bad.csv", code=2)
     assert "is not properly escaped" in said
     assert "infer_schema_length" not in said
+
+
+# Numbers
+
+PRICES = POLICY.replace(
+    "    labels: [none, bear]\n    actions: {none: nothing, bear: siren}\n",
+    "    number: {in: EUR, from: 0, to: 500, tolerance: 5%}\n",
+).replace(
+    "[{did: nothing, right: siren, cost: 9}, {cost: 1}]", "[{under: 20%, cost: 9}, {cost: 1}]"
+)
+
+
+@pytest.fixture
+def prices(tmp_path):
+    """240 pairs: half are 2 % high, the others 8 % low, one 30 % low, one blank."""
+    human = [f"{100 + n / 3:.2f}" for n in range(240)]
+    model = [f"{float(x) * (1.02 if n % 2 else 0.92):.2f}" for n, x in enumerate(human)]
+    model[0], model[2] = f"{float(human[0]) * 0.7:.2f}", ""
+    sites = ["creek" if n % 2 else "lake" for n in range(240)]
+    frame = pl.DataFrame({"site": sites, "human": human, "model": model, "confidence": [0.9] * 240})
+    frame.write_csv(tmp_path / "prices.csv")
+    return tmp_path / "prices.csv"
+
+
+def test_numbers_are_no_labels_and_want_a_tolerance(prices):
+    text = run(prices, code=2)
+    assert "the answers are numbers (240 different ones of humans), not labels" in text
+    assert "--tolerance 5%" in text
+
+
+def test_numbers_have_bias_and_limits_and_no_matrix(prices):
+    text = run(prices, "--tolerance", "5%")
+    assert "120 of 240 pairs agree" in text
+    assert re.search(r"bias \(model − human\) +−[\d.]+ % +−[\d.]+ to −[\d.]+\n", text)
+    assert re.search(r"creek +120 +100 %", text)
+    assert "Confusion" not in text
+    assert "kappa" not in text
+    found = json.loads(run(prices, "--tolerance", "5%", "--json"))
+    (numbers,), (comparison,) = found["numbers"], found["comparisons"]
+    assert (comparison["label_matrix"], comparison["labels"]) == (None, [])
+    assert numbers["within"]["count"] == comparison["agreement"]["count"] == 120
+    assert (numbers["failed"], numbers["concordance"]["n"]) == (1, 239)
+    expected = (120 * 2 - 118 * 8 - 30) / 239
+    assert numbers["relative"]["bias"]["value"] == pytest.approx(expected, abs=0.01)
+
+
+def test_a_policy_gives_numbers_their_range_and_costs(prices, tmp_path):
+    (tmp_path / "prices.yaml").write_text(PRICES)
+    found = json.loads(run(prices, "--policy", tmp_path / "prices.yaml", "--json"))
+    (numbers,) = found["numbers"]
+    bands = {band["name"]: band["share"]["count"] for band in numbers["bands"]}
+    assert bands == {
+        "within the tolerance (5 %)": 120,
+        "more than 20 % below": 1,
+        "any other beyond the tolerance": 118,
+        "no number, or one out of range": 1,
+    }
+    assert found["top_losses"][0] | {"case_key": "row 1", "cost": 9.0} == found["top_losses"][0]
+    both = run(prices, "--policy", tmp_path / "prices.yaml", "--tolerance", "2", code=2)
+    assert "the policy has one" in both
+
+
+def test_an_answer_that_is_no_number_is_refused_with_its_text(prices):
+    pl.read_csv(prices, infer_schema=False).with_columns(
+        model=pl.when(pl.col("model") == "").then(pl.lit("n/a")).otherwise("model")
+    ).write_csv(prices)
+    assert "column model: 1 answers are no numbers, first 'n/a'" in run(
+        prices, "--tolerance", "2", code=2
+    )
+
+
+def test_numbers_of_classes_stay_labels(tmp_path):
+    path = tmp_path / "classes.csv"
+    pl.DataFrame({"human": range(100), "model": range(1, 101)}).write_csv(path)
+    assert "0 of 100 pairs agree" in run(path)

@@ -4,6 +4,7 @@ The recount knows nothing of arrays, bands or paths: it draws for each unit, ask
 the cell had when the unit occurred, and counts with Python's own numbers.
 """
 
+from dataclasses import replace
 from functools import cache
 from types import SimpleNamespace
 from typing import NamedTuple
@@ -12,6 +13,7 @@ import polars as pl
 import pytest
 
 from rollout.core.policy.cell_evidence import EvidenceCounts
+from rollout.core.policy.counting_rules import FIRST_RULES
 from rollout.core.policy.gates import read_gate, read_renewal
 from rollout.core.policy.measures import DETECTOR_MEASURES, MISSING
 from rollout.core.statistics.sampling import compute_sampling_value
@@ -193,7 +195,8 @@ def test_the_next_slot_of_a_path_is_the_first_one_that_holds(told):
 
 
 def test_every_guard_reads_what_the_plainest_way_reads_at_every_slot(told):
-    for sight in told.replayed.views.values():
+    for shown_sight in told.replayed.views.values():
+        sight = replace(shown_sight, rules=FIRST_RULES)
         for guard in sight.policy.list_guards(sight.cell) if sight.state.grants else ():
             path = sight.guard_series[guard.id]
             found = [path.read_at(s, sight.policy.tick).is_alarm for s in every_slot(told.replayed)]

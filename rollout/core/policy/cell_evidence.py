@@ -42,12 +42,14 @@ class GuardReading:
     """State of a guard: alarm, value and number of records.
 
     `good_since` is when an operational guard's measure last turned good, None while it is bad.
+    `has_recovered` is what a test of the records after an alarm says instead, None without one.
     """
 
     is_alarm: bool
     value: str = ""
     records: int = 0
     good_since: datetime | None = None
+    has_recovered: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,8 +4,9 @@ A rollout begins on `CURRENT_RULES` and stays on its rules until users apply oth
 (`RulesApplied`), so an upgrade of the program changes no running rollout. Ledgers from before
 numbers are on rules 1. Everything that a number changes is a function here:
 
-- rules 2: a decision is evidence only from a source that the policy names, and a gate's risk is
-  bounded per cell and year, over all versions.
+- rules 2: a decision is evidence only from a source that the policy names; a gate's risk is
+  bounded per cell and year, over all versions; operational guards test shares of records, and
+  silence in the hours in which a site is open.
 """
 
 from typing import Final
@@ -21,4 +22,9 @@ def distinguishes_sources(rules: int) -> bool:
 
 def numbers_attempts_by_year(rules: int) -> bool:
     """Return whether a cell's attempts share each gate's risk over a year and all versions."""
+    return rules >= 2
+
+
+def has_guard_tests(rules: int) -> bool:
+    """Return whether operational guards test shares and hours instead of comparing."""
     return rules >= 2

@@ -16,6 +16,9 @@ DETECTOR_MEASURES = frozenset(
     {"agreement", "recall", "precision", "cost", "override", "action_change"}
 )
 OPERATIONAL_MEASURES = frozenset({"latency_p95", "failures", "heartbeat", "missing"})
+SITE_MEASURES = frozenset({"latency_p95", "failures"})  # one device and one network per site
+TESTED_MEASURES = SITE_MEASURES | {"missing", "unaudited"}  # shares of records, by a test
+NARROWING_EFFECTS = frozenset({"one-stage", "shadow"})
 
 
 @dataclass(frozen=True, slots=True)

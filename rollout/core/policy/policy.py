@@ -28,6 +28,7 @@ from rollout.core.policy.measures import WHOLE_UNIT, Condition
 from rollout.core.policy.version_rules import VersionRule
 
 DAY = timedelta(days=1)
+UNITS_BETWEEN_FALSE_ALARMS, TIME_BETWEEN_FALSE_ALARMS = 10_000.0, 365 * DAY
 NEVER = datetime.max.replace(tzinfo=UTC)
 
 
@@ -148,12 +149,16 @@ class Gate:
 
 @dataclass(frozen=True, slots=True)
 class Guard:
-    """A condition that narrows, suspends or opens an incident when it trips."""
+    """A condition that narrows, suspends or opens an incident when it trips.
+
+    `false_alarm_span` is the time between false alarms, and takes precedence over their units.
+    """
 
     condition: Condition
     then: str  # one-stage, shadow, suspend, report
     over: timedelta | None = None
-    false_alarm_every: float = 10_000.0
+    false_alarm_every: float = UNITS_BETWEEN_FALSE_ALARMS
+    false_alarm_span: timedelta | None = None
     reach: str = "cell"
     where: Where = Where()
     added: bool = False

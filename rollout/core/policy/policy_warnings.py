@@ -10,7 +10,7 @@ from datetime import timedelta
 
 from rollout.core.calendar.sites import Cell, Site
 from rollout.core.calendar.windows import list_hours_warnings
-from rollout.core.policy.measures import DETECTOR_MEASURES, Condition
+from rollout.core.policy.measures import DETECTOR_MEASURES, TESTED_MEASURES, Condition
 from rollout.core.policy.policy import Gate, Guard, Policy, format_duration
 
 MIN_RETENTION = timedelta(days=183)  # laws on high-risk systems ask for half a year of logs
@@ -201,7 +201,7 @@ def _check_ineffective_settings(policy: Policy) -> Warnings:
             yield PolicyWarning(f"guards[{index}]", text)
         if (
             guard.false_alarm_every != _DEFAULT_FALSE_ALARM_EVERY
-            and measure not in DETECTOR_MEASURES
+            and measure not in DETECTOR_MEASURES | TESTED_MEASURES
         ):
             text = f"false_alarm_every has no effect on {measure}: it is a fixed threshold"
             yield PolicyWarning(f"guards[{index}]", text)

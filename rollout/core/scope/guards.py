@@ -5,8 +5,10 @@ from dataclasses import dataclass
 from datetime import timedelta
 
 from rollout.core.calendar.sites import SHADOW, Cell
+from rollout.core.policy.alarm_text import describe_alarm
 from rollout.core.policy.cell_evidence import GuardReading, VersionEvidence
-from rollout.core.policy.measures import OPERATIONAL_MEASURES
+from rollout.core.policy.counting_rules import has_guard_tests
+from rollout.core.policy.measures import NARROWING_EFFECTS, OPERATIONAL_MEASURES
 from rollout.core.policy.policy import Guard
 from rollout.core.scope.commands import Tick
 from rollout.core.scope.events import (
@@ -19,7 +21,7 @@ from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.scope import ENGINE, CellState
 
 THIRD_SUSPENSION_WITHIN = timedelta(hours=24)
-NARROWING_EFFECTS = frozenset({"one-stage", "shadow"})
+EPISODE_PAUSE = timedelta(hours=24)  # a suspension so soon after the last is the same incident
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,8 +56,8 @@ def _list_alarms(pending: PendingEvents, tick: Tick) -> Iterator[_GuardAlarm]:
             for guard in pending.policy.list_guards(cell):
                 reading = evidence.guards.get(guard.id)
                 if reading is not None and reading.is_alarm:
-                    value_text = f"{reading.value} of {reading.records} records against it"
-                    yield _GuardAlarm(cell, version, guard, f"{guard.condition}: {value_text}")
+                    reason = describe_alarm(guard, reading, pending.policy.tick)
+                    yield _GuardAlarm(cell, version, guard, reason)
 
 
 def _apply_alarm(pending: PendingEvents, alarm: _GuardAlarm, failed_cells: frozenset[Cell]) -> None:
@@ -69,6 +71,7 @@ def _apply_alarm(pending: PendingEvents, alarm: _GuardAlarm, failed_cells: froze
 
 
 def _suspend_cell(pending: PendingEvents, alarm: _GuardAlarm) -> None:
+    continues_episode = _continues_episode(pending, alarm)
     pending.emit(
         Suspended(
             at=pending.at,
@@ -79,7 +82,29 @@ def _suspend_cell(pending: PendingEvents, alarm: _GuardAlarm) -> None:
             reason=alarm.reason,
         )
     )
-    _open_alarm_incident(pending, alarm, "suspended")
+    if not continues_episode:
+        _open_alarm_incident(pending, alarm, "suspended")
+
+
+def _continues_episode(pending: PendingEvents, alarm: _GuardAlarm) -> bool:
+    """Return whether the suspension belongs to the incident of an earlier one.
+
+    The guard has suspended another cell of the site, or its last suspension ended within 24 h.
+    """
+    if not has_guard_tests(pending.scope.rules):
+        return False
+    guard, is_cell_guard = alarm.guard.id, alarm.guard.condition.measure == "missing"
+    cells = [alarm.cell] if is_cell_guard else _list_site_cells(pending, alarm.cell.site)
+    states = [pending.scope.get_cell_state(cell, alarm.version) for cell in cells]
+    return any(
+        guard in state.suspended_by
+        or (guard in state.cleared_at and pending.at - state.cleared_at[guard] <= EPISODE_PAUSE)
+        for state in states
+    )
+
+
+def _list_site_cells(pending: PendingEvents, site: str) -> list[Cell]:
+    return [cell for cell in pending.policy.cells if cell.site == site]
 
 
 def _narrow_reached_cells(
@@ -213,11 +238,18 @@ def _are_guards_good(
 
     The ledger's last entry may lie ahead of a clock that was set back: it would shorten the span.
     """
-    spans = (
-        (_get_guard_reading(evidence, guard).good_since, guard.over or pending.policy.tick)
+    return all(
+        _is_reading_good(
+            _get_guard_reading(evidence, guard), tick, guard.over or pending.policy.tick
+        )
         for guard in guards
     )
-    return all(since is not None and tick.at - since >= span for since, span in spans)
+
+
+def _is_reading_good(reading: GuardReading, tick: Tick, span: timedelta) -> bool:
+    if reading.good_since is None or reading.has_recovered is not None:
+        return reading.good_since is not None and bool(reading.has_recovered)
+    return tick.at - reading.good_since >= span
 
 
 def _is_third_suspension(state: CellState, guard: Guard) -> bool:

@@ -351,11 +351,21 @@ def _compare_guards(old: Policy, new: Policy, cell: Cell) -> Sentences:
 def _is_guard_as_strict(new: Guard, old: Guard) -> bool:
     return (
         _is_as_strict(new.condition, old.condition)
-        and new.false_alarm_every <= old.false_alarm_every
+        and _is_interval_as_short(new, old)
         and (new.then in {old.then, "shadow"} or old.then == "report")
         and _REACH_ORDER.index(new.reach) >= _REACH_ORDER.index(old.reach)
         and (new.over == old.over or _has_longer_harm_span(new, old))
     )
+
+
+def _is_interval_as_short(new: Guard, old: Guard) -> bool:
+    """Return whether false alarms may be as frequent; units and time don't compare."""
+    if new.false_alarm_span is None or old.false_alarm_span is None:
+        return (
+            new.false_alarm_span == old.false_alarm_span
+            and new.false_alarm_every <= old.false_alarm_every
+        )
+    return new.false_alarm_span <= old.false_alarm_span
 
 
 def _has_longer_harm_span(new: Guard, old: Guard) -> bool:

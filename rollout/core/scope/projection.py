@@ -301,6 +301,7 @@ def _(event: SuspensionCleared, builder: ScopeBuilder) -> None:
     state = replace(
         state,
         suspended_by=state.suspended_by - {event.guard},
+        cleared_at=_with_entry(state.cleared_at, event.guard, event.at),
         reported_guards=state.reported_guards - {event.guard},
     )
     builder.set_cell_state(event.cell, event.version, state)
@@ -407,6 +408,9 @@ def _move_back_in_time(
             {guard: min(at, corrected_at) for guard, at in state.last_alarms.items()}
         ),
         suspensions=tuple((guard, min(at, corrected_at)) for guard, at in state.suspensions),
+        cleared_at=MappingProxyType(
+            {guard: min(at, corrected_at) for guard, at in state.cleared_at.items()}
+        ),
         quiet_until=corrected_at + (quiet_until - previous_at)
         if quiet_until is not None and quiet_until > previous_at
         else quiet_until,

@@ -178,6 +178,8 @@ class CellState:
         changed_at: when the grants last changed; detectors and minimums start there.
         last_alarms: last alarm of each guard, when its detector restarted.
         suspensions: when each guard suspended; the third time in a day narrows.
+        cleared_at: when each guard's last suspension ended; a new one soon after is no new
+            incident.
         reported_guards: guards in alarm that only opened an incident.
         proposal: id of the open proposal, or None.
         quiet_until: no proposal is raised before.
@@ -193,6 +195,7 @@ class CellState:
     risk_share: float = 1.0
     last_alarms: Mapping[str, datetime] = field(default_factory=dict)
     suspensions: tuple[tuple[str, datetime], ...] = ()
+    cleared_at: Mapping[str, datetime] = field(default_factory=dict)
     reported_guards: frozenset[str] = frozenset()
     proposal: str | None = None
     quiet_until: datetime | None = None

@@ -1,13 +1,16 @@
 """Build the frozen policy of the core from a parsed file, with defaults and missing guards."""
 
+from datetime import timedelta
 from hashlib import sha256
 
 from rollout.core.calendar.sites import ALWAYS_WINDOW, Site, Window
 from rollout.core.policy.evidence_sources import AccountSource, EvidenceSources
 from rollout.core.policy.file_readings import FileReading
 from rollout.core.policy.levers import CostRule, Lever, Number
-from rollout.core.policy.measures import Condition
+from rollout.core.policy.measures import TESTED_MEASURES, Condition
 from rollout.core.policy.policy import (
+    TIME_BETWEEN_FALSE_ALARMS,
+    UNITS_BETWEEN_FALSE_ALARMS,
     Charter,
     EvidenceRules,
     Freeze,
@@ -182,15 +185,23 @@ def _build_guard(shape: file.GuardShape, levers: int) -> Guard | None:
     condition = read_condition(shape, levers=levers)
     if condition is None:
         return None
-    rule = MEASURE_RULES[shape.measure]
+    rule, units = MEASURE_RULES[shape.measure], shape.false_alarm_every
     return Guard(
         condition=condition,
         then=shape.then or rule.default_effect,
         over=shape.over or rule.default_span,
-        false_alarm_every=shape.false_alarm_every,
+        false_alarm_every=units if isinstance(units, float) else UNITS_BETWEEN_FALSE_ALARMS,
+        false_alarm_span=_find_alarm_span(shape),
         reach=shape.reach,
         where=_build_selector(shape),
     )
+
+
+def _find_alarm_span(shape: file.GuardShape) -> timedelta | None:
+    """Return the time between false alarms; a measure that has none keeps units."""
+    if shape.measure not in TESTED_MEASURES or isinstance(shape.false_alarm_every, float):
+        return None
+    return shape.false_alarm_every or TIME_BETWEEN_FALSE_ALARMS
 
 
 def _build_limits(shape: file.PolicyShape) -> tuple[Limit, ...]:

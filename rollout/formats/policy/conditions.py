@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 from datetime import timedelta
 
 from rollout.core.policy.levers import Lever
-from rollout.core.policy.measures import OPERATIONAL_MEASURES
+from rollout.core.policy.measures import OPERATIONAL_MEASURES, TESTED_MEASURES
 from rollout.core.policy.policy import Guard, Policy, format_duration
 from rollout.formats.policy import scalars
 from rollout.formats.policy.measures import MEASURE_RULES, parse_threshold, read_condition
@@ -202,6 +202,15 @@ def _check_suspending_measure(shape: PolicyShape, _: Policy) -> Faults:
             yield DocumentFault(("guards", i, "then"), text)
 
 
+def _check_alarm_interval(shape: PolicyShape, _: Policy) -> Faults:
+    """Check that quality guards count units; their records are too uneven for a time."""
+    for i, row in enumerate(shape.guards):
+        if isinstance(row.false_alarm_every, timedelta) and row.measure not in TESTED_MEASURES:
+            names = ", ".join(sorted(TESTED_MEASURES))
+            text = f"a time is for {names}; write units for {row.measure}, such as 10000"
+            yield DocumentFault(("guards", i, "false_alarm_every"), text)
+
+
 def _check_guard_span(shape: PolicyShape, policy: Policy) -> Faults:
     for i, row in enumerate(shape.guards):
         span = row.over or MEASURE_RULES[row.measure].default_span
@@ -263,6 +272,7 @@ CONDITION_CHECKS: tuple[PolicyCheck, ...] = (
     (("evidence.second_verdict", "evidence.verdicts", "levers.*.number"), _check_parity),
     (("levers.*.costs.*.cost",), _check_cost_threshold),
     ((), _check_suspending_measure),
+    (("guards.*.false_alarm_every",), _check_alarm_interval),
     (("tick", "guards.*.over"), _check_guard_span),
     (("guards.*", "sites.*.id", "windows.*.id"), _check_distinct_guards),
 )

@@ -87,6 +87,7 @@ _ANY = WithJsonSchema({"type": ["string", "number", "boolean"]})
 _WHOLE = r"^\d+$"
 _SPAN = r"^\d+(\.\d+)?(ms|s|m|h|d)$"
 _PLAIN = r"^[-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?$"
+_INTERVAL = r"^([-+]?(\d+(\.\d*)?|\.\d+)([eE][-+]?\d+)?|\d+(\.\d+)?(ms|s|m|h|d)|\d+y)$"
 _PART = r"^\d+(\.\d+)? ?%?$"
 
 NonEmptyText = Annotated[str, _validate_with(scalars.read_text), _ANY]
@@ -129,9 +130,9 @@ CostValue = Annotated[
     float, _validate_with(scalars.read_cost), _build_text_schema(_PLAIN, numeric=True, minimum=0)
 ]
 FalseAlarmInterval = Annotated[
-    float,
+    float | timedelta,
     _validate_with(scalars.read_alarm_interval),
-    _build_text_schema(_PLAIN, numeric=True, minimum=1),
+    _build_text_schema(_INTERVAL, numeric=True, minimum=1),
 ]
 Count = Annotated[
     int, _validate_with(scalars.read_count), _build_text_schema(_WHOLE, numeric=True, minimum=0)

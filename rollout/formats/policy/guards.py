@@ -10,7 +10,13 @@ from datetime import timedelta
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.measures import Condition
-from rollout.core.policy.policy import Gate, Guard, Policy, Where
+from rollout.core.policy.policy import (
+    TIME_BETWEEN_FALSE_ALARMS,
+    Gate,
+    Guard,
+    Policy,
+    Where,
+)
 
 GUARDED_MEASURES = frozenset({"agreement", "recall", "precision", "cost"})
 ERROR_FACTOR = 1.4  # times the error that the gate permits
@@ -117,4 +123,12 @@ def _build_unaudited_guard(policy: Policy) -> list[Guard]:
     if has_guard or not any(stage.audit for stage in policy.stages):
         return []
     condition = Condition("unaudited", 0.1, at_least=False)
-    return [Guard(condition, "one-stage", over=timedelta(days=7), added=True)]
+    return [
+        Guard(
+            condition,
+            "one-stage",
+            over=timedelta(days=7),
+            false_alarm_span=TIME_BETWEEN_FALSE_ALARMS,
+            added=True,
+        )
+    ]

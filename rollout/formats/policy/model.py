@@ -280,10 +280,14 @@ class GuardShape(ConditionShape, CellSelection):
     """A condition under which scope narrows or is suspended, or an incident is reported."""
 
     over: kinds.PositiveDuration | None = key(
-        None, description="Span that the measure looks back. Default: the measure's own."
+        None,
+        description="Span of harm and of figures shown; a suspension lasts no less. "
+        "Default: the measure's own.",
     )
-    false_alarm_every: kinds.FalseAlarmInterval = key(
-        "10000", description="Lowest mean number of units between two false alarms."
+    false_alarm_every: kinds.FalseAlarmInterval | None = key(
+        None,
+        description="Mean units, or for latency_p95, failures, missing and unaudited time, between "
+        "two false alarms, at least. Default: 10000 units, and 1y.",
     )
     then: Literal["one-stage", "shadow", "suspend", "report"] | None = key(
         None, description="What an alarm does. Default: the measure's own."

@@ -26,6 +26,7 @@ DATE_FORMATS = (
 _CLOCK_DIRECTIVES = re.compile(r"%-?[HIkTRXcsrl]")
 _DURATION = re.compile(r"(\d+(?:\.\d+)?)(ms|s|m|h|d)")
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86400.0}
+_YEARS = re.compile(r"(\d+)y")
 _MAX_DURATION = timedelta(days=36525)
 
 
@@ -239,8 +240,17 @@ def read_retention(text: str) -> timedelta | None:
     return None if text == "kept" else read_positive_duration(text)
 
 
-def read_alarm_interval(text: str) -> float:
-    """Read the mean number of units between two false alarms."""
+def read_alarm_interval(text: str) -> float | timedelta:
+    """Read the mean number of units, or the time, between two false alarms.
+
+    >>> read_alarm_interval("10000"), read_alarm_interval("1y")
+    (10000.0, datetime.timedelta(days=365))
+    """
+    years = _YEARS.fullmatch(text)
+    if years is not None:
+        return read_positive_duration(f"{365 * int(years[1])}d")
+    if _DURATION.fullmatch(text) is not None:
+        return read_positive_duration(text)
     value = read_number(text)
     if value <= 1:
         raise ValueError(f"{text!r} would alarm at every unit; write more than 1, such as 10000")

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import polars as pl
@@ -28,6 +29,7 @@ from rollout.reports.statistics.intervals import Share, compute_missing_bounds, 
 from rollout.tally.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX, RecordFrames
 
 BASIS = "cases with exactly one distinct blind human label"
+NUMBER_BASIS = "cases whose blind human numbers lie within the tolerance of each other"
 FIRST_DAY_HOUR, LAST_DAY_HOUR = 6, 17  # hours of the day as written, inclusive
 
 
@@ -124,10 +126,11 @@ def _compute_agreement(
         if matrix
         else (None, None)
     )
+    slice_by = partial(compute_slices, _add_day_or_night(version_pairs), has_labels=has_labels)
     return AgreementFigures(
         version=version,
         lever=lever_id,
-        basis=BASIS,
+        basis=BASIS if lever is None or lever.number is None else NUMBER_BASIS,
         predicted=pairs.predicted[version],
         unjudged=unreviewed,
         agreement=agreement,
@@ -139,11 +142,11 @@ def _compute_agreement(
         labels=_compute_label_figures(version_pairs, matrix, records, version, lever),
         label_matrix=matrix,
         action_matrix=build_action_matrix(version_pairs, lever) if lever and has_labels else None,
-        by_site=compute_slices(version_pairs, "site", (site.id for site in policy.sites)),
-        by_window=compute_slices(version_pairs, "window", (window.id for window in policy.windows)),
-        by_day_night=compute_slices(_add_day_or_night(version_pairs), "part", ("day", "night")),
+        by_site=slice_by("site", [site.id for site in policy.sites]),
+        by_window=slice_by("window", [window.id for window in policy.windows]),
+        by_day_night=slice_by("part", ["day", "night"]),
         by_attribute={
-            name: compute_slices(version_pairs, ATTRIBUTE_PREFIX + name)
+            name: slice_by(ATTRIBUTE_PREFIX + name)
             for name in policy.slices
             if ATTRIBUTE_PREFIX + name in version_pairs.columns
         },
@@ -184,9 +187,12 @@ def compute_mean_cost(pairs: pl.DataFrame) -> float | None:
 
 
 def compute_slices(
-    pairs: pl.DataFrame, column: str, order: Iterable[str] = ()
+    pairs: pl.DataFrame, column: str, order: Iterable[str] = (), *, has_labels: bool = True
 ) -> tuple[SliceAgreement, ...]:
-    """Return agreement by the values of a column; values outside `order` come last."""
+    """Return agreement by the values of a column; values outside `order` come last.
+
+    Without labels, as for numbers, there is no kappa.
+    """
     parts = {
         str(value): part
         for (value,), part in pairs.filter(pl.col(column).is_not_null())
@@ -199,7 +205,7 @@ def compute_slices(
         SliceAgreement(
             name,
             compute_unit_share(parts[name]),
-            compute_slice_kappa(parts[name]),
+            compute_slice_kappa(parts[name]) if has_labels else None,
             compute_mean_cost(parts[name]),
         )
         for name in ordered
@@ -207,9 +213,8 @@ def compute_slices(
 
 
 def compute_slice_kappa(pairs: pl.DataFrame) -> float | None:
-    """Return kappa of labels; None for numbers, all levers together, and rare labels."""
-    labels = pairs.select("human", "model").drop_nulls()
-    return compute_kappa_of_counts(labels.group_by("human", "model").len())
+    """Return kappa of labels; None without pairs, and with rare labels."""
+    return compute_kappa_of_counts(pairs.group_by("human", "model").len())
 
 
 def compute_kappa_of_counts(counts: pl.DataFrame) -> float | None:

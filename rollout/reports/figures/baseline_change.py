@@ -18,7 +18,7 @@ from rollout.core.policy.levers import Lever
 from rollout.core.records.baselines import BaselineCount
 from rollout.core.statistics.evidence import compute_action_mix_log_e
 from rollout.reports.inputs.inputs import ReportInputs
-from rollout.reports.inputs.pairs import OTHER_ACTION, find_single_labels
+from rollout.reports.inputs.pairs import OTHER_ACTION, find_single_answers
 from rollout.reports.statistics.differences import (
     MIN_DAYS,
     ShareDifference,
@@ -99,7 +99,7 @@ def _build_sides(inputs: ReportInputs, lever: Lever) -> Iterator[tuple[str, pl.D
     """Yield each side with its actions: case_key, site, window, day, unit, action."""
     cells = inputs.cases.select("case_key", "site", "window", "day", "unit")
     column = VALUE_PREFIX + lever.id
-    labels = find_single_labels(inputs.records, column).rename({"human": "label"})
+    labels = find_single_answers(inputs.records, lever).rename({"human": "label"})
     yield HUMANS, _map_to_actions(lever, labels).join(cells, on="case_key")
     if inputs.actions.height:
         actions = inputs.actions.filter(pl.col("lever") == lever.id)

@@ -42,6 +42,7 @@ from rollout.reports.figures.model_cost import (
     compute_model_cost,
 )
 from rollout.reports.figures.naive_baselines import NaiveOpening, find_naive_openings
+from rollout.reports.figures.number_agreement import NumberAgreement, compute_number_agreements
 from rollout.reports.figures.outcomes import Correctness, compute_correctness
 from rollout.reports.figures.oversight import Oversight, compute_oversight
 from rollout.reports.figures.pending_work import PendingWork, compute_pending_work
@@ -116,6 +117,7 @@ class ReportFacts:
         oversight: stops, incidents, and the longest silence of each site.
         permits: actions of the model by kind of permit and authorization; empty for a replay.
         edition: the version of this report, and until when it may change.
+        numbers: per version and lever with a number, how far the numbers differ.
     """
 
     schema: str
@@ -158,6 +160,7 @@ class ReportFacts:
     edition: ReportVersion
     sources: DecisionSources = NO_SOURCES
     permits: tuple[PermitCount, ...] = ()  # older reports have none
+    numbers: tuple[NumberAgreement, ...] = ()
 
 
 def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
@@ -202,7 +205,9 @@ def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
         sighted=compute_visible_agreements(inputs),
         naive=find_naive_openings(inputs, pairs),
         actions=compute_action_changes(pairs, inputs.policy),
-        divergences=compute_divergences(build_divergence_frame(pairs, inputs.policy), inputs.media),
+        divergences=compute_divergences(
+            build_divergence_frame(pairs, inputs.policy), inputs.policy, inputs.media
+        ),
         people=compute_reviewer_agreement(pairs, inputs.records, inputs.cases, inputs.policy),
         health=compute_review_quality(inputs, decided_cases),
         calibrations=compute_calibrations(pairs, inputs.records, inputs.cases, inputs.policy),
@@ -216,4 +221,5 @@ def compute_report_facts(inputs: ReportInputs) -> ReportFacts:
         oversight=compute_oversight(inputs),
         permits=count_permits(inputs),
         edition=build_report_version(inputs),
+        numbers=compute_number_agreements(pairs, inputs.policy),
     )

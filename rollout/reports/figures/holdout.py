@@ -13,7 +13,7 @@ from rollout.core.policy.levers import Lever
 from rollout.reports.figures.label_sources import build_stage_share
 from rollout.reports.inputs.decided_by import HUMAN, MODEL, assign_deciders, find_usable_answers
 from rollout.reports.inputs.inputs import ReportInputs
-from rollout.reports.inputs.pairs import OTHER_ACTION, find_single_labels
+from rollout.reports.inputs.pairs import OTHER_ACTION, find_single_answers
 from rollout.reports.statistics.concurrent_change import compute_concurrent_log_e
 from rollout.reports.statistics.differences import ShareDifference, compute_period_difference
 from rollout.tally.frames import VALUE_PREFIX
@@ -131,7 +131,7 @@ def _compare_holdout(
     answers = inputs.records.predictions.select("case_key", "version", label=column)
     by_model = cases.filter(pl.col("decider") == MODEL).join(answers, on=["case_key", "version"])
     held_out = cases.filter(pl.col("decider") == HUMAN)
-    decisions = find_single_labels(inputs.records, column).rename({"human": "label"})
+    decisions = find_single_answers(inputs.records, lever).rename({"human": "label"})
     by_humans = held_out.join(decisions, on="case_key")
     model_counts, human_counts = _count_actions(lever, by_model), _count_actions(lever, by_humans)
     sizes = by_model.height, by_humans.height

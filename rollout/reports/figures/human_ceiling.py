@@ -41,8 +41,9 @@ class HumanCeiling:
         model: share of human decisions that the model agrees with.
         model_alpha: alpha of the model and one random reviewer of each case.
         with_model: all figures of the model and one random reviewer; None for numbers.
-        majority: share of cases on which the model agrees with most reviewers; ties are excluded.
-        majority_outcome: share of known outcomes that most reviewers agree with.
+        majority: share of cases on which the model agrees with most reviewers, ties excluded; of
+            numbers, with their lower median.
+        majority_outcome: share of known outcomes that most reviewers, or their median, agree with.
     """
 
     lever: str
@@ -169,7 +170,7 @@ def _compute_ceiling(
     answers = _select_answers(part, policy, records, version)
     joined = part.decisions.join(answers, on="case_key")
     model_agreement = None if part.number_lever else _compute_model_agreement(joined)
-    majority = _find_majority_labels(part.decisions)
+    majority = _find_majority_answers(part)
     return HumanCeiling(
         lever=part.lever.id if part.lever else policy.whole_unit_lever,
         people=human_agreement,
@@ -205,6 +206,16 @@ def _mark_agreement(part: MultiReviewedCases, pairs: pl.DataFrame) -> pl.DataFra
     renamed = pairs.rename({"label": "human"})
     return renamed.join(compare_pairs(part.number_lever, renamed), on=["human", "model"]).select(
         "unit", "agrees"
+    )
+
+
+def _find_majority_answers(part: MultiReviewedCases) -> pl.DataFrame:
+    """Return the majority label of each case, or the lower median of its numbers."""
+    if part.number_lever is None:
+        return _find_majority_labels(part.decisions)
+    numbers = part.decisions.sort("case_key", pl.col("label").cast(pl.Float64), "label")
+    return numbers.group_by("case_key", maintain_order=True).agg(
+        pl.col("unit").first(), pl.col("label").get((pl.len() - 1) // 2)
     )
 
 

@@ -13,7 +13,7 @@ from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import FAILED
 from rollout.core.policy.policy import Policy
 from rollout.reports.figures.confusion import LabelFigures, build_matrix, compute_label_figures
-from rollout.reports.inputs.pairs import build_case_frame, compare_pairs, find_single_labels
+from rollout.reports.inputs.pairs import build_case_frame, compare_pairs, find_single_answers
 from rollout.reports.inputs.unblinded import find_adjudicated_labels
 from rollout.reports.statistics.chance_agreement import (
     AgreementCoefficient,
@@ -88,7 +88,7 @@ def _build_rows(
     """Return the cases with known truth: unit, human (the truth), model, said, agrees."""
     predictions = records.predictions.filter(pl.col("version") == version)
     model = predictions.select("case_key", model=pl.col(VALUE_PREFIX + lever.id).fill_null(FAILED))
-    decisions = find_single_labels(records, VALUE_PREFIX + lever.id).rename({"human": "said"})
+    decisions = find_single_answers(records, lever).rename({"human": "said"})
     joined = model.join(truth, on="case_key").join(decisions, on="case_key", how="left")
     renamed = joined.rename({"truth": "human"})
     comparison = compare_pairs(lever, renamed).select("human", "model", "agrees")

@@ -75,25 +75,31 @@ def count_pairs(
     ((confidence_count, min_confidence, max_confidence),) = summary.collect(
         engine="streaming"
     ).rows()
-    losses = _select_top_losses(pairs, lever, limit).collect(engine="streaming")
+    differing = _select_divergences(pairs, lever)
+    losses = select_top_losses(differing, limit).collect(engine="streaming")
     return PairCounts(table, losses, confidence_count, min_confidence, max_confidence)
 
 
-def _select_top_losses(pairs: pl.LazyFrame, lever: Lever | None, limit: int) -> pl.LazyFrame:
-    """Return the divergent pairs with the largest cost times loss."""
+def _select_divergences(pairs: pl.LazyFrame, lever: Lever | None) -> pl.LazyFrame:
+    """Return the divergent pairs, with a lever also their cost."""
     has_answers = (pl.col("human") != "") & (pl.col("model") != "")
     differing = pairs.filter((pl.col("human") != pl.col("model")) & has_answers)
+    return differing if lever is None else _add_costs(differing, lever)
+
+
+def select_top_losses(differing: pl.LazyFrame, limit: int) -> pl.LazyFrame:
+    """Return the divergent pairs with the largest cost times loss; each costs 1 without costs."""
+    has_costs = "cost" in differing.collect_schema()
     differing = differing.filter(pl.col("confidence").is_not_null())
     sort_keys = [pl.col("confidence"), pl.col("case_key")]  # a loss grows with confidence
-    if lever is not None:
-        differing = _add_costs(differing, lever)
+    if has_costs:
         sort_keys = [pl.col("cost") * _build_loss_expression(), *sort_keys]
     descending = [True] * (len(sort_keys) - 1) + [False]
     top_rows = differing.top_k(limit, by=sort_keys, reverse=[not flag for flag in descending])
     losses = top_rows.sort(sort_keys, descending=descending).with_columns(
         loss=_build_loss_expression()
     )
-    return losses if lever is not None else losses.with_columns(cost=pl.lit(1.0))
+    return losses if has_costs else losses.with_columns(cost=pl.lit(1.0))
 
 
 def _build_loss_expression() -> pl.Expr:

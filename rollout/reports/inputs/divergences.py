@@ -1,4 +1,4 @@
-"""Divergences: every pair whose labels differ, costliest first."""
+"""Divergences: every pair whose answers differ, costliest first."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -6,10 +6,11 @@ from datetime import datetime
 
 import polars as pl
 
+from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import WHOLE_UNIT
 from rollout.core.policy.policy import Policy
 from rollout.reports.inputs.inputs import ReportInputs
-from rollout.reports.inputs.pairs import Pairs, build_pairs, list_attributes
+from rollout.reports.inputs.pairs import Pairs, build_pairs, compare_pairs, list_attributes
 from rollout.reports.inputs.pictures import MediaFinder, find_no_media, find_picture
 from rollout.reports.inputs.table_cells import escape_frame
 from rollout.tally.frames import ATTRIBUTE_PREFIX
@@ -95,23 +96,35 @@ def _format_local_time(zone: str) -> pl.Expr:
 
 
 def compute_divergences(
-    frame: pl.DataFrame, media: MediaFinder = find_no_media
+    frame: pl.DataFrame, policy: Policy, media: MediaFinder = find_no_media
 ) -> DivergenceFigures:
-    """Return divergence counts and the costliest divergences with pictures."""
+    """Return divergence counts and the costliest divergences with pictures.
+
+    An answer is right if it agrees with the outcome; a number, if it is within the tolerance.
+    """
     with_outcome = frame.filter(pl.col("outcome").is_not_null())
     outcomes = None if with_outcome.is_empty() else with_outcome
     return DivergenceFigures(
         count=frame.height,
         in_action=frame.filter(pl.col("human_action") != pl.col("model_action")).height,
         outcome_known=None if outcomes is None else outcomes.height,
-        model_right=_count_right(outcomes, "model"),
-        people_right=_count_right(outcomes, "human"),
+        model_right=_count_right(outcomes, "model", policy),
+        people_right=_count_right(outcomes, "human", policy),
         top=tuple(_build_divergences(frame.head(MAX_LISTED), media)),
     )
 
 
-def _count_right(outcomes: pl.DataFrame | None, side: str) -> int | None:
-    return None if outcomes is None else outcomes.filter(pl.col(side) == pl.col("outcome")).height
+def _count_right(outcomes: pl.DataFrame | None, side: str, policy: Policy) -> int | None:
+    if outcomes is None:
+        return None
+    return sum(_count_right_answers(outcomes, side, lever) for lever in policy.levers)
+
+
+def _count_right_answers(outcomes: pl.DataFrame, side: str, lever: Lever) -> int:
+    answers = outcomes.filter(pl.col("lever") == lever.id)
+    answers = answers.select(human="outcome", model=side)
+    right = compare_pairs(lever, answers).filter("agrees").select("human", "model")
+    return answers.join(right, on=["human", "model"], how="semi").height
 
 
 def _build_divergences(frame: pl.DataFrame, media: MediaFinder) -> Iterator[Divergence]:

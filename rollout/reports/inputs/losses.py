@@ -202,6 +202,8 @@ def compute_confidence_thresholds(
     stored = pl.DataFrame() if probabilities is None else probabilities
     answered = pairs.filter(pl.col("model") != FAILED)
     answered = add_probability(answered, stored, "human", "agrees").drop_nulls("probability")
+    if answered.is_empty():  # a constant makes one group of no rows
+        return ()
     label = pl.col("human") if lever.number is None else pl.lit("any")
     groups = answered.group_by(label=label).agg("probability").sort("label")
     return tuple(  # exact sums: Polars adds in an order that changes from run to run

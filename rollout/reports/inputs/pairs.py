@@ -1,18 +1,27 @@
 """Pairs of human label and model answer, for record-level figures.
 
 They cover every case with exactly one distinct label in its unassisted decisions (blind, or of
-unknown exposure), also cases without a usable time and cases that are no evidence.
+unknown exposure), or with numbers within the tolerance of each other; also cases without a usable
+time and cases that are no evidence.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import narwhals as nw
 import polars as pl
 
-from rollout.core.policy.levers import Lever
+from rollout.core.policy.levers import Lever, Number
 from rollout.core.policy.measures import FAILED, WHOLE_UNIT
 from rollout.core.policy.policy import Policy
 from rollout.tally.frames import ATTRIBUTE_PREFIX, VALUE_PREFIX, RecordFrames
+from rollout.tally.number_answers import (
+    compute_number_cost,
+    is_in_range,
+    is_within_tolerance,
+    parse_number,
+)
+from rollout.tally.reviewer_checks import are_numbers_equal
 
 UNASSISTED_EXPOSURES = ("blind", "unknown")
 """Exposures of the decisions in record-level figures."""
@@ -81,15 +90,37 @@ def list_attributes(row: Mapping[str, object]) -> tuple[tuple[str, str], ...]:
     )
 
 
-def find_single_labels(records: RecordFrames, column: str) -> pl.DataFrame:
-    """Return the cases with exactly one distinct unassisted answer: case_key, human."""
+def find_single_answers(records: RecordFrames, lever: Lever) -> pl.DataFrame:
+    """Return the cases with one unassisted answer: case_key, human.
+
+    Labels of several reviewers must be equal. Numbers must lie within the tolerance of each other;
+    the lower median counts.
+    """
+    column = VALUE_PREFIX + lever.id
     decisions = records.decisions.filter(
         pl.col("exposure").is_in(UNASSISTED_EXPOSURES) & pl.col(column).is_not_null()
     )
+    if lever.number is not None:
+        return _find_median_numbers(decisions, column, lever.number)
     labels = decisions.group_by("case_key").agg(
         human=pl.col(column).first(), different=pl.col(column).n_unique()
     )
     return labels.filter(pl.col("different") == 1).drop("different")
+
+
+def _find_median_numbers(decisions: pl.DataFrame, column: str, number: Number) -> pl.DataFrame:
+    """Return the lower median of each case whose numbers are within the tolerance."""
+    value = pl.col(column).cast(pl.Float64, strict=False)
+    numbers = decisions.select("case_key", human=column, value=value).drop_nulls()
+    is_single = pl.len().over("case_key") == 1
+    singles = numbers.filter(is_single).select("case_key", "human")
+    ordered = numbers.filter(~is_single).sort("case_key", "value", "human")
+    several = ordered.group_by("case_key", maintain_order=True).agg(
+        pl.col("human").get((pl.len() - 1) // 2), low=pl.col("value").first(),
+        high=pl.col("value").last(),
+    )  # fmt: skip
+    close = are_numbers_equal(number, pl.col("low"), pl.col("high"))
+    return pl.concat([singles, several.filter(close).select("case_key", "human")])
 
 
 def _build_lever_pairs(records: RecordFrames, lever: Lever) -> pl.DataFrame:
@@ -98,7 +129,7 @@ def _build_lever_pairs(records: RecordFrames, lever: Lever) -> pl.DataFrame:
         "case_key", "version", model=pl.col(column).fill_null(FAILED), confidence="confidence"
     )
     outcomes = records.outcomes.select("case_key", outcome=column)
-    joined = model.join(find_single_labels(records, column), on="case_key")
+    joined = model.join(find_single_answers(records, lever), on="case_key")
     joined = joined.join(outcomes, on="case_key", how="left").with_columns(lever=pl.lit(lever.id))
     return joined.join(compare_pairs(lever, joined), on=["human", "model"], how="left").select(
         "case_key", "version", "lever", "human", "model", "agrees", "human_action",
@@ -108,9 +139,12 @@ def _build_lever_pairs(records: RecordFrames, lever: Lever) -> pl.DataFrame:
 
 def compare_pairs(lever: Lever, pairs: pl.DataFrame) -> pl.DataFrame:
     """Return agreement, actions and cost of each distinct (human, model)."""
+    distinct = pairs.select("human", "model").unique()
+    if lever.number is not None:
+        return _compare_number_pairs(lever, distinct)
     rows = [
         (human, model, *compare_answers(lever, human, model))
-        for human, model in pairs.select("human", "model").unique().sort("human", "model").rows()
+        for human, model in distinct.sort("human", "model").rows()
     ]
     schema = {
         "human": pl.String,
@@ -124,11 +158,29 @@ def compare_pairs(lever: Lever, pairs: pl.DataFrame) -> pl.DataFrame:
     return pl.DataFrame(rows, schema=schema, orient="row")
 
 
+def _compare_number_pairs(lever: Lever, distinct: pl.DataFrame) -> pl.DataFrame:
+    """Return `compare_answers` of numbers, for all rows at once: a price has many values."""
+    assert lever.number is not None  # noqa: S101 - only called for numeric levers
+    frame = nw.from_native(distinct)
+    human, model = parse_number(nw.col("human")), parse_number(nw.col("model"))
+    is_valid = is_in_range(lever.number, model) & is_in_range(lever.number, human)
+    is_valid = is_valid.fill_null(value=False)
+    agrees = is_valid & is_within_tolerance(lever.number, model, human).fill_null(value=False)
+    cost = compute_number_cost(lever, model, human)
+    return frame.with_columns(
+        agrees=agrees,
+        human_action=nw.col("human"),
+        model_action=nw.col("model"),
+        same_action=agrees,
+        cost=nw.when(is_valid).then(cost).otherwise(nw.lit(float(lever.largest_cost))),
+    ).to_native()
+
+
 def compare_answers(lever: Lever, human: str, model: str) -> tuple[bool, str, str, bool, float]:
     """Return agreement, human action, model action, whether they are the same, and cost.
 
-    A failed prediction and an unlisted label have the largest cost, as in the engine. A number is
-    its own action, and within the tolerance it is the same.
+    A failed prediction, an unlisted label and a number out of range have the largest cost, as in
+    the engine. A number is its own action, and within the tolerance it is the same.
     """
     if lever.number is not None:
         return _compare_numbers(lever, human, model)
@@ -150,7 +202,10 @@ def compare_answers(lever: Lever, human: str, model: str) -> tuple[bool, str, st
 
 def _compare_numbers(lever: Lever, human: str, model: str) -> tuple[bool, str, str, bool, float]:
     assert lever.number is not None  # noqa: S101 - only called for numeric levers
-    if model == FAILED or not lever.number.low <= float(model) <= lever.number.high:
+    is_valid = model != FAILED and all(
+        lever.number.low <= float(answer) <= lever.number.high for answer in (human, model)
+    )
+    if not is_valid:
         return False, human, model, False, lever.largest_cost
     difference = abs(float(model) - float(human))
     agrees = difference <= lever.number.tolerance.compute_distance(float(human))

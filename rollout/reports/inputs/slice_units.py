@@ -114,14 +114,16 @@ def build_dimensions(
     """Return all dimensions of the rows of `find_first_decisions`, pairs last.
 
     A site is compared with others in the same window, a window with others of the same site, a
-    reviewer with others in the same cell on cases of equal attributes and model answer. Human
-    labels are a dimension, numbers are not.
+    reviewer with others in the same cell on cases of equal attributes and model label. Human labels
+    are a dimension, numbers are not.
     """
     attributes = {
         a: ATTRIBUTE_PREFIX + a for a in policy.slices if ATTRIBUTE_PREFIX + a in frame.columns
     }
     cell, unit_count = _encode_combinations(frame, ["site", "window"]), frame["site"].len()
-    case_mix = _encode_combinations(frame, ["site", "window", "model", *attributes.values()])
+    # nearly every number is another one, so cases of equal numbers would leave no one to compare
+    answers = ["model"] if lever.number is None else []
+    case_mix = _encode_combinations(frame, ["site", "window", *answers, *attributes.values()])
     single_columns = {"site": "site", "window": "window", **attributes}
     columns = {**single_columns, "hour": "hour", "weekday": "weekday", "person": "reviewer"}
     strata_by_kind = {

@@ -4,6 +4,8 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from rollout.reports.figures.comparison import CellAgreement, Comparison
 from rollout.reports.figures.confusion import ConfusionMatrix, LabelFigures
+from rollout.reports.figures.number_agreement import NumberAgreement
+from rollout.reports.statistics.number_agreement import NumberEstimate
 from rollout.reports.text.formatting import (
     NO_BREAK_SPACE,
     format_count,
@@ -13,14 +15,15 @@ from rollout.reports.text.formatting import (
     format_quantity,
     format_ratio,
 )
+from rollout.reports.text.number_text import format_number_interval, format_number_value
 
 MAX_ROWS = 20  # labels and cells that are listed; JSON has all
 TextRow = Sequence[str]
 
 
-def render_comparison(comparison: Comparison) -> str:
-    """Return one version's figures as text."""
-    return "\n".join(_render_lines(comparison)).replace(NO_BREAK_SPACE, " ")
+def render_comparison(comparison: Comparison, numbers: NumberAgreement | None = None) -> str:
+    """Return one version's figures as text; `numbers` are those of a lever with a number."""
+    return "\n".join(_render_lines(comparison, numbers)).replace(NO_BREAK_SPACE, " ")
 
 
 def render_table(rows: Sequence[TextRow], left_aligned: int) -> Iterator[str]:
@@ -38,7 +41,7 @@ def render_table(rows: Sequence[TextRow], left_aligned: int) -> Iterator[str]:
         yield f"  {'  '.join(aligned)}".rstrip()
 
 
-def _render_lines(comparison: Comparison) -> Iterator[str]:
+def _render_lines(comparison: Comparison, numbers: NumberAgreement | None) -> Iterator[str]:
     agreement = f"{format_ratio(comparison.agreement)} pairs agree"
     name = " · ".join(part for part in (comparison.version, comparison.lever) if part)
     yield f"{name}: {agreement}" if name else agreement
@@ -61,11 +64,51 @@ def _render_lines(comparison: Comparison) -> Iterator[str]:
             yield f"  {title} {format_decimal(coefficient.value)}, 95 % interval {interval}"
     if comparison.cost is not None:
         yield f"  mean cost a case of following the model: {format_decimal(comparison.cost, 4)}"
+    if numbers is not None:
+        yield from _render_numbers(numbers)
     if comparison.label_matrix is not None and comparison.label_matrix.labels:
         yield from _render_confusion(comparison.label_matrix)
         yield from _render_labels(comparison.labels)
     if comparison.cells:
         yield from _render_cells(comparison.cells, has_kappa=comparison.label_matrix is not None)
+
+
+def _render_numbers(numbers: NumberAgreement) -> Iterator[str]:
+    """Yield the differences, the concordance, and the cost by band."""
+    rows = [
+        [name, format_number_value(figure.value, scale.unit), format_number_interval(figure)]
+        for scale in (numbers.differences, numbers.relative)
+        for name, figure in (
+            ("bias (model − human)", scale.bias),
+            ("lower limit of agreement", scale.lower),
+            ("upper limit of agreement", scale.upper),
+        )
+    ]
+    for name, figure in (
+        ("Lin's concordance", numbers.concordance),
+        ("mean cost a case", numbers.cost),
+    ):
+        rows.append([name, format_decimal(figure.value), _format_ends(figure)])
+    yield from ("", f"Numbers, tolerance {numbers.tolerance}")
+    yield from render_table([["", "value", "95 %"], *rows], left_aligned=1)
+    bands = [
+        [
+            band.name,
+            f"{band.cost:g}",
+            format_count(band.share.count),
+            format_percent(band.share.rate),
+        ]
+        for band in numbers.bands
+    ]
+    header = ["error of the model", "cost", "pairs", "share"]
+    yield ""
+    yield from render_table([header, *bands], left_aligned=1)
+
+
+def _format_ends(figure: NumberEstimate) -> str:
+    if figure.low is None:
+        return figure.method
+    return f"{format_decimal(figure.low)} to {format_decimal(figure.high)}"
 
 
 def _render_confusion(matrix: ConfusionMatrix) -> Iterator[str]:
@@ -122,11 +165,12 @@ def _render_cells(cells: Sequence[CellAgreement], *, has_kappa: bool) -> Iterato
                 format_percent(cell.agreement.rate),
                 format_interval(cell.agreement),
             ),
-            "too few" if has_kappa and cell.kappa is None else format_decimal(cell.kappa),
+            *(["too few" if cell.kappa is None else format_decimal(cell.kappa)] * has_kappa),
         ]
         for cell in ordered[:MAX_ROWS]
     ]
-    yield from render_table([["", "pairs", "agreement", "95 %", "kappa"], *rows], left_aligned=1)
+    header = ["", "pairs", "agreement", "95 %", *(["kappa"] * has_kappa)]
+    yield from render_table([header, *rows], left_aligned=1)
     yield from _render_more(len(cells))
 
 

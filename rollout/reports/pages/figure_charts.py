@@ -1,4 +1,4 @@
-"""Charts of the engineer's page: reliability, risk by coverage, slices, drift."""
+"""Charts of the engineer's page: reliability, risk by coverage, slices, drift, numbers."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +8,7 @@ from rollout.reports.figures.calibration import HUMANS, Calibration
 from rollout.reports.figures.drift import Drift
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.slices import DivergentSlice, SliceSearch, format_slice_name
+from rollout.reports.pages.number_charts import draw_difference_chart, draw_scatter_chart
 from rollout.reports.pages.svg import (
     ACCENT,
     ACCENT_SOFT,
@@ -40,6 +41,8 @@ class FigureCharts:
     risk: tuple[str | None, ...]
     slices: tuple[str | None, ...]
     drift: str | None
+    scatter: tuple[str | None, ...]
+    difference: tuple[str | None, ...]
 
 
 def draw_figure_charts(facts: ReportFacts) -> FigureCharts:
@@ -49,6 +52,8 @@ def draw_figure_charts(facts: ReportFacts) -> FigureCharts:
         risk=_draw_each(facts.calibrations, draw_risk_chart, "risk"),
         slices=_draw_each(facts.slice_searches, draw_slice_chart, "slice"),
         drift=draw_drift_chart(facts.drifts.found, prefix="drift"),
+        scatter=_draw_each(facts.numbers, draw_scatter_chart, "pair"),
+        difference=_draw_each(facts.numbers, draw_difference_chart, "gap"),
     )
 
 

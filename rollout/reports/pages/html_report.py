@@ -16,6 +16,7 @@ from rollout.reports.pages.cell_rows import build_cell_rows
 from rollout.reports.pages.charts import build_report_markers, draw_charts
 from rollout.reports.pages.figure_charts import draw_figure_charts, format_drift_name, sample_rows
 from rollout.reports.pages.findings import rank_findings
+from rollout.reports.pages.number_charts import describe_points
 from rollout.reports.pages.open_proposals import find_open_proposals
 from rollout.reports.pages.page_templates import load_templates
 from rollout.reports.pages.report_sections import READER_NAMES, list_sections
@@ -31,6 +32,7 @@ from rollout.reports.text import formatting
 from rollout.reports.text.bound_text import OPENING_NOTE, format_bound_value
 from rollout.reports.text.event_kinds import AUDITORS_OMITTED_KINDS, is_in_timeline
 from rollout.reports.text.event_text import format_guard_reason
+from rollout.reports.text.number_text import format_number_interval, format_number_value
 
 MAX_ROWS = 60  # of one table; report.json has all
 FIRST_LOSSES = 5
@@ -99,6 +101,9 @@ def _load_template() -> Template:
         confused=find_confusions,
         by_change=_sort_by_change,
         label_cells=label_cells,
+        measure=format_number_value,
+        ends=format_number_interval,
+        points_drawn=describe_points,
         capitalize_first=lambda text: text[:1].upper() + text[1:],
     )
     environment.tests.update(link=is_link, drawn=is_embedded)

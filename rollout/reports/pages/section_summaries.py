@@ -8,6 +8,7 @@ from rollout.core.calendar.sites import SHADOW
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.naive_baselines import NaiveOpening
 from rollout.reports.inputs.losses import HUMANS_DISAGREE, REVIEWERS_SPLIT
+from rollout.reports.pages.number_charts import choose_differences
 from rollout.reports.pages.report_tiles import select_agreements
 from rollout.reports.text.formatting import (
     NO_DATA,
@@ -21,6 +22,7 @@ from rollout.reports.text.formatting import (
     format_signed,
     join_words,
 )
+from rollout.reports.text.number_text import format_number_value
 
 LOSS_KIND_NAMES = {REVIEWERS_SPLIT: "split reviewers", HUMANS_DISAGREE: "human disagrees"}
 
@@ -167,6 +169,11 @@ def _summarize_agreement(facts: ReportFacts) -> str:
         f" {format_quantity(row.agreement.n, 'case')}"
         for row in select_agreements(facts)
     ]
+    parts += [
+        f"{row.version} {row.lever}: bias {format_number_value(bias, differences.unit)}"
+        for row in facts.numbers
+        if (bias := (differences := choose_differences(row)).bias.value) is not None
+    ]
     return "; ".join(parts) or NO_DATA
 
 
@@ -194,7 +201,7 @@ def format_loss_kind(kind: str) -> str:
 def _summarize_confusions(facts: ReportFacts) -> str:
     rows = [row for row in facts.agreements if row.label_matrix and row.label_matrix.labels]
     if not rows or rows[-1].label_matrix is None:
-        return "labels, actions, sites and attributes"
+        return "sites, windows and attributes" if facts.numbers else NO_DATA
     return f"{format_quantity(len(rows[-1].label_matrix.labels), 'label')} by human and by model"
 
 

@@ -11,8 +11,15 @@ import numpy as np
 import polars as pl
 
 from rollout.core.calendar.sites import Cell
+from rollout.core.policy.measures import SITE_MEASURES
 from rollout.core.policy.policy import Guard, Policy
-from rollout.replay.record_feed import GuardAnswers, HistoryFeeds
+from rollout.replay.record_feed import (
+    EMPTY_VOTES,
+    GuardAnswers,
+    GuardVotes,
+    HistoryFeeds,
+    to_answer_records,
+)
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.unit_counting import (
     MEASURES_WITH_EXTRA_INPUT,
@@ -21,7 +28,9 @@ from rollout.services.engine.unit_counting import (
 )
 from rollout.store.counting.count_queue import CountQueue
 from rollout.store.database.session import Transaction
+from rollout.tally.answer_records import AnswerRecords, build_empty_answers
 from rollout.tally.case_placement import place_cases
+from rollout.tally.episode_series import LONGEST_READ_BACK
 from rollout.tally.slots import find_slot_after
 from rollout.tally.unit_arrays import BoolArray, IntArray
 
@@ -40,6 +49,7 @@ class _GuardObservations:
         self.slots, self.occurred_slots = EMPTY_SLOTS, EMPTY_SLOTS
         self.case_hashes = np.empty(0, dtype=np.uint64)
         self.failures: BoolArray = np.empty(0, dtype=bool)
+        self.answers = build_empty_answers()
 
     def add(self, frame: pl.DataFrame) -> None:
         """Add rows; rows of a case replace its earlier ones."""
@@ -56,6 +66,10 @@ class _GuardObservations:
             order
         ].astype(bool)
         self.case_hashes = np.concatenate([self.case_hashes[is_other_case], case_hashes])[order]
+        if "draw" in frame.columns:
+            kept_answers = self.answers.take(np.flatnonzero(is_other_case))
+            new_answers = to_answer_records(frame)
+            self.answers = AnswerRecords.join([kept_answers, new_answers]).take(order)
 
 
 class LiveGuardFeeds:
@@ -65,6 +79,7 @@ class LiveGuardFeeds:
 
     def __init__(self) -> None:
         self._observations: dict[str, dict[tuple[str, str, str], _GuardObservations]] = {}
+        self._votes: dict[tuple[str, str, str], GuardVotes] = {}
         self._slots_by_site: dict[str, IntArray] = {}
         self._last_heartbeats: dict[str, datetime] = {}
         self._known_arrivals: set[tuple[datetime, int]] = set()
@@ -79,6 +94,19 @@ class LiveGuardFeeds:
         if observations is None:
             return EMPTY_SLOTS, EMPTY_SLOTS, np.empty(0, dtype=bool)
         return observations.slots, observations.occurred_slots, observations.failures
+
+    def read_votes(self, site: str, version: str, guard: Guard) -> GuardVotes:
+        """Return slot and badness of a site's answers, one per unit and minute."""
+        key = (guard.id, site, version)
+        if key not in self._votes:
+            observations = self._observations.get(guard.id, {})
+            parts = [
+                part.answers
+                for (part_site, _, part_version), part in observations.items()
+                if (part_site, part_version) == (site, version)
+            ]
+            self._votes[key] = AnswerRecords.join(parts).select_votes() if parts else EMPTY_VOTES
+        return self._votes[key]
 
     def slots_with_records(self, site: str) -> IntArray:
         """Return the slots in which the site sent anything."""
@@ -116,9 +144,7 @@ class LiveGuardFeeds:
         history = open_stored_history(transaction, state)
         for site, last_case_at in history.load_last_case_times().items():
             self._slots_by_site[site] = np.array([find_slot_after(last_case_at, state.policy.tick)])
-        return history.find_recent_cases(
-            at - READ_BACK_PERIODS * _find_longest_period(state.policy)
-        )
+        return history.find_recent_cases(at - _find_read_back(state.policy))
 
     def _load_feeds(
         self, transaction: Transaction, state: RolloutState, case_ids: set[int]
@@ -139,6 +165,7 @@ class LiveGuardFeeds:
         for (site, window, version), version_frame in version_frames.items():
             key = (str(site), str(window), str(version))
             guard_observations.setdefault(key, _GuardObservations()).add(version_frame)
+            self._votes.pop((guard.id, str(site), str(version)), None)
 
     def load_heartbeats(
         self, transaction: Transaction, state: RolloutState, sites: Iterable[str]
@@ -155,6 +182,14 @@ class LiveGuardFeeds:
                 )
                 sites_with_heartbeats.add(site)
         return sites_with_heartbeats
+
+
+def _find_read_back(policy: Policy) -> timedelta:
+    """Return how old the inputs are that a guard may still use."""
+    read_back = READ_BACK_PERIODS * _find_longest_period(policy)
+    if any(guard.condition.measure in SITE_MEASURES for guard in policy.guards):
+        return max(read_back, LONGEST_READ_BACK + policy.tick)
+    return read_back
 
 
 def _find_longest_period(policy: Policy) -> timedelta:

@@ -126,6 +126,7 @@ class EvidenceReader:
             shares=self._history.stage_shares,
             find_buckets=lambda rows: rows.unit,  # stored units hold their bucket
             feeds=EMPTY_GUARD_FEEDS,
+            rules=state.scope.rules,
         )
 
 
@@ -184,6 +185,15 @@ class EmptyGuardFeeds:
     ) -> tuple[IntArray, IntArray, BoolArray]:
         """Return no observations."""
         return _EMPTY_SLOTS, _EMPTY_SLOTS, np.empty(0, dtype=bool)
+
+    def read_votes(
+        self,
+        site: str,  # noqa: ARG002 - the protocol of feeds
+        version: str,  # noqa: ARG002
+        guard: Guard,  # noqa: ARG002
+    ) -> tuple[IntArray, BoolArray]:
+        """Return no answers."""
+        return _EMPTY_SLOTS, np.empty(0, dtype=bool)
 
     def slots_with_records(self, site: str) -> IntArray:  # noqa: ARG002 - the protocol of feeds
         """Return no slots."""

@@ -150,7 +150,9 @@ class LiveEvidence:
         cell_state = scope.get_cell_state(cell, version)
         stage_history = self._history.get_stage_history(cell)
         evidence_view = self._evidence_views.get(key)
-        if evidence_view is None or not is_view_current(evidence_view, cell_state, stage_history):
+        if evidence_view is None or not is_view_current(
+            evidence_view, cell_state, stage_history, scope.rules
+        ):
             evidence_view = self._evidence_views[key] = EvidenceView(
                 cell=cell,
                 version=version,
@@ -163,6 +165,7 @@ class LiveEvidence:
                 shares=self._history.stage_shares,
                 find_buckets=lambda rows: rows.unit,  # stored units hold their bucket
                 feeds=self._feeds,
+                rules=scope.rules,
             )
         return evidence_view
 

@@ -43,6 +43,10 @@ class _NoFeeds:
         """Return no answers."""
         return _NO_SLOTS, _NO_SLOTS, _NO_SLOTS.astype(bool)
 
+    def read_votes(self, _site: str, _version: str, _guard: Guard) -> tuple[IntArray, BoolArray]:
+        """Return no answers."""
+        return _NO_SLOTS, _NO_SLOTS.astype(bool)
+
     def slots_with_records(self, _site: str) -> IntArray:
         """Return no slots."""
         return _NO_SLOTS
@@ -140,6 +144,7 @@ class _ProposalRecount:
             shares=self._history.stage_shares,
             find_buckets=lambda rows: rows.unit,  # stored units hold their bucket
             feeds=_NoFeeds(),
+            rules=scope_before.rules,
         )
 
     def _load_units(self, policy: Policy) -> UnitBuffer:

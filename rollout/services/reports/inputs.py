@@ -229,6 +229,7 @@ def _build_evidence_view(
         shares=ledger_inputs.history.stage_shares,
         find_buckets=lambda rows: rows.unit,  # stored units hold their buckets
         feeds=EMPTY_GUARD_FEEDS,
+        rules=ledger_inputs.scope.rules,
     )
 
 

@@ -101,6 +101,11 @@ LOOSER = {
         "the guard on agreement at least 95 % (one-stage) is looser: agreement at least 90 %",
     ),
     "guard's pace": (guard(), guard(false_alarm_every=9999), "the guard on agreement"),
+    "guard's time between alarms": (
+        guard(false_alarm_span=365 * DAY),
+        guard(false_alarm_span=730 * DAY),
+        "the guard on agreement",
+    ),
     "guard's reach": (guard(reach="site"), guard(reach="cell"), "the guard on agreement"),
     "guard's deed": (guard(then="shadow"), guard(then="one-stage"), "the guard on agreement"),
     "guard only told of": (guard(), guard(then="report"), "the guard on agreement"),
@@ -364,3 +369,9 @@ def test_a_definition_is_the_same_in_every_run():
     assert compute_definition(policy(), CREEK) == compute_definition(policy(), CREEK)
     assert len({compute_definition(policy(), cell) for cell in (CREEK, CREEK_NIGHT)}) == 2
     assert len(compute_definition(policy(), CREEK)) == 64
+
+
+def test_units_and_time_between_false_alarms_don_t_compare():
+    units, time = (policy(**guard(false_alarm_span=span)) for span in (None, DAY))
+    assert list_looser_rules(units, time)
+    assert list_looser_rules(time, units)

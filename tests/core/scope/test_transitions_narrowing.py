@@ -13,6 +13,8 @@ from rollout.core.errors import (
     UnknownVersionError,
     UserRequiredError,
 )
+from rollout.core.policy.cell_evidence import GuardReading
+from rollout.core.policy.counting_rules import CURRENT_RULES, FIRST_RULES
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Freeze, Gate, Guard, Policy
 from rollout.core.scope.commands import AcknowledgeIncident, Actor, Tick
@@ -41,6 +43,7 @@ from tests.factories import (
     LAKE,
     LATENCY,
     MET,
+    NOON,
     NOTHING,
     QUALITY,
     TICK,
@@ -244,6 +247,45 @@ def flap(rollout: RolloutDriver, *, good_after: timedelta = TICK) -> list[str]:
     rollout.tick({CREEK: alarm(HEARTBEAT)})
     rollout.after(good_after)
     return kinds(rollout.tick({CREEK: good(rollout.at, HEARTBEAT, of=NOTHING)}))
+
+
+def recovered(guard, *, has_recovered=True):
+    """Return evidence in which a test says whether the guard's measure has recovered."""
+    reading = GuardReading(is_alarm=False, good_since=NOON, has_recovered=has_recovered)
+    return replace(NOTHING, guards={guard.id: reading})
+
+
+def test_a_tested_suspension_clears_by_its_test_alone():
+    rollout = autonomous()
+    rollout.tick({CREEK: alarm(LATENCY)})
+    rollout.after(9 * HOUR)
+    assert rollout.tick({CREEK: recovered(LATENCY, has_recovered=False)}) == ()
+    assert kinds(rollout.tick({CREEK: recovered(LATENCY)})) == ["SuspensionCleared"]
+
+
+def suspend_again(rules, pause):
+    rollout = autonomous()
+    rollout.scope = replace(rollout.scope, rules=rules)
+    rollout.tick({CREEK: alarm(LATENCY)})
+    rollout.after(HOUR).tick({CREEK: recovered(LATENCY)})
+    return kinds(rollout.after(pause).tick({CREEK: alarm(LATENCY)}))
+
+
+def test_a_new_suspension_within_a_day_belongs_to_the_old_incident():
+    assert suspend_again(CURRENT_RULES, 23 * HOUR) == ["Suspended"]
+    assert suspend_again(CURRENT_RULES, 25 * HOUR) == ["Suspended", "IncidentOpened"]
+    assert suspend_again(FIRST_RULES, 23 * HOUR) == ["Suspended", "IncidentOpened"]
+
+
+def test_an_episode_of_a_site_is_one_incident():
+    rollout = autonomous()
+    rollout.widen(CREEK_NIGHT)
+    rollout.widen(LAKE)
+    rollout.scope = replace(rollout.scope, rules=CURRENT_RULES)
+    loud = alarm(LATENCY)
+    events = rollout.tick({CREEK: loud, CREEK_NIGHT: loud, LAKE: loud})
+    expected = ["AttemptsBegan", *["IncidentOpened"] * 2, *["Suspended"] * 3]
+    assert sorted(kinds(events)) == expected
 
 
 def test_the_third_suspension_in_a_day_pops_one_grant_instead():

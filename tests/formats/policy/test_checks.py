@@ -97,6 +97,7 @@ REFUSED = {
     "no value": ({"bear-alarm": "[a, b]"}, "1: rollout: holds a list; write one value"),
     "no approver": (with_gate(AGREEMENT) | {"95%}]}": "95%}], approvals: []}"}, "15: gates[0].approvals: names no approver"),
     "often": ({"then: shadow": "false_alarm_every: 1"}, "18: guards[0].false_alarm_every: '1' would alarm at every unit"),
+    "time for quality": ({"then: shadow": "false_alarm_every: 1y"}, "18: guards[0].false_alarm_every: a time is for failures, latency_p95, missing, unaudited; write units for"),
     "reserved label": ({"[bear, no-bear]": "[bear, no-bear, (late)]"}, "5: levers[0].labels[2]: '(late)' is reserved by the engine"),
     "required": ({"timezone: America/Denver\n": ""}, "1: timezone: is missing; write it, such as timezone: Europe/Vienna"),
     # keys

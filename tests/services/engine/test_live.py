@@ -55,8 +55,8 @@ gates:
 guards:
   - {measure: agreement, at_least: 50%, false_alarm_every: 10}
   - {measure: override, at_most: 30%, false_alarm_every: 10}
-  - {measure: failures, at_most: 20%, over: 6h, then: suspend}
-  - {measure: latency_p95, at_most: 1s, over: 4h, then: suspend}
+  - {measure: failures, at_most: 20%, over: 6h, then: suspend, false_alarm_every: 20}
+  - {measure: latency_p95, at_most: 1s, over: 4h, then: suspend, false_alarm_every: 20}
   - {measure: harm, at_most: 1, over: 24h, then: shadow}
 waves: {stage: supervised, hold: 3h}
 tick: 1h

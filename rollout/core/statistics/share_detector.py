@@ -1,0 +1,182 @@
+"""Detector of operational guards: is the share of bad records above its limit?
+
+The sums of `rollout.core.statistics.detector` with the reference 1 − limit raise the alarm, so one
+parameter bounds the false alarms however few records there are. After an alarm a binomial test on
+the newest records ends the episode: its rate lies halfway between the limit and the share of bad
+records that raised the alarm, so that a site in trouble does not flap.
+
+Sources: Shiryaev 1963; Roberts 1966. The stretch before an alarm is that of a cumulative sum
+(Page 1954) for four times the limit.
+"""
+
+from dataclasses import dataclass
+from functools import lru_cache
+from math import log
+from typing import TypeAlias
+
+import numpy as np
+import scipy
+from numpy.typing import NDArray
+
+from rollout.core.statistics.detector import compute_agreement_log_factors, compute_log_path
+from rollout.core.statistics.evidence import Floats
+
+BoolArray: TypeAlias = NDArray[np.bool_]
+IntArray: TypeAlias = NDArray[np.int64]
+
+MIN_BAD_RECORDS = 3  # fewer raise no alarm
+LOWEST_LIMIT = 0.001  # stands for a limit of 0, which no record could keep
+CLEAR_RISK = 0.05  # chance that an episode ends at the rate of its clear test
+_MOST_BAD = 100  # bad records of one clear test; more would add next to nothing
+
+
+@dataclass(frozen=True, slots=True)
+class AlarmEpisode:
+    """An alarm and its end.
+
+    Attributes:
+        alarm_slot: slot whose records raised the alarm.
+        clear_slot: slot that ended it, None while it lasts.
+        bad, records: the stretch that raised the alarm.
+    """
+
+    alarm_slot: int
+    clear_slot: int | None
+    bad: int
+    records: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShareRecords:
+    """Records of one guard, ascending by slot.
+
+    Attributes:
+        slots: slot of each record.
+        is_bad: whether it is outside the limit.
+        log_intervals: ln of the records between false alarms, in force at each record.
+    """
+
+    slots: IntArray
+    is_bad: BoolArray
+    log_intervals: Floats
+
+    def select(self, is_kept: BoolArray) -> "ShareRecords":
+        """Return some of the records."""
+        return ShareRecords(self.slots[is_kept], self.is_bad[is_kept], self.log_intervals[is_kept])
+
+
+def find_episodes(
+    records: ShareRecords, *, limit: float, hold: int, min_records: int = 0
+) -> tuple[AlarmEpisode, ...]:
+    """Return the episodes of a guard, in order; the last one may last.
+
+    Args:
+        records: all records since the detector's start.
+        limit: highest share of bad records, in [0, 1).
+        hold: slots that an episode lasts at least.
+        min_records: fewer records raise no alarm.
+    """
+    episodes: list[AlarmEpisode] = []
+    limit = max(limit, LOWEST_LIMIT)
+    while (alarm := _find_alarm(records, limit, min_records)) is not None:
+        bad, count = measure_stretch(records.is_bad[: alarm + 1], limit=limit)
+        alarm_slot = int(records.slots[alarm])
+        rate = compute_clear_rate(limit, bad / count if count else 0.0)
+        later = records.select(records.slots > alarm_slot)
+        clear_slot = find_clear_slot(later, rate=rate, earliest=alarm_slot + hold)
+        episodes.append(AlarmEpisode(alarm_slot, clear_slot, bad, count))
+        if clear_slot is None:
+            break
+        records = records.select(records.slots > clear_slot)
+    return tuple(episodes)
+
+
+def _find_alarm(records: ShareRecords, limit: float, min_records: int) -> int | None:
+    """Return the last record of the first slot with an alarm, or None."""
+    if not records.is_bad.any():
+        return None
+    last_positions = _find_last_positions(records.slots)
+    path = compute_bad_share_path(records, limit=limit)
+    bad_counts = np.cumsum(records.is_bad)[last_positions]
+    is_alarm = path >= records.log_intervals[last_positions]
+    is_alarm &= (bad_counts >= MIN_BAD_RECORDS) & (last_positions + 1 >= min_records)
+    alarms = np.flatnonzero(is_alarm)
+    return int(last_positions[alarms[0]]) if len(alarms) else None
+
+
+def compute_bad_share_path(records: ShareRecords, *, limit: float) -> Floats:
+    """Return the log of the detector's mean sum after each slot with records."""
+    ends = _find_last_positions(records.slots) + 1
+    counts = np.diff(ends, prepend=0)
+    bad_counts = np.diff(np.cumsum(records.is_bad)[ends - 1], prepend=0)
+    factors = compute_agreement_log_factors(counts - bad_counts, counts, reference=1 - limit)
+    return compute_log_path(factors, counts)
+
+
+def _find_last_positions(slots: IntArray) -> IntArray:
+    return np.flatnonzero(np.diff(slots, append=np.iinfo(np.int64).max))
+
+
+def measure_stretch(is_bad: BoolArray, *, limit: float) -> tuple[int, int]:
+    """Return bad and all records since the cumulative sum was last 0."""
+    steps = np.where(is_bad, log(4), 0.0) - np.log1p(3 * limit)
+    path = np.concatenate([[0.0], np.cumsum(steps)])
+    start = int(np.flatnonzero(path <= np.minimum.accumulate(path))[-1])
+    return int(is_bad[start:].sum()), len(is_bad) - start
+
+
+def compute_clear_rate(limit: float, stretch_share: float) -> float:
+    """Return the rate of bad records that a clear test must exclude."""
+    return min(max(2 * limit, stretch_share / 2), 0.95)
+
+
+def find_clear_slot(records: ShareRecords, *, rate: float, earliest: int) -> int | None:
+    """Return the first slot from `earliest` on at which an episode ends, or None.
+
+    Args:
+        records: those after the alarm.
+        rate: of `compute_clear_rate`.
+        earliest: the slot until which the guard's span lasts.
+    """
+    is_clear = find_clear_records(records.is_bad, rate=rate)
+    last_positions = _find_last_positions(records.slots)
+    slots, is_clear = records.slots[last_positions], is_clear[last_positions]
+    passed = int(np.searchsorted(slots, earliest, side="right"))
+    if passed and is_clear[passed - 1]:
+        return earliest
+    later = np.flatnonzero(is_clear[passed:])
+    return int(slots[passed + later[0]]) if len(later) else None
+
+
+def find_clear_records(is_bad: BoolArray, *, rate: float) -> BoolArray:
+    """Return after which records the newest ones show less than `rate`.
+
+    For some m the newest m records hold c bad ones with P(Bin(m, rate) ≤ c) ≤ 5 %.
+    """
+    total_bad = np.concatenate([[0], np.cumsum(is_bad)])
+    is_clear = np.zeros(len(is_bad), dtype=bool)
+    for bad, length in enumerate(compute_clear_lengths(rate)[: int(total_bad[-1]) + 1]):
+        if length <= len(is_bad):
+            is_clear[length - 1 :] |= total_bad[length:] - total_bad[:-length] <= bad
+    return is_clear
+
+
+@lru_cache(maxsize=256)
+def compute_clear_lengths(rate: float) -> tuple[int, ...]:
+    """Return by number of bad records how many newest records show less than `rate`.
+
+    >>> compute_clear_lengths(0.04)[0], compute_clear_lengths(0.1)[:2]
+    (74, (29, 46))
+    """
+    bad = np.arange(_MOST_BAD + 1)
+    low, high = bad, np.ceil(2 * (bad + 4) / rate).astype(np.int64)
+    while (high - low > 1).any():
+        middle = (low + high) // 2
+        is_enough = scipy.special.bdtr(bad, middle, rate) <= CLEAR_RISK
+        low, high = np.where(is_enough, low, middle), np.where(is_enough, middle, high)
+    return tuple(high.tolist())
+
+
+def compute_false_alarm_interval(per_day: float, span_days: float) -> float:
+    """Return the records between false alarms: those of the span, at least 1,000."""
+    return max(1000.0, per_day * span_days)

@@ -1,0 +1,180 @@
+"""Readings of operational guards on shares: latency, failures, missing, unaudited.
+
+The detector of a span of 28 days starts at the beginning of the span before. So a reading needs
+the records of at most 56 days, and a service that has just started reads what a replay of the whole
+history reads.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from math import log
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rollout.core.policy.policy import DAY, Guard, Policy
+from rollout.core.statistics.share_detector import (
+    LOWEST_LIMIT,
+    ShareRecords,
+    compute_clear_rate,
+    compute_false_alarm_interval,
+    find_clear_slot,
+    find_episodes,
+)
+from rollout.tally.guard_series import (
+    LATE_SHARE,
+    MIN_AUDITS,
+    GuardSeries,
+    compute_share_series,
+    count_slots,
+)
+from rollout.tally.unit_arrays import BoolArray, IntArray
+
+SPAN_DAYS = 28  # of a detector's turn, and of the traffic that its interval is taken from
+LONGEST_READ_BACK = 2 * SPAN_DAYS * DAY
+
+
+@dataclass(frozen=True, slots=True)
+class _Change:
+    """From a slot on, how the guard reads; the counts only where the alarm was raised."""
+
+    slot: int
+    is_alarm: bool
+    has_recovered: bool
+    counts: tuple[int, int] | None = None
+
+
+def compute_episode_series(
+    guard: Guard,
+    slots: IntArray,
+    is_bad: BoolArray,
+    policy: Policy,
+    *,
+    expected_per_day: float | None = None,
+    restarted: int | None = None,
+) -> GuardSeries:
+    """Return the readings of a guard whose alarms are episodes.
+
+    Args:
+        guard: of latency, failures, missing or unaudited.
+        slots: slot of each record that counts, ascending.
+        is_bad: whether the record is outside the limit.
+        policy: for the tick.
+        expected_per_day: records a day before there are 28 days of them.
+        restarted: slot after which the detector started anew, because the guard narrowed.
+    """
+    shares = compute_share_series(guard, slots, is_bad, policy)
+    if not len(slots):
+        return shares
+    changes = list(_list_changes(guard, slots, is_bad, policy, expected_per_day, restarted))
+    change_slots = np.array([change.slot for change in changes], dtype=np.int64)
+    all_slots = np.union1d(shares.slots, change_slots)
+    positions = np.searchsorted(change_slots, all_slots, side="right") - 1
+    in_force = [changes[position] for position in positions]
+    raised = {change.slot: change.counts for change in changes if change.counts}
+    share_positions = np.searchsorted(shares.slots, all_slots, side="right") - 1
+    counts = [
+        raised.get(int(slot), (int(shares.bad_counts[at]), int(shares.record_counts[at])))
+        for slot, at in zip(all_slots, share_positions, strict=True)
+    ]
+    return GuardSeries(
+        slots=all_slots,
+        is_alarm=np.array([change.is_alarm for change in in_force]),
+        bad_counts=np.array([bad for bad, _ in counts]),
+        record_counts=np.array([records for _, records in counts]),
+        has_recovered=np.array([change.has_recovered for change in in_force]),
+    )
+
+
+def _list_changes(
+    guard: Guard,
+    slots: IntArray,
+    is_bad: BoolArray,
+    policy: Policy,
+    expected_per_day: float | None,
+    restarted: int | None,
+) -> Iterator[_Change]:
+    """Yield the changes of all spans, one span after another."""
+    turn = SPAN_DAYS * count_slots(DAY, policy)
+    for number in range(int(slots[0]) // turn, int(slots[-1]) // turn + 3):
+        start, end = number * turn, (number + 1) * turn
+        is_read = (slots >= start - turn) & (slots < end)
+        records = ShareRecords(
+            slots[is_read],
+            is_bad[is_read],
+            _compute_log_intervals(guard, slots[is_read], start, policy, expected_per_day),
+        )
+        if restarted is not None:
+            records = records.select(records.slots > restarted)
+        yield from _read_span(guard, records, policy, start, end)
+
+
+def _read_span(
+    guard: Guard, records: ShareRecords, policy: Policy, start: int, end: int
+) -> Iterator[_Change]:
+    """Yield the changes of one span; the first one is at its start."""
+    limit, hold = get_limit(guard), count_slots(guard.over or policy.tick, policy)
+    episodes = find_episodes(
+        records,
+        limit=limit,
+        hold=hold,
+        min_records=MIN_AUDITS if guard.condition.measure == "unaudited" else 0,
+    )
+    strictest_rate = compute_clear_rate(limit, 0.0)
+    proven = find_clear_slot(records, rate=strictest_rate, earliest=-(2**62))
+    changes = [_Change(-(2**62), is_alarm=False, has_recovered=False)]
+    if proven is not None and not (episodes and episodes[0].alarm_slot <= proven):
+        changes.append(_Change(proven, is_alarm=False, has_recovered=True))
+    for episode in episodes:
+        counts = (episode.bad, episode.records)
+        changes.append(_Change(episode.alarm_slot, True, has_recovered=False, counts=counts))
+        if episode.clear_slot is not None:
+            changes.append(_Change(episode.clear_slot, is_alarm=False, has_recovered=True))
+    before = [change for change in changes if change.slot <= start][-1]
+    counts_at_start = before.counts if before.slot == start else None
+    yield _Change(start, before.is_alarm, before.has_recovered, counts_at_start)
+    yield from (change for change in changes if start < change.slot < end)
+
+
+def get_limit(guard: Guard) -> float:
+    """Return the share of bad records that a guard permits."""
+    line = LATE_SHARE if guard.condition.measure == "latency_p95" else guard.condition.line
+    return max(line, LOWEST_LIMIT)
+
+
+def _compute_log_intervals(
+    guard: Guard, slots: IntArray, start: int, policy: Policy, expected_per_day: float | None
+) -> NDArray[np.float64]:
+    """Return ln of the records between false alarms, in force at each record.
+
+    The span before is past, so its own traffic counts for all of it; a later day counts the 28
+    days before it.
+    """
+    if guard.false_alarm_span is None:
+        return np.full(len(slots), log(guard.false_alarm_every))
+    day_slots = count_slots(DAY, policy)
+    start_day = start // day_slots
+    days = np.maximum(slots // day_slots, start_day)
+    first_day = int(slots[0]) // day_slots if len(slots) else 0
+    span_days = guard.false_alarm_span / DAY
+    intervals = {
+        day: compute_false_alarm_interval(
+            _compute_records_per_day(slots // day_slots, day, first_day, expected_per_day),
+            span_days,
+        )
+        for day in np.unique(days).tolist()
+    }
+    return np.asarray(np.log([intervals[day] for day in days.tolist()]), dtype=np.float64)
+
+
+def _compute_records_per_day(
+    record_days: IntArray, day: int, first_day: int, expected_per_day: float | None
+) -> float:
+    """Return the mean of the 28 days before a day, or of those there are."""
+    known_days = min(day - first_day, SPAN_DAYS)
+    if known_days < SPAN_DAYS and expected_per_day is not None:
+        return expected_per_day
+    if known_days < 1:
+        return 0.0
+    first, last = np.searchsorted(record_days, [day - known_days, day])
+    return float(last - first) / known_days

@@ -1,0 +1,132 @@
+"""The detector of operational guards: vectors, clear tests and false alarms."""
+
+from math import log
+
+import numpy as np
+import pytest
+
+from rollout.core.statistics.share_detector import (
+    ShareRecords,
+    compute_bad_share_path,
+    compute_clear_lengths,
+    compute_clear_rate,
+    compute_false_alarm_interval,
+    find_clear_records,
+    find_clear_slot,
+    find_episodes,
+    measure_stretch,
+)
+
+
+def build_records(buckets, *, interval=1e9, first_slot=0):
+    """Return one slot of records for each (bad, records)."""
+    is_bad = [n < bad for bad, records in buckets for n in range(records)]
+    slots = [first_slot + i for i, (_, records) in enumerate(buckets) for _ in range(records)]
+    return ShareRecords(
+        np.array(slots, dtype=np.int64),
+        np.array(is_bad, dtype=bool),
+        np.full(len(slots), log(interval)),
+    )
+
+
+@pytest.mark.parametrize(
+    ("limit", "buckets", "means"),
+    [
+        (0.05, [(0, 3), (1, 2), (2, 2), (3, 3)], [0.821845, 9.204585, 1253.222276, 4355962.501709]),
+        (0.02, [(0, 20), (2, 2), (2, 2)], [2.657160, 1148.481943, 1410137.612170]),
+        (0.02, [(1, 1)] * 4, [18.907085, 578.856871, 19813.459266, 723847.008291]),
+        (0.10, [(1, 10), (5, 10), (6, 10)], [1.378279, 530.573866, 584085.342356]),
+    ],
+)
+def test_the_mean_of_the_sums_has_the_published_values(limit, buckets, means):
+    path = compute_bad_share_path(build_records(buckets), limit=limit)
+    assert np.exp(path) == pytest.approx(means, abs=6e-7)
+
+
+@pytest.mark.parametrize(
+    ("limit", "share", "lengths"),
+    [
+        (0.02, 0.06, (74,)),
+        (0.02, 0.2, (29, 46)),
+        (0.02, 0.4, (14,)),
+        (0.02, 1, (5, 8)),
+        (0.05, 0.2, (29,)),
+        (0.05, 0.4, (14,)),
+        (0.05, 1, (5,)),
+    ],
+)
+def test_good_records_that_end_an_episode(limit, share, lengths):
+    rate = compute_clear_rate(limit, share)
+    assert compute_clear_lengths(rate)[: len(lengths)] == lengths
+    good = np.zeros(lengths[0], dtype=bool)
+    assert np.flatnonzero(find_clear_records(good, rate=rate)).tolist() == [lengths[0] - 1]
+
+
+def test_one_bad_record_makes_the_clear_test_longer():
+    rate = compute_clear_rate(0.02, 1)
+    is_bad = np.zeros(8, dtype=bool)
+    is_bad[3] = True  # never five good ones in a row before the eighth record
+    assert np.flatnonzero(find_clear_records(is_bad, rate=rate)).tolist() == [7]
+
+
+def test_an_alarm_needs_three_bad_records():
+    two = build_records([(1, 1)] * 2, interval=100)
+    three = build_records([(1, 1)] * 3, interval=100)
+    assert find_episodes(two, limit=0.02, hold=1) == ()
+    assert [e.alarm_slot for e in find_episodes(three, limit=0.02, hold=1)] == [2]
+
+
+def test_a_minimum_of_records_delays_an_alarm():
+    records = build_records([(1, 1)] * 25, interval=1000)
+    assert find_episodes(records, limit=0.1, hold=1)[0].alarm_slot == 3
+    assert find_episodes(records, limit=0.1, hold=1, min_records=20)[0].alarm_slot == 19
+
+
+def test_a_dead_model_is_found_and_cleared_once_per_episode():
+    buckets = [(0, 1)] * 50 + [(1, 1)] * 6 + [(0, 1)] * 10 + [(1, 1)] * 6
+    first, second = find_episodes(build_records(buckets, interval=21_900), limit=0.02, hold=2)
+    assert (first.alarm_slot, first.bad, first.records) == (52, 3, 3)
+    # three bad records follow the alarm, then five good ones
+    assert first.clear_slot == 60
+    assert second.alarm_slot == 68
+    assert second.clear_slot is None
+
+
+def test_an_episode_lasts_for_its_span():
+    buckets = [(1, 1)] * 4 + [(0, 1)] * 30
+    records = build_records(buckets, interval=1000)
+    assert find_episodes(records, limit=0.02, hold=20)[0].clear_slot == 22
+    assert find_episodes(records, limit=0.02, hold=2)[0].clear_slot == 8
+
+
+def test_without_records_no_episode_ends():
+    records = build_records([(1, 1)] * 4, interval=1000)
+    assert find_episodes(records, limit=0.02, hold=1)[0].clear_slot is None
+    assert find_clear_slot(records.select(records.slots < 0), rate=0.5, earliest=9) is None
+
+
+def test_the_stretch_starts_where_bad_records_gather():
+    is_bad = np.array([True] + [False] * 200 + [True, False, True, True])
+    assert measure_stretch(is_bad, limit=0.02) == (3, 4)
+
+
+def test_a_limit_of_zero_still_alarms():
+    records = build_records([(0, 1)] * 100 + [(1, 1)] * 3, interval=1000)
+    assert len(find_episodes(records, limit=0.0, hold=1)) == 1
+
+
+def test_the_interval_follows_traffic_down_to_a_thousand():
+    assert compute_false_alarm_interval(60, 365) == 21_900
+    assert compute_false_alarm_interval(1, 365) == 1000
+
+
+def test_false_alarms_at_the_limit_are_rarer_than_promised():
+    """A site exactly at its limit for 200 times 2,000 records: at most records / interval."""
+    generator = np.random.default_rng(16)
+    alarms = 0
+    for _ in range(200):
+        records = ShareRecords(
+            np.arange(2000), generator.random(2000) < 0.02, np.full(2000, log(2000))
+        )
+        alarms += bool(find_episodes(records, limit=0.02, hold=1))
+    assert 0 < alarms <= 200 * 0.7  # P(alarm within the interval) < 1 - exp(-1), with noise
