@@ -67,6 +67,7 @@ MATRIX: dict[str, Any] = {
             },
             "action_matrix": None,
             "cells": [{**CELL, "agreement": SHARE, "kappa": 0.9611, "cost": None}],
+            "sides": None,
         }
     ],
 }

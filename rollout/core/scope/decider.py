@@ -144,7 +144,8 @@ def _drop_watched_evidence(tick: Tick, policy: Policy) -> Tick:
 
 def _expire_grants(pending: PendingEvents) -> None:
     """Record ended grants and those above; `compute_stage_level` ignores them already."""
-    for (cell, version), state in list(pending.scope.cells.items()):
+    granted = [(key, state) for key, state in pending.scope.cells.items() if state.grants]
+    for (cell, version), state in granted:  # most cells have an attempt and no grant
         expired_grant = next((grant for grant in state.grants if pending.at >= grant.until), None)
         if expired_grant is None:
             continue

@@ -36,7 +36,7 @@ def test_a_gate_names_the_conditions_of_the_gates_below_that_its_cells_must_meet
 
 
 def test_a_promise_covers_every_condition_of_the_gate(policy):
-    promise = describe_promises(policy)[2]
+    promise = describe_promises(policy, 2)[2]
     assert "“cost at most 0.2 and agreement at least 90 % (windows night)”" in promise
 
 
