@@ -81,6 +81,10 @@ def compare_states(state, scope, policy):
     product = {(cell.site, cell.window, name): s for (cell, name), s in scope.cells.items()}
     for key, cell in state.cells.items():
         assert _plain(cell) == _plain_product(product[key]), (state.revision, key)
+    years = {
+        (c.site, c.window): (y.year, y.count, y.releases) for c, y in scope.attempt_years.items()
+    }
+    assert state.years == years, f"row {state.revision}"
     for cell, version in scope.cells if policy else ():
         _compare_stages(state, scope, policy, cell, version)
 
@@ -113,12 +117,13 @@ def _places(row):
 
 def _plain(cell):
     grants = [(g.stage, g.since, g.until, g.proposal) for g in cell.grants]
-    return (cell.attempt, cell.attempt_since, grants, cell.suspended_by)
+    return (cell.attempt, cell.attempt_since, grants, cell.suspended_by, cell.has_begun)
 
 
 def _plain_product(state):
     grants = [(g.stage, to_micros(g.since), to_micros(g.until), g.proposal) for g in state.grants]
-    return (state.attempt, to_micros(state.attempt_since), grants, set(state.suspended_by))
+    attempt = (state.attempt, to_micros(state.attempt_since))
+    return (*attempt, grants, set(state.suspended_by), state.has_begun)
 
 
 def write_forms(rollout, events, old_count):

@@ -6,6 +6,8 @@ set back over New Year: tests/core/scope/test_attempts.py. The table of docs/con
 has a row for each.
 """
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
@@ -74,6 +76,19 @@ def test_a_renamed_cell_counts_on(rollout, what):
 def test_a_new_name_without_a_word_of_the_old_one_is_refused(rollout, what):
     with pytest.raises(PolicyRefusedError, match="so that its attempts go on being numbered"):
         rollout.edit(policy(**UNNAMED[what]))
+
+
+def test_a_cell_does_not_go_on_as_a_fresh_one_of_another_place():
+    """Lake, never tried, would lend its fresh numbers to creek's new name."""
+    creek = Site("creek", "UTC", coordinates=(46.1, 14.5))
+    lake = Site("lake", "UTC", coordinates=(47.2, 13.4), wave=2)
+    rollout = RetryingDriver(first=policy(sites=(creek, lake)))
+    assert [try_once(rollout), try_once(rollout)] == [1, 2]
+    renamed = replace(creek, id="brook", was="lake")
+    with pytest.raises(PolicyRefusedError, match="write `was: creek` at the site brook"):
+        rollout.edit(policy(sites=(renamed,)))
+    rollout.change_policy(policy(sites=(replace(renamed, was="creek"),)))
+    assert try_once(rollout, Cell("brook", "day")) == 3
 
 
 @pytest.mark.parametrize("what", RENAMED)
