@@ -60,14 +60,19 @@ def list_channels(
 
 
 @app.command("test")
-def test_channel(
+def try_channel(
     name: Annotated[
         str, typer.Argument(help="name of the channel, as in the policy", metavar="NAME")
     ],
+    to: Annotated[
+        str, typer.Option(help="address of a user, for a channel with {address}", metavar="ADDRESS")
+    ] = "",
 ) -> None:
     """Send a test message to a channel. If that fails, exit 2 and print the error.
 
     Example: `rollout channels test rangers`
+
+    For a channel of users: `rollout channels test mail --to ana@example.org`
     """
     with print_refusals(interrupted_text="the message may have been sent"):
         configured_channels = _load_channels()
@@ -77,14 +82,24 @@ def test_channel(
                 f"channel {name} is not in the file {CHANNELS_VARIABLE}; its channels: {names}"
             )
         key = f"test-{secrets.token_hex(4)}"
-        error = send_in_process(
-            ChannelMessage(configured_channels.urls[name], TEST_TITLE, TEST_BODY, key)
-        )
+        url = _find_url(configured_channels, name, to)
+        error = send_in_process(ChannelMessage(url, TEST_TITLE, TEST_BODY, key))
         if error:
             raise RefusalError(f"{name} ({configured_channels.mask_url(name)}): {error}")
     typer.echo(
         f"{name} ({configured_channels.mask_url(name)}) accepted the message; check that it arrived"
     )
+
+
+def _find_url(channels: Channels, name: str, address: str) -> str:
+    """Return the URL of a channel, with an address exactly if it is a channel of users."""
+    if name not in channels.personal_names:
+        if address:
+            raise RefusalError(f"{name} has no {{address}} in its URL; leave --to out")
+        return channels.urls[name]
+    if fault := channels.find_address_fault(name, address):
+        raise RefusalError(f"{fault}: add --to ADDRESS")
+    return channels.build_personal_url(name, address)
 
 
 def list_configured_names() -> tuple[str, ...] | None:

@@ -80,6 +80,27 @@ def test_a_channel_is_tried_by_a_message(configured, monkeypatch):
     assert len({one.key for one in given}) == 2
 
 
+def test_a_channel_of_users_is_tried_with_an_address(configured, monkeypatch):
+    configured.write_text(f"mail: mailto://bo:{MARK}@mail.example.org?to={{address}}\n")
+    urls = []
+
+    def send(message):
+        urls.append(message.url)
+        return ""
+
+    monkeypatch.setattr(commands, "send_in_process", send)
+    assert "accepted" in run("channels", "test", "mail", "--to", "ana@example.org").stdout
+    assert urls == [f"mailto://bo:{MARK}@mail.example.org?to=ana%40example.org"]
+    refused = run("channels", "test", "mail", code=2)
+    assert "mail takes one mail address, such as ana@example.org" in refused.stderr
+    assert "add --to ADDRESS" in refused.stderr
+
+
+def test_a_shared_channel_takes_no_address(configured):
+    refused = run("channels", "test", "ops", "--to", "ana@example.org", code=2)
+    assert "leave --to out" in refused.stderr
+
+
 def test_plan_and_apply_warn_of_a_channel_that_nobody_configured(folder, configured):
     (folder / "policy.yaml").write_text(POLICY + REPORTS, encoding="utf-8")
     warning = "the channel rangers is not configured"

@@ -21,6 +21,7 @@ from rollout.reports.figures.report_seal import compute_seal
 from rollout.services.access import keys, users
 from rollout.services.access.authentication import Authenticator
 from rollout.services.engine.service import build_service
+from rollout.services.support.channels import read_channels
 from rollout.services.support.clock import SystemClock
 from rollout.store.database.session import Database
 from tests import recorded
@@ -135,6 +136,12 @@ def test_the_channels_of_the_guide_are_read(folder):
         Path("channels.yaml").write_text(text, encoding="utf-8")
         Path("channels.yaml").chmod(0o600)
         assert names in run("rollout channels list", ROLLOUT_CHANNELS_FILE="channels.yaml")
+
+
+def test_the_channels_of_users_of_the_guide_are_read(folder):
+    (text,) = re.findall(r"```yaml\n(.*?)```", text_of("docs/how-to/notifications.md"), re.DOTALL)
+    Path("channels.yaml").write_text(text, encoding="utf-8")
+    assert read_channels(Path("channels.yaml")).personal_names == ("chat", "hook", "mail")
 
 
 def without_zone(policy):

@@ -1,6 +1,7 @@
 """The users who chose notifications, and what there may be to notify them of."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -23,6 +24,8 @@ from rollout.store.access.notification_channels import (
     NotificationTimes,
 )
 from rollout.store.access.users import StoredUser, Users
+from rollout.store.database.errors import UnreadableRowsError
+from rollout.store.database.rollouts import Rollouts
 from rollout.store.database.session import Transaction
 from rollout.store.reviews.reviews import ReviewTaskStore
 
@@ -78,15 +81,26 @@ def load_news(
 
     Review tasks are read only if one of the channels is for them.
     """
-    states = [
-        cached_rollout.state
-        for cached_rollout in service.state_cache.load_all()
-        if rollout_name in {None, cached_rollout.state.rollout.name}
-    ]
+    states = _load_states(service, rollout_name)
     if not any(REVIEWS in channel.kinds for channel in channels):
         return tuple(RolloutNews(state) for state in states)
     with service.database.begin_read() as transaction:
         return tuple(_load_rollout_news(transaction, state, at) for state in states)
+
+
+def _load_states(service: Service, rollout_name: str | None) -> list[RolloutState]:
+    """Return the states of all rollouts or one, without those whose rows can't be read.
+
+    Damage of one rollout, which the tick reports, must not silence incidents of the others.
+    """
+    with service.database.begin_read() as transaction:
+        names = [rollout.name for rollout in Rollouts(transaction).list_all()]
+    states = []
+    for name in names:
+        if rollout_name in {None, name}:
+            with suppress(UnreadableRowsError):
+                states.append(service.state_cache.reload_rollout(name).state)
+    return states
 
 
 def _load_rollout_news(transaction: Transaction, state: RolloutState, at: datetime) -> RolloutNews:

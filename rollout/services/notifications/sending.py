@@ -101,11 +101,24 @@ def _try_notification(
         user = load_notification_users(transaction).get(notification.user_id)
     if channel is None or user is None:
         return _Outcome(is_dropped=True)
+    return _send_to_user(service, notification, channel, user, send_message)
+
+
+def _send_to_user(
+    service: Service,
+    notification: Notification,
+    channel: NotificationChannel,
+    user: NotificationUser,
+    send_message: MessageSender,
+) -> _Outcome:
     at = service.clock.now()
     send_at = user.find_send_time(notification.notice.kind, at)
     if send_at > at:
         return _Outcome(postponed_to=send_at)
-    text = _find_text(service, notification, channel, user, at)
+    try:
+        text = _find_text(service, notification, channel, user, at)
+    except Exception as error:  # noqa: BLE001 - tried again like any other failure
+        return _Outcome(f"the message could not be written ({type(error).__name__})")
     if text is None:
         return _Outcome(is_dropped=True)
     if channel.channel not in service.channels.personal_names:

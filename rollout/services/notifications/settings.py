@@ -98,16 +98,23 @@ def save_notification_times(service: Service, caller: Caller, times: Notificatio
         raise NotificationSettingsError(
             f"there is no timezone {times.timezone}; write one such as Europe/Vienna"
         )
-    hours = [parse_quiet_time(text) for text in (times.quiet_from, times.quiet_until)]
-    if (hours[0] is None) != (hours[1] is None):
+    start, end = map(parse_quiet_time, (times.quiet_from, times.quiet_until))
+    if (start is None) != (end is None):
         raise NotificationSettingsError("quiet hours need a start and an end; give both or none")
-    if hours[0] is not None and hours[0] == hours[1]:
+    if start is not None and start == end:
         raise NotificationSettingsError(
             "quiet hours from a time to the same time would be the whole day; choose another end,"
             " or remove the channel"
         )
     with service.database.begin_write() as transaction:
-        NotificationChannels(transaction).store_times(_find_user_id(transaction, caller), times)
+        NotificationChannels(transaction).store_times(
+            _find_user_id(transaction, caller),
+            NotificationTimes(times.timezone, _format_time(start), _format_time(end)),
+        )
+
+
+def _format_time(local_time: time | None) -> str:
+    return "" if local_time is None else f"{local_time:%H:%M}"
 
 
 def parse_quiet_time(text: str) -> time | None:
@@ -215,7 +222,7 @@ def _date_kinds(
 def _send_code(
     service: Service, transaction: Transaction, channel: NotificationChannel, at: datetime
 ) -> None:
-    store = NotificationChannels(transaction)
+    store, outbox = NotificationChannels(transaction), NotificationOutbox(transaction)
     if store.count_codes(channel.user_id, since=at - HOUR) >= MAX_CODES_PER_HOUR:
         raise NotificationSettingsError(
             f"{MAX_CODES_PER_HOUR} test messages were sent within an hour; wait an hour, and check"
@@ -224,9 +231,10 @@ def _send_code(
     number = int.from_bytes(service.entropy(CODE_BYTES), "big") % 10**CODE_DIGITS
     code = f"{number:0{CODE_DIGITS}d}"
     store.store(replace(channel, code=code, code_sent_at=at, wrong_codes=0, confirmed_at=None))
+    outbox.drop_unsent(channel.user_id, channel.channel)
     notice = Notice("", CONFIRMATION, at.isoformat())
     new_notification = NewNotification(channel.user_id, channel.channel, notice, at)
-    NotificationOutbox(transaction).add(new_notification, at=at)
+    outbox.add(new_notification, at=at)
 
 
 def _find_code_fault(channel: NotificationChannel, code: str, at: datetime) -> str:

@@ -11,7 +11,6 @@ from math import inf
 from rollout.core.calendar.sites import SHADOW
 from rollout.core.policy.policy import Guard, Policy, format_duration
 from rollout.core.policy.policy_warnings import PolicyWarning, list_policy_warnings
-from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.core.scope.quorum import GroupMembership
 from rollout.services.policies.approver_warnings import list_approver_warnings
 from rollout.services.policies.gate_forecast import (
@@ -25,6 +24,11 @@ from rollout.services.policies.gate_plans import (
     GatePlan,
     format_expected_value,
     plan_gates,
+)
+from rollout.services.policies.gate_risks import (
+    format_releases,
+    format_risk,
+    format_total_risk,
 )
 from rollout.services.policies.guard_plans import (
     AgreementDrop,
@@ -151,9 +155,12 @@ def _format_gates(policy_plan: PlanFigures) -> Iterator[str]:
             for condition_plan in gate_plan.condition_plans
         )
         yield f"    {_format_minimum(gate_plan, policy_plan.policy)}"
-        yield f"    {_format_risk(gate_plan, policy_plan.policy)}"
+        yield f"    {format_risk(gate_plan)}"
+        for text in format_releases(gate_plan, policy_plan.policy, policy_plan.traffic):
+            yield f"      {text}"
         groups = gate_plan.gate.approvals
         yield f"    approvals: {len(groups)} ({', '.join(groups)})"
+    yield from (f"  {text}" for text in format_total_risk(policy_plan.gate_plans))
     shadow_cells = [
         cell
         for cell in policy_plan.policy.cells
@@ -161,23 +168,6 @@ def _format_gates(policy_plan: PlanFigures) -> Iterator[str]:
     ]
     if shadow_cells:
         yield f"  always shadow: {format_cells(tuple(shadow_cells))}"
-
-
-def _format_risk(gate_plan: GatePlan, policy: Policy) -> str:
-    """Return the risk of a year, what it means for all cells, and the first attempt's share."""
-    risk, cells = gate_plan.gate.risk, len(gate_plan.cells)
-    share = compute_yearly_share(1, policy.evidence.releases)
-    expected = (
-        ""
-        if cells == 1
-        else f" If all {cells:,} cells stood exactly at the threshold, expect at most"
-        f" {risk * cells:.3g} wrong widenings a year."
-    )
-    advice = f" For at most one, write a risk of {1 / cells:.2g}." if risk * cells > 1 else ""
-    return (
-        f"risk {risk * 100:g} % per cell and year, for all versions together; a year's first"
-        f" attempt has {share * 100:.0f} % of it.{expected}{advice}"
-    )
 
 
 def _format_cells(gate_plan: GatePlan, policy_plan: PlanFigures) -> str:

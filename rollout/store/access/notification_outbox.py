@@ -16,6 +16,8 @@ from rollout.store.database.session import Transaction
 from rollout.store.tables.tables import notifications
 
 WAITING, SENT, FAILED, DROPPED = "waiting", "sent", "failed", "dropped"
+KEY_COLUMNS = ("user_id", "channel", "rollout", "kind", "about")
+ADDRESS_CHANGED = "the address was changed"
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -67,7 +69,7 @@ class NotificationOutbox:
         self._transaction = transaction
 
     def add(self, notification: NewNotification, *, at: datetime) -> bool:
-        """Queue a notification once; return whether it is new."""
+        """Queue a notification once; return whether it is new, or was dropped before."""
         notice = notification.notice
         row = {
             "user_id": notification.user_id,
@@ -81,7 +83,26 @@ class NotificationOutbox:
             "next_attempt_at": notification.send_at,
             "error": "",
         }
-        return insert_once(self._transaction, notifications, row)
+        if insert_once(self._transaction, notifications, row):
+            return True
+        columns = notifications.c
+        key = {name: row[name] for name in KEY_COLUMNS}
+        same_row = (columns[name] == value for name, value in key.items())
+        statement = update(notifications).where(*same_row, columns.state == DROPPED)
+        values = {name: value for name, value in row.items() if name not in key}
+        return self._transaction.execute(statement.values(**values)).rowcount == 1
+
+    def drop_unsent(self, user_id: int, channel: str) -> None:
+        """Drop what waits or failed on a user's channel, as for an address that was wrong."""
+        columns = notifications.c
+        statement = update(notifications).where(
+            columns.user_id == user_id,
+            columns.channel == channel,
+            columns.state.in_((WAITING, FAILED)),
+        )
+        self._transaction.execute(
+            statement.values(state=DROPPED, next_attempt_at=None, error=ADDRESS_CHANGED)
+        )
 
     def has_due(self, *, at: datetime, excluded_channels: Collection[str] = ()) -> bool:
         """Return whether `take_next` would return a notification, without locking."""

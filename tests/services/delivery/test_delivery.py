@@ -1,6 +1,7 @@
 """Reports are sent, tried again and again, given up; secrets stay where they are."""
 
 import logging
+from dataclasses import replace
 from datetime import timedelta
 
 import pytest
@@ -190,6 +191,15 @@ def test_a_channel_that_nobody_configured_waits_for_somebody_to(send, post, queu
     assert post.given == []
     (one,) = listed()
     assert one.error == "the channel rangers is not configured here"
+
+
+def test_a_channel_of_users_gets_no_report(send, post, queue, listed, service):
+    queue("ops")
+    personal = Channels({"ops": "json://ops.example.org/{address}"})
+    send(by=replace(service, channels=personal))
+    assert post.given == []
+    (there,) = listed()
+    assert there.error.startswith("the channel ops is for notifications of users")
 
 
 def test_a_report_that_can_not_be_written_out_is_tried_again(send, post, queue, listed):

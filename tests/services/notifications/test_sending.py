@@ -117,6 +117,29 @@ def test_a_decision_before_the_message_is_sent_stops_it(service, run, database, 
     assert (status.last.state, status.last.error) == ("dropped", "it no longer applied")
 
 
+def test_a_role_that_comes_back_and_a_new_address_bring_what_still_waits(
+    service, run, database, mailroom
+):
+    for name in ("olga", "rita"):
+        choose(service, name, [PROPOSALS])
+    tick(database, NOON, cells=(CREEK,))
+    mailroom.faults["example.org"] = "no such user"
+    run()
+    update = users.AccountUpdate(roles_to_revoke=(AT_CREEK,))
+    users.update_account(database, ADMIN, "olga", update, at=NOON)
+    mailroom.faults.clear()
+    mailroom.faults["=rita%40"] = "no such user"
+    assert run(NOON + HOUR) == []
+    update = users.AccountUpdate(roles_to_grant=(AT_CREEK,))
+    users.update_account(database, ADMIN, "olga", update, at=NOON)
+    settings.save_notification_channel(
+        service, build_user("rita"), "mail", "margarita@example.org", [PROPOSALS]
+    )
+    settings.confirm_notification_channel(service, build_user("rita"), "mail", "00000000")
+    assert run(NOON + HOUR) == [ASK, ("margarita", "bears: Approve P-1?")]
+    assert run(NOON + 2 * HOUR) == []
+
+
 def test_a_lost_role_and_a_disabled_account_stop_messages(service, run, database, mailroom):
     for name in ("olga", "rita"):
         choose(service, name, [PROPOSALS])

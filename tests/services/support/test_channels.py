@@ -132,3 +132,17 @@ def test_a_policy_is_warned_of_each_channel_that_nobody_configured():
     assert found == ["reports[0]", "reports[1]", "reports[1]"]
     assert list(list_channel_warnings(policy, None)) == []
     assert list(list_channel_warnings(policy, ("ops", "x", "y"))) == []
+
+
+@pytest.mark.parametrize(
+    "url",
+    ["json://{address}/hook", "json://{address}.example.org/hook", "mailto://a:b@{address}?to=c"],
+)
+def test_no_channel_lets_users_choose_the_server(file, url):
+    with pytest.raises(ValueError, match="users would choose the server"):
+        read_channels(file(f"hook: {url}\n"))
+
+
+def test_a_channel_of_users_takes_no_reports(file):
+    found = read_channels(file("mail: mailto://a.example?to={address}\nops: json://a.example\n"))
+    assert (found.personal_names, found.shared_names) == (("mail",), ("ops",))
