@@ -22,7 +22,13 @@ from rollout.core.records.records import AnyRecord, Case, Heartbeat, Prediction,
 from rollout.core.scope.assignment import Assignment, CaseQuestion
 from rollout.core.scope.commands import Actor, ApproveProposal
 from rollout.core.scope.events import LedgerEvent, ProposalRaised
-from rollout.formats.records.parse import ActionWithPermit, ItemReader, RejectedItem, SentItem
+from rollout.formats.records.parse import (
+    ActionWithPermit,
+    ItemReader,
+    PredictionWithContent,
+    RejectedItem,
+    SentItem,
+)
 from rollout.services.engine.assignment_cache import AssignmentCache
 from rollout.services.engine.command_handler import execute_command
 from rollout.services.engine.rollout_state import RolloutState, load_rollout_state
@@ -293,7 +299,8 @@ def _find_senders(transaction: Transaction) -> dict[str, str]:
 def _authorize(item: SentItem, revision: int) -> AnyRecord:
     """Return an item as a record; an action of the model was authorized by a revision."""
     if not isinstance(item, ActionWithPermit):
-        assert not isinstance(item, RejectedItem | Heartbeat), item  # noqa: S101 - own items
+        others = RejectedItem | Heartbeat | PredictionWithContent
+        assert not isinstance(item, others), item  # noqa: S101 - own items
         return item._replace(source=ACCOUNT) if isinstance(item, SentDecision) else item
     if item.action.by == MODEL:
         return replace(item.action, permission=AUTHORIZED, scope_revision=revision)

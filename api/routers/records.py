@@ -22,6 +22,7 @@ from rollout.core.scope.permissions import require_permission
 from rollout.formats.records.parse import (
     ActionWithPermit,
     ItemReader,
+    PredictionWithContent,
     SentItem,
     TooManyItemsError,
     split_lines,
@@ -198,4 +199,6 @@ def _build_results(
 def _get_key(item: SentItem) -> str:
     if isinstance(item, ActionWithPermit):
         return item.action.key
+    if isinstance(item, PredictionWithContent):
+        return item.prediction.key
     return item.site if isinstance(item, Heartbeat) else item.key

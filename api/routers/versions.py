@@ -24,6 +24,7 @@ VERSION: dict[str, Any] = {
     "first_used_at": NOON,
     "retired": False,
     "evidence": "count",
+    "content": "",
     "source": "assignment",
     "trained_until": "2027-03-01T00:00:00Z",
     "acting_cells": [{**CELL, "stage": "supervised"}],
@@ -66,6 +67,7 @@ MATRIX: dict[str, Any] = {
             },
             "action_matrix": None,
             "cells": [{**CELL, "agreement": SHARE, "kappa": 0.9611, "cost": None}],
+            "sides": None,
         }
     ],
 }

@@ -40,8 +40,8 @@ CHECKPOINT = {"ledger": str, "revision": int, "hash": str, "at": int, "key": str
 CELL_KINDS = {"Widened": "widening", "Renewed": "renewal", "TakenOver": "takeover"}
 HISTORY = {  # kinds that change no stage
     "RolloutCreated", "IncidentOpened", "IncidentAcknowledged", "RecordsPurged", "CasesErased",
-    "NameErased", "RecordsImported", "ReportSealed", "RecordsCounted", "AttemptsBegan",
-    "RulesApplied", "DamageCleared", "FormChanged",
+    "NameErased", "RecordsImported", "ReportSealed", "RecordsCounted", "DamageCleared",
+    "FormChanged",
 }  # fmt: skip
 # Form 1 has other names for these kinds and keys.
 KINDS_BEFORE = {
@@ -165,6 +165,7 @@ class VersionInCell:
 
     attempt_since: int
     attempt: int = 1
+    has_begun: bool = False  # whether the attempt has its share of the risk
     grants: list[HeldGrant] = field(default_factory=list)
     suspended_by: set[str] = field(default_factory=set)
 
@@ -172,6 +173,10 @@ class VersionInCell:
     def stages(self) -> list[str]:
         """Return shadow and the stages of the grants, lowest first."""
         return [SHADOW, *(grant.stage for grant in self.grants)]
+
+    def restart(self, at: int) -> None:
+        """Start the next attempt; it gets its share of the risk when it counts a unit."""
+        self.attempt, self.attempt_since, self.has_begun = self.attempt + 1, at, False
 
     def keep_grants(self, count: int) -> None:
         """Keep the lowest grants; losing the last one ends the suspensions too."""
@@ -213,6 +218,19 @@ def can_fill(needs: list[str], approvals: list[list[str]]) -> bool:
     )
 
 
+def compute_share(number: int, releases: int) -> float:
+    """Return the share of a gate's risk for an attempt of a year; all shares sum to 1."""
+    if not releases:
+        return float(number**-1.5) / 2.6123753486854883  # Riemann's zeta function at 1.5
+    later = number - releases
+    return 0.8 / releases if later <= 0 else 0.2 / (later * (later + 1))
+
+
+def compute_spent_share(number: int, releases: int) -> float:
+    """Return the share of the attempts up to a number."""
+    return sum(compute_share(n, releases) for n in range(1, number + 1))
+
+
 class RecomputedState:
     """What the rows so far allow; `differences` says which of them were not allowed."""
 
@@ -223,6 +241,7 @@ class RecomputedState:
         self.counted: dict[str, list[int]] = {}  # by version, when it began to count
         self.retired: set[str] = set()
         self.cells: dict[tuple[str, str, str], VersionInCell] = {}  # by site, window, version
+        self.years: dict[tuple[str, str], tuple[int, int, int]] = {}  # year, attempts, releases
         self.stops: dict[str, ExportedRow] = {}
         self.proposals: dict[str, RaisedProposal] = {}
         self.differences: list[str] = []
@@ -268,7 +287,7 @@ class RecomputedState:
             case _:
                 self._apply_narrowing_row(row, body)
 
-    def _apply_narrowing_row(self, row: ExportedRow, body: dict[str, Any]) -> None:  # noqa: C901 - one case a kind
+    def _apply_narrowing_row(self, row: ExportedRow, body: dict[str, Any]) -> None:  # noqa: C901, PLR0912 - one case a kind
         match row.kind:
             case "VersionFirstUsed":
                 self.first_used.setdefault(body["version"], row.at)
@@ -288,6 +307,10 @@ class RecomputedState:
                 self.get_cell(body).suspended_by.add(body["guard"])
             case "SuspensionCleared":
                 self.get_cell(body).suspended_by.discard(body["guard"])
+            case "AttemptsBegan":
+                self._begin_attempts(row, body)
+            case "RulesApplied":
+                self._keep_attempts(body)
             case "EraBegan":
                 if body["era"] <= self.era:
                     self.note(row, f"begins era {body['era']} in era {self.era}")
@@ -300,6 +323,28 @@ class RecomputedState:
         key = (body["site"], body["window"], version or body["version"])
         starts = [self.first_used[key[2]], *self.counted.get(key[2], ())]
         return self.cells.setdefault(key, VersionInCell(max(starts), len(starts)))
+
+    def _keep_attempts(self, body: dict[str, Any]) -> None:
+        """Let running attempts keep the risk that they have when new rules apply."""
+        for place, version in zip(body.get("cells", ()), body.get("versions", ()), strict=True):
+            self.get_cell(place, version).has_begun = True
+
+    def _begin_attempts(self, row: ExportedRow, body: dict[str, Any]) -> None:
+        """Give attempts their numbers in the cell's year and their shares of the risk."""
+        keys = ("cells", "versions", "years", "numbers", "releases", "shares")
+        for place, version, year, number, releases, share in zip(
+            *(body[key] for key in keys), strict=True
+        ):
+            cell, name = self.get_cell(place, version), (place["site"], place["window"])
+            last_year, last_number, planned = self.years.get(name, (0, 0, 0))
+            expected = last_number + 1 if year == last_year else 1
+            if cell.has_begun or year < last_year or number != expected:
+                self.note(row, f"gives {version} in {name} the number {number} of {year}")
+            if year == last_year and releases != planned:
+                self.note(row, f"changes the shares of {year} in {name}")
+            if abs(float(share) - compute_share(number, releases)) > 1e-12:
+                self.note(row, f"gives attempt {number} in {name} the share {share}")
+            cell.has_begun, self.years[name] = True, (year, number, releases)
 
     def find_withholding(self, site: str, window: str, version: str) -> str:
         """Return why the grants of a version in a cell are withheld, or ""."""
@@ -393,7 +438,7 @@ class RecomputedState:
             self.note(row, f"begins at {body['from_stage']}, but {cell.stages[-1]} was the highest")
         cell.keep_grants(cell.stages.index(body["to_stage"]))
         if body.get("restart"):
-            cell.attempt, cell.attempt_since = cell.attempt + 1, row.at
+            cell.restart(row.at)
 
     def _expire_grant(self, row: ExportedRow, body: dict[str, Any], cell: VersionInCell) -> None:
         """Remove a grant that ended, and those above it."""
@@ -412,14 +457,10 @@ class RecomputedState:
         if body["number"] != self.policy_number + 1:
             self.note(row, f"has the number {body['number']} after {self.policy_number}")
         self.policy_number, self.policy_hash = body["number"], body["policy_hash"]
-        renames = list(zip(body.get("renamed", ()), body.get("former", ()), strict=True))
-        for name, stop in self.stops.items():
-            cells = stop.body["cells"]
-            cells = cells + [new for new, former in renames if former in cells]
-            self.stops[name] = replace(stop, body={**stop.body, "cells": cells})
+        self._rename_cells(list(zip(body.get("renamed", ()), body.get("former", ()), strict=True)))
         counted = body.get("counted", ())
         for cell in (cell for key, cell in self.cells.items() if key[2] in counted):
-            cell.attempt, cell.attempt_since = cell.attempt + 1, row.at
+            cell.restart(row.at)
         for version in counted:
             self.counted.setdefault(version, []).append(row.at)
         cleared = {(place["site"], place["window"]) for place in body["cleared"]}
@@ -427,9 +468,21 @@ class RecomputedState:
         for site, window in sorted(cleared | restarted):
             for version in self.first_used:
                 cell = self.get_cell({"site": site, "window": window, "version": version})
-                cell.attempt, cell.attempt_since = cell.attempt + 1, row.at
+                cell.restart(row.at)
                 if (site, window) in cleared:
                     cell.grants, cell.suspended_by = [], set()
+
+    def _rename_cells(self, renames: list[tuple[dict[str, str], dict[str, str]]]) -> None:
+        """Continue stops and years of cells; of two years, the one with less risk left."""
+        for name, stop in self.stops.items():
+            cells = stop.body["cells"]
+            cells = cells + [new for new, former in renames if former in cells]
+            self.stops[name] = replace(stop, body={**stop.body, "cells": cells})
+        for new, former in renames:
+            names = [(cell["site"], cell["window"]) for cell in (former, new)]
+            years = [self.years[name] for name in names if name in self.years]
+            if years:
+                self.years[names[1]] = max(years, key=lambda y: (y[0], compute_spent_share(*y[1:])))
 
     def _correct_clock(self, row: ExportedRow, previous_time: int, previous_at: int) -> None:
         """Set the ledger's time back; grants that don't span the correction end."""

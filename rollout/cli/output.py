@@ -134,6 +134,8 @@ def format_proposal_details(proposal: JsonObject, *, is_caller_known: bool) -> s
     """Return a proposal with its frozen evidence, and why a known caller can't approve."""
     lines = list(_format_proposal(proposal))
     lines += [f"      {_format_reading(reading)}" for reading in proposal["readings"]]
+    if proposal.get("attempt"):
+        lines.append(f"      {proposal['attempt']}")
     if sources := [CountedSource(**source) for source in proposal.get("sources", ())]:
         lines.append(f"      {describe_sources(sources)}")
     lines += [f"      {_format_import(evidence_import)}" for evidence_import in proposal["imports"]]

@@ -47,6 +47,7 @@ REPORT_EVERY = timedelta(seconds=30)
 REQUEST_TIMEOUT = 30.0
 ITEMS_PER_PAGE = 500
 SERVICE_UNAVAILABLE = 503
+MAX_TRIES = 10  # a busy machine answers 503 for some seconds, and asks to retry
 NOT_STORED = frozenset({"conflict", "rejected"})
 
 
@@ -150,23 +151,30 @@ class QuickstartClient:
         check_case_keys(item["key"] for item in cases)
 
     def request(self, account: str, method: str, path: str, **options: Any) -> Any:
-        """Return the JSON of a response.
+        """Return the JSON of a response; retry while the service is unavailable.
 
         Raises:
             RefusalError: the service refused it or can't be reached.
         """
+        for _ in range(MAX_TRIES):
+            response = self._send(account, method, path, **options)
+            if response.is_success:
+                return response.json()
+            if response.status_code != SERVICE_UNAVAILABLE:
+                break
+            time.sleep(STEP_SECONDS)
+        raise RefusalError(f"{self.address} answered {response.status_code}: {response.text}")
+
+    def _send(self, account: str, method: str, path: str, **options: Any) -> Any:
         import httpx  # noqa: PLC0415 - loaded only when traffic is sent
 
         headers = {"Authorization": f"Bearer {self.keys[account]}"}
         try:
-            response = self.http.request(method, path, headers=headers, **options)
+            return self.http.request(method, path, headers=headers, **options)
         except httpx.HTTPError as error:
             raise RefusalError(
                 f"{self.address} can't be reached ({error}); start it with `rollout quickstart`"
             ) from None
-        if response.is_success:
-            return response.json()
-        raise RefusalError(f"{self.address} answered {response.status_code}: {response.text}")
 
     def _list_items(self, path: str) -> Iterator[Any]:
         params: dict[str, Any] = {"limit": ITEMS_PER_PAGE}

@@ -98,3 +98,6 @@ def test_a_number_and_all_levers_together_are_told_by_how_many_agree(client, clo
         "parcel": 1.0,
     }
     assert [one["label_matrix"] is None for one in found] == [True, True, False]
+    assert [one["sides"] is None for one in found] == [True, False, True]
+    sides = {name: share["count"] for name, share in by_lever["heat"]["sides"].items()}
+    assert sides == {"within": 0, "below": 1, "above": 0, "unusable": 0}

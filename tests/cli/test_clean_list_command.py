@@ -47,7 +47,7 @@ def keep_pairs(database):
     with database.begin_write() as transaction:
         stood = load_rollout_state(transaction, "ramps")
         items = [item for pair in PAIRS for item in records(*pair)]
-        record_new_versions(transaction, database, stood, items, AT)
+        record_new_versions(transaction, database, stood, items, AT, {})
         kept = RecordStore(transaction, stood.rollout).store(items, received_at=AT)
         queue_new_cases(transaction, stood, kept, AT)
 

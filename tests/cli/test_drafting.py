@@ -244,8 +244,13 @@ def test_answers_that_are_numbers_have_the_decimal_sign(folder):
     done = run()
     assert done.exit_code == 2
     assert "decisions.csv: the comma in 0,5 can be a decimal comma" in done.stderr
-    policy = parse_policy(run("--decimal", ",").stdout)
+    done = run("--decimal", ",")
+    assert "answer: 60 different numbers, so it is a number from 0 to 60, not labels" in done.stderr
+    assert "proposed tolerance is 5%: of 60 pairs 100.0% within 1%, 100.0% within" in done.stderr
+    assert "    # 60 different numbers, so no labels; write their unit at `in`\n" in done.stdout
+    policy = parse_policy(done.stdout)
     assert policy.levers[0].number is not None
+    assert policy.levers[0].number.tolerance.compute_distance(10) == pytest.approx(0.5)
     assert (policy.levers[0].number.high, policy.expect.agreement) == (60.0, 1.0)
     assert policy.file_readings["decisions"].number_levers == {"answer"}
 

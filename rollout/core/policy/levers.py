@@ -104,3 +104,8 @@ def _does_rule_apply(rule: CostRule, gap: float, human: float) -> bool:
         rule.off is not None and abs(gap) > rule.off.compute_distance(human),
     )
     return any(exceeded) or (rule.under is rule.over is rule.off is None)
+
+
+def build_even_levels(largest: float, count: int) -> tuple[float, ...]:
+    """Return `count` costs in equal steps, from 0 to the largest."""
+    return tuple(largest * step / (count - 1) for step in range(count))

@@ -23,7 +23,7 @@ from rollout.core.policy.evidence_sources import (
     EvidenceSources,
 )
 from rollout.core.policy.file_readings import FileReading
-from rollout.core.policy.levers import Lever
+from rollout.core.policy.levers import Lever, build_even_levels
 from rollout.core.policy.measures import WHOLE_UNIT, Condition
 from rollout.core.policy.version_rules import VersionRule
 
@@ -284,6 +284,11 @@ class Policy:
         """Return the versions whose records are never counted."""
         return frozenset(rule.id for rule in self.versions if rule.is_watched)
 
+    @cached_property
+    def contents_by_version(self) -> dict[str, str]:
+        """Return the contents that the policy declares."""
+        return {rule.id: rule.content for rule in self.versions if rule.content}
+
     def get_timezone(self, site_id: str) -> str:
         """Return a site's timezone, the policy's own for an unknown site."""
         site = self.sites_by_id.get(site_id)
@@ -410,14 +415,13 @@ class Policy:
         sums = {0.0}
         for lever in self.levers:
             sums = {round(a + b, 12) for a in sums for b in lever.cost_levels}
-        return tuple(sorted(sums)) if len(sums) <= 64 else _build_even_levels(max(sums), 64)
+        return tuple(sorted(sums)) if len(sums) <= 64 else build_even_levels(max(sums), 64)
 
     @cached_property
     def bucket_edges(self) -> tuple[float, ...]:
         """Return the sampling values at which a stage treats units differently, ascending."""
-        return tuple(
-            sorted({share for s in self.stages for share in (s.blind, s.reviewed_share)} - {0.0})
-        )
+        shares = {share for s in self.stages for share in (s.blind, s.reviewed_share)}
+        return tuple(sorted(shares - {0.0}))
 
     def find_bucket(self, sampling_value: float) -> int:
         """Return the number of bucket edges at or below `sampling_value`."""
@@ -439,10 +443,6 @@ class Policy:
     def takeover_floor(self) -> int | None:
         """Return the lowest level of a takeover, None for the acting version's own."""
         return None if self.takeover == "same-stage" else self.stage_ids.index(self.takeover)
-
-
-def _build_even_levels(largest: float, count: int) -> tuple[float, ...]:
-    return tuple(largest * step / (count - 1) for step in range(count))
 
 
 def format_duration(duration: timedelta) -> str:

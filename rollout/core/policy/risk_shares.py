@@ -34,6 +34,18 @@ def compute_yearly_share(number: int, releases: int = 0) -> float:
     return (1 - PLANNED_SHARE) / (later * (later + 1))
 
 
+def describe_attempt(number: int, share: float) -> str:
+    """Describe an attempt by its number in the cell's year and its share of the risk.
+
+    >>> describe_attempt(4, compute_yearly_share(4))
+    "attempt 4 of the year in this cell, over all versions, with 4.78 % of the gate's risk"
+    """
+    return (
+        f"attempt {number} of the year in this cell, over all versions, with {share * 100:.3g} % of"
+        " the gate's risk"
+    )
+
+
 def describe_releases(releases: int) -> str:
     """Return how a year's attempts share the risk, for a sentence.
 

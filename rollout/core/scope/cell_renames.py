@@ -39,8 +39,8 @@ def check_renames(old: Policy, new: Policy) -> None:
     """Refuse an edit that renames a cell without a word.
 
     Raises:
-        PolicyRefusedError: a new cell has the hours and place of a removed one, or a new row's
-            `was` names none that the edit removes.
+        PolicyRefusedError: a new cell has the hours and place of a removed one and doesn't go on
+            with such a cell, or a new row's `was` names none that the edit removes.
     """
     _check_former_names(old, new)
     renamed_cells = find_renamed_cells(old, new)
@@ -50,8 +50,10 @@ def check_renames(old: Policy, new: Policy) -> None:
     for cell in removed_cells:
         removed_by_place.setdefault(_identify_place(old, cell), []).append(cell)
     for cell in new.cells if removed_cells else ():
-        same_place = removed_by_place.get(_identify_place(new, cell), ())
-        if same_place and cell not in old.cell_set and cell not in renamed_cells:
+        place = _identify_place(new, cell)
+        same_place, origin = removed_by_place.get(place, ()), renamed_cells.get(cell)
+        is_continued = origin is not None and _identify_place(old, origin) == place
+        if same_place and cell not in old.cell_set and not is_continued:
             closest = max(same_place, key=lambda r: (r.site == cell.site, r.window == cell.window))
             raise PolicyRefusedError(_describe_unnamed_rename(cell, closest))
 

@@ -68,9 +68,10 @@ class ApplyPolicy(ActorCommand):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AddVersion(Command):
-    """Register a version at its first prediction or question."""
+    """Register a version at its first prediction or question; `content` is its hash or ""."""
 
     version: str
+    content: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

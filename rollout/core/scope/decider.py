@@ -144,7 +144,8 @@ def _drop_watched_evidence(tick: Tick, policy: Policy) -> Tick:
 
 def _expire_grants(pending: PendingEvents) -> None:
     """Record ended grants and those above; `compute_stage_level` ignores them already."""
-    for (cell, version), state in list(pending.scope.cells.items()):
+    granted = [(key, state) for key, state in pending.scope.cells.items() if state.grants]
+    for (cell, version), state in granted:  # most cells have an attempt and no grant
         expired_grant = next((grant for grant in state.grants if pending.at >= grant.until), None)
         if expired_grant is None:
             continue
@@ -184,7 +185,9 @@ def _(command: AddVersion, pending: PendingEvents) -> None:
             f"{MAX_OPEN_VERSIONS} versions are open; retire one before {command.version} is used "
             "(in a replay: leave one out of the file)"
         )
-    pending.emit(VersionFirstUsed(at=pending.at, by=ENGINE, version=command.version))
+    pending.emit(
+        VersionFirstUsed(at=pending.at, by=ENGINE, version=command.version, content=command.content)
+    )
 
 
 @_apply_command.register

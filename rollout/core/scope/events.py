@@ -85,9 +85,13 @@ class PolicyApplied(LedgerEvent):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class VersionFirstUsed(LedgerEvent):
-    """The first prediction or question of a model version arrived."""
+    """The first prediction or question of a model version arrived.
+
+    `content` is the SHA-256 of its weights and pre-processing, if it was declared by then.
+    """
 
     version: str
+    content: str = field(default="", metadata={ADDED_LATER: True})
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

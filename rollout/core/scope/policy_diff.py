@@ -16,6 +16,7 @@ from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Freeze, Gate, Guard, Policy, Stage, Waves, format_duration
 from rollout.core.policy.risk_shares import describe_releases
+from rollout.core.policy.version_contents import shorten_content
 
 _REACH_ORDER = ("cell", "site", "rollout")
 Sentences = Iterator[str]
@@ -168,6 +169,9 @@ def _compare_evidence(old: Policy, new: Policy) -> Sentences:
 def _compare_versions(old: Policy, new: Policy) -> Sentences:
     for version in sorted(old.watched_versions - new.watched_versions):
         yield f"{version} counts as evidence from now on, where it was only watched"
+    for version, content in new.contents_by_version.items():
+        if content != old.contents_by_version.get(version):
+            yield f"{version} is declared to have the content {shorten_content(content)}"
 
 
 def _compare_sources(old: EvidenceSources, new: EvidenceSources) -> Sentences:

@@ -52,7 +52,10 @@ def build_policy(shape: file.PolicyShape, text: str) -> Policy:
         guards=_build_guards(shape),
         limits=_build_limits(shape),
         waves=_build_waves(shape.waves),
-        versions=tuple(VersionRule(row.id, row.evidence == "watch") for row in shape.versions),
+        versions=tuple(
+            VersionRule(row.id, row.evidence == "watch", row.content or "")
+            for row in shape.versions
+        ),
         freezes=tuple(Freeze(row.hours, row.reason, _build_selector(row)) for row in shape.freezes),
         charter=_build_charter(shape.charter),
         country=shape.country,

@@ -4,8 +4,8 @@ The draft has the levers, labels, sites and units of the records. Comments mark 
 must decide: which labels must not be missed, and whether reviewers saw the prediction.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from math import ceil, floor
+from collections.abc import Iterator, Mapping
+from math import ceil
 
 import polars as pl
 
@@ -14,6 +14,7 @@ from rollout.core.policy.file_readings import FileReading
 from rollout.formats.policy import scalars
 from rollout.formats.policy.draft_expectation import draft_expectation
 from rollout.formats.policy.draft_import import draft_import, quote_scalar
+from rollout.formats.policy.draft_number import describe_number_lever, draft_number_lever
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames
 
 DRAFT_THRESHOLD = 0.95
@@ -55,6 +56,14 @@ def draft_policy(
     return "\n".join(line for block in blocks for line in block) + "\n"
 
 
+def describe_number_levers(records: RecordFrames) -> Iterator[str]:
+    """Yield a line for each lever that is drafted as a number."""
+    for lever in records.levers:
+        answers = _list_answers(records, lever)
+        if answers and not _list_labels(records, lever):
+            yield describe_number_lever(records, lever, answers)
+
+
 def _draft_head(rollout: str, timezone: str) -> Iterator[str]:
     yield "# Drafted from recorded files. `rollout plan` prints the cases and days that it needs;"
     yield "# docs/reference/policy.md lists every key."
@@ -69,7 +78,7 @@ def _draft_levers(records: RecordFrames) -> Iterator[str]:
         if not answers:
             raise ValueError(f"no record answers {lever}; read files that have predictions")
         if not _list_labels(records, lever):
-            yield from _draft_number(lever, [float(text) for text in answers])
+            yield from draft_number_lever(records, lever, answers)
         else:
             yield f"  - id: {quote_scalar(lever)}"
             yield f"    labels: [{', '.join(quote_scalar(label) for label in answers)}]"
@@ -104,13 +113,6 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _draft_number(lever: str, answers: Sequence[float]) -> Iterator[str]:
-    low, high = floor(min(answers)), ceil(max(answers))
-    yield f"  - id: {quote_scalar(lever)}"
-    yield "    # within 5% of the human's number is agreement; write its unit at `in`"
-    yield f"    number: {{in: units, from: {low}, to: {max(high, low + 1)}, tolerance: 5%}}"
 
 
 def _draft_sites(records: RecordFrames) -> Iterator[str]:

@@ -6,10 +6,10 @@ from datetime import timedelta
 import polars as pl
 
 from rollout.formats.policy.draft_import import quote_scalar
+from rollout.formats.policy.draft_number import NUMBER_TOLERANCE, is_within_share
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames
 
 DAY = timedelta(days=1)
-NUMBER_TOLERANCE = 0.05
 MIN_SHARE = 0.0005
 """Smallest share of a label that is drafted."""
 
@@ -77,6 +77,4 @@ def _build_agreement(lever: str, labels: Sequence[str]) -> pl.Expr:
     predicted, decided = pl.col(VALUE_PREFIX + lever), pl.col(f"{VALUE_PREFIX}{lever} decided")
     if labels:
         return predicted == decided
-    target = decided.cast(pl.Float64, strict=False)
-    distance = (predicted.cast(pl.Float64, strict=False) - target).abs()
-    return distance <= NUMBER_TOLERANCE * target.abs()
+    return is_within_share(predicted, decided, NUMBER_TOLERANCE)

@@ -11,6 +11,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import BeforeValidator, WithJsonSchema
 
 from rollout.core.policy.levers import Margin
+from rollout.core.policy.version_contents import parse_content
 from rollout.formats.policy import scalars
 
 T = TypeVar("T")
@@ -96,6 +97,9 @@ Identifier = Annotated[
     _build_text_schema(r"^[A-Za-z0-9._-]+$", numeric=True),
 ]
 Name = Annotated[str, _validate_with(scalars.read_name), _ANY]
+ContentHash = Annotated[
+    str, _validate_with(parse_content), _build_text_schema(r"^[0-9a-f]{64}$", numeric=True)
+]
 Pattern = Annotated[str, _validate_with(scalars.read_text), _ANY]
 Label = Annotated[str, _validate_with(scalars.read_label), _ANY]
 RawText = Annotated[str, _validate_with(scalars.read_text), _build_text_schema(r"\S", numeric=True)]

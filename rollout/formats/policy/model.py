@@ -12,6 +12,7 @@ from pydantic.json_schema import JsonSchemaValue
 from rollout.formats.policy import fields as kinds
 from rollout.formats.policy.import_section import ImportShape
 from rollout.formats.policy.sections import PolicySection, key
+from rollout.formats.policy.version_section import VersionShape
 
 Measure = Literal[
     "agreement",
@@ -133,9 +134,7 @@ class SiteShape(PolicySection):
     lease: kinds.PositiveDuration | None = key(
         None, description="How soon a stop takes effect there. Default: the rollout's lease."
     )
-    was: kinds.Name | None = key(
-        None, description="Former id, of a site that is renamed: its attempts stay numbered."
-    )
+    was: kinds.Name | None = key(None, description="Former id of a renamed site.")
 
     @model_validator(mode="before")
     @classmethod
@@ -151,9 +150,7 @@ class WindowShape(PolicySection):
     when: dict[str, list[kinds.NonEmptyText]] | None = key(
         None, min_length=1, description="Attributes that the case must have, with their values."
     )
-    was: kinds.Name | None = key(
-        None, description="Former id, of a window that is renamed: its attempts stay numbered."
-    )
+    was: kinds.Name | None = key(None, description="Former id of a renamed window.")
 
 
 class StageShape(PolicySection):
@@ -305,15 +302,6 @@ class LimitShape(CellSelection):
 
     never_above: kinds.Name | None = key(None, description="A stage, or shadow.")
     ends: kinds.Day | None = key(None, description="Last local day above shadow.")
-
-
-class VersionShape(PolicySection):
-    """What holds for one model version."""
-
-    id: kinds.Name = key(description="Name of the version, as records write it.", examples=["v7"])
-    evidence: Literal["watch", "count"] = key(
-        "count", description="watch shows its records and never counts them."
-    )
 
 
 class WavesShape(PolicySection):

@@ -16,6 +16,7 @@ from msgspec import MsgspecError
 from pydantic import ValidationError
 
 from rollout.core.errors import RefusalError
+from rollout.core.policy.version_contents import parse_content
 from rollout.core.records.records import (
     Action,
     AnyRecord,
@@ -70,6 +71,14 @@ class ActionWithPermit:
 
 
 @dataclass(frozen=True, slots=True)
+class PredictionWithContent:
+    """A prediction that declares its version's content."""
+
+    prediction: SentPrediction
+    content: str
+
+
+@dataclass(frozen=True, slots=True)
 class RejectedItem:
     """An unreadable item: kind, key, its text as sent, and the reason."""
 
@@ -79,7 +88,7 @@ class RejectedItem:
     reason: str
 
 
-SentItem = AnyRecord | Heartbeat | ActionWithPermit | RejectedItem
+SentItem = AnyRecord | Heartbeat | ActionWithPermit | PredictionWithContent | RejectedItem
 WindowFinder = Callable[[str, datetime, Mapping[str, str]], str]
 
 
@@ -189,8 +198,8 @@ def _build_case(reader: ItemReader, item: Any) -> SentCase:
     )
 
 
-def _build_prediction(reader: ItemReader, item: Any) -> SentPrediction:
-    return SentPrediction(
+def _build_prediction(reader: ItemReader, item: Any) -> SentPrediction | PredictionWithContent:
+    prediction = SentPrediction(
         item.key,
         item.version,
         _to_texts(item.answers),
@@ -201,6 +210,9 @@ def _build_prediction(reader: ItemReader, item: Any) -> SentPrediction:
         reader.parse_optional_instant(item.at),
         item.revision,
     )
+    if item.content is None:
+        return prediction
+    return PredictionWithContent(prediction, parse_content(item.content))
 
 
 def _build_decision(reader: ItemReader, item: Any) -> SentDecision:

@@ -54,7 +54,11 @@ class CaseItem(TypedDict):
 
 @of_form(STRICT)
 class PredictionItem(TypedDict):
-    """A version's answer to the case `key`; a lever without an answer has failed."""
+    """A version's answer to the case `key`; a lever without an answer has failed.
+
+    `content` is the SHA-256 of the version's weights and pre-processing. The first prediction of a
+    version sets it; a prediction with another one is rejected.
+    """
 
     kind: Literal["prediction"]
     key: Name
@@ -64,6 +68,7 @@ class PredictionItem(TypedDict):
     probabilities: NotRequired[Annotated[dict[Name, Share], Field(max_length=1_000)] | None]
     latency_ms: NotRequired[Annotated[float, Field(ge=0)] | None]
     error: NotRequired[ShortText | None]
+    content: NotRequired[ShortText | None]
     at: NotRequired[TimeText | None]
     revision: NotRequired[PositiveInteger]
 

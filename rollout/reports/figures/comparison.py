@@ -18,6 +18,7 @@ from rollout.reports.figures.confusion import (
     build_matrix_from_counts,
     compute_label_figures_from_counts,
 )
+from rollout.reports.figures.number_sides import NumberSides, compute_number_sides
 from rollout.reports.inputs.counted import COUNT_COLUMN, KEY_COLUMNS
 from rollout.reports.inputs.pairs import compare_pairs
 from rollout.reports.statistics.chance_agreement import (
@@ -56,6 +57,7 @@ class Comparison:
         label_matrix: humans in rows, the model in columns; None for numbers.
         action_matrix: the same for actions; None without a policy.
         cells: agreement of every cell with a pair; empty without sites and windows.
+        sides: of numbers, how many lie below and above the tolerance; None for labels.
     """
 
     version: str | None
@@ -70,10 +72,15 @@ class Comparison:
     label_matrix: ConfusionMatrix | None
     action_matrix: ConfusionMatrix | None
     cells: tuple[CellAgreement, ...]
+    sides: NumberSides | None = None
 
 
 def compute_comparisons(
-    table: pl.DataFrame, lever: Lever | None = None, *, has_labels: bool = True
+    table: pl.DataFrame,
+    lever: Lever | None = None,
+    *,
+    has_labels: bool = True,
+    has_numbers: bool = False,
 ) -> tuple[Comparison, ...]:
     """Return the figures of every version and lever in a table, sorted.
 
@@ -81,14 +88,20 @@ def compute_comparisons(
         table: the table of `count_pairs`. A null human answer means a case without one, a null
             answer of the model a failed prediction.
         lever: gives labels, actions and costs; without it labels are sorted.
-        has_labels: False if the answers say only whether a number agrees.
+        has_labels: False if the answers say only whether the two agree.
+        has_numbers: whether the answers are the sides of numbers.
     """
     parts = table.partition_by("version", "lever", as_dict=True)
     ordered = sorted(parts, key=lambda key: [(name is None, name or "") for name in key])
-    return tuple(_compute_comparison(parts[key], lever, has_labels=has_labels) for key in ordered)
+    return tuple(
+        _compute_comparison(parts[key], lever, has_labels=has_labels, has_numbers=has_numbers)
+        for key in ordered
+    )
 
 
-def _compute_comparison(part: pl.DataFrame, lever: Lever | None, *, has_labels: bool) -> Comparison:
+def _compute_comparison(
+    part: pl.DataFrame, lever: Lever | None, *, has_labels: bool, has_numbers: bool
+) -> Comparison:
     answered = part.with_columns(pl.col("model").fill_null(FAILED))
     unreviewed = answered.filter(pl.col("human").is_null())
     reviewed = _add_costs(answered.filter(pl.col("human").is_not_null()), lever)
@@ -117,6 +130,9 @@ def _compute_comparison(part: pl.DataFrame, lever: Lever | None, *, has_labels: 
         label_matrix=matrix,
         action_matrix=_build_action_matrix(reviewed, lever) if lever and has_labels else None,
         cells=tuple(_compute_cells(reviewed, has_labels=has_labels)),
+        sides=compute_number_sides(reviewed.select("human", "model", COUNT_COLUMN).iter_rows())
+        if has_numbers
+        else None,
     )
 
 

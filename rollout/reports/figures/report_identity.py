@@ -18,7 +18,12 @@ from rollout.core.scope.events import (
     VersionFirstUsed,
 )
 from rollout.reports.inputs.inputs import ReportInputs
-from rollout.reports.text.formatting import format_percent, format_quantity, join_words
+from rollout.reports.text.formatting import (
+    NO_BREAK_SPACE,
+    format_percent,
+    format_quantity,
+    join_words,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,7 +216,7 @@ def _describe_gate(gate: Gate, policy: Policy) -> str:
         conditions += f", and as the gates below {join_words(lower)}"
     return (
         f"to {gate.to}{_describe_where(gate.where.sites, gate.where.windows)}: {conditions}, at a"
-        f" risk of {format_percent(gate.risk, 0)}; at least"
+        f" risk of {_format_risk(gate)}; at least"
         f" {format_quantity(minimum.units, 'unit')}, {format_quantity(minimum.days, 'day')},"
         f" {format_quantity(minimum.reviewers, 'reviewer')}; approved by"
         f" {format_quantity(len(gate.approvals), 'user')} ({', '.join(gate.approvals)})"
@@ -285,12 +290,17 @@ def describe_promises(policy: Policy, rules: int) -> tuple[str, ...]:
 
 def _describe_promise(gate: Gate, policy: Policy, rules: int) -> str:
     conditions = join_words([*map(str, gate.require), *_list_lower_conditions(gate, policy)])
-    risk = format_percent(gate.risk, 0)
+    risk = _format_risk(gate)
     return (
         f"If the true average of a cell's units so far does not meet “{conditions}”, the chance"
         f" that the gate to {gate.to} ever opens there is at most {risk} {_describe_budget(rules)}"
         " The promise covers the time until the widening; guards watch the time after."
     )
+
+
+def _format_risk(gate: Gate) -> str:
+    """Format the risk unrounded: a promise names its own number."""
+    return f"{gate.risk * 100:g}{NO_BREAK_SPACE}%"
 
 
 def _describe_budget(rules: int) -> str:

@@ -185,5 +185,5 @@ def _find_standout_reviewer(facts: ReportFacts) -> Iterator[Finding]:
         text += (
             f" {format_quantity(len(standouts) - 1, 'more reviewer')} with a smaller difference."
         )
-    title = f"{reviewer.name} agrees less than the other reviewers"
+    title = f"{reviewer.name} agrees less with {COMPARISON_NAMES[comparison]} than others do"
     yield Finding(NOTE, "Reviewer", title, text, "reviewers", ALL)

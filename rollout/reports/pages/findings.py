@@ -26,9 +26,9 @@ from rollout.reports.text.formatting import (
     describe_duration,
     format_cell_name,
     format_count,
-    format_local_time,
     format_percent,
     format_quantity,
+    format_zoned_time,
     join_words,
 )
 
@@ -94,7 +94,7 @@ def _describe_narrowing(row: Hindsight, facts: ReportFacts) -> str:
     zone = facts.identity.zones[row.site]
     delay = describe_duration(row.narrowed_at - row.began_at)
     text = (
-        f"{format_local_time(row.narrowed_at, zone, facts.identity.first)}: {row.came_from} to"
+        f"{format_zoned_time(row.narrowed_at, zone, facts.identity.first)}: {row.came_from} to"
         f" {row.to}, {delay} after the fault began ({row.guard})."
     )
     if row.price.known:
@@ -159,7 +159,7 @@ def _build_proposal_finding(proposal: OpenProposal, facts: ReportFacts) -> Findi
     if ends and proposal.kind == "renewal":
         zone = facts.identity.zones[proposal.site]
         text += (
-            f" The grant ends on {format_local_time(min(ends), zone, facts.identity.last)};"
+            f" The grant ends on {format_zoned_time(min(ends), zone, facts.identity.last)};"
             " without approval the cell is narrowed."
         )
     return Finding(WARN, "Due", title, text, "cells", (OPERATOR, AUDITOR))
@@ -233,7 +233,7 @@ def _format_opening(opening: NaiveOpening, facts: ReportFacts) -> str:
     zone = facts.identity.zones[opening.site]
     text = (
         " A simple rule would have widened it on"
-        f" {format_local_time(opening.opened_at, zone, facts.identity.first)}"
+        f" {format_zoned_time(opening.opened_at, zone, facts.identity.first)}"
     )
     if not opening.wrong.n:
         return f"{text}."

@@ -6,6 +6,7 @@ from datetime import datetime
 from functools import singledispatch
 
 from rollout.core.policy.policy import Policy
+from rollout.core.policy.version_contents import shorten_content
 from rollout.core.scope.events import (
     Approved,
     AttemptsBegan,
@@ -146,7 +147,8 @@ def _(event: PolicyApplied, _describer: EventDescriber) -> str:
 
 @_describe.register
 def _(event: VersionFirstUsed, _describer: EventDescriber) -> str:
-    return f"{event.version} first used; it starts in shadow in every cell"
+    content = f", content {shorten_content(event.content)}" if event.content else ""
+    return f"{event.version} first used{content}; it starts in shadow in every cell"
 
 
 @_describe.register

@@ -13,6 +13,7 @@ from rollout.core.policy.policy import Policy
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.scope import find_acting_version
 from rollout.reports.figures.confusion import ConfusionMatrix
+from rollout.reports.figures.number_sides import NumberSides
 from rollout.reports.inputs.divergences import (
     format_csv,
 )
@@ -27,6 +28,7 @@ from rollout.services.divergences.divergence_figures import (
     CostliestKind,
     build_action_matrix,
     build_label_matrix,
+    build_number_sides,
     find_costliest_kind,
 )
 from rollout.services.divergences.divergence_rows import (
@@ -92,6 +94,7 @@ class DivergenceList:
         count, action_count, cost: number of matching divergences, number of these with different
             actions, and their total cost.
         label_matrix, action_matrix: None for a lever with numbers, or if nothing was compared.
+        sides: the same cases of a lever with numbers; None for labels.
         first_position: position of the first row, from 1.
         next_id: cursor of the next page; None on the last page.
     """
@@ -109,6 +112,7 @@ class DivergenceList:
     costliest_kind: CostliestKind | None
     label_matrix: ConfusionMatrix | None
     action_matrix: ConfusionMatrix | None
+    sides: NumberSides | None
     filter_options: DivergenceFilterOptions
     rows: tuple[ListedDivergence, ...]
     first_position: int
@@ -321,9 +325,10 @@ def _build_divergence_list(
         count=len(pairs),
         action_count=sum(pair.human_action != pair.model_action for pair in pairs),
         cost=sum(pair.cost for pair in pairs),
-        costliest_kind=find_costliest_kind(pairs),
+        costliest_kind=find_costliest_kind(pairs, lever),
         label_matrix=build_label_matrix(compared_units) if has_labels else None,
         action_matrix=build_action_matrix(compared_units) if has_labels else None,
+        sides=None if lever.number is None else build_number_sides(compared_units),
         filter_options=result.filter_options,
         rows=rows,
         first_position=first_position,

@@ -70,7 +70,10 @@ def load_version_confusion(
 def _build_comparisons(count_frame: pl.DataFrame, policy: Policy) -> Iterator[Comparison]:
     """Yield a comparison per lever; levers no longer in the policy have only shares."""
     label_levers = {lever.id for lever in policy.levers if lever.number is None}
+    number_levers = {lever.id for lever in policy.levers if lever.number is not None}
     answered_counts = count_frame.with_columns(human=pl.col("human").replace("", None))
     frames_by_lever = answered_counts.partition_by("lever", as_dict=True)
     for (lever,), lever_frame in sorted(frames_by_lever.items(), key=itemgetter(0)):
-        yield from compute_comparisons(lever_frame, has_labels=lever in label_levers)
+        yield from compute_comparisons(
+            lever_frame, has_labels=lever in label_levers, has_numbers=lever in number_levers
+        )

@@ -324,15 +324,16 @@ def _add_seen_versions(state: RolloutState, slot: int) -> tuple[LedgerEvent, ...
     """Return events for versions that the ledger lacks, up to a slot."""
     scope, until = state.scope, to_instant(slot, state.policy.tick)
     new_versions = (
-        (info.first_seen_at, version)
-        for version, info in state.versions.items()
+        (stored.first_seen_at, version, stored.info.content)
+        for version, stored in state.versions.items()
         if version not in scope.versions
     )
     events: tuple[LedgerEvent, ...] = ()
-    for at, version in sorted(new_versions):
+    for at, version, content in sorted(new_versions):
         if at <= until:
             with suppress(PolicyRefusedError):  # too many open versions: it stays unknown
-                version_events = decide(AddVersion(at=at, version=version), scope, state.policy)
+                command = AddVersion(at=at, version=version, content=content)
+                version_events = decide(command, scope, state.policy)
                 scope, events = apply_events(version_events, scope), (*events, *version_events)
     return events
 

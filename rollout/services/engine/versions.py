@@ -39,13 +39,15 @@ class VersionStatus:
     """One model version, the cells where it acts, and its open proposals.
 
     A version without `acting_cells` runs in shadow. `evidence` is `count`, or `watch`: its records
-    are shown and never counted.
+    are shown and never counted. `content` is the SHA-256 of its weights and pre-processing, "" if
+    none was declared.
     """
 
     version: str
     first_used_at: datetime
     retired: bool
     evidence: str
+    content: str
     source: str
     trained_until: datetime | None
     acting_cells: tuple[ActingCell, ...]
@@ -87,6 +89,7 @@ def _build_version_status(
         first_used_at=version_state.first_seen,
         retired=version_state.retired,
         evidence=WATCH if version in state.policy.watched_versions else COUNT,
+        content="" if known_version is None else known_version.info.content,
         source="" if known_version is None else known_version.info.source,
         trained_until=None if known_version is None else known_version.info.trained_until,
         acting_cells=acting_cells,
@@ -140,7 +143,8 @@ def record_training_end(
                 f"{training_text}: give that time or a later one, or use another version name"
             )
         _check_room(state, versions.list_all(), version)
-        facts = VersionInfo(version, "registration", trained_until)
+        about = {} if known_version is None else known_version.info.about
+        facts = VersionInfo(version, "registration", trained_until, about)
         if known_version is None or previous_end != trained_until:
             versions.record_info(facts, at=at)
 
@@ -167,10 +171,11 @@ def record_new_versions(
     state: RolloutState,
     records: Sequence[AnyRecord],
     at: datetime,
+    contents: Mapping[str, str],
 ) -> Mapping[str, str]:
     """Record the versions that are new; return the refused ones with reasons.
 
-    A version is refused if too many are open.
+    A version is refused if too many are open. `contents` are declared contents by version.
     """
     predicted_versions = {
         record.version for record in records if isinstance(record, PREDICTION_TYPES)
@@ -187,7 +192,9 @@ def record_new_versions(
     first_use = _find_first_use(records, predicted_versions - stored_versions.keys(), at)
     new_versions = sorted((used_at, version) for version, used_at in first_use.items())
     for first_seen_at, version in new_versions[:free_slots]:
-        versions.record_info(VersionInfo(version, RECORDS_SOURCE), at=first_seen_at)
+        about = {"content": contents[version]} if version in contents else {}
+        info = VersionInfo(version, RECORDS_SOURCE, about=about)
+        versions.record_info(info, at=first_seen_at)
     fault = f"{MAX_OPEN_VERSIONS} versions are open; retire one before {{}} is used"
     return {version: fault.format(version) for _, version in new_versions[free_slots:]}
 

@@ -11,7 +11,6 @@ from math import inf
 from rollout.core.calendar.sites import SHADOW
 from rollout.core.policy.policy import Guard, Policy, format_duration
 from rollout.core.policy.policy_warnings import PolicyWarning, list_policy_warnings
-from rollout.core.policy.risk_shares import compute_yearly_share
 from rollout.core.scope.quorum import GroupMembership
 from rollout.services.policies.approver_warnings import list_approver_warnings
 from rollout.services.policies.gate_forecast import (
@@ -26,12 +25,18 @@ from rollout.services.policies.gate_plans import (
     format_expected_value,
     plan_gates,
 )
+from rollout.services.policies.gate_risks import (
+    format_releases,
+    format_risk,
+    format_total_risk,
+)
 from rollout.services.policies.guard_plans import (
     AgreementDrop,
     GuardPlan,
     compute_false_alarms,
     plan_guards,
 )
+from rollout.services.policies.share_guard_text import describe_share_guard
 from rollout.services.policies.source_warnings import (
     NO_SENDERS,
     DecisionSenders,
@@ -150,9 +155,12 @@ def _format_gates(policy_plan: PlanFigures) -> Iterator[str]:
             for condition_plan in gate_plan.condition_plans
         )
         yield f"    {_format_minimum(gate_plan, policy_plan.policy)}"
-        yield f"    {_format_risk(gate_plan, policy_plan.policy)}"
+        yield f"    {format_risk(gate_plan)}"
+        for text in format_releases(gate_plan, policy_plan.policy, policy_plan.traffic):
+            yield f"      {text}"
         groups = gate_plan.gate.approvals
         yield f"    approvals: {len(groups)} ({', '.join(groups)})"
+    yield from (f"  {text}" for text in format_total_risk(policy_plan.gate_plans))
     shadow_cells = [
         cell
         for cell in policy_plan.policy.cells
@@ -160,23 +168,6 @@ def _format_gates(policy_plan: PlanFigures) -> Iterator[str]:
     ]
     if shadow_cells:
         yield f"  always shadow: {format_cells(tuple(shadow_cells))}"
-
-
-def _format_risk(gate_plan: GatePlan, policy: Policy) -> str:
-    """Return the risk of a year, what it means for all cells, and the first attempt's share."""
-    risk, cells = gate_plan.gate.risk, len(gate_plan.cells)
-    share = compute_yearly_share(1, policy.evidence.releases)
-    expected = (
-        ""
-        if cells == 1
-        else f" If all {cells:,} cells stood exactly at the threshold, expect at most"
-        f" {risk * cells:.3g} wrong widenings a year."
-    )
-    advice = f" For at most one, write a risk of {1 / cells:.2g}." if risk * cells > 1 else ""
-    return (
-        f"risk {risk * 100:g} % per cell and year, for all versions together; a year's first"
-        f" attempt has {share * 100:.0f} % of it.{expected}{advice}"
-    )
 
 
 def _format_cells(gate_plan: GatePlan, policy_plan: PlanFigures) -> str:
@@ -266,6 +257,9 @@ def _format_guards(policy_plan: PlanFigures) -> Iterator[str]:
             f"  {_format_guarded(guard)}{period_text}{_describe_location(guard)}:"
             f" {_describe_effect(guard)}{added_text}"
         )
+        share_text = describe_share_guard(guard, policy_plan.policy, policy_plan.traffic)
+        if share_text:
+            yield f"    {share_text}"
         yield from (
             f"    {_format_drops(guard_plan, policy_plan)}"
             for guard_plan in guard_plans_of_guard

@@ -10,8 +10,9 @@ from datetime import datetime
 import polars as pl
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.policy.counting_rules import CURRENT_RULES
+from rollout.core.policy.counting_rules import CURRENT_RULES, has_guard_tests
 from rollout.core.policy.evidence_sources import NOT_NAMED
+from rollout.core.policy.measures import TESTED_MEASURES
 from rollout.core.scope.commands import Command, ProposeRules
 from rollout.core.scope.events import LedgerEvent, ProposalVoided
 from rollout.core.scope.permissions import Caller, Permission, require_permission
@@ -95,6 +96,7 @@ class RulesPlan:
         proposal: id of the open proposal to apply them, "" without one.
         evidence_hash: what a proposal cites; "" if there is nothing to apply.
         text: the same for a terminal.
+        guards: guards whose alarms newer rules decide by a test.
     """
 
     rollout: str
@@ -107,6 +109,7 @@ class RulesPlan:
     proposal: str
     evidence_hash: str
     text: str
+    guards: tuple[str, ...] = ()
 
 
 def load_rules_plan(
@@ -170,6 +173,7 @@ def _build_plan(service: Service, state: RolloutState, at: datetime) -> RulesPla
         unknown_units=sum(loss.unknown_units for loss in losses),
         proposal=next((p.id for p in proposals if p.kind == RULES_PROPOSAL), ""),
         evidence_hash=compute_evidence_hash(_list_effects(state, losses)),
+        guards=_list_tested_guards(state),
     )
     return replace(plan, text="\n".join(_format_plan(plan)))
 
@@ -188,8 +192,17 @@ def _list_effects(state: RolloutState, losses: Iterable[RulesLoss]) -> tuple[str
         f"counting rules {CURRENT_RULES} in place of {state.scope.rules}",
         f"policy {state.policy.hash}",
         *(lines or ["every counted decision is of a source of evidence"]),
+        *(f"tested instead of compared: {guard}" for guard in _list_tested_guards(state)),
         f"proposals that become void: {voided}",
     )
+
+
+def _list_tested_guards(state: RolloutState) -> tuple[str, ...]:
+    """Return the guards that the newest rules test and the rules in force compare."""
+    if has_guard_tests(state.scope.rules):
+        return ()
+    tested = (g for g in state.policy.guards if g.condition.measure in TESTED_MEASURES)
+    return tuple(dict.fromkeys(guard.threshold_text for guard in tested))
 
 
 def _list_senders(
@@ -284,6 +297,7 @@ def _format_plan(plan: RulesPlan) -> Iterator[str]:
         " and a gate's risk holds per cell and year: all versions' attempts share it."
     )
     yield f"They hold for decisions that are received after they are applied. {WAY_BACK}"
+    yield from _format_guards(plan)
     yield f"SOURCES that stop counting: {len(plan.senders) or 'none'}"
     for sender in plan.senders:
         source = KINDS.get(sender.source, sender.source)
@@ -300,6 +314,16 @@ def _format_plan(plan: RulesPlan) -> Iterator[str]:
         return
     yield "An admin proposes the rules with the hash of this plan, and an operator approves them:"
     yield f"  rollout rules propose {plan.rollout} --evidence-hash {plan.evidence_hash}"
+
+
+def _format_guards(plan: RulesPlan) -> Iterator[str]:
+    """Yield the guards that newer rules judge in another way."""
+    if plan.guards:
+        yield (
+            f"GUARDS that test shares: {'; '.join(plan.guards)}. They alarm and clear by a test of"
+            " all records instead of the share over their span, latency and failures for a whole"
+            " site."
+        )
 
 
 def _format_effect(effect: RulesEffect) -> Iterator[str]:

@@ -10,6 +10,7 @@ from rollout.core.errors import RefusalError, UnknownProposalError
 from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.evidence_sources import FrozenSource
 from rollout.core.policy.policy import Stage
+from rollout.core.policy.risk_shares import describe_attempt
 from rollout.core.scope.commands import ApproveProposal
 from rollout.core.scope.decider import decide
 from rollout.core.scope.events import (
@@ -68,6 +69,8 @@ class Proposal:
         groups_missing: groups of which one more approval would count.
         imports: imports of the cell's cases before the proposal was raised.
         sources: counted decisions by source, when it was raised.
+        attempt: which attempt of the cell's year its evidence is, over all versions, and its share
+            of the gate's risk; "" where attempts aren't numbered.
         closed_reason: reason of a rejection or voiding, "" without one.
         can_approve: whether the caller may approve now; else see `cannot_approve_reason`.
     """
@@ -97,6 +100,7 @@ class Proposal:
     cannot_approve_reason: str
     imports: tuple[EvidenceImport, ...]
     sources: tuple[CountedSource, ...]
+    attempt: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -245,7 +249,15 @@ def _build_proposal_details(
         cannot_approve_reason=refusal_text,
         imports=select_imports(imports, cell, row.raised_in),
         sources=_name_sources(transaction, proposal_raised),
+        attempt=_describe_attempt(proposal_raised),
     )
+
+
+def _describe_attempt(proposal_raised: ProposalRaised) -> str:
+    """Describe the attempt of a gate's evidence; a renewal has evidence of its own grant."""
+    if not proposal_raised.attempt or proposal_raised.kind == "renewal":
+        return ""
+    return describe_attempt(proposal_raised.attempt, float(proposal_raised.risk_weight))
 
 
 def _name_sources(

@@ -20,6 +20,7 @@ from rollout.core.policy.gates import (
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Gate, Minimum, Policy
 from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.core.scope.scope import CellState, Scope
 from rollout.reports.figures.report_identity import describe_promises
 from rollout.reports.statistics.bounds import compute_bounds, compute_estimates
 from rollout.services.engine.evidence_reader import load_cell_evidence
@@ -90,7 +91,6 @@ class ProposalEvidence:
         unmet_requirements: descriptions of what the gate lacks now.
         has_turned: whether the current evidence would void the proposal.
         risk: risk of the gate in this attempt.
-        attempt_number: of the attempt in the cell's year, over all versions; 0 under rules 1.
         since: start of the attempt; units from then on count.
         promise: what the gate guarantees and what not, "" without a gate.
     """
@@ -101,7 +101,6 @@ class ProposalEvidence:
     has_turned: bool = False
     risk: float | None = None
     attempt: int = 1
-    attempt_number: int = 0
     since: datetime | None = None
     promise: str = ""
 
@@ -193,9 +192,22 @@ def _build_proposal_evidence(
         has_turned=reading.has_turned,
         risk=reading.readings[0].risk if reading.readings else None,
         attempt=cell_state.attempt,
-        attempt_number=cell_state.number,
         since=cell_state.attempt_since,
-        promise=describe_promises(policy, scope.rules)[policy.gates.index(gate)],
+        promise=_describe_promise(policy, scope, gate, cell_state, proposal.kind),
+    )
+
+
+def _describe_promise(
+    policy: Policy, scope: Scope, gate: Gate, cell_state: CellState, kind: str
+) -> str:
+    """Return what the gate guarantees and, of a numbered attempt, its part of the risk."""
+    promise = describe_promises(policy, scope.rules)[policy.gates.index(gate)]
+    if not cell_state.number or kind == "renewal":
+        return promise
+    risk = gate.risk * cell_state.risk_share * 100
+    return (
+        f"{promise} This is attempt {cell_state.number} of the year; its part of that risk is"
+        f" {risk:.3g} %."
     )
 
 

@@ -23,6 +23,7 @@ from rollout.core.records.records import (
     Outcome,
     Prediction,
     SentDecision,
+    SentPrediction,
 )
 from rollout.core.records.reviews import ASSISTED, compute_exposure
 from rollout.core.scope.permissions import (
@@ -31,12 +32,19 @@ from rollout.core.scope.permissions import (
     Permission,
     require_permission,
 )
-from rollout.formats.records.parse import ActionWithPermit, ItemReader, RejectedItem, SentItem
+from rollout.formats.records.parse import (
+    ActionWithPermit,
+    ItemReader,
+    PredictionWithContent,
+    RejectedItem,
+    SentItem,
+)
 from rollout.services.engine.command_handler import retry_on_stale_revision
 from rollout.services.engine.permit_signing import PermitSigner
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.services.engine.service import Service
 from rollout.services.engine.unit_counting import queue_new_cases
+from rollout.services.engine.version_contents import record_contents
 from rollout.services.engine.versions import record_new_versions
 from rollout.services.engine.window_lookup import WindowLookup
 from rollout.services.records.action_authorization import (
@@ -111,6 +119,7 @@ def _ingest_chunk(
             batch = _Batch(transaction, state, items, at)
             batch.reject_forbidden(caller)
             batch.record_versions(service.database)
+            batch.check_contents()
             batch.set_exposures()
             batch.set_sources(caller.name)
             batch.store(Accounts(transaction).add_id(caller.name), service.permit_signer)
@@ -166,6 +175,7 @@ class _Batch:
         ]
         self._actions: list[tuple[int, ActionWithPermit]] = []
         self._heartbeats: list[tuple[int, Heartbeat]] = []
+        self._contents: dict[int, str] = {}
         self._authorizations: list[tuple[int, AuthorizationResult]] = []
         if len(self._records) < len(items):
             self._add_other_items(items)
@@ -175,6 +185,9 @@ class _Batch:
             match item:
                 case ActionWithPermit():
                     self._actions.append((position, item))
+                case PredictionWithContent():
+                    self._records.append((position, item.prediction))
+                    self._contents[position] = item.content
                 case Heartbeat():
                     self._heartbeats.append((position, item))
                 case RejectedItem():
@@ -247,8 +260,14 @@ class _Batch:
     def record_versions(self, database: Database) -> None:
         """Record new versions; reject predictions beyond the limit of open versions."""
         records = [record for _, record in self._records]
+        declared_contents = {
+            record.version: content
+            for _, record, content in reversed(self._list_predictions())
+            if content
+        }
+        contents = {**declared_contents, **self._state.policy.contents_by_version}
         refused_versions = record_new_versions(
-            self._transaction, database, self._state, records, self._at
+            self._transaction, database, self._state, records, self._at, contents
         )
         if not refused_versions:
             return
@@ -257,6 +276,26 @@ class _Batch:
                 fault = refused_versions[record.version]
                 self._reject(position, build_rejected_record(record, fault))
         self._drop_rejected()
+
+    def check_contents(self) -> None:
+        """Store the contents of new versions; reject predictions of another content."""
+        sent_predictions = self._list_predictions()
+        sent_versions = [(record.version, content) for _, record, content in sent_predictions]
+        check = record_contents(self._transaction, self._state, sent_versions, self._at)
+        for position, record, content in sent_predictions:
+            if fault := check(record.version, content):
+                self._reject(position, build_rejected_record(record, fault))
+        self._drop_rejected()
+
+    def _list_predictions(self) -> list[tuple[int, Prediction | SentPrediction, str]]:
+        """Return position, prediction and declared content ("" for none), if any is declared."""
+        if not self._contents and not self._state.policy.contents_by_version:
+            return []
+        return [
+            (position, record, self._contents.get(position, ""))
+            for position, record in self._records
+            if isinstance(record, PREDICTION_TYPES)
+        ]
 
     def set_exposures(self) -> None:
         """Set each decision's exposure: what was shown here limits the claim."""

@@ -105,7 +105,7 @@ def compare_pair_file(
 
 
 def _build_comparison(
-    file: Path, pair_counts: PairCounts, lever: Lever | None, *, has_labels: bool = True
+    file: Path, pair_counts: PairCounts, lever: Lever | None, *, has_numbers: bool = False
 ) -> PairComparison:
     _check_confidences(file, pair_counts)
     return PairComparison(
@@ -113,14 +113,16 @@ def _build_comparison(
         rows=int(pair_counts.table["n"].sum()),
         with_confidence=pair_counts.confidence_count,
         basis=BASIS_TEXT,
-        comparisons=compute_comparisons(pair_counts.table, lever, has_labels=has_labels),
+        comparisons=compute_comparisons(
+            pair_counts.table, lever, has_labels=not has_numbers, has_numbers=has_numbers
+        ),
         top_losses=tuple(_build_pair_loss(row) for row in pair_counts.losses.iter_rows(named=True)),
     )
 
 
 def _compare_numbers(file: Path, pairs: pl.LazyFrame, lever: Lever) -> PairComparison:
     number_counts = count_number_pairs(pairs, lever)
-    comparison = _build_comparison(file, number_counts.counts, lever, has_labels=False)
+    comparison = _build_comparison(file, number_counts.counts, lever, has_numbers=True)
     versions = [version_comparison.version for version_comparison in comparison.comparisons]
     numbers = tuple(
         compute_number_agreement(

@@ -10,6 +10,7 @@ from sqlalchemy import func, select
 from rollout.store.database.bulk import insert_once
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
+from rollout.store.tables.record_tables import predictions
 from rollout.store.tables.tables import versions
 
 
@@ -21,6 +22,11 @@ class VersionInfo:
     source: str
     trained_until: datetime | None = None
     about: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def content(self) -> str:
+        """Return the SHA-256 of its weights and pre-processing, "" if none was declared."""
+        return str(self.about.get("content", ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +65,13 @@ class VersionStore:
             "recorded_at": at,
         }
         return insert_once(self._transaction, versions, row)
+
+    def has_predictions(self, version: str) -> bool:
+        """Return whether a prediction of the version is stored."""
+        query = select(predictions.c.version).where(
+            predictions.c.rollout == self._rollout.number, predictions.c.version == version
+        )
+        return self._transaction.execute(query.limit(1)).first() is not None
 
     def list_all(self) -> dict[str, StoredVersion]:
         """Return all versions by name, in the order of their first facts."""

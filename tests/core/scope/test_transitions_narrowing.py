@@ -284,7 +284,8 @@ def test_an_episode_of_a_site_is_one_incident():
     rollout.scope = replace(rollout.scope, rules=CURRENT_RULES)
     loud = alarm(LATENCY)
     events = rollout.tick({CREEK: loud, CREEK_NIGHT: loud, LAKE: loud})
-    assert sorted(kinds(events)) == ["IncidentOpened"] * 2 + ["Suspended"] * 3
+    expected = ["AttemptsBegan", *["IncidentOpened"] * 2, *["Suspended"] * 3]
+    assert sorted(kinds(events)) == expected
 
 
 def test_the_third_suspension_in_a_day_pops_one_grant_instead():

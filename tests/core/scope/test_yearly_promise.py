@@ -60,8 +60,8 @@ EDITS = {
 class RetryingDriver(YearDriver):
     """A rollout in which somebody tries everything to get another try."""
 
-    def __init__(self, rules: int = 2) -> None:
-        super().__init__(at=on(12, 20, 2026))
+    def __init__(self, rules: int = 2, first: Policy | None = None) -> None:
+        super().__init__(first, at=on(12, 20, 2026))
         self.events.append(RolloutCreated(at=self.at, by="policy", salt_hash="0" * 64, rules=rules))
         self.scope = apply_events(self.events)
         self.number = 1

@@ -227,6 +227,14 @@ def test_a_version_is_watched_or_counted():
         load("versions: [{id: v8, evidence: watch}, {id: v8}]")
 
 
+@pytest.mark.parametrize("content", ["AB" * 32, "ab" * 31, "ab" * 32 + "0", "xy" * 32])
+def test_a_content_is_a_whole_hash_in_lower_case(content):
+    with pytest.raises(InvalidPolicyError, match="64 hexadecimal digits in lower case"):
+        load(f"versions: [{{id: v7, content: {content}}}]")
+    digits = 64 * "7"  # YAML reads it as a number
+    assert load(f"versions: [{{id: v7, content: {digits}}}]").contents_by_version == {"v7": digits}
+
+
 @pytest.mark.parametrize(
     ("sites", "fault"),
     [

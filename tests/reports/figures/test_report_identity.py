@@ -6,6 +6,7 @@ import pytest
 
 from rollout.formats.policy.reader import parse_policy
 from rollout.reports.figures.report_identity import describe_promises, summarize_policy
+from rollout.reports.pages.findings import rank_findings
 from rollout.reports.pages.html_report import render_html_report
 from tests.reports.conftest import BEARS
 
@@ -35,7 +36,7 @@ def test_a_gate_names_the_conditions_of_the_gates_below_that_its_cells_must_meet
 
 
 def test_a_promise_covers_every_condition_of_the_gate(policy):
-    promise = describe_promises(policy)[2]
+    promise = describe_promises(policy, 2)[2]
     assert "“cost at most 0.2 and agreement at least 90 % (windows night)”" in promise
 
 
@@ -46,10 +47,28 @@ def test_the_cost_levels_are_those_of_the_counts_of_a_reading(policy):
 def test_the_auditors_page_says_what_a_reader_needs_to_check_it(facts):
     replayed = render_html_report(facts, "auditor")
     assert "<dt>Cost levels</dt><dd>0, 1, 20 points." in replayed
-    assert "Its end is on the clock of the cell's site." in replayed
+    assert "Ends of grants are on the clock of the cell's site." in replayed
+    assert "are in ledger.jsonl, with all hashes" in replayed
+    assert "It ends after the last case" in replayed
     live = replace(facts, identity=replace(facts.identity, simulated=False))
     page = render_html_report(live, "auditor")
     head = f"<code>rollout ledger verify ledger.jsonl --head {facts.identity.ledger.head}</code>"
     assert f"so its head differs. {head} finds" in page
     assert "While nothing has changed, it returns this version" in page
+    assert "are in an export of the ledger (<code>rollout ledger export</code>), with" in page
+    assert "the cases that occurred in it" in page
+    assert "No export has the records" in page
     assert "so its head differs" not in replayed
+    assert "It ends after the last case" not in page
+
+
+def test_a_finding_of_a_reviewer_names_whom_the_reviewer_agrees_less_with(facts):
+    """Seen: "agrees less than the other reviewers" over a figure of agreement with the model."""
+    reviewer = replace(facts.people.reviewers[0], stands_out=("model",))
+    people = replace(facts.people, reviewers=(reviewer, *facts.people.reviewers[1:]))
+    (found,) = [
+        item
+        for item in rank_findings(replace(facts, people=people, evidence=()), "engineer")
+        if item.tag == "Reviewer"
+    ]
+    assert found.title == f"{reviewer.name} agrees less with the model than others do"

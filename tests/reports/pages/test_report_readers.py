@@ -109,6 +109,7 @@ def test_a_narrowing_tells_delay_wrong_cases_and_the_price_of_auditing_little(fa
     assert first.title == "v1 was narrowed in creek · day, 2 times"
     assert f"{hindsight.price.wrong_action.count} of them wrong" in first.text
     assert "With every case audited: after" in first.text
+    assert re.match(r"\w{3} \d+ \w{3} \d\d:\d\d CET: ", first.text), "a time has its zone"
 
 
 def test_the_price_of_auditing_names_what_each_count_is_of(facts):

@@ -1,0 +1,211 @@
+"""How often operational guards are wrong, and how soon they are right, by seeded simulation.
+
+    python -m benchmarks.operational_guards
+
+Two kinds of places, as in `config/policies`: bears (2 sites, 60 cases a day, few at night) and a
+door (3 sites, 300 cases a day, closed from 20:00 to 8:00). A stream runs for 120 days; the traffic
+of a day is Poisson with a gamma factor. Alarms are read from the engine's own series.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from rollout.core.policy.measures import Condition
+from rollout.core.policy.policy import Guard, Policy
+from rollout.formats.policy.reader import parse_policy
+from rollout.tally.answer_records import AnswerRecords
+from rollout.tally.episode_series import compute_episode_series
+from rollout.tally.guard_series import GuardSeries
+
+DAYS, FIRST_DAY = 120, 20_000
+SEEDS = tuple(range(1, 21))  # fixed before the first run
+DELAY_RUNS = 100
+FAULT_DAY = 60
+TICK = timedelta(minutes=15)
+TICK_MINUTES = 15
+DAY_MINUTES = 1440
+
+
+@dataclass(frozen=True)
+class SitePlan:
+    """Traffic of one kind of place: sites, cases a day, and open minutes of the day."""
+
+    name: str
+    sites: int
+    cases_per_day: int
+    open_minutes: tuple[int, int]
+    night_cases: int
+    over: timedelta
+
+
+@dataclass(frozen=True)
+class Trouble:
+    """A fault: share of bad answers by measure."""
+
+    name: str
+    measure: str
+    share: float
+
+
+BEARS = SitePlan("bears", 2, 60, (360, 1200), 8, timedelta(hours=1))
+DOOR = SitePlan("door", 3, 300, (480, 1200), 0, timedelta(minutes=15))
+SHARES = {  # slow, failed
+    "healthy": (0.01, 0.002),
+    "half the line": (0.025, 0.01),
+    "at the line": (0.05, 0.02),
+    "two blips a day": (0.01, 0.002),
+}
+TROUBLES = (
+    Trouble("p95 doubled, 17 % slow", "latency_p95", 0.17),
+    Trouble("p95 doubled, 40 % slow", "latency_p95", 0.4),
+    Trouble("failures 6 %", "failures", 0.06),
+    Trouble("failures 20 %", "failures", 0.2),
+    Trouble("every answer fails", "failures", 1.0),
+)
+PUBLISHED = {  # 90 % of the delays, in records
+    ("bears", "p95 doubled, 17 % slow"): 146,
+    ("bears", "p95 doubled, 40 % slow"): 27,
+    ("bears", "failures 6 %"): 456,
+    ("bears", "failures 20 %"): 56,
+    ("bears", "every answer fails"): 4,
+    ("door", "p95 doubled, 17 % slow"): 170,
+    ("door", "p95 doubled, 40 % slow"): 36,
+    ("door", "failures 6 %"): 551,
+    ("door", "failures 20 %"): 71,
+    ("door", "every answer fails"): 9,
+}
+
+
+def build_guard(plan: SitePlan, measure: str) -> Guard:
+    """Return the guard of a measure as the policies write it."""
+    line = 20.0 if measure == "latency_p95" else 0.02
+    condition = Condition(measure, line, at_least=False)
+    return Guard(condition, "suspend", over=plan.over, false_alarm_span=timedelta(days=365))
+
+
+def draw_minutes(plan: SitePlan, generator: np.random.Generator) -> NDArray[np.float64]:
+    """Return the minutes of one site's cases, ascending."""
+    opens, closes = plan.open_minutes
+    days = []
+    for day in range(DAYS):
+        factor = generator.gamma(6, 1 / 6)
+        by_day = generator.poisson(factor * (plan.cases_per_day - plan.night_cases))
+        by_night = generator.poisson(factor * plan.night_cases)
+        night = generator.uniform(closes, DAY_MINUTES + opens, by_night) % DAY_MINUTES
+        minutes = np.concatenate([generator.uniform(opens, closes, by_day), night])
+        days.append((FIRST_DAY + day) * DAY_MINUTES + minutes)
+    return np.sort(np.concatenate(days))
+
+
+def draw_blips(minutes: NDArray[np.float64], generator: np.random.Generator) -> NDArray[np.bool_]:
+    """Return which cases lie in one of two blips a day, of 1 to 3 minutes each."""
+    starts = np.repeat((FIRST_DAY + np.arange(DAYS)) * DAY_MINUTES, 2)
+    starts = np.sort(starts + generator.uniform(480, 1200, len(starts)))
+    lengths = generator.uniform(1, 3, len(starts))
+    position = np.searchsorted(starts, minutes, side="right") - 1
+    since = minutes - starts[np.maximum(position, 0)]
+    return np.asarray((position >= 0) & (since < lengths[np.maximum(position, 0)]))
+
+
+def select_votes(
+    minutes: NDArray[np.float64], is_bad: NDArray[np.bool_], generator: np.random.Generator
+) -> tuple[NDArray[np.int64], NDArray[np.bool_]]:
+    """Return slot and badness of the answers that count."""
+    whole_minutes = minutes.astype(np.int64)
+    return AnswerRecords(
+        slots=whole_minutes // TICK_MINUTES + 1,
+        minutes=whole_minutes,
+        units=np.arange(len(minutes), dtype=np.uint64),
+        draws=generator.random(len(minutes)),
+        is_bad=is_bad,
+    ).select_votes()
+
+
+def count_suspensions(plan: SitePlan, kind: str, seed: int, policy: Policy) -> int:
+    """Return the suspensions of all sites of a stream without a fault."""
+    generator = np.random.default_rng(seed)
+    suspensions = 0
+    for _ in range(plan.sites):
+        minutes = draw_minutes(plan, generator)
+        blips = draw_blips(minutes, generator) if kind == "two blips a day" else False
+        for measure, share in zip(("latency_p95", "failures"), SHARES[kind], strict=True):
+            is_bad = (generator.random(len(minutes)) < share) | blips
+            slots, is_bad_vote = select_votes(minutes, is_bad, generator)
+            series = compute_episode_series(build_guard(plan, measure), slots, is_bad_vote, policy)
+            suspensions += count_alarms(series)
+    return suspensions
+
+
+def count_alarms(series: GuardSeries) -> int:
+    """Return the number of episodes."""
+    return int((np.diff(series.is_alarm.astype(int), prepend=0) == 1).sum())
+
+
+def measure_delay(
+    plan: SitePlan, trouble: Trouble, seed: int, policy: Policy
+) -> tuple[float, float]:
+    """Return the records from a fault to its alarm, and from its end to the clearing."""
+    generator = np.random.default_rng([seed, 1])
+    minutes = draw_minutes(plan, generator)
+    started = (FIRST_DAY + FAULT_DAY) * DAY_MINUTES + generator.uniform(480, 1200)
+    chances = generator.random(len(minutes))
+    healthy = 0.01 if trouble.measure == "latency_p95" else 0.002
+    guard = build_guard(plan, trouble.measure)
+
+    def read(ends: float) -> tuple[NDArray[np.int64], GuardSeries]:
+        is_in_fault = (minutes >= started) & (minutes < ends)
+        is_bad = chances < np.where(is_in_fault, trouble.share, healthy)
+        slots, is_bad_vote = select_votes(minutes, is_bad, np.random.default_rng(seed))
+        return slots, compute_episode_series(guard, slots, is_bad_vote, policy)
+
+    start_slot = int(started) // TICK_MINUTES + 1
+    slots, series = read(np.inf)
+    alarm = series.find_next_alarm(start_slot)
+    if alarm is None:
+        return np.inf, np.inf
+    slots, series = read(alarm * TICK_MINUTES)
+    cleared = series.slots[(series.slots > alarm) & ~series.is_alarm]
+    delay = int(((slots >= start_slot) & (slots <= alarm)).sum())
+    return delay, int(((slots > alarm) & (slots <= cleared[0])).sum()) if len(cleared) else np.inf
+
+
+def list_false_suspensions(policy: Policy) -> Iterator[str]:
+    """Yield a row for each kind of place and stream."""
+    for plan in (BEARS, DOOR):
+        for kind in SHARES:
+            counts = [count_suspensions(plan, kind, seed, policy) for seed in SEEDS]
+            yield f"{plan.name:6} {kind:16} mean {np.mean(counts):.2f}, most {max(counts)}"
+
+
+def list_delays(policy: Policy) -> Iterator[str]:
+    """Yield a row for each kind of place and fault."""
+    for plan in (BEARS, DOOR):
+        for trouble in TROUBLES:
+            delays = [measure_delay(plan, trouble, seed, policy) for seed in range(DELAY_RUNS)]
+            alarm_counts, clear_counts = np.array(delays).T
+            yield (
+                f"{plan.name:6} {trouble.name:24} found after {np.median(alarm_counts):.0f}"
+                f" ({np.quantile(alarm_counts, 0.9):.0f}; published"
+                f" {PUBLISHED[plan.name, trouble.name]}) records, cleared after"
+                f" {np.median(clear_counts):.0f}"
+            )
+
+
+def main() -> None:
+    """Print both tables."""
+    policy = parse_policy(Path("config/policies/bears.yaml").read_text(encoding="utf-8"))
+    print(f"false suspensions by latency and failures, all sites, {DAYS} days, {len(SEEDS)} seeds")
+    for row in list_false_suspensions(policy):
+        print(row)
+    print(f"records to the alarm: median (90 %), {DELAY_RUNS} runs")
+    for row in list_delays(policy):
+        print(row)
+
+
+if __name__ == "__main__":
+    main()

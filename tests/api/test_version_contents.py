@@ -1,0 +1,113 @@
+"""A version's name stands for one content: predictions that declare another are rejected."""
+
+from datetime import timedelta
+
+import pytest
+
+from rollout.core.scope.commands import Actor
+from rollout.core.scope.events import VersionFirstUsed
+from rollout.services.engine.policy_application import apply_policy
+from rollout.services.engine.ticks import Ticker
+from rollout.store.database.rollouts import Rollouts
+from rollout.store.ledger.ledger import Ledger
+from rollout.store.records.rejected_records import RejectedRecords
+from tests.api.test_records import case, prediction, sent
+from tests.api.test_shell import POLICY
+from tests.factories import NOON
+
+FIRST, OTHER = "ab" * 32, "cd" * 32
+ACCEPTED = ("accepted", "")
+
+
+DECLARED = f"{POLICY}\nversions: [{{id: v1, content: {FIRST}}}]\n"
+
+
+@pytest.fixture
+def policy_text():
+    return POLICY
+
+
+@pytest.fixture(autouse=True)
+def _ramps(database, policy_text):
+    apply_policy(database, policy_text, Actor("zoe"), NOON - timedelta(days=1))
+
+
+def predict(client, key, version="v1", **more):
+    (_, result) = sent(client, case(key), prediction(key, version, **more))
+    return result
+
+
+def load_contents(client):
+    answer = client.by("ana").get("/v1/rollouts/ramps/versions")
+    return {row["version"]: row["content"] for row in answer.json()["items"]}
+
+
+def test_the_first_prediction_sets_the_content_and_another_one_is_rejected(client, database):
+    assert predict(client, "c1", content=FIRST) == ACCEPTED
+    fault = "v1 has the content abababababab…, not cdcdcdcdcdcd…"
+    assert predict(client, "c2", content=OTHER) == (
+        "rejected",
+        f"{fault}; give other weights another version name",
+    )
+    assert predict(client, "c3") == ACCEPTED
+    assert predict(client, "c4", content=FIRST) == ACCEPTED
+    with database.begin_read() as transaction:
+        rejected = RejectedRecords(transaction, Rollouts(transaction).find("ramps"))
+        (row,) = rejected.list_after()
+    assert (row.item.key, row.item.reason[: len(fault)]) == ("c2", fault)
+
+
+def test_two_contents_in_one_batch_are_one_content(client):
+    items = [case("c1"), prediction("c1", content=FIRST), prediction("c1", "v2", content=OTHER)]
+    items += [case("c2"), prediction("c2", content=OTHER), prediction("c2", "v2", content=OTHER)]
+    statuses = [status for status, _ in sent(client, *items)]
+    assert statuses == ["accepted"] * 4 + ["rejected", "accepted"]
+
+
+def test_a_version_that_was_used_without_content_gets_none_later(client):
+    predict(client, "c1")
+    status, reason = predict(client, "c2", content=FIRST)
+    assert (status, reason[:42]) == ("rejected", "v1 was used before without `content`; decl")
+
+
+@pytest.mark.parametrize("content", ["AB" * 32, "ab" * 31, "", "not a hash"])
+def test_a_hash_in_another_form_is_an_error_that_says_what_is_expected(client, content):
+    status, reason = predict(client, "c1", content=content)
+    assert status == "rejected"
+    assert "is no SHA-256: write its 64 hexadecimal digits in lower case" in reason
+
+
+@pytest.mark.parametrize("policy_text", [DECLARED])
+def test_the_policy_sets_a_content_that_a_prediction_can_leave_out(client):
+    assert predict(client, "c1") == ACCEPTED
+    assert predict(client, "c2", content=OTHER)[0] == "rejected"
+    assert predict(client, "c3", content=FIRST) == ACCEPTED
+
+
+def test_to_declare_a_content_in_the_policy_needs_approvals(client, database):
+    applied = apply_policy(database, DECLARED, Actor("zoe"), NOON - timedelta(hours=1))
+    assert "v1 is declared to have the content abababababab…" in applied.text
+
+
+def test_the_ledger_names_the_content(client, database):
+    predict(client, "c1", content=FIRST, at="2027-06-01T11:00:00Z")
+    Ticker(database, "ramps", "one").tick(NOON + timedelta(hours=1))
+    with database.begin_read() as transaction:
+        ledger = Ledger(transaction, Rollouts(transaction).find("ramps"))
+        (used,) = (e for e in ledger.list_events() if isinstance(e, VersionFirstUsed))
+    assert (used.version, used.content) == ("v1", FIRST)
+    assert load_contents(client) == {"v1": FIRST}
+
+
+def test_setting_the_end_of_training_keeps_the_content(client):
+    predict(client, "c1", content=FIRST)
+    body = {"trained_until": "2027-03-01T00:00:00Z"}
+    assert client.by("ingest").put("/v1/rollouts/ramps/versions/v1", json=body).status_code == 200
+    assert predict(client, "c2", content=OTHER)[0] == "rejected"
+
+
+def test_a_version_that_was_only_asked_for_gets_its_content_with_its_first_prediction(client):
+    body = {"trained_until": "2027-03-01T00:00:00Z"}
+    assert client.by("ingest").put("/v1/rollouts/ramps/versions/v1", json=body).status_code == 200
+    assert predict(client, "c1", content=FIRST) == ACCEPTED
+    assert predict(client, "c2", content=OTHER)[0] == "rejected"

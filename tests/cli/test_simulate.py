@@ -1,0 +1,38 @@
+"""Simulated traffic goes on where a busy service asks to retry."""
+
+import httpx
+import pytest
+
+from rollout.cli import simulate
+from rollout.cli.simulate import MAX_TRIES, QuickstartClient
+from rollout.core.errors import RefusalError
+
+
+@pytest.fixture
+def ask(monkeypatch):
+    """Return a function that asks a service with these status codes, and the number of tries."""
+    monkeypatch.setattr(simulate.time, "sleep", lambda _: None)
+
+    def run(*codes):
+        answers = iter(codes)
+        transport = httpx.MockTransport(lambda _: httpx.Response(next(answers), json={"a": 1}))
+        with httpx.Client(base_url="http://service", transport=transport) as http:
+            client = QuickstartClient(None, "http://service", http, {"zoe": "ro_1"})
+            try:
+                return client.request("zoe", "GET", "/v1/rollouts"), len(codes) - len([*answers])
+            except RefusalError as error:
+                return str(error), len(codes) - len([*answers])
+
+    return run
+
+
+def test_a_service_that_is_busy_for_a_while_does_not_end_the_traffic(ask):
+    """Seen: the tutorial's traffic ended at the first 503 of a busy machine."""
+    assert ask(503, 503, 200) == ({"a": 1}, 3)
+
+
+def test_a_service_that_stays_unavailable_or_refuses_ends_it(ask):
+    text, tries = ask(*[503] * MAX_TRIES, 200)
+    assert (text.startswith("http://service answered 503"), tries) == (True, MAX_TRIES)
+    text, tries = ask(403, 200)
+    assert (text.startswith("http://service answered 403"), tries) == (True, 1)
