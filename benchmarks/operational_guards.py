@@ -187,12 +187,12 @@ def list_delays(policy: Policy) -> Iterator[str]:
     for plan in (BEARS, DOOR):
         for trouble in TROUBLES:
             delays = [measure_delay(plan, trouble, seed, policy) for seed in range(DELAY_RUNS)]
-            found, cleared = np.array(delays).T
+            alarm_counts, clear_counts = np.array(delays).T
             yield (
-                f"{plan.name:6} {trouble.name:24} found after {np.median(found):.0f}"
-                f" ({np.quantile(found, 0.9):.0f}; published"
+                f"{plan.name:6} {trouble.name:24} found after {np.median(alarm_counts):.0f}"
+                f" ({np.quantile(alarm_counts, 0.9):.0f}; published"
                 f" {PUBLISHED[plan.name, trouble.name]}) records, cleared after"
-                f" {np.median(cleared):.0f}"
+                f" {np.median(clear_counts):.0f}"
             )
 
 

@@ -84,6 +84,8 @@ def test_rules_2_are_planned_proposed_approved_and_hold_from_then_on(client, dat
     assert effect["proposals"] == [raised.proposal]
     assert "40" in effect["next_step_without"]
     assert "no way back" in plan["text"]
+    assert plan["guards"] == ["unaudited at most 10 % over 7d"]
+    assert "GUARDS that test shares: unaudited at most 10 % over 7d" in plan["text"]
 
     answer = propose(client)
     assert answer.status_code == 201

@@ -117,7 +117,7 @@ def write_as_before(value):
     if not isinstance(value, Scope | CellState):
         return to_plain(value)
     later = {"rules", "era", "attempt_years", "counting_starts"}
-    later |= {"has_begun", "number", "risk_share"}
+    later |= {"has_begun", "number", "risk_share", "cleared_at"}
     return [
         [[to_plain(key), write_as_before(item)] for key, item in part.items()]
         if isinstance(part := getattr(value, field.name), Mapping)
