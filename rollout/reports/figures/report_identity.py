@@ -10,8 +10,8 @@ from rollout.core.ledger.ledger import build_ledger
 from rollout.core.ledger.ledger_texts import derive_salts
 from rollout.core.policy.counting_rules import FIRST_RULES, numbers_attempts_by_year
 from rollout.core.policy.policy import Gate, Guard, Policy, format_duration
+from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
-    LedgerEvent,
     PolicyApplied,
     RolloutCreated,
     RulesApplied,

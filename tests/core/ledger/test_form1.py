@@ -26,12 +26,12 @@ from rollout.core.scope.events import (
     FormChanged,
     IncidentOpened,
     ProposalRaised,
-    RecordsCounted,
     RulesApplied,
     Stopped,
     VersionFirstUsed,
 )
 from rollout.core.scope.projection import apply_event, apply_events
+from rollout.core.scope.record_events import RecordsCounted
 from rollout.core.scope.scope import CellState, Scope
 from rollout.store.ledger.scopes import to_plain
 from tests.factories import CREEK, NOON, SALTS
