@@ -4,8 +4,7 @@ Fields hold text, whole numbers, instants, cells and tuples of these, so that ea
 canonical form (`rollout.core.ledger.ledger`). `by` is an account's name, or `policy` for the
 engine.
 
-No code writes these fields of form 2 yet: `attempt`, `risk_weight` and `confidence_floor` of
-`ProposalRaised`. They don't change the scope.
+No code writes `confidence_floor` of `ProposalRaised` yet; it does not change the scope.
 """
 
 from dataclasses import dataclass, field
