@@ -373,4 +373,4 @@ def _describe_missing(missing_approvals: int, required_groups: tuple[str, ...], 
         return f"{count - missing_approvals} of {count} approvals; needs {missing_approvals} more"
     if kind in APPLIED_AT_ONCE:
         return "the last approval: it is applied at once"
-    return "the last approval: the next tick applies it if the evidence still meets the gate"
+    return "the last approval: the next tick applies it unless the evidence has turned by then"
