@@ -40,13 +40,38 @@ def describe_open_proposals(context: CellContext) -> Iterator[CellSentence]:
             yield from _describe_approved(context, proposal)
         elif proposal.kind != "renewal":
             text = format_sentence(
-                "{} since {}. Needs {} until {}.",
-                _describe_met_gate(context, proposal),
-                context.format_time(proposal.raised_at),
+                "{}. Needs {} until {}.",
+                _describe_proposed_gate(context, proposal),
                 describe_missing_approvals(proposal),
                 context.format_time(proposal.expires_at),
             )
             yield CellSentence("eligible", text)
+
+
+def _describe_proposed_gate(context: CellContext, proposal: ProposalState) -> Markup:
+    """Describe since when the gate is met, or that it was met only when it was proposed."""
+    raised_text = context.format_time(proposal.raised_at)
+    unmet = _list_unmet_subjects(context, proposal)
+    if not unmet:
+        return format_sentence("{} since {}", _describe_met_gate(context, proposal), raised_text)
+    return format_sentence(
+        "Every condition for {} was met when {} was raised on {}; {} no longer {} the threshold",
+        proposal.to, proposal.id, raised_text, join_words(unmet),
+        "meets" if len(unmet) == 1 else "meet",
+    )  # fmt: skip
+
+
+def _list_unmet_subjects(context: CellContext, proposal: ProposalState) -> list[str]:
+    """Return the measures of the proposal's gate that don't meet their threshold now."""
+    return [
+        get_condition_subject(condition.condition)
+        for facts in context.summary.evidence
+        if facts.version == proposal.version
+        and facts.gate is not None
+        and facts.gate.to == proposal.to
+        for condition in facts.gate.conditions
+        if not condition.met
+    ]
 
 
 def _describe_met_gate(context: CellContext, proposal: ProposalState) -> str:
@@ -251,7 +276,8 @@ def _describe_remaining(facts: ConditionFacts) -> str:
     if facts.median is not None and facts.median > facts.further:
         if facts.ninety is not None and facts.ninety > facts.median:
             limit_text = f" (with 90 % chance within {format_count(facts.ninety)})"
-        expected_text = f"; probably after {format_count(facts.median)}{limit_text}"
+        decision_text = format_quantity(facts.median, "more blind decision")
+        expected_text = f"; probably after {decision_text}{limit_text}"
     return f" Needs at least {format_count(facts.further)} more that agree{expected_text}."
 
 
