@@ -52,11 +52,12 @@ def _describe_proposed_gate(context: CellContext, proposal: ProposalState) -> Ma
     """Describe since when the gate is met, or that it was met only when it was proposed."""
     raised_text = context.format_time(proposal.raised_at)
     unmet = _list_unmet_subjects(context, proposal)
+    gate_text = _describe_met_gate(context, proposal, is_met=not unmet)
     if not unmet:
-        return format_sentence("{} since {}", _describe_met_gate(context, proposal), raised_text)
+        return format_sentence("{} since {}", gate_text, raised_text)
     return format_sentence(
-        "Every condition for {} was met when {} was raised on {}; {} no longer {} the threshold",
-        proposal.to, proposal.id, raised_text, join_words(unmet),
+        "{} when {} was raised on {}; {} no longer {} the threshold",
+        gate_text, proposal.id, raised_text, join_words(unmet),
         "meets" if len(unmet) == 1 else "meet",
     )  # fmt: skip
 
@@ -74,13 +75,15 @@ def _list_unmet_subjects(context: CellContext, proposal: ProposalState) -> list[
     ]
 
 
-def _describe_met_gate(context: CellContext, proposal: ProposalState) -> str:
+def _describe_met_gate(context: CellContext, proposal: ProposalState, *, is_met: bool) -> str:
     if proposal.kind == "takeover":
         acting_version = context.scope.get_holder(context.cell)
         replaced_text = f" in place of {acting_version}" if acting_version else ""
-        return f"{proposal.version} meets every condition for {proposal.to}{replaced_text}"
+        verb = "meets" if is_met else "met"
+        return f"{proposal.version} {verb} every condition for {proposal.to}{replaced_text}"
     actor_text = "" if proposal.raised_by == ENGINE else f" (proposed by {proposal.raised_by})"
-    return f"Every condition for {proposal.to} is met{actor_text}"
+    verb = "is" if is_met else "was"
+    return f"Every condition for {proposal.to} {verb} met{actor_text}"
 
 
 def _describe_approved(context: CellContext, proposal: ProposalState) -> Iterator[CellSentence]:
