@@ -17,7 +17,8 @@ from uuid import UUID
 import pytest
 
 from api import request_log
-from rollout.core.scope.events import ProposalRaised, RecordsCounted
+from rollout.core.scope.events import ProposalRaised
+from rollout.core.scope.record_events import RecordsCounted
 from rollout.services.engine import evidence_seals
 from rollout.services.reports import builder
 from rollout.store.counting.unit_digests import CellDigests, summarize_counted

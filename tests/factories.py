@@ -36,7 +36,8 @@ from rollout.core.scope.commands import (
     Tick,
 )
 from rollout.core.scope.decider import decide
-from rollout.core.scope.events import LedgerEvent, PolicyApplied, ProposalRaised
+from rollout.core.scope.event_base import LedgerEvent
+from rollout.core.scope.events import PolicyApplied, ProposalRaised
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import ProposalState, Scope, compute_stage_level
 

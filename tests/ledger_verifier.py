@@ -16,7 +16,8 @@ from rollout.core.ledger.ledger import (
     parse_event,
     verify_lines,
 )
-from rollout.core.scope.events import ADDED_LATER, EVENT_TYPES
+from rollout.core.scope.event_base import ADDED_LATER
+from rollout.core.scope.events import EVENT_TYPES
 from rollout.core.scope.projection import apply_event
 from rollout.core.scope.scope import Scope, build_initial_state, compute_stage_level
 from tests.docs.pages import ROOT

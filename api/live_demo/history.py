@@ -21,7 +21,8 @@ from rollout.core.policy.policy import Policy
 from rollout.core.records.records import AnyRecord, Case, Heartbeat, Prediction, SentDecision
 from rollout.core.scope.assignment import Assignment, CaseQuestion
 from rollout.core.scope.commands import Actor, ApproveProposal
-from rollout.core.scope.events import LedgerEvent, ProposalRaised
+from rollout.core.scope.event_base import LedgerEvent
+from rollout.core.scope.events import ProposalRaised
 from rollout.formats.records.parse import (
     ActionWithPermit,
     ItemReader,

@@ -24,7 +24,7 @@ APPROVAL: dict[str, Any] = {
     "groups": ["operator"],
     "at": NOON,
     "approvals_missing": 0,
-    "text": "the last approval: the next tick applies it if the evidence still meets the gate",
+    "text": "the last approval: the next tick applies it unless the evidence has turned by then",
 }
 PROPOSAL: dict[str, Any] = {
     "id": "P-7",

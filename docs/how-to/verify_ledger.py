@@ -13,7 +13,6 @@ stage may be lower than shown here: by `never_above`, `ends`, or outside the ope
 removed at the end are found by a checkpoint or a head alone.
 
 Exit code 0: nothing differs. 1: something differs. 2: the input can't be read.
-
 It needs Python 3.11, for checkpoints `cryptography`. Rules: pages "Ledger format", "Ledger events".
 """
 
@@ -400,7 +399,8 @@ class RecomputedState:
             self.note(row, f"cites {name}, which expired {format_instant(body['expires_at'])}")
         groups = [approval.body["groups"] for approval in proposal.approvals]
         if not can_fill(body["needs"], groups):
-            self.note(row, f"cites {name}, which needs {body['needs']} and has {groups}")
+            roles = "; ".join(map(" or ".join, groups)) or "no approval"
+            self.note(row, f"cites {name}, which needs {', '.join(body['needs'])}; has {roles}")
         proposal.is_open = False
 
     def _check_grant(self, row: ExportedRow, body: dict[str, Any]) -> None:
@@ -412,8 +412,9 @@ class RecomputedState:
             self.note(row, f"is not what {body['proposal']} proposes: {raised.subject}")
         if reason := self.find_withholding(*place, version):
             self.note(row, f"changes what is {reason}")
-        if (stage in self.get_cell(body).stages) != (row.kind == "Renewed"):
-            self.note(row, f"gives {stage} where {version} holds {self.get_cell(body).stages}")
+        stages = self.get_cell(body).stages
+        if (stage in stages) != (row.kind == "Renewed"):
+            self.note(row, f"gives {stage} where {version} holds {', '.join(stages)}")
         holders = {key[2] for key, cell in self.cells.items() if key[:2] == place and cell.grants}
         if holders - {version} != {body.get("replaced_version", version)} - {version}:
             self.note(row, f"gives a grant where {sorted(holders)} hold some")

@@ -16,8 +16,8 @@ from rollout.core.policy.counting_rules import CURRENT_RULES
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.commands import Actor, AddVersion, ApproveProposal, Command, Tick
 from rollout.core.scope.decider import decide
+from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
-    LedgerEvent,
     PolicyApplied,
     ProposalRaised,
     RolloutCreated,

@@ -7,7 +7,7 @@ import pytest
 from rollout.cli.output import format_proposal_details
 from rollout.core.policy.evidence_sources import NOT_NAMED, OWN_PREDICTION
 from rollout.core.scope.commands import Actor
-from rollout.core.scope.events import ProposalRaised, RulesApplied
+from rollout.core.scope.events import AttemptsBegan, ProposalRaised, RulesApplied
 from rollout.core.scope.permissions import AssignedRole
 from rollout.formats.policy.reader import parse_policy
 from rollout.services.engine.policy_application import apply_policy
@@ -84,6 +84,8 @@ def test_rules_2_are_planned_proposed_approved_and_hold_from_then_on(client, dat
     assert effect["proposals"] == [raised.proposal]
     assert "40" in effect["next_step_without"]
     assert "no way back" in plan["text"]
+    assert plan["guards"] == ["unaudited at most 10 % over 7d"]
+    assert "GUARDS that test shares: unaudited at most 10 % over 7d" in plan["text"]
 
     answer = propose(client)
     assert answer.status_code == 201
@@ -142,6 +144,42 @@ def test_a_new_proposal_states_its_sources_and_what_was_counted_stays(client, da
     (details,) = client.by("viewer").get(PROPOSALS).json()["items"]
     assert details["id"] == again.proposal
     assert {s["source"]: s["decisions"] for s in details["sources"]} == {"camera": 40, "people": 40}
+
+
+def test_a_running_attempt_keeps_its_risk_and_the_next_one_has_the_years_first(
+    client, database, clock
+):
+    (raised, *_) = [e for e in count(client, database, clock) if isinstance(e, ProposalRaised)]
+    assert raised.readings[0].endswith("(risk 0.05)")
+    approve(client, propose(client).json())
+    events = Ticker(database, "ramps", "one").tick(clock.now() + timedelta(hours=3))
+    assert not [event for event in events if isinstance(event, AttemptsBegan)]
+    (again,) = [event for event in events if isinstance(event, ProposalRaised)]
+    assert (again.readings, again.attempt) == (raised.readings, 0)
+
+    send_new_version(client, clock)
+    events = Ticker(database, "ramps", "one").tick(clock.now() + timedelta(hours=6))
+    (began,) = [event for event in events if isinstance(event, AttemptsBegan)]
+    assert (began.versions, began.years, began.numbers) == (("v2",), (NOON.year,), (1,))
+    (cell,), scope = began.cells, state_of(database).scope
+    assert scope.get_cell_state(cell, "v1").risk_share == 1
+    assert scope.get_cell_state(cell, "v2").risk_share == pytest.approx(0.382793384)
+    with database.begin_read() as transaction:
+        events = list(Ledger(transaction, state_of(database).rollout).list_events())
+        assert find_differences(transaction, state_of(database).rollout, events) == {}
+
+
+def send_new_version(client, clock):
+    """Send cases of a second version, with decisions of people."""
+    for keys in (("e0",), ("e1", "e2", "e3")):
+        at = clock.now().isoformat()
+        cases = [{"kind": "case", "key": k, "site": "ramp-a", "occurred_at": at} for k in keys]
+        answers = {"answers": {"parcel": "sound"}}
+        answered = [{"kind": "prediction", "key": k, "version": "v2", **answers} for k in keys]
+        send(client, "camera", *cases, *answered)
+        decided = {"reviewer": "r1", "exposure": "blind", "submitted_at": at, **answers}
+        send(client, "people", *({"kind": "decision", "key": k, **decided} for k in keys))
+        clock.advance(timedelta(hours=1))
 
 
 def test_a_plan_of_the_policy_warns_that_its_sources_have_no_effect_yet(client):

@@ -51,6 +51,9 @@ def test_two_people_approve_and_a_tick_applies_it(client, database, raised):
     assert (first["approvals_missing"], first["by"]) == (1, "ana")
     last = approve(client, "bo", one).json()
     assert last["approvals_missing"] == 0
+    assert last["text"] == (
+        "the last approval: the next tick applies it unless the evidence has turned by then"
+    )
     assert last["revision"] == first["revision"] + 1
     assert client.get(f"{V1}/proposals/P-1").json()["state"] == "approved"
     tick(database, NOON + TICK)

@@ -110,7 +110,10 @@ def test_a_stop_ends_by_a_resume_that_others_approve(client, database, bears):
     approvals = f"{V1}/proposals/{proposal}/approvals"
     assert problem_of(client.by("bo").post(approvals, json=yes)) == (403, "own-proposal")
     assert client.by("ana").post(approvals, json=yes).status_code == 200
-    assert client.by("cy").post(approvals, json=yes).json()["approvals_missing"] == 0
+    last = client.by("cy").post(approvals, json=yes).json()
+    assert (last["approvals_missing"], last["text"]) == (
+        0, "the last approval: the next tick applies it",
+    )  # fmt: skip
     tick(database, NOON + TICK)
     assert client.get(f"{V1}/stops").json()["items"] == []
     assert stage(client, CREEK) == "supervised"

@@ -340,7 +340,10 @@ def test_a_cell_below_its_line_says_so_and_a_challenger_stands_beside(browser, d
     versus = plain(region(page, "vs-h"))
     assert "v1 acting, v2 challenger" in versus
     assert "creek · day v1" in versus
-    assert "v2 meets every condition for supervised in place of v1" in plain(page)
+    text = plain(page)  # the tick's evidence is made up: no record supports it
+    assert "v2 met every condition for supervised in place of v1 when P-2 was raised" in text
+    assert "no longer meets the threshold" in text
+    assert text.count("a bound below the threshold doesn't question the present stage") == 1
 
 
 def test_live_regions_hold_no_form(browser, database):

@@ -5,7 +5,8 @@ from dataclasses import fields
 
 from rollout.core.access.access_events import ACCESS_KINDS
 from rollout.core.ledger import form1
-from rollout.core.scope.events import ADDED_LATER, EVENT_TYPES, FREE_TEXT, LedgerEvent
+from rollout.core.scope.event_base import ADDED_LATER, FREE_TEXT, LedgerEvent
+from rollout.core.scope.events import EVENT_TYPES
 
 HEAD = """\
 # Ledger events

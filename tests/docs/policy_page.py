@@ -1,6 +1,6 @@
 """The page of a policy file's keys, from the model that reads the file."""
 
-from rollout.core.policy.policy import format_duration
+from rollout.core.calendar.instants import format_duration
 from rollout.formats.policy.json_schema import build_policy_schema
 from rollout.formats.policy.measures import MEASURE_RULES
 

@@ -83,6 +83,7 @@ def _render_incident(
         effect=words.describe_incident_effect(impact),
         returns=words.describe_recovery(impact, visitor, rollout),
         counted=words.build_count_rows(impact),
+        count_note=words.describe_counts(impact),
         entries=_describe_entries(impact, visitor, rollout),
         reads_all=all(
             visitor.has_permission(Permission.READ, rollout, site)

@@ -1,7 +1,9 @@
 """Text of incidents: what tripped, its effect, how to recover."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Final
 
 from api.console.page.page_context import Visitor
 from api.console.page.time_format import format_time_span
@@ -25,6 +27,9 @@ from rollout.reports.text.state_text import format_incident_heading
 from rollout.services.cells.cells import load_cell
 from rollout.services.incidents.incident_impact import AffectedCell, EvidencePeriod, IncidentImpact
 from rollout.services.incidents.incidents import IncidentStatus
+
+DETECTOR_COUNTS_PATTERN: Final = re.compile(r": (\d+ of \d+) records against it$", re.ASCII)
+"""What a detector counted at the end of an alarm's stored reason."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -189,10 +194,17 @@ def _describe_automatic_recovery(guard: Guard | None, policy: Policy) -> str:
 def _describe_evidence_recovery(
     impact: IncidentImpact, visitor: Visitor, rollout: str, cell: Cell
 ) -> Iterator[str]:
-    if impact.attempt > 1 and any(entry.row.fields.get("restart") for entry in impact.own_entries):
+    if impact.attempt_after > 1 and any(
+        entry.row.fields.get("restart") for entry in impact.own_entries
+    ):
+        later_text = (
+            f" (now attempt {impact.attempt}, after later restarts)"
+            if impact.attempt > impact.attempt_after
+            else ""
+        )
         yield (
-            f"Evidence restarts from zero: attempt {impact.attempt}. Each attempt allows a smaller"
-            " chance of a wrong widening, so it needs more cases."
+            f"Evidence restarts from zero: attempt {impact.attempt_after}{later_text}. Each attempt"
+            " allows a smaller chance of a wrong widening, so it needs more cases."
         )
     else:
         yield "Evidence continues; new cases count towards the gate."
@@ -259,6 +271,16 @@ def build_count_rows(impact: IncidentImpact) -> tuple[IncidentCountRow, ...]:
         )
     )
     return tuple(rows)
+
+
+def describe_counts(impact: IncidentImpact) -> str:
+    """Describe which units the count table has, and what the guard counted besides."""
+    note = "Closed units only: those that began and closed within the span."
+    match = DETECTOR_COUNTS_PATTERN.search(impact.incident.reason)
+    if impact.incident.kind != "alarm" or match is None:
+        return note
+    counts_text = add_separators(match[1])
+    return f"{note} The guard also counted decisions on open units: {counts_text} disagree."
 
 
 def _format_key(key: MeasureKey) -> str:

@@ -145,4 +145,4 @@ def describe_interim(cell_grants: Sequence[CellGrant], site: str) -> str:
         return f"Humans confirm what {join_words(supervised_versions)} proposes, as now"
     if any(cell_grant.is_stopped for cell_grant in site_grants):
         return "Already stopped: humans decide"
-    return "No version acts here: humans decide"
+    return "No version acts here at this hour: humans decide"

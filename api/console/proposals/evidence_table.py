@@ -12,11 +12,13 @@ from rollout.reports.text.formatting import format_count, format_percent
 from rollout.services.proposals.proposal_evidence import (
     ConditionEvidence,
     GateMinimumProgress,
+    ProposalEvidence,
     ReadingComparison,
 )
 
 NO_VALUE: Final = "–"
 MET, NOT_MET = "met", "not met"
+TURNED_TEXT: Final = "an e-value below 1, or a minimum that isn't met"
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,6 +140,19 @@ def format_evidence_bound(evidence: ConditionEvidence) -> str:
     condition = evidence.condition
     return format_bound_value(
         condition.measure, evidence.bound, condition.line, at_least=condition.at_least
+    )
+
+
+def describe_void_risk(evidence: ProposalEvidence) -> str:
+    """Describe what becomes of a proposal whose gate isn't met now, "" if it is met."""
+    if evidence.has_turned:
+        return f"The evidence has turned ({TURNED_TEXT}): the next tick voids this proposal."
+    current = [reading.current for reading in evidence.readings if reading.current is not None]
+    if all(condition.is_met for condition in current):
+        return ""
+    return (
+        "The evidence doesn't meet the gate now, but an approval still counts and the last one "
+        f"still takes effect: only evidence that has turned ({TURNED_TEXT}) voids the proposal."
     )
 
 

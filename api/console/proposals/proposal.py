@@ -17,6 +17,7 @@ from api.console.proposals.effective_time import describe_effect
 from api.console.proposals.evidence_table import (
     build_condition_rows,
     build_requirement_rows,
+    describe_void_risk,
     list_plain_readings,
 )
 from api.console.proposals.path_chart import build_path_charts
@@ -230,6 +231,7 @@ def _build_evidence_context(
     return {
         "evidence": evidence,
         "rows": rows,
+        "void_risk": describe_void_risk(evidence),
         "lede": describe_progress(details, is_met=bool(rows) and all(row.met for row in rows)),
         "plain_readings": list_plain_readings(evidence.readings),
         "sources_text": describe_sources(details.sources),

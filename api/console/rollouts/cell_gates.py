@@ -40,22 +40,50 @@ def describe_open_proposals(context: CellContext) -> Iterator[CellSentence]:
             yield from _describe_approved(context, proposal)
         elif proposal.kind != "renewal":
             text = format_sentence(
-                "{} since {}. Needs {} until {}.",
-                _describe_met_gate(context, proposal),
-                context.format_time(proposal.raised_at),
+                "{}. Needs {} until {}.",
+                _describe_proposed_gate(context, proposal),
                 describe_missing_approvals(proposal),
                 context.format_time(proposal.expires_at),
             )
             yield CellSentence("eligible", text)
 
 
-def _describe_met_gate(context: CellContext, proposal: ProposalState) -> str:
+def _describe_proposed_gate(context: CellContext, proposal: ProposalState) -> Markup:
+    """Describe since when the gate is met, or that it was met only when it was proposed."""
+    raised_text = context.format_time(proposal.raised_at)
+    unmet = _list_unmet_subjects(context, proposal)
+    gate_text = _describe_met_gate(context, proposal, is_met=not unmet)
+    if not unmet:
+        return format_sentence("{} since {}", gate_text, raised_text)
+    return format_sentence(
+        "{} when {} was raised on {}; {} no longer {} the threshold",
+        gate_text, proposal.id, raised_text, join_words(unmet),
+        "meets" if len(unmet) == 1 else "meet",
+    )  # fmt: skip
+
+
+def _list_unmet_subjects(context: CellContext, proposal: ProposalState) -> list[str]:
+    """Return the measures of the proposal's gate that don't meet their threshold now."""
+    return [
+        get_condition_subject(condition.condition)
+        for facts in context.summary.evidence
+        if facts.version == proposal.version
+        and facts.gate is not None
+        and facts.gate.to == proposal.to
+        for condition in facts.gate.conditions
+        if not condition.met
+    ]
+
+
+def _describe_met_gate(context: CellContext, proposal: ProposalState, *, is_met: bool) -> str:
     if proposal.kind == "takeover":
         acting_version = context.scope.get_holder(context.cell)
         replaced_text = f" in place of {acting_version}" if acting_version else ""
-        return f"{proposal.version} meets every condition for {proposal.to}{replaced_text}"
+        verb = "meets" if is_met else "met"
+        return f"{proposal.version} {verb} every condition for {proposal.to}{replaced_text}"
     actor_text = "" if proposal.raised_by == ENGINE else f" (proposed by {proposal.raised_by})"
-    return f"Every condition for {proposal.to} is met{actor_text}"
+    verb = "is" if is_met else "was"
+    return f"Every condition for {proposal.to} {verb} met{actor_text}"
 
 
 def _describe_approved(context: CellContext, proposal: ProposalState) -> Iterator[CellSentence]:
@@ -251,7 +279,8 @@ def _describe_remaining(facts: ConditionFacts) -> str:
     if facts.median is not None and facts.median > facts.further:
         if facts.ninety is not None and facts.ninety > facts.median:
             limit_text = f" (with 90 % chance within {format_count(facts.ninety)})"
-        expected_text = f"; probably after {format_count(facts.median)}{limit_text}"
+        decision_text = format_quantity(facts.median, "more blind decision")
+        expected_text = f"; probably after {decision_text}{limit_text}"
     return f" Needs at least {format_count(facts.further)} more that agree{expected_text}."
 
 

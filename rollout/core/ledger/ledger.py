@@ -25,14 +25,13 @@ from rollout.core.calendar.instants import from_micros, to_micros
 from rollout.core.calendar.sites import Cell
 from rollout.core.ledger.form1 import KINDS_OF_FORM_1, STORED_KINDS, translate_body
 from rollout.core.ledger.ledger_texts import LedgerText, Salts
-from rollout.core.scope.events import (
+from rollout.core.scope.event_base import (
     ACCOUNT,
     ADDED_LATER,
-    EVENT_TYPES,
     FREE_TEXT,
-    FormChanged,
     LedgerEvent,
 )
+from rollout.core.scope.events import EVENT_TYPES, FormChanged
 
 FORM: Final = 2
 """The form of new rows."""

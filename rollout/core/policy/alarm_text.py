@@ -2,8 +2,9 @@
 
 from datetime import timedelta
 
+from rollout.core.calendar.instants import format_duration
 from rollout.core.policy.cell_evidence import GuardReading
-from rollout.core.policy.policy import Guard, format_duration
+from rollout.core.policy.policy import Guard
 
 
 def describe_alarm(guard: Guard, reading: GuardReading, tick: timedelta) -> str:

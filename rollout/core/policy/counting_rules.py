@@ -5,8 +5,8 @@ A rollout begins on `CURRENT_RULES` and stays on its rules until users apply oth
 numbers are on rules 1. Everything that a number changes is a function here:
 
 - rules 2: a decision is evidence only from a source that the policy names; a gate's risk is
-  bounded per cell and year, over all versions; operational guards test shares of records, and
-  silence in the hours in which a site is open.
+  bounded per cell and year, over all versions; operational guards
+  on shares of records test them.
 """
 
 from typing import Final
@@ -26,5 +26,5 @@ def numbers_attempts_by_year(rules: int) -> bool:
 
 
 def has_guard_tests(rules: int) -> bool:
-    """Return whether operational guards test shares and hours instead of comparing."""
+    """Return whether operational guards test shares instead of comparing them."""
     return rules >= 2

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, date, datetime, timedelta
 from functools import cached_property
 
+from rollout.core.calendar.instants import format_duration
 from rollout.core.calendar.opening_hours import is_open
 from rollout.core.calendar.sites import OTHER_WINDOW, SHADOW, Cell, Site, Window
 from rollout.core.calendar.timezones import compute_end_of_local_day
@@ -443,15 +444,3 @@ class Policy:
     def takeover_floor(self) -> int | None:
         """Return the lowest level of a takeover, None for the acting version's own."""
         return None if self.takeover == "same-stage" else self.stage_ids.index(self.takeover)
-
-
-def format_duration(duration: timedelta) -> str:
-    """Return a duration in its largest whole unit, as policy files write it.
-
-    >>> format_duration(timedelta(hours=48)), format_duration(timedelta(minutes=90))
-    ('2d', '90m')
-    """
-    for unit, text in ((DAY, "d"), (timedelta(hours=1), "h"), (timedelta(minutes=1), "m")):
-        if duration and duration % unit == timedelta(0):
-            return f"{duration // unit}{text}"
-    return f"{duration.total_seconds():g}s"

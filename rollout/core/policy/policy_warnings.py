@@ -8,10 +8,11 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 
+from rollout.core.calendar.instants import format_duration
 from rollout.core.calendar.sites import Cell, Site
 from rollout.core.calendar.windows import list_hours_warnings
 from rollout.core.policy.measures import DETECTOR_MEASURES, TESTED_MEASURES, Condition
-from rollout.core.policy.policy import Gate, Guard, Policy, format_duration
+from rollout.core.policy.policy import Gate, Guard, Policy
 
 MIN_RETENTION = timedelta(days=183)  # laws on high-risk systems ask for half a year of logs
 _DEFAULT_FALSE_ALARM_EVERY = 10_000.0

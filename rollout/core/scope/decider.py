@@ -48,9 +48,9 @@ from rollout.core.scope.commands import (
     Tick,
 )
 from rollout.core.scope.eras import accept_restore, stop_after_rollback
+from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
     GrantExpired,
-    LedgerEvent,
     Narrowed,
     VersionFirstUsed,
     VersionRetired,

@@ -1,7 +1,12 @@
 """Eras of a ledger: after a restore, nothing that was issued before is valid."""
 
 from rollout.core.scope.commands import AcceptRestore, StopAfterRollback
-from rollout.core.scope.events import LEDGER_ROLLED_BACK, EraBegan, IncidentOpened, Stopped
+from rollout.core.scope.events import (
+    LEDGER_ROLLED_BACK,
+    EraBegan,
+    IncidentOpened,
+    Stopped,
+)
 from rollout.core.scope.pending_events import PendingEvents
 from rollout.core.scope.scope import ENGINE
 from rollout.core.scope.stop_commands import list_unstopped_cells

@@ -4,8 +4,7 @@ Fields hold text, whole numbers, instants, cells and tuples of these, so that ea
 canonical form (`rollout.core.ledger.ledger`). `by` is an account's name, or `policy` for the
 engine.
 
-No code writes these fields of form 2 yet: `attempt`, `risk_weight` and `confidence_floor` of
-`ProposalRaised`. They don't change the scope.
+No code writes `confidence_floor` of `ProposalRaised` yet; it does not change the scope.
 """
 
 from dataclasses import dataclass, field
@@ -13,39 +12,28 @@ from datetime import datetime
 from typing import Final
 
 from rollout.core.calendar.sites import Cell
+from rollout.core.scope.event_base import (
+    ACCOUNT,
+    ADDED_LATER,
+    FREE_TEXT,
+    CellEvent,
+    LedgerEvent,
+)
+from rollout.core.scope.record_events import (
+    CasesErased,
+    NameErased,
+    RecordsCounted,
+    RecordsImported,
+    RecordsPurged,
+    ReportSealed,
+)
 
-ADDED_LATER: Final = "came later"
-"""Marks a field that earlier rows lack: rows omit it while it is empty."""
-FREE_TEXT: Final = "free text"
-"""Marks a field with typed text or a case's key: a row holds its salted hash, not the text.
-
-Its value is True, or the only incident `kind` in which it does.
-"""
-ACCOUNT: Final = "account"
-"""Marks a field that holds an account: True, or the only `kind` of the event in which it does."""
 LEDGER_ROLLED_BACK: Final = "ledger_rolled_back"
 """Incident kind: a client has seen a head that this ledger lacks."""
 EVIDENCE_CHANGED: Final = "evidence_changed"
 """Incident kind: stored evidence is not what the ledger's digests say."""
 UNAUTHORIZED: Final = "unauthorized"
 """Incident kind: the model acted without an authorization."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LedgerEvent:
-    """An event; `slot` is the slot of a tick's evidence."""
-
-    at: datetime
-    by: str
-    slot: datetime | None = None
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CellEvent(LedgerEvent):
-    """An event of one version in one cell."""
-
-    cell: Cell
-    version: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -285,115 +273,6 @@ class ClockCorrected(LedgerEvent):
 
     previous_time: datetime
     proposal: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordsPurged(LedgerEvent):
-    """Records before an instant were deleted: `counts` rows of `tables`.
-
-    `digest` covers the hashes of the deleted records, which the database keeps.
-    """
-
-    before: datetime
-    tables: tuple[str, ...]
-    counts: tuple[int, ...]
-    digest: str = field(default="", metadata={ADDED_LATER: True})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class CasesErased(LedgerEvent):
-    """The contents of cases were erased on request; their counts stay.
-
-    Attributes:
-        keys: hashes of the keys of the cases, which need the rollout's salt.
-        episode: hash of the episode's key that is erased, if one is.
-        tables, counts: how many rows were deleted or changed.
-        records_digest: of the hashes of the records that are gone, which are stored beside it.
-        reports: numbers of the sealed reports from which rows were erased.
-    """
-
-    keys: tuple[str, ...]
-    tables: tuple[str, ...]
-    counts: tuple[int, ...]
-    records_digest: str = ""
-    reports: tuple[int, ...] = ()
-    episode: str = ""
-    reason: str = field(default="", metadata={FREE_TEXT: True})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NameErased(LedgerEvent):
-    """A pseudonym replaced the name of a user or reviewer in this rollout.
-
-    Attributes:
-        pseudonym: an id that stands in no table of names.
-        name_hash: hash of the name, which needs the rollout's salt.
-        tables, counts: how many rows were deleted or changed.
-        records_digest: of the hashes of the changed decisions, which are stored beside it.
-    """
-
-    pseudonym: str
-    name_hash: str
-    tables: tuple[str, ...]
-    counts: tuple[int, ...]
-    records_digest: str = ""
-    reason: str = field(default="", metadata={FREE_TEXT: True})
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordsImported(LedgerEvent):
-    """`by` imported recorded files and vouches for the times of receipt in them.
-
-    `at` is the time of the ledger entry before, so that the imported records, which are older than
-    the import, keep their order.
-
-    Attributes:
-        imported_at: the time of the import.
-        files, digests: the files' names and the SHA-256 of each.
-        cases: all cases of the files that have a time.
-        stated_receipts: how many of them state when they were received; the others count as
-            received when they occurred.
-        received_since, received_until: the first and the last time of receipt.
-        cells, cell_cases: the cells of the policy that have cases, and how many.
-    """
-
-    imported_at: datetime
-    files: tuple[str, ...]
-    digests: tuple[str, ...]
-    cases: int
-    stated_receipts: int
-    received_since: datetime
-    received_until: datetime
-    cells: tuple[Cell, ...]
-    cell_cases: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ReportSealed(LedgerEvent):
-    """A version of a report on the cases in [since, until) was stored.
-
-    `number` counts the versions of the same span. `sha256` is its seal; `state` is `provisional`
-    while decisions are due, then `final`.
-    """
-
-    report: str
-    since: datetime
-    until: datetime
-    number: int
-    state: str
-    sha256: str
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecordsCounted(LedgerEvent):
-    """A tick counted units: `digest` covers them and the hashes of the `records` behind them.
-
-    It covers every unit, action and outcome that was counted after the event of this kind before
-    it. Ticks of older programs counted units only.
-    """
-
-    records: int
-    digest: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

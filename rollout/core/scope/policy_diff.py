@@ -10,11 +10,19 @@ from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import date, timedelta
 
+from rollout.core.calendar.instants import format_duration
 from rollout.core.calendar.sites import Cell, Site
 from rollout.core.policy.evidence_sources import EvidenceSources
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import Condition
-from rollout.core.policy.policy import Freeze, Gate, Guard, Policy, Stage, Waves, format_duration
+from rollout.core.policy.policy import (
+    Freeze,
+    Gate,
+    Guard,
+    Policy,
+    Stage,
+    Waves,
+)
 from rollout.core.policy.risk_shares import describe_releases
 from rollout.core.policy.version_contents import shorten_content
 

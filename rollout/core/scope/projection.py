@@ -13,16 +13,15 @@ from types import MappingProxyType
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.policy.counting_rules import FIRST_RULES, numbers_attempts_by_year
 from rollout.core.policy.risk_shares import compute_lifetime_share
+from rollout.core.scope.event_base import CellEvent, LedgerEvent
 from rollout.core.scope.events import (
     Approved,
     AttemptsBegan,
-    CellEvent,
     ClockCorrected,
     EraBegan,
     GrantExpired,
     IncidentAcknowledged,
     IncidentOpened,
-    LedgerEvent,
     Narrowed,
     PolicyApplied,
     ProposalExpired,

@@ -12,9 +12,8 @@ from rollout.core.policy.cell_evidence import EvidenceCounts, VersionEvidence
 from rollout.core.policy.gates import GateReading, is_gate_open, read_gate, read_renewal
 from rollout.core.policy.policy import Gate, Policy
 from rollout.core.scope.commands import EvidenceByCell, Tick
+from rollout.core.scope.event_base import CellEvent, LedgerEvent
 from rollout.core.scope.events import (
-    CellEvent,
-    LedgerEvent,
     ProposalExpired,
     ProposalRaised,
     Renewed,

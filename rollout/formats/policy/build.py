@@ -30,6 +30,7 @@ from rollout.formats.policy import model as file
 from rollout.formats.policy.guards import add_missing_guards
 from rollout.formats.policy.import_section import ImportShape
 from rollout.formats.policy.measures import MEASURE_RULES, read_condition
+from rollout.formats.policy.source_section import SourcesShape
 
 DEFAULT_RISK, DEFAULT_MODEL_RISK = 0.05, 0.01
 
@@ -148,7 +149,7 @@ def _build_evidence(shape: file.EvidenceShape) -> EvidenceRules:
     )
 
 
-def _build_sources(shape: file.SourcesShape) -> EvidenceSources:
+def _build_sources(shape: SourcesShape) -> EvidenceSources:
     accounts = (AccountSource(row.account, tuple(row.reviewers)) for row in shape.accounts)
     return EvidenceSources(shape.reviews, shape.imports, tuple(accounts))
 

@@ -4,7 +4,8 @@ A check is a function with the paths that it needs. It is skipped if one of them
 because its faults would only follow from the fault that is already reported.
 """
 
-from rollout.core.policy.policy import Policy, format_duration
+from rollout.core.calendar.instants import format_duration
+from rollout.core.policy.policy import Policy
 from rollout.formats.policy.conditions import CONDITION_CHECKS
 from rollout.formats.policy.document import ParsedPolicy
 from rollout.formats.policy.model import LeverShape, PolicyShape

@@ -3,9 +3,10 @@
 from collections.abc import Callable, Iterator
 from datetime import timedelta
 
+from rollout.core.calendar.instants import format_duration
 from rollout.core.policy.levers import Lever
 from rollout.core.policy.measures import OPERATIONAL_MEASURES, TESTED_MEASURES
-from rollout.core.policy.policy import Guard, Policy, format_duration
+from rollout.core.policy.policy import Guard, Policy
 from rollout.formats.policy import scalars
 from rollout.formats.policy.measures import MEASURE_RULES, parse_threshold, read_condition
 from rollout.formats.policy.model import ConditionShape, GuardShape, PolicyShape

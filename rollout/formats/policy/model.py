@@ -12,6 +12,7 @@ from pydantic.json_schema import JsonSchemaValue
 from rollout.formats.policy import fields as kinds
 from rollout.formats.policy.import_section import ImportShape
 from rollout.formats.policy.sections import PolicySection, key
+from rollout.formats.policy.source_section import SourcesShape
 from rollout.formats.policy.version_section import VersionShape
 
 Measure = Literal[
@@ -165,29 +166,6 @@ class StageShape(PolicySection):
     )
     lasts: kinds.PositiveDuration = key(
         "90d", description="Length of a grant until it is renewed on fresh evidence."
-    )
-
-
-class AccountSourceShape(PolicySection):
-    """A service account whose decisions are evidence, for some reviewers."""
-
-    account: kinds.NonEmptyText = key(
-        description="Name of the service account.", examples=["people-system"]
-    )
-    reviewers: list[kinds.Pattern] = key(
-        min_length=1,
-        description="Reviewers for whom it may speak: names, or patterns with *.",
-        examples=["[ana, bo]"],
-    )
-
-
-class SourcesShape(PolicySection):
-    """From where decisions are evidence; others are stored and reported only."""
-
-    reviews: kinds.Flag = key("true", description="Reviews made in this service.")
-    imports: kinds.Flag = key("true", description="Imported files, for which the importer vouches.")
-    accounts: list[AccountSourceShape] = key(
-        default_factory=list, description="Service accounts that send decisions made elsewhere."
     )
 
 

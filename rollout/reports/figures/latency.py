@@ -8,9 +8,9 @@ import polars as pl
 import scipy
 from numpy.typing import NDArray
 
-from rollout.core.calendar.instants import count_micros
+from rollout.core.calendar.instants import count_micros, format_duration
 from rollout.core.policy.levers import Lever
-from rollout.core.policy.policy import Policy, format_duration
+from rollout.core.policy.policy import Policy
 from rollout.reports.statistics.intervals import CONFIDENCE_LEVEL, Share, compute_share
 from rollout.tally.frames import VALUE_PREFIX, RecordFrames
 

@@ -6,7 +6,12 @@ from datetime import datetime
 
 import polars as pl
 
-from rollout.core.scope.events import IncidentAcknowledged, IncidentOpened, Resumed, Stopped
+from rollout.core.scope.events import (
+    IncidentAcknowledged,
+    IncidentOpened,
+    Resumed,
+    Stopped,
+)
 from rollout.reports.inputs.inputs import ReportInputs
 
 

@@ -6,12 +6,13 @@ from datetime import datetime
 
 import polars as pl
 
+from rollout.core.calendar.instants import format_duration
 from rollout.core.ledger.ledger import build_ledger
 from rollout.core.ledger.ledger_texts import derive_salts
 from rollout.core.policy.counting_rules import FIRST_RULES, numbers_attempts_by_year
-from rollout.core.policy.policy import Gate, Guard, Policy, format_duration
+from rollout.core.policy.policy import Gate, Guard, Policy
+from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
-    LedgerEvent,
     PolicyApplied,
     RolloutCreated,
     RulesApplied,

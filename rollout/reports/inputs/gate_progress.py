@@ -4,10 +4,9 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 
+from rollout.core.scope.event_base import CellEvent, LedgerEvent
 from rollout.core.scope.events import (
     AttemptsBegan,
-    CellEvent,
-    LedgerEvent,
     PolicyApplied,
     VersionFirstUsed,
     VersionRetired,

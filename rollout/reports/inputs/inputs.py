@@ -11,7 +11,7 @@ from rollout.core.ledger.ledger import CanonicalRow
 from rollout.core.policy.policy import Policy
 from rollout.core.records.baselines import BaselineCount
 from rollout.core.records.label_cleaning import CleaningChoice
-from rollout.core.scope.events import LedgerEvent
+from rollout.core.scope.event_base import LedgerEvent
 from rollout.reports.inputs.pictures import MediaFinder, find_no_media
 from rollout.tally.evidence_view import EvidenceView
 from rollout.tally.frames import INSTANT, RecordFrames

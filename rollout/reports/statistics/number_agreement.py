@@ -22,7 +22,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 MIN_UNITS = 100  # with fewer, intervals of limits and concordance of prices cover under 86 %
-MANY_UNITS = 1000  # from which on they cover 92 to 95 %; benchmarks/README.md has the table
+MANY_UNITS = 1000  # from which on they cover 90 to 95 %; benchmarks/README.md has the table
 ROUNDING = 1e-12  # relative; a smaller spread is rounding
 
 MEAN_METHOD = "mean, Student's t over units, 95 %"

@@ -7,7 +7,8 @@ from typing import Final, Self
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.events import Approved, LedgerEvent, ProposalRaised
+from rollout.core.scope.event_base import LedgerEvent
+from rollout.core.scope.events import Approved, ProposalRaised
 from rollout.reports.text.formatting import (
     format_cell_name,
     format_local_time,

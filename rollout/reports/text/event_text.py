@@ -7,10 +7,10 @@ from functools import singledispatch
 
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.version_contents import shorten_content
+from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
     Approved,
     AttemptsBegan,
-    CasesErased,
     ClockCorrected,
     DamageCleared,
     EraBegan,
@@ -18,19 +18,13 @@ from rollout.core.scope.events import (
     GrantExpired,
     IncidentAcknowledged,
     IncidentOpened,
-    LedgerEvent,
-    NameErased,
     Narrowed,
     PolicyApplied,
     ProposalExpired,
     ProposalRaised,
     ProposalRejected,
     ProposalVoided,
-    RecordsCounted,
-    RecordsImported,
-    RecordsPurged,
     Renewed,
-    ReportSealed,
     Resumed,
     RolloutCreated,
     RulesApplied,
@@ -41,6 +35,14 @@ from rollout.core.scope.events import (
     VersionFirstUsed,
     VersionRetired,
     Widened,
+)
+from rollout.core.scope.record_events import (
+    CasesErased,
+    NameErased,
+    RecordsCounted,
+    RecordsImported,
+    RecordsPurged,
+    ReportSealed,
 )
 from rollout.reports.text.event_describer import CitedProposals, EventDescriber
 from rollout.reports.text.formatting import (

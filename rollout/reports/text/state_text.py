@@ -63,7 +63,8 @@ CELL_STATES: Final[Mapping[str, StateText]] = MappingProxyType(
         "eligible": StateText(
             "note",
             "Eligible",
-            "Every condition of the gate is met and a proposal needs approvals.",
+            "Every condition of the gate was met when a proposal was raised; it needs approvals, "
+            "also if the bound has since fallen below the threshold.",
         ),
         "approved": StateText(
             "mute",

@@ -24,7 +24,7 @@ from rollout.core.errors import (
     NotAllowedError,
     UnknownUserError,
 )
-from rollout.core.scope.events import LedgerEvent
+from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.permissions import (
     ADMIN,
     APPROVER,

@@ -11,10 +11,10 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.policy.gates import read_gate
 from rollout.core.policy.measures import Condition
 from rollout.core.policy.policy import Policy
+from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
     Approved,
     GrantExpired,
-    LedgerEvent,
     Narrowed,
     Stopped,
     Suspended,

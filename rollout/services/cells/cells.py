@@ -10,7 +10,8 @@ import polars as pl
 from rollout.core.calendar.sites import SHADOW, Cell
 from rollout.core.errors import UnknownCellError
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.events import LedgerEvent, Resumed, Stopped
+from rollout.core.scope.event_base import LedgerEvent
+from rollout.core.scope.events import Resumed, Stopped
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.scope import CellState, compute_held_level, find_acting_version
 from rollout.reports.figures.evidence_facts import EvidenceFacts, compute_evidence_facts

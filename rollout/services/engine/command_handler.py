@@ -14,7 +14,8 @@ from rollout.core.errors import PolicyRefusedError, StaleRevisionError
 from rollout.core.ledger.ledger import list_fields
 from rollout.core.scope.commands import AddVersion, Command
 from rollout.core.scope.decider import decide
-from rollout.core.scope.events import LedgerEvent, ProposalRaised
+from rollout.core.scope.event_base import LedgerEvent
+from rollout.core.scope.events import ProposalRaised
 from rollout.core.scope.permissions import Caller
 from rollout.core.scope.projection import apply_events
 from rollout.services.engine.evidence_seals import seal_proposals

@@ -16,12 +16,11 @@ from typing import Final, TypeVar
 
 from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.events import (
+from rollout.core.scope.event_base import LedgerEvent
+from rollout.core.scope.events import PolicyApplied, ProposalRaised
+from rollout.core.scope.record_events import (
     CasesErased,
-    LedgerEvent,
     NameErased,
-    PolicyApplied,
-    ProposalRaised,
     RecordsCounted,
     RecordsPurged,
 )

@@ -14,7 +14,8 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.ledger.ledger import parse_event
 from rollout.core.policy.cell_evidence import VersionEvidence
 from rollout.core.policy.policy import Guard
-from rollout.core.scope.events import LedgerEvent, PolicyApplied
+from rollout.core.scope.event_base import LedgerEvent
+from rollout.core.scope.events import PolicyApplied
 from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy
 from rollout.services.engine.stage_history import RolloutHistory
 from rollout.store.counting.counted_units import CountedUnits

@@ -9,7 +9,9 @@ from dataclasses import replace
 from datetime import datetime
 
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.events import LedgerEvent, ProposalRaised, RecordsCounted
+from rollout.core.scope.event_base import LedgerEvent
+from rollout.core.scope.events import ProposalRaised
+from rollout.core.scope.record_events import RecordsCounted
 from rollout.core.scope.scope import ENGINE
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.store.counting.counted_records import CountedRecords

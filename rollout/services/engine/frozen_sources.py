@@ -3,7 +3,8 @@
 from dataclasses import replace
 
 from rollout.core.policy.counting_rules import distinguishes_sources
-from rollout.core.scope.events import LedgerEvent, ProposalRaised
+from rollout.core.scope.event_base import LedgerEvent
+from rollout.core.scope.events import ProposalRaised
 from rollout.services.engine.rollout_state import RolloutState
 from rollout.store.counting.source_counts import load_source_counts
 from rollout.store.database.session import Transaction

@@ -13,7 +13,8 @@ from rollout.core.policy.cell_evidence import VersionEvidence
 from rollout.core.policy.policy import Policy
 from rollout.core.scope.commands import Tick
 from rollout.core.scope.decider import decide
-from rollout.core.scope.events import LedgerEvent, ProposalRaised, SuspensionCleared
+from rollout.core.scope.event_base import LedgerEvent
+from rollout.core.scope.events import ProposalRaised, SuspensionCleared
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope
 from rollout.replay.agenda import Agenda

@@ -9,7 +9,8 @@ from rollout import faults
 from rollout.core.policy.counting_rules import CURRENT_RULES
 from rollout.core.scope.commands import Actor, ApplyPolicy
 from rollout.core.scope.decider import decide
-from rollout.core.scope.events import LedgerEvent, PolicyApplied, ProposalRaised, RolloutCreated
+from rollout.core.scope.event_base import LedgerEvent
+from rollout.core.scope.events import PolicyApplied, ProposalRaised, RolloutCreated
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import ENGINE
 from rollout.formats.policy.reader import parse_policy

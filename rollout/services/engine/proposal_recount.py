@@ -14,7 +14,8 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.policy.cell_evidence import EvidenceCounts
 from rollout.core.policy.gates import GateReading, read_gate, read_renewal
 from rollout.core.policy.policy import Guard, Policy
-from rollout.core.scope.events import LedgerEvent, PolicyApplied, ProposalRaised
+from rollout.core.scope.event_base import LedgerEvent
+from rollout.core.scope.events import PolicyApplied, ProposalRaised
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope
 from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy

@@ -3,7 +3,7 @@
 from collections.abc import Collection
 from datetime import datetime, timedelta
 
-from rollout.core.scope.events import RecordsPurged
+from rollout.core.scope.record_events import RecordsPurged
 from rollout.core.scope.scope import ENGINE
 from rollout.services.engine.rollout_state import load_rollout_state
 from rollout.store.access.notification_outbox import NotificationOutbox

@@ -9,8 +9,8 @@ from weakref import WeakKeyDictionary
 
 from rollout.core.errors import UnknownRolloutError
 from rollout.core.policy.policy import Policy
-from rollout.core.scope.events import CasesErased, NameErased
 from rollout.core.scope.projection import apply_events
+from rollout.core.scope.record_events import CasesErased, NameErased
 from rollout.core.scope.scope import Scope
 from rollout.formats.policy.reader import parse_policy
 from rollout.store.database.rollouts import Rollout, Rollouts

@@ -18,25 +18,23 @@ from numpy.typing import NDArray
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.policy import Policy
 from rollout.core.policy.record_definition import compute_definition, is_redefined
+from rollout.core.scope.event_base import CellEvent, LedgerEvent
 from rollout.core.scope.events import (
     Approved,
     AttemptsBegan,
-    CellEvent,
     IncidentAcknowledged,
     IncidentOpened,
-    LedgerEvent,
     Narrowed,
     PolicyApplied,
     ProposalExpired,
     ProposalRaised,
     ProposalRejected,
     ProposalVoided,
-    RecordsCounted,
-    ReportSealed,
     Stopped,
     VersionFirstUsed,
 )
 from rollout.core.scope.projection import apply_events
+from rollout.core.scope.record_events import RecordsCounted, ReportSealed
 from rollout.core.scope.scope import Scope, find_acting_version
 from rollout.replay.fast_forward import list_ending_slots
 from rollout.tally.slots import find_slot_after, to_instant

@@ -19,8 +19,10 @@ from rollout.core.calendar.sites import Cell
 from rollout.core.errors import PolicyRefusedError
 from rollout.core.scope.commands import AddVersion
 from rollout.core.scope.decider import decide
-from rollout.core.scope.events import LedgerEvent, PolicyApplied, RecordsCounted
+from rollout.core.scope.event_base import LedgerEvent
+from rollout.core.scope.events import PolicyApplied
 from rollout.core.scope.projection import apply_events
+from rollout.core.scope.record_events import RecordsCounted
 from rollout.core.statistics.sampling import compute_sampling_values
 from rollout.services.engine.command_handler import retry_on_stale_revision
 from rollout.services.engine.evidence_feeds import ARRIVAL_RETENTION

@@ -12,8 +12,8 @@ from typing import Final
 
 from rollout.core.access.access_events import UserErased
 from rollout.core.ledger.ledger import CanonicalRow
-from rollout.core.scope.events import CasesErased, NameErased
 from rollout.core.scope.permissions import Caller
+from rollout.core.scope.record_events import CasesErased, NameErased
 from rollout.services.erasure.case_erasure import CASES_PER_BATCH, erase_case_batch, erase_episode
 from rollout.services.erasure.erasure import ErasureRequest
 from rollout.services.erasure.name_erasure import erase_name

@@ -68,6 +68,7 @@ class IncidentImpact:
         cited: the proposals in these entries.
         period_before, period_after: counts in its cell since the stage before began, and since the
             incident; None without a version in a cell of the policy.
+        attempt_after: the attempt of its cell right after the incident.
         attempt: the current attempt of its cell.
         open_proposals: ids of open proposals about its cells.
     """
@@ -82,6 +83,7 @@ class IncidentImpact:
     cited: CitedProposals
     period_before: EvidencePeriod | None
     period_after: EvidencePeriod | None
+    attempt_after: int
     attempt: int
     open_proposals: tuple[str, ...]
 
@@ -136,7 +138,8 @@ def load_incident_impact(
         cited=cited,
         period_before=period_before,
         period_after=period_after,
-        attempt=_find_attempt(state, incident),
+        attempt_after=_find_attempt(scope_after, incident),
+        attempt=_find_attempt(state.scope, incident),
         open_proposals=tuple(
             proposal.id
             for proposal in state.scope.proposals.values()
@@ -313,9 +316,7 @@ def _build_evidence_period(
     )
 
 
-def _find_attempt(state: RolloutState, incident: IncidentStatus) -> int:
-    if incident.version not in state.scope.versions or not incident.site:
+def _find_attempt(scope: Scope, incident: IncidentStatus) -> int:
+    if incident.version not in scope.versions or not incident.site:
         return 1
-    return state.scope.get_cell_state(
-        Cell(incident.site, incident.window), incident.version
-    ).attempt
+    return scope.get_cell_state(Cell(incident.site, incident.window), incident.version).attempt

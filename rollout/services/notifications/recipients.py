@@ -5,6 +5,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
 
+from rollout.core.calendar.instants import MICROSECOND
 from rollout.core.calendar.notification_times import QuietHours
 from rollout.core.scope.permissions import Caller
 from rollout.services.access.access_state import build_caller
@@ -105,6 +106,6 @@ def _load_states(service: Service, rollout_name: str | None) -> list[RolloutStat
 
 def _load_rollout_news(transaction: Transaction, state: RolloutState, at: datetime) -> RolloutNews:
     tasks = ReviewTaskStore(transaction, state.rollout).list_overdue(
-        since=at, until=at + REVIEW_WARNING, sites=None, limit=MAX_URGENT_TASKS
+        since=at, until=at + REVIEW_WARNING + MICROSECOND, sites=None, limit=MAX_URGENT_TASKS
     )
     return RolloutNews(state, tuple(tasks))

@@ -13,10 +13,11 @@ from math import inf, log
 import numpy as np
 import scipy
 
+from rollout.core.calendar.instants import format_duration
 from rollout.core.calendar.sites import Cell
 from rollout.core.policy.gates import scale_cost_threshold
 from rollout.core.policy.measures import Condition
-from rollout.core.policy.policy import Guard, Policy, format_duration
+from rollout.core.policy.policy import Guard, Policy
 from rollout.core.statistics.evidence import (
     compute_cost_gains,
     compute_log_e,

@@ -8,8 +8,9 @@ from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from math import inf
 
+from rollout.core.calendar.instants import format_duration
 from rollout.core.calendar.sites import SHADOW
-from rollout.core.policy.policy import Guard, Policy, format_duration
+from rollout.core.policy.policy import Guard, Policy
 from rollout.core.policy.policy_warnings import PolicyWarning, list_policy_warnings
 from rollout.core.scope.quorum import GroupMembership
 from rollout.services.policies.approver_warnings import list_approver_warnings

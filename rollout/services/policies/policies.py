@@ -10,8 +10,8 @@ from rollout.core.policy.policy import Policy
 from rollout.core.policy.policy_warnings import PolicyWarning
 from rollout.core.scope.commands import Actor, ApplyPolicy
 from rollout.core.scope.decider import decide
+from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
-    LedgerEvent,
     Narrowed,
     PolicyApplied,
     ProposalRaised,

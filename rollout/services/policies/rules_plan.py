@@ -14,7 +14,8 @@ from rollout.core.policy.counting_rules import CURRENT_RULES, has_guard_tests
 from rollout.core.policy.evidence_sources import NOT_NAMED
 from rollout.core.policy.measures import TESTED_MEASURES
 from rollout.core.scope.commands import Command, ProposeRules
-from rollout.core.scope.events import LedgerEvent, ProposalVoided
+from rollout.core.scope.event_base import LedgerEvent
+from rollout.core.scope.events import ProposalVoided
 from rollout.core.scope.permissions import Caller, Permission, require_permission
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.proposals import compute_evidence_hash

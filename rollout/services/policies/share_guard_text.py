@@ -1,7 +1,8 @@
 """What `plan` writes about an operational guard on a share: false alarms and delays."""
 
+from rollout.core.calendar.instants import format_duration
 from rollout.core.policy.measures import SITE_MEASURES, TESTED_MEASURES
-from rollout.core.policy.policy import DAY, Guard, Policy, format_duration
+from rollout.core.policy.policy import DAY, Guard, Policy
 from rollout.core.statistics.forecast import estimate_detection_records
 from rollout.core.statistics.share_detector import (
     MIN_BAD_RECORDS,

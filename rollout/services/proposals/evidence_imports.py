@@ -6,7 +6,7 @@ from datetime import datetime
 
 from rollout.core.calendar.sites import Cell
 from rollout.core.ledger.ledger import parse_event
-from rollout.core.scope.events import RecordsImported
+from rollout.core.scope.record_events import RecordsImported
 from rollout.store.database.rollouts import Rollout
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.ledger import Ledger

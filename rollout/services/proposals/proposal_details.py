@@ -13,9 +13,9 @@ from rollout.core.policy.policy import Stage
 from rollout.core.policy.risk_shares import describe_attempt
 from rollout.core.scope.commands import ApproveProposal
 from rollout.core.scope.decider import decide
+from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
     Approved,
-    LedgerEvent,
     ProposalRaised,
     ProposalRejected,
     ProposalVoided,

@@ -33,6 +33,7 @@ from rollout.store.ledger.projections import ProposalStore
 
 TAKEOVER, RENEWAL, CLOCK = "takeover", "renewal", "clock"
 APPLIED_AT_ONCE = frozenset({CLOCK, RULES_PROPOSAL})
+WITHOUT_EVIDENCE = frozenset({"policy", "resume"})
 MAX_APPROVALS_PER_CALL = 100
 
 
@@ -373,4 +374,6 @@ def _describe_missing(missing_approvals: int, required_groups: tuple[str, ...], 
         return f"{count - missing_approvals} of {count} approvals; needs {missing_approvals} more"
     if kind in APPLIED_AT_ONCE:
         return "the last approval: it is applied at once"
-    return "the last approval: the next tick applies it if the evidence still meets the gate"
+    if kind in WITHOUT_EVIDENCE:
+        return "the last approval: the next tick applies it"
+    return "the last approval: the next tick applies it unless the evidence has turned by then"

@@ -15,7 +15,7 @@ from rollout.core.records.policy_actions import (
 )
 from rollout.core.records.records import Action, Case, Prediction
 from rollout.core.scope.assignment import compute_unit_key
-from rollout.core.scope.events import LedgerEvent
+from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.permits import FORM_1, UNBOUND, Permit
 from rollout.core.scope.projection import apply_events
 from rollout.core.scope.scope import Scope, find_acting_version

@@ -22,7 +22,8 @@ from rollout.core.ledger.ledger import parse_event
 from rollout.core.records.policy_actions import OTHER_ACTION, TOO_UNSURE
 from rollout.core.records.records import Case, Prediction
 from rollout.core.scope.commands import OpenIncident
-from rollout.core.scope.events import UNAUTHORIZED, IncidentOpened, LedgerEvent
+from rollout.core.scope.event_base import LedgerEvent
+from rollout.core.scope.events import UNAUTHORIZED, IncidentOpened
 from rollout.core.scope.incidents import is_over_limit
 from rollout.core.scope.permits import BOUND, FORM_1
 from rollout.core.scope.projection import apply_events

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import polars as pl
 
+from rollout.core.calendar.instants import format_duration
 from rollout.core.ledger.ledger import build_ledger
 from rollout.core.ledger.ledger_texts import derive_salts
-from rollout.core.policy.policy import format_duration
 from rollout.replay.engine import ReplayResult
 from rollout.reports.figures.facts import ReportFacts, compute_report_facts
 from rollout.reports.inputs.divergences import render_divergences_csv

@@ -14,8 +14,8 @@ from typing import Any, Final
 from pydantic import TypeAdapter, ValidationError
 
 from rollout.core.errors import NotAllowedError, RefusalError
-from rollout.core.scope.events import ReportSealed
 from rollout.core.scope.permissions import Caller, Permission, require_permission
+from rollout.core.scope.record_events import ReportSealed
 from rollout.reports.figures.facts import ReportFacts
 from rollout.reports.figures.report_seal import find_pictured_cases, restore_report, restore_table
 from rollout.reports.figures.report_version import CASE_FIELDS, format_canonical

@@ -19,8 +19,10 @@ from rollout.core.ledger.ledger import BrokenLedgerError, CanonicalRow, parse_ev
 from rollout.core.policy.policy import Policy
 from rollout.core.records.baselines import BaselineCount
 from rollout.core.records.label_cleaning import CleaningChoice
-from rollout.core.scope.events import LedgerEvent, PolicyApplied, ReportSealed
+from rollout.core.scope.event_base import LedgerEvent
+from rollout.core.scope.events import PolicyApplied
 from rollout.core.scope.projection import apply_events
+from rollout.core.scope.record_events import ReportSealed
 from rollout.core.scope.scope import Scope
 from rollout.reports.inputs.inputs import (
     ACTION_SCHEMA,

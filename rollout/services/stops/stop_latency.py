@@ -5,9 +5,9 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
 
-from rollout.core.calendar.instants import from_micros
+from rollout.core.calendar.instants import format_duration, from_micros
 from rollout.core.ledger.ledger import CanonicalRow
-from rollout.core.policy.policy import Policy, format_duration
+from rollout.core.policy.policy import Policy
 from rollout.services.engine.rollout_state import RolloutState, parse_stored_policy
 from rollout.services.engine.state_cache import MAX_STALENESS
 from rollout.store.database.session import Transaction

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from rollout.core.scope.events import LedgerEvent
+from rollout.core.scope.event_base import LedgerEvent
 from rollout.store.database.rollouts import ACCESS_CHAIN, Rollouts
 from rollout.store.database.session import Transaction
 from rollout.store.ledger.ledger import Ledger

@@ -11,11 +11,11 @@ from typing import Any, Final
 
 from sqlalchemy import Row, Table, insert, select, update
 
+from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
     ClockCorrected,
     IncidentAcknowledged,
     IncidentOpened,
-    LedgerEvent,
     PolicyApplied,
     ProposalExpired,
     ProposalRaised,

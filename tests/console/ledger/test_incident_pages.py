@@ -67,7 +67,22 @@ def test_the_page_says_what_tripped_what_it_did_and_how_it_comes_back(browser, a
     assert 'data-label="Before">Supervised' in text
     assert 'data-label="Now">Shadow' in text
     assert "Evidence restarts from zero: attempt 2." in text
+    assert "Closed units only" in text
+    assert "The guard also counted decisions on open units: 12 of 40 disagree." in text
     assert "narrowed from supervised to shadow" in text.lower()
+
+
+def test_an_earlier_incident_names_the_attempt_that_it_began(browser, service, clock, alarmed):
+    database = service.database
+    widened(database, NOON + HOUR, CREEK)
+    guards = parse_policy(POLICY).list_guards(CREEK)
+    (guard,) = (guard for guard in guards if guard.condition.measure == "agreement")
+    loud = replace(MET, guards={guard.id: GuardReading(is_alarm=True, value="12", records=40)})
+    tick(database, NOON + HOUR + TICK, cells=(CREEK,), of=loud)
+    clock.advance(HOUR)
+    text = browser.as_("vic").page(PATH)
+    assert "from zero: attempt 2 (now attempt 3, after later restarts)." in text
+    assert "from zero: attempt 3." in browser.page("/rollouts/bears/incidents/I-3")
 
 
 def test_whoever_may_not_acknowledge_sees_who_can(browser, alarmed):

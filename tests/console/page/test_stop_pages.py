@@ -83,6 +83,7 @@ def test_step_one_says_what_the_model_does_in_the_current_window(browser, servic
     clock.advance(10 * HOUR)
     region = browser.as_("ana").page(STOP)
     assert "Humans confirm what v1 proposes, as now" not in region
+    assert "No version acts here at this hour: humans decide" in region
 
 
 def test_step_two_asks_once_more_and_keeps_everything(browser):

@@ -18,6 +18,7 @@ from rollout.services.engine.ticks import Ticker
 from rollout.services.policies import policies
 from rollout.services.proposals import proposals
 from rollout.services.proposals.proposal_details import load_proposal
+from rollout.services.proposals.proposal_evidence import load_proposal_evidence
 from rollout.services.stops import stops
 from rollout.services.stops.stop_targets import StopTarget
 from rollout.store.database.rollouts import Rollouts
@@ -297,6 +298,32 @@ def test_a_case_that_somebody_may_still_judge_is_kept_from_them_here_too(browser
 
 
 # When it takes effect
+
+
+@pytest.mark.parametrize(
+    ("counts", "has_turned", "expected"),
+    [
+        ((838, 46), False, "the last one still takes effect: only evidence that has turned ("),
+        ((838, 46), True, "The evidence has turned ("),
+        ((2000, 0), False, ""),
+    ],
+)
+def test_evidence_below_the_threshold_now_says_what_an_approval_still_does(
+    browser, service, raised, monkeypatch, counts, has_turned, expected
+):
+    def load(*args):
+        evidence = load_proposal_evidence(*args)
+        readings = tuple(
+            replace(reading, current=replace(reading.frozen, counts=counts, is_met=not counts[1]))
+            for reading in evidence.readings
+        )
+        return replace(evidence, readings=readings, has_turned=has_turned)
+
+    monkeypatch.setattr("api.console.proposals.proposal.load_proposal_evidence", load)
+    page = browser.as_("ana").page(P1)
+    assert (": not met" in page) == bool(counts[1])
+    assert expected in page
+    assert page.count("evidence has turned") + page.count("that has turned") == bool(expected)
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,18 @@ def test_an_eligible_cell_says_for_whom_and_how_long_it_waits():
     )
 
 
+def test_an_eligible_cell_below_the_threshold_now_says_when_it_was_met():
+    rollout = RolloutDriver()
+    proposal = rollout.raised()
+    tag, lines = says(rollout, evidence(conditions=[share(838, 884, 0.918)]))
+    assert tag == "Eligible"
+    assert lines[0] == (
+        f"Every condition for supervised was met when {proposal.id} was raised on"
+        f" {told(proposal.raised_at).unescape()}; agreement no longer meets the threshold."
+        f" Needs 2 more approvals until {told(proposal.expires_at).unescape()}."
+    )
+
+
 def test_an_approved_widening_waits_for_the_next_tick():
     rollout = RolloutDriver()
     rollout.approved()
@@ -170,7 +182,7 @@ def test_below_the_line_says_the_bound_and_the_ways_on():
     assert tag == "Held: below threshold"
     assert line.replace("\N{NO-BREAK SPACE}", " ") == (
         "Agreement is at least 94.0 %; the threshold is 95 %. Needs at least 41 more that agree; "
-        "probably after 76 (with 90 % chance within 234)."
+        "probably after 76 more blind decisions (with 90 % chance within 234)."
     )
 
 

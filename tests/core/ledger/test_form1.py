@@ -26,12 +26,12 @@ from rollout.core.scope.events import (
     FormChanged,
     IncidentOpened,
     ProposalRaised,
-    RecordsCounted,
     RulesApplied,
     Stopped,
     VersionFirstUsed,
 )
 from rollout.core.scope.projection import apply_event, apply_events
+from rollout.core.scope.record_events import RecordsCounted
 from rollout.core.scope.scope import CellState, Scope
 from rollout.store.ledger.scopes import to_plain
 from tests.factories import CREEK, NOON, SALTS
@@ -117,7 +117,7 @@ def write_as_before(value):
     if not isinstance(value, Scope | CellState):
         return to_plain(value)
     later = {"rules", "era", "attempt_years", "counting_starts"}
-    later |= {"has_begun", "number", "risk_share"}
+    later |= {"has_begun", "number", "risk_share", "cleared_at"}
     return [
         [[to_plain(key), write_as_before(item)] for key, item in part.items()]
         if isinstance(part := getattr(value, field.name), Mapping)

@@ -24,7 +24,8 @@ from rollout.core.ledger.ledger import (
     to_canonical_json,
     verify_lines,
 )
-from rollout.core.scope.events import EVENT_TYPES, FormChanged, LedgerEvent, VersionFirstUsed
+from rollout.core.scope.event_base import LedgerEvent
+from rollout.core.scope.events import EVENT_TYPES, FormChanged, VersionFirstUsed
 from rollout.core.scope.projection import apply_events
 from tests.factories import NOON, SALTS, eventful
 

@@ -3,7 +3,7 @@
 from dataclasses import fields
 
 from rollout.core.ledger.ledger import ALL_EVENT_TYPES, COLUMNS, DOMAINS, FORM, ROW_FIELDS
-from rollout.core.scope.events import ACCOUNT, ADDED_LATER, FREE_TEXT
+from rollout.core.scope.event_base import ACCOUNT, ADDED_LATER, FREE_TEXT
 
 
 def _keys(kind):

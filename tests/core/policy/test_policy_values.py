@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from rollout.core.calendar.instants import format_duration
 from rollout.core.calendar.sites import OTHER_WINDOW, Cell, Site
 from rollout.core.policy.levers import CostRule, Lever, Margin, Number
 from rollout.core.policy.measures import Condition
@@ -17,7 +18,6 @@ from rollout.core.policy.policy import (
     Policy,
     Stage,
     Where,
-    format_duration,
     matches_pattern,
 )
 from tests.factories import (

@@ -6,7 +6,8 @@ import pytest
 
 from rollout.core.ledger.ledger import build_row, parse_event, to_canonical_json, verify_lines
 from rollout.core.scope.commands import ApproveProposal
-from rollout.core.scope.events import ADDED_LATER, EVENT_TYPES, Approved
+from rollout.core.scope.event_base import ADDED_LATER
+from rollout.core.scope.events import EVENT_TYPES, Approved
 from tests.factories import ANA, BO, CREEK, MET, NOON, SALTS, RolloutDriver
 
 YES = Approved(at=NOON, by="bo", proposal="P-1", groups=("operator",), evidence_hash="3fe1")

@@ -10,7 +10,12 @@ from rollout.core.errors import NotEligibleError
 from rollout.core.policy.policy import EvidenceRules
 from rollout.core.policy.risk_shares import compute_lifetime_share, compute_yearly_share
 from rollout.core.scope.commands import AddVersion, ProposeTakeover, Tick
-from rollout.core.scope.events import AttemptsBegan, Narrowed, RolloutCreated, RulesApplied
+from rollout.core.scope.events import (
+    AttemptsBegan,
+    Narrowed,
+    RolloutCreated,
+    RulesApplied,
+)
 from rollout.core.scope.projection import apply_events
 from tests.factories import (
     BETWEEN,

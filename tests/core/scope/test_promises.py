@@ -56,10 +56,10 @@ from rollout.core.scope.commands import (
     Tick,
 )
 from rollout.core.scope.decider import decide
+from rollout.core.scope.event_base import LedgerEvent
 from rollout.core.scope.events import (
     Approved,
     ClockCorrected,
-    LedgerEvent,
     Narrowed,
     PolicyApplied,
     ProposalExpired,

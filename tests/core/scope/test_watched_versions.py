@@ -8,7 +8,12 @@ from rollout.core.errors import NotEligibleError
 from rollout.core.policy.risk_shares import compute_lifetime_share
 from rollout.core.policy.version_rules import VersionRule
 from rollout.core.scope.commands import AddVersion, ProposeTakeover, Tick
-from rollout.core.scope.events import AttemptsBegan, Narrowed, PolicyApplied, ProposalRaised
+from rollout.core.scope.events import (
+    AttemptsBegan,
+    Narrowed,
+    PolicyApplied,
+    ProposalRaised,
+)
 from tests.core.scope.test_attempts import YearDriver
 from tests.factories import (
     BETWEEN,

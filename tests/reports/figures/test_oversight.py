@@ -6,7 +6,12 @@ from datetime import timedelta
 import pytest
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.scope.events import IncidentAcknowledged, IncidentOpened, Resumed, Stopped
+from rollout.core.scope.events import (
+    IncidentAcknowledged,
+    IncidentOpened,
+    Resumed,
+    Stopped,
+)
 from rollout.reports.figures.oversight import compute_oversight
 
 HOUR = timedelta(hours=1)

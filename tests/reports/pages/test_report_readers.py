@@ -158,6 +158,11 @@ def test_a_finding_links_only_to_a_section_of_the_page(facts):
     assert set(re.findall(r'href="#([^"]+)"', page)) <= ids
 
 
+def test_the_operators_table_says_once_which_gate_its_bounds_are_of(facts):
+    page = render_html_report(facts, "operator")
+    assert page.count("a bound below the threshold doesn't question the present stage") == 1
+
+
 @pytest.mark.parametrize("text", [OLD, NEW])
 def test_an_open_proposal_is_in_the_tile_the_findings_and_the_operations(facts, text):
     """Seen: "waits for people: 0 of 2" beside "nothing waits"."""

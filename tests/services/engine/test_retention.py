@@ -6,7 +6,7 @@ import pytest
 
 from rollout.core.records.records import Case, Decision, Prediction
 from rollout.core.scope.commands import Actor
-from rollout.core.scope.events import RecordsPurged
+from rollout.core.scope.record_events import RecordsPurged
 from rollout.services.engine.policy_application import apply_policy
 from rollout.services.engine.retention import purge_all_rollouts
 from rollout.store.database.rollouts import Rollouts

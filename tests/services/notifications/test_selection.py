@@ -1,13 +1,14 @@
 """For any roles, proposals, incidents and tasks: who is notified may, and who needn't is not."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from rollout.core.calendar.sites import Cell
-from rollout.core.scope.permissions import ROLES, AssignedRole, Caller, Permission
+from rollout.core.scope.permissions import READ_ROLES, ROLES, AssignedRole, Caller, Permission
 from rollout.core.scope.scope import GivenApproval, Incident, ProposalState, Scope
 from rollout.formats.policy.reader import parse_policy
 from rollout.services.engine.rollout_state import RolloutState
@@ -39,11 +40,10 @@ HASH = "0" * 64
 HOURS = st.integers(0, 20 * 24).map(lambda hours: NOON + hours * HOUR)
 ASSIGNMENTS = st.builds(
     AssignedRole,
-    st.sampled_from([role for role in ROLES if role != "approver"]),
-    st.sampled_from(["", "bears", "wolves"]),
-).flatmap(
-    lambda role: st.sampled_from([role, *(replace(role, site=s) for s in SITES if role.rollout)])
-)
+    st.sampled_from(["operator", "operator", "reviewer", "viewer", "admin", "ingest"]),
+    st.sampled_from(["bears", "bears", "bears", "wolves"]),
+    st.sampled_from(["", *SITES]),
+) | st.sampled_from([AssignedRole(role) for role in ROLES if role != "approver"])
 CALLERS = st.builds(
     lambda name, roles: Caller(name, role_assignments=tuple(roles)),
     st.sampled_from(["ana", "bo"]),
@@ -78,6 +78,25 @@ def draw_proposals(draw):
     return found
 
 
+def build_task(number, site, due_at):
+    return StoredReviewTask(
+        id=number,
+        case_id=number,
+        kind="blind",
+        task_number=1,
+        site=site,
+        version=None,
+        opened_at=NOON,
+        due_at=due_at,
+        answer_by=None,
+        state=OPEN,
+        reviewer=None,
+        claimed_until=None,
+        gold_answers=None,
+        gold_decision=None,
+    )
+
+
 @st.composite
 def draw_news(draw):
     cells = st.sampled_from([None, *(Cell(site, "day") for site in SITES)])
@@ -86,30 +105,17 @@ def draw_news(draw):
         for number in range(draw(st.integers(0, 3)))
     }
     tasks = [
-        StoredReviewTask(
-            id=number,
-            case_id=number,
-            kind="blind",
-            task_number=1,
-            site=draw(st.sampled_from(SITES)),
-            version=None,
-            opened_at=NOON,
-            due_at=draw(HOURS),
-            answer_by=None,
-            state=OPEN,
-            reviewer=None,
-            claimed_until=None,
-            gold_answers=None,
-            gold_decision=None,
-        )
+        build_task(number, draw(st.sampled_from(SITES)), draw(HOURS))
         for number in range(draw(st.integers(0, 3)))
     ]
     scope = Scope(policy_number=1, proposals=draw(draw_proposals()), open_incidents=incidents)
     return RolloutNews(RolloutState(Rollout(1, "bears"), scope, BEARS, {}, {}), tuple(tasks))
 
 
-KINDS = st.dictionaries(st.sampled_from(sorted(CHOICES)), HOURS)
 EVERYTHING = dict.fromkeys(CHOICES, NOON)
+KINDS = st.dictionaries(st.sampled_from(sorted(CHOICES)), HOURS) | HOURS.map(
+    lambda since: dict.fromkeys(CHOICES, since)
+)
 
 
 @examples(given(CALLERS, KINDS, draw_news(), HOURS), fast=150, whole=2_000)
@@ -133,8 +139,32 @@ def test_nobody_is_notified_of_what_they_may_not_see_or_did_not_choose(caller, k
             if incident.cell is not None:
                 assert caller.has_permission(Permission.READ, "bears", incident.cell.site)
         if notice.kind == REVIEW_DEADLINE:
-            sites = {task.site for task in news.review_tasks}
+            hour = datetime.fromisoformat(notice.about)
+            sites = {t.site for t in news.review_tasks if hour <= t.due_at < hour + HOUR}
             assert any(caller.has_permission(Permission.REVIEW, "bears", site) for site in sites)
+
+
+@pytest.mark.parametrize("role", [role for role in ROLES if role != "approver"])
+@pytest.mark.parametrize("site", ["", *SITES])
+def test_a_role_at_one_site_hears_of_incidents_and_reviews_there_alone(role, site):
+    cells = {"I-0": None, **{f"I-{name}": Cell(name, "day") for name in SITES}}
+    incidents = {key: Incident(key, "alarm", "r", NOON, cell) for key, cell in cells.items()}
+    tasks = [build_task(n, name, NOON + (n + 5) * HOUR) for n, name in enumerate(SITES)]
+    state = RolloutState(Rollout(1, "bears"), Scope(open_incidents=incidents), BEARS, {}, {})
+    recipient = NotificationRecipient(
+        Caller("ana", role_assignments=(AssignedRole(role, "bears", site),)), EVERYTHING, "UTC"
+    )
+    expected = set()
+    for number, name in enumerate(SITES):
+        at = NOON + (number + 4) * HOUR
+        notices = select_notices(recipient, [RolloutNews(state, tasks)], at)
+        expected |= {(notice.kind, notice.about) for notice in notices}
+        is_here = site in {"", name}
+        reads, reviews = role in READ_ROLES and is_here, role == "reviewer" and is_here
+        assert ((INCIDENT, f"I-{name}") in expected) == reads
+        hour = (NOON + (number + 5) * HOUR).isoformat()
+        assert ((REVIEW_DEADLINE, hour) in expected) == reviews
+    assert ((INCIDENT, "I-0") in expected) == (role in READ_ROLES)
 
 
 @examples(given(CALLERS, draw_news(), HOURS), fast=100, whole=1_000)

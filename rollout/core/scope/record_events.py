@@ -1,0 +1,116 @@
+"""Events about stored records and reports: they never change the scope."""
+
+from dataclasses import dataclass, field
+from datetime import datetime
+
+from rollout.core.calendar.sites import Cell
+from rollout.core.scope.event_base import ADDED_LATER, FREE_TEXT, LedgerEvent
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordsPurged(LedgerEvent):
+    """Records before an instant were deleted: `counts` rows of `tables`.
+
+    `digest` covers the hashes of the deleted records, which the database keeps.
+    """
+
+    before: datetime
+    tables: tuple[str, ...]
+    counts: tuple[int, ...]
+    digest: str = field(default="", metadata={ADDED_LATER: True})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CasesErased(LedgerEvent):
+    """The contents of cases were erased on request; their counts stay.
+
+    Attributes:
+        keys: hashes of the keys of the cases, which need the rollout's salt.
+        episode: hash of the episode's key that is erased, if one is.
+        tables, counts: how many rows were deleted or changed.
+        records_digest: of the hashes of the records that are gone, which are stored beside it.
+        reports: numbers of the sealed reports from which rows were erased.
+    """
+
+    keys: tuple[str, ...]
+    tables: tuple[str, ...]
+    counts: tuple[int, ...]
+    records_digest: str = ""
+    reports: tuple[int, ...] = ()
+    episode: str = ""
+    reason: str = field(default="", metadata={FREE_TEXT: True})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NameErased(LedgerEvent):
+    """A pseudonym replaced the name of a user or reviewer in this rollout.
+
+    Attributes:
+        pseudonym: an id that stands in no table of names.
+        name_hash: hash of the name, which needs the rollout's salt.
+        tables, counts: how many rows were deleted or changed.
+        records_digest: of the hashes of the changed decisions, which are stored beside it.
+    """
+
+    pseudonym: str
+    name_hash: str
+    tables: tuple[str, ...]
+    counts: tuple[int, ...]
+    records_digest: str = ""
+    reason: str = field(default="", metadata={FREE_TEXT: True})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordsImported(LedgerEvent):
+    """`by` imported recorded files and vouches for the times of receipt in them.
+
+    `at` is the time of the ledger entry before, so that the imported records, which are older than
+    the import, keep their order.
+
+    Attributes:
+        imported_at: the time of the import.
+        files, digests: the files' names and the SHA-256 of each.
+        cases: all cases of the files that have a time.
+        stated_receipts: how many of them state when they were received; the others count as
+            received when they occurred.
+        received_since, received_until: the first and the last time of receipt.
+        cells, cell_cases: the cells of the policy that have cases, and how many.
+    """
+
+    imported_at: datetime
+    files: tuple[str, ...]
+    digests: tuple[str, ...]
+    cases: int
+    stated_receipts: int
+    received_since: datetime
+    received_until: datetime
+    cells: tuple[Cell, ...]
+    cell_cases: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ReportSealed(LedgerEvent):
+    """A version of a report on the cases in [since, until) was stored.
+
+    `number` counts the versions of the same span. `sha256` is its seal; `state` is `provisional`
+    while decisions are due, then `final`.
+    """
+
+    report: str
+    since: datetime
+    until: datetime
+    number: int
+    state: str
+    sha256: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RecordsCounted(LedgerEvent):
+    """A tick counted units: `digest` covers them and the hashes of the `records` behind them.
+
+    It covers every unit, action and outcome that was counted after the event of this kind before
+    it. Ticks of older programs counted units only.
+    """
+
+    records: int
+    digest: str
