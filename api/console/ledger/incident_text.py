@@ -22,7 +22,7 @@ from rollout.reports.text.formatting import (
     format_quantity,
     format_ratio,
 )
-from rollout.reports.text.guard_text import format_guard_reason
+from rollout.reports.text.guard_text import format_guard_reason, name_counted_records
 from rollout.reports.text.state_text import format_incident_heading
 from rollout.services.cells.cells import load_cell
 from rollout.services.incidents.incident_impact import AffectedCell, EvidencePeriod, IncidentImpact
@@ -280,7 +280,8 @@ def describe_counts(impact: IncidentImpact) -> str:
     if impact.incident.kind != "alarm" or match is None:
         return note
     counts_text = add_separators(match[1])
-    return f"{note} The guard also counted decisions on open units: {counts_text} disagree."
+    counted_text = name_counted_records(impact.incident.reason)
+    return f"{note} The guard also counted open units: {counts_text} {counted_text}."
 
 
 def _format_key(key: MeasureKey) -> str:

@@ -39,10 +39,15 @@ def describe_counted_records(guard: str) -> str:
 
     A detector trips on a recent rise, so the whole share may still be within the threshold.
     """
+    text, match = name_counted_records(guard), GUARD_PATTERN.match(guard)
+    if match is None or match["measure"] not in DETECTOR_MEASURES:
+        return text
+    return f"{text}, too {'much of it' if match['measure'] == 'cost' else 'many of them'} recent"
+
+
+def name_counted_records(guard: str) -> str:
+    """Return which records a guard counts against its measure, to follow `15 of 182`."""
     match = GUARD_PATTERN.match(guard)
     if match is None or match["measure"] not in COUNTED_TEXTS:
         return STORED_ENDING.strip()
-    text = COUNTED_TEXTS[match["measure"]].format(subject=match["subject"] or "a harm")
-    if match["measure"] not in DETECTOR_MEASURES:
-        return text
-    return f"{text}, too {'much of it' if match['measure'] == 'cost' else 'many of them'} recent"
+    return COUNTED_TEXTS[match["measure"]].format(subject=match["subject"] or "a harm")

@@ -68,7 +68,7 @@ def test_the_page_says_what_tripped_what_it_did_and_how_it_comes_back(browser, a
     assert 'data-label="Now">Shadow' in text
     assert "Evidence restarts from zero: attempt 2." in text
     assert "Closed units only" in text
-    assert "The guard also counted decisions on open units: 12 of 40 disagree." in text
+    assert "The guard also counted open units: 12 of 40 blind decisions disagree." in text
     assert "narrowed from supervised to shadow" in text.lower()
 
 
