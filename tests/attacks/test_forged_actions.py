@@ -101,7 +101,10 @@ def test_a_policy_that_calls_the_hours_otherwise_takes_no_lease_back(client, dat
     autonomous(database)
     permit = request_permit(client)
     apply_policy(
-        database, field.POLICY.replace("id: day", "id: light"), Actor("zoe"), NOON + SECOND
+        database,
+        field.POLICY.replace("id: day", "id: light, was: day"),
+        Actor("zoe"),
+        NOON + SECOND,
     )
     approved(database, NOON + SECOND)
     clock.advance(30 * SECOND)

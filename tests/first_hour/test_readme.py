@@ -42,7 +42,7 @@ def test_the_readmes_commands_work_in_an_empty_home(terminals):
     shutil.copy(FILE, terminals.folder)
     verified = terminals.run("1", f"{sys.executable} verify_ledger.py {LEDGER}")
     (rows,) = re.findall(r"^mail-room: (\d+) rows, head ", verified[0])
-    assert f"`demo/ledger.jsonl` has {rows} entries" in text_of("docs/how-to/audit.md")
+    assert f"ledger.jsonl: {rows} entries, intact" in text_of("docs/how-to/audit.md")
     assert "no differences" in verified
 
 

@@ -23,7 +23,7 @@ def compute_yearly_share(number: int, releases: int = 0) -> float:
 
     >>> [round(compute_yearly_share(number), 9) for number in (1, 2, 5)]
     [0.382793384, 0.135337899, 0.034238081]
-    >>> compute_yearly_share(4, releases=4), compute_yearly_share(5, releases=4)
+    >>> compute_yearly_share(4, releases=4), round(compute_yearly_share(5, releases=4), 9)
     (0.2, 0.1)
     """
     if not releases:
